@@ -1,0 +1,1 @@
+//! The composition: demultiplexing, scheduling, swarms, ops and events.

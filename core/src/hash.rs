@@ -1,0 +1,40 @@
+//! Piece hashing as a value that travels: an op carries it to wherever the bytes are warm.
+
+use alloc::boxed::Box;
+
+use sha1::{Digest, Sha1};
+
+/// SHA-1 over a piece, in progress. v2's SHA-256 leaves will be a second kind.
+#[derive(Clone)]
+pub struct Hasher(Box<Sha1>);
+
+impl Hasher {
+    /// A hasher that has seen nothing.
+    #[must_use]
+    pub fn sha1() -> Self {
+        Self(Box::new(Sha1::new()))
+    }
+
+    /// Feeds bytes.
+    pub fn update(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+
+    /// The digest of all bytes fed.
+    #[must_use]
+    pub fn finish(self) -> [u8; 20] {
+        self.0.finalize().into()
+    }
+}
+
+impl core::fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Hasher(SHA-1)")
+    }
+}
+
+/// SHA-1 of `data`.
+#[must_use]
+pub fn sha1(data: &[u8]) -> [u8; 20] {
+    Sha1::digest(data).into()
+}

@@ -1,0 +1,35 @@
+//! Dunlin's engine: BitTorrent as one pure state machine, without I/O.
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    clippy::alloc_instead_of_core
+)]
+
+extern crate alloc;
+
+pub mod bitfield;
+pub mod block;
+pub mod engine;
+pub mod hash;
+pub mod id;
+pub mod machine;
+pub mod metainfo;
+pub mod op;
+pub mod peer;
+pub mod sync;
+pub mod throttle;
+pub mod time;
+pub mod torrent;
+pub mod tracker;
+pub mod wire;
+
+pub use bitfield::Bitfield;
+pub use block::{BLOCK_LEN, Block, BlockPool, BlockRef};
+pub use hash::Hasher;
+pub use id::{InfoHash, PeerId};
+pub use machine::{Cx, Ecn, Handled, Machine, RecvMeta, SocketId, Transmit};
+pub use op::{CloseReason, ConnId, Op, OpError, OpErrorKind, OpId, Outcome, TorrentId};
+pub use time::Instant;

@@ -1,0 +1,354 @@
+//! Ops: everything the engine wants done that is neither a datagram nor a stream byte, and
+//! the outcomes that come back.
+//!
+//! Law 1: every [`OpId`] gets exactly one [`Outcome`], also after a cancel, so blocks always
+//! come home.
+
+use alloc::{string::String, vec::Vec};
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use crate::{block::Block, hash::Hasher, machine::SocketId, metainfo::Info, sync::Arc};
+
+/// Names one op until its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpId(pub u64);
+
+/// Names one stream; a stale id is recognised, never mistaken for its successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId {
+    /// Slot.
+    pub index: u32,
+    /// How often the slot was reused.
+    pub generation: u32,
+}
+
+/// Names one torrent of an engine; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TorrentId(pub u32);
+
+/// What a bound socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketKind {
+    /// Datagrams: trackers, later uTP and the DHT.
+    Udp,
+    /// Incoming streams.
+    TcpListener,
+}
+
+/// How to end a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Close {
+    /// Send what the kernel holds, then close.
+    Flush,
+    /// Drop it now.
+    Abort,
+}
+
+/// A job for the driver.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Op {
+    /// Bind `socket`; answered by [`Outcome::Bound`].
+    Bind {
+        /// Answer to.
+        op: OpId,
+        /// The name datagrams carry from now on.
+        socket: SocketId,
+        /// Datagrams or listener.
+        kind: SocketKind,
+        /// Address and port; port 0 lets the platform choose.
+        local: SocketAddr,
+    },
+    /// Open a stream; answered by `handle_connected` or `handle_closed`, not by an outcome.
+    TcpConnect {
+        /// Its name.
+        conn: ConnId,
+        /// Where to.
+        remote: SocketAddr,
+    },
+    /// End a stream; not answered. The id is dead from here on.
+    TcpClose {
+        /// Which.
+        conn: ConnId,
+        /// How.
+        how: Close,
+    },
+    /// Look a host name up; answered by [`Outcome::Resolved`].
+    Resolve {
+        /// Answer to.
+        op: OpId,
+        /// The name, without port.
+        host: String,
+    },
+    /// Make an HTTP or HTTPS GET; answered by [`Outcome::Http`].
+    Http {
+        /// Answer to.
+        op: OpId,
+        /// What to ask.
+        request: HttpRequest,
+    },
+    /// Prepare the files of a torrent, without creating any; answered by [`Outcome::Opened`].
+    /// Always the first disk op of a torrent.
+    Open {
+        /// Answer to.
+        op: OpId,
+        /// The torrent whose files these are.
+        torrent: TorrentId,
+        /// Names, lengths and pieces.
+        info: Arc<Info>,
+    },
+    /// Fill `blocks` from `at`; answered by [`Outcome::Read`]. Never crosses a piece.
+    Read {
+        /// Answer to.
+        op: OpId,
+        /// Whose files.
+        torrent: TorrentId,
+        /// Offset in the torrent's byte space.
+        at: u64,
+        /// Bytes in all; every block is full but the last.
+        len: u32,
+        /// Where to.
+        blocks: Vec<Block>,
+    },
+    /// Write `blocks` at `at`; answered by [`Outcome::Written`]. Never crosses a piece.
+    Write {
+        /// Answer to.
+        op: OpId,
+        /// Whose files.
+        torrent: TorrentId,
+        /// Offset in the torrent's byte space.
+        at: u64,
+        /// Bytes in all; every block is full but the last.
+        len: u32,
+        /// What.
+        blocks: Vec<Block>,
+        /// If given, fed with the same bytes while they are warm, and handed back.
+        hasher: Option<Hasher>,
+    },
+    /// Feed `hasher` from the disk; answered by [`Outcome::Hashed`]. Never crosses a piece.
+    Hash {
+        /// Answer to.
+        op: OpId,
+        /// Whose files.
+        torrent: TorrentId,
+        /// Offset in the torrent's byte space.
+        at: u64,
+        /// Bytes in all.
+        len: u64,
+        /// State to go on from.
+        hasher: Hasher,
+    },
+    /// Make what was written durable; answered by [`Outcome::Flushed`].
+    Flush {
+        /// Answer to.
+        op: OpId,
+        /// Whose files.
+        torrent: TorrentId,
+    },
+    /// Tell the disk which files are wanted, so that pieces shared with unwanted ones do not
+    /// create them; answered by [`Outcome::Done`].
+    Select {
+        /// Answer to.
+        op: OpId,
+        /// Whose files.
+        torrent: TorrentId,
+        /// One flag a file.
+        wanted: Vec<bool>,
+    },
+    /// Forget a torrent's files (close handles), after all its other disk ops are answered;
+    /// answered by [`Outcome::Done`].
+    Release {
+        /// Answer to.
+        op: OpId,
+        /// Whose files.
+        torrent: TorrentId,
+        /// Delete what was downloaded as well.
+        delete: bool,
+    },
+    /// Keep `record` for the next start, atomically; answered by [`Outcome::Done`].
+    Save {
+        /// Answer to.
+        op: OpId,
+        /// What it is about.
+        torrent: TorrentId,
+        /// Opaque bytes.
+        record: Vec<u8>,
+    },
+    /// The engine no longer needs `op`; it is still answered, with whatever came of it.
+    Cancel {
+        /// Which.
+        op: OpId,
+    },
+}
+
+impl Op {
+    /// The id an outcome has to carry; `None` for the ops that are not answered by one.
+    #[must_use]
+    pub const fn id(&self) -> Option<OpId> {
+        match self {
+            Self::Bind { op, .. }
+            | Self::Resolve { op, .. }
+            | Self::Http { op, .. }
+            | Self::Open { op, .. }
+            | Self::Read { op, .. }
+            | Self::Write { op, .. }
+            | Self::Hash { op, .. }
+            | Self::Flush { op, .. }
+            | Self::Select { op, .. }
+            | Self::Release { op, .. }
+            | Self::Save { op, .. } => Some(*op),
+            Self::TcpConnect { .. } | Self::TcpClose { .. } | Self::Cancel { .. } => None,
+        }
+    }
+}
+
+/// An HTTP GET. Proxy, TLS, redirects and name resolution are the driver's policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// Absolute `http://` or `https://` URL.
+    pub url: String,
+    /// `User-Agent` to send.
+    pub user_agent: String,
+    /// Connect from this family only, so that a tracker learns both our addresses (BEP 7).
+    pub family: Option<Family>,
+    /// Longest body to accept, in bytes; more is [`OpErrorKind::TooLarge`].
+    pub max_body: usize,
+    /// Give up after this long in all.
+    pub timeout: Duration,
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What came of an op.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The socket is bound to this address.
+    Bound(SocketAddr),
+    /// The addresses of a name, at least one.
+    Resolved(Vec<IpAddr>),
+    /// The server answered, with whatever status.
+    Http {
+        /// Status code.
+        status: u16,
+        /// Body, decoded from transfer and content coding.
+        body: Vec<u8>,
+    },
+    /// One entry a file, padding files included; `None` where no file exists.
+    Opened(Vec<Option<FileStat>>),
+    /// The blocks, filled.
+    Read(Vec<Block>),
+    /// The blocks, free again.
+    Written {
+        /// For the pool.
+        blocks: Vec<Block>,
+        /// As it went in, fed.
+        hasher: Option<Hasher>,
+    },
+    /// The hasher, fed.
+    Hashed(Hasher),
+    /// Durable; the files as they are now, in the same form as [`Outcome::Opened`].
+    Flushed(Vec<Option<FileStat>>),
+    /// Done, nothing to say.
+    Done,
+    /// It did not work. Blocks come home here too.
+    Failed {
+        /// Why.
+        error: OpError,
+        /// Whatever was lent to the op.
+        blocks: Vec<Block>,
+    },
+}
+
+impl Outcome {
+    /// A failure that carries no blocks.
+    pub fn failed(kind: OpErrorKind, detail: impl Into<String>) -> Self {
+        Self::Failed {
+            error: OpError {
+                kind,
+                detail: detail.into(),
+            },
+            blocks: Vec::new(),
+        }
+    }
+}
+
+/// A file as the disk has it, for fast resume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileStat {
+    /// Bytes.
+    pub len: u64,
+    /// Modification time in nanoseconds since 1970; only compared for equality.
+    pub mtime_ns: i64,
+}
+
+/// Why an op failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpError {
+    /// What a program can act on.
+    pub kind: OpErrorKind,
+    /// What a person should read: the file or URL, and the platform's words.
+    pub detail: String,
+}
+
+impl core::fmt::Display for OpError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl core::error::Error for OpError {}
+
+/// The kinds of failure that the engine treats differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpErrorKind {
+    /// This platform does not offer it (see `Caps`).
+    Unsupported,
+    /// It was cancelled, or the driver is stopping.
+    Cancelled,
+    /// No such file, host or route.
+    NotFound,
+    /// Not allowed.
+    Denied,
+    /// The disk or the quota is full.
+    NoSpace,
+    /// Shorter than expected: a file ended early.
+    Truncated,
+    /// The answer was larger than the request allows.
+    TooLarge,
+    /// Too slow.
+    TimedOut,
+    /// The network or the other side refused.
+    Refused,
+    /// A certificate or the TLS handshake was bad.
+    Tls,
+    /// Any other I/O error.
+    Io,
+}
+
+/// Why a stream ended, as the driver saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The other side finished.
+    Eof,
+    /// The other side reset it.
+    Reset,
+    /// Nobody listens there.
+    Refused,
+    /// No answer to the attempt to connect.
+    TimedOut,
+    /// No route.
+    Unreachable,
+    /// Any other I/O error.
+    Io,
+}

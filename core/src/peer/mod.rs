@@ -1,0 +1,1 @@
+//! One peer connection as a stream-shaped machine.

@@ -1,0 +1,1 @@
+//! What one torrent knows: pieces, picking, choking, blame.

@@ -1,0 +1,1 @@
+//! One torrent's trackers as a machine.

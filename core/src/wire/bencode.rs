@@ -1,0 +1,1 @@
+//! Tolerant, borrowed bencode reader for what the network sends.

@@ -1,0 +1,1 @@
+//! Extension messages (BEP 9, 10, 11, 54).

@@ -1,0 +1,7 @@
+//! Bytes to values and back: borrowed parsers, and emitters that write into a caller's buffer.
+
+pub mod bencode;
+pub mod extension;
+pub mod mse;
+pub mod peer;
+pub mod tracker;

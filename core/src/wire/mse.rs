@@ -1,0 +1,1 @@
+//! Message stream encryption: key exchange and RC4.

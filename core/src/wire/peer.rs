@@ -1,0 +1,1 @@
+//! Peer wire messages (BEP 3, 6).

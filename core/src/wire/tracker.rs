@@ -1,0 +1,1 @@
+//! Tracker requests and answers over HTTP and UDP.

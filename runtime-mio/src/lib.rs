@@ -1,0 +1,1 @@
+//! Single-threaded blocking driver for Dunlin.

@@ -1,0 +1,1 @@
+//! Blocking pieces shared by Dunlin's std drivers: disk, session folder, configuration.

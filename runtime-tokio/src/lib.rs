@@ -1,0 +1,1 @@
+//! Tokio driver, Session API and the dunlin command.

@@ -1,0 +1,1 @@
+//! Tests and benchmarks that need more than one crate.

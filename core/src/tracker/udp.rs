@@ -1,0 +1,562 @@
+//! UDP trackers (BEP 15): every torrent's announces and scrapes over one socket.
+//!
+//! ```text
+//!            ┌─no connection id─▶ Waiting ──connected──▶ Asking ──answer──▶ event
+//!  query ────┤                     ▲   ▲                  │ │
+//!            └─cached, < 60 s──────┼───┼─────────────────▶┘ │
+//!                                  │   └─id expired─────────┘
+//!                                  └─ one connect per tracker address, shared by all that wait
+//! ```
+//!
+//! A datagram that is not answered goes out again after 15·2ⁿ seconds, n counting a query's
+//! retransmissions across both phases. A retransmission keeps its transaction id: announces may
+//! be repeated, and so an answer that was merely late still counts. Each new connect and each
+//! first announce draws a fresh one. Answers are only taken from the address that was asked.
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    vec::Vec,
+};
+use core::{net::SocketAddr, time::Duration};
+
+use crate::{
+    id::InfoHash,
+    machine::{Cx, Handled, Machine, RecvMeta, Transmit},
+    op::Family,
+    time::Instant,
+    wire::tracker::{
+        AnnounceRequest, Answer, TrackerError, printable,
+        udp::{self as wire, MAX_SCRAPE, Request, Response},
+    },
+};
+
+/// First retransmission interval, doubled each time (BEP 15 "Time outs").
+pub const INITIAL_RTO: Duration = Duration::from_secs(15);
+/// Highest n of 15·2ⁿ (BEP 15 "Time outs").
+pub const MAX_N: u8 = 8;
+/// How long a connection id may be used (BEP 15 "Connect").
+pub const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
+
+/// Limits of a [`UdpTrackers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpConfig {
+    /// A query is given up when the wait of 15·2ⁿ seconds with this n is over; at most
+    /// [`MAX_N`]. BEP 15 waits over two hours (n = 8), in which a torrent with several trackers
+    /// could long have asked the next: 2 gives up after 15 + 30 + 60 seconds.
+    pub last_n: u8,
+    /// Most queries in progress, those included whose event was not fetched yet.
+    pub max_queries: usize,
+    /// Most tracker addresses whose connection id is remembered.
+    pub max_connections: usize,
+}
+
+impl Default for UdpConfig {
+    fn default() -> Self {
+        Self {
+            last_n: 2,
+            max_queries: 256,
+            max_connections: 256,
+        }
+    }
+}
+
+impl UdpConfig {
+    /// How long a query to a silent tracker takes to fail.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        (0..=self.last_n).map(rto).sum()
+    }
+}
+
+/// 15·2ⁿ seconds.
+fn rto(n: u8) -> Duration {
+    INITIAL_RTO * (1 << n.min(MAX_N))
+}
+
+/// Names a query of a [`UdpTrackers`]; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct QueryId(pub u64);
+
+/// No room for another query: ask again after some events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// What came of a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Which.
+    pub id: QueryId,
+    /// The answer, or why there is none.
+    pub result: Result<Answer, TrackerError>,
+}
+
+#[derive(Debug)]
+enum Body {
+    Announce(AnnounceRequest, Box<str>),
+    Scrape(Vec<InfoHash>),
+}
+
+/// A query, in progress.
+#[derive(Debug)]
+struct Query {
+    dst: SocketAddr,
+    body: Body,
+    /// Retransmissions so far.
+    n: u8,
+    /// Its transaction while it is asked; `None` while it waits for a connection.
+    transaction: Option<u32>,
+    /// Was asked again because the tracker did not know a cached connection id.
+    reconnected: bool,
+}
+
+/// What is known of one tracker address.
+#[derive(Debug)]
+enum Connection {
+    /// A connect is on its way.
+    Connecting {
+        transaction: u32,
+        waiting: Vec<QueryId>,
+    },
+    /// May be used until then.
+    Ready { id: u64, until: Instant },
+}
+
+/// One datagram that wants an answer.
+#[derive(Debug)]
+struct Transaction {
+    dst: SocketAddr,
+    /// The query, or `None` for a connect to `dst`.
+    query: Option<QueryId>,
+    /// Retransmissions so far.
+    n: u8,
+    /// When the wait is over; also its entry in `timers`.
+    due: Instant,
+    /// Waits in `outbox`.
+    queued: bool,
+}
+
+/// All queries to UDP trackers.
+#[derive(Debug)]
+pub struct UdpTrackers {
+    config: UdpConfig,
+    next_id: u64,
+    queries: BTreeMap<QueryId, Query>,
+    connections: BTreeMap<SocketAddr, Connection>,
+    /// By transaction id, which is random: nobody else chooses these keys.
+    transactions: BTreeMap<u32, Transaction>,
+    timers: BTreeSet<(Instant, u32)>,
+    /// Transactions to send, at most one entry each; entries may have ended meanwhile.
+    outbox: VecDeque<u32>,
+    events: VecDeque<Event>,
+}
+
+impl UdpTrackers {
+    /// No queries yet.
+    #[must_use]
+    pub fn new(config: UdpConfig) -> Self {
+        let config = UdpConfig {
+            last_n: config.last_n.min(MAX_N),
+            ..config
+        };
+        Self {
+            config,
+            next_id: 0,
+            queries: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            transactions: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            outbox: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub const fn config(&self) -> &UdpConfig {
+        &self.config
+    }
+
+    /// Announces to the tracker at `dst`. `path_and_query` is that of the tracker's URL (BEP 41).
+    ///
+    /// # Errors
+    /// [`Full`] when a limit of [`UdpConfig`] is reached.
+    pub fn announce(
+        &mut self,
+        cx: &mut Cx<'_>,
+        dst: SocketAddr,
+        path_and_query: &str,
+        request: AnnounceRequest,
+    ) -> Result<QueryId, Full> {
+        self.query(cx, dst, Body::Announce(request, path_and_query.into()))
+    }
+
+    /// Asks the tracker at `dst` for figures of `hashes`; more than [`MAX_SCRAPE`] are cut off.
+    ///
+    /// # Errors
+    /// [`Full`] when a limit of [`UdpConfig`] is reached.
+    pub fn scrape(
+        &mut self,
+        cx: &mut Cx<'_>,
+        dst: SocketAddr,
+        hashes: &[InfoHash],
+    ) -> Result<QueryId, Full> {
+        let hashes = &hashes[..hashes.len().min(MAX_SCRAPE)];
+        self.query(cx, dst, Body::Scrape(hashes.into()))
+    }
+
+    /// Forgets a query; no event follows.
+    pub fn cancel(&mut self, id: QueryId) {
+        if let Some(query) = self.queries.remove(&id) {
+            self.detach(id, &query);
+        }
+        self.events.retain(|event| event.id != id);
+    }
+
+    fn query(&mut self, cx: &mut Cx<'_>, dst: SocketAddr, body: Body) -> Result<QueryId, Full> {
+        if self.queries.len() + self.events.len() >= self.config.max_queries {
+            return Err(Full);
+        }
+        self.make_room(cx.now, dst)?;
+        let id = QueryId(self.next_id);
+        self.next_id += 1;
+        let query = Query {
+            dst,
+            body,
+            n: 0,
+            transaction: None,
+            reconnected: false,
+        };
+        self.queries.insert(id, query);
+        self.ask(cx, id);
+        Ok(id)
+    }
+
+    /// Makes sure that `dst` has or can get an entry in `connections`: at the limit, one whose
+    /// time is over goes, or else the one that ends first.
+    fn make_room(&mut self, now: Instant, dst: SocketAddr) -> Result<(), Full> {
+        if self.connections.len() < self.config.max_connections
+            || self.connections.contains_key(&dst)
+        {
+            return Ok(());
+        }
+        let ready = |(addr, connection): (&SocketAddr, &Connection)| match connection {
+            Connection::Ready { until, .. } => Some((*until, *addr)),
+            Connection::Connecting { .. } => None,
+        };
+        let (_, first) = self
+            .connections
+            .iter()
+            .filter_map(ready)
+            .min()
+            .ok_or(Full)?;
+        self.connections.remove(&first);
+        self.connections.retain(|_, c| {
+            matches!(c, Connection::Ready { until, .. } if *until > now)
+                || matches!(c, Connection::Connecting { .. })
+        });
+        Ok(())
+    }
+
+    /// Sends the query, or lets it wait for a connection id.
+    fn ask(&mut self, cx: &mut Cx<'_>, id: QueryId) {
+        let Some(query) = self.queries.get(&id) else {
+            return;
+        };
+        let (dst, n) = (query.dst, query.n);
+        match self.connections.get_mut(&dst) {
+            Some(Connection::Ready { until, .. }) if *until > cx.now => {
+                let transaction = self.begin(cx, dst, Some(id), n);
+                if let Some(query) = self.queries.get_mut(&id) {
+                    query.transaction = Some(transaction);
+                }
+            }
+            Some(Connection::Connecting { waiting, .. }) => waiting.push(id),
+            Some(Connection::Ready { .. }) | None => {
+                let connecting = Connection::Connecting {
+                    transaction: self.begin(cx, dst, None, n),
+                    waiting: alloc::vec![id],
+                };
+                self.connections.insert(dst, connecting);
+            }
+        }
+    }
+
+    /// Opens a transaction and queues its first datagram.
+    fn begin(&mut self, cx: &mut Cx<'_>, dst: SocketAddr, query: Option<QueryId>, n: u8) -> u32 {
+        let transaction = loop {
+            let id = cx.rng.next_u32();
+            if !self.transactions.contains_key(&id) {
+                break id;
+            }
+        };
+        // Should the socket never take it, the wait still ends.
+        let due = cx.now + rto(n);
+        self.transactions.insert(
+            transaction,
+            Transaction {
+                dst,
+                query,
+                n,
+                due,
+                queued: true,
+            },
+        );
+        self.timers.insert((due, transaction));
+        self.outbox.push_back(transaction);
+        transaction
+    }
+
+    /// Closes a transaction.
+    fn end(&mut self, transaction: u32) -> Option<Transaction> {
+        let ended = self.transactions.remove(&transaction)?;
+        self.timers.remove(&(ended.due, transaction));
+        if ended.queued {
+            self.outbox.retain(|&t| t != transaction);
+        }
+        Some(ended)
+    }
+
+    /// Takes a query that is no longer in `queries` out of everything else.
+    fn detach(&mut self, id: QueryId, query: &Query) {
+        if let Some(transaction) = query.transaction {
+            self.end(transaction);
+            return;
+        }
+        let Some(Connection::Connecting {
+            transaction,
+            waiting,
+        }) = self.connections.get_mut(&query.dst)
+        else {
+            return;
+        };
+        waiting.retain(|&waits| waits != id);
+        if waiting.is_empty() {
+            let transaction = *transaction;
+            self.connections.remove(&query.dst);
+            self.end(transaction);
+        }
+    }
+
+    fn finish(&mut self, id: QueryId, result: Result<Answer, TrackerError>) {
+        if self.queries.remove(&id).is_some() {
+            self.events.push_back(Event { id, result });
+        }
+    }
+
+    /// The connect of `dst` came to nothing: neither did what waited for it.
+    fn connect_failed(&mut self, dst: SocketAddr, error: &TrackerError) {
+        if let Some(Connection::Connecting { waiting, .. }) = self.connections.remove(&dst) {
+            for id in waiting {
+                self.finish(id, Err(error.clone()));
+            }
+        }
+    }
+
+    fn connected(&mut self, cx: &mut Cx<'_>, dst: SocketAddr, n: u8, connection: u64) {
+        let ready = Connection::Ready {
+            id: connection,
+            until: cx.now + CONNECTION_LIFETIME,
+        };
+        if let Some(Connection::Connecting { waiting, .. }) = self.connections.insert(dst, ready) {
+            for id in waiting {
+                // n goes on, or a tracker that answers connects only would be asked for ever.
+                if let Some(query) = self.queries.get_mut(&id) {
+                    query.n = query.n.max(n);
+                }
+                self.ask(cx, id);
+            }
+        }
+    }
+
+    /// The answer to the query `id`, whose transaction has ended.
+    fn answered(&mut self, cx: &mut Cx<'_>, id: QueryId, data: &[u8]) {
+        let Some(query) = self.queries.get_mut(&id) else {
+            return;
+        };
+        let result = match (Response::parse(data), &query.body) {
+            (Some(Response::Announce(response)), Body::Announce(..)) => {
+                Ok(Answer::Announce(response.answer(family(&query.dst))))
+            }
+            (Some(Response::Scrape(body)), Body::Scrape(hashes)) => {
+                Ok(Answer::Scrape(wire::scrape_answer(body, hashes.len())))
+            }
+            (Some(Response::Error(text)), _) if forgot_us(text) && !query.reconnected => {
+                query.reconnected = true;
+                query.transaction = None;
+                let dst = query.dst;
+                if let Some(Connection::Ready { .. }) = self.connections.get(&dst) {
+                    self.connections.remove(&dst);
+                }
+                return self.ask(cx, id);
+            }
+            (Some(Response::Error(text)), _) => Err(refusal(text)),
+            _ => Err(malformed()),
+        };
+        self.finish(id, result);
+    }
+
+    /// The wait for an answer is over.
+    fn timed_out(&mut self, cx: &mut Cx<'_>, transaction: u32) {
+        let Some(t) = self.transactions.get_mut(&transaction) else {
+            return;
+        };
+        let (dst, query) = (t.dst, t.query);
+        if t.n >= self.config.last_n {
+            self.end(transaction);
+            match query {
+                Some(id) => self.finish(id, Err(TrackerError::Timeout)),
+                None => self.connect_failed(dst, &TrackerError::Timeout),
+            }
+            return;
+        }
+        t.n += 1;
+        let n = t.n;
+        if let Some(id) = query {
+            if let Some(query) = self.queries.get_mut(&id) {
+                query.n = n;
+            }
+            if self.connection_id(&dst, cx.now).is_none() {
+                self.end(transaction);
+                if let Some(query) = self.queries.get_mut(&id) {
+                    query.transaction = None;
+                }
+                return self.ask(cx, id);
+            }
+        }
+        self.wait(transaction, cx.now, n);
+        if let Some(t) = self.transactions.get_mut(&transaction)
+            && !t.queued
+        {
+            t.queued = true;
+            self.outbox.push_back(transaction);
+        }
+    }
+
+    /// (Re)starts the wait for an answer.
+    fn wait(&mut self, transaction: u32, now: Instant, n: u8) {
+        if let Some(t) = self.transactions.get_mut(&transaction) {
+            self.timers.remove(&(t.due, transaction));
+            t.due = now + rto(n);
+            self.timers.insert((t.due, transaction));
+        }
+    }
+
+    fn connection_id(&self, dst: &SocketAddr, now: Instant) -> Option<u64> {
+        match self.connections.get(dst) {
+            Some(&Connection::Ready { id, until }) if until > now => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Serialises the datagram of an open transaction.
+    fn emit(&self, transaction: u32, now: Instant, buf: &mut [u8]) -> Option<usize> {
+        let t = self.transactions.get(&transaction)?;
+        let family = family(&t.dst);
+        let Some(id) = t.query else {
+            return Request::Connect.emit(transaction, family, buf);
+        };
+        let connection = self.connection_id(&t.dst, now)?;
+        let request = match &self.queries.get(&id)?.body {
+            Body::Announce(request, path) => Request::Announce {
+                connection,
+                request,
+                path,
+            },
+            Body::Scrape(hashes) => Request::Scrape { connection, hashes },
+        };
+        request.emit(transaction, family, buf)
+    }
+}
+
+impl Machine for UdpTrackers {
+    type Event = Event;
+
+    fn handle_datagram(&mut self, cx: &mut Cx<'_>, meta: &RecvMeta, data: &[u8]) -> Handled {
+        let Some(transaction) = wire::transaction(data) else {
+            return Handled::NotMine;
+        };
+        match self.transactions.get(&transaction) {
+            Some(t) if t.dst == meta.from => {}
+            _ => return Handled::NotMine,
+        }
+        let Some(t) = self.end(transaction) else {
+            return Handled::NotMine;
+        };
+        match (t.query, Response::parse(data)) {
+            (Some(id), _) => self.answered(cx, id, data),
+            (None, Some(Response::Connect { connection })) => {
+                self.connected(cx, t.dst, t.n, connection);
+            }
+            (None, Some(Response::Error(text))) => self.connect_failed(t.dst, &refusal(text)),
+            (None, _) => self.connect_failed(t.dst, &malformed()),
+        }
+        Handled::Consumed
+    }
+
+    fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
+        // Every transaction that is due leaves the front: it ends, or waits 15 seconds or more.
+        while let Some(&(due, transaction)) = self.timers.first()
+            && due <= cx.now
+        {
+            self.timed_out(cx, transaction);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.first().map(|&(due, _)| due)
+    }
+
+    fn poll_transmit(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
+        while let Some(transaction) = self.outbox.pop_front() {
+            let Some(t) = self.transactions.get_mut(&transaction) else {
+                continue;
+            };
+            t.queued = false;
+            let (dst, n) = (t.dst, t.n);
+            self.wait(transaction, cx.now, n);
+            // What does not fit, or lost its connection id while it waited, counts as lost.
+            if let Some(len) = self.emit(transaction, cx.now, buf) {
+                return Some(Transmit::to(dst, len));
+            }
+        }
+        None
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+}
+
+const fn family(addr: &SocketAddr) -> Family {
+    match addr {
+        SocketAddr::V4(_) => Family::V4,
+        SocketAddr::V6(_) => Family::V6,
+    }
+}
+
+/// Whether an error means that a connection id is no longer known, as after a restart of the
+/// tracker. There is no code for it; implementations speak of a "connection id".
+fn forgot_us(text: &[u8]) -> bool {
+    text.windows(13).any(|w| {
+        w.eq_ignore_ascii_case(b"connection id") || w.eq_ignore_ascii_case(b"connection_id")
+    })
+}
+
+fn refusal(text: &[u8]) -> TrackerError {
+    TrackerError::Failure {
+        reason: printable(text),
+        retry: None,
+    }
+}
+
+const fn malformed() -> TrackerError {
+    TrackerError::Malformed {
+        what: "a datagram that is no answer to what was asked",
+        start: alloc::string::String::new(),
+    }
+}
+
+#[cfg(test)]
+#[path = "udp_tests.rs"]
+mod tests;

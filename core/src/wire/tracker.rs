@@ -1,1 +1,0 @@
-//! Tracker requests and answers over HTTP and UDP.

@@ -1,187 +1,48 @@
 //! Torrent files, magnets, and the layout of pieces, blocks and files.
+//!
+//! ```text
+//! torrent file ──Torrent::parse──▶ Torrent { info, trackers, … } ──to_bytes──▶ torrent file
+//! magnet link  ──parse──▶ Magnet ──BEP 9──▶ Info::from_metadata ──▶ Info { layout, hashes, raw }
+//! names, sizes ──Builder──▶ Draft { layout } ──piece hashes──▶ Torrent
+//! ```
+//!
+//! Everything here is checked once, when it is read; what comes out can be relied on.
+//! This is BitTorrent v1 (BEP 3). A hybrid (BEP 52) is read as the v1 torrent it also is; a torrent
+//! or magnet that is v2 only is refused by that name.
 
-use alloc::{string::String, vec::Vec};
-use core::ops::Range;
+mod create;
+mod error;
+mod info;
+mod layout;
+mod magnet;
+mod torrent;
 
-use crate::{BLOCK_LEN, BlockRef, InfoHash};
+pub use create::{Builder, Draft, auto_piece_len};
+pub use error::{Error, Place, Problem};
+pub use info::Info;
+pub use layout::{Extent, File, FileKind, Layout};
+pub use magnet::{Magnet, MagnetError};
+pub use torrent::{HostPort, Torrent};
 
-/// The info dictionary of a torrent, checked: everything that its hash covers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Info {
-    info_hash: InfoHash,
-    name: String,
-    piece_len: u32,
-    len: u64,
-    pieces: Vec<u8>,
-    files: Vec<File>,
-    private: bool,
-    multi: bool,
-    raw: Vec<u8>,
-}
+/// Largest torrent file or info dictionary that is read, in bytes: room for [`MAX_PIECES`] hashes
+/// and a long list of files. Whoever collects metadata from peers should stop here too.
+pub const MAX_TORRENT_LEN: usize = 64 << 20;
+/// Most pieces. Their hashes take 40 MiB and a `bitfield` message 256 KiB.
+pub const MAX_PIECES: u32 = 1 << 21;
+/// Longest piece, in bytes: offsets in a piece travel as 32 bits and stay positive when signed.
+pub const MAX_PIECE_LEN: u32 = 1 << 30;
+/// Most files; each costs some 100 bytes of memory.
+pub const MAX_FILES: usize = 1 << 19;
+/// Most folders and files on one path, link targets included.
+pub const MAX_PATH_DEPTH: usize = 100;
+/// Most path elements of all files together: in memory each is a string of its own.
+pub const MAX_PATH_ELEMENTS: usize = 1 << 21;
+/// Most trackers, web seeds, DHT nodes or peers, each, that a torrent or magnet may list; more are
+/// left out.
+pub const MAX_ADDRESSES: usize = 256;
 
-/// One file of a torrent, as the torrent names it (not yet safe to use as a path).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct File {
-    /// Path below the torrent's own folder; a single-file torrent has one element, its name.
-    pub path: Vec<String>,
-    /// Bytes.
-    pub len: u64,
-    /// Where it starts in the torrent's byte space.
-    pub offset: u64,
-    /// What it is.
-    pub kind: FileKind,
-    /// Marked executable (BEP 47 `x`).
-    pub executable: bool,
-}
+/// Size of a SHA-1 piece hash.
+const HASH_LEN: usize = 20;
 
-/// What a file entry stands for (BEP 47).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FileKind {
-    /// Data.
-    Regular,
-    /// Zeros that align the next file to a piece; never written to disk.
-    Padding,
-    /// A symbolic link to this path inside the torrent.
-    Symlink(Vec<String>),
-}
-
-/// A stretch of one file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
-    /// Index into [`Info::files`].
-    pub file: usize,
-    /// Offset in the file.
-    pub offset: u64,
-    /// Bytes, at least 1.
-    pub len: u64,
-}
-
-impl Info {
-    /// What the network calls the torrent.
-    #[must_use]
-    pub const fn info_hash(&self) -> InfoHash {
-        self.info_hash
-    }
-
-    /// Suggested name of the file or folder, as the torrent has it.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Bytes in all, padding included.
-    #[must_use]
-    pub const fn total_len(&self) -> u64 {
-        self.len
-    }
-
-    /// Bytes of every piece but the last.
-    #[must_use]
-    pub const fn piece_len(&self) -> u32 {
-        self.piece_len
-    }
-
-    /// How many pieces.
-    #[must_use]
-    pub const fn piece_count(&self) -> u32 {
-        (self.pieces.len() / 20) as u32
-    }
-
-    /// SHA-1 that piece `index` must have; `None` beyond the last.
-    #[must_use]
-    pub fn piece_hash(&self, index: u32) -> Option<[u8; 20]> {
-        self.pieces.as_chunks().0.get(index as usize).copied()
-    }
-
-    /// Whether peers may come from its trackers only (BEP 27).
-    #[must_use]
-    pub const fn private(&self) -> bool {
-        self.private
-    }
-
-    /// Whether the files live in a folder called [`Info::name`].
-    #[must_use]
-    pub const fn multi_file(&self) -> bool {
-        self.multi
-    }
-
-    /// The files, in order of their offsets.
-    #[must_use]
-    pub fn files(&self) -> &[File] {
-        &self.files
-    }
-
-    /// The bencoded info dictionary, as the hash covers it (what BEP 9 exchanges).
-    #[must_use]
-    pub fn raw(&self) -> &[u8] {
-        &self.raw
-    }
-
-    /// Bytes of piece `index`; 0 beyond the last.
-    #[must_use]
-    pub fn piece_size(&self, index: u32) -> u32 {
-        let start = self.piece_offset(index);
-        self.len
-            .saturating_sub(start)
-            .min(u64::from(self.piece_len)) as u32
-    }
-
-    /// Where piece `index` starts in the torrent's byte space.
-    #[must_use]
-    pub fn piece_offset(&self, index: u32) -> u64 {
-        u64::from(index) * u64::from(self.piece_len)
-    }
-
-    /// How many blocks piece `index` has.
-    #[must_use]
-    pub fn blocks_in(&self, index: u32) -> u32 {
-        self.piece_size(index).div_ceil(BLOCK_LEN as u32)
-    }
-
-    /// Block number `block` of piece `index`; `None` if there is no such block.
-    #[must_use]
-    pub fn block(&self, index: u32, block: u32) -> Option<BlockRef> {
-        let begin = block.checked_mul(BLOCK_LEN as u32)?;
-        let left = self
-            .piece_size(index)
-            .checked_sub(begin)
-            .filter(|&left| left > 0)?;
-        Some(BlockRef {
-            piece: index,
-            begin,
-            len: left.min(BLOCK_LEN as u32),
-        })
-    }
-
-    /// The pieces that hold bytes of file `file`; empty for an empty file or a wrong index.
-    #[must_use]
-    pub fn pieces_of(&self, file: usize) -> Range<u32> {
-        match self.files.get(file) {
-            Some(f) if f.len > 0 => {
-                let piece = u64::from(self.piece_len);
-                (f.offset / piece) as u32..((f.offset + f.len - 1) / piece + 1) as u32
-            }
-            _ => 0..0,
-        }
-    }
-
-    /// The stretches of files that the bytes `at .. at + len` fall on, in order. Finds the
-    /// first by binary search.
-    pub fn extents(&self, at: u64, len: u64) -> impl Iterator<Item = Extent> + '_ {
-        let end = at.saturating_add(len).min(self.len);
-        let first = self.files.partition_point(|f| f.offset + f.len <= at);
-        self.files[first..]
-            .iter()
-            .enumerate()
-            .take_while(move |(_, f)| f.offset < end)
-            .filter(|(_, f)| f.len > 0)
-            .map(move |(i, f)| {
-                let from = at.max(f.offset);
-                Extent {
-                    file: first + i,
-                    offset: from - f.offset,
-                    len: end.min(f.offset + f.len) - from,
-                }
-            })
-    }
-}
+#[cfg(test)]
+mod tests;

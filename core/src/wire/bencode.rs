@@ -229,6 +229,11 @@ impl<'a> Dict<'a> {
         Ok((Self(value), rest))
     }
 
+    /// A dictionary that [`Dict::parse`] has accepted before.
+    pub(crate) const fn trusted(raw: &'a [u8]) -> Self {
+        Self(Value { raw, at: 0 })
+    }
+
     /// The bytes the dictionary was read from: what a hash covers, and how long it was.
     #[must_use]
     pub const fn raw(&self) -> &'a [u8] {

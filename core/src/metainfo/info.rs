@@ -1,0 +1,513 @@
+//! The info dictionary (BEP 3, 27, 47): read once, then relied on.
+
+use alloc::{string::String, vec::Vec};
+use core::ops::Range;
+
+use bendy::decoding::Decoder;
+
+use super::{
+    Error, Extent, File, FileKind, HASH_LEN, Layout, MAX_FILES, MAX_PATH_DEPTH, MAX_PATH_ELEMENTS,
+    MAX_TORRENT_LEN, Place, Problem,
+};
+use crate::{
+    BlockRef, InfoHash,
+    hash::sha1,
+    wire::bencode::{self, Dict, Limits, List, Value},
+};
+
+/// Name of the padding files that BitComet wrote before BEP 47 gave them an attribute.
+const OLD_PADDING_NAME: &str = "_____padding_file";
+
+/// The info dictionary of a torrent, checked: everything that its hash covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    info_hash: InfoHash,
+    name: String,
+    layout: Layout,
+    /// Where the piece hashes lie in `raw`.
+    pieces: Range<usize>,
+    private: bool,
+    multi: bool,
+    hybrid: bool,
+    raw: Vec<u8>,
+}
+
+impl Info {
+    /// Reads an info dictionary. Its keys may be unsorted: the hash is of the bytes as they are.
+    pub fn from_raw(mut raw: Vec<u8>) -> Result<Self, Error> {
+        let (dict, rest) = parse(&raw)?;
+        let fields = Fields::read(dict)?;
+        let len = raw.len() - rest.len();
+        raw.truncate(len);
+        Ok(fields.with(raw))
+    }
+
+    /// Reads the info dictionary that was fetched from peers as `expected` (BEP 9), which it must
+    /// hash to.
+    pub fn from_metadata(raw: Vec<u8>, expected: InfoHash) -> Result<Self, Error> {
+        let found = InfoHash(sha1(&raw));
+        if found != expected {
+            return Err(Problem::WrongHash(found).at(Place::Whole, 0));
+        }
+        Self::from_raw(raw)
+    }
+
+    /// Reads the info dictionary inside a torrent file.
+    pub(super) fn from_dict(dict: Dict<'_>) -> Result<Self, Error> {
+        Ok(Fields::read(dict)?.with(dict.raw().to_vec()))
+    }
+
+    /// What the network calls the torrent.
+    #[must_use]
+    pub const fn info_hash(&self) -> InfoHash {
+        self.info_hash
+    }
+
+    /// Suggested name of the file or folder, as the torrent has it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether peers may come from its trackers only (BEP 27).
+    #[must_use]
+    pub const fn private(&self) -> bool {
+        self.private
+    }
+
+    /// Whether the files live in a folder called [`Info::name`].
+    #[must_use]
+    pub const fn multi_file(&self) -> bool {
+        self.multi
+    }
+
+    /// Whether the torrent is a v2 torrent as well (BEP 52).
+    #[must_use]
+    pub const fn hybrid(&self) -> bool {
+        self.hybrid
+    }
+
+    /// Where the torrent was made for (`source`): sets info-hashes of equal content apart.
+    #[must_use]
+    pub fn source(&self) -> Option<&str> {
+        self.dict().str(b"source")
+    }
+
+    /// The bencoded info dictionary, as the hash covers it (what BEP 9 exchanges).
+    #[must_use]
+    pub fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
+    /// The info dictionary, for keys that have no accessor here.
+    #[must_use]
+    pub fn dict(&self) -> Dict<'_> {
+        Dict::trusted(&self.raw)
+    }
+
+    /// Whether [`Info::raw`] is canonical bencode, as every info dictionary should be. One that is
+    /// not works with peers that keep its bytes, as Dunlin does.
+    #[must_use]
+    pub fn canonical(&self) -> bool {
+        Decoder::new(&self.raw)
+            .with_max_depth(Limits::MAX_DEPTH as usize)
+            .tokens()
+            .all(|token| token.is_ok())
+    }
+
+    /// SHA-1 that piece `index` must have; `None` beyond the last.
+    #[must_use]
+    pub fn piece_hash(&self, index: u32) -> Option<[u8; 20]> {
+        let hashes = self.raw.get(self.pieces.clone())?;
+        hashes.as_chunks().0.get(index as usize).copied()
+    }
+
+    /// Where pieces, blocks and files lie.
+    #[must_use]
+    pub const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// See [`Layout::total_len`].
+    #[must_use]
+    pub const fn total_len(&self) -> u64 {
+        self.layout.total_len()
+    }
+
+    /// See [`Layout::piece_len`].
+    #[must_use]
+    pub const fn piece_len(&self) -> u32 {
+        self.layout.piece_len()
+    }
+
+    /// See [`Layout::piece_count`].
+    #[must_use]
+    pub const fn piece_count(&self) -> u32 {
+        self.layout.piece_count()
+    }
+
+    /// See [`Layout::files`].
+    #[must_use]
+    pub fn files(&self) -> &[File] {
+        self.layout.files()
+    }
+
+    /// See [`Layout::piece_size`].
+    #[must_use]
+    pub fn piece_size(&self, index: u32) -> u32 {
+        self.layout.piece_size(index)
+    }
+
+    /// See [`Layout::piece_offset`].
+    #[must_use]
+    pub const fn piece_offset(&self, index: u32) -> u64 {
+        self.layout.piece_offset(index)
+    }
+
+    /// See [`Layout::blocks_in`].
+    #[must_use]
+    pub fn blocks_in(&self, index: u32) -> u32 {
+        self.layout.blocks_in(index)
+    }
+
+    /// See [`Layout::block`].
+    #[must_use]
+    pub fn block(&self, index: u32, block: u32) -> Option<BlockRef> {
+        self.layout.block(index, block)
+    }
+
+    /// See [`Layout::pieces_of`].
+    #[must_use]
+    pub fn pieces_of(&self, file: usize) -> Range<u32> {
+        self.layout.pieces_of(file)
+    }
+
+    /// See [`Layout::extents`].
+    pub fn extents(&self, at: u64, len: u64) -> impl Iterator<Item = Extent> + '_ {
+        self.layout.extents(at, len)
+    }
+}
+
+/// Reads the dictionary that a torrent file or an info dictionary is.
+pub(super) fn parse(data: &[u8]) -> Result<(Dict<'_>, &[u8]), Error> {
+    if data.len() > MAX_TORRENT_LEN {
+        return Err(Problem::TooLong(data.len()).at(Place::Whole, 0));
+    }
+    Dict::parse(data, Limits::TORRENT)
+        .map_err(|bencode::Error { at, fault }| guess(data, fault).at(Place::Whole, at))
+}
+
+/// What was probably meant to be a torrent file.
+fn guess(data: &[u8], fault: bencode::Fault) -> Problem {
+    match data.trim_ascii_start() {
+        [b'<', ..] => Problem::WebPage,
+        [0x1f, 0x8b, ..] => Problem::Compressed,
+        text if text.starts_with(b"magnet:") => Problem::MagnetLink,
+        _ => Problem::Bencode(fault),
+    }
+}
+
+/// All of [`Info`] but its bytes.
+struct Fields {
+    name: String,
+    layout: Layout,
+    pieces: Range<usize>,
+    private: bool,
+    multi: bool,
+    hybrid: bool,
+}
+
+impl Fields {
+    fn with(self, raw: Vec<u8>) -> Info {
+        Info {
+            info_hash: InfoHash(sha1(&raw)),
+            name: self.name,
+            layout: self.layout,
+            pieces: self.pieces,
+            private: self.private,
+            multi: self.multi,
+            hybrid: self.hybrid,
+            raw,
+        }
+    }
+
+    fn read(dict: Dict<'_>) -> Result<Self, Error> {
+        let keys = InfoKeys::read(dict);
+        let here = |key| Spot {
+            place: Place::Info(key),
+            at: dict.at(),
+        };
+        let v2 = keys.meta_version.and_then(|v| v.uint()).unwrap_or(1) >= 2;
+        if keys.pieces.is_none() && (v2 || keys.file_tree.is_some()) {
+            return Err(Problem::V2Only.at(Place::Info("meta version"), dict.at()));
+        }
+
+        let name = best_name(keys.name_utf8, keys.name)
+            .ok_or(Problem::Missing)
+            .and_then(non_empty)
+            .map_err(|p| here("name").fail(keys.name, p))?;
+        let files = match keys.files {
+            Some(files) => read_files(files)?,
+            None => Vec::from([File {
+                path: Vec::from([name.clone()]),
+                len: here("length").uint(keys.length)?,
+                ..read_attr(keys.attr)
+            }]),
+        };
+        let piece_len = here("piece length").uint(keys.piece_length)?;
+        let layout = Layout::new(piece_len, files).map_err(|p| match p {
+            Problem::PieceLen(_) => here("piece length").fail(keys.piece_length, p),
+            _ if keys.files.is_some() => here("files").fail(keys.files, p),
+            _ => here("length").fail(keys.length, p),
+        })?;
+
+        let hashes = here("pieces").bytes(keys.pieces)?;
+        check_hashes(hashes.len(), &layout).map_err(|p| here("pieces").fail(keys.pieces, p))?;
+        // The string's content is the last thing in its raw bytes.
+        let end = keys
+            .pieces
+            .map_or(0, |v| v.at() - dict.at() + v.raw().len());
+        Ok(Self {
+            name,
+            layout,
+            pieces: end - hashes.len()..end,
+            private: keys.private.and_then(|v| v.int()).is_some_and(|n| n != 0),
+            multi: keys.files.is_some(),
+            hybrid: v2 && keys.file_tree.is_some(),
+        })
+    }
+}
+
+/// Declares a struct of the values of a dictionary's known keys, found in one scan.
+macro_rules! keys {
+    ($name:ident { $($field:ident: $key:literal,)* }) => {
+        #[derive(Default)]
+        pub(super) struct $name<'a> {
+            $(pub(super) $field: Option<Value<'a>>,)*
+        }
+
+        impl<'a> $name<'a> {
+            pub(super) fn read(dict: crate::wire::bencode::Dict<'a>) -> Self {
+                let mut keys = Self::default();
+                for (key, value) in dict.iter() {
+                    let slot = match key {
+                        $($key => &mut keys.$field,)*
+                        _ => continue,
+                    };
+                    // Of duplicates the first counts.
+                    slot.get_or_insert(value);
+                }
+                keys
+            }
+        }
+    };
+}
+pub(super) use keys;
+
+keys!(InfoKeys {
+    attr: b"attr",
+    file_tree: b"file tree",
+    files: b"files",
+    length: b"length",
+    meta_version: b"meta version",
+    name: b"name",
+    name_utf8: b"name.utf-8",
+    piece_length: b"piece length",
+    pieces: b"pieces",
+    private: b"private",
+});
+
+keys!(FileKeys {
+    attr: b"attr",
+    length: b"length",
+    path: b"path",
+    path_utf8: b"path.utf-8",
+    symlink: b"symlink path",
+});
+
+/// Where a value is looked for, to say so when it is not right.
+#[derive(Clone, Copy)]
+struct Spot {
+    place: Place,
+    /// Of the dictionary.
+    at: usize,
+}
+
+impl Spot {
+    fn fail(self, value: Option<Value<'_>>, problem: Problem) -> Error {
+        problem.at(self.place, value.map_or(self.at, |v| v.at()))
+    }
+
+    fn uint(self, value: Option<Value<'_>>) -> Result<u64, Error> {
+        let read = |v: Value<'_>| match (v.uint(), v.int()) {
+            (Some(n), _) => Ok(n),
+            (None, Some(_)) => Err(Problem::NegativeLen),
+            (None, None) => Err(Problem::WrongType("an integer")),
+        };
+        value
+            .ok_or(Problem::Missing)
+            .and_then(read)
+            .map_err(|p| self.fail(value, p))
+    }
+
+    fn bytes<'a>(self, value: Option<Value<'a>>) -> Result<&'a [u8], Error> {
+        value
+            .ok_or(Problem::Missing)
+            .and_then(|v| v.bytes().ok_or(Problem::WrongType("a string")))
+            .map_err(|p| self.fail(value, p))
+    }
+}
+
+fn check_hashes(len: usize, layout: &Layout) -> Result<(), Problem> {
+    let (found, pieces) = (len / HASH_LEN, layout.piece_count());
+    if !len.is_multiple_of(HASH_LEN) {
+        return Err(Problem::RaggedHashes(len));
+    }
+    if found != pieces as usize {
+        return Err(Problem::HashCount { found, pieces });
+    }
+    Ok(())
+}
+
+fn read_files(value: Value<'_>) -> Result<Vec<File>, Error> {
+    let fail = |p: Problem| p.at(Place::Info("files"), value.at());
+    let list = value
+        .list()
+        .ok_or_else(|| fail(Problem::WrongType("a list")))?;
+    if list.is_empty() {
+        return Err(fail(Problem::NoFiles));
+    }
+    let mut files = Vec::new();
+    let mut elements = 0;
+    for (index, entry) in list.iter().enumerate() {
+        if index == MAX_FILES {
+            return Err(fail(Problem::TooManyFiles));
+        }
+        let file = read_file(index, entry)?;
+        elements += file.path.len();
+        if let FileKind::Symlink(target) = &file.kind {
+            elements += target.len();
+        }
+        if elements > MAX_PATH_ELEMENTS {
+            return Err(fail(Problem::TooManyPathElements));
+        }
+        files.push(file);
+    }
+    files.shrink_to_fit();
+    Ok(files)
+}
+
+fn read_file(index: usize, entry: Value<'_>) -> Result<File, Error> {
+    let here = |key| Spot {
+        place: Place::File(index, key),
+        at: entry.at(),
+    };
+    let dict = entry
+        .dict()
+        .ok_or_else(|| here("").fail(None, Problem::WrongType("a dictionary")))?;
+    let keys = FileKeys::read(dict);
+    let mut file = read_attr(keys.attr);
+
+    let unicode = keys.path_utf8.and_then(Value::list).filter(is_unicode);
+    let path = match unicode {
+        Some(path) => path,
+        None => keys
+            .path
+            .ok_or(Problem::Missing)
+            .and_then(|v| v.list().ok_or(Problem::WrongType("a list")))
+            .map_err(|p| here("path").fail(keys.path, p))?,
+    };
+    file.path = read_path(path).map_err(|p| here("path").fail(keys.path, p))?;
+    if file
+        .path
+        .last()
+        .is_some_and(|name| name.starts_with(OLD_PADDING_NAME))
+    {
+        file.kind = FileKind::Padding;
+    }
+
+    // A link has no bytes; an entry that has some counts as a plain file, as it does for clients
+    // that know no links.
+    if matches!(file.kind, FileKind::Symlink(_)) {
+        let target = keys.symlink.and_then(Value::list);
+        let bytes = keys.length.and_then(|v| v.uint()).unwrap_or(0);
+        match target {
+            Some(target) if bytes == 0 => {
+                let target = read_path(target);
+                let target = target.map_err(|p| here("symlink path").fail(keys.symlink, p))?;
+                file.kind = FileKind::Symlink(target);
+                return Ok(file);
+            }
+            _ => file.kind = FileKind::Regular,
+        }
+    }
+    file.len = here("length").uint(keys.length)?;
+    Ok(file)
+}
+
+/// A file that has only its attributes yet (BEP 47); letters not known are passed over.
+fn read_attr(value: Option<Value<'_>>) -> File {
+    let attr = value.and_then(|v| v.bytes()).unwrap_or_default();
+    let kind = if attr.contains(&b'p') {
+        FileKind::Padding
+    } else if attr.contains(&b'l') {
+        FileKind::Symlink(Vec::new())
+    } else {
+        FileKind::Regular
+    };
+    File {
+        path: Vec::new(),
+        len: 0,
+        offset: 0,
+        kind,
+        executable: attr.contains(&b'x'),
+        hidden: attr.contains(&b'h'),
+    }
+}
+
+fn is_unicode(path: &List<'_>) -> bool {
+    !path.is_empty() && path.iter().all(|v| v.str().is_some())
+}
+
+fn read_path(path: List<'_>) -> Result<Vec<String>, Problem> {
+    let depth = path.iter().count();
+    check_depth(depth)?;
+    let mut out = Vec::with_capacity(depth);
+    for element in path.iter() {
+        let name = element.bytes().ok_or(Problem::WrongType("a string"))?;
+        out.push(non_empty(to_unicode(name))?);
+    }
+    Ok(out)
+}
+
+pub(super) const fn check_depth(depth: usize) -> Result<(), Problem> {
+    match depth {
+        0 => Err(Problem::EmptyPath),
+        1..=MAX_PATH_DEPTH => Ok(()),
+        _ => Err(Problem::PathTooDeep(depth)),
+    }
+}
+
+fn non_empty(name: String) -> Result<String, Problem> {
+    if name.is_empty() {
+        return Err(Problem::EmptyName);
+    }
+    Ok(name)
+}
+
+/// `name.utf-8` if it is what it says, else `name`.
+fn best_name(unicode: Option<Value<'_>>, plain: Option<Value<'_>>) -> Option<String> {
+    if let Some(name) = unicode.and_then(|v| v.str()).filter(|s| !s.is_empty()) {
+        return Some(name.into());
+    }
+    plain?.bytes().map(to_unicode)
+}
+
+/// Text that should be UTF-8. Old torrents have other encodings; those are taken for Latin-1,
+/// which keeps different names different.
+pub(super) fn to_unicode(bytes: &[u8]) -> String {
+    match core::str::from_utf8(bytes) {
+        Ok(s) => s.into(),
+        Err(_) => bytes.iter().copied().map(char::from).collect(),
+    }
+}

@@ -1,0 +1,265 @@
+//! Magnet links (BEP 9 "magnet URI format", BEP 53).
+
+use alloc::{string::String, vec::Vec};
+use core::{fmt, ops::RangeInclusive, str::FromStr};
+
+use data_encoding::{BASE32_NOPAD, HEXLOWER_PERMISSIVE};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use super::{HostPort, Info, MAX_ADDRESSES, Torrent};
+use crate::{InfoHash, sync::Arc};
+
+/// Longest link that is read, in bytes; those with a hundred trackers have some 8 KiB.
+const MAX_LEN: usize = 64 << 10;
+/// Most ranges of files (`so`).
+const MAX_RANGES: usize = 4096;
+
+/// What is written as it is (RFC 3986 §2.3, unreserved).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+/// For `x.pe` also what an address has: some clients do not decode it.
+const ESCAPED_IN_ADDRESS: &AsciiSet = &ESCAPED.remove(b':').remove(b'[').remove(b']');
+
+/// A magnet link: the name of a torrent and where to ask for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Magnet {
+    /// `xt`: which torrent.
+    pub info_hash: InfoHash,
+    /// `dn`: what to call it until its info is here.
+    pub name: Option<String>,
+    /// `tr`: trackers, each a tier of its own.
+    pub trackers: Vec<String>,
+    /// `x.pe`: peers to try.
+    pub peers: Vec<HostPort>,
+    /// `ws`: web seeds (BEP 19).
+    pub web_seeds: Vec<String>,
+    /// `xs`: where to get the torrent file. Kept, not acted upon.
+    pub sources: Vec<String>,
+    /// `so`: indices of the files wanted (BEP 53); empty means all.
+    pub select: Vec<RangeInclusive<u32>>,
+}
+
+/// Why a text is no magnet link that can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MagnetError {
+    /// Does not begin with `magnet:?`.
+    NotMagnet,
+    /// Longer than 64 KiB.
+    TooLong,
+    /// No `xt=urn:btih:`.
+    NoHash,
+    /// `xt=urn:btmh:` only (BEP 52).
+    V2Only,
+    /// The hash is neither 40 hex digits nor 32 of base32.
+    BadHash,
+    /// `so` is no list of file numbers and ranges.
+    BadSelection,
+}
+
+impl fmt::Display for MagnetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotMagnet => "this is not a magnet link: it does not begin with `magnet:?`",
+            Self::TooLong => "the magnet link is longer than 64 KiB; remove some of its trackers",
+            Self::NoHash => {
+                "the magnet link names no torrent: `xt=urn:btih:` and a hash is missing; copy the whole link, in quotes"
+            }
+            Self::V2Only => {
+                "the magnet link names a BitTorrent v2 torrent (`urn:btmh:`), and Dunlin can fetch v1 and hybrid; look for a link with `urn:btih:`"
+            }
+            Self::BadHash => {
+                "the hash after `xt=urn:btih:` has neither 40 hexadecimal nor 32 base32 digits; copy the whole link"
+            }
+            Self::BadSelection => {
+                "the file selection `so=` in the magnet link is not like `0,2,4-7`"
+            }
+        })
+    }
+}
+
+impl core::error::Error for MagnetError {}
+
+impl Magnet {
+    /// A link that has nothing but the hash.
+    #[must_use]
+    pub const fn new(info_hash: InfoHash) -> Self {
+        Self {
+            info_hash,
+            name: None,
+            trackers: Vec::new(),
+            peers: Vec::new(),
+            web_seeds: Vec::new(),
+            sources: Vec::new(),
+            select: Vec::new(),
+        }
+    }
+
+    /// Whether file `index` is wanted.
+    #[must_use]
+    pub fn selects(&self, index: u32) -> bool {
+        self.select.is_empty() || self.select.iter().any(|range| range.contains(&index))
+    }
+
+    /// The torrent file that results once the info is here.
+    #[must_use]
+    pub fn torrent(&self, info: Arc<Info>) -> Torrent {
+        let mut torrent = Torrent::new(info);
+        torrent.trackers = self
+            .trackers
+            .iter()
+            .map(|t| Vec::from([t.clone()]))
+            .collect();
+        torrent.web_seeds.clone_from(&self.web_seeds);
+        torrent
+    }
+}
+
+impl FromStr for Magnet {
+    type Err = MagnetError;
+
+    /// Reads a link. Parameters not known, and trackers and peers that make no sense, are passed
+    /// over. `+` is a space in `dn` only: in a URL it means itself.
+    fn from_str(link: &str) -> Result<Self, MagnetError> {
+        const SCHEME: &str = "magnet:?";
+        let link = link.trim();
+        if link.len() > MAX_LEN {
+            return Err(MagnetError::TooLong);
+        }
+        let query = strip_prefix(link, SCHEME).ok_or(MagnetError::NotMagnet)?;
+        let mut magnet = Self::new(InfoHash([0; 20]));
+        let (mut v1, mut v2) = (false, false);
+        for parameter in query.split('&') {
+            // Links copied out of a page's source have `&amp;`.
+            let parameter = parameter.strip_prefix("amp;").unwrap_or(parameter);
+            let Some((key, value)) = parameter.split_once('=') else {
+                continue;
+            };
+            match key_of(key) {
+                "xt" => match exact_topic(&decode(value))? {
+                    Topic::V1(hash) if !v1 => (magnet.info_hash, v1) = (hash, true),
+                    Topic::V2 => v2 = true,
+                    _ => {}
+                },
+                "dn" if magnet.name.is_none() => {
+                    magnet.name = Some(decode(&value.replace('+', " "))).filter(|s| !s.is_empty());
+                }
+                "tr" => add(&mut magnet.trackers, decode(value)),
+                "ws" => add(&mut magnet.web_seeds, decode(value)),
+                "xs" => add(&mut magnet.sources, decode(value)),
+                "x.pe" => {
+                    if let Ok(peer) = decode(value).parse()
+                        && magnet.peers.len() < MAX_ADDRESSES
+                    {
+                        magnet.peers.push(peer);
+                    }
+                }
+                "so" => parse_ranges(&decode(value), &mut magnet.select)?,
+                _ => {}
+            }
+        }
+        match (v1, v2) {
+            (true, _) => Ok(magnet),
+            (false, true) => Err(MagnetError::V2Only),
+            (false, false) => Err(MagnetError::NoHash),
+        }
+    }
+}
+
+impl fmt::Display for Magnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "magnet:?xt=urn:btih:{}", self.info_hash)?;
+        let texts = (self.name.iter().map(|n| ("dn", n)))
+            .chain(self.trackers.iter().map(|t| ("tr", t)))
+            .chain(self.web_seeds.iter().map(|w| ("ws", w)))
+            .chain(self.sources.iter().map(|s| ("xs", s)));
+        for (key, value) in texts {
+            write!(f, "&{key}={}", utf8_percent_encode(value, ESCAPED))?;
+        }
+        for peer in &self.peers {
+            let peer = alloc::format!("{peer}");
+            write!(
+                f,
+                "&x.pe={}",
+                utf8_percent_encode(&peer, ESCAPED_IN_ADDRESS)
+            )?;
+        }
+        for (i, range) in self.select.iter().enumerate() {
+            f.write_str(if i == 0 { "&so=" } else { "," })?;
+            match (range.start(), range.end()) {
+                (from, to) if from == to => write!(f, "{from}")?,
+                (from, to) => write!(f, "{from}-{to}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Topic {
+    V1(InfoHash),
+    V2,
+    Other,
+}
+
+fn exact_topic(urn: &str) -> Result<Topic, MagnetError> {
+    if strip_prefix(urn, "urn:btmh:").is_some() {
+        return Ok(Topic::V2);
+    }
+    let Some(hash) = strip_prefix(urn, "urn:btih:") else {
+        return Ok(Topic::Other);
+    };
+    let hash = hash.trim().as_bytes();
+    let mut out = [0; 20];
+    let decoded = match hash.len() {
+        40 => HEXLOWER_PERMISSIVE.decode_mut(hash, &mut out),
+        32 => BASE32_NOPAD.decode_mut(&hash.to_ascii_uppercase(), &mut out),
+        _ => return Err(MagnetError::BadHash),
+    };
+    decoded
+        .map(|_| Topic::V1(InfoHash(out)))
+        .map_err(|_| MagnetError::BadHash)
+}
+
+/// `tr.2` is `tr`: some programs number what occurs more than once.
+fn key_of(key: &str) -> &str {
+    match key.split_once('.') {
+        Some((name, n)) if n.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => key,
+    }
+}
+
+fn decode(value: &str) -> String {
+    percent_decode_str(value).decode_utf8_lossy().into_owned()
+}
+
+fn add(list: &mut Vec<String>, url: String) {
+    if list.len() < MAX_ADDRESSES && !url.is_empty() && !list.contains(&url) {
+        list.push(url);
+    }
+}
+
+fn strip_prefix<'a>(s: &'a str, prefix: &str) -> Option<&'a str> {
+    let (head, tail) = s.split_at_checked(prefix.len())?;
+    head.eq_ignore_ascii_case(prefix).then_some(tail)
+}
+
+/// BEP 53: `0,2,4-7`.
+fn parse_ranges(list: &str, out: &mut Vec<RangeInclusive<u32>>) -> Result<(), MagnetError> {
+    let number = |s: &str| {
+        s.trim()
+            .parse::<u32>()
+            .map_err(|_| MagnetError::BadSelection)
+    };
+    for part in list.split(',').filter(|part| !part.trim().is_empty()) {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        let (from, to) = (number(from)?, number(to)?);
+        if from > to || out.len() == MAX_RANGES {
+            return Err(MagnetError::BadSelection);
+        }
+        out.push(from..=to);
+    }
+    Ok(())
+}

@@ -1,1 +1,5 @@
 //! Blocking pieces shared by Dunlin's std drivers: disk, session folder, configuration.
+
+pub mod disk;
+pub mod paths;
+mod platform;

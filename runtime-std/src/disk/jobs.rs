@@ -1,0 +1,381 @@
+//! What each op does, on one of the threads.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+};
+
+use dunlin_core::{
+    BLOCK_LEN, Block, Hasher, Op, OpError, OpErrorKind, Outcome,
+    metainfo::{Extent, FileKind},
+    op::FileStat,
+};
+
+use super::{
+    files::{Files, flag},
+    handles::PARTS,
+    queue::{Job, Shared, Work},
+    transfer,
+};
+use crate::platform::{Root, file_stat};
+
+/// Bytes read at a time for hashing: fits the second-level cache beside the hash's own work.
+const HASH_RUN: usize = 256 * 1024;
+
+/// Runs a job. Blocks stay in `job` until it is over, so that a panic cannot lose them.
+pub(super) fn run(
+    shared: &Shared,
+    job: &mut Job,
+    opened: &mut Option<Arc<Files>>,
+    scratch: &mut Vec<u8>,
+) -> Outcome {
+    #[cfg(test)]
+    shared.faults.panic_if_armed();
+    let op = match &mut job.work {
+        Work::Task(_, task) => {
+            return task.take().map_or(Outcome::Done, |task| task());
+        }
+        Work::Op(op) => op,
+    };
+    if let Op::Open { torrent, info, .. } = op {
+        let Some(placement) = &job.placement else {
+            return Outcome::failed(OpErrorKind::NotFound, "nobody said where the torrent goes");
+        };
+        return match Files::open(*torrent, info, placement) {
+            Ok(files) => {
+                let stats = files.ledger().stats.clone();
+                *opened = Some(Arc::new(files));
+                Outcome::Opened(stats)
+            }
+            Err(error) => failed(error),
+        };
+    }
+    let Some(files) = &job.files else {
+        if let Op::Release { .. } = op {
+            return Outcome::Done;
+        }
+        return job
+            .work
+            .fail(OpErrorKind::NotFound, "the torrent is not open");
+    };
+    let disk = Disk { shared, files };
+    let done = match op {
+        Op::Read {
+            at, len, blocks, ..
+        } => disk
+            .read(*at, *len, blocks)
+            .map(|()| Outcome::Read(std::mem::take(blocks))),
+        Op::Write {
+            at,
+            len,
+            blocks,
+            hasher,
+            ..
+        } => disk
+            .write(*at, *len, blocks, hasher.as_mut())
+            .map(|()| Outcome::Written {
+                blocks: std::mem::take(blocks),
+                hasher: hasher.take(),
+            }),
+        Op::Hash {
+            at, len, hasher, ..
+        } => disk
+            .hash(*at, *len, hasher, scratch)
+            .map(|()| Outcome::Hashed(std::mem::replace(hasher, Hasher::sha1()))),
+        Op::Flush { .. } => disk.flush().map(Outcome::Flushed),
+        Op::Select { wanted, .. } => disk
+            .files
+            .select(&shared.handles, wanted)
+            .map(|()| Outcome::Done),
+        Op::Release { delete, .. } => disk.release(*delete).map(|()| Outcome::Done),
+        _ => return Outcome::failed(OpErrorKind::Unsupported, "not an op for the disk"),
+    };
+    done.unwrap_or_else(|error| job.work.fail(error.kind, error.detail))
+}
+
+fn failed(error: OpError) -> Outcome {
+    Outcome::Failed {
+        error,
+        blocks: Vec::new(),
+    }
+}
+
+/// One torrent's files and what all torrents share.
+struct Disk<'a> {
+    shared: &'a Shared,
+    files: &'a Files,
+}
+
+impl Disk<'_> {
+    /// Calls `act` with each extent of a range, and how far into the range it starts.
+    fn each(
+        &self,
+        at: u64,
+        len: u64,
+        mut act: impl FnMut(&Extent, usize) -> Result<(), OpError>,
+    ) -> Result<(), OpError> {
+        let end = at.checked_add(len);
+        if end.is_none_or(|end| end > self.files.info.total_len()) {
+            return Err(OpError {
+                kind: OpErrorKind::Io,
+                detail: "a range beyond the end of the torrent".into(),
+            });
+        }
+        self.files.settle(&self.shared.handles)?;
+        let mut from = 0;
+        for extent in self.files.info.extents(at, len) {
+            act(&extent, from)?;
+            from += extent.len as usize;
+        }
+        Ok(())
+    }
+
+    /// Runs `act` on an open file. One that failed is closed, so that the next attempt starts
+    /// from the path again: the cause may be gone by then.
+    fn with<T>(
+        &self,
+        file: u32,
+        handle: io::Result<Arc<super::handles::Handle>>,
+        act: impl FnOnce(&std::fs::File) -> io::Result<T>,
+    ) -> Result<T, OpError> {
+        handle
+            .and_then(|handle| {
+                #[cfg(test)]
+                self.shared.faults.error_if_armed()?;
+                act(&handle.file)
+            })
+            .map_err(|e| {
+                if e.kind() != ErrorKind::UnexpectedEof {
+                    self.shared.handles.close((self.files.torrent, file));
+                }
+                self.files.error(file, &e)
+            })
+    }
+
+    fn write(
+        &self,
+        at: u64,
+        len: u32,
+        blocks: &[Block],
+        hasher: Option<&mut Hasher>,
+    ) -> Result<(), OpError> {
+        check_blocks(len, blocks)?;
+        if let Some(hasher) = hasher {
+            transfer::feed(hasher, blocks, len as usize);
+        }
+        let (files, handles) = (self.files, &self.shared.handles);
+        self.each(at, len.into(), |extent, from| {
+            let Some(place) = files.place(extent) else {
+                return Ok(());
+            };
+            let handle = files.writable(handles, place.file);
+            self.with(place.file, handle, |file| {
+                files.soil(place.file);
+                transfer::write(file, blocks, from, extent.len as usize, place.offset)
+            })
+        })
+    }
+
+    fn read(&self, at: u64, len: u32, blocks: &mut [Block]) -> Result<(), OpError> {
+        check_blocks(len, blocks)?;
+        let (files, handles) = (self.files, &self.shared.handles);
+        self.each(at, len.into(), |extent, from| {
+            let Some(place) = files.place(extent) else {
+                transfer::zero(blocks, from, extent.len as usize);
+                return Ok(());
+            };
+            let handle = files.readable(handles, place.file);
+            self.with(place.file, handle, |file| {
+                transfer::read(file, blocks, from, extent.len as usize, place.offset)
+            })
+        })
+    }
+
+    fn hash(
+        &self,
+        at: u64,
+        len: u64,
+        hasher: &mut Hasher,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), OpError> {
+        scratch.resize(HASH_RUN, 0);
+        let (files, handles) = (self.files, &self.shared.handles);
+        self.each(at, len, |extent, _| {
+            let place = files.place(extent);
+            let mut done = 0;
+            while done < extent.len {
+                let buf = &mut scratch[..(extent.len - done).min(HASH_RUN as u64) as usize];
+                match &place {
+                    None => buf.fill(0),
+                    Some(place) => {
+                        let handle = files.readable(handles, place.file);
+                        self.with(place.file, handle, |file| {
+                            transfer::read_exact(file, buf, place.offset + done)
+                        })?;
+                    }
+                }
+                hasher.update(buf);
+                done += buf.len() as u64;
+            }
+            Ok(())
+        })
+    }
+
+    /// Everything written so far is on the medium afterwards, and so are the names of new
+    /// files. What could not be flushed stays to be flushed.
+    fn flush(&self) -> Result<Vec<Option<FileStat>>, OpError> {
+        let files = self.files;
+        files.settle(&self.shared.handles)?;
+        if files.written.load(Ordering::Acquire) {
+            self.make_extras();
+        }
+        let dirty = std::mem::take(&mut files.ledger().dirty);
+        for (i, &file) in dirty.iter().enumerate() {
+            if let Err(error) = self.flush_file(file) {
+                files.ledger().dirty.extend_from_slice(&dirty[i + 1..]);
+                return Err(error);
+            }
+        }
+        let folders = std::mem::take(&mut files.ledger().folders);
+        if !folders.is_empty() {
+            let synced = Root::open(&files.dir)
+                .and_then(|root| folders.iter().try_for_each(|f| root.sync_folder(f)));
+            if let Err(e) = synced {
+                files.ledger().folders.extend(folders);
+                return Err(super::files::error(&files.dir, &e));
+            }
+        }
+        Ok(files.ledger().stats.clone())
+    }
+
+    fn flush_file(&self, file: u32) -> Result<(), OpError> {
+        let files = self.files;
+        // Clean first: what is written from here on is for the next flush.
+        if file == PARTS {
+            files.parts.clean();
+        } else {
+            files.set(file as usize, flag::DIRTY, false);
+        }
+        let handle = files.writable(&self.shared.handles, file);
+        let meta = self
+            .with(file, handle, |f| {
+                f.sync_all()?;
+                f.metadata()
+            })
+            .inspect_err(|_| files.soil(file))?;
+        if let Some(stat) = files.ledger().stats.get_mut(file as usize) {
+            *stat = Some(file_stat(&meta));
+        }
+        Ok(())
+    }
+
+    /// Makes what no block ever touches: empty files, and links within the torrent.
+    fn make_extras(&self) {
+        let files = self.files;
+        if std::mem::replace(&mut files.ledger().extras_made, true) {
+            return;
+        }
+        for (i, entry) in files.info.files().iter().enumerate() {
+            if !files.has(i, flag::WANTED) {
+                continue;
+            }
+            let made = match &entry.kind {
+                FileKind::Regular if entry.len == 0 => self.make_empty(i),
+                FileKind::Symlink(target) => self.make_link(i, target),
+                _ => Ok(()),
+            };
+            if let Err(e) = made {
+                let error = files.error(i as u32, &e);
+                self.shared.note(format!("left out: {}", error.detail));
+            }
+        }
+    }
+
+    fn make_empty(&self, index: usize) -> io::Result<()> {
+        let meta = self.files.make(index as u32)?.metadata()?;
+        self.files.ledger().stats[index] = Some(file_stat(&meta));
+        Ok(())
+    }
+
+    /// BEP 47: a link may only point at another entry of the same torrent, and is made
+    /// relative, from path to path as they are on this disk.
+    fn make_link(&self, index: usize, target: &[String]) -> io::Result<()> {
+        let entries = self.files.info.files();
+        let to = entries
+            .iter()
+            .position(|f| f.path == target && f.kind == FileKind::Regular);
+        let Some(to) = to else {
+            return Err(io::Error::other(
+                "the link points at nothing in the torrent",
+            ));
+        };
+        let (from, to) = (&self.files.paths[index], &self.files.paths[to]);
+        let root = Root::open(&self.files.dir)?;
+        root.make_parents(from, |_| {})?;
+        match root.symlink(&relative(from, to), from) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
+            done => done,
+        }
+    }
+
+    fn release(&self, delete: bool) -> Result<(), OpError> {
+        self.shared.handles.close_all(self.files.torrent);
+        if !delete {
+            return Ok(());
+        }
+        let files = self.files;
+        let root = match Root::open(&files.dir) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            root => root.map_err(|e| super::files::error(&files.dir, &e))?,
+        };
+        let mut first = Ok(());
+        let mut folders = BTreeSet::new();
+        let kinds = files.info.files().iter().map(|f| &f.kind);
+        let ours = files.paths.iter().zip(kinds);
+        let ours = ours.filter(|(_, kind)| **kind != FileKind::Padding);
+        for path in ours
+            .map(|(path, _)| path.as_path())
+            .chain([files.parts.path()])
+        {
+            folders.extend(path.ancestors().skip(1).filter(|p| *p != Path::new("")));
+            match root.remove_file(path) {
+                Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                    first = first.and(Err(super::files::error(&files.dir.join(path), &e)));
+                }
+                _ => {}
+            }
+        }
+        // Children come after their parents in this order. One that is not empty holds
+        // something that is not ours, and stays.
+        for folder in folders.iter().rev() {
+            let _ = root.remove_folder(folder);
+        }
+        first
+    }
+}
+
+fn check_blocks(len: u32, blocks: &[Block]) -> Result<(), OpError> {
+    if blocks.len() * BLOCK_LEN < len as usize {
+        return Err(OpError {
+            kind: OpErrorKind::Io,
+            detail: "fewer blocks than bytes".into(),
+        });
+    }
+    Ok(())
+}
+
+/// `to` as seen from the folder of `from`; both plain and relative to the same folder.
+fn relative(from: &Path, to: &Path) -> PathBuf {
+    let folder = from.parent().unwrap_or(Path::new(""));
+    let common = folder
+        .components()
+        .zip(to.components())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let up = folder.components().count() - common;
+    let mut path: PathBuf = (0..up).map(|_| "..").collect();
+    path.extend(to.components().skip(common));
+    path
+}

@@ -1,0 +1,345 @@
+//! Who may run when, and the threads' loop.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use dunlin_core::{Block, Op, OpErrorKind, OpId, Outcome, TorrentId};
+
+use super::{Placement, files::Files, handles::Handles, jobs};
+
+/// Notes kept for [`super::Disk::take_notes`]; a hostile torrent could ask for millions.
+const MAX_NOTES: usize = 64;
+
+/// Something to run off the engine's thread.
+pub(super) type Task = Box<dyn FnOnce() -> Outcome + Send>;
+
+/// What the threads are given.
+pub(super) enum Work {
+    /// An op on a torrent's files.
+    Op(Op),
+    /// Anything else; `None` once it started.
+    Task(OpId, Option<Task>),
+}
+
+impl Work {
+    fn torrent(&self) -> Option<TorrentId> {
+        match self {
+            Self::Op(
+                Op::Open { torrent, .. }
+                | Op::Read { torrent, .. }
+                | Op::Write { torrent, .. }
+                | Op::Hash { torrent, .. }
+                | Op::Flush { torrent, .. }
+                | Op::Select { torrent, .. }
+                | Op::Release { torrent, .. },
+            ) => Some(*torrent),
+            _ => None,
+        }
+    }
+
+    fn id(&self) -> Option<OpId> {
+        match self {
+            Self::Op(op) => op.id(),
+            Self::Task(id, _) => Some(*id),
+        }
+    }
+
+    /// Runs only after everything of its torrent that came before.
+    fn waits_for_all(&self) -> bool {
+        matches!(self, Self::Op(Op::Flush { .. })) || self.is_alone()
+    }
+
+    /// Nothing of its torrent runs beside it.
+    fn is_alone(&self) -> bool {
+        matches!(
+            self,
+            Self::Op(Op::Open { .. } | Op::Select { .. } | Op::Release { .. })
+        )
+    }
+
+    /// Of no use to anybody once the disk stops.
+    fn is_idle_curiosity(&self) -> bool {
+        matches!(self, Self::Op(Op::Read { .. } | Op::Hash { .. }))
+    }
+
+    /// What was lent to it, given back.
+    fn blocks(&mut self) -> Vec<Block> {
+        match self {
+            Self::Op(Op::Read { blocks, .. } | Op::Write { blocks, .. }) => std::mem::take(blocks),
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn fail(&mut self, kind: OpErrorKind, detail: impl Into<String>) -> Outcome {
+        let mut outcome = Outcome::failed(kind, detail);
+        if let Outcome::Failed { blocks, .. } = &mut outcome {
+            *blocks = self.blocks();
+        }
+        outcome
+    }
+}
+
+/// The ops of one torrent.
+#[derive(Default)]
+struct Lane {
+    placement: Option<Arc<Placement>>,
+    files: Option<Arc<Files>>,
+    running: usize,
+    /// What runs wants to be alone.
+    alone: bool,
+    waiting: VecDeque<Work>,
+}
+
+impl Lane {
+    fn admits(&self, work: &Work) -> bool {
+        !self.alone && (self.running == 0 || !work.waits_for_all())
+    }
+
+    fn start(&mut self, work: Work) -> Job {
+        self.running += 1;
+        self.alone = work.is_alone();
+        Job {
+            files: self.files.clone(),
+            placement: match work {
+                Work::Op(Op::Open { .. }) => self.placement.clone(),
+                _ => None,
+            },
+            work,
+        }
+    }
+}
+
+/// Work whose turn has come.
+pub(super) struct Job {
+    pub(super) files: Option<Arc<Files>>,
+    pub(super) placement: Option<Arc<Placement>>,
+    pub(super) work: Work,
+}
+
+#[derive(Default)]
+pub(super) struct Queues {
+    lanes: HashMap<TorrentId, Lane>,
+    ready: VecDeque<Job>,
+    pub(super) done: Vec<(OpId, Outcome)>,
+    /// Threads asleep.
+    idle: usize,
+    /// One of them was called and has not come yet.
+    called: bool,
+    stopping: bool,
+}
+
+impl Queues {
+    /// Whether a sleeping thread should be called now. One at a time: whoever wakes calls the
+    /// next while there is more to do, so that `submit` pays for one call at most.
+    fn call(&mut self) -> bool {
+        let call = self.idle > 0 && !self.called && !self.ready.is_empty();
+        self.called |= call;
+        call
+    }
+
+    /// Takes `torrent`'s lane on after one of its jobs ended.
+    fn advance(&mut self, torrent: TorrentId, opened: Option<Arc<Files>>, released: bool) {
+        let Some(lane) = self.lanes.get_mut(&torrent) else {
+            return;
+        };
+        lane.running -= 1;
+        lane.alone = false;
+        if opened.is_some() {
+            lane.files = opened;
+        }
+        if released {
+            (lane.files, lane.placement) = (None, None);
+        }
+        while let Some(next) = lane.waiting.front() {
+            if !lane.admits(next) {
+                break;
+            }
+            if let Some(work) = lane.waiting.pop_front() {
+                let job = lane.start(work);
+                self.ready.push_back(job);
+            }
+        }
+        if released && lane.running == 0 && lane.waiting.is_empty() {
+            self.lanes.remove(&torrent);
+        }
+    }
+}
+
+/// What the threads share.
+pub(super) struct Shared {
+    queues: Mutex<Queues>,
+    wake: Condvar,
+    notify: Arc<dyn Fn() + Send + Sync>,
+    pub(super) handles: Handles,
+    pub(super) notes: Mutex<Vec<String>>,
+    #[cfg(test)]
+    pub(super) faults: super::tests::Faults,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+impl Shared {
+    pub(super) fn new(open_files: usize, notify: Arc<dyn Fn() + Send + Sync>) -> Self {
+        Self {
+            queues: Mutex::default(),
+            wake: Condvar::new(),
+            notify,
+            handles: Handles::new(open_files),
+            notes: Mutex::default(),
+            #[cfg(test)]
+            faults: super::tests::Faults::default(),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn note(&self, note: String) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        if notes.len() < MAX_NOTES {
+            notes.push(note);
+        }
+    }
+
+    pub(super) fn place(&self, torrent: TorrentId, placement: Placement) {
+        self.lock().lanes.entry(torrent).or_default().placement = Some(Arc::new(placement));
+    }
+
+    pub(super) fn submit(&self, mut work: Work) {
+        let mut queues = self.lock();
+        if queues.stopping {
+            let outcome = work.fail(OpErrorKind::Cancelled, "the disk is stopping");
+            self.answer(queues, work.id(), outcome);
+            return;
+        }
+        match work.torrent() {
+            None => queues.ready.push_back(Job {
+                files: None,
+                placement: None,
+                work,
+            }),
+            Some(torrent) => {
+                let lane = queues.lanes.entry(torrent).or_default();
+                if lane.waiting.is_empty() && lane.admits(&work) {
+                    let job = lane.start(work);
+                    queues.ready.push_back(job);
+                } else {
+                    lane.waiting.push_back(work);
+                }
+            }
+        }
+        let call = queues.call();
+        drop(queues);
+        if call {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Answers a read or hash that has not started; anything else runs its course.
+    pub(super) fn cancel(&self, id: OpId) {
+        let mut queues = self.lock();
+        let found = queues
+            .ready
+            .iter()
+            .position(|job| job.work.id() == Some(id) && job.work.is_idle_curiosity());
+        let Some(mut job) = found.and_then(|i| queues.ready.remove(i)) else {
+            return;
+        };
+        let outcome = job.work.fail(OpErrorKind::Cancelled, "cancelled");
+        if let Some(torrent) = job.work.torrent() {
+            queues.advance(torrent, None, false);
+        }
+        let call = queues.call();
+        self.answer(queues, Some(id), outcome);
+        if call {
+            self.wake.notify_one();
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        self.lock().stopping = true;
+        self.wake.notify_all();
+    }
+
+    /// Puts an outcome where `drain` finds it.
+    fn answer(&self, mut queues: MutexGuard<'_, Queues>, id: Option<OpId>, outcome: Outcome) {
+        let first = queues.done.is_empty();
+        queues.done.extend(id.map(|id| (id, outcome)));
+        drop(queues);
+        if first {
+            (self.notify)();
+        }
+    }
+
+    /// A thread's life.
+    pub(super) fn work(&self) {
+        let mut scratch = Vec::new();
+        let mut queues = self.lock();
+        loop {
+            let Some(job) = queues.ready.pop_front() else {
+                if queues.stopping && queues.lanes.values().all(|lane| lane.running == 0) {
+                    break;
+                }
+                queues.idle += 1;
+                queues = self
+                    .wake
+                    .wait(queues)
+                    .unwrap_or_else(PoisonError::into_inner);
+                queues.idle -= 1;
+                queues.called = false;
+                continue;
+            };
+            let (call, stopping) = (queues.call(), queues.stopping);
+            drop(queues);
+            if call {
+                self.wake.notify_one();
+            }
+            queues = self.finish(job, stopping, &mut scratch);
+        }
+        drop(queues);
+        // Whoever else waits for the last job may go too.
+        self.wake.notify_all();
+    }
+
+    fn finish(
+        &self,
+        mut job: Job,
+        stopping: bool,
+        scratch: &mut Vec<u8>,
+    ) -> MutexGuard<'_, Queues> {
+        let (id, torrent) = (job.work.id(), job.work.torrent());
+        let released = matches!(job.work, Work::Op(Op::Release { .. }));
+        let mut opened = None;
+        let outcome = if stopping && job.work.is_idle_curiosity() {
+            job.work
+                .fail(OpErrorKind::Cancelled, "the disk is stopping")
+        } else {
+            let run = || jobs::run(self, &mut job, &mut opened, scratch);
+            catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+                job.work
+                    .fail(OpErrorKind::Io, "a bug in the disk: the job panicked")
+            })
+        };
+        drop(job);
+        let mut queues = self.lock();
+        if let Some(torrent) = torrent {
+            queues.advance(torrent, opened, released);
+        }
+        let first = queues.done.is_empty();
+        queues.done.extend(id.map(|id| (id, outcome)));
+        if !first {
+            return queues;
+        }
+        drop(queues);
+        (self.notify)();
+        self.lock()
+    }
+}

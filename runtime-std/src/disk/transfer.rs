@@ -1,0 +1,117 @@
+//! Moving bytes between blocks and one open file: whole runs of blocks in one system call.
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind, IoSlice, IoSliceMut},
+};
+
+use dunlin_core::{BLOCK_LEN, Block, Hasher};
+
+use crate::platform::{read_vectored_at, write_vectored_at};
+
+/// Most buffers in one call. Ours: 1 MiB of blocks, by far enough to hide the price of a
+/// system call, small enough for the stack, and below any `IOV_MAX` (1024 on Linux).
+const MAX_RUN: usize = 64;
+
+/// Writes the bytes `from .. from + len` of `blocks`, seen as one string, at `offset`.
+pub(super) fn write(
+    file: &File,
+    blocks: &[Block],
+    mut from: usize,
+    mut len: usize,
+    mut offset: u64,
+) -> io::Result<()> {
+    while len > 0 {
+        let mut run: heapless::Vec<IoSlice<'_>, MAX_RUN> = heapless::Vec::new();
+        let (mut skip, mut left) = (from % BLOCK_LEN, len);
+        for block in blocks.iter().skip(from / BLOCK_LEN) {
+            let part = left.min(BLOCK_LEN - skip);
+            if part == 0 || run.push(IoSlice::new(&block[skip..skip + part])).is_err() {
+                break;
+            }
+            (skip, left) = (0, left - part);
+        }
+        match write_vectored_at(file, &run, offset) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(n) => (from, len, offset) = (from + n, len - n, offset + n as u64),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Fills the bytes `from .. from + len` of `blocks` from `offset`. `UnexpectedEof` if the file
+/// ends early.
+pub(super) fn read(
+    file: &File,
+    blocks: &mut [Block],
+    mut from: usize,
+    mut len: usize,
+    mut offset: u64,
+) -> io::Result<()> {
+    while len > 0 {
+        let mut run: heapless::Vec<IoSliceMut<'_>, MAX_RUN> = heapless::Vec::new();
+        let (mut skip, mut left) = (from % BLOCK_LEN, len);
+        for block in blocks.iter_mut().skip(from / BLOCK_LEN) {
+            let part = left.min(BLOCK_LEN - skip);
+            let buf = IoSliceMut::new(&mut block[skip..skip + part]);
+            if part == 0 || run.push(buf).is_err() {
+                break;
+            }
+            (skip, left) = (0, left - part);
+        }
+        match read_vectored_at(file, &mut run, offset) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(n) => (from, len, offset) = (from + n, len - n, offset + n as u64),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Zeroes the bytes `from .. from + len` of `blocks`.
+pub(super) fn zero(blocks: &mut [Block], from: usize, mut len: usize) {
+    let mut skip = from % BLOCK_LEN;
+    for block in blocks.iter_mut().skip(from / BLOCK_LEN) {
+        let part = len.min(BLOCK_LEN - skip);
+        block[skip..skip + part].fill(0);
+        (skip, len) = (0, len - part);
+    }
+}
+
+/// Feeds the first `len` bytes of `blocks` to `hasher`.
+pub(super) fn feed(hasher: &mut Hasher, blocks: &[Block], mut len: usize) {
+    for block in blocks {
+        let part = len.min(BLOCK_LEN);
+        hasher.update(&block[..part]);
+        len -= part;
+    }
+}
+
+/// Fills `buf` from `offset`. `UnexpectedEof` if the file ends early.
+pub(super) fn read_exact(file: &File, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !buf.is_empty() {
+        match read_vectored_at(file, &mut [IoSliceMut::new(buf)], offset) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(n) => (buf, offset) = (&mut buf[n..], offset + n as u64),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `buf` at `offset`.
+pub(super) fn write_all(file: &File, mut buf: &[u8], mut offset: u64) -> io::Result<()> {
+    while !buf.is_empty() {
+        match write_vectored_at(file, &[IoSlice::new(buf)], offset) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(n) => (buf, offset) = (&buf[n..], offset + n as u64),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! Every call that differs from one operating system to the next. Porting the crate to
+//! another platform means writing a sibling of `unix.rs` with the same items.
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+pub(crate) use unix::{Root, allocate, open_file_limit, read_vectored_at, write_vectored_at};
+
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+pub(crate) use windows::{Root, allocate, open_file_limit, read_vectored_at, write_vectored_at};
+
+use std::{fs, io, time::UNIX_EPOCH};
+
+use dunlin_core::op::FileStat;
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// To read what exists.
+    Read,
+    /// To write what exists.
+    Write,
+    /// To write; made if missing, its folder must exist.
+    Create {
+        /// Executable for those who may read it.
+        executable: bool,
+    },
+}
+
+/// What resume data remembers about a file.
+pub(crate) fn file_stat(meta: &fs::Metadata) -> FileStat {
+    let mtime_ns = match meta.modified().map(|t| t.duration_since(UNIX_EPOCH)) {
+        Ok(Ok(after)) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
+        Ok(Err(before)) => {
+            i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, i64::wrapping_neg)
+        }
+        Err(_) => 0,
+    };
+    FileStat {
+        len: meta.len(),
+        mtime_ns,
+    }
+}
+
+/// The answer to a path that a link leads out of its folder.
+pub(crate) fn escape() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "a symbolic link leads outside the folder",
+    )
+}
+
+/// The answer to a pipe, socket or folder where a file should be.
+pub(crate) fn not_a_file() -> io::Error {
+    io::Error::other("not a regular file")
+}

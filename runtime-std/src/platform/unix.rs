@@ -1,0 +1,308 @@
+//! Unix: paths are resolved below an open folder, so that a symbolic link planted in it cannot
+//! lead outside, not even by a race.
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind, IoSlice, IoSliceMut},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Component, Path},
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, symlinkat, unlinkat},
+    process::{Resource, getrlimit},
+};
+
+use super::{Access, escape, file_stat, not_a_file};
+use dunlin_core::op::FileStat;
+
+/// Writes from `bufs` at `offset`; may write less.
+pub(crate) fn write_vectored_at(
+    file: &File,
+    bufs: &[IoSlice<'_>],
+    offset: u64,
+) -> io::Result<usize> {
+    Ok(rustix::io::pwritev(file, bufs, offset)?)
+}
+
+/// Reads into `bufs` from `offset`; 0 at the end of the file.
+pub(crate) fn read_vectored_at(
+    file: &File,
+    bufs: &mut [IoSliceMut<'_>],
+    offset: u64,
+) -> io::Result<usize> {
+    Ok(rustix::io::preadv(file, bufs, offset)?)
+}
+
+/// Reserves space up to `len`; `Unsupported` where the file system cannot.
+pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    {
+        use rustix::{fs::FallocateFlags, io::Errno};
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+            done => return Ok(done?),
+        }
+    }
+    let _ = (file, len);
+    Err(ErrorKind::Unsupported.into())
+}
+
+/// How many files this process may have open; `None` without limit.
+pub(crate) fn open_file_limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
+/// A folder that paths are resolved below.
+#[derive(Debug)]
+pub(crate) struct Root(OwnedFd);
+
+const FOLDER: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+
+impl Root {
+    /// Opens `dir`, through links if need be: it is the user's own choice.
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        Ok(Self(openat(CWD, dir, FOLDER, Mode::empty())?))
+    }
+
+    /// Opens the regular file `path`.
+    pub(crate) fn file(&self, path: &Path, access: Access) -> io::Result<File> {
+        let (flags, mode) = match access {
+            Access::Read => (OFlags::RDONLY, Mode::empty()),
+            Access::Write => (OFlags::RDWR, Mode::empty()),
+            Access::Create { executable } => (
+                OFlags::RDWR | OFlags::CREATE,
+                Mode::from_raw_mode(if executable { 0o777 } else { 0o666 }),
+            ),
+        };
+        // NONBLOCK: a pipe that somebody put here must not stop us.
+        let fd = self.resolve(
+            path,
+            flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY,
+            mode,
+        )?;
+        let file = File::from(fd);
+        if file.metadata()?.is_file() {
+            Ok(file)
+        } else {
+            Err(not_a_file())
+        }
+    }
+
+    /// Length and time of the regular file `path`.
+    pub(crate) fn stat(&self, path: &Path) -> io::Result<FileStat> {
+        let fd = self.resolve(path, stat_flags(), Mode::empty())?;
+        let meta = File::from(fd).metadata()?;
+        if meta.is_file() {
+            Ok(file_stat(&meta))
+        } else {
+            Err(not_a_file())
+        }
+    }
+
+    /// Makes the folders that `path` lies in, telling `made` of each new one.
+    pub(crate) fn make_parents(&self, path: &Path, mut made: impl FnMut(&Path)) -> io::Result<()> {
+        let Some(parent) = parent_of(path) else {
+            return Ok(());
+        };
+        match self.folder(parent) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            done => return done.map(drop),
+        }
+        self.make_parents(parent, &mut made as &mut dyn FnMut(&Path))?;
+        self.in_parent(parent, |dir, name| {
+            match mkdirat(dir, name, Mode::from_raw_mode(0o777)) {
+                Err(rustix::io::Errno::EXIST) => Ok(()),
+                done => done,
+            }
+        })?;
+        made(parent);
+        Ok(())
+    }
+
+    /// Removes a file or link.
+    pub(crate) fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.in_parent(path, |dir, name| unlinkat(dir, name, AtFlags::empty()))
+    }
+
+    /// Removes an empty folder.
+    pub(crate) fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        self.in_parent(path, |dir, name| unlinkat(dir, name, AtFlags::REMOVEDIR))
+    }
+
+    /// Renames within the root.
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.in_parent(from, |old_dir, old| {
+            self.in_parent(to, |new_dir, new| renameat(old_dir, old, new_dir, new))
+                .map_err(|e| errno(&e))
+        })
+    }
+
+    /// Makes the link `path`, pointing at `target`. The caller has made sure of `target`.
+    pub(crate) fn symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
+        self.in_parent(path, |dir, name| symlinkat(target, dir, name))
+    }
+
+    /// Makes the names in the folder `path` durable (empty: the root itself).
+    pub(crate) fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        let dir = self.folder(path)?;
+        Ok(rustix::fs::fsync(dir)?)
+    }
+
+    fn folder(&self, path: &Path) -> io::Result<OwnedFd> {
+        if path.as_os_str().is_empty() {
+            return Ok(openat(&self.0, ".", FOLDER, Mode::empty())?);
+        }
+        self.resolve(path, FOLDER, Mode::empty())
+    }
+
+    fn in_parent<T>(
+        &self,
+        path: &Path,
+        act: impl FnOnce(BorrowedFd<'_>, &Path) -> rustix::io::Result<T>,
+    ) -> io::Result<T> {
+        let name = Path::new(path.file_name().ok_or(ErrorKind::InvalidInput)?);
+        Ok(match parent_of(path) {
+            None => act(self.0.as_fd(), name)?,
+            Some(parent) => act(self.folder(parent)?.as_fd(), name)?,
+        })
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn resolve(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        use rustix::{
+            fs::{ResolveFlags, openat2},
+            io::Errno,
+        };
+        /// A rename beside us makes the kernel unsure; it asks to be asked again.
+        const TRIES: u32 = 32;
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        for _ in 0..TRIES {
+            return match openat2(&self.0, path, flags, mode, how) {
+                Ok(fd) => Ok(fd),
+                Err(Errno::AGAIN) => continue,
+                Err(Errno::XDEV) => Err(escape()),
+                // Kernels before 5.6, and sandboxes that do not know the call.
+                Err(Errno::NOSYS | Errno::PERM) => self.walk(path, flags, mode),
+                Err(e) => Err(e.into()),
+            };
+        }
+        Err(escape())
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn resolve(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        self.walk(path, flags, mode)
+    }
+
+    /// Component by component, following no link at all: stricter than `openat2`.
+    fn walk(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        let mut dir: Option<OwnedFd> = None;
+        let mut parts = path.components().peekable();
+        while let Some(part) = parts.next() {
+            let Component::Normal(name) = part else {
+                return Err(escape());
+            };
+            let at = dir.as_ref().map_or(self.0.as_fd(), AsFd::as_fd);
+            let last = parts.peek().is_none();
+            let (flags, mode) = if last {
+                (flags, mode)
+            } else {
+                (FOLDER, Mode::empty())
+            };
+            let fd = openat(at, name, flags | OFlags::NOFOLLOW, mode).map_err(|e| match e {
+                rustix::io::Errno::LOOP => escape(),
+                e => e.into(),
+            })?;
+            if last {
+                return Ok(fd);
+            }
+            dir = Some(fd);
+        }
+        Err(ErrorKind::InvalidInput.into())
+    }
+}
+
+fn parent_of(path: &Path) -> Option<&Path> {
+    path.parent().filter(|p| !p.as_os_str().is_empty())
+}
+
+fn errno(e: &io::Error) -> rustix::io::Errno {
+    rustix::io::Errno::from_io_error(e).unwrap_or(rustix::io::Errno::IO)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const fn stat_flags() -> OFlags {
+    OFlags::PATH.union(OFlags::CLOEXEC)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const fn stat_flags() -> OFlags {
+    OFlags::RDONLY
+        .union(OFlags::NONBLOCK)
+        .union(OFlags::CLOEXEC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn links_inside_are_followed_and_links_that_lead_outside_are_refused() {
+        let outer = tempfile::tempdir().unwrap();
+        let dir = outer.path().join("in");
+        fs::create_dir_all(dir.join("real")).unwrap();
+        fs::write(dir.join("real/file"), b"x").unwrap();
+        fs::write(outer.path().join("secret"), b"y").unwrap();
+        std::os::unix::fs::symlink("real", dir.join("alias")).unwrap();
+        std::os::unix::fs::symlink("..", dir.join("up")).unwrap();
+        std::os::unix::fs::symlink("../secret", dir.join("leak")).unwrap();
+        let root = Root::open(&dir).unwrap();
+        assert!(root.file("alias/file".as_ref(), Access::Write).is_ok());
+        for bad in ["up/secret", "leak", "../secret", "/etc/passwd"] {
+            let kind = root.file(bad.as_ref(), Access::Read).unwrap_err().kind();
+            assert_eq!(kind, ErrorKind::PermissionDenied, "{bad}");
+            assert!(root.stat(bad.as_ref()).is_err());
+        }
+        let create = Access::Create { executable: false };
+        assert!(root.file("up/new".as_ref(), create).is_err());
+        assert!(root.make_parents("up/d/f".as_ref(), |_| {}).is_err());
+        assert!(!outer.path().join("new").exists() && !outer.path().join("d").exists());
+        // The way of older kernels is stricter, never laxer.
+        let read = OFlags::RDONLY;
+        assert!(root.walk("real/file".as_ref(), read, Mode::empty()).is_ok());
+        for bad in ["up/secret", "leak", "../secret", "alias/file"] {
+            assert!(
+                root.walk(bad.as_ref(), read, Mode::empty()).is_err(),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_a_file_neither_blocks_nor_opens() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        rustix::fs::mknodat(CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        assert!(root.file("pipe".as_ref(), Access::Read).is_err());
+        assert!(root.file("pipe".as_ref(), Access::Write).is_err());
+    }
+
+    #[test]
+    fn parents_are_made_once_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let mut made = Vec::new();
+        let mut make = || {
+            root.make_parents("a/b/c".as_ref(), |p| made.push(p.to_path_buf()))
+                .unwrap();
+            made.len()
+        };
+        assert_eq!((make(), make()), (2, 2));
+        assert!(dir.path().join("a/b").is_dir() && !dir.path().join("a/b/c").exists());
+    }
+}

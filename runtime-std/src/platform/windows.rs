@@ -1,0 +1,157 @@
+//! Windows: std's positional calls, and a look at every component of a path before it is used.
+//! Making a link needs a privilege there, so a link planted between the look and the use is a
+//! lesser worry than on Unix.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, IoSlice, IoSliceMut},
+    os::windows::fs::FileExt,
+    path::{Component, Path, PathBuf},
+};
+
+use super::{Access, escape, file_stat, not_a_file};
+use dunlin_core::op::FileStat;
+
+/// Writes from `bufs` at `offset`; may write less.
+pub(crate) fn write_vectored_at(
+    file: &File,
+    bufs: &[IoSlice<'_>],
+    offset: u64,
+) -> io::Result<usize> {
+    let mut done = 0;
+    for buf in bufs.iter().filter(|b| !b.is_empty()) {
+        let n = file.seek_write(buf, offset + done as u64)?;
+        done += n;
+        if n < buf.len() {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+/// Reads into `bufs` from `offset`; 0 at the end of the file.
+pub(crate) fn read_vectored_at(
+    file: &File,
+    bufs: &mut [IoSliceMut<'_>],
+    offset: u64,
+) -> io::Result<usize> {
+    let mut done = 0;
+    for buf in bufs.iter_mut().filter(|b| !b.is_empty()) {
+        let n = file.seek_read(buf, offset + done as u64)?;
+        done += n;
+        if n < buf.len() {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+/// Reserves space up to `len`: setting the length does so on NTFS.
+pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
+    if file.metadata()?.len() < len {
+        file.set_len(len)?;
+    }
+    Ok(())
+}
+
+/// How many files this process may have open; `None` without limit.
+pub(crate) fn open_file_limit() -> Option<u64> {
+    None
+}
+
+/// A folder that paths are resolved below.
+#[derive(Debug)]
+pub(crate) struct Root(PathBuf);
+
+impl Root {
+    /// Opens `dir`, through links if need be: it is the user's own choice.
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        Ok(Self(fs::canonicalize(dir)?))
+    }
+
+    /// Opens the regular file `path`.
+    pub(crate) fn file(&self, path: &Path, access: Access) -> io::Result<File> {
+        let path = self.resolve(path)?;
+        let write = access != Access::Read;
+        let create = matches!(access, Access::Create { .. });
+        let file = OpenOptions::new()
+            .read(true)
+            .write(write)
+            .create(create)
+            .truncate(false)
+            .open(path)?;
+        if file.metadata()?.is_file() {
+            Ok(file)
+        } else {
+            Err(not_a_file())
+        }
+    }
+
+    /// Length and time of the regular file `path`.
+    pub(crate) fn stat(&self, path: &Path) -> io::Result<FileStat> {
+        let meta = fs::metadata(self.resolve(path)?)?;
+        if meta.is_file() {
+            Ok(file_stat(&meta))
+        } else {
+            Err(not_a_file())
+        }
+    }
+
+    /// Makes the folders that `path` lies in, telling `made` of each new one.
+    pub(crate) fn make_parents(&self, path: &Path, mut made: impl FnMut(&Path)) -> io::Result<()> {
+        let Some(parent) = path.parent() else {
+            return Ok(());
+        };
+        let mut at = PathBuf::new();
+        for part in parent.components() {
+            at.push(part);
+            match fs::create_dir(self.resolve(&at)?) {
+                Ok(()) => made(&at),
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a file or link.
+    pub(crate) fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(self.resolve(path)?)
+    }
+
+    /// Removes an empty folder.
+    pub(crate) fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(self.resolve(path)?)
+    }
+
+    /// Renames within the root.
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(self.resolve(from)?, self.resolve(to)?)
+    }
+
+    /// Makes the link `path`, pointing at `target`. The caller has made sure of `target`.
+    pub(crate) fn symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
+        std::os::windows::fs::symlink_file(target, self.resolve(path)?)
+    }
+
+    /// Makes the names in the folder `path` durable: NTFS keeps a journal of them.
+    pub(crate) fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        self.resolve(path).map(drop)
+    }
+
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        let mut at = self.0.clone();
+        for part in path.components() {
+            let Component::Normal(name) = part else {
+                return Err(escape());
+            };
+            at.push(name);
+            match fs::symlink_metadata(&at) {
+                Ok(meta) if meta.is_symlink() => return Err(escape()),
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(at)
+    }
+}

@@ -1,1 +1,3 @@
 //! One peer connection as a stream-shaped machine.
+
+pub mod crypto;

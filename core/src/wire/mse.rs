@@ -1,1 +1,0 @@
-//! Message stream encryption: key exchange and RC4.

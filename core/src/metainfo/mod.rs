@@ -22,7 +22,7 @@ pub use error::{Error, Place, Problem};
 pub use info::Info;
 pub use layout::{Extent, File, FileKind, Layout};
 pub use magnet::{Magnet, MagnetError};
-pub use torrent::{HostPort, Torrent};
+pub use torrent::{HostPort, NotHostPort, Torrent};
 
 /// Largest torrent file or info dictionary that is read, in bytes: room for [`MAX_PIECES`] hashes
 /// and a long list of files. Whoever collects metadata from peers should stop here too.

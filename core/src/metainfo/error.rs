@@ -50,6 +50,8 @@ pub enum Problem {
     Missing,
     /// Something of another type is there.
     WrongType(&'static str),
+    /// An info dictionary with more bytes after its end, which its hash would cover.
+    TrailingBytes,
     /// BEP 52 without the v1 keys.
     V2Only,
     /// The info dictionary is another torrent's.
@@ -119,7 +121,7 @@ impl Problem {
             Self::MagnetLink => "pass the link itself instead of a file that holds it",
             Self::TooLong(_) => "check that this is the torrent file and not its content",
             Self::V2Only => "look for a v1 or hybrid torrent of the same content",
-            Self::WrongHash(_) => "get the torrent from another source",
+            Self::WrongHash(_) | Self::TrailingBytes => "get the torrent from another source",
             Self::TooManyFiles | Self::TooManyPathElements => {
                 "pack the files into an archive or split the torrent"
             }
@@ -170,6 +172,7 @@ impl fmt::Display for Problem {
             ),
             Self::Missing => f.write_str("this key is missing"),
             Self::WrongType(wanted) => write!(f, "this should be {wanted}"),
+            Self::TrailingBytes => f.write_str("there are bytes after the end of the metadata"),
             Self::V2Only => {
                 f.write_str("this is a BitTorrent v2 torrent, and Dunlin can read v1 and hybrid")
             }

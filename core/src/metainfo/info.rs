@@ -33,13 +33,11 @@ pub struct Info {
 }
 
 impl Info {
-    /// Reads an info dictionary. Its keys may be unsorted: the hash is of the bytes as they are.
-    pub fn from_raw(mut raw: Vec<u8>) -> Result<Self, Error> {
-        let (dict, rest) = parse(&raw)?;
-        let fields = Fields::read(dict)?;
-        let len = raw.len() - rest.len();
-        raw.truncate(len);
-        Ok(fields.with(raw))
+    /// Reads an info dictionary. Its keys may be unsorted: the hash is of the bytes as they are,
+    /// and there may be none after it.
+    pub fn from_raw(raw: Vec<u8>) -> Result<Self, Error> {
+        let hash = InfoHash(sha1(&raw));
+        Self::hashed(raw, hash)
     }
 
     /// Reads the info dictionary that was fetched from peers as `expected` (BEP 9), which it must
@@ -49,12 +47,22 @@ impl Info {
         if found != expected {
             return Err(Problem::WrongHash(found).at(Place::Whole, 0));
         }
-        Self::from_raw(raw)
+        Self::hashed(raw, found)
+    }
+
+    fn hashed(raw: Vec<u8>, hash: InfoHash) -> Result<Self, Error> {
+        let (dict, rest) = parse(&raw)?;
+        if !rest.is_empty() {
+            return Err(Problem::TrailingBytes.at(Place::Whole, dict.raw().len()));
+        }
+        Ok(Fields::read(dict)?.with(raw, hash))
     }
 
     /// Reads the info dictionary inside a torrent file.
     pub(super) fn from_dict(dict: Dict<'_>) -> Result<Self, Error> {
-        Ok(Fields::read(dict)?.with(dict.raw().to_vec()))
+        let fields = Fields::read(dict)?;
+        let hash = InfoHash(sha1(dict.raw()));
+        Ok(fields.with(dict.raw().to_vec(), hash))
     }
 
     /// What the network calls the torrent.
@@ -218,9 +226,9 @@ struct Fields {
 }
 
 impl Fields {
-    fn with(self, raw: Vec<u8>) -> Info {
+    fn with(self, raw: Vec<u8>, info_hash: InfoHash) -> Info {
         Info {
-            info_hash: InfoHash(sha1(&raw)),
+            info_hash,
             name: self.name,
             layout: self.layout,
             pieces: self.pieces,

@@ -182,6 +182,14 @@ impl fmt::Display for HostPort {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotHostPort;
 
+impl fmt::Display for NotHostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this is not a host and a port, like `host:6881` or `[2001:db8::1]:6881`")
+    }
+}
+
+impl core::error::Error for NotHostPort {}
+
 impl FromStr for HostPort {
     type Err = NotHostPort;
 

@@ -86,6 +86,10 @@ fn a_torrent_that_could_not_be_loaded_is_not_made() {
     assert_eq!(problem(Builder::file("", 1)), Problem::EmptyName);
     assert_eq!(problem(Builder::file("a", 0)), Problem::NoData);
     assert_eq!(
+        Builder::file("a", 0).draft().unwrap_err().to_string(),
+        "all files are empty (info.files); there is nothing to transfer"
+    );
+    assert_eq!(
         problem(Builder::file("a", u64::MAX)),
         Problem::TotalTooLarge
     );

@@ -300,3 +300,13 @@ fn metadata_from_peers_must_have_the_hash() {
     let e = Info::from_metadata(raw, InfoHash([1; 20])).unwrap_err();
     assert_eq!(e.problem, Problem::WrongHash(hash));
 }
+
+#[test]
+fn metadata_ends_where_its_hash_ends() {
+    let raw = [&single(&[])[..], b"x"].concat();
+    let e = Info::from_metadata(raw.clone(), InfoHash(sha1(&raw))).unwrap_err();
+    assert_eq!(
+        (e.at, e.problem),
+        (Some(raw.len() - 1), Problem::TrailingBytes)
+    );
+}

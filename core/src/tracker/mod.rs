@@ -1,7 +1,28 @@
-//! Trackers as machines: [`udp::UdpTrackers`] speaks BEP 15 for all torrents.
+//! Trackers as machines: [`Announcer`] knows when to ask whom for one torrent,
+//! [`UdpTrackers`] speaks BEP 15 for all torrents.
 //!
-//! Names are resolved and HTTP is spoken by the owner.
+//! ```text
+//!   Announcer ──Query──▶ owner ──http(s): Op::Http──────────────────▶ platform
+//!       ▲                  └────udp: Op::Resolve, then UdpTrackers──▶ socket
+//!       └──handle_http / handle_answer──┘
+//! ```
+//!
+//! Names are resolved and HTTP is spoken by the owner. For an `udp` query it resolves the host
+//! of [`parse_url`], takes an address of the query's family (none: [`TrackerError::NoAddress`])
+//! and hands it to [`UdpTrackers`].
+//!
+//! [`parse_url`]: crate::wire::tracker::parse_url
+//! [`TrackerError::NoAddress`]: crate::wire::tracker::TrackerError::NoAddress
 
+mod announcer;
+mod endpoint;
+mod entry;
+mod types;
 pub mod udp;
 
-pub use udp::{UdpConfig, UdpTrackers};
+pub use announcer::Announcer;
+pub use types::{
+    AnnounceConfig, Families, MAX_TRACKERS, Query, QueryKey, QueryKind, Reach, SavedTracker, Stats,
+    TrackerEvent, TrackerId, TrackerState, TrackerStatus,
+};
+pub use udp::{Full, QueryId, UdpConfig, UdpTrackers};

@@ -1,0 +1,182 @@
+//! One tracker of a torrent, over all families.
+
+use alloc::{string::String, vec::Vec};
+
+use crate::{
+    op::Family,
+    time::Instant,
+    wire::tracker::{Answer, Scheme, TrackerError, parse_url},
+};
+
+use super::{
+    endpoint::{DEFAULT_MIN_INTERVAL, Endpoint, INTERVAL_CEILING},
+    types::{Families, QueryKey, TrackerEvent, TrackerId, TrackerState, TrackerStatus},
+};
+
+/// A tracker.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) id: TrackerId,
+    pub(super) url: String,
+    pub(super) tier: u32,
+    pub(super) http: bool,
+    pub(super) enabled: bool,
+    /// Was removed; stays until it has heard that we stop.
+    pub(super) leaving: bool,
+    /// Why it cannot be asked at all.
+    pub(super) fault: Option<TrackerError>,
+    pub(super) tracker_id: Option<Vec<u8>>,
+    pub(super) warning: Option<String>,
+    pub(super) endpoints: heapless::Vec<Endpoint, 2>,
+    pub(super) scrape: Scrape,
+}
+
+/// Scrapes of one tracker.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scrape {
+    pub(super) wanted: bool,
+    pub(super) asking: Option<QueryKey>,
+    /// Not before then, as the tracker said.
+    pub(super) earliest: Instant,
+}
+
+impl Entry {
+    pub(super) fn new(
+        now: Instant,
+        id: TrackerId,
+        url: String,
+        tier: u32,
+        families: Families,
+    ) -> Self {
+        let parsed = parse_url(&url).map(|u| (u.scheme != Scheme::Udp, u.family()));
+        let (http, literal, mut fault) = match parsed {
+            Ok((http, literal)) => (http, literal, None),
+            Err(error) => (false, None, Some(error)),
+        };
+        let wanted: &[Option<Family>] = match (families, literal) {
+            (Families::Both, None) => &[Some(Family::V4), Some(Family::V6)],
+            (Families::Both | Families::V4, Some(Family::V4)) | (Families::V4, None) => {
+                &[Some(Family::V4)]
+            }
+            (Families::Both | Families::V6, Some(Family::V6)) | (Families::V6, None) => {
+                &[Some(Family::V6)]
+            }
+            (Families::Any, _) => &[None],
+            (Families::V4, Some(Family::V6)) | (Families::V6, Some(Family::V4)) => {
+                fault = Some(TrackerError::NoAddress);
+                &[]
+            }
+        };
+        Self {
+            id,
+            url,
+            tier,
+            http,
+            enabled: true,
+            leaving: false,
+            fault,
+            tracker_id: None,
+            warning: None,
+            endpoints: wanted.iter().map(|&f| Endpoint::new(now, f)).collect(),
+            scrape: Scrape {
+                wanted: false,
+                asking: None,
+                earliest: now,
+            },
+        }
+    }
+
+    /// May be asked.
+    pub(super) const fn is_usable(&self) -> bool {
+        self.enabled && !self.leaving && self.fault.is_none()
+    }
+
+    pub(super) fn is_asking(&self) -> bool {
+        self.endpoints.iter().any(|e| e.asking.is_some())
+    }
+
+    pub(super) fn is_working(&self) -> bool {
+        self.endpoints.iter().any(|e| e.working)
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.endpoints.iter().all(Endpoint::is_quiet)
+    }
+
+    /// When it is asked next, if it is not being asked.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let idle = self.endpoints.iter().filter(|e| e.asking.is_none());
+        idle.map(|e| e.next).min().filter(|_| self.is_usable())
+    }
+
+    /// What came of a scrape.
+    pub(super) fn scraped(
+        &mut self,
+        now: Instant,
+        answer: Result<Answer, TrackerError>,
+    ) -> Option<TrackerEvent> {
+        self.scrape.asking = None;
+        self.scrape.earliest = now + DEFAULT_MIN_INTERVAL;
+        let Ok(Answer::Scrape(answer)) = answer else {
+            // Many trackers do not scrape; that says nothing about announces.
+            return None;
+        };
+        if let Some(pause) = answer.min_interval {
+            self.scrape.earliest = now + pause.min(INTERVAL_CEILING);
+        }
+        let figures = (*answer.files.first()?)?;
+        for endpoint in &mut self.endpoints {
+            endpoint.complete = Some(figures.complete);
+            endpoint.incomplete = Some(figures.incomplete);
+            endpoint.downloaded = Some(figures.downloaded);
+        }
+        Some(TrackerEvent::Scraped {
+            tracker: self.id,
+            complete: Some(figures.complete),
+            incomplete: Some(figures.incomplete),
+            downloaded: Some(figures.downloaded),
+        })
+    }
+
+    fn state(&self) -> TrackerState {
+        if !self.enabled {
+            TrackerState::Disabled
+        } else if self.fault.is_some() {
+            TrackerState::Unusable
+        } else if self.is_asking() {
+            TrackerState::Asking
+        } else if self.is_working() {
+            TrackerState::Working
+        } else if self.endpoints.iter().any(|e| e.fails > 0) {
+            TrackerState::Failed
+        } else {
+            TrackerState::Idle
+        }
+    }
+
+    pub(super) fn status(&self, running: bool) -> TrackerStatus<'_> {
+        let best =
+            |figure: fn(&Endpoint) -> Option<u32>| self.endpoints.iter().filter_map(figure).max();
+        let asking = self.is_asking();
+        TrackerStatus {
+            id: self.id,
+            url: &self.url,
+            tier: self.tier,
+            state: self.state(),
+            next: self.next().filter(|_| running && !asking),
+            error: self
+                .fault
+                .as_ref()
+                .or_else(|| self.endpoints.iter().find_map(|e| e.error.as_ref())),
+            warning: self.warning.as_deref(),
+            fails: self.endpoints.iter().map(|e| e.fails).min().unwrap_or(0),
+            seeds: best(|e| e.complete),
+            leeches: best(|e| e.incomplete),
+            downloaded: best(|e| e.downloaded),
+            peers: self
+                .endpoints
+                .iter()
+                .fold(0, |sum, e| sum.saturating_add(e.peers)),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What an [`Announcer`](super::Announcer) is told, asks for and reports.
+
+use alloc::{string::String, vec::Vec};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::{
+    id::PeerId,
+    op::Family,
+    time::Instant,
+    wire::tracker::{AnnounceRequest, Crypto, TrackerError},
+};
+
+/// Most trackers of one torrent; magnets with over a hundred are seen, more are of no use.
+pub const MAX_TRACKERS: usize = 256;
+
+/// Names a tracker of an announcer; never reused, whatever is added, removed or moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TrackerId(pub u32);
+
+/// Names a query of an announcer; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct QueryKey(pub u64);
+
+/// Which address families a tracker is asked over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Families {
+    /// One announce over each, so that the tracker learns both our addresses (BEP 7).
+    #[default]
+    Both,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+    /// One announce over whatever the platform picks, as through a proxy.
+    Any,
+}
+
+/// How many trackers are kept informed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// The first that works (BEP 12).
+    #[default]
+    First,
+    /// The first that works in each tier.
+    EachTier,
+    /// All.
+    All,
+}
+
+/// How an announcer behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnnounceConfig {
+    /// Families to ask over.
+    pub families: Families,
+    /// Trackers to ask.
+    pub reach: Reach,
+    /// Most queries out at once.
+    pub max_queries: u16,
+}
+
+impl Default for AnnounceConfig {
+    fn default() -> Self {
+        Self {
+            families: Families::default(),
+            reach: Reach::default(),
+            max_queries: 16,
+        }
+    }
+}
+
+/// What the torrent is like at this moment; goes into an announce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Payload bytes sent.
+    pub uploaded: u64,
+    /// Payload bytes received.
+    pub downloaded: u64,
+    /// Bytes still missing; 0 makes us a seed, so a magnet without metadata needs another guess.
+    pub left: u64,
+    /// Port that peers should connect to.
+    pub port: u16,
+    /// Who we are.
+    pub peer_id: PeerId,
+    /// Secret that proves we are the same client after an address change.
+    pub key: u32,
+    /// How many peers we would like; `None` leaves it to the tracker.
+    pub numwant: Option<u32>,
+    /// Our wish for encryption.
+    pub crypto: Crypto,
+    /// Our IPv4 address, where it has to be told.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Our IPv6 address, where it has to be told.
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+/// Something to ask a tracker; wants exactly one answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// For the answer.
+    pub key: QueryKey,
+    /// Whom.
+    pub tracker: TrackerId,
+    /// Over which family; `None` leaves it to the platform.
+    pub family: Option<Family>,
+    /// What.
+    pub kind: QueryKind,
+    /// `http`, `https`: the complete URL to GET. `udp`: the tracker's URL.
+    pub url: String,
+}
+
+/// What to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryKind {
+    /// An announce; over HTTP the URL says it all.
+    Announce(AnnounceRequest),
+    /// A scrape of the torrent.
+    Scrape,
+}
+
+/// What the owner learns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TrackerEvent {
+    /// Peers to try.
+    Peers {
+        /// From whom.
+        tracker: TrackerId,
+        /// Never empty; not free of duplicates or of ourselves.
+        peers: Vec<SocketAddr>,
+    },
+    /// The tracker answered, and has something to say to people.
+    Warning {
+        /// Which.
+        tracker: TrackerId,
+        /// Its words.
+        text: String,
+    },
+    /// The tracker did not answer over any family.
+    Failed {
+        /// Which.
+        tracker: TrackerId,
+        /// Why.
+        error: TrackerError,
+        /// When it is asked again; `None` if never by itself.
+        next: Option<Instant>,
+    },
+    /// Our address as a tracker sees it.
+    ExternalIp {
+        /// Which tracker says so.
+        tracker: TrackerId,
+        /// Our address.
+        ip: IpAddr,
+    },
+    /// The size of the swarm, from an announce or a scrape.
+    Scraped {
+        /// Who says so.
+        tracker: TrackerId,
+        /// Seeds.
+        complete: Option<u32>,
+        /// Leeches.
+        incomplete: Option<u32>,
+        /// Times the download was completed.
+        downloaded: Option<u32>,
+    },
+}
+
+/// What a tracker is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrackerState {
+    /// Switched off by the user.
+    Disabled,
+    /// Cannot be asked: see the error.
+    Unusable,
+    /// An answer is awaited.
+    Asking,
+    /// Answered last time, over one family at least.
+    Working,
+    /// Did not answer last time.
+    Failed,
+    /// Not needed yet.
+    Idle,
+}
+
+/// A tracker, for people to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrackerStatus<'a> {
+    /// Which.
+    pub id: TrackerId,
+    /// Its URL.
+    pub url: &'a str,
+    /// Its tier, 0 first.
+    pub tier: u32,
+    /// What it is doing.
+    pub state: TrackerState,
+    /// When it may be asked next; `None` while it is asked, or if it is not used.
+    pub next: Option<Instant>,
+    /// Why it did not answer last time; also set if it works over the other family only.
+    pub error: Option<&'a TrackerError>,
+    /// What it had to say last time.
+    pub warning: Option<&'a str>,
+    /// Failures in a row.
+    pub fails: u32,
+    /// Seeds it knows.
+    pub seeds: Option<u32>,
+    /// Leeches it knows.
+    pub leeches: Option<u32>,
+    /// Times the download was completed.
+    pub downloaded: Option<u32>,
+    /// Peers it sent last time, over both families.
+    pub peers: u32,
+}
+
+/// What is worth keeping of a tracker between sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedTracker {
+    /// Its URL.
+    pub url: String,
+    /// Its tier, 0 first.
+    pub tier: u32,
+    /// Whether it is switched on.
+    pub enabled: bool,
+    /// To be sent back to it.
+    pub tracker_id: Option<Vec<u8>>,
+}

@@ -25,6 +25,7 @@ use crate::{
 };
 
 use super::{
+    endpoint::Endpoint,
     entry::Entry,
     types::{
         AnnounceConfig, MAX_TRACKERS, Query, QueryKey, QueryKind, Reach, SavedTracker, Stats,
@@ -181,7 +182,7 @@ impl Announcer {
     pub fn remove(&mut self, cx: &mut Cx<'_>, id: TrackerId) {
         if let Some(tracker) = self.tracker_mut(id) {
             tracker.leaving = true;
-            tracker.endpoints.iter_mut().for_each(|e| e.stop());
+            tracker.endpoints.iter_mut().for_each(Endpoint::stop);
         }
         self.refresh(cx.now);
     }
@@ -317,7 +318,7 @@ impl Announcer {
         if let Some((tracker, endpoint)) = found.next() {
             self.asking = self.asking.saturating_sub(1);
             match answer {
-                Ok(Answer::Announce(answer)) => self.announced(cx, tracker, endpoint, answer),
+                Ok(Answer::Announce(answer)) => self.announced(cx.now, tracker, endpoint, answer),
                 Ok(Answer::Scrape(_)) => self.failed(cx, tracker, endpoint, mismatch()),
                 Err(error) => self.failed(cx, tracker, endpoint, error),
             }
@@ -337,7 +338,7 @@ impl Announcer {
 
     // ---- inside ----
 
-    fn announced(&mut self, cx: &mut Cx<'_>, at: usize, endpoint: usize, answer: AnnounceAnswer) {
+    fn announced(&mut self, now: Instant, at: usize, endpoint: usize, answer: AnnounceAnswer) {
         let running = self.running;
         let tracker = &mut self.trackers[at];
         let id = tracker.id;
@@ -345,7 +346,7 @@ impl Announcer {
         tracker.fault = None;
         let staying = running && tracker.is_usable();
         let end = &mut tracker.endpoints[endpoint];
-        end.succeeded(cx.now, &answer);
+        end.succeeded(now, &answer);
         if !staying {
             end.stop();
         }
@@ -395,8 +396,8 @@ impl Announcer {
             tracker.fault = Some(error.clone());
         }
         // "No such address" is the least that can be said; the other family may know more.
-        let told = tracker.endpoints.iter().filter_map(|e| e.error.as_ref());
-        let told = told.filter(|e| **e != TrackerError::NoAddress).next_back();
+        let mut told = tracker.endpoints.iter().filter_map(|e| e.error.as_ref());
+        let told = told.rfind(|e| **e != TrackerError::NoAddress);
         let failed = TrackerEvent::Failed {
             tracker: tracker.id,
             error: told.cloned().unwrap_or(error),

@@ -287,7 +287,7 @@ fn each_family_hears_started_and_stopped_itself() {
     let (v4, v6) = (b.asks().0, b.asks().0);
     b.ok(&v6);
     b.fail(&v4, TrackerError::Timeout);
-    b.with(|t, cx| t.stop(cx));
+    b.with(Announcer::stop);
     let (stop, event) = b.asks();
     assert_eq!(
         (stop.family, event),
@@ -358,7 +358,7 @@ fn completed_is_told_once_to_who_saw_the_download() {
     let (a, _) = b.asks();
     b.ok(&a);
     b.pass(100);
-    b.with(|t, cx| t.completed(cx));
+    b.with(Announcer::completed);
     let (query, event) = b.asks();
     assert_eq!(
         event,
@@ -380,7 +380,7 @@ fn completed_is_told_once_to_who_saw_the_download() {
 fn completed_that_gets_lost_is_repeated() {
     let mut b = Bench::v4("a");
     let (query, _) = b.asks();
-    b.with(|t, cx| t.completed(cx));
+    b.with(Announcer::completed);
     b.ok(&query);
     let (query, event) = b.asks();
     assert_eq!(event, AnnounceEvent::Completed, "started was out already");
@@ -394,7 +394,7 @@ fn completed_that_gets_lost_is_repeated() {
 fn stop_waits_for_what_is_out() {
     let mut b = Bench::v4("a");
     let (query, _) = b.asks();
-    b.with(|t, cx| t.stop(cx));
+    b.with(Announcer::stop);
     assert_eq!(b.query(), None);
     assert!(!b.trackers.all_stopped());
     b.ok(&query);
@@ -415,7 +415,7 @@ fn nothing_to_stop_where_nothing_started() {
     let (query, _) = b.asks();
     b.fail(&query, TrackerError::Timeout);
     let (query, _) = b.asks();
-    b.with(|t, cx| t.stop(cx));
+    b.with(Announcer::stop);
     b.fail(&query, TrackerError::Timeout);
     assert!(b.trackers.all_stopped());
     assert_eq!(b.query(), None);
@@ -426,9 +426,9 @@ fn start_after_stop_starts_again() {
     let mut b = Bench::v4("a");
     let (query, _) = b.asks();
     b.ok(&query);
-    b.with(|t, cx| t.stop(cx));
+    b.with(Announcer::stop);
     let (stop, _) = b.asks();
-    b.with(|t, cx| t.start(cx));
+    b.with(Announcer::start);
     assert_eq!(b.query(), None, "the stop is still out");
     b.ok(&stop);
     assert_eq!(b.asks().1, AnnounceEvent::Started);
@@ -436,8 +436,8 @@ fn start_after_stop_starts_again() {
     let mut b = Bench::v4("a");
     let (query, _) = b.asks();
     b.ok(&query);
-    b.with(|t, cx| t.stop(cx));
-    b.with(|t, cx| t.start(cx));
+    b.with(Announcer::stop);
+    b.with(Announcer::start);
     assert_eq!(b.query(), None);
     assert_eq!(b.step(), 1800);
     assert_eq!(b.asks().1, AnnounceEvent::None);
@@ -469,7 +469,7 @@ fn min_interval_holds_back_all_but_force() {
     let (query, _) = b.asks();
     b.answer(&query, answer(1800, Some(600)));
     b.pass(10);
-    b.with(|t, cx| t.need_peers(cx));
+    b.with(Announcer::need_peers);
     assert_eq!(b.step(), 590);
     let (query, _) = b.asks();
     b.answer(&query, answer(1800, None));
@@ -487,7 +487,7 @@ fn need_peers_does_not_shorten_a_back_off_but_the_user_does() {
     let mut b = Bench::v4("a");
     let (query, _) = b.asks();
     b.fail(&query, TrackerError::Timeout);
-    b.with(|t, cx| t.need_peers(cx));
+    b.with(Announcer::need_peers);
     assert_eq!(b.query(), None);
     b.with(|t, cx| t.reannounce(cx, false));
     assert!(b.query().is_some());
@@ -644,8 +644,8 @@ fn http_answers_are_read_and_the_tracker_id_sent_back() {
 #[test]
 fn scrapes_are_asked_where_possible_and_not_too_often() {
     let mut b = Bench::v4("http://t/announce http://no/a");
-    b.with(|t, cx| t.stop(cx));
-    b.with(|t, cx| t.scrape(cx));
+    b.with(Announcer::stop);
+    b.with(Announcer::scrape);
     let query = b.query().unwrap();
     assert_eq!(query.kind, QueryKind::Scrape);
     assert!(query.url.starts_with("http://t/scrape?info_hash=%01"));
@@ -667,7 +667,7 @@ fn scrapes_are_asked_where_possible_and_not_too_often() {
         downloaded: Some(3),
     };
     assert_eq!(b.trackers.poll_event(), Some(event));
-    b.with(|t, cx| t.scrape(cx));
+    b.with(Announcer::scrape);
     assert_eq!(b.step(), 900);
     assert!(b.query().is_some());
 }
@@ -692,12 +692,12 @@ quickcheck! {
         for (call, argument) in calls {
             let id = TrackerId(u32::from(argument % 8));
             match call % 13 {
-                0 => b.with(|t, cx| t.start(cx)),
-                1 => b.with(|t, cx| t.stop(cx)),
-                2 => b.with(|t, cx| t.completed(cx)),
+                0 => b.with(Announcer::start),
+                1 => b.with(Announcer::stop),
+                2 => b.with(Announcer::completed),
                 3 => b.with(|t, cx| t.reannounce(cx, argument % 2 == 0)),
-                4 => b.with(|t, cx| t.need_peers(cx)),
-                5 => b.with(|t, cx| t.scrape(cx)),
+                4 => b.with(Announcer::need_peers),
+                5 => b.with(Announcer::scrape),
                 6 => b.with(|t, cx| _ = t.add(cx, u32::from(argument % 3), &format!("udp://n:{argument}"))),
                 7 => b.with(|t, cx| t.remove(cx, id)),
                 8 => b.with(|t, cx| t.set_enabled(cx, id, argument >= 128)),
@@ -724,7 +724,7 @@ quickcheck! {
             }
             while b.trackers.poll_event().is_some() {}
         }
-        b.with(|t, cx| t.stop(cx));
+        b.with(Announcer::stop);
         for _ in 0..2 * MAX_TRACKERS {
             out.extend(core::iter::from_fn(|| b.query()));
             for query in out.drain(..) {

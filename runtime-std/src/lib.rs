@@ -3,3 +3,4 @@
 pub mod disk;
 pub mod paths;
 mod platform;
+pub mod session;

@@ -258,7 +258,7 @@ fn reserve(file: &File, len: u64) -> io::Result<()> {
 }
 
 /// `e` as an outcome has it.
-pub(super) fn error(path: &Path, e: &io::Error) -> OpError {
+pub(crate) fn error(path: &Path, e: &io::Error) -> OpError {
     let kind = match e.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => OpErrorKind::NotFound,
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => OpErrorKind::Denied,

@@ -35,6 +35,7 @@ use std::{
 use dunlin_core::{Op, OpId, Outcome, TorrentId};
 
 use crate::{paths::Names, platform};
+pub(crate) use files::error as io_error;
 use queue::{Shared, Work};
 
 /// How much of the machine the disk may use.

@@ -53,6 +53,25 @@ pub(crate) fn open_file_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
+/// Makes a folder, and those above it, for its owner only.
+pub(crate) fn private_folder(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+}
+
+/// Whether `path` still leads to this very file.
+pub(crate) fn same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |m: std::fs::Metadata| (m.dev(), m.ino());
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(a), Ok(b)) => id(a) == id(b),
+        _ => false,
+    }
+}
+
 /// A folder that paths are resolved below.
 #[derive(Debug)]
 pub(crate) struct Root(OwnedFd);

@@ -59,6 +59,16 @@ pub(crate) fn open_file_limit() -> Option<u64> {
     None
 }
 
+/// Makes a folder, and those above it; its owner's profile keeps others out.
+pub(crate) fn private_folder(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)
+}
+
+/// Whether `path` still leads to this very file: an open file cannot be removed here.
+pub(crate) fn same_file(_file: &File, path: &Path) -> bool {
+    path.exists()
+}
+
 /// A folder that paths are resolved below.
 #[derive(Debug)]
 pub(crate) struct Root(PathBuf);

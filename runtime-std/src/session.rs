@@ -1,0 +1,452 @@
+//! The session folder: what Dunlin remembers from one run to the next.
+//!
+//! ```text
+//!  session/lock                    held shared by every process, alone by a daemon
+//!          <info-hash>.lock        held by the one process that runs this torrent
+//!          <info-hash>.torrent     the torrent file, as it came
+//!          <info-hash>.resume      the engine's record, sealed: magic, SHA-1, bytes
+//!          <info-hash>.resume.bak  the record before
+//!          <name>.damaged          what could not be read, kept for a person to look at
+//! ```
+//!
+//! Files are written under a temporary name, made durable, and renamed into place, so a crash
+//! leaves the old or the new one. Nothing that is damaged or foreign is fatal, and nothing of
+//! the kind is deleted.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use dunlin_core::{InfoHash, OpError, OpErrorKind, Outcome, hash::sha1};
+
+use crate::platform::{Root, private_folder, same_file};
+
+/// Starts every sealed record; the digit is the version of the seal.
+const MAGIC: &[u8; 8] = b"dunlin1\n";
+/// Largest file taken for ours. Ours: a torrent of 2^22 pieces is 80 MiB of hashes.
+const MAX_FILE: u64 = 128 << 20;
+/// Damaged files of one name kept apart before the newest replaces the one before.
+const MAX_DAMAGED: u32 = 100;
+/// How often a lock file may be deleted under our hands before we take it as busy.
+const LOCK_TRIES: u32 = 8;
+
+/// How a process shares the folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// With others that run other torrents.
+    Shared,
+    /// With nobody.
+    Alone,
+}
+
+/// What did not work, and where.
+#[derive(Debug)]
+pub enum SessionError {
+    /// Another process holds this lock.
+    Busy(PathBuf),
+    /// The platform refused.
+    Io(PathBuf, io::Error),
+}
+
+impl fmt::Display for SessionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy(path) => write!(f, "{}: in use by another dunlin", path.display()),
+            Self::Io(path, e) => write!(f, "{}: {e}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for SessionError {}
+
+type Result<T> = std::result::Result<T, SessionError>;
+
+/// An open session folder; the lock goes with it.
+#[derive(Debug)]
+pub struct SessionFolder {
+    dir: PathBuf,
+    _lock: File,
+}
+
+/// The right to run one torrent; given up when dropped.
+#[derive(Debug)]
+pub struct TorrentLock(File);
+
+/// What the folder holds.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Torrents with a torrent file, a record, or both, in order.
+    pub torrents: Vec<InfoHash>,
+    /// What a person should know: names that are not ours.
+    pub notes: Vec<String>,
+}
+
+/// What is kept of one torrent.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// The torrent file; a magnet has none until its metadata came.
+    pub torrent: Option<Vec<u8>>,
+    /// The engine's record.
+    pub resume: Option<Vec<u8>>,
+    /// What a person should know: what was damaged and where it was put.
+    pub notes: Vec<String>,
+}
+
+impl SessionFolder {
+    /// Opens `dir`, made if missing and then only for its owner: it tells what was fetched.
+    pub fn open(dir: &Path, sharing: Sharing) -> Result<Self> {
+        private_folder(dir).map_err(|e| SessionError::Io(dir.into(), e))?;
+        let lock = lock(&dir.join("lock"), sharing)?;
+        Ok(Self {
+            dir: dir.into(),
+            _lock: lock,
+        })
+    }
+
+    /// Takes a torrent for this process.
+    pub fn claim(&self, torrent: InfoHash) -> Result<TorrentLock> {
+        lock(&self.path(torrent, "lock"), Sharing::Alone).map(TorrentLock)
+    }
+
+    /// Keeps a torrent file.
+    pub fn save_torrent(&self, torrent: InfoHash, bytes: &[u8]) -> Result<()> {
+        self.replace(&self.path(torrent, "torrent"), &[bytes], false)
+    }
+
+    /// Keeps the engine's record; the one before stays as `.bak`.
+    pub fn save_resume(&self, torrent: InfoHash, record: &[u8]) -> Result<()> {
+        let seal = sha1(record);
+        let path = self.path(torrent, "resume");
+        self.replace(&path, &[MAGIC, &seal, record], true)
+    }
+
+    /// [`SessionFolder::save_resume`] as the answer to `Op::Save`.
+    #[must_use]
+    pub fn save(&self, torrent: InfoHash, record: &[u8]) -> Outcome {
+        match self.save_resume(torrent, record) {
+            Ok(()) => Outcome::Done,
+            Err(e) => Outcome::Failed {
+                error: e.into(),
+                blocks: Vec::new(),
+            },
+        }
+    }
+
+    /// What is kept of a torrent. A damaged record is put aside and the one before it taken.
+    pub fn load(&self, torrent: InfoHash) -> Result<Stored> {
+        let mut stored = Stored::default();
+        let path = self.path(torrent, "torrent");
+        stored.torrent = match read(&path)? {
+            Some(bytes) if bytes.is_empty() => {
+                stored.notes.push(self.set_aside(&path, "it is empty"));
+                None
+            }
+            found => found,
+        };
+        for name in ["resume", "resume.bak"] {
+            let path = self.path(torrent, name);
+            let Some(bytes) = read(&path)? else {
+                continue;
+            };
+            stored.resume = unseal(bytes);
+            if stored.resume.is_some() {
+                break;
+            }
+            stored.notes.push(self.set_aside(&path, "it is torn"));
+        }
+        Ok(stored)
+    }
+
+    /// For the caller, who found that a torrent file makes no sense: puts it aside, and
+    /// returns what to tell the user.
+    #[must_use]
+    pub fn set_aside_torrent(&self, torrent: InfoHash, why: &str) -> String {
+        self.set_aside(&self.path(torrent, "torrent"), why)
+    }
+
+    /// The torrents kept here.
+    pub fn list(&self) -> Result<Listing> {
+        let failed = |e| SessionError::Io(self.dir.clone(), e);
+        let (mut torrents, mut foreign) = (BTreeSet::new(), BTreeSet::new());
+        for entry in fs::read_dir(&self.dir).map_err(failed)? {
+            // One entry that cannot be read must not hide the others.
+            let Ok(entry) = entry else { continue };
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else {
+                foreign.insert(entry.path());
+                continue;
+            };
+            let is_file = entry.path().is_file();
+            match name.split_once('.').map(|(hash, kind)| (parse(hash), kind)) {
+                Some((Some(hash), "torrent" | "resume" | "resume.bak")) if is_file => {
+                    torrents.insert(hash);
+                }
+                Some((Some(_), "lock")) => {}
+                Some((Some(_), kind)) if kind.ends_with(".tmp") || kind.contains(".damaged") => {}
+                None if name == "lock" => {}
+                _ => drop(foreign.insert(entry.path())),
+            }
+        }
+        let note = |path: PathBuf| format!("{}: not ours, left alone", path.display());
+        Ok(Listing {
+            torrents: torrents.into_iter().collect(),
+            notes: foreign.into_iter().map(note).collect(),
+        })
+    }
+
+    /// Forgets a torrent; `lock` says that this process runs it.
+    pub fn remove(&self, torrent: InfoHash, lock: TorrentLock) -> Result<()> {
+        for name in ["resume", "resume.bak", "torrent", "lock"] {
+            let path = self.path(torrent, name);
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(SessionError::Io(path, e));
+                }
+                _ => {}
+            }
+        }
+        drop(lock.0);
+        self.sync()
+    }
+
+    fn path(&self, torrent: InfoHash, kind: &str) -> PathBuf {
+        self.dir.join(format!("{torrent}.{kind}"))
+    }
+
+    fn sync(&self) -> Result<()> {
+        Root::open(&self.dir)
+            .and_then(|root| root.sync_folder("".as_ref()))
+            .map_err(|e| SessionError::Io(self.dir.clone(), e))
+    }
+
+    /// Puts `parts` in place of `path`, durably.
+    fn replace(&self, path: &Path, parts: &[&[u8]], keep_old: bool) -> Result<()> {
+        let temporary = with_suffix(path, ".tmp");
+        let write = || {
+            let mut file = File::create(&temporary)?;
+            parts.iter().try_for_each(|part| file.write_all(part))?;
+            file.sync_all()?;
+            if keep_old {
+                match fs::rename(path, with_suffix(path, ".bak")) {
+                    Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+                    _ => {}
+                }
+            }
+            fs::rename(&temporary, path)
+        };
+        write().map_err(|e| {
+            // Half a file is of no use; if it cannot go now, the next attempt overwrites it.
+            let _ = fs::remove_file(&temporary);
+            SessionError::Io(path.into(), e)
+        })?;
+        self.sync()
+    }
+
+    fn set_aside(&self, path: &Path, why: &str) -> String {
+        let free = |n: &u32| !damaged(path, *n).exists();
+        let to = damaged(path, (0..MAX_DAMAGED).find(free).unwrap_or(MAX_DAMAGED));
+        match fs::rename(path, &to) {
+            Ok(()) => format!("{}: {why}; kept as {}", path.display(), to.display()),
+            Err(e) => format!("{}: {why}; left in place ({e})", path.display()),
+        }
+    }
+}
+
+fn damaged(path: &Path, n: u32) -> PathBuf {
+    match n {
+        0 => with_suffix(path, ".damaged"),
+        n => with_suffix(path, &format!(".damaged-{n}")),
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn lock(path: &Path, sharing: Sharing) -> Result<File> {
+    let failed = |e| SessionError::Io(path.into(), e);
+    for _ in 0..LOCK_TRIES {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.open(path).map_err(failed)?;
+        let locked = match sharing {
+            Sharing::Shared => file.try_lock_shared(),
+            Sharing::Alone => file.try_lock(),
+        };
+        match locked {
+            Err(TryLockError::WouldBlock) => return Err(SessionError::Busy(path.into())),
+            Err(TryLockError::Error(e)) => return Err(failed(e)),
+            // The file may have been removed, with its torrent, between the two calls.
+            Ok(()) if same_file(&file, path) => return Ok(file),
+            Ok(()) => {}
+        }
+    }
+    Err(SessionError::Busy(path.into()))
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    let failed = |e| SessionError::Io(path.into(), e);
+    let file = match File::open(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(failed)?,
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE {
+        bytes.clear(); // taken as damaged
+    }
+    Ok(Some(bytes))
+}
+
+fn unseal(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+    let (seal, record) = bytes.strip_prefix(MAGIC)?.split_first_chunk::<20>()?;
+    if sha1(record) != *seal {
+        return None;
+    }
+    bytes.drain(..MAGIC.len() + 20);
+    Some(bytes)
+}
+
+/// An info-hash in hex, as [`InfoHash`] prints it.
+fn parse(hex: &str) -> Option<InfoHash> {
+    let (digits, rest) = hex.as_bytes().as_chunks::<2>();
+    let lower = hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if digits.len() != 20 || !rest.is_empty() || !lower {
+        return None;
+    }
+    let mut hash = [0; 20];
+    for (byte, pair) in hash.iter_mut().zip(digits) {
+        *byte = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(InfoHash(hash))
+}
+
+impl From<SessionError> for OpError {
+    fn from(e: SessionError) -> Self {
+        let detail = e.to_string();
+        match e {
+            SessionError::Busy(_) => Self {
+                kind: OpErrorKind::Denied,
+                detail,
+            },
+            SessionError::Io(path, e) => crate::disk::io_error(&path, &e),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: InfoHash = InfoHash([0xab; 20]);
+    const B: InfoHash = InfoHash([0x1c; 20]);
+
+    fn folder() -> (tempfile::TempDir, SessionFolder) {
+        let dir = tempfile::tempdir().unwrap();
+        let session = SessionFolder::open(&dir.path().join("s"), Sharing::Shared).unwrap();
+        (dir, session)
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_listed_and_removed() {
+        let (_dir, s) = folder();
+        let lock = s.claim(A).unwrap();
+        s.save_torrent(A, b"d4:infode").unwrap();
+        for record in [b"one".as_slice(), b"", b"two"] {
+            assert!(matches!(s.save(A, record), Outcome::Done));
+            assert_eq!(s.load(A).unwrap().resume.unwrap(), record);
+        }
+        s.save_resume(B, b"magnet").unwrap();
+        assert_eq!(s.list().unwrap().torrents, [B, A]);
+        assert!(s.list().unwrap().notes.is_empty());
+        assert_eq!(s.load(A).unwrap().torrent.unwrap(), b"d4:infode");
+        s.remove(A, lock).unwrap();
+        assert_eq!(s.list().unwrap().torrents, [B]);
+        assert_eq!(s.load(A).unwrap(), Stored::default());
+        s.claim(A).unwrap();
+    }
+
+    #[test]
+    fn one_process_a_torrent_and_one_daemon_a_folder() {
+        let (dir, s) = folder();
+        let path = dir.path().join("s");
+        let other = SessionFolder::open(&path, Sharing::Shared).unwrap();
+        let held = s.claim(A).unwrap();
+        assert!(matches!(other.claim(A), Err(SessionError::Busy(_))));
+        assert!(other.claim(B).is_ok());
+        drop(held);
+        assert!(other.claim(A).is_ok());
+        let alone = SessionFolder::open(&path, Sharing::Alone);
+        assert!(matches!(alone, Err(SessionError::Busy(_))));
+        drop((s, other));
+        let _daemon = SessionFolder::open(&path, Sharing::Alone).unwrap();
+        assert!(SessionFolder::open(&path, Sharing::Shared).is_err());
+    }
+
+    #[test]
+    fn a_torn_record_gives_way_to_the_one_before_and_is_kept() {
+        let (_dir, s) = folder();
+        s.save_resume(A, b"old").unwrap();
+        s.save_resume(A, b"new record").unwrap();
+        let path = s.path(A, "resume");
+        let whole = fs::read(&path).unwrap();
+        for cut in 0..whole.len() {
+            fs::write(&path, &whole[..cut]).unwrap();
+            let stored = s.load(A).unwrap();
+            assert_eq!(stored.resume.unwrap(), b"old");
+            assert_eq!(stored.notes.len(), 1);
+            assert!(!path.exists());
+        }
+        assert_eq!(fs::read(damaged(&path, 0)).unwrap(), b"");
+        assert_eq!(fs::read(damaged(&path, 20)).unwrap(), whole[..20]);
+        assert_eq!(s.list().unwrap().notes, [""; 0]);
+    }
+
+    #[test]
+    fn foreign_files_are_named_and_left_alone() {
+        let (_dir, s) = folder();
+        s.save_resume(B, b"x").unwrap();
+        let upper = format!("{A}.torrent").to_uppercase();
+        for name in ["notes.txt", "0123.torrent", &upper, ".hidden"] {
+            fs::write(s.dir.join(name), b"?").unwrap();
+        }
+        fs::create_dir(s.path(A, "torrent")).unwrap();
+        let listing = s.list().unwrap();
+        assert_eq!(listing.torrents, [B]);
+        assert_eq!(listing.notes.len(), 5, "{:?}", listing.notes);
+        assert!(s.dir.join("notes.txt").exists());
+    }
+
+    #[test]
+    fn an_empty_torrent_file_is_put_aside() {
+        let (_dir, s) = folder();
+        fs::write(s.path(A, "torrent"), b"").unwrap();
+        let stored = s.load(A).unwrap();
+        assert!(stored.torrent.is_none() && stored.notes.len() == 1);
+        fs::write(s.path(A, "torrent"), b"rubbish").unwrap();
+        assert!(s.set_aside_torrent(A, "not bencode").contains("damaged-1"));
+        assert!(!s.path(A, "torrent").exists());
+    }
+
+    #[test]
+    fn a_save_that_fails_leaves_the_old_record() {
+        let (_dir, s) = folder();
+        s.save_resume(A, b"old").unwrap();
+        fs::create_dir(s.path(A, "resume.tmp")).unwrap();
+        let Outcome::Failed { error, .. } = s.save(A, b"new") else {
+            panic!("a folder is in the way");
+        };
+        assert!(error.detail.contains("resume"), "{error}");
+        assert_eq!(s.load(A).unwrap().resume.unwrap(), b"old");
+        fs::remove_dir(s.path(A, "resume.tmp")).unwrap();
+        assert!(matches!(s.save(A, b"new"), Outcome::Done));
+    }
+}

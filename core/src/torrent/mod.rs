@@ -1,1 +1,3 @@
 //! What one torrent knows: pieces, picking, choking, blame.
+
+pub mod picker;

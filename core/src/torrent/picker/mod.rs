@@ -1,0 +1,957 @@
+//! The piece picker: which blocks to request from which peer.
+//!
+//! ```text
+//!  Open ──first block requested──▶ Partial ──last block──▶ Complete ──verified──▶ on disk
+//!    ▲                               │                        │
+//!    └──nothing left of it───────────┴────────failed──────────┘
+//! ```
+//!
+//! Order of preference for a peer: the piece it is on; deadlines, nearest first; what it
+//! suggested; then per priority pieces that others began, the next of the sequential window, a
+//! rarest piece; then pieces that a fast peer began for itself; and when no wanted block is
+//! free, blocks that others were asked for (endgame). A fast peer gets a piece of its own, slow
+//! ones fill shared pieces together, so no slow peer holds up a piece alone.
+//!
+//! Costs: a block of the current piece is O(1); opening a piece is O(1) in the usual case and
+//! bounded by one pass over the bitfield, 64 pieces at a step, in the worst. A `have` is O(1).
+
+mod order;
+mod partial;
+#[cfg(test)]
+mod tests;
+
+use alloc::{collections::BTreeSet, vec::Vec};
+use core::time::Duration;
+
+use self::{
+    order::{CLASSES, Order, Search, Stand, class_of, word_at},
+    partial::{Block, Cell, MAX_PARTIALS, NOBODY, OWNED, Partials},
+};
+use crate::{BLOCK_LEN, Bitfield, BlockRef, Cx, Instant, metainfo::Info};
+
+/// The engine's name for a connection, below 2³⁰ − 1. Nothing is indexed by it, so it may carry a
+/// generation: a key should not name another peer while [`Picker::contributors`] still may.
+pub type PeerKey = u32;
+
+/// A torrent with fewer pieces than this, begun or on disk, picks at random: it needs something
+/// to trade soon, and the rarest piece is the slowest to get.
+const RANDOM_FIRST: u32 = 4;
+/// Partial pieces looked at for one that the peer has.
+const SHARED_PROBES: usize = 128;
+/// Blocks looked at for one to request twice.
+const ENDGAME_PROBES: usize = 2048;
+/// A piece without progress for this long may be finished by fast peers, too. Ours: well above
+/// the round trip of a deep request queue.
+const STALLED: Duration = Duration::from_secs(20);
+/// Pieces checked for [`STALLED`] whenever a fast peer opens a piece.
+const STALL_PROBES: usize = 4;
+/// A deadline this near lets fast peers request blocks a second time.
+const LATE: Duration = Duration::from_secs(3);
+/// Deadlines looked at per pick.
+const DEADLINE_PROBES: usize = 32;
+/// Entries of a peer's lists (allowed fast, suggested) looked at per pick.
+const MAX_HINTED: usize = 64;
+
+/// How much a piece is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Not at all.
+    Skip,
+    /// After all others.
+    Low,
+    /// The usual.
+    #[default]
+    Normal,
+    /// Before all others.
+    High,
+}
+
+/// In-order picking for someone who reads along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sequential {
+    /// The first piece; earlier ones come last.
+    pub from: u32,
+    /// How many pieces from the first missing one on are picked in order; what is beyond them
+    /// is picked rarest first. `u32::MAX`: all are.
+    pub window: u32,
+}
+
+/// What the engine knows of a peer when it picks for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PickHint<'a> {
+    /// We are choked: only these pieces may be requested (BEP 6 *allowed fast*).
+    pub choked_allowed: Option<&'a [u32]>,
+    /// Pieces the peer holds in memory (BEP 6 *suggest piece*).
+    pub suggested: &'a [u32],
+    /// Fast enough to fill whole pieces alone and to help slower peers in the endgame.
+    pub fast: bool,
+    /// Most pieces this call may open; `None` for as many as `count` needs.
+    pub max_new_pieces: Option<u32>,
+}
+
+/// What the picker remembers of one peer. The engine keeps it beside the connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PickState {
+    /// The piece it is on.
+    current: Option<u32>,
+    /// When nothing could be opened for it: the picker's epoch and its number of pieces.
+    dry: Option<(u32, u32)>,
+}
+
+/// What a received block was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// New: write it. `piece_complete`: it was the last of its piece, which wants hashing.
+    Fresh {
+        /// The piece has all its blocks.
+        piece_complete: bool,
+    },
+    /// We have it.
+    Duplicate,
+    /// No such block, a piece that is not wanted, or no room for it.
+    Unwanted,
+}
+
+/// A piece in the making.
+#[derive(Clone, Copy, Debug)]
+pub struct PartialPiece<'a>(&'a partial::Partial);
+
+impl PartialPiece<'_> {
+    /// Its index.
+    #[must_use]
+    pub const fn piece(&self) -> u32 {
+        self.0.piece
+    }
+
+    /// How many blocks it has in all.
+    #[must_use]
+    pub const fn blocks(&self) -> u32 {
+        self.0.len()
+    }
+
+    /// How many were received.
+    #[must_use]
+    pub const fn received(&self) -> u32 {
+        self.0.received
+    }
+
+    /// How many are requested.
+    #[must_use]
+    pub const fn requested(&self) -> u32 {
+        self.0.asked()
+    }
+
+    /// Whether block number `block` was received.
+    #[must_use]
+    pub fn has(&self, block: u32) -> bool {
+        self.0
+            .cells
+            .get(block as usize)
+            .is_some_and(|c| matches!(c.block(), Block::Received(_)))
+    }
+
+    /// The received blocks as a set over `0..blocks()`, for the resume record.
+    #[must_use]
+    pub fn to_bitfield(&self) -> Bitfield {
+        let mut set = Bitfield::new(self.blocks());
+        for block in 0..self.blocks() {
+            if self.has(block) {
+                set.set(block);
+            }
+        }
+        set
+    }
+}
+
+/// Sizes of pieces and blocks.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    total: u64,
+    piece_len: u32,
+    pieces: u32,
+}
+
+impl Layout {
+    fn piece_size(self, piece: u32) -> u32 {
+        let start = u64::from(piece) * u64::from(self.piece_len);
+        self.total
+            .saturating_sub(start)
+            .min(u64::from(self.piece_len)) as u32
+    }
+
+    fn blocks_in(self, piece: u32) -> u32 {
+        self.piece_size(piece).div_ceil(BLOCK_LEN as u32)
+    }
+
+    /// Block `block` of a piece of `size` bytes; `block` is in range.
+    fn block(piece: u32, size: u32, block: u32) -> BlockRef {
+        let begin = block * BLOCK_LEN as u32;
+        BlockRef {
+            piece,
+            begin,
+            len: (size - begin).min(BLOCK_LEN as u32),
+        }
+    }
+
+    /// The number of the block that `at` names exactly.
+    fn number(self, at: BlockRef) -> Option<u32> {
+        let size = self.piece_size(at.piece);
+        let block = at.begin / BLOCK_LEN as u32;
+        (at.begin < size && Self::block(at.piece, size, block) == at).then_some(block)
+    }
+}
+
+/// One call of [`Picker::pick`].
+struct Job<'a> {
+    peer: PeerKey,
+    has: &'a Bitfield,
+    fast: bool,
+    now: Instant,
+    /// Blocks still asked for.
+    left: u32,
+    /// Pieces that may still be opened.
+    new_left: u32,
+    out: &'a mut Vec<BlockRef>,
+}
+
+/// Decides which blocks of a torrent to request from which peer.
+#[derive(Debug)]
+pub struct Picker {
+    layout: Layout,
+    have: Bitfield,
+    order: Order,
+    partials: Partials,
+    sequential: Option<Sequential>,
+    /// No wanted piece from `sequential.from` on is before this one.
+    floor: u32,
+    deadlines: BTreeSet<(Instant, u32)>,
+    /// Wanted pieces that are not on disk, and the bytes they lack.
+    missing: u32,
+    left: u64,
+    /// The same as a set, high bit first.
+    wanted: Vec<u64>,
+}
+
+impl Picker {
+    /// A picker for a torrent of which the pieces `have` are on disk; everything is wanted at
+    /// normal priority. A `have` of another size counts as empty.
+    #[must_use]
+    pub fn new(info: &Info, have: Bitfield) -> Self {
+        Self::with_sizes(info.total_len(), info.piece_len(), have)
+    }
+
+    /// The same from bare sizes, in bytes. No more than `u32::MAX` pieces.
+    #[must_use]
+    pub fn with_sizes(total: u64, piece_len: u32, have: Bitfield) -> Self {
+        let piece_len = piece_len.max(1);
+        let pieces = u32::try_from(total.div_ceil(u64::from(piece_len))).unwrap_or(u32::MAX);
+        let have = if have.len() == pieces {
+            have
+        } else {
+            Bitfield::new(pieces)
+        };
+        let mut this = Self {
+            layout: Layout {
+                total,
+                piece_len,
+                pieces,
+            },
+            order: Order::new(&have),
+            partials: Partials::new(pieces),
+            have,
+            sequential: None,
+            floor: 0,
+            deadlines: BTreeSet::new(),
+            missing: 0,
+            left: 0,
+            wanted: alloc::vec![0; pieces.div_ceil(64) as usize],
+        };
+        for piece in 0..pieces {
+            if !this.have.get(piece) {
+                this.want(piece, true);
+            }
+        }
+        this
+    }
+
+    // ---- availability ----
+
+    /// A peer told us its pieces. Exactly one [`Picker::peer_left`] must follow.
+    pub fn peer_joined(&mut self, has: &Bitfield) {
+        if has.is_full() {
+            self.order.add_seed();
+        } else {
+            self.order.count_all(has, true);
+        }
+    }
+
+    /// A peer is gone, with the pieces it has told us of. Its requests are taken back with
+    /// [`Picker::aborted`] and [`Picker::peer_gone`].
+    pub fn peer_left(&mut self, has: &Bitfield) {
+        if has.is_full() {
+            self.order.remove_seed();
+        } else {
+            self.order.count_all(has, false);
+        }
+    }
+
+    /// A peer got `piece`, which it did not have; `has_now` is its set with the piece.
+    pub fn peer_has(&mut self, piece: u32, has_now: &Bitfield) {
+        if has_now.is_full() {
+            // It becomes a seed: O(pieces), once in its life.
+            self.order.count(piece, true);
+            self.order.count_all(has_now, false);
+            self.order.add_seed();
+        } else {
+            self.order.count(piece, true);
+        }
+    }
+
+    /// A peer no longer has `piece` (BEP 54); `has_now` is its set without the piece.
+    pub fn peer_lost(&mut self, piece: u32, has_now: &Bitfield) {
+        if has_now.count() + 1 == has_now.len() {
+            self.order.remove_seed();
+            self.order.count_all(has_now, true);
+        } else {
+            self.order.count(piece, false);
+        }
+    }
+
+    /// Peers that have `piece`.
+    #[must_use]
+    pub fn availability(&self, piece: u32) -> u32 {
+        self.order.availability(piece)
+    }
+
+    /// Peers that have everything.
+    #[must_use]
+    pub const fn seeds(&self) -> u32 {
+        self.order.seeds()
+    }
+
+    /// Distributed copies, for statistics: whole copies among the peers, and thousandths of the
+    /// pieces of which there is one copy more. O(pieces).
+    #[must_use]
+    pub fn distributed_copies(&self) -> (u32, u32) {
+        let (least, more, all) = self.order.copies();
+        (
+            least,
+            (u64::from(more) * 1000 / u64::from(all.max(1))) as u32,
+        )
+    }
+
+    // ---- what is wanted ----
+
+    /// Changes how much `piece` is wanted. A piece in the making that is skipped keeps its
+    /// blocks.
+    pub fn set_priority(&mut self, piece: u32, priority: Priority) {
+        let old = self.order.set_priority(piece, priority);
+        if let Some(slot) = self.partials.slot(piece) {
+            self.partials.set_class(slot, class_of(priority));
+        }
+        let (was, is) = (old != Priority::Skip, priority != Priority::Skip);
+        if piece < self.layout.pieces && was != is && !self.have.get(piece) {
+            self.want(piece, is);
+        }
+    }
+
+    /// How much `piece` is wanted; [`Priority::Skip`] beyond the last.
+    #[must_use]
+    pub fn priority(&self, piece: u32) -> Priority {
+        self.order.priority(piece)
+    }
+
+    /// Switches in-order picking on or off.
+    pub fn set_sequential(&mut self, sequential: Option<Sequential>) {
+        self.sequential = sequential;
+        self.floor = sequential.map_or(0, |s| s.from);
+    }
+
+    /// Sets or clears the time by which `piece` is needed. Pieces with a deadline come first,
+    /// nearest first, whatever their priority, unless that is [`Priority::Skip`]. Clearing is
+    /// O(deadlines).
+    pub fn set_deadline(&mut self, piece: u32, deadline: Option<Instant>) {
+        if !self.deadlines.is_empty() {
+            self.deadlines.retain(|&(_, p)| p != piece);
+        }
+        if let Some(at) = deadline
+            && piece < self.layout.pieces
+            && !self.have.get(piece)
+        {
+            self.deadlines.insert((at, piece));
+        }
+    }
+
+    fn want(&mut self, piece: u32, wanted: bool) {
+        let bytes = u64::from(self.bytes_missing_of(piece));
+        if wanted {
+            self.missing += 1;
+            self.left += bytes;
+            if self.sequential.is_some_and(|s| s.from <= piece) {
+                self.floor = self.floor.min(piece);
+            }
+        } else {
+            self.missing -= 1;
+            self.left -= bytes;
+        }
+        self.wanted[piece as usize / 64] ^= 1 << 63 >> (piece % 64);
+    }
+
+    /// Bytes of `piece` not received.
+    fn bytes_missing_of(&self, piece: u32) -> u32 {
+        let size = self.layout.piece_size(piece);
+        let Some(slot) = self.partials.slot(piece) else {
+            return size;
+        };
+        let part = self.partials.get(slot);
+        let received = part.cells.iter().enumerate().filter_map(|(block, cell)| {
+            matches!(cell.block(), Block::Received(_))
+                .then(|| Layout::block(piece, size, block as u32).len)
+        });
+        size - received.sum::<u32>()
+    }
+
+    // ---- picking ----
+
+    /// Appends up to `count` blocks to request from `peer` to `out`, and marks them as requested
+    /// from it. `state` is what earlier calls remember of this peer; `has` its pieces.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all of it changes with every call"
+    )]
+    pub fn pick(
+        &mut self,
+        cx: &mut Cx<'_>,
+        peer: PeerKey,
+        state: &mut PickState,
+        has: &Bitfield,
+        hint: PickHint<'_>,
+        count: u32,
+        out: &mut Vec<BlockRef>,
+    ) {
+        if has.len() != self.layout.pieces {
+            return;
+        }
+        self.order.refresh();
+        let mut job = Job {
+            peer,
+            has,
+            fast: hint.fast,
+            now: cx.now,
+            left: count,
+            new_left: hint.max_new_pieces.unwrap_or(u32::MAX),
+            out,
+        };
+        if let Some(allowed) = hint.choked_allowed {
+            for &piece in allowed.iter().take(MAX_HINTED) {
+                self.pick_piece(&mut job, piece, NOBODY);
+            }
+            return;
+        }
+        if !self.deadlines.is_empty() {
+            self.pick_deadlines(&mut job);
+        }
+        self.pick_current(&mut job, state);
+        if job.left > 0 {
+            self.pick_other(cx, &mut job, state, hint.suggested);
+        }
+    }
+
+    /// Everything beyond the piece the peer is on.
+    fn pick_other(
+        &mut self,
+        cx: &mut Cx<'_>,
+        job: &mut Job<'_>,
+        state: &mut PickState,
+        suggested: &[u32],
+    ) {
+        for &piece in suggested.iter().take(MAX_HINTED) {
+            self.pick_suggested(job, piece);
+        }
+        let mut dry = state.dry == Some((self.order.epoch(), job.has.count()));
+        let was_dry = dry;
+        for class in 0..CLASSES {
+            self.pick_shared(job, class);
+            if !was_dry {
+                dry = self.pick_new(cx, job, state, class) && (class == 0 || dry);
+            }
+        }
+        state.dry = dry.then(|| (self.order.epoch(), job.has.count()));
+        self.pick_listed(job, OWNED);
+        let nothing_free = self.order.open_total() == 0 && !self.partials.has_free();
+        let full = !self.partials.has_room(self.layout.blocks_in(0));
+        if job.left > 0 && (nothing_free || full && job.fast) {
+            self.pick_again(job);
+        }
+    }
+
+    fn pick_current(&mut self, job: &mut Job<'_>, state: &mut PickState) {
+        let Some(slot) = state.current.and_then(|piece| self.partials.slot(piece)) else {
+            return;
+        };
+        let part = self.partials.get(slot);
+        if part.owner == job.peer && !job.fast {
+            self.partials.share(slot);
+        } else if part.owner != job.peer && part.owner != NOBODY || part.class == CLASSES {
+            return;
+        }
+        if job.has.get(self.partials.get(slot).piece) {
+            self.take(job, slot);
+        }
+    }
+
+    fn pick_deadlines(&mut self, job: &mut Job<'_>) {
+        let mut near = [(Instant::ORIGIN, 0); DEADLINE_PROBES];
+        let mut len = 0;
+        for (place, &deadline) in near.iter_mut().zip(&self.deadlines) {
+            *place = deadline;
+            len += 1;
+        }
+        for &(at, piece) in &near[..len] {
+            if job.left == 0 {
+                return;
+            }
+            self.pick_piece(job, piece, NOBODY);
+            if job.fast
+                && at <= job.now + LATE
+                && job.has.get(piece)
+                && let Some(slot) = self.partials.slot(piece)
+            {
+                let mut probes = ENDGAME_PROBES;
+                self.take_again(job, slot, false, &mut probes);
+            }
+        }
+    }
+
+    /// A suggestion is followed if it costs no priority.
+    fn pick_suggested(&mut self, job: &mut Job<'_>, piece: u32) {
+        let class = class_of(self.order.priority(piece));
+        if class < CLASSES && (0..class).all(|better| self.order.open_in(better) == 0) {
+            self.pick_piece(job, piece, NOBODY);
+        }
+    }
+
+    /// Takes blocks of one piece, opening it if need be, unless another peer fills it alone.
+    fn pick_piece(&mut self, job: &mut Job<'_>, piece: u32, owner: PeerKey) {
+        if job.left == 0 || !job.has.get(piece) {
+            return;
+        }
+        if let Some(slot) = self.partials.slot(piece) {
+            if self.partials.get(slot).class < CLASSES {
+                self.take(job, slot);
+            }
+        } else if self.order.is_open(piece)
+            && job.new_left > 0
+            && let Some(slot) = self.open(piece, owner, job.now)
+        {
+            job.new_left -= 1;
+            self.take(job, slot);
+        }
+    }
+
+    /// Takes blocks of pieces that others began.
+    fn pick_shared(&mut self, job: &mut Job<'_>, class: usize) {
+        if job.left > 0 {
+            self.pick_listed(job, class);
+        }
+    }
+
+    fn pick_listed(&mut self, job: &mut Job<'_>, list: usize) {
+        let mut probes = SHARED_PROBES;
+        let mut at = self.partials.list(list).len();
+        // From the end: a slot that leaves the list is replaced by one already seen.
+        while at > 0 && job.left > 0 && probes > 0 {
+            at -= 1;
+            probes -= 1;
+            let slot = self.partials.list(list)[at];
+            if job.has.get(self.partials.get(slot).piece) {
+                self.take(job, slot);
+            }
+        }
+    }
+
+    /// Opens pieces of one class. Returns whether the peer certainly has no more of them.
+    fn pick_new(
+        &mut self,
+        cx: &mut Cx<'_>,
+        job: &mut Job<'_>,
+        state: &mut PickState,
+        class: usize,
+    ) -> bool {
+        while job.left > 0 && job.new_left > 0 {
+            let piece = match self.search(cx, job.has, class) {
+                Search::Found(piece) => piece,
+                Search::Nothing => return true,
+                Search::Unknown => return false,
+            };
+            let owner = if job.fast { job.peer } else { NOBODY };
+            let Some(slot) = self.open(piece, owner, job.now) else {
+                return false;
+            };
+            job.new_left -= 1;
+            state.current = Some(piece);
+            self.take(job, slot);
+            if job.fast {
+                self.pick_stalled(job);
+            }
+        }
+        false
+    }
+
+    fn search(&mut self, cx: &mut Cx<'_>, has: &Bitfield, class: usize) -> Search {
+        let pieces = self.layout.pieces;
+        if let Some(Sequential { window, .. }) = self.sequential {
+            while self.floor < pieces && !self.wants(self.floor) {
+                self.floor += 1;
+            }
+            let to = self.floor.saturating_add(window);
+            if let found @ Search::Found(_) = self.order.first(class, has, self.floor, to) {
+                return found;
+            }
+        }
+        if self.have.count() + self.partials.live() < RANDOM_FIRST {
+            let from = cx.below(pieces);
+            if let found @ Search::Found(_) = self.order.first(class, has, from, pieces) {
+                return found;
+            }
+        }
+        self.order.rarest(cx, class, has)
+    }
+
+    /// Endgame: asks for blocks that others were asked for, those of slow peers first.
+    fn pick_again(&mut self, job: &mut Job<'_>) {
+        let len = self.partials.table_len();
+        for slow_only in [true, false] {
+            let mut probes = ENDGAME_PROBES;
+            let from = self.partials.cursor;
+            for i in 0..len {
+                if job.left == 0 || probes == 0 {
+                    return;
+                }
+                probes -= 1;
+                self.partials.cursor = (from + i) % len;
+                let slot = self.partials.cursor as u16;
+                let part = self.partials.get(slot);
+                if part.is_live() && part.class < CLASSES && job.has.get(part.piece) {
+                    self.take_again(job, slot, slow_only, &mut probes);
+                }
+            }
+        }
+    }
+
+    /// Helps with a piece that has made no progress for long, if one turns up.
+    fn pick_stalled(&mut self, job: &mut Job<'_>) {
+        let len = self.partials.table_len();
+        for _ in 0..STALL_PROBES.min(len) {
+            self.partials.cursor = (self.partials.cursor + 1) % len;
+            let slot = self.partials.cursor as u16;
+            let part = self.partials.get(slot);
+            if part.is_live()
+                && part.class < CLASSES
+                && part.touched + STALLED < job.now
+                && job.has.get(part.piece)
+            {
+                self.take(job, slot);
+                let mut probes = ENDGAME_PROBES;
+                self.take_again(job, slot, false, &mut probes);
+            }
+        }
+    }
+
+    fn take(&mut self, job: &mut Job<'_>, slot: u16) {
+        let piece = self.partials.get(slot).piece;
+        let size = self.layout.piece_size(piece);
+        let (cell, out) = (Cell::asked(job.peer, job.fast), &mut *job.out);
+        job.left -= self.partials.take(slot, cell, job.left, job.now, |block| {
+            out.push(Layout::block(piece, size, block));
+        });
+    }
+
+    fn take_again(&mut self, job: &mut Job<'_>, slot: u16, slow_only: bool, probes: &mut usize) {
+        let part = self.partials.get(slot);
+        let (piece, blocks) = (part.piece, part.len());
+        if part.is_complete() {
+            return;
+        }
+        let size = self.layout.piece_size(piece);
+        for block in 0..blocks {
+            if job.left == 0 || *probes == 0 {
+                return;
+            }
+            *probes -= 1;
+            if self
+                .partials
+                .ask_again(slot, block, job.peer, job.fast, slow_only)
+            {
+                job.out.push(Layout::block(piece, size, block));
+                job.left -= 1;
+            }
+        }
+    }
+
+    /// Opens a piece; `None` if there is no room for it.
+    fn open(&mut self, piece: u32, owner: PeerKey, now: Instant) -> Option<u16> {
+        let blocks = self.layout.blocks_in(piece);
+        if !self.partials.has_room(blocks) {
+            let victim = self.partials.victim()?;
+            let evicted = self.partials.get(victim).piece;
+            self.abandon(victim);
+            if self.partials.evicted.len() == MAX_PARTIALS {
+                self.partials.evicted.pop_front();
+            }
+            self.partials.evicted.push_back(evicted);
+            if !self.partials.has_room(blocks) {
+                return None;
+            }
+        }
+        let class = class_of(self.order.priority(piece));
+        self.order.set_stand(piece, Stand::Busy);
+        Some(self.partials.open(piece, blocks, class, owner, now))
+    }
+
+    /// Forgets what there is of a piece: it is open again.
+    fn abandon(&mut self, slot: u16) {
+        let piece = self.partials.get(slot).piece;
+        if self.order.priority(piece) != Priority::Skip {
+            let size = self.layout.piece_size(piece);
+            self.left += u64::from(size - self.bytes_missing_of(piece));
+        }
+        self.partials.close(slot);
+        self.order.set_stand(piece, Stand::Open);
+    }
+
+    // ---- what became of requests ----
+
+    /// A block arrived from `peer`, asked for or late. The caller has checked that it asked this
+    /// peer for it at some time.
+    pub fn received(&mut self, now: Instant, at: BlockRef, peer: PeerKey) -> Received {
+        let Some(block) = self.layout.number(at) else {
+            return Received::Unwanted;
+        };
+        if self.have.get(at.piece) {
+            return Received::Duplicate;
+        }
+        let slot = match self.partials.slot(at.piece) {
+            Some(slot) => slot,
+            None if self.order.is_open(at.piece) => match self.open(at.piece, NOBODY, now) {
+                Some(slot) => slot,
+                None => return Received::Unwanted,
+            },
+            None => return Received::Unwanted,
+        };
+        if !self.partials.receive(slot, block, peer, now) {
+            return Received::Duplicate;
+        }
+        let part = self.partials.get(slot);
+        if part.class < CLASSES {
+            self.left -= u64::from(at.len);
+        }
+        Received::Fresh {
+            piece_complete: part.is_complete(),
+        }
+    }
+
+    /// The other peers that were asked for a block: after it was received, send them a cancel
+    /// and, once that is settled, [`Picker::aborted`].
+    pub fn also_requested(&self, at: BlockRef) -> impl Iterator<Item = PeerKey> + '_ {
+        self.partials
+            .also_asked(at.piece, at.begin / BLOCK_LEN as u32)
+    }
+
+    /// `peer` will not send a block, or not soon (rejected, choked, closed, timed out): it is free
+    /// again, unless received or asked of others, too. It is still welcome if it comes after all.
+    pub fn aborted(&mut self, at: BlockRef, peer: PeerKey) {
+        if let Some(block) = self.layout.number(at)
+            && let Some(slot) = self.partials.slot(at.piece)
+            && self.partials.abort(slot, block, peer)
+        {
+            self.abandon(slot);
+        }
+    }
+
+    /// `peer` stops downloading (closed, or choked): the piece it filled alone is shared. Its
+    /// requests in flight are taken back one by one with [`Picker::aborted`].
+    pub fn peer_gone(&mut self, peer: PeerKey, state: &mut PickState) {
+        if let Some(slot) = state
+            .current
+            .take()
+            .and_then(|piece| self.partials.slot(piece))
+            && self.partials.get(slot).owner == peer
+        {
+            self.partials.share(slot);
+        }
+        state.dry = None;
+    }
+
+    // ---- outcome of hashing ----
+
+    /// Who sent each block of a piece in the making; `None` for blocks from an earlier session
+    /// and for those not received.
+    pub fn contributors(
+        &self,
+        piece: u32,
+    ) -> impl Iterator<Item = (BlockRef, Option<PeerKey>)> + '_ {
+        let cells = self
+            .partials
+            .slot(piece)
+            .map_or(&[][..], |slot| &self.partials.get(slot).cells);
+        let size = self.layout.piece_size(piece);
+        cells.iter().enumerate().map(move |(block, cell)| {
+            let sender = match cell.block() {
+                Block::Received(peer) if peer != NOBODY => Some(peer),
+                _ => None,
+            };
+            (Layout::block(piece, size, block as u32), sender)
+        })
+    }
+
+    /// `piece` is on disk and its hash is right, whether we fetched it now or found it there.
+    pub fn verified(&mut self, piece: u32) {
+        if piece >= self.layout.pieces || self.have.get(piece) {
+            return;
+        }
+        if self.order.priority(piece) != Priority::Skip {
+            self.want(piece, false);
+        }
+        if let Some(slot) = self.partials.slot(piece) {
+            self.partials.close(slot);
+        }
+        self.have.set(piece);
+        self.order.set_stand(piece, Stand::Done);
+        if !self.deadlines.is_empty() {
+            self.set_deadline(piece, None);
+        }
+    }
+
+    /// The hash of `piece` is wrong: all its blocks are free again. Also for a piece on disk that
+    /// a recheck found bad.
+    pub fn failed(&mut self, piece: u32) {
+        if let Some(slot) = self.partials.slot(piece) {
+            self.abandon(slot);
+        } else if self.have.clear(piece) {
+            self.order.set_stand(piece, Stand::Open);
+            if self.order.priority(piece) != Priority::Skip {
+                self.want(piece, true);
+            }
+        }
+    }
+
+    // ---- resume ----
+
+    /// Marks blocks that an earlier session wrote. Returns whether the piece now has all its
+    /// blocks and wants hashing. A piece that is begun, on disk, or without room, and a set of
+    /// another size, change nothing.
+    pub fn restore_partial(&mut self, now: Instant, piece: u32, blocks: &Bitfield) -> bool {
+        let fits = piece < self.layout.pieces
+            && blocks.len() == self.layout.blocks_in(piece)
+            && blocks.count() > 0;
+        if !fits || self.have.get(piece) || self.partials.slot(piece).is_some() {
+            return false;
+        }
+        if !self.partials.has_room(blocks.len()) {
+            return false;
+        }
+        let Some(slot) = self.open(piece, NOBODY, now) else {
+            return false;
+        };
+        let size = self.layout.piece_size(piece);
+        for block in blocks.iter() {
+            if self.partials.receive(slot, block, NOBODY, now)
+                && self.partials.get(slot).class < CLASSES
+            {
+                self.left -= u64::from(Layout::block(piece, size, block).len);
+            }
+        }
+        self.partials.get(slot).is_complete()
+    }
+
+    /// The pieces in the making, for the resume record and statistics.
+    pub fn partials(&self) -> impl Iterator<Item = PartialPiece<'_>> {
+        self.partials.iter().map(PartialPiece)
+    }
+
+    /// The piece in the making at `piece`, if there is one.
+    #[must_use]
+    pub fn partial(&self, piece: u32) -> Option<PartialPiece<'_>> {
+        self.partials
+            .slot(piece)
+            .map(|slot| PartialPiece(self.partials.get(slot)))
+    }
+
+    /// A piece whose blocks were given up because the table of pieces in the making was full:
+    /// drop what else is kept about it.
+    pub fn poll_evicted(&mut self) -> Option<u32> {
+        self.partials.evicted.pop_front()
+    }
+
+    // ---- where we stand ----
+
+    /// Whether a peer with these pieces has one that we want. O(pieces / 64).
+    #[must_use]
+    pub fn is_interesting(&self, has: &Bitfield) -> bool {
+        let words = self.wanted.iter().enumerate();
+        words
+            .into_iter()
+            .any(|(i, &word)| word != 0 && word & word_at(has.as_wire(), i) != 0)
+    }
+
+    /// How many pieces that we want are in `has`. O(pieces / 64). With [`Picker::wants`] on each
+    /// `have`, and one less for each piece verified, a peer's count can be kept up to date.
+    #[must_use]
+    pub fn interesting(&self, has: &Bitfield) -> u32 {
+        let words = self.wanted.iter().enumerate();
+        words
+            .map(|(i, &word)| (word & word_at(has.as_wire(), i)).count_ones())
+            .sum()
+    }
+
+    /// Whether `piece` is wanted and not on disk.
+    #[must_use]
+    pub fn wants(&self, piece: u32) -> bool {
+        self.wanted
+            .get(piece as usize / 64)
+            .is_some_and(|word| word & (1 << 63 >> (piece % 64)) != 0)
+    }
+
+    /// The pieces on disk.
+    #[must_use]
+    pub const fn have(&self) -> &Bitfield {
+        &self.have
+    }
+
+    /// Wanted pieces that are not on disk.
+    #[must_use]
+    pub const fn missing(&self) -> u32 {
+        self.missing
+    }
+
+    /// Bytes of wanted pieces not received.
+    #[must_use]
+    pub const fn bytes_left(&self) -> u64 {
+        self.left
+    }
+
+    /// Whether every wanted piece is on disk.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        self.missing == 0
+    }
+
+    /// Pieces in the making, those that wait for their hash included.
+    #[must_use]
+    pub const fn partial_count(&self) -> u32 {
+        self.partials.live()
+    }
+
+    /// Whether every wanted block is received or requested, so that only duplicates are left.
+    #[must_use]
+    pub fn in_endgame(&self) -> bool {
+        self.missing > 0 && self.order.open_total() == 0 && !self.partials.has_free()
+    }
+
+    #[cfg(test)]
+    fn check(&self) {
+        self.order.check();
+        self.partials.check();
+    }
+}

@@ -144,10 +144,7 @@ impl PartialPiece<'_> {
     /// Whether block number `block` was received.
     #[must_use]
     pub fn has(&self, block: u32) -> bool {
-        self.0
-            .cells
-            .get(block as usize)
-            .is_some_and(|c| matches!(c.block(), Block::Received(_)))
+        self.0.has(block)
     }
 
     /// The received blocks as a set over `0..blocks()`, for the resume record.
@@ -404,10 +401,9 @@ impl Picker {
             return size;
         };
         let part = self.partials.get(slot);
-        let received = part.cells.iter().enumerate().filter_map(|(block, cell)| {
-            matches!(cell.block(), Block::Received(_))
-                .then(|| Layout::block(piece, size, block as u32).len)
-        });
+        let received = (0..part.len())
+            .filter(|&block| part.has(block))
+            .map(|block| Layout::block(piece, size, block).len);
         size - received.sum::<u32>()
     }
 
@@ -451,7 +447,7 @@ impl Picker {
         if !self.deadlines.is_empty() {
             self.pick_deadlines(&mut job);
         }
-        self.pick_current(&mut job, state);
+        self.pick_current(&mut job, *state);
         if job.left > 0 {
             self.pick_other(cx, &mut job, state, hint.suggested);
         }
@@ -485,7 +481,7 @@ impl Picker {
         }
     }
 
-    fn pick_current(&mut self, job: &mut Job<'_>, state: &mut PickState) {
+    fn pick_current(&mut self, job: &mut Job<'_>, state: PickState) {
         let Some(slot) = state.current.and_then(|piece| self.partials.slot(piece)) else {
             return;
         };

@@ -94,6 +94,12 @@ impl Partial {
         self.is_live() && self.received == self.len()
     }
 
+    pub(super) fn has(&self, block: u32) -> bool {
+        self.cells
+            .get(block as usize)
+            .is_some_and(|c| matches!(c.block(), Block::Received(_)))
+    }
+
     pub(super) const fn asked(&self) -> u32 {
         self.len() - self.received - self.free
     }

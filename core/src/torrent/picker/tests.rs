@@ -297,7 +297,7 @@ impl Bench {
         self.picker.peer_joined(&self.has[p]);
     }
 
-    fn check(&mut self) {
+    fn check(&self) {
         self.picker.check();
         assert_eq!(
             self.picker.have().iter().collect::<BTreeSet<_>>(),

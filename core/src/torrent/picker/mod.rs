@@ -312,6 +312,7 @@ impl Picker {
         } else {
             self.order.count(piece, false);
         }
+        self.order.stir();
     }
 
     /// Peers that have `piece`.
@@ -486,14 +487,14 @@ impl Picker {
             return;
         };
         let part = self.partials.get(slot);
-        if part.owner == job.peer && !job.fast {
-            self.partials.share(slot);
-        } else if part.owner != job.peer && part.owner != NOBODY || part.class == CLASSES {
+        let taken = part.owner != job.peer && part.owner != NOBODY;
+        if taken || part.class == CLASSES || !job.has.get(part.piece) {
             return;
         }
-        if job.has.get(self.partials.get(slot).piece) {
-            self.take(job, slot);
+        if part.owner == job.peer && !job.fast {
+            self.partials.share(slot);
         }
+        self.take(job, slot);
     }
 
     fn pick_deadlines(&mut self, job: &mut Job<'_>) {

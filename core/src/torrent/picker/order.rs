@@ -95,7 +95,8 @@ pub(super) struct Order {
     seeds: u32,
     highest: u16,
     dirty: bool,
-    /// Grows whenever a piece becomes open.
+    /// Changes whenever a peer that had nothing to open may have something now, other than by
+    /// its set growing.
     epoch: u32,
 }
 
@@ -285,6 +286,10 @@ impl Order {
         self.epoch
     }
 
+    pub(super) const fn stir(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
     /// Changes where a piece stands.
     pub(super) fn set_stand(&mut self, piece: u32, stand: Stand) {
         let Some(rank) = self.ranks.get_mut(piece as usize) else {
@@ -340,7 +345,7 @@ impl Order {
     fn tally(&mut self, piece: u32, class: usize, open: bool) {
         if open {
             self.open[class] += 1;
-            self.epoch = self.epoch.wrapping_add(1);
+            self.stir();
         } else {
             self.open[class] -= 1;
         }

@@ -7,15 +7,9 @@
 //!  each of them, over each family:  started ─▶ (none | completed)* ─▶ stopped
 //! ```
 //!
-//! A tracker is skipped while it backs off and blocks those behind it while it works or is
-//! asked; [`Reach`] says how far that block goes. A tracker fails only if it fails over all
-//! families.
-
-use alloc::{
-    collections::VecDeque,
-    string::{String, ToString},
-    vec::Vec,
-};
+//! A tracker is skipped while it backs off. It keeps those behind it from being asked while it
+//! works, and for the first 15 seconds in which its answer is awaited; [`Reach`] says how far
+//! behind. A tracker fails only if it fails over all families.
 
 use crate::{
     id::InfoHash,
@@ -23,10 +17,16 @@ use crate::{
     time::Instant,
     wire::tracker::{AnnounceAnswer, AnnounceEvent, AnnounceRequest, Answer, TrackerError, http},
 };
+use alloc::{
+    collections::VecDeque,
+    string::{String, ToString},
+    vec::Vec,
+};
 
 use super::{
     endpoint::Endpoint,
     entry::Entry,
+    plan::{Job, plan},
     types::{
         AnnounceConfig, MAX_TRACKERS, Query, QueryKey, QueryKind, Reach, SavedTracker, Stats,
         TrackerEvent, TrackerId, TrackerStatus,
@@ -37,13 +37,6 @@ use super::{
 /// Most events kept for the owner; beyond them the oldest go, as peers and errors of long ago
 /// are of little use.
 const MAX_EVENTS: usize = 64;
-
-/// What is due at a tracker (by position).
-#[derive(Clone, Copy, Debug)]
-enum Job {
-    Announce { tracker: usize, endpoint: usize },
-    Scrape { tracker: usize },
-}
 
 /// The trackers of one torrent.
 #[derive(Clone, Debug)]
@@ -217,7 +210,7 @@ impl Announcer {
             return None;
         }
         let query = match self.plan(cx.now).0? {
-            Job::Announce { tracker, endpoint } => self.announce(tracker, endpoint, stats),
+            Job::Announce { tracker, endpoint } => self.announce(cx.now, tracker, endpoint, stats),
             Job::Scrape { tracker } => self.ask_scrape(tracker),
         };
         self.refresh(cx.now);
@@ -457,42 +450,10 @@ impl Announcer {
 
     /// What is due now, if anything, and when something is due next (now or earlier if it is).
     fn plan(&self, now: Instant) -> (Option<Job>, Option<Instant>) {
-        let (mut due, mut wake) = (None, None::<Instant>);
         if self.asking >= self.config.max_queries {
             return (None, None);
         }
-        let mut consider = |at: Instant, job: Job| {
-            if at <= now && due.is_none() {
-                due = Some(job);
-            }
-            wake = Some(wake.map_or(at, |w| w.min(at)));
-        };
-        let mut blocked = None;
-        for (tracker, entry) in self.trackers.iter().enumerate() {
-            let scrape = &entry.scrape;
-            if scrape.wanted && scrape.asking.is_none() && entry.is_usable() {
-                consider(scrape.earliest, Job::Scrape { tracker });
-            }
-            let reached = self.running
-                && entry.is_usable()
-                && match self.config.reach {
-                    Reach::First => blocked.is_none(),
-                    Reach::EachTier => blocked != Some(entry.tier),
-                    Reach::All => true,
-                };
-            for (endpoint, end) in entry.endpoints.iter().enumerate() {
-                let job = Job::Announce { tracker, endpoint };
-                if end.stop_is_due() {
-                    consider(now, job);
-                } else if reached && end.asking.is_none() {
-                    consider(end.next, job);
-                }
-            }
-            if reached && (entry.is_asking() || entry.is_working()) {
-                blocked = Some(entry.tier);
-            }
-        }
-        (due, wake)
+        plan(&self.trackers, self.config.reach, self.running, now)
     }
 
     fn key(&mut self) -> QueryKey {
@@ -501,9 +462,18 @@ impl Announcer {
         QueryKey(self.next_query)
     }
 
-    fn announce(&mut self, at: usize, endpoint: usize, stats: &Stats) -> Option<Query> {
+    fn announce(
+        &mut self,
+        now: Instant,
+        at: usize,
+        endpoint: usize,
+        stats: &Stats,
+    ) -> Option<Query> {
         let (key, info_hash) = (self.key(), self.info_hash);
         let tracker = self.trackers.get_mut(at)?;
+        if !tracker.is_asking() {
+            tracker.asked = now;
+        }
         let end = tracker.endpoints.get_mut(endpoint)?;
         let event = end.event();
         end.asking = Some((key, event));
@@ -576,5 +546,5 @@ const fn mismatch() -> TrackerError {
 }
 
 #[cfg(test)]
-#[path = "announcer_tests.rs"]
+#[path = "announcer_tests/mod.rs"]
 mod tests;

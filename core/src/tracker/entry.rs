@@ -25,6 +25,8 @@ pub(super) struct Entry {
     pub(super) leaving: bool,
     /// Why it cannot be asked at all.
     pub(super) fault: Option<TrackerError>,
+    /// Since when answers are awaited, if any are.
+    pub(super) asked: Instant,
     pub(super) tracker_id: Option<Vec<u8>>,
     pub(super) warning: Option<String>,
     pub(super) endpoints: heapless::Vec<Endpoint, 2>,
@@ -75,6 +77,7 @@ impl Entry {
             enabled: true,
             leaving: false,
             fault,
+            asked: now,
             tracker_id: None,
             warning: None,
             endpoints: wanted.iter().map(|&f| Endpoint::new(now, f)).collect(),

@@ -9,14 +9,17 @@
 //!
 //! Names are resolved and HTTP is spoken by the owner. For an `udp` query it resolves the host
 //! of [`parse_url`], takes an address of the query's family (none: [`TrackerError::NoAddress`])
-//! and hands it to [`UdpTrackers`].
+//! and hands it to [`UdpTrackers`]; if that is [`Full`] it answers [`TrackerError::Cancelled`],
+//! upon which the announcer asks again half a minute later.
 //!
 //! [`parse_url`]: crate::wire::tracker::parse_url
+//! [`TrackerError::Cancelled`]: crate::wire::tracker::TrackerError::Cancelled
 //! [`TrackerError::NoAddress`]: crate::wire::tracker::TrackerError::NoAddress
 
 mod announcer;
 mod endpoint;
 mod entry;
+mod plan;
 mod types;
 pub mod udp;
 

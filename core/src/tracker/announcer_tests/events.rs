@@ -1,0 +1,205 @@
+//! What to tell and when: events, intervals, back-off.
+
+use super::*;
+
+#[test]
+fn started_is_repeated_until_it_succeeds() {
+    let mut b = Bench::v4("a");
+    let mut pauses = Vec::new();
+    for _ in 0..10 {
+        let (query, event) = b.asks();
+        assert_eq!(event, AnnounceEvent::Started);
+        b.fail(&query, TrackerError::Timeout);
+        pauses.push(b.step());
+    }
+    // 30 s · 2ⁿ, at most an hour, ± 25 %.
+    for (n, pause) in pauses.iter().enumerate() {
+        let middle = (30 << n).min(3600);
+        assert!(
+            (middle * 3 / 4 - 1..=middle * 5 / 4).contains(pause),
+            "{n}: {pause}"
+        );
+    }
+    let (query, _) = b.asks();
+    b.ok(&query);
+    b.step();
+    let (query, event) = b.asks();
+    assert_eq!(event, AnnounceEvent::None);
+    b.fail(&query, TrackerError::Timeout);
+    assert!(b.step() <= 38, "success resets the back-off");
+}
+
+#[test]
+fn back_off_differs_between_clients() {
+    let pause = |seed| {
+        let mut b = Bench::v4("a");
+        b.rng = ChaCha8Rng::seed_from_u64(seed);
+        let (query, _) = b.asks();
+        b.fail(&query, TrackerError::Timeout);
+        b.trackers.poll_timeout()
+    };
+    let pauses: BTreeSet<_> = (0..20).map(pause).collect();
+    assert!(pauses.len() > 15);
+}
+
+#[test]
+fn completed_is_told_once_to_who_saw_the_download() {
+    let mut b = Bench::v4("a | b");
+    let (a, _) = b.asks();
+    b.ok(&a);
+    b.pass(100);
+    b.with(Announcer::completed);
+    let (query, event) = b.asks();
+    assert_eq!(
+        event,
+        AnnounceEvent::Completed,
+        "at once, whatever the interval"
+    );
+    b.ok(&query);
+    b.step();
+    let (query, event) = b.asks();
+    assert_eq!(event, AnnounceEvent::None);
+    b.fail(&query, TrackerError::Timeout);
+    let (backup, event) = b.asks();
+    assert_eq!(event, AnnounceEvent::Started);
+    b.ok(&backup);
+    assert_eq!(b.query(), None, "b never saw us download");
+}
+
+#[test]
+fn completed_that_gets_lost_is_repeated() {
+    let mut b = Bench::v4("a");
+    let (query, _) = b.asks();
+    b.with(Announcer::completed);
+    b.ok(&query);
+    let (query, event) = b.asks();
+    assert_eq!(event, AnnounceEvent::Completed, "started was out already");
+    b.fail(&query, TrackerError::Timeout);
+    assert_eq!(b.query(), None);
+    b.step();
+    assert_eq!(b.asks().1, AnnounceEvent::Completed);
+}
+
+#[test]
+fn stop_waits_for_what_is_out() {
+    let mut b = Bench::v4("a");
+    let (query, _) = b.asks();
+    b.with(Announcer::stop);
+    assert_eq!(b.query(), None);
+    assert!(!b.trackers.all_stopped());
+    b.ok(&query);
+    let (stop, event) = b.asks();
+    assert_eq!(event, AnnounceEvent::Stopped);
+    let QueryKind::Announce(request) = stop.kind else {
+        panic!("an announce");
+    };
+    assert_eq!(request.numwant, Some(0));
+    b.fail(&stop, TrackerError::Timeout);
+    assert!(b.trackers.all_stopped(), "told once");
+    assert_eq!(b.trackers.poll_timeout(), None);
+}
+
+#[test]
+fn nothing_to_stop_where_nothing_started() {
+    let mut b = Bench::v4("a b");
+    let (query, _) = b.asks();
+    b.fail(&query, TrackerError::Timeout);
+    let (query, _) = b.asks();
+    b.with(Announcer::stop);
+    b.fail(&query, TrackerError::Timeout);
+    assert!(b.trackers.all_stopped());
+    assert_eq!(b.query(), None);
+}
+
+#[test]
+fn start_after_stop_starts_again() {
+    let mut b = Bench::v4("a");
+    let (query, _) = b.asks();
+    b.ok(&query);
+    b.with(Announcer::stop);
+    let (stop, _) = b.asks();
+    b.with(Announcer::start);
+    assert_eq!(b.query(), None, "the stop is still out");
+    b.ok(&stop);
+    assert_eq!(b.asks().1, AnnounceEvent::Started);
+    // A stop that was not sent yet is simply forgotten.
+    let mut b = Bench::v4("a");
+    let (query, _) = b.asks();
+    b.ok(&query);
+    b.with(Announcer::stop);
+    b.with(Announcer::start);
+    assert_eq!(b.query(), None);
+    assert_eq!(b.step(), 1800);
+    assert_eq!(b.asks().1, AnnounceEvent::None);
+}
+
+// ---- intervals ----
+
+#[test]
+fn intervals_are_kept_within_reason() {
+    for (interval, min, expected) in [
+        (Some(900), None, 900),
+        (Some(0), None, 30),
+        (Some(u64::from(u32::MAX)), None, 86400),
+        (None, None, 1800),
+        (Some(60), Some(600), 600),
+    ] {
+        let mut b = Bench::v4("a");
+        let (query, _) = b.asks();
+        let mut sent = answer(0, min);
+        sent.interval = interval.map(Duration::from_secs);
+        b.answer(&query, sent);
+        assert_eq!(b.step(), expected);
+    }
+}
+
+#[test]
+fn min_interval_holds_back_all_but_force() {
+    let mut b = Bench::v4("a");
+    let (query, _) = b.asks();
+    b.answer(&query, answer(1800, Some(600)));
+    b.pass(10);
+    b.with(Announcer::need_peers);
+    assert_eq!(b.step(), 590);
+    let (query, _) = b.asks();
+    b.answer(&query, answer(1800, None));
+    b.with(|t, cx| t.reannounce(cx, false));
+    assert_eq!(b.step(), 300, "five minutes if the tracker does not say");
+    let (query, _) = b.asks();
+    b.answer(&query, answer(1800, Some(600)));
+    assert_eq!(b.query(), None);
+    b.with(|t, cx| t.reannounce(cx, true));
+    assert!(b.query().is_some());
+}
+
+#[test]
+fn need_peers_does_not_shorten_a_back_off_but_the_user_does() {
+    let mut b = Bench::v4("a");
+    let (query, _) = b.asks();
+    b.fail(&query, TrackerError::Timeout);
+    b.with(Announcer::need_peers);
+    assert_eq!(b.query(), None);
+    b.with(|t, cx| t.reannounce(cx, false));
+    assert!(b.query().is_some());
+}
+
+#[test]
+fn retry_in_is_obeyed() {
+    let refused = |retry| TrackerError::Failure {
+        reason: "no".into(),
+        retry: Some(retry),
+    };
+    let mut b = Bench::v4("a");
+    let (query, _) = b.asks();
+    b.fail(&query, refused(Retry::After(Duration::from_secs(1200))));
+    assert_eq!(b.step(), 1200);
+    let (query, _) = b.asks();
+    b.fail(&query, refused(Retry::Never));
+    assert_eq!(b.trackers.poll_timeout(), None);
+    assert_eq!(
+        b.trackers.status().next().unwrap().state,
+        TrackerState::Unusable
+    );
+    b.with(|t, cx| t.reannounce(cx, true));
+    assert!(b.query().is_some(), "the user may insist");
+}

@@ -1,0 +1,83 @@
+//! Which tracker of a torrent comes next (BEP 12).
+
+use core::time::Duration;
+
+use crate::time::Instant;
+
+use super::{entry::Entry, types::Reach};
+
+/// How long an asked tracker keeps the next from being asked. Ours: as long as BEP 15 waits
+/// before it repeats itself; a list of dead trackers would else take hours to get through.
+const IMPATIENCE: Duration = Duration::from_secs(15);
+
+/// What stands ahead of a tracker.
+#[derive(Clone, Copy, Debug)]
+struct Ahead {
+    tier: u32,
+    /// One that works.
+    works: bool,
+    /// One whose answer is awaited, with patience until then.
+    until: Instant,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self {
+            tier: 0,
+            works: false,
+            until: Instant::ORIGIN,
+        }
+    }
+}
+
+/// What is due at a tracker (by position).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Job {
+    Announce { tracker: usize, endpoint: usize },
+    Scrape { tracker: usize },
+}
+
+/// What is due now, if anything, and when something is due next (now or earlier if it is).
+pub(super) fn plan(
+    trackers: &[Entry],
+    reach: Reach,
+    running: bool,
+    now: Instant,
+) -> (Option<Job>, Option<Instant>) {
+    let (mut due, mut wake) = (None, None::<Instant>);
+    let mut consider = |at: Instant, job: Job| {
+        if at <= now && due.is_none() {
+            due = Some(job);
+        }
+        wake = Some(wake.map_or(at, |w| w.min(at)));
+    };
+    let mut ahead = Ahead::default();
+    for (tracker, entry) in trackers.iter().enumerate() {
+        let scrape = &entry.scrape;
+        if scrape.wanted && scrape.asking.is_none() && entry.is_usable() {
+            consider(scrape.earliest, Job::Scrape { tracker });
+        }
+        match reach {
+            Reach::EachTier if ahead.tier != entry.tier => ahead = Ahead::default(),
+            Reach::All => ahead = Ahead::default(),
+            Reach::First | Reach::EachTier => {}
+        }
+        ahead.tier = entry.tier;
+        let reached = running && entry.is_usable() && !ahead.works;
+        for (endpoint, end) in entry.endpoints.iter().enumerate() {
+            let job = Job::Announce { tracker, endpoint };
+            if end.stop_is_due() {
+                consider(now, job);
+            } else if reached && end.asking.is_none() {
+                consider(end.next.max(ahead.until), job);
+            }
+        }
+        if reached {
+            ahead.works = entry.is_working();
+            if entry.is_asking() {
+                ahead.until = ahead.until.max(entry.asked + IMPATIENCE);
+            }
+        }
+    }
+    (due, wake)
+}

@@ -99,7 +99,7 @@ impl Endpoint {
     /// whether there is anything to stop: [`Endpoint::succeeded`] comes back to it.
     pub(super) fn stop(&mut self) {
         self.owes_completed = false;
-        self.owes_stop = self.started && !matches!(self.asking, Some((_, AnnounceEvent::Stopped)));
+        self.owes_stop = self.started;
     }
 
     /// The download has finished. A tracker that never saw us download gets no `completed`.
@@ -127,16 +127,17 @@ impl Endpoint {
 
     /// The tracker answered. Whether it has to hear that we stop is the caller's to say.
     pub(super) fn succeeded(&mut self, now: Instant, answer: &AnnounceAnswer) {
-        match self.asking.take() {
-            Some((_, AnnounceEvent::Stopped)) => {
+        match self.asking.take().map(|(_, event)| event) {
+            Some(AnnounceEvent::Stopped) => {
                 self.started = false;
                 self.owes_stop = false;
             }
-            Some((_, AnnounceEvent::Completed)) => self.owes_completed = false,
+            Some(AnnounceEvent::Completed) => self.owes_completed = false,
             _ => self.started = true,
         }
         self.fails = 0;
-        self.working = true;
+        // One that let us go says nothing about the next start.
+        self.working = self.started;
         self.error = None;
         let clamp = |d: Duration| d.clamp(INTERVAL_FLOOR, INTERVAL_CEILING);
         let interval = clamp(answer.interval.unwrap_or(DEFAULT_INTERVAL));

@@ -217,6 +217,25 @@ fn tracker_that_only_answers_connects_is_given_up() {
 }
 
 #[test]
+fn retransmissions_are_counted_across_both_phases() {
+    let mut b = Bench::new(UdpConfig::default());
+    b.announce(tracker()).unwrap();
+    let connect = b.sent().unwrap();
+    b.step();
+    b.step();
+    assert_eq!(b.secs(), 45);
+    b.answer(connect, 0, &CONNECTION);
+    assert_eq!(b.sent().unwrap().action, 1);
+    b.step();
+    assert_eq!(b.secs(), 105);
+    assert!(
+        b.udp.poll_event().is_some(),
+        "given up as if never connected"
+    );
+    assert_eq!(b.udp.config().patience(), Duration::from_secs(105));
+}
+
+#[test]
 fn connection_id_serves_for_a_minute() {
     let mut b = Bench::new(UdpConfig::default());
     b.announce(tracker()).unwrap();

@@ -194,7 +194,12 @@ fn retry_in_is_obeyed() {
     b.fail(&query, refused(Retry::After(Duration::from_secs(1200))));
     assert_eq!(b.step(), 1200);
     let (query, _) = b.asks();
+    while b.trackers.poll_event().is_some() {}
     b.fail(&query, refused(Retry::Never));
+    let Some(TrackerEvent::Failed { next, .. }) = b.trackers.poll_event() else {
+        panic!("a failure");
+    };
+    assert_eq!(next, None, "never by itself");
     assert_eq!(b.trackers.poll_timeout(), None);
     assert_eq!(
         b.trackers.status().next().unwrap().state,

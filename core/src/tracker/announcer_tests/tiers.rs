@@ -180,8 +180,13 @@ fn each_family_hears_started_and_stopped_itself() {
     );
     assert_eq!(b.query(), None, "IPv4 never started");
     assert!(!b.trackers.all_stopped());
+    b.with(Announcer::stop);
+    assert_eq!(b.query(), None, "one stop is enough");
     b.ok(&stop);
     assert!(b.trackers.all_stopped());
+    assert_eq!(b.query(), None);
+    let status = b.trackers.status().next().unwrap();
+    assert_eq!((status.state, status.next), (TrackerState::Failed, None));
 }
 
 #[test]

@@ -1,3 +1,715 @@
 //! One peer connection as a stream-shaped machine.
+//!
+//! ```text
+//! outgoing  [Mse] ──▶ Hello ──handshake for our torrent──▶ Open ──fault──▶ Dead
+//! incoming  Sniffing ─▶ [Mse] ─▶ Hello ──Handshake event──▶ Waiting ──welcome()──▶ Open
+//! ```
+//!
+//! The owner drives it like every machine here: [`Peer::read_bufs`] / [`Peer::handle_read`],
+//! [`Peer::write_bufs`] / [`Peer::handle_written`], [`Peer::poll_timeout`] /
+//! [`Peer::handle_timeout`], and after any of them [`Peer::poll_event`] until `None`. Commands
+//! ([`Peer::request`] and so on) queue bytes, and do nothing unless the connection is open.
+//! Whatever happens, [`Peer::close`] brings every leased block home.
+//!
+//! It knows the protocol and its limits; which pieces, whom to unchoke and how fast is policy,
+//! and its owner's.
 
+use alloc::{collections::VecDeque, vec::Vec};
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use crate::wire::extension::{ExtHandshake, Offer, PexFlags};
+use crate::wire::peer::{Handshake, Message, Reserved};
+use crate::{Bitfield, Block, BlockPool, BlockRef, Cx, InfoHash, Instant, PeerId};
+
+mod commands;
 pub mod crypto;
+mod fault;
+mod inbound;
+mod messages;
+mod outbound;
+mod rate;
+mod requests;
+#[cfg(test)]
+mod tests;
+
+use crypto::{CryptoOffer, Encryption, MseHandshake};
+pub use fault::{Blame, PeerFault};
+use inbound::{Inbound, Stage};
+use messages::Early;
+use outbound::Outbound;
+use rate::Rate;
+use requests::Requests;
+
+/// Most slices of a scatter or gather list: the rest of a block, 16 headers and blocks, a tail.
+pub const MAX_IOV: usize = 2 * MAX_READ_AHEAD + 2;
+/// Most blocks lent ahead of the one being read: 256 KiB, about what a socket buffer hands over
+/// at once.
+const MAX_READ_AHEAD: usize = 16;
+/// Control bytes that may wait before a peer that causes more of them is ended.
+const MAX_REPLIES: usize = 256 * 1024;
+
+/// Maps [`crypto::req2`] of a torrent to the torrent, for incoming encrypted handshakes.
+pub type SkeyLookup<'a> = &'a dyn Fn(&[u8; 20]) -> Option<InfoHash>;
+
+/// What is the same for every connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Requests of a peer that are queued; told to it (`reqq`), more are rejected.
+    pub reqq: u32,
+    /// Most requests of ours in flight with one peer, whatever it would queue.
+    pub max_pipeline: u32,
+    /// Largest info dictionary worth fetching, in bytes; a larger claim is taken for none.
+    pub max_metadata: u32,
+    /// Time for all handshakes.
+    pub handshake_timeout: Duration,
+    /// Silence of ours after which a keep-alive is sent. BEP 3 closes after "2 minutes".
+    pub keepalive: Duration,
+    /// Silence of the peer's after which it is gone.
+    pub idle: Duration,
+    /// A peer that owes payload and sent none for this long is snubbing us.
+    pub snub: Duration,
+}
+
+impl Default for PeerConfig {
+    fn default() -> Self {
+        Self {
+            reqq: 500,
+            max_pipeline: 2000,
+            max_metadata: 16 * 1024 * 1024,
+            handshake_timeout: Duration::from_secs(30),
+            keepalive: Duration::from_secs(100),
+            idle: Duration::from_secs(240),
+            snub: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What our handshakes say.
+#[derive(Clone, Copy, Debug)]
+pub struct Local<'a> {
+    /// The torrent.
+    pub info_hash: InfoHash,
+    /// Who we are.
+    pub peer_id: PeerId,
+    /// We run a DHT node.
+    pub dht: bool,
+    /// Peer exchange is wanted; `false` for private torrents.
+    pub pex: bool,
+    /// TCP port we listen on.
+    pub listen_port: Option<u16>,
+    /// Name and version.
+    pub version: &'a str,
+    /// The peer's address, which it may like to know (`yourip`).
+    pub remote_ip: IpAddr,
+    /// Bytes of the info dictionary, once known.
+    pub metadata_size: Option<u32>,
+    /// We download nothing more.
+    pub upload_only: bool,
+}
+
+impl Local<'_> {
+    fn handshake(&self) -> Handshake {
+        Handshake {
+            reserved: Reserved::ours(self.dht),
+            info_hash: self.info_hash,
+            peer_id: self.peer_id,
+        }
+    }
+
+    fn extended(&self, reqq: u32) -> Vec<u8> {
+        Offer {
+            pex: self.pex,
+            metadata_size: self.metadata_size,
+            port: self.listen_port,
+            reqq,
+            upload_only: self.upload_only,
+            version: self.version,
+            yourip: self.remote_ip,
+        }
+        .emit()
+    }
+}
+
+/// What the owner learns.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PeerEvent {
+    /// An incoming handshake; answer it with [`Peer::welcome`], or close.
+    Handshake {
+        /// The torrent meant.
+        info_hash: InfoHash,
+        /// Who calls.
+        peer_id: PeerId,
+    },
+    /// Both handshakes are through: [`Peer::bitfield`] is due now.
+    Established,
+    /// It will not answer requests.
+    Choked,
+    /// It will.
+    Unchoked,
+    /// It wants what we have.
+    Interested,
+    /// It does not.
+    NotInterested,
+    /// It has this piece now.
+    Have(u32),
+    /// [`Peer::has`] is another set now.
+    HasChanged,
+    /// It lost this piece (BEP 54).
+    DontHave(u32),
+    /// This piece would be cheap for it (BEP 6).
+    Suggested(u32),
+    /// This piece may be requested while choked (BEP 6).
+    AllowedFast(u32),
+    /// It wants a block: [`Peer::send_block`] or [`Peer::reject`].
+    Requested(BlockRef),
+    /// It no longer wants a block.
+    Cancelled(BlockRef),
+    /// A block arrived. It was asked for, but may have been cancelled or given up since.
+    Block {
+        /// Which.
+        at: BlockRef,
+        /// Its first `at.len` bytes.
+        block: Block,
+    },
+    /// A request will not be answered: refused, implied by a choke, or given up.
+    Rejected(BlockRef),
+    /// An extension handshake arrived: see [`Peer::extended`].
+    Extended,
+    /// It wants a piece of the metadata.
+    MetadataRequested(u32),
+    /// A piece of the metadata that we asked for.
+    MetadataPiece {
+        /// Which.
+        index: u32,
+        /// Bytes of the whole, as it claims.
+        total: Option<u32>,
+        /// At most 16 KiB.
+        data: Vec<u8>,
+    },
+    /// A piece of the metadata will not come.
+    MetadataRejected(u32),
+    /// Peers it knows (BEP 11): at most 50 of each family and list.
+    Pex {
+        /// New ones.
+        added: Vec<(SocketAddr, PexFlags)>,
+        /// Lost ones.
+        dropped: Vec<SocketAddr>,
+    },
+    /// Port of its DHT node.
+    DhtPort(u16),
+    /// Payload that nobody asked for is being dropped.
+    Unwanted {
+        /// Bytes.
+        len: u32,
+    },
+    /// The machine is dead.
+    Closed(PeerFault),
+}
+
+/// Bytes moved so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Payload of blocks received.
+    pub payload_down: u64,
+    /// All else received, unwanted payload included.
+    pub protocol_down: u64,
+    /// Payload of blocks sent.
+    pub payload_up: u64,
+    /// All else sent.
+    pub protocol_up: u64,
+    /// Payload received that nobody asked for.
+    pub unwanted: u64,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Sniffing(Encryption),
+    Mse(alloc::boxed::Box<MseHandshake>),
+    Hello,
+    Waiting,
+    Open,
+    Dead,
+}
+
+impl Phase {
+    const fn is_open(&self) -> bool {
+        matches!(self, Self::Open)
+    }
+}
+
+/// Choking and interest of one side.
+#[derive(Clone, Copy, Debug)]
+struct Side {
+    choking: bool,
+    interested: bool,
+}
+
+impl Side {
+    /// How every connection starts (BEP 3).
+    const START: Self = Self {
+        choking: true,
+        interested: false,
+    };
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Peer {
+    cfg: PeerConfig,
+    phase: Phase,
+    inb: Inbound,
+    out: Outbound,
+    reqs: Requests,
+    /// What the peer asked for and did not get yet.
+    asked: VecDeque<BlockRef>,
+    events: VecDeque<PeerEvent>,
+    me: Side,
+    it: Side,
+    /// Our handshake and extension handshake, until the peer's handshake is there.
+    ours: Option<(Handshake, Vec<u8>)>,
+    theirs: Option<Handshake>,
+    /// The torrent of an encrypted handshake.
+    skey: Option<InfoHash>,
+    fast: bool,
+    ext: Option<ExtHandshake>,
+    pex: bool,
+    has: Bitfield,
+    early: Early,
+    /// Pieces we may request while choked, and those it may.
+    allowed_fast: Vec<u32>,
+    granted_fast: Vec<u32>,
+    /// Metadata pieces we asked for, and how many it asked for.
+    metadata_asked: Vec<u32>,
+    metadata_owed: u32,
+    down: Rate,
+    up: Rate,
+    totals: Totals,
+    deadline: Instant,
+    last_read: Instant,
+    last_written: Instant,
+    /// The owner does not let us read.
+    paused: bool,
+}
+
+impl Peer {
+    /// A connection we opened. With an offer it begins encrypted.
+    #[must_use]
+    pub fn outgoing(
+        cx: &mut Cx<'_>,
+        cfg: &PeerConfig,
+        local: &Local<'_>,
+        crypto: Option<CryptoOffer>,
+    ) -> Self {
+        let mut this = Self::new(cx, cfg, Phase::Hello);
+        let hello = local.handshake();
+        match crypto {
+            None => this.out.control(|out| out.extend_from_slice(&hello.emit())),
+            Some(offer) => {
+                let mse = MseHandshake::outgoing(cx, local.info_hash, offer, &hello.emit());
+                this.phase = Phase::Mse(alloc::boxed::Box::new(mse));
+            }
+        }
+        this.pex = local.pex;
+        this.ours = Some((hello, local.extended(cfg.reqq)));
+        this
+    }
+
+    /// A connection somebody else opened.
+    #[must_use]
+    pub fn incoming(cx: &mut Cx<'_>, cfg: &PeerConfig, policy: Encryption) -> Self {
+        Self::new(cx, cfg, Phase::Sniffing(policy))
+    }
+
+    fn new(cx: &Cx<'_>, cfg: &PeerConfig, phase: Phase) -> Self {
+        Self {
+            cfg: *cfg,
+            phase,
+            inb: Inbound::new(),
+            out: Outbound::default(),
+            reqs: Requests::new(cx.now),
+            asked: VecDeque::new(),
+            events: VecDeque::new(),
+            me: Side::START,
+            it: Side::START,
+            ours: None,
+            theirs: None,
+            skey: None,
+            fast: false,
+            ext: None,
+            pex: false,
+            has: Bitfield::new(0),
+            early: Early::default(),
+            allowed_fast: Vec::new(),
+            granted_fast: Vec::new(),
+            metadata_asked: Vec::new(),
+            metadata_owed: 0,
+            down: Rate::new(cx.now),
+            up: Rate::new(cx.now),
+            totals: Totals::default(),
+            deadline: cx.now + cfg.handshake_timeout,
+            last_read: cx.now,
+            last_written: cx.now,
+            paused: false,
+        }
+    }
+
+    /// Answers an incoming handshake, after [`PeerEvent::Handshake`].
+    pub fn welcome(&mut self, cx: &mut Cx<'_>, local: &Local<'_>) {
+        let (Phase::Waiting, Some(theirs)) = (&self.phase, self.theirs) else {
+            return;
+        };
+        let hello = local.handshake();
+        if hello.info_hash != theirs.info_hash {
+            return self.fail(PeerFault::WrongTorrent);
+        }
+        self.out.control(|out| out.extend_from_slice(&hello.emit()));
+        self.pex = local.pex;
+        self.ours = Some((hello, local.extended(self.cfg.reqq)));
+        self.open();
+        // What came with the handshake. No block is expected yet, so none has to be leased.
+        self.handle_read(cx, &mut BlockPool::new(0), 0, &|_| None);
+    }
+
+    /// What the peer's handshake, all 68 bytes of it, means.
+    fn on_handshake(&mut self, bytes: &[u8; 68]) {
+        let Some(theirs) = Handshake::parse(bytes) else {
+            return self.fail(PeerFault::NotBitTorrent);
+        };
+        let expected = self.ours.as_ref().map(|(ours, _)| ours.info_hash);
+        if expected
+            .or(self.skey)
+            .is_some_and(|h| h != theirs.info_hash)
+        {
+            return self.fail(PeerFault::WrongTorrent);
+        }
+        self.theirs = Some(theirs);
+        if expected.is_some() {
+            return self.open();
+        }
+        self.phase = Phase::Waiting;
+        self.events.push_back(PeerEvent::Handshake {
+            info_hash: theirs.info_hash,
+            peer_id: theirs.peer_id,
+        });
+    }
+
+    /// Both handshakes are known.
+    fn open(&mut self) {
+        let (Some(theirs), Some((ours, extended))) = (self.theirs, self.ours.take()) else {
+            return;
+        };
+        if ours.peer_id == theirs.peer_id {
+            return self.fail(PeerFault::Ourselves);
+        }
+        self.phase = Phase::Open;
+        self.fast = theirs.reserved.fast();
+        if theirs.reserved.extended() {
+            self.ext = Some(ExtHandshake::default());
+            self.emit(Message::Extended {
+                id: 0,
+                payload: &extended,
+            });
+        }
+        self.events.push_back(PeerEvent::Established);
+    }
+
+    fn emit(&mut self, message: Message<'_>) {
+        self.out.control(|out| message.emit(out));
+    }
+
+    /// Ends the machine.
+    fn fail(&mut self, fault: PeerFault) {
+        if !matches!(self.phase, Phase::Dead) {
+            self.phase = Phase::Dead;
+            self.events.push_back(PeerEvent::Closed(fault));
+        }
+    }
+
+    /// Gives every leased block back: call it when done with the connection, for whatever
+    /// reason. Events not polled are gone.
+    pub fn close(&mut self, pool: &mut BlockPool) {
+        self.phase = Phase::Dead;
+        self.inb.close(pool);
+        self.out.close(pool);
+        for event in self.events.drain(..) {
+            if let PeerEvent::Block { block, .. } = event {
+                pool.give(block);
+            }
+        }
+    }
+
+    // ---- writing ----
+
+    /// The gather list for one write, at most `limit` bytes.
+    pub fn write_bufs<'a>(&'a self, limit: usize, out: &mut heapless::Vec<&'a [u8], MAX_IOV>) {
+        out.clear();
+        match &self.phase {
+            Phase::Dead => {}
+            Phase::Mse(mse) => {
+                let bytes = mse.output();
+                if !bytes.is_empty() && limit > 0 {
+                    let _ = out.push(&bytes[..bytes.len().min(limit)]);
+                }
+            }
+            _ => self.out.gather(limit, out),
+        }
+    }
+
+    /// The first `len` bytes of the gather list were written.
+    pub fn handle_written(&mut self, cx: &mut Cx<'_>, pool: &mut BlockPool, len: usize) {
+        if len == 0 {
+            return;
+        }
+        self.last_written = cx.now;
+        if let Phase::Mse(mse) = &mut self.phase {
+            mse.sent(len);
+            self.totals.protocol_up += len as u64;
+            return;
+        }
+        let before = self.totals.payload_up;
+        self.out.written(len, pool, &mut self.totals);
+        self.up.add(cx.now, self.totals.payload_up - before);
+    }
+
+    /// Whether [`Peer::write_bufs`] has something.
+    #[must_use]
+    pub fn wants_write(&self) -> bool {
+        match &self.phase {
+            Phase::Dead => false,
+            Phase::Mse(mse) => !mse.output().is_empty(),
+            _ => !self.out.is_empty(),
+        }
+    }
+
+    /// Bytes that wait to be written.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Dead => 0,
+            Phase::Mse(mse) => mse.output().len(),
+            _ => self.out.bytes(),
+        }
+    }
+
+    // ---- events and time ----
+
+    /// The next thing the owner should know.
+    pub fn poll_event(&mut self) -> Option<PeerEvent> {
+        let event = self.events.pop_front();
+        if event.is_none() {
+            self.events.shrink_to(64);
+        }
+        event
+    }
+
+    /// When [`Peer::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Dead => None,
+            Phase::Open => {
+                let idle = self.last_read + self.cfg.idle;
+                let keepalive = self.last_written + self.cfg.keepalive;
+                let requests = self.reqs.timeout(self.cfg.snub).unwrap_or(idle);
+                Some(idle.min(keepalive).min(requests))
+            }
+            _ => Some(self.deadline),
+        }
+    }
+
+    /// Lets due timers act.
+    pub fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
+        if self.poll_timeout().is_none_or(|at| at > cx.now) {
+            return;
+        }
+        if !self.phase.is_open() {
+            return self.fail(PeerFault::HandshakeTimeout);
+        }
+        if self.paused {
+            // Silence of our own making.
+            self.last_read = cx.now;
+            self.reqs.excuse(cx.now);
+        }
+        if self.last_read + self.cfg.idle <= cx.now {
+            return self.fail(PeerFault::Idle);
+        }
+        if self.last_written + self.cfg.keepalive <= cx.now {
+            self.last_written = cx.now;
+            if self.out.is_empty() {
+                self.emit(Message::KeepAlive);
+            }
+        }
+        while let Some(at) = self
+            .reqs
+            .give_up_forgotten(cx.now)
+            .or_else(|| self.reqs.give_up_snubbed(cx.now, self.cfg.snub))
+        {
+            self.events.push_back(PeerEvent::Rejected(at));
+        }
+    }
+
+    // ---- what is known ----
+
+    /// Whether both handshakes are through, and nothing went wrong since.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.phase.is_open()
+    }
+
+    /// Bytes were read that have to wait until the pool has a block: then call
+    /// [`Peer::handle_read`] with a length of 0.
+    #[must_use]
+    pub const fn stalled(&self) -> bool {
+        self.inb.stalled() && self.phase.is_open()
+    }
+
+    /// What the peer has; an empty range before [`Peer::set_pieces`].
+    #[must_use]
+    pub const fn has(&self) -> &Bitfield {
+        &self.has
+    }
+
+    /// Whether it has every piece, as far as it said.
+    #[must_use]
+    pub fn is_seed(&self) -> bool {
+        if self.has.is_empty() {
+            self.early.is_all()
+        } else {
+            self.has.is_full()
+        }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn peer_id(&self) -> Option<PeerId> {
+        self.theirs.map(|h| h.peer_id)
+    }
+
+    /// The torrent its handshake named.
+    #[must_use]
+    pub fn info_hash(&self) -> Option<InfoHash> {
+        self.theirs.map(|h| h.info_hash)
+    }
+
+    /// The extensions its handshake named.
+    #[must_use]
+    pub fn reserved(&self) -> Reserved {
+        self.theirs.map(|h| h.reserved).unwrap_or_default()
+    }
+
+    /// What its extension handshakes said; all of it is unknown before
+    /// [`PeerEvent::Extended`], and `None` if it speaks no extension protocol.
+    #[must_use]
+    pub const fn extended(&self) -> Option<&ExtHandshake> {
+        self.ext.as_ref()
+    }
+
+    /// Bytes of the info dictionary, as it claims, and only if it sends metadata at all.
+    #[must_use]
+    pub fn metadata_size(&self) -> Option<u32> {
+        let ext = self.ext.as_ref().filter(|e| e.ids.ut_metadata != 0)?;
+        ext.metadata_size.filter(|n| *n <= self.cfg.max_metadata)
+    }
+
+    /// Whether the fast extension is agreed on.
+    #[must_use]
+    pub const fn is_fast(&self) -> bool {
+        self.fast
+    }
+
+    /// Whether the stream is RC4-encrypted.
+    #[must_use]
+    pub const fn is_encrypted(&self) -> bool {
+        self.inb.is_encrypted()
+    }
+
+    /// Whether we choke it.
+    #[must_use]
+    pub const fn am_choking(&self) -> bool {
+        self.me.choking
+    }
+
+    /// Whether we told it that we are interested.
+    #[must_use]
+    pub const fn am_interested(&self) -> bool {
+        self.me.interested
+    }
+
+    /// Whether it chokes us.
+    #[must_use]
+    pub const fn peer_choking(&self) -> bool {
+        self.it.choking
+    }
+
+    /// Whether it is interested.
+    #[must_use]
+    pub const fn peer_interested(&self) -> bool {
+        self.it.interested
+    }
+
+    /// Pieces we may request while choked (BEP 6).
+    #[must_use]
+    pub fn allowed_fast(&self) -> &[u32] {
+        &self.allowed_fast
+    }
+
+    /// What we asked for and did not get completely yet, the block being received first, then
+    /// oldest first.
+    pub fn in_flight(&self) -> impl Iterator<Item = BlockRef> + '_ {
+        let current = match &self.inb.stage {
+            Stage::Payload(p) => Some(p.at),
+            _ => None,
+        };
+        current.into_iter().chain(self.reqs.iter())
+    }
+
+    /// How many requests [`Peer::in_flight`] are not being answered yet.
+    #[must_use]
+    pub fn in_flight_len(&self) -> usize {
+        self.reqs.len()
+    }
+
+    /// What it asked for and was not sent yet.
+    #[must_use]
+    pub fn asked_len(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// How many more requests the pipeline wants now; 0 until it is worth a batch. Says nothing
+    /// of choking: while [`Peer::peer_choking`], only [`Peer::allowed_fast`] may be asked for.
+    #[must_use]
+    pub fn request_room(&self, now: Instant) -> u32 {
+        if !self.phase.is_open() {
+            return 0;
+        }
+        let reqq = self.ext.as_ref().and_then(|e| e.reqq);
+        self.reqs
+            .room(self.down.get(now), reqq, self.cfg.max_pipeline)
+    }
+
+    /// Whether it owes payload and sends none.
+    #[must_use]
+    pub const fn is_snubbed(&self) -> bool {
+        self.reqs.snubbed()
+    }
+
+    /// Payload received, in bytes per second.
+    #[must_use]
+    pub fn rate_down(&self, now: Instant) -> u64 {
+        self.down.get(now)
+    }
+
+    /// Payload sent, in bytes per second.
+    #[must_use]
+    pub fn rate_up(&self, now: Instant) -> u64 {
+        self.up.get(now)
+    }
+
+    /// Bytes moved so far.
+    #[must_use]
+    pub const fn totals(&self) -> Totals {
+        self.totals
+    }
+}

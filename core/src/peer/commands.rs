@@ -1,0 +1,205 @@
+//! What the owner may say to the peer.
+
+use core::net::SocketAddr;
+
+use super::{Local, Peer, messages::MAX_FAST};
+use crate::wire::extension::{Metadata, Pex, PexFlags, ours};
+use crate::wire::peer::Message;
+use crate::{BLOCK_LEN, Bitfield, Block, BlockRef, Cx};
+
+impl Peer {
+    fn say(&mut self, message: Message<'_>) {
+        if self.phase.is_open() {
+            self.emit(message);
+        }
+    }
+
+    /// Answers no more requests. Those not answered yet are void: with the fast extension they
+    /// are rejected one by one, but for allowed-fast pieces.
+    pub fn choke(&mut self) {
+        if self.me.choking || !self.phase.is_open() {
+            return;
+        }
+        self.me.choking = true;
+        self.emit(Message::Choke);
+        let granted = core::mem::take(&mut self.granted_fast);
+        for _ in 0..self.asked.len() {
+            let Some(at) = self.asked.pop_front() else {
+                break;
+            };
+            if self.fast && granted.contains(&at.piece) {
+                self.asked.push_back(at);
+            } else if self.fast {
+                self.emit(Message::Reject(at));
+            }
+        }
+        self.granted_fast = granted;
+    }
+
+    /// Answers requests from now on.
+    pub fn unchoke(&mut self) {
+        if self.me.choking && self.phase.is_open() {
+            self.me.choking = false;
+            self.emit(Message::Unchoke);
+        }
+    }
+
+    /// Tells whether we want what it has, if that is news.
+    pub fn set_interested(&mut self, interested: bool) {
+        if self.me.interested != interested && self.phase.is_open() {
+            self.me.interested = interested;
+            self.emit(if interested {
+                Message::Interested
+            } else {
+                Message::NotInterested
+            });
+        }
+    }
+
+    /// We have a piece now.
+    pub fn have(&mut self, piece: u32) {
+        self.say(Message::Have(piece));
+    }
+
+    /// We no longer have a piece (BEP 54); nothing if the peer would not understand.
+    pub fn dont_have(&mut self, piece: u32) {
+        let id = self.ext.as_ref().map_or(0, |e| e.ids.lt_donthave);
+        self.say_extended(id, &piece.to_be_bytes());
+    }
+
+    /// The pieces we have; due right after [`super::PeerEvent::Established`], and only then.
+    pub fn bitfield(&mut self, have: &Bitfield) {
+        match have.count() {
+            0 if self.fast => self.say(Message::HaveNone),
+            0 => {}
+            _ if self.fast && have.is_full() => self.say(Message::HaveAll),
+            _ => self.say(Message::Bitfield(have.as_wire())),
+        }
+    }
+
+    /// Asks for a block of at most 16 KiB.
+    pub fn request(&mut self, cx: &mut Cx<'_>, at: BlockRef) {
+        let legal = at.len > 0 && at.len as usize <= BLOCK_LEN;
+        debug_assert!(legal, "a request is for 1 byte to one block");
+        if legal && self.phase.is_open() {
+            self.reqs.push(cx.now, at);
+            self.emit(Message::Request(at));
+        }
+    }
+
+    /// Takes a request back. The block may come all the same.
+    pub fn cancel(&mut self, cx: &mut Cx<'_>, at: BlockRef) {
+        if self.reqs.cancel(cx.now, at) {
+            self.say(Message::Cancel(at));
+        }
+    }
+
+    /// Answers a request. Hands the block back if the peer no longer waits for it.
+    #[must_use = "a block that is not sent has to go home"]
+    pub fn send_block(&mut self, at: BlockRef, block: Block) -> Option<Block> {
+        if !self.phase.is_open() || !self.take_asked(at) {
+            return Some(block);
+        }
+        self.out.block(at, block);
+        None
+    }
+
+    /// Refuses a request. Without the fast extension there are no words for it.
+    pub fn reject(&mut self, at: BlockRef) {
+        if self.take_asked(at) && self.fast {
+            self.say(Message::Reject(at));
+        }
+    }
+
+    /// Forgets that the peer asked for a block; `false` if it did not.
+    pub(super) fn take_asked(&mut self, at: BlockRef) -> bool {
+        let found = self.asked.iter().position(|a| *a == at);
+        found.and_then(|i| self.asked.remove(i)).is_some()
+    }
+
+    /// Names a piece that is cheap for us (BEP 6).
+    pub fn suggest(&mut self, piece: u32) {
+        if self.fast {
+            self.say(Message::Suggest(piece));
+        }
+    }
+
+    /// Lets the peer have a piece while choked (BEP 6; which ones:
+    /// [`crate::wire::peer::allowed_fast_set`]).
+    pub fn allow_fast(&mut self, piece: u32) {
+        if self.fast && self.granted_fast.len() < MAX_FAST && !self.granted_fast.contains(&piece) {
+            self.granted_fast.push(piece);
+            self.say(Message::AllowedFast(piece));
+        }
+    }
+
+    /// Says another extension handshake: something in it changed.
+    pub fn send_extended(&mut self, local: &Local<'_>) {
+        self.pex = local.pex;
+        if self.ext.is_some() {
+            let payload = local.extended(self.cfg.reqq);
+            self.say(Message::Extended {
+                id: ours::HANDSHAKE,
+                payload: &payload,
+            });
+        }
+    }
+
+    fn say_extended(&mut self, id: u8, payload: &[u8]) {
+        if id != 0 {
+            self.say(Message::Extended { id, payload });
+        }
+    }
+
+    fn say_metadata(&mut self, message: Metadata<'_>) {
+        let id = self.ext.as_ref().map_or(0, |e| e.ids.ut_metadata);
+        self.say_extended(id, &message.emit());
+    }
+
+    /// Asks for a piece of the metadata; `false` if the peer does not exchange metadata.
+    pub fn metadata_request(&mut self, piece: u32) -> bool {
+        let id = self.ext.as_ref().map_or(0, |e| e.ids.ut_metadata);
+        if id == 0 || !self.phase.is_open() {
+            return false;
+        }
+        if !self.metadata_asked.contains(&piece) {
+            self.metadata_asked.push(piece);
+        }
+        self.say_metadata(Metadata::Request(piece));
+        true
+    }
+
+    /// Answers a metadata request; `total` is the size of the whole in bytes.
+    pub fn metadata_data(&mut self, piece: u32, total: u32, data: &[u8]) {
+        self.metadata_owed = self.metadata_owed.saturating_sub(1);
+        self.say_metadata(Metadata::Data {
+            piece,
+            total: Some(total),
+            data,
+        });
+    }
+
+    /// Refuses a metadata request.
+    pub fn metadata_reject(&mut self, piece: u32) {
+        self.metadata_owed = self.metadata_owed.saturating_sub(1);
+        self.say_metadata(Metadata::Reject(piece));
+    }
+
+    /// Tells of peers, at most 50 of each list (BEP 11: at most once a minute). `false` if this
+    /// peer does not want to know.
+    pub fn pex(&mut self, added: &[(SocketAddr, PexFlags)], dropped: &[SocketAddr]) -> bool {
+        let id = self.ext.as_ref().map_or(0, |e| e.ids.ut_pex);
+        if id == 0 || !self.pex || !self.phase.is_open() {
+            return false;
+        }
+        self.say_extended(id, &Pex::emit(added, dropped));
+        true
+    }
+
+    /// Tells the port of our DHT node, if the peer has one as well (BEP 5).
+    pub fn port(&mut self, port: u16) {
+        if self.reserved().dht() {
+            self.say(Message::Port(port));
+        }
+    }
+}

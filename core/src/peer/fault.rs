@@ -1,0 +1,113 @@
+//! Why a connection ended, and by whose fault.
+
+use core::fmt;
+
+use super::crypto::MseError;
+
+/// Whose fault it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The peer broke the protocol: it deserves to be avoided.
+    Peer,
+    /// Nobody's: the two cannot talk, or the connection was too slow.
+    Nobody,
+}
+
+/// Why the machine ended the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PeerFault {
+    /// The other side does not speak BitTorrent.
+    NotBitTorrent,
+    /// The answer to our handshake names another torrent.
+    WrongTorrent,
+    /// The other side is ourselves.
+    Ourselves,
+    /// Plaintext where encryption is required, or the other way round.
+    Encryption,
+    /// The encrypted handshake failed.
+    Mse(MseError),
+    /// The handshakes took too long.
+    HandshakeTimeout,
+    /// Nothing arrived for too long, not even a keep-alive.
+    Idle,
+    /// A message is longer than any allowed.
+    TooLong {
+        /// Its id.
+        id: u8,
+        /// Its length.
+        len: u32,
+    },
+    /// A message has a wrong length for its kind.
+    BadMessage {
+        /// Its id.
+        id: u8,
+        /// Its length.
+        len: u32,
+    },
+    /// A bitfield does not fit the torrent.
+    BadBitfield,
+    /// A piece index beyond the torrent's last.
+    BadPiece(u32),
+    /// An extended message is not bencoded.
+    BadExtended(u8),
+    /// A message of the fast extension, which was not agreed on (BEP 6).
+    FastNotAgreed(u8),
+    /// Much payload that was never asked for.
+    Unsolicited,
+    /// It asks for more and more and reads nothing.
+    ReadsNothing,
+}
+
+impl PeerFault {
+    /// Whose fault it was.
+    #[must_use]
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::TooLong { .. }
+            | Self::BadMessage { .. }
+            | Self::BadBitfield
+            | Self::BadPiece(_)
+            | Self::BadExtended(_)
+            | Self::FastNotAgreed(_)
+            | Self::Unsolicited
+            | Self::ReadsNothing => Blame::Peer,
+            Self::NotBitTorrent
+            | Self::WrongTorrent
+            | Self::Ourselves
+            | Self::Encryption
+            | Self::Mse(_)
+            | Self::HandshakeTimeout
+            | Self::Idle => Blame::Nobody,
+        }
+    }
+}
+
+impl fmt::Display for PeerFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotBitTorrent => f.write_str("does not speak BitTorrent"),
+            Self::WrongTorrent => f.write_str("answered for another torrent"),
+            Self::Ourselves => f.write_str("is ourselves"),
+            Self::Encryption => f.write_str("no encryption both sides accept"),
+            Self::Mse(error) => write!(f, "encrypted handshake failed: {error}"),
+            Self::HandshakeTimeout => f.write_str("handshake took too long"),
+            Self::Idle => f.write_str("silent for too long"),
+            Self::TooLong { id, len } => write!(f, "message {id} of {len} bytes is too long"),
+            Self::BadMessage { id, len } => write!(f, "message {id} has a wrong length of {len}"),
+            Self::BadBitfield => f.write_str("bitfield does not fit the torrent"),
+            Self::BadPiece(index) => write!(f, "there is no piece {index}"),
+            Self::BadExtended(id) => write!(f, "extended message {id} cannot be read"),
+            Self::FastNotAgreed(id) => {
+                write!(
+                    f,
+                    "message {id} needs the fast extension, which was not agreed on"
+                )
+            }
+            Self::Unsolicited => f.write_str("sends much that nobody asked for"),
+            Self::ReadsNothing => f.write_str("asks for more and more and reads nothing"),
+        }
+    }
+}
+
+impl core::error::Error for PeerFault {}

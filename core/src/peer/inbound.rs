@@ -1,0 +1,651 @@
+//! The way in: what the kernel should read where, and what the bytes then mean.
+//!
+//! ```text
+//! scatter list   [rest of block | rest of message] ([header 13][block])* [tail]
+//! ```
+//!
+//! Headers and blocks are guesses from the requests in flight. Only the length matters, as any
+//! leased block will do; which one it is comes from the header. From the first wrong guess on,
+//! the bytes are copied to where they belong.
+
+use alloc::{vec, vec::Vec};
+
+use super::{MAX_IOV, MAX_READ_AHEAD, Peer, PeerEvent, PeerFault, Phase, SkeyLookup, crypto};
+use super::{crypto::Rc4Stream, requests::Asked};
+use crate::wire::peer::{
+    HANDSHAKE_LEN, MAX_EXTENDED_LEN, MAX_MESSAGE_LEN, PIECE_HEADER_LEN, PROTOCOL, id,
+    parse_piece_header,
+};
+use crate::{Block, BlockPool, BlockRef, Cx, Instant};
+
+/// Buffer for control messages: 120 requests, or a few haves and a PEX message.
+const TAIL: usize = 2048;
+/// Memory that the buffer for one unfinished message keeps between messages.
+const HEAD: usize = 128;
+
+/// What the next byte of the stream is.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Part of a message that is collected in `head`.
+    Head,
+    /// Payload of a block we asked for.
+    Payload(Payload),
+    /// Part of a message nobody wants.
+    Skip(u32),
+}
+
+#[derive(Debug)]
+pub(super) struct Payload {
+    pub(super) at: BlockRef,
+    block: Block,
+    filled: usize,
+}
+
+#[derive(Debug)]
+struct Ahead {
+    header: [u8; PIECE_HEADER_LEN],
+    block: Block,
+    len: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Inbound {
+    pub(super) stage: Stage,
+    /// The unfinished message: its first `have` bytes, length prefix included.
+    head: Vec<u8>,
+    have: usize,
+    ahead: Vec<Ahead>,
+    /// Bytes of the first header slot that `head` holds already.
+    skew: usize,
+    /// Bytes lent for the rest of the message in `head`.
+    head_rest: usize,
+    /// Bytes lent in all.
+    lent: usize,
+    tail: Vec<u8>,
+    /// Blocks to lend ahead.
+    depth: usize,
+    /// Bytes read but not understood yet: the pool was dry, or the torrent is not known.
+    backlog: Vec<u8>,
+    cipher: Option<Rc4Stream>,
+    /// Payload bytes in the current call.
+    payload: usize,
+}
+
+impl Inbound {
+    pub(super) fn new() -> Self {
+        Self {
+            stage: Stage::Head,
+            head: Vec::new(),
+            have: 0,
+            ahead: Vec::new(),
+            skew: 0,
+            head_rest: 0,
+            lent: 0,
+            tail: vec![0; TAIL],
+            depth: 1,
+            backlog: Vec::new(),
+            cipher: None,
+            payload: 0,
+        }
+    }
+
+    pub(super) const fn is_encrypted(&self) -> bool {
+        self.cipher.is_some()
+    }
+
+    pub(super) const fn stalled(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Gives blocks that were lent ahead back.
+    pub(super) fn release(&mut self, pool: &mut BlockPool) {
+        pool.give_all(self.ahead.drain(..).map(|a| a.block));
+        self.lent = 0;
+    }
+
+    pub(super) fn close(&mut self, pool: &mut BlockPool) {
+        self.release(pool);
+        if let Stage::Payload(p) = core::mem::replace(&mut self.stage, Stage::Head) {
+            pool.give(p.block);
+        }
+        (self.head, self.tail, self.backlog) = (Vec::new(), Vec::new(), Vec::new());
+        self.have = 0;
+    }
+
+    /// The length of the message in `head`, without its prefix.
+    fn message_len(&self) -> Option<u32> {
+        let prefix = self.head.get(..self.have)?.first_chunk()?;
+        Some(u32::from_be_bytes(*prefix))
+    }
+
+    fn message_id(&self) -> Option<u8> {
+        self.head.get(..self.have)?.get(4).copied()
+    }
+
+    /// How many bytes `head` must have before more can be said of the message.
+    fn need(&self) -> usize {
+        match (self.message_len(), self.message_id()) {
+            (None, _) | (Some(0), _) => 4,
+            (Some(_), None) => 5,
+            (Some(_), Some(id::PIECE)) => PIECE_HEADER_LEN,
+            (Some(len), Some(_)) => (len as usize).saturating_add(4),
+        }
+    }
+
+    fn push_head(&mut self, data: &[u8]) {
+        self.head.truncate(self.have);
+        self.head.extend_from_slice(data);
+        self.have = self.head.len();
+    }
+
+    fn clear_head(&mut self) {
+        self.have = 0;
+        self.head.clear();
+        self.head.shrink_to(HEAD);
+    }
+
+    /// Whether what is in `head` may become the header of a piece of `len` bytes.
+    fn may_be_piece(&self, len: usize) -> bool {
+        self.have < PIECE_HEADER_LEN
+            && self.message_id().is_none_or(|id| id == id::PIECE)
+            && self.message_len().is_none_or(|n| n as usize == len + 9)
+    }
+}
+
+fn decrypt(cipher: &mut Option<Rc4Stream>, data: &mut [u8]) {
+    if let Some(cipher) = cipher {
+        cipher.apply(data);
+    }
+}
+
+/// What became of an attempt to read a message from some bytes.
+enum Taken {
+    /// This many bytes were used.
+    Bytes(usize),
+    /// This many were used; the rest has to wait for a block.
+    Dry(usize),
+}
+
+impl Peer {
+    /// The scatter list for one read from the stream, at most `limit` bytes; empty while the
+    /// stream should not be read: the pool is dry, [`Peer::stalled`], [`Peer::welcome`] is
+    /// awaited, or the machine is dead. Follow every non-empty list by [`Peer::handle_read`],
+    /// with 0 if nothing came.
+    pub fn read_bufs<'a>(
+        &'a mut self,
+        pool: &mut BlockPool,
+        limit: usize,
+        out: &mut heapless::Vec<&'a mut [u8], MAX_IOV>,
+    ) {
+        out.clear();
+        self.inb.release(pool);
+        self.paused = true;
+        if limit == 0 || self.inb.stalled() || matches!(self.phase, Phase::Dead | Phase::Waiting) {
+            return;
+        }
+        let tail = self.plan(pool, limit);
+        let Inbound {
+            stage,
+            head,
+            have,
+            ahead,
+            skew,
+            head_rest,
+            lent,
+            tail: tail_buf,
+            ..
+        } = &mut self.inb;
+        let mut left = limit;
+        let mut lend = |slot: &'a mut [u8]| {
+            let n = slot.len().min(left);
+            if n > 0 && out.push(&mut slot[..n]).is_ok() {
+                left -= n;
+                *lent += n;
+            }
+        };
+        if let Stage::Payload(p) = stage {
+            lend(&mut p.block[p.filled..p.at.len as usize]);
+        } else if *head_rest > 0 {
+            lend(&mut head[*have..*have + *head_rest]);
+        }
+        let mut skew = *skew;
+        for a in ahead {
+            lend(&mut a.header[skew..]);
+            lend(&mut a.block[..a.len]);
+            skew = 0;
+        }
+        if tail {
+            lend(tail_buf);
+        }
+        self.paused = *lent == 0;
+    }
+
+    /// Leases blocks for what is expected; returns whether the tail is to be lent as well.
+    fn plan(&mut self, pool: &mut BlockPool, limit: usize) -> bool {
+        let inb = &mut self.inb;
+        (inb.skew, inb.head_rest) = (0, 0);
+        let mut expected = if self.phase.is_open() {
+            self.reqs.len()
+        } else {
+            0
+        };
+        let mut left = limit;
+        match &inb.stage {
+            Stage::Payload(p) => left = left.saturating_sub(p.at.len as usize - p.filled),
+            Stage::Skip(_) => expected = 0,
+            Stage::Head if self.phase.is_open() && inb.have > 0 => {
+                let next = self.reqs.iter().next();
+                if next.is_some_and(|at| inb.may_be_piece(at.len as usize)) {
+                    inb.skew = inb.have;
+                } else if inb.have > 4 && inb.message_id() != Some(id::PIECE) {
+                    inb.head_rest = inb.need() - inb.have;
+                    inb.head.resize(inb.need(), 0);
+                    left = left.saturating_sub(inb.head_rest);
+                } else {
+                    expected = 0;
+                }
+            }
+            Stage::Head => {}
+        }
+        for at in self.reqs.iter().take(inb.depth.min(expected)) {
+            if left == 0 {
+                break;
+            }
+            let Some(block) = pool.take() else {
+                break;
+            };
+            let len = at.len as usize;
+            left = left.saturating_sub(PIECE_HEADER_LEN + len);
+            inb.ahead.push(Ahead {
+                header: [0; PIECE_HEADER_LEN],
+                block,
+                len,
+            });
+        }
+        if let (Some(first), Some(have)) = (inb.ahead.first_mut(), inb.head.get(..inb.skew)) {
+            first.header[..have.len()].copy_from_slice(have);
+        }
+        // More payload than the list has room for would only land in the tail to be copied.
+        inb.ahead.len() == expected
+    }
+
+    /// `len` bytes were read into the list of [`Peer::read_bufs`]. `skeys` maps the hash of a
+    /// torrent's name in an encrypted handshake ([`crypto::req2`]) to the torrent.
+    ///
+    /// With `len` 0 it takes up what had to wait for a block ([`Peer::stalled`]), and gives
+    /// unused leases back.
+    pub fn handle_read(
+        &mut self,
+        cx: &mut Cx<'_>,
+        pool: &mut BlockPool,
+        len: usize,
+        skeys: SkeyLookup<'_>,
+    ) {
+        let lent = core::mem::take(&mut self.inb.lent);
+        let len = len.min(lent);
+        if self.inb.stalled() {
+            let backlog = core::mem::take(&mut self.inb.backlog);
+            self.feed(cx, pool, &backlog, skeys);
+        }
+        let mut left = len;
+        if self.phase.is_open() {
+            left = self.take_first(cx.now, left);
+        }
+        left = self.take_ahead(cx.now, pool, left, len == lent);
+        if left > 0 {
+            let mut tail = core::mem::take(&mut self.inb.tail);
+            let filled = left.min(tail.len());
+            decrypt(&mut self.inb.cipher, &mut tail[..filled]);
+            self.feed(cx, pool, &tail[..filled], skeys);
+            self.inb.tail = tail;
+        }
+        self.account(cx.now, len);
+    }
+
+    fn account(&mut self, now: Instant, len: usize) {
+        let payload = core::mem::take(&mut self.inb.payload);
+        self.totals.payload_down += payload as u64;
+        self.totals.protocol_down =
+            (self.totals.protocol_down + len as u64).saturating_sub(payload as u64);
+        if len > 0 {
+            self.last_read = now;
+        }
+        if payload > 0 {
+            self.down.add(now, payload as u64);
+            self.reqs.progress(now);
+            self.reqs.tick(now, self.down.get(now));
+        }
+    }
+
+    /// What landed in the first slot: the rest of a block, or of a message.
+    fn take_first(&mut self, now: Instant, left: usize) -> usize {
+        let inb = &mut self.inb;
+        if let Stage::Payload(p) = &mut inb.stage {
+            let n = left.min(p.at.len as usize - p.filled);
+            decrypt(&mut inb.cipher, &mut p.block[p.filled..p.filled + n]);
+            p.filled += n;
+            inb.payload += n;
+            self.finish_block();
+            return left - n;
+        }
+        let n = left.min(core::mem::take(&mut inb.head_rest));
+        if n > 0 {
+            decrypt(&mut inb.cipher, &mut inb.head[inb.have..inb.have + n]);
+            inb.have += n;
+            if inb.have == inb.need() {
+                self.finish_head(now);
+            }
+        }
+        left - n
+    }
+
+    /// What landed in the header and block slots.
+    fn take_ahead(
+        &mut self,
+        now: Instant,
+        pool: &mut BlockPool,
+        mut left: usize,
+        full: bool,
+    ) -> usize {
+        let mut ahead = core::mem::take(&mut self.inb.ahead);
+        let mut skew = core::mem::take(&mut self.inb.skew);
+        let (lent, mut used, mut right) = (ahead.len(), 0, true);
+        for mut a in ahead.drain(..) {
+            let start = core::mem::take(&mut skew);
+            let header = left.min(PIECE_HEADER_LEN - start);
+            if header == 0 {
+                pool.give(a.block);
+                continue;
+            }
+            used += 1;
+            let header_end = start + header;
+            let payload = (left - header).min(a.len);
+            left -= header + payload;
+            decrypt(&mut self.inb.cipher, &mut a.header[start..header_end]);
+            decrypt(&mut self.inb.cipher, &mut a.block[..payload]);
+            let at = (right && header_end == PIECE_HEADER_LEN)
+                .then(|| parse_piece_header(&a.header))
+                .flatten()
+                .filter(|at| at.len as usize == a.len && self.phase.is_open());
+            if let Some(at) = at
+                && self.reqs.answer(now, at) != Asked::No
+            {
+                self.inb.clear_head();
+                self.inb.payload += payload;
+                self.inb.stage = Stage::Payload(Payload {
+                    at,
+                    block: a.block,
+                    filled: payload,
+                });
+                self.finish_block();
+                continue;
+            }
+            if right {
+                // `header` holds the bytes of `head` as well.
+                self.inb.clear_head();
+                right = false;
+            }
+            self.feed_open(now, pool, &a.header[..header_end]);
+            self.feed_open(now, pool, &a.block[..payload]);
+            pool.give(a.block);
+        }
+        self.inb.ahead = ahead;
+        if lent > 0 {
+            self.adapt(lent, used, full);
+        }
+        left
+    }
+
+    /// Lends more ahead while reads fill everything, less when they fall short.
+    fn adapt(&mut self, lent: usize, used: usize, full: bool) {
+        let depth = &mut self.inb.depth;
+        if full {
+            *depth = (*depth * 2).min(MAX_READ_AHEAD);
+        } else if used * 2 <= lent {
+            *depth = (*depth / 2).max(1);
+        }
+    }
+
+    /// Takes bytes that are not where they belong.
+    pub(super) fn feed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        pool: &mut BlockPool,
+        mut data: &[u8],
+        skeys: SkeyLookup<'_>,
+    ) {
+        while !data.is_empty() {
+            match &mut self.phase {
+                Phase::Sniffing(policy) => {
+                    let policy = *policy;
+                    let n = data.len().min(PROTOCOL.len() - self.inb.have);
+                    self.inb.push_head(&data[..n]);
+                    data = &data[n..];
+                    self.sniff(cx, policy, skeys);
+                }
+                Phase::Mse(_) => {
+                    let rest = self.feed_mse(cx, data, skeys);
+                    // The phase is another now, so this goes one level deep.
+                    return self.feed(cx, pool, &rest, skeys);
+                }
+                Phase::Hello => {
+                    let n = data.len().min(HANDSHAKE_LEN - self.inb.have);
+                    self.inb.push_head(&data[..n]);
+                    data = &data[n..];
+                    self.hello();
+                }
+                Phase::Waiting => {
+                    self.inb.backlog.extend_from_slice(data);
+                    return;
+                }
+                Phase::Open => return self.feed_open(cx.now, pool, data),
+                Phase::Dead => return,
+            }
+        }
+    }
+
+    /// Tells plaintext from encryption by the first bytes.
+    fn sniff(&mut self, cx: &mut Cx<'_>, policy: crypto::Encryption, skeys: SkeyLookup<'_>) {
+        let plain = crypto::looks_like_plain(&self.inb.head);
+        match (plain, policy.offer()) {
+            (None, _) => {}
+            (Some(true), _) if policy.allows_plain() => self.phase = Phase::Hello,
+            (Some(false), Some(offer)) => {
+                let mse = crypto::MseHandshake::incoming(cx, offer);
+                self.phase = Phase::Mse(alloc::boxed::Box::new(mse));
+                let first = core::mem::take(&mut self.inb.head);
+                self.inb.clear_head();
+                // 20 bytes are far from the end of that handshake: nothing is left over.
+                let _ = self.feed_mse(cx, &first, skeys);
+            }
+            _ => self.fail(PeerFault::Encryption),
+        }
+    }
+
+    /// Hands back what follows the encrypted handshake, decrypted.
+    fn feed_mse(&mut self, cx: &mut Cx<'_>, data: &[u8], skeys: SkeyLookup<'_>) -> Vec<u8> {
+        let Phase::Mse(mse) = &mut self.phase else {
+            return Vec::new();
+        };
+        match mse.receive(cx, data, skeys) {
+            Ok(crypto::Progress::NeedMore) => return Vec::new(),
+            Ok(crypto::Progress::Done) => {}
+            Err(error) => {
+                self.fail(PeerFault::Mse(error));
+                return Vec::new();
+            }
+        }
+        let Phase::Mse(mse) = core::mem::replace(&mut self.phase, Phase::Hello) else {
+            return Vec::new();
+        };
+        let Some(done) = mse.finish() else {
+            return Vec::new();
+        };
+        self.skey = Some(done.skey);
+        self.out.control(|out| out.extend_from_slice(&done.unsent));
+        if let Some(pair) = done.cipher {
+            self.inb.cipher = Some(pair.rx);
+            self.out.encrypt(pair.tx);
+        }
+        done.leftover
+    }
+
+    /// Looks at the handshake collected so far.
+    fn hello(&mut self) {
+        let (head, start) = (&self.inb.head, PROTOCOL.len().min(self.inb.have));
+        if head.get(..start) != PROTOCOL.get(..start) {
+            return self.fail(PeerFault::NotBitTorrent);
+        }
+        if let Ok(bytes) = <&[u8; HANDSHAKE_LEN]>::try_from(head.as_slice()) {
+            let bytes = *bytes;
+            self.inb.clear_head();
+            self.on_handshake(&bytes);
+        }
+    }
+
+    fn feed_open(&mut self, now: Instant, pool: &mut BlockPool, mut data: &[u8]) {
+        if self.inb.stalled() {
+            self.inb.backlog.extend_from_slice(data);
+            return;
+        }
+        while !data.is_empty() && self.phase.is_open() {
+            let n = match &mut self.inb.stage {
+                Stage::Skip(left) => {
+                    let n = data.len().min(*left as usize);
+                    *left -= n as u32;
+                    if *left == 0 {
+                        self.inb.stage = Stage::Head;
+                    }
+                    n
+                }
+                Stage::Payload(p) => {
+                    let n = data.len().min(p.at.len as usize - p.filled);
+                    p.block[p.filled..p.filled + n].copy_from_slice(&data[..n]);
+                    p.filled += n;
+                    self.inb.payload += n;
+                    self.finish_block();
+                    n
+                }
+                Stage::Head => match self.take_message(now, pool, data) {
+                    Taken::Bytes(n) => n,
+                    Taken::Dry(n) => {
+                        self.inb.backlog.extend_from_slice(&data[n..]);
+                        return;
+                    }
+                },
+            };
+            data = &data[n..];
+        }
+    }
+
+    fn take_message(&mut self, now: Instant, pool: &mut BlockPool, data: &[u8]) -> Taken {
+        if self.inb.have == 0
+            && let Some((prefix, message)) = data.split_first_chunk()
+            && let Some(whole) = message.get(..u32::from_be_bytes(*prefix) as usize)
+            && whole.first() != Some(&id::PIECE)
+        {
+            if !whole.is_empty() {
+                self.on_message(now, whole);
+            }
+            return Taken::Bytes(4 + whole.len());
+        }
+        let n = data.len().min(self.inb.need() - self.inb.have);
+        self.inb.push_head(&data[..n]);
+        if self.inb.have < self.inb.need() {
+            self.check_head();
+            return Taken::Bytes(n);
+        }
+        if self.inb.message_id() != Some(id::PIECE) {
+            self.finish_head(now);
+            return Taken::Bytes(n);
+        }
+        if self.begin_piece(now, pool) {
+            self.inb.clear_head();
+            Taken::Bytes(n)
+        } else {
+            let header = core::mem::take(&mut self.inb.head);
+            self.inb.backlog.extend_from_slice(&header);
+            self.inb.clear_head();
+            Taken::Dry(n)
+        }
+    }
+
+    /// Judges a message by its length and id, before more of it is collected.
+    fn check_head(&mut self) {
+        let (Some(len), Some(id)) = (self.inb.message_len(), self.inb.message_id()) else {
+            return;
+        };
+        if len > MAX_MESSAGE_LEN || (id == id::EXTENDED && len > MAX_EXTENDED_LEN) {
+            return self.fail(PeerFault::TooLong { id, len });
+        }
+        match id {
+            id::BITFIELD if self.has.is_empty() => {}
+            id::BITFIELD if len != self.has.len().div_ceil(8) + 1 => {
+                self.fail(PeerFault::BadBitfield);
+            }
+            id::PIECE if len < 9 => self.fail(PeerFault::BadMessage { id, len }),
+            id::BITFIELD | id::EXTENDED | id::PIECE => {}
+            // No other message we know is longer than 13 bytes.
+            id::CHOKE..=id::PORT | id::SUGGEST..=id::ALLOWED_FAST if len > 13 => {
+                self.fail(PeerFault::BadMessage { id, len });
+            }
+            id::CHOKE..=id::PORT | id::SUGGEST..=id::ALLOWED_FAST => {}
+            _ => {
+                self.inb.clear_head();
+                self.inb.stage = Stage::Skip(len - 1);
+            }
+        }
+    }
+
+    /// The message in `head` is whole.
+    fn finish_head(&mut self, now: Instant) {
+        let head = core::mem::take(&mut self.inb.head);
+        let message = head.get(4..self.inb.have).unwrap_or_default();
+        if !message.is_empty() {
+            self.on_message(now, message);
+        }
+        self.inb.head = head;
+        self.inb.clear_head();
+    }
+
+    /// The header in `head` is whole; returns `false` if there is no block for its payload.
+    fn begin_piece(&mut self, now: Instant, pool: &mut BlockPool) -> bool {
+        let header = self.inb.head.first_chunk();
+        let Some(at) = header.and_then(parse_piece_header) else {
+            return true;
+        };
+        if self.reqs.asked(at) == Asked::No {
+            self.inb.stage = if at.len == 0 {
+                Stage::Head
+            } else {
+                Stage::Skip(at.len)
+            };
+            self.on_unwanted(at.len);
+            return true;
+        }
+        let Some(block) = pool.take() else {
+            return false;
+        };
+        self.reqs.answer(now, at);
+        self.inb.stage = Stage::Payload(Payload {
+            at,
+            block,
+            filled: 0,
+        });
+        true
+    }
+
+    /// Reports the block if it is whole.
+    fn finish_block(&mut self) {
+        let whole = |p: &Payload| p.filled == p.at.len as usize;
+        if !matches!(&self.inb.stage, Stage::Payload(p) if whole(p)) {
+            return;
+        }
+        if let Stage::Payload(p) = core::mem::replace(&mut self.inb.stage, Stage::Head) {
+            self.events.push_back(PeerEvent::Block {
+                at: p.at,
+                block: p.block,
+            });
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! What the peer says, and what it means.
+
+use alloc::vec::Vec;
+
+use super::{MAX_REPLIES, Peer, PeerEvent, PeerFault};
+use crate::wire::extension::{Metadata, Pex, ours};
+use crate::wire::peer::{MAX_EXTENDED_LEN, MAX_PIECES, Message, id};
+use crate::{BLOCK_LEN, Bitfield, BlockRef, Instant};
+
+/// Allowed-fast pieces kept, either way. BEP 6 suggests ten.
+pub(super) const MAX_FAST: usize = 64;
+/// Haves kept while the number of pieces is not known. Later ones are lost, which costs us no
+/// more than not asking this peer for those pieces.
+const MAX_EARLY: usize = 4096;
+/// Metadata requests that may wait for the owner; more are rejected at once.
+const MAX_METADATA_OWED: u32 = 16;
+/// Unwanted payload that is put up with: so many bytes, and a quarter of what was wanted. A
+/// choke or a slow cancel makes an honest peer send some.
+const UNWANTED_GRACE: u64 = 16 * 1024 * 1024;
+
+/// What the peer has, before the number of pieces is known.
+#[derive(Debug, Default)]
+pub(super) struct Early {
+    all: bool,
+    bits: Option<Vec<u8>>,
+    haves: Vec<u32>,
+}
+
+impl Early {
+    pub(super) const fn is_all(&self) -> bool {
+        self.all
+    }
+
+    fn replace(&mut self, all: bool, bits: Option<Vec<u8>>) {
+        *self = Self {
+            all,
+            bits,
+            haves: Vec::new(),
+        };
+    }
+
+    /// `None` if it does not fit.
+    fn interpret(self, count: u32) -> Option<Bitfield> {
+        let mut has = match self.bits {
+            Some(bits) => Bitfield::from_wire(&bits, count)?,
+            None if self.all => Bitfield::full(count),
+            None => Bitfield::new(count),
+        };
+        for piece in self.haves {
+            if piece >= count {
+                return None;
+            }
+            has.set(piece);
+        }
+        Some(has)
+    }
+}
+
+impl Peer {
+    /// Tells how many pieces the torrent has, as soon as that is known. What the peer said of
+    /// its pieces before is understood now.
+    pub fn set_pieces(&mut self, count: u32) {
+        if !self.has.is_empty() {
+            return;
+        }
+        match core::mem::take(&mut self.early).interpret(count) {
+            Some(has) => {
+                let changed = has.count() > 0;
+                self.has = has;
+                self.allowed_fast.retain(|&piece| piece < count);
+                if changed {
+                    self.events.push_back(PeerEvent::HasChanged);
+                }
+            }
+            None => self.fail(PeerFault::BadBitfield),
+        }
+    }
+
+    /// Takes one message other than `piece`, without its length prefix and not empty.
+    pub(super) fn on_message(&mut self, now: Instant, message: &[u8]) {
+        let id = message.first().copied().unwrap_or_default();
+        let parsed = match Message::parse(message) {
+            Ok(parsed) => parsed,
+            Err(bad) => {
+                let (id, len) = (bad.id, bad.len);
+                return self.fail(PeerFault::BadMessage { id, len });
+            }
+        };
+        if matches!(id, id::SUGGEST..=id::ALLOWED_FAST) && !self.fast {
+            return self.fail(PeerFault::FastNotAgreed(id));
+        }
+        match parsed {
+            Message::Choke => self.on_choke(now),
+            Message::Unchoke => {
+                self.reqs.unchoked(now);
+                if core::mem::take(&mut self.it.choking) {
+                    self.events.push_back(PeerEvent::Unchoked);
+                }
+            }
+            Message::Interested => {
+                if !core::mem::replace(&mut self.it.interested, true) {
+                    self.events.push_back(PeerEvent::Interested);
+                }
+            }
+            Message::NotInterested => {
+                if core::mem::take(&mut self.it.interested) {
+                    self.events.push_back(PeerEvent::NotInterested);
+                }
+            }
+            Message::Have(piece) => self.on_have(piece),
+            Message::Bitfield(bits) => self.on_bitfield(bits),
+            Message::HaveAll => self.on_all(true),
+            Message::HaveNone => self.on_all(false),
+            Message::Request(at) => self.on_request(at),
+            Message::Cancel(at) => {
+                if self.take_asked(at) {
+                    self.events.push_back(PeerEvent::Cancelled(at));
+                    self.refuse(at);
+                }
+            }
+            Message::Reject(at) => {
+                if self.reqs.reject(at) {
+                    self.events.push_back(PeerEvent::Rejected(at));
+                }
+            }
+            Message::Suggest(piece) => {
+                if self.known_piece(piece) {
+                    self.events.push_back(PeerEvent::Suggested(piece));
+                }
+            }
+            Message::AllowedFast(piece) => self.on_allowed_fast(piece),
+            Message::Port(port) => self.events.push_back(PeerEvent::DhtPort(port)),
+            Message::Extended { id, payload } => self.on_extended(id, payload),
+            Message::KeepAlive | Message::Piece { .. } | Message::Unknown { .. } => {}
+        }
+    }
+
+    fn on_choke(&mut self, now: Instant) {
+        if core::mem::replace(&mut self.it.choking, true) {
+            return;
+        }
+        self.events.push_back(PeerEvent::Choked);
+        // With the fast extension every request still gets its own answer (BEP 6).
+        while !self.fast
+            && let Some(at) = self.reqs.give_up(now)
+        {
+            self.events.push_back(PeerEvent::Rejected(at));
+        }
+    }
+
+    /// Whether the index is possible; ends the connection if it is not.
+    fn known_piece(&mut self, piece: u32) -> bool {
+        let known = if self.has.is_empty() {
+            piece < MAX_PIECES
+        } else {
+            piece < self.has.len()
+        };
+        if !known {
+            self.fail(PeerFault::BadPiece(piece));
+        }
+        known
+    }
+
+    fn on_have(&mut self, piece: u32) {
+        if !self.known_piece(piece) {
+            return;
+        }
+        if self.has.is_empty() {
+            if self.early.haves.len() < MAX_EARLY {
+                self.early.haves.push(piece);
+            }
+        } else if self.has.set(piece) {
+            self.events.push_back(PeerEvent::Have(piece));
+        }
+    }
+
+    fn on_bitfield(&mut self, bits: &[u8]) {
+        if self.has.is_empty() {
+            return self.early.replace(false, Some(bits.to_vec()));
+        }
+        match Bitfield::from_wire(bits, self.has.len()) {
+            Some(has) => self.replace_has(has),
+            None => self.fail(PeerFault::BadBitfield),
+        }
+    }
+
+    fn on_all(&mut self, all: bool) {
+        if self.has.is_empty() {
+            return self.early.replace(all, None);
+        }
+        let count = self.has.len();
+        self.replace_has(if all {
+            Bitfield::full(count)
+        } else {
+            Bitfield::new(count)
+        });
+    }
+
+    fn replace_has(&mut self, has: Bitfield) {
+        if self.has != has {
+            self.has = has;
+            self.events.push_back(PeerEvent::HasChanged);
+        }
+    }
+
+    fn on_request(&mut self, at: BlockRef) {
+        if !self.known_piece(at.piece) {
+            return;
+        }
+        let legal = at.len > 0 && at.len as usize <= BLOCK_LEN;
+        let allowed = !self.me.choking || self.granted_fast.contains(&at.piece);
+        if legal && allowed && self.asked.len() < self.cfg.reqq as usize {
+            self.asked.push_back(at);
+            self.events.push_back(PeerEvent::Requested(at));
+        } else {
+            self.refuse(at);
+        }
+    }
+
+    /// Rejects, if there are words for it, unless the peer does not listen at all.
+    fn refuse(&mut self, at: BlockRef) {
+        if self.fast && self.may_reply() {
+            self.emit(Message::Reject(at));
+        }
+    }
+
+    fn may_reply(&mut self) -> bool {
+        let may = self.out.control_bytes() < MAX_REPLIES;
+        if !may {
+            self.fail(PeerFault::ReadsNothing);
+        }
+        may
+    }
+
+    fn on_allowed_fast(&mut self, piece: u32) {
+        if self.known_piece(piece)
+            && self.allowed_fast.len() < MAX_FAST
+            && !self.allowed_fast.contains(&piece)
+        {
+            self.allowed_fast.push(piece);
+            self.events.push_back(PeerEvent::AllowedFast(piece));
+        }
+    }
+
+    /// A `piece` message that nobody asked for begins.
+    pub(super) fn on_unwanted(&mut self, len: u32) {
+        self.totals.unwanted += u64::from(len);
+        if self.totals.unwanted > UNWANTED_GRACE + self.totals.payload_down / 4 {
+            return self.fail(PeerFault::Unsolicited);
+        }
+        self.events.push_back(PeerEvent::Unwanted { len });
+    }
+
+    fn on_extended(&mut self, id: u8, payload: &[u8]) {
+        let len = payload.len() as u32;
+        if len > MAX_EXTENDED_LEN {
+            return self.fail(PeerFault::TooLong { id, len });
+        }
+        let Some(ext) = &mut self.ext else {
+            return;
+        };
+        let understood = match id {
+            ours::HANDSHAKE => {
+                let understood = ext.update(payload).is_ok();
+                if understood {
+                    self.events.push_back(PeerEvent::Extended);
+                }
+                understood
+            }
+            ours::UT_METADATA => Metadata::parse(payload)
+                .map(|message| {
+                    if let Some(message) = message {
+                        self.on_metadata(message);
+                    }
+                })
+                .is_ok(),
+            ours::UT_PEX if self.pex => Pex::parse(payload)
+                .map(|Pex { added, dropped }| {
+                    self.events.push_back(PeerEvent::Pex { added, dropped });
+                })
+                .is_ok(),
+            ours::LT_DONTHAVE => <[u8; 4]>::try_from(payload)
+                .map(|piece| {
+                    let piece = u32::from_be_bytes(piece);
+                    if self.has.clear(piece) {
+                        self.events.push_back(PeerEvent::DontHave(piece));
+                    }
+                })
+                .is_ok(),
+            _ => true,
+        };
+        if !understood {
+            self.fail(PeerFault::BadExtended(id));
+        }
+    }
+
+    fn on_metadata(&mut self, message: Metadata<'_>) {
+        match message {
+            Metadata::Request(piece) if self.metadata_owed < MAX_METADATA_OWED => {
+                if self.may_reply() {
+                    self.metadata_owed += 1;
+                    self.events.push_back(PeerEvent::MetadataRequested(piece));
+                }
+            }
+            Metadata::Request(piece) => {
+                if self.may_reply() {
+                    self.metadata_owed += 1;
+                    self.metadata_reject(piece);
+                }
+            }
+            Metadata::Data { piece, total, data } => {
+                if self.take_metadata_asked(piece) {
+                    self.events.push_back(PeerEvent::MetadataPiece {
+                        index: piece,
+                        total,
+                        data: data.to_vec(),
+                    });
+                }
+            }
+            Metadata::Reject(piece) => {
+                if self.take_metadata_asked(piece) {
+                    self.events.push_back(PeerEvent::MetadataRejected(piece));
+                }
+            }
+        }
+    }
+
+    fn take_metadata_asked(&mut self, piece: u32) -> bool {
+        let found = self.metadata_asked.iter().position(|&p| p == piece);
+        found.map(|i| self.metadata_asked.swap_remove(i)).is_some()
+    }
+}

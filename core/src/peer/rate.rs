@@ -1,0 +1,91 @@
+//! How fast bytes flow, smoothed, in integers.
+
+use crate::Instant;
+
+/// Weight of the past, in microseconds: what lies this far back counts 1/e.
+const MEMORY: u64 = 2_000_000;
+/// Bytes are folded in at most this often, in microseconds.
+const GRAIN: u64 = 100_000;
+
+/// A decaying average of bytes per second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rate {
+    /// As of `folded`.
+    per_second: u64,
+    /// Since `folded`.
+    bytes: u64,
+    folded: Instant,
+    /// The average covers this much time so far; it grows to [`MEMORY`], so that a young
+    /// connection is not measured too slow.
+    age: u64,
+}
+
+impl Rate {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self {
+            per_second: 0,
+            bytes: 0,
+            folded: now,
+            age: 0,
+        }
+    }
+
+    pub(super) fn add(&mut self, now: Instant, bytes: u64) {
+        // Time without traffic before the first byte says nothing about the speed.
+        if self.age == 0 && self.bytes == 0 {
+            self.folded = now;
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        let elapsed = self.elapsed(now);
+        if elapsed >= GRAIN {
+            self.per_second = self.get(now);
+            self.age = self.age.saturating_add(elapsed).min(MEMORY);
+            self.bytes = 0;
+            self.folded = now;
+        }
+    }
+
+    /// Bytes per second.
+    pub(super) fn get(&self, now: Instant) -> u64 {
+        let elapsed = self.elapsed(now).max(GRAIN);
+        let past = u128::from(self.per_second) * u128::from(self.age);
+        let recent = u128::from(self.bytes) * 1_000_000;
+        u64::try_from((past + recent) / u128::from(self.age + elapsed)).unwrap_or(u64::MAX)
+    }
+
+    fn elapsed(&self, now: Instant) -> u64 {
+        now.as_micros().saturating_sub(self.folded.as_micros())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::time::Duration;
+
+    #[test]
+    fn follows_a_steady_flow_and_decays_after_it() {
+        let mut now = Instant::from_micros(5_000_000);
+        let mut rate = Rate::new(Instant::ORIGIN);
+        for _ in 0..500 {
+            now += Duration::from_millis(10);
+            rate.add(now, 10_000);
+        }
+        let steady = rate.get(now);
+        assert!((950_000..=1_050_000).contains(&steady), "{steady}");
+        let later = rate.get(now + Duration::from_secs(20));
+        assert!(later < steady / 8, "{later}");
+    }
+
+    #[test]
+    fn a_young_flow_is_not_measured_too_slow() {
+        let mut now = Instant::from_micros(60_000_000);
+        let mut rate = Rate::new(Instant::ORIGIN);
+        for _ in 0..30 {
+            rate.add(now, 10_000);
+            now += Duration::from_millis(10);
+        }
+        let young = rate.get(now);
+        assert!((800_000..=1_200_000).contains(&young), "{young}");
+    }
+}

@@ -15,6 +15,7 @@
 //! ```
 //! # use dunlin_core::{Cx, InfoHash, Instant};
 //! # use dunlin_core::peer::crypto::{Encryption, MseHandshake, Progress, req2};
+//! # use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 //! # fn run(cx: &mut Cx<'_>) -> Option<()> {
 //! let torrent = InfoHash([7; 20]);
 //! let offer = Encryption::Required.offer()?;
@@ -31,6 +32,8 @@
 //! }
 //! assert_eq!(b.finish()?.leftover, b"hello");
 //! # Some(()) }
+//! # let mut rng = ChaCha8Rng::seed_from_u64(1);
+//! # run(&mut Cx { now: Instant::ORIGIN, rng: &mut rng }).unwrap();
 //! ```
 
 use alloc::{boxed::Box, vec::Vec};

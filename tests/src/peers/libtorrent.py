@@ -1,0 +1,76 @@
+"""One torrent in python3-libtorrent (2.0.8 or newer): lt.py JOB, where JOB is a JSON object with
+listen, source (path or magnet link), dir, crypto (off or required), seed_mode, settings (more of libtorrent's).
+Prints a JSON line whenever its state changes; the last, after SIGTERM, counts the bytes. Mode `check` ends after the check."""
+import json, resource, signal, sys, time
+import libtorrent as lt
+
+job = json.loads(sys.argv[1])
+host = job["listen"].rsplit(":", 1)[0]
+settings = {
+    "listen_interfaces": job["listen"],
+    "outgoing_interfaces": host.strip("[]"),
+    "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
+    "enable_incoming_utp": False, "enable_outgoing_utp": False,
+    "allow_multiple_connections_per_ip": True, "close_redundant_connections": False,
+    # Requests beyond the queue are dropped without a word to peers that lack the fast extension.
+    "max_allowed_in_request_queue": 20000,
+    "announce_to_all_trackers": True, "announce_to_all_tiers": True,
+    # Trackers on private addresses are the lab's trackers.
+    "ssrf_mitigation": False, "allow_idna": True,
+    "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.status_notification
+        | lt.alert.category_t.tracker_notification,
+}
+# Policies: 0 forced, 1 enabled, 2 disabled; levels: 1 plain, 2 RC4, 3 both.
+forced = job["crypto"] == "required"
+settings |= {"out_enc_policy": 0 if forced else 2, "in_enc_policy": 0 if forced else 2, "allowed_enc_level": 2 if forced else 1}
+settings |= job.get("settings", {})
+session = lt.session(settings)
+
+source = job["source"]
+if source.startswith("magnet:"):
+    params = lt.parse_magnet_uri(source)
+else:
+    params = lt.add_torrent_params()
+    params.ti = lt.torrent_info(source)
+params.save_path = job["dir"]
+params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+if job.get("seed_mode"):
+    params.flags |= lt.torrent_flags.seed_mode
+if job.get("no_trackers"):
+    params.trackers = []
+    params.flags |= lt.torrent_flags.override_trackers
+began = time.monotonic()
+handle = session.add_torrent(params)
+if job.get("up_limit"):
+    handle.set_upload_limit(job["up_limit"])
+for peer in job.get("peers", []):
+    ip, port = peer.rsplit(":", 1)
+    handle.connect_peer((ip.strip("[]"), int(port)))
+
+stop = []
+signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
+
+
+def say(event):
+    status, used = handle.status(), resource.getrusage(resource.RUSAGE_SELF)
+    print(json.dumps({"event": event, "version": lt.__version__, "seconds": time.monotonic() - began,
+        "user": used.ru_utime, "sys": used.ru_stime, "downloaded": status.total_payload_download,
+        "uploaded": status.total_payload_upload, "progress": status.progress}), flush=True)
+
+
+last = None
+while not stop:
+    for alert in session.pop_alerts():
+        print("#", alert.message(), flush=True)
+    status = handle.status()
+    state = "seeding" if status.is_seeding else str(status.state)
+    if state != last:
+        say(last := state)
+    if job.get("check") and "checking" not in state:
+        break
+    if job.get("exit_when_done") and status.is_seeding:
+        break
+    if job.get("report") :
+        say("report")
+    time.sleep(0.02)
+say("end")

@@ -1,0 +1,99 @@
+//! Clients in the lab: one room each, and what they have in common.
+
+mod aria2;
+pub mod libtorrent;
+mod rtorrent;
+mod transmission;
+
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::lab::{Lab, Proc};
+use crate::payload::Torrent;
+
+/// A client program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// rTorrent, driven over SCGI.
+    Rtorrent,
+    /// transmission-daemon, driven over its RPC.
+    Transmission,
+    /// Debian's python3-libtorrent, in a small script.
+    Libtorrent,
+    /// aria2; it only downloads here.
+    Aria2,
+}
+
+/// Encryption (MSE/PE) a client is told to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crypto {
+    /// Plain streams alone.
+    Off,
+    /// RC4 or nothing, both ways.
+    Required,
+}
+
+/// What a client is to do.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Where it listens; an address of its own.
+    pub listen: SocketAddr,
+    /// Encryption.
+    pub crypto: Crypto,
+    /// What to add.
+    pub source: Source,
+    /// Its download folder; for a seed, the one that holds the payload.
+    pub dir: PathBuf,
+}
+
+/// How a client learns of the torrent.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// From the torrent file.
+    File(Torrent),
+    /// From a magnet link alone.
+    Magnet(Torrent),
+}
+
+impl Source {
+    /// The torrent itself.
+    pub fn torrent(&self) -> &Torrent {
+        match self {
+            Self::File(torrent) | Self::Magnet(torrent) => torrent,
+        }
+    }
+
+    /// Path or link, as one gives it to a command.
+    pub fn argument(&self) -> String {
+        match self {
+            Self::File(torrent) => torrent.path.to_string_lossy().into_owned(),
+            Self::Magnet(torrent) => torrent.magnet(),
+        }
+    }
+}
+
+/// A running client.
+pub trait Peer: Debug {
+    /// Whether it has, and has verified, everything.
+    fn complete(&mut self, lab: &Lab) -> bool;
+    /// Its process.
+    fn process(&mut self) -> &mut Proc;
+}
+
+impl Client {
+    /// Starts it on a job. A seed is a client whose folder already holds the payload.
+    pub fn start(self, lab: &Lab, job: &Job) -> Box<dyn Peer> {
+        match self {
+            Self::Rtorrent => Box::new(rtorrent::Rtorrent::start(lab, job)),
+            Self::Transmission => Box::new(transmission::Transmission::start(lab, job)),
+            Self::Libtorrent => Box::new(libtorrent::Libtorrent::start(lab, job)),
+            Self::Aria2 => Box::new(aria2::Aria2::start(lab, job)),
+        }
+    }
+
+    /// Whether it leaves empty files out.
+    pub fn omits_empty_files(self) -> bool {
+        matches!(self, Self::Transmission | Self::Aria2)
+    }
+}

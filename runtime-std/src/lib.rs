@@ -1,5 +1,6 @@
 //! Blocking pieces shared by Dunlin's std drivers: disk, session folder, configuration.
 
+pub mod config;
 pub mod disk;
 pub mod paths;
 mod platform;

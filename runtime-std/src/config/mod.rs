@@ -1,0 +1,324 @@
+//! Settings: a TOML file with a documented default for everything.
+//!
+//! An unknown name or a wrong value is refused, with file, line, column and what would be
+//! right: a setting that is silently ignored is worse than a start that fails.
+
+mod keys;
+pub mod values;
+
+use std::{
+    fmt, fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use directories::{ProjectDirs, UserDirs};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+pub use keys::Encryption;
+pub use values::{Interface, Ports, Proxy};
+
+use crate::{
+    disk::{Allocation, DiskConfig},
+    paths::Names,
+};
+use keys::{KEYS, Key};
+
+/// Everything that can be set. Rates are bytes per second; `None` is no limit, 0 is a stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Where torrents are saved.
+    pub downloads: PathBuf,
+    /// The session folder.
+    pub session: PathBuf,
+    /// Ports to try to listen on.
+    pub ports: Ports,
+    /// Where to listen and connect from; empty is everywhere.
+    pub interfaces: Vec<Interface>,
+    /// Encryption of peer connections.
+    pub encryption: Encryption,
+    /// Peer exchange.
+    pub pex: bool,
+    /// For outgoing connections.
+    pub proxy: Option<Proxy>,
+    /// In place of our own name.
+    pub user_agent: Option<String>,
+    /// Download rate in all.
+    pub down: Option<u64>,
+    /// Upload rate in all.
+    pub up: Option<u64>,
+    /// Download rate of each torrent.
+    pub torrent_down: Option<u64>,
+    /// Upload rate of each torrent.
+    pub torrent_up: Option<u64>,
+    /// Connections in all.
+    pub connections: u32,
+    /// Connections of each torrent.
+    pub torrent_connections: u32,
+    /// Bytes of blocks on loan at most.
+    pub memory: u64,
+    /// Disk threads; `None` goes by the processors.
+    pub disk_threads: Option<usize>,
+    /// When files take up space.
+    pub allocation: Allocation,
+    /// Files kept open.
+    pub open_files: usize,
+    /// Rules for file names.
+    pub names: Names,
+    /// Uploaded by size, in thousandths, at which seeding ends.
+    pub seed_ratio: Option<u32>,
+    /// Time after which seeding ends.
+    pub seed_time: Option<Duration>,
+    /// Longest wait when stopping.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for Settings {
+    /// As the default file says; folders are where the platform keeps such things.
+    fn default() -> Self {
+        let mut settings = Self {
+            downloads: download_folder(),
+            session: state_folder(),
+            ports: Ports { first: 0, last: 0 },
+            interfaces: Vec::new(),
+            encryption: Encryption::Off,
+            pex: false,
+            proxy: None,
+            user_agent: None,
+            down: None,
+            up: None,
+            torrent_down: None,
+            torrent_up: None,
+            connections: 0,
+            torrent_connections: 0,
+            memory: 0,
+            disk_threads: None,
+            allocation: Allocation::Sparse,
+            open_files: 0,
+            names: Names::Native,
+            seed_ratio: None,
+            seed_time: None,
+            shutdown_timeout: Duration::ZERO,
+        };
+        for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
+            let set = DeValue::parse(key.default)
+                .ok()
+                .map(|value| (key.set)(&mut settings, value.get_ref()));
+            debug_assert_eq!(set, Some(Ok(())), "default of {}", key.path);
+        }
+        settings
+    }
+}
+
+impl Settings {
+    /// Reads `path`. A file that is missing is as good as an empty one.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, path),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(ConfigError {
+                file: path.into(),
+                at: None,
+                message: e.to_string(),
+            }),
+        }
+    }
+
+    /// Reads `text`; `file` is what messages call it.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let fail = |at: usize, message: String| ConfigError {
+            file: file.into(),
+            at: Some(line_and_column(text, at)),
+            message,
+        };
+        let table = DeTable::parse(text)
+            .map_err(|e| fail(e.span().map_or(0, |s| s.start), e.message().into()))?;
+        let mut settings = Self::default();
+        for (section, content) in table.get_ref() {
+            let name = section.get_ref().as_ref();
+            let at = section.span().start;
+            if !sections().any(|s| s == name) {
+                return Err(fail(at, unknown_section(name)));
+            }
+            let DeValue::Table(content) = content.get_ref() else {
+                return Err(fail(at, format!("`{name}` is a section: write [{name}]")));
+            };
+            for (key, value) in content {
+                let path = format!("{name}.{}", key.get_ref());
+                let Some(known) = KEYS.iter().find(|k| k.path == path) else {
+                    return Err(fail(key.span().start, unknown_key(name, key.get_ref())));
+                };
+                settings
+                    .take(known, value)
+                    .map_err(|e| fail(value.span().start, format!("{path}: {e}")))?;
+            }
+        }
+        Ok(settings)
+    }
+
+    fn take(&mut self, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<(), values::Expected> {
+        (key.set)(self, value.get_ref())
+    }
+
+    /// What the disk needs to know.
+    #[must_use]
+    pub fn disk(&self) -> DiskConfig {
+        let default = DiskConfig::default();
+        DiskConfig {
+            threads: self.disk_threads.unwrap_or(default.threads),
+            open_files: self.open_files,
+        }
+    }
+}
+
+/// Where the settings are kept if nobody says otherwise.
+#[must_use]
+pub fn default_path() -> PathBuf {
+    project().map_or_else(
+        || "dunlin.toml".into(),
+        |dirs| dirs.config_dir().join("dunlin.toml"),
+    )
+}
+
+/// The file with every setting, explained and commented out.
+#[must_use]
+pub fn default_file() -> String {
+    let mut text = String::from(
+        "# Dunlin's settings. Every line that starts with `#` and a name shows the default;\n\
+         # take the `#` away to change it.\n",
+    );
+    let defaults = Settings::default();
+    for section in sections() {
+        text.push_str(&format!("\n[{section}]\n"));
+        let in_section = |k: &&Key| split(k.path).0 == section;
+        for key in KEYS.iter().filter(in_section) {
+            for line in key.doc.lines() {
+                text.push_str(&format!("# {line}\n"));
+            }
+            let folder = match key.path {
+                "folders.downloads" => Some(&defaults.downloads),
+                "folders.session" => Some(&defaults.session),
+                _ => None,
+            };
+            // A string of Rust's making is one of TOML's for any path that is plain text.
+            let value = folder.map_or(key.default.into(), |f| format!("{:?}", f.to_string_lossy()));
+            text.push_str(&format!("#{} = {value}\n", split(key.path).1));
+        }
+    }
+    text
+}
+
+/// Why settings were refused, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// Line and column, from 1.
+    pub at: Option<(usize, usize)>,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some((line, column)) = self.at {
+            write!(f, ":{line}:{column}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+fn split(path: &'static str) -> (&'static str, &'static str) {
+    path.split_once('.').unwrap_or((path, ""))
+}
+
+/// The sections, in the order of the default file.
+fn sections() -> impl Iterator<Item = &'static str> {
+    let mut last = "";
+    let section = KEYS.iter().map(|k| split(k.path).0);
+    section.filter(move |s| std::mem::replace(&mut last, s) != *s)
+}
+
+fn unknown_section(name: &str) -> String {
+    let known: Vec<_> = sections().map(|s| format!("[{s}]")).collect();
+    // A setting outside of its section is the most likely slip.
+    let home = KEYS.iter().map(|k| split(k.path)).find(|k| k.1 == name);
+    let hint = match (home, nearest(name, sections())) {
+        (Some((section, _)), _) => format!("it belongs into [{section}]"),
+        (_, Some(near)) => format!("did you mean [{near}]?"),
+        _ => format!("there are {}", known.join(", ")),
+    };
+    format!("unknown section `{name}`: {hint}")
+}
+
+fn unknown_key(section: &str, name: &str) -> String {
+    let here = || {
+        KEYS.iter()
+            .map(|k| split(k.path))
+            .filter(|k| k.0 == section)
+    };
+    let names: Vec<_> = here().map(|k| k.1).collect();
+    let home = KEYS.iter().map(|k| split(k.path)).find(|k| k.1 == name);
+    let hint = match (nearest(name, names.iter().copied()), home) {
+        (Some(near), _) => format!("did you mean `{near}`?"),
+        (_, Some((other, _))) => format!("it belongs into [{other}]"),
+        _ => format!("there are {}", names.join(", ")),
+    };
+    format!("unknown setting `{name}` in [{section}]: {hint}")
+}
+
+/// The name most like `wrong`, if one is like it.
+fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    const LIKE: f64 = 0.75;
+    let wrong = wrong.to_lowercase().replace('-', "_");
+    names
+        .map(|name| (strsim::jaro_winkler(&wrong, name), name))
+        .filter(|(likeness, _)| *likeness >= LIKE)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+/// Counted in characters, from 1.
+fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = &text[..text.floor_char_boundary(at)];
+    let line = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (
+        before.matches('\n').count() + 1,
+        before[line..].chars().count() + 1,
+    )
+}
+
+fn project() -> Option<ProjectDirs> {
+    ProjectDirs::from("", "", "dunlin")
+}
+
+fn state_folder() -> PathBuf {
+    let dir = |dirs: &ProjectDirs| {
+        dirs.state_dir()
+            .unwrap_or(dirs.data_local_dir())
+            .join("session")
+    };
+    project()
+        .as_ref()
+        .map_or_else(|| "dunlin-session".into(), dir)
+}
+
+fn download_folder() -> PathBuf {
+    let dirs = UserDirs::new();
+    let dirs = dirs.as_ref();
+    dirs.and_then(UserDirs::download_dir)
+        .map(Path::to_path_buf)
+        .or_else(|| dirs.map(|dirs| dirs.home_dir().join("Downloads")))
+        .unwrap_or_else(|| ".".into())
+}
+
+#[cfg(test)]
+mod tests;

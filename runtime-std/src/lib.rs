@@ -2,6 +2,8 @@
 
 pub mod config;
 pub mod disk;
+pub mod net;
 pub mod paths;
 mod platform;
+pub mod resolve;
 pub mod session;

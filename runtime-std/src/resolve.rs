@@ -114,7 +114,7 @@ impl Resolver {
         drop(state);
         if keep_time {
             self.start("resolve-clock", Shared::keep_time, |state| {
-                state.timekeeper = false
+                state.timekeeper = false;
             });
         }
         if spawn {

@@ -151,7 +151,7 @@ enum Step {
 
 /// One handshake, ours or a peer's.
 ///
-/// Holds at most the output (1.3 KiB of its own, and the payload given to it), one unfinished
+/// Holds at most the output (1.2 KiB of its own, and the payload given to it), one unfinished
 /// field of the peer's (at most [`MAX_INITIAL_PAYLOAD`] bytes) and the bytes of one call.
 #[derive(Debug)]
 pub struct MseHandshake {

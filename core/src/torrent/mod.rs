@@ -1,3 +1,6 @@
 //! What one torrent knows: pieces, picking, choking, blame.
 
+pub mod blame;
+pub mod choker;
 pub mod picker;
+pub mod rate;

@@ -7,3 +7,4 @@ pub mod paths;
 mod platform;
 pub mod resolve;
 pub mod session;
+pub mod tree;

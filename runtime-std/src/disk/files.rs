@@ -23,10 +23,7 @@ use super::{
     parts::Parts,
     transfer,
 };
-use crate::{
-    paths,
-    platform::{self, Access, Root},
-};
+use crate::platform::{self, Access, Root};
 
 /// What is known of one file, as bits.
 pub(super) mod flag {
@@ -89,14 +86,7 @@ impl Files {
         info: &Arc<Info>,
         placement: &Placement,
     ) -> Result<Self, OpError> {
-        let mut paths = paths::layout(info, placement.root.as_deref(), placement.names);
-        for (&index, path) in &placement.renames {
-            if let Some(slot) = paths.get_mut(index) {
-                let parts: Vec<_> = path.iter().map(|p| p.to_string_lossy()).collect();
-                let safe = paths::safe_paths([parts.as_slice()], placement.names);
-                *slot = safe.into_iter().next().unwrap_or_default();
-            }
-        }
+        let paths = placement.paths(info);
         let files = Self {
             torrent,
             dir: placement.dir.clone(),

@@ -32,11 +32,15 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use dunlin_core::{Op, OpId, Outcome, TorrentId};
+use dunlin_core::{Op, OpId, Outcome, TorrentId, metainfo::Info};
 
-use crate::{paths::Names, platform};
+use crate::{
+    paths::{self, Names},
+    platform,
+};
 pub(crate) use files::error as io_error;
 use queue::{Shared, Work};
+pub(crate) use transfer::read_exact;
 
 /// How much of the machine the disk may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +89,27 @@ pub struct Placement {
     pub root: Option<String>,
     /// Files that go elsewhere below `dir`: file index to relative path.
     pub renames: BTreeMap<usize, PathBuf>,
+}
+
+impl Placement {
+    /// Paths of the files of a torrent, below `dir`. A rename that would put two files in one
+    /// place, or a file in place of a folder, is not followed.
+    #[must_use]
+    pub fn paths(&self, info: &Info) -> Vec<PathBuf> {
+        let mut paths = paths::layout(info, self.root.as_deref(), self.names);
+        for (&index, to) in &self.renames {
+            let parts: Vec<_> = to.iter().map(|p| p.to_string_lossy()).collect();
+            let safe = paths::safe_paths([parts.as_slice()], self.names);
+            let (Some(to), true) = (safe.into_iter().next(), index < paths.len()) else {
+                continue;
+            };
+            let others = paths.iter().enumerate().filter(|(i, _)| *i != index);
+            if !others.into_iter().any(|(_, p)| self.names.clash(p, &to)) {
+                paths[index] = to;
+            }
+        }
+        paths
+    }
 }
 
 /// The disk threads. Dropping it finishes what was submitted.

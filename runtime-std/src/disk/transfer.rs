@@ -91,7 +91,7 @@ pub(super) fn feed(hasher: &mut Hasher, blocks: &[Block], mut len: usize) {
 }
 
 /// Fills `buf` from `offset`. `UnexpectedEof` if the file ends early.
-pub(super) fn read_exact(file: &File, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+pub(crate) fn read_exact(file: &File, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !buf.is_empty() {
         match read_vectored_at(file, &mut [IoSliceMut::new(buf)], offset) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),

@@ -13,6 +13,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     path::{Path, PathBuf},
 };
 
@@ -54,6 +55,14 @@ impl Names {
             Self::Unix => false,
             Self::Windows => true,
         }
+    }
+
+    /// Whether one path is the other, or lies in it.
+    pub(crate) fn clash(self, a: &Path, b: &Path) -> bool {
+        let same = |(a, b): (&OsStr, &OsStr)| {
+            a == b || self.key(&a.to_string_lossy()) == self.key(&b.to_string_lossy())
+        };
+        a.iter().zip(b.iter()).all(same)
     }
 
     /// What two names have in common that this system takes for the same.

@@ -62,6 +62,12 @@ pub(crate) fn private_folder(dir: &Path) -> io::Result<()> {
         .create(dir)
 }
 
+/// Whether the owner of a file may execute it.
+pub(crate) fn executable(meta: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    meta.permissions().mode() & 0o100 != 0
+}
+
 /// Whether `path` still leads to this very file.
 pub(crate) fn same_file(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;

@@ -64,6 +64,11 @@ pub(crate) fn private_folder(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)
 }
 
+/// Whether the owner of a file may execute it: not a property of files here.
+pub(crate) fn executable(_meta: &fs::Metadata) -> bool {
+    false
+}
+
 /// Whether `path` still leads to this very file: an open file cannot be removed here.
 pub(crate) fn same_file(_file: &File, path: &Path) -> bool {
     path.exists()

@@ -504,3 +504,29 @@ fn tasks_run_and_ops_of_others_come_back() {
     };
     assert!(matches!(b.disk.submit(resolve), Some(Op::Resolve { .. })));
 }
+
+#[test]
+fn renames_are_followed_unless_they_clash_or_leave() {
+    let info = info(16_384, &[("a", 10), ("d/b", 10), ("d/c", 10)]);
+    let paths = |renames: &[(usize, &str)]| {
+        let renames = renames.iter().map(|(i, p)| (*i, PathBuf::from(p)));
+        let placement = Placement {
+            renames: renames.collect(),
+            ..Placement::default()
+        };
+        let paths = placement.paths(&info);
+        paths
+            .iter()
+            .map(|p| p.to_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(paths(&[(0, "x/y")]), ["x/y", "t/d/b", "t/d/c"]);
+    assert_eq!(paths(&[(1, "../out")]), ["t/a", "__/out", "t/d/c"]);
+    for clash in ["t/d/c", "t/d", "t", "t/a/sub"] {
+        assert_eq!(
+            paths(&[(1, clash), (9, "x")]),
+            ["t/a", "t/d/b", "t/d/c"],
+            "{clash}"
+        );
+    }
+}

@@ -10,11 +10,10 @@
 
 use alloc::{vec, vec::Vec};
 
-use super::{MAX_IOV, MAX_READ_AHEAD, Peer, PeerEvent, PeerFault, Phase, SkeyLookup, crypto};
+use super::{MAX_IOV, MAX_READ_AHEAD, Peer, PeerEvent, PeerFault, Phase, SkeyLookup};
 use super::{crypto::Rc4Stream, requests::Asked};
 use crate::wire::peer::{
-    HANDSHAKE_LEN, MAX_EXTENDED_LEN, MAX_MESSAGE_LEN, PIECE_HEADER_LEN, PROTOCOL, id,
-    parse_piece_header,
+    MAX_EXTENDED_LEN, MAX_MESSAGE_LEN, PIECE_HEADER_LEN, id, parse_piece_header,
 };
 use crate::{Block, BlockPool, BlockRef, Cx, Instant};
 
@@ -138,10 +137,37 @@ impl Inbound {
         self.have = self.head.len();
     }
 
-    fn clear_head(&mut self) {
+    pub(super) fn clear_head(&mut self) {
         self.have = 0;
         self.head.clear();
         self.head.shrink_to(HEAD);
+    }
+
+    /// Collects bytes until there are `total`; hands back the rest.
+    pub(super) fn collect<'a>(&mut self, data: &'a [u8], total: usize) -> &'a [u8] {
+        let (new, rest) = data.split_at(data.len().min(total.saturating_sub(self.have)));
+        self.push_head(new);
+        rest
+    }
+
+    pub(super) fn collected(&self) -> &[u8] {
+        self.head.get(..self.have).unwrap_or_default()
+    }
+
+    pub(super) fn take_collected(&mut self) -> Vec<u8> {
+        let all = self.collected().to_vec();
+        self.clear_head();
+        all
+    }
+
+    /// Keeps bytes for later.
+    pub(super) fn defer(&mut self, data: &[u8]) {
+        self.backlog.extend_from_slice(data);
+    }
+
+    /// Bytes read from here on are encrypted.
+    pub(super) fn decrypt_with(&mut self, cipher: Rc4Stream) {
+        self.cipher = Some(cipher);
     }
 
     /// Whether what is in `head` may become the header of a piece of `len` bytes.
@@ -270,7 +296,7 @@ impl Peer {
     }
 
     /// `len` bytes were read into the list of [`Peer::read_bufs`]. `skeys` maps the hash of a
-    /// torrent's name in an encrypted handshake ([`crypto::req2`]) to the torrent.
+    /// torrent's name in an encrypted handshake ([`super::crypto::req2`]) to the torrent.
     ///
     /// With `len` 0 it takes up what had to wait for a block ([`Peer::stalled`]), and gives
     /// unused leases back.
@@ -407,105 +433,9 @@ impl Peer {
     }
 
     /// Takes bytes that are not where they belong.
-    pub(super) fn feed(
-        &mut self,
-        cx: &mut Cx<'_>,
-        pool: &mut BlockPool,
-        mut data: &[u8],
-        skeys: SkeyLookup<'_>,
-    ) {
-        while !data.is_empty() {
-            match &mut self.phase {
-                Phase::Sniffing(policy) => {
-                    let policy = *policy;
-                    let n = data.len().min(PROTOCOL.len() - self.inb.have);
-                    self.inb.push_head(&data[..n]);
-                    data = &data[n..];
-                    self.sniff(cx, policy, skeys);
-                }
-                Phase::Mse(_) => {
-                    let rest = self.feed_mse(cx, data, skeys);
-                    // The phase is another now, so this goes one level deep.
-                    return self.feed(cx, pool, &rest, skeys);
-                }
-                Phase::Hello => {
-                    let n = data.len().min(HANDSHAKE_LEN - self.inb.have);
-                    self.inb.push_head(&data[..n]);
-                    data = &data[n..];
-                    self.hello();
-                }
-                Phase::Waiting => {
-                    self.inb.backlog.extend_from_slice(data);
-                    return;
-                }
-                Phase::Open => return self.feed_open(cx.now, pool, data),
-                Phase::Dead => return,
-            }
-        }
-    }
-
-    /// Tells plaintext from encryption by the first bytes.
-    fn sniff(&mut self, cx: &mut Cx<'_>, policy: crypto::Encryption, skeys: SkeyLookup<'_>) {
-        let plain = crypto::looks_like_plain(&self.inb.head);
-        match (plain, policy.offer()) {
-            (None, _) => {}
-            (Some(true), _) if policy.allows_plain() => self.phase = Phase::Hello,
-            (Some(false), Some(offer)) => {
-                let mse = crypto::MseHandshake::incoming(cx, offer);
-                self.phase = Phase::Mse(alloc::boxed::Box::new(mse));
-                let first = core::mem::take(&mut self.inb.head);
-                self.inb.clear_head();
-                // 20 bytes are far from the end of that handshake: nothing is left over.
-                let _ = self.feed_mse(cx, &first, skeys);
-            }
-            _ => self.fail(PeerFault::Encryption),
-        }
-    }
-
-    /// Hands back what follows the encrypted handshake, decrypted.
-    fn feed_mse(&mut self, cx: &mut Cx<'_>, data: &[u8], skeys: SkeyLookup<'_>) -> Vec<u8> {
-        let Phase::Mse(mse) = &mut self.phase else {
-            return Vec::new();
-        };
-        match mse.receive(cx, data, skeys) {
-            Ok(crypto::Progress::NeedMore) => return Vec::new(),
-            Ok(crypto::Progress::Done) => {}
-            Err(error) => {
-                self.fail(PeerFault::Mse(error));
-                return Vec::new();
-            }
-        }
-        let Phase::Mse(mse) = core::mem::replace(&mut self.phase, Phase::Hello) else {
-            return Vec::new();
-        };
-        let Some(done) = mse.finish() else {
-            return Vec::new();
-        };
-        self.skey = Some(done.skey);
-        self.out.control(|out| out.extend_from_slice(&done.unsent));
-        if let Some(pair) = done.cipher {
-            self.inb.cipher = Some(pair.rx);
-            self.out.encrypt(pair.tx);
-        }
-        done.leftover
-    }
-
-    /// Looks at the handshake collected so far.
-    fn hello(&mut self) {
-        let (head, start) = (&self.inb.head, PROTOCOL.len().min(self.inb.have));
-        if head.get(..start) != PROTOCOL.get(..start) {
-            return self.fail(PeerFault::NotBitTorrent);
-        }
-        if let Ok(bytes) = <&[u8; HANDSHAKE_LEN]>::try_from(head.as_slice()) {
-            let bytes = *bytes;
-            self.inb.clear_head();
-            self.on_handshake(&bytes);
-        }
-    }
-
-    fn feed_open(&mut self, now: Instant, pool: &mut BlockPool, mut data: &[u8]) {
+    pub(super) fn feed_open(&mut self, now: Instant, pool: &mut BlockPool, mut data: &[u8]) {
         if self.inb.stalled() {
-            self.inb.backlog.extend_from_slice(data);
+            self.inb.defer(data);
             return;
         }
         while !data.is_empty() && self.phase.is_open() {
@@ -529,7 +459,7 @@ impl Peer {
                 Stage::Head => match self.take_message(now, pool, data) {
                     Taken::Bytes(n) => n,
                     Taken::Dry(n) => {
-                        self.inb.backlog.extend_from_slice(&data[n..]);
+                        self.inb.defer(&data[n..]);
                         return;
                     }
                 },
@@ -549,8 +479,7 @@ impl Peer {
             }
             return Taken::Bytes(4 + whole.len());
         }
-        let n = data.len().min(self.inb.need() - self.inb.have);
-        self.inb.push_head(&data[..n]);
+        let n = data.len() - self.inb.collect(data, self.inb.need()).len();
         if self.inb.have < self.inb.need() {
             self.check_head();
             return Taken::Bytes(n);
@@ -563,9 +492,8 @@ impl Peer {
             self.inb.clear_head();
             Taken::Bytes(n)
         } else {
-            let header = core::mem::take(&mut self.inb.head);
-            self.inb.backlog.extend_from_slice(&header);
-            self.inb.clear_head();
+            let header = self.inb.take_collected();
+            self.inb.defer(&header);
             Taken::Dry(n)
         }
     }

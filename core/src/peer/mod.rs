@@ -25,17 +25,19 @@ use crate::{Bitfield, Block, BlockPool, BlockRef, Cx, InfoHash, Instant, PeerId}
 mod commands;
 pub mod crypto;
 mod fault;
+mod handshake;
 mod inbound;
 mod messages;
 mod outbound;
 mod rate;
 mod requests;
+mod state;
 #[cfg(test)]
 mod tests;
 
 use crypto::{CryptoOffer, Encryption, MseHandshake};
 pub use fault::{Blame, PeerFault};
-use inbound::{Inbound, Stage};
+use inbound::Inbound;
 use messages::Early;
 use outbound::Outbound;
 use rate::Rate;
@@ -355,66 +357,6 @@ impl Peer {
         }
     }
 
-    /// Answers an incoming handshake, after [`PeerEvent::Handshake`].
-    pub fn welcome(&mut self, cx: &mut Cx<'_>, local: &Local<'_>) {
-        let (Phase::Waiting, Some(theirs)) = (&self.phase, self.theirs) else {
-            return;
-        };
-        let hello = local.handshake();
-        if hello.info_hash != theirs.info_hash {
-            return self.fail(PeerFault::WrongTorrent);
-        }
-        self.out.control(|out| out.extend_from_slice(&hello.emit()));
-        self.pex = local.pex;
-        self.ours = Some((hello, local.extended(self.cfg.reqq)));
-        self.open();
-        // What came with the handshake. No block is expected yet, so none has to be leased.
-        self.handle_read(cx, &mut BlockPool::new(0), 0, &|_| None);
-    }
-
-    /// What the peer's handshake, all 68 bytes of it, means.
-    fn on_handshake(&mut self, bytes: &[u8; 68]) {
-        let Some(theirs) = Handshake::parse(bytes) else {
-            return self.fail(PeerFault::NotBitTorrent);
-        };
-        let expected = self.ours.as_ref().map(|(ours, _)| ours.info_hash);
-        if expected
-            .or(self.skey)
-            .is_some_and(|h| h != theirs.info_hash)
-        {
-            return self.fail(PeerFault::WrongTorrent);
-        }
-        self.theirs = Some(theirs);
-        if expected.is_some() {
-            return self.open();
-        }
-        self.phase = Phase::Waiting;
-        self.events.push_back(PeerEvent::Handshake {
-            info_hash: theirs.info_hash,
-            peer_id: theirs.peer_id,
-        });
-    }
-
-    /// Both handshakes are known.
-    fn open(&mut self) {
-        let (Some(theirs), Some((ours, extended))) = (self.theirs, self.ours.take()) else {
-            return;
-        };
-        if ours.peer_id == theirs.peer_id {
-            return self.fail(PeerFault::Ourselves);
-        }
-        self.phase = Phase::Open;
-        self.fast = theirs.reserved.fast();
-        if theirs.reserved.extended() {
-            self.ext = Some(ExtHandshake::default());
-            self.emit(Message::Extended {
-                id: 0,
-                payload: &extended,
-            });
-        }
-        self.events.push_back(PeerEvent::Established);
-    }
-
     fn emit(&mut self, message: Message<'_>) {
         self.out.control(|out| message.emit(out));
     }
@@ -548,168 +490,5 @@ impl Peer {
         {
             self.events.push_back(PeerEvent::Rejected(at));
         }
-    }
-
-    // ---- what is known ----
-
-    /// Whether both handshakes are through, and nothing went wrong since.
-    #[must_use]
-    pub const fn is_open(&self) -> bool {
-        self.phase.is_open()
-    }
-
-    /// Bytes were read that have to wait until the pool has a block: then call
-    /// [`Peer::handle_read`] with a length of 0.
-    #[must_use]
-    pub const fn stalled(&self) -> bool {
-        self.inb.stalled() && self.phase.is_open()
-    }
-
-    /// What the peer has; an empty range before [`Peer::set_pieces`].
-    #[must_use]
-    pub const fn has(&self) -> &Bitfield {
-        &self.has
-    }
-
-    /// Whether it has every piece, as far as it said.
-    #[must_use]
-    pub fn is_seed(&self) -> bool {
-        if self.has.is_empty() {
-            self.early.is_all()
-        } else {
-            self.has.is_full()
-        }
-    }
-
-    /// Who it is.
-    #[must_use]
-    pub fn peer_id(&self) -> Option<PeerId> {
-        self.theirs.map(|h| h.peer_id)
-    }
-
-    /// The torrent its handshake named.
-    #[must_use]
-    pub fn info_hash(&self) -> Option<InfoHash> {
-        self.theirs.map(|h| h.info_hash)
-    }
-
-    /// The extensions its handshake named.
-    #[must_use]
-    pub fn reserved(&self) -> Reserved {
-        self.theirs.map(|h| h.reserved).unwrap_or_default()
-    }
-
-    /// What its extension handshakes said; all of it is unknown before
-    /// [`PeerEvent::Extended`], and `None` if it speaks no extension protocol.
-    #[must_use]
-    pub const fn extended(&self) -> Option<&ExtHandshake> {
-        self.ext.as_ref()
-    }
-
-    /// Bytes of the info dictionary, as it claims, and only if it sends metadata at all.
-    #[must_use]
-    pub fn metadata_size(&self) -> Option<u32> {
-        let ext = self.ext.as_ref().filter(|e| e.ids.ut_metadata != 0)?;
-        ext.metadata_size.filter(|n| *n <= self.cfg.max_metadata)
-    }
-
-    /// Whether the fast extension is agreed on.
-    #[must_use]
-    pub const fn is_fast(&self) -> bool {
-        self.fast
-    }
-
-    /// Whether the stream is RC4-encrypted.
-    #[must_use]
-    pub const fn is_encrypted(&self) -> bool {
-        self.inb.is_encrypted()
-    }
-
-    /// Whether we choke it.
-    #[must_use]
-    pub const fn am_choking(&self) -> bool {
-        self.me.choking
-    }
-
-    /// Whether we told it that we are interested.
-    #[must_use]
-    pub const fn am_interested(&self) -> bool {
-        self.me.interested
-    }
-
-    /// Whether it chokes us.
-    #[must_use]
-    pub const fn peer_choking(&self) -> bool {
-        self.it.choking
-    }
-
-    /// Whether it is interested.
-    #[must_use]
-    pub const fn peer_interested(&self) -> bool {
-        self.it.interested
-    }
-
-    /// Pieces we may request while choked (BEP 6).
-    #[must_use]
-    pub fn allowed_fast(&self) -> &[u32] {
-        &self.allowed_fast
-    }
-
-    /// What we asked for and did not get completely yet, the block being received first, then
-    /// oldest first.
-    pub fn in_flight(&self) -> impl Iterator<Item = BlockRef> + '_ {
-        let current = match &self.inb.stage {
-            Stage::Payload(p) => Some(p.at),
-            _ => None,
-        };
-        current.into_iter().chain(self.reqs.iter())
-    }
-
-    /// How many requests [`Peer::in_flight`] are not being answered yet.
-    #[must_use]
-    pub fn in_flight_len(&self) -> usize {
-        self.reqs.len()
-    }
-
-    /// What it asked for and was not sent yet.
-    #[must_use]
-    pub fn asked_len(&self) -> usize {
-        self.asked.len()
-    }
-
-    /// How many more requests the pipeline wants now; 0 until it is worth a batch. Says nothing
-    /// of choking: while [`Peer::peer_choking`], only [`Peer::allowed_fast`] may be asked for.
-    #[must_use]
-    pub fn request_room(&self, now: Instant) -> u32 {
-        if !self.phase.is_open() {
-            return 0;
-        }
-        let reqq = self.ext.as_ref().and_then(|e| e.reqq);
-        self.reqs
-            .room(self.down.get(now), reqq, self.cfg.max_pipeline)
-    }
-
-    /// Whether it owes payload and sends none.
-    #[must_use]
-    pub const fn is_snubbed(&self) -> bool {
-        self.reqs.snubbed()
-    }
-
-    /// Payload received, in bytes per second.
-    #[must_use]
-    pub fn rate_down(&self, now: Instant) -> u64 {
-        self.down.get(now)
-    }
-
-    /// Payload sent, in bytes per second.
-    #[must_use]
-    pub fn rate_up(&self, now: Instant) -> u64 {
-        self.up.get(now)
-    }
-
-    /// Bytes moved so far.
-    #[must_use]
-    pub const fn totals(&self) -> Totals {
-        self.totals
     }
 }

@@ -9,7 +9,10 @@ use rand_chacha::{
 use super::*;
 use crate::BLOCK_LEN;
 
+mod inbound;
 mod pair;
+mod protocol;
+mod timing;
 
 const TORRENT: InfoHash = InfoHash([0x5a; 20]);
 const BLOCK: u32 = BLOCK_LEN as u32;
@@ -79,13 +82,14 @@ impl End {
         let (mut n, lent) = (0, bufs.iter().map(|b| b.len()).sum::<usize>());
         assert!(lent <= limit, "lent {lent} of {limit}");
         for buf in bufs {
-            for byte in buf {
-                if n < max
-                    && let Some(b) = self.wire.pop_front()
-                {
-                    *byte = b;
-                    n += 1;
-                }
+            let mut rest = &mut *buf;
+            while let want @ 1.. = rest.len().min(max - n).min(self.wire.len()) {
+                let (front, _) = self.wire.as_slices();
+                let step = want.min(front.len());
+                rest[..step].copy_from_slice(&front[..step]);
+                self.wire.drain(..step);
+                rest = &mut rest[step..];
+                n += step;
             }
         }
         self.peer.handle_read(cx, &mut self.pool, n, &knows);

@@ -93,6 +93,7 @@ impl Scene {
             crypto: self.crypto,
             source,
             dir,
+            marker: None,
         };
         let mut seed = from.start(
             lab,

@@ -32,6 +32,10 @@ impl Peer for Libtorrent {
     fn process(&mut self) -> &mut Proc {
         &mut self.process
     }
+
+    fn into_process(self: Box<Self>) -> Proc {
+        self.process
+    }
 }
 
 /// The script's job, to which more may be added.

@@ -12,6 +12,7 @@ extern crate alloc;
 
 pub mod bitfield;
 pub mod block;
+pub mod config;
 pub mod engine;
 pub mod hash;
 pub mod id;
@@ -28,6 +29,7 @@ pub mod wire;
 
 pub use bitfield::Bitfield;
 pub use block::{BLOCK_LEN, Block, BlockPool, BlockRef};
+pub use config::{Caps, Config, EncryptionPolicy};
 pub use hash::Hasher;
 pub use id::{InfoHash, PeerId};
 pub use machine::{Cx, Ecn, Handled, Machine, RecvMeta, SocketId, Transmit};

@@ -139,12 +139,16 @@ pub enum Op {
         /// State to go on from.
         hasher: Hasher,
     },
-    /// Make what was written durable; answered by [`Outcome::Flushed`].
+    /// Make what was written durable, after all earlier writes of the torrent; answered by
+    /// [`Outcome::Flushed`].
     Flush {
         /// Answer to.
         op: OpId,
         /// Whose files.
         torrent: TorrentId,
+        /// `false`: only wait for the writes and look at the files; they may still be lost with
+        /// the machine's power.
+        durable: bool,
     },
     /// Tell the disk which files are wanted, so that pieces shared with unwanted ones do not
     /// create them; answered by [`Outcome::Done`].
@@ -255,7 +259,7 @@ pub enum Outcome {
     },
     /// The hasher, fed.
     Hashed(Hasher),
-    /// Durable; the files as they are now, in the same form as [`Outcome::Opened`].
+    /// Done; the files as they are now, in the same form as [`Outcome::Opened`].
     Flushed(Vec<Option<FileStat>>),
     /// Done, nothing to say.
     Done,

@@ -260,8 +260,6 @@ pub struct Used {
     pub user: Duration,
     /// In the kernel.
     pub sys: Duration,
-    /// Largest resident set, in bytes.
-    pub peak_rss: u64,
     /// How it ended.
     pub status: ExitStatus,
 }
@@ -290,14 +288,6 @@ impl Proc {
         self.child
             .as_mut()
             .is_some_and(|child| child.try_wait().expect("our child").is_none())
-    }
-
-    /// Whether it has ended, without reaping it: what it used can still be asked for.
-    pub fn exited(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
-        stat.rsplit(") ")
-            .next()
-            .is_none_or(|rest| rest.starts_with(['Z', 'X']) || rest.is_empty())
     }
 
     /// Sends a signal; nothing happens if it has ended.
@@ -346,7 +336,6 @@ impl Proc {
         Used {
             user: done.rusage.utime,
             sys: done.rusage.stime,
-            peak_rss: done.rusage.maxrss,
             status: done.status,
         }
     }

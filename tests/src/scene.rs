@@ -93,7 +93,6 @@ impl Scene {
             crypto: self.crypto,
             source,
             dir,
-            marker: None,
         };
         let mut seed = from.start(
             lab,

@@ -1,1 +1,520 @@
-//! The composition: demultiplexing, scheduling, swarms, ops and events.
+//! The engine: the composition of all machines, and the contract with a driver.
+//!
+//! # The contract
+//!
+//! A driver owns one [`Engine`] and everything that touches the world: sockets, the disk, the
+//! clock, a source of randomness. It hands in what happened, with the current time, and takes
+//! out what is to be done:
+//!
+//! | in | out |
+//! |---|---|
+//! | [`handle_udp`](Engine::handle_udp) | [`poll_transmit`](Engine::poll_transmit) |
+//! | [`accept`](Engine::accept), [`handle_connected`](Engine::handle_connected), [`handle_closed`](Engine::handle_closed) | [`poll_op`](Engine::poll_op) (connect, close) |
+//! | [`read_bufs`](Engine::read_bufs) + [`handle_read`](Engine::handle_read), [`write_bufs`](Engine::write_bufs) + [`handle_written`](Engine::handle_written) | [`poll_interest`](Engine::poll_interest) |
+//! | [`handle_op`](Engine::handle_op) | [`poll_op`](Engine::poll_op) (disk, names, HTTP) |
+//! | [`handle_timeout`](Engine::handle_timeout) | [`poll_timeout`](Engine::poll_timeout) |
+//! | commands: [`add`](Engine::add), [`pause`](Engine::pause), … | [`poll_event`](Engine::poll_event) |
+//!
+//! Any order of calls is legal. After calling anything on the left, a driver empties the right
+//! column before it waits again; doing so later is merely less timely.
+//!
+//! # The laws
+//!
+//! 1. Every [`OpId`] gets exactly one [`Outcome`], also after a cancel, so buffers come home.
+//! 2. Any call order is legal: calling late is merely less timely.
+//! 3. After `handle_timeout(t)`, `poll_timeout()` is `None`, later than `t`, or output is pending.
+//! 4. Every `handle_*` does bounded work; an idle poll is O(1).
+//! 5. `now` is clamped monotonic inside; a jump forward is survived.
+//! 6. Hostile bytes never panic and never surface as `Err` to the driver.
+//! 7. Same inputs, same seed, same outputs, byte for byte.
+//! 8. Memory is bounded by [`Config`].
+//!
+//! # The loop
+//!
+//! This is all of a driver, with a world in memory in place of sockets and a disk:
+//!
+//! ```
+//! use core::time::Duration;
+//! use dunlin_core::engine::{Engine, Event, ReadBufs, WriteBufs};
+//! use dunlin_core::{Caps, Config, ConnId, Instant, Op, OpErrorKind, Outcome};
+//! # use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+//! # struct World { now: Instant, streams: Vec<ConnId> }
+//! # impl World {
+//! #     fn wait(&mut self, until: Option<Instant>) -> bool { self.now = until.unwrap_or(self.now); false }
+//! #     fn readable(&self) -> Vec<ConnId> { self.streams.clone() }
+//! #     fn read(&mut self, _: ConnId, _: &mut ReadBufs<'_>) -> usize { 0 }
+//! #     fn write(&mut self, _: ConnId, _: &WriteBufs<'_>) -> usize { 0 }
+//! #     fn send(&mut self, _: dunlin_core::Transmit, _: &[u8]) {}
+//! # }
+//! # let mut world = World { now: Instant::ORIGIN, streams: Vec::new() };
+//! let rng = Box::new(ChaCha8Rng::seed_from_u64(7)); // a driver seeds it from the platform
+//! let mut engine = Engine::new(world.now, Config::default(), Caps::all(), rng);
+//! let mut datagram = [0; 1500];
+//! loop {
+//!     // Timers first: with the present time, never with the deadline that fired.
+//!     if engine.poll_timeout().is_some_and(|at| at <= world.now) {
+//!         engine.handle_timeout(world.now);
+//!     }
+//!     // Jobs. What is quick may be answered on the spot, the rest when it is done.
+//!     while let Some(op) = engine.poll_op() {
+//!         let Some(id) = op.id() else {
+//!             continue; // TcpConnect, TcpClose, Cancel: no outcome
+//!         };
+//!         let outcome = match op {
+//!             Op::Bind { local, .. } => Outcome::Bound(local),
+//!             Op::Save { .. } | Op::Release { .. } => Outcome::Done,
+//!             _ => Outcome::failed(OpErrorKind::Unsupported, "not on this platform"),
+//!         };
+//!         engine.handle_op(world.now, id, outcome);
+//!     }
+//!     // Streams that have something to say, or may read again.
+//!     while let Some((conn, interest)) = engine.poll_interest() {
+//!         if interest.write {
+//!             let written = {
+//!                 let mut bufs = WriteBufs::new();
+//!                 engine.write_bufs(world.now, conn, &mut bufs);
+//!                 world.write(conn, &bufs)
+//!             };
+//!             engine.handle_written(world.now, conn, written);
+//!         }
+//!     }
+//!     while let Some(transmit) = engine.poll_transmit(world.now, 1, &mut datagram) {
+//!         world.send(transmit, &datagram[..transmit.len]);
+//!     }
+//!     while let Some(event) = engine.poll_event() {
+//!         if let Event::Notice(notice) = event {
+//!             println!("{}", notice.what);
+//!         }
+//!     }
+//!     // Sleep until something happens, then let streams read.
+//!     if !world.wait(engine.poll_timeout()) {
+//!         break;
+//!     }
+//!     for conn in world.readable() {
+//!         let len = {
+//!             let mut bufs = ReadBufs::new();
+//!             engine.read_bufs(world.now, conn, &mut bufs);
+//!             world.read(conn, &mut bufs)
+//!         };
+//!         engine.handle_read(world.now, conn, len);
+//!     }
+//! }
+//! ```
+
+mod assembly;
+mod checking;
+mod commands;
+mod connect;
+mod conns;
+mod download;
+mod ending;
+mod event;
+mod lifecycle;
+mod metadata;
+mod ops;
+mod peers;
+mod questions;
+mod request;
+mod resume;
+mod rounds;
+mod status;
+mod streams;
+mod swarm;
+mod timers;
+mod torrent;
+mod trackers;
+mod upload;
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+use core::net::{IpAddr, SocketAddr};
+
+use rand_core::Rng;
+
+pub use event::{Changes, Event, Level, Notice, What};
+pub use request::{AddError, AddTorrent, Check, Interest, Scope, Source};
+pub use status::{
+    EngineStatus, FilePriority, FileStatus, PeerSource, PeerStatus, State, TorrentStatus,
+};
+
+use self::conns::Conns;
+use self::ops::{Ops, Purpose};
+use self::timers::{Timer, Timers};
+use self::torrent::Torrent;
+use crate::op::SocketKind;
+use crate::peer::PeerConfig;
+use crate::throttle::{Direction, NodeId, Throttle};
+use crate::tracker::{Query, QueryId, QueryKey, UdpConfig, UdpTrackers};
+use crate::{
+    BlockPool, BlockRef, Caps, Config, ConnId, Handled, InfoHash, Instant, Machine, Op, OpId,
+    Outcome, PeerId, RecvMeta, SocketId, TorrentId, Transmit,
+};
+
+pub use crate::peer::MAX_IOV;
+
+/// A list of buffers to read into, in order.
+pub type ReadBufs<'a> = heapless::Vec<&'a mut [u8], MAX_IOV>;
+/// A list of buffers to write from, in order.
+pub type WriteBufs<'a> = heapless::Vec<&'a [u8], MAX_IOV>;
+
+/// The engine: one owner, plain `&mut self`, no locks, no callbacks.
+///
+/// The driver's contract is described in the [module documentation](self).
+pub struct Engine {
+    now: Instant,
+    rng: Box<dyn Rng + Send>,
+    config: Config,
+    caps: Caps,
+    peer_id: PeerId,
+    peer_config: PeerConfig,
+    tracker_key: u32,
+
+    pool: BlockPool,
+    conns: Conns,
+    half_open: u32,
+    torrents: BTreeMap<TorrentId, Torrent>,
+    next_torrent: u32,
+    by_hash: BTreeMap<InfoHash, TorrentId>,
+    /// What an encrypted handshake names a torrent by.
+    by_req2: BTreeMap<[u8; 20], InfoHash>,
+
+    timers: Timers,
+    ops: Ops,
+    udp: UdpTrackers,
+    udp_queries: BTreeMap<QueryId, (TorrentId, QueryKey)>,
+    /// Queries to UDP trackers whose names are being looked up.
+    resolving: BTreeMap<(TorrentId, QueryKey), Query>,
+    throttle: Throttle,
+
+    /// Connections that wait for blocks of the pool.
+    pool_waiters: VecDeque<ConnId>,
+    /// Torrents that wait for a place to connect from.
+    connect_waiters: VecDeque<TorrentId>,
+    /// Torrents whose pieces are to be hashed; the first one's turn it is.
+    check_queue: VecDeque<TorrentId>,
+    /// Torrents with something to tell.
+    changed: VecDeque<TorrentId>,
+    removed: VecDeque<TorrentId>,
+    notices: VecDeque<Notice>,
+    notices_lost: u64,
+    stop: Stop,
+
+    listening: BTreeMap<SocketId, SocketAddr>,
+    /// Sockets that are not bound yet.
+    binding: u32,
+    udp_bound: BTreeMap<SocketId, SocketAddr>,
+    external: Option<IpAddr>,
+    stray_datagrams: u64,
+    hostile_peers: u64,
+    last_reason: Option<&'static str>,
+    /// Reused by the picker, so that asking for blocks allocates nothing.
+    picked: Vec<BlockRef>,
+}
+
+/// How far shutting down has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Running,
+    Stopping,
+    Told,
+}
+
+impl core::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Engine")
+            .field("now", &self.now)
+            .field("torrents", &self.torrents.len())
+            .field("connections", &self.conns.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The context of a call, from disjoint fields.
+macro_rules! cx {
+    ($engine:expr) => {
+        crate::Cx {
+            now: $engine.now,
+            rng: &mut *$engine.rng,
+        }
+    };
+}
+use cx;
+
+impl Engine {
+    /// An engine without torrents; it asks for its sockets by ops at once. `rng` must be well
+    /// seeded: peers and trackers see what it yields.
+    #[must_use]
+    pub fn new(now: Instant, config: Config, caps: Caps, mut rng: Box<dyn Rng + Send>) -> Self {
+        let peer_id = config.peer_id.unwrap_or_else(|| {
+            let mut id = *b"-DN0100-............";
+            rng.fill_bytes(&mut id[8..]);
+            PeerId(id)
+        });
+        let tracker_key = rng.next_u32();
+        let mut throttle = Throttle::new();
+        throttle.set_rate(now, NodeId::ROOT, Direction::Down, config.limit_down);
+        throttle.set_rate(now, NodeId::ROOT, Direction::Up, config.limit_up);
+        let mut engine = Self {
+            now,
+            peer_id,
+            peer_config: PeerConfig {
+                reqq: config.reqq,
+                max_pipeline: config.max_pipeline,
+                max_metadata: config.max_metadata,
+                ..PeerConfig::default()
+            },
+            tracker_key,
+            pool: BlockPool::new(config.max_blocks.max(1) as usize),
+            conns: Conns::default(),
+            half_open: 0,
+            torrents: BTreeMap::new(),
+            next_torrent: 0,
+            by_hash: BTreeMap::new(),
+            by_req2: BTreeMap::new(),
+            timers: Timers::default(),
+            ops: Ops::new(config.max_jobs.max(1) as usize),
+            udp: UdpTrackers::new(UdpConfig::default()),
+            udp_queries: BTreeMap::new(),
+            resolving: BTreeMap::new(),
+            throttle,
+            pool_waiters: VecDeque::new(),
+            connect_waiters: VecDeque::new(),
+            check_queue: VecDeque::new(),
+            changed: VecDeque::new(),
+            removed: VecDeque::new(),
+            notices: VecDeque::new(),
+            notices_lost: 0,
+            stop: Stop::Running,
+            listening: BTreeMap::new(),
+            binding: 0,
+            udp_bound: BTreeMap::new(),
+            external: None,
+            stray_datagrams: 0,
+            hostile_peers: 0,
+            last_reason: None,
+            picked: Vec::new(),
+            rng,
+            caps,
+            config,
+        };
+        engine.bind_all();
+        engine
+    }
+
+    fn bind_all(&mut self) {
+        for local in self.config.listen.clone() {
+            let socket = SocketId::for_addr(&local);
+            for kind in [SocketKind::TcpListener, SocketKind::Udp] {
+                self.binding += 1;
+                self.ops.job(Purpose::Bind(socket, kind), |op| Op::Bind {
+                    op,
+                    socket,
+                    kind,
+                    local,
+                });
+            }
+        }
+    }
+
+    /// Law 5: time never runs backwards inside.
+    fn tick(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    /// Hands the engine a datagram. It may be changed in place.
+    pub fn handle_udp(&mut self, now: Instant, meta: &RecvMeta, data: &mut [u8]) {
+        self.tick(now);
+        if self.udp.handle_datagram(&mut cx!(self), meta, data) == Handled::NotMine {
+            self.stray_datagrams += 1;
+        }
+        self.after_udp();
+    }
+
+    /// Lets due timers act. A call too early does nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.tick(now);
+        // Bounded: what is re-armed inside is later than now.
+        while let Some(timer) = self.timers.pop_due(self.now) {
+            self.last_reason = Some(timer.name());
+            match timer {
+                Timer::Conn(index) => self.conn_timeout(index),
+                Timer::Trackers(id) => self.pump_trackers(id),
+                Timer::Connect(id) => self.connect_more(id),
+                Timer::Round(id) => self.round(id),
+                Timer::Pex(id) => self.pex_round(id),
+                Timer::Save(id) => self.save(id),
+                Timer::Udp => {
+                    self.udp.handle_timeout(&mut cx!(self));
+                    self.after_udp();
+                }
+                Timer::Throttle => self.throttle_ready(),
+                Timer::Stop => self.stop_overdue(),
+            }
+        }
+    }
+
+    /// When [`Engine::handle_timeout`] wants to be called next. O(1).
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next().map(|(at, _)| at)
+    }
+
+    /// What the next timeout is for, and what the last one was for: to explain wake-ups.
+    #[must_use]
+    pub fn timeout_reason(&self) -> (Option<&'static str>, Option<&'static str>) {
+        (self.timers.next().map(|(_, t)| t.name()), self.last_reason)
+    }
+
+    /// Writes the next datagram into `buf`, which should hold 1500 bytes at least. Trains of
+    /// more than one segment are for uTP, which is to come.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        _max_segments: usize,
+        buf: &mut [u8],
+    ) -> Option<Transmit> {
+        self.tick(now);
+        let transmit = self.udp.poll_transmit(&mut cx!(self), buf);
+        self.timers.set(Timer::Udp, self.udp.poll_timeout());
+        transmit
+    }
+
+    /// The next job. `None` while [`Config::max_jobs`] are in flight.
+    pub fn poll_op(&mut self) -> Option<Op> {
+        self.ops.poll()
+    }
+
+    /// The next stream whose interest changed. A driver keeps what it was told until told
+    /// otherwise: it reads while `read` is set and the stream is readable, likewise for writing.
+    pub fn poll_interest(&mut self) -> Option<(ConnId, Interest)> {
+        self.conns.poll_changed()
+    }
+
+    /// The next thing the application may want to know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if let Some(notice) = self.notices.pop_front() {
+            return Some(Event::Notice(notice));
+        }
+        while let Some(torrent) = self.changed.pop_front() {
+            if let Some(t) = self.torrents.get_mut(&torrent) {
+                let what = core::mem::take(&mut t.changes);
+                return Some(Event::Changed { torrent, what });
+            }
+        }
+        if let Some(id) = self.removed.pop_front() {
+            return Some(Event::Removed(id));
+        }
+        if self.stop == Stop::Stopping && self.torrents.is_empty() && self.ops.len() == 0 {
+            self.stop = Stop::Told;
+            return Some(Event::Stopped);
+        }
+        None
+    }
+
+    /// Whether anything waits in one of the `poll_` functions but the timer.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        self.ops.is_pending()
+            || self.conns.has_changed()
+            || self.udp.has_transmit()
+            || !self.notices.is_empty()
+            || !self.changed.is_empty()
+            || !self.removed.is_empty()
+    }
+
+    /// What came of an op. An unknown id is ignored, but blocks are taken home all the same.
+    pub fn handle_op(&mut self, now: Instant, op: OpId, outcome: Outcome) {
+        self.tick(now);
+        let Some(purpose) = self.ops.answered(op) else {
+            self.take_home(outcome);
+            return;
+        };
+        let disk = purpose.disk();
+        match purpose {
+            Purpose::Bind(socket, kind) => self.bound(socket, kind, outcome),
+            Purpose::Resolve(id, key) => self.resolved(id, key, outcome),
+            Purpose::Http(id, key) => self.fetched(id, key, outcome),
+            Purpose::Open(id) => self.opened(id, outcome),
+            Purpose::Upload(conn, id, wanted) => self.upload_read(conn, id, wanted, outcome),
+            Purpose::Write(id, piece, begin, len) => self.written(id, piece, begin, len, outcome),
+            Purpose::Verify(id, piece) => self.hashed(id, piece, outcome),
+            Purpose::Check(id, piece) => self.checked(id, piece, outcome),
+            Purpose::Blame(id, piece, passed) => self.blamed(id, piece, passed, outcome),
+            Purpose::Flush(id) => self.flushed(id, outcome),
+            Purpose::Save(id) => self.saved(id, &outcome),
+            Purpose::Select(id) => self.selected(id, &outcome),
+            Purpose::Release(id) => self.released(id, &outcome),
+        }
+        if let Some(id) = disk {
+            self.settle(id);
+        }
+        self.feed_pool_waiters();
+    }
+
+    fn take_home(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Read(blocks)
+            | Outcome::Written { blocks, .. }
+            | Outcome::Failed { blocks, .. } => {
+                self.pool.give_all(blocks);
+            }
+            _ => {}
+        }
+    }
+
+    fn bound(&mut self, socket: SocketId, kind: SocketKind, outcome: Outcome) {
+        self.binding = self.binding.saturating_sub(1);
+        match (outcome, kind) {
+            (Outcome::Bound(addr), SocketKind::TcpListener) => {
+                self.listening.insert(socket, addr);
+            }
+            (Outcome::Bound(addr), SocketKind::Udp) => {
+                self.udp_bound.insert(socket, addr);
+            }
+            (Outcome::Failed { error, .. }, _) => {
+                let message = error.detail;
+                self.notice(None, None, Level::Warning, What::Bind { message });
+            }
+            _ => {}
+        }
+        if self.binding == 0 {
+            let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
+            for id in ids {
+                self.pump_trackers(id);
+            }
+        }
+    }
+
+    /// Tells the application, within bounds: the oldest make way.
+    fn notice(
+        &mut self,
+        torrent: Option<TorrentId>,
+        peer: Option<SocketAddr>,
+        level: Level,
+        what: What,
+    ) {
+        while self.notices.len() >= self.config.max_notices.max(1) as usize {
+            self.notices.pop_front();
+            self.notices_lost += 1;
+        }
+        self.notices.push_back(Notice {
+            torrent,
+            peer,
+            level,
+            what,
+        });
+    }
+
+    /// Marks a torrent as changed; the application hears of it once.
+    fn change(&mut self, id: TorrentId, what: Changes) {
+        if let Some(t) = self.torrents.get_mut(&id) {
+            if t.changes.is_empty() {
+                self.changed.push_back(id);
+            }
+            t.changes |= what;
+        }
+    }
+}

@@ -205,6 +205,12 @@ impl UdpTrackers {
         self.query(cx, dst, Body::Scrape(hashes.into()))
     }
 
+    /// Whether [`Machine::poll_transmit`] has something to send.
+    #[must_use]
+    pub fn has_transmit(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
     /// Forgets a query; no event follows.
     pub fn cancel(&mut self, id: QueryId) {
         if let Some(query) = self.queries.remove(&id) {

@@ -84,7 +84,8 @@ pub(super) fn run(
         } => disk
             .hash(*at, *len, hasher, scratch)
             .map(|()| Outcome::Hashed(std::mem::replace(hasher, Hasher::sha1()))),
-        Op::Flush { .. } => disk.flush().map(Outcome::Flushed),
+        Op::Flush { durable: true, .. } => disk.flush().map(Outcome::Flushed),
+        Op::Flush { .. } => disk.look().map(Outcome::Flushed),
         Op::Select { wanted, .. } => disk
             .files
             .select(&shared.handles, wanted)
@@ -245,6 +246,24 @@ impl Disk<'_> {
             if let Err(e) = synced {
                 files.ledger().folders.extend(folders);
                 return Err(super::files::error(&files.dir, &e));
+            }
+        }
+        Ok(files.ledger().stats.clone())
+    }
+
+    /// The files as they are now that everything written so far is; nothing is flushed.
+    fn look(&self) -> Result<Vec<Option<FileStat>>, OpError> {
+        let files = self.files;
+        files.settle(&self.shared.handles)?;
+        if files.written.load(Ordering::Acquire) {
+            self.make_extras();
+        }
+        let dirty = files.ledger().dirty.clone();
+        for file in dirty {
+            let handle = files.writable(&self.shared.handles, file);
+            let meta = self.with(file, handle, std::fs::File::metadata)?;
+            if let Some(stat) = files.ledger().stats.get_mut(file as usize) {
+                *stat = Some(file_stat(&meta));
             }
         }
         Ok(files.ledger().stats.clone())

@@ -32,10 +32,6 @@ impl Peer for Libtorrent {
     fn process(&mut self) -> &mut Proc {
         &mut self.process
     }
-
-    fn into_process(self: Box<Self>) -> Proc {
-        self.process
-    }
 }
 
 /// The script's job, to which more may be added.

@@ -45,8 +45,6 @@ pub struct Job {
     pub source: Source,
     /// Its download folder; for a seed, the one that holds the payload.
     pub dir: PathBuf,
-    /// A file that daemons make when the download is complete, for those who time them.
-    pub marker: Option<PathBuf>,
 }
 
 /// How a client learns of the torrent.
@@ -81,8 +79,6 @@ pub trait Peer: Debug {
     fn complete(&mut self, lab: &Lab) -> bool;
     /// Its process.
     fn process(&mut self) -> &mut Proc;
-    /// Its process, for one who needs nothing else of it.
-    fn into_process(self: Box<Self>) -> Proc;
 }
 
 impl Client {

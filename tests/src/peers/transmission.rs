@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -34,7 +33,7 @@ impl Transmission {
         };
         // Its RPC knows only IPv4.
         let rpc = SocketAddr::new(lab.address(crate::lab::Family::V4), RPC_PORT);
-        let mut settings = json!({
+        let settings = json!({
             "bind-address-ipv4": v4,
             "bind-address-ipv6": v6,
             "peer-port": job.listen.port(),
@@ -55,17 +54,6 @@ impl Transmission {
             "ratio-limit-enabled": false,
             "download-dir": job.dir,
         });
-        if let Some(marker) = &job.marker {
-            let script = config.join("done");
-            fs::write(
-                &script,
-                format!("#!/bin/sh\ntouch '{}'\n", marker.display()),
-            )
-            .expect("own file");
-            fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("own file");
-            settings["script-torrent-done-enabled"] = true.into();
-            settings["script-torrent-done-filename"] = script.to_string_lossy().into();
-        }
         fs::write(config.join("settings.json"), settings.to_string()).expect("own file");
         let folder = config.to_string_lossy();
         let process = lab.spawn("transmission-daemon", &["-f", "-g", &folder]);
@@ -130,9 +118,5 @@ impl Peer for Transmission {
 
     fn process(&mut self) -> &mut Proc {
         &mut self.process
-    }
-
-    fn into_process(self: Box<Self>) -> Proc {
-        self.process
     }
 }

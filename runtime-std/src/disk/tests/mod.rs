@@ -243,7 +243,11 @@ impl Bench {
     }
 
     fn flush(&mut self) -> Result<Vec<Option<FileStat>>, OpErrorKind> {
-        match self.run(|op| Op::Flush { op, torrent: T }) {
+        match self.run(|op| Op::Flush {
+            op,
+            torrent: T,
+            durable: true,
+        }) {
             Outcome::Flushed(stats) => Ok(stats),
             Outcome::Failed { error, .. } => Err(error.kind),
             other => panic!("{other:?}"),
@@ -430,7 +434,11 @@ fn law_1_every_op_is_answered_once_also_after_cancel_and_shutdown() {
             hasher: None,
         }));
         if i % 10 == 0 {
-            ids.push(b.submit(|op| Op::Flush { op, torrent: T }));
+            ids.push(b.submit(|op| Op::Flush {
+                op,
+                torrent: T,
+                durable: true,
+            }));
         }
         let hash = b.submit(|op| Op::Hash {
             op,
@@ -480,7 +488,11 @@ fn a_flush_waits_for_the_writes_before_it() {
             hasher: None,
         });
     }
-    let flush = b.submit(|op| Op::Flush { op, torrent: T });
+    let flush = b.submit(|op| Op::Flush {
+        op,
+        torrent: T,
+        durable: true,
+    });
     let mut out = b.wait(65);
     let (last, outcome) = out.pop().unwrap();
     assert_eq!(last, flush);

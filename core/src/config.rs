@@ -1,0 +1,188 @@
+//! What an engine may use and how it should behave. Law 8: memory is bounded by this.
+
+use alloc::string::String;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use crate::PeerId;
+
+/// What the platform offers; an op that it lacks is never emitted, or answers
+/// `Unsupported`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Caps {
+    /// Streams can be opened.
+    pub tcp_connect: bool,
+    /// Names can be resolved.
+    pub resolve: bool,
+    /// `http://` can be fetched.
+    pub http: bool,
+    /// `https://` can be fetched.
+    pub https: bool,
+    /// IPv4 works.
+    pub ipv4: bool,
+    /// IPv6 works.
+    pub ipv6: bool,
+}
+
+impl Caps {
+    /// Everything that a desktop operating system has.
+    #[must_use]
+    pub const fn all() -> Self {
+        Self {
+            tcp_connect: true,
+            resolve: true,
+            http: true,
+            https: true,
+            ipv4: true,
+            ipv6: true,
+        }
+    }
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self::all()
+    }
+}
+
+/// Whether peer connections are encrypted (MSE).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EncryptionPolicy {
+    /// Plaintext only.
+    Off,
+    /// Both are accepted; outgoing connections try encryption where plaintext failed.
+    Allowed,
+    /// Both are accepted; outgoing connections try encryption first.
+    #[default]
+    Preferred,
+    /// RC4 only: plaintext is refused both ways.
+    Required,
+}
+
+/// Limits and habits of an engine. Construct with [`Config::default`] or [`Config::tiny`] and
+/// change fields; numbers out of range are clamped where they are used, never a panic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Addresses to bind, datagrams and streams alike; port 0 lets the platform choose. At
+    /// most one per family.
+    pub listen: heapless::Vec<SocketAddr, 2>,
+    /// What we call ourselves; `None` draws one per engine (BEP 20 style, `-DN0100-`).
+    pub peer_id: Option<PeerId>,
+    /// Name and version that peers (BEP 10 `v`) and HTTP trackers are told.
+    pub user_agent: String,
+    /// Encryption of peer connections.
+    pub encryption: EncryptionPolicy,
+    /// Exchange peers with peers (BEP 11), never for private torrents.
+    pub pex: bool,
+
+    /// Most torrents.
+    pub max_torrents: u32,
+    /// Most connections in all, half-open ones included.
+    pub max_connections: u32,
+    /// Most connections of one torrent.
+    pub max_connections_per_torrent: u32,
+    /// Most outgoing connections that are not established yet.
+    pub max_half_open: u32,
+    /// Most addresses remembered for one torrent.
+    pub max_known_peers: u32,
+    /// Most connections of one torrent with one IP address: several peers may share a NAT, but
+    /// one address must not take every place.
+    pub max_connections_per_ip: u32,
+
+    /// Blocks of 16 KiB that may be on loan at once: between socket, disk and socket.
+    pub max_blocks: u32,
+    /// Ops that may be in flight at once.
+    pub max_jobs: u32,
+    /// Notices kept for an application that does not fetch them.
+    pub max_notices: u32,
+    /// Blocks of one piece that are written with one op.
+    pub write_run: u32,
+    /// Requests a peer may have outstanding with us (BEP 10 `reqq`).
+    pub reqq: u32,
+    /// Most requests outstanding with one peer.
+    pub max_pipeline: u32,
+    /// Longest metadata to fetch for a magnet, in bytes (BEP 9).
+    pub max_metadata: u32,
+
+    /// Upload slots of one torrent, the optimistic one included; `None` fits them to the rate.
+    pub upload_slots: Option<u32>,
+    /// Bytes per second in; `None` unlimited, `Some(0)` stop.
+    pub limit_down: Option<u64>,
+    /// Bytes per second out; `None` unlimited, `Some(0)` stop.
+    pub limit_up: Option<u64>,
+
+    /// Peers to ask a tracker for.
+    pub numwant: u32,
+    /// Announce to every tracker of every tier, not just the first that answers (BEP 12 asks
+    /// for the latter).
+    pub announce_to_all: bool,
+    /// Names the present boot of the machine, if the platform can: what a killed process had
+    /// written is believed after a restart within the same boot, and hashed anew after another.
+    pub boot: Option<[u8; 16]>,
+    /// How often the resume record of an active torrent is saved.
+    pub save_interval: Duration,
+    /// How long an attempt to connect may take.
+    pub connect_timeout: Duration,
+    /// How long shutting down waits for trackers.
+    pub stop_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: heapless::Vec::new(),
+            peer_id: None,
+            user_agent: String::from(concat!("Dunlin/", env!("CARGO_PKG_VERSION"))),
+            encryption: EncryptionPolicy::default(),
+            pex: true,
+            max_torrents: 10_000,
+            max_connections: 500,
+            max_connections_per_torrent: 100,
+            max_half_open: 50,
+            max_known_peers: 2_000,
+            max_connections_per_ip: 8,
+            max_blocks: 512,
+            max_jobs: 64,
+            max_notices: 256,
+            write_run: 16,
+            reqq: 500,
+            max_pipeline: 2_000,
+            max_metadata: 16 << 20,
+            upload_slots: None,
+            limit_down: None,
+            limit_up: None,
+            numwant: 100,
+            announce_to_all: false,
+            boot: None,
+            save_interval: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(15),
+            stop_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Config {
+    /// For a machine with tens of KiB to spare: one torrent, two peers, three blocks.
+    #[must_use]
+    pub fn tiny() -> Self {
+        Self {
+            pex: false,
+            max_torrents: 1,
+            max_connections: 2,
+            max_connections_per_torrent: 2,
+            max_half_open: 1,
+            max_known_peers: 8,
+            max_blocks: 3,
+            max_jobs: 4,
+            max_notices: 4,
+            write_run: 1,
+            reqq: 4,
+            max_pipeline: 2,
+            max_metadata: 4 << 10,
+            upload_slots: Some(1),
+            numwant: 8,
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Opening a torrent's files, and finding out what of it is on disk.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use super::assembly::Assembly;
+use super::event::{Changes, Level, What};
+use super::ops::Purpose;
+use super::resume::Record;
+use super::status::FilePriority;
+use super::torrent::{Checking, Phase, Torrent};
+use super::{Check, Engine};
+use crate::metainfo::{FileKind, Info};
+use crate::op::FileStat;
+use crate::sync::Arc;
+use crate::torrent::picker::{Picker, Sequential};
+use crate::{Bitfield, Hasher, Instant, Op, Outcome, TorrentId};
+
+/// Sequential from the first piece to the last.
+pub(super) const WHOLE: Sequential = Sequential {
+    from: 0,
+    window: u32::MAX,
+};
+/// Pieces hashed at once while checking.
+const CHECKS_IN_FLIGHT: u32 = 16;
+
+impl Engine {
+    /// The metadata is known: the files come next.
+    pub(super) fn open_files(&mut self, id: TorrentId, info: Arc<Info>) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        t.info = Some(info.clone());
+        t.durable = Bitfield::new(info.piece_count());
+        t.phase = Phase::Opening;
+        t.priorities.truncate(info.files().len());
+        self.ops.job(Purpose::Open(id), |op| Op::Open {
+            op,
+            torrent: id,
+            info,
+        });
+        self.change(id, Changes::STATE);
+    }
+
+    pub(super) fn opened(&mut self, id: TorrentId, outcome: Outcome) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        if !matches!(t.phase, Phase::Opening) {
+            return;
+        }
+        let files = match outcome {
+            Outcome::Opened(files) => files,
+            Outcome::Failed { error, .. } => {
+                self.disk_failed(id, error);
+                return;
+            }
+            other => {
+                self.take_home(other);
+                return;
+            }
+        };
+        let Some(info) = t.info.clone() else {
+            return;
+        };
+        let (have, doubted) = judge_files(t, &info, &files, self.config.boot);
+        t.files = files;
+        t.durable = Bitfield::new(info.piece_count());
+        if !doubted.is_empty() && t.resume.as_ref().is_some_and(|r| r.clean) {
+            let pieces = doubted.len() as u32;
+            self.notice(Some(id), None, Level::Info, What::Rechecking { pieces });
+        }
+        self.select(id);
+        self.begin_check(id, have, doubted);
+    }
+
+    pub(super) fn begin_check(&mut self, id: TorrentId, have: Bitfield, doubted: Vec<u32>) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        let checking = Checking {
+            total: doubted.len() as u32,
+            queue: doubted.into(),
+            in_flight: 0,
+            done: 0,
+            have,
+        };
+        let nothing_to_do = checking.queue.is_empty();
+        t.phase = Phase::Checking(checking);
+        self.change(id, Changes::STATE);
+        if nothing_to_do {
+            self.checks_done(id);
+        } else {
+            self.check_queue.push_back(id);
+            self.next_check();
+        }
+    }
+
+    /// Hashes on, one torrent at a time: a disk with a moving head would suffer otherwise.
+    pub(super) fn next_check(&mut self) {
+        while let Some(id) = self.check_queue.front().copied() {
+            let Some(t) = self.torrents.get_mut(&id) else {
+                self.check_queue.pop_front();
+                continue;
+            };
+            let (Phase::Checking(checking), Some(info)) = (&mut t.phase, &t.info) else {
+                self.check_queue.pop_front();
+                continue;
+            };
+            while checking.in_flight < CHECKS_IN_FLIGHT {
+                let Some(piece) = checking.queue.pop_front() else {
+                    break;
+                };
+                checking.in_flight += 1;
+                let (at, len) = (info.piece_offset(piece), u64::from(info.piece_size(piece)));
+                self.ops.job(Purpose::Check(id, piece), |op| Op::Hash {
+                    op,
+                    torrent: id,
+                    at,
+                    len,
+                    hasher: Hasher::sha1(),
+                });
+            }
+            return;
+        }
+    }
+
+    pub(super) fn checked(&mut self, id: TorrentId, piece: u32, outcome: Outcome) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        let (Phase::Checking(checking), Some(info)) = (&mut t.phase, &t.info) else {
+            return;
+        };
+        checking.in_flight -= 1;
+        checking.done += 1;
+        // A piece that cannot be read is a piece that is not there.
+        if let Outcome::Hashed(hasher) = outcome
+            && info.piece_hash(piece) == Some(hasher.finish())
+        {
+            checking.have.set(piece);
+        }
+        let finished = checking.queue.is_empty() && checking.in_flight == 0;
+        self.change(id, Changes::PROGRESS);
+        if finished {
+            self.check_queue.retain(|c| *c != id);
+            self.checks_done(id);
+        }
+        self.next_check();
+    }
+
+    fn checks_done(&mut self, id: TorrentId) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        let Some(info) = t.info.clone() else {
+            return;
+        };
+        let Phase::Checking(checking) = core::mem::replace(&mut t.phase, Phase::Ready) else {
+            return;
+        };
+        let mut picker = Picker::new(&info, checking.have);
+        if let Some(record) = t.resume.take() {
+            t.assemblies = restore_partial(self.now, &mut picker, &info, record);
+        }
+        picker.set_sequential(t.sequential.then_some(WHOLE));
+        t.picker = Some(picker);
+        self.apply_priorities(id);
+        let done = self.torrents.get(&id).is_some_and(Torrent::is_done);
+        if let Some(t) = self.torrents.get_mut(&id) {
+            t.finished = done;
+            t.unsaved = true;
+        }
+        self.change(id, Changes::STATE | Changes::PROGRESS);
+        if done {
+            self.change(id, Changes::FINISHED);
+        }
+        self.start(id);
+        self.meet_peers(id);
+    }
+
+    /// Peers that connected while the metadata was missing are taken into the swarm proper.
+    fn meet_peers(&mut self, id: TorrentId) {
+        let Some(t) = self.torrents.get(&id) else {
+            return;
+        };
+        let Some(pieces) = t.info.as_ref().map(|i| i.piece_count()) else {
+            return;
+        };
+        for index in t.conns.clone() {
+            let Some(conn) = self.conns.at_mut(index) else {
+                continue;
+            };
+            let conn_id = conn.id;
+            let Some(peer) = conn.peer.as_mut().filter(|_| conn.established.is_some()) else {
+                continue;
+            };
+            peer.set_pieces(pieces);
+            // The bitfield's moment has passed; what an earlier session left is told piece by piece.
+            if let Some(picker) = self.torrents.get(&id).and_then(|t| t.picker.as_ref()) {
+                picker.have().iter().for_each(|piece| peer.have(piece));
+            }
+            self.drain(conn_id);
+        }
+    }
+}
+
+/// What to believe of the files found, and which pieces to hash.
+fn judge_files(
+    t: &Torrent,
+    info: &Info,
+    files: &[Option<FileStat>],
+    boot: Option<[u8; 16]>,
+) -> (Bitfield, Vec<u32>) {
+    let pieces = info.piece_count();
+    if t.check == Check::Nothing {
+        return (Bitfield::full(pieces), Vec::new());
+    }
+    // A piece can only be there if its files are long enough.
+    let mut present = Bitfield::full(pieces);
+    let mut changed = Bitfield::new(pieces);
+    let record = t.resume.as_ref().filter(|_| t.check == Check::Doubted);
+    for (i, file) in info.files().iter().enumerate() {
+        if file.kind != FileKind::Regular || file.len == 0 {
+            continue;
+        }
+        let found = files.get(i).copied().flatten();
+        let missing_from = file.offset + found.map_or(0, |f| f.len).min(file.len);
+        if missing_from < file.offset + file.len {
+            let first = (missing_from / u64::from(info.piece_len())) as u32;
+            for piece in first..info.pieces_of(i).end {
+                present.clear(piece);
+            }
+        }
+        let then = record.and_then(|r| r.files.get(i).copied().flatten());
+        if record.is_some_and(|r| r.clean) && then != found {
+            info.pieces_of(i).for_each(|p| {
+                changed.set(p);
+            });
+        }
+    }
+    let believed = record.and_then(|r| r.believed(boot, pieces));
+    let clean = record.is_some_and(|r| r.clean);
+    // Nothing to go by: all that is present is hashed. A clean record is complete: what it does
+    // not list is not there. Otherwise pieces may have come after it was written.
+    let mut have = Bitfield::new(pieces);
+    let mut doubted = Vec::new();
+    for piece in 0..pieces {
+        // A skipped file's bytes live in the parts file, which has no stat of its own.
+        let listed = believed.as_ref().is_some_and(|b| b.get(piece));
+        let parts = t.priorities.contains(&FilePriority::Skip);
+        if !(present.get(piece) || parts && listed) {
+            continue;
+        }
+        if listed && !changed.get(piece) {
+            have.set(piece);
+        } else if believed.is_none() || !clean || changed.get(piece) || listed {
+            doubted.push(piece);
+        } else if record.is_some_and(|r| r.boot.is_none() || r.boot != boot) && clean {
+            // Verified before a reboot, but not flushed.
+            let was_there = record
+                .and_then(|r| Bitfield::from_wire(&r.have, pieces))
+                .is_some_and(|h| h.get(piece));
+            if was_there {
+                doubted.push(piece);
+            }
+        }
+    }
+    (have, doubted)
+}
+
+/// Puts the blocks of half-fetched pieces back to use.
+fn restore_partial(
+    now: Instant,
+    picker: &mut Picker,
+    info: &Info,
+    record: Record,
+) -> BTreeMap<u32, Assembly> {
+    let mut assemblies = BTreeMap::new();
+    if !record.clean {
+        return assemblies;
+    }
+    for (piece, blocks) in record.partial {
+        let count = info.blocks_in(piece);
+        let Some(blocks) = Bitfield::from_wire(&blocks, count) else {
+            continue;
+        };
+        if blocks.is_full() || blocks.count() == 0 || picker.have().get(piece) {
+            continue;
+        }
+        picker.restore_partial(now, piece, &blocks);
+        if picker.partial(piece).is_some() {
+            assemblies.insert(piece, Assembly::restored(info.piece_size(piece), blocks));
+        }
+    }
+    assemblies
+}

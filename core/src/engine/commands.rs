@@ -1,0 +1,171 @@
+//! What an application may ask for while a torrent runs.
+
+use alloc::{string::String, vec::Vec};
+use core::net::SocketAddr;
+
+use super::checking::WHOLE;
+use super::event::Changes;
+use super::status::{FilePriority, PeerSource};
+use super::{Engine, Scope, cx};
+use crate::throttle::{Direction, NodeId};
+use crate::{Instant, TorrentId};
+
+impl Engine {
+    /// Says how much each file is wanted; a list that is too short leaves the rest normal.
+    /// Returns, like all commands, whether the torrent exists.
+    pub fn set_priorities(
+        &mut self,
+        now: Instant,
+        id: TorrentId,
+        priorities: &[FilePriority],
+    ) -> bool {
+        self.tick(now);
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return false;
+        };
+        let files = t.info.as_ref().map_or(usize::MAX, |i| i.files().len());
+        t.priorities = priorities.iter().copied().take(files).collect();
+        if t.priorities.is_empty() {
+            // An empty list would leave the picker with the old ones.
+            t.priorities.push(FilePriority::Normal);
+        }
+        t.unsaved = true;
+        self.select(id);
+        self.apply_priorities(id);
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return false;
+        };
+        let done = t.is_done();
+        t.finished &= done;
+        if done && !t.finished && t.is_exchanging() {
+            self.finished(id);
+        }
+        self.reconsider(id);
+        self.change(id, Changes::STATE | Changes::PROGRESS);
+        true
+    }
+
+    /// What is wanted changed: so may our interest in each peer.
+    fn reconsider(&mut self, id: TorrentId) {
+        let conns = self
+            .torrents
+            .get(&id)
+            .map(|t| t.conns.clone())
+            .unwrap_or_default();
+        for index in conns {
+            let Some(conn) = self.conns.at_mut(index) else {
+                continue;
+            };
+            let conn_id = conn.id;
+            if let Some(peer) = conn.peer.as_mut().filter(|_| conn.established.is_some())
+                && let Some(picker) = self.torrents.get_mut(&id).and_then(|t| t.picker.as_mut())
+            {
+                peer.set_interested(picker.is_interesting(peer.has()));
+            }
+            self.refill(conn_id);
+            self.conns.refresh(conn_id);
+        }
+        self.connect_more(id);
+    }
+
+    /// Pieces in order, or rarest first.
+    pub fn set_sequential(&mut self, now: Instant, id: TorrentId, on: bool) -> bool {
+        self.tick(now);
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return false;
+        };
+        t.sequential = on;
+        if let Some(picker) = &mut t.picker {
+            picker.set_sequential(on.then_some(WHOLE));
+        }
+        true
+    }
+
+    /// Wants a piece by then (streaming); `None` takes that back.
+    pub fn set_deadline(
+        &mut self,
+        now: Instant,
+        id: TorrentId,
+        piece: u32,
+        by: Option<Instant>,
+    ) -> bool {
+        self.tick(now);
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return false;
+        };
+        if let Some(picker) = &mut t.picker {
+            picker.set_deadline(piece, by);
+        }
+        self.refill_all(id);
+        true
+    }
+
+    /// Limits rates, in bytes per second; `None` lifts a limit, `Some(0)` stops.
+    pub fn set_limits(
+        &mut self,
+        now: Instant,
+        scope: Scope,
+        down: Option<u64>,
+        up: Option<u64>,
+    ) -> bool {
+        self.tick(now);
+        match scope {
+            Scope::Global => {
+                self.throttle
+                    .set_rate(self.now, NodeId::ROOT, Direction::Down, down);
+                self.throttle
+                    .set_rate(self.now, NodeId::ROOT, Direction::Up, up);
+                self.throttle_ready();
+                true
+            }
+            Scope::Torrent(id) => {
+                self.limit_torrent(id, down, up);
+                self.torrents.contains_key(&id)
+            }
+        }
+    }
+
+    /// Tells of peers.
+    pub fn add_peers(&mut self, now: Instant, id: TorrentId, peers: &[SocketAddr]) -> bool {
+        self.tick(now);
+        self.learn(id, peers.iter().copied(), PeerSource::Manual);
+        self.torrents.contains_key(&id)
+    }
+
+    /// Adds trackers, one tier each.
+    pub fn add_trackers(&mut self, now: Instant, id: TorrentId, urls: &[String]) -> bool {
+        self.tick(now);
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return false;
+        };
+        let last = t.announcer.status().map(|s| s.tier + 1).max().unwrap_or(0);
+        for (tier, url) in (last..).zip(urls) {
+            // More than the announcer can hold are of no use to anybody.
+            if t.announcer.add(&mut cx!(self), tier, url).is_err() {
+                break;
+            }
+        }
+        self.pump_trackers(id);
+        true
+    }
+
+    /// Asks the trackers for peers now, as far as their minimum interval allows.
+    pub fn reannounce(&mut self, now: Instant, id: TorrentId) -> bool {
+        self.tick(now);
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return false;
+        };
+        t.announcer.reannounce(&mut cx!(self), false);
+        self.pump_trackers(id);
+        true
+    }
+
+    /// Saves the resume record of every torrent that changed.
+    pub fn save_all(&mut self, now: Instant) {
+        self.tick(now);
+        let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
+        for id in ids {
+            self.save(id);
+        }
+    }
+}

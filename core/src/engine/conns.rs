@@ -1,0 +1,223 @@
+//! The table of connections: slots with generations, so that a stale id is recognised.
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeSet, VecDeque},
+    vec::Vec,
+};
+use core::net::SocketAddr;
+
+use super::Interest;
+use super::status::PeerSource;
+use crate::peer::Peer;
+use crate::throttle::NodeId;
+use crate::torrent::picker::{PeerKey, PickState};
+use crate::{BlockRef, ConnId, Instant, TorrentId};
+
+/// Bits of a [`PeerKey`] that name the slot; the rest carry its generation, so that a piece in
+/// the making does not blame a successor.
+const KEY_BITS: u32 = 20;
+/// Most connections: what a [`PeerKey`] can name.
+pub(super) const MAX_CONNS: usize = 1 << KEY_BITS;
+
+/// The picker's name for a connection.
+pub(super) const fn key(id: ConnId) -> PeerKey {
+    (id.generation & 0x1ff) << KEY_BITS | (id.index & (MAX_CONNS as u32 - 1))
+}
+
+/// One stream and what the engine knows of it beyond the wire.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) id: ConnId,
+    /// Whom the stream leads to.
+    pub(super) remote: SocketAddr,
+    /// The address it is known by in the swarm: `remote`, or for incoming ones the same host
+    /// with the port it says it listens on.
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) source: PeerSource,
+    pub(super) incoming: bool,
+    /// The torrent, once known.
+    pub(super) torrent: Option<TorrentId>,
+    /// The wire, once the stream is open.
+    pub(super) peer: Option<Peer>,
+    /// Outgoing: whether encryption is tried.
+    pub(super) encrypt: bool,
+    /// Handshakes through since.
+    pub(super) established: Option<Instant>,
+    /// Node of the throttle tree.
+    pub(super) bucket: Option<NodeId>,
+    /// What the driver was told last.
+    pub(super) told: Interest,
+    /// In the list of connections the driver should hear of.
+    pub(super) listed: bool,
+    /// What the picker remembers of it.
+    pub(super) pick: PickState,
+    /// Requests of the peer that were not read from disk yet.
+    pub(super) uploads: VecDeque<BlockRef>,
+    /// Blocks being read from disk for it.
+    pub(super) reading: u32,
+    /// Waits for blocks of the pool to upload from.
+    pub(super) starved: bool,
+    /// We wait for its answer to a metadata request (BEP 9).
+    pub(super) metadata_asked: Option<(u32, Instant)>,
+    /// It said no, or does not have it.
+    pub(super) no_metadata: bool,
+    /// The peers it was told of (BEP 11).
+    pub(super) pex_told: BTreeSet<SocketAddr>,
+    /// When it told us last; faster ones are ignored.
+    pub(super) pex_heard: Option<Instant>,
+    /// When we choked or unchoked it last.
+    pub(super) choke_changed: Option<Instant>,
+    /// The last moment either side had something to gain.
+    pub(super) useful: Instant,
+}
+
+impl Conn {
+    pub(super) fn new(id: ConnId, now: Instant, remote: SocketAddr, source: PeerSource) -> Self {
+        Self {
+            id,
+            remote,
+            listen: None,
+            source,
+            incoming: source == PeerSource::Incoming,
+            torrent: None,
+            peer: None,
+            encrypt: false,
+            established: None,
+            bucket: None,
+            told: Interest::default(),
+            listed: false,
+            pick: PickState::default(),
+            uploads: VecDeque::new(),
+            reading: 0,
+            starved: false,
+            metadata_asked: None,
+            no_metadata: false,
+            pex_told: BTreeSet::new(),
+            pex_heard: None,
+            choke_changed: None,
+            useful: now,
+        }
+    }
+
+    /// What the driver should be told.
+    pub(super) fn interest(&self) -> Interest {
+        Interest {
+            read: self.peer.is_some(),
+            write: self.peer.as_ref().is_some_and(Peer::wants_write),
+        }
+    }
+}
+
+/// All connections.
+#[derive(Debug, Default)]
+pub(super) struct Conns {
+    slots: Vec<(u32, Option<Box<Conn>>)>,
+    free: Vec<u32>,
+    used: usize,
+    /// Those the driver should hear of.
+    changed: VecDeque<ConnId>,
+}
+
+impl Conns {
+    /// Takes a slot.
+    pub(super) fn insert(
+        &mut self,
+        now: Instant,
+        remote: SocketAddr,
+        source: PeerSource,
+    ) -> ConnId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push((0, None));
+            self.slots.len() as u32 - 1
+        });
+        let (generation, slot) = &mut self.slots[index as usize];
+        let id = ConnId {
+            index,
+            generation: *generation,
+        };
+        *slot = Some(Box::new(Conn::new(id, now, remote, source)));
+        self.used += 1;
+        id
+    }
+
+    /// Frees a slot; its id is stale from here on.
+    pub(super) fn remove(&mut self, id: ConnId) -> Option<Box<Conn>> {
+        self.get(id)?;
+        let (generation, slot) = &mut self.slots[id.index as usize];
+        *generation = generation.wrapping_add(1);
+        self.free.push(id.index);
+        self.used -= 1;
+        slot.take()
+    }
+
+    pub(super) fn get(&self, id: ConnId) -> Option<&Conn> {
+        let (generation, conn) = self.slots.get(id.index as usize)?;
+        conn.as_deref().filter(|_| *generation == id.generation)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+        let (generation, conn) = self.slots.get_mut(id.index as usize)?;
+        conn.as_deref_mut().filter(|_| *generation == id.generation)
+    }
+
+    /// The connection the picker knows by `peer`.
+    pub(super) fn by_key(&self, peer: PeerKey) -> Option<&Conn> {
+        self.at(peer & (MAX_CONNS as u32 - 1))
+            .filter(|c| key(c.id) == peer)
+    }
+
+    /// The connection in a slot, whatever its generation.
+    pub(super) fn at(&self, index: u32) -> Option<&Conn> {
+        self.slots.get(index as usize)?.1.as_deref()
+    }
+
+    /// The connection in a slot, whatever its generation.
+    pub(super) fn at_mut(&mut self, index: u32) -> Option<&mut Conn> {
+        self.slots.get_mut(index as usize)?.1.as_deref_mut()
+    }
+
+    /// Any connection, the lowest slot first.
+    pub(super) fn first(&self) -> Option<ConnId> {
+        self.slots
+            .iter()
+            .find_map(|(_, conn)| conn.as_ref().map(|c| c.id))
+    }
+
+    /// How many there are.
+    pub(super) const fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Puts a connection on the list for the driver if there is news.
+    pub(super) fn refresh(&mut self, id: ConnId) {
+        if let Some(conn) = self.get_mut(id)
+            && !conn.listed
+            && conn.interest() != conn.told
+        {
+            conn.listed = true;
+            self.changed.push_back(id);
+        }
+    }
+
+    /// The next connection with news.
+    pub(super) fn poll_changed(&mut self) -> Option<(ConnId, Interest)> {
+        loop {
+            let id = self.changed.pop_front()?;
+            let Some(conn) = self.get_mut(id) else {
+                continue;
+            };
+            conn.listed = false;
+            let interest = conn.interest();
+            if interest != conn.told {
+                conn.told = interest;
+                return Some((id, interest));
+            }
+        }
+    }
+
+    /// Whether [`Conns::poll_changed`] may yield something.
+    pub(super) fn has_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+}

@@ -1,0 +1,345 @@
+//! The life of a torrent: added, opened, checked, at work, at rest, gone.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use super::event::{Changes, Level, What};
+use super::metadata::Fetch;
+use super::ops::Purpose;
+use super::resume::Record;
+use super::status::{FilePriority, PeerSource};
+use super::swarm::Swarm;
+use super::timers::Timer;
+use super::torrent::{Phase, Torrent};
+use super::{AddError, AddTorrent, Check, Engine, Source, Stop, cx};
+use crate::metainfo::FileKind;
+use crate::peer::crypto::req2;
+use crate::throttle::{Direction, NodeId};
+use crate::torrent::blame::Blame;
+use crate::torrent::choker::{Choker, Slots};
+use crate::torrent::picker::Priority;
+use crate::torrent::rate::Rate;
+use crate::tracker::{AnnounceConfig, Announcer, Families, Reach};
+use crate::{Bitfield, Instant, Op, Outcome, TorrentId};
+
+impl Engine {
+    /// Adds a torrent.
+    ///
+    /// # Errors
+    /// See [`AddError`].
+    pub fn add(&mut self, now: Instant, add: AddTorrent) -> Result<TorrentId, AddError> {
+        self.tick(now);
+        if self.stop != Stop::Running {
+            return Err(AddError::Stopping);
+        }
+        let (info, info_hash, dn) = match add.source {
+            Source::Info(info) => {
+                let hash = info.info_hash();
+                (Some(info), hash, None)
+            }
+            Source::Hash { info_hash, name } => (None, info_hash, name),
+        };
+        if let Some(id) = self.by_hash.get(&info_hash) {
+            return Err(AddError::Duplicate(*id));
+        }
+        if self.torrents.len() >= self.config.max_torrents as usize {
+            return Err(AddError::Full);
+        }
+        self.next_torrent += 1;
+        let id = TorrentId(self.next_torrent);
+        let resume = add
+            .resume
+            .as_deref()
+            .and_then(|bytes| self.read_record(id, bytes, info_hash));
+        let announce = AnnounceConfig {
+            families: match (self.caps.ipv4, self.caps.ipv6) {
+                (true, true) => Families::Both,
+                (false, true) => Families::V6,
+                _ => Families::V4,
+            },
+            reach: if self.config.announce_to_all {
+                Reach::All
+            } else {
+                Reach::First
+            },
+            ..AnnounceConfig::default()
+        };
+        let mut announcer = Announcer::new(&mut cx!(self), info_hash, &add.trackers, announce);
+        if let Some(record) = &resume {
+            announcer.restore(&mut cx!(self), &record.trackers);
+        }
+        let bucket = self.throttle.add(NodeId::ROOT);
+        let priorities = match &resume {
+            Some(record) if add.priorities.is_empty() => record.priorities.clone(),
+            _ => add.priorities,
+        };
+        let torrent = Torrent {
+            id,
+            info_hash,
+            dn,
+            info: None,
+            phase: Phase::Metadata,
+            paused: add.paused,
+            check: add.check,
+            picker: None,
+            assemblies: BTreeMap::new(),
+            blame: Blame::new(&mut cx!(self)),
+            suspects: BTreeMap::new(),
+            fetch: Fetch::default(),
+            priorities,
+            sequential: add.sequential,
+            announcer,
+            swarm: Swarm::new(self.config.max_known_peers as usize),
+            conns: Vec::new(),
+            connecting: 0,
+            choker: Choker::new(self.config.upload_slots.map_or(Slots::Auto, Slots::Fixed)),
+            bucket,
+            files: Vec::new(),
+            durable: Bitfield::new(0),
+            flushing: None,
+            unsaved: false,
+            saving: false,
+            wanted: 0,
+            downloaded: 0,
+            uploaded: 0,
+            wasted: 0,
+            downloaded_before: resume.as_ref().map_or(0, |r| r.downloaded),
+            uploaded_before: resume.as_ref().map_or(0, |r| r.uploaded),
+            down: Rate::default(),
+            up: Rate::default(),
+            finished: false,
+            changes: Changes::default(),
+            resume,
+        };
+        self.torrents.insert(id, torrent);
+        self.by_hash.insert(info_hash, id);
+        self.by_req2.insert(req2(&info_hash), info_hash);
+        self.limit_torrent(id, add.limit_down, add.limit_up);
+        self.change(id, Changes::STATE);
+        if let Some(info) = info {
+            self.open_files(id, info);
+        }
+        self.start(id);
+        self.learn(id, add.peers, PeerSource::Manual);
+        let remembered = self
+            .torrents
+            .get(&id)
+            .and_then(|t| t.resume.as_ref())
+            .map(|r| r.peers.clone());
+        self.learn(id, remembered.unwrap_or_default(), PeerSource::Resume);
+        Ok(id)
+    }
+
+    pub(super) fn limit_torrent(&mut self, id: TorrentId, down: Option<u64>, up: Option<u64>) {
+        if let Some(t) = self.torrents.get(&id) {
+            self.throttle
+                .set_rate(self.now, t.bucket, Direction::Down, down);
+            self.throttle
+                .set_rate(self.now, t.bucket, Direction::Up, up);
+            self.throttle_ready();
+        }
+    }
+
+    fn read_record(
+        &mut self,
+        id: TorrentId,
+        bytes: &[u8],
+        info_hash: crate::InfoHash,
+    ) -> Option<Record> {
+        let problem = match Record::decode(bytes) {
+            Ok(record) if record.info_hash == info_hash => return Some(record),
+            Ok(_) => "it belongs to another torrent",
+            Err(problem) => problem,
+        };
+        let message = alloc::format!(
+            "the resume record is not used: {problem}; the files are checked instead"
+        );
+        self.notice(Some(id), None, Level::Warning, What::Disk { message });
+        None
+    }
+
+    // ---- at work and at rest ----
+
+    /// Sets trackers and peers going, if the torrent is to run.
+    pub(super) fn start(&mut self, id: TorrentId) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        if !t.is_running() {
+            return;
+        }
+        t.announcer.start(&mut cx!(self));
+        if !self.timers.is_armed(Timer::Save(id)) {
+            self.timers
+                .set(Timer::Save(id), Some(self.now + self.config.save_interval));
+        }
+        self.pump_trackers(id);
+        self.connect_more(id);
+    }
+
+    /// Lets peers and trackers go and writes what waits.
+    pub(super) fn rest(&mut self, id: TorrentId, why: &'static str) {
+        for timer in [
+            Timer::Connect(id),
+            Timer::Pex(id),
+            Timer::Save(id),
+            Timer::Round(id),
+        ] {
+            self.timers.set(timer, None);
+        }
+        self.connect_waiters.retain(|w| *w != id);
+        self.close_all(id, why);
+        self.flush_pieces(id);
+        let home = self.ops.drop_reads(id);
+        self.pool.give_all(home);
+        if let Some(t) = self.torrents.get_mut(&id) {
+            t.announcer.stop(&mut cx!(self));
+        }
+        self.pump_trackers(id);
+    }
+
+    /// Puts a torrent to rest: peers are let go, trackers hear `stopped`.
+    pub fn pause(&mut self, now: Instant, id: TorrentId) -> bool {
+        self.tick(now);
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return false;
+        };
+        if !t.paused {
+            t.paused = true;
+            t.unsaved = true;
+            self.rest(id, "the torrent is paused");
+            self.settle(id);
+            self.change(id, Changes::STATE);
+        }
+        true
+    }
+
+    /// Wakes a torrent, also out of [`State::Failed`](super::State::Failed).
+    pub fn resume(&mut self, now: Instant, id: TorrentId) -> bool {
+        self.tick(now);
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return false;
+        };
+        t.paused = false;
+        t.swarm.hurry(self.now);
+        self.retry(id);
+        self.start(id);
+        self.change(id, Changes::STATE);
+        true
+    }
+
+    /// Tries again after a disk error.
+    pub(super) fn retry(&mut self, id: TorrentId) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        if !matches!(t.phase, Phase::Failed(_)) {
+            return;
+        }
+        match (&t.picker, t.info.clone()) {
+            (Some(_), _) => {
+                t.phase = Phase::Ready;
+                self.change(id, Changes::STATE);
+                self.start(id);
+            }
+            (None, Some(info)) => self.open_files(id, info),
+            (None, None) => t.phase = Phase::Metadata,
+        }
+    }
+
+    /// Hashes everything that is on disk anew.
+    pub fn recheck(&mut self, now: Instant, id: TorrentId) -> bool {
+        self.tick(now);
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return false;
+        };
+        let (Phase::Ready | Phase::Failed(_), Some(info)) = (&t.phase, t.info.clone()) else {
+            return true;
+        };
+        self.rest(id, "the torrent is being checked");
+        self.discard_assemblies(id);
+        if let Some(t) = self.torrents.get_mut(&id) {
+            t.picker = None;
+            t.check = Check::All;
+            t.finished = false;
+        }
+        self.open_files(id, info);
+        true
+    }
+
+    pub(super) fn discard_assemblies(&mut self, id: TorrentId) {
+        if let Some(t) = self.torrents.get_mut(&id) {
+            for assembly in core::mem::take(&mut t.assemblies).into_values() {
+                self.pool.give_all(assembly.abandon());
+            }
+        }
+    }
+
+    /// Hands file priorities to the picker and the disk.
+    pub(super) fn apply_priorities(&mut self, id: TorrentId) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        let (Some(info), Some(picker)) = (&t.info, &mut t.picker) else {
+            return;
+        };
+        t.wanted = info.total_len();
+        if t.priorities.is_empty() {
+            return;
+        }
+        t.wanted = 0;
+        // A piece is wanted as much as the most wanted file in it.
+        let mut of_piece: BTreeMap<u32, FilePriority> = BTreeMap::new();
+        for (file, f) in info.files().iter().enumerate() {
+            if f.kind != FileKind::Regular {
+                continue;
+            }
+            let priority = t.priorities.get(file).copied().unwrap_or_default();
+            for piece in info.pieces_of(file) {
+                let p = of_piece.entry(piece).or_insert(FilePriority::Skip);
+                *p = (*p).max(priority);
+            }
+        }
+        for piece in 0..info.piece_count() {
+            let priority = of_piece.get(&piece).copied().unwrap_or(FilePriority::Skip);
+            if priority != FilePriority::Skip {
+                t.wanted += u64::from(info.piece_size(piece));
+            }
+            picker.set_priority(
+                piece,
+                match priority {
+                    FilePriority::Skip => Priority::Skip,
+                    FilePriority::Low => Priority::Low,
+                    FilePriority::Normal => Priority::Normal,
+                    FilePriority::High => Priority::High,
+                },
+            );
+        }
+    }
+
+    /// Tells the disk which files are wanted.
+    pub(super) fn select(&mut self, id: TorrentId) {
+        let Some(t) = self.torrents.get(&id) else {
+            return;
+        };
+        let Some(info) = &t.info else {
+            return;
+        };
+        if t.priorities.is_empty() {
+            return;
+        }
+        let wanted = (0..info.files().len())
+            .map(|f| t.priorities.get(f).copied().unwrap_or_default() != FilePriority::Skip)
+            .collect();
+        self.ops.job(Purpose::Select(id), |op| Op::Select {
+            op,
+            torrent: id,
+            wanted,
+        });
+    }
+
+    pub(super) fn selected(&mut self, id: TorrentId, outcome: &Outcome) {
+        if let Outcome::Failed { error, .. } = outcome {
+            self.disk_failed(id, error.clone());
+        }
+    }
+}

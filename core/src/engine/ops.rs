@@ -1,0 +1,168 @@
+//! Ops on their way out and in flight, and why each was asked for.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+
+use crate::op::SocketKind;
+use crate::tracker::QueryKey;
+use crate::{Block, BlockRef, ConnId, Op, OpId, SocketId, TorrentId};
+
+/// Why an op was asked for: what its outcome means.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    Bind(SocketId, SocketKind),
+    Resolve(TorrentId, QueryKey),
+    Http(TorrentId, QueryKey),
+    Open(TorrentId),
+    /// Blocks that a peer asked for.
+    Upload(ConnId, TorrentId, Vec<BlockRef>),
+    /// A run of a piece that is being assembled: its offset in the piece and its length.
+    Write(TorrentId, u32, u32, u32),
+    /// A piece whose rest is hashed from the disk, after its last write.
+    Verify(TorrentId, u32),
+    /// A piece that is hashed because its content is doubted.
+    Check(TorrentId, u32),
+    /// A failed (false) or passed (true) piece is read back to find who lied.
+    Blame(TorrentId, u32, bool),
+    Flush(TorrentId),
+    Select(TorrentId),
+    Release(TorrentId),
+    Save(TorrentId),
+}
+
+impl Purpose {
+    /// The torrent whose disk ops this one has to be waited for with.
+    pub(super) const fn disk(&self) -> Option<TorrentId> {
+        match self {
+            Self::Open(t)
+            | Self::Upload(_, t, _)
+            | Self::Write(t, ..)
+            | Self::Verify(t, _)
+            | Self::Check(t, _)
+            | Self::Blame(t, ..)
+            | Self::Flush(t)
+            | Self::Select(t)
+            | Self::Save(t) => Some(*t),
+            Self::Bind(..) | Self::Resolve(..) | Self::Http(..) | Self::Release(_) => None,
+        }
+    }
+}
+
+/// The queues. Stream ops go out at once; jobs wait while `max_jobs` are in flight.
+#[derive(Debug)]
+pub(super) struct Ops {
+    next: u64,
+    max_jobs: usize,
+    emitted: usize,
+    streams: VecDeque<Op>,
+    jobs: VecDeque<Op>,
+    purposes: BTreeMap<OpId, Purpose>,
+}
+
+impl Ops {
+    pub(super) const fn new(max_jobs: usize) -> Self {
+        Self {
+            next: 0,
+            max_jobs,
+            emitted: 0,
+            streams: VecDeque::new(),
+            jobs: VecDeque::new(),
+            purposes: BTreeMap::new(),
+        }
+    }
+
+    /// Queues an op that needs no answer.
+    pub(super) fn stream(&mut self, op: Op) {
+        self.streams.push_back(op);
+    }
+
+    /// Queues a job; `make` is given its id.
+    pub(super) fn job(&mut self, purpose: Purpose, make: impl FnOnce(OpId) -> Op) {
+        self.next += 1;
+        let id = OpId(self.next);
+        self.purposes.insert(id, purpose);
+        self.jobs.push_back(make(id));
+    }
+
+    /// The next op for the driver.
+    pub(super) fn poll(&mut self) -> Option<Op> {
+        if let Some(op) = self.streams.pop_front() {
+            return Some(op);
+        }
+        if self.emitted >= self.max_jobs {
+            return None;
+        }
+        let op = self.jobs.pop_front()?;
+        self.emitted += 1;
+        Some(op)
+    }
+
+    /// Whether [`Ops::poll`] would yield something.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.streams.is_empty() || (self.emitted < self.max_jobs && !self.jobs.is_empty())
+    }
+
+    /// Takes the reason of an op that was answered; `None` for an id that is not in flight.
+    pub(super) fn answered(&mut self, id: OpId) -> Option<Purpose> {
+        let purpose = self.purposes.remove(&id)?;
+        self.emitted = self.emitted.saturating_sub(1);
+        Some(purpose)
+    }
+
+    /// Jobs in flight or waiting.
+    pub(super) fn len(&self) -> usize {
+        self.purposes.len()
+    }
+
+    /// Jobs with the driver.
+    pub(super) const fn emitted(&self) -> usize {
+        self.emitted
+    }
+
+    /// Disk jobs of a torrent that are not answered yet. Not for the hot path.
+    pub(super) fn disk_jobs(&self, torrent: TorrentId) -> usize {
+        self.purposes
+            .values()
+            .filter(|p| p.disk() == Some(torrent))
+            .count()
+    }
+
+    /// Drops jobs of a torrent that the driver has not seen and that are not worth doing any
+    /// more (checks and uploads), and returns the blocks they held.
+    pub(super) fn drop_reads(&mut self, torrent: TorrentId) -> Vec<Block> {
+        let mut home = Vec::new();
+        let purposes = &mut self.purposes;
+        self.jobs.retain_mut(|op| {
+            let idle = op.id().is_some_and(|id| {
+                matches!(purposes.get(&id), Some(Purpose::Upload(_, t, _) | Purpose::Check(t, _)) if *t == torrent)
+            });
+            if idle {
+                if let Some(id) = op.id() {
+                    purposes.remove(&id);
+                }
+                if let Op::Read { blocks, .. } = op {
+                    home.append(blocks);
+                }
+            }
+            !idle
+        });
+        home
+    }
+
+    /// Asks the driver not to bother with the HTTP requests and name look-ups of a torrent.
+    pub(super) fn cancel_queries(&mut self, torrent: TorrentId) {
+        let ids: Vec<OpId> = self
+            .purposes
+            .iter()
+            .filter(
+                |(_, p)| matches!(p, Purpose::Resolve(t, _) | Purpose::Http(t, _) if *t == torrent),
+            )
+            .map(|(id, _)| *id)
+            .collect();
+        for op in ids {
+            self.streams.push_back(Op::Cancel { op });
+        }
+    }
+}

@@ -1,0 +1,477 @@
+//! Peers: how connections begin, what their messages mean for a torrent, how they end.
+
+use alloc::string::{String, ToString};
+use core::net::SocketAddr;
+
+use super::connect::local;
+use super::conns::key;
+use super::event::{Changes, Level, What};
+use super::status::PeerSource;
+use super::swarm::{Released, canonical};
+use super::timers::Timer;
+use super::torrent::Phase;
+use super::torrent::Torrent;
+use super::{Engine, cx};
+use crate::op::Close;
+use crate::peer::{Blame, Peer, PeerEvent, PeerFault};
+use crate::{Bitfield, CloseReason, ConnId, EncryptionPolicy, InfoHash, Op, PeerId, TorrentId};
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The stream did.
+    Stream(CloseReason),
+    /// The peer broke the protocol, or took too long.
+    Fault(PeerFault),
+    /// We have no use for it, and say why.
+    Finished(&'static str),
+    /// It sent bad data.
+    Banned,
+}
+
+impl End {
+    fn reason(&self) -> String {
+        match self {
+            Self::Stream(CloseReason::Eof) => "closed by the peer".into(),
+            Self::Stream(CloseReason::Reset) => "reset by the peer".into(),
+            Self::Stream(CloseReason::Refused) => "connection refused".into(),
+            Self::Stream(CloseReason::TimedOut) => "no answer".into(),
+            Self::Stream(CloseReason::Unreachable) => "no route".into(),
+            Self::Stream(CloseReason::Io) => "I/O error".into(),
+            Self::Fault(fault) => fault.to_string(),
+            Self::Finished(why) => (*why).into(),
+            Self::Banned => "banned".into(),
+        }
+    }
+}
+
+impl Engine {
+    // ---- messages ----
+
+    pub(super) fn on_peer_event(&mut self, id: ConnId, event: PeerEvent) {
+        match event {
+            PeerEvent::Handshake { info_hash, peer_id } => {
+                self.on_handshake(id, info_hash, peer_id);
+            }
+            PeerEvent::Established => self.on_established(id),
+            PeerEvent::Closed(fault) => {
+                if fault.blame() == Blame::Peer {
+                    self.hostile_peers += 1;
+                }
+                self.close_conn(id, End::Fault(fault));
+            }
+            PeerEvent::Block { at, block } => self.on_block(id, at, block),
+            PeerEvent::Rejected(at) => self.on_rejected(id, at),
+            PeerEvent::Unwanted { len } => {
+                if let Some(t) = self.torrent_of(id) {
+                    t.wasted += u64::from(len);
+                }
+            }
+            PeerEvent::HasChanged => self.on_has_changed(id),
+            PeerEvent::Have(piece) => self.on_have(id, piece),
+            PeerEvent::DontHave(piece) => {
+                if let Some(conn) = self.conns.get(id)
+                    && let (Some(torrent), Some(peer)) = (conn.torrent, &conn.peer)
+                    && let Some(picker) = self
+                        .torrents
+                        .get_mut(&torrent)
+                        .and_then(|t| t.picker.as_mut())
+                {
+                    picker.peer_lost(piece, peer.has());
+                }
+            }
+            PeerEvent::Requested(at) => self.on_request(id, at),
+            PeerEvent::Cancelled(at) => {
+                if let Some(conn) = self.conns.get_mut(id) {
+                    conn.uploads.retain(|r| *r != at);
+                }
+            }
+            PeerEvent::Extended => self.on_extended(id),
+            PeerEvent::MetadataRequested(piece) => self.serve_metadata(id, piece),
+            PeerEvent::MetadataPiece { index, data, .. } => self.on_metadata(id, index, data),
+            PeerEvent::MetadataRejected(_) => self.on_no_metadata(id),
+            PeerEvent::Pex { added, .. } => self.on_pex(id, added.iter().map(|(addr, _)| *addr)),
+            // A refill follows every batch of events, and the choker looks for itself.
+            PeerEvent::Choked
+            | PeerEvent::Unchoked
+            | PeerEvent::Interested
+            | PeerEvent::NotInterested
+            | PeerEvent::Suggested(_)
+            | PeerEvent::AllowedFast(_)
+            | PeerEvent::DhtPort(_) => self.on_mood(id),
+        }
+    }
+
+    fn torrent_of(&mut self, id: ConnId) -> Option<&mut Torrent> {
+        let torrent = self.conns.get(id)?.torrent?;
+        self.torrents.get_mut(&torrent)
+    }
+
+    /// An incoming peer names the torrent it is after.
+    fn on_handshake(&mut self, id: ConnId, info_hash: InfoHash, peer_id: PeerId) {
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        if !conn.incoming {
+            return;
+        }
+        let remote = conn.remote;
+        let torrent = self.by_hash.get(&info_hash).copied();
+        let refusal = match torrent.and_then(|t| self.torrents.get(&t)) {
+            None => Some("asks for a torrent that is not here"),
+            Some(t) if !t.is_running() => Some("asks for a torrent at rest"),
+            Some(t) if t.is_full(&self.config) => Some("the torrent has enough connections"),
+            Some(_) if peer_id == self.peer_id => Some("this is ourselves"),
+            Some(t) if self.crowded(t, remote) => Some("too many connections from one address"),
+            Some(_) => None,
+        };
+        let (Some(torrent), None) = (torrent, refusal) else {
+            self.close_conn(id, End::Finished(refusal.unwrap_or_default()));
+            return;
+        };
+        let port = self.port();
+        let Some(t) = self.torrents.get_mut(&torrent) else {
+            return;
+        };
+        t.conns.push(id.index);
+        t.connecting += 1;
+        let local = local(t, &self.config, self.peer_id, port, remote);
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.torrent = Some(torrent);
+            if let Some(peer) = &mut conn.peer {
+                peer.welcome(&mut cx!(self), &local);
+            }
+        }
+    }
+
+    fn crowded(&self, t: &Torrent, remote: SocketAddr) -> bool {
+        let same = t
+            .conns
+            .iter()
+            .filter_map(|i| self.conn_at(*i))
+            .filter(|c| c.remote.ip() == remote.ip());
+        same.count() >= self.config.max_connections_per_ip as usize
+    }
+
+    /// Both handshakes are through.
+    fn on_established(&mut self, id: ConnId) {
+        if self.is_duplicate(id) {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let (Some(torrent), Some(peer)) = (conn.torrent, &mut conn.peer) else {
+            return;
+        };
+        let Some(t) = self.torrents.get_mut(&torrent) else {
+            return;
+        };
+        conn.established = Some(self.now);
+        conn.useful = self.now;
+        self.half_open = self.half_open.saturating_sub(1);
+        t.connecting = t.connecting.saturating_sub(1);
+        if conn.bucket.is_none() {
+            conn.bucket = Some(self.throttle.add(t.bucket));
+        }
+        if let Some(info) = &t.info {
+            peer.set_pieces(info.piece_count());
+        }
+        match &t.picker {
+            Some(picker) => peer.bitfield(picker.have()),
+            // BEP 6 wants one of the three messages, also before we know what there is to have.
+            None => peer.bitfield(&Bitfield::new(0)),
+        }
+        let client = peer.peer_id().map(client_of).unwrap_or_default();
+        let (encrypted, incoming) = (peer.is_encrypted(), conn.incoming);
+        let remote = conn.remote;
+        if !self.timers.is_armed(Timer::Round(torrent)) {
+            self.timers.set(
+                Timer::Round(torrent),
+                Some(self.now + super::rounds::FIRST_ROUND),
+            );
+        }
+        if self.config.pex && !self.timers.is_armed(Timer::Pex(torrent)) {
+            self.timers.set(
+                Timer::Pex(torrent),
+                Some(self.now + super::rounds::PEX_INTERVAL),
+            );
+        }
+        let what = What::Connected {
+            client,
+            encrypted,
+            incoming,
+        };
+        self.notice(Some(torrent), Some(remote), Level::Detail, what);
+        self.change(torrent, Changes::PEERS);
+        self.next_waiter();
+    }
+
+    /// Ends one of two connections with the same peer, or one with ourselves. Both sides keep
+    /// the stream that the larger peer id opened, so they agree without a word.
+    fn is_duplicate(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get(id) else {
+            return true;
+        };
+        let (Some(torrent), Some(peer_id)) =
+            (conn.torrent, conn.peer.as_ref().and_then(Peer::peer_id))
+        else {
+            return false;
+        };
+        if peer_id == self.peer_id {
+            self.close_conn(id, End::Finished("this is ourselves"));
+            return true;
+        }
+        let incoming = conn.incoming;
+        let Some(t) = self.torrents.get(&torrent) else {
+            return true;
+        };
+        let other = t.conns.iter().filter(|i| **i != id.index).find_map(|i| {
+            let c = self.conn_at(*i)?;
+            (c.established.is_some() && c.peer.as_ref()?.peer_id() == Some(peer_id))
+                .then_some((c.id, c.incoming))
+        });
+        let Some((other, other_incoming)) = other else {
+            return false;
+        };
+        let keep_incoming = peer_id > self.peer_id;
+        let keep_new = incoming != other_incoming && incoming == keep_incoming;
+        let loser = if keep_new { other } else { id };
+        self.close_conn(loser, End::Finished("connected twice"));
+        !keep_new
+    }
+
+    /// The extension handshake came (BEP 10).
+    fn on_extended(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let (Some(torrent), Some(peer)) = (conn.torrent, &conn.peer) else {
+            return;
+        };
+        let port = peer.extended().and_then(|e| e.port);
+        if let (true, Some(port), None) = (conn.incoming, port, conn.listen) {
+            let addr = canonical(SocketAddr::new(conn.remote.ip(), port));
+            conn.listen = Some(addr);
+            if let Some(t) = self.torrents.get_mut(&torrent) {
+                t.swarm.learn(&mut cx!(self), addr, PeerSource::Incoming);
+                t.swarm.occupy(addr);
+            }
+        }
+        self.request_metadata(torrent);
+        self.check_usefulness(id);
+    }
+
+    /// A new, whole set of pieces.
+    fn on_has_changed(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let (Some(torrent), Some(peer)) = (conn.torrent, &mut conn.peer) else {
+            return;
+        };
+        let Some(t) = self.torrents.get_mut(&torrent) else {
+            return;
+        };
+        let Some(picker) = &mut t.picker else {
+            return;
+        };
+        picker.peer_joined(peer.has());
+        if picker.is_interesting(peer.has()) {
+            peer.set_interested(true);
+        }
+        if peer.is_seed()
+            && let Some(addr) = conn.listen
+        {
+            t.swarm.mark_seed(addr);
+        }
+        self.check_usefulness(id);
+    }
+
+    fn on_have(&mut self, id: ConnId, piece: u32) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let (Some(torrent), Some(peer)) = (conn.torrent, &mut conn.peer) else {
+            return;
+        };
+        let Some(t) = self.torrents.get_mut(&torrent) else {
+            return;
+        };
+        if let Some(picker) = &mut t.picker {
+            picker.peer_has(piece, peer.has());
+            if !peer.am_interested() && picker.wants(piece) {
+                peer.set_interested(true);
+            }
+        }
+        if peer.is_seed() {
+            if let Some(addr) = conn.listen {
+                t.swarm.mark_seed(addr);
+            }
+            self.check_usefulness(id);
+        }
+    }
+
+    /// Interest or choking changed: a free upload slot need not wait for the next round.
+    fn on_mood(&mut self, id: ConnId) {
+        if let Some(torrent) = self.conns.get(id).and_then(|c| c.torrent) {
+            self.unchoke_early(torrent, id);
+        }
+    }
+
+    /// Ends a connection that neither side can gain from: both are complete.
+    pub(super) fn check_usefulness(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        let (Some(t), Some(peer)) = (conn.torrent.and_then(|t| self.torrents.get(&t)), &conn.peer)
+        else {
+            return;
+        };
+        let they_are_done = peer.is_seed() || peer.extended().is_some_and(|e| e.upload_only);
+        if t.is_done()
+            && they_are_done
+            && conn.established.is_some()
+            && matches!(t.phase, Phase::Ready)
+        {
+            self.close_conn(id, End::Finished("both sides are complete"));
+        }
+    }
+
+    // ---- the end ----
+
+    /// Forgets a connection: its blocks go home, its requests to others, its place to the next.
+    pub(super) fn drop_conn(&mut self, id: ConnId, why: End) {
+        let Some(mut conn) = self.conns.remove(id) else {
+            return;
+        };
+        self.timers.set(Timer::Conn(id.index), None);
+        if conn.established.is_none() {
+            self.half_open = self.half_open.saturating_sub(1);
+        }
+        if let Some(bucket) = conn.bucket {
+            self.throttle.remove(self.now, bucket);
+        }
+        let shook_hands = conn.established.is_some();
+        if let Some(torrent) = conn.torrent
+            && let Some(t) = self.torrents.get_mut(&torrent)
+        {
+            t.conns.retain(|i| *i != id.index);
+            if !shook_hands {
+                t.connecting = t.connecting.saturating_sub(1);
+            }
+            if let (Some(peer), Some(picker)) = (&mut conn.peer, &mut t.picker) {
+                for at in peer.in_flight() {
+                    picker.aborted(at, key(id));
+                }
+                picker.peer_left(peer.has());
+                picker.peer_gone(key(id), &mut conn.pick);
+            }
+            let opened = conn.peer.is_some();
+            let how = match &why {
+                End::Banned => Released::Banned,
+                End::Finished(_) => Released::Useless,
+                _ if shook_hands => Released::Worked,
+                _ if opened && !conn.incoming => match self.config.encryption {
+                    // Only once: the second kind fails for good.
+                    EncryptionPolicy::Preferred if conn.encrypt => Released::TryOtherEncryption,
+                    EncryptionPolicy::Allowed if !conn.encrypt => Released::TryOtherEncryption,
+                    _ => Released::Failed,
+                },
+                _ => Released::Failed,
+            };
+            if let Some(addr) = conn.listen {
+                t.swarm.released(self.now, addr, how);
+            }
+            let kick = shook_hands && t.is_exchanging();
+            let reason = why.reason();
+            let peer = Some(conn.remote);
+            self.notice(
+                Some(torrent),
+                peer,
+                Level::Detail,
+                What::Disconnected { reason },
+            );
+            self.change(torrent, Changes::PEERS);
+            if kick {
+                self.refill_all(torrent);
+            }
+            self.connect_more(torrent);
+        }
+        if let Some(mut peer) = conn.peer {
+            peer.close(&mut self.pool);
+        }
+        self.next_waiter();
+        self.feed_pool_waiters();
+    }
+
+    /// A place became free: the torrent that waited longest may connect.
+    fn next_waiter(&mut self) {
+        if let Some(id) = self.connect_waiters.pop_front() {
+            self.connect_more(id);
+        }
+    }
+
+    /// Learns addresses and tries them.
+    pub(super) fn learn(
+        &mut self,
+        id: TorrentId,
+        peers: impl IntoIterator<Item = SocketAddr>,
+        source: PeerSource,
+    ) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        for addr in peers {
+            t.swarm.learn(&mut cx!(self), addr, source);
+        }
+        self.connect_more(id);
+    }
+
+    /// Lets all peers of a torrent go.
+    pub(super) fn close_all(&mut self, id: TorrentId, why: &'static str) {
+        let conns = self
+            .torrents
+            .get(&id)
+            .map(|t| t.conns.clone())
+            .unwrap_or_default();
+        for index in conns {
+            if let Some(id) = self.conn_at(index).map(|c| c.id) {
+                self.close_conn(id, End::Finished(why));
+            }
+        }
+    }
+
+    /// Refuses a peer from now on: it sent bytes that failed the hash check.
+    pub(super) fn ban(&mut self, id: TorrentId, addr: SocketAddr) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        t.swarm.ban(addr);
+        let conns = t.conns.clone();
+        self.notice(Some(id), Some(addr), Level::Warning, What::Banned);
+        for index in conns {
+            if let Some(conn) = self
+                .conn_at(index)
+                .filter(|c| c.listen == Some(addr) || c.remote == addr)
+            {
+                let conn = conn.id;
+                self.ops.stream(Op::TcpClose {
+                    conn,
+                    how: Close::Abort,
+                });
+                self.drop_conn(conn, End::Banned);
+            }
+        }
+    }
+}
+
+/// What a peer id says of the client before its extension handshake does (BEP 20).
+fn client_of(id: PeerId) -> String {
+    let known = &id.0[..8];
+    if known.is_ascii() && known.iter().all(u8::is_ascii_graphic) {
+        String::from_utf8_lossy(known).into_owned()
+    } else {
+        "an unnamed client".into()
+    }
+}

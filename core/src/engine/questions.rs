@@ -1,0 +1,211 @@
+//! Snapshots for the application. None of these is on a hot path.
+
+use alloc::vec::Vec;
+
+use super::status::{EngineStatus, FileStatus, PeerStatus, TorrentStatus};
+use super::torrent::Torrent;
+use super::{Engine, FilePriority};
+use crate::metainfo::{FileKind, Info};
+use crate::peer::Peer;
+use crate::sync::Arc;
+use crate::torrent::picker::Picker;
+use crate::tracker::TrackerStatus;
+use crate::{Bitfield, InfoHash, Instant, PeerId, TorrentId};
+
+impl Engine {
+    /// The torrents, oldest first.
+    pub fn torrents(&self) -> impl Iterator<Item = TorrentId> + '_ {
+        self.torrents.keys().copied()
+    }
+
+    /// Finds a torrent.
+    #[must_use]
+    pub fn find(&self, info_hash: InfoHash) -> Option<TorrentId> {
+        self.by_hash.get(&info_hash).copied()
+    }
+
+    /// A torrent's info-hash.
+    #[must_use]
+    pub fn info_hash(&self, id: TorrentId) -> Option<InfoHash> {
+        self.torrents.get(&id).map(|t| t.info_hash)
+    }
+
+    /// A torrent's info dictionary, once known.
+    #[must_use]
+    pub fn info(&self, id: TorrentId) -> Option<Arc<Info>> {
+        self.torrents.get(&id)?.info.clone()
+    }
+
+    /// A torrent's verified pieces, once its files were checked.
+    #[must_use]
+    pub fn have(&self, id: TorrentId) -> Option<&Bitfield> {
+        Some(self.torrents.get(&id)?.picker.as_ref()?.have())
+    }
+
+    /// What we call ourselves.
+    #[must_use]
+    pub const fn peer_id(&self) -> PeerId {
+        self.peer_id
+    }
+
+    /// A torrent, now.
+    #[must_use]
+    pub fn torrent(&self, now: Instant, id: TorrentId) -> Option<TorrentStatus> {
+        let now = self.now.max(now);
+        let t = self.torrents.get(&id)?;
+        let peers = || {
+            t.conns
+                .iter()
+                .filter_map(|i| self.conns.at(*i))
+                .filter(|c| c.established.is_some())
+        };
+        let seeds = peers()
+            .filter(|c| c.peer.as_ref().is_some_and(Peer::is_seed))
+            .count();
+        let total = t.info.as_ref().map_or(0, |i| i.total_len());
+        let (done, pieces_done) = match (&t.picker, &t.info) {
+            (Some(picker), Some(info)) => (bytes_in(info, picker.have()), picker.have().count()),
+            _ => (0, 0),
+        };
+        let (wanted, left) = t
+            .picker
+            .as_ref()
+            .map_or((total, total), |p| (t.wanted, p.bytes_left()));
+        let swarm = |f: fn(&TrackerStatus<'_>) -> Option<u32>| {
+            t.announcer.status().filter_map(|s| f(&s)).max()
+        };
+        Some(TorrentStatus {
+            id,
+            info_hash: t.info_hash,
+            name: t.name(),
+            state: t.state(),
+            has_metadata: t.info.is_some(),
+            total,
+            wanted,
+            done,
+            wanted_done: wanted.saturating_sub(left),
+            pieces: t.info.as_ref().map_or(0, |i| i.piece_count()),
+            pieces_done,
+            downloaded: t.downloaded,
+            uploaded: t.uploaded,
+            downloaded_ever: t.downloaded_before + t.downloaded,
+            uploaded_ever: t.uploaded_before + t.uploaded,
+            wasted: t.wasted,
+            rate_down: t.down.get(now),
+            rate_up: t.up.get(now),
+            peers: peers().count() as u32,
+            seeds: seeds as u32,
+            connecting: t.connecting,
+            known: t.swarm.len() as u32,
+            swarm_seeds: swarm(|s| s.seeds),
+            swarm_leeches: swarm(|s| s.leeches),
+            availability: t.picker.as_ref().map_or(0, |p| p.distributed_copies().0),
+        })
+    }
+
+    /// A torrent's connections.
+    #[must_use]
+    pub fn peers(&self, now: Instant, id: TorrentId) -> Vec<PeerStatus> {
+        let now = self.now.max(now);
+        let Some(t) = self.torrents.get(&id) else {
+            return Vec::new();
+        };
+        let conns = t.conns.iter().filter_map(|i| self.conns.at(*i));
+        let status = conns.map(|c| {
+            let p = c.peer.as_ref();
+            PeerStatus {
+                addr: c.listen.unwrap_or(c.remote),
+                client: p
+                    .and_then(|p| p.extended())
+                    .map(|e| e.client.clone())
+                    .unwrap_or_default(),
+                source: c.source,
+                incoming: c.incoming,
+                encrypted: p.is_some_and(Peer::is_encrypted),
+                established: c.established.is_some(),
+                am_choking: p.is_none_or(Peer::am_choking),
+                am_interested: p.is_some_and(Peer::am_interested),
+                peer_choking: p.is_none_or(Peer::peer_choking),
+                peer_interested: p.is_some_and(Peer::peer_interested),
+                snubbed: p.is_some_and(Peer::is_snubbed),
+                pieces: p.map_or(0, |p| p.has().count()),
+                rate_down: p.map_or(0, |p| p.rate_down(now)),
+                rate_up: p.map_or(0, |p| p.rate_up(now)),
+                downloaded: p.map_or(0, |p| p.totals().payload_down),
+                uploaded: p.map_or(0, |p| p.totals().payload_up),
+                requests: p.map_or(0, |p| p.in_flight_len() as u32),
+            }
+        });
+        status.collect()
+    }
+
+    /// A torrent's files; empty until the metadata is known.
+    #[must_use]
+    pub fn files(&self, id: TorrentId) -> Vec<FileStatus> {
+        let Some((t, info)) = self
+            .torrents
+            .get(&id)
+            .and_then(|t| Some((t, t.info.as_ref()?)))
+        else {
+            return Vec::new();
+        };
+        let have = t.picker.as_ref().map(Picker::have);
+        let status = info.files().iter().enumerate().map(|(i, file)| {
+            let overlap = |piece: u32| {
+                let start = info.piece_offset(piece).max(file.offset);
+                let end = info.piece_offset(piece) + u64::from(info.piece_size(piece));
+                end.min(file.offset + file.len).saturating_sub(start)
+            };
+            let verified = |piece: &u32| have.is_some_and(|h| h.get(*piece));
+            FileStatus {
+                len: file.len,
+                done: info.pieces_of(i).filter(verified).map(overlap).sum(),
+                priority: match file.kind {
+                    FileKind::Regular => t.priorities.get(i).copied().unwrap_or_default(),
+                    _ => FilePriority::Skip,
+                },
+            }
+        });
+        status.collect()
+    }
+
+    /// A torrent's trackers.
+    #[must_use]
+    pub fn trackers(&self, id: TorrentId) -> Vec<TrackerStatus<'_>> {
+        self.torrents
+            .get(&id)
+            .map(|t| t.announcer.status().collect())
+            .unwrap_or_default()
+    }
+
+    /// The engine, now.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> EngineStatus {
+        let now = self.now.max(now);
+        let sum = |f: &dyn Fn(&Torrent) -> u64| self.torrents.values().map(f).sum();
+        EngineStatus {
+            torrents: self.torrents.len() as u32,
+            connections: self.conns.len() as u32,
+            half_open: self.half_open,
+            blocks_lent: self.pool.lent() as u32,
+            jobs: self.ops.emitted() as u32,
+            rate_down: sum(&|t| t.down.get(now)),
+            rate_up: sum(&|t| t.up.get(now)),
+            listening: self.listening.values().copied().collect(),
+            external: self.external,
+            stray_datagrams: self.stray_datagrams,
+            hostile_peers: self.hostile_peers,
+            notices_lost: self.notices_lost,
+        }
+    }
+}
+
+/// Bytes in the pieces of a set.
+fn bytes_in(info: &Info, have: &Bitfield) -> u64 {
+    let Some(last) = info.piece_count().checked_sub(1) else {
+        return 0;
+    };
+    let full = u64::from(have.count()) * u64::from(info.piece_len());
+    let short = u64::from(info.piece_len() - info.piece_size(last));
+    full - if have.get(last) { short } else { 0 }
+}

@@ -1,0 +1,356 @@
+//! What happens every so often: choking, peer exchange, saving, chores.
+
+use alloc::{collections::BTreeSet, vec::Vec};
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use super::conns::key;
+use super::event::{Level, What};
+use super::ops::Purpose;
+use super::peers::End;
+use super::resume::{MAX_PEERS, Record};
+use super::status::PeerSource;
+use super::timers::Timer;
+use super::torrent::{Phase, Torrent};
+use super::{Engine, cx};
+use crate::torrent::choker::Candidate;
+use crate::wire::extension::PexFlags;
+use crate::{ConnId, Op, Outcome, TorrentId};
+
+/// Time between choking rounds (BEP 3: every ten seconds).
+const ROUND: Duration = Duration::from_secs(10);
+/// The first round comes early, so that the first peers are served soon.
+pub(super) const FIRST_ROUND: Duration = Duration::from_millis(500);
+/// Time between messages of peer exchange (BEP 11: at most one a minute).
+pub(super) const PEX_INTERVAL: Duration = Duration::from_secs(60);
+/// Peers that tell more often than this are not listened to.
+const PEX_HEARD: Duration = Duration::from_secs(45);
+/// Most peers in one message (BEP 11).
+const PEX_MOST: usize = 50;
+/// A peer neither side gains from makes way after this, if places are short.
+const USELESS: Duration = Duration::from_secs(300);
+
+impl Engine {
+    /// The ten-second chores of a torrent.
+    pub(super) fn round(&mut self, id: TorrentId) {
+        let Some(t) = self.torrents.get(&id) else {
+            return;
+        };
+        match t.phase {
+            Phase::Failed(_) => {
+                self.retry(id);
+                return;
+            }
+            Phase::Metadata => self.request_metadata(id),
+            Phase::Ready => {
+                self.choke_round(id);
+                self.flush_idle_pieces(id);
+                self.refill_all(id);
+                self.make_places(id);
+            }
+            _ => {}
+        }
+        if self.torrents.get(&id).is_some_and(|t| !t.conns.is_empty()) {
+            self.timers.set(Timer::Round(id), Some(self.now + ROUND));
+        }
+        let poor = self
+            .torrents
+            .get(&id)
+            .is_some_and(|t| !t.is_done() && t.conns.is_empty() && t.swarm.next_due().is_none());
+        if poor {
+            self.ask_for_peers(id);
+        }
+    }
+
+    /// Tells the trackers of a torrent that more peers would be welcome.
+    pub(super) fn ask_for_peers(&mut self, id: TorrentId) {
+        if let Some(t) = self.torrents.get_mut(&id) {
+            t.announcer.need_peers(&mut cx!(self));
+        }
+        self.pump_trackers(id);
+    }
+
+    /// Blocks that have waited for a whole round are written, however short the run.
+    fn flush_idle_pieces(&mut self, id: TorrentId) {
+        let waiting = self.torrents.get(&id).is_some_and(|t| {
+            t.assemblies
+                .values()
+                .any(|a| a.has_waiting() && !a.is_busy())
+        });
+        if waiting {
+            self.flush_pieces(id);
+        }
+    }
+
+    // ---- choking ----
+
+    fn choke_round(&mut self, id: TorrentId) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        let mut candidates = Vec::with_capacity(t.conns.len());
+        for &index in &t.conns {
+            let Some(conn) = self.conns.at(index) else {
+                continue;
+            };
+            let (Some(since), Some(peer)) = (conn.established, &conn.peer) else {
+                continue;
+            };
+            candidates.push(Candidate {
+                key: key(conn.id),
+                interested: peer.peer_interested(),
+                snubbed: peer.is_snubbed(),
+                down_rate: peer.rate_down(self.now),
+                up_rate: peer.rate_up(self.now),
+                unchoked: !peer.am_choking(),
+                since: conn.choke_changed.unwrap_or(since),
+                connected: since,
+            });
+        }
+        let seeding = t.is_done();
+        let mut changes = Vec::new();
+        t.choker
+            .round(&mut cx!(self), seeding, &candidates, &mut changes);
+        for (index, unchoke) in changes {
+            if let Some(conn) = self.conns.by_key(index).map(|c| c.id) {
+                self.set_choke(conn, !unchoke);
+            }
+        }
+    }
+
+    /// A peer became interested: it need not wait for the round if a slot is free.
+    pub(super) fn unchoke_early(&mut self, id: TorrentId, conn: ConnId) {
+        let peer = self.conns.get(conn).and_then(|c| c.peer.as_ref());
+        let wants = peer.is_some_and(|p| p.peer_interested() && p.am_choking());
+        if wants && self.torrents.get(&id).is_some_and(Torrent::is_exchanging) {
+            self.choke_round(id);
+        }
+    }
+
+    fn set_choke(&mut self, id: ConnId, choke: bool) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let Some(peer) = conn.peer.as_mut().filter(|_| conn.established.is_some()) else {
+            return;
+        };
+        if peer.am_choking() == choke {
+            return;
+        }
+        if choke {
+            peer.choke();
+            for at in core::mem::take(&mut conn.uploads) {
+                peer.reject(at);
+            }
+        } else {
+            peer.unchoke();
+        }
+        conn.choke_changed = Some(self.now);
+        self.conns.refresh(id);
+    }
+
+    /// Where places are short, peers that neither side gains from make way.
+    fn make_places(&mut self, id: TorrentId) {
+        let Some(t) = self.torrents.get(&id) else {
+            return;
+        };
+        let short = t.is_full(&self.config) || self.conns.len() >= self.max_conns();
+        if !short || t.swarm.next_due().is_none_or(|due| due > self.now) {
+            return;
+        }
+        let oldest = t
+            .conns
+            .iter()
+            .filter_map(|i| self.conns.at(*i))
+            .filter(|c| c.established.is_some() && c.useful + USELESS < self.now)
+            .min_by_key(|c| c.useful)
+            .map(|c| c.id);
+        if let Some(conn) = oldest {
+            self.close_conn(conn, End::Finished("neither side gained from it"));
+        }
+    }
+
+    // ---- peer exchange (BEP 11) ----
+
+    pub(super) fn pex_round(&mut self, id: TorrentId) {
+        let Some(t) = self.torrents.get(&id) else {
+            return;
+        };
+        if t.is_private() || !t.is_running() || t.conns.is_empty() {
+            return;
+        }
+        let mut now_here: Vec<(SocketAddr, PexFlags)> = Vec::new();
+        for conn in t.conns.iter().filter_map(|i| self.conns.at(*i)) {
+            let (Some(addr), Some(peer), Some(_)) = (conn.listen, &conn.peer, conn.established)
+            else {
+                continue;
+            };
+            let seed = peer.is_seed() || peer.extended().is_some_and(|e| e.upload_only);
+            let told = [
+                (peer.is_encrypted(), PexFlags::ENCRYPTION),
+                (seed, PexFlags::SEED),
+                (!conn.incoming, PexFlags::REACHABLE),
+            ];
+            let flags = told
+                .iter()
+                .filter(|(on, _)| *on)
+                .fold(PexFlags::default(), |all, (_, f)| all.with(*f));
+            now_here.push((addr, flags));
+        }
+        let here: BTreeSet<SocketAddr> = now_here.iter().map(|(addr, _)| *addr).collect();
+        for index in t.conns.clone() {
+            let Some(conn) = self.conns.at_mut(index) else {
+                continue;
+            };
+            let conn_id = conn.id;
+            let own = conn.listen;
+            let Some(peer) = conn.peer.as_mut().filter(|p| p.is_open()) else {
+                continue;
+            };
+            let added: Vec<(SocketAddr, PexFlags)> = now_here
+                .iter()
+                .filter(|(addr, _)| Some(*addr) != own && !conn.pex_told.contains(addr))
+                .take(PEX_MOST)
+                .copied()
+                .collect();
+            let dropped: Vec<SocketAddr> = conn
+                .pex_told
+                .difference(&here)
+                .take(PEX_MOST)
+                .copied()
+                .collect();
+            if added.is_empty() && dropped.is_empty() {
+                continue;
+            }
+            if !peer.pex(&added, &dropped) {
+                continue;
+            }
+            conn.pex_told.extend(added.iter().map(|(addr, _)| *addr));
+            for addr in &dropped {
+                conn.pex_told.remove(addr);
+            }
+            self.conns.refresh(conn_id);
+        }
+        self.timers
+            .set(Timer::Pex(id), Some(self.now + PEX_INTERVAL));
+    }
+
+    pub(super) fn on_pex(&mut self, id: ConnId, added: impl Iterator<Item = SocketAddr>) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let Some(torrent) = conn.torrent else {
+            return;
+        };
+        let allowed =
+            self.config.pex && !self.torrents.get(&torrent).is_some_and(Torrent::is_private);
+        if !allowed || conn.pex_heard.is_some_and(|at| at + PEX_HEARD > self.now) {
+            return;
+        }
+        conn.pex_heard = Some(self.now);
+        self.learn(torrent, added, PeerSource::Pex);
+    }
+
+    // ---- the resume record ----
+
+    /// Flushes what was written, then saves. Without changes it does neither.
+    pub(super) fn save(&mut self, id: TorrentId) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        if t.is_running() {
+            self.timers
+                .set(Timer::Save(id), Some(self.now + self.config.save_interval));
+        }
+        if !t.unsaved || t.saving || matches!(t.phase, Phase::Stopping(_)) {
+            return;
+        }
+        let Some(picker) = &t.picker else {
+            self.save_now(id, true);
+            return;
+        };
+        t.saving = true;
+        t.flushing = Some(picker.have().clone());
+        self.ops.job(Purpose::Flush(id), |op| Op::Flush {
+            op,
+            torrent: id,
+            durable: true,
+        });
+    }
+
+    pub(super) fn flushed(&mut self, id: TorrentId, outcome: Outcome) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        let durable = t.flushing.take();
+        match outcome {
+            Outcome::Flushed(files) => {
+                t.files = files;
+                if let Some(durable) = durable {
+                    t.durable = durable;
+                }
+                let at_rest = !t.is_running() || t.is_seed();
+                self.save_now(id, at_rest);
+            }
+            Outcome::Failed { error, .. } => {
+                t.saving = false;
+                self.disk_failed(id, error);
+            }
+            other => self.take_home(other),
+        }
+    }
+
+    /// Saves the record. `clean`: nothing will be written after it.
+    pub(super) fn save_now(&mut self, id: TorrentId, clean: bool) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        t.saving = true;
+        t.unsaved = false;
+        let idle = t
+            .assemblies
+            .values()
+            .all(|a| !a.has_waiting() && !a.is_busy());
+        let have = t
+            .picker
+            .as_ref()
+            .map(|p| p.have().as_wire().to_vec())
+            .unwrap_or_default();
+        let partial = t
+            .assemblies
+            .iter()
+            .filter(|(_, a)| a.written().count() > 0)
+            .map(|(piece, a)| (*piece, a.written().as_wire().to_vec()))
+            .collect();
+        let record = Record {
+            info_hash: t.info_hash,
+            boot: self.config.boot,
+            clean: clean && idle,
+            have,
+            durable: t.durable.as_wire().to_vec(),
+            partial,
+            files: t.files.clone(),
+            priorities: t.priorities.clone(),
+            downloaded: t.downloaded_before + t.downloaded,
+            uploaded: t.uploaded_before + t.uploaded,
+            peers: t.swarm.best(MAX_PEERS),
+            trackers: t.announcer.save(),
+        };
+        let record = record.encode();
+        self.ops.job(Purpose::Save(id), |op| Op::Save {
+            op,
+            torrent: id,
+            record,
+        });
+    }
+
+    pub(super) fn saved(&mut self, id: TorrentId, outcome: &Outcome) {
+        if let Some(t) = self.torrents.get_mut(&id) {
+            t.saving = false;
+        }
+        if let Outcome::Failed { error, .. } = outcome {
+            let message = alloc::format!("the resume record was not saved: {error}");
+            self.notice(Some(id), None, Level::Warning, What::Disk { message });
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Snapshots: what an application sees when it asks.
+
+use alloc::{string::String, vec::Vec};
+use core::net::{IpAddr, SocketAddr};
+
+use crate::{InfoHash, OpError, TorrentId};
+
+/// What a torrent is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// A magnet: the metadata is being fetched from peers.
+    Metadata,
+    /// The files are being looked at.
+    Opening,
+    /// Pieces on disk are being hashed.
+    Checking {
+        /// Pieces done.
+        done: u32,
+        /// Pieces to do.
+        total: u32,
+    },
+    /// Fetching what is wanted.
+    Downloading,
+    /// All that is wanted is here; uploading.
+    Seeding,
+    /// At rest, at the application's wish.
+    Paused,
+    /// At rest, because of this. [`Engine::resume`](super::Engine::resume) tries again.
+    Failed(OpError),
+    /// Closing.
+    Stopping,
+}
+
+/// One torrent, now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TorrentStatus {
+    /// Its id.
+    pub id: TorrentId,
+    /// Its name on the network.
+    pub info_hash: InfoHash,
+    /// Its name for people; for a magnet without `dn`, the info-hash in hex.
+    pub name: String,
+    /// What it is doing.
+    pub state: State,
+    /// Whether [`TorrentStatus::total`] and what follows from it are known.
+    pub has_metadata: bool,
+    /// Bytes in all.
+    pub total: u64,
+    /// Bytes of the wanted files.
+    pub wanted: u64,
+    /// Bytes verified, wanted or not.
+    pub done: u64,
+    /// Bytes verified of the wanted ones.
+    pub wanted_done: u64,
+    /// Pieces in all.
+    pub pieces: u32,
+    /// Pieces verified.
+    pub pieces_done: u32,
+    /// Payload bytes received in this session, whatever became of them.
+    pub downloaded: u64,
+    /// Payload bytes sent in this session.
+    pub uploaded: u64,
+    /// Payload bytes received over all sessions.
+    pub downloaded_ever: u64,
+    /// Payload bytes sent over all sessions.
+    pub uploaded_ever: u64,
+    /// Bytes that failed a hash check or came twice.
+    pub wasted: u64,
+    /// Payload bytes per second in.
+    pub rate_down: u64,
+    /// Payload bytes per second out.
+    pub rate_up: u64,
+    /// Connections whose handshakes are through.
+    pub peers: u32,
+    /// Those of them that have everything.
+    pub seeds: u32,
+    /// Attempts under way.
+    pub connecting: u32,
+    /// Addresses known.
+    pub known: u32,
+    /// Seeds a tracker told of; the largest number.
+    pub swarm_seeds: Option<u32>,
+    /// Leeches a tracker told of; the largest number.
+    pub swarm_leeches: Option<u32>,
+    /// Copies of the rarest wanted piece among the connected peers.
+    pub availability: u32,
+}
+
+/// One connection, now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Its address.
+    pub addr: SocketAddr,
+    /// What it calls itself.
+    pub client: String,
+    /// Where its address came from.
+    pub source: PeerSource,
+    /// They came to us.
+    pub incoming: bool,
+    /// RC4 is in use.
+    pub encrypted: bool,
+    /// Handshakes are through.
+    pub established: bool,
+    /// We do not serve it.
+    pub am_choking: bool,
+    /// We want something it has.
+    pub am_interested: bool,
+    /// It does not serve us.
+    pub peer_choking: bool,
+    /// It wants something we have.
+    pub peer_interested: bool,
+    /// It owes us blocks and has sent nothing for a minute.
+    pub snubbed: bool,
+    /// Pieces it has.
+    pub pieces: u32,
+    /// Payload bytes per second in.
+    pub rate_down: u64,
+    /// Payload bytes per second out.
+    pub rate_up: u64,
+    /// Payload bytes in.
+    pub downloaded: u64,
+    /// Payload bytes out.
+    pub uploaded: u64,
+    /// Requests it owes us.
+    pub requests: u32,
+}
+
+/// Where an address came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum PeerSource {
+    /// A tracker.
+    Tracker,
+    /// Another peer (BEP 11).
+    Pex,
+    /// They came to us.
+    Incoming,
+    /// The application or the magnet named it.
+    Manual,
+    /// The resume record.
+    Resume,
+}
+
+/// One file, now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileStatus {
+    /// Bytes.
+    pub len: u64,
+    /// Bytes in verified pieces.
+    pub done: u64,
+    /// How much it is wanted.
+    pub priority: FilePriority,
+}
+
+/// How much a file is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FilePriority {
+    /// Not at all.
+    Skip,
+    /// After the others.
+    Low,
+    /// Like the others.
+    #[default]
+    Normal,
+    /// Before the others.
+    High,
+}
+
+/// The engine, now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngineStatus {
+    /// Torrents.
+    pub torrents: u32,
+    /// Connections, half-open ones included.
+    pub connections: u32,
+    /// Attempts under way.
+    pub half_open: u32,
+    /// Blocks on loan.
+    pub blocks_lent: u32,
+    /// Ops in flight.
+    pub jobs: u32,
+    /// Payload bytes per second in.
+    pub rate_down: u64,
+    /// Payload bytes per second out.
+    pub rate_up: u64,
+    /// Addresses that are listened on.
+    pub listening: Vec<SocketAddr>,
+    /// How others see us.
+    pub external: Option<IpAddr>,
+    /// Datagrams that no machine wanted.
+    pub stray_datagrams: u64,
+    /// Peers that were closed for breaking the protocol.
+    pub hostile_peers: u64,
+    /// Notices that made way because nobody fetched them.
+    pub notices_lost: u64,
+}

@@ -1,0 +1,118 @@
+//! Deadlines of everything in the engine, in one ordered set.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use crate::{Instant, TorrentId};
+
+/// What a deadline belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// A connection's own timers, by slot.
+    Conn(u32),
+    /// A torrent's trackers.
+    Trackers(TorrentId),
+    /// The next known peer to try.
+    Connect(TorrentId),
+    /// The choking round and other ten-second chores.
+    Round(TorrentId),
+    /// Peers are told of peers.
+    Pex(TorrentId),
+    /// The resume record is due.
+    Save(TorrentId),
+    /// UDP tracker transactions.
+    Udp,
+    /// A rate bucket has refilled.
+    Throttle,
+    /// Shutting down has waited long enough.
+    Stop,
+}
+
+impl Timer {
+    /// For explaining wake-ups.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Conn(_) => "connection",
+            Self::Trackers(_) => "trackers",
+            Self::Connect(_) => "connect",
+            Self::Round(_) => "choking round",
+            Self::Pex(_) => "peer exchange",
+            Self::Save(_) => "resume record",
+            Self::Udp => "UDP trackers",
+            Self::Throttle => "rate limit",
+            Self::Stop => "shutdown",
+        }
+    }
+}
+
+/// At most one deadline per [`Timer`]; every operation is O(log n), asking for the next O(1) in
+/// practice.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    order: BTreeSet<(Instant, Timer)>,
+    armed: BTreeMap<Timer, Instant>,
+}
+
+impl Timers {
+    /// Moves a deadline; `None` disarms it.
+    pub(super) fn set(&mut self, timer: Timer, at: Option<Instant>) {
+        let old = match at {
+            Some(at) => self.armed.insert(timer, at),
+            None => self.armed.remove(&timer),
+        };
+        if old == at {
+            return;
+        }
+        if let Some(old) = old {
+            self.order.remove(&(old, timer));
+        }
+        if let Some(at) = at {
+            self.order.insert((at, timer));
+        }
+    }
+
+    /// Moves a deadline forward only: a timer that fires early finds out and re-arms.
+    pub(super) fn at_latest(&mut self, timer: Timer, at: Instant) {
+        if self.armed.get(&timer).is_none_or(|&armed| at < armed) {
+            self.set(timer, Some(at));
+        }
+    }
+
+    /// Whether a deadline is armed.
+    pub(super) fn is_armed(&self, timer: Timer) -> bool {
+        self.armed.contains_key(&timer)
+    }
+
+    /// The earliest deadline.
+    pub(super) fn next(&self) -> Option<(Instant, Timer)> {
+        self.order.first().copied()
+    }
+
+    /// Disarms and returns the earliest deadline that is due.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<Timer> {
+        let (at, timer) = self.next()?;
+        (at <= now).then(|| {
+            self.set(timer, None);
+            timer
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_come_out_in_order_and_once() {
+        let at = Instant::from_micros;
+        let mut timers = Timers::default();
+        timers.set(Timer::Conn(1), Some(at(30)));
+        timers.set(Timer::Udp, Some(at(20)));
+        timers.set(Timer::Conn(1), Some(at(10)));
+        timers.at_latest(Timer::Udp, at(25));
+        assert_eq!(timers.next(), Some((at(10), Timer::Conn(1))));
+        assert_eq!(timers.pop_due(at(9)), None);
+        assert_eq!(timers.pop_due(at(20)), Some(Timer::Conn(1)));
+        assert_eq!(timers.pop_due(at(20)), Some(Timer::Udp));
+        assert_eq!(timers.pop_due(at(99)), None);
+    }
+}

@@ -1,0 +1,192 @@
+//! One torrent, as the engine composes it.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    format,
+    string::String,
+    vec::Vec,
+};
+
+use core::net::SocketAddr;
+
+use super::assembly::Assembly;
+use super::event::Changes;
+use super::metadata::Fetch;
+use super::resume::Record;
+use super::status::{FilePriority, State};
+use super::swarm::Swarm;
+use super::{Check, Config};
+use crate::metainfo::Info;
+use crate::op::FileStat;
+use crate::sync::Arc;
+use crate::throttle::NodeId;
+use crate::torrent::blame::Blame;
+use crate::torrent::choker::Choker;
+use crate::torrent::picker::{PeerKey, Picker};
+use crate::torrent::rate::Rate;
+use crate::tracker::Announcer;
+use crate::{Bitfield, InfoHash, Instant, OpError, TorrentId};
+
+/// Where a torrent stands.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Without metadata: at rest or fetching it.
+    Metadata,
+    /// [`Op::Open`](crate::Op::Open) is out.
+    Opening,
+    /// Doubted pieces are being hashed, or wait for their turn.
+    Checking(Checking),
+    /// Open and checked: at rest, downloading or seeding.
+    Ready,
+    /// An op failed for good.
+    Failed(OpError),
+    /// On its way out.
+    Stopping(Stopping),
+}
+
+/// Pieces to be hashed.
+#[derive(Debug)]
+pub(super) struct Checking {
+    pub(super) queue: VecDeque<u32>,
+    pub(super) in_flight: u32,
+    pub(super) done: u32,
+    pub(super) total: u32,
+    pub(super) have: Bitfield,
+}
+
+/// How far a torrent's end has come.
+#[derive(Debug)]
+pub(super) struct Stopping {
+    /// Trackers are not waited for beyond this.
+    pub(super) until: Instant,
+    /// Delete the content.
+    pub(super) delete: bool,
+    /// The record is saved, or there is nothing to save.
+    pub(super) saved: bool,
+    /// [`Op::Release`](crate::Op::Release) is out.
+    pub(super) releasing: bool,
+}
+
+/// One torrent.
+#[derive(Debug)]
+pub(super) struct Torrent {
+    pub(super) id: TorrentId,
+    pub(super) info_hash: InfoHash,
+    /// `dn` of a magnet.
+    pub(super) dn: Option<String>,
+    pub(super) info: Option<Arc<Info>>,
+    pub(super) phase: Phase,
+    /// The application wants it at rest.
+    pub(super) paused: bool,
+    pub(super) check: Check,
+    pub(super) resume: Option<Record>,
+
+    pub(super) picker: Option<Picker>,
+    pub(super) assemblies: BTreeMap<u32, Assembly>,
+    pub(super) blame: Blame,
+    /// Where those live who sent blocks of failed pieces.
+    pub(super) suspects: BTreeMap<PeerKey, SocketAddr>,
+    pub(super) fetch: Fetch,
+    pub(super) priorities: Vec<FilePriority>,
+    pub(super) sequential: bool,
+
+    pub(super) announcer: Announcer,
+    pub(super) swarm: Swarm,
+    /// Slots of its connections.
+    pub(super) conns: Vec<u32>,
+    /// Those of them that are not established.
+    pub(super) connecting: u32,
+    pub(super) choker: Choker,
+    pub(super) bucket: NodeId,
+
+    /// The files at the last flush.
+    pub(super) files: Vec<Option<FileStat>>,
+    /// Pieces that a flush came after.
+    pub(super) durable: Bitfield,
+    /// Pieces verified when the flush in flight was asked for.
+    pub(super) flushing: Option<Bitfield>,
+    /// Something changed since the last record.
+    pub(super) unsaved: bool,
+    pub(super) saving: bool,
+
+    /// Bytes of the wanted pieces.
+    pub(super) wanted: u64,
+    pub(super) downloaded: u64,
+    pub(super) uploaded: u64,
+    pub(super) wasted: u64,
+    pub(super) downloaded_before: u64,
+    pub(super) uploaded_before: u64,
+    pub(super) down: Rate,
+    pub(super) up: Rate,
+
+    pub(super) finished: bool,
+    /// Changes the application has not heard of.
+    pub(super) changes: Changes,
+}
+
+impl Torrent {
+    /// Whether peers and trackers are dealt with.
+    pub(super) fn is_running(&self) -> bool {
+        !self.paused && matches!(self.phase, Phase::Metadata | Phase::Ready)
+    }
+
+    /// Whether pieces are exchanged.
+    pub(super) fn is_exchanging(&self) -> bool {
+        !self.paused && matches!(self.phase, Phase::Ready)
+    }
+
+    /// Whether everything wanted is here.
+    pub(super) fn is_done(&self) -> bool {
+        self.picker.as_ref().is_some_and(Picker::is_done)
+    }
+
+    /// Whether every piece is here.
+    pub(super) fn is_seed(&self) -> bool {
+        self.picker.as_ref().is_some_and(|p| p.have().is_full())
+    }
+
+    /// Whether its peers may come from its trackers only.
+    pub(super) fn is_private(&self) -> bool {
+        self.info.as_ref().is_some_and(|i| i.private())
+    }
+
+    /// A name for people.
+    pub(super) fn name(&self) -> String {
+        match (&self.info, &self.dn) {
+            (Some(info), _) => info.name().into(),
+            (None, Some(dn)) => dn.clone(),
+            (None, None) => format!("{}", self.info_hash),
+        }
+    }
+
+    /// Bytes that are missing of what is wanted; what a tracker is told is left. A magnet
+    /// without metadata has something left, so that trackers do not take it for a seed.
+    pub(super) fn left(&self) -> u64 {
+        match &self.picker {
+            Some(picker) => picker.bytes_left(),
+            None => 16 << 10,
+        }
+    }
+
+    /// What the application sees.
+    pub(super) fn state(&self) -> State {
+        match &self.phase {
+            Phase::Stopping(_) => State::Stopping,
+            Phase::Failed(error) => State::Failed(error.clone()),
+            Phase::Opening => State::Opening,
+            Phase::Checking(c) => State::Checking {
+                done: c.done,
+                total: c.total,
+            },
+            _ if self.paused => State::Paused,
+            Phase::Metadata => State::Metadata,
+            Phase::Ready if self.is_done() => State::Seeding,
+            Phase::Ready => State::Downloading,
+        }
+    }
+
+    /// Most connections it may have.
+    pub(super) fn is_full(&self, config: &Config) -> bool {
+        self.conns.len() >= config.max_connections_per_torrent as usize
+    }
+}

@@ -1,0 +1,259 @@
+//! Trackers: queries become HTTP ops or UDP transactions, answers become peers.
+
+use alloc::{string::String, vec::Vec};
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use super::event::{Changes, Level, What};
+use super::ops::Purpose;
+use super::status::PeerSource;
+use super::timers::Timer;
+use super::torrent::Torrent;
+use super::{Engine, cx};
+use crate::op::{Family, HttpRequest};
+use crate::tracker::{Query, QueryKey, QueryKind, Stats, TrackerEvent, TrackerId};
+use crate::wire::tracker::{Crypto, Scheme, TrackerError, http, parse_url};
+use crate::{EncryptionPolicy, Machine, Op, Outcome, TorrentId};
+
+/// What is announced when nothing listens: trackers refuse 0.
+const DEFAULT_PORT: u16 = 6881;
+/// How long an HTTP tracker may take.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Engine {
+    /// Sends what is due to a torrent's trackers and reports what they said.
+    pub(super) fn pump_trackers(&mut self, id: TorrentId) {
+        // Without its port an announce would be of no use to anybody.
+        if self.binding > 0 {
+            return;
+        }
+        let crypto = match self.config.encryption {
+            EncryptionPolicy::Off => Crypto::Plain,
+            EncryptionPolicy::Allowed | EncryptionPolicy::Preferred => Crypto::Supported,
+            EncryptionPolicy::Required => Crypto::Required,
+        };
+        loop {
+            let port = self.port().unwrap_or(DEFAULT_PORT);
+            let Some(t) = self.torrents.get_mut(&id) else {
+                return;
+            };
+            let numwant = if t.is_full(&self.config) {
+                0
+            } else {
+                self.config.numwant
+            };
+            let stats = Stats {
+                uploaded: t.uploaded,
+                downloaded: t.downloaded,
+                left: t.left(),
+                port,
+                peer_id: self.peer_id,
+                key: self.tracker_key,
+                numwant: Some(numwant),
+                crypto,
+                ipv4: None,
+                ipv6: None,
+            };
+            let Some(query) = t.announcer.poll_query(&mut cx!(self), &stats) else {
+                break;
+            };
+            self.ask(id, query);
+        }
+        self.tracker_events(id);
+        if let Some(t) = self.torrents.get(&id) {
+            self.timers
+                .set(Timer::Trackers(id), t.announcer.poll_timeout());
+        }
+        self.settle(id);
+    }
+
+    fn ask(&mut self, id: TorrentId, query: Query) {
+        let key = query.key;
+        let url = match parse_url(&query.url) {
+            Ok(url) => url,
+            Err(error) => return self.refuse(id, key, error),
+        };
+        match url.scheme {
+            Scheme::Http if self.caps.http => self.ask_http(id, query),
+            Scheme::Https if self.caps.https => self.ask_http(id, query),
+            Scheme::Udp => {
+                let host = String::from(url.host);
+                if let Ok(ip) = host.parse::<IpAddr>() {
+                    self.resolving.insert((id, key), query);
+                    self.ask_udp(id, key, &[ip]);
+                } else if self.caps.resolve {
+                    self.resolving.insert((id, key), query);
+                    self.ops
+                        .job(Purpose::Resolve(id, key), |op| Op::Resolve { op, host });
+                } else {
+                    self.refuse(
+                        id,
+                        key,
+                        TrackerError::Dns("no names can be looked up here".into()),
+                    );
+                }
+            }
+            other => self.refuse(
+                id,
+                key,
+                TrackerError::Unsupported {
+                    scheme: alloc::format!("{other:?}"),
+                },
+            ),
+        }
+    }
+
+    fn refuse(&mut self, id: TorrentId, key: QueryKey, error: TrackerError) {
+        if let Some(t) = self.torrents.get_mut(&id) {
+            t.announcer.handle_answer(&mut cx!(self), key, Err(error));
+        }
+    }
+
+    fn ask_http(&mut self, id: TorrentId, query: Query) {
+        let request = HttpRequest {
+            url: query.url,
+            user_agent: self.config.user_agent.clone(),
+            family: query.family,
+            max_body: http::MAX_BODY,
+            timeout: HTTP_TIMEOUT,
+        };
+        self.ops
+            .job(Purpose::Http(id, query.key), |op| Op::Http { op, request });
+    }
+
+    /// An HTTP tracker answered.
+    pub(super) fn fetched(&mut self, id: TorrentId, key: QueryKey, outcome: Outcome) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        match outcome {
+            Outcome::Http { status, body } => {
+                t.announcer.handle_http(&mut cx!(self), key, status, &body);
+            }
+            Outcome::Failed { error, .. } => self.refuse(id, key, TrackerError::from(error)),
+            _ => self.refuse(id, key, TrackerError::Cancelled),
+        }
+        self.pump_trackers(id);
+    }
+
+    /// The name of a UDP tracker was looked up.
+    pub(super) fn resolved(&mut self, id: TorrentId, key: QueryKey, outcome: Outcome) {
+        match outcome {
+            Outcome::Resolved(addrs) => self.ask_udp(id, key, &addrs),
+            Outcome::Failed { error, .. } => {
+                self.resolving.remove(&(id, key));
+                self.refuse(id, key, TrackerError::from(error));
+            }
+            _ => {
+                self.resolving.remove(&(id, key));
+                self.refuse(id, key, TrackerError::Cancelled);
+            }
+        }
+        self.pump_trackers(id);
+    }
+
+    fn ask_udp(&mut self, id: TorrentId, key: QueryKey, addrs: &[IpAddr]) {
+        let Some(query) = self.resolving.remove(&(id, key)) else {
+            return;
+        };
+        let (Ok(url), Some(info_hash)) = (parse_url(&query.url), self.info_hash(id)) else {
+            return;
+        };
+        let fits = |ip: &&IpAddr| match query.family {
+            Some(Family::V4) => ip.is_ipv4(),
+            Some(Family::V6) => ip.is_ipv6(),
+            None => true,
+        };
+        let Some(ip) = addrs.iter().find(fits) else {
+            return self.refuse(id, key, TrackerError::NoAddress);
+        };
+        let dst = SocketAddr::new(*ip, url.port);
+        let sent = match query.kind {
+            QueryKind::Announce(request) => {
+                self.udp.announce(&mut cx!(self), dst, url.path, request)
+            }
+            QueryKind::Scrape => self.udp.scrape(&mut cx!(self), dst, &[info_hash]),
+        };
+        match sent {
+            Ok(sent) => {
+                self.udp_queries.insert(sent, (id, key));
+                self.timers.set(Timer::Udp, self.udp.poll_timeout());
+            }
+            Err(_) => self.refuse(id, key, TrackerError::Cancelled),
+        }
+    }
+
+    /// UDP tracker transactions may have ended, or want their timer moved.
+    pub(super) fn after_udp(&mut self) {
+        while let Some(event) = self.udp.poll_event() {
+            let Some((id, key)) = self.udp_queries.remove(&event.id) else {
+                continue;
+            };
+            if let Some(t) = self.torrents.get_mut(&id) {
+                t.announcer.handle_answer(&mut cx!(self), key, event.result);
+            }
+            self.pump_trackers(id);
+        }
+        self.timers.set(Timer::Udp, self.udp.poll_timeout());
+    }
+
+    fn tracker_events(&mut self, id: TorrentId) {
+        while let Some(event) = self
+            .torrents
+            .get_mut(&id)
+            .and_then(|t| t.announcer.poll_event())
+        {
+            self.change(id, Changes::TRACKERS);
+            match event {
+                TrackerEvent::Peers { peers, .. } => {
+                    if self.torrents.get(&id).is_some_and(Torrent::is_running) {
+                        self.learn(id, peers, PeerSource::Tracker);
+                    }
+                }
+                TrackerEvent::Warning { tracker, text } => {
+                    self.tracker_notice(id, tracker, Level::Info, text);
+                }
+                TrackerEvent::Failed { tracker, error, .. } => {
+                    let quiet = matches!(error, TrackerError::Cancelled);
+                    let level = if quiet { Level::Detail } else { Level::Warning };
+                    self.tracker_notice(id, tracker, level, alloc::format!("{error}"));
+                }
+                TrackerEvent::ExternalIp { ip, .. } => {
+                    if self.external != Some(ip) {
+                        self.external = Some(ip);
+                        self.notice(Some(id), None, Level::Detail, What::ExternalAddress(ip));
+                    }
+                }
+                TrackerEvent::Scraped { .. } => {}
+            }
+        }
+    }
+
+    fn tracker_notice(&mut self, id: TorrentId, tracker: TrackerId, level: Level, message: String) {
+        let url = self
+            .torrents
+            .get(&id)
+            .and_then(|t| t.announcer.url(tracker))
+            .unwrap_or_default()
+            .into();
+        self.notice(Some(id), None, level, What::Tracker { url, message });
+    }
+
+    /// Forgets the queries of a torrent that is gone.
+    pub(super) fn drop_queries(&mut self, id: TorrentId) {
+        self.ops.cancel_queries(id);
+        self.resolving.retain(|(torrent, _), _| *torrent != id);
+        let gone: Vec<_> = self
+            .udp_queries
+            .iter()
+            .filter(|(_, (t, _))| *t == id)
+            .map(|(q, _)| *q)
+            .collect();
+        for query in gone {
+            self.udp_queries.remove(&query);
+            self.udp.cancel(query);
+        }
+        self.timers.set(Timer::Trackers(id), None);
+        self.after_udp();
+    }
+}

@@ -1,0 +1,138 @@
+//! Uploading: requests of peers, read from disk in runs, sent as they come back.
+
+use alloc::vec::Vec;
+
+use super::Engine;
+use super::ops::Purpose;
+use crate::{BLOCK_LEN, Block, BlockRef, ConnId, Op, Outcome, TorrentId};
+
+/// Most blocks read by one op.
+const MAX_RUN: usize = 16;
+/// Blocks queued for a peer or being read for it before more are read: enough to keep a fast
+/// stream busy while the disk works.
+const AHEAD: usize = 48;
+
+impl Engine {
+    pub(super) fn on_request(&mut self, id: ConnId, at: BlockRef) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let (Some(t), Some(peer)) = (
+            conn.torrent.and_then(|t| self.torrents.get(&t)),
+            &mut conn.peer,
+        ) else {
+            return;
+        };
+        let within = t.info.as_ref().is_some_and(|i| {
+            at.begin
+                .checked_add(at.len)
+                .is_some_and(|end| end <= i.piece_size(at.piece))
+        });
+        let have = t.is_exchanging() && t.picker.as_ref().is_some_and(|p| p.have().get(at.piece));
+        if !within || !have || at.len == 0 || at.len as usize > BLOCK_LEN {
+            peer.reject(at);
+            return;
+        }
+        conn.uploads.push_back(at);
+    }
+
+    /// Reads ahead for a peer: runs of neighbouring blocks become one op.
+    pub(super) fn pump_uploads(&mut self, id: ConnId) {
+        loop {
+            let Some(conn) = self.conns.get_mut(id) else {
+                return;
+            };
+            let (Some(torrent), Some(peer), Some(&first)) =
+                (conn.torrent, &mut conn.peer, conn.uploads.front())
+            else {
+                return;
+            };
+            if conn.reading as usize + peer.queued_bytes() / BLOCK_LEN >= AHEAD {
+                return;
+            }
+            let Some(info) = self.torrents.get(&torrent).and_then(|t| t.info.as_ref()) else {
+                return;
+            };
+            let run = 1 + conn
+                .uploads
+                .iter()
+                .zip(conn.uploads.iter().skip(1))
+                .take(MAX_RUN - 1)
+                .take_while(|(a, b)| {
+                    a.len as usize == BLOCK_LEN && a.piece == b.piece && a.begin + a.len == b.begin
+                })
+                .count();
+            // Never the last blocks: downloads must be able to go on.
+            let spare = self.pool.available().saturating_sub(self.pool.cap() / 8);
+            let run = run.min(spare);
+            if run == 0 && self.pool.lent() > 0 {
+                if !conn.starved {
+                    conn.starved = true;
+                    self.pool_waiters.push_back(id);
+                }
+                return;
+            }
+            let run = run.max(1);
+            let blocks: Vec<Block> = (0..run).map_while(|_| self.pool.take()).collect();
+            let wanted: Vec<BlockRef> = conn.uploads.drain(..blocks.len()).collect();
+            if wanted.is_empty() {
+                return;
+            }
+            conn.reading += wanted.len() as u32;
+            let at = info.piece_offset(first.piece) + u64::from(first.begin);
+            let len = wanted.iter().map(|r| r.len).sum();
+            self.ops
+                .job(Purpose::Upload(id, torrent, wanted), |op| Op::Read {
+                    op,
+                    torrent,
+                    at,
+                    len,
+                    blocks,
+                });
+        }
+    }
+
+    /// Blocks for a peer came from the disk.
+    pub(super) fn upload_read(
+        &mut self,
+        id: ConnId,
+        torrent: TorrentId,
+        wanted: Vec<BlockRef>,
+        outcome: Outcome,
+    ) {
+        let (blocks, error) = match outcome {
+            Outcome::Read(blocks) => (blocks, None),
+            Outcome::Failed { error, blocks } => (blocks, Some(error)),
+            other => {
+                self.take_home(other);
+                return;
+            }
+        };
+        let Some(conn) = self.conns.get_mut(id) else {
+            self.pool.give_all(blocks);
+            return;
+        };
+        conn.reading = conn.reading.saturating_sub(wanted.len() as u32);
+        let Some(peer) = &mut conn.peer else {
+            self.pool.give_all(blocks);
+            return;
+        };
+        if let Some(error) = error {
+            self.pool.give_all(blocks);
+            for at in wanted {
+                peer.reject(at);
+            }
+            if error.kind != crate::OpErrorKind::Cancelled {
+                self.disk_failed(torrent, error);
+            }
+            return;
+        }
+        for (at, block) in wanted.into_iter().zip(blocks) {
+            if let Some(block) = peer.send_block(at, block) {
+                self.pool.give(block);
+            }
+        }
+        self.pump_uploads(id);
+        self.conns.refresh(id);
+    }
+}

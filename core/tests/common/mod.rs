@@ -1,0 +1,599 @@
+//! A world in memory: engines joined by streams with a delay, each with a disk that is a `Vec`,
+//! and virtual time. It drives engines exactly as the module documentation says a driver should.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test binary uses a part of it"
+)]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dunlin_core::engine::{AddTorrent, Engine, Event, Interest, ReadBufs, Source, WriteBufs};
+use dunlin_core::metainfo::{Builder, Info};
+use dunlin_core::op::{FileStat, SocketKind};
+use dunlin_core::{
+    BLOCK_LEN, Caps, CloseReason, Config, ConnId, Instant, Op, OpErrorKind, OpId, Outcome,
+    TorrentId,
+};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// One-way delay of every stream.
+pub const LATENCY: Duration = Duration::from_millis(5);
+
+/// A torrent of one file with predictable content.
+pub fn torrent(len: usize, piece_len: u32) -> (Arc<Info>, Vec<u8>) {
+    let data: Vec<u8> = (0..len)
+        .map(|i| (i as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0])
+        .collect();
+    let hashes: Vec<[u8; 20]> = data
+        .chunks(piece_len as usize)
+        .map(dunlin_core::hash::sha1)
+        .collect();
+    let mut builder = Builder::file("payload.bin", len as u64);
+    builder.piece_len = Some(piece_len);
+    let torrent = builder.draft().unwrap().finish(&hashes).unwrap();
+    (torrent.info, data)
+}
+
+/// What [`Engine::add`] needs for a torrent without trackers.
+pub fn add(source: Source) -> AddTorrent {
+    AddTorrent::new(source)
+}
+
+/// A torrent's files on a node, as one run of bytes.
+#[derive(Clone, Default)]
+pub struct Store {
+    pub data: Vec<u8>,
+    pub exists: bool,
+    pub mtime: i64,
+}
+
+/// One end of a stream.
+struct Stream {
+    peer: (usize, ConnId),
+    inbox: VecDeque<u8>,
+    interest: Interest,
+    eof: bool,
+}
+
+/// Something that happens later.
+enum Later {
+    Bytes(usize, ConnId, Vec<u8>),
+    Eof(usize, ConnId),
+    Connect {
+        from: usize,
+        conn: ConnId,
+        to: SocketAddr,
+    },
+    Connected(usize, ConnId),
+    Refused(usize, ConnId),
+    Outcome(usize, OpId, Outcome),
+}
+
+/// One engine and its platform.
+pub struct Node {
+    pub engine: Engine,
+    pub addr: SocketAddr,
+    pub stores: BTreeMap<TorrentId, Store>,
+    /// Content that is on disk before a torrent is added, by info-hash.
+    pub shelf: BTreeMap<[u8; 20], Store>,
+    infos: BTreeMap<TorrentId, Arc<Info>>,
+    pub saved: BTreeMap<TorrentId, Vec<u8>>,
+    pub events: Vec<Event>,
+    streams: BTreeMap<ConnId, Stream>,
+    /// Every op that awaits an outcome.
+    pub open_ops: BTreeMap<OpId, &'static str>,
+    /// Disk writes fail with this while set.
+    pub disk_error: Option<OpErrorKind>,
+    pub disk_delay: Duration,
+    pub bytes_written: u64,
+    /// Longest list of ops seen in flight.
+    pub most_jobs: usize,
+}
+
+/// The world.
+pub struct World {
+    pub now: Instant,
+    pub nodes: Vec<Node>,
+    later: BTreeMap<(Instant, u64), Later>,
+    seq: u64,
+    rng: ChaCha8Rng,
+    /// Everything a driver could see, folded: law 7.
+    pub trace: u64,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            now: Instant::from_micros(1_000_000),
+            nodes: Vec::new(),
+            later: BTreeMap::new(),
+            seq: 0,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            trace: 0xcbf2_9ce4_8422_2325,
+        }
+    }
+
+    /// Adds a node at 10.0.0.n:6881.
+    pub fn node(&mut self, config: Config) -> usize {
+        let n = self.nodes.len();
+        let addr = SocketAddr::from(([10, 0, (n / 250) as u8, (n % 250) as u8 + 1], 6881));
+        let mut config = config;
+        config.listen.clear();
+        let _ = config.listen.push(addr);
+        let rng = ChaCha8Rng::seed_from_u64(self.rng.next_u64());
+        let mut caps = Caps::all();
+        caps.ipv6 = false;
+        self.nodes.push(Node {
+            engine: Engine::new(self.now, config, caps, Box::new(rng)),
+            addr,
+            stores: BTreeMap::new(),
+            shelf: BTreeMap::new(),
+            infos: BTreeMap::new(),
+            saved: BTreeMap::new(),
+            events: Vec::new(),
+            streams: BTreeMap::new(),
+            open_ops: BTreeMap::new(),
+            disk_error: None,
+            disk_delay: Duration::from_micros(200),
+            bytes_written: 0,
+            most_jobs: 0,
+        });
+        n
+    }
+
+    /// Adds a node that has all of `info` on disk and seeds it.
+    pub fn seed(&mut self, config: Config, info: &Arc<Info>, data: &[u8]) -> (usize, TorrentId) {
+        let n = self.node(config);
+        self.put(n, info, data.to_vec());
+        let id = self.nodes[n]
+            .engine
+            .add(self.now, add(Source::Info(info.clone())))
+            .unwrap();
+        (n, id)
+    }
+
+    /// Adds a node that fetches `info` from `peers`.
+    pub fn leech(
+        &mut self,
+        config: Config,
+        info: &Arc<Info>,
+        peers: &[usize],
+    ) -> (usize, TorrentId) {
+        let n = self.node(config);
+        let peers = peers.iter().map(|p| self.nodes[*p].addr).collect();
+        let torrent = AddTorrent {
+            peers,
+            ..add(Source::Info(info.clone()))
+        };
+        let id = self.nodes[n].engine.add(self.now, torrent).unwrap();
+        (n, id)
+    }
+
+    /// Puts content on a node's disk.
+    pub fn put(&mut self, n: usize, info: &Info, data: Vec<u8>) {
+        let store = Store {
+            data,
+            exists: true,
+            mtime: 1,
+        };
+        self.nodes[n].shelf.insert(info.info_hash().0, store);
+    }
+
+    pub fn rng(&mut self) -> &mut ChaCha8Rng {
+        &mut self.rng
+    }
+
+    fn at(&mut self, after: Duration, what: Later) {
+        self.seq += 1;
+        self.later.insert((self.now + after, self.seq), what);
+    }
+
+    fn fold(&mut self, bytes: &[u8]) {
+        for b in bytes {
+            self.trace = (self.trace ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    /// Runs until `done` or until `limit` of virtual time has passed; returns whether `done`.
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
+        let end = self.now + limit;
+        loop {
+            self.settle();
+            if done(self) {
+                return true;
+            }
+            let next = [
+                self.later.first_key_value().map(|((at, _), _)| *at),
+                self.nodes
+                    .iter()
+                    .filter_map(|n| n.engine.poll_timeout())
+                    .min(),
+            ];
+            let Some(next) = next.into_iter().flatten().min() else {
+                return false;
+            };
+            if next > end {
+                self.now = end;
+                return false;
+            }
+            self.now = self.now.max(next);
+            self.step();
+        }
+    }
+
+    /// Runs for a while.
+    pub fn run(&mut self, time: Duration) {
+        self.run_until(time, |_| false);
+    }
+
+    /// Whatever is due now.
+    fn step(&mut self) {
+        while let Some(entry) = self.later.first_entry() {
+            if entry.key().0 > self.now {
+                break;
+            }
+            let what = entry.remove();
+            self.happen(what);
+        }
+        for n in 0..self.nodes.len() {
+            let engine = &mut self.nodes[n].engine;
+            if engine.poll_timeout().is_some_and(|at| at <= self.now) {
+                engine.handle_timeout(self.now);
+                let next = engine.poll_timeout();
+                assert!(
+                    next.is_none_or(|at| at > self.now) || engine.has_output(),
+                    "law 3: the timer for {:?} spins",
+                    engine.timeout_reason()
+                );
+            }
+        }
+    }
+
+    fn happen(&mut self, what: Later) {
+        let now = self.now;
+        match what {
+            Later::Bytes(n, conn, bytes) => {
+                self.fold(&bytes);
+                if let Some(s) = self.nodes[n].streams.get_mut(&conn) {
+                    s.inbox.extend(bytes);
+                }
+            }
+            Later::Eof(n, conn) => {
+                if let Some(s) = self.nodes[n].streams.get_mut(&conn) {
+                    s.eof = true;
+                }
+            }
+            Later::Connect { from, conn, to } => {
+                let target = self.nodes.iter().position(|n| n.addr == to);
+                let port = 40_000 + (conn.index % 20_000) as u16;
+                let remote = SocketAddr::new(self.nodes[from].addr.ip(), port);
+                let accepted =
+                    target.and_then(|t| Some((t, self.nodes[t].engine.accept(now, remote)?)));
+                match accepted {
+                    Some((t, there)) => {
+                        self.nodes[t].streams.insert(there, Stream::to(from, conn));
+                        self.nodes[from].streams.insert(conn, Stream::to(t, there));
+                        self.at(LATENCY, Later::Connected(from, conn));
+                    }
+                    None => self.at(LATENCY, Later::Refused(from, conn)),
+                }
+            }
+            Later::Connected(n, conn) => self.nodes[n].engine.handle_connected(now, conn),
+            Later::Refused(n, conn) => {
+                self.nodes[n]
+                    .engine
+                    .handle_closed(now, conn, CloseReason::Refused);
+            }
+            Later::Outcome(n, op, outcome) => {
+                assert!(
+                    self.nodes[n].open_ops.remove(&op).is_some(),
+                    "law 1: {op:?} is answered twice"
+                );
+                self.nodes[n].engine.handle_op(now, op, outcome);
+            }
+        }
+    }
+
+    /// Drives every node until nothing more happens at this instant.
+    fn settle(&mut self) {
+        let mut rounds = 0;
+        loop {
+            let mut busy = false;
+            for n in 0..self.nodes.len() {
+                busy |= self.pump(n);
+            }
+            if !busy {
+                return;
+            }
+            rounds += 1;
+            assert!(rounds < 100_000, "the world does not come to rest");
+        }
+    }
+
+    fn pump(&mut self, n: usize) -> bool {
+        let mut busy = false;
+        while let Some(op) = self.nodes[n].engine.poll_op() {
+            busy = true;
+            self.op(n, op);
+        }
+        while let Some((conn, interest)) = self.nodes[n].engine.poll_interest() {
+            busy = true;
+            if let Some(s) = self.nodes[n].streams.get_mut(&conn) {
+                s.interest = interest;
+            }
+        }
+        let conns: Vec<ConnId> = self.nodes[n].streams.keys().copied().collect();
+        for conn in conns {
+            busy |= self.write(n, conn);
+            busy |= self.read(n, conn);
+        }
+        while let Some(event) = self.nodes[n].engine.poll_event() {
+            busy = true;
+            self.nodes[n].events.push(event);
+        }
+        busy
+    }
+
+    fn write(&mut self, n: usize, conn: ConnId) -> bool {
+        let now = self.now;
+        let node = &mut self.nodes[n];
+        let Some(stream) = node.streams.get_mut(&conn).filter(|s| s.interest.write) else {
+            return false;
+        };
+        let mut bufs = WriteBufs::new();
+        node.engine.write_bufs(now, conn, &mut bufs);
+        let bytes: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).collect();
+        drop(bufs);
+        if bytes.is_empty() {
+            stream.interest.write = false;
+            return false;
+        }
+        let (peer, there) = stream.peer;
+        node.engine.handle_written(now, conn, bytes.len());
+        self.at(LATENCY, Later::Bytes(peer, there, bytes));
+        true
+    }
+
+    fn read(&mut self, n: usize, conn: ConnId) -> bool {
+        let now = self.now;
+        // Reads come in random sizes: no fragmentation may matter.
+        let most = match self.rng.next_u32() % 4 {
+            0 => 1 + self.rng.next_u32() as usize % 40,
+            1 => 1 + self.rng.next_u32() as usize % 20_000,
+            _ => usize::MAX,
+        };
+        let node = &mut self.nodes[n];
+        let Some(stream) = node.streams.get_mut(&conn) else {
+            return false;
+        };
+        if stream.inbox.is_empty() {
+            if stream.eof {
+                node.streams.remove(&conn);
+                node.engine.handle_closed(now, conn, CloseReason::Eof);
+                return true;
+            }
+            return false;
+        }
+        if !stream.interest.read {
+            return false;
+        }
+        let mut bufs = ReadBufs::new();
+        node.engine.read_bufs(now, conn, &mut bufs);
+        let mut len = 0;
+        for buf in &mut bufs {
+            for byte in buf.iter_mut() {
+                if len == most {
+                    break;
+                }
+                let Some(b) = stream.inbox.pop_front() else {
+                    break;
+                };
+                *byte = b;
+                len += 1;
+            }
+        }
+        drop(bufs);
+        if len == 0 {
+            stream.interest.read = false;
+            return false;
+        }
+        node.engine.handle_read(now, conn, len);
+        true
+    }
+
+    fn op(&mut self, n: usize, op: Op) {
+        let name = name(&op);
+        self.fold(name.as_bytes());
+        let node = &mut self.nodes[n];
+        if let Some(id) = op.id() {
+            assert!(
+                node.open_ops.insert(id, name).is_none(),
+                "{id:?} is used twice"
+            );
+            node.most_jobs = node.most_jobs.max(node.open_ops.len());
+        }
+        let delay = node.disk_delay;
+        let (id, outcome) = match op {
+            Op::TcpConnect { conn, remote } => {
+                return self.at(
+                    LATENCY,
+                    Later::Connect {
+                        from: n,
+                        conn,
+                        to: remote,
+                    },
+                );
+            }
+            Op::TcpClose { conn, .. } => {
+                if let Some(s) = node.streams.remove(&conn) {
+                    self.at(LATENCY, Later::Eof(s.peer.0, s.peer.1));
+                }
+                return;
+            }
+            Op::Bind {
+                op, local, kind, ..
+            } => {
+                let _ = kind == SocketKind::Udp;
+                (op, Outcome::Bound(local))
+            }
+            Op::Open { op, torrent, info } => {
+                let len = info.total_len() as usize;
+                let mut store = node
+                    .shelf
+                    .get(&info.info_hash().0)
+                    .cloned()
+                    .unwrap_or_default();
+                let stat = store.exists.then_some(FileStat {
+                    len: store.data.len() as u64,
+                    mtime_ns: store.mtime,
+                });
+                store.data.resize(len, 0);
+                node.stores.insert(torrent, store);
+                node.infos.insert(torrent, info);
+                (op, Outcome::Opened(vec![stat]))
+            }
+            Op::Read {
+                op,
+                torrent,
+                at,
+                len,
+                mut blocks,
+            } => {
+                let data = &node.stores[&torrent].data[at as usize..][..len as usize];
+                for (block, chunk) in blocks.iter_mut().zip(data.chunks(BLOCK_LEN)) {
+                    block[..chunk.len()].copy_from_slice(chunk);
+                }
+                (op, Outcome::Read(blocks))
+            }
+            Op::Write {
+                op,
+                torrent,
+                at,
+                len,
+                blocks,
+                mut hasher,
+            } => {
+                if let Some(kind) = node.disk_error {
+                    let mut outcome = Outcome::failed(kind, "payload.bin: no room");
+                    if let Outcome::Failed { blocks: home, .. } = &mut outcome {
+                        *home = blocks;
+                    }
+                    (op, outcome)
+                } else {
+                    let store = node.stores.get_mut(&torrent).unwrap();
+                    store.exists = true;
+                    store.mtime += 1;
+                    node.bytes_written += u64::from(len);
+                    let mut left = len as usize;
+                    for (i, block) in blocks.iter().enumerate() {
+                        let part = &block[..left.min(BLOCK_LEN)];
+                        store.data[at as usize + i * BLOCK_LEN..][..part.len()]
+                            .copy_from_slice(part);
+                        if let Some(h) = &mut hasher {
+                            h.update(part);
+                        }
+                        left -= part.len();
+                    }
+                    assert_eq!(left, 0);
+                    (op, Outcome::Written { blocks, hasher })
+                }
+            }
+            Op::Hash {
+                op,
+                torrent,
+                at,
+                len,
+                mut hasher,
+            } => {
+                hasher.update(&node.stores[&torrent].data[at as usize..][..len as usize]);
+                (op, Outcome::Hashed(hasher))
+            }
+            Op::Flush { op, torrent, .. } => {
+                let store = &node.stores[&torrent];
+                let stat = store.exists.then_some(FileStat {
+                    len: store.data.len() as u64,
+                    mtime_ns: store.mtime,
+                });
+                (op, Outcome::Flushed(vec![stat]))
+            }
+            Op::Save {
+                op,
+                torrent,
+                record,
+            } => {
+                node.saved.insert(torrent, record);
+                (op, Outcome::Done)
+            }
+            Op::Release { op, torrent, .. } => {
+                if let (Some(store), Some(info)) =
+                    (node.stores.remove(&torrent), node.infos.remove(&torrent))
+                {
+                    node.shelf.insert(info.info_hash().0, store);
+                }
+                (op, Outcome::Done)
+            }
+            Op::Select { op, .. } => (op, Outcome::Done),
+            Op::Resolve { op, .. } => (op, Outcome::failed(OpErrorKind::NotFound, "no such host")),
+            Op::Http { op, .. } => (op, Outcome::failed(OpErrorKind::Refused, "nobody listens")),
+            _ => return,
+        };
+        self.at(delay, Later::Outcome(n, id, outcome));
+    }
+
+    /// Cuts every stream of a node, as a cable would.
+    pub fn cut(&mut self, n: usize) {
+        let streams = std::mem::take(&mut self.nodes[n].streams);
+        for (conn, s) in streams {
+            self.nodes[n]
+                .engine
+                .handle_closed(self.now, conn, CloseReason::Reset);
+            self.at(LATENCY, Later::Eof(s.peer.0, s.peer.1));
+        }
+    }
+
+    /// Whether a node has all of a torrent, bit for bit.
+    pub fn has(&self, n: usize, id: TorrentId, data: &[u8]) -> bool {
+        let done = self.nodes[n]
+            .engine
+            .torrent(self.now, id)
+            .is_some_and(|t| t.pieces == t.pieces_done && t.pieces > 0);
+        done && self.nodes[n].stores[&id].data == data
+    }
+}
+
+impl Stream {
+    fn to(node: usize, conn: ConnId) -> Self {
+        Self {
+            peer: (node, conn),
+            inbox: VecDeque::new(),
+            interest: Interest::default(),
+            eof: false,
+        }
+    }
+}
+
+fn name(op: &Op) -> &'static str {
+    match op {
+        Op::Bind { .. } => "bind",
+        Op::TcpConnect { .. } => "connect",
+        Op::TcpClose { .. } => "close",
+        Op::Resolve { .. } => "resolve",
+        Op::Http { .. } => "http",
+        Op::Open { .. } => "open",
+        Op::Read { .. } => "read",
+        Op::Write { .. } => "write",
+        Op::Hash { .. } => "hash",
+        Op::Flush { .. } => "flush",
+        Op::Select { .. } => "select",
+        Op::Release { .. } => "release",
+        Op::Save { .. } => "save",
+        Op::Cancel { .. } => "cancel",
+        _ => "?",
+    }
+}

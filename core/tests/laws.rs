@@ -1,0 +1,374 @@
+//! The eight laws of the contract between a driver and the engine, one test each.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{World, add, torrent};
+use dunlin_core::engine::{Engine, Event, FilePriority, ReadBufs, Scope, Source, WriteBufs};
+use dunlin_core::{
+    Caps, CloseReason, Config, ConnId, Instant, OpErrorKind, OpId, Outcome, RecvMeta, SocketId,
+};
+use quickcheck::{Gen, QuickCheck, TestResult};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Stops a node in the middle of a transfer and counts what is still out.
+#[test]
+fn law_1_every_op_gets_one_outcome_and_blocks_come_home() {
+    for seed in 0..8 {
+        let (info, data) = torrent(3_000_000, 128 << 10);
+        let mut w = World::new(seed);
+        let (s, _) = w.seed(Config::default(), &info, &data);
+        let (l, id) = w.leech(Config::default(), &info, &[s]);
+        w.nodes[l].disk_delay = Duration::from_millis(30);
+        w.run(Duration::from_millis(60 + 40 * seed));
+        match seed % 4 {
+            0 => w.nodes[l].engine.shutdown(w.now),
+            1 => assert!(w.nodes[l].engine.remove(w.now, id, true)),
+            2 => assert!(w.nodes[l].engine.pause(w.now, id)),
+            _ => w.nodes[l].disk_error = Some(OpErrorKind::Io),
+        }
+        w.nodes[s].engine.shutdown(w.now);
+        w.run(MINUTE);
+        for n in [s, l] {
+            // The world asserts that no op is answered twice; here: none was forgotten.
+            assert!(
+                w.nodes[n].open_ops.is_empty(),
+                "seed {seed}: {:?}",
+                w.nodes[n].open_ops
+            );
+            assert_eq!(
+                w.nodes[n].engine.status(w.now).blocks_lent,
+                0,
+                "seed {seed}, node {n}"
+            );
+            assert_eq!(w.nodes[n].engine.status(w.now).jobs, 0);
+        }
+    }
+}
+
+/// Commands and driver calls in an arbitrary order, with stale ids among them.
+fn arbitrary_calls(engine: &mut Engine, mut now: Instant, calls: &[(u8, u32)]) {
+    let (info, _) = torrent(100_000, 32 << 10);
+    let mut torrents = Vec::new();
+    let mut conns = vec![ConnId {
+        index: 7,
+        generation: 3,
+    }];
+    let mut ops = vec![OpId(999)];
+    let mut buf = [0; 2048];
+    for &(what, n) in calls {
+        now += Duration::from_millis(u64::from(n % 5000));
+        let conn = conns[n as usize % conns.len()];
+        let id = torrents.get(n as usize % torrents.len().max(1)).copied();
+        match (what % 24, id) {
+            (0, _) => torrents.extend(engine.add(now, add(Source::Info(info.clone())))),
+            (1, _) => torrents.extend(engine.add(
+                now,
+                add(Source::Hash {
+                    info_hash: dunlin_core::InfoHash([n as u8; 20]),
+                    name: None,
+                }),
+            )),
+            (2, Some(id)) => {
+                let _ = engine.pause(now, id);
+            }
+            (3, Some(id)) => {
+                let _ = engine.resume(now, id);
+            }
+            (4, Some(id)) => {
+                let _ = engine.remove(now, id, n.is_multiple_of(2));
+            }
+            (5, Some(id)) => {
+                let _ = engine.recheck(now, id);
+            }
+            (6, Some(id)) => {
+                let _ = engine.set_priorities(now, id, &[FilePriority::Skip]);
+            }
+            (7, Some(id)) => {
+                let _ = engine.add_peers(now, id, &["10.9.9.9:99".parse().unwrap()]);
+            }
+            (8, Some(id)) => {
+                let _ = engine.set_limits(now, Scope::Torrent(id), Some(u64::from(n)), None);
+            }
+            (9, _) => conns.extend(engine.accept(now, "10.8.8.8:88".parse().unwrap())),
+            (10, _) => engine.handle_connected(now, conn),
+            (11, _) => engine.handle_closed(now, conn, CloseReason::Reset),
+            (12, _) => {
+                let mut bufs = ReadBufs::new();
+                engine.read_bufs(now, conn, &mut bufs);
+                let len = bufs.first_mut().map_or(0, |b| {
+                    b.fill(n as u8);
+                    b.len()
+                });
+                drop(bufs);
+                engine.handle_read(now, conn, len);
+            }
+            (13, _) => engine.handle_read(now, conn, n as usize % 100),
+            (14, _) => {
+                let mut bufs = WriteBufs::new();
+                engine.write_bufs(now, conn, &mut bufs);
+                let len = bufs.first().map_or(0, |b| b.len());
+                drop(bufs);
+                engine.handle_written(now, conn, len);
+            }
+            (15, _) => {
+                let op = ops[n as usize % ops.len()];
+                let outcome = match n % 5 {
+                    0 => Outcome::Opened(vec![None]),
+                    1 => Outcome::Done,
+                    2 => Outcome::Resolved(vec!["10.1.1.1".parse().unwrap()]),
+                    3 => Outcome::Flushed(vec![None]),
+                    _ => Outcome::failed(OpErrorKind::Io, "broken"),
+                };
+                engine.handle_op(now, op, outcome);
+            }
+            (16, _) => {
+                while let Some(op) = engine.poll_op() {
+                    if let dunlin_core::Op::TcpConnect { conn, .. } = op {
+                        conns.push(conn);
+                    }
+                    ops.extend(op.id());
+                }
+            }
+            (17, _) => while engine.poll_interest().is_some() {},
+            (18, _) => while engine.poll_event().is_some() {},
+            (19, _) => while engine.poll_transmit(now, 1, &mut buf).is_some() {},
+            (20, _) => {
+                let meta = RecvMeta {
+                    socket: SocketId::V4,
+                    from: "10.7.7.7:77".parse().unwrap(),
+                    local: None,
+                    ecn: dunlin_core::Ecn::NotEct,
+                };
+                engine.handle_udp(now, &meta, &mut buf[..n as usize % 1500]);
+            }
+            (21, _) => engine.handle_timeout(now),
+            (22, _) if n.is_multiple_of(40) => engine.shutdown(now),
+            _ => engine.save_all(now),
+        }
+    }
+}
+
+fn engine(seed: u64, config: Config) -> Engine {
+    let rng = Box::new(ChaCha8Rng::seed_from_u64(seed));
+    Engine::new(Instant::from_micros(1), config, Caps::all(), rng)
+}
+
+#[test]
+fn law_2_any_call_order_is_legal() {
+    fn survives(seed: u64, calls: Vec<(u8, u32)>) -> bool {
+        let mut e = engine(seed, Config::default());
+        arbitrary_calls(&mut e, Instant::from_micros(5), &calls);
+        true
+    }
+    QuickCheck::new()
+        .rng(Gen::new(300))
+        .tests(300)
+        .quickcheck(survives as fn(u64, Vec<(u8, u32)>) -> bool);
+}
+
+#[test]
+fn law_3_a_handled_timeout_never_spins() {
+    fn no_spin(seed: u64, calls: Vec<(u8, u32)>) -> TestResult {
+        let mut e = engine(seed, Config::default());
+        arbitrary_calls(&mut e, Instant::from_micros(5), &calls);
+        for _ in 0..50 {
+            let Some(at) = e.poll_timeout() else {
+                return TestResult::passed();
+            };
+            e.handle_timeout(at);
+            if e.poll_timeout().is_some_and(|next| next <= at) && !e.has_output() {
+                return TestResult::error(format!("spins at {at:?} on {:?}", e.timeout_reason()));
+            }
+        }
+        TestResult::passed()
+    }
+    QuickCheck::new()
+        .rng(Gen::new(200))
+        .tests(300)
+        .quickcheck(no_spin as fn(u64, Vec<(u8, u32)>) -> TestResult);
+}
+
+/// Counted, not timed: an idle engine with many torrents touches none of them.
+#[test]
+fn law_4_an_idle_engine_wakes_seldom_and_for_one_thing() {
+    let mut e = engine(4, Config::default());
+    let mut now = Instant::from_micros(10);
+    for n in 0..200u8 {
+        let mut hash = [0; 20];
+        hash[0] = n;
+        let source = Source::Hash {
+            info_hash: dunlin_core::InfoHash(hash),
+            name: None,
+        };
+        e.add(now, add(source)).unwrap();
+    }
+    while e.poll_op().is_some() || e.poll_event().is_some() {}
+    let (start, mut wakes) = (now, 0);
+    while let Some(at) = e.poll_timeout() {
+        if at.saturating_since(start) > 60 * MINUTE {
+            break;
+        }
+        now = at;
+        e.handle_timeout(now);
+        while e.poll_op().is_some() || e.poll_event().is_some() {}
+        wakes += 1;
+    }
+    // 200 torrents without peers or trackers have a save timer each and nothing else to do.
+    assert!(wakes <= 200 * 61, "{wakes} wake-ups in an hour");
+}
+
+#[test]
+fn law_5_time_is_clamped_and_a_jump_is_survived() {
+    let (info, data) = torrent(2_000_000, 64 << 10);
+    let mut w = World::new(5);
+    let slow = Config {
+        limit_up: Some(200_000),
+        ..Config::default()
+    };
+    let (s, _) = w.seed(slow, &info, &data);
+    let (l, id) = w.leech(Config::default(), &info, &[s]);
+    w.run(Duration::from_secs(2));
+    // Backwards: nothing changes.
+    let before = w.nodes[l].engine.poll_timeout();
+    w.nodes[l].engine.handle_timeout(Instant::from_micros(1));
+    assert_eq!(w.nodes[l].engine.poll_timeout(), before);
+    // A night's sleep.
+    w.now += Duration::from_secs(8 * 3600);
+    for n in [s, l] {
+        w.nodes[n].engine.handle_timeout(w.now);
+    }
+    assert!(
+        w.run_until(60 * MINUTE, |w| w.has(l, id, &data)),
+        "{:?}",
+        w.nodes[l].engine.torrent(w.now, id)
+    );
+}
+
+#[test]
+fn law_6_hostile_bytes_end_the_peer_at_most() {
+    fn survives(seed: u64, chunks: Vec<Vec<u8>>) -> bool {
+        let (info, _) = torrent(100_000, 32 << 10);
+        let mut e = engine(seed, Config::default());
+        let now = Instant::from_micros(10);
+        e.add(now, add(Source::Info(info.clone()))).unwrap();
+        while let Some(op) = e.poll_op() {
+            if let Some(id) = op.id() {
+                e.handle_op(now, id, Outcome::Opened(vec![None]));
+            }
+        }
+        let Some(conn) = e.accept(now, "10.8.8.8:88".parse().unwrap()) else {
+            return false;
+        };
+        // Half of the cases get past the handshake first.
+        let mut hello = Vec::new();
+        if seed.is_multiple_of(2) {
+            hello.extend_from_slice(b"\x13BitTorrent protocol\0\0\0\0\0\x10\0\x05");
+            hello.extend_from_slice(&info.info_hash().0);
+            hello.extend_from_slice(b"-XX0001-abcdefghijkl");
+        }
+        for chunk in std::iter::once(&hello).chain(&chunks) {
+            let mut rest = &chunk[..];
+            while !rest.is_empty() {
+                let mut bufs = ReadBufs::new();
+                e.read_bufs(now, conn, &mut bufs);
+                let mut len = 0;
+                for buf in &mut bufs {
+                    let n = buf.len().min(rest.len());
+                    buf[..n].copy_from_slice(&rest[..n]);
+                    rest = &rest[n..];
+                    len += n;
+                }
+                drop(bufs);
+                if len == 0 {
+                    break;
+                }
+                e.handle_read(now, conn, len);
+            }
+        }
+        e.handle_closed(now, conn, CloseReason::Eof);
+        e.status(now).blocks_lent == 0 && e.status(now).connections == 0
+    }
+    QuickCheck::new()
+        .rng(Gen::new(120))
+        .tests(1000)
+        .quickcheck(survives as fn(u64, Vec<Vec<u8>>) -> bool);
+}
+
+#[test]
+fn law_7_the_same_seed_gives_the_same_bytes() {
+    let run = |seed| {
+        let (info, data) = torrent(1_500_000, 64 << 10);
+        let mut w = World::new(seed);
+        let (s, _) = w.seed(Config::default(), &info, &data);
+        let (a, ia) = w.leech(Config::default(), &info, &[s]);
+        let (b, ib) = w.leech(Config::default(), &info, &[s, a]);
+        assert!(w.run_until(MINUTE, |w| w.has(a, ia, &data) && w.has(b, ib, &data)));
+        w.trace
+    };
+    assert_eq!(run(11), run(11));
+    assert_ne!(run(11), run(12), "the trace sees nothing");
+}
+
+#[test]
+fn law_8_every_table_has_a_bound() {
+    let config = Config {
+        max_torrents: 3,
+        max_connections: 5,
+        max_known_peers: 20,
+        max_jobs: 4,
+        max_blocks: 6,
+        max_notices: 10,
+        ..Config::default()
+    };
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let mut w = World::new(8);
+    let (info, data) = torrent(1_000_000, 32 << 10);
+    let (s, _) = w.seed(Config::default(), &info, &data);
+    let (l, id) = w.leech(config, &info, &[s]);
+    for _ in 0..500 {
+        let n = rng.next_u32();
+        let addr =
+            std::net::SocketAddr::from(([10, 77, (n >> 8) as u8, n as u8], 1 + (n >> 16) as u16));
+        w.nodes[l].engine.add_peers(w.now, id, &[addr]);
+    }
+    for n in 0..10 {
+        let source = Source::Hash {
+            info_hash: dunlin_core::InfoHash([n; 20]),
+            name: None,
+        };
+        let _ = w.nodes[l].engine.add(w.now, add(source));
+    }
+    let mut most = (0, 0, 0);
+    let done = w.run_until(20 * MINUTE, |w| {
+        let s = w.nodes[l].engine.status(w.now);
+        most = (
+            most.0.max(s.connections),
+            most.1.max(s.jobs),
+            most.2.max(s.blocks_lent),
+        );
+        w.has(l, id, &data)
+    });
+    assert!(done, "{:?}", w.nodes[l].engine.torrent(w.now, id));
+    let status = w.nodes[l].engine.status(w.now);
+    assert_eq!(status.torrents, 3);
+    assert!(most.0 <= 5 && most.1 <= 4 && most.2 <= 6, "{most:?}");
+    assert!(w.nodes[l].most_jobs <= 4);
+    assert!(w.nodes[l].engine.torrent(w.now, id).unwrap().known <= 20);
+    // An application that fetches no events: notices make way and are counted.
+    for _ in 0..50 {
+        w.nodes[l].engine.pause(w.now, id);
+        w.nodes[l].engine.resume(w.now, id);
+    }
+    let mut notices = 0;
+    while let Some(event) = w.nodes[l].engine.poll_event() {
+        notices += u32::from(matches!(event, Event::Notice(_)));
+    }
+    assert!(notices <= 10);
+}

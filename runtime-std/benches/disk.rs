@@ -7,7 +7,8 @@
 
 use std::{
     fs::File,
-    io::IoSlice,
+    io::{IoSlice, Write},
+    ops::ControlFlow,
     path::Path,
     sync::{Arc, mpsc::channel},
     time::{Duration, Instant},
@@ -16,11 +17,14 @@ use std::{
 use dunlin_core::{
     BLOCK_LEN, Block, BlockPool, Hasher, Op, OpId, Outcome, TorrentId, metainfo::Info,
 };
-use dunlin_std::disk::{Disk, DiskConfig, Placement};
+use dunlin_std::{
+    disk::{Disk, DiskConfig, Placement},
+    tree::hash_pieces,
+};
 
 const PIECE: usize = 1 << 20;
-/// Bytes handed over at once: 16 blocks.
-const RUN: usize = 256 * 1024;
+/// Bytes handed over at once: one block, and sixteen.
+const RUNS: [usize; 2] = [BLOCK_LEN, 16 * BLOCK_LEN];
 
 /// Processor time of this process so far.
 fn cpu() -> Duration {
@@ -41,41 +45,39 @@ fn report(what: &str, mib: usize, start: Instant, before: Duration) {
     );
 }
 
-fn blocks(pool: &mut BlockPool, byte: u8, fresh: bool) -> Vec<Block> {
-    (0..RUN / BLOCK_LEN)
+fn blocks(pool: &mut BlockPool, byte: u8, run: usize) -> Vec<Block> {
+    (0..run / BLOCK_LEN)
         .map(|_| {
             let mut block = pool.take().unwrap();
-            if fresh {
-                block.fill(byte); // as the socket would
-            }
+            block.fill(byte); // as the socket would
             block
         })
         .collect()
 }
 
 /// The floor: fill, hash and write in one thread.
-fn bare(dir: &Path, mib: usize) {
+fn bare(dir: &Path, mib: usize, size: usize) {
     let file = File::create(dir.join("bare")).unwrap();
     let mut pool = BlockPool::new(64);
     let (start, before) = (Instant::now(), cpu());
     let mut hasher = Hasher::sha1();
-    for run in 0..mib * (1 << 20) / RUN {
-        let blocks = blocks(&mut pool, run as u8, true);
+    for run in 0..mib * (1 << 20) / size {
+        let blocks = blocks(&mut pool, run as u8, size);
         blocks.iter().for_each(|b| hasher.update(b));
         let slices: Vec<_> = blocks.iter().map(|b| IoSlice::new(b)).collect();
-        let n = rustix::io::pwritev(&file, &slices, (run * RUN) as u64).unwrap();
-        assert_eq!(n, RUN);
-        if run % (PIECE / RUN) == PIECE / RUN - 1 {
+        let n = rustix::io::pwritev(&file, &slices, (run * size) as u64).unwrap();
+        assert_eq!(n, size);
+        if run % (PIECE / size) == PIECE / size - 1 {
             std::hint::black_box(std::mem::replace(&mut hasher, Hasher::sha1()).finish());
         }
         pool.give_all(blocks);
     }
-    report("bare loop: fill, hash, pwritev", mib, start, before);
+    report(&format!("bare, {} KiB", size >> 10), mib, start, before);
     std::fs::remove_file(dir.join("bare")).unwrap();
 }
 
 /// The same through the disk, `width` pieces side by side.
-fn disk(dir: &Path, mib: usize, threads: usize, width: usize) {
+fn disk(dir: &Path, mib: usize, size: usize, threads: usize, width: usize) {
     let (tx, rx) = channel();
     let notify = Arc::new(move || tx.send(()).unwrap_or_default());
     let config = DiskConfig {
@@ -117,8 +119,8 @@ fn disk(dir: &Path, mib: usize, threads: usize, width: usize) {
             op: OpId(at),
             torrent,
             at,
-            len: RUN as u32,
-            blocks: blocks(pool, at as u8, true),
+            len: size as u32,
+            blocks: blocks(pool, at as u8, size),
             hasher: Some(hasher),
         };
         assert!(disk.submit(op).is_none());
@@ -135,7 +137,7 @@ fn disk(dir: &Path, mib: usize, threads: usize, width: usize) {
                 panic!("{outcome:?}");
             };
             pool.give_all(blocks);
-            let (at, hasher) = (at + RUN as u64, hasher.unwrap());
+            let (at, hasher) = (at + size as u64, hasher.unwrap());
             if !at.is_multiple_of(PIECE as u64) {
                 write(at, hasher, &mut pool);
                 continue;
@@ -150,7 +152,10 @@ fn disk(dir: &Path, mib: usize, threads: usize, width: usize) {
         }
     }
     report(
-        &format!("disk: {threads} threads, {width} pieces"),
+        &format!(
+            "disk, {} KiB, {threads} threads, {width} pieces",
+            size >> 10
+        ),
         mib,
         start,
         before,
@@ -193,6 +198,34 @@ fn disk(dir: &Path, mib: usize, threads: usize, width: usize) {
     wait(&mut out);
 }
 
+/// The whole file by [`hash_pieces`], as `dunlin check` does it.
+fn check(dir: &Path, mib: usize) {
+    let path = dir.join("whole");
+    let mut file = File::create(&path).unwrap();
+    let chunk: Vec<u8> = (0..1 << 20).map(|i| (i * 7) as u8).collect();
+    (0..mib).for_each(|_| file.write_all(&chunk).unwrap());
+    let info = info(mib);
+    for threads in [Some(1), None] {
+        let (start, before) = (Instant::now(), cpu());
+        hash_pieces(
+            info.layout(),
+            std::slice::from_ref(&path),
+            threads,
+            |_, hash| {
+                std::hint::black_box(hash.unwrap());
+                ControlFlow::Continue(())
+            },
+        );
+        report(
+            &format!("hash_pieces, threads {threads:?}"),
+            mib,
+            start,
+            before,
+        );
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
 /// A torrent of one file; its hashes are not looked at here.
 fn info(mib: usize) -> Info {
     let (len, pieces) = (mib << 20, mib * 20);
@@ -205,10 +238,11 @@ fn info(mib: usize) -> Info {
 fn main() {
     let mib = std::env::var("DISK_MIB").map_or(1024, |s| s.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
-    for _ in 0..2 {
-        bare(dir.path(), mib);
+    check(dir.path(), mib);
+    for size in RUNS.into_iter().cycle().take(2 * RUNS.len()) {
+        bare(dir.path(), mib, size);
         for (threads, width) in [(1, 1), (2, 8), (4, 32)] {
-            disk(dir.path(), mib, threads, width);
+            disk(dir.path(), mib, size, threads, width);
         }
     }
 }

@@ -19,7 +19,7 @@ use super::{
     queue::{Job, Shared, Work},
     transfer,
 };
-use crate::platform::{Root, file_stat};
+use crate::platform::{Access, Root, file_stat, unlinked};
 
 /// Bytes read at a time for hashing: fits the second-level cache beside the hash's own work.
 const HASH_RUN: usize = 256 * 1024;
@@ -173,8 +173,11 @@ impl Disk<'_> {
             };
             let handle = files.writable(handles, place.file);
             self.with(place.file, handle, |file| {
+                let done = transfer::write(file, blocks, from, extent.len as usize, place.offset);
+                // Only now, also when it failed half-way: a flush beside us that clears the
+                // mark before this line is one that sees our bytes.
                 files.soil(place.file);
-                transfer::write(file, blocks, from, extent.len as usize, place.offset)
+                done
             })
         })
     }
@@ -241,8 +244,16 @@ impl Disk<'_> {
         }
         let folders = std::mem::take(&mut files.ledger().folders);
         if !folders.is_empty() {
-            let synced = Root::open(&files.dir)
-                .and_then(|root| folders.iter().try_for_each(|f| root.sync_folder(f)));
+            let sync = |root: Root| {
+                folders.iter().try_for_each(|f| match root.sync_folder(f) {
+                    Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+                    done => done,
+                })
+            };
+            let synced = match Root::open(&files.dir) {
+                Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+                root => root.and_then(sync),
+            };
             if let Err(e) = synced {
                 files.ledger().folders.extend(folders);
                 return Err(super::files::error(&files.dir, &e));
@@ -277,15 +288,29 @@ impl Disk<'_> {
         } else {
             files.set(file as usize, flag::DIRTY, false);
         }
-        let handle = files.writable(&self.shared.handles, file);
-        let meta = self
-            .with(file, handle, |f| {
-                f.sync_all()?;
-                f.metadata()
-            })
-            .inspect_err(|_| files.soil(file))?;
-        if let Some(stat) = files.ledger().stats.get_mut(file as usize) {
-            *stat = Some(file_stat(&meta));
+        // Never made anew: if somebody deleted it, there is nothing left to flush.
+        let handles = &self.shared.handles;
+        let handle = handles.get((files.torrent, file), true, || {
+            Root::open(&files.dir)?.file(files.path(file), Access::Write)
+        });
+        let synced = self.with(file, handle, |f| {
+            f.sync_all()?;
+            f.metadata()
+        });
+        let stat = match synced {
+            Ok(meta) if !unlinked(&meta) => Some(file_stat(&meta)),
+            Ok(_) => {
+                handles.close((files.torrent, file));
+                None
+            }
+            Err(e) if e.kind == OpErrorKind::NotFound => None,
+            Err(e) => {
+                files.soil(file);
+                return Err(e);
+            }
+        };
+        if let Some(known) = files.ledger().stats.get_mut(file as usize) {
+            *known = stat;
         }
         Ok(())
     }

@@ -152,6 +152,8 @@ impl Files {
         }
         if let (false, Some(root)) = (in_parts, &root) {
             handles.close((self.torrent, PARTS));
+            self.ledger().dirty.retain(|file| *file != PARTS);
+            self.parts.clean();
             match root.remove_file(self.parts.path()) {
                 Err(e) if e.kind() != ErrorKind::NotFound => return Err(self.error(PARTS, &e)),
                 _ => {}

@@ -6,7 +6,7 @@ mod unix;
 #[cfg(unix)]
 pub(crate) use unix::{
     Root, allocate, executable, open_file_limit, private_folder, read_vectored_at, same_file,
-    write_vectored_at,
+    unlinked, write_vectored_at,
 };
 
 #[cfg(windows)]
@@ -14,7 +14,7 @@ mod windows;
 #[cfg(windows)]
 pub(crate) use windows::{
     Root, allocate, executable, open_file_limit, private_folder, read_vectored_at, same_file,
-    write_vectored_at,
+    unlinked, write_vectored_at,
 };
 
 use std::{fs, io, time::UNIX_EPOCH};

@@ -62,6 +62,11 @@ pub(crate) fn private_folder(dir: &Path) -> io::Result<()> {
         .create(dir)
 }
 
+/// Whether an open file has lost its last name: what is written to it goes nowhere.
+pub(crate) fn unlinked(meta: &std::fs::Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::nlink(meta) == 0
+}
+
 /// Whether the owner of a file may execute it.
 pub(crate) fn executable(meta: &std::fs::Metadata) -> bool {
     use std::os::unix::fs::PermissionsExt;

@@ -64,6 +64,11 @@ pub(crate) fn private_folder(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)
 }
 
+/// Whether an open file has lost its last name: not possible here.
+pub(crate) fn unlinked(_meta: &fs::Metadata) -> bool {
+    false
+}
+
 /// Whether the owner of a file may execute it: not a property of files here.
 pub(crate) fn executable(_meta: &fs::Metadata) -> bool {
     false

@@ -87,3 +87,32 @@ fn a_link_planted_in_the_folder_is_not_followed_out() {
     assert_eq!(b.write(0, &[1; 16_384]), Err(OpErrorKind::Denied));
     assert_eq!(fs::read_dir(outside).unwrap().count(), 0);
 }
+
+#[test]
+fn a_file_deleted_behind_our_back_is_reported_missing_and_not_made_anew() {
+    for evict in [false, true] {
+        let config = DiskConfig {
+            threads: 2,
+            open_files: if evict { 1 } else { 8 },
+        };
+        let files = info(16_384, &[("a", 16_384), ("b", 16_384)]);
+        let mut b = Bench::with(files, config, Allocation::Sparse);
+        let data = b.fill();
+        fs::remove_file(b.path("a")).unwrap();
+        let stats = b.flush().unwrap();
+        assert!(stats[0].is_none() && stats[1].is_some());
+        assert!(!b.path("a").exists());
+        assert_eq!(b.read(0, 16_384), Err(OpErrorKind::NotFound));
+        assert_eq!(b.write(0, &data[..16_384]), Ok(()));
+        assert_eq!(fs::read(b.path("a")).unwrap(), data[..16_384]);
+    }
+    // The whole folder.
+    let mut b = Bench::new(info(16_384, &[("d/a", 16_384)]));
+    b.fill();
+    fs::remove_dir_all(b.dir.path().join("save")).unwrap();
+    assert_eq!(b.flush(), Ok(vec![None]));
+    assert!(!b.dir.path().join("save").exists());
+    b.fill();
+    b.flush().unwrap();
+    assert!(b.path("d/a").exists());
+}

@@ -67,3 +67,13 @@ fn bytes_of_a_file_deselected_meanwhile_are_kept() {
     b.select(&[]);
     assert_eq!(fs::read(b.path("b")).unwrap(), data[20_000..]);
 }
+
+#[test]
+fn a_parts_file_that_is_gone_is_not_flushed_back_into_being() {
+    let mut b = Bench::new(info(40_000, &[("a", 50_000), ("b", 30_000)]));
+    b.select(&[true, false]);
+    b.fill();
+    b.select(&[]);
+    b.flush().unwrap();
+    assert!(!b.parts().exists());
+}

@@ -15,6 +15,8 @@
 //! Costs: a block of the current piece is O(1); opening a piece is O(1) in the usual case and
 //! bounded by one pass over the bitfield, 64 pieces at a step, in the worst. A `have` is O(1).
 
+#[cfg(test)]
+mod behaviour;
 mod order;
 mod partial;
 #[cfg(test)]
@@ -212,7 +214,7 @@ struct Job<'a> {
 }
 
 /// Decides which blocks of a torrent to request from which peer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Picker {
     layout: Layout,
     have: Bitfield,
@@ -273,7 +275,7 @@ impl Picker {
 
     // ---- availability ----
 
-    /// A peer told us its pieces. Exactly one [`Picker::peer_left`] must follow.
+    /// A peer told us its pieces; before the first pick for it. Exactly one [`Picker::peer_left`] must follow.
     pub fn peer_joined(&mut self, has: &Bitfield) {
         if has.is_full() {
             self.order.add_seed();

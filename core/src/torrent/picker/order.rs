@@ -21,9 +21,9 @@ use crate::{Bitfield, Cx};
 pub(super) const CLASSES: usize = 3;
 /// Pieces and empty buckets looked at before the search turns from the buckets to the peer's
 /// bitfield: enough that a peer with a tenth of the pieces nearly always finds a rarest one.
-const PROBES: u32 = 96;
+const PROBES: u32 = 48;
 /// Pieces weighed when searching by bitfield: the rarest of these is rare enough.
-const SAMPLE: u32 = 256;
+const SAMPLE: u32 = 48;
 /// Set bits of the wrong class looked at before a search by bitfield ends without a verdict.
 const INSPECT: u32 = 4096;
 /// A bitfield with more than one in this many pieces is counted in bulk.
@@ -78,7 +78,7 @@ pub(super) enum Search {
     Unknown,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Order {
     ranks: Vec<Rank>,
     order: Vec<u32>,

@@ -62,7 +62,7 @@ impl Cell {
 pub(super) const OWNED: usize = CLASSES;
 
 /// One piece in the making. An idle slot has no cells.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Partial {
     pub(super) piece: u32,
     pub(super) cells: Vec<Cell>,
@@ -105,7 +105,7 @@ impl Partial {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Partials {
     /// Per piece, its slot in `table`.
     slots: Vec<u16>,

@@ -1,0 +1,293 @@
+//! What the picker does in the situations it was made for.
+
+use alloc::vec::Vec;
+
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+use super::*;
+
+const BLOCK: u32 = BLOCK_LEN as u32;
+const FAST: PickHint<'_> = PickHint {
+    choked_allowed: None,
+    suggested: &[],
+    fast: true,
+    max_new_pieces: None,
+};
+const SLOW: PickHint<'_> = PickHint {
+    fast: false,
+    ..FAST
+};
+
+struct Bench {
+    picker: Picker,
+    rng: ChaCha8Rng,
+    now: Instant,
+    seed: Bitfield,
+    states: Vec<PickState>,
+}
+
+impl Bench {
+    /// `pieces` pieces of `blocks` blocks, and eight peers who have them all.
+    fn new(pieces: u32, blocks: u32) -> Self {
+        let total = u64::from(pieces) * u64::from(blocks * BLOCK);
+        Self {
+            picker: Picker::with_sizes(total, blocks * BLOCK, Bitfield::new(pieces)),
+            rng: ChaCha8Rng::seed_from_u64(7),
+            now: Instant::from_micros(1),
+            seed: Bitfield::full(pieces),
+            states: alloc::vec![PickState::default(); 8],
+        }
+    }
+
+    fn pick(&mut self, peer: PeerKey, hint: PickHint<'_>, count: u32) -> Vec<BlockRef> {
+        let mut out = Vec::new();
+        let mut cx = Cx {
+            now: self.now,
+            rng: &mut self.rng,
+        };
+        let state = &mut self.states[peer as usize];
+        self.picker
+            .pick(&mut cx, peer, state, &self.seed, hint, count, &mut out);
+        self.picker.check();
+        out
+    }
+
+    fn pieces(&mut self, peer: PeerKey, hint: PickHint<'_>, count: u32) -> Vec<u32> {
+        let mut pieces: Vec<_> = self
+            .pick(peer, hint, count)
+            .iter()
+            .map(|b| b.piece)
+            .collect();
+        pieces.dedup();
+        pieces
+    }
+}
+
+#[test]
+fn fast_peers_fill_pieces_alone_and_slow_ones_together() {
+    let mut bench = Bench::new(50, 8);
+    let (a, b) = (bench.pieces(0, FAST, 4), bench.pieces(1, FAST, 4));
+    assert!(a.len() == 1 && b.len() == 1 && a != b);
+    assert_eq!(bench.pieces(0, FAST, 4), a);
+    let shared = bench.pieces(2, SLOW, 2);
+    assert!(shared != a && shared != b);
+    assert_eq!(bench.pieces(3, SLOW, 2), shared);
+    assert_eq!(
+        bench.pieces(4, FAST, 4),
+        shared,
+        "finish what is begun first"
+    );
+}
+
+#[test]
+fn a_fast_peers_piece_is_shared_when_it_goes() {
+    let mut bench = Bench::new(50, 8);
+    let asked = bench.pick(0, FAST, 4);
+    for at in &asked[1..] {
+        bench.picker.aborted(*at, 0);
+    }
+    bench.picker.peer_gone(0, &mut bench.states[0]);
+    assert_eq!(bench.pieces(1, SLOW, 7), [asked[0].piece]);
+}
+
+#[test]
+fn a_slow_peer_does_not_hold_the_last_blocks() {
+    let mut bench = Bench::new(1, 4);
+    let slow = bench.pick(0, SLOW, 2);
+    let fast = bench.pick(1, FAST, 8);
+    assert_eq!(fast.len(), 4, "two free ones and the slow peer's two");
+    assert!(slow.iter().all(|b| fast.contains(b)));
+    assert!(bench.picker.in_endgame());
+    assert_eq!(
+        bench.pick(2, SLOW, 8),
+        slow,
+        "a slow peer helps only the slow"
+    );
+    assert_eq!(bench.pick(3, FAST, 8).len(), 2, "three are asked at most");
+    let now = bench.now;
+    let fresh = Received::Fresh {
+        piece_complete: false,
+    };
+    assert_eq!(bench.picker.received(now, slow[0], 1), fresh);
+    let others: Vec<_> = bench.picker.also_requested(slow[0]).collect();
+    assert_eq!(others, [0, 2]);
+    for peer in others {
+        bench.picker.aborted(slow[0], peer);
+    }
+    assert_eq!(bench.picker.also_requested(slow[0]).count(), 0);
+    assert_eq!(bench.picker.received(now, slow[0], 0), Received::Duplicate);
+    let senders: Vec<_> = bench.picker.contributors(0).map(|(_, s)| s).collect();
+    assert_eq!(senders.iter().filter(|s| **s == Some(1)).count(), 1);
+}
+
+#[test]
+fn a_stalled_piece_is_helped_long_before_the_end() {
+    let mut bench = Bench::new(50, 4);
+    let stuck = bench.pick(0, SLOW, 4);
+    assert!(!bench.pick(1, FAST, 4).iter().any(|b| stuck.contains(b)));
+    bench.now += STALLED + Duration::from_secs(1);
+    let helped = bench.pick(1, FAST, 12);
+    assert!(stuck.iter().all(|b| helped.contains(b)), "{helped:?}");
+}
+
+#[test]
+fn deadlines_come_first_and_late_ones_are_asked_twice() {
+    let mut bench = Bench::new(50, 4);
+    let soon = bench.now + Duration::from_secs(60);
+    bench
+        .picker
+        .set_deadline(9, Some(soon + Duration::from_secs(1)));
+    bench.picker.set_deadline(5, Some(soon));
+    bench.picker.set_priority(20, Priority::High);
+    assert_eq!(bench.pieces(0, SLOW, 8), [5, 9]);
+    assert_eq!(bench.pieces(1, FAST, 4), [20]);
+    bench.now = soon;
+    assert_eq!(bench.pieces(2, FAST, 8), [5, 9]);
+    bench.picker.verified(5);
+    bench.picker.set_deadline(9, None);
+    assert!(bench.pieces(3, FAST, 4).iter().all(|p| ![5, 9].contains(p)));
+}
+
+#[test]
+fn sequential_goes_in_order_from_where_it_should() {
+    let mut bench = Bench::new(40, 1);
+    bench.picker.set_sequential(Some(Sequential {
+        from: 30,
+        window: u32::MAX,
+    }));
+    assert_eq!(bench.pieces(0, FAST, 10), (30..40).collect::<Vec<_>>());
+    assert!(bench.pieces(0, FAST, 1)[0] < 30);
+    // A window: in order within three pieces of the first missing one, which moves.
+    let mut bench = Bench::new(40, 1);
+    bench
+        .picker
+        .set_sequential(Some(Sequential { from: 0, window: 3 }));
+    assert_eq!(bench.pieces(0, FAST, 3), [0, 1, 2]);
+    assert!(bench.pieces(0, FAST, 1)[0] > 2);
+    bench.picker.verified(0);
+    bench.picker.failed(1);
+    assert_eq!(bench.pieces(0, FAST, 1), [1]);
+}
+
+#[test]
+fn a_choked_peer_gets_allowed_pieces_only_and_suggestions_are_taken_up() {
+    let mut bench = Bench::new(40, 2);
+    let choked = PickHint {
+        choked_allowed: Some(&[17, 99]),
+        ..FAST
+    };
+    assert_eq!(bench.pieces(0, choked, 10), [17]);
+    assert_eq!(bench.pieces(0, choked, 10), []);
+    let suggest = PickHint {
+        suggested: &[3],
+        ..FAST
+    };
+    assert_eq!(bench.pieces(1, suggest, 2), [3]);
+}
+
+#[test]
+fn no_more_new_pieces_than_allowed() {
+    let mut bench = Bench::new(40, 2);
+    let hint = PickHint {
+        max_new_pieces: Some(2),
+        ..FAST
+    };
+    assert_eq!(bench.pick(0, hint, 10).len(), 4);
+}
+
+#[test]
+fn what_an_earlier_session_wrote_is_not_asked_for() {
+    let mut bench = Bench::new(3, 4);
+    let mut blocks = Bitfield::new(4);
+    blocks.set(0);
+    blocks.set(3);
+    let now = bench.now;
+    assert!(!bench.picker.restore_partial(now, 1, &blocks));
+    assert!(!bench.picker.restore_partial(now, 2, &Bitfield::new(3)));
+    assert_eq!(bench.picker.bytes_left(), 10 * u64::from(BLOCK));
+    let saved: Vec<_> = bench
+        .picker
+        .partials()
+        .map(|p| (p.piece(), p.to_bitfield()))
+        .collect();
+    assert_eq!(saved, [(1, blocks)]);
+    let asked = bench.pick(0, FAST, 2);
+    assert_eq!(
+        asked.iter().map(|b| b.begin / BLOCK).collect::<Vec<_>>(),
+        [1, 2]
+    );
+    assert!(
+        bench
+            .picker
+            .contributors(1)
+            .all(|(_, sender)| sender.is_none())
+    );
+    assert!(bench.picker.restore_partial(now, 0, &Bitfield::full(4)));
+}
+
+#[test]
+fn the_table_of_partial_pieces_is_bounded() {
+    let pieces = MAX_PARTIALS as u32 + 100;
+    let mut bench = Bench::new(pieces, 2);
+    let mut one = Bitfield::new(2);
+    one.set(0);
+    let now = bench.now;
+    for piece in 0..pieces {
+        bench.picker.restore_partial(now, piece, &one);
+    }
+    assert_eq!(bench.picker.partial_count() as usize, MAX_PARTIALS);
+    // A peer without any of them still gets a piece, and one of them gives way.
+    let mut has = Bitfield::new(pieces);
+    has.set(pieces - 1);
+    bench.picker.peer_joined(&has);
+    bench.seed = has;
+    assert_eq!(bench.pieces(0, FAST, 2), [pieces - 1]);
+    assert_eq!(bench.picker.partial_count() as usize, MAX_PARTIALS);
+    let evicted = bench.picker.poll_evicted();
+    assert!(evicted.is_some_and(|p| bench.picker.partial(p).is_none()));
+    bench.picker.check();
+}
+
+#[test]
+fn nonsense_is_refused() {
+    let mut bench = Bench::new(3, 2);
+    let now = bench.now;
+    for (piece, begin, len) in [
+        (3, 0, BLOCK),
+        (u32::MAX, u32::MAX, u32::MAX),
+        (0, 1, BLOCK),
+        (0, 0, BLOCK - 1),
+        (0, 2 * BLOCK, BLOCK),
+    ] {
+        let at = BlockRef { piece, begin, len };
+        assert_eq!(bench.picker.received(now, at, 0), Received::Unwanted);
+        bench.picker.aborted(at, 0);
+    }
+    bench.picker.set_priority(2, Priority::Skip);
+    let at = BlockRef {
+        piece: 2,
+        begin: 0,
+        len: BLOCK,
+    };
+    assert_eq!(bench.picker.received(now, at, 0), Received::Unwanted);
+    bench.picker.verified(77);
+    bench.picker.failed(77);
+    bench.picker.set_priority(77, Priority::High);
+    bench.picker.set_deadline(77, Some(now));
+    bench.picker.check();
+}
+
+#[test]
+fn two_clients_begin_with_different_pieces() {
+    let firsts: Vec<_> = (0..20)
+        .map(|seed| {
+            let mut bench = Bench::new(1000, 1);
+            bench.rng = ChaCha8Rng::seed_from_u64(seed);
+            bench.pieces(0, FAST, 1)[0]
+        })
+        .collect();
+    let mut distinct = firsts.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert!(distinct.len() > 17, "{firsts:?}");
+}

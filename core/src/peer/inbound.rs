@@ -197,6 +197,9 @@ impl Peer {
     /// stream should not be read: the pool is dry, [`Peer::stalled`], [`Peer::welcome`] is
     /// awaited, or the machine is dead. Follow every non-empty list by [`Peer::handle_read`],
     /// with 0 if nothing came.
+    ///
+    /// A limit of 0 says that reading pauses, which the peer's timers are then told not to hold
+    /// against the peer.
     pub fn read_bufs<'a>(
         &'a mut self,
         pool: &mut BlockPool,

@@ -38,7 +38,7 @@ impl Rate {
         self.bytes = self.bytes.saturating_add(bytes);
         let elapsed = self.elapsed(now);
         if elapsed >= GRAIN {
-            self.per_second = self.get(now);
+            self.per_second = self.mean(self.per_second >> halvings(elapsed), elapsed);
             self.age = self.age.saturating_add(elapsed).min(MEMORY);
             self.bytes = 0;
             self.folded = now;
@@ -47,8 +47,14 @@ impl Rate {
 
     /// Bytes per second.
     pub(super) fn get(&self, now: Instant) -> u64 {
-        let elapsed = self.elapsed(now).max(GRAIN);
-        let past = u128::from(self.per_second) * u128::from(self.age);
+        let elapsed = self.elapsed(now);
+        self.mean(self.per_second, elapsed) >> halvings(elapsed)
+    }
+
+    /// What flowed since `folded`, averaged with the past, each by its time.
+    fn mean(&self, past: u64, elapsed: u64) -> u64 {
+        let elapsed = elapsed.max(GRAIN);
+        let past = u128::from(past) * u128::from(self.age);
         let recent = u128::from(self.bytes) * 1_000_000;
         u64::try_from((past + recent) / u128::from(self.age + elapsed)).unwrap_or(u64::MAX)
     }
@@ -56,6 +62,11 @@ impl Rate {
     fn elapsed(&self, now: Instant) -> u64 {
         now.as_micros().saturating_sub(self.folded.as_micros())
     }
+}
+
+/// The mean alone would take minutes to forget a flow that stopped.
+fn halvings(elapsed: u64) -> u32 {
+    (elapsed / MEMORY).min(63) as u32
 }
 
 #[cfg(test)]
@@ -73,8 +84,9 @@ mod tests {
         }
         let steady = rate.get(now);
         assert!((950_000..=1_050_000).contains(&steady), "{steady}");
-        let later = rate.get(now + Duration::from_secs(20));
-        assert!(later < steady / 8, "{later}");
+        let later = rate.get(now + Duration::from_secs(4));
+        assert!((50_000..steady / 4).contains(&later), "{later}");
+        assert_eq!(rate.get(now + Duration::from_secs(60)), 0);
     }
 
     #[test]

@@ -206,8 +206,8 @@ impl Requests {
         self.late.push_back((at, now));
     }
 
-    /// Gives up the oldest request if later ones were answered long since. A peer that answers
-    /// out of order is given twice the time a full pipeline takes.
+    /// Gives up the oldest request if later ones were answered long since. Should the answer
+    /// come all the same, it is late, not unwanted.
     pub(super) fn give_up_forgotten(&mut self, now: Instant) -> Option<BlockRef> {
         let front = self.queue.front()?;
         if self.overtaken? + FORGOTTEN > now || front.sent + FORGOTTEN > now {

@@ -119,8 +119,12 @@ fn a_choke_of_ours_spares_allowed_fast_pieces_only() {
     let b = end.peer.send_block(B, b).expect("nobody waits for it");
     end.pool.give(b);
     assert_eq!(end.peer.queued_bytes(), 13 + BLOCK_LEN);
+    let sent = end.write(&mut world.cx(), 1000);
+    assert_eq!(sent[..13], piece_header(A));
+    assert_eq!(end.peer.queued_bytes(), 13 + BLOCK_LEN - 1000);
+    assert_eq!(end.pool.lent(), 1);
     end.said(&mut world.cx());
-    assert_eq!(end.pool.lent(), 0);
+    assert_eq!((end.peer.queued_bytes(), end.pool.lent()), (0, 0));
     // A cancel comes too late for what is queued, and in time for what is not.
     hear(
         &mut end,

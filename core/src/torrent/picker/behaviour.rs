@@ -4,7 +4,9 @@ use alloc::vec::Vec;
 
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
-use super::*;
+use super::{pick::STALLED, *};
+use crate::Cx;
+use core::time::Duration;
 
 const BLOCK: u32 = BLOCK_LEN as u32;
 const FAST: PickHint<'_> = PickHint {
@@ -290,4 +292,15 @@ fn two_clients_begin_with_different_pieces() {
     distinct.sort_unstable();
     distinct.dedup();
     assert!(distinct.len() > 17, "{firsts:?}");
+}
+
+#[test]
+fn a_piece_that_nobody_has_does_not_keep_the_others_from_ending() {
+    let mut bench = Bench::new(3, 4);
+    bench.seed.clear(2);
+    bench.picker.peer_joined(&bench.seed.clone());
+    let stuck = bench.pick(0, SLOW, 8);
+    assert_eq!(bench.pick(1, FAST, 8), []);
+    bench.now += STALLED + Duration::from_secs(1);
+    assert_eq!(bench.pick(1, FAST, 8).len(), stuck.len());
 }

@@ -19,40 +19,21 @@
 mod behaviour;
 mod order;
 mod partial;
+mod pick;
 #[cfg(test)]
 mod tests;
 
 use alloc::{collections::BTreeSet, vec::Vec};
-use core::time::Duration;
 
 use self::{
-    order::{CLASSES, Order, Search, Stand, class_of, word_at},
-    partial::{Block, Cell, MAX_PARTIALS, NOBODY, OWNED, Partials},
+    order::{CLASSES, Order, Stand, class_of, word_at},
+    partial::{Block, MAX_PARTIALS, NOBODY, Partials},
 };
-use crate::{BLOCK_LEN, Bitfield, BlockRef, Cx, Instant, metainfo::Info};
+use crate::{BLOCK_LEN, Bitfield, BlockRef, Instant, metainfo::Info};
 
 /// The engine's name for a connection, below 2³⁰ − 1. Nothing is indexed by it, so it may carry a
 /// generation: a key should not name another peer while [`Picker::contributors`] still may.
 pub type PeerKey = u32;
-
-/// A torrent with fewer pieces than this, begun or on disk, picks at random: it needs something
-/// to trade soon, and the rarest piece is the slowest to get.
-const RANDOM_FIRST: u32 = 4;
-/// Partial pieces looked at for one that the peer has.
-const SHARED_PROBES: usize = 128;
-/// Blocks looked at for one to request twice.
-const ENDGAME_PROBES: usize = 2048;
-/// A piece without progress for this long may be finished by fast peers, too. Ours: well above
-/// the round trip of a deep request queue.
-const STALLED: Duration = Duration::from_secs(20);
-/// Pieces checked for [`STALLED`] whenever a fast peer opens a piece.
-const STALL_PROBES: usize = 4;
-/// A deadline this near lets fast peers request blocks a second time.
-const LATE: Duration = Duration::from_secs(3);
-/// Deadlines looked at per pick.
-const DEADLINE_PROBES: usize = 32;
-/// Entries of a peer's lists (allowed fast, suggested) looked at per pick.
-const MAX_HINTED: usize = 64;
 
 /// How much a piece is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -198,19 +179,6 @@ impl Layout {
         let block = at.begin / BLOCK_LEN as u32;
         (at.begin < size && Self::block(at.piece, size, block) == at).then_some(block)
     }
-}
-
-/// One call of [`Picker::pick`].
-struct Job<'a> {
-    peer: PeerKey,
-    has: &'a Bitfield,
-    fast: bool,
-    now: Instant,
-    /// Blocks still asked for.
-    left: u32,
-    /// Pieces that may still be opened.
-    new_left: u32,
-    out: &'a mut Vec<BlockRef>,
 }
 
 /// Decides which blocks of a torrent to request from which peer.
@@ -410,283 +378,7 @@ impl Picker {
         size - received.sum::<u32>()
     }
 
-    // ---- picking ----
-
-    /// Appends up to `count` blocks to request from `peer` to `out`, and marks them as requested
-    /// from it. `state` is what earlier calls remember of this peer; `has` its pieces.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "all of it changes with every call"
-    )]
-    pub fn pick(
-        &mut self,
-        cx: &mut Cx<'_>,
-        peer: PeerKey,
-        state: &mut PickState,
-        has: &Bitfield,
-        hint: PickHint<'_>,
-        count: u32,
-        out: &mut Vec<BlockRef>,
-    ) {
-        if has.len() != self.layout.pieces {
-            return;
-        }
-        self.order.refresh();
-        let mut job = Job {
-            peer,
-            has,
-            fast: hint.fast,
-            now: cx.now,
-            left: count,
-            new_left: hint.max_new_pieces.unwrap_or(u32::MAX),
-            out,
-        };
-        if let Some(allowed) = hint.choked_allowed {
-            for &piece in allowed.iter().take(MAX_HINTED) {
-                self.pick_piece(&mut job, piece, NOBODY);
-            }
-            return;
-        }
-        if !self.deadlines.is_empty() {
-            self.pick_deadlines(&mut job);
-        }
-        self.pick_current(&mut job, *state);
-        if job.left > 0 {
-            self.pick_other(cx, &mut job, state, hint.suggested);
-        }
-    }
-
-    /// Everything beyond the piece the peer is on.
-    fn pick_other(
-        &mut self,
-        cx: &mut Cx<'_>,
-        job: &mut Job<'_>,
-        state: &mut PickState,
-        suggested: &[u32],
-    ) {
-        for &piece in suggested.iter().take(MAX_HINTED) {
-            self.pick_suggested(job, piece);
-        }
-        let mut dry = state.dry == Some((self.order.epoch(), job.has.count()));
-        let was_dry = dry;
-        for class in 0..CLASSES {
-            self.pick_shared(job, class);
-            if !was_dry {
-                dry = self.pick_new(cx, job, state, class) && (class == 0 || dry);
-            }
-        }
-        state.dry = dry.then(|| (self.order.epoch(), job.has.count()));
-        self.pick_listed(job, OWNED);
-        let nothing_free = self.order.open_total() == 0 && !self.partials.has_free();
-        let full = !self.partials.has_room(self.layout.blocks_in(0));
-        if job.left > 0 && (nothing_free || full && job.fast) {
-            self.pick_again(job);
-        }
-    }
-
-    fn pick_current(&mut self, job: &mut Job<'_>, state: PickState) {
-        let Some(slot) = state.current.and_then(|piece| self.partials.slot(piece)) else {
-            return;
-        };
-        let part = self.partials.get(slot);
-        let taken = part.owner != job.peer && part.owner != NOBODY;
-        if taken || part.class == CLASSES || !job.has.get(part.piece) {
-            return;
-        }
-        if part.owner == job.peer && !job.fast {
-            self.partials.share(slot);
-        }
-        self.take(job, slot);
-    }
-
-    fn pick_deadlines(&mut self, job: &mut Job<'_>) {
-        let mut near = [(Instant::ORIGIN, 0); DEADLINE_PROBES];
-        let mut len = 0;
-        for (place, &deadline) in near.iter_mut().zip(&self.deadlines) {
-            *place = deadline;
-            len += 1;
-        }
-        for &(at, piece) in &near[..len] {
-            if job.left == 0 {
-                return;
-            }
-            self.pick_piece(job, piece, NOBODY);
-            if job.fast
-                && at <= job.now + LATE
-                && job.has.get(piece)
-                && let Some(slot) = self.partials.slot(piece)
-            {
-                let mut probes = ENDGAME_PROBES;
-                self.take_again(job, slot, false, &mut probes);
-            }
-        }
-    }
-
-    /// A suggestion is followed if it costs no priority.
-    fn pick_suggested(&mut self, job: &mut Job<'_>, piece: u32) {
-        let class = class_of(self.order.priority(piece));
-        if class < CLASSES && (0..class).all(|better| self.order.open_in(better) == 0) {
-            self.pick_piece(job, piece, NOBODY);
-        }
-    }
-
-    /// Takes blocks of one piece, opening it if need be, unless another peer fills it alone.
-    fn pick_piece(&mut self, job: &mut Job<'_>, piece: u32, owner: PeerKey) {
-        if job.left == 0 || !job.has.get(piece) {
-            return;
-        }
-        if let Some(slot) = self.partials.slot(piece) {
-            if self.partials.get(slot).class < CLASSES {
-                self.take(job, slot);
-            }
-        } else if self.order.is_open(piece)
-            && job.new_left > 0
-            && let Some(slot) = self.open(piece, owner, job.now)
-        {
-            job.new_left -= 1;
-            self.take(job, slot);
-        }
-    }
-
-    /// Takes blocks of pieces that others began.
-    fn pick_shared(&mut self, job: &mut Job<'_>, class: usize) {
-        if job.left > 0 {
-            self.pick_listed(job, class);
-        }
-    }
-
-    fn pick_listed(&mut self, job: &mut Job<'_>, list: usize) {
-        let mut probes = SHARED_PROBES;
-        let mut at = self.partials.list(list).len();
-        // From the end: a slot that leaves the list is replaced by one already seen.
-        while at > 0 && job.left > 0 && probes > 0 {
-            at -= 1;
-            probes -= 1;
-            let slot = self.partials.list(list)[at];
-            if job.has.get(self.partials.get(slot).piece) {
-                self.take(job, slot);
-            }
-        }
-    }
-
-    /// Opens pieces of one class. Returns whether the peer certainly has no more of them.
-    fn pick_new(
-        &mut self,
-        cx: &mut Cx<'_>,
-        job: &mut Job<'_>,
-        state: &mut PickState,
-        class: usize,
-    ) -> bool {
-        while job.left > 0 && job.new_left > 0 {
-            let piece = match self.search(cx, job.has, class) {
-                Search::Found(piece) => piece,
-                Search::Nothing => return true,
-                Search::Unknown => return false,
-            };
-            let owner = if job.fast { job.peer } else { NOBODY };
-            let Some(slot) = self.open(piece, owner, job.now) else {
-                return false;
-            };
-            job.new_left -= 1;
-            state.current = Some(piece);
-            self.take(job, slot);
-            if job.fast {
-                self.pick_stalled(job);
-            }
-        }
-        false
-    }
-
-    fn search(&mut self, cx: &mut Cx<'_>, has: &Bitfield, class: usize) -> Search {
-        let pieces = self.layout.pieces;
-        if let Some(Sequential { window, .. }) = self.sequential {
-            while self.floor < pieces && !self.wants(self.floor) {
-                self.floor += 1;
-            }
-            let to = self.floor.saturating_add(window);
-            if let found @ Search::Found(_) = self.order.first(class, has, self.floor, to) {
-                return found;
-            }
-        }
-        if self.have.count() + self.partials.live() < RANDOM_FIRST {
-            let from = cx.below(pieces);
-            if let found @ Search::Found(_) = self.order.first(class, has, from, pieces) {
-                return found;
-            }
-        }
-        self.order.rarest(cx, class, has)
-    }
-
-    /// Endgame: asks for blocks that others were asked for, those of slow peers first.
-    fn pick_again(&mut self, job: &mut Job<'_>) {
-        let len = self.partials.table_len();
-        for slow_only in [true, false] {
-            let mut probes = ENDGAME_PROBES;
-            let from = self.partials.cursor;
-            for i in 0..len {
-                if job.left == 0 || probes == 0 {
-                    return;
-                }
-                probes -= 1;
-                self.partials.cursor = (from + i) % len;
-                let slot = self.partials.cursor as u16;
-                let part = self.partials.get(slot);
-                if part.is_live() && part.class < CLASSES && job.has.get(part.piece) {
-                    self.take_again(job, slot, slow_only, &mut probes);
-                }
-            }
-        }
-    }
-
-    /// Helps with a piece that has made no progress for long, if one turns up.
-    fn pick_stalled(&mut self, job: &mut Job<'_>) {
-        let len = self.partials.table_len();
-        for _ in 0..STALL_PROBES.min(len) {
-            self.partials.cursor = (self.partials.cursor + 1) % len;
-            let slot = self.partials.cursor as u16;
-            let part = self.partials.get(slot);
-            if part.is_live()
-                && part.class < CLASSES
-                && part.touched + STALLED < job.now
-                && job.has.get(part.piece)
-            {
-                self.take(job, slot);
-                let mut probes = ENDGAME_PROBES;
-                self.take_again(job, slot, false, &mut probes);
-            }
-        }
-    }
-
-    fn take(&mut self, job: &mut Job<'_>, slot: u16) {
-        let piece = self.partials.get(slot).piece;
-        let size = self.layout.piece_size(piece);
-        let (cell, out) = (Cell::asked(job.peer, job.fast), &mut *job.out);
-        job.left -= self.partials.take(slot, cell, job.left, job.now, |block| {
-            out.push(Layout::block(piece, size, block));
-        });
-    }
-
-    fn take_again(&mut self, job: &mut Job<'_>, slot: u16, slow_only: bool, probes: &mut usize) {
-        let part = self.partials.get(slot);
-        let (piece, blocks) = (part.piece, part.len());
-        if part.is_complete() {
-            return;
-        }
-        let size = self.layout.piece_size(piece);
-        for block in 0..blocks {
-            if job.left == 0 || *probes == 0 {
-                return;
-            }
-            *probes -= 1;
-            if self
-                .partials
-                .ask_again(slot, block, job.peer, job.fast, slow_only)
-            {
-                job.out.push(Layout::block(piece, size, block));
-                job.left -= 1;
-            }
-        }
-    }
+    // ---- pieces in the making ----
 
     /// Opens a piece; `None` if there is no room for it.
     fn open(&mut self, piece: u32, owner: PeerKey, now: Instant) -> Option<u16> {

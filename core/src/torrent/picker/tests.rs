@@ -8,7 +8,8 @@ use alloc::{
 use quickcheck::{Arbitrary, Gen, quickcheck};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
-use super::*;
+use super::{pick::RANDOM_FIRST, *};
+use crate::Cx;
 
 const PEERS: u32 = 5;
 /// Small pieces, the last block and the last piece short.

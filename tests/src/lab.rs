@@ -154,6 +154,9 @@ impl Lab {
             .args(args)
             .envs(env.iter().copied())
             .env("HOME", &home)
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_STATE_HOME")
+            .env_remove("XDG_DATA_HOME")
             .current_dir(&home)
             .stdin(Stdio::null())
             .stdout(out.try_clone().expect("a second handle"))
@@ -260,6 +263,8 @@ pub struct Used {
     pub user: Duration,
     /// In the kernel.
     pub sys: Duration,
+    /// Largest resident set, in bytes.
+    pub peak_rss: u64,
     /// How it ended.
     pub status: ExitStatus,
 }
@@ -288,6 +293,14 @@ impl Proc {
         self.child
             .as_mut()
             .is_some_and(|child| child.try_wait().expect("our child").is_none())
+    }
+
+    /// Whether it has ended, without reaping it: what it used can still be asked for.
+    pub fn exited(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        stat.rsplit(") ")
+            .next()
+            .is_none_or(|rest| rest.starts_with(['Z', 'X']) || rest.is_empty())
     }
 
     /// Sends a signal; nothing happens if it has ended.
@@ -336,6 +349,7 @@ impl Proc {
         Used {
             user: done.rusage.utime,
             sys: done.rusage.stime,
+            peak_rss: done.rusage.maxrss,
             status: done.status,
         }
     }

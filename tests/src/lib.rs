@@ -17,4 +17,5 @@ pub mod payload;
 pub mod peers;
 pub mod scene;
 pub mod tracker;
+pub mod usage;
 pub mod wait;

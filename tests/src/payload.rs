@@ -106,6 +106,23 @@ impl Payload {
         Torrent::read(&path, trackers)
     }
 
+    /// Checks the size of a downloaded single file.
+    ///
+    /// # Panics
+    /// If it is not what it should be.
+    pub fn assert_size(&self, root: &Path) {
+        let len = fs::metadata(root.join(&self.name))
+            .map(|m| m.len())
+            .unwrap_or(0);
+        assert_eq!(
+            len,
+            self.len,
+            "the size of {} in {}",
+            self.name,
+            root.display()
+        );
+    }
+
     /// Compares what was downloaded into `root` with the payload, file by file.
     ///
     /// # Panics

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::lab::{Family, Lab};
 use crate::payload::Payload;
-use crate::peers::{Client, Crypto, Job, Peer, Source};
+use crate::peers::{Client, Crypto, Job, Peer, Role, Source};
 use crate::tracker::{self, Opentracker, Small, Tracker};
 use crate::wait::until;
 
@@ -88,15 +88,22 @@ impl Scene {
             Family::V6 => Box::new(Small::start(lab, tracker)),
         };
 
-        let job = |port, source, dir| Job {
+        let job = |role, port, source, dir| Job {
+            role,
             listen: SocketAddr::new(lab.address(self.family), port),
             crypto: self.crypto,
             source,
             dir,
+            marker: None,
         };
         let mut seed = from.start(
             lab,
-            &job(PORT, Source::File(torrent.clone()), payload.root.clone()),
+            &job(
+                Role::Seed,
+                PORT,
+                Source::File(torrent.clone()),
+                payload.root.clone(),
+            ),
         );
         wait_complete(lab, "the seed to have checked its files", seed.as_mut());
         tracker.wait_for_seed(lab, &torrent, PATIENCE);
@@ -108,7 +115,7 @@ impl Scene {
         } else {
             Source::File(torrent)
         };
-        let mut leech = to.start(lab, &job(PORT + 1, source, dir.clone()));
+        let mut leech = to.start(lab, &job(Role::Download, PORT + 1, source, dir.clone()));
         wait_complete(lab, "the download", leech.as_mut());
         payload.assert_same(&dir, to.omits_empty_files());
         println!(

@@ -46,4 +46,8 @@ impl Peer for Aria2 {
     fn process(&mut self) -> &mut Proc {
         &mut self.process
     }
+
+    fn into_process(self: Box<Self>) -> Proc {
+        self.process
+    }
 }

@@ -1,6 +1,7 @@
 """One torrent in python3-libtorrent (2.0.8 or newer): lt.py JOB, where JOB is a JSON object with
-listen, source (path or magnet link), dir, crypto (off or required), seed_mode, settings (more of libtorrent's).
-Prints a JSON line whenever its state changes; the last, after SIGTERM, counts the bytes. Mode `check` ends after the check."""
+listen, source (path or magnet link), dir, crypto (off or required), settings (more of libtorrent's).
+Also seed_mode, check (end after the check), exit_when_done, no_trackers, peers, up_limit (bytes per second).
+Prints a JSON line whenever its state changes, on SIGUSR1, and at the end."""
 import json, resource, signal, sys, time
 import libtorrent as lt
 
@@ -47,7 +48,8 @@ for peer in job.get("peers", []):
     ip, port = peer.rsplit(":", 1)
     handle.connect_peer((ip.strip("[]"), int(port)))
 
-stop = []
+stop, wanted = [], []
+signal.signal(signal.SIGUSR1, lambda *_: wanted.append(1))
 signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
 
 
@@ -70,7 +72,8 @@ while not stop:
         break
     if job.get("exit_when_done") and status.is_seeding:
         break
-    if job.get("report") :
+    if wanted:
+        wanted.clear()
         say("report")
     time.sleep(0.02)
 say("end")

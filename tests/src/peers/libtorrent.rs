@@ -1,11 +1,14 @@
 //! libtorrent (rasterbar), through its Python binding and a small script.
 
 use std::fs;
+use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{Crypto, Job, Peer, Source};
 use crate::lab::{Lab, Proc};
+use crate::wait::until;
 
 const SCRIPT: &str = include_str!("libtorrent.py");
 /// The interpreter that Debian's python3-libtorrent belongs to.
@@ -31,6 +34,10 @@ impl Peer for Libtorrent {
 
     fn process(&mut self) -> &mut Proc {
         &mut self.process
+    }
+
+    fn into_process(self: Box<Self>) -> Proc {
+        self.process
     }
 }
 
@@ -63,4 +70,23 @@ pub fn events(process: &Proc) -> impl Iterator<Item = Value> {
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect();
     lines.into_iter()
+}
+
+/// Bytes of payload the script's client has sent, asked now.
+///
+/// # Panics
+/// When it does not answer.
+pub fn uploaded(process: &Proc) -> u64 {
+    let reports = || {
+        events(process)
+            .filter(|event| event["event"] == "report")
+            .collect::<Vec<_>>()
+    };
+    let before = reports().len();
+    process.signal(Signal::USR1);
+    until("libtorrent's report", Duration::from_secs(10), || {
+        reports()
+            .get(before)
+            .and_then(|report| report["uploaded"].as_u64())
+    })
 }

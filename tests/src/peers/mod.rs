@@ -1,6 +1,7 @@
 //! Clients in the lab: one room each, and what they have in common.
 
 mod aria2;
+pub mod dunlin;
 pub mod libtorrent;
 mod rtorrent;
 mod transmission;
@@ -15,6 +16,8 @@ use crate::payload::Torrent;
 /// A client program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
+    /// The command under test.
+    Dunlin,
     /// rTorrent, driven over SCGI.
     Rtorrent,
     /// transmission-daemon, driven over its RPC.
@@ -34,6 +37,15 @@ pub enum Crypto {
     Required,
 }
 
+/// Which end of a transfer a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Its folder holds the payload.
+    Seed,
+    /// Its folder is empty.
+    Download,
+}
+
 /// What a client is to do.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -41,10 +53,14 @@ pub struct Job {
     pub listen: SocketAddr,
     /// Encryption.
     pub crypto: Crypto,
+    /// What it does; most clients find out by themselves.
+    pub role: Role,
     /// What to add.
     pub source: Source,
     /// Its download folder; for a seed, the one that holds the payload.
     pub dir: PathBuf,
+    /// A file that daemons make when the download is complete, for those who time them.
+    pub marker: Option<PathBuf>,
 }
 
 /// How a client learns of the torrent.
@@ -79,12 +95,15 @@ pub trait Peer: Debug {
     fn complete(&mut self, lab: &Lab) -> bool;
     /// Its process.
     fn process(&mut self) -> &mut Proc;
+    /// Its process, for one who needs nothing else of it.
+    fn into_process(self: Box<Self>) -> Proc;
 }
 
 impl Client {
     /// Starts it on a job. A seed is a client whose folder already holds the payload.
     pub fn start(self, lab: &Lab, job: &Job) -> Box<dyn Peer> {
         match self {
+            Self::Dunlin => Box::new(dunlin::Dunlin::start(lab, job)),
             Self::Rtorrent => Box::new(rtorrent::Rtorrent::start(lab, job)),
             Self::Transmission => Box::new(transmission::Transmission::start(lab, job)),
             Self::Libtorrent => Box::new(libtorrent::Libtorrent::start(lab, job)),

@@ -31,6 +31,12 @@ impl Rtorrent {
             IpAddr::V4(ip) => format!("network.bind_address.set={ip}"),
             IpAddr::V6(_) => String::new(),
         };
+        let marker = job.marker.as_ref().map_or_else(String::new, |marker| {
+            format!(
+                "method.set_key=event.download.finished,mark,\"execute2=touch,{}\"",
+                marker.display()
+            )
+        });
         let config = format!(
             "system.daemon.set=true\n\
              network.scgi.open_local={socket}\n\
@@ -44,7 +50,9 @@ impl Rtorrent {
              trackers.use_udp.set=yes\n\
              trackers.numwant.set=50\n\
              network.http.dns_cache_timeout.set=0\n\
-             pieces.memory.max.set=2048M\n\
+             pieces.memory.max.set=6144M\n\
+             pieces.hash.on_completion.set=no\n\
+             {marker}\n\
              schedule2=add,0,0,\"load.start=\\\"{source}\\\"\"\n",
             socket = socket.display(),
             session = session.display(),
@@ -98,6 +106,10 @@ impl Peer for Rtorrent {
 
     fn process(&mut self) -> &mut Proc {
         &mut self.process
+    }
+
+    fn into_process(self: Box<Self>) -> Proc {
+        self.process
     }
 }
 

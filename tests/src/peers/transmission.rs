@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -33,7 +34,7 @@ impl Transmission {
         };
         // Its RPC knows only IPv4.
         let rpc = SocketAddr::new(lab.address(crate::lab::Family::V4), RPC_PORT);
-        let settings = json!({
+        let mut settings = json!({
             "bind-address-ipv4": v4,
             "bind-address-ipv6": v6,
             "peer-port": job.listen.port(),
@@ -54,6 +55,17 @@ impl Transmission {
             "ratio-limit-enabled": false,
             "download-dir": job.dir,
         });
+        if let Some(marker) = &job.marker {
+            let script = config.join("done");
+            fs::write(
+                &script,
+                format!("#!/bin/sh\ntouch '{}'\n", marker.display()),
+            )
+            .expect("own file");
+            fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("own file");
+            settings["script-torrent-done-enabled"] = true.into();
+            settings["script-torrent-done-filename"] = script.to_string_lossy().into();
+        }
         fs::write(config.join("settings.json"), settings.to_string()).expect("own file");
         let folder = config.to_string_lossy();
         let process = lab.spawn("transmission-daemon", &["-f", "-g", &folder]);
@@ -118,5 +130,9 @@ impl Peer for Transmission {
 
     fn process(&mut self) -> &mut Proc {
         &mut self.process
+    }
+
+    fn into_process(self: Box<Self>) -> Proc {
+        self.process
     }
 }

@@ -1,0 +1,91 @@
+//! Dunlin beside other clients and the floor, in one run: `tests/bench --help`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command")]
+
+mod check;
+mod contest;
+mod machine;
+mod table;
+
+use std::path::PathBuf;
+
+const USAGE: &str = "\
+usage: tests/bench [OPTION…] [NAME…]
+
+Moves one torrent over loopback TCP, plain streams, payload in the page cache, destination on tmpfs, and prints markdown
+tables. NAMEs: floor dunlin libtorrent transmission rtorrent aria2 (all, if none is given).
+
+  --size MIB      payload (1024)
+  --piece LOG2    piece length, 20 = 1 MiB, 18 = 256 KiB (20)
+  --runs N        of each; medians are printed (3)
+  --only PART     download, seed or check
+  --dest DIR      where downloads go, best a tmpfs (/dev/shm)
+";
+
+/// What to measure.
+struct Options {
+    size: u64,
+    piece_log: u32,
+    runs: usize,
+    only: Option<String>,
+    dest: PathBuf,
+    names: Vec<String>,
+}
+
+impl Options {
+    fn parse(mut args: impl Iterator<Item = String>) -> Option<Self> {
+        let mut options = Self {
+            size: 1024 << 20,
+            piece_log: 20,
+            runs: 3,
+            only: None,
+            dest: "/dev/shm".into(),
+            names: Vec::new(),
+        };
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--size" => options.size = args.next()?.parse::<u64>().ok()? << 20,
+                "--piece" => options.piece_log = args.next()?.parse().ok()?,
+                "--runs" => options.runs = args.next()?.parse().ok().filter(|runs| *runs > 0)?,
+                "--only" => options.only = Some(args.next()?),
+                "--dest" => options.dest = args.next()?.into(),
+                name if !name.starts_with('-') => options.names.push(name.to_owned()),
+                _ => return None,
+            }
+        }
+        Some(options)
+    }
+
+    fn wants(&self, part: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only == part)
+    }
+
+    fn includes(&self, name: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|n| name.starts_with(n.as_str()))
+    }
+}
+
+fn main() -> std::process::ExitCode {
+    let Some(options) = Options::parse(std::env::args().skip(1)) else {
+        eprint!("{USAGE}");
+        return 2.into();
+    };
+    let gib = options.size / (1 << 20);
+    println!("{}\n", machine::describe());
+    if options.wants("download") {
+        println!(
+            "## Download: {gib} MiB, pieces of {} KiB\n",
+            (1u64 << options.piece_log) >> 10
+        );
+        contest::download(&options);
+    }
+    if options.wants("seed") {
+        println!("## Seed: {gib} MiB to the floor's downloader\n");
+        contest::seed(&options);
+    }
+    if options.wants("check") {
+        println!("## Hash check: {} MiB\n", options.size * 4 / (1 << 20));
+        check::run(&options);
+    }
+    0.into()
+}

@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -179,7 +180,7 @@ impl Lab {
                     f()
                 })
                 .join()
-                .expect("the work inside the namespace")
+                .unwrap_or_else(|panic| resume_unwind(panic))
         })
     }
 

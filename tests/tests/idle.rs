@@ -83,7 +83,7 @@ fn two_hundred_torrents_and_five_hundred_peers_at_rest_use_no_cpu() {
                     &torrents[n % TORRENTS],
                     n,
                 )
-                .expect("an accepted connection")
+                .unwrap_or_else(|e| panic!("connection {n}: {e}"))
             })
             .collect()
     });

@@ -7,26 +7,21 @@ use serde_json::Value;
 use super::{Crypto, Job, Peer, Role};
 use crate::lab::{Lab, Proc};
 
-/// The command under test: `DUNLIN_BIN`, else the release build beside this test's own folder.
+/// The command under test: `DUNLIN_BIN`, else the release build of the target folder this program lies in.
 ///
 /// # Panics
 /// When there is none.
 pub fn command() -> PathBuf {
-    let named = std::env::var_os("DUNLIN_BIN").map(PathBuf::from);
-    let path = named.unwrap_or_else(|| {
+    let built = || {
         let own = std::env::current_exe().expect("this program");
-        let target = own
-            .ancestors()
-            .find(|dir| dir.join("CACHEDIR.TAG").exists())
-            .expect("a target folder");
-        target.join("release/dunlin")
-    });
-    assert!(
-        path.exists(),
-        "{}: build it first (cargo build --release)",
-        path.display()
-    );
-    path
+        own.ancestors()
+            .map(|dir| dir.join("release/dunlin"))
+            .find(|path| path.exists())
+    };
+    let named = std::env::var_os("DUNLIN_BIN").map(PathBuf::from);
+    named
+        .or_else(built)
+        .expect("the command: cargo build --release first, or DUNLIN_BIN")
 }
 
 #[derive(Debug)]

@@ -20,6 +20,7 @@ pub mod machine;
 pub mod metainfo;
 pub mod op;
 pub mod peer;
+pub mod rate;
 pub mod sync;
 pub mod throttle;
 pub mod time;

@@ -13,11 +13,11 @@ use super::torrent::{Phase, Torrent};
 use super::{AddError, AddTorrent, Check, Engine, Source, Stop, cx};
 use crate::metainfo::FileKind;
 use crate::peer::crypto::req2;
+use crate::rate::Rate;
 use crate::throttle::{Direction, NodeId};
 use crate::torrent::blame::Blame;
 use crate::torrent::choker::{Choker, Slots};
 use crate::torrent::picker::Priority;
-use crate::torrent::rate::Rate;
 use crate::tracker::{AnnounceConfig, Announcer, Families, Reach};
 use crate::{Bitfield, Instant, Op, Outcome, TorrentId};
 
@@ -104,8 +104,8 @@ impl Engine {
             wasted: 0,
             downloaded_before: resume.as_ref().map_or(0, |r| r.downloaded),
             uploaded_before: resume.as_ref().map_or(0, |r| r.uploaded),
-            down: Rate::default(),
-            up: Rate::default(),
+            down: Rate::new(self.now),
+            up: Rate::new(self.now),
             finished: false,
             changes: Changes::default(),
             resume,

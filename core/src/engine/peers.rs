@@ -14,7 +14,11 @@ use super::torrent::Torrent;
 use super::{Engine, cx};
 use crate::op::Close;
 use crate::peer::{Blame, Peer, PeerEvent, PeerFault};
+use crate::wire::peer::allowed_fast_set;
 use crate::{Bitfield, CloseReason, ConnId, EncryptionPolicy, InfoHash, Op, PeerId, TorrentId};
+
+/// Pieces a choked peer may fetch (BEP 6 suggests 10).
+const ALLOWED_FAST: usize = 5;
 
 /// Why a connection ended.
 #[derive(Debug)]
@@ -181,6 +185,18 @@ impl Engine {
             Some(picker) => peer.bitfield(picker.have()),
             // BEP 6 wants one of the three messages, also before we know what there is to have.
             None => peer.bitfield(&Bitfield::new(0)),
+        }
+        if let (true, Some(info), SocketAddr::V4(remote)) =
+            (t.is_exchanging(), &t.info, conn.remote)
+        {
+            // A newcomer gets something to trade with before its turn comes (BEP 6).
+            for piece in
+                allowed_fast_set(*remote.ip(), t.info_hash, info.piece_count(), ALLOWED_FAST)
+            {
+                if t.picker.as_ref().is_some_and(|p| p.have().get(piece)) {
+                    peer.allow_fast(piece);
+                }
+            }
         }
         let client = peer.peer_id().map(client_of).unwrap_or_default();
         let (encrypted, incoming) = (peer.is_encrypted(), conn.incoming);

@@ -73,12 +73,17 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
+        let Some(peer) = &mut conn.peer else {
+            return;
+        };
         let mut limit = TURN;
         if let Some(bucket) = conn.bucket {
             limit = self
                 .throttle
                 .available(self.now, bucket, Direction::Down, TURN);
             if limit == 0 {
+                // It should know that the silence is of our making.
+                peer.read_bufs(&mut self.pool, 0, out);
                 self.throttle
                     .wait(self.now, bucket, Direction::Down, id.index);
                 self.timers
@@ -86,9 +91,6 @@ impl Engine {
                 return;
             }
         }
-        let Some(peer) = &mut conn.peer else {
-            return;
-        };
         peer.read_bufs(&mut self.pool, limit as usize, out);
         if out.is_empty() {
             self.pool_waiters.push_back(id);

@@ -18,12 +18,12 @@ use super::swarm::Swarm;
 use super::{Check, Config};
 use crate::metainfo::Info;
 use crate::op::FileStat;
+use crate::rate::Rate;
 use crate::sync::Arc;
 use crate::throttle::NodeId;
 use crate::torrent::blame::Blame;
 use crate::torrent::choker::Choker;
 use crate::torrent::picker::{PeerKey, Picker};
-use crate::torrent::rate::Rate;
 use crate::tracker::Announcer;
 use crate::{Bitfield, InfoHash, Instant, OpError, TorrentId};
 

@@ -18,6 +18,7 @@ use alloc::{collections::VecDeque, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
+use crate::rate::Rate;
 use crate::wire::extension::{ExtHandshake, Offer, PexFlags};
 use crate::wire::peer::{Handshake, Message, Reserved};
 use crate::{Bitfield, Block, BlockPool, BlockRef, Cx, InfoHash, Instant, PeerId};
@@ -29,7 +30,6 @@ mod handshake;
 mod inbound;
 mod messages;
 mod outbound;
-mod rate;
 mod requests;
 mod state;
 #[cfg(test)]
@@ -40,7 +40,6 @@ pub use fault::{Blame, PeerFault};
 use inbound::Inbound;
 use messages::Early;
 use outbound::Outbound;
-use rate::Rate;
 use requests::Requests;
 
 /// Most slices of a scatter or gather list: the rest of a block, 16 headers and blocks, a tail.

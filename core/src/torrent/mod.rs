@@ -3,4 +3,3 @@
 pub mod blame;
 pub mod choker;
 pub mod picker;
-pub mod rate;

@@ -9,7 +9,7 @@ const GRAIN: u64 = 100_000;
 
 /// A decaying average of bytes per second.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rate {
+pub struct Rate {
     /// As of `folded`.
     per_second: u64,
     /// Since `folded`.
@@ -21,7 +21,9 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    pub(super) const fn new(now: Instant) -> Self {
+    /// Nothing has flowed yet.
+    #[must_use]
+    pub const fn new(now: Instant) -> Self {
         Self {
             per_second: 0,
             bytes: 0,
@@ -30,7 +32,8 @@ impl Rate {
         }
     }
 
-    pub(super) fn add(&mut self, now: Instant, bytes: u64) {
+    /// Counts bytes that passed at `now`.
+    pub fn add(&mut self, now: Instant, bytes: u64) {
         // Time without traffic before the first byte says nothing about the speed.
         if self.age == 0 && self.bytes == 0 {
             self.folded = now;
@@ -45,8 +48,9 @@ impl Rate {
         }
     }
 
-    /// Bytes per second.
-    pub(super) fn get(&self, now: Instant) -> u64 {
+    /// Bytes per second at `now`.
+    #[must_use]
+    pub fn get(&self, now: Instant) -> u64 {
         let elapsed = self.elapsed(now);
         self.mean(self.per_second, elapsed) >> halvings(elapsed)
     }

@@ -1,5 +1,6 @@
 //! What the machine and its processes have used, from /proc.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -58,21 +59,33 @@ pub fn loopback(pid: u32) -> u64 {
         .unwrap_or(0)
 }
 
-/// How often the threads of a process have gone to sleep of their own accord: their wakeups.
-pub fn wakeups(pid: u32) -> u64 {
+/// How often each thread of a process has gone to sleep of its own accord: its wakeups.
+pub fn wakeups(pid: u32) -> BTreeMap<String, u64> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
-        return 0;
+        return BTreeMap::new();
+    };
+    let count = |status: String| {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        line.trim().parse().ok()
     };
     threads
         .flatten()
         .filter_map(|thread| {
             let status = fs::read_to_string(thread.path().join("status")).ok()?;
-            status.lines().find_map(|line| {
-                line.strip_prefix("voluntary_ctxt_switches:")?
-                    .trim()
-                    .parse::<u64>()
-                    .ok()
-            })
+            Some((
+                thread.file_name().to_string_lossy().into_owned(),
+                count(status)?,
+            ))
         })
+        .collect()
+}
+
+/// Wakeups since `before`, of the threads that live now: those that have ended need no more.
+pub fn wakeups_since(before: &BTreeMap<String, u64>, pid: u32) -> u64 {
+    let now = wakeups(pid);
+    now.iter()
+        .map(|(thread, count)| count - before.get(thread).unwrap_or(&0))
         .sum()
 }

@@ -105,7 +105,7 @@ fn two_hundred_torrents_and_five_hundred_peers_at_rest_use_no_cpu() {
     });
     let after = usage::cpu(pid);
     let used = after.0 + after.1 - cpu.0 - cpu.1;
-    let woken = (usage::wakeups(pid) - wakeups) / WINDOW.as_secs();
+    let woken = usage::wakeups_since(&wakeups, pid) / WINDOW.as_secs();
     println!("at rest for {WINDOW:?}: {used:?} of CPU, {woken} wakeups a second");
 
     let gone = peers.iter().filter(|peer| hung_up(peer)).count();

@@ -72,7 +72,8 @@ impl Handles {
         Ok(handle)
     }
 
-    fn cached(&self, key: Key, write: bool) -> Option<Arc<Handle>> {
+    /// The open file `key`, if it is open and fit for writing if `write` is set.
+    pub(super) fn cached(&self, key: Key, write: bool) -> Option<Arc<Handle>> {
         let mut table = self.lock();
         table.clock += 1;
         let now = table.clock;

@@ -96,6 +96,44 @@ pub(super) fn run(
     done.unwrap_or_else(|error| job.work.fail(error.kind, error.detail))
 }
 
+/// Fills `blocks` from memory, or returns `false`: a file is not open, or the device is needed.
+pub(super) fn read_cached(
+    shared: &Shared,
+    files: &Files,
+    at: u64,
+    len: u32,
+    blocks: &mut [Block],
+) -> bool {
+    if shared.no_cached_reads.load(Ordering::Relaxed) || check_blocks(len, blocks).is_err() {
+        return false;
+    }
+    let disk = Disk { shared, files };
+    let mut all = true;
+    let done = disk.each(at, len.into(), |extent, from| {
+        all = all
+            && match files.place(extent) {
+                None => {
+                    transfer::zero(blocks, from, extent.len as usize);
+                    true
+                }
+                Some(place) => {
+                    let key = (files.torrent, place.file);
+                    shared.handles.cached(key, false).is_some_and(|handle| {
+                        let len = extent.len as usize;
+                        transfer::read_cached(&handle.file, blocks, from, len, place.offset)
+                            .inspect_err(|e| {
+                                let never = e.kind() == ErrorKind::Unsupported;
+                                shared.no_cached_reads.fetch_or(never, Ordering::Relaxed);
+                            })
+                            .is_ok()
+                    })
+                }
+            };
+        Ok(())
+    });
+    all && done.is_ok()
+}
+
 fn failed(error: OpError) -> Outcome {
     Outcome::Failed {
         error,

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use dunlin_core::{Block, Op, OpErrorKind, OpId, Outcome, TorrentId};
@@ -175,6 +175,8 @@ pub(super) struct Shared {
     notify: Arc<dyn Fn() + Send + Sync>,
     pub(super) handles: Handles,
     pub(super) notes: Mutex<Vec<String>>,
+    /// Reads that do not wait are of no use here.
+    pub(super) no_cached_reads: AtomicBool,
     #[cfg(test)]
     pub(super) faults: super::tests::Faults,
 }
@@ -193,6 +195,7 @@ impl Shared {
             notify,
             handles: Handles::new(open_files),
             notes: Mutex::default(),
+            no_cached_reads: AtomicBool::new(false),
             #[cfg(test)]
             faults: super::tests::Faults::default(),
         }
@@ -240,6 +243,49 @@ impl Shared {
         drop(queues);
         if call {
             self.wake.notify_one();
+        }
+    }
+
+    /// See [`super::Disk::read_cached`].
+    pub(super) fn read_cached(&self, op: Op) -> Result<(OpId, Outcome), Op> {
+        let Op::Read {
+            op: id,
+            torrent,
+            at,
+            len,
+            mut blocks,
+        } = op
+        else {
+            return Err(op);
+        };
+        // Counted as running, so that nothing that wants to be alone begins beside it.
+        let files = self.lock().lanes.get_mut(&torrent).and_then(|lane| {
+            let free = lane.waiting.is_empty() && !lane.alone;
+            let files = lane.files.clone().filter(|_| free)?;
+            lane.running += 1;
+            Some(files)
+        });
+        let done = files.is_some_and(|files| {
+            let done = jobs::read_cached(self, &files, at, len, &mut blocks);
+            let mut queues = self.lock();
+            queues.advance(torrent, None, false);
+            let call = queues.call();
+            drop(queues);
+            if call {
+                self.wake.notify_one();
+            }
+            done
+        });
+        if done {
+            Ok((id, Outcome::Read(blocks)))
+        } else {
+            Err(Op::Read {
+                op: id,
+                torrent,
+                at,
+                len,
+                blocks,
+            })
         }
     }
 

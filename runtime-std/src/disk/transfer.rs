@@ -7,7 +7,7 @@ use std::{
 
 use dunlin_core::{BLOCK_LEN, Block, Hasher};
 
-use crate::platform::{read_vectored_at, write_vectored_at};
+use crate::platform::{read_vectored_at, read_vectored_cached, write_vectored_at};
 
 /// Most buffers in one call. Ours: 1 MiB of blocks, by far enough to hide the price of a
 /// system call, small enough for the stack, and below any `IOV_MAX` (1024 on Linux).
@@ -46,6 +46,31 @@ pub(super) fn write(
 pub(super) fn read(
     file: &File,
     blocks: &mut [Block],
+    from: usize,
+    len: usize,
+    offset: u64,
+) -> io::Result<()> {
+    read_with(read_vectored_at, file, blocks, from, len, offset)
+}
+
+/// Like [`read`], from memory only: `WouldBlock` if the device is needed, `Unsupported` if this
+/// can never be told.
+pub(super) fn read_cached(
+    file: &File,
+    blocks: &mut [Block],
+    from: usize,
+    len: usize,
+    offset: u64,
+) -> io::Result<()> {
+    read_with(read_vectored_cached, file, blocks, from, len, offset)
+}
+
+type ReadVectored = fn(&File, &mut [IoSliceMut<'_>], u64) -> io::Result<usize>;
+
+fn read_with(
+    call: ReadVectored,
+    file: &File,
+    blocks: &mut [Block],
     mut from: usize,
     mut len: usize,
     mut offset: u64,
@@ -61,7 +86,7 @@ pub(super) fn read(
             }
             (skip, left) = (0, left - part);
         }
-        match read_vectored_at(file, &mut run, offset) {
+        match call(file, &mut run, offset) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(n) => (from, len, offset) = (from + n, len - n, offset + n as u64),
             Err(e) if e.kind() == ErrorKind::Interrupted => {}

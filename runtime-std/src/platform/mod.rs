@@ -5,16 +5,16 @@
 mod unix;
 #[cfg(unix)]
 pub(crate) use unix::{
-    Root, allocate, executable, open_file_limit, private_folder, read_vectored_at, same_file,
-    unlinked, write_vectored_at,
+    Root, allocate, executable, open_file_limit, private_folder, read_vectored_at,
+    read_vectored_cached, same_file, unlinked, write_vectored_at,
 };
 
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
 pub(crate) use windows::{
-    Root, allocate, executable, open_file_limit, private_folder, read_vectored_at, same_file,
-    unlinked, write_vectored_at,
+    Root, allocate, executable, open_file_limit, private_folder, read_vectored_at,
+    read_vectored_cached, same_file, unlinked, write_vectored_at,
 };
 
 use std::{fs, io, time::UNIX_EPOCH};

@@ -34,6 +34,25 @@ pub(crate) fn read_vectored_at(
     Ok(rustix::io::preadv(file, bufs, offset)?)
 }
 
+/// Like [`read_vectored_at`], from memory only: `WouldBlock` if the device is needed,
+/// `Unsupported` if the system cannot tell.
+pub(crate) fn read_vectored_cached(
+    file: &File,
+    bufs: &mut [IoSliceMut<'_>],
+    offset: u64,
+) -> io::Result<usize> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+        match preadv2(file, bufs, offset, ReadWriteFlags::NOWAIT) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+            done => return Ok(done?),
+        }
+    }
+    let _ = (file, bufs, offset);
+    Err(ErrorKind::Unsupported.into())
+}
+
 /// Reserves space up to `len`; `Unsupported` where the file system cannot.
 pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]

@@ -29,6 +29,15 @@ pub(crate) fn write_vectored_at(
     Ok(done)
 }
 
+/// Windows cannot tell what is in memory: always `Unsupported`.
+pub(crate) fn read_vectored_cached(
+    _: &File,
+    _: &mut [IoSliceMut<'_>],
+    _: u64,
+) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Reads into `bufs` from `offset`; 0 at the end of the file.
 pub(crate) fn read_vectored_at(
     file: &File,

@@ -205,7 +205,36 @@ impl Bench {
         }
     }
 
+    /// What a read on the spot yields; `None` if it gives the op back.
+    fn read_cached(&mut self, at: u64, len: usize) -> Option<Vec<u8>> {
+        let blocks = self.blocks(len);
+        let op = Op::Read {
+            op: OpId(u64::MAX),
+            torrent: T,
+            at,
+            len: len as u32,
+            blocks,
+        };
+        let (blocks, done) = match self.disk.read_cached(op) {
+            Ok((OpId(u64::MAX), Outcome::Read(blocks))) => (blocks, true),
+            Err(Op::Read { blocks, .. }) => (blocks, false),
+            other => panic!("{other:?}"),
+        };
+        let all: Vec<u8> = blocks.iter().flat_map(|b| b.iter().copied()).collect();
+        self.pool.give_all(blocks);
+        done.then(|| all[..len].to_vec())
+    }
+
     fn read(&mut self, at: u64, len: usize) -> Result<Vec<u8>, OpErrorKind> {
+        let cached = self.read_cached(at, len);
+        let result = self.read_by_thread(at, len);
+        if let Some(cached) = cached {
+            assert_eq!(result, Ok(cached), "a read on the spot differs");
+        }
+        result
+    }
+
+    fn read_by_thread(&mut self, at: u64, len: usize) -> Result<Vec<u8>, OpErrorKind> {
         let blocks = self.blocks(len);
         let lent = blocks.len();
         let outcome = self.run(|op| Op::Read {

@@ -210,6 +210,15 @@ impl<'a> Stage<'a> {
         let noise = (usage::busy() - busy)
             .saturating_sub(used.user + used.sys + other)
             .div_f64(wall.as_secs_f64());
+        // Release builds abort on a panic, so the log is shown here.
+        if marker.is_none() && !used.status.success() {
+            eprintln!(
+                "{} ended with {}:\n{}",
+                contestant.name(),
+                used.status,
+                process.log()
+            );
+        }
         let _ = marker.map(fs::remove_file);
         self.payload.assert_size(dir.path());
         let line = last

@@ -133,7 +133,14 @@ impl<'a> Stage<'a> {
                 description["seed_mode"] = true.into();
                 libtorrent::spawn(&self.lab, &python(), &description)
             }
-            Contestant::Other(_, client) => client.start(&self.lab, &job).into_process(),
+            Contestant::Other(_, client) => {
+                // The tracker may still list the seed before this one, so it is asked itself.
+                let mut peer = client.start(&self.lab, &job);
+                until("the seed to have checked its file", PATIENCE, || {
+                    peer.complete(&self.lab).then_some(())
+                });
+                peer.into_process()
+            }
         };
         self.tracker
             .wait_for_seed(&self.lab, &self.torrent, PATIENCE);

@@ -1,1 +1,43 @@
-//! Tokio driver, Session API and the dunlin command.
+//! Dunlin for tokio: a BitTorrent client as a library, and the `dunlin` command.
+//!
+//! ```no_run
+//! use dunlin_tokio::{Add, Session, SessionConfig};
+//!
+//! # async fn download(magnet: &str) -> Result<(), dunlin_tokio::Error> {
+//! let session = Session::new(SessionConfig::default()).await?;
+//! let torrent = session.add(Add::magnet(magnet)?.dir("downloads")).await?;
+//! let status = torrent.wait_complete().await?;
+//! println!("{}: {} bytes", status.name, status.done);
+//! session.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Session`] is one engine with its sockets and its disk; [`Torrent`] handles are cheap to
+//! clone and may outlive it (they answer [`Error::Stopped`] then). All state lives in one task
+//! of the runtime that [`Session::new`] was called in; any flavour of runtime will do.
+//!
+//! With a [`SessionConfig::folder`] a session remembers: adding the same torrent again goes on
+//! where the last session stopped, and a magnet's metadata is fetched once.
+
+mod driver;
+mod error;
+mod net;
+mod platform;
+mod session;
+
+pub use driver::Stats;
+pub use dunlin_core as core;
+pub use dunlin_core::engine::{
+    Changes, EngineStatus, Event, FilePriority, FileStatus, Level, Notice, PeerStatus, State,
+    TorrentStatus, What,
+};
+pub use dunlin_core::{Config, EncryptionPolicy, InfoHash, TorrentId};
+pub use dunlin_std as system;
+pub use dunlin_std::config::Proxy;
+pub use error::{Error, Result};
+pub use net::Route;
+pub use platform::{Egress, free_port, has_ipv6};
+pub use session::{
+    Add, Content, Events, Limits, Session, SessionConfig, Torrent, Watch, read_torrent,
+};

@@ -1,0 +1,188 @@
+//! Who asked to be looked at: the list that wakers write and the engine's task reads.
+//!
+//! ```text
+//!  tokio ──wake──▶ SourceWaker ──first time──▶ List ──first entry──▶ the task's own waker
+//!                                               ▲                          │
+//!                                               └───── take, per turn ─────┘
+//! ```
+//!
+//! Every socket, connection and queue has a waker of its own that names it. So one task serves
+//! them all without scanning any, and one that is idle costs nothing.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Wake, Waker},
+};
+
+use dunlin_core::SocketId;
+
+/// Something that can become ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The queue of the application's commands.
+    Commands,
+    /// Outcomes of disk ops.
+    Disk,
+    /// Names that were looked up.
+    Names,
+    /// Outcomes of ops that run as tasks of their own.
+    Jobs,
+    /// The one timer.
+    Timer,
+    /// The timer of those who watch torrents.
+    Watch,
+    /// A datagram socket.
+    Udp(SocketId),
+    /// A listener.
+    Listener(SocketId),
+    /// The connection in this slot.
+    Conn(u32),
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    ready: Vec<Source>,
+    task: Option<Waker>,
+}
+
+/// The list. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct List(Arc<Mutex<Inner>>);
+
+impl List {
+    fn push(&self, source: Source) {
+        let task = {
+            // Nothing in here panics half-way, so a poisoned lock still guards whole data.
+            let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            inner.ready.push(source);
+            inner.task.take()
+        };
+        // Only the first entry after a turn finds the task's waker here; the rest is free.
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    /// Moves what is ready to the end of `out`; whatever comes later wakes the task of `cx`.
+    pub(super) fn take(&self, cx: &Context<'_>, out: &mut Vec<Source>) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if out.is_empty() {
+            std::mem::swap(&mut inner.ready, out);
+        } else {
+            out.append(&mut inner.ready);
+        }
+        if inner.task.is_none() {
+            inner.task = Some(cx.waker().clone());
+        }
+    }
+}
+
+/// The waker of one source.
+#[derive(Debug)]
+pub(super) struct SourceWaker {
+    source: Source,
+    /// In the list, or about to be; set by the wakers, cleared by the task.
+    queued: AtomicBool,
+    list: List,
+}
+
+impl SourceWaker {
+    /// A waker for `source` that is not in the list yet.
+    pub(super) fn new(source: Source, list: &List) -> Arc<Self> {
+        Arc::new(Self {
+            source,
+            queued: AtomicBool::new(false),
+            list: list.clone(),
+        })
+    }
+
+    /// Puts the source into the list, once.
+    pub(super) fn ring(&self) {
+        if !self.queued.swap(true, Ordering::AcqRel) {
+            self.list.push(self.source);
+        }
+    }
+
+    /// From here on a wake puts the source into the list again. Called before the source is
+    /// polled: a wake that comes during the poll then is not lost.
+    pub(super) fn clear(&self) {
+        // A read-modify-write, not a store: it is ordered after the swap of any waker that found
+        // the flag set, so the poll that follows sees what that waker announced.
+        let _ = self.queued.swap(false, Ordering::AcqRel);
+    }
+}
+
+impl Wake for SourceWaker {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring();
+    }
+}
+
+/// A source's waker in both its shapes.
+#[derive(Clone, Debug)]
+pub(super) struct Bell {
+    /// To clear and to ring.
+    pub(super) own: Arc<SourceWaker>,
+    /// To hand to tokio.
+    pub(super) waker: Waker,
+}
+
+impl Bell {
+    /// A bell for `source`.
+    pub(super) fn new(source: Source, list: &List) -> Self {
+        let own = SourceWaker::new(source, list);
+        Self {
+            waker: Waker::from(Arc::clone(&own)),
+            own,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicU32);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn many_wakes_are_one_entry_and_one_wake_of_the_task() {
+        let (list, count) = (List::default(), Arc::new(Count::default()));
+        let waker = Waker::from(Arc::clone(&count));
+        let cx = Context::from_waker(&waker);
+        let (a, b) = (
+            Bell::new(Source::Conn(1), &list),
+            Bell::new(Source::Disk, &list),
+        );
+        let mut out = Vec::new();
+        list.take(&cx, &mut out);
+        for _ in 0..3 {
+            a.waker.wake_by_ref();
+            b.own.ring();
+        }
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        list.take(&cx, &mut out);
+        assert_eq!(out, [Source::Conn(1), Source::Disk]);
+
+        a.waker.wake_by_ref();
+        assert_eq!(count.0.load(Ordering::Relaxed), 1, "still being looked at");
+        a.own.clear();
+        a.waker.wake_by_ref();
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+    }
+}

@@ -1,0 +1,128 @@
+//! Snapshots for those who watch a torrent: pushed at once when its state changes, and twice a
+//! second while somebody looks.
+
+use std::{collections::BTreeMap, future::Future, pin::Pin, task::Context, time::Duration};
+
+use dunlin_core::{
+    Instant, TorrentId,
+    engine::{Changes, Engine, Event, TorrentStatus},
+};
+use tokio::{
+    sync::watch,
+    time::{Sleep, sleep},
+};
+
+use super::ready::{Bell, List, Source};
+
+/// How often rates and progress are shown anew.
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// The watched torrents.
+pub(crate) struct Watches {
+    senders: BTreeMap<TorrentId, watch::Sender<TorrentStatus>>,
+    tick: Option<Pin<Box<Sleep>>>,
+    bell: Bell,
+    rang: bool,
+}
+
+impl Watches {
+    pub(super) fn new(list: &List) -> Self {
+        Self {
+            senders: BTreeMap::new(),
+            tick: None,
+            bell: Bell::new(Source::Watch, list),
+            rang: false,
+        }
+    }
+
+    /// Begins to watch; `None` if there is no such torrent. The receiver sees the channel
+    /// closed when the torrent is gone.
+    pub(crate) fn add(
+        &mut self,
+        engine: &Engine,
+        now: Instant,
+        id: TorrentId,
+    ) -> Option<watch::Receiver<TorrentStatus>> {
+        let status = engine.torrent(now, id)?;
+        let sender = self
+            .senders
+            .entry(id)
+            .or_insert_with(|| watch::Sender::new(status.clone()));
+        sender.send_if_modified(|old| replace(old, status));
+        let receiver = sender.subscribe();
+        self.start();
+        Some(receiver)
+    }
+
+    fn start(&mut self) {
+        if self.tick.is_none() {
+            self.tick = Some(Box::pin(sleep(PERIOD)));
+            self.bell.own.ring();
+        }
+    }
+
+    pub(super) fn rang(&mut self) {
+        self.bell.own.clear();
+        self.rang = true;
+    }
+
+    pub(super) fn event(&mut self, event: &Event, engine: &Engine, now: Instant) {
+        match event {
+            Event::Changed { torrent, what } => {
+                let urgent = [Changes::STATE, Changes::FINISHED, Changes::METADATA];
+                if urgent.iter().any(|&change| what.contains(change))
+                    && let Some(sender) = self.senders.get(torrent)
+                    && let Some(status) = engine.torrent(now, *torrent)
+                {
+                    sender.send_if_modified(|old| replace(old, status));
+                }
+            }
+            Event::Removed(torrent) => {
+                self.senders.remove(torrent);
+            }
+            _ => {}
+        }
+    }
+
+    /// Refreshes everybody if the period is over; returns whether it was.
+    pub(super) fn poll(&mut self, engine: &Engine, now: Instant) -> bool {
+        if !std::mem::take(&mut self.rang) {
+            return false;
+        }
+        let Some(tick) = &mut self.tick else {
+            return false;
+        };
+        let mut cx = Context::from_waker(&self.bell.waker);
+        if tick.as_mut().poll(&mut cx).is_pending() {
+            return false;
+        }
+        self.senders.retain(|&id, sender| {
+            // Without a watcher, or a torrent, there is nothing to keep.
+            if sender.receiver_count() == 0 {
+                return false;
+            }
+            let Some(status) = engine.torrent(now, id) else {
+                return false;
+            };
+            sender.send_if_modified(|old| replace(old, status));
+            true
+        });
+        self.tick = None;
+        if !self.senders.is_empty() {
+            self.start();
+        }
+        true
+    }
+
+    /// Tells everybody that it is over.
+    pub(super) fn clear(&mut self) {
+        self.senders.clear();
+        self.tick = None;
+    }
+}
+
+fn replace(old: &mut TorrentStatus, new: TorrentStatus) -> bool {
+    let changed = *old != new;
+    *old = new;
+    changed
+}

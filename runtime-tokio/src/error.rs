@@ -1,0 +1,95 @@
+//! What can go wrong for an application: each names the thing, the place and the reason.
+
+use std::path::PathBuf;
+
+use dunlin_core::{
+    OpError, TorrentId,
+    engine::AddError,
+    metainfo::{self, MagnetError},
+};
+use dunlin_std::session::SessionError;
+
+/// Result with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// Something is no torrent file.
+    #[error("{name}: {source}")]
+    Metainfo {
+        /// Path or URL of it.
+        name: String,
+        /// Where in it, and why.
+        source: metainfo::Error,
+    },
+    /// Something is longer than any torrent file may be.
+    #[error("{name}: not a torrent file: it is longer than {limit} bytes")]
+    TooLong {
+        /// Path or URL of it.
+        name: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// A text is no magnet link.
+    #[error("{link}: {source}")]
+    Magnet {
+        /// The link, shortened.
+        link: String,
+        /// Why.
+        source: MagnetError,
+    },
+    /// A torrent file could not be fetched from a URL.
+    #[error("{url}: {reason}")]
+    Fetch {
+        /// Where from, without its query.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// The torrent has been added already.
+    #[error("{name}: this torrent has been added already")]
+    Duplicate {
+        /// Its name.
+        name: String,
+        /// What it is called in this session.
+        id: TorrentId,
+    },
+    /// The engine did not take the torrent.
+    #[error("{name}: {source}")]
+    Add {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: AddError,
+    },
+    /// The torrent cannot go on by itself, for instance because the disk is full.
+    #[error("{name}: {source}")]
+    Failed {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: OpError,
+    },
+    /// The session's folder cannot be used, or another process runs the torrent.
+    #[error(transparent)]
+    Folder(#[from] SessionError),
+    /// The disk's threads could not be started, or the system has no random numbers.
+    #[error("cannot start a session: {0}")]
+    Start(String),
+    /// The torrent has been removed from its session.
+    #[error("the torrent has been removed from its session")]
+    Removed,
+    /// The session has ended.
+    #[error("the session has ended")]
+    Stopped,
+}

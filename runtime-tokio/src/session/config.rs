@@ -1,0 +1,84 @@
+//! What a session is made with.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use dunlin_core::{Caps, Config};
+use dunlin_std::disk::{Allocation, DiskConfig};
+use dunlin_std::paths::Names;
+
+use crate::{net::Route, platform};
+
+/// What a session is made with. Start from the default and change fields.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// Limits and habits of the engine.
+    pub engine: Config,
+    /// Where the session listens; port 0 lets the system choose. Where there is no IPv6, its
+    /// address is left out. Empty, or with a proxy: nobody can connect to us.
+    pub listen: Vec<SocketAddr>,
+    /// How traffic leaves: source addresses, interface, proxy.
+    pub route: Route,
+    /// Where resume records and torrent files are kept between sessions; `None` keeps nothing.
+    pub folder: Option<PathBuf>,
+    /// Where torrents go that are added without a directory of their own.
+    pub dir: PathBuf,
+    /// Threads and open files.
+    pub disk: DiskConfig,
+    /// When files take up their space.
+    pub allocation: Allocation,
+    /// Whose rules file names keep.
+    pub names: Names,
+}
+
+impl Default for SessionConfig {
+    /// Listens on a port that the system chooses, keeps nothing, saves to the current folder.
+    fn default() -> Self {
+        Self {
+            engine: Config::default(),
+            listen: vec![
+                (Ipv4Addr::UNSPECIFIED, 0).into(),
+                (Ipv6Addr::UNSPECIFIED, 0).into(),
+            ],
+            route: Route::default(),
+            folder: None,
+            dir: PathBuf::from("."),
+            disk: DiskConfig::default(),
+            allocation: Allocation::default(),
+            names: Names::default(),
+        }
+    }
+}
+
+impl SessionConfig {
+    /// The engine's configuration.
+    pub(super) fn for_engine(&self) -> Config {
+        let mut config = self.engine.clone();
+        config.boot = config.boot.or_else(platform::boot);
+        config.listen.clear();
+        if self.route.proxy.is_none() {
+            for &address in &self.listen {
+                let taken = config
+                    .listen
+                    .iter()
+                    .any(|l| l.is_ipv4() == address.is_ipv4());
+                if !taken && (address.is_ipv4() || platform::has_ipv6()) {
+                    // Two families, two places: there is always room.
+                    let _ = config.listen.push(self.route.egress.listen(address));
+                }
+            }
+        }
+        config
+    }
+
+    /// What this platform and this route offer.
+    pub(super) fn caps(&self) -> Caps {
+        let mut caps = Caps::all();
+        caps.ipv6 = platform::has_ipv6();
+        // The proxy resolves names.
+        caps.resolve = self.route.proxy.is_none();
+        caps
+    }
+}

@@ -1,0 +1,272 @@
+//! The API for applications.
+//!
+//! Every call is a closure that travels to the engine's task over a bounded queue and is
+//! answered by a oneshot: the engine has one owner and no lock.
+
+mod add;
+mod config;
+mod store;
+mod streams;
+mod torrent;
+
+use std::sync::{Arc, Weak};
+
+use dunlin_core::{
+    Instant,
+    engine::{Engine, EngineStatus, Event, Scope},
+};
+use dunlin_std::disk::Disk;
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+pub(crate) use self::store::Store;
+pub use self::{
+    add::{Add, read_torrent},
+    config::SessionConfig,
+    streams::{Events, Watch},
+    torrent::{Content, Limits, Torrent},
+};
+use crate::{
+    Error, Result, Stats,
+    driver::{Command, Driver, Parts},
+    net::Http,
+    platform::Clock,
+};
+
+/// Commands that may wait for the engine's task; more make the callers wait.
+const COMMAND_QUEUE: usize = 64;
+/// Events kept for a listener that is slow; the oldest make way.
+const EVENT_QUEUE: usize = 1024;
+
+/// A session: one engine, its sockets and its disk.
+///
+/// [`Session::shutdown`] ends it in good order. Dropping it begins the same, but nobody waits
+/// for the end: what the runtime does not live to see stays undone.
+#[derive(Debug)]
+pub struct Session {
+    shared: Arc<Shared>,
+}
+
+/// What handles need.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    commands: mpsc::Sender<Command>,
+    events: broadcast::WeakSender<Event>,
+    http: Arc<Http>,
+    config: SessionConfig,
+    /// The driver owns it, so that its locks are given up when the session ends.
+    store: Option<Weak<Store>>,
+    /// One torrent is added at a time, so that a duplicate is recognised as one.
+    adding: tokio::sync::Mutex<()>,
+    /// Closed when the engine's task has ended.
+    ended: watch::Receiver<()>,
+}
+
+impl Session {
+    /// Starts a session in the current runtime.
+    ///
+    /// # Errors
+    /// [`Error::Folder`] if the session's folder cannot be used or belongs to a running
+    /// session, [`Error::Start`] if the system lacks threads or random numbers.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O and time enabled.
+    pub async fn new(config: SessionConfig) -> Result<Self> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| Error::Start(error.to_string()))?;
+        let store = match config.folder.clone() {
+            None => None,
+            Some(dir) => Some(Arc::new(blocking(move || Store::open(&dir)).await?)),
+        };
+        let clock = Clock::start();
+        let engine = Engine::new(
+            clock.now(),
+            config.for_engine(),
+            config.caps(),
+            Box::new(ChaCha8Rng::from_seed(seed)),
+        );
+        let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
+        let events = broadcast::Sender::new(EVENT_QUEUE);
+        let http = Http::new(config.route.clone());
+        let (end, ended) = watch::channel(());
+        let shared = Arc::new(Shared {
+            commands,
+            events: events.downgrade(),
+            http: Arc::clone(&http),
+            config,
+            store: store.as_ref().map(Arc::downgrade),
+            adding: tokio::sync::Mutex::default(),
+            ended,
+        });
+        let parts = Parts {
+            engine,
+            clock,
+            route: shared.config.route.clone(),
+            http,
+            store,
+            commands: queue,
+            events,
+        };
+        let disk = shared.config.disk;
+        let driver = Driver::new(parts, |notify| Disk::new(disk, notify))
+            .map_err(|error| Error::Start(error.to_string()))?;
+        // The driver has a budget of its own; tokio's would only make streams look busy.
+        let task = tokio::task::unconstrained(driver);
+        tokio::spawn(async move {
+            task.await;
+            drop(end);
+        });
+        Ok(Self { shared })
+    }
+
+    /// Adds a torrent.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`] if it is here already; what is wrong with the torrent file, or why
+    /// it could not be had.
+    pub async fn add(&self, add: Add) -> Result<Torrent> {
+        add.run(&self.shared).await
+    }
+
+    /// The torrents of this session, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn torrents(&self) -> Result<Vec<Torrent>> {
+        let ids: Vec<_> = self
+            .shared
+            .call(|driver| {
+                let now = driver.now();
+                let engine = &driver.engine;
+                engine
+                    .torrents()
+                    .filter_map(|id| Some((id, engine.torrent(now, id)?.info_hash)))
+                    .collect()
+            })
+            .await?;
+        let handle = |(id, info_hash)| Torrent::new(Arc::clone(&self.shared), id, info_hash);
+        Ok(ids.into_iter().map(handle).collect())
+    }
+
+    /// What happens from now on. Events that come faster than they are taken make room for
+    /// newer ones; those about torrents only say that something changed, so nothing is lost.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events::new(
+            self.shared
+                .events
+                .upgrade()
+                .map(|events| events.subscribe()),
+        )
+    }
+
+    /// The session, now.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn status(&self) -> Result<EngineStatus> {
+        self.shared
+            .with_engine(|engine, now| engine.status(now))
+            .await
+    }
+
+    /// What the driver did so far.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn stats(&self) -> Result<Stats> {
+        self.shared.call(|driver| driver.stats).await
+    }
+
+    /// Limits all traffic.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn set_limits(&self, limits: Limits) -> Result<()> {
+        let Limits { down, up } = limits;
+        let set = move |engine: &mut Engine, now: Instant| {
+            engine.set_limits(now, Scope::Global, down, up);
+        };
+        self.shared.with_engine(set).await
+    }
+
+    /// Ends the session: trackers hear `stopped`, what was written is made durable and the
+    /// records are saved. Returns when that is done, at the latest some seconds after
+    /// [`Config::stop_timeout`](dunlin_core::Config::stop_timeout).
+    pub async fn shutdown(self) {
+        // A queue that is closed means that the session has ended already.
+        let _ = self.shared.call(Driver::stop).await;
+        self.shared.wait_end().await;
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let stop: Command = Box::new(Driver::stop);
+        let Err(mpsc::error::TrySendError::Full(stop)) = self.shared.commands.try_send(stop) else {
+            return;
+        };
+        // Busy: somebody else has to wait for a place in the queue.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let commands = self.shared.commands.clone();
+            runtime.spawn(async move { commands.send(stop).await });
+        }
+    }
+}
+
+impl Shared {
+    /// Runs `f` in the engine's task.
+    pub(crate) async fn call<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Driver) -> R + Send + 'static,
+    ) -> Result<R> {
+        let (reply, answer) = oneshot::channel();
+        let command: Command = Box::new(move |driver| {
+            // A caller that gave up does not want the answer.
+            let _ = reply.send(f(driver));
+        });
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| Error::Stopped)?;
+        answer.await.map_err(|_| Error::Stopped)
+    }
+
+    /// Runs `f` on the engine.
+    pub(crate) async fn with_engine<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Engine, Instant) -> R + Send + 'static,
+    ) -> Result<R> {
+        self.call(|driver| {
+            let now = driver.now();
+            f(&mut driver.engine, now)
+        })
+        .await
+    }
+
+    /// The session folder, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if there was one, and the session has ended.
+    fn store(&self) -> Result<Option<Arc<Store>>> {
+        match &self.store {
+            None => Ok(None),
+            Some(store) => store.upgrade().map(Some).ok_or(Error::Stopped),
+        }
+    }
+
+    async fn wait_end(&self) {
+        let mut ended = self.ended.clone();
+        // Nothing is ever sent: this ends when the sender is dropped.
+        while ended.changed().await.is_ok() {}
+    }
+}
+
+/// Runs what may block off the runtime's threads.
+async fn blocking<R: Send + 'static>(f: impl FnOnce() -> Result<R> + Send + 'static) -> Result<R> {
+    match tokio::task::spawn_blocking(f).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(Error::Stopped),
+    }
+}

@@ -1,0 +1,285 @@
+//! A handle to one torrent.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use dunlin_core::{
+    InfoHash, Instant, TorrentId,
+    engine::{Engine, FilePriority, FileStatus, PeerStatus, Scope, State, TorrentStatus},
+    metainfo::Info,
+};
+
+use super::{Shared, Watch};
+use crate::{Error, Result};
+
+/// A torrent of a session. Clones are the same torrent.
+#[derive(Clone, Debug)]
+pub struct Torrent {
+    shared: Arc<Shared>,
+    id: TorrentId,
+    info_hash: InfoHash,
+}
+
+/// What becomes of downloaded content when its torrent is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// It stays.
+    Keep,
+    /// It is deleted.
+    Delete,
+}
+
+/// Rates in bytes per second; `None` is unlimited, `Some(0)` stops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// In.
+    pub down: Option<u64>,
+    /// Out.
+    pub up: Option<u64>,
+}
+
+/// Whether all that is wanted of a torrent is here.
+fn complete(status: &TorrentStatus) -> bool {
+    match status.state {
+        State::Seeding => true,
+        State::Paused => {
+            status.has_metadata && status.wanted > 0 && status.wanted_done == status.wanted
+        }
+        _ => false,
+    }
+}
+
+/// Methods fail with [`Error::Stopped`] when the session has ended and with [`Error::Removed`]
+/// when the torrent has been removed.
+impl Torrent {
+    pub(super) const fn new(shared: Arc<Shared>, id: TorrentId, info_hash: InfoHash) -> Self {
+        Self {
+            shared,
+            id,
+            info_hash,
+        }
+    }
+
+    /// What events call it.
+    #[must_use]
+    pub const fn id(&self) -> TorrentId {
+        self.id
+    }
+
+    /// What the network calls it.
+    #[must_use]
+    pub const fn info_hash(&self) -> InfoHash {
+        self.info_hash
+    }
+
+    async fn ask<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Engine, Instant, TorrentId) -> Option<R> + Send + 'static,
+    ) -> Result<R> {
+        let id = self.id;
+        let answer = self
+            .shared
+            .with_engine(move |engine, now| f(engine, now, id));
+        answer.await?.ok_or(Error::Removed)
+    }
+
+    async fn tell(
+        &self,
+        f: impl FnOnce(&mut Engine, Instant, TorrentId) -> bool + Send + 'static,
+    ) -> Result<()> {
+        self.ask(move |engine, now, id| f(engine, now, id).then_some(()))
+            .await
+    }
+
+    /// A snapshot.
+    ///
+    /// # Errors
+    /// See [`Torrent`].
+    pub async fn status(&self) -> Result<TorrentStatus> {
+        self.ask(|engine, now, id| engine.torrent(now, id)).await
+    }
+
+    /// Snapshots as they come.
+    ///
+    /// # Errors
+    /// See [`Torrent`].
+    pub async fn watch(&self) -> Result<Watch> {
+        Ok(Watch::new(self.watcher().await?))
+    }
+
+    async fn watcher(&self) -> Result<tokio::sync::watch::Receiver<TorrentStatus>> {
+        let id = self.id;
+        let receiver = self.shared.call(move |driver| {
+            let now = driver.now();
+            driver.watches.add(&driver.engine, now, id)
+        });
+        receiver.await?.ok_or(Error::Removed)
+    }
+
+    /// Waits until `done` says so.
+    async fn wait(&self, done: impl Fn(&TorrentStatus) -> bool) -> Result<TorrentStatus> {
+        let mut watcher = self.watcher().await?;
+        loop {
+            let status = watcher.borrow_and_update().clone();
+            if done(&status) {
+                return Ok(status);
+            }
+            if let State::Failed(source) = status.state {
+                return Err(Error::Failed {
+                    name: status.name,
+                    source,
+                });
+            }
+            if watcher.changed().await.is_err() {
+                return Err(if self.shared.commands.is_closed() {
+                    Error::Stopped
+                } else {
+                    Error::Removed
+                });
+            }
+        }
+    }
+
+    /// Waits until all that is wanted is here and verified.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the torrent cannot go on, for instance because the disk is full;
+    /// else see [`Torrent`].
+    pub async fn wait_complete(&self) -> Result<TorrentStatus> {
+        self.wait(complete).await
+    }
+
+    /// Waits until the metadata of a magnet is here.
+    ///
+    /// # Errors
+    /// As [`Torrent::wait_complete`].
+    pub async fn wait_metadata(&self) -> Result<Arc<Info>> {
+        self.wait(|status| status.has_metadata).await?;
+        self.info().await?.ok_or(Error::Removed)
+    }
+
+    /// The info dictionary, once it is known.
+    ///
+    /// # Errors
+    /// See [`Torrent`].
+    pub async fn info(&self) -> Result<Option<Arc<Info>>> {
+        let id = self.id;
+        self.shared
+            .with_engine(move |engine, _| engine.info(id))
+            .await
+    }
+
+    /// The files, once they are known.
+    ///
+    /// # Errors
+    /// See [`Torrent`].
+    pub async fn files(&self) -> Result<Vec<FileStatus>> {
+        self.ask(|engine, _, id| Some(engine.files(id))).await
+    }
+
+    /// The connections.
+    ///
+    /// # Errors
+    /// See [`Torrent`].
+    pub async fn peers(&self) -> Result<Vec<PeerStatus>> {
+        self.ask(|engine, now, id| Some(engine.peers(now, id)))
+            .await
+    }
+
+    /// Puts it to rest.
+    ///
+    /// # Errors
+    /// See [`Torrent`].
+    pub async fn pause(&self) -> Result<()> {
+        self.tell(Engine::pause).await
+    }
+
+    /// Wakes it, also after a failure.
+    ///
+    /// # Errors
+    /// See [`Torrent`].
+    pub async fn resume(&self) -> Result<()> {
+        self.tell(Engine::resume).await
+    }
+
+    /// Hashes what is on disk anew.
+    ///
+    /// # Errors
+    /// See [`Torrent`].
+    pub async fn recheck(&self) -> Result<()> {
+        self.tell(Engine::recheck).await
+    }
+
+    /// Takes it out of the session, and returns when its files are closed. What the session
+    /// folder knows of it is forgotten.
+    ///
+    /// # Errors
+    /// See [`Torrent`].
+    pub async fn remove(&self, content: Content) -> Result<()> {
+        let mut watcher = self.watcher().await?;
+        let delete = content == Content::Delete;
+        self.tell(move |engine, now, id| engine.remove(now, id, delete))
+            .await?;
+        while watcher.changed().await.is_ok() {}
+        match self.shared.store()? {
+            Some(store) => {
+                let info_hash = self.info_hash;
+                super::blocking(move || store.forget(info_hash)).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Says how much each file is wanted; those beyond the list are normal.
+    ///
+    /// # Errors
+    /// See [`Torrent`].
+    pub async fn set_priorities(&self, priorities: Vec<FilePriority>) -> Result<()> {
+        self.tell(move |engine, now, id| engine.set_priorities(now, id, &priorities))
+            .await
+    }
+
+    /// Pieces in order, or rarest first.
+    ///
+    /// # Errors
+    /// See [`Torrent`].
+    pub async fn set_sequential(&self, on: bool) -> Result<()> {
+        self.tell(move |engine, now, id| engine.set_sequential(now, id, on))
+            .await
+    }
+
+    /// Limits its traffic.
+    ///
+    /// # Errors
+    /// See [`Torrent`].
+    pub async fn set_limits(&self, limits: Limits) -> Result<()> {
+        let Limits { down, up } = limits;
+        self.tell(move |engine, now, id| engine.set_limits(now, Scope::Torrent(id), down, up))
+            .await
+    }
+
+    /// Tells it of peers.
+    ///
+    /// # Errors
+    /// See [`Torrent`].
+    pub async fn add_peers(&self, peers: Vec<SocketAddr>) -> Result<()> {
+        self.tell(move |engine, now, id| engine.add_peers(now, id, &peers))
+            .await
+    }
+
+    /// Adds trackers, a tier each.
+    ///
+    /// # Errors
+    /// See [`Torrent`].
+    pub async fn add_trackers(&self, urls: Vec<String>) -> Result<()> {
+        self.tell(move |engine, now, id| engine.add_trackers(now, id, &urls))
+            .await
+    }
+
+    /// Asks its trackers for peers now, as far as they allow.
+    ///
+    /// # Errors
+    /// See [`Torrent`].
+    pub async fn reannounce(&self) -> Result<()> {
+        self.tell(Engine::reannounce).await
+    }
+}

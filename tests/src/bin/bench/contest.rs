@@ -133,14 +133,7 @@ impl<'a> Stage<'a> {
                 description["seed_mode"] = true.into();
                 libtorrent::spawn(&self.lab, &python(), &description)
             }
-            Contestant::Other(_, client) => {
-                // The tracker may still list the seed before this one, so it is asked itself.
-                let mut peer = client.start(&self.lab, &job);
-                until("the seed to have checked its file", PATIENCE, || {
-                    peer.complete(&self.lab).then_some(())
-                });
-                peer.into_process()
-            }
+            Contestant::Other(_, client) => client.start(&self.lab, &job).into_process(),
         };
         self.tracker
             .wait_for_seed(&self.lab, &self.torrent, PATIENCE);
@@ -217,15 +210,6 @@ impl<'a> Stage<'a> {
         let noise = (usage::busy() - busy)
             .saturating_sub(used.user + used.sys + other)
             .div_f64(wall.as_secs_f64());
-        // Release builds abort on a panic, so the log is shown here.
-        if marker.is_none() && !used.status.success() {
-            eprintln!(
-                "{} ended with {}:\n{}",
-                contestant.name(),
-                used.status,
-                process.log()
-            );
-        }
         let _ = marker.map(fs::remove_file);
         self.payload.assert_size(dir.path());
         let line = last

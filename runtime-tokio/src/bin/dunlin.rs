@@ -1,3 +1,0 @@
-//! The `dunlin` command.
-
-fn main() {}

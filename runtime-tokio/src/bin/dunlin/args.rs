@@ -1,0 +1,276 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{Parser, Subcommand, ValueEnum, ValueHint};
+use dunlin_tokio::{
+    EncryptionPolicy, Proxy,
+    system::config::{Interface, values::Expected},
+};
+
+use crate::{exit, select::Selection, units};
+
+/// Fetch and share files with BitTorrent.
+#[derive(Debug, Parser)]
+#[command(name = "dunlin", version, about = "Fetch and share files with BitTorrent", after_help = exit::HELP, propagate_version = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Fetch torrents; the same command again goes on where it stopped
+    #[command(after_help = exit::HELP)]
+    Get(Get),
+    /// Share what is here, until interrupted
+    #[command(after_help = exit::HELP)]
+    Seed(Seed),
+    /// Make a torrent file
+    #[command(after_help = exit::HELP)]
+    Create(Create),
+    /// Check files against their torrent
+    #[command(after_help = exit::HELP)]
+    Check(Check),
+    /// Show what a torrent file or magnet link contains
+    #[command(after_help = exit::HELP)]
+    Show(Show),
+    /// See it work, without a network: make a torrent, share and fetch it on this machine
+    #[command(after_help = exit::HELP)]
+    Demo(Demo),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Get {
+    /// Torrent files, magnet links, info-hashes, or URLs of torrent files
+    #[arg(required = true, value_name = "TORRENT", value_hint = ValueHint::FilePath)]
+    pub(crate) torrents: Vec<String>,
+    /// Save to this folder
+    #[arg(short, long, default_value = ".", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) output: PathBuf,
+    /// Fetch only these files: numbers as `show` counts them (1,3-5) and patterns (*.iso)
+    #[arg(short, long, value_name = "FILES", value_parser = Selection::parse)]
+    pub(crate) select: Vec<Selection>,
+    /// Go on sharing until this many times the size is uploaded [default: stop when complete]
+    #[arg(long, value_name = "RATIO", value_parser = units::parse_ratio)]
+    pub(crate) seed_ratio: Option<f64>,
+    /// Fetch the pieces in order
+    #[arg(long)]
+    pub(crate) sequential: bool,
+    /// Give up after this many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = units::parse_seconds)]
+    pub(crate) timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) swarm: Swarm,
+    #[command(flatten)]
+    pub(crate) view: View,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Seed {
+    /// Torrent files, magnet links, info-hashes, or URLs of torrent files
+    #[arg(required = true, value_name = "TORRENT", value_hint = ValueHint::FilePath)]
+    pub(crate) torrents: Vec<String>,
+    /// The folder that holds the torrents' files or folders
+    #[arg(short, long, default_value = ".", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    /// Stop when this many times the size is uploaded [default: when interrupted]
+    #[arg(long, value_name = "RATIO", value_parser = units::parse_ratio)]
+    pub(crate) seed_ratio: Option<f64>,
+    /// Believe that the files are complete, without checking them
+    #[arg(long)]
+    pub(crate) no_check: bool,
+    #[command(flatten)]
+    pub(crate) swarm: Swarm,
+    #[command(flatten)]
+    pub(crate) view: View,
+}
+
+/// What `get` and `seed` have in common. What is not given comes from the configuration file.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct Swarm {
+    /// Listen on this port [default: any]
+    #[arg(short, long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    /// Use only this address or network interface; may be given once per family
+    #[arg(long, value_name = "ADDR|INTERFACE", value_parser = wanted::<Interface>)]
+    pub(crate) bind: Vec<Interface>,
+    /// Connect to this peer as well
+    #[arg(long = "peer", value_name = "ADDR:PORT")]
+    pub(crate) peers: Vec<SocketAddr>,
+    /// Use this tracker as well
+    #[arg(long = "tracker", value_name = "URL")]
+    pub(crate) trackers: Vec<String>,
+    /// Encryption of peer connections
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) encryption: Option<Encryption>,
+    /// Go through this SOCKS5 proxy, with everything: nothing is listened on, and UDP trackers
+    /// are not asked
+    #[arg(long, value_name = "socks5://[USER:PASSWORD@]HOST:PORT", value_parser = wanted::<Proxy>)]
+    pub(crate) proxy: Option<Proxy>,
+    /// Limit downloading, per second (2MiB, 500k)
+    #[arg(long, value_name = "BYTES", value_parser = units::parse_size)]
+    pub(crate) limit_down: Option<u64>,
+    /// Limit uploading, per second
+    #[arg(long, value_name = "BYTES", value_parser = units::parse_size)]
+    pub(crate) limit_up: Option<u64>,
+    /// Most connections
+    #[arg(long, value_name = "N")]
+    pub(crate) max_peers: Option<u32>,
+    /// Do not tell peers of other peers, nor ask them
+    #[arg(long)]
+    pub(crate) no_pex: bool,
+    /// Do not listen for peers
+    #[arg(long, conflicts_with = "port")]
+    pub(crate) no_listen: bool,
+    /// Remember nothing for the next time
+    #[arg(long, conflicts_with = "session")]
+    pub(crate) no_session: bool,
+    /// Remember the state of torrents in this folder
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) session: Option<PathBuf>,
+    /// Read this configuration file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Clone, Copy, clap::Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct View {
+    /// Say what happens with every peer; twice: and what the program does
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Print nothing but errors
+    #[arg(short, long, conflicts_with_all = ["verbose", "json"])]
+    pub(crate) quiet: bool,
+    /// Print one JSON object a line (see the manual page)
+    #[arg(long, long_help = crate::json::HELP)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Encryption {
+    /// Plaintext only
+    Off,
+    /// Both; try plaintext first
+    Allowed,
+    /// Both; try encryption first
+    Preferred,
+    /// Encrypted only
+    Required,
+}
+
+impl From<Encryption> for EncryptionPolicy {
+    fn from(encryption: Encryption) -> Self {
+        match encryption {
+            Encryption::Off => Self::Off,
+            Encryption::Allowed => Self::Allowed,
+            Encryption::Preferred => Self::Preferred,
+            Encryption::Required => Self::Required,
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Create {
+    /// The file or folder to share
+    #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) path: PathBuf,
+    /// Write the torrent here [default: the name with .torrent, in the current folder]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace the torrent file if it is there already
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Announce to this tracker; several are tried in this order
+    #[arg(short, long = "tracker", value_name = "URL")]
+    pub(crate) trackers: Vec<String>,
+    /// A web server that has the files, too (BEP 19)
+    #[arg(short, long = "web-seed", value_name = "URL")]
+    pub(crate) web_seeds: Vec<String>,
+    /// Length of a piece (256KiB, 1MiB) [default: fits the size]
+    #[arg(long, value_name = "BYTES", value_parser = units::parse_size)]
+    pub(crate) piece_size: Option<u64>,
+    /// Peers may come from the trackers only (BEP 27)
+    #[arg(long)]
+    pub(crate) private: bool,
+    /// Where it is made for: gives equal content another info-hash
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) source: Option<String>,
+    /// Whatever you like to say
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) comment: Option<String>,
+    /// Call it this, in place of the name of the file or folder
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Leave the date out: equal content makes equal torrent files
+    #[arg(long)]
+    pub(crate) no_date: bool,
+    /// Start every file at a piece (BEP 47)
+    #[arg(long)]
+    pub(crate) align: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Check {
+    /// The torrent file
+    #[arg(value_name = "TORRENT", value_hint = ValueHint::FilePath)]
+    pub(crate) torrent: PathBuf,
+    /// The folder that holds the torrent's file or folder
+    #[arg(short, long, default_value = ".", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Show {
+    /// Torrent files or magnet links
+    #[arg(required = true, value_name = "TORRENT", value_hint = ValueHint::FilePath)]
+    pub(crate) torrents: Vec<String>,
+    /// Print one JSON object for each
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Demo {
+    /// How much to share and fetch
+    #[arg(long, default_value = "64MiB", value_name = "BYTES", value_parser = units::parse_size)]
+    pub(crate) size: u64,
+    /// Leave the files, and say where they are
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Say what happens with every peer
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// Reads a value with the parser of the configuration file.
+fn wanted<T: FromStr<Err = Expected>>(text: &str) -> Result<T, String> {
+    text.parse()
+        .map_err(|expected: Expected| format!("expected {}", expected.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,104 @@
+//! The `dunlin` command.
+//!
+//! Data goes to standard output, everything meant for a person's eye alone (bars, errors,
+//! warnings) to standard error. What the exit codes mean stands in [`exit::Exit`].
+
+mod args;
+mod create;
+mod demo;
+mod exit;
+mod get;
+mod input;
+mod json;
+mod report;
+mod select;
+mod settings;
+mod show;
+mod signals;
+mod units;
+mod verify;
+
+use std::{
+    future::Future,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory, Parser};
+
+use crate::{
+    args::{Args, Command},
+    exit::Exit,
+};
+
+fn main() -> ExitCode {
+    // Wrong usage ends here, with code 2.
+    let args = Args::parse();
+    let exit = match args.command {
+        Command::Get(get) => run(get::get(get)),
+        Command::Seed(seed) => run(get::seed(seed)),
+        Command::Demo(demo) => run(demo::demo(demo)),
+        Command::Show(show) => show::show(&show),
+        Command::Create(create) => create::create(&create),
+        Command::Check(check) => verify::check(&check),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "dunlin", &mut text);
+            print(&text)
+        }
+        Command::Man => man(),
+    };
+    exit.into()
+}
+
+/// Runs a command that needs a network. One thread is enough: the disk has its own, and waking
+/// others would cost more than they could do.
+fn run(command: impl Future<Output = Exit>) -> Exit {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => {
+            report::complain(&format!("cannot start: {error}"));
+            Exit::Failed
+        }
+    }
+}
+
+/// One page for the command and all its subcommands.
+fn man() -> Exit {
+    let mut text = Vec::new();
+    let command = Args::command();
+    let mut render = || -> io::Result<()> {
+        clap_mangen::Man::new(command.clone()).render(&mut text)?;
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            let name = format!("dunlin-{}", sub.get_name());
+            let page = sub
+                .clone()
+                .name(name.clone())
+                .bin_name(name.replace('-', " "));
+            clap_mangen::Man::new(page).render(&mut text)?;
+        }
+        Ok(())
+    };
+    match render() {
+        Ok(()) => print(&text),
+        Err(error) => {
+            report::complain(&format!("cannot write the page: {error}"));
+            Exit::Failed
+        }
+    }
+}
+
+/// Writes data. A reader that went away early has what it wanted.
+fn print(text: &[u8]) -> Exit {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            report::complain(&format!("standard output: {error}"));
+            Exit::Failed
+        }
+        _ => Exit::Complete,
+    }
+}

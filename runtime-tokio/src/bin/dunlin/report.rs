@@ -1,0 +1,290 @@
+//! How a running command shows itself: bars on a terminal, lines elsewhere, or JSON.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    io::{self, IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+use dunlin_tokio::{InfoHash, Level, Notice, State, TorrentId, TorrentStatus};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
+
+use crate::{args::View, json, units};
+
+/// How often a line about a torrent may come where there are no bars, unless its state changes.
+const LINE_PERIOD: Duration = Duration::from_secs(5);
+
+/// Prints an error.
+pub(crate) fn complain(message: &str) {
+    // Without standard error there is nobody to tell.
+    let _ = writeln!(io::stderr(), "dunlin: {}", printable(message));
+}
+
+/// Prints a line of data.
+pub(crate) fn say(line: &str) {
+    // Whoever reads may stop reading; the work goes on.
+    let _ = writeln!(io::stdout(), "{}", printable(line));
+}
+
+/// Names and messages come from strangers: what would steer the terminal is shown, not done.
+fn printable(text: &str) -> Cow<'_, str> {
+    match text.contains(char::is_control) {
+        false => text.into(),
+        true => text.replace(char::is_control, "\u{fffd}").into(),
+    }
+}
+
+/// The face of a running command.
+pub(crate) struct Report {
+    style: Style,
+    view: View,
+    started: Instant,
+    errors: usize,
+}
+
+enum Style {
+    Bars {
+        all: MultiProgress,
+        bars: BTreeMap<TorrentId, ProgressBar>,
+    },
+    Lines(BTreeMap<TorrentId, (&'static str, Instant)>),
+    Json(BTreeMap<TorrentId, TorrentStatus>),
+    Quiet,
+}
+
+impl Report {
+    /// A report that fits `view` and the terminal, if there is one.
+    pub(crate) fn new(view: View) -> Self {
+        let style = if view.json {
+            Style::Json(BTreeMap::new())
+        } else if view.quiet {
+            Style::Quiet
+        } else if io::stderr().is_terminal() {
+            Style::Bars {
+                all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(5)),
+                bars: BTreeMap::new(),
+            }
+        } else {
+            Style::Lines(BTreeMap::new())
+        };
+        Self {
+            style,
+            view,
+            started: Instant::now(),
+            errors: 0,
+        }
+    }
+
+    /// Since the start.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn json(value: &Value) {
+        say(&value.to_string());
+    }
+
+    /// Prints without tearing the bars.
+    fn tell(&self, line: &str) {
+        match &self.style {
+            Style::Bars { all, .. } => all.suspend(|| complain(line)),
+            _ => complain(line),
+        }
+    }
+
+    /// Something was not done.
+    pub(crate) fn error(&mut self, what: &str, message: &str) {
+        self.errors += 1;
+        self.tell(message);
+        if matches!(self.style, Style::Json(_)) {
+            Self::json(&json::error(what, message));
+        }
+    }
+
+    /// Something worth knowing, if asked for twice.
+    pub(crate) fn debug(&self, message: &str) {
+        if self.view.verbose >= 2 {
+            self.tell(message);
+        }
+    }
+
+    /// The engine said something.
+    pub(crate) fn notice(&self, notice: &Notice, torrent: Option<&TorrentStatus>) {
+        let least = match self.view.verbose {
+            0 => Level::Warning,
+            _ => Level::Detail,
+        };
+        if notice.level < least {
+            return;
+        }
+        if matches!(self.style, Style::Json(_)) {
+            let hash: Option<InfoHash> = torrent.map(|s| s.info_hash);
+            Self::json(&json::notice(notice, hash));
+            return;
+        }
+        let mut line = String::new();
+        if let Some(s) = torrent {
+            line.push_str(&s.name);
+            line.push_str(": ");
+        }
+        if let Some(peer) = notice.peer {
+            line.push_str(&format!("{peer}: "));
+        }
+        line.push_str(&notice.what.to_string());
+        self.tell(&line);
+    }
+
+    /// A torrent, now.
+    pub(crate) fn progress(&mut self, s: &TorrentStatus) {
+        match &mut self.style {
+            Style::Quiet => {}
+            Style::Json(last) => {
+                if last.get(&s.id) != Some(s) {
+                    Self::json(&json::progress(s));
+                    last.insert(s.id, s.clone());
+                }
+            }
+            Style::Lines(last) => {
+                let state = json::state(&s.state);
+                let due = last
+                    .get(&s.id)
+                    .is_none_or(|&(old, at)| old != state || at.elapsed() >= LINE_PERIOD);
+                if due {
+                    last.insert(s.id, (state, Instant::now()));
+                    say(&line(s));
+                }
+            }
+            Style::Bars { all, bars } => {
+                let bar = bars.entry(s.id).or_insert_with(|| {
+                    let style =
+                        ProgressStyle::with_template("{bar:20.cyan/blue} {percent:>3}% {msg}");
+                    all.add(
+                        ProgressBar::new(1)
+                            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())),
+                    )
+                });
+                let (done, of) = match s.state {
+                    State::Checking { done, total } => (done.into(), total.into()),
+                    _ => (s.wanted_done, s.wanted),
+                };
+                bar.set_length(of.max(1));
+                bar.set_position(done);
+                bar.set_message(printable(&line(s)).into_owned());
+            }
+        }
+    }
+
+    /// A torrent has all that is wanted.
+    pub(crate) fn complete(&self, s: &TorrentStatus, path: &str, after: Duration) {
+        if matches!(self.style, Style::Json(_)) {
+            Self::json(&json::complete(s, path, after));
+        } else if !self.view.quiet {
+            let text = format!(
+                "{path}: complete, {} in {}",
+                units::size(s.wanted_done),
+                units::time(after)
+            );
+            match &self.style {
+                Style::Bars { all, .. } => all.suspend(|| say(&text)),
+                _ => say(&text),
+            }
+        }
+    }
+
+    /// The end.
+    pub(crate) fn summary(&self, exit: u8, torrents: &[&TorrentStatus]) {
+        match &self.style {
+            Style::Json(_) => {
+                Self::json(&json::summary(exit, self.elapsed(), torrents, self.errors));
+            }
+            Style::Quiet => {}
+            Style::Bars { bars, .. } => bars.values().for_each(ProgressBar::finish_and_clear),
+            Style::Lines(_) => {}
+        }
+        if !matches!(self.style, Style::Json(_) | Style::Quiet) && !torrents.is_empty() {
+            let sum = |f: fn(&TorrentStatus) -> u64| torrents.iter().map(|s| f(s)).sum::<u64>();
+            say(&format!(
+                "downloaded {}, uploaded {}, wasted {}, in {}",
+                units::size(sum(|s| s.downloaded)),
+                units::size(sum(|s| s.uploaded)),
+                units::size(sum(|s| s.wasted)),
+                units::time(self.elapsed()),
+            ));
+        }
+    }
+}
+
+/// One torrent in one line.
+fn line(s: &TorrentStatus) -> String {
+    let name = &s.name;
+    let peers = format!("{} peers", s.peers);
+    match &s.state {
+        State::Metadata => format!("{name}: asking {peers} for the metadata, {} known", s.known),
+        State::Opening => format!("{name}: opening"),
+        State::Checking { done, total } => {
+            let done = units::percent((*done).into(), (*total).into());
+            format!("{name}: checking what is here, {done}")
+        }
+        State::Downloading => {
+            let mut text = format!(
+                "{name}: {} of {}, {} down, {} up, {peers}",
+                units::percent(s.wanted_done, s.wanted),
+                units::size(s.wanted),
+                units::rate(s.rate_down),
+                units::rate(s.rate_up),
+            );
+            if let Some(seconds) = s
+                .wanted
+                .saturating_sub(s.wanted_done)
+                .checked_div(s.rate_down)
+            {
+                text.push_str(&format!(
+                    ", {} left",
+                    units::time(Duration::from_secs(seconds))
+                ));
+            }
+            text
+        }
+        State::Seeding => format!("{name}: sharing, {} up, {peers}", units::rate(s.rate_up)),
+        State::Paused => format!("{name}: at rest"),
+        State::Failed(error) => format!("{name}: {error}"),
+        _ => format!("{name}: stopping"),
+    }
+}
+
+/// How far hashing has come: a bar on a terminal, nothing elsewhere.
+pub(crate) struct Meter(Option<ProgressBar>);
+
+impl Meter {
+    /// A meter for `total` bytes.
+    pub(crate) fn new(what: &'static str, total: u64) -> Self {
+        if !io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let style = ProgressStyle::with_template(
+            "{msg} {bar:20.cyan/blue} {percent:>3}% of {binary_total_bytes}, {binary_bytes_per_sec}",
+        );
+        let target = ProgressDrawTarget::stderr_with_hz(5);
+        let bar = ProgressBar::with_draw_target(Some(total), target)
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            .with_message(what);
+        Self(Some(bar))
+    }
+
+    /// So much more is done.
+    pub(crate) fn add(&self, bytes: u64) {
+        if let Some(bar) = &self.0 {
+            bar.inc(bytes);
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! From the configuration file and the command line to a session.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use dunlin_tokio::{
+    Egress, SessionConfig,
+    core::{BLOCK_LEN, EncryptionPolicy},
+    free_port, has_ipv6,
+    system::config::{self, Encryption, Interface, Ports, Settings},
+};
+
+use crate::args::Swarm;
+
+/// The session that `swarm` and the configuration file ask for; torrents are saved to `dir`.
+///
+/// # Errors
+/// A sentence that names the file or option.
+pub(crate) fn load(swarm: &Swarm, dir: PathBuf) -> Result<SessionConfig, String> {
+    let settings = match &swarm.config {
+        // A file that was named has to be there; the usual place may be empty.
+        Some(path) if !path.exists() => {
+            return Err(format!("{}: no such file", path.display()));
+        }
+        Some(path) => Settings::load(path),
+        None => Settings::load(&config::default_path()),
+    }
+    .map_err(|error| error.to_string())?;
+
+    let mut session = SessionConfig {
+        dir,
+        folder: (!swarm.no_session).then(|| {
+            let usual = || settings.session.clone();
+            swarm.session.clone().unwrap_or_else(usual)
+        }),
+        disk: settings.disk(),
+        allocation: settings.allocation,
+        names: settings.names,
+        ..SessionConfig::default()
+    };
+    session.route.proxy = swarm.proxy.clone().or_else(|| settings.proxy.clone());
+    session.route.egress = egress(swarm, &settings)?;
+    session.listen = listen(swarm, settings.ports, &session.route.egress);
+
+    let engine = &mut session.engine;
+    engine.encryption = swarm.encryption.map_or(
+        match settings.encryption {
+            Encryption::Off => EncryptionPolicy::Off,
+            Encryption::Preferred => EncryptionPolicy::Preferred,
+            Encryption::Required => EncryptionPolicy::Required,
+        },
+        Into::into,
+    );
+    engine.pex = settings.pex && !swarm.no_pex;
+    if let Some(name) = settings.user_agent {
+        engine.user_agent = name;
+    }
+    engine.max_connections = swarm.max_peers.unwrap_or(settings.connections);
+    engine.max_connections_per_torrent = swarm
+        .max_peers
+        .unwrap_or(settings.torrent_connections)
+        .min(engine.max_connections);
+    engine.limit_down = swarm.limit_down.or(settings.down);
+    engine.limit_up = swarm.limit_up.or(settings.up);
+    let blocks = settings.memory / BLOCK_LEN as u64;
+    engine.max_blocks = u32::try_from(blocks).unwrap_or(u32::MAX).max(1);
+    engine.stop_timeout = settings.shutdown_timeout;
+    Ok(session)
+}
+
+fn egress(swarm: &Swarm, settings: &Settings) -> Result<Egress, String> {
+    let named: Vec<Interface> = if swarm.bind.is_empty() {
+        settings.interfaces.clone()
+    } else {
+        swarm.bind.clone()
+    };
+    let mut egress = Egress::default();
+    for interface in named {
+        let taken = match interface {
+            Interface::Address(IpAddr::V4(ip)) => egress.v4.replace(ip).is_some(),
+            Interface::Address(IpAddr::V6(ip)) => egress.v6.replace(ip).is_some(),
+            Interface::Name(name) => egress.interface.replace(name).is_some(),
+        };
+        if taken {
+            return Err("--bind: one address per family and one interface, no more".into());
+        }
+    }
+    Ok(egress)
+}
+
+/// Where to listen: a family for which only the other one's address was given is left out.
+fn listen(swarm: &Swarm, ports: Ports, egress: &Egress) -> Vec<SocketAddr> {
+    if swarm.no_listen {
+        return Vec::new();
+    }
+    let only = egress.v4.is_some() || egress.v6.is_some();
+    let v4 = egress.v4.or((!only).then_some(Ipv4Addr::UNSPECIFIED));
+    let v6 = egress
+        .v6
+        .or((!only && has_ipv6()).then_some(Ipv6Addr::UNSPECIFIED));
+    let addresses: Vec<IpAddr> = v4
+        .map(IpAddr::V4)
+        .into_iter()
+        .chain(v6.map(IpAddr::V6))
+        .collect();
+    let port = match swarm.port {
+        Some(port) => port,
+        // Several commands side by side are in order: any port will do then.
+        None => free_port(ports.first..=ports.last, &addresses).unwrap_or(0),
+    };
+    addresses
+        .into_iter()
+        .map(|address| SocketAddr::new(address, port))
+        .collect()
+}

@@ -1,0 +1,167 @@
+//! `check`: are the files what their torrent says?
+
+use std::{
+    ops::ControlFlow,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+use dunlin_tokio::{
+    core::{
+        Bitfield, OpErrorKind,
+        metainfo::{FileKind, Info},
+    },
+    read_torrent,
+    system::{
+        disk::Placement,
+        tree::{hash_pieces, saved_files},
+    },
+};
+use serde_json::json;
+
+use crate::{
+    args,
+    exit::Exit,
+    report::{Meter, complain, say},
+    units,
+};
+
+/// Errors of the disk that are shown; more would say the same.
+const MAX_SHOWN: usize = 5;
+
+/// One file's result.
+struct Checked {
+    path: String,
+    len: u64,
+    good: u64,
+    exists: bool,
+}
+
+impl Checked {
+    fn complete(&self) -> bool {
+        self.exists && self.good == self.len
+    }
+}
+
+/// Runs `dunlin check`.
+pub(crate) fn check(args: &args::Check) -> Exit {
+    let torrent = match read_torrent(&args.torrent) {
+        Ok(torrent) => torrent,
+        Err(error) => {
+            complain(&error.to_string());
+            return Exit::Failed;
+        }
+    };
+    let info = &torrent.info;
+    let placement = Placement {
+        dir: args.dir.clone(),
+        ..Placement::default()
+    };
+    let paths = saved_files(info, &placement);
+    let good = hash(info, &paths);
+    let files: Vec<Checked> = info
+        .files()
+        .iter()
+        .zip(&paths)
+        .enumerate()
+        .filter(|(_, (file, _))| file.kind == FileKind::Regular)
+        .map(|(index, (file, path))| Checked {
+            path: path.display().to_string(),
+            len: file.len,
+            good: good_bytes(info, index, &good),
+            exists: path.is_file(),
+        })
+        .collect();
+    show(info, &good, &files, args.json);
+    if files.iter().all(Checked::complete) {
+        Exit::Complete
+    } else {
+        Exit::of(good.count() as usize, good.len() as usize + 1)
+    }
+}
+
+/// The pieces that are as they should be.
+fn hash(info: &Info, paths: &[std::path::PathBuf]) -> Bitfield {
+    let meter = Meter::new("checking", info.total_len());
+    let state = Mutex::new((Bitfield::new(info.piece_count()), Vec::new()));
+    hash_pieces(info.layout(), paths, None, |piece, hash| {
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        match hash {
+            Ok(hash) if info.piece_hash(piece) == Some(hash) => {
+                state.0.set(piece);
+            }
+            Ok(_) => {}
+            // What is missing or short shows in the list of files.
+            Err(e) if matches!(e.kind, OpErrorKind::NotFound | OpErrorKind::Truncated) => {}
+            Err(e) if state.1.len() < MAX_SHOWN && !state.1.contains(&e.detail) => {
+                state.1.push(e.detail);
+            }
+            Err(_) => {}
+        }
+        meter.add(info.piece_size(piece).into());
+        ControlFlow::Continue(())
+    });
+    drop(meter);
+    let (good, errors) = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    errors.iter().for_each(|error| complain(error));
+    good
+}
+
+/// How many bytes of a file lie in good pieces.
+fn good_bytes(info: &Info, index: usize, good: &Bitfield) -> u64 {
+    let Some(file) = info.files().get(index) else {
+        return 0;
+    };
+    let (start, end) = (file.offset, file.offset + file.len);
+    info.pieces_of(index)
+        .filter(|&piece| good.get(piece))
+        .map(|piece| {
+            let from = info.piece_offset(piece);
+            let to = from + u64::from(info.piece_size(piece));
+            to.min(end) - from.max(start)
+        })
+        .sum()
+}
+
+fn show(info: &Info, good: &Bitfield, files: &[Checked], as_json: bool) {
+    let complete = files.iter().all(Checked::complete);
+    let done: u64 = files.iter().map(|file| file.good).sum();
+    let of: u64 = files.iter().map(|file| file.len).sum();
+    if as_json {
+        let files: Vec<_> = files
+            .iter()
+            .map(|f| {
+                json!({
+                    "path": f.path, "length": f.len, "good": f.good,
+                    "exists": f.exists, "complete": f.complete(),
+                })
+            })
+            .collect();
+        let result = json!({
+            "type": "checked",
+            "name": info.name(),
+            "torrent": info.info_hash().to_string(),
+            "complete": complete,
+            "pieces": info.piece_count(),
+            "pieces_good": good.count(),
+            "total": of,
+            "good": done,
+            "files": files,
+        });
+        return say(&result.to_string());
+    }
+    for file in files.iter().filter(|file| !file.complete()) {
+        let state = match file.exists {
+            true => units::percent(file.good, file.len),
+            false => "missing".into(),
+        };
+        say(&format!("{state:>8}  {}", file.path));
+    }
+    say(&format!(
+        "{}: {}, {} of {}",
+        Path::new(info.name()).display(),
+        if complete { "complete" } else { "incomplete" },
+        units::percent(done, of),
+        units::size(of),
+    ));
+}

@@ -1,0 +1,297 @@
+//! The `dunlin` command, as a shell sees it.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, ChildStdout, Command, Output, Stdio},
+};
+
+use common::{Content, noise};
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn dunlin(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin"));
+    command.args(args).stdin(Stdio::null());
+    // Nothing of the user's own configuration or state takes part.
+    let nowhere = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home");
+    for name in ["HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"] {
+        command.env(name, &nowhere);
+    }
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    dunlin(args).output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn json(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+/// A running `seed`, which tells where it listens by the port it was given.
+struct Seed {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+    peer: String,
+}
+
+impl Seed {
+    fn start(torrent: &Path, dir: &Path, more: &[&str]) -> Self {
+        // Free a moment ago; another process may take it, but none here does.
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let peer = port.local_addr().unwrap().to_string();
+        drop(port);
+        let (torrent, dir) = (torrent.to_str().unwrap(), dir.to_str().unwrap());
+        let port = peer.rsplit(':').next().unwrap();
+        let mut command = dunlin(&["seed", torrent, "--dir", dir, "--port", port]);
+        command.args(["--bind", "127.0.0.1", "--no-session", "--json"]);
+        let mut child = command.args(more).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut seed = Self { child, lines, peer };
+        seed.until(|v| v["state"] == "seeding");
+        seed
+    }
+
+    fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let line = self.lines.next().expect("it runs").unwrap();
+            let value = json(&line);
+            if wanted(&value) {
+                return value;
+            }
+        }
+    }
+}
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn torrent_file(content: &Content) -> std::path::PathBuf {
+    let path = content.dir.path().join("content.torrent");
+    fs::write(&path, content.torrent.to_bytes()).unwrap();
+    path
+}
+
+#[test]
+fn wrong_usage_is_code_2() {
+    for args in [
+        &["get"][..],
+        &["frobnicate"],
+        &["get", "x", "--limit-down", "fast"],
+        &["get", "x", "--encryption", "maybe"],
+        &["get", "x", "--select", "3-1"],
+        &["get", "x", "--proxy", "ftp://host:1"],
+        &["get", "x", "--config", "/nowhere/dunlin.toml"],
+    ] {
+        let output = run(args);
+        assert_eq!(code(&output), 2, "{args:?}: {}", stderr(&output));
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn help_completions_and_the_manual_are_data() {
+    for args in [
+        &["--help"][..],
+        &["get", "--help"],
+        &["man"],
+        &["completions", "bash"],
+        &["completions", "fish"],
+    ] {
+        let output = run(args);
+        assert_eq!(code(&output), 0, "{args:?}");
+        assert!(output.stdout.len() > 200, "{args:?}");
+        assert!(output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn create_show_and_check_agree() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("set");
+    fs::create_dir_all(folder.join("sub")).unwrap();
+    fs::write(folder.join("a"), noise(1, 100_000)).unwrap();
+    fs::write(folder.join("sub/b"), noise(2, 50_000)).unwrap();
+    let file = dir.path().join("set.torrent");
+    let (folder, file) = (folder.to_str().unwrap(), file.to_str().unwrap());
+    let make = [
+        "create",
+        folder,
+        "-o",
+        file,
+        "--tracker",
+        "udp://tracker.example:6969",
+        "--piece-size",
+        "32KiB",
+        "--comment",
+        "for a test",
+        "--private",
+        "--json",
+    ];
+    let made = run(&make);
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    let made = json(&stdout(&made));
+    assert_eq!(made["pieces"], 5);
+    assert_eq!(code(&run(&make)), 1, "not twice without --force");
+
+    let shown = json(&stdout(&run(&["show", "--json", file])));
+    assert_eq!(shown["torrent"], made["torrent"]);
+    assert_eq!(shown["private"], true);
+    assert_eq!(shown["trackers"][0][0], "udp://tracker.example:6969");
+    assert_eq!(shown["files"][1]["path"], "sub/b");
+    let text = stdout(&run(&["show", file]));
+    assert!(
+        text.contains("for a test") && text.contains("sub/b"),
+        "{text}"
+    );
+
+    let dir_arg = dir.path().to_str().unwrap();
+    let check = ["check", file, "--dir", dir_arg, "--json"];
+    let good = run(&check);
+    assert_eq!(code(&good), 0);
+    assert_eq!(json(&stdout(&good))["complete"], true);
+    // One byte is enough.
+    let spoiled = dir.path().join("set/a");
+    let mut data = fs::read(&spoiled).unwrap();
+    data[40_000] ^= 1;
+    fs::write(&spoiled, data).unwrap();
+    let bad = run(&check);
+    assert_eq!(code(&bad), 3);
+    let bad = json(&stdout(&bad));
+    assert_eq!(
+        (&bad["complete"], &bad["pieces_good"]),
+        (&false.into(), &4.into())
+    );
+    fs::remove_dir_all(folder).unwrap();
+    assert_eq!(code(&run(&check)), 1);
+}
+
+#[test]
+fn bad_input_is_named_and_does_not_touch_the_others() {
+    let content = Content::small();
+    let file = torrent_file(&content);
+    let seed = Seed::start(&file, content.dir.path(), &["--no-check"]);
+    let out = TempDir::new().unwrap();
+    let torn = out.path().join("torn.torrent");
+    fs::write(&torn, &content.torrent.to_bytes()[..100]).unwrap();
+    let output = run(&[
+        "get",
+        "/nowhere/missing.torrent",
+        torn.to_str().unwrap(),
+        "magnet:?xt=urn:btih:tooshort",
+        file.to_str().unwrap(),
+        "-o",
+        out.path().to_str().unwrap(),
+        "--peer",
+        &seed.peer,
+        "--no-listen",
+        "--no-session",
+        "--timeout",
+        "60",
+        "--json",
+    ]);
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    let errors = stderr(&output);
+    for name in ["/nowhere/missing.torrent", "torn.torrent", "tooshort"] {
+        assert!(errors.contains(name), "{name} in {errors}");
+    }
+    content.assert_copied(out.path());
+    let lines: Vec<Value> = stdout(&output).lines().map(json).collect();
+    let of = |kind: &str| lines.iter().filter(|v| v["type"] == kind).count();
+    assert_eq!((of("error"), of("complete"), of("summary")), (3, 1, 1));
+    let summary = lines.last().unwrap();
+    assert_eq!(summary["exit"], 3);
+    assert_eq!(summary["downloaded"], content.torrent.info.total_len());
+}
+
+#[test]
+fn without_a_peer_time_runs_out() {
+    let out = TempDir::new().unwrap();
+    let output = run(&[
+        "get",
+        "0123456789abcdef0123456789abcdef01234567",
+        "-o",
+        out.path().to_str().unwrap(),
+        "--no-listen",
+        "--no-session",
+        "--timeout",
+        "0.2",
+    ]);
+    assert_eq!(code(&output), 3);
+    assert!(stderr(&output).contains("in time"), "{}", stderr(&output));
+}
+
+/// SIGTERM and SIGINT stop cleanly, and the same command goes on.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_get_is_resumed_by_the_same_command() {
+    let content = Content::new(&[8 << 20]);
+    let file = torrent_file(&content);
+    let seed = Seed::start(&file, content.dir.path(), &["--no-check"]);
+    let (out, session) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let get = |limit: &str| {
+        let mut command = dunlin(&["get", file.to_str().unwrap(), "--json", "--no-listen"]);
+        command.args(["--limit-down", limit, "--peer", &seed.peer]);
+        command.arg("-o").arg(out.path());
+        command.arg("--session").arg(session.path());
+        command.stdout(Stdio::piped());
+        command
+    };
+    for (signal, expected) in [("TERM", 143), ("INT", 130)] {
+        let mut child = get("4MiB").spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let start = loop {
+            let value = json(&lines.next().unwrap().unwrap());
+            if value["downloaded"].as_u64().is_some_and(|n| n > 0) {
+                break value;
+            }
+        };
+        assert_ne!(start["state"], "seeding", "too fast to be interrupted");
+        let kill = Command::new("kill")
+            .args(["-s", signal, &child.id().to_string()])
+            .status();
+        assert!(kill.unwrap().success());
+        let last = lines.last().unwrap().unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(expected));
+        let summary = json(&last);
+        assert_eq!(summary["exit"], expected);
+    }
+    let output = get("1GiB").output().unwrap();
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let text = stdout(&output);
+    let summary = json(text.lines().last().unwrap());
+    assert!(
+        summary["downloaded"].as_u64().unwrap() < content.torrent.info.total_len(),
+        "nothing was kept: {summary}"
+    );
+    content.assert_copied(out.path());
+}
+
+#[test]
+fn the_demonstration_works() {
+    let output = run(&["demo", "--size", "3MiB"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stdout(&output).contains("Every byte is equal"));
+}

@@ -367,3 +367,24 @@ async fn a_dropped_session_ends_by_itself() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_session_that_does_not_listen_asks_udp_trackers_all_the_same() {
+    let tracker = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("udp://{}/announce", tracker.local_addr().unwrap());
+    let dir = TempDir::new().unwrap();
+    let mut config = config(dir.path());
+    config.listen.clear();
+    let session = Session::new(config).await.unwrap();
+    let add = Content::new(&[1000]).add().trackers([url]);
+    session.add(add).await.unwrap();
+    let mut connect = [0; 100];
+    let len = within(tracker.recv(&mut connect)).await.unwrap();
+    // BEP 15: the magic number, then action 0.
+    assert_eq!(len, 16);
+    assert_eq!(
+        connect[..12],
+        [0, 0, 4, 0x17, 0x27, 0x10, 0x19, 0x80, 0, 0, 0, 0]
+    );
+    assert!(session.status().await.unwrap().listening.is_empty());
+}

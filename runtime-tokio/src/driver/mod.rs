@@ -191,7 +191,7 @@ impl Driver {
             batch: Vec::new(),
             conns: Conns::new(list.clone(), dialer),
             proxied: parts.route.proxy.is_some(),
-            sockets: Sockets::new(list.clone(), parts.route.egress),
+            sockets: Sockets::new(list.clone(), parts.route),
             jobs: Jobs::new(&list),
             http: parts.http,
             store: parts.store,
@@ -224,7 +224,7 @@ impl Driver {
     /// See [`AddError`].
     pub(crate) fn add(
         &mut self,
-        torrent: AddTorrent,
+        mut torrent: AddTorrent,
         placement: Placement,
         on_info: Option<OnInfo>,
     ) -> Result<TorrentId, AddError> {
@@ -232,6 +232,9 @@ impl Driver {
             From::Info(info) => info.info_hash(),
             From::Hash { info_hash, .. } => *info_hash,
         };
+        for tier in &mut torrent.trackers {
+            self.keep_reachable(tier);
+        }
         let id = self.engine.add(self.clock.now(), torrent)?;
         // Before the engine's ops are looked at, the first of which opens the files.
         self.disk.place(id, placement);
@@ -239,13 +242,35 @@ impl Driver {
         Ok(id)
     }
 
-    /// Lets an event reach the application that is not the engine's.
+    /// Takes those trackers out of `urls` that could only be asked around the proxy, and says so.
+    pub(crate) fn keep_reachable(&self, urls: &mut Vec<String>) {
+        let udp = |url: &str| {
+            url.get(..4)
+                .is_some_and(|scheme| scheme.eq_ignore_ascii_case("udp:"))
+        };
+        urls.retain(|url| {
+            let around = self.proxied && udp(url);
+            if around {
+                let message = "not asked: datagrams would go around the proxy".into();
+                let url = url.clone();
+                self.warn(What::Tracker { url, message });
+            }
+            !around
+        });
+    }
+
+    /// Tells the application something about the disk or the session folder.
     pub(crate) fn notice(&self, message: String) {
+        self.warn(What::Disk { message });
+    }
+
+    /// Lets an event reach the application that is not the engine's.
+    fn warn(&self, what: What) {
         let notice = Notice {
             torrent: None,
             peer: None,
             level: Level::Warning,
-            what: What::Disk { message },
+            what,
         };
         let _ = self.events.send(Event::Notice(notice));
     }

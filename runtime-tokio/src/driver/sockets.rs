@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,7 +15,7 @@ use super::{
     conns::Conns,
     ready::{Bell, List, Source},
 };
-use crate::platform::{self, Egress};
+use crate::{net::Route, platform};
 
 /// Datagrams taken from one socket in one turn.
 const DATAGRAMS_PER_TURN: usize = 64;
@@ -74,17 +74,17 @@ pub(super) struct Sockets {
     listeners: Vec<Socket<TcpListener>>,
     buf: Vec<u8>,
     list: List,
-    egress: Egress,
+    route: Route,
 }
 
 impl Sockets {
-    pub(super) fn new(list: List, egress: Egress) -> Self {
+    pub(super) fn new(list: List, route: Route) -> Self {
         Self {
             udp: Vec::new(),
             listeners: Vec::new(),
             buf: vec![0; MAX_DATAGRAM],
             list,
-            egress,
+            route,
         }
     }
 
@@ -100,7 +100,7 @@ impl Sockets {
     ) -> io::Result<SocketAddr> {
         match kind {
             SocketKind::Udp => {
-                let io = platform::udp(local, &self.egress)?;
+                let io = platform::udp(local, &self.route.egress)?;
                 let bound = io.local_addr()?;
                 self.udp.retain(|udp| udp.socket.id != id);
                 self.udp.push(Udp {
@@ -110,7 +110,7 @@ impl Sockets {
                 Ok(bound)
             }
             SocketKind::TcpListener => {
-                let io = platform::listener(local, &self.egress)?;
+                let io = platform::listener(local, &self.route.egress)?;
                 let bound = io.local_addr()?;
                 self.listeners.retain(|listener| listener.id != id);
                 self.listeners
@@ -178,17 +178,17 @@ impl Sockets {
                 return false;
             };
             stats.progress = true;
-            stats.datagrams_out += 1;
-            self.transmit(&transmit);
+            stats.datagrams_out += u64::from(self.transmit(&transmit));
         }
         true
     }
 
-    fn transmit(&mut self, transmit: &Transmit) {
-        // A socket that is not bound, for want of the family: the datagram is lost, as on any
-        // network that does not carry it.
+    /// Whether there was a socket to send from; without one the datagram is lost, as on any
+    /// network that does not carry it.
+    fn transmit(&mut self, transmit: &Transmit) -> bool {
+        self.bind_quietly(transmit.socket, transmit.dst);
         let Some(udp) = self.udp.iter_mut().find(|u| u.socket.id == transmit.socket) else {
-            return;
+            return false;
         };
         let data = &self.buf[..transmit.len.min(self.buf.len())];
         if !udp.send(transmit.dst, data) {
@@ -197,6 +197,22 @@ impl Sockets {
                 data: data.to_vec(),
             });
         }
+        true
+    }
+
+    /// A session that does not listen still asks UDP trackers: from any port. Never beside a
+    /// proxy.
+    fn bind_quietly(&mut self, id: SocketId, dst: SocketAddr) {
+        if self.route.proxy.is_some() || self.udp.iter().any(|u| u.socket.id == id) {
+            return;
+        }
+        let any: IpAddr = match dst {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let local = self.route.egress.listen(SocketAddr::new(any, 0));
+        // Where the family is missing there is nothing to be done.
+        let _ = self.bind(id, SocketKind::Udp, local);
     }
 
     /// Takes what has arrived.

@@ -270,9 +270,14 @@ impl Torrent {
     ///
     /// # Errors
     /// See [`Torrent`].
-    pub async fn add_trackers(&self, urls: Vec<String>) -> Result<()> {
-        self.tell(move |engine, now, id| engine.add_trackers(now, id, &urls))
-            .await
+    pub async fn add_trackers(&self, mut urls: Vec<String>) -> Result<()> {
+        let id = self.id;
+        let added = self.shared.call(move |driver| {
+            driver.keep_reachable(&mut urls);
+            let now = driver.now();
+            driver.engine.add_trackers(now, id, &urls)
+        });
+        added.await?.then_some(()).ok_or(Error::Removed)
     }
 
     /// Asks its trackers for peers now, as far as they allow.

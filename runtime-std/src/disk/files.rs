@@ -67,8 +67,10 @@ pub(super) struct Ledger {
     pub(super) folders: BTreeSet<PathBuf>,
     /// As of the opening or the last flush.
     pub(super) stats: Vec<Option<FileStat>>,
-    /// Empty files and links were made.
-    pub(super) extras_made: bool,
+    /// Empty files were made.
+    pub(super) empty_made: bool,
+    /// Links were made.
+    pub(super) links_made: bool,
 }
 
 /// Where the bytes of an extent are.

@@ -205,6 +205,11 @@ impl Disk<'_> {
             transfer::feed(hasher, blocks, len as usize);
         }
         let (files, handles) = (self.files, &self.shared.handles);
+        if !files.written.load(Ordering::Acquire) {
+            // With the first bytes, not with the last: who hears that a torrent is complete
+            // expects all of its files.
+            self.make_empty_files();
+        }
         self.each(at, len.into(), |extent, from| {
             let Some(place) = files.place(extent) else {
                 return Ok(());
@@ -353,22 +358,34 @@ impl Disk<'_> {
         Ok(())
     }
 
-    /// Makes what no block ever touches: empty files, and links within the torrent.
+    /// Makes what no block ever touches: empty files, and links within the torrent, whose
+    /// targets have to be there first.
     fn make_extras(&self) {
-        let files = self.files;
-        if std::mem::replace(&mut files.ledger().extras_made, true) {
-            return;
-        }
-        for (i, entry) in files.info.files().iter().enumerate() {
-            if !files.has(i, flag::WANTED) {
-                continue;
-            }
-            let made = match &entry.kind {
-                FileKind::Regular if entry.len == 0 => self.make_empty(i),
+        self.make_empty_files();
+        if !std::mem::replace(&mut self.files.ledger().links_made, true) {
+            self.make_wanted(|i, kind| match kind {
                 FileKind::Symlink(target) => self.make_link(i, target),
                 _ => Ok(()),
-            };
-            if let Err(e) = made {
+            });
+        }
+    }
+
+    fn make_empty_files(&self) {
+        if !std::mem::replace(&mut self.files.ledger().empty_made, true) {
+            let files = self.files.info.files();
+            self.make_wanted(|i, kind| match kind {
+                FileKind::Regular if files[i].len == 0 => self.make_empty(i),
+                _ => Ok(()),
+            });
+        }
+    }
+
+    fn make_wanted(&self, make: impl Fn(usize, &FileKind) -> io::Result<()>) {
+        let files = self.files;
+        for (i, entry) in files.info.files().iter().enumerate() {
+            if files.has(i, flag::WANTED)
+                && let Err(e) = make(i, &entry.kind)
+            {
                 let error = files.error(i as u32, &e);
                 self.shared.note(format!("left out: {}", error.detail));
             }

@@ -336,8 +336,12 @@ fn pieces_across_files_round_trip_and_nothing_is_made_before_it_is_written() {
     let mut b = Bench::new(info);
     assert!(!b.dir.path().join("save").exists());
     assert_eq!(b.hash(0, 40_000), Err(OpErrorKind::NotFound));
-    let data = b.fill();
     assert!(!b.path("e").exists());
+    let data = b.fill();
+    assert!(
+        b.path("e").exists(),
+        "an empty file comes with the first bytes of the others"
+    );
     let stats = b.flush().unwrap();
     assert_eq!(fs::read(b.path("a")).unwrap(), data[..10_000]);
     assert_eq!(fs::read(b.path("d/b")).unwrap(), data[10_000..35_000]);

@@ -47,7 +47,8 @@ pub struct TorrentStatus {
     pub has_metadata: bool,
     /// Bytes in all.
     pub total: u64,
-    /// Bytes of the wanted files.
+    /// Bytes of the pieces that hold the wanted files: what has to be fetched, so it may be a
+    /// little more than the files themselves.
     pub wanted: u64,
     /// Bytes verified, wanted or not.
     pub done: u64,

@@ -17,7 +17,7 @@ pub struct Interest {
     pub write: bool,
 }
 
-/// What [`Engine::add`] is given.
+/// What [`Engine::add`](super::Engine::add) is given.
 #[derive(Clone, Debug)]
 pub struct AddTorrent {
     /// What to fetch or seed.
@@ -26,7 +26,7 @@ pub struct AddTorrent {
     pub trackers: Vec<Vec<String>>,
     /// Peers to try at once (a magnet's `x.pe`, an application's own knowledge).
     pub peers: Vec<SocketAddr>,
-    /// The record of an earlier session, from [`Op::Save`]; damaged or foreign ones are refused by a notice and the files are checked.
+    /// The record of an earlier session, from [`Op::Save`](crate::Op::Save); damaged or foreign ones are refused by a notice and the files are checked.
     pub resume: Option<Vec<u8>>,
     /// Add at rest.
     pub paused: bool,
@@ -93,7 +93,7 @@ pub enum Check {
 pub enum AddError {
     /// It is here already.
     Duplicate(TorrentId),
-    /// [`Config::max_torrents`] are here already.
+    /// [`Config::max_torrents`](crate::Config::max_torrents) are here already.
     Full,
     /// The engine is shutting down.
     Stopping,

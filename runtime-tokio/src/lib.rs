@@ -32,6 +32,7 @@ pub use dunlin_core::engine::{
     Changes, EngineStatus, Event, FilePriority, FileStatus, Level, Notice, PeerStatus, State,
     TorrentStatus, What,
 };
+pub use dunlin_core::tracker::TrackerState;
 pub use dunlin_core::{Config, EncryptionPolicy, InfoHash, TorrentId};
 pub use dunlin_std as system;
 pub use dunlin_std::config::Proxy;
@@ -39,5 +40,5 @@ pub use error::{Error, Result};
 pub use net::Route;
 pub use platform::{Egress, free_port, has_ipv6};
 pub use session::{
-    Add, Content, Events, Limits, Session, SessionConfig, Torrent, Watch, read_torrent,
+    Add, Content, Events, Limits, Session, SessionConfig, Torrent, Tracker, Watch, read_torrent,
 };

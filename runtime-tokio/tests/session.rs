@@ -388,3 +388,33 @@ async fn a_session_that_does_not_listen_asks_udp_trackers_all_the_same() {
     );
     assert!(session.status().await.unwrap().listening.is_empty());
 }
+
+#[tokio::test]
+async fn trackers_say_what_is_wrong_with_them() {
+    let dir = TempDir::new().unwrap();
+    let session = Session::new(config(dir.path())).await.unwrap();
+    // A port that was free a moment ago: nobody listens.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/announce", nobody.local_addr().unwrap());
+    drop(nobody);
+    let add = Content::new(&[1000]).add();
+    let add = add.trackers([url.clone(), "wss://tracker.example/".into()]);
+    let torrent = session.add(add).await.unwrap();
+    let trackers = within(async {
+        loop {
+            let trackers = torrent.trackers().await.unwrap();
+            if trackers.iter().any(|t| t.url == url && t.message.is_some()) {
+                return trackers;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let of = |scheme: &str| trackers.iter().find(|t| t.url.starts_with(scheme)).unwrap();
+    assert!(
+        of("wss").message.as_ref().unwrap().contains("wss"),
+        "{trackers:?}"
+    );
+    assert!(of("http").next.is_some(), "it is asked again: {trackers:?}");
+    torrent.scrape().await.unwrap();
+}

@@ -160,6 +160,17 @@ impl Engine {
         true
     }
 
+    /// Asks the trackers how large the swarm is (BEP 48), as far as they allow.
+    pub fn scrape(&mut self, now: Instant, id: TorrentId) -> bool {
+        self.tick(now);
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return false;
+        };
+        t.announcer.scrape(&mut cx!(self));
+        self.pump_trackers(id);
+        true
+    }
+
     /// Saves the resume record of every torrent that changed.
     pub fn save_all(&mut self, now: Instant) {
         self.tick(now);

@@ -24,7 +24,7 @@ pub use self::{
     add::{Add, read_torrent},
     config::SessionConfig,
     streams::{Events, Watch},
-    torrent::{Content, Limits, Torrent},
+    torrent::{Content, Limits, Torrent, Tracker},
 };
 use crate::{
     Error, Result, Stats,

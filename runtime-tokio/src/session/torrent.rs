@@ -1,11 +1,12 @@
 //! A handle to one torrent.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use dunlin_core::{
     InfoHash, Instant, TorrentId,
     engine::{Engine, FilePriority, FileStatus, PeerStatus, Scope, State, TorrentStatus},
     metainfo::Info,
+    tracker::TrackerState,
 };
 
 use super::{Shared, Watch};
@@ -17,6 +18,27 @@ pub struct Torrent {
     shared: Arc<Shared>,
     id: TorrentId,
     info_hash: InfoHash,
+}
+
+/// A tracker of a torrent, as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracker {
+    /// Its URL.
+    pub url: String,
+    /// Its tier, 0 first (BEP 12).
+    pub tier: u32,
+    /// What it is doing.
+    pub state: TrackerState,
+    /// Time until it is asked again; `None` while it is asked, or if it is not used.
+    pub next: Option<Duration>,
+    /// What went wrong last time, or what it had to say.
+    pub message: Option<String>,
+    /// Seeds it knows.
+    pub seeds: Option<u32>,
+    /// Leeches it knows.
+    pub leeches: Option<u32>,
+    /// Peers it sent last time.
+    pub peers: u32,
 }
 
 /// What becomes of downloaded content when its torrent is removed.
@@ -183,6 +205,39 @@ impl Torrent {
     pub async fn peers(&self) -> Result<Vec<PeerStatus>> {
         self.ask(|engine, now, id| Some(engine.peers(now, id)))
             .await
+    }
+
+    /// The trackers, in the order they are tried in.
+    ///
+    /// # Errors
+    /// See [`Torrent`].
+    pub async fn trackers(&self) -> Result<Vec<Tracker>> {
+        let trackers = |engine: &mut Engine, now: Instant, id| {
+            let all = engine.trackers(id).into_iter();
+            let told = all.map(|t| Tracker {
+                url: t.url.to_owned(),
+                tier: t.tier,
+                state: t.state,
+                next: t.next.map(|at| at.saturating_since(now)),
+                message: t
+                    .error
+                    .map(ToString::to_string)
+                    .or(t.warning.map(str::to_owned)),
+                seeds: t.seeds,
+                leeches: t.leeches,
+                peers: t.peers,
+            });
+            Some(told.collect())
+        };
+        self.ask(trackers).await
+    }
+
+    /// Asks the trackers how large the swarm is (BEP 48), as far as they allow.
+    ///
+    /// # Errors
+    /// See [`Torrent`].
+    pub async fn scrape(&self) -> Result<()> {
+        self.tell(Engine::scrape).await
     }
 
     /// Puts it to rest.

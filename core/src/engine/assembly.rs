@@ -41,6 +41,8 @@ pub(super) enum Step {
 /// One piece being assembled.
 #[derive(Debug)]
 pub(super) struct Assembly {
+    /// Tells it from an earlier one of the same piece whose ops are still out.
+    pub(super) serial: u64,
     size: u32,
     /// Sorted by offset.
     waiting: Vec<Waiting>,
@@ -55,6 +57,7 @@ impl Assembly {
     /// A piece of `size` bytes of which nothing has come yet.
     pub(super) fn new(size: u32) -> Self {
         Self {
+            serial: 0,
             size,
             waiting: Vec::new(),
             busy: false,
@@ -63,6 +66,11 @@ impl Assembly {
             hasher: Some(Hasher::sha1()),
             hashed: 0,
         }
+    }
+
+    /// Named so.
+    pub(super) fn with_serial(self, serial: u64) -> Self {
+        Self { serial, ..self }
     }
 
     /// A piece some of whose blocks are on disk already.

@@ -3,10 +3,12 @@
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::assembly::Assembly;
+use super::connect::local;
 use super::event::{Changes, Level, What};
 use super::ops::Purpose;
+use super::peers::End;
 use super::resume::Record;
-use super::status::FilePriority;
+use super::status::{FilePriority, PeerSource};
 use super::torrent::{Checking, Phase, Torrent};
 use super::{Check, Engine};
 use crate::metainfo::{FileKind, Info};
@@ -22,6 +24,9 @@ pub(super) const WHOLE: Sequential = Sequential {
 };
 /// Pieces hashed at once while checking.
 const CHECKS_IN_FLIGHT: u32 = 16;
+/// Most pieces told one by one to a peer that connected while the metadata was missing; with
+/// more, connecting anew is cheaper for both sides.
+const MAX_LATE_HAVES: u32 = 1000;
 
 impl Engine {
     /// The metadata is known: the files come next.
@@ -32,13 +37,33 @@ impl Engine {
         t.info = Some(info.clone());
         t.durable = Bitfield::new(info.piece_count());
         t.phase = Phase::Opening;
+        t.to_open = true;
         t.priorities.truncate(info.files().len());
+        self.change(id, Changes::STATE);
+        self.open_when_quiet(id);
+    }
+
+    /// Opens the files once the disk owes nothing: what an earlier phase asked for is not to be
+    /// taken for the next one's, nor to land under its checks.
+    pub(super) fn open_when_quiet(&mut self, id: TorrentId) {
+        let busy = self.ops.disk_jobs(id) > 0;
+        let Some(t) = self.torrents.get_mut(&id).filter(|t| t.to_open) else {
+            return;
+        };
+        if !matches!(t.phase, Phase::Opening) {
+            t.to_open = false;
+            self.settle(id);
+            return;
+        }
+        let Some(info) = t.info.clone().filter(|_| !busy) else {
+            return;
+        };
+        t.to_open = false;
         self.ops.job(Purpose::Open(id), |op| Op::Open {
             op,
             torrent: id,
             info,
         });
-        self.change(id, Changes::STATE);
     }
 
     pub(super) fn opened(&mut self, id: TorrentId, outcome: Outcome) {
@@ -186,6 +211,7 @@ impl Engine {
         let Some(pieces) = t.info.as_ref().map(|i| i.piece_count()) else {
             return;
         };
+        let port = self.port();
         for index in t.conns.clone() {
             let Some(conn) = self.conns.at_mut(index) else {
                 continue;
@@ -195,10 +221,28 @@ impl Engine {
                 continue;
             };
             peer.set_pieces(pieces);
-            // The bitfield's moment has passed; what an earlier session left is told piece by piece.
-            if let Some(picker) = self.torrents.get(&id).and_then(|t| t.picker.as_ref()) {
-                picker.have().iter().for_each(|piece| peer.have(piece));
+            let Some(t) = self.torrents.get(&id) else {
+                return;
+            };
+            // Peers of peers are no company for a private torrent (BEP 27).
+            if t.is_private() && conn.source == PeerSource::Pex {
+                self.close_conn(conn_id, End::Finished("the torrent is private"));
+                continue;
             }
+            let have = t.picker.as_ref().map(Picker::have);
+            if have.is_some_and(|have| have.count() > MAX_LATE_HAVES) {
+                self.close_conn(conn_id, End::Resting("it has to hear what we have anew"));
+                continue;
+            }
+            // The bitfield's moment has passed; what an earlier session left is told piece by piece.
+            if let Some(have) = have {
+                have.iter().for_each(|piece| peer.have(piece));
+            }
+            // Now there is metadata to be had from us.
+            let local = local(t, &self.config, self.peer_id, port, conn.remote);
+            peer.send_extended(&local);
+            // It may have told while the files were being looked at.
+            self.on_has_changed(conn_id);
             self.drain(conn_id);
         }
     }
@@ -217,6 +261,8 @@ fn judge_files(
     }
     // A piece can only be there if its files are long enough.
     let mut present = Bitfield::full(pieces);
+    // A skipped file's bytes live in the parts file, which has no stat of its own.
+    let mut in_parts = Bitfield::new(pieces);
     let mut changed = Bitfield::new(pieces);
     let record = t.resume.as_ref().filter(|_| t.check == Check::Doubted);
     for (i, file) in info.files().iter().enumerate() {
@@ -227,8 +273,13 @@ fn judge_files(
         let missing_from = file.offset + found.map_or(0, |f| f.len).min(file.len);
         if missing_from < file.offset + file.len {
             let first = (missing_from / u64::from(info.piece_len())) as u32;
+            let skipped = t.priorities.get(i) == Some(&FilePriority::Skip);
             for piece in first..info.pieces_of(i).end {
-                present.clear(piece);
+                if skipped {
+                    in_parts.set(piece);
+                } else {
+                    present.clear(piece);
+                }
             }
         }
         let then = record.and_then(|r| r.files.get(i).copied().flatten());
@@ -245,10 +296,8 @@ fn judge_files(
     let mut have = Bitfield::new(pieces);
     let mut doubted = Vec::new();
     for piece in 0..pieces {
-        // A skipped file's bytes live in the parts file, which has no stat of its own.
         let listed = believed.as_ref().is_some_and(|b| b.get(piece));
-        let parts = t.priorities.contains(&FilePriority::Skip);
-        if !(present.get(piece) || parts && listed) {
+        if !present.get(piece) || in_parts.get(piece) && !listed {
             continue;
         }
         if listed && !changed.get(piece) {

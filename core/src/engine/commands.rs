@@ -36,6 +36,10 @@ impl Engine {
             return false;
         };
         let done = t.is_done();
+        if t.finished && !done {
+            // Peers that were of no use to a seed are now.
+            t.swarm.hurry(self.now);
+        }
         t.finished &= done;
         if done && !t.finished && t.is_exchanging() {
             self.finished(id);

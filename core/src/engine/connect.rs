@@ -21,8 +21,7 @@ impl Engine {
             return;
         }
         loop {
-            let full =
-                self.half_open >= self.config.max_half_open || self.conns.len() >= self.max_conns();
+            let full = self.no_room();
             let Some(t) = self.torrents.get_mut(&id) else {
                 return;
             };
@@ -77,6 +76,8 @@ impl Engine {
             t.connecting += 1;
         }
         if let Some(conn) = self.conns.get_mut(conn_id) {
+            // Whatever its source: it may have come to us before.
+            conn.incoming = false;
             conn.torrent = Some(id);
             conn.listen = Some(addr);
             conn.encrypt = encrypt;
@@ -115,6 +116,11 @@ impl Engine {
         if let Some(conn) = self.conns.get_mut(id) {
             conn.peer = Some(peer);
         }
+    }
+
+    /// Whether nothing more can be connected to for now.
+    pub(super) fn no_room(&self) -> bool {
+        self.half_open >= self.config.max_half_open.max(1) || self.conns.len() >= self.max_conns()
     }
 
     /// Most connections in all.

@@ -12,7 +12,7 @@ use super::status::PeerSource;
 use crate::peer::Peer;
 use crate::throttle::NodeId;
 use crate::torrent::picker::{PeerKey, PickState};
-use crate::{BlockRef, ConnId, Instant, TorrentId};
+use crate::{Bitfield, BlockRef, ConnId, Instant, TorrentId};
 
 /// Bits of a [`PeerKey`] that name the slot; the rest carry its generation, so that a piece in
 /// the making does not blame a successor.
@@ -50,13 +50,15 @@ pub(super) struct Conn {
     pub(super) told: Interest,
     /// In the list of connections the driver should hear of.
     pub(super) listed: bool,
+    /// Its pieces as the picker was told of them.
+    pub(super) counted: Bitfield,
     /// What the picker remembers of it.
     pub(super) pick: PickState,
     /// Requests of the peer that were not read from disk yet.
     pub(super) uploads: VecDeque<BlockRef>,
     /// Blocks being read from disk for it.
     pub(super) reading: u32,
-    /// Waits for blocks of the pool to upload from.
+    /// Waits for blocks of the pool.
     pub(super) starved: bool,
     /// We wait for its answer to a metadata request (BEP 9).
     pub(super) metadata_asked: Option<(u32, Instant)>,
@@ -87,6 +89,7 @@ impl Conn {
             bucket: None,
             told: Interest::default(),
             listed: false,
+            counted: Bitfield::new(0),
             pick: PickState::default(),
             uploads: VecDeque::new(),
             reading: 0,
@@ -182,6 +185,11 @@ impl Conns {
         self.slots
             .iter()
             .find_map(|(_, conn)| conn.as_ref().map(|c| c.id))
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Conn> {
+        self.slots.iter().filter_map(|(_, conn)| conn.as_deref())
     }
 
     /// How many there are.

@@ -39,6 +39,11 @@ impl Engine {
         }
         // A slow disk shows as blocks out on loan: nothing new is asked for until they return.
         if self.pool.available() == 0 {
+            if !core::mem::replace(&mut conn.starved, true) {
+                self.pool_waiters.push_back(id);
+            }
+            // Blocks that wait for longer runs are wanted more than the runs.
+            self.flush_pieces(torrent);
             return;
         }
         let allowed_fast = peer.allowed_fast();
@@ -124,6 +129,9 @@ impl Engine {
         {
             picker.aborted(at, key(id));
         }
+        if let Some(t) = self.torrents.get_mut(&torrent) {
+            t.freed = true;
+        }
     }
 
     // ---- blocks ----
@@ -146,16 +154,22 @@ impl Engine {
             return;
         };
         let received = picker.received(self.now, at, key(id));
+        while let Some(piece) = picker.poll_evicted() {
+            if let Some(assembly) = t.assemblies.remove(&piece) {
+                self.pool.give_all(assembly.abandon());
+            }
+        }
         let Received::Fresh { piece_complete } = received else {
             t.wasted += u64::from(at.len);
             self.pool.give(block);
             return;
         };
         let size = info.piece_size(at.piece);
-        let assembly = t
-            .assemblies
-            .entry(at.piece)
-            .or_insert_with(|| Assembly::new(size));
+        let assembled = &mut t.assembled;
+        let assembly = t.assemblies.entry(at.piece).or_insert_with(|| {
+            *assembled += 1;
+            Assembly::new(size).with_serial(*assembled)
+        });
         assembly.add(at, block, piece_complete);
         t.unsaved = true;
         self.cancel_elsewhere(torrent, id, at);
@@ -213,7 +227,7 @@ impl Engine {
         match assembly.step(least, MAX_RUN) {
             Step::Wait => {}
             Step::Write(run) => {
-                let purpose = Purpose::Write(id, piece, run.begin, run.len);
+                let purpose = Purpose::Write(id, piece, assembly.serial, run.begin, run.len);
                 self.ops.job(purpose, |op| Op::Write {
                     op,
                     torrent: id,
@@ -225,7 +239,8 @@ impl Engine {
             }
             Step::Hash(from, hasher) => {
                 let len = u64::from(info.piece_size(piece) - from);
-                self.ops.job(Purpose::Verify(id, piece), |op| Op::Hash {
+                let purpose = Purpose::Verify(id, piece, assembly.serial);
+                self.ops.job(purpose, |op| Op::Hash {
                     op,
                     torrent: id,
                     at: at + u64::from(from),
@@ -282,6 +297,24 @@ impl Engine {
         }
     }
 
+    /// Whether an assembly is still the one that asked for an op.
+    pub(super) fn is_assembling(&self, id: TorrentId, piece: u32, serial: u64) -> bool {
+        let t = self.torrents.get(&id);
+        t.and_then(|t| t.assemblies.get(&piece))
+            .is_some_and(|a| a.serial == serial)
+    }
+
+    /// An op of an assembly that was given up came back.
+    pub(super) fn too_late(&mut self, id: TorrentId, outcome: Outcome) {
+        match outcome {
+            Outcome::Failed { error, blocks } => {
+                self.pool.give_all(blocks);
+                self.disk_failed(id, error);
+            }
+            other => self.take_home(other),
+        }
+    }
+
     /// The rest of a piece was hashed from the disk.
     pub(super) fn hashed(&mut self, id: TorrentId, piece: u32, outcome: Outcome) {
         match outcome {
@@ -326,12 +359,16 @@ impl Engine {
         }
         let message = error.detail.clone();
         t.phase = Phase::Failed(error);
+        // Metadata that is of no use will not be of more use in a while.
+        let again = t.info.is_some();
         self.check_queue.retain(|c| *c != id);
         self.notice(Some(id), None, Level::Error, What::Disk { message });
         self.change(id, Changes::STATE);
         self.rest(id, "its torrent met a disk error");
-        self.timers
-            .set(Timer::Round(id), Some(self.now + DISK_RETRY));
+        if again {
+            self.timers
+                .set(Timer::Round(id), Some(self.now + DISK_RETRY));
+        }
         self.next_check();
     }
 
@@ -392,11 +429,16 @@ impl Engine {
         let verdict = t.blame.failed(piece, senders.iter().copied());
         // Slots are reused before a piece is fetched again: what is kept is the address.
         for sender in senders.into_iter().flatten() {
-            if let Some(conn) = self.conns.by_key(sender)
-                && t.suspects.len() < MAX_SUSPECTS
-            {
-                t.suspects
-                    .insert(sender, conn.listen.unwrap_or(conn.remote));
+            let here = self.conns.by_key(sender);
+            let addr = here.map(|c| c.listen.unwrap_or(c.remote)).or_else(|| {
+                let mut gone = t.departed.iter().rev();
+                gone.find(|(k, _)| *k == sender).map(|(_, addr)| *addr)
+            });
+            if let Some(addr) = addr {
+                if t.suspects.len() >= MAX_SUSPECTS {
+                    t.suspects.pop_first();
+                }
+                t.suspects.insert(sender, addr);
             }
         }
         self.notice(Some(id), None, Level::Warning, What::PieceFailed(piece));

@@ -24,8 +24,6 @@ impl Engine {
     }
 
     pub(super) fn begin_stop(&mut self, id: TorrentId, delete: bool) {
-        self.rest(id, "the torrent is stopping");
-        self.check_queue.retain(|c| *c != id);
         let until = self.now + self.config.stop_timeout;
         let Some(t) = self.torrents.get_mut(&id) else {
             return;
@@ -34,7 +32,12 @@ impl Engine {
             stopping.delete |= delete;
             return;
         }
-        let saved = !matches!(t.phase, Phase::Ready | Phase::Metadata);
+        let saved = match t.phase {
+            Phase::Ready | Phase::Metadata => false,
+            Phase::Failed(_) => t.picker.is_none(),
+            _ => true,
+        };
+        // First of all, or places that become free would be filled again.
         t.phase = Phase::Stopping(Stopping {
             until,
             delete,
@@ -42,6 +45,8 @@ impl Engine {
             releasing: false,
         });
         self.timers.at_latest(Timer::Stop, until);
+        self.check_queue.retain(|c| *c != id);
+        self.rest(id, "the torrent is stopping");
         self.change(id, Changes::STATE);
         self.settle(id);
         self.next_check();
@@ -53,7 +58,11 @@ impl Engine {
         let Some(t) = self.torrents.get_mut(&id) else {
             return;
         };
-        let at_rest = t.paused || matches!(t.phase, Phase::Failed(_));
+        if t.to_open {
+            self.open_when_quiet(id);
+            return;
+        }
+        let at_rest = t.can_save() && (t.paused || matches!(t.phase, Phase::Failed(_)));
         let stopping = matches!(t.phase, Phase::Stopping(_));
         if !(stopping || at_rest && t.unsaved && !t.saving) || self.ops.disk_jobs(id) > 0 {
             return;

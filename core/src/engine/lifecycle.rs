@@ -1,6 +1,9 @@
 //! The life of a torrent: added, opened, checked, at work, at rest, gone.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
 
 use super::event::{Changes, Level, What};
 use super::metadata::Fetch;
@@ -78,12 +81,17 @@ impl Engine {
             dn,
             info: None,
             phase: Phase::Metadata,
+            to_open: false,
             paused: add.paused,
             check: add.check,
             picker: None,
             assemblies: BTreeMap::new(),
+            assembled: 0,
+            freed: false,
             blame: Blame::new(&mut cx!(self)),
             suspects: BTreeMap::new(),
+            departed: VecDeque::new(),
+            bans: BTreeMap::new(),
             fetch: Fetch::default(),
             priorities,
             sequential: add.sequential,
@@ -189,7 +197,12 @@ impl Engine {
         self.connect_waiters.retain(|w| *w != id);
         self.close_all(id, why);
         self.flush_pieces(id);
-        let home = self.ops.drop_reads(id);
+        // A torrent at rest is checked all the same.
+        let checking = matches!(
+            self.torrents.get(&id).map(|t| &t.phase),
+            Some(Phase::Checking(_))
+        );
+        let home = self.ops.drop_reads(id, !checking);
         self.pool.give_all(home);
         if let Some(t) = self.torrents.get_mut(&id) {
             t.announcer.stop(&mut cx!(self));
@@ -242,7 +255,11 @@ impl Engine {
                 self.start(id);
             }
             (None, Some(info)) => self.open_files(id, info),
-            (None, None) => t.phase = Phase::Metadata,
+            (None, None) => {
+                t.phase = Phase::Metadata;
+                self.change(id, Changes::STATE);
+                self.start(id);
+            }
         }
     }
 
@@ -255,6 +272,10 @@ impl Engine {
         let (Phase::Ready | Phase::Failed(_), Some(info)) = (&t.phase, t.info.clone()) else {
             return true;
         };
+        // First of all, or places that become free would be filled again.
+        t.phase = Phase::Opening;
+        // Peers that were of no use to a seed may be soon.
+        t.swarm.hurry(self.now);
         self.rest(id, "the torrent is being checked");
         self.discard_assemblies(id);
         if let Some(t) = self.torrents.get_mut(&id) {

@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::Engine;
+use super::conns::Conn;
 use super::event::{Changes, Level, What};
 use super::torrent::Phase;
 use crate::metainfo::{Error, Info, Problem};
@@ -21,14 +22,35 @@ pub(super) struct Fetch {
     pieces: Vec<Option<Vec<u8>>>,
     /// Who sent each piece: one sender of all is guilty if the hash is wrong.
     senders: Vec<Option<SocketAddr>>,
+    /// When it began, or a piece came last.
+    progress: Option<Instant>,
+    /// The size that led nowhere last; others go before it.
+    given_up: u32,
+    /// Several senders made a wrong whole: from here on, one is asked for all of it.
+    alone: bool,
+    /// That one, and the one before.
+    only: Option<ConnId>,
+    passed: Option<ConnId>,
 }
 
 impl Fetch {
-    fn begin(&mut self, size: u32) {
+    fn begin(&mut self, now: Instant, size: u32) {
         let pieces = (size as usize).div_ceil(BLOCK_LEN);
         self.size = size;
+        self.progress = Some(now);
         self.pieces = vec![None; pieces];
         self.senders = vec![None; pieces];
+    }
+
+    /// Whether nobody has delivered for long: who named the size may have lied, or be gone.
+    fn is_stuck(&self, now: Instant) -> bool {
+        self.size > 0 && self.progress.is_none_or(|at| at + 2 * PATIENCE <= now)
+    }
+
+    /// Starts over, with another size or sender if there is one.
+    fn give_up(&mut self) {
+        self.given_up = self.size;
+        self.take();
     }
 
     /// Bytes that piece `index` has to have.
@@ -61,6 +83,7 @@ impl Fetch {
             .collect();
         let senders = core::mem::take(&mut self.senders);
         self.size = 0;
+        self.passed = self.only.take();
         let first = senders.first().copied().flatten();
         let alone = senders.iter().all(|s| *s == first);
         (whole, first.filter(|_| alone))
@@ -77,26 +100,33 @@ impl Engine {
         if !matches!(t.phase, Phase::Metadata) || t.paused {
             return;
         }
+        if t.fetch.is_stuck(self.now) {
+            t.fetch.give_up();
+        }
+        let others = || t.conns.iter().filter_map(|i| self.conns.at(*i));
+        let size_elsewhere = others().any(|c| claim(c).is_some_and(|s| s != t.fetch.given_up));
+        let sender_elsewhere = others().any(|c| claim(c).is_some() && Some(c.id) != t.fetch.passed);
         for &index in &t.conns {
             let Some(conn) = self.conns.at_mut(index) else {
                 continue;
             };
-            if conn.no_metadata
-                || conn
-                    .metadata_asked
-                    .is_some_and(|(_, at)| at + PATIENCE > self.now)
+            let Some(size) = claim(conn) else {
+                continue;
+            };
+            if conn
+                .metadata_asked
+                .is_some_and(|(_, at)| at + PATIENCE > self.now)
             {
                 continue;
             }
-            let Some(peer) = &mut conn.peer else {
-                continue;
-            };
-            let Some(size) = peer.metadata_size().filter(|size| *size > 0) else {
-                continue;
-            };
             if t.fetch.size == 0 {
-                t.fetch.begin(size);
-            } else if t.fetch.size != size {
+                let again = t.fetch.alone && Some(conn.id) == t.fetch.passed;
+                if size_elsewhere && size == t.fetch.given_up || sender_elsewhere && again {
+                    continue;
+                }
+                t.fetch.begin(self.now, size);
+                t.fetch.only = t.fetch.alone.then_some(conn.id);
+            } else if t.fetch.size != size || t.fetch.only.is_some_and(|only| only != conn.id) {
                 // Somebody is wrong; whoever was first has his turn until the hash decides.
                 continue;
             }
@@ -140,8 +170,11 @@ impl Engine {
         }
         if !t.fetch.accept(index, data, from) {
             conn.no_metadata = true;
-        } else if t.fetch.is_complete() {
-            self.judge_metadata(torrent);
+        } else {
+            t.fetch.progress = Some(self.now);
+            if t.fetch.is_complete() {
+                self.judge_metadata(torrent);
+            }
         }
         self.request_metadata(torrent);
     }
@@ -150,6 +183,7 @@ impl Engine {
         let Some(t) = self.torrents.get_mut(&id) else {
             return;
         };
+        t.fetch.given_up = t.fetch.size;
         let (raw, sender) = t.fetch.take();
         match Info::from_metadata(raw, t.info_hash) {
             Ok(info) => {
@@ -161,6 +195,7 @@ impl Engine {
                 problem: Problem::WrongHash(_),
                 ..
             }) => {
+                t.fetch.alone = true;
                 if let Some(sender) = sender {
                     self.ban(id, sender);
                 }
@@ -218,6 +253,12 @@ impl Engine {
     }
 }
 
+/// The size of the metadata that a connection would send.
+fn claim(conn: &Conn) -> Option<u32> {
+    let peer = conn.peer.as_ref().filter(|_| !conn.no_metadata)?;
+    peer.metadata_size().filter(|size| *size > 0)
+}
+
 /// Whether some peer has been asked for piece `n` and still has time.
 fn asked_of(conns: &super::conns::Conns, of: &[u32], n: u32, now: Instant) -> bool {
     of.iter()
@@ -233,7 +274,7 @@ mod tests {
     fn pieces_must_have_their_exact_size() {
         let from = "10.0.0.1:1".parse().unwrap();
         let mut fetch = Fetch::default();
-        fetch.begin(BLOCK_LEN as u32 + 5);
+        fetch.begin(Instant::ORIGIN, BLOCK_LEN as u32 + 5);
         assert!(!fetch.accept(0, vec![0; 5], from));
         assert!(!fetch.accept(2, vec![0; 5], from));
         assert!(fetch.accept(1, vec![1; 5], from));

@@ -102,6 +102,7 @@
 //! ```
 
 mod assembly;
+mod audit;
 mod checking;
 mod commands;
 mod connect;
@@ -191,6 +192,8 @@ pub struct Engine {
 
     /// Connections that wait for blocks of the pool.
     pool_waiters: VecDeque<ConnId>,
+    /// They are being woken.
+    feeding: bool,
     /// Torrents that wait for a place to connect from.
     connect_waiters: VecDeque<TorrentId>,
     /// Torrents whose pieces are to be hashed; the first one's turn it is.
@@ -281,6 +284,7 @@ impl Engine {
             resolving: BTreeMap::new(),
             throttle,
             pool_waiters: VecDeque::new(),
+            feeding: false,
             connect_waiters: VecDeque::new(),
             check_queue: VecDeque::new(),
             changed: VecDeque::new(),
@@ -407,7 +411,7 @@ impl Engine {
         if let Some(id) = self.removed.pop_front() {
             return Some(Event::Removed(id));
         }
-        if self.stop == Stop::Stopping && self.torrents.is_empty() && self.ops.len() == 0 {
+        if self.is_stopped() {
             self.stop = Stop::Told;
             return Some(Event::Stopped);
         }
@@ -423,6 +427,12 @@ impl Engine {
             || !self.notices.is_empty()
             || !self.changed.is_empty()
             || !self.removed.is_empty()
+            || self.is_stopped()
+    }
+
+    /// Whether all is done after [`Engine::shutdown`], and the application was not told yet.
+    fn is_stopped(&self) -> bool {
+        self.stop == Stop::Stopping && self.torrents.is_empty() && self.ops.len() == 0
     }
 
     /// What came of an op. An unknown id is ignored, but blocks are taken home all the same.
@@ -439,8 +449,20 @@ impl Engine {
             Purpose::Http(id, key) => self.fetched(id, key, outcome),
             Purpose::Open(id) => self.opened(id, outcome),
             Purpose::Upload(conn, id, wanted) => self.upload_read(conn, id, wanted, outcome),
-            Purpose::Write(id, piece, begin, len) => self.written(id, piece, begin, len, outcome),
-            Purpose::Verify(id, piece) => self.hashed(id, piece, outcome),
+            Purpose::Write(id, piece, serial, begin, len) => {
+                if self.is_assembling(id, piece, serial) {
+                    self.written(id, piece, begin, len, outcome);
+                } else {
+                    self.too_late(id, outcome);
+                }
+            }
+            Purpose::Verify(id, piece, serial) => {
+                if self.is_assembling(id, piece, serial) {
+                    self.hashed(id, piece, outcome);
+                } else {
+                    self.too_late(id, outcome);
+                }
+            }
             Purpose::Check(id, piece) => self.checked(id, piece, outcome),
             Purpose::Blame(id, piece, passed) => self.blamed(id, piece, passed, outcome),
             Purpose::Flush(id) => self.flushed(id, outcome),

@@ -18,10 +18,11 @@ pub(super) enum Purpose {
     Open(TorrentId),
     /// Blocks that a peer asked for.
     Upload(ConnId, TorrentId, Vec<BlockRef>),
-    /// A run of a piece that is being assembled: its offset in the piece and its length.
-    Write(TorrentId, u32, u32, u32),
+    /// A run of a piece that is being assembled, by the serial number of the assembly: its
+    /// offset in the piece and its length.
+    Write(TorrentId, u32, u64, u32, u32),
     /// A piece whose rest is hashed from the disk, after its last write.
-    Verify(TorrentId, u32),
+    Verify(TorrentId, u32, u64),
     /// A piece that is hashed because its content is doubted.
     Check(TorrentId, u32),
     /// A failed (false) or passed (true) piece is read back to find who lied.
@@ -39,7 +40,7 @@ impl Purpose {
             Self::Open(t)
             | Self::Upload(_, t, _)
             | Self::Write(t, ..)
-            | Self::Verify(t, _)
+            | Self::Verify(t, ..)
             | Self::Check(t, _)
             | Self::Blame(t, ..)
             | Self::Flush(t)
@@ -130,13 +131,15 @@ impl Ops {
     }
 
     /// Drops jobs of a torrent that the driver has not seen and that are not worth doing any
-    /// more (checks and uploads), and returns the blocks they held.
-    pub(super) fn drop_reads(&mut self, torrent: TorrentId) -> Vec<Block> {
+    /// more (uploads and, if so wished, checks), and returns the blocks they held.
+    pub(super) fn drop_reads(&mut self, torrent: TorrentId, checks: bool) -> Vec<Block> {
         let mut home = Vec::new();
         let purposes = &mut self.purposes;
         self.jobs.retain_mut(|op| {
-            let idle = op.id().is_some_and(|id| {
-                matches!(purposes.get(&id), Some(Purpose::Upload(_, t, _) | Purpose::Check(t, _)) if *t == torrent)
+            let idle = op.id().is_some_and(|id| match purposes.get(&id) {
+                Some(Purpose::Upload(_, t, _)) => *t == torrent,
+                Some(Purpose::Check(t, _)) => checks && *t == torrent,
+                _ => false,
             });
             if idle {
                 if let Some(id) = op.id() {
@@ -162,7 +165,14 @@ impl Ops {
             .map(|(id, _)| *id)
             .collect();
         for op in ids {
-            self.streams.push_back(Op::Cancel { op });
+            // One that the driver has not seen is simply taken back.
+            match self.jobs.iter().position(|job| job.id() == Some(op)) {
+                Some(at) => {
+                    self.jobs.remove(at);
+                    self.purposes.remove(&op);
+                }
+                None => self.streams.push_back(Op::Cancel { op }),
+            }
         }
     }
 }

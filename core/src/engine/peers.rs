@@ -2,6 +2,7 @@
 
 use alloc::string::{String, ToString};
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use super::connect::local;
 use super::conns::key;
@@ -17,6 +18,15 @@ use crate::peer::{Blame, Peer, PeerEvent, PeerFault};
 use crate::wire::peer::allowed_fast_set;
 use crate::{Bitfield, CloseReason, ConnId, EncryptionPolicy, InfoHash, Op, PeerId, TorrentId};
 
+/// A connection that moved nothing has worked all the same if it held for so long.
+const WORKED: Duration = Duration::from_secs(60);
+/// Bad pieces from one IP address after which nobody from there is let in. Peers may share an
+/// address, and one that is banned can come back from another port.
+const MAX_BANS: u32 = 3;
+/// Most IP addresses with bans that are remembered.
+const MAX_BANNED: usize = 1024;
+/// Most senders remembered after they left.
+const MAX_DEPARTED: usize = 64;
 /// Pieces a choked peer may fetch (BEP 6 suggests 10).
 const ALLOWED_FAST: usize = 5;
 
@@ -29,6 +39,8 @@ pub(super) enum End {
     Fault(PeerFault),
     /// We have no use for it, and say why.
     Finished(&'static str),
+    /// Its torrent is at rest.
+    Resting(&'static str),
     /// It sent bad data.
     Banned,
 }
@@ -43,7 +55,7 @@ impl End {
             Self::Stream(CloseReason::Unreachable) => "no route".into(),
             Self::Stream(CloseReason::Io) => "I/O error".into(),
             Self::Fault(fault) => fault.to_string(),
-            Self::Finished(why) => (*why).into(),
+            Self::Finished(why) | Self::Resting(why) => (*why).into(),
             Self::Banned => "banned".into(),
         }
     }
@@ -74,14 +86,14 @@ impl Engine {
             PeerEvent::HasChanged => self.on_has_changed(id),
             PeerEvent::Have(piece) => self.on_have(id, piece),
             PeerEvent::DontHave(piece) => {
-                if let Some(conn) = self.conns.get(id)
-                    && let (Some(torrent), Some(peer)) = (conn.torrent, &conn.peer)
-                    && let Some(picker) = self
-                        .torrents
-                        .get_mut(&torrent)
+                if let Some(conn) = self.conns.get_mut(id)
+                    && let Some(picker) = conn
+                        .torrent
+                        .and_then(|t| self.torrents.get_mut(&t))
                         .and_then(|t| t.picker.as_mut())
+                    && conn.counted.clear(piece)
                 {
-                    picker.peer_lost(piece, peer.has());
+                    picker.peer_lost(piece, &conn.counted);
                 }
             }
             PeerEvent::Requested(at) => self.on_request(id, at),
@@ -95,9 +107,19 @@ impl Engine {
             PeerEvent::MetadataPiece { index, data, .. } => self.on_metadata(id, index, data),
             PeerEvent::MetadataRejected(_) => self.on_no_metadata(id),
             PeerEvent::Pex { added, .. } => self.on_pex(id, added.iter().map(|(addr, _)| *addr)),
+            PeerEvent::Choked => {
+                // Others may help with the piece it had for itself.
+                if let Some(conn) = self.conns.get_mut(id)
+                    && let Some(picker) = conn
+                        .torrent
+                        .and_then(|t| self.torrents.get_mut(&t))
+                        .and_then(|t| t.picker.as_mut())
+                {
+                    picker.peer_gone(key(id), &mut conn.pick);
+                }
+            }
             // A refill follows every batch of events, and the choker looks for itself.
-            PeerEvent::Choked
-            | PeerEvent::Unchoked
+            PeerEvent::Unchoked
             | PeerEvent::Interested
             | PeerEvent::NotInterested
             | PeerEvent::Suggested(_)
@@ -126,6 +148,9 @@ impl Engine {
             Some(t) if !t.is_running() => Some("asks for a torrent at rest"),
             Some(t) if t.is_full(&self.config) => Some("the torrent has enough connections"),
             Some(_) if peer_id == self.peer_id => Some("this is ourselves"),
+            Some(t) if t.bans.get(&remote.ip()).is_some_and(|n| *n >= MAX_BANS) => {
+                Some("bad data came from its address")
+            }
             Some(t) if self.crowded(t, remote) => Some("too many connections from one address"),
             Some(_) => None,
         };
@@ -173,7 +198,9 @@ impl Engine {
         };
         conn.established = Some(self.now);
         conn.useful = self.now;
-        self.half_open = self.half_open.saturating_sub(1);
+        if !conn.incoming {
+            self.half_open = self.half_open.saturating_sub(1);
+        }
         t.connecting = t.connecting.saturating_sub(1);
         if conn.bucket.is_none() {
             conn.bucket = Some(self.throttle.add(t.bucket));
@@ -265,21 +292,28 @@ impl Engine {
         let (Some(torrent), Some(peer)) = (conn.torrent, &conn.peer) else {
             return;
         };
-        let port = peer.extended().and_then(|e| e.port);
+        // One that had no metadata may have said that it has now.
+        conn.no_metadata = false;
+        let port = peer.extended().and_then(|e| e.port).filter(|p| *p != 0);
         if let (true, Some(port), None) = (conn.incoming, port, conn.listen) {
             let addr = canonical(SocketAddr::new(conn.remote.ip(), port));
             conn.listen = Some(addr);
             if let Some(t) = self.torrents.get_mut(&torrent) {
                 t.swarm.learn(&mut cx!(self), addr, PeerSource::Incoming);
                 t.swarm.occupy(addr);
+                if t.swarm.is_banned(addr) {
+                    self.close_conn(id, End::Banned);
+                    return;
+                }
             }
         }
         self.request_metadata(torrent);
         self.check_usefulness(id);
     }
 
-    /// A new, whole set of pieces.
-    fn on_has_changed(&mut self, id: ConnId) {
+    /// A new, whole set of pieces. What the picker was told is kept beside the peer's own set:
+    /// that one runs ahead, by the events that still wait.
+    pub(super) fn on_has_changed(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
@@ -292,7 +326,13 @@ impl Engine {
         let Some(picker) = &mut t.picker else {
             return;
         };
-        picker.peer_joined(peer.has());
+        if !conn.counted.is_empty() {
+            picker.peer_left(&conn.counted);
+        }
+        conn.counted.clone_from(peer.has());
+        if !conn.counted.is_empty() {
+            picker.peer_joined(&conn.counted);
+        }
         if picker.is_interesting(peer.has()) {
             peer.set_interested(true);
         }
@@ -315,7 +355,12 @@ impl Engine {
             return;
         };
         if let Some(picker) = &mut t.picker {
-            picker.peer_has(piece, peer.has());
+            if conn.counted.is_empty() {
+                conn.counted = Bitfield::new(peer.has().len());
+            }
+            if conn.counted.set(piece) {
+                picker.peer_has(piece, &conn.counted);
+            }
             if !peer.am_interested() && picker.wants(piece) {
                 peer.set_interested(true);
             }
@@ -362,13 +407,19 @@ impl Engine {
             return;
         };
         self.timers.set(Timer::Conn(id.index), None);
-        if conn.established.is_none() {
+        if conn.established.is_none() && !conn.incoming {
             self.half_open = self.half_open.saturating_sub(1);
         }
         if let Some(bucket) = conn.bucket {
             self.throttle.remove(self.now, bucket);
         }
         let shook_hands = conn.established.is_some();
+        let moved = conn
+            .peer
+            .as_ref()
+            .map(Peer::totals)
+            .is_some_and(|t| t.payload_down + t.payload_up > 0);
+        let worked = moved || conn.established.is_some_and(|at| at + WORKED <= self.now);
         if let Some(torrent) = conn.torrent
             && let Some(t) = self.torrents.get_mut(&torrent)
         {
@@ -380,14 +431,20 @@ impl Engine {
                 for at in peer.in_flight() {
                     picker.aborted(at, key(id));
                 }
-                picker.peer_left(peer.has());
+                if !conn.counted.is_empty() {
+                    picker.peer_left(&conn.counted);
+                }
                 picker.peer_gone(key(id), &mut conn.pick);
             }
             let opened = conn.peer.is_some();
             let how = match &why {
                 End::Banned => Released::Banned,
                 End::Finished(_) => Released::Useless,
-                _ if shook_hands => Released::Worked,
+                End::Resting(_) => Released::Resting,
+                End::Fault(fault) if fault.blame() == Blame::Peer => Released::Failed,
+                // One that lets us in only to hang up is not to be called every ten seconds.
+                _ if worked => Released::Worked,
+                _ if shook_hands => Released::Failed,
                 _ if opened && !conn.incoming => match self.config.encryption {
                     // Only once: the second kind fails for good.
                     EncryptionPolicy::Preferred if conn.encrypt => Released::TryOtherEncryption,
@@ -396,8 +453,18 @@ impl Engine {
                 },
                 _ => Released::Failed,
             };
-            if let Some(addr) = conn.listen {
+            let twin = |i: &u32| self.conns.at(*i).is_some_and(|c| c.listen == conn.listen);
+            if let Some(addr) = conn.listen
+                && (how == Released::Banned || !t.conns.iter().any(twin))
+            {
                 t.swarm.released(self.now, addr, how);
+            }
+            if moved {
+                if t.departed.len() >= MAX_DEPARTED {
+                    t.departed.pop_front();
+                }
+                let addr = conn.listen.unwrap_or(conn.remote);
+                t.departed.push_back((key(id), addr));
             }
             let kick = shook_hands && t.is_exchanging();
             let reason = why.reason();
@@ -421,9 +488,16 @@ impl Engine {
         self.feed_pool_waiters();
     }
 
-    /// A place became free: the torrent that waited longest may connect.
+    /// Places became free: the torrents that waited longest may connect. One that no longer
+    /// wants to passes its turn on.
     fn next_waiter(&mut self) {
-        if let Some(id) = self.connect_waiters.pop_front() {
+        for _ in 0..self.connect_waiters.len() {
+            if self.no_room() {
+                return;
+            }
+            let Some(id) = self.connect_waiters.pop_front() else {
+                return;
+            };
             self.connect_more(id);
         }
     }
@@ -453,7 +527,7 @@ impl Engine {
             .unwrap_or_default();
         for index in conns {
             if let Some(id) = self.conn_at(index).map(|c| c.id) {
-                self.close_conn(id, End::Finished(why));
+                self.close_conn(id, End::Resting(why));
             }
         }
     }
@@ -464,6 +538,9 @@ impl Engine {
             return;
         };
         t.swarm.ban(addr);
+        if t.bans.len() < MAX_BANNED || t.bans.contains_key(&addr.ip()) {
+            *t.bans.entry(addr.ip()).or_insert(0) += 1;
+        }
         let conns = t.conns.clone();
         self.notice(Some(id), Some(addr), Level::Warning, What::Banned);
         for index in conns {

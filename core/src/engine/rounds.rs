@@ -262,7 +262,7 @@ impl Engine {
             self.timers
                 .set(Timer::Save(id), Some(self.now + self.config.save_interval));
         }
-        if !t.unsaved || t.saving || matches!(t.phase, Phase::Stopping(_)) {
+        if !t.unsaved || t.saving || !t.can_save() || matches!(t.phase, Phase::Stopping(_)) {
             return;
         }
         let Some(picker) = &t.picker else {
@@ -293,10 +293,14 @@ impl Engine {
                 self.save_now(id, at_rest);
             }
             Outcome::Failed { error, .. } => {
-                t.saving = false;
+                // The record says what was flushed before; asking again at once would not end.
+                self.save_now(id, false);
                 self.disk_failed(id, error);
             }
-            other => self.take_home(other),
+            other => {
+                self.take_home(other);
+                self.save_now(id, false);
+            }
         }
     }
 
@@ -305,6 +309,10 @@ impl Engine {
         let Some(t) = self.torrents.get_mut(&id) else {
             return;
         };
+        if !t.can_save() {
+            t.saving = false;
+            return;
+        }
         t.saving = true;
         t.unsaved = false;
         let idle = t

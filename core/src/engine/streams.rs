@@ -18,6 +18,8 @@ use crate::{CloseReason, ConnId, EncryptionPolicy, InfoHash, Instant, Op};
 const TURN: u32 = 1 << 20;
 /// Free blocks that are worth waking a waiting connection for.
 const MIN_BLOCKS_FREE: usize = 4;
+/// The same as a share of a small pool.
+const MIN_FREE_SHARE: usize = 4;
 
 impl Engine {
     /// A stream was accepted. `None`: close it, there is no room.
@@ -36,7 +38,6 @@ impl Engine {
         if let Some(conn) = self.conns.get_mut(id) {
             conn.peer = Some(peer);
         }
-        self.half_open += 1;
         self.rearm(id);
         self.conns.refresh(id);
         Some(id)
@@ -92,7 +93,7 @@ impl Engine {
             }
         }
         peer.read_bufs(&mut self.pool, limit as usize, out);
-        if out.is_empty() {
+        if out.is_empty() && !core::mem::replace(&mut conn.starved, true) {
             self.pool_waiters.push_back(id);
         }
     }
@@ -114,6 +115,7 @@ impl Engine {
         let skeys = |req2: &[u8; 20]| -> Option<InfoHash> { by_req2.get(req2).copied() };
         peer.handle_read(&mut cx!(self), &mut self.pool, len, &skeys);
         self.drain(id);
+        self.feed_pool_waiters();
     }
 
     /// The next bytes to send: a list for one `writev`. Empty: do not write until
@@ -184,6 +186,12 @@ impl Engine {
         {
             self.on_peer_event(id, event);
         }
+        if let Some(torrent) = self.conns.get(id).and_then(|c| c.torrent)
+            && let Some(t) = self.torrents.get_mut(&torrent)
+            && core::mem::take(&mut t.freed)
+        {
+            self.refill_all(torrent);
+        }
         self.refill(id);
         self.pump_uploads(id);
         self.rearm(id);
@@ -239,13 +247,21 @@ impl Engine {
 
     /// Blocks came home: those that waited for them may go on, oldest first.
     pub(super) fn feed_pool_waiters(&mut self) {
+        if self.pool_waiters.is_empty() {
+            return;
+        }
+        // What is freed on the way is dealt with here, not in calls within calls.
+        if core::mem::replace(&mut self.feeding, true) {
+            return;
+        }
+        let least = (self.pool.cap() / MIN_FREE_SHARE).clamp(1, MIN_BLOCKS_FREE);
         // One that still finds too few queues again behind the others: each gets one try.
         for _ in 0..self.pool_waiters.len() {
-            if self.pool.available() < MIN_BLOCKS_FREE.min(self.pool.cap()) {
-                return;
+            if self.pool.available() < least {
+                break;
             }
             let Some(id) = self.pool_waiters.pop_front() else {
-                return;
+                break;
             };
             let Some(conn) = self.conns.get_mut(id) else {
                 continue;
@@ -258,12 +274,13 @@ impl Engine {
             }
             self.drain(id);
         }
+        self.feeding = false;
     }
 
     /// Closes a stream and forgets it.
     pub(super) fn close_conn(&mut self, id: ConnId, why: End) {
         if self.conns.get(id).is_some() {
-            let how = if matches!(why, End::Finished(_)) {
+            let how = if matches!(why, End::Finished(_) | End::Resting(_)) {
                 Close::Flush
             } else {
                 Close::Abort

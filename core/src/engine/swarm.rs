@@ -138,9 +138,11 @@ impl Swarm {
             }
             Released::Failed => {
                 known.failures = known.failures.saturating_add(1);
+                known.other_encryption = false;
                 let factor = 1 << (known.failures - 1).min(10);
                 RETRY.saturating_mul(factor).min(MAX_RETRY)
             }
+            Released::Resting => RECONNECT,
             Released::Useless => MAX_RETRY,
             Released::Banned => {
                 known.banned = true;
@@ -164,7 +166,12 @@ impl Swarm {
         }
     }
 
-    /// Refuses an address from now on, whether it was known or not.
+    /// Whether an address is refused.
+    pub(super) fn is_banned(&self, addr: SocketAddr) -> bool {
+        self.known.get(&addr).is_some_and(|k| k.banned)
+    }
+
+    /// Refuses an address from now on.
     pub(super) fn ban(&mut self, addr: SocketAddr) {
         if let Some(known) = self.known.get_mut(&addr) {
             self.order.remove(&(known.due, addr));
@@ -182,6 +189,11 @@ impl Swarm {
                 self.order.insert((due, addr));
             }
         }
+    }
+
+    /// All addresses.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SocketAddr, &Known)> {
+        self.known.iter().map(|(addr, known)| (*addr, known))
     }
 
     /// How many addresses are known.
@@ -206,6 +218,8 @@ pub(super) enum Released {
     TryOtherEncryption,
     /// No connection.
     Failed,
+    /// We had to let it go, for reasons of our own.
+    Resting,
     /// Nothing to gain from each other.
     Useless,
     /// It broke the protocol or sent bad data.

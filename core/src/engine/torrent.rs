@@ -7,7 +7,7 @@ use alloc::{
     vec::Vec,
 };
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use super::assembly::Assembly;
 use super::event::Changes;
@@ -76,6 +76,8 @@ pub(super) struct Torrent {
     pub(super) dn: Option<String>,
     pub(super) info: Option<Arc<Info>>,
     pub(super) phase: Phase,
+    /// [`Op::Open`](crate::Op::Open) is due once the disk has done what is asked of it.
+    pub(super) to_open: bool,
     /// The application wants it at rest.
     pub(super) paused: bool,
     pub(super) check: Check,
@@ -83,9 +85,17 @@ pub(super) struct Torrent {
 
     pub(super) picker: Option<Picker>,
     pub(super) assemblies: BTreeMap<u32, Assembly>,
+    /// How many there have been: names each.
+    pub(super) assembled: u64,
+    /// Requests were taken back: blocks are free that idle peers may fetch.
+    pub(super) freed: bool,
     pub(super) blame: Blame,
     /// Where those live who sent blocks of failed pieces.
     pub(super) suspects: BTreeMap<PeerKey, SocketAddr>,
+    /// Who sent blocks and is gone, the last ones.
+    pub(super) departed: VecDeque<(PeerKey, SocketAddr)>,
+    /// How often peers of an address sent bad data.
+    pub(super) bans: BTreeMap<IpAddr, u32>,
     pub(super) fetch: Fetch,
     pub(super) priorities: Vec<FilePriority>,
     pub(super) sequential: bool,
@@ -148,6 +158,12 @@ impl Torrent {
     /// Whether its peers may come from its trackers only.
     pub(super) fn is_private(&self) -> bool {
         self.info.as_ref().is_some_and(|i| i.private())
+    }
+
+    /// Whether there is something to put into a record: before the files were looked at, the
+    /// last record knows more.
+    pub(super) const fn can_save(&self) -> bool {
+        self.info.is_none() || self.picker.is_some()
     }
 
     /// A name for people.

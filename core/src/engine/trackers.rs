@@ -162,7 +162,8 @@ impl Engine {
         let fits = |ip: &&IpAddr| match query.family {
             Some(Family::V4) => ip.is_ipv4(),
             Some(Family::V6) => ip.is_ipv6(),
-            None => true,
+            None if ip.is_ipv4() => self.caps.ipv4,
+            None => self.caps.ipv6,
         };
         let Some(ip) = addrs.iter().find(fits) else {
             return self.refuse(id, key, TrackerError::NoAddress);

@@ -7,6 +7,8 @@
     reason = "each test binary uses a part of it"
 )]
 
+mod platform;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,10 +16,8 @@ use std::time::Duration;
 
 use dunlin_core::engine::{AddTorrent, Engine, Event, Interest, ReadBufs, Source, WriteBufs};
 use dunlin_core::metainfo::{Builder, Info};
-use dunlin_core::op::{FileStat, SocketKind};
 use dunlin_core::{
-    BLOCK_LEN, Caps, CloseReason, Config, ConnId, Instant, Op, OpErrorKind, OpId, Outcome,
-    TorrentId,
+    Caps, CloseReason, Config, ConnId, Instant, OpErrorKind, OpId, Outcome, TorrentId,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -75,6 +75,20 @@ enum Later {
     Outcome(usize, OpId, Outcome),
 }
 
+impl Later {
+    /// Whose engine hears of it.
+    fn node(&self) -> usize {
+        match self {
+            Self::Bytes(n, ..)
+            | Self::Eof(n, _)
+            | Self::Connect { from: n, .. }
+            | Self::Connected(n, _)
+            | Self::Refused(n, _)
+            | Self::Outcome(n, ..) => *n,
+        }
+    }
+}
+
 /// One engine and its platform.
 pub struct Node {
     pub engine: Engine,
@@ -88,10 +102,11 @@ pub struct Node {
     streams: BTreeMap<ConnId, Stream>,
     /// Every op that awaits an outcome.
     pub open_ops: BTreeMap<OpId, &'static str>,
-    /// Disk writes fail with this while set.
+    /// Disk writes and flushes fail with this while set.
     pub disk_error: Option<OpErrorKind>,
     pub disk_delay: Duration,
     pub bytes_written: u64,
+    pub flushes: u32,
     /// Longest list of ops seen in flight.
     pub most_jobs: usize,
 }
@@ -123,14 +138,9 @@ impl World {
     pub fn node(&mut self, config: Config) -> usize {
         let n = self.nodes.len();
         let addr = SocketAddr::from(([10, 0, (n / 250) as u8, (n % 250) as u8 + 1], 6881));
-        let mut config = config;
-        config.listen.clear();
-        let _ = config.listen.push(addr);
-        let rng = ChaCha8Rng::seed_from_u64(self.rng.next_u64());
-        let mut caps = Caps::all();
-        caps.ipv6 = false;
+        let engine = self.engine(addr, config);
         self.nodes.push(Node {
-            engine: Engine::new(self.now, config, caps, Box::new(rng)),
+            engine,
             addr,
             stores: BTreeMap::new(),
             shelf: BTreeMap::new(),
@@ -142,9 +152,41 @@ impl World {
             disk_error: None,
             disk_delay: Duration::from_micros(200),
             bytes_written: 0,
+            flushes: 0,
             most_jobs: 0,
         });
         n
+    }
+
+    fn engine(&mut self, addr: SocketAddr, mut config: Config) -> Engine {
+        config.listen.clear();
+        let _ = config.listen.push(addr);
+        let rng = ChaCha8Rng::seed_from_u64(self.rng.next_u64());
+        let mut caps = Caps::all();
+        caps.ipv6 = false;
+        Engine::new(self.now, config, caps, Box::new(rng))
+    }
+
+    /// Kills a node and starts it anew: its disk and its records are all that stays.
+    pub fn restart(&mut self, n: usize, config: Config) {
+        for (_, s) in std::mem::take(&mut self.nodes[n].streams) {
+            let (there, conn) = s.peer;
+            self.nodes[there].streams.remove(&conn);
+            self.nodes[there]
+                .engine
+                .handle_closed(self.now, conn, CloseReason::Reset);
+        }
+        self.later.retain(|_, what| what.node() != n);
+        let engine = self.engine(self.nodes[n].addr, config);
+        let node = &mut self.nodes[n];
+        node.engine = engine;
+        for (id, store) in std::mem::take(&mut node.stores) {
+            if let Some(info) = node.infos.remove(&id) {
+                node.shelf.insert(info.info_hash().0, store);
+            }
+        }
+        node.events.clear();
+        node.open_ops.clear();
     }
 
     /// Adds a node that has all of `info` on disk and seeds it.
@@ -407,145 +449,6 @@ impl World {
         true
     }
 
-    fn op(&mut self, n: usize, op: Op) {
-        let name = name(&op);
-        self.fold(name.as_bytes());
-        let node = &mut self.nodes[n];
-        if let Some(id) = op.id() {
-            assert!(
-                node.open_ops.insert(id, name).is_none(),
-                "{id:?} is used twice"
-            );
-            node.most_jobs = node.most_jobs.max(node.open_ops.len());
-        }
-        let delay = node.disk_delay;
-        let (id, outcome) = match op {
-            Op::TcpConnect { conn, remote } => {
-                return self.at(
-                    LATENCY,
-                    Later::Connect {
-                        from: n,
-                        conn,
-                        to: remote,
-                    },
-                );
-            }
-            Op::TcpClose { conn, .. } => {
-                if let Some(s) = node.streams.remove(&conn) {
-                    self.at(LATENCY, Later::Eof(s.peer.0, s.peer.1));
-                }
-                return;
-            }
-            Op::Bind {
-                op, local, kind, ..
-            } => {
-                let _ = kind == SocketKind::Udp;
-                (op, Outcome::Bound(local))
-            }
-            Op::Open { op, torrent, info } => {
-                let len = info.total_len() as usize;
-                let mut store = node
-                    .shelf
-                    .get(&info.info_hash().0)
-                    .cloned()
-                    .unwrap_or_default();
-                let stat = store.exists.then_some(FileStat {
-                    len: store.data.len() as u64,
-                    mtime_ns: store.mtime,
-                });
-                store.data.resize(len, 0);
-                node.stores.insert(torrent, store);
-                node.infos.insert(torrent, info);
-                (op, Outcome::Opened(vec![stat]))
-            }
-            Op::Read {
-                op,
-                torrent,
-                at,
-                len,
-                mut blocks,
-            } => {
-                let data = &node.stores[&torrent].data[at as usize..][..len as usize];
-                for (block, chunk) in blocks.iter_mut().zip(data.chunks(BLOCK_LEN)) {
-                    block[..chunk.len()].copy_from_slice(chunk);
-                }
-                (op, Outcome::Read(blocks))
-            }
-            Op::Write {
-                op,
-                torrent,
-                at,
-                len,
-                blocks,
-                mut hasher,
-            } => {
-                if let Some(kind) = node.disk_error {
-                    let mut outcome = Outcome::failed(kind, "payload.bin: no room");
-                    if let Outcome::Failed { blocks: home, .. } = &mut outcome {
-                        *home = blocks;
-                    }
-                    (op, outcome)
-                } else {
-                    let store = node.stores.get_mut(&torrent).unwrap();
-                    store.exists = true;
-                    store.mtime += 1;
-                    node.bytes_written += u64::from(len);
-                    let mut left = len as usize;
-                    for (i, block) in blocks.iter().enumerate() {
-                        let part = &block[..left.min(BLOCK_LEN)];
-                        store.data[at as usize + i * BLOCK_LEN..][..part.len()]
-                            .copy_from_slice(part);
-                        if let Some(h) = &mut hasher {
-                            h.update(part);
-                        }
-                        left -= part.len();
-                    }
-                    assert_eq!(left, 0);
-                    (op, Outcome::Written { blocks, hasher })
-                }
-            }
-            Op::Hash {
-                op,
-                torrent,
-                at,
-                len,
-                mut hasher,
-            } => {
-                hasher.update(&node.stores[&torrent].data[at as usize..][..len as usize]);
-                (op, Outcome::Hashed(hasher))
-            }
-            Op::Flush { op, torrent, .. } => {
-                let store = &node.stores[&torrent];
-                let stat = store.exists.then_some(FileStat {
-                    len: store.data.len() as u64,
-                    mtime_ns: store.mtime,
-                });
-                (op, Outcome::Flushed(vec![stat]))
-            }
-            Op::Save {
-                op,
-                torrent,
-                record,
-            } => {
-                node.saved.insert(torrent, record);
-                (op, Outcome::Done)
-            }
-            Op::Release { op, torrent, .. } => {
-                if let (Some(store), Some(info)) =
-                    (node.stores.remove(&torrent), node.infos.remove(&torrent))
-                {
-                    node.shelf.insert(info.info_hash().0, store);
-                }
-                (op, Outcome::Done)
-            }
-            Op::Select { op, .. } => (op, Outcome::Done),
-            Op::Resolve { op, .. } => (op, Outcome::failed(OpErrorKind::NotFound, "no such host")),
-            Op::Http { op, .. } => (op, Outcome::failed(OpErrorKind::Refused, "nobody listens")),
-            _ => return,
-        };
-        self.at(delay, Later::Outcome(n, id, outcome));
-    }
-
     /// Cuts every stream of a node, as a cable would.
     pub fn cut(&mut self, n: usize) {
         let streams = std::mem::take(&mut self.nodes[n].streams);
@@ -575,25 +478,5 @@ impl Stream {
             interest: Interest::default(),
             eof: false,
         }
-    }
-}
-
-fn name(op: &Op) -> &'static str {
-    match op {
-        Op::Bind { .. } => "bind",
-        Op::TcpConnect { .. } => "connect",
-        Op::TcpClose { .. } => "close",
-        Op::Resolve { .. } => "resolve",
-        Op::Http { .. } => "http",
-        Op::Open { .. } => "open",
-        Op::Read { .. } => "read",
-        Op::Write { .. } => "write",
-        Op::Hash { .. } => "hash",
-        Op::Flush { .. } => "flush",
-        Op::Select { .. } => "select",
-        Op::Release { .. } => "release",
-        Op::Save { .. } => "save",
-        Op::Cancel { .. } => "cancel",
-        _ => "?",
     }
 }

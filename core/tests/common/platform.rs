@@ -1,0 +1,170 @@
+//! The platform of a node: what becomes of its ops.
+
+use dunlin_core::op::{FileStat, SocketKind};
+use dunlin_core::{BLOCK_LEN, Op, OpErrorKind, Outcome};
+
+use super::{LATENCY, Later, World};
+
+impl World {
+    pub(super) fn op(&mut self, n: usize, op: Op) {
+        let name = name(&op);
+        self.fold(name.as_bytes());
+        let node = &mut self.nodes[n];
+        if let Some(id) = op.id() {
+            assert!(
+                node.open_ops.insert(id, name).is_none(),
+                "{id:?} is used twice"
+            );
+            node.most_jobs = node.most_jobs.max(node.open_ops.len());
+        }
+        let delay = node.disk_delay;
+        let (id, outcome) = match op {
+            Op::TcpConnect { conn, remote } => {
+                return self.at(
+                    LATENCY,
+                    Later::Connect {
+                        from: n,
+                        conn,
+                        to: remote,
+                    },
+                );
+            }
+            Op::TcpClose { conn, .. } => {
+                if let Some(s) = node.streams.remove(&conn) {
+                    self.at(LATENCY, Later::Eof(s.peer.0, s.peer.1));
+                }
+                return;
+            }
+            Op::Bind {
+                op, local, kind, ..
+            } => {
+                let _ = kind == SocketKind::Udp;
+                (op, Outcome::Bound(local))
+            }
+            Op::Open { op, torrent, info } => {
+                let len = info.total_len() as usize;
+                let open = node.stores.remove(&torrent);
+                let on_disk = || node.shelf.get(&info.info_hash().0).cloned();
+                let mut store = open.or_else(on_disk).unwrap_or_default();
+                let stat = store.exists.then_some(FileStat {
+                    len: store.data.len() as u64,
+                    mtime_ns: store.mtime,
+                });
+                store.data.resize(len, 0);
+                node.stores.insert(torrent, store);
+                node.infos.insert(torrent, info);
+                (op, Outcome::Opened(vec![stat]))
+            }
+            Op::Read {
+                op,
+                torrent,
+                at,
+                len,
+                mut blocks,
+            } => {
+                let data = &node.stores[&torrent].data[at as usize..][..len as usize];
+                for (block, chunk) in blocks.iter_mut().zip(data.chunks(BLOCK_LEN)) {
+                    block[..chunk.len()].copy_from_slice(chunk);
+                }
+                (op, Outcome::Read(blocks))
+            }
+            Op::Write {
+                op,
+                torrent,
+                at,
+                len,
+                blocks,
+                mut hasher,
+            } => {
+                if let Some(kind) = node.disk_error {
+                    let mut outcome = Outcome::failed(kind, "payload.bin: no room");
+                    if let Outcome::Failed { blocks: home, .. } = &mut outcome {
+                        *home = blocks;
+                    }
+                    (op, outcome)
+                } else {
+                    let store = node.stores.get_mut(&torrent).unwrap();
+                    store.exists = true;
+                    store.mtime += 1;
+                    node.bytes_written += u64::from(len);
+                    let mut left = len as usize;
+                    for (i, block) in blocks.iter().enumerate() {
+                        let part = &block[..left.min(BLOCK_LEN)];
+                        store.data[at as usize + i * BLOCK_LEN..][..part.len()]
+                            .copy_from_slice(part);
+                        if let Some(h) = &mut hasher {
+                            h.update(part);
+                        }
+                        left -= part.len();
+                    }
+                    assert_eq!(left, 0);
+                    (op, Outcome::Written { blocks, hasher })
+                }
+            }
+            Op::Hash {
+                op,
+                torrent,
+                at,
+                len,
+                mut hasher,
+            } => {
+                hasher.update(&node.stores[&torrent].data[at as usize..][..len as usize]);
+                (op, Outcome::Hashed(hasher))
+            }
+            Op::Flush { op, .. } if node.disk_error.is_some() => {
+                node.flushes += 1;
+                (op, Outcome::failed(OpErrorKind::Io, "the disk is gone"))
+            }
+            Op::Flush { op, torrent, .. } => {
+                node.flushes += 1;
+                let store = &node.stores[&torrent];
+                let stat = store.exists.then_some(FileStat {
+                    len: store.data.len() as u64,
+                    mtime_ns: store.mtime,
+                });
+                (op, Outcome::Flushed(vec![stat]))
+            }
+            Op::Save {
+                op,
+                torrent,
+                record,
+            } => {
+                node.saved.insert(torrent, record);
+                (op, Outcome::Done)
+            }
+            Op::Release { op, torrent, .. } => {
+                if let (Some(store), Some(info)) =
+                    (node.stores.remove(&torrent), node.infos.remove(&torrent))
+                {
+                    node.shelf.insert(info.info_hash().0, store);
+                }
+                (op, Outcome::Done)
+            }
+            Op::Select { op, .. } => (op, Outcome::Done),
+            Op::Resolve { op, .. } => (op, Outcome::failed(OpErrorKind::NotFound, "no such host")),
+            Op::Http { op, .. } => (op, Outcome::failed(OpErrorKind::Refused, "nobody listens")),
+            _ => return,
+        };
+        self.at(delay, Later::Outcome(n, id, outcome));
+    }
+}
+
+fn name(op: &Op) -> &'static str {
+    match op {
+        Op::Bind { .. } => "bind",
+        Op::TcpConnect { .. } => "connect",
+        Op::TcpClose { .. } => "close",
+        Op::Resolve { .. } => "resolve",
+        Op::Http { .. } => "http",
+        Op::Open { .. } => "open",
+        Op::Read { .. } => "read",
+        Op::Write { .. } => "write",
+        Op::Hash { .. } => "hash",
+        Op::Flush { .. } => "flush",
+        Op::Select { .. } => "select",
+        Op::Release { .. } => "release",
+        Op::Save { .. } => "save",
+        Op::Cancel { .. } => "cancel",
+        _ => "?",
+    }
+}

@@ -6,7 +6,7 @@ mod common;
 
 use std::{fs, path::PathBuf};
 
-use common::{Content, Node, config, event, within};
+use common::{Content, Node, PATIENCE, config, event, within};
 use dunlin_tokio::{
     Add, Content as Files, EncryptionPolicy, Error, Event, FilePriority, Limits, Session, State,
     What,
@@ -417,4 +417,117 @@ async fn trackers_say_what_is_wrong_with_them() {
     );
     assert!(of("http").next.is_some(), "it is asked again: {trackers:?}");
     torrent.scrape().await.unwrap();
+}
+
+/// Nothing answers the tracker, so there is nothing to wait for, whatever the limit is.
+#[tokio::test]
+async fn a_silent_tracker_does_not_hold_up_the_end() {
+    let http = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let udp = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let urls = [
+        format!("http://{}/announce", http.local_addr().unwrap()),
+        format!("udp://{}/announce", udp.local_addr().unwrap()),
+    ];
+    let node = Node::with(|c| c.engine.stop_timeout = 100 * PATIENCE).await;
+    let content = Content::new(&[1000]);
+    node.session
+        .add(content.add().trackers(urls))
+        .await
+        .unwrap();
+    // Both have been asked, and both have this to answer.
+    let _asked = within(http.accept()).await.unwrap();
+    within(udp.recv(&mut [0; 100])).await.unwrap();
+    within(node.session.shutdown()).await;
+}
+
+/// A session may be told to end in any state.
+#[tokio::test]
+async fn the_end_comes_in_every_state() {
+    let content = Content::small();
+    let hash = || Add::magnet("magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567");
+    // Empty, and before its sockets are bound.
+    let session = Session::new(config(content.dir.path())).await.unwrap();
+    within(session.shutdown()).await;
+    for paused in [false, true] {
+        // Without metadata; being checked; with handles, watchers and waiters about.
+        let node = Node::new().await;
+        let magnet = node.session.add(hash().unwrap().paused(paused)).await;
+        let magnet = magnet.unwrap();
+        let shared = node.session.add(content.share().paused(paused)).await;
+        let shared = shared.unwrap();
+        let waiting = [
+            tokio::spawn({
+                let magnet = magnet.clone();
+                async move { magnet.wait_metadata().await.err() }
+            }),
+            tokio::spawn({
+                let magnet = magnet.clone();
+                async move { magnet.wait_complete().await.err() }
+            }),
+        ];
+        let mut watch = shared.watch().await.unwrap();
+        let mut events = node.session.events();
+        within(node.session.shutdown()).await;
+        for task in waiting {
+            let error = within(task).await.unwrap();
+            assert!(matches!(error, Some(Error::Stopped | Error::Removed)));
+        }
+        within(async { while watch.next().await.is_some() {} }).await;
+        within(async { while events.next().await.is_some() {} }).await;
+        assert!(matches!(shared.pause().await, Err(Error::Stopped)));
+        assert!(matches!(
+            shared.remove(Files::Keep).await,
+            Err(Error::Stopped)
+        ));
+    }
+}
+
+/// A call that is under way when the session goes is answered, not left hanging.
+#[tokio::test]
+async fn whoever_calls_while_it_ends_gets_an_answer() {
+    let content = Content::small();
+    let (node, shares) = Node::sharing(&content).await;
+    let callers: Vec<_> = (0..200)
+        .map(|i| {
+            let shares = shares.clone();
+            tokio::spawn(async move {
+                match i % 4 {
+                    0 => shares.status().await.map(drop),
+                    1 => shares.recheck().await,
+                    2 => shares.watch().await.map(drop),
+                    _ => shares.pause().await,
+                }
+            })
+        })
+        .collect();
+    drop(node.session);
+    for caller in callers {
+        let answer = within(caller).await.unwrap();
+        assert!(matches!(
+            answer,
+            Ok(()) | Err(Error::Stopped | Error::Removed)
+        ));
+    }
+    assert!(within(shares.wait_complete()).await.is_err());
+}
+
+/// The runtime goes while a session is at work: no thread may be left waiting.
+#[test]
+fn a_runtime_may_end_under_a_session() {
+    let content = Content::small();
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let torrent = runtime.block_on(async {
+            let node = Node::new().await;
+            let torrent = node.session.add(content.share()).await.unwrap();
+            std::mem::forget(node.session);
+            torrent
+        });
+        drop(runtime);
+        let other = tokio::runtime::Runtime::new().unwrap();
+        let error = other.block_on(torrent.status()).err();
+        let _ = done.send(matches!(error, Some(Error::Stopped)));
+    });
+    assert_eq!(ended.recv_timeout(PATIENCE), Ok(true));
 }

@@ -1,6 +1,7 @@
 //! How a torrent ends: what waits is written, the record saved, trackers told, files released.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::assembly::Assembly;
 use super::event::{Changes, Level, What};
@@ -9,7 +10,20 @@ use super::timers::Timer;
 use super::torrent::{Phase, Stopping};
 use super::{Engine, Stop};
 use crate::peer::crypto::req2;
+use crate::tracker::Announcer;
 use crate::{Instant, Op, Outcome, TorrentId};
+
+/// How long trackers are waited for that have not answered so far: one may just be about to, and
+/// has to hear `stopped` then; a dead one shall not hold anybody up. Ours.
+const SILENT_STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// When trackers are not waited for any more.
+fn deadline(stopping: &Stopping, announcer: &Announcer) -> Instant {
+    match announcer.awaits_stopped() {
+        true => stopping.until,
+        false => stopping.silent_until,
+    }
+}
 
 impl Engine {
     /// Takes a torrent out: trackers hear `stopped`, its files are closed, and deleted if
@@ -25,6 +39,7 @@ impl Engine {
 
     pub(super) fn begin_stop(&mut self, id: TorrentId, delete: bool) {
         let until = self.now + self.config.stop_timeout;
+        let silent_until = until.min(self.now + SILENT_STOP_TIMEOUT);
         let Some(t) = self.torrents.get_mut(&id) else {
             return;
         };
@@ -40,11 +55,12 @@ impl Engine {
         // First of all, or places that become free would be filled again.
         t.phase = Phase::Stopping(Stopping {
             until,
+            silent_until,
             delete,
             saved,
             releasing: false,
         });
-        self.timers.at_latest(Timer::Stop, until);
+        self.timers.at_latest(Timer::Stop, silent_until);
         self.check_queue.retain(|c| *c != id);
         self.rest(id, "the torrent is stopping");
         self.change(id, Changes::STATE);
@@ -107,7 +123,7 @@ impl Engine {
             }
             return;
         }
-        if !t.announcer.all_stopped() && self.now < stopping.until {
+        if !t.announcer.all_stopped() && self.now < deadline(stopping, &t.announcer) {
             return;
         }
         stopping.releasing = true;
@@ -158,7 +174,7 @@ impl Engine {
             .torrents
             .iter()
             .filter_map(|(id, t)| match &t.phase {
-                Phase::Stopping(s) if !s.releasing => Some((*id, s.until)),
+                Phase::Stopping(s) if !s.releasing => Some((*id, deadline(s, &t.announcer))),
                 _ => None,
             })
             .collect();

@@ -59,6 +59,8 @@ pub(super) struct Checking {
 pub(super) struct Stopping {
     /// Trackers are not waited for beyond this.
     pub(super) until: Instant,
+    /// Nor beyond this, if none of them answers anyway.
+    pub(super) silent_until: Instant,
     /// Delete the content.
     pub(super) delete: bool,
     /// The record is saved, or there is nothing to save.

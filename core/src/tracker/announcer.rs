@@ -121,6 +121,14 @@ impl Announcer {
         !self.running && self.trackers.iter().all(Entry::is_quiet)
     }
 
+    /// Whether a tracker that answers has still to hear that we stop. What else
+    /// [`Announcer::all_stopped`] waits for are trackers that never answered, or do no longer.
+    #[must_use]
+    pub fn awaits_stopped(&self) -> bool {
+        let mut endpoints = self.trackers.iter().flat_map(|t| &t.endpoints);
+        !self.running && endpoints.any(Endpoint::awaits_stopped)
+    }
+
     /// The download has just finished: the trackers that saw it are told, once. Not to be
     /// called for a torrent that was complete from the start.
     pub fn completed(&mut self, cx: &mut Cx<'_>) {

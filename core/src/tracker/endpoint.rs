@@ -82,6 +82,11 @@ impl Endpoint {
         self.owes_stop && self.asking.is_none()
     }
 
+    /// Has to hear that we stop, and answered last time: worth waiting for.
+    pub(super) const fn awaits_stopped(&self) -> bool {
+        self.owes_stop && self.working
+    }
+
     /// Nothing is left to say or to wait for.
     pub(super) const fn is_quiet(&self) -> bool {
         !self.owes_stop && self.asking.is_none()

@@ -231,8 +231,8 @@ pub(super) const KEYS: &[Key] = &[
         |s, v| s.seed_time = with(v, values::duration_or_off)?
     ),
     key!(
-        "shutdown.timeout" = "\"10s\"",
-        "How long to wait for trackers and peers when stopping.",
+        "shutdown.timeout" = "\"3s\"",
+        "How long to wait for trackers when stopping.",
         |s, v| s.shutdown_timeout = with(v, values::duration)?
     ),
 ];

@@ -87,15 +87,19 @@ fn stop_waits_for_what_is_out() {
     b.with(Announcer::stop);
     assert_eq!(b.query(), None);
     assert!(!b.trackers.all_stopped());
+    assert!(!b.trackers.awaits_stopped(), "it may be dead");
     b.ok(&query);
+    assert!(b.trackers.awaits_stopped(), "it is not");
     let (stop, event) = b.asks();
     assert_eq!(event, AnnounceEvent::Stopped);
+    assert!(b.trackers.awaits_stopped());
     let QueryKind::Announce(request) = stop.kind else {
         panic!("an announce");
     };
     assert_eq!(request.numwant, Some(0));
     b.fail(&stop, TrackerError::Timeout);
     assert!(b.trackers.all_stopped(), "told once");
+    assert!(!b.trackers.awaits_stopped());
     assert_eq!(b.trackers.poll_timeout(), None);
 }
 

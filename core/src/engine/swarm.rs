@@ -12,6 +12,8 @@ use crate::{Cx, Instant};
 
 /// Wait after the first failed attempt; doubled on each further one.
 const RETRY: Duration = Duration::from_secs(30);
+/// The same for an address that a person named: most likely its program is just starting.
+const RETRY_MANUAL: Duration = Duration::from_secs(3);
 /// Longest wait between attempts.
 const MAX_RETRY: Duration = Duration::from_secs(1800);
 /// Failures in a row after which an address is forgotten.
@@ -140,7 +142,11 @@ impl Swarm {
                 known.failures = known.failures.saturating_add(1);
                 known.other_encryption = false;
                 let factor = 1 << (known.failures - 1).min(10);
-                RETRY.saturating_mul(factor).min(MAX_RETRY)
+                let first = match known.source {
+                    PeerSource::Manual => RETRY_MANUAL,
+                    _ => RETRY,
+                };
+                first.saturating_mul(factor).min(MAX_RETRY)
             }
             Released::Resting => RECONNECT,
             Released::Useless => MAX_RETRY,
@@ -277,6 +283,20 @@ mod tests {
                 .take_due(soon)
                 .is_some_and(|(a, k)| a == addr(1) && k.other_encryption)
         );
+    }
+
+    #[test]
+    fn an_address_that_a_person_named_is_tried_again_sooner() {
+        let (mut swarm, mut rng) = swarm_of(1, 100);
+        let now = Instant::ORIGIN + Duration::from_millis(2);
+        let mut cx = Cx { now, rng: &mut rng };
+        swarm.learn(&mut cx, addr(9), PeerSource::Manual);
+        while swarm.take_due(now).is_some() {}
+        for (failed, wait) in [(0, RETRY), (9, RETRY_MANUAL)] {
+            swarm.released(now, addr(failed), Released::Failed);
+            assert_eq!(swarm.next_due(), Some(now + wait));
+        }
+        assert!(RETRY_MANUAL < RETRY);
     }
 
     #[test]

@@ -104,6 +104,13 @@ fn wrong_usage_is_code_2() {
         &["get", "x", "--select", "3-1"],
         &["get", "x", "--proxy", "ftp://host:1"],
         &["get", "x", "--config", "/nowhere/dunlin.toml"],
+        &["get", "x", "--tracker", "nonsense"],
+        &["get", "x", "--bind", "192.0.2.1"],
+        &["get", "x", "--bind", "nosuchinterface0"],
+        &["create", "x", "--tracker", "ftp://host/announce"],
+        &["create", "x", "--web-seed", "udp://host:1"],
+        &["create", "x", "--piece-size", "100"],
+        &["create", "x", "--piece-size", "48KiB"],
     ] {
         let output = run(args);
         assert_eq!(code(&output), 2, "{args:?}: {}", stderr(&output));
@@ -294,4 +301,164 @@ fn the_demonstration_works() {
     let output = run(&["demo", "--size", "3MiB"]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert!(stdout(&output).contains("Every byte is equal"));
+}
+
+/// A download of `content` from `seed` into `out`, with more arguments.
+fn get(file: &Path, seed: &Seed, out: &Path, more: &[&str]) -> Output {
+    let mut command = dunlin(&["get", file.to_str().unwrap(), "--no-listen", "--no-session"]);
+    command.args(["--peer", &seed.peer]).arg("-o").arg(out);
+    command.args(more).output().unwrap()
+}
+
+#[test]
+fn a_selection_that_fits_nothing_is_an_error() {
+    let content = Content::small();
+    let file = torrent_file(&content);
+    let seed = Seed::start(&file, content.dir.path(), &["--no-check"]);
+    let out = TempDir::new().unwrap();
+    let magnet = content.torrent.magnet().to_string();
+    for source in [file.as_path(), Path::new(&magnet)] {
+        let output = get(source, &seed, out.path(), &["-s", "9,*.iso"]);
+        assert_eq!(code(&output), 1, "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("--select 9,*.iso"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+    // One part of it is enough, and the other is mentioned.
+    let output = get(&file, &seed, out.path(), &["-s", "2,9"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("--select 9"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(out.path().join("content/file01").exists());
+}
+
+/// A server that never answers holds up neither the others nor the time limit.
+#[test]
+fn a_silent_server_keeps_nobody_waiting() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let content = Content::small();
+    let file = torrent_file(&content);
+    let seed = Seed::start(&file, content.dir.path(), &["--no-check"]);
+    let out = TempDir::new().unwrap();
+    let url = format!("http://{address}/x.torrent");
+    let tracker = format!("http://{address}/announce");
+    let began = std::time::Instant::now();
+    let more = [&url, "--tracker", &tracker, "--timeout", "3"];
+    let output = get(&file, &seed, out.path(), &more);
+    assert!(began.elapsed() < std::time::Duration::from_secs(20));
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    assert!(stderr(&output).contains(&url), "{}", stderr(&output));
+    content.assert_copied(out.path());
+}
+
+#[test]
+fn the_same_torrent_twice_is_taken_once() {
+    let content = Content::small();
+    let file = torrent_file(&content);
+    let seed = Seed::start(&file, content.dir.path(), &["--no-check"]);
+    let out = TempDir::new().unwrap();
+    let output = get(&file, &seed, out.path(), &[file.to_str().unwrap()]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stderr(&output).contains("twice"));
+    content.assert_copied(out.path());
+}
+
+/// The second of two commands names what is in its way, and what to do; the first goes on.
+#[test]
+fn two_commands_cannot_run_one_torrent() {
+    let content = Content::new(&[8 << 20]);
+    let file = torrent_file(&content);
+    let seed = Seed::start(&file, content.dir.path(), &["--no-check"]);
+    let (out, session) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let get = || {
+        let mut command = dunlin(&["get", file.to_str().unwrap(), "--json", "--no-listen"]);
+        command.args(["--peer", &seed.peer, "--limit-down", "8MiB"]);
+        command.arg("-o").arg(out.path());
+        command.arg("--session").arg(session.path());
+        command
+    };
+    let mut first = get().stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(first.stdout.take().unwrap()).lines();
+    assert_eq!(json(&lines.next().unwrap().unwrap())["type"], "progress");
+    let second = get().output().unwrap();
+    assert_eq!(code(&second), 1);
+    let message = stderr(&second);
+    for part in [file.to_str().unwrap(), "another dunlin", "--session"] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+    assert_eq!(json(&lines.last().unwrap().unwrap())["exit"], 0);
+    assert_eq!(first.wait().unwrap().code(), Some(0));
+    content.assert_copied(out.path());
+}
+
+/// Names that would steer the terminal, or reach out of the folder, do neither.
+#[test]
+fn hostile_names_stay_harmless() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("data"), noise(3, 40_000)).unwrap();
+    let file = dir.path().join("hostile.torrent");
+    let name = "../x\u{1b}[31m\u{202e}gpj.exe";
+    let made = dunlin(&["create", "--name", name, "--json", "-o"])
+        .args([&file, &dir.path().join("data")])
+        .output()
+        .unwrap();
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    // JSON loses nothing, and is plain all the same.
+    let text = stdout(&made);
+    assert_eq!(json(&text)["name"], name);
+    let shown = stdout(&run(&["show", file.to_str().unwrap()]));
+    for text in [text, shown] {
+        assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");
+    }
+    let out = TempDir::new().unwrap();
+    let (file, inside) = (file.to_str().unwrap(), out.path().to_str().unwrap());
+    let checked = run(&["check", file, "--dir", inside, "--json"]);
+    let checked = json(&stdout(&checked));
+    let place = Path::new(checked["files"][0]["path"].as_str().unwrap());
+    assert_eq!(place.parent(), Some(out.path()));
+    fs::copy(dir.path().join("data"), place).unwrap();
+    // What is said to be complete is there, under the name it got.
+    let got = run(&[
+        "get",
+        file,
+        "-o",
+        inside,
+        "--no-listen",
+        "--no-session",
+        "--json",
+    ]);
+    assert_eq!(code(&got), 0, "{}", stderr(&got));
+    let text = stdout(&got);
+    let complete = text.lines().map(json).find(|v| v["type"] == "complete");
+    assert_eq!(complete.unwrap()["path"], checked["files"][0]["path"]);
+}
+
+#[test]
+fn what_cannot_be_fetched_says_why() {
+    for (source, reason) in [
+        ("ftp://host/a.torrent", "http://"),
+        ("file:///a.torrent", "http://"),
+        ("/", "directory"),
+    ] {
+        for command in ["show", "get"] {
+            let mut command = dunlin(&[command, source]);
+            if command.get_args().next() == Some("get".as_ref()) {
+                command.arg("--no-session");
+            }
+            let output = command.output().unwrap();
+            assert_eq!(code(&output), 1);
+            let message = stderr(&output);
+            assert!(
+                message.contains(source) && message.contains(reason),
+                "{message}"
+            );
+        }
+    }
 }

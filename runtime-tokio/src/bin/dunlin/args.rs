@@ -5,6 +5,11 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 use dunlin_tokio::{
     EncryptionPolicy, Proxy,
+    core::{
+        BLOCK_LEN,
+        metainfo::MAX_PIECE_LEN,
+        wire::tracker::{Scheme, parse_url},
+    },
     system::config::{Interface, values::Expected},
 };
 
@@ -107,7 +112,7 @@ pub(crate) struct Swarm {
     #[arg(long = "peer", value_name = "ADDR:PORT")]
     pub(crate) peers: Vec<SocketAddr>,
     /// Use this tracker as well
-    #[arg(long = "tracker", value_name = "URL")]
+    #[arg(long = "tracker", value_name = "URL", value_parser = tracker)]
     pub(crate) trackers: Vec<String>,
     /// Encryption of peer connections
     #[arg(long, value_name = "POLICY")]
@@ -191,14 +196,14 @@ pub(crate) struct Create {
     #[arg(short, long)]
     pub(crate) force: bool,
     /// Announce to this tracker; several are tried in this order
-    #[arg(short, long = "tracker", value_name = "URL")]
+    #[arg(short, long = "tracker", value_name = "URL", value_parser = tracker)]
     pub(crate) trackers: Vec<String>,
     /// A web server that has the files, too (BEP 19)
-    #[arg(short, long = "web-seed", value_name = "URL")]
+    #[arg(short, long = "web-seed", value_name = "URL", value_parser = web_seed)]
     pub(crate) web_seeds: Vec<String>,
-    /// Length of a piece (256KiB, 1MiB) [default: fits the size]
-    #[arg(long, value_name = "BYTES", value_parser = units::parse_size)]
-    pub(crate) piece_size: Option<u64>,
+    /// Length of a piece, a power of two (256KiB, 1MiB) [default: fits the size]
+    #[arg(long, value_name = "BYTES", value_parser = piece_size)]
+    pub(crate) piece_size: Option<u32>,
     /// Peers may come from the trackers only (BEP 27)
     #[arg(long)]
     pub(crate) private: bool,
@@ -256,6 +261,43 @@ pub(crate) struct Demo {
     /// Say what happens with every peer
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+}
+
+/// Shortest pieces that are made: one block, of which every client is sure to be capable.
+const MIN_PIECE_SIZE: u64 = BLOCK_LEN as u64;
+
+fn piece_size(text: &str) -> Result<u32, String> {
+    let size = units::parse_size(text)?;
+    match u32::try_from(size) {
+        Ok(size)
+            if size.is_power_of_two()
+                && (MIN_PIECE_SIZE..=MAX_PIECE_LEN.into()).contains(&size.into()) =>
+        {
+            Ok(size)
+        }
+        _ => Err(format!(
+            "a piece has a power of two of bytes, from {} to {}",
+            units::size(MIN_PIECE_SIZE),
+            units::size(MAX_PIECE_LEN.into())
+        )),
+    }
+}
+
+/// A tracker that can be asked.
+fn tracker(text: &str) -> Result<String, String> {
+    match parse_url(text) {
+        Ok(_) => Ok(text.into()),
+        Err(error) => Err(format!(
+            "{error}; write it like https://host/announce or udp://host:port"
+        )),
+    }
+}
+
+fn web_seed(text: &str) -> Result<String, String> {
+    match parse_url(text) {
+        Ok(url) if url.scheme != Scheme::Udp => Ok(text.into()),
+        _ => Err("write it like https://host/folder/".into()),
+    }
 }
 
 /// Reads a value with the parser of the configuration file.

@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::{
     args,
     exit::Exit,
-    report::{Meter, complain, say},
+    report::{Meter, complain, say, say_json},
     units,
 };
 
@@ -49,7 +49,7 @@ fn show(torrent: &Torrent, file: &Path, as_json: bool) {
             "files": info.files().len(),
             "magnet": torrent.magnet().to_string(),
         });
-        return say(&made.to_string());
+        return say_json(&made);
     }
     say(&format!(
         "{}: {} in {} pieces of {}",
@@ -74,14 +74,15 @@ fn run(args: &args::Create) -> Result<(Torrent, PathBuf), String> {
         let file = file.display();
         return Err(format!("{file}: it exists; --force replaces it"));
     }
+    let folder = file.parent().filter(|dir| !dir.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|dir| !dir.is_dir()) {
+        let folder = folder.display();
+        return Err(format!("{}: there is no folder {folder}", file.display()));
+    }
 
     scan.name = name;
     let mut builder = scan.builder();
-    builder.piece_len = match args.piece_size.map(u32::try_from) {
-        None => None,
-        Some(Ok(len)) => Some(len),
-        Some(Err(_)) => return Err("--piece-size: too large".into()),
-    };
+    builder.piece_len = args.piece_size;
     builder.private = args.private;
     builder.source.clone_from(&args.source);
     builder.align = args.align;

@@ -1,87 +1,111 @@
 //! `get` and `seed`.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    pin::pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use dunlin_tokio::{
-    Add, Changes, Event, Session, SessionConfig, State, Torrent, TorrentId, TorrentStatus,
-    core::engine::Check,
+    Add, Changes, Error, Event, Session, SessionConfig, State, Torrent, TorrentId, TorrentStatus,
+    core::{engine::Check, metainfo::Info},
+    system::{disk::Placement, session::SessionError},
 };
-use tokio::time::{Instant, MissedTickBehavior};
+use futures_util::{StreamExt, stream};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     args::{self, Swarm, View},
     exit::Exit,
     input,
     report::{Report, complain},
-    select, settings,
+    select::{self, Picked, Selection},
+    settings,
     signals::Signals,
 };
 
-/// How often progress is shown.
+/// How often progress is shown while there is any.
 const TICK: Duration = Duration::from_millis(500);
+/// How often at least is looked whether there is any: somebody may begin to fetch from us.
+const MAX_TICK: Duration = Duration::from_secs(16);
+/// Torrent files that are read or fetched at the same time: a slow server keeps nobody else
+/// waiting, and thousands of files do not fill the memory.
+const MAX_ADDING: usize = 16;
+/// After this long a person is told what the end waits for.
+const PATIENCE: Duration = Duration::from_millis(700);
 
 /// Runs `dunlin get`.
 pub(crate) async fn get(args: args::Get) -> Exit {
-    let config = match settings::load(&args.swarm, args.output.clone()) {
-        Ok(config) => config,
-        Err(message) => {
-            complain(&message);
-            return Exit::Usage;
-        }
-    };
-    let selections = args.select;
-    let sequential = args.sequential;
-    let prepare = move |add: Add| {
-        let add = add.sequential(sequential);
-        if selections.is_empty() {
-            return add;
-        }
-        let selections = selections.clone();
-        add.select(move |info| select::priorities(&selections, info))
-    };
     let goal = Goal {
         ratio: args.seed_ratio.unwrap_or(0.0),
         deadline: args.timeout.map(|timeout| Instant::now() + timeout),
+        fetch: true,
+    };
+    let how = How {
+        selections: args.select,
+        sequential: args.sequential,
+        check: Check::default(),
     };
     run(
         &args.torrents,
         &args.swarm,
         args.view,
-        config,
+        args.output,
         goal,
-        prepare,
+        how,
     )
     .await
 }
 
 /// Runs `dunlin seed`.
 pub(crate) async fn seed(args: args::Seed) -> Exit {
-    let config = match settings::load(&args.swarm, args.dir.clone()) {
-        Ok(config) => config,
-        Err(message) => {
-            complain(&message);
-            return Exit::Usage;
-        }
-    };
-    let check = match args.no_check {
-        true => Check::Nothing,
-        false => Check::Doubted,
-    };
     let goal = Goal {
         ratio: args.seed_ratio.unwrap_or(f64::INFINITY),
         deadline: None,
+        fetch: false,
     };
-    let prepare = move |add: Add| add.check(check);
-    run(
-        &args.torrents,
-        &args.swarm,
-        args.view,
-        config,
-        goal,
-        prepare,
-    )
-    .await
+    let how = How {
+        selections: Vec::new(),
+        sequential: false,
+        check: match args.no_check {
+            true => Check::Nothing,
+            false => Check::Doubted,
+        },
+    };
+    run(&args.torrents, &args.swarm, args.view, args.dir, goal, how).await
 }
+
+/// How torrents are added.
+struct How {
+    selections: Vec<Selection>,
+    sequential: bool,
+    check: Check,
+}
+
+impl How {
+    fn add(&self, text: &str, swarm: &Swarm) -> Result<(Add, Choice), Error> {
+        let mut add = input::add(text)?
+            .peers(swarm.peers.iter().copied())
+            .trackers(&swarm.trackers)
+            .sequential(self.sequential)
+            .check(self.check);
+        let choice = Choice::default();
+        if !self.selections.is_empty() {
+            let (selections, choice) = (self.selections.clone(), Arc::clone(&choice));
+            add = add.select(move |info| {
+                let (priorities, picked) = select::priorities(&selections, info);
+                let _ = choice.set(picked);
+                priorities
+            });
+        }
+        Ok((add, choice))
+    }
+}
+
+/// What came of the selection; nothing before the files are known, or without one.
+type Choice = Arc<OnceLock<Picked>>;
 
 /// When to stop.
 #[derive(Clone, Copy)]
@@ -89,6 +113,8 @@ struct Goal {
     /// Uploaded per size.
     ratio: f64,
     deadline: Option<Instant>,
+    /// Not all is expected to be here.
+    fetch: bool,
 }
 
 impl Goal {
@@ -105,6 +131,11 @@ fn complete(s: &TorrentStatus) -> bool {
 struct Running {
     torrent: Torrent,
     last: TorrentStatus,
+    choice: Choice,
+    /// The selection has been looked at.
+    chosen: bool,
+    /// A person knows that `seed` has to fetch something.
+    warned: bool,
     completed: bool,
     failed: bool,
 }
@@ -118,8 +149,10 @@ impl Running {
 struct Run {
     report: Report,
     goal: Goal,
-    dir: std::path::PathBuf,
+    placement: Placement,
     torrents: BTreeMap<TorrentId, Running>,
+    /// Named a second time.
+    repeated: usize,
     /// Time ran out.
     late: bool,
 }
@@ -128,10 +161,17 @@ async fn run(
     inputs: &[String],
     swarm: &Swarm,
     view: View,
-    config: SessionConfig,
+    dir: PathBuf,
     goal: Goal,
-    prepare: impl Fn(Add) -> Add,
+    how: How,
 ) -> Exit {
+    let config = match settings::load(swarm, dir) {
+        Ok(config) => config,
+        Err(message) => {
+            complain(&message);
+            return Exit::Usage;
+        }
+    };
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
@@ -139,35 +179,31 @@ async fn run(
             return Exit::Failed;
         }
     };
-    let dir = config.dir.clone();
+    let placement = placement(&config);
     let session = match Session::new(config).await {
         Ok(session) => session,
         Err(error) => {
-            complain(&error.to_string());
+            complain(&explain(&error));
             return Exit::Failed;
         }
     };
     let mut run = Run {
         report: Report::new(view),
         goal,
-        dir,
+        placement,
         torrents: BTreeMap::new(),
+        repeated: 0,
         late: false,
     };
     let interrupted = tokio::select! {
-        () = run.work(&session, inputs, swarm, &prepare) => None,
+        () = run.work(&session, inputs, swarm, &how) => None,
         exit = signals.next() => Some(exit),
     };
     run.refresh_all().await;
     if view.verbose >= 2
         && let Ok(stats) = session.stats().await
     {
-        run.report.debug(&format!("driver: {stats:?}"));
-    }
-    tokio::select! {
-        () = session.shutdown() => {}
-        // Asked a second time: at once.
-        _ = signals.next() => {}
+        run.report.stats(&stats);
     }
     let done = run
         .torrents
@@ -177,82 +213,147 @@ async fn run(
     let exit = match interrupted {
         Some(exit) => exit,
         None if run.late => Exit::Incomplete,
-        None => Exit::of(done, inputs.len()),
+        None => Exit::of(done, inputs.len() - run.repeated),
     };
+    let at_once = stop(session, &mut signals, &run.report).await;
     let last: Vec<_> = run.torrents.values().map(|t| &t.last).collect();
+    let exit = at_once.unwrap_or(exit);
     run.report.summary(exit.code(), &last);
+    if at_once.is_some() {
+        // Threads may hang in a system call for as long as they like.
+        std::process::exit(exit.code().into());
+    }
     exit
+}
+
+/// Ends the session; `Some` if a person did not want to wait for that.
+async fn stop(session: Session, signals: &mut Signals, report: &Report) -> Option<Exit> {
+    let mut end = pin!(session.shutdown());
+    let patience = Instant::now() + PATIENCE;
+    tokio::select! {
+        () = &mut end => return None,
+        exit = signals.next() => return Some(exit),
+        () = sleep_until(patience) => {}
+    }
+    report.info("stopping: telling trackers and saving what is here; Ctrl-C ends at once");
+    tokio::select! {
+        () = end => None,
+        exit = signals.next() => Some(exit),
+    }
+}
+
+fn placement(config: &SessionConfig) -> Placement {
+    Placement {
+        dir: config.dir.clone(),
+        allocation: config.allocation,
+        names: config.names,
+        ..Placement::default()
+    }
+}
+
+/// An error, and what a person can do about it.
+fn explain(error: &Error) -> String {
+    match error {
+        Error::Folder(SessionError::Busy(lock)) => format!(
+            "another dunlin is at it ({} is locked); end that one, or take another folder with \
+             --session",
+            lock.display()
+        ),
+        Error::Folder(SessionError::Io(path, reason)) => format!(
+            "the session folder cannot be used: {}: {reason}; take another one with --session, \
+             or none with --no-session",
+            path.display()
+        ),
+        error => error.to_string(),
+    }
 }
 
 impl Run {
     /// Adds everything and waits until it is settled.
-    async fn work(
-        &mut self,
-        session: &Session,
-        inputs: &[String],
-        swarm: &Swarm,
-        prepare: &impl Fn(Add) -> Add,
-    ) {
+    async fn work(&mut self, session: &Session, inputs: &[String], swarm: &Swarm, how: &How) {
         let mut events = session.events();
-        for text in inputs {
-            self.add(session, text, swarm, prepare).await;
-        }
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !self.torrents.values().all(|t| t.settled(self.goal)) {
+        let mut waiting: BTreeSet<usize> = (0..inputs.len()).collect();
+        let add = |(i, text): (usize, &String)| {
+            let text = text.clone();
+            async move {
+                let added = match how.add(&text, swarm) {
+                    Ok((add, choice)) => session.add(add).await.map(|t| (t, choice)),
+                    Err(error) => Err(error),
+                };
+                (i, text, added)
+            }
+        };
+        let adding = stream::iter(inputs.iter().enumerate().map(add));
+        let mut adding = pin!(adding.buffer_unordered(MAX_ADDING));
+        let mut pause = TICK;
+        let mut tick = Instant::now() + pause;
+        while !(waiting.is_empty() && self.torrents.values().all(|t| t.settled(self.goal))) {
             let deadline = self.goal.deadline;
             tokio::select! {
+                Some((i, text, added)) = adding.next(), if !waiting.is_empty() => {
+                    waiting.remove(&i);
+                    self.added(&text, added).await;
+                    pause = TICK;
+                }
                 event = events.next() => match event {
-                    Some(event) => self.event(event).await,
+                    Some(event) => {
+                        pause = TICK;
+                        self.event(event).await;
+                    }
                     None => return,
                 },
-                _ = tick.tick() => self.refresh_all().await,
+                () = sleep_until(tick) => {
+                    // While nothing moves, nobody needs to look.
+                    pause = match self.refresh_all().await {
+                        true => TICK,
+                        false => (pause * 2).min(MAX_TICK),
+                    };
+                    tick = Instant::now() + pause;
+                }
                 () = wait_for(deadline) => {
                     self.late = true;
-                    for open in self.torrents.values().filter(|t| !t.completed) {
-                        let name = &open.last.name;
-                        self.report.error(name, &format!("{name}: not complete in time"));
+                    let names = waiting.iter().map(|&i| inputs[i].clone());
+                    let open = self.torrents.values().filter(|t| !t.completed);
+                    let names: Vec<_> = names.chain(open.map(|t| t.last.name.clone())).collect();
+                    for name in names {
+                        self.report.error(&name, &format!("{name}: not complete in time"));
                     }
                     return;
                 }
             }
+            tick = tick.min(Instant::now() + pause);
         }
     }
 
-    async fn add(
-        &mut self,
-        session: &Session,
-        text: &str,
-        swarm: &Swarm,
-        prepare: &impl Fn(Add) -> Add,
-    ) {
-        let added = match input::add(text) {
-            Ok(add) => {
-                let add = prepare(add)
-                    .peers(swarm.peers.iter().copied())
-                    .trackers(&swarm.trackers);
-                session.add(add).await
+    async fn added(&mut self, text: &str, added: Result<(Torrent, Choice), Error>) {
+        let (torrent, choice) = match added {
+            Ok(added) => added,
+            Err(Error::Duplicate { .. }) => {
+                self.repeated += 1;
+                let message = format!("{text}: named twice; it is taken once");
+                return self.report.warn(&message);
             }
-            Err(error) => Err(error),
-        };
-        let status = match &added {
-            Ok(torrent) => torrent.status().await,
             Err(error) => {
-                self.report.error(text, &error.to_string());
-                return;
+                let mut message = explain(&error);
+                // Every message says what it is about, in the words of the person who asked.
+                if !message.contains(text) && !matches!(error, Error::Magnet { .. }) {
+                    message = format!("{text}: {message}");
+                }
+                return self.report.error(text, &message);
             }
         };
-        if let (Ok(torrent), Ok(last)) = (added, status) {
+        if let Ok(last) = torrent.status().await {
             let id = torrent.id();
-            self.torrents.insert(
-                id,
-                Running {
-                    torrent,
-                    last,
-                    completed: false,
-                    failed: false,
-                },
-            );
+            let running = Running {
+                torrent,
+                last,
+                choice,
+                chosen: false,
+                warned: false,
+                completed: false,
+                failed: false,
+            };
+            self.torrents.insert(id, running);
             self.refresh(id).await;
         }
     }
@@ -273,42 +374,104 @@ impl Run {
         }
     }
 
-    async fn refresh_all(&mut self) {
+    /// Looks at every torrent; returns whether anything is different from the last time.
+    async fn refresh_all(&mut self) -> bool {
         let ids: Vec<_> = self.torrents.keys().copied().collect();
+        let mut moved = false;
         for id in ids {
-            self.refresh(id).await;
+            moved |= self.refresh(id).await;
         }
+        moved
     }
 
-    async fn refresh(&mut self, id: TorrentId) {
+    async fn refresh(&mut self, id: TorrentId) -> bool {
         let Some(running) = self.torrents.get_mut(&id) else {
-            return;
+            return false;
         };
         let Ok(status) = running.torrent.status().await else {
-            return;
+            return false;
         };
+        let moved = running.last != status;
         running.last = status;
+        self.look_at_choice(id).await;
+        let Some(running) = self.torrents.get_mut(&id) else {
+            return moved;
+        };
         let s = &running.last;
-        self.report.progress(s);
         if let State::Failed(error) = &s.state {
+            self.report.progress(s);
             if !running.failed {
                 running.failed = true;
                 self.report.error(&s.name, &format!("{}: {error}", s.name));
             }
-        } else {
-            running.failed = false;
-            if complete(s) && !running.completed {
-                running.completed = true;
-                let path = self.dir.join(Path::new(&s.name)).display().to_string();
-                self.report.complete(s, &path, self.report.elapsed());
+            return moved;
+        }
+        if running.failed && running.choice.get().is_some_and(|picked| picked.nothing) {
+            return moved;
+        }
+        running.failed = false;
+        if !(running.settled(self.goal) && self.report.is_for_people()) {
+            self.report.progress(s);
+        }
+        if s.state == State::Downloading && !self.goal.fetch && !running.warned {
+            running.warned = true;
+            let message = format!(
+                "{}: not all of it is in {}; the rest is fetched",
+                s.name,
+                self.placement.dir.display()
+            );
+            self.report.warn(&message);
+        }
+        if complete(s) && !running.completed {
+            running.completed = true;
+            let info = running.torrent.info().await.ok().flatten();
+            let path = info.map_or_else(|| self.placement.dir.clone(), |info| self.path(&info));
+            if let Some(running) = self.torrents.get(&id) {
+                let path = path.display().to_string();
+                let elapsed = self.report.elapsed();
+                self.report.complete(&running.last, &path, elapsed);
             }
         }
+        moved
+    }
+
+    /// Says what is odd about the selection, as soon as it has been applied.
+    async fn look_at_choice(&mut self, id: TorrentId) {
+        let Some(running) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        let Some(picked) = running.choice.get().filter(|_| !running.chosen) else {
+            return;
+        };
+        running.chosen = true;
+        let name = &running.last.name;
+        let unmatched = picked.unmatched.join(",");
+        if picked.nothing {
+            running.failed = true;
+            let message = format!(
+                "{name}: it has no file that fits --select {unmatched}; `dunlin show` lists them"
+            );
+            self.report.error(name, &message);
+        } else if !picked.unmatched.is_empty() {
+            let message = format!("{name}: no file fits --select {unmatched}");
+            self.report.warn(&message);
+        }
+    }
+
+    /// Where a torrent's file or folder is, under the name that it got on this disk.
+    fn path(&self, info: &Info) -> PathBuf {
+        let paths = self.placement.paths(info);
+        let root = paths.first().and_then(|path| path.iter().next());
+        root.map_or_else(
+            || self.placement.dir.clone(),
+            |root| self.placement.dir.join(root),
+        )
     }
 }
 
 async fn wait_for(deadline: Option<Instant>) {
     match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }

@@ -13,9 +13,17 @@ pub(crate) fn add(text: &str) -> Result<Add, Error> {
         Kind::Magnet => Add::magnet(text),
         Kind::Hash => Add::magnet(&magnet(text)),
         Kind::Url => Ok(Add::url(text)),
+        Kind::OtherUrl => Err(Error::Fetch {
+            url: text.into(),
+            reason: OTHER_URL.into(),
+        }),
         Kind::File => Ok(Add::file(text)),
     }
 }
+
+/// Why some URLs are of no use.
+pub(crate) const OTHER_URL: &str =
+    "only http:// and https:// URLs can be fetched; give the path of a file as it is";
 
 /// What a text looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +32,8 @@ pub(crate) enum Kind {
     /// A bare info-hash.
     Hash,
     Url,
+    /// Of a kind that cannot be fetched.
+    OtherUrl,
     File,
 }
 
@@ -37,6 +47,8 @@ pub(crate) fn kind(text: &str) -> Kind {
         Kind::Magnet
     } else if starts("http://") || starts("https://") {
         Kind::Url
+    } else if has_scheme(text) && !Path::new(text).exists() {
+        Kind::OtherUrl
     } else if HASH_DIGITS.contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric())
         && !Path::new(text).exists()
@@ -45,6 +57,13 @@ pub(crate) fn kind(text: &str) -> Kind {
     } else {
         Kind::File
     }
+}
+
+/// Whether `text` begins like `ftp://`.
+fn has_scheme(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| {
+        !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric())
+    })
 }
 
 /// The magnet link of a bare info-hash.
@@ -64,6 +83,9 @@ mod tests {
         assert_eq!(kind(hash), Kind::Hash);
         assert_eq!(kind("HTTPS://host/a.torrent"), Kind::Url);
         assert_eq!(kind("a.torrent"), Kind::File);
+        assert_eq!(kind("ftp://host/a.torrent"), Kind::OtherUrl);
+        assert_eq!(kind("://a.torrent"), Kind::File);
+        assert!(add("file:///a.torrent").is_err());
         assert!(add(hash).is_ok());
         assert!(add("magnet:?dn=x").is_err());
     }

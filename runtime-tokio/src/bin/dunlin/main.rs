@@ -58,7 +58,13 @@ fn run(command: impl Future<Output = Exit>) -> Exit {
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(command),
+        Ok(runtime) => {
+            let exit = runtime.block_on(command);
+            // A name that is still looked up, or a file on a dead server that is still read,
+            // must not hold up the end; what had to be written has been written.
+            runtime.shutdown_background();
+            exit
+        }
         Err(error) => {
             report::complain(&format!("cannot start: {error}"));
             Exit::Failed

@@ -2,19 +2,27 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     io::{self, IsTerminal, Write},
     time::{Duration, Instant},
 };
 
-use dunlin_tokio::{InfoHash, Level, Notice, State, TorrentId, TorrentStatus};
+use dunlin_tokio::{InfoHash, Level, Notice, State, Stats, TorrentId, TorrentStatus};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
 use crate::{args::View, json, units};
 
-/// How often a line about a torrent may come where there are no bars, unless its state changes.
+/// How often a line about a torrent may come where there are no bars, unless its state changes:
+/// often enough to see that it works, and later rarely enough for a log.
 const LINE_PERIOD: Duration = Duration::from_secs(5);
+const LATER_LINE_PERIOD: Duration = Duration::from_secs(60);
+/// When `later` begins.
+const LATER: Duration = Duration::from_secs(60);
+/// The same warning is not repeated within this time.
+const REPEAT_PERIOD: Duration = Duration::from_secs(600);
+/// Warnings remembered for that; beyond them the oldest are forgotten.
+const MAX_REMEMBERED: usize = 64;
 
 /// Prints an error.
 pub(crate) fn complain(message: &str) {
@@ -28,12 +36,35 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{}", printable(line));
 }
 
+/// Prints a JSON value, in which nothing may be lost: what could steer a terminal is escaped.
+pub(crate) fn say_json(value: &Value) {
+    let text = value.to_string();
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hostile(c) {
+            // All of them are below U+10000.
+            line.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            line.push(c);
+        }
+    }
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
 /// Names and messages come from strangers: what would steer the terminal is shown, not done.
 fn printable(text: &str) -> Cow<'_, str> {
-    match text.contains(char::is_control) {
+    match text.contains(is_hostile) {
         false => text.into(),
-        true => text.replace(char::is_control, "\u{fffd}").into(),
+        true => text.replace(is_hostile, "\u{fffd}").into(),
     }
+}
+
+/// Whether a character does something to a terminal other than to appear in its place: control
+/// characters, and those that reverse the writing, so that `exe.txt` looks like `txt.exe`.
+fn is_hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{2028}' | '\u{2029}'
+            | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The face of a running command.
@@ -42,6 +73,8 @@ pub(crate) struct Report {
     view: View,
     started: Instant,
     errors: usize,
+    /// Warnings that were printed, and when.
+    said: VecDeque<(Instant, String)>,
 }
 
 enum Style {
@@ -49,7 +82,7 @@ enum Style {
         all: MultiProgress,
         bars: BTreeMap<TorrentId, ProgressBar>,
     },
-    Lines(BTreeMap<TorrentId, (&'static str, Instant)>),
+    Lines(BTreeMap<TorrentId, (TorrentStatus, Instant)>),
     Json(BTreeMap<TorrentId, TorrentStatus>),
     Quiet,
 }
@@ -74,7 +107,13 @@ impl Report {
             view,
             started: Instant::now(),
             errors: 0,
+            said: VecDeque::new(),
         }
+    }
+
+    /// Whether a person reads it, not a program.
+    pub(crate) const fn is_for_people(&self) -> bool {
+        !matches!(self.style, Style::Json(_))
     }
 
     /// Since the start.
@@ -83,7 +122,7 @@ impl Report {
     }
 
     fn json(value: &Value) {
-        say(&value.to_string());
+        say_json(value);
     }
 
     /// Prints without tearing the bars.
@@ -103,15 +142,50 @@ impl Report {
         }
     }
 
-    /// Something worth knowing, if asked for twice.
-    pub(crate) fn debug(&self, message: &str) {
-        if self.view.verbose >= 2 {
+    /// Something is odd, and done all the same.
+    pub(crate) fn warn(&self, message: &str) {
+        self.tell(message);
+    }
+
+    /// Something worth knowing.
+    pub(crate) fn info(&self, message: &str) {
+        if !self.view.quiet && self.is_for_people() {
             self.tell(message);
         }
     }
 
+    /// What the driver did.
+    pub(crate) fn stats(&self, s: &Stats) {
+        self.tell(&format!(
+            "driver: {} wakeups, {} of them idle; {} reads of {}, {} writes of {}; {} datagrams \
+             in, {} out; {} disk jobs",
+            s.polls,
+            s.idle_polls,
+            s.reads,
+            units::size(s.read_bytes),
+            s.writes,
+            units::size(s.written_bytes),
+            s.datagrams_in,
+            s.datagrams_out,
+            s.disk_ops,
+        ));
+    }
+
+    /// Whether this warning is news.
+    fn is_news(&mut self, line: &str) -> bool {
+        self.said.retain(|(at, _)| at.elapsed() < REPEAT_PERIOD);
+        if self.said.iter().any(|(_, said)| said == line) {
+            return false;
+        }
+        if self.said.len() >= MAX_REMEMBERED {
+            self.said.pop_front();
+        }
+        self.said.push_back((Instant::now(), line.into()));
+        true
+    }
+
     /// The engine said something.
-    pub(crate) fn notice(&self, notice: &Notice, torrent: Option<&TorrentStatus>) {
+    pub(crate) fn notice(&mut self, notice: &Notice, torrent: Option<&TorrentStatus>) {
         let least = match self.view.verbose {
             0 => Level::Warning,
             _ => Level::Detail,
@@ -133,7 +207,11 @@ impl Report {
             line.push_str(&format!("{peer}: "));
         }
         line.push_str(&notice.what.to_string());
-        self.tell(&line);
+        // What ends a torrent is said, once, with the torrent.
+        let ends = notice.level == Level::Error && torrent.is_some();
+        if notice.level < Level::Warning || !ends && self.is_news(&line) {
+            self.tell(&line);
+        }
     }
 
     /// A torrent, now.
@@ -147,12 +225,16 @@ impl Report {
                 }
             }
             Style::Lines(last) => {
-                let state = json::state(&s.state);
-                let due = last
-                    .get(&s.id)
-                    .is_none_or(|&(old, at)| old != state || at.elapsed() >= LINE_PERIOD);
+                let period = match self.started.elapsed() < LATER {
+                    true => LINE_PERIOD,
+                    false => LATER_LINE_PERIOD,
+                };
+                let state = |s: &TorrentStatus| json::state(&s.state);
+                let due = last.get(&s.id).is_none_or(|(old, at)| {
+                    state(old) != state(s) || at.elapsed() >= period && is_news(old, s)
+                });
                 if due {
-                    last.insert(s.id, (state, Instant::now()));
+                    last.insert(s.id, (s.clone(), Instant::now()));
                     say(&line(s));
                 }
             }
@@ -181,11 +263,11 @@ impl Report {
         if matches!(self.style, Style::Json(_)) {
             Self::json(&json::complete(s, path, after));
         } else if !self.view.quiet {
-            let text = format!(
-                "{path}: complete, {} in {}",
-                units::size(s.wanted_done),
-                units::time(after)
-            );
+            let size = units::size(s.wanted_done);
+            let text = match s.downloaded {
+                0 => format!("{path}: complete, {size}, all of it was here"),
+                _ => format!("{path}: complete, {size} in {}", units::time(after)),
+            };
             match &self.style {
                 Style::Bars { all, .. } => all.suspend(|| say(&text)),
                 _ => say(&text),
@@ -216,10 +298,19 @@ impl Report {
     }
 }
 
+/// Whether a line would say anything that the one before did not.
+fn is_news(old: &TorrentStatus, new: &TorrentStatus) -> bool {
+    match new.state {
+        State::Seeding => old.uploaded != new.uploaded || old.peers != new.peers,
+        State::Paused => false,
+        _ => true,
+    }
+}
+
 /// One torrent in one line.
 fn line(s: &TorrentStatus) -> String {
     let name = &s.name;
-    let peers = format!("{} peers", s.peers);
+    let peers = units::count(s.peers.into(), "peer");
     match &s.state {
         State::Metadata => format!("{name}: asking {peers} for the metadata, {} known", s.known),
         State::Opening => format!("{name}: opening"),

@@ -2,15 +2,33 @@
 
 use std::ops::RangeInclusive;
 
-use dunlin_tokio::{FilePriority, core::metainfo::Info};
+use dunlin_tokio::{
+    FilePriority,
+    core::metainfo::{FileKind, Info},
+};
 use globset::{GlobBuilder, GlobMatcher};
 
 /// One `--select`: numbers and patterns, separated by commas.
 #[derive(Clone, Debug)]
 pub(crate) struct Selection(Vec<Item>);
 
+/// What came of a selection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Picked {
+    /// Not a single file is wanted.
+    pub(crate) nothing: bool,
+    /// Parts of the selection that no file fits, as they were written.
+    pub(crate) unmatched: Vec<String>,
+}
+
 #[derive(Clone, Debug)]
-enum Item {
+struct Item {
+    text: String,
+    rule: Rule,
+}
+
+#[derive(Clone, Debug)]
+enum Rule {
     /// Files by their number, from 1.
     Numbers(RangeInclusive<usize>),
     /// Files by path or name.
@@ -26,18 +44,32 @@ impl Selection {
             .map(Self)
     }
 
+    #[cfg(test)]
     fn wants(&self, number: usize, path: &str) -> bool {
-        self.0.iter().any(|item| match item {
-            Item::Numbers(range) => range.contains(&number),
-            Item::Pattern(pattern) => {
-                let name = path.rsplit('/').next().unwrap_or(path);
-                pattern.is_match(path) || pattern.is_match(name)
-            }
-        })
+        self.0.iter().any(|item| item.wants(number, path))
     }
 }
 
 impl Item {
+    fn parse(text: &str) -> Result<Self, String> {
+        Rule::parse(text).map(|rule| Self {
+            text: text.into(),
+            rule,
+        })
+    }
+
+    fn wants(&self, number: usize, path: &str) -> bool {
+        match &self.rule {
+            Rule::Numbers(range) => range.contains(&number),
+            Rule::Pattern(pattern) => {
+                let name = path.rsplit('/').next().unwrap_or(path);
+                pattern.is_match(path) || pattern.is_match(name)
+            }
+        }
+    }
+}
+
+impl Rule {
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("an empty item; write it like 1,3-5 or *.iso".into());
@@ -58,22 +90,31 @@ impl Item {
     }
 }
 
-/// How much each file is wanted; everything, if nothing was selected.
-pub(crate) fn priorities(selections: &[Selection], info: &Info) -> Vec<FilePriority> {
-    if selections.is_empty() {
-        return Vec::new();
-    }
-    (1..)
-        .zip(info.files())
-        .map(|(number, file)| {
-            let path = file.path.join("/");
-            let wanted = selections.iter().any(|s| s.wants(number, &path));
-            match wanted {
-                true => FilePriority::Normal,
-                false => FilePriority::Skip,
+/// How much each file is wanted.
+pub(crate) fn priorities(selections: &[Selection], info: &Info) -> (Vec<FilePriority>, Picked) {
+    let items: Vec<&Item> = selections.iter().flat_map(|s| &s.0).collect();
+    let mut used = vec![false; items.len()];
+    let mut priorities = Vec::with_capacity(info.files().len());
+    for (number, file) in (1..).zip(info.files()) {
+        let path = file.path.join("/");
+        let mut priority = FilePriority::Skip;
+        // Padding is no file that anybody could mean.
+        if file.kind != FileKind::Padding {
+            for (item, used) in items.iter().zip(&mut used) {
+                if item.wants(number, &path) {
+                    *used = true;
+                    priority = FilePriority::Normal;
+                }
             }
-        })
-        .collect()
+        }
+        priorities.push(priority);
+    }
+    let unmatched = items.iter().zip(&used).filter(|(_, used)| !**used);
+    let picked = Picked {
+        nothing: !used.contains(&true),
+        unmatched: unmatched.map(|(item, _)| item.text.clone()).collect(),
+    };
+    (priorities, picked)
 }
 
 #[cfg(test)]

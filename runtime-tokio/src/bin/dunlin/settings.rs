@@ -1,7 +1,7 @@
 //! From the configuration file and the command line to a session.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::PathBuf,
 };
 
@@ -9,7 +9,10 @@ use dunlin_tokio::{
     Egress, SessionConfig,
     core::{BLOCK_LEN, EncryptionPolicy},
     free_port, has_ipv6,
-    system::config::{self, Encryption, Interface, Ports, Settings},
+    system::{
+        config::{self, Encryption, Interface, Ports, Settings},
+        net,
+    },
 };
 
 use crate::args::Swarm;
@@ -76,6 +79,8 @@ fn egress(swarm: &Swarm, settings: &Settings) -> Result<Egress, String> {
     } else {
         swarm.bind.clone()
     };
+    // Found out now, not when every connection fails.
+    swarm.bind.iter().try_for_each(can_bind)?;
     let mut egress = Egress::default();
     for interface in named {
         let taken = match interface {
@@ -88,6 +93,22 @@ fn egress(swarm: &Swarm, settings: &Settings) -> Result<Egress, String> {
         }
     }
     Ok(egress)
+}
+
+/// Whether this machine has `interface` at all.
+fn can_bind(interface: &Interface) -> Result<(), String> {
+    match interface {
+        Interface::Address(ip) => match UdpSocket::bind((*ip, 0)) {
+            Err(error) => Err(format!("--bind {ip}: {error}")),
+            Ok(_) => Ok(()),
+        },
+        Interface::Name(name) => match net::addresses() {
+            Ok(have) if !have.iter().any(|a| a.interface == *name) => Err(format!(
+                "--bind {name}: there is no such interface, or it has no address"
+            )),
+            _ => Ok(()),
+        },
+    }
 }
 
 /// Where to listen: a family for which only the other one's address was given is left out.

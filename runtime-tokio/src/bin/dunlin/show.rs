@@ -12,7 +12,7 @@ use crate::{
     args,
     exit::Exit,
     input::{self, Kind},
-    report::{complain, say},
+    report::{complain, say, say_json},
     units,
 };
 
@@ -21,8 +21,12 @@ pub(crate) fn show(args: &args::Show) -> Exit {
     let mut done = 0;
     for text in &args.torrents {
         match describe(text, args.json) {
-            Ok(lines) => {
+            Ok(Shown::Lines(lines)) => {
                 lines.iter().for_each(|line| say(line));
+                done += 1;
+            }
+            Ok(Shown::Json(value)) => {
+                say_json(&value);
                 done += 1;
             }
             Err(message) => complain(&message),
@@ -31,7 +35,12 @@ pub(crate) fn show(args: &args::Show) -> Exit {
     Exit::of(done, args.torrents.len())
 }
 
-fn describe(text: &str, as_json: bool) -> Result<Vec<String>, String> {
+enum Shown {
+    Lines(Vec<String>),
+    Json(Value),
+}
+
+fn describe(text: &str, as_json: bool) -> Result<Shown, String> {
     let magnet = match input::kind(text) {
         Kind::Magnet => text.to_owned(),
         Kind::Hash => input::magnet(text),
@@ -40,18 +49,19 @@ fn describe(text: &str, as_json: bool) -> Result<Vec<String>, String> {
                 "{text}: fetch it first; show reads files and magnets"
             ));
         }
+        Kind::OtherUrl => return Err(format!("{text}: {}", input::OTHER_URL)),
         Kind::File => {
             let torrent = dunlin_tokio::read_torrent(Path::new(text)).map_err(message)?;
             return Ok(match as_json {
-                true => vec![torrent_json(&torrent).to_string()],
-                false => torrent_lines(&torrent),
+                true => Shown::Json(torrent_json(&torrent)),
+                false => Shown::Lines(torrent_lines(&torrent)),
             });
         }
     };
     let magnet: Magnet = magnet.parse().map_err(|error| format!("{text}: {error}"))?;
     Ok(match as_json {
-        true => vec![magnet_json(&magnet).to_string()],
-        false => magnet_lines(&magnet),
+        true => Shown::Json(magnet_json(&magnet)),
+        false => Shown::Lines(magnet_lines(&magnet)),
     })
 }
 

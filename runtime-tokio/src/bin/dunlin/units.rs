@@ -74,9 +74,18 @@ pub(crate) fn rate(bytes_per_second: u64) -> String {
     format!("{}/s", size(bytes_per_second))
 }
 
-/// `1h02m`, `3m20s`, `12s`.
+/// `1 peer`, `2 peers`.
+pub(crate) fn count(n: u64, what: &str) -> String {
+    let s = if n == 1 { "" } else { "s" };
+    format!("{n} {what}{s}")
+}
+
+/// `1h02m`, `3m20s`, `12s`, `0.3s`.
 pub(crate) fn time(duration: Duration) -> String {
     let s = duration.as_secs();
+    if s < 10 && duration.subsec_millis() >= 100 {
+        return format!("{s}.{}s", duration.subsec_millis() / 100);
+    }
     match (s / 86_400, s / 3600 % 24, s / 60 % 60, s % 60) {
         (0, 0, 0, s) => format!("{s}s"),
         (0, 0, m, s) => format!("{m}m{s:02}s"),
@@ -85,7 +94,7 @@ pub(crate) fn time(duration: Duration) -> String {
     }
 }
 
-/// Hundredths of a per cent, rounded down: 100 % means all of it.
+/// Tenths of a per cent, rounded down: 100 % means all of it.
 pub(crate) fn percent(done: u64, of: u64) -> String {
     if of == 0 {
         return "100.0 %".into();
@@ -121,6 +130,25 @@ mod tests {
         assert_eq!(size(1536), "1.5 KiB");
         assert_eq!(size((1 << 20) - 1), "1.0 MiB");
         assert_eq!(size(u64::MAX), "16384.0 PiB");
+    }
+
+    #[test]
+    fn times_are_short_and_short_ones_are_not_nothing() {
+        for (ms, text) in [
+            (0, "0s"),
+            (340, "0.3s"),
+            (9_999, "9.9s"),
+            (12_900, "12s"),
+            (200_000, "3m20s"),
+            (3_720_000, "1h02m"),
+            (90_000_000, "1d01h"),
+        ] {
+            assert_eq!(time(Duration::from_millis(ms)), text);
+        }
+        assert_eq!(
+            (count(1, "peer"), count(0, "peer")),
+            ("1 peer".into(), "0 peers".into())
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ use serde_json::json;
 use crate::{
     args,
     exit::Exit,
-    report::{Meter, complain, say},
+    report::{Meter, complain, say, say_json},
     units,
 };
 
@@ -148,7 +148,7 @@ fn show(info: &Info, good: &Bitfield, files: &[Checked], as_json: bool) {
             "good": done,
             "files": files,
         });
-        return say(&result.to_string());
+        return say_json(&result);
     }
     for file in files.iter().filter(|file| !file.complete()) {
         let state = match file.exists {

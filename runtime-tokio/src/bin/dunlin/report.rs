@@ -19,6 +19,8 @@ const LINE_PERIOD: Duration = Duration::from_secs(5);
 const LATER_LINE_PERIOD: Duration = Duration::from_secs(60);
 /// When `later` begins.
 const LATER: Duration = Duration::from_secs(60);
+/// Characters of a name beside a bar.
+const MAX_NAME: usize = 30;
 /// The same warning is not repeated within this time.
 const REPEAT_PERIOD: Duration = Duration::from_secs(600);
 /// Warnings remembered for that; beyond them the oldest are forgotten.
@@ -240,8 +242,7 @@ impl Report {
             }
             Style::Bars { all, bars } => {
                 let bar = bars.entry(s.id).or_insert_with(|| {
-                    let style =
-                        ProgressStyle::with_template("{bar:20.cyan/blue} {percent:>3}% {msg}");
+                    let style = ProgressStyle::with_template("{bar:20.cyan/blue} {msg}");
                     all.add(
                         ProgressBar::new(1)
                             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())),
@@ -253,7 +254,9 @@ impl Report {
                 };
                 bar.set_length(of.max(1));
                 bar.set_position(done);
-                bar.set_message(printable(&line(s)).into_owned());
+                let mut s = s.clone();
+                s.name = shorten(&s.name);
+                bar.set_message(printable(&line(&s)).into_owned());
             }
         }
     }
@@ -282,7 +285,11 @@ impl Report {
                 Self::json(&json::summary(exit, self.elapsed(), torrents, self.errors));
             }
             Style::Quiet => {}
-            Style::Bars { bars, .. } => bars.values().for_each(ProgressBar::finish_and_clear),
+            Style::Bars { all, bars } => {
+                bars.values().for_each(ProgressBar::finish_and_clear);
+                // Those above others that ended before stay behind else.
+                let _ = all.clear();
+            }
             Style::Lines(_) => {}
         }
         if !matches!(self.style, Style::Json(_) | Style::Quiet) && !torrents.is_empty() {
@@ -304,6 +311,14 @@ fn is_news(old: &TorrentStatus, new: &TorrentStatus) -> bool {
         State::Seeding => old.uploaded != new.uploaded || old.peers != new.peers,
         State::Paused => false,
         _ => true,
+    }
+}
+
+/// A name that leaves room for figures beside it on a narrow terminal.
+fn shorten(name: &str) -> String {
+    match name.char_indices().nth(MAX_NAME) {
+        None => name.into(),
+        Some((end, _)) => format!("{}…", &name[..end]),
     }
 }
 
@@ -377,5 +392,25 @@ impl Drop for Meter {
         if let Some(bar) = &self.0 {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_steer_a_terminal_is_shown_not_done() {
+        assert_eq!(
+            printable("a\u{1b}[2J\n\u{202e}b é 日本"),
+            "a\u{fffd}[2J\u{fffd}\u{fffd}b é 日本"
+        );
+    }
+
+    #[test]
+    fn long_names_are_cut_between_characters() {
+        assert_eq!(shorten("short"), "short");
+        let cut = shorten(&"日".repeat(100));
+        assert_eq!(cut.chars().count(), MAX_NAME + 1);
     }
 }

@@ -359,6 +359,19 @@ fn a_silent_server_keeps_nobody_waiting() {
 }
 
 #[test]
+fn a_ratio_that_is_not_reached_in_time_is_said() {
+    let content = Content::new(&[1000]);
+    let file = torrent_file(&content);
+    let seed = Seed::start(&file, content.dir.path(), &["--no-check"]);
+    let out = TempDir::new().unwrap();
+    let more = ["--seed-ratio", "1", "--timeout", "0.5"];
+    let output = get(&file, &seed, out.path(), &more);
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    assert!(stderr(&output).contains("ratio"), "{}", stderr(&output));
+    content.assert_copied(out.path());
+}
+
+#[test]
 fn the_same_torrent_twice_is_taken_once() {
     let content = Content::small();
     let file = torrent_file(&content);

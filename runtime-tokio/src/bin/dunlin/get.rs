@@ -312,11 +312,16 @@ impl Run {
                 }
                 () = wait_for(deadline) => {
                     self.late = true;
-                    let names = waiting.iter().map(|&i| inputs[i].clone());
-                    let open = self.torrents.values().filter(|t| !t.completed);
-                    let names: Vec<_> = names.chain(open.map(|t| t.last.name.clone())).collect();
-                    for name in names {
-                        self.report.error(&name, &format!("{name}: not complete in time"));
+                    for &i in &waiting {
+                        self.report.error(&inputs[i], &format!("{}: not had in time", inputs[i]));
+                    }
+                    for open in self.torrents.values().filter(|t| !t.settled(self.goal)) {
+                        let name = &open.last.name;
+                        let what = match open.completed {
+                            true => "complete, but not shared up to the ratio in time",
+                            false => "not complete in time",
+                        };
+                        self.report.error(name, &format!("{name}: {what}"));
                     }
                     return;
                 }

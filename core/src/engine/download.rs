@@ -427,6 +427,10 @@ impl Engine {
             .map(|(_, sender)| sender)
             .collect();
         let verdict = t.blame.failed(piece, senders.iter().copied());
+        if !matches!(verdict, Verdict::Guilty(_)) {
+            // Or a liar could spoil it again and again in company.
+            picker.doubt(piece);
+        }
         // Slots are reused before a piece is fetched again: what is kept is the address.
         for sender in senders.into_iter().flatten() {
             let here = self.conns.by_key(sender);

@@ -93,6 +93,32 @@ fn a_fast_peers_piece_is_shared_when_it_goes() {
 }
 
 #[test]
+fn a_piece_that_several_made_wrong_is_fetched_by_one_alone() {
+    let mut bench = Bench::new(1, 4);
+    let now = bench.now;
+    for (peer, blocks) in [(0, 2), (1, 2)] {
+        for at in bench.pick(peer, SLOW, blocks) {
+            let _ = bench.picker.received(now, at, peer);
+        }
+    }
+    bench.picker.doubt(0);
+    bench.picker.failed(0);
+    let first = bench.pick(1, SLOW, 2);
+    assert_eq!(first.len(), 2);
+    assert!(bench.pick(0, FAST, 4).is_empty(), "it is another's");
+    assert_eq!(bench.pick(1, SLOW, 4).len(), 2);
+    // Stuck with it, or gone, the other is let in.
+    bench.now += STALLED + Duration::from_secs(1);
+    assert_eq!(bench.pick(0, FAST, 4).len(), 4);
+    bench.picker.failed(0);
+    assert_eq!(bench.pick(2, SLOW, 4).len(), 4);
+    for at in first {
+        bench.picker.aborted(at, 2);
+    }
+    assert_eq!(bench.pick(3, SLOW, 2).len(), 2);
+}
+
+#[test]
 fn a_slow_peer_does_not_hold_the_last_blocks() {
     let mut bench = Bench::new(1, 4);
     let slow = bench.pick(0, SLOW, 2);

@@ -24,11 +24,14 @@ mod pick;
 #[cfg(test)]
 mod tests;
 
-use alloc::{collections::BTreeSet, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 
 use self::{
     order::{Order, Stand, class_of, word_at},
-    partial::{MAX_PARTIALS, Partials},
+    partial::{MAX_PARTIALS, NOBODY, Partials},
 };
 use crate::{BLOCK_LEN, Bitfield, BlockRef, Instant, metainfo::Info};
 
@@ -198,6 +201,8 @@ pub struct Picker {
     left: u64,
     /// The same as a set, high bit first.
     wanted: Vec<u64>,
+    /// Pieces that several peers made wrong together, and who fetches each alone now.
+    doubted: BTreeMap<u32, PeerKey>,
 }
 
 impl Picker {
@@ -230,6 +235,7 @@ impl Picker {
             sequential: None,
             floor: 0,
             deadlines: BTreeSet::new(),
+            doubted: BTreeMap::new(),
             missing: 0,
             left: 0,
             wanted: alloc::vec![0; pieces.div_ceil(64) as usize],
@@ -409,6 +415,9 @@ impl Picker {
             self.left += u64::from(size - self.bytes_missing_of(piece));
         }
         self.partials.close(slot);
+        if let Some(alone) = self.doubted.get_mut(&piece) {
+            *alone = NOBODY;
+        }
         self.order.set_stand(piece, Stand::Open);
     }
 

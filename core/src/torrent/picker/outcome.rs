@@ -50,6 +50,9 @@ impl Picker {
     /// `peer` will not send a block, or not soon (rejected, choked, closed, timed out): it is free
     /// again, unless received or asked of others, too. It is still welcome if it comes after all.
     pub fn aborted(&mut self, at: BlockRef, peer: PeerKey) {
+        if let Some(alone) = self.doubted.get_mut(&at.piece).filter(|p| **p == peer) {
+            *alone = NOBODY;
+        }
         if let Some(block) = self.layout.number(at)
             && let Some(slot) = self.partials.slot(at.piece)
             && self.partials.abort(slot, block, peer)
@@ -105,10 +108,19 @@ impl Picker {
         if let Some(slot) = self.partials.slot(piece) {
             self.partials.close(slot);
         }
+        self.doubted.remove(&piece);
         self.have.set(piece);
         self.order.set_stand(piece, Stand::Done);
         if !self.deadlines.is_empty() {
             self.set_deadline(piece, None);
+        }
+    }
+
+    /// Several peers made `piece` wrong together: from now on one peer at a time fetches it, so
+    /// that it passes or shows who lies.
+    pub fn doubt(&mut self, piece: u32) {
+        if piece < self.layout.pieces && !self.have.get(piece) {
+            self.doubted.insert(piece, NOBODY);
         }
     }
 

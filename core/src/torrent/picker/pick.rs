@@ -290,8 +290,25 @@ impl Picker {
         }
     }
 
+    /// Whether a piece is fetched by another peer alone, which is not stuck.
+    fn is_anothers(&self, job: &Job<'_>, slot: u16) -> bool {
+        let part = self.partials.get(slot);
+        self.doubted
+            .get(&part.piece)
+            .is_some_and(|alone| *alone != NOBODY && *alone != job.peer)
+            && part.touched + STALLED >= job.now
+    }
+
     fn take(&mut self, job: &mut Job<'_>, slot: u16) {
         let piece = self.partials.get(slot).piece;
+        if !self.doubted.is_empty() {
+            if self.is_anothers(job, slot) {
+                return;
+            }
+            if let Some(alone) = self.doubted.get_mut(&piece) {
+                *alone = job.peer;
+            }
+        }
         let size = self.layout.piece_size(piece);
         let (cell, out) = (Cell::asked(job.peer, job.fast), &mut *job.out);
         job.left -= self.partials.take(slot, cell, job.left, job.now, |block| {
@@ -302,7 +319,7 @@ impl Picker {
     fn take_again(&mut self, job: &mut Job<'_>, slot: u16, slow_only: bool, probes: &mut usize) {
         let part = self.partials.get(slot);
         let (piece, blocks) = (part.piece, part.len());
-        if part.is_complete() {
+        if part.is_complete() || self.is_anothers(job, slot) {
             return;
         }
         let size = self.layout.piece_size(piece);

@@ -249,8 +249,14 @@ impl Trouble {
                 .map(|m| {
                     let e = &self.w.nodes[m.node].engine;
                     format!(
-                        "node {} {:?}\n{:?}\n{:?}\n{:?}",
+                        "node {} {:?}\n{:?}\n{:?}\n{:?}\n{:?}",
                         m.node,
+                        self.w.nodes[m.node]
+                            .events
+                            .iter()
+                            .rev()
+                            .take(12)
+                            .collect::<Vec<_>>(),
                         m.config,
                         e.torrent(self.w.now, m.id.unwrap()),
                         e.peers(self.w.now, m.id.unwrap()),

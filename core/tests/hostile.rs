@@ -210,6 +210,20 @@ fn silent_callers_do_not_keep_us_from_calling() {
     assert_eq!(b.connects, [peer]);
 }
 
+#[test]
+fn who_talks_but_never_listens_is_let_go() {
+    let (info, _) = torrent(100_000, 32 << 10);
+    let mut b = Bench::new(Source::Info(info.clone()), Config::default());
+    let (deaf, good) = (b.peer(1, &info), b.peer(2, &info));
+    for _ in 0..6 {
+        b.wait(Duration::from_secs(60));
+        b.say(deaf, &[0; 4]);
+        b.say(good, &[0; 4]);
+        b.hear(good);
+    }
+    assert_eq!(b.e.status(b.now).connections, 1);
+}
+
 fn magnet(info: &Info) -> Source {
     Source::Hash {
         info_hash: info.info_hash(),

@@ -138,6 +138,7 @@ impl Engine {
                 .throttle
                 .available(self.now, bucket, Direction::Up, TURN);
             if limit == 0 {
+                peer.hold_writing();
                 self.throttle
                     .wait(self.now, bucket, Direction::Up, id.index);
                 self.timers

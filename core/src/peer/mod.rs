@@ -292,6 +292,10 @@ pub struct Peer {
     last_written: Instant,
     /// The owner does not let us read.
     paused: bool,
+    /// The owner does not let us write.
+    held: bool,
+    /// It took none of what we have for it during the last [`PeerConfig::keepalive`].
+    stuck: bool,
 }
 
 impl Peer {
@@ -353,6 +357,8 @@ impl Peer {
             last_read: cx.now,
             last_written: cx.now,
             paused: false,
+            held: false,
+            stuck: false,
         }
     }
 
@@ -404,6 +410,7 @@ impl Peer {
             return;
         }
         self.last_written = cx.now;
+        (self.held, self.stuck) = (false, false);
         if let Phase::Mse(mse) = &mut self.phase {
             mse.sent(len);
             self.totals.protocol_up += len as u64;
@@ -412,6 +419,12 @@ impl Peer {
         let before = self.totals.payload_up;
         self.out.written(len, pool, &mut self.totals);
         self.up.add(cx.now, self.totals.payload_up - before);
+    }
+
+    /// Writing pauses until the next [`Peer::handle_written`]: the peer is not to blame for what
+    /// waits.
+    pub const fn hold_writing(&mut self) {
+        self.held = true;
     }
 
     /// Whether [`Peer::write_bufs`] has something.
@@ -480,6 +493,9 @@ impl Peer {
             self.last_written = cx.now;
             if self.out.is_empty() {
                 self.emit(Message::KeepAlive);
+            } else if !self.held && core::mem::replace(&mut self.stuck, true) {
+                // The blocks it asked for would be lent for ever.
+                return self.fail(PeerFault::ReadsNothing);
             }
         }
         while let Some(at) = self

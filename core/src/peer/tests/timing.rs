@@ -96,15 +96,25 @@ fn silence_is_broken_by_keepalives_and_ends_with_the_idle_timeout() {
 }
 
 #[test]
-fn keepalives_do_not_pile_up_behind_a_peer_that_does_not_read() {
-    let mut world = World::new(1);
-    let mut end = open(&mut world, 8);
-    for _ in 0..20 {
+fn a_peer_that_reads_nothing_for_long_is_ended_unless_we_hold_it() {
+    for held in [false, true] {
+        let mut world = World::new(1);
+        let mut end = open(&mut world, 8);
+        if held {
+            end.peer.hold_writing();
+        }
+        for _ in 0..2 {
+            assert_eq!(end.fault(), None);
+            let until = world.now + 110 * SECOND;
+            run_until(&mut end, &mut world, until);
+            end.hear(&mut world.cx(), &[0; 4]);
+            assert_eq!(end.fault(), None);
+            assert_eq!(end.peer.queued_bytes(), 4, "keep-alives pile up");
+        }
         let until = world.now + 110 * SECOND;
         run_until(&mut end, &mut world, until);
-        end.hear(&mut world.cx(), &[0; 4]);
+        assert_eq!(end.fault(), (!held).then_some(PeerFault::ReadsNothing));
     }
-    assert_eq!(end.peer.queued_bytes(), 4);
 }
 
 #[test]

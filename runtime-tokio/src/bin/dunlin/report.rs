@@ -242,7 +242,7 @@ impl Report {
             }
             Style::Bars { all, bars } => {
                 let bar = bars.entry(s.id).or_insert_with(|| {
-                    let style = ProgressStyle::with_template("{bar:20.cyan/blue} {msg}");
+                    let style = ProgressStyle::with_template("{bar:20.cyan/blue} {wide_msg}");
                     all.add(
                         ProgressBar::new(1)
                             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())),

@@ -436,7 +436,7 @@ impl Driver {
                 } else {
                     match self.sockets.bind(socket, kind, local) {
                         Ok(bound) => Outcome::Bound(bound),
-                        Err(error) => io_failure(&local.to_string(), &error),
+                        Err(error) => sockets::failure(&local.to_string(), &error),
                     }
                 };
                 self.engine.handle_op(now, op, outcome);
@@ -593,15 +593,4 @@ impl Future for Driver {
         }
         Poll::Pending
     }
-}
-
-fn io_failure(what: &str, error: &std::io::Error) -> Outcome {
-    use std::io::ErrorKind as Kind;
-    let kind = match error.kind() {
-        Kind::PermissionDenied => OpErrorKind::Denied,
-        Kind::AddrNotAvailable | Kind::NotFound => OpErrorKind::NotFound,
-        Kind::Unsupported => OpErrorKind::Unsupported,
-        _ => OpErrorKind::Io,
-    };
-    Outcome::failed(kind, format!("{what}: {error}"))
 }

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use dunlin_core::{Ecn, Instant, RecvMeta, SocketId, Transmit, engine::Engine, op::SocketKind};
+use dunlin_core::{
+    Ecn, Instant, OpErrorKind, Outcome, RecvMeta, SocketId, Transmit, engine::Engine,
+    op::SocketKind,
+};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::{
@@ -318,4 +321,16 @@ impl Socket<TcpListener> {
             }
         }
     }
+}
+
+/// The outcome of a bind that failed.
+pub(super) fn failure(what: &str, error: &io::Error) -> Outcome {
+    use io::ErrorKind as Kind;
+    let kind = match error.kind() {
+        Kind::PermissionDenied => OpErrorKind::Denied,
+        Kind::AddrNotAvailable | Kind::NotFound => OpErrorKind::NotFound,
+        Kind::Unsupported => OpErrorKind::Unsupported,
+        _ => OpErrorKind::Io,
+    };
+    Outcome::failed(kind, format!("{what}: {error}"))
 }

@@ -96,7 +96,7 @@ impl Engine {
             priorities,
             sequential: add.sequential,
             announcer,
-            swarm: Swarm::new(self.config.max_known_peers as usize),
+            swarm: Swarm::new(self.config.max_known_peers as usize, self.rng.next_u32()),
             conns: Vec::new(),
             connecting: 0,
             choker: Choker::new(self.config.upload_slots.map_or(Slots::Auto, Slots::Fixed)),

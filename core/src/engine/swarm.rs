@@ -44,14 +44,17 @@ pub(super) struct Swarm {
     known: BTreeMap<SocketAddr, Known>,
     order: BTreeSet<(Instant, SocketAddr)>,
     cap: usize,
+    /// Scatters attempts, so that two who turn each other away do not do so in step for ever.
+    salt: u32,
 }
 
 impl Swarm {
-    pub(super) const fn new(cap: usize) -> Self {
+    pub(super) const fn new(cap: usize, salt: u32) -> Self {
         Self {
             known: BTreeMap::new(),
             order: BTreeSet::new(),
             cap,
+            salt,
         }
     }
 
@@ -146,7 +149,9 @@ impl Swarm {
                     PeerSource::Manual => RETRY_MANUAL,
                     _ => RETRY,
                 };
-                first.saturating_mul(factor).min(MAX_RETRY)
+                let wait = first.saturating_mul(factor).min(MAX_RETRY);
+                let turn = self.salt.rotate_left(u32::from(known.failures) * 5) % 256;
+                wait + wait / 1024 * turn
             }
             Released::Resting => RECONNECT,
             Released::Useless => MAX_RETRY,
@@ -255,7 +260,7 @@ mod tests {
     }
 
     fn swarm_of(n: u16, cap: usize) -> (Swarm, ChaCha8Rng) {
-        let (mut swarm, mut rng) = (Swarm::new(cap), ChaCha8Rng::seed_from_u64(1));
+        let (mut swarm, mut rng) = (Swarm::new(cap, 0), ChaCha8Rng::seed_from_u64(1));
         let mut cx = Cx {
             now: Instant::ORIGIN,
             rng: &mut rng,

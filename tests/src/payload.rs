@@ -106,21 +106,10 @@ impl Payload {
         Torrent::read(&path, trackers)
     }
 
-    /// Checks the size of a downloaded single file.
-    ///
-    /// # Panics
-    /// If it is not what it should be.
-    pub fn assert_size(&self, root: &Path) {
-        let len = fs::metadata(root.join(&self.name))
-            .map(|m| m.len())
-            .unwrap_or(0);
-        assert_eq!(
-            len,
-            self.len,
-            "the size of {} in {}",
-            self.name,
-            root.display()
-        );
+    /// Whether a downloaded single file has its size.
+    #[must_use]
+    pub fn has_size(&self, root: &Path) -> bool {
+        fs::metadata(root.join(&self.name)).is_ok_and(|m| m.len() == self.len)
     }
 
     /// Compares what was downloaded into `root` with the payload, file by file.

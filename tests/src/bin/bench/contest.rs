@@ -171,8 +171,8 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Times one download.
-    fn time(&self, contestant: Contestant, seed: &Seed) -> (Sample, Duration) {
+    /// Times one download; `None` if it ended incomplete.
+    fn time(&self, contestant: Contestant, seed: &Seed) -> Option<Sample> {
         let dir = tempfile::Builder::new()
             .prefix("dunlin-bench-")
             .tempdir_in(&self.options.dest)
@@ -211,7 +211,10 @@ impl<'a> Stage<'a> {
             .saturating_sub(used.user + used.sys + other)
             .div_f64(wall.as_secs_f64());
         let _ = marker.map(fs::remove_file);
-        self.payload.assert_size(dir.path());
+        if !self.payload.has_size(dir.path()) {
+            eprintln!("{} ended incomplete", contestant.name());
+            return None;
+        }
         let line = last
             .unwrap_or(wall)
             .saturating_sub(first.unwrap_or_default());
@@ -226,7 +229,7 @@ impl<'a> Stage<'a> {
             noise,
         };
         eprintln!("{} {sample:?}", contestant.name());
-        (sample, other)
+        Some(sample)
     }
 }
 
@@ -252,8 +255,9 @@ pub(crate) fn download(options: &Options) {
     stage.time(Contestant::Floor, &seed);
     for _ in 0..options.runs {
         for contestant in stage.contestants() {
-            let (sample, _) = stage.time(contestant, &seed);
-            table.add(contestant.name(), sample);
+            if let Some(sample) = stage.time(contestant, &seed) {
+                table.add(contestant.name(), sample);
+            }
         }
     }
     table.print("downloader", "seed");
@@ -277,7 +281,9 @@ pub(crate) fn seed(options: &Options) {
         };
         for _ in 0..runs {
             let (user, sys) = usage::cpu(seed.process.pid());
-            let (sample, _) = stage.time(Contestant::Floor, &seed);
+            let Some(sample) = stage.time(Contestant::Floor, &seed) else {
+                continue;
+            };
             let (user_after, sys_after) = usage::cpu(seed.process.pid());
             table.add(
                 contestant.name(),

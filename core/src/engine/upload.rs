@@ -11,6 +11,9 @@ const MAX_RUN: usize = 16;
 /// Blocks queued for a peer or being read for it before more are read: enough to keep a fast
 /// stream busy while the disk works.
 const AHEAD: usize = 48;
+/// Blocks ready to be sent that are enough for now: what is in the cache when it is read should
+/// still be there when it is sent.
+const READY: usize = 16;
 
 impl Engine {
     pub(super) fn on_request(&mut self, id: ConnId, at: BlockRef) {
@@ -47,7 +50,8 @@ impl Engine {
             else {
                 return;
             };
-            if conn.reading as usize + peer.queued_bytes() / BLOCK_LEN >= AHEAD {
+            let ready = peer.queued_bytes() / BLOCK_LEN;
+            if ready >= READY || conn.reading as usize + ready >= AHEAD {
                 return;
             }
             let Some(info) = self.torrents.get(&torrent).and_then(|t| t.info.as_ref()) else {

@@ -1,10 +1,21 @@
-//! The deterministic network simulator.
+//! The deterministic network simulator: hosts, links, NAT boxes and firewalls under virtual time.
 //!
-//! What stands here so far is its clock: one queue of events ordered by (time, sequence), so that
-//! two runs with one seed are the same run. Hosts, links and NAT boxes are to come.
+//! One queue of events ordered by (time, sequence), one seed, no wall clock, no threads: two runs
+//! with one seed are the same run, on any machine.
+//!
+//! The network is a tree. Its root is the core of the internet, its leaves are [`Host`]s, and
+//! what stands between are routers with or without NAT and firewall. Each edge is a link. What
+//! travels is a [`Packet`], bytes as they would be on a wire.
 
 #![forbid(unsafe_code)]
 
 mod agenda;
+mod host;
+pub mod nat;
+mod packet;
+mod verdict;
 
 pub use agenda::Agenda;
+pub use host::{Host, HostCx};
+pub use packet::{BadPacket, Flow, MAX_PACKET, Packet, Proto, TcpFlags};
+pub use verdict::{Rule, Verdict};

@@ -1,0 +1,64 @@
+//! What stands at the end of a link: anything that takes packets and may ask to be woken.
+
+use std::any::Any;
+
+use dunlin_core::Instant;
+use rand_core::Rng;
+
+use crate::Packet;
+
+/// A simulated machine. Everything it does goes through [`HostCx`]; it has no other clock, no
+/// other randomness and no other network.
+pub trait Host: Any {
+    /// It is switched on, at the present time.
+    fn start(&mut self, cx: &mut HostCx<'_>) {
+        let _ = cx;
+    }
+    /// A packet for one of its addresses. What it does not want it drops.
+    fn packet(&mut self, cx: &mut HostCx<'_>, packet: Packet);
+    /// The time that it asked for with [`Host::next_wake`] has come.
+    fn wake(&mut self, cx: &mut HostCx<'_>);
+    /// When it wants to be woken; asked after each of the calls above. Must be cheap.
+    fn next_wake(&self) -> Option<Instant>;
+}
+
+/// What a host may use during a call.
+pub struct HostCx<'a> {
+    /// The present.
+    pub now: Instant,
+    /// This host's own randomness, seeded from the world's seed and the host's number: another
+    /// host more or less changes nothing here.
+    pub rng: &'a mut dyn Rng,
+    /// Packets it sends, in order. Taken up by the world after the call.
+    pub out: &'a mut Vec<Packet>,
+    /// Buffers of packets that are no more, for new ones.
+    pub spare: &'a mut Vec<Vec<u8>>,
+}
+
+impl HostCx<'_> {
+    /// Sends a packet.
+    pub fn send(&mut self, packet: Packet) {
+        self.out.push(packet);
+    }
+
+    /// Sends a datagram, in a buffer that was used before if there is one.
+    pub fn send_udp(
+        &mut self,
+        src: core::net::SocketAddr,
+        dst: core::net::SocketAddr,
+        payload: &[u8],
+    ) {
+        let buffer = self.spare.pop().unwrap_or_default();
+        self.out.push(Packet::udp_in(buffer, src, dst, payload));
+    }
+
+    /// Keeps a packet's buffer for reuse.
+    pub fn recycle(&mut self, packet: Packet) {
+        if self.spare.len() < MAX_SPARE {
+            self.spare.push(packet.into_bytes());
+        }
+    }
+}
+
+/// Buffers kept for reuse.
+const MAX_SPARE: usize = 4_096;

@@ -10,12 +10,15 @@
 #![forbid(unsafe_code)]
 
 mod agenda;
+pub mod disk;
 mod host;
 pub mod nat;
 mod packet;
+mod rng;
 mod verdict;
 
 pub use agenda::Agenda;
 pub use host::{Host, HostCx};
 pub use packet::{BadPacket, Flow, MAX_PACKET, Packet, Proto, TcpFlags};
+pub use rng::SimRng;
 pub use verdict::{Rule, Verdict};

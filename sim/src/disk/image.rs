@@ -1,0 +1,214 @@
+//! A run of bytes, kept as its difference from bytes that everybody shares.
+//!
+//! A swarm of fifty hosts that hold one torrent would keep fifty copies of it. Here each keeps a
+//! bit for every page that equals the true content, and only what differs as bytes of its own.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use dunlin_core::Bitfield;
+
+/// Bytes of a page: what a disk writes in one go at best.
+pub(super) const PAGE: usize = 4_096;
+/// Bytes of a sector: what a disk writes whole or not at all.
+pub(super) const SECTOR: usize = 512;
+
+/// What a page holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Page {
+    /// Nothing was ever written: it reads as zeros.
+    Hole,
+    /// The shared content.
+    Same,
+    /// Something else.
+    Own(Box<[u8]>),
+}
+
+/// A run of bytes, sparse.
+#[derive(Clone, Debug)]
+pub(super) struct Image {
+    content: Arc<[u8]>,
+    len: usize,
+    same: Bitfield,
+    own: BTreeMap<u32, Box<[u8]>>,
+}
+
+impl Image {
+    /// `len` bytes of holes. `content` is what most of them are expected to become; it may be
+    /// empty.
+    pub(super) fn new(len: usize, content: Arc<[u8]>) -> Self {
+        let pages = len.div_ceil(PAGE);
+        Self {
+            same: Bitfield::new(pages as u32),
+            own: BTreeMap::new(),
+            content,
+            len,
+        }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn pages(&self) -> u32 {
+        self.len.div_ceil(PAGE) as u32
+    }
+
+    /// Everything is as the shared content has it.
+    pub(super) fn fill(&mut self) {
+        self.own.clear();
+        for page in 0..self.pages() {
+            self.set(page, Page::Same);
+        }
+    }
+
+    pub(super) fn page(&self, page: u32) -> Page {
+        if self.same.get(page) {
+            return Page::Same;
+        }
+        self.own
+            .get(&page)
+            .map_or(Page::Hole, |own| Page::Own(own.clone()))
+    }
+
+    pub(super) fn set(&mut self, page: u32, to: Page) {
+        self.same.clear(page);
+        self.own.remove(&page);
+        match to {
+            Page::Hole => {}
+            Page::Same => {
+                self.same.set(page);
+            }
+            Page::Own(bytes) => {
+                self.own.insert(page, bytes);
+            }
+        }
+    }
+
+    /// The bytes of a page, whatever it is.
+    pub(super) fn bytes(&self, page: u32) -> Box<[u8]> {
+        let mut bytes = vec![0; self.span(page).len()].into_boxed_slice();
+        let at = page as usize * PAGE;
+        self.read(at, &mut bytes);
+        bytes
+    }
+
+    fn span(&self, page: u32) -> std::ops::Range<usize> {
+        let at = page as usize * PAGE;
+        at..(at + PAGE).min(self.len)
+    }
+
+    /// Reads `into.len()` bytes at `at`, which lie within the image.
+    pub(super) fn read(&self, at: usize, into: &mut [u8]) {
+        let mut done = 0;
+        while done < into.len() {
+            let (page, offset, take) = self.step(at + done, into.len() - done);
+            let part = &mut into[done..done + take];
+            if self.same.get(page) {
+                part.copy_from_slice(&self.content[at + done..][..take]);
+            } else if let Some(own) = self.own.get(&page) {
+                part.copy_from_slice(&own[offset..][..take]);
+            } else {
+                part.fill(0);
+            }
+            done += take;
+        }
+    }
+
+    /// Hands `len` bytes at `at` to `feed` in pieces, without a copy where that can be.
+    pub(super) fn feed(&self, at: usize, len: usize, mut feed: impl FnMut(&[u8])) {
+        const ZEROS: [u8; PAGE] = [0; PAGE];
+        let mut done = 0;
+        while done < len {
+            let (page, offset, mut take) = self.step(at + done, len - done);
+            if self.same.get(page) {
+                let mut next = page + 1;
+                while take < len - done && self.same.get(next) {
+                    take += PAGE.min(len - done - take);
+                    next += 1;
+                }
+                feed(&self.content[at + done..][..take]);
+            } else if let Some(own) = self.own.get(&page) {
+                feed(&own[offset..][..take]);
+            } else {
+                feed(&ZEROS[..take]);
+            }
+            done += take;
+        }
+    }
+
+    /// Writes `data` at `at`, within the image; tells of each page that was touched.
+    pub(super) fn write(&mut self, at: usize, data: &[u8], mut touched: impl FnMut(u32)) {
+        let mut done = 0;
+        while done < data.len() {
+            let (page, offset, take) = self.step(at + done, data.len() - done);
+            let part = &data[done..done + take];
+            let truth = self.content.get(at + done..at + done + take);
+            let whole = take == self.span(page).len();
+            if whole && truth == Some(part) {
+                self.set(page, Page::Same);
+            } else if !(self.same.get(page) && truth == Some(part)) {
+                let mut bytes = self.bytes(page);
+                bytes[offset..offset + take].copy_from_slice(part);
+                let to = if self.content.get(self.span(page)) == Some(&bytes[..]) {
+                    Page::Same
+                } else {
+                    Page::Own(bytes)
+                };
+                self.set(page, to);
+            }
+            touched(page);
+            done += take;
+        }
+    }
+
+    /// The page at `at`, the offset in it and how many of `left` bytes lie in it.
+    fn step(&self, at: usize, left: usize) -> (u32, usize, usize) {
+        let offset = at % PAGE;
+        ((at / PAGE) as u32, offset, (PAGE - offset).min(left))
+    }
+
+    /// Bytes of its own that it keeps.
+    pub(super) fn own_bytes(&self) -> usize {
+        self.own.values().map(|own| own.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quickcheck::quickcheck;
+
+    use super::*;
+
+    quickcheck! {
+        fn it_reads_back_what_was_written(writes: Vec<(u16, u16, u8)>, shared: bool) -> bool {
+            let len = 5 * PAGE + 77;
+            let content: Arc<[u8]> = (0..len).map(|i| (i / 300) as u8).collect();
+            let mut image = Image::new(len, if shared { content.clone() } else { Arc::default() });
+            let mut model = vec![0; len];
+            for (at, n, byte) in writes {
+                let at = usize::from(at) % len;
+                let n = (usize::from(n) % (2 * PAGE)).min(len - at);
+                // Half of the writes are of the true content.
+                let data = if byte & 1 == 0 { content[at..at + n].to_vec() } else { vec![byte; n] };
+                image.write(at, &data, |_| {});
+                model[at..at + n].copy_from_slice(&data);
+            }
+            let mut read = vec![1; len];
+            image.read(0, &mut read);
+            let mut fed = Vec::new();
+            image.feed(3, len - 3, |part| fed.extend_from_slice(part));
+            read == model && fed == model[3..]
+        }
+    }
+
+    #[test]
+    fn the_true_content_takes_no_room() {
+        let content: Arc<[u8]> = (0..3 * PAGE + 5).map(|i| i as u8 | 1).collect();
+        let mut image = Image::new(content.len(), content.clone());
+        for (n, part) in content.chunks(1_000).enumerate() {
+            image.write(n * 1_000, part, |_| {});
+        }
+        assert_eq!(image.own_bytes(), 0);
+        assert_eq!(image.page(3), Page::Same);
+    }
+}

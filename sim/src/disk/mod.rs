@@ -1,0 +1,412 @@
+//! A disk under virtual time: one head, a queue, and everything that goes wrong with disks.
+//!
+//! It takes one job after the other, each for as long as [`DiskConfig`] says. What was written
+//! is seen by reads at once and survives a power cut only once it was flushed. Content that the
+//! whole swarm shares is kept once (see [`image`]).
+
+mod image;
+mod volume;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use dunlin_core::{
+    BLOCK_LEN, Block, Hasher, InfoHash, Instant, Op, OpErrorKind, OpId, Outcome, TorrentId,
+    metainfo::Info, op::FileStat,
+};
+use rand_core::Rng;
+
+use self::volume::Volume;
+
+/// How fast a disk is, how large, and what goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskConfig {
+    /// Time of a job beside its bytes: at least, at most.
+    pub latency: (Duration, Duration),
+    /// Bytes per second; `None`: no limit.
+    pub bandwidth: Option<u64>,
+    /// Time of a flush, beside the latency.
+    pub flush: Duration,
+    /// Bytes that fit on it.
+    pub capacity: u64,
+    /// Jobs in a million that fail with an I/O error.
+    pub errors_ppm: u32,
+}
+
+impl DiskConfig {
+    /// A solid-state disk: 60–200 µs, 500 MB/s.
+    #[must_use]
+    pub const fn ssd() -> Self {
+        Self {
+            latency: (Duration::from_micros(60), Duration::from_micros(200)),
+            bandwidth: Some(500_000_000),
+            flush: Duration::from_millis(2),
+            capacity: u64::MAX,
+            errors_ppm: 0,
+        }
+    }
+
+    /// A hard disk: 2–14 ms, 120 MB/s.
+    #[must_use]
+    pub const fn hdd() -> Self {
+        Self {
+            latency: (Duration::from_millis(2), Duration::from_millis(14)),
+            bandwidth: Some(120_000_000),
+            flush: Duration::from_millis(25),
+            ..Self::ssd()
+        }
+    }
+
+    /// A memory card in a router: 5–80 ms, 8 MB/s.
+    #[must_use]
+    pub const fn slow() -> Self {
+        Self {
+            latency: (Duration::from_millis(5), Duration::from_millis(80)),
+            bandwidth: Some(8_000_000),
+            flush: Duration::from_millis(300),
+            ..Self::ssd()
+        }
+    }
+}
+
+/// A job that is being done.
+struct Job {
+    done: Instant,
+    op: Op,
+}
+
+/// The disk of one host. It outlives the host's process and its power.
+pub struct SimDisk {
+    config: DiskConfig,
+    rng: Box<dyn Rng + Send>,
+    contents: BTreeMap<InfoHash, Arc<[u8]>>,
+    volumes: BTreeMap<InfoHash, Volume>,
+    records: BTreeMap<InfoHash, Vec<u8>>,
+    /// Torrents whose files are open.
+    open: BTreeMap<TorrentId, InfoHash>,
+    /// Of every torrent of the present process.
+    names: BTreeMap<TorrentId, InfoHash>,
+    jobs: VecDeque<Job>,
+    stats: DiskStats,
+}
+
+/// What a disk did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskStats {
+    /// Bytes read, hashed ones included.
+    pub read: u64,
+    /// Bytes written.
+    pub written: u64,
+    /// Flushes.
+    pub flushes: u64,
+    /// Jobs that failed.
+    pub failures: u64,
+    /// Most jobs that waited at once.
+    pub most_waiting: usize,
+    /// Time it was busy.
+    pub busy: Duration,
+}
+
+impl std::fmt::Debug for SimDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimDisk")
+            .field("config", &self.config)
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SimDisk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new(config: DiskConfig, rng: Box<dyn Rng + Send>) -> Self {
+        Self {
+            config,
+            rng,
+            contents: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            records: BTreeMap::new(),
+            open: BTreeMap::new(),
+            names: BTreeMap::new(),
+            jobs: VecDeque::new(),
+            stats: DiskStats::default(),
+        }
+    }
+
+    /// Tells what a torrent's true content is, so that copies of it cost no memory and
+    /// [`SimDisk::holds`] can tell. To be called before the torrent is added.
+    pub fn expect(&mut self, info: &Info, content: Arc<[u8]>) {
+        self.contents.insert(info.info_hash(), content);
+    }
+
+    /// Puts a torrent's whole content on the disk, durably: what a seed starts with.
+    pub fn fill(&mut self, info: &Arc<Info>) {
+        self.volume(info).fill();
+    }
+
+    /// Whether a torrent is there, complete and byte for byte right. `false` if its content was
+    /// not [expected](Self::expect).
+    #[must_use]
+    pub fn holds(&self, info: &Info) -> bool {
+        let hash = info.info_hash();
+        self.contents.contains_key(&hash) && self.volumes.get(&hash).is_some_and(Volume::is_true)
+    }
+
+    /// The record that was saved last for a torrent.
+    #[must_use]
+    pub fn record(&self, info_hash: InfoHash) -> Option<&[u8]> {
+        self.records.get(&info_hash).map(Vec::as_slice)
+    }
+
+    /// What it did.
+    #[must_use]
+    pub const fn stats(&self) -> DiskStats {
+        self.stats
+    }
+
+    /// Bytes of memory that contents of its own take.
+    #[must_use]
+    pub fn own_bytes(&self) -> usize {
+        self.volumes.values().map(Volume::own_bytes).sum()
+    }
+
+    /// Another speed, size or rate of errors from now on.
+    pub fn set_config(&mut self, config: DiskConfig) {
+        self.config = config;
+    }
+
+    /// The process ends: jobs that were not begun are undone, the rest stays as it is.
+    pub fn process_ended(&mut self) {
+        self.jobs.clear();
+        self.open.clear();
+        self.names.clear();
+    }
+
+    /// The power fails: the process ends, and of what was not flushed a part is lost or torn.
+    pub fn power_cut(&mut self) {
+        // What the head was at may have reached the platter in part.
+        if let Some(job) = self.jobs.pop_front() {
+            let _ = self.perform(job.op, job.done);
+        }
+        self.process_ended();
+        for volume in self.volumes.values_mut() {
+            volume.power_cut(&mut *self.rng);
+        }
+    }
+
+    /// Names a torrent whose files are not known yet, so that its record can be kept.
+    pub fn name(&mut self, torrent: TorrentId, info_hash: InfoHash) {
+        self.names.insert(torrent, info_hash);
+    }
+
+    fn volume(&mut self, info: &Arc<Info>) -> &mut Volume {
+        let hash = info.info_hash();
+        let content = self.contents.get(&hash).cloned().unwrap_or_default();
+        self.volumes
+            .entry(hash)
+            .or_insert_with(|| Volume::new(info.clone(), content))
+    }
+
+    /// Takes a disk op; its outcome comes from [`SimDisk::finish`].
+    pub fn submit(&mut self, now: Instant, op: Op) {
+        let began = self.jobs.back().map_or(now, |last| last.done.max(now));
+        let time = self.time(&op);
+        self.stats.busy += time;
+        self.jobs.push_back(Job {
+            done: began + time,
+            op,
+        });
+        self.stats.most_waiting = self.stats.most_waiting.max(self.jobs.len());
+    }
+
+    fn time(&mut self, op: &Op) -> Duration {
+        let (least, most) = self.config.latency;
+        let spread = u64::try_from(most.saturating_sub(least).as_micros()).unwrap_or(u64::MAX);
+        let jitter = (u128::from(self.rng.next_u32()) * u128::from(spread)) >> 32;
+        let bytes = match op {
+            Op::Read { len, .. } | Op::Write { len, .. } => u64::from(*len),
+            Op::Hash { len, .. } => *len,
+            _ => 0,
+        };
+        let transfer = match self.config.bandwidth {
+            Some(rate) => bytes.saturating_mul(1_000_000) / rate.max(1),
+            None => 0,
+        };
+        let flush = match op {
+            Op::Flush { durable: true, .. } => self.config.flush,
+            _ => Duration::ZERO,
+        };
+        least + Duration::from_micros(jitter as u64 + transfer) + flush
+    }
+
+    /// When the job at the head is done.
+    #[must_use]
+    pub fn next_done(&self) -> Option<Instant> {
+        self.jobs.front().map(|job| job.done)
+    }
+
+    /// The next outcome that is due.
+    pub fn finish(&mut self, now: Instant) -> Option<(OpId, Outcome)> {
+        let job = self.jobs.pop_front_if(|job| job.done <= now)?;
+        let id = job.op.id()?;
+        let outcome = self.perform(job.op, job.done);
+        if matches!(outcome, Outcome::Failed { .. }) {
+            self.stats.failures += 1;
+        }
+        Some((id, outcome))
+    }
+
+    fn perform(&mut self, op: Op, at: Instant) -> Outcome {
+        let broken =
+            self.config.errors_ppm > 0 && self.rng.next_u32() % 1_000_000 < self.config.errors_ppm;
+        let kind = OpErrorKind::Io;
+        match op {
+            Op::Open { torrent, info, .. } => {
+                self.open.insert(torrent, info.info_hash());
+                self.names.insert(torrent, info.info_hash());
+                Outcome::Opened(self.volume(&info).stats())
+            }
+            Op::Read { blocks, .. } if broken => failed(kind, "the disk cannot read", blocks),
+            Op::Read {
+                torrent,
+                at,
+                len,
+                blocks,
+                ..
+            } => self.read(torrent, at, len, blocks),
+            Op::Write { blocks, .. } if broken => failed(kind, "the disk cannot write", blocks),
+            Op::Write {
+                torrent,
+                at: offset,
+                len,
+                blocks,
+                hasher,
+                ..
+            } => self.write(torrent, at, offset, len, blocks, hasher),
+            Op::Hash { .. } if broken => Outcome::failed(kind, "the disk cannot read"),
+            Op::Hash {
+                torrent,
+                at,
+                len,
+                mut hasher,
+                ..
+            } => {
+                self.stats.read += len;
+                let volume = opened(&self.open, &mut self.volumes, torrent);
+                if volume.is_some_and(|v| v.feed(at, len, |part| hasher.update(part))) {
+                    Outcome::Hashed(hasher)
+                } else {
+                    Outcome::failed(OpErrorKind::Truncated, "the file ends early")
+                }
+            }
+            Op::Flush { .. } if broken => Outcome::failed(kind, "the disk cannot flush"),
+            Op::Flush {
+                torrent, durable, ..
+            } => {
+                self.stats.flushes += 1;
+                Outcome::Flushed(self.flush(torrent, durable))
+            }
+            Op::Release {
+                torrent, delete, ..
+            } => {
+                if delete && let Some(volume) = opened(&self.open, &mut self.volumes, torrent) {
+                    volume.delete();
+                }
+                self.open.remove(&torrent);
+                Outcome::Done
+            }
+            Op::Save { .. } if broken => Outcome::failed(kind, "the disk cannot write"),
+            Op::Save {
+                torrent, record, ..
+            } => match self.names.get(&torrent) {
+                Some(hash) => {
+                    self.records.insert(*hash, record);
+                    Outcome::Done
+                }
+                None => Outcome::failed(OpErrorKind::NotFound, "no such torrent"),
+            },
+            // Unwanted files take no room here anyway.
+            Op::Select { .. } => Outcome::Done,
+            _ => Outcome::failed(OpErrorKind::Unsupported, "not a job for a disk"),
+        }
+    }
+
+    fn read(&mut self, torrent: TorrentId, at: u64, len: u32, mut blocks: Vec<Block>) -> Outcome {
+        self.stats.read += u64::from(len);
+        let Some(volume) = opened(&self.open, &mut self.volumes, torrent) else {
+            return failed(OpErrorKind::NotFound, "the torrent is not open", blocks);
+        };
+        let mut offset = at;
+        for block in &mut blocks {
+            let take = (at + u64::from(len) - offset).min(BLOCK_LEN as u64);
+            if !volume.read(offset, &mut block[..take as usize]) {
+                return failed(OpErrorKind::Truncated, "the file ends early", blocks);
+            }
+            offset += take;
+        }
+        Outcome::Read(blocks)
+    }
+
+    fn write(
+        &mut self,
+        torrent: TorrentId,
+        now: Instant,
+        at: u64,
+        len: u32,
+        blocks: Vec<Block>,
+        mut hasher: Option<Hasher>,
+    ) -> Outcome {
+        let used: u64 = self.volumes.values().map(Volume::used).sum();
+        let Some(volume) = opened(&self.open, &mut self.volumes, torrent) else {
+            return failed(OpErrorKind::NotFound, "the torrent is not open", blocks);
+        };
+        if used.saturating_add(volume.growth(at, u64::from(len))) > self.config.capacity {
+            return failed(OpErrorKind::NoSpace, "the disk is full", blocks);
+        }
+        self.stats.written += u64::from(len);
+        let now_ns = i64::try_from(now.as_micros().saturating_mul(1_000)).unwrap_or(i64::MAX);
+        let mut left = len as usize;
+        for (n, block) in blocks.iter().enumerate() {
+            let part = &block[..left.min(BLOCK_LEN)];
+            left -= part.len();
+            volume.write(now_ns, at + (n * BLOCK_LEN) as u64, part);
+            if let Some(hasher) = &mut hasher {
+                hasher.update(part);
+            }
+        }
+        Outcome::Written { blocks, hasher }
+    }
+
+    fn flush(&mut self, torrent: TorrentId, durable: bool) -> Vec<Option<FileStat>> {
+        let Some(volume) = opened(&self.open, &mut self.volumes, torrent) else {
+            return Vec::new();
+        };
+        if durable {
+            volume.flush();
+        }
+        volume.stats()
+    }
+}
+
+/// The open volume of a torrent, from disjoint fields.
+fn opened<'a>(
+    open: &BTreeMap<TorrentId, InfoHash>,
+    volumes: &'a mut BTreeMap<InfoHash, Volume>,
+    torrent: TorrentId,
+) -> Option<&'a mut Volume> {
+    volumes.get_mut(open.get(&torrent)?)
+}
+
+fn failed(kind: OpErrorKind, detail: &str, blocks: Vec<Block>) -> Outcome {
+    let mut outcome = Outcome::failed(kind, detail);
+    if let Outcome::Failed { blocks: home, .. } = &mut outcome {
+        *home = blocks;
+    }
+    outcome
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+use dunlin_core::metainfo::Builder;
+
+use super::*;
+use crate::rng::SimRng;
+
+const PIECE: usize = 32 << 10;
+
+fn torrent() -> (Arc<Info>, Arc<[u8]>) {
+    let content: Arc<[u8]> = (0..5 * PIECE + 100).map(|i| (i / 7) as u8 | 1).collect();
+    let hashes: Vec<[u8; 20]> = content.chunks(PIECE).map(dunlin_core::hash::sha1).collect();
+    let mut builder = Builder::file("content", content.len() as u64);
+    builder.piece_len = Some(PIECE as u32);
+    (
+        builder.draft().unwrap().finish(&hashes).unwrap().info,
+        content,
+    )
+}
+
+struct Bench {
+    disk: SimDisk,
+    info: Arc<Info>,
+    content: Arc<[u8]>,
+    now: Instant,
+    next: u64,
+}
+
+const T: TorrentId = TorrentId(0);
+
+impl Bench {
+    fn new(config: DiskConfig, seed: u64) -> Self {
+        let (info, content) = torrent();
+        let mut disk = SimDisk::new(config, Box::new(SimRng::new(seed)));
+        disk.expect(&info, content.clone());
+        let now = Instant::ORIGIN;
+        let mut bench = Self {
+            disk,
+            info,
+            content,
+            now,
+            next: 0,
+        };
+        bench.open();
+        bench
+    }
+
+    fn open(&mut self) {
+        let info = self.info.clone();
+        let opened = self.run(|op| Op::Open {
+            op,
+            torrent: T,
+            info,
+        });
+        assert!(matches!(opened, Outcome::Opened(files) if files.len() == 1));
+    }
+
+    fn run(&mut self, op: impl FnOnce(OpId) -> Op) -> Outcome {
+        self.next += 1;
+        let id = OpId(self.next);
+        self.disk.submit(self.now, op(id));
+        self.now = self.disk.next_done().unwrap();
+        let (got, outcome) = self.disk.finish(self.now).unwrap();
+        assert_eq!(got, id);
+        outcome
+    }
+
+    fn write(&mut self, at: usize, len: usize) -> Outcome {
+        let mut pool = dunlin_core::BlockPool::new(64);
+        let content = self.content.clone();
+        let blocks = content[at..at + len]
+            .chunks(BLOCK_LEN)
+            .map(|part| {
+                let mut block = pool.take().unwrap();
+                block[..part.len()].copy_from_slice(part);
+                block
+            })
+            .collect();
+        self.run(|op| Op::Write {
+            op,
+            torrent: T,
+            at: at as u64,
+            len: len as u32,
+            blocks,
+            hasher: None,
+        })
+    }
+
+    fn flush(&mut self) {
+        let done = self.run(|op| Op::Flush {
+            op,
+            torrent: T,
+            durable: true,
+        });
+        assert!(matches!(done, Outcome::Flushed(_)));
+    }
+
+    /// Which pieces are right.
+    fn pieces(&mut self) -> Vec<bool> {
+        (0..self.info.piece_count())
+            .map(|piece| {
+                let (at, len) = (self.info.piece_offset(piece), self.info.piece_size(piece));
+                let hasher = Hasher::sha1();
+                let outcome = self.run(|op| Op::Hash {
+                    op,
+                    torrent: T,
+                    at,
+                    len: len.into(),
+                    hasher,
+                });
+                match outcome {
+                    Outcome::Hashed(h) => Some(h.finish()) == self.info.piece_hash(piece),
+                    _ => false,
+                }
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn what_was_written_is_read_and_costs_no_memory() {
+    let mut bench = Bench::new(DiskConfig::ssd(), 1);
+    let len = bench.content.len();
+    assert!(!bench.disk.holds(&bench.info.clone()));
+    for at in (0..len).step_by(PIECE) {
+        let written = bench.write(at, PIECE.min(len - at));
+        assert!(matches!(written, Outcome::Written { .. }));
+    }
+    assert_eq!(bench.pieces(), [true; 6]);
+    assert!(bench.disk.holds(&bench.info.clone()));
+    assert_eq!(bench.disk.own_bytes(), 0);
+}
+
+#[test]
+fn a_job_takes_its_time_and_waits_for_the_one_before() {
+    let mut bench = Bench::new(DiskConfig::hdd(), 1);
+    let began = bench.now;
+    for id in 1..=3 {
+        let op = OpId(100 + id);
+        bench.disk.submit(
+            began,
+            Op::Flush {
+                op,
+                torrent: T,
+                durable: true,
+            },
+        );
+    }
+    let mut last = began;
+    for _ in 0..3 {
+        let at = bench.disk.next_done().unwrap();
+        assert!(
+            bench
+                .disk
+                .finish(Instant::from_micros(at.as_micros() - 1))
+                .is_none()
+        );
+        assert!(bench.disk.finish(at).is_some());
+        assert!(at >= last + Duration::from_millis(27));
+        last = at;
+    }
+}
+
+#[test]
+fn a_full_disk_says_so_and_keeps_what_it_has() {
+    let config = DiskConfig {
+        capacity: PIECE as u64,
+        ..DiskConfig::ssd()
+    };
+    let mut bench = Bench::new(config, 1);
+    assert!(matches!(bench.write(0, PIECE), Outcome::Written { .. }));
+    let refused = bench.write(PIECE, PIECE);
+    let Outcome::Failed { error, blocks } = refused else {
+        panic!("written to a full disk");
+    };
+    assert_eq!((error.kind, blocks.len()), (OpErrorKind::NoSpace, 2));
+    // What it has may be written again.
+    assert!(matches!(bench.write(0, PIECE), Outcome::Written { .. }));
+    assert!(bench.pieces()[0]);
+}
+
+#[test]
+fn a_power_cut_spares_what_was_flushed_and_harms_the_rest() {
+    let mut harmed = 0;
+    for seed in 0..50 {
+        let mut bench = Bench::new(DiskConfig::ssd(), seed);
+        let _ = bench.write(0, 2 * PIECE);
+        bench.flush();
+        let _ = bench.write(2 * PIECE, 2 * PIECE);
+        bench.disk.power_cut();
+        bench.open();
+        let pieces = bench.pieces();
+        assert!(
+            pieces[0] && pieces[1],
+            "flushed pieces are lost with seed {seed}"
+        );
+        assert!(!pieces[4]);
+        harmed += usize::from(!pieces[2]);
+    }
+    assert!(
+        harmed > 40,
+        "unflushed pieces survived too often: {harmed} of 50 were harmed"
+    );
+}
+
+#[test]
+fn the_end_of_a_process_spares_everything() {
+    let mut bench = Bench::new(DiskConfig::ssd(), 1);
+    let _ = bench.write(0, PIECE);
+    bench.disk.process_ended();
+    bench.open();
+    assert!(bench.pieces()[0]);
+}
+
+#[test]
+fn a_failing_disk_fails_about_as_often_as_it_is_told() {
+    let config = DiskConfig {
+        errors_ppm: 250_000,
+        ..DiskConfig::ssd()
+    };
+    let mut bench = Bench::new(config, 3);
+    let failed = (0..400)
+        .filter(|_| matches!(bench.write(0, PIECE), Outcome::Failed { .. }))
+        .count();
+    assert!((60..140).contains(&failed), "{failed} of 400");
+    assert_eq!(bench.disk.stats().failures, failed as u64);
+}

@@ -1,0 +1,196 @@
+//! A torrent's files on a simulated disk: what reads see, what would survive a power cut, and
+//! what lies between.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use dunlin_core::{
+    metainfo::{FileKind, Info},
+    op::FileStat,
+};
+use rand_core::Rng;
+
+use super::image::{Image, PAGE, Page, SECTOR};
+
+/// A file, as the directory has it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    exists: bool,
+    /// End of what was written.
+    len: u64,
+    mtime_ns: i64,
+}
+
+impl Entry {
+    fn stat(self) -> Option<FileStat> {
+        let (len, mtime_ns) = (self.len, self.mtime_ns);
+        self.exists.then_some(FileStat { len, mtime_ns })
+    }
+}
+
+/// One state of the files.
+#[derive(Clone, Debug)]
+struct State {
+    image: Image,
+    files: Vec<Entry>,
+}
+
+/// A torrent's files.
+#[derive(Debug)]
+pub(super) struct Volume {
+    info: Arc<Info>,
+    /// What the system's cache holds: reads see it.
+    seen: State,
+    /// What the platter holds.
+    durable: State,
+    /// Pages that were written since the last flush.
+    dirty: BTreeSet<u32>,
+}
+
+impl Volume {
+    pub(super) fn new(info: Arc<Info>, content: Arc<[u8]>) -> Self {
+        let state = State {
+            image: Image::new(info.total_len() as usize, content),
+            files: vec![Entry::default(); info.files().len()],
+        };
+        Self {
+            info,
+            durable: state.clone(),
+            seen: state,
+            dirty: BTreeSet::new(),
+        }
+    }
+
+    /// Makes everything complete and durable, as a seed finds it.
+    pub(super) fn fill(&mut self) {
+        self.seen.image.fill();
+        let info = self.info.clone();
+        for (entry, file) in self.seen.files.iter_mut().zip(info.files()) {
+            entry.exists = true;
+            entry.len = file.len;
+        }
+        self.flush();
+    }
+
+    pub(super) fn stats(&self) -> Vec<Option<FileStat>> {
+        self.seen.files.iter().map(|f| f.stat()).collect()
+    }
+
+    /// Reads; `false` where a file ends before what is asked for.
+    #[must_use]
+    pub(super) fn read(&self, at: u64, into: &mut [u8]) -> bool {
+        self.reaches(at, into.len() as u64) && {
+            self.seen.image.read(at as usize, into);
+            true
+        }
+    }
+
+    /// As [`Volume::read`], without a copy where that can be.
+    #[must_use]
+    pub(super) fn feed(&self, at: u64, len: u64, feed: impl FnMut(&[u8])) -> bool {
+        self.reaches(at, len) && {
+            self.seen.image.feed(at as usize, len as usize, feed);
+            true
+        }
+    }
+
+    fn reaches(&self, at: u64, len: u64) -> bool {
+        at + len <= self.seen.image.len() as u64
+            && self.info.extents(at, len).all(|extent| {
+                let file = &self.info.files()[extent.file];
+                file.kind == FileKind::Padding
+                    || extent.offset + extent.len <= self.seen.files[extent.file].len
+            })
+    }
+
+    /// Writes one block, within the torrent.
+    pub(super) fn write(&mut self, now_ns: i64, at: u64, data: &[u8]) {
+        let dirty = &mut self.dirty;
+        let image = &mut self.seen.image;
+        image.write(at as usize, data, |page| {
+            dirty.insert(page);
+        });
+        for extent in self.info.extents(at, data.len() as u64) {
+            let entry = &mut self.seen.files[extent.file];
+            entry.exists = true;
+            entry.len = entry.len.max(extent.offset + extent.len);
+            entry.mtime_ns = now_ns;
+        }
+    }
+
+    /// Bytes that all files take up.
+    pub(super) fn used(&self) -> u64 {
+        self.seen.files.iter().map(|f| f.len).sum()
+    }
+
+    /// How much more room the files would take with `len` bytes at `at` written.
+    pub(super) fn growth(&self, at: u64, len: u64) -> u64 {
+        self.info
+            .extents(at, len)
+            .map(|x| (x.offset + x.len).saturating_sub(self.seen.files[x.file].len))
+            .sum()
+    }
+
+    /// What was written is on the platter.
+    pub(super) fn flush(&mut self) {
+        self.dirty.clear();
+        self.durable = self.seen.clone();
+    }
+
+    /// The power fails: of what was not flushed each page is kept, lost or torn at a sector, in
+    /// no order.
+    pub(super) fn power_cut(&mut self, rng: &mut dyn Rng) {
+        let mut left = self.durable.clone();
+        let mut reached = vec![0; left.files.len()];
+        for page in std::mem::take(&mut self.dirty) {
+            let kept = match rng.next_u32() % 4 {
+                0 => 0,
+                1 => (rng.next_u32() as usize % (PAGE / SECTOR)) * SECTOR,
+                _ => PAGE,
+            };
+            if kept == 0 {
+                continue;
+            }
+            let at = u64::from(page) * PAGE as u64;
+            let new = self.seen.image.bytes(page);
+            let kept = kept.min(new.len());
+            if kept == new.len() {
+                left.image.set(page, self.seen.image.page(page));
+            } else {
+                let mut torn = left.image.bytes(page);
+                torn[..kept].copy_from_slice(&new[..kept]);
+                left.image.set(page, Page::Own(torn));
+            }
+            for extent in self.info.extents(at, kept as u64) {
+                let end: &mut u64 = &mut reached[extent.file];
+                *end = (*end).max(extent.offset + extent.len);
+            }
+        }
+        // A file that has new bytes has its new entry too: journals order it so.
+        for (n, end) in reached.into_iter().enumerate().filter(|(_, end)| *end > 0) {
+            let seen = self.seen.files[n];
+            let len = end.min(seen.len).max(left.files[n].len);
+            left.files[n] = Entry { len, ..seen };
+        }
+        self.seen = left.clone();
+        self.durable = left;
+    }
+
+    /// The files are deleted.
+    pub(super) fn delete(&mut self) {
+        for page in 0..self.seen.image.pages() {
+            self.seen.image.set(page, Page::Hole);
+        }
+        self.seen.files.fill(Entry::default());
+        self.flush();
+    }
+
+    /// Whether the torrent's content is complete and right, as far as the shared content tells.
+    pub(super) fn is_true(&self) -> bool {
+        (0..self.seen.image.pages()).all(|page| self.seen.image.page(page) == Page::Same)
+    }
+
+    /// Bytes of its own that it keeps in memory.
+    pub(super) fn own_bytes(&self) -> usize {
+        self.seen.image.own_bytes() + self.durable.image.own_bytes()
+    }
+}

@@ -250,7 +250,10 @@ impl SimDisk {
 
     /// The next outcome that is due.
     pub fn finish(&mut self, now: Instant) -> Option<(OpId, Outcome)> {
-        let job = self.jobs.pop_front_if(|job| job.done <= now)?;
+        if self.next_done().is_none_or(|at| at > now) {
+            return None;
+        }
+        let job = self.jobs.pop_front()?;
         let id = job.op.id()?;
         let outcome = self.perform(job.op, job.done);
         if matches!(outcome, Outcome::Failed { .. }) {

@@ -15,6 +15,7 @@ pub mod block;
 pub mod config;
 pub mod engine;
 pub mod hash;
+pub mod http;
 pub mod id;
 pub mod machine;
 pub mod metainfo;

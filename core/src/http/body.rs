@@ -1,0 +1,211 @@
+//! Bodies: where they end, and the chunked transfer coding (RFC 9112 §6, §7.1).
+
+use alloc::{format, vec::Vec};
+
+use super::{Fault, MAX_CHUNK_LINE, MAX_HEAD};
+use crate::op::OpErrorKind;
+
+/// A body on its way in.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// So many bytes are still to come.
+    Length(u64),
+    /// The end of the stream is the end of the body.
+    Close,
+    Chunked(Chunked),
+}
+
+/// Between the bytes of the chunked coding.
+#[derive(Debug)]
+pub(super) enum Chunked {
+    /// In a chunk-size line of which `line` bytes were read.
+    Size {
+        line: usize,
+        size: Option<u64>,
+    },
+    /// In blanks behind the size.
+    Blank {
+        line: usize,
+        size: u64,
+    },
+    /// In what stands behind the semicolon.
+    Extension {
+        line: usize,
+        size: u64,
+    },
+    /// Behind the CR of a chunk-size line.
+    SizeLf {
+        size: u64,
+    },
+    /// So many bytes of the chunk are still to come.
+    Data(u64),
+    /// Behind a chunk's data.
+    DataCr,
+    DataLf,
+    /// In the trailer section, of which `len` bytes were read; `fresh`: nothing of this line.
+    Trailer {
+        len: usize,
+        fresh: bool,
+    },
+}
+
+impl Chunked {
+    pub(super) const START: Self = Self::Size {
+        line: 0,
+        size: None,
+    };
+}
+
+impl Body {
+    /// Appends to `out` what `data` holds of the body; `true` at its end. What stands behind the
+    /// end is not looked at.
+    pub(super) fn read(
+        &mut self,
+        data: &[u8],
+        out: &mut Vec<u8>,
+        max: usize,
+    ) -> Result<bool, Fault> {
+        match self {
+            Self::Length(left) => {
+                let n = take(data, *left);
+                append(out, &data[..n], max)?;
+                *left -= n as u64;
+                Ok(*left == 0)
+            }
+            Self::Close => append(out, data, max).map(|()| false),
+            Self::Chunked(state) => state.read(data, out, max),
+        }
+    }
+
+    /// The stream ended: was that the end of the body?
+    pub(super) fn eof(&self) -> Result<(), Fault> {
+        match self {
+            Self::Close => Ok(()),
+            // The zero-sized chunk was there, so nothing of the body is missing (RFC 9112 §8).
+            Self::Chunked(Chunked::Trailer { .. }) => Ok(()),
+            Self::Length(left) => {
+                let reason = format!("the server closed the connection {left} bytes too early");
+                Err(Fault::new(OpErrorKind::Truncated, reason))
+            }
+            Self::Chunked(_) => {
+                let reason = "the server closed the connection in the middle of a chunked answer";
+                Err(Fault::new(OpErrorKind::Truncated, reason))
+            }
+        }
+    }
+}
+
+impl Chunked {
+    fn read(&mut self, mut data: &[u8], out: &mut Vec<u8>, max: usize) -> Result<bool, Fault> {
+        while let Some((&byte, rest)) = data.split_first() {
+            if let Self::Data(left) = self {
+                let n = take(data, *left);
+                append(out, &data[..n], max)?;
+                data = &data[n..];
+                *left -= n as u64;
+                if *left == 0 {
+                    *self = Self::DataCr;
+                }
+                continue;
+            }
+            data = rest;
+            *self = match (&*self, byte) {
+                (&Self::Size { line, size }, digit) if digit.is_ascii_hexdigit() => {
+                    let digit = (digit as char).to_digit(16).unwrap_or(0);
+                    let size = size.unwrap_or(0).checked_mul(16);
+                    let Some(size) = size.and_then(|n| n.checked_add(digit.into())) else {
+                        return Err(too_large(max));
+                    };
+                    Self::Size {
+                        line: longer(line)?,
+                        size: Some(size),
+                    }
+                }
+                (
+                    &(Self::Size {
+                        size: Some(size), ..
+                    }
+                    | Self::Blank { size, .. }
+                    | Self::Extension { size, .. }),
+                    b'\r',
+                ) => Self::SizeLf { size },
+                (
+                    &(Self::Size {
+                        line,
+                        size: Some(size),
+                    }
+                    | Self::Blank { line, size }),
+                    b';',
+                ) => Self::Extension {
+                    line: longer(line)?,
+                    size,
+                },
+                // Bad whitespace, to be skipped: some servers pad every size (RFC 9112 §7.1.1).
+                (
+                    &(Self::Size {
+                        line,
+                        size: Some(size),
+                    }
+                    | Self::Blank { line, size }),
+                    b' ' | b'\t',
+                ) => Self::Blank {
+                    line: longer(line)?,
+                    size,
+                },
+                (&Self::Extension { line, size }, byte) if byte != b'\n' => Self::Extension {
+                    line: longer(line)?,
+                    size,
+                },
+                (&Self::SizeLf { size: 0 }, b'\n') => Self::Trailer {
+                    len: 0,
+                    fresh: true,
+                },
+                (&Self::SizeLf { size }, b'\n') => {
+                    if size > (max - out.len().min(max)) as u64 {
+                        return Err(too_large(max));
+                    }
+                    Self::Data(size)
+                }
+                (Self::DataCr, b'\r') => Self::DataLf,
+                (Self::DataLf, b'\n') => Self::START,
+                (Self::Trailer { fresh: true, .. }, b'\n') => return Ok(true),
+                (&Self::Trailer { len: MAX_HEAD, .. }, _) => {
+                    let reason = format!("trailers of more than {MAX_HEAD} bytes");
+                    return Err(Fault::protocol(reason));
+                }
+                (&Self::Trailer { len, fresh }, byte) => Self::Trailer {
+                    len: len + 1,
+                    fresh: byte == b'\n' || (fresh && byte == b'\r'),
+                },
+                _ => return Err(Fault::protocol("malformed chunk in the answer")),
+            };
+        }
+        Ok(false)
+    }
+}
+
+/// How much of `data` belongs to the next `left` bytes.
+fn take(data: &[u8], left: u64) -> usize {
+    usize::try_from(left).map_or(data.len(), |left| left.min(data.len()))
+}
+
+fn longer(line: usize) -> Result<usize, Fault> {
+    if line == MAX_CHUNK_LINE {
+        let reason = format!("a chunk-size line of more than {MAX_CHUNK_LINE} bytes");
+        return Err(Fault::protocol(reason));
+    }
+    Ok(line + 1)
+}
+
+fn append(out: &mut Vec<u8>, data: &[u8], max: usize) -> Result<(), Fault> {
+    if data.len() > max - out.len().min(max) {
+        return Err(too_large(max));
+    }
+    out.extend_from_slice(data);
+    Ok(())
+}
+
+pub(super) fn too_large(max: usize) -> Fault {
+    let reason = format!("the answer is longer than {max} bytes");
+    Fault::new(OpErrorKind::TooLarge, reason)
+}

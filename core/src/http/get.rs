@@ -1,0 +1,340 @@
+//! One GET, from the URL to the outcome.
+
+use alloc::{format, string::String, vec::Vec};
+use core::time::Duration;
+
+use super::{
+    Fault, Host, MAX_REDIRECTS,
+    body::Body,
+    response::{Answer, Collector},
+    url::{Url, shown},
+};
+use crate::{
+    op::{CloseReason, Family, HttpRequest, OpError, OpErrorKind, Outcome},
+    time::Instant,
+};
+
+/// Most room made for a body before it is there, whatever length the server claims.
+const MAX_RESERVE: u64 = 16 * 1024;
+
+/// What a driver does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// Go on: send what [`Get::write_buf`] holds, read, wait.
+    NeedMore,
+    /// Close the stream, open another to what [`Get::host`] and [`Get::port`] are now, and go on
+    /// with that.
+    Redirect,
+    /// Close the stream and take [`Get::into_outcome`]. Said again at every later call.
+    Done,
+}
+
+/// A GET over plain TCP, on one stream after another if it is redirected.
+///
+/// Holds [`MAX_HEAD`](super::MAX_HEAD) and `max_body` bytes at most. Every call is legal at any
+/// time and does work in proportion to the bytes handed in.
+#[derive(Debug)]
+pub struct Get {
+    /// As the application gave it, for messages.
+    asked: String,
+    url: Url,
+    redirects: u8,
+    user_agent: String,
+    family: Option<Family>,
+    max_body: usize,
+    timeout: Duration,
+    deadline: Instant,
+    request: Vec<u8>,
+    written: usize,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Head(Collector),
+    Body {
+        status: u16,
+        body: Body,
+        bytes: Vec<u8>,
+    },
+    Done(Result<(u16, Vec<u8>), OpError>),
+}
+
+impl Get {
+    /// A request that has to be answered within its `timeout` from `now`, redirects included.
+    ///
+    /// # Errors
+    /// The URL is no `http://` URL that can be asked without a password, or names an address of
+    /// another family than the request insists on, or the user agent is no header value. An
+    /// `https://` URL is [`OpErrorKind::Unsupported`].
+    pub fn new(now: Instant, request: &HttpRequest) -> Result<Self, OpError> {
+        let asked = shown(&request.url);
+        let url = Url::parse(&request.url)
+            .and_then(|url| check(url, request))
+            .map_err(|fault| OpError {
+                kind: fault.kind,
+                detail: format!("{asked}: {}", fault.reason),
+            })?;
+        let mut get = Self {
+            asked,
+            url,
+            redirects: 0,
+            user_agent: request.user_agent.clone(),
+            family: request.family,
+            max_body: request.max_body,
+            timeout: request.timeout,
+            deadline: now + request.timeout,
+            request: Vec::new(),
+            written: 0,
+            stage: Stage::Head(Collector::default()),
+        };
+        get.begin();
+        Ok(get)
+    }
+
+    /// Whom to connect to; another after [`Progress::Redirect`].
+    #[must_use]
+    pub fn host(&self) -> Host<'_> {
+        self.url.host()
+    }
+
+    /// On which port; another after [`Progress::Redirect`].
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.url.port
+    }
+
+    /// The family to connect from, if the request insists on one. Addresses in URLs are checked
+    /// already; those a name resolves to are the driver's to choose from.
+    #[must_use]
+    pub const fn family(&self) -> Option<Family> {
+        self.family
+    }
+
+    /// What is to be sent on the present stream; empty once it is all written.
+    #[must_use]
+    pub fn write_buf(&self) -> &[u8] {
+        match self.stage {
+            Stage::Head(_) => &self.request[self.written..],
+            // Whoever answers has read enough.
+            Stage::Body { .. } | Stage::Done(_) => &[],
+        }
+    }
+
+    /// The stream took the first `n` bytes of [`write_buf`](Self::write_buf).
+    pub fn handle_written(&mut self, n: usize) {
+        self.written = self.written.saturating_add(n).min(self.request.len());
+    }
+
+    /// The stream brought `data`, which is taken whole.
+    pub fn handle_read(&mut self, now: Instant, data: &[u8]) -> Progress {
+        if let Some(progress) = self.over(now) {
+            return progress;
+        }
+        match self.read(data) {
+            Ok(progress) => progress,
+            Err(fault) => self.end(fault),
+        }
+    }
+
+    /// The server closed its direction of the stream.
+    pub fn handle_eof(&mut self, now: Instant) -> Progress {
+        if let Some(progress) = self.over(now) {
+            return progress;
+        }
+        match &mut self.stage {
+            Stage::Done(_) => Progress::Done,
+            Stage::Head(head) => {
+                let reason = if head.is_empty() {
+                    "the server closed the connection without an answer"
+                } else {
+                    "the server closed the connection in the middle of the answer's head"
+                };
+                self.end(Fault::new(OpErrorKind::Truncated, reason))
+            }
+            Stage::Body {
+                status,
+                body,
+                bytes,
+            } => match body.eof() {
+                Ok(()) => {
+                    self.stage = Stage::Done(Ok((*status, core::mem::take(bytes))));
+                    Progress::Done
+                }
+                Err(fault) => self.end(fault),
+            },
+        }
+    }
+
+    /// The stream could not be opened, or broke. With several addresses of a name to try, only
+    /// the last one's failure belongs here.
+    pub fn handle_closed(&mut self, now: Instant, why: CloseReason) -> Progress {
+        let (kind, reason) = match why {
+            CloseReason::Eof => return self.handle_eof(now),
+            CloseReason::Reset => (OpErrorKind::Refused, "the server reset the connection"),
+            CloseReason::Refused => (OpErrorKind::Refused, "the server refuses connections"),
+            CloseReason::TimedOut => (OpErrorKind::TimedOut, "the server does not respond"),
+            CloseReason::Unreachable => (OpErrorKind::NotFound, "no route to the server"),
+            CloseReason::Io => (OpErrorKind::Io, "the connection failed"),
+        };
+        self.fail(kind, reason)
+    }
+
+    /// Ends the request for a reason of the driver's: the name does not resolve, it was
+    /// cancelled. Without effect once it is done.
+    pub fn fail(&mut self, kind: OpErrorKind, reason: &str) -> Progress {
+        if matches!(self.stage, Stage::Done(_)) {
+            return Progress::Done;
+        }
+        self.end(Fault::new(kind, reason))
+    }
+
+    /// The time [`poll_timeout`](Self::poll_timeout) named has come; earlier calls do nothing.
+    pub fn handle_timeout(&mut self, now: Instant) -> Progress {
+        self.over(now).unwrap_or(Progress::NeedMore)
+    }
+
+    /// When the request is given up; `None` once it is done.
+    #[must_use]
+    pub const fn poll_timeout(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Done(_) => None,
+            Stage::Head(_) | Stage::Body { .. } => Some(self.deadline),
+        }
+    }
+
+    /// What came of it: [`Outcome::Http`] or [`Outcome::Failed`], whose detail begins with the
+    /// URL. Taken before it is done, the request counts as cancelled.
+    #[must_use]
+    pub fn into_outcome(mut self) -> Outcome {
+        let _ = self.fail(OpErrorKind::Cancelled, "cancelled");
+        match self.stage {
+            Stage::Done(Ok((status, body))) => Outcome::Http { status, body },
+            Stage::Done(Err(error)) => Outcome::failed(error.kind, error.detail),
+            // `fail` has just ended it.
+            Stage::Head(_) | Stage::Body { .. } => {
+                Outcome::failed(OpErrorKind::Cancelled, self.asked)
+            }
+        }
+    }
+
+    /// Writes the request for the present URL, to be sent on a new stream.
+    fn begin(&mut self) {
+        let mut request = format!(
+            "GET {} HTTP/1.1\r\nHost: {}\r\n",
+            self.url.target(),
+            self.url.authority()
+        );
+        if !self.user_agent.is_empty() {
+            request.push_str(&format!("User-Agent: {}\r\n", self.user_agent));
+        }
+        request.push_str("Accept: */*\r\nAccept-Encoding: identity\r\nConnection: close\r\n\r\n");
+        self.request = request.into_bytes();
+        self.written = 0;
+        self.stage = Stage::Head(Collector::default());
+    }
+
+    fn read(&mut self, mut data: &[u8]) -> Result<Progress, Fault> {
+        while let Stage::Head(head) = &mut self.stage {
+            let (n, whole) = head.read(data)?;
+            if !whole {
+                return Ok(Progress::NeedMore);
+            }
+            data = &data[n..];
+            match head.take(self.max_body)? {
+                Answer::Interim => {}
+                Answer::Redirect(location) => return self.redirect(&location),
+                Answer::Final(status, body) => {
+                    let Some(body) = body else {
+                        self.stage = Stage::Done(Ok((status, Vec::new())));
+                        return Ok(Progress::Done);
+                    };
+                    let mut bytes = Vec::new();
+                    if let Body::Length(len) = body {
+                        bytes.reserve(len.min(MAX_RESERVE) as usize);
+                    }
+                    self.stage = Stage::Body {
+                        status,
+                        body,
+                        bytes,
+                    };
+                }
+            }
+        }
+        if let Stage::Body {
+            status,
+            body,
+            bytes,
+        } = &mut self.stage
+        {
+            if !body.read(data, bytes, self.max_body)? {
+                return Ok(Progress::NeedMore);
+            }
+            self.stage = Stage::Done(Ok((*status, core::mem::take(bytes))));
+        }
+        Ok(Progress::Done)
+    }
+
+    fn redirect(&mut self, location: &str) -> Result<Progress, Fault> {
+        if self.redirects == MAX_REDIRECTS {
+            let reason = format!("more than {MAX_REDIRECTS} redirects");
+            return Err(Fault::protocol(reason));
+        }
+        let to = self
+            .url
+            .join(location)
+            .and_then(|to| of_family(to, self.family));
+        self.url = to.map_err(|fault| {
+            let reason = format!("redirected to {}: {}", shown(location), fault.reason);
+            Fault::new(fault.kind, reason)
+        })?;
+        self.redirects += 1;
+        self.begin();
+        Ok(Progress::Redirect)
+    }
+
+    /// Whether there is nothing left to wait for, perhaps because time is up just now.
+    fn over(&mut self, now: Instant) -> Option<Progress> {
+        let at = match &self.stage {
+            Stage::Done(_) => return Some(Progress::Done),
+            _ if now < self.deadline => return None,
+            Stage::Head(head) if self.written == 0 && head.is_empty() => "connecting",
+            Stage::Head(head) if head.is_empty() => "waiting for the answer",
+            Stage::Head(_) => "reading the answer's head",
+            Stage::Body { .. } => "reading the answer's body",
+        };
+        let reason = format!("timed out after {:?}, {at}", self.timeout);
+        Some(self.end(Fault::new(OpErrorKind::TimedOut, reason)))
+    }
+
+    fn end(&mut self, fault: Fault) -> Progress {
+        let via = match self.redirects {
+            0 => String::new(),
+            _ => format!("redirected to {}: ", self.url),
+        };
+        self.stage = Stage::Done(Err(OpError {
+            kind: fault.kind,
+            detail: format!("{}: {via}{}", self.asked, fault.reason),
+        }));
+        Progress::Done
+    }
+}
+
+fn check(url: Url, request: &HttpRequest) -> Result<Url, Fault> {
+    let visible = |b: u8| b == b'\t' || (b >= b' ' && b != 0x7f);
+    if !request.user_agent.bytes().all(visible) {
+        return Err(Fault::protocol("the user agent holds control characters"));
+    }
+    of_family(url, request.family)
+}
+
+/// An address of the other family could never be reached from the one insisted on.
+fn of_family(url: Url, family: Option<Family>) -> Result<Url, Fault> {
+    let reason = match (url.host(), family) {
+        (Host::Ip(ip), Some(Family::V4)) if ip.is_ipv6() => "an IPv6 address, asked over IPv4",
+        (Host::Ip(ip), Some(Family::V6)) if ip.is_ipv4() => "an IPv4 address, asked over IPv6",
+        _ => return Ok(url),
+    };
+    Err(Fault::new(OpErrorKind::NotFound, reason))
+}

@@ -1,0 +1,93 @@
+//! A small HTTP/1.1, without I/O: one GET over plain TCP for platforms that bring no client of
+//! their own, and the two functions a simulated server needs.
+//!
+//! ```text
+//!  Get:  Head ──1xx──▶ Head ──▶ Body ──▶ Done ──▶ Outcome
+//!          └──Location──▶ Progress::Redirect: a new stream, Head again (at most five times)
+//! ```
+//!
+//! [`Get`] is stream-shaped: the driver opens a stream to [`Get::host`] and [`Get::port`], sends
+//! [`Get::write_buf`], hands in what it reads, and takes the [`Outcome`](crate::Outcome) once a
+//! call answers [`Progress::Done`]:
+//!
+//! ```
+//! use core::time::Duration;
+//! use dunlin_core::http::{Get, Host, Progress};
+//! use dunlin_core::{Instant, Outcome, op::HttpRequest};
+//!
+//! let request = HttpRequest {
+//!     url: "http://tracker.example:6969/announce?port=1".into(),
+//!     user_agent: "example".into(),
+//!     family: None,
+//!     max_body: 65536,
+//!     timeout: Duration::from_secs(30),
+//! };
+//! let now = Instant::ORIGIN;
+//! let mut get = Get::new(now, &request)?;
+//! assert_eq!((get.host(), get.port()), (Host::Name("tracker.example"), 6969));
+//! // Resolve, connect, then send what there is to send and read what comes:
+//! let sent = get.write_buf().len();
+//! get.handle_written(sent);
+//! let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nde";
+//! assert_eq!(get.handle_read(now, answer), Progress::Done);
+//! assert!(matches!(get.into_outcome(), Outcome::Http { status: 200, body } if body == b"de"));
+//! # Ok::<(), dunlin_core::OpError>(())
+//! ```
+//!
+//! It does what the other drivers' clients do (RFC 9110, RFC 9112): the body decoded from its
+//! transfer coding, whatever the status; redirects followed; the user agent sent; nothing longer
+//! than asked for. It asks for no content coding and for the connection to be closed, and keeps
+//! no cookies. A server that lies or stalls costs at most [`MAX_HEAD`] and the request's
+//! `max_body` of memory and its `timeout` of time.
+
+mod body;
+mod get;
+pub mod request;
+mod respond;
+mod response;
+mod url;
+
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod tests;
+
+use alloc::string::String;
+
+pub use get::{Get, Progress};
+pub use respond::respond;
+pub use url::Host;
+
+use crate::op::OpErrorKind;
+
+/// Longest head of an answer, interim answers included, and longest trailer section, in bytes.
+pub const MAX_HEAD: usize = 16 * 1024;
+/// Header fields a head may have.
+pub const MAX_HEADERS: usize = 64;
+/// Redirects that are followed, as by the other drivers.
+pub const MAX_REDIRECTS: u8 = 5;
+/// Longest URL, as it was given or in a `Location`, in bytes.
+pub const MAX_URL: usize = 8 * 1024;
+/// Longest chunk-size line with its extensions, in bytes (RFC 9112 §7.1.1).
+pub const MAX_CHUNK_LINE: usize = 256;
+
+/// Why a request fails; the URL is put in front of it for the [`OpError`](crate::OpError).
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fault {
+    kind: OpErrorKind,
+    reason: String,
+}
+
+impl Fault {
+    fn new(kind: OpErrorKind, reason: impl Into<String>) -> Self {
+        Self {
+            kind,
+            reason: reason.into(),
+        }
+    }
+
+    /// The server does not keep to the protocol.
+    fn protocol(reason: impl Into<String>) -> Self {
+        Self::new(OpErrorKind::Io, reason)
+    }
+}

@@ -1,0 +1,508 @@
+//! What a GET does, answer by answer.
+
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::time::Duration;
+
+use super::{
+    Get, Host, MAX_CHUNK_LINE, MAX_HEAD, MAX_HEADERS, Progress,
+    request::{self, BadRequest},
+    respond,
+};
+use crate::{
+    op::{CloseReason, Family, HttpRequest, OpErrorKind, Outcome},
+    time::Instant,
+};
+
+pub(super) const NOW: Instant = Instant::from_micros(1_000_000);
+pub(super) const MAX_BODY: usize = 1000;
+
+pub(super) fn ask(url: &str) -> HttpRequest {
+    HttpRequest {
+        url: url.into(),
+        user_agent: "dunlin/1".into(),
+        family: None,
+        max_body: MAX_BODY,
+        timeout: Duration::from_secs(30),
+    }
+}
+
+pub(super) fn get() -> Get {
+    Get::new(NOW, &ask("http://tracker.example/announce?key=secret")).unwrap()
+}
+
+/// A status and body, or a kind of failure and its words.
+pub(super) type Result = core::result::Result<(u16, Vec<u8>), (OpErrorKind, String)>;
+
+pub(super) fn result(get: Get) -> Result {
+    match get.into_outcome() {
+        Outcome::Http { status, body } => Ok((status, body)),
+        Outcome::Failed { error, .. } => Err((error.kind, error.detail)),
+        other => panic!("{other:?} answers no GET"),
+    }
+}
+
+/// What comes of an answer behind which the server closes the stream.
+fn answered(answer: impl AsRef<[u8]>) -> Result {
+    let mut get = get();
+    let _ = get.handle_read(NOW, answer.as_ref());
+    assert_eq!(get.handle_eof(NOW), Progress::Done);
+    result(get)
+}
+
+/// What comes of an answer whose end is known before that of the stream.
+fn complete(answer: impl AsRef<[u8]>) -> Result {
+    let mut get = get();
+    assert_eq!(get.handle_read(NOW, answer.as_ref()), Progress::Done);
+    assert_eq!((get.poll_timeout(), get.write_buf()), (None, &[][..]));
+    result(get)
+}
+
+fn ok(body: &[u8]) -> Result {
+    Ok((200, body.into()))
+}
+
+fn kind(result: Result) -> OpErrorKind {
+    result.unwrap_err().0
+}
+
+#[test]
+fn the_request_says_what_is_wanted_and_is_sent_once() {
+    let mut get = get();
+    assert_eq!(
+        (get.host(), get.port()),
+        (Host::Name("tracker.example"), 80)
+    );
+    let mut sent = Vec::new();
+    while !get.write_buf().is_empty() {
+        let n = get.write_buf().len().min(7);
+        sent.extend_from_slice(&get.write_buf()[..n]);
+        get.handle_written(n);
+    }
+    let expected: &[u8] = b"GET /announce?key=secret HTTP/1.1\r\nHost: tracker.example\r\n\
+        User-Agent: dunlin/1\r\nAccept: */*\r\nAccept-Encoding: identity\r\n\
+        Connection: close\r\n\r\n";
+    assert_eq!(sent, expected);
+    let read = request::parse(&sent).unwrap().unwrap();
+    assert_eq!((read.method, read.target), ("GET", "/announce?key=secret"));
+    assert_eq!((read.head_len, read.body_len), (sent.len(), 0));
+    assert_eq!(read.header("user-agent"), Some(&b"dunlin/1"[..]));
+}
+
+#[test]
+fn a_body_of_known_length_ends_there() {
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-LENGTH:  5 \r\n\r\nhellotail";
+    assert_eq!(complete(answer), ok(b"hello"));
+    assert_eq!(complete(b"HTTP/1.0 200 OK\nContent-Length: 0\n\n"), ok(b""));
+    let error = answered(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell").unwrap_err();
+    assert_eq!(error.0, OpErrorKind::Truncated);
+    assert_eq!(
+        error.1,
+        "http://tracker.example/announce: the server closed the connection 1 bytes too early"
+    );
+}
+
+#[test]
+fn a_body_of_unknown_length_ends_with_the_stream() {
+    assert_eq!(answered(b"HTTP/1.0 200 OK\r\n\r\nd1:ae"), ok(b"d1:ae"));
+    assert_eq!(answered(b"HTTP/1.1 404 \r\n\r\n"), Ok((404, Vec::new())));
+    let mut get = get();
+    let _ = get.handle_read(NOW, b"HTTP/1.0 200 OK\r\n\r\nd1:a");
+    let _ = get.handle_closed(NOW, CloseReason::Reset);
+    assert_eq!(
+        kind(result(get)),
+        OpErrorKind::Refused,
+        "the end may be missing"
+    );
+}
+
+#[test]
+fn a_chunked_body_is_put_together() {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n";
+    for body in [
+        "5\r\nhello\r\n7\r\n, world\r\n0\r\n\r\n",
+        "0005 ; name=\"v;\"\r\nhello\r\n7\t\r\n, world\r\n0;last\r\n\r\n",
+        "c\r\nhello, world\r\n0\r\nX-Trailer: 1\r\nY: 2\r\n\r\nignored",
+        "C\r\nhello, world\r\n000\r\n\n",
+    ] {
+        assert_eq!(
+            complete(format!("{head}{body}")),
+            ok(b"hello, world"),
+            "{body}"
+        );
+    }
+    // The zero chunk was there: the body is whole without the end of the trailers.
+    assert_eq!(answered(format!("{head}1\r\nx\r\n0\r\nA: b\r\n")), ok(b"x"));
+    for cut in [
+        "",
+        "5",
+        "5\r\nhel",
+        "5\r\nhello",
+        "5\r\nhello\r\n",
+        "5\r\nhello\r\n0\r",
+    ] {
+        let cut = answered(format!("{head}{cut}"));
+        assert_eq!(kind(cut), OpErrorKind::Truncated);
+    }
+    for bad in [
+        "\r\n",
+        "x\r\n",
+        "-1\r\n",
+        "+5\r\nhello",
+        " 5\r\nhello",
+        "5\nhello\r\n",
+        "5 5\r\nhello",
+        "5;a\nhello\r\n",
+        "5\rhello",
+        "5\r\nhello0\r\n",
+        "5\r\nhello\n",
+        "5\r\nhello\rx",
+        ";a\r\n",
+    ] {
+        assert_eq!(
+            kind(complete(format!("{head}{bad}"))),
+            OpErrorKind::Io,
+            "{bad:?}"
+        );
+    }
+    let huge = format!("{head}ffffffffffffffffffff\r\n");
+    assert_eq!(kind(complete(huge)), OpErrorKind::TooLarge);
+}
+
+#[test]
+fn a_status_without_a_body_waits_for_none() {
+    for status in ["204 No Content", "304 Not Modified"] {
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 7\r\n\r\n");
+        assert_eq!(complete(answer).unwrap().1, b"");
+    }
+}
+
+#[test]
+fn interim_answers_are_passed_over() {
+    let answer = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n\
+        HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
+    assert_eq!(complete(answer), ok(b"x"));
+    let switched = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
+    assert_eq!(kind(complete(switched)), OpErrorKind::Io);
+    // They end in the limit of the head, however short each is.
+    let flood = "HTTP/1.1 100 Continue\r\n\r\n".repeat(MAX_HEAD / 25 + 1);
+    assert_eq!(kind(complete(flood)), OpErrorKind::Io);
+}
+
+#[test]
+fn framing_is_what_rfc_9112_6_3_says() {
+    let answer = |fields: &str| {
+        complete(format!(
+            "HTTP/1.1 200 OK\r\n{fields}\r\n2\r\nab\r\n0\r\n\r\n"
+        ))
+    };
+    // Case 3: the coding overrides the length.
+    let both = "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n";
+    assert_eq!(answer(both), ok(b"ab"));
+    // Case 5: one length said twice is one length, two are none.
+    assert_eq!(
+        answer("Content-Length: 3\r\nContent-Length: 3\r\n"),
+        ok(b"2\r\n")
+    );
+    assert_eq!(answer("Content-Length: 3, 3\r\n"), ok(b"2\r\n"));
+    for fields in [
+        "Content-Length: 3\r\nContent-Length: 4\r\n",
+        "Content-Length: 3, 4\r\n",
+        "Content-Length: -3\r\n",
+        "Content-Length: +3\r\n",
+        "Content-Length: 0x3\r\n",
+        "Content-Length:\r\n",
+        "Content-Length: 3,\r\n",
+        "Transfer-Encoding: chunked, chunked\r\n",
+    ] {
+        assert_eq!(kind(answer(fields)), OpErrorKind::Io, "{fields}");
+    }
+    for (coding, expected) in [
+        ("gzip, chunked", OpErrorKind::Unsupported),
+        ("gzip", OpErrorKind::Unsupported),
+        ("identity", OpErrorKind::Unsupported),
+        ("chunked, gzip", OpErrorKind::Io),
+    ] {
+        let refused = answer(&format!("Transfer-Encoding: {coding}\r\n"));
+        assert_eq!(kind(refused), expected, "{coding}");
+    }
+    let old = "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    assert_eq!(kind(complete(old)), OpErrorKind::Io, "§6.1");
+}
+
+#[test]
+fn nothing_longer_than_asked_for_is_kept() {
+    let (fits, over) = ("x".repeat(MAX_BODY), "x".repeat(MAX_BODY + 1));
+    assert_eq!(
+        answered(format!("HTTP/1.1 200 OK\r\n\r\n{fits}")),
+        ok(fits.as_bytes())
+    );
+    for answer in [
+        format!("HTTP/1.1 200 OK\r\n\r\n{over}"),
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", over.len()),
+        "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551616\r\n\r\n".into(),
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n{MAX_BODY:x}\r\n"),
+    ] {
+        let (kind, detail) = complete(answer).unwrap_err();
+        assert_eq!(kind, OpErrorKind::TooLarge);
+        assert!(
+            detail.ends_with("the answer is longer than 1000 bytes"),
+            "{detail}"
+        );
+    }
+}
+
+#[test]
+fn a_head_has_limits() {
+    let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(MAX_HEAD));
+    assert_eq!(kind(complete(endless)), OpErrorKind::Io);
+    let fields = |n: usize| format!("HTTP/1.0 200 OK\r\n{}\r\n", "A: b\r\n".repeat(n));
+    assert_eq!(answered(fields(MAX_HEADERS)), ok(b""));
+    assert_eq!(kind(complete(fields(MAX_HEADERS + 1))), OpErrorKind::Io);
+    assert_eq!(kind(complete("\r\n".repeat(MAX_HEAD))), OpErrorKind::Io);
+
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let line = |n: usize| format!("{chunked}0;{}\r\n\r\n", "x".repeat(n - 2));
+    assert_eq!(complete(line(MAX_CHUNK_LINE)), ok(b""));
+    assert_eq!(kind(complete(line(MAX_CHUNK_LINE + 1))), OpErrorKind::Io);
+    let trailers = format!("{chunked}0\r\n{}", "A: b\r\n".repeat(MAX_HEAD / 6 + 1));
+    assert_eq!(kind(complete(trailers)), OpErrorKind::Io);
+}
+
+#[test]
+fn what_is_not_http_is_told_at_once() {
+    for answer in [
+        "SSH-2.0-x",
+        "<html>",
+        "HTTP/2",
+        "HTTP/1.1 2x0 OK\r\n\r\n",
+        "\r\nhttp/1.1",
+    ] {
+        assert_eq!(kind(complete(answer)), OpErrorKind::Io, "{answer}");
+    }
+    for nothing in ["", "\r\n", "HTTP/1.1 200 OK\r\n"] {
+        assert_eq!(kind(answered(nothing)), OpErrorKind::Truncated);
+    }
+}
+
+#[test]
+fn an_answer_compressed_unasked_is_refused() {
+    let coded = |coding: &str| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\n");
+        complete(format!("{head}Content-Length: 1\r\n\r\nx"))
+    };
+    assert_eq!(coded("identity"), ok(b"x"));
+    assert_eq!(kind(coded("gzip")), OpErrorKind::Unsupported);
+    let empty = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(complete(empty), ok(b""));
+}
+
+fn redirect(status: u16, to: &str) -> String {
+    format!("HTTP/1.1 {status} x\r\nLocation: {to}\r\nContent-Length: 99\r\n\r\nbody")
+}
+
+#[test]
+fn a_redirect_goes_to_a_new_stream() {
+    for status in [301, 302, 303, 307, 308] {
+        let mut get = get();
+        get.handle_written(3);
+        let answer = redirect(status, "http://[::1]:81/x?y");
+        assert_eq!(get.handle_read(NOW, answer.as_bytes()), Progress::Redirect);
+        let ip = core::net::Ipv6Addr::LOCALHOST;
+        assert_eq!((get.host(), get.port()), (Host::Ip(ip.into()), 81));
+        assert!(
+            get.write_buf()
+                .starts_with(b"GET /x?y HTTP/1.1\r\nHost: [::1]:81\r\n")
+        );
+        let answer = redirect(status, "../z");
+        assert_eq!(get.handle_read(NOW, answer.as_bytes()), Progress::Redirect);
+        assert!(
+            get.write_buf()
+                .starts_with(b"GET /z HTTP/1.1\r\nHost: [::1]:81\r\n")
+        );
+        let answer = respond(200, "text/plain", b"there");
+        assert_eq!(get.handle_read(NOW, &answer), Progress::Done);
+        assert_eq!(result(get), ok(b"there"));
+    }
+}
+
+#[test]
+fn redirects_end() {
+    let mut get = get();
+    for _ in 0..5 {
+        assert_eq!(
+            get.handle_read(NOW, redirect(302, "/again").as_bytes()),
+            Progress::Redirect
+        );
+    }
+    assert_eq!(
+        get.handle_read(NOW, redirect(302, "/again").as_bytes()),
+        Progress::Done
+    );
+    let (kind, detail) = result(get).unwrap_err();
+    assert_eq!(kind, OpErrorKind::Io);
+    assert_eq!(
+        detail,
+        "http://tracker.example/announce: redirected to http://tracker.example/again: more than 5 redirects"
+    );
+}
+
+#[test]
+fn a_redirect_to_where_we_cannot_go_says_so() {
+    for (to, expected) in [
+        ("https://b.example/x?key=1", OpErrorKind::Unsupported),
+        ("http://u:p@b.example/x", OpErrorKind::Unsupported),
+        ("http://", OpErrorKind::Io),
+    ] {
+        let (kind, detail) = complete(redirect(301, to)).unwrap_err();
+        assert_eq!(kind, expected, "{to}");
+        let clean = !detail.contains("key") && !detail.contains("u:p");
+        assert!(clean && detail.contains("redirected to http"), "{detail}");
+    }
+    // Nowhere to go: an answer like any other.
+    let answer = "HTTP/1.1 302 Found\r\nContent-Length: 1\r\n\r\nx";
+    assert_eq!(complete(answer), Ok((302, b"x".to_vec())));
+    let mut get = Get::new(
+        NOW,
+        &HttpRequest {
+            family: Some(Family::V4),
+            ..ask("http://a/")
+        },
+    )
+    .unwrap();
+    let _ = get.handle_read(NOW, redirect(301, "http://[::1]/").as_bytes());
+    assert_eq!(kind(result(get)), OpErrorKind::NotFound);
+}
+
+#[test]
+fn time_runs_out_for_the_whole_request() {
+    let deadline = NOW + Duration::from_secs(30);
+    let early = Instant::from_micros(deadline.as_micros() - 1);
+    for (so_far, at) in [
+        ("", "connecting"),
+        ("HTTP/1.1 ", "reading the answer's head"),
+        ("HTTP/1.1 200 OK\r\n\r\nx", "reading the answer's body"),
+    ] {
+        let mut get = get();
+        assert_eq!(
+            get.handle_read(NOW, redirect(302, "/").as_bytes()),
+            Progress::Redirect
+        );
+        assert_eq!(
+            get.handle_read(early, so_far.as_bytes()),
+            Progress::NeedMore
+        );
+        assert_eq!(get.handle_timeout(early), Progress::NeedMore);
+        assert_eq!(get.poll_timeout(), Some(deadline));
+        assert_eq!(get.handle_timeout(deadline), Progress::Done);
+        // Law 3: nothing is left to wait for.
+        assert_eq!(get.poll_timeout(), None);
+        let (kind, detail) = result(get).unwrap_err();
+        assert_eq!(kind, OpErrorKind::TimedOut);
+        assert!(
+            detail.ends_with(&format!("timed out after 30s, {at}")),
+            "{detail}"
+        );
+    }
+}
+
+#[test]
+fn what_the_driver_reports_reaches_the_outcome() {
+    for (why, expected) in [
+        (CloseReason::Eof, OpErrorKind::Truncated),
+        (CloseReason::Reset, OpErrorKind::Refused),
+        (CloseReason::Refused, OpErrorKind::Refused),
+        (CloseReason::TimedOut, OpErrorKind::TimedOut),
+        (CloseReason::Unreachable, OpErrorKind::NotFound),
+        (CloseReason::Io, OpErrorKind::Io),
+    ] {
+        let mut get = get();
+        assert_eq!(get.handle_closed(NOW, why), Progress::Done);
+        assert_eq!(kind(result(get)), expected);
+    }
+    let mut unknown = get();
+    assert_eq!(
+        unknown.fail(OpErrorKind::NotFound, "no such name"),
+        Progress::Done
+    );
+    // The first word stands.
+    assert_eq!(unknown.handle_eof(NOW), Progress::Done);
+    let (_, detail) = result(unknown).unwrap_err();
+    assert_eq!(detail, "http://tracker.example/announce: no such name");
+    assert_eq!(kind(result(get())), OpErrorKind::Cancelled);
+}
+
+#[test]
+fn a_request_that_cannot_be_made_is_refused() {
+    let refused = |request: &HttpRequest| Get::new(NOW, request).unwrap_err();
+    let error = refused(&ask("https://me:pw@t.example/announce?key=1"));
+    assert_eq!(error.kind, OpErrorKind::Unsupported);
+    assert_eq!(
+        error.to_string(),
+        "https://t.example/announce: https: URLs are not supported here, only http:"
+    );
+    let smuggled = HttpRequest {
+        user_agent: "x\r\nHost: y".into(),
+        ..ask("http://a/")
+    };
+    assert_eq!(refused(&smuggled).kind, OpErrorKind::Io);
+    let other = HttpRequest {
+        family: Some(Family::V6),
+        ..ask("http://192.0.2.1/")
+    };
+    assert_eq!(refused(&other).kind, OpErrorKind::NotFound);
+}
+
+#[test]
+fn a_server_reads_requests_as_they_come() {
+    let whole = b"POST /ctl HTTP/1.1\r\nHost: 192.0.2.1:5000\r\nSOAPAction: \"a:b#C\"\r\n\
+        Content-Length: 4\r\n\r\nbody";
+    for n in 0..whole.len() - 4 {
+        assert_eq!(request::parse(&whole[..n]), Ok(None));
+    }
+    let read = request::parse(whole).unwrap().unwrap();
+    assert_eq!(
+        (read.method, read.target, read.host),
+        ("POST", "/ctl", "192.0.2.1:5000")
+    );
+    assert_eq!((&whole[read.head_len..], read.body_len), (&b"body"[..], 4));
+    assert_eq!(read.header("soapaction"), Some(&b"\"a:b#C\""[..]));
+    assert_eq!(read.header("body"), None);
+    let old = request::parse(b"GET / HTTP/1.0\n\n").unwrap().unwrap();
+    assert_eq!(old.host, "");
+}
+
+#[test]
+fn a_server_tells_what_is_no_request() {
+    let bad = |text: &str| request::parse(text.as_bytes()).unwrap_err();
+    for text in [
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "\x13BitTorrent protocol",
+        "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: \u{e9}\u{0}\r\n\r\n",
+    ] {
+        assert_eq!(bad(text), BadRequest::Malformed, "{text:?}");
+    }
+    assert_eq!(bad("GET / HTTP/2.0\r\n\r\n").status(), 505);
+    let coded = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert_eq!(bad(coded).status(), 501);
+    assert_eq!(
+        bad(&format!("GET /{}", "x".repeat(request::MAX_HEAD))).status(),
+        431
+    );
+    let many = format!(
+        "GET / HTTP/1.0\r\n{}\r\n",
+        "A: b\r\n".repeat(MAX_HEADERS + 1)
+    );
+    assert_eq!(bad(&many).status(), 431);
+    // A head within the limit may be followed by a body of any length.
+    let long = format!(
+        "GET / HTTP/1.0\r\n\r\n{}",
+        "x".repeat(2 * request::MAX_HEAD)
+    );
+    assert!(request::parse(long.as_bytes()).unwrap().is_some());
+}

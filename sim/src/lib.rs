@@ -11,7 +11,9 @@
 
 mod agenda;
 pub mod disk;
+pub mod firewall;
 mod host;
+pub mod middlebox;
 pub mod nat;
 mod packet;
 mod rng;
@@ -19,6 +21,7 @@ mod verdict;
 
 pub use agenda::Agenda;
 pub use host::{Host, HostCx};
+pub use middlebox::{BoxConfig, GatewayConfig, Igd};
 pub use packet::{BadPacket, Flow, MAX_PACKET, Packet, Proto, TcpFlags};
 pub use rng::SimRng;
 pub use verdict::{Rule, Verdict};

@@ -54,7 +54,7 @@ macro_rules! rules {
             /// What a person should read.
             #[must_use]
             pub const fn explain(self) -> &'static str {
-                match self { $(Self::$name => concat!($($doc),+),)+ }
+                match self { $(Self::$name => concat!($($doc),+).trim_ascii(),)+ }
             }
         }
     };

@@ -135,6 +135,8 @@ pub struct Timeouts {
     pub udp_first: Duration,
     /// A UDP flow that was.
     pub udp_stream: Duration,
+    /// How old a UDP flow must be for `udp_stream` to count; Linux waits 2 s.
+    pub udp_stream_after: Duration,
     /// Whether packets from outside keep a UDP mapping alive (RFC 4787 REQ-6).
     pub inbound_refresh: bool,
     /// A TCP connection that is being opened.
@@ -143,6 +145,9 @@ pub struct Timeouts {
     pub tcp_established: Duration,
     /// One that is being closed.
     pub tcp_fin: Duration,
+    /// One that was reset after it was answered. One whose first answer is a reset is forgotten
+    /// at once.
+    pub tcp_reset: Duration,
     /// An ICMP echo.
     pub icmp: Duration,
 }
@@ -176,8 +181,28 @@ pub struct NatConfig {
     pub icmp_errors: bool,
     /// Fragments are passed on (RFC 4787 REQ-14).
     pub fragments: bool,
+    /// A TCP segment from inside that opens nothing and belongs to no known connection is taken
+    /// for one of a connection that was forgotten, as Linux does; else it is dropped.
+    pub tcp_loose: bool,
     /// An application-level gateway rewrites addresses in payloads that equal the sender's own.
     pub alg: bool,
     /// Takes a hop from the TTL.
     pub decrement_ttl: bool,
+    /// How long a restart takes; meanwhile nothing passes.
+    pub boot: Duration,
+    /// A defect, for tests of what finds defects.
+    pub fault: Option<Fault>,
+}
+
+/// A defect that is planted on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// One mapping is forgotten, once. What came in by it until then is dropped with
+    /// [`crate::Rule::PlantedFault`].
+    ForgetMapping {
+        /// Which one, counted from 1 in the order in which they are made.
+        nth: u32,
+        /// How old it becomes.
+        after: Duration,
+    },
 }

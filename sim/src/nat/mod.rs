@@ -4,6 +4,6 @@
 mod config;
 
 pub use config::{
-    Clash, Filtering, Full, Hairpin, Mapping, NatConfig, Pooling, PortPolicy, Timeouts,
+    Clash, Fault, Filtering, Full, Hairpin, Mapping, NatConfig, Pooling, PortPolicy, Timeouts,
     Translation, UnsolicitedSyn, WanInput,
 };

@@ -17,6 +17,8 @@ pub mod middlebox;
 pub mod nat;
 mod packet;
 mod rng;
+pub mod shrink;
+pub mod sweep;
 mod verdict;
 
 pub use agenda::Agenda;

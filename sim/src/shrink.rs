@@ -97,7 +97,7 @@ fn ddmin<E: Clone, F: FnMut(&[E]) -> bool>(best: &mut Vec<E>, trial: &mut Trial<
     let mut parts = 2;
     while best.len() >= 2 {
         let size = best.len().div_ceil(parts);
-        if let Some(part) = best.chunks(size).find(|part| trial.fails(*part)) {
+        if let Some(part) = best.chunks(size).find(|part| trial.fails(part)) {
             *best = part.to_vec();
             parts = 2;
             continue;

@@ -17,7 +17,9 @@ pub mod middlebox;
 pub mod nat;
 mod packet;
 mod rng;
+pub mod service;
 pub mod shrink;
+pub mod stack;
 pub mod sweep;
 mod verdict;
 

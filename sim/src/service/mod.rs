@@ -1,0 +1,9 @@
+//! Servers that a simulated internet has: trackers, names, STUN.
+
+mod dns;
+mod swarm;
+mod tracker;
+
+pub use dns::Dns;
+pub use swarm::{Swarm, SwarmStats};
+pub use tracker::{Tracker, TrackerConfig};

@@ -1,0 +1,7 @@
+//! What simulated machines that speak TCP are made of: a network card, and a small server.
+
+mod cable;
+mod server;
+
+pub use cable::{Arrived, Cable, Leaving, MTU};
+pub use server::{Reply, TcpServer};

@@ -16,6 +16,12 @@ pub fn to_engine(at: smoltcp::time::Instant) -> Instant {
     Instant::from_micros(u64::try_from(at.total_micros()).unwrap_or(0))
 }
 
+/// A span of time as the stack has it.
+#[must_use]
+pub fn to_stack_duration(span: Duration) -> smoltcp::time::Duration {
+    smoltcp::time::Duration::from_micros(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
+}
+
 /// How long a board may sleep: until the earlier of the engine's and the stack's deadline; zero
 /// if one has passed, `None` if there is none.
 #[must_use]

@@ -1,0 +1,238 @@
+//! The interface and its sockets: addresses, numbers and sizes. Memory is bounded by this.
+
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::time::Duration;
+
+use dunlin_core::Config;
+use smoltcp::config::{DNS_MAX_SERVER_COUNT, IFACE_MAX_ADDR_COUNT};
+use smoltcp::phy::Medium;
+
+/// What frames on the device look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hardware {
+    /// Ethernet, with this address.
+    Ethernet([u8; 6]),
+    /// Bare IP packets.
+    Ip,
+}
+
+/// The interface and its sockets.
+///
+/// # Memory
+///
+/// A TCP socket takes [`tcp_rx`](Self::tcp_rx) + [`tcp_tx`](Self::tcp_tx) bytes and about 1 KiB
+/// of state; at most [`connections`](Self::connections) + [`reserve`](Self::reserve) for each
+/// port that is listened on exist. They are made when first needed, unless
+/// [`preallocate`](Self::preallocate) asks for all of them at once, and are used again, never
+/// freed. A UDP socket takes 2 × [`udp_bytes`](Self::udp_bytes), a DNS query about 0.5 KiB.
+/// Blocks and tables of the engine are bounded by its own [`Config`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetConfig {
+    /// What frames look like.
+    pub hardware: Hardware,
+    /// Our addresses with the length of their prefix; at most 4.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Where IPv4 packets go that are for nobody on the link.
+    pub gateway_v4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub gateway_v6: Option<Ipv6Addr>,
+    /// Ask for an IPv4 address, a gateway and DNS servers by DHCP. Ethernet only.
+    pub dhcp: bool,
+    /// Servers to ask for names; at most 4. Those of DHCP are used if there are none.
+    pub dns: Vec<IpAddr>,
+    /// Multicast groups to join; at most 4.
+    pub multicast: Vec<IpAddr>,
+
+    /// Most TCP sockets, beside those that listen. Peers' connections, those being opened and
+    /// those that linger after their end, and HTTP requests share them.
+    pub connections: usize,
+    /// Sockets that listen on each port. The stack has no backlog: a socket that got a SYN
+    /// listens no longer. Another takes its place before the next packet is looked at, so 1
+    /// loses nothing; more are a reserve for when all other sockets are in use.
+    pub reserve: usize,
+    /// Bytes a TCP socket receives ahead: its window.
+    pub tcp_rx: usize,
+    /// Bytes a TCP socket keeps until they are acknowledged: what may be on the way.
+    pub tcp_tx: usize,
+    /// Make all sockets at once, so that memory cannot run out later.
+    pub preallocate: bool,
+    /// Most incoming connections whose handshake is not through; the oldest makes way.
+    pub half_open: usize,
+    /// How long such a handshake may take.
+    pub half_open_timeout: Duration,
+    /// How long a connection that we ended may take to deliver the rest.
+    pub linger: Duration,
+    /// Silence after which a connection is probed.
+    pub keep_alive: Duration,
+    /// Silence after which a connection is given up; has to be longer than `keep_alive`.
+    pub timeout: Duration,
+    /// How long an acknowledgement may wait for company.
+    pub ack_delay: Duration,
+    /// Connect to peers from the port we listen on where that address and port are not in use
+    /// already: two ends that do so at the same time open one connection through their NATs
+    /// (RFC 5382 §4.3, RFC 9293 §3.5).
+    pub connect_from_listen_port: bool,
+
+    /// UDP sockets: one per port that the engine binds.
+    pub udp_sockets: usize,
+    /// Datagrams a UDP socket keeps, each way.
+    pub udp_packets: usize,
+    /// Bytes a UDP socket keeps, each way.
+    pub udp_bytes: usize,
+    /// Names looked up at once; others wait.
+    pub lookups: usize,
+    /// HTTP requests made at once; others wait.
+    pub http_requests: usize,
+}
+
+impl NetConfig {
+    /// An interface without addresses, with sockets for what `config` allows an engine.
+    #[must_use]
+    pub fn for_engine(hardware: Hardware, config: &Config) -> Self {
+        let connections = (config.max_connections as usize).clamp(1, 10_000);
+        let http_requests = 4;
+        Self {
+            hardware,
+            addresses: Vec::new(),
+            gateway_v4: None,
+            gateway_v6: None,
+            dhcp: false,
+            dns: Vec::new(),
+            multicast: Vec::new(),
+            // One in eight lingers.
+            connections: connections + connections.div_ceil(8) + http_requests,
+            reserve: 2,
+            tcp_rx: 128 << 10,
+            tcp_tx: 128 << 10,
+            preallocate: false,
+            half_open: connections.div_ceil(2).clamp(1, 128),
+            half_open_timeout: Duration::from_secs(8),
+            linger: Duration::from_secs(15),
+            keep_alive: Duration::from_secs(40),
+            timeout: Duration::from_secs(90),
+            ack_delay: Duration::from_millis(10),
+            connect_from_listen_port: false,
+            udp_sockets: 2,
+            udp_packets: 32,
+            udp_bytes: 32 << 10,
+            lookups: 4,
+            http_requests,
+        }
+    }
+
+    /// For a machine with tens of KiB to spare and [`Config::tiny`]: four TCP sockets in all, of
+    /// two segments each way.
+    #[must_use]
+    pub fn tiny(hardware: Hardware) -> Self {
+        Self {
+            connections: 3,
+            reserve: 1,
+            tcp_rx: 2 * 1460,
+            tcp_tx: 2 * 1460,
+            preallocate: true,
+            half_open: 1,
+            udp_sockets: 1,
+            udp_packets: 2,
+            udp_bytes: 2 * 1500,
+            lookups: 1,
+            http_requests: 1,
+            ..Self::for_engine(hardware, &Config::tiny())
+        }
+    }
+
+    /// The same with one address more.
+    #[must_use]
+    pub fn address(mut self, address: IpAddr, prefix: u8) -> Self {
+        self.addresses.push((address, prefix));
+        self
+    }
+
+    /// The same with a gateway, of whichever family.
+    #[must_use]
+    pub fn gateway(mut self, gateway: IpAddr) -> Self {
+        match gateway {
+            IpAddr::V4(v4) => self.gateway_v4 = Some(v4),
+            IpAddr::V6(v6) => self.gateway_v6 = Some(v6),
+        }
+        self
+    }
+
+    /// Whether IPv4 or IPv6 is in use, or will be.
+    pub(crate) fn has(&self, v6: bool) -> bool {
+        (self.dhcp && !v6) || self.addresses.iter().any(|(a, _)| a.is_ipv6() == v6)
+    }
+
+    /// Looks for what the stack would panic about.
+    pub(crate) fn check(&self, medium: Medium) -> Result<(), SetupError> {
+        match (self.hardware, medium) {
+            (Hardware::Ethernet(mac), Medium::Ethernet) if mac[0] & 1 == 0 && mac != [0; 6] => {}
+            (Hardware::Ip, Medium::Ip) if !self.dhcp => {}
+            (Hardware::Ip, Medium::Ip) => return Err(SetupError::Dhcp),
+            (Hardware::Ethernet(_), Medium::Ethernet) => return Err(SetupError::Hardware),
+            _ => return Err(SetupError::Medium),
+        }
+        // DHCP takes a place of its own.
+        if self.addresses.len() + usize::from(self.dhcp) > IFACE_MAX_ADDR_COUNT
+            || self.dns.len() > DNS_MAX_SERVER_COUNT
+        {
+            return Err(SetupError::TooMany);
+        }
+        for (address, prefix) in &self.addresses {
+            let most = if address.is_ipv4() { 32 } else { 128 };
+            let broadcast = *address == IpAddr::V4(Ipv4Addr::BROADCAST);
+            if *prefix > most || address.is_multicast() || address.is_unspecified() || broadcast {
+                return Err(SetupError::Address(*address));
+            }
+        }
+        if let Some(group) = self.multicast.iter().find(|g| !g.is_multicast()) {
+            return Err(SetupError::Address(*group));
+        }
+        let sizes = [
+            self.connections,
+            self.reserve,
+            self.tcp_rx,
+            self.tcp_tx,
+            self.udp_packets,
+            self.udp_bytes,
+        ];
+        // The window cannot be larger (RFC 7323 §2.3).
+        if sizes.contains(&0) || self.tcp_rx > 1 << 30 || self.timeout <= self.keep_alive {
+            return Err(SetupError::Size);
+        }
+        Ok(())
+    }
+}
+
+/// Why a driver could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The device's frames are not what [`NetConfig::hardware`] says.
+    Medium,
+    /// The hardware address is not that of one machine.
+    Hardware,
+    /// DHCP needs Ethernet.
+    Dhcp,
+    /// More addresses, servers or groups than the stack has places for.
+    TooMany,
+    /// Not an address of this kind, or its prefix is too long.
+    Address(IpAddr),
+    /// A number is zero or too large, or `timeout` is not longer than `keep_alive`.
+    Size,
+}
+
+impl core::fmt::Display for SetupError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Medium => f.write_str("the device's medium is not the configured one"),
+            Self::Hardware => f.write_str("the hardware address is not unicast"),
+            Self::Dhcp => f.write_str("DHCP needs Ethernet"),
+            Self::TooMany => f.write_str("too many addresses, servers or groups"),
+            Self::Address(a) => write!(f, "{a} cannot be used here"),
+            Self::Size => f.write_str("a number of sockets, a size or a timeout is out of range"),
+        }
+    }
+}
+
+impl core::error::Error for SetupError {}

@@ -1,0 +1,695 @@
+//! The TCP sockets: who has which, who listens, who has to make way.
+//!
+//! ```text
+//!  slots   0 …………………………………………… base …………… len
+//!          connections, and free ones │ listeners
+//! ```
+//!
+//! smoltcp hands a SYN to the first socket, in order, that would take it: a listener takes it
+//! even if a socket behind it has that very connection (a SYN that was sent again, or one that
+//! crosses ours, RFC 9293 §3.5). So listeners are kept behind all other sockets: one that got a
+//! SYN is moved below `base`, and what is to listen is moved above it.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec,
+    vec::Vec,
+};
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use dunlin_core::engine::Interest;
+use dunlin_core::op::Close;
+use dunlin_core::{CloseReason, ConnId, Instant};
+use smoltcp::iface::SocketHandle;
+use smoltcp::socket::tcp::{self, CongestionControl, State};
+use smoltcp::wire::IpEndpoint;
+
+use super::Net;
+use crate::config::NetConfig;
+use crate::stats::Stats;
+use crate::time::to_stack_duration;
+
+/// First port that connections leave from (RFC 6335 §6).
+const EPHEMERAL: u16 = 49152;
+
+/// Who has a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Nobody.
+    Free,
+    /// It listens on [`Slot::port`].
+    Listener,
+    /// It got a SYN; the handshake is not through.
+    HalfOpen,
+    /// A stream of the engine's.
+    Peer(ConnId),
+    /// An HTTP request.
+    Http(usize),
+    /// Nobody any more, but the stack is not done with it.
+    Ending,
+}
+
+/// One TCP socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot {
+    pub(crate) owner: Owner,
+    /// The local port.
+    pub(crate) port: u16,
+    /// The handshake is through.
+    pub(crate) open: bool,
+    pub(crate) interest: Interest,
+    /// Waits in the queue of those to look at.
+    pub(crate) queued: bool,
+    /// Since when it is half-open or ending.
+    since: Instant,
+    deadline: Option<Instant>,
+    /// How the stack ended it.
+    pub(crate) cause: Option<CloseReason>,
+}
+
+const VACANT: Slot = Slot {
+    owner: Owner::Free,
+    port: 0,
+    open: false,
+    interest: Interest {
+        read: false,
+        write: false,
+    },
+    queued: false,
+    since: Instant::ORIGIN,
+    deadline: None,
+    cause: None,
+};
+
+/// What the stack was doing when a socket changed: tells a reset from a timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// A packet came in.
+    Ingress,
+    /// Packets went out, and timers fired.
+    Egress,
+}
+
+/// The sockets.
+pub(crate) struct Pool {
+    slots: Vec<Slot>,
+    handles: Vec<SocketHandle>,
+    /// See the module's picture.
+    base: usize,
+    /// Ports that are listened on.
+    ports: Vec<u16>,
+    /// Which families each of `ports` is for: IPv4, IPv6.
+    families: Vec<[bool; 2]>,
+    /// Listeners are missing.
+    short: bool,
+    /// No deadline of a slot is earlier.
+    next_deadline: Option<Instant>,
+    half_open: usize,
+    by_conn: BTreeMap<u32, usize>,
+    queue: VecDeque<usize>,
+    /// Bit of the first slot.
+    first_bit: usize,
+    next_port: u16,
+    config: Sizes,
+}
+
+/// The part of [`NetConfig`] that is needed later.
+struct Sizes {
+    connections: usize,
+    reserve: usize,
+    rx: usize,
+    tx: usize,
+    half_open: usize,
+    half_open_timeout: Duration,
+    linger: Duration,
+    keep_alive: Duration,
+    timeout: Duration,
+    ack_delay: Duration,
+    from_listen_port: bool,
+}
+
+impl Pool {
+    /// Bits that a pool for `config` needs.
+    pub(crate) const fn bits(config: &NetConfig) -> usize {
+        // One port per family at most.
+        config.connections + 2 * config.reserve
+    }
+
+    pub(crate) fn new(config: &NetConfig, first_bit: usize, random: u32) -> Self {
+        Self {
+            slots: Vec::new(),
+            handles: Vec::new(),
+            base: 0,
+            ports: Vec::new(),
+            families: Vec::new(),
+            short: false,
+            next_deadline: None,
+            half_open: 0,
+            by_conn: BTreeMap::new(),
+            queue: VecDeque::new(),
+            first_bit,
+            next_port: EPHEMERAL + (random % u32::from(u16::MAX - EPHEMERAL)) as u16,
+            config: Sizes {
+                connections: config.connections,
+                reserve: config.reserve,
+                rx: config.tcp_rx,
+                tx: config.tcp_tx,
+                half_open: config.half_open,
+                half_open_timeout: config.half_open_timeout,
+                linger: config.linger,
+                keep_alive: config.keep_alive,
+                timeout: config.timeout,
+                ack_delay: config.ack_delay,
+                from_listen_port: config.connect_from_listen_port,
+            },
+        }
+    }
+
+    /// Makes all sockets there may be.
+    pub(crate) fn preallocate(&mut self, net: &mut Net) {
+        while self.grow(net).is_some() {
+            self.base = self.slots.len();
+        }
+    }
+
+    /// Most sockets, with the ports that are bound now.
+    fn max(&self) -> usize {
+        self.config.connections + self.config.reserve * self.ports.len()
+    }
+
+    /// One socket more, at the end; `None` if there are enough.
+    fn grow(&mut self, net: &mut Net) -> Option<usize> {
+        if self.slots.len() >= self.max() {
+            return None;
+        }
+        let mut socket = tcp::Socket::new(
+            tcp::SocketBuffer::new(vec![0; self.config.rx]),
+            tcp::SocketBuffer::new(vec![0; self.config.tx]),
+        );
+        socket.set_nagle_enabled(false);
+        socket.set_ack_delay(Some(to_stack_duration(self.config.ack_delay)));
+        let index = self.slots.len();
+        self.handles.push(net.sockets.add(socket));
+        self.slots.push(VACANT);
+        Some(index)
+    }
+
+    /// Listens on a port, for one family more. False if it did so already.
+    pub(crate) fn listen(&mut self, net: &mut Net, now: Instant, port: u16, v6: bool) -> bool {
+        let at = match self.ports.iter().position(|p| *p == port) {
+            Some(at) => at,
+            None => {
+                self.ports.push(port);
+                self.families.push([false; 2]);
+                self.ports.len() - 1
+            }
+        };
+        if core::mem::replace(&mut self.families[at][usize::from(v6)], true) {
+            return false;
+        }
+        self.short = true;
+        self.fill(net, now, &mut Stats::default());
+        true
+    }
+
+    /// Whether a socket has this local port.
+    pub(crate) fn uses(&self, port: u16) -> bool {
+        self.ports.contains(&port) || self.slots.iter().any(|s| s.port == port)
+    }
+
+    /// The next port that no socket has.
+    pub(crate) fn ephemeral(&mut self) -> u16 {
+        loop {
+            let port = self.next_port;
+            self.next_port = port.checked_add(1).unwrap_or(EPHEMERAL);
+            // There are more ports than sockets.
+            if !self.uses(port) {
+                return port;
+            }
+        }
+    }
+
+    pub(crate) fn slot(&self, index: usize) -> &Slot {
+        &self.slots[index]
+    }
+
+    pub(crate) fn slot_mut(&mut self, index: usize) -> &mut Slot {
+        &mut self.slots[index]
+    }
+
+    pub(crate) fn handle(&self, index: usize) -> SocketHandle {
+        self.handles[index]
+    }
+
+    /// The bit a slot's socket sets.
+    pub(crate) const fn bit(&self, index: usize) -> usize {
+        self.first_bit + index
+    }
+
+    /// The slot of a stream.
+    pub(crate) fn of(&self, id: ConnId) -> Option<usize> {
+        let index = *self.by_conn.get(&id.index)?;
+        (self.slots[index].owner == Owner::Peer(id)).then_some(index)
+    }
+
+    /// The slot of an HTTP request.
+    pub(crate) fn of_http(&self, job: usize) -> Option<usize> {
+        self.slots.iter().position(|s| s.owner == Owner::Http(job))
+    }
+
+    /// Sockets by use, for the statistics: free, listening, half-open, in use, ending.
+    pub(crate) fn census(&self) -> [usize; 5] {
+        let mut counts = [self.max() - self.slots.len(), 0, 0, 0, 0];
+        for slot in &self.slots {
+            counts[match slot.owner {
+                Owner::Free => 0,
+                Owner::Listener => 1,
+                Owner::HalfOpen => 2,
+                Owner::Peer(_) | Owner::Http(_) => 3,
+                Owner::Ending => 4,
+            }] += 1;
+        }
+        counts
+    }
+
+    /// Exchanges two slots with all that belongs to them.
+    fn swap(&mut self, net: &mut Net, a: usize, b: usize) {
+        if a == b {
+            return;
+        }
+        let empty = || tcp::SocketBuffer::new(vec![]);
+        let spare = tcp::Socket::new(empty(), empty());
+        let (ha, hb) = (self.handles[a], self.handles[b]);
+        let socket = core::mem::replace(net.tcp(ha), spare);
+        let socket = core::mem::replace(net.tcp(hb), socket);
+        *net.tcp(ha) = socket;
+        self.slots.swap(a, b);
+        for index in [a, b] {
+            net.watch(self.handles[index], self.bit(index));
+            if let Owner::Peer(id) = self.slots[index].owner {
+                self.by_conn.insert(id.index, index);
+            }
+            if self.slots[index].queued {
+                self.queue.push_back(index);
+            }
+        }
+    }
+
+    /// Says that a slot is to be looked at.
+    pub(crate) fn enqueue(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        if !core::mem::replace(&mut slot.queued, true) {
+            self.queue.push_back(index);
+        }
+    }
+
+    /// Slots that wait to be looked at, some of them twice.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The next slot to look at.
+    pub(crate) fn next_queued(&mut self) -> Option<usize> {
+        while let Some(index) = self.queue.pop_front() {
+            // Swapping slots may have left a second entry.
+            if core::mem::take(&mut self.slots[index].queued) {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    /// A socket rang: sorts out what that means for the pool, and queues what its owner should
+    /// look at.
+    pub(crate) fn rang(
+        &mut self,
+        net: &mut Net,
+        now: Instant,
+        index: usize,
+        stage: Stage,
+        stats: &mut Stats,
+    ) {
+        let Some(slot) = self.slots.get(index).copied() else {
+            return;
+        };
+        let state = net.watch(self.handles[index], self.bit(index)).state();
+        match slot.owner {
+            Owner::Free => {}
+            Owner::Listener => {
+                if state != State::Listen {
+                    self.got_syn(net, now, index, stats);
+                }
+            }
+            Owner::HalfOpen => match state {
+                State::SynReceived => {}
+                // A reset makes it listen again, but it is not in its place for that.
+                State::Listen | State::Closed => self.free(net, index),
+                _ => self.enqueue(index),
+            },
+            Owner::Peer(_) | Owner::Http(_) => {
+                if state == State::Closed && slot.cause.is_none() {
+                    self.slots[index].cause = Some(match (stage, slot.open) {
+                        (Stage::Egress, _) => CloseReason::TimedOut,
+                        (Stage::Ingress, false) => CloseReason::Refused,
+                        (Stage::Ingress, true) => CloseReason::Reset,
+                    });
+                }
+                self.enqueue(index);
+            }
+            Owner::Ending => self.ending_rang(net, index, state),
+        }
+    }
+
+    fn ending_rang(&mut self, net: &mut Net, index: usize, state: State) {
+        let socket = net.tcp(self.handles[index]);
+        if state == State::Closed && socket.remote_endpoint().is_none() {
+            self.free(net, index);
+        } else if socket.recv_queue() > 0 && state != State::Closed {
+            // They still send, and nobody will read it.
+            socket.abort();
+            net.dirty = true;
+        }
+    }
+
+    /// A listener got a SYN: it becomes a connection, another takes its place.
+    fn got_syn(&mut self, net: &mut Net, now: Instant, index: usize, stats: &mut Stats) {
+        self.swap(net, index, self.base);
+        let index = self.base;
+        self.base += 1;
+        self.short = true;
+        self.half_open += 1;
+        let deadline = now + self.config.half_open_timeout;
+        let slot = &mut self.slots[index];
+        slot.owner = Owner::HalfOpen;
+        slot.since = now;
+        self.set_deadline(index, deadline);
+        stats.syns += 1;
+        // A listener takes both families; not all are bound.
+        let socket = net.tcp(self.handles[index]);
+        let v6 = socket.local_endpoint().is_some_and(|e| SocketAddr::is_ipv6(&super::socket_addr(e)));
+        let port = self.slots[index].port;
+        let bound = self
+            .ports
+            .iter()
+            .position(|p| *p == port)
+            .is_some_and(|at| self.families[at][usize::from(v6)]);
+        if !bound {
+            self.abort(net, now, index);
+        } else if self.half_open > self.config.half_open {
+            self.drop_half_open(net, stats);
+        } else if net.tcp(self.handles[index]).state() != State::SynReceived {
+            self.enqueue(index);
+        }
+        self.fill(net, now, stats);
+    }
+
+    /// Brings the number of listeners up to what it should be, as far as sockets go.
+    pub(crate) fn fill(&mut self, net: &mut Net, now: Instant, stats: &mut Stats) {
+        if !core::mem::take(&mut self.short) {
+            return;
+        }
+        for at in 0..self.ports.len() {
+            let port = self.ports[at];
+            let listening = |s: &&Slot| s.owner == Owner::Listener && s.port == port;
+            let mut have = self.slots[self.base..].iter().filter(listening).count();
+            while have < self.config.reserve {
+                // Others make way for the last listener only.
+                let index = self.grow(net).or_else(|| self.lower(net));
+                let index = index.or_else(|| {
+                    let room = have == 0 && self.make_room(net, now, true, stats);
+                    room.then(|| self.lower(net)).flatten()
+                });
+                let Some(index) = index else {
+                    // Goes on when a socket becomes free.
+                    self.short = true;
+                    break;
+                };
+                self.tune(net, index);
+                let socket = net.watch(self.handles[index], self.bit(index));
+                // Port and state are fit for it: see `grow` and `free`.
+                let _ = socket.listen(port);
+                self.slots[index] = Slot {
+                    owner: Owner::Listener,
+                    port,
+                    ..VACANT
+                };
+                net.watch(self.handles[index], self.bit(index));
+                have += 1;
+            }
+        }
+    }
+
+    /// Moves a free socket above `base`; where to.
+    fn lower(&mut self, net: &mut Net) -> Option<usize> {
+        let free = self.free_slot()?;
+        self.swap(net, free, self.base - 1);
+        self.base -= 1;
+        Some(self.base)
+    }
+
+    /// A free socket below `base`.
+    fn free_slot(&self) -> Option<usize> {
+        self.slots[..self.base]
+            .iter()
+            .position(|s| s.owner == Owner::Free)
+    }
+
+    /// A socket to connect with, below `base`.
+    fn vacancy(&mut self, net: &mut Net, now: Instant, stats: &mut Stats) -> Option<usize> {
+        if let Some(free) = self.free_slot() {
+            return Some(free);
+        }
+        if let Some(new) = self.grow(net) {
+            self.swap(net, new, self.base);
+            self.base += 1;
+            return Some(self.base - 1);
+        }
+        let made = self.make_room(net, now, false, stats);
+        made.then(|| self.free_slot()).flatten()
+    }
+
+    /// Frees a socket that can be spared: one in TIME-WAIT, else one that lingers, else (for a
+    /// listener) one whose handshake is not through; always the oldest.
+    fn make_room(&mut self, net: &mut Net, _now: Instant, half_open: bool, stats: &mut Stats) -> bool {
+        let mut best: Option<(u8, Instant, usize)> = None;
+        for (index, slot) in self.slots[..self.base].iter().enumerate() {
+            let state = net.sockets.get::<tcp::Socket<'_>>(self.handles[index]).state();
+            let rank = match slot.owner {
+                Owner::Ending if matches!(state, State::TimeWait | State::Closed) => 0,
+                Owner::Ending => 1,
+                Owner::HalfOpen if half_open => 2,
+                _ => continue,
+            };
+            let candidate = (rank, slot.since, index);
+            if best.is_none_or(|b| candidate < b) {
+                best = Some(candidate);
+            }
+        }
+        let Some((_, _, index)) = best else {
+            return false;
+        };
+        stats.evicted += 1;
+        self.free(net, index);
+        true
+    }
+
+    /// The oldest handshake makes way.
+    fn drop_half_open(&mut self, net: &mut Net, stats: &mut Stats) {
+        let half_open = self.slots[..self.base].iter().enumerate();
+        let oldest = half_open
+            .filter(|(_, s)| s.owner == Owner::HalfOpen)
+            .min_by_key(|(index, s)| (s.since, *index));
+        if let Some((index, _)) = oldest {
+            stats.evicted += 1;
+            self.free(net, index);
+        }
+    }
+
+    /// What each new connection starts with: the stack's own reset leaves these as they were.
+    fn tune(&self, net: &mut Net, index: usize) {
+        let socket = net.tcp(self.handles[index]);
+        socket.set_congestion_control(CongestionControl::Reno);
+        socket.set_timeout(Some(to_stack_duration(self.config.timeout)));
+        socket.set_keep_alive(Some(to_stack_duration(self.config.keep_alive)));
+    }
+
+    /// Begins to connect.
+    ///
+    /// # Errors
+    /// No socket is free, or there is no way to `remote`.
+    pub(crate) fn connect(
+        &mut self,
+        net: &mut Net,
+        now: Instant,
+        remote: SocketAddr,
+        owner: Owner,
+        stats: &mut Stats,
+    ) -> Result<usize, CloseReason> {
+        if !net.has_route(remote.ip()) {
+            return Err(CloseReason::Unreachable);
+        }
+        let index = self.vacancy(net, now, stats).ok_or_else(|| {
+            stats.exhausted += 1;
+            CloseReason::Io
+        })?;
+        let peer = matches!(owner, Owner::Peer(_));
+        let port = self
+            .listen_port(net, remote, peer)
+            .unwrap_or_else(|| self.ephemeral());
+        self.tune(net, index);
+        let endpoint = IpEndpoint::new(remote.ip().into(), remote.port());
+        let socket = net.sockets.get_mut::<tcp::Socket<'_>>(self.handles[index]);
+        if socket.connect(net.iface.context(), endpoint, port).is_err() {
+            return Err(CloseReason::Unreachable);
+        }
+        net.watch(self.handles[index], self.bit(index));
+        net.dirty = true;
+        let queued = self.slots[index].queued;
+        self.slots[index] = Slot {
+            owner,
+            port,
+            queued,
+            ..VACANT
+        };
+        if let Owner::Peer(id) = owner {
+            self.own(net, now, index, id);
+        }
+        Ok(index)
+    }
+
+    /// The port to connect from, if it should be the one we listen on and that is possible.
+    fn listen_port(&self, net: &Net, remote: SocketAddr, peer: bool) -> Option<u16> {
+        if !peer || !self.config.from_listen_port {
+            return None;
+        }
+        let family = usize::from(remote.is_ipv6());
+        let bound = self.families.iter().position(|f| f[family])?;
+        let port = self.ports[bound];
+        let used = (0..self.base).any(|index| {
+            let socket = net.sockets.get::<tcp::Socket<'_>>(self.handles[index]);
+            self.slots[index].port == port
+                && socket.remote_endpoint().map(super::socket_addr) == Some(remote)
+        });
+        (!used).then_some(port)
+    }
+
+    /// Gives a slot to a stream of the engine's.
+    pub(crate) fn own(&mut self, net: &mut Net, now: Instant, index: usize, id: ConnId) {
+        // An older stream of that number is one the engine has given up; its close is to come.
+        if let Some(old) = self.by_conn.insert(id.index, index)
+            && old != index
+            && matches!(self.slots[old].owner, Owner::Peer(o) if o.index == id.index)
+        {
+            self.close(net, now, old, Close::Flush);
+            self.by_conn.insert(id.index, index);
+        }
+        if self.slots[index].owner == Owner::HalfOpen {
+            self.half_open -= 1;
+        }
+        let slot = &mut self.slots[index];
+        slot.owner = Owner::Peer(id);
+        slot.deadline = None;
+    }
+
+    /// Ends a connection.
+    pub(crate) fn close(&mut self, net: &mut Net, now: Instant, index: usize, how: Close) {
+        let socket = net.tcp(self.handles[index]);
+        let established = !matches!(socket.state(), State::SynSent | State::SynReceived);
+        if how == Close::Abort || !established || socket.recv_queue() > 0 {
+            self.abort(net, now, index);
+            return;
+        }
+        socket.close();
+        self.end(net, now, index);
+    }
+
+    /// Resets a connection.
+    pub(crate) fn abort(&mut self, net: &mut Net, now: Instant, index: usize) {
+        net.tcp(self.handles[index]).abort();
+        self.end(net, now, index);
+    }
+
+    /// Leaves a slot to the stack.
+    fn end(&mut self, net: &mut Net, now: Instant, index: usize) {
+        net.dirty = true;
+        self.disown(index);
+        let socket = net.watch(self.handles[index], self.bit(index));
+        let gone = socket.state() == State::Closed && socket.remote_endpoint().is_none();
+        let slot = &mut self.slots[index];
+        slot.owner = Owner::Ending;
+        slot.since = now;
+        slot.queued = false;
+        if gone {
+            self.free(net, index);
+        } else {
+            self.set_deadline(index, now + self.config.linger);
+        }
+    }
+
+    fn disown(&mut self, index: usize) {
+        match self.slots[index].owner {
+            Owner::Peer(id) if self.by_conn.get(&id.index) == Some(&index) => {
+                self.by_conn.remove(&id.index);
+            }
+            Owner::HalfOpen => self.half_open -= 1,
+            _ => {}
+        }
+    }
+
+    /// Takes a slot back, whatever its socket is doing.
+    fn free(&mut self, net: &mut Net, index: usize) {
+        self.disown(index);
+        let socket = net.tcp(self.handles[index]);
+        // Says nothing to the other side, if the socket is used again at once.
+        socket.abort();
+        net.dirty = true;
+        self.slots[index] = VACANT;
+        // Listeners may have waited for it.
+        self.short |= !self.ports.is_empty();
+    }
+
+    fn set_deadline(&mut self, index: usize, at: Instant) {
+        self.slots[index].deadline = Some(at);
+        self.next_deadline = Some(self.next_deadline.map_or(at, |next| next.min(at)));
+    }
+
+    /// When [`Pool::tick`] has something to do; may be early.
+    pub(crate) const fn deadline(&self) -> Option<Instant> {
+        self.next_deadline
+    }
+
+    /// Ends what has taken too long.
+    pub(crate) fn tick(&mut self, net: &mut Net, now: Instant, stats: &mut Stats) {
+        if self.next_deadline.is_none_or(|at| at > now) {
+            return;
+        }
+        self.next_deadline = None;
+        for index in 0..self.base {
+            match self.slots[index].deadline {
+                Some(at) if at <= now => {
+                    stats.overdue += 1;
+                    self.slots[index].deadline = None;
+                    if self.slots[index].owner == Owner::Ending {
+                        self.free(net, index);
+                    } else {
+                        self.abort(net, now, index);
+                    }
+                }
+                Some(at) => self.set_deadline(index, at),
+                None => {}
+            }
+        }
+    }
+
+    /// Slots whose local address is not among `keep`, of those that connections use.
+    pub(crate) fn orphans(&self, net: &Net) -> Vec<usize> {
+        let gone = |index: &usize| {
+            let socket = net.sockets.get::<tcp::Socket<'_>>(self.handles[*index]);
+            socket
+                .local_endpoint()
+                .is_some_and(|local| !net.iface.has_ip_addr(local.addr))
+        };
+        (0..self.base).filter(gone).collect()
+    }
+}

@@ -1,0 +1,408 @@
+//! A disk in memory, and none at all.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    vec::Vec,
+};
+
+use dunlin_core::metainfo::Info;
+use dunlin_core::op::FileStat;
+use dunlin_core::{
+    BLOCK_LEN, Block, Hasher, InfoHash, Instant, OpErrorKind, OpId, Outcome, TorrentId,
+};
+
+use super::{DiskJob, DiskOp, Storage};
+
+/// A disk in memory: one run of bytes per torrent, of bounded size in all. Ops are done at once.
+///
+/// What is on it is known by info-hash and outlives the engine: [`RamDisk::reopen`] hands it to
+/// the next one.
+#[derive(Debug, Default)]
+pub struct RamDisk {
+    capacity: u64,
+    used: u64,
+    open: BTreeMap<TorrentId, (InfoHash, Arc<Info>)>,
+    stores: BTreeMap<InfoHash, Store>,
+    /// Records of torrents whose files are not known yet.
+    unopened: BTreeMap<TorrentId, Vec<u8>>,
+    done: VecDeque<(OpId, Outcome)>,
+    /// The last time a file was changed, in nanoseconds: each change gets a later one.
+    mtime: i64,
+}
+
+/// One torrent's bytes.
+#[derive(Debug, Default)]
+struct Store {
+    /// All of the torrent's byte space, or nothing.
+    data: Vec<u8>,
+    files: Vec<File>,
+    record: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct File {
+    wanted: bool,
+    /// Bytes of it were written.
+    touched: bool,
+    /// It shows: a piece shared with a wanted neighbour does not create an unwanted file.
+    exists: bool,
+    mtime: i64,
+}
+
+impl RamDisk {
+    /// An empty disk of `capacity` bytes.
+    #[must_use]
+    pub fn new(capacity: u64) -> Self {
+        Self {
+            capacity,
+            ..Self::default()
+        }
+    }
+
+    /// Puts the content of a torrent on the disk, all files complete.
+    ///
+    /// # Errors
+    /// The bytes, if they are not exactly what `info` describes or there is no room.
+    pub fn put(&mut self, info: &Info, data: Vec<u8>) -> Result<(), Vec<u8>> {
+        let len = data.len() as u64;
+        self.remove(info.info_hash());
+        if len != info.total_len() || self.used + len > self.capacity {
+            return Err(data);
+        }
+        self.used += len;
+        self.mtime += 1;
+        let file = File {
+            wanted: true,
+            touched: true,
+            exists: true,
+            mtime: self.mtime,
+        };
+        let store = Store {
+            data,
+            files: info.files().iter().map(|_| file).collect(),
+            record: None,
+        };
+        self.stores.insert(info.info_hash(), store);
+        Ok(())
+    }
+
+    /// The bytes of a torrent; those never written are zero. `None` if nothing was written.
+    #[must_use]
+    pub fn content(&self, torrent: InfoHash) -> Option<&[u8]> {
+        let store = self.stores.get(&torrent)?;
+        (!store.data.is_empty()).then_some(&store.data[..])
+    }
+
+    /// The same, to be changed behind the engine's back, as a fault or a test would. Nothing
+    /// is said of it by a file's time.
+    pub fn content_mut(&mut self, torrent: InfoHash) -> Option<&mut [u8]> {
+        let store = self.stores.get_mut(&torrent)?;
+        (!store.data.is_empty()).then_some(&mut store.data[..])
+    }
+
+    /// The record a torrent's engine saved last, for
+    /// [`AddTorrent::resume`](dunlin_core::engine::AddTorrent::resume).
+    #[must_use]
+    pub fn record(&self, torrent: InfoHash) -> Option<&[u8]> {
+        self.stores.get(&torrent)?.record.as_deref()
+    }
+
+    /// The same by the engine's name for the torrent, while that engine lives; also finds what
+    /// was saved before the files were known.
+    #[must_use]
+    pub fn record_of(&self, torrent: TorrentId) -> Option<&[u8]> {
+        match self.open.get(&torrent) {
+            Some((hash, _)) => self.record(*hash),
+            None => self.unopened.get(&torrent).map(Vec::as_slice),
+        }
+    }
+
+    /// Bytes in use.
+    #[must_use]
+    pub const fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Forgets the engine that used the disk, which is gone: its torrents are closed, what it
+    /// had asked for is dropped. Content and records stay.
+    pub fn reopen(&mut self) {
+        self.open.clear();
+        self.unopened.clear();
+        self.done.clear();
+    }
+
+    fn remove(&mut self, hash: InfoHash) {
+        if let Some(store) = self.stores.remove(&hash) {
+            self.used -= store.data.len() as u64;
+        }
+    }
+
+    /// Carries out an op at once: for storages that add a latency of their own to this one.
+    pub fn apply(&mut self, now: Instant, op: DiskOp) -> Outcome {
+        let torrent = op.torrent;
+        if let DiskJob::Open { info } = op.job {
+            return self.open(torrent, info);
+        }
+        if let DiskJob::Save { record } = op.job {
+            self.save(torrent, record);
+            return Outcome::Done;
+        }
+        let Some((hash, info)) = self.open.get(&torrent).cloned() else {
+            // Nothing is open, so nothing is left to do.
+            if matches!(op.job, DiskJob::Release { .. }) {
+                self.unopened.remove(&torrent);
+                return Outcome::Done;
+            }
+            return op.fail(OpErrorKind::NotFound, "the torrent is not open");
+        };
+        if !in_range(&op.job, info.total_len()) {
+            return op.fail(OpErrorKind::Io, "outside the torrent");
+        }
+        if let DiskJob::Write { .. } = op.job
+            && !self.reserve(hash, info.total_len())
+        {
+            return op.fail(OpErrorKind::NoSpace, "the memory disk is full");
+        }
+        match op.job {
+            DiskJob::Read { at, len, blocks } => self.read(hash, at, len, blocks),
+            DiskJob::Write {
+                at,
+                len,
+                blocks,
+                hasher,
+            } => {
+                self.mtime = self.mtime.saturating_add(1).max(nanoseconds(now));
+                self.write(hash, &info, at, len, blocks, hasher)
+            }
+            DiskJob::Hash { at, len, hasher } => self.hash(hash, at, len, hasher),
+            DiskJob::Flush { .. } => Outcome::Flushed(self.stat(hash, &info)),
+            DiskJob::Select { wanted } => {
+                self.select(hash, &wanted);
+                Outcome::Done
+            }
+            DiskJob::Release { delete } => {
+                self.open.remove(&torrent);
+                if delete {
+                    self.remove(hash);
+                }
+                Outcome::Done
+            }
+            // Dealt with above.
+            DiskJob::Open { .. } | DiskJob::Save { .. } => Outcome::Done,
+        }
+    }
+
+    fn open(&mut self, torrent: TorrentId, info: Arc<Info>) -> Outcome {
+        let hash = info.info_hash();
+        let store = self.stores.entry(hash).or_default();
+        if store.files.len() != info.files().len() {
+            let file = File {
+                wanted: true,
+                ..File::default()
+            };
+            store.files = info.files().iter().map(|_| file).collect();
+        }
+        if let Some(record) = self.unopened.remove(&torrent) {
+            store.record = Some(record);
+        }
+        let stat = self.stat(hash, &info);
+        self.open.insert(torrent, (hash, info));
+        Outcome::Opened(stat)
+    }
+
+    fn save(&mut self, torrent: TorrentId, record: Vec<u8>) {
+        let store = self
+            .open
+            .get(&torrent)
+            .and_then(|(hash, _)| self.stores.get_mut(hash));
+        match store {
+            Some(store) => store.record = Some(record),
+            None => {
+                self.unopened.insert(torrent, record);
+            }
+        }
+    }
+
+    /// Makes room for a torrent's bytes, all at once.
+    fn reserve(&mut self, hash: InfoHash, len: u64) -> bool {
+        let Some(store) = self.stores.get_mut(&hash) else {
+            return false;
+        };
+        if !store.data.is_empty() {
+            return true;
+        }
+        let Ok(bytes) = usize::try_from(len) else {
+            return false;
+        };
+        if self.used.saturating_add(len) > self.capacity
+            || store.data.try_reserve_exact(bytes).is_err()
+        {
+            return false;
+        }
+        store.data.resize(bytes, 0);
+        self.used += len;
+        true
+    }
+
+    fn stat(&self, hash: InfoHash, info: &Info) -> Vec<Option<FileStat>> {
+        let Some(store) = self.stores.get(&hash) else {
+            return Vec::new();
+        };
+        let files = store.files.iter().zip(info.files());
+        let stat = |(file, named): (&File, &dunlin_core::metainfo::File)| {
+            file.exists.then_some(FileStat {
+                len: named.len,
+                mtime_ns: file.mtime,
+            })
+        };
+        files.map(stat).collect()
+    }
+
+    fn select(&mut self, hash: InfoHash, wanted: &[bool]) {
+        if let Some(store) = self.stores.get_mut(&hash) {
+            for (file, wanted) in store.files.iter_mut().zip(wanted) {
+                file.wanted = *wanted;
+                file.exists |= file.wanted && file.touched;
+            }
+        }
+    }
+
+    /// The bytes of a range that was checked; shorter where nothing was written.
+    fn range(&self, hash: InfoHash, at: u64, len: u64) -> &[u8] {
+        let (Ok(at), Ok(len)) = (usize::try_from(at), usize::try_from(len)) else {
+            return &[];
+        };
+        let data = self.stores.get(&hash).map(|s| s.data.as_slice());
+        data.and_then(|d| d.get(at..at + len)).unwrap_or(&[])
+    }
+
+    fn read(&self, hash: InfoHash, at: u64, len: u32, mut blocks: Vec<Block>) -> Outcome {
+        let data = self.range(hash, at, u64::from(len));
+        if data.len() < len as usize {
+            return missing(blocks);
+        }
+        for (block, chunk) in blocks.iter_mut().zip(data.chunks(BLOCK_LEN)) {
+            block[..chunk.len()].copy_from_slice(chunk);
+        }
+        Outcome::Read(blocks)
+    }
+
+    fn write(
+        &mut self,
+        hash: InfoHash,
+        info: &Info,
+        at: u64,
+        len: u32,
+        blocks: Vec<Block>,
+        mut hasher: Option<Hasher>,
+    ) -> Outcome {
+        let mtime = self.mtime;
+        if let Some(store) = self.stores.get_mut(&hash) {
+            let start = usize::try_from(at).unwrap_or(usize::MAX);
+            let range = start..start.saturating_add(len as usize);
+            if let Some(to) = store.data.get_mut(range) {
+                for (to, block) in to.chunks_mut(BLOCK_LEN).zip(&blocks) {
+                    to.copy_from_slice(&block[..to.len()]);
+                    if let Some(hasher) = &mut hasher {
+                        hasher.update(to);
+                    }
+                }
+            }
+            for extent in info.extents(at, u64::from(len)) {
+                if let Some(file) = store.files.get_mut(extent.file) {
+                    file.touched = true;
+                    file.exists |= file.wanted;
+                    file.mtime = mtime;
+                }
+            }
+            // Empty files come with the first bytes of any.
+            for (file, named) in store.files.iter_mut().zip(info.files()) {
+                if named.len == 0 && file.wanted && !file.exists {
+                    file.exists = true;
+                    file.mtime = mtime;
+                }
+            }
+        }
+        Outcome::Written { blocks, hasher }
+    }
+
+    fn hash(&self, hash: InfoHash, at: u64, len: u64, mut hasher: Hasher) -> Outcome {
+        let data = self.range(hash, at, len);
+        if (data.len() as u64) < len {
+            return missing(Vec::new());
+        }
+        hasher.update(data);
+        Outcome::Hashed(hasher)
+    }
+}
+
+fn missing(blocks: Vec<Block>) -> Outcome {
+    let mut outcome = Outcome::failed(OpErrorKind::NotFound, "nothing was written");
+    if let Outcome::Failed { blocks: home, .. } = &mut outcome {
+        *home = blocks;
+    }
+    outcome
+}
+
+fn in_range(job: &DiskJob, total: u64) -> bool {
+    let (at, len) = match job {
+        DiskJob::Read { at, len, blocks }
+        | DiskJob::Write {
+            at, len, blocks, ..
+        } => {
+            if blocks.len() * BLOCK_LEN < *len as usize {
+                return false;
+            }
+            (*at, u64::from(*len))
+        }
+        DiskJob::Hash { at, len, .. } => (*at, *len),
+        _ => return true,
+    };
+    at.checked_add(len).is_some_and(|end| end <= total)
+}
+
+fn nanoseconds(at: Instant) -> i64 {
+    i64::try_from(at.as_micros().saturating_mul(1000)).unwrap_or(i64::MAX)
+}
+
+impl Storage for RamDisk {
+    fn submit(&mut self, now: Instant, op: DiskOp) {
+        let id = op.id;
+        let outcome = self.apply(now, op);
+        self.done.push_back((id, outcome));
+    }
+
+    fn poll(&mut self, _now: Instant) -> Option<(OpId, Outcome)> {
+        self.done.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        (!self.done.is_empty()).then_some(Instant::ORIGIN)
+    }
+}
+
+/// No disk: every op fails as unsupported, but for those that ask for nothing.
+#[derive(Debug, Default)]
+pub struct NoDisk {
+    done: VecDeque<(OpId, Outcome)>,
+}
+
+impl Storage for NoDisk {
+    fn submit(&mut self, _now: Instant, op: DiskOp) {
+        let id = op.id;
+        let outcome = match op.job {
+            DiskJob::Release { .. } | DiskJob::Save { .. } => Outcome::Done,
+            _ => op.fail(OpErrorKind::Unsupported, "this machine has no disk"),
+        };
+        self.done.push_back((id, outcome));
+    }
+
+    fn poll(&mut self, _now: Instant) -> Option<(OpId, Outcome)> {
+        self.done.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        (!self.done.is_empty()).then_some(Instant::ORIGIN)
+    }
+}

@@ -1,12 +1,7 @@
 //! Names: literal addresses are answered at once, others by the stack's DNS socket, for both
 //! families at the same time.
 
-use alloc::{
-    collections::VecDeque,
-    string::String,
-    vec,
-    vec::Vec,
-};
+use alloc::{collections::VecDeque, string::String, vec, vec::Vec};
 use core::net::IpAddr;
 
 use dunlin_core::{OpErrorKind, OpId, Outcome};
@@ -94,7 +89,10 @@ impl Names {
     fn start(&mut self, net: &mut Net, asker: Asker, host: String) {
         let socket = net.sockets.get_mut::<dns::Socket<'_>>(self.socket);
         let mut queries = [None; 2];
-        for (i, kind) in [DnsQueryType::A, DnsQueryType::Aaaa].into_iter().enumerate() {
+        for (i, kind) in [DnsQueryType::A, DnsQueryType::Aaaa]
+            .into_iter()
+            .enumerate()
+        {
             if !self.families[i] {
                 continue;
             }
@@ -142,10 +140,7 @@ impl Names {
     }
 
     /// The next answer.
-    pub(crate) fn poll(
-        &mut self,
-        net: &mut Net,
-    ) -> Option<(Asker, Result<Vec<IpAddr>, Outcome>)> {
+    pub(crate) fn poll(&mut self, net: &mut Net) -> Option<(Asker, Result<Vec<IpAddr>, Outcome>)> {
         if core::mem::take(&mut self.ready) {
             self.look(net);
         }

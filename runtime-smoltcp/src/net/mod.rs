@@ -59,7 +59,12 @@ impl Net {
 
     /// Whether a packet to `to` can leave: smoltcp would hold it, and all behind it, forever.
     pub(crate) fn has_route(&self, to: IpAddr) -> bool {
-        let on_link = || self.iface.ip_addrs().iter().any(|c| c.contains_addr(&to.into()));
+        let on_link = || {
+            self.iface
+                .ip_addrs()
+                .iter()
+                .any(|c| c.contains_addr(&to.into()))
+        };
         let routes = self.iface.routes();
         let default = match to {
             IpAddr::V4(v4) if v4.is_broadcast() || v4.is_multicast() => {
@@ -75,7 +80,10 @@ impl Net {
     /// Takes in one packet, if there is one.
     pub(crate) fn ingress<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D) -> bool {
         let at = to_stack(now);
-        match self.iface.poll_ingress_single(at, device, &mut self.sockets) {
+        match self
+            .iface
+            .poll_ingress_single(at, device, &mut self.sockets)
+        {
             PollIngressSingleResult::None => false,
             _ => {
                 self.dirty = true;

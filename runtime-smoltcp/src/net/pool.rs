@@ -10,6 +10,8 @@
 //! crosses ours, RFC 9293 §3.5). So listeners are kept behind all other sockets: one that got a
 //! SYN is moved below `base`, and what is to listen is moved above it.
 
+mod room;
+
 use alloc::{
     collections::{BTreeMap, VecDeque},
     vec,
@@ -372,140 +374,6 @@ impl Pool {
         }
     }
 
-    /// A listener got a SYN: it becomes a connection, another takes its place.
-    fn got_syn(&mut self, net: &mut Net, now: Instant, index: usize, stats: &mut Stats) {
-        self.swap(net, index, self.base);
-        let index = self.base;
-        self.base += 1;
-        self.short = true;
-        self.half_open += 1;
-        let deadline = now + self.config.half_open_timeout;
-        let slot = &mut self.slots[index];
-        slot.owner = Owner::HalfOpen;
-        slot.since = now;
-        self.set_deadline(index, deadline);
-        stats.syns += 1;
-        // A listener takes both families; not all are bound.
-        let socket = net.tcp(self.handles[index]);
-        let v6 = socket.local_endpoint().is_some_and(|e| SocketAddr::is_ipv6(&super::socket_addr(e)));
-        let port = self.slots[index].port;
-        let bound = self
-            .ports
-            .iter()
-            .position(|p| *p == port)
-            .is_some_and(|at| self.families[at][usize::from(v6)]);
-        if !bound {
-            self.abort(net, now, index);
-        } else if self.half_open > self.config.half_open {
-            self.drop_half_open(net, stats);
-        } else if net.tcp(self.handles[index]).state() != State::SynReceived {
-            self.enqueue(index);
-        }
-        self.fill(net, now, stats);
-    }
-
-    /// Brings the number of listeners up to what it should be, as far as sockets go.
-    pub(crate) fn fill(&mut self, net: &mut Net, now: Instant, stats: &mut Stats) {
-        if !core::mem::take(&mut self.short) {
-            return;
-        }
-        for at in 0..self.ports.len() {
-            let port = self.ports[at];
-            let listening = |s: &&Slot| s.owner == Owner::Listener && s.port == port;
-            let mut have = self.slots[self.base..].iter().filter(listening).count();
-            while have < self.config.reserve {
-                // Others make way for the last listener only.
-                let index = self.grow(net).or_else(|| self.lower(net));
-                let index = index.or_else(|| {
-                    let room = have == 0 && self.make_room(net, now, true, stats);
-                    room.then(|| self.lower(net)).flatten()
-                });
-                let Some(index) = index else {
-                    // Goes on when a socket becomes free.
-                    self.short = true;
-                    break;
-                };
-                self.tune(net, index);
-                let socket = net.watch(self.handles[index], self.bit(index));
-                // Port and state are fit for it: see `grow` and `free`.
-                let _ = socket.listen(port);
-                self.slots[index] = Slot {
-                    owner: Owner::Listener,
-                    port,
-                    ..VACANT
-                };
-                net.watch(self.handles[index], self.bit(index));
-                have += 1;
-            }
-        }
-    }
-
-    /// Moves a free socket above `base`; where to.
-    fn lower(&mut self, net: &mut Net) -> Option<usize> {
-        let free = self.free_slot()?;
-        self.swap(net, free, self.base - 1);
-        self.base -= 1;
-        Some(self.base)
-    }
-
-    /// A free socket below `base`.
-    fn free_slot(&self) -> Option<usize> {
-        self.slots[..self.base]
-            .iter()
-            .position(|s| s.owner == Owner::Free)
-    }
-
-    /// A socket to connect with, below `base`.
-    fn vacancy(&mut self, net: &mut Net, now: Instant, stats: &mut Stats) -> Option<usize> {
-        if let Some(free) = self.free_slot() {
-            return Some(free);
-        }
-        if let Some(new) = self.grow(net) {
-            self.swap(net, new, self.base);
-            self.base += 1;
-            return Some(self.base - 1);
-        }
-        let made = self.make_room(net, now, false, stats);
-        made.then(|| self.free_slot()).flatten()
-    }
-
-    /// Frees a socket that can be spared: one in TIME-WAIT, else one that lingers, else (for a
-    /// listener) one whose handshake is not through; always the oldest.
-    fn make_room(&mut self, net: &mut Net, _now: Instant, half_open: bool, stats: &mut Stats) -> bool {
-        let mut best: Option<(u8, Instant, usize)> = None;
-        for (index, slot) in self.slots[..self.base].iter().enumerate() {
-            let state = net.sockets.get::<tcp::Socket<'_>>(self.handles[index]).state();
-            let rank = match slot.owner {
-                Owner::Ending if matches!(state, State::TimeWait | State::Closed) => 0,
-                Owner::Ending => 1,
-                Owner::HalfOpen if half_open => 2,
-                _ => continue,
-            };
-            let candidate = (rank, slot.since, index);
-            if best.is_none_or(|b| candidate < b) {
-                best = Some(candidate);
-            }
-        }
-        let Some((_, _, index)) = best else {
-            return false;
-        };
-        stats.evicted += 1;
-        self.free(net, index);
-        true
-    }
-
-    /// The oldest handshake makes way.
-    fn drop_half_open(&mut self, net: &mut Net, stats: &mut Stats) {
-        let half_open = self.slots[..self.base].iter().enumerate();
-        let oldest = half_open
-            .filter(|(_, s)| s.owner == Owner::HalfOpen)
-            .min_by_key(|(index, s)| (s.since, *index));
-        if let Some((index, _)) = oldest {
-            stats.evicted += 1;
-            self.free(net, index);
-        }
-    }
-
     /// What each new connection starts with: the stack's own reset leaves these as they were.
     fn tune(&self, net: &mut Net, index: usize) {
         let socket = net.tcp(self.handles[index]);
@@ -682,14 +550,21 @@ impl Pool {
         }
     }
 
-    /// Slots whose local address is not among `keep`, of those that connections use.
-    pub(crate) fn orphans(&self, net: &Net) -> Vec<usize> {
-        let gone = |index: &usize| {
-            let socket = net.sockets.get::<tcp::Socket<'_>>(self.handles[*index]);
-            socket
-                .local_endpoint()
-                .is_some_and(|local| !net.iface.has_ip_addr(local.addr))
-        };
-        (0..self.base).filter(gone).collect()
+    /// Ends connections whose local address is no longer ours.
+    pub(crate) fn drop_orphans(&mut self, net: &mut Net) {
+        for index in 0..self.base {
+            let local = net.tcp(self.handles[index]).local_endpoint();
+            if local.is_none_or(|local| net.iface.has_ip_addr(local.addr)) {
+                continue;
+            }
+            match self.slots[index].owner {
+                Owner::Peer(_) | Owner::Http(_) => {
+                    net.tcp(self.handles[index]).abort();
+                    self.slots[index].cause = Some(CloseReason::Unreachable);
+                    self.enqueue(index);
+                }
+                _ => self.free(net, index),
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 use dunlin_core::engine::{Engine, ReadBufs, WriteBufs};
 use dunlin_core::op::Close;
 use dunlin_core::{CloseReason, ConnId, Instant};
-use smoltcp::socket::tcp::State;
+use smoltcp::socket::tcp::{self, State};
 
 use super::pool::{Owner, Pool};
 use super::{Net, socket_addr};
@@ -119,7 +119,8 @@ fn write(
     id: ConnId,
     stats: &mut Stats,
 ) -> Visit {
-    let socket = net.tcp(pool.handle(index));
+    let Net { sockets, dirty, .. } = net;
+    let socket = sockets.get_mut::<tcp::Socket<'_>>(pool.handle(index));
     let interest = &mut pool.slot_mut(index).interest.write;
     for _ in 0..LISTS_PER_VISIT {
         if !*interest || !socket.can_send() {
@@ -142,7 +143,7 @@ fn write(
                 }
             }
         }
-        net.dirty = true;
+        *dirty = true;
         stats.written_bytes += done as u64;
         engine.handle_written(now, id, done);
     }
@@ -159,7 +160,8 @@ fn read(
     id: ConnId,
     stats: &mut Stats,
 ) -> Visit {
-    let socket = net.tcp(pool.handle(index));
+    let Net { sockets, dirty, .. } = net;
+    let socket = sockets.get_mut::<tcp::Socket<'_>>(pool.handle(index));
     let slot = pool.slot_mut(index);
     let cause = slot.cause;
     let interest = &mut slot.interest.read;
@@ -194,7 +196,7 @@ fn read(
             }
         }
         // The window may have opened.
-        net.dirty = true;
+        *dirty = true;
         stats.read_bytes += done as u64;
         engine.handle_read(now, id, done);
     }

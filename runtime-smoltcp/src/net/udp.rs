@@ -166,8 +166,7 @@ impl Udp {
                 && self.ports.iter_mut().find(sender).is_some_and(|port| {
                     let socket = net.sockets.get_mut::<udp::Socket<'_>>(port.handle);
                     let dst = transmit.dst;
-                    let mut meta =
-                        UdpMetadata::from(IpEndpoint::new(dst.ip().into(), dst.port()));
+                    let mut meta = UdpMetadata::from(IpEndpoint::new(dst.ip().into(), dst.port()));
                     meta.local_address = transmit.src.map(Into::into);
                     socket.send_slice(&self.buf[..transmit.len], meta).is_ok()
                 });

@@ -23,7 +23,7 @@ pub struct DiskOp {
 
 /// What to do; the documentation of [`Op`]'s variants holds.
 #[derive(Debug)]
-#[allow(missing_docs)] // The fields are those of `Op`.
+#[allow(missing_docs, reason = "the fields are those of Op")]
 pub enum DiskJob {
     /// See [`Op::Open`].
     Open { info: Arc<Info> },

@@ -1,0 +1,504 @@
+//! The driver: engine, stack and storage, and the loop around them.
+
+use alloc::{boxed::Box, format, string::ToString, vec::Vec};
+use core::net::{IpAddr, SocketAddr};
+
+use dunlin_core::engine::{Engine, Event};
+use dunlin_core::op::SocketKind;
+use dunlin_core::{Caps, Config, Instant, Op, OpErrorKind, OpId, Outcome, SocketId};
+use rand_core::Rng;
+use smoltcp::iface::Interface;
+use smoltcp::phy::Device;
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
+
+use crate::address::Dhcp;
+use crate::config::{Hardware, NetConfig, SetupError};
+use crate::fetch::{Fetches, Tools};
+use crate::names::{Asker, Names};
+use crate::net::pool::{Owner, Pool, Stage};
+use crate::net::udp::Udp;
+use crate::net::{Net, streams};
+use crate::ready::Ready;
+use crate::stats::Stats;
+use crate::storage::{DiskOp, Storage};
+use crate::time::to_stack;
+
+/// Turns in one call of [`Driver::poll`].
+const TURNS_PER_POLL: usize = 64;
+/// Packets taken in in one turn.
+const PACKETS_PER_TURN: usize = 64;
+/// Ops taken from the engine in one turn.
+const OPS_PER_TURN: usize = 256;
+
+/// Whether [`Driver::poll`] got everything done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Polled {
+    /// Nothing is left to do before [`Driver::poll_timeout`], or a packet.
+    Idle,
+    /// More is left to do at once; the machine may look after something else first.
+    Busy,
+}
+
+/// An engine on a network interface. See the [crate's documentation](crate).
+pub struct Driver<S: Storage> {
+    engine: Engine,
+    storage: S,
+    net: Net,
+    pool: Pool,
+    udp: Udp,
+    names: Names,
+    fetches: Fetches,
+    dhcp: Option<Dhcp>,
+    stats: Stats,
+    now: Instant,
+    /// The engine was lent to the application, or the last poll ran out of turns.
+    touched: bool,
+    /// Bits: UDP sockets, then names, then DHCP, then TCP.
+    names_bit: usize,
+    /// Ports that were chosen for us: IPv4, IPv6.
+    chosen: [Option<u16>; 2],
+}
+
+impl<S: Storage + core::fmt::Debug> core::fmt::Debug for Driver<S> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Driver")
+            .field("engine", &self.engine)
+            .field("storage", &self.storage)
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Storage> Driver<S> {
+    /// Sets up the interface and an engine on it. `rng` must be well seeded: sequence numbers,
+    /// ports and what peers see are drawn from it.
+    ///
+    /// # Errors
+    /// `config` does not suit the device, or contradicts itself.
+    pub fn new<D: Device + ?Sized>(
+        now: Instant,
+        device: &mut D,
+        config: &NetConfig,
+        engine: Config,
+        storage: S,
+        mut rng: Box<dyn Rng + Send>,
+    ) -> Result<Self, SetupError> {
+        let device_caps = device.capabilities();
+        config.check(device_caps.medium)?;
+        let hardware = match config.hardware {
+            Hardware::Ethernet(mac) => HardwareAddress::Ethernet(EthernetAddress(mac)),
+            Hardware::Ip => HardwareAddress::Ip,
+        };
+        let mut stack = smoltcp::iface::Config::new(hardware);
+        stack.random_seed = rng.next_u64();
+        let mut iface = Interface::new(stack, device, to_stack(now));
+        iface.update_ip_addrs(|addrs| {
+            for (address, prefix) in &config.addresses {
+                // Their number was checked.
+                let _ = addrs.push(IpCidr::new((*address).into(), *prefix));
+            }
+        });
+        let mut full = Ok(());
+        if let Some(gateway) = config.gateway_v4 {
+            full = iface.routes_mut().add_default_ipv4_route(gateway).map(drop);
+        }
+        if let (Some(gateway), Ok(())) = (config.gateway_v6, full) {
+            full = iface.routes_mut().add_default_ipv6_route(gateway).map(drop);
+        }
+        if full.is_err() {
+            return Err(SetupError::TooMany);
+        }
+        for group in &config.multicast {
+            if iface.join_multicast_group(IpAddress::from(*group)).is_err() {
+                return Err(SetupError::TooMany);
+            }
+        }
+        let names_bit = config.udp_sockets;
+        let first_bit = names_bit + 2;
+        let ready = Ready::new(first_bit + Pool::bits(config));
+        let mut net = Net::new(iface, ready);
+        let udp = Udp::new(&mut net, config, device_caps.ip_mtu());
+        let servers: Vec<IpAddress> = config.dns.iter().map(|s| (*s).into()).collect();
+        let families = [config.has(false), config.has(true)];
+        let names = Names::new(&mut net, &servers, names_bit, config.lookups, families);
+        let dhcp = config
+            .dhcp
+            .then(|| Dhcp::new(&mut net, names_bit + 1, config.dns.is_empty()));
+        let mut pool = Pool::new(config, first_bit, rng.next_u32());
+        if config.preallocate {
+            pool.preallocate(&mut net);
+        }
+        let mut caps = Caps::all();
+        caps.https = false;
+        caps.ipv4 = families[0];
+        caps.ipv6 = families[1];
+        Ok(Self {
+            engine: Engine::new(now, engine, caps, rng),
+            storage,
+            net,
+            pool,
+            udp,
+            names,
+            fetches: Fetches::new(config.http_requests),
+            dhcp,
+            stats: Stats::default(),
+            now,
+            touched: true,
+            names_bit,
+            chosen: [None; 2],
+        })
+    }
+
+    /// The engine.
+    #[must_use]
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The engine, for the application's commands. Afterwards [`Driver::poll`] is due.
+    pub const fn engine_mut(&mut self) -> &mut Engine {
+        self.touched = true;
+        &mut self.engine
+    }
+
+    /// The storage.
+    #[must_use]
+    pub const fn storage(&self) -> &S {
+        &self.storage
+    }
+
+    /// The storage, to look after it. Afterwards [`Driver::poll`] is due.
+    pub const fn storage_mut(&mut self) -> &mut S {
+        self.touched = true;
+        &mut self.storage
+    }
+
+    /// Ends the driver, as a power cut would, and gives the storage back.
+    #[must_use]
+    pub fn into_storage(self) -> S {
+        self.storage
+    }
+
+    /// The next thing the application may want to know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.engine.poll_event()
+    }
+
+    /// Our addresses at present.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let addrs = self.net.iface.ip_addrs().iter();
+        addrs.map(|cidr| cidr.address().into())
+    }
+
+    /// What the driver did so far, and who has its sockets.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let [free, listening, half_open, used, ending] = self.pool.census();
+        Stats {
+            sockets_free: free,
+            sockets_listening: listening,
+            sockets_half_open: half_open,
+            sockets_used: used,
+            sockets_ending: ending,
+            ..self.stats
+        }
+    }
+
+    /// When [`Driver::poll`] wants to be called next, packets apart: the earliest of what
+    /// engine, stack and storage wait for. In the past: at once.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.touched {
+            return Some(self.now);
+        }
+        let own = [
+            self.engine.poll_timeout(),
+            self.storage.poll_timeout(),
+            self.net.deadline(),
+            self.pool.deadline(),
+            self.fetches.deadline(),
+            self.udp.deadline(),
+        ];
+        own.into_iter().flatten().min()
+    }
+
+    /// Runs stack, engine and storage until none has anything left to do at `now`, within a
+    /// budget of turns. To be called when a packet came in, when the device takes packets again,
+    /// when [`Driver::poll_timeout`] is due, and after commands.
+    pub fn poll<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D) -> Polled {
+        self.now = self.now.max(now);
+        self.touched = false;
+        self.stats.polls += 1;
+        for _ in 0..TURNS_PER_POLL {
+            self.stats.turns += 1;
+            if !self.turn(device) {
+                self.udp.unstick(&mut self.net, self.now, &mut self.stats);
+                self.net.settle(self.now);
+                return Polled::Idle;
+            }
+        }
+        self.net.settle(self.now);
+        self.touched = true;
+        Polled::Busy
+    }
+
+    /// One turn; whether anything happened.
+    fn turn<D: Device + ?Sized>(&mut self, device: &mut D) -> bool {
+        let now = self.now;
+        let mut progress = false;
+        for _ in 0..PACKETS_PER_TURN {
+            if !self.net.ingress(now, device) {
+                break;
+            }
+            progress = true;
+            self.stats.packets_in += 1;
+            // Before the next packet: a listener that got a SYN has to be replaced.
+            self.sort(Stage::Ingress);
+        }
+        progress |= self.run_timers();
+        progress |= self.take_outcomes();
+        progress |= self.start_ops();
+        while let Some((id, interest)) = self.engine.poll_interest() {
+            progress = true;
+            if let Some(index) = self.pool.of(id) {
+                self.pool.slot_mut(index).interest = interest;
+                if interest.read || interest.write {
+                    self.pool.enqueue(index);
+                }
+            }
+        }
+        progress |= self.visit_streams();
+        let Self {
+            udp,
+            net,
+            engine,
+            stats,
+            ..
+        } = self;
+        progress |= udp.receive(net, engine, now, stats);
+        progress |= udp.send(net, engine, now, stats);
+        if self.net.egress(now, device) {
+            progress = true;
+        }
+        // Also what timers of the stack ended without sending anything.
+        self.sort(Stage::Egress);
+        progress
+    }
+
+    /// Hands what rang to those concerned.
+    fn sort(&mut self, stage: Stage) {
+        let now = self.now;
+        while let Some(bit) = self.net.ready.pop() {
+            if bit < self.names_bit {
+                self.udp.rang(&mut self.net, bit);
+            } else if bit == self.names_bit {
+                self.names.ready = true;
+            } else if bit == self.names_bit + 1 {
+                if let Some(dhcp) = &mut self.dhcp {
+                    dhcp.ready = true;
+                }
+            } else {
+                let index = bit - self.names_bit - 2;
+                self.pool
+                    .rang(&mut self.net, now, index, stage, &mut self.stats);
+            }
+        }
+        self.pool.fill(&mut self.net, now, &mut self.stats);
+    }
+
+    fn run_timers(&mut self) -> bool {
+        let now = self.now;
+        let mut progress = false;
+        if self.engine.poll_timeout().is_some_and(|at| at <= now) {
+            self.engine.handle_timeout(now);
+            // Law 3: either it is later now, or there is output, which counts by itself.
+            progress = self.engine.poll_timeout().is_none_or(|at| at > now);
+        }
+        self.pool.tick(&mut self.net, now, &mut self.stats);
+        if self.fetches.deadline().is_some_and(|at| at <= now) {
+            let (fetches, mut tools) = self.fetching();
+            fetches.tick(&mut tools);
+            progress = true;
+        }
+        if let Some(dhcp) = &mut self.dhcp
+            && dhcp.poll(&mut self.net, &self.names)
+        {
+            progress = true;
+            self.pool.drop_orphans(&mut self.net);
+        }
+        progress
+    }
+
+    fn fetching(&mut self) -> (&mut Fetches, Tools<'_>) {
+        let tools = Tools {
+            net: &mut self.net,
+            pool: &mut self.pool,
+            names: &mut self.names,
+            stats: &mut self.stats,
+            now: self.now,
+        };
+        (&mut self.fetches, tools)
+    }
+
+    /// Hands outcomes to the engine.
+    fn take_outcomes(&mut self) -> bool {
+        let mut progress = false;
+        while let Some((op, outcome)) = self.storage.poll(self.now) {
+            progress = true;
+            self.answer(op, outcome);
+        }
+        while let Some((asker, result)) = self.names.poll(&mut self.net) {
+            progress = true;
+            match asker {
+                Asker::Op(op) => {
+                    let outcome = result.map_or_else(|failed| failed, Outcome::Resolved);
+                    self.answer(op, outcome);
+                }
+                Asker::Http(job) => {
+                    let (fetches, mut tools) = self.fetching();
+                    fetches.resolved(&mut tools, job, result);
+                }
+            }
+        }
+        while let Some((op, outcome)) = self.fetches.poll() {
+            progress = true;
+            self.answer(op, outcome);
+        }
+        progress
+    }
+
+    fn answer(&mut self, op: OpId, outcome: Outcome) {
+        self.stats.outcomes += 1;
+        self.engine.handle_op(self.now, op, outcome);
+    }
+
+    fn start_ops(&mut self) -> bool {
+        let mut progress = false;
+        for _ in 0..OPS_PER_TURN {
+            let Some(op) = self.engine.poll_op() else {
+                break;
+            };
+            progress = true;
+            self.stats.ops += u64::from(op.id().is_some());
+            match DiskOp::take(op) {
+                Ok(op) => self.storage.submit(self.now, op),
+                Err(op) => self.start_op(op),
+            }
+        }
+        progress
+    }
+
+    fn start_op(&mut self, op: Op) {
+        let now = self.now;
+        match op {
+            Op::Bind {
+                op,
+                socket,
+                kind,
+                local,
+            } => {
+                let outcome = self.bind(socket, kind, local);
+                self.answer(op, outcome);
+            }
+            Op::TcpConnect { conn, remote } => {
+                let Self {
+                    pool, net, stats, ..
+                } = self;
+                if let Err(why) = pool.connect(net, now, remote, Owner::Peer(conn), stats) {
+                    self.engine.handle_closed(now, conn, why);
+                }
+            }
+            Op::TcpClose { conn, how } => {
+                if let Some(index) = self.pool.of(conn) {
+                    self.pool.close(&mut self.net, now, index, how);
+                }
+            }
+            Op::Resolve { op, host } => self.names.ask(&mut self.net, Asker::Op(op), host),
+            Op::Http { op, request } => {
+                let (fetches, mut tools) = self.fetching();
+                fetches.submit(&mut tools, op, &request);
+            }
+            Op::Cancel { op } => {
+                if self.names.cancel(&mut self.net, Asker::Op(op)) {
+                    let outcome = Outcome::failed(OpErrorKind::Cancelled, "cancelled");
+                    self.answer(op, outcome);
+                }
+                let (fetches, mut tools) = self.fetching();
+                fetches.cancel(&mut tools, op);
+            }
+            other => {
+                // Law 1 holds for ops that are newer than this driver, too.
+                if let Some(op) = other.id() {
+                    let reason = "this driver does not know the op";
+                    self.answer(op, Outcome::failed(OpErrorKind::Unsupported, reason));
+                }
+            }
+        }
+    }
+
+    fn bind(&mut self, socket: SocketId, kind: SocketKind, mut local: SocketAddr) -> Outcome {
+        let v6 = local.is_ipv6();
+        if !local.ip().is_unspecified()
+            && !local.ip().is_multicast()
+            && !self.net.iface.has_ip_addr(local.ip())
+        {
+            let detail = format!("{local}: not an address of this machine");
+            return Outcome::failed(OpErrorKind::NotFound, detail);
+        }
+        if local.port() == 0 {
+            // One port for datagrams and streams: peers are told one.
+            let chosen = self.chosen[usize::from(v6)].unwrap_or_else(|| self.free_port());
+            self.chosen[usize::from(v6)] = Some(chosen);
+            local.set_port(chosen);
+        }
+        let bound = match kind {
+            SocketKind::Udp => self.udp.bind(&mut self.net, socket, local),
+            SocketKind::TcpListener => self.pool.listen(&mut self.net, self.now, local.port(), v6),
+        };
+        if bound {
+            Outcome::Bound(local)
+        } else {
+            let detail = local.to_string() + ": in use, or no socket is left";
+            Outcome::failed(OpErrorKind::Denied, detail)
+        }
+    }
+
+    fn free_port(&mut self) -> u16 {
+        loop {
+            let port = self.pool.ephemeral();
+            if !self.udp.uses(port) {
+                return port;
+            }
+        }
+    }
+
+    /// Looks at the streams that rang or whose interest changed, once each.
+    fn visit_streams(&mut self) -> bool {
+        let mut progress = false;
+        let now = self.now;
+        for _ in 0..self.pool.queued() {
+            let Some(index) = self.pool.next_queued() else {
+                break;
+            };
+            progress = true;
+            let Self {
+                pool,
+                net,
+                engine,
+                stats,
+                ..
+            } = self;
+            match pool.slot(index).owner {
+                Owner::Peer(_) => streams::visit(pool, net, engine, now, index, stats),
+                Owner::HalfOpen => streams::accept(pool, net, engine, now, index, stats),
+                Owner::Http(job) => {
+                    let (fetches, mut tools) = self.fetching();
+                    fetches.visit(&mut tools, index, job);
+                }
+                Owner::Free | Owner::Listener | Owner::Ending => {}
+            }
+        }
+        progress
+    }
+}

@@ -1,0 +1,255 @@
+//! HTTP requests: core's own client over the pool's sockets. No TLS.
+
+use alloc::{collections::VecDeque, string::ToString, vec::Vec};
+use core::net::{IpAddr, SocketAddr};
+
+use dunlin_core::http::{Get, Host, Progress};
+use dunlin_core::op::{Close, Family, HttpRequest, OpError};
+use dunlin_core::{CloseReason, Instant, OpErrorKind, OpId, Outcome};
+use smoltcp::socket::tcp::State;
+
+use crate::names::{Asker, Names};
+use crate::net::Net;
+use crate::net::pool::{Owner, Pool};
+use crate::stats::Stats;
+
+struct Job {
+    op: OpId,
+    get: Get,
+    /// Addresses not tried yet.
+    addrs: VecDeque<IpAddr>,
+}
+
+/// All requests.
+pub(crate) struct Fetches {
+    /// By the number their socket knows them by.
+    jobs: Vec<Option<Job>>,
+    waiting: VecDeque<Job>,
+    done: VecDeque<(OpId, Outcome)>,
+}
+
+/// What requests are made with.
+pub(crate) struct Tools<'a> {
+    pub(crate) net: &'a mut Net,
+    pub(crate) pool: &'a mut Pool,
+    pub(crate) names: &'a mut Names,
+    pub(crate) stats: &'a mut Stats,
+    pub(crate) now: Instant,
+}
+
+impl Fetches {
+    /// At most `most` at once.
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            jobs: (0..most).map(|_| None).collect(),
+            waiting: VecDeque::new(),
+            done: VecDeque::new(),
+        }
+    }
+
+    /// Makes a request. Its outcome comes out of [`Fetches::poll`].
+    pub(crate) fn submit(&mut self, tools: &mut Tools<'_>, op: OpId, request: &HttpRequest) {
+        match Get::new(tools.now, request) {
+            // The engine has a bounded number of ops out.
+            Ok(get) => {
+                let addrs = VecDeque::new();
+                self.waiting.push_back(Job { op, get, addrs });
+                self.next(tools);
+            }
+            Err(OpError { kind, detail }) => {
+                self.done.push_back((op, Outcome::failed(kind, detail)));
+            }
+        }
+    }
+
+    /// Gives up a request; it is answered all the same.
+    pub(crate) fn cancel(&mut self, tools: &mut Tools<'_>, op: OpId) {
+        if let Some(at) = self.waiting.iter().position(|j| j.op == op)
+            && let Some(job) = self.waiting.remove(at)
+        {
+            self.done.push_back((op, job.get.into_outcome()));
+        }
+        let is = |job: &Option<Job>| job.as_ref().is_some_and(|j| j.op == op);
+        if let Some(at) = self.jobs.iter().position(is) {
+            self.finish(tools, at);
+        }
+    }
+
+    /// The next answer.
+    pub(crate) fn poll(&mut self) -> Option<(OpId, Outcome)> {
+        self.done.pop_front()
+    }
+
+    /// When [`Fetches::tick`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let jobs = self.jobs.iter().flatten().chain(&self.waiting);
+        jobs.filter_map(|j| j.get.poll_timeout()).min()
+    }
+
+    /// Ends what has taken too long.
+    pub(crate) fn tick(&mut self, tools: &mut Tools<'_>) {
+        let now = tools.now;
+        while let Some(at) = self
+            .waiting
+            .iter_mut()
+            .position(|j| j.get.handle_timeout(now) == Progress::Done)
+        {
+            if let Some(job) = self.waiting.remove(at) {
+                self.done.push_back((job.op, job.get.into_outcome()));
+            }
+        }
+        for at in 0..self.jobs.len() {
+            if let Some(job) = &mut self.jobs[at]
+                && job.get.handle_timeout(now) == Progress::Done
+            {
+                self.finish(tools, at);
+            }
+        }
+    }
+
+    fn next(&mut self, tools: &mut Tools<'_>) {
+        while let Some(at) = self.jobs.iter().position(Option::is_none)
+            && let Some(job) = self.waiting.pop_front()
+        {
+            self.jobs[at] = Some(job);
+            self.start(tools, at);
+        }
+    }
+
+    /// Looks up whom to ask.
+    fn start(&mut self, tools: &mut Tools<'_>, at: usize) {
+        let Some(job) = &mut self.jobs[at] else {
+            return;
+        };
+        job.addrs.clear();
+        match job.get.host() {
+            Host::Ip(ip) => {
+                job.addrs.push_back(ip);
+                self.connect(tools, at, CloseReason::Unreachable);
+            }
+            Host::Name(name) => {
+                let name = name.to_string();
+                tools.names.ask(tools.net, Asker::Http(at), name);
+            }
+        }
+    }
+
+    /// A name was looked up.
+    pub(crate) fn resolved(
+        &mut self,
+        tools: &mut Tools<'_>,
+        at: usize,
+        result: Result<Vec<IpAddr>, Outcome>,
+    ) {
+        let Some(Some(job)) = self.jobs.get_mut(at) else {
+            return;
+        };
+        match result {
+            Ok(addrs) => {
+                let fits = |ip: &IpAddr| match job.get.family() {
+                    Some(Family::V4) => ip.is_ipv4(),
+                    Some(Family::V6) => ip.is_ipv6(),
+                    None => true,
+                };
+                job.addrs = addrs.into_iter().filter(fits).collect();
+                self.connect(tools, at, CloseReason::Unreachable);
+            }
+            Err(Outcome::Failed { error, .. }) => {
+                let _ = job.get.fail(error.kind, &error.detail);
+                self.finish(tools, at);
+            }
+            Err(_) => {
+                let _ = job
+                    .get
+                    .fail(OpErrorKind::NotFound, "the name has no address");
+                self.finish(tools, at);
+            }
+        }
+    }
+
+    /// Tries the next address; `why` the last one failed.
+    fn connect(&mut self, tools: &mut Tools<'_>, at: usize, mut why: CloseReason) {
+        loop {
+            let Some(job) = &mut self.jobs[at] else {
+                return;
+            };
+            let Some(ip) = job.addrs.pop_front() else {
+                let _ = job.get.handle_closed(tools.now, why);
+                return self.finish(tools, at);
+            };
+            let remote = SocketAddr::new(ip, job.get.port());
+            let Tools { net, pool, .. } = tools;
+            match pool.connect(net, tools.now, remote, Owner::Http(at), tools.stats) {
+                Ok(_) => return,
+                Err(reason) => why = reason,
+            }
+        }
+    }
+
+    /// Looks at a request's socket.
+    pub(crate) fn visit(&mut self, tools: &mut Tools<'_>, index: usize, at: usize) {
+        let Some(Some(job)) = self.jobs.get_mut(at) else {
+            return tools.pool.abort(tools.net, tools.now, index);
+        };
+        let now = tools.now;
+        let slot = *tools.pool.slot(index);
+        let socket = tools.net.tcp(tools.pool.handle(index));
+        let progress = match socket.state() {
+            State::SynSent | State::SynReceived => return,
+            State::Closed if !slot.open => {
+                tools.pool.abort(tools.net, now, index);
+                let why = slot.cause.unwrap_or(CloseReason::Io);
+                return self.connect(tools, at, why);
+            }
+            _ => exchange(&mut job.get, socket, now, slot.cause),
+        };
+        tools.pool.slot_mut(index).open = true;
+        tools.net.dirty = true;
+        match progress {
+            Progress::NeedMore => {}
+            Progress::Redirect => {
+                tools.pool.abort(tools.net, now, index);
+                self.start(tools, at);
+            }
+            Progress::Done => self.finish(tools, at),
+        }
+    }
+
+    /// Answers a request and takes the next one on.
+    fn finish(&mut self, tools: &mut Tools<'_>, at: usize) {
+        if let Some(job) = self.jobs[at].take() {
+            self.done.push_back((job.op, job.get.into_outcome()));
+        }
+        tools.names.cancel(tools.net, Asker::Http(at));
+        if let Some(index) = tools.pool.of_http(at) {
+            tools.pool.close(tools.net, tools.now, index, Close::Flush);
+        }
+        self.next(tools);
+    }
+}
+
+/// Writes and reads what there is.
+fn exchange(
+    get: &mut Get,
+    socket: &mut smoltcp::socket::tcp::Socket<'_>,
+    now: Instant,
+    cause: Option<CloseReason>,
+) -> Progress {
+    while socket.can_send() && !get.write_buf().is_empty() {
+        let taken = socket.send_slice(get.write_buf()).unwrap_or(0);
+        get.handle_written(taken);
+    }
+    while socket.can_recv() {
+        let progress = socket.recv(|data| (data.len(), get.handle_read(now, data)));
+        match progress {
+            Ok(Progress::NeedMore) => {}
+            Ok(progress) => return progress,
+            Err(_) => break,
+        }
+    }
+    match socket.state() {
+        State::Closed => get.handle_closed(now, cause.unwrap_or(CloseReason::Reset)),
+        _ if !socket.may_recv() => get.handle_eof(now),
+        _ => Progress::NeedMore,
+    }
+}

@@ -1,0 +1,89 @@
+//! A device whose frames are taken out and put in by hand.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use dunlin_smoltcp::{Hardware, NetConfig};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::time::Instant;
+
+#[derive(Default)]
+pub struct Wire {
+    pub rx: VecDeque<Vec<u8>>,
+    pub tx: Vec<Vec<u8>>,
+    ethernet: bool,
+}
+
+impl Wire {
+    pub fn new(net: &NetConfig) -> Self {
+        Self {
+            ethernet: matches!(net.hardware, Hardware::Ethernet(_)),
+            ..Self::default()
+        }
+    }
+
+    pub fn ip() -> Self {
+        Self::default()
+    }
+}
+
+pub struct Rx(Vec<u8>);
+pub struct Tx<'a>(&'a mut Vec<Vec<u8>>);
+
+impl RxToken for Rx {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+impl TxToken for Tx<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut frame = vec![0; len];
+        let result = f(&mut frame);
+        self.0.push(frame);
+        result
+    }
+}
+
+impl Device for Wire {
+    type RxToken<'a> = Rx;
+    type TxToken<'a> = Tx<'a>;
+
+    fn receive(&mut self, _: Instant) -> Option<(Rx, Tx<'_>)> {
+        let frame = self.rx.pop_front()?;
+        Some((Rx(frame), Tx(&mut self.tx)))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<Tx<'_>> {
+        Some(Tx(&mut self.tx))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut caps = DeviceCapabilities::default();
+        (caps.medium, caps.max_transmission_unit) = match self.ethernet {
+            true => (Medium::Ethernet, 1514),
+            false => (Medium::Ip, 1500),
+        };
+        caps
+    }
+}
+
+/// Whether a machine's interface takes a frame up.
+pub fn is_for(net: &NetConfig, mut ours: impl Iterator<Item = IpAddr>, frame: &[u8]) -> bool {
+    match net.hardware {
+        Hardware::Ethernet(mac) => frame[..6] == mac || frame[0] & 1 == 1,
+        Hardware::Ip => {
+            let to = destination(frame);
+            to.is_multicast() || ours.any(|a| a == to)
+        }
+    }
+}
+
+/// Where an IP packet goes.
+pub fn destination(packet: &[u8]) -> IpAddr {
+    if packet[0] >> 4 == 4 {
+        IpAddr::from(<[u8; 4]>::try_from(&packet[16..20]).unwrap())
+    } else {
+        IpAddr::from(<[u8; 16]>::try_from(&packet[24..40]).unwrap())
+    }
+}

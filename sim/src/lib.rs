@@ -15,6 +15,7 @@ pub mod firewall;
 mod host;
 pub mod middlebox;
 pub mod nat;
+pub mod oracle;
 mod packet;
 mod rng;
 pub mod service;

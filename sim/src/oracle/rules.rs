@@ -1,0 +1,196 @@
+//! The rules.
+//!
+//! In what follows `A→B` is the packet from A's endpoint for B to the endpoint of B that the
+//! rendezvous observed. It is *admitted* if it reaches B's host. Then a connection comes about:
+//! B's answer goes back by the flow that the packet made on its way, and that A's boxes know. So
+//! two hosts connect if and only if one of `A→B`, `B→A` is ever admitted.
+//!
+//! | A→B is admitted by a layer of B, if … | because |
+//! |---|---|
+//! | it admits everybody (EIF, forwarded, open) | RFC 4787 §5 |
+//! | or it is ADF, B has sent to A, and B's endpoint for A is the observed one | the packet is for the observed endpoint, and from an address that it was used to send to (RFC 4787 §5) |
+//! | or it is APDF, B has sent to A, and both endpoints are the observed ones | the same, with the port |
+//!
+//! and B's endpoint is the observed one at a layer if that layer and all between it and B give
+//! every destination the same one (EIM, or preserved and shared). Hence the table that was
+//! measured on kernels, with Y for certain and n for never:
+//!
+//! | UDP, Together | EIM/EIF | EIM/ADF | EIM/APDF | APDM/APDF |
+//! |---|---|---|---|---|
+//! | EIM/EIF   | Y | Y | Y | Y |
+//! | EIM/ADF   | Y | Y | Y | Y |
+//! | EIM/APDF  | Y | Y | Y | n |
+//! | APDM/APDF | Y | Y | n | n |
+//!
+//! | besides | then |
+//! |---|---|
+//! | a firewall lets nothing of the transport out | never |
+//! | a firewall does not let A out to B's port | `A→B` is not sent |
+//! | both are behind one NAT that does not hairpin | never (RFC 4787 §6) |
+//! | … that hairpins with the external source | as if they met in the core, but their SYNs do not cross |
+//! | … with the internal source | UDP: if all boxes between admit strangers, the rest goes by the inside. TCP: never, the SYN/ACK does not come from where the SYN went (RFC 4787 REQ-9) |
+//! | First: A→B meets a NAT that takes it in (WAN input accepted) before B sent | B's endpoint for A is another (measured: conntrack keeps the stray entry, retries keep it alive) |
+//! | TCP, First: A→B is met with a reset | A's hole is closed; B→A is admitted only by who admits strangers (measured: RST kills it) |
+//! | … and B→A too | B's hole is closed likewise; both begin anew, for ever |
+//! | TCP, Together | SYNs cross: no box sees one that it did not expect from where it comes (measured: connects in 0.1 s, or with one retry in 0.88 s) |
+
+use super::{
+    Attempt, Hint, Meet, Pair, Reason, Transport, Way,
+    side::{Meets, Side},
+};
+use crate::nat::{Filtering, Hairpin};
+
+/// Whether an attempt leads to a connection; else why not.
+///
+/// # Errors
+/// The reason that comes first on the way.
+pub fn ask(transport: Transport, attempt: Attempt, pair: Pair<'_>) -> Result<(), Reason> {
+    let a = Side::of(pair.a, transport, pair.family);
+    let b = Side::of(pair.b, transport, pair.family);
+    if [&a, &b].into_iter().any(|s| s.is_blocked() || !s.registers()) {
+        return Err(Reason::Blocked);
+    }
+    if pair.meet == Meet::Box {
+        match b.hairpin() {
+            Hairpin::None => return Err(Reason::NoHairpin),
+            Hairpin::InternalSource => return by_the_inside(transport, attempt, &a, &b),
+            Hairpin::ExternalSource => {}
+        }
+    }
+    let sends = |from: &Side, to: &Side| from.has_ports() && from.may_send_to(to);
+    let (a_sends, b_sends) = (sends(&a, &b), sends(&b, &a));
+    if attempt == Attempt::Dial {
+        return if !a_sends {
+            Err(not_sent(&a))
+        } else if b.admits_strangers() {
+            Ok(())
+        } else {
+            Err(Reason::Unsolicited)
+        };
+    }
+    let outcome = if attempt == Attempt::Together && pair.meet == Meet::Core {
+        a_sends && admitted(&a, &b, b_sends) || b_sends && admitted(&b, &a, a_sends)
+    } else {
+        // Behind one box the packets meet at that box, and one is there first.
+        let reset = match transport {
+            Transport::Udp => false,
+            Transport::Tcp => true,
+        };
+        in_turn(&a, &b, a_sends, b_sends, reset)
+    };
+    if outcome {
+        return Ok(());
+    }
+    Err(if !a_sends && !b_sends {
+        not_sent(&a)
+    } else if !admitted(&a, &b, true) && !admitted(&b, &a, true) {
+        Reason::Remapped
+    } else if !(a_sends && b_sends) {
+        not_sent(if a_sends { &b } else { &a })
+    } else if b.collided().1 && a.is_stable() {
+        Reason::Collision
+    } else {
+        Reason::Reset
+    })
+}
+
+/// How the two may come to a connection, with each doing its best.
+#[must_use]
+pub fn way(transport: Transport, pair: Pair<'_>) -> Way {
+    let possible = |attempt, pair| ask(transport, attempt, pair).is_ok();
+    let (a_dials, b_dials) = (
+        possible(Attempt::Dial, pair),
+        possible(Attempt::Dial, pair.turned()),
+    );
+    if a_dials || b_dials {
+        return Way::Direct { a_dials, b_dials };
+    }
+    match ask(transport, Attempt::Together, pair) {
+        Ok(()) => Way::Punch {
+            uncrossed: possible(Attempt::First, pair) && possible(Attempt::First, pair.turned()),
+        },
+        Err(reason) => Way::No {
+            reason,
+            hint: (reason == Reason::Remapped)
+                .then(|| hint(transport, pair))
+                .flatten(),
+        },
+    }
+}
+
+/// Whether `from→to` is admitted. `answers`: `to` has sent to `from`, and its hole is open.
+fn admitted(from: &Side, to: &Side, answers: bool) -> bool {
+    let expected = from.is_stable();
+    let mut observed = answers;
+    to.layers.iter().all(|layer| {
+        observed &= layer.stable;
+        match layer.filtering {
+            None | Some(Filtering::EndpointIndependent) => true,
+            Some(Filtering::AddressDependent) => observed,
+            Some(Filtering::AddressAndPortDependent) => observed && expected,
+        }
+    })
+}
+
+/// A has sent, and been answered if there is an answer, before B begins. `resets`: a reset closes
+/// the hole that it comes by.
+fn in_turn(a: &Side, b: &Side, a_sends: bool, b_sends: bool, resets: bool) -> bool {
+    if a_sends && b.admits_strangers() {
+        return true;
+    }
+    // A's packet was refused. The memory of it stands in B's way if it is of the endpoint that B
+    // is going to send to.
+    let b = if a_sends && a.is_stable() {
+        b.collided().0
+    } else {
+        b.clone()
+    };
+    let a_open = a_sends && !(resets && b.meets() == Meets::Reset);
+    if b_sends && admitted(&b, a, a_open) {
+        return true;
+    }
+    // So was B's.
+    let b_open = b_sends && !(resets && a.meets() == Meets::Reset);
+    a_sends && admitted(a, &b, b_open)
+}
+
+/// Both are behind a box that turns packets round and leaves their sender as it is inside.
+fn by_the_inside(
+    transport: Transport,
+    attempt: Attempt,
+    a: &Side,
+    b: &Side,
+) -> Result<(), Reason> {
+    if transport == Transport::Tcp {
+        return Err(Reason::HairpinSource);
+    }
+    if attempt == Attempt::Dial && !b.admits_strangers() {
+        return Err(Reason::Unsolicited);
+    }
+    if a.inner_admits_strangers() && b.inner_admits_strangers() {
+        Ok(())
+    } else {
+        Err(Reason::HairpinSource)
+    }
+}
+
+fn not_sent(side: &Side) -> Reason {
+    if side.has_ports() {
+        Reason::PortBlocked
+    } else {
+        Reason::NoPort
+    }
+}
+
+/// Both send, and neither packet is admitted because an endpoint is not the observed one.
+fn hint(transport: Transport, pair: Pair<'_>) -> Option<Hint> {
+    let a = Side::of(pair.a, transport, pair.family);
+    let b = Side::of(pair.b, transport, pair.family);
+    if a.is_predictable() && b.is_predictable() {
+        Some(Hint::Prediction)
+    } else if a.is_stable() || b.is_stable() {
+        Some(Hint::Birthday)
+    } else {
+        None
+    }
+}

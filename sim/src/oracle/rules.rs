@@ -47,7 +47,10 @@ use crate::nat::{Filtering, Hairpin};
 pub fn ask(transport: Transport, attempt: Attempt, pair: Pair<'_>) -> Result<(), Reason> {
     let a = Side::of(pair.a, transport, pair.family);
     let b = Side::of(pair.b, transport, pair.family);
-    if [&a, &b].into_iter().any(|s| s.is_blocked() || !s.registers()) {
+    if [&a, &b]
+        .into_iter()
+        .any(|s| s.is_blocked() || !s.registers())
+    {
         return Err(Reason::Blocked);
     }
     if pair.meet == Meet::Box {
@@ -81,12 +84,12 @@ pub fn ask(transport: Transport, attempt: Attempt, pair: Pair<'_>) -> Result<(),
     if outcome {
         return Ok(());
     }
-    Err(if !a_sends && !b_sends {
+    Err(if !a_sends {
         not_sent(&a)
+    } else if !b_sends {
+        not_sent(&b)
     } else if !admitted(&a, &b, true) && !admitted(&b, &a, true) {
         Reason::Remapped
-    } else if !(a_sends && b_sends) {
-        not_sent(if a_sends { &b } else { &a })
     } else if b.collided().1 && a.is_stable() {
         Reason::Collision
     } else {
@@ -155,12 +158,7 @@ fn in_turn(a: &Side, b: &Side, a_sends: bool, b_sends: bool, resets: bool) -> bo
 }
 
 /// Both are behind a box that turns packets round and leaves their sender as it is inside.
-fn by_the_inside(
-    transport: Transport,
-    attempt: Attempt,
-    a: &Side,
-    b: &Side,
-) -> Result<(), Reason> {
+fn by_the_inside(transport: Transport, attempt: Attempt, a: &Side, b: &Side) -> Result<(), Reason> {
     if transport == Transport::Tcp {
         return Err(Reason::HairpinSource);
     }

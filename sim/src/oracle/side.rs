@@ -76,10 +76,12 @@ impl Side {
                     Transport::Tcp => &firewall.tcp_out,
                 };
                 side.out.push(ports.clone());
-                side.layers.push(Layer::of_firewall(firewall, end.forwarded));
+                side.layers
+                    .push(Layer::of_firewall(firewall, end.forwarded));
             }
             if let (Some(nat), Family::V4) = (&one.nat, family) {
-                side.layers.push(Layer::of_nat(nat, transport, end.forwarded));
+                side.layers
+                    .push(Layer::of_nat(nat, transport, end.forwarded));
             }
         }
         side
@@ -129,7 +131,9 @@ impl Side {
 
     /// The same for what comes from a neighbour behind one outermost box.
     pub(super) fn inner_admits_strangers(&self) -> bool {
-        self.layers[..self.inner].iter().all(Layer::admits_strangers)
+        self.layers[..self.inner]
+            .iter()
+            .all(Layer::admits_strangers)
     }
 
     /// The layer at which a stranger's packet ends, seen from the core.
@@ -214,10 +218,7 @@ impl Layer {
     }
 
     const fn admits_strangers(&self) -> bool {
-        matches!(
-            self.filtering,
-            None | Some(Filtering::EndpointIndependent)
-        )
+        matches!(self.filtering, None | Some(Filtering::EndpointIndependent))
     }
 }
 

@@ -9,7 +9,9 @@ use crate::{
     },
 };
 
-use Filtering::{AddressAndPortDependent as Apdf, AddressDependent as Adf, EndpointIndependent as Eif};
+use Filtering::{
+    AddressAndPortDependent as Apdf, AddressDependent as Adf, EndpointIndependent as Eif,
+};
 use Mapping::{AddressAndPortDependent as Apdm, EndpointIndependent as Eim};
 
 fn timeouts() -> Timeouts {
@@ -176,7 +178,10 @@ fn a_mapping_turns_a_row_into_open() {
         for mapped in types().map(forwarded) {
             for other in types() {
                 let found = way(transport, pair(&other, &mapped));
-                assert!(matches!(found, Way::Direct { a_dials: true, .. }), "{found:?}");
+                assert!(
+                    matches!(found, Way::Direct { a_dials: true, .. }),
+                    "{found:?}"
+                );
             }
         }
     }
@@ -236,14 +241,20 @@ fn an_accepting_wan_side_collides_unless_packets_cross() {
     let dropping = behind([linux()]);
     for transport in Transport::ALL {
         let first = |a, b| asked(transport, Attempt::First, a, b);
-        assert_eq!(asked(transport, Attempt::Together, &accepting, &accepting), Ok(()));
+        assert_eq!(
+            asked(transport, Attempt::Together, &accepting, &accepting),
+            Ok(())
+        );
         assert_eq!(first(&dropping, &accepting), Err(Reason::Collision));
         assert_eq!(first(&accepting, &accepting), Err(Reason::Collision));
         assert_eq!(first(&accepting, &dropping), Ok(()));
     }
     // Who is moved can still reach who admits any port of its address.
     let lenient = behind([nat(Eim, Adf)]);
-    assert_eq!(asked(Transport::Udp, Attempt::First, &lenient, &accepting), Ok(()));
+    assert_eq!(
+        asked(Transport::Udp, Attempt::First, &lenient, &accepting),
+        Ok(())
+    );
     // The reset of the accepting box has closed that hole.
     assert_eq!(
         asked(Transport::Tcp, Attempt::First, &lenient, &accepting),
@@ -257,7 +268,10 @@ fn an_accepting_wan_side_collides_unless_packets_cross() {
         },
         linux(),
     ]);
-    assert_eq!(asked(Transport::Udp, Attempt::First, &dropping, &within), Ok(()));
+    assert_eq!(
+        asked(Transport::Udp, Attempt::First, &dropping, &within),
+        Ok(())
+    );
 }
 
 #[test]
@@ -270,15 +284,25 @@ fn rejecting_with_icmp_does_not_hinder_and_resetting_does_if_both_do() {
     };
     let first = |a: &End, b: &End| asked(Transport::Tcp, Attempt::First, a, b);
     let resets = meeting(UnsolicitedSyn::Reset);
-    for soft in [UnsolicitedSyn::Drop, UnsolicitedSyn::Icmp, UnsolicitedSyn::DelayedIcmp] {
+    for soft in [
+        UnsolicitedSyn::Drop,
+        UnsolicitedSyn::Icmp,
+        UnsolicitedSyn::DelayedIcmp,
+    ] {
         let soft = meeting(soft);
         assert_eq!(first(&soft, &soft), Ok(()));
         assert_eq!(first(&soft, &resets), Ok(()));
         assert_eq!(first(&resets, &soft), Ok(()));
     }
     assert_eq!(first(&resets, &resets), Err(Reason::Reset));
-    assert_eq!(asked(Transport::Tcp, Attempt::Together, &resets, &resets), Ok(()));
-    assert_eq!(asked(Transport::Udp, Attempt::First, &resets, &resets), Ok(()));
+    assert_eq!(
+        asked(Transport::Tcp, Attempt::Together, &resets, &resets),
+        Ok(())
+    );
+    assert_eq!(
+        asked(Transport::Udp, Attempt::First, &resets, &resets),
+        Ok(())
+    );
 }
 
 #[test]
@@ -294,9 +318,15 @@ fn hairpinning_decides_behind_one_box() {
         ask(transport, Attempt::Together, pair)
     };
     for transport in Transport::ALL {
-        assert_eq!(behind_one(Hairpin::None, transport, &[]), Err(Reason::NoHairpin));
+        assert_eq!(
+            behind_one(Hairpin::None, transport, &[]),
+            Err(Reason::NoHairpin)
+        );
         assert_eq!(behind_one(Hairpin::ExternalSource, transport, &[]), Ok(()));
-        assert_eq!(behind_one(Hairpin::ExternalSource, transport, &[linux()]), Ok(()));
+        assert_eq!(
+            behind_one(Hairpin::ExternalSource, transport, &[linux()]),
+            Ok(())
+        );
         assert_eq!(
             behind_one(Hairpin::ExternalSource, transport, &[nat(Apdm, Apdf)]),
             Err(Reason::Remapped)
@@ -305,8 +335,14 @@ fn hairpinning_decides_behind_one_box() {
     let inside = Hairpin::InternalSource;
     assert_eq!(behind_one(inside, Transport::Udp, &[]), Ok(()));
     assert_eq!(behind_one(inside, Transport::Udp, &[nat(Eim, Eif)]), Ok(()));
-    assert_eq!(behind_one(inside, Transport::Udp, &[linux()]), Err(Reason::HairpinSource));
-    assert_eq!(behind_one(inside, Transport::Tcp, &[]), Err(Reason::HairpinSource));
+    assert_eq!(
+        behind_one(inside, Transport::Udp, &[linux()]),
+        Err(Reason::HairpinSource)
+    );
+    assert_eq!(
+        behind_one(inside, Transport::Tcp, &[]),
+        Err(Reason::HairpinSource)
+    );
 }
 
 #[test]
@@ -320,7 +356,10 @@ fn firewalls_translate_nothing_so_punching_works() {
                     ..pair(&a, &b)
                 };
                 assert_eq!(ask(transport, Attempt::Together, pair), Ok(()));
-                assert_eq!(ask(transport, Attempt::Dial, pair), Err(Reason::Unsolicited));
+                assert_eq!(
+                    ask(transport, Attempt::Dial, pair),
+                    Err(Reason::Unsolicited)
+                );
             }
         }
     }
@@ -346,7 +385,10 @@ fn what_a_firewall_does_not_let_out_cannot_punch() {
         asked(Transport::Udp, Attempt::Together, &open(), &no_udp),
         Err(Reason::Blocked)
     );
-    assert_eq!(asked(Transport::Tcp, Attempt::Dial, &no_udp, &open()), Ok(()));
+    assert_eq!(
+        asked(Transport::Tcp, Attempt::Dial, &no_udp, &open()),
+        Ok(())
+    );
 
     let mut web = firewall(Apdf);
     web.tcp_out = Ports::Only(vec![80, 443]);

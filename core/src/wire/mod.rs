@@ -4,4 +4,5 @@ pub mod bencode;
 pub mod extension;
 pub mod mse;
 pub mod peer;
+pub mod stun;
 pub mod tracker;

@@ -3,6 +3,8 @@
 pub mod bencode;
 pub mod extension;
 pub mod mse;
+pub mod natpmp;
+pub mod pcp;
 pub mod peer;
 pub mod stun;
 pub mod tracker;

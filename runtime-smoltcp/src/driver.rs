@@ -304,7 +304,7 @@ impl<S: Storage> Driver<S> {
                     .rang(&mut self.net, now, index, stage, &mut self.stats);
             }
         }
-        self.pool.fill(&mut self.net, now, &mut self.stats);
+        self.pool.fill(&mut self.net, &mut self.stats);
     }
 
     fn run_timers(&mut self) -> bool {
@@ -454,7 +454,7 @@ impl<S: Storage> Driver<S> {
         }
         let bound = match kind {
             SocketKind::Udp => self.udp.bind(&mut self.net, socket, local),
-            SocketKind::TcpListener => self.pool.listen(&mut self.net, self.now, local.port(), v6),
+            SocketKind::TcpListener => self.pool.listen(&mut self.net, local.port(), v6),
         };
         if bound {
             Outcome::Bound(local)

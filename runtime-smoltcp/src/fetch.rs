@@ -2,6 +2,7 @@
 
 use alloc::{collections::VecDeque, string::ToString, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 
 use dunlin_core::http::{Get, Host, Progress};
 use dunlin_core::op::{Close, Family, HttpRequest, OpError};
@@ -18,7 +19,12 @@ struct Job {
     get: Get,
     /// Addresses not tried yet.
     addrs: VecDeque<IpAddr>,
+    /// When the next of them is tried, if the present one has not answered.
+    patience: Option<Instant>,
 }
+
+/// How long one of several addresses may take to answer.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// All requests.
 pub(crate) struct Fetches {
@@ -52,8 +58,12 @@ impl Fetches {
         match Get::new(tools.now, request) {
             // The engine has a bounded number of ops out.
             Ok(get) => {
-                let addrs = VecDeque::new();
-                self.waiting.push_back(Job { op, get, addrs });
+                self.waiting.push_back(Job {
+                    op,
+                    get,
+                    addrs: VecDeque::new(),
+                    patience: None,
+                });
                 self.next(tools);
             }
             Err(OpError { kind, detail }) => {
@@ -83,7 +93,8 @@ impl Fetches {
     /// When [`Fetches::tick`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let jobs = self.jobs.iter().flatten().chain(&self.waiting);
-        jobs.filter_map(|j| j.get.poll_timeout()).min()
+        let at = |j: &Job| j.get.poll_timeout().into_iter().chain(j.patience).min();
+        jobs.filter_map(at).min()
     }
 
     /// Ends what has taken too long.
@@ -99,10 +110,16 @@ impl Fetches {
             }
         }
         for at in 0..self.jobs.len() {
-            if let Some(job) = &mut self.jobs[at]
-                && job.get.handle_timeout(now) == Progress::Done
-            {
+            let Some(job) = &mut self.jobs[at] else {
+                continue;
+            };
+            if job.get.handle_timeout(now) == Progress::Done {
                 self.finish(tools, at);
+            } else if job.patience.is_some_and(|until| until <= now) {
+                if let Some(index) = tools.pool.of_http(at) {
+                    tools.pool.abort(tools.net, now, index);
+                }
+                self.connect(tools, at, CloseReason::TimedOut);
             }
         }
     }
@@ -173,7 +190,9 @@ impl Fetches {
             let Some(job) = &mut self.jobs[at] else {
                 return;
             };
-            let Some(ip) = job.addrs.pop_front() else {
+            let next = job.addrs.pop_front();
+            job.patience = (!job.addrs.is_empty()).then(|| tools.now + PATIENCE);
+            let Some(ip) = next else {
                 let _ = job.get.handle_closed(tools.now, why);
                 return self.finish(tools, at);
             };
@@ -201,7 +220,10 @@ impl Fetches {
                 let why = slot.cause.unwrap_or(CloseReason::Io);
                 return self.connect(tools, at, why);
             }
-            _ => exchange(&mut job.get, socket, now, slot.cause),
+            _ => {
+                job.patience = None;
+                exchange(&mut job.get, socket, now, slot.cause)
+            }
         };
         tools.pool.slot_mut(index).open = true;
         tools.net.dirty = true;

@@ -103,8 +103,10 @@ pub(crate) struct Pool {
     ports: Vec<u16>,
     /// Which families each of `ports` is for: IPv4, IPv6.
     families: Vec<[bool; 2]>,
-    /// Listeners are missing.
+    /// Listeners may be missing, and may be had.
     short: bool,
+    /// Listeners are missing, and no socket is left.
+    missing: bool,
     /// No deadline of a slot is earlier.
     next_deadline: Option<Instant>,
     half_open: usize,
@@ -146,6 +148,7 @@ impl Pool {
             ports: Vec::new(),
             families: Vec::new(),
             short: false,
+            missing: false,
             next_deadline: None,
             half_open: 0,
             by_conn: BTreeMap::new(),
@@ -198,7 +201,7 @@ impl Pool {
     }
 
     /// Listens on a port, for one family more. False if it did so already.
-    pub(crate) fn listen(&mut self, net: &mut Net, now: Instant, port: u16, v6: bool) -> bool {
+    pub(crate) fn listen(&mut self, net: &mut Net, port: u16, v6: bool) -> bool {
         let at = match self.ports.iter().position(|p| *p == port) {
             Some(at) => at,
             None => {
@@ -211,7 +214,7 @@ impl Pool {
             return false;
         }
         self.short = true;
-        self.fill(net, now, &mut Stats::default());
+        self.fill(net, &mut Stats::default());
         true
     }
 
@@ -397,7 +400,7 @@ impl Pool {
         if !net.has_route(remote.ip()) {
             return Err(CloseReason::Unreachable);
         }
-        let index = self.vacancy(net, now, stats).ok_or_else(|| {
+        let index = self.vacancy(net, stats).ok_or_else(|| {
             stats.exhausted += 1;
             CloseReason::Io
         })?;
@@ -482,6 +485,7 @@ impl Pool {
     fn end(&mut self, net: &mut Net, now: Instant, index: usize) {
         net.dirty = true;
         self.disown(index);
+        self.short |= self.missing;
         let socket = net.watch(self.handles[index], self.bit(index));
         let gone = socket.state() == State::Closed && socket.remote_endpoint().is_none();
         let slot = &mut self.slots[index];
@@ -513,8 +517,7 @@ impl Pool {
         socket.abort();
         net.dirty = true;
         self.slots[index] = VACANT;
-        // Listeners may have waited for it.
-        self.short |= !self.ports.is_empty();
+        self.short |= self.missing;
     }
 
     fn set_deadline(&mut self, index: usize, at: Instant) {

@@ -27,6 +27,16 @@ impl Default for SlowDisk {
 }
 
 impl SlowDisk {
+    /// The same disk for a new engine.
+    pub fn reopened(mut self) -> Self {
+        self.inner.reopen();
+        Self {
+            inner: self.inner,
+            delay: self.delay,
+            ..Self::default()
+        }
+    }
+
     pub fn is_idle(&self) -> bool {
         self.later.is_empty()
     }

@@ -6,7 +6,10 @@
     reason = "each test binary uses a part of it"
 )]
 
+pub mod dhcp;
 pub mod disk;
+pub mod raw;
+pub mod server;
 pub mod wire;
 
 use std::collections::BTreeMap;
@@ -73,6 +76,8 @@ pub struct Link {
     pub jitter: Duration,
     /// Of a thousand frames so many are lost.
     pub loss: u32,
+    /// Of a thousand frames so many arrive twice.
+    pub twice: u32,
 }
 
 impl Default for Link {
@@ -81,6 +86,7 @@ impl Default for Link {
             delay: Duration::from_millis(2),
             jitter: Duration::ZERO,
             loss: 0,
+            twice: 0,
         }
     }
 }
@@ -211,11 +217,14 @@ impl World {
             if to == from || !hear(to, self) || self.rng.next_u32() % 1000 < self.link.loss {
                 continue;
             }
-            let jitter = self.link.jitter.as_micros() as u64 + 1;
-            let late = Duration::from_micros(self.rng.next_u64() % jitter);
-            self.seq += 1;
-            let at = self.now + self.link.delay + late;
-            self.air.insert((at, self.seq), (to, frame.clone()));
+            let copies = 1 + u32::from(self.rng.next_u32() % 1000 < self.link.twice);
+            for _ in 0..copies {
+                let jitter = self.link.jitter.as_micros() as u64 + 1;
+                let late = Duration::from_micros(self.rng.next_u64() % jitter);
+                self.seq += 1;
+                let at = self.now + self.link.delay + late;
+                self.air.insert((at, self.seq), (to, frame.clone()));
+            }
         }
     }
 
@@ -268,7 +277,9 @@ impl World {
                 Some(node) => node.wire.rx.push_back(frame),
                 None => {
                     let index = to - self.nodes.len();
-                    self.stations[index].frame(self.now, &frame, &mut out);
+                    if let Some(station) = self.stations.get_mut(index) {
+                        station.frame(self.now, &frame, &mut out);
+                    }
                     for frame in out.drain(..) {
                         self.send(to, frame);
                     }

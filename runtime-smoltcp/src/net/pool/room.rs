@@ -41,14 +41,15 @@ impl Pool {
         } else if net.tcp(self.handles[index]).state() != State::SynReceived {
             self.enqueue(index);
         }
-        self.fill(net, now, stats);
+        self.fill(net, stats);
     }
 
     /// Brings the number of listeners up to what it should be, as far as sockets go.
-    pub(crate) fn fill(&mut self, net: &mut Net, now: Instant, stats: &mut Stats) {
+    pub(crate) fn fill(&mut self, net: &mut Net, stats: &mut Stats) {
         if !core::mem::take(&mut self.short) {
             return;
         }
+        self.missing = false;
         for at in 0..self.ports.len() {
             let port = self.ports[at];
             let listening = |s: &&Slot| s.owner == Owner::Listener && s.port == port;
@@ -57,12 +58,12 @@ impl Pool {
                 // Others make way for the last listener only.
                 let index = self.grow(net).or_else(|| self.lower(net));
                 let index = index.or_else(|| {
-                    let room = have == 0 && self.make_room(net, now, true, stats);
+                    let room = have == 0 && self.make_room(net, true, stats);
                     room.then(|| self.lower(net)).flatten()
                 });
                 let Some(index) = index else {
-                    // Goes on when a socket becomes free.
-                    self.short = true;
+                    // Goes on when a socket can be had.
+                    self.missing = true;
                     break;
                 };
                 self.tune(net, index);
@@ -96,12 +97,7 @@ impl Pool {
     }
 
     /// A socket to connect with, below `base`.
-    pub(super) fn vacancy(
-        &mut self,
-        net: &mut Net,
-        now: Instant,
-        stats: &mut Stats,
-    ) -> Option<usize> {
+    pub(super) fn vacancy(&mut self, net: &mut Net, stats: &mut Stats) -> Option<usize> {
         if let Some(free) = self.free_slot() {
             return Some(free);
         }
@@ -110,19 +106,14 @@ impl Pool {
             self.base += 1;
             return Some(self.base - 1);
         }
-        let made = self.make_room(net, now, false, stats);
+        let made = self.make_room(net, false, stats);
         made.then(|| self.free_slot()).flatten()
     }
 
     /// Frees a socket that can be spared: one in TIME-WAIT, else one that lingers, else (for a
-    /// listener) one whose handshake is not through; always the oldest.
-    pub(super) fn make_room(
-        &mut self,
-        net: &mut Net,
-        _now: Instant,
-        half_open: bool,
-        stats: &mut Stats,
-    ) -> bool {
+    /// listener) one whose handshake is not through; always the oldest. The only handshake there
+    /// is goes on: with the last socket one more gets in, and then nobody.
+    pub(super) fn make_room(&mut self, net: &mut Net, half_open: bool, stats: &mut Stats) -> bool {
         let mut best: Option<(u8, Instant, usize)> = None;
         for (index, slot) in self.slots[..self.base].iter().enumerate() {
             let state = net
@@ -132,7 +123,7 @@ impl Pool {
             let rank = match slot.owner {
                 Owner::Ending if matches!(state, State::TimeWait | State::Closed) => 0,
                 Owner::Ending => 1,
-                Owner::HalfOpen if half_open => 2,
+                Owner::HalfOpen if half_open && self.half_open > 1 => 2,
                 _ => continue,
             };
             let candidate = (rank, slot.since, index);

@@ -14,9 +14,10 @@ use std::{
 };
 
 use dunlin_core::{
-    BLOCK_LEN, Block, Hasher, InfoHash, Instant, Op, OpErrorKind, OpId, Outcome, TorrentId,
+    BLOCK_LEN, Block, Hasher, InfoHash, Instant, OpErrorKind, OpId, Outcome, TorrentId,
     metainfo::Info, op::FileStat,
 };
+use dunlin_smoltcp::storage::{DiskJob, DiskOp, Storage};
 use rand_core::Rng;
 
 use self::volume::Volume;
@@ -75,7 +76,7 @@ impl DiskConfig {
 /// A job that is being done.
 struct Job {
     done: Instant,
-    op: Op,
+    op: DiskOp,
 }
 
 /// The disk of one host. It outlives the host's process and its power.
@@ -210,92 +211,49 @@ impl SimDisk {
             .or_insert_with(|| Volume::new(info.clone(), content))
     }
 
-    /// Takes a disk op; its outcome comes from [`SimDisk::finish`].
-    pub fn submit(&mut self, now: Instant, op: Op) {
-        let began = self.jobs.back().map_or(now, |last| last.done.max(now));
-        let time = self.time(&op);
-        self.stats.busy += time;
-        self.jobs.push_back(Job {
-            done: began + time,
-            op,
-        });
-        self.stats.most_waiting = self.stats.most_waiting.max(self.jobs.len());
-    }
-
-    fn time(&mut self, op: &Op) -> Duration {
+    fn time(&mut self, job: &DiskJob) -> Duration {
         let (least, most) = self.config.latency;
         let spread = u64::try_from(most.saturating_sub(least).as_micros()).unwrap_or(u64::MAX);
         let jitter = (u128::from(self.rng.next_u32()) * u128::from(spread)) >> 32;
-        let bytes = match op {
-            Op::Read { len, .. } | Op::Write { len, .. } => u64::from(*len),
-            Op::Hash { len, .. } => *len,
+        let bytes = match job {
+            DiskJob::Read { len, .. } | DiskJob::Write { len, .. } => u64::from(*len),
+            DiskJob::Hash { len, .. } => *len,
             _ => 0,
         };
         let transfer = match self.config.bandwidth {
             Some(rate) => bytes.saturating_mul(1_000_000) / rate.max(1),
             None => 0,
         };
-        let flush = match op {
-            Op::Flush { durable: true, .. } => self.config.flush,
+        let flush = match job {
+            DiskJob::Flush { durable: true } => self.config.flush,
             _ => Duration::ZERO,
         };
         least + Duration::from_micros(jitter as u64 + transfer) + flush
     }
 
-    /// When the job at the head is done.
-    #[must_use]
-    pub fn next_done(&self) -> Option<Instant> {
-        self.jobs.front().map(|job| job.done)
-    }
-
-    /// The next outcome that is due.
-    pub fn finish(&mut self, now: Instant) -> Option<(OpId, Outcome)> {
-        if self.next_done().is_none_or(|at| at > now) {
-            return None;
+    fn perform(&mut self, op: DiskOp, at: Instant) -> Outcome {
+        let errors = self.config.errors_ppm;
+        if errors > 0 && self.rng.next_u32() % 1_000_000 < errors {
+            return op.fail(OpErrorKind::Io, "the disk is failing");
         }
-        let job = self.jobs.pop_front()?;
-        let id = job.op.id()?;
-        let outcome = self.perform(job.op, job.done);
-        if matches!(outcome, Outcome::Failed { .. }) {
-            self.stats.failures += 1;
-        }
-        Some((id, outcome))
-    }
-
-    fn perform(&mut self, op: Op, at: Instant) -> Outcome {
-        let broken =
-            self.config.errors_ppm > 0 && self.rng.next_u32() % 1_000_000 < self.config.errors_ppm;
-        let kind = OpErrorKind::Io;
-        match op {
-            Op::Open { torrent, info, .. } => {
+        let torrent = op.torrent;
+        match op.job {
+            DiskJob::Open { info } => {
                 self.open.insert(torrent, info.info_hash());
                 self.names.insert(torrent, info.info_hash());
                 Outcome::Opened(self.volume(&info).stats())
             }
-            Op::Read { blocks, .. } if broken => failed(kind, "the disk cannot read", blocks),
-            Op::Read {
-                torrent,
-                at,
-                len,
-                blocks,
-                ..
-            } => self.read(torrent, at, len, blocks),
-            Op::Write { blocks, .. } if broken => failed(kind, "the disk cannot write", blocks),
-            Op::Write {
-                torrent,
+            DiskJob::Read { at, len, blocks } => self.read(torrent, at, len, blocks),
+            DiskJob::Write {
                 at: offset,
                 len,
                 blocks,
                 hasher,
-                ..
             } => self.write(torrent, at, offset, len, blocks, hasher),
-            Op::Hash { .. } if broken => Outcome::failed(kind, "the disk cannot read"),
-            Op::Hash {
-                torrent,
+            DiskJob::Hash {
                 at,
                 len,
                 mut hasher,
-                ..
             } => {
                 self.stats.read += len;
                 let volume = opened(&self.open, &mut self.volumes, torrent);
@@ -305,26 +263,18 @@ impl SimDisk {
                     Outcome::failed(OpErrorKind::Truncated, "the file ends early")
                 }
             }
-            Op::Flush { .. } if broken => Outcome::failed(kind, "the disk cannot flush"),
-            Op::Flush {
-                torrent, durable, ..
-            } => {
+            DiskJob::Flush { durable } => {
                 self.stats.flushes += 1;
                 Outcome::Flushed(self.flush(torrent, durable))
             }
-            Op::Release {
-                torrent, delete, ..
-            } => {
+            DiskJob::Release { delete } => {
                 if delete && let Some(volume) = opened(&self.open, &mut self.volumes, torrent) {
                     volume.delete();
                 }
                 self.open.remove(&torrent);
                 Outcome::Done
             }
-            Op::Save { .. } if broken => Outcome::failed(kind, "the disk cannot write"),
-            Op::Save {
-                torrent, record, ..
-            } => match self.names.get(&torrent) {
+            DiskJob::Save { record } => match self.names.get(&torrent) {
                 Some(hash) => {
                     self.records.insert(*hash, record);
                     Outcome::Done
@@ -332,8 +282,7 @@ impl SimDisk {
                 None => Outcome::failed(OpErrorKind::NotFound, "no such torrent"),
             },
             // Unwanted files take no room here anyway.
-            Op::Select { .. } => Outcome::Done,
-            _ => Outcome::failed(OpErrorKind::Unsupported, "not a job for a disk"),
+            DiskJob::Select { .. } => Outcome::Done,
         }
     }
 
@@ -391,6 +340,34 @@ impl SimDisk {
             volume.flush();
         }
         volume.stats()
+    }
+}
+
+impl Storage for SimDisk {
+    fn submit(&mut self, now: Instant, op: DiskOp) {
+        let began = self.jobs.back().map_or(now, |last| last.done.max(now));
+        let time = self.time(&op.job);
+        self.stats.busy += time;
+        let done = began + time;
+        self.jobs.push_back(Job { done, op });
+        self.stats.most_waiting = self.stats.most_waiting.max(self.jobs.len());
+    }
+
+    fn poll(&mut self, now: Instant) -> Option<(OpId, Outcome)> {
+        if self.poll_timeout().is_none_or(|at| at > now) {
+            return None;
+        }
+        let job = self.jobs.pop_front()?;
+        let id = job.op.id;
+        let outcome = self.perform(job.op, job.done);
+        if matches!(outcome, Outcome::Failed { .. }) {
+            self.stats.failures += 1;
+        }
+        Some((id, outcome))
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.jobs.front().map(|job| job.done)
     }
 }
 

@@ -1,4 +1,5 @@
 use dunlin_core::metainfo::Builder;
+use dunlin_smoltcp::storage::DiskJob;
 
 use super::*;
 use crate::rng::SimRng;
@@ -45,20 +46,17 @@ impl Bench {
 
     fn open(&mut self) {
         let info = self.info.clone();
-        let opened = self.run(|op| Op::Open {
-            op,
-            torrent: T,
-            info,
-        });
+        let opened = self.run(DiskJob::Open { info });
         assert!(matches!(opened, Outcome::Opened(files) if files.len() == 1));
     }
 
-    fn run(&mut self, op: impl FnOnce(OpId) -> Op) -> Outcome {
+    fn run(&mut self, job: DiskJob) -> Outcome {
         self.next += 1;
         let id = OpId(self.next);
-        self.disk.submit(self.now, op(id));
-        self.now = self.disk.next_done().unwrap();
-        let (got, outcome) = self.disk.finish(self.now).unwrap();
+        let torrent = T;
+        self.disk.submit(self.now, DiskOp { id, torrent, job });
+        self.now = self.disk.poll_timeout().unwrap();
+        let (got, outcome) = self.disk.poll(self.now).unwrap();
         assert_eq!(got, id);
         outcome
     }
@@ -74,9 +72,7 @@ impl Bench {
                 block
             })
             .collect();
-        self.run(|op| Op::Write {
-            op,
-            torrent: T,
+        self.run(DiskJob::Write {
             at: at as u64,
             len: len as u32,
             blocks,
@@ -85,11 +81,7 @@ impl Bench {
     }
 
     fn flush(&mut self) {
-        let done = self.run(|op| Op::Flush {
-            op,
-            torrent: T,
-            durable: true,
-        });
+        let done = self.run(DiskJob::Flush { durable: true });
         assert!(matches!(done, Outcome::Flushed(_)));
     }
 
@@ -99,9 +91,7 @@ impl Bench {
             .map(|piece| {
                 let (at, len) = (self.info.piece_offset(piece), self.info.piece_size(piece));
                 let hasher = Hasher::sha1();
-                let outcome = self.run(|op| Op::Hash {
-                    op,
-                    torrent: T,
+                let outcome = self.run(DiskJob::Hash {
                     at,
                     len: len.into(),
                     hasher,
@@ -137,23 +127,23 @@ fn a_job_takes_its_time_and_waits_for_the_one_before() {
         let op = OpId(100 + id);
         bench.disk.submit(
             began,
-            Op::Flush {
-                op,
+            DiskOp {
+                id: op,
                 torrent: T,
-                durable: true,
+                job: DiskJob::Flush { durable: true },
             },
         );
     }
     let mut last = began;
     for _ in 0..3 {
-        let at = bench.disk.next_done().unwrap();
+        let at = bench.disk.poll_timeout().unwrap();
         assert!(
             bench
                 .disk
-                .finish(Instant::from_micros(at.as_micros() - 1))
+                .poll(Instant::from_micros(at.as_micros() - 1))
                 .is_none()
         );
-        assert!(bench.disk.finish(at).is_some());
+        assert!(bench.disk.poll(at).is_some());
         assert!(at >= last + Duration::from_millis(27));
         last = at;
     }

@@ -1,10 +1,20 @@
 //! Blocking pieces shared by Dunlin's std drivers: disk, session folder, configuration.
 
+pub mod add;
 pub mod config;
 pub mod disk;
+mod error;
 pub mod net;
 pub mod paths;
 mod platform;
+pub mod pool;
 pub mod resolve;
 pub mod session;
+pub mod setup;
+pub mod socket;
+pub mod socks;
+pub mod store;
+pub mod torrents;
 pub mod tree;
+
+pub use error::{Error, Result};

@@ -1,19 +1,17 @@
 //! Name resolution by the system's own resolver, which blocks, on a few threads of its own.
 //!
-//! The system call cannot be interrupted. So an answer that comes too late is thrown away: the
-//! op was answered with `TimedOut` when its time was up, and the thread is back for work when
-//! the system lets go of it. Stuck threads and waiting names are both bounded.
+//! The system call cannot be interrupted: see [`Pool`] for what that means.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
     fmt, io,
     net::{IpAddr, ToSocketAddrs},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread,
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 
 use dunlin_core::{OpErrorKind, OpId, Outcome};
+
+use crate::pool::{Pool, PoolConfig};
 
 /// How much to look up at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,27 +39,9 @@ type Lookup = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
 /// Answers `Op::Resolve`. Dropping it answers nothing more; its threads end by themselves.
 pub struct Resolver {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    /// For the timekeeper.
-    sooner: Condvar,
-    config: ResolverConfig,
-    lookup: Box<Lookup>,
-    notify: Arc<dyn Fn() + Send + Sync>,
-}
-
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<(OpId, String)>,
-    /// Unanswered, with the time to give up.
-    open: BTreeMap<OpId, Instant>,
-    done: Vec<(OpId, Outcome)>,
-    threads: usize,
-    timekeeper: bool,
-    stopping: bool,
+    pool: Pool,
+    timeout: Duration,
+    lookup: Arc<Lookup>,
 }
 
 impl Resolver {
@@ -78,15 +58,15 @@ impl Resolver {
         notify: Arc<dyn Fn() + Send + Sync>,
         lookup: Box<Lookup>,
     ) -> Self {
-        let shared = Shared {
-            state: Mutex::default(),
-            sooner: Condvar::new(),
-            config,
-            lookup,
-            notify,
+        let pool = PoolConfig {
+            name: "resolve",
+            threads: config.threads,
+            in_flight: config.in_flight,
         };
         Self {
-            shared: Arc::new(shared),
+            pool: Pool::new(pool, notify),
+            timeout: config.timeout,
+            lookup: lookup.into(),
         }
     }
 
@@ -94,68 +74,21 @@ impl Resolver {
     pub fn submit(&self, op: OpId, host: String) {
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
         if let Ok(ip) = bare.unwrap_or(&host).parse() {
-            let state = self.shared.lock();
-            return self.shared.answer(state, op, Outcome::Resolved(vec![ip]));
+            return self.pool.answer(op, Outcome::Resolved(vec![ip]));
         }
-        let mut state = self.shared.lock();
-        if state.open.len() >= self.shared.config.in_flight {
-            let full =
-                Outcome::failed(OpErrorKind::Io, format!("{host}: too many lookups at once"));
-            return self.shared.answer(state, op, full);
-        }
-        state
-            .open
-            .insert(op, Instant::now() + self.shared.config.timeout);
-        state.waiting.push_back((op, host));
-        let spawn = state.threads < self.shared.config.threads.max(1);
-        let keep_time = !state.timekeeper;
-        state.threads += usize::from(spawn);
-        state.timekeeper = true;
-        drop(state);
-        if keep_time {
-            self.start("resolve-clock", Shared::keep_time, |state| {
-                state.timekeeper = false;
-            });
-        }
-        if spawn {
-            self.start("resolve", Shared::work, |state| state.threads -= 1);
-        }
+        let (lookup, name) = (Arc::clone(&self.lookup), host.clone());
+        let job = move || look_up(&*lookup, &name);
+        self.pool.submit(op, host, self.timeout, job);
     }
 
     /// Answers `op` as cancelled, if it is one of ours and not answered yet.
     pub fn cancel(&self, op: OpId) {
-        let mut state = self.shared.lock();
-        if state.open.remove(&op).is_some() {
-            state.waiting.retain(|(id, _)| *id != op);
-            let cancelled = Outcome::failed(OpErrorKind::Cancelled, "cancelled");
-            self.shared.answer(state, op, cancelled);
-        }
+        self.pool.cancel(op);
     }
 
     /// Moves the outcomes that wait into `out`.
     pub fn drain(&self, out: &mut Vec<(OpId, Outcome)>) {
-        out.append(&mut self.shared.lock().done);
-    }
-
-    /// Starts a thread. Without one, names time out or wait for a thread that there is.
-    fn start(&self, name: &str, run: fn(&Shared), undo: fn(&mut State)) {
-        let shared = Arc::clone(&self.shared);
-        let thread = thread::Builder::new().name(name.into());
-        if thread.spawn(move || run(&shared)).is_err() {
-            let mut state = self.shared.lock();
-            undo(&mut state);
-            if state.threads > 0 && state.timekeeper {
-                return;
-            }
-            // Nobody would ever answer these.
-            let open: Vec<_> = std::mem::take(&mut state.open).into_keys().collect();
-            state.waiting.clear();
-            drop(state);
-            for op in open {
-                let failed = Outcome::failed(OpErrorKind::Io, "no thread for name resolution");
-                self.shared.answer(self.shared.lock(), op, failed);
-            }
-        }
+        self.pool.drain(out);
     }
 }
 
@@ -165,102 +98,29 @@ impl fmt::Debug for Resolver {
     }
 }
 
-impl Drop for Resolver {
-    fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.stopping = true;
-        state.waiting.clear();
-        state.open.clear();
-        drop(state);
-        self.shared.sooner.notify_all();
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn answer(&self, mut state: MutexGuard<'_, State>, op: OpId, outcome: Outcome) {
-        let first = state.done.is_empty();
-        state.done.push((op, outcome));
-        drop(state);
-        if first {
-            (self.notify)();
-        }
-    }
-
-    /// Looks names up until none waits.
-    fn work(&self) {
-        loop {
-            let mut state = self.lock();
-            let Some((op, host)) = state.waiting.pop_front() else {
-                state.threads -= 1;
-                return;
-            };
-            drop(state);
-            let outcome = self.look_up(&host);
-            let mut state = self.lock();
-            if state.open.remove(&op).is_some() {
-                self.answer(state, op, outcome);
+fn look_up(lookup: &Lookup, host: &str) -> Outcome {
+    match lookup(host) {
+        Ok(mut found) => {
+            let mut seen = std::collections::BTreeSet::new();
+            found.retain(|ip| seen.insert(*ip));
+            if found.is_empty() {
+                return Outcome::failed(OpErrorKind::NotFound, format!("{host}: no address"));
             }
+            Outcome::Resolved(found)
         }
-    }
-
-    fn look_up(&self, host: &str) -> Outcome {
-        match (self.lookup)(host) {
-            Ok(mut found) => {
-                let mut seen = std::collections::BTreeSet::new();
-                found.retain(|ip| seen.insert(*ip));
-                if found.is_empty() {
-                    return Outcome::failed(OpErrorKind::NotFound, format!("{host}: no address"));
-                }
-                Outcome::Resolved(found)
-            }
-            // The system's resolver has no kinds worth telling apart: all of them mean that
-            // there is no such name as far as we know.
-            Err(e) => Outcome::failed(OpErrorKind::NotFound, format!("{host}: {e}")),
-        }
-    }
-
-    /// Gives up what takes too long; ends when nothing is open.
-    fn keep_time(&self) {
-        let mut state = self.lock();
-        while !state.stopping {
-            let Some((op, due)) = state
-                .open
-                .iter()
-                .min_by_key(|(_, due)| **due)
-                .map(|(op, due)| (*op, *due))
-            else {
-                break;
-            };
-            let left = due.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                state.open.remove(&op);
-                let host = state.waiting.iter().position(|(id, _)| *id == op);
-                let host = host.and_then(|i| state.waiting.remove(i));
-                let waited = host.map_or("no answer in time".into(), |(_, host)| {
-                    format!("{host}: no resolver thread was free in time")
-                });
-                self.answer(state, op, Outcome::failed(OpErrorKind::TimedOut, waited));
-                state = self.lock();
-                continue;
-            }
-            state = self
-                .sooner
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        state.timekeeper = false;
+        // The system's resolver has no kinds worth telling apart: all of them mean that
+        // there is no such name as far as we know.
+        Err(e) => Outcome::failed(OpErrorKind::NotFound, format!("{host}: {e}")),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::{
+        Mutex,
+        mpsc::{Receiver, channel},
+    };
 
     struct Bench {
         resolver: Resolver,

@@ -21,7 +21,6 @@
 //! where the last session stopped, and a magnet's metadata is fetched once.
 
 mod driver;
-mod error;
 mod net;
 mod platform;
 mod session;
@@ -35,10 +34,9 @@ pub use dunlin_core::engine::{
 pub use dunlin_core::tracker::TrackerState;
 pub use dunlin_core::{Config, EncryptionPolicy, InfoHash, TorrentId};
 pub use dunlin_std as system;
+pub use dunlin_std::add::{Add, Limits, read_torrent};
 pub use dunlin_std::config::Proxy;
-pub use error::{Error, Result};
-pub use net::Route;
-pub use platform::{Egress, free_port, has_ipv6};
-pub use session::{
-    Add, Content, Events, Limits, Session, SessionConfig, Torrent, Tracker, Watch, read_torrent,
-};
+pub use dunlin_std::setup::SessionConfig;
+pub use dunlin_std::socket::{Egress, Route, free_port, has_ipv6};
+pub use dunlin_std::{Error, Result};
+pub use session::{Content, Events, Session, Torrent, Tracker, Watch};

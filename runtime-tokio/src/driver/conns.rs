@@ -22,6 +22,7 @@ use dunlin_core::{
     engine::{Engine, Interest, MAX_IOV, ReadBufs, WriteBufs},
     op::Close,
 };
+use dunlin_std::socket;
 use tokio::{io::Interest as Readiness, net::TcpStream};
 
 use super::{
@@ -116,7 +117,7 @@ impl Conns {
             return;
         }
         if let (Some(State::Open(stream)), Close::Abort) = (slot.take().map(|c| c.state), how) {
-            platform::abort_on_drop(&stream);
+            socket::abort_on_drop(&stream);
         }
     }
 
@@ -194,9 +195,9 @@ impl Conn {
             State::Open(stream) => stream,
             State::Connecting(connect) => match connect.as_mut().poll(&mut cx) {
                 Poll::Pending => return Visit::Waits,
-                Poll::Ready(Err(error)) => return Visit::Over(platform::close_reason(&error)),
+                Poll::Ready(Err(error)) => return Visit::Over(socket::close_reason(&error)),
                 Poll::Ready(Ok(stream)) => {
-                    platform::tune(&stream);
+                    socket::tune(&stream);
                     self.state = State::Open(stream);
                     engine.handle_connected(now, self.id);
                     stats.progress = true;
@@ -254,7 +255,7 @@ fn read(
         // Readiness first: the engine lends blocks only to a stream that has bytes.
         match stream.poll_read_ready(cx) {
             Poll::Pending => return Visit::Waits,
-            Poll::Ready(Err(error)) => return Visit::Over(platform::close_reason(&error)),
+            Poll::Ready(Err(error)) => return Visit::Over(socket::close_reason(&error)),
             Poll::Ready(Ok(())) => {}
         }
         let result = {
@@ -280,7 +281,7 @@ fn read(
                 engine.handle_read(now, id, len);
             }
             Err(error) if again(&error) => {}
-            Err(error) => return Visit::Over(platform::close_reason(&error)),
+            Err(error) => return Visit::Over(socket::close_reason(&error)),
         }
     }
     Visit::More
@@ -299,7 +300,7 @@ fn write(
     for _ in 0..CALLS_PER_VISIT {
         match stream.poll_write_ready(cx) {
             Poll::Pending => return Visit::Waits,
-            Poll::Ready(Err(error)) => return Visit::Over(platform::close_reason(&error)),
+            Poll::Ready(Err(error)) => return Visit::Over(socket::close_reason(&error)),
             Poll::Ready(Ok(())) => {}
         }
         let result = {
@@ -324,7 +325,7 @@ fn write(
                 engine.handle_written(now, id, len);
             }
             Err(error) if again(&error) => {}
-            Err(error) => return Visit::Over(platform::close_reason(&error)),
+            Err(error) => return Visit::Over(socket::close_reason(&error)),
         }
     }
     Visit::More

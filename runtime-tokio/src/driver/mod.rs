@@ -22,7 +22,6 @@ mod sockets;
 mod watch;
 
 use std::{
-    collections::BTreeMap,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -30,17 +29,17 @@ use std::{
 };
 
 use dunlin_core::{
-    InfoHash, Instant, Op, OpId, TorrentId,
-    engine::{
-        AddError, AddTorrent, Changes, Engine, Event, FilePriority, Level, Notice, Source as From,
-        What,
-    },
-    metainfo::Info,
+    Instant, Op, OpId, TorrentId,
+    engine::{AddError, Engine, Event, What},
     op::{OpErrorKind, Outcome},
 };
 use dunlin_std::{
-    disk::{Disk, Placement},
+    add::Ready,
+    disk::Disk,
     resolve::{Resolver, ResolverConfig},
+    socket::{self, Route},
+    store::Store,
+    torrents::{Torrents, warning},
 };
 use tokio::{
     sync::{broadcast, mpsc},
@@ -55,9 +54,8 @@ use self::{
     watch::Watches,
 };
 use crate::{
-    net::{Dialer, Http, Route},
+    net::{Dialer, Http},
     platform::Clock,
-    session::Store,
 };
 
 /// Turns in one poll of the task before others get their chance.
@@ -74,9 +72,6 @@ const MAX_IDLE_POLLS: u32 = 1_000;
 
 /// What an application wants done with the engine, in the engine's task.
 pub(crate) type Command = Box<dyn FnOnce(&mut Driver) + Send>;
-
-/// What to do once the files of a magnet are known: says how much each is wanted.
-pub(crate) type OnInfo = Box<dyn FnOnce(Arc<Info>) -> Vec<FilePriority> + Send>;
 
 /// What the driver did. Counters since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,7 +131,6 @@ pub(crate) struct Driver {
     jobs: Jobs,
     proxied: bool,
     http: Arc<Http>,
-    store: Option<Arc<Store>>,
     commands: mpsc::Receiver<Command>,
     commands_bell: Bell,
     commands_ready: bool,
@@ -152,13 +146,7 @@ pub(crate) struct Driver {
     /// What the timer is set to; `None` if it need not fire.
     armed: Option<Instant>,
     stopped: bool,
-    known: BTreeMap<TorrentId, Known>,
-}
-
-/// What the driver remembers of a torrent.
-struct Known {
-    info_hash: InfoHash,
-    on_info: Option<OnInfo>,
+    torrents: Torrents,
 }
 
 impl Driver {
@@ -181,6 +169,7 @@ impl Driver {
         );
         let commands_bell = Bell::new(Source::Commands, &list);
         let timer_bell = Bell::new(Source::Timer, &list);
+        let proxied = parts.route.proxy.is_some();
         let dialer = Dialer::new(parts.route.clone());
         Ok(Self {
             engine: parts.engine,
@@ -190,11 +179,10 @@ impl Driver {
             clock: parts.clock,
             batch: Vec::new(),
             conns: Conns::new(list.clone(), dialer),
-            proxied: parts.route.proxy.is_some(),
+            proxied,
             sockets: Sockets::new(list.clone(), parts.route),
             jobs: Jobs::new(&list),
             http: parts.http,
-            store: parts.store,
             commands: parts.commands,
             commands_bell,
             commands_ready: true,
@@ -208,7 +196,7 @@ impl Driver {
             timer_bell,
             armed: None,
             stopped: false,
-            known: BTreeMap::new(),
+            torrents: Torrents::new(parts.store, proxied),
             list,
         })
     }
@@ -218,61 +206,22 @@ impl Driver {
         self.clock.now()
     }
 
-    /// Adds a torrent. `on_info` is for one whose files are not known yet.
+    /// Adds a torrent.
     ///
     /// # Errors
     /// See [`AddError`].
-    pub(crate) fn add(
-        &mut self,
-        mut torrent: AddTorrent,
-        placement: Placement,
-        on_info: Option<OnInfo>,
-    ) -> Result<TorrentId, AddError> {
-        let info_hash = match &torrent.source {
-            From::Info(info) => info.info_hash(),
-            From::Hash { info_hash, .. } => *info_hash,
-        };
-        for tier in &mut torrent.trackers {
-            self.keep_reachable(tier);
-        }
-        let id = self.engine.add(self.clock.now(), torrent)?;
-        // Before the engine's ops are looked at, the first of which opens the files.
-        self.disk.place(id, placement);
-        self.known.insert(id, Known { info_hash, on_info });
-        Ok(id)
+    pub(crate) fn add(&mut self, ready: Ready) -> Result<TorrentId, AddError> {
+        let (now, events) = (self.clock.now(), &self.events);
+        // Nobody listens: fine.
+        let mut tell = |event| drop(events.send(event));
+        self.torrents
+            .add(&mut self.engine, &self.disk, now, ready, &mut tell)
     }
 
     /// Takes those trackers out of `urls` that could only be asked around the proxy, and says so.
     pub(crate) fn keep_reachable(&self, urls: &mut Vec<String>) {
-        let udp = |url: &str| {
-            url.get(..4)
-                .is_some_and(|scheme| scheme.eq_ignore_ascii_case("udp:"))
-        };
-        urls.retain(|url| {
-            let around = self.proxied && udp(url);
-            if around {
-                let message = "not asked: datagrams would go around the proxy".into();
-                let url = url.clone();
-                self.warn(What::Tracker { url, message });
-            }
-            !around
-        });
-    }
-
-    /// Tells the application something about the disk or the session folder.
-    pub(crate) fn notice(&self, message: String) {
-        self.warn(What::Disk { message });
-    }
-
-    /// Lets an event reach the application that is not the engine's.
-    fn warn(&self, what: What) {
-        let notice = Notice {
-            torrent: None,
-            peer: None,
-            level: Level::Warning,
-            what,
-        };
-        let _ = self.events.send(Event::Notice(notice));
+        self.torrents
+            .keep_reachable(urls, &mut |event| drop(self.events.send(event)));
     }
 
     /// Begins to stop.
@@ -335,7 +284,7 @@ impl Driver {
                     self.disk_bell.own.clear();
                     self.disk.drain(&mut self.outcomes);
                     for note in self.disk.take_notes() {
-                        self.notice(note);
+                        let _ = self.events.send(warning(What::Disk { message: note }));
                     }
                 }
                 Source::Names => {
@@ -436,7 +385,7 @@ impl Driver {
                 } else {
                     match self.sockets.bind(socket, kind, local) {
                         Ok(bound) => Outcome::Bound(bound),
-                        Err(error) => sockets::failure(&local.to_string(), &error),
+                        Err(error) => socket::bind_failure(local, &error),
                     }
                 };
                 self.engine.handle_op(now, op, outcome);
@@ -459,13 +408,12 @@ impl Driver {
                 op,
                 torrent,
                 record,
-            } => match (self.store.clone(), self.known.get(&torrent)) {
-                (Some(store), Some(known)) => {
-                    let info_hash = known.info_hash;
-                    self.disk.run(op, move || store.save(info_hash, &record));
+            } => {
+                let saved = self.torrents.save(&self.disk, op, torrent, record);
+                if let Some(outcome) = saved {
+                    self.engine.handle_op(now, op, outcome);
                 }
-                _ => self.engine.handle_op(now, op, Outcome::Done),
-            },
+            }
             Op::Cancel { op } => {
                 self.jobs.cancel(op);
                 self.names.cancel(op);
@@ -488,33 +436,14 @@ impl Driver {
             };
             self.stats.progress = true;
             self.stopped |= event == Event::Stopped;
-            self.learn(&event, now);
+            if let Some(job) = self.torrents.event(&mut self.engine, now, &event) {
+                tokio::task::spawn_blocking(job);
+            }
             self.watches.event(&event, &self.engine, now);
             // Nobody listens: fine.
             let _ = self.events.send(event);
         }
         true
-    }
-
-    /// Applies a selection as soon as the files are known, before anything is asked for.
-    fn learn(&mut self, event: &Event, now: Instant) {
-        match event {
-            Event::Changed { torrent, what } if what.contains(Changes::METADATA) => {
-                if let Some(info) = self.engine.info(*torrent)
-                    && let Some(known) = self.known.get_mut(torrent)
-                    && let Some(on_info) = known.on_info.take()
-                {
-                    let priorities = on_info(info);
-                    if !priorities.is_empty() {
-                        self.engine.set_priorities(now, *torrent, &priorities);
-                    }
-                }
-            }
-            Event::Removed(torrent) => {
-                self.known.remove(torrent);
-            }
-            _ => {}
-        }
     }
 
     /// Sets the timer to the earliest deadline. It is moved only if it would fire too late: one

@@ -7,10 +7,8 @@ use std::{
     time::Duration,
 };
 
-use dunlin_core::{
-    Ecn, Instant, OpErrorKind, Outcome, RecvMeta, SocketId, Transmit, engine::Engine,
-    op::SocketKind,
-};
+use dunlin_core::{Ecn, Instant, RecvMeta, SocketId, Transmit, engine::Engine, op::SocketKind};
+use dunlin_std::socket::{self, Route};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::{
@@ -18,7 +16,7 @@ use super::{
     conns::Conns,
     ready::{Bell, List, Source},
 };
-use crate::{net::Route, platform};
+use crate::platform;
 
 /// Datagrams taken from one socket in one turn.
 const DATAGRAMS_PER_TURN: usize = 64;
@@ -305,13 +303,13 @@ impl Socket<TcpListener> {
                     stats.progress = true;
                     match engine.accept(now, remote) {
                         Some(id) => {
-                            platform::tune(&stream);
+                            socket::tune(&stream);
                             conns.accepted(id, stream);
                         }
-                        None => platform::abort_on_drop(&stream),
+                        None => socket::abort_on_drop(&stream),
                     }
                 }
-                Poll::Ready(Err(error)) if platform::out_of_resources(&error) => {
+                Poll::Ready(Err(error)) if socket::out_of_resources(&error) => {
                     stats.accept_pauses += 1;
                     self.paused = Some(now + PAUSE);
                     return;
@@ -321,16 +319,4 @@ impl Socket<TcpListener> {
             }
         }
     }
-}
-
-/// The outcome of a bind that failed.
-pub(super) fn failure(what: &str, error: &io::Error) -> Outcome {
-    use io::ErrorKind as Kind;
-    let kind = match error.kind() {
-        Kind::PermissionDenied => OpErrorKind::Denied,
-        Kind::AddrNotAvailable | Kind::NotFound => OpErrorKind::NotFound,
-        Kind::Unsupported => OpErrorKind::Unsupported,
-        _ => OpErrorKind::Io,
-    };
-    Outcome::failed(kind, format!("{what}: {error}"))
 }

@@ -9,8 +9,9 @@ use std::{
 };
 
 use dunlin_core::op::{Family, HttpRequest, OpErrorKind, Outcome};
+use dunlin_std::{add::shown, socket::Route};
 
-use super::{Route, proxy};
+use super::proxy;
 
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
@@ -140,11 +141,6 @@ fn tls() -> rustls::ClientConfig {
         .expect("ring speaks TLS 1.2 and 1.3")
         .with_root_certificates(roots)
         .with_no_client_auth()
-}
-
-/// The URL without its query, which is long, binary and may hold a secret key.
-pub(crate) fn shown(url: &str) -> &str {
-    url.split(['?', '#']).next().unwrap_or(url)
 }
 
 fn failure(error: &reqwest::Error) -> Failure {

@@ -9,21 +9,12 @@ mod proxy;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use dunlin_std::config::Proxy;
+use dunlin_std::socket::Route;
 use tokio::net::TcpStream;
 
-pub(crate) use http::{Http, shown};
+pub(crate) use http::Http;
 
-use crate::platform::{self, Egress};
-
-/// How traffic leaves this process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Route {
-    /// Addresses and interface to leave from.
-    pub egress: Egress,
-    /// The proxy that all of it goes through.
-    pub proxy: Option<Proxy>,
-}
+use crate::platform;
 
 /// Opens peer connections.
 #[derive(Debug)]

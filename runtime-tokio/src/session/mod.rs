@@ -4,8 +4,6 @@
 //! answered by a oneshot: the engine has one owner and no lock.
 
 mod add;
-mod config;
-mod store;
 mod streams;
 mod torrent;
 
@@ -15,16 +13,18 @@ use dunlin_core::{
     Instant,
     engine::{Engine, EngineStatus, Event, Scope},
 };
-use dunlin_std::disk::Disk;
+use dunlin_std::{
+    add::{Add, Limits},
+    disk::Disk,
+    setup::SessionConfig,
+    store::Store,
+};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-pub(crate) use self::store::Store;
 pub use self::{
-    add::{Add, read_torrent},
-    config::SessionConfig,
     streams::{Events, Watch},
-    torrent::{Content, Limits, Torrent, Tracker},
+    torrent::{Content, Torrent, Tracker},
 };
 use crate::{
     Error, Result, Stats,
@@ -125,7 +125,7 @@ impl Session {
     /// [`Error::Duplicate`] if it is here already; what is wrong with the torrent file, or why
     /// it could not be had.
     pub async fn add(&self, add: Add) -> Result<Torrent> {
-        add.run(&self.shared).await
+        add::add(add, &self.shared).await
     }
 
     /// The torrents of this session, oldest first.

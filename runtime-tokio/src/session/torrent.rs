@@ -8,6 +8,7 @@ use dunlin_core::{
     metainfo::Info,
     tracker::TrackerState,
 };
+use dunlin_std::add::Limits;
 
 use super::{Shared, Watch};
 use crate::{Error, Result};
@@ -48,15 +49,6 @@ pub enum Content {
     Keep,
     /// It is deleted.
     Delete,
-}
-
-/// Rates in bytes per second; `None` is unlimited, `Some(0)` stops.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// In.
-    pub down: Option<u64>,
-    /// Out.
-    pub up: Option<u64>,
 }
 
 /// Whether all that is wanted of a torrent is here.

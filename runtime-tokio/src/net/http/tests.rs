@@ -146,12 +146,3 @@ async fn a_family_that_is_asked_for_is_the_only_one_used() {
     assert_eq!(get(&asked).await.unwrap().body, b"four");
     assert_eq!(server.join().unwrap().len(), 1);
 }
-
-#[test]
-fn a_url_is_shown_without_its_secrets() {
-    assert_eq!(
-        shown("http://host/announce?key=1#x"),
-        "http://host/announce"
-    );
-    assert_eq!(shown("http://host/a#x"), "http://host/a");
-}

@@ -1,13 +1,14 @@
-//! What can go wrong for an application: each names the thing, the place and the reason.
+//! What can go wrong for an application, whichever driver it uses: each names the thing, the
+//! place and the reason.
 
 use std::path::PathBuf;
 
+use crate::session::SessionError;
 use dunlin_core::{
     OpError, TorrentId,
     engine::AddError,
     metainfo::{self, MagnetError},
 };
-use dunlin_std::session::SessionError;
 
 /// Result with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -86,6 +87,17 @@ pub enum Error {
     /// The disk's threads could not be started, or the system has no random numbers.
     #[error("cannot start a session: {0}")]
     Start(String),
+    /// The system refuses to wait for sockets; the driver cannot go on.
+    #[error("cannot wait for sockets: {0}")]
+    Poll(std::io::Error),
+    /// A call would wait for the very thread that makes it.
+    #[error("{what} would wait for its own thread; {instead}")]
+    Deadlock {
+        /// What was called.
+        what: &'static str,
+        /// What to do in its place.
+        instead: &'static str,
+    },
     /// The torrent has been removed from its session.
     #[error("the torrent has been removed from its session")]
     Removed,

@@ -6,30 +6,36 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use crate::{
+    Error, Result,
+    session::{SessionFolder, Sharing, TorrentLock},
+};
 use dunlin_core::{InfoHash, metainfo, op::Outcome};
-use dunlin_std::session::{SessionFolder, Sharing, TorrentLock};
-
-use crate::{Error, Result};
 
 /// An open session folder. Dropping it gives up its locks.
 #[derive(Debug)]
-pub(crate) struct Store {
+pub struct Store {
     folder: SessionFolder,
     locks: Mutex<BTreeMap<InfoHash, TorrentLock>>,
 }
 
 /// What an earlier session left of a torrent.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
-    pub(super) torrent: Option<metainfo::Torrent>,
-    pub(super) resume: Option<Vec<u8>>,
+pub struct Kept {
+    /// Its torrent file, if it is sound.
+    pub torrent: Option<metainfo::Torrent>,
+    /// Its resume record.
+    pub resume: Option<Vec<u8>>,
     /// What a person should know.
-    pub(super) notes: Vec<String>,
+    pub notes: Vec<String>,
 }
 
 impl Store {
     /// Opens the folder, shared with other processes. Blocks.
-    pub(super) fn open(dir: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`Error::Folder`].
+    pub fn open(dir: &Path) -> Result<Self> {
         Ok(Self {
             folder: SessionFolder::open(dir, Sharing::Shared).map_err(Error::Folder)?,
             locks: Mutex::default(),
@@ -42,7 +48,10 @@ impl Store {
     }
 
     /// Takes a torrent for this process and says what is kept of it. Blocks.
-    pub(super) fn claim(&self, info_hash: InfoHash) -> Result<Kept> {
+    ///
+    /// # Errors
+    /// [`Error::Folder`]: another process, or this one, runs it, or the platform refuses.
+    pub fn claim(&self, info_hash: InfoHash) -> Result<Kept> {
         let lock = self.folder.claim(info_hash).map_err(Error::Folder)?;
         let stored = self.folder.load(info_hash).map_err(Error::Folder)?;
         self.locks().insert(info_hash, lock);
@@ -68,25 +77,32 @@ impl Store {
     }
 
     /// Gives a torrent up that was claimed and not added after all.
-    pub(super) fn release(&self, info_hash: InfoHash) {
+    pub fn release(&self, info_hash: InfoHash) {
         self.locks().remove(&info_hash);
     }
 
     /// Keeps a torrent file. Blocks.
-    pub(super) fn keep(&self, torrent: &metainfo::Torrent) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Folder`].
+    pub fn keep(&self, torrent: &metainfo::Torrent) -> Result<()> {
         let info_hash = torrent.info.info_hash();
         self.folder
             .save_torrent(info_hash, &torrent.to_bytes())
             .map_err(Error::Folder)
     }
 
-    /// Keeps a resume record. Blocks.
-    pub(crate) fn save(&self, info_hash: InfoHash, record: &[u8]) -> Outcome {
+    /// Keeps a resume record, as the answer to `Op::Save`. Blocks.
+    #[must_use]
+    pub fn save(&self, info_hash: InfoHash, record: &[u8]) -> Outcome {
         self.folder.save(info_hash, record)
     }
 
     /// Forgets a torrent. Blocks.
-    pub(super) fn forget(&self, info_hash: InfoHash) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Folder`].
+    pub fn forget(&self, info_hash: InfoHash) -> Result<()> {
         let lock = self.locks().remove(&info_hash);
         match lock {
             Some(lock) => self.folder.remove(info_hash, lock).map_err(Error::Folder),

@@ -1,4 +1,4 @@
-//! What a session is made with.
+//! What a session is made with, whichever driver runs it.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -6,10 +6,12 @@ use std::{
 };
 
 use dunlin_core::{Caps, Config};
-use dunlin_std::disk::{Allocation, DiskConfig};
-use dunlin_std::paths::Names;
 
-use crate::{net::Route, platform};
+use crate::{
+    disk::{Allocation, DiskConfig},
+    paths::Names,
+    socket::{self, Route},
+};
 
 /// What a session is made with. Start from the default and change fields.
 #[derive(Clone, Debug)]
@@ -54,9 +56,10 @@ impl Default for SessionConfig {
 
 impl SessionConfig {
     /// The engine's configuration.
-    pub(super) fn for_engine(&self) -> Config {
+    #[must_use]
+    pub fn for_engine(&self) -> Config {
         let mut config = self.engine.clone();
-        config.boot = config.boot.or_else(platform::boot);
+        config.boot = config.boot.or_else(boot);
         config.listen.clear();
         if self.route.proxy.is_none() {
             for &address in &self.listen {
@@ -64,7 +67,7 @@ impl SessionConfig {
                     .listen
                     .iter()
                     .any(|l| l.is_ipv4() == address.is_ipv4());
-                if !taken && (address.is_ipv4() || platform::has_ipv6()) {
+                if !taken && (address.is_ipv4() || socket::has_ipv6()) {
                     // Two families, two places: there is always room.
                     let _ = config.listen.push(self.route.egress.listen(address));
                 }
@@ -74,11 +77,27 @@ impl SessionConfig {
     }
 
     /// What this platform and this route offer.
-    pub(super) fn caps(&self) -> Caps {
+    #[must_use]
+    pub fn caps(&self) -> Caps {
         let mut caps = Caps::all();
-        caps.ipv6 = platform::has_ipv6();
+        caps.ipv6 = socket::has_ipv6();
         // The proxy resolves names.
         caps.resolve = self.route.proxy.is_none();
         caps
     }
+}
+
+/// Names the present boot of this machine, where the system tells.
+#[must_use]
+pub fn boot() -> Option<[u8; 16]> {
+    if !cfg!(target_os = "linux") {
+        return None;
+    }
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let mut digits = text.chars().filter_map(|c| c.to_digit(16));
+    let mut id = [0; 16];
+    for byte in &mut id {
+        *byte = u8::try_from(digits.next()? << 4 | digits.next()?).ok()?;
+    }
+    digits.next().is_none().then_some(id)
 }

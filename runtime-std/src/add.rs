@@ -1,0 +1,543 @@
+//! What to add to a session, and how, whichever driver runs it.
+
+use std::{
+    fmt,
+    fs::File,
+    io::Read,
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use dunlin_core::{
+    InfoHash,
+    engine::{AddTorrent, Check, FilePriority, Source},
+    metainfo::{self, Info, MAX_TORRENT_LEN, Magnet},
+};
+
+use crate::{
+    Error, Result,
+    disk::{Allocation, Placement},
+    setup::SessionConfig,
+    store::{Kept, Store},
+};
+
+/// How much of a magnet link is repeated in messages.
+const SHOWN_LINK: usize = 100;
+
+/// How much each file is wanted, once the files are known.
+type Selector = Box<dyn FnOnce(&Info) -> Vec<FilePriority> + Send>;
+/// Something to do off the engine's thread.
+pub type Job = Box<dyn FnOnce() + Send>;
+/// What to do once the files of a magnet are known: says how much each is wanted, and how the
+/// session folder comes to know them.
+pub type OnInfo = Box<dyn FnOnce(Arc<Info>) -> (Vec<FilePriority>, Option<Job>) + Send>;
+
+/// Rates in bytes per second; `None` is unlimited, `Some(0)` stops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// In.
+    pub down: Option<u64>,
+    /// Out.
+    pub up: Option<u64>,
+}
+
+/// A torrent to add: from where, to where, and how.
+pub struct Add {
+    source: From,
+    dir: Option<PathBuf>,
+    root: Option<String>,
+    allocation: Option<Allocation>,
+    trackers: Vec<String>,
+    peers: Vec<SocketAddr>,
+    select: Option<Selector>,
+    paused: bool,
+    sequential: bool,
+    check: Check,
+    limits: Limits,
+}
+
+enum From {
+    Magnet(Magnet),
+    Torrent(Box<metainfo::Torrent>),
+    File(PathBuf),
+    Url(String),
+}
+
+impl fmt::Debug for Add {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source: &dyn fmt::Debug = match &self.source {
+            From::Magnet(magnet) => &magnet.info_hash,
+            From::Torrent(torrent) => &torrent.info.info_hash(),
+            From::File(path) => path,
+            From::Url(url) => url,
+        };
+        f.debug_struct("Add")
+            .field("source", source)
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Add {
+    fn new(source: From) -> Self {
+        Self {
+            source,
+            dir: None,
+            root: None,
+            allocation: None,
+            trackers: Vec::new(),
+            peers: Vec::new(),
+            select: None,
+            paused: false,
+            sequential: false,
+            check: Check::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// The torrent of a magnet link.
+    ///
+    /// # Errors
+    /// [`Error::Magnet`].
+    pub fn magnet(link: &str) -> Result<Self> {
+        let magnet = link.parse().map_err(|source| Error::Magnet {
+            link: shorten(link),
+            source,
+        })?;
+        Ok(Self::new(From::Magnet(magnet)))
+    }
+
+    /// The torrent of a torrent file's content.
+    ///
+    /// # Errors
+    /// [`Error::Metainfo`].
+    pub fn bytes(data: &[u8]) -> Result<Self> {
+        Ok(Self::torrent(parse("torrent", data)?))
+    }
+
+    /// A torrent that has been read already.
+    #[must_use]
+    pub fn torrent(torrent: metainfo::Torrent) -> Self {
+        Self::new(From::Torrent(Box::new(torrent)))
+    }
+
+    /// A torrent file, read when it is added.
+    #[must_use]
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self::new(From::File(path.into()))
+    }
+
+    /// A torrent file behind an `http://` or `https://` URL, fetched when it is added.
+    #[must_use]
+    pub fn url(url: impl Into<String>) -> Self {
+        Self::new(From::Url(url.into()))
+    }
+
+    /// Saves to `dir` in place of [`SessionConfig::dir`].
+    #[must_use]
+    pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = Some(dir.into());
+        self
+    }
+
+    /// Calls the torrent's folder, or its only file, `name`.
+    #[must_use]
+    pub fn rename(mut self, name: impl Into<String>) -> Self {
+        self.root = Some(name.into());
+        self
+    }
+
+    /// When files take up their space, in place of the session's setting.
+    #[must_use]
+    pub const fn allocation(mut self, allocation: Allocation) -> Self {
+        self.allocation = Some(allocation);
+        self
+    }
+
+    /// Trackers in addition to its own, a tier each.
+    #[must_use]
+    pub fn trackers(mut self, urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.trackers.extend(urls.into_iter().map(Into::into));
+        self
+    }
+
+    /// Peers to try at once.
+    #[must_use]
+    pub fn peers(mut self, peers: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.peers.extend(peers);
+        self
+    }
+
+    /// How much each file is wanted: asked as soon as the files are known. A magnet's own
+    /// selection (BEP 53) is not looked at then.
+    #[must_use]
+    pub fn select(
+        mut self,
+        select: impl FnOnce(&Info) -> Vec<FilePriority> + Send + 'static,
+    ) -> Self {
+        self.select = Some(Box::new(select));
+        self
+    }
+
+    /// Adds it at rest.
+    #[must_use]
+    pub const fn paused(mut self, paused: bool) -> Self {
+        self.paused = paused;
+        self
+    }
+
+    /// Fetches pieces in order.
+    #[must_use]
+    pub const fn sequential(mut self, sequential: bool) -> Self {
+        self.sequential = sequential;
+        self
+    }
+
+    /// Which pieces on disk to trust.
+    #[must_use]
+    pub const fn check(mut self, check: Check) -> Self {
+        self.check = check;
+        self
+    }
+
+    /// Limits its traffic.
+    #[must_use]
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The URL that has to be fetched first, and handed to [`Add::fetched`].
+    #[must_use]
+    pub fn source_url(&self) -> Option<&str> {
+        match &self.source {
+            From::Url(url) => Some(url),
+            _ => None,
+        }
+    }
+
+    /// Puts the torrent file `data` in place of the URL that it came from.
+    ///
+    /// # Errors
+    /// [`Error::Metainfo`].
+    pub fn fetched(mut self, data: &[u8]) -> Result<Self> {
+        let name = self.source_url().map_or("torrent", shown).to_owned();
+        self.source = From::Torrent(Box::new(parse(&name, data)?));
+        Ok(self)
+    }
+
+    /// Whether [`Add::load`] reads a file.
+    #[must_use]
+    pub const fn blocks(&self) -> bool {
+        matches!(self.source, From::File(_))
+    }
+
+    /// Reads the torrent file, if that is what it was made of. Blocks then.
+    ///
+    /// # Errors
+    /// What is wrong with the file; [`Error::Fetch`] for a URL that was not fetched.
+    pub fn load(mut self) -> Result<Loaded> {
+        let found = match self.source {
+            From::Magnet(magnet) => Found::Magnet(magnet),
+            From::Torrent(torrent) => Found::Torrent(torrent),
+            From::File(path) => Found::Torrent(read(&path)?),
+            From::Url(url) => {
+                return Err(Error::Fetch {
+                    url: shown(&url).into(),
+                    reason: "it has to be fetched first".into(),
+                });
+            }
+        };
+        let mut hosts = Vec::new();
+        if let Found::Magnet(magnet) = &found {
+            for peer in &magnet.peers {
+                match peer.addr() {
+                    Some(address) => self.peers.push(address),
+                    None => hosts.push((peer.host.clone(), peer.port)),
+                }
+            }
+        }
+        self.source = From::Url(String::new());
+        Ok(Loaded {
+            found,
+            add: self,
+            hosts,
+            kept: Kept::default(),
+        })
+    }
+}
+
+/// An [`Add`] whose torrent is at hand.
+#[derive(Debug)]
+pub struct Loaded {
+    found: Found,
+    /// Everything but its source.
+    add: Add,
+    /// Peers of a magnet that are named by host.
+    pub hosts: Vec<(String, u16)>,
+    kept: Kept,
+}
+
+/// What an engine and a disk are given.
+pub struct Ready {
+    /// For the engine.
+    pub torrent: AddTorrent,
+    /// For the disk.
+    pub placement: Placement,
+    /// For a magnet's metadata, when it has come.
+    pub on_info: Option<OnInfo>,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ready")
+            .field("torrent", &self.torrent)
+            .field("placement", &self.placement)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Loaded {
+    /// What the network calls it.
+    #[must_use]
+    pub fn info_hash(&self) -> InfoHash {
+        self.found.info_hash()
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.found.name()
+    }
+
+    /// More peers to try at once, such as those of [`Loaded::hosts`].
+    pub fn add_peers(&mut self, peers: impl IntoIterator<Item = SocketAddr>) {
+        self.add.peers.extend(peers);
+    }
+
+    /// Claims the torrent and adds what the session folder knows: a magnet whose metadata came
+    /// in an earlier session is a torrent file by now. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Folder`], for instance if another process runs it.
+    pub fn recall(&mut self, store: &Store) -> Result<()> {
+        self.kept = store.claim(self.info_hash())?;
+        match (&mut self.found, self.kept.torrent.take()) {
+            (Found::Magnet(magnet), Some(mut torrent)) => {
+                let mut trackers = tiers(&magnet.trackers);
+                torrent.trackers.retain(|tier| !trackers.contains(tier));
+                trackers.append(&mut torrent.trackers);
+                torrent.trackers = trackers;
+                let ranges = std::mem::take(&mut magnet.select);
+                self.add.select = self.add.select.take().or_else(|| magnet_selector(ranges));
+                self.found = Found::Torrent(Box::new(torrent));
+            }
+            (Found::Torrent(torrent), None) => {
+                if let Err(error) = store.keep(torrent) {
+                    store.release(torrent.info.info_hash());
+                    return Err(error);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Fills in what was not said. `store` keeps the metadata of a magnet.
+    #[must_use]
+    pub fn ready(self, defaults: &SessionConfig, store: Option<Arc<Store>>) -> Ready {
+        let add = self.add;
+        let mut ready = Ready {
+            torrent: AddTorrent {
+                resume: self.kept.resume,
+                peers: add.peers,
+                paused: add.paused,
+                sequential: add.sequential,
+                check: add.check,
+                limit_down: add.limits.down,
+                limit_up: add.limits.up,
+                ..AddTorrent::new(Source::Hash {
+                    info_hash: self.found.info_hash(),
+                    name: None,
+                })
+            },
+            placement: Placement {
+                dir: add.dir.unwrap_or_else(|| defaults.dir.clone()),
+                allocation: add.allocation.unwrap_or(defaults.allocation),
+                names: defaults.names,
+                root: add.root,
+                renames: std::collections::BTreeMap::new(),
+            },
+            on_info: None,
+            notes: self.kept.notes,
+        };
+        let mut select = add.select;
+        match self.found {
+            Found::Torrent(torrent) => {
+                let priorities = select.map_or_else(Vec::new, |select| select(&torrent.info));
+                ready.torrent.priorities = priorities;
+                ready.torrent.source = Source::Info(torrent.info);
+                ready.torrent.trackers = torrent.trackers;
+            }
+            Found::Magnet(mut magnet) => {
+                let ranges = std::mem::take(&mut magnet.select);
+                select = select.or_else(|| magnet_selector(ranges));
+                ready.torrent.source = Source::Hash {
+                    info_hash: magnet.info_hash,
+                    name: magnet.name.clone(),
+                };
+                ready.torrent.trackers = tiers(&magnet.trackers);
+                ready.on_info = Some(when_known(magnet, select, store));
+            }
+        }
+        ready.torrent.trackers.extend(tiers(&add.trackers));
+        ready
+    }
+}
+
+/// A torrent as the user gave it.
+#[derive(Debug)]
+enum Found {
+    Magnet(Magnet),
+    Torrent(Box<metainfo::Torrent>),
+}
+
+impl Found {
+    fn info_hash(&self) -> InfoHash {
+        match self {
+            Self::Magnet(magnet) => magnet.info_hash,
+            Self::Torrent(torrent) => torrent.info.info_hash(),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Magnet(magnet) => match &magnet.name {
+                Some(name) => name.clone(),
+                None => magnet.info_hash.to_string(),
+            },
+            Self::Torrent(torrent) => torrent.info.name().into(),
+        }
+    }
+}
+
+/// What to do when the metadata of `magnet` has come.
+fn when_known(magnet: Magnet, select: Option<Selector>, store: Option<Arc<Store>>) -> OnInfo {
+    Box::new(move |info| {
+        let priorities = select.map_or_else(Vec::new, |select| select(&info));
+        let keep = store.map(|store| -> Job {
+            // Only spares the next session some work, so nobody waits for it.
+            Box::new(move || drop(store.keep(&magnet.torrent(info))))
+        });
+        (priorities, keep)
+    })
+}
+
+/// The selection of a magnet (BEP 53).
+fn magnet_selector(ranges: Vec<RangeInclusive<u32>>) -> Option<Selector> {
+    if ranges.is_empty() {
+        return None;
+    }
+    let wanted = move |file: u32| ranges.iter().any(|range| range.contains(&file));
+    Some(Box::new(move |info| {
+        (0u32..)
+            .zip(info.files())
+            .map(|(i, _)| match wanted(i) {
+                true => FilePriority::Normal,
+                false => FilePriority::Skip,
+            })
+            .collect()
+    }))
+}
+
+/// A tier for every URL.
+fn tiers(urls: &[String]) -> Vec<Vec<String>> {
+    urls.iter().map(|url| vec![url.clone()]).collect()
+}
+
+/// The beginning of a link, enough to recognise it.
+fn shorten(link: &str) -> String {
+    match link.char_indices().nth(SHOWN_LINK) {
+        Some((end, _)) => format!("{}…", &link[..end]),
+        None => link.into(),
+    }
+}
+
+fn parse(name: &str, data: &[u8]) -> Result<metainfo::Torrent> {
+    metainfo::Torrent::parse(data).map_err(|source| Error::Metainfo {
+        name: name.into(),
+        source,
+    })
+}
+
+/// Reads a torrent file, and no more of it than a torrent file may have. Blocks.
+///
+/// # Errors
+/// [`Error::File`], [`Error::Metainfo`], [`Error::TooLong`].
+pub fn read_torrent(path: &Path) -> Result<metainfo::Torrent> {
+    read(path).map(|torrent| *torrent)
+}
+
+fn read(path: &Path) -> Result<Box<metainfo::Torrent>> {
+    let name = path.display().to_string();
+    let failed = |source| Error::File {
+        path: path.into(),
+        source,
+    };
+    let file = File::open(path).map_err(failed)?;
+    let mut data = Vec::new();
+    file.take(MAX_TORRENT_LEN as u64 + 1)
+        .read_to_end(&mut data)
+        .map_err(failed)?;
+    if data.len() > MAX_TORRENT_LEN {
+        return Err(Error::TooLong {
+            name,
+            limit: MAX_TORRENT_LEN,
+        });
+    }
+    parse(&name, &data).map(Box::new)
+}
+
+/// The URL without its query, which is long, binary and may hold a secret key.
+#[must_use]
+pub fn shown(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_secrets() {
+        assert_eq!(
+            shown("http://host/announce?key=1#x"),
+            "http://host/announce"
+        );
+        assert_eq!(shown("http://host/a#x"), "http://host/a");
+    }
+
+    #[test]
+    fn a_url_has_to_be_fetched_before_it_is_loaded() {
+        let add = Add::url("http://host/a.torrent?key=secret");
+        let error = add.load().unwrap_err().to_string();
+        assert!(error.contains("a.torrent") && !error.contains("secret"));
+        let add = Add::url("http://host/a.torrent?key=secret");
+        let error = add.fetched(b"<html>").unwrap_err().to_string();
+        assert!(error.contains("a.torrent") && !error.contains("secret"));
+    }
+
+    #[test]
+    fn a_magnet_tells_its_addresses_from_its_hosts() {
+        let link = "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567\
+                    &x.pe=127.0.0.1:7&x.pe=peer.example:8";
+        let loaded = Add::magnet(link).unwrap().load().unwrap();
+        assert_eq!(loaded.hosts, [("peer.example".to_owned(), 8)]);
+        let ready = loaded.ready(&SessionConfig::default(), None);
+        assert_eq!(ready.torrent.peers, ["127.0.0.1:7".parse().unwrap()]);
+    }
+}

@@ -1,0 +1,306 @@
+//! A few threads for what blocks and cannot be interrupted, such as asking the system's resolver
+//! or a blocking HTTP client.
+//!
+//! An answer that comes too late is thrown away: the op was answered with `TimedOut` when its
+//! time was up, and the thread is back for work when the call lets go of it. Stuck threads and
+//! waiting jobs are both bounded.
+
+use std::{
+    any::Any,
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use dunlin_core::{OpErrorKind, OpId, Outcome};
+
+/// How much to do at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// What the threads are called.
+    pub name: &'static str,
+    /// Threads at most; they exist only while there is work.
+    pub threads: usize,
+    /// Jobs under way or waiting at most; more are refused.
+    pub in_flight: usize,
+}
+
+type Job = Box<dyn FnOnce() -> Outcome + Send>;
+
+/// Runs jobs. Dropping it answers nothing more; its threads end by themselves.
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// For the timekeeper.
+    sooner: Condvar,
+    config: PoolConfig,
+    notify: Arc<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<(OpId, String, Job)>,
+    /// Unanswered, with the time to give up.
+    open: BTreeMap<OpId, Instant>,
+    done: Vec<(OpId, Outcome)>,
+    threads: usize,
+    timekeeper: bool,
+    stopping: bool,
+}
+
+impl Pool {
+    /// A pool that calls `notify`, from any thread, when outcomes wait where none waited before;
+    /// it must not block.
+    #[must_use]
+    pub fn new(config: PoolConfig, notify: Arc<dyn Fn() + Send + Sync>) -> Self {
+        let shared = Shared {
+            state: Mutex::default(),
+            sooner: Condvar::new(),
+            config,
+            notify,
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Answers `op` without a job.
+    pub fn answer(&self, op: OpId, outcome: Outcome) {
+        self.shared.answer(self.shared.lock(), op, outcome);
+    }
+
+    /// Runs `job` for `op`, which is about `what`, and gives it up after `limit`. Never blocks.
+    pub fn submit(
+        &self,
+        op: OpId,
+        what: String,
+        limit: Duration,
+        job: impl FnOnce() -> Outcome + Send + 'static,
+    ) {
+        let mut state = self.shared.lock();
+        if state.open.len() >= self.shared.config.in_flight {
+            let full = Outcome::failed(OpErrorKind::Io, format!("{what}: too many at once"));
+            return self.shared.answer(state, op, full);
+        }
+        let due = Instant::now() + limit;
+        let soonest = state.open.values().all(|other| due < *other);
+        state.open.insert(op, due);
+        state.waiting.push_back((op, what, Box::new(job)));
+        let spawn = state.threads < self.shared.config.threads.max(1);
+        let keep_time = !state.timekeeper;
+        state.threads += usize::from(spawn);
+        state.timekeeper = true;
+        drop(state);
+        if keep_time {
+            self.start("-clock", Shared::keep_time, |state| {
+                state.timekeeper = false;
+            });
+        } else if soonest {
+            self.shared.sooner.notify_all();
+        }
+        if spawn {
+            self.start("", Shared::work, |state| state.threads -= 1);
+        }
+    }
+
+    /// Answers `op` as cancelled, if it is one of ours and not answered yet.
+    pub fn cancel(&self, op: OpId) {
+        let mut state = self.shared.lock();
+        if state.open.remove(&op).is_some() {
+            state.waiting.retain(|(id, ..)| *id != op);
+            let cancelled = Outcome::failed(OpErrorKind::Cancelled, "cancelled");
+            self.shared.answer(state, op, cancelled);
+        }
+    }
+
+    /// Moves the outcomes that wait into `out`.
+    pub fn drain(&self, out: &mut Vec<(OpId, Outcome)>) {
+        out.append(&mut self.shared.lock().done);
+    }
+
+    /// Starts a thread. Without one, jobs time out or wait for a thread that there is.
+    fn start(&self, role: &str, run: fn(&Shared), undo: fn(&mut State)) {
+        let shared = Arc::clone(&self.shared);
+        let name = format!("{}{role}", self.shared.config.name);
+        let thread = thread::Builder::new().name(name);
+        if thread.spawn(move || run(&shared)).is_err() {
+            let mut state = self.shared.lock();
+            undo(&mut state);
+            if state.threads > 0 && state.timekeeper {
+                return;
+            }
+            // Nobody would ever answer these.
+            let open: Vec<_> = std::mem::take(&mut state.open).into_keys().collect();
+            state.waiting.clear();
+            drop(state);
+            for op in open {
+                let failed = Outcome::failed(OpErrorKind::Io, "no thread to do it with");
+                self.shared.answer(self.shared.lock(), op, failed);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.stopping = true;
+        state.waiting.clear();
+        state.open.clear();
+        drop(state);
+        self.shared.sooner.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, mut state: MutexGuard<'_, State>, op: OpId, outcome: Outcome) {
+        let first = state.done.is_empty();
+        state.done.push((op, outcome));
+        drop(state);
+        if first {
+            (self.notify)();
+        }
+    }
+
+    /// Does jobs until none waits.
+    fn work(&self) {
+        loop {
+            let mut state = self.lock();
+            let Some((op, _, job)) = state.waiting.pop_front() else {
+                state.threads -= 1;
+                return;
+            };
+            drop(state);
+            // Whatever a job left half done went with it.
+            let outcome = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| {
+                Outcome::failed(
+                    OpErrorKind::Io,
+                    format!("internal error: {}", words(&*panic)),
+                )
+            });
+            let mut state = self.lock();
+            if state.open.remove(&op).is_some() {
+                self.answer(state, op, outcome);
+            }
+        }
+    }
+
+    /// Gives up what takes too long; ends when nothing is open.
+    fn keep_time(&self) {
+        let mut state = self.lock();
+        while !state.stopping {
+            let Some((op, due)) = state
+                .open
+                .iter()
+                .min_by_key(|(_, due)| **due)
+                .map(|(op, due)| (*op, *due))
+            else {
+                break;
+            };
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                state.open.remove(&op);
+                let place = state.waiting.iter().position(|(id, ..)| *id == op);
+                let job = place.and_then(|i| state.waiting.remove(i));
+                let waited = job.map_or("no answer in time".into(), |(_, what, _)| {
+                    format!("{what}: no thread was free in time")
+                });
+                self.answer(state, op, Outcome::failed(OpErrorKind::TimedOut, waited));
+                state = self.lock();
+                continue;
+            }
+            state = self
+                .sooner
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        state.timekeeper = false;
+    }
+}
+
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("panic")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+
+    fn pool(threads: usize) -> (Pool, Receiver<()>) {
+        let (tx, wake) = channel();
+        let config = PoolConfig {
+            name: "test",
+            threads,
+            in_flight: 8,
+        };
+        let notify = Arc::new(move || tx.send(()).unwrap_or_default());
+        (Pool::new(config, notify), wake)
+    }
+
+    fn wait(pool: &Pool, wake: &Receiver<()>, n: usize) -> Vec<(OpId, Outcome)> {
+        let mut out = Vec::new();
+        while out.len() < n {
+            wake.recv().unwrap();
+            pool.drain(&mut out);
+        }
+        out
+    }
+
+    #[test]
+    fn a_job_that_panics_is_answered_and_the_next_one_runs() {
+        let (pool, wake) = pool(1);
+        let limit = Duration::from_secs(60);
+        pool.submit(OpId(1), "a".into(), limit, || panic!("a bug"));
+        pool.submit(OpId(2), "b".into(), limit, || Outcome::Done);
+        let out = wait(&pool, &wake, 2);
+        let text = format!("{out:?}");
+        assert!(text.contains("a bug"), "{text}");
+        assert!(matches!(out[1], (OpId(2), Outcome::Done)), "{text}");
+    }
+
+    /// The timekeeper sleeps until the first deadline, which a later job may move forward.
+    #[test]
+    fn a_short_limit_behind_a_long_one_holds() {
+        let (pool, wake) = pool(2);
+        let (hold, held) = channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        for (op, limit) in [(1, 3600), (2, 0)] {
+            let held = Arc::clone(&held);
+            let limit = Duration::from_secs(limit) + Duration::from_millis(20);
+            pool.submit(OpId(op), "slow".into(), limit, move || {
+                let _ = held.lock().map(|held| held.recv());
+                Outcome::Done
+            });
+        }
+        let out = wait(&pool, &wake, 1);
+        assert!(matches!(
+            &out[..],
+            [(OpId(2), Outcome::Failed { error, .. })] if error.kind == OpErrorKind::TimedOut
+        ));
+        drop(hold);
+        assert_eq!(wait(&pool, &wake, 1)[0].0, OpId(1));
+    }
+}

@@ -1,0 +1,250 @@
+//! Sockets as every driver wants them, before they are handed to its own kind of I/O.
+//!
+//! All are non-blocking. One socket per family: an IPv4 peer must not appear twice, once as a
+//! mapped address.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::RangeInclusive,
+    time::Duration,
+};
+
+use dunlin_core::{CloseReason, OpErrorKind, Outcome};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::config::Proxy;
+
+/// Asked for as the buffer of datagram sockets; the kernel grants what its limits allow. A burst
+/// at line rate overruns the default of some 200 KiB within a millisecond.
+const UDP_BUFFER: usize = 4 << 20;
+/// Streams that may wait to be accepted; the kernel caps it.
+const BACKLOG: i32 = 512;
+
+/// How traffic leaves this process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// Addresses and interface to leave from.
+    pub egress: Egress,
+    /// The proxy that all of it goes through.
+    pub proxy: Option<Proxy>,
+}
+
+/// Where outgoing traffic leaves from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Egress {
+    /// Source address of IPv4 traffic.
+    pub v4: Option<Ipv4Addr>,
+    /// Source address of IPv6 traffic.
+    pub v6: Option<Ipv6Addr>,
+    /// Network interface that all traffic is bound to, where the platform can (Linux; it may
+    /// need privileges). Elsewhere naming one is an error, never ignored.
+    pub interface: Option<String>,
+}
+
+impl Egress {
+    /// The source address for traffic to `remote`.
+    pub fn source(&self, remote: IpAddr) -> Option<IpAddr> {
+        match remote {
+            IpAddr::V4(_) => self.v4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.v6.map(IpAddr::V6),
+        }
+    }
+
+    /// Where to listen when `local` is asked for: with a source address given, there only.
+    pub fn listen(&self, local: SocketAddr) -> SocketAddr {
+        match self.source(local.ip()) {
+            Some(source) if local.ip().is_unspecified() => SocketAddr::new(source, local.port()),
+            _ => local,
+        }
+    }
+
+    fn bind_interface(&self, socket: &Socket) -> io::Result<()> {
+        let Some(name) = &self.interface else {
+            return Ok(());
+        };
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        return socket.bind_device(Some(name.as_bytes()));
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        {
+            let _ = (socket, name);
+            Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "this platform cannot bind sockets to an interface; give an address",
+            ))
+        }
+    }
+}
+
+fn socket(local: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(local), kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    if local.is_ipv6() {
+        // One socket per family: an IPv4 peer must not appear twice, once as a mapped address.
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+/// Whether this machine speaks IPv6 at all.
+#[must_use]
+pub fn has_ipv6() -> bool {
+    Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))
+        .and_then(|socket| socket.bind(&SocketAddr::from((Ipv6Addr::LOCALHOST, 0)).into()))
+        .is_ok()
+}
+
+/// The first of `ports` that is free at all of `addresses`, for streams and datagrams; `None` if
+/// none is. Another process may still be quicker.
+#[must_use]
+pub fn free_port(ports: RangeInclusive<u16>, addresses: &[IpAddr]) -> Option<u16> {
+    let free = |&port: &u16| {
+        addresses.iter().all(|&address| {
+            let local = SocketAddr::new(address, port);
+            let bound = |kind, protocol| {
+                let socket = socket(local, kind, protocol)?;
+                #[cfg(unix)]
+                socket.set_reuse_address(kind == Type::STREAM)?;
+                socket.bind(&local.into())
+            };
+            bound(Type::STREAM, Protocol::TCP).is_ok() && bound(Type::DGRAM, Protocol::UDP).is_ok()
+        })
+    };
+    ports.into_iter().find(free)
+}
+
+/// A datagram socket with the largest receive buffer that is granted.
+///
+/// # Errors
+/// What the platform says.
+pub fn udp(local: SocketAddr, egress: &Egress) -> io::Result<Socket> {
+    let socket = socket(local, Type::DGRAM, Protocol::UDP)?;
+    egress.bind_interface(&socket)?;
+    // Worth trying, not worth failing for.
+    let _ = socket.set_recv_buffer_size(UDP_BUFFER);
+    let _ = socket.set_send_buffer_size(UDP_BUFFER / 4);
+    socket.bind(&local.into())?;
+    Ok(socket)
+}
+
+/// A listener.
+///
+/// # Errors
+/// What the platform says.
+pub fn listener(local: SocketAddr, egress: &Egress) -> io::Result<Socket> {
+    let socket = socket(local, Type::STREAM, Protocol::TCP)?;
+    egress.bind_interface(&socket)?;
+    // On Windows the option would let another process steal the port.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&local.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// A socket to connect to `remote` with; see [`connect`].
+///
+/// # Errors
+/// What the platform says.
+pub fn outgoing(remote: SocketAddr, egress: &Egress) -> io::Result<Socket> {
+    let source = egress.source(remote.ip());
+    let any = match remote {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let local = SocketAddr::new(source.unwrap_or(any), 0);
+    let socket = Socket::new(
+        Domain::for_address(local),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    egress.bind_interface(&socket)?;
+    if source.is_some() {
+        socket.bind(&local.into())?;
+    }
+    Ok(socket)
+}
+
+/// Begins to connect; whether it came about shows when the socket becomes writable.
+///
+/// # Errors
+/// It failed at once.
+pub fn connect(socket: &Socket, remote: SocketAddr) -> io::Result<()> {
+    match socket.connect(&remote.into()) {
+        Err(error) if !in_progress(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(unix)]
+fn in_progress(error: &io::Error) -> bool {
+    rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::INPROGRESS)
+}
+
+#[cfg(not(unix))]
+fn in_progress(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// What every stream gets: requests are small and must not wait for an acknowledgement.
+pub fn tune<'s>(stream: impl Into<SockRef<'s>>) {
+    // A stream that is gone already says so when it is read.
+    let _ = stream.into().set_tcp_nodelay(true);
+}
+
+/// Makes the drop of `stream` a reset that discards what was not sent.
+pub fn abort_on_drop<'s>(stream: impl Into<SockRef<'s>>) {
+    let _ = stream.into().set_linger(Some(Duration::ZERO));
+}
+
+/// Whether `error` means that this process or machine has no descriptor or memory left for one
+/// more socket: trying again at once is of no use.
+#[must_use]
+pub fn out_of_resources(error: &io::Error) -> bool {
+    if error.kind() == io::ErrorKind::OutOfMemory {
+        return true;
+    }
+    // EMFILE, ENFILE, ENOMEM, ENOBUFS.
+    #[cfg(target_os = "linux")]
+    const CODES: &[i32] = &[24, 23, 12, 105];
+    #[cfg(all(unix, not(target_os = "linux")))]
+    const CODES: &[i32] = &[24, 23, 12, 55];
+    // WSAEMFILE, WSAENOBUFS.
+    #[cfg(windows)]
+    const CODES: &[i32] = &[10024, 10055];
+    #[cfg(not(any(unix, windows)))]
+    const CODES: &[i32] = &[];
+    error
+        .raw_os_error()
+        .is_some_and(|code| CODES.contains(&code))
+}
+
+/// What the engine is told about a stream that ended with `error`.
+#[must_use]
+pub fn close_reason(error: &io::Error) -> CloseReason {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => CloseReason::Reset,
+        Kind::ConnectionRefused => CloseReason::Refused,
+        Kind::TimedOut => CloseReason::TimedOut,
+        Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::AddrNotAvailable => {
+            CloseReason::Unreachable
+        }
+        Kind::UnexpectedEof => CloseReason::Eof,
+        _ => CloseReason::Io,
+    }
+}
+
+/// The outcome of a bind of `what` that failed.
+#[must_use]
+pub fn bind_failure(what: SocketAddr, error: &io::Error) -> Outcome {
+    use io::ErrorKind as Kind;
+    let kind = match error.kind() {
+        Kind::PermissionDenied => OpErrorKind::Denied,
+        Kind::AddrNotAvailable | Kind::NotFound => OpErrorKind::NotFound,
+        Kind::Unsupported => OpErrorKind::Unsupported,
+        _ => OpErrorKind::Io,
+    };
+    Outcome::failed(kind, format!("{what}: {error}"))
+}

@@ -1,11 +1,51 @@
-//! The single-threaded, blocking side of Dunlin, over [mio](https://docs.rs/mio).
+//! Dunlin without a runtime: one thread, one blocking loop over [mio](https://docs.rs/mio).
 //!
-//! What stands here so far is the heart of the loop: waiting for sockets, for another thread's
-//! wake-up and for the engine's next deadline, whichever comes first. The driver around it is to
-//! come.
+//! ```no_run
+//! use dunlin_mio::{Add, Driver, DriverConfig, Event, State};
+//!
+//! # fn download(magnet: &str) -> Result<(), dunlin_mio::Error> {
+//! let mut driver = Driver::new(DriverConfig::default())?;
+//! driver.control().add(Add::magnet(magnet)?.dir("downloads"))?;
+//! driver.run(|event, ctl| {
+//!     if let Event::Changed { torrent, .. } = event
+//!         && ctl.status(torrent).is_some_and(|t| t.state == State::Seeding)
+//!     {
+//!         ctl.stop();
+//!     }
+//! })
+//! # }
+//! ```
+//!
+//! [`Driver::run`] returns when the driver was stopped: trackers have heard of it, what was
+//! downloaded is on disk and the records are saved. The callback runs on the loop's own thread
+//! and has the whole engine at hand by its [`Control`]; it must not block, since every peer waits
+//! meanwhile. Other threads give commands by a [`Handle`]. An application that has a loop of its
+//! own calls [`Driver::turn`] from it.
+//!
+//! What blocks is done elsewhere: the disk has threads of its own (one by default), names and
+//! HTTP requests get one each while they last. With a folder in its settings a driver remembers
+//! torrents as the other drivers do, and reads what they left.
 
 #![forbid(unsafe_code)]
 
+mod bell;
+mod config;
+mod driver;
+mod http;
 mod poller;
 
+pub use config::DriverConfig;
+pub use driver::{Control, Driver, Handle, Stats};
+pub use dunlin_core as core;
+pub use dunlin_core::engine::{
+    Changes, EngineStatus, Event, FilePriority, FileStatus, Level, Notice, PeerStatus, State,
+    TorrentStatus, What,
+};
+pub use dunlin_core::{Config, EncryptionPolicy, InfoHash, TorrentId};
+pub use dunlin_std as system;
+pub use dunlin_std::add::{Add, Limits, read_torrent};
+pub use dunlin_std::config::Proxy;
+pub use dunlin_std::setup::SessionConfig;
+pub use dunlin_std::socket::{Egress, Route, free_port, has_ipv6};
+pub use dunlin_std::{Error, Result};
 pub use poller::{Poller, Ready};

@@ -17,6 +17,9 @@ pub struct Ready {
     pub key: usize,
     /// Something can be read, or the other side is gone.
     pub read: bool,
+    /// The other side has ended its stream: what is left to read ends with it, and no further
+    /// event tells of that.
+    pub ended: bool,
     /// Something can be written, or the other side is gone.
     pub write: bool,
 }
@@ -92,9 +95,18 @@ impl Poller {
         let sockets = self.events.iter().filter(|e| e.token() != WAKE);
         Ok(sockets.map(|e| Ready {
             key: e.token().0,
+            ended: e.is_read_closed() || e.is_error(),
             read: e.is_readable() || e.is_read_closed() || e.is_error(),
             write: e.is_writable() || e.is_write_closed() || e.is_error(),
         }))
+    }
+}
+
+/// For applications whose own loop waits for the driver among other things.
+#[cfg(unix)]
+impl std::os::fd::AsFd for Poller {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.poll.registry().as_fd()
     }
 }
 

@@ -127,7 +127,7 @@ impl Handshake {
             (Step::Head, [5, 0, _, 1]) => Ok((Step::Address, 4 + 2)),
             (Step::Head, [5, 0, _, 4]) => Ok((Step::Address, 16 + 2)),
             (Step::Head, [5, 0, _, 3]) => Ok((Step::NameLen, 1)),
-            (Step::Head, [5, reply @ 1.., ..]) => Err(reply_error(*reply)),
+            (Step::Head, [5, reply, ..]) if *reply != 0 => Err(reply_error(*reply)),
             (Step::NameLen, [len]) => Ok((Step::Address, usize::from(*len) + 2)),
             (Step::Address, _) => Ok((Step::Done, 0)),
             _ => {

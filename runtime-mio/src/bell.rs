@@ -1,0 +1,124 @@
+//! What other threads ring to be looked at: one word of bits, and one wake-up at most for as many
+//! rings as come while the loop sleeps.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use mio::Waker;
+
+/// Who rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Source {
+    /// A handle has a command.
+    Commands = 1,
+    /// The disk has outcomes.
+    Disk = 2,
+    /// The resolver has.
+    Names = 4,
+    /// The HTTP client has.
+    Http = 8,
+}
+
+/// The loop waits, or is about to.
+const SLEEPING: u32 = 1 << 31;
+
+/// Who has rung since the loop looked last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rung(u32);
+
+impl Rung {
+    pub(crate) const fn has(self, source: Source) -> bool {
+        self.0 & source as u32 != 0
+    }
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// The bell. Clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Bell {
+    word: Arc<AtomicU32>,
+    waker: Arc<Waker>,
+}
+
+impl Bell {
+    pub(crate) fn new(waker: Arc<Waker>) -> Self {
+        Self {
+            word: Arc::default(),
+            waker,
+        }
+    }
+
+    /// From any thread; wakes the loop if it sleeps and nobody else has.
+    pub(crate) fn ring(&self, source: Source) {
+        if self.word.fetch_or(source as u32, Ordering::AcqRel) == SLEEPING {
+            let woken: io::Result<()> = self.waker.wake();
+            // It fails only where the loop is gone.
+            drop(woken);
+        }
+    }
+
+    /// A callback that rings for `source`.
+    pub(crate) fn of(&self, source: Source) -> Arc<dyn Fn() + Send + Sync> {
+        let bell = self.clone();
+        Arc::new(move || bell.ring(source))
+    }
+
+    /// The loop is awake and looks: who has rung.
+    pub(crate) fn take(&self) -> Rung {
+        Rung(self.word.swap(0, Ordering::AcqRel) & !SLEEPING)
+    }
+
+    /// The loop is about to wait; `false` if somebody has rung, and it must not.
+    pub(crate) fn sleep(&self) -> bool {
+        self.word.fetch_or(SLEEPING, Ordering::AcqRel) & !SLEEPING == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mio::{Events, Poll, Token};
+
+    use super::*;
+
+    #[test]
+    fn a_sleeper_is_woken_once_and_one_awake_never() {
+        let mut poll = Poll::new().unwrap();
+        let waker = Waker::new(poll.registry(), Token(0)).unwrap();
+        let bell = Bell::new(Arc::new(waker));
+        let mut wakes = |limit| {
+            let mut events = Events::with_capacity(8);
+            poll.poll(&mut events, Some(limit)).unwrap();
+            events.iter().count()
+        };
+        // Awake: the bit is found by looking, without a system call.
+        bell.ring(Source::Disk);
+        assert_eq!(wakes(Duration::ZERO), 0);
+        assert!(!bell.sleep(), "somebody has rung");
+        let rung = bell.take();
+        assert!(rung.has(Source::Disk) && !rung.has(Source::Http));
+        assert!(bell.take().is_empty());
+
+        assert!(bell.sleep());
+        let other = bell.clone();
+        let thread = std::thread::spawn(move || {
+            other.ring(Source::Commands);
+            other.ring(Source::Names);
+        });
+        assert_eq!(wakes(Duration::from_secs(60)), 1);
+        thread.join().unwrap();
+        let rung = bell.take();
+        assert!(rung.has(Source::Commands) && rung.has(Source::Names));
+        assert_eq!(wakes(Duration::ZERO), 0);
+    }
+}

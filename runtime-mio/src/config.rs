@@ -1,0 +1,41 @@
+//! What a driver is made with.
+
+use dunlin_std::setup::SessionConfig;
+
+/// What a driver is made with. Start from the default and change fields.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DriverConfig {
+    /// Everything that is not this driver's own affair: where to listen, where files go, the
+    /// engine's limits.
+    pub session: SessionConfig,
+    /// HTTP requests at once at most, each on a thread that ends with it; at least 1.
+    pub http_threads: usize,
+    /// Names looked up at once at most, each on a thread that ends with it; at least 1.
+    pub name_threads: usize,
+    /// Commands of handles that may wait for the loop; more make the callers wait.
+    pub commands: usize,
+}
+
+impl Default for DriverConfig {
+    /// For a small machine: as [`SessionConfig::default`], but with one disk thread. A machine
+    /// with cores to spare hashes faster with more: set
+    /// [`DiskConfig::threads`](dunlin_std::disk::DiskConfig::threads).
+    fn default() -> Self {
+        let mut session = SessionConfig::default();
+        session.disk.threads = 1;
+        session.into()
+    }
+}
+
+impl From<SessionConfig> for DriverConfig {
+    /// Takes the session's settings as they are, the disk threads too.
+    fn from(session: SessionConfig) -> Self {
+        Self {
+            session,
+            http_threads: 2,
+            name_threads: 2,
+            commands: 64,
+        }
+    }
+}

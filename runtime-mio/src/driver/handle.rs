@@ -1,0 +1,267 @@
+//! Commands from other threads.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread::ThreadId,
+};
+
+use dunlin_core::{
+    Instant, TorrentId,
+    engine::{AddError, Engine, EngineStatus, TorrentStatus},
+    metainfo::MAX_TORRENT_LEN,
+    op::HttpRequest,
+};
+use dunlin_std::{
+    Error, Result,
+    add::{Add, Loaded, Ready, shown},
+    setup::SessionConfig,
+    store::Store,
+};
+
+use super::{Control, Core};
+use crate::{
+    bell::{Bell, Source},
+    http::{FETCH_TIMEOUT, Http},
+};
+
+/// What another thread wants done, on the loop's thread.
+pub(super) type Command = Box<dyn FnOnce(&mut Core) + Send>;
+
+/// What handles share with the loop.
+pub(super) struct Shared {
+    pub(super) config: SessionConfig,
+    pub(super) http: Http,
+    /// The thread that runs the loop, as far as it has run.
+    pub(super) thread: Mutex<Option<ThreadId>>,
+    /// The driver owns it, so that its locks are given up when the driver goes.
+    pub(super) store: Option<Weak<Store>>,
+    /// One torrent is added at a time by handles, so that a duplicate is recognised as one.
+    adding: Mutex<()>,
+}
+
+impl Shared {
+    pub(super) fn new(config: SessionConfig, http: Http, store: Option<Weak<Store>>) -> Self {
+        Self {
+            config,
+            http,
+            thread: Mutex::default(),
+            store,
+            adding: Mutex::default(),
+        }
+    }
+}
+
+/// Gives commands to a [`Driver`](crate::Driver) from any thread. Clones lead to the same driver,
+/// and may outlive it: they answer [`Error::Stopped`] then.
+///
+/// A call waits until the loop has carried it out, so the loop has to run: in
+/// [`Driver::run`](crate::Driver::run), or by calls of [`Driver::turn`](crate::Driver::turn). On
+/// the loop's own thread every call fails with [`Error::Deadlock`]; the callback has its
+/// [`Control`] for that.
+#[derive(Clone)]
+pub struct Handle {
+    commands: SyncSender<Command>,
+    bell: Bell,
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+impl Handle {
+    pub(super) const fn new(
+        commands: SyncSender<Command>,
+        bell: Bell,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            commands,
+            bell,
+            shared,
+        }
+    }
+
+    /// Runs `f` on the loop's thread and returns what it returns.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if the driver has ended; [`Error::Deadlock`] on the loop's own thread.
+    pub fn call<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Control<'_>) -> R + Send + 'static,
+    ) -> Result<R> {
+        let own = *self
+            .shared
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if own == Some(std::thread::current().id()) {
+            return Err(Error::Deadlock {
+                what: "a call by a handle",
+                instead: "use the callback's control, or the driver's",
+            });
+        }
+        let (reply, answer) = sync_channel(1);
+        let command: Command = Box::new(move |core| {
+            // A caller that gave up does not want the answer.
+            let _ = reply.send(f(&mut Control::new(core)));
+        });
+        self.commands.send(command).map_err(|_| Error::Stopped)?;
+        self.bell.ring(Source::Commands);
+        answer.recv().map_err(|_| Error::Stopped)
+    }
+
+    /// Adds a torrent. What takes time, such as reading or fetching the torrent file, is done on
+    /// the caller's thread.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`] if it is here already; what is wrong with the torrent file, or why it
+    /// could not be had; else as [`Handle::call`].
+    pub fn add(&self, mut add: Add) -> Result<TorrentId> {
+        if let Some(url) = add.source_url() {
+            let file = self.fetch(url)?;
+            add = add.fetched(&file)?;
+        }
+        let mut loaded = add.load()?;
+        let (info_hash, name) = (loaded.info_hash(), loaded.name());
+        let _one_at_a_time = self
+            .shared
+            .adding
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = self.call(move |ctl| ctl.engine().find(info_hash))? {
+            return Err(Error::Duplicate { name, id });
+        }
+        let store = match &self.shared.store {
+            None => None,
+            Some(store) => Some(store.upgrade().ok_or(Error::Stopped)?),
+        };
+        if let Some(store) = &store {
+            loaded.recall(store)?;
+        }
+        let hosts = std::mem::take(&mut loaded.hosts);
+        let ready = loaded.ready(&self.shared.config, store.clone());
+        let added = self.call(move |ctl| ctl.core.insert(ready, hosts));
+        let error = match added {
+            Ok(Ok(id)) => return Ok(id),
+            Ok(Err(error)) => refusal(name, error),
+            Err(error) => error,
+        };
+        if let Some(store) = store {
+            store.release(info_hash);
+        }
+        Err(error)
+    }
+
+    fn fetch(&self, url: &str) -> Result<Vec<u8>> {
+        let request = HttpRequest {
+            url: url.to_owned(),
+            user_agent: self.shared.config.engine.user_agent.clone(),
+            family: None,
+            max_body: MAX_TORRENT_LEN,
+            timeout: FETCH_TIMEOUT,
+        };
+        let reason = match self.shared.http.get(&request) {
+            Ok(answer) if answer.status == 200 => return Ok(answer.body),
+            Ok(answer) => format!("the server answered with status {}", answer.status),
+            Err(failure) => failure.reason,
+        };
+        let url = shown(url).to_owned();
+        Err(Error::Fetch { url, reason })
+    }
+
+    /// Runs `f` on the engine.
+    ///
+    /// # Errors
+    /// As [`Handle::call`].
+    pub fn with_engine<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Engine, Instant) -> R + Send + 'static,
+    ) -> Result<R> {
+        self.call(|ctl| {
+            let now = ctl.now();
+            f(ctl.engine(), now)
+        })
+    }
+
+    /// A torrent, now.
+    ///
+    /// # Errors
+    /// [`Error::Removed`] if there is none of that name; else as [`Handle::call`].
+    pub fn status(&self, id: TorrentId) -> Result<TorrentStatus> {
+        self.call(move |ctl| ctl.status(id))?.ok_or(Error::Removed)
+    }
+
+    /// The engine, now.
+    ///
+    /// # Errors
+    /// As [`Handle::call`].
+    pub fn engine_status(&self) -> Result<EngineStatus> {
+        self.with_engine(|engine, now| engine.status(now))
+    }
+
+    /// Puts a torrent to rest.
+    ///
+    /// # Errors
+    /// As [`Handle::status`].
+    pub fn pause(&self, id: TorrentId) -> Result<()> {
+        self.tell(move |ctl| ctl.pause(id))
+    }
+
+    /// Wakes a torrent that rests, or tries one again that has failed.
+    ///
+    /// # Errors
+    /// As [`Handle::status`].
+    pub fn resume(&self, id: TorrentId) -> Result<()> {
+        self.tell(move |ctl| ctl.resume(id))
+    }
+
+    /// Takes a torrent out; see [`Control::remove`].
+    ///
+    /// # Errors
+    /// As [`Handle::status`].
+    pub fn remove(&self, id: TorrentId, delete: bool) -> Result<()> {
+        self.tell(move |ctl| ctl.remove(id, delete))
+    }
+
+    fn tell(&self, f: impl FnOnce(&mut Control<'_>) -> bool + Send + 'static) -> Result<()> {
+        self.call(f)?.then_some(()).ok_or(Error::Removed)
+    }
+
+    /// Begins to end the driver; [`Driver::run`](crate::Driver::run) returns when that is done.
+    ///
+    /// # Errors
+    /// As [`Handle::call`].
+    pub fn stop(&self) -> Result<()> {
+        self.call(|ctl| {
+            ctl.stop();
+        })
+    }
+}
+
+/// Why the engine did not take a torrent, with its name.
+pub(super) fn refusal(name: String, error: AddError) -> Error {
+    match error {
+        AddError::Duplicate(id) => Error::Duplicate { name, id },
+        source => Error::Add { name, source },
+    }
+}
+
+/// What [`Control::add`] does at once, on the loop's thread.
+pub(super) fn prepare(
+    mut loaded: Loaded,
+    config: &SessionConfig,
+    store: Option<Arc<Store>>,
+) -> Result<(Ready, Vec<(String, u16)>)> {
+    if let Some(store) = &store {
+        loaded.recall(store)?;
+    }
+    let hosts = std::mem::take(&mut loaded.hosts);
+    Ok((loaded.ready(config, store), hosts))
+}

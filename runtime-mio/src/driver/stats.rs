@@ -1,0 +1,64 @@
+//! What the driver did, in numbers.
+
+/// Turns in a row that nothing from outside caused and that did nothing. A few are in order (a
+/// wait that was interrupted, a timer that was put off); a row this long means that something
+/// spins (law 3).
+const MAX_SPIN: u32 = 100;
+
+/// What the driver did. Counters since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Turns: waits for something to happen, and what followed.
+    pub turns: u64,
+    /// Rounds of the engine within these turns.
+    pub rounds: u64,
+    /// Turns that found nothing to do.
+    pub idle_turns: u64,
+    /// Most of these in a row that nothing from outside had caused. Hundreds mean a spin.
+    pub spin: u32,
+    /// `readv` calls on streams.
+    pub reads: u64,
+    /// Bytes they returned.
+    pub read_bytes: u64,
+    /// `writev` calls on streams.
+    pub writes: u64,
+    /// Bytes they took.
+    pub written_bytes: u64,
+    /// Calls that received datagrams, many at once where the platform can.
+    pub receives: u64,
+    /// Datagrams received.
+    pub datagrams_in: u64,
+    /// Datagrams sent.
+    pub datagrams_out: u64,
+    /// Disk ops, whether answered from the page cache or handed to the disk's threads.
+    pub disk_ops: u64,
+    /// Times that accepting paused for want of descriptors or memory.
+    pub accept_pauses: u64,
+    /// Whether this turn did anything.
+    pub(super) progress: bool,
+    spin_now: u32,
+}
+
+impl Stats {
+    /// A turn is over; `outside` says whether anything from outside ended the wait.
+    pub(super) fn end_turn(&mut self, outside: bool) {
+        self.turns += 1;
+        if self.progress {
+            self.spin_now = 0;
+            return;
+        }
+        self.idle_turns += 1;
+        // A peer may make the socket ready as often as it likes without being read.
+        if outside {
+            return;
+        }
+        self.spin_now = self.spin_now.saturating_add(1);
+        self.spin = self.spin.max(self.spin_now);
+        debug_assert!(
+            self.spin_now < MAX_SPIN,
+            "law 3: {} turns in a row for nothing",
+            self.spin_now
+        );
+    }
+}

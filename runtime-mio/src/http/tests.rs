@@ -1,0 +1,146 @@
+//! Against a server of a few lines, on loopback.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    thread,
+};
+
+use super::*;
+
+/// Serves `answers`, one a connection, and returns where and what was asked.
+fn serve(answers: Vec<Vec<u8>>) -> (SocketAddr, thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let answer = |(mut stream, bytes): (TcpStream, Vec<u8>)| {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+                head.push(byte[0]);
+                // A TLS handshake has no head to wait for.
+                if head.starts_with(&[22]) {
+                    break;
+                }
+            }
+            // A client that has enough hangs up.
+            let _ = stream.write_all(&bytes);
+            String::from_utf8_lossy(&head).into_owned()
+        };
+        let accept = |bytes| (listener.accept().unwrap().0, bytes);
+        answers.into_iter().map(accept).map(answer).collect()
+    });
+    (address, server)
+}
+
+fn answer(head: &str, body: &[u8]) -> Vec<u8> {
+    let len = body.len();
+    let head = format!("HTTP/1.1 {head}\r\nContent-Length: {len}\r\nConnection: close\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+fn request(url: String) -> HttpRequest {
+    HttpRequest {
+        url,
+        user_agent: "Dunlin/test".into(),
+        family: None,
+        max_body: 1000,
+        timeout: Duration::from_secs(20),
+    }
+}
+
+fn get(request: &HttpRequest) -> Result<Answer, Failure> {
+    Http::new(Route::default()).get(request)
+}
+
+#[test]
+fn the_request_is_sent_as_it_is() {
+    let (at, server) = serve(vec![answer("200 OK", b"d8:intervali60ee")]);
+    let query = "info_hash=%124Vx%9a%bc%de%f1%23Eg%89%ab%cd%ef%124Vx%9a&port=1";
+    let got = get(&request(format!("http://{at}/announce?{query}"))).unwrap();
+    assert_eq!(
+        (got.status, got.body.as_slice()),
+        (200, &b"d8:intervali60ee"[..])
+    );
+    let head = server.join().unwrap().remove(0);
+    assert!(
+        head.starts_with(&format!("GET /announce?{query} HTTP/1.1\r\n")),
+        "{head}"
+    );
+    assert!(
+        head.to_lowercase().contains("user-agent: dunlin/test"),
+        "{head}"
+    );
+    assert!(
+        head.to_lowercase().contains("accept-encoding: gzip"),
+        "{head}"
+    );
+}
+
+#[test]
+fn a_body_is_cut_off_at_the_limit_also_when_it_swells() {
+    // 20 000 zeros, packed.
+    let mut packed = vec![
+        0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0xed, 0xc1, 1, 0x0d, 0, 0, 0, 0xc2, 0xa0, 0xf7, 0x4f,
+        0x6d, 0x0e, 0x37, 0xa0,
+    ];
+    packed.extend_from_slice(&[0; 20]);
+    let (at, _server) = serve(vec![
+        answer("200 OK", &[b'x'; 1000]),
+        answer("200 OK", &[b'x'; 1001]),
+        answer("200 OK\r\nContent-Encoding: gzip", &packed),
+    ]);
+    let request = request(format!("http://{at}/"));
+    assert_eq!(get(&request).unwrap().body.len(), 1000);
+    assert_eq!(get(&request).unwrap_err().kind, OpErrorKind::TooLarge);
+    // Whatever it unpacks to, it is not more than allowed.
+    match get(&request) {
+        Ok(answer) => assert!(answer.body.len() <= 1000),
+        Err(failure) => assert!(failure.kind == OpErrorKind::TooLarge, "{failure:?}"),
+    }
+}
+
+#[test]
+fn redirects_are_followed_but_not_for_ever() {
+    let (end, _server) = serve(vec![answer("200 OK", b"here")]);
+    let to = format!("302 Found\r\nLocation: http://{end}/");
+    let (start, _other) = serve(vec![answer(&to, b"")]);
+    let got = get(&request(format!("http://{start}/"))).unwrap();
+    assert_eq!(got.body, b"here");
+
+    let rounds = MAX_REDIRECTS as usize + 1;
+    let (at, _server) = serve(vec![answer("302 Found\r\nLocation: /again", b""); rounds]);
+    let failure = get(&request(format!("http://{at}/"))).unwrap_err();
+    assert!(failure.reason.contains("redirect"), "{failure:?}");
+}
+
+#[test]
+fn what_goes_wrong_is_told_apart() {
+    let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let mut slow = request(format!("http://{}/", silent.local_addr().unwrap()));
+    slow.timeout = Duration::from_millis(50);
+    assert_eq!(get(&slow).unwrap_err().kind, OpErrorKind::TimedOut);
+
+    let free = TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let nobody = get(&request(format!("http://{free}/")));
+    assert_eq!(nobody.unwrap_err().kind, OpErrorKind::Refused);
+
+    let (at, _server) = serve(vec![b"SSH-2.0-not-tls\r\n".to_vec()]);
+    let failure = get(&request(format!("https://{at}/"))).unwrap_err();
+    assert_eq!(failure.kind, OpErrorKind::Tls, "{}", failure.reason);
+    assert!(get(&request("gopher://host/".into())).is_err());
+}
+
+#[test]
+fn a_family_that_is_asked_for_is_the_only_one_used() {
+    let (at, server) = serve(vec![answer("200 OK", b"four")]);
+    let mut asked = request(format!("http://{at}/"));
+    asked.family = Some(Family::V6);
+    assert!(get(&asked).is_err(), "an IPv4 address is no IPv6 one");
+    asked.family = Some(Family::V4);
+    assert_eq!(get(&asked).unwrap().body, b"four");
+    assert_eq!(server.join().unwrap().len(), 1);
+}

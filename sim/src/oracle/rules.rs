@@ -27,11 +27,11 @@
 //! | a firewall lets nothing of the transport out | never |
 //! | a firewall does not let A out to B's port | `A→B` is not sent |
 //! | both are behind one NAT that does not hairpin | never (RFC 4787 §6) |
-//! | … that hairpins with the external source | as if they met in the core, but their SYNs do not cross |
-//! | … with the internal source | UDP: if all boxes between admit strangers, the rest goes by the inside. TCP: never, the SYN/ACK does not come from where the SYN went (RFC 4787 REQ-9) |
-//! | First: A→B meets a NAT that takes it in (WAN input accepted) before B sent | B's endpoint for A is another (measured: conntrack keeps the stray entry, retries keep it alive) |
-//! | TCP, First: A→B is met with a reset | A's hole is closed; B→A is admitted only by who admits strangers (measured: RST kills it) |
-//! | … and B→A too | B's hole is closed likewise; both begin anew, for ever |
+//! | … that hairpins with the external source | as if they met in the core, but that NAT drops what it does not admit in silence |
+//! | … with the internal source | UDP: if all boxes between admit strangers, the answer goes by the inside. TCP: never, the SYN/ACK does not come from where the SYN went (RFC 4787 REQ-9) |
+//! | UDP, First: A→B meets a NAT that takes it in (WAN input accepted) before B sent | B's endpoint for A is another (measured: conntrack keeps the stray entry, retries keep it alive) |
+//! | TCP, First: A→B is met with a reset, by a box that is told to or by the box's own stack | A's hole is closed; B→A is admitted only by who admits strangers; then A tries again and meets B's hole (measured: RST kills an attempt; `ECONNREFUSED` is retryable) |
+//! | … and B→A is met with one, too | B's hole is closed as well; both begin anew, for ever (measured: both are refused if WAN input is accepted) |
 //! | TCP, Together | SYNs cross: no box sees one that it did not expect from where it comes (measured: connects in 0.1 s, or with one retry in 0.88 s) |
 
 use super::{
@@ -56,7 +56,7 @@ pub fn ask(transport: Transport, attempt: Attempt, pair: Pair<'_>) -> Result<(),
     if pair.meet == Meet::Box {
         match b.hairpin() {
             Hairpin::None => return Err(Reason::NoHairpin),
-            Hairpin::InternalSource => return by_the_inside(transport, attempt, &a, &b),
+            Hairpin::InternalSource => return by_the_inside(transport, &a, &b),
             Hairpin::ExternalSource => {}
         }
     }
@@ -71,15 +71,17 @@ pub fn ask(transport: Transport, attempt: Attempt, pair: Pair<'_>) -> Result<(),
             Err(Reason::Unsolicited)
         };
     }
-    let outcome = if attempt == Attempt::Together && pair.meet == Meet::Core {
-        a_sends && admitted(&a, &b, b_sends) || b_sends && admitted(&b, &a, a_sends)
-    } else {
-        // Behind one box the packets meet at that box, and one is there first.
-        let reset = match transport {
-            Transport::Udp => false,
-            Transport::Tcp => true,
-        };
-        in_turn(&a, &b, a_sends, b_sends, reset)
+    let outcome = match attempt {
+        Attempt::Dial | Attempt::Together => {
+            a_sends && admitted(&a, &b, b_sends) || b_sends && admitted(&b, &a, a_sends)
+        }
+        Attempt::First => {
+            let manner = Manner {
+                resets: transport == Transport::Tcp,
+                turned: pair.meet == Meet::Box,
+            };
+            in_turn(&a, &b, a_sends, b_sends, manner)
+        }
     };
     if outcome {
         return Ok(());
@@ -90,7 +92,7 @@ pub fn ask(transport: Transport, attempt: Attempt, pair: Pair<'_>) -> Result<(),
         not_sent(&b)
     } else if !admitted(&a, &b, true) && !admitted(&b, &a, true) {
         Reason::Remapped
-    } else if b.collided().1 && a.is_stable() {
+    } else if transport == Transport::Udp {
         Reason::Collision
     } else {
         Reason::Reset
@@ -135,37 +137,39 @@ fn admitted(from: &Side, to: &Side, answers: bool) -> bool {
     })
 }
 
-/// A has sent, and been answered if there is an answer, before B begins. `resets`: a reset closes
-/// the hole that it comes by.
-fn in_turn(a: &Side, b: &Side, a_sends: bool, b_sends: bool, resets: bool) -> bool {
+/// What else counts when one sends first.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// A reset closes the hole that it comes by.
+    resets: bool,
+    /// The packets are turned round in a box that both are behind.
+    turned: bool,
+}
+
+/// A has sent, and been answered if there is an answer, before B begins.
+fn in_turn(a: &Side, b: &Side, a_sends: bool, b_sends: bool, manner: Manner) -> bool {
     if a_sends && b.admits_strangers() {
         return true;
     }
+    let closes = |side: &Side| manner.resets && side.meets(manner.turned) == Meets::Reset;
     // A's packet was refused. The memory of it stands in B's way if it is of the endpoint that B
     // is going to send to.
-    let b = if a_sends && a.is_stable() {
-        b.collided().0
-    } else {
-        b.clone()
-    };
-    let a_open = a_sends && !(resets && b.meets() == Meets::Reset);
-    if b_sends && admitted(&b, a, a_open) {
+    let moved = (a_sends && a.is_stable())
+        .then(|| b.collided(manner.turned))
+        .flatten();
+    let b = moved.as_ref().unwrap_or(b);
+    if b_sends && admitted(b, a, a_sends && !closes(b)) {
         return true;
     }
     // So was B's.
-    let b_open = b_sends && !(resets && a.meets() == Meets::Reset);
-    a_sends && admitted(a, &b, b_open)
+    a_sends && admitted(a, b, b_sends && !closes(a))
 }
 
-/// Both are behind a box that turns packets round and leaves their sender as it is inside.
-fn by_the_inside(transport: Transport, attempt: Attempt, a: &Side, b: &Side) -> Result<(), Reason> {
-    if transport == Transport::Tcp {
-        return Err(Reason::HairpinSource);
-    }
-    if attempt == Attempt::Dial && !b.admits_strangers() {
-        return Err(Reason::Unsolicited);
-    }
-    if a.inner_admits_strangers() && b.inner_admits_strangers() {
+/// Both are behind a box that turns packets round, does not filter them (RFC 4787 §5 is about
+/// what comes from outside), and leaves their sender as it is inside. To the boxes further in the
+/// peer is a stranger then, in either direction.
+fn by_the_inside(transport: Transport, a: &Side, b: &Side) -> Result<(), Reason> {
+    if transport == Transport::Udp && a.inner_admits_strangers() && b.inner_admits_strangers() {
         Ok(())
     } else {
         Err(Reason::HairpinSource)

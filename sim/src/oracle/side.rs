@@ -141,24 +141,30 @@ impl Side {
         self.layers.iter().rposition(|l| !l.admits_strangers())
     }
 
-    /// How a stranger's SYN is met.
-    pub(super) fn meets(&self) -> Meets {
+    /// The same, if that layer reacts to it. What was turned round in a box is not from outside:
+    /// with `turned` the outermost layer drops it in silence.
+    fn reacting(&self, turned: bool) -> Option<usize> {
         self.refuser()
+            .filter(|n| !(turned && n + 1 == self.layers.len()))
+    }
+
+    /// How a stranger's SYN is met.
+    pub(super) fn meets(&self, turned: bool) -> Meets {
+        self.reacting(turned)
             .map_or(Meets::Softly, |n| self.layers[n].meets)
     }
 
     /// As it is for a peer whose packet, from the very endpoint that this end is going to send to,
-    /// came too early: the box that took it in and remembers it gives the end another port. Says
-    /// whether it did.
-    pub(super) fn collided(&self) -> (Self, bool) {
-        let mut side = self.clone();
-        match self.refuser() {
-            Some(n) if self.layers[n].remembers && self.layers[..=n].iter().all(|l| l.stable) => {
-                side.layers[n].stable = false;
-                (side, true)
-            }
-            _ => (side, false),
+    /// came too early: the box that took it in and remembers it gives the end another port. `None`
+    /// if no box does.
+    pub(super) fn collided(&self, turned: bool) -> Option<Self> {
+        let n = self.reacting(turned)?;
+        if !self.layers[n].remembers || !self.layers[..=n].iter().all(|l| l.stable) {
+            return None;
         }
+        let mut side = self.clone();
+        side.layers[n].stable = false;
+        Some(side)
     }
 
     /// How the box that both ends are behind turns packets round.
@@ -189,7 +195,8 @@ impl Layer {
             stable: is_stable(t),
             filtering: (!forwarded).then_some(t.filtering),
             meets: if reset { Meets::Reset } else { Meets::Softly },
-            remembers: accepts,
+            // A connection whose first answer is a reset is forgotten at once.
+            remembers: accepts && transport == Transport::Udp,
             preserves: matches!(t.ports, PortPolicy::Preserve | PortPolicy::PreserveParity),
             once: !is_stable(t) && t.clash == Clash::Drop && preserves(t),
             predictable: matches!(t.ports, PortPolicy::Sequential(_))

@@ -17,6 +17,7 @@ pub mod middlebox;
 pub mod nat;
 pub mod oracle;
 mod packet;
+pub mod punch;
 mod rng;
 pub mod service;
 pub mod shrink;

@@ -23,11 +23,12 @@ pub mod service;
 pub mod shrink;
 pub mod stack;
 pub mod sweep;
+mod tcp;
 mod verdict;
 
 pub use agenda::Agenda;
 pub use host::{Host, HostCx};
-pub use middlebox::{BoxConfig, GatewayConfig, Igd};
+pub use middlebox::{BoxConfig, GatewayConfig, Igd, Middlebox};
 pub use packet::{BadPacket, Flow, MAX_PACKET, Packet, Proto, TcpFlags};
 pub use rng::SimRng;
 pub use verdict::{Rule, Verdict};

@@ -81,6 +81,11 @@ rules! {
     NatFiltered = "nat.filtered",
     /// The mapping had expired.
     NatExpired = "nat.expired",
+    /// Taken for the box itself and remembered: a mapping that wants this port towards this
+    /// sender will get another (the inbound-first collision).
+    NatStray = "nat.stray",
+    /// The segment belongs to no connection that the NAT knows, and opens none.
+    NatTcpState = "nat.tcp-state",
     /// The NAT's table is full.
     NatTableFull = "nat.table-full",
     /// The internal host has as many flows as one host may have.
@@ -95,6 +100,8 @@ rules! {
     NatIcmp = "nat.icmp",
     /// An ICMP message that belongs to no flow.
     NatIcmpUnknown = "nat.icmp-unknown",
+    /// ICMP errors are not passed on by this NAT.
+    NatIcmpBlocked = "nat.icmp-blocked",
     /// A fragment, which this NAT does not pass.
     NatFragment = "nat.fragment",
     /// A protocol or family that this NAT does not translate: passed as it is.

@@ -247,14 +247,32 @@ fn malformed_messages_are_none() {
         None,
         "an attribute longer than the message"
     );
-    let mut behind = good;
-    behind.extend([0x80, 0x22, 0, 0]);
-    behind[3] += 4;
-    assert_eq!(
-        Message::parse(&behind),
-        None,
-        "an attribute behind the fingerprint"
-    );
+    // An attribute behind the fingerprint, which is right for the longer message.
+    let mut behind = raw(&[(0x8028, &[0; 4]), (0x8022, b"")]);
+    let sum = fingerprint(&behind[..HEADER_LEN]);
+    behind[24..28].copy_from_slice(&sum.to_be_bytes());
+    assert_eq!(Message::parse(&behind), None);
+    behind.truncate(28);
+    behind[3] -= 4;
+    let sum = fingerprint(&behind[..HEADER_LEN]);
+    behind[24..28].copy_from_slice(&sum.to_be_bytes());
+    assert!(Message::parse(&behind).is_some_and(|message| message.has_fingerprint()));
+}
+
+#[test]
+fn a_second_integrity_vouches_for_nothing() {
+    let mut buf = [0; 200];
+    let forged = Attribute::XorMappedAddress("6.6.6.6:6".parse().unwrap());
+    let len = Builder::new(&mut buf, Class::Success, TRANSACTION)
+        .and_then(|b| b.integrity(PASSWORD))
+        .and_then(|b| b.attribute(&forged))
+        .and_then(|b| b.integrity(b"another"))
+        .unwrap()
+        .finish();
+    let message = Message::parse(&buf[..len]).unwrap();
+    assert_eq!(message.mapped_address(), None);
+    assert_eq!(message.verify_integrity(b"another"), Some(false));
+    assert_eq!(message.verify_integrity(PASSWORD), Some(true));
 }
 
 #[test]

@@ -5,12 +5,13 @@ use std::any::Any;
 use dunlin_core::Instant;
 use rand_core::Rng;
 
-use crate::Packet;
+use crate::{Packet, world::NodeId};
 
 /// A simulated machine. Everything it does goes through [`HostCx`]; it has no other clock, no
 /// other randomness and no other network.
 pub trait Host: Any {
-    /// It is switched on, at the present time.
+    /// It is switched on, at the present time. After [`Action::SwitchOff`](crate::Action) or
+    /// a reboot it is called again: what would not survive is to be forgotten here.
     fn start(&mut self, cx: &mut HostCx<'_>) {
         let _ = cx;
     }
@@ -26,13 +27,17 @@ pub trait Host: Any {
 pub struct HostCx<'a> {
     /// The present.
     pub now: Instant,
-    /// This host's own randomness, seeded from the world's seed and the host's number: another
+    /// Which node it is.
+    pub node: NodeId,
+    /// This host's own randomness, seeded from the world's seed and the host's place: another
     /// host more or less changes nothing here.
     pub rng: &'a mut dyn Rng,
     /// Packets it sends, in order. Taken up by the world after the call.
     pub out: &'a mut Vec<Packet>,
     /// Buffers of packets that are no more, for new ones.
     pub spare: &'a mut Vec<Vec<u8>>,
+    /// What it wants written into the trace, see [`HostCx::mark`].
+    pub marks: &'a mut Vec<String>,
 }
 
 impl HostCx<'_> {
@@ -58,7 +63,12 @@ impl HostCx<'_> {
             self.spare.push(packet.into_bytes());
         }
     }
+
+    /// Writes a line into the trace: part of its hash, kept with time and node.
+    pub fn mark(&mut self, text: impl Into<String>) {
+        self.marks.push(text.into());
+    }
 }
 
 /// Buffers kept for reuse.
-const MAX_SPARE: usize = 4_096;
+pub(crate) const MAX_SPARE: usize = 4_096;

@@ -5,7 +5,7 @@ use std::any::Any;
 use dunlin_core::Instant;
 use rand_core::Rng;
 
-use crate::{Packet, world::NodeId};
+use crate::{Middlebox, Packet, world::NodeId};
 
 /// A simulated machine. Everything it does goes through [`HostCx`]; it has no other clock, no
 /// other randomness and no other network.
@@ -36,6 +36,8 @@ pub struct HostCx<'a> {
     pub out: &'a mut Vec<Packet>,
     /// Buffers of packets that are no more, for new ones.
     pub spare: &'a mut Vec<Vec<u8>>,
+    /// The box that it is the gateway of; `None` for a host of its own.
+    pub middlebox: Option<&'a mut Middlebox>,
     /// What it wants written into the trace, see [`HostCx::mark`].
     pub marks: &'a mut Vec<String>,
 }

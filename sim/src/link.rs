@@ -246,7 +246,10 @@ impl Line {
     /// Bytes that wait.
     pub(crate) fn backlog(&self, config: &Direction, now: Instant) -> u64 {
         config.rate.map_or(0, |rate| {
-            rate.bytes_in(self.idle_at.saturating_sub(now.as_micros().saturating_mul(1_000)))
+            rate.bytes_in(
+                self.idle_at
+                    .saturating_sub(now.as_micros().saturating_mul(1_000)),
+            )
         })
     }
 }

@@ -374,6 +374,35 @@ impl Packet {
         }
     }
 
+    /// Changes one bit of what follows the ports, as a bad link would; which, follows from
+    /// `dice`. The flow stays readable, the checksum no longer holds. `false` if there is nothing
+    /// to change.
+    pub fn flip(&mut self, dice: u32) -> bool {
+        // Of a segment the offset and the flags are spared too: `flow` has them.
+        let spared = match self.flow.proto {
+            Proto::Udp => 4,
+            Proto::Tcp => 14,
+            Proto::Icmp => 2,
+        };
+        // An echo's identifier and what it stands for must not part.
+        let keep = match self.flow.proto {
+            Proto::Icmp => 4..6,
+            Proto::Udp | Proto::Tcp => 0..0,
+        };
+        let from = usize::from(self.transport) + spared;
+        let bits = (self.bytes.len().saturating_sub(from) as u64) * 8;
+        if bits == 0 {
+            return false;
+        }
+        let bit = ((u64::from(dice) * bits) >> 32) as usize;
+        let mut at = spared + bit / 8;
+        if keep.contains(&at) {
+            at = spared;
+        }
+        self.bytes[usize::from(self.transport) + at] ^= 1 << (bit % 8);
+        true
+    }
+
     /// Computes every checksum anew.
     pub fn fill_checksums(&mut self) {
         let transport = usize::from(self.transport);

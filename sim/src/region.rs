@@ -193,7 +193,9 @@ mod tests {
         let (a, b) = (Region::Africa, Region::Oceania);
         let matrix = RegionMatrix::earth().with_jitter(100);
         let base = matrix.one_way(a, b).as_micros() as u64;
-        let all: Vec<u64> = (0..1_000).map(|n| matrix.sample(a, b, || n * 7_919)).collect();
+        let all: Vec<u64> = (0..1_000)
+            .map(|n| matrix.sample(a, b, || n * 7_919))
+            .collect();
         assert!(all.iter().all(|d| (base..=base * 11 / 10).contains(d)));
         assert!(all.iter().max() > all.iter().min());
         assert_eq!(RegionMatrix::none().sample(a, b, || 5), 0);

@@ -122,6 +122,12 @@ rules! {
     FirewallPortBlocked = "firewall.port-blocked",
     /// The firewall's table is full.
     FirewallTableFull = "firewall.table-full",
+    /// Sent on by a router.
+    Forwarded = "route.forwarded",
+    /// Handed on within one network, past the box of its router.
+    Switched = "route.switched",
+    /// The two regions cannot reach one another at this time.
+    RegionsParted = "route.parted",
     /// Nobody has this address.
     NoRoute = "route.none",
     /// The hop limit ran out.

@@ -121,21 +121,38 @@ mod tests {
 
     #[test]
     fn uniform_reaches_both_ends() {
-        let all = sorted(&Delay::Uniform { from: MS, to: 2 * MS });
+        let all = sorted(&Delay::Uniform {
+            from: MS,
+            to: 2 * MS,
+        });
         assert!(all[0] >= 1_000 && all[0] < 1_010 && all[9_999] <= 2_000 && all[9_999] > 1_990);
         assert!((1_480..1_520).contains(&all[5_000]));
     }
 
     #[test]
     fn normal_has_its_mean_and_its_deviation() {
-        let all = sorted(&Delay::Normal { mean: 100 * MS, deviation: 10 * MS });
+        let all = sorted(&Delay::Normal {
+            mean: 100 * MS,
+            deviation: 10 * MS,
+        });
         let mean = all.iter().sum::<u64>() / 10_000;
         assert!((99_500..100_500).contains(&mean), "{mean}");
         // 68.3 % within one deviation, 95.4 % within two.
         let within = |n: u64| all.iter().filter(|d| d.abs_diff(100_000) <= n).count();
-        assert!((6_650..7_000).contains(&within(10_000)), "{}", within(10_000));
-        assert!((9_450..9_650).contains(&within(20_000)), "{}", within(20_000));
-        let all = sorted(&Delay::Normal { mean: MS, deviation: 10 * MS });
+        assert!(
+            (6_650..7_000).contains(&within(10_000)),
+            "{}",
+            within(10_000)
+        );
+        assert!(
+            (9_450..9_650).contains(&within(20_000)),
+            "{}",
+            within(20_000)
+        );
+        let all = sorted(&Delay::Normal {
+            mean: MS,
+            deviation: 10 * MS,
+        });
         assert_eq!(all[0], 0);
     }
 
@@ -146,9 +163,18 @@ mod tests {
             (Tail::Medium, 1_414, 10_000),
             (Tail::Light, 1_189, 3_162),
         ] {
-            let all = sorted(&Delay::Pareto { least: MS, scale: MS, tail, most: 500 * MS });
+            let all = sorted(&Delay::Pareto {
+                least: MS,
+                scale: MS,
+                tail,
+                most: 500 * MS,
+            });
             let near = |got: u64, want: u64| got.abs_diff(want) * 5 < want;
-            assert!(all[0] >= 1_000 && near(all[5_000], median), "{tail:?} {}", all[5_000]);
+            assert!(
+                all[0] >= 1_000 && near(all[5_000], median),
+                "{tail:?} {}",
+                all[5_000]
+            );
             assert!(near(all[9_900], percentile99), "{tail:?} {}", all[9_900]);
             assert!(all[9_999] <= 500_000);
         }

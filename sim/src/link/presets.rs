@@ -95,7 +95,10 @@ impl LinkConfig {
     /// Cable (DOCSIS): 250 Mbit/s down, 25 Mbit/s up, request-and-grant jitter, a long queue up.
     #[must_use]
     pub fn cable() -> Self {
-        let delay = |to| Delay::Uniform { from: ms(5), to: ms(to) };
+        let delay = |to| Delay::Uniform {
+            from: ms(5),
+            to: ms(to),
+        };
         Self {
             up: Direction::rated(delay(11), 25 * MBIT, ms(250)),
             down: Direction::rated(delay(8), 250 * MBIT, ms(50)),

@@ -46,7 +46,10 @@ fn bandwidth_spaces_packets_and_the_queue_is_finite() {
     let _ = line.offer(&config, at(0), 1_000);
     assert_eq!(line.backlog(&config, at(4)), 500);
     // As fast as it is sent, nothing waits.
-    assert_eq!(dropped(&arrivals(&config, 100, 8 * MS), Rule::LinkQueueFull), 0);
+    assert_eq!(
+        dropped(&arrivals(&config, 100, 8 * MS), Rule::LinkQueueFull),
+        0
+    );
 }
 
 #[test]
@@ -56,8 +59,14 @@ fn a_packet_longer_than_the_queue_goes_when_the_line_is_idle() {
         bits_per_second: 1_000_000,
         queue: 100,
     });
-    assert_eq!(dropped(&arrivals(&config, 10, 8 * MS), Rule::LinkQueueFull), 0);
-    assert_eq!(dropped(&arrivals(&config, 10, 4 * MS), Rule::LinkQueueFull), 5);
+    assert_eq!(
+        dropped(&arrivals(&config, 10, 8 * MS), Rule::LinkQueueFull),
+        0
+    );
+    assert_eq!(
+        dropped(&arrivals(&config, 10, 4 * MS), Rule::LinkQueueFull),
+        5
+    );
 }
 
 #[test]

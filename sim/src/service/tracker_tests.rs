@@ -33,9 +33,12 @@ fn with_cx<T>(call: impl FnOnce(&mut HostCx<'_>) -> T) -> (T, Vec<Packet>) {
     let (mut out, mut spare) = (Vec::new(), Vec::new());
     let mut cx = HostCx {
         now: Instant::from_micros(5),
+        node: crate::NodeId::CORE,
         rng: &mut SimRng::new(3),
         out: &mut out,
         spare: &mut spare,
+        middlebox: None,
+        marks: &mut Vec::new(),
     };
     let result = call(&mut cx);
     (result, out)

@@ -1,0 +1,452 @@
+//! The way of a packet: links, routers, the core, delivery.
+
+use dunlin_core::Instant;
+
+use super::{
+    Event, Flight, Kind, NodeId, Stage, Via, World,
+    icmp::Trouble,
+    node::{is_for_many, route_key},
+};
+use crate::{
+    Rule, SimRng, Verdict,
+    link::Fate,
+    pcapng::Way,
+    trace::{self, Ports},
+};
+
+/// When a packet's next step is; `None` if there is none.
+type Next = Option<Instant>;
+
+impl World {
+    /// Carries a packet as far as it gets at this instant, and through what has no state also
+    /// beyond.
+    pub(super) fn carry(&mut self, mut flight: Flight, mut at: Instant) {
+        let now = self.now();
+        loop {
+            if at > now && (at >= self.horizon || self.has_state(flight.stage)) {
+                return self.plan_flight(at, flight);
+            }
+            let next = match flight.stage {
+                Stage::Enter(link, up) => self.enter(at, link, up, &mut flight),
+                Stage::Arrive(n, via) => {
+                    if let Some(rule) = self.barred(n, via) {
+                        self.captured_in(at, n, via, &flight);
+                        self.end(at, n, rule, &flight)
+                    } else {
+                        match self.nodes[n as usize].kind {
+                            Kind::Host(_) => return self.deliver(at, NodeId(n), via, flight),
+                            Kind::Core(_) => self.at_core(at, via, &mut flight),
+                            Kind::Router(_) => self.at_router(at, n, via, &mut flight),
+                        }
+                    }
+                }
+            };
+            match next {
+                Some(then) => at = then,
+                None => return self.recycle(flight.packet),
+            }
+        }
+    }
+
+    /// Whether what is next for a packet depends on what else happens until then.
+    fn has_state(&self, stage: Stage) -> bool {
+        match stage {
+            Stage::Enter(n, up) => {
+                let link = &self.links[self.nodes[n as usize].link as usize];
+                let steady = if up { link.up } else { link.down };
+                steady.is_none()
+            }
+            Stage::Arrive(n, _) => match &self.nodes[n as usize].kind {
+                Kind::Core(_) => false,
+                Kind::Router(router) => router.has_state(),
+                Kind::Host(_) => true,
+            },
+        }
+    }
+
+    /// Plans a packet's next step.
+    fn plan_flight(&mut self, at: Instant, flight: Flight) {
+        let place = if let Some(place) = self.free.pop() {
+            self.flights[place as usize] = Some(flight);
+            place
+        } else {
+            self.flights.push(Some(flight));
+            self.flights.len() as u32 - 1
+        };
+        self.agenda.plan(at, Event::Packet(place));
+    }
+
+    /// Sends a packet on its way, now or at a time to come.
+    fn launch(&mut self, at: Instant, flight: Flight) {
+        if at > self.now() {
+            self.plan_flight(at, flight);
+        } else {
+            self.ready.push_back(flight);
+        }
+    }
+
+    /// Writes a hop into the trace.
+    fn seen(&mut self, at: Instant, n: u32, rule: Rule, flight: &Flight, before: Ports, body: u64) {
+        let node = NodeId(n);
+        self.trace.hop(at, node, rule, body);
+        if let Some(journeys) = &mut self.trace.journeys {
+            journeys.note((at, node, rule), flight.id, &flight.packet, before);
+        }
+    }
+
+    /// As [`World::seen`], for a packet that is as it was.
+    fn pass(&mut self, at: Instant, n: u32, rule: Rule, flight: &Flight, body: u64) {
+        let flow = flight.packet.flow();
+        self.seen(at, n, rule, flight, (flow.src, flow.dst), body);
+    }
+
+    /// Ends a packet's way at a node.
+    fn end(&mut self, at: Instant, n: u32, rule: Rule, flight: &Flight) -> Next {
+        self.pass(at, n, rule, flight, 0);
+        self.captured_why(n, rule);
+        None
+    }
+
+    /// Whether a packet cannot arrive: its link was cut meanwhile, or the node is off.
+    fn barred(&self, n: u32, via: Via) -> Option<Rule> {
+        let link = match via {
+            Via::Parent => &self.nodes[n as usize],
+            Via::Child(child) => &self.nodes[child as usize],
+            Via::Within | Via::Without => return None,
+        };
+        if link.cut {
+            Some(Rule::LinkDown)
+        } else if self.nodes[n as usize].off {
+            Some(Rule::HostOff)
+        } else {
+            None
+        }
+    }
+
+    /// Puts a packet on a node's link.
+    fn enter(&mut self, at: Instant, n: u32, up: bool, flight: &mut Flight) -> Next {
+        let node = &mut self.nodes[n as usize];
+        let link = &self.links[node.link as usize];
+        let len = flight.packet.bytes().len();
+        let (config, steady, line) = if up {
+            (&link.config.up, link.up, &mut node.up)
+        } else {
+            (&link.config.down, link.down, &mut node.down)
+        };
+        let mtu = config.mtu;
+        let fate = match steady {
+            _ if node.cut => Fate::Dropped(Rule::LinkDown),
+            Some(delay) if len <= mtu as usize => Fate::Arrives {
+                at: at + delay,
+                again: None,
+                flip: None,
+            },
+            _ => line.offer(config, at, len),
+        };
+        let (sender, stage) = if up {
+            (node.parent, Stage::Arrive(node.parent, Via::Child(n)))
+        } else {
+            (n, Stage::Arrive(n, Via::Parent))
+        };
+        let sender = if up {
+            n
+        } else {
+            self.nodes[sender as usize].parent
+        };
+        let comment = match fate {
+            Fate::Dropped(rule) => Some(rule),
+            Fate::Arrives { .. } => None,
+        };
+        self.captured_out(at, sender, sender == n, flight, comment);
+        let (arrival, again, flip) = match fate {
+            Fate::Dropped(rule) => {
+                self.pass(at, n, rule, flight, 0);
+                if rule == Rule::LinkTooBig {
+                    // A router handles it as if it came from beyond the link, so that its NAT
+                    // translates it.
+                    let via = if up { Via::Without } else { Via::Within };
+                    self.report(at, sender, Trouble::TooBig(mtu), flight, Some(via));
+                }
+                return None;
+            }
+            Fate::Arrives { at, again, flip } => (at, again, flip),
+        };
+        self.pass(at, n, Rule::LinkCarried, flight, arrival.as_micros());
+        flight.stage = stage;
+        if let Some(flip) = flip
+            && flight.packet.flip(flip)
+        {
+            flight.corrupt = true;
+            flight.digest = trace::digest(flight.packet.payload());
+            let body = trace::headers(&flight.packet, flight.digest);
+            self.pass(at, n, Rule::LinkCorrupted, flight, body);
+        }
+        if let Some(again) = again {
+            self.pass(at, n, Rule::LinkDuplicated, flight, again.as_micros());
+            self.launch(again, flight.clone());
+        }
+        Some(arrival)
+    }
+
+    /// A packet reaches a host.
+    fn deliver(&mut self, at: Instant, id: NodeId, via: Via, flight: Flight) {
+        self.captured_in(at, id.0, via, &flight);
+        let rule = if self.nodes[id.index()].off {
+            Rule::HostOff
+        } else if flight.corrupt && !flight.packet.checksums_hold() {
+            Rule::Checksum
+        } else {
+            let body = trace::headers(&flight.packet, flight.digest);
+            self.pass(at, id.0, Rule::Delivered, &flight, body);
+            return self.hand_over(id, flight.packet);
+        };
+        self.end(at, id.0, rule, &flight);
+        self.recycle(flight.packet);
+    }
+
+    /// A packet is in the core.
+    fn at_core(&mut self, at: Instant, via: Via, flight: &mut Flight) -> Next {
+        const CORE: u32 = NodeId::CORE.0;
+        self.captured_in(at, CORE, via, flight);
+        let dst = flight.packet.flow().dst.ip();
+        if is_for_many(dst) {
+            return self.end(at, CORE, Rule::NoRoute, flight);
+        }
+        let Some(router) = self.nodes[0].router() else {
+            return None;
+        };
+        if router.owns(dst) {
+            return self.end(at, CORE, Rule::BoxLocal, flight);
+        }
+        let Some(to) = router.routes.get(&route_key(dst)).copied() else {
+            self.report(at, CORE, Trouble::NoRoute, flight, None);
+            return self.end(at, CORE, Rule::NoRoute, flight);
+        };
+        let mut delay = 0;
+        if let Via::Child(from) = via {
+            if !flight.packet.hop() {
+                self.report(at, CORE, Trouble::HopLimit, flight, None);
+                return self.end(at, CORE, Rule::HopLimit, flight);
+            }
+            let a = self.nodes[from as usize].region;
+            let b = self.nodes[to as usize].region;
+            if !self.parted.is_empty() && self.parted.contains(&(a.min(b), a.max(b))) {
+                return self.end(at, CORE, Rule::RegionsParted, flight);
+            }
+            // Each packet's own number, so that no other packet has a part in its delay.
+            let (origin, number) = (flight.id.origin, flight.id.number);
+            let key = self.nodes[origin.index()].key;
+            delay = self.regions.sample(a, b, || {
+                rand_core::Rng::next_u64(&mut SimRng::part(key, number.into()))
+            });
+        }
+        self.pass(at, CORE, Rule::Forwarded, flight, delay);
+        flight.stage = Stage::Enter(to, false);
+        Some(at + std::time::Duration::from_micros(delay))
+    }
+
+    /// A packet is at a router.
+    fn at_router(&mut self, at: Instant, n: u32, via: Via, flight: &mut Flight) -> Next {
+        self.captured_in(at, n, via, flight);
+        let dst = flight.packet.flow().dst.ip();
+        let outward = matches!(via, Via::Child(_) | Via::Within);
+        if is_for_many(dst) {
+            if !outward {
+                return self.end(at, n, Rule::NoRoute, flight);
+            }
+            return self.flood(at, n, via, flight);
+        }
+        let router = self.nodes[n as usize].router()?;
+        let below = router.routes.get(&route_key(dst)).copied();
+        if outward && let Some(child) = below {
+            self.pass(at, n, Rule::Switched, flight, 0);
+            flight.stage = Stage::Enter(child, false);
+            return Some(at);
+        }
+        if outward && router.lan == Some(dst) {
+            return self.local(at, n, Rule::BoxLocal, flight);
+        }
+        let own = router.owns(dst);
+        let translates = router.translates(dst.is_ipv4());
+        if own && !translates {
+            return self.local(at, n, Rule::BoxLocal, flight);
+        }
+        // A NAT takes hops itself, or does not.
+        if !translates && !flight.packet.hop() {
+            self.report(at, n, Trouble::HopLimit, flight, None);
+            return self.end(at, n, Rule::HopLimit, flight);
+        }
+        if router.middlebox.is_some() {
+            return self.at_box(at, n, outward, flight);
+        }
+        let Some(stage) = onward(n, outward, below) else {
+            self.report(at, n, Trouble::NoRoute, flight, None);
+            return self.end(at, n, Rule::NoRoute, flight);
+        };
+        self.pass(at, n, Rule::Forwarded, flight, 0);
+        flight.stage = stage;
+        Some(at)
+    }
+
+    /// A box decides about a packet.
+    fn at_box(&mut self, at: Instant, n: u32, outward: bool, flight: &mut Flight) -> Next {
+        let flow = flight.packet.flow();
+        let before = (flow.src, flow.dst);
+        let middlebox = self.nodes[n as usize].router_mut()?.middlebox.as_mut()?;
+        let verdict = if outward {
+            middlebox.outbound(at, &mut flight.packet)
+        } else {
+            middlebox.inbound(at, &mut flight.packet)
+        };
+        let slowed = middlebox.penalty();
+        let rule = verdict.rule();
+        let body = trace::headers(&flight.packet, flight.digest);
+        self.seen(at, n, rule, flight, before, body);
+        let outward = match verdict {
+            Verdict::Pass(_) => outward,
+            Verdict::Hairpin(_) => !outward,
+            Verdict::Local(_) => return self.local_seen(at, n, flight),
+            Verdict::Drop(_) => {
+                self.captured_why(n, rule);
+                if rule == Rule::HopLimit {
+                    self.report(at, n, Trouble::HopLimit, flight, None);
+                }
+                return None;
+            }
+            Verdict::Answer(_, answer) => {
+                self.captured_why(n, rule);
+                let stage = Stage::Arrive(n, Via::Within);
+                let answer = self.born(at, NodeId(n), *answer, stage);
+                // `inward` is where the packet came from.
+                self.send_back(at, n, outward, answer);
+                return None;
+            }
+        };
+        let dst = flight.packet.flow().dst.ip();
+        let router = self.nodes[n as usize].router()?;
+        let below = router.routes.get(&route_key(dst)).copied();
+        let Some(stage) = onward(n, outward, below) else {
+            return self.end(at, n, Rule::NoRoute, flight);
+        };
+        flight.stage = stage;
+        Some(at + slowed)
+    }
+
+    /// A packet is for a box itself.
+    fn local(&mut self, at: Instant, n: u32, rule: Rule, flight: &mut Flight) -> Next {
+        self.pass(at, n, rule, flight, 0);
+        self.local_seen(at, n, flight)
+    }
+
+    fn local_seen(&mut self, at: Instant, n: u32, flight: &mut Flight) -> Next {
+        let node = &self.nodes[n as usize];
+        if node.off || node.machine().is_none() {
+            return None;
+        }
+        if flight.corrupt && !flight.packet.checksums_hold() {
+            return self.end(at, n, Rule::Checksum, flight);
+        }
+        self.hand_over(NodeId(n), flight.packet.clone());
+        None
+    }
+
+    /// Copies a packet for many to everybody on a router's inner side but its sender.
+    fn flood(&mut self, at: Instant, n: u32, via: Via, flight: &mut Flight) -> Next {
+        self.pass(at, n, Rule::Switched, flight, 0);
+        let children = self.nodes[n as usize].router()?.children.len();
+        for i in 0..children {
+            let child = self.nodes[n as usize].router()?.children[i];
+            if via != Via::Child(child) {
+                let mut copy = flight.clone();
+                copy.stage = Stage::Enter(child, false);
+                self.launch(at, copy);
+            }
+        }
+        if via == Via::Within {
+            return None;
+        }
+        self.local_seen(at, n, flight)
+    }
+
+    /// Sends a packet that a box's gateway made.
+    pub(super) fn send_from_box(&mut self, at: Instant, id: NodeId, mut flight: Flight) {
+        let dst = flight.packet.flow().dst.ip();
+        if is_for_many(dst) {
+            self.flood(at, id.0, Via::Within, &mut flight);
+            return self.recycle(flight.packet);
+        }
+        let Some(router) = self.nodes[id.index()].router() else {
+            return;
+        };
+        let below = router.routes.get(&route_key(dst)).copied();
+        let outward = below.is_none();
+        self.send_back(at, id.0, !outward, flight);
+    }
+
+    /// Sends a packet that a box made to one of its sides, past the box's own rules.
+    fn send_back(&mut self, at: Instant, n: u32, inward: bool, mut flight: Flight) {
+        let dst = flight.packet.flow().dst.ip();
+        let Some(router) = self.nodes[n as usize].router() else {
+            return;
+        };
+        let below = router.routes.get(&route_key(dst)).copied();
+        if let Some(stage) = onward(n, !inward, below) {
+            flight.stage = stage;
+            self.launch(at, flight);
+        } else {
+            self.end(at, n, Rule::NoRoute, &flight);
+        }
+    }
+
+    /// Tells a packet's sender what is wrong with it, if that may be told. With `via` the error
+    /// passes through the node's box.
+    fn report(&mut self, at: Instant, n: u32, trouble: Trouble, flight: &Flight, via: Option<Via>) {
+        let src = route_key(flight.packet.flow().src.ip());
+        let node = &self.nodes[n as usize];
+        let inward = node.router().is_some_and(|r| r.routes.contains_key(&src));
+        let id = NodeId(n);
+        let Some(error) = self.complain(at, id, inward, trouble, &flight.packet) else {
+            return;
+        };
+        let mut stage = Stage::Arrive(n, Via::Within);
+        let is_router = matches!(self.nodes[n as usize].kind, Kind::Router(_));
+        match via {
+            Some(via) if is_router => stage = Stage::Arrive(n, via),
+            _ if is_router => {
+                let error = self.born(at, id, error, stage);
+                return self.send_back(at, n, inward, error);
+            }
+            _ => {}
+        }
+        let error = self.born(at, id, error, stage);
+        self.launch(at, error);
+    }
+
+    fn captured_in(&mut self, at: Instant, n: u32, via: Via, flight: &Flight) {
+        if self.nodes[n as usize].capture.is_some() && matches!(via, Via::Parent | Via::Child(_)) {
+            self.capture_packet(at, n, via == Via::Parent, Way::In, flight, None);
+        }
+    }
+
+    fn captured_out(
+        &mut self,
+        at: Instant,
+        n: u32,
+        upper: bool,
+        flight: &Flight,
+        why: Option<Rule>,
+    ) {
+        if self.nodes[n as usize].capture.is_some() {
+            self.capture_packet(at, n, upper, Way::Out, flight, why);
+        }
+    }
+}
+
+/// Where a packet goes from a router: to its parent, or down to who is below.
+fn onward(n: u32, outward: bool, below: Option<u32>) -> Option<Stage> {
+    if outward && n != NodeId::CORE.0 {
+        Some(Stage::Enter(n, true))
+    } else {
+        below.map(|child| Stage::Enter(child, false))
+    }
+}

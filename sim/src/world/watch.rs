@@ -1,0 +1,123 @@
+//! Captures, journeys, and what else lets a person look in.
+
+use std::fmt::Write;
+
+use dunlin_core::Instant;
+
+use super::{Flight, Kind, NodeId, World};
+use crate::{
+    Rule,
+    pcapng::{Capture, Way},
+    trace::{Filter, Journey, Journeys},
+};
+
+impl World {
+    /// Captures what crosses a node's interfaces from now on: of a host its one, of a router
+    /// that to its parent, `wan`, and that to its children, `lan`, of the core that to its
+    /// children. A packet that was dropped has a comment that says by which rule. What is
+    /// captured changes nothing in the run.
+    pub fn capture(&mut self, node: NodeId) {
+        let name = self.name(node);
+        if self.nodes[node.index()].capture.is_some() {
+            return;
+        }
+        let interfaces = match self.nodes[node.index()].kind {
+            Kind::Host(_) => vec![name],
+            Kind::Router(_) => vec![format!("{name}.wan"), format!("{name}.lan")],
+            Kind::Core(_) => vec![format!("{name}.wan"), name],
+        };
+        self.nodes[node.index()].capture = Some(self.captures.len() as u32);
+        self.captures.push((node, Capture::new(interfaces)));
+    }
+
+    /// The captures so far, as pcapng files, with the names of their nodes, in the order in which
+    /// they were asked for.
+    #[must_use]
+    pub fn captures(&self) -> Vec<(String, Vec<u8>)> {
+        let files = self.captures.iter();
+        files
+            .map(|(node, capture)| (self.name(*node), capture.to_pcapng()))
+            .collect()
+    }
+
+    pub(super) fn capture_packet(
+        &mut self,
+        at: Instant,
+        n: u32,
+        upper: bool,
+        way: Way,
+        flight: &Flight,
+        why: Option<Rule>,
+    ) {
+        let Some(capture) = self.nodes[n as usize].capture else {
+            return;
+        };
+        let (_, capture) = &mut self.captures[capture as usize];
+        let comment = why.map(dropped);
+        let interface = u32::from(!upper);
+        capture.record(
+            at,
+            interface,
+            way,
+            flight.packet.bytes(),
+            comment.as_deref(),
+        );
+    }
+
+    /// Says in a node's capture why the packet that came in last did not go on.
+    pub(super) fn captured_why(&mut self, n: u32, rule: Rule) {
+        if let Some(capture) = self.nodes[n as usize].capture {
+            self.captures[capture as usize].1.comment(&dropped(rule));
+        }
+    }
+
+    /// Keeps the newest `hops` hops of all packets from now on, for [`World::explain`]. Changes
+    /// nothing in the run.
+    pub fn record_journeys(&mut self, hops: usize) {
+        self.trace.journeys = Some(Journeys::new(hops));
+    }
+
+    /// The journeys that `filter` wants, in the order in which they began, at most `most`; none
+    /// if they were not recorded.
+    #[must_use]
+    pub fn explain(&self, filter: &Filter, most: usize) -> Vec<Journey> {
+        let journeys = self.trace.journeys.as_ref();
+        journeys.map_or_else(Vec::new, |j| j.find(filter, most))
+    }
+
+    /// A journey as a person reads it: a line for each hop.
+    #[must_use]
+    pub fn tell(&self, journey: &Journey) -> String {
+        let id = journey.packet;
+        let mut text = format!(
+            "packet {} of {}: {:?}, {} bytes\n",
+            id.number,
+            self.name(id.origin),
+            journey.proto,
+            journey.len
+        );
+        for hop in &journey.hops {
+            let micros = hop.at.as_micros();
+            let (from, to) = hop.before;
+            // Writing to a string does not fail.
+            let _ = write!(
+                text,
+                "{:>8}.{:06}  {:<16} {:<22} {from} > {to}",
+                micros / 1_000_000,
+                micros % 1_000_000,
+                self.name(hop.node),
+                hop.rule.name(),
+            );
+            if hop.after != hop.before {
+                let (from, to) = hop.after;
+                let _ = write!(text, "  becomes  {from} > {to}");
+            }
+            let _ = writeln!(text, "  ({})", hop.rule.explain());
+        }
+        text
+    }
+}
+
+fn dropped(rule: Rule) -> String {
+    format!("dropped: {}: {}", rule.name(), rule.explain())
+}

@@ -16,6 +16,7 @@ use rand_xoshiro::SplitMix64;
 use crate::Rule;
 
 pub use delay::{Delay, Tail};
+pub use presets::Preset;
 
 /// A link between a node and its parent.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -31,9 +31,12 @@ impl Direction {
     }
 }
 
+/// Makes a preset.
+pub type Preset = fn() -> LinkConfig;
+
 impl LinkConfig {
     /// Every preset, by the name it has in scenario files.
-    pub const PRESETS: &'static [(&'static str, fn() -> Self)] = &[
+    pub const PRESETS: &'static [(&'static str, Preset)] = &[
         ("perfect", Self::perfect),
         ("lan", Self::lan),
         ("fibre", Self::fibre),

@@ -6,6 +6,8 @@ use super::{Event, Kind, NodeId, World};
 use crate::{link::LinkConfig, region::Region, region::RegionMatrix};
 
 /// Something that the timetable, or whoever runs the world, does to it.
+// A timetable is short, and a link's configuration is more often made than moved.
+#[allow(clippy::large_enum_variant)]
 pub enum Action {
     /// A host is switched off and on; a box forgets what it does not keep.
     Reboot(NodeId),
@@ -25,7 +27,7 @@ pub enum Action {
     /// And can again.
     Join(Region, Region),
     /// Distances change.
-    SetLatency(RegionMatrix),
+    SetLatency(Box<RegionMatrix>),
     /// A line for the trace.
     Mark(String),
     /// Anything else.
@@ -112,7 +114,7 @@ impl World {
             Action::SwitchOn(id) => self.switch_on(id),
             Action::Part(a, b) => self.parted.push((a.min(b), a.max(b))),
             Action::Join(a, b) => self.parted.retain(|pair| *pair != (a.min(b), a.max(b))),
-            Action::SetLatency(matrix) => self.set_latency(matrix),
+            Action::SetLatency(matrix) => self.set_latency(*matrix),
             Action::Mark(text) => self.trace.mark(now, NodeId::CORE, text),
             Action::Do(act) => act(self),
         }

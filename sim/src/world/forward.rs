@@ -212,9 +212,7 @@ impl World {
         if is_for_many(dst) {
             return self.end(at, CORE, Rule::NoRoute, flight);
         }
-        let Some(router) = self.nodes[0].router() else {
-            return None;
-        };
+        let router = self.nodes[0].router()?;
         if router.owns(dst) {
             return self.end(at, CORE, Rule::BoxLocal, flight);
         }
@@ -333,12 +331,12 @@ impl World {
     }
 
     /// A packet is for a box itself.
-    fn local(&mut self, at: Instant, n: u32, rule: Rule, flight: &mut Flight) -> Next {
+    fn local(&mut self, at: Instant, n: u32, rule: Rule, flight: &Flight) -> Next {
         self.pass(at, n, rule, flight, 0);
         self.local_seen(at, n, flight)
     }
 
-    fn local_seen(&mut self, at: Instant, n: u32, flight: &mut Flight) -> Next {
+    fn local_seen(&mut self, at: Instant, n: u32, flight: &Flight) -> Next {
         let node = &self.nodes[n as usize];
         if node.off || node.machine().is_none() {
             return None;
@@ -351,7 +349,7 @@ impl World {
     }
 
     /// Copies a packet for many to everybody on a router's inner side but its sender.
-    fn flood(&mut self, at: Instant, n: u32, via: Via, flight: &mut Flight) -> Next {
+    fn flood(&mut self, at: Instant, n: u32, via: Via, flight: &Flight) -> Next {
         self.pass(at, n, Rule::Switched, flight, 0);
         let children = self.nodes[n as usize].router()?.children.len();
         for i in 0..children {
@@ -369,10 +367,10 @@ impl World {
     }
 
     /// Sends a packet that a box's gateway made.
-    pub(super) fn send_from_box(&mut self, at: Instant, id: NodeId, mut flight: Flight) {
+    pub(super) fn send_from_box(&mut self, at: Instant, id: NodeId, flight: Flight) {
         let dst = flight.packet.flow().dst.ip();
         if is_for_many(dst) {
-            self.flood(at, id.0, Via::Within, &mut flight);
+            self.flood(at, id.0, Via::Within, &flight);
             return self.recycle(flight.packet);
         }
         let Some(router) = self.nodes[id.index()].router() else {

@@ -143,7 +143,7 @@ impl World {
                 if machine.woken.1 > MAX_WAKES {
                     return self.give_up(Stuck::Wakes(id, now));
                 }
-                self.call_host(id, |host, cx| host.wake(cx));
+                self.call_host(id, Host::wake);
             }
             Some(_) => self.replan(id),
             None => {}
@@ -194,7 +194,7 @@ impl World {
         if let Some(machine) = node.machine_mut()
             && !std::mem::replace(&mut machine.on, true)
         {
-            self.call_host(id, |host, cx| host.start(cx));
+            self.call_host(id, Host::start);
         }
     }
 

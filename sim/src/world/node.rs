@@ -1,12 +1,19 @@
 //! Nodes of the tree and what routers know.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use dunlin_core::Instant;
 use rustc_hash::FxBuildHasher;
 
 use super::machine::Machine;
-use crate::{link::Line, middlebox::{BoxConfig, Middlebox}, region::Region};
+use crate::{
+    link::Line,
+    middlebox::{BoxConfig, Middlebox},
+    region::Region,
+};
 
 /// A node of the world: the core, a router or a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

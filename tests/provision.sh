@@ -90,3 +90,8 @@ need_netns() {
   ip netns add "$name" 2>/dev/null || skip "may not make network namespaces (run as root)"
   ip netns del "$name"
 }
+
+# TAP devices: the kernel's module, and its node.
+need_tun() {
+  [ -c /dev/net/tun ] || skip "no /dev/net/tun"
+}

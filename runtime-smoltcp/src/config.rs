@@ -191,6 +191,7 @@ impl NetConfig {
         let sizes = [
             self.connections,
             self.reserve,
+            self.half_open,
             self.tcp_rx,
             self.tcp_tx,
             self.udp_packets,

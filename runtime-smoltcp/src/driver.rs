@@ -130,6 +130,7 @@ impl<S: Storage> Driver<S> {
             pool.preallocate(&mut net);
         }
         let mut caps = Caps::all();
+        caps.http = config.http_requests > 0;
         caps.https = false;
         caps.ipv4 = families[0];
         caps.ipv6 = families[1];

@@ -76,6 +76,9 @@ impl Names {
         let literal = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
         if let Ok(ip) = literal.unwrap_or(&host).parse() {
             self.done.push_back((asker, Ok(vec![ip])));
+        } else if self.most == 0 {
+            let outcome = Outcome::failed(OpErrorKind::Unsupported, "names are not looked up");
+            self.done.push_back((asker, Err(outcome)));
         } else if self.active.len() < self.most {
             self.start(net, asker, host);
         } else if self.waiting.len() < MAX_WAITING {
@@ -117,6 +120,10 @@ impl Names {
 
     /// Nobody waits for this answer any more; whether somebody did.
     pub(crate) fn cancel(&mut self, net: &mut Net, asker: Asker) -> bool {
+        if matches!(asker, Asker::Http(_)) {
+            // The next request of that number must not take it for its own.
+            self.done.retain(|(a, _)| *a != asker);
+        }
         if let Some(at) = self.active.iter().position(|l| l.asker == asker) {
             let lookup = self.active.remove(at);
             let socket = net.sockets.get_mut::<dns::Socket<'_>>(self.socket);

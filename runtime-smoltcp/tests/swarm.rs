@@ -238,3 +238,23 @@ fn a_configuration_that_cannot_work_is_refused() {
         assert_eq!(driver.err(), Some(why));
     }
 }
+
+/// Law 4, seen from outside: who has nothing to do sleeps.
+#[test]
+fn drivers_at_rest_sleep() {
+    for ethernet in [false, true] {
+        let mut world = pair(9, ethernet, ethernet, Link::default(), 300_000);
+        world.run(Duration::from_secs(60));
+        let before: Vec<u64> = world.nodes.iter().map(|n| n.polls).collect();
+        world.run(Duration::from_secs(600));
+        for (node, before) in world.nodes.iter().zip(before) {
+            let polls = node.polls - before;
+            // Probes and timers of the engine: a few a minute.
+            assert!(
+                polls < 200,
+                "{polls} polls in ten minutes: {:?}",
+                node.driver
+            );
+        }
+    }
+}

@@ -104,6 +104,21 @@ impl Lab {
         }
     }
 
+    /// A TAP device with these addresses at the kernel's end; the other end is whoever opens it.
+    pub fn tap(&self, name: &str, addresses: &[&str]) {
+        self.ip(&["tuntap", "add", "dev", name, "mode", "tap"]);
+        for address in addresses {
+            // An address whose uniqueness is still being checked cannot be used.
+            let checked: &[&str] = if address.contains(':') {
+                &["nodad"]
+            } else {
+                &[]
+            };
+            self.ip(&[&["addr", "add", address, "dev", name], checked].concat());
+        }
+        self.ip(&["link", "set", name, "up"]);
+    }
+
     /// A new empty folder.
     pub fn folder(&self, prefix: &str) -> PathBuf {
         tempfile::Builder::new()

@@ -204,6 +204,8 @@ impl Pool {
     pub(crate) fn listen(&mut self, net: &mut Net, port: u16, v6: bool) -> bool {
         let at = match self.ports.iter().position(|p| *p == port) {
             Some(at) => at,
+            // One per family: there are bits for no more.
+            None if self.ports.len() == 2 => return false,
             None => {
                 self.ports.push(port);
                 self.families.push([false; 2]);

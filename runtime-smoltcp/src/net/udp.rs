@@ -28,8 +28,10 @@ struct Port {
     ids: [Option<SocketId>; 2],
     /// Something came in.
     ready: bool,
-    /// Since when datagrams have been waiting to be sent, and how many bytes of them.
-    waiting: Option<(Instant, usize)>,
+    /// Bytes handed to the stack, ever.
+    enqueued: u64,
+    /// Since when datagrams have been waiting, and how many bytes were sent before.
+    waiting: Option<(Instant, u64)>,
 }
 
 /// All UDP sockets.
@@ -52,6 +54,7 @@ impl Udp {
             number: 0,
             ids: [None; 2],
             ready: false,
+            enqueued: 0,
             waiting: None,
         };
         let ports = (0..config.udp_sockets).map(port).collect();
@@ -168,6 +171,7 @@ impl Udp {
                     let dst = transmit.dst;
                     let mut meta = UdpMetadata::from(IpEndpoint::new(dst.ip().into(), dst.port()));
                     meta.local_address = transmit.src.map(Into::into);
+                    port.enqueued += transmit.len as u64;
                     socket.send_slice(&self.buf[..transmit.len], meta).is_ok()
                 });
             if sent {
@@ -185,12 +189,11 @@ impl Udp {
     pub(crate) fn unstick(&mut self, net: &mut Net, now: Instant, stats: &mut Stats) {
         for (index, port) in self.ports.iter_mut().enumerate() {
             let socket = net.sockets.get_mut::<udp::Socket<'_>>(port.handle);
-            let bytes = socket.send_queue();
+            let sent = port.enqueued.wrapping_sub(socket.send_queue() as u64);
             port.waiting = match port.waiting {
-                _ if bytes == 0 => None,
-                // What waits only becomes less if something was sent.
-                Some((since, before)) if bytes >= before => Some((since, bytes)),
-                _ => Some((now, bytes)),
+                _ if socket.send_queue() == 0 => None,
+                Some((since, before)) if sent == before => Some((since, before)),
+                _ => Some((now, sent)),
             };
             if port.waiting.is_some_and(|(since, _)| since + STUCK <= now) && !socket.can_recv() {
                 socket.close();

@@ -1,6 +1,8 @@
 //! The disk, as the driver sees it: ops go in, outcomes come out, at once or later.
 
 mod ram;
+#[cfg(test)]
+mod tests;
 
 use alloc::{string::String, sync::Arc, vec::Vec};
 

@@ -6,7 +6,7 @@ use alloc::{
     vec::Vec,
 };
 
-use dunlin_core::metainfo::Info;
+use dunlin_core::metainfo::{FileKind, Info};
 use dunlin_core::op::FileStat;
 use dunlin_core::{
     BLOCK_LEN, Block, Hasher, InfoHash, Instant, OpErrorKind, OpId, Outcome, TorrentId,
@@ -310,7 +310,9 @@ impl RamDisk {
                 }
             }
             for extent in info.extents(at, u64::from(len)) {
-                if let Some(file) = store.files.get_mut(extent.file) {
+                // Padding is in no file.
+                let regular = info.files()[extent.file].kind == FileKind::Regular;
+                if let Some(file) = store.files.get_mut(extent.file).filter(|_| regular) {
                     file.touched = true;
                     file.exists |= file.wanted;
                     file.mtime = mtime;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use dunlin_core::{Instant, OpId, Outcome};
 use dunlin_smoltcp::storage::{DiskOp, RamDisk, Storage};
 
+#[derive(Debug)]
 pub struct SlowDisk {
     pub inner: RamDisk,
     pub delay: Duration,

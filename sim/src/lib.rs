@@ -11,6 +11,7 @@
 
 mod agenda;
 pub mod disk;
+pub mod engine;
 pub mod firewall;
 mod host;
 mod light;

@@ -79,6 +79,8 @@ rules! {
     NatNoMapping = "nat.no-mapping",
     /// The mapping exists, but its filtering does not let this sender in.
     NatFiltered = "nat.filtered",
+    /// The two endpoints speak through another mapping already.
+    NatClash = "nat.clash",
     /// The mapping had expired.
     NatExpired = "nat.expired",
     /// Taken for the box itself and remembered: a mapping that wants this port towards this

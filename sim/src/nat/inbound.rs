@@ -70,6 +70,10 @@ impl Nat {
                 (flow.inside, Rule::NatReusedMapping, Some(flow.expires))
             }
         };
+        if self.table.find_out(proto, inside, remote).is_some() {
+            // As Linux does: what would answer it belongs to another flow.
+            return Err(Rule::NatClash);
+        }
         let times = &self.config.timeouts;
         let (state, mut life) = match proto {
             Proto::Udp => (State::None, times.udp_first),

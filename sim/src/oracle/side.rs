@@ -34,8 +34,8 @@ pub(super) struct Layer {
     pub(super) remembers: bool,
     /// The external port is the internal one.
     pub(super) preserves: bool,
-    /// The second destination gets no port at all.
-    pub(super) once: bool,
+    /// If the external port is taken, there is no other.
+    pub(super) rigid: bool,
     /// The external port can be told in advance.
     pub(super) predictable: bool,
     /// How packets to the box's own endpoints come back in.
@@ -116,7 +116,7 @@ impl Side {
 
     /// It has a port for a destination beside the rendezvous.
     pub(super) fn has_ports(&self) -> bool {
-        !self.layers.iter().any(|l| l.once)
+        self.layers.iter().all(|l| l.stable || !l.rigid)
     }
 
     /// The endpoint that the rendezvous observed is the one that every peer sees.
@@ -152,6 +152,12 @@ impl Side {
     pub(super) fn meets(&self, turned: bool) -> Meets {
         self.reacting(turned)
             .map_or(Meets::Softly, |n| self.layers[n].meets)
+    }
+
+    /// A stranger's packet is taken in by a box, for itself.
+    pub(super) fn remembers(&self, turned: bool) -> bool {
+        self.reacting(turned)
+            .is_some_and(|n| self.layers[n].remembers)
     }
 
     /// As it is for a peer whose packet, from the very endpoint that this end is going to send to,
@@ -192,13 +198,14 @@ impl Layer {
         };
         Self {
             translates: true,
-            stable: is_stable(t),
+            // New flows of a port that is forwarded leave by the forwarded one.
+            stable: forwarded || is_stable(t),
             filtering: (!forwarded).then_some(t.filtering),
             meets: if reset { Meets::Reset } else { Meets::Softly },
             // A connection whose first answer is a reset is forgotten at once.
             remembers: accepts && transport == Transport::Udp,
-            preserves: matches!(t.ports, PortPolicy::Preserve | PortPolicy::PreserveParity),
-            once: !is_stable(t) && t.clash == Clash::Drop && preserves(t),
+            preserves: forwarded || preserves(t),
+            rigid: t.clash == Clash::Drop && preserves(t),
             predictable: matches!(t.ports, PortPolicy::Sequential(_))
                 || (preserves(t) && t.clash == Clash::Next),
             hairpin: nat.hairpin,
@@ -218,7 +225,7 @@ impl Layer {
             },
             remembers: false,
             preserves: true,
-            once: false,
+            rigid: false,
             predictable: true,
             hairpin: Hairpin::None,
         }

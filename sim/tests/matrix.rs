@@ -1,0 +1,90 @@
+//! What the simulator does is what the oracle says, whatever two hosts are behind.
+
+use dunlin_sim::{
+    matrix::{self, Kind, Matrix, Verdict},
+    oracle::{Attempt, Family, Meet, Transport},
+};
+
+/// Kinds of every sort, few enough for each test run.
+const FEW: &[&str] = &[
+    "open",
+    "linux",
+    "eim-eif-random",
+    "eim-adf-random",
+    "eim-apdf-random",
+    "apdm-apdf-random",
+    "apdm-eif-random",
+    "linux-reject",
+    "linux-hairpin",
+    "linux>eim-eif-block",
+    "linux+mapped",
+];
+
+fn few() -> Vec<Kind> {
+    let all = matrix::kinds();
+    let find = |name: &&str| all.iter().find(|k| k.name == **name).cloned();
+    let few: Vec<Kind> = FEW.iter().filter_map(find).collect();
+    assert_eq!(few.len(), FEW.len(), "every name is that of a kind");
+    few
+}
+
+fn agrees(matrix: &Matrix) {
+    let odd: Vec<_> = matrix.disagreements().take(20).collect();
+    assert!(odd.is_empty(), "{odd:#?}");
+    assert!(!matrix.cells.is_empty());
+}
+
+#[test]
+fn some_of_all_kinds_agree_with_the_oracle() {
+    let kinds = few();
+    let mut told = 0;
+    let matrix = matrix::run(&kinds, &[1, 2], |progress| {
+        told += 1;
+        assert_eq!(progress.done, told);
+    });
+    assert_eq!(told, matrix.cells.len());
+    agrees(&matrix);
+    // Neither answer is rare: a simulator or an oracle that says one thing always is found out.
+    let counts = matrix::summary(&matrix);
+    for transport in Transport::ALL {
+        for attempt in Attempt::ALL {
+            let count = |verdict| counts.get(&(transport, attempt, verdict)).copied();
+            assert!(count(Verdict::Always) > Some(10) && count(Verdict::Never) > Some(10));
+            assert_eq!(count(Verdict::Sometimes), None);
+        }
+    }
+}
+
+#[test]
+#[ignore = "a minute unoptimised; run with --release, or as `dunlin-sim matrix`"]
+fn all_kinds_agree_with_the_oracle() {
+    let kinds = matrix::kinds();
+    assert!(kinds.len() >= 40);
+    let matrix = matrix::run_on(2, &kinds, Family::V4, &[1, 2, 3], |_| {});
+    agrees(&matrix);
+}
+
+#[test]
+fn a_matrix_is_the_same_twice_and_on_any_number_of_threads() {
+    let kinds = &few()[..4];
+    let once = matrix::run(kinds, &[7], |_| {});
+    let again = matrix::run_on(3, kinds, Family::V4, &[7], |_| {});
+    assert_eq!(once, again);
+    assert_ne!(once.hash(), matrix::run(kinds, &[8], |_| {}).hash());
+}
+
+#[test]
+fn punching_takes_a_round_trip_and_few_packets() {
+    let kinds = few();
+    let linux = kinds.iter().position(|k| k.name == "linux").expect("there");
+    let kinds = &kinds[linux..=linux];
+    let matrix = matrix::run(kinds, &[1], |_| {});
+    // 21 ms until they are told, 22 ms from one to the other. Over UDP a probe and its answer, and one more to say that it came;
+    // over TCP SYN, SYN/ACK, and then the same, at most one after the other.
+    for (transport, ms, packets) in [(Transport::Udp, 65, 6), (Transport::Tcp, 109, 18)] {
+        let cell = matrix.cell(0, 0, Meet::Core, transport).expect("there");
+        let run = &cell.of(Attempt::Together).expect("tried").runs[0];
+        assert_eq!(run.after.map(|t| t.as_millis()), Some(ms));
+        assert!(run.packets <= packets, "{} packets", run.packets);
+    }
+}

@@ -3,7 +3,8 @@
 //! ```text
 //! cargo run -p dunlin-mio --example exchange -- [OPTION…] FOLDER TORRENT|MAGNET
 //!
-//!   --listen ADDR      where to listen, more than once if need be (a port that the system chooses)
+//!   --listen ADDR      where to listen, and unless it is 0.0.0.0 or [::] to leave from, more than
+//!                      once if need be (all addresses, a port that the system chooses)
 //!   --peer ADDR        a peer to try at once, more than once if need be
 //!   --seed             check FOLDER's content first, and upload until SIGTERM or Ctrl-C
 //!   --encryption HOW   off or required (preferred)
@@ -15,7 +16,12 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command")]
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use dunlin_mio::{
     Add, Changes, Driver, DriverConfig, EncryptionPolicy, Event, Level, State, TorrentStatus,
@@ -63,6 +69,13 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options> {
     o.folder = folder.into();
     o.source = source;
     if !o.listen.is_empty() {
+        let egress = &mut o.config.session.route.egress;
+        for address in o.listen.iter().filter(|at| !at.ip().is_unspecified()) {
+            match address.ip() {
+                IpAddr::V4(ip) => egress.v4 = Some(ip),
+                IpAddr::V6(ip) => egress.v6 = Some(ip),
+            }
+        }
         o.config.session.listen.clone_from(&o.listen);
     }
     Ok(o)

@@ -5,6 +5,8 @@
     reason = "tests, and each uses a part of it"
 )]
 
+pub(crate) mod tracker;
+
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},

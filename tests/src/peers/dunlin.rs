@@ -12,15 +12,7 @@ use crate::lab::{Lab, Proc};
 /// # Panics
 /// When there is none.
 pub fn command() -> PathBuf {
-    let built = || {
-        let own = std::env::current_exe().expect("this program");
-        own.ancestors()
-            .map(|dir| dir.join("release/dunlin"))
-            .find(|path| path.exists())
-    };
-    let named = std::env::var_os("DUNLIN_BIN").map(PathBuf::from);
-    named
-        .or_else(built)
+    super::built("DUNLIN_BIN", "release/dunlin")
         .expect("the command: cargo build --release first, or DUNLIN_BIN")
 }
 

@@ -3,9 +3,11 @@
 mod aria2;
 pub mod dunlin;
 pub mod libtorrent;
+pub mod mio;
 mod rtorrent;
 mod transmission;
 
+use std::env;
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,6 +20,8 @@ use crate::payload::Torrent;
 pub enum Client {
     /// The command under test.
     Dunlin,
+    /// The example of the blocking driver.
+    DunlinMio,
     /// rTorrent, driven over SCGI.
     Rtorrent,
     /// transmission-daemon, driven over its RPC.
@@ -104,6 +108,7 @@ impl Client {
     pub fn start(self, lab: &Lab, job: &Job) -> Box<dyn Peer> {
         match self {
             Self::Dunlin => Box::new(dunlin::Dunlin::start(lab, job)),
+            Self::DunlinMio => Box::new(mio::Mio::start(lab, job)),
             Self::Rtorrent => Box::new(rtorrent::Rtorrent::start(lab, job)),
             Self::Transmission => Box::new(transmission::Transmission::start(lab, job)),
             Self::Libtorrent => Box::new(libtorrent::Libtorrent::start(lab, job)),
@@ -115,4 +120,16 @@ impl Client {
     pub fn omits_empty_files(self) -> bool {
         matches!(self, Self::Transmission | Self::Aria2)
     }
+}
+
+/// A program of ours: what the environment `names`, else `path` in the target folder that this
+/// program lies in.
+fn built(names: &str, path: &str) -> Option<PathBuf> {
+    let beside = || {
+        let own = env::current_exe().expect("this program");
+        own.ancestors()
+            .map(|dir| dir.join(path))
+            .find(|path| path.exists())
+    };
+    env::var_os(names).map(PathBuf::from).or_else(beside)
 }

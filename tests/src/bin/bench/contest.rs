@@ -44,9 +44,10 @@ enum Contestant {
 }
 
 impl Contestant {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Floor,
         Self::Other("dunlin", Client::Dunlin),
+        Self::Other("dunlin-mio", Client::DunlinMio),
         Self::Libtorrent,
         Self::Other("rtorrent", Client::Rtorrent),
         Self::Other("aria2", Client::Aria2),
@@ -163,7 +164,7 @@ impl<'a> Stage<'a> {
             }
             Contestant::Other(_, client) => {
                 // Those that end once they are complete need no marker.
-                let daemon = !matches!(client, Client::Aria2 | Client::Dunlin);
+                let daemon = !matches!(client, Client::Aria2 | Client::Dunlin | Client::DunlinMio);
                 let marker = daemon.then(|| dir.join("complete"));
                 let job = self.job(Role::Download, dir, marker.clone());
                 (client.start(&self.lab, &job).into_process(), marker)

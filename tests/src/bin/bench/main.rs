@@ -13,7 +13,7 @@ const USAGE: &str = "\
 usage: tests/bench [OPTION…] [NAME…]
 
 Moves one torrent over loopback TCP, plain streams, payload in the page cache, destination on tmpfs, and prints markdown
-tables. NAMEs: floor dunlin libtorrent transmission rtorrent aria2 (all, if none is given).
+tables. NAMEs: floor dunlin dunlin-mio libtorrent transmission rtorrent aria2 (all, if none is given).
 
   --size MIB      payload (1024)
   --piece LOG2    piece length, 20 = 1 MiB, 18 = 256 KiB (20)
@@ -61,7 +61,7 @@ impl Options {
     }
 
     fn includes(&self, name: &str) -> bool {
-        self.names.is_empty() || self.names.iter().any(|n| name.starts_with(n.as_str()))
+        self.names.is_empty() || self.names.iter().any(|n| n == name)
     }
 }
 

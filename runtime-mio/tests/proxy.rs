@@ -1,0 +1,137 @@
+//! With a proxy nothing goes around it (RFC 1928, RFC 1929).
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::{
+    io::{Read, Write, copy},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::mpsc::{Receiver, Sender, channel},
+};
+
+use common::{Content, Node, PATIENCE, tracker};
+use dunlin_mio::{Event, Proxy, What};
+
+/// What a client asked the proxy for: login, and target by address or name.
+#[derive(Debug)]
+struct Asked {
+    login: Option<(String, String)>,
+    target: String,
+}
+
+fn take<const N: usize>(stream: &mut TcpStream) -> [u8; N] {
+    let mut bytes = [0; N];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+fn counted(stream: &mut TcpStream) -> Vec<u8> {
+    let [len] = take(stream);
+    let mut bytes = vec![0; len.into()];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+fn text(stream: &mut TcpStream) -> String {
+    String::from_utf8(counted(stream)).unwrap()
+}
+
+/// One client; names lead to `named`.
+fn serve(mut stream: TcpStream, named: SocketAddr, asked: &Sender<Asked>) {
+    assert_eq!(take(&mut stream), [5]);
+    let method = if counted(&mut stream).contains(&2) {
+        2
+    } else {
+        0
+    };
+    stream.write_all(&[5, method]).unwrap();
+    let login = (method == 2).then(|| {
+        assert_eq!(take(&mut stream), [1]);
+        let login = (text(&mut stream), text(&mut stream));
+        stream.write_all(&[1, 0]).unwrap();
+        login
+    });
+    let head: [u8; 4] = take(&mut stream);
+    assert_eq!(head[..3], [5, 1, 0]);
+    let (target, to) = match head[3] {
+        1 => {
+            let ip = Ipv4Addr::from(take::<4>(&mut stream));
+            let to = SocketAddr::from((ip, u16::from_be_bytes(take(&mut stream))));
+            (to.to_string(), to)
+        }
+        3 => {
+            let name = text(&mut stream);
+            let port = u16::from_be_bytes(take(&mut stream));
+            (format!("{name}:{port}"), named)
+        }
+        other => panic!("address type {other}"),
+    };
+    asked.send(Asked { login, target }).unwrap();
+    let mut far = TcpStream::connect(to).unwrap();
+    stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
+    let (mut back, mut to_client) = (far.try_clone().unwrap(), stream.try_clone().unwrap());
+    std::thread::spawn(move || {
+        // Either side may hang up as it likes.
+        let _ = copy(&mut back, &mut to_client);
+        let _ = to_client.shutdown(Shutdown::Write);
+    });
+    let _ = copy(&mut stream, &mut far);
+    let _ = far.shutdown(Shutdown::Write);
+}
+
+fn proxy(named: SocketAddr, login: &str) -> (Proxy, Receiver<Asked>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, asked) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let tell = tell.clone();
+            std::thread::spawn(move || serve(stream, named, &tell));
+        }
+    });
+    // By name, so that it has to be looked up.
+    let port = address.port();
+    let proxy = format!("socks5://{login}localhost:{port}");
+    (proxy.parse().unwrap(), asked)
+}
+
+#[test]
+fn peers_and_trackers_are_reached_through_the_proxy_alone() {
+    let content = Content::small();
+    let (seeder, _) = Node::sharing(&content);
+    for login in ["", "me:p%40ss@"] {
+        let tracker = tracker::http();
+        let at = tracker.url.split('/').nth(2).unwrap().parse().unwrap();
+        let (proxy, asked) = proxy(at, login);
+        let fetcher = Node::with(|c| c.session.route.proxy = Some(proxy));
+        let add = content.add().peers([seeder.addr]).trackers([
+            // No resolver knows the name: only the proxy can lead there.
+            "http://tracker.invalid:8000/announce",
+            "udp://127.0.0.1:9/announce",
+        ]);
+        let torrent = fetcher.handle.add(add).unwrap();
+        // The UDP tracker is not asked around the proxy, and that is said.
+        fetcher.event("a word about the UDP tracker", |e| {
+            matches!(e, Event::Notice(n) if matches!(&n.what,
+                What::Tracker { url, .. } if url.starts_with("udp:")))
+        });
+        fetcher.wait_complete(torrent);
+
+        let (mut peer, mut name) = (false, false);
+        while !(peer && name) {
+            let Asked {
+                login: given,
+                target,
+            } = asked.recv_timeout(PATIENCE).unwrap();
+            let expected = (!login.is_empty()).then(|| ("me".into(), "p@ss".into()));
+            assert_eq!(given, expected);
+            peer |= target == seeder.addr.to_string();
+            name |= target == "tracker.invalid:8000";
+        }
+        assert!(fetcher.handle.engine_status().unwrap().listening.is_empty());
+        let (dir, stats) = fetcher.stop();
+        content.assert_copied(dir.path());
+        assert_eq!((stats.datagrams_in, stats.datagrams_out), (0, 0));
+    }
+    seeder.stop();
+}

@@ -40,7 +40,7 @@ pub use host::{Host, HostCx};
 pub use light::{Light, Scripted};
 pub use link::LinkConfig;
 pub use middlebox::{BoxConfig, GatewayConfig, Igd, Middlebox};
-pub use packet::{BadPacket, Flow, MAX_PACKET, Packet, Proto, TcpFlags};
+pub use packet::{BadPacket, Flow, Fragment, IcmpError, MAX_PACKET, Packet, Proto, TcpFlags};
 pub use region::{Region, RegionMatrix};
 pub use rng::SimRng;
 pub use verdict::{Rule, Verdict};

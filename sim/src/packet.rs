@@ -4,7 +4,13 @@
 //! way of [`Packet::parse`]. Extension headers and options are carried but not looked into;
 //! packets of other protocols than UDP, TCP and ICMP are refused at the door.
 
+mod fragment;
+mod icmp;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+pub use fragment::Fragment;
+pub use icmp::IcmpError;
 
 /// Longest packet, in bytes: what an IPv4 header can say.
 pub const MAX_PACKET: usize = 65_535;
@@ -130,7 +136,10 @@ impl Packet {
         };
         let proto = Proto::from_number(number).ok_or(BadPacket::Protocol)?;
         let body = &bytes[transport..];
+        let later = src.is_ipv4() && (bytes[6] & 0x1f, bytes[7]) != (0, 0);
         let need = match proto {
+            // A fragment other than the first begins anywhere.
+            _ if later => 0,
             Proto::Udp | Proto::Icmp => UDP_HEADER,
             Proto::Tcp => TCP_HEADER,
         };
@@ -139,13 +148,14 @@ impl Packet {
         }
         let word = |i: usize| u16::from_be_bytes([body[i], body[i + 1]]);
         let (from, to) = match proto {
+            _ if later => (0, 0),
             Proto::Icmp if is_echo(src, body[0]) => (word(4), word(4)),
             Proto::Icmp => (0, 0),
             Proto::Udp | Proto::Tcp => (word(0), word(2)),
         };
         let flags = match proto {
-            Proto::Tcp => TcpFlags(body[13]),
-            Proto::Udp | Proto::Icmp => TcpFlags::default(),
+            Proto::Tcp if !later => TcpFlags(body[13]),
+            _ => TcpFlags::default(),
         };
         let flow = Flow {
             proto,
@@ -265,6 +275,7 @@ impl Packet {
     pub fn payload(&self) -> &[u8] {
         let body = &self.bytes[usize::from(self.transport)..];
         let head = match self.flow.proto {
+            _ if self.is_later_fragment() => 0,
             Proto::Udp | Proto::Icmp => UDP_HEADER,
             Proto::Tcp => usize::from(body[12] >> 4) * 4,
         };
@@ -282,7 +293,8 @@ impl Packet {
     pub fn tcp_numbers(&self) -> Option<(u32, u32)> {
         let body = self.transport();
         let word = |i: usize| u32::from_be_bytes([body[i], body[i + 1], body[i + 2], body[i + 3]]);
-        (self.flow.proto == Proto::Tcp).then(|| (word(4), word(8)))
+        let there = self.flow.proto == Proto::Tcp && !self.is_later_fragment();
+        there.then(|| (word(4), word(8)))
     }
 
     /// Hops that are left.
@@ -339,6 +351,9 @@ impl Packet {
         let transport = usize::from(self.transport);
         if from.is_ipv4() {
             patch(&mut self.bytes, 10, &old[..len], &new[..len]);
+        }
+        if self.is_later_fragment() {
+            return;
         }
         // ICMP over IPv4 sums no addresses.
         let check = match self.flow.proto {
@@ -403,13 +418,16 @@ impl Packet {
         true
     }
 
-    /// Computes every checksum anew.
+    /// Computes every checksum anew; of a fragment the header's alone.
     pub fn fill_checksums(&mut self) {
         let transport = usize::from(self.transport);
         if self.flow.src.is_ipv4() {
             self.bytes[10..12].copy_from_slice(&[0, 0]);
             let sum = !fold(sum(&self.bytes[..transport], 0));
             self.bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+        if self.fragment().is_some() {
+            return;
         }
         let at = transport
             + match self.flow.proto {
@@ -425,11 +443,12 @@ impl Packet {
         self.bytes[at..at + 2].copy_from_slice(&check.to_be_bytes());
     }
 
-    /// Whether every checksum holds.
+    /// Whether every checksum holds; of a fragment the header's alone.
     #[must_use]
     pub fn checksums_hold(&self) -> bool {
         let transport = usize::from(self.transport);
-        let none = self.flow.proto == Proto::Udp && self.transport()[6..8] == [0, 0];
+        let none = self.fragment().is_some()
+            || self.flow.proto == Proto::Udp && self.transport()[6..8] == [0, 0];
         let header = !self.flow.src.is_ipv4() || fold(sum(&self.bytes[..transport], 0)) == 0xffff;
         header && (none || fold(self.transport_sum()) == 0xffff)
     }
@@ -527,56 +546,4 @@ fn patch(bytes: &mut [u8], at: usize, old: &[u8], new: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use quickcheck::quickcheck;
-
-    use super::*;
-
-    fn addr(n: u64, v6: bool) -> SocketAddr {
-        let ip = if v6 {
-            IpAddr::V6(Ipv6Addr::from(u128::from(n) << 40))
-        } else {
-            IpAddr::V4(Ipv4Addr::from((n >> 16) as u32))
-        };
-        SocketAddr::new(ip, n as u16)
-    }
-
-    quickcheck! {
-        fn a_packet_is_what_its_bytes_say(a: u64, b: u64, v6: bool, tcp: bool, data: Vec<u8>) -> bool {
-            let (src, dst) = (addr(a, v6), addr(b, v6));
-            let packet = if tcp {
-                Packet::tcp(src, dst, TcpFlags::SYN, 1, 2, &data)
-            } else {
-                Packet::udp(src, dst, &data)
-            };
-            packet.checksums_hold()
-                && packet.payload() == data
-                && Packet::parse(packet.bytes().to_vec()) == Ok(packet)
-        }
-
-        fn rewriting_keeps_the_checksums(a: u64, b: u64, c: u64, v6: bool, tcp: bool, data: Vec<u8>) -> bool {
-            let (src, dst, new) = (addr(a, v6), addr(b, v6), addr(c, v6));
-            let mut packet = if tcp {
-                Packet::tcp(src, dst, TcpFlags::ACK, 1, 2, &data)
-            } else {
-                Packet::udp(src, dst, &data)
-            };
-            packet.set_src(new);
-            packet.set_dst(src);
-            let hopped = packet.hop();
-            let again = Packet::parse(packet.bytes().to_vec());
-            hopped && packet.checksums_hold() && again.as_ref() == Ok(&packet) && packet.flow().src == new
-        }
-
-        fn no_bytes_panic(bytes: Vec<u8>, head: u8) -> bool {
-            let mut bytes = bytes;
-            if let Some(first) = bytes.first_mut() {
-                *first = if head & 1 == 0 { 0x45 } else { 0x60 };
-            }
-            if let Ok(packet) = Packet::parse(bytes) {
-                let _ = packet.payload();
-            }
-            true
-        }
-    }
-}
+mod tests;

@@ -1,11 +1,123 @@
-//! What a box in the middle can tell of a TCP connection (RFC 9293 §3.3.2, RFC 5382 §4): enough
-//! to choose a timeout, without sequence numbers. Behaves as Linux's connection tracking does.
+//! How long a box in the middle keeps a flow: of a TCP connection (RFC 9293 §3.3.2, RFC 5382 §4)
+//! it can tell enough to choose a timeout, without sequence numbers. Behaves as Linux's
+//! connection tracking does.
 
-use crate::TcpFlags;
+use std::time::Duration;
+
+use dunlin_core::Instant;
+
+use crate::{Proto, TcpFlags, nat::Timeouts};
+
+/// A connection that was taken up in its midst is not trusted for longer than this until it is
+/// answered.
+const UNANSWERED: Duration = Duration::from_secs(300);
+
+/// What is known of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Track {
+    made: Instant,
+    state: State,
+    /// A packet came back from the side that did not begin.
+    answered: bool,
+}
+
+/// What a packet does to its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// It lives for so long from now.
+    Lives(Duration),
+    /// It passes, and lives no longer for it.
+    Passes,
+    /// It does not belong there.
+    Invalid,
+    /// It begins another flow; this one is over.
+    Over,
+}
+
+impl Track {
+    /// A new flow and how long it lives; `None` if no flow begins with such a segment.
+    pub(crate) fn begin(
+        times: &Timeouts,
+        now: Instant,
+        proto: Proto,
+        flags: TcpFlags,
+        loose: bool,
+    ) -> Option<(Self, Duration)> {
+        let (state, life) = match proto {
+            Proto::Udp => (State::None, times.udp_first),
+            Proto::Icmp => (State::None, times.icmp),
+            Proto::Tcp => {
+                let state = first(flags, loose)?;
+                (state, life(times, state, false))
+            }
+        };
+        let track = Self {
+            made: now,
+            state,
+            answered: false,
+        };
+        Some((track, life))
+    }
+
+    /// A packet of the flow; `began` if it comes from the side that sent the first.
+    pub(crate) fn sign(
+        &mut self,
+        times: &Timeouts,
+        now: Instant,
+        proto: Proto,
+        began: bool,
+        flags: TcpFlags,
+    ) -> Sign {
+        let before = self.answered;
+        let state = match proto {
+            Proto::Icmp => return Sign::Lives(times.icmp),
+            Proto::Udp => {
+                // On Linux the first answer itself does not count.
+                let wait = times.udp_stream_after;
+                let answered = before || (!began && wait.is_zero());
+                self.answered |= !began;
+                return Sign::Lives(if answered && now >= self.made + wait {
+                    times.udp_stream
+                } else {
+                    times.udp_first
+                });
+            }
+            Proto::Tcp => match next(self.state, began, flags) {
+                Step::Invalid => return Sign::Invalid,
+                Step::Reopen => return Sign::Over,
+                Step::Ignore => {
+                    self.answered |= !began;
+                    return Sign::Passes;
+                }
+                Step::To(state) => state,
+            },
+        };
+        self.answered |= !began;
+        self.state = state;
+        Sign::Lives(if state == State::Closed && !before {
+            // Refused: there never was a connection.
+            Duration::ZERO
+        } else {
+            life(times, state, self.answered)
+        })
+    }
+}
+
+fn life(times: &Timeouts, state: State, answered: bool) -> Duration {
+    match state {
+        State::SynSent | State::SynCrossed | State::SynReceived => times.tcp_syn,
+        State::Established if answered => times.tcp_established,
+        State::Established => times.tcp_established.min(UNANSWERED),
+        State::None | State::FinWait | State::CloseWait | State::LastAck | State::TimeWait => {
+            times.tcp_fin
+        }
+        State::Closed => times.tcp_reset,
+    }
+}
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum State {
+enum State {
     /// Not TCP.
     None,
     /// A SYN went from the side that began.
@@ -30,7 +142,7 @@ pub(crate) enum State {
 
 /// What a segment does to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+enum Step {
     /// The connection is in this state now.
     To(State),
     /// Passed, and counts for nothing: not even as a sign of life.
@@ -69,7 +181,7 @@ const fn segment(flags: TcpFlags) -> Segment {
 
 /// The state of a connection whose first segment this is; `None` if none begins so. With `loose`
 /// a segment from the middle of one is taken for its first.
-pub(crate) fn first(flags: TcpFlags, loose: bool) -> Option<State> {
+fn first(flags: TcpFlags, loose: bool) -> Option<State> {
     match segment(flags) {
         Segment::Syn => Some(State::SynSent),
         Segment::Ack if loose => Some(State::Established),
@@ -78,7 +190,7 @@ pub(crate) fn first(flags: TcpFlags, loose: bool) -> Option<State> {
 }
 
 /// What a segment does; `began` if it comes from the side that sent the first.
-pub(crate) fn next(state: State, began: bool, flags: TcpFlags) -> Step {
+fn next(state: State, began: bool, flags: TcpFlags) -> Step {
     use State::*;
     let to = match (segment(flags), began) {
         (Segment::Rst, _) => Closed,

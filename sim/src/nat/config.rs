@@ -116,7 +116,7 @@ pub enum Pooling {
 }
 
 /// How one transport protocol is translated.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Translation {
     /// See [`Mapping`].
     pub mapping: Mapping,
@@ -129,7 +129,7 @@ pub struct Translation {
 }
 
 /// How long entries live without traffic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// A UDP flow that was not answered yet.
     pub udp_first: Duration,

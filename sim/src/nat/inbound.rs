@@ -3,15 +3,11 @@
 use dunlin_core::Instant;
 
 use super::{
-    Dir, Filtering, Nat, Use, WanInput,
+    Dir, Filtering, Nat, Use,
     key::{End, Key, Kind},
     table::{Flow, Origin},
-    tcp_life,
 };
-use crate::{
-    Packet, Proto, Rule, TcpFlags, Verdict,
-    tcp::{self, State},
-};
+use crate::{Packet, Proto, Rule, TcpFlags, Verdict, tcp::Track};
 
 impl Nat {
     /// A packet from outside. If it passes, its receiver is an internal endpoint.
@@ -27,12 +23,21 @@ impl Nat {
         if !self.hop(packet) {
             return Verdict::Drop(Rule::HopLimit);
         }
+        let fragment = packet.fragment();
+        if let Some(fragment) = fragment
+            && (fragment.offset > 0 || !self.config.fragments)
+        {
+            return self.later_fragment(Dir::In, fragment, packet);
+        }
         if flow.proto == Proto::Icmp {
-            return Verdict::Drop(Rule::NatIcmpUnknown);
+            return self.icmp_in(now, packet);
         }
         match self.way_in(now, flow.proto, external, remote, flow.flags) {
             Ok((inside, rule)) => {
                 packet.set_dst(inside.addr());
+                if let Some(fragment) = fragment {
+                    (self.fragments).first(Dir::In, fragment, &flow, inside);
+                }
                 Verdict::Pass(rule)
             }
             Err(rule) => self.refuse(now, external, remote, rule, packet),
@@ -74,15 +79,9 @@ impl Nat {
             // As Linux does: what would answer it belongs to another flow.
             return Err(Rule::NatClash);
         }
-        let times = &self.config.timeouts;
-        let (state, mut life) = match proto {
-            Proto::Udp => (State::None, times.udp_first),
-            Proto::Icmp => (State::None, times.icmp),
-            Proto::Tcp => {
-                let state = tcp::first(flags, self.config.tcp_loose).ok_or(Rule::NatTcpState)?;
-                (state, tcp_life(times, state, false))
-            }
-        };
+        let (times, loose) = (&self.config.timeouts, self.config.tcp_loose);
+        let (track, mut life) =
+            Track::begin(times, now, proto, flags, loose).ok_or(Rule::NatTcpState)?;
         if let Some(until) = until
             && proto == Proto::Udp
             && !times.inbound_refresh
@@ -96,12 +95,10 @@ impl Nat {
             inside,
             external,
             remote,
-            made: now,
+            track,
             expires: now + life,
             proto,
             origin: Origin::Outside,
-            tcp: state,
-            answered: false,
             hairpin,
         });
         Ok((inside, rule))
@@ -116,60 +113,5 @@ impl Nat {
             Filtering::AddressDependent => self.table.oldest(key(Kind::Permit, remote.bare())),
             Filtering::AddressAndPortDependent => None,
         }
-    }
-
-    /// What becomes of a packet that is not let in.
-    fn refuse(
-        &mut self,
-        now: Instant,
-        external: End,
-        remote: End,
-        rule: Rule,
-        packet: &Packet,
-    ) -> Verdict {
-        if !self.is_own(external) {
-            return Verdict::Drop(rule);
-        }
-        match packet.flow().proto {
-            Proto::Tcp => Verdict::Drop(self.refuse_syn(rule, packet)),
-            Proto::Udp => match self.config.wan_input {
-                WanInput::Drop | WanInput::Reject => Verdict::Drop(rule),
-                WanInput::Accept => Verdict::Drop(self.remember(now, external, remote, rule)),
-            },
-            Proto::Icmp => Verdict::Drop(rule),
-        }
-    }
-
-    fn refuse_syn(&self, rule: Rule, packet: &Packet) -> Rule {
-        let syn = packet.flow().flags == TcpFlags::SYN;
-        match rule {
-            Rule::NatNoMapping if syn => Rule::NatUnsolicitedSyn,
-            _ => rule,
-        }
-    }
-
-    /// Keeps a flow to the box itself, so that no mapping may have its place.
-    fn remember(&mut self, now: Instant, external: End, remote: End, rule: Rule) -> Rule {
-        if rule == Rule::NatStray || rule == Rule::NatTableFull {
-            return rule;
-        }
-        if let Err(full) = self.make_room(now, None) {
-            return full;
-        }
-        if self.table.find_in(Proto::Udp, external, remote).is_none() {
-            self.admit(Flow {
-                inside: End::NONE,
-                external,
-                remote,
-                made: now,
-                expires: now + self.config.timeouts.udp_first,
-                proto: Proto::Udp,
-                origin: Origin::Stray,
-                tcp: State::None,
-                answered: false,
-                hairpin: false,
-            });
-        }
-        Rule::NatStray
     }
 }

@@ -9,11 +9,14 @@
 
 mod config;
 mod forward;
+mod fragment;
+mod icmp;
 mod inbound;
 mod key;
 mod outbound;
 mod ports;
 pub mod presets;
+mod refuse;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -30,14 +33,8 @@ pub use forward::{Forward, ForwardError, MAX_FORWARDS};
 use key::{End, Key, Kind};
 use table::{Flow, Joins, Origin, Table};
 
-use crate::{
-    Packet, Proto, Rule, SimRng, TcpFlags,
-    tcp::{self, State, Step},
-};
+use crate::{Packet, Proto, Rule, SimRng, TcpFlags, tcp::Sign};
 
-/// A connection that was taken up in its midst is not trusted for longer than this until it is
-/// answered.
-const UNANSWERED: Duration = Duration::from_secs(300);
 /// External endpoints that are remembered after their end, to say why a packet was dropped.
 const GRAVES: usize = 1_024;
 
@@ -88,6 +85,8 @@ pub struct Nat {
     forwards: forward::Forwards,
     blocks: ports::Blocks,
     last_port: [u16; 3],
+    fragments: fragment::Fragments,
+    delayed: VecDeque<refuse::Refusal>,
     /// Until when the box restarts.
     down: Option<Instant>,
     graves: VecDeque<(Proto, End, Rule)>,
@@ -132,6 +131,8 @@ impl Nat {
             forwards: forward::Forwards::default(),
             blocks: ports::Blocks::default(),
             last_port: [0; 3],
+            fragments: fragment::Fragments::default(),
+            delayed: VecDeque::new(),
             down: None,
             graves: VecDeque::new(),
             fault: None,
@@ -224,6 +225,8 @@ impl Nat {
         self.table.clear();
         self.forwards.reboot();
         self.blocks = ports::Blocks::default();
+        self.fragments = fragment::Fragments::default();
+        self.delayed.clear();
         self.start_ports();
         self.down = Some(now + self.config.boot);
         self.stats.reboots += 1;
@@ -307,43 +310,16 @@ impl Nat {
     fn touch(&mut self, now: Instant, slot: u32, dir: Dir, flags: TcpFlags) -> Use {
         let times = &self.config.timeouts;
         let flow = self.table.flow_mut(slot);
+        let proto = flow.proto;
         let began = (flow.origin == Origin::Inside) == (dir == Dir::Out);
-        let life = match flow.proto {
-            Proto::Udp => {
-                // On Linux the first answer itself does not count.
-                let wait = times.udp_stream_after;
-                let answered = flow.answered || (!began && wait.is_zero());
-                flow.answered |= !began;
-                if answered && now >= flow.made + wait {
-                    times.udp_stream
-                } else {
-                    times.udp_first
-                }
-            }
-            Proto::Icmp => times.icmp,
-            Proto::Tcp => match tcp::next(flow.tcp, began, flags) {
-                Step::Invalid => return Use::Stop(Rule::NatTcpState),
-                Step::Reopen => return Use::Over,
-                Step::Ignore => {
-                    flow.answered |= !began;
-                    return Use::Pass;
-                }
-                Step::To(state) => {
-                    let answered = flow.answered;
-                    flow.answered |= !began;
-                    flow.tcp = state;
-                    if state == State::Closed && !answered {
-                        // Refused: there never was a connection.
-                        Duration::ZERO
-                    } else {
-                        tcp_life(times, state, answered || !began)
-                    }
-                }
-            },
-        };
         let keeps = dir == Dir::Out || times.inbound_refresh || flow.origin == Origin::Stray;
-        if keeps || flow.proto != Proto::Udp {
-            self.table.refresh(slot, now + life);
+        match flow.track.sign(times, now, proto, began, flags) {
+            Sign::Lives(life) if keeps || proto != Proto::Udp => {
+                self.table.refresh(slot, now + life);
+            }
+            Sign::Lives(_) | Sign::Passes => {}
+            Sign::Invalid => return Use::Stop(Rule::NatTcpState),
+            Sign::Over => return Use::Over,
         }
         Use::Pass
     }
@@ -401,16 +377,4 @@ impl Nat {
 const fn host_key(host: End) -> Key {
     // One count over all protocols.
     Key::new(Kind::Host, Proto::Udp, host.bare(), End::NONE)
-}
-
-fn tcp_life(times: &Timeouts, state: State, answered: bool) -> Duration {
-    match state {
-        State::SynSent | State::SynCrossed | State::SynReceived => times.tcp_syn,
-        State::Established if answered => times.tcp_established,
-        State::Established => times.tcp_established.min(UNANSWERED),
-        State::None | State::FinWait | State::CloseWait | State::LastAck | State::TimeWait => {
-            times.tcp_fin
-        }
-        State::Closed => times.tcp_reset,
-    }
 }

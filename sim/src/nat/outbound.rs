@@ -6,12 +6,8 @@ use super::{
     Dir, Hairpin, Nat, Use,
     key::{End, Key, Kind},
     table::{Flow, Origin},
-    tcp_life,
 };
-use crate::{
-    Packet, Proto, Rule, TcpFlags, Verdict,
-    tcp::{self, State},
-};
+use crate::{Packet, Proto, Rule, TcpFlags, Verdict, tcp::Track};
 
 /// How a packet from inside leaves.
 pub(super) struct Way {
@@ -35,8 +31,14 @@ impl Nat {
         if !self.hop(packet) {
             return Verdict::Drop(Rule::HopLimit);
         }
+        let fragment = packet.fragment();
+        if let Some(fragment) = fragment
+            && (fragment.offset > 0 || !self.config.fragments)
+        {
+            return self.later_fragment(Dir::Out, fragment, packet);
+        }
         if flow.proto == Proto::Icmp {
-            return Verdict::Drop(Rule::NatIcmpUnknown);
+            return self.icmp_out(now, packet);
         }
         if self.config.hairpin != Hairpin::ExternalSource && self.is_own(remote) {
             return self.turn_back(inside, remote, packet);
@@ -45,6 +47,13 @@ impl Nat {
             Err(rule) => Verdict::Drop(rule),
             Ok(way) => {
                 packet.set_src(way.external.addr());
+                if self.config.alg {
+                    rewrite_payload(packet, inside, way.external);
+                }
+                if let Some(fragment) = fragment {
+                    let end = way.external;
+                    (self.fragments).first(Dir::Out, fragment, &flow, end);
+                }
                 if way.hairpin {
                     return self.back_in(now, packet);
                 }
@@ -82,15 +91,9 @@ impl Nat {
                 }
             }
         }
-        let times = &self.config.timeouts;
-        let (state, life) = match proto {
-            Proto::Udp => (State::None, times.udp_first),
-            Proto::Icmp => (State::None, times.icmp),
-            Proto::Tcp => {
-                let state = tcp::first(flags, self.config.tcp_loose).ok_or(Rule::NatTcpState)?;
-                (state, tcp_life(times, state, false))
-            }
-        };
+        let (times, loose) = (&self.config.timeouts, self.config.tcp_loose);
+        let (track, life) =
+            Track::begin(times, now, proto, flags, loose).ok_or(Rule::NatTcpState)?;
         self.make_room(now, Some(inside))?;
         let (external, rule) = self.choose(proto, inside, remote)?;
         let hairpin = self.is_own(remote);
@@ -98,14 +101,13 @@ impl Nat {
             inside,
             external,
             remote,
-            made: now,
+            track,
             expires: now + life,
             proto,
             origin: Origin::Inside,
-            tcp: state,
-            answered: false,
             hairpin,
         });
+        self.called_back(proto, external, remote);
         if rule != Rule::NatReusedMapping {
             self.mapping_made(now, rule, self.source_key(proto, inside, remote), proto);
         }
@@ -149,7 +151,7 @@ impl Nat {
 
     /// A packet whose sender is one of the box's external endpoints, and its receiver another:
     /// it comes in as if from outside (RFC 4787 REQ-9).
-    fn back_in(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
+    pub(super) fn back_in(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
         let flow = *packet.flow();
         let (Some(from), Some(to)) = (End::of(flow.src), End::of(flow.dst)) else {
             return Verdict::Drop(Rule::NoRoute);
@@ -162,4 +164,16 @@ impl Nat {
             Err(rule) => Verdict::Drop(rule),
         }
     }
+}
+
+/// What an application-level gateway does: the sender's own endpoint, or else its address alone,
+/// becomes the external one where the payload has it.
+fn rewrite_payload(packet: &mut Packet, inside: End, external: End) {
+    let octets = |end: End| {
+        let ([a, b, c, d], [e, f]) = (end.ip().octets(), end.port().to_be_bytes());
+        [a, b, c, d, e, f]
+    };
+    let (old, new) = (octets(inside), octets(external));
+    packet.replace(&old, &new);
+    packet.replace(&old[..4], &new[..4]);
 }

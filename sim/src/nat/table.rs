@@ -7,7 +7,7 @@ use dunlin_core::Instant;
 use hashbrown::HashTable;
 
 use super::key::{End, Key, Kind};
-use crate::{Proto, tcp::State};
+use crate::{Proto, tcp::Track};
 
 /// No slot.
 const NIL: u32 = u32::MAX;
@@ -32,13 +32,10 @@ pub(super) struct Flow {
     pub(super) inside: End,
     pub(super) external: End,
     pub(super) remote: End,
-    pub(super) made: Instant,
+    pub(super) track: Track,
     pub(super) expires: Instant,
     pub(super) proto: Proto,
     pub(super) origin: Origin,
-    pub(super) tcp: State,
-    /// A packet came back from the side that did not begin.
-    pub(super) answered: bool,
     /// The remote endpoint is one of the box's own.
     pub(super) hairpin: bool,
 }

@@ -1,0 +1,106 @@
+//! Fragments of IPv4 (RFC 791 §3.2). IPv6 is not split on its way.
+
+use super::{Packet, Proto, fold, sum};
+
+/// Which part of a datagram a fragment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// The datagram's identification.
+    pub id: u16,
+    /// How many bytes of the datagram's payload come before; the first alone has the ports.
+    pub offset: u16,
+    /// Whether more come after.
+    pub more: bool,
+}
+
+impl Packet {
+    /// Which part of its datagram this is; `None` if it is the whole.
+    #[must_use]
+    pub fn fragment(&self) -> Option<Fragment> {
+        if !self.flow.src.is_ipv4() {
+            return None;
+        }
+        let word = |i: usize| u16::from_be_bytes([self.bytes[i], self.bytes[i + 1]]);
+        let at = word(6);
+        (at & 0x3fff != 0).then(|| Fragment {
+            id: word(4),
+            offset: (at & 0x1fff) * 8,
+            more: at & 0x2000 != 0,
+        })
+    }
+
+    /// Whether it has no transport header: a fragment other than the first.
+    pub(super) fn is_later_fragment(&self) -> bool {
+        self.flow.src.is_ipv4() && (self.bytes[6] & 0x1f, self.bytes[7]) != (0, 0)
+    }
+
+    /// Splits a whole datagram into packets of at most `mtu` bytes, as its sender would; `None`
+    /// if it is not IPv4, a fragment already, or `mtu` leaves no room.
+    #[must_use]
+    pub fn split(&self, mtu: u16, id: u16) -> Option<Vec<Self>> {
+        let head = usize::from(self.transport);
+        let room = usize::from(mtu).checked_sub(head)? & !7;
+        let need = match self.flow.proto {
+            Proto::Tcp => 24,
+            Proto::Udp | Proto::Icmp => 8,
+        };
+        if !self.flow.src.is_ipv4() || self.fragment().is_some() || room < need {
+            return None;
+        }
+        let body = &self.bytes[head..];
+        let parts = body.chunks(room).enumerate().map(|(n, part)| {
+            let mut bytes = self.bytes[..head].to_vec();
+            bytes.extend_from_slice(part);
+            let total = bytes.len() as u16;
+            bytes[2..4].copy_from_slice(&total.to_be_bytes());
+            bytes[4..6].copy_from_slice(&id.to_be_bytes());
+            let more = u16::from((n + 1) * room < body.len()) << 13;
+            let at = (n * room / 8) as u16 | more;
+            bytes[6..8].copy_from_slice(&at.to_be_bytes());
+            bytes[10..12].copy_from_slice(&[0, 0]);
+            let check = !fold(sum(&bytes[..head], 0));
+            bytes[10..12].copy_from_slice(&check.to_be_bytes());
+            Self::parse(bytes).ok()
+        });
+        parts.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_in_parts_is_the_whole() {
+        let data: Vec<u8> = (0..100).collect();
+        let (src, dst) = (([10, 0, 0, 1], 5).into(), ([10, 0, 0, 2], 6).into());
+        let whole = Packet::udp(src, dst, &data);
+        assert_eq!(whole.fragment(), None);
+        let parts = whole.split(60, 9).expect("splits");
+        let mut body = Vec::new();
+        for (n, part) in parts.iter().enumerate() {
+            let fragment = part.fragment().expect("a fragment");
+            assert_eq!((fragment.id, usize::from(fragment.offset)), (9, body.len()));
+            assert_eq!(fragment.more, n + 1 < parts.len());
+            assert_eq!(part.flow().src.port(), if n == 0 { 5 } else { 0 });
+            assert!(part.checksums_hold());
+            body.extend_from_slice(part.transport());
+        }
+        assert_eq!(body, whole.transport());
+    }
+
+    #[test]
+    fn rewriting_a_part_mends_the_header_and_leaves_the_rest() {
+        let whole = Packet::udp(
+            ([10, 0, 0, 1], 5).into(),
+            ([10, 0, 0, 2], 6).into(),
+            &[7; 64],
+        );
+        for part in whole.split(48, 1).expect("splits").iter_mut().skip(1) {
+            let body = part.transport().to_vec();
+            part.set_src(([203, 0, 113, 9], 0).into());
+            assert!(part.checksums_hold());
+            assert_eq!((part.transport(), part.tcp_numbers()), (&body[..], None));
+        }
+    }
+}

@@ -37,7 +37,7 @@ fn nat(mapping: Mapping, filtering: Filtering) -> NatConfig {
         clash: Clash::Random,
     };
     NatConfig {
-        udp: translation.clone(),
+        udp: translation,
         tcp: translation,
         port_range: (1024, 65_535),
         wan_input: WanInput::Drop,

@@ -195,8 +195,7 @@ impl Packet {
         };
         let inner = usize::from(self.transport) + UDP_HEADER;
         // A TCP checksum is 18 bytes in, if it is quoted; the rest does not change.
-        let end = self.bytes.len().min(at + 18) & !1;
-        let end = if (end - inner) % 2 == 0 { end } else { end - 1 };
+        let end = inner + ((self.bytes.len().min(at + 18) - inner) & !1);
         let before = self.bytes[inner..end].to_vec();
         let old_ip: [u8; 4] = [0, 1, 2, 3].map(|i| self.bytes[inner + address_at + i]);
         self.bytes[inner + address_at..][..4].copy_from_slice(&ip.octets());

@@ -1,6 +1,9 @@
 //! What a box does, seen from both its sides.
 
+mod limits;
 mod linux;
+mod properties;
+mod rfc;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -41,7 +44,7 @@ impl Lab {
     }
 
     /// Sends into the box: the internal endpoint that gets it, and the rule.
-    fn into(&mut self, packet: &mut Packet) -> (Option<SocketAddr>, Rule) {
+    fn enter(&mut self, packet: &mut Packet) -> (Option<SocketAddr>, Rule) {
         let verdict = self.nat.inbound(self.now, packet);
         assert!(packet.checksums_hold());
         let passed = matches!(verdict, Verdict::Pass(_));
@@ -53,7 +56,7 @@ impl Lab {
     }
 
     fn udp_in(&mut self, from: &str, to: SocketAddr) -> (Option<SocketAddr>, Rule) {
-        self.into(&mut Packet::udp(addr(from), to, b"in"))
+        self.enter(&mut Packet::udp(addr(from), to, b"in"))
     }
 
     /// The external endpoint of a datagram that must pass.
@@ -72,6 +75,6 @@ impl Lab {
         to: SocketAddr,
         flags: TcpFlags,
     ) -> (Option<SocketAddr>, Rule) {
-        self.into(&mut Packet::tcp(addr(from), to, flags, 1, 1, b""))
+        self.enter(&mut Packet::tcp(addr(from), to, flags, 1, 1, b""))
     }
 }

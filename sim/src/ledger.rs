@@ -258,7 +258,7 @@ impl Stage {
         world.start();
         Self {
             world,
-            times: nat.timeouts.clone(),
+            times: nat.timeouts,
             hosts,
             remotes,
             other,

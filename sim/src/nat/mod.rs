@@ -4,8 +4,7 @@
 //! The table is one of flows, as in Linux's connection tracking; a mapping is what the flows of
 //! one internal endpoint (and, as [`Mapping`] says, one remote address or endpoint) share, and
 //! lives as long as one of them does. A flow that began outside is answered by the external
-//! endpoint that it came to, unless its internal endpoint already speaks to that remote one by
-//! another.
+//! endpoint that it came to; one between two endpoints that have another flow is not let in.
 
 mod config;
 mod forward;

@@ -179,18 +179,21 @@ impl Table {
         self.group(key).map(|g| self.groups[g as usize].list.tail)
     }
 
-    /// Takes a flow in. No other has its external and remote endpoint. It is found from outside
-    /// alone if it is a stray one, or another has its internal and remote endpoint.
+    /// Takes a flow in. No other has its external and remote endpoint, nor its internal and remote
+    /// one; a stray one is found from outside alone.
     pub(super) fn insert(&mut self, flow: Flow, joins: &Joins) -> u32 {
         let (out, into) = (
             out_key(&flow).hash(self.seed),
             in_key(&flow).hash(self.seed),
         );
         let expires = flow.expires;
-        let one_way = flow.origin == Origin::Stray
-            || self
-                .find_out(flow.proto, flow.inside, flow.remote)
-                .is_some();
+        let stray = flow.origin == Origin::Stray;
+        debug_assert!(
+            stray
+                || self
+                    .find_out(flow.proto, flow.inside, flow.remote)
+                    .is_none()
+        );
         let entry = Slot {
             flow,
             live: true,
@@ -211,7 +214,7 @@ impl Table {
         let (slots, seed) = (&self.slots, self.seed);
         let rehash = |s: &u32| in_key(&slots[*s as usize].flow).hash(seed);
         self.ins.insert_unique(into, slot, rehash);
-        if !one_way {
+        if !stray {
             let rehash = |s: &u32| out_key(&slots[*s as usize].flow).hash(seed);
             self.outs.insert_unique(out, slot, rehash);
         }

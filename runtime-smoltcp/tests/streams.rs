@@ -277,3 +277,27 @@ fn repeated_syns_open_nothing_twice() {
         world.audit();
     }
 }
+
+/// However slots come and go, a SYN's second copy finds the socket that has the first.
+#[test]
+fn a_syn_that_arrives_twice_is_one_knock() {
+    let (info, data) = torrent(100_000, 64 << 10);
+    let mut world = World::new(9);
+    world.link.twice = 1000;
+    world.link.jitter = Duration::from_millis(3);
+    let a = wide(&mut world, |net, _| {
+        net.connections = 5;
+        net.half_open = 4;
+    });
+    world.seed(a, &info, &data);
+    let mut knocker = Knocker::new(v4(a), world.now, 200, 1, false);
+    knocker.every = Duration::from_millis(50);
+    let (synacks, resets) = (knocker.synacks.clone(), knocker.resets.clone());
+    world.stations.push(Box::new(knocker));
+    world.run(Duration::from_millis(200 * 50 + 500));
+    let stats = world.nodes[a].driver.stats();
+    assert_eq!((stats.syns, resets.get()), (200, 0), "{stats:?}");
+    assert!(synacks.get() >= 400, "each answer comes twice, too");
+    assert_eq!(stats.evicted, 196, "{stats:?}");
+    world.audit();
+}

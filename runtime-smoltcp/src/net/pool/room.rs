@@ -135,7 +135,7 @@ impl Pool {
             return false;
         };
         stats.evicted += 1;
-        self.free(net, index);
+        self.evict(net, index);
         true
     }
 
@@ -147,7 +147,17 @@ impl Pool {
             .min_by_key(|(index, s)| (s.since, *index));
         if let Some((index, _)) = oldest {
             stats.evicted += 1;
-            self.free(net, index);
+            self.evict(net, index);
         }
+    }
+
+    /// Takes a slot from a connection without a word to the other side, for whom it is as if
+    /// its packets were lost: it will try again, where a reset would turn it away.
+    fn evict(&mut self, net: &mut Net, index: usize) {
+        self.free(net, index);
+        let socket = net.tcp(self.handles[index]);
+        // A socket that listens has forgotten what it was; on which port matters to nobody.
+        let _ = socket.listen(1);
+        socket.close();
     }
 }

@@ -33,6 +33,7 @@ const BAD: Link = Link {
     jitter: Duration::from_millis(4),
     loss: 20,
     twice: 20,
+    corrupt: 20,
 };
 
 #[test]
@@ -236,6 +237,22 @@ fn a_configuration_that_cannot_work_is_refused() {
         let now = dunlin_core::Instant::ORIGIN;
         let driver = Driver::new(now, &mut wire, &net, config.clone(), NoDisk::default(), rng);
         assert_eq!(driver.err(), Some(why));
+    }
+}
+
+/// A network card with room for few packets, that does not say when it has room again.
+#[test]
+fn a_device_that_is_often_full_slows_and_loses_nothing() {
+    let (info, data) = torrent(1_000_000, 64 << 10);
+    for ethernet in [false, true] {
+        let mut world = World::new(10);
+        let (a, b) = (world.plain(ethernet), world.plain(ethernet));
+        world.nodes[a].wire.room = 2;
+        world.nodes[b].wire.room = 1;
+        world.seed(a, &info, &data);
+        let id = world.leech(b, &info, &[addr(a, ethernet)]);
+        assert!(world.run_until(LIMIT, |w| w.has(b, id, &info, &data)));
+        world.audit();
     }
 }
 

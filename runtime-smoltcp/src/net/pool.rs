@@ -17,7 +17,7 @@ use alloc::{
     vec,
     vec::Vec,
 };
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use dunlin_core::engine::Interest;
@@ -399,7 +399,12 @@ impl Pool {
         owner: Owner,
         stats: &mut Stats,
     ) -> Result<usize, CloseReason> {
-        if !net.has_route(remote.ip()) {
+        // What strangers tell of need not be the address of one machine.
+        let many = match remote.ip() {
+            IpAddr::V4(ip) => ip.is_broadcast() || ip.is_multicast(),
+            IpAddr::V6(ip) => ip.is_multicast(),
+        };
+        if many || !net.has_route(remote.ip()) {
             return Err(CloseReason::Unreachable);
         }
         let index = self.vacancy(net, stats).ok_or_else(|| {

@@ -78,6 +78,8 @@ pub struct Link {
     pub loss: u32,
     /// Of a thousand frames so many arrive twice.
     pub twice: u32,
+    /// Of a thousand frames so many arrive with a bit turned over.
+    pub corrupt: u32,
 }
 
 impl Default for Link {
@@ -87,6 +89,7 @@ impl Default for Link {
             jitter: Duration::ZERO,
             loss: 0,
             twice: 0,
+            corrupt: 0,
         }
     }
 }
@@ -223,7 +226,12 @@ impl World {
                 let late = Duration::from_micros(self.rng.next_u64() % jitter);
                 self.seq += 1;
                 let at = self.now + self.link.delay + late;
-                self.air.insert((at, self.seq), (to, frame.clone()));
+                let mut frame = frame.clone();
+                if self.rng.next_u32() % 1000 < self.link.corrupt {
+                    let bit = self.rng.next_u64() as usize % (frame.len() * 8);
+                    frame[bit / 8] ^= 1 << (bit % 8);
+                }
+                self.air.insert((at, self.seq), (to, frame));
             }
         }
     }

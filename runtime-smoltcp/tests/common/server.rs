@@ -168,9 +168,14 @@ impl Server {
                 |(_, b)| b,
             );
             socket.send_slice(page).unwrap();
+            let unbounded = !page.windows(15).any(|w| w == b"Content-Length:");
             let from = socket.remote_endpoint().unwrap();
             let from = SocketAddr::new(from.addr.into(), from.port);
             script.requests.push((from, line));
+            if unbounded {
+                // The end of the stream ends the body.
+                socket.close();
+            }
         }
         if socket.state() == tcp::State::CloseWait {
             socket.close();

@@ -12,6 +12,8 @@ pub struct Wire {
     pub rx: VecDeque<Vec<u8>>,
     pub tx: Vec<Vec<u8>>,
     ethernet: bool,
+    /// Frames it takes before somebody takes them away; 0: any number.
+    pub room: usize,
 }
 
 impl Wire {
@@ -24,6 +26,10 @@ impl Wire {
 
     pub fn ip() -> Self {
         Self::default()
+    }
+
+    fn is_full(&self) -> bool {
+        self.room > 0 && self.tx.len() >= self.room
     }
 }
 
@@ -50,12 +56,16 @@ impl Device for Wire {
     type TxToken<'a> = Tx<'a>;
 
     fn receive(&mut self, _: Instant) -> Option<(Rx, Tx<'_>)> {
+        // Whoever receives has to be able to answer.
+        if self.is_full() {
+            return None;
+        }
         let frame = self.rx.pop_front()?;
         Some((Rx(frame), Tx(&mut self.tx)))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Tx<'_>> {
-        Some(Tx(&mut self.tx))
+        (!self.is_full()).then_some(Tx(&mut self.tx))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

@@ -1,6 +1,6 @@
 //! Boxes in the tree.
 
-use super::{Kind, NodeId, World};
+use super::{Event, Kind, NodeId, Stage, Via, World};
 use crate::Middlebox;
 
 impl World {
@@ -22,6 +22,68 @@ impl World {
             && let Some(middlebox) = &mut router.middlebox
         {
             middlebox.reboot(now);
+        }
+    }
+
+    /// Plans when a box answers what it keeps waiting (RFC 5382 REQ-4). An event may come for
+    /// nothing, if the answer was called off.
+    pub(super) fn plan_box(&mut self, id: NodeId) {
+        if let Some(at) = self.middlebox(id).and_then(Middlebox::next_timeout) {
+            self.agenda.plan(at, Event::Box(id.0));
+        }
+    }
+
+    pub(super) fn box_is_due(&mut self, id: NodeId) {
+        let now = self.now();
+        let next = |world: &mut Self| world.middlebox_mut(id)?.delayed(now);
+        while let Some(answer) = next(self) {
+            let stage = Stage::Arrive(id.0, Via::Within);
+            let flight = self.born(now, id, answer, stage);
+            self.send_from_box(now, id, flight);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use dunlin_core::Instant;
+
+    use super::*;
+    use crate::{BoxConfig, LinkConfig, Packet, Proto, Scripted, TcpFlags, nat::presets};
+
+    #[test]
+    fn a_box_that_waits_before_it_refuses_a_syn_does_refuse_it() {
+        let at = |secs| Instant::ORIGIN + Duration::from_secs(secs);
+        let (stranger, external) = (([9, 0, 0, 1], 7).into(), ([9, 0, 0, 5], 40_000).into());
+        let inside = ([10, 0, 0, 2], 40_000).into();
+        let syn = |from, to| Packet::tcp(from, to, TcpFlags::SYN, 1, 0, b"");
+        for calls in [false, true] {
+            let mut world = World::new(1);
+            let (core, link) = (world.core(), LinkConfig::perfect);
+            let config = BoxConfig {
+                nat: presets::find("tcp-delayed").ok().map(|p| (p.make)()),
+                ..BoxConfig::default()
+            };
+            let router = world.add_router(core, link(), config, &[[9, 0, 0, 5].into()]);
+            let near = match calls {
+                true => Scripted::new().send(at(3), syn(inside, stranger)),
+                false => Scripted::new(),
+            };
+            world.add_host(router, link(), &[inside.ip()], near);
+            let far = Scripted::new().send(at(1), syn(stranger, external));
+            let far = world.add_host(core, link(), &[stranger.ip()], far);
+            world.start();
+            world.run_until(at(20));
+            let got = world.host::<Scripted>(far).expect("there").received();
+            assert_eq!(got.len(), 1, "{got:?}");
+            let (when, packet) = &got[0];
+            let expected = match calls {
+                true => (at(3), Proto::Tcp),
+                false => (at(7), Proto::Icmp),
+            };
+            assert_eq!((*when, packet.flow().proto), expected);
         }
     }
 }

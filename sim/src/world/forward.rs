@@ -8,7 +8,7 @@ use super::{
     node::{is_for_many, route_key},
 };
 use crate::{
-    Rule, SimRng, Verdict,
+    Proto, Rule, SimRng, Verdict,
     link::Fate,
     pcapng::Way,
     trace::{self, Ports},
@@ -306,8 +306,11 @@ impl World {
             Verdict::Local(_) => return self.local_seen(at, n, flight),
             Verdict::Drop(_) => {
                 self.captured_why(n, rule);
-                if rule == Rule::HopLimit {
-                    self.report(at, n, Trouble::HopLimit, flight, None);
+                match rule {
+                    Rule::HopLimit => self.report(at, n, Trouble::HopLimit, flight, None),
+                    // It may be answered later.
+                    _ if flight.packet.flow().proto == Proto::Tcp => self.plan_box(NodeId(n)),
+                    _ => {}
                 }
                 return None;
             }

@@ -37,7 +37,8 @@ pub(super) fn error(from: IpAddr, trouble: Trouble, about: &Packet) -> Option<Pa
         (IpAddr::V6(_), SocketAddr::V6(_)) => false,
         _ => return None,
     };
-    let kind = about.transport()[0];
+    // A later fragment may be empty.
+    let kind = about.transport().first().copied()?;
     if flow.proto == Proto::Icmp {
         let is_error = if is_v4 {
             !matches!(kind, 0 | 8 | 13..=18)

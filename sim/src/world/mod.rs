@@ -125,6 +125,8 @@ enum Event {
     Packet(u32),
     /// A host, or a box's gateway, may want to be woken.
     Wake(u32),
+    /// A box may have to answer what it kept waiting.
+    Box(u32),
     /// An action of the timetable.
     Act(u32),
 }

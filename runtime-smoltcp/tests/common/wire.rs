@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use dunlin_smoltcp::{Hardware, NetConfig};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::{
+    Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken,
+};
 use smoltcp::time::Instant;
 
 #[derive(Default)]
@@ -14,6 +16,8 @@ pub struct Wire {
     ethernet: bool,
     /// Frames it takes before somebody takes them away; 0: any number.
     pub room: usize,
+    /// Checksums are not looked at: damage gets through to the stack.
+    pub unchecked: bool,
 }
 
 impl Wire {
@@ -70,6 +74,15 @@ impl Device for Wire {
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut caps = DeviceCapabilities::default();
+        if self.unchecked {
+            caps.checksum = ChecksumCapabilities::ignored();
+            // What is sent has one, for those who look.
+            caps.checksum.ipv4 = Checksum::Tx;
+            caps.checksum.tcp = Checksum::Tx;
+            caps.checksum.udp = Checksum::Tx;
+            caps.checksum.icmpv4 = Checksum::Tx;
+            caps.checksum.icmpv6 = Checksum::Tx;
+        }
         (caps.medium, caps.max_transmission_unit) = match self.ethernet {
             true => (Medium::Ethernet, 1514),
             false => (Medium::Ip, 1500),

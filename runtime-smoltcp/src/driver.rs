@@ -219,6 +219,7 @@ impl<S: Storage> Driver<S> {
             self.net.deadline(),
             self.pool.deadline(),
             self.fetches.deadline(),
+            self.names.deadline(),
             self.udp.deadline(),
         ];
         own.into_iter().flatten().min()
@@ -349,7 +350,7 @@ impl<S: Storage> Driver<S> {
             progress = true;
             self.answer(op, outcome);
         }
-        while let Some((asker, result)) = self.names.poll(&mut self.net) {
+        while let Some((asker, result)) = self.names.poll(&mut self.net, self.now) {
             progress = true;
             match asker {
                 Asker::Op(op) => {

@@ -3,8 +3,9 @@
 
 use alloc::{collections::VecDeque, string::String, vec, vec::Vec};
 use core::net::IpAddr;
+use core::time::Duration;
 
-use dunlin_core::{OpErrorKind, OpId, Outcome};
+use dunlin_core::{Instant, OpErrorKind, OpId, Outcome};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::dns::{self, GetQueryResultError, QueryHandle};
 use smoltcp::wire::{DnsQueryType, IpAddress};
@@ -28,7 +29,13 @@ struct Lookup {
     host: String,
     queries: [Option<QueryHandle>; 2],
     found: Vec<IpAddr>,
+    /// When the other family is no longer waited for.
+    until: Option<Instant>,
 }
+
+/// How long an answer for one family waits for the other's: some servers never give one. (RFC
+/// 8305 §3 has 50 ms for those in a hurry; nobody is here.)
+const OTHER_FAMILY: Duration = Duration::from_secs(1);
 
 /// The resolver.
 pub(crate) struct Names {
@@ -115,6 +122,7 @@ impl Names {
             host,
             queries,
             found: Vec::new(),
+            until: None,
         });
     }
 
@@ -147,14 +155,24 @@ impl Names {
     }
 
     /// The next answer.
-    pub(crate) fn poll(&mut self, net: &mut Net) -> Option<(Asker, Result<Vec<IpAddr>, Outcome>)> {
-        if core::mem::take(&mut self.ready) {
-            self.look(net);
+    pub(crate) fn poll(
+        &mut self,
+        net: &mut Net,
+        now: Instant,
+    ) -> Option<(Asker, Result<Vec<IpAddr>, Outcome>)> {
+        let due = self.deadline().is_some_and(|at| at <= now);
+        if core::mem::take(&mut self.ready) || due {
+            self.look(net, now);
         }
         self.done.pop_front()
     }
 
-    fn look(&mut self, net: &mut Net) {
+    /// When [`Names::poll`] has something without a packet.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.active.iter().filter_map(|l| l.until).min()
+    }
+
+    fn look(&mut self, net: &mut Net, now: Instant) {
         let socket = net.sockets.get_mut::<dns::Socket<'_>>(self.socket);
         for lookup in &mut self.active {
             for slot in &mut lookup.queries {
@@ -168,6 +186,14 @@ impl Names {
                     Ok(found) => lookup.found.extend(found.into_iter().map(IpAddr::from)),
                 }
                 *slot = None;
+            }
+            if !lookup.found.is_empty() {
+                let until = *lookup.until.get_or_insert(now + OTHER_FAMILY);
+                if until <= now {
+                    for query in lookup.queries.iter_mut().filter_map(Option::take) {
+                        socket.cancel_query(query);
+                    }
+                }
             }
         }
         let mut at = 0;

@@ -294,3 +294,27 @@ fn a_dead_neighbour_does_not_silence_the_udp_socket() {
     assert!(stats.datagrams_out > 2, "{stats:?}");
     world.audit();
 }
+
+/// Many servers drop questions for IPv6: the answer that is there does not wait for them.
+#[test]
+fn a_name_server_that_ignores_one_family_costs_a_second() {
+    let (info, data) = torrent(100_000, 64 << 10);
+    let mut world = World::new(8);
+    let a = node(&mut world, |_| {});
+    let b = node(&mut world, |_| {});
+    world.seed(a, &info, &data);
+    let script = serve(
+        &mut world,
+        Script {
+            names: vec![("tracker.test".into(), vec![SERVER.into()])],
+            peers: vec![addr(a, false)],
+            silent_v6: true,
+            ..Script::default()
+        },
+    );
+    let url = format!("udp://tracker.test:{TRACKER}");
+    leech(&mut world, b, &info, &[&url]);
+    let announced = |_: &mut World| !script.borrow().announced.is_empty();
+    assert!(world.run_until(Duration::from_secs(3), announced));
+    world.audit();
+}

@@ -26,6 +26,8 @@ pub struct Script {
     pub pages: Vec<(String, Vec<u8>)>,
     /// Questions are heard and not answered.
     pub silent: bool,
+    /// Only those for IPv6 are not.
+    pub silent_v6: bool,
     /// What the UDP tracker tells of (BEP 15).
     pub peers: Vec<SocketAddr>,
     /// Who announced there.
@@ -106,7 +108,7 @@ impl Server {
             };
             let question = question[..end].to_vec();
             script.asked.push((name.clone(), v6));
-            if script.silent {
+            if script.silent || (v6 && script.silent_v6) {
                 continue;
             }
             let known = script.names.iter().find(|(n, _)| *n == name);

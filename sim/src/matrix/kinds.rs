@@ -1,12 +1,8 @@
 //! The kinds of ends that a matrix has by default.
 
 use crate::{
-    BoxConfig,
-    nat::{
-        Clash, Filtering, Hairpin, Mapping, NatConfig, PortPolicy, UnsolicitedSyn, WanInput,
-        presets,
-    },
-    oracle::End,
+    BoxConfig, firewall, nat,
+    oracle::{End, RENDEZVOUS_PORT},
 };
 
 /// The port of BitTorrent's ends, where nothing else is said.
@@ -51,132 +47,104 @@ impl Kind {
         self.end.port = port;
         self
     }
-
-    fn nat(name: &str, nat: NatConfig) -> Self {
-        Self::new(name, vec![alone(nat)])
-    }
 }
 
-/// A NAT by itself.
-fn alone(nat: NatConfig) -> BoxConfig {
-    BoxConfig {
-        nat: Some(nat),
+/// A box with a NAT, a firewall or both, by their presets' names; `None` if there is none such.
+fn one(nat: Option<&str>, firewall: Option<&str>) -> Option<BoxConfig> {
+    let nat = match nat {
+        Some(name) => Some((nat::presets::find(name).ok()?.make)()),
+        None => None,
+    };
+    let firewall = match firewall {
+        Some(name) => Some((firewall::presets::find(name)?.make)()),
+        None => None,
+    };
+    Some(BoxConfig {
+        nat,
+        firewall,
         ..BoxConfig::default()
-    }
+    })
 }
 
-/// A public host, every NAT, chains of NATs, and hosts whose port is forwarded.
+/// Chains of two, the inner one first.
+const CHAINS: &[(&str, &str)] = &[
+    ("linux", "cgnat-good"),
+    ("linux", "cgnat-bad"),
+    ("linux-accept", "cgnat-good"),
+    ("fritzbox", "cgnat-hash"),
+    ("full-cone", "port-restricted"),
+    ("symmetric", "full-cone"),
+    ("port-restricted", "apdm-eif-random"),
+    ("rfc4787", "rfc7857"),
+    ("hairpin-internal", "hairpin-external"),
+    ("full-cone", "hairpin-internal"),
+];
+
+/// A box with a NAT and a firewall.
+const BOTH: &[(&str, &str)] = &[
+    ("linux", "no-inbound"),
+    ("full-cone", "no-inbound"),
+    ("full-cone", "no-inbound-reset"),
+    ("linux", "home6"),
+    ("linux", "udp-blocked"),
+    ("full-cone", "web-only"),
+];
+
+/// NATs at which a port is forwarded.
+const MAPPED: &[&str] = &["linux", "symmetric", "pf", "cgnat-good", "tcp-reset"];
+
+/// For IPv4: a public host, also at a port that every firewall lets out; every NAT; every
+/// firewall; boxes with both; chains; and hosts whose port is forwarded. In this order, which
+/// stays.
 #[must_use]
 pub fn kinds() -> Vec<Kind> {
     let mut all = vec![Kind::new("open", Vec::new())];
-    let nats = nats();
-    all.extend(nats.iter().map(|(name, nat)| Kind::nat(name, nat.clone())));
-    let chain = |inner: &str, outer: &str| {
-        let find = |name: &str| {
-            let found = nats.iter().find(|(n, _)| n == name);
-            found.map(|(_, nat)| alone(nat.clone()))
-        };
-        Some(Kind::new(
-            format!("{inner}>{outer}"),
-            vec![find(inner)?, find(outer)?],
-        ))
-    };
-    let chains = [
-        ("linux", "eim-eif-block"),
-        ("linux", "apdm-apdf-random"),
-        ("eim-eif-preserve", "linux"),
-        ("apdm-apdf-random", "eim-eif-preserve"),
-        ("linux-accept", "eim-eif-block"),
-    ];
-    all.extend(
-        chains
-            .iter()
-            .filter_map(|(inner, outer)| chain(inner, outer)),
-    );
-    for (name, nat) in &nats {
-        if ["linux", "apdm-apdf-random"].contains(&name.as_str()) {
-            all.push(Kind::nat(name, nat.clone()).mapped());
-        }
+    all.push(all[0].clone().at(RENDEZVOUS_PORT));
+    for preset in nat::presets::all() {
+        let boxed = one(Some(preset.name), None);
+        all.extend(boxed.map(|b| Kind::new(preset.name, vec![b])));
     }
-    all.extend(chain("linux", "eim-apdf-random").map(Kind::mapped));
+    all.extend(firewalls());
+    for (nat, wall) in BOTH {
+        let boxed = one(Some(nat), Some(wall));
+        all.extend(boxed.map(|b| Kind::new(format!("{nat}+{wall}"), vec![b])));
+    }
+    for (inner, outer) in CHAINS {
+        let path = [inner, outer].map(|name| one(Some(name), None));
+        let path: Option<Vec<BoxConfig>> = path.into_iter().collect();
+        all.extend(path.map(|path| Kind::new(format!("{inner}>{outer}"), path)));
+    }
+    let mapped: Vec<Kind> = (all.iter())
+        .filter(|k| MAPPED.contains(&k.name.as_str()) || k.name == "linux>cgnat-bad")
+        .map(|k| k.clone().mapped())
+        .collect();
+    all.extend(mapped);
     all
 }
 
-type Change = fn(&mut NatConfig);
-
-/// Each mapping with each filtering, and Linux with what makes a difference to who can connect.
-fn nats() -> Vec<(String, NatConfig)> {
-    let mut all = vec![("linux".to_owned(), presets::linux())];
-    let mappings = [
-        (Mapping::EndpointIndependent, "eim"),
-        (Mapping::AddressDependent, "adm"),
-        (Mapping::AddressAndPortDependent, "apdm"),
-    ];
-    let filterings = [
-        (Filtering::EndpointIndependent, "eif"),
-        (Filtering::AddressDependent, "adf"),
-        (Filtering::AddressAndPortDependent, "apdf"),
-    ];
-    let ports = [
-        (PortPolicy::Preserve, Clash::Random, "preserve"),
-        (PortPolicy::Random, Clash::Random, "random"),
-    ];
-    for (mapping, m) in mappings {
-        for (filtering, f) in filterings {
-            for (policy, clash, p) in ports {
-                let nat = presets::with(mapping, filtering, policy, clash);
-                all.push((format!("{m}-{f}-{p}"), nat));
-            }
-        }
+/// For IPv6: a public host, also at a port that every firewall lets out, a host behind a NAT
+/// that does not concern it, and every firewall, also with the port forwarded.
+#[must_use]
+pub fn kinds_v6() -> Vec<Kind> {
+    let mut all = vec![Kind::new("open", Vec::new())];
+    all.push(all[0].clone().at(RENDEZVOUS_PORT));
+    for (nat, wall) in [("symmetric", None), ("linux", Some("home6"))] {
+        let name = [Some(nat), wall].into_iter().flatten().collect::<Vec<_>>();
+        let boxed = one(Some(nat), wall);
+        all.extend(boxed.map(|b| Kind::new(name.join("+"), vec![b])));
     }
-    let policies = [
-        (PortPolicy::PreserveParity, Clash::Next, "parity"),
-        (PortPolicy::Sequential(1), Clash::Next, "sequential"),
-        (PortPolicy::Block(64), Clash::Random, "block"),
-        (PortPolicy::Hash, Clash::Random, "hash"),
-        (PortPolicy::Preserve, Clash::Overload, "overload"),
-        (PortPolicy::Preserve, Clash::Drop, "rigid"),
-    ];
-    for (policy, clash, p) in policies {
-        let (eim, apdm) = (mappings[0].0, mappings[2].0);
-        let (eif, apdf) = (filterings[0].0, filterings[2].0);
-        all.push((
-            format!("eim-eif-{p}"),
-            presets::with(eim, eif, policy, clash),
-        ));
-        all.push((
-            format!("apdm-apdf-{p}"),
-            presets::with(apdm, apdf, policy, clash),
-        ));
-    }
-    let linux = |change: Change| {
-        let mut nat = presets::linux();
-        change(&mut nat);
-        nat
-    };
-    let variants: [(&str, Change); 7] = [
-        ("accept", |n| {
-            n.wan_input = WanInput::Accept;
-        }),
-        ("reject", |n| {
-            n.wan_input = WanInput::Reject;
-        }),
-        ("reset", |n| {
-            n.unsolicited_syn = UnsolicitedSyn::Reset;
-        }),
-        ("icmp", |n| {
-            n.unsolicited_syn = UnsolicitedSyn::Icmp;
-        }),
-        ("delayed", |n| {
-            n.unsolicited_syn = UnsolicitedSyn::DelayedIcmp;
-        }),
-        ("hairpin", |n| {
-            n.hairpin = Hairpin::ExternalSource;
-        }),
-        ("hairpin-inside", |n| {
-            n.hairpin = Hairpin::InternalSource;
-        }),
-    ];
-    all.extend(variants.map(|(name, change)| (format!("linux-{name}"), linux(change))));
+    all.extend(firewalls());
+    all.extend(firewalls().map(Kind::mapped));
     all
+}
+
+fn firewalls() -> impl Iterator<Item = Kind> {
+    (firewall::presets::all().iter()).filter_map(|preset| {
+        let boxed = one(None, Some(preset.name))?;
+        let name = match preset.name {
+            "open" => "firewall-open",
+            name => name,
+        };
+        Some(Kind::new(name, vec![boxed]))
+    })
 }

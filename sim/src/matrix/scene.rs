@@ -106,6 +106,7 @@ fn delayed(delay: Duration) -> LinkConfig {
 fn address(family: Family, n: u8, nats: u8, place: u8) -> IpAddr {
     match family {
         Family::V4 => IpAddr::V4(match nats {
+            // The rendezvous and the outermost boxes.
             0 => Ipv4Addr::new(203, 0, 113, 10 * (n + 1) + place),
             // Between a carrier's NAT and the customer's (RFC 6598).
             1 => Ipv4Addr::new(100, 64, n + 1, place + 1),
@@ -143,7 +144,12 @@ impl Plan<'_> {
             } else {
                 let wan = address(self.family, self.n, nats, place);
                 let link = delayed(if outermost { CORE } else { ACCESS });
-                let wan = if translates { vec![wan] } else { Vec::new() };
+                // A NAT has an address of IPv4 even where none is used.
+                let wan = match (one.nat.is_some(), self.family) {
+                    (false, _) => Vec::new(),
+                    (true, Family::V4) => vec![wan],
+                    (true, Family::V6) => vec![address(Family::V4, self.n, nats, place)],
+                };
                 parent = world.add_router(parent, link, one.clone(), &wan);
                 let name = format!("box {}{}", char::from(NAMES[usize::from(self.n)]), place);
                 world.set_name(parent, &name);
@@ -189,11 +195,16 @@ impl Plan<'_> {
         };
         let now = world.now();
         boxes.iter().rev().try_fold(local, |at, id| {
-            world
-                .middlebox_mut(*id)?
-                .nat_mut()?
-                .forward(now, proto, at.port(), at, None)
-                .ok()
+            let one = world.middlebox_mut(*id)?;
+            if let Some(firewall) = one.firewall_mut() {
+                firewall.pinhole(now, proto, at, 2 * TIME).ok()?;
+            }
+            match one.nat_mut() {
+                Some(nat) if self.family == Family::V4 => {
+                    nat.forward(now, proto, at.port(), at, None).ok()
+                }
+                _ => Some(at),
+            }
         })
     }
 }

@@ -30,6 +30,7 @@
 //! | … that hairpins with the external source | as if they met in the core, but that NAT drops what it does not admit in silence |
 //! | … with the internal source | UDP: if all boxes between admit strangers, the answer goes by the inside. TCP: never, the SYN/ACK does not come from where the SYN went (RFC 4787 REQ-9) |
 //! | UDP, First: A→B meets a NAT that takes it in (WAN input accepted) before B sent | B's endpoint for A is another (measured: conntrack keeps the stray entry, retries keep it alive) |
+//! | First: A→B passes an outer box that admits strangers, and an inner one refuses it | the outer box has made a flow, by which B answers from the observed endpoint |
 //! | TCP, First: A→B is met with a reset, by a box that is told to or by the box's own stack | A's hole is closed; B→A is admitted only by who admits strangers; then A tries again and meets B's hole (measured: RST kills an attempt; `ECONNREFUSED` is retryable) |
 //! | … and B→A is met with one, too | B's hole is closed as well; both begin anew, for ever (measured: both are refused if WAN input is accepted) |
 //! | B's endpoint for A is not the observed one, and B has sent to the endpoint that A→B comes from | A→B is dropped: for a box with state the two endpoints speak through another external one already, whatever its filtering (Linux: the reply tuple is taken) |
@@ -151,19 +152,22 @@ fn in_turn(
         return true;
     }
     let closes = |side: &Side| transport == Transport::Tcp && side.meets(turned) == Meets::Reset;
-    // A's packet was refused. The memory of it stands in B's way if it is of the endpoint that B
-    // is going to send to.
-    let moved = (a_sends && a.is_stable())
-        .then(|| b.collided(turned))
-        .flatten();
-    let b = moved.as_ref().unwrap_or(b);
+    // A's packet was refused. It has left its mark on the flow by which B is going to send to
+    // where it came from, if it is there that B sends.
+    let known = a_sends && a.is_stable();
+    let after = known.then(|| b.refusing(turned, closes(b)));
+    let b = after.as_ref().unwrap_or(b);
     let b_sends = b_sends && b.has_ports();
-    if b_sends && admitted(b, a, a_sends && !closes(b)) {
+    let a_open = a_sends && !closes(b);
+    if b_sends && admitted(b, a, a_open) {
         return true;
     }
-    // So was B's. What a box took in for itself the first time, it takes in again.
+    // So was B's, and it has left its mark likewise, unless A has a flow to there.
+    let known = b_sends && b.is_stable() && !a_open;
+    let after = known.then(|| a.refusing(turned, closes(a)));
+    // What a box took in for itself the first time, it takes in again.
     let kept = transport == Transport::Udp && b.remembers(turned);
-    a_sends && !kept && admitted(a, b, b_sends && !closes(a))
+    a_sends && !kept && admitted(after.as_ref().unwrap_or(a), b, b_sends && !closes(a))
 }
 
 /// Both are behind a box that turns packets round, does not filter them (RFC 4787 §5 is about

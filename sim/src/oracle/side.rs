@@ -160,17 +160,24 @@ impl Side {
             .is_some_and(|n| self.layers[n].remembers)
     }
 
-    /// As it is for a peer whose packet, from the very endpoint that this end is going to send to,
-    /// came too early: the box that took it in and remembers it gives the end another port. `None`
-    /// if no box does.
-    pub(super) fn collided(&self, turned: bool) -> Option<Self> {
-        let n = self.reacting(turned)?;
-        if !self.layers[n].remembers || !self.layers[..=n].iter().all(|l| l.stable) {
-            return None;
-        }
+    /// As it is after a stranger's packet was refused, for a peer whose packets come from where
+    /// that one came from. A box that took it in for itself and remembers it gives the end another
+    /// port. A box that had let it pass to the one that refused it keeps the flow that it made,
+    /// whatever the port of others, unless it was `reset`.
+    pub(super) fn refusing(&self, turned: bool, reset: bool) -> Self {
         let mut side = self.clone();
-        side.layers[n].stable = false;
-        Some(side)
+        let Some(n) = self.refuser() else {
+            return side;
+        };
+        if !reset {
+            side.layers[n + 1..]
+                .iter_mut()
+                .for_each(|l| l.stable = true);
+        }
+        if self.remembers(turned) && self.layers[..n].iter().all(|l| l.stable) {
+            side.layers[n].stable = false;
+        }
+        side
     }
 
     /// How the box that both ends are behind turns packets round.

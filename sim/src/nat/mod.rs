@@ -358,7 +358,8 @@ impl Nat {
         let joins = Joins {
             source: own.then(|| self.source_key(proto, inside, flow.remote)),
             external: key(Kind::External, external, End::NONE).filter(|_| own),
-            permit: key(Kind::Permit, external, flow.remote.bare()).filter(|_| own && by_address),
+            permit: key(Kind::Permit, external, flow.remote.bare())
+                .filter(|_| by_address && flow.origin == Origin::Inside),
             host: (own && self.config.max_per_host.is_some()).then(|| host_key(inside)),
         };
         let slot = self.table.insert(flow, &joins);

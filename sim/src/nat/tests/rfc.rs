@@ -442,6 +442,40 @@ fn two_endpoints_speak_through_one_mapping_at_a_time() {
 }
 
 #[test]
+fn strangers_keep_a_mapping_where_what_comes_in_refreshes() {
+    let mut lab = lab("eim-eif-random");
+    let external = lab.ext(A, S);
+    lab.wait(20_000);
+    assert_eq!(lab.udp_in(T, external).1, Rule::NatReusedMapping);
+    lab.wait(20_000);
+    // The flow that made the mapping is over; the mapping is not.
+    assert_eq!(lab.ext(A, "192.0.2.3:3478"), external);
+    assert_eq!((lab.nat.len(), lab.nat.stats().expired), (2, 1));
+}
+
+#[test]
+fn who_came_by_a_port_mapping_vouches_for_nobody() {
+    let mut lab = lab("restricted-cone");
+    let external = lab.ext(A, S);
+    let minute = Some(std::time::Duration::from_secs(60));
+    let (udp, port) = (crate::Proto::Udp, external.port());
+    lab.nat
+        .forward(lab.now, udp, port, addr(A), minute)
+        .expect("free");
+    assert_eq!(lab.udp_in(T, external).1, Rule::NatForwarded);
+    lab.nat.unforward(lab.now, udp, external);
+    assert_eq!(lab.udp_in(T, external).1, Rule::NatMapped);
+    assert_eq!(
+        lab.udp_in("192.0.2.2:1", external),
+        (None, Rule::NatFiltered)
+    );
+    assert_eq!(
+        lab.udp_in("192.0.2.1:1", external).1,
+        Rule::NatReusedMapping
+    );
+}
+
+#[test]
 fn ttl_is_taken_and_runs_out() {
     let mut lab = lab("linux");
     let mut packet = Packet::udp(addr(A), addr(S), b"");

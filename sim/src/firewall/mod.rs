@@ -100,6 +100,8 @@ pub struct Firewall {
     permits: HashMap<Permit, u32, Keyed>,
     timers: BinaryHeap<Reverse<(Instant, Key)>>,
     pinholes: BTreeMap<(Proto, SocketAddr), Instant>,
+    /// When the first of them ends, or earlier.
+    next_pinhole: Option<Instant>,
     delayed: VecDeque<(Instant, Key, Packet)>,
 }
 
@@ -127,6 +129,7 @@ impl Firewall {
             permits: HashMap::with_hasher(Keyed(!seed)),
             timers: BinaryHeap::new(),
             pinholes: BTreeMap::new(),
+            next_pinhole: None,
             delayed: VecDeque::new(),
         }
     }
@@ -339,7 +342,10 @@ impl Firewall {
                 _ => {}
             }
         }
-        self.pinholes.retain(|_, at| *at > now);
+        if self.next_pinhole.is_some_and(|at| at <= now) {
+            self.pinholes.retain(|_, at| *at > now);
+            self.next_pinhole = self.pinholes.values().min().copied();
+        }
     }
 
     /// Timers that count no more are thrown out when they are the most.
@@ -410,6 +416,10 @@ impl Firewall {
         }
         let expires = now + lifetime.min(self.config.max_lease);
         self.pinholes.insert(place, expires);
+        self.next_pinhole = [self.next_pinhole, Some(expires)]
+            .into_iter()
+            .flatten()
+            .min();
         Ok(expires)
     }
 
@@ -434,6 +444,7 @@ impl Firewall {
         self.permits.clear();
         self.timers.clear();
         self.pinholes.clear();
+        self.next_pinhole = None;
         self.delayed.clear();
     }
 }

@@ -248,6 +248,16 @@ fn rfc4787_req14_fragments_follow_the_first() {
     for part in &mut whole.split(60, 5).expect("splits") {
         assert_eq!(lab.out(part).0.map(|a| a.ip()), Some(external.ip()));
     }
+    // Of two datagrams at once, and of one that was sent again.
+    let mut both = Vec::new();
+    for id in [6, 7, 6] {
+        both.push(whole.split(60, id).expect("splits"));
+    }
+    for n in 0..both[0].len() {
+        for parts in &mut both {
+            assert!(lab.out(&mut parts[n]).0.is_some());
+        }
+    }
     let mut strict = Lab::new(NatConfig {
         fragments: false,
         ..presets::linux()

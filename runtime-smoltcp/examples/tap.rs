@@ -174,7 +174,7 @@ Downloads into FOLDER and ends, or seeds what lies in FOLDER until it is killed.
             if let Some(folder) = args.out.as_ref().filter(|_| complete && !stopping) {
                 let content = driver.storage().content(info.info_hash());
                 write(&info, content.unwrap_or_default(), folder)?;
-                println!("complete");
+                println!("saved");
                 stopping = true;
                 driver.engine_mut().shutdown(now());
                 continue;

@@ -122,6 +122,9 @@ pub(super) struct Partials {
     pub(super) evicted: VecDeque<u32>,
     /// Where the last walk over the table ended.
     pub(super) cursor: usize,
+    /// Counts what may let a block be asked for again that could not be before: requests made
+    /// and taken back, and changes of class. Receiving a block and asking again only take away.
+    pub(super) moves: u32,
 }
 
 impl Partials {
@@ -136,6 +139,7 @@ impl Partials {
             extra: BTreeSet::new(),
             evicted: VecDeque::new(),
             cursor: 0,
+            moves: 0,
         }
     }
 
@@ -250,6 +254,7 @@ impl Partials {
 
     pub(super) fn set_class(&mut self, slot: u16, class: usize) {
         self.table[usize::from(slot)].class = class;
+        self.moves = self.moves.wrapping_add(1);
         self.relist(slot);
     }
 
@@ -312,6 +317,7 @@ impl Partials {
         part.next = block;
         part.free -= count;
         part.touched = now;
+        self.moves = self.moves.wrapping_add(1);
         if part.free == 0 {
             part.owner = NOBODY;
             self.relist(slot);
@@ -400,6 +406,7 @@ impl Partials {
     pub(super) fn abort(&mut self, slot: u16, block: u32, peer: PeerKey) -> bool {
         let part = &mut self.table[usize::from(slot)];
         let piece = part.piece;
+        self.moves = self.moves.wrapping_add(1);
         if !self.extra.is_empty() && self.extra.remove(&(piece, block, peer)) {
             return false;
         }

@@ -111,7 +111,7 @@ impl Picker {
         let nothing_free = self.order.open_total() == 0 && !self.partials.has_free();
         let full = !self.partials.has_room(self.layout.blocks_in(0));
         if job.left > 0 && (nothing_free || full && job.fast) {
-            self.pick_again(job);
+            self.pick_again(job, state);
         } else if job.left > 0 && job.fast {
             self.pick_stalled(job);
         }
@@ -250,8 +250,14 @@ impl Picker {
         self.order.rarest(cx, class, has)
     }
 
-    /// Endgame: asks for blocks that others were asked for, those of slow peers first.
-    fn pick_again(&mut self, job: &mut Job<'_>) {
+    /// Endgame: asks for blocks that others were asked for, those of slow peers first. A peer for
+    /// which there was none is not searched for again before something changed: near the end of
+    /// a large swarm every block that arrives has every peer ask.
+    fn pick_again(&mut self, job: &mut Job<'_>, state: &mut PickState) {
+        let key = (self.partials.moves, job.has.count(), job.fast);
+        if state.spent == Some(key) {
+            return;
+        }
         let len = self.partials.table_len();
         for slow_only in [true, false] {
             let mut probes = ENDGAME_PROBES;
@@ -268,6 +274,14 @@ impl Picker {
                     self.take_again(job, slot, slow_only, &mut probes);
                 }
             }
+            // Probes also run out within a piece.
+            if probes == 0 {
+                return;
+            }
+        }
+        // Whom a doubted piece is left to depends on the time as well.
+        if job.left > 0 && self.doubted.is_empty() {
+            state.spent = Some(key);
         }
     }
 

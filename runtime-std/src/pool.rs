@@ -198,6 +198,10 @@ impl Shared {
             });
             let mut state = self.lock();
             if state.open.remove(&op).is_some() {
+                // The timekeeper need not outlive the last job.
+                if state.open.is_empty() {
+                    self.sooner.notify_all();
+                }
                 self.answer(state, op, outcome);
             }
         }

@@ -1,0 +1,105 @@
+//! `dunlin-sim run`
+
+use std::fs;
+
+use dunlin_sim::scenario::{self, RunOptions, RunResult, words};
+use serde_json::{Value, json};
+
+use crate::{args, exit::Exit, load, say::say, shell, write};
+
+pub(crate) fn run(args: &args::Run) -> Result<Exit, String> {
+    let (_, s) = load(&args.scenario)?;
+    let seed = args.seed.unwrap_or(s.seed);
+    if let Some((a, b)) = &args.pair {
+        for name in [a, b] {
+            if !s.hosts.iter().any(|h| h.name == *name) {
+                return Err(format!("there is no host `{name}` in this scenario"));
+            }
+        }
+    }
+    let options = RunOptions {
+        capture: args.pcap.is_some(),
+        journeys: args.report.is_some(),
+        curves: args.report.is_some(),
+        pair: args.pair.clone(),
+    };
+    let result = scenario::run(&s, seed, &options);
+    if let Some(dir) = &args.pcap {
+        fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+        for (name, bytes) in &result.captures {
+            write(&dir.join(file_name(name)), bytes)?;
+        }
+    }
+    let command = format!(
+        "dunlin-sim run {} --seed {seed}",
+        shell(&args.scenario.display().to_string())
+    );
+    if let Some(path) = &args.report {
+        write(path, result.report(&s, &command).html().as_bytes())?;
+    }
+    if args.json {
+        say(&json(&result).to_string());
+    } else {
+        say(&text(&result));
+    }
+    Ok(Exit::of(result.held()))
+}
+
+/// A node's name as a file's: no folders, nothing odd.
+fn file_name(name: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_".contains(c);
+    let name: String = name
+        .chars()
+        .map(|c| if plain(c) { c } else { '_' })
+        .collect();
+    format!("{name}.pcapng")
+}
+
+fn text(r: &RunResult) -> String {
+    let mut lines = vec![format!(
+        "{}: seed {}, {} simulated, {} packets, trace {:016x}",
+        r.name,
+        r.seed,
+        words::time(r.ended),
+        words::count(r.packets),
+        r.trace
+    )];
+    for o in &r.outcomes {
+        let mark = if o.held { "holds" } else { "FAILS" };
+        lines.push(format!("  {mark}  {} ({}; {})", o.what, o.why, o.place));
+    }
+    if let Some(stuck) = &r.stuck {
+        lines.push(format!("  FAILS  the run ended early: {stuck}"));
+    }
+    lines.join("\n")
+}
+
+pub(crate) fn json(r: &RunResult) -> Value {
+    let outcomes = r.outcomes.iter();
+    json!({
+        "scenario": r.name,
+        "seed": r.seed,
+        "trace": format!("{:016x}", r.trace),
+        "packets": r.packets,
+        "simulated_us": u64::try_from(r.ended.as_micros()).unwrap_or(u64::MAX),
+        "held": r.held(),
+        "expectations": outcomes
+            .map(|o| json!({ "where": o.place, "what": o.what, "held": o.held, "why": o.why }))
+            .collect::<Vec<_>>(),
+        "counters": r.counters
+            .iter()
+            .map(|c| json!({ "node": c.node, "rule": c.rule, "packets": c.packets }))
+            .collect::<Vec<_>>(),
+        "stuck": r.stuck,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_nodes_lead_nowhere_else() {
+        assert_eq!(file_name("../a b/é"), "___a_b_é.pcapng");
+    }
+}

@@ -1,0 +1,130 @@
+//! The matrix as a heat map.
+
+use super::{Cell, Matrix, svg::Svg, svg::escape, svg::short};
+use crate::scenario::words;
+
+/// Characters of a name beside a row.
+const MAX_NAME: usize = 26;
+/// Upper ends of the steps in which the time to connect is coloured, in milliseconds.
+const STEPS: [u128; 4] = [150, 300, 600, 1_500];
+
+/// The colour of a cell, and what it says.
+fn class(cell: &Cell) -> String {
+    if cell.runs == 0 {
+        return "cell none".into();
+    }
+    if !cell.agrees() {
+        return "cell wrong".into();
+    }
+    if !cell.expected {
+        return "cell no".into();
+    }
+    let ms = cell.median.map_or(0, |m| m.as_millis());
+    let step = STEPS.iter().take_while(|end| ms >= **end).count();
+    format!("cell yes{step}")
+}
+
+fn tip(matrix: &Matrix, row: usize, column: usize, cell: &Cell) -> String {
+    let name = |n: usize| matrix.names.get(n).map_or("", String::as_str);
+    let mut text = format!("{} × {}\n", name(row), name(column));
+    text.push_str(&match (cell.runs, cell.connected) {
+        (0, _) => "not run".into(),
+        (1, 0) => "does not connect".into(),
+        (1, _) => "connects".into(),
+        (runs, n) => format!("connects in {n} of {runs} runs"),
+    });
+    if let Some(median) = cell.median {
+        text.push_str(&format!(", after {}", words::time(median)));
+    }
+    let says = if cell.expected {
+        "connects"
+    } else {
+        "does not connect"
+    };
+    if cell.runs > 0 {
+        text.push_str(&format!("\noracle: {says}"));
+    }
+    if !cell.note.is_empty() {
+        text.push_str(&format!("\n{}", cell.note));
+    }
+    text
+}
+
+pub(super) fn draw(matrix: &Matrix) -> String {
+    let n = matrix.names.len();
+    let side: f64 = match n {
+        0..=12 => 30.0,
+        13..=24 => 24.0,
+        25..=48 => 18.0,
+        _ => 14.0,
+    };
+    let longest = matrix.names.iter().map(|s| s.chars().count()).max();
+    let letters = longest.unwrap_or(0).min(MAX_NAME) as f64;
+    let left = 16.0 + letters * 7.0;
+    // Names of columns rise at 50°.
+    let top = 24.0 + letters * 5.6;
+    let right = letters * 4.6 + 8.0;
+    let (width, height) = (left + n as f64 * side + right, top + n as f64 * side + 10.0);
+    let mut svg = Svg::new("matrix", width, height, &format!("{} matrix", matrix.title));
+    for (i, name) in matrix.names.iter().enumerate() {
+        let middle = (i as f64 + 0.5) * side;
+        let about = matrix.about.get(i).map_or("", String::as_str);
+        let tip = match about {
+            "" => String::new(),
+            about => format!("<title>{}: {}</title>", escape(name), escape(about)),
+        };
+        let name = short(name, MAX_NAME);
+        let (x, y) = (left + middle, top - 8.0);
+        svg.raw(&format!(
+            "<text class=\"name\" transform=\"translate({:.1} {y:.1}) rotate(-50)\">{name}{tip}</text>",
+            x + 2.0
+        ));
+        svg.raw(&format!(
+            "<text class=\"name end\" x=\"{:.1}\" y=\"{:.1}\">{name}{tip}</text>",
+            left - 8.0,
+            top + middle + 4.0
+        ));
+    }
+    for (r, row) in matrix.cells.iter().enumerate() {
+        for (c, cell) in row.iter().enumerate().take(n) {
+            let (x, y) = (left + c as f64 * side, top + r as f64 * side);
+            let size = (side - 1.5, side - 1.5);
+            svg.rect(&class(cell), (x, y), size, &tip(matrix, r, c, cell));
+            let mark = match (cell.runs, cell.agrees(), cell.expected) {
+                (0, ..) => continue,
+                (_, false, _) => "!",
+                (_, true, false) => "×",
+                (_, true, true) => continue,
+            };
+            let middle = (x + (side - 1.5) / 2.0, y + side / 2.0 + 3.6);
+            svg.text(if mark == "!" { "mark bad" } else { "mark" }, middle, mark);
+        }
+    }
+    svg.end()
+}
+
+/// What the colours mean, and how many cells have which.
+pub(super) fn legend(matrix: &Matrix) -> String {
+    let cells = || matrix.cells.iter().flatten();
+    let mut out = String::from("<ul class=\"legend\">");
+    let mut item = |class: &str, mark: &str, text: &str| {
+        let n = cells()
+            .filter(|c| self::class(c) == format!("cell {class}"))
+            .count();
+        if n > 0 {
+            out.push_str(&format!(
+                "<li><span class=\"swatch {class}\">{mark}</span>{text} <b>{n}</b></li>"
+            ));
+        }
+    };
+    item("yes0", "", "connects within 150 ms");
+    item("yes1", "", "within 300 ms");
+    item("yes2", "", "within 600 ms");
+    item("yes3", "", "within 1.5 s");
+    item("yes4", "", "later");
+    item("no", "×", "does not connect, as the oracle says");
+    item("wrong", "!", "oracle and simulation disagree");
+    item("none", "", "not run");
+    out.push_str("</ul>\n");
+    out
+}

@@ -1,0 +1,93 @@
+//! The sequence chart: one row for each packet, from lifeline to lifeline.
+
+use super::{Lifeline, MAX_STEPS, Sequence, svg::Svg, svg::escape, svg::short};
+use crate::scenario::words;
+
+const LEFT: f64 = 72.0;
+const COLUMN: f64 = 238.0;
+const HEAD: f64 = 58.0;
+const ROW: f64 = 46.0;
+/// Characters that fit above an arrow.
+const MAX_LABEL: usize = 44;
+
+fn x(lifeline: usize) -> f64 {
+    LEFT + 70.0 + lifeline as f64 * COLUMN
+}
+
+fn heads(svg: &mut Svg, lifelines: &[Lifeline], bottom: f64) {
+    for (n, lifeline) in lifelines.iter().enumerate() {
+        svg.line("life", (x(n), HEAD), (x(n), bottom));
+        svg.rect(
+            "head",
+            (x(n) - 66.0, 8.0),
+            (132.0, HEAD - 14.0),
+            &lifeline.name,
+        );
+        svg.text("headname", (x(n), 27.0), &short(&lifeline.name, 17));
+        svg.text("headwhat", (x(n), 43.0), &short(&lifeline.what, 20));
+    }
+}
+
+pub(super) fn draw(sequence: &Sequence) -> String {
+    let steps = &sequence.steps[..sequence.steps.len().min(MAX_STEPS)];
+    let width = x(sequence.lifelines.len().saturating_sub(1)) + 84.0;
+    let height = HEAD + 16.0 + steps.len() as f64 * ROW + 8.0;
+    let mut svg = Svg::new("sequence", width, height, "Sequence chart");
+    svg.raw(
+        "<defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" \
+         markerHeight=\"8\" orient=\"auto-start-reverse\"><path class=\"tip\" d=\"M0 0L8 4L0 8z\"/>\
+         </marker></defs>",
+    );
+    heads(&mut svg, &sequence.lifelines, height - 6.0);
+    for (n, step) in steps.iter().enumerate() {
+        let y = HEAD + 34.0 + n as f64 * ROW;
+        svg.text("time end", (LEFT - 12.0, y + 4.0), &words::time(step.at));
+        for hop in &step.hops {
+            let last = sequence.lifelines.len().saturating_sub(1);
+            let (from, to) = (x(hop.from.min(last)), x(hop.to.min(last)));
+            let way = if to >= from { 1.0 } else { -1.0 };
+            let class = if hop.dropped { "hop lost" } else { "hop" };
+            // A packet that is dropped ends before the lifeline, at a cross.
+            let end = if hop.dropped {
+                to - way * 16.0
+            } else {
+                to - way * 3.0
+            };
+            let tip = format!(
+                "{}\n{}\n{}: {}",
+                words::time(step.at),
+                if hop.label.is_empty() {
+                    &step.what
+                } else {
+                    &hop.label
+                },
+                hop.rule,
+                hop.explain
+            );
+            let marker = if hop.dropped {
+                ""
+            } else {
+                " marker-end=\"url(#arrow)\""
+            };
+            svg.raw(&format!(
+                "<g><title>{}</title><line class=\"{class}\" x1=\"{:.1}\" y1=\"{y:.1}\" \
+                 x2=\"{end:.1}\" y2=\"{y:.1}\"{marker}/>",
+                escape(&format!("{}\n{tip}", step.what)),
+                from + way * 3.0,
+            ));
+            if hop.dropped {
+                svg.raw(&format!(
+                    "<path class=\"cross\" d=\"M{:.1} {:.1}l10 10m0 -10l-10 10\"/>",
+                    end - 5.0,
+                    y - 5.0
+                ));
+            }
+            let middle = (from + to) / 2.0;
+            svg.text("label", (middle, y - 7.0), &short(&hop.label, MAX_LABEL));
+            let rule = if hop.dropped { "rule lost" } else { "rule" };
+            svg.text(rule, (middle, y + 14.0), &short(&hop.rule, 30));
+            svg.raw("</g>");
+        }
+    }
+    svg.end()
+}

@@ -1,0 +1,230 @@
+use std::time::Duration;
+
+use quickcheck::quickcheck;
+
+use super::*;
+
+/// Something of everything, with names that would do harm if they were not escaped.
+fn sample(names: usize) -> Report {
+    let hostile = "<script>alert(1)</script>\"'&";
+    let ms = Duration::from_millis;
+    let cell = |r: usize, c: usize| Cell {
+        connected: u64::from(r * c % 3 != 0),
+        runs: 1,
+        expected: r * c % 3 != 0 || (r, c) == (3, 4),
+        median: (r * c % 3 != 0).then(|| ms(((r + c) * 40) as u64)),
+        note: hostile.into(),
+    };
+    let hop = |from, to, rule: &str, dropped| Hop {
+        from,
+        to,
+        label: "10.0.0.2:40000 → 203.0.113.7:40000".into(),
+        rule: rule.into(),
+        explain: hostile.into(),
+        dropped,
+    };
+    let lifelines = ["alice", "home <A>", "core", "flat", hostile];
+    Report {
+        title: format!("two homes {hostile}"),
+        about: hostile.into(),
+        command: "dunlin-sim run two.toml --seed 1".into(),
+        facts: vec![
+            ("seed".into(), "1".into()),
+            (hostile.into(), hostile.into()),
+        ],
+        outcomes: vec![
+            Outcome {
+                place: "line 12".into(),
+                what: "alice and bob connect within 5 s".into(),
+                held: true,
+                why: "after 112 ms".into(),
+            },
+            Outcome {
+                place: hostile.into(),
+                what: hostile.into(),
+                held: false,
+                why: hostile.into(),
+            },
+        ],
+        matrices: vec![Matrix {
+            title: "UDP".into(),
+            names: (0..names)
+                .map(|n| format!("cgnat-kind-number-{n}"))
+                .collect(),
+            about: vec![hostile.into(); names],
+            cells: (0..names)
+                .map(|r| (0..names).map(|c| cell(r, c)).collect())
+                .collect(),
+        }],
+        sequence: Some(Sequence {
+            lifelines: lifelines
+                .iter()
+                .map(|n| Lifeline {
+                    name: (*n).into(),
+                    what: "linux".into(),
+                })
+                .collect(),
+            steps: (0..6)
+                .map(|n| Step {
+                    at: ms(n * 300),
+                    what: "UDP, 64 bytes".into(),
+                    hops: if n % 2 == 0 {
+                        vec![
+                            hop(0, 1, "nat.new-mapping", false),
+                            hop(1, 2, "link.carried", false),
+                            hop(2, 3, "nat.filtered", true),
+                        ]
+                    } else {
+                        vec![
+                            hop(4, 3, "nat.mapped", false),
+                            hop(3, 2, "link.carried", false),
+                            hop(2, 1, "nat.mapped", false),
+                            hop(1, 0, "host.delivered", false),
+                        ]
+                    },
+                })
+                .collect(),
+            left_out: 7,
+        }),
+        charts: [3u64, 30]
+            .map(|n| Chart {
+                title: hostile.into(),
+                unit: if n == 3 {
+                    Unit::BytesPerSecond
+                } else {
+                    Unit::PerMille
+                },
+                series: (0..n)
+                    .map(|s| Series {
+                        name: if s == 0 {
+                            "median".into()
+                        } else {
+                            format!("peer {s}")
+                        },
+                        strong: s == 0,
+                        points: (0..=60u64)
+                            .map(|t| {
+                                (
+                                    Duration::from_secs(t),
+                                    if n == 3 {
+                                        t * t * 1_000 * (s + 1)
+                                    } else {
+                                        (t * 1000 / (30 + s)).min(1000)
+                                    },
+                                )
+                            })
+                            .collect(),
+                    })
+                    .collect(),
+                end: Duration::from_secs(60),
+            })
+            .into(),
+        counters: vec![Counter {
+            node: hostile.into(),
+            rule: "nat.filtered".into(),
+            explain: hostile.into(),
+            packets: 1_234_567,
+            drops: true,
+        }],
+    }
+}
+
+/// Whether every tag that is opened is closed, attributes are in quotes, and nothing but what
+/// this module writes is a tag.
+fn is_well_formed(html: &str) -> Result<(), String> {
+    const EMPTY: [&str; 4] = ["!doctype", "meta", "br", "hr"];
+    const KNOWN: [&str; 42] = [
+        "html", "head", "title", "style", "body", "header", "h1", "h2", "h3", "p", "section", "dl",
+        "div", "dt", "dd", "pre", "table", "tr", "th", "td", "code", "ul", "li", "span", "b",
+        "svg", "text", "rect", "line", "path", "g", "defs", "marker", "footer", "circle", "a",
+        "em", "i", "ol", "small", "strong", "tbody",
+    ];
+    let mut open: Vec<String> = Vec::new();
+    let mut rest = html;
+    while let Some(at) = rest.find('<') {
+        rest = &rest[at + 1..];
+        let end = rest.find('>').ok_or("a tag without an end")?;
+        let tag = &rest[..end];
+        rest = &rest[end + 1..];
+        if tag.matches('"').count() % 2 == 1 {
+            return Err(format!("odd quotes in <{tag}>"));
+        }
+        if let Some(name) = tag.strip_prefix('/') {
+            if open.pop().as_deref() != Some(name) {
+                return Err(format!("</{name}> closes something else"));
+            }
+            continue;
+        }
+        let name = tag.split([' ', '/']).next().unwrap_or_default();
+        if EMPTY.contains(&name) || tag.ends_with('/') {
+            continue;
+        }
+        if !KNOWN.contains(&name) {
+            return Err(format!("<{name}> is nothing that is written here"));
+        }
+        open.push(name.into());
+    }
+    if open.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("left open: {open:?}"))
+    }
+}
+
+#[test]
+fn the_page_is_well_formed_and_nothing_in_it_runs() {
+    let html = sample(12).html();
+    assert_eq!(is_well_formed(&html), Ok(()));
+    assert!(!html.contains("<script"));
+    for outside in ["http:", "https:", "url(h", "@import", "src=", "href="] {
+        assert!(!html.contains(outside), "{outside}");
+    }
+    // What is wrong shows.
+    assert!(html.contains("1 of 2 expectations failed"));
+    assert!(html.contains("class=\"cell wrong\""));
+    assert!(html.contains("7 more packets are left out"));
+}
+
+#[test]
+fn empty_and_odd_data_are_drawn() {
+    assert_eq!(is_well_formed(&Report::default().html()), Ok(()));
+    let mut odd = sample(1);
+    odd.charts[0].series[0].points.clear();
+    odd.charts[1].series[1].points = vec![(Duration::MAX, u64::MAX)];
+    odd.matrices[0].cells = vec![Vec::new(), vec![Cell::default(); 5]];
+    odd.sequence = Some(Sequence {
+        lifelines: Vec::new(),
+        steps: vec![Step {
+            hops: vec![Hop {
+                from: 9,
+                ..Hop::default()
+            }],
+            ..Step::default()
+        }],
+        left_out: 0,
+    });
+    assert_eq!(is_well_formed(&odd.html()), Ok(()));
+}
+
+quickcheck! {
+    fn any_text_is_text(text: String) -> Result<(), String> {
+        let mut report = sample(2);
+        report.title = text.clone();
+        report.matrices[0].names[0] = text.clone();
+        report.charts[0].series[0].name = text.clone();
+        if let Some(s) = &mut report.sequence {
+            s.lifelines[0].name = text;
+        }
+        is_well_formed(&report.html())
+    }
+}
+
+/// Writes a page to look at: `REPORT_SAMPLE=/tmp/r.html cargo test -p dunlin-sim a_sample`.
+#[test]
+fn a_sample_can_be_looked_at() {
+    let html = sample(40).html();
+    assert!(html.len() > 10_000);
+    if let Some(path) = std::env::var_os("REPORT_SAMPLE") {
+        std::fs::write(path, html).expect("a place that can be written to");
+    }
+}

@@ -1,0 +1,123 @@
+//! Hosts that run the real engine, and their trackers.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use dunlin_core::{
+    EncryptionPolicy, Instant,
+    engine::{AddTorrent, Check, Source},
+    metainfo::Info,
+};
+
+use super::{
+    build::Built,
+    model::{Host, Kind, Scenario},
+};
+use crate::{
+    LinkConfig, SimRng,
+    disk::{DiskConfig, SimDisk},
+    engine::{EngineHost, EngineSetup, torrent},
+    service::{Tracker, TrackerConfig},
+    world::NodeId,
+};
+
+/// Sets the disks' randomness apart from everything else that is drawn from the seed.
+const PART: u64 = 0x6469_736b;
+
+/// What the engines of a scenario share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    info: Arc<Info>,
+    content: Arc<[u8]>,
+}
+
+impl Shared {
+    /// The torrent of a scenario; none if nobody exchanges it.
+    pub(super) fn new(s: &Scenario, seed: u64) -> Option<Self> {
+        s.hosts.iter().any(|h| h.kind.is_engine()).then(|| {
+            // Both were checked to be within bounds when the scenario was read.
+            let size = usize::try_from(s.torrent.size).unwrap_or(1);
+            let piece = u32::try_from(s.torrent.piece).unwrap_or(64 << 10);
+            let (info, content) = torrent(seed, size, piece);
+            Self { info, content }
+        })
+    }
+}
+
+/// Adds a tracker.
+pub(super) fn add_tracker(built: &mut Built, h: &Host, above: NodeId, link: LinkConfig) -> NodeId {
+    let addrs = built.plan.of(&h.name).to_vec();
+    let config = TrackerConfig {
+        port: h.port(),
+        ..TrackerConfig::default()
+    };
+    let tracker = Tracker::new(&addrs, config);
+    built.world.add_host(above, link, &addrs, tracker)
+}
+
+/// Adds an engine.
+pub(super) fn add(
+    built: &mut Built,
+    s: &Scenario,
+    h: &Host,
+    above: NodeId,
+    link: LinkConfig,
+    shared: &Shared,
+) -> NodeId {
+    let o = &h.options;
+    let addrs = built.plan.of(&h.name).to_vec();
+    let mut setup = EngineSetup::new(&addrs);
+    setup.port = h.port();
+    // RC4 would change nothing that is of interest here but the time it takes.
+    setup.engine.encryption = EncryptionPolicy::Allowed;
+    setup.engine.limit_up = o.upload;
+    setup.engine.limit_down = o.download;
+    let mut disk = DiskConfig::ssd();
+    if let Some(delay) = o.disk_delay {
+        disk.latency = (delay, delay);
+    }
+    let place = s.hosts.iter().position(|other| other.name == h.name);
+    let rng = SimRng::part(built.world.seed() ^ PART, place.unwrap_or(0) as u64);
+    let mut disk = SimDisk::new(disk, Box::new(rng));
+    disk.expect(&shared.info, shared.content.clone());
+    let mut add = AddTorrent::new(Source::Info(shared.info.clone()));
+    let port_of = |name: &str| {
+        s.hosts
+            .iter()
+            .find(|o| o.name == name)
+            .map_or(0, Host::port)
+    };
+    for tracker in &o.trackers {
+        if let Some((_, ip)) = built.plan.between(&h.name, tracker) {
+            let at = SocketAddr::new(ip, port_of(tracker));
+            add.trackers.push(vec![format!("http://{at}/announce")]);
+        }
+    }
+    for peer in &o.peers {
+        if let Some((_, ip)) = built.plan.between(&h.name, peer) {
+            add.peers.push(SocketAddr::new(ip, port_of(peer)));
+        }
+    }
+    if h.kind == Kind::EngineSeed {
+        disk.fill(&shared.info);
+        add.check = Check::Nothing;
+    }
+    let mut machine = EngineHost::new(setup, disk);
+    machine.want(Instant::ORIGIN, add);
+    built.world.add_host(above, link, &addrs, machine)
+}
+
+/// Bytes of the torrent that an engine has. All of it only if its disk holds it, byte for byte.
+pub(super) fn progress(built: &Built, name: &str) -> u64 {
+    let host = built.world.host::<EngineHost>(built.node(name));
+    let (Some(host), Some(shared)) = (host, &built.shared) else {
+        return 0;
+    };
+    let status = host.torrent(built.world.now(), shared.info.info_hash());
+    status.map_or(0, |t| {
+        if t.done < t.total || host.has(&shared.info) {
+            t.done
+        } else {
+            t.total.saturating_sub(1)
+        }
+    })
+}

@@ -1,0 +1,95 @@
+//! From a scenario that fails to the smallest that fails in the same way.
+
+use std::collections::BTreeSet;
+
+use super::{
+    document::Document,
+    error::ScenarioError,
+    model::Scenario,
+    random::written_out,
+    run::{RunOptions, run},
+};
+use crate::shrink;
+
+/// Runs that are made at most.
+const MAX_RUNS: u64 = 20_000;
+
+/// A small scenario.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Small {
+    /// The scenario, with its seed and without `[random]`.
+    pub document: Document,
+    /// What fails.
+    pub failed: Vec<String>,
+    /// Events that are left.
+    pub events: usize,
+    /// Events that there were, those included that were made up.
+    pub events_before: usize,
+    /// Routers, hosts, events and expectations that are left.
+    pub tables: usize,
+    /// … that there were.
+    pub tables_before: usize,
+    /// How often a scenario was run.
+    pub runs: u64,
+}
+
+/// What a scenario expected in vain with a seed; `None` if it is no scenario.
+fn failures(doc: &Document, seed: u64) -> Option<BTreeSet<String>> {
+    let s = Scenario::from_document(doc).ok()?;
+    let result = run(&s, seed, &RunOptions::default());
+    let failed = result
+        .outcomes
+        .into_iter()
+        .filter(|o| !o.held)
+        .map(|o| o.what);
+    Some(
+        failed
+            .chain(result.stuck.map(|_| "the run ends early".into()))
+            .collect(),
+    )
+}
+
+/// Leaves out events, then expectations, hosts and routers, as long as one of the expectations
+/// that failed still does. `None` if nothing fails with this seed.
+///
+/// # Errors
+/// If the document is no scenario.
+pub fn shrink(doc: &Document, seed: u64) -> Result<Option<Small>, ScenarioError> {
+    let doc = written_out(doc, seed)?;
+    Scenario::from_document(&doc)?;
+    let before = failures(&doc, seed).unwrap_or_default();
+    if before.is_empty() {
+        return Ok(None);
+    }
+    let mut runs = 1;
+    let mut best = doc.clone();
+    // Events first: there are many, and what is left depends on few nodes.
+    for sections in [&["event"][..], &["expect", "host", "router"], &["event"]] {
+        let numbers = |d: &Document| -> Vec<usize> {
+            let all = d.entries.iter().enumerate();
+            let these = all.filter(|(_, e)| sections.contains(&e.section.as_str()));
+            these.map(|(n, _)| n).collect()
+        };
+        let fails = |kept: &[usize]| {
+            let kept: BTreeSet<usize> = kept.iter().copied().collect();
+            let less =
+                best.only(|n, e| !sections.contains(&e.section.as_str()) || kept.contains(&n));
+            failures(&less, seed).is_some_and(|f| !f.is_disjoint(&before))
+        };
+        let shrunk = shrink::shrink_with(numbers(&best), |_| Vec::new(), fails, MAX_RUNS);
+        runs += shrunk.runs;
+        let kept: BTreeSet<usize> = shrunk.events.into_iter().collect();
+        best = best.only(|n, e| !sections.contains(&e.section.as_str()) || kept.contains(&n));
+    }
+    let failed = failures(&best, seed).unwrap_or_default();
+    let events = |d: &Document| d.entries.iter().filter(|e| e.section == "event").count();
+    Ok(Some(Small {
+        failed: failed.into_iter().collect(),
+        events: events(&best),
+        events_before: events(&doc),
+        tables: best.entries.len() - 1,
+        tables_before: doc.entries.len() - 1,
+        document: best,
+        runs,
+    }))
+}

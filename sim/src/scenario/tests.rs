@@ -1,0 +1,442 @@
+use quickcheck::{TestResult, quickcheck};
+
+use super::{
+    keys::{Key, LINK, OPTIONS, TOP, TORRENT},
+    keys_nat::NAT,
+    keys_parts::{CHECKS, EVENT, EXPECT, HOST, RANDOM, ROUTER},
+    *,
+};
+
+/// Something of everything.
+const WHOLE: &str = r#"
+name = "everything"
+about = "Something of everything."
+seed = 7
+duration = "90s"
+
+[torrent]
+size = "4 MiB"
+piece = "256 KiB"
+
+[random]
+events = 100
+senders = ["alice"]
+receivers = ["server"]
+
+[[router]]
+name = "home"
+behind = "isp"
+nat = "linux"
+filtering = "EIF"
+mapping = "APDM"
+delay = "20ms"
+
+[[router]]
+name = "isp"
+nat = "linux"
+ports = "block(64)"
+region = "eu-west"
+
+[[host]]
+name = "alice"
+behind = "home"
+kind = "manual"
+
+[[host]]
+name = "server"
+kind = "echo"
+port = 53
+
+[[host]]
+name = "caller"
+behind = "home"
+kind = "steady"
+to = "server"
+link = "mobile-4g"
+loss = "1%"
+
+[[event]]
+at = "12s"
+reboot = "home"
+
+[[event]]
+at = "2s"
+send = "alice"
+to = "server"
+
+[[expect]]
+unbroken = "caller"
+gap = "5s"
+
+[[expect]]
+rule = "nat.rebooted"
+at = "home"
+"#;
+
+#[test]
+fn a_scenario_is_understood() {
+    let s = Scenario::parse(WHOLE, "x/whole.toml").expect("valid");
+    assert_eq!((s.name.as_str(), s.seed), ("everything", 7));
+    // Parents first, events in order.
+    assert_eq!(s.routers[0].name, "isp");
+    assert_eq!(
+        s.events[0].action,
+        Action::Send {
+            from: "alice".into(),
+            port: 40_000,
+            to: "server".into(),
+            to_port: 53,
+            size: 64
+        }
+    );
+    let nat = s.routers[1].nat.as_ref().expect("a NAT");
+    assert_eq!(
+        nat.tcp.filtering,
+        crate::nat::Filtering::EndpointIndependent
+    );
+    assert_eq!(s.hosts[2].link.loss, Some(10_000));
+    let line = WHOLE.lines().position(|l| l == "[[expect]]");
+    // The line of the key that says what is expected.
+    assert_eq!(Some(s.expects[0].line - 2), line);
+    let unnamed = Scenario::parse("", "dir/small.toml").expect("valid");
+    assert_eq!(unnamed.name, "small");
+}
+
+/// What is said about a wrong file, one case of each.
+#[test]
+fn what_is_wrong_is_told_with_its_place_and_what_would_be_right() {
+    const HOST: &str = "[[host]]\nname='a'\nkind='manual'\n";
+    const STEADY: &str = "[[host]]\nname='e'\nkind='echo'\n[[host]]\nname='s'\nkind='steady'\n";
+    let cases: &[(String, &str, &str)] = &[
+        ("sede = 5".into(), "1:1", "did you mean `seed`?"),
+        ("seed = -5".into(), "1:8", "expected a whole number from 0"),
+        ("duration = '5 parsecs'".into(), "1:12", "expected a time"),
+        (
+            "[[rooter]]\nname='x'".into(),
+            "1:1",
+            "did you mean `router`?",
+        ),
+        ("[host]\nname='x'".into(), "1:1", "write `[[host]]`"),
+        ("[[torrent]]\nsize=1".into(), "1:1", "write `[torrent]`"),
+        ("host = 5".into(), "1:1", "write `[[host]]`"),
+        ("[[host]]\nkind='echo'".into(), "1:1", "add `name = …`"),
+        (
+            "[[host]]\nname='a'\nkind='ecko'".into(),
+            "3:6",
+            "did you mean \"echo\"?",
+        ),
+        (format!("{HOST}{HOST}"), "5:6", "a name of its own"),
+        (format!("{HOST}behind='b'"), "4:8", "there are no routers"),
+        (
+            format!("{HOST}behind='r'\n[[router]]\nname='rr'"),
+            "4:8",
+            "did you mean `rr`?",
+        ),
+        (format!("{HOST}flows=5"), "4:1", "that is for flood"),
+        (format!("{HOST}lnk='lan'"), "4:1", "did you mean `link`?"),
+        (format!("{HOST}link='dls'"), "4:6", "did you mean `dsl`?"),
+        (format!("{HOST}loss='200%'"), "4:6", "expected a share"),
+        (
+            "[[router]]\nname='r'\nmapping='EIM'".into(),
+            "3:1",
+            "add `nat",
+        ),
+        (
+            "[[router]]\nname='r'\nnat='lunix'".into(),
+            "3:5",
+            "did you mean `linux`?",
+        ),
+        (
+            "[[router]]\nname='r'\nnat='linux'\nmapping='EIN'".into(),
+            "4:9",
+            "did you mean \"EIM\"?",
+        ),
+        (
+            "[[router]]\nname='r'\nnat='linux'\nports='sequential'".into(),
+            "4:7",
+            "sequential(1)",
+        ),
+        (
+            "[[router]]\nname='a'\nbehind='b'\n[[router]]\nname='b'\nbehind='a'".into(),
+            "3:8",
+            "outermost",
+        ),
+        (
+            "[[router]]\nname='a'\nbehind='a'".into(),
+            "3:8",
+            "outermost",
+        ),
+        (format!("{HOST}behind='a'"), "4:8", "takes a router"),
+        (
+            format!("{HOST}[[event]]\nreboot='a'\nat=1"),
+            "5:8",
+            "takes a router",
+        ),
+        (format!("{HOST}[[event]]\noff='a'"), "4:1", "add `at = …`"),
+        (
+            format!("{HOST}[[event]]\nat='2min'\noff='a'"),
+            "5:4",
+            "ends at 1 min",
+        ),
+        (format!("{HOST}[[event]]\nat=1"), "4:1", "exactly one of"),
+        (
+            format!("{HOST}[[event]]\nat=1\noff='a'\ncut='a'"),
+            "7:1",
+            "exactly one of",
+        ),
+        (
+            format!("{HOST}[[event]]\nat=1\noff='a'\nloss=0"),
+            "7:1",
+            "take it out",
+        ),
+        (
+            format!("{HOST}[[event]]\nat=1\nsend='a'\nto='b'"),
+            "7:4",
+            "names: a",
+        ),
+        (format!("{STEADY}to='s'"), "7:4", "name another"),
+        (format!("{STEADY}every='1s'"), "4:1", "add `to = …`"),
+        (
+            format!("{HOST}[[expect]]\nunbroken='a'"),
+            "5:10",
+            "this takes steady",
+        ),
+        (
+            format!("{HOST}[[expect]]\nrule='nat.filterd'"),
+            "5:6",
+            "did you mean \"nat.filtered\"?",
+        ),
+        (
+            format!("{HOST}[[expect]]\nrule='nat.filtered'\nwithin=3"),
+            "6:1",
+            "at-least",
+        ),
+        (
+            format!("{HOST}[[expect]]\nrule='nat.filtered'\nat-least=3\nat-most=2"),
+            "7:9",
+            "at least 3",
+        ),
+        (
+            format!("{HOST}[[expect]]\nconnected=['a']"),
+            "5:11",
+            "two names",
+        ),
+        ("a = ".into(), "1:5", "not TOML"),
+    ];
+    for (text, place, help) in cases {
+        let error = Scenario::parse(text, "f").expect_err(text).to_string();
+        let head = format!("f:{place}: ");
+        assert!(
+            error.starts_with(&head),
+            "wanted {head} of\n{text}\n\ngot {error}"
+        );
+        assert!(
+            error.contains(help),
+            "wanted {help} of\n{text}\n\ngot {error}"
+        );
+    }
+}
+
+/// A file that uses one key, in a surrounding in which it makes sense.
+fn with_key(section: &str, key: &str, example: &str) -> String {
+    let routers = "[[router]]\nname='isp'\n[[router]]\nname='home'\n";
+    let hosts = "[[host]]\nname='server'\nkind='echo'\n[[host]]\nname='alice'\nkind='manual'\n\
+                 [[host]]\nname='caller'\nkind='steady'\nto='server'\n";
+    let all = format!("{routers}{hosts}");
+    let set = format!("{key} = {example}\n");
+    match section {
+        "top" => format!("{set}{all}"),
+        "torrent" => format!("[torrent]\n{set}{all}"),
+        "router" if key == "name" => format!("[[router]]\n{set}"),
+        "router" => format!("{all}[[router]]\nname='x'\n{set}"),
+        "nat" => {
+            let first = if key == "forget-after" {
+                "forget-mapping = 1\n"
+            } else {
+                ""
+            };
+            format!("[[router]]\nname='x'\nnat='linux'\n{first}{set}")
+        }
+        "link" => format!("{all}[[router]]\nname='x'\n{set}[[event]]\nat=1\nlink='x'\n{set}"),
+        "host" => match key {
+            "name" => format!("[[host]]\n{set}kind='echo'"),
+            "kind" => format!("[[host]]\nname='x'\n{set}"),
+            _ => format!("{all}[[host]]\nname='x'\nkind='manual'\n{set}"),
+        },
+        "event" => {
+            let rest = match key {
+                "at" => "off='alice'\n",
+                "preset" => "at=1\nlink='alice'\n",
+                "send" => "at=1\nto='server'\n",
+                "to" => "at=1\nsend='alice'\n",
+                "to-port" | "port" | "size" => "at=1\nsend='alice'\nto='server'\n",
+                _ => "at=1\n",
+            };
+            format!("{all}[[event]]\n{rest}{set}")
+        }
+        "random" => {
+            let rest = ["events = 5\n", "senders='alice'\n", "receivers='server'\n"];
+            let rest = rest.iter().filter(|r| !r.starts_with(key)).copied();
+            let rest: String = rest.collect();
+            format!("{all}[[host]]\nname='bob'\nkind='manual'\n[random]\n{rest}{set}")
+        }
+        _ => {
+            let rest = CHECKS
+                .iter()
+                .find(|(name, with)| *name != key && with.contains(&key));
+            let rest = match rest.map(|(name, _)| *name) {
+                Some("connected") => "connected=['p','q']\n",
+                Some("unbroken" | "broken") => "unbroken='caller'\n",
+                Some("rule") => "rule='nat.mapped'\n",
+                _ => "",
+            };
+            let punch = "[[host]]\nname='r'\nkind='rendezvous'\n\
+                         [[host]]\nname='p'\nkind='udp-punch'\nto='q'\nvia='r'\n\
+                         [[host]]\nname='q'\nkind='udp-punch'\nto='p'\nvia='r'\n\
+                         [[host]]\nname='bob'\nkind='manual'\n";
+            format!("{all}{punch}[[expect]]\n{rest}{set}")
+        }
+    }
+}
+
+/// Expectations about engines want engines.
+fn engines(text: &str) -> String {
+    let text = text.replace("[[host]]\nname='alice'\nkind='manual'\n", "");
+    let text = text.replace("[[host]]\nname='bob'\nkind='manual'\n", "");
+    let engine = |n: &str| format!("[[host]]\nname='{n}'\nkind='engine-leech'\n");
+    format!("{}{}{text}", engine("alice"), engine("bob"))
+}
+
+fn accepted<S>(section: &str, keys: &[Key<S>]) {
+    for key in keys {
+        let mut text = with_key(section, key.name, key.example);
+        let wants_engines = [
+            "connected",
+            "not-connected",
+            "completed",
+            "not-completed",
+            "sooner",
+        ];
+        if section == "expect" && wants_engines.contains(&key.name) {
+            text = engines(&text);
+        }
+        if let Err(e) = Scenario::parse(&text, "f") {
+            panic!("{section} {}: {e}\n{text}", key.name);
+        }
+    }
+}
+
+#[test]
+fn every_documented_key_is_accepted() {
+    accepted("top", TOP);
+    accepted("torrent", TORRENT);
+    accepted("router", ROUTER);
+    accepted("nat", NAT);
+    accepted("host", HOST);
+    accepted("link", LINK);
+    accepted("event", EVENT);
+    accepted("random", RANDOM);
+    accepted("expect", EXPECT);
+}
+
+#[test]
+fn every_option_of_every_kind_is_accepted() {
+    let support = "[[host]]\nname='server'\nkind='rendezvous'\n\
+                   [[host]]\nname='tracker'\nkind='tracker'\n\
+                   [[host]]\nname='alice'\nkind='engine-seed'\n";
+    for kind in KINDS {
+        let needs = kind.needs.iter().chain(kind.takes);
+        let options = needs.map(|name| {
+            let key = OPTIONS
+                .iter()
+                .find(|k| k.name == *name)
+                .expect("an option in the table");
+            format!("{} = {}\n", key.name, key.example)
+        });
+        let options: String = options.collect();
+        let (other, rest) = match kind.kind {
+            Kind::UdpPunch | Kind::TcpPunch => (kind.name, "to = 'x'\nvia = 'server'"),
+            k if k.is_engine() => (kind.name, ""),
+            _ => ("echo", ""),
+        };
+        let text = format!(
+            "{support}[[host]]\nname='bob'\nkind='{other}'\n{rest}\n[[host]]\nname='x'\nkind='{}'\n{options}",
+            kind.name
+        );
+        if let Err(e) = Scenario::parse(&text, "f") {
+            panic!("{e}\n{text}");
+        }
+        assert_eq!(kind.kind.info().name, kind.name);
+    }
+    for key in OPTIONS {
+        let is_taken = |k: &KindInfo| k.needs.iter().chain(k.takes).any(|o| *o == key.name);
+        assert!(KINDS.iter().any(is_taken), "{} is of no use", key.name);
+    }
+}
+
+#[test]
+fn the_reference_is_what_the_parser_goes_by() {
+    let page = include_str!("../../SCENARIOS.md");
+    let (_, rest) = page.split_once("<!-- reference -->\n").expect("the mark");
+    assert!(
+        rest.trim() == reference().trim(),
+        "SCENARIOS.md is out of date: replace what follows the mark by what `dunlin-sim reference` prints"
+    );
+}
+
+#[test]
+fn what_is_written_back_means_the_same() {
+    let one = Document::parse(WHOLE, "f").expect("valid");
+    let two = Document::parse(&one.to_toml(), "f").expect("valid");
+    let strip = |d: &Document| {
+        let mut s = Scenario::from_document(d).expect("valid");
+        s.expects.iter_mut().for_each(|e| e.line = 0);
+        s
+    };
+    assert_eq!(strip(&one), strip(&two));
+}
+
+/// One change to a file, in bytes.
+fn mutate(text: &str, changes: &[(u16, u8, String)]) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for (at, how, with) in changes {
+        let at = usize::from(*at) % bytes.len().max(1);
+        let to = (at + usize::from(*how) / 8).min(bytes.len());
+        let with = match how % 8 {
+            0 => Vec::new(),
+            1 => bytes[at..to].repeat(3),
+            2 => b"[[host]]\n".to_vec(),
+            3 => b"\"".to_vec(),
+            4 => b" = [1, {a = 2}, 0x7f, 1e9, 1979-05-27]\n".to_vec(),
+            5 => b"99999999999999999999".to_vec(),
+            _ => with.as_bytes().to_vec(),
+        };
+        bytes.splice(at..to, with);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+quickcheck! {
+    fn no_file_panics(changes: Vec<(u16, u8, String)>) -> bool {
+        let text = mutate(WHOLE, &changes);
+        match Scenario::parse(&text, "f") {
+            // What is taken can be written back and is taken again.
+            Ok(_) => {
+                let doc = Document::parse(&text, "f").expect("valid");
+                Scenario::parse(&doc.to_toml(), "f").is_ok()
+            }
+            Err(e) => e.line >= 1 && e.column >= 1 && !e.to_string().is_empty(),
+        }
+    }
+
+    fn no_text_panics(text: String) -> bool {
+        let _ = Scenario::parse(&text, "f");
+        true
+    }
+
+    fn leaving_out_an_event_leaves_a_scenario(drop: u8) -> TestResult {
+        let doc = Document::parse(WHOLE, "f").expect("valid");
+        let less = doc.only(|n, e| e.section != "event" || n % 2 == usize::from(drop) % 2);
+        TestResult::from_bool(Scenario::from_document(&less).is_ok())
+    }
+}

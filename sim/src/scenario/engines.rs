@@ -10,7 +10,8 @@ use dunlin_core::{
 
 use super::{
     build::Built,
-    model::{Host, Kind, Scenario},
+    links,
+    model::{Host, Kind, Link, Scenario},
 };
 use crate::{
     LinkConfig, SimRng,
@@ -67,6 +68,7 @@ pub(super) fn add(
     let addrs = built.plan.of(&h.name).to_vec();
     let mut setup = EngineSetup::new(&addrs);
     setup.port = h.port();
+    setup.mtu = setup.mtu.min(path_mtu(s, h));
     // RC4 would change nothing that is of interest here but the time it takes.
     setup.engine.encryption = EncryptionPolicy::Allowed;
     setup.engine.limit_up = o.upload;
@@ -104,6 +106,22 @@ pub(super) fn add(
     let mut machine = EngineHost::new(setup, disk);
     machine.want(Instant::ORIGIN, add);
     built.world.add_host(above, link, &addrs, machine)
+}
+
+/// The longest packet that passes all links from a host to the core: what path MTU discovery, or
+/// a router that clamps TCP's segments, finds out.
+fn path_mtu(s: &Scenario, h: &Host) -> usize {
+    let mtu = |link: &Link| {
+        let config = links::config(link);
+        config.up.mtu.min(config.down.mtu)
+    };
+    let mut least = mtu(&h.link);
+    let mut above = h.behind.as_deref();
+    while let Some(router) = above.and_then(|name| s.routers.iter().find(|r| r.name == name)) {
+        least = least.min(mtu(&router.link));
+        above = router.behind.as_deref();
+    }
+    usize::try_from(least).unwrap_or(usize::MAX)
 }
 
 /// Bytes of the torrent that an engine has. All of it only if its disk holds it, byte for byte.

@@ -140,7 +140,7 @@ pub(super) const OPTIONS: &[Key<Options>] = keys! {
         => |s, v| s.trackers = value::names(v)?;
     "peers", "hosts", "none", "[\"alice\", \"bob\"]", "Hosts whose addresses it is told at the start."
         => |s, v| s.peers = value::names(v)?;
-    "upload", "rate", "off", "\"500 KiB/s\"", "Most that it uploads; `0` for a free-rider, who uploads nothing."
+    "upload", "rate", "off", "\"500 KiB/s\"", "Most that it uploads. `0` is nothing at all, not even requests; a free-rider has a small limit."
         => |s, v| s.upload = rate_or_none(v)?;
     "download", "rate", "off", "\"1 MiB/s\"", "Most that it downloads."
         => |s, v| s.download = value::rate(v)?.map(|bits| bits.div_ceil(8));

@@ -73,6 +73,9 @@ pub(super) fn add(
     setup.engine.encryption = EncryptionPolicy::Allowed;
     setup.engine.limit_up = o.upload;
     setup.engine.limit_down = o.download;
+    if o.upload_slots.is_some() {
+        setup.engine.upload_slots = o.upload_slots;
+    }
     let mut disk = DiskConfig::ssd();
     if let Some(delay) = o.disk_delay {
         disk.latency = (delay, delay);

@@ -140,8 +140,10 @@ pub(super) const OPTIONS: &[Key<Options>] = keys! {
         => |s, v| s.trackers = value::names(v)?;
     "peers", "hosts", "none", "[\"alice\", \"bob\"]", "Hosts whose addresses it is told at the start."
         => |s, v| s.peers = value::names(v)?;
-    "upload", "rate", "off", "\"500 KiB/s\"", "Most that it uploads. `0` is nothing at all, not even requests; a free-rider has a small limit."
+    "upload", "rate", "off", "\"500 KiB/s\"", "Most that it uploads; `0` is nothing at all, not even requests."
         => |s, v| s.upload = rate_or_none(v)?;
+    "upload-slots", "whole number", "the engine's choice", "4", "How many peers it uploads to at once; `0` makes a free-rider."
+        => |s, v| s.upload_slots = Some(value::word(v, 0, 1_000)?);
     "download", "rate", "off", "\"1 MiB/s\"", "Most that it downloads."
         => |s, v| s.download = value::rate(v)?.map(|bits| bits.div_ceil(8));
     "disk-delay", "time", "none", "\"200ms\"", "How long each operation of its disk takes."

@@ -179,8 +179,10 @@ pub struct Options {
     pub trackers: Vec<String>,
     /// Hosts whose addresses it is told.
     pub peers: Vec<String>,
-    /// Upload limit, in bytes per second; `None` is no limit, 0 a free-rider.
+    /// Upload limit, in bytes per second; `None` is no limit.
     pub upload: Option<u64>,
+    /// How many peers it uploads to at once; the engine's own choice if `None`, 0 a free-rider.
+    pub upload_slots: Option<u32>,
     /// Download limit, in bytes per second.
     pub download: Option<u64>,
     /// What each operation of its disk takes.
@@ -204,6 +206,7 @@ impl Default for Options {
             trackers: Vec::new(),
             peers: Vec::new(),
             upload: None,
+            upload_slots: None,
             download: None,
             disk_delay: None,
         }

@@ -85,7 +85,7 @@ pub(crate) enum Family {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Matrix {
-    /// Only these types of NAT [default: all]
+    /// Only these types, by the names of the matrix or of presets [default: all of the matrix]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub(crate) types: Vec<String>,
     /// So many seeds for each attempt

@@ -1,13 +1,14 @@
 //! `dunlin-sim matrix`
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use dunlin_sim::{
     BoxConfig, firewall,
     matrix::{self, Kind, Matrix, Tried},
+    nat,
     oracle::{Attempt, Family, Meet, Transport},
     report::{Cell, Matrix as Map, Report},
-    scenario::words,
+    scenario::{self, words},
 };
 use serde_json::{Value, json};
 
@@ -117,18 +118,30 @@ fn chosen(args: &args::Matrix) -> Result<Vec<Kind>, String> {
     if args.types.is_empty() {
         return Ok(all);
     }
-    let known: Vec<String> = all.iter().map(|k| k.name.clone()).collect();
-    if let Some(odd) = args.types.iter().find(|t| !known.contains(t)) {
-        return Err(format!(
-            "there is no type `{odd}`; there are {}",
-            known.join(", ")
-        ));
+    let find = |name: &String| {
+        let listed = all.iter().find(|k| k.name == *name).cloned();
+        listed.or_else(|| preset(name)).ok_or_else(|| {
+            let known: Vec<&str> = all.iter().map(|k| k.name.as_str()).collect();
+            let near = scenario::nearest_preset(name);
+            let near = near.map_or(String::new(), |n| format!(" (did you mean `{n}`?)"));
+            format!(
+                "there is no type `{name}`{near}; there are {}, and every preset of a NAT or firewall",
+                known.join(", ")
+            )
+        })
+    };
+    args.types.iter().map(find).collect()
+}
+
+/// A NAT or firewall by itself.
+fn preset(name: &str) -> Option<Kind> {
+    let mut config = BoxConfig::default();
+    if let Ok(preset) = nat::presets::find(name) {
+        config.nat = Some((preset.make)());
+    } else {
+        config.firewall = Some((firewall::presets::find(name)?.make)());
     }
-    let wanted: BTreeSet<&String> = args.types.iter().collect();
-    Ok(all
-        .into_iter()
-        .filter(|k| wanted.contains(&k.name))
-        .collect())
+    Some(Kind::new(name, vec![config]))
 }
 
 /// Over IPv6 nothing is translated: no box at all, and every firewall.

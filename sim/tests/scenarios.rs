@@ -72,7 +72,7 @@ scenarios! {
     a_router_reboots = "08-reboot.toml";
     outbound_only_torrent = "09-outbound-only-torrent.toml";
     a_swarm_completes = "10-swarm.toml";
-    tit_for_tat_beats_a_free_rider = "11-free-rider.toml";
+    a_free_rider_does_not_stop_the_others = "11-free-rider.toml";
     a_slow_disk_stalls_nobody_else = "12-slow-disk.toml";
     the_planted_fault_is_not_seen_by_every_seed = "13-planted-fault.toml";
 }

@@ -16,7 +16,7 @@ const BOTTOM: f64 = 34.0;
 
 fn value(unit: Unit, n: u64) -> String {
     match unit {
-        Unit::PerMille if n % 10 == 0 => format!("{} %", n / 10),
+        Unit::PerMille if n.is_multiple_of(10) => format!("{} %", n / 10),
         Unit::PerMille => format!("{}.{} %", n / 10, n % 10),
         Unit::BytesPerSecond => format!("{}/s", words::size(n)),
         Unit::Count => words::count(n),

@@ -25,7 +25,7 @@ pub struct ScenarioError {
     /// What would be right.
     pub help: String,
     /// The line, printable, cut if it is long.
-    shown: String,
+    shown: Box<str>,
     /// Where the marks begin below it, and how many there are.
     marks: (usize, usize),
 }
@@ -79,7 +79,7 @@ impl ScenarioError {
             column: column + 1,
             message: message.into(),
             help: help.into(),
-            shown,
+            shown: shown.into(),
             marks: (
                 column - first + usize::from(first > 0),
                 marked.min(last.saturating_sub(column)).max(1),

@@ -56,7 +56,7 @@ impl Scenario {
         if let Some(random) = &self.random {
             let port = |name: &str| {
                 let host = self.hosts.iter().find(|h| h.name == name);
-                host.map_or(0, |h| h.port())
+                host.map_or(0, super::model::Host::port)
             };
             events.extend(random.draw(seed, self.duration, port));
             events.sort_by_key(|e| e.at);
@@ -81,7 +81,7 @@ pub fn written_out(doc: &Document, seed: u64) -> Result<Document, ScenarioError>
     if let Some(random) = &scenario.random {
         let port = |name: &str| {
             let host = scenario.hosts.iter().find(|h| h.name == name);
-            host.map_or(0, |h| h.port())
+            host.map_or(0, super::model::Host::port)
         };
         for event in random.draw(seed, scenario.duration, port) {
             if let Action::Send {

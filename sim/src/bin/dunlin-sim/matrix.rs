@@ -170,7 +170,7 @@ fn json_cell(m: &Matrix, cell: &matrix::Cell) -> Value {
         json!({
             "attempt": t.attempt.name(),
             "oracle": t.expected.is_ok(),
-            "reason": t.expected.err().map(|r| r.explain()),
+            "reason": t.expected.err().map(dunlin_sim::oracle::Reason::explain),
             "connected": t.runs.iter().filter(|r| r.connected).count(),
             "runs": t.runs.len(),
             "median_us": median(t).and_then(|d| u64::try_from(d.as_micros()).ok()),

@@ -70,7 +70,15 @@ fn pair(s: &Scenario) -> Option<(String, String)> {
         let mut engines = s.hosts.iter().filter(|h| h.kind.is_engine());
         Some((engines.next()?.name.clone(), engines.next()?.name.clone()))
     };
-    expected.or_else(sent).or_else(speaks).or_else(engines)
+    let drawn = || {
+        let random = s.random.as_ref()?;
+        Some((
+            random.senders.first()?.clone(),
+            random.receivers.first()?.clone(),
+        ))
+    };
+    let found = expected.or_else(sent).or_else(drawn);
+    found.or_else(speaks).or_else(engines)
 }
 
 /// The packets between two hosts.

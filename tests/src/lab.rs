@@ -59,6 +59,27 @@ impl Lab {
         reason = "a default that makes a namespace would surprise"
     )]
     pub fn new() -> Self {
+        let lab = Self::bare();
+        for n in 1..=ADDRESSES {
+            lab.ip(&["addr", "add", &format!("{}/32", v4(n)), "dev", "lo"]);
+            lab.ip(&[
+                "addr",
+                "add",
+                &format!("{}/64", v6(n)),
+                "dev",
+                "lo",
+                "nodad",
+            ]);
+        }
+        lab.ip(&["route", "add", "default", "dev", "lo"]);
+        lab
+    }
+
+    /// Builds a namespace with nothing in it but 127.0.0.1 and ::1. Needs root.
+    ///
+    /// # Panics
+    /// When it cannot, with what `ip` said.
+    pub fn bare() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         remove_orphans();
         let name = format!(
@@ -79,18 +100,6 @@ impl Lab {
             next_address: AtomicU8::new(1),
         };
         lab.ip(&["link", "set", "lo", "up"]);
-        for n in 1..=ADDRESSES {
-            lab.ip(&["addr", "add", &format!("{}/32", v4(n)), "dev", "lo"]);
-            lab.ip(&[
-                "addr",
-                "add",
-                &format!("{}/64", v6(n)),
-                "dev",
-                "lo",
-                "nodad",
-            ]);
-        }
-        lab.ip(&["route", "add", "default", "dev", "lo"]);
         lab
     }
 

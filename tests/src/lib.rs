@@ -13,6 +13,7 @@
 
 pub mod http;
 pub mod lab;
+pub mod parity;
 pub mod payload;
 pub mod peers;
 pub mod scene;

@@ -83,7 +83,12 @@ fn another_nat_is_told_apart() {
                 let cases = run::compare(&kernel, &simulated, scripts.collect());
                 let diverged = cases.iter().filter(|case| !case.found.is_empty()).count();
                 println!("{} as {}: {diverged} of 24", kernel.name, simulated.name);
-                assert!(diverged >= 3, "{} is taken for {}", simulated.name, kernel.name);
+                assert!(
+                    diverged >= 3,
+                    "{} is taken for {}",
+                    simulated.name,
+                    kernel.name
+                );
             });
         }
     });
@@ -95,7 +100,11 @@ fn a_divergence_shrinks_to_what_matters() {
     let scripts = (1..=24).map(|seed| generate::script(&kernel, seed));
     let cases = run::compare(&kernel, &simulated, scripts.collect());
     let case = cases.iter().find(|case| !case.found.is_empty());
-    let small = shrink::shrink(&kernel, &simulated, case.expect("a full cone lets strangers in"));
+    let small = shrink::shrink(
+        &kernel,
+        &simulated,
+        case.expect("a full cone lets strangers in"),
+    );
     println!("{small}");
     // One that goes out and a stranger that comes in.
     assert_eq!(small.script.events.len(), 2, "{small}");

@@ -226,13 +226,11 @@ impl Same<'_> {
         // A port that chance picked again long after is not the same mapping; one that the model
         // computes, or a kept one, is.
         if !matches!(self.model.ports, Ports::Stable) {
-            self.pairs
-                .retain(|pair| pair.used + LONGEST_TIMEOUT > at);
+            self.pairs.retain(|pair| pair.used + LONGEST_TIMEOUT > at);
         }
-        let known = self
-            .pairs
-            .iter_mut()
-            .find(|pair| pair.proto == proto && (pair.kernel == kernel || pair.simulated == simulated));
+        let known = self.pairs.iter_mut().find(|pair| {
+            pair.proto == proto && (pair.kernel == kernel || pair.simulated == simulated)
+        });
         match known {
             None => {
                 self.pairs.push(Pair {

@@ -29,7 +29,13 @@ pub fn script(model: &Model, seed: u64) -> Script {
     let mut writer = Writer {
         hosts: *dice.of(&[1, 2, 2, 3, 3]),
         ports: *dice.of(&[1, 1, 2, 2, 3, PORTS.len()]),
-        remotes: *dice.of(&[(1, 1), (1, 2), (2, 1), (2, 2), (REMOTE_HOSTS, REMOTE_PORTS.len())]),
+        remotes: *dice.of(&[
+            (1, 1),
+            (1, 2),
+            (2, 1),
+            (2, 2),
+            (REMOTE_HOSTS, REMOTE_PORTS.len()),
+        ]),
         // Of a hundred packets, how many are datagrams.
         udp: *dice.of(&[100, 100, 0, 0, 50]),
         events: Vec::new(),
@@ -347,7 +353,11 @@ impl Writer {
             talk.next[end] = talk.next[end].wrapping_add(1);
             talk.fin[end] = true;
         }
-        let ack = if flags & ACK == 0 { 0 } else { talk.next[other] };
+        let ack = if flags & ACK == 0 {
+            0
+        } else {
+            talk.next[other]
+        };
         talk.accepted |= flags & (SYN | ACK) == SYN | ACK;
         if flags & RST != 0 {
             talk.begin(self.numbers());

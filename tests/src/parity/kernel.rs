@@ -176,14 +176,8 @@ impl Router {
         self.fences += 1;
         let [inside, outside] = [FENCE_LAN, FENCE_WAN].map(|ip| SocketAddr::from((ip, 9)));
         let number = self.fences.to_be_bytes();
-        send(
-            &mut self.lan,
-            Packet::udp(inside, outside, &number).bytes(),
-        );
-        send(
-            &mut self.wan,
-            Packet::udp(outside, inside, &number).bytes(),
-        );
+        send(&mut self.lan, Packet::udp(inside, outside, &number).bytes());
+        send(&mut self.wan, Packet::udp(outside, inside, &number).bytes());
         let deadline = Instant::now() + FENCE_LIMIT;
         for (side, device) in [(Side::Lan, &mut self.lan), (Side::Wan, &mut self.wan)] {
             loop {
@@ -246,7 +240,9 @@ fn feed(program: &str, args: &[&str], input: &str) {
         .spawn()
         .unwrap_or_else(|e| panic!("{program}: {e}"));
     let mut stdin = child.stdin.take().expect("piped");
-    stdin.write_all(input.as_bytes()).expect("the program reads");
+    stdin
+        .write_all(input.as_bytes())
+        .expect("the program reads");
     drop(stdin);
     let done = child.wait_with_output().expect("our child");
     assert!(

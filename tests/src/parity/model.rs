@@ -75,17 +75,39 @@ enum Recipe {
     Blocks,
     /// Maps that make a mapping independent of who uses it; anybody may come in, or only
     /// addresses that were sent to.
-    Cone { anybody: bool },
+    Cone {
+        anybody: bool,
+    },
 }
 
 /// Every model.
 pub fn all() -> Vec<Model> {
-    use Mapping::{AddressAndPortDependent as Apdm, AddressDependent as Adm, EndpointIndependent as Eim};
+    use Mapping::{
+        AddressAndPortDependent as Apdm, AddressDependent as Adm, EndpointIndependent as Eim,
+    };
     let hash = "ip saddr . T sport";
     vec![
-        model("linux-preserve", Recipe::Masquerade(""), Ports::Preserve, Eim, PortPolicy::Preserve),
-        model("eim-hash", Recipe::Hash(hash), Ports::Stable, Eim, PortPolicy::Hash),
-        model("adm-hash", Recipe::Hash("ip saddr . T sport . ip daddr"), Ports::Stable, Adm, PortPolicy::Hash),
+        model(
+            "linux-preserve",
+            Recipe::Masquerade(""),
+            Ports::Preserve,
+            Eim,
+            PortPolicy::Preserve,
+        ),
+        model(
+            "eim-hash",
+            Recipe::Hash(hash),
+            Ports::Stable,
+            Eim,
+            PortPolicy::Hash,
+        ),
+        model(
+            "adm-hash",
+            Recipe::Hash("ip saddr . T sport . ip daddr"),
+            Ports::Stable,
+            Adm,
+            PortPolicy::Hash,
+        ),
         model(
             "apdm-hash",
             Recipe::Hash("ip saddr . T sport . ip daddr . T dport"),
@@ -93,7 +115,13 @@ pub fn all() -> Vec<Model> {
             Apdm,
             PortPolicy::Hash,
         ),
-        model("apdm-random", Recipe::Masquerade("fully-random"), Ports::Random, Apdm, PortPolicy::Random),
+        model(
+            "apdm-random",
+            Recipe::Masquerade("fully-random"),
+            Ports::Random,
+            Apdm,
+            PortPolicy::Random,
+        ),
         model(
             "apdm-sequential",
             Recipe::Sequence,
@@ -101,13 +129,25 @@ pub fn all() -> Vec<Model> {
             Apdm,
             PortPolicy::Sequential(1),
         ),
-        model("cgn-block", Recipe::Blocks, Ports::Block(BLOCK), Eim, PortPolicy::Block(BLOCK)),
+        model(
+            "cgn-block",
+            Recipe::Blocks,
+            Ports::Block(BLOCK),
+            Eim,
+            PortPolicy::Block(BLOCK),
+        ),
         cone("eim-eif", true),
         cone("eim-adf", false),
     ]
 }
 
-fn model(name: &'static str, recipe: Recipe, ports: Ports, mapping: Mapping, policy: PortPolicy) -> Model {
+fn model(
+    name: &'static str,
+    recipe: Recipe,
+    ports: Ports,
+    mapping: Mapping,
+    policy: PortPolicy,
+) -> Model {
     let translation = Translation {
         mapping,
         filtering: Filtering::AddressAndPortDependent,
@@ -134,7 +174,12 @@ fn model(name: &'static str, recipe: Recipe, ports: Ports, mapping: Mapping, pol
     nat.timeouts.tcp_fin = short;
     nat.timeouts.tcp_reset = short;
     nat.timeouts.udp_stream_after = Duration::from_secs(STREAM_AGE);
-    Model { name, nat, ports, recipe }
+    Model {
+        name,
+        nat,
+        ports,
+        recipe,
+    }
 }
 
 /// UDP with mappings that anybody may use. TCP as [`model`] has it.
@@ -178,7 +223,11 @@ impl Model {
         ];
         let conntrack = |name: &&str| format!("netfilter/nf_conntrack_{name}");
         let mut all: Vec<(String, String)> = Vec::new();
-        all.extend(short.iter().map(|name| (conntrack(name), SHORT.to_string())));
+        all.extend(
+            short
+                .iter()
+                .map(|name| (conntrack(name), SHORT.to_string())),
+        );
         all.extend(long.iter().map(|name| (conntrack(name), LONG.to_string())));
         all.push(("ipv4/ip_forward".into(), "1".into()));
         all.push(("ipv4/conf/all/rp_filter".into(), "0".into()));
@@ -302,12 +351,36 @@ fn cone_rules(anybody: bool, text: &mut String, forward: &mut String, post: &mut
         "chain learn {{ type filter hook postrouting priority srcnat + 10; oifname != \"wan\" return; meta l4proto != udp return; ip daddr {{ 20.255.0.0/16 }} return;\n\
          ct direction original meta l4proto udp {};\n\
          ct direction reply meta l4proto udp {};\n}}",
-        keep("ip saddr", "udp sport", "ct original ip saddr", "ct original proto-src", "ip daddr"),
-        keep("ip saddr", "udp sport", "ct reply ip saddr", "ct reply proto-src", "ip daddr"),
+        keep(
+            "ip saddr",
+            "udp sport",
+            "ct original ip saddr",
+            "ct original proto-src",
+            "ip daddr"
+        ),
+        keep(
+            "ip saddr",
+            "udp sport",
+            "ct reply ip saddr",
+            "ct reply proto-src",
+            "ip daddr"
+        ),
     );
     // Inbound, translated back: the header has the inside endpoint.
-    let answers = keep("ct reply ip daddr", "ct reply proto-dst", "ip daddr", "udp dport", "ip saddr");
-    let strangers = keep("ct original ip daddr", "ct original proto-dst", "ip daddr", "udp dport", "ip saddr");
+    let answers = keep(
+        "ct reply ip daddr",
+        "ct reply proto-dst",
+        "ip daddr",
+        "udp dport",
+        "ip saddr",
+    );
+    let strangers = keep(
+        "ct original ip daddr",
+        "ct original proto-dst",
+        "ip daddr",
+        "udp dport",
+        "ip saddr",
+    );
     let may = if anybody {
         "ct status dnat".to_owned()
     } else {

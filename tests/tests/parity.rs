@@ -28,9 +28,6 @@ fn every_model(first: u64, count: usize) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("parity");
     let tallies = run::all(&model::all(), first, count, &folder);
     for tally in &tallies {
-        println!("{tally}");
-    }
-    for tally in &tallies {
         assert_eq!(tally.scripts, count, "{}: scripts are missing", tally.model);
         assert!(
             tally.passed * 3 > tally.packets,

@@ -15,6 +15,8 @@ const GRID: u32 = 200;
 const PORTS: [u16; 6] = [40_000, 40_001, 40_002, 6881, 500, 49_151];
 const REMOTE_PORTS: [u16; 3] = [3478, 3479, 40_000];
 const REMOTE_HOSTS: u8 = 3;
+/// Has no connections.
+const STRANGER_PORT: u16 = 9;
 
 const FIN: u8 = TcpFlags::FIN.0;
 const SYN: u8 = TcpFlags::SYN.0;
@@ -152,6 +154,14 @@ impl Writer {
         }
     }
 
+    /// A remote endpoint that takes part in no connection: what it sends is in nobody's sequence.
+    fn stranger(&mut self) -> Remote {
+        Remote {
+            port: STRANGER_PORT,
+            ..self.remote()
+        }
+    }
+
     /// An earlier datagram or segment that went out.
     fn earlier(&mut self, udp: bool) -> Option<(usize, Local, Remote)> {
         let sent: Vec<_> = self
@@ -214,7 +224,7 @@ impl Writer {
         };
         match self.dice.below(100) {
             // Strangers.
-            0..6 => (Send::In(self.remote(), self.wan(false)), syn),
+            0..6 => (Send::In(self.stranger(), self.wan(false)), syn),
             6..10 => (Send::Hairpin(self.local(), self.wan(false)), syn),
             10..14 => {
                 let ack = Body::Tcp {
@@ -223,7 +233,7 @@ impl Writer {
                     ack: 9,
                     len: 0,
                 };
-                (Send::In(self.remote(), self.wan(false)), ack)
+                (Send::In(self.stranger(), self.wan(false)), ack)
             }
             14..40 => {
                 let (local, remote) = (self.local(), self.remote());

@@ -20,7 +20,7 @@ const ROUTERS: usize = 16;
 /// How often a script may be late and be tried again.
 const TRIES: u32 = 8;
 /// Scripts of one model that are shrunk; the others are written down as they are.
-const SHRUNK: usize = 3;
+const SHRUNK: usize = 2;
 
 /// A script, and what came of it in both worlds.
 #[derive(Clone, Debug)]
@@ -186,18 +186,24 @@ pub fn all(models: &[Model], first: u64, count: usize, folder: &Path) -> Vec<Tal
             tallies[m].add(case);
         }
     }
-    for (tally, model) in tallies.iter_mut().zip(models) {
-        tally.cases.sort_by_key(|case| case.script.seed);
-        for (n, case) in tally.cases.iter().enumerate() {
-            let name = format!("{}-{}", model.name, case.script.seed);
-            write(folder, &name, case);
-            if n < SHRUNK {
-                let small = shrink::shrink(model, model, case);
-                let path = write(folder, &format!("{name}-small"), &small);
-                println!("--- {}\n{small}", path.display());
+    // Shrinking waits for the same timeouts again and again, so all of it at once.
+    thread::scope(|scope| {
+        for (tally, model) in tallies.iter_mut().zip(models) {
+            println!("{tally}");
+            tally.cases.sort_by_key(|case| case.script.seed);
+            for (n, case) in tally.cases.iter().enumerate() {
+                let name = format!("{}-{}", model.name, case.script.seed);
+                write(folder, &name, case);
+                if n < SHRUNK {
+                    scope.spawn(move || {
+                        let small = shrink::shrink(model, model, case);
+                        let path = write(folder, &format!("{name}-small"), &small);
+                        println!("--- {}\n{small}", path.display());
+                    });
+                }
             }
         }
-    }
+    });
     tallies
 }
 

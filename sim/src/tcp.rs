@@ -19,6 +19,10 @@ pub(crate) struct Track {
     state: State,
     /// A packet came back from the side that did not begin.
     answered: bool,
+    /// One side said that it is done.
+    finished: bool,
+    /// The last segment that passed, and whether it came from the side that began.
+    last: Option<(Segment, bool)>,
 }
 
 /// What a packet does to its flow.
@@ -55,8 +59,31 @@ impl Track {
             made: now,
             state,
             answered: false,
+            finished: false,
+            last: None,
         };
         Some((track, life))
+    }
+
+    /// What a segment does, in the light of what came before: a connection that was reset is
+    /// opened anew by the side that reset it, and by the other when its SYN is accepted.
+    fn step(&mut self, began: bool, flags: TcpFlags) -> Step {
+        let segment = segment(flags);
+        let mut step = next(self.state, began, flags);
+        let aborted = self.last == Some((Segment::Rst, began));
+        if step == Step::Reopen && !self.finished && !aborted {
+            step = Step::Ignore;
+        }
+        let accepted = segment == Segment::SynAck && self.last == Some((Segment::Syn, !began));
+        if step == Step::Ignore && accepted {
+            step = Step::To(State::SynReceived);
+            self.finished = false;
+        }
+        self.finished |= step == Step::To(State::FinWait);
+        if step != Step::Invalid {
+            self.last = Some((segment, began));
+        }
+        step
     }
 
     /// A packet of the flow; `began` if it comes from the side that sent the first.
@@ -82,7 +109,7 @@ impl Track {
                     times.udp_first
                 });
             }
-            Proto::Tcp => match next(self.state, began, flags) {
+            Proto::Tcp => match self.step(began, flags) {
                 Step::Invalid => return Sign::Invalid,
                 Step::Reopen => return Sign::Over,
                 Step::Ignore => {
@@ -153,7 +180,7 @@ enum Step {
     Reopen,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Segment {
     Rst,
     Syn,
@@ -202,7 +229,7 @@ fn next(state: State, began: bool, flags: TcpFlags) -> Step {
         },
         (Segment::Syn, false) => match state {
             SynSent | SynCrossed => SynCrossed,
-            TimeWait | Closed => return Step::Reopen,
+            TimeWait => return Step::Reopen,
             _ => return Step::Invalid,
         },
         (Segment::SynAck, true) => match state {

@@ -15,7 +15,9 @@ const GRID: u32 = 200;
 const PORTS: [u16; 6] = [40_000, 40_001, 40_002, 6881, 500, 49_151];
 const REMOTE_PORTS: [u16; 3] = [3478, 3479, 40_000];
 const REMOTE_HOSTS: u8 = 3;
-/// Has no connections.
+/// No inside endpoint has it.
+const UNUSED_PORT: u16 = 5;
+/// No remote endpoint with connections has it.
 const STRANGER_PORT: u16 = 9;
 
 const FIN: u8 = TcpFlags::FIN.0;
@@ -110,6 +112,8 @@ struct Talk {
     fin: [bool; 2],
     /// Whether an end has sent SYN and ACK in one.
     accepted: bool,
+    /// Whether anything was sent for it.
+    known: bool,
 }
 
 impl Talk {
@@ -268,6 +272,7 @@ impl Writer {
                 syn: [false; 2],
                 fin: [false; 2],
                 accepted: false,
+                known: false,
             });
             self.talks.len() - 1
         })
@@ -288,10 +293,11 @@ impl Writer {
                 0..88 => (0, SYN, 0),
                 88..94 => (1, SYN, 0),
                 // In the middle of a connection that the NAT never saw begin.
-                _ => {
+                _ if !talk.known => {
                     (talk.syn, talk.accepted) = ([true; 2], true);
                     (usize::from(roll >= 97), ACK, 0)
                 }
+                _ => (0, SYN, 0),
             },
             // Opened by one end.
             ([true, false], _) => match roll {
@@ -378,10 +384,19 @@ impl Writer {
         } else {
             let wan = match talk.out {
                 Some(k) => Wan::Seen(k),
+                // Not into a connection that another host may have by this port.
+                None if self.talks.iter().any(|other| {
+                    other.out.is_some()
+                        && (other.remote, other.local.port) == (talk.remote, talk.local.port)
+                }) =>
+                {
+                    Wan::Port(UNUSED_PORT)
+                }
                 None => Wan::Port(talk.local.port),
             };
             Send::In(talk.remote, wan)
         };
+        talk.known = true;
         self.talks[i] = talk;
         let body = Body::Tcp {
             flags,

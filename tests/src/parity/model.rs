@@ -32,8 +32,9 @@ pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(LONG);
 const POOL: (u16, u16) = (2048, 60_000);
 /// The range of the kernel's sequence, a power of two.
 const SEQUENCE: (u16, u16) = (32_768, 1024);
-/// Ports of one inside host.
-const BLOCK: u16 = 2048;
+/// Ports of one inside host: many, so that chance seldom picks one twice. Blocks 1 to 3 are used,
+/// in which no script's inside port lies, as the kernel would keep that.
+const BLOCK: u16 = 8192;
 /// Where full cones put what may not keep its port.
 const SPARE: (u16, u16) = (50_000, 59_999);
 
@@ -264,7 +265,7 @@ impl Model {
             Recipe::Sequence => sequence(&mut text, &mut post, places),
             Recipe::Blocks => {
                 for host in 1..=3 {
-                    let (address, from) = (10 + host, BLOCK * (host + 4));
+                    let (address, from) = (10 + host, BLOCK * host);
                     let to = from + (BLOCK - 1);
                     _ = writeln!(
                         post,

@@ -349,4 +349,39 @@ mod tests {
         assert_eq!(next(State::Established, true, SYN), Step::Ignore);
         assert_eq!(next(State::SynSent, true, ACK), Step::Invalid);
     }
+
+    #[test]
+    fn who_reset_a_connection_opens_it_anew_and_the_other_when_accepted() {
+        let (me, you) = (true, false);
+        let track = |segments: &[(bool, TcpFlags)]| {
+            let state = first(segments[0].1, false).expect("begins");
+            let mut track = Track {
+                made: Instant::ORIGIN,
+                state,
+                answered: true,
+                finished: false,
+                last: None,
+            };
+            let steps: Vec<_> = segments[1..]
+                .iter()
+                .map(|(began, flags)| {
+                    let step = track.step(*began, *flags);
+                    if let Step::To(to) = step {
+                        track.state = to;
+                    }
+                    step
+                })
+                .collect();
+            steps[steps.len() - 1]
+        };
+        let syn_ack = SYN.with(ACK);
+        assert_eq!(track(&[(me, SYN), (me, RST), (me, SYN)]), Step::Reopen);
+        let by_you = [(me, SYN), (you, syn_ack), (you, RST), (me, SYN)];
+        assert_eq!(track(&by_you), Step::Ignore);
+        assert_eq!(
+            track(&[&by_you[..], &[(you, syn_ack)]].concat()),
+            Step::To(State::SynReceived)
+        );
+        assert_eq!(track(&[(me, SYN), (me, RST), (you, SYN)]), Step::Invalid);
+    }
 }

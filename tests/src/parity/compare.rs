@@ -131,7 +131,7 @@ struct Same<'a> {
     model: &'a Model,
     pairs: Vec<Pair>,
     /// How far the simulator's sequence is ahead of the kernel's, for UDP and TCP.
-    shift: [Option<u16>; 2],
+    shift: [Option<i32>; 2],
     /// Which block each inside host has, in the kernel and in the simulator.
     blocks: Vec<(u8, [u16; 2])>,
 }
@@ -204,7 +204,7 @@ impl Same<'_> {
                 }
             }
             Ports::Sequential(range) => {
-                let shift = (simulated + range - kernel) % range;
+                let shift = (i32::from(simulated) - i32::from(kernel)).rem_euclid(range.into());
                 let known = self.shift[usize::from(proto == Proto::Tcp)].get_or_insert(shift);
                 if *known != shift {
                     return Err("out of sequence");

@@ -180,7 +180,7 @@ pub fn all(models: &[Model], first: u64, count: usize, folder: &Path) -> Vec<Tal
             });
         }
     });
-    let mut tallies: Vec<Tally> = models.iter().map(|model| Tally::empty(model)).collect();
+    let mut tallies: Vec<Tally> = models.iter().map(Tally::empty).collect();
     for (m, cases) in results.into_inner().expect("no panic holds it") {
         for case in cases {
             tallies[m].add(case);

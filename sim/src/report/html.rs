@@ -27,6 +27,19 @@ impl Report {
                 matrix::draw(m)
             ));
         }
+        if !self.charts.is_empty() {
+            out.push_str("<section>\n<h2>Over time</h2>\n<div class=\"charts\">\n");
+            for c in &self.charts {
+                out.push_str(&format!(
+                    "<div>\n<h3>{}</h3>\n{}{}</div>\n",
+                    escape(&c.title),
+                    chart::draw(c),
+                    chart::legend(c)
+                ));
+            }
+            out.push_str("</div>\n</section>\n");
+        }
+        self.counters(&mut out);
         if let Some(s) = self.sequence.as_ref().filter(|s| !s.steps.is_empty()) {
             out.push_str(&format!(
                 "<section>\n<h2>Packet by packet</h2>\n<p class=\"soft\">Above each arrow the \
@@ -44,19 +57,6 @@ impl Report {
             }
             out.push_str("</section>\n");
         }
-        if !self.charts.is_empty() {
-            out.push_str("<section>\n<h2>Over time</h2>\n<div class=\"charts\">\n");
-            for c in &self.charts {
-                out.push_str(&format!(
-                    "<div>\n<h3>{}</h3>\n{}{}</div>\n",
-                    escape(&c.title),
-                    chart::draw(c),
-                    chart::legend(c)
-                ));
-            }
-            out.push_str("</div>\n</section>\n");
-        }
-        self.counters(&mut out);
         out.push_str("<footer>Made by dunlin-sim. Nothing in this file is fetched from elsewhere.</footer>\n</body>\n</html>\n");
         out
     }

@@ -6,7 +6,7 @@ use crate::scenario::words;
 /// Characters of a name beside a row.
 const MAX_NAME: usize = 26;
 /// Upper ends of the steps in which the time to connect is coloured, in milliseconds.
-const STEPS: [u128; 4] = [150, 300, 600, 1_500];
+const STEPS: [u128; 4] = [50, 100, 250, 1_000];
 
 /// The colour of a cell, and what it says.
 fn class(cell: &Cell) -> String {
@@ -56,16 +56,24 @@ pub(super) fn draw(matrix: &Matrix) -> String {
         0..=12 => 30.0,
         13..=24 => 24.0,
         25..=48 => 18.0,
-        _ => 14.0,
+        49..=64 => 14.0,
+        _ => 10.5,
     };
+    let dense = n > 64;
+    let letter = if dense { 5.2 } else { 6.6 };
     let longest = matrix.names.iter().map(|s| s.chars().count()).max();
     let letters = longest.unwrap_or(0).min(MAX_NAME) as f64;
-    let left = 16.0 + letters * 7.0;
+    let left = 14.0 + letters * letter;
     // Names of columns rise at 50°.
-    let top = 24.0 + letters * 5.6;
-    let right = letters * 4.6 + 8.0;
+    let top = 24.0 + letters * letter * 0.8;
+    let right = letters * letter * 0.66 + 8.0;
     let (width, height) = (left + n as f64 * side + right, top + n as f64 * side + 10.0);
-    let mut svg = Svg::new("matrix", width, height, &format!("{} matrix", matrix.title));
+    let mut svg = Svg::new(
+        if dense { "matrix dense" } else { "matrix" },
+        width,
+        height,
+        &format!("{} matrix", matrix.title),
+    );
     for (i, name) in matrix.names.iter().enumerate() {
         let middle = (i as f64 + 0.5) * side;
         let about = matrix.about.get(i).map_or("", String::as_str);
@@ -117,10 +125,10 @@ pub(super) fn legend(matrix: &Matrix) -> String {
             ));
         }
     };
-    item("yes0", "", "connects within 150 ms");
-    item("yes1", "", "within 300 ms");
-    item("yes2", "", "within 600 ms");
-    item("yes3", "", "within 1.5 s");
+    item("yes0", "", "connects within 50 ms");
+    item("yes1", "", "within 100 ms");
+    item("yes2", "", "within 250 ms");
+    item("yes3", "", "within 1 s");
     item("yes4", "", "later");
     item("no", "×", "does not connect, as the oracle says");
     item("wrong", "!", "oracle and simulation disagree");

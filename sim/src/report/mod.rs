@@ -15,7 +15,7 @@ mod tests;
 use std::time::Duration;
 
 /// Most arrows that a sequence chart draws; what comes after is said to be left out.
-pub const MAX_STEPS: usize = 400;
+pub const MAX_STEPS: usize = 150;
 /// Most lines of one chart.
 pub const MAX_SERIES: usize = 1_000;
 /// Most points of one line; more are thinned out.

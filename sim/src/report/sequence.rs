@@ -4,33 +4,37 @@ use super::{Lifeline, MAX_STEPS, Sequence, svg::Svg, svg::escape, svg::short};
 use crate::scenario::words;
 
 const LEFT: f64 = 72.0;
-const COLUMN: f64 = 238.0;
 const HEAD: f64 = 58.0;
 const ROW: f64 = 46.0;
 /// Characters that fit above an arrow.
 const MAX_LABEL: usize = 44;
 
-fn x(lifeline: usize) -> f64 {
-    LEFT + 70.0 + lifeline as f64 * COLUMN
+/// Where a lifeline of so many is. Five fit a page at full width; more are closer together.
+fn x(lifeline: usize, of: usize) -> f64 {
+    let column = if of > 5 { 190.0 } else { 238.0 };
+    LEFT + 70.0 + lifeline as f64 * column
 }
 
 fn heads(svg: &mut Svg, lifelines: &[Lifeline], bottom: f64) {
+    let of = lifelines.len();
     for (n, lifeline) in lifelines.iter().enumerate() {
-        svg.line("life", (x(n), HEAD), (x(n), bottom));
+        svg.line("life", (x(n, of), HEAD), (x(n, of), bottom));
         svg.rect(
             "head",
-            (x(n) - 66.0, 8.0),
+            (x(n, of) - 66.0, 8.0),
             (132.0, HEAD - 14.0),
             &lifeline.name,
         );
-        svg.text("headname", (x(n), 27.0), &short(&lifeline.name, 17));
-        svg.text("headwhat", (x(n), 43.0), &short(&lifeline.what, 20));
+        svg.text("headname", (x(n, of), 27.0), &short(&lifeline.name, 17));
+        svg.text("headwhat", (x(n, of), 43.0), &short(&lifeline.what, 20));
     }
 }
 
 pub(super) fn draw(sequence: &Sequence) -> String {
     let steps = &sequence.steps[..sequence.steps.len().min(MAX_STEPS)];
-    let width = x(sequence.lifelines.len().saturating_sub(1)) + 84.0;
+    let of = sequence.lifelines.len();
+    let width = x(of.saturating_sub(1), of) + 84.0;
+    let most = if of > 5 { 35 } else { MAX_LABEL };
     let height = HEAD + 16.0 + steps.len() as f64 * ROW + 8.0;
     let mut svg = Svg::new("sequence", width, height, "Sequence chart");
     svg.raw(
@@ -44,7 +48,7 @@ pub(super) fn draw(sequence: &Sequence) -> String {
         svg.text("time end", (LEFT - 12.0, y + 4.0), &words::time(step.at));
         for hop in &step.hops {
             let last = sequence.lifelines.len().saturating_sub(1);
-            let (from, to) = (x(hop.from.min(last)), x(hop.to.min(last)));
+            let (from, to) = (x(hop.from.min(last), of), x(hop.to.min(last), of));
             let way = if to >= from { 1.0 } else { -1.0 };
             let class = if hop.dropped { "hop lost" } else { "hop" };
             // A packet that is dropped ends before the lifeline, at a cross.
@@ -83,7 +87,7 @@ pub(super) fn draw(sequence: &Sequence) -> String {
                 ));
             }
             let middle = (from + to) / 2.0;
-            svg.text("label", (middle, y - 7.0), &short(&hop.label, MAX_LABEL));
+            svg.text("label", (middle, y - 7.0), &short(&hop.label, most));
             let rule = if hop.dropped { "rule lost" } else { "rule" };
             svg.text(rule, (middle, y + 14.0), &short(&hop.rule, 30));
             svg.raw("</g>");

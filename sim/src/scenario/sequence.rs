@@ -1,5 +1,7 @@
 //! From the ways of packets to a sequence chart of two hosts.
 
+use std::{collections::BTreeSet, net::SocketAddr};
+
 use super::{
     build::{Built, at},
     model::{Action, Check, Scenario},
@@ -92,8 +94,14 @@ pub(super) fn draw(s: &Scenario, built: &Built, wanted: Option<&(String, String)
         lifelines,
         ..Sequence::default()
     };
-    for journey in built.world.explain(&Filter::default(), usize::MAX) {
-        let Some(step) = step(built, &line, &journey) else {
+    let journeys = built.world.explain(&Filter::default(), usize::MAX);
+    let engines = [&a, &b].iter().all(|n| {
+        let host = s.hosts.iter().find(|h| h.name == **n);
+        host.is_some_and(|h| h.kind.is_engine())
+    });
+    let ours = Ours::new([built.node(&a), built.node(&b)], engines, &journeys);
+    for journey in journeys.iter().filter(|j| ours.has(j)) {
+        let Some(step) = step(built, &line, journey) else {
             continue;
         };
         if sequence.steps.len() < MAX_STEPS {
@@ -103,6 +111,46 @@ pub(super) fn draw(s: &Scenario, built: &Built, wanted: Option<&(String, String)
         }
     }
     sequence
+}
+
+/// Which packets are those of a pair.
+struct Ours {
+    pair: [NodeId; 2],
+    /// Only what goes from one to the other: engines speak to many.
+    strict: bool,
+    /// Endpoints under which their packets were seen.
+    endpoints: BTreeSet<SocketAddr>,
+}
+
+impl Ours {
+    fn new(pair: [NodeId; 2], strict: bool, journeys: &[Journey]) -> Self {
+        let of_pair = journeys.iter().filter(|j| pair.contains(&j.packet.origin));
+        let hops = of_pair.flat_map(|j| &j.hops);
+        let endpoints = hops.flat_map(|h| [h.before.0, h.after.0]).collect();
+        Self {
+            pair,
+            strict,
+            endpoints,
+        }
+    }
+
+    fn has(&self, journey: &Journey) -> bool {
+        let from = self.pair.contains(&journey.packet.origin);
+        let arrives =
+            |h: &crate::trace::Hop| h.rule == Rule::Delivered && self.pair.contains(&h.node);
+        let to = journey.hops.iter().any(arrives);
+        let aimed = || {
+            journey
+                .hops
+                .iter()
+                .any(|h| self.endpoints.contains(&h.before.1))
+        };
+        let lost = || journey.hops.iter().any(|h| ends(h.rule));
+        match self.strict {
+            true => from && (to || lost() && aimed()),
+            false => from || to || lost() && aimed(),
+        }
+    }
 }
 
 /// The nodes from one host up to where the ways meet, and down to the other.

@@ -416,6 +416,38 @@ fn mutate(text: &str, changes: &[(u16, u8, String)]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Topologies at which a careless builder would stumble.
+#[test]
+fn odd_networks_run() {
+    let cases = [
+        // Two NATs, one in the other, with the same inside; a host with an address of each family.
+        "[[router]]\nname='a'\nnat='linux'\n[[router]]\nname='b'\nbehind='a'\nnat='linux'\nwan='10.0.0.2'\n\
+         [[host]]\nname='h'\nbehind='b'\nkind='echo'\naddress=['10.0.0.2','2001:db8::2']",
+        // A router without a NAT below one with, and the other way round.
+        "[[router]]\nname='a'\n[[router]]\nname='b'\nbehind='a'\nnat='symmetric'\n[[router]]\nname='c'\nbehind='b'\n\
+         [[host]]\nname='h'\nbehind='c'\nkind='steady'\nto='e'\n[[host]]\nname='e'\nkind='echo'",
+        // A host that speaks to one behind its own router, and one that nobody can reach.
+        "[[router]]\nname='a'\nnat='full-cone'\n[[host]]\nname='h'\nbehind='a'\nkind='flood'\nto='e'\nflows=10000\n\
+         [[host]]\nname='e'\nbehind='a'\nkind='echo'\n[[host]]\nname='o'\nkind='steady'\nto='e'\nevery='1ms'",
+        // Events upon events.
+        "[[host]]\nname='h'\nkind='manual'\n[[event]]\nat=1\noff='h'\n[[event]]\nat=1\noff='h'\n[[event]]\nat=1\non='h'\n\
+         [[event]]\nat=1\nsend='h'\nto='h'\n[[event]]\nat=1\ncut='h'\n[[event]]\nat=2\nlink='h'\nloss=1\nup='1 bit/s'",
+    ];
+    for text in cases {
+        let mut s = Scenario::parse(text, "f").unwrap_or_else(|e| panic!("{e}"));
+        s.duration = std::time::Duration::from_secs(3);
+        let result = run(&s, 1, &RunOptions::default());
+        assert_eq!(result.stuck, None, "{text}");
+    }
+    let twice = "[[host]]\nname='a'\nkind='echo'\naddress='9.9.9.9'\n[[host]]\nname='b'\nkind='echo'\naddress='9.9.9.9'";
+    let e = Scenario::parse(twice, "f").expect_err("one address, two hosts");
+    assert!(e.to_string().starts_with("f:8:9: 9.9.9.9 is taken"), "{e}");
+    let families =
+        "[[host]]\nname='a'\nkind='steady'\nto='b'\naddress='::9'\n[[host]]\nname='b'\nkind='echo'";
+    let e = Scenario::parse(families, "f").expect_err("no common family");
+    assert!(e.to_string().contains("no IP version in common"), "{e}");
+}
+
 quickcheck! {
     fn no_file_panics(changes: Vec<(u16, u8, String)>) -> bool {
         let text = mutate(WHOLE, &changes);
@@ -427,6 +459,18 @@ quickcheck! {
             }
             Err(e) => e.line >= 1 && e.column >= 1 && !e.to_string().is_empty(),
         }
+    }
+
+    fn no_scenario_that_is_taken_panics_when_it_runs(changes: Vec<(u16, u8, String)>) -> TestResult {
+        let text = mutate(WHOLE, &changes);
+        let Ok(mut scenario) = Scenario::parse(&text, "f") else {
+            return TestResult::discard();
+        };
+        // Long enough for every event of the file's first seconds.
+        scenario.duration = scenario.duration.min(std::time::Duration::from_secs(5));
+        let options = RunOptions { capture: true, journeys: true, curves: true, pair: None };
+        let first = run(&scenario, 3, &options);
+        TestResult::from_bool(first == run(&scenario, 3, &options))
     }
 
     fn no_text_panics(text: String) -> bool {

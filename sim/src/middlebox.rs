@@ -81,7 +81,18 @@ impl Middlebox {
             None => Verdict::Pass(Rule::NatUntouched),
         };
         match (&mut self.nat, walled) {
-            (Some(nat), Verdict::Pass(rule)) => told(nat.outbound(now, packet), rule),
+            (Some(nat), Verdict::Pass(rule)) => match nat.outbound(now, packet) {
+                // It was never outside: the firewall lets it pass, and has to know its flow so
+                // that the answer is none out of nowhere.
+                Verdict::Hairpin(by) => match self.firewall.as_mut() {
+                    Some(wall) => match wall.forwarded(now, packet) {
+                        Verdict::Pass(_) => Verdict::Hairpin(by),
+                        stopped => stopped,
+                    },
+                    None => Verdict::Hairpin(by),
+                },
+                verdict => told(verdict, rule),
+            },
             (_, verdict) => verdict,
         }
     }

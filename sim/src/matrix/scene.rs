@@ -195,7 +195,9 @@ impl Plan<'_> {
         };
         let now = world.now();
         boxes.iter().rev().try_fold(local, |at, id| {
-            let one = world.middlebox_mut(*id)?;
+            let Some(one) = world.middlebox_mut(*id) else {
+                return Some(at);
+            };
             if let Some(firewall) = one.firewall_mut() {
                 firewall.pinhole(now, proto, at, 2 * TIME).ok()?;
             }

@@ -25,7 +25,7 @@
 //! | besides | then |
 //! |---|---|
 //! | a firewall lets nothing of the transport out | never |
-//! | a firewall does not let A out to B's port | `A→B` is not sent |
+//! | a firewall does not let A out to B's port, or a NAT has no port for it | `A→B` is not sent, though it opens A's boxes that are further in |
 //! | both are behind one NAT that does not hairpin | never (RFC 4787 §6) |
 //! | … that hairpins with the external source | as if they met in the core, but that NAT drops what it does not admit in silence |
 //! | … with the internal source | UDP: if all boxes between admit strangers, the answer goes by the inside. TCP: never, the SYN/ACK does not come from where the SYN went (RFC 4787 REQ-9) |
@@ -47,8 +47,8 @@ use crate::nat::{Filtering, Hairpin};
 /// # Errors
 /// The reason that comes first on the way.
 pub fn ask(transport: Transport, attempt: Attempt, pair: Pair<'_>) -> Result<(), Reason> {
-    let a = Side::of(pair.a, transport, pair.family);
-    let b = Side::of(pair.b, transport, pair.family);
+    let a = Side::of(pair.a, transport, pair.family, pair.meet);
+    let b = Side::of(pair.b, transport, pair.family, pair.meet);
     if [&a, &b]
         .into_iter()
         .any(|s| s.is_blocked() || !s.registers())
@@ -62,34 +62,25 @@ pub fn ask(transport: Transport, attempt: Attempt, pair: Pair<'_>) -> Result<(),
             Hairpin::ExternalSource => {}
         }
     }
-    let sends = |from: &Side, to: &Side| from.has_ports() && from.may_send_to(to);
-    let (a_sends, b_sends) = (sends(&a, &b), sends(&b, &a));
-    if attempt == Attempt::Dial {
-        return if !a_sends {
-            Err(not_sent(&a))
-        } else if b.admits_strangers() {
-            Ok(())
-        } else {
-            Err(Reason::Unsolicited)
-        };
-    }
+    let (a_sent, b_sent) = (a.progress(&b), b.progress(&a));
+    let (a_sends, b_sends) = (a_sent == a.layers.len(), b_sent == b.layers.len());
     let outcome = match attempt {
-        Attempt::Dial | Attempt::Together => {
-            a_sends && admitted(&a, &b, b_sends) || b_sends && admitted(&b, &a, a_sends)
+        Attempt::Dial if !a_sends => return Err(not_sent(&a, a_sent)),
+        Attempt::Dial => return admitted(&a, &b, 0).then_some(()).ok_or(Reason::Unsolicited),
+        Attempt::Together => {
+            a_sends && admitted(&a, &b, b_sent) || b_sends && admitted(&b, &a, a_sent)
         }
-        Attempt::First => {
-            let turned = pair.meet == Meet::Box;
-            in_turn(transport, turned, (&a, a_sends), (&b, b_sends))
-        }
+        Attempt::First => in_turn(transport, pair.meet == Meet::Box, &a, &b),
     };
     if outcome {
         return Ok(());
     }
+    let all = (a.layers.len(), b.layers.len());
     Err(if !a_sends {
-        not_sent(&a)
+        not_sent(&a, a_sent)
     } else if !b_sends {
-        not_sent(&b)
-    } else if !admitted(&a, &b, true) && !admitted(&b, &a, true) {
+        not_sent(&b, b_sent)
+    } else if !admitted(&a, &b, all.1) && !admitted(&b, &a, all.0) {
         Reason::Remapped
     } else if transport == Transport::Udp {
         Reason::Collision
@@ -122,16 +113,17 @@ pub fn way(transport: Transport, pair: Pair<'_>) -> Way {
     }
 }
 
-/// Whether `from→to` is admitted. `answers`: `to` has sent to `from`, and its hole is open.
-fn admitted(from: &Side, to: &Side, answers: bool) -> bool {
+/// Whether `from→to` is admitted, if the packet of `to` for `from` has passed the first `sent` of
+/// its own layers and they are still open.
+fn admitted(from: &Side<'_>, to: &Side<'_>, sent: usize) -> bool {
     let expected = from.is_stable();
-    if answers && expected && !to.is_stable() {
+    if expected && to.layers[..sent].iter().any(|l| !l.stable) {
         // The two endpoints speak through another mapping already.
         return false;
     }
-    let mut observed = answers;
-    to.layers.iter().all(|layer| {
-        observed &= layer.stable;
+    let mut observed = true;
+    to.layers.iter().enumerate().all(|(n, layer)| {
+        observed &= layer.stable && n < sent;
         match layer.filtering {
             None | Some(Filtering::EndpointIndependent) => true,
             Some(Filtering::AddressDependent) => observed,
@@ -142,38 +134,39 @@ fn admitted(from: &Side, to: &Side, answers: bool) -> bool {
 
 /// A has sent, and been answered if there is an answer, before B begins. `turned`: their packets
 /// are turned round in a box that both are behind.
-fn in_turn(
-    transport: Transport,
-    turned: bool,
-    (a, a_sends): (&Side, bool),
-    (b, b_sends): (&Side, bool),
-) -> bool {
-    if a_sends && b.admits_strangers() {
+fn in_turn(transport: Transport, turned: bool, a: &Side<'_>, b: &Side<'_>) -> bool {
+    let a_sent = a.progress(b);
+    let a_sends = a_sent == a.layers.len();
+    if a_sends && admitted(a, b, 0) {
         return true;
     }
-    let closes = |side: &Side| transport == Transport::Tcp && side.meets(turned) == Meets::Reset;
+    let closes =
+        |side: &Side<'_>| transport == Transport::Tcp && side.meets(turned) == Meets::Reset;
     // A's packet was refused. It has left its mark on the flow by which B is going to send to
     // where it came from, if it is there that B sends.
     let known = a_sends && a.is_stable();
     let after = known.then(|| b.refusing(turned, closes(b)));
     let b = after.as_ref().unwrap_or(b);
-    let b_sends = b_sends && b.has_ports();
-    let a_open = a_sends && !closes(b);
-    if b_sends && admitted(b, a, a_open) {
+    let b_sent = b.progress(a);
+    let b_sends = b_sent == b.layers.len();
+    let a_sent = if a_sends && closes(b) { 0 } else { a_sent };
+    if b_sends && admitted(b, a, a_sent) {
         return true;
     }
     // So was B's, and it has left its mark likewise, unless A has a flow to there.
-    let known = b_sends && b.is_stable() && !a_open;
+    let known = b_sends && b.is_stable() && a_sent == 0;
     let after = known.then(|| a.refusing(turned, closes(a)));
+    let a = after.as_ref().unwrap_or(a);
     // What a box took in for itself the first time, it takes in again.
     let kept = transport == Transport::Udp && b.remembers(turned);
-    a_sends && !kept && admitted(after.as_ref().unwrap_or(a), b, b_sends && !closes(a))
+    let b_sent = if b_sends && closes(a) { 0 } else { b_sent };
+    a_sends && !kept && admitted(a, b, b_sent)
 }
 
 /// Both are behind a box that turns packets round, does not filter them (RFC 4787 §5 is about
 /// what comes from outside), and leaves their sender as it is inside. To the boxes further in the
 /// peer is a stranger then, in either direction.
-fn by_the_inside(transport: Transport, a: &Side, b: &Side) -> Result<(), Reason> {
+fn by_the_inside(transport: Transport, a: &Side<'_>, b: &Side<'_>) -> Result<(), Reason> {
     if transport == Transport::Udp && a.inner_admits_strangers() && b.inner_admits_strangers() {
         Ok(())
     } else {
@@ -181,18 +174,19 @@ fn by_the_inside(transport: Transport, a: &Side, b: &Side) -> Result<(), Reason>
     }
 }
 
-fn not_sent(side: &Side) -> Reason {
-    if side.has_ports() {
-        Reason::PortBlocked
-    } else {
+/// Why the layer `at` which a packet of `side` ended let it not pass.
+fn not_sent(side: &Side<'_>, at: usize) -> Reason {
+    if side.layers.get(at).is_some_and(|l| l.translates) {
         Reason::NoPort
+    } else {
+        Reason::PortBlocked
     }
 }
 
 /// Both send, and neither packet is admitted because an endpoint is not the observed one.
 fn hint(transport: Transport, pair: Pair<'_>) -> Option<Hint> {
-    let a = Side::of(pair.a, transport, pair.family);
-    let b = Side::of(pair.b, transport, pair.family);
+    let a = Side::of(pair.a, transport, pair.family, pair.meet);
+    let b = Side::of(pair.b, transport, pair.family, pair.meet);
     if a.is_predictable() && b.is_predictable() {
         Some(Hint::Prediction)
     } else if a.is_stable() || b.is_stable() {

@@ -1,6 +1,6 @@
 //! What counts of one end's boxes for one transport.
 
-use super::{End, Family, RENDEZVOUS_PORT, Transport};
+use super::{End, Family, Meet, RENDEZVOUS_PORT, Transport};
 use crate::{
     firewall::{Families, FirewallConfig, Ports},
     nat::{
@@ -21,7 +21,9 @@ pub(super) enum Meets {
 
 /// One layer: a NAT or a firewall. A box with both has two, the firewall nearer to the host.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Layer {
+pub(super) struct Layer<'a> {
+    /// The ports that it lets out; `None`: all.
+    out: Option<&'a Ports>,
     /// A NAT, that is.
     pub(super) translates: bool,
     /// The external endpoint does not change with the destination.
@@ -44,30 +46,28 @@ pub(super) struct Layer {
 
 /// One end for one transport.
 #[derive(Clone, Debug)]
-pub(super) struct Side {
+pub(super) struct Side<'a> {
     /// From the host to the core.
-    pub(super) layers: Vec<Layer>,
+    pub(super) layers: Vec<Layer<'a>>,
     /// How many of them stand before the outermost box.
     pub(super) inner: usize,
-    /// The ports that every firewall lets out, as a list of each one's.
-    out: Vec<Ports>,
     port: u16,
-    forwarded: bool,
 }
 
-impl Side {
-    pub(super) fn of(end: &End, transport: Transport, family: Family) -> Self {
+impl<'a> Side<'a> {
+    pub(super) fn of(end: &'a End, transport: Transport, family: Family, meet: Meet) -> Self {
         let mut side = Self {
             layers: Vec::new(),
             inner: 0,
-            out: Vec::new(),
             port: end.port,
-            forwarded: end.forwarded,
         };
         for (n, one) in end.path.iter().enumerate() {
-            if n + 1 == end.path.len() {
+            let outermost = n + 1 == end.path.len();
+            if outermost {
                 side.inner = side.layers.len();
             }
+            // The firewall of the box that both are behind takes nothing for a stranger's.
+            let turned = outermost && meet == Meet::Box;
             if let Some(firewall) = &one.firewall
                 && (family == Family::V6 || firewall.families == Families::Both)
             {
@@ -75,9 +75,8 @@ impl Side {
                     Transport::Udp => &firewall.udp_out,
                     Transport::Tcp => &firewall.tcp_out,
                 };
-                side.out.push(ports.clone());
                 side.layers
-                    .push(Layer::of_firewall(firewall, end.forwarded));
+                    .push(Layer::of_firewall(firewall, ports, end.forwarded || turned));
             }
             if let (Some(nat), Family::V4) = (&one.nat, family) {
                 side.layers
@@ -87,36 +86,36 @@ impl Side {
         side
     }
 
-    /// It can register: something leaves by this transport.
+    /// It can register: what goes to the rendezvous leaves.
     pub(super) fn registers(&self) -> bool {
-        self.lets_out(RENDEZVOUS_PORT)
+        let mut ports = self.layers.iter().filter_map(|l| l.out);
+        ports.all(|ports| ports.allow(RENDEZVOUS_PORT))
     }
 
-    fn lets_out(&self, port: u16) -> bool {
-        self.out.iter().all(|ports| ports.allow(port))
-    }
-
-    /// Nothing at all of this transport passes.
+    /// Nothing at all of this transport leaves.
     pub(super) fn is_blocked(&self) -> bool {
-        self.out
-            .iter()
-            .any(|ports| matches!(ports, Ports::Only(some) if some.is_empty()))
+        let mut ports = self.layers.iter().filter_map(|l| l.out);
+        ports.any(|ports| matches!(ports, Ports::Only(some) if some.is_empty()))
     }
 
-    /// It can send to an endpoint of `peer` that the rendezvous told.
-    pub(super) fn may_send_to(&self, peer: &Self) -> bool {
+    /// How many layers a packet passes that goes to the endpoint of `peer` that the rendezvous
+    /// told. If it is all of them, it is sent.
+    pub(super) fn progress(&self, peer: &Self) -> usize {
+        // What a NAT chooses is some port above 1023.
         let observed = peer.layers.iter().all(|l| !l.translates || l.preserves);
-        if peer.forwarded || observed {
-            self.lets_out(peer.port)
-        } else {
-            // Some port above 1023.
-            self.out.iter().all(|ports| *ports == Ports::All)
-        }
-    }
-
-    /// It has a port for a destination beside the rendezvous.
-    pub(super) fn has_ports(&self) -> bool {
-        self.layers.iter().all(|l| l.stable || !l.rigid)
+        let lets_out = |ports: &Ports| match ports {
+            Ports::All => true,
+            Ports::Only(_) => observed && ports.allow(peer.port),
+        };
+        let mut same = true;
+        let stops = self.layers.iter().position(|layer| {
+            let stopped = layer.out.is_some_and(|ports| !lets_out(ports))
+                // The port is taken by its own packet to the rendezvous.
+                || same && layer.rigid && !layer.stable;
+            same &= layer.stable;
+            stopped
+        });
+        stops.unwrap_or(self.layers.len())
     }
 
     /// The endpoint that the rendezvous observed is the one that every peer sees.
@@ -124,12 +123,7 @@ impl Side {
         self.layers.iter().all(|l| l.stable)
     }
 
-    /// Whoever sends to the endpoint that the rendezvous told is let in.
-    pub(super) fn admits_strangers(&self) -> bool {
-        self.layers.iter().all(Layer::admits_strangers)
-    }
-
-    /// The same for what comes from a neighbour behind one outermost box.
+    /// Whoever sends to an endpoint that was used is let in by all boxes but the outermost.
     pub(super) fn inner_admits_strangers(&self) -> bool {
         self.layers[..self.inner]
             .iter()
@@ -191,7 +185,7 @@ impl Side {
     }
 }
 
-impl Layer {
+impl<'a> Layer<'a> {
     fn of_nat(nat: &NatConfig, transport: Transport, forwarded: bool) -> Self {
         let t = match transport {
             Transport::Udp => &nat.udp,
@@ -204,6 +198,7 @@ impl Layer {
             WanInput::Drop | WanInput::Reject => nat.unsolicited_syn == UnsolicitedSyn::Reset,
         };
         Self {
+            out: None,
             translates: true,
             // New flows of a port that is forwarded leave by the forwarded one.
             stable: forwarded || is_stable(t),
@@ -219,8 +214,9 @@ impl Layer {
         }
     }
 
-    fn of_firewall(firewall: &FirewallConfig, forwarded: bool) -> Self {
+    fn of_firewall(firewall: &FirewallConfig, ports: &'a Ports, forwarded: bool) -> Self {
         Self {
+            out: Some(ports),
             translates: false,
             stable: true,
             filtering: (!forwarded && !firewall.open).then_some(firewall.filtering),

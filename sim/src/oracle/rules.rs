@@ -58,7 +58,7 @@ pub fn ask(transport: Transport, attempt: Attempt, pair: Pair<'_>) -> Result<(),
     if pair.meet == Meet::Box {
         match b.hairpin() {
             Hairpin::None => return Err(Reason::NoHairpin),
-            Hairpin::InternalSource => return by_the_inside(transport, &a, &b),
+            Hairpin::InternalSource => return by_the_inside(transport, attempt, &a, &b),
             Hairpin::ExternalSource => {}
         }
     }
@@ -142,31 +142,43 @@ fn in_turn(transport: Transport, turned: bool, a: &Side<'_>, b: &Side<'_>) -> bo
     }
     let closes =
         |side: &Side<'_>| transport == Transport::Tcp && side.meets(turned) == Meets::Reset;
-    // A's packet was refused. It has left its mark on the flow by which B is going to send to
-    // where it came from, if it is there that B sends.
-    let known = a_sends && a.is_stable();
-    let after = known.then(|| b.refusing(turned, closes(b)));
+    // A's packet was refused, and has left its mark on the flow by which B is going to send.
+    let after = a_sends.then(|| b.refusing(turned, a.is_stable(), closes(b)));
     let b = after.as_ref().unwrap_or(b);
     let b_sent = b.progress(a);
     let b_sends = b_sent == b.layers.len();
-    let a_sent = if a_sends && closes(b) { 0 } else { a_sent };
-    if b_sends && admitted(b, a, a_sent) {
+    let a_left = if a_sends && closes(b) { 0 } else { a_sent };
+    if b_sends && admitted(b, a, a_left) {
         return true;
     }
     // So was B's, and it has left its mark likewise, unless A has a flow to there.
-    let known = b_sends && b.is_stable() && a_sent == 0;
-    let after = known.then(|| a.refusing(turned, closes(a)));
+    let after = (b_sends && a_left == 0).then(|| a.refusing(turned, b.is_stable(), closes(a)));
     let a = after.as_ref().unwrap_or(a);
+    let b_left = if b_sends && closes(a) { 0 } else { b_sent };
     // What a box took in for itself the first time, it takes in again.
     let kept = transport == Transport::Udp && b.remembers(turned);
-    let b_sent = if b_sends && closes(a) { 0 } else { b_sent };
-    a_sends && !kept && admitted(a, b, b_sent)
+    if a_sends && !kept && admitted(a, b, b_left) {
+        return true;
+    }
+    // A's second packet may be dropped where nobody resets it, and then its hole stays.
+    let quiet = a_sends && a.is_stable() && b.shields(b_left);
+    quiet && b_sends && admitted(b, a, a_sent)
 }
 
 /// Both are behind a box that turns packets round, does not filter them (RFC 4787 §5 is about
 /// what comes from outside), and leaves their sender as it is inside. To the boxes further in the
 /// peer is a stranger then, in either direction.
-fn by_the_inside(transport: Transport, a: &Side<'_>, b: &Side<'_>) -> Result<(), Reason> {
+fn by_the_inside(
+    transport: Transport,
+    attempt: Attempt,
+    a: &Side<'_>,
+    b: &Side<'_>,
+) -> Result<(), Reason> {
+    // The NAT that turns it round, the last layer, needs no port for it.
+    let sends = |from: &Side<'_>, to: &Side<'_>| from.progress(to) + 1 >= from.layers.len();
+    if !sends(a, b) && (attempt == Attempt::Dial || !sends(b, a)) {
+        return Err(not_sent(a, a.progress(b)));
+    }
     if transport == Transport::Udp && a.inner_admits_strangers() && b.inner_admits_strangers() {
         Ok(())
     } else {

@@ -38,6 +38,8 @@ pub(super) struct Layer<'a> {
     pub(super) preserves: bool,
     /// If the external port is taken, there is no other.
     pub(super) rigid: bool,
+    /// The external endpoint is one for each address (ADM).
+    by_address: bool,
     /// The external port can be told in advance.
     pub(super) predictable: bool,
     /// How packets to the box's own endpoints come back in.
@@ -154,24 +156,29 @@ impl<'a> Side<'a> {
             .is_some_and(|n| self.layers[n].remembers)
     }
 
-    /// As it is after a stranger's packet was refused, for a peer whose packets come from where
-    /// that one came from. A box that took it in for itself and remembers it gives the end another
-    /// port. A box that had let it pass to the one that refused it keeps the flow that it made,
-    /// whatever the port of others, unless it was `reset`.
-    pub(super) fn refusing(&self, turned: bool, reset: bool) -> Self {
+    /// As it is after a stranger's packet was refused. What counts is whether it came from the
+    /// `very` endpoint that this end is going to send to. A box that took it in for itself and
+    /// remembers it gives the end another port then. A box that had let it pass to the one that
+    /// refused it keeps the flow that it made, whatever the port of others, unless it was `reset`.
+    pub(super) fn refusing(&self, turned: bool, very: bool, reset: bool) -> Self {
         let mut side = self.clone();
         let Some(n) = self.refuser() else {
             return side;
         };
-        if !reset {
-            side.layers[n + 1..]
-                .iter_mut()
-                .for_each(|l| l.stable = true);
+        for layer in &mut side.layers[n + 1..] {
+            layer.stable |= !reset && (very || layer.by_address);
         }
-        if self.remembers(turned) && self.layers[..n].iter().all(|l| l.stable) {
+        if very && self.remembers(turned) && self.layers[..n].iter().all(|l| l.stable) {
             side.layers[n].stable = false;
         }
         side
+    }
+
+    /// With its packet in its first `sent` layers: a stranger's is dropped in silence by a layer
+    /// in front of that which refuses strangers, because the end speaks by another endpoint.
+    pub(super) fn shields(&self, sent: usize) -> bool {
+        let clash = self.layers[..sent].iter().position(|l| !l.stable);
+        clash.is_some_and(|n| self.refuser().is_none_or(|r| r < n))
     }
 
     /// How the box that both ends are behind turns packets round.
@@ -207,7 +214,10 @@ impl<'a> Layer<'a> {
             // A connection whose first answer is a reset is forgotten at once.
             remembers: accepts && transport == Transport::Udp,
             preserves: forwarded || preserves(t),
-            rigid: t.clash == Clash::Drop && preserves(t),
+            rigid: t.clash == Clash::Drop
+                && (preserves(t)
+                    || t.ports == PortPolicy::Hash && t.mapping == Mapping::EndpointIndependent),
+            by_address: t.mapping == Mapping::AddressDependent,
             predictable: matches!(t.ports, PortPolicy::Sequential(_))
                 || (preserves(t) && t.clash == Clash::Next),
             hairpin: nat.hairpin,
@@ -229,6 +239,7 @@ impl<'a> Layer<'a> {
             remembers: false,
             preserves: true,
             rigid: false,
+            by_address: false,
             predictable: true,
             hairpin: Hairpin::None,
         }

@@ -6,12 +6,18 @@ use crate::scenario::words;
 const LEFT: f64 = 72.0;
 const HEAD: f64 = 58.0;
 const ROW: f64 = 46.0;
+/// Height of a row in which endpoints stand one below the other.
+const TALL_ROW: f64 = 60.0;
+/// With more lifelines than this, they do.
+const CROWDED: usize = 5;
 /// Characters that fit above an arrow.
 const MAX_LABEL: usize = 44;
+/// … of one endpoint alone.
+const MAX_HALF: usize = 31;
 
 /// Where a lifeline of so many is. Five fit a page at full width; more are closer together.
 fn x(lifeline: usize, of: usize) -> f64 {
-    let column = if of > 5 { 190.0 } else { 238.0 };
+    let column = if of > CROWDED { 177.0 } else { 224.0 };
     LEFT + 70.0 + lifeline as f64 * column
 }
 
@@ -34,8 +40,8 @@ pub(super) fn draw(sequence: &Sequence) -> String {
     let steps = &sequence.steps[..sequence.steps.len().min(MAX_STEPS)];
     let of = sequence.lifelines.len();
     let width = x(of.saturating_sub(1), of) + 84.0;
-    let most = if of > 5 { 35 } else { MAX_LABEL };
-    let height = HEAD + 16.0 + steps.len() as f64 * ROW + 8.0;
+    let row = if of > CROWDED { TALL_ROW } else { ROW };
+    let height = HEAD + 16.0 + steps.len() as f64 * row + 8.0;
     let mut svg = Svg::new("sequence", width, height, "Sequence chart");
     svg.raw(
         "<defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" \
@@ -44,7 +50,7 @@ pub(super) fn draw(sequence: &Sequence) -> String {
     );
     heads(&mut svg, &sequence.lifelines, height - 6.0);
     for (n, step) in steps.iter().enumerate() {
-        let y = HEAD + 34.0 + n as f64 * ROW;
+        let y = HEAD + row - 14.0 + n as f64 * row;
         svg.text("time end", (LEFT - 12.0, y + 4.0), &words::time(step.at));
         for hop in &step.hops {
             let last = sequence.lifelines.len().saturating_sub(1);
@@ -87,7 +93,14 @@ pub(super) fn draw(sequence: &Sequence) -> String {
                 ));
             }
             let middle = (from + to) / 2.0;
-            svg.text("label", (middle, y - 7.0), &short(&hop.label, most));
+            match hop.label.split_once(" → ").filter(|_| of > CROWDED) {
+                Some((src, dst)) => {
+                    let dst = format!("→ {dst}");
+                    svg.text("label", (middle, y - 18.0), &short(src, MAX_HALF));
+                    svg.text("label", (middle, y - 7.0), &short(&dst, MAX_HALF));
+                }
+                None => svg.text("label", (middle, y - 7.0), &short(&hop.label, MAX_LABEL)),
+            }
             let rule = if hop.dropped { "rule lost" } else { "rule" };
             svg.text(rule, (middle, y + 14.0), &short(&hop.rule, 30));
             svg.raw("</g>");

@@ -25,7 +25,7 @@ mod net;
 mod platform;
 mod session;
 
-pub use driver::Stats;
+pub use driver::{Ended, Stats};
 pub use dunlin_core as core;
 pub use dunlin_core::engine::{
     Changes, EngineStatus, Event, FilePriority, FileStatus, Level, Notice, PeerStatus, State,

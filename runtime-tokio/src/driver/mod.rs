@@ -30,7 +30,7 @@ use std::{
 
 use dunlin_core::{
     Instant, Op, OpId, TorrentId,
-    engine::{AddError, Engine, Event, What},
+    engine::{AddError, Engine, EngineStatus, Event, What},
     op::{OpErrorKind, Outcome},
 };
 use dunlin_std::{
@@ -104,6 +104,16 @@ pub struct Stats {
     /// Whether this poll did anything.
     progress: bool,
     idle_now: u32,
+}
+
+/// What a session came to. See [`Session::shutdown`](crate::Session::shutdown).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ended {
+    /// The engine at its end: no torrents, no connections, nothing in flight.
+    pub engine: EngineStatus,
+    /// What the driver did in all.
+    pub stats: Stats,
 }
 
 /// What a driver is made of.
@@ -466,7 +476,7 @@ impl Driver {
     }
 
     /// Law 1 at the end: what will not be done any more is answered, so that blocks come home.
-    fn finish(&mut self) {
+    fn finish(&mut self) -> Ended {
         let now = self.clock.now();
         self.conns.clear();
         self.sockets.clear();
@@ -475,6 +485,10 @@ impl Driver {
             self.engine.handle_op(now, op, outcome);
         }
         self.watches.clear();
+        Ended {
+            engine: self.engine.status(now),
+            stats: self.stats,
+        }
     }
 
     /// Law 3, seen from here: being woken again and again for nothing is a bug in this crate or
@@ -498,9 +512,9 @@ impl Driver {
 }
 
 impl Future for Driver {
-    type Output = ();
+    type Output = Ended;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let this = self.get_mut();
         this.stats.progress = false;
         let mut more = true;
@@ -508,8 +522,7 @@ impl Future for Driver {
             this.stats.turns += 1;
             more = this.turn(cx);
             if this.stopped {
-                this.finish();
-                return Poll::Ready(());
+                return Poll::Ready(this.finish());
             }
             if !more {
                 break;

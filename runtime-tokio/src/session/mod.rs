@@ -27,7 +27,7 @@ pub use self::{
     torrent::{Content, Torrent, Tracker},
 };
 use crate::{
-    Error, Result, Stats,
+    Ended, Error, Result, Stats,
     driver::{Command, Driver, Parts},
     net::Http,
     platform::Clock,
@@ -58,8 +58,8 @@ pub(crate) struct Shared {
     store: Option<Weak<Store>>,
     /// One torrent is added at a time, so that a duplicate is recognised as one.
     adding: tokio::sync::Mutex<()>,
-    /// Closed when the engine's task has ended.
-    ended: watch::Receiver<()>,
+    /// Set and closed when the engine's task has ended.
+    ended: watch::Receiver<Option<Ended>>,
 }
 
 impl Session {
@@ -88,7 +88,7 @@ impl Session {
         let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
         let events = broadcast::Sender::new(EVENT_QUEUE);
         let http = Http::new(config.route.clone());
-        let (end, ended) = watch::channel(());
+        let (end, ended) = watch::channel(None);
         let shared = Arc::new(Shared {
             commands,
             events: events.downgrade(),
@@ -113,8 +113,8 @@ impl Session {
         // The driver has a budget of its own; tokio's would only make streams look busy.
         let task = tokio::task::unconstrained(driver);
         tokio::spawn(async move {
-            task.await;
-            drop(end);
+            // Handles may all be gone: nobody wants to know then.
+            let _ = end.send(Some(task.await));
         });
         Ok(Self { shared })
     }
@@ -190,13 +190,27 @@ impl Session {
         self.shared.with_engine(set).await
     }
 
+    /// Runs `f` on the engine, in the engine's task, for everything that has no method here.
+    /// Torrents are added and removed by [`Session::add`] and [`Torrent::remove`], which also see
+    /// to their files and to the session folder.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn with_engine<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Engine, Instant) -> R + Send + 'static,
+    ) -> Result<R> {
+        self.shared.with_engine(f).await
+    }
+
     /// Ends the session: trackers hear `stopped`, what was written is made durable and the
     /// records are saved. Returns when that is done, at the latest some seconds after
-    /// [`Config::stop_timeout`](dunlin_core::Config::stop_timeout).
-    pub async fn shutdown(self) {
+    /// [`Config::stop_timeout`](dunlin_core::Config::stop_timeout), and says what the session
+    /// came to; `None` if its runtime went away first.
+    pub async fn shutdown(self) -> Option<Ended> {
         // A queue that is closed means that the session has ended already.
         let _ = self.shared.call(Driver::stop).await;
-        self.shared.wait_end().await;
+        self.shared.wait_end().await
     }
 }
 
@@ -255,10 +269,10 @@ impl Shared {
         }
     }
 
-    async fn wait_end(&self) {
+    async fn wait_end(&self) -> Option<Ended> {
         let mut ended = self.ended.clone();
-        // Nothing is ever sent: this ends when the sender is dropped.
-        while ended.changed().await.is_ok() {}
+        // An error means that the sender was dropped, and nothing was sent.
+        ended.wait_for(Option::is_some).await.ok()?.clone()
     }
 }
 

@@ -231,13 +231,13 @@ async fn stop(session: Session, signals: &mut Signals, report: &Report) -> Optio
     let mut end = pin!(session.shutdown());
     let patience = Instant::now() + PATIENCE;
     tokio::select! {
-        () = &mut end => return None,
+        _ = &mut end => return None,
         exit = signals.next() => return Some(exit),
         () = sleep_until(patience) => {}
     }
     report.info("stopping: telling trackers and saving what is here; Ctrl-C ends at once");
     tokio::select! {
-        () = end => None,
+        _ = end => None,
         exit = signals.next() => Some(exit),
     }
 }

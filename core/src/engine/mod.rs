@@ -211,6 +211,7 @@ pub struct Engine {
     udp_bound: BTreeMap<SocketId, SocketAddr>,
     external: Option<IpAddr>,
     stray_datagrams: u64,
+    stray_outcomes: u64,
     hostile_peers: u64,
     last_reason: Option<&'static str>,
     /// Reused by the picker, so that asking for blocks allocates nothing.
@@ -297,6 +298,7 @@ impl Engine {
             udp_bound: BTreeMap::new(),
             external: None,
             stray_datagrams: 0,
+            stray_outcomes: 0,
             hostile_peers: 0,
             last_reason: None,
             picked: Vec::new(),
@@ -439,6 +441,7 @@ impl Engine {
     pub fn handle_op(&mut self, now: Instant, op: OpId, outcome: Outcome) {
         self.tick(now);
         let Some(purpose) = self.ops.answered(op) else {
+            self.stray_outcomes += 1;
             self.take_home(outcome);
             return;
         };

@@ -537,12 +537,15 @@ impl Engine {
         let Some(t) = self.torrents.get_mut(&id) else {
             return;
         };
-        t.swarm.ban(addr);
+        let news = t.swarm.ban(addr);
         if t.bans.len() < MAX_BANNED || t.bans.contains_key(&addr.ip()) {
             *t.bans.entry(addr.ip()).or_insert(0) += 1;
         }
         let conns = t.conns.clone();
-        self.notice(Some(id), Some(addr), Level::Warning, What::Banned);
+        // More of what it sent may fail once it is gone.
+        if news {
+            self.notice(Some(id), Some(addr), Level::Warning, What::Banned);
+        }
         for index in conns {
             if let Some(conn) = self
                 .conn_at(index)

@@ -194,6 +194,7 @@ impl Engine {
             listening: self.listening.values().copied().collect(),
             external: self.external,
             stray_datagrams: self.stray_datagrams,
+            stray_outcomes: self.stray_outcomes,
             hostile_peers: self.hostile_peers,
             notices_lost: self.notices_lost,
         }

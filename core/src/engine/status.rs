@@ -191,6 +191,8 @@ pub struct EngineStatus {
     pub external: Option<IpAddr>,
     /// Datagrams that no machine wanted.
     pub stray_datagrams: u64,
+    /// Outcomes for ops that were not in flight: a driver that keeps law 1 has none.
+    pub stray_outcomes: u64,
     /// Peers that were closed for breaking the protocol.
     pub hostile_peers: u64,
     /// Notices that made way because nobody fetched them.

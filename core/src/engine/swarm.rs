@@ -182,12 +182,13 @@ impl Swarm {
         self.known.get(&addr).is_some_and(|k| k.banned)
     }
 
-    /// Refuses an address from now on.
-    pub(super) fn ban(&mut self, addr: SocketAddr) {
-        if let Some(known) = self.known.get_mut(&addr) {
-            self.order.remove(&(known.due, addr));
-            known.banned = true;
-        }
+    /// Refuses an address from now on. Returns whether it was not refused before.
+    pub(super) fn ban(&mut self, addr: SocketAddr) -> bool {
+        let Some(known) = self.known.get_mut(&addr) else {
+            return true;
+        };
+        self.order.remove(&(known.due, addr));
+        !core::mem::replace(&mut known.banned, true)
     }
 
     /// Makes every idle address due at once (the application asked, or the torrent woke up).

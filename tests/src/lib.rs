@@ -11,6 +11,7 @@
     reason = "tests report to the terminal"
 )]
 
+pub mod habitat;
 pub mod http;
 pub mod lab;
 pub mod parity;

@@ -1,0 +1,191 @@
+//! Trackers, in the hands of a [`Guest`].
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::guest::{Door, Guest, Life, Line, Post};
+
+/// Longest request that is read.
+const REQUEST: usize = 8 << 10;
+/// BEP 15: connect, announce.
+const CONNECT: u32 = 0;
+const ANNOUNCE: u32 = 1;
+
+/// What a request for a path is answered with.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The request's target begins so.
+    pub path: &'static str,
+    /// All of the answer, as sent.
+    pub bytes: Vec<u8>,
+}
+
+impl Answer {
+    /// An answer in full form.
+    #[must_use]
+    pub fn new(path: &'static str, status: &str, headers: &str, body: &[u8]) -> Self {
+        let len = body.len();
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {len}\r\n{headers}\r\n");
+        let bytes = [head.as_bytes(), body].concat();
+        Self { path, bytes }
+    }
+}
+
+/// What a tracker says when asked for peers (BEP 23).
+#[must_use]
+pub fn peers_answer(peers: &[SocketAddr]) -> Vec<u8> {
+    let mut compact = Vec::new();
+    for peer in peers {
+        if let IpAddr::V4(ip) = peer.ip() {
+            compact.extend(ip.octets());
+            compact.extend(peer.port().to_be_bytes());
+        }
+    }
+    let mut body = format!("d8:intervali1800e5:peers{}:", compact.len()).into_bytes();
+    body.extend(compact);
+    body.push(b'e');
+    body
+}
+
+/// The `event` of an announcement; an ordinary one has an empty one.
+#[must_use]
+pub fn announced(target: &str) -> String {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    let event = query.split('&').find_map(|p| p.strip_prefix("event="));
+    event.unwrap_or_default().to_owned()
+}
+
+/// A web server with a few fixed pages.
+#[derive(Debug)]
+pub struct HttpServer {
+    /// Where it is.
+    pub addr: SocketAddr,
+    /// What it answers; other paths do not exist.
+    pub pages: Vec<Answer>,
+    /// What it was asked for, in order.
+    pub targets: Vec<String>,
+    door: Door,
+    lines: Vec<(Line, Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl HttpServer {
+    /// A server without pages.
+    pub fn new(guest: &mut dyn Guest, v6: bool) -> Self {
+        let (door, addr) = guest.listen(v6);
+        Self {
+            addr,
+            pages: Vec::new(),
+            targets: Vec::new(),
+            door,
+            lines: Vec::new(),
+        }
+    }
+
+    /// Does what is to be done.
+    pub fn poll(&mut self, guest: &mut dyn Guest) {
+        while let Some(line) = guest.accept(self.door) {
+            self.lines.push((line, Vec::new(), None));
+        }
+        for (line, request, answer) in &mut self.lines {
+            if answer.is_none() {
+                request.extend(guest.read(*line, REQUEST));
+                let Some(text) = head(request) else {
+                    continue;
+                };
+                let target = text.split(' ').nth(1).unwrap_or_default().to_owned();
+                let page = self.pages.iter().find(|p| target.starts_with(p.path));
+                *answer = Some(page.map_or_else(
+                    || Answer::new("", "404 Not Found", "", b"no such page").bytes,
+                    |page| page.bytes.clone(),
+                ));
+                self.targets.push(target);
+            }
+            if let Some(rest) = answer
+                && !rest.is_empty()
+            {
+                let sent = guest.write(*line, rest);
+                rest.drain(..sent);
+                if rest.is_empty() {
+                    guest.finish(*line);
+                }
+            }
+        }
+        self.lines.retain(|(line, ..)| {
+            let life = guest.life(*line);
+            life == Life::Open || life == Life::Connecting
+        });
+    }
+}
+
+fn head(request: &[u8]) -> Option<String> {
+    let end = request.windows(4).position(|w| w == b"\r\n\r\n")?;
+    Some(String::from_utf8_lossy(&request[..end]).into_owned())
+}
+
+/// A tracker that speaks BEP 15.
+#[derive(Debug)]
+pub struct UdpTracker {
+    /// Where it is.
+    pub addr: SocketAddr,
+    /// Whom it tells of.
+    pub peers: Vec<SocketAddr>,
+    /// The events it was told, in order: 0 none, 1 completed, 2 started, 3 stopped.
+    pub events: Vec<u32>,
+    /// Datagrams it does not answer before it begins to.
+    pub deaf: u32,
+    post: Post,
+}
+
+impl UdpTracker {
+    /// A tracker that knows nobody.
+    pub fn new(guest: &mut dyn Guest, v6: bool) -> Self {
+        let (post, addr) = guest.bind(v6);
+        Self {
+            addr,
+            peers: Vec::new(),
+            events: Vec::new(),
+            deaf: 0,
+            post,
+        }
+    }
+
+    /// Does what is to be done.
+    pub fn poll(&mut self, guest: &mut dyn Guest) {
+        while let Some((from, packet)) = guest.receive(self.post) {
+            if self.deaf > 0 {
+                self.deaf -= 1;
+                continue;
+            }
+            if let Some(answer) = self.answer(&packet) {
+                guest.send(self.post, from, &answer);
+            }
+        }
+    }
+
+    fn answer(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
+        let action = number(packet, 8)?;
+        let mut answer = action.to_be_bytes().to_vec();
+        answer.extend(packet.get(12..16)?);
+        match action {
+            CONNECT => answer.extend([7; 8]),
+            ANNOUNCE => {
+                self.events.push(number(packet, 80)?);
+                // Interval, leechers, seeders.
+                answer.extend([0, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 1]);
+                for peer in &self.peers {
+                    match peer.ip() {
+                        IpAddr::V4(ip) => answer.extend(ip.octets()),
+                        IpAddr::V6(ip) => answer.extend(ip.octets()),
+                    }
+                    answer.extend(peer.port().to_be_bytes());
+                }
+            }
+            _ => return None,
+        }
+        Some(answer)
+    }
+}
+
+fn number(packet: &[u8], at: usize) -> Option<u32> {
+    let bytes = packet.get(at..at + 4)?;
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
+}

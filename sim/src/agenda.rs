@@ -9,7 +9,7 @@ use dunlin_core::Instant;
 /// A radix heap: an event lies in the bucket of the highest bit in which its time differs from
 /// the time of the event that was taken last. Nothing is ever planned before that time, so events
 /// only move to lower buckets, and events of one time always lie together in the order of their
-/// planning: no sequence number need be stored or compared. `sim/benches/agenda.rs` has it beside
+/// planning: no sequence number need be stored or compared. `sim/benches/world.rs` has it beside
 /// a binary heap.
 pub struct Agenda<E> {
     now: Instant,

@@ -252,3 +252,6 @@ impl Host for Scripted {
         self.script.front().map(|(at, _)| *at)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ pub(super) enum Trouble {
 }
 
 /// Errors that a router sends in a second (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).
-const ERRORS_PER_SECOND: u32 = 100;
+pub(super) const ERRORS_PER_SECOND: u32 = 100;
 
 /// Longest error, in bytes: RFC 1812 §4.3.2.3 and RFC 4443 §2.4 (c).
 const LONGEST: [usize; 2] = [576, 1_280];
@@ -112,7 +112,7 @@ impl World {
         let packet = error(from, trouble, about)?;
         let (left, since) = &mut router.errors;
         let passed = at.saturating_since(*since);
-        if passed.as_secs() > 0 || *since == Instant::ORIGIN {
+        if passed.as_secs() > 0 {
             (*left, *since) = (ERRORS_PER_SECOND, at);
         }
         *left = left.checked_sub(1)?;

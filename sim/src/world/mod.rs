@@ -29,6 +29,8 @@
 //! time: the outcome is the same and it costs no event.
 
 mod action;
+#[cfg(test)]
+mod box_tests;
 mod boxes;
 mod forward;
 mod icmp;
@@ -388,6 +390,12 @@ impl World {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.nodes.len() < 2
+    }
+
+    /// How many packets are under way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.flights.len() - self.free.len() + self.ready.len()
     }
 
     /// What was seen so far.

@@ -8,7 +8,7 @@ use std::{
 use dunlin_core::Instant;
 use rustc_hash::FxBuildHasher;
 
-use super::machine::Machine;
+use super::{icmp::ERRORS_PER_SECOND, machine::Machine};
 use crate::{
     link::Line,
     middlebox::{BoxConfig, Middlebox},
@@ -139,7 +139,7 @@ impl Router {
             lan: None,
             gateway: None,
             middlebox: None,
-            errors: (0, Instant::ORIGIN),
+            errors: (ERRORS_PER_SECOND, Instant::ORIGIN),
         }
     }
 

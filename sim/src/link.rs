@@ -45,8 +45,8 @@ pub struct Direction {
     pub duplicate_ppm: u32,
     /// So many packets of a million arrive with one bit changed, behind their ports.
     pub corrupt_ppm: u32,
-    /// Longest packet, in bytes. A longer one is answered with an ICMP error whether it may be
-    /// fragmented or not: nothing here fragments.
+    /// Longest packet, in bytes. A longer one is split if that is allowed (IPv4 without "don't
+    /// fragment"; a fragment is not split again), else answered with an ICMP error.
     pub mtu: u32,
 }
 

@@ -140,6 +140,8 @@ rules! {
     LinkLost = "link.lost",
     /// Longer than the link carries.
     LinkTooBig = "link.too-big",
+    /// Longer than the link carries, and split.
+    LinkFragmented = "link.fragmented",
     /// The link is cut at this time.
     LinkDown = "link.down",
     /// A bit was changed on the link.

@@ -34,6 +34,12 @@ impl Packet {
         self.flow.src.is_ipv4() && (self.bytes[6] & 0x1f, self.bytes[7]) != (0, 0)
     }
 
+    /// Whether a router may split it: IPv4 without the flag that forbids it.
+    #[must_use]
+    pub fn may_fragment(&self) -> bool {
+        self.flow.src.is_ipv4() && self.bytes[6] & 0x40 == 0
+    }
+
     /// Splits a whole datagram into packets of at most `mtu` bytes, as its sender would; `None`
     /// if it is not IPv4, a fragment already, or `mtu` leaves no room.
     #[must_use]

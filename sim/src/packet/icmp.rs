@@ -16,6 +16,8 @@ pub enum IcmpError {
     PortUnreachable,
     /// A firewall forbids it.
     Prohibited,
+    /// Nobody has that address.
+    NoRoute,
     /// The hop limit ran out on the way.
     HopLimit,
     /// The packet is longer than this, and may not be split.
@@ -53,6 +55,8 @@ impl Packet {
             (IcmpError::PortUnreachable, false) => (1, 4),
             (IcmpError::Prohibited, true) => (3, 13),
             (IcmpError::Prohibited, false) => (1, 1),
+            (IcmpError::NoRoute, true) => (3, 0),
+            (IcmpError::NoRoute, false) => (1, 0),
             (IcmpError::HopLimit, true) => (11, 0),
             (IcmpError::HopLimit, false) => (3, 0),
             (IcmpError::TooBig(_), true) => (3, 4),

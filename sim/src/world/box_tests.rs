@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     HostCx, Middlebox, Rule, Scripted, TcpFlags,
     middlebox::GatewayConfig,
-    nat::{NatConfig, presets},
+    nat::{Hairpin, NatConfig, presets},
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -109,6 +109,82 @@ fn a_host_behind_two_nats_speaks_to_the_core() {
     world.run_until(at(100));
     assert_eq!(heard(&world, server)[0].1, "20.0.0.9:5");
     assert_eq!(heard(&world, host)[0].1, "20.1.0.1:7");
+}
+
+#[test]
+fn hairpins_come_back_and_neighbours_do_not_pass_the_nat() {
+    let mut nat = presets::linux();
+    nat.hairpin = Hairpin::ExternalSource;
+    nat.udp.filtering = crate::nat::Filtering::EndpointIndependent;
+    let mut world = World::new(1);
+    let a = home(&mut world, "20.0.0.1", nat, LinkConfig::perfect());
+    send(&mut world, a.hosts[0], 1, "192.168.1.2:5", "20.9.9.9:6", 9);
+    send(&mut world, a.hosts[1], 2, "192.168.1.3:8", "20.0.0.1:5", 9);
+    send(
+        &mut world,
+        a.hosts[1],
+        3,
+        "192.168.1.3:8",
+        "192.168.1.2:5",
+        9,
+    );
+    world.start();
+    world.run_until(at(100));
+    let heard = heard(&world, a.hosts[0]);
+    // The first is the core's answer that there is no such address, by way of the NAT.
+    let senders: Vec<&str> = heard.iter().map(|(_, from)| &**from).collect();
+    assert_eq!(senders, ["198.19.255.254:0", "20.0.0.1:8", "192.168.1.3:8"]);
+    assert_eq!(world.trace().count_at(a.router, Rule::NatHairpin), 1);
+    assert_eq!(world.trace().count_at(a.router, Rule::Switched), 1);
+}
+
+#[test]
+fn the_sender_behind_a_nat_learns_of_a_narrow_link() {
+    let mut world = World::new(1);
+    let mut narrow = LinkConfig::delayed(MS);
+    narrow.up.mtu = 1_000;
+    let a = home(&mut world, "20.0.0.1", presets::linux(), narrow);
+    let server = addr("20.1.0.1:0").ip();
+    let mut link = LinkConfig::delayed(MS);
+    link.down.mtu = 500;
+    world.add_host(world.core(), link, &[server], Scripted::new());
+    // Too long for the home's own line, then for the server's.
+    send(
+        &mut world,
+        a.hosts[0],
+        1,
+        "192.168.1.2:5",
+        "20.1.0.1:7",
+        1_200,
+    );
+    send(
+        &mut world,
+        a.hosts[0],
+        9,
+        "192.168.1.2:5",
+        "20.1.0.1:7",
+        700,
+    );
+    world.start();
+    world.run_until(at(100));
+    let host = world.host::<Scripted>(a.hosts[0]).expect("scripted");
+    let got = host.received();
+    assert_eq!(
+        got.len(),
+        2,
+        "{:?}",
+        world.trace().counters().collect::<Vec<_>>()
+    );
+    for ((when, packet), (ms, mtu)) in got.iter().zip([(1, 1_000_u16), (11, 500)]) {
+        assert_eq!(*when, at(ms));
+        let body = packet.transport();
+        assert_eq!((body[0], body[1]), (3, 4));
+        assert_eq!(body[6..8], mtu.to_be_bytes());
+        // What it quotes is the packet as this host sent it.
+        assert_eq!(body[8 + 12..8 + 16], [192, 168, 1, 2]);
+        assert_eq!(body[8 + 20..8 + 22], 5_u16.to_be_bytes());
+        assert!(packet.checksums_hold());
+    }
 }
 
 #[test]
@@ -238,4 +314,59 @@ fn version_6_passes_a_nat_and_its_addresses_are_known_above() {
     assert_eq!(got.len(), 2);
     assert_eq!(got[0].1.ttl(), 62, "the core and the router");
     assert_eq!(heard(&world, far)[0].1, "[2a00:1::2]:6");
+}
+
+#[test]
+fn a_refusal_that_was_put_off_comes_six_seconds_later() {
+    let mut nat = presets::linux();
+    nat.unsolicited_syn = crate::nat::UnsolicitedSyn::DelayedIcmp;
+    let mut world = World::new(1);
+    let a = home(&mut world, "20.0.0.1", nat, LinkConfig::delayed(MS));
+    let server = addr("20.1.0.1:0").ip();
+    let server = world.add_host(
+        world.core(),
+        LinkConfig::delayed(MS),
+        &[server],
+        Scripted::new(),
+    );
+    for (ms, port) in [(1, 5), (1_001, 6)] {
+        let to = SocketAddr::new(addr("20.0.0.1:0").ip(), port);
+        let syn = Packet::tcp(addr("20.1.0.1:7"), to, TcpFlags::SYN, 1, 0, b"");
+        world.call(server, |h: &mut Scripted, _| h.plan(at(ms), syn));
+    }
+    world.start();
+    world.run_until(at(20_000));
+    let times: Vec<Instant> = heard(&world, server)
+        .into_iter()
+        .map(|(at, _)| at)
+        .collect();
+    assert_eq!(times, [at(6_005), at(7_005)]);
+    assert_eq!(heard(&world, a.hosts[0]), []);
+}
+
+#[test]
+fn what_may_be_split_is_split() {
+    let mut world = World::new(1);
+    let mut narrow = LinkConfig::perfect();
+    narrow.up.mtu = 600;
+    let [from, to] = ["20.1.0.1:5", "20.1.0.2:6"].map(addr);
+    let mut bytes = Packet::udp(from, to, &[7; 1_000]).into_bytes();
+    bytes[6] &= !0x40;
+    let mut packet = Packet::parse(bytes).expect("a packet");
+    packet.fill_checksums();
+    let host = Scripted::new().send(at(1), packet);
+    world.add_host(world.core(), narrow, &[from.ip()], host);
+    let far = world.add_host(
+        world.core(),
+        LinkConfig::perfect(),
+        &[to.ip()],
+        Scripted::new(),
+    );
+    world.start();
+    world.run_until(at(10));
+    let got = world.host::<Scripted>(far).expect("scripted").received();
+    let parts: Vec<_> = got.iter().map(|(_, p)| p.fragment()).collect();
+    let offsets: Vec<_> = parts.iter().flatten().map(|f| (f.offset, f.more)).collect();
+    assert_eq!(offsets, [(0, true), (576, false)]);
+    assert!(got.iter().all(|(_, p)| p.checksums_hold()));
 }

@@ -1,4 +1,6 @@
-//! Boxes in the tree.
+//! Boxes in the tree, and their timers.
+
+use dunlin_core::Instant;
 
 use super::{Event, Kind, NodeId, Stage, Via, World};
 use crate::Middlebox;
@@ -25,22 +27,43 @@ impl World {
         }
     }
 
-    /// Plans when a box answers what it keeps waiting (RFC 5382 REQ-4). An event may come for
-    /// nothing, if the answer was called off.
-    pub(super) fn plan_box(&mut self, id: NodeId) {
-        if let Some(at) = self.middlebox(id).and_then(Middlebox::next_timeout) {
-            self.agenda.plan(at, Event::Box(id.0));
+    /// Plans a box's timer if it is earlier than what is planned.
+    pub(super) fn plan_box(&mut self, id: NodeId, due: Option<Instant>) {
+        let now = self.now();
+        let Some(due) = due else { return };
+        let due = due.max(now);
+        if let Some(router) = self.nodes[id.index()].router_mut()
+            && router.planned.is_none_or(|planned| due < planned)
+        {
+            router.planned = Some(due);
+            self.agenda.plan(due, Event::Box(id.0));
         }
     }
 
-    pub(super) fn box_is_due(&mut self, id: NodeId) {
+    /// A box's timer is due: what it says then goes to its outer side.
+    pub(super) fn box_timer(&mut self, id: NodeId) {
         let now = self.now();
-        let next = |world: &mut Self| world.middlebox_mut(id)?.delayed(now);
-        while let Some(answer) = next(self) {
-            let stage = Stage::Arrive(id.0, Via::Within);
-            let flight = self.born(now, id, answer, stage);
-            self.send_from_box(now, id, flight);
+        let off = self.nodes[id.index()].off;
+        let Some(router) = self.nodes[id.index()].router_mut() else {
+            return;
+        };
+        if router.planned != Some(now) {
+            return;
         }
+        router.planned = None;
+        let Some(middlebox) = &mut router.middlebox else {
+            return;
+        };
+        let said: Vec<_> = std::iter::from_fn(|| middlebox.delayed(now)).collect();
+        // Nothing that is still due may keep the world from going on.
+        let due = middlebox.next_timeout().filter(|due| *due > now);
+        for packet in said {
+            if !off {
+                let flight = self.born(now, id, packet, Stage::Arrive(id.0, Via::Within));
+                self.send_back(now, id.0, false, flight);
+            }
+        }
+        self.plan_box(id, due);
     }
 }
 

@@ -4,11 +4,10 @@ use dunlin_core::Instant;
 
 use super::{
     Event, Flight, Kind, NodeId, Stage, Via, World,
-    icmp::Trouble,
     node::{is_for_many, route_key},
 };
 use crate::{
-    Proto, Rule, SimRng, Verdict,
+    IcmpError, Proto, Rule, SimRng, Verdict,
     link::Fate,
     pcapng::Way,
     trace::{self, Ports},
@@ -153,6 +152,9 @@ impl World {
         } else {
             self.nodes[sender as usize].parent
         };
+        if fate == Fate::Dropped(Rule::LinkTooBig) && self.split(at, n, mtu, flight) {
+            return None;
+        }
         let comment = match fate {
             Fate::Dropped(rule) => Some(rule),
             Fate::Arrives { .. } => None,
@@ -165,7 +167,13 @@ impl World {
                     // A router handles it as if it came from beyond the link, so that its NAT
                     // translates it.
                     let via = if up { Via::Without } else { Via::Within };
-                    self.report(at, sender, Trouble::TooBig(mtu), flight, Some(via));
+                    self.report(
+                        at,
+                        sender,
+                        IcmpError::TooBig(u16::try_from(mtu).unwrap_or(u16::MAX)),
+                        flight,
+                        Some(via),
+                    );
                 }
                 return None;
             }
@@ -186,6 +194,28 @@ impl World {
             self.launch(again, flight.clone());
         }
         Some(arrival)
+    }
+
+    /// Sends a packet that is longer than a link carries in fragments, if it may be split.
+    fn split(&mut self, at: Instant, n: u32, mtu: u32, flight: &Flight) -> bool {
+        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+        if !flight.packet.may_fragment() {
+            return false;
+        }
+        // A number of the packet's own, as its sender may have set none.
+        let Some(parts) = flight.packet.split(mtu, flight.id.number as u16) else {
+            return false;
+        };
+        self.pass(at, n, Rule::LinkFragmented, flight, u64::from(mtu));
+        for packet in parts {
+            let part = Flight {
+                digest: trace::digest(packet.payload()),
+                packet,
+                ..flight.clone()
+            };
+            self.launch(at, part);
+        }
+        true
     }
 
     /// A packet reaches a host.
@@ -217,13 +247,13 @@ impl World {
             return self.end(at, CORE, Rule::BoxLocal, flight);
         }
         let Some(to) = router.routes.get(&route_key(dst)).copied() else {
-            self.report(at, CORE, Trouble::NoRoute, flight, None);
+            self.report(at, CORE, IcmpError::NoRoute, flight, None);
             return self.end(at, CORE, Rule::NoRoute, flight);
         };
         let mut delay = 0;
         if let Via::Child(from) = via {
             if !flight.packet.hop() {
-                self.report(at, CORE, Trouble::HopLimit, flight, None);
+                self.report(at, CORE, IcmpError::HopLimit, flight, None);
                 return self.end(at, CORE, Rule::HopLimit, flight);
             }
             let a = self.nodes[from as usize].region;
@@ -271,14 +301,14 @@ impl World {
         }
         // A NAT takes hops itself, or does not.
         if !translates && !flight.packet.hop() {
-            self.report(at, n, Trouble::HopLimit, flight, None);
+            self.report(at, n, IcmpError::HopLimit, flight, None);
             return self.end(at, n, Rule::HopLimit, flight);
         }
         if router.middlebox.is_some() {
             return self.at_box(at, n, outward, flight);
         }
         let Some(stage) = onward(n, outward, below) else {
-            self.report(at, n, Trouble::NoRoute, flight, None);
+            self.report(at, n, IcmpError::NoRoute, flight, None);
             return self.end(at, n, Rule::NoRoute, flight);
         };
         self.pass(at, n, Rule::Forwarded, flight, 0);
@@ -297,6 +327,11 @@ impl World {
             middlebox.inbound(at, &mut flight.packet)
         };
         let slowed = middlebox.penalty();
+        // A segment that was dropped may be answered later.
+        let put_off =
+            matches!(verdict, Verdict::Drop(_)) && flight.packet.flow().proto == Proto::Tcp;
+        let due = put_off.then(|| middlebox.next_timeout()).flatten();
+        self.plan_box(NodeId(n), due);
         let rule = verdict.rule();
         let body = trace::headers(&flight.packet, flight.digest);
         self.seen(at, n, rule, flight, before, body);
@@ -306,11 +341,8 @@ impl World {
             Verdict::Local(_) => return self.local_seen(at, n, flight),
             Verdict::Drop(_) => {
                 self.captured_why(n, rule);
-                match rule {
-                    Rule::HopLimit => self.report(at, n, Trouble::HopLimit, flight, None),
-                    // It may be answered later.
-                    _ if flight.packet.flow().proto == Proto::Tcp => self.plan_box(NodeId(n)),
-                    _ => {}
+                if rule == Rule::HopLimit {
+                    self.report(at, n, IcmpError::HopLimit, flight, None);
                 }
                 return None;
             }
@@ -385,7 +417,7 @@ impl World {
     }
 
     /// Sends a packet that a box made to one of its sides, past the box's own rules.
-    fn send_back(&mut self, at: Instant, n: u32, inward: bool, mut flight: Flight) {
+    pub(super) fn send_back(&mut self, at: Instant, n: u32, inward: bool, mut flight: Flight) {
         let dst = flight.packet.flow().dst.ip();
         let Some(router) = self.nodes[n as usize].router() else {
             return;
@@ -401,7 +433,14 @@ impl World {
 
     /// Tells a packet's sender what is wrong with it, if that may be told. With `via` the error
     /// passes through the node's box.
-    fn report(&mut self, at: Instant, n: u32, trouble: Trouble, flight: &Flight, via: Option<Via>) {
+    fn report(
+        &mut self,
+        at: Instant,
+        n: u32,
+        trouble: IcmpError,
+        flight: &Flight,
+        via: Option<Via>,
+    ) {
         let src = route_key(flight.packet.flow().src.ip());
         let node = &self.nodes[n as usize];
         let inward = node.router().is_some_and(|r| r.routes.contains_key(&src));

@@ -127,7 +127,7 @@ enum Event {
     Packet(u32),
     /// A host, or a box's gateway, may want to be woken.
     Wake(u32),
-    /// A box may have to answer what it kept waiting.
+    /// A box's timer may be due.
     Box(u32),
     /// An action of the timetable.
     Act(u32),

@@ -126,6 +126,8 @@ pub(super) struct Router {
     pub(super) lan: Option<IpAddr>,
     pub(super) gateway: Option<Machine>,
     pub(super) middlebox: Option<Middlebox>,
+    /// When the box's one timer that counts is planned.
+    pub(super) planned: Option<Instant>,
     /// ICMP errors that it may still send, and since when.
     pub(super) errors: (u32, Instant),
 }
@@ -139,6 +141,7 @@ impl Router {
             lan: None,
             gateway: None,
             middlebox: None,
+            planned: None,
             errors: (ERRORS_PER_SECOND, Instant::ORIGIN),
         }
     }

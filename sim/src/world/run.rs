@@ -58,7 +58,7 @@ impl World {
                 }
             }
             Event::Wake(node) => self.wake(NodeId(node)),
-            Event::Box(node) => self.box_is_due(NodeId(node)),
+            Event::Box(node) => self.box_timer(NodeId(node)),
             Event::Act(n) => self.act(n),
         }
         self.settle();

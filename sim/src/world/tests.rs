@@ -133,7 +133,7 @@ fn errors_are_not_answered_and_not_too_many() {
     }
     let error = icmp::error(
         v4(1, 0).ip(),
-        icmp::Trouble::NoRoute,
+        crate::IcmpError::NoRoute,
         &udp(v4(77, 1), v4(1, 1), 5),
     );
     plan(&mut world, a, at(2_000), error.expect("an error"));

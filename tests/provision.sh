@@ -84,6 +84,8 @@ need_peers() {
   /usr/bin/python3 -c 'import libtorrent' 2>/dev/null || install_packages python3-libtorrent
 }
 
+need_tshark() { need tshark tshark; }
+
 # The lab builds network namespaces.
 need_netns() {
   local name="dunlin-probe-$$"

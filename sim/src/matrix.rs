@@ -15,7 +15,7 @@ mod scene;
 use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
 
 pub use self::{
-    kinds::{Kind, kinds, kinds_v6},
+    kinds::{Kind, about, kinds, kinds_v6},
     scene::{Scene, TIME, scene},
 };
 use crate::{

@@ -339,3 +339,16 @@ fn a_reader_that_goes_away_is_no_error() {
         String::from_utf8_lossy(&done.stderr)
     );
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_is_lost_is_exit_code_2() {
+    let full = fs::File::options().write(true).open("/dev/full");
+    let done = Command::new(env!("CARGO_BIN_EXE_dunlin-sim"))
+        .args(["run", &scenario("02-two-homes.toml")])
+        .stdout(full.expect("a device that is full"))
+        .output()
+        .expect("it starts");
+    assert_eq!(done.status.code(), Some(2));
+    assert!(err(&done).contains("standard output"), "{}", err(&done));
+}

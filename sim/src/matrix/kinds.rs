@@ -138,6 +138,33 @@ pub fn kinds_v6() -> Vec<Kind> {
     all
 }
 
+/// What the presets in a kind's name say of themselves, from the host to the core.
+#[must_use]
+pub fn about(kind: &str) -> String {
+    let (kind, mapped) = match kind.strip_suffix("+mapped") {
+        Some(kind) => (kind, true),
+        None => (kind, false),
+    };
+    let preset = |name: &str| match name {
+        "open" => Some("no box at all".to_owned()),
+        "open:443" => Some("no box at all, at a port that every firewall lets out".to_owned()),
+        "firewall-open" => firewall::presets::find("open").map(|p| p.about.to_owned()),
+        name => match nat::presets::find(name) {
+            Ok(p) => Some(p.about.to_owned()),
+            Err(_) => firewall::presets::find(name).map(|p| p.about.to_owned()),
+        },
+    };
+    let boxes = kind.split('>').map(|one| {
+        let parts: Vec<String> = one.split('+').filter_map(preset).collect();
+        parts.join(", with ")
+    });
+    let mut text = boxes.collect::<Vec<_>>().join("; above it: ");
+    if mapped {
+        text.push_str("; the host's port is forwarded");
+    }
+    text
+}
+
 fn firewalls() -> impl Iterator<Item = Kind> {
     (firewall::presets::all().iter()).filter_map(|preset| {
         let boxed = one(None, Some(preset.name))?;
@@ -147,4 +174,22 @@ fn firewalls() -> impl Iterator<Item = Kind> {
         };
         Some(Kind::new(name, vec![boxed]))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_says_what_it_is() {
+        for kind in kinds().iter().chain(&kinds_v6()) {
+            let boxes = kind.end.path.len().max(1);
+            let told = about(&kind.name)
+                .split("; above it: ")
+                .filter(|s| !s.is_empty())
+                .count();
+            assert_eq!(told, boxes, "{}", kind.name);
+            assert_eq!(about(&kind.name).ends_with("forwarded"), kind.end.forwarded);
+        }
+    }
 }

@@ -10,7 +10,8 @@ const MAX_COLOURS: usize = 8;
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 78.0;
-const RIGHT: f64 = 18.0;
+/// Room for half of the last label of the axis.
+const RIGHT: f64 = 36.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 34.0;
 

@@ -20,8 +20,7 @@ impl Report {
         self.outcomes(&mut out);
         for m in &self.matrices {
             out.push_str(&format!(
-                "<section>\n<h2>{}: who connects to whom</h2>\n<p class=\"soft\">Rows and columns are \
-                 the two ends. Point at a cell or a name for more.</p>\n{}<div class=\"scroll\">\n{}</div>\n</section>\n",
+                "<section class=\"wide\">\n<h2>{}</h2>\n<p class=\"soft\">Point at a cell or a name for more.</p>\n{}<div class=\"scroll\">\n{}</div>\n</section>\n",
                 escape(&m.title),
                 matrix::legend(m),
                 matrix::draw(m)
@@ -71,6 +70,7 @@ impl Report {
         let cells = || self.matrices.iter().flat_map(|m| m.cells.iter().flatten());
         let wrong = cells().filter(|c| c.runs > 0 && !c.agrees()).count();
         let verdict = match (failed, wrong) {
+            _ if self.stuck.is_some() => Some(("no", "the run ended early".into())),
             (0, 0) if !self.outcomes.is_empty() => Some(("ok", "all expectations hold".into())),
             (0, 0) if !self.matrices.is_empty() => {
                 let n = words::count(cells().filter(|c| c.runs > 0).count() as u64);
@@ -95,6 +95,12 @@ impl Report {
             ));
         }
         out.push_str("</dl>\n");
+        if let Some(stuck) = &self.stuck {
+            out.push_str(&format!(
+                "<p class=\"stuck\">The run ended early: {}</p>\n",
+                escape(stuck)
+            ));
+        }
         if !self.command.is_empty() {
             out.push_str(&format!("<pre>{}</pre>\n", escape(&self.command)));
         }

@@ -8,6 +8,9 @@ const MAX_NAME: usize = 26;
 /// Upper ends of the steps in which the time to connect is coloured, in milliseconds.
 const STEPS: [u128; 4] = [50, 100, 250, 1_000];
 
+/// With more columns than this, the letters are small.
+const DENSE: usize = 64;
+
 /// The colour of a cell, and what it says.
 fn class(cell: &Cell) -> String {
     if cell.runs == 0 {
@@ -25,8 +28,9 @@ fn class(cell: &Cell) -> String {
 }
 
 fn tip(matrix: &Matrix, row: usize, column: usize, cell: &Cell) -> String {
-    let name = |n: usize| matrix.names.get(n).map_or("", String::as_str);
-    let mut text = format!("{} × {}\n", name(row), name(column));
+    let name = |of: &[String], n: usize| of.get(n).map_or(String::new(), Clone::clone);
+    let (row, column) = (name(rows(matrix), row), name(&matrix.names, column));
+    let mut text = format!("{row} × {column}\n");
     text.push_str(&match (cell.runs, cell.connected) {
         (0, _) => "not run".into(),
         (1, 0) => "does not connect".into(),
@@ -50,6 +54,14 @@ fn tip(matrix: &Matrix, row: usize, column: usize, cell: &Cell) -> String {
     text
 }
 
+fn rows(matrix: &Matrix) -> &[String] {
+    if matrix.rows.is_empty() {
+        &matrix.names
+    } else {
+        &matrix.rows
+    }
+}
+
 pub(super) fn draw(matrix: &Matrix) -> String {
     let n = matrix.names.len();
     let side: f64 = match n {
@@ -57,38 +69,49 @@ pub(super) fn draw(matrix: &Matrix) -> String {
         13..=24 => 24.0,
         25..=48 => 18.0,
         49..=64 => 14.0,
-        _ => 10.5,
+        _ => 10.0,
     };
-    let dense = n > 64;
+    let dense = n > DENSE;
     let letter = if dense { 5.2 } else { 6.6 };
-    let longest = matrix.names.iter().map(|s| s.chars().count()).max();
-    let letters = longest.unwrap_or(0).min(MAX_NAME) as f64;
-    let left = 14.0 + letters * letter;
+    let letters = |names: &[String]| {
+        let longest = names.iter().map(|s| s.chars().count()).max();
+        longest.unwrap_or(0).min(MAX_NAME) as f64
+    };
+    let left = 14.0 + letters(rows(matrix)) * letter;
+    let letters = letters(&matrix.names);
     // Names of columns rise at 50°.
     let top = 24.0 + letters * letter * 0.8;
     let right = letters * letter * 0.66 + 8.0;
-    let (width, height) = (left + n as f64 * side + right, top + n as f64 * side + 10.0);
+    let (width, height) = (
+        left + n as f64 * side + right,
+        top + rows(matrix).len() as f64 * side + 10.0,
+    );
     let mut svg = Svg::new(
         if dense { "matrix dense" } else { "matrix" },
         width,
         height,
-        &format!("{} matrix", matrix.title),
+        &matrix.title,
     );
-    for (i, name) in matrix.names.iter().enumerate() {
-        let middle = (i as f64 + 0.5) * side;
-        let about = matrix.about.get(i).map_or("", String::as_str);
-        let tip = match about {
+    let label = |i: usize, name: &str, about: Option<&String>| {
+        let tip = match about.map_or("", String::as_str) {
             "" => String::new(),
             about => format!("<title>{}: {}</title>", escape(name), escape(about)),
         };
-        let name = short(name, MAX_NAME);
-        let (x, y) = (left + middle, top - 8.0);
+        let middle = (i as f64 + 0.5) * side;
+        (middle, format!("{}{tip}", short(name, MAX_NAME)))
+    };
+    for (i, name) in matrix.names.iter().enumerate() {
+        let (middle, name) = label(i, name, matrix.about.get(i));
+        let (x, y) = (left + middle + 2.0, top - 8.0);
         svg.raw(&format!(
-            "<text class=\"name\" transform=\"translate({:.1} {y:.1}) rotate(-50)\">{name}{tip}</text>",
-            x + 2.0
+            "<text class=\"name\" transform=\"translate({x:.1} {y:.1}) rotate(-50)\">{name}</text>"
         ));
+    }
+    for (i, name) in rows(matrix).iter().enumerate() {
+        let about = matrix.about.get(i).filter(|_| matrix.rows.is_empty());
+        let (middle, name) = label(i, name, about);
         svg.raw(&format!(
-            "<text class=\"name end\" x=\"{:.1}\" y=\"{:.1}\">{name}{tip}</text>",
+            "<text class=\"name end\" x=\"{:.1}\" y=\"{:.1}\">{name}</text>",
             left - 8.0,
             top + middle + 4.0
         ));
@@ -101,6 +124,8 @@ pub(super) fn draw(matrix: &Matrix) -> String {
             let mark = match (cell.runs, cell.agrees(), cell.expected) {
                 (0, ..) => continue,
                 (_, false, _) => "!",
+                // Among very many they only make it restless; the colour says it.
+                (_, true, false) if dense => continue,
                 (_, true, false) => "×",
                 (_, true, true) => continue,
             };
@@ -126,11 +151,12 @@ pub(super) fn legend(matrix: &Matrix) -> String {
         }
     };
     item("yes0", "", "connects within 50 ms");
-    item("yes1", "", "within 100 ms");
-    item("yes2", "", "within 250 ms");
-    item("yes3", "", "within 1 s");
-    item("yes4", "", "later");
-    item("no", "×", "does not connect, as the oracle says");
+    item("yes1", "", "connects within 100 ms");
+    item("yes2", "", "connects within 250 ms");
+    item("yes3", "", "connects within 1 s");
+    item("yes4", "", "connects later");
+    let mark = if matrix.names.len() > DENSE { "" } else { "×" };
+    item("no", mark, "does not connect, as the oracle says");
     item("wrong", "!", "oracle and simulation disagree");
     item("none", "", "not run");
     out.push_str("</ul>\n");

@@ -42,6 +42,8 @@ pub struct Report {
     pub charts: Vec<Chart>,
     /// How often which rule was met where.
     pub counters: Vec<Counter>,
+    /// Why the run ended before its time, if it did: then nothing held.
+    pub stuck: Option<String>,
 }
 
 /// An expectation and what came of it.
@@ -60,11 +62,13 @@ pub struct Outcome {
 /// Who connects to whom, by kind of NAT.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Matrix {
-    /// `UDP`.
+    /// `UDP: who connects to whom`.
     pub title: String,
-    /// Rows and columns.
+    /// Columns, and rows unless those have names of their own.
     pub names: Vec<String>,
-    /// A sentence about each, for its tooltip; as many as names.
+    /// The rows; empty if they are the columns.
+    pub rows: Vec<String>,
+    /// A sentence about each of `names`, for its tooltip; as many as those.
     pub about: Vec<String>,
     /// Row by row.
     pub cells: Vec<Vec<Cell>>,

@@ -25,6 +25,7 @@ fn sample(names: usize) -> Report {
     };
     let lifelines = ["alice", "home <A>", "core", "flat", hostile];
     Report {
+        stuck: None,
         title: format!("two homes {hostile}"),
         about: hostile.into(),
         command: "dunlin-sim run two.toml --seed 1".into(),
@@ -48,6 +49,7 @@ fn sample(names: usize) -> Report {
         ],
         matrices: vec![Matrix {
             title: "UDP".into(),
+            rows: Vec::new(),
             names: (0..names)
                 .map(|n| format!("cgnat-kind-number-{n}"))
                 .collect(),
@@ -204,6 +206,40 @@ fn empty_and_odd_data_are_drawn() {
         left_out: 0,
     });
     assert_eq!(is_well_formed(&odd.html()), Ok(()));
+}
+
+#[test]
+fn a_run_that_ended_early_never_looks_well() {
+    let report = Report {
+        outcomes: vec![Outcome {
+            held: true,
+            ..Outcome::default()
+        }],
+        stuck: Some("no end <of it>".into()),
+        ..Report::default()
+    };
+    let html = report.html();
+    assert_eq!(is_well_formed(&html), Ok(()));
+    assert!(html.contains("no end &lt;of it&gt;") && html.contains("badge no"));
+    assert!(!html.contains("all expectations hold"));
+}
+
+#[test]
+fn rows_may_be_others_than_columns() {
+    let report = Report {
+        matrices: vec![Matrix {
+            title: "behind one box".into(),
+            names: vec!["linux".into(), "pf".into()],
+            rows: vec!["only row".into()],
+            about: vec!["of linux".into(), "of pf".into()],
+            cells: vec![vec![Cell::default(), Cell::default()]],
+        }],
+        ..Report::default()
+    };
+    let html = report.html();
+    assert_eq!(is_well_formed(&html), Ok(()));
+    assert!(html.contains("<title>only row × pf\nnot run"));
+    assert!(html.contains("only row</text>") && !html.contains("only row: of linux"));
 }
 
 quickcheck! {

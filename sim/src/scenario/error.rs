@@ -53,6 +53,11 @@ impl ScenarioError {
             .find('\n')
             .map_or(text.len(), |n| start + n)
             .max(start);
+        // Lines may end in "\r\n".
+        let line_end = match text[start..line_end].strip_suffix('\r') {
+            Some(line) => start + line.len(),
+            None => line_end,
+        };
         let before: Vec<char> = text[line_start..start].chars().collect();
         let line: Vec<char> = text[line_start..line_end].chars().map(printable).collect();
         let column = before.len();
@@ -186,6 +191,17 @@ mod tests {
         assert_eq!(at, lines[2].chars().position(|c| c == '^'));
         assert!(lines[1].chars().count() < 120, "{shown}");
         assert_eq!(e.column, 501);
+    }
+
+    #[test]
+    fn the_end_of_a_line_is_no_part_of_it() {
+        for text in ["a = 1\r\nb = 2", "a = 1\nb = 2", "a = 1\r", "a = 1"] {
+            let e = ScenarioError::new("x", text, 4..5, "m", "h");
+            assert_eq!(e.to_string(), "x:1:5: m\n  1 | a = 1\n    |     ^ h");
+        }
+        // A place between the two.
+        let e = ScenarioError::new("x", "a\r\nb", 2..2, "m", "h");
+        assert_eq!((e.line, e.column), (1, 3));
     }
 
     #[test]

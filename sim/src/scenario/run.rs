@@ -72,7 +72,7 @@ impl RunResult {
     #[must_use]
     pub fn report(&self, scenario: &Scenario, command: &str) -> Report {
         let fact = |name: &str, value: String| (name.to_owned(), value);
-        let mut facts = vec![
+        let facts = vec![
             fact("seed", self.seed.to_string()),
             fact("simulated time", words::time(self.ended)),
             fact("packets", words::count(self.packets)),
@@ -82,9 +82,6 @@ impl RunResult {
             ),
             fact("trace hash", format!("{:016x}", self.trace)),
         ];
-        if let Some(stuck) = &self.stuck {
-            facts.push(fact("ended early", stuck.clone()));
-        }
         Report {
             title: self.name.clone(),
             about: scenario.about.clone(),
@@ -95,6 +92,7 @@ impl RunResult {
             sequence: self.sequence.clone(),
             charts: self.charts.clone(),
             counters: self.counters.clone(),
+            stuck: self.stuck.clone(),
         }
     }
 }

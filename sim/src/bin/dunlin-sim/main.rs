@@ -45,6 +45,9 @@ fn main() -> ExitCode {
         complain(&message);
         Exit::Usage
     });
+    if say::lost() {
+        return Exit::Usage.into();
+    }
     exit.into()
 }
 

@@ -113,7 +113,7 @@ pub(crate) fn matrix(args: &args::Matrix) -> Result<Exit, String> {
 fn chosen(args: &args::Matrix) -> Result<Vec<Kind>, String> {
     let all = match args.ip {
         args::Family::V4 => matrix::kinds(),
-        args::Family::V6 => kinds_v6(),
+        args::Family::V6 => matrix::kinds_v6(),
     };
     if args.types.is_empty() {
         return Ok(all);
@@ -142,20 +142,6 @@ fn preset(name: &str) -> Option<Kind> {
         config.firewall = Some((firewall::presets::find(name)?.make)());
     }
     Some(Kind::new(name, vec![config]))
-}
-
-/// Over IPv6 nothing is translated: no box at all, and every firewall.
-fn kinds_v6() -> Vec<Kind> {
-    let firewall = |p: &firewall::presets::Preset| {
-        let config = BoxConfig {
-            firewall: Some((p.make)()),
-            ..BoxConfig::default()
-        };
-        Kind::new(p.name, vec![config])
-    };
-    let mut kinds = vec![Kind::new("open", Vec::new())];
-    kinds.extend(firewall::presets::all().iter().map(firewall));
-    kinds
 }
 
 const fn place(meet: Meet) -> &'static str {
@@ -195,10 +181,10 @@ fn median(tried: &Tried) -> Option<Duration> {
 }
 
 fn report(m: &Matrix, args: &args::Matrix, transports: &[Transport]) -> Report {
-    let attempts = [
+    let attempts: [(Attempt, &str); 3] = [
         (
             Attempt::Together,
-            "both at once, as a relay tells them (hole punching)",
+            "both send at once, as a relay tells them (hole punching)",
         ),
         (Attempt::Dial, "the row dials, the column only listens"),
         (
@@ -208,7 +194,7 @@ fn report(m: &Matrix, args: &args::Matrix, transports: &[Transport]) -> Report {
     ];
     let maps = transports.iter().flat_map(|t| {
         attempts.iter().map(move |(attempt, what)| {
-            let title = format!("{}, {what}", t.name().to_uppercase());
+            let title = format!("{}: {what}", t.name().to_uppercase());
             map(m, *t, *attempt, title)
         })
     });
@@ -240,7 +226,7 @@ fn report(m: &Matrix, args: &args::Matrix, transports: &[Transport]) -> Report {
             fact("worlds run", words::count(m.runs() as u64)),
             fact("hash of all", format!("{:016x}", m.hash())),
         ],
-        matrices: maps.collect(),
+        matrices: maps.chain(behind_one(m, transports)).collect(),
         ..Report::default()
     }
 }
@@ -254,21 +240,55 @@ fn map(m: &Matrix, transport: Transport, attempt: Attempt, title: String) -> Map
         let Some(tried) = cell.of(attempt) else {
             continue;
         };
-        cells[cell.a][cell.b] = Cell {
-            connected: tried.runs.iter().filter(|r| r.connected).count() as u64,
-            runs: tried.runs.len() as u64,
-            expected: tried.expected.is_ok(),
-            median: median(tried),
-            note: tried
-                .expected
-                .err()
-                .map_or(String::new(), |r| r.explain().into()),
-        };
+        cells[cell.a][cell.b] = shown(tried);
     }
     Map {
         title,
+        about: m.kinds.iter().map(|k| matrix::about(k)).collect(),
         names: m.kinds.clone(),
-        about: vec![String::new(); m.kinds.len()],
+        rows: Vec::new(),
         cells,
+    }
+}
+
+/// Two hosts behind one and the same box: a column for each type, a row for each attempt.
+fn behind_one(m: &Matrix, transports: &[Transport]) -> Option<Map> {
+    let with_box = |n: &usize| {
+        let mut cells = m.cells.iter();
+        cells.any(|c| c.meet == Meet::Box && c.a == *n)
+    };
+    let columns: Vec<usize> = (0..m.kinds.len()).filter(with_box).collect();
+    let (mut rows, mut cells) = (Vec::new(), Vec::new());
+    for t in transports {
+        for attempt in Attempt::ALL {
+            rows.push(format!("{}, {}", t.name().to_uppercase(), attempt.name()));
+            let cell = |n: &usize| {
+                let cell = m.cell(*n, *n, Meet::Box, *t);
+                cell.and_then(|c| c.of(attempt))
+                    .map_or_else(Cell::default, shown)
+            };
+            cells.push(columns.iter().map(cell).collect());
+        }
+    }
+    let names: Vec<String> = columns.iter().map(|n| m.kinds[*n].clone()).collect();
+    (!names.is_empty()).then(|| Map {
+        title: "Two hosts behind one and the same box (hairpin)".into(),
+        about: names.iter().map(|k| matrix::about(k)).collect(),
+        names,
+        rows,
+        cells,
+    })
+}
+
+fn shown(tried: &Tried) -> Cell {
+    Cell {
+        connected: tried.runs.iter().filter(|r| r.connected).count() as u64,
+        runs: tried.runs.len() as u64,
+        expected: tried.expected.is_ok(),
+        median: median(tried),
+        note: tried
+            .expected
+            .err()
+            .map_or(String::new(), |r| r.explain().into()),
     }
 }

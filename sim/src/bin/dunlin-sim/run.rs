@@ -1,6 +1,6 @@
 //! `dunlin-sim run`
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use dunlin_sim::scenario::{self, RunOptions, RunResult, words};
 use serde_json::{Value, json};
@@ -26,8 +26,9 @@ pub(crate) fn run(args: &args::Run) -> Result<Exit, String> {
     let result = scenario::run(&s, seed, &options);
     if let Some(dir) = &args.pcap {
         fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+        let mut taken = BTreeSet::new();
         for (name, bytes) in &result.captures {
-            write(&dir.join(file_name(name)), bytes)?;
+            write(&dir.join(file_name(name, &mut taken)), bytes)?;
         }
     }
     let command = format!(
@@ -45,14 +46,27 @@ pub(crate) fn run(args: &args::Run) -> Result<Exit, String> {
     Ok(Exit::of(result.held()))
 }
 
-/// A node's name as a file's: no folders, nothing odd.
-fn file_name(name: &str) -> String {
+/// Most bytes of a node's name in that of a file; file systems take 255 in all.
+const MAX_FILE_NAME: usize = 200;
+
+/// A node's name as a file's: no folders, nothing odd, and none that is taken, also where case
+/// makes no difference.
+fn file_name(name: &str, taken: &mut BTreeSet<String>) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_".contains(c);
-    let name: String = name
+    let mut plain: String = name
         .chars()
         .map(|c| if plain(c) { c } else { '_' })
         .collect();
-    format!("{name}.pcapng")
+    while plain.len() > MAX_FILE_NAME {
+        plain.pop();
+    }
+    let mut file = format!("{plain}.pcapng");
+    let mut n = 1u32;
+    while !taken.insert(file.to_lowercase()) {
+        n += 1;
+        file = format!("{plain}-{n}.pcapng");
+    }
+    file
 }
 
 fn text(r: &RunResult) -> String {
@@ -70,6 +84,9 @@ fn text(r: &RunResult) -> String {
     }
     if let Some(stuck) = &r.stuck {
         lines.push(format!("  FAILS  the run ended early: {stuck}"));
+    }
+    if r.outcomes.is_empty() {
+        lines.push("  nothing was expected: the scenario has no [[expect]]".into());
     }
     lines.join("\n")
 }
@@ -100,6 +117,11 @@ mod tests {
 
     #[test]
     fn names_of_nodes_lead_nowhere_else() {
-        assert_eq!(file_name("../a b/é"), "___a_b_é.pcapng");
+        let taken = &mut BTreeSet::new();
+        assert_eq!(file_name("../a b/é", taken), "___a_b_é.pcapng");
+        // Nor over one another.
+        assert_eq!(file_name("a/b", taken), "a_b.pcapng");
+        assert_eq!(file_name("A_b", taken), "A_b-2.pcapng");
+        assert!(file_name(&"𝔞".repeat(64), taken).len() < 255);
     }
 }

@@ -3,9 +3,18 @@
 use std::{
     borrow::Cow,
     io::{self, IsTerminal, Write},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Whether standard output could not be written, for another reason than that nobody reads it.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Whether data that was said is lost: what was found then goes for nothing.
+pub(crate) fn lost() -> bool {
+    LOST.load(Ordering::Relaxed)
+}
 
 /// What would steer a terminal is shown, not done: names come from files of strangers.
 fn printable(text: &str) -> Cow<'_, str> {
@@ -29,6 +38,7 @@ pub(crate) fn say(text: &str) -> bool {
         Err(error) => {
             // A reader that went away early has what it wanted.
             if error.kind() != io::ErrorKind::BrokenPipe {
+                LOST.store(true, Ordering::Relaxed);
                 complain(&format!("standard output: {error}"));
             }
             false

@@ -117,7 +117,17 @@ impl Sockets {
         let key = usize::from(id.0);
         match kind {
             SocketKind::Udp => {
-                let io = socket::udp(local, &self.route.egress)?;
+                // One port for datagrams and streams where the system chooses: peers are told one.
+                let twin = self.listeners.iter().find(|l| l.id == id);
+                let twin = twin.and_then(|l| l.io.local_addr().ok());
+                let like = twin.filter(|_| local.port() == 0).map(|twin| {
+                    let local = SocketAddr::new(local.ip(), twin.port());
+                    socket::udp(local, &self.route.egress)
+                });
+                let io = match like {
+                    Some(Ok(io)) => io,
+                    _ => socket::udp(local, &self.route.egress)?,
+                };
                 let io = UdpSocket::from_std(io.into());
                 let bound = io.local_addr()?;
                 let state = UdpSocketState::new(UdpSockRef::from(&io))?;

@@ -101,7 +101,17 @@ impl Sockets {
     ) -> io::Result<SocketAddr> {
         match kind {
             SocketKind::Udp => {
-                let io = platform::udp(local, &self.route.egress)?;
+                // One port for datagrams and streams where the system chooses: peers are told one.
+                let twin = self.listeners.iter().find(|l| l.id == id);
+                let twin = twin.and_then(|l| l.io.local_addr().ok());
+                let like = twin.filter(|_| local.port() == 0).map(|twin| {
+                    let local = SocketAddr::new(local.ip(), twin.port());
+                    platform::udp(local, &self.route.egress)
+                });
+                let io = match like {
+                    Some(Ok(io)) => io,
+                    _ => platform::udp(local, &self.route.egress)?,
+                };
                 let bound = io.local_addr()?;
                 self.udp.retain(|udp| udp.socket.id != id);
                 self.udp.push(Udp {

@@ -7,7 +7,7 @@ mod add;
 mod streams;
 mod torrent;
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use dunlin_core::{
     Instant,
@@ -45,6 +45,8 @@ const EVENT_QUEUE: usize = 1024;
 #[derive(Debug)]
 pub struct Session {
     shared: Arc<Shared>,
+    /// For who asks first: what happened before that, a socket that could not be bound, is heard.
+    first: Mutex<Option<broadcast::Receiver<Event>>>,
 }
 
 /// What handles need.
@@ -87,6 +89,7 @@ impl Session {
         );
         let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
         let events = broadcast::Sender::new(EVENT_QUEUE);
+        let first = Mutex::new(Some(events.subscribe()));
         let http = Http::new(config.route.clone());
         let (end, ended) = watch::channel(None);
         let shared = Arc::new(Shared {
@@ -116,7 +119,7 @@ impl Session {
             // Handles may all be gone: nobody wants to know then.
             let _ = end.send(Some(task.await));
         });
-        Ok(Self { shared })
+        Ok(Self { shared, first })
     }
 
     /// Adds a torrent.
@@ -148,16 +151,14 @@ impl Session {
         Ok(ids.into_iter().map(handle).collect())
     }
 
-    /// What happens from now on. Events that come faster than they are taken make room for
+    /// What happens from now on; to the first who asks, all that happened since the session's
+    /// start. Events that come faster than they are taken make room for
     /// newer ones; those about torrents only say that something changed, so nothing is lost.
     #[must_use]
     pub fn events(&self) -> Events {
-        Events::new(
-            self.shared
-                .events
-                .upgrade()
-                .map(|events| events.subscribe()),
-        )
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = || Some(self.shared.events.upgrade()?.subscribe());
+        Events::new(first.take().or_else(now))
     }
 
     /// The session, now.

@@ -164,6 +164,7 @@ impl Udp {
                 break;
             };
             any = true;
+            self.lend(transmit.socket, transmit.dst.is_ipv6());
             let sender = |port: &&mut Port| port.ids.contains(&Some(transmit.socket));
             let sent = net.has_route(transmit.dst.ip())
                 && self.ports.iter_mut().find(sender).is_some_and(|port| {
@@ -182,6 +183,16 @@ impl Udp {
             }
         }
         any
+    }
+
+    /// A family that is not listened on sends from the other's port: trackers are asked over both.
+    fn lend(&mut self, id: SocketId, v6: bool) {
+        let family = usize::from(v6);
+        let bound = self.ports.iter().any(|p| p.ids.contains(&Some(id)));
+        let free = |p: &&mut Port| p.number != 0 && p.ids[family].is_none();
+        if !bound && let Some(port) = self.ports.iter_mut().find(free) {
+            port.ids[family] = Some(id);
+        }
     }
 
     /// Sockets whose first datagram waits for a neighbour that does not answer: those behind it

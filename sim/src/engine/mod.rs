@@ -3,7 +3,10 @@
 
 mod swarm;
 
-use std::{collections::VecDeque, net::IpAddr};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
+};
 
 use dunlin_core::{
     Config, InfoHash, Instant,
@@ -33,6 +36,8 @@ pub struct EngineSetup {
     pub engine: Config,
     /// Port to listen on.
     pub port: u16,
+    /// Where to listen in place of that, at most one address of each family.
+    pub listen: Vec<SocketAddr>,
     /// The host's addresses.
     pub addrs: Vec<IpAddr>,
     /// Name servers.
@@ -56,6 +61,7 @@ impl EngineSetup {
         Self {
             engine,
             port: 6_881,
+            listen: Vec::new(),
             addrs: addrs.to_vec(),
             dns: Vec::new(),
             mtu: MTU,
@@ -66,11 +72,16 @@ impl EngineSetup {
     fn engine_config(&self) -> Config {
         let mut config = self.engine.clone();
         config.listen.clear();
-        for ip in &self.addrs {
-            let taken = config.listen.iter().any(|l| l.is_ipv4() == ip.is_ipv4());
+        let own = self.addrs.iter().map(|ip| (*ip, self.port).into());
+        let wanted: Vec<SocketAddr> = match self.listen.is_empty() {
+            true => own.collect(),
+            false => self.listen.clone(),
+        };
+        for addr in wanted {
+            let taken = config.listen.iter().any(|l| l.is_ipv4() == addr.is_ipv4());
             if !taken {
                 // One of each family: there is room for two.
-                let _ = config.listen.push((*ip, self.port).into());
+                let _ = config.listen.push(addr);
             }
         }
         config
@@ -189,6 +200,11 @@ impl EngineHost {
     /// What happened, the latest last.
     pub fn events(&self) -> impl Iterator<Item = &(Instant, Event)> {
         self.events.iter()
+    }
+
+    /// Takes what happened since it was taken last; the oldest may have made way.
+    pub fn take_events(&mut self) -> Vec<(Instant, Event)> {
+        self.events.drain(..).collect()
     }
 
     /// How it stands with a torrent.

@@ -49,6 +49,8 @@ pub trait Guest {
     fn reset(&mut self, line: Line);
     /// A UDP socket on a port of the platform's choice.
     fn bind(&mut self, v6: bool) -> (Post, SocketAddr);
+    /// A UDP socket at this address of its own.
+    fn bind_at(&mut self, addr: SocketAddr) -> Post;
     /// Sends a datagram.
     fn send(&mut self, post: Post, to: SocketAddr, bytes: &[u8]);
     /// What came, and from whom.

@@ -23,6 +23,7 @@ pub(super) struct StdGuest {
     posts: Vec<UdpSocket>,
     /// A listener whose backlog is full, and those who wait there.
     silent: Option<(TcpListener, Vec<TcpStream>)>,
+    taken: Vec<(TcpListener, UdpSocket)>,
 }
 
 #[derive(Debug)]
@@ -55,6 +56,19 @@ fn dial(to: SocketAddr) -> (TcpStream, Life) {
 }
 
 impl StdGuest {
+    /// See [`super::Habitat::taken_addr`].
+    pub(super) fn taken_addr(&mut self) -> SocketAddr {
+        loop {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let addr = listener.local_addr().unwrap();
+            // Another process may have the port for datagrams.
+            if let Ok(socket) = UdpSocket::bind(addr) {
+                self.taken.push((listener, socket));
+                return addr;
+            }
+        }
+    }
+
     /// See [`super::Habitat::silent_addr`].
     pub(super) fn silent_addr(&mut self) -> SocketAddr {
         let (listener, waiting) = self.silent.get_or_insert_with(|| {
@@ -161,11 +175,15 @@ impl Guest for StdGuest {
     }
 
     fn bind(&mut self, v6: bool) -> (Post, SocketAddr) {
-        let socket = UdpSocket::bind((ip(v6), 0)).unwrap();
+        let post = self.bind_at((ip(v6), 0).into());
+        (post, self.posts[post.0].local_addr().unwrap())
+    }
+
+    fn bind_at(&mut self, addr: SocketAddr) -> Post {
+        let socket = UdpSocket::bind(addr).unwrap();
         socket.set_nonblocking(true).unwrap();
-        let addr = socket.local_addr().unwrap();
         self.posts.push(socket);
-        (Post(self.posts.len() - 1), addr)
+        Post(self.posts.len() - 1)
     }
 
     fn send(&mut self, post: Post, to: SocketAddr, bytes: &[u8]) {

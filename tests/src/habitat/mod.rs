@@ -8,6 +8,7 @@
 //! | [`Tokio`] | loopback | a folder | the machine's |
 //! | [`Mio`] | loopback | a folder | the machine's |
 //! | [`Smoltcp`] | packets handed over in memory | memory | its own |
+//! | [`Sim`] | a simulated network | a simulated disk | its own |
 //!
 //! Beside the engines stands a [`Guest`]: a machine that speaks TCP and UDP and does what a test
 //! tells it, be it a tracker or an attacker.
@@ -24,6 +25,7 @@ mod loopback;
 mod mio;
 mod real;
 mod service;
+mod sim;
 mod smoltcp;
 mod stack;
 mod tokio;
@@ -40,6 +42,7 @@ pub use guest::{Door, Guest, Life, Line, Post};
 pub use mio::Mio;
 pub use real::Loopback;
 pub use service::{Answer, HttpServer, UdpTracker, announced, peers_answer};
+pub use sim::Sim;
 pub use smoltcp::Smoltcp;
 pub use tokio::Tokio;
 pub use transcript::Transcript;
@@ -108,8 +111,8 @@ impl Spec {
 /// What is wrong with a node's disk from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// No byte more fits.
-    Full,
+    /// Nothing can be written: it is full, or a file stands where a folder has to be.
+    Unwritable,
     /// The files of the torrent are gone.
     Missing,
 }
@@ -198,8 +201,8 @@ pub trait Habitat: Sized {
     /// An address where nobody answers, not even with a refusal.
     fn silent_addr(&mut self) -> SocketAddr;
 
-    /// An address for an engine, where streams and datagrams have the same port.
-    fn spare_addr(&mut self) -> SocketAddr;
+    /// An address that no engine can have: it is in use, or another machine's.
+    fn taken_addr(&mut self) -> SocketAddr;
     /// Lets time jump, as after a suspend; `false` where the clock is not ours to move.
     fn jump(&mut self, time: Duration) -> bool;
     /// Everything that was sent so far and when, folded; `None` where that is not the same from
@@ -318,10 +321,21 @@ pub trait HabitatExt: Habitat {
     /// # Panics
     /// If anything is.
     fn end(&mut self, node: Node) -> End {
+        self.end_with(node, |_| ())
+    }
+
+    /// The same, with `tick` for what has to go on meanwhile.
+    ///
+    /// # Panics
+    /// If anything is left.
+    fn end_with(&mut self, node: Node, mut tick: impl FnMut(&mut Self)) -> End {
         let name = Self::NAME;
         self.with_engine(node, |engine, _| engine.audit()).unwrap();
         self.stop(node);
-        let end = self.wait("the engine to end", |h| h.ended(node));
+        let end = self.wait("the engine to end", |h| {
+            tick(h);
+            h.ended(node)
+        });
         assert_eq!(end.engine.jobs, 0, "{name}: law 1, ops at the end");
         assert_eq!(
             end.engine.blocks_lent, 0,

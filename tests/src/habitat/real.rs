@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant as Clock};
 
@@ -11,15 +10,12 @@ use dunlin_core::engine::{Engine, Event};
 use dunlin_core::{Instant, TorrentId};
 use dunlin_std::add::{Add, Limits};
 use dunlin_std::setup::SessionConfig;
-use dunlin_std::socket::free_port;
 use tempfile::TempDir;
 
 use super::guest::Guest;
 use super::loopback::StdGuest;
 use super::{Content, Effort, End, Fault, Habitat, Node, Setup, Spec};
 
-/// Where to look for a spare port: above what this kernel gives out by itself.
-const FIRST_PORT: u16 = 61_000;
 /// How long others get between two looks at a condition.
 const GLANCE: Duration = Duration::from_millis(1);
 
@@ -208,14 +204,11 @@ impl<R: Runner> Habitat for Loopback<R> {
 
     fn break_disk(&mut self, node: Node, content: &Content, fault: Fault) {
         let root = self.machines[node.0].files();
-        for (path, _) in content.files() {
-            let path = root.join(path);
-            match fault {
-                Fault::Missing => fs::remove_file(path).unwrap(),
-                Fault::Full => {
-                    fs::create_dir_all(path.parent().unwrap()).unwrap();
-                    // The kernel's own full disk.
-                    std::os::unix::fs::symlink("/dev/full", path).unwrap();
+        match fault {
+            Fault::Unwritable => fs::write(root.join(content.info().name()), b"").unwrap(),
+            Fault::Missing => {
+                for (path, _) in content.files() {
+                    fs::remove_file(root.join(path)).unwrap();
                 }
             }
         }
@@ -223,9 +216,7 @@ impl<R: Runner> Habitat for Loopback<R> {
 
     fn mend_disk(&mut self, node: Node, content: &Content) {
         let root = self.machines[node.0].files();
-        for (path, _) in content.files() {
-            fs::remove_file(root.join(path)).unwrap();
-        }
+        fs::remove_file(root.join(content.info().name())).unwrap();
     }
 
     fn effort(&mut self, node: Node) -> Effort {
@@ -254,12 +245,8 @@ impl<R: Runner> Habitat for Loopback<R> {
         self.guest.silent_addr()
     }
 
-    fn spare_addr(&mut self) -> SocketAddr {
-        // Another one each time: tests run at the same time.
-        static NEXT: AtomicU16 = AtomicU16::new(FIRST_PORT);
-        let first = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = free_port(first..=u16::MAX, &[Ipv4Addr::LOCALHOST.into()]);
-        (Ipv4Addr::LOCALHOST, port.expect("a free port")).into()
+    fn taken_addr(&mut self) -> SocketAddr {
+        self.guest.taken_addr()
     }
 
     fn jump(&mut self, _time: Duration) -> bool {

@@ -132,7 +132,7 @@ pub struct UdpTracker {
     pub events: Vec<u32>,
     /// Datagrams it does not answer before it begins to.
     pub deaf: u32,
-    post: Post,
+    posts: Vec<Post>,
 }
 
 impl UdpTracker {
@@ -144,19 +144,27 @@ impl UdpTracker {
             peers: Vec::new(),
             events: Vec::new(),
             deaf: 0,
-            post,
+            posts: vec![post],
         }
+    }
+
+    /// The same tracker on the same port over the other family.
+    pub fn also(&mut self, guest: &mut dyn Guest, v6: bool) {
+        let addr = SocketAddr::new(guest.ip(v6), self.addr.port());
+        self.posts.push(guest.bind_at(addr));
     }
 
     /// Does what is to be done.
     pub fn poll(&mut self, guest: &mut dyn Guest) {
-        while let Some((from, packet)) = guest.receive(self.post) {
-            if self.deaf > 0 {
-                self.deaf -= 1;
-                continue;
-            }
-            if let Some(answer) = self.answer(&packet) {
-                guest.send(self.post, from, &answer);
+        for post in self.posts.clone() {
+            while let Some((from, packet)) = guest.receive(post) {
+                if self.deaf > 0 {
+                    self.deaf -= 1;
+                    continue;
+                }
+                if let Some(answer) = self.answer(&packet) {
+                    guest.send(post, from, &answer);
+                }
             }
         }
     }

@@ -93,7 +93,7 @@ impl Storage for Disk {
         let id = op.id;
         assert!(self.seen.insert(id), "{id:?} is used twice");
         let outcome = match (self.fault, &op.job) {
-            (Some(Fault::Full), DiskJob::Write { .. }) => {
+            (Some(Fault::Unwritable), DiskJob::Write { .. }) => {
                 op.fail(OpErrorKind::NoSpace, "the disk is full")
             }
             (Some(Fault::Missing), DiskJob::Read { .. } | DiskJob::Hash { .. }) => {
@@ -194,7 +194,7 @@ impl Habitat for Smoltcp {
     fn new(seed: u64) -> Self {
         let now = Instant::from_micros(1_000_000);
         let mut guest = StackGuest::new(now, [ip(GUEST, false), ip(GUEST, true)]);
-        let (dns, _) = guest.bind_at((ip(GUEST, false), DNS_PORT).into());
+        let dns = guest.bind_at((ip(GUEST, false), DNS_PORT).into());
         Self {
             now,
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -376,9 +376,9 @@ impl Habitat for Smoltcp {
         SocketAddr::new(ip(GUEST + 1, false), PORT)
     }
 
-    fn spare_addr(&mut self) -> SocketAddr {
-        // That of the next machine.
-        SocketAddr::new(ip(self.machines.len(), false), PORT + 1)
+    fn taken_addr(&mut self) -> SocketAddr {
+        // Somebody else's.
+        SocketAddr::new(ip(GUEST, false), PORT)
     }
 
     fn jump(&mut self, time: Duration) -> bool {
@@ -393,7 +393,9 @@ impl Habitat for Smoltcp {
     fn step(&mut self) {
         self.settle();
         let machines = self.machines.iter().filter_map(Machine::next);
-        let next = machines.chain(self.link.next()).chain(self.guest.next());
+        let next = machines
+            .chain(self.link.next())
+            .chain(self.guest.deadline());
         let limit = self.now + STEP;
         let next = next.min().map_or(limit, |at| at.min(limit));
         self.now = self.now.max(next);

@@ -83,6 +83,8 @@ pub(super) struct StackGuest {
     posts: Vec<SocketHandle>,
     next_port: u16,
     now: Instant,
+    /// When the stack wants to work next.
+    due: Option<Instant>,
     /// Something was asked of it since its last poll.
     pub(super) touched: bool,
 }
@@ -127,6 +129,7 @@ impl StackGuest {
             posts: Vec::new(),
             next_port: FIRST_PORT,
             now,
+            due: None,
             touched: false,
         }
     }
@@ -137,15 +140,16 @@ impl StackGuest {
         self.touched = false;
         let at = to_stack(now);
         self.iface.poll(at, &mut self.card, &mut self.sockets);
+        let due = self.iface.poll_at(at, &self.sockets);
+        self.due = due.map(|due| to_engine(due).max(now));
     }
 
     /// When it wants to work next.
-    pub(super) fn next(&mut self) -> Option<Instant> {
-        if self.touched || !self.card.rx.is_empty() {
-            return Some(self.now);
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.touched || !self.card.rx.is_empty() {
+            true => Some(self.now),
+            false => self.due,
         }
-        let at = self.iface.poll_at(to_stack(self.now), &self.sockets)?;
-        Some(to_engine(at).max(self.now))
     }
 
     fn port(&mut self) -> u16 {
@@ -250,7 +254,18 @@ impl Guest for StackGuest {
 
     fn bind(&mut self, v6: bool) -> (Post, SocketAddr) {
         let addr = SocketAddr::new(self.ip(v6), self.port());
-        self.bind_at(addr)
+        (self.bind_at(addr), addr)
+    }
+
+    fn bind_at(&mut self, addr: SocketAddr) -> Post {
+        let packets = || {
+            let meta = vec![udp::PacketMetadata::EMPTY; DATAGRAMS];
+            udp::PacketBuffer::new(meta, vec![0; RING])
+        };
+        let mut socket = udp::Socket::new(packets(), packets());
+        socket.bind(endpoint(addr)).unwrap();
+        self.posts.push(self.sockets.add(socket));
+        Post(self.posts.len() - 1)
     }
 
     fn send(&mut self, post: Post, to: SocketAddr, bytes: &[u8]) {
@@ -265,19 +280,5 @@ impl Guest for StackGuest {
         let (bytes, meta) = socket.recv().ok()?;
         let from = SocketAddr::new(meta.endpoint.addr.into(), meta.endpoint.port);
         Some((from, bytes.to_vec()))
-    }
-}
-
-impl StackGuest {
-    /// A UDP socket at this address.
-    pub(super) fn bind_at(&mut self, addr: SocketAddr) -> (Post, SocketAddr) {
-        let packets = || {
-            let meta = vec![udp::PacketMetadata::EMPTY; DATAGRAMS];
-            udp::PacketBuffer::new(meta, vec![0; RING])
-        };
-        let mut socket = udp::Socket::new(packets(), packets());
-        socket.bind(endpoint(addr)).unwrap();
-        self.posts.push(self.sockets.add(socket));
-        (Post(self.posts.len() - 1), addr)
     }
 }

@@ -182,18 +182,8 @@ pub(crate) fn law_5_a_jump_of_time_is_survived<H: Habitat>() {
 pub(crate) fn law_6_hostile_bytes_end_the_peer_at_most<H: Habitat>() {
     let content = Content::new(6, 1_500_000);
     let mut h = H::new(6);
-    let listen = h.spare_addr();
-    let setup = Setup {
-        listen: Some(listen),
-        ..Setup::default()
-    };
-    let (seeder, addr, _) = h.seed(setup, &content);
-    let (fetcher, _) = h.listen(Setup::default());
-    let spec = Spec {
-        down: Some(SLOW),
-        ..Spec::from(&[addr])
-    };
-    let id = h.add(fetcher, &content, spec);
+    let (seeder, fetcher, id) = half_way(&mut h, &content, Setup::default());
+    let addr = h.addr(seeder);
 
     let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\x10\0\x05".to_vec();
     hello.extend(content.info().info_hash().0);
@@ -222,9 +212,9 @@ pub(crate) fn law_6_hostile_bytes_end_the_peer_at_most<H: Habitat>() {
                 }
                 let _ = g.read(*line, 4_096);
             }
-            g.send(post, listen, &noise[..100]);
-            g.send(post, listen, b"d1:ad2:id20:");
-            g.send(post, listen, b"");
+            g.send(post, addr, &noise[..100]);
+            g.send(post, addr, b"d1:ad2:id20:");
+            g.send(post, addr, b"");
         });
         let status = h.status(seeder);
         status.hostile_peers >= 3 && status.stray_datagrams >= 10

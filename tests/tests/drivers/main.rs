@@ -7,10 +7,13 @@
     reason = "a test that goes on without its answer proves nothing"
 )]
 
+mod files;
 mod laws;
+mod streams;
 mod swarm;
+mod trackers;
 
-use dunlin_tests::habitat::{Mio, Smoltcp, Tokio};
+use dunlin_tests::habitat::{Mio, Sim, Smoltcp, Tokio};
 
 macro_rules! cases {
     ($habitat:ty; $($room:ident: $($name:ident,)*;)*) => {
@@ -39,6 +42,34 @@ macro_rules! suite {
                     law_7_what_is_promised_of_two_runs,
                     law_8_nothing_exceeds_its_limit,
                 ;
+                streams:
+                    a_refused_connection_is_said,
+                    an_unanswered_connection_is_given_up,
+                    a_reset_in_mid_transfer_leaves_nothing_behind,
+                    a_half_closed_stream_is_closed,
+                    who_does_not_read_starves_nobody,
+                    who_comes_when_all_is_full_is_sent_away,
+                    an_address_that_cannot_be_had_is_said,
+                    streams_and_datagrams_have_one_port,
+                    a_torrent_travels_over_ipv4,
+                    a_torrent_travels_over_ipv6,
+                    a_magnet_travels,
+                ;
+                files:
+                    a_disk_that_takes_nothing_is_said_and_can_be_mended,
+                    files_that_vanish_under_a_seed_are_said,
+                    a_pause_holds_until_it_is_ended,
+                    what_is_removed_is_gone,
+                    who_ended_well_goes_on,
+                    who_was_killed_goes_on,
+                    a_false_content_is_found_out,
+                ;
+                trackers:
+                    an_http_tracker_introduces_and_hears_all,
+                    http_answers_of_all_kinds,
+                    a_udp_tracker_introduces_and_hears_all,
+                    names_are_looked_up,
+                ;
                 swarm:
                     a_scripted_swarm,
                 ;
@@ -50,3 +81,4 @@ macro_rules! suite {
 suite!(tokio, Tokio);
 suite!(mio, Mio);
 suite!(smoltcp, Smoltcp);
+suite!(sim, Sim);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dunlin_core::engine::Check;
 use dunlin_tests::habitat::{
-    Content, Habitat, HabitatExt, Mio, Setup, Smoltcp, Spec, Tokio, Transcript,
+    Content, Habitat, HabitatExt, Mio, Setup, Sim, Smoltcp, Spec, Tokio, Transcript,
 };
 
 /// Bytes per second, so that there is a middle to do something in.
@@ -148,4 +148,5 @@ fn all_tell_the_same_story() {
     let (tokio, mio, smoltcp) = (play::<Tokio>(), play::<Mio>(), play::<Smoltcp>());
     assert_eq!(tokio.stories(), smoltcp.stories());
     assert_eq!(mio.stories(), smoltcp.stories());
+    assert_eq!(play::<Sim>().stories(), smoltcp.stories());
 }

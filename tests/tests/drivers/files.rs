@@ -1,0 +1,177 @@
+//! What the contract says of the disk, and of what is kept between two lives.
+
+use dunlin_core::OpErrorKind;
+use dunlin_core::engine::{Check, Event, State};
+use dunlin_tests::habitat::{Content, Fault, Habitat, HabitatExt, Setup, Spec};
+
+/// Bytes per second at which a transfer has a middle.
+const SLOW: u64 = 1 << 20;
+
+pub(crate) fn a_disk_that_takes_nothing_is_said_and_can_be_mended<H: Habitat>() {
+    let mut h = H::new(31);
+    let content = Content::new(31, 700_000);
+    let (seeder, addr, _) = h.seed(Setup::default(), &content);
+    let (fetcher, _) = h.listen(Setup::default());
+    h.break_disk(fetcher, &content, Fault::Unwritable);
+    let id = h.add(fetcher, &content, Spec::from(&[addr]));
+    // A full disk where we can make one: elsewhere that takes a file system of one's own.
+    h.state(fetcher, id, "the disk to fail", |state| match state {
+        State::Failed(e) => !H::VIRTUAL || e.kind == OpErrorKind::NoSpace,
+        _ => false,
+    });
+    let status = h.status(fetcher);
+    assert_eq!(status.connections, 0, "a failed torrent rests");
+    h.until("blocks to come home", |h| {
+        h.status(fetcher).blocks_lent == 0
+    });
+    h.mend_disk(fetcher, &content);
+    assert!(h.with_engine(fetcher, move |e, now| e.resume(now, id)));
+    h.exact(fetcher, id, &content);
+    h.end(fetcher);
+    h.end(seeder);
+}
+
+pub(crate) fn files_that_vanish_under_a_seed_are_said<H: Habitat>() {
+    let mut h = H::new(32);
+    let content = Content::new(32, 700_000);
+    let (seeder, addr, is) = h.seed(Setup::default(), &content);
+    h.break_disk(seeder, &content, Fault::Missing);
+    // Files that are open may still be read: a check opens them anew.
+    assert!(h.with_engine(seeder, move |e, now| e.recheck(now, is)));
+    let (fetcher, _) = h.listen(Setup::default());
+    let id = h.add(fetcher, &content, Spec::from(&[addr]));
+    h.until("the loss to show", |h| {
+        let status = h.torrent(seeder, is).unwrap();
+        match status.state {
+            State::Failed(_) => true,
+            State::Downloading => status.pieces_done == 0,
+            _ => false,
+        }
+    });
+    assert_eq!(h.torrent(fetcher, id).unwrap().pieces_done, 0);
+    h.end(fetcher);
+    h.end(seeder);
+}
+
+pub(crate) fn a_pause_holds_until_it_is_ended<H: Habitat>() {
+    let mut h = H::new(33);
+    let content = Content::new(33, 1_200_000);
+    let (seeder, addr, _) = h.seed(Setup::default(), &content);
+    let (fetcher, _) = h.listen(Setup::default());
+    let spec = Spec {
+        paused: true,
+        down: Some(SLOW),
+        ..Spec::from(&[addr])
+    };
+    let id = h.add(fetcher, &content, spec);
+    let paused = |state: &State| *state == State::Paused;
+    h.state(fetcher, id, "a first rest", paused);
+    assert_eq!(h.effort(fetcher).read, 0, "it was added at rest");
+    assert!(h.with_engine(fetcher, move |e, now| e.resume(now, id)));
+    h.until("some pieces", |h| {
+        h.torrent(fetcher, id).is_some_and(|t| t.pieces_done > 2)
+    });
+    assert!(h.with_engine(fetcher, move |e, now| e.pause(now, id)));
+    h.state(fetcher, id, "a second rest", paused);
+    h.until("connections to end", |h| h.status(fetcher).connections == 0);
+    let rested = h.torrent(fetcher, id).unwrap();
+    assert!(rested.pieces_done < rested.pieces);
+    let newcomer = h.guest(|g| g.closed_addr(false));
+    h.with_engine(fetcher, move |e, now| e.add_peers(now, id, &[newcomer]));
+    let read = h.effort(fetcher).read;
+    h.pass(std::time::Duration::from_millis(300), |_| ());
+    assert_eq!(h.effort(fetcher).read, read, "it rests");
+    assert!(h.with_engine(fetcher, move |e, now| e.resume(now, id)));
+    h.exact(fetcher, id, &content);
+    let status = h.torrent(fetcher, id).unwrap();
+    let twice = status.downloaded - content.data.len() as u64;
+    assert!(twice <= 4 * (64 << 10), "{twice} bytes came twice");
+    h.end(fetcher);
+    h.end(seeder);
+}
+
+pub(crate) fn what_is_removed_is_gone<H: Habitat>() {
+    let content = Content::new(34, 700_000);
+    for delete in [false, true] {
+        let mut h = H::new(34);
+        let (node, _, id) = h.seed(Setup::default(), &content);
+        let _ = h.events(node);
+        h.remove(node, id, delete);
+        h.until("the removal to be told", |h| {
+            h.events(node).contains(&Event::Removed(id))
+        });
+        assert!(h.torrent(node, id).is_none());
+        assert_eq!(h.exists(node, &content), !delete);
+        // Its name is free again, and nothing is remembered.
+        let again = h.add(node, &content, Spec::default());
+        assert_ne!(again, id);
+        if delete {
+            h.state(node, again, "an empty start", |s| *s == State::Downloading);
+            assert_eq!(h.torrent(node, again).unwrap().pieces_done, 0);
+        } else {
+            h.exact(node, again, &content);
+        }
+        h.end(node);
+    }
+}
+
+/// Ends in good order or at once, in the middle, and goes on.
+fn lives_on<H: Habitat>(kill: bool) {
+    let mut h = H::new(35);
+    let content = Content::new(35, 2_000_000);
+    let (seeder, addr, _) = h.seed(Setup::default(), &content);
+    let (fetcher, _) = h.listen(Setup::default());
+    let slow = || Spec {
+        down: Some(SLOW),
+        ..Spec::from(&[addr])
+    };
+    let id = h.add(fetcher, &content, slow());
+    h.until("a half", |h| {
+        let status = h.torrent(fetcher, id);
+        status.is_some_and(|t| t.pieces_done * 2 > t.pieces)
+    });
+    let before = h.torrent(fetcher, id).unwrap();
+    if kill {
+        h.kill(fetcher);
+    } else {
+        h.end(fetcher);
+    }
+    h.reboot(fetcher, Setup::default());
+    h.addr(fetcher);
+    let id = h.add(fetcher, &content, Spec::from(&[addr]));
+    h.exact(fetcher, id, &content);
+    let after = h.torrent(fetcher, id).unwrap();
+    let total = content.data.len() as u64;
+    assert!(before.pieces_done < before.pieces);
+    assert!(after.downloaded < total, "{} of {total}", after.downloaded);
+    if !kill {
+        // Pieces that were whole are not fetched again, nor are they hashed: the record vouches.
+        assert!(after.downloaded <= total - before.done);
+        assert!(after.downloaded_ever >= total);
+    }
+    h.end(fetcher);
+    h.end(seeder);
+}
+
+pub(crate) fn who_ended_well_goes_on<H: Habitat>() {
+    lives_on::<H>(false);
+}
+
+pub(crate) fn who_was_killed_goes_on<H: Habitat>() {
+    lives_on::<H>(true);
+}
+
+pub(crate) fn a_false_content_is_found_out<H: Habitat>() {
+    let mut h = H::new(36);
+    let content = Content::new(36, 700_000);
+    let (node, _) = h.listen(Setup::default());
+    h.put(node, &content.corrupt());
+    let spec = Spec {
+        check: Check::All,
+        ..Spec::default()
+    };
+    let id = h.add(node, &content, spec);
+    h.state(node, id, "the check to end", |s| *s == State::Downloading);
+    assert_eq!(h.torrent(node, id).unwrap().pieces_done, 0);
+    h.end(node);
+}

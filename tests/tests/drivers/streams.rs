@@ -1,0 +1,290 @@
+//! What the contract says of streams: those that do not come about, and those that end badly.
+
+use std::time::Duration;
+
+use dunlin_core::engine::{Event, What};
+use dunlin_core::{Config, TorrentId};
+use dunlin_tests::habitat::{Content, Habitat, HabitatExt, Life, Line, Node, Setup, Spec};
+
+/// Waits until a node says why it ended a connection.
+fn reason<H: Habitat>(h: &mut H, node: Node) -> String {
+    h.wait("a connection to end", |h| {
+        h.events(node).into_iter().find_map(|event| match event {
+            Event::Notice(notice) => match notice.what {
+                What::Disconnected { reason } => Some(reason),
+                _ => None,
+            },
+            _ => None,
+        })
+    })
+}
+
+pub(crate) fn a_refused_connection_is_said<H: Habitat>() {
+    for v6 in [false, true] {
+        let mut h = H::new(21);
+        let content = Content::new(21, 300_000);
+        let (node, _) = h.listen(Setup {
+            v6,
+            ..Setup::default()
+        });
+        let closed = h.guest(|g| g.closed_addr(v6));
+        h.add(node, &content, Spec::from(&[closed]));
+        assert_eq!(reason(&mut h, node), "connection refused");
+        assert_eq!(h.status(node).half_open, 0);
+        h.end(node);
+    }
+}
+
+pub(crate) fn an_unanswered_connection_is_given_up<H: Habitat>() {
+    let mut h = H::new(22);
+    let content = Content::new(22, 300_000);
+    let config = Config {
+        connect_timeout: Duration::from_secs(2),
+        ..Setup::default().config
+    };
+    let (node, _) = h.listen(Setup {
+        config,
+        ..Setup::default()
+    });
+    let silent = h.silent_addr();
+    let start = h.elapsed();
+    h.add(node, &content, Spec::from(&[silent]));
+    assert_eq!(reason(&mut h, node), "no answer");
+    let took = h.elapsed() - start;
+    let about = Duration::from_millis(1_900)..Duration::from_secs(6);
+    assert!(about.contains(&took), "{took:?}");
+    assert_eq!(h.status(node).connections, 0);
+    h.end(node);
+}
+
+/// A peer made by hand that has asked a seed for `blocks` blocks.
+fn asker<H: Habitat>(
+    h: &mut H,
+    content: &Content,
+    addr: std::net::SocketAddr,
+    blocks: u32,
+) -> Line {
+    let line = h.guest(|g| g.connect(addr));
+    h.until("the seed to accept", |h| {
+        h.guest(|g| g.life(line)) == Life::Open
+    });
+    let mut bytes = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0".to_vec();
+    bytes.extend(content.info().info_hash().0);
+    bytes.extend(b"-XX0001-abcdefghijkl");
+    // Interested.
+    bytes.extend([0, 0, 0, 1, 2]);
+    assert_eq!(h.guest(|g| g.write(line, &bytes)), bytes.len());
+    // The handshake and what follows, until a message says `unchoke`.
+    let mut got = Vec::new();
+    h.until("the seed to unchoke", |h| {
+        got.extend(h.guest(|g| g.read(line, 4_096)));
+        messages(&got).contains(&1)
+    });
+    let mut requests = Vec::new();
+    for n in 0..blocks {
+        requests.extend([0, 0, 0, 13, 6]);
+        let (piece, begin) = (n / 4, n % 4 * 16_384);
+        for number in [piece, begin, 16_384] {
+            requests.extend(number.to_be_bytes());
+        }
+    }
+    let mut sent = 0;
+    h.until("the requests to be sent", |h| {
+        sent += h.guest(|g| g.write(line, &requests[sent..]));
+        sent == requests.len()
+    });
+    line
+}
+
+/// The ids of the messages after a handshake, as far as they are complete.
+fn messages(stream: &[u8]) -> Vec<u8> {
+    let mut ids = Vec::new();
+    let mut rest = stream.get(68..).unwrap_or_default();
+    while let Some((len, tail)) = rest.split_first_chunk() {
+        let len = u32::from_be_bytes(*len) as usize;
+        let Some(message) = tail.get(..len) else {
+            break;
+        };
+        ids.extend(message.first());
+        rest = &tail[len..];
+    }
+    ids
+}
+
+/// Nothing is left of a connection.
+fn at_rest<H: Habitat>(h: &mut H, node: Node) {
+    h.until("everything to come home", |h| {
+        let status = h.status(node);
+        status.connections == 0 && status.jobs == 0 && status.blocks_lent == 0
+    });
+    h.with_engine(node, |e, _| e.audit()).unwrap();
+}
+
+/// So that there is something in flight.
+fn big() -> Content {
+    Content::new(23, 8_000_000)
+}
+
+fn quick_choker() -> Setup {
+    Setup::default()
+}
+
+pub(crate) fn a_reset_in_mid_transfer_leaves_nothing_behind<H: Habitat>() {
+    let mut h = H::new(23);
+    let content = big();
+    let (seeder, addr, _) = h.seed(quick_choker(), &content);
+    let line = asker(&mut h, &content, addr, 400);
+    h.until("some of it to come", |h| {
+        !h.guest(|g| g.read(line, 50_000)).is_empty()
+    });
+    let _ = h.events(seeder);
+    h.guest(|g| g.reset(line));
+    assert_eq!(reason(&mut h, seeder), "reset by the peer");
+    at_rest(&mut h, seeder);
+    h.end(seeder);
+}
+
+pub(crate) fn a_half_closed_stream_is_closed<H: Habitat>() {
+    let mut h = H::new(24);
+    let content = big();
+    let (seeder, addr, _) = h.seed(quick_choker(), &content);
+    let line = asker(&mut h, &content, addr, 8);
+    let _ = h.events(seeder);
+    h.guest(|g| g.finish(line));
+    assert_eq!(reason(&mut h, seeder), "closed by the peer");
+    h.until("the seed to close, too", |h| {
+        h.guest(|g| {
+            let _ = g.read(line, 1 << 20);
+            g.life(line) != Life::Open
+        })
+    });
+    at_rest(&mut h, seeder);
+    h.end(seeder);
+}
+
+pub(crate) fn who_does_not_read_starves_nobody<H: Habitat>() {
+    let mut h = H::new(25);
+    let content = big();
+    let (seeder, addr, _) = h.seed(quick_choker(), &content);
+    let line = asker(&mut h, &content, addr, 480);
+    let (fetcher, _) = h.listen(Setup::default());
+    let id = h.add(fetcher, &content, Spec::from(&[addr]));
+    h.exact(fetcher, id, &content);
+    h.end(fetcher);
+    let status = h.status(seeder);
+    assert_eq!(status.connections, 1, "it still does not read");
+    assert!(status.blocks_lent <= Config::default().max_blocks);
+    h.guest(|g| g.reset(line));
+    at_rest(&mut h, seeder);
+    h.end(seeder);
+}
+
+pub(crate) fn who_comes_when_all_is_full_is_sent_away<H: Habitat>() {
+    let mut h = H::new(26);
+    let content = Content::new(26, 300_000);
+    let config = Config {
+        max_connections: 2,
+        ..Setup::default().config
+    };
+    let setup = Setup {
+        config,
+        ..Setup::default()
+    };
+    let (seeder, addr, _) = h.seed(setup, &content);
+    // One after the other: a small driver has few places for handshakes, too.
+    let mut lines = Vec::new();
+    for n in 1..=6 {
+        let line = h.guest(|g| g.connect(addr));
+        lines.push(line);
+        h.until("a newcomer to be taken in, or sent away", |h| {
+            let life = h.guest(|g| g.life(line));
+            match n {
+                1 | 2 => life == Life::Open && h.status(seeder).connections == n,
+                _ => life == Life::Broken || life == Life::Finished,
+            }
+        });
+    }
+    assert_eq!(h.status(seeder).connections, 2);
+    let open = |line: &&Line| h.guest(|g| g.life(**line)) == Life::Open;
+    assert_eq!(lines.iter().filter(open).count(), 2);
+    h.guest(|g| lines.iter().for_each(|line| g.reset(*line)));
+    let (fetcher, _) = h.listen(Setup::default());
+    let id = h.add(fetcher, &content, Spec::from(&[addr]));
+    h.exact(fetcher, id, &content);
+    h.end(fetcher);
+    h.end(seeder);
+}
+
+pub(crate) fn an_address_that_cannot_be_had_is_said<H: Habitat>() {
+    let mut h = H::new(27);
+    let content = Content::new(27, 300_000);
+    let (seeder, addr, _) = h.seed(Setup::default(), &content);
+    let taken = h.taken_addr();
+    let node = h.boot(Setup {
+        listen: Some(taken),
+        ..Setup::default()
+    });
+    let mut said = 0;
+    h.until("both sockets to be missed", |h| {
+        let bind = |event: &Event| matches!(event, Event::Notice(n) if matches!(n.what, What::Bind { .. }));
+        said += h.events(node).iter().filter(|e| bind(e)).count();
+        said == 2
+    });
+    assert!(h.listening(node).is_none());
+    // It goes on without.
+    let id = h.add(node, &content, Spec::from(&[addr]));
+    h.exact(node, id, &content);
+    h.end(node);
+    h.end(seeder);
+}
+
+pub(crate) fn streams_and_datagrams_have_one_port<H: Habitat>() {
+    let mut h = H::new(28);
+    for v6 in [false, true] {
+        let (node, addr) = h.listen(Setup {
+            v6,
+            ..Setup::default()
+        });
+        let (post, _) = h.guest(|g| g.bind(v6));
+        h.until("datagrams to arrive", |h| {
+            h.guest(|g| g.send(post, addr, b"nobody understands this"));
+            h.status(node).stray_datagrams > 0
+        });
+        h.end(node);
+    }
+}
+
+fn transfer<H: Habitat>(v6: bool, magnet: bool) {
+    let mut h = H::new(29);
+    let content = Content::new(29, 1_000_003);
+    let setup = || Setup {
+        v6,
+        ..Setup::default()
+    };
+    let (seeder, addr, _) = h.seed(setup(), &content);
+    assert_eq!(addr.is_ipv6(), v6);
+    let (fetcher, _) = h.listen(setup());
+    let spec = Spec {
+        magnet,
+        ..Spec::from(&[addr])
+    };
+    let id: TorrentId = h.add(fetcher, &content, spec);
+    h.exact(fetcher, id, &content);
+    let info = h.with_engine(fetcher, move |e, _| e.info(id)).unwrap();
+    assert_eq!(info.raw(), content.info().raw());
+    assert!(h.effort(fetcher).read > content.data.len() as u64);
+    h.end(fetcher);
+    h.end(seeder);
+}
+
+pub(crate) fn a_torrent_travels_over_ipv4<H: Habitat>() {
+    transfer::<H>(false, false);
+}
+
+pub(crate) fn a_torrent_travels_over_ipv6<H: Habitat>() {
+    transfer::<H>(true, false);
+}
+
+pub(crate) fn a_magnet_travels<H: Habitat>() {
+    transfer::<H>(false, true);
+}

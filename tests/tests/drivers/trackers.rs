@@ -1,0 +1,200 @@
+//! What the contract says of trackers and of names.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use dunlin_core::Config;
+use dunlin_core::tracker::TrackerState;
+use dunlin_tests::habitat::{
+    Answer, Content, Habitat, HabitatExt, HttpServer, Setup, Spec, UdpTracker, announced,
+    peers_answer,
+};
+
+fn good(path: &'static str, peers: &[SocketAddr]) -> Answer {
+    Answer::new(path, "200 OK", "", &peers_answer(peers))
+}
+
+/// Asks all trackers at once.
+fn asks_all() -> Setup {
+    Setup {
+        config: Config {
+            announce_to_all: true,
+            ..Setup::default().config
+        },
+        ..Setup::default()
+    }
+}
+
+pub(crate) fn an_http_tracker_introduces_and_hears_all<H: Habitat>() {
+    let mut h = H::new(41);
+    let content = Content::new(41, 700_000);
+    let (seeder, addr, _) = h.seed(Setup::default(), &content);
+    let mut server = h.guest(|g| HttpServer::new(g, false));
+    server.pages.push(good("/announce", &[addr]));
+    let url = format!("http://{}/announce", server.addr);
+    let (fetcher, own) = h.listen(Setup::default());
+    let spec = Spec {
+        trackers: vec![url],
+        ..Spec::default()
+    };
+    let id = h.add(fetcher, &content, spec);
+    let heard = |server: &HttpServer| -> Vec<String> {
+        server.targets.iter().map(|t| announced(t)).collect()
+    };
+    h.until("the tracker to hear that it is complete", |h| {
+        h.guest(|g| server.poll(g));
+        heard(&server).len() == 2
+    });
+    h.exact(fetcher, id, &content);
+    let port = format!("port={}", own.port());
+    assert!(server.targets.iter().all(|t| t.contains(&port)));
+    h.stop(fetcher);
+    h.wait("a farewell", |h| {
+        h.guest(|g| server.poll(g));
+        h.ended(fetcher)
+    });
+    assert_eq!(heard(&server), ["started", "completed", "stopped"]);
+    h.end(seeder);
+}
+
+pub(crate) fn http_answers_of_all_kinds<H: Habitat>() {
+    let mut h = H::new(42);
+    let content = Content::new(42, 300_000);
+    let mut server = h.guest(|g| HttpServer::new(g, false));
+    let base = format!("http://{}", server.addr);
+    let moved = format!("Location: {base}/good\r\n");
+    let circle = format!("Location: {base}/circle\r\n");
+    let large = [&peers_answer(&[])[..], &vec![b'x'; 400_000]].concat();
+    let refusal = b"d14:failure reason9:not todaye";
+    server.pages = vec![
+        good("/good", &[]),
+        Answer::new("/moved", "302 Found", &moved, b""),
+        Answer::new("/circle", "302 Found", &circle, b""),
+        Answer::new("/garbage", "200 OK", "", b"<html>this is no tracker</html>"),
+        Answer::new("/large", "200 OK", "", &large),
+        Answer::new("/refusal", "200 OK", "", refusal),
+        Answer {
+            path: "/noise",
+            bytes: content.data[..3_000].to_vec(),
+        },
+        Answer {
+            path: "/silence",
+            bytes: Vec::new(),
+        },
+        Answer {
+            path: "/short",
+            bytes: b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nd8:inter".to_vec(),
+        },
+    ];
+    let paths = [
+        "good", "moved", "circle", "garbage", "large", "refusal", "noise", "short", "missing",
+    ];
+    let closed = h.guest(|g| g.closed_addr(false));
+    let mut trackers: Vec<_> = paths.iter().map(|p| format!("{base}/{p}")).collect();
+    trackers.push(format!("http://{closed}/closed"));
+    let count = trackers.len();
+    let (node, _) = h.listen(asks_all());
+    let spec = Spec {
+        trackers,
+        ..Spec::default()
+    };
+    let id = h.add(node, &content, spec);
+    let states = h.wait("all answers", |h| {
+        h.guest(|g| server.poll(g));
+        let states: BTreeMap<String, TrackerState> = h.with_engine(node, move |e, _| {
+            let last = |url: &str| url.rsplit('/').next().unwrap().to_owned();
+            let all = e.trackers(id).into_iter();
+            all.map(|t| (last(t.url), t.state)).collect()
+        });
+        let over = |s: &TrackerState| matches!(s, TrackerState::Working | TrackerState::Failed);
+        (states.len() == count && states.values().all(over)).then_some(states)
+    });
+    for (name, state) in states {
+        let works = name == "good" || name == "moved";
+        let wanted = match works {
+            true => TrackerState::Working,
+            false => TrackerState::Failed,
+        };
+        assert_eq!(state, wanted, "{}: {name}", H::NAME);
+    }
+    h.end_with(node, |h| h.guest(|g| server.poll(g)));
+}
+
+pub(crate) fn a_udp_tracker_introduces_and_hears_all<H: Habitat>() {
+    let mut h = H::new(43);
+    let content = Content::new(43, 700_000);
+    for v6 in [false, true] {
+        let setup = || Setup {
+            v6,
+            ..Setup::default()
+        };
+        let (seeder, addr, _) = h.seed(setup(), &content);
+        let mut tracker = h.guest(|g| UdpTracker::new(g, v6));
+        tracker.peers.push(addr);
+        // The first question is lost, where that does not cost a quarter of a minute.
+        tracker.deaf = u32::from(H::VIRTUAL);
+        let (fetcher, _) = h.listen(setup());
+        let spec = Spec {
+            trackers: vec![format!("udp://{}/announce", tracker.addr)],
+            ..Spec::default()
+        };
+        let id = h.add(fetcher, &content, spec);
+        h.until("the tracker to hear that it is complete", |h| {
+            h.guest(|g| tracker.poll(g));
+            tracker.events.len() == 2
+        });
+        h.exact(fetcher, id, &content);
+        h.stop(fetcher);
+        h.wait("a farewell", |h| {
+            h.guest(|g| tracker.poll(g));
+            h.ended(fetcher)
+        });
+        // Started, completed, stopped (BEP 15).
+        assert_eq!(tracker.events, [2, 1, 3]);
+        h.end(seeder);
+    }
+}
+
+pub(crate) fn names_are_looked_up<H: Habitat>() {
+    let mut h = H::new(44);
+    let content = Content::new(44, 300_000);
+    let mut server = h.guest(|g| HttpServer::new(g, false));
+    server.pages.push(good("/", &[]));
+    let mut tracker = h.guest(|g| UdpTracker::new(g, false));
+    // The name has addresses of both families, and the engine asks the first.
+    h.guest(|g| tracker.also(g, true));
+    let (known, unknown) = (h.known_name(), h.unknown_name());
+    let (http, udp) = (server.addr.port(), tracker.addr.port());
+    let trackers = vec![
+        format!("http://{known}:{http}/known"),
+        format!("http://{unknown}:{http}/unknown"),
+        format!("udp://{known}:{udp}/known-udp"),
+        format!("udp://{unknown}:{udp}/unknown-udp"),
+    ];
+    let (node, _) = h.listen(asks_all());
+    let spec = Spec {
+        trackers,
+        ..Spec::default()
+    };
+    let id = h.add(node, &content, spec);
+    let states = h.wait("all names", |h| {
+        h.guest(|g| {
+            server.poll(g);
+            tracker.poll(g);
+        });
+        let states: Vec<TrackerState> = h.with_engine(node, move |e, _| {
+            e.trackers(id).into_iter().map(|t| t.state).collect()
+        });
+        let over = |s: &TrackerState| matches!(s, TrackerState::Working | TrackerState::Failed);
+        states.iter().all(over).then_some(states)
+    });
+    use TrackerState::{Failed, Working};
+    assert_eq!(states, [Working, Failed, Working, Failed], "{}", H::NAME);
+    assert_eq!(server.targets.len(), 1);
+    h.end_with(node, |h| {
+        h.guest(|g| {
+            server.poll(g);
+            tracker.poll(g);
+        });
+    });
+}

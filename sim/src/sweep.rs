@@ -133,6 +133,17 @@ pub fn run<C: Case + ?Sized>(
 /// Seeds that one thread may be ahead of the result that is waited for.
 const AHEAD: u64 = 64;
 
+/// Ends the sweep should a case panic: the other threads would wait for its result for ever.
+struct EndOnPanic<'a>(&'a AtomicBool);
+
+impl Drop for EndOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// As [`run`], on several threads. Results still come in the order of the seeds, and a sweep that
 /// is ended gives the same ones.
 ///
@@ -163,6 +174,7 @@ where
             let tx = tx.clone();
             let (taken, given, over) = (&taken, &given, &over);
             scope.spawn(move || {
+                let _end = EndOnPanic(over);
                 loop {
                     let n = taken.fetch_add(1, Ordering::Relaxed);
                     while n < count
@@ -278,5 +290,14 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Shard>(), Err(error));
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "a scoped thread panicked")]
+    fn a_case_that_panics_ends_the_sweep() {
+        let case = |seed: u64| assert_ne!(seed, 0, "as it should");
+        run_on(2, &case, 0..100_000, Shard::WHOLE, |_, ()| {
+            ControlFlow::Continue(())
+        });
     }
 }

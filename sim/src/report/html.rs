@@ -74,10 +74,10 @@ impl Report {
             (0, 0) if !self.outcomes.is_empty() => Some(("ok", "all expectations hold".into())),
             (0, 0) if !self.matrices.is_empty() => {
                 let n = words::count(cells().filter(|c| c.runs > 0).count() as u64);
-                Some(("ok", format!("all {n} cells agree with the oracle")))
+                Some(("ok", format!("all {n} attempts agree with the oracle")))
             }
             (0, 0) => None,
-            (0, n) => Some(("no", format!("{n} cells disagree with the oracle"))),
+            (0, n) => Some(("no", format!("{n} attempts disagree with the oracle"))),
             (n, _) => Some((
                 "no",
                 format!("{n} of {} expectations failed", self.outcomes.len()),

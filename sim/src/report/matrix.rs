@@ -72,7 +72,7 @@ pub(super) fn draw(matrix: &Matrix) -> String {
         _ => 10.0,
     };
     let dense = n > DENSE;
-    let letter = if dense { 5.2 } else { 6.6 };
+    let letter = if dense { 5.2 } else { 7.2 };
     let letters = |names: &[String]| {
         let longest = names.iter().map(|s| s.chars().count()).max();
         longest.unwrap_or(0).min(MAX_NAME) as f64

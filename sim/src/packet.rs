@@ -6,11 +6,13 @@
 
 mod fragment;
 mod icmp;
+mod segment;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub use fragment::Fragment;
 pub use icmp::IcmpError;
+pub(crate) use segment::Segment;
 
 /// Longest packet, in bytes: what an IPv4 header can say.
 pub const MAX_PACKET: usize = 65_535;

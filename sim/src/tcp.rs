@@ -1,16 +1,32 @@
 //! How long a box in the middle keeps a flow: of a TCP connection (RFC 9293 §3.3.2, RFC 5382 §4)
-//! it can tell enough to choose a timeout, without sequence numbers. Behaves as Linux's
-//! connection tracking does.
+//! it can tell enough to choose a timeout and, if it follows the windows, which segments belong to
+//! it. Behaves as Linux's connection tracking does.
+
+#[cfg(test)]
+mod tests;
+mod window;
 
 use std::time::Duration;
 
 use dunlin_core::Instant;
 
-use crate::{Proto, TcpFlags, nat::Timeouts};
+use window::{Fit, Reset, Windows};
+
+use crate::{Proto, TcpFlags, nat::Timeouts, packet::Segment};
 
 /// A connection that was taken up in its midst is not trusted for longer than this until it is
 /// answered.
 const UNANSWERED: Duration = Duration::from_secs(300);
+
+/// How a box tracks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules<'a> {
+    pub(crate) times: &'a Timeouts,
+    /// A segment from the middle of a connection begins a flow.
+    pub(crate) loose: bool,
+    /// Segments outside the windows are invalid.
+    pub(crate) windows: bool,
+}
 
 /// What is known of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +38,16 @@ pub(crate) struct Track {
     /// One side said that it is done.
     finished: bool,
     /// The last segment that passed, and whether it came from the side that began.
-    last: Option<(Segment, bool)>,
+    last: Option<(Kind, bool)>,
+    /// Both sides sent a SYN before either accepted.
+    crossed: bool,
+    /// A SYN passed while the last end was awaited: an acknowledgement may be the answer to that
+    /// (RFC 5961 §4).
+    challenged: bool,
+    /// It was open, as both sides showed.
+    assured: bool,
+    /// Of a TCP connection, if they are followed.
+    windows: Option<Windows>,
 }
 
 /// What a packet does to its flow.
@@ -41,49 +66,136 @@ pub(crate) enum Sign {
 impl Track {
     /// A new flow and how long it lives; `None` if no flow begins with such a segment.
     pub(crate) fn begin(
-        times: &Timeouts,
+        rules: &Rules<'_>,
         now: Instant,
         proto: Proto,
-        flags: TcpFlags,
-        loose: bool,
+        segment: &Segment,
     ) -> Option<(Self, Duration)> {
+        let times = rules.times;
         let (state, life) = match proto {
             Proto::Udp => (State::None, times.udp_first),
             Proto::Icmp => (State::None, times.icmp),
             Proto::Tcp => {
-                let state = first(flags, loose)?;
+                let state = first(segment.flags, rules.loose)?;
                 (state, life(times, state, false))
             }
         };
+        let windows = rules.windows && proto == Proto::Tcp;
         let track = Self {
             made: now,
             state,
             answered: false,
             finished: false,
-            last: None,
+            last: (proto == Proto::Tcp).then(|| (kind(segment.flags), true)),
+            crossed: false,
+            challenged: false,
+            assured: false,
+            windows: windows.then(|| Windows::begin(segment)),
         };
         Some((track, life))
     }
 
-    /// What a segment does, in the light of what came before: a connection that was reset is
-    /// opened anew by the side that reset it, and by the other when its SYN is accepted.
-    fn step(&mut self, began: bool, flags: TcpFlags) -> Step {
-        let segment = segment(flags);
-        let mut step = next(self.state, began, flags);
-        let aborted = self.last == Some((Segment::Rst, began));
-        if step == Step::Reopen && !self.finished && !aborted {
-            step = Step::Ignore;
+    /// What a segment does, in the light of what came before.
+    fn step(&mut self, began: bool, segment: &Segment) -> Step {
+        let (old, what) = (self.state, kind(segment.flags));
+        let mut step = next(old, began, segment.flags);
+        let mut within = false;
+        match step {
+            Step::Invalid => return step,
+            Step::Reopen | Step::Ignore => match self.ignored(step, began, segment) {
+                Step::Ignore => return Step::Ignore,
+                other => step = other,
+            },
+            Step::To(State::TimeWait) if old == State::LastAck && self.challenged => {
+                if what == Kind::Ack && self.last == Some((Kind::Syn, !began)) {
+                    self.challenged = false;
+                    return Step::Ignore;
+                }
+            }
+            Step::To(State::SynCrossed) => self.crossed = true,
+            Step::To(State::SynReceived) if self.crossed && !began && what == Kind::Ack => {
+                step = Step::To(State::Established);
+            }
+            Step::To(State::Closed) if what == Kind::Rst => match self.reset(began, segment) {
+                Some((state, sure)) => (step, within) = (Step::To(state), sure),
+                None => return Step::Invalid,
+            },
+            Step::To(_) => {}
         }
-        let accepted = segment == Segment::SynAck && self.last == Some((Segment::Syn, !began));
-        if step == Step::Ignore && accepted {
-            step = Step::To(State::SynReceived);
-            self.finished = false;
+        if step == Step::Reopen {
+            return step;
         }
+        if let Some(windows) = &mut self.windows
+            && !within
+        {
+            match windows.fit(began, old, segment) {
+                Fit::In => {}
+                Fit::Old => return Step::Ignore,
+                Fit::Out => return Step::Invalid,
+            }
+        }
+        self.last = Some((what, began));
         self.finished |= step == Step::To(State::FinWait);
-        if step != Step::Invalid {
-            self.last = Some((segment, began));
-        }
         step
+    }
+
+    /// A segment that tells nothing by itself. A connection that was reset is opened anew by the
+    /// side that reset it, and by the other when its SYN is accepted.
+    fn ignored(&mut self, step: Step, began: bool, segment: &Segment) -> Step {
+        let what = kind(segment.flags);
+        let aborted = self.last == Some((Kind::Rst, began));
+        if step == Step::Reopen && (self.finished || aborted) {
+            return Step::Reopen;
+        }
+        let accepts = self.windows.is_none_or(|w| w.accepts(segment));
+        if what == Kind::SynAck && self.last == Some((Kind::Syn, !began)) && accepts {
+            if let Some(windows) = &mut self.windows {
+                windows.resync(began);
+            }
+            (self.finished, self.challenged) = (false, false);
+            return Step::To(State::SynReceived);
+        }
+        let fresh = what == Kind::Syn && began;
+        if fresh {
+            self.crossed = false;
+            self.challenged = self.state == State::LastAck;
+        }
+        if let Some(windows) = &mut self.windows {
+            windows.ignored(segment, fresh);
+            if self.state == State::SynSent && what == Kind::Ack && !began {
+                windows.challenged(segment);
+            }
+        }
+        self.last = Some((what, began));
+        Step::Ignore
+    }
+
+    /// The state after a reset, and whether that is sure whatever the windows; `None` if it is an
+    /// old one.
+    fn reset(&mut self, began: bool, segment: &Segment) -> Option<(State, bool)> {
+        let Some(windows) = &mut self.windows else {
+            return Some((State::Closed, true));
+        };
+        let mut state = State::Closed;
+        let open = self.state == State::Established && self.assured;
+        match windows.reset(began, segment) {
+            Reset::Unknown => {}
+            Reset::Old => return None,
+            Reset::Exact => return Some((state, false)),
+            Reset::Next if self.last == Some((Kind::Ack, began)) => return Some((state, false)),
+            _ if !open => return Some((state, false)),
+            // Its receiver will ask again (RFC 5961 §3).
+            Reset::Next | Reset::Ahead => state = self.state,
+        }
+        let strange = match self.last {
+            Some((Kind::Syn, _)) => self.answered,
+            Some((Kind::Ack, _)) => !self.assured,
+            _ => false,
+        };
+        let asked = self.state == State::SynSent && self.last == Some((Kind::Ack, false));
+        let sure =
+            strange && windows.refuses(segment) || asked && windows.answers_challenge(segment);
+        Some((state, sure))
     }
 
     /// A packet of the flow; `began` if it comes from the side that sent the first.
@@ -93,9 +205,9 @@ impl Track {
         now: Instant,
         proto: Proto,
         began: bool,
-        flags: TcpFlags,
+        segment: &Segment,
     ) -> Sign {
-        let before = self.answered;
+        let (before, old) = (self.answered, self.state);
         let state = match proto {
             Proto::Icmp => return Sign::Lives(times.icmp),
             Proto::Udp => {
@@ -109,7 +221,7 @@ impl Track {
                     times.udp_first
                 });
             }
-            Proto::Tcp => match self.step(began, flags) {
+            Proto::Tcp => match self.step(began, segment) {
                 Step::Invalid => return Sign::Invalid,
                 Step::Reopen => return Sign::Over,
                 Step::Ignore => {
@@ -121,12 +233,17 @@ impl Track {
         };
         self.answered |= !began;
         self.state = state;
-        Sign::Lives(if state == State::Closed && !before {
+        let open = State::Established;
+        self.assured |=
+            before && state == open && matches!(old, State::SynReceived | State::Established);
+        match kind(segment.flags) {
             // Refused: there never was a connection.
-            Duration::ZERO
-        } else {
-            life(times, state, self.answered)
-        })
+            Kind::Rst if !before => Sign::Lives(Duration::ZERO),
+            Kind::Rst => Sign::Lives(times.tcp_reset),
+            // Sent again and again it would keep what nobody answers.
+            Kind::Syn if !before && old == State::SynSent => Sign::Passes,
+            _ => Sign::Lives(life(times, state, self.answered)),
+        }
     }
 }
 
@@ -181,7 +298,7 @@ enum Step {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Segment {
+enum Kind {
     Rst,
     Syn,
     SynAck,
@@ -190,28 +307,28 @@ enum Segment {
     Bare,
 }
 
-const fn segment(flags: TcpFlags) -> Segment {
+const fn kind(flags: TcpFlags) -> Kind {
     if flags.has(TcpFlags::RST) {
-        Segment::Rst
+        Kind::Rst
     } else if flags.has(TcpFlags::SYN) && flags.has(TcpFlags::ACK) {
-        Segment::SynAck
+        Kind::SynAck
     } else if flags.has(TcpFlags::SYN) {
-        Segment::Syn
+        Kind::Syn
     } else if flags.has(TcpFlags::FIN) {
-        Segment::Fin
+        Kind::Fin
     } else if flags.has(TcpFlags::ACK) {
-        Segment::Ack
+        Kind::Ack
     } else {
-        Segment::Bare
+        Kind::Bare
     }
 }
 
 /// The state of a connection whose first segment this is; `None` if none begins so. With `loose`
 /// a segment from the middle of one is taken for its first.
 fn first(flags: TcpFlags, loose: bool) -> Option<State> {
-    match segment(flags) {
-        Segment::Syn => Some(State::SynSent),
-        Segment::Ack if loose => Some(State::Established),
+    match kind(flags) {
+        Kind::Syn => Some(State::SynSent),
+        Kind::Ack if loose => Some(State::Established),
         _ => None,
     }
 }
@@ -219,35 +336,35 @@ fn first(flags: TcpFlags, loose: bool) -> Option<State> {
 /// What a segment does; `began` if it comes from the side that sent the first.
 fn next(state: State, began: bool, flags: TcpFlags) -> Step {
     use State::*;
-    let to = match (segment(flags), began) {
-        (Segment::Rst, _) => Closed,
-        (Segment::Syn, true) => match state {
+    let to = match (kind(flags), began) {
+        (Kind::Rst, _) => Closed,
+        (Kind::Syn, true) => match state {
             SynSent => SynSent,
             SynCrossed => SynCrossed,
             TimeWait | Closed => return Step::Reopen,
             _ => return Step::Ignore,
         },
-        (Segment::Syn, false) => match state {
+        (Kind::Syn, false) => match state {
             SynSent | SynCrossed => SynCrossed,
             TimeWait => return Step::Reopen,
             _ => return Step::Invalid,
         },
-        (Segment::SynAck, true) => match state {
+        (Kind::SynAck, true) => match state {
             SynReceived | SynCrossed => SynReceived,
             _ => return Step::Invalid,
         },
-        (Segment::SynAck, false) => match state {
+        (Kind::SynAck, false) => match state {
             SynSent | SynCrossed => SynReceived,
             _ => return Step::Ignore,
         },
-        (Segment::Fin, _) => match state {
+        (Kind::Fin, _) => match state {
             SynReceived | Established => FinWait,
             FinWait | CloseWait | LastAck => LastAck,
             TimeWait => TimeWait,
             Closed => Closed,
             _ => return Step::Invalid,
         },
-        (Segment::Ack, _) => match state {
+        (Kind::Ack, _) => match state {
             SynReceived if !began => SynReceived,
             SynReceived | Established => Established,
             FinWait | CloseWait => CloseWait,
@@ -256,19 +373,36 @@ fn next(state: State, began: bool, flags: TcpFlags) -> Step {
             _ if began => return Step::Invalid,
             _ => return Step::Ignore,
         },
-        (Segment::Bare, _) => return Step::Invalid,
+        (Kind::Bare, _) => return Step::Invalid,
     };
     Step::To(to)
 }
 
 #[cfg(test)]
-mod tests {
+mod steps {
     use super::*;
 
     const SYN: TcpFlags = TcpFlags::SYN;
     const ACK: TcpFlags = TcpFlags::ACK;
     const FIN: TcpFlags = TcpFlags::FIN;
     const RST: TcpFlags = TcpFlags::RST;
+
+    fn bare(flags: TcpFlags) -> Segment {
+        Segment {
+            flags,
+            ..Segment::default()
+        }
+    }
+
+    fn begin(segment: &Segment, windows: bool) -> Track {
+        let rules = Rules {
+            times: &crate::nat::presets::linux().timeouts,
+            loose: true,
+            windows,
+        };
+        let begun = Track::begin(&rules, Instant::ORIGIN, Proto::Tcp, segment);
+        begun.expect("a connection begins so").0
+    }
 
     fn walk(steps: &[(bool, TcpFlags)]) -> Vec<Step> {
         let mut state = first(steps[0].1, false).expect("begins");
@@ -354,18 +488,12 @@ mod tests {
     fn who_reset_a_connection_opens_it_anew_and_the_other_when_accepted() {
         let (me, you) = (true, false);
         let track = |segments: &[(bool, TcpFlags)]| {
-            let state = first(segments[0].1, false).expect("begins");
-            let mut track = Track {
-                made: Instant::ORIGIN,
-                state,
-                answered: true,
-                finished: false,
-                last: None,
-            };
+            let mut track = begin(&bare(segments[0].1), false);
+            track.answered = true;
             let steps: Vec<_> = segments[1..]
                 .iter()
                 .map(|(began, flags)| {
-                    let step = track.step(*began, *flags);
+                    let step = track.step(*began, &bare(*flags));
                     if let Step::To(to) = step {
                         track.state = to;
                     }

@@ -53,6 +53,9 @@ pub struct FirewallConfig {
     pub echo_in: bool,
     /// ICMP errors about a known flow pass (RFC 6092 REC-10 and REC-18).
     pub icmp_errors: bool,
+    /// TCP segments outside the windows of their connection are dropped; else sequence numbers
+    /// are not looked at.
+    pub tcp_windows: bool,
     /// See [`Timeouts`].
     pub timeouts: Timeouts,
     /// Most flows in the table; a new one over it is dropped.

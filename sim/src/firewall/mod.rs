@@ -22,7 +22,8 @@ pub use config::{Families, FirewallConfig, Ports};
 use crate::{
     Flow, IcmpError, Packet, Proto, Rule, TcpFlags, Verdict,
     nat::{Filtering, UnsolicitedSyn},
-    tcp::{Sign, Track},
+    packet::Segment,
+    tcp::{Rules, Sign, Track},
 };
 
 /// As [`crate::nat::Nat::delayed`] has them.
@@ -159,7 +160,7 @@ impl Firewall {
             return verdict;
         }
         let key = key(flow.proto, flow.src, flow.dst);
-        match self.touch(now, key, true, flow.flags) {
+        match self.touch(now, key, true, &packet.segment()) {
             Some(verdict) => return verdict,
             None if !self
                 .ports(flow.proto)
@@ -175,7 +176,7 @@ impl Firewall {
         if packet.is_echo_reply() == Some(true) {
             return Verdict::Drop(Rule::FirewallUnsolicited);
         }
-        self.admit(now, key, true, flow.flags, Rule::FirewallNew)
+        self.admit(now, key, true, &packet.segment(), Rule::FirewallNew)
     }
 
     /// A packet from outside.
@@ -185,7 +186,7 @@ impl Firewall {
             return verdict;
         }
         let key = key(flow.proto, flow.dst, flow.src);
-        if let Some(verdict) = self.touch(now, key, false, flow.flags) {
+        if let Some(verdict) = self.touch(now, key, false, &packet.segment()) {
             return verdict;
         }
         let (inside, outside) = (key.inside, key.outside.ip());
@@ -200,7 +201,7 @@ impl Firewall {
             || permitted.is_some_and(|p| self.permits.contains_key(&p)) && echo.is_none()
             || self.config.echo_in && echo == Some(false);
         if invited {
-            return self.admit(now, key, false, flow.flags, Rule::FirewallAllowed);
+            return self.admit(now, key, false, &packet.segment(), Rule::FirewallAllowed);
         }
         self.refuse(now, key, packet)
     }
@@ -212,9 +213,9 @@ impl Firewall {
             return verdict;
         }
         let key = key(flow.proto, flow.dst, flow.src);
-        match self.touch(now, key, false, flow.flags) {
+        match self.touch(now, key, false, &packet.segment()) {
             Some(verdict) => verdict,
-            None => self.admit(now, key, false, flow.flags, Rule::FirewallAllowed),
+            None => self.admit(now, key, false, &packet.segment(), Rule::FirewallAllowed),
         }
     }
 
@@ -255,10 +256,10 @@ impl Firewall {
     }
 
     /// A packet of a flow that is known; `None` if it is of none.
-    fn touch(&mut self, now: Instant, key: Key, out: bool, flags: TcpFlags) -> Option<Verdict> {
+    fn touch(&mut self, now: Instant, key: Key, out: bool, segment: &Segment) -> Option<Verdict> {
         let state = self.flows.get_mut(&key)?;
         let (times, began) = (&self.config.timeouts, state.from_inside == out);
-        match state.track.sign(times, now, key.proto, began, flags) {
+        match state.track.sign(times, now, key.proto, began, segment) {
             Sign::Lives(life) => {
                 if out || times.inbound_refresh || key.proto != Proto::Udp {
                     state.expires = now + life;
@@ -279,9 +280,20 @@ impl Firewall {
         Some(Verdict::Pass(Rule::FirewallEstablished))
     }
 
-    fn admit(&mut self, now: Instant, key: Key, out: bool, flags: TcpFlags, rule: Rule) -> Verdict {
-        let times = &self.config.timeouts;
-        let Some((track, life)) = Track::begin(times, now, key.proto, flags, true) else {
+    fn admit(
+        &mut self,
+        now: Instant,
+        key: Key,
+        out: bool,
+        segment: &Segment,
+        rule: Rule,
+    ) -> Verdict {
+        let rules = Rules {
+            times: &self.config.timeouts,
+            loose: true,
+            windows: self.config.tcp_windows,
+        };
+        let Some((track, life)) = Track::begin(&rules, now, key.proto, segment) else {
             return Verdict::Drop(Rule::FirewallUnsolicited);
         };
         if self.flows.len() >= self.config.max_entries as usize {

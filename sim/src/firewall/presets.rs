@@ -97,6 +97,7 @@ pub fn no_inbound() -> FirewallConfig {
         unsolicited_syn: UnsolicitedSyn::Drop,
         echo_in: false,
         icmp_errors: true,
+        tcp_windows: true,
         timeouts: presets::linux().timeouts,
         max_entries: 65_536,
         max_pinholes: 256,

@@ -184,6 +184,9 @@ pub struct NatConfig {
     /// A TCP segment from inside that opens nothing and belongs to no known connection is taken
     /// for one of a connection that was forgotten, as Linux does; else it is dropped.
     pub tcp_loose: bool,
+    /// TCP segments outside the windows of their connection are dropped, as Linux does; else
+    /// sequence numbers are not looked at.
+    pub tcp_windows: bool,
     /// An application-level gateway rewrites addresses in payloads that equal the sender's own.
     pub alg: bool,
     /// Takes a hop from the TTL.

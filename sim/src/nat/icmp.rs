@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use dunlin_core::Instant;
 
 use super::{Hairpin, Nat, WanInput, key::End, table::Origin};
-use crate::{Flow, Packet, Proto, Rule, TcpFlags, Verdict};
+use crate::{Flow, Packet, Proto, Rule, Verdict, packet::Segment};
 
 /// The far end of a flow: an echo has none but the address.
 fn far(proto: Proto, addr: SocketAddr) -> Option<End> {
@@ -34,7 +34,7 @@ impl Nat {
         if self.is_own(remote) {
             return Verdict::Drop(Rule::NatNoHairpin);
         }
-        match self.way_out(now, Proto::Icmp, inside, remote.bare(), TcpFlags::default()) {
+        match self.way_out(now, Proto::Icmp, inside, remote.bare(), &Segment::default()) {
             Ok(way) => {
                 packet.set_src(way.external.addr());
                 Verdict::Pass(way.rule)
@@ -101,7 +101,7 @@ impl Nat {
             Proto::Icmp,
             external,
             remote.bare(),
-            TcpFlags::default(),
+            &Segment::default(),
         ) {
             Ok((inside, rule)) => {
                 packet.set_dst(inside.addr());

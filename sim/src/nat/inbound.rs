@@ -7,7 +7,7 @@ use super::{
     key::{End, Key, Kind},
     table::{Flow, Origin},
 };
-use crate::{Packet, Proto, Rule, TcpFlags, Verdict, tcp::Track};
+use crate::{Packet, Proto, Rule, Verdict, packet::Segment, tcp::Track};
 
 impl Nat {
     /// A packet from outside. If it passes, its receiver is an internal endpoint.
@@ -32,7 +32,7 @@ impl Nat {
         if flow.proto == Proto::Icmp {
             return self.icmp_in(now, packet);
         }
-        match self.way_in(now, flow.proto, external, remote, flow.flags) {
+        match self.way_in(now, flow.proto, external, remote, &packet.segment()) {
             Ok((inside, rule)) => {
                 packet.set_dst(inside.addr());
                 if let Some(fragment) = fragment {
@@ -51,14 +51,14 @@ impl Nat {
         proto: Proto,
         external: End,
         remote: End,
-        flags: TcpFlags,
+        segment: &Segment,
     ) -> Result<(End, Rule), Rule> {
         if let Some(slot) = self.table.find_in(proto, external, remote) {
             if self.table.flow(slot).origin == Origin::Stray {
-                self.touch(now, slot, Dir::In, flags);
+                self.touch(now, slot, Dir::In, segment);
                 return Err(Rule::NatStray);
             }
-            match self.touch(now, slot, Dir::In, flags) {
+            match self.touch(now, slot, Dir::In, segment) {
                 Use::Pass => return Ok((self.table.flow(slot).inside, Rule::NatMapped)),
                 Use::Stop(rule) => return Err(rule),
                 Use::Over => {
@@ -79,12 +79,11 @@ impl Nat {
             // As Linux does: what would answer it belongs to another flow.
             return Err(Rule::NatClash);
         }
-        let (times, loose) = (&self.config.timeouts, self.config.tcp_loose);
         let (track, mut life) =
-            Track::begin(times, now, proto, flags, loose).ok_or(Rule::NatTcpState)?;
+            Track::begin(&self.rules(), now, proto, segment).ok_or(Rule::NatTcpState)?;
         if let Some(until) = until
             && proto == Proto::Udp
-            && !times.inbound_refresh
+            && !self.config.timeouts.inbound_refresh
         {
             // What is let in does not keep the mapping that let it in.
             life = until.saturating_since(now);

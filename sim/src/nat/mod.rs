@@ -32,7 +32,11 @@ pub use forward::{Forward, ForwardError, MAX_FORWARDS};
 use key::{End, Key, Kind};
 use table::{Flow, Joins, Origin, Table};
 
-use crate::{Packet, Proto, Rule, SimRng, TcpFlags, tcp::Sign};
+use crate::{
+    Packet, Proto, Rule, SimRng,
+    packet::Segment,
+    tcp::{Rules, Sign},
+};
 
 /// External endpoints that are remembered after their end, to say why a packet was dropped.
 const GRAVES: usize = 1_024;
@@ -249,6 +253,14 @@ impl Nat {
         }
     }
 
+    const fn rules(&self) -> Rules<'_> {
+        Rules {
+            times: &self.config.timeouts,
+            loose: self.config.tcp_loose,
+            windows: self.config.tcp_windows,
+        }
+    }
+
     /// Forgets what has ended by `now`.
     fn expire(&mut self, now: Instant) {
         if self.down.is_some_and(|until| until <= now) {
@@ -306,13 +318,13 @@ impl Nat {
     }
 
     /// Counts a packet as a sign of life of its flow, and says whether it belongs to it.
-    fn touch(&mut self, now: Instant, slot: u32, dir: Dir, flags: TcpFlags) -> Use {
+    fn touch(&mut self, now: Instant, slot: u32, dir: Dir, segment: &Segment) -> Use {
         let times = &self.config.timeouts;
         let flow = self.table.flow_mut(slot);
         let proto = flow.proto;
         let began = (flow.origin == Origin::Inside) == (dir == Dir::Out);
         let keeps = dir == Dir::Out || times.inbound_refresh || flow.origin == Origin::Stray;
-        match flow.track.sign(times, now, proto, began, flags) {
+        match flow.track.sign(times, now, proto, began, segment) {
             Sign::Lives(life) if keeps || proto != Proto::Udp => {
                 self.table.refresh(slot, now + life);
             }

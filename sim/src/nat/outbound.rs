@@ -7,7 +7,7 @@ use super::{
     key::{End, Key, Kind},
     table::{Flow, Origin},
 };
-use crate::{Packet, Proto, Rule, TcpFlags, Verdict, tcp::Track};
+use crate::{Packet, Proto, Rule, Verdict, packet::Segment, tcp::Track};
 
 /// How a packet from inside leaves.
 pub(super) struct Way {
@@ -43,7 +43,7 @@ impl Nat {
         if self.config.hairpin != Hairpin::ExternalSource && self.is_own(remote) {
             return self.turn_back(inside, remote, packet);
         }
-        match self.way_out(now, flow.proto, inside, remote, flow.flags) {
+        match self.way_out(now, flow.proto, inside, remote, &packet.segment()) {
             Err(rule) => Verdict::Drop(rule),
             Ok(way) => {
                 packet.set_src(way.external.addr());
@@ -73,10 +73,10 @@ impl Nat {
         proto: Proto,
         inside: End,
         remote: End,
-        flags: TcpFlags,
+        segment: &Segment,
     ) -> Result<Way, Rule> {
         if let Some(slot) = self.table.find_out(proto, inside, remote) {
-            match self.touch(now, slot, Dir::Out, flags) {
+            match self.touch(now, slot, Dir::Out, segment) {
                 Use::Pass => {
                     let flow = self.table.flow(slot);
                     return Ok(Way {
@@ -91,9 +91,8 @@ impl Nat {
                 }
             }
         }
-        let (times, loose) = (&self.config.timeouts, self.config.tcp_loose);
         let (track, life) =
-            Track::begin(times, now, proto, flags, loose).ok_or(Rule::NatTcpState)?;
+            Track::begin(&self.rules(), now, proto, segment).ok_or(Rule::NatTcpState)?;
         self.make_room(now, Some(inside))?;
         let (external, rule) = self.choose(proto, inside, remote)?;
         let hairpin = self.is_own(remote);
@@ -156,7 +155,7 @@ impl Nat {
         let (Some(from), Some(to)) = (End::of(flow.src), End::of(flow.dst)) else {
             return Verdict::Drop(Rule::NoRoute);
         };
-        match self.way_in(now, flow.proto, to, from, flow.flags) {
+        match self.way_in(now, flow.proto, to, from, &packet.segment()) {
             Ok((inside, _)) => {
                 packet.set_dst(inside.addr());
                 Verdict::Hairpin(Rule::NatHairpin)

@@ -138,6 +138,7 @@ pub const fn with(
         icmp_errors: true,
         fragments: true,
         tcp_loose: true,
+        tcp_windows: true,
         alg: false,
         decrement_ttl: true,
         boot: secs(30),
@@ -158,6 +159,7 @@ const fn rfc() -> NatConfig {
         hairpin: Hairpin::ExternalSource,
         unsolicited_syn: UnsolicitedSyn::DelayedIcmp,
         tcp_loose: false,
+        tcp_windows: false,
         ..with(Eim, Adf, Preserve, Clash::Random)
     }
 }
@@ -192,6 +194,7 @@ const fn cgnat() -> NatConfig {
         hairpin: Hairpin::ExternalSource,
         max_entries: 1_048_576,
         max_per_host: Some(2_048),
+        tcp_windows: false,
         ..with(Eim, Eif, PortPolicy::Block(512), Clash::Random)
     }
 }

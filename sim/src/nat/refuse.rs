@@ -9,7 +9,7 @@ use super::{
     key::End,
     table::{Flow, Origin},
 };
-use crate::{IcmpError, Packet, Proto, Rule, TcpFlags, Verdict, tcp::Track};
+use crate::{IcmpError, Packet, Proto, Rule, TcpFlags, Verdict, packet::Segment, tcp::Track};
 
 /// How long a SYN from outside is left without an answer, for one from inside to meet it (RFC
 /// 5382 REQ-4).
@@ -102,9 +102,8 @@ impl Nat {
             return Ok(());
         }
         self.make_room(now, None)?;
-        let (times, flags) = (&self.config.timeouts, TcpFlags::default());
-        let (track, life) =
-            Track::begin(times, now, Proto::Udp, flags, false).ok_or(Rule::NatTcpState)?;
+        let (track, life) = Track::begin(&self.rules(), now, Proto::Udp, &Segment::default())
+            .ok_or(Rule::NatTcpState)?;
         self.admit(Flow {
             inside: End::NONE,
             external,

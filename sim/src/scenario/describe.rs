@@ -180,6 +180,7 @@ pub(super) fn nat(c: &NatConfig) -> Vec<(&'static str, String)> {
         ("icmp-errors", c.icmp_errors.to_string()),
         ("fragments", c.fragments.to_string()),
         ("tcp-loose", c.tcp_loose.to_string()),
+        ("tcp-windows", c.tcp_windows.to_string()),
         ("alg", c.alg.to_string()),
         ("decrement-ttl", c.decrement_ttl.to_string()),
         ("boot", time(c.boot)),

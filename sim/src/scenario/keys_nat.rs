@@ -78,6 +78,8 @@ pub(super) const NAT: &[Key<NatConfig>] = keys! {
         => |s, v| s.fragments = value::switch(v)?;
     "tcp-loose", "true or false", "the preset's", "true", "A TCP segment from inside that belongs to no known connection is taken for one that was forgotten."
         => |s, v| s.tcp_loose = value::switch(v)?;
+    "tcp-windows", "true or false", "the preset's", "true", "TCP segments outside the windows of their connection are dropped."
+        => |s, v| s.tcp_windows = value::switch(v)?;
     "alg", "true or false", "the preset's", "false", "Addresses in payloads that equal the sender's are rewritten."
         => |s, v| s.alg = value::switch(v)?;
     "decrement-ttl", "true or false", "the preset's", "true", "Takes a hop from the TTL."

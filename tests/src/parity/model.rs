@@ -232,9 +232,6 @@ impl Model {
         all.extend(long.iter().map(|name| (conntrack(name), LONG.to_string())));
         all.push(("ipv4/ip_forward".into(), "1".into()));
         all.push(("ipv4/conf/all/rp_filter".into(), "0".into()));
-        // The simulated boxes keep no sequence numbers, and the kernel has a switch for that. With
-        // it off, 1 packet in 1000 differs: segments for a host that lost its port to another.
-        all.push((conntrack(&"tcp_be_liberal"), "1".into()));
         // Every error is sent, not one a second.
         all.push(("ipv4/icmp_ratelimit".into(), "0".into()));
         if matches!(self.recipe, Recipe::Cone { .. }) {

@@ -172,11 +172,16 @@ impl Track {
 
     /// The state after a reset, and whether that is sure whatever the windows; `None` if it is an
     /// old one.
-    fn reset(&mut self, began: bool, segment: &Segment) -> Option<(State, bool)> {
-        let Some(windows) = &mut self.windows else {
-            return Some((State::Closed, true));
-        };
+    fn reset(&self, began: bool, segment: &Segment) -> Option<(State, bool)> {
         let mut state = State::Closed;
+        let closing = matches!(
+            self.state,
+            State::FinWait | State::CloseWait | State::LastAck | State::TimeWait | State::Closed
+        );
+        let windows = match &self.windows {
+            Some(windows) if !closing => windows,
+            _ => return Some((state, true)),
+        };
         let open = self.state == State::Established && self.assured;
         match windows.reset(began, segment) {
             Reset::Unknown => {}

@@ -152,8 +152,13 @@ fn an_old_reset_is_refused_and_a_guessed_one_closes_nothing() {
     // In the window, but not what is waited for.
     assert!(lives(lab.send(YOU, RST, 5, 0, 0)));
     assert_eq!(lab.track.state, State::Established);
+    let mut closing = lab;
     assert!(lives(lab.send(YOU, RST, 0, 0, 0)));
     assert_eq!(lab.track.state, State::Closed);
+    // Once an end is announced a reset does no harm.
+    assert!(lives(closing.send(ME, FIN, 0, 0, 0)));
+    assert!(lives(closing.send(YOU, RST, -1, 0, 0)));
+    assert_eq!(closing.track.state, State::Closed);
 }
 
 #[test]

@@ -135,7 +135,8 @@ impl Windows {
         if syn && (from.max_win == 0 || again) {
             let new = from.max_win == 0;
             from.start(segment);
-            if !began && !(from.scales && to.scales) {
+            let scales = from.scales && to.scales;
+            if !began && !scales {
                 from.scale = 0;
                 to.scale = 0;
             }

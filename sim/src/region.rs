@@ -95,9 +95,8 @@ impl RegionMatrix {
         }
     }
 
-    /// Round-trip times as the public tables of the large clouds have them between their regions
-    /// (Microsoft's and Amazon's, of the years 2023 to 2025), rounded to what both agree upon,
-    /// without jitter. A plausible earth, not a measurement.
+    /// A plausible earth, without jitter: round figures of the order that public measurements
+    /// between such places give, chosen for plausibility. They are not measurements.
     #[must_use]
     pub fn earth() -> Self {
         // Milliseconds there and back: the lower triangle, with the diagonal.

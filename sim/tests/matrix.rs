@@ -1,8 +1,10 @@
 //! What the simulator does is what the oracle says, whatever two hosts are behind.
 
 use dunlin_sim::{
+    BoxConfig,
     matrix::{self, Kind, Matrix, Verdict},
-    oracle::{Attempt, Family, Meet, Transport},
+    nat::{self, Filtering, Hairpin, NatConfig, WanInput},
+    oracle::{Attempt, End, Family, Meet, Transport},
 };
 
 /// Kinds of every sort, few enough for each test run.
@@ -93,5 +95,39 @@ fn punching_takes_a_round_trip_and_few_packets() {
         let run = &cell.of(Attempt::Together).expect("tried").runs[0];
         assert_eq!(run.after.map(|t| t.as_millis()), Some(ms));
         assert!(run.packets <= packets, "{} packets", run.packets);
+    }
+}
+
+/// One has one box of its own, the other three, the outermost of which remembers what comes too
+/// early. The packets of one tick cross all the same.
+#[test]
+fn packets_of_one_tick_cross_before_a_box_that_both_are_behind() {
+    let nat = |config| BoxConfig {
+        nat: Some(config),
+        ..BoxConfig::default()
+    };
+    let mut shared = nat::presets::linux();
+    shared.hairpin = Hairpin::ExternalSource;
+    // It filters nothing, else an early packet would end there.
+    shared.udp.filtering = Filtering::EndpointIndependent;
+    let shared = nat(shared);
+    let strict = nat(nat::presets::linux());
+    let remembers = nat(NatConfig {
+        wan_input: WanInput::Accept,
+        ..nat::presets::linux()
+    });
+    let end = |path: &[&BoxConfig]| End {
+        path: path.iter().map(|one| (*one).clone()).collect(),
+        port: 6_881,
+        forwarded: false,
+    };
+    let near = end(&[&strict, &shared]);
+    let far = end(&[&strict, &strict, &remembers, &shared]);
+    for (a, b) in [(&near, &far), (&far, &near)] {
+        let (_, tried) = matrix::cell((a, b), Meet::Box, Family::V4, Transport::Udp, &[1, 2, 3]);
+        let together = &tried[1];
+        assert_eq!(together.attempt, Attempt::Together);
+        assert_eq!(together.expected, Ok(()));
+        assert_eq!(together.verdict(), Verdict::Always);
     }
 }

@@ -1,6 +1,6 @@
-//! Links as people have them. The figures are round ones within what national regulators' and
-//! operators' reports of the years 2020 to 2025 give for the access line alone; queues follow the
-//! "bufferbloat" that such lines are known for.
+//! Links as people have them. The figures are round ones of the order that public measurements
+//! give for the access line alone, with the long queues ("bufferbloat") that such lines are known
+//! for. They were chosen for plausibility and are not measurements.
 
 use std::time::Duration;
 

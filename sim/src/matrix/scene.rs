@@ -24,7 +24,8 @@ pub const TIME: Duration = Duration::from_secs(5);
 const LATER: Duration = Duration::from_millis(350);
 
 /// From a host to its first box, between boxes, and from the last one to the core. Each end is
-/// nearer to all its boxes than to the core, so that packets of one tick cross there.
+/// nearer to all its boxes than to where the paths meet, so that packets of one tick cross there:
+/// the core, or else the box that both ends are behind, from which its subscribers are as far.
 const LAN: Duration = Duration::from_millis(1);
 const ACCESS: Duration = Duration::from_millis(2);
 const CORE: Duration = Duration::from_millis(10);
@@ -79,6 +80,7 @@ pub fn scene(pair: Pair<'_>, transport: Transport, attempt: Attempt, seed: u64) 
         let plan = Plan {
             n,
             end,
+            meet: pair.meet,
             family: pair.family,
             transport,
             server,
@@ -123,12 +125,28 @@ fn address(family: Family, n: u8, nats: u8, place: u8) -> IpAddr {
 struct Plan<'a> {
     n: u8,
     end: &'a End,
+    meet: Meet,
     family: Family,
     transport: Transport,
     server: SocketAddr,
 }
 
 impl Plan<'_> {
+    /// The link to the `place`th node, counted from the core.
+    fn link(&self, place: usize) -> LinkConfig {
+        let beyond = match self.meet {
+            Meet::Core => 1,
+            Meet::Box => 2,
+        };
+        delayed(if place <= beyond {
+            CORE
+        } else if place > self.end.path.len() {
+            LAN
+        } else {
+            ACCESS
+        })
+    }
+
     /// Adds the boxes from the core inwards, and the host. `shared` is the outermost box of the
     /// end before, if this one is behind it too, and else becomes this one's.
     fn build(&self, world: &mut World, shared: &mut Option<NodeId>) -> NodeId {
@@ -143,7 +161,7 @@ impl Plan<'_> {
                 parent = there;
             } else {
                 let wan = address(self.family, self.n, nats, place);
-                let link = delayed(if outermost { CORE } else { ACCESS });
+                let link = self.link(place.into());
                 // A NAT has an address of IPv4 even where none is used.
                 let wan = match (one.nat.is_some(), self.family) {
                     (false, _) => Vec::new(),
@@ -163,7 +181,7 @@ impl Plan<'_> {
         let place = path.len() as u8 + 1;
         let local = address(self.family, self.n, nats, place);
         let local = SocketAddr::new(local, self.end.port);
-        let link = delayed(if path.is_empty() { CORE } else { LAN });
+        let link = self.link(place.into());
         let config = EndConfig {
             name: NAMES[usize::from(self.n)],
             local,

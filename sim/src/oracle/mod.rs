@@ -15,8 +15,11 @@
 //! # What is assumed
 //!
 //! - *Together* means that the rendezvous tells both in one tick, as a BEP 55 relay does, and that
-//!   each is nearer to its own boxes than to the other's. Then both holes exist before either
-//!   packet lands, by the triangle inequality.
+//!   each is nearer to its own boxes than to where their paths meet: the core, or the box that
+//!   both are behind. Then both holes exist before either packet lands: one end is told and its
+//!   packet leaves its boxes while that of the other is on its way to that place and back down.
+//!   (Without it that does not follow. Behind one box, one end may be at its very door, and the
+//!   other three boxes further down.)
 //! - *First* means that one side's first packet has been met by the other's boxes, and an answer
 //!   to it has come back, before the other side sends anything; and that no later packets cross:
 //!   both sides try again at the same intervals.
@@ -35,6 +38,10 @@
 //! - TCP, First, behind chains of an inner box that refuses and an outer one that admits strangers
 //!   but maps by destination, if SYNs are reset: in about one of 5000 random pairs of paths a
 //!   third or later attempt connects where this says that none does.
+//! - TCP, First, where a NAT that admits strangers but maps by destination drops the late packet
+//!   because its host speaks to the peer by another external endpoint already, and a reset from
+//!   the peer's inner box then ends that other flow: the next packet is admitted, and they connect
+//!   where this says that they do not.
 
 mod rules;
 mod side;

@@ -12,7 +12,8 @@ pub enum Action {
     /// A host is switched off and on; a box forgets what it does not keep.
     Reboot(NodeId),
     /// The node's link to its parent carries nothing. What is on it is lost if it would arrive
-    /// while the link is cut.
+    /// while the link is cut. A packet that is on it both before the cut and after the mending
+    /// arrives: a cut shorter than a flight is taken for one of the end of the line.
     Cut(NodeId),
     /// And carries again.
     Mend(NodeId),

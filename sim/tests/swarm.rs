@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use dunlin_core::Instant;
 use dunlin_sim::{
-    BoxConfig, LinkConfig,
+    Action, BoxConfig, LinkConfig,
+    disk::DiskConfig,
     engine::{Home, Role, Swarm, SwarmConfig},
+    link::Rate,
     nat::presets,
 };
 
@@ -58,4 +61,107 @@ fn the_same_seed_is_the_same_run() {
     assert_eq!(a, b);
     assert_ne!(a.trace, c.trace);
     assert!(c.all_exact());
+}
+
+/// Homes with 0.3 Mbit/s to give, a seed with little more: what a leecher gets it gets from
+/// leechers. Home 4 gives nothing.
+fn slow_lines(seed: u64, slots: u32) -> (Duration, Vec<Duration>) {
+    let mut config = SwarmConfig::new(8 * MIB);
+    config.piece_len = 64 << 10;
+    config.engine.upload_slots = Some(slots);
+    let line = |kbit: u64| {
+        let mut link = LinkConfig::dsl();
+        link.up.rate = Some(Rate::buffered(kbit * 1_000, Duration::from_millis(250)));
+        link
+    };
+    config.homes = vec![Home::new(Role::Seed, line(500))];
+    for n in 1..=24 {
+        let role = if n == RIDER {
+            Role::FreeRider
+        } else {
+            Role::Leech
+        };
+        let mut home = Home::new(role, line(300));
+        home.joins = Duration::from_millis(1_000 + 10 * n as u64);
+        config.homes.push(home);
+    }
+    let result = Swarm::new(seed, config).run(minutes(20));
+    assert!(result.all_exact(), "{:?}", result.completed);
+    assert_eq!(result.uploaded[RIDER], 0);
+    let mut times: Vec<Duration> = result.completed.into_iter().flatten().collect();
+    let rider = times.remove(RIDER);
+    times.remove(0);
+    times.sort();
+    (rider, times)
+}
+
+const RIDER: usize = 4;
+
+#[test]
+fn tit_for_tat_beats_a_free_rider() {
+    for seed in [1, 2] {
+        // Four slots a home, three of them for those who give.
+        let (rider, honest) = slow_lines(seed, 4);
+        let ahead = honest.iter().filter(|t| **t < rider).count();
+        assert!(
+            ahead >= 20,
+            "seed {seed}: only {ahead} of 23 came before {rider:?}: {honest:?}"
+        );
+    }
+    // Where everybody serves everybody, it pays to give nothing: the line is free for asking.
+    let (rider, honest) = slow_lines(1, 30);
+    let ahead = honest.iter().filter(|t| **t < rider).count();
+    assert!(
+        ahead <= 3,
+        "without choking {ahead} of 23 came before {rider:?}: {honest:?}"
+    );
+}
+
+#[test]
+fn a_slow_disk_stalls_nobody_else() {
+    let run = |disk: DiskConfig| {
+        let mut config = SwarmConfig::new(4 * MIB);
+        config.homes = homes(4);
+        for home in &mut config.homes {
+            home.forwarded = true;
+        }
+        config.homes[2].disk = disk;
+        let result = Swarm::new(3, config).run(minutes(30));
+        assert!(result.all_exact(), "{:?}", result.completed);
+        result.completed
+    };
+    let slow = DiskConfig {
+        bandwidth: Some(50_000),
+        ..DiskConfig::slow()
+    };
+    let (all_fast, one_slow) = (run(DiskConfig::ssd()), run(slow));
+    for n in [1, 3, 4] {
+        assert!(
+            one_slow[n] <= all_fast[n].map(|t| t * 2),
+            "{one_slow:?} {all_fast:?}"
+        );
+    }
+    assert!(
+        one_slow[2] > all_fast[2].map(|t| t * 4),
+        "{one_slow:?} {all_fast:?}"
+    );
+}
+
+#[test]
+fn a_machine_whose_power_fails_resumes_and_completes() {
+    let mut config = SwarmConfig::new(8 * MIB);
+    config.homes = homes(2);
+    let mut swarm = Swarm::new(5, config);
+    let victim = swarm.homes[1].0;
+    for second in 2..4 {
+        let at = Instant::ORIGIN + Duration::from_secs(second);
+        swarm.world.at(at, Action::Reboot(victim));
+    }
+    let before = swarm.run(Duration::from_millis(2_100));
+    assert_eq!(
+        before.completed[1], None,
+        "it was complete before its power failed"
+    );
+    let result = swarm.run(minutes(10));
+    assert!(result.all_exact(), "{:?}", result.completed);
 }

@@ -101,6 +101,7 @@ impl Engine {
                 interested: peer.peer_interested(),
                 snubbed: peer.is_snubbed(),
                 down_rate: peer.rate_down(self.now),
+                given: peer.totals().payload_down,
                 up_rate: peer.rate_up(self.now),
                 unchoked: !peer.am_choking(),
                 since: conn.choke_changed.unwrap_or(since),

@@ -55,6 +55,8 @@ pub struct Candidate {
     pub snubbed: bool,
     /// What it sends us.
     pub down_rate: u64,
+    /// What it has sent us in all, in bytes.
+    pub given: u64,
     /// What we send it.
     pub up_rate: u64,
     /// We upload to it.
@@ -166,10 +168,7 @@ impl Choker {
             let rank = if seeding {
                 Some(turn_rank(cx.now, c))
             } else {
-                (c.down_rate > 0 && !c.snubbed).then(|| {
-                    let bonus = if c.unchoked { c.down_rate / 8 } else { 0 };
-                    c.down_rate.saturating_add(bonus)
-                })
+                ((c.down_rate > 0 || c.given > 0) && !c.snubbed).then(|| gift_rank(c))
             };
             if let Some(rank) = rank {
                 self.ranking
@@ -235,6 +234,19 @@ fn weight(now: Instant, c: &Candidate) -> u32 {
     }
 }
 
+/// Downloading: by what they give at present, then, where that is nothing, by what they gave: a
+/// slot that no giver claims goes to one of old before it goes to somebody who never gave.
+fn gift_rank(c: &Candidate) -> u64 {
+    let bonus = if c.unchoked { c.down_rate / 8 } else { 0 };
+    let rate = c.down_rate.saturating_add(bonus).min(MAX_RATE);
+    rate << GIVEN_BITS | (c.given >> GIVEN_SHIFT).min((1 << GIVEN_BITS) - 1)
+}
+
+/// Bits of a rank for what was given in the past, in units of 16 KiB; the rest are for the rate.
+const GIVEN_BITS: u32 = 24;
+const GIVEN_SHIFT: u32 = 14;
+const MAX_RATE: u64 = (1 << (64 - GIVEN_BITS)) - 1;
+
 /// Seeding: running turns first, then the choked by how long they waited, then ended turns.
 fn turn_rank(now: Instant, c: &Candidate) -> u64 {
     let waited = now.saturating_since(c.since);
@@ -267,6 +279,7 @@ mod tests {
             interested: true,
             snubbed: false,
             down_rate,
+            given: 0,
             up_rate: 0,
             unchoked: false,
             since: at(0),

@@ -18,6 +18,7 @@ use crate::{
     BoxConfig, LinkConfig, NodeId, Proto, SimRng, World,
     disk::{DiskConfig, SimDisk},
     service::{Tracker, TrackerConfig},
+    stack::MTU,
 };
 
 /// What a home does in the swarm.
@@ -271,8 +272,10 @@ fn build_home(
     setup.engine = config.engine.clone();
     setup.port = PORT;
     setup.tcp_buffer = config.tcp_buffer;
+    setup.mtu = MTU.min(home.link.up.mtu.min(home.link.down.mtu) as usize);
     if home.role == Role::FreeRider {
-        setup.engine.limit_up = Some(0);
+        // It unchokes nobody.
+        setup.engine.upload_slots = Some(0);
     }
     let rng = Box::new(SimRng::part(world.seed(), n as u64));
     let mut disk = SimDisk::new(home.disk.clone(), rng);

@@ -98,6 +98,7 @@ fn slow_lines(seed: u64, slots: u32) -> (Duration, Vec<Duration>) {
 const RIDER: usize = 4;
 
 #[test]
+#[ignore = "two hours of a swarm of 25; `tests/run sim` runs it in release"]
 fn tit_for_tat_beats_a_free_rider() {
     for seed in [1, 2] {
         // Four slots a home, three of them for those who give.

@@ -76,7 +76,8 @@ impl Nat {
             }
         };
         if self.table.find_out(proto, inside, remote).is_some() {
-            // As Linux does: what would answer it belongs to another flow.
+            // What would answer it belongs to another flow. A choice of this model: Linux 6.18 lets
+            // it in from another port of the sender (measured), so that the host hears a stranger.
             return Err(Rule::NatClash);
         }
         let (track, mut life) =

@@ -165,6 +165,11 @@ impl Engine {
         if let Some(bucket) = conn.bucket {
             self.throttle
                 .consume(self.now, bucket, Direction::Up, len as u32);
+            if !conn.told.write {
+                self.throttle.release(self.now, bucket, Direction::Up);
+                self.timers
+                    .set(Timer::Throttle, self.throttle.poll_timeout());
+            }
         }
         if sent > 0 {
             conn.useful = self.now;

@@ -371,6 +371,12 @@ impl Throttle {
         }
     }
 
+    /// Gives back what is left of a grant: `node` has nothing more to pass for now. Without this
+    /// a few bytes would keep a whole turn from the others until it lapses.
+    pub fn release(&mut self, now: Instant, node: NodeId, dir: Direction) {
+        self.revoke(now, node.0, dir);
+    }
+
     /// When [`Throttle::poll_ready`] may have something next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {

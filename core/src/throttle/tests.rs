@@ -54,6 +54,25 @@ fn sum(passed: &[(Instant, NodeId, u32)], node: NodeId) -> u64 {
 }
 
 #[test]
+fn what_is_given_back_is_there_for_others_at_once() {
+    let mut throttle = Throttle::new();
+    throttle.set_rate(at(0), NodeId::ROOT, Up, Some(64 << 10));
+    let peers: Vec<_> = (0..3).map(|_| throttle.add(NodeId::ROOT)).collect();
+    // Two turns are all that the bucket holds, and these pass one short message each.
+    for &peer in &peers[..2] {
+        throttle.wait(at(0), peer, Up, 0);
+        assert!(throttle.poll_ready(at(0)).is_some());
+        throttle.consume(at(0), peer, Up, 17);
+    }
+    assert_eq!(throttle.available(at(0), peers[2], Up, 4_000), 0);
+    for &peer in &peers[..2] {
+        throttle.release(at(0), peer, Up);
+    }
+    assert_eq!(throttle.available(at(0), peers[2], Up, 4_000), 4_000);
+    assert_eq!(throttle.poll_timeout(), None);
+}
+
+#[test]
 fn hungry_children_share_equally_and_use_it_all() {
     let mut throttle = Throttle::new();
     throttle.set_rate(at(0), NodeId::ROOT, Down, Some(1_000_000));

@@ -150,10 +150,10 @@ impl Names {
             .map(|_| ())
     }
 
-    /// A host that may have a direct connection.
+    /// A host whose direct connections are known. An engine's come and go, and are not judged.
     pub(super) fn puncher(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<()> {
-        let connects = |k: &KindInfo| k.kind.is_puncher() || k.kind.is_engine();
-        self.host_that(doc, at, name, connects).map(|_| ())
+        self.host_that(doc, at, name, |k| k.kind.is_puncher())
+            .map(|_| ())
     }
 
     /// The hosts that a host's options speak of.

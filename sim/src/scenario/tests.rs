@@ -299,26 +299,27 @@ fn with_key(section: &str, key: &str, example: &str) -> String {
     }
 }
 
-/// Expectations about engines want engines.
-fn engines(text: &str) -> String {
+/// Some expectations want engines, some hosts that punch.
+fn with_hosts(text: &str, options: &str) -> String {
     let text = text.replace("[[host]]\nname='alice'\nkind='manual'\n", "");
     let text = text.replace("[[host]]\nname='bob'\nkind='manual'\n", "");
-    let engine = |n: &str| format!("[[host]]\nname='{n}'\nkind='engine-leech'\n");
-    format!("{}{}{text}", engine("alice"), engine("bob"))
+    let host = |n: &str, to: &str| {
+        let options = options.replace('*', to);
+        format!("[[host]]\nname='{n}'\n{options}\n")
+    };
+    format!("{}{}{text}", host("alice", "bob"), host("bob", "alice"))
 }
 
 fn accepted<S>(section: &str, keys: &[Key<S>]) {
     for key in keys {
         let mut text = with_key(section, key.name, key.example);
-        let wants_engines = [
-            "connected",
-            "not-connected",
-            "completed",
-            "not-completed",
-            "sooner",
-        ];
-        if section == "expect" && wants_engines.contains(&key.name) {
-            text = engines(&text);
+        let options = match (section, key.name) {
+            ("expect", "connected" | "not-connected") => "kind='udp-punch'\nto='*'\nvia='r'",
+            ("expect", "completed" | "not-completed" | "sooner") => "kind='engine-leech'",
+            _ => "",
+        };
+        if !options.is_empty() {
+            text = with_hosts(&text, options);
         }
         if let Err(e) = Scenario::parse(&text, "f") {
             panic!("{section} {}: {e}\n{text}", key.name);

@@ -28,7 +28,7 @@ pub enum Igd {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GatewayConfig {
     /// The box's own address on its inner side. What is sent there is
-    /// [`Verdict::Local`](crate::Verdict::Local).
+    /// [`Verdict::Local`].
     pub lan: Option<IpAddr>,
     /// UPnP IGD.
     pub upnp: Option<Igd>,

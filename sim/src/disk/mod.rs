@@ -2,7 +2,7 @@
 //!
 //! It takes one job after the other, each for as long as [`DiskConfig`] says. What was written
 //! is seen by reads at once and survives a power cut only once it was flushed. Content that the
-//! whole swarm shares is kept once (see [`image`]).
+//! whole swarm shares is kept once (see `image`).
 
 mod image;
 mod volume;

@@ -5,7 +5,6 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 use dunlin_core::op::{Family, HttpRequest, OpErrorKind, Outcome};
@@ -15,9 +14,6 @@ use super::proxy;
 
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
-/// How long an idle connection is kept. A tracker is asked again after half an hour; only a
-/// `stopped` behind a `completed`, or several torrents, gain from keeping one.
-const KEEP_IDLE: Duration = Duration::from_secs(10);
 
 /// The client: built when it is first needed, so that a download without HTTP trackers pays
 /// neither the memory nor the time. One for every family that a request may insist on.
@@ -116,8 +112,9 @@ impl Http {
             .no_proxy()
             .referer(false)
             .redirect(reqwest::redirect::Policy::limited(MAX_REDIRECTS))
-            .pool_idle_timeout(KEEP_IDLE)
-            .pool_max_idle_per_host(1);
+            // Announces are minutes apart; and a server that ends a connection without saying so
+            // makes the request fail that meant to use it again.
+            .pool_max_idle_per_host(0);
         match &self.route.proxy {
             Some(proxy) => builder = builder.proxy(proxy::for_http(proxy)?),
             None => builder = builder.local_address(source),

@@ -2,6 +2,7 @@
 
 pub mod bencode;
 pub mod extension;
+pub mod krpc;
 pub mod mse;
 pub mod natpmp;
 pub mod pcp;

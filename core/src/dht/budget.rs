@@ -1,0 +1,1 @@
+//! New remote endpoints: each costs the NAT an entry.

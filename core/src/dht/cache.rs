@@ -1,0 +1,1 @@
+//! The table between sessions, in the format of rTorrent's `rtorrent.dht_cache`.

@@ -1,0 +1,339 @@
+//! What a node is asked for, and what it tells its owner.
+
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use super::Contact;
+use crate::{InfoHash, NodeId};
+
+/// Names a search; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LookupId(pub u32);
+
+/// Names a ping that the owner asked for; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PingId(pub u32);
+
+/// How to announce ourselves once the nodes closest to an info-hash are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announce {
+    /// The port peers should connect to.
+    pub port: u16,
+    /// Peers should connect to the port our datagrams come from instead.
+    pub implied: bool,
+    /// We have everything (BEP 33).
+    pub seed: bool,
+}
+
+/// What to search for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// The nodes closest to an id.
+    Nodes(NodeId),
+    /// Peers of a torrent; then to announce ourselves, if wanted.
+    Peers {
+        /// Which torrent.
+        hash: InfoHash,
+        /// Announce ourselves to the 8 closest.
+        announce: Option<Announce>,
+        /// Ask for the size of the swarm too (BEP 33).
+        scrape: bool,
+    },
+    /// An immutable item (BEP 44).
+    Immutable(NodeId),
+    /// A mutable item: the newest version that is found (BEP 44).
+    Mutable {
+        /// Its public key.
+        key: [u8; 32],
+        /// Its salt, at most 64 bytes.
+        salt: Vec<u8>,
+    },
+    /// To store an immutable item: its value, as bencode, at most 1000 bytes (BEP 44).
+    PutImmutable(Vec<u8>),
+    /// To store a mutable item that was signed already (BEP 44).
+    PutMutable {
+        /// Value, as bencode.
+        value: Vec<u8>,
+        /// Public key.
+        key: [u8; 32],
+        /// At most 64 bytes.
+        salt: Vec<u8>,
+        /// Version, not negative.
+        seq: i64,
+        /// The version it replaces, if that matters.
+        cas: Option<i64>,
+        /// Signature.
+        sig: [u8; 64],
+    },
+}
+
+/// An item that a search found, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundItem {
+    /// The value, as bencode.
+    pub value: Vec<u8>,
+    /// Version and signature of a mutable one.
+    pub version: Option<(i64, [u8; 64])>,
+}
+
+/// Why a search came to nothing; the words are those of the "Using DHT" page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// There was nobody to ask.
+    NoNodes,
+    /// Nobody answered.
+    NoReplies,
+    /// The nodes that we announced to did not answer.
+    AnnounceFailed,
+}
+
+impl core::fmt::Display for Failure {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::NoNodes => "No DHT nodes available for peer search.",
+            Self::NoReplies => "DHT search unsuccessful.",
+            Self::AnnounceFailed => "Announce failed.",
+        })
+    }
+}
+
+/// What a machine can tell about the reason of a failure or a warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// No node is known, and no contact to begin with.
+    NoContacts,
+    /// The names of the nodes to begin with could not be looked up.
+    Dns,
+    /// The platform could not send.
+    Send,
+    /// Datagrams left, none came back: a firewall, or no network.
+    NoReplies,
+    /// Replies come, queries do not: the port is not forwarded to us.
+    NotForwarded,
+    /// Others see us under another port than the one we bound.
+    PortMangled {
+        /// The port they see.
+        observed: u16,
+    },
+    /// The nodes that were asked are gone.
+    NodesGone,
+}
+
+/// What came of a search.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookupReport {
+    /// Nodes that were asked.
+    pub contacted: u32,
+    /// Nodes that answered.
+    pub replied: u32,
+    /// Distinct peers found.
+    pub peers: u32,
+    /// Nodes that we announced to, or put an item to.
+    pub stores: u32,
+    /// Those of them that confirmed it.
+    pub stored: u32,
+    /// Time from the start to the last reply that mattered.
+    pub took: Duration,
+    /// Why it came to nothing, and what is known of the reason.
+    pub failure: Option<(Failure, Cause)>,
+    /// Seeds and leeches estimated from bloom filters, if asked for (BEP 33).
+    pub swarm: Option<(u32, u32)>,
+    /// The closest nodes that answered, closest first; at most 8 of each family.
+    pub closest: Vec<Contact>,
+    /// The answers do not fit the size of the network: somebody may be lying about who is near.
+    pub suspicious: bool,
+}
+
+/// What the owner learns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DhtEvent {
+    /// Peers of a torrent, as they come in: new ones only, never empty.
+    Peers {
+        /// By which search.
+        lookup: LookupId,
+        /// Not free of ourselves.
+        peers: Vec<SocketAddr>,
+    },
+    /// An item was found; a mutable one may be followed by a newer version.
+    Item {
+        /// By which search.
+        lookup: LookupId,
+        /// What.
+        item: FoundItem,
+    },
+    /// A search is over.
+    Done {
+        /// Which.
+        lookup: LookupId,
+        /// What came of it.
+        report: LookupReport,
+    },
+    /// A ping of [`Dht::ping`](super::Dht::ping) was answered, or not.
+    Ping {
+        /// Which.
+        ping: PingId,
+        /// Whom.
+        addr: SocketAddr,
+        /// Its id, round trip and version (`v`), if it answered.
+        answer: Option<(NodeId, Duration, [u8; 4])>,
+    },
+    /// A node told some of the info-hashes it knows (BEP 51).
+    Samples {
+        /// Who was asked.
+        addr: SocketAddr,
+        /// Empty if it did not answer, or has none.
+        hashes: Vec<InfoHash>,
+        /// How many it knows.
+        num: u64,
+        /// When it has others to tell.
+        interval: Duration,
+    },
+    /// Enough nodes agree on our address (BEP 42).
+    External(IpAddr),
+    /// Something for the log, in the words of the "Using DHT" page.
+    Log(DhtLog),
+    /// The table changed enough to be worth saving.
+    TableChanged,
+}
+
+/// The log of the "Using DHT" page: `Display` gives its exact words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DhtLog {
+    /// The node was started.
+    Starting {
+        /// The UDP port.
+        port: u16,
+    },
+    /// The node was stopped.
+    Stopping,
+    /// The table has enough nodes to be used.
+    Bootstrapped {
+        /// Nodes known.
+        nodes: u32,
+        /// Buckets.
+        buckets: u32,
+    },
+    /// After 15 minutes, then every 2 hours, and at the end. Counts are since the last one.
+    Statistics {
+        /// Queries received.
+        queries_in: u64,
+        /// Queries sent.
+        queries_out: u64,
+        /// Replies received.
+        replies: u64,
+        /// Bytes received.
+        bytes_in: u64,
+        /// Bytes sent.
+        bytes_out: u64,
+        /// Nodes known now.
+        nodes: u32,
+        /// Buckets now.
+        buckets: u32,
+        /// Peers kept now.
+        peers: u32,
+        /// Most peers kept so far.
+        peers_max: u32,
+        /// Torrents with such peers now.
+        torrents: u32,
+    },
+    /// Replies come, queries do not.
+    Unreachable(Cause),
+    /// Not even replies come.
+    Firewalled(Cause),
+}
+
+impl core::fmt::Display for DhtLog {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Starting { port } => write!(f, "Starting DHT server on port {port}."),
+            Self::Stopping => f.write_str("Stopping DHT server."),
+            Self::Bootstrapped { nodes, buckets } => {
+                write!(
+                    f,
+                    "DHT bootstrap complete, have {nodes} nodes in {buckets} buckets."
+                )
+            }
+            Self::Statistics {
+                queries_in,
+                queries_out,
+                replies,
+                bytes_in,
+                bytes_out,
+                nodes,
+                buckets,
+                peers,
+                peers_max,
+                torrents,
+            } => write!(
+                f,
+                "DHT statistics: {queries_in} queries in, {queries_out} queries out, \
+                 {replies} replies received, {bytes_in} bytes read, {bytes_out} bytes sent, \
+                 {nodes} known nodes in {buckets} buckets, \
+                 {peers} peers (highest: {peers_max}) tracked in {torrents} torrents."
+            ),
+            Self::Unreachable(_) => {
+                f.write_str("Warning: DHT port appears to be unreachable, no queries received.")
+            }
+            Self::Firewalled(_) => {
+                f.write_str("Warning: DHT port appears to be firewalled, no replies received.")
+            }
+        }
+    }
+}
+
+/// Counters since the start and the present state: rTorrent's `dht_statistics`, and more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DhtStats {
+    /// Whether the node runs. What follows is 0 while it does not.
+    pub active: bool,
+    /// 0 inactive, 1 bootstrapping, 2 after that, then one more every 15 minutes.
+    pub cycle: u32,
+    /// Queries that came in.
+    pub queries_received: u64,
+    /// Queries that went out.
+    pub queries_sent: u64,
+    /// Replies to them.
+    pub replies_received: u64,
+    /// Errors that others sent us.
+    pub errors_received: u64,
+    /// Datagrams that made no sense.
+    pub errors_caught: u64,
+    /// Bytes in.
+    pub bytes_read: u64,
+    /// Bytes out.
+    pub bytes_written: u64,
+    /// Nodes in the tables.
+    pub nodes: u32,
+    /// Buckets of the tables.
+    pub buckets: u32,
+    /// Peers kept for others.
+    pub peers: u32,
+    /// The most there were.
+    pub peers_max: u32,
+    /// Info-hashes that they belong to.
+    pub torrents: u32,
+    /// Items kept for others (BEP 44).
+    pub items: u32,
+    /// Nodes that did not fail since they last answered.
+    pub good_nodes: u32,
+    /// Queries of ours that await a reply.
+    pub pending: u32,
+    /// Searches under way.
+    pub lookups: u32,
+    /// Queries that were not answered because their source asks too much.
+    pub limited: u64,
+    /// Queries or replies that waited, or were given up, to spare the NAT.
+    pub held_back: u64,
+    /// Whether queries of others reach us.
+    pub reachable: bool,
+    /// 4·2ⁿ for n buckets: the estimate of the "Using DHT" page.
+    pub size_by_buckets: u64,
+    /// The estimate from the density of nodes near what was searched for; 0 without any.
+    pub size_by_lookups: u64,
+    /// Our port as others see it, if they tell; 0 if not.
+    pub observed_port: u16,
+}

@@ -1,0 +1,1 @@
+//! Who is answered: martian addresses, and sources that ask too much.

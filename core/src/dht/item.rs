@@ -1,0 +1,1 @@
+//! Items (BEP 44): targets, signatures, and what makes one sound.

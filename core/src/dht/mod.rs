@@ -1,0 +1,47 @@
+//! The DHT (BEP 5, 32, 33, 42, 43, 44, 45, 51): a node, usable alone.
+//!
+//! ```text
+//!               ┌────────────── Dht ──────────────┐
+//!  datagrams ──▶│ server ──▶ table  store  items  │──▶ replies
+//!               │ lookups ◀─ table, transactions  │──▶ queries
+//!               │ upkeep: bootstrap, refresh      │──▶ events
+//!               └─────────────────────────────────┘
+//! ```
+//!
+//! [`Dht`] is a [`Machine`](crate::Machine): feed it datagrams, call it at its timeout, send what
+//! it writes. IPv4 and IPv6 are two tables under two ids, one node (BEP 32).
+
+pub mod budget;
+pub mod cache;
+pub mod config;
+pub mod estimate;
+pub mod event;
+pub mod guard;
+pub mod item;
+pub mod lookup;
+pub mod node;
+pub mod rtt;
+pub mod secure_id;
+pub mod store;
+pub mod table;
+pub mod token;
+pub mod vote;
+
+pub use config::{DhtConfig, ReadOnly};
+pub use event::{
+    Announce, Cause, DhtEvent, DhtLog, DhtStats, Failure, FoundItem, Goal, LookupId, LookupReport,
+    PingId,
+};
+pub use node::{Dht, Full, Saved};
+
+use crate::NodeId;
+use core::net::SocketAddr;
+
+/// A node: its id and where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// Who.
+    pub id: NodeId,
+    /// Where.
+    pub addr: SocketAddr,
+}

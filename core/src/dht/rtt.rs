@@ -1,0 +1,1 @@
+//! How long a reply takes, as a histogram.

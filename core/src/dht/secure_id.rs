@@ -1,0 +1,1 @@
+//! Ids that follow from the address (BEP 42).

@@ -1,0 +1,1 @@
+//! Write tokens (BEP 5).

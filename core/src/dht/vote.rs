@@ -1,0 +1,1 @@
+//! Our address, as others see it (BEP 42).

@@ -1,0 +1,1 @@
+//! Bloom filters of addresses (BEP 33).

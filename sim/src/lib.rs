@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod agenda;
+pub mod dht;
 pub mod disk;
 pub mod engine;
 pub mod firewall;

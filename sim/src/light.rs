@@ -78,6 +78,12 @@ impl<M: Machine> Light<M> {
         self.events.pop_front()
     }
 
+    /// How many things that it reported wait to be taken.
+    #[must_use]
+    pub fn events(&self) -> usize {
+        self.events.len()
+    }
+
     /// Datagrams that the machine did not take.
     #[must_use]
     pub const fn not_mine(&self) -> u64 {

@@ -48,6 +48,9 @@ pub(crate) enum Command {
     /// List the presets of NATs, firewalls and links, or all about one
     #[command(after_help = exit::HELP)]
     Presets(Presets),
+    /// The DHT: searches among emulated nodes, and a DHT of real ones
+    #[command(subcommand)]
+    Dht(crate::dht::args::Command),
     /// Print the reference of scenario files: every table, key and rule
     Reference,
 }

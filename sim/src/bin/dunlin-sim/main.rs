@@ -4,6 +4,7 @@
 //! standard error. What the exit codes mean stands in [`exit::Exit`].
 
 mod args;
+mod dht;
 mod exit;
 mod explain;
 mod matrix;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Shrink(args) => shrink::shrink(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Presets(args) => presets::presets(&args),
+        Command::Dht(args) => dht::dht(&args),
         Command::Reference => {
             say(scenario::reference().trim_end());
             Ok(Exit::Held)

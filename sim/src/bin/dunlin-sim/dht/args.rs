@@ -1,0 +1,83 @@
+//! The command line of `dunlin-sim dht`.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use crate::exit;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Let one node search among many emulated ones, as in the wide area
+    #[command(after_help = exit::HELP)]
+    Farm(Farm),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Farm {
+    /// So many emulated nodes
+    #[arg(long, value_name = "N", default_value_t = 60_000, value_parser = clap::value_parser!(u32).range(16..=1_000_000))]
+    pub(crate) nodes: u32,
+    /// The share of them that is dead, yet told by the others
+    #[arg(long, value_name = "SHARE", default_value = "0.5", value_parser = ppm)]
+    pub(crate) dead: u32,
+    /// The share of packets that is lost, each way
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = ppm)]
+    pub(crate) loss: u32,
+    /// The share of nodes that are Sybils: they lead to their like alone
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = ppm)]
+    pub(crate) sybils: u32,
+    /// The share of nodes whose id follows from their address (BEP 42)
+    #[arg(long, value_name = "SHARE", default_value = "1", value_parser = ppm)]
+    pub(crate) secure: u32,
+    /// Median of the nodes' round trips, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 90)]
+    pub(crate) rtt: u64,
+    /// So many searches
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) lookups: u32,
+    /// From the beginning of one search to that of the next, in seconds
+    #[arg(long, value_name = "S", default_value = "4", value_parser = seconds)]
+    pub(crate) gap: Duration,
+    /// So many live nodes are known at first
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(crate) contacts: usize,
+    /// The node has so long before the first search, in seconds
+    #[arg(long, value_name = "S", default_value = "120", value_parser = seconds)]
+    pub(crate) warm: Duration,
+    /// Announce, too
+    #[arg(long)]
+    pub(crate) announce: bool,
+    /// The seed of everything that is random
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A share, as so many of a million.
+fn ppm(text: &str) -> Result<u32, String> {
+    let share: Option<f64> = text.parse().ok();
+    let share = share.filter(|s| (0.0..=1.0).contains(s));
+    let ppm = share.map(|s| (s * 1e6).round() as u32);
+    ppm.ok_or_else(|| "a share from 0 to 1, such as 0.5".into())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let time = text.parse().ok().map(Duration::try_from_secs_f64);
+    let time = time.and_then(Result::ok);
+    time.ok_or_else(|| "a number of seconds, such as 2.5".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_from_nothing_to_all() {
+        assert_eq!((ppm("0.67"), ppm("1")), (Ok(670_000), Ok(1_000_000)));
+        assert!(ppm("1.1").is_err() && ppm("-0.1").is_err() && ppm("NaN").is_err());
+        assert!(seconds("-1").is_err() && seconds("NaN").is_err());
+    }
+}

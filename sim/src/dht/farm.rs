@@ -1,0 +1,506 @@
+//! A wide-area DHT in one host: it owns every address of a [`Space`] and answers as the node there
+//! would, after that node's own round trip.
+//!
+//! Nodes have full tables of the true key space with k = 8: asked for a target they tell eight
+//! random nodes of the branch that is one bit closer than themselves, always the same ones, or the
+//! true closest where that branch is small. Some are dead, silent but told all the same. Some are
+//! Sybils, who tell the Sybils closest to the target and nobody else. The eight closest live nodes
+//! have peers of whatever is searched for.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use dunlin_core::{
+    Instant, NodeId as Key,
+    wire::krpc::{self, Args, Body, Method, ReplyOut},
+};
+use rand_core::Rng;
+use rustc_hash::FxBuildHasher;
+
+use super::{
+    draw::lognormal,
+    space::{Space, below},
+};
+use crate::{Host, HostCx, Packet, Proto, SimRng};
+
+/// Nodes in a reply, and nodes that keep an info-hash's peers (BEP 5: K).
+pub const K: usize = 8;
+/// Peers that a node tells.
+const PEERS: u8 = 3;
+/// Shortest round trip.
+const LEAST_RTT: Duration = Duration::from_millis(5);
+
+/// What the emulated network is like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FarmConfig {
+    /// How many nodes.
+    pub nodes: u32,
+    /// So many of a million are dead.
+    pub dead_ppm: u32,
+    /// So many packets of a million are lost, each way.
+    pub loss_ppm: u32,
+    /// So many nodes of a million are Sybils. None of them is dead.
+    pub sybil_ppm: u32,
+    /// So many nodes of a million have ids that follow from their address (BEP 42).
+    pub secure_ppm: u32,
+    /// Median of the nodes' round trips.
+    pub rtt: Duration,
+    /// Deviation of their logarithm, in thousandths.
+    pub rtt_sigma_milli: u32,
+}
+
+impl Default for FarmConfig {
+    fn default() -> Self {
+        Self {
+            nodes: 60_000,
+            dead_ppm: 500_000,
+            loss_ppm: 0,
+            sybil_ppm: 0,
+            secure_ppm: 1_000_000,
+            rtt: Duration::from_millis(90),
+            rtt_sigma_milli: 600,
+        }
+    }
+}
+
+/// What a node is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Answers.
+    Live,
+    /// Does not.
+    Dead,
+    /// Leads to its like.
+    Sybil,
+}
+
+/// How the search for one target went, as the farm saw it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Track {
+    /// The closest nodes that answer, closest first, and when their replies arrived.
+    pub closest: Vec<(u32, Option<Instant>)>,
+    /// Queries for it.
+    pub queries: u32,
+    /// Those of them to nodes that are dead.
+    pub dead: u32,
+    /// Announces with the right token.
+    pub announced: u32,
+    /// And with a wrong one.
+    pub refused: u32,
+}
+
+/// A reply under way.
+struct Late {
+    at: Instant,
+    number: u64,
+    packet: Packet,
+    /// What its arrival means: for the target of this number its node of that place was reached.
+    reaches: Option<(u32, u8)>,
+}
+
+/// The host.
+pub struct Farm {
+    config: FarmConfig,
+    seed: u64,
+    space: Space,
+    kinds: Vec<Kind>,
+    rtts: Vec<u32>,
+    sybils: Space,
+    late: BinaryHeap<Reverse<Late>>,
+    number: u64,
+    tracks: Vec<Track>,
+    by_target: HashMap<[u8; 20], u32, FxBuildHasher>,
+    queries: u64,
+    strays: u64,
+}
+
+impl Farm {
+    /// A farm that follows from its seed.
+    #[must_use]
+    pub fn new(seed: u64, config: FarmConfig) -> Self {
+        let space = Space::random(seed, config.nodes, config.secure_ppm);
+        let mut dice = SimRng::part(seed, 2);
+        let mut kinds = Vec::with_capacity(space.len());
+        let mut rtts = Vec::with_capacity(space.len());
+        for _ in 0..space.len() {
+            let lot = below(&mut dice, 1_000_000);
+            let live = below(&mut dice, 1_000_000) >= config.dead_ppm;
+            kinds.push(match (lot < config.sybil_ppm, live) {
+                (true, _) => Kind::Sybil,
+                (_, true) => Kind::Live,
+                (_, false) => Kind::Dead,
+            });
+            let rtt = lognormal(&mut dice, config.rtt, config.rtt_sigma_milli).max(LEAST_RTT);
+            rtts.push(u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
+        }
+        let all = 0..space.len() as u32;
+        let sybils = all.filter(|n| kinds[*n as usize] == Kind::Sybil);
+        let sybils = Space::of(
+            sybils
+                .map(|n| (*space.key(n), *space.addr(n).ip()))
+                .collect(),
+        );
+        Self {
+            config,
+            seed,
+            space,
+            kinds,
+            rtts,
+            sybils,
+            late: BinaryHeap::new(),
+            number: 0,
+            tracks: Vec::new(),
+            by_target: HashMap::default(),
+            queries: 0,
+            strays: 0,
+        }
+    }
+
+    /// The addresses that the host has to have.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let all = 0..self.space.len() as u32;
+        all.map(|n| IpAddr::V4(*self.space.addr(n).ip())).collect()
+    }
+
+    /// Its nodes.
+    #[must_use]
+    pub const fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// What node `n` is like.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    #[must_use]
+    pub fn kind(&self, n: u32) -> Kind {
+        self.kinds[n as usize]
+    }
+
+    /// So many nodes that live, spread over the key space.
+    #[must_use]
+    pub fn contacts(&self, count: usize) -> Vec<SocketAddr> {
+        let live: Vec<u32> = (0..self.space.len() as u32)
+            .filter(|n| self.kind(*n) == Kind::Live)
+            .collect();
+        let step = (live.len() / count.max(1)).max(1);
+        let some = live.iter().step_by(step).take(count);
+        some.map(|n| self.space.addr(*n).into()).collect()
+    }
+
+    /// Watches what is asked about a target from now on, and lets its closest nodes have peers.
+    /// Its number, for [`Farm::track`].
+    pub fn watch(&mut self, target: &Key) -> usize {
+        let closest = (self.space).closest(target, K, |n| self.kinds[n as usize] != Kind::Dead);
+        let number = self.tracks.len();
+        self.tracks.push(Track {
+            closest: closest.into_iter().map(|n| (n, None)).collect(),
+            ..Track::default()
+        });
+        self.by_target.insert(target.0, number as u32);
+        number
+    }
+
+    /// How it went.
+    #[must_use]
+    pub fn track(&self, number: usize) -> Option<&Track> {
+        self.tracks.get(number)
+    }
+
+    /// Queries that came, for whatever target.
+    #[must_use]
+    pub const fn queries(&self) -> u64 {
+        self.queries
+    }
+
+    /// Datagrams that were no query.
+    #[must_use]
+    pub const fn strays(&self) -> u64 {
+        self.strays
+    }
+
+    /// The nodes that node `me` tells about `target`.
+    fn told(&self, me: u32, target: &Key) -> Vec<u32> {
+        let shared = self.space.key(me).common_prefix(target);
+        let branch = self.space.branch(target, shared + 1);
+        if branch.len() <= K {
+            return self.space.closest(target, K, |_| true);
+        }
+        // The same branch of the same node's table has the same nodes.
+        let mut dice = SimRng::part(self.seed ^ u64::from(me), u64::from(shared) + 10);
+        let mut told = Vec::with_capacity(K);
+        while told.len() < K {
+            let n = branch.start + below(&mut dice, branch.len() as u32);
+            if !told.contains(&n) {
+                told.push(n);
+            }
+        }
+        told.sort_unstable_by_key(|n| self.space.key(*n).distance(target));
+        told
+    }
+
+    /// The token of node `me` for somebody at an address.
+    fn token(&self, me: u32, of: IpAddr) -> [u8; 8] {
+        let of = match of {
+            IpAddr::V4(v4) => u64::from(u32::from(v4)),
+            IpAddr::V6(_) => 0,
+        };
+        let mut dice = SimRng::part(self.seed ^ 3, (u64::from(me) << 32) ^ of);
+        dice.next_u64().to_be_bytes()
+    }
+
+    fn lost(&self, cx: &mut HostCx<'_>) -> bool {
+        self.config.loss_ppm > 0 && below(cx.rng, 1_000_000) < self.config.loss_ppm
+    }
+
+    fn query(
+        &mut self,
+        cx: &mut HostCx<'_>,
+        me: u32,
+        from: SocketAddr,
+        query: &[u8],
+    ) -> Option<()> {
+        let Ok(message) = krpc::parse(query) else {
+            self.strays += 1;
+            return None;
+        };
+        let Body::Query(method, args) = message.body else {
+            self.strays += 1;
+            return None;
+        };
+        self.queries += 1;
+        let target = args.target.or(args.info_hash);
+        let track = target.and_then(|t| self.by_target.get(&t.0)).copied();
+        let kind = self.kind(me);
+        let asks = method != Method::AnnouncePeer;
+        if let Some(track) = track.and_then(|t| self.tracks.get_mut(t as usize))
+            && asks
+        {
+            track.queries += 1;
+            track.dead += u32::from(kind == Kind::Dead);
+        }
+        if kind == Kind::Dead || self.lost(cx) {
+            return None;
+        }
+        let place = track.and_then(|t| {
+            let closest = &self.tracks[t as usize].closest;
+            let place = closest.iter().position(|(n, _)| *n == me)?;
+            Some((t, place as u8))
+        });
+        let mut buf = [0; 1_400];
+        let len = match method {
+            Method::AnnouncePeer => self.announce(&mut buf, me, from, message.tid, &args, track)?,
+            _ => {
+                let values = place.is_some() && kind == Kind::Live;
+                self.reply(&mut buf, me, from, message.tid, method, target, values)?
+            }
+        };
+        if self.lost(cx) {
+            return None;
+        }
+        // Each packet's way differs by up to 5 %.
+        let rtt = u64::from(self.rtts[me as usize]);
+        let jitter = rtt * u64::from(below(cx.rng, 101)) / 1_000;
+        let at = cx.now + Duration::from_micros(rtt * 95 / 100 + jitter);
+        let src = self.space.addr(me).into();
+        let buffer = cx.spare.pop().unwrap_or_default();
+        self.number += 1;
+        self.late.push(Reverse(Late {
+            at,
+            number: self.number,
+            packet: Packet::udp_in(buffer, src, from, &buf[..len]),
+            reaches: place.filter(|_| asks),
+        }));
+        Some(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one reply")]
+    fn reply(
+        &self,
+        buf: &mut [u8],
+        me: u32,
+        from: SocketAddr,
+        tid: &[u8],
+        method: Method,
+        target: Option<Key>,
+        values: bool,
+    ) -> Option<usize> {
+        let mut nodes = Vec::new();
+        if let Some(target) = target {
+            if self.kind(me) == Kind::Sybil {
+                for n in self.sybils.closest(&target, K, |_| true) {
+                    self.sybils.write(n, &mut nodes);
+                }
+            } else {
+                for n in self.told(me, &target) {
+                    self.space.write(n, &mut nodes);
+                }
+            }
+        }
+        let token = self.token(me, from.ip());
+        let peers: Vec<u8> = (1..=PEERS)
+            .flat_map(|n| [45, 33, 7, n, 0x1a, 0xe1])
+            .collect();
+        let mut reply = ReplyOut {
+            nodes: target.is_some().then_some(&nodes[..]),
+            ..ReplyOut::default()
+        };
+        if matches!(method, Method::GetPeers | Method::Get) {
+            reply.token = &token;
+        }
+        if method == Method::GetPeers && values {
+            (reply.values, reply.value_len) = (&peers, 6);
+        }
+        krpc::reply(buf, tid, self.space.key(me), &from, &reply)
+    }
+
+    fn announce(
+        &mut self,
+        buf: &mut [u8],
+        me: u32,
+        from: SocketAddr,
+        tid: &[u8],
+        args: &Args<'_>,
+        track: Option<u32>,
+    ) -> Option<usize> {
+        let right = args.token == Some(&self.token(me, from.ip()));
+        if let Some(track) = track.and_then(|t| self.tracks.get_mut(t as usize)) {
+            track.announced += u32::from(right);
+            track.refused += u32::from(!right);
+        }
+        if right {
+            krpc::reply(buf, tid, self.space.key(me), &from, &ReplyOut::default())
+        } else {
+            krpc::error(buf, tid, 203, "Bad token")
+        }
+    }
+}
+
+impl Host for Farm {
+    fn packet(&mut self, cx: &mut HostCx<'_>, packet: Packet) {
+        let flow = *packet.flow();
+        if let (Proto::Udp, IpAddr::V4(to)) = (flow.proto, flow.dst.ip())
+            && let Some(me) = self.space.at(to)
+            && flow.dst.port() == super::space::PORT
+        {
+            self.query(cx, me, flow.src, packet.payload());
+        }
+        cx.recycle(packet);
+    }
+
+    fn wake(&mut self, cx: &mut HostCx<'_>) {
+        while self.late.peek().is_some_and(|late| late.0.at <= cx.now) {
+            let Some(Reverse(late)) = self.late.pop() else {
+                return;
+            };
+            if let Some((track, place)) = late.reaches
+                && let Some(track) = self.tracks.get_mut(track as usize)
+                && let Some((_, reached)) = track.closest.get_mut(usize::from(place))
+            {
+                reached.get_or_insert(cx.now);
+            }
+            cx.send(late.packet);
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        self.late.peek().map(|late| late.0.at)
+    }
+}
+
+impl PartialEq for Late {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Late {}
+
+impl PartialOrd for Late {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Late {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn farm() -> Farm {
+        let config = FarmConfig {
+            nodes: 2_000,
+            sybil_ppm: 300_000,
+            ..FarmConfig::default()
+        };
+        Farm::new(3, config)
+    }
+
+    #[test]
+    fn nodes_tell_who_is_closer_than_themselves_and_always_the_same() {
+        let farm = farm();
+        let target = Key([0x5a; 20]);
+        for me in (0..2_000).step_by(37) {
+            let told = farm.told(me, &target);
+            assert_eq!(told.len(), K);
+            assert_eq!(told, farm.told(me, &target));
+            let shared = farm.space.key(me).common_prefix(&target);
+            let branch = farm.space.branch(&target, shared + 1);
+            if branch.len() > K {
+                assert!(told.iter().all(|n| branch.contains(n)));
+            } else {
+                assert_eq!(told, farm.space.closest(&target, K, |_| true));
+            }
+        }
+    }
+
+    #[test]
+    fn shares_are_as_configured() {
+        let farm = farm();
+        let count = |kind| farm.kinds.iter().filter(|k| **k == kind).count();
+        assert!(
+            count(Kind::Sybil).abs_diff(600) < 80,
+            "{}",
+            count(Kind::Sybil)
+        );
+        assert!(
+            count(Kind::Dead).abs_diff(700) < 80,
+            "{}",
+            count(Kind::Dead)
+        );
+        assert!(farm.sybils.len() == count(Kind::Sybil));
+        let contacts = farm.contacts(8);
+        assert_eq!(contacts.len(), 8);
+        for contact in contacts {
+            let IpAddr::V4(ip) = contact.ip() else {
+                panic!("{contact}")
+            };
+            assert_eq!(farm.space.at(ip).map(|n| farm.kind(n)), Some(Kind::Live));
+        }
+    }
+
+    #[test]
+    fn what_is_watched_is_near_the_closest_that_answer() {
+        let mut farm = farm();
+        let target = Key([0xa5; 20]);
+        let n = farm.watch(&target);
+        let track = farm.track(n).expect("it is watched");
+        assert_eq!(track.closest.len(), K);
+        assert!(
+            track
+                .closest
+                .iter()
+                .all(|(n, _)| farm.kind(*n) != Kind::Dead)
+        );
+    }
+}

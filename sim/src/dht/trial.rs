@@ -1,0 +1,226 @@
+//! One real node before a [`Farm`], and the searches it makes.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use dunlin_core::{
+    Cx, InfoHash, Instant, NodeId as Key,
+    dht::{Announce, Dht, DhtConfig, DhtEvent, DhtStats, Goal},
+};
+use rand_core::Rng;
+
+use super::{
+    farm::{Farm, FarmConfig, Kind},
+    space::{self, PORT},
+};
+use crate::{Light, LinkConfig, NodeId, SimRng, World};
+
+/// Longest time that a search is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How one search went. Times are from its beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// Until the node told of the first peers.
+    pub first_values: Option<Duration>,
+    /// Until the last of the closest live nodes had answered, if all did.
+    pub closest: Option<Duration>,
+    /// How many of the closest 8 live nodes answered.
+    pub reached: u8,
+    /// Honest ones among the closest 8 live nodes: those that answered, and all.
+    pub honest: (u8, u8),
+    /// Until the node called it over.
+    pub done: Option<Duration>,
+    /// Queries for its target.
+    pub queries: u32,
+    /// Those of them to dead nodes.
+    pub dead: u32,
+    /// Nodes that took an announce.
+    pub announced: u32,
+    /// The node doubts the result.
+    pub suspicious: bool,
+}
+
+/// The world with the farm and the node.
+pub struct Trial {
+    world: World,
+    farm: NodeId,
+    node: NodeId,
+    dice: SimRng,
+}
+
+impl Trial {
+    /// A farm, and a node with a public address that knows nobody yet.
+    #[must_use]
+    pub fn new(seed: u64, farm: FarmConfig, config: DhtConfig) -> Self {
+        let mut world = World::new(seed);
+        let farm = Farm::new(seed, farm);
+        let mut dice = SimRng::part(seed, 4);
+        let addr = loop {
+            let addr = Ipv4Addr::from(dice.next_u32());
+            if space::is_public(addr) && farm.space().at(addr).is_none() {
+                break addr;
+            }
+        };
+        let local = SocketAddr::from((addr, PORT));
+        let mut cx = Cx {
+            now: Instant::ORIGIN,
+            rng: &mut dice,
+        };
+        let light = Light::new(Dht::new(&mut cx, config), local);
+        let core = world.core();
+        let addrs = farm.addresses();
+        let farm = world.add_host(core, LinkConfig::perfect(), &addrs, farm);
+        let node = world.add_host(core, LinkConfig::perfect(), &[IpAddr::V4(addr)], light);
+        world.start();
+        let mut trial = Self {
+            world,
+            farm,
+            node,
+            dice,
+        };
+        trial.node(|dht, cx| dht.start(cx, PORT));
+        trial
+    }
+
+    /// The world.
+    pub const fn world(&mut self) -> &mut World {
+        &mut self.world
+    }
+
+    /// The farm.
+    ///
+    /// # Panics
+    /// Never: it is there.
+    #[must_use]
+    pub fn farm(&self) -> &Farm {
+        (self.world.host(self.farm)).unwrap_or_else(|| unreachable!("the farm is there"))
+    }
+
+    /// Does something to the node, and sends what it then wants sent.
+    pub fn node<R>(&mut self, act: impl FnOnce(&mut Dht, &mut Cx<'_>) -> R) -> R {
+        let done = (self.world).call(self.node, |light: &mut Light<Dht>, cx| light.with(cx, act));
+        done.unwrap_or_else(|| unreachable!("the node is there"))
+    }
+
+    /// The node's counters.
+    pub fn stats(&mut self) -> DhtStats {
+        self.node(|dht, _| dht.stats())
+    }
+
+    /// Gives the node so many live nodes to begin with, and lets it be for `time`. How long it
+    /// took until its table held `enough`, if it did.
+    pub fn warm(&mut self, contacts: usize, time: Duration, enough: u32) -> Option<Duration> {
+        const STEP: Duration = Duration::from_millis(10);
+        let began = self.world.now();
+        for addr in self.farm().contacts(contacts) {
+            self.node(|dht, cx| dht.add_contact(cx, addr));
+        }
+        let mut took = None;
+        while took.is_none() && self.since(began) < time {
+            self.world.run_until(began + self.since(began) + STEP);
+            let known = self.stats().nodes;
+            took = (known >= enough).then(|| self.since(began));
+        }
+        self.world.run_until(began + time);
+        self.events();
+        took
+    }
+
+    /// Searches for the peers of a random torrent, and waits until that is over.
+    pub fn search(&mut self, announce: bool) -> Search {
+        let mut target = Key([0; 20]);
+        self.dice.fill_bytes(&mut target.0);
+        let (farm, node) = (self.farm, self.node);
+        let track = self.world.call(farm, |f: &mut Farm, _| f.watch(&target));
+        let began = self.world.now();
+        let goal = Goal::Peers {
+            hash: InfoHash(target.0),
+            announce: announce.then_some(Announce {
+                port: PORT,
+                implied: false,
+                seed: false,
+            }),
+            scrape: false,
+        };
+        let mut search = Search::default();
+        let Ok(lookup) = self.node(|dht, cx| dht.search(cx, goal)) else {
+            return search;
+        };
+        while search.done.is_none() && self.since(began) < PATIENCE {
+            let quiet = |w: &World| w.host(node).is_none_or(|l: &Light<Dht>| l.events() == 0);
+            self.world.run_while(quiet, began + PATIENCE);
+            if quiet(&self.world) {
+                break;
+            }
+            let now = self.since(began);
+            for event in self.events() {
+                match event {
+                    DhtEvent::Peers { lookup: of, .. } if of == lookup => {
+                        search.first_values.get_or_insert(now);
+                    }
+                    DhtEvent::Done { lookup: of, report } if of == lookup => {
+                        search.done = Some(now);
+                        search.suspicious = report.suspicious;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let farm = self.farm();
+        let Some(track) = track.and_then(|t| farm.track(t)) else {
+            return search;
+        };
+        for (n, at) in &track.closest {
+            search.reached += u8::from(at.is_some());
+            if farm.kind(*n) == Kind::Live {
+                search.honest.0 += u8::from(at.is_some());
+                search.honest.1 += 1;
+            }
+        }
+        let last = track
+            .closest
+            .iter()
+            .map(|(_, at)| *at)
+            .collect::<Option<Vec<_>>>();
+        let last = last.and_then(|all| all.into_iter().max());
+        search.closest = last.map(|at| at.saturating_since(began));
+        search.queries = track.queries;
+        search.dead = track.dead;
+        search.announced = track.announced;
+        search
+    }
+
+    /// So many searches, each begun `gap` after the one before it, or when that is over.
+    /// `each` learns of them.
+    pub fn searches(
+        &mut self,
+        count: u32,
+        gap: Duration,
+        announce: bool,
+        mut each: impl FnMut(&Search),
+    ) -> Vec<Search> {
+        let mut all = Vec::with_capacity(count as usize);
+        for _ in 0..count {
+            let began = self.world.now();
+            let search = self.search(announce);
+            each(&search);
+            all.push(search);
+            self.world.run_until(began + gap);
+        }
+        all
+    }
+
+    fn since(&self, began: Instant) -> Duration {
+        self.world.now().saturating_since(began)
+    }
+
+    fn events(&mut self) -> Vec<DhtEvent> {
+        let taken = self.world.call(self.node, |light: &mut Light<Dht>, _| {
+            std::iter::from_fn(|| light.take_event()).collect()
+        });
+        taken.unwrap_or_default()
+    }
+}

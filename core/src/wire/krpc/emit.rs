@@ -1,5 +1,9 @@
-//! Values to bytes.
+//! Values to bytes: keys sorted, so that what we send is canonical bencode.
+
 use super::*;
+
+/// What we call ourselves in `v`: two letters, two bytes of version.
+pub const VERSION: [u8; 4] = [b'D', b'N', 0, 1];
 
 /// A query to send.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +67,85 @@ pub struct ReplyOut<'a> {
     pub interval: Option<u64>,
 }
 
+/// The caller's buffer, and how much of it is written.
+struct Out<'a> {
+    buf: &'a mut [u8],
+    len: usize,
+}
+
+impl<'a> Out<'a> {
+    const fn new(buf: &'a mut [u8]) -> Self {
+        Self { buf, len: 0 }
+    }
+
+    /// Bytes of a length known to the compiler: a few moves.
+    #[inline(always)]
+    fn put<const N: usize>(&mut self, bytes: &[u8; N]) -> Option<()> {
+        let (room, _) = self.buf.get_mut(self.len..)?.split_first_chunk_mut::<N>()?;
+        *room = *bytes;
+        self.len += N;
+        Some(())
+    }
+
+    #[inline]
+    fn bytes(&mut self, bytes: &[u8]) -> Option<()> {
+        let end = self.len.checked_add(bytes.len())?;
+        self.buf.get_mut(self.len..end)?.copy_from_slice(bytes);
+        self.len = end;
+        Some(())
+    }
+
+    fn decimal(&mut self, n: u64) -> Option<()> {
+        if n < 10 {
+            return self.put(&[b'0' + n as u8]);
+        }
+        // As many digits as the largest number has.
+        let mut digits = [0; 20];
+        let (mut at, mut n) = (digits.len(), n);
+        while n != 0 && at > 0 {
+            at -= 1;
+            *digits.get_mut(at)? = b'0' + (n % 10) as u8;
+            n /= 10;
+        }
+        self.bytes(digits.get(at..)?)
+    }
+
+    #[inline]
+    fn string(&mut self, string: &[u8]) -> Option<()> {
+        self.decimal(string.len() as u64)?;
+        self.put(b":")?;
+        self.bytes(string)
+    }
+
+    fn int(&mut self, n: i64) -> Option<()> {
+        self.put(b"i")?;
+        if n < 0 {
+            self.put(b"-")?;
+        }
+        self.decimal(n.unsigned_abs())?;
+        self.put(b"e")
+    }
+
+    fn want(&mut self, want: Option<Want>) -> Option<()> {
+        match want {
+            None => Some(()),
+            Some(Want { v4: true, v6: true }) => self.put(b"4:wantl2:n42:n6e"),
+            Some(Want { v4: true, .. }) => self.put(b"4:wantl2:n4e"),
+            Some(Want { v6: true, .. }) => self.put(b"4:wantl2:n6e"),
+            Some(_) => self.put(b"4:wantle"),
+        }
+    }
+
+    /// `t` and `v`, the same in queries and replies.
+    #[inline]
+    fn tid_and_version(&mut self, tid: &[u8]) -> Option<()> {
+        self.put(b"1:t")?;
+        self.string(tid)?;
+        self.put(b"1:v4:")?;
+        self.put(&VERSION)
+    }
+}
+
 /// Writes a query; `None` if `buf` is too short. Returns the length.
 pub fn query(
     buf: &mut [u8],
@@ -71,8 +154,113 @@ pub fn query(
     read_only: bool,
     query: &QueryOut<'_>,
 ) -> Option<usize> {
-    let _ = (buf, tid, id, read_only, query);
-    None
+    let mut out = Out::new(buf);
+    match query {
+        QueryOut::Put { item, .. } => {
+            out.put(b"d1:ad")?;
+            if let Some(cas) = item.cas {
+                out.put(b"3:cas")?;
+                out.int(cas)?;
+            }
+            out.put(b"2:id20:")?;
+        }
+        _ => out.put(b"d1:ad2:id20:")?,
+    }
+    out.put(&id.0)?;
+    match *query {
+        QueryOut::Ping => out.put(b"e1:q4:ping")?,
+        QueryOut::FindNode { target, want } => {
+            out.put(b"6:target20:")?;
+            out.put(&target.0)?;
+            out.want(want)?;
+            out.put(b"e1:q9:find_node")?;
+        }
+        QueryOut::GetPeers {
+            info_hash,
+            want,
+            scrape,
+            noseed,
+        } => {
+            out.put(b"9:info_hash20:")?;
+            out.put(&info_hash.0)?;
+            if noseed {
+                out.put(b"6:noseedi1e")?;
+            }
+            if scrape {
+                out.put(b"6:scrapei1e")?;
+            }
+            out.want(want)?;
+            out.put(b"e1:q9:get_peers")?;
+        }
+        QueryOut::AnnouncePeer {
+            info_hash,
+            token,
+            port,
+            implied_port,
+            seed,
+        } => {
+            if implied_port {
+                out.put(b"12:implied_porti1e")?;
+            }
+            out.put(b"9:info_hash20:")?;
+            out.put(&info_hash.0)?;
+            out.put(b"4:port")?;
+            out.int(port.into())?;
+            if seed {
+                out.put(b"4:seedi1e")?;
+            }
+            out.put(b"5:token")?;
+            out.string(token)?;
+            out.put(b"e1:q13:announce_peer")?;
+        }
+        QueryOut::Get { target, seq, want } => {
+            if let Some(seq) = seq {
+                out.put(b"3:seq")?;
+                out.int(seq)?;
+            }
+            out.put(b"6:target20:")?;
+            out.put(&target.0)?;
+            out.want(want)?;
+            out.put(b"e1:q3:get")?;
+        }
+        QueryOut::Put { token, item } => {
+            if let Some(k) = item.k {
+                out.put(b"1:k32:")?;
+                out.put(k)?;
+            }
+            if let Some(salt) = item.salt.filter(|salt| !salt.is_empty()) {
+                out.put(b"4:salt")?;
+                out.string(salt)?;
+            }
+            if let Some(seq) = item.seq {
+                out.put(b"3:seq")?;
+                out.int(seq)?;
+            }
+            if let Some(sig) = item.sig {
+                out.put(b"3:sig64:")?;
+                out.put(sig)?;
+            }
+            out.put(b"5:token")?;
+            out.string(token)?;
+            if let Some(v) = item.v {
+                out.put(b"1:v")?;
+                out.bytes(v)?;
+            }
+            out.put(b"e1:q3:put")?;
+        }
+        QueryOut::SampleInfohashes { target, want } => {
+            out.put(b"6:target20:")?;
+            out.put(&target.0)?;
+            out.want(want)?;
+            out.put(b"e1:q17:sample_infohashes")?;
+        }
+    }
+    if read_only {
+        out.put(b"2:roi1e")?;
+    }
+    out.tid_and_version(tid)?;
+    out.put(b"1:y1:qe")?;
+    Some(out.len)
 }
 
 /// Writes a reply; `to` is told in `ip` (BEP 42). `None` if `buf` is too short. Returns the length.
@@ -83,12 +271,130 @@ pub fn reply(
     to: &SocketAddr,
     reply: &ReplyOut<'_>,
 ) -> Option<usize> {
-    let _ = (buf, tid, id, to, reply);
-    None
+    let mut out = Out::new(buf);
+    match to {
+        SocketAddr::V4(to) => {
+            out.put(b"d2:ip6:")?;
+            out.put(&to.ip().octets())?;
+        }
+        SocketAddr::V6(to) => {
+            out.put(b"d2:ip18:")?;
+            out.put(&to.ip().octets())?;
+        }
+    }
+    out.put(&to.port().to_be_bytes())?;
+    out.put(b"1:rd")?;
+    if let Some(leeches) = reply.leeches {
+        out.put(b"4:BFpe256:")?;
+        out.put(leeches)?;
+    }
+    if let Some(seeds) = reply.seeds {
+        out.put(b"4:BFsd256:")?;
+        out.put(seeds)?;
+    }
+    out.put(b"2:id20:")?;
+    out.put(&id.0)?;
+    if let Some(interval) = reply.interval {
+        out.put(b"8:intervali")?;
+        out.decimal(interval)?;
+        out.put(b"e")?;
+    }
+    let item = &reply.item;
+    if let Some(k) = item.k {
+        out.put(b"1:k32:")?;
+        out.put(k)?;
+    }
+    if let Some(nodes) = reply.nodes {
+        out.put(b"5:nodes")?;
+        out.string(nodes)?;
+    }
+    if let Some(nodes6) = reply.nodes6 {
+        out.put(b"6:nodes6")?;
+        out.string(nodes6)?;
+    }
+    if let Some(num) = reply.num {
+        out.put(b"3:numi")?;
+        out.decimal(num)?;
+        out.put(b"e")?;
+    }
+    if let Some(samples) = reply.samples {
+        out.put(b"7:samples")?;
+        out.string(samples)?;
+    }
+    if let Some(seq) = item.seq {
+        out.put(b"3:seq")?;
+        out.int(seq)?;
+    }
+    if let Some(sig) = item.sig {
+        out.put(b"3:sig64:")?;
+        out.put(sig)?;
+    }
+    if !reply.token.is_empty() {
+        out.put(b"5:token")?;
+        out.string(reply.token)?;
+    }
+    if let Some(v) = item.v {
+        out.put(b"1:v")?;
+        out.bytes(v)?;
+    }
+    values(&mut out, reply)?;
+    out.put(b"e")?;
+    out.tid_and_version(tid)?;
+    out.put(b"1:y1:re")?;
+    Some(out.len)
 }
 
-/// Writes an error; `None` if `buf` is too short. Returns the length.
+/// `values`, if there are any.
+fn values(out: &mut Out<'_>, reply: &ReplyOut<'_>) -> Option<()> {
+    if reply.values.len() < reply.value_len.max(1) {
+        return Some(());
+    }
+    out.put(b"6:valuesl")?;
+    match reply.value_len {
+        6 => {
+            for &[a, b, c, d, e, f] in reply.values.as_chunks::<6>().0 {
+                out.put(&[b'6', b':', a, b, c, d, e, f])?;
+            }
+        }
+        18 => {
+            for peer in reply.values.as_chunks::<18>().0 {
+                out.put(b"18:")?;
+                out.put(peer)?;
+            }
+        }
+        _ => {}
+    }
+    out.put(b"e")
+}
+
+/// Writes an error; `None` if `buf` is too short even for one without text. Returns the length.
+///
+/// The text is cut to what `buf` holds: hand in no more of it than the query was long, and the
+/// answer to a forged source is never longer than the question.
 pub fn error(buf: &mut [u8], tid: &[u8], code: u32, text: &str) -> Option<usize> {
-    let _ = (buf, tid, code, text);
-    None
+    let mut out = Out::new(buf);
+    out.put(b"d1:eli")?;
+    out.decimal(code.into())?;
+    out.put(b"e")?;
+    // What comes after the text: e1:t<tid>1:y1:ee
+    let after = 11 + string_len(tid.len());
+    let room = (out.buf.len() - out.len).checked_sub(after)?;
+    let mut keep = text.len().min(room);
+    while string_len(keep) > room {
+        keep = keep.checked_sub(1)?;
+    }
+    out.string(text.as_bytes().get(..keep)?)?;
+    out.put(b"e1:t")?;
+    out.string(tid)?;
+    out.put(b"1:y1:ee")?;
+    Some(out.len)
+}
+
+/// Length of a string of `len` bytes as bencode.
+const fn string_len(len: usize) -> usize {
+    let digits = match len.checked_ilog10() {
+        Some(log) => log as usize + 1,
+        None => 1,
+    };
+    digits + 1 + len
 }

@@ -6,11 +6,13 @@
 pub mod bloom;
 mod emit;
 mod parse;
+mod scan;
 
 use core::net::SocketAddr;
 
-pub use emit::{QueryOut, ReplyOut, error, query, reply};
+pub use emit::{QueryOut, ReplyOut, VERSION, error, query, reply};
 pub use parse::{Malformed, parse};
+pub use scan::is_canonical;
 
 use crate::NodeId;
 
@@ -155,3 +157,6 @@ pub struct Reply<'a> {
     /// `interval`: seconds until the sample changes (BEP 51).
     pub interval: Option<u64>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,598 @@
+use alloc::{format, string::ToString, vec::Vec};
+use core::net::IpAddr;
+
+use quickcheck::{Arbitrary, Gen, quickcheck};
+
+use super::*;
+
+fn id(text: &[u8; 20]) -> Option<NodeId> {
+    Some(NodeId(*text))
+}
+
+fn query_of(data: &[u8]) -> (Method, Args<'_>) {
+    match parse(data).unwrap().body {
+        Body::Query(method, args) => (method, args),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn reply_of(data: &[u8]) -> Reply<'_> {
+    match parse(data).unwrap().body {
+        Body::Reply(reply) => reply,
+        other => panic!("{other:?}"),
+    }
+}
+
+// ---- the examples of BEP 5 ----
+
+#[test]
+fn bep5_queries() {
+    let data = b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe";
+    let (method, args) = query_of(data);
+    assert_eq!(parse(data).unwrap().tid, b"aa");
+    assert_eq!(
+        (method, args.id),
+        (Method::Ping, id(b"abcdefghij0123456789"))
+    );
+
+    let (method, args) = query_of(
+        b"d1:ad2:id20:abcdefghij01234567896:target20:mnopqrstuvwxyz123456e1:q9:find_node1:t2:aa1:y1:qe",
+    );
+    assert_eq!(
+        (method, args.target),
+        (Method::FindNode, id(b"mnopqrstuvwxyz123456"))
+    );
+
+    let (method, args) = query_of(
+        b"d1:ad2:id20:abcdefghij01234567899:info_hash20:mnopqrstuvwxyz123456e1:q9:get_peers1:t2:aa1:y1:qe",
+    );
+    assert_eq!(
+        (method, args.info_hash),
+        (Method::GetPeers, id(b"mnopqrstuvwxyz123456"))
+    );
+
+    let (method, args) = query_of(
+        b"d1:ad2:id20:abcdefghij012345678912:implied_porti1e9:info_hash20:mnopqrstuvwxyz1234564:porti6881e5:token8:aoeusnthe1:q13:announce_peer1:t2:aa1:y1:qe",
+    );
+    assert_eq!(method, Method::AnnouncePeer);
+    assert_eq!(
+        (args.port, args.implied_port, args.token),
+        (Some(6881), true, Some(&b"aoeusnth"[..]))
+    );
+}
+
+#[test]
+fn bep5_replies() {
+    let reply = reply_of(b"d1:rd2:id20:mnopqrstuvwxyz123456e1:t2:aa1:y1:re");
+    assert_eq!(reply.id, id(b"mnopqrstuvwxyz123456"));
+
+    let reply = reply_of(
+        b"d1:rd2:id20:abcdefghij01234567895:token8:aoeusnth6:valuesl6:axje.u6:idhtnmee1:t2:aa1:y1:re",
+    );
+    assert_eq!(reply.token, Some(&b"aoeusnth"[..]));
+    let peers: Vec<_> = reply.peers().map(|peer| format!("{peer}")).collect();
+    assert_eq!(peers, ["97.120.106.101:11893", "105.100.104.116:28269"]);
+
+    let message = parse(b"d1:eli201e23:A Generic Error Ocurrede1:t2:aa1:y1:ee").unwrap();
+    assert_eq!(message.body, Body::Error(201, b"A Generic Error Ocurred"));
+}
+
+/// Two of the examples have `nodes` of 9 bytes: no nodes, but a sound reply.
+#[test]
+fn bep5_nodes_of_a_wrong_length_are_none() {
+    for data in [
+        &b"d1:rd2:id20:0123456789abcdefghij5:nodes9:def456...e1:t2:aa1:y1:re"[..],
+        b"d1:rd2:id20:abcdefghij01234567895:nodes9:def456...5:token8:aoeusnthe1:t2:aa1:y1:re",
+    ] {
+        let reply = reply_of(data);
+        assert!(reply.id.is_some() && reply.nodes.is_empty());
+    }
+}
+
+// ---- what is tolerated, and what is not ----
+
+#[test]
+fn unsorted_duplicate_unknown_and_trailing_are_tolerated() {
+    let data = b"d1:y1:q1:y1:r1:xd3:fool1:a2:bcee1:t02:aa1:zi-7e1:q4:ping1:q3:get\
+        1:ad4:porti007e3:abcle2:id20:abcdefghij01234567892:id20:zzzzzzzzzzzzzzzzzzzzeeJUNK";
+    let message = parse(data).unwrap();
+    assert_eq!(message.tid, b"aa");
+    let (method, args) = query_of(data);
+    assert_eq!(
+        (method, args.id, args.port),
+        (Method::Ping, id(b"abcdefghij0123456789"), Some(7))
+    );
+}
+
+#[test]
+fn a_field_of_the_wrong_type_or_length_is_absent() {
+    let (_, args) = query_of(
+        b"d1:ad2:id19:abcdefghij0123456789:info_hashi5e4:port5:hello5:tokenle6:target21:aaaaaaaaaaaaaaaaaaaaa4:wanti1ee1:qi5e1:t2:aa1:y1:qe",
+    );
+    assert_eq!(args, Args::default());
+    for port in ["i0e", "i65536e", "i-1e", "i18446744073709551615e"] {
+        let data = format!("d1:ad4:port{port}e1:q4:ping1:t2:aa1:y1:qe");
+        assert_eq!(query_of(data.as_bytes()).1.port, None, "{port}");
+    }
+    assert_eq!(
+        reply_of(b"d1:rd2:idle5:nodesi1e6:valuesdee1:t2:aa1:y1:re"),
+        Reply::default()
+    );
+    assert_eq!(
+        parse(b"d1:e4:oops1:t2:aa1:y1:ee").unwrap().body,
+        Body::Error(0, b"")
+    );
+}
+
+#[test]
+fn what_is_no_message_is_refused() {
+    let deep = |n: usize| {
+        let (open, close) = ("l".repeat(n), "e".repeat(n));
+        format!("d1:t2:aa1:x{open}{close}1:y1:qe")
+    };
+    assert!(parse(deep(9).as_bytes()).is_ok());
+    let many = |n: usize| format!("d1:t2:aa1:xl{}e1:y1:qe", "0:".repeat(n));
+    assert!(parse(many(493).as_bytes()).is_ok());
+    let long = |n: usize| format!("d1:t2:aa1:x{n}:{}1:y1:qe", "z".repeat(n));
+    assert!(parse(long(1477).as_bytes()).is_ok());
+    assert_eq!(long(1477).len(), MAX_DATAGRAM);
+    let tid = |n: usize| format!("d1:t{n}:{}1:y1:qe", "t".repeat(n));
+    assert!(parse(tid(MAX_TID).as_bytes()).is_ok());
+    for data in [
+        deep(10),
+        many(494),
+        long(1478),
+        tid(MAX_TID + 1),
+        "d1:t1:a1:y1:xe".into(),         // unknown kind
+        "d1:ade1:q4:ping1:y1:qe".into(), // no tid
+        "d1:ade1:q4:ping1:t1:ae".into(), // no kind
+        "d1:t0:1:y1:qe".into(),          // 14 bytes: too short
+        "li1ei2ei3ei4ei5ei6ee".into(),
+        "d1:t2:aa1:y1:q1:zi1".into(),   // torn
+        "d1:t2:aa1:y1:qi1ei2ee".into(), // key is no string
+        "d1:t2:aa1:y1:q1:ze".into(),    // key without value
+        "d1:t2:aa1:y1:q1:zi--1ee".into(),
+        "d1:t2:aa1:y1:q1:zi18446744073709551616ee".into(),
+        "d1:t2:aa1:y1:q1:z99999999999999999999:e".into(),
+        "GET / HTTP/1.1\r\nHost: x\r\n".into(),
+    ] {
+        assert_eq!(parse(data.as_bytes()), Err(Malformed), "{data}");
+    }
+}
+
+#[test]
+fn peers_that_cannot_be_dialled_are_skipped() {
+    let mut data =
+        b"d1:rd6:valuesl6:\x0a\0\0\x01\x1a\xe16:\0\0\0\0\x1a\xe1i5e6:\x0a\0\0\x01\0\0".to_vec();
+    data.extend(b"5:abcde18:\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x1a\xe1lee");
+    data.extend(b"e1:t2:aa1:y1:re");
+    let peers: Vec<_> = reply_of(&data).peers().collect();
+    assert_eq!(
+        peers,
+        [
+            "10.0.0.1:6881".parse().unwrap(),
+            "[2001:db8::1]:6881".parse().unwrap()
+        ]
+    );
+}
+
+#[test]
+fn canonical_values_are_told_from_others() {
+    for good in [
+        &b"12:Hello World!"[..],
+        b"i0e",
+        b"i-7e",
+        b"i100e",
+        b"0:",
+        b"le",
+        b"de",
+        b"d1:ai1e2:aali2e0:d1:xleeee",
+    ] {
+        assert!(is_canonical(good), "{}", good.escape_ascii());
+    }
+    for bad in [
+        &b""[..],
+        b"i00e",
+        b"i-0e",
+        b"i01e",
+        b"i-01e",
+        b"ie",
+        b"01:a",
+        b"00:",
+        b"2:a",
+        b"i1ei2e",
+        b"d1:bi1e1:ai1ee",
+        b"d1:ai1e1:ai1ee",
+        b"d01:ai1ee",
+        b"di1ei1ee",
+        b"d1:ae",
+        b"l",
+        b"e",
+        b"lllllllllllleeeeeeeeeeee",
+        b"d1:ad1:b0:1:a0:ee",
+    ] {
+        assert!(!is_canonical(bad), "{}", bad.escape_ascii());
+    }
+}
+
+// ---- what we send ----
+
+#[test]
+fn queries_and_replies_look_as_they_should() {
+    let mut buf = [0; 512];
+    let us = NodeId(*b"abcdefghij0123456789");
+    let target = NodeId(*b"mnopqrstuvwxyz123456");
+    let find = QueryOut::FindNode {
+        target,
+        want: Some(Want { v4: true, v6: true }),
+    };
+    let len = query(&mut buf, b"aa", &us, true, &find).unwrap();
+    assert_eq!(
+        buf[..len].escape_ascii().to_string(),
+        "d1:ad2:id20:abcdefghij01234567896:target20:mnopqrstuvwxyz1234564:wantl2:n42:n6ee1:q9:find_node2:roi1e1:t2:aa1:v4:DN\\x00\\x011:y1:qe"
+    );
+    let to = "65.66.67.68:17734".parse().unwrap();
+    let out = ReplyOut {
+        nodes: Some(b""),
+        token: b"tok",
+        values: b"abcdefghijkl",
+        value_len: 6,
+        ..ReplyOut::default()
+    };
+    let len = reply(&mut buf, b"aa", &us, &to, &out).unwrap();
+    assert_eq!(
+        buf[..len].escape_ascii().to_string(),
+        "d2:ip6:ABCDEF1:rd2:id20:abcdefghij01234567895:nodes0:5:token3:tok6:valuesl6:abcdef6:ghijklee1:t2:aa1:v4:DN\\x00\\x011:y1:re"
+    );
+    assert_eq!(parse(&buf[..len]).unwrap().ip, Some(to));
+}
+
+#[test]
+fn an_error_is_cut_to_its_room() {
+    let mut buf = [0; 200];
+    let full = error(&mut buf, b"aa", 203, "Invalid token.").unwrap();
+    assert_eq!(&buf[..full], b"d1:eli203e14:Invalid token.e1:t2:aa1:y1:ee");
+    for room in 0..full {
+        let len = error(&mut buf[..room], b"aa", 203, "Invalid token.");
+        match len {
+            None => assert!(room < 27),
+            Some(len) => {
+                assert!(len <= room && len + 2 >= room);
+                let Body::Error(203, text) = parse(&buf[..len]).unwrap().body else {
+                    panic!("{room}");
+                };
+                assert!(b"Invalid token.".starts_with(text));
+            }
+        }
+    }
+    // A ping with the shortest transaction id leaves room for a word.
+    let ping = query(&mut buf, b"", &NodeId([1; 20]), false, &QueryOut::Ping).unwrap();
+    assert_eq!(
+        error(&mut buf[..ping], b"", 203, "Protocol error."),
+        Some(41)
+    );
+}
+
+// ---- properties ----
+
+/// Owned material of every kind of message.
+#[derive(Clone, Debug)]
+struct Material {
+    which: u8,
+    tid: Vec<u8>,
+    id: [u8; 20],
+    target: [u8; 20],
+    token: Vec<u8>,
+    flags: [bool; 8],
+    port: u16,
+    seq: i64,
+    num: u64,
+    k: [u8; 32],
+    sig: [u8; 64],
+    salt: Vec<u8>,
+    v: Vec<u8>,
+    nodes: Vec<u8>,
+    values: Vec<u8>,
+    v6: bool,
+    bloom: [u8; BLOOM_LEN],
+}
+
+fn bytes(g: &mut Gen, len: usize) -> Vec<u8> {
+    (0..len).map(|_| u8::arbitrary(g)).collect()
+}
+
+fn below(g: &mut Gen, n: usize) -> usize {
+    usize::arbitrary(g) % n
+}
+
+impl Arbitrary for Material {
+    fn arbitrary(g: &mut Gen) -> Self {
+        let (tid, token, salt, v) = (below(g, 21), below(g, 65), below(g, 65), below(g, 200));
+        let v = bytes(g, v);
+        let mut bencoded = format!("{}:", v.len()).into_bytes();
+        bencoded.extend(v);
+        let (nodes, values) = (below(g, 9) * 26 * 38, below(g, 20) * 6 * 18);
+        Self {
+            which: u8::arbitrary(g),
+            tid: bytes(g, tid),
+            id: core::array::from_fn(|_| u8::arbitrary(g)),
+            target: core::array::from_fn(|_| u8::arbitrary(g)),
+            token: bytes(g, token),
+            flags: core::array::from_fn(|_| bool::arbitrary(g)),
+            port: u16::arbitrary(g).max(1),
+            seq: i64::arbitrary(g),
+            num: u64::arbitrary(g),
+            k: core::array::from_fn(|_| u8::arbitrary(g)),
+            sig: core::array::from_fn(|_| u8::arbitrary(g)),
+            salt: bytes(g, salt),
+            v: bencoded,
+            nodes: bytes(g, nodes.min(26 * 8)),
+            values: bytes(g, values.min(180)),
+            v6: bool::arbitrary(g),
+            bloom: core::array::from_fn(|_| u8::arbitrary(g)),
+        }
+    }
+}
+
+impl Material {
+    fn want(&self) -> Option<Want> {
+        self.flags[0].then_some(Want {
+            v4: self.flags[1],
+            v6: self.flags[2],
+        })
+    }
+
+    fn item(&self) -> Item<'_> {
+        Item {
+            v: Some(&self.v),
+            k: self.flags[3].then_some(&self.k),
+            sig: self.flags[3].then_some(&self.sig),
+            seq: self.flags[3].then_some(self.seq),
+            cas: self.flags[4].then_some(self.seq ^ 1),
+            salt: (self.flags[5] && !self.salt.is_empty()).then_some(&self.salt),
+            malformed: false,
+        }
+    }
+
+    /// A query, and what should be read of it.
+    fn query(&self) -> (QueryOut<'_>, Method, Args<'_>) {
+        let target = NodeId(self.target);
+        let want = self.want();
+        let (seed, implied_port, scrape, noseed) =
+            (self.flags[3], self.flags[4], self.flags[5], self.flags[6]);
+        let args = Args {
+            id: Some(NodeId(self.id)),
+            ..Args::default()
+        };
+        match self.which % 7 {
+            0 => (QueryOut::Ping, Method::Ping, args),
+            1 => (
+                QueryOut::FindNode { target, want },
+                Method::FindNode,
+                Args {
+                    target: Some(target),
+                    want,
+                    ..args
+                },
+            ),
+            2 => (
+                QueryOut::GetPeers {
+                    info_hash: target,
+                    want,
+                    scrape,
+                    noseed,
+                },
+                Method::GetPeers,
+                Args {
+                    info_hash: Some(target),
+                    want,
+                    scrape,
+                    noseed,
+                    ..args
+                },
+            ),
+            3 => (
+                QueryOut::AnnouncePeer {
+                    info_hash: target,
+                    token: &self.token,
+                    port: self.port,
+                    implied_port,
+                    seed,
+                },
+                Method::AnnouncePeer,
+                Args {
+                    info_hash: Some(target),
+                    token: Some(&self.token),
+                    port: Some(self.port),
+                    implied_port,
+                    seed,
+                    ..args
+                },
+            ),
+            4 => {
+                let seq = self.flags[3].then_some(self.seq);
+                let item = Item {
+                    seq,
+                    ..Item::default()
+                };
+                (
+                    QueryOut::Get { target, seq, want },
+                    Method::Get,
+                    Args {
+                        target: Some(target),
+                        want,
+                        item,
+                        ..args
+                    },
+                )
+            }
+            5 => (
+                QueryOut::Put {
+                    token: &self.token,
+                    item: self.item(),
+                },
+                Method::Put,
+                Args {
+                    token: Some(&self.token),
+                    item: self.item(),
+                    ..args
+                },
+            ),
+            _ => (
+                QueryOut::SampleInfohashes { target, want },
+                Method::SampleInfohashes,
+                Args {
+                    target: Some(target),
+                    want,
+                    ..args
+                },
+            ),
+        }
+    }
+
+    fn reply(&self) -> ReplyOut<'_> {
+        ReplyOut {
+            nodes: self.flags[0].then_some(&self.nodes[..]),
+            nodes6: self.flags[1].then_some(&self.nodes[..self.nodes.len() / 38 * 38]),
+            token: &self.token,
+            values: &self.values,
+            value_len: if self.v6 { 18 } else { 6 },
+            item: if self.flags[2] {
+                Item {
+                    cas: None,
+                    salt: None,
+                    ..self.item()
+                }
+            } else {
+                Item::default()
+            },
+            seeds: self.flags[4].then_some(&self.bloom),
+            leeches: self.flags[5].then_some(&self.bloom),
+            samples: self.flags[6].then_some(&self.values[..self.values.len() / 20 * 20]),
+            num: self.flags[7].then_some(self.num),
+            interval: self.flags[7].then_some(self.num / 3),
+        }
+    }
+
+    fn to(&self) -> SocketAddr {
+        let ip: IpAddr = if self.v6 {
+            "2001:db8::7".parse().unwrap()
+        } else {
+            "198.51.100.7".parse().unwrap()
+        };
+        SocketAddr::new(ip, self.port)
+    }
+
+    /// Some message as bytes.
+    fn emit(&self, buf: &mut [u8]) -> Option<usize> {
+        let id = NodeId(self.id);
+        match self.which % 9 {
+            0..=4 => query(buf, &self.tid, &id, self.v6, &self.query().0),
+            5..=7 => reply(buf, &self.tid, &id, &self.to(), &self.reply()),
+            _ => error(buf, &self.tid, 203, "Bad token."),
+        }
+    }
+}
+
+quickcheck! {
+    fn queries_come_back_as_they_went(m: Material) -> bool {
+        let mut buf = [0; MAX_DATAGRAM];
+        let (out, method, args) = m.query();
+        let id = NodeId(m.id);
+        let len = query(&mut buf, &m.tid, &id, m.v6, &out).unwrap();
+        let message = parse(&buf[..len]).unwrap();
+        message.body == Body::Query(method, args)
+            && message.tid == m.tid
+            && message.read_only == m.v6
+            && message.version == Some(&VERSION)
+            && is_canonical(&buf[..len])
+            && (0..len).all(|n| query(&mut [0; MAX_DATAGRAM][..n], &m.tid, &id, m.v6, &out).is_none())
+    }
+
+    fn replies_come_back_as_they_went(m: Material) -> bool {
+        let mut buf = [0; 4096];
+        let (out, id) = (m.reply(), NodeId(m.id));
+        let len = reply(&mut buf, &m.tid, &id, &m.to(), &out).unwrap();
+        if !is_canonical(&buf[..len]) || reply(&mut [0; 4096][..len - 1], &m.tid, &id, &m.to(), &out).is_some() {
+            return false;
+        }
+        if len > MAX_DATAGRAM {
+            return parse(&buf[..len]) == Err(Malformed);
+        }
+        let message = parse(&buf[..len]).unwrap();
+        let got = reply_of(&buf[..len]);
+        let sent: Vec<_> = m
+            .values
+            .chunks_exact(out.value_len)
+            .filter_map(|chunk| {
+                let (ip, port) = chunk.split_last_chunk::<2>().unwrap();
+                let ip = match ip.len() {
+                    4 => IpAddr::from(<[u8; 4]>::try_from(ip).unwrap()),
+                    _ => IpAddr::from(<[u8; 16]>::try_from(ip).unwrap()).to_canonical(),
+                };
+                Some(SocketAddr::new(ip, u16::from_be_bytes(*port)))
+                    .filter(crate::wire::tracker::dialable)
+            })
+            .collect();
+        message.ip == Some(m.to())
+            && message.tid == m.tid
+            && got.peers().collect::<Vec<_>>() == sent
+            && got.id == Some(id)
+            && got.nodes == out.nodes.unwrap_or_default()
+            && got.nodes6 == out.nodes6.unwrap_or_default()
+            && got.token.unwrap_or_default() == m.token
+            && got.item == out.item
+            && (got.seeds, got.leeches) == (out.seeds, out.leeches)
+            && (got.samples, got.num, got.interval) == (out.samples, out.num, out.interval)
+    }
+
+    /// Never a panic; what is read lies within what was sent.
+    fn mutated_messages_are_read_safely(m: Material, changes: Vec<(u16, u8)>, cut: u16) -> bool {
+        let mut buf = [0; 4096];
+        let len = m.emit(&mut buf).unwrap().min(MAX_DATAGRAM);
+        let data = &mut buf[..len];
+        // Bytes that mean something in bencode are the likelier to make a difference.
+        let meaning = b"0123456789:ilde-";
+        for (at, to) in changes {
+            data[usize::from(at) % len] =
+                if to < 128 { meaning[usize::from(to) % meaning.len()] } else { to };
+        }
+        let data = &data[..len - usize::from(cut) % len.min(4)];
+        let inside = |part: &[u8]| part.is_empty() || data.as_ptr_range().contains(&part.as_ptr());
+        _ = is_canonical(data);
+        match parse(data) {
+            Err(Malformed) => true,
+            Ok(message) => inside(message.tid) && match message.body {
+                Body::Query(_, args) => args.item.v.is_none_or(inside),
+                Body::Reply(reply) => {
+                    reply.peers().count() <= 600 && inside(reply.nodes) && reply.nodes.len() % 26 == 0
+                }
+                Body::Error(_, text) => inside(text),
+            },
+        }
+    }
+
+    fn noise_is_read_safely(noise: Vec<u8>) -> bool {
+        let framed = [b"d1:t2:aa1:rd", &noise[..], b"e1:y1:re"].concat();
+        _ = (parse(&noise), is_canonical(&noise), is_canonical(&framed));
+        parse(&framed).is_err() || framed.len() <= MAX_DATAGRAM
+    }
+
+    /// Both readers of the house agree on what is sound.
+    fn agrees_with_the_general_reader(m: Material, at: u16, to: u8) -> bool {
+        use crate::wire::bencode::{Dict, Limits};
+        let mut buf = [0; 4096];
+        let len = m.emit(&mut buf).unwrap().min(MAX_DATAGRAM);
+        buf[usize::from(at) % len] = to;
+        let limits = Limits { depth: scan::MAX_DEPTH, items: scan::MAX_ITEMS };
+        match (parse(&buf[..len]), Dict::parse(&buf[..len], limits)) {
+            (Ok(message), Ok((dict, _))) => dict.bytes(b"t") == Some(message.tid),
+            (Ok(_), Err(_)) => false,
+            (Err(_), Ok((dict, _))) => {
+                dict.bytes(b"t").is_none_or(|t| t.len() > MAX_TID)
+                    || !matches!(dict.bytes(b"y"), Some(b"q" | b"r" | b"e"))
+            }
+            (Err(_), Err(_)) => true,
+        }
+    }
+}

@@ -49,6 +49,11 @@ pub struct DhtConfig {
     pub max_items: u32,
     /// Most sources whose rate is watched.
     pub max_sources: u16,
+    /// Queries a second that are answered to one network (a /24, or a /64), sustained. `None`: no
+    /// limit; nor is there one if `local`.
+    pub source_rate: Option<u32>,
+    /// Such queries at once.
+    pub source_burst: u32,
     /// Most events kept for an owner that does not fetch them.
     pub max_events: u16,
 
@@ -80,6 +85,8 @@ impl Default for DhtConfig {
             max_peers_per_hash: 128,
             max_items: 700,
             max_sources: 1_024,
+            source_rate: Some(50),
+            source_burst: 200,
             max_events: 256,
             new_remote_budget: Some(25),
             new_remote_burst: 100,

@@ -1,1 +1,200 @@
-//! Who is answered: martian addresses, and sources that ask too much.
+//! Who is answered: no martian addresses, and nobody who asks too much.
+//!
+//! The source of a datagram may be forged, so a limit serves two: us, and whoever gets the replies.
+//! Each network (a /24, or a /64 of IPv6) has a bucket of queries, and one of bytes by which replies
+//! may exceed queries. What we send of our own accord is limited by destination, since the
+//! addresses in replies may be a victim's.
+
+mod assoc;
+
+use core::hash::Hasher;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::time::Duration;
+
+pub(in crate::dht) use assoc::{Assoc, Half};
+use siphasher::sip::SipHasher13;
+
+use crate::Instant;
+
+/// Queries a second to one destination, and at once. Ours: a lookup asks once, a bucket rarely.
+const SEND_RATE: u32 = 2;
+const SEND_BURST: u32 = 10;
+/// Bytes by which replies may exceed queries, for each query that a network may send. Ours: about
+/// the excess of a reply with eight nodes, so that who only asks for peers meets this limit first.
+const EXCESS_PER_QUERY: u32 = 200;
+
+/// What a network of queriers may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuardLimits {
+    /// Networks and destinations that are watched at once.
+    pub max_sources: u16,
+    /// A private network: one address may be many nodes, so that queries are not limited by source,
+    /// and what we send by address and port.
+    pub local: bool,
+    /// Queries a second, sustained. `None`: no limit.
+    pub rate: Option<u32>,
+    /// Queries at once.
+    pub burst: u32,
+}
+
+/// Whether a query is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admit {
+    /// It is.
+    Yes,
+    /// Its source asks too much: it is dropped without an answer.
+    Limited,
+}
+
+/// Watches sources and destinations, in constant space.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    key: (u64, u64),
+    limits: GuardLimits,
+    queries: Assoc,
+    excess: Assoc,
+    sends: Assoc,
+}
+
+impl Guard {
+    /// Nobody has asked for anything yet; `key` is drawn from the node's randomness.
+    #[must_use]
+    pub fn new(key: (u64, u64), limits: GuardLimits) -> Self {
+        let limited = limits.rate.is_some() && !limits.local;
+        let sources = if limited { limits.max_sources } else { 0 };
+        Self {
+            key,
+            limits,
+            queries: Assoc::new(sources),
+            excess: Assoc::new(sources),
+            sends: Assoc::new(limits.max_sources),
+        }
+    }
+
+    /// Counts a query from `from`.
+    pub fn admit(&mut self, now: Instant, from: &SocketAddr) -> Admit {
+        let Some(rate) = self.rate() else {
+            return Admit::Yes;
+        };
+        let hash = self.hash_network(from.ip());
+        let (cost, depth) = (flow(1, rate), flow(self.limits.burst.into(), rate));
+        if self.queries.take(now, hash, cost, depth) {
+            Admit::Yes
+        } else {
+            Admit::Limited
+        }
+    }
+
+    /// Counts a reply of `reply_len` bytes to a query of `query_len`. `false` if the source got too
+    /// much out of too little: what is sent to it now must not be longer than its query.
+    pub fn charge(
+        &mut self,
+        now: Instant,
+        from: &SocketAddr,
+        query_len: usize,
+        reply_len: usize,
+    ) -> bool {
+        let (Some(rate), Some(excess @ 1..)) = (self.rate(), reply_len.checked_sub(query_len))
+        else {
+            return true;
+        };
+        let hash = self.hash_network(from.ip());
+        let rate = rate.saturating_mul(EXCESS_PER_QUERY);
+        let burst = u64::from(self.limits.burst) * u64::from(EXCESS_PER_QUERY);
+        let (cost, depth) = (flow(excess as u64, rate), flow(burst, rate));
+        self.excess.take(now, hash, cost, depth)
+    }
+
+    /// Counts a query of ours to `to`; `false` if that has had enough for now.
+    pub fn may_send(&mut self, now: Instant, to: &SocketAddr) -> bool {
+        let port = if self.limits.local { to.port() } else { 0 };
+        let hash = hash_endpoint(self.key, &SocketAddr::new(to.ip(), port));
+        let (cost, depth) = (flow(1, SEND_RATE), flow(SEND_BURST.into(), SEND_RATE));
+        self.sends.take(now, hash, cost, depth)
+    }
+
+    const fn rate(&self) -> Option<u32> {
+        if self.limits.local {
+            None
+        } else {
+            self.limits.rate
+        }
+    }
+
+    fn hash_network(&self, ip: IpAddr) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
+        hasher.write_u64(network(ip));
+        hasher.finish()
+    }
+}
+
+/// How long `amount` takes to flow in.
+fn flow(amount: u64, per_second: u32) -> Duration {
+    Duration::from_micros(amount.saturating_mul(1_000_000) / u64::from(per_second.max(1)))
+}
+
+/// A keyed hash of an address and port.
+pub(in crate::dht) fn hash_endpoint(key: (u64, u64), addr: &SocketAddr) -> u64 {
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    let mut input = [0; 18];
+    input[..16].copy_from_slice(&ip.octets());
+    input[16..].copy_from_slice(&addr.port().to_be_bytes());
+    let mut hasher = SipHasher13::new_with_keys(key.0, key.1);
+    hasher.write(&input);
+    hasher.finish()
+}
+
+/// The network of an address, which one owner may be taken to own: its /24, or its /64.
+#[must_use]
+pub const fn network(ip: IpAddr) -> u64 {
+    match ip {
+        // No IPv6 network in use begins with 16 zero bits.
+        IpAddr::V4(ip) => (1 << 24) | (ip.to_bits() >> 8) as u64,
+        IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64,
+    }
+}
+
+/// Whether no honest datagram comes from `addr`, and none should be sent there. Of a `local`
+/// network, only what is no single host's address is martian.
+#[must_use]
+pub const fn is_martian(addr: &SocketAddr, local: bool) -> bool {
+    if addr.port() == 0 {
+        return true;
+    }
+    match addr {
+        SocketAddr::V4(addr) => is_martian_v4(*addr.ip(), local),
+        SocketAddr::V6(addr) => is_martian_v6(*addr.ip(), local),
+    }
+}
+
+const fn is_martian_v4(ip: Ipv4Addr, local: bool) -> bool {
+    let [a, b, ..] = ip.octets();
+    // "This" network (RFC 1122), multicast (RFC 5771), reserved and broadcast (RFC 1112).
+    if a == 0 || a >= 224 {
+        return true;
+    }
+    // RFC 1918, and the space that providers' NATs share (RFC 6598). Networks for documentation
+    // are nobody's: they harm no one.
+    !local
+        && (ip.is_loopback()
+            || ip.is_private()
+            || ip.is_link_local()
+            || (a == 100 && b & 0xc0 == 64))
+}
+
+const fn is_martian_v6(ip: Ipv6Addr, local: bool) -> bool {
+    if ip.is_unspecified() || ip.is_multicast() {
+        return true;
+    }
+    // An IPv4 address in disguise is not what an IPv6 node is reached at.
+    if ip.to_ipv4_mapped().is_some() {
+        return true;
+    }
+    !local && (ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local())
+}
+
+#[cfg(test)]
+mod tests;

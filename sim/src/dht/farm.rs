@@ -435,10 +435,7 @@ impl Ord for Late {
 
 #[cfg(test)]
 mod tests {
-    use dunlin_core::wire::krpc::COMPACT_V4;
-
     use super::*;
-    use crate::{LinkConfig, Scripted, World};
 
     fn farm() -> Farm {
         let config = FarmConfig {
@@ -505,70 +502,5 @@ mod tests {
                 .iter()
                 .all(|(n, _)| farm.kind(*n) != Kind::Dead)
         );
-    }
-
-    /// What a node answers to a query of a stranger's, and when.
-    fn asked(dead: bool, query: &krpc::QueryOut<'_>) -> Option<(Duration, Vec<u8>)> {
-        let mut farm = farm();
-        let target = Key([0xa5; 20]);
-        farm.watch(&target);
-        let (wanted, me) = (if dead { Kind::Dead } else { Kind::Live }, [9, 9, 9, 9]);
-        let nearest = farm
-            .space
-            .closest(&target, 1, |n| farm.kinds[n as usize] == wanted);
-        let mut buf = [0; 500];
-        let len = krpc::query(&mut buf, b"ab", &Key([1; 20]), false, query)?;
-        let (from, to) = ((me, 5).into(), farm.space.addr(nearest[0]).into());
-        let packet = Packet::udp(from, to, &buf[..len]);
-        let mut world = World::new(1);
-        let (core, link, addrs) = (world.core(), LinkConfig::perfect, farm.addresses());
-        world.add_host(core, link(), &addrs, farm);
-        let asker = Scripted::new().send(Instant::ORIGIN, packet);
-        let asker = world.add_host(core, link(), &[me.into()], asker);
-        world.start();
-        world.run_for(Duration::from_secs(5));
-        let got = world.host::<Scripted>(asker)?.received().first()?.clone();
-        assert_eq!(got.1.flow().src, to);
-        let after = got.0.saturating_since(Instant::ORIGIN);
-        Some((after, got.1.payload().to_vec()))
-    }
-
-    #[test]
-    fn the_live_answer_after_their_round_trip_and_the_dead_never() {
-        let info_hash = Key([0xa5; 20]);
-        let query = krpc::QueryOut::GetPeers {
-            info_hash,
-            want: None,
-            scrape: false,
-            noseed: false,
-        };
-        let (after, reply) = asked(false, &query).expect("an answer");
-        assert!(
-            after >= LEAST_RTT && after < Duration::from_secs(2),
-            "{after:?}"
-        );
-        let message = krpc::parse(&reply).expect("sound");
-        let Body::Reply(reply) = message.body else {
-            panic!("{message:?}")
-        };
-        assert_eq!(
-            (message.tid, reply.nodes.len()),
-            (&b"ab"[..], K * COMPACT_V4)
-        );
-        assert_eq!(
-            (reply.peers().count(), reply.token.map(<[u8]>::len)),
-            (3, Some(8))
-        );
-        assert_eq!(message.ip, Some(([9, 9, 9, 9], 5).into()));
-        assert!(asked(true, &query).is_none());
-        let ping = asked(false, &krpc::QueryOut::Ping).expect("an answer");
-        let Ok(krpc::Message {
-            body: Body::Reply(pong),
-            ..
-        }) = krpc::parse(&ping.1)
-        else {
-            panic!("no reply")
-        };
-        assert!(pong.token.is_none() && pong.nodes.is_empty());
     }
 }

@@ -367,18 +367,20 @@ fn values(out: &mut Out<'_>, reply: &ReplyOut<'_>) -> Option<()> {
     out.put(b"e")
 }
 
-/// Writes an error; `None` if `buf` is too short even for one without text. Returns the length.
+/// Writes an error of at most `max` bytes, the text being cut as needed; `None` if one without any
+/// text is too long for `max` or `buf`. Returns the length.
 ///
-/// The text is cut to what `buf` holds: hand in no more of it than the query was long, and the
-/// answer to a forged source is never longer than the question.
-pub fn error(buf: &mut [u8], tid: &[u8], code: u32, text: &str) -> Option<usize> {
-    let mut out = Out::new(buf);
+/// `max` is the length of the query: then the answer to a forged source is never longer than the
+/// question.
+pub fn error(buf: &mut [u8], tid: &[u8], code: u32, text: &str, max: usize) -> Option<usize> {
+    let max = buf.len().min(max);
+    let mut out = Out::new(buf.get_mut(..max)?);
     out.put(b"d1:eli")?;
     out.decimal(code.into())?;
     out.put(b"e")?;
     // What comes after the text: e1:t<tid>1:y1:ee
     let after = 11 + string_len(tid.len());
-    let room = (out.buf.len() - out.len).checked_sub(after)?;
+    let room = (max - out.len).checked_sub(after)?;
     let mut keep = text.len().min(room);
     while string_len(keep) > room {
         keep = keep.checked_sub(1)?;

@@ -250,10 +250,10 @@ fn queries_and_replies_look_as_they_should() {
 #[test]
 fn an_error_is_cut_to_its_room() {
     let mut buf = [0; 200];
-    let full = error(&mut buf, b"aa", 203, "Invalid token.").unwrap();
+    let full = error(&mut buf, b"aa", 203, "Invalid token.", 500).unwrap();
     assert_eq!(&buf[..full], b"d1:eli203e14:Invalid token.e1:t2:aa1:y1:ee");
     for room in 0..full {
-        let len = error(&mut buf[..room], b"aa", 203, "Invalid token.");
+        let len = error(&mut buf, b"aa", 203, "Invalid token.", room);
         match len {
             None => assert!(room < 27),
             Some(len) => {
@@ -267,10 +267,7 @@ fn an_error_is_cut_to_its_room() {
     }
     // A ping with the shortest transaction id leaves room for a word.
     let ping = query(&mut buf, b"", &NodeId([1; 20]), false, &QueryOut::Ping).unwrap();
-    assert_eq!(
-        error(&mut buf[..ping], b"", 203, "Protocol error."),
-        Some(41)
-    );
+    assert_eq!(error(&mut buf, b"", 203, "Protocol error.", ping), Some(41));
 }
 
 // ---- properties ----
@@ -489,7 +486,7 @@ impl Material {
         match self.which % 9 {
             0..=4 => query(buf, &self.tid, &id, self.v6, &self.query().0),
             5..=7 => reply(buf, &self.tid, &id, &self.to(), &self.reply()),
-            _ => error(buf, &self.tid, 203, "Bad token."),
+            _ => error(buf, &self.tid, 203, "Bad token.", 1500),
         }
     }
 }

@@ -1,0 +1,69 @@
+//! When enough nodes have answered.
+
+use super::Params;
+use super::candidate::Candidate;
+use crate::dht::estimate::top64;
+
+/// How much closer than expected the k-th node may be. Ours: chance alone does this once in 4 000
+/// searches (a Poisson count of 8 where 1.6 are expected).
+const CROWD: u64 = 5;
+
+/// Whether a k-th node at `distance` is closer than chance would have it.
+pub(super) const fn is_crowd(distance: u64, expected: u64) -> bool {
+    distance < expected / CROWD
+}
+
+/// Counts the nodes that answered, from the closest outwards, until they are enough.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tally {
+    k: u8,
+    expected: Option<u64>,
+    /// Those that count.
+    counted: u8,
+    /// Those that do not follow BEP 42.
+    insecure: u8,
+    all: u8,
+    /// The k-th was too close.
+    crowd: bool,
+    full: bool,
+}
+
+impl Tally {
+    pub(super) const fn new(params: &Params) -> Self {
+        Self {
+            k: params.k,
+            expected: params.expected,
+            counted: 0,
+            insecure: 0,
+            all: 0,
+            crowd: false,
+            full: params.k == 0,
+        }
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// One more answered, farther than those before.
+    pub(super) fn with(mut self, candidate: &Candidate) -> Self {
+        let distance = top64(&candidate.dist);
+        self.all = self.all.saturating_add(1);
+        if candidate.secure || self.insecure < self.k / 2 {
+            self.counted = self.counted.saturating_add(1);
+        }
+        self.insecure = self.insecure.saturating_add(u8::from(!candidate.secure));
+        if self.all == self.k {
+            self.crowd = self
+                .expected
+                .is_some_and(|expected| is_crowd(distance, expected));
+        }
+        self.full = if self.crowd {
+            // Behind the crowd, where the honest ones are.
+            self.all >= self.k.saturating_mul(2) || self.expected.is_some_and(|e| distance > e)
+        } else {
+            self.counted >= self.k || self.all >= self.k.saturating_add(self.k / 2)
+        };
+        self
+    }
+}

@@ -8,7 +8,7 @@ use crate::{Host, HostCx, Packet, Proto};
 
 /// Longest datagram that a light host sends: Ethernet's MTU without the headers of IPv6 and UDP.
 const MAX_DATAGRAM: usize = 1_452;
-/// Events that are kept until somebody takes them; then the oldest go.
+/// Events that are kept until somebody takes them, unless fewer are asked for; then the oldest go.
 const MAX_EVENTS: usize = 1_024;
 /// Datagrams that a machine may send in a row before others have their turn.
 const MAX_BURST: usize = 4_096;
@@ -19,6 +19,7 @@ pub struct Light<M: Machine> {
     v4: Option<SocketAddr>,
     v6: Option<SocketAddr>,
     events: VecDeque<M::Event>,
+    max_events: usize,
     /// The machine had more to send.
     more: bool,
     not_mine: u64,
@@ -37,6 +38,7 @@ impl<M: Machine> Light<M> {
             v4,
             v6,
             events: VecDeque::new(),
+            max_events: MAX_EVENTS,
             more: false,
             not_mine: 0,
         }
@@ -49,6 +51,13 @@ impl<M: Machine> Light<M> {
             SocketAddr::V4(_) => self.v4 = Some(local),
             SocketAddr::V6(_) => self.v6 = Some(local),
         }
+        self
+    }
+
+    /// Keeps no more than `most` events, and at least one.
+    #[must_use]
+    pub const fn keeping(mut self, most: usize) -> Self {
+        self.max_events = if most > 0 { most } else { 1 };
         self
     }
 
@@ -118,7 +127,7 @@ impl<M: Machine> Light<M> {
             }
         }
         while let Some(event) = self.machine.poll_event() {
-            if self.events.len() == MAX_EVENTS {
+            if self.events.len() >= self.max_events {
                 self.events.pop_front();
             }
             self.events.push_back(event);

@@ -10,13 +10,13 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
 use dunlin_core::{
     Instant, NodeId as Key,
-    wire::krpc::{self, Args, Body, Method, ReplyOut},
+    wire::krpc::{self, Args, Body, Method, QueryOut, ReplyOut},
 };
 use rand_core::Rng;
 use rustc_hash::FxBuildHasher;
@@ -114,8 +114,18 @@ pub struct Farm {
     number: u64,
     tracks: Vec<Track>,
     by_target: HashMap<[u8; 20], u32, FxBuildHasher>,
+    knock: Option<Knock>,
     queries: u64,
+    replies: u64,
     strays: u64,
+}
+
+/// Queries of the farm's own.
+struct Knock {
+    victim: SocketAddr,
+    every: Duration,
+    next: Instant,
+    turn: u32,
 }
 
 impl Farm {
@@ -123,6 +133,21 @@ impl Farm {
     #[must_use]
     pub fn new(seed: u64, config: FarmConfig) -> Self {
         let space = Space::random(seed, config.nodes, config.secure_ppm);
+        Self::of(seed, space, config)
+    }
+
+    /// Sybils alone, with these ids at these addresses.
+    #[must_use]
+    pub fn crowd(seed: u64, nodes: Vec<(Key, Ipv4Addr)>) -> Self {
+        let config = FarmConfig {
+            sybil_ppm: 1_000_000,
+            dead_ppm: 0,
+            ..FarmConfig::default()
+        };
+        Self::of(seed, Space::of(nodes), config)
+    }
+
+    fn of(seed: u64, space: Space, config: FarmConfig) -> Self {
         let mut dice = SimRng::part(seed, 2);
         let mut kinds = Vec::with_capacity(space.len());
         let mut rtts = Vec::with_capacity(space.len());
@@ -139,25 +164,36 @@ impl Farm {
         }
         let all = 0..space.len() as u32;
         let sybils = all.filter(|n| kinds[*n as usize] == Kind::Sybil);
-        let sybils = Space::of(
-            sybils
-                .map(|n| (*space.key(n), *space.addr(n).ip()))
-                .collect(),
-        );
+        let sybils = sybils.map(|n| (*space.key(n), *space.addr(n).ip()));
         Self {
+            sybils: Space::of(sybils.collect()),
             config,
             seed,
             space,
             kinds,
             rtts,
-            sybils,
             late: BinaryHeap::new(),
             number: 0,
             tracks: Vec::new(),
             by_target: HashMap::default(),
+            knock: None,
             queries: 0,
+            replies: 0,
             strays: 0,
         }
+    }
+
+    /// Lets its nodes, except the dead, one after another ask `victim` for nodes near a random id,
+    /// one every so often, from the beginning.
+    #[must_use]
+    pub const fn knocking(mut self, victim: SocketAddr, every: Duration) -> Self {
+        self.knock = Some(Knock {
+            victim,
+            every,
+            next: Instant::ORIGIN,
+            turn: 0,
+        });
+        self
     }
 
     /// The addresses that the host has to have.
@@ -218,7 +254,13 @@ impl Farm {
         self.queries
     }
 
-    /// Datagrams that were no query.
+    /// Replies that came, to what it asked by [`Farm::knocking`] or unasked.
+    #[must_use]
+    pub const fn replies(&self) -> u64 {
+        self.replies
+    }
+
+    /// Datagrams that were neither.
     #[must_use]
     pub const fn strays(&self) -> u64 {
         self.strays
@@ -270,7 +312,7 @@ impl Farm {
             return None;
         };
         let Body::Query(method, args) = message.body else {
-            self.strays += 1;
+            self.replies += 1;
             return None;
         };
         self.queries += 1;
@@ -316,6 +358,24 @@ impl Farm {
             packet: Packet::udp_in(buffer, src, from, &buf[..len]),
             reaches: place.filter(|_| asks),
         }));
+        Some(())
+    }
+
+    /// Asks the victim if it is time.
+    fn knock(&mut self, cx: &mut HostCx<'_>) -> Option<()> {
+        let knock = self.knock.as_mut().filter(|k| k.next <= cx.now)?;
+        knock.next = cx.now + knock.every;
+        let count = self.kinds.len() as u32;
+        let mut turns = (0..count).map(|n| (knock.turn + n) % count);
+        let me = turns.find(|n| self.kinds[*n as usize] != Kind::Dead)?;
+        knock.turn = (me + 1) % count;
+        let mut target = Key([0; 20]);
+        cx.rng.fill_bytes(&mut target.0);
+        let mut buf = [0; 200];
+        let tid = cx.rng.next_u32().to_be_bytes();
+        let query = QueryOut::FindNode { target, want: None };
+        let len = krpc::query(&mut buf, &tid, self.space.key(me), false, &query)?;
+        cx.send_udp(self.space.addr(me).into(), knock.victim, &buf[..len]);
         Some(())
     }
 
@@ -376,7 +436,7 @@ impl Farm {
         if right {
             krpc::reply(buf, tid, self.space.key(me), &from, &ReplyOut::default())
         } else {
-            krpc::error(buf, tid, 203, "Bad token")
+            krpc::error(buf, tid, 203, "Bad token", krpc::MAX_DATAGRAM)
         }
     }
 }
@@ -406,10 +466,13 @@ impl Host for Farm {
             }
             cx.send(late.packet);
         }
+        self.knock(cx);
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        self.late.peek().map(|late| late.0.at)
+        let late = self.late.peek().map(|late| late.0.at);
+        let knock = self.knock.as_ref().map(|knock| knock.next);
+        [late, knock].into_iter().flatten().min()
     }
 }
 
@@ -434,73 +497,4 @@ impl Ord for Late {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn farm() -> Farm {
-        let config = FarmConfig {
-            nodes: 2_000,
-            sybil_ppm: 300_000,
-            ..FarmConfig::default()
-        };
-        Farm::new(3, config)
-    }
-
-    #[test]
-    fn nodes_tell_who_is_closer_than_themselves_and_always_the_same() {
-        let farm = farm();
-        let target = Key([0x5a; 20]);
-        for me in (0..2_000).step_by(37) {
-            let told = farm.told(me, &target);
-            assert_eq!(told.len(), K);
-            assert_eq!(told, farm.told(me, &target));
-            let shared = farm.space.key(me).common_prefix(&target);
-            let branch = farm.space.branch(&target, shared + 1);
-            if branch.len() > K {
-                assert!(told.iter().all(|n| branch.contains(n)));
-            } else {
-                assert_eq!(told, farm.space.closest(&target, K, |_| true));
-            }
-        }
-    }
-
-    #[test]
-    fn shares_are_as_configured() {
-        let farm = farm();
-        let count = |kind| farm.kinds.iter().filter(|k| **k == kind).count();
-        assert!(
-            count(Kind::Sybil).abs_diff(600) < 80,
-            "{}",
-            count(Kind::Sybil)
-        );
-        assert!(
-            count(Kind::Dead).abs_diff(700) < 80,
-            "{}",
-            count(Kind::Dead)
-        );
-        assert!(farm.sybils.len() == count(Kind::Sybil));
-        let contacts = farm.contacts(8);
-        assert_eq!(contacts.len(), 8);
-        for contact in contacts {
-            let IpAddr::V4(ip) = contact.ip() else {
-                panic!("{contact}")
-            };
-            assert_eq!(farm.space.at(ip).map(|n| farm.kind(n)), Some(Kind::Live));
-        }
-    }
-
-    #[test]
-    fn what_is_watched_is_near_the_closest_that_answer() {
-        let mut farm = farm();
-        let target = Key([0xa5; 20]);
-        let n = farm.watch(&target);
-        let track = farm.track(n).expect("it is watched");
-        assert_eq!(track.closest.len(), K);
-        assert!(
-            track
-                .closest
-                .iter()
-                .all(|(n, _)| farm.kind(*n) != Kind::Dead)
-        );
-    }
-}
+mod tests;

@@ -11,6 +11,9 @@ pub(crate) enum Command {
     /// Let one node search among many emulated ones, as in the wide area
     #[command(after_help = exit::HELP)]
     Farm(Farm),
+    /// Let many real nodes form a DHT, and search in it
+    #[command(after_help = exit::HELP)]
+    Swarm(Swarm),
 }
 
 #[derive(Debug, clap::Args)]
@@ -48,6 +51,34 @@ pub(crate) struct Farm {
     /// Announce, too
     #[arg(long)]
     pub(crate) announce: bool,
+    /// The seed of everything that is random
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Swarm {
+    /// So many nodes
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
+    pub(crate) nodes: u32,
+    /// For so many simulated minutes, those of joining included
+    #[arg(long, value_name = "M", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) minutes: u32,
+    /// They come one after another within this time, in seconds
+    #[arg(long, value_name = "S", default_value = "120", value_parser = seconds)]
+    pub(crate) joins: Duration,
+    /// Nobody leaves [default: half of them within half an hour, to come back]
+    #[arg(long)]
+    pub(crate) steady: bool,
+    /// Nobody is behind a NAT or a firewall [default: 42 of 100 are]
+    #[arg(long)]
+    pub(crate) open: bool,
+    /// At the end, so many torrents are announced and searched for
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(crate) searches: u32,
     /// The seed of everything that is random
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,

@@ -1,0 +1,159 @@
+//! Eight nodes, laid out as they go on the wire.
+
+use super::K;
+use super::entry::{Entry, State, Tick};
+use crate::NodeId;
+
+/// A bucket: those of its nodes that are ready come first. Columns, so that no byte is padding.
+#[derive(Clone, Debug)]
+pub(super) struct Bucket<const S: usize> {
+    nodes: [[u8; S]; K],
+    heard: [u32; K],
+    /// When somebody was last asked for nodes of this bucket, in seconds.
+    pub(super) refreshed: u32,
+    asked: [Tick; K],
+    rtt: [u8; K],
+    state: [State; K],
+    len: u8,
+    ready: u8,
+    /// Refreshes in a row that did not fill it.
+    pub(super) tries: u8,
+}
+
+impl<const S: usize> Bucket<S> {
+    pub(super) const fn new() -> Self {
+        Self {
+            nodes: [[0; S]; K],
+            heard: [0; K],
+            refreshed: 0,
+            asked: [Tick::never(0); K],
+            rtt: [0; K],
+            state: [State::VERIFIED; K],
+            len: 0,
+            ready: 0,
+            tries: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// How many are to be handed out: they are the first ones.
+    pub(super) fn ready(&self) -> usize {
+        usize::from(self.ready)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.len() == K
+    }
+
+    pub(super) fn nodes(&self) -> &[[u8; S]] {
+        self.nodes.get(..self.len()).unwrap_or_default()
+    }
+
+    /// The nodes to be handed out, one after the other.
+    pub(super) fn ready_bytes(&self) -> &[u8] {
+        self.nodes
+            .as_flattened()
+            .get(..self.ready() * S)
+            .unwrap_or_default()
+    }
+
+    pub(super) fn states(&self) -> &[State] {
+        self.state.get(..self.len()).unwrap_or_default()
+    }
+
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry<S>> + '_ {
+        (0..self.len()).filter_map(|i| self.get(i))
+    }
+
+    pub(super) fn get(&self, i: usize) -> Option<Entry<S>> {
+        Some(Entry {
+            node: *self.nodes().get(i)?,
+            heard: *self.heard.get(i)?,
+            asked: *self.asked.get(i)?,
+            rtt: *self.rtt.get(i)?,
+            state: *self.state.get(i)?,
+        })
+    }
+
+    /// Where the node with this id is.
+    pub(super) fn find(&self, id: &NodeId) -> Option<usize> {
+        self.nodes()
+            .iter()
+            .position(|n| n.first_chunk() == Some(&id.0))
+    }
+
+    /// Heard of a node, without having asked it.
+    pub(super) fn hear(&mut self, i: usize, seconds: u32) {
+        if let Some(heard) = self.heard.get_mut(i) {
+            *heard = seconds;
+        }
+    }
+
+    /// Adds a node; nothing if the bucket is full.
+    pub(super) fn push(&mut self, entry: &Entry<S>) {
+        let i = self.len();
+        if i < K {
+            self.len += 1;
+            self.write(i, entry);
+            self.promote(i);
+        }
+    }
+
+    /// Changes a node, which may thereby change its place.
+    pub(super) fn set(&mut self, i: usize, entry: &Entry<S>) {
+        if i >= self.len() {
+            return;
+        }
+        let i = self.demote(i);
+        self.write(i, entry);
+        self.promote(i);
+    }
+
+    pub(super) fn remove(&mut self, i: usize) {
+        if i >= self.len() {
+            return;
+        }
+        let i = self.demote(i);
+        self.len -= 1;
+        self.swap(i, self.len());
+    }
+
+    fn write(&mut self, i: usize, entry: &Entry<S>) {
+        self.nodes[i] = entry.node;
+        self.heard[i] = entry.heard;
+        self.asked[i] = entry.asked;
+        self.rtt[i] = entry.rtt;
+        self.state[i] = entry.state;
+    }
+
+    /// Moves a node from the ready ones to the others; returns where it is now.
+    fn demote(&mut self, i: usize) -> usize {
+        if i >= self.ready() {
+            return i;
+        }
+        self.ready -= 1;
+        self.swap(i, self.ready());
+        self.ready()
+    }
+
+    /// Moves a node to the ready ones, if it is.
+    fn promote(&mut self, i: usize) {
+        if self.state[i].is_ready() {
+            self.swap(i, self.ready());
+            self.ready += 1;
+        }
+    }
+
+    fn swap(&mut self, a: usize, b: usize) {
+        if a != b {
+            self.nodes.swap(a, b);
+            self.heard.swap(a, b);
+            self.asked.swap(a, b);
+            self.rtt.swap(a, b);
+            self.state.swap(a, b);
+        }
+    }
+}

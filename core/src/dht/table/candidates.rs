@@ -1,0 +1,154 @@
+//! Nodes that answered but found no place: they take those of nodes that fail.
+
+use alloc::vec::Vec;
+
+use super::K;
+use super::entry::{Entry, State, Tick, endpoint, head, id, ip, subnet};
+
+/// After so many seconds unheard a candidate may well be gone. Ours: a verified node is known by
+/// then to live with even odds (median session, dht.md §6).
+const STALE: u32 = 15 * 60;
+/// After so many seconds it is forgotten.
+const FORGOTTEN: u32 = 60 * 60;
+
+/// What is kept of a candidate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate<const S: usize> {
+    pub(super) node: [u8; S],
+    rtt: u8,
+    secure: bool,
+    heard: u32,
+}
+
+/// The less the better: lately heard of, BEP 42, filling a gap, near.
+pub(super) type Rank = (bool, bool, bool, u8);
+
+impl<const S: usize> Candidate<S> {
+    fn new(entry: &Entry<S>) -> Self {
+        Self {
+            node: entry.node,
+            rtt: entry.rtt,
+            secure: entry.state.has(State::SECURE),
+            heard: entry.heard,
+        }
+    }
+
+    pub(super) fn rank(&self, seconds: u32, diverse: bool) -> Rank {
+        let stale = seconds.saturating_sub(self.heard) > STALE;
+        (stale, !self.secure, !diverse, self.rtt)
+    }
+
+    /// As a node of the table.
+    pub(super) fn entry(&self) -> Entry<S> {
+        let state = State::default().answered();
+        Entry {
+            node: self.node,
+            heard: self.heard,
+            asked: Tick::at(self.heard),
+            rtt: self.rtt,
+            state: if self.secure {
+                state.with(State::SECURE)
+            } else {
+                state
+            },
+        }
+    }
+
+    /// How many leading bits it shares with us, 64 at most.
+    fn depth(&self, own: u64) -> u32 {
+        (head(&id(&self.node)) ^ own).leading_zeros()
+    }
+}
+
+/// At most so many, and at most [`K`] of one depth: most that answer are far from us, and would
+/// fill the list otherwise.
+#[derive(Clone, Debug)]
+pub(super) struct Candidates<const S: usize> {
+    list: Vec<Candidate<S>>,
+    max: usize,
+}
+
+impl<const S: usize> Candidates<S> {
+    pub(super) const fn new(max: u16) -> Self {
+        Self {
+            list: Vec::new(),
+            max: max as usize,
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Candidate<S>)> {
+        self.list.iter().enumerate()
+    }
+
+    pub(super) fn remove(&mut self, i: usize) -> Option<Candidate<S>> {
+        (i < self.list.len()).then(|| self.list.swap_remove(i))
+    }
+
+    /// Forgets whoever has this id or this endpoint.
+    pub(super) fn forget(&mut self, node: &[u8; S]) {
+        self.list
+            .retain(|c| id(&c.node) != id(node) && endpoint(&c.node) != endpoint(node));
+    }
+
+    /// Forgets whoever has this endpoint: it did not answer.
+    pub(super) fn forget_endpoint(&mut self, at: &[u8]) {
+        self.list.retain(|c| endpoint(&c.node) != at);
+    }
+
+    pub(super) fn expire(&mut self, seconds: u32) {
+        self.list
+            .retain(|c| seconds.saturating_sub(c.heard) <= FORGOTTEN);
+    }
+
+    /// Keeps a node that answered, if it is better than what would have to go.
+    pub(super) fn offer(&mut self, entry: &Entry<S>, own: u64, seconds: u32, local: bool) -> bool {
+        let new = Candidate::new(entry);
+        self.forget(&new.node);
+        let depth = new.depth(own);
+        // One party has one chance: one candidate of an address, one of a subnet at this depth.
+        if !local
+            && self.list.iter().any(|c| {
+                ip(&c.node) == ip(&new.node)
+                    || (subnet(&c.node) == subnet(&new.node) && c.depth(own) == depth)
+            })
+        {
+            return false;
+        }
+        let mut count = [0u8; 65];
+        for c in &self.list {
+            count[c.depth(own) as usize] += 1;
+        }
+        let mine = count[depth as usize];
+        let crowd = if usize::from(mine) >= K {
+            depth
+        } else if self.list.len() < self.max {
+            if self.list.len() == self.list.capacity() {
+                // In small steps: half of what doubling takes would be air.
+                self.list.reserve_exact(K.min(self.max - self.list.len()));
+            }
+            self.list.push(new);
+            return true;
+        } else {
+            (0u32..)
+                .zip(count)
+                .max_by_key(|(_, n)| *n)
+                .map_or(depth, |(depth, _)| depth)
+        };
+        let same = usize::from(mine) >= K || count[crowd as usize] <= mine;
+        let crowd = if same && mine > 0 { depth } else { crowd };
+        let worst = self
+            .list
+            .iter_mut()
+            .filter(|c| c.depth(own) == crowd)
+            .max_by_key(|c| c.rank(seconds, false));
+        match worst {
+            Some(worst)
+                if crowd != depth || worst.rank(seconds, false) > new.rank(seconds, false) =>
+            {
+                *worst = new;
+                true
+            }
+            _ => false,
+        }
+    }
+}

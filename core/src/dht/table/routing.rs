@@ -1,0 +1,487 @@
+//! Who enters the table, who stays, who leaves.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use super::bucket::Bucket;
+use super::candidates::Candidates;
+use super::entry::{
+    Entry, State, Tick, endpoint, head, id, ip, is_secure, pack, rtt_byte, seconds, subnet, unpack,
+};
+use super::upkeep::{FRESH, Upkeep};
+use super::{Added, K, Limits, MAX_BUCKETS};
+use crate::dht::Contact;
+use crate::{Instant, NodeId};
+
+/// From here on a bucket splits only if most of its near half have BEP 42 ids. Ours: an honest
+/// network this deep has 4·2²⁴ = 67 million nodes, several times those that exist.
+const DEEP: usize = 24;
+/// A query of a node that may be dead earns it a ping, but not more often than every so many
+/// seconds: the query may be forged.
+const REPING: u32 = 60;
+
+/// A table of nodes of `S` bytes.
+#[derive(Clone, Debug)]
+pub(super) struct Table<const S: usize> {
+    own: NodeId,
+    pub(super) limits: Limits,
+    /// Bucket i has the nodes that share exactly i bits with us, the last one all that share more.
+    pub(super) buckets: Vec<Bucket<S>>,
+    pub(super) candidates: Candidates<S>,
+    pub(super) upkeep: Upkeep,
+}
+
+/// Where a node could go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seat {
+    Free,
+    /// Free once the own bucket is split.
+    Split,
+    /// In place of this one.
+    Instead(usize),
+    Full,
+    /// Its subnet has a node here already.
+    Barred,
+}
+
+impl<const S: usize> Table<S> {
+    pub(super) fn new(own: NodeId, mut limits: Limits) -> Self {
+        limits.max_buckets = limits.max_buckets.clamp(1, MAX_BUCKETS);
+        Self {
+            own,
+            limits,
+            buckets: vec![Bucket::new()],
+            candidates: Candidates::new(limits.max_replacements),
+            upkeep: Upkeep::new(),
+        }
+    }
+
+    pub(super) const fn own(&self) -> &NodeId {
+        &self.own
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        self.buckets.iter().map(|b| b.len() as u32).sum()
+    }
+
+    pub(super) fn ready(&self) -> u32 {
+        self.buckets.iter().map(|b| b.ready() as u32).sum()
+    }
+
+    pub(super) fn nodes(
+        &self,
+        now: Instant,
+    ) -> impl Iterator<Item = (Contact, Duration, bool)> + '_ {
+        let now = seconds(now);
+        let entries = self.buckets.iter().flat_map(Bucket::entries);
+        entries.filter(|e| !e.state.is_bad()).map(move |e| {
+            let unheard = now.saturating_sub(e.heard);
+            let good = e.state.is_ready() && unheard < FRESH;
+            (unpack(&e.node), Duration::from_secs(unheard.into()), good)
+        })
+    }
+
+    /// The bucket of an id.
+    fn index(&self, id: &NodeId) -> usize {
+        let shared = (head(&self.own) ^ head(id)).leading_zeros() as usize;
+        shared.min(self.buckets.len().saturating_sub(1))
+    }
+
+    fn is_nobody(&self, id: &NodeId) -> bool {
+        *id == self.own || id.0 == [0; 20]
+    }
+
+    /// See [`Routes::replied`](super::Routes::replied).
+    pub(super) fn replied(
+        &mut self,
+        now: Instant,
+        id: &NodeId,
+        addr: SocketAddr,
+        rtt: Duration,
+    ) -> Added {
+        let Some(node) = pack::<S>(id, addr) else {
+            return Added::Refused;
+        };
+        self.alive(now);
+        if self.is_nobody(id) {
+            return Added::Refused;
+        }
+        let (now_s, rtt) = (seconds(now), rtt_byte(rtt));
+        let b = self.index(id);
+        if let Some((i, mut entry)) = self.find(b, id) {
+            if entry.node == node {
+                let old = if entry.state.has(State::VERIFIED) {
+                    entry.rtt
+                } else {
+                    rtt
+                };
+                entry.rtt = ((u16::from(old) * 3 + u16::from(rtt)) / 4) as u8;
+                entry.heard = now_s;
+                entry.state = entry.state.answered();
+                self.buckets[b].set(i, &entry);
+                return Added::Known;
+            }
+            // The same id elsewhere: it may have moved, but then the old place is silent.
+            if !entry.state.is_worse() {
+                return Added::Refused;
+            }
+            self.buckets[b].remove(i);
+        }
+        if let Some((b, i)) = self.search(|n| endpoint(n) == endpoint(&node)) {
+            let known = self.buckets[b]
+                .states()
+                .get(i)
+                .is_some_and(|s| s.has(State::VERIFIED));
+            self.evict(b, i, now_s);
+            if known {
+                self.candidates.forget(&node);
+                self.doubt(b, now);
+                return Added::IdChanged;
+            }
+        }
+        if !self.limits.local
+            && let Some((b, i)) = self.search(|n| ip(n) == ip(&node))
+        {
+            if !self.buckets[b]
+                .states()
+                .get(i)
+                .is_some_and(|s| s.is_worse())
+            {
+                return Added::Refused;
+            }
+            self.evict(b, i, now_s);
+        }
+        let state = State::default().answered();
+        let secure = self.limits.local || is_secure(&node);
+        let entry = Entry {
+            node,
+            heard: now_s,
+            asked: Tick::at(now_s),
+            rtt,
+            state: if secure {
+                state.with(State::SECURE)
+            } else {
+                state
+            },
+        };
+        let added = self.place(&entry, now_s);
+        if matches!(added, Added::New | Added::Replaced) {
+            self.candidates.forget(&node);
+            self.grown(now);
+        }
+        added
+    }
+
+    /// Gives a living node the place that there is for it.
+    fn place(&mut self, entry: &Entry<S>, now_s: u32) -> Added {
+        let node_id = id(&entry.node);
+        let b = self.index(&node_id);
+        match self.seat(b, &entry.node, true) {
+            Seat::Free => {
+                self.buckets[b].push(entry);
+                self.buckets[b].tries = self.buckets[b].tries.saturating_sub(1);
+                Added::New
+            }
+            Seat::Split => {
+                self.split();
+                let b = self.index(&node_id);
+                self.buckets[b].push(entry);
+                Added::New
+            }
+            Seat::Instead(i) => {
+                let old = self.buckets[b].get(i);
+                self.buckets[b].set(i, entry);
+                if let Some(old) = old.filter(|e| e.state.is_ready()) {
+                    self.offer(&old, now_s);
+                }
+                Added::Replaced
+            }
+            Seat::Full if self.offer(entry, now_s) => Added::Candidate,
+            Seat::Full | Seat::Barred => Added::Refused,
+        }
+    }
+
+    fn offer(&mut self, entry: &Entry<S>, now_s: u32) -> bool {
+        self.candidates
+            .offer(entry, head(&self.own), now_s, self.limits.local)
+    }
+
+    /// See [`Routes::queried`](super::Routes::queried).
+    pub(super) fn queried(&mut self, now: Instant, id: &NodeId, addr: SocketAddr) -> bool {
+        let Some(node) = pack::<S>(id, addr) else {
+            return false;
+        };
+        let b = self.index(id);
+        let Some(bucket) = self.buckets.get_mut(b) else {
+            return false;
+        };
+        if let Some(i) = bucket.find(id) {
+            if bucket.nodes().get(i) != Some(&node) {
+                return false;
+            }
+            let now_s = seconds(now);
+            let Some(state) = bucket.states().get(i).copied() else {
+                return false;
+            };
+            if state.has(State::VERIFIED) {
+                bucket.hear(i, now_s);
+            }
+            return !state.is_ready()
+                && bucket.get(i).is_some_and(|e| e.asked.age(now_s) >= REPING);
+        }
+        !self.is_nobody(id)
+            && !matches!(self.seat(b, &node, true), Seat::Full | Seat::Barred)
+            && (self.limits.local || self.search(|n| ip(n) == ip(&node)).is_none())
+    }
+
+    /// See [`Routes::restore`](super::Routes::restore).
+    pub(super) fn restore(&mut self, now: Instant, contact: &Contact, age: Duration) {
+        let Some(node) = pack::<S>(&contact.id, contact.addr) else {
+            return;
+        };
+        let b = self.index(&contact.id);
+        if self.is_nobody(&contact.id)
+            || self.find(b, &contact.id).is_some()
+            || self.search(|n| endpoint(n) == endpoint(&node)).is_some()
+            || (!self.limits.local && self.search(|n| ip(n) == ip(&node)).is_some())
+        {
+            return;
+        }
+        let now_s = seconds(now);
+        let age = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+        let secure = self.limits.local || is_secure(&node);
+        let entry = Entry {
+            node,
+            heard: now_s.saturating_sub(age),
+            asked: Tick::never(now_s),
+            rtt: u8::MAX,
+            state: if secure {
+                State::SECURE
+            } else {
+                State::default()
+            },
+        };
+        if self.keep(&entry) {
+            self.wake(now);
+        }
+    }
+
+    /// Adds a node where there is room; whether there was.
+    fn keep(&mut self, entry: &Entry<S>) -> bool {
+        let node_id = id(&entry.node);
+        match self.seat(self.index(&node_id), &entry.node, false) {
+            Seat::Free => {}
+            Seat::Split => self.split(),
+            Seat::Instead(_) | Seat::Full | Seat::Barred => return false,
+        }
+        let b = self.index(&node_id);
+        self.buckets[b].push(entry);
+        true
+    }
+
+    /// Where a node could go in its bucket; others have to make room only for one that `lives`.
+    fn seat(&self, b: usize, node: &[u8; S], lives: bool) -> Seat {
+        let Some(bucket) = self.buckets.get(b) else {
+            return Seat::Full;
+        };
+        if !self.limits.local
+            && let Some(i) = bucket
+                .nodes()
+                .iter()
+                .position(|n| subnet(n) == subnet(node))
+        {
+            let worse = bucket.states().get(i).is_some_and(|s| s.is_worse());
+            return if lives && worse {
+                Seat::Instead(i)
+            } else {
+                Seat::Barred
+            };
+        }
+        if !bucket.is_full() {
+            return Seat::Free;
+        }
+        if self.can_split(b, &id(node)) {
+            return Seat::Split;
+        }
+        if !lives {
+            return Seat::Full;
+        }
+        let worst = (0..)
+            .zip(bucket.entries())
+            .filter(|(_, e)| e.state.is_worse());
+        if let Some((i, _)) = worst.max_by_key(|(_, e)| (e.state.fails(), u32::MAX - e.heard)) {
+            return Seat::Instead(i);
+        }
+        // A place that anybody can choose yields to one that is bound to its address (BEP 42).
+        let loose = (0..)
+            .zip(bucket.entries())
+            .filter(|(_, e)| !e.state.has(State::SECURE));
+        if let Some((i, _)) = loose.max_by_key(|(_, e)| (!e.state.is_ready(), e.rtt))
+            && is_secure(node)
+        {
+            return Seat::Instead(i);
+        }
+        Seat::Full
+    }
+
+    /// Whether the full bucket `b` splits for a node with this id. Both halves must get one, else
+    /// ids made up to share our first bits would grow the table at will (dht.md attack 11).
+    fn can_split(&self, b: usize, new: &NodeId) -> bool {
+        let buckets = self.buckets.len();
+        if b + 1 != buckets || buckets >= usize::from(self.limits.max_buckets) {
+            return false;
+        }
+        let own = head(&self.own);
+        let is_near = |id: &NodeId| (own ^ head(id)).leading_zeros() as usize >= buckets;
+        let (mut near, mut far, mut secure) = (0u32, 0u32, 0u32);
+        for e in self.buckets[b].entries() {
+            if is_near(&id(&e.node)) {
+                near += 1;
+                secure += u32::from(e.state.has(State::SECURE));
+            } else {
+                far += 1;
+            }
+        }
+        if is_near(new) {
+            near += 1;
+        } else {
+            far += 1;
+        }
+        near > 0 && far > 0 && (buckets < DEEP || secure * 2 > near)
+    }
+
+    /// Splits the own bucket.
+    fn split(&mut self) {
+        let (own, depth) = (head(&self.own), self.buckets.len());
+        let Some(last) = self.buckets.last_mut() else {
+            return;
+        };
+        let (mut far, mut near) = (Bucket::new(), Bucket::new());
+        for e in last.entries() {
+            if (own ^ head(&id(&e.node))).leading_zeros() as usize >= depth {
+                near.push(&e);
+            } else {
+                far.push(&e);
+            }
+        }
+        (far.refreshed, far.tries) = (last.refreshed, last.tries);
+        *last = far;
+        self.buckets.reserve_exact(1);
+        self.buckets.push(near);
+    }
+
+    /// See [`Routes::set_own`](super::Routes::set_own).
+    pub(super) fn set_own(&mut self, now: Instant, own: NodeId) {
+        let mut entries: Vec<_> = self.buckets.iter().flat_map(Bucket::entries).collect();
+        // Where room is short, those stay that are most likely to live.
+        entries.sort_by_key(|e| (!e.state.is_ready(), u32::MAX - e.heard));
+        self.own = own;
+        self.buckets.clear();
+        self.buckets.push(Bucket::new());
+        for entry in entries.iter().filter(|e| id(&e.node) != own) {
+            if !self.keep(entry) && entry.state.is_ready() {
+                self.offer(entry, seconds(now));
+            }
+        }
+        self.recount();
+        self.wake(now);
+    }
+
+    pub(super) fn find(&self, b: usize, id: &NodeId) -> Option<(usize, Entry<S>)> {
+        let bucket = self.buckets.get(b)?;
+        let i = bucket.find(id)?;
+        Some((i, bucket.get(i)?))
+    }
+
+    /// The first node like this, in the whole table: not for every packet.
+    pub(super) fn search(&self, is: impl Fn(&[u8; S]) -> bool) -> Option<(usize, usize)> {
+        let mut buckets = self.buckets.iter().enumerate();
+        buckets.find_map(|(b, bucket)| Some((b, bucket.nodes().iter().position(&is)?)))
+    }
+
+    /// Removes a node; a candidate takes its place.
+    pub(super) fn evict(&mut self, b: usize, i: usize, now_s: u32) {
+        if let Some(bucket) = self.buckets.get_mut(b) {
+            bucket.remove(i);
+            self.fill(b, now_s);
+        }
+    }
+
+    /// Gives free places of a bucket, and those of nodes that are worse, to candidates.
+    pub(super) fn fill(&mut self, b: usize, now_s: u32) {
+        for _ in 0..K {
+            let best = self
+                .candidates
+                .iter()
+                .filter(|(_, c)| self.index(&id(&c.node)) == b)
+                .filter_map(|(i, c)| Some((i, c.rank(now_s, self.vacancy(b, &c.node)?))))
+                .min_by_key(|(_, rank)| *rank);
+            let Some(candidate) = best.and_then(|(i, _)| self.candidates.remove(i)) else {
+                return;
+            };
+            let entry = candidate.entry();
+            match self.seat(b, &entry.node, true) {
+                Seat::Free => self.buckets[b].push(&entry),
+                Seat::Instead(i) => self.buckets[b].set(i, &entry),
+                Seat::Split | Seat::Full | Seat::Barred => return,
+            }
+        }
+    }
+
+    /// Whether there is a place for a candidate in bucket `b`; if so, whether its id lies in an
+    /// eighth of the bucket where no other is.
+    fn vacancy(&self, b: usize, node: &[u8; S]) -> Option<bool> {
+        let bucket = self.buckets.get(b)?;
+        let places = match self.seat(b, node, true) {
+            Seat::Free => true,
+            Seat::Instead(i) => bucket.states().get(i).is_some_and(|s| s.is_worse()),
+            Seat::Split | Seat::Full | Seat::Barred => false,
+        };
+        if !places || (!self.limits.local && self.search(|n| ip(n) == ip(node)).is_some()) {
+            return None;
+        }
+        let eighth = |n: &[u8; S]| (head(&id(n)) << (b + 1).min(63)) >> 61;
+        let mut mates = bucket.nodes().iter().zip(bucket.states());
+        Some(!mates.any(|(n, s)| !s.is_worse() && eighth(n) == eighth(node)))
+    }
+
+    /// Panics if the table is not what it should be.
+    #[cfg(test)]
+    pub(super) fn audit(&self) {
+        assert!(self.buckets.len() <= usize::from(self.limits.max_buckets));
+        let mut all: Vec<[u8; S]> = Vec::new();
+        for (b, bucket) in self.buckets.iter().enumerate() {
+            assert!(bucket.len() <= K);
+            for (i, e) in bucket.entries().enumerate() {
+                assert_eq!(self.index(&id(&e.node)), b, "in its bucket");
+                assert_eq!(e.state.is_ready(), i < bucket.ready(), "ready ones first");
+                assert!(!self.is_nobody(&id(&e.node)));
+            }
+            if !self.limits.local {
+                let mut nets: Vec<_> = bucket.nodes().iter().map(subnet).collect();
+                nets.sort_unstable();
+                assert!(nets.windows(2).all(|w| w[0] != w[1]), "one of a subnet");
+            }
+            all.extend(bucket.nodes());
+        }
+        for (_, c) in self.candidates.iter() {
+            assert!(
+                all.iter().all(|n| n != &c.node),
+                "no candidate is in the table"
+            );
+        }
+        assert!(self.candidates.iter().count() <= usize::from(self.limits.max_replacements));
+        for (i, a) in all.iter().enumerate() {
+            for b in &all[i + 1..] {
+                assert_ne!(id(a), id(b), "ids are unique");
+                assert_ne!(endpoint(a), endpoint(b), "endpoints are unique");
+                assert!(self.limits.local || ip(a) != ip(b), "addresses are unique");
+            }
+        }
+        let suspects = self.buckets.iter().flat_map(Bucket::states);
+        let suspects = suspects.filter(|s| s.has(State::SUSPECT)).count();
+        assert_eq!(suspects > 0, self.upkeep.has_suspects());
+    }
+}

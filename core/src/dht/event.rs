@@ -197,6 +197,13 @@ pub enum DhtEvent {
     Log(DhtLog),
     /// The table changed enough to be worth saving.
     TableChanged,
+    /// A table has nobody to begin with, or nobody who answers: names of routers should be looked
+    /// up (again), and given to [`Dht::add_contact`](super::Dht::add_contact). Repeated every
+    /// minute while it is so.
+    NeedContacts {
+        /// The IPv6 one.
+        v6: bool,
+    },
 }
 
 /// The log of the "Using DHT" page: `Display` gives its exact words.

@@ -35,7 +35,7 @@ pub use event::{
 pub use node::{Dht, Full, Saved};
 
 use crate::NodeId;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 /// A node: its id and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,4 +44,22 @@ pub struct Contact {
     pub id: NodeId,
     /// Where.
     pub addr: SocketAddr,
+}
+
+impl Contact {
+    /// Reads the compact form (BEP 5, BEP 32): 26 or 38 bytes. `None` for another length.
+    #[must_use]
+    pub fn from_compact(node: &[u8]) -> Option<Self> {
+        let (id, rest) = node.split_first_chunk::<20>()?;
+        let (ip, port) = rest.split_last_chunk::<2>()?;
+        let ip = match ip.len() {
+            4 => IpAddr::from(<[u8; 4]>::try_from(ip).ok()?),
+            16 => IpAddr::from(<[u8; 16]>::try_from(ip).ok()?),
+            _ => return None,
+        };
+        Some(Self {
+            id: NodeId(*id),
+            addr: SocketAddr::new(ip, u16::from_be_bytes(*port)),
+        })
+    }
 }

@@ -1,0 +1,550 @@
+//! The node: all parts together.
+//!
+//! ```text
+//!  mod.rs      what the owner sees, and the timers
+//!  server.rs   queries of others ──▶ answers
+//!  client.rs   our queries ──▶ replies, errors, timeouts        queries.rs  those under way
+//!  searches.rs goals ──▶ steps ──▶ stores
+//!  upkeep.rs   bootstrap, refresh, housekeeping                 page.rs     statistics and warnings
+//! ```
+
+mod client;
+mod items;
+mod page;
+mod queries;
+mod searches;
+mod server;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use self::page::Page;
+use self::queries::{Purpose, Queries};
+use self::searches::{For, Search};
+use self::server::Answer;
+use super::budget::Budget;
+use super::estimate::{self, SizeEstimate};
+use super::guard::{self, Guard};
+use super::rtt::Rtt;
+use super::store::{ItemStore, PeerLimits, PeerStore};
+use super::table::{Family, Limits, Routes};
+use super::token::Tokens;
+use super::vote::Vote;
+use super::{
+    Contact, DhtConfig, DhtEvent, DhtLog, DhtStats, Goal, LookupId, PingId, ReadOnly,
+};
+use crate::metainfo::HostPort;
+use crate::wire::krpc::{self, Body};
+use crate::{Cx, Handled, Instant, Machine, NodeId, RecvMeta, Transmit};
+
+/// Most nodes to begin with that are kept (S15).
+const MAX_CONTACTS: usize = 64;
+/// Most unknown nodes that are asked for a sign of life at once.
+const MAX_VERIFYING: usize = 16;
+/// Upkeep looks at the clock at least this often while the node runs.
+const UPKEEP: Duration = Duration::from_secs(60);
+
+/// The limit was reached: see [`DhtConfig`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// What of a node is worth keeping between sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// Our id in the IPv4 DHT.
+    pub id: Option<NodeId>,
+    /// Our id in the IPv6 DHT.
+    pub id6: Option<NodeId>,
+    /// Nodes, each with the seconds since it was last heard of.
+    pub nodes: Vec<(Contact, u32)>,
+    /// Nodes to begin with that were not reached yet: known by name or address.
+    pub contacts: Vec<HostPort>,
+}
+
+/// What belongs to one family.
+#[derive(Debug)]
+struct Side {
+    routes: Routes,
+    estimate: SizeEstimate,
+    /// Nodes to begin with, the newest last.
+    contacts: VecDeque<SocketAddr>,
+    /// A search for the table is under way.
+    searching: bool,
+    /// When the next one begins.
+    round: Option<Instant>,
+    /// The pause before it, if the last brought nothing.
+    pause: Duration,
+    rounds: u32,
+}
+
+/// A DHT node.
+#[derive(Debug)]
+pub struct Dht {
+    config: DhtConfig,
+    active: bool,
+    port: u16,
+    /// IPv4, IPv6.
+    sides: [Option<Side>; 2],
+    votes: [Vote; 2],
+    peers: PeerStore,
+    items: ItemStore,
+    tokens: Tokens,
+    guard: Guard,
+    budget: Budget,
+    rtt: Rtt,
+    page: Page,
+
+    queries: Queries,
+    /// Stores to be sent; then pings and refreshes.
+    urgent: VecDeque<u16>,
+    outbox: VecDeque<u16>,
+    /// No query leaves before.
+    held_until: Option<Instant>,
+    answers: VecDeque<Answer>,
+    verifying: heapless::Vec<SocketAddr, MAX_VERIFYING>,
+
+    searches: BTreeMap<LookupId, Box<Search>>,
+    /// Searches that may have something to ask.
+    ready: VecDeque<LookupId>,
+    /// When a search may go on without a reply.
+    stall: Option<Instant>,
+    next_id: u32,
+
+    upkeep_at: Option<Instant>,
+    /// When anything came in last.
+    heard: Instant,
+    /// Queries sent since a reply came.
+    asked_since_heard: u32,
+    send_failures: u32,
+    limited: u64,
+    held_back: u64,
+    events: VecDeque<DhtEvent>,
+}
+
+impl Dht {
+    /// A node that does nothing until [`Dht::start`].
+    #[must_use]
+    pub fn new(cx: &mut Cx<'_>, config: DhtConfig) -> Self {
+        let mut key = || (cx.rng.next_u64(), cx.rng.next_u64());
+        let limits = PeerLimits {
+            max_hashes: config.max_hashes,
+            max_peers: config.max_peers,
+            max_per_hash: config.max_peers_per_hash,
+        };
+        let peers = PeerStore::new(key(), limits);
+        let guard = Guard::new(key(), &config);
+        let budget = Budget::new(
+            config.new_remote_budget,
+            config.new_remote_burst,
+            config.remote_memory,
+            config.max_remotes,
+            key(),
+        );
+        let mut id = config.id;
+        let mut side = |family| {
+            let mut drawn = NodeId([0; 20]);
+            cx.rng.fill_bytes(&mut drawn.0);
+            let limits = Limits {
+                max_buckets: config.max_buckets,
+                max_replacements: config.max_replacements,
+                local: config.local,
+            };
+            Side {
+                routes: Routes::new(family, id.take().unwrap_or(drawn), limits),
+                estimate: SizeEstimate::new(),
+                contacts: VecDeque::new(),
+                searching: false,
+                round: None,
+                pause: Duration::ZERO,
+                rounds: 0,
+            }
+        };
+        let v4 = config.ipv4.then(|| side(Family::V4));
+        let v6 = config.ipv6.then(|| side(Family::V6));
+        let mut dht = Self {
+            active: false,
+            port: 0,
+            sides: [v4, v6],
+            votes: [Vote::new(), Vote::new()],
+            peers,
+            items: ItemStore::new(config.max_items),
+            tokens: Tokens::new(cx),
+            guard,
+            budget,
+            rtt: Rtt::new(),
+            page: Page::new(),
+            queries: Queries::new(config.max_queries),
+            urgent: VecDeque::new(),
+            outbox: VecDeque::new(),
+            held_until: None,
+            answers: VecDeque::new(),
+            verifying: heapless::Vec::new(),
+            searches: BTreeMap::new(),
+            ready: VecDeque::new(),
+            stall: None,
+            next_id: 0,
+            upkeep_at: None,
+            heard: cx.now,
+            asked_since_heard: 0,
+            send_failures: 0,
+            limited: 0,
+            held_back: 0,
+            events: VecDeque::new(),
+            config,
+        };
+        dht.own_changed();
+        dht
+    }
+
+    /// Peers of far hashes make way first: the store has to know where we are.
+    fn own_changed(&mut self) {
+        if let Some(side) = self.sides.iter().flatten().next() {
+            let own = *side.routes.own();
+            self.peers.set_own(own);
+            self.items.set_own(own);
+        }
+    }
+
+    /// Begins to take part; `port` is what the socket is bound to. Counters begin anew.
+    pub fn start(&mut self, cx: &mut Cx<'_>, port: u16) {
+        if self.active {
+            return;
+        }
+        (self.active, self.port) = (true, port);
+        self.heard = cx.now;
+        (self.limited, self.held_back, self.send_failures) = (0, 0, 0);
+        self.tell(DhtEvent::Log(DhtLog::Starting { port }));
+        let nodes = self.sides.iter().flatten().map(|s| s.routes.len()).sum();
+        self.page.start(cx.now, nodes);
+        for side in self.sides.iter_mut().flatten() {
+            side.routes.hurry(cx.now);
+            (side.rounds, side.round) = (0, Some(cx.now));
+            side.pause = Duration::from_secs(1);
+        }
+        self.upkeep_at = Some(cx.now);
+    }
+
+    /// Ends it: searches end without a word, table, peers and items are kept.
+    pub fn stop(&mut self, cx: &mut Cx<'_>) {
+        let _ = cx.now;
+        if !self.active {
+            return;
+        }
+        let present = self.present();
+        if let Some(line) = self.page.stop(&present) {
+            self.tell(DhtEvent::Log(line));
+        }
+        self.tell(DhtEvent::Log(DhtLog::Stopping));
+        self.active = false;
+        self.queries.clear();
+        self.urgent.clear();
+        self.outbox.clear();
+        self.answers.clear();
+        self.verifying.clear();
+        self.searches.clear();
+        self.ready.clear();
+        (self.stall, self.upkeep_at, self.held_until) = (None, None, None);
+        for side in self.sides.iter_mut().flatten() {
+            (side.searching, side.round) = (false, None);
+        }
+    }
+
+    /// Whether it runs.
+    #[must_use]
+    pub const fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// Our id in the IPv4 DHT, or in the IPv6 one; zero if we do not take part in it.
+    #[must_use]
+    pub fn id(&self, v6: bool) -> NodeId {
+        let side = self.sides[usize::from(v6)].as_ref();
+        side.map_or(NodeId([0; 20]), |s| *s.routes.own())
+    }
+
+    /// Limits and habits.
+    #[must_use]
+    pub const fn config(&self) -> &DhtConfig {
+        &self.config
+    }
+
+    /// Takes up what was saved: before the start, or at any time.
+    pub fn restore(&mut self, cx: &mut Cx<'_>, saved: &Saved) {
+        for (side, id) in self.sides.iter_mut().zip([saved.id, saved.id6]) {
+            if let (Some(side), Some(id)) = (side, id.filter(|_| self.config.id.is_none())) {
+                side.routes.set_own(cx.now, id);
+            }
+        }
+        self.own_changed();
+        for (contact, age) in &saved.nodes {
+            if guard::is_martian(&contact.addr, self.config.local) {
+                continue;
+            }
+            if let Some(side) = &mut self.sides[usize::from(contact.addr.is_ipv6())] {
+                side.routes.restore(cx.now, contact, Duration::from_secs((*age).into()));
+            }
+        }
+        for addr in saved.contacts.iter().filter_map(HostPort::addr) {
+            self.add_contact(cx, addr);
+        }
+        if self.active {
+            self.upkeep_at = Some(cx.now);
+        }
+    }
+
+    /// What is worth keeping.
+    #[must_use]
+    pub fn save(&self, now: Instant) -> Saved {
+        let [v4, v6] = &self.sides;
+        let each = || self.sides.iter().flatten();
+        let nodes = each().flat_map(|s| s.routes.saved(now));
+        let seconds = |age: Duration| u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+        let contacts = each().flat_map(|s| &s.contacts).map(|addr| HostPort::from(*addr));
+        Saved {
+            id: v4.as_ref().map(|s| *s.routes.own()),
+            id6: v6.as_ref().map(|s| *s.routes.own()),
+            nodes: nodes.map(|(contact, age)| (contact, seconds(age))).collect(),
+            contacts: contacts.collect(),
+        }
+    }
+
+    /// A node to begin with, from a torrent file or a router; tried only while the table is
+    /// short of nodes. At most 64 are kept, the newest (S15).
+    pub fn add_contact(&mut self, cx: &mut Cx<'_>, addr: SocketAddr) {
+        let Some(side) = self.sides[usize::from(addr.is_ipv6())].as_mut() else {
+            return;
+        };
+        if guard::is_martian(&addr, self.config.local) || side.contacts.contains(&addr) {
+            return;
+        }
+        if side.contacts.len() >= MAX_CONTACTS {
+            side.contacts.pop_front();
+        }
+        side.contacts.push_back(addr);
+        let short = side.routes.len() < page::ENOUGH_NODES;
+        if self.active && short && !side.searching {
+            side.round = Some(cx.now);
+            self.upkeep_at = Some(cx.now);
+        }
+    }
+
+    /// Asks a node for a sign of life; it joins the table if that has space (PORT messages,
+    /// `dht_add_node`).
+    ///
+    /// # Errors
+    /// [`Full`] if too many queries are under way, or the node is not running.
+    pub fn ping(&mut self, cx: &mut Cx<'_>, addr: SocketAddr) -> Result<PingId, Full> {
+        if !self.can_ask(&addr) {
+            return Err(Full);
+        }
+        let id = PingId(self.next_id);
+        self.next_id = self.next_id.wrapping_add(1);
+        let queued = self.enqueue(cx, Purpose::Ping(Some(id)), addr, None);
+        queued.then_some(id).ok_or(Full)
+    }
+
+    /// Asks one node which info-hashes it knows (BEP 51).
+    ///
+    /// # Errors
+    /// [`Full`] if too many queries are under way, or the node is not running.
+    pub fn sample(
+        &mut self,
+        cx: &mut Cx<'_>,
+        addr: SocketAddr,
+        target: NodeId,
+    ) -> Result<(), Full> {
+        let queued = self.can_ask(&addr)
+            && self.enqueue(cx, Purpose::Sample { target }, addr, None);
+        queued.then_some(()).ok_or(Full)
+    }
+
+    fn can_ask(&self, addr: &SocketAddr) -> bool {
+        self.active
+            && self.sides[usize::from(addr.is_ipv6())].is_some()
+            && !guard::is_martian(addr, self.config.local)
+    }
+
+    /// Begins a search.
+    ///
+    /// # Errors
+    /// [`Full`] if too many are under way, or the node is not running.
+    pub fn search(&mut self, cx: &mut Cx<'_>, goal: Goal) -> Result<LookupId, Full> {
+        let begun = if self.active { self.begin(cx, goal, For::Owner) } else { None };
+        begun.ok_or(Full)
+    }
+
+    /// Ends a search without a word.
+    pub fn cancel(&mut self, lookup: LookupId) {
+        self.abandon(lookup);
+    }
+
+    /// How a search goes: nodes that replied, nodes asked, and whether it is announcing.
+    #[must_use]
+    pub fn progress(&self, lookup: LookupId) -> Option<(u32, u32, bool)> {
+        let search = self.searches.get(&lookup)?;
+        let (contacted, replied) = search.counts();
+        Some((replied, contacted, search.is_storing()))
+    }
+
+    /// Counters and state.
+    #[must_use]
+    pub fn stats(&self) -> DhtStats {
+        if !self.active {
+            return DhtStats::default();
+        }
+        let (present, counters) = (self.present(), self.page.now);
+        let each = || self.sides.iter().flatten();
+        DhtStats {
+            active: true,
+            cycle: self.page.cycle(),
+            queries_received: counters.queries_in,
+            queries_sent: counters.queries_out,
+            replies_received: counters.replies,
+            errors_received: counters.errors_received,
+            errors_caught: counters.errors_caught,
+            bytes_read: counters.bytes_in,
+            bytes_written: counters.bytes_out,
+            nodes: present.nodes,
+            buckets: present.buckets,
+            peers: present.peers,
+            peers_max: present.peers_max,
+            torrents: present.torrents,
+            items: self.items.len(),
+            good_nodes: each().map(|s| s.routes.good()).sum(),
+            pending: self.queries.len().into(),
+            lookups: self.searches.len() as u32,
+            limited: self.limited,
+            held_back: self.held_back,
+            reachable: self.is_reachable(),
+            size_by_buckets: each().map(|s| estimate::by_buckets(s.routes.buckets())).max().unwrap_or(0),
+            size_by_lookups: each().map(|s| s.estimate.get()).max().unwrap_or(0),
+            observed_port: self.votes.iter().find_map(Vote::observed_port).unwrap_or(0),
+        }
+    }
+
+    /// Whether queries of others reach us, as far as is known (S17).
+    #[must_use]
+    pub const fn is_reachable(&self) -> bool {
+        self.active && self.page.can_receive()
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.config.read_only == ReadOnly::Always
+    }
+
+    /// The nodes of the tables.
+    pub fn nodes(&self) -> impl Iterator<Item = Contact> + '_ {
+        self.sides.iter().flatten().flat_map(|s| s.routes.contacts())
+    }
+
+    /// The platform could not send a datagram to `addr`: a hint, it may be transient.
+    pub fn send_failed(&mut self, cx: &mut Cx<'_>, addr: SocketAddr) {
+        let _ = (cx.now, addr);
+        self.send_failures = self.send_failures.saturating_add(1);
+    }
+
+    /// Whether [`Machine::poll_transmit`] may have something now.
+    #[must_use]
+    pub fn has_transmit(&self) -> bool {
+        let queued = !self.urgent.is_empty() || !self.outbox.is_empty();
+        let steps = !self.ready.is_empty() && !self.queries.is_full();
+        !self.answers.is_empty() || (self.held_until.is_none() && (queued || steps))
+    }
+
+    /// Tells the owner, within bounds: the oldest make way.
+    fn tell(&mut self, event: DhtEvent) {
+        if self.events.len() >= usize::from(self.config.max_events.max(1)) {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+}
+
+impl Machine for Dht {
+    type Event = DhtEvent;
+
+    fn handle_datagram(&mut self, cx: &mut Cx<'_>, meta: &RecvMeta, data: &[u8]) -> Handled {
+        if !self.active || data.first() != Some(&b'd') {
+            return Handled::NotMine;
+        }
+        let from = meta.from;
+        self.page.now.bytes_in += data.len() as u64;
+        if guard::is_martian(&from, self.config.local) {
+            return Handled::Consumed;
+        }
+        let Ok(message) = krpc::parse(data) else {
+            self.page.now.errors_caught += 1;
+            return Handled::Consumed;
+        };
+        self.heard = cx.now;
+        match &message.body {
+            Body::Query(method, args) => {
+                let ro = message.read_only;
+                self.asked(cx, from, message.tid, ro, *method, args, data.len());
+            }
+            Body::Reply(reply) => {
+                self.replied(cx, from, message.tid, message.version, message.ip, reply);
+            }
+            Body::Error(..) => self.refused(cx, from, message.tid),
+        }
+        Handled::Consumed
+    }
+
+    fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
+        if !self.active {
+            return;
+        }
+        if self.held_until.is_some_and(|at| at <= cx.now) {
+            self.held_until = None;
+        }
+        self.time_out(cx);
+        self.stalled(cx);
+        let sides = || self.sides.iter().flatten();
+        let due = sides().filter_map(|s| s.routes.due());
+        let rounds = sides().filter(|s| !s.searching).filter_map(|s| s.round);
+        let own = [self.upkeep_at, self.page.poll_timeout()];
+        let due = due.chain(rounds).chain(own.into_iter().flatten()).min();
+        if due.is_some_and(|at| at <= cx.now) {
+            self.upkeep(cx);
+            self.upkeep_at = Some(cx.now + UPKEEP);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        if !self.active {
+            return None;
+        }
+        let sides = || self.sides.iter().flatten();
+        // A table that waits for a free query is looked at when one times out.
+        let due = sides().filter_map(|s| s.routes.due()).filter(|_| !self.queries.is_full());
+        let rounds = sides().filter(|s| !s.searching).filter_map(|s| s.round);
+        let own = [
+            self.upkeep_at,
+            self.page.poll_timeout(),
+            self.queries.next_timeout(),
+            self.stall,
+            self.held_until,
+        ];
+        due.chain(rounds).chain(own.into_iter().flatten()).min()
+    }
+
+    fn poll_transmit(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
+        if !self.active {
+            return None;
+        }
+        // S30: announces first, then our own queries, replies last.
+        self.ask(cx, buf).or_else(|| self.answer(cx, buf))
+    }
+
+    fn poll_event(&mut self) -> Option<DhtEvent> {
+        self.events.pop_front()
+    }
+}

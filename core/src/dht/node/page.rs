@@ -1,0 +1,267 @@
+//! What rTorrent's "Using DHT" page promises to say, and when: cycles, statistics, warnings.
+
+use core::time::Duration;
+
+use crate::Instant;
+use crate::dht::{Cause, DhtLog};
+
+/// Nodes that make a table usable (S15).
+pub(super) const ENOUGH_NODES: u32 = 32;
+/// How often the table is looked after, and statistics are considered (S23).
+pub(super) const HOUSEKEEPING: Duration = Duration::from_secs(15 * 60);
+/// The same while bootstrapping (S15).
+const BOOTSTRAP_TICK: Duration = Duration::from_secs(60);
+/// The first cycle that ends with statistics: 15 minutes after the bootstrap (S19).
+const FIRST_LINE: u32 = 3;
+/// Cycles between statistics: 2 hours (S19).
+const LINE_EVERY: u32 = 8;
+/// Queries out after which one should have come in (S17).
+const UNREACHABLE_AFTER: u64 = 100;
+
+/// Counters that only grow, until the next start (S6).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counters {
+    pub(super) queries_in: u64,
+    pub(super) queries_out: u64,
+    pub(super) replies: u64,
+    pub(super) errors_received: u64,
+    pub(super) errors_caught: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+}
+
+/// The node as it is when a line is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Present {
+    pub(super) nodes: u32,
+    pub(super) buckets: u32,
+    pub(super) peers: u32,
+    pub(super) peers_max: u32,
+    pub(super) torrents: u32,
+    /// Why queries might not reach us.
+    pub(super) unreachable: Cause,
+    /// Why replies might not.
+    pub(super) firewalled: Cause,
+}
+
+/// Lines of one tick: a warning, or statistics.
+pub(super) type Lines = heapless::Vec<DhtLog, 3>;
+
+/// Where the page's clock stands.
+#[derive(Clone, Debug)]
+pub(super) struct Page {
+    pub(super) now: Counters,
+    /// As of the last statistics.
+    then: Counters,
+    /// 0 inactive, 1 bootstrapping, then one more every 15 minutes.
+    cycle: u32,
+    /// The cycle of the last statistics.
+    line: u32,
+    tick: Option<Instant>,
+    can_receive: bool,
+    firewalled: bool,
+}
+
+impl Page {
+    pub(super) fn new() -> Self {
+        Self {
+            now: Counters::default(),
+            then: Counters::default(),
+            cycle: 0,
+            line: 0,
+            tick: None,
+            can_receive: true,
+            firewalled: false,
+        }
+    }
+
+    /// The node starts; a table that is usable already needs no bootstrap (S16).
+    pub(super) fn start(&mut self, now: Instant, nodes: u32) {
+        *self = Self::new();
+        self.cycle = if nodes >= ENOUGH_NODES { 2 } else { 1 };
+        self.schedule(now);
+    }
+
+    /// The node stops: the last statistics, if there is something new to say (S5).
+    pub(super) fn stop(&mut self, present: &Present) -> Option<DhtLog> {
+        let told = (self.cycle > 1 && self.cycle != self.line).then(|| self.statistics(present));
+        (self.cycle, self.tick) = (0, None);
+        told
+    }
+
+    pub(super) const fn cycle(&self) -> u32 {
+        self.cycle
+    }
+
+    pub(super) const fn is_bootstrapping(&self) -> bool {
+        self.cycle == 1
+    }
+
+    /// Queries of others reach us, as far as is known (S14, S17).
+    pub(super) const fn can_receive(&self) -> bool {
+        self.can_receive
+    }
+
+    pub(super) const fn poll_timeout(&self) -> Option<Instant> {
+        self.tick
+    }
+
+    /// A query came in: we are reachable after all (S17).
+    pub(super) const fn received(&mut self) {
+        self.can_receive = true;
+    }
+
+    fn schedule(&mut self, now: Instant) {
+        self.tick = Some(now + if self.cycle == 1 { BOOTSTRAP_TICK } else { HOUSEKEEPING });
+    }
+
+    /// The table has become usable (S16). Ours: said at once, not at the next tick.
+    pub(super) fn bootstrapped(&mut self, now: Instant, present: &Present) -> DhtLog {
+        self.cycle = 2;
+        self.schedule(now);
+        DhtLog::Bootstrapped { nodes: present.nodes, buckets: present.buckets }
+    }
+
+    /// A tick is due: whether it is time for housekeeping too, and what to say.
+    pub(super) fn handle_timeout(&mut self, now: Instant, present: &Present) -> Option<(bool, Lines)> {
+        if self.tick? > now {
+            return None;
+        }
+        let housekeeping = self.cycle > 1;
+        if housekeeping {
+            self.cycle = self.cycle.saturating_add(1);
+        }
+        self.schedule(now);
+        Some((housekeeping, self.lines(present)))
+    }
+
+    fn lines(&mut self, present: &Present) -> Lines {
+        let mut lines = Lines::new();
+        let sent = self.now.queries_out - self.then.queries_out;
+        let silent = self.now.replies == self.then.replies;
+        if sent > 2 * u64::from(present.nodes) + 20 && silent {
+            if !self.firewalled {
+                let _ = lines.push(DhtLog::Firewalled(present.firewalled));
+            }
+            self.firewalled = true;
+            return lines;
+        }
+        self.firewalled = false;
+        let unasked = self.now.queries_in == self.then.queries_in;
+        if self.cycle > 2 && sent > UNREACHABLE_AFTER && unasked && self.can_receive {
+            self.can_receive = false;
+            let _ = lines.push(DhtLog::Unreachable(present.unreachable));
+        }
+        let due = if self.line == 0 { FIRST_LINE } else { self.line + LINE_EVERY };
+        if self.cycle >= due {
+            let _ = lines.push(self.statistics(present));
+        }
+        lines
+    }
+
+    fn statistics(&mut self, present: &Present) -> DhtLog {
+        let (now, then) = (self.now, self.then);
+        (self.then, self.line) = (now, self.cycle);
+        DhtLog::Statistics {
+            queries_in: now.queries_in - then.queries_in,
+            queries_out: now.queries_out - then.queries_out,
+            replies: now.replies - then.replies,
+            bytes_in: now.bytes_in - then.bytes_in,
+            bytes_out: now.bytes_out - then.bytes_out,
+            nodes: present.nodes,
+            buckets: present.buckets,
+            peers: present.peers,
+            peers_max: present.peers_max,
+            torrents: present.torrents,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use alloc::vec::Vec;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn present(nodes: u32) -> Present {
+        Present {
+            nodes,
+            buckets: 9,
+            peers: 3,
+            peers_max: 4,
+            torrents: 2,
+            unreachable: Cause::NotForwarded,
+            firewalled: Cause::NoReplies,
+        }
+    }
+
+    /// What is said until `minutes` have passed, each with its minute.
+    fn run(page: &mut Page, minutes: u32, mut each: impl FnMut(&mut Counters)) -> Vec<(u32, DhtLog)> {
+        let mut said = Vec::new();
+        for minute in 1..=minutes {
+            each(&mut page.now);
+            let now = Instant::ORIGIN + MINUTE * minute;
+            if let Some((_, lines)) = page.handle_timeout(now, &present(40)) {
+                said.extend(lines.into_iter().map(|l| (minute, l)));
+            }
+        }
+        said
+    }
+
+    #[test]
+    fn statistics_come_after_15_minutes_and_then_every_two_hours() {
+        let mut page = Page::new();
+        page.start(Instant::ORIGIN, 40);
+        let said = run(&mut page, 300, |c| {
+            c.queries_in += 1;
+            c.queries_out += 2;
+            c.replies += 1;
+        });
+        let minutes: Vec<_> = said.iter().map(|(minute, _)| *minute).collect();
+        assert_eq!(minutes, [15, 135, 255]);
+        assert_eq!(
+            said[1].1.to_string(),
+            "DHT statistics: 120 queries in, 240 queries out, 120 replies received, 0 bytes read, \
+             0 bytes sent, 40 known nodes in 9 buckets, 3 peers (highest: 4) tracked in 2 torrents."
+        );
+        assert!(page.stop(&present(40)).is_some(), "cycles have passed since the last line");
+    }
+
+    #[test]
+    fn unreachable_is_said_once_until_a_query_comes() {
+        let mut page = Page::new();
+        page.start(Instant::ORIGIN, 40);
+        let busy = |c: &mut Counters| (c.queries_out, c.replies) = (c.queries_out + 20, c.replies + 9);
+        let said = run(&mut page, 60, busy);
+        let warned = |l: &&(u32, DhtLog)| matches!(l.1, DhtLog::Unreachable(Cause::NotForwarded));
+        assert_eq!(said.iter().filter(warned).count(), 1);
+        assert_eq!(said[0].0, 15);
+        assert!(!page.can_receive());
+        page.received();
+        assert!(page.can_receive());
+    }
+
+    #[test]
+    fn firewalled_is_said_once_and_drowns_the_rest() {
+        let mut page = Page::new();
+        page.start(Instant::ORIGIN, 40);
+        let said = run(&mut page, 200, |c| c.queries_out += 20);
+        assert_eq!(said, [(15, DhtLog::Firewalled(Cause::NoReplies))]);
+        let said = run(&mut page, 230, |c| (c.queries_out, c.replies) = (c.queries_out + 20, c.replies + 1));
+        assert!(matches!(said[0].1, DhtLog::Unreachable(_)), "it has cleared: {said:?}");
+    }
+
+    #[test]
+    fn bootstrapping_is_watched_every_minute_and_ends_with_a_line() {
+        let mut page = Page::new();
+        page.start(Instant::ORIGIN, 31);
+        assert_eq!((page.cycle(), page.poll_timeout()), (1, Some(Instant::ORIGIN + MINUTE)));
+        run(&mut page, 3, |_| ());
+        assert_eq!(page.cycle(), 1);
+        let line = page.bootstrapped(Instant::ORIGIN, &present(32));
+        assert_eq!(line.to_string(), "DHT bootstrap complete, have 32 nodes in 9 buckets.");
+        assert_eq!(page.cycle(), 2);
+    }
+}

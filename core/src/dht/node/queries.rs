@@ -1,0 +1,257 @@
+//! Queries of ours that await their reply.
+//!
+//! A transaction id is the slot, then 32 random bits. A reply counts only if both match and it
+//! comes from the endpoint that was asked (dht.md attack 2: forging one off path takes 2³² tries
+//! in the few seconds that it is awaited).
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use crate::dht::{LookupId, PingId};
+use crate::{Cx, Instant, NodeId};
+
+/// After this a query has failed. Searches go on earlier, by their own stall timer; 98 % of the
+/// nodes that answer at all do so within 2 s.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of our transaction ids.
+pub(super) const TID_LEN: usize = 6;
+const NONE: u16 = u16::MAX;
+
+/// What a query is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A sign of life; for the owner if it asked for one.
+    Ping(Option<PingId>),
+    /// Nodes for a bucket.
+    Refresh { target: NodeId },
+    /// A step of a search.
+    Step { search: LookupId, v6: bool, slot: u8 },
+    /// The end of a search: announce or put at the `nth` of its stores.
+    Store { search: LookupId, v6: bool, nth: u8 },
+    /// Samples for the owner.
+    Sample { target: NodeId },
+}
+
+/// One query.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Query {
+    pub(super) purpose: Purpose,
+    pub(super) addr: SocketAddr,
+    /// Who should answer, if known.
+    pub(super) id: Option<NodeId>,
+    /// When it left; `None` while it waits to be sent.
+    pub(super) sent: Option<Instant>,
+    secret: u32,
+    /// Neighbours in the order of sending.
+    prev: u16,
+    next: u16,
+}
+
+/// All of them, at most as many as there are slots.
+#[derive(Debug)]
+pub(super) struct Queries {
+    slots: Vec<Option<Query>>,
+    max: u16,
+    free: Vec<u16>,
+    /// Sent first and last: they time out in this order.
+    head: u16,
+    tail: u16,
+    len: u16,
+}
+
+impl Queries {
+    pub(super) fn new(max: u16) -> Self {
+        Self {
+            slots: Vec::new(),
+            max: max.clamp(1, NONE - 1),
+            free: Vec::new(),
+            head: NONE,
+            tail: NONE,
+            len: 0,
+        }
+    }
+
+    pub(super) const fn len(&self) -> u16 {
+        self.len
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.len >= self.max
+    }
+
+    /// Makes a query that is still to be sent; `None` if there are too many.
+    pub(super) fn open(
+        &mut self,
+        cx: &mut Cx<'_>,
+        purpose: Purpose,
+        addr: SocketAddr,
+        id: Option<NodeId>,
+    ) -> Option<u16> {
+        let query = Query {
+            purpose,
+            addr,
+            id,
+            sent: None,
+            secret: cx.rng.next_u32(),
+            prev: NONE,
+            next: NONE,
+        };
+        let slot = if let Some(slot) = self.free.pop() {
+            *self.slots.get_mut(usize::from(slot))? = Some(query);
+            slot
+        } else {
+            let slot = u16::try_from(self.slots.len()).ok().filter(|s| *s < self.max)?;
+            self.slots.push(Some(query));
+            slot
+        };
+        self.len += 1;
+        Some(slot)
+    }
+
+    pub(super) fn get(&self, slot: u16) -> Option<&Query> {
+        self.slots.get(usize::from(slot))?.as_ref()
+    }
+
+    fn get_mut(&mut self, slot: u16) -> Option<&mut Query> {
+        self.slots.get_mut(usize::from(slot))?.as_mut()
+    }
+
+    /// The bytes that a reply has to repeat.
+    pub(super) fn tid(&self, slot: u16) -> [u8; TID_LEN] {
+        let secret = self.get(slot).map_or(0, |q| q.secret);
+        let ([a, b], [c, d, e, f]) = (slot.to_be_bytes(), secret.to_be_bytes());
+        [a, b, c, d, e, f]
+    }
+
+    /// It leaves now.
+    pub(super) fn sent(&mut self, now: Instant, slot: u16) {
+        let tail = self.tail;
+        let Some(query) = self.get_mut(slot).filter(|q| q.sent.is_none()) else {
+            return;
+        };
+        (query.sent, query.prev) = (Some(now), tail);
+        match self.get_mut(tail) {
+            Some(last) => last.next = slot,
+            None => self.head = slot,
+        }
+        self.tail = slot;
+    }
+
+    /// The query that a reply with this id from there answers.
+    pub(super) fn find(&self, tid: &[u8], from: SocketAddr) -> Option<u16> {
+        let [a, b, secret @ ..] = <[u8; TID_LEN]>::try_from(tid).ok()?;
+        let slot = u16::from_be_bytes([a, b]);
+        let query = self.get(slot)?;
+        let matches = query.secret == u32::from_be_bytes(secret)
+            && query.addr == from
+            && query.sent.is_some();
+        matches.then_some(slot)
+    }
+
+    /// It is over.
+    pub(super) fn close(&mut self, slot: u16) -> Option<Query> {
+        let query = self.slots.get_mut(usize::from(slot))?.take()?;
+        self.len -= 1;
+        self.free.push(slot);
+        if query.sent.is_some() {
+            match self.get_mut(query.prev) {
+                Some(prev) => prev.next = query.next,
+                None => self.head = query.next,
+            }
+            match self.get_mut(query.next) {
+                Some(next) => next.prev = query.prev,
+                None => self.tail = query.prev,
+            }
+        }
+        Some(query)
+    }
+
+    /// When the oldest times out.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        Some(self.get(self.head)?.sent? + TIMEOUT)
+    }
+
+    /// The oldest, if its time is over.
+    pub(super) fn pop_timeout(&mut self, now: Instant) -> Option<Query> {
+        if self.next_timeout()? > now {
+            return None;
+        }
+        self.close(self.head)
+    }
+
+    /// Ends all.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.max);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quickcheck::quickcheck;
+    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+    fn addr(n: u8) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, n], 6881))
+    }
+
+    #[test]
+    fn only_the_endpoint_that_was_asked_answers_and_only_what_was_asked() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut cx = Cx { now: Instant::ORIGIN, rng: &mut rng };
+        let mut queries = Queries::new(4);
+        let slot = queries.open(&mut cx, Purpose::Ping(None), addr(1), None).unwrap();
+        let tid = queries.tid(slot);
+        assert_eq!(queries.find(&tid, addr(1)), None, "not sent yet");
+        queries.sent(cx.now, slot);
+        assert_eq!(queries.find(&tid, addr(1)), Some(slot));
+        assert_eq!(queries.find(&tid, addr(2)), None);
+        assert_eq!(queries.find(&tid, SocketAddr::from(([192, 0, 2, 1], 6882))), None);
+        assert_eq!(queries.find(&tid[..5], addr(1)), None);
+        let mut forged = tid;
+        forged[5] ^= 1;
+        assert_eq!(queries.find(&forged, addr(1)), None);
+        queries.close(slot);
+        assert_eq!(queries.find(&tid, addr(1)), None, "answered once");
+    }
+
+    quickcheck! {
+        /// Against a plain list: order of timeouts, cap, counting.
+        fn behaves_like_a_list(steps: Vec<(u8, u8)>) -> bool {
+            let mut rng = ChaCha8Rng::seed_from_u64(1);
+            let mut queries = Queries::new(8);
+            let (mut open, mut sent): (Vec<u16>, Vec<(u16, Instant)>) = Default::default();
+            let mut now = Instant::ORIGIN;
+            for (what, which) in steps {
+                now += Duration::from_millis(u64::from(which) * 20);
+                match what % 4 {
+                    0 => {
+                        let mut cx = Cx { now, rng: &mut rng };
+                        let got = queries.open(&mut cx, Purpose::Ping(None), addr(which), None);
+                        assert_eq!(got.is_some(), open.len() + sent.len() < 8);
+                        open.extend(got);
+                    }
+                    1 if !open.is_empty() => {
+                        let slot = open.remove(usize::from(which) % open.len());
+                        queries.sent(now, slot);
+                        sent.push((slot, now));
+                    }
+                    2 if !sent.is_empty() => {
+                        let (slot, _) = sent.remove(usize::from(which) % sent.len());
+                        assert!(queries.close(slot).is_some());
+                    }
+                    _ => {
+                        while queries.pop_timeout(now).is_some() {
+                            assert!(sent.remove(0).1 + TIMEOUT <= now);
+                        }
+                        assert!(sent.first().is_none_or(|(_, at)| *at + TIMEOUT > now));
+                    }
+                }
+                assert_eq!(usize::from(queries.len()), open.len() + sent.len());
+                assert_eq!(queries.next_timeout(), sent.first().map(|(_, at)| *at + TIMEOUT));
+            }
+            true
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! Searches: a goal, one lookup for each family, then what is to be stored.
+
+use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
+use core::net::SocketAddr;
+
+use super::Dht;
+use super::queries::{Purpose, Query};
+use crate::dht::lookup::{Lookup, Params};
+use crate::dht::{
+    Cause, Contact, DhtEvent, Failure, FoundItem, Goal, LookupId, LookupReport, item,
+};
+use crate::wire::krpc::bloom::Bloom;
+use crate::wire::krpc::{MAX_TOKEN, Reply};
+use crate::{Cx, Instant, NodeId};
+
+/// Most distinct peers that a search tells of. Ours: ten times what a torrent keeps connected.
+const MAX_PEERS: usize = 1_000;
+/// Nodes of our own table that a search begins with.
+const SEEDS: usize = 16;
+/// Contacts that a search begins with if the table does not suffice (S15).
+const CONTACTS: usize = 8;
+
+/// What a search is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum For {
+    /// The owner of the node.
+    Owner,
+    /// The table of a family: the nodes it had when this began.
+    Table { v6: bool, had: u32 },
+}
+
+#[derive(Debug)]
+pub(super) struct Search {
+    pub(super) goal: Goal,
+    pub(super) target: NodeId,
+    pub(super) whom: For,
+    started: Instant,
+    /// The last reply that mattered.
+    last: Instant,
+    pub(super) lookups: [Option<Box<Lookup>>; 2],
+    storing: bool,
+    /// Stores that await their confirmation.
+    open: u32,
+    stores: u32,
+    stored: u32,
+    known: BTreeSet<SocketAddr>,
+    /// Newest version found.
+    version: Option<i64>,
+    found: bool,
+    blooms: Option<Box<[Bloom; 2]>>,
+}
+
+impl Search {
+    /// Nodes asked, and those that answered.
+    fn counts(&self) -> (u32, u32) {
+        let each = self.lookups.iter().flatten();
+        each.fold((0, 0), |(a, b), l| (a + l.contacted(), b + l.replied_count()))
+    }
+
+    pub(super) const fn is_storing(&self) -> bool {
+        self.storing
+    }
+}
+
+fn target_of(goal: &Goal) -> NodeId {
+    match goal {
+        Goal::Nodes(id) | Goal::Immutable(id) => *id,
+        Goal::Peers { hash, .. } => NodeId(hash.0),
+        Goal::PutImmutable(value) => item::immutable_target(value),
+        Goal::Mutable { key, salt } | Goal::PutMutable { key, salt, .. } => {
+            item::mutable_target(key, salt)
+        }
+    }
+}
+
+impl Dht {
+    /// Begins a search; `None` if there are too many.
+    pub(super) fn begin(&mut self, cx: &mut Cx<'_>, goal: Goal, whom: For) -> Option<LookupId> {
+        let full = self.searches.len() >= usize::from(self.config.max_lookups.max(1));
+        if full {
+            // The table's own searches make way.
+            let upkeep = self.searches.iter().find(|(_, s)| s.whom != For::Owner);
+            let (id, _) = upkeep.filter(|_| whom == For::Owner)?;
+            let id = *id;
+            self.abandon(id);
+        }
+        let target = target_of(&goal);
+        let id = LookupId(self.next_id);
+        self.next_id = self.next_id.wrapping_add(1);
+        let mut lookups = [None, None];
+        for (v6, place) in [false, true].into_iter().zip(&mut lookups) {
+            let fits = match whom {
+                For::Owner => true,
+                For::Table { v6: only, .. } => only == v6,
+            };
+            *place = self.new_lookup(cx.now, target, v6).filter(|_| fits);
+        }
+        let scrape = matches!(goal, Goal::Peers { scrape: true, .. });
+        let search = Search {
+            goal,
+            target,
+            whom,
+            started: cx.now,
+            last: cx.now,
+            lookups,
+            storing: false,
+            open: 0,
+            stores: 0,
+            stored: 0,
+            known: BTreeSet::new(),
+            version: None,
+            found: false,
+            blooms: scrape.then(Box::default),
+        };
+        self.searches.insert(id, Box::new(search));
+        self.advance(cx, id);
+        Some(id)
+    }
+
+    fn new_lookup(&mut self, now: Instant, target: NodeId, v6: bool) -> Option<Box<Lookup>> {
+        let side = self.sides[usize::from(v6)].as_mut()?;
+        let params = Params::new(*side.routes.own(), self.config.local);
+        let mut lookup = Box::new(Lookup::new(now, target, params));
+        let mut seeds = heapless::Vec::<Contact, SEEDS>::new();
+        side.routes.closest(&target, &mut seeds);
+        for seed in &seeds {
+            lookup.add(Some(seed.id), seed.addr);
+        }
+        if seeds.len() < SEEDS {
+            // The newest first; the next search begins with others.
+            let known = side.contacts.len().min(CONTACTS);
+            for addr in side.contacts.iter().rev().take(known) {
+                lookup.add(None, *addr);
+            }
+            side.contacts.rotate_right(known);
+        }
+        Some(lookup)
+    }
+
+    /// Something happened to a search: it may ask on, store, or end.
+    pub(super) fn advance(&mut self, cx: &mut Cx<'_>, id: LookupId) {
+        let Some(search) = self.searches.get_mut(&id) else {
+            return;
+        };
+        if !search.storing {
+            if search.lookups.iter().flatten().all(|l| l.is_done()) {
+                search.storing = true;
+                self.store(cx, id);
+            } else if !self.ready.contains(&id) {
+                self.ready.push_back(id);
+            }
+        }
+        let Some(search) = self.searches.get(&id) else {
+            return;
+        };
+        if search.storing && search.open == 0 {
+            self.conclude(cx, id);
+        }
+        self.reschedule();
+    }
+
+    /// When the next stall of a search opens a slot.
+    pub(super) fn reschedule(&mut self) {
+        let asking = self.searches.values().filter(|s| !s.storing);
+        let lookups = asking.flat_map(|s| s.lookups.iter().flatten());
+        self.stall = lookups.filter_map(|l| l.poll_timeout()).min();
+    }
+
+    /// Stalls that are due.
+    pub(super) fn stalled(&mut self, cx: &mut Cx<'_>) {
+        if self.stall.is_none_or(|at| at > cx.now) {
+            return;
+        }
+        let due = |s: &Search| {
+            let mut each = s.lookups.iter().flatten();
+            !s.storing && each.any(|l| l.poll_timeout().is_some_and(|at| at <= cx.now))
+        };
+        let due = self.searches.iter().filter(|(_, s)| due(s)).map(|(id, _)| *id);
+        for id in due.collect::<Vec<_>>() {
+            if let Some(search) = self.searches.get_mut(&id) {
+                for lookup in search.lookups.iter_mut().flatten() {
+                    lookup.handle_timeout(cx.now);
+                }
+            }
+            self.advance(cx, id);
+        }
+    }
+
+    /// A step was answered.
+    pub(super) fn stepped(
+        &mut self,
+        cx: &mut Cx<'_>,
+        (id, v6, slot): (LookupId, bool, u8),
+        from: Contact,
+        reply: &Reply<'_>,
+    ) {
+        let Some(search) = self.searches.get_mut(&id) else {
+            return;
+        };
+        search.last = cx.now;
+        let found = reply.peers().next().is_some() || reply.item.v.is_some();
+        let token = reply.token.filter(|t| t.len() <= MAX_TOKEN);
+        let [near, far] = if v6 { [1, 0] } else { [0, 1] };
+        if let Some(lookup) = &mut search.lookups[near] {
+            let nodes = contacts(reply, v6);
+            lookup.replied(cx.now, slot, from.id, nodes, token, found);
+        }
+        // `want` also brings nodes of the other family (BEP 32): a way in for a table without any.
+        if let Some(lookup) = &mut search.lookups[far] {
+            for node in contacts(reply, !v6).take(CONTACTS) {
+                lookup.add(Some(node.id), node.addr);
+            }
+        }
+        if let (Some(blooms), Some(seeds), Some(leeches)) =
+            (&mut search.blooms, reply.seeds, reply.leeches)
+        {
+            blooms[0].union(seeds);
+            blooms[1].union(leeches);
+        }
+        let mut fresh = Vec::new();
+        if matches!(search.goal, Goal::Peers { .. }) {
+            for peer in reply.peers() {
+                let sound = self.config.local || !crate::dht::guard::is_martian(&peer, false);
+                if search.known.len() < MAX_PEERS && sound && search.known.insert(peer) {
+                    fresh.push(peer);
+                }
+            }
+        }
+        let item = found_item(search, reply);
+        if !fresh.is_empty() {
+            self.tell(DhtEvent::Peers { lookup: id, peers: fresh });
+        }
+        if let Some(item) = item {
+            self.tell(DhtEvent::Item { lookup: id, item });
+        }
+        self.advance(cx, id);
+    }
+
+    /// A query of a search was not answered, or refused.
+    pub(super) fn missed(&mut self, cx: &mut Cx<'_>, purpose: Purpose) {
+        let (Purpose::Step { search: id, .. } | Purpose::Store { search: id, .. }) = purpose else {
+            return;
+        };
+        let Some(search) = self.searches.get_mut(&id) else {
+            return;
+        };
+        match purpose {
+            Purpose::Step { v6, slot, .. } => {
+                if let Some(lookup) = &mut search.lookups[usize::from(v6)] {
+                    lookup.failed(cx.now, slot);
+                }
+            }
+            _ => search.open = search.open.saturating_sub(1),
+        }
+        self.advance(cx, id);
+    }
+
+    /// A store was confirmed.
+    pub(super) fn confirmed(&mut self, cx: &mut Cx<'_>, id: LookupId) {
+        let Some(search) = self.searches.get_mut(&id) else {
+            return;
+        };
+        search.last = cx.now;
+        search.stored += 1;
+        search.open = search.open.saturating_sub(1);
+        self.advance(cx, id);
+    }
+
+    /// The nodes are found: announce, or put.
+    fn store(&mut self, cx: &mut Cx<'_>, id: LookupId) {
+        let Some(search) = self.searches.get(&id) else {
+            return;
+        };
+        let wanted = match &search.goal {
+            Goal::Peers { announce, .. } => announce.is_some(),
+            Goal::PutImmutable(_) | Goal::PutMutable { .. } => true,
+            Goal::Nodes(_) | Goal::Immutable(_) | Goal::Mutable { .. } => false,
+        };
+        if !wanted {
+            return;
+        }
+        let (queries, urgent) = (&mut self.queries, &mut self.urgent);
+        let mut opened = 0;
+        for (v6, lookup) in [false, true].into_iter().zip(&search.lookups) {
+            let stores = lookup.iter().flat_map(|l| l.stores());
+            for (nth, (addr, node, _)) in (0..).zip(stores) {
+                let purpose = Purpose::Store { search: id, v6, nth };
+                if let Some(slot) = queries.open(cx, purpose, addr, Some(node)) {
+                    urgent.push_back(slot);
+                    opened += 1;
+                }
+            }
+        }
+        if let Some(search) = self.searches.get_mut(&id) {
+            (search.stores, search.open) = (opened, opened);
+        }
+    }
+
+    fn conclude(&mut self, cx: &mut Cx<'_>, id: LookupId) {
+        let Some(search) = self.searches.remove(&id) else {
+            return;
+        };
+        let mut closest = Vec::new();
+        let mut suspicious = false;
+        for (v6, lookup) in search.lookups.iter().enumerate() {
+            let (Some(lookup), Some(side)) = (lookup, self.sides[v6].as_mut()) else {
+                continue;
+            };
+            suspicious |= lookup.is_suspicious(&side.estimate);
+            let mut nodes = heapless::Vec::new();
+            lookup.closest(&mut nodes);
+            if nodes.is_full() {
+                side.estimate.add(&search.target, nodes.iter().map(|c| c.id));
+            }
+            closest.extend(nodes);
+        }
+        if let For::Table { v6, had } = search.whom {
+            return self.searched_for_table(cx, v6, had);
+        }
+        let (contacted, replied) = search.counts();
+        let report = LookupReport {
+            contacted,
+            replied,
+            peers: search.known.len() as u32,
+            stores: search.stores,
+            stored: search.stored,
+            took: search.last.saturating_since(search.started),
+            failure: self.failure(&search, contacted, replied),
+            swarm: search.blooms.as_ref().map(|b| (b[0].estimate(), b[1].estimate())),
+            closest,
+            suspicious,
+        };
+        self.tell(DhtEvent::Done { lookup: id, report });
+    }
+
+    /// S12: what it came to.
+    fn failure(&self, search: &Search, contacted: u32, replied: u32) -> Option<(Failure, Cause)> {
+        if contacted == 0 {
+            return Some((Failure::NoNodes, Cause::NoContacts));
+        }
+        let stores = match &search.goal {
+            Goal::Peers { announce, .. } => announce.is_some() && search.known.is_empty(),
+            Goal::PutImmutable(_) | Goal::PutMutable { .. } => true,
+            Goal::Nodes(_) | Goal::Immutable(_) | Goal::Mutable { .. } => false,
+        };
+        if replied == 0 || (stores && search.stores == 0) {
+            return Some((Failure::NoReplies, self.silence()));
+        }
+        (stores && search.stored == 0).then_some((Failure::AnnounceFailed, Cause::NodesGone))
+    }
+
+    /// Ends a search without a word.
+    pub(super) fn abandon(&mut self, id: LookupId) {
+        let gone = self.searches.remove(&id);
+        self.ready.retain(|other| *other != id);
+        // Queries that were not sent yet are dropped when their turn comes.
+        if let Some(For::Table { v6, .. }) = gone.map(|s| s.whom) {
+            if let Some(side) = &mut self.sides[usize::from(v6)] {
+                side.searching = false;
+            }
+        }
+        self.reschedule();
+    }
+
+    /// Whether a query is still wanted.
+    pub(super) fn is_wanted(&self, query: &Query) -> bool {
+        match query.purpose {
+            Purpose::Step { search, .. } | Purpose::Store { search, .. } => {
+                self.searches.contains_key(&search)
+            }
+            _ => true,
+        }
+    }
+}
+
+/// The nodes of a reply, of one family.
+pub(super) fn contacts<'a>(
+    reply: &Reply<'a>,
+    v6: bool,
+) -> impl Iterator<Item = Contact> + use<'a> {
+    let (list, stride) = if v6 {
+        (reply.nodes6, crate::wire::krpc::COMPACT_V6)
+    } else {
+        (reply.nodes, crate::wire::krpc::COMPACT_V4)
+    };
+    list.chunks_exact(stride).filter_map(Contact::from_compact)
+}
+
+/// The item that a reply brings, if it is sound and news.
+fn found_item(search: &mut Search, reply: &Reply<'_>) -> Option<FoundItem> {
+    let value = reply.item.v?;
+    match &search.goal {
+        Goal::Immutable(target) => {
+            let news = !search.found && item::immutable_target(value) == *target;
+            search.found |= news;
+            news.then(|| FoundItem { value: value.to_vec(), version: None })
+        }
+        Goal::Mutable { key, salt } => {
+            let (seq, sig) = (reply.item.seq?, reply.item.sig?);
+            if search.version.is_some_and(|known| known >= seq)
+                || !item::verify(key, salt, seq, value, sig)
+            {
+                return None;
+            }
+            search.version = Some(seq);
+            Some(FoundItem { value: value.to_vec(), version: Some((seq, *sig)) })
+        }
+        _ => None,
+    }
+}
+

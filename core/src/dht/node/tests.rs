@@ -1,0 +1,206 @@
+//! Whole nodes on a network in memory: a delay, and nothing else.
+
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use std::string::ToString;
+
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+use super::*;
+use crate::dht::{Announce, Failure};
+use crate::{Ecn, InfoHash, SocketId};
+
+/// One way between any two nodes.
+const DELAY: Duration = Duration::from_millis(20);
+
+/// Nodes, and datagrams under way.
+struct Net {
+    now: Instant,
+    rng: ChaCha8Rng,
+    nodes: Vec<(SocketAddr, Dht)>,
+    by_addr: BTreeMap<SocketAddr, usize>,
+    /// In order of arrival: when, to, from, what.
+    flying: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
+    /// Nodes that hear nothing.
+    down: bool,
+    sent: u64,
+}
+
+/// Every node in a network of its own.
+fn addr(n: usize) -> SocketAddr {
+    let [_, a, b, c] = (n as u32 + 1).to_be_bytes();
+    SocketAddr::from(([11 + c % 180, 1 + b, 7 * c % 251, 1 + a], 6881))
+}
+
+impl Net {
+    fn new(count: usize, config: &DhtConfig) -> Self {
+        let mut net = Self {
+            now: Instant::from_micros(1_000_000),
+            rng: ChaCha8Rng::seed_from_u64(7),
+            nodes: Vec::new(),
+            by_addr: BTreeMap::new(),
+            flying: VecDeque::new(),
+            down: false,
+            sent: 0,
+        };
+        for n in 0..count {
+            let mut dht = net.with_cx(|cx| Dht::new(cx, config.clone()));
+            net.with_cx(|cx| dht.start(cx, 6881));
+            net.by_addr.insert(addr(n), n);
+            net.nodes.push((addr(n), dht));
+        }
+        net
+    }
+
+    fn with_cx<R>(&mut self, act: impl FnOnce(&mut Cx<'_>) -> R) -> R {
+        act(&mut Cx { now: self.now, rng: &mut self.rng })
+    }
+
+    fn with<R>(&mut self, n: usize, act: impl FnOnce(&mut Dht, &mut Cx<'_>) -> R) -> R {
+        let mut cx = Cx { now: self.now, rng: &mut self.rng };
+        let result = act(&mut self.nodes[n].1, &mut cx);
+        self.flush(n);
+        result
+    }
+
+    fn flush(&mut self, n: usize) {
+        let (from, dht) = &mut self.nodes[n];
+        let mut buf = [0; 1500];
+        let mut cx = Cx { now: self.now, rng: &mut self.rng };
+        while let Some(transmit) = dht.poll_transmit(&mut cx, &mut buf) {
+            self.sent += 1;
+            if !self.down {
+                let data = buf[..transmit.len].to_vec();
+                self.flying.push_back((self.now + DELAY, transmit.dst, *from, data));
+            }
+        }
+        let late = dht.poll_timeout().is_none_or(|at| at > self.now);
+        assert!(late, "law 3: {:?} is not later than {:?}", dht.poll_timeout(), self.now);
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        for n in 0..self.nodes.len() {
+            self.with(n, |dht, cx| dht.handle_timeout(cx));
+        }
+        loop {
+            let timer = self.nodes.iter().filter_map(|(_, d)| d.poll_timeout()).min();
+            let arrival = self.flying.front().map(|f| f.0);
+            let next = timer.into_iter().chain(arrival).min();
+            let Some(next) = next.filter(|at| *at <= end) else {
+                break;
+            };
+            self.now = self.now.max(next);
+            while self.flying.front().is_some_and(|f| f.0 <= self.now) {
+                let (_, to, from, data) = self.flying.pop_front().unwrap();
+                if let Some(n) = self.by_addr.get(&to).copied() {
+                    let meta = RecvMeta { socket: SocketId::V4, from, local: None, ecn: Ecn::NotEct };
+                    self.with(n, |dht, cx| dht.handle_datagram(cx, &meta, &data));
+                }
+            }
+            for n in 0..self.nodes.len() {
+                if self.nodes[n].1.poll_timeout().is_some_and(|at| at <= self.now) {
+                    self.with(n, |dht, cx| dht.handle_timeout(cx));
+                }
+            }
+        }
+        self.now = self.now.max(end);
+    }
+
+    fn events(&mut self, n: usize) -> Vec<DhtEvent> {
+        core::iter::from_fn(|| self.nodes[n].1.poll_event()).collect()
+    }
+
+    /// A network in which everybody began with node 0.
+    fn formed(count: usize, config: &DhtConfig) -> Self {
+        let mut net = Self::new(count, config);
+        for n in 1..count {
+            net.with(n, |dht, cx| dht.add_contact(cx, addr(0)));
+        }
+        net.run(Duration::from_secs(20));
+        net
+    }
+}
+
+fn peers(hash: u8, announce: Option<u16>) -> Goal {
+    let announce = announce.map(|port| Announce { port, implied: false, seed: false });
+    Goal::Peers { hash: InfoHash([hash; 20]), announce, scrape: false }
+}
+
+#[test]
+fn a_network_forms_from_one_node_and_says_so() {
+    let mut net = Net::formed(80, &DhtConfig::default());
+    for n in 0..80 {
+        let stats = net.nodes[n].1.stats();
+        assert!(stats.nodes >= 32, "node {n} knows {}", stats.nodes);
+    }
+    let log: Vec<_> = net
+        .events(5)
+        .into_iter()
+        .filter_map(|e| if let DhtEvent::Log(log) = e { Some(log.to_string()) } else { None })
+        .collect();
+    assert_eq!(log[0], "Starting DHT server on port 6881.");
+    assert!(log[1].starts_with("DHT bootstrap complete, have 32 nodes in "), "{log:?}");
+}
+
+#[test]
+fn what_one_announces_another_finds() {
+    let mut net = Net::formed(60, &DhtConfig::default());
+    let announce = net.with(3, |dht, cx| dht.search(cx, peers(9, Some(4000))).unwrap());
+    net.run(Duration::from_secs(5));
+    let report = net.events(3).into_iter().find_map(|e| match e {
+        DhtEvent::Done { lookup, report } if lookup == announce => Some(report),
+        _ => None,
+    });
+    let report = report.expect("the announce is over");
+    assert_eq!(report.failure, None);
+    assert_eq!((report.stores, report.stored), (8, 8), "{report:?}");
+
+    net.with(40, |dht, cx| dht.search(cx, peers(9, None)).unwrap());
+    net.run(Duration::from_secs(5));
+    let found = net.events(40).into_iter().find_map(|e| match e {
+        DhtEvent::Peers { peers, .. } => Some(peers),
+        _ => None,
+    });
+    assert_eq!(found, Some(vec![SocketAddr::new(addr(3).ip(), 4000)]));
+}
+
+#[test]
+fn nobody_to_ask_is_said_with_its_cause() {
+    let mut net = Net::new(1, &DhtConfig::default());
+    net.with(0, |dht, cx| dht.search(cx, peers(1, Some(1))).unwrap());
+    net.run(Duration::from_secs(1));
+    let events = net.events(0);
+    let failure = events.iter().find_map(|e| match e {
+        DhtEvent::Done { report, .. } => report.failure,
+        _ => None,
+    });
+    let (failure, cause) = failure.expect("it failed");
+    assert_eq!((failure, cause), (Failure::NoNodes, super::super::Cause::NoContacts));
+    assert_eq!(failure.to_string(), "No DHT nodes available for peer search.");
+    assert!(events.contains(&DhtEvent::NeedContacts { v6: false }));
+}
+
+#[test]
+fn an_outage_costs_no_node() {
+    let mut net = Net::formed(60, &DhtConfig::default());
+    let before: Vec<u32> = net.nodes.iter().map(|(_, d)| d.stats().nodes).collect();
+    net.down = true;
+    net.run(Duration::from_secs(600));
+    net.down = false;
+    let after: Vec<u32> = net.nodes.iter().map(|(_, d)| d.stats().nodes).collect();
+    assert_eq!(before, after);
+}
+
+#[test]
+fn a_stopped_node_is_silent() {
+    let mut net = Net::formed(40, &DhtConfig::default());
+    net.with(7, |dht, cx| dht.stop(cx));
+    let sent = net.sent;
+    let meta = RecvMeta { socket: SocketId::V4, from: addr(1), local: None, ecn: Ecn::NotEct };
+    let query = b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe";
+    let handled = net.with(7, |dht, cx| dht.handle_datagram(cx, &meta, query));
+    assert_eq!((handled, net.sent), (Handled::NotMine, sent));
+    assert_eq!(net.nodes[7].1.stats(), DhtStats::default());
+    assert!(net.nodes[7].1.nodes().next().is_some(), "the table is kept");
+}

@@ -55,6 +55,9 @@ impl Dht {
             }
             let Some((v6, ask)) = self.next_step(cx, id) else {
                 self.ready.pop_front();
+                if self.is_through(id) {
+                    self.advance(cx, id);
+                }
                 self.reschedule();
                 continue;
             };
@@ -325,7 +328,7 @@ impl Dht {
         if seen.is_ipv6() != v6 {
             return;
         }
-        let Some(agreed) = self.votes[usize::from(v6)].vote(cx.now, from.ip(), seen) else {
+        let Some(agreed) = self.votes.vote(cx.now, from.ip(), seen) else {
             return;
         };
         self.tell(DhtEvent::External(agreed));

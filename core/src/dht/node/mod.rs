@@ -32,7 +32,7 @@ use self::searches::{For, Search};
 use self::server::Answer;
 use super::budget::Budget;
 use super::estimate::{self, SizeEstimate};
-use super::guard::{self, Guard};
+use super::guard::{self, Guard, GuardLimits};
 use super::rtt::Rtt;
 use super::store::{ItemStore, PeerLimits, PeerStore};
 use super::table::{Family, Limits, Routes};
@@ -93,7 +93,7 @@ pub struct Dht {
     port: u16,
     /// IPv4, IPv6.
     sides: [Option<Side>; 2],
-    votes: [Vote; 2],
+    votes: Vote,
     peers: PeerStore,
     items: ItemStore,
     tokens: Tokens,
@@ -140,13 +140,20 @@ impl Dht {
             max_per_hash: config.max_peers_per_hash,
         };
         let peers = PeerStore::new(key(), limits);
-        let guard = Guard::new(key(), &config);
+        let limits = GuardLimits {
+            max_sources: config.max_sources,
+            local: config.local,
+            rate: config.source_rate,
+            burst: config.source_burst,
+        };
+        let guard = Guard::new(key(), limits);
+        let items = ItemStore::new(key(), config.max_items);
         let budget = Budget::new(
+            key(),
             config.new_remote_budget,
             config.new_remote_burst,
             config.remote_memory,
             config.max_remotes,
-            key(),
         );
         let mut id = config.id;
         let mut side = |family| {
@@ -173,9 +180,9 @@ impl Dht {
             active: false,
             port: 0,
             sides: [v4, v6],
-            votes: [Vote::new(), Vote::new()],
+            votes: Vote::new(),
             peers,
-            items: ItemStore::new(config.max_items),
+            items,
             tokens: Tokens::new(cx),
             guard,
             budget,
@@ -305,13 +312,13 @@ impl Dht {
     pub fn save(&self, now: Instant) -> Saved {
         let [v4, v6] = &self.sides;
         let each = || self.sides.iter().flatten();
-        let nodes = each().flat_map(|s| s.routes.saved(now));
+        let nodes = each().flat_map(|s| s.routes.nodes(now));
         let seconds = |age: Duration| u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
         let contacts = each().flat_map(|s| &s.contacts).map(|addr| HostPort::from(*addr));
         Saved {
             id: v4.as_ref().map(|s| *s.routes.own()),
             id6: v6.as_ref().map(|s| *s.routes.own()),
-            nodes: nodes.map(|(contact, age)| (contact, seconds(age))).collect(),
+            nodes: nodes.map(|(contact, age, _)| (contact, seconds(age))).collect(),
             contacts: contacts.collect(),
         }
     }
@@ -417,7 +424,7 @@ impl Dht {
             peers: present.peers,
             peers_max: present.peers_max,
             torrents: present.torrents,
-            items: self.items.len(),
+            items: self.items.count(),
             good_nodes: each().map(|s| s.routes.good()).sum(),
             pending: self.queries.len().into(),
             lookups: self.searches.len() as u32,
@@ -426,7 +433,7 @@ impl Dht {
             reachable: self.is_reachable(),
             size_by_buckets: each().map(|s| estimate::by_buckets(s.routes.buckets())).max().unwrap_or(0),
             size_by_lookups: each().map(|s| s.estimate.get()).max().unwrap_or(0),
-            observed_port: self.votes.iter().find_map(Vote::observed_port).unwrap_or(0),
+            observed_port: self.votes.observed_port().unwrap_or(0),
         }
     }
 
@@ -442,7 +449,8 @@ impl Dht {
 
     /// The nodes of the tables.
     pub fn nodes(&self) -> impl Iterator<Item = Contact> + '_ {
-        self.sides.iter().flatten().flat_map(|s| s.routes.contacts())
+        let each = self.sides.iter().flatten();
+        each.flat_map(|s| s.routes.nodes(Instant::ORIGIN)).map(|(contact, ..)| contact)
     }
 
     /// The platform could not send a datagram to `addr`: a hint, it may be transient.
@@ -506,7 +514,7 @@ impl Machine for Dht {
             self.held_until = None;
         }
         self.time_out(cx);
-        self.stalled(cx);
+        self.stalled(cx.now);
         let sides = || self.sides.iter().flatten();
         let due = sides().filter_map(|s| s.routes.due());
         let rounds = sides().filter(|s| !s.searching).filter_map(|s| s.round);
@@ -530,7 +538,8 @@ impl Machine for Dht {
             self.upkeep_at,
             self.page.poll_timeout(),
             self.queries.next_timeout(),
-            self.stall,
+            // A search that may ask already waits for something else.
+            self.stall.filter(|_| self.ready.is_empty()),
             self.held_until,
         ];
         due.chain(rounds).chain(own.into_iter().flatten()).min()

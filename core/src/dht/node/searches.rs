@@ -9,8 +9,7 @@ use crate::dht::lookup::{Lookup, Params};
 use crate::dht::{
     Cause, Contact, DhtEvent, Failure, FoundItem, Goal, LookupId, LookupReport, item,
 };
-use crate::wire::krpc::bloom::Bloom;
-use crate::wire::krpc::{MAX_TOKEN, Reply};
+use crate::wire::krpc::{BLOOM_LEN, MAX_TOKEN, Reply, bloom};
 use crate::{Cx, Instant, NodeId};
 
 /// Most distinct peers that a search tells of. Ours: ten times what a torrent keeps connected.
@@ -47,12 +46,12 @@ pub(super) struct Search {
     /// Newest version found.
     version: Option<i64>,
     found: bool,
-    blooms: Option<Box<[Bloom; 2]>>,
+    blooms: Option<Box<[[u8; BLOOM_LEN]; 2]>>,
 }
 
 impl Search {
     /// Nodes asked, and those that answered.
-    fn counts(&self) -> (u32, u32) {
+    pub(super) fn counts(&self) -> (u32, u32) {
         let each = self.lookups.iter().flatten();
         each.fold((0, 0), |(a, b), l| (a + l.contacted(), b + l.replied_count()))
     }
@@ -110,7 +109,7 @@ impl Dht {
             known: BTreeSet::new(),
             version: None,
             found: false,
-            blooms: scrape.then(Box::default),
+            blooms: scrape.then(|| Box::new([[0; BLOOM_LEN]; 2])),
         };
         self.searches.insert(id, Box::new(search));
         self.advance(cx, id);
@@ -119,7 +118,10 @@ impl Dht {
 
     fn new_lookup(&mut self, now: Instant, target: NodeId, v6: bool) -> Option<Box<Lookup>> {
         let side = self.sides[usize::from(v6)].as_mut()?;
-        let params = Params::new(*side.routes.own(), self.config.local);
+        let params = Params {
+            expected: side.estimate.expected_kth_distance(8),
+            ..Params::new(*side.routes.own(), self.config.local)
+        };
         let mut lookup = Box::new(Lookup::new(now, target, params));
         let mut seeds = heapless::Vec::<Contact, SEEDS>::new();
         side.routes.closest(&target, &mut seeds);
@@ -167,22 +169,16 @@ impl Dht {
     }
 
     /// Stalls that are due.
-    pub(super) fn stalled(&mut self, cx: &mut Cx<'_>) {
-        if self.stall.is_none_or(|at| at > cx.now) {
+    pub(super) fn stalled(&mut self, now: Instant) {
+        if self.stall.is_none_or(|at| at > now) {
             return;
         }
-        let due = |s: &Search| {
-            let mut each = s.lookups.iter().flatten();
-            !s.storing && each.any(|l| l.poll_timeout().is_some_and(|at| at <= cx.now))
-        };
-        let due = self.searches.iter().filter(|(_, s)| due(s)).map(|(id, _)| *id);
-        for id in due.collect::<Vec<_>>() {
-            if let Some(search) = self.searches.get_mut(&id) {
-                for lookup in search.lookups.iter_mut().flatten() {
-                    lookup.handle_timeout(cx.now);
-                }
+        for (id, search) in &self.searches {
+            let mut lookups = search.lookups.iter().flatten();
+            let due = lookups.any(|l| l.poll_timeout().is_some_and(|at| at <= now));
+            if due && !search.storing && !self.ready.contains(id) {
+                self.ready.push_back(*id);
             }
-            self.advance(cx, id);
         }
     }
 
@@ -214,8 +210,8 @@ impl Dht {
         if let (Some(blooms), Some(seeds), Some(leeches)) =
             (&mut search.blooms, reply.seeds, reply.leeches)
         {
-            blooms[0].union(seeds);
-            blooms[1].union(leeches);
+            bloom::unite(&mut blooms[0], seeds);
+            bloom::unite(&mut blooms[1], leeches);
         }
         let mut fresh = Vec::new();
         if matches!(search.goal, Goal::Peers { .. }) {
@@ -308,9 +304,10 @@ impl Dht {
             };
             suspicious |= lookup.is_suspicious(&side.estimate);
             let mut nodes = heapless::Vec::new();
-            lookup.closest(&mut nodes);
+            lookup.closest::<8>(&mut nodes);
             if nodes.is_full() {
-                side.estimate.add(&search.target, nodes.iter().map(|c| c.id));
+                let ids: heapless::Vec<NodeId, 8> = nodes.iter().map(|c| c.id).collect();
+                side.estimate.add(&search.target, &ids);
             }
             closest.extend(nodes);
         }
@@ -326,7 +323,7 @@ impl Dht {
             stored: search.stored,
             took: search.last.saturating_since(search.started),
             failure: self.failure(&search, contacted, replied),
-            swarm: search.blooms.as_ref().map(|b| (b[0].estimate(), b[1].estimate())),
+            swarm: search.blooms.as_ref().map(|b| (bloom::estimate(&b[0]), bloom::estimate(&b[1]))),
             closest,
             suspicious,
         };
@@ -360,6 +357,12 @@ impl Dht {
             }
         }
         self.reschedule();
+    }
+
+    /// Whether nobody is left to be asked.
+    pub(super) fn is_through(&self, id: LookupId) -> bool {
+        let search = self.searches.get(&id);
+        search.is_some_and(|s| !s.storing && s.lookups.iter().flatten().all(|l| l.is_done()))
     }
 
     /// Whether a query is still wanted.

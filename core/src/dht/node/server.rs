@@ -4,7 +4,9 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::Dht;
+use super::items::to_send;
 use crate::dht::guard::Admit;
+use crate::dht::store::PeerStore;
 use crate::wire::krpc::{self, Args, BLOOM_LEN, COMPACT_V4, COMPACT_V6, MAX_TID, Method, ReplyOut};
 use crate::{Cx, Instant, NodeId, Transmit};
 
@@ -31,7 +33,7 @@ pub(super) struct Answer {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum What {
+pub(super) enum What {
     Pong,
     Nodes { target: NodeId, v4: bool, v6: bool },
     Peers { hash: NodeId, id: NodeId, v4: bool, v6: bool, noseed: bool, scrape: bool },
@@ -161,17 +163,25 @@ impl Dht {
         None
     }
 
-    fn write_answer(&self, cx: &mut Cx<'_>, answer: &Answer, buf: &mut [u8]) -> Option<usize> {
+    fn write_answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        answer: &Answer,
+        buf: &mut [u8],
+    ) -> Option<usize> {
         let to = &answer.to;
         let own = self.sides[usize::from(to.is_ipv6())].as_ref()?.routes.own();
         let (mut nodes4, mut nodes6) = ([0; K * COMPACT_V4], [0; K * COMPACT_V6]);
-        let mut write = |side: usize, wanted: bool, target: &NodeId, out: &mut [u8]| {
-            let side = self.sides[side].as_ref().filter(|_| wanted)?;
+        let sides = &self.sides;
+        let write = |side: usize, wanted: bool, target: &NodeId, out: &mut [u8]| {
+            let side = sides[side].as_ref().filter(|_| wanted)?;
             Some(side.routes.write_closest(target, out))
         };
         let out = match answer.what {
             What::Error(code, text) => {
-                return krpc::error(buf, &answer.tid, code, text, usize::from(answer.asked));
+                // Never longer than the query.
+                let room = buf.len().min(answer.asked.into());
+                return krpc::error(buf.get_mut(..room)?, &answer.tid, code, text);
             }
             What::Pong => ReplyOut::default(),
             What::Nodes { target, v4, v6 } => {
@@ -217,7 +227,7 @@ impl Dht {
                     nodes: n4.and_then(|n| nodes4.get(..n)),
                     nodes6: n6.and_then(|n| nodes6.get(..n)),
                     token: &token,
-                    item: self.item_for(&target, seq),
+                    item: to_send(&self.items, &target, seq),
                     ..ReplyOut::default()
                 };
                 return krpc::reply(buf, &answer.tid, own, to, &out);
@@ -235,7 +245,7 @@ impl Dht {
                     nodes6: n6.and_then(|n| nodes6.get(..n)),
                     samples: samples.get(..n),
                     num: Some(num),
-                    interval: Some(self.peers.sample_interval().as_secs()),
+                    interval: Some(PeerStore::sample_interval().as_secs()),
                     ..ReplyOut::default()
                 };
                 return krpc::reply(buf, &answer.tid, own, to, &out);

@@ -169,7 +169,7 @@ impl Dht {
     /// The node as the log sees it.
     pub(super) fn present(&self) -> Present {
         let each = || self.sides.iter().flatten();
-        let mangled = self.votes.iter().find_map(|v| v.observed_port());
+        let mangled = self.votes.observed_port();
         let unreachable = match mangled.filter(|p| *p != self.port) {
             Some(observed) => Cause::PortMangled { observed },
             None => Cause::NotForwarded,
@@ -200,7 +200,7 @@ impl Dht {
 fn is_diverse(side: &Side) -> bool {
     const NETWORKS: usize = 8;
     let mut seen = heapless::Vec::<[u8; 4], NETWORKS>::new();
-    for (node, ..) in side.routes.nodes() {
+    for (node, ..) in side.routes.nodes(crate::Instant::ORIGIN) {
         let net = match node.addr.ip() {
             core::net::IpAddr::V4(ip) => [ip.octets()[0], ip.octets()[1], 0, 0],
             core::net::IpAddr::V6(ip) => {

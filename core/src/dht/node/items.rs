@@ -1,0 +1,61 @@
+//! Items that others put and get (BEP 44).
+
+use core::net::SocketAddr;
+
+use super::Dht;
+use super::server::What;
+use crate::dht::item::{immutable_target, mutable_target};
+use crate::wire::krpc::{Args, Item};
+use crate::{Cx, NodeId};
+
+impl Dht {
+    /// Carries out a `put`. The token comes first: it is the cheaper to check, and binds the item
+    /// to who asked for it.
+    pub(super) fn put(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: SocketAddr,
+        id: &NodeId,
+        args: &Args<'_>,
+    ) -> Result<What, What> {
+        let item = &args.item;
+        let value = item.v.ok_or(What::Error(203, "v is missing"))?;
+        let token = args.token.ok_or(What::Error(203, "token is missing"))?;
+        let target = match item.k {
+            Some(key) => mutable_target(key, item.salt.unwrap_or_default()),
+            None => immutable_target(value),
+        };
+        if !self.tokens.check(&from, id, &target, token) {
+            return Err(What::Error(203, "token is wrong or too old"));
+        }
+        match self.items.put(cx.now, item) {
+            Ok(_) => Ok(What::Pong),
+            Err(error) => Err(What::Error(error.code(), error.text())),
+        }
+    }
+}
+
+/// What a `get` is told of an item: of a mutable one that is not newer than the asker's, only its
+/// version.
+pub(super) fn to_send<'a>(
+    items: &'a crate::dht::store::ItemStore,
+    target: &NodeId,
+    seq: Option<i64>,
+) -> Item<'a> {
+    let Some(kept) = items.get(target) else {
+        return Item::default();
+    };
+    if kept.seq.is_some() && seq >= kept.seq {
+        return Item {
+            seq: kept.seq,
+            ..Item::default()
+        };
+    }
+    Item {
+        v: Some(kept.v),
+        k: kept.k,
+        sig: kept.sig,
+        seq: kept.seq,
+        ..Item::default()
+    }
+}

@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 use super::Dht;
 use super::queries::{Purpose, Query};
 use super::searches::contacts;
+use super::upkeep::AT_ONCE;
 use crate::dht::lookup::Ask;
 use crate::dht::table::Added;
 use crate::dht::{Contact, DhtEvent, Goal, LookupId, secure_id};
@@ -35,7 +36,11 @@ impl Dht {
         }
         self.held_until = None;
         while let Some(slot) = self.urgent.front().or(self.outbox.front()).copied() {
-            let wanted = self.queries.get(slot).filter(|q| self.is_wanted(q)).copied();
+            let wanted = self
+                .queries
+                .get(slot)
+                .filter(|q| self.is_wanted(q))
+                .copied();
             let Some(query) = wanted else {
                 self.queries.close(slot);
                 self.dequeue();
@@ -65,12 +70,15 @@ impl Dht {
                 self.unsent(id, v6, ask.slot);
                 return None;
             }
-            let purpose = Purpose::Step { search: id, v6, slot: ask.slot };
-            if let Some(slot) = self.queries.open(cx, purpose, ask.addr, ask.id) {
-                if let Some(transmit) = self.send(cx, slot, buf) {
-                    self.reschedule();
-                    return Some(transmit);
-                }
+            let purpose = Purpose::Step {
+                search: id,
+                v6,
+                slot: ask.slot,
+            };
+            let slot = self.queries.open(cx, purpose, ask.addr, ask.id);
+            if let Some(transmit) = slot.and_then(|slot| self.send(cx, slot, buf)) {
+                self.reschedule();
+                return Some(transmit);
             }
         }
         None
@@ -114,7 +122,10 @@ impl Dht {
     /// Writes a query that may leave; `None` if it is given up instead.
     fn send(&mut self, cx: &mut Cx<'_>, slot: u16, buf: &mut [u8]) -> Option<Transmit> {
         let query = *self.queries.get(slot)?;
-        let len = self.guard.may_send(cx.now, &query.addr).then(|| self.write(slot, &query, buf));
+        let len = self
+            .guard
+            .may_send(cx.now, &query.addr)
+            .then(|| self.write(slot, &query, buf));
         let Some(len) = len.flatten() else {
             self.queries.close(slot);
             self.failed(cx, &query);
@@ -146,7 +157,11 @@ impl Dht {
                         scrape: *scrape,
                         noseed: false,
                     },
-                    _ => QueryOut::Get { target, seq: None, want },
+                    _ => QueryOut::Get {
+                        target,
+                        seq: None,
+                        want,
+                    },
                 }
             }
             Purpose::Store { search, v6, nth } => {
@@ -165,10 +180,20 @@ impl Dht {
                         }
                     }
                     Goal::PutImmutable(value) => {
-                        let item = Item { v: Some(value), ..Item::default() };
+                        let item = Item {
+                            v: Some(value),
+                            ..Item::default()
+                        };
                         QueryOut::Put { token, item }
                     }
-                    Goal::PutMutable { value, key, salt, seq, cas, sig } => {
+                    Goal::PutMutable {
+                        value,
+                        key,
+                        salt,
+                        seq,
+                        cas,
+                        sig,
+                    } => {
                         let item = Item {
                             v: Some(value),
                             k: Some(key),
@@ -214,7 +239,9 @@ impl Dht {
             return;
         };
         let v6 = from.is_ipv6();
-        let rtt = query.sent.map_or(core::time::Duration::MAX, |at| cx.now.saturating_since(at));
+        let rtt = query
+            .sent
+            .map_or(core::time::Duration::MAX, |at| cx.now.saturating_since(at));
         self.page.now.replies += 1;
         self.asked_since_heard = 0;
         self.rtt.add(rtt);
@@ -232,7 +259,7 @@ impl Dht {
             self.vote(cx, from, seen);
         }
         if matches!(added, Added::New | Added::Replaced) {
-            self.grown(cx, v6);
+            self.grown(cx.now, v6);
         }
         if query.id.is_some_and(|expected| expected != id) {
             return self.failed(cx, &query);
@@ -254,13 +281,17 @@ impl Dht {
             Purpose::Ping(Some(ping)) => {
                 let version = version.and_then(|v| v.try_into().ok()).unwrap_or_default();
                 let answer = Some((from.id, rtt, version));
-                self.tell(DhtEvent::Ping { ping, addr: from.addr, answer });
+                self.tell(DhtEvent::Ping {
+                    ping,
+                    addr: from.addr,
+                    answer,
+                });
             }
             Purpose::Refresh { .. } => {
                 for v6 in [false, true] {
                     for node in contacts(reply, v6).take(8) {
                         let side = self.sides[usize::from(v6)].as_ref();
-                        if side.is_some_and(|s| s.routes.wants(&node.id, &node.addr)) {
+                        if side.is_some_and(|s| s.routes.wants(&node.id, node.addr)) {
                             self.verify(cx, node.addr, node.id);
                         }
                     }
@@ -282,7 +313,10 @@ impl Dht {
 
     /// An error came in: whoever sent it is alive, but does not do what we asked.
     pub(super) fn refused(&mut self, cx: &mut Cx<'_>, from: SocketAddr, tid: &[u8]) {
-        let Some(query) = self.queries.find(tid, from).and_then(|slot| self.queries.close(slot))
+        let Some(query) = self
+            .queries
+            .find(tid, from)
+            .and_then(|slot| self.queries.close(slot))
         else {
             self.page.now.errors_caught += 1;
             return;
@@ -310,7 +344,11 @@ impl Dht {
         match query.purpose {
             Purpose::Ping(None) | Purpose::Refresh { .. } => {}
             Purpose::Ping(Some(ping)) => {
-                self.tell(DhtEvent::Ping { ping, addr: query.addr, answer: None });
+                self.tell(DhtEvent::Ping {
+                    ping,
+                    addr: query.addr,
+                    answer: None,
+                });
             }
             Purpose::Sample { .. } => self.tell(DhtEvent::Samples {
                 addr: query.addr,
@@ -343,7 +381,7 @@ impl Dht {
                 self.peers.set_own(id);
             }
             // A new neighbourhood.
-            (side.rounds, side.round) = (0, Some(cx.now));
+            (side.rounds, side.round) = (0, Some(cx.now + AT_ONCE));
         }
     }
 }

@@ -13,7 +13,7 @@ impl Dht {
     /// to who asked for it.
     pub(super) fn put(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &Cx<'_>,
         from: SocketAddr,
         id: &NodeId,
         args: &Args<'_>,

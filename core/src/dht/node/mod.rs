@@ -38,9 +38,7 @@ use super::store::{ItemStore, PeerLimits, PeerStore};
 use super::table::{Family, Limits, Routes};
 use super::token::Tokens;
 use super::vote::Vote;
-use super::{
-    Contact, DhtConfig, DhtEvent, DhtLog, DhtStats, Goal, LookupId, PingId, ReadOnly,
-};
+use super::{Contact, DhtConfig, DhtEvent, DhtLog, DhtStats, Goal, LookupId, PingId, ReadOnly};
 use crate::metainfo::HostPort;
 use crate::wire::krpc::{self, Body};
 use crate::{Cx, Handled, Instant, Machine, NodeId, RecvMeta, Transmit};
@@ -296,7 +294,8 @@ impl Dht {
                 continue;
             }
             if let Some(side) = &mut self.sides[usize::from(contact.addr.is_ipv6())] {
-                side.routes.restore(cx.now, contact, Duration::from_secs((*age).into()));
+                side.routes
+                    .restore(cx.now, contact, Duration::from_secs((*age).into()));
             }
         }
         for addr in saved.contacts.iter().filter_map(HostPort::addr) {
@@ -314,11 +313,15 @@ impl Dht {
         let each = || self.sides.iter().flatten();
         let nodes = each().flat_map(|s| s.routes.nodes(now));
         let seconds = |age: Duration| u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
-        let contacts = each().flat_map(|s| &s.contacts).map(|addr| HostPort::from(*addr));
+        let contacts = each()
+            .flat_map(|s| &s.contacts)
+            .map(|addr| HostPort::from(*addr));
         Saved {
             id: v4.as_ref().map(|s| *s.routes.own()),
             id6: v6.as_ref().map(|s| *s.routes.own()),
-            nodes: nodes.map(|(contact, age, _)| (contact, seconds(age))).collect(),
+            nodes: nodes
+                .map(|(contact, age, _)| (contact, seconds(age)))
+                .collect(),
             contacts: contacts.collect(),
         }
     }
@@ -368,8 +371,8 @@ impl Dht {
         addr: SocketAddr,
         target: NodeId,
     ) -> Result<(), Full> {
-        let queued = self.can_ask(&addr)
-            && self.enqueue(cx, Purpose::Sample { target }, addr, None);
+        let queued =
+            self.can_ask(&addr) && self.enqueue(cx, Purpose::Sample { target }, addr, None);
         queued.then_some(()).ok_or(Full)
     }
 
@@ -384,7 +387,11 @@ impl Dht {
     /// # Errors
     /// [`Full`] if too many are under way, or the node is not running.
     pub fn search(&mut self, cx: &mut Cx<'_>, goal: Goal) -> Result<LookupId, Full> {
-        let begun = if self.active { self.begin(cx, goal, For::Owner) } else { None };
+        let begun = if self.active {
+            self.begin(cx, goal, For::Owner)
+        } else {
+            None
+        };
         begun.ok_or(Full)
     }
 
@@ -431,7 +438,10 @@ impl Dht {
             limited: self.limited,
             held_back: self.held_back,
             reachable: self.is_reachable(),
-            size_by_buckets: each().map(|s| estimate::by_buckets(s.routes.buckets())).max().unwrap_or(0),
+            size_by_buckets: each()
+                .map(|s| estimate::by_buckets(s.routes.buckets()))
+                .max()
+                .unwrap_or(0),
             size_by_lookups: each().map(|s| s.estimate.get()).max().unwrap_or(0),
             observed_port: self.votes.observed_port().unwrap_or(0),
         }
@@ -450,7 +460,8 @@ impl Dht {
     /// The nodes of the tables.
     pub fn nodes(&self) -> impl Iterator<Item = Contact> + '_ {
         let each = self.sides.iter().flatten();
-        each.flat_map(|s| s.routes.nodes(Instant::ORIGIN)).map(|(contact, ..)| contact)
+        each.flat_map(|s| s.routes.nodes(Instant::ORIGIN))
+            .map(|(contact, ..)| contact)
     }
 
     /// The platform could not send a datagram to `addr`: a hint, it may be transient.
@@ -495,8 +506,7 @@ impl Machine for Dht {
         self.heard = cx.now;
         match &message.body {
             Body::Query(method, args) => {
-                let ro = message.read_only;
-                self.asked(cx, from, message.tid, ro, *method, args, data.len());
+                self.asked(cx, from, &message, *method, args, data.len());
             }
             Body::Reply(reply) => {
                 self.replied(cx, from, message.tid, message.version, message.ip, reply);
@@ -532,7 +542,9 @@ impl Machine for Dht {
         }
         let sides = || self.sides.iter().flatten();
         // A table that waits for a free query is looked at when one times out.
-        let due = sides().filter_map(|s| s.routes.due()).filter(|_| !self.queries.is_full());
+        let due = sides()
+            .filter_map(|s| s.routes.due())
+            .filter(|_| !self.queries.is_full());
         let rounds = sides().filter(|s| !s.searching).filter_map(|s| s.round);
         let own = [
             self.upkeep_at,

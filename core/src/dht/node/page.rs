@@ -112,18 +112,31 @@ impl Page {
     }
 
     fn schedule(&mut self, now: Instant) {
-        self.tick = Some(now + if self.cycle == 1 { BOOTSTRAP_TICK } else { HOUSEKEEPING });
+        self.tick = Some(
+            now + if self.cycle == 1 {
+                BOOTSTRAP_TICK
+            } else {
+                HOUSEKEEPING
+            },
+        );
     }
 
     /// The table has become usable (S16). Ours: said at once, not at the next tick.
     pub(super) fn bootstrapped(&mut self, now: Instant, present: &Present) -> DhtLog {
         self.cycle = 2;
         self.schedule(now);
-        DhtLog::Bootstrapped { nodes: present.nodes, buckets: present.buckets }
+        DhtLog::Bootstrapped {
+            nodes: present.nodes,
+            buckets: present.buckets,
+        }
     }
 
     /// A tick is due: whether it is time for housekeeping too, and what to say.
-    pub(super) fn handle_timeout(&mut self, now: Instant, present: &Present) -> Option<(bool, Lines)> {
+    pub(super) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        present: &Present,
+    ) -> Option<(bool, Lines)> {
         if self.tick? > now {
             return None;
         }
@@ -152,7 +165,11 @@ impl Page {
             self.can_receive = false;
             let _ = lines.push(DhtLog::Unreachable(present.unreachable));
         }
-        let due = if self.line == 0 { FIRST_LINE } else { self.line + LINE_EVERY };
+        let due = if self.line == 0 {
+            FIRST_LINE
+        } else {
+            self.line + LINE_EVERY
+        };
         if self.cycle >= due {
             let _ = lines.push(self.statistics(present));
         }
@@ -198,7 +215,11 @@ mod tests {
     }
 
     /// What is said until `minutes` have passed, each with its minute.
-    fn run(page: &mut Page, minutes: u32, mut each: impl FnMut(&mut Counters)) -> Vec<(u32, DhtLog)> {
+    fn run(
+        page: &mut Page,
+        minutes: u32,
+        mut each: impl FnMut(&mut Counters),
+    ) -> Vec<(u32, DhtLog)> {
         let mut said = Vec::new();
         for minute in 1..=minutes {
             each(&mut page.now);
@@ -226,14 +247,18 @@ mod tests {
             "DHT statistics: 120 queries in, 240 queries out, 120 replies received, 0 bytes read, \
              0 bytes sent, 40 known nodes in 9 buckets, 3 peers (highest: 4) tracked in 2 torrents."
         );
-        assert!(page.stop(&present(40)).is_some(), "cycles have passed since the last line");
+        assert!(
+            page.stop(&present(40)).is_some(),
+            "cycles have passed since the last line"
+        );
     }
 
     #[test]
     fn unreachable_is_said_once_until_a_query_comes() {
         let mut page = Page::new();
         page.start(Instant::ORIGIN, 40);
-        let busy = |c: &mut Counters| (c.queries_out, c.replies) = (c.queries_out + 20, c.replies + 9);
+        let busy =
+            |c: &mut Counters| (c.queries_out, c.replies) = (c.queries_out + 20, c.replies + 9);
         let said = run(&mut page, 60, busy);
         let warned = |l: &&(u32, DhtLog)| matches!(l.1, DhtLog::Unreachable(Cause::NotForwarded));
         assert_eq!(said.iter().filter(warned).count(), 1);
@@ -249,19 +274,30 @@ mod tests {
         page.start(Instant::ORIGIN, 40);
         let said = run(&mut page, 200, |c| c.queries_out += 20);
         assert_eq!(said, [(15, DhtLog::Firewalled(Cause::NoReplies))]);
-        let said = run(&mut page, 230, |c| (c.queries_out, c.replies) = (c.queries_out + 20, c.replies + 1));
-        assert!(matches!(said[0].1, DhtLog::Unreachable(_)), "it has cleared: {said:?}");
+        let said = run(&mut page, 230, |c| {
+            (c.queries_out, c.replies) = (c.queries_out + 20, c.replies + 1);
+        });
+        assert!(
+            matches!(said[0].1, DhtLog::Unreachable(_)),
+            "it has cleared: {said:?}"
+        );
     }
 
     #[test]
     fn bootstrapping_is_watched_every_minute_and_ends_with_a_line() {
         let mut page = Page::new();
         page.start(Instant::ORIGIN, 31);
-        assert_eq!((page.cycle(), page.poll_timeout()), (1, Some(Instant::ORIGIN + MINUTE)));
+        assert_eq!(
+            (page.cycle(), page.poll_timeout()),
+            (1, Some(Instant::ORIGIN + MINUTE))
+        );
         run(&mut page, 3, |_| ());
         assert_eq!(page.cycle(), 1);
         let line = page.bootstrapped(Instant::ORIGIN, &present(32));
-        assert_eq!(line.to_string(), "DHT bootstrap complete, have 32 nodes in 9 buckets.");
+        assert_eq!(
+            line.to_string(),
+            "DHT bootstrap complete, have 32 nodes in 9 buckets."
+        );
         assert_eq!(page.cycle(), 2);
     }
 }

@@ -26,7 +26,11 @@ pub(super) enum Purpose {
     /// Nodes for a bucket.
     Refresh { target: NodeId },
     /// A step of a search.
-    Step { search: LookupId, v6: bool, slot: u8 },
+    Step {
+        search: LookupId,
+        v6: bool,
+        slot: u8,
+    },
     /// The end of a search: announce or put at the `nth` of its stores.
     Store { search: LookupId, v6: bool, nth: u8 },
     /// Samples for the owner.
@@ -101,7 +105,9 @@ impl Queries {
             *self.slots.get_mut(usize::from(slot))? = Some(query);
             slot
         } else {
-            let slot = u16::try_from(self.slots.len()).ok().filter(|s| *s < self.max)?;
+            let slot = u16::try_from(self.slots.len())
+                .ok()
+                .filter(|s| *s < self.max)?;
             self.slots.push(Some(query));
             slot
         };
@@ -199,15 +205,23 @@ mod tests {
     #[test]
     fn only_the_endpoint_that_was_asked_answers_and_only_what_was_asked() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let mut cx = Cx { now: Instant::ORIGIN, rng: &mut rng };
+        let mut cx = Cx {
+            now: Instant::ORIGIN,
+            rng: &mut rng,
+        };
         let mut queries = Queries::new(4);
-        let slot = queries.open(&mut cx, Purpose::Ping(None), addr(1), None).unwrap();
+        let slot = queries
+            .open(&mut cx, Purpose::Ping(None), addr(1), None)
+            .unwrap();
         let tid = queries.tid(slot);
         assert_eq!(queries.find(&tid, addr(1)), None, "not sent yet");
         queries.sent(cx.now, slot);
         assert_eq!(queries.find(&tid, addr(1)), Some(slot));
         assert_eq!(queries.find(&tid, addr(2)), None);
-        assert_eq!(queries.find(&tid, SocketAddr::from(([192, 0, 2, 1], 6882))), None);
+        assert_eq!(
+            queries.find(&tid, SocketAddr::from(([192, 0, 2, 1], 6882))),
+            None
+        );
         assert_eq!(queries.find(&tid[..5], addr(1)), None);
         let mut forged = tid;
         forged[5] ^= 1;

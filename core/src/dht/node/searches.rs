@@ -53,7 +53,9 @@ impl Search {
     /// Nodes asked, and those that answered.
     pub(super) fn counts(&self) -> (u32, u32) {
         let each = self.lookups.iter().flatten();
-        each.fold((0, 0), |(a, b), l| (a + l.contacted(), b + l.replied_count()))
+        each.fold((0, 0), |(a, b), l| {
+            (a + l.contacted(), b + l.replied_count())
+        })
     }
 
     pub(super) const fn is_storing(&self) -> bool {
@@ -224,7 +226,10 @@ impl Dht {
         }
         let item = found_item(search, reply);
         if !fresh.is_empty() {
-            self.tell(DhtEvent::Peers { lookup: id, peers: fresh });
+            self.tell(DhtEvent::Peers {
+                lookup: id,
+                peers: fresh,
+            });
         }
         if let Some(item) = item {
             self.tell(DhtEvent::Item { lookup: id, item });
@@ -280,7 +285,11 @@ impl Dht {
         for (v6, lookup) in [false, true].into_iter().zip(&search.lookups) {
             let stores = lookup.iter().flat_map(|l| l.stores());
             for (nth, (addr, node, _)) in (0..).zip(stores) {
-                let purpose = Purpose::Store { search: id, v6, nth };
+                let purpose = Purpose::Store {
+                    search: id,
+                    v6,
+                    nth,
+                };
                 if let Some(slot) = queries.open(cx, purpose, addr, Some(node)) {
                     urgent.push_back(slot);
                     opened += 1;
@@ -292,7 +301,7 @@ impl Dht {
         }
     }
 
-    fn conclude(&mut self, cx: &mut Cx<'_>, id: LookupId) {
+    fn conclude(&mut self, cx: &Cx<'_>, id: LookupId) {
         let Some(search) = self.searches.remove(&id) else {
             return;
         };
@@ -312,7 +321,7 @@ impl Dht {
             closest.extend(nodes);
         }
         if let For::Table { v6, had } = search.whom {
-            return self.searched_for_table(cx, v6, had);
+            return self.searched_for_table(cx.now, v6, had);
         }
         let (contacted, replied) = search.counts();
         let report = LookupReport {
@@ -323,7 +332,10 @@ impl Dht {
             stored: search.stored,
             took: search.last.saturating_since(search.started),
             failure: self.failure(&search, contacted, replied),
-            swarm: search.blooms.as_ref().map(|b| (bloom::estimate(&b[0]), bloom::estimate(&b[1]))),
+            swarm: search
+                .blooms
+                .as_ref()
+                .map(|b| (bloom::estimate(&b[0]), bloom::estimate(&b[1]))),
             closest,
             suspicious,
         };
@@ -351,10 +363,10 @@ impl Dht {
         let gone = self.searches.remove(&id);
         self.ready.retain(|other| *other != id);
         // Queries that were not sent yet are dropped when their turn comes.
-        if let Some(For::Table { v6, .. }) = gone.map(|s| s.whom) {
-            if let Some(side) = &mut self.sides[usize::from(v6)] {
-                side.searching = false;
-            }
+        if let Some(For::Table { v6, .. }) = gone.map(|s| s.whom)
+            && let Some(side) = &mut self.sides[usize::from(v6)]
+        {
+            side.searching = false;
         }
         self.reschedule();
     }
@@ -377,10 +389,7 @@ impl Dht {
 }
 
 /// The nodes of a reply, of one family.
-pub(super) fn contacts<'a>(
-    reply: &Reply<'a>,
-    v6: bool,
-) -> impl Iterator<Item = Contact> + use<'a> {
+pub(super) fn contacts<'a>(reply: &Reply<'a>, v6: bool) -> impl Iterator<Item = Contact> + use<'a> {
     let (list, stride) = if v6 {
         (reply.nodes6, crate::wire::krpc::COMPACT_V6)
     } else {
@@ -396,7 +405,10 @@ fn found_item(search: &mut Search, reply: &Reply<'_>) -> Option<FoundItem> {
         Goal::Immutable(target) => {
             let news = !search.found && item::immutable_target(value) == *target;
             search.found |= news;
-            news.then(|| FoundItem { value: value.to_vec(), version: None })
+            news.then(|| FoundItem {
+                value: value.to_vec(),
+                version: None,
+            })
         }
         Goal::Mutable { key, salt } => {
             let (seq, sig) = (reply.item.seq?, reply.item.sig?);
@@ -406,9 +418,11 @@ fn found_item(search: &mut Search, reply: &Reply<'_>) -> Option<FoundItem> {
                 return None;
             }
             search.version = Some(seq);
-            Some(FoundItem { value: value.to_vec(), version: Some((seq, *sig)) })
+            Some(FoundItem {
+                value: value.to_vec(),
+                version: Some((seq, *sig)),
+            })
         }
         _ => None,
     }
 }
-

@@ -7,7 +7,9 @@ use super::Dht;
 use super::items::to_send;
 use crate::dht::guard::Admit;
 use crate::dht::store::PeerStore;
-use crate::wire::krpc::{self, Args, BLOOM_LEN, COMPACT_V4, COMPACT_V6, MAX_TID, Method, ReplyOut};
+use crate::wire::krpc::{
+    self, Args, BLOOM_LEN, COMPACT_V4, COMPACT_V6, MAX_TID, Message, Method, ReplyOut,
+};
 use crate::{Cx, Instant, NodeId, Transmit};
 
 /// A reply that waited longer is of no use: whoever asked has gone on (S30).
@@ -35,10 +37,31 @@ pub(super) struct Answer {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum What {
     Pong,
-    Nodes { target: NodeId, v4: bool, v6: bool },
-    Peers { hash: NodeId, id: NodeId, v4: bool, v6: bool, noseed: bool, scrape: bool },
-    Item { target: NodeId, id: NodeId, seq: Option<i64>, v4: bool, v6: bool },
-    Samples { target: NodeId, v4: bool, v6: bool },
+    Nodes {
+        target: NodeId,
+        v4: bool,
+        v6: bool,
+    },
+    Peers {
+        hash: NodeId,
+        id: NodeId,
+        v4: bool,
+        v6: bool,
+        noseed: bool,
+        scrape: bool,
+    },
+    Item {
+        target: NodeId,
+        id: NodeId,
+        seq: Option<i64>,
+        v4: bool,
+        v6: bool,
+    },
+    Samples {
+        target: NodeId,
+        v4: bool,
+        v6: bool,
+    },
     Error(u32, &'static str),
 }
 
@@ -48,8 +71,7 @@ impl Dht {
         &mut self,
         cx: &mut Cx<'_>,
         from: SocketAddr,
-        tid: &[u8],
-        read_only: bool,
+        message: &Message<'_>,
         method: Method,
         args: &Args<'_>,
         len: usize,
@@ -74,7 +96,10 @@ impl Dht {
             return;
         }
         let what = self.reply_to(cx, from, method, args);
-        if let (Some(id), false) = (&args.id, read_only || matches!(what, What::Error(..))) {
+        if let (Some(id), false) = (
+            &args.id,
+            message.read_only || matches!(what, What::Error(..)),
+        ) {
             let worth = self.sides[usize::from(v6)]
                 .as_mut()
                 .is_some_and(|side| side.routes.queried(cx.now, id, from));
@@ -86,24 +111,38 @@ impl Dht {
             self.limited += 1;
             return;
         }
-        let Ok(tid) = heapless::Vec::from_slice(tid) else {
+        let Ok(tid) = heapless::Vec::from_slice(message.tid) else {
             return;
         };
         let asked = u16::try_from(len).unwrap_or(u16::MAX);
-        self.answers.push_back(Answer { to: from, at: cx.now, tid, asked, what });
+        self.answers.push_back(Answer {
+            to: from,
+            at: cx.now,
+            tid,
+            asked,
+            what,
+        });
     }
 
     /// What to say; announces and puts are carried out here.
-    fn reply_to(&mut self, cx: &mut Cx<'_>, from: SocketAddr, method: Method, args: &Args<'_>) -> What {
+    fn reply_to(&mut self, cx: &Cx<'_>, from: SocketAddr, method: Method, args: &Args<'_>) -> What {
         let Some(id) = args.id else {
             return What::Error(203, "id is missing or not 20 bytes");
         };
         let v6 = from.is_ipv6();
         let (want4, want6) = args.want.map_or((!v6, v6), |w| (w.v4, w.v6));
         // `want` of neither means the querier's own family (BEP 32).
-        let (v4, v6) = if want4 || want6 { (want4, want6) } else { (!v6, v6) };
-        let target = args.target.ok_or(What::Error(203, "target is missing or not 20 bytes"));
-        let hash = args.info_hash.ok_or(What::Error(203, "info_hash is missing or not 20 bytes"));
+        let (v4, v6) = if want4 || want6 {
+            (want4, want6)
+        } else {
+            (!v6, v6)
+        };
+        let target = args
+            .target
+            .ok_or(What::Error(203, "target is missing or not 20 bytes"));
+        let hash = args
+            .info_hash
+            .ok_or(What::Error(203, "info_hash is missing or not 20 bytes"));
         let what = match method {
             Method::Ping => Ok(What::Pong),
             Method::FindNode => target.map(|target| What::Nodes { target, v4, v6 }),
@@ -115,8 +154,16 @@ impl Dht {
                 noseed: args.noseed,
                 scrape: args.scrape,
             }),
-            Method::AnnouncePeer => hash.and_then(|hash| self.announced(cx, from, &id, &hash, args)),
-            Method::Get => target.map(|target| What::Item { target, id, seq: args.item.seq, v4, v6 }),
+            Method::AnnouncePeer => {
+                hash.and_then(|hash| self.announced(cx, from, &id, &hash, args))
+            }
+            Method::Get => target.map(|target| What::Item {
+                target,
+                id,
+                seq: args.item.seq,
+                v4,
+                v6,
+            }),
             Method::Put => self.put(cx, from, &id, args),
             Method::SampleInfohashes => target.map(|target| What::Samples { target, v4, v6 }),
             Method::Unknown => Err(What::Error(204, "Unknown query type.")),
@@ -126,7 +173,7 @@ impl Dht {
 
     fn announced(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &Cx<'_>,
         from: SocketAddr,
         id: &NodeId,
         hash: &NodeId,
@@ -136,7 +183,11 @@ impl Dht {
         if !self.tokens.check(&from, id, hash, token) {
             return Err(What::Error(203, "token is wrong or too old"));
         }
-        let port = if args.implied_port { Some(from.port()) } else { args.port };
+        let port = if args.implied_port {
+            Some(from.port())
+        } else {
+            args.port
+        };
         let port = port.ok_or(What::Error(203, "port is missing or not 1 to 65535"))?;
         let peer = SocketAddr::new(from.ip(), port);
         self.peers.announce(cx.now, hash, peer, args.seed);
@@ -153,7 +204,10 @@ impl Dht {
             let Some(len) = self.write_answer(cx, &answer, buf) else {
                 continue;
             };
-            if !self.guard.charge(cx.now, &answer.to, usize::from(answer.asked), len) {
+            if !self
+                .guard
+                .charge(cx.now, &answer.to, usize::from(answer.asked), len)
+            {
                 self.limited += 1;
                 continue;
             }
@@ -163,12 +217,7 @@ impl Dht {
         None
     }
 
-    fn write_answer(
-        &mut self,
-        cx: &mut Cx<'_>,
-        answer: &Answer,
-        buf: &mut [u8],
-    ) -> Option<usize> {
+    fn write_answer(&mut self, cx: &mut Cx<'_>, answer: &Answer, buf: &mut [u8]) -> Option<usize> {
         let to = &answer.to;
         let own = self.sides[usize::from(to.is_ipv6())].as_ref()?.routes.own();
         let (mut nodes4, mut nodes6) = ([0; K * COMPACT_V4], [0; K * COMPACT_V6]);
@@ -179,9 +228,7 @@ impl Dht {
         };
         let out = match answer.what {
             What::Error(code, text) => {
-                // Never longer than the query.
-                let room = buf.len().min(answer.asked.into());
-                return krpc::error(buf.get_mut(..room)?, &answer.tid, code, text);
+                return krpc::error(buf, &answer.tid, code, text, answer.asked.into());
             }
             What::Pong => ReplyOut::default(),
             What::Nodes { target, v4, v6 } => {
@@ -194,7 +241,14 @@ impl Dht {
                 };
                 return krpc::reply(buf, &answer.tid, own, to, &out);
             }
-            What::Peers { hash, id, v4, v6, noseed, scrape } => {
+            What::Peers {
+                hash,
+                id,
+                v4,
+                v6,
+                noseed,
+                scrape,
+            } => {
                 let token = self.tokens.make(to, &id, &hash);
                 let (mut seeds, mut leeches) = ([0; BLOOM_LEN], [0; BLOOM_LEN]);
                 let scraped = scrape && self.peers.scrape(&hash, &mut seeds, &mut leeches);
@@ -203,7 +257,11 @@ impl Dht {
                 let n6 = write(1, v6 && !scraped, &hash, &mut nodes6);
                 let value_len = if to.is_ipv6() { 18 } else { 6 };
                 let used = OVERHEAD + n4.unwrap_or(0) + n6.unwrap_or(0);
-                let room = if scraped { 0 } else { MAX_REPLY.saturating_sub(used) / (value_len + 3) };
+                let room = if scraped {
+                    0
+                } else {
+                    MAX_REPLY.saturating_sub(used) / (value_len + 3)
+                };
                 let mut values = [0; MAX_REPLY];
                 let space = values.get_mut(..room * value_len)?;
                 let n = self.peers.values(cx, &hash, to.is_ipv6(), noseed, space);
@@ -219,7 +277,13 @@ impl Dht {
                 };
                 return krpc::reply(buf, &answer.tid, own, to, &out);
             }
-            What::Item { target, id, seq, v4, v6 } => {
+            What::Item {
+                target,
+                id,
+                seq,
+                v4,
+                v6,
+            } => {
                 let token = self.tokens.make(to, &id, &target);
                 let n4 = write(0, v4, &target, &mut nodes4);
                 let n6 = write(1, v6, &target, &mut nodes6);

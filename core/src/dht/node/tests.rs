@@ -1,8 +1,8 @@
 //! Whole nodes on a network in memory: a delay, and nothing else.
 
 use alloc::collections::BTreeMap;
+use alloc::string::ToString;
 use alloc::vec;
-use std::string::ToString;
 
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
@@ -28,8 +28,8 @@ struct Net {
 
 /// Every node in a network of its own.
 fn addr(n: usize) -> SocketAddr {
-    let [_, a, b, c] = (n as u32 + 1).to_be_bytes();
-    SocketAddr::from(([11 + c % 180, 1 + b, 7 * c % 251, 1 + a], 6881))
+    let [a, b] = (n as u16 + 1).to_be_bytes();
+    SocketAddr::from(([11 + b % 80, b, a, 1], 6881))
 }
 
 impl Net {
@@ -53,11 +53,17 @@ impl Net {
     }
 
     fn with_cx<R>(&mut self, act: impl FnOnce(&mut Cx<'_>) -> R) -> R {
-        act(&mut Cx { now: self.now, rng: &mut self.rng })
+        act(&mut Cx {
+            now: self.now,
+            rng: &mut self.rng,
+        })
     }
 
     fn with<R>(&mut self, n: usize, act: impl FnOnce(&mut Dht, &mut Cx<'_>) -> R) -> R {
-        let mut cx = Cx { now: self.now, rng: &mut self.rng };
+        let mut cx = Cx {
+            now: self.now,
+            rng: &mut self.rng,
+        };
         let result = act(&mut self.nodes[n].1, &mut cx);
         self.flush(n);
         result
@@ -66,25 +72,38 @@ impl Net {
     fn flush(&mut self, n: usize) {
         let (from, dht) = &mut self.nodes[n];
         let mut buf = [0; 1500];
-        let mut cx = Cx { now: self.now, rng: &mut self.rng };
+        let mut cx = Cx {
+            now: self.now,
+            rng: &mut self.rng,
+        };
         while let Some(transmit) = dht.poll_transmit(&mut cx, &mut buf) {
             self.sent += 1;
             if !self.down {
                 let data = buf[..transmit.len].to_vec();
-                self.flying.push_back((self.now + DELAY, transmit.dst, *from, data));
+                self.flying
+                    .push_back((self.now + DELAY, transmit.dst, *from, data));
             }
         }
-        let late = dht.poll_timeout().is_none_or(|at| at > self.now);
-        assert!(late, "law 3: {:?} is not later than {:?}", dht.poll_timeout(), self.now);
+    }
+
+    fn time_out(&mut self, n: usize) {
+        self.with(n, Machine::handle_timeout);
+        let next = self.nodes[n].1.poll_timeout();
+        let late = next.is_none_or(|at| at > self.now);
+        assert!(late, "law 3: {next:?} is not later than {:?}", self.now);
     }
 
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
         for n in 0..self.nodes.len() {
-            self.with(n, |dht, cx| dht.handle_timeout(cx));
+            self.time_out(n);
         }
         loop {
-            let timer = self.nodes.iter().filter_map(|(_, d)| d.poll_timeout()).min();
+            let timer = self
+                .nodes
+                .iter()
+                .filter_map(|(_, d)| d.poll_timeout())
+                .min();
             let arrival = self.flying.front().map(|f| f.0);
             let next = timer.into_iter().chain(arrival).min();
             let Some(next) = next.filter(|at| *at <= end) else {
@@ -94,13 +113,22 @@ impl Net {
             while self.flying.front().is_some_and(|f| f.0 <= self.now) {
                 let (_, to, from, data) = self.flying.pop_front().unwrap();
                 if let Some(n) = self.by_addr.get(&to).copied() {
-                    let meta = RecvMeta { socket: SocketId::V4, from, local: None, ecn: Ecn::NotEct };
+                    let meta = RecvMeta {
+                        socket: SocketId::V4,
+                        from,
+                        local: None,
+                        ecn: Ecn::NotEct,
+                    };
                     self.with(n, |dht, cx| dht.handle_datagram(cx, &meta, &data));
                 }
             }
             for n in 0..self.nodes.len() {
-                if self.nodes[n].1.poll_timeout().is_some_and(|at| at <= self.now) {
-                    self.with(n, |dht, cx| dht.handle_timeout(cx));
+                if self.nodes[n]
+                    .1
+                    .poll_timeout()
+                    .is_some_and(|at| at <= self.now)
+                {
+                    self.time_out(n);
                 }
             }
         }
@@ -123,24 +151,41 @@ impl Net {
 }
 
 fn peers(hash: u8, announce: Option<u16>) -> Goal {
-    let announce = announce.map(|port| Announce { port, implied: false, seed: false });
-    Goal::Peers { hash: InfoHash([hash; 20]), announce, scrape: false }
+    let announce = announce.map(|port| Announce {
+        port,
+        implied: false,
+        seed: false,
+    });
+    Goal::Peers {
+        hash: InfoHash([hash; 20]),
+        announce,
+        scrape: false,
+    }
 }
 
 #[test]
 fn a_network_forms_from_one_node_and_says_so() {
-    let mut net = Net::formed(80, &DhtConfig::default());
-    for n in 0..80 {
+    let mut net = Net::formed(140, &DhtConfig::default());
+    for n in 0..140 {
         let stats = net.nodes[n].1.stats();
         assert!(stats.nodes >= 32, "node {n} knows {}", stats.nodes);
     }
     let log: Vec<_> = net
         .events(5)
         .into_iter()
-        .filter_map(|e| if let DhtEvent::Log(log) = e { Some(log.to_string()) } else { None })
+        .filter_map(|e| {
+            if let DhtEvent::Log(log) = e {
+                Some(log.to_string())
+            } else {
+                None
+            }
+        })
         .collect();
     assert_eq!(log[0], "Starting DHT server on port 6881.");
-    assert!(log[1].starts_with("DHT bootstrap complete, have 32 nodes in "), "{log:?}");
+    assert!(
+        log[1].starts_with("DHT bootstrap complete, have 32 nodes in "),
+        "{log:?}"
+    );
 }
 
 #[test]
@@ -176,8 +221,14 @@ fn nobody_to_ask_is_said_with_its_cause() {
         _ => None,
     });
     let (failure, cause) = failure.expect("it failed");
-    assert_eq!((failure, cause), (Failure::NoNodes, super::super::Cause::NoContacts));
-    assert_eq!(failure.to_string(), "No DHT nodes available for peer search.");
+    assert_eq!(
+        (failure, cause),
+        (Failure::NoNodes, super::super::Cause::NoContacts)
+    );
+    assert_eq!(
+        failure.to_string(),
+        "No DHT nodes available for peer search."
+    );
     assert!(events.contains(&DhtEvent::NeedContacts { v6: false }));
 }
 
@@ -195,9 +246,14 @@ fn an_outage_costs_no_node() {
 #[test]
 fn a_stopped_node_is_silent() {
     let mut net = Net::formed(40, &DhtConfig::default());
-    net.with(7, |dht, cx| dht.stop(cx));
+    net.with(7, Dht::stop);
     let sent = net.sent;
-    let meta = RecvMeta { socket: SocketId::V4, from: addr(1), local: None, ecn: Ecn::NotEct };
+    let meta = RecvMeta {
+        socket: SocketId::V4,
+        from: addr(1),
+        local: None,
+        ecn: Ecn::NotEct,
+    };
     let query = b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe";
     let handled = net.with(7, |dht, cx| dht.handle_datagram(cx, &meta, query));
     assert_eq!((handled, net.sent), (Handled::NotMine, sent));

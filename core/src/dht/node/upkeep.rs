@@ -8,10 +8,12 @@ use super::searches::For;
 use super::{Dht, Side};
 use crate::dht::table::Action;
 use crate::dht::{Cause, Contact, DhtEvent, Goal};
-use crate::{Cx, NodeId};
+use crate::{Cx, Instant, NodeId};
 
 /// Shortest pause between two rounds that brought nothing; it doubles up to [`SLOW_ROUND`].
 const FIRST_ROUND: Duration = Duration::from_secs(1);
+/// A round that follows from what just happened: not the same instant, so that time goes on.
+pub(super) const AT_ONCE: Duration = Duration::from_millis(1);
 /// rTorrent's round (S15).
 const SLOW_ROUND: Duration = Duration::from_secs(60);
 /// Upkeep actions that are done at one time.
@@ -96,16 +98,16 @@ impl Dht {
         }
         side.rounds = side.rounds.saturating_add(1);
         side.searching = true;
-        if self.begin(cx, Goal::Nodes(target), For::Table { v6, had }).is_none() {
-            if let Some(side) = self.sides[usize::from(v6)].as_mut() {
-                side.searching = false;
-                side.round = Some(cx.now + FIRST_ROUND);
-            }
+        let begun = self.begin(cx, Goal::Nodes(target), For::Table { v6, had });
+        let side = self.sides[usize::from(v6)].as_mut();
+        if let Some(side) = side.filter(|_| begun.is_none()) {
+            side.searching = false;
+            side.round = Some(cx.now + FIRST_ROUND);
         }
     }
 
     /// A search for the table is over.
-    pub(super) fn searched_for_table(&mut self, cx: &mut Cx<'_>, v6: bool, had: u32) {
+    pub(super) fn searched_for_table(&mut self, now: Instant, v6: bool, had: u32) {
         let Some(side) = self.sides[usize::from(v6)].as_mut() else {
             return;
         };
@@ -116,9 +118,9 @@ impl Dht {
         }
         if has > had {
             side.pause = FIRST_ROUND;
-            side.round = Some(cx.now);
+            side.round = Some(now + AT_ONCE);
         } else {
-            side.round = Some(cx.now + side.pause);
+            side.round = Some(now + side.pause);
             side.pause = (side.pause * 2).min(SLOW_ROUND);
             let alone = has == 0;
             if alone {
@@ -128,7 +130,7 @@ impl Dht {
     }
 
     /// A node was added: is that enough (S16)? Or is it the first (S15)?
-    pub(super) fn grown(&mut self, cx: &mut Cx<'_>, v6: bool) {
+    pub(super) fn grown(&mut self, now: Instant, v6: bool) {
         let local = self.config.local;
         let Some(side) = self.sides[usize::from(v6)].as_mut() else {
             return;
@@ -139,14 +141,14 @@ impl Dht {
             if self.page.is_bootstrapping() && (local || is_diverse(side)) {
                 side.contacts.clear();
                 let present = self.present();
-                let line = self.page.bootstrapped(cx.now, &present);
+                let line = self.page.bootstrapped(now, &present);
                 self.tell(DhtEvent::Log(line));
                 self.tell(DhtEvent::TableChanged);
             }
-        } else if !side.searching && side.round.is_none_or(|at| at > cx.now) {
+        } else if !side.searching && side.round.is_none_or(|at| at > now) {
             // News: no need to wait for the next round.
             side.pause = FIRST_ROUND;
-            side.round = Some(cx.now);
+            side.round = Some(now + AT_ONCE);
         }
     }
 
@@ -181,7 +183,11 @@ impl Dht {
             peers_max: self.peers.peers_max(),
             torrents: self.peers.hashes(),
             unreachable,
-            firewalled: if self.send_failures > 0 { Cause::Send } else { Cause::NoReplies },
+            firewalled: if self.send_failures > 0 {
+                Cause::Send
+            } else {
+                Cause::NoReplies
+            },
         }
     }
 
@@ -200,7 +206,7 @@ impl Dht {
 fn is_diverse(side: &Side) -> bool {
     const NETWORKS: usize = 8;
     let mut seen = heapless::Vec::<[u8; 4], NETWORKS>::new();
-    for (node, ..) in side.routes.nodes(crate::Instant::ORIGIN) {
+    for (node, ..) in side.routes.nodes(Instant::ORIGIN) {
         let net = match node.addr.ip() {
             core::net::IpAddr::V4(ip) => [ip.octets()[0], ip.octets()[1], 0, 0],
             core::net::IpAddr::V6(ip) => {

@@ -184,6 +184,12 @@ impl Routes {
         each!(&mut self.inner, t => t.queried(now, id, addr))
     }
 
+    /// Whether the table would like to have a node that it was told of, if that answers a ping.
+    #[must_use]
+    pub fn wants(&self, id: &NodeId, addr: SocketAddr) -> bool {
+        each!(&self.inner, t => t.wants(id, addr))
+    }
+
     /// A query of ours was not answered though the network is thought to be up.
     pub fn failed(&mut self, now: Instant, addr: SocketAddr) {
         each!(&mut self.inner, t => t.failed(now, addr));

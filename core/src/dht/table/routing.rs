@@ -231,9 +231,20 @@ impl<const S: usize> Table<S> {
             return !state.is_ready()
                 && bucket.get(i).is_some_and(|e| e.asked.age(now_s) >= REPING);
         }
+        self.has_seat(b, id, &node)
+    }
+
+    /// See [`Routes::wants`](super::Routes::wants).
+    pub(super) fn wants(&self, id: &NodeId, addr: SocketAddr) -> bool {
+        let b = self.index(id);
+        pack::<S>(id, addr)
+            .is_some_and(|node| self.find(b, id).is_none() && self.has_seat(b, id, &node))
+    }
+
+    fn has_seat(&self, b: usize, id: &NodeId, node: &[u8; S]) -> bool {
         !self.is_nobody(id)
-            && !matches!(self.seat(b, &node, true), Seat::Full | Seat::Barred)
-            && (self.limits.local || self.search(|n| ip(n) == ip(&node)).is_none())
+            && !matches!(self.seat(b, node, true), Seat::Full | Seat::Barred)
+            && (self.limits.local || self.search(|n| ip(n) == ip(node)).is_none())
     }
 
     /// See [`Routes::restore`](super::Routes::restore).

@@ -13,7 +13,7 @@ use std::{
 use dunlin_core::{
     InfoHash,
     engine::{AddTorrent, Check, FilePriority, Source},
-    metainfo::{self, Info, MAX_TORRENT_LEN, Magnet},
+    metainfo::{self, Info, MAX_TORRENT_LEN, Magnet, MagnetError},
 };
 
 use crate::{
@@ -59,7 +59,8 @@ pub struct Add {
 }
 
 enum From {
-    Magnet(Magnet),
+    /// With its info-hash.
+    Magnet(InfoHash, Magnet),
     Torrent(Box<metainfo::Torrent>),
     File(PathBuf),
     Url(String),
@@ -68,7 +69,7 @@ enum From {
 impl fmt::Debug for Add {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source: &dyn fmt::Debug = match &self.source {
-            From::Magnet(magnet) => &magnet.info_hash,
+            From::Magnet(info_hash, _) => info_hash,
             From::Torrent(torrent) => &torrent.info.info_hash(),
             From::File(path) => path,
             From::Url(url) => url,
@@ -97,16 +98,19 @@ impl Add {
         }
     }
 
-    /// The torrent of a magnet link.
+    /// The torrent of a magnet link. One that names a key (BEP 46) has to be looked up in the DHT
+    /// first.
     ///
     /// # Errors
     /// [`Error::Magnet`].
     pub fn magnet(link: &str) -> Result<Self> {
-        let magnet = link.parse().map_err(|source| Error::Magnet {
+        let refuse = |source| Error::Magnet {
             link: shorten(link),
             source,
-        })?;
-        Ok(Self::new(From::Magnet(magnet)))
+        };
+        let magnet: Magnet = link.parse().map_err(refuse)?;
+        let info_hash = magnet.info_hash.ok_or(MagnetError::KeyOnly);
+        Ok(Self::new(From::Magnet(info_hash.map_err(refuse)?, magnet)))
     }
 
     /// The torrent of a torrent file's content.
@@ -240,7 +244,7 @@ impl Add {
     /// What is wrong with the file; [`Error::Fetch`] for a URL that was not fetched.
     pub fn load(mut self) -> Result<Loaded> {
         let found = match self.source {
-            From::Magnet(magnet) => Found::Magnet(magnet),
+            From::Magnet(info_hash, magnet) => Found::Magnet(info_hash, magnet),
             From::Torrent(torrent) => Found::Torrent(torrent),
             From::File(path) => Found::Torrent(read(&path)?),
             From::Url(url) => {
@@ -251,7 +255,7 @@ impl Add {
             }
         };
         let mut hosts = Vec::new();
-        if let Found::Magnet(magnet) = &found {
+        if let Found::Magnet(_, magnet) = &found {
             for peer in &magnet.peers {
                 match peer.addr() {
                     Some(address) => self.peers.push(address),
@@ -327,7 +331,7 @@ impl Loaded {
     pub fn recall(&mut self, store: &Store) -> Result<()> {
         self.kept = store.claim(self.info_hash())?;
         match (&mut self.found, self.kept.torrent.take()) {
-            (Found::Magnet(magnet), Some(mut torrent)) => {
+            (Found::Magnet(_, magnet), Some(mut torrent)) => {
                 let mut trackers = tiers(&magnet.trackers);
                 torrent.trackers.retain(|tier| !trackers.contains(tier));
                 trackers.append(&mut torrent.trackers);
@@ -383,11 +387,11 @@ impl Loaded {
                 ready.torrent.source = Source::Info(torrent.info);
                 ready.torrent.trackers = torrent.trackers;
             }
-            Found::Magnet(mut magnet) => {
+            Found::Magnet(info_hash, mut magnet) => {
                 let ranges = std::mem::take(&mut magnet.select);
                 select = select.or_else(|| magnet_selector(ranges));
                 ready.torrent.source = Source::Hash {
-                    info_hash: magnet.info_hash,
+                    info_hash,
                     name: magnet.name.clone(),
                 };
                 ready.torrent.trackers = tiers(&magnet.trackers);
@@ -402,23 +406,23 @@ impl Loaded {
 /// A torrent as the user gave it.
 #[derive(Debug)]
 enum Found {
-    Magnet(Magnet),
+    Magnet(InfoHash, Magnet),
     Torrent(Box<metainfo::Torrent>),
 }
 
 impl Found {
     fn info_hash(&self) -> InfoHash {
         match self {
-            Self::Magnet(magnet) => magnet.info_hash,
+            Self::Magnet(info_hash, _) => *info_hash,
             Self::Torrent(torrent) => torrent.info.info_hash(),
         }
     }
 
     fn name(&self) -> String {
         match self {
-            Self::Magnet(magnet) => match &magnet.name {
+            Self::Magnet(info_hash, magnet) => match &magnet.name {
                 Some(name) => name.clone(),
-                None => magnet.info_hash.to_string(),
+                None => info_hash.to_string(),
             },
             Self::Torrent(torrent) => torrent.info.name().into(),
         }

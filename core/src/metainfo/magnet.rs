@@ -1,4 +1,4 @@
-//! Magnet links (BEP 9 "magnet URI format", BEP 53).
+//! Magnet links (BEP 9 "magnet URI format", BEP 46, BEP 53).
 
 use alloc::{string::String, vec::Vec};
 use core::{fmt, ops::RangeInclusive, str::FromStr};
@@ -7,7 +7,7 @@ use data_encoding::{BASE32_NOPAD, HEXLOWER_PERMISSIVE};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::{HostPort, Info, MAX_ADDRESSES, Torrent};
-use crate::{InfoHash, sync::Arc};
+use crate::{InfoHash, dht::item::MAX_SALT, sync::Arc};
 
 /// Longest link that is read, in bytes; those with a hundred trackers have some 8 KiB.
 const MAX_LEN: usize = 64 << 10;
@@ -23,11 +23,23 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
 /// For `x.pe` also what an address has: some clients do not decode it.
 const ESCAPED_IN_ADDRESS: &AsciiSet = &ESCAPED.remove(b':').remove(b'[').remove(b']');
 
-/// A magnet link: the name of a torrent and where to ask for it.
+/// The key of a mutable item in the DHT that says which torrent is meant (BEP 46).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MutableKey {
+    /// Ed25519 public key.
+    pub key: [u8; 32],
+    /// At most 64 bytes; often none.
+    pub salt: Vec<u8>,
+}
+
+/// A magnet link: the name of a torrent and where to ask for it. One that was parsed has an
+/// info-hash, a key, or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Magnet {
-    /// `xt`: which torrent.
-    pub info_hash: InfoHash,
+    /// `xt`: which torrent. `None` if [`Magnet::key`] has to be looked up first.
+    pub info_hash: Option<InfoHash>,
+    /// `xs=urn:btpk:` and `s`: where the DHT knows which torrent it is at present (BEP 46).
+    pub key: Option<MutableKey>,
     /// `dn`: what to call it until its info is here.
     pub name: Option<String>,
     /// `tr`: trackers, each a tier of its own.
@@ -36,7 +48,7 @@ pub struct Magnet {
     pub peers: Vec<HostPort>,
     /// `ws`: web seeds (BEP 19).
     pub web_seeds: Vec<String>,
-    /// `xs`: where to get the torrent file. Kept, not acted upon.
+    /// `xs`, other than [`Magnet::key`]: where to get the torrent file. Kept, not acted upon.
     pub sources: Vec<String>,
     /// `so`: indices of the files wanted (BEP 53); empty means all.
     pub select: Vec<RangeInclusive<u32>>,
@@ -50,8 +62,12 @@ pub enum MagnetError {
     NotMagnet,
     /// Longer than 64 KiB.
     TooLong,
-    /// No `xt=urn:btih:`.
+    /// No `xt=urn:btih:`, and no `xs=urn:btpk:`.
     NoHash,
+    /// `xs=urn:btpk:` only, where an info-hash is needed: look it up in the DHT first (BEP 46).
+    KeyOnly,
+    /// The key is not 64 hex digits, or the salt not an even number of them up to 128.
+    BadKey,
     /// `xt=urn:btmh:` only (BEP 52).
     V2Only,
     /// The hash is neither 40 hex digits nor 32 of base32.
@@ -67,6 +83,12 @@ impl fmt::Display for MagnetError {
             Self::TooLong => "the magnet link is longer than 64 KiB; remove some of its trackers",
             Self::NoHash => {
                 "the magnet link names no torrent: `xt=urn:btih:` and a hash is missing; copy the whole link, in quotes"
+            }
+            Self::KeyOnly => {
+                "the magnet link names a key (`xs=urn:btpk:`), and the DHT has to be asked first which torrent that is"
+            }
+            Self::BadKey => {
+                "the key after `xs=urn:btpk:` has not 64 hexadecimal digits, or the salt after `s=` not an even number of up to 128; copy the whole link"
             }
             Self::V2Only => {
                 "the magnet link names a BitTorrent v2 torrent (`urn:btmh:`), and Dunlin can fetch v1 and hybrid; look for a link with `urn:btih:`"
@@ -86,9 +108,26 @@ impl core::error::Error for MagnetError {}
 impl Magnet {
     /// A link that has nothing but the hash.
     #[must_use]
-    pub const fn new(info_hash: InfoHash) -> Self {
+    pub fn new(info_hash: InfoHash) -> Self {
         Self {
-            info_hash,
+            info_hash: Some(info_hash),
+            ..Self::empty()
+        }
+    }
+
+    /// A link that has nothing but the key of an item in the DHT (BEP 46).
+    #[must_use]
+    pub fn of_key(key: MutableKey) -> Self {
+        Self {
+            key: Some(key),
+            ..Self::empty()
+        }
+    }
+
+    const fn empty() -> Self {
+        Self {
+            info_hash: None,
+            key: None,
             name: None,
             trackers: Vec::new(),
             peers: Vec::new(),
@@ -130,8 +169,8 @@ impl FromStr for Magnet {
             return Err(MagnetError::TooLong);
         }
         let query = strip_prefix(link, SCHEME).ok_or(MagnetError::NotMagnet)?;
-        let mut magnet = Self::new(InfoHash([0; 20]));
-        let (mut v1, mut v2) = (false, false);
+        let mut magnet = Self::empty();
+        let (mut v2, mut salt) = (false, None);
         for parameter in query.split('&') {
             // Links copied out of a page's source have `&amp;`.
             let parameter = parameter.strip_prefix("amp;").unwrap_or(parameter);
@@ -140,7 +179,7 @@ impl FromStr for Magnet {
             };
             match key_of(key) {
                 "xt" => match exact_topic(&decode(value))? {
-                    Topic::V1(hash) if !v1 => (magnet.info_hash, v1) = (hash, true),
+                    Topic::V1(hash) if magnet.info_hash.is_none() => magnet.info_hash = Some(hash),
                     Topic::V2 => v2 = true,
                     _ => {}
                 },
@@ -149,7 +188,16 @@ impl FromStr for Magnet {
                 }
                 "tr" => add(&mut magnet.trackers, decode(value)),
                 "ws" => add(&mut magnet.web_seeds, decode(value)),
-                "xs" => add(&mut magnet.sources, decode(value)),
+                "xs" => {
+                    let source = decode(value);
+                    match strip_prefix(&source, "urn:btpk:") {
+                        None => add(&mut magnet.sources, source),
+                        Some(_) if magnet.key.is_some() => {}
+                        Some(key) => magnet.key = Some(public_key(key)?),
+                    }
+                }
+                // Elsewhere `s` may mean anything: it is a salt only beside a key.
+                "s" if salt.is_none() => salt = Some(decode(value)),
                 "x.pe" => {
                     if let Ok(peer) = decode(value).parse()
                         && magnet.peers.len() < MAX_ADDRESSES
@@ -161,17 +209,36 @@ impl FromStr for Magnet {
                 _ => {}
             }
         }
-        match (v1, v2) {
-            (true, _) => Ok(magnet),
-            (false, true) => Err(MagnetError::V2Only),
-            (false, false) => Err(MagnetError::NoHash),
+        if let (Some(key), Some(salt)) = (&mut magnet.key, salt) {
+            key.salt = HEXLOWER_PERMISSIVE
+                .decode(salt.trim().as_bytes())
+                .ok()
+                .filter(|salt| salt.len() <= MAX_SALT)
+                .ok_or(MagnetError::BadKey)?;
+        }
+        match (magnet.info_hash, &magnet.key) {
+            (None, None) if v2 => Err(MagnetError::V2Only),
+            (None, None) => Err(MagnetError::NoHash),
+            _ => Ok(magnet),
         }
     }
 }
 
 impl fmt::Display for Magnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "magnet:?xt=urn:btih:{}", self.info_hash)?;
+        f.write_str("magnet:?")?;
+        if let Some(hash) = &self.info_hash {
+            write!(f, "xt=urn:btih:{hash}")?;
+        }
+        if let Some(MutableKey { key, salt }) = &self.key {
+            let separator = if self.info_hash.is_some() { "&" } else { "" };
+            write!(f, "{separator}xs=urn:btpk:")?;
+            key.iter().try_for_each(|b| write!(f, "{b:02x}"))?;
+            if !salt.is_empty() {
+                f.write_str("&s=")?;
+                salt.iter().try_for_each(|b| write!(f, "{b:02x}"))?;
+            }
+        }
         let texts = (self.name.iter().map(|n| ("dn", n)))
             .chain(self.trackers.iter().map(|t| ("tr", t)))
             .chain(self.web_seeds.iter().map(|w| ("ws", w)))
@@ -221,6 +288,15 @@ fn exact_topic(urn: &str) -> Result<Topic, MagnetError> {
     decoded
         .map(|_| Topic::V1(InfoHash(out)))
         .map_err(|_| MagnetError::BadHash)
+}
+
+fn public_key(hex: &str) -> Result<MutableKey, MagnetError> {
+    let key = HEXLOWER_PERMISSIVE.decode(hex.trim().as_bytes());
+    let key = key.ok().and_then(|key| key.try_into().ok());
+    Ok(MutableKey {
+        key: key.ok_or(MagnetError::BadKey)?,
+        salt: Vec::new(),
+    })
 }
 
 /// `tr.2` is `tr`: some programs number what occurs more than once.

@@ -21,7 +21,7 @@ pub use create::{Builder, Draft, auto_piece_len};
 pub use error::{Error, Place, Problem};
 pub use info::Info;
 pub use layout::{Extent, File, FileKind, Layout};
-pub use magnet::{Magnet, MagnetError};
+pub use magnet::{Magnet, MagnetError, MutableKey};
 pub use torrent::{HostPort, NotHostPort, Torrent};
 
 /// Largest torrent file or info dictionary that is read, in bytes: room for [`MAX_PIECES`] hashes

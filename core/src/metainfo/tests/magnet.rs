@@ -50,7 +50,7 @@ fn what_cannot_be_used_is_refused_with_a_reason() {
     assert_eq!(parse("magnet:?xt=urn:sha1:ABC"), Err(MagnetError::NoHash));
     let v2 = format!("xt=urn:btmh:1220{}", "ab".repeat(32));
     assert_eq!(parse(&format!("magnet:?{v2}")), Err(MagnetError::V2Only));
-    assert_eq!(parse(&format!("{HEX}&{v2}")).unwrap().info_hash, HASH);
+    assert_eq!(parse(&format!("{HEX}&{v2}")).unwrap().info_hash, Some(HASH));
     for bad in [&HEX[..59], &HEX.replace('f', "g"), "magnet:?xt=urn:btih:"] {
         assert_eq!(parse(bad), Err(MagnetError::BadHash));
     }
@@ -80,4 +80,40 @@ fn a_torrent_makes_a_magnet_and_back() {
     let back = m.torrent(t.info.clone());
     assert_eq!(back.trackers, [["a:1"], ["a:2"], ["b:1"]]);
     assert_eq!((back.info, back.web_seeds), (t.info, t.web_seeds));
+}
+
+#[test]
+fn a_key_stands_for_a_torrent() {
+    // The examples of BEP 46.
+    let link =
+        "magnet:?xs=urn:btpk:8543d3e6115f0f98c944077a4493dcd543e49c739fd998550a1f614ab36ed63e";
+    let m = parse(link).unwrap();
+    let key = m.key.clone().unwrap();
+    assert_eq!((m.info_hash, key.key[0], key.salt.len()), (None, 0x85, 0));
+    assert_eq!(m, Magnet::of_key(key));
+    assert_eq!(m.to_string(), link);
+    let salted = parse(&format!("{link}&s=6E&dn=x")).unwrap();
+    assert_eq!(salted.key.as_ref().unwrap().salt, b"n");
+    assert_eq!(salted.to_string(), format!("{link}&s=6e&dn=x"));
+    // The salt may come first, and a hash may stand beside the key.
+    let both = parse(
+        &link
+            .replace('?', "?s=6e&")
+            .replace("xs", &format!("{}&xs", &HEX[8..])),
+    );
+    let both = both.unwrap();
+    assert_eq!((both.info_hash, &both.key), (Some(HASH), &salted.key));
+    assert_eq!(parse(&both.to_string()), Ok(both));
+    // Without a key, `s` is nobody's business.
+    assert_eq!(parse(&format!("{HEX}&s=zz")), Ok(Magnet::new(HASH)));
+    for bad in [
+        &link[..link.len() - 1],
+        &format!("{link}0"),
+        &link.replace("8543", "854g"),
+        &format!("{link}&s=6"),
+        &format!("{link}&s=xx"),
+        &format!("{link}&s={}", "00".repeat(65)),
+    ] {
+        assert_eq!(parse(bad), Err(MagnetError::BadKey), "{bad}");
+    }
 }

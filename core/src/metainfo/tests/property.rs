@@ -56,8 +56,12 @@ quickcheck! {
         Torrent::parse(&bytes).unwrap() == made.0 && made.0.info.canonical()
     }
 
-    fn magnets_are_read_back(made: Made, select: Vec<(u32, u32)>, ports: Vec<u16>) -> bool {
+    fn magnets_are_read_back(made: Made, select: Vec<(u32, u32)>, ports: Vec<u16>, salt: Option<Vec<u8>>) -> bool {
         let mut m = made.0.magnet();
+        m.key = salt.map(|mut salt| {
+            salt.truncate(64);
+            MutableKey { key: [salt.len() as u8; 32], salt }
+        });
         m.select = select.into_iter().map(|(a, b)| a.min(b)..=a.max(b)).collect();
         m.peers = ports.iter().filter_map(|&p| HostPort::new("2001:db8::7", p)).take(9).collect();
         m.to_string().parse() == Ok(m)

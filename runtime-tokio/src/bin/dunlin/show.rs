@@ -65,6 +65,10 @@ fn describe(text: &str, as_json: bool) -> Result<Shown, String> {
     })
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn message(error: Error) -> String {
     error.to_string()
 }
@@ -177,7 +181,15 @@ fn magnet_lines(magnet: &Magnet) -> Vec<String> {
     if let Some(name) = &magnet.name {
         field(&mut lines, "name", name);
     }
-    field(&mut lines, "info-hash", magnet.info_hash.to_string());
+    if let Some(hash) = magnet.info_hash {
+        field(&mut lines, "info-hash", hash.to_string());
+    }
+    if let Some(key) = &magnet.key {
+        field(&mut lines, "key", hex(&key.key));
+        if !key.salt.is_empty() {
+            field(&mut lines, "salt", hex(&key.salt));
+        }
+    }
     for url in &magnet.trackers {
         field(&mut lines, "tracker", url);
     }
@@ -199,7 +211,9 @@ fn magnet_json(magnet: &Magnet) -> Value {
     json!({
         "type": "magnet",
         "name": magnet.name,
-        "torrent": magnet.info_hash.to_string(),
+        "torrent": magnet.info_hash.map(|hash| hash.to_string()),
+        "key": magnet.key.as_ref().map(|key| hex(&key.key)),
+        "salt": magnet.key.as_ref().map(|key| hex(&key.salt)),
         "trackers": magnet.trackers,
         "peers": magnet.peers.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "web_seeds": magnet.web_seeds,

@@ -7,7 +7,6 @@
 
 mod assoc;
 
-use core::hash::Hasher;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
@@ -122,9 +121,8 @@ impl Guard {
     }
 
     fn hash_network(&self, ip: IpAddr) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
-        hasher.write_u64(network(ip));
-        hasher.finish()
+        let hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
+        hasher.hash(&network(ip).to_le_bytes())
     }
 }
 
@@ -135,16 +133,19 @@ fn flow(amount: u64, per_second: u32) -> Duration {
 
 /// A keyed hash of an address and port.
 pub(in crate::dht) fn hash_endpoint(key: (u64, u64), addr: &SocketAddr) -> u64 {
-    let ip = match addr.ip() {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-        IpAddr::V6(ip) => ip,
-    };
-    let mut input = [0; 18];
-    input[..16].copy_from_slice(&ip.octets());
-    input[16..].copy_from_slice(&addr.port().to_be_bytes());
-    let mut hasher = SipHasher13::new_with_keys(key.0, key.1);
-    hasher.write(&input);
-    hasher.finish()
+    let hasher = SipHasher13::new_with_keys(key.0, key.1);
+    match addr {
+        SocketAddr::V4(addr) => {
+            let (ip, port) = (u64::from(addr.ip().to_bits()), u64::from(addr.port()));
+            hasher.hash(&(ip << 16 | port).to_le_bytes())
+        }
+        SocketAddr::V6(addr) => {
+            let mut input = [0; 18];
+            input[..16].copy_from_slice(&addr.ip().octets());
+            input[16..].copy_from_slice(&addr.port().to_be_bytes());
+            hasher.hash(&input)
+        }
+    }
 }
 
 /// The network of an address, which one owner may be taken to own: its /24, or its /64.

@@ -1,19 +1,13 @@
 //! Items that others put here (BEP 44), under what they hash to.
 
-use alloc::{boxed::Box, format, vec::Vec};
+use alloc::boxed::Box;
 use core::time::Duration;
 
-use ed25519_dalek::{Signature, VerifyingKey};
-
 use super::keyed::Keyed;
-use crate::hash::{Hasher, sha1};
+use crate::dht::item::{self, Refusal};
 use crate::wire::krpc::Item;
 use crate::{Instant, NodeId};
 
-/// Longest value, as bencode (BEP 44).
-pub const MAX_VALUE: usize = 1000;
-/// Longest salt (BEP 44).
-pub const MAX_SALT: usize = 64;
 /// How long an item is kept that nobody puts again (BEP 44: two hours).
 pub const ITEM_LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
 /// A tick of the wheel, whose 32 are two hours and a quarter.
@@ -23,53 +17,38 @@ const EXPIRE_BATCH: usize = 64;
 /// Pause between batches.
 const EXPIRE_PAUSE: Duration = Duration::from_millis(10);
 
-/// Why an item was not taken: the errors of BEP 44.
+/// Why an item was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum PutError {
-    /// A field is missing, of the wrong type, or out of range.
-    Malformed,
-    /// The value is longer than 1000 bytes.
-    TooBig,
-    /// The signature is not the key's.
-    BadSignature,
-    /// The salt is longer than 64 bytes.
-    SaltTooBig,
-    /// The item to replace is not of the version that the sender believes.
-    CasMismatch,
-    /// There is one as new or newer.
-    OldSeq,
+    /// There is something wrong with it.
+    Refused(Refusal),
     /// The store is full of what is closer to us.
     Full,
 }
 
 impl PutError {
-    /// The code to answer with.
+    /// The code to answer with (BEP 5, 44).
     #[must_use]
     pub const fn code(self) -> u32 {
         match self {
+            Self::Refused(refusal) => refusal.code(),
             Self::Full => 202,
-            Self::Malformed => 203,
-            Self::TooBig => 205,
-            Self::BadSignature => 206,
-            Self::SaltTooBig => 207,
-            Self::CasMismatch => 301,
-            Self::OldSeq => 302,
         }
     }
 
-    /// The text to answer with; short, since an error must not be longer than the query.
+    /// The text to answer with.
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
-            Self::Full => "Full",
-            Self::Malformed => "Malformed item",
-            Self::TooBig => "Value too big",
-            Self::BadSignature => "Bad signature",
-            Self::SaltTooBig => "Salt too big",
-            Self::CasMismatch => "CAS mismatch",
-            Self::OldSeq => "Sequence number too old",
+            Self::Refused(refusal) => refusal.text(),
+            Self::Full => "Full.",
         }
+    }
+}
+
+impl From<Refusal> for PutError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
     }
 }
 
@@ -124,89 +103,23 @@ impl ItemStore {
         self.items.set_own(id);
     }
 
-    /// Keeps what a `put` brings, for two hours; returns its target.
+    /// Keeps what a `put` brings for two hours, if it is sound, signed, and not older than what
+    /// there is (BEP 44). Returns its target.
     ///
     /// # Errors
-    /// What to answer, if it is not taken.
-    pub fn put(&mut self, now: Instant, item: &Item<'_>) -> Result<NodeId, PutError> {
-        match item.v {
-            _ if item.malformed => Err(PutError::Malformed),
-            None => Err(PutError::Malformed),
-            Some(v) if item.k.is_none() => self.put_immutable(now, v),
-            Some(_) => self.put_mutable(now, item),
+    /// What to answer, if it is not taken; nothing is changed then.
+    pub fn put(&mut self, now: Instant, put: &Item<'_>) -> Result<NodeId, PutError> {
+        if let Some(renewed) = self.renews(now, put)? {
+            return Ok(renewed);
         }
-    }
-
-    /// Keeps a value, sound bencode, under its hash.
-    ///
-    /// # Errors
-    /// What to answer, if it is not taken.
-    pub fn put_immutable(&mut self, now: Instant, v: &[u8]) -> Result<NodeId, PutError> {
-        if v.len() > MAX_VALUE {
-            return Err(PutError::TooBig);
-        }
-        let target = NodeId(sha1(v));
+        let target = item::check(put)?;
+        let version = match (put.k, put.sig, put.seq) {
+            (Some(&k), Some(&sig), Some(seq)) => Some(Box::new(Version { k, sig, seq })),
+            _ => None,
+        };
+        let v = put.v.unwrap_or_default().into();
+        let stored = Stored { v, version };
         if let Some(slot) = self.items.find(&target) {
-            self.renew(now, slot);
-            return Ok(target);
-        }
-        self.make_room(&target)?;
-        let deadline = self.deadline(now);
-        let stored = Stored {
-            v: v.into(),
-            version: None,
-        };
-        self.items.insert(now, target, deadline, stored);
-        Ok(target)
-    }
-
-    /// Keeps a signed value under the hash of its key and salt, unless there is a newer one.
-    ///
-    /// # Errors
-    /// What to answer, if it is not taken.
-    pub fn put_mutable(&mut self, now: Instant, item: &Item<'_>) -> Result<NodeId, PutError> {
-        let (Some(v), Some(k), Some(sig), Some(seq @ 0..)) = (item.v, item.k, item.sig, item.seq)
-        else {
-            return Err(PutError::Malformed);
-        };
-        let salt = item.salt.unwrap_or_default();
-        if v.len() > MAX_VALUE {
-            return Err(PutError::TooBig);
-        }
-        if salt.len() > MAX_SALT {
-            return Err(PutError::SaltTooBig);
-        }
-        let target = mutable_target(k, salt);
-        let there = self.items.find(&target);
-        // Cheap checks first: a signature costs as much as a hundred of them.
-        if let Some(slot) = there {
-            let stored = &self.items.slot(slot).value;
-            if let Some(version) = &stored.version {
-                if item.cas.is_some_and(|cas| cas != version.seq) {
-                    return Err(PutError::CasMismatch);
-                }
-                if seq <= version.seq {
-                    // The same again is no news, but keeps it alive; it was verified before.
-                    if seq < version.seq || *stored.v != *v {
-                        return Err(PutError::OldSeq);
-                    }
-                    if *sig != version.sig {
-                        return Err(PutError::BadSignature);
-                    }
-                    self.renew(now, slot);
-                    return Ok(target);
-                }
-            }
-        }
-        if !is_signed(v, k, salt, seq, sig) {
-            return Err(PutError::BadSignature);
-        }
-        let (k, sig) = (*k, *sig);
-        let stored = Stored {
-            v: v.into(),
-            version: Some(Box::new(Version { k, sig, seq })),
-        };
-        if let Some(slot) = there {
             *self.items.value(slot) = stored;
             self.renew(now, slot);
         } else {
@@ -215,6 +128,30 @@ impl ItemStore {
             self.items.insert(now, target, deadline, stored);
         }
         Ok(target)
+    }
+
+    /// Whether a mutable item is there already, to the bit: it was verified before, and need not be
+    /// again. One that may not replace what is there is refused before its signature costs us
+    /// anything.
+    fn renews(&mut self, now: Instant, put: &Item<'_>) -> Result<Option<NodeId>, Refusal> {
+        let (Some(v), Some(k), Some(sig), Some(seq @ 0..)) = (put.v, put.k, put.sig, put.seq)
+        else {
+            return Ok(None);
+        };
+        let target = item::mutable_target(k, put.salt.unwrap_or_default());
+        let Some(slot) = self.items.find(&target) else {
+            return Ok(None);
+        };
+        let stored = &self.items.slot(slot).value;
+        let Some(kept) = &stored.version else {
+            return Ok(None);
+        };
+        item::check_update((kept.seq, &stored.v), (seq, v), put.cas)?;
+        if put.malformed || seq != kept.seq || *sig != kept.sig {
+            return Ok(None);
+        }
+        self.renew(now, slot);
+        Ok(Some(target))
     }
 
     /// The item of a target.
@@ -245,7 +182,11 @@ impl ItemStore {
             let Some(slot) = self.items.pop_due(now) else {
                 return;
             };
-            self.items.remove(slot);
+            if self.items.is_due(now, slot) {
+                self.items.remove(slot);
+            } else {
+                self.items.wait(slot);
+            }
         }
         self.resume = now + EXPIRE_PAUSE;
     }
@@ -277,23 +218,5 @@ impl ItemStore {
     }
 }
 
-/// The target of a mutable item: SHA-1 of key and salt.
-fn mutable_target(k: &[u8; 32], salt: &[u8]) -> NodeId {
-    let mut hasher = Hasher::sha1();
-    hasher.update(k);
-    hasher.update(salt);
-    NodeId(hasher.finish())
-}
-
-/// Whether `sig` is the signature of `k` over salt, version and value.
-fn is_signed(v: &[u8], k: &[u8; 32], salt: &[u8], seq: i64, sig: &[u8; 64]) -> bool {
-    let mut signed = Vec::with_capacity(v.len() + salt.len() + 48);
-    if !salt.is_empty() {
-        signed.extend_from_slice(format!("4:salt{}:", salt.len()).as_bytes());
-        signed.extend_from_slice(salt);
-    }
-    signed.extend_from_slice(format!("3:seqi{seq}e1:v").as_bytes());
-    signed.extend_from_slice(v);
-    let signature = Signature::from_bytes(sig);
-    VerifyingKey::from_bytes(k).is_ok_and(|key| key.verify_strict(&signed, &signature).is_ok())
-}
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,6 @@
 //! for the hash table.
 
 use alloc::vec::Vec;
-use core::hash::Hasher;
 use core::time::Duration;
 
 use hashbrown::HashTable;
@@ -23,8 +22,10 @@ const GROWTH_SHIFT: u32 = 4;
 #[derive(Clone, Debug)]
 pub(super) struct Slot<T> {
     pub(super) id: NodeId,
-    /// When to look whether it expired, in ticks.
+    /// When it expires, as far as is known, in ticks.
     deadline: u32,
+    /// In which list of the wheel it is: one turn of it at most, it is looked at too early else.
+    list: u8,
     near: Link,
     wheel: Link,
     pub(super) value: T,
@@ -124,6 +125,7 @@ impl<T> Keyed<T> {
         self.slots.push(Slot {
             id,
             deadline,
+            list: 0,
             near: Link::alone(slot),
             wheel: Link::alone(slot),
             value,
@@ -196,7 +198,7 @@ impl<T> Keyed<T> {
         u32::try_from(at.as_micros() / tick).unwrap_or(u32::MAX)
     }
 
-    /// A slot whose deadline has passed, which must be removed or put off before the next call.
+    /// A slot whose deadline may have passed, which must be removed or put off before the next call.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<u32> {
         // After a long sleep all are due, and one turn of the wheel finds them.
         let turn_ago = self.tick_of(now).saturating_sub(LISTS as u32);
@@ -205,6 +207,16 @@ impl<T> Keyed<T> {
         let next = self.next_used()?;
         (next <= self.tick_of(now)).then_some(())?;
         self.wheel.front(next as usize % LISTS)
+    }
+
+    /// Whether the deadline of a slot has passed.
+    pub(super) fn is_due(&self, now: Instant, slot: u32) -> bool {
+        self.slot(slot).deadline <= self.tick_of(now)
+    }
+
+    /// Looks at a slot again, as it is not due yet.
+    pub(super) fn wait(&mut self, slot: u32) {
+        self.put_off(slot, self.slot(slot).deadline);
     }
 
     /// The next look at a slot is at `deadline`.
@@ -238,8 +250,9 @@ impl<T> Keyed<T> {
     fn enter_wheel(&mut self, slot: u32, deadline: u32) {
         let first = self.served.saturating_add(1);
         let last = self.served.saturating_add(LISTS as u32);
-        self.slots[slot as usize].deadline = deadline.clamp(first, last);
-        let list = self.wheel_list(slot);
+        let list = deadline.clamp(first, last) as usize % LISTS;
+        let entry = &mut self.slots[slot as usize];
+        (entry.deadline, entry.list) = (deadline, list as u8);
         self.wheel
             .push_front(&mut Wheel(&mut self.slots), list, slot);
     }
@@ -250,7 +263,7 @@ impl<T> Keyed<T> {
     }
 
     fn wheel_list(&self, slot: u32) -> usize {
-        self.slot(slot).deadline as usize % LISTS
+        self.slot(slot).list.into()
     }
 
     fn distance_list(&self, slot: u32) -> usize {
@@ -260,7 +273,8 @@ impl<T> Keyed<T> {
 }
 
 fn hash(key: (u64, u64), id: &NodeId) -> u64 {
-    let mut hasher = SipHasher13::new_with_keys(key.0, key.1);
-    hasher.write(&id.0);
-    hasher.finish()
+    SipHasher13::new_with_keys(key.0, key.1).hash(&id.0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,11 +103,11 @@ impl PeerStore {
         swarm.advance(age_tick(now));
         swarm.forget(addr.ip());
         if swarm.len() >= self.limits.max_per_hash as usize {
-            swarm.drop_oldest();
+            swarm.drop_oldest(addr.is_ipv6());
         }
         self.peers -= (before - swarm.len()) as u32;
         if self.peers >= self.limits.max_peers {
-            self.make_room(hash);
+            self.make_room(hash, addr.is_ipv6());
             // Others may have moved, and this one may be what had to give way.
             match self.swarms.find(hash) {
                 Some(moved) => slot = moved,
@@ -154,7 +154,7 @@ impl PeerStore {
     }
 
     /// Drops a peer of the farthest info-hash; of `hash`, if none is farther.
-    fn make_room(&mut self, hash: &NodeId) {
+    fn make_room(&mut self, hash: &NodeId, for_v6: bool) {
         // An info-hash that was just entered has none.
         let own = self.swarms.find(hash);
         let victim = self
@@ -165,7 +165,7 @@ impl PeerStore {
             return;
         };
         let swarm = self.swarms.value(victim);
-        let dropped = swarm.drop_oldest();
+        let dropped = swarm.drop_oldest(for_v6);
         let empty = swarm.len() == 0;
         self.peers -= u32::from(dropped);
         // A victim is never kept empty; `hash` itself is about to get a peer, if it gave one.
@@ -389,10 +389,11 @@ impl Swarm {
         }
     }
 
-    /// Drops the oldest peer of the family that has more, so that neither crowds out the other.
-    fn drop_oldest(&mut self) -> bool {
+    /// Drops the oldest peer of the family that has more, so that neither crowds out the other;
+    /// if they have the same, of the one that is about to get one more.
+    fn drop_oldest(&mut self, for_v6: bool) -> bool {
         match &mut self.v6 {
-            Some(v6) if v6.len() > self.v4.len() => v6.remove(0, 1),
+            Some(v6) if v6.len() + usize::from(for_v6) > self.v4.len() => v6.remove(0, 1),
             _ if self.v4.len() > 0 => self.v4.remove(0, 1),
             _ => return false,
         }
@@ -449,3 +450,6 @@ fn compact6(ip: Ipv6Addr, port: u16) -> [u8; V6] {
     compact[16..].copy_from_slice(&port.to_be_bytes());
     compact
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,13 @@
 //! What an engine may use and how it should behave. Law 8: memory is bounded by this.
 
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
+use core::str::FromStr;
 use core::time::Duration;
 
 use crate::PeerId;
+use crate::dht::{DhtConfig, Saved};
+use crate::metainfo::HostPort;
 
 /// What the platform offers; an op that it lacks is never emitted, or answers
 /// `Unsupported`.
@@ -23,6 +26,8 @@ pub struct Caps {
     pub ipv4: bool,
     /// IPv6 works.
     pub ipv6: bool,
+    /// What is to be saved is kept until the next start. Without it there is no DHT.
+    pub session: bool,
 }
 
 impl Caps {
@@ -36,6 +41,7 @@ impl Caps {
             https: true,
             ipv4: true,
             ipv6: true,
+            session: true,
         }
     }
 }
@@ -60,6 +66,57 @@ pub enum EncryptionPolicy {
     Required,
 }
 
+/// Whether and when the DHT node runs. The words are those of rTorrent's `dht` option.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DhtMode {
+    /// Never, whatever is commanded later.
+    Disable,
+    /// Not until it is switched on.
+    #[default]
+    Off,
+    /// From the start of the first torrent that is not private until a while after the last one.
+    Auto,
+    /// At once.
+    On,
+}
+
+impl core::fmt::Display for DhtMode {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Disable => "disable",
+            Self::Off => "off",
+            Self::Auto => "auto",
+            Self::On => "on",
+        })
+    }
+}
+
+/// A word that is none of an option's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidArgument;
+
+impl core::fmt::Display for InvalidArgument {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Invalid argument.")
+    }
+}
+
+impl core::error::Error for InvalidArgument {}
+
+impl FromStr for DhtMode {
+    type Err = InvalidArgument;
+
+    fn from_str(word: &str) -> Result<Self, InvalidArgument> {
+        match word {
+            "disable" => Ok(Self::Disable),
+            "off" => Ok(Self::Off),
+            "auto" => Ok(Self::Auto),
+            "on" => Ok(Self::On),
+            _ => Err(InvalidArgument),
+        }
+    }
+}
+
 /// Limits and habits of an engine. Construct with [`Config::default`] or [`Config::tiny`] and
 /// change fields; numbers out of range are clamped where they are used, never a panic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +132,25 @@ pub struct Config {
     pub encryption: EncryptionPolicy,
     /// Exchange peers with peers (BEP 11), never for private torrents.
     pub pex: bool,
+
+    /// Whether and when the DHT node runs. Private torrents never use it.
+    pub dht: DhtMode,
+    /// UDP port of the DHT node. `None`: that of the main sockets. Another one than theirs gets
+    /// sockets of its own while the node runs; with 0 it is never started.
+    pub dht_port: Option<u16>,
+    /// Limits and habits of the DHT node.
+    pub dht_config: DhtConfig,
+    /// Nodes to begin with while few others are known.
+    pub dht_routers: Vec<HostPort>,
+    /// What [`Op::SaveDht`](crate::Op::SaveDht) kept. It stands for a session folder, too: with
+    /// `None`, and without [`Caps::session`], there is no DHT.
+    pub dht_saved: Option<Saved>,
+    /// Bytes per second that the DHT node sends at most; `None`: no limit but the global one.
+    pub dht_limit_up: Option<u64>,
+    /// What that limit is called, for people.
+    pub dht_throttle: String,
+    /// A torrent with fewer peers than this asks the DHT as well, if no peer tells it of others.
+    pub min_peers: u32,
 
     /// Most torrents.
     pub max_torrents: u32,
@@ -136,6 +212,15 @@ impl Default for Config {
             user_agent: String::from(concat!("Dunlin/", env!("CARGO_PKG_VERSION"))),
             encryption: EncryptionPolicy::default(),
             pex: true,
+            dht: DhtMode::default(),
+            dht_port: None,
+            dht_config: DhtConfig::default(),
+            dht_routers: Vec::new(),
+            dht_saved: None,
+            dht_limit_up: None,
+            dht_throttle: String::new(),
+            // What rTorrent's sample configuration has.
+            min_peers: 40,
             max_torrents: 10_000,
             max_connections: 500,
             max_connections_per_torrent: 100,
@@ -168,6 +253,8 @@ impl Config {
     pub fn tiny() -> Self {
         Self {
             pex: false,
+            dht: DhtMode::Disable,
+            dht_config: DhtConfig::tiny(),
             max_torrents: 1,
             max_connections: 2,
             max_connections_per_torrent: 2,
@@ -184,5 +271,24 @@ impl Config {
             numwant: 8,
             ..Self::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn s01_modes_are_the_four_words_and_nothing_else() {
+        for word in ["disable", "off", "auto", "on"] {
+            assert_eq!(word.parse::<DhtMode>().unwrap().to_string(), word);
+        }
+        for word in ["", "On", "yes", "on ", "1"] {
+            let error = word.parse::<DhtMode>().unwrap_err();
+            assert_eq!(error.to_string(), "Invalid argument.");
+        }
+        assert_eq!(Config::default().dht, DhtMode::Off);
     }
 }

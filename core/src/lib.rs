@@ -32,7 +32,7 @@ pub mod wire;
 
 pub use bitfield::Bitfield;
 pub use block::{BLOCK_LEN, Block, BlockPool, BlockRef};
-pub use config::{Caps, Config, EncryptionPolicy};
+pub use config::{Caps, Config, DhtMode, EncryptionPolicy};
 pub use hash::Hasher;
 pub use id::{InfoHash, NodeId, PeerId};
 pub use machine::{Cx, Ecn, Handled, Machine, RecvMeta, SocketId, Transmit};

@@ -39,6 +39,10 @@ impl SocketId {
     pub const V4: Self = Self(0);
     /// The main IPv6 socket.
     pub const V6: Self = Self(1);
+    /// The DHT's own IPv4 socket, if it has a port of its own.
+    pub const DHT_V4: Self = Self(2);
+    /// The DHT's own IPv6 socket, if it has a port of its own.
+    pub const DHT_V6: Self = Self(3);
 
     /// The main socket of `addr`'s family.
     #[must_use]

@@ -8,7 +8,7 @@ use alloc::{string::String, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-use crate::{block::Block, hash::Hasher, machine::SocketId, metainfo::Info, sync::Arc};
+use crate::{block::Block, dht::Saved, hash::Hasher, machine::SocketId, metainfo::Info, sync::Arc};
 
 /// Names one op until its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +30,7 @@ pub struct TorrentId(pub u32);
 /// What a bound socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketKind {
-    /// Datagrams: trackers, later uTP and the DHT.
+    /// Datagrams: trackers and the DHT, later uTP.
     Udp,
     /// Incoming streams.
     TcpListener,
@@ -59,6 +59,14 @@ pub enum Op {
         kind: SocketKind,
         /// Address and port; port 0 lets the platform choose.
         local: SocketAddr,
+    },
+    /// Close the datagram socket of this name; answered by [`Outcome::Done`], also if there is
+    /// none.
+    Unbind {
+        /// Answer to.
+        op: OpId,
+        /// The name it was bound by.
+        socket: SocketId,
     },
     /// Open a stream; answered by `handle_connected` or `handle_closed`, not by an outcome.
     TcpConnect {
@@ -179,6 +187,14 @@ pub enum Op {
         /// Opaque bytes.
         record: Vec<u8>,
     },
+    /// Keep the DHT's table for the next start, atomically, to be handed back as
+    /// [`Config::dht_saved`](crate::Config::dht_saved); answered by [`Outcome::Done`].
+    SaveDht {
+        /// Answer to.
+        op: OpId,
+        /// The table.
+        saved: Saved,
+    },
     /// The engine no longer needs `op`; it is still answered, with whatever came of it.
     Cancel {
         /// Which.
@@ -192,6 +208,7 @@ impl Op {
     pub const fn id(&self) -> Option<OpId> {
         match self {
             Self::Bind { op, .. }
+            | Self::Unbind { op, .. }
             | Self::Resolve { op, .. }
             | Self::Http { op, .. }
             | Self::Open { op, .. }
@@ -201,7 +218,8 @@ impl Op {
             | Self::Flush { op, .. }
             | Self::Select { op, .. }
             | Self::Release { op, .. }
-            | Self::Save { op, .. } => Some(*op),
+            | Self::Save { op, .. }
+            | Self::SaveDht { op, .. } => Some(*op),
             Self::TcpConnect { .. } | Self::TcpClose { .. } | Self::Cancel { .. } => None,
         }
     }

@@ -403,6 +403,14 @@ impl<S: Storage> Driver<S> {
                 let outcome = self.bind(socket, kind, local);
                 self.answer(op, outcome);
             }
+            Op::Unbind { op, socket } => {
+                self.udp.unbind(&mut self.net, socket);
+                self.answer(op, Outcome::Done);
+            }
+            Op::SaveDht { op, saved } => {
+                let outcome = self.storage.save_dht(saved);
+                self.answer(op, outcome);
+            }
             Op::TcpConnect { conn, remote } => {
                 let Self {
                     pool, net, stats, ..

@@ -386,6 +386,7 @@ impl Loaded {
                 ready.torrent.priorities = priorities;
                 ready.torrent.source = Source::Info(torrent.info);
                 ready.torrent.trackers = torrent.trackers;
+                ready.torrent.nodes = torrent.nodes;
             }
             Found::Magnet(info_hash, mut magnet) => {
                 let ranges = std::mem::take(&mut magnet.select);

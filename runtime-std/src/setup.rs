@@ -83,6 +83,7 @@ impl SessionConfig {
         caps.ipv6 = socket::has_ipv6();
         // The proxy resolves names.
         caps.resolve = self.route.proxy.is_none();
+        caps.session = self.folder.is_some();
         caps
     }
 }

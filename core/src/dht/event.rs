@@ -88,13 +88,21 @@ pub enum Failure {
     AnnounceFailed,
 }
 
-impl core::fmt::Display for Failure {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
+impl Failure {
+    /// The page's words.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
             Self::NoNodes => "No DHT nodes available for peer search.",
             Self::NoReplies => "DHT search unsuccessful.",
             Self::AnnounceFailed => "Announce failed.",
-        })
+        }
+    }
+}
+
+impl core::fmt::Display for Failure {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.words())
     }
 }
 

@@ -40,6 +40,7 @@ impl Engine {
         t.to_open = true;
         t.priorities.truncate(info.files().len());
         self.change(id, Changes::STATE);
+        self.dht_tracker(id);
         self.open_when_quiet(id);
     }
 
@@ -211,7 +212,7 @@ impl Engine {
         let Some(pieces) = t.info.as_ref().map(|i| i.piece_count()) else {
             return;
         };
-        let port = self.port();
+        let (port, dht) = (self.port(), self.dht_is_active());
         for index in t.conns.clone() {
             let Some(conn) = self.conns.at_mut(index) else {
                 continue;
@@ -225,7 +226,7 @@ impl Engine {
                 return;
             };
             // Peers of peers are no company for a private torrent (BEP 27).
-            if t.is_private() && conn.source == PeerSource::Pex {
+            if t.is_private() && matches!(conn.source, PeerSource::Pex | PeerSource::Dht) {
                 self.close_conn(conn_id, End::Finished("the torrent is private"));
                 continue;
             }
@@ -239,7 +240,7 @@ impl Engine {
                 have.iter().for_each(|piece| peer.have(piece));
             }
             // Now there is metadata to be had from us.
-            let local = local(t, &self.config, self.peer_id, port, conn.remote);
+            let local = local(t, &self.config, self.peer_id, port, dht, conn.remote);
             peer.send_extended(&local);
             // It may have told while the files were being looked at.
             self.on_has_changed(conn_id);

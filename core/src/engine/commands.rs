@@ -8,6 +8,7 @@ use super::event::Changes;
 use super::status::{FilePriority, PeerSource};
 use super::{Engine, Scope, cx};
 use crate::throttle::{Direction, NodeId};
+use crate::tracker::TrackerId;
 use crate::{Instant, TorrentId};
 
 impl Engine {
@@ -142,13 +143,35 @@ impl Engine {
         let Some(t) = self.torrents.get_mut(&id) else {
             return false;
         };
-        let last = t.announcer.status().map(|s| s.tier + 1).max().unwrap_or(0);
+        // The DHT stays behind all of them.
+        let trackers = t.announcer.status().filter(|s| s.dht.is_none());
+        let last = trackers.map(|s| s.tier + 1).max().unwrap_or(0);
         for (tier, url) in (last..).zip(urls) {
             // More than the announcer can hold are of no use to anybody.
             if t.announcer.add(&mut cx!(self), tier, url).is_err() {
                 break;
             }
         }
+        self.pump_trackers(id);
+        true
+    }
+
+    /// Switches a tracker on or off, the DHT's pseudo-tracker like any other; one that is
+    /// switched off hears that we stop.
+    pub fn set_tracker_enabled(
+        &mut self,
+        now: Instant,
+        id: TorrentId,
+        tracker: TrackerId,
+        enabled: bool,
+    ) -> bool {
+        self.tick(now);
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return false;
+        };
+        t.announcer.set_enabled(&mut cx!(self), tracker, enabled);
+        t.unsaved = true;
+        self.dht_switched(id);
         self.pump_trackers(id);
         true
     }

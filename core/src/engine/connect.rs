@@ -106,11 +106,11 @@ impl Engine {
             plaintext: self.config.encryption != EncryptionPolicy::Required,
             rc4: true,
         });
-        let port = self.port();
+        let (port, dht) = (self.port(), self.dht_is_active());
         let Some(t) = self.torrents.get(&torrent) else {
             return;
         };
-        let local = local(t, &self.config, self.peer_id, port, remote);
+        let local = local(t, &self.config, self.peer_id, port, dht, remote);
         let peer = Peer::outgoing(&mut cx!(self), &self.peer_config, &local, crypto);
         self.timers.set(Timer::Conn(id.index), None);
         if let Some(conn) = self.conns.get_mut(id) {
@@ -140,12 +140,13 @@ pub(super) fn local<'a>(
     config: &'a Config,
     peer_id: PeerId,
     port: Option<u16>,
+    dht: bool,
     remote: SocketAddr,
 ) -> Local<'a> {
     Local {
         info_hash: t.info_hash,
         peer_id,
-        dht: false,
+        dht: dht && !t.is_private(),
         pex: config.pex && !t.is_private(),
         listen_port: port,
         version: &config.user_agent,

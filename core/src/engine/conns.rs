@@ -68,6 +68,8 @@ pub(super) struct Conn {
     pub(super) pex_told: BTreeSet<SocketAddr>,
     /// When it told us last; faster ones are ignored.
     pub(super) pex_heard: Option<Instant>,
+    /// It told the port of its DHT node (BEP 5).
+    pub(super) dht_port_told: bool,
     /// When we choked or unchoked it last.
     pub(super) choke_changed: Option<Instant>,
     /// The last moment either side had something to gain.
@@ -98,6 +100,7 @@ impl Conn {
             no_metadata: false,
             pex_told: BTreeSet::new(),
             pex_heard: None,
+            dht_port_told: false,
             choke_changed: None,
             useful: now,
         }

@@ -159,6 +159,7 @@ impl Engine {
             return;
         }
         self.stop = Stop::Stopping;
+        self.dht_stop();
         let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
         for id in ids {
             self.begin_stop(id, false);

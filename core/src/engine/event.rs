@@ -4,7 +4,9 @@ use alloc::string::String;
 use core::net::{IpAddr, SocketAddr};
 use core::ops::{BitOr, BitOrAssign};
 
-use crate::TorrentId;
+use crate::dht::{Cause, DhtEvent, DhtLog, Failure};
+use crate::tracker::DHT_URL;
+use crate::{OpErrorKind, TorrentId};
 
 /// Something the application may want to react to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum Event {
     /// A sentence for the log. Bounded: the oldest make way, and are counted in
     /// [`EngineStatus::notices_lost`](super::EngineStatus::notices_lost).
     Notice(Notice),
+    /// What the DHT answers to [`Engine::dht_search`](super::Engine::dht_search) and the like.
+    Dht(DhtEvent),
     /// Shutting down has ended; nothing more will come.
     Stopped,
 }
@@ -151,6 +155,26 @@ pub enum What {
     Metadata,
     /// All wanted files are complete.
     Finished,
+    /// The DHT's log, in the words of rTorrent's page "Using DHT".
+    Dht(DhtLog),
+    /// The DHT could not be started, and is off now.
+    DhtError {
+        /// In words.
+        message: String,
+        /// What a program can act on.
+        cause: OpErrorKind,
+    },
+    /// A torrent's search of the DHT came to nothing.
+    DhtFailed {
+        /// How.
+        failure: Failure,
+        /// Why, as far as is known.
+        cause: Cause,
+    },
+    /// There is no DHT, as nothing is kept between sessions.
+    DhtNeedsSession,
+    /// A torrent has neither trackers nor the DHT.
+    NoTrackers,
 }
 
 impl core::fmt::Display for What {
@@ -183,6 +207,13 @@ impl core::fmt::Display for What {
             }
             Self::Metadata => f.write_str("metadata received"),
             Self::Finished => f.write_str("complete"),
+            Self::Dht(log) => write!(f, "{log}"),
+            Self::DhtError { message, .. } => write!(f, "DHT error: {message}"),
+            Self::DhtFailed { failure, .. } => write!(f, "tracker {DHT_URL}: {failure}"),
+            Self::DhtNeedsSession => {
+                f.write_str("there is no DHT without a session folder to keep its table in")
+            }
+            Self::NoTrackers => f.write_str("Could not find any trackers"),
         }
     }
 }

@@ -5,6 +5,7 @@ use alloc::{
     vec::Vec,
 };
 
+use super::dht::Search;
 use super::event::{Changes, Level, What};
 use super::metadata::Fetch;
 use super::ops::Purpose;
@@ -67,6 +68,11 @@ impl Engine {
             ..AnnounceConfig::default()
         };
         let mut announcer = Announcer::new(&mut cx!(self), info_hash, &add.trackers, announce);
+        let private = info.as_ref().is_some_and(|i| i.private());
+        let dht_up = self.dht_is_active();
+        if self.dht.is_some() && !private {
+            announcer.add_dht(&mut cx!(self), dht_up);
+        }
         if let Some(record) = &resume {
             announcer.restore(&mut cx!(self), &record.trackers);
         }
@@ -96,6 +102,7 @@ impl Engine {
             priorities,
             sequential: add.sequential,
             announcer,
+            dht: Search::default(),
             swarm: Swarm::new(self.config.max_known_peers as usize, self.rng.next_u32()),
             conns: Vec::new(),
             connecting: 0,
@@ -134,6 +141,10 @@ impl Engine {
             .and_then(|t| t.resume.as_ref())
             .map(|r| r.peers.clone());
         self.learn(id, remembered.unwrap_or_default(), PeerSource::Resume);
+        if !private {
+            self.dht_contacts(add.nodes);
+        }
+        self.note_no_trackers(id);
         Ok(id)
     }
 
@@ -176,6 +187,7 @@ impl Engine {
             return;
         }
         t.announcer.start(&mut cx!(self));
+        self.dht_wanted(id);
         if !self.timers.is_armed(Timer::Save(id)) {
             self.timers
                 .set(Timer::Save(id), Some(self.now + self.config.save_interval));
@@ -191,6 +203,7 @@ impl Engine {
             Timer::Pex(id),
             Timer::Save(id),
             Timer::Round(id),
+            Timer::Enough(id),
         ] {
             self.timers.set(timer, None);
         }
@@ -207,6 +220,7 @@ impl Engine {
         if let Some(t) = self.torrents.get_mut(&id) {
             t.announcer.stop(&mut cx!(self));
         }
+        self.dht_drop_search(id);
         self.pump_trackers(id);
     }
 

@@ -107,6 +107,7 @@ mod checking;
 mod commands;
 mod connect;
 mod conns;
+mod dht;
 mod download;
 mod ending;
 mod event;
@@ -135,6 +136,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use rand_core::Rng;
 
+pub use dht::{DhtNodeError, DhtStatus, StatValue, ThrottleInUse};
 pub use event::{Changes, Event, Level, Notice, What};
 pub use request::{AddError, AddTorrent, Check, Interest, Scope, Source};
 pub use status::{
@@ -189,6 +191,8 @@ pub struct Engine {
     /// Queries to UDP trackers whose names are being looked up.
     resolving: BTreeMap<(TorrentId, QueryKey), Query>,
     throttle: Throttle,
+    /// `None`: there is no DHT at all.
+    dht: Option<Box<dht::Server>>,
 
     /// Connections that wait for blocks of the pool.
     pool_waiters: VecDeque<ConnId>,
@@ -251,7 +255,7 @@ impl Engine {
     /// An engine without torrents; it asks for its sockets by ops at once. `rng` must be well
     /// seeded: peers and trackers see what it yields.
     #[must_use]
-    pub fn new(now: Instant, config: Config, caps: Caps, mut rng: Box<dyn Rng + Send>) -> Self {
+    pub fn new(now: Instant, mut config: Config, caps: Caps, mut rng: Box<dyn Rng + Send>) -> Self {
         let peer_id = config.peer_id.unwrap_or_else(|| {
             let mut id = *b"-DN0100-............";
             rng.fill_bytes(&mut id[8..]);
@@ -261,6 +265,7 @@ impl Engine {
         let mut throttle = Throttle::new();
         throttle.set_rate(now, NodeId::ROOT, Direction::Down, config.limit_down);
         throttle.set_rate(now, NodeId::ROOT, Direction::Up, config.limit_up);
+        let dht = dht::Server::new(&mut config, caps.session, &mut throttle, now);
         let mut engine = Self {
             now,
             peer_id,
@@ -284,6 +289,7 @@ impl Engine {
             udp_queries: BTreeMap::new(),
             resolving: BTreeMap::new(),
             throttle,
+            dht,
             pool_waiters: VecDeque::new(),
             feeding: false,
             connect_waiters: VecDeque::new(),
@@ -307,6 +313,7 @@ impl Engine {
             config,
         };
         engine.bind_all();
+        engine.dht_begin();
         engine
     }
 
@@ -333,6 +340,9 @@ impl Engine {
     /// Hands the engine a datagram. It may be changed in place.
     pub fn handle_udp(&mut self, now: Instant, meta: &RecvMeta, data: &mut [u8]) {
         self.tick(now);
+        if self.dht_datagram(meta, data) == Handled::Consumed {
+            return;
+        }
         if self.udp.handle_datagram(&mut cx!(self), meta, data) == Handled::NotMine {
             self.stray_datagrams += 1;
         }
@@ -356,6 +366,11 @@ impl Engine {
                     self.udp.handle_timeout(&mut cx!(self));
                     self.after_udp();
                 }
+                Timer::Enough(id) => self.judge_peers(id),
+                Timer::Dht => self.dht_timeout(),
+                Timer::DhtUpdate => self.dht_update(),
+                Timer::DhtLinger => self.dht_stop(),
+                Timer::DhtSave => self.dht_save_due(),
                 Timer::Throttle => self.throttle_ready(),
                 Timer::Stop => self.stop_overdue(),
             }
@@ -385,7 +400,7 @@ impl Engine {
         self.tick(now);
         let transmit = self.udp.poll_transmit(&mut cx!(self), buf);
         self.timers.set(Timer::Udp, self.udp.poll_timeout());
-        transmit
+        transmit.or_else(|| self.dht_transmit(buf))
     }
 
     /// The next job. `None` while [`Config::max_jobs`] are in flight.
@@ -413,6 +428,9 @@ impl Engine {
         if let Some(id) = self.removed.pop_front() {
             return Some(Event::Removed(id));
         }
+        if let Some(event) = self.dht.as_mut().and_then(|s| s.poll_event()) {
+            return Some(Event::Dht(event));
+        }
         if self.is_stopped() {
             self.stop = Stop::Told;
             return Some(Event::Stopped);
@@ -426,6 +444,7 @@ impl Engine {
         self.ops.is_pending()
             || self.conns.has_changed()
             || self.udp.has_transmit()
+            || self.dht.as_ref().is_some_and(|s| s.has_output())
             || !self.notices.is_empty()
             || !self.changed.is_empty()
             || !self.removed.is_empty()
@@ -472,6 +491,9 @@ impl Engine {
             Purpose::Save(id) => self.saved(id, &outcome),
             Purpose::Select(id) => self.selected(id, &outcome),
             Purpose::Release(id) => self.released(id, &outcome),
+            Purpose::DhtBind(socket, epoch) => self.dht_bound(socket, epoch, outcome),
+            Purpose::DhtName(port, wanted) => self.dht_resolved(port, wanted, &outcome),
+            Purpose::DhtQuiet => self.dht_quietly_done(&outcome),
         }
         if let Some(id) = disk {
             self.settle(id);
@@ -506,6 +528,7 @@ impl Engine {
             _ => {}
         }
         if self.binding == 0 {
+            self.dht_share();
             let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
             for id in ids {
                 self.pump_trackers(id);

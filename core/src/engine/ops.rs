@@ -5,6 +5,7 @@ use alloc::{
     vec::Vec,
 };
 
+use super::dht::Wanted;
 use crate::op::SocketKind;
 use crate::tracker::QueryKey;
 use crate::{Block, BlockRef, ConnId, Op, OpId, SocketId, TorrentId};
@@ -31,6 +32,12 @@ pub(super) enum Purpose {
     Select(TorrentId),
     Release(TorrentId),
     Save(TorrentId),
+    /// A socket of the DHT's own, by the count of its starts.
+    DhtBind(SocketId, u32),
+    /// The name of a DHT node, its port, and what it is wanted for.
+    DhtName(u16, Wanted),
+    /// Something of the DHT's that nobody waits for.
+    DhtQuiet,
 }
 
 impl Purpose {
@@ -46,7 +53,13 @@ impl Purpose {
             | Self::Flush(t)
             | Self::Select(t)
             | Self::Save(t) => Some(*t),
-            Self::Bind(..) | Self::Resolve(..) | Self::Http(..) | Self::Release(_) => None,
+            Self::Bind(..)
+            | Self::Resolve(..)
+            | Self::Http(..)
+            | Self::Release(_)
+            | Self::DhtBind(..)
+            | Self::DhtName(..)
+            | Self::DhtQuiet => None,
         }
     }
 }

@@ -123,8 +123,8 @@ impl Engine {
             | PeerEvent::Interested
             | PeerEvent::NotInterested
             | PeerEvent::Suggested(_)
-            | PeerEvent::AllowedFast(_)
-            | PeerEvent::DhtPort(_) => self.on_mood(id),
+            | PeerEvent::AllowedFast(_) => self.on_mood(id),
+            PeerEvent::DhtPort(port) => self.on_dht_port(id, port),
         }
     }
 
@@ -158,13 +158,13 @@ impl Engine {
             self.close_conn(id, End::Finished(refusal.unwrap_or_default()));
             return;
         };
-        let port = self.port();
+        let (port, dht) = (self.port(), self.dht_is_active());
         let Some(t) = self.torrents.get_mut(&torrent) else {
             return;
         };
         t.conns.push(id.index);
         t.connecting += 1;
-        let local = local(t, &self.config, self.peer_id, port, remote);
+        let local = local(t, &self.config, self.peer_id, port, dht, remote);
         if let Some(conn) = self.conns.get_mut(id) {
             conn.torrent = Some(torrent);
             if let Some(peer) = &mut conn.peer {
@@ -187,6 +187,8 @@ impl Engine {
         if self.is_duplicate(id) {
             return;
         }
+        // Only one that others reach is worth telling of.
+        let dht_port = self.dht.as_ref().and_then(|s| s.reachable_port());
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
@@ -212,6 +214,9 @@ impl Engine {
             Some(picker) => peer.bitfield(picker.have()),
             // BEP 6 wants one of the three messages, also before we know what there is to have.
             None => peer.bitfield(&Bitfield::new(0)),
+        }
+        if let Some(port) = dht_port.filter(|_| !t.is_private()) {
+            peer.port(port);
         }
         if let (true, Some(info), SocketAddr::V4(remote)) =
             (t.is_exchanging(), &t.info, conn.remote)

@@ -172,10 +172,14 @@ impl Engine {
     /// A torrent's trackers.
     #[must_use]
     pub fn trackers(&self, id: TorrentId) -> Vec<TrackerStatus<'_>> {
-        self.torrents
-            .get(&id)
-            .map(|t| t.announcer.status().collect())
-            .unwrap_or_default()
+        let Some(t) = self.torrents.get(&id) else {
+            return Vec::new();
+        };
+        let told = t.announcer.status().map(|mut status| {
+            self.dht_progress(t, &mut status);
+            status
+        });
+        told.collect()
     }
 
     /// The engine, now.

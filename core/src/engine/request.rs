@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
 
 use super::status::FilePriority;
-use crate::metainfo::Info;
+use crate::metainfo::{HostPort, Info};
 use crate::sync::Arc;
 use crate::{InfoHash, TorrentId};
 
@@ -26,6 +26,8 @@ pub struct AddTorrent {
     pub trackers: Vec<Vec<String>>,
     /// Peers to try at once (a magnet's `x.pe`, an application's own knowledge).
     pub peers: Vec<SocketAddr>,
+    /// DHT nodes to begin with (a torrent file's `nodes`); not used for private torrents.
+    pub nodes: Vec<HostPort>,
     /// The record of an earlier session, from [`Op::Save`](crate::Op::Save); damaged or foreign ones are refused by a notice and the files are checked.
     pub resume: Option<Vec<u8>>,
     /// Add at rest.
@@ -50,6 +52,7 @@ impl AddTorrent {
             source,
             trackers: Vec::new(),
             peers: Vec::new(),
+            nodes: Vec::new(),
             resume: None,
             paused: false,
             sequential: false,

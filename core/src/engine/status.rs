@@ -141,6 +141,8 @@ pub enum PeerSource {
     Manual,
     /// The resume record.
     Resume,
+    /// The DHT.
+    Dht,
 }
 
 /// One file, now.

@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 
 use super::conns::Conn;
+use super::dht::THROTTLE_TOKEN;
 use super::peers::End;
 use super::status::PeerSource;
 use super::swarm::canonical;
@@ -236,6 +237,12 @@ impl Engine {
     /// Rate buckets have refilled: those that waited may go on.
     pub(super) fn throttle_ready(&mut self) {
         while let Some((index, direction)) = self.throttle.poll_ready(self.now) {
+            if index == THROTTLE_TOKEN {
+                if let Some(server) = &mut self.dht {
+                    server.throttle_ready();
+                }
+                continue;
+            }
             let Some(conn) = self.conns.at_mut(index) else {
                 continue;
             };

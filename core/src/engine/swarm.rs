@@ -101,6 +101,18 @@ impl Swarm {
         true
     }
 
+    /// Forgets the idle addresses that came from there.
+    pub(super) fn forget(&mut self, source: PeerSource) {
+        let order = &mut self.order;
+        self.known.retain(|addr, known| {
+            let kept = known.busy || known.banned || known.source != source;
+            if !kept {
+                order.remove(&(known.due, *addr));
+            }
+            kept
+        });
+    }
+
     /// When the next address may be tried.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.order.first().map(|(due, _)| *due)
@@ -206,6 +218,11 @@ impl Swarm {
     /// All addresses.
     pub(super) fn iter(&self) -> impl Iterator<Item = (SocketAddr, &Known)> {
         self.known.iter().map(|(addr, known)| (*addr, known))
+    }
+
+    /// How many idle addresses are known.
+    pub(super) fn available(&self) -> usize {
+        self.order.len()
     }
 
     /// How many addresses are known.

@@ -19,8 +19,18 @@ pub(super) enum Timer {
     Pex(TorrentId),
     /// The resume record is due.
     Save(TorrentId),
+    /// Whether the trackers knew enough peers.
+    Enough(TorrentId),
     /// UDP tracker transactions.
     Udp,
+    /// The DHT node's own timers.
+    Dht,
+    /// A look at the DHT node: is it still needed, does it know others?
+    DhtUpdate,
+    /// The DHT node has run for nobody for long.
+    DhtLinger,
+    /// The DHT's table is to be saved.
+    DhtSave,
     /// A rate bucket has refilled.
     Throttle,
     /// Shutting down has waited long enough.
@@ -37,7 +47,12 @@ impl Timer {
             Self::Round(_) => "choking round",
             Self::Pex(_) => "peer exchange",
             Self::Save(_) => "resume record",
+            Self::Enough(_) => "enough peers",
             Self::Udp => "UDP trackers",
+            Self::Dht => "DHT",
+            Self::DhtUpdate => "DHT upkeep",
+            Self::DhtLinger => "DHT stop",
+            Self::DhtSave => "DHT cache",
             Self::Throttle => "rate limit",
             Self::Stop => "shutdown",
         }

@@ -10,6 +10,7 @@ use alloc::{
 use core::net::{IpAddr, SocketAddr};
 
 use super::assembly::Assembly;
+use super::dht::Search;
 use super::event::Changes;
 use super::metadata::Fetch;
 use super::resume::Record;
@@ -103,6 +104,8 @@ pub(super) struct Torrent {
     pub(super) sequential: bool,
 
     pub(super) announcer: Announcer,
+    /// Its search of the DHT.
+    pub(super) dht: Search,
     pub(super) swarm: Swarm,
     /// Slots of its connections.
     pub(super) conns: Vec<u32>,

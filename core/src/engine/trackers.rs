@@ -11,7 +11,7 @@ use super::timers::Timer;
 use super::torrent::Torrent;
 use super::{Engine, cx};
 use crate::op::{Family, HttpRequest};
-use crate::tracker::{Query, QueryKey, QueryKind, Stats, TrackerEvent, TrackerId};
+use crate::tracker::{DHT_URL, Query, QueryKey, QueryKind, Stats, TrackerEvent, TrackerId};
 use crate::wire::tracker::{Crypto, Scheme, TrackerError, http, parse_url};
 use crate::{EncryptionPolicy, Machine, Op, Outcome, TorrentId};
 
@@ -69,6 +69,9 @@ impl Engine {
 
     fn ask(&mut self, id: TorrentId, query: Query) {
         let key = query.key;
+        if query.url == DHT_URL {
+            return self.ask_dht(id, key);
+        }
         let url = match parse_url(&query.url) {
             Ok(url) => url,
             Err(error) => return self.refuse(id, key, error),
@@ -215,18 +218,29 @@ impl Engine {
                     self.tracker_notice(id, tracker, Level::Info, text);
                 }
                 TrackerEvent::Failed { tracker, error, .. } => {
+                    if let Some(what) = self.dht_failed(id, &error) {
+                        self.notice(Some(id), None, Level::Warning, what);
+                        continue;
+                    }
                     let quiet = matches!(error, TrackerError::Cancelled);
                     let level = if quiet { Level::Detail } else { Level::Warning };
                     self.tracker_notice(id, tracker, level, alloc::format!("{error}"));
                 }
-                TrackerEvent::ExternalIp { ip, .. } => {
-                    if self.external != Some(ip) {
-                        self.external = Some(ip);
-                        self.notice(Some(id), None, Level::Detail, What::ExternalAddress(ip));
-                    }
-                }
+                TrackerEvent::ExternalIp { ip, .. } => self.learn_external(Some(id), ip),
                 TrackerEvent::Scraped { .. } => {}
             }
+        }
+        let t = self.torrents.get_mut(&id);
+        if t.is_some_and(|t| t.announcer.take_answered()) {
+            self.expect_peers(id);
+        }
+    }
+
+    /// Somebody told how others see us.
+    pub(super) fn learn_external(&mut self, id: Option<TorrentId>, ip: IpAddr) {
+        if self.external != Some(ip) {
+            self.external = Some(ip);
+            self.notice(id, None, Level::Detail, What::ExternalAddress(ip));
         }
     }
 
@@ -242,6 +256,7 @@ impl Engine {
 
     /// Forgets the queries of a torrent that is gone.
     pub(super) fn drop_queries(&mut self, id: TorrentId) {
+        self.dht_drop_search(id);
         self.ops.cancel_queries(id);
         self.resolving.retain(|(torrent, _), _| *torrent != id);
         let gone: Vec<_> = self

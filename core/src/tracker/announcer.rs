@@ -43,10 +43,12 @@ const MAX_EVENTS: usize = 64;
 pub struct Announcer {
     info_hash: InfoHash,
     config: AnnounceConfig,
-    /// In the order they are tried in: by tier, and promoted inside it.
-    trackers: Vec<Entry>,
-    running: bool,
-    next_tracker: u32,
+    /// In the order they are tried in: by tier, and promoted inside it; the DHT last.
+    pub(super) trackers: Vec<Entry>,
+    pub(super) running: bool,
+    /// A tracker has answered an announce since this was last asked.
+    pub(super) answered: bool,
+    pub(super) next_tracker: u32,
     next_query: u64,
     /// Queries out.
     asking: u16,
@@ -73,6 +75,7 @@ impl Announcer {
             },
             trackers: Vec::new(),
             running: false,
+            answered: false,
             next_tracker: 0,
             next_query: 0,
             asking: 0,
@@ -145,9 +148,11 @@ impl Announcer {
                 tracker.fault = None;
             }
             for endpoint in &mut tracker.endpoints {
-                endpoint.hurry(cx.now, true, force);
+                // The DHT minds no pauses.
+                endpoint.hurry(cx.now, true, force || tracker.dht.is_some());
             }
         }
+        self.force_dht();
         self.refresh(cx.now);
     }
 
@@ -164,6 +169,7 @@ impl Announcer {
     pub fn scrape(&mut self, cx: &mut Cx<'_>) {
         for tracker in self.trackers.iter_mut().filter(|t| t.is_usable()) {
             tracker.scrape.wanted = tracker.scrape.asking.is_none()
+                && tracker.dht.is_none()
                 && (!tracker.http || http::scrape_url(&tracker.url, &[]).is_some());
         }
         self.refresh(cx.now);
@@ -266,7 +272,7 @@ impl Announcer {
     pub fn restore(&mut self, cx: &mut Cx<'_>, saved: &[SavedTracker]) {
         let mut position = 0;
         for kept in saved {
-            if self.insert(cx.now, kept.tier, &kept.url).is_err() {
+            if self.restore_dht(kept) || self.insert(cx.now, kept.tier, &kept.url).is_err() {
                 continue;
             }
             let found = self.trackers[position..]
@@ -286,6 +292,7 @@ impl Announcer {
         }
         // Stable, so the order just made stays.
         self.trackers.sort_by_key(|t| t.tier);
+        self.settle_dht();
         self.refresh(cx.now);
     }
 
@@ -361,6 +368,7 @@ impl Announcer {
         if let Some(ip) = answer.external_ip {
             self.push(TrackerEvent::ExternalIp { tracker: id, ip });
         }
+        self.answered = true;
         let (complete, incomplete) = (answer.complete, answer.incomplete);
         if complete.or(incomplete).is_some() {
             self.push(TrackerEvent::Scraped {
@@ -385,7 +393,9 @@ impl Announcer {
         } else {
             end.failed(cx, error.clone());
         }
-        if !(self.running && tracker.is_usable()) {
+        // Why the DHT cannot be asked is heard, if somebody wanted to know.
+        let told = tracker.dht.is_some() && tracker.enabled;
+        if !(self.running && (tracker.is_usable() || told)) {
             tracker.endpoints[endpoint].stop();
             return;
         }
@@ -426,6 +436,10 @@ impl Announcer {
 
     fn insert(&mut self, now: Instant, tier: u32, url: &str) -> Result<TrackerId, Full> {
         let url = url.trim();
+        if url == super::DHT_URL {
+            // It is added by the owner alone, where it may be.
+            return self.dht_id().ok_or(Full);
+        }
         if let Some(known) = self.trackers.iter_mut().find(|t| t.url == url) {
             if core::mem::take(&mut known.leaving) {
                 known.endpoints.iter_mut().for_each(|e| e.start(now));
@@ -441,16 +455,17 @@ impl Announcer {
         let families = self.config.families;
         let entry = Entry::new(now, id, url.to_string(), tier, families);
         self.trackers.insert(at, entry);
+        self.settle_dht();
         Ok(id)
     }
 
-    fn tracker_mut(&mut self, id: TrackerId) -> Option<&mut Entry> {
+    pub(super) fn tracker_mut(&mut self, id: TrackerId) -> Option<&mut Entry> {
         self.trackers.iter_mut().find(|t| t.id == id)
     }
 
     /// After every change: lets trackers go that have nothing left to say, and finds out when
     /// something is due.
-    fn refresh(&mut self, now: Instant) {
+    pub(super) fn refresh(&mut self, now: Instant) {
         self.trackers
             .retain(|t| !t.leaving || !t.is_quiet() || t.scrape.asking.is_some());
         self.wake = self.plan(now).1;
@@ -481,6 +496,9 @@ impl Announcer {
         let tracker = self.trackers.get_mut(at)?;
         if !tracker.is_asking() {
             tracker.asked = now;
+        }
+        if let Some(dht) = &mut tracker.dht {
+            dht.forced = false;
         }
         let end = tracker.endpoints.get_mut(endpoint)?;
         let event = end.event();

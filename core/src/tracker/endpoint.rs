@@ -23,10 +23,15 @@ pub(super) const BACKOFF_FIRST: Duration = Duration::from_secs(30);
 /// Longest pause after a failure.
 pub(super) const BACKOFF_CEILING: Duration = Duration::from_secs(60 * 60);
 
+/// The same for the DHT, whose node finds others meanwhile. As long as rTorrent waits.
+const DHT_BACKOFF_CEILING: Duration = Duration::from_secs(320);
+
 /// A tracker over one family.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
     pub(super) family: Option<Family>,
+    /// Nobody there remembers us by name, so nobody has to hear that we stop: the DHT.
+    pub(super) nameless: bool,
     /// The announce whose answer is awaited.
     pub(super) asking: Option<(QueryKey, AnnounceEvent)>,
     /// When it is asked next.
@@ -51,6 +56,7 @@ impl Endpoint {
     pub(super) const fn new(now: Instant, family: Option<Family>) -> Self {
         Self {
             family,
+            nameless: false,
             asking: None,
             next: now,
             earliest: now,
@@ -104,6 +110,10 @@ impl Endpoint {
     /// whether there is anything to stop: [`Endpoint::succeeded`] comes back to it.
     pub(super) fn stop(&mut self) {
         self.owes_completed = false;
+        if self.nameless {
+            self.started = false;
+            self.working = false;
+        }
         self.owes_stop = self.started;
     }
 
@@ -178,6 +188,7 @@ impl Endpoint {
             } => (*pause).clamp(INTERVAL_FLOOR, INTERVAL_CEILING),
             // It will not have one in a minute either.
             TrackerError::NoAddress => jittered(cx, BACKOFF_CEILING),
+            TrackerError::Dht(_) => backoff(cx, self.fails).min(DHT_BACKOFF_CEILING),
             _ => backoff(cx, self.fails),
         };
         self.next = cx.now + pause;

@@ -10,8 +10,13 @@ use crate::{
 
 use super::{
     endpoint::{DEFAULT_MIN_INTERVAL, Endpoint, INTERVAL_CEILING},
-    types::{Families, QueryKey, TrackerEvent, TrackerId, TrackerState, TrackerStatus},
+    types::{
+        DhtProgress, Families, QueryKey, TrackerEvent, TrackerId, TrackerState, TrackerStatus,
+    },
 };
+
+/// What is wrong with the DHT pseudo-tracker while the node does not run.
+const DOWN: &TrackerError = &TrackerError::Dht(super::SERVER_DOWN);
 
 /// A tracker.
 #[derive(Clone, Debug)]
@@ -20,6 +25,8 @@ pub(super) struct Entry {
     pub(super) url: String,
     pub(super) tier: u32,
     pub(super) http: bool,
+    /// Set if it is the DHT pseudo-tracker.
+    pub(super) dht: Option<Dht>,
     pub(super) enabled: bool,
     /// Was removed; stays until it has heard that we stop.
     pub(super) leaving: bool,
@@ -31,6 +38,17 @@ pub(super) struct Entry {
     pub(super) warning: Option<String>,
     pub(super) endpoints: heapless::Vec<Endpoint, 2>,
     pub(super) scrape: Scrape,
+}
+
+/// What is different about the DHT pseudo-tracker.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Dht {
+    /// The node runs.
+    pub(super) up: bool,
+    /// It is to be asked beside trackers that work: they do not know enough peers.
+    pub(super) short: bool,
+    /// A person wants it asked, so that at least the reason why it cannot be is heard.
+    pub(super) forced: bool,
 }
 
 /// Scrapes of one tracker.
@@ -74,6 +92,7 @@ impl Entry {
             url,
             tier,
             http,
+            dht: None,
             enabled: true,
             leaving: false,
             fault,
@@ -91,7 +110,12 @@ impl Entry {
 
     /// May be asked.
     pub(super) const fn is_usable(&self) -> bool {
-        self.enabled && !self.leaving && self.fault.is_none()
+        self.enabled && !self.leaving && self.fault.is_none() && !self.is_down()
+    }
+
+    /// It is the DHT pseudo-tracker, and the node does not run.
+    const fn is_down(&self) -> bool {
+        matches!(self.dht, Some(Dht { up: false, .. }))
     }
 
     pub(super) fn is_asking(&self) -> bool {
@@ -144,7 +168,7 @@ impl Entry {
     fn state(&self) -> TrackerState {
         if !self.enabled {
             TrackerState::Disabled
-        } else if self.fault.is_some() {
+        } else if self.fault.is_some() || self.is_down() {
             TrackerState::Unusable
         } else if self.is_asking() {
             TrackerState::Asking
@@ -170,6 +194,7 @@ impl Entry {
             error: self
                 .fault
                 .as_ref()
+                .or_else(|| self.is_down().then_some(DOWN))
                 .or_else(|| self.endpoints.iter().find_map(|e| e.error.as_ref())),
             warning: self.warning.as_deref(),
             fails: self.endpoints.iter().map(|e| e.fails).min().unwrap_or(0),
@@ -180,6 +205,8 @@ impl Entry {
                 .endpoints
                 .iter()
                 .fold(0, |sum, e| sum.saturating_add(e.peers)),
+            // The owner knows more.
+            dht: self.dht.map(|_| DhtProgress::default()),
         }
     }
 }

@@ -12,11 +12,14 @@
 //! and hands it to [`UdpTrackers`]; if that is [`Full`] it answers [`TrackerError::Cancelled`],
 //! upon which the announcer asks again half a minute later.
 //!
+//! [`Announcer::add_dht`] adds a pseudo-tracker, [`DHT_URL`]: the owner searches the DHT for it.
+//!
 //! [`parse_url`]: crate::wire::tracker::parse_url
 //! [`TrackerError::Cancelled`]: crate::wire::tracker::TrackerError::Cancelled
 //! [`TrackerError::NoAddress`]: crate::wire::tracker::TrackerError::NoAddress
 
 mod announcer;
+mod dht;
 mod endpoint;
 mod entry;
 mod plan;
@@ -24,8 +27,9 @@ mod types;
 pub mod udp;
 
 pub use announcer::Announcer;
+pub use dht::{DHT_URL, SERVER_DOWN};
 pub use types::{
-    AnnounceConfig, Families, MAX_TRACKERS, Query, QueryKey, QueryKind, Reach, SavedTracker, Stats,
-    TrackerEvent, TrackerId, TrackerState, TrackerStatus,
+    AnnounceConfig, DhtFound, DhtProgress, DhtState, Families, MAX_TRACKERS, Query, QueryKey,
+    QueryKind, Reach, SavedTracker, Stats, TrackerEvent, TrackerId, TrackerState, TrackerStatus,
 };
 pub use udp::{Full, QueryId, UdpConfig, UdpTrackers};

@@ -10,6 +10,10 @@ use super::{entry::Entry, types::Reach};
 /// before it repeats itself; a list of dead trackers would else take hours to get through.
 const IMPATIENCE: Duration = Duration::from_secs(15);
 
+/// The same for the DHT, which is asked when all trackers before it do not answer: as long as
+/// rTorrent gives them after `started`.
+const DHT_IMPATIENCE: Duration = Duration::from_secs(3);
+
 /// What stands ahead of a tracker.
 #[derive(Clone, Copy, Debug)]
 struct Ahead {
@@ -52,10 +56,27 @@ pub(super) fn plan(
         wake = Some(wake.map_or(at, |w| w.min(at)));
     };
     let mut ahead = Ahead::default();
+    // Of all tiers: what the DHT comes after.
+    let mut others = Ahead::default();
     for (tracker, entry) in trackers.iter().enumerate() {
         let scrape = &entry.scrape;
         if scrape.wanted && scrape.asking.is_none() && entry.is_usable() {
             consider(scrape.earliest, Job::Scrape { tracker });
+        }
+        if let Some(dht) = entry.dht {
+            let reached = entry.is_usable() && (dht.short || !others.works);
+            let wait = if dht.short {
+                Instant::ORIGIN
+            } else {
+                others.until
+            };
+            for (endpoint, end) in entry.endpoints.iter().enumerate() {
+                if running && end.asking.is_none() && (reached || dht.forced && entry.enabled) {
+                    let at = if dht.forced { now } else { end.next.max(wait) };
+                    consider(at, Job::Announce { tracker, endpoint });
+                }
+            }
+            continue;
         }
         match reach {
             Reach::EachTier if ahead.tier != entry.tier => ahead = Ahead::default(),
@@ -74,8 +95,10 @@ pub(super) fn plan(
         }
         if reached {
             ahead.works = entry.is_working();
+            others.works |= ahead.works;
             if entry.is_asking() {
                 ahead.until = ahead.until.max(entry.asked + IMPATIENCE);
+                others.until = others.until.max(entry.asked + DHT_IMPATIENCE);
             }
         }
     }

@@ -181,6 +181,50 @@ pub enum TrackerState {
     Idle,
 }
 
+/// How the search of the DHT pseudo-tracker goes. `Display` gives rTorrent's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DhtProgress {
+    /// What it does.
+    pub state: DhtState,
+    /// Nodes that answered.
+    pub replied: u32,
+    /// Nodes that were asked.
+    pub contacted: u32,
+}
+
+impl core::fmt::Display for DhtProgress {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let state = match self.state {
+            DhtState::Idle => "Idle",
+            DhtState::Searching => "Searching",
+            DhtState::Announcing => "Announcing",
+        };
+        let (replied, contacted) = (self.replied, self.contacted);
+        write!(f, "[{state}: {replied}/{contacted} nodes replied]")
+    }
+}
+
+/// What the search of the DHT pseudo-tracker does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DhtState {
+    /// Nothing; the numbers are those of the last search.
+    #[default]
+    Idle,
+    /// It looks for peers and for the nodes closest to the info-hash.
+    Searching,
+    /// It tells those nodes of us.
+    Announcing,
+}
+
+/// What came of a search of the DHT pseudo-tracker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DhtFound {
+    /// Peers that were found.
+    pub peers: u32,
+    /// Seeds and leeches, if that was asked for.
+    pub swarm: Option<(u32, u32)>,
+}
+
 /// A tracker, for people to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackerStatus<'a> {
@@ -208,6 +252,21 @@ pub struct TrackerStatus<'a> {
     pub downloaded: Option<u32>,
     /// Peers it sent last time, over both families.
     pub peers: u32,
+    /// Whether it is the DHT pseudo-tracker, and how its search goes.
+    pub dht: Option<DhtProgress>,
+}
+
+impl TrackerStatus<'_> {
+    /// rTorrent's column "Enabled": "yes", " no", or "off" for one that is switched on but cannot
+    /// be asked, such as the DHT while its node does not run.
+    #[must_use]
+    pub const fn enabled(&self) -> &'static str {
+        match self.state {
+            TrackerState::Disabled => " no",
+            TrackerState::Unusable => "off",
+            _ => "yes",
+        }
+    }
 }
 
 /// What is worth keeping of a tracker between sessions.

@@ -10,14 +10,16 @@
 mod platform;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dunlin_core::dht::Saved;
 use dunlin_core::engine::{AddTorrent, Engine, Event, Interest, ReadBufs, Source, WriteBufs};
 use dunlin_core::metainfo::{Builder, Info};
 use dunlin_core::{
-    Caps, CloseReason, Config, ConnId, Instant, OpErrorKind, OpId, Outcome, TorrentId,
+    Caps, CloseReason, Config, ConnId, Ecn, Instant, OpErrorKind, OpId, Outcome, RecvMeta,
+    SocketId, TorrentId,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -73,19 +75,22 @@ enum Later {
     Connected(usize, ConnId),
     Refused(usize, ConnId),
     Outcome(usize, OpId, Outcome),
+    /// From where, to where.
+    Datagram(SocketAddr, SocketAddr, Vec<u8>),
 }
 
 impl Later {
     /// Whose engine hears of it.
-    fn node(&self) -> usize {
-        match self {
+    fn node(&self) -> Option<usize> {
+        Some(match self {
             Self::Bytes(n, ..)
             | Self::Eof(n, _)
             | Self::Connect { from: n, .. }
             | Self::Connected(n, _)
             | Self::Refused(n, _)
             | Self::Outcome(n, ..) => *n,
-        }
+            Self::Datagram(..) => return None,
+        })
     }
 }
 
@@ -109,6 +114,19 @@ pub struct Node {
     pub flushes: u32,
     /// Longest list of ops seen in flight.
     pub most_jobs: usize,
+    /// Datagram sockets.
+    pub udp: BTreeMap<SocketId, SocketAddr>,
+    /// Ports that somebody else has.
+    pub taken: Vec<u16>,
+    /// What the DHT had saved, and how often.
+    pub dht_saved: Option<Saved>,
+    pub dht_saves: u32,
+    /// Names that are known.
+    pub names: BTreeMap<String, IpAddr>,
+    /// Names that were asked for.
+    pub asked: Vec<String>,
+    /// Datagrams it sent: from which socket, whither, how many bytes.
+    pub sent: Vec<(Instant, SocketId, SocketAddr, usize)>,
 }
 
 /// The world.
@@ -136,9 +154,14 @@ impl World {
 
     /// Adds a node at 10.0.0.n:6881.
     pub fn node(&mut self, config: Config) -> usize {
+        self.node_on(config, true)
+    }
+
+    /// The same; `session` says whether its platform keeps what is saved.
+    pub fn node_on(&mut self, config: Config, session: bool) -> usize {
         let n = self.nodes.len();
         let addr = SocketAddr::from(([10, 0, (n / 250) as u8, (n % 250) as u8 + 1], 6881));
-        let engine = self.engine(addr, config);
+        let engine = self.engine_on(addr, config, session);
         self.nodes.push(Node {
             engine,
             addr,
@@ -154,16 +177,28 @@ impl World {
             bytes_written: 0,
             flushes: 0,
             most_jobs: 0,
+            udp: BTreeMap::new(),
+            taken: Vec::new(),
+            dht_saved: None,
+            dht_saves: 0,
+            names: BTreeMap::new(),
+            asked: Vec::new(),
+            sent: Vec::new(),
         });
         n
     }
 
-    fn engine(&mut self, addr: SocketAddr, mut config: Config) -> Engine {
+    fn engine(&mut self, addr: SocketAddr, config: Config) -> Engine {
+        self.engine_on(addr, config, true)
+    }
+
+    fn engine_on(&mut self, addr: SocketAddr, mut config: Config, session: bool) -> Engine {
         config.listen.clear();
         let _ = config.listen.push(addr);
         let rng = ChaCha8Rng::seed_from_u64(self.rng.next_u64());
         let mut caps = Caps::all();
         caps.ipv6 = false;
+        caps.session = session;
         Engine::new(self.now, config, caps, Box::new(rng))
     }
 
@@ -176,7 +211,7 @@ impl World {
                 .engine
                 .handle_closed(self.now, conn, CloseReason::Reset);
         }
-        self.later.retain(|_, what| what.node() != n);
+        self.later.retain(|_, what| what.node() != Some(n));
         let engine = self.engine(self.nodes[n].addr, config);
         let node = &mut self.nodes[n];
         node.engine = engine;
@@ -186,6 +221,7 @@ impl World {
             }
         }
         node.events.clear();
+        node.udp.clear();
         node.open_ops.clear();
     }
 
@@ -326,6 +362,20 @@ impl World {
                     None => self.at(LATENCY, Later::Refused(from, conn)),
                 }
             }
+            Later::Datagram(from, to, mut data) => {
+                self.fold(&data);
+                let bound = |n: &Node| n.udp.iter().find(|(_, a)| **a == to).map(|(s, _)| *s);
+                let found = self.nodes.iter_mut().find_map(|n| Some((bound(n)?, n)));
+                if let Some((socket, node)) = found {
+                    let meta = RecvMeta {
+                        socket,
+                        from,
+                        local: None,
+                        ecn: Ecn::NotEct,
+                    };
+                    node.engine.handle_udp(now, &meta, &mut data);
+                }
+            }
             Later::Connected(n, conn) => self.nodes[n].engine.handle_connected(now, conn),
             Later::Refused(n, conn) => {
                 self.nodes[n]
@@ -374,6 +424,16 @@ impl World {
         for conn in conns {
             busy |= self.write(n, conn);
             busy |= self.read(n, conn);
+        }
+        let mut buf = [0; 1500];
+        while let Some(t) = self.nodes[n].engine.poll_transmit(self.now, 1, &mut buf) {
+            busy = true;
+            let node = &mut self.nodes[n];
+            node.sent.push((self.now, t.socket, t.dst, t.len));
+            if let Some(from) = node.udp.get(&t.socket).copied() {
+                let datagram = Later::Datagram(from, t.dst, buf[..t.len].to_vec());
+                self.at(LATENCY, datagram);
+            }
         }
         while let Some(event) = self.nodes[n].engine.poll_event() {
             busy = true;

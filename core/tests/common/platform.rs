@@ -1,5 +1,7 @@
 //! The platform of a node: what becomes of its ops.
 
+use std::net::SocketAddr;
+
 use dunlin_core::op::{FileStat, SocketKind};
 use dunlin_core::{BLOCK_LEN, Op, OpErrorKind, Outcome};
 
@@ -36,10 +38,33 @@ impl World {
                 return;
             }
             Op::Bind {
-                op, local, kind, ..
+                op,
+                local,
+                kind,
+                socket,
             } => {
-                let _ = kind == SocketKind::Udp;
-                (op, Outcome::Bound(local))
+                if kind == SocketKind::TcpListener {
+                    (op, Outcome::Bound(local))
+                } else if node.taken.contains(&local.port()) {
+                    let detail = format!("{local}: in use");
+                    (op, Outcome::failed(OpErrorKind::Denied, detail))
+                } else {
+                    let ip = match local.ip() {
+                        any if any.is_unspecified() => node.addr.ip(),
+                        ip => ip,
+                    };
+                    node.udp.insert(socket, SocketAddr::new(ip, local.port()));
+                    (op, Outcome::Bound(local))
+                }
+            }
+            Op::Unbind { op, socket } => {
+                node.udp.remove(&socket);
+                (op, Outcome::Done)
+            }
+            Op::SaveDht { op, saved } => {
+                node.dht_saved = Some(saved);
+                node.dht_saves += 1;
+                (op, Outcome::Done)
             }
             Op::Open { op, torrent, info } => {
                 let len = info.total_len() as usize;
@@ -141,7 +166,14 @@ impl World {
                 (op, Outcome::Done)
             }
             Op::Select { op, .. } => (op, Outcome::Done),
-            Op::Resolve { op, .. } => (op, Outcome::failed(OpErrorKind::NotFound, "no such host")),
+            Op::Resolve { op, host } => {
+                let outcome = match node.names.get(&host) {
+                    Some(ip) => Outcome::Resolved(vec![*ip]),
+                    None => Outcome::failed(OpErrorKind::NotFound, "no such host"),
+                };
+                node.asked.push(host);
+                (op, outcome)
+            }
             Op::Http { op, .. } => (op, Outcome::failed(OpErrorKind::Refused, "nobody listens")),
             _ => return,
         };
@@ -152,6 +184,8 @@ impl World {
 fn name(op: &Op) -> &'static str {
     match op {
         Op::Bind { .. } => "bind",
+        Op::Unbind { .. } => "unbind",
+        Op::SaveDht { .. } => "save dht",
         Op::TcpConnect { .. } => "connect",
         Op::TcpClose { .. } => "close",
         Op::Resolve { .. } => "resolve",

@@ -104,6 +104,10 @@ impl Core {
                 };
                 Some((op, outcome))
             }
+            Op::Unbind { op, socket } => {
+                self.sockets.unbind(socket);
+                Some((op, Outcome::Done))
+            }
             Op::TcpConnect { conn, remote } => {
                 self.dial(conn, remote, now);
                 None

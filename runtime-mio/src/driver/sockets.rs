@@ -152,6 +152,12 @@ impl Sockets {
         }
     }
 
+    /// Closes a datagram socket, if there is one of this name.
+    pub(super) fn unbind(&mut self, id: SocketId) {
+        // A socket that is closed is watched no more.
+        self.udp.retain(|udp| udp.socket.id != id);
+    }
+
     /// Closes everything.
     pub(super) fn clear(&mut self) {
         self.udp.clear();

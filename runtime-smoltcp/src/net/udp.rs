@@ -85,6 +85,20 @@ impl Udp {
         true
     }
 
+    /// Closes what is bound by this name; its port, too, if no other name has it.
+    pub(crate) fn unbind(&mut self, net: &mut Net, id: SocketId) {
+        for port in &mut self.ports {
+            for name in &mut port.ids {
+                *name = name.filter(|name| *name != id);
+            }
+            if port.number != 0 && port.ids == [None; 2] {
+                net.sockets.get_mut::<udp::Socket<'_>>(port.handle).close();
+                port.number = 0;
+                port.waiting = None;
+            }
+        }
+    }
+
     /// Whether a port is bound.
     pub(crate) fn uses(&self, port: u16) -> bool {
         self.ports.iter().any(|p| p.number == port)

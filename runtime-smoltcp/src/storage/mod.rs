@@ -6,6 +6,7 @@ mod tests;
 
 use alloc::{string::String, sync::Arc, vec::Vec};
 
+use dunlin_core::dht::Saved;
 use dunlin_core::metainfo::Info;
 use dunlin_core::op::OpError;
 use dunlin_core::{Block, Hasher, Instant, Op, OpErrorKind, OpId, Outcome, TorrentId};
@@ -141,6 +142,12 @@ pub trait Storage {
     fn submit(&mut self, now: Instant, op: DiskOp);
     /// The next op that is done by `now`.
     fn poll(&mut self, now: Instant) -> Option<(OpId, Outcome)>;
+    /// Keeps the DHT's table for [`Config::dht_saved`](dunlin_core::Config::dht_saved) of the next
+    /// start. A storage that does not keep it leaves the node to its routers.
+    fn save_dht(&mut self, saved: Saved) -> Outcome {
+        drop(saved);
+        Outcome::Done
+    }
     /// When [`Storage::poll`] will have something; `None` if nothing is out, or if the platform
     /// wakes the driver by itself.
     fn poll_timeout(&self) -> Option<Instant>;

@@ -400,6 +400,10 @@ impl Driver {
                 };
                 self.engine.handle_op(now, op, outcome);
             }
+            Op::Unbind { op, socket } => {
+                self.sockets.unbind(socket);
+                self.engine.handle_op(now, op, Outcome::Done);
+            }
             Op::TcpConnect { conn, remote } => self.conns.connect(conn, remote),
             Op::TcpClose { conn, how } => self.conns.close(conn, how),
             Op::Resolve { op, host } => {

@@ -131,6 +131,11 @@ impl Sockets {
         }
     }
 
+    /// Closes a datagram socket, if there is one of this name.
+    pub(super) fn unbind(&mut self, id: SocketId) {
+        self.udp.retain(|udp| udp.socket.id != id);
+    }
+
     /// Closes everything.
     pub(super) fn clear(&mut self) {
         self.udp.clear();

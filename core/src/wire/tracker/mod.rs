@@ -200,6 +200,8 @@ pub enum TrackerError {
     BadUrl(&'static str),
     /// Whoever asked no longer wants to know.
     Cancelled,
+    /// The DHT found nobody, or does not run; in rTorrent's words.
+    Dht(&'static str),
     /// Any other failure, in the platform's words.
     Io(String),
 }
@@ -243,6 +245,7 @@ impl fmt::Display for TrackerError {
             Self::Unsupported { scheme } => write!(f, "unsupported kind of tracker: {scheme}"),
             Self::BadUrl(what) => write!(f, "bad URL: {what}"),
             Self::Cancelled => f.write_str("cancelled"),
+            Self::Dht(words) => f.write_str(words),
             Self::Io(detail) => f.write_str(detail),
         }
     }

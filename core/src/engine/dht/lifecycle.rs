@@ -1,0 +1,452 @@
+//! When the node runs: modes, sockets, timers, what is saved.
+
+use alloc::{boxed::Box, string::String, vec::Vec};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::time::Duration;
+
+use super::super::event::{Level, What};
+use super::super::ops::Purpose;
+use super::super::timers::Timer;
+use super::super::torrent::Torrent;
+use super::super::{Engine, Stop, cx};
+use super::{Names, Owner, State};
+use crate::dht::{Cause, Dht, DhtEvent, DhtLog, Failure, LookupReport};
+use crate::op::SocketKind;
+use crate::throttle::Direction;
+use crate::tracker::SERVER_DOWN;
+use crate::wire::tracker::TrackerError;
+use crate::{DhtMode, Instant, Op, OpError, OpErrorKind, Outcome, SocketId, TorrentId};
+
+/// Time between looks at the node while it knows few others (rTorrent's).
+const UPDATE_EARLY: Duration = Duration::from_secs(60);
+/// And afterwards (rTorrent's).
+const UPDATE: Duration = Duration::from_secs(15 * 60);
+/// How long the node goes on for nobody, in mode `auto` (rTorrent's).
+const LINGER: Duration = Duration::from_secs(15 * 60);
+/// Time between saves (rTorrent's interval for its session).
+const SAVE: Duration = Duration::from_secs(1200);
+/// The least time between saves.
+const SAVE_SOON: Duration = Duration::from_secs(60);
+/// Cycle of a node that is done with bootstrapping.
+const BOOTSTRAPPED: u32 = 2;
+
+impl Engine {
+    // ---- commands ----
+
+    /// Changes the DHT's mode. `Off` stops the node, `On` starts it, `Auto` changes nothing now:
+    /// the next torrent that starts, and is not private, starts it. After `Disable` there is no
+    /// DHT any more, whatever is commanded later. Returns whether there is one.
+    pub fn set_dht(&mut self, now: Instant, mode: DhtMode) -> bool {
+        self.tick(now);
+        let Some(server) = &mut self.dht else {
+            return false;
+        };
+        server.mode = mode;
+        match mode {
+            DhtMode::On => self.dht_start(),
+            DhtMode::Off => self.dht_stop(),
+            DhtMode::Auto => {}
+            DhtMode::Disable => {
+                self.dht_stop();
+                self.dht = None;
+                let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
+                for id in ids {
+                    self.dht_tracker(id);
+                }
+            }
+        }
+        self.dht.is_some()
+    }
+
+    /// Changes the UDP port for the next start; see [`Config::dht_port`](crate::Config::dht_port).
+    pub fn set_dht_port(&mut self, now: Instant, port: Option<u16>) {
+        self.tick(now);
+        if let Some(server) = &mut self.dht {
+            server.port = port;
+        }
+    }
+
+    // ---- starting ----
+
+    /// What follows from the configuration.
+    pub(in super::super) fn dht_begin(&mut self) {
+        match self.config.dht {
+            DhtMode::On if self.dht.is_some() => self.dht_start(),
+            DhtMode::On | DhtMode::Auto if self.dht.is_none() => {
+                self.notice(None, None, Level::Info, What::DhtNeedsSession);
+            }
+            _ => {}
+        }
+    }
+
+    /// A torrent starts: in mode `auto` that may start the node, and keeps it going.
+    pub(in super::super) fn dht_wanted(&mut self, id: TorrentId) {
+        let Some(server) = &self.dht else {
+            return;
+        };
+        if server.mode == DhtMode::Auto && !self.torrents.get(&id).is_none_or(Torrent::is_private) {
+            self.dht_start();
+        }
+    }
+
+    fn dht_start(&mut self) {
+        // Whoever starts it wants it to stay.
+        self.timers.set(Timer::DhtLinger, None);
+        let Some(server) = &mut self.dht else {
+            return;
+        };
+        if !matches!(server.state, State::Off)
+            || self.stop != Stop::Running
+            || server.port == Some(0)
+        {
+            return;
+        }
+        let main = |port: u16| {
+            let bound = self.udp_bound.values().any(|a| a.port() == port);
+            bound || self.config.listen.iter().any(|a| a.port() == port)
+        };
+        let shares = server.port.map_or(!self.config.listen.is_empty(), main);
+        if shares {
+            server.state = State::Waiting;
+            if self.binding == 0 {
+                self.dht_share();
+            }
+            return;
+        }
+        let port = server.port.unwrap_or(0);
+        server.epoch += 1;
+        let epoch = server.epoch;
+        let families = self.dht_families();
+        if let Some(server) = &mut self.dht {
+            server.state = State::Binding {
+                left: families.len() as u8,
+                bound: None,
+                error: None,
+            };
+        }
+        if port != 0 {
+            self.dht_starting(port);
+        }
+        for ip in families {
+            let socket = match ip {
+                IpAddr::V4(_) => SocketId::DHT_V4,
+                IpAddr::V6(_) => SocketId::DHT_V6,
+            };
+            let (kind, local) = (SocketKind::Udp, SocketAddr::new(ip, port));
+            self.ops
+                .job(Purpose::DhtBind(socket, epoch), |op| Op::Bind {
+                    op,
+                    socket,
+                    kind,
+                    local,
+                });
+        }
+    }
+
+    /// Where its own sockets are bound: the addresses that are listened on, if any are.
+    fn dht_families(&self) -> heapless::Vec<IpAddr, 2> {
+        let config = &self.config.dht_config;
+        let wanted = [
+            (
+                config.ipv4 && self.caps.ipv4,
+                IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            ),
+            (
+                config.ipv6 && self.caps.ipv6,
+                IpAddr::from(Ipv6Addr::UNSPECIFIED),
+            ),
+        ];
+        let wanted = wanted.iter().filter(|(wanted, _)| *wanted);
+        let listened = |any: IpAddr| {
+            let mut listen = self.config.listen.iter().map(SocketAddr::ip);
+            listen
+                .find(|ip| ip.is_ipv4() == any.is_ipv4())
+                .unwrap_or(any)
+        };
+        wanted.map(|(_, any)| listened(*any)).collect()
+    }
+
+    fn dht_starting(&mut self, port: u16) {
+        let log = What::Dht(DhtLog::Starting { port });
+        self.notice(None, None, Level::Info, log);
+    }
+
+    /// The main sockets are bound, or could not be.
+    pub(in super::super) fn dht_share(&mut self) {
+        let Some(server) = &mut self.dht else {
+            return;
+        };
+        if !matches!(server.state, State::Waiting) {
+            return;
+        }
+        let configured = server
+            .port
+            .or_else(|| Some(self.config.listen.first()?.port()));
+        match self.udp_bound.values().next().map(SocketAddr::port) {
+            Some(port) => {
+                self.dht_starting(port);
+                self.dht_run(port, false);
+            }
+            None => {
+                self.dht_starting(configured.unwrap_or(0));
+                self.dht_error(OpError {
+                    kind: OpErrorKind::Denied,
+                    detail: String::from("the UDP port is in use or invalid"),
+                });
+            }
+        }
+    }
+
+    /// One of its own sockets is bound, or could not be.
+    pub(in super::super) fn dht_bound(&mut self, socket: SocketId, epoch: u32, outcome: Outcome) {
+        let stale = || {
+            let server = self.dht.as_ref().filter(|s| s.epoch == epoch);
+            !server.is_some_and(|s| matches!(s.state, State::Binding { .. }))
+        };
+        if stale() {
+            // It was stopped meanwhile, and the socket may serve a later start already: if it
+            // does not, its closing was asked for when that stop came.
+            return;
+        }
+        let Some(server) = &mut self.dht else {
+            return;
+        };
+        let State::Binding { left, bound, error } = &mut server.state else {
+            return;
+        };
+        *left = left.saturating_sub(1);
+        let failed = match outcome {
+            Outcome::Bound(addr) => {
+                if bound.is_none() || socket == SocketId::DHT_V4 {
+                    *bound = Some(addr);
+                }
+                None
+            }
+            Outcome::Failed { error, .. } => Some(error),
+            _ => None,
+        };
+        if let Some(failed) = failed {
+            error.get_or_insert(failed);
+        }
+        if *left > 0 {
+            return;
+        }
+        let (port, configured) = (bound.map(|b| b.port()), server.port);
+        let error = error.take();
+        match port {
+            Some(port) => {
+                if configured.is_none() {
+                    self.dht_starting(port);
+                }
+                if let Some(OpError { detail, .. }) = error {
+                    let message = detail;
+                    self.notice(None, None, Level::Warning, What::Bind { message });
+                }
+                self.dht_run(port, true);
+            }
+            None => self.dht_error(error.unwrap_or(OpError {
+                kind: OpErrorKind::Io,
+                detail: String::from("no UDP socket could be bound"),
+            })),
+        }
+    }
+
+    /// It could not be started.
+    fn dht_error(&mut self, error: OpError) {
+        if let Some(server) = &mut self.dht {
+            server.state = State::Off;
+            server.mode = DhtMode::Off;
+        }
+        let (message, cause) = (error.detail, error.kind);
+        let what = What::DhtError { message, cause };
+        self.notice(None, None, Level::Error, what);
+    }
+
+    fn dht_run(&mut self, port: u16, own: bool) {
+        let Some(server) = &mut self.dht else {
+            return;
+        };
+        let mut cx = cx!(self);
+        let mut config = self.config.dht_config.clone();
+        config.ipv4 &= self.caps.ipv4;
+        config.ipv6 &= self.caps.ipv6;
+        let node = server
+            .node
+            .get_or_insert_with(|| Box::new(Dht::new(&mut cx, config)));
+        let mut contacts = self.config.dht_routers.clone();
+        if let Some(saved) = server.saved.take() {
+            node.restore(&mut cx, &saved);
+            contacts.extend(saved.contacts);
+        }
+        node.start(&mut cx, port);
+        server.state = State::On { port, own };
+        server.names = Names::default();
+        server.starved = false;
+        self.timers
+            .set(Timer::DhtUpdate, Some(self.now + UPDATE_EARLY));
+        self.timers.set(Timer::DhtSave, Some(self.now + SAVE));
+        self.dht_contacts(contacts);
+        self.after_dht();
+        self.dht_tell_trackers(true);
+    }
+
+    fn dht_tell_trackers(&mut self, up: bool) {
+        let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
+        for id in ids {
+            if let Some(t) = self.torrents.get_mut(&id) {
+                t.announcer.set_dht_up(&mut cx!(self), up);
+            }
+            if !up {
+                self.dht_end_search(id, TrackerError::Dht(SERVER_DOWN));
+            }
+            self.pump_trackers(id);
+        }
+    }
+
+    // ---- stopping ----
+
+    pub(in super::super) fn dht_stop(&mut self) {
+        for timer in [
+            Timer::Dht,
+            Timer::DhtUpdate,
+            Timer::DhtLinger,
+            Timer::DhtSave,
+        ] {
+            self.timers.set(timer, None);
+        }
+        let Some(server) = &mut self.dht else {
+            return;
+        };
+        let own = match core::mem::take(&mut server.state) {
+            State::Off | State::Waiting => return,
+            State::Binding { .. } => {
+                self.dht_unbind();
+                return;
+            }
+            State::On { own, .. } => own,
+        };
+        server.waiting.clear();
+        server.pings.clear();
+        server.samples = 0;
+        server.throttled = false;
+        self.throttle
+            .cancel_wait(self.now, server.bucket, Direction::Up);
+        self.throttle
+            .release(self.now, server.bucket, Direction::Up);
+        self.timers
+            .set(Timer::Throttle, self.throttle.poll_timeout());
+        if let Some(node) = &mut server.node {
+            node.stop(&mut cx!(self));
+        }
+        // Its last words.
+        self.after_dht();
+        self.dht_tell_trackers(false);
+        self.dht_forget_searches();
+        self.dht_save();
+        if own {
+            self.dht_unbind();
+        }
+    }
+
+    /// The application's searches end, too.
+    fn dht_forget_searches(&mut self) {
+        let Some(server) = &mut self.dht else {
+            return;
+        };
+        for (lookup, owner) in core::mem::take(&mut server.lookups) {
+            if owner == Owner::Application {
+                let report = LookupReport {
+                    contacted: 0,
+                    replied: 0,
+                    peers: 0,
+                    stores: 0,
+                    stored: 0,
+                    took: Duration::ZERO,
+                    failure: Some((Failure::NoReplies, Cause::NoContacts)),
+                    swarm: None,
+                    closest: Vec::new(),
+                    suspicious: false,
+                };
+                self.dht_tell(DhtEvent::Done { lookup, report });
+            }
+        }
+    }
+
+    fn dht_unbind(&mut self) {
+        for ip in self.dht_families() {
+            let socket = match ip {
+                IpAddr::V4(_) => SocketId::DHT_V4,
+                IpAddr::V6(_) => SocketId::DHT_V6,
+            };
+            self.ops
+                .job(Purpose::DhtQuiet, |op| Op::Unbind { op, socket });
+        }
+    }
+
+    // ---- timers ----
+
+    /// A look at the node: whether anybody still needs it.
+    pub(in super::super) fn dht_update(&mut self) {
+        let Some(server) = &mut self.dht else {
+            return;
+        };
+        let mode = server.mode;
+        let Some(node) = server.running() else {
+            return;
+        };
+        let early = node.stats().cycle < BOOTSTRAPPED;
+        let needed = |t: &Torrent| t.is_running() && !t.is_private();
+        if mode == DhtMode::Auto
+            && !self.timers.is_armed(Timer::DhtLinger)
+            && !self.torrents.values().any(needed)
+        {
+            self.timers.set(Timer::DhtLinger, Some(self.now + LINGER));
+        }
+        let pause = if early { UPDATE_EARLY } else { UPDATE };
+        self.timers.set(Timer::DhtUpdate, Some(self.now + pause));
+        self.dht_try_contacts();
+    }
+
+    // ---- saving ----
+
+    pub(super) fn save_dht_soon(&mut self) {
+        if self.dht_is_active() {
+            self.timers.at_latest(Timer::DhtSave, self.now + SAVE_SOON);
+        }
+    }
+
+    /// The table is to be saved.
+    pub(in super::super) fn dht_save_due(&mut self) {
+        if self.dht_is_active() {
+            self.timers.set(Timer::DhtSave, Some(self.now + SAVE));
+            self.dht_save();
+        }
+    }
+
+    pub(in super::super) fn dht_save(&mut self) {
+        let Some(server) = &self.dht else {
+            return;
+        };
+        let Some(node) = &server.node else {
+            return;
+        };
+        let mut saved = node.save(self.now);
+        for contact in &server.contacts {
+            // Routers come from the configuration again.
+            let known = saved.contacts.contains(contact);
+            if !known && !self.config.dht_routers.contains(contact) {
+                saved.contacts.push(contact.clone());
+            }
+        }
+        self.ops
+            .job(Purpose::DhtQuiet, |op| Op::SaveDht { op, saved });
+    }
+
+    /// Something that nobody waits for was done, or not.
+    pub(in super::super) fn dht_quietly_done(&mut self, outcome: &Outcome) {
+        if let Outcome::Failed { error, .. } = outcome {
+            let message = alloc::format!("the DHT's table was not saved: {error}");
+            self.notice(None, None, Level::Warning, What::Disk { message });
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What an application sees of the DHT, and why it may not do something.
+
+use alloc::string::String;
+
+use crate::DhtMode;
+use crate::dht::DhtStats;
+
+/// The DHT, now: rTorrent's `dht_statistics`, and more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DhtStatus {
+    /// Whether and when it runs.
+    pub mode: DhtMode,
+    /// What its rate limit is called; empty: it has none of its own.
+    pub throttle: String,
+    /// UDP port, while it runs.
+    pub port: Option<u16>,
+    /// Counters since the start, and the present state.
+    pub stats: DhtStats,
+}
+
+/// A value of rTorrent's map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StatValue {
+    /// A word.
+    Text(String),
+    /// Yes or no.
+    Flag(bool),
+    /// A count.
+    Number(u64),
+}
+
+impl core::fmt::Display for StatValue {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Flag(flag) => write!(f, "{}", u8::from(*flag)),
+            Self::Number(number) => write!(f, "{number}"),
+        }
+    }
+}
+
+impl DhtStatus {
+    /// rTorrent's map: its keys, in its order. Those from `cycle` on are there only while the
+    /// node runs.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, StatValue)> {
+        let s = &self.stats;
+        let text = |text: &str| StatValue::Text(text.into());
+        let always = [
+            ("dht", text(&alloc::format!("{}", self.mode))),
+            ("active", StatValue::Flag(s.active)),
+            ("throttle", text(&self.throttle)),
+        ];
+        let counts = [
+            ("cycle", u64::from(s.cycle)),
+            ("queries_received", s.queries_received),
+            ("queries_sent", s.queries_sent),
+            ("replies_received", s.replies_received),
+            ("errors_received", s.errors_received),
+            ("errors_caught", s.errors_caught),
+            ("bytes_read", s.bytes_read),
+            ("bytes_written", s.bytes_written),
+            ("nodes", u64::from(s.nodes)),
+            ("buckets", u64::from(s.buckets)),
+            ("peers", u64::from(s.peers)),
+            ("peers_max", u64::from(s.peers_max)),
+            ("torrents", u64::from(s.torrents)),
+        ];
+        let active = s.active;
+        let counts = counts.into_iter().filter(move |_| active);
+        let counts = counts.map(|(key, count)| (key, StatValue::Number(count)));
+        always.into_iter().chain(counts)
+    }
+}
+
+/// Why a node was not added; the words are rTorrent's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DhtNodeError {
+    /// There is no DHT: it is disabled, or nothing is kept between sessions.
+    NotEnabled,
+    /// This is not `host` or `host:port`.
+    Host,
+    /// The port is not one of 1 to 65535.
+    Port,
+}
+
+impl core::fmt::Display for DhtNodeError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::NotEnabled => "DHT not enabled.",
+            Self::Host => "Could not parse host.",
+            Self::Port => "Invalid port number.",
+        })
+    }
+}
+
+impl core::error::Error for DhtNodeError {}
+
+/// The rate limit of the DHT is changed only while the node does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThrottleInUse;
+
+impl core::fmt::Display for ThrottleInUse {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Cannot set DHT throttle while active.")
+    }
+}
+
+impl core::error::Error for ThrottleInUse {}

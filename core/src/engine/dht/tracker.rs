@@ -1,0 +1,272 @@
+//! The DHT as a torrent's tracker of last resort: searches begin, peers come in, results are told.
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use super::super::event::{Changes, Level, What};
+use super::super::status::PeerSource;
+use super::super::timers::Timer;
+use super::super::torrent::Torrent;
+use super::super::{Engine, cx};
+use super::Owner;
+use crate::TorrentId;
+use crate::dht::{Announce, Cause, Failure, Goal, LookupId, LookupReport};
+use crate::tracker::{DhtFound, DhtProgress, DhtState, QueryKey, SERVER_DOWN, TrackerStatus};
+use crate::wire::tracker::TrackerError;
+
+/// How long after a tracker's answer it is looked whether there are enough peers (rTorrent's).
+const ENOUGH_AFTER: Duration = Duration::from_secs(10);
+
+/// A torrent's search, and what came of the last one.
+#[derive(Debug, Default)]
+pub(in super::super) struct Search {
+    /// What the announcer waits for.
+    key: Option<QueryKey>,
+    /// Under way; without it, `key` waits for its turn.
+    lookup: Option<LookupId>,
+    replied: u32,
+    contacted: u32,
+    failure: Option<(Failure, Cause)>,
+}
+
+impl Engine {
+    /// Gives a torrent its pseudo-tracker, or takes it away: private torrents have none.
+    pub(in super::super) fn dht_tracker(&mut self, id: TorrentId) {
+        let up = self.dht_is_active();
+        let exists = self.dht.is_some();
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        if exists && !t.is_private() {
+            t.announcer.add_dht(&mut cx!(self), up);
+            return;
+        }
+        if t.announcer.dht_id().is_some() {
+            self.dht_drop_search(id);
+            if let Some(t) = self.torrents.get_mut(&id) {
+                t.announcer.remove_dht(&mut cx!(self));
+                // Nor has it any use for those that were found before its metadata said so.
+                if t.is_private() {
+                    t.swarm.forget(PeerSource::Dht);
+                }
+            }
+            self.note_no_trackers(id);
+        }
+    }
+
+    /// Says so if a torrent has nobody to ask for peers.
+    pub(in super::super) fn note_no_trackers(&mut self, id: TorrentId) {
+        let none = |t: &Torrent| t.announcer.is_empty();
+        if self.torrents.get(&id).is_some_and(none) {
+            // With peers that somebody named it can do without.
+            let alone = |t: &Torrent| t.swarm.len() == 0 && t.conns.is_empty();
+            let level = match self.torrents.get(&id).is_some_and(alone) {
+                true => Level::Warning,
+                false => Level::Detail,
+            };
+            self.notice(Some(id), None, level, What::NoTrackers);
+        }
+    }
+
+    // ---- searching ----
+
+    /// The announcer wants a search.
+    pub(in super::super) fn ask_dht(&mut self, id: TorrentId, key: QueryKey) {
+        let active = self.dht_is_active();
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        if !active || t.is_private() {
+            let error = TrackerError::Dht(SERVER_DOWN);
+            t.announcer.handle_dht(&mut cx!(self), key, Err(error));
+            return;
+        }
+        t.dht.key = Some(key);
+        t.dht.lookup = None;
+        if let Some(server) = &mut self.dht {
+            server.waiting.push_back(id);
+        }
+        self.next_search();
+    }
+
+    /// Begins the searches that wait, as far as there is room.
+    pub(super) fn next_search(&mut self) {
+        loop {
+            let port = self.port();
+            let Some(server) = &mut self.dht else {
+                return;
+            };
+            let Some(&id) = server.waiting.front() else {
+                return;
+            };
+            let t = self.torrents.get_mut(&id);
+            let Some(t) = t.filter(|t| t.dht.key.is_some() && t.dht.lookup.is_none()) else {
+                server.waiting.pop_front();
+                continue;
+            };
+            let seed = t.is_seed();
+            let goal = Goal::Peers {
+                hash: t.info_hash,
+                announce: port.map(|port| Announce {
+                    port,
+                    implied: false,
+                    seed,
+                }),
+                scrape: false,
+            };
+            let Some(Ok(lookup)) = server.running().map(|n| n.search(&mut cx!(self), goal)) else {
+                // The next that ends makes room.
+                return;
+            };
+            server.waiting.pop_front();
+            server.lookups.insert(lookup, Owner::Torrent(id));
+            t.dht.lookup = Some(lookup);
+        }
+    }
+
+    /// Gives a torrent's search up, without a word to its announcer but that.
+    pub(in super::super) fn dht_drop_search(&mut self, id: TorrentId) {
+        self.dht_end_search(id, TrackerError::Cancelled);
+    }
+
+    pub(super) fn dht_end_search(&mut self, id: TorrentId, why: TrackerError) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        let Some(key) = t.dht.key.take() else {
+            return;
+        };
+        if let (Some(server), Some(lookup)) = (&mut self.dht, t.dht.lookup.take()) {
+            server.lookups.remove(&lookup);
+            if let Some(node) = &mut server.node {
+                node.cancel(lookup);
+            }
+        }
+        t.announcer.handle_dht(&mut cx!(self), key, Err(why));
+    }
+
+    pub(super) fn dht_peers(&mut self, id: TorrentId, peers: Vec<SocketAddr>) {
+        // While its files are looked at they wait: a torrent at rest searches for none.
+        if self.torrents.get(&id).is_some_and(|t| !t.is_private()) {
+            self.learn(id, peers, PeerSource::Dht);
+        }
+    }
+
+    /// A torrent's search is over.
+    pub(super) fn dht_done(&mut self, id: TorrentId, report: &LookupReport) {
+        let failure = report.failure.map(|(f, cause)| (f, self.dht_cause(cause)));
+        if let (Some(server), Some((Failure::NoNodes, _))) = (&mut self.dht, failure) {
+            server.starved = true;
+        }
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        t.dht.lookup = None;
+        t.dht.replied = report.replied;
+        t.dht.contacted = report.contacted;
+        t.dht.failure = failure;
+        let Some(key) = t.dht.key.take() else {
+            return;
+        };
+        let outcome = match failure {
+            None => Ok(DhtFound {
+                peers: report.peers,
+                swarm: report.swarm,
+            }),
+            Some((failure, _)) => Err(TrackerError::Dht(failure.words())),
+        };
+        t.announcer.handle_dht(&mut cx!(self), key, outcome);
+        self.pump_trackers(id);
+    }
+
+    /// The node knows others now: searches that failed for want of them begin anew.
+    pub(super) fn retry_searches(&mut self) {
+        let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
+        for id in ids {
+            if let Some(t) = self.torrents.get_mut(&id) {
+                t.announcer.retry_dht(&mut cx!(self));
+            }
+            self.pump_trackers(id);
+        }
+    }
+
+    /// What a failed announce is told as.
+    pub(in super::super) fn dht_failed(&self, id: TorrentId, error: &TrackerError) -> Option<What> {
+        let TrackerError::Dht(words) = error else {
+            return None;
+        };
+        let (failure, cause) = self.torrents.get(&id)?.dht.failure?;
+        (failure.words() == *words).then_some(What::DhtFailed { failure, cause })
+    }
+
+    /// Fills in how the search of the pseudo-tracker goes.
+    pub(in super::super) fn dht_progress(&self, t: &Torrent, status: &mut TrackerStatus<'_>) {
+        let Some(told) = &mut status.dht else {
+            return;
+        };
+        let node = self.dht.as_ref().and_then(|s| s.node.as_ref());
+        let running = t.dht.lookup.and_then(|lookup| node?.progress(lookup));
+        *told = match running {
+            Some((replied, contacted, announcing)) => DhtProgress {
+                state: match announcing {
+                    true => DhtState::Announcing,
+                    false => DhtState::Searching,
+                },
+                replied,
+                contacted,
+            },
+            None => DhtProgress {
+                state: DhtState::Idle,
+                replied: t.dht.replied,
+                contacted: t.dht.contacted,
+            },
+        };
+    }
+
+    // ---- enough peers? ----
+
+    /// A tracker has answered: soon it will show whether it knew enough peers.
+    pub(in super::super) fn expect_peers(&mut self, id: TorrentId) {
+        if self.dht.is_some() {
+            self.timers
+                .at_latest(Timer::Enough(id), self.now + ENOUGH_AFTER);
+        }
+    }
+
+    /// Whether the trackers know enough peers. Where peers tell of peers, they do.
+    pub(in super::super) fn judge_peers(&mut self, id: TorrentId) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        if !t.is_running() {
+            return;
+        }
+        let told = |i: &u32| {
+            let conn = self.conns.at(*i).filter(|c| c.established.is_some());
+            let peer = conn.and_then(|c| c.peer.as_ref());
+            let extended = peer.and_then(|p| p.extended());
+            extended.is_some_and(|e| e.ids.ut_pex != 0)
+        };
+        let short = if self.config.pex && !t.is_private() && t.conns.iter().any(told) {
+            Some(false)
+        } else {
+            let here = t.conns.len() - t.connecting as usize;
+            let few = here + t.swarm.available() / 2 < self.config.min_peers as usize;
+            few.then_some(true)
+        };
+        if let Some(short) = short {
+            t.announcer.set_short(&mut cx!(self), short);
+            self.pump_trackers(id);
+        }
+    }
+
+    /// The pseudo-tracker of a torrent was switched: a search under way is of no use any more.
+    pub(in super::super) fn dht_switched(&mut self, id: TorrentId) {
+        let off = |t: &Torrent| !t.announcer.is_dht_enabled();
+        if self.torrents.get(&id).is_some_and(off) {
+            self.dht_drop_search(id);
+        }
+        self.change(id, Changes::TRACKERS);
+    }
+}

@@ -95,13 +95,14 @@ impl Announcer {
         self.refresh(cx.now);
     }
 
-    /// Whether the trackers know too few peers, so that the DHT is to be asked as well.
-    pub fn set_short(&mut self, cx: &mut Cx<'_>, short: bool) {
+    /// Whether the trackers know too few peers, so that the DHT is to be asked as well; `hurry`:
+    /// also before its interval is over.
+    pub fn set_short(&mut self, cx: &mut Cx<'_>, short: bool, hurry: bool) {
         let Some((entry, dht)) = self.dht_mut() else {
             return;
         };
         entry.dht = Some(Dht { short, ..dht });
-        for endpoint in entry.endpoints.iter_mut().filter(|_| short) {
+        for endpoint in entry.endpoints.iter_mut().filter(|_| hurry) {
             endpoint.hurry(cx.now, false, false);
         }
         self.refresh(cx.now);

@@ -125,6 +125,9 @@ pub struct Node {
     pub names: BTreeMap<String, IpAddr>,
     /// Names that were asked for.
     pub asked: Vec<String>,
+    /// What every HTTP request is answered, and how late.
+    pub http: Option<Vec<u8>>,
+    pub http_delay: Duration,
     /// Datagrams it sent: from which socket, whither, how many bytes.
     pub sent: Vec<(Instant, SocketId, SocketAddr, usize)>,
 }
@@ -183,6 +186,8 @@ impl World {
             dht_saves: 0,
             names: BTreeMap::new(),
             asked: Vec::new(),
+            http: None,
+            http_delay: LATENCY,
             sent: Vec::new(),
         });
         n

@@ -174,7 +174,14 @@ impl World {
                 node.asked.push(host);
                 (op, outcome)
             }
-            Op::Http { op, .. } => (op, Outcome::failed(OpErrorKind::Refused, "nobody listens")),
+            Op::Http { op, .. } => {
+                let outcome = match node.http.clone() {
+                    Some(body) => Outcome::Http { status: 200, body },
+                    None => Outcome::failed(OpErrorKind::Refused, "nobody listens"),
+                };
+                let delay = node.http_delay;
+                return self.at(delay, Later::Outcome(n, op, outcome));
+            }
             _ => return,
         };
         self.at(delay, Later::Outcome(n, id, outcome));

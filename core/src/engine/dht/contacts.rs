@@ -96,10 +96,11 @@ impl Engine {
         let mut addrs = heapless::Vec::<SocketAddr, MAX_CONTACTS>::new();
         contacts.retain(|contact| contact.addr().is_none_or(|a| addrs.push(a).is_err()));
         // The newest; in the next round others come first, for one may have other addresses then.
-        let under_way = (server.names.asked - server.names.answered) as usize;
-        let count = contacts
-            .len()
-            .min(NAMES_PER_ROUND.saturating_sub(under_way));
+        let under_way = server.names.asked > server.names.answered;
+        let count = match under_way {
+            true => 0,
+            false => contacts.len().min(NAMES_PER_ROUND),
+        };
         contacts.rotate_right(count);
         let names: Vec<HostPort> = contacts.iter().take(count).cloned().collect();
         if let Some(node) = server.running() {

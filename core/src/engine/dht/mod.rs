@@ -72,6 +72,8 @@ pub(super) struct Server {
     events: VecDeque<DhtEvent>,
     /// A search failed because nobody was known.
     starved: bool,
+    /// Its events are being dealt with.
+    draining: bool,
 }
 
 /// Names of nodes to begin with, since the start.
@@ -141,6 +143,7 @@ impl Server {
             waiting: VecDeque::new(),
             events: VecDeque::new(),
             starved: false,
+            draining: false,
         }))
     }
 
@@ -278,12 +281,18 @@ impl Engine {
 
     /// Whatever was done to the node: deals with what it has to say, and with its timer.
     fn after_dht(&mut self) {
+        // What follows from an event is dealt with here, not in calls within calls.
+        let Some(server) = self.dht.as_mut().filter(|s| !s.draining) else {
+            return;
+        };
+        server.draining = true;
         while let Some(event) = self.dht_event() {
             self.on_dht_event(event);
         }
         let Some(server) = &mut self.dht else {
             return;
         };
+        server.draining = false;
         let starved = server.starved;
         let Some(node) = server.running() else {
             return;
@@ -307,6 +316,7 @@ impl Engine {
             DhtEvent::Log(log) => self.dht_log(log),
             DhtEvent::External(ip) => self.learn_external(None, ip),
             DhtEvent::TableChanged => self.save_dht_soon(),
+            DhtEvent::NeedContacts { .. } => self.dht_contacts(self.config.dht_routers.clone()),
             DhtEvent::Peers { lookup, peers } => match self.dht_owner(lookup) {
                 Some(Owner::Torrent(id)) => self.dht_peers(id, peers),
                 Some(Owner::Application) => self.dht_tell(DhtEvent::Peers { lookup, peers }),

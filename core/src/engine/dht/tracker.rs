@@ -88,6 +88,7 @@ impl Engine {
             server.waiting.push_back(id);
         }
         self.next_search();
+        self.after_dht();
     }
 
     /// Begins the searches that wait, as far as there is room.
@@ -256,7 +257,9 @@ impl Engine {
             few.then_some(true)
         };
         if let Some(short) = short {
-            t.announcer.set_short(&mut cx!(self), short);
+            // Who has everything can wait for others to come.
+            let hurry = short && !t.is_done();
+            t.announcer.set_short(&mut cx!(self), short, hurry);
             self.pump_trackers(id);
         }
     }

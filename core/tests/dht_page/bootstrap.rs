@@ -1,0 +1,121 @@
+//! Where the first nodes come from.
+
+use super::*;
+
+#[test]
+fn s13_nodes_of_a_torrent_are_tried() {
+    let mut w = World::new(1);
+    let n = w.node(config(DhtMode::On));
+    let m = w.node(config(DhtMode::On));
+    let with = AddTorrent {
+        nodes: vec![host(&w, n)],
+        ..magnet(1)
+    };
+    start(&mut w, m, with);
+    assert!(w.run_until(MINUTE, |w| knows(w, m, n)));
+}
+
+#[test]
+fn s13_nodes_by_name_are_looked_up_again_in_the_next_round() {
+    let mut w = World::new(1);
+    let n = w.node(config(DhtMode::On));
+    let m = w.node(config(DhtMode::On));
+    let with = AddTorrent {
+        nodes: vec!["node.example:6881".parse().unwrap()],
+        ..magnet(1)
+    };
+    start(&mut w, m, with);
+    w.run(30 * SECOND);
+    assert!(!knows(&w, m, n));
+    let ip = w.nodes[n].addr.ip();
+    w.nodes[m].names.insert("node.example".into(), ip);
+    assert!(w.run_until(2 * MINUTE, |w| knows(w, m, n)));
+}
+
+#[test]
+fn s13_a_node_may_be_named_by_hand() {
+    let mut w = World::new(1);
+    let n = w.node(config(DhtMode::On));
+    let m = w.node(config(DhtMode::On));
+    w.run(SECOND);
+    let (now, addr) = (w.now, w.nodes[n].addr);
+    let engine = &mut w.nodes[m].engine;
+    for (text, words) in [
+        ("10.0.0.1:0", "Invalid port number."),
+        ("10.0.0.1:65536", "Invalid port number."),
+        ("10.0.0.1:-1", "Invalid port number."),
+        ("10.0.0.1:x", "Could not parse host."),
+        (":6881", "Could not parse host."),
+        ("", "Could not parse host."),
+    ] {
+        let refused = engine.dht_add_node(now, text).unwrap_err();
+        assert_eq!(refused.to_string(), words, "{text}");
+    }
+    // The port is 6881 unless it is told.
+    engine.dht_add_node(now, &addr.ip().to_string()).unwrap();
+    assert!(w.run_until(MINUTE, |w| knows(w, m, n)));
+}
+
+#[test]
+fn s13_s14_a_peer_that_tells_its_port_is_asked_for_a_sign_of_life() {
+    let (info, data) = torrent(100_000, 16 << 10);
+    let mut w = World::new(4);
+    let (s, _) = w.seed(config(DhtMode::On), &info, &data);
+    let (l, id) = w.leech(config(DhtMode::On), &info, &[s]);
+    assert!(w.run_until(MINUTE, |w| w.has(l, id, &data)));
+    assert!(w.run_until(MINUTE, |w| knows(w, l, s)));
+}
+
+#[test]
+fn s14_who_is_not_active_neither_tells_nor_asks() {
+    let (info, data) = torrent(100_000, 16 << 10);
+    let mut w = World::new(4);
+    let (s, _) = w.seed(config(DhtMode::Off), &info, &data);
+    let (l, id) = w.leech(config(DhtMode::On), &info, &[s]);
+    assert!(w.run_until(MINUTE, |w| w.has(l, id, &data)));
+    w.run(MINUTE);
+    assert!(!knows(&w, l, s) && !knows(&w, s, l));
+    assert!(w.nodes[s].sent.is_empty());
+}
+
+#[test]
+fn s08_peers_of_a_private_torrent_are_not_told_of_the_node() {
+    let data: Vec<u8> = vec![7; 1000];
+    let mut builder = Builder::file("private.bin", 1000);
+    builder.private = true;
+    let hash = dunlin_core::hash::sha1(&data);
+    let info = builder.draft().unwrap().finish(&[hash]).unwrap().info;
+    let mut w = World::new(4);
+    let (s, _) = w.seed(config(DhtMode::On), &info, &data);
+    let (l, id) = w.leech(config(DhtMode::On), &info, &[s]);
+    assert!(w.run_until(MINUTE, |w| w.has(l, id, &data)));
+    w.run(MINUTE);
+    assert!(w.nodes[s].sent.is_empty() && w.nodes[l].sent.is_empty());
+}
+
+#[test]
+fn a_magnet_without_trackers_completes_through_the_dht() {
+    let (info, data) = torrent(300_000, 16 << 10);
+    let mut w = World::new(5);
+    let router = w.node(config(DhtMode::On));
+    let knowing = Config {
+        dht_routers: vec![host(&w, router)],
+        ..config(DhtMode::Auto)
+    };
+    let (s, _) = w.seed(knowing.clone(), &info, &data);
+    w.run(30 * SECOND);
+    let l = w.node(knowing);
+    let hash = Source::Hash {
+        info_hash: info.info_hash(),
+        name: None,
+    };
+    let id = start(&mut w, l, add(hash));
+    assert!(
+        w.run_until(2 * MINUTE, |w| w.has(l, id, &data)),
+        "{:?}",
+        log(&w, l)
+    );
+    assert!(active(&w, s));
+    let found = w.nodes[l].engine.trackers(id)[0].peers;
+    assert!(found >= 1, "{found}");
+}

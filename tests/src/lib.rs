@@ -11,8 +11,12 @@
     reason = "tests report to the terminal"
 )]
 
+pub mod blast;
+pub mod crowd;
+pub mod dht;
 pub mod habitat;
 pub mod http;
+pub mod krpc;
 pub mod lab;
 pub mod parity;
 pub mod payload;

@@ -95,6 +95,7 @@ impl Scene {
             source,
             dir,
             marker: None,
+            dht: None,
         };
         let mut seed = from.start(
             lab,

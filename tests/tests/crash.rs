@@ -45,6 +45,7 @@ fn killed_fifty_times_it_ends_bit_exact_and_fetches_little_twice() {
         source: Source::File(torrent.clone()),
         dir: dir.to_owned(),
         marker: None,
+        dht: None,
     };
     let seeding = job(Role::Seed, &payload.root);
     let mut description = libtorrent::description(&seeding);

@@ -72,6 +72,7 @@ impl Scene {
             source: Source::File(self.torrent.clone()),
             dir: dir.to_owned(),
             marker: None,
+            dht: None,
         }
     }
 

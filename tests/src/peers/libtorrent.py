@@ -1,6 +1,6 @@
 """One torrent in python3-libtorrent (2.0.8 or newer): lt.py JOB, where JOB is a JSON object with
 listen, source (path or magnet link), dir, crypto (off or required), settings (more of libtorrent's).
-Also seed_mode, check (end after the check), exit_when_done, no_trackers, peers, up_limit (bytes per second).
+Also dht (a list of nodes: take part in the DHT), seed_mode, check (end after the check), exit_when_done, no_trackers, peers, up_limit (bytes per second).
 Prints a JSON line whenever its state changes, on SIGUSR1, and at the end."""
 import json, resource, signal, sys, time
 import libtorrent as lt
@@ -19,13 +19,19 @@ settings = {
     # Trackers on private addresses are the lab's trackers.
     "ssrf_mitigation": False, "allow_idna": True,
     "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.status_notification
-        | lt.alert.category_t.tracker_notification,
+        | lt.alert.category_t.tracker_notification | lt.alert.category_t.dht_notification,
 }
 # Policies: 0 forced, 1 enabled, 2 disabled; levels: 1 plain, 2 RC4, 3 both.
 forced = job["crypto"] == "required"
 settings |= {"out_enc_policy": 0 if forced else 2, "in_enc_policy": 0 if forced else 2, "allowed_enc_level": 2 if forced else 1}
+if "dht" in job:
+    settings |= {"enable_dht": True, "dht_bootstrap_nodes": "", "dht_restrict_routing_ips": False, "dht_restrict_search_ips": False,
+        "dht_prefer_verified_node_ids": False, "dht_ignore_dark_internet": False}
 settings |= job.get("settings", {})
 session = lt.session(settings)
+for node in job.get("dht", []):
+    ip, port = node.rsplit(":", 1)
+    session.add_dht_node((ip.strip("[]"), int(port)))
 
 source = job["source"]
 if source.startswith("magnet:"):
@@ -60,10 +66,17 @@ def say(event):
         "uploaded": status.total_payload_upload, "progress": status.progress}), flush=True)
 
 
-last = None
+last, nodes = None, None
 while not stop:
     for alert in session.pop_alerts():
+        if isinstance(alert, lt.session_stats_alert):
+            # It announces a new torrent at once, to nobody if it knows nobody yet, and then not for 15 minutes.
+            if not nodes and (nodes := alert.values["dht.dht_nodes"]):
+                handle.force_dht_announce()
+            continue
         print("#", alert.message(), flush=True)
+    if "dht" in job and not nodes:
+        session.post_session_stats()
     status = handle.status()
     state = "seeding" if status.is_seeding else str(status.state)
     if state != last:

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{Crypto, Job, Peer, Source};
+use crate::dht;
 use crate::lab::{Lab, Proc};
 use crate::wait::until;
 
@@ -43,13 +44,17 @@ impl Peer for Libtorrent {
 
 /// The script's job, to which more may be added.
 pub fn description(job: &Job) -> Value {
-    json!({
+    let mut description = json!({
         "listen": job.listen.to_string(),
         "source": job.source.argument(),
         "dir": job.dir,
         "crypto": match job.crypto { Crypto::Off => "off", Crypto::Required => "required" },
         "magnet": matches!(job.source, Source::Magnet(_)),
-    })
+    });
+    if let Some(nodes) = &job.dht {
+        description["dht"] = dht::texts(nodes).into();
+    }
+    description
 }
 
 /// Starts the script with an interpreter that can import libtorrent.

@@ -4,8 +4,8 @@ mod aria2;
 pub mod dunlin;
 pub mod libtorrent;
 pub mod mio;
-mod rtorrent;
-mod transmission;
+pub mod rtorrent;
+pub mod transmission;
 
 use std::env;
 use std::fmt::Debug;
@@ -65,6 +65,8 @@ pub struct Job {
     pub dir: PathBuf,
     /// A file that daemons make when the download is complete, for those who time them.
     pub marker: Option<PathBuf>,
+    /// Nodes to begin with, if it takes part in the DHT; its node has the port it listens on.
+    pub dht: Option<Vec<SocketAddr>>,
 }
 
 /// How a client learns of the torrent.

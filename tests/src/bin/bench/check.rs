@@ -29,6 +29,7 @@ pub(crate) fn run(options: &Options) {
         source: Source::File(torrent),
         dir: root.path().to_owned(),
         marker: None,
+        dht: None,
     };
     println!("| checker | seconds | CPU s | peak RSS MiB |");
     println!("|---|---|---|---|");

@@ -101,6 +101,7 @@ impl<'a> Stage<'a> {
             source: Source::File(self.torrent.clone()),
             dir: dir.to_owned(),
             marker,
+            dht: None,
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod check;
 mod contest;
+mod dht;
 mod machine;
 mod table;
 
@@ -14,11 +15,12 @@ usage: tests/bench [OPTION…] [NAME…]
 
 Moves one torrent over loopback TCP, plain streams, payload in the page cache, destination on tmpfs, and prints markdown
 tables. NAMEs: floor dunlin dunlin-mio libtorrent transmission rtorrent aria2 (all, if none is given).
+Then asks DHT nodes as much as they can answer: floor dunlin rtorrent libtorrent.
 
   --size MIB      payload (1024)
   --piece LOG2    piece length, 20 = 1 MiB, 18 = 256 KiB (20)
   --runs N        of each; medians are printed (3)
-  --only PART     download, seed or check
+  --only PART     download, seed, check, dht, dht-memory or dht-idle
   --dest DIR      where downloads go, best a tmpfs (/dev/shm)
 ";
 
@@ -86,6 +88,18 @@ fn main() -> std::process::ExitCode {
     if options.wants("check") {
         println!("## Hash check: {} MiB\n", options.size * 4 / (1 << 20));
         check::run(&options);
+    }
+    if options.wants("dht") {
+        println!("## DHT: CPU an answered query\n");
+        dht::run(&options);
+    }
+    if options.wants("dht-memory") {
+        println!("## DHT: what a node remembers\n");
+        dht::memory(&options);
+    }
+    if options.wants("dht-idle") {
+        println!("## DHT: a node at rest\n");
+        dht::idle(&options);
     }
     0.into()
 }

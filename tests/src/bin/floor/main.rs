@@ -3,12 +3,15 @@
 //!     floor get  TORRENT DIR PEER [PIPELINE]   receive, SHA-1, positional write
 //!     floor seed TORRENT DIR LISTEN            positional read, send; serves until it is killed
 //!
+//!     floor dht  LISTEN                        answer datagrams, all the same way
+//!
 //! One thread, one connection at a time, single-file torrents, BEP 3 without extensions, plain streams. Nothing is
 //! copied in user space: `get` hashes and writes from the buffer that `recv` filled, `seed` reads blocks
 //! behind the headers that go out with them.
 
 #![allow(clippy::print_stdout, reason = "a command")]
 
+mod dht;
 mod get;
 mod seed;
 
@@ -50,8 +53,9 @@ fn main() -> io::Result<()> {
             get::run(&load(torrent)?, Path::new(dir), peer, pipeline)
         }
         ["seed", torrent, dir, listen] => seed::run(&load(torrent)?, Path::new(dir), listen),
+        ["dht", listen] => dht::run(listen),
         _ => Err(invalid(
-            "usage: floor get TORRENT DIR PEER [PIPELINE] | floor seed TORRENT DIR LISTEN",
+            "usage: floor get TORRENT DIR PEER [PIPELINE] | floor seed TORRENT DIR LISTEN | floor dht LISTEN",
         )),
     }
 }

@@ -60,7 +60,7 @@ pub struct Add {
 
 enum From {
     /// With its info-hash.
-    Magnet(InfoHash, Magnet),
+    Magnet(InfoHash, Box<Magnet>),
     Torrent(Box<metainfo::Torrent>),
     File(PathBuf),
     Url(String),
@@ -110,7 +110,10 @@ impl Add {
         };
         let magnet: Magnet = link.parse().map_err(refuse)?;
         let info_hash = magnet.info_hash.ok_or(MagnetError::KeyOnly);
-        Ok(Self::new(From::Magnet(info_hash.map_err(refuse)?, magnet)))
+        Ok(Self::new(From::Magnet(
+            info_hash.map_err(refuse)?,
+            Box::new(magnet),
+        )))
     }
 
     /// The torrent of a torrent file's content.
@@ -396,7 +399,7 @@ impl Loaded {
                     name: magnet.name.clone(),
                 };
                 ready.torrent.trackers = tiers(&magnet.trackers);
-                ready.on_info = Some(when_known(magnet, select, store));
+                ready.on_info = Some(when_known(*magnet, select, store));
             }
         }
         ready.torrent.trackers.extend(tiers(&add.trackers));
@@ -407,7 +410,7 @@ impl Loaded {
 /// A torrent as the user gave it.
 #[derive(Debug)]
 enum Found {
-    Magnet(InfoHash, Magnet),
+    Magnet(InfoHash, Box<Magnet>),
     Torrent(Box<metainfo::Torrent>),
 }
 

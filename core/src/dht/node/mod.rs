@@ -339,7 +339,7 @@ impl Dht {
             side.contacts.pop_front();
         }
         side.contacts.push_back(addr);
-        let short = side.routes.len() < page::ENOUGH_NODES;
+        let short = side.routes.good() < page::ENOUGH_NODES;
         if self.active && short && !side.searching {
             side.round = Some(cx.now);
             self.upkeep_at = Some(cx.now);

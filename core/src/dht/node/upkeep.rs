@@ -84,8 +84,8 @@ impl Dht {
             return;
         }
         side.round = None;
-        let had = side.routes.len();
-        if had == 0 && side.contacts.is_empty() {
+        let had = side.routes.good();
+        if side.routes.is_empty() && side.contacts.is_empty() {
             side.round = Some(cx.now + SLOW_ROUND);
             return self.tell(DhtEvent::NeedContacts { v6 });
         }
@@ -112,7 +112,7 @@ impl Dht {
             return;
         };
         side.searching = false;
-        let has = side.routes.len();
+        let has = side.routes.good();
         if has >= ENOUGH_NODES {
             return;
         }
@@ -135,7 +135,7 @@ impl Dht {
         let Some(side) = self.sides[usize::from(v6)].as_mut() else {
             return;
         };
-        let enough = side.routes.len() >= ENOUGH_NODES;
+        let enough = side.routes.good() >= ENOUGH_NODES;
         if enough {
             side.round = None;
             if self.page.is_bootstrapping() && (local || is_diverse(side)) {

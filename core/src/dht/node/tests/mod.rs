@@ -1,13 +1,16 @@
 //! Whole nodes on a network in memory: a delay, and nothing else.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString;
 use alloc::vec;
 
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
+mod page;
+
 use super::*;
-use crate::dht::{Announce, Failure};
+use crate::dht::{Announce, Failure, LookupReport};
+use crate::wire::krpc::QueryOut;
 use crate::{Ecn, InfoHash, SocketId};
 
 /// One way between any two nodes.
@@ -19,10 +22,18 @@ struct Net {
     rng: ChaCha8Rng,
     nodes: Vec<(SocketAddr, Dht)>,
     by_addr: BTreeMap<SocketAddr, usize>,
+    /// When each node wants to be called.
+    timers: BTreeSet<(Instant, usize)>,
+    timer_of: Vec<Option<Instant>>,
     /// In order of arrival: when, to, from, what.
     flying: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
-    /// Nodes that hear nothing.
+    /// Nothing arrives.
     down: bool,
+    /// A node that hears replies only.
+    deaf: Option<usize>,
+    /// Whose queries are counted.
+    watch: Option<SocketAddr>,
+    asked: u64,
     sent: u64,
 }
 
@@ -32,6 +43,16 @@ fn addr(n: usize) -> SocketAddr {
     SocketAddr::from(([11 + b % 80, b, a, 1], 6881))
 }
 
+/// The id of whoever speaks from `addr` without being a node.
+fn stranger(addr: SocketAddr) -> NodeId {
+    let mut id = [0x77; 20];
+    if let core::net::IpAddr::V4(ip) = addr.ip() {
+        id[..4].copy_from_slice(&ip.octets());
+    }
+    id[4..6].copy_from_slice(&addr.port().to_be_bytes());
+    NodeId(id)
+}
+
 impl Net {
     fn new(count: usize, config: &DhtConfig) -> Self {
         let mut net = Self {
@@ -39,17 +60,34 @@ impl Net {
             rng: ChaCha8Rng::seed_from_u64(7),
             nodes: Vec::new(),
             by_addr: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            timer_of: Vec::new(),
             flying: VecDeque::new(),
             down: false,
+            deaf: None,
+            watch: None,
+            asked: 0,
             sent: 0,
         };
-        for n in 0..count {
-            let mut dht = net.with_cx(|cx| Dht::new(cx, config.clone()));
-            net.with_cx(|cx| dht.start(cx, 6881));
-            net.by_addr.insert(addr(n), n);
-            net.nodes.push((addr(n), dht));
+        for _ in 0..count {
+            net.add(config);
         }
         net
+    }
+
+    fn add(&mut self, config: &DhtConfig) {
+        let n = self.nodes.len();
+        let mut dht = self.with_cx(|cx| Dht::new(cx, config.clone()));
+        self.with_cx(|cx| dht.start(cx, 6881));
+        self.by_addr.insert(addr(n), n);
+        self.nodes.push((addr(n), dht));
+        self.timer_of.push(None);
+        self.flush(n);
+    }
+
+    fn replace(&mut self, n: usize, dht: Dht) {
+        self.nodes[n].1 = dht;
+        self.flush(n);
     }
 
     fn with_cx<R>(&mut self, act: impl FnOnce(&mut Cx<'_>) -> R) -> R {
@@ -84,6 +122,11 @@ impl Net {
                     .push_back((self.now + DELAY, transmit.dst, *from, data));
             }
         }
+        let next = dht.poll_timeout();
+        if let Some(old) = core::mem::replace(&mut self.timer_of[n], next) {
+            self.timers.remove(&(old, n));
+        }
+        self.timers.extend(next.map(|at| (at, n)));
     }
 
     fn time_out(&mut self, n: usize) {
@@ -99,11 +142,7 @@ impl Net {
             self.time_out(n);
         }
         loop {
-            let timer = self
-                .nodes
-                .iter()
-                .filter_map(|(_, d)| d.poll_timeout())
-                .min();
+            let timer = self.timers.first().map(|(at, _)| *at);
             let arrival = self.flying.front().map(|f| f.0);
             let next = timer.into_iter().chain(arrival).min();
             let Some(next) = next.filter(|at| *at <= end) else {
@@ -112,7 +151,10 @@ impl Net {
             self.now = self.now.max(next);
             while self.flying.front().is_some_and(|f| f.0 <= self.now) {
                 let (_, to, from, data) = self.flying.pop_front().unwrap();
-                if let Some(n) = self.by_addr.get(&to).copied() {
+                self.asked += u64::from(self.watch == Some(to));
+                let query = || matches!(krpc::parse(&data).unwrap().body, Body::Query(..));
+                let hears = |n: &usize| self.deaf != Some(*n) || !query();
+                if let Some(n) = self.by_addr.get(&to).copied().filter(hears) {
                     let meta = RecvMeta {
                         socket: SocketId::V4,
                         from,
@@ -122,17 +164,54 @@ impl Net {
                     self.with(n, |dht, cx| dht.handle_datagram(cx, &meta, &data));
                 }
             }
-            for n in 0..self.nodes.len() {
-                if self.nodes[n]
-                    .1
-                    .poll_timeout()
-                    .is_some_and(|at| at <= self.now)
-                {
-                    self.time_out(n);
-                }
+            while let Some((_, n)) = self.timers.first().copied().filter(|t| t.0 <= self.now) {
+                self.time_out(n);
             }
         }
         self.now = self.now.max(end);
+    }
+
+    /// Sends a query to node `n` from an endpoint that is no node; what it sends back there.
+    fn ask(&mut self, n: usize, from: SocketAddr, query: &QueryOut<'_>) -> Option<Vec<u8>> {
+        let mut buf = [0; 1500];
+        let len = krpc::query(&mut buf, b"tt", &stranger(from), false, query).unwrap();
+        self.tell(n, from, &buf[..len])
+    }
+
+    /// The same with any bytes.
+    fn tell(&mut self, n: usize, from: SocketAddr, data: &[u8]) -> Option<Vec<u8>> {
+        let meta = RecvMeta {
+            socket: SocketId::V4,
+            from,
+            local: None,
+            ecn: Ecn::NotEct,
+        };
+        self.with(n, |dht, cx| dht.handle_datagram(cx, &meta, data));
+        // A ping of ours may be on its way there too.
+        let reply = |f: &(Instant, SocketAddr, SocketAddr, Vec<u8>)| {
+            f.1 == from && !matches!(krpc::parse(&f.3).unwrap().body, Body::Query(..))
+        };
+        let at = self.flying.iter().position(reply)?;
+        self.flying.remove(at).map(|f| f.3)
+    }
+
+    fn log(&mut self, n: usize) -> Vec<DhtLog> {
+        let log = |event| match event {
+            DhtEvent::Log(log) => Some(log),
+            _ => None,
+        };
+        self.events(n).into_iter().filter_map(log).collect()
+    }
+
+    fn report(&mut self, n: usize) -> LookupReport {
+        let report = |event| match event {
+            DhtEvent::Done { report, .. } => Some(report),
+            _ => None,
+        };
+        self.events(n)
+            .into_iter()
+            .find_map(report)
+            .expect("a search is over")
     }
 
     fn events(&mut self, n: usize) -> Vec<DhtEvent> {

@@ -422,7 +422,7 @@ fn s30_announces_leave_first_and_stale_replies_not_at_all() {
 
 #[test]
 fn s31_who_falls_silent_is_soon_asked_no_more() {
-    let mut net = Net::formed(30, &DhtConfig::default());
+    let mut net = Net::formed(60, &DhtConfig::default());
     net.with(7, Dht::stop);
     net.asked = 0;
     net.watch = Some(addr(7));
@@ -434,7 +434,7 @@ fn s31_who_falls_silent_is_soon_asked_no_more() {
         later <= first && later < 200,
         "{first} queries in an hour, then {later} in six"
     );
-    let knowing = (0..30).filter(|n| net.nodes[*n].1.nodes().any(|c| c.addr == addr(7)));
+    let knowing = (0..60).filter(|n| net.nodes[*n].1.nodes().any(|c| c.addr == addr(7)));
     assert_eq!(knowing.count(), 0, "everybody has forgotten it");
 }
 

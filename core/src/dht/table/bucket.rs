@@ -52,6 +52,11 @@ impl<const S: usize> Bucket<S> {
         self.nodes.get(..self.len()).unwrap_or_default()
     }
 
+    /// A whole answer, if all are to be handed out.
+    pub(super) fn answer(&self) -> Option<&[[u8; S]; K]> {
+        (self.ready() == K).then_some(&self.nodes)
+    }
+
     /// The nodes to be handed out, one after the other.
     pub(super) fn ready_bytes(&self) -> &[u8] {
         self.nodes
@@ -62,6 +67,20 @@ impl<const S: usize> Bucket<S> {
 
     pub(super) fn states(&self) -> &[State] {
         self.state.get(..self.len()).unwrap_or_default()
+    }
+
+    /// The node that should go first, if any may: the one that failed most, unheard the longest.
+    pub(super) fn worst(&self) -> Option<usize> {
+        // Those that are ready are no worse than any.
+        let rest = self.ready()..self.len();
+        let worse = rest.filter(|i| self.state[*i].is_worse());
+        worse.max_by_key(|i| (self.state[*i].fails(), u32::MAX - self.heard[*i]))
+    }
+
+    /// The node that should go first of those with any id they like (BEP 42).
+    pub(super) fn loosest(&self) -> Option<usize> {
+        let loose = (0..self.len()).filter(|i| !self.state[*i].has(State::SECURE));
+        loose.max_by_key(|i| (*i >= self.ready(), self.rtt[*i]))
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry<S>> + '_ {
@@ -92,6 +111,11 @@ impl<const S: usize> Bucket<S> {
         }
     }
 
+    /// Takes it that all were asked last at `when`.
+    pub(super) fn forget_asked(&mut self, when: Tick) {
+        self.asked = [when; K];
+    }
+
     /// Adds a node; nothing if the bucket is full.
     pub(super) fn push(&mut self, entry: &Entry<S>) {
         let i = self.len();
@@ -102,14 +126,21 @@ impl<const S: usize> Bucket<S> {
         }
     }
 
-    /// Changes a node, which may thereby change its place.
+    /// Changes a node; it changes its place only if it becomes ready or ceases to be.
     pub(super) fn set(&mut self, i: usize, entry: &Entry<S>) {
         if i >= self.len() {
             return;
         }
-        let i = self.demote(i);
-        self.write(i, entry);
-        self.promote(i);
+        let was_ready = i < self.ready();
+        if was_ready == entry.state.is_ready() {
+            self.write(i, entry);
+        } else if was_ready {
+            let i = self.demote(i);
+            self.write(i, entry);
+        } else {
+            self.write(i, entry);
+            self.promote(i);
+        }
     }
 
     pub(super) fn remove(&mut self, i: usize) {

@@ -30,6 +30,11 @@ impl Order {
             own: Some(own),
         }
     }
+
+    /// Where it begins.
+    fn first(mut self) -> Option<usize> {
+        self.next()
+    }
 }
 
 impl Iterator for Order {
@@ -79,9 +84,18 @@ impl<const S: usize> Table<S> {
 
     /// See [`Routes::write_closest`](super::Routes::write_closest).
     pub(super) fn write_closest(&self, target: &NodeId, out: &mut [u8]) -> usize {
+        let order = self.order(target);
+        // Nearly always the closest bucket is the answer: one copy of a constant length.
+        if let Some(first) = order.first().and_then(|i| self.buckets.get(i))
+            && let Some(answer) = first.answer()
+            && let Some((free, _)) = out.as_chunks_mut::<S>().0.split_first_chunk_mut()
+        {
+            *free = *answer;
+            return K * S;
+        }
         let room = out.len().min(K * S) / S * S;
         let mut at = 0;
-        for i in self.order(target) {
+        for i in order {
             let Some(bucket) = self.buckets.get(i) else {
                 break;
             };

@@ -129,6 +129,7 @@ impl<const S: usize> Table<S> {
             }
             self.buckets[b].remove(i);
         }
+        self.candidates.forget(&node);
         if let Some((b, i)) = self.search(|n| endpoint(n) == endpoint(&node)) {
             let known = self.buckets[b]
                 .states()
@@ -136,7 +137,6 @@ impl<const S: usize> Table<S> {
                 .is_some_and(|s| s.has(State::VERIFIED));
             self.evict(b, i, now_s);
             if known {
-                self.candidates.forget(&node);
                 self.doubt(b, now);
                 return Added::IdChanged;
             }
@@ -168,7 +168,6 @@ impl<const S: usize> Table<S> {
         };
         let added = self.place(&entry, now_s);
         if matches!(added, Added::New | Added::Replaced) {
-            self.candidates.forget(&node);
             self.grown(now);
         }
         added
@@ -186,8 +185,10 @@ impl<const S: usize> Table<S> {
             }
             Seat::Split => {
                 self.split();
+                let far = b;
                 let b = self.index(&node_id);
                 self.buckets[b].push(entry);
+                self.fill(far, now_s);
                 Added::New
             }
             Seat::Instead(i) => {
@@ -275,6 +276,7 @@ impl<const S: usize> Table<S> {
             },
         };
         if self.keep(&entry) {
+            self.candidates.forget(&node);
             self.wake(now);
         }
     }
@@ -297,11 +299,9 @@ impl<const S: usize> Table<S> {
         let Some(bucket) = self.buckets.get(b) else {
             return Seat::Full;
         };
+        let net = subnet(node);
         if !self.limits.local
-            && let Some(i) = bucket
-                .nodes()
-                .iter()
-                .position(|n| subnet(n) == subnet(node))
+            && let Some(i) = bucket.nodes().iter().position(|n| subnet(n) == net)
         {
             let worse = bucket.states().get(i).is_some_and(|s| s.is_worse());
             return if lives && worse {
@@ -319,17 +319,11 @@ impl<const S: usize> Table<S> {
         if !lives {
             return Seat::Full;
         }
-        let worst = (0..)
-            .zip(bucket.entries())
-            .filter(|(_, e)| e.state.is_worse());
-        if let Some((i, _)) = worst.max_by_key(|(_, e)| (e.state.fails(), u32::MAX - e.heard)) {
+        if let Some(i) = bucket.worst() {
             return Seat::Instead(i);
         }
         // A place that anybody can choose yields to one that is bound to its address (BEP 42).
-        let loose = (0..)
-            .zip(bucket.entries())
-            .filter(|(_, e)| !e.state.has(State::SECURE));
-        if let Some((i, _)) = loose.max_by_key(|(_, e)| (!e.state.is_ready(), e.rtt))
+        if let Some(i) = bucket.loosest()
             && is_secure(node)
         {
             return Seat::Instead(i);
@@ -395,6 +389,9 @@ impl<const S: usize> Table<S> {
             if !self.keep(entry) && entry.state.is_ready() {
                 self.offer(entry, seconds(now));
             }
+        }
+        for b in 0..self.buckets.len() {
+            self.fill(b, seconds(now));
         }
         self.recount();
         self.wake(now);

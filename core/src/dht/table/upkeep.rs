@@ -18,8 +18,8 @@ const YOUNG: u32 = 32;
 
 /// Somebody answered so lately that the network is up.
 const RECENT: Duration = Duration::from_secs(5);
-/// A failure counts if somebody else answers within so many seconds.
-const JUDGED: u32 = 12;
+/// Failures count if somebody else answers so soon after the first of them.
+const JUDGED: Duration = Duration::from_secs(12);
 /// So many failures forgiven at once were an outage.
 const OUTAGE: u32 = 3;
 /// After so many pings without any reply there is no point in haste.
@@ -37,6 +37,8 @@ const REFRESH_BRISK: Duration = Duration::from_secs(5);
 const REFRESH_CALM: Duration = Duration::from_secs(600);
 /// A hurry ends after so many seconds.
 const HURRY: u32 = 60;
+/// Not asked for so many seconds: not since the hurry began.
+const NEVER: u32 = 12 * 3600;
 /// Looks again at least so often.
 const IDLE: u32 = 60;
 
@@ -66,6 +68,10 @@ pub(super) struct Upkeep {
     unheard: u16,
     /// Nodes whose failure awaits judgement.
     suspects: u32,
+    /// When the first of them failed.
+    silent_since: Instant,
+    /// Until then those fail that were asked during an outage.
+    grace: Instant,
     /// Somebody reliable should be asked, to judge the suspects.
     probe: bool,
     /// Since when there is a hurry, in seconds.
@@ -88,6 +94,8 @@ impl Upkeep {
             heard: None,
             unheard: 0,
             suspects: 0,
+            silent_since: Instant::ORIGIN,
+            grace: Instant::ORIGIN,
             probe: false,
             hurry: None,
         }
@@ -102,6 +110,9 @@ impl Upkeep {
 /// Seconds until a node should be asked; 0: now.
 fn wait<const S: usize>(e: &Entry<S>, now: u32, hurry: Option<u32>) -> u32 {
     let (asked, unheard) = (e.asked.age(now), now.saturating_sub(e.heard));
+    if hurry.is_some_and(|since| e.heard < since) && asked >= NEVER {
+        return 0;
+    }
     let pause = if e.state.is_bad() {
         RETRY_BAD
     } else if e.state.fails() > 0 || e.state.has(State::SUSPECT) {
@@ -110,8 +121,6 @@ fn wait<const S: usize>(e: &Entry<S>, now: u32, hurry: Option<u32>) -> u32 {
         RETRY_DOUBTED
     } else if !e.state.has(State::VERIFIED) {
         RETRY_UNVERIFIED
-    } else if hurry.is_some_and(|since| e.heard < since && asked > now.saturating_sub(since) + 4) {
-        0
     } else {
         return FRESH.saturating_sub(unheard.min(asked));
     };
@@ -127,6 +136,7 @@ impl<const S: usize> Table<S> {
             return;
         }
         (self.upkeep.suspects, self.upkeep.probe) = (0, false);
+        let guilty = now.saturating_since(self.upkeep.silent_since) < JUDGED;
         let (now_s, mut forgiven) = (seconds(now), 0);
         for b in 0..self.buckets.len() {
             // Blaming changes the order: from the last, none is missed.
@@ -138,7 +148,7 @@ impl<const S: usize> Table<S> {
                     continue;
                 }
                 e.state = e.state.without(State::SUSPECT);
-                if e.asked.age(now_s) <= JUDGED {
+                if guilty {
                     e.state = e.state.failed();
                     self.buckets[b].tries = self.buckets[b].tries.min(TRIES_AFTER_LOSS);
                 } else {
@@ -149,6 +159,7 @@ impl<const S: usize> Table<S> {
             self.fill(b, now_s);
         }
         if forgiven >= OUTAGE {
+            self.upkeep.grace = now + JUDGED;
             self.hurry(now);
         }
     }
@@ -165,6 +176,9 @@ impl<const S: usize> Table<S> {
         let Some(mut e) = self.buckets[b].get(i) else {
             return;
         };
+        if now < self.upkeep.grace {
+            return;
+        }
         let now_s = seconds(now);
         e.asked = Tick::at(now_s);
         let was_suspect = e.state.has(State::SUSPECT);
@@ -181,7 +195,7 @@ impl<const S: usize> Table<S> {
             e.state = e.state.with(State::SUSPECT);
             self.buckets[b].set(i, &e);
             if self.upkeep.suspects == 0 {
-                self.upkeep.probe = true;
+                (self.upkeep.probe, self.upkeep.silent_since) = (true, now);
                 self.upkeep.ping_at = self.upkeep.ping_at.min(now);
             }
             self.upkeep.suspects += 1;
@@ -219,6 +233,7 @@ impl<const S: usize> Table<S> {
         self.upkeep.hurry = Some(seconds(now));
         for bucket in &mut self.buckets {
             (bucket.tries, bucket.refreshed) = (0, 0);
+            bucket.forget_asked(Tick::never(seconds(now)));
         }
         self.wake(now);
     }

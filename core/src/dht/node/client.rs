@@ -328,10 +328,8 @@ impl Dht {
     /// Queries that nobody answered in time.
     pub(super) fn time_out(&mut self, cx: &mut Cx<'_>) {
         while let Some(query) = self.queries.pop_timeout(cx.now) {
-            // Nothing came in since it left: the network may be down (S22).
-            let up = query.sent.is_some_and(|at| self.heard > at);
-            let side = self.sides[usize::from(query.addr.is_ipv6())].as_mut();
-            if let Some(side) = side.filter(|_| up) {
+            // Whether that is the network's fault the table finds out (S22).
+            if let Some(side) = &mut self.sides[usize::from(query.addr.is_ipv6())] {
                 side.routes.failed(cx.now, query.addr);
             }
             self.failed(cx, &query);

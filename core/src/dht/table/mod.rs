@@ -190,7 +190,8 @@ impl Routes {
         each!(&self.inner, t => t.wants(id, addr))
     }
 
-    /// A query of ours was not answered though the network is thought to be up.
+    /// A query of ours was not answered. That counts once a reply of somebody else shows that the
+    /// network is up (S22).
     pub fn failed(&mut self, now: Instant, addr: SocketAddr) {
         each!(&mut self.inner, t => t.failed(now, addr));
     }

@@ -168,7 +168,7 @@ impl<const S: usize> Table<S> {
         };
         let added = self.place(&entry, now_s);
         if matches!(added, Added::New | Added::Replaced) {
-            self.grown(now);
+            self.changed(now);
         }
         added
     }

@@ -33,7 +33,7 @@ const PING_BRISK: Duration = Duration::from_secs(2);
 const PING_CALM: Duration = Duration::from_secs(60);
 /// The same for refreshes: a query, and a ping to each of those of its 8 nodes that are wanted.
 const REFRESH_HURRY: Duration = Duration::from_millis(250);
-const REFRESH_BRISK: Duration = Duration::from_secs(5);
+const REFRESH_BRISK: Duration = Duration::from_secs(1);
 const REFRESH_CALM: Duration = Duration::from_secs(600);
 /// A hurry ends after so many seconds.
 const HURRY: u32 = 60;
@@ -54,6 +54,9 @@ const RETRY_UNVERIFIED: u32 = 60;
 /// Refreshes of a bucket come 4ⁿ seconds after the last, up to 4½ hours; an hour for our own.
 const MAX_TRIES: u8 = 7;
 const MAX_TRIES_OWN: u8 = 6;
+/// The first few come at once, also in a table that is healthy otherwise: a bucket with holes is
+/// mended, or found to have no more nodes in the network, within 1½ minutes.
+const EAGER: u8 = 4;
 /// Where those begin again when a bucket loses a node.
 const TRIES_AFTER_LOSS: u8 = 2;
 
@@ -158,6 +161,7 @@ impl<const S: usize> Table<S> {
             }
             self.fill(b, now_s);
         }
+        self.changed(now);
         if forgiven >= OUTAGE {
             self.upkeep.grace = now + JUDGED;
             self.hurry(now);
@@ -191,6 +195,7 @@ impl<const S: usize> Table<S> {
             self.buckets[b].tries = self.buckets[b].tries.min(TRIES_AFTER_LOSS);
             self.buckets[b].set(i, &e);
             self.fill(b, now_s);
+            self.changed(now);
         } else if !was_suspect {
             e.state = e.state.with(State::SUSPECT);
             self.buckets[b].set(i, &e);
@@ -204,9 +209,11 @@ impl<const S: usize> Table<S> {
         }
     }
 
-    /// Somebody joined.
-    pub(super) fn grown(&mut self, now: Instant) {
-        if self.pace() != Pace::Calm {
+    /// Buckets came, or lost nodes.
+    pub(super) fn changed(&mut self, now: Instant) {
+        let own = self.buckets.len().saturating_sub(1);
+        let mut buckets = self.buckets.iter().enumerate();
+        if buckets.any(|(b, bucket)| bucket.tries < EAGER && (b == own || bucket.ready() < K)) {
             self.upkeep.refresh_at = self.upkeep.refresh_at.min(now + REFRESH_HURRY);
         }
     }
@@ -343,7 +350,8 @@ impl<const S: usize> Table<S> {
         let mut best: Option<(u8, usize)> = None;
         let mut soonest = IDLE;
         for (b, bucket) in self.buckets.iter().enumerate().rev() {
-            if bucket.ready() == K {
+            // Our own bucket may split, full as it is.
+            if bucket.ready() == K && b != own {
                 continue;
             }
             let tries = bucket
@@ -357,7 +365,7 @@ impl<const S: usize> Table<S> {
                 best = Some((tries, b));
             }
         }
-        let Some((_, b)) = best else {
+        let Some((tries, b)) = best else {
             self.upkeep.refresh_at = cx.now + Duration::from_secs(soonest.into());
             return None;
         };
@@ -367,6 +375,7 @@ impl<const S: usize> Table<S> {
         let pause = match self.pace() {
             Pace::Hurry => REFRESH_HURRY,
             Pace::Brisk => REFRESH_BRISK,
+            Pace::Calm if tries < EAGER => REFRESH_BRISK,
             Pace::Calm => REFRESH_CALM,
         };
         self.upkeep.refresh_at = cx.now + pause;
@@ -374,27 +383,31 @@ impl<const S: usize> Table<S> {
             // Its packets are those of the pings that are left out.
             self.upkeep.ping_at = self.upkeep.ping_at.max(cx.now + pause);
         }
-        Some(Action::Refresh(self.target(cx, b)))
+        Some(Action::Refresh(self.target(cx, b, tries)))
     }
 
-    /// An id in bucket `b`: at random; next to ours in our own (S15).
-    fn target(&self, cx: &mut Cx<'_>, b: usize) -> NodeId {
+    /// An id in bucket `b`: at random; in our own at first the one next to ours (S15).
+    fn target(&self, cx: &mut Cx<'_>, b: usize, tries: u8) -> NodeId {
         let mut id = *self.own();
-        if b + 1 == self.buckets.len() {
+        let is_own = b + 1 == self.buckets.len();
+        if is_own && tries == 0 {
             id.0[19] ^= 1;
             return id;
         }
         cx.rng.fill_bytes(&mut id.0);
         for (i, (byte, own)) in id.0.iter_mut().zip(self.own().0).enumerate() {
-            // The first b bits are ours, the next is not.
-            let keep = match (b + 1).saturating_sub(i * 8) {
+            // The first b bits are ours; the next is not, but for our own bucket.
+            let keep = match b.saturating_sub(i * 8) {
                 0 => 0,
                 n @ 1..8 => !(0xff_u8 >> n),
                 _ => 0xff,
             };
             *byte = (own & keep) | (*byte & !keep);
         }
-        id.0[b / 8] ^= 0x80 >> (b % 8);
+        let bit = 0x80 >> (b % 8);
+        if !is_own {
+            id.0[b / 8] = (id.0[b / 8] & !bit) | (!self.own().0[b / 8] & bit);
+        }
         id
     }
 

@@ -173,7 +173,8 @@ impl<const S: usize> Table<S> {
         let Some(key) = pack::<S>(&NodeId([0; 20]), addr) else {
             return;
         };
-        let Some((b, i)) = self.search(|n| endpoint(n) == endpoint(&key)) else {
+        let holder = self.holder(&key);
+        let Some((b, i, _)) = holder.filter(|h| self.is_at(h.0, h.1, &key)) else {
             self.candidates.forget_endpoint(endpoint(&key));
             return;
         };
@@ -432,6 +433,7 @@ impl<const S: usize> Table<S> {
                 self.fill(b, now_s);
             }
         }
+        self.sift();
         self.candidates.expire(now_s);
         self.recount();
     }

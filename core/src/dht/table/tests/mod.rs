@@ -203,6 +203,27 @@ fn another_id_at_the_same_endpoint_evicts_and_casts_doubt_on_its_neighbours() {
 }
 
 #[test]
+fn a_node_that_takes_an_id_bound_to_its_address_is_kept() {
+    let mut b = Bench::new(LIMITS);
+    let c = b.fill(1, 0, 1)[0];
+    let (rng, now) = (&mut b.rng, at(0));
+    let id = secure_id::secure(&mut Cx { now, rng }, c.addr.ip());
+    assert!(
+        !b.routes.queried(at(2), &id, c.addr),
+        "it was just heard of"
+    );
+    assert!(
+        b.routes.queried(at(70), &id, c.addr),
+        "the node itself will tell"
+    );
+    assert!(!b.routes.queried(at(71), &id, c.addr), "once a minute");
+    assert!(b.has(&c), "a query may be forged");
+    let same = Contact { id, ..c };
+    assert_eq!(b.replied(71, &same), Added::New);
+    assert!(b.has(&same) && !b.has(&c));
+}
+
+#[test]
 fn one_node_of_an_address_and_one_of_a_subnet_in_a_bucket() {
     let mut b = Bench::new(LIMITS);
     let c = b.contact(2);

@@ -2,6 +2,9 @@
 
 pub mod add;
 pub mod config;
+pub mod conntrack;
+pub mod dht;
+pub mod dht_cache;
 pub mod disk;
 mod error;
 pub mod net;

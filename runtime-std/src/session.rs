@@ -6,6 +6,7 @@
 //!          <info-hash>.torrent     the torrent file, as it came
 //!          <info-hash>.resume      the engine's record, sealed: magic, SHA-1, bytes
 //!          <info-hash>.resume.bak  the record before
+//!          rtorrent.dht_cache      the DHT's table, in rTorrent's format: see [`dht_cache`](crate::dht_cache)
 //!          <name>.damaged          what could not be read, kept for a person to look at
 //! ```
 //!
@@ -23,7 +24,10 @@ use std::{
 
 use dunlin_core::{InfoHash, OpError, OpErrorKind, Outcome, hash::sha1};
 
-use crate::platform::{Root, private_folder, same_file};
+use crate::{
+    dht_cache,
+    platform::{Root, private_folder, same_file},
+};
 
 /// Starts every sealed record; the digit is the version of the seal.
 const MAGIC: &[u8; 8] = b"dunlin1\n";
@@ -142,7 +146,7 @@ impl SessionFolder {
         let path = self.path(torrent, "torrent");
         stored.torrent = match read(&path)? {
             Some(bytes) if bytes.is_empty() => {
-                stored.notes.push(self.set_aside(&path, "it is empty"));
+                stored.notes.push(set_aside(&path, "it is empty"));
                 None
             }
             found => found,
@@ -156,7 +160,7 @@ impl SessionFolder {
             if stored.resume.is_some() {
                 break;
             }
-            stored.notes.push(self.set_aside(&path, "it is torn"));
+            stored.notes.push(set_aside(&path, "it is torn"));
         }
         Ok(stored)
     }
@@ -165,7 +169,7 @@ impl SessionFolder {
     /// returns what to tell the user.
     #[must_use]
     pub fn set_aside_torrent(&self, torrent: InfoHash, why: &str) -> String {
-        self.set_aside(&self.path(torrent, "torrent"), why)
+        set_aside(&self.path(torrent, "torrent"), why)
     }
 
     /// The torrents kept here.
@@ -188,6 +192,7 @@ impl SessionFolder {
                 Some((Some(_), "lock")) => {}
                 Some((Some(_), kind)) if kind.ends_with(".tmp") || kind.contains(".damaged") => {}
                 None if name == "lock" => {}
+                _ if name.starts_with(dht_cache::FILE) => {}
                 _ => drop(foreign.insert(entry.path())),
             }
         }
@@ -218,41 +223,52 @@ impl SessionFolder {
     }
 
     fn sync(&self) -> Result<()> {
-        Root::open(&self.dir)
-            .and_then(|root| root.sync_folder("".as_ref()))
-            .map_err(|e| SessionError::Io(self.dir.clone(), e))
+        sync(&self.dir)
     }
 
     /// Puts `parts` in place of `path`, durably.
     fn replace(&self, path: &Path, parts: &[&[u8]], keep_old: bool) -> Result<()> {
-        let temporary = with_suffix(path, ".tmp");
-        let write = || {
-            let mut file = File::create(&temporary)?;
-            parts.iter().try_for_each(|part| file.write_all(part))?;
-            file.sync_all()?;
-            if keep_old {
-                match fs::rename(path, with_suffix(path, ".bak")) {
-                    Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-                    _ => {}
-                }
-            }
-            fs::rename(&temporary, path)
-        };
-        write().map_err(|e| {
-            // Half a file is of no use; if it cannot go now, the next attempt overwrites it.
-            let _ = fs::remove_file(&temporary);
-            SessionError::Io(path.into(), e)
-        })?;
+        replace(path, ".tmp", parts, keep_old)?;
         self.sync()
     }
+}
 
-    fn set_aside(&self, path: &Path, why: &str) -> String {
-        let free = |n: &u32| !damaged(path, *n).exists();
-        let to = damaged(path, (0..MAX_DAMAGED).find(free).unwrap_or(MAX_DAMAGED));
-        match fs::rename(path, &to) {
-            Ok(()) => format!("{}: {why}; kept as {}", path.display(), to.display()),
-            Err(e) => format!("{}: {why}; left in place ({e})", path.display()),
+/// Makes what was renamed in `dir` durable.
+pub(crate) fn sync(dir: &Path) -> Result<()> {
+    Root::open(dir)
+        .and_then(|root| root.sync_folder("".as_ref()))
+        .map_err(|e| SessionError::Io(dir.into(), e))
+}
+
+/// Writes `parts` to `path` with `suffix`, and renames it into place; [`sync`] makes that durable.
+pub(crate) fn replace(path: &Path, suffix: &str, parts: &[&[u8]], keep_old: bool) -> Result<()> {
+    let temporary = with_suffix(path, suffix);
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        parts.iter().try_for_each(|part| file.write_all(part))?;
+        file.sync_all()?;
+        if keep_old {
+            match fs::rename(path, with_suffix(path, ".bak")) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
         }
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|e| {
+        // Half a file is of no use; if it cannot go now, the next attempt overwrites it.
+        let _ = fs::remove_file(&temporary);
+        SessionError::Io(path.into(), e)
+    })
+}
+
+/// Puts a file that makes no sense aside, and returns what to tell the user.
+pub(crate) fn set_aside(path: &Path, why: &str) -> String {
+    let free = |n: &u32| !damaged(path, *n).exists();
+    let to = damaged(path, (0..MAX_DAMAGED).find(free).unwrap_or(MAX_DAMAGED));
+    match fs::rename(path, &to) {
+        Ok(()) => format!("{}: {why}; kept as {}", path.display(), to.display()),
+        Err(e) => format!("{}: {why}; left in place ({e})", path.display()),
     }
 }
 
@@ -269,7 +285,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn lock(path: &Path, sharing: Sharing) -> Result<File> {
+pub(crate) fn lock(path: &Path, sharing: Sharing) -> Result<File> {
     let failed = |e| SessionError::Io(path.into(), e);
     for _ in 0..LOCK_TRIES {
         let mut options = OpenOptions::new();
@@ -290,7 +306,7 @@ fn lock(path: &Path, sharing: Sharing) -> Result<File> {
     Err(SessionError::Busy(path.into()))
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     let failed = |e| SessionError::Io(path.into(), e);
     let file = match File::open(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),

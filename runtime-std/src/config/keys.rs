@@ -3,13 +3,14 @@
 
 use std::fmt::Display;
 
+use dunlin_core::metainfo::HostPort;
 use toml::de::DeValue;
 
 use super::{
     Settings,
     values::{self, Expected, expected},
 };
-use crate::{disk::Allocation, paths::Names};
+use crate::{dht, disk::Allocation, paths::Names};
 
 /// Policy for encrypting connections to peers (MSE).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,6 +232,38 @@ pub(super) const KEYS: &[Key] = &[
         |s, v| s.seed_time = with(v, values::duration_or_off)?
     ),
     key!(
+        "dht.port" = "\"shared\"",
+        "UDP port of the DHT: \"shared\" with the peers', or one of its own.",
+        |s, v| s.dht.port = dht_port(v)?
+    ),
+    key!(
+        "dht.routers" = "\"public\"",
+        "Nodes to begin with where no other is known: \"public\" ones, or a list such as\n\
+        [\"router.example:6881\"]. An empty list asks nobody.",
+        |s, v| s.dht.routers = routers(v)?
+    ),
+    key!(
+        "dht.add_node" = "[]",
+        "Nodes to begin with, always, such as [\"192.0.2.1:6881\"].",
+        |s, v| s.dht.add_node = nodes(v)?
+    ),
+    key!(
+        "dht.limit_up" = "\"off\"",
+        "Upload rate of the DHT, within that of everything. Who sends less is asked less.",
+        |s, v| s.dht.limit_up = with(v, values::rate)?
+    ),
+    key!(
+        "dht.read_only" = "\"off\"",
+        "Ask other nodes, but answer none: for batteries and shared addresses.",
+        |s, v| s.dht.read_only = with(v, values::switch)?
+    ),
+    key!(
+        "dht.new_remote_budget" = "25",
+        "New remote addresses a second that the DHT may contact, each of which costs the router\n\
+        an entry in its table; \"off\" for any number.",
+        |s, v| s.dht.new_remote_budget = budget(v)?
+    ),
+    key!(
         "shutdown.timeout" = "\"3s\"",
         "How long to wait for trackers when stopping.",
         |s, v| s.shutdown_timeout = with(v, values::duration)?
@@ -245,6 +278,49 @@ fn list<T: std::str::FromStr<Err = Expected>>(value: &DeValue<'_>) -> Result<Vec
             .collect(),
         DeValue::String(one) => Ok(vec![one.parse()?]),
         _ => expected("a list such as [\"eth0\"]"),
+    }
+}
+
+fn node(text: &str) -> Result<HostPort, Expected> {
+    dht::parse_node(text).or_else(|why| {
+        expected(&format!(
+            "a node such as \"router.example:6881\" or \"[2001:db8::1]:6881\" ({why})"
+        ))
+    })
+}
+
+fn nodes(value: &DeValue<'_>) -> Result<Vec<HostPort>, Expected> {
+    match value {
+        DeValue::Array(items) => items
+            .iter()
+            .map(|item| with(item.get_ref(), node))
+            .collect(),
+        _ => Ok(vec![with(value, node)?]),
+    }
+}
+
+fn routers(value: &DeValue<'_>) -> Result<Option<Vec<HostPort>>, Expected> {
+    match text(value).as_deref() {
+        Ok("public") => Ok(None),
+        _ => nodes(value).map(Some),
+    }
+}
+
+fn dht_port(value: &DeValue<'_>) -> Result<Option<u16>, Expected> {
+    match text(value).as_deref() {
+        Ok("shared") => Ok(None),
+        _ => number(value, 1, 65_535)
+            .map(Some)
+            .or_else(|_| expected("\"shared\" or a number from 1 to 65535")),
+    }
+}
+
+fn budget(value: &DeValue<'_>) -> Result<Option<u32>, Expected> {
+    match text(value).as_deref() {
+        Ok("off") => Ok(None),
+        _ => number(value, 1, 1_000_000)
+            .map(Some)
+            .or_else(|_| expected("a number of addresses a second, or \"off\"")),
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
 };
 
 use directories::{ProjectDirs, UserDirs};
+use dunlin_core::metainfo::HostPort;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -23,6 +24,7 @@ pub use keys::Encryption;
 pub use values::{Interface, Ports, Proxy};
 
 use crate::{
+    dht,
     disk::{Allocation, DiskConfig},
     paths::Names,
 };
@@ -76,6 +78,26 @@ pub struct Settings {
     pub seed_time: Option<Duration>,
     /// Longest wait when stopping.
     pub shutdown_timeout: Duration,
+    /// The DHT.
+    pub dht: DhtSettings,
+}
+
+/// What can be set of the DHT.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DhtSettings {
+    /// Its UDP port; `None` shares [`Settings::ports`].
+    pub port: Option<u16>,
+    /// Nodes to begin with where no other is known; `None` are the usual public ones.
+    pub routers: Option<Vec<HostPort>>,
+    /// Nodes to begin with, always.
+    pub add_node: Vec<HostPort>,
+    /// Upload rate of the DHT.
+    pub limit_up: Option<u64>,
+    /// Ask, do not answer (BEP 43).
+    pub read_only: bool,
+    /// New remote endpoints a second; `None` is no limit.
+    pub new_remote_budget: Option<u32>,
 }
 
 impl Default for Settings {
@@ -104,6 +126,7 @@ impl Default for Settings {
             seed_ratio: None,
             seed_time: None,
             shutdown_timeout: Duration::ZERO,
+            dht: DhtSettings::default(),
         };
         for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
             let set = DeValue::parse(key.default)
@@ -163,6 +186,15 @@ impl Settings {
 
     fn take(&mut self, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<(), values::Expected> {
         (key.set)(self, value.get_ref())
+    }
+
+    /// The UDP port of a DHT node that runs alone: its own, or the first to listen on.
+    #[must_use]
+    pub fn dht_port(&self) -> u16 {
+        match self.ports.first {
+            0 => self.dht.port.unwrap_or(dht::DEFAULT_PORT),
+            first => self.dht.port.unwrap_or(first),
+        }
     }
 
     /// What the disk needs to know.

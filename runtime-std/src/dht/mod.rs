@@ -1,0 +1,289 @@
+//! A DHT node of its own: sockets, a thread, and a handle. No torrents.
+//!
+//! ```no_run
+//! use dunlin_std::dht::{Answer, Node, NodeConfig};
+//! use dunlin_core::{InfoHash, dht::Goal};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let node = Node::start(NodeConfig::default(), Box::new(|event| println!("{event}")))?;
+//! let goal = Goal::Peers { hash: InfoHash([7; 20]), announce: None, scrape: false };
+//! let (tell, answers) = std::sync::mpsc::channel();
+//! node.search(goal, Box::new(move |answer| drop(tell.send(answer))));
+//! for answer in answers {
+//!     match answer {
+//!         Answer::Peers(peers) => println!("{peers:?}"),
+//!         Answer::Done(report) => println!("{} nodes replied", report.replied),
+//!         _ => {}
+//!     }
+//! }
+//! node.stop();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The thread sleeps until datagrams come or a timer is due. It takes them in batches, answers
+//! each into a batch and sends that: where the platform can, one system call for 64 datagrams
+//! each way, and nothing is allocated for any of them.
+
+mod batch;
+mod desk;
+mod net;
+mod node;
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use dunlin_core::{
+    InfoHash, NodeId,
+    dht::{DhtConfig, DhtLog, DhtStats, FoundItem, LookupReport},
+    metainfo::HostPort,
+};
+
+pub use desk::RequestId;
+pub use node::Node;
+
+use crate::socket::Egress;
+
+/// The port that the DHT uses if nobody says otherwise ("Using DHT").
+pub const DEFAULT_PORT: u16 = 6881;
+/// Public nodes that know many others, to begin with where nothing else is known. Theirs: run by
+/// the makers of BitTorrent, µTorrent, Transmission and libtorrent.
+pub const ROUTERS: [&str; 4] = [
+    "router.bittorrent.com:6881",
+    "router.utorrent.com:6881",
+    "dht.transmissionbt.com:6881",
+    "dht.libtorrent.org:25401",
+];
+
+/// [`ROUTERS`], parsed.
+#[must_use]
+pub fn routers() -> Vec<HostPort> {
+    ROUTERS
+        .iter()
+        .filter_map(|text| text.parse().ok())
+        .collect()
+}
+
+/// Reads `host`, `host:port` or `[v6]:port`; without a port it is [`DEFAULT_PORT`].
+///
+/// # Errors
+/// The words that rTorrent's `dht_add_node` has for it.
+pub fn parse_node(text: &str) -> Result<HostPort, &'static str> {
+    const HOST: &str = "Could not parse host.";
+    const PORT: &str = "Invalid port number.";
+    // An IPv6 address without brackets has no port.
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return HostPort::new(&ip.to_string(), DEFAULT_PORT).ok_or(HOST);
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let port = match port.map(str::parse::<u16>) {
+        None => DEFAULT_PORT,
+        Some(Ok(port)) if port != 0 => port,
+        Some(_) => return Err(PORT),
+    };
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    match bare {
+        Some(v6) if v6.parse::<std::net::Ipv6Addr>().is_ok() => HostPort::new(v6, port),
+        Some(_) => None,
+        None if host.contains(':') => None,
+        None => HostPort::new(host, port),
+    }
+    .ok_or(HOST)
+}
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Where to bind, at most one address of a family; the families of the DHT follow from it.
+    pub listen: Vec<SocketAddr>,
+    /// Source addresses and interface.
+    pub egress: Egress,
+    /// Limits and habits; `ipv4` and `ipv6` are set by [`NodeConfig::listen`].
+    pub dht: DhtConfig,
+    /// The session folder with the table's cache; `None` keeps nothing.
+    pub folder: Option<PathBuf>,
+    /// The cache is read for its nodes; its id stays for who owns the folder, and nodes are
+    /// only added to it. For a command that is soon over.
+    pub guest: bool,
+    /// Nodes to begin with, asked at once.
+    pub bootstrap: Vec<HostPort>,
+    /// Nodes to begin with, asked if the cache is of no help.
+    pub routers: Vec<HostPort>,
+    /// Bytes per second out; `None` unlimited.
+    pub limit_up: Option<u64>,
+}
+
+impl Default for NodeConfig {
+    /// IPv4 on a port that the system chooses, with the public routers; keeps nothing.
+    fn default() -> Self {
+        Self {
+            listen: vec![(Ipv4Addr::UNSPECIFIED, 0).into()],
+            egress: Egress::default(),
+            dht: DhtConfig::default(),
+            folder: None,
+            guest: false,
+            bootstrap: Vec::new(),
+            routers: routers(),
+            limit_up: None,
+        }
+    }
+}
+
+/// What a node tells of itself. `Display` gives the words for a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NodeEvent {
+    /// For the log, in the words of the "Using DHT" page.
+    Log(DhtLog),
+    /// Our address, as enough others see it.
+    External(IpAddr),
+    /// A node to begin with has no address.
+    Unresolved {
+        /// Its name.
+        host: HostPort,
+        /// Why.
+        reason: String,
+    },
+    /// The cache was not of use, or could not be written.
+    Cache(String),
+    /// The node cannot go on.
+    Failed(String),
+}
+
+impl fmt::Display for NodeEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log(log) => log.fmt(f),
+            Self::External(ip) => write!(f, "other nodes see us at {ip}"),
+            Self::Unresolved { host, reason } => {
+                write!(f, "cannot begin with the DHT node {host}: {reason}")
+            }
+            Self::Cache(note) => f.write_str(note),
+            Self::Failed(why) => write!(f, "DHT error: {why}"),
+        }
+    }
+}
+
+/// What comes of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Answer {
+    /// Peers that a search found; more may come.
+    Peers(Vec<SocketAddr>),
+    /// An item that a search found; a newer one may come.
+    Item(FoundItem),
+    /// The search is over. The last answer.
+    Done(Box<LookupReport>),
+    /// The node that was pinged answered. The last answer.
+    Pong {
+        /// Where it is.
+        addr: SocketAddr,
+        /// Who it is.
+        id: NodeId,
+        /// How long it took.
+        rtt: Duration,
+        /// Its version (`v`); zeros if it tells none.
+        version: [u8; 4],
+    },
+    /// What the node that was asked for info-hashes told. The last answer.
+    Samples {
+        /// Where it is.
+        addr: SocketAddr,
+        /// Some that it knows.
+        hashes: Vec<InfoHash>,
+        /// How many it knows.
+        num: u64,
+        /// When to ask for others.
+        interval: Duration,
+    },
+    /// The node did not answer, or not to the point. The last answer.
+    Silent(SocketAddr),
+    /// The name has no address, and why. The last answer.
+    Unresolved(String),
+    /// Too much is under way. The last answer.
+    Full,
+}
+
+/// Takes the answers to a request, on the node's thread: it must not block. It is dropped after
+/// the last one, and unanswered if the node stops.
+pub type Sink = Box<dyn FnMut(Answer) + Send>;
+
+/// The state of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Counters and state.
+    pub stats: DhtStats,
+    /// The id in the IPv4 DHT, if it takes part.
+    pub id: Option<NodeId>,
+    /// The id in the IPv6 DHT, if it takes part.
+    pub id6: Option<NodeId>,
+    /// Where it is bound.
+    pub local: Vec<SocketAddr>,
+    /// Its address, as enough others see it.
+    pub external: Option<IpAddr>,
+    /// Since the start.
+    pub uptime: Duration,
+    /// What the thread did.
+    pub calls: Calls,
+}
+
+/// What the node's thread did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Times it woke.
+    pub wakeups: u64,
+    /// Batches received.
+    pub batches: u64,
+    /// Datagrams received.
+    pub datagrams_in: u64,
+    /// Datagrams sent.
+    pub datagrams_out: u64,
+    /// Datagrams that the platform refused to send.
+    pub refused: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s13_nodes_are_named_with_or_without_a_port() {
+        for (text, host, port) in [
+            ("router.example", "router.example", 6881),
+            ("router.example:1", "router.example", 1),
+            ("192.0.2.1:65535", "192.0.2.1", 65_535),
+            ("[2001:db8::1]:7", "2001:db8::1", 7),
+            ("[2001:db8::1]", "2001:db8::1", 6881),
+            ("2001:db8::1", "2001:db8::1", 6881),
+        ] {
+            let node = parse_node(text).unwrap();
+            assert_eq!((node.host.as_str(), node.port), (host, port), "{text}");
+        }
+        for text in ["host:0", "host:65536", "host:", "host:x", "[::1]:-1"] {
+            assert_eq!(parse_node(text), Err("Invalid port number."), "{text}");
+        }
+        for text in [
+            "",
+            ":6881",
+            "a b:1",
+            "[host]:1",
+            "[::1:1",
+            "a:b:1",
+            "[1.2.3.4]:5",
+        ] {
+            assert_eq!(parse_node(text), Err("Could not parse host."), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_routers_are_well_formed() {
+        assert_eq!(routers().len(), ROUTERS.len());
+    }
+}

@@ -1,0 +1,259 @@
+//! The handle of a node, and its thread's loop.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use dunlin_core::{
+    Cx, Machine, NodeId,
+    dht::{Dht, DhtConfig, Goal},
+    metainfo::HostPort,
+};
+use mio::Waker;
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+use super::{
+    Answer, NodeConfig, NodeEvent, Sink, Status,
+    desk::{Command, Desk, RequestId},
+    net::{Bound, Net},
+};
+
+/// A running node; a handle that is cheap to clone. The node stops when it is told to, or when
+/// the last handle is gone.
+#[derive(Clone)]
+pub struct Node {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    commands: mpsc::Sender<Command>,
+    waker: Arc<Waker>,
+    requests: AtomicU64,
+    local: Vec<SocketAddr>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+impl Node {
+    /// Binds the sockets and starts the thread; `tell` is called on it and must not block.
+    ///
+    /// # Errors
+    /// A socket could not be bound, or the system has no threads or random numbers left.
+    pub fn start(config: NodeConfig, tell: Box<dyn FnMut(NodeEvent) + Send>) -> io::Result<Self> {
+        let bound = Bound::new(&config.listen, &config.egress)?;
+        if bound.local.is_empty() {
+            let nowhere = "a DHT node needs an address to bind";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, nowhere));
+        }
+        let waker = Arc::new(bound.waker()?);
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
+        let local = bound.local.clone();
+        let (commands, inbox) = mpsc::channel();
+        let start = Start {
+            bound,
+            config,
+            seed,
+            inbox,
+            waker: Arc::clone(&waker),
+            tell,
+        };
+        let thread = thread::Builder::new()
+            .name("dht".into())
+            .spawn(move || start.run())?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                commands,
+                waker,
+                requests: AtomicU64::new(0),
+                local,
+                thread: Mutex::new(Some(thread)),
+            }),
+        })
+    }
+
+    /// Where it is bound.
+    #[must_use]
+    pub fn local(&self) -> &[SocketAddr] {
+        &self.shared.local
+    }
+
+    /// Begins a search, as soon as there are nodes to ask; what it finds goes to `sink`.
+    pub fn search(&self, goal: Goal, sink: Sink) -> RequestId {
+        let id = RequestId(self.shared.requests.fetch_add(1, Ordering::Relaxed));
+        self.send(Command::Search(id, goal, sink));
+        id
+    }
+
+    /// Ends a search; its sink is dropped.
+    pub fn cancel(&self, id: RequestId) {
+        self.send(Command::Cancel(id));
+    }
+
+    /// Asks a node for a sign of life; it joins the table if that has space.
+    pub fn ping(&self, host: HostPort, sink: Sink) {
+        self.send(Command::Ping(host, sink));
+    }
+
+    /// Asks a node which info-hashes near `target` it knows (BEP 51).
+    pub fn sample(&self, host: HostPort, target: NodeId, sink: Sink) {
+        self.send(Command::Sample(host, target, sink));
+    }
+
+    /// Begins with this node as well, while there is need for that.
+    pub fn add(&self, host: HostPort) {
+        self.send(Command::Add(host));
+    }
+
+    /// Tells the state, on the node's thread; `tell` must not block.
+    pub fn status(&self, tell: impl FnOnce(Status) + Send + 'static) {
+        self.send(Command::Status(Box::new(tell)));
+    }
+
+    /// Writes the cache now, and says what went wrong.
+    pub fn save(&self, tell: impl FnOnce(Result<(), String>) + Send + 'static) {
+        self.send(Command::Save(Box::new(tell)));
+    }
+
+    /// Stops the node and waits for the end: the cache is written. What was asked for stays
+    /// unanswered. From the node's own thread it does not wait.
+    pub fn stop(&self) {
+        self.send(Command::Stop);
+        let thread = self.shared.thread.lock();
+        let thread = thread.unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.thread().id() != thread::current().id()
+        {
+            // A panic there was told there.
+            let _ = thread.join();
+        }
+    }
+
+    fn send(&self, command: Command) {
+        // A node that has stopped drops the command, and with it the sink: that is the answer.
+        if self.shared.commands.send(command).is_ok() {
+            let _ = self.shared.waker.wake();
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.commands.send(Command::Stop).is_ok() {
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Node").field(&self.shared.local).finish()
+    }
+}
+
+/// What the thread begins with.
+struct Start {
+    bound: Bound,
+    config: NodeConfig,
+    seed: [u8; 32],
+    inbox: mpsc::Receiver<Command>,
+    waker: Arc<Waker>,
+    tell: Box<dyn FnMut(NodeEvent) + Send>,
+}
+
+/// The node's clock: microseconds since it was started.
+#[derive(Clone, Copy)]
+struct Clock(Instant);
+
+impl Clock {
+    fn now(self) -> dunlin_core::Instant {
+        let micros = u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX);
+        dunlin_core::Instant::from_micros(micros.saturating_add(1))
+    }
+}
+
+impl Start {
+    fn run(mut self) {
+        if let Err(error) = self.serve() {
+            (self.tell)(NodeEvent::Failed(error.to_string()));
+        }
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        let Self {
+            bound,
+            config,
+            seed,
+            inbox,
+            waker,
+            tell,
+        } = self;
+        let local = bound.local.clone();
+        let empty = Bound::new(&[], &config.egress)?;
+        let mut net = Net::new(std::mem::replace(bound, empty), config.limit_up)?;
+        let clock = Clock(Instant::now());
+        let mut rng = ChaCha8Rng::from_seed(*seed);
+        let settings = DhtConfig {
+            ipv4: local.iter().any(SocketAddr::is_ipv4),
+            ipv6: local.iter().any(SocketAddr::is_ipv6),
+            ..config.dht.clone()
+        };
+        let mut cx = Cx {
+            now: clock.now(),
+            rng: &mut rng,
+        };
+        let mut dht = Dht::new(&mut cx, settings);
+        let mut desk = Desk::new(config, local.clone(), waker, tell);
+        desk.restore(&mut dht, &mut cx);
+        let port = local.first().map_or(0, SocketAddr::port);
+        dht.start(&mut cx, port);
+        desk.begin(cx.now);
+        loop {
+            net.send(&mut dht, &mut cx);
+            desk.events(&mut dht, &mut cx);
+            let due = [dht.poll_timeout(), net.poll_timeout(), desk.poll_timeout()];
+            let due = due.into_iter().flatten().min();
+            // The clock is read again: what was done took its time.
+            let timeout = due.map(|at| at.saturating_since(clock.now()));
+            let called = net.wait(timeout.map(whole_millis))?;
+            cx.now = clock.now();
+            net.receive(&mut dht, &mut cx);
+            if dht.poll_timeout().is_some_and(|at| at <= cx.now) {
+                dht.handle_timeout(&mut cx);
+            }
+            if called {
+                desk.calls = net.calls;
+                if !desk.commands(inbox, &mut dht, &mut cx) {
+                    break;
+                }
+            }
+            desk.handle_timeout(&mut dht, &mut cx);
+        }
+        dht.stop(&mut cx);
+        net.send(&mut dht, &mut cx);
+        desk.events(&mut dht, &mut cx);
+        desk.end(&dht, cx.now);
+        Ok(())
+    }
+}
+
+/// Rounded up: a timer that is due within the millisecond would otherwise spin.
+fn whole_millis(timeout: Duration) -> Duration {
+    let millis = timeout.as_micros().div_ceil(1000);
+    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+}
+
+impl Answer {
+    /// Whether no other follows.
+    #[must_use]
+    pub const fn is_last(&self) -> bool {
+        !matches!(self, Self::Peers(_) | Self::Item(_))
+    }
+}

@@ -17,14 +17,18 @@
 //! clone and may outlive it (they answer [`Error::Stopped`] then). All state lives in one task
 //! of the runtime that [`Session::new`] was called in; any flavour of runtime will do.
 //!
+//! A [`DhtNode`] is a DHT node alone, without torrents.
+//!
 //! With a [`SessionConfig::folder`] a session remembers: adding the same torrent again goes on
 //! where the last session stopped, and a magnet's metadata is fetched once.
 
+mod dht;
 mod driver;
 mod net;
 mod platform;
 mod session;
 
+pub use dht::{DhtNode, DhtSearch};
 pub use driver::{Ended, Stats};
 pub use dunlin_core as core;
 pub use dunlin_core::engine::{

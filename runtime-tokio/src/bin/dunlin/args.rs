@@ -40,6 +40,8 @@ pub(crate) enum Command {
     /// Show what a torrent file or magnet link contains
     #[command(after_help = exit::HELP)]
     Show(Show),
+    /// Ask the DHT, or be a part of it
+    Dht(crate::dht::args::Dht),
     /// See it work, without a network: make a torrent, share and fetch it on this machine
     #[command(after_help = exit::HELP)]
     Demo(Demo),

@@ -6,6 +6,7 @@
 mod args;
 mod create;
 mod demo;
+mod dht;
 mod exit;
 mod get;
 mod input;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let exit = match args.command {
         Command::Get(get) => run(get::get(get)),
         Command::Seed(seed) => run(get::seed(seed)),
+        Command::Dht(args) => dht::dht(args),
         Command::Demo(demo) => run(demo::demo(demo)),
         Command::Show(show) => show::show(&show),
         Command::Create(create) => create::create(&create),
@@ -75,26 +77,24 @@ fn run(command: impl Future<Output = Exit>) -> Exit {
 /// One page for the command and all its subcommands.
 fn man() -> Exit {
     let mut text = Vec::new();
-    let command = Args::command();
-    let mut render = || -> io::Result<()> {
-        clap_mangen::Man::new(command.clone()).render(&mut text)?;
-        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
-            let name = format!("dunlin-{}", sub.get_name());
-            let page = sub
-                .clone()
-                .name(name.clone())
-                .bin_name(name.replace('-', " "));
-            clap_mangen::Man::new(page).render(&mut text)?;
-        }
-        Ok(())
-    };
-    match render() {
+    match pages(&Args::command(), &mut text) {
         Ok(()) => print(&text),
         Err(error) => {
             report::complain(&format!("cannot write the page: {error}"));
             Exit::Failed
         }
     }
+}
+
+/// The pages of a command and of what is under it.
+fn pages(command: &clap::Command, text: &mut Vec<u8>) -> io::Result<()> {
+    clap_mangen::Man::new(command.clone()).render(text)?;
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        let name = format!("{}-{}", command.get_name(), sub.get_name());
+        let page = sub.clone().name(name.clone());
+        pages(&page.bin_name(name.replace('-', " ")), text)?;
+    }
+    Ok(())
 }
 
 /// Writes data. A reader that went away early has what it wanted.

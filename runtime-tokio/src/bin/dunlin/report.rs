@@ -32,6 +32,11 @@ pub(crate) fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "dunlin: {}", printable(message));
 }
 
+/// Prints a line for people as it is.
+pub(crate) fn verbatim(line: &str) {
+    let _ = writeln!(io::stderr(), "{}", printable(line));
+}
+
 /// Prints a line of data.
 pub(crate) fn say(line: &str) {
     // Whoever reads may stop reading; the work goes on.
@@ -54,7 +59,7 @@ pub(crate) fn say_json(value: &Value) {
 }
 
 /// Names and messages come from strangers: what would steer the terminal is shown, not done.
-fn printable(text: &str) -> Cow<'_, str> {
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     match text.contains(is_hostile) {
         false => text.into(),
         true => text.replace(is_hostile, "\u{fffd}").into(),

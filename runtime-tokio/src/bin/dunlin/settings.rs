@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use dunlin_tokio::{
@@ -17,20 +17,26 @@ use dunlin_tokio::{
 
 use crate::args::Swarm;
 
+/// The configuration file: the one that is named, or the usual one.
+///
+/// # Errors
+/// A sentence that names the file.
+pub(crate) fn read(named: Option<&Path>) -> Result<Settings, String> {
+    match named {
+        // A file that was named has to be there; the usual place may be empty.
+        Some(path) if !path.exists() => return Err(format!("{}: no such file", path.display())),
+        Some(path) => Settings::load(path),
+        None => Settings::load(&config::default_path()),
+    }
+    .map_err(|error| error.to_string())
+}
+
 /// The session that `swarm` and the configuration file ask for; torrents are saved to `dir`.
 ///
 /// # Errors
 /// A sentence that names the file or option.
 pub(crate) fn load(swarm: &Swarm, dir: PathBuf) -> Result<SessionConfig, String> {
-    let settings = match &swarm.config {
-        // A file that was named has to be there; the usual place may be empty.
-        Some(path) if !path.exists() => {
-            return Err(format!("{}: no such file", path.display()));
-        }
-        Some(path) => Settings::load(path),
-        None => Settings::load(&config::default_path()),
-    }
-    .map_err(|error| error.to_string())?;
+    let settings = read(swarm.config.as_deref())?;
 
     let mut session = SessionConfig {
         dir,

@@ -1,0 +1,228 @@
+//! The lines of `--json`.
+
+use std::time::Duration;
+
+use dunlin_tokio::{
+    core::dht::{Cause, Contact, DhtLog, DhtStats, Failure, LookupReport},
+    system::dht::{NodeEvent, Status},
+};
+use serde_json::{Map, Value, json};
+
+/// What `--help` says about them.
+pub(crate) const HELP: &str = "\
+Print one JSON object a line on standard output. Every object has `type`:
+
+  peer      get-peers: torrent (info-hash), peer (address)
+  item      get: target, key, salt (hex), seq, sig, bencode (hex), text (if it is one)
+  stored    put: target, key, salt (hex), seq
+  pong      ping: node (address), id, seconds, version (hex)
+  samples   sample: node, num (how many it knows), interval (seconds), hashes
+  done      the end of a search: contacted, replied, peers, stores, stored (nodes), seconds,
+            failure (one of the page's sentences), cause, seeds, leeches, suspicious,
+            closest (nodes: id, node)
+  status    node and stats: rTorrent's dht_statistics (dht, active, cycle, queries_received,
+            queries_sent, replies_received, errors_received, errors_caught, bytes_read,
+            bytes_written, nodes, buckets, peers, peers_max, torrents, throttle) and more
+  log       what the node says: event, message, cause
+  key       keygen: key (public), file
+  advice    advice: port, iptables, ip6tables, nftables (lists of commands), conntrack
+  error     something was not done: what, message, cause
+
+A cause has `kind` (no_contacts, dns, send, no_replies, not_forwarded, port_mangled,
+nodes_gone) and, for port_mangled, `observed`";
+
+/// Why, for a machine.
+pub(super) fn cause(cause: Cause) -> Value {
+    let kind = match cause {
+        Cause::NoContacts => "no_contacts",
+        Cause::Dns => "dns",
+        Cause::Send => "send",
+        Cause::NoReplies => "no_replies",
+        Cause::NotForwarded => "not_forwarded",
+        Cause::PortMangled { observed } => {
+            return json!({ "kind": "port_mangled", "observed": observed });
+        }
+        Cause::NodesGone => "nodes_gone",
+        _ => "other",
+    };
+    json!({ "kind": kind })
+}
+
+/// What a node said.
+pub(super) fn event(event: &NodeEvent) -> Value {
+    let (kind, why) = match event {
+        NodeEvent::Log(log) => match log {
+            DhtLog::Starting { .. } => ("starting", None),
+            DhtLog::Stopping => ("stopping", None),
+            DhtLog::Bootstrapped { .. } => ("bootstrapped", None),
+            DhtLog::Statistics { .. } => ("statistics", None),
+            DhtLog::Unreachable(why) => ("unreachable", Some(*why)),
+            DhtLog::Firewalled(why) => ("firewalled", Some(*why)),
+            _ => ("other", None),
+        },
+        NodeEvent::External(_) => ("external", None),
+        NodeEvent::Unresolved { .. } => ("unresolved", Some(Cause::Dns)),
+        NodeEvent::Cache(_) => ("cache", None),
+        NodeEvent::Failed(_) => ("failed", None),
+        _ => ("other", None),
+    };
+    json!({
+        "type": "log",
+        "event": kind,
+        "message": event.to_string(),
+        "cause": why.map(cause),
+    })
+}
+
+/// The end of a search.
+pub(super) fn done(report: &LookupReport) -> Value {
+    let closest = |c: &Contact| json!({ "id": c.id.to_string(), "node": c.addr.to_string() });
+    let (seeds, leeches) = report.swarm.unzip();
+    json!({
+        "type": "done",
+        "contacted": report.contacted,
+        "replied": report.replied,
+        "peers": report.peers,
+        "stores": report.stores,
+        "stored": report.stored,
+        "seconds": seconds(report.took),
+        "failure": report.failure.map(|(failure, _)| failure.to_string()),
+        "cause": report.failure.map(|(_, why)| cause(why)),
+        "seeds": seeds,
+        "leeches": leeches,
+        "suspicious": report.suspicious,
+        "closest": report.closest.iter().map(closest).collect::<Vec<_>>(),
+    })
+}
+
+/// A failure, for `error` objects.
+pub(super) fn failed(what: &str, message: &str, why: Option<(Failure, Cause)>) -> Value {
+    json!({
+        "type": "error",
+        "what": what,
+        "message": message,
+        "cause": why.map(|(_, why)| cause(why)),
+    })
+}
+
+/// rTorrent's `dht_statistics` (S19), in its order; `dht` is the mode.
+pub(super) fn statistics(mode: &str, throttle: &str, s: &DhtStats) -> Map<String, Value> {
+    let mut map = Map::new();
+    map.insert("dht".into(), mode.into());
+    map.insert("active".into(), u8::from(s.active).into());
+    map.insert("throttle".into(), throttle.into());
+    if s.active {
+        for (key, value) in [
+            ("cycle", u64::from(s.cycle)),
+            ("queries_received", s.queries_received),
+            ("queries_sent", s.queries_sent),
+            ("replies_received", s.replies_received),
+            ("errors_received", s.errors_received),
+            ("errors_caught", s.errors_caught),
+            ("bytes_read", s.bytes_read),
+            ("bytes_written", s.bytes_written),
+            ("nodes", s.nodes.into()),
+            ("buckets", s.buckets.into()),
+            ("peers", s.peers.into()),
+            ("peers_max", s.peers_max.into()),
+            ("torrents", s.torrents.into()),
+        ] {
+            map.insert(key.into(), value.into());
+        }
+    }
+    map
+}
+
+/// The state of a node.
+pub(super) fn status(s: &Status) -> Value {
+    let mode = if s.stats.active { "on" } else { "off" };
+    let mut map = statistics(mode, "", &s.stats);
+    map.insert("type".into(), "status".into());
+    let local: Vec<_> = s.local.iter().map(ToString::to_string).collect();
+    let more = json!({
+        "id": s.id.map(|id| id.to_string()),
+        "id6": s.id6.map(|id| id.to_string()),
+        "local": local,
+        "external": s.external.map(|ip| ip.to_string()),
+        "observed_port": s.stats.observed_port,
+        "uptime": seconds(s.uptime),
+        "reachable": s.stats.reachable,
+        "good_nodes": s.stats.good_nodes,
+        "items": s.stats.items,
+        "pending": s.stats.pending,
+        "lookups": s.stats.lookups,
+        "limited": s.stats.limited,
+        "held_back": s.stats.held_back,
+        "size_by_buckets": s.stats.size_by_buckets,
+        "size_by_lookups": s.stats.size_by_lookups,
+        "wakeups": s.calls.wakeups,
+        "datagrams_in": s.calls.datagrams_in,
+        "datagrams_out": s.calls.datagrams_out,
+        "refused": s.calls.refused,
+    });
+    if let Value::Object(more) = more {
+        map.extend(more);
+    }
+    Value::Object(map)
+}
+
+/// Seconds, to the millisecond.
+pub(super) fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// Hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s19_the_statistics_map_has_every_key_of_rtorrents() {
+        let mut stats = DhtStats {
+            nodes: 40,
+            peers_max: 7,
+            ..DhtStats::default()
+        };
+        let keys = |s: &DhtStats| {
+            let map = statistics("auto", "slow", s);
+            let mut keys: Vec<_> = map.keys().cloned().collect();
+            keys.sort();
+            keys.join(" ")
+        };
+        assert_eq!(keys(&stats), "active dht throttle");
+        stats.active = true;
+        assert_eq!(
+            keys(&stats),
+            "active buckets bytes_read bytes_written cycle dht errors_caught errors_received \
+             nodes peers peers_max queries_received queries_sent replies_received throttle torrents"
+        );
+        let map = statistics("auto", "slow", &stats);
+        assert_eq!((&map["nodes"], &map["peers_max"]), (&json!(40), &json!(7)));
+        assert_eq!(
+            (&map["active"], &map["throttle"]),
+            (&json!(1), &json!("slow"))
+        );
+    }
+
+    #[test]
+    fn causes_are_for_machines_and_sentences_for_people() {
+        let port = 6881;
+        let said = event(&NodeEvent::Log(DhtLog::Unreachable(Cause::PortMangled {
+            observed: 40_000,
+        })));
+        assert_eq!(said["event"], "unreachable");
+        assert_eq!(
+            said["message"],
+            "Warning: DHT port appears to be unreachable, no queries received."
+        );
+        assert_eq!(said["cause"]["kind"], "port_mangled");
+        assert_eq!(said["cause"]["observed"], 40_000);
+        let started = event(&NodeEvent::Log(DhtLog::Starting { port }));
+        assert_eq!(started["message"], "Starting DHT server on port 6881.");
+        assert_eq!(started["cause"], Value::Null);
+    }
+}

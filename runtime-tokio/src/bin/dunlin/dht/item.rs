@@ -169,7 +169,7 @@ async fn store(node: &DhtNode, voice: &Voice, goal: Goal, target: NodeId, more: 
 }
 
 /// The newest item of a search, and how it went; `None` if the node stopped.
-async fn search(
+pub(super) async fn search(
     node: &DhtNode,
     voice: &Voice,
     goal: Goal,

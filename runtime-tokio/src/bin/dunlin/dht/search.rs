@@ -6,7 +6,7 @@ use dunlin_tokio::{
     DhtNode, InfoHash,
     core::{
         dht::{self, Goal, LookupReport},
-        metainfo::Magnet,
+        metainfo::{Magnet, MagnetError, MutableKey},
     },
     system::dht::Answer,
 };
@@ -22,16 +22,20 @@ use crate::{
 
 /// Runs `dunlin dht get-peers`.
 pub(super) async fn get_peers(args: args::GetPeers) -> Exit {
-    let hash = match torrent(&args.torrent) {
-        Ok(hash) => hash,
+    let named = match torrent(&args.torrent) {
+        Ok(named) => named,
         Err(message) => return refused(&args.torrent, &message, args.common.view.json),
     };
-    let goal = Goal::Peers {
-        hash,
-        announce: None,
-        scrape: args.scrape,
-    };
     one_shot(&args.common, args.patience.timeout, async |node, voice| {
+        let hash = match look_up(node, voice, named).await {
+            Ok(hash) => hash,
+            Err(exit) => return exit,
+        };
+        let goal = Goal::Peers {
+            hash,
+            announce: None,
+            scrape: args.scrape,
+        };
         let Some(report) = search(node, voice, goal, hash).await else {
             return Exit::Failed;
         };
@@ -46,11 +50,15 @@ pub(super) async fn get_peers(args: args::GetPeers) -> Exit {
 
 /// Runs `dunlin dht announce`.
 pub(super) async fn announce(args: args::Announce) -> Exit {
-    let hash = match torrent(&args.torrent) {
-        Ok(hash) => hash,
+    let named = match torrent(&args.torrent) {
+        Ok(named) => named,
         Err(message) => return refused(&args.torrent, &message, args.common.view.json),
     };
     one_shot(&args.common, args.patience.timeout, async |node, voice| {
+        let hash = match look_up(node, voice, named).await {
+            Ok(hash) => hash,
+            Err(exit) => return exit,
+        };
         let own = node.local().first().map_or(0, std::net::SocketAddr::port);
         let announce = dht::Announce {
             port: args.peer_port.unwrap_or(own),
@@ -82,8 +90,40 @@ fn refused(what: &str, message: &str, as_json: bool) -> Exit {
     Exit::Usage
 }
 
+/// How a torrent is named.
+enum Named {
+    Torrent(InfoHash),
+    /// By an item that says which it is (BEP 46).
+    Key(MutableKey),
+}
+
+/// Which torrent it is; the DHT is asked if need be.
+async fn look_up(node: &DhtNode, voice: &Voice, named: Named) -> Result<InfoHash, Exit> {
+    let MutableKey { key, salt } = match named {
+        Named::Torrent(hash) => return Ok(hash),
+        Named::Key(key) => key,
+    };
+    let target = dht::item::mutable_target(&key, &salt).to_string();
+    let goal = Goal::Mutable { key, salt };
+    let Some((found, report)) = super::item::search(node, voice, goal).await else {
+        return Err(Exit::Failed);
+    };
+    let Some(found) = found else {
+        finished(voice, &target, &report);
+        voice.error(&target, "no node knows the item that the magnet link names");
+        return Err(Exit::Incomplete);
+    };
+    dht::item::read_pointer(&found.value).ok_or_else(|| {
+        voice.error(
+            &target,
+            "the item that the magnet link names is not that of a torrent",
+        );
+        Exit::Incomplete
+    })
+}
+
 /// The torrent that `text` names.
-fn torrent(text: &str) -> Result<InfoHash, String> {
+fn torrent(text: &str) -> Result<Named, String> {
     let magnet = match input::kind(text) {
         Kind::Magnet => text.to_owned(),
         Kind::Hash => input::magnet(text),
@@ -101,11 +141,15 @@ fn torrent(text: &str) -> Result<InfoHash, String> {
                      and the DHT is not asked (BEP 27)"
                 ));
             }
-            return Ok(torrent.info.info_hash());
+            return Ok(Named::Torrent(torrent.info.info_hash()));
         }
     };
     let magnet: Magnet = magnet.parse().map_err(|error| format!("{text}: {error}"))?;
-    Ok(magnet.info_hash)
+    match (magnet.info_hash, magnet.key) {
+        (Some(hash), _) => Ok(Named::Torrent(hash)),
+        (None, Some(key)) => Ok(Named::Key(key)),
+        (None, None) => Err(format!("{text}: {}", MagnetError::NoHash)),
+    }
 }
 
 /// Searches and prints; the report, unless the node stopped.
@@ -189,8 +233,11 @@ mod tests {
     #[test]
     fn torrents_are_named_by_hash_or_magnet_and_urls_are_refused() {
         let hash = "0123456789abcdef0123456789abcdef01234567";
-        assert_eq!(torrent(hash).unwrap().to_string(), hash);
-        assert_eq!(torrent(&input::magnet(hash)).unwrap().to_string(), hash);
+        for text in [hash, &input::magnet(hash)] {
+            assert!(matches!(torrent(text), Ok(Named::Torrent(h)) if h.to_string() == hash));
+        }
+        let key = format!("magnet:?xs=urn:btpk:{}", "5a".repeat(32));
+        assert!(matches!(torrent(&key), Ok(Named::Key(key)) if key.key == [0x5a; 32]));
         assert!(torrent("https://host/a.torrent").is_err());
         assert!(torrent("magnet:?dn=x").is_err());
         assert!(torrent("/nowhere/a.torrent").is_err());

@@ -265,7 +265,6 @@ impl Node {
         command.args(["--bootstrap", &self.place]);
         let output = command.output().unwrap();
         let code = output.status.code().unwrap();
-        eprintln!("{args:?}: {code} {}", stderr(&output));
         (code, objects(&output))
     }
 }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::page::{ENOUGH_NODES, Present};
+use super::page::{ENOUGH_NODES, HOUSEKEEPING, Present};
 use super::queries::Purpose;
 use super::searches::For;
 use super::{Dht, Side};
@@ -14,8 +14,10 @@ use crate::{Cx, Instant, NodeId};
 const FIRST_ROUND: Duration = Duration::from_secs(1);
 /// A round that follows from what just happened: not the same instant, so that time goes on.
 pub(super) const AT_ONCE: Duration = Duration::from_millis(1);
-/// rTorrent's round (S15).
+/// rTorrent's round (S15): while nobody answers.
 const SLOW_ROUND: Duration = Duration::from_secs(60);
+/// Ours: a network that is just small is searched no more often than the table is looked after.
+const SMALL_NETWORK: Duration = HOUSEKEEPING;
 /// Upkeep actions that are done at one time.
 const ACTIONS: usize = 16;
 /// Nothing at all came in for so long: it is the network that is silent, not its nodes (S22).
@@ -121,8 +123,9 @@ impl Dht {
             side.round = Some(now + AT_ONCE);
         } else {
             side.round = Some(now + side.pause);
-            side.pause = (side.pause * 2).min(SLOW_ROUND);
             let alone = has == 0;
+            let most = if alone { SLOW_ROUND } else { SMALL_NETWORK };
+            side.pause = (side.pause * 2).min(most);
             if alone {
                 self.tell(DhtEvent::NeedContacts { v6 });
             }

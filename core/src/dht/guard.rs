@@ -8,7 +8,6 @@
 mod assoc;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use core::time::Duration;
 
 pub(in crate::dht) use assoc::{Assoc, Half};
 use siphasher::sip::SipHasher13;
@@ -50,6 +49,8 @@ pub enum Admit {
 pub struct Guard {
     key: (u64, u64),
     limits: GuardLimits,
+    /// How long the bucket of queries takes to fill, and that of bytes.
+    depth: (u64, u64),
     queries: Assoc,
     excess: Assoc,
     sends: Assoc,
@@ -61,9 +62,15 @@ impl Guard {
     pub fn new(key: (u64, u64), limits: GuardLimits) -> Self {
         let limited = limits.rate.is_some() && !limits.local;
         let sources = if limited { limits.max_sources } else { 0 };
+        let rate = limits.rate.unwrap_or(0);
+        let excess = u64::from(limits.burst) * u64::from(EXCESS_PER_QUERY);
         Self {
             key,
             limits,
+            depth: (
+                flow(limits.burst.into(), rate),
+                flow(excess, rate.saturating_mul(EXCESS_PER_QUERY)),
+            ),
             queries: Assoc::new(sources),
             excess: Assoc::new(sources),
             sends: Assoc::new(limits.max_sources),
@@ -76,8 +83,7 @@ impl Guard {
             return Admit::Yes;
         };
         let hash = self.hash_network(from.ip());
-        let (cost, depth) = (flow(1, rate), flow(self.limits.burst.into(), rate));
-        if self.queries.take(now, hash, cost, depth) {
+        if self.queries.take(now, hash, flow(1, rate), self.depth.0) {
             Admit::Yes
         } else {
             Admit::Limited
@@ -99,9 +105,8 @@ impl Guard {
         };
         let hash = self.hash_network(from.ip());
         let rate = rate.saturating_mul(EXCESS_PER_QUERY);
-        let burst = u64::from(self.limits.burst) * u64::from(EXCESS_PER_QUERY);
-        let (cost, depth) = (flow(excess as u64, rate), flow(burst, rate));
-        self.excess.take(now, hash, cost, depth)
+        let cost = flow(excess as u64, rate);
+        self.excess.take(now, hash, cost, self.depth.1)
     }
 
     /// Counts a query of ours to `to`; `false` if that has had enough for now.
@@ -126,9 +131,9 @@ impl Guard {
     }
 }
 
-/// How long `amount` takes to flow in.
-fn flow(amount: u64, per_second: u32) -> Duration {
-    Duration::from_micros(amount.saturating_mul(1_000_000) / u64::from(per_second.max(1)))
+/// How long `amount` takes to flow in, in microseconds.
+fn flow(amount: u64, per_second: u32) -> u64 {
+    amount.saturating_mul(1_000_000) / u64::from(per_second.max(1))
 }
 
 /// A keyed hash of an address and port.

@@ -57,14 +57,8 @@ impl Assoc {
     }
 
     /// Takes from the bucket of `hash` what takes `cost` to flow in; it holds what flows in within
-    /// `depth`. `false`, and nothing taken, if it holds less.
-    pub(in crate::dht) fn take(
-        &mut self,
-        now: Instant,
-        hash: u64,
-        cost: Duration,
-        depth: Duration,
-    ) -> bool {
+    /// `depth`, both in microseconds. `false`, and nothing taken, if it holds less.
+    pub(in crate::dht) fn take(&mut self, now: Instant, hash: u64, cost: u64, depth: u64) -> bool {
         let (now, tag) = (units(now), hash & !TIME);
         let set = self.set(hash);
         // An entry is the moment at which the bucket is full again. It fits its owner, or else the
@@ -76,8 +70,8 @@ impl Assoc {
         } else {
             now
         };
-        let then = full_at.saturating_add(span(cost));
-        if then > now.saturating_add(span(depth)) {
+        let then = full_at.saturating_add(cost >> UNIT);
+        if then > now.saturating_add(depth >> UNIT) {
             return false;
         }
         *entry = tag | then.min(TIME);
@@ -113,9 +107,14 @@ impl Assoc {
     }
 }
 
+#[inline]
 fn find(set: &[u64; WAYS], tag: u64) -> Option<usize> {
-    // Empty entries bear tag 0: they are found by a hash of that tag, and fit it.
-    set.iter().position(|entry| entry & !TIME == tag)
+    // Empty entries bear tag 0: they are found by a hash of that tag, and fit it. All are compared:
+    // at once, where the processor can.
+    let found = (0..WAYS).fold(0u32, |found, way| {
+        found | u32::from(set[way] & !TIME == tag) << way
+    });
+    (found != 0).then(|| found.trailing_zeros() as usize)
 }
 
 /// Where the earliest moment is.

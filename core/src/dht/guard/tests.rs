@@ -3,6 +3,8 @@ use alloc::vec::Vec;
 
 use quickcheck::quickcheck;
 
+use core::time::Duration;
+
 use super::*;
 
 const T0: Instant = Instant::from_micros(1_600_000);

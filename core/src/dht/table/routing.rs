@@ -380,7 +380,8 @@ impl<const S: usize> Table<S> {
         if self.can_split(b, &id(node)) {
             return Seat::Split;
         }
-        if !lives {
+        let best = |s: &State| s.is_ready() && s.has(State::SECURE);
+        if !lives || bucket.states().iter().all(best) {
             return Seat::Full;
         }
         if let Some(i) = bucket.worst() {

@@ -50,11 +50,12 @@ pub fn parse(data: &[u8]) -> Result<Message<'_>, Malformed> {
     }
     let (mut tid, mut version, mut kind, mut read_only, mut ip) = (None, None, None, false, None);
     let (mut method, mut error) = (Method::Unknown, (0, &[][..]));
-    let (mut args, mut reply) = (None, None);
+    let mut args = RawArgs::default();
+    let mut reply = None;
     let mut seen = Seen::default();
     while !scan.leave()? {
         match scan.string()? {
-            b"a" if seen.first(0) => args = self::args(&mut scan)?,
+            b"a" if seen.first(0) => args.read(&mut scan)?,
             b"q" if seen.first(1) => method = scan.bytes(1)?.map_or(Method::Unknown, method_of),
             b"t" if seen.first(2) => tid = scan.bytes(1)?,
             b"v" if seen.first(3) => version = scan.bytes(1)?,
@@ -68,7 +69,7 @@ pub fn parse(data: &[u8]) -> Result<Message<'_>, Malformed> {
     }
     let tid = tid.filter(|tid| tid.len() <= MAX_TID).ok_or(Malformed)?;
     let body = match kind {
-        Some(b"q") => Body::Query(method, args.unwrap_or_default()),
+        Some(b"q") => Body::Query(method, args.finish()),
         Some(b"r") => Body::Reply(reply.unwrap_or_default()),
         Some(b"e") => Body::Error(error.0, error.1),
         _ => return Err(Malformed),
@@ -82,6 +83,7 @@ pub fn parse(data: &[u8]) -> Result<Message<'_>, Malformed> {
     })
 }
 
+#[inline]
 fn method_of(name: &[u8]) -> Method {
     match name {
         b"ping" => Method::Ping,
@@ -95,30 +97,78 @@ fn method_of(name: &[u8]) -> Method {
     }
 }
 
-/// The arguments of a query; `None` if they are no dictionary.
-fn args<'a>(scan: &mut Scan<'a>) -> Result<Option<Args<'a>>, Malformed> {
-    if !scan.enter(b'd')? {
-        scan.skip(1)?;
-        return Ok(None);
-    }
-    let mut args = Args::default();
-    let mut seen = Seen::default();
-    while !scan.leave()? {
-        match scan.string()? {
-            b"id" if seen.first(0) => args.id = node_id(scan)?,
-            b"target" if seen.first(1) => args.target = node_id(scan)?,
-            b"info_hash" if seen.first(2) => args.info_hash = node_id(scan)?,
-            b"want" if seen.first(3) => args.want = want(scan)?,
-            b"token" if seen.first(4) => args.token = scan.bytes(2)?,
-            b"port" if seen.first(5) => args.port = port(scan)?,
-            b"implied_port" if seen.first(6) => args.implied_port = flag(scan, 2)?,
-            b"seed" if seen.first(7) => args.seed = flag(scan, 2)?,
-            b"noseed" if seen.first(8) => args.noseed = flag(scan, 2)?,
-            b"scrape" if seen.first(9) => args.scrape = flag(scan, 2)?,
-            key => item_field(scan, key, &mut args.item, &mut seen)?,
+/// The arguments of a query as references into it: what is moved about while they are read is small.
+#[derive(Default)]
+struct RawArgs<'a> {
+    id: Option<&'a [u8; 20]>,
+    target: Option<&'a [u8; 20]>,
+    info_hash: Option<&'a [u8; 20]>,
+    token: Option<&'a [u8]>,
+    want: Option<Want>,
+    port: Option<u16>,
+    implied_port: bool,
+    seed: bool,
+    noseed: bool,
+    scrape: bool,
+    item: Item<'a>,
+}
+
+impl<'a> RawArgs<'a> {
+    #[inline(always)]
+    fn finish(&self) -> Args<'a> {
+        let id = |id: Option<&[u8; 20]>| id.map(|id| NodeId(*id));
+        Args {
+            id: id(self.id),
+            target: id(self.target),
+            info_hash: id(self.info_hash),
+            want: self.want,
+            token: self.token,
+            port: self.port,
+            implied_port: self.implied_port,
+            seed: self.seed,
+            noseed: self.noseed,
+            scrape: self.scrape,
+            item: self.item,
         }
     }
-    Ok(Some(args))
+
+    /// Reads them; nothing is filled in if they are no dictionary.
+    #[inline(always)]
+    fn read(&mut self, scan: &mut Scan<'a>) -> Result<(), Malformed> {
+        if !scan.enter(b'd')? {
+            return scan.skip(1);
+        }
+        let mut seen = Seen::default();
+        while !scan.leave()? {
+            match scan.string()? {
+                b"id" if seen.first(0) => self.id = scan.array(2)?,
+                b"target" if seen.first(1) => self.target = scan.array(2)?,
+                b"info_hash" if seen.first(2) => self.info_hash = scan.array(2)?,
+                b"token" if seen.first(3) => self.token = scan.bytes(2)?,
+                key => self.read_more(key, scan, &mut seen)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What fewer queries have.
+    fn read_more(
+        &mut self,
+        key: &[u8],
+        scan: &mut Scan<'a>,
+        seen: &mut Seen,
+    ) -> Result<(), Malformed> {
+        match key {
+            b"want" if seen.first(4) => self.want = want(scan)?,
+            b"port" if seen.first(5) => self.port = port(scan)?,
+            b"implied_port" if seen.first(6) => self.implied_port = flag(scan, 2)?,
+            b"seed" if seen.first(7) => self.seed = flag(scan, 2)?,
+            b"noseed" if seen.first(8) => self.noseed = flag(scan, 2)?,
+            b"scrape" if seen.first(9) => self.scrape = flag(scan, 2)?,
+            key => item_field(scan, key, &mut self.item, seen)?,
+        }
+        Ok(())
+    }
 }
 
 /// The values of a reply; `None` if they are no dictionary.
@@ -196,7 +246,6 @@ fn item_field<'a>(
     Ok(())
 }
 
-#[inline]
 fn node_id(scan: &mut Scan<'_>) -> Result<Option<NodeId>, Malformed> {
     Ok(scan.array(2)?.copied().map(NodeId))
 }

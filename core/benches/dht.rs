@@ -1,7 +1,13 @@
 //! How fast a DHT node answers, without sockets: what comes in is parsed, judged and answered into
 //! a buffer, as a driver has it done. Also counts what that allocates: nothing.
 
-#![allow(unsafe_code, reason = "a counting allocator")]
+#![allow(
+    unsafe_code,
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a counting allocator and a clock"
+)]
 
 #[path = "../tests/dht_world/mod.rs"]
 mod dht_world;

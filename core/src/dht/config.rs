@@ -109,7 +109,7 @@ impl DhtConfig {
             max_hashes: 32,
             max_peers: 128,
             max_peers_per_hash: 32,
-            max_items: 4,
+            max_items: 2,
             max_sources: 32,
             max_events: 8,
             max_remotes: 64,

@@ -4,6 +4,7 @@
 //! and more than half of all name it: who owns one network has one vote. An agreed address is
 //! replaced at most every 30 minutes, since our id depends on it.
 
+use alloc::boxed::Box;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
@@ -22,7 +23,8 @@ pub const TERM: Duration = Duration::from_secs(30 * 60);
 #[derive(Clone, Copy, Debug)]
 struct Ballot {
     network: u64,
-    seen: SocketAddr,
+    ip: IpAddr,
+    port: u16,
 }
 
 /// The votes of one family.
@@ -37,7 +39,8 @@ struct Urn {
 #[derive(Clone, Debug, Default)]
 pub struct Vote {
     v4: Urn,
-    v6: Urn,
+    /// Since the first vote: many a node has no IPv6.
+    v6: Option<Box<Urn>>,
 }
 
 impl Vote {
@@ -54,10 +57,15 @@ impl Vote {
         if from.is_ipv4() != seen.is_ipv4() || is_martian(&SocketAddr::new(seen.ip(), 1), false) {
             return None;
         }
-        let urn = self.urn(seen.is_ipv4());
+        let urn = if seen.is_ipv4() {
+            &mut self.v4
+        } else {
+            self.v6.get_or_insert_default()
+        };
         urn.put(Ballot {
             network: network(from),
-            seen,
+            ip: seen.ip(),
+            port: seen.port(),
         });
         urn.count(now, seen.ip())
     }
@@ -65,25 +73,27 @@ impl Vote {
     /// The address agreed on.
     #[must_use]
     pub fn agreed(&self, v6: bool) -> Option<IpAddr> {
-        let urn = if v6 { &self.v6 } else { &self.v4 };
-        urn.agreed.map(|(ip, _)| ip)
+        let urn = if v6 {
+            self.v6.as_deref()
+        } else {
+            Some(&self.v4)
+        };
+        urn?.agreed.map(|(ip, _)| ip)
     }
 
     /// The port that more than half of the voters see, and at least three; IPv4's, if any. `None`
     /// also if a NAT shows each of them another one.
     #[must_use]
     pub fn observed_port(&self) -> Option<u16> {
-        self.v4.port().or_else(|| self.v6.port())
+        self.v4.port().or_else(|| self.v6.as_ref()?.port())
     }
 
     /// Forgets all votes, not what was agreed: for a change of network.
     pub fn clear(&mut self) {
         self.v4.ballots.clear();
-        self.v6.ballots.clear();
-    }
-
-    const fn urn(&mut self, v4: bool) -> &mut Urn {
-        if v4 { &mut self.v4 } else { &mut self.v6 }
+        if let Some(v6) = &mut self.v6 {
+            v6.ballots.clear();
+        }
     }
 }
 
@@ -91,7 +101,7 @@ impl Urn {
     fn put(&mut self, ballot: Ballot) {
         let earlier = |b: &&mut Ballot| b.network == ballot.network;
         if let Some(earlier) = self.ballots.iter_mut().find(earlier) {
-            earlier.seen = ballot.seen;
+            *earlier = ballot;
             return;
         }
         if self.ballots.is_full() {
@@ -108,7 +118,7 @@ impl Urn {
         {
             return None;
         }
-        let votes = self.ballots.iter().filter(|b| b.seen.ip() == named).count();
+        let votes = self.ballots.iter().filter(|b| b.ip == named).count();
         if votes < QUORUM || votes * 2 <= self.ballots.len() {
             return None;
         }
@@ -120,17 +130,13 @@ impl Urn {
         // Boyer and Moore: if there is a majority, it is what is left.
         let (mut candidate, mut lead) = (0, 0_usize);
         for ballot in &self.ballots {
-            match (lead, ballot.seen.port() == candidate) {
-                (0, _) => (candidate, lead) = (ballot.seen.port(), 1),
+            match (lead, ballot.port == candidate) {
+                (0, _) => (candidate, lead) = (ballot.port, 1),
                 (_, true) => lead += 1,
                 (_, false) => lead -= 1,
             }
         }
-        let votes = self
-            .ballots
-            .iter()
-            .filter(|b| b.seen.port() == candidate)
-            .count();
+        let votes = self.ballots.iter().filter(|b| b.port == candidate).count();
         (candidate != 0 && votes >= PORT_QUORUM && votes * 2 > self.ballots.len())
             .then_some(candidate)
     }
@@ -238,6 +244,6 @@ mod tests {
             let _ = vote.vote(T0, voter(n), us(n, 1));
         }
         assert_eq!(vote.v4.ballots.len(), BALLOTS);
-        assert_eq!(vote.v4.ballots.front().map(|b| b.seen), Some(us(224, 1)));
+        assert_eq!(vote.v4.ballots.front().map(|b| b.ip), Some(us(224, 1).ip()));
     }
 }

@@ -148,7 +148,7 @@ impl World {
     pub fn step(&mut self, by: Duration) {
         self.now += by;
         if self.dht.poll_timeout().is_some_and(|at| at <= self.now) {
-            self.with(|dht, cx| dht.handle_timeout(cx));
+            self.with(Dht::handle_timeout);
         }
         let asked = self.sent();
         while self.with(|dht, _| dht.poll_event().is_some()) {}

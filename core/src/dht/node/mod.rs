@@ -50,6 +50,12 @@ const MAX_VERIFYING: usize = 16;
 /// Upkeep looks at the clock at least this often while the node runs.
 const UPKEEP: Duration = Duration::from_secs(60);
 
+/// Room that a queue has from the start: with little memory that is all it ever has, and it is never
+/// there twice while it grows.
+fn few(max: u16) -> usize {
+    usize::from(max.min(8))
+}
+
 /// The limit was reached: see [`DhtConfig`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
@@ -190,7 +196,7 @@ impl Dht {
             urgent: VecDeque::new(),
             outbox: VecDeque::new(),
             held_until: None,
-            answers: VecDeque::new(),
+            answers: VecDeque::with_capacity(few(config.max_replies)),
             verifying: heapless::Vec::new(),
             searches: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -202,7 +208,7 @@ impl Dht {
             send_failures: 0,
             limited: 0,
             held_back: 0,
-            events: VecDeque::new(),
+            events: VecDeque::with_capacity(few(config.max_events)),
             config,
         };
         dht.own_changed();

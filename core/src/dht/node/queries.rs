@@ -14,6 +14,9 @@ use crate::{Cx, Instant, NodeId};
 /// After this a query has failed. Searches go on earlier, by their own stall timer; 98 % of the
 /// nodes that answer at all do so within 2 s.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+/// Slots that are there from the start. Ours: as many as a node with little memory may have, so that
+/// it never needs the old and the new ones at once while they grow.
+const FEW: u16 = 64;
 /// Bytes of our transaction ids.
 pub(super) const TID_LEN: usize = 6;
 const NONE: u16 = u16::MAX;
@@ -66,10 +69,12 @@ pub(super) struct Queries {
 
 impl Queries {
     pub(super) fn new(max: u16) -> Self {
+        let max = max.clamp(1, NONE - 1);
+        let few = usize::from(max.min(FEW));
         Self {
-            slots: Vec::new(),
-            max: max.clamp(1, NONE - 1),
-            free: Vec::new(),
+            slots: Vec::with_capacity(few),
+            max,
+            free: Vec::with_capacity(few),
             head: NONE,
             tail: NONE,
             len: 0,

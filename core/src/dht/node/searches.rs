@@ -12,7 +12,8 @@ use crate::dht::{
 use crate::wire::krpc::{BLOOM_LEN, MAX_TOKEN, Reply, bloom};
 use crate::{Cx, Instant, NodeId};
 
-/// Most distinct peers that a search tells of. Ours: ten times what a torrent keeps connected.
+/// Most distinct peers that a search tells of; a node that keeps fewer for others stops there. Ours:
+/// ten times what a torrent keeps connected.
 const MAX_PEERS: usize = 1_000;
 /// Nodes of our own table that a search begins with.
 const SEEDS: usize = 16;
@@ -217,9 +218,11 @@ impl Dht {
         }
         let mut fresh = Vec::new();
         if matches!(search.goal, Goal::Peers { .. }) {
+            let most =
+                usize::try_from(self.config.max_peers).map_or(MAX_PEERS, |n| n.min(MAX_PEERS));
             for peer in reply.peers() {
                 let sound = self.config.local || !crate::dht::guard::is_martian(&peer, false);
-                if search.known.len() < MAX_PEERS && sound && search.known.insert(peer) {
+                if search.known.len() < most && sound && search.known.insert(peer) {
                     fresh.push(peer);
                 }
             }

@@ -7,9 +7,11 @@ mod common;
 use std::time::Duration;
 
 use common::{World, add, torrent};
+use dunlin_core::dht::{DhtConfig, Goal};
 use dunlin_core::engine::{Engine, Event, FilePriority, ReadBufs, Scope, Source, WriteBufs};
 use dunlin_core::{
-    Caps, CloseReason, Config, ConnId, Instant, OpErrorKind, OpId, Outcome, RecvMeta, SocketId,
+    Caps, CloseReason, Config, ConnId, DhtMode, Instant, OpErrorKind, OpId, Outcome, RecvMeta,
+    SocketId,
 };
 use quickcheck::{Gen, QuickCheck, TestResult};
 use rand_chacha::ChaCha8Rng;
@@ -24,7 +26,11 @@ fn law_1_every_op_gets_one_outcome_and_blocks_come_home() {
         let (info, data) = torrent(3_000_000, 128 << 10);
         let mut w = World::new(seed);
         let (s, _) = w.seed(Config::default(), &info, &data);
-        let (l, id) = w.leech(Config::default(), &info, &[s]);
+        let own_port = Config {
+            dht_port: Some(7000),
+            ..with_dht()
+        };
+        let (l, id) = w.leech(own_port, &info, &[s]);
         w.nodes[l].disk_delay = Duration::from_millis(30);
         w.run(Duration::from_millis(60 + 40 * seed));
         match seed % 4 {
@@ -32,6 +38,9 @@ fn law_1_every_op_gets_one_outcome_and_blocks_come_home() {
             1 => assert!(w.nodes[l].engine.remove(w.now, id, true)),
             2 => assert!(w.nodes[l].engine.pause(w.now, id)),
             _ => w.nodes[l].disk_error = Some(OpErrorKind::Io),
+        }
+        if seed % 2 == 1 {
+            w.nodes[l].engine.set_dht(w.now, DhtMode::Off);
         }
         w.nodes[s].engine.shutdown(w.now);
         w.run(MINUTE);
@@ -66,7 +75,7 @@ fn arbitrary_calls(engine: &mut Engine, mut now: Instant, calls: &[(u8, u32)]) {
         now += Duration::from_millis(u64::from(n % 5000));
         let conn = conns[n as usize % conns.len()];
         let id = torrents.get(n as usize % torrents.len().max(1)).copied();
-        match (what % 24, id) {
+        match (what % 28, id) {
             (0, _) => torrents.extend(engine.add(now, add(Source::Info(info.clone())))),
             (1, _) => torrents.extend(engine.add(
                 now,
@@ -119,11 +128,12 @@ fn arbitrary_calls(engine: &mut Engine, mut now: Instant, calls: &[(u8, u32)]) {
             }
             (15, _) => {
                 let op = ops[n as usize % ops.len()];
-                let outcome = match n % 5 {
+                let outcome = match n % 6 {
                     0 => Outcome::Opened(vec![None]),
                     1 => Outcome::Done,
                     2 => Outcome::Resolved(vec!["10.1.1.1".parse().unwrap()]),
                     3 => Outcome::Flushed(vec![None]),
+                    4 => Outcome::Bound("10.0.0.1:6881".parse().unwrap()),
                     _ => Outcome::failed(OpErrorKind::Io, "broken"),
                 };
                 engine.handle_op(now, op, outcome);
@@ -141,17 +151,64 @@ fn arbitrary_calls(engine: &mut Engine, mut now: Instant, calls: &[(u8, u32)]) {
             (19, _) => while engine.poll_transmit(now, 1, &mut buf).is_some() {},
             (20, _) => {
                 let meta = RecvMeta {
-                    socket: SocketId::V4,
+                    socket: [SocketId::V4, SocketId::DHT_V4][n as usize % 2],
                     from: "10.7.7.7:77".parse().unwrap(),
                     local: None,
                     ecn: dunlin_core::Ecn::NotEct,
                 };
-                engine.handle_udp(now, &meta, &mut buf[..n as usize % 1500]);
+                let mut ping = *b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe";
+                match n % 3 {
+                    0 => engine.handle_udp(now, &meta, &mut ping),
+                    1 => engine.handle_udp(now, &meta, &mut ping[..n as usize % 56]),
+                    _ => engine.handle_udp(now, &meta, &mut buf[..n as usize % 1500]),
+                }
             }
             (21, _) => engine.handle_timeout(now),
             (22, _) if n.is_multiple_of(40) => engine.shutdown(now),
+            (23, _) => {
+                let modes = [DhtMode::On, DhtMode::Auto, DhtMode::On, DhtMode::Off];
+                let last = n.is_multiple_of(50).then_some(DhtMode::Disable);
+                engine.set_dht(now, last.unwrap_or(modes[n as usize % 4]));
+            }
+            (24, _) => {
+                engine.set_dht_port(now, [None, Some(6881), Some(7000), Some(0)][n as usize % 4]);
+                let _ = engine.set_dht_throttle(now, "dht", Some(u64::from(n % 300)));
+            }
+            (25, _) => {
+                let node = ["10.4.4.4", "node.example:7", "10.4.4.4:99999", "x:y"];
+                let _ = engine.dht_add_node(now, node[n as usize % 4]);
+                let _ = engine.dht_ping(now, "10.4.4.4:4".parse().unwrap());
+            }
+            (26, _) => {
+                let goal = Goal::Nodes(dunlin_core::NodeId([n as u8; 20]));
+                if let Ok(lookup) = engine.dht_search(now, goal)
+                    && n.is_multiple_of(3)
+                {
+                    engine.dht_cancel(now, lookup);
+                }
+            }
+            (27, Some(id)) => {
+                let last = engine.trackers(id).last().map(|t| t.id);
+                if let Some(tracker) = last {
+                    engine.set_tracker_enabled(now, id, tracker, n.is_multiple_of(2));
+                }
+                engine.reannounce(now, id);
+            }
             _ => engine.save_all(now),
         }
+    }
+}
+
+/// A DHT where private addresses count.
+fn with_dht() -> Config {
+    Config {
+        dht: DhtMode::On,
+        dht_config: DhtConfig {
+            local: true,
+            ..DhtConfig::default()
+        },
+        dht_routers: vec!["router.example:6881".parse().unwrap()],
+        ..Config::default()
     }
 }
 
@@ -163,7 +220,7 @@ fn engine(seed: u64, config: Config) -> Engine {
 #[test]
 fn law_2_any_call_order_is_legal() {
     fn survives(seed: u64, calls: Vec<(u8, u32)>) -> bool {
-        let mut e = engine(seed, Config::default());
+        let mut e = engine(seed, with_dht());
         arbitrary_calls(&mut e, Instant::from_micros(5), &calls);
         true
     }
@@ -176,7 +233,7 @@ fn law_2_any_call_order_is_legal() {
 #[test]
 fn law_3_a_handled_timeout_never_spins() {
     fn no_spin(seed: u64, calls: Vec<(u8, u32)>) -> TestResult {
-        let mut e = engine(seed, Config::default());
+        let mut e = engine(seed, with_dht());
         arbitrary_calls(&mut e, Instant::from_micros(5), &calls);
         for _ in 0..50 {
             let Some(at) = e.poll_timeout() else {

@@ -198,9 +198,10 @@ impl Engine {
         true
     }
 
-    /// Saves the resume record of every torrent that changed.
+    /// Saves the resume record of every torrent that changed, and the DHT's table.
     pub fn save_all(&mut self, now: Instant) {
         self.tick(now);
+        self.dht_save_due();
         let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
         for id in ids {
             self.save(id);

@@ -117,6 +117,12 @@ impl Engine {
         server.epoch += 1;
         let epoch = server.epoch;
         let families = self.dht_families();
+        if families.is_empty() {
+            return self.dht_error(OpError {
+                kind: OpErrorKind::Unsupported,
+                detail: String::from("neither IPv4 nor IPv6 is to be used"),
+            });
+        }
         if let Some(server) = &mut self.dht {
             server.state = State::Binding {
                 left: families.len() as u8,
@@ -270,6 +276,10 @@ impl Engine {
         let mut config = self.config.dht_config.clone();
         config.ipv4 &= self.caps.ipv4;
         config.ipv6 &= self.caps.ipv6;
+        if !own {
+            config.ipv4 &= self.udp_bound.contains_key(&SocketId::V4);
+            config.ipv6 &= self.udp_bound.contains_key(&SocketId::V6);
+        }
         let node = server
             .node
             .get_or_insert_with(|| Box::new(Dht::new(&mut cx, config)));

@@ -132,6 +132,7 @@ fn answer(interval: u64, min: Option<u64>) -> AnnounceAnswer {
     }
 }
 
+mod dht;
 mod events;
 mod tiers;
 

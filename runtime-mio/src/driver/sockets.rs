@@ -76,6 +76,16 @@ struct Unsent {
     data: Vec<u8>,
 }
 
+/// What became of a datagram, or a train of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    Yes,
+    /// The socket takes none at present.
+    NotYet,
+    /// The platform refused; it is lost, as the network may lose it.
+    Lost,
+}
+
 struct Udp {
     socket: Socket<UdpSocket>,
     /// What the platform can do with datagrams, and how.
@@ -210,10 +220,13 @@ impl Sockets {
         stats: &mut Stats,
     ) -> bool {
         for udp in &mut self.udp {
-            if let Some(unsent) = udp.unsent.take()
-                && !udp.send(&unsent.transmit, &unsent.data)
-            {
-                udp.unsent = Some(unsent);
+            let Some(unsent) = udp.unsent.take() else {
+                continue;
+            };
+            match udp.send(&unsent.transmit, &unsent.data) {
+                Sent::Yes => {}
+                Sent::NotYet => udp.unsent = Some(unsent),
+                Sent::Lost => engine.handle_unsent(now, unsent.transmit.dst),
             }
         }
         for _ in 0..TRANSMITS_PER_ROUND {
@@ -232,29 +245,35 @@ impl Sockets {
                 return false;
             };
             stats.progress = true;
-            stats.datagrams_out += self.transmit(poller, transmit);
+            match self.transmit(poller, transmit) {
+                Some(count) => stats.datagrams_out += count,
+                None => engine.handle_unsent(now, transmit.dst),
+            }
         }
         true
     }
 
-    /// How many datagrams there were, if there was a socket to send from; without one they are
-    /// lost, as on any network that does not carry them.
-    fn transmit(&mut self, poller: &Poller, transmit: Transmit) -> u64 {
+    /// How many datagrams there were; `None` if they are lost: the platform refused, or there is
+    /// no socket to send from.
+    fn transmit(&mut self, poller: &Poller, transmit: Transmit) -> Option<u64> {
         self.bind_quietly(poller, transmit.socket, transmit.dst);
-        let Some(udp) = self.udp.iter_mut().find(|u| u.socket.id == transmit.socket) else {
-            return 0;
-        };
+        let named = |udp: &&mut Udp| udp.socket.id == transmit.socket;
+        let udp = self.udp.iter_mut().find(named)?;
         let data = &self.buf[..transmit.len.min(MAX_DATAGRAM)];
         let segments = transmit
             .segment
             .map_or(1, |segment| data.len().div_ceil(segment.get()));
-        if !udp.send(&transmit, data) {
-            udp.unsent = Some(Unsent {
-                transmit,
-                data: data.to_vec(),
-            });
+        match udp.send(&transmit, data) {
+            Sent::Yes => {}
+            Sent::Lost => return None,
+            Sent::NotYet => {
+                udp.unsent = Some(Unsent {
+                    transmit,
+                    data: data.to_vec(),
+                });
+            }
         }
-        segments as u64
+        Some(segments as u64)
     }
 
     /// A driver that does not listen still asks UDP trackers: from any port. Never beside a
@@ -299,10 +318,9 @@ impl Sockets {
 }
 
 impl Udp {
-    /// Whether the datagram is off our hands. An error loses it, as the network may.
-    fn send(&mut self, transmit: &Transmit, data: &[u8]) -> bool {
+    fn send(&mut self, transmit: &Transmit, data: &[u8]) -> Sent {
         if !self.writable {
-            return false;
+            return Sent::NotYet;
         }
         let out = quinn_udp::Transmit {
             destination: transmit.dst,
@@ -317,14 +335,14 @@ impl Udp {
             src_ip: transmit.src,
         };
         let io = &self.socket.io;
-        let sent = io.try_io(|| self.state.try_send(UdpSockRef::from(io), &out));
-        if let Err(error) = sent
-            && error.kind() == io::ErrorKind::WouldBlock
-        {
-            self.writable = false;
-            return false;
+        match io.try_io(|| self.state.try_send(UdpSockRef::from(io), &out)) {
+            Ok(()) => Sent::Yes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.writable = false;
+                Sent::NotYet
+            }
+            Err(_) => Sent::Lost,
         }
-        true
     }
 
     fn receive(&mut self, buf: &mut [u8], engine: &mut Engine, now: Instant, stats: &mut Stats) {

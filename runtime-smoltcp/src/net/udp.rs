@@ -194,6 +194,7 @@ impl Udp {
                 net.dirty = true;
             } else {
                 stats.datagrams_dropped += 1;
+                engine.handle_unsent(now, transmit.dst);
             }
         }
         any

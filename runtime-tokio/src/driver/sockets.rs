@@ -64,6 +64,16 @@ struct Unsent {
     data: Vec<u8>,
 }
 
+/// What became of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    Yes,
+    /// The socket takes none at present.
+    NotYet,
+    /// The platform refused; it is lost, as the network may lose it.
+    Lost,
+}
+
 struct Udp {
     socket: Socket<UdpSocket>,
     unsent: Option<Unsent>,
@@ -179,10 +189,13 @@ impl Sockets {
     /// Sends what the engine has, as far as the sockets take it.
     pub(super) fn send(&mut self, engine: &mut Engine, now: Instant, stats: &mut Stats) -> bool {
         for udp in &mut self.udp {
-            if let Some(unsent) = udp.unsent.take()
-                && !udp.send(unsent.to, &unsent.data)
-            {
-                udp.unsent = Some(unsent);
+            let Some(unsent) = udp.unsent.take() else {
+                continue;
+            };
+            match udp.send(unsent.to, &unsent.data) {
+                Sent::Yes => {}
+                Sent::NotYet => udp.unsent = Some(unsent),
+                Sent::Lost => engine.handle_unsent(now, unsent.to),
             }
         }
         for _ in 0..TRANSMITS_PER_TURN {
@@ -194,26 +207,30 @@ impl Sockets {
                 return false;
             };
             stats.progress = true;
-            stats.datagrams_out += u64::from(self.transmit(&transmit));
+            match self.transmit(&transmit) {
+                Sent::Lost => engine.handle_unsent(now, transmit.dst),
+                Sent::Yes | Sent::NotYet => stats.datagrams_out += 1,
+            }
         }
         true
     }
 
-    /// Whether there was a socket to send from; without one the datagram is lost, as on any
-    /// network that does not carry it.
-    fn transmit(&mut self, transmit: &Transmit) -> bool {
+    /// Without a socket to send from the datagram is lost, as on any network that does not carry
+    /// it.
+    fn transmit(&mut self, transmit: &Transmit) -> Sent {
         self.bind_quietly(transmit.socket, transmit.dst);
         let Some(udp) = self.udp.iter_mut().find(|u| u.socket.id == transmit.socket) else {
-            return false;
+            return Sent::Lost;
         };
         let data = &self.buf[..transmit.len.min(self.buf.len())];
-        if !udp.send(transmit.dst, data) {
+        let sent = udp.send(transmit.dst, data);
+        if sent == Sent::NotYet {
             udp.unsent = Some(Unsent {
                 to: transmit.dst,
                 data: data.to_vec(),
             });
         }
-        true
+        sent
     }
 
     /// A session that does not listen still asks UDP trackers: from any port. Never beside a
@@ -257,18 +274,18 @@ impl Sockets {
 }
 
 impl Udp {
-    /// Whether the datagram is off our hands. An error loses it, as the network may.
-    fn send(&self, to: SocketAddr, data: &[u8]) -> bool {
+    fn send(&self, to: SocketAddr, data: &[u8]) -> Sent {
         let mut cx = Context::from_waker(&self.socket.bell.waker);
         loop {
             match self.socket.io.poll_send_ready(&mut cx) {
-                Poll::Pending => return false,
-                Poll::Ready(Err(_)) => return true,
+                Poll::Pending => return Sent::NotYet,
+                Poll::Ready(Err(_)) => return Sent::Lost,
                 Poll::Ready(Ok(())) => {}
             }
             match self.socket.io.try_send_to(data, to) {
+                Ok(_) => return Sent::Yes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                _ => return true,
+                Err(_) => return Sent::Lost,
             }
         }
     }

@@ -10,8 +10,8 @@ mod torrent;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use dunlin_core::{
-    Instant,
-    engine::{Engine, EngineStatus, Event, Scope},
+    DhtMode, Instant,
+    engine::{DhtNodeError, DhtStatus, Engine, EngineStatus, Event, Scope},
 };
 use dunlin_std::{
     add::{Add, Limits},
@@ -189,6 +189,40 @@ impl Session {
             engine.set_limits(now, Scope::Global, down, up);
         };
         self.shared.with_engine(set).await
+    }
+
+    /// The DHT's mode and statistics; `None` if there is no DHT: it is disabled, or the session
+    /// keeps nothing.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn dht(&self) -> Result<Option<DhtStatus>> {
+        self.shared
+            .with_engine(|engine, _| engine.dht_stats())
+            .await
+    }
+
+    /// Changes the DHT's mode; see [`Engine::set_dht`]. Returns whether there is a DHT.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn set_dht(&self, mode: DhtMode) -> Result<bool> {
+        self.shared
+            .with_engine(move |engine, now| engine.set_dht(now, mode))
+            .await
+    }
+
+    /// Tells the DHT of a node, `host` or `host:port`; see [`Engine::dht_add_node`].
+    ///
+    /// # Errors
+    /// [`Error::Stopped`]; what is wrong with the node is in the inner result.
+    pub async fn add_dht_node(
+        &self,
+        node: String,
+    ) -> Result<std::result::Result<(), DhtNodeError>> {
+        self.shared
+            .with_engine(move |engine, now| engine.dht_add_node(now, &node))
+            .await
     }
 
     /// Runs `f` on the engine, in the engine's task, for everything that has no method here.

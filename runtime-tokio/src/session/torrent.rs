@@ -6,7 +6,7 @@ use dunlin_core::{
     InfoHash, Instant, TorrentId,
     engine::{Engine, FilePriority, FileStatus, PeerStatus, Scope, State, TorrentStatus},
     metainfo::Info,
-    tracker::TrackerState,
+    tracker::{DhtProgress, TrackerState},
 };
 use dunlin_std::add::Limits;
 
@@ -40,6 +40,10 @@ pub struct Tracker {
     pub leeches: Option<u32>,
     /// Peers it sent last time.
     pub peers: u32,
+    /// rTorrent's column "Enabled": "yes", " no", or "off" for the DHT while it does not run.
+    pub enabled: &'static str,
+    /// How the search goes, for the DHT's pseudo-tracker.
+    pub dht: Option<DhtProgress>,
 }
 
 /// What becomes of downloaded content when its torrent is removed.
@@ -218,6 +222,8 @@ impl Torrent {
                 seeds: t.seeds,
                 leeches: t.leeches,
                 peers: t.peers,
+                enabled: t.enabled(),
+                dht: t.dht,
             });
             Some(told.collect())
         };
@@ -325,6 +331,19 @@ impl Torrent {
             driver.engine.add_trackers(now, id, &urls)
         });
         added.await?.then_some(()).ok_or(Error::Removed)
+    }
+
+    /// Switches a tracker on or off; `dht://` is the DHT's pseudo-tracker.
+    ///
+    /// # Errors
+    /// See [`Torrent`]; [`Error::Removed`] also if there is no such tracker.
+    pub async fn set_tracker_enabled(&self, url: String, enabled: bool) -> Result<()> {
+        self.tell(move |engine, now, id| {
+            let found = engine.trackers(id).into_iter().find(|t| t.url == url);
+            let tracker = found.map(|t| t.id);
+            tracker.is_some_and(|tracker| engine.set_tracker_enabled(now, id, tracker, enabled))
+        })
+        .await
     }
 
     /// Asks its trackers for peers now, as far as they allow.

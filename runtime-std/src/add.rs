@@ -13,7 +13,7 @@ use std::{
 use dunlin_core::{
     InfoHash,
     engine::{AddTorrent, Check, FilePriority, Source},
-    metainfo::{self, Info, MAX_TORRENT_LEN, Magnet, MagnetError},
+    metainfo::{self, Info, MAX_TORRENT_LEN, Magnet, MagnetError, MutableKey},
 };
 
 use crate::{
@@ -61,6 +61,8 @@ pub struct Add {
 enum From {
     /// With its info-hash.
     Magnet(InfoHash, Box<Magnet>),
+    /// The DHT knows which torrent it is (BEP 46).
+    Key(MutableKey, Box<Magnet>),
     Torrent(Box<metainfo::Torrent>),
     File(PathBuf),
     Url(String),
@@ -70,6 +72,7 @@ impl fmt::Debug for Add {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source: &dyn fmt::Debug = match &self.source {
             From::Magnet(info_hash, _) => info_hash,
+            From::Key(key, _) => key,
             From::Torrent(torrent) => &torrent.info.info_hash(),
             From::File(path) => path,
             From::Url(url) => url,
@@ -98,8 +101,8 @@ impl Add {
         }
     }
 
-    /// The torrent of a magnet link. One that names a key (BEP 46) has to be looked up in the DHT
-    /// first.
+    /// The torrent of a magnet link. One that names a key (BEP 46) is looked up in the DHT when it
+    /// is added.
     ///
     /// # Errors
     /// [`Error::Magnet`].
@@ -109,11 +112,12 @@ impl Add {
             source,
         };
         let magnet: Magnet = link.parse().map_err(refuse)?;
-        let info_hash = magnet.info_hash.ok_or(MagnetError::KeyOnly);
-        Ok(Self::new(From::Magnet(
-            info_hash.map_err(refuse)?,
-            Box::new(magnet),
-        )))
+        let magnet = Box::new(magnet);
+        Ok(Self::new(match (magnet.info_hash, magnet.key.clone()) {
+            (Some(info_hash), _) => From::Magnet(info_hash, magnet),
+            (None, Some(key)) => From::Key(key, magnet),
+            (None, None) => return Err(refuse(MagnetError::NoHash)),
+        }))
     }
 
     /// The torrent of a torrent file's content.
@@ -235,6 +239,25 @@ impl Add {
         Ok(self)
     }
 
+    /// The key that the DHT has to be asked about before it can be added (BEP 46).
+    #[must_use]
+    pub const fn key(&self) -> Option<&MutableKey> {
+        match &self.source {
+            From::Key(key, _) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// Puts the torrent that the key points to in its place.
+    #[must_use]
+    pub fn pointed(mut self, info_hash: InfoHash) -> Self {
+        self.source = match self.source {
+            From::Key(_, magnet) => From::Magnet(info_hash, magnet),
+            other => other,
+        };
+        self
+    }
+
     /// Whether [`Add::load`] reads a file.
     #[must_use]
     pub const fn blocks(&self) -> bool {
@@ -248,6 +271,10 @@ impl Add {
     pub fn load(mut self) -> Result<Loaded> {
         let found = match self.source {
             From::Magnet(info_hash, magnet) => Found::Magnet(info_hash, magnet),
+            From::Key(..) => {
+                let (link, source) = ("magnet:?xs=urn:btpk:…".into(), MagnetError::KeyOnly);
+                return Err(Error::Magnet { link, source });
+            }
             From::Torrent(torrent) => Found::Torrent(torrent),
             From::File(path) => Found::Torrent(read(&path)?),
             From::Url(url) => {

@@ -57,6 +57,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The DHT was asked in vain which torrent a key stands for (BEP 46).
+    #[error("{key}: {reason}")]
+    Key {
+        /// The key, in hex.
+        key: String,
+        /// Why.
+        reason: String,
+    },
     /// The torrent has been added already.
     #[error("{name}: this torrent has been added already")]
     Duplicate {

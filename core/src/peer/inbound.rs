@@ -516,6 +516,11 @@ impl Peer {
             }
             id::PIECE if len < 9 => self.fail(PeerFault::BadMessage { id, len }),
             id::BITFIELD | id::EXTENDED | id::PIECE => {}
+            // One that is not a port is passed over, as rTorrent does.
+            id::PORT if len != 3 => {
+                self.inb.clear_head();
+                self.inb.stage = Stage::Skip(len - 1);
+            }
             // No other message we know is longer than 13 bytes.
             id::CHOKE..=id::PORT | id::SUGGEST..=id::ALLOWED_FAST if len > 13 => {
                 self.fail(PeerFault::BadMessage { id, len });

@@ -204,6 +204,24 @@ fn bytes_of(messages: &[Message<'_>]) -> Vec<u8> {
 }
 
 #[test]
+fn s13_a_port_of_another_length_is_ignored() {
+    let mut world = World::new(1);
+    let mut end = open(&mut world, 4);
+    for len in [0u32, 1, 3, 4, 40] {
+        let mut bytes = (len + 1).to_be_bytes().to_vec();
+        bytes.push(crate::wire::peer::id::PORT);
+        bytes.resize(5 + len as usize, 1);
+        end.hear(&mut world.cx(), &bytes);
+    }
+    end.hear(&mut world.cx(), &bytes_of(&[Message::Port(6881)]));
+    let events = end.take_events();
+    assert!(
+        matches!(events[..], [PeerEvent::DhtPort(6881)]),
+        "{events:?}"
+    );
+}
+
+#[test]
 fn keepalives_and_unknown_messages_are_passed_over() {
     let mut world = World::new(1);
     let mut end = open(&mut world, 4);

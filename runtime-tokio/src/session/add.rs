@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use dunlin_core::{engine::AddError, metainfo::MAX_TORRENT_LEN, op::HttpRequest};
 use dunlin_std::add::{Add, shown};
 
-use super::{Shared, Torrent, blocking};
+use super::{Shared, Torrent, blocking, key};
 use crate::{Error, Result};
 
 /// How long fetching a torrent file by URL may take.
@@ -15,6 +15,9 @@ pub(super) async fn add(mut add: Add, shared: &Arc<Shared>) -> Result<Torrent> {
     if let Some(url) = add.source_url() {
         let file = fetch(shared, url.to_owned()).await?;
         add = add.fetched(&file)?;
+    }
+    if let Some(key) = add.key().cloned() {
+        add = add.pointed(key::look_up(shared, key).await?);
     }
     let mut loaded = match add.blocks() {
         true => blocking(move || add.load()).await?,

@@ -4,6 +4,7 @@
 //! answered by a oneshot: the engine has one owner and no lock.
 
 mod add;
+mod key;
 mod streams;
 mod torrent;
 

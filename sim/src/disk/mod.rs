@@ -14,7 +14,7 @@ use std::{
 };
 
 use dunlin_core::{
-    BLOCK_LEN, Block, Hasher, InfoHash, Instant, OpErrorKind, OpId, Outcome, TorrentId,
+    BLOCK_LEN, Block, Hasher, InfoHash, Instant, OpErrorKind, OpId, Outcome, TorrentId, dht::Saved,
     metainfo::Info, op::FileStat,
 };
 use dunlin_smoltcp::storage::{DiskJob, DiskOp, Storage};
@@ -86,6 +86,8 @@ pub struct SimDisk {
     contents: BTreeMap<InfoHash, Arc<[u8]>>,
     volumes: BTreeMap<InfoHash, Volume>,
     records: BTreeMap<InfoHash, Vec<u8>>,
+    /// The DHT's table.
+    dht: Option<Saved>,
     /// Torrents whose files are open.
     open: BTreeMap<TorrentId, InfoHash>,
     /// Of every torrent of the present process.
@@ -130,6 +132,7 @@ impl SimDisk {
             contents: BTreeMap::new(),
             volumes: BTreeMap::new(),
             records: BTreeMap::new(),
+            dht: None,
             open: BTreeMap::new(),
             names: BTreeMap::new(),
             jobs: VecDeque::new(),
@@ -160,6 +163,12 @@ impl SimDisk {
     #[must_use]
     pub fn record(&self, info_hash: InfoHash) -> Option<&[u8]> {
         self.records.get(&info_hash).map(Vec::as_slice)
+    }
+
+    /// The DHT's table that was saved last.
+    #[must_use]
+    pub const fn dht(&self) -> Option<&Saved> {
+        self.dht.as_ref()
     }
 
     /// What it did.
@@ -364,6 +373,11 @@ impl Storage for SimDisk {
             self.stats.failures += 1;
         }
         Some((id, outcome))
+    }
+
+    fn save_dht(&mut self, saved: Saved) -> Outcome {
+        self.dht = Some(saved);
+        Outcome::Done
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

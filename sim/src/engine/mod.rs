@@ -292,6 +292,7 @@ impl Host for EngineHost {
         let mut engine = self.setup.engine_config();
         // Another boot after every power cut.
         engine.boot = Some([self.boots; 16]);
+        engine.dht_saved = disk.dht().cloned().or(engine.dht_saved);
         let net = self.setup.net_config(&engine);
         let rng = Box::new(SimRng::new(cx.rng.next_u64()));
         match Driver::new(cx.now, &mut self.cable, &net, engine, disk, rng) {

@@ -9,7 +9,7 @@ use super::super::ops::Purpose;
 use super::super::timers::Timer;
 use super::super::torrent::Torrent;
 use super::super::{Engine, Stop, cx};
-use super::{Names, Owner, State};
+use super::{Names, Owner, Server, State};
 use crate::dht::{Cause, Dht, DhtEvent, DhtLog, Failure, LookupReport};
 use crate::op::SocketKind;
 use crate::throttle::Direction;
@@ -56,6 +56,17 @@ impl Engine {
             }
         }
         self.dht.is_some()
+    }
+
+    /// The application is about to use the DHT: in mode `auto` that starts the node, as a torrent
+    /// would. Returns whether it runs, or is about to.
+    pub fn dht_want(&mut self, now: Instant) -> bool {
+        self.tick(now);
+        if self.dht_mode() == DhtMode::Auto {
+            self.dht_start();
+        }
+        let off = |s: &Server| matches!(s.state, State::Off);
+        self.dht.as_deref().is_some_and(|s| !off(s))
     }
 
     /// Changes the UDP port for the next start; see [`Config::dht_port`](crate::Config::dht_port).

@@ -130,7 +130,7 @@ fn while_the_server_is_down_it_is_there_but_is_not_asked() {
     b.with(|t, cx| t.set_dht_up(cx, false));
     let down = TrackerError::Dht(SERVER_DOWN);
     b.with(|t, cx| t.handle_dht(cx, query.key, Err(down.clone())));
-    assert_eq!(b.failures(), [down.clone()]);
+    assert_eq!(b.failures(), core::slice::from_ref(&down));
     assert!(b.query().is_none());
     // Somebody asks all the same, and hears why not; once.
     b.with(|t, cx| t.reannounce(cx, false));
@@ -164,9 +164,9 @@ fn nobody_hears_that_we_stop_and_a_new_start_asks_anew() {
     let mut b = Bench::dht("", true);
     let (query, _) = b.asks();
     b.found(&query, 3);
-    b.with(|t, cx| t.stop(cx));
+    b.with(Announcer::stop);
     assert!(b.query().is_none() && b.trackers.all_stopped());
-    b.with(|t, cx| t.start(cx));
+    b.with(Announcer::start);
     assert!(b.query().is_some());
 }
 
@@ -182,7 +182,7 @@ fn failures_are_repeated_within_minutes_or_when_others_are_known() {
     let (query, _) = b.asks();
     b.lost(&query);
     assert!(b.query().is_none());
-    b.with(|t, cx| t.retry_dht(cx));
+    b.with(Announcer::retry_dht);
     assert!(b.query().is_some());
 }
 
@@ -191,7 +191,7 @@ fn it_cannot_be_scraped() {
     let mut b = Bench::dht("", true);
     let (query, _) = b.asks();
     b.found(&query, 0);
-    b.with(|t, cx| t.scrape(cx));
+    b.with(Announcer::scrape);
     assert!(b.query().is_none());
 }
 

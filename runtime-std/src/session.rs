@@ -111,6 +111,12 @@ impl SessionFolder {
         })
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Takes a torrent for this process.
     pub fn claim(&self, torrent: InfoHash) -> Result<TorrentLock> {
         lock(&self.path(torrent, "lock"), Sharing::Alone).map(TorrentLock)

@@ -5,12 +5,13 @@ use std::{
     path::PathBuf,
 };
 
-use dunlin_core::{Caps, Config};
+use dunlin_core::{Caps, Config, DhtMode};
 
 use crate::{
     disk::{Allocation, DiskConfig},
     paths::Names,
     socket::{self, Route},
+    store::Store,
 };
 
 /// What a session is made with. Start from the default and change fields.
@@ -74,6 +75,20 @@ impl SessionConfig {
             }
         }
         config
+    }
+
+    /// The engine's configuration with what `store` kept of the DHT, and what a person should
+    /// know of that. Blocks.
+    #[must_use]
+    pub fn for_engine_with(&self, store: Option<&Store>) -> (Config, Option<String>) {
+        let mut config = self.for_engine();
+        let wanted = config.dht != DhtMode::Disable;
+        let Some(store) = store.filter(|_| wanted && config.dht_saved.is_none()) else {
+            return (config, None);
+        };
+        let loaded = store.load_dht();
+        config.dht_saved = Some(loaded.saved.unwrap_or_default());
+        (config, loaded.note)
     }
 
     /// What this platform and this route offer.

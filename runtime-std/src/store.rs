@@ -7,10 +7,10 @@ use std::{
 };
 
 use crate::{
-    Error, Result,
+    Error, Result, dht_cache,
     session::{SessionFolder, Sharing, TorrentLock},
 };
-use dunlin_core::{InfoHash, metainfo, op::Outcome};
+use dunlin_core::{InfoHash, dht::Saved, metainfo, op::Outcome};
 
 /// An open session folder. Dropping it gives up its locks.
 #[derive(Debug)]
@@ -96,6 +96,24 @@ impl Store {
     #[must_use]
     pub fn save(&self, info_hash: InfoHash, record: &[u8]) -> Outcome {
         self.folder.save(info_hash, record)
+    }
+
+    /// The DHT's table of the last session, and what a person should know of it. Blocks.
+    #[must_use]
+    pub fn load_dht(&self) -> dht_cache::Loaded {
+        dht_cache::load(self.folder.dir())
+    }
+
+    /// Keeps the DHT's table, as the answer to `Op::SaveDht`. Blocks.
+    #[must_use]
+    pub fn save_dht(&self, saved: &Saved) -> Outcome {
+        match dht_cache::save(self.folder.dir(), saved) {
+            Ok(()) => Outcome::Done,
+            Err(error) => Outcome::Failed {
+                error: error.into(),
+                blocks: Vec::new(),
+            },
+        }
     }
 
     /// Forgets a torrent. Blocks.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use dunlin_core::{
     InfoHash, Instant, OpId, Outcome, TorrentId,
+    dht::Saved,
     engine::{AddError, Changes, Engine, Event, Level, Notice, Source, What},
 };
 
@@ -120,6 +121,15 @@ impl Torrents {
         };
         let info_hash = known.info_hash;
         disk.run(op, move || store.save(info_hash, &record));
+        None
+    }
+
+    /// Does an `Op::SaveDht` on the disk's threads; the outcome at once where nothing is kept.
+    pub fn save_dht(&self, disk: &Disk, op: OpId, saved: Saved) -> Option<Outcome> {
+        let Some(store) = self.store.clone() else {
+            return Some(Outcome::Done);
+        };
+        disk.run(op, move || store.save_dht(&saved));
         None
     }
 

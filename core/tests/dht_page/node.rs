@@ -177,3 +177,98 @@ fn the_log_is_typed() {
     let told = |e: &Event| matches!(e, Event::Notice(notice) if notice.what == starting);
     assert!(w.nodes[n].events.iter().any(told));
 }
+
+#[test]
+fn s30_while_torrents_run_it_takes_no_more_than_a_peer() {
+    let (info, data) = torrent(4_000_000, 16 << 10);
+    let mut w = World::new(6);
+    let mut busy = config(DhtMode::On);
+    busy.limit_up = Some(20_000);
+    busy.dht_config.new_remote_budget = None;
+    let (s, _) = w.seed(busy, &info, &data);
+    for _ in 0..4 {
+        w.leech(config(DhtMode::Off), &info, &[s]);
+    }
+    w.run(10 * SECOND);
+    let uploaded = |w: &World| {
+        let now = w.now;
+        w.nodes[s]
+            .engine
+            .torrents()
+            .map(|id| {
+                let status = w.nodes[s].engine.torrent(now, id).unwrap();
+                status.uploaded
+            })
+            .sum::<u64>()
+    };
+    let (before, from) = (uploaded(&w), w.nodes[s].sent.len());
+    for second in 0..60u8 {
+        for n in 0..100u8 {
+            let now = w.now;
+            let nobody = ([10, 7, second, n], 6881).into();
+            let _ = w.nodes[s].engine.dht_ping(now, nobody);
+        }
+        w.run(SECOND);
+    }
+    let dht: u64 = w.nodes[s].sent[from..].iter().map(|s| s.3 as u64).sum();
+    let peer = (uploaded(&w) - before) / 4;
+    assert!(
+        dht > 10_000 && dht <= peer + peer / 10,
+        "{dht} bytes, a peer got {peer}"
+    );
+}
+
+#[test]
+fn s30_datagrams_to_trackers_go_first() {
+    let (mut w, n, m) = pair(1);
+    let from = w.nodes[m].sent.len();
+    let (now, addr) = (w.now, w.nodes[n].addr);
+    w.nodes[m].engine.dht_ping(now, addr).unwrap();
+    let tracker = AddTorrent {
+        trackers: vec![vec!["udp://10.0.0.99:80".to_owned()]],
+        ..magnet(1)
+    };
+    start(&mut w, m, tracker);
+    w.run(Duration::from_millis(1));
+    let whither: Vec<_> = w.nodes[m].sent[from..].iter().map(|s| s.2).collect();
+    assert_eq!(whither, ["10.0.0.99:80".parse().unwrap(), addr]);
+}
+
+#[test]
+fn searches_beyond_the_limit_wait_for_their_turn() {
+    let mut w = World::new(1);
+    let n = w.node(config(DhtMode::On));
+    let mut one = config(DhtMode::On);
+    one.dht_config.max_lookups = 1;
+    one.dht_routers = vec![host(&w, n)];
+    let m = w.node(one);
+    w.run(5 * SECOND);
+    let ids: Vec<TorrentId> = (1..=20).map(|i| start(&mut w, m, magnet(i))).collect();
+    let working = |w: &World, id| pseudo(w, m, id).unwrap().0 == TrackerState::Working;
+    assert!(w.run_until(2 * MINUTE, |w| ids.iter().all(|id| working(w, *id))));
+    let stats = w.nodes[n].engine.dht_stats().unwrap().stats;
+    assert_eq!(stats.torrents, 20);
+    w.nodes[m].engine.audit().unwrap();
+}
+
+#[test]
+fn a_thousand_torrents_may_find_that_nobody_is_there() {
+    let mut w = World::new(1);
+    let n = w.node(Config {
+        max_notices: 10_000,
+        ..config(DhtMode::Off)
+    });
+    for i in 0..1000u16 {
+        let mut hash = [0; 20];
+        hash[..2].copy_from_slice(&i.to_be_bytes());
+        let source = Source::Hash {
+            info_hash: InfoHash(hash),
+            name: None,
+        };
+        start(&mut w, n, add(source));
+    }
+    set(&mut w, n, DhtMode::On);
+    w.run(SECOND);
+    let words = "tracker dht://: No DHT nodes available for peer search.";
+    assert_eq!(said(&w, n, words), 1000);
+}

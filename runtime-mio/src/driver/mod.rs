@@ -138,9 +138,11 @@ impl Driver {
         };
         let poller = Poller::new().map_err(start)?;
         let bell = Bell::new(poller.waker());
+        let (for_engine, note) = session.for_engine_with(store.as_deref());
+        let told = note.map(|message| warning(What::Disk { message }));
         let engine = Engine::new(
             poller.now(),
-            session.for_engine(),
+            for_engine,
             session.caps(),
             Box::new(ChaCha8Rng::from_seed(seed)),
         );
@@ -171,7 +173,7 @@ impl Driver {
             commands,
             commands_ready: false,
             outcomes: Vec::new(),
-            told: VecDeque::new(),
+            told: told.into_iter().collect(),
             shared: Arc::new(Shared::new(
                 session,
                 Http::new(route),

@@ -139,6 +139,10 @@ impl Core {
                 let saved = self.torrents.save(&self.disk, op, torrent, record);
                 saved.map(|outcome| (op, outcome))
             }
+            Op::SaveDht { op, saved } => {
+                let saved = self.torrents.save_dht(&self.disk, op, saved);
+                saved.map(|outcome| (op, outcome))
+            }
             Op::Cancel { op } => {
                 self.requests.cancel(op);
                 self.names.cancel(op);

@@ -428,6 +428,11 @@ impl Driver {
                     self.engine.handle_op(now, op, outcome);
                 }
             }
+            Op::SaveDht { op, saved } => {
+                if let Some(outcome) = self.torrents.save_dht(&self.disk, op, saved) {
+                    self.engine.handle_op(now, op, outcome);
+                }
+            }
             Op::Cancel { op } => {
                 self.jobs.cancel(op);
                 self.names.cancel(op);

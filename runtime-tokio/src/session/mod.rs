@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use dunlin_core::{
     DhtMode, Instant,
-    engine::{DhtNodeError, DhtStatus, Engine, EngineStatus, Event, Scope},
+    engine::{DhtNodeError, DhtStatus, Engine, EngineStatus, Event, Scope, What},
 };
 use dunlin_std::{
     add::{Add, Limits},
     disk::Disk,
     setup::SessionConfig,
     store::Store,
+    torrents::warning,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -81,16 +82,23 @@ impl Session {
             None => None,
             Some(dir) => Some(Arc::new(blocking(move || Store::open(&dir)).await?)),
         };
+        let (setup, kept) = (config.clone(), store.clone());
+        let with_dht = blocking(move || Ok(setup.for_engine_with(kept.as_deref())));
+        let (for_engine, note) = with_dht.await?;
         let clock = Clock::start();
         let engine = Engine::new(
             clock.now(),
-            config.for_engine(),
+            for_engine,
             config.caps(),
             Box::new(ChaCha8Rng::from_seed(seed)),
         );
         let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
         let events = broadcast::Sender::new(EVENT_QUEUE);
         let first = Mutex::new(Some(events.subscribe()));
+        if let Some(message) = note {
+            // The first who asks hears of it.
+            let _ = events.send(warning(What::Disk { message }));
+        }
         let http = Http::new(config.route.clone());
         let (end, ended) = watch::channel(None);
         let shared = Arc::new(Shared {

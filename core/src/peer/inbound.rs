@@ -517,7 +517,7 @@ impl Peer {
             id::PIECE if len < 9 => self.fail(PeerFault::BadMessage { id, len }),
             id::BITFIELD | id::EXTENDED | id::PIECE => {}
             // One that is not a port is passed over, as rTorrent does.
-            id::PORT if len != 3 => {
+            id::PORT if len > 3 => {
                 self.inb.clear_head();
                 self.inb.stage = Stage::Skip(len - 1);
             }

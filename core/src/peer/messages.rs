@@ -81,6 +81,8 @@ impl Peer {
         let id = message.first().copied().unwrap_or_default();
         let parsed = match Message::parse(message) {
             Ok(parsed) => parsed,
+            // One that is not a port is passed over, as rTorrent does.
+            Err(bad) if bad.id == id::PORT => return,
             Err(bad) => {
                 let (id, len) = (bad.id, bad.len);
                 return self.fail(PeerFault::BadMessage { id, len });

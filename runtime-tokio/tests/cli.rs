@@ -102,6 +102,8 @@ fn wrong_usage_is_code_2() {
         &["get", "x", "--limit-down", "fast"],
         &["get", "x", "--encryption", "maybe"],
         &["get", "x", "--select", "3-1"],
+        &["get", "x", "--dht", "maybe"],
+        &["get", "x", "--dht-node", "host:0"],
         &["get", "x", "--proxy", "ftp://host:1"],
         &["get", "x", "--config", "/nowhere/dunlin.toml"],
         &["get", "x", "--tracker", "nonsense"],
@@ -263,6 +265,7 @@ fn an_interrupted_get_is_resumed_by_the_same_command() {
         command.args(["--limit-down", limit, "--peer", &seed.peer]);
         command.arg("-o").arg(out.path());
         command.arg("--session").arg(session.path());
+        command.args(["--dht", "disable"]);
         command.stdout(Stdio::piped());
         command
     };
@@ -395,6 +398,7 @@ fn two_commands_cannot_run_one_torrent() {
         command.args(["--peer", &seed.peer, "--limit-down", "8MiB"]);
         command.arg("-o").arg(out.path());
         command.arg("--session").arg(session.path());
+        command.args(["--dht", "disable"]);
         command
     };
     let mut first = get().stdout(Stdio::piped()).spawn().unwrap();

@@ -205,8 +205,12 @@ async fn what_is_sent_keeps_to_its_limit() {
 // ---- the command ----
 
 fn dunlin(args: &[&str]) -> Command {
+    command(&[&["dht"], args].concat())
+}
+
+fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin"));
-    command.arg("dht").args(args).stdin(Stdio::null());
+    command.args(args).stdin(Stdio::null());
     // Nothing of the user's own configuration or state takes part.
     let nowhere = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home");
     for name in ["HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"] {
@@ -434,4 +438,51 @@ fn the_rules_for_the_firewall_are_printed_for_the_port() {
     let said = objects(&output).remove(0);
     assert_eq!(said["port"], 6881);
     assert_eq!(said["nftables"].as_array().unwrap().len(), 5);
+}
+
+/// A child that is ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_magnet_without_trackers_is_fetched_through_the_dht() {
+    let router = Node::start(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let content: Vec<u8> = (0..300_000u32)
+        .map(|n| (n.wrapping_mul(n) >> 7) as u8)
+        .collect();
+    std::fs::write(at("content"), &content).unwrap();
+    let made = command(&["create", &at("content"), "-o", &at("t.torrent"), "--json"]);
+    let made = objects(&{ made }.output().unwrap()).remove(0);
+    let hash = made["torrent"].as_str().unwrap();
+    let dht = [
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--dht",
+        "on",
+        "--dht-local",
+        "--dht-node",
+    ];
+    let mut seed = command(&["seed", &at("t.torrent"), "--dir", &at(""), "--quiet"]);
+    seed.args(dht)
+        .arg(&router.place)
+        .args(["--session", &at("seed")]);
+    let _seed = Running(seed.spawn().unwrap());
+    std::fs::create_dir(at("out")).unwrap();
+    let mut get = command(&["get", hash, "-o", &at("out"), "--timeout", "60"]);
+    get.args(dht)
+        .arg(&router.place)
+        .args(["--session", &at("get")]);
+    let got = get.output().unwrap();
+    assert_eq!(got.status.code(), Some(0), "{}", stderr(&got));
+    assert_eq!(std::fs::read(at("out/content")).unwrap(), content);
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use dunlin_core::metainfo::HostPort;
+use dunlin_core::{DhtMode, metainfo::HostPort};
 use toml::de::DeValue;
 
 use super::{
@@ -87,6 +87,12 @@ const ENCRYPTION: [(&str, Encryption); 3] = [
     ("off", Encryption::Off),
     ("preferred", Encryption::Preferred),
     ("required", Encryption::Required),
+];
+const DHT: [(&str, DhtMode); 4] = [
+    ("disable", DhtMode::Disable),
+    ("off", DhtMode::Off),
+    ("auto", DhtMode::Auto),
+    ("on", DhtMode::On),
 ];
 const ALLOCATION: [(&str, Allocation); 2] =
     [("sparse", Allocation::Sparse), ("full", Allocation::Full)];
@@ -230,6 +236,12 @@ pub(super) const KEYS: &[Key] = &[
         "seeding.time" = "\"off\"",
         "Stop seeding a torrent after this long, such as \"12h\".",
         |s, v| s.seed_time = with(v, values::duration_or_off)?
+    ),
+    key!(
+        "dht.mode" = "\"auto\"",
+        "Peers without trackers: \"disable\" for never, \"off\" until it is switched on, \"auto\"\n\
+        while a torrent runs, \"on\" at once. It needs the session folder.",
+        |s, v| s.dht.mode = choice(v, &DHT)?
     ),
     key!(
         "dht.port" = "\"shared\"",

@@ -14,7 +14,7 @@ use std::{
 };
 
 use directories::{ProjectDirs, UserDirs};
-use dunlin_core::metainfo::HostPort;
+use dunlin_core::{DhtMode, metainfo::HostPort};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -86,6 +86,8 @@ pub struct Settings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DhtSettings {
+    /// Whether and when it runs.
+    pub mode: DhtMode,
     /// Its UDP port; `None` shares [`Settings::ports`].
     pub port: Option<u16>,
     /// Nodes to begin with where no other is known; `None` are the usual public ones.

@@ -1,4 +1,5 @@
 use super::*;
+use dunlin_core::{DhtMode, metainfo::HostPort};
 
 fn parse(text: &str) -> Result<Settings, String> {
     Settings::parse(text, Path::new("d.toml")).map_err(|e| e.to_string())
@@ -50,6 +51,14 @@ fn every_kind_of_value_is_taken() {
         [disk]
         threads = 3
         allocation = "full"
+        [dht]
+        mode = "on"
+        port = 6_881
+        routers = ["router.example", "[2001:db8::1]:7"]
+        add_node = "192.0.2.1:6882"
+        limit_up = "20 KiB/s"
+        read_only = "on"
+        new_remote_budget = "off"
         [seeding]
         ratio = 1.25
         time = "12h"
@@ -63,6 +72,19 @@ fn every_kind_of_value_is_taken() {
     assert_eq!(s.user_agent.as_deref(), Some("me/1"));
     assert_eq!((s.down, s.up, s.memory), (Some(3 << 19), Some(0), 64 << 20));
     assert_eq!((s.disk().threads, s.allocation), (3, Allocation::Full));
+    let nodes = |nodes: &[HostPort]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        (s.dht.mode, s.dht.port, s.dht_port()),
+        (DhtMode::On, Some(6881), 6881)
+    );
+    let routers = nodes(s.dht.routers.as_ref().unwrap());
+    assert_eq!(routers, ["router.example:6881", "[2001:db8::1]:7"]);
+    assert_eq!(nodes(&s.dht.add_node), ["192.0.2.1:6882"]);
+    assert_eq!(
+        (s.dht.limit_up, s.dht.new_remote_budget),
+        (Some(20_480), None)
+    );
+    assert!(s.dht.read_only);
     assert_eq!(s.seed_ratio, Some(1250));
     assert_eq!(s.seed_time, Some(Duration::from_secs(43_200)));
 }

@@ -30,10 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const GATHERING: Duration = Duration::from_millis(500);
 /// How often is looked whether a search may begin.
 const GATHERING_TICK: Duration = Duration::from_millis(20);
-/// How long the nodes of the cache have before the routers are asked as well.
-const CACHE_FIRST: Duration = Duration::from_secs(3);
-/// How often the names to begin with are tried again while no node is known.
-const RETRY: Duration = Duration::from_secs(60);
+/// How often names to begin with are looked up at most.
+const BEG_PERIOD: Duration = Duration::from_secs(5);
 /// How often the cache is written, if the table changed (S29: with the session, 1200 s).
 const SAVE_PERIOD: Duration = Duration::from_secs(1200);
 /// The first time it is written sooner.
@@ -99,8 +97,8 @@ pub(super) struct Desk<'a> {
 
     bootstrap: Vec<HostPort>,
     routers: Vec<HostPort>,
-    /// When the nodes to begin with are asked again, or the routers for the first time.
-    contact_at: Option<Instant>,
+    /// When the routers were asked.
+    begged_at: Option<Instant>,
     /// A name was looked up in vain, and none with success.
     no_names: bool,
 
@@ -142,7 +140,7 @@ impl<'a> Desk<'a> {
             samples: Vec::new(),
             bootstrap: config.bootstrap.clone(),
             routers: config.routers.clone(),
-            contact_at: None,
+            begged_at: None,
             no_names: false,
             folder: config.folder.clone(),
             guest: config.guest,
@@ -180,9 +178,6 @@ impl<'a> Desk<'a> {
         }
         self.bootstrap.append(&mut saved.contacts);
         dht.restore(cx, &saved);
-        if !saved.nodes.is_empty() {
-            self.contact_at = Some(cx.now + CACHE_FIRST);
-        }
     }
 
     /// The node has started.
@@ -191,41 +186,29 @@ impl<'a> Desk<'a> {
         for host in self.bootstrap.clone() {
             self.contact(host);
         }
-        if self.contact_at.is_none() {
-            for host in self.routers.clone() {
-                self.contact(host);
-            }
-            self.contact_at = Some(now + RETRY);
+    }
+
+    /// The node has nobody to begin with, or nobody who answers.
+    fn need_contacts(&mut self, now: Instant) {
+        if self.begged_at.is_some_and(|at| at + BEG_PERIOD > now) {
+            return;
+        }
+        // At the start the others were asked already.
+        let again = self.begged_at.replace(now).is_some();
+        let others = self.bootstrap.iter().filter(|_| again);
+        for host in others.chain(&self.routers).cloned().collect::<Vec<_>>() {
+            self.contact(host);
         }
     }
 
     /// The next time there is something to do without being called.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let gathering = (!self.waiting.is_empty()).then_some(self.next_try);
-        [gathering, self.contact_at, self.save_at]
-            .into_iter()
-            .flatten()
-            .min()
+        [gathering, self.save_at].into_iter().flatten().min()
     }
 
     /// Does what is due.
     pub(super) fn handle_timeout(&mut self, dht: &mut Dht, cx: &mut Cx<'_>) {
-        if self.contact_at.is_some_and(|at| at <= cx.now) {
-            let stats = dht.stats();
-            let helpless = stats.replies_received == 0 || stats.nodes == 0;
-            if helpless {
-                for host in self
-                    .bootstrap
-                    .iter()
-                    .chain(&self.routers)
-                    .cloned()
-                    .collect::<Vec<_>>()
-                {
-                    self.contact(host);
-                }
-            }
-            self.contact_at = Some(cx.now + RETRY);
-        }
         if self.save_at.is_some_and(|at| at <= cx.now) {
             self.write(dht, cx.now);
         }
@@ -462,6 +445,7 @@ impl<'a> Desk<'a> {
                     (self.tell)(NodeEvent::External(ip));
                 }
                 DhtEvent::Log(log) => (self.tell)(NodeEvent::Log(log)),
+                DhtEvent::NeedContacts { .. } => self.need_contacts(cx.now),
                 DhtEvent::TableChanged => self.changed(cx.now),
                 _ => {}
             }

@@ -80,9 +80,12 @@ pub fn spawn(lab: &Lab, job: &Job, session: &Path, options: &[&str]) -> Proc {
         &session,
     ]);
     let nodes = job.dht.as_deref().map(dht::texts);
-    if let Some(nodes) = &nodes {
-        args.extend(["--dht", "on", "--dht-local"]);
-        args.extend(nodes.iter().flat_map(|node| ["--dht-node", node]));
+    match &nodes {
+        Some(nodes) => {
+            args.extend(["--dht", "on", "--dht-local"]);
+            args.extend(nodes.iter().flat_map(|node| ["--dht-node", node]));
+        }
+        None => args.extend(["--dht", "disable"]),
     }
     args.extend(options);
     lab.spawn(command(), &args)

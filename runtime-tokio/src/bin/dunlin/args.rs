@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 use dunlin_tokio::{
     EncryptionPolicy, Proxy,
     core::{
-        BLOCK_LEN,
-        metainfo::MAX_PIECE_LEN,
+        BLOCK_LEN, DhtMode,
+        metainfo::{HostPort, MAX_PIECE_LEN},
         wire::tracker::{Scheme, parse_url},
     },
     system::config::{Interface, values::Expected},
@@ -135,6 +135,19 @@ pub(crate) struct Swarm {
     /// Do not tell peers of other peers, nor ask them
     #[arg(long)]
     pub(crate) no_pex: bool,
+    /// The DHT: disable, off, auto (while a torrent runs) or on; it needs a session
+    /// [default: auto]
+    #[arg(long, value_name = "MODE", value_parser = dht_mode)]
+    pub(crate) dht: Option<DhtMode>,
+    /// Use this UDP port for the DHT [default: that of the peers]
+    #[arg(long, alias = "dht_port", value_name = "PORT")]
+    pub(crate) dht_port: Option<u16>,
+    /// Begin with this node of the DHT as well
+    #[arg(long = "dht-node", alias = "dht_add_node", value_name = "HOST[:PORT]", value_parser = crate::dht::args::node)]
+    pub(crate) dht_nodes: Vec<HostPort>,
+    /// The DHT is that of a private network: its addresses count, public routers are not asked
+    #[arg(long)]
+    pub(crate) dht_local: bool,
     /// Do not listen for peers
     #[arg(long, conflicts_with = "port")]
     pub(crate) no_listen: bool,
@@ -293,6 +306,11 @@ fn tracker(text: &str) -> Result<String, String> {
             "{error}; write it like https://host/announce or udp://host:port"
         )),
     }
+}
+
+fn dht_mode(text: &str) -> Result<DhtMode, String> {
+    text.parse()
+        .map_err(|error| format!("{error} There are disable, off, auto and on"))
 }
 
 fn web_seed(text: &str) -> Result<String, String> {

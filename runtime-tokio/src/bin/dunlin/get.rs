@@ -11,7 +11,7 @@ use std::{
 use dunlin_tokio::{
     Add, Changes, Error, Event, Session, SessionConfig, State, Torrent, TorrentId, TorrentStatus,
     core::{engine::Check, metainfo::Info},
-    system::{disk::Placement, session::SessionError},
+    system::{conntrack, disk::Placement, session::SessionError},
 };
 use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, sleep_until};
@@ -33,6 +33,8 @@ const MAX_TICK: Duration = Duration::from_secs(16);
 /// Torrent files that are read or fetched at the same time: a slow server keeps nobody else
 /// waiting, and thousands of files do not fill the memory.
 const MAX_ADDING: usize = 16;
+/// How often the kernel's table of connections is looked at.
+const CONNTRACK_PERIOD: Duration = Duration::from_secs(60);
 /// After this long a person is told what the end waits for.
 const PATIENCE: Duration = Duration::from_millis(700);
 
@@ -155,6 +157,8 @@ struct Run {
     repeated: usize,
     /// Time ran out.
     late: bool,
+    /// That the kernel's table of connections is nearly full.
+    told_of_connections: bool,
 }
 
 async fn run(
@@ -194,6 +198,7 @@ async fn run(
         torrents: BTreeMap::new(),
         repeated: 0,
         late: false,
+        told_of_connections: false,
     };
     let interrupted = tokio::select! {
         () = run.work(&session, inputs, swarm, &how) => None,
@@ -287,6 +292,7 @@ impl Run {
         let mut adding = pin!(adding.buffer_unordered(MAX_ADDING));
         let mut pause = TICK;
         let mut tick = Instant::now() + pause;
+        let mut table = Instant::now();
         while !(waiting.is_empty() && self.torrents.values().all(|t| t.settled(self.goal))) {
             let deadline = self.goal.deadline;
             tokio::select! {
@@ -310,6 +316,10 @@ impl Run {
                     };
                     tick = Instant::now() + pause;
                 }
+                () = sleep_until(table) => {
+                    self.look_at_connections(session).await;
+                    table = Instant::now() + CONNTRACK_PERIOD;
+                }
                 () = wait_for(deadline) => {
                     self.late = true;
                     for &i in &waiting {
@@ -327,6 +337,19 @@ impl Run {
                 }
             }
             tick = tick.min(Instant::now() + pause);
+        }
+    }
+
+    /// Warns, once, if the kernel's table of connections is nearly full while the DHT runs.
+    async fn look_at_connections(&mut self, session: &Session) {
+        let Some(usage) = conntrack::Usage::read().filter(conntrack::Usage::is_high) else {
+            return;
+        };
+        if let Ok(Some(dht)) = session.with_engine(|engine, _| engine.dht_stats()).await
+            && let Some(port) = dht.port
+            && !std::mem::replace(&mut self.told_of_connections, true)
+        {
+            self.report.warn(&conntrack::warning(&usage, port));
         }
     }
 

@@ -6,11 +6,12 @@ use std::{
 };
 
 use dunlin_tokio::{
-    Egress, SessionConfig,
-    core::{BLOCK_LEN, EncryptionPolicy},
+    Config, Egress, SessionConfig,
+    core::{BLOCK_LEN, DhtMode, EncryptionPolicy, dht::ReadOnly},
     free_port, has_ipv6,
     system::{
         config::{self, Encryption, Interface, Ports, Settings},
+        dht::routers,
         net,
     },
 };
@@ -63,8 +64,8 @@ pub(crate) fn load(swarm: &Swarm, dir: PathBuf) -> Result<SessionConfig, String>
         Into::into,
     );
     engine.pex = settings.pex && !swarm.no_pex;
-    if let Some(name) = settings.user_agent {
-        engine.user_agent = name;
+    if let Some(name) = &settings.user_agent {
+        engine.user_agent.clone_from(name);
     }
     engine.max_connections = swarm.max_peers.unwrap_or(settings.connections);
     engine.max_connections_per_torrent = swarm
@@ -76,7 +77,32 @@ pub(crate) fn load(swarm: &Swarm, dir: PathBuf) -> Result<SessionConfig, String>
     let blocks = settings.memory / BLOCK_LEN as u64;
     engine.max_blocks = u32::try_from(blocks).unwrap_or(u32::MAX).max(1);
     engine.stop_timeout = settings.shutdown_timeout;
+    dht(engine, swarm, &settings, session.folder.is_some());
     Ok(session)
+}
+
+/// The DHT's part of the engine's configuration.
+fn dht(engine: &mut Config, swarm: &Swarm, settings: &Settings, remembers: bool) {
+    let given = &settings.dht;
+    engine.dht = match (swarm.dht, remembers) {
+        (Some(mode), _) => mode,
+        (None, true) => given.mode,
+        // Nobody asked for it, and it could not keep its nodes.
+        (None, false) => DhtMode::Disable,
+    };
+    engine.dht_port = swarm.dht_port.or(given.port);
+    engine.dht_limit_up = given.limit_up;
+    engine.dht_config.new_remote_budget = given.new_remote_budget;
+    engine.dht_config.local = swarm.dht_local;
+    if given.read_only {
+        engine.dht_config.read_only = ReadOnly::Always;
+    }
+    engine.dht_routers = match swarm.dht_local {
+        true => Vec::new(),
+        false => given.routers.clone().unwrap_or_else(routers),
+    };
+    let named = given.add_node.iter().chain(&swarm.dht_nodes);
+    engine.dht_routers.extend(named.cloned());
 }
 
 fn egress(swarm: &Swarm, settings: &Settings) -> Result<Egress, String> {

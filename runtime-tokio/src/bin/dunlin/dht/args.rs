@@ -259,7 +259,8 @@ pub(crate) enum Wanted {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Salt(pub(crate) Vec<u8>);
 
-fn node(text: &str) -> Result<HostPort, String> {
+/// A node of the DHT, or what is wrong with its name.
+pub(crate) fn node(text: &str) -> Result<HostPort, String> {
     dht::parse_node(text)
         .map_err(|why| format!("{why} Write it like host:6881 or [2001:db8::1]:6881"))
 }

@@ -2,9 +2,18 @@
 
 use core::time::Duration;
 
-use super::candidate::State;
+use super::candidate::{Candidate, State};
 use super::tally::Tally;
-use super::{BRANCHES, Lookup, MAX_QUERIES, PATIENCE, micros};
+use super::{BRANCHES, Lookup, MAX_QUERIES, PATIENCE, Params, micros};
+use crate::dht::estimate::top64;
+
+/// How much a query under way counts that was sent less than half a stall time ago.
+const WEIGHT: u32 = 4;
+/// How much an older one does.
+const WEIGHT_LATE: u32 = 1;
+/// What is near the target: so many times the distance of the k-th closest node. Ours: that many
+/// nodes are asked in any case when half of them are dead.
+const NEAR: u64 = 4;
 
 /// What a search should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,28 +33,25 @@ impl Lookup {
             match candidate.state {
                 State::Replied => tally = tally.with(candidate),
                 State::Asked => {
-                    busy += 1;
+                    busy += self.weight(candidate);
                     waits = true;
                 }
-                State::Stalled => waits = true,
+                // The ring is a bonus: nobody waits for its silent ones.
+                State::Stalled => waits |= !tally.is_full(),
                 State::GivenUp => {}
                 State::Fresh => {
                     fresh = Some(index);
                     break;
                 }
             }
-            if tally.is_full() {
+            if tally.is_ended() {
                 break;
             }
         }
-        if !tally.is_full() && fresh.is_none() {
-            let patience = micros(self.stall).saturating_mul(PATIENCE);
-            let age = micros(self.now.saturating_since(self.start));
-            waits |= self.candidates.iter().any(|c| {
-                c.is_open() && (self.replied == 0 || age.saturating_sub(c.sent) < patience)
-            });
+        if fresh.is_none() && !tally.is_full() {
+            waits |= self.candidates.iter().any(|c| self.is_hope(c));
         }
-        if fresh.is_none() && tally.is_full() {
+        if fresh.is_none() && self.params.expected.is_none() {
             for branch in 0..BRANCHES {
                 match self.branch(1 << branch) {
                     Step::Ask(index) => fresh = fresh.or(Some(index)),
@@ -54,24 +60,67 @@ impl Lookup {
                 }
             }
         }
-        let in_flight = self
-            .candidates
-            .iter()
-            .filter(|c| matches!(c.state, State::Asked | State::Stalled))
-            .count();
-        let exhausted = self.contacted >= u32::from(self.params.max_queries)
-            || self.contacted as usize >= MAX_QUERIES;
         match fresh {
-            Some(index) if !exhausted => {
-                if busy < self.params.alpha && in_flight < usize::from(self.params.max_in_flight) {
+            Some(index) if !self.is_exhausted() => {
+                if busy < self.alpha(index) && self.in_flight() < self.params.max_in_flight.into() {
                     Step::Ask(index)
                 } else {
                     Step::Wait
                 }
             }
-            _ if waits || (exhausted && in_flight > 0) => Step::Wait,
+            Some(_) if self.in_flight() > 0 => Step::Wait,
+            _ if waits => Step::Wait,
             _ => Step::End,
         }
+    }
+
+    /// How much a query under way counts, in quarters: the longer it takes, the less likely it is
+    /// to be answered.
+    fn weight(&self, candidate: &Candidate) -> u32 {
+        if self.age().saturating_sub(candidate.sent) < micros(self.stall) / 2 {
+            WEIGHT
+        } else {
+            WEIGHT_LATE
+        }
+    }
+
+    /// How much may be under way to candidates closer than this one.
+    fn alpha(&self, index: usize) -> u32 {
+        let Params {
+            alpha, alpha_near, ..
+        } = self.params;
+        let distance = self.candidates.get(index).map(|c| top64(&c.dist));
+        let near = self.params.expected.map(|e| e.saturating_mul(NEAR));
+        let alpha = if distance.zip(near).is_some_and(|(d, near)| d < near) {
+            alpha_near
+        } else {
+            alpha
+        };
+        u32::from(alpha) * WEIGHT
+    }
+
+    /// When all else has failed, whether this one may still answer.
+    fn is_hope(&self, candidate: &Candidate) -> bool {
+        let patience = micros(self.stall).saturating_mul(PATIENCE);
+        let waited = self.age().saturating_sub(candidate.sent);
+        candidate.is_open() && (self.replied == 0 || waited < patience)
+    }
+
+    fn in_flight(&self) -> usize {
+        self.candidates
+            .iter()
+            .filter(|c| matches!(c.state, State::Asked | State::Stalled))
+            .count()
+    }
+
+    fn is_exhausted(&self) -> bool {
+        let most = usize::from(self.params.max_queries).min(MAX_QUERIES);
+        self.contacted as usize >= most
+    }
+
+    /// Time since the search began.
+    fn age(&self) -> u32 {
+        micros(self.now.saturating_since(self.start))
     }
 
     /// Whether a branch has come to an end of its own: its closest two have answered.
@@ -85,8 +134,8 @@ impl Lookup {
             }
             match candidate.state {
                 State::Replied => ends += 1,
-                State::Asked | State::Stalled => waits = true,
-                State::GivenUp => {}
+                State::Asked => waits = true,
+                State::Stalled | State::GivenUp => {}
                 State::Fresh if waits => return Step::Wait,
                 State::Fresh => return Step::Ask(index),
             }
@@ -105,20 +154,21 @@ impl Lookup {
             return;
         }
         let stall = micros(self.stall);
-        let now = micros(self.now.saturating_since(self.start));
+        let now = self.age();
         let next = self
             .candidates
             .iter()
             .filter_map(|c| {
-                let times = match c.state {
-                    State::Asked => 1,
-                    State::Stalled => 2,
-                    State::GivenUp => PATIENCE,
+                // When it counts for less, stalls, is given up, and is no hope any more.
+                let waits = match c.state {
+                    State::Asked => [stall / 2, stall],
+                    State::Stalled => [stall.saturating_mul(2); 2],
+                    State::GivenUp => [stall.saturating_mul(PATIENCE); 2],
                     State::Fresh | State::Replied => return None,
                 };
-                Some(c.sent.saturating_add(stall.saturating_mul(times)))
+                let mut times = waits.into_iter().map(|wait| c.sent.saturating_add(wait));
+                times.find(|&at| at > now)
             })
-            .filter(|&at| at > now)
             .min();
         self.next = next.map(|at| self.start + Duration::from_micros(at.into()));
     }

@@ -8,6 +8,10 @@ use crate::dht::estimate::top64;
 /// searches (a Poisson count of 8 where 1.6 are expected).
 const CROWD: u64 = 5;
 
+/// How much farther than expected the last node of the ring may be. Ours: chance alone does this
+/// once in 200 searches (a Poisson count below 12 where 24 are expected), and then costs queries.
+const HOLE: u64 = 2;
+
 /// Whether a k-th node at `distance` is closer than chance would have it.
 pub(super) const fn is_crowd(distance: u64, expected: u64) -> bool {
     distance < expected / CROWD
@@ -17,6 +21,7 @@ pub(super) const fn is_crowd(distance: u64, expected: u64) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tally {
     k: u8,
+    ring: u8,
     expected: Option<u64>,
     /// Those that count.
     counted: u8,
@@ -25,6 +30,8 @@ pub(super) struct Tally {
     all: u8,
     /// The k-th was too close.
     crowd: bool,
+    /// The last is too far: nodes between it and the target are missing.
+    hole: bool,
     full: bool,
 }
 
@@ -32,17 +39,25 @@ impl Tally {
     pub(super) const fn new(params: &Params) -> Self {
         Self {
             k: params.k,
+            ring: params.ring,
             expected: params.expected,
             counted: 0,
             insecure: 0,
             all: 0,
             crowd: false,
+            hole: false,
             full: params.k == 0,
         }
     }
 
+    /// The closest are found.
     pub(super) const fn is_full(&self) -> bool {
         self.full
+    }
+
+    /// The ring around them is, too.
+    pub(super) const fn is_ended(&self) -> bool {
+        self.full && !self.hole && self.all >= self.k.saturating_add(self.ring)
     }
 
     /// One more answered, farther than those before.
@@ -53,6 +68,10 @@ impl Tally {
             self.counted = self.counted.saturating_add(1);
         }
         self.insecure = self.insecure.saturating_add(u8::from(!candidate.secure));
+        self.hole = self.expected.is_some_and(|expected| {
+            let gap = expected / u64::from(self.k.max(1));
+            distance / HOLE > gap.saturating_mul(self.all.into())
+        });
         if self.all == self.k {
             self.crowd = self
                 .expected

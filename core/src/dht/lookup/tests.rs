@@ -24,8 +24,13 @@ fn node(near: u8, n: u8) -> Contact {
     }
 }
 
+/// A search where any id is as good as any other.
 fn lookup(seeds: &[Contact]) -> Lookup {
-    let mut lookup = Lookup::new(at(0), NodeId([0; 20]), Params::new(OWN, false));
+    search(seeds, true)
+}
+
+fn search(seeds: &[Contact], local: bool) -> Lookup {
+    let mut lookup = Lookup::new(at(0), NodeId([0; 20]), Params::new(OWN, local));
     for seed in seeds {
         lookup.add(Some(seed.id), seed.addr);
     }
@@ -59,8 +64,14 @@ fn the_closest_are_asked_first_and_alpha_at_a_time() {
     let seeds: Vec<_> = (1..=8).rev().map(|n| node(n, n)).collect();
     let mut lookup = lookup(&seeds);
     let asked: Vec<_> = asks(&mut lookup, at(0)).iter().map(|a| a.addr).collect();
-    assert_eq!(asked, [1, 2, 3, 4].map(|n| node(n, n).addr));
-    assert_eq!(lookup.poll_timeout(), Some(at(200)));
+    assert_eq!(asked, [1, 2, 3, 4, 5, 6].map(|n| node(n, n).addr));
+    let late = at(100);
+    assert_eq!(
+        lookup.poll_timeout(),
+        Some(late),
+        "they count for less then"
+    );
+    assert_eq!(asks(&mut lookup, late).len(), 2);
 }
 
 #[test]
@@ -153,7 +164,7 @@ fn a_router_takes_its_place_once_its_id_is_known() {
 
 #[test]
 fn poisoned_replies_are_cut() {
-    let mut lookup = lookup(&[node(100, 1)]);
+    let mut lookup = search(&[node(100, 1)], false);
     let ask = lookup.poll_query(at(0), STALL).unwrap();
     let same_ip = (1..20).map(|n| Contact {
         addr: node(1, 1).addr,
@@ -235,7 +246,7 @@ fn a_crowd_at_the_target_makes_it_look_suspicious_and_go_on() {
     }
     let crowd: Vec<_> = (1..=8).map(|n| node(n, n)).collect();
     let honest: Vec<_> = (1..=9).map(|n| node(16 * n, n)).collect();
-    let mut params = Params::new(OWN, false);
+    let mut params = Params::new(OWN, true);
     params.expected = size.expected_kth_distance(8);
     let mut lookup = Lookup::new(at(0), NodeId([0; 20]), params);
     for n in crowd.iter().chain(&honest) {
@@ -249,6 +260,62 @@ fn a_crowd_at_the_target_makes_it_look_suspicious_and_go_on() {
     assert!(lookup.is_suspicious(&size));
     assert_eq!(lookup.stores().count(), 16);
     assert!(!self::lookup(&[]).is_suspicious(&size));
+}
+
+#[test]
+fn liars_who_lead_to_each_other_leave_a_hole_that_is_filled() {
+    let gap = 1 << 56;
+    let mut params = Params::new(OWN, true);
+    params.expected = Some(8 * gap);
+    let mut lookup = Lookup::new(at(0), NodeId([0; 20]), params);
+    // Every third of the closest nodes is a liar; the honest ones are known to one far away only.
+    let liars: Vec<_> = (1..=8).map(|n| node(3 * n, n)).collect();
+    let honest: Vec<_> = (1..=8).map(|n| node(3 * n - 1, 100 + n)).collect();
+    let far: Vec<_> = (1..=12).map(|n| node(100 + n, n)).collect();
+    for n in liars.iter().chain(&far) {
+        lookup.add(Some(n.id), n.addr);
+    }
+    let mut reached = 0;
+    while !lookup.is_done() {
+        for ask in asks(&mut lookup, at(0)) {
+            let told = if ask.addr == far[11].addr {
+                &honest[..]
+            } else {
+                &[]
+            };
+            reached += usize::from(honest.iter().any(|h| h.addr == ask.addr));
+            answer(&mut lookup, at(0), &ask, told);
+        }
+    }
+    assert_eq!(reached, 8);
+}
+
+#[test]
+fn once_it_is_over_the_nodes_to_store_at_do_not_change() {
+    let seeds: Vec<_> = (1..=24).map(|n| node(n, n)).collect();
+    let mut lookup = lookup(&seeds);
+    let mut late = None;
+    let mut now = 0;
+    while !lookup.is_done() {
+        for ask in asks(&mut lookup, at(now)) {
+            if ask.addr == seeds[0].addr {
+                late = Some(ask);
+            } else {
+                answer(&mut lookup, at(now), &ask, &[]);
+            }
+        }
+        now += 10;
+    }
+    let stores = |l: &Lookup| l.stores().map(|(a, ..)| a).collect::<Vec<_>>();
+    let (before, replied) = (stores(&lookup), lookup.replied_count());
+    assert_eq!(before.len(), 8);
+    answer(&mut lookup, at(now), &late.unwrap(), &[]);
+    assert_eq!(stores(&lookup), before);
+    assert_eq!(
+        lookup.replied_count(),
+        replied + 1,
+        "it counts all the same"
+    );
 }
 
 /// What can happen to a search.
@@ -304,7 +371,7 @@ fn audit(lookup: &Lookup, now: Instant) {
 
 quickcheck! {
     fn whatever_happens_it_stays_sound_and_ends(events: Vec<Event>) -> bool {
-        let mut lookup = lookup(&[node(200, 1), node(201, 2), node(202, 3)]);
+        let mut lookup = search(&[node(200, 1), node(201, 2), node(202, 3)], false);
         let mut now = at(0);
         let mut open: Vec<Ask> = Vec::new();
         let mut asked: Vec<core::net::IpAddr> = Vec::new();

@@ -96,7 +96,9 @@ impl Dht {
             // Our own neighbourhood; the last bit, so that nobody takes it for a reflection.
             target.0[19] ^= 1;
         } else {
-            cx.rng.fill_bytes(&mut target.0);
+            // Then bucket by bucket: one that nobody was looked for in may be empty for want of luck.
+            let bits = (side.rounds - 1) % (side.routes.buckets() + 1);
+            target = beside(cx, side.routes.own(), bits);
         }
         side.rounds = side.rounds.saturating_add(1);
         side.searching = true;
@@ -205,6 +207,22 @@ impl Dht {
     }
 }
 
+/// A random id that shares just `bits` leading bits with `own`.
+fn beside(cx: &mut Cx<'_>, own: &NodeId, bits: u32) -> NodeId {
+    let mut id = NodeId([0; 20]);
+    cx.rng.fill_bytes(&mut id.0);
+    for ((id, own), at) in id.0.iter_mut().zip(own.0).zip((0u32..).step_by(8)) {
+        let shared = bits.saturating_sub(at).min(8);
+        let kept = !0xffu8.checked_shr(shared).unwrap_or(0);
+        *id = (own & kept) | (*id & !kept);
+        if (at..at + 8).contains(&bits) {
+            let other = 0x80 >> (bits - at);
+            *id = (*id & !other) | (!own & other);
+        }
+    }
+    id
+}
+
 /// Bootstrap capture (dht.md attack 12): nodes of one operator are not a network.
 fn is_diverse(side: &Side) -> bool {
     const NETWORKS: usize = 8;
@@ -222,4 +240,23 @@ fn is_diverse(side: &Side) -> bool {
         }
     }
     seen.is_full()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn an_id_beside_ours_shares_just_so_many_bits() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let (now, own) = (Instant::ORIGIN, NodeId([0x5a; 20]));
+        for bits in 0..160 {
+            let rng = &mut rng;
+            let id = beside(&mut Cx { now, rng }, &own, bits);
+            assert_eq!(id.common_prefix(&own), bits);
+        }
+    }
 }

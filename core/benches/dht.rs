@@ -21,7 +21,7 @@ use std::time::{Duration, Instant as Clock};
 use criterion::{Criterion, criterion_group, criterion_main};
 use dht_world::{World, meta, public_ip};
 use dunlin_core::dht::DhtConfig;
-use dunlin_core::wire::krpc::{self, MAX_DATAGRAM, QueryOut};
+use dunlin_core::wire::krpc::{self, MAX_DATAGRAM, QueryOut, ReplyOut};
 use dunlin_core::{Cx, Machine, NodeId};
 use rand_chacha::rand_core::Rng;
 
@@ -131,6 +131,24 @@ fn tick(world: &mut World) {
     while world.dht.poll_event().is_some() {}
 }
 
+/// A million times: how long each took, and what that allocated; `between` batches is not counted.
+fn counted<T>(with: &mut T, mut each: impl FnMut(&mut T), between: impl Fn(&mut T)) -> String {
+    let (mut took, mut allocated) = ([Duration::ZERO; BATCHES], 0);
+    for took in &mut took {
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let began = Clock::now();
+        for _ in 0..BATCH {
+            each(with);
+        }
+        *took = began.elapsed() / BATCH;
+        allocated += ALLOCATIONS.load(Ordering::Relaxed) - before;
+        between(with);
+    }
+    took.sort_unstable();
+    let (median, best) = (took[BATCHES / 2], took[BATCHES / 10]);
+    format!("{median:?} each (best tenth {best:?}), {allocated} allocations")
+}
+
 fn run(c: &mut Criterion) {
     let mut world = world();
     let mut buf = [0; MAX_DATAGRAM];
@@ -170,27 +188,15 @@ fn run(c: &mut Criterion) {
             });
             tick(&mut world);
         });
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
         let limited = world.dht.stats().limited;
-        let (mut sent, mut took) = (0, [Duration::ZERO; BATCHES]);
-        for took in &mut took {
-            let began = Clock::now();
-            for _ in 0..BATCH {
-                sent += answer(&mut world, round.next().expect("endless"), &mut buf);
-            }
-            *took = began.elapsed() / BATCH;
-            tick(&mut world);
-        }
-        let allocated = ALLOCATIONS.load(Ordering::Relaxed) - before;
-        let limited = world.dht.stats().limited - limited;
-        took.sort_unstable();
-        eprintln!(
-            "{name}: {} queries, {sent} datagrams, {limited} limited, {allocated} allocations; \
-             {:?} each, best tenth {:?}",
-            BATCHES * BATCH as usize,
-            took[BATCHES / 2],
-            took[BATCHES / 10],
+        let mut sent = 0;
+        let told = counted(
+            &mut world,
+            |world| sent += answer(world, round.next().expect("endless"), &mut buf),
+            tick,
         );
+        let limited = world.dht.stats().limited - limited;
+        eprintln!("{name}: {told}; {sent} datagrams, {limited} limited");
     }
     eprintln!(
         "{} nodes in {} buckets",
@@ -199,5 +205,44 @@ fn run(c: &mut Criterion) {
     );
 }
 
-criterion_group!(benches, run);
+/// The messages alone.
+fn messages(c: &mut Criterion) {
+    let mut group = c.benchmark_group("krpc");
+    let (id, mut buf) = (NodeId([7; 20]), [0; MAX_DATAGRAM]);
+    let target = NodeId([9; 20]);
+    let find = QueryOut::FindNode { target, want: None };
+    let len = krpc::query(&mut buf, b"aa", &id, false, &find).expect("room");
+    let query = buf[..len].to_vec();
+    group.bench_function("parse a find_node query", |b| {
+        b.iter(|| krpc::parse(black_box(&query)));
+    });
+    let parse = |data: &mut &[u8]| _ = black_box(krpc::parse(black_box(data)));
+    let told = counted(&mut &query[..], parse, |_| ());
+    eprintln!("parse a find_node query: {told}");
+    let to = SocketAddr::from((public_ip(1), 6881));
+    let out = ReplyOut {
+        nodes: Some(&[1; 208]),
+        token: b"tokentok",
+        values: &[2; 180],
+        value_len: 6,
+        ..ReplyOut::default()
+    };
+    group.bench_function("write a get_peers reply", |b| {
+        b.iter(|| krpc::reply(&mut buf, b"aa", &id, &to, black_box(&out)));
+    });
+    let write = |buf: &mut [u8; MAX_DATAGRAM]| {
+        black_box(krpc::reply(buf, b"aa", &id, &to, black_box(&out)));
+    };
+    let told = counted(&mut buf, write, |_| ());
+    eprintln!("write a get_peers reply: {told}");
+    let len = krpc::reply(&mut buf, b"aa", &id, &to, &out).expect("room");
+    let reply = buf[..len].to_vec();
+    group.bench_function("parse a get_peers reply", |b| {
+        b.iter(|| krpc::parse(black_box(&reply)));
+    });
+    let told = counted(&mut &reply[..], parse, |_| ());
+    eprintln!("parse a get_peers reply: {told}");
+}
+
+criterion_group!(benches, messages, run);
 criterion_main!(benches);

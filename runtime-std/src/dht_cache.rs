@@ -161,6 +161,19 @@ mod tests {
     }
 
     #[test]
+    fn s29_the_cache_of_a_real_rtorrent_is_read_and_written_back() {
+        const REAL: &[u8] = include_bytes!("../../core/tests/data/rtorrent.dht_cache");
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE), REAL).unwrap();
+        let first = load(dir.path()).saved.unwrap();
+        assert!(first.id.is_some() && !first.nodes.is_empty());
+        save(dir.path(), &first).unwrap();
+        let again = look(dir.path()).unwrap().unwrap();
+        let nodes = |saved: &Saved| saved.nodes.iter().map(|(c, _)| *c).collect::<Vec<_>>();
+        assert_eq!((again.id, nodes(&again)), (first.id, nodes(&first)));
+    }
+
+    #[test]
     fn looking_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(look(dir.path()), Ok(None));

@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::{
-    Error, Result, dht_cache,
+    Error, Result,
+    dht_cache::{self, CacheLock},
     session::{SessionFolder, Sharing, TorrentLock},
 };
 use dunlin_core::{InfoHash, dht::Saved, metainfo, op::Outcome};
@@ -17,6 +18,8 @@ use dunlin_core::{InfoHash, dht::Saved, metainfo, op::Outcome};
 pub struct Store {
     folder: SessionFolder,
     locks: Mutex<BTreeMap<InfoHash, TorrentLock>>,
+    /// Held by the one process whose DHT node has the id that is kept.
+    dht: Mutex<Option<CacheLock>>,
 }
 
 /// What an earlier session left of a torrent.
@@ -39,6 +42,7 @@ impl Store {
         Ok(Self {
             folder: SessionFolder::open(dir, Sharing::Shared).map_err(Error::Folder)?,
             locks: Mutex::default(),
+            dht: Mutex::default(),
         })
     }
 
@@ -98,15 +102,31 @@ impl Store {
         self.folder.save(info_hash, record)
     }
 
-    /// The DHT's table of the last session, and what a person should know of it. Blocks.
+    /// The DHT's table of the last session, and what a person should know of it. A process
+    /// beside the one that has it gets the nodes, not the id: two nodes of one id would be one
+    /// too many. Blocks.
     #[must_use]
     pub fn load_dht(&self) -> dht_cache::Loaded {
-        dht_cache::load(self.folder.dir())
+        let dir = self.folder.dir();
+        let mut lock = self.dht.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock.is_none() {
+            *lock = dht_cache::claim(dir).ok();
+        }
+        let mut loaded = dht_cache::load(dir);
+        if let (None, Some(saved)) = (&*lock, &mut loaded.saved) {
+            (saved.id, saved.id6) = (None, None);
+        }
+        loaded
     }
 
-    /// Keeps the DHT's table, as the answer to `Op::SaveDht`. Blocks.
+    /// Keeps the DHT's table, as the answer to `Op::SaveDht`; a process beside the one that has
+    /// it leaves that to the other. Blocks.
     #[must_use]
     pub fn save_dht(&self, saved: &Saved) -> Outcome {
+        let lock = self.dht.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock.is_none() {
+            return Outcome::Done;
+        }
         match dht_cache::save(self.folder.dir(), saved) {
             Ok(()) => Outcome::Done,
             Err(error) => Outcome::Failed {
@@ -126,5 +146,32 @@ impl Store {
             Some(lock) => self.folder.remove(info_hash, lock).map_err(Error::Folder),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dunlin_core::NodeId;
+
+    #[test]
+    fn s29_one_process_keeps_the_dht_and_others_only_read_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Store::open(dir.path()).unwrap();
+        let second = Store::open(dir.path()).unwrap();
+        assert!(first.load_dht().saved.is_none());
+        let saved = |n: u8| Saved {
+            id: Some(NodeId([n; 20])),
+            ..Saved::default()
+        };
+        assert!(matches!(first.save_dht(&saved(1)), Outcome::Done));
+        assert_eq!(second.load_dht().saved.unwrap().id, None);
+        assert!(matches!(second.save_dht(&saved(2)), Outcome::Done));
+        let kept = || dht_cache::look(dir.path()).unwrap().unwrap().id;
+        assert_eq!(kept(), saved(1).id);
+        drop(first);
+        assert_eq!(second.load_dht().saved.unwrap().id, saved(1).id);
+        assert!(matches!(second.save_dht(&saved(2)), Outcome::Done));
+        assert_eq!(kept(), saved(2).id);
     }
 }

@@ -485,4 +485,10 @@ fn a_magnet_without_trackers_is_fetched_through_the_dht() {
     let got = get.output().unwrap();
     assert_eq!(got.status.code(), Some(0), "{}", stderr(&got));
     assert_eq!(std::fs::read(at("out/content")).unwrap(), content);
+    let kept = dht_cache::look(Path::new(&at("get"))).unwrap().unwrap();
+    assert!(
+        kept.nodes
+            .iter()
+            .any(|(node, _)| node.addr.to_string() == router.place)
+    );
 }

@@ -9,7 +9,8 @@ use std::{
 };
 
 use dunlin_tokio::{
-    Add, Changes, Error, Event, Session, SessionConfig, State, Torrent, TorrentId, TorrentStatus,
+    Add, Changes, Error, Event, Limits, Session, SessionConfig, State, Torrent, TorrentId,
+    TorrentStatus,
     core::{engine::Check, metainfo::Info},
     system::{conntrack, disk::Placement, session::SessionError},
 };
@@ -41,7 +42,7 @@ const PATIENCE: Duration = Duration::from_millis(700);
 /// Runs `dunlin get`.
 pub(crate) async fn get(args: args::Get) -> Exit {
     let goal = Goal {
-        ratio: args.seed_ratio.unwrap_or(0.0),
+        ratio: Some(args.seed_ratio.unwrap_or(0.0)),
         deadline: args.timeout.map(|timeout| Instant::now() + timeout),
         fetch: true,
     };
@@ -49,6 +50,7 @@ pub(crate) async fn get(args: args::Get) -> Exit {
         selections: args.select,
         sequential: args.sequential,
         check: Check::default(),
+        limits: Limits::default(),
     };
     run(
         &args.torrents,
@@ -64,7 +66,7 @@ pub(crate) async fn get(args: args::Get) -> Exit {
 /// Runs `dunlin seed`.
 pub(crate) async fn seed(args: args::Seed) -> Exit {
     let goal = Goal {
-        ratio: args.seed_ratio.unwrap_or(f64::INFINITY),
+        ratio: args.seed_ratio,
         deadline: None,
         fetch: false,
     };
@@ -75,6 +77,7 @@ pub(crate) async fn seed(args: args::Seed) -> Exit {
             true => Check::Nothing,
             false => Check::Doubted,
         },
+        limits: Limits::default(),
     };
     run(&args.torrents, &args.swarm, args.view, args.dir, goal, how).await
 }
@@ -84,6 +87,7 @@ struct How {
     selections: Vec<Selection>,
     sequential: bool,
     check: Check,
+    limits: Limits,
 }
 
 impl How {
@@ -92,7 +96,8 @@ impl How {
             .peers(swarm.peers.iter().copied())
             .trackers(&swarm.trackers)
             .sequential(self.sequential)
-            .check(self.check);
+            .check(self.check)
+            .limits(self.limits);
         let choice = Choice::default();
         if !self.selections.is_empty() {
             let (selections, choice) = (self.selections.clone(), Arc::clone(&choice));
@@ -112,8 +117,8 @@ type Choice = Arc<OnceLock<Picked>>;
 /// When to stop.
 #[derive(Clone, Copy)]
 struct Goal {
-    /// Uploaded per size.
-    ratio: f64,
+    /// Uploaded per size; `None` as the configuration says, or without end.
+    ratio: Option<f64>,
     deadline: Option<Instant>,
     /// Not all is expected to be here.
     fetch: bool,
@@ -121,7 +126,8 @@ struct Goal {
 
 impl Goal {
     fn reached(self, s: &TorrentStatus) -> bool {
-        complete(s) && (s.uploaded_ever as f64) >= self.ratio * (s.wanted as f64)
+        complete(s)
+            && (s.uploaded_ever as f64) >= self.ratio.unwrap_or(f64::INFINITY) * (s.wanted as f64)
     }
 }
 
@@ -166,11 +172,15 @@ async fn run(
     swarm: &Swarm,
     view: View,
     dir: PathBuf,
-    goal: Goal,
-    how: How,
+    mut goal: Goal,
+    mut how: How,
 ) -> Exit {
     let config = match settings::load(swarm, dir) {
-        Ok(config) => config,
+        Ok(loaded) => {
+            goal.ratio = goal.ratio.or(loaded.seed_ratio);
+            how.limits = loaded.limits;
+            loaded.session
+        }
         Err(message) => {
             complain(&message);
             return Exit::Usage;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use dunlin_tokio::{
-    Config, Egress, SessionConfig,
+    Config, Egress, Limits, SessionConfig,
     core::{BLOCK_LEN, DhtMode, EncryptionPolicy, dht::ReadOnly},
     free_port, has_ipv6,
     system::{
@@ -32,11 +32,20 @@ pub(crate) fn read(named: Option<&Path>) -> Result<Settings, String> {
     .map_err(|error| error.to_string())
 }
 
+/// What the command line and the configuration file come to.
+pub(crate) struct Loaded {
+    pub(crate) session: SessionConfig,
+    /// Of each torrent.
+    pub(crate) limits: Limits,
+    /// Uploaded per size, at which sharing ends.
+    pub(crate) seed_ratio: Option<f64>,
+}
+
 /// The session that `swarm` and the configuration file ask for; torrents are saved to `dir`.
 ///
 /// # Errors
 /// A sentence that names the file or option.
-pub(crate) fn load(swarm: &Swarm, dir: PathBuf) -> Result<SessionConfig, String> {
+pub(crate) fn load(swarm: &Swarm, dir: PathBuf) -> Result<Loaded, String> {
     let settings = read(swarm.config.as_deref())?;
 
     let mut session = SessionConfig {
@@ -78,7 +87,16 @@ pub(crate) fn load(swarm: &Swarm, dir: PathBuf) -> Result<SessionConfig, String>
     engine.max_blocks = u32::try_from(blocks).unwrap_or(u32::MAX).max(1);
     engine.stop_timeout = settings.shutdown_timeout;
     dht(engine, swarm, &settings, session.folder.is_some());
-    Ok(session)
+    Ok(Loaded {
+        session,
+        limits: Limits {
+            down: settings.torrent_down,
+            up: settings.torrent_up,
+        },
+        seed_ratio: settings
+            .seed_ratio
+            .map(|thousandths| f64::from(thousandths) / 1000.0),
+    })
 }
 
 /// The DHT's part of the engine's configuration.

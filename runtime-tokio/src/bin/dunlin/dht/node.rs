@@ -7,7 +7,7 @@ use std::{
 };
 
 use dunlin_tokio::{
-    core::dht::{DhtLog, ReadOnly},
+    core::dht::{DhtLog, DhtStats, ReadOnly},
     system::{
         conntrack::Usage,
         dht::{NodeEvent, Status},
@@ -118,7 +118,7 @@ pub(super) async fn node(args: args::Node) -> Exit {
 #[derive(Default)]
 struct Watch {
     /// The last warning, until its reason is gone.
-    warning: Option<String>,
+    warning: Option<Warning>,
     /// Whether the table of connections was nearly full.
     high: bool,
     /// Bytes in and out, and when.
@@ -129,18 +129,24 @@ struct Watch {
 
 impl Watch {
     fn event(&mut self, event: &NodeEvent) {
-        match event {
-            NodeEvent::Log(log @ (DhtLog::Unreachable(why) | DhtLog::Firewalled(why))) => {
-                self.warning = Some(format!("{log} {}", explain(*why)));
-            }
-            NodeEvent::Cache(note) => self.warning = Some(note.clone()),
-            _ => {}
+        if let NodeEvent::Log(log @ (DhtLog::Unreachable(why) | DhtLog::Firewalled(why))) = event {
+            self.warning = Some(Warning {
+                text: format!("{log} {}", explain(*why)),
+                counter: match log {
+                    DhtLog::Firewalled(_) => |s| s.replies_received,
+                    _ => |s| s.queries_received,
+                },
+                before: None,
+            });
         }
     }
 
     fn tick(&mut self, s: &Status) {
-        if s.stats.reachable {
-            self.warning = None;
+        if let Some(warning) = &mut self.warning {
+            let count = (warning.counter)(&s.stats);
+            if *warning.before.get_or_insert(count) < count {
+                self.warning = None;
+            }
         }
         let (read, written) = (s.stats.bytes_read, s.stats.bytes_written);
         if let Some((last_read, last_written, then)) = self.last {
@@ -163,6 +169,15 @@ impl Watch {
     }
 }
 
+/// A warning, and when it no longer holds.
+struct Warning {
+    text: String,
+    /// The counter whose growth shows that it does not.
+    counter: fn(&DhtStats) -> u64,
+    /// What it was when the warning came.
+    before: Option<u64>,
+}
+
 enum Face {
     Screen(Screen),
     Lines,
@@ -179,7 +194,7 @@ impl Face {
         match self {
             Self::Screen(own) => {
                 let mut text = screen(status, Some((watch.rates, budget)));
-                text.extend(watch.warning.clone());
+                text.extend(watch.warning.as_ref().map(|warning| warning.text.clone()));
                 own.show(&text);
             }
             Self::Lines => voice.result(|| lines::status(status), || line(status, watch.rates)),
@@ -223,10 +238,7 @@ pub(super) fn screen(s: &Status, more: Option<((u64, u64), Option<u32>)>) -> Vec
             text.push(format!("{}  {id}", label(name)));
         }
     }
-    let mut reach = match stats.reachable {
-        true => "queries of others arrive".to_owned(),
-        false => "no query of others has arrived".to_owned(),
-    };
+    let mut reach = reach(stats).to_owned();
     if let Some(ip) = s.external {
         reach.push_str(&format!(", seen at {ip}"));
     }
@@ -291,6 +303,15 @@ pub(super) fn screen(s: &Status, more: Option<((u64, u64), Option<u32>)>) -> Vec
     text
 }
 
+/// Whether others reach us, as far as is known.
+const fn reach(stats: &DhtStats) -> &'static str {
+    match (stats.reachable, stats.queries_received) {
+        (false, _) => "queries of others do not arrive",
+        (true, 0) => "no query of others has come yet",
+        (true, _) => "queries of others arrive",
+    }
+}
+
 fn label(name: &str) -> String {
     format!("{name:<8}")
 }
@@ -303,10 +324,7 @@ fn line(s: &Status, (down, up): (u64, u64)) -> String {
         stats.good_nodes,
         stats.nodes,
         units::count(stats.buckets.into(), "bucket"),
-        match stats.reachable {
-            true => "reachable",
-            false => "not reached yet",
-        },
+        reach(stats),
         units::rate(down),
         units::rate(up),
         units::count(stats.peers.into(), "peer"),
@@ -316,10 +334,7 @@ fn line(s: &Status, (down, up): (u64, u64)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use dunlin_tokio::core::{
-        NodeId,
-        dht::{Cause, DhtStats},
-    };
+    use dunlin_tokio::core::{NodeId, dht::Cause};
 
     use super::*;
 
@@ -356,11 +371,14 @@ mod tests {
             "about 128 nodes by buckets, unknown by searches",
             "512 B/s in",
             "25 new remotes",
-            "no query of others has arrived",
+            "queries of others do not arrive",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         s.stats.reachable = true;
+        let text = screen(&s, None).join("\n");
+        assert!(text.contains("no query of others has come yet"));
+        s.stats.queries_received = 1;
         s.external = Some([192, 0, 2, 7].into());
         let text = screen(&s, None).join("\n");
         assert!(text.contains("queries of others arrive, seen at 192.0.2.7"));
@@ -381,20 +399,25 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_stands_until_queries_arrive() {
+    fn a_warning_stands_until_what_it_misses_arrives() {
         let mut watch = Watch::default();
-        watch.event(&NodeEvent::Log(DhtLog::Unreachable(Cause::NotForwarded)));
-        assert!(
-            watch
-                .warning
-                .as_ref()
-                .unwrap()
-                .contains("forward this UDP port")
-        );
         let mut s = status();
-        watch.tick(&s);
-        assert!(watch.warning.is_some());
-        s.stats.reachable = true;
+        let firewalled = NodeEvent::Log(DhtLog::Firewalled(Cause::NoReplies));
+        let unreachable = NodeEvent::Log(DhtLog::Unreachable(Cause::NotForwarded));
+        for (event, part) in [
+            (&unreachable, "forward this UDP port"),
+            (&firewalled, "firewall"),
+        ] {
+            watch.event(event);
+            assert!(watch.warning.as_ref().unwrap().text.contains(part));
+            watch.tick(&s);
+            watch.tick(&s);
+            assert!(watch.warning.is_some());
+            s.stats.queries_received += 1;
+            watch.tick(&s);
+            assert_eq!(watch.warning.is_some(), event == &firewalled);
+        }
+        s.stats.replies_received += 1;
         watch.tick(&s);
         assert!(watch.warning.is_none());
     }

@@ -3,11 +3,13 @@
 //! The source of a datagram may be forged, so a limit serves two: us, and whoever gets the replies.
 //! Each network (a /24, or a /64 of IPv6) has a bucket of queries, and one of bytes by which replies
 //! may exceed queries. What we send of our own accord is limited by destination, since the
-//! addresses in replies may be a victim's.
+//! addresses in replies may be a victim's. Who answered us is no forgery, and gets large items; who
+//! answers under ever new ids is banned.
 
 mod assoc;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::time::Duration;
 
 pub(in crate::dht) use assoc::{Assoc, Half};
 use siphasher::sip::SipHasher13;
@@ -20,6 +22,26 @@ const SEND_BURST: u32 = 10;
 /// Bytes by which replies may exceed queries, for each query that a network may send. Ours: about
 /// the excess of a reply with eight nodes, so that who only asks for peers meets this limit first.
 const EXCESS_PER_QUERY: u32 = 200;
+
+/// How long who answered a query of ours is taken to be there. Ours: two epochs of a token, which
+/// proves the same.
+const PROVEN: Duration = Duration::from_secs(600);
+/// Who changes its id twice within this time is banned for as long. Ours: a node that is restarted
+/// comes back under another id, but not every half hour.
+const BAN: Duration = Duration::from_secs(3600);
+/// A port of a well-known service gets one ping in this time (dht.md attack 6).
+const PROBE: Duration = Duration::from_secs(24 * 3600);
+/// Ports below are those of services, which a DHT node seldom has.
+const FIRST_USER_PORT: u16 = 1024;
+
+/// What is remembered of an address; a tweak of the key, so that one table has all.
+#[derive(Clone, Copy, Debug)]
+enum Note {
+    Proven = 1,
+    Probed,
+    Changed,
+    Banned,
+}
 
 /// What a network of queriers may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +76,9 @@ pub struct Guard {
     queries: Assoc,
     excess: Assoc,
     sends: Assoc,
+    notes: Assoc,
+    /// No ban lasts longer than this.
+    banning: Option<Instant>,
 }
 
 impl Guard {
@@ -74,6 +99,8 @@ impl Guard {
             queries: Assoc::new(sources),
             excess: Assoc::new(sources),
             sends: Assoc::new(limits.max_sources),
+            notes: Assoc::new(limits.max_sources),
+            banning: None,
         }
     }
 
@@ -115,6 +142,66 @@ impl Guard {
         let hash = hash_endpoint(self.key, &SocketAddr::new(to.ip(), port));
         let (cost, depth) = (flow(1, SEND_RATE), flow(SEND_BURST.into(), SEND_RATE));
         self.sends.take(now, hash, cost, depth)
+    }
+
+    /// The node at `at` answered a query of ours, or brought a token that we gave it: it is there.
+    pub fn prove(&mut self, now: Instant, at: &SocketAddr) {
+        let hash = self.hash_note(Note::Proven, at);
+        self.notes.note(now, hash, Half::Ours);
+    }
+
+    /// Whether a source is known not to be forged; anybody is, in a private network.
+    #[must_use]
+    pub fn is_proven(&self, now: Instant, at: &SocketAddr) -> bool {
+        let hash = || self.hash_note(Note::Proven, at);
+        self.limits.local || self.notes.noted(now, hash(), PROVEN)
+    }
+
+    /// Whether an address that may be a victim's may be pinged to see if a node is there. Ports
+    /// below 1024 get one such ping a day.
+    pub fn may_probe(&mut self, now: Instant, at: &SocketAddr) -> bool {
+        if at.port() >= FIRST_USER_PORT || self.limits.local {
+            return true;
+        }
+        let hash = self.hash_note(Note::Probed, at);
+        let new = !self.notes.noted(now, hash, PROBE);
+        if new {
+            self.notes.note(now, hash, Half::Theirs);
+        }
+        new
+    }
+
+    /// A node at `ip` answered under another id than before. Once may be a restart; twice within an
+    /// hour bans the address for an hour.
+    pub fn changed_id(&mut self, now: Instant, ip: IpAddr) {
+        if self.limits.local {
+            return;
+        }
+        let at = SocketAddr::new(ip, 0);
+        let (changed, banned) = (
+            self.hash_note(Note::Changed, &at),
+            self.hash_note(Note::Banned, &at),
+        );
+        if self.notes.noted(now, changed, BAN) {
+            self.notes.note(now, banned, Half::Ours);
+            self.banning = Some(now + BAN);
+        }
+        self.notes.note(now, changed, Half::Ours);
+    }
+
+    /// Whether nothing that comes from `ip` counts.
+    #[must_use]
+    pub fn is_banned(&self, now: Instant, ip: IpAddr) -> bool {
+        // As a rule there is no ban, and nothing to look up.
+        if self.banning.is_none_or(|until| until <= now) {
+            return false;
+        }
+        let hash = self.hash_note(Note::Banned, &SocketAddr::new(ip, 0));
+        self.notes.noted(now, hash, BAN)
+    }
+
+    fn hash_note(&self, note: Note, at: &SocketAddr) -> u64 {
+        hash_endpoint((self.key.0 ^ note as u64, self.key.1), at)
     }
 
     const fn rate(&self) -> Option<u32> {

@@ -107,6 +107,43 @@ fn without_a_rate_nobody_is_limited() {
 }
 
 #[test]
+fn who_changes_its_id_twice_within_an_hour_is_banned_for_one() {
+    let mut g = guard(LIMITS);
+    let (ip, hour) = (addr(1).ip(), 3_600_000);
+    g.changed_id(T0, ip);
+    assert!(!g.is_banned(T0, ip));
+    g.changed_id(millis(hour), ip);
+    assert!(!g.is_banned(millis(hour), ip), "that was long ago");
+    g.changed_id(millis(hour + 1000), ip);
+    assert!(g.is_banned(millis(hour + 1000), ip));
+    assert!(!g.is_banned(millis(hour + 1000), addr(2).ip()));
+    assert!(g.is_banned(millis(2 * hour), ip));
+    assert!(!g.is_banned(millis(2 * hour + 1001), ip));
+}
+
+#[test]
+fn who_answered_is_there_for_ten_minutes() {
+    let mut g = guard(LIMITS);
+    g.prove(T0, &addr(1));
+    assert!(g.is_proven(millis(599_000), &addr(1)));
+    assert!(!g.is_proven(millis(600_001), &addr(1)));
+    let mut port = addr(1);
+    port.set_port(1);
+    assert!(!g.is_proven(T0, &port) && !g.is_proven(T0, &addr(2)));
+}
+
+#[test]
+fn a_service_is_probed_once_a_day() {
+    let mut g = guard(LIMITS);
+    let mut dns = addr(1);
+    dns.set_port(53);
+    assert!(g.may_probe(T0, &dns) && !g.may_probe(T0, &dns));
+    assert!(!g.may_probe(millis(86_399_000), &dns));
+    assert!(g.may_probe(millis(86_400_016), &dns));
+    assert!(g.may_probe(T0, &addr(1)) && g.may_probe(T0, &addr(1)));
+}
+
+#[test]
 fn martians() {
     let check = |text: &str, public: bool, private: bool| {
         let addr: SocketAddr = text.parse().unwrap();

@@ -247,6 +247,7 @@ impl Dht {
         self.rtt.add(rtt);
         self.verifying.retain(|a| *a != from);
         self.budget.heard(cx.now, &from);
+        self.proven(cx.now, &from);
         let Some(side) = self.sides[usize::from(v6)].as_mut() else {
             return;
         };
@@ -255,6 +256,9 @@ impl Dht {
             return self.failed(cx, &query);
         }
         let added = side.routes.replied(cx.now, &id, from, rtt);
+        if added == Added::IdChanged {
+            self.guard.changed_id(cx.now, from.ip());
+        }
         if let Some(seen) = external {
             self.vote(cx, from, seen);
         }
@@ -375,11 +379,9 @@ impl Dht {
         if !fixed && !self.config.local && !secure_id::is_secure(side.routes.own(), agreed) {
             let id = secure_id::secure(cx, agreed);
             side.routes.set_own(cx.now, id);
-            if !v6 {
-                self.peers.set_own(id);
-            }
             // A new neighbourhood.
             (side.rounds, side.round) = (0, Some(cx.now + AT_ONCE));
+            self.own_changed();
         }
     }
 }

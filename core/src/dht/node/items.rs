@@ -28,6 +28,7 @@ impl Dht {
         if !self.tokens.check(&from, id, &target, token) {
             return Err(What::Error(203, "token is wrong or too old"));
         }
+        self.proven(cx.now, &from);
         match self.items.put(cx.now, item) {
             Ok(_) => Ok(What::Pong),
             Err(error) => Err(What::Error(error.code(), error.text())),

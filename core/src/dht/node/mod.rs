@@ -47,6 +47,8 @@ use crate::{Cx, Handled, Instant, Machine, NodeId, RecvMeta, Transmit};
 const MAX_CONTACTS: usize = 64;
 /// Most unknown nodes that are asked for a sign of life at once.
 const MAX_VERIFYING: usize = 16;
+/// Most large answers that wait for a sign of life.
+const MAX_WITHHELD: usize = 8;
 /// Upkeep looks at the clock at least this often while the node runs.
 const UPKEEP: Duration = Duration::from_secs(60);
 
@@ -113,6 +115,8 @@ pub struct Dht {
     /// No query leaves before.
     held_until: Option<Instant>,
     answers: VecDeque<Answer>,
+    /// Large answers, to be sent once who asked is known to be there.
+    withheld: heapless::Deque<Answer, MAX_WITHHELD>,
     verifying: heapless::Vec<SocketAddr, MAX_VERIFYING>,
 
     searches: BTreeMap<LookupId, Box<Search>>,
@@ -197,6 +201,7 @@ impl Dht {
             outbox: VecDeque::new(),
             held_until: None,
             answers: VecDeque::with_capacity(few(config.max_replies)),
+            withheld: heapless::Deque::new(),
             verifying: heapless::Vec::new(),
             searches: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -259,6 +264,7 @@ impl Dht {
         self.urgent.clear();
         self.outbox.clear();
         self.answers.clear();
+        self.withheld.clear();
         self.verifying.clear();
         self.searches.clear();
         self.ready.clear();
@@ -502,7 +508,8 @@ impl Machine for Dht {
         }
         let from = meta.from;
         self.page.now.bytes_in += data.len() as u64;
-        if guard::is_martian(&from, self.config.local) {
+        let banned = || self.guard.is_banned(cx.now, from.ip());
+        if guard::is_martian(&from, self.config.local) || banned() {
             return Handled::Consumed;
         }
         let Ok(message) = krpc::parse(data) else {

@@ -8,7 +8,7 @@ use super::items::to_send;
 use crate::dht::guard::Admit;
 use crate::dht::store::PeerStore;
 use crate::wire::krpc::{
-    self, Args, BLOOM_LEN, COMPACT_V4, COMPACT_V6, MAX_TID, Message, Method, ReplyOut,
+    self, Args, BLOOM_LEN, COMPACT_V4, COMPACT_V6, Item, MAX_TID, Message, Method, ReplyOut,
 };
 use crate::{Cx, Instant, NodeId, Transmit};
 
@@ -16,8 +16,27 @@ use crate::{Cx, Instant, NodeId, Transmit};
 const STALE: Duration = Duration::from_secs(15);
 /// Most bytes of a reply (dht.md attack 8): 8 nodes and some 30 peers.
 const MAX_REPLY: usize = 560;
-/// Bytes of a `get_peers` reply beside nodes and values: keys, id, tid, token, `ip`, `v`.
-const OVERHEAD: usize = 130;
+/// Bytes for a byte of the query, in tenths: without peers, and with them or the like (G8). Eight
+/// nodes of IPv6 alone take more than the former, so that it binds IPv4 only.
+const BARE: usize = 32;
+const LADEN: usize = 60;
+/// Most bytes of a reply with a large item, to who is known to be there. Ours: what every path
+/// carries unfragmented (RFC 8200 §5: 1280, less headers).
+const MAX_ITEM_REPLY: usize = 1232;
+/// Bytes of a reply beside its values: `d2:ip6:…1:rd2:id20:…e1:t0:1:v4:…1:y1:re`, for IPv4.
+const FRAME: usize = 66;
+/// By so much is an IPv6 address in `ip` longer.
+const FRAME_V6: usize = 13;
+/// `5:token8:…`
+const TOKEN: usize = 17;
+/// `5:nodes208:`
+const NODES: usize = 11;
+/// `6:nodes6304:`
+const NODES6: usize = 12;
+/// `6:valuesle`
+const VALUES: usize = 10;
+/// `8:intervali900e3:numi4294967295e7:samples400:`
+const SAMPLES_KEYS: usize = 45;
 /// Most nodes told of each family.
 const K: usize = 8;
 /// Most samples in a reply (BEP 51 allows as many as fit).
@@ -63,6 +82,41 @@ pub(super) enum What {
         v6: bool,
     },
     Error(u32, &'static str),
+}
+
+impl Answer {
+    /// Bytes for the values of a reply that may be so many tenths of the query.
+    fn room(&self, tenths: usize) -> usize {
+        let (asked, tid) = (usize::from(self.asked), self.tid.len());
+        let v6 = self.to.is_ipv6();
+        let most = if v6 && tenths == BARE {
+            MAX_REPLY
+        } else {
+            MAX_REPLY.min(asked * tenths / 10)
+        };
+        let frame = FRAME + tid + usize::from(tid >= 10) + if v6 { FRAME_V6 } else { 0 };
+        most.saturating_sub(frame)
+    }
+}
+
+/// Nodes of each family that fit: eight if possible, of both if both are wanted.
+fn fit(v4: bool, v6: bool, room: usize) -> (usize, usize) {
+    let (mut n4, mut n6) = (if v4 { K } else { 0 }, if v6 { K } else { 0 });
+    let keys = if v4 { NODES } else { 0 } + if v6 { NODES6 } else { 0 };
+    while keys + n4 * COMPACT_V4 + n6 * COMPACT_V6 > room && n4 + n6 > 0 {
+        *(if n6 >= n4 { &mut n6 } else { &mut n4 }) -= 1;
+    }
+    (n4 * COMPACT_V4, n6 * COMPACT_V6)
+}
+
+/// Bytes of an item in a reply.
+fn len_of(item: &Item<'_>) -> usize {
+    let v = item.v.map_or(0, |v| 3 + v.len());
+    let k = item.k.map_or(0, |_| 38);
+    let sig = item.sig.map_or(0, |_| 72);
+    let digits = |seq: i64| seq.unsigned_abs().checked_ilog10().unwrap_or(0) as usize + 1;
+    let seq = item.seq.map_or(0, |seq| 7 + digits(seq));
+    v + k + sig + seq
 }
 
 impl Dht {
@@ -114,14 +168,53 @@ impl Dht {
         let Ok(tid) = heapless::Vec::from_slice(message.tid) else {
             return;
         };
-        let asked = u16::try_from(len).unwrap_or(u16::MAX);
-        self.answers.push_back(Answer {
+        let answer = Answer {
             to: from,
             at: cx.now,
             tid,
-            asked,
+            asked: u16::try_from(len).unwrap_or(u16::MAX),
             what,
-        });
+        };
+        if let (Some(id), true) = (args.id, self.is_too_large(cx.now, &answer)) {
+            // Whoever stores a large item here must not have us throw it at others: who asks for
+            // it shows first that it is there (dht.md attack 8).
+            self.verify(cx, from, id);
+            if self.verifying.contains(&from) {
+                if self.withheld.is_full() {
+                    self.withheld.pop_front();
+                }
+                let _ = self.withheld.push_back(answer);
+                return;
+            }
+        }
+        self.answers.push_back(answer);
+    }
+
+    /// Whether an item does not fit a reply to somebody who may not be there.
+    fn is_too_large(&self, now: Instant, answer: &Answer) -> bool {
+        let What::Item { target, seq, .. } = answer.what else {
+            return false;
+        };
+        let item = to_send(&self.items, &target, seq);
+        item.v.is_some()
+            && answer.room(LADEN) < TOKEN + len_of(&item)
+            && !self.guard.is_proven(now, &answer.to)
+    }
+
+    /// A node answered, or showed that it got what we sent: it gets what was withheld.
+    pub(super) fn proven(&mut self, now: Instant, at: &SocketAddr) {
+        self.guard.prove(now, at);
+        for _ in 0..self.withheld.len() {
+            let Some(answer) = self.withheld.pop_front() else {
+                return;
+            };
+            let room = self.answers.len() < usize::from(self.config.max_replies.max(1));
+            if answer.to != *at {
+                let _ = self.withheld.push_back(answer);
+            } else if room {
+                self.answers.push_back(answer);
+            }
+        }
     }
 
     /// What to say; announces and puts are carried out here.
@@ -183,6 +276,7 @@ impl Dht {
         if !self.tokens.check(&from, id, hash, token) {
             return Err(What::Error(203, "token is wrong or too old"));
         }
+        self.proven(cx.now, &from);
         let port = if args.implied_port {
             Some(from.port())
         } else {
@@ -222,24 +316,30 @@ impl Dht {
         let own = self.sides[usize::from(to.is_ipv6())].as_ref()?.routes.own();
         let (mut nodes4, mut nodes6) = ([0; K * COMPACT_V4], [0; K * COMPACT_V6]);
         let sides = &self.sides;
-        let write = |side: usize, wanted: bool, target: &NodeId, out: &mut [u8]| {
-            let side = sides[side].as_ref().filter(|_| wanted)?;
-            Some(side.routes.write_closest(target, out))
+        // The nodes that fit into `room`, and the bytes they take.
+        let mut write = |v4: bool, v6: bool, target: &NodeId, room: usize| {
+            let [side4, side6] = sides;
+            let (side4, side6) = (side4.as_ref().filter(|_| v4), side6.as_ref().filter(|_| v6));
+            let (n4, n6) = fit(side4.is_some(), side6.is_some(), room);
+            let n4 = side4.zip(nodes4.get_mut(..n4));
+            let n6 = side6.zip(nodes6.get_mut(..n6));
+            let n4 = n4.map(|(side, out)| side.routes.write_closest(target, out));
+            let n6 = n6.map(|(side, out)| side.routes.write_closest(target, out));
+            let used = n4.map_or(0, |n| NODES + n) + n6.map_or(0, |n| NODES6 + n);
+            (n4, n6, used)
         };
-        let out = match answer.what {
+        let (bare, laden) = (answer.room(BARE), answer.room(LADEN));
+        // Filled where they are needed: most replies need none of them.
+        let (token, mut values, mut seeds, mut leeches);
+        let mut out = ReplyOut::default();
+        let (n4, n6) = match answer.what {
             What::Error(code, text) => {
                 return krpc::error(buf, &answer.tid, code, text, answer.asked.into());
             }
-            What::Pong => ReplyOut::default(),
+            What::Pong => (None, None),
             What::Nodes { target, v4, v6 } => {
-                let n4 = write(0, v4, &target, &mut nodes4);
-                let n6 = write(1, v6, &target, &mut nodes6);
-                let out = ReplyOut {
-                    nodes: n4.and_then(|n| nodes4.get(..n)),
-                    nodes6: n6.and_then(|n| nodes6.get(..n)),
-                    ..ReplyOut::default()
-                };
-                return krpc::reply(buf, &answer.tid, own, to, &out);
+                let (n4, n6, _) = write(v4, v6, &target, bare);
+                (n4, n6)
             }
             What::Peers {
                 hash,
@@ -249,33 +349,24 @@ impl Dht {
                 noseed,
                 scrape,
             } => {
-                let token = self.tokens.make(to, &id, &hash);
-                let (mut seeds, mut leeches) = ([0; BLOOM_LEN], [0; BLOOM_LEN]);
-                let scraped = scrape && self.peers.scrape(&hash, &mut seeds, &mut leeches);
-                // Filters take the nodes' place: an answer must not grow beyond measure.
-                let n4 = write(0, v4 && !scraped, &hash, &mut nodes4);
-                let n6 = write(1, v6 && !scraped, &hash, &mut nodes6);
-                let value_len = if to.is_ipv6() { 18 } else { 6 };
-                let used = OVERHEAD + n4.unwrap_or(0) + n6.unwrap_or(0);
-                let room = if scraped {
-                    0
+                token = self.tokens.make(to, &id, &hash);
+                out.token = &token;
+                (seeds, leeches) = ([0; BLOOM_LEN], [0; BLOOM_LEN]);
+                if scrape && self.peers.scrape(&hash, &mut seeds, &mut leeches) {
+                    // Filters take the place of nodes: a reply must not grow beyond measure.
+                    (out.seeds, out.leeches) = (Some(&seeds), Some(&leeches));
+                    (None, None)
                 } else {
-                    MAX_REPLY.saturating_sub(used) / (value_len + 3)
-                };
-                let mut values = [0; MAX_REPLY];
-                let space = values.get_mut(..room * value_len)?;
-                let n = self.peers.values(cx, &hash, to.is_ipv6(), noseed, space);
-                let out = ReplyOut {
-                    nodes: n4.and_then(|n| nodes4.get(..n)),
-                    nodes6: n6.and_then(|n| nodes6.get(..n)),
-                    token: &token,
-                    values: values.get(..n).unwrap_or_default(),
-                    value_len,
-                    seeds: scraped.then_some(&seeds),
-                    leeches: scraped.then_some(&leeches),
-                    ..ReplyOut::default()
-                };
-                return krpc::reply(buf, &answer.tid, own, to, &out);
+                    let (n4, n6, used) = write(v4, v6, &hash, bare.saturating_sub(TOKEN));
+                    out.value_len = if to.is_ipv6() { 18 } else { 6 };
+                    let left = laden.saturating_sub(TOKEN + used + VALUES);
+                    let each = out.value_len + if to.is_ipv6() { 3 } else { 2 };
+                    values = [0; MAX_REPLY];
+                    let space = values.get_mut(..left / each * out.value_len)?;
+                    let n = self.peers.values(cx, &hash, to.is_ipv6(), noseed, space);
+                    out.values = values.get(..n).unwrap_or_default();
+                    (n4, n6)
+                }
             }
             What::Item {
                 target,
@@ -284,37 +375,43 @@ impl Dht {
                 v4,
                 v6,
             } => {
-                let token = self.tokens.make(to, &id, &target);
-                let n4 = write(0, v4, &target, &mut nodes4);
-                let n6 = write(1, v6, &target, &mut nodes6);
-                let out = ReplyOut {
-                    nodes: n4.and_then(|n| nodes4.get(..n)),
-                    nodes6: n6.and_then(|n| nodes6.get(..n)),
-                    token: &token,
-                    item: to_send(&self.items, &target, seq),
-                    ..ReplyOut::default()
-                };
-                return krpc::reply(buf, &answer.tid, own, to, &out);
+                token = self.tokens.make(to, &id, &target);
+                out.token = &token;
+                out.item = to_send(&self.items, &target, seq);
+                let len = TOKEN + len_of(&out.item);
+                if out.item.v.is_none() || len <= laden {
+                    let room = bare.saturating_sub(TOKEN).min(laden.saturating_sub(len));
+                    let (n4, n6, _) = write(v4, v6, &target, room);
+                    (n4, n6)
+                } else if self.guard.is_proven(cx.now, to) {
+                    let room = MAX_ITEM_REPLY.saturating_sub(FRAME + FRAME_V6 + MAX_TID + len);
+                    let (n4, n6, _) = write(v4, v6, &target, room);
+                    (n4, n6)
+                } else {
+                    out.item = Item {
+                        seq: out.item.seq,
+                        ..Item::default()
+                    };
+                    let room = bare.saturating_sub(TOKEN + len_of(&out.item));
+                    let (n4, n6, _) = write(v4, v6, &target, room);
+                    (n4, n6)
+                }
             }
             What::Samples { target, v4, v6 } => {
-                let n4 = write(0, v4, &target, &mut nodes4);
-                let n6 = write(1, v6, &target, &mut nodes6);
-                let mut samples = [0; SAMPLES * 20];
                 // Nodes first: what is left of the bound is for samples.
-                let left = MAX_REPLY.saturating_sub(OVERHEAD + n4.unwrap_or(0) + n6.unwrap_or(0));
-                let space = samples.get_mut(..(left / 20).min(SAMPLES) * 20)?;
+                let (n4, n6, used) = write(v4, v6, &target, bare);
+                let left = laden.saturating_sub(SAMPLES_KEYS + used);
+                values = [0; MAX_REPLY];
+                let space = values.get_mut(..(left / 20).min(SAMPLES) * 20)?;
                 let (n, num) = self.peers.sample(cx, space);
-                let out = ReplyOut {
-                    nodes: n4.and_then(|n| nodes4.get(..n)),
-                    nodes6: n6.and_then(|n| nodes6.get(..n)),
-                    samples: samples.get(..n),
-                    num: Some(num),
-                    interval: Some(PeerStore::sample_interval().as_secs()),
-                    ..ReplyOut::default()
-                };
-                return krpc::reply(buf, &answer.tid, own, to, &out);
+                out.samples = values.get(..n);
+                out.num = Some(num);
+                out.interval = Some(PeerStore::sample_interval().as_secs());
+                (n4, n6)
             }
         };
+        out.nodes = n4.and_then(|n| nodes4.get(..n));
+        out.nodes6 = n6.and_then(|n| nodes6.get(..n));
         krpc::reply(buf, &answer.tid, own, to, &out)
     }
 }

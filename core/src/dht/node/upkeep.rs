@@ -201,6 +201,9 @@ impl Dht {
         if self.verifying.is_full() || self.verifying.contains(&addr) || self.queries.is_full() {
             return;
         }
+        if !self.guard.may_probe(cx.now, &addr) {
+            return;
+        }
         if self.enqueue(cx, Purpose::Ping(None), addr, Some(id)) {
             let _ = self.verifying.push(addr);
         }

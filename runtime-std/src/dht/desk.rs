@@ -1,7 +1,7 @@
 //! What a node was asked for, and who waits for it; names of nodes to begin with; the cache.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{Arc, mpsc},
@@ -38,6 +38,9 @@ const SAVE_PERIOD: Duration = Duration::from_secs(1200);
 const FIRST_SAVE: Duration = Duration::from_secs(60);
 /// Searches that may wait for nodes.
 const MAX_WAITING: usize = 256;
+/// Nodes in a cache that a guest adds to; the youngest stay. Ours: more than a full table has,
+/// less than is read.
+const MAX_CACHED: usize = 1024;
 /// Pings and samples that may wait for an answer, each.
 const MAX_ASKED: usize = 256;
 
@@ -491,14 +494,7 @@ impl<'a> Desk<'a> {
         };
         let mut saved = dht.save(now);
         if self.guest {
-            let cached = self.cached.clone().unwrap_or_default();
-            (saved.id, saved.id6) = (cached.id, cached.id6);
-            let known = |id| saved.nodes.iter().any(|(contact, _)| contact.id == id);
-            let more: Vec<_> = (cached.nodes.into_iter())
-                .filter(|(contact, _)| !known(contact.id))
-                .collect();
-            saved.nodes.extend(more);
-            saved.contacts = cached.contacts;
+            saved = merged(saved, self.cached.clone().unwrap_or_default());
         }
         dht_cache::save(folder, &saved).map_err(|error| error.to_string())
     }
@@ -509,5 +505,57 @@ impl<'a> Desk<'a> {
             self.write(dht, now);
         }
         self.lock = None;
+    }
+}
+
+/// What a guest leaves in the cache of another: its nodes with those that were there.
+fn merged(own: Saved, cached: Saved) -> Saved {
+    let mut nodes = own.nodes;
+    let known: BTreeSet<NodeId> = nodes.iter().map(|(contact, _)| contact.id).collect();
+    let others = cached.nodes.into_iter();
+    nodes.extend(others.filter(|(contact, _)| !known.contains(&contact.id)));
+    nodes.sort_by_key(|(_, age)| *age);
+    nodes.truncate(MAX_CACHED);
+    Saved {
+        id: cached.id,
+        id6: cached.id6,
+        nodes,
+        contacts: cached.contacts,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dunlin_core::dht::Contact;
+
+    #[test]
+    fn guests_leave_the_id_and_never_more_than_fits() {
+        let node = |n: u16, age| {
+            let mut id = NodeId([0; 20]);
+            id.0[..2].copy_from_slice(&n.to_be_bytes());
+            let addr = ([192, 0, 2, 1], n).into();
+            (Contact { id, addr }, age)
+        };
+        let mut cached = Saved {
+            id: Some(NodeId([9; 20])),
+            nodes: (0..8).map(|n| node(n, 100)).collect(),
+            ..Saved::default()
+        };
+        for round in 0..30u16 {
+            let own = Saved {
+                id: Some(NodeId([1; 20])),
+                nodes: (0..100)
+                    .map(|n| node(round * 50 + n, u32::from(round)))
+                    .collect(),
+                ..Saved::default()
+            };
+            cached = merged(own, cached);
+        }
+        assert_eq!(cached.id, Some(NodeId([9; 20])));
+        assert_eq!(cached.nodes.len(), MAX_CACHED);
+        let ids: BTreeSet<_> = cached.nodes.iter().map(|(c, _)| c.id).collect();
+        assert_eq!(ids.len(), MAX_CACHED, "none twice");
+        assert!(cached.nodes.iter().all(|(_, age)| *age < 100));
     }
 }

@@ -99,17 +99,25 @@ def put(order, session):
 
 
 def get(order, session):
-    """Fetches an item by target, or by key and salt."""
+    """Fetches an item by target, or by key and salt: the newest that is found within `seconds`."""
+    best = []
+
+    def newest(alert):
+        if not isinstance(alert, lt.dht_mutable_item_alert):
+            return None
+        if alert.item["value"] is not None and (not best or alert.seq > best[0].seq):
+            best[:] = [alert]
+        # The last one is marked authoritative; it comes late if a node that is gone was asked.
+        return True if alert.authoritative else None
+
     if "key" in order:
         session.dht_get_mutable_item(bytes.fromhex(order["key"]), order["salt"].encode())
-        # A last alert, marked authoritative, ends the search; without a value it found nothing.
-        see = lambda a: a if isinstance(a, lt.dht_mutable_item_alert) and a.authoritative else None
+        until(session, order["seconds"], newest)
     else:
         session.dht_get_immutable_item(lt.sha1_hash(bytes.fromhex(order["target"])))
-        see = lambda a: a if isinstance(a, lt.dht_immutable_item_alert) else None
-    found = until(session, order["seconds"], see)
-    value = found.item["value"] if found is not None else None
-    return {"value": value.decode() if isinstance(value, bytes) else None, "seq": getattr(found, "seq", None)}
+        until(session, order["seconds"], lambda a: best.append(a) or True if isinstance(a, lt.dht_immutable_item_alert) else None)
+    value = best[0].item["value"] if best else None
+    return {"value": value.decode() if isinstance(value, bytes) else None, "seq": getattr(best[0], "seq", None) if best else None}
 
 
 def sample(order, session):

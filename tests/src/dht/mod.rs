@@ -152,7 +152,7 @@ impl Cloud {
 
     /// Fetches a mutable item: the last version found when the search is over.
     pub fn get_mutable(&self, from: usize, key: &str, salt: &str) -> Item {
-        self.item(&json!({ "do": "get", "session": from, "key": key, "salt": salt, "seconds": 2 * SEARCH.as_secs() }))
+        self.item(&json!({ "do": "get", "session": from, "key": key, "salt": salt, "seconds": 3 }))
     }
 
     fn item(&self, order: &Value) -> Item {

@@ -37,8 +37,12 @@ struct Net {
 
 impl Net {
     fn new(family: Family) -> Self {
+        Self::with(family, NODES)
+    }
+
+    fn with(family: Family, nodes: usize) -> Self {
         let lab = Lab::new();
-        let cloud = Cloud::start(&lab, family, NODES);
+        let cloud = Cloud::start(&lab, family, nodes);
         Self { lab, cloud, family }
     }
 

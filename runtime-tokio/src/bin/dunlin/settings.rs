@@ -112,6 +112,8 @@ fn dht(engine: &mut Config, swarm: &Swarm, settings: &Settings, remembers: bool)
     engine.dht_limit_up = given.limit_up;
     engine.dht_config.new_remote_budget = given.new_remote_budget;
     engine.dht_config.local = swarm.dht_local;
+    // Where there is a socket of the family.
+    engine.dht_config.ipv6 = true;
     if given.read_only {
         engine.dht_config.read_only = ReadOnly::Always;
     }

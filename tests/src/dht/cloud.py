@@ -105,19 +105,28 @@ def get(order, session):
     def newest(alert):
         if not isinstance(alert, lt.dht_mutable_item_alert):
             return None
-        if alert.item["value"] is not None and (not best or alert.seq > best[0].seq):
-            best[:] = [alert]
+        # An alert is gone when the next are taken: what it says is copied.
+        item, seq = alert.item["value"], alert.seq
+        if isinstance(item, bytes) and (not best or seq > best[0][1]):
+            best[:] = [(item.decode(), seq)]
         # The last one is marked authoritative; it comes late if a node that is gone was asked.
         return True if alert.authoritative else None
+
+    def first(alert):
+        if not isinstance(alert, lt.dht_immutable_item_alert):
+            return None
+        item = alert.item["value"]
+        best[:] = [(item.decode() if isinstance(item, bytes) else None, None)]
+        return True
 
     if "key" in order:
         session.dht_get_mutable_item(bytes.fromhex(order["key"]), order["salt"].encode())
         until(session, order["seconds"], newest)
     else:
         session.dht_get_immutable_item(lt.sha1_hash(bytes.fromhex(order["target"])))
-        until(session, order["seconds"], lambda a: best.append(a) or True if isinstance(a, lt.dht_immutable_item_alert) else None)
-    value = best[0].item["value"] if best else None
-    return {"value": value.decode() if isinstance(value, bytes) else None, "seq": getattr(best[0], "seq", None) if best else None}
+        until(session, order["seconds"], first)
+    value, seq = best[0] if best else (None, None)
+    return {"value": value, "seq": seq}
 
 
 def sample(order, session):

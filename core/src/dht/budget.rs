@@ -91,9 +91,11 @@ impl Budget {
     }
 }
 
-/// How long a token takes to flow in.
-fn cost(rate: u32) -> Duration {
-    Duration::from_micros(1_000_000) / rate.max(1)
+/// How long a token takes to flow in: whole microseconds, as instants are, or waiting for a part of
+/// one would be no waiting.
+const fn cost(rate: u32) -> Duration {
+    let micros = 1_000_000 / if rate == 0 { 1 } else { rate };
+    Duration::from_micros(if micros == 0 { 1 } else { micros } as u64)
 }
 
 #[cfg(test)]
@@ -134,6 +136,21 @@ mod tests {
             })
             .count();
         assert_eq!(sent, 250);
+    }
+
+    #[test]
+    fn at_the_time_it_tells_there_is_a_token_whatever_the_rate() {
+        for rate in [3, 7, 15, 999, 3_000_000] {
+            let mut b = budget(rate, 2);
+            let mut now = T0;
+            for n in 0..50 {
+                while !b.spend(now, &addr(n)) {
+                    let next = b.next_at(now).unwrap();
+                    assert!(next > now);
+                    now = next;
+                }
+            }
+        }
     }
 
     #[test]

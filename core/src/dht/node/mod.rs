@@ -89,6 +89,8 @@ struct Side {
     /// The pause before it, if the last brought nothing.
     pause: Duration,
     rounds: u32,
+    /// Its nodes are not one operator's, as far as their addresses tell (dht.md attack 12).
+    diverse: bool,
 }
 
 /// A DHT node.
@@ -180,6 +182,7 @@ impl Dht {
                 round: None,
                 pause: Duration::ZERO,
                 rounds: 0,
+                diverse: config.local,
             }
         };
         let v4 = config.ipv4.then(|| side(Family::V4));

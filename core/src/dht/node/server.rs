@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::Dht;
+use super::{Dht, Side};
 use super::items::to_send;
 use crate::dht::guard::Admit;
 use crate::dht::store::PeerStore;
@@ -316,6 +316,14 @@ impl Dht {
         let own = self.sides[usize::from(to.is_ipv6())].as_ref()?.routes.own();
         let (mut nodes4, mut nodes6) = ([0; K * COMPACT_V4], [0; K * COMPACT_V6]);
         let sides = &self.sides;
+        // What one operator alone told of is not handed on (dht.md attack 12).
+        let told = |side: &Side, target: &NodeId, out: &mut [u8]| {
+            if side.diverse || side.routes.len() < K as u32 {
+                side.routes.write_closest(target, out)
+            } else {
+                0
+            }
+        };
         // The nodes that fit into `room`, and the bytes they take.
         let mut write = |v4: bool, v6: bool, target: &NodeId, room: usize| {
             let [side4, side6] = sides;
@@ -323,8 +331,8 @@ impl Dht {
             let (n4, n6) = fit(side4.is_some(), side6.is_some(), room);
             let n4 = side4.zip(nodes4.get_mut(..n4));
             let n6 = side6.zip(nodes6.get_mut(..n6));
-            let n4 = n4.map(|(side, out)| side.routes.write_closest(target, out));
-            let n6 = n6.map(|(side, out)| side.routes.write_closest(target, out));
+            let n4 = n4.map(|(side, out)| told(side, target, out));
+            let n6 = n6.map(|(side, out)| told(side, target, out));
             let used = n4.map_or(0, |n| NODES + n) + n6.map_or(0, |n| NODES6 + n);
             (n4, n6, used)
         };

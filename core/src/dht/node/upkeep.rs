@@ -117,7 +117,7 @@ impl Dht {
         };
         side.searching = false;
         let has = side.routes.good();
-        if has >= ENOUGH_NODES {
+        if side.diverse && has >= ENOUGH_NODES {
             return;
         }
         if has > had {
@@ -136,14 +136,15 @@ impl Dht {
 
     /// A node was added: is that enough (S16)? Or is it the first (S15)?
     pub(super) fn grown(&mut self, now: Instant, v6: bool) {
-        let local = self.config.local;
         let Some(side) = self.sides[usize::from(v6)].as_mut() else {
             return;
         };
-        let enough = side.routes.good() >= ENOUGH_NODES;
+        side.diverse = side.diverse || is_diverse(side);
+        let enough = side.diverse && side.routes.good() >= ENOUGH_NODES;
         if enough {
-            side.round = None;
-            if self.page.is_bootstrapping() && (local || is_diverse(side)) {
+            // The first round looks for our own neighbourhood, however many nodes there are.
+            side.round = side.round.filter(|_| side.rounds == 0);
+            if self.page.is_bootstrapping() {
                 side.contacts.clear();
                 let present = self.present();
                 let line = self.page.bootstrapped(now, &present);

@@ -132,8 +132,25 @@ impl Farm {
     /// A farm that follows from its seed.
     #[must_use]
     pub fn new(seed: u64, config: FarmConfig) -> Self {
+        Self::attacked(seed, config, &[])
+    }
+
+    /// As [`Farm::new`], with these Sybils besides.
+    #[must_use]
+    pub fn attacked(seed: u64, config: FarmConfig, sybils: &[(Key, Ipv4Addr)]) -> Self {
         let space = Space::random(seed, config.nodes, config.secure_ppm);
-        Self::of(seed, space, config)
+        let mut nodes: Vec<_> = (0..space.len() as u32)
+            .map(|n| (*space.key(n), *space.addr(n).ip()))
+            .collect();
+        nodes.extend(sybils);
+        let mut farm = Self::of(seed, Space::of(nodes), config);
+        for (_, addr) in sybils {
+            if let Some(n) = farm.space.at(*addr) {
+                farm.kinds[n as usize] = Kind::Sybil;
+            }
+        }
+        farm.gather();
+        farm
     }
 
     /// Sybils alone, with these ids at these addresses.
@@ -162,11 +179,8 @@ impl Farm {
             let rtt = lognormal(&mut dice, config.rtt, config.rtt_sigma_milli).max(LEAST_RTT);
             rtts.push(u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
         }
-        let all = 0..space.len() as u32;
-        let sybils = all.filter(|n| kinds[*n as usize] == Kind::Sybil);
-        let sybils = sybils.map(|n| (*space.key(n), *space.addr(n).ip()));
-        Self {
-            sybils: Space::of(sybils.collect()),
+        let mut farm = Self {
+            sybils: Space::default(),
             config,
             seed,
             space,
@@ -180,7 +194,17 @@ impl Farm {
             queries: 0,
             replies: 0,
             strays: 0,
-        }
+        };
+        farm.gather();
+        farm
+    }
+
+    /// Makes the Sybils known to one another.
+    fn gather(&mut self) {
+        let all = 0..self.space.len() as u32;
+        let sybils = all.filter(|n| self.kind(*n) == Kind::Sybil);
+        let sybils = sybils.map(|n| (*self.space.key(n), *self.space.addr(n).ip()));
+        self.sybils = Space::of(sybils.collect());
     }
 
     /// Lets its nodes, except the dead, one after another ask `victim` for nodes near a random id,
@@ -229,10 +253,20 @@ impl Farm {
         some.map(|n| self.space.addr(*n).into()).collect()
     }
 
-    /// Watches what is asked about a target from now on, and lets its closest nodes have peers.
-    /// Its number, for [`Farm::track`].
+    /// Watches what is asked about a target from now on, and lets its closest nodes have peers, if
+    /// they are honest. Its number, for [`Farm::track`].
     pub fn watch(&mut self, target: &Key) -> usize {
-        let closest = (self.space).closest(target, K, |n| self.kinds[n as usize] != Kind::Dead);
+        let closest = (self.space).closest(target, K, |n| self.kind(n) != Kind::Dead);
+        self.watched(target, closest)
+    }
+
+    /// As [`Farm::watch`], but of honest nodes alone, as if the others had come later.
+    pub fn watch_honest(&mut self, target: &Key) -> usize {
+        let closest = (self.space).closest(target, K, |n| self.kind(n) == Kind::Live);
+        self.watched(target, closest)
+    }
+
+    fn watched(&mut self, target: &Key, closest: Vec<u32>) -> usize {
         let number = self.tracks.len();
         self.tracks.push(Track {
             closest: closest.into_iter().map(|n| (n, None)).collect(),

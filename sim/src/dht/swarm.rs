@@ -153,6 +153,8 @@ struct Member {
     up: bool,
     /// It has been up before.
     old: bool,
+    /// When it comes or goes; what the agenda says otherwise is out of date.
+    next: Option<Instant>,
 }
 
 /// The world and its nodes.
@@ -197,7 +199,7 @@ impl Swarm {
         for n in 1..swarm.config.nodes {
             let after = u128::from(micros) * u128::from(n) / u128::from(swarm.config.nodes);
             let after = Duration::from_micros(after as u64);
-            swarm.agenda.plan_in(after, n);
+            swarm.plan(n, after);
         }
         swarm
     }
@@ -257,6 +259,7 @@ impl Swarm {
             public,
             up: false,
             old: false,
+            next: None,
         }
     }
 
@@ -404,12 +407,11 @@ impl Swarm {
                 return false;
             };
             self.world.run_until(next);
-            if let Some(n) = self.agenda.step() {
-                if self.is_up(n) {
-                    self.go(n);
-                } else {
-                    self.come(n);
-                }
+            let due = |n: &u32| self.members[*n as usize].next == Some(next);
+            match self.agenda.step().filter(due) {
+                Some(n) if self.is_up(n) => self.go(n),
+                Some(n) => self.come(n),
+                None => {}
             }
         }
     }
@@ -438,7 +440,7 @@ impl Swarm {
                 dht.add_contact(cx, router);
             }
         });
-        self.plan(n);
+        self.plan_turn(n);
     }
 
     /// Node `n` leaves.
@@ -455,17 +457,24 @@ impl Swarm {
         self.node(n, Dht::stop);
         self.events(n);
         self.world.perform(crate::Action::SwitchOff(host));
-        self.plan(n);
+        self.plan_turn(n);
     }
 
-    fn plan(&mut self, n: u32) {
+    /// Plans when it leaves again, or comes back.
+    fn plan_turn(&mut self, n: u32) {
+        self.members[n as usize].next = None;
         if let Some(median) = self.config.session
             && n > 0
         {
             let after = lognormal(&mut self.dice, median, self.config.session_sigma_milli);
-            self.agenda.advance(self.world.now());
-            self.agenda.plan(self.world.now() + after, n);
+            self.plan(n, after);
         }
+    }
+
+    fn plan(&mut self, n: u32, after: Duration) {
+        let at = self.now() + after;
+        self.members[n as usize].next = Some(at);
+        self.agenda.plan(at, n);
     }
 
     /// Lets node `n` search, and waits until that is over, at most for `patience`.

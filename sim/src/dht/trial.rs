@@ -48,6 +48,7 @@ pub struct Trial {
     world: World,
     farm: NodeId,
     node: NodeId,
+    addr: SocketAddr,
     dice: SimRng,
 }
 
@@ -55,8 +56,13 @@ impl Trial {
     /// A farm, and a node with a public address that knows nobody yet.
     #[must_use]
     pub fn new(seed: u64, farm: FarmConfig, config: DhtConfig) -> Self {
+        Self::of(seed, Farm::new(seed, farm), config)
+    }
+
+    /// As [`Trial::new`], with a farm that was made otherwise.
+    #[must_use]
+    pub fn of(seed: u64, farm: Farm, config: DhtConfig) -> Self {
         let mut world = World::new(seed);
-        let farm = Farm::new(seed, farm);
         let mut dice = SimRng::part(seed, 4);
         let addr = loop {
             let addr = Ipv4Addr::from(dice.next_u32());
@@ -79,6 +85,7 @@ impl Trial {
             world,
             farm,
             node,
+            addr: local,
             dice,
         };
         trial.node(|dht, cx| dht.start(cx, PORT));
@@ -97,6 +104,18 @@ impl Trial {
     #[must_use]
     pub fn farm(&self) -> &Farm {
         (self.world.host(self.farm)).unwrap_or_else(|| unreachable!("the farm is there"))
+    }
+
+    /// Does something to the farm.
+    pub fn farm_mut<R>(&mut self, act: impl FnOnce(&mut Farm) -> R) -> R {
+        let done = (self.world).call(self.farm, |farm: &mut Farm, _| act(farm));
+        done.unwrap_or_else(|| unreachable!("the farm is there"))
+    }
+
+    /// Where the node is.
+    #[must_use]
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     /// Does something to the node, and sends what it then wants sent.
@@ -133,8 +152,13 @@ impl Trial {
     pub fn search(&mut self, announce: bool) -> Search {
         let mut target = Key([0; 20]);
         self.dice.fill_bytes(&mut target.0);
-        let (farm, node) = (self.farm, self.node);
-        let track = self.world.call(farm, |f: &mut Farm, _| f.watch(&target));
+        let track = self.farm_mut(|farm| farm.watch(&target));
+        self.search_for(target, track, announce)
+    }
+
+    /// As [`Trial::search`], for a target that the farm watches under this number already.
+    pub fn search_for(&mut self, target: Key, track: usize, announce: bool) -> Search {
+        let node = self.node;
         let began = self.world.now();
         let goal = Goal::Peers {
             hash: InfoHash(target.0),
@@ -170,7 +194,7 @@ impl Trial {
             }
         }
         let farm = self.farm();
-        let Some(track) = track.and_then(|t| farm.track(t)) else {
+        let Some(track) = farm.track(track) else {
             return search;
         };
         for (n, at) in &track.closest {
@@ -217,7 +241,8 @@ impl Trial {
         self.world.now().saturating_since(began)
     }
 
-    fn events(&mut self) -> Vec<DhtEvent> {
+    /// What the node told since it was asked last.
+    pub fn events(&mut self) -> Vec<DhtEvent> {
         let taken = self.world.call(self.node, |light: &mut Light<Dht>, _| {
             std::iter::from_fn(|| light.take_event()).collect()
         });

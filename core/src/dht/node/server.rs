@@ -3,8 +3,8 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::{Dht, Side};
 use super::items::to_send;
+use super::{Dht, Side};
 use crate::dht::guard::Admit;
 use crate::dht::store::PeerStore;
 use crate::wire::krpc::{

@@ -345,6 +345,25 @@ fn s24_a_stale_cache_recovers_by_itself() {
 }
 
 #[test]
+fn s25_silent_nodes_do_not_hold_a_search_up() {
+    let mut net = Net::formed(140, &DhtConfig::default());
+    // Half of the network is gone, and nobody knows it yet.
+    for n in (1..140).step_by(2) {
+        net.with(n, Dht::stop);
+    }
+    net.events(0);
+    net.with(0, |dht, cx| dht.search(cx, peers(9, Some(1))).unwrap());
+    net.run(Duration::from_secs(30));
+    let report = net.report(0);
+    assert_eq!((report.stored, report.failure), (8, None), "{report:?}");
+    assert!(
+        report.took < Duration::from_secs(4),
+        "less than one stall of rTorrent's: {report:?}"
+    );
+    assert!(report.contacted <= 60, "{report:?}");
+}
+
+#[test]
 fn s26_tokens_are_bound_to_the_asker_and_age() {
     let mut net = Net::formed(40, &DhtConfig::default());
     let got = net.ask(0, stranger_at(1), &GET_PEERS).unwrap();

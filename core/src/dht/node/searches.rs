@@ -16,7 +16,7 @@ use crate::{Cx, Instant, NodeId};
 /// ten times what a torrent keeps connected.
 const MAX_PEERS: usize = 1_000;
 /// Nodes of our own table that a search begins with.
-const SEEDS: usize = 32;
+const SEEDS: usize = 16;
 /// Contacts that a search begins with if the table does not suffice (S15).
 const CONTACTS: usize = 8;
 

@@ -17,6 +17,8 @@ use crate::{Cx, Instant, NodeId};
 const MAX_PEERS: usize = 1_000;
 /// Nodes of our own table that a search begins with.
 const SEEDS: usize = 16;
+/// Nodes that it begins with besides, which answered lately and are not in the table.
+const SPARES: usize = 8;
 /// Contacts that a search begins with if the table does not suffice (S15).
 const CONTACTS: usize = 8;
 
@@ -128,7 +130,9 @@ impl Dht {
         let mut lookup = Box::new(Lookup::new(now, target, params));
         let mut seeds = heapless::Vec::<Contact, SEEDS>::new();
         side.routes.closest(&target, &mut seeds);
-        for seed in &seeds {
+        let mut spares = heapless::Vec::<Contact, SPARES>::new();
+        side.routes.spares(now, &target, &mut spares);
+        for seed in seeds.iter().chain(&spares) {
             lookup.add(Some(seed.id), seed.addr);
         }
         if seeds.len() < SEEDS {
@@ -314,10 +318,11 @@ impl Dht {
             let (Some(lookup), Some(side)) = (lookup, self.sides[v6].as_mut()) else {
                 continue;
             };
-            suspicious |= lookup.is_suspicious(&side.estimate);
+            let lies = lookup.is_suspicious(&side.estimate);
+            suspicious |= lies;
             let mut nodes = heapless::Vec::new();
             lookup.closest::<8>(&mut nodes);
-            if nodes.is_full() {
+            if nodes.is_full() && !lies {
                 let ids: heapless::Vec<NodeId, 8> = nodes.iter().map(|c| c.id).collect();
                 side.estimate.add(&search.target, &ids);
             }

@@ -60,8 +60,19 @@ impl<const S: usize> Candidate<S> {
     }
 }
 
-/// At most so many, and at most [`K`] of one depth: most that answer are far from us, and would
-/// fill the list otherwise.
+/// Candidates of one depth, at most. The buckets far from us cover most of the network: what is
+/// kept beside them also shortens the first step of a search. Not more, since most that answer
+/// are far, and would fill the list.
+const fn most(depth: u32) -> usize {
+    match depth {
+        0 => 5 * K,
+        1 => 4 * K,
+        2 => 2 * K,
+        _ => K,
+    }
+}
+
+/// At most so many, and of one depth at most [`most`].
 #[derive(Clone, Debug)]
 pub(super) struct Candidates<const S: usize> {
     list: Vec<Candidate<S>>,
@@ -78,6 +89,12 @@ impl<const S: usize> Candidates<S> {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Candidate<S>)> {
         self.list.iter().enumerate()
+    }
+
+    /// Those lately heard of.
+    pub(super) fn fresh(&self, seconds: u32) -> impl Iterator<Item = &[u8; S]> {
+        let fresh = move |c: &&Candidate<S>| seconds.saturating_sub(c.heard) <= STALE;
+        self.list.iter().filter(fresh).map(|c| &c.node)
     }
 
     pub(super) fn remove(&mut self, i: usize) -> Option<Candidate<S>> {
@@ -119,7 +136,7 @@ impl<const S: usize> Candidates<S> {
             count[c.depth(own) as usize] += 1;
         }
         let mine = count[depth as usize];
-        let crowd = if usize::from(mine) >= K {
+        let crowd = if usize::from(mine) >= most(depth) {
             depth
         } else if self.list.len() < self.max {
             if self.list.len() == self.list.capacity() {
@@ -129,12 +146,13 @@ impl<const S: usize> Candidates<S> {
             self.list.push(new);
             return true;
         } else {
+            // Whoever has more than a bucket's worth gives way first.
             (0u32..)
                 .zip(count)
                 .max_by_key(|(_, n)| *n)
                 .map_or(depth, |(depth, _)| depth)
         };
-        let same = usize::from(mine) >= K || count[crowd as usize] <= mine;
+        let same = usize::from(mine) >= most(depth) || count[crowd as usize] <= mine;
         let crowd = if same && mine > 0 { depth } else { crowd };
         let worst = self
             .list

@@ -203,6 +203,17 @@ impl Routes {
         each!(&self.inner, t => t.closest(target, out));
     }
 
+    /// Adds nodes that answered lately but found no place, those closest to `target` first, until
+    /// `out` is full: a search begins with them, too.
+    pub fn spares<const N: usize>(
+        &self,
+        now: Instant,
+        target: &NodeId,
+        out: &mut heapless::Vec<Contact, N>,
+    ) {
+        each!(&self.inner, t => t.spares(now, target, out));
+    }
+
     /// Writes the nodes closest to `target` that are ready, at most [`K`], in compact form (26 or
     /// 38 bytes each, in no order); returns how many bytes. Fewer if `out` is too short for all.
     #[must_use]

@@ -2,10 +2,10 @@
 
 use super::K;
 use super::bucket::Bucket;
-use super::entry::{State, head, unpack};
+use super::entry::{State, head, seconds, unpack};
 use super::routing::Table;
-use crate::NodeId;
 use crate::dht::Contact;
+use crate::{Instant, NodeId};
 
 /// The buckets of a table in the order of their distance from a target.
 ///
@@ -135,6 +135,27 @@ impl<const S: usize> Table<S> {
         }
         if out.is_empty() {
             self.take(target, out, State::is_bad);
+        }
+    }
+
+    /// See [`Routes::spares`](super::Routes::spares).
+    pub(super) fn spares<const N: usize>(
+        &self,
+        now: Instant,
+        target: &NodeId,
+        out: &mut heapless::Vec<Contact, N>,
+    ) {
+        let far = |c: &Contact| c.id.distance(target);
+        for node in self.candidates.fresh(seconds(now)) {
+            let new = unpack(node);
+            if out.is_full() {
+                let farthest = out.iter_mut().max_by_key(|c| far(c));
+                if let Some(farthest) = farthest.filter(|c| far(c) > far(&new)) {
+                    *farthest = new;
+                }
+            } else {
+                let _ = out.push(new);
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use super::queries::{Purpose, Query};
 use super::searches::contacts;
 use super::upkeep::AT_ONCE;
 use crate::dht::lookup::Ask;
-use crate::dht::table::Added;
+use crate::dht::table::{Added, K};
 use crate::dht::{Contact, DhtEvent, Goal, LookupId, secure_id};
 use crate::wire::krpc::{self, Item, QueryOut, Reply, Want};
 use crate::{Cx, InfoHash, NodeId, Transmit};
@@ -281,7 +281,7 @@ impl Dht {
         reply: &Reply<'_>,
     ) {
         match query.purpose {
-            Purpose::Ping(None) => {}
+            Purpose::Ping(None) => self.found_alive(cx, &from),
             Purpose::Ping(Some(ping)) => {
                 let version = version.and_then(|v| v.try_into().ok()).unwrap_or_default();
                 let answer = Some((from.id, rtt, version));
@@ -291,16 +291,7 @@ impl Dht {
                     answer,
                 });
             }
-            Purpose::Refresh { .. } => {
-                for v6 in [false, true] {
-                    for node in contacts(reply, v6).take(8) {
-                        let side = self.sides[usize::from(v6)].as_ref();
-                        if side.is_some_and(|s| s.routes.wants(&node.id, node.addr)) {
-                            self.verify(cx, node.addr, node.id);
-                        }
-                    }
-                }
-            }
+            Purpose::Refresh { .. } => self.learn(cx, reply),
             Purpose::Sample { .. } => {
                 let hashes = reply.samples.unwrap_or_default().as_chunks::<20>().0;
                 self.tell(DhtEvent::Samples {
@@ -312,6 +303,18 @@ impl Dht {
             }
             Purpose::Step { search, v6, slot } => self.stepped(cx, (search, v6, slot), from, reply),
             Purpose::Store { search, .. } => self.confirmed(cx, search),
+        }
+    }
+
+    /// Pings those of the nodes of a reply that the tables want.
+    fn learn(&mut self, cx: &mut Cx<'_>, reply: &Reply<'_>) {
+        for v6 in [false, true] {
+            for node in contacts(reply, v6).take(K) {
+                let side = self.sides[usize::from(v6)].as_ref();
+                if side.is_some_and(|s| s.routes.wants(&node.id, node.addr)) {
+                    self.verify(cx, node.addr, node.id);
+                }
+            }
         }
     }
 

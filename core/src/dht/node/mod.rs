@@ -46,7 +46,7 @@ use crate::{Cx, Handled, Instant, Machine, NodeId, RecvMeta, Transmit};
 /// Most nodes to begin with that are kept (S15).
 const MAX_CONTACTS: usize = 64;
 /// Most unknown nodes that are asked for a sign of life at once.
-const MAX_VERIFYING: usize = 16;
+const MAX_VERIFYING: usize = 32;
 /// Most large answers that wait for a sign of life.
 const MAX_WITHHELD: usize = 8;
 /// Upkeep looks at the clock at least this often while the node runs.

@@ -146,6 +146,24 @@ impl Dht {
         Some(lookup)
     }
 
+    /// A node lives: searches that nobody answered so far begin with it. After an old cache is
+    /// read, the first that are asked may all be gone.
+    pub(super) fn found_alive(&mut self, cx: &mut Cx<'_>, node: &Contact) {
+        let v6 = usize::from(node.addr.is_ipv6());
+        let mut begun = Vec::new();
+        for (id, search) in &mut self.searches {
+            if let Some(lookup) = search.lookups[v6].as_mut().filter(|_| !search.storing)
+                && lookup.replied_count() == 0
+            {
+                lookup.add(Some(node.id), node.addr);
+                begun.push(*id);
+            }
+        }
+        for id in begun {
+            self.advance(cx, id);
+        }
+    }
+
     /// Something happened to a search: it may ask on, store, or end.
     pub(super) fn advance(&mut self, cx: &mut Cx<'_>, id: LookupId) {
         let Some(search) = self.searches.get_mut(&id) else {

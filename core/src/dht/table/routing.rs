@@ -428,6 +428,7 @@ impl<const S: usize> Table<S> {
         let Some(last) = self.buckets.last_mut() else {
             return;
         };
+        // Both begin with few nodes, and are refreshed at once.
         let (mut far, mut near) = (Bucket::new(), Bucket::new());
         for e in last.entries() {
             if (own ^ head(&id(&e.node))).leading_zeros() as usize >= depth {
@@ -436,7 +437,6 @@ impl<const S: usize> Table<S> {
                 far.push(&e);
             }
         }
-        (far.refreshed, far.tries) = (last.refreshed, last.tries);
         *last = far;
         self.buckets.reserve_exact(1);
         self.buckets.push(near);

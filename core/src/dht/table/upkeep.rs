@@ -32,7 +32,7 @@ const PING_BRISK: Duration = Duration::from_secs(2);
 /// Between two pings of a healthy table: with the reply, 2 packets a minute.
 const PING_CALM: Duration = Duration::from_secs(60);
 /// The same for refreshes: a query, and a ping to each of those of its 8 nodes that are wanted.
-const REFRESH_HURRY: Duration = Duration::from_millis(250);
+const REFRESH_HURRY: Duration = Duration::from_millis(100);
 const REFRESH_BRISK: Duration = Duration::from_secs(1);
 const REFRESH_CALM: Duration = Duration::from_secs(600);
 /// A hurry ends after so many seconds.

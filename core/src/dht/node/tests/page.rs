@@ -422,7 +422,8 @@ fn s28_peers_and_nodes_are_answered_together() {
 fn s30_announces_leave_first_and_stale_replies_not_at_all() {
     let mut net = Net::formed(40, &DhtConfig::default());
     let mut buf = [0; MAX_DATAGRAM];
-    let len = krpc::query(&mut buf, b"tt", &HASH, false, &QueryOut::Ping).unwrap();
+    // Read-only: a node that answers would be pinged, before anything else.
+    let len = krpc::query(&mut buf, b"tt", &HASH, true, &QueryOut::Ping).unwrap();
     let meta = RecvMeta {
         socket: SocketId::V4,
         from: stranger_at(1),

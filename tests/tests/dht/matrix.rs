@@ -58,6 +58,20 @@ fn every_kind_finds_a_peer_announced_by_every_other_kind() {
         );
     }
 
+    // Asked before Transmission announces itself for the same torrents: the first answer names the one peer there is.
+    let found = |one: &Announced| {
+        let libtorrent = net.cloud.peers(3, &one.torrent.hex()).contains(&one.at);
+        let dunlin = dunlin::get_peers(
+            &net.lab,
+            net.listen(),
+            net.cloud.nodes(),
+            &one.torrent.hex(),
+        );
+        let dunlin = dunlin.contains(&one.at);
+        (libtorrent, dunlin)
+    };
+    let found: Vec<(bool, bool)> = announced.iter().map(found).collect();
+
     // The order proves who found whom: everybody announced before Transmission had the torrent, and
     // announces again after 15 minutes at the earliest.
     let folder = net.lab.folder("download");
@@ -72,15 +86,7 @@ fn every_kind_finds_a_peer_announced_by_every_other_kind() {
     println!("| announced by | at | found by libtorrent | Dunlin | Transmission | rTorrent |");
     println!("|---|---|---|---|---|---|");
     let mut missing = Vec::new();
-    for one in &announced {
-        let libtorrent = net.cloud.peers(3, &one.torrent.hex()).contains(&one.at);
-        let dunlin = dunlin::get_peers(
-            &net.lab,
-            net.listen(),
-            net.cloud.nodes(),
-            &one.torrent.hex(),
-        );
-        let dunlin = dunlin.contains(&one.at);
+    for (one, (libtorrent, dunlin)) in announced.iter().zip(found) {
         let transmission = (one.client != Client::Transmission).then(|| {
             let mut dialled = false;
             until("Transmission to find the peer", PATIENCE, || {

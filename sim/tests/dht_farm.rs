@@ -1,0 +1,128 @@
+//! One node among 60 000 emulated ones. `dunlin-sim dht farm` does the same with any figures.
+
+#![allow(clippy::print_stdout, reason = "the figures are worth seeing")]
+
+use std::time::Duration;
+
+use dunlin_core::dht::DhtConfig;
+use dunlin_sim::dht::{FarmConfig, Summary, Trial};
+
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// From one search to the next: the budget of new remotes is full again.
+const GAP: Duration = Duration::from_secs(10);
+
+fn trial(farm: FarmConfig) -> Trial {
+    let mut trial = Trial::new(7, farm, DhtConfig::default());
+    let took = trial.warm(8, Duration::from_secs(120), 32);
+    assert!(took.is_some(), "it never found 32 nodes");
+    trial
+}
+
+fn searches(farm: FarmConfig, count: u32) -> Summary {
+    let searches = trial(farm).searches(count, GAP, false, |_| {});
+    let summary = Summary::of(&searches);
+    println!("{summary}");
+    summary
+}
+
+fn dead(ppm: u32) -> FarmConfig {
+    FarmConfig {
+        dead_ppm: ppm,
+        ..FarmConfig::default()
+    }
+}
+
+#[test]
+fn with_half_of_all_nodes_dead_searches_are_fast_and_frugal() {
+    let s = searches(dead(500_000), 300);
+    assert_eq!(s.found_milli, 1_000, "{s}");
+    assert!(
+        s.first_values.p50 <= ms(200) && s.first_values.p99 <= ms(600),
+        "{s}"
+    );
+    assert!(s.reached_milli >= 7_800, "{s}");
+    assert!(
+        s.closest.p50 <= ms(450) && s.closest.p99 <= ms(1_200),
+        "{s}"
+    );
+    assert!(s.done.p99 <= ms(1_500), "{s}");
+    assert!(s.queries_milli <= 60_000, "{s}");
+}
+
+#[test]
+fn with_two_of_three_dead_every_search_still_finds_peers() {
+    let s = searches(dead(670_000), 300);
+    assert_eq!(s.found_milli, 1_000, "{s}");
+    assert!(s.first_values.p99 <= ms(1_000), "{s}");
+}
+
+#[test]
+fn lost_packets_do_not_keep_it_from_finding() {
+    let s = searches(
+        FarmConfig {
+            loss_ppm: 50_000,
+            ..dead(200_000)
+        },
+        200,
+    );
+    assert_eq!(s.found_milli, 1_000, "{s}");
+    assert!(
+        s.first_values.p99 <= ms(1_000) && s.done.p99 <= ms(2_000),
+        "{s}"
+    );
+}
+
+#[test]
+fn among_sybils_it_reaches_honest_nodes_near_the_target() {
+    let s = searches(
+        FarmConfig {
+            sybil_ppm: 300_000,
+            dead_ppm: 200_000,
+            ..FarmConfig::default()
+        },
+        300,
+    );
+    assert_eq!(s.honest_ppm, 1_000_000, "{s}");
+}
+
+#[test]
+fn announces_reach_the_closest_with_the_right_token() {
+    let mut trial = trial(dead(200_000));
+    let searches = trial.searches(50, GAP, true, |_| {});
+    let summary = Summary::of(&searches);
+    assert!(summary.announced_milli >= 7_500, "{summary}");
+    for n in 0..50 {
+        let track = trial.farm().track(n).expect("it was watched");
+        assert_eq!(track.refused, 0, "{track:?}");
+    }
+}
+
+#[test]
+fn the_size_of_the_network_is_known_after_twelve_searches() {
+    // Who is dead answers nobody, and is not counted.
+    let mut trial = trial(dead(0));
+    trial.searches(12, GAP, false, |_| {});
+    let size = trial.stats().size_by_lookups;
+    assert!((51_000..=69_000).contains(&size), "{size}");
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let run = |seed| {
+        let farm = FarmConfig {
+            nodes: 5_000,
+            loss_ppm: 20_000,
+            ..FarmConfig::default()
+        };
+        let mut trial = Trial::new(seed, farm, DhtConfig::default());
+        trial.warm(8, Duration::from_secs(60), 32);
+        let searches = trial.searches(5, GAP, true, |_| {});
+        (searches, trial.world().trace().hash())
+    };
+    let (a, b, c) = (run(1), run(1), run(2));
+    assert_eq!(a, b);
+    assert_ne!(a.1, c.1);
+}

@@ -53,8 +53,11 @@ fn whoever_announces_is_found_by_everybody_else() {
                 (1..swarm.len()).rev().find(like).expect("there is one")
             });
             let told = swarm.announce(giver, hash, PATIENCE);
-            let stored = told.report.map_or(0, |r| r.stored);
-            assert!(stored >= 3, "{:?} stored at {stored}", swarm.reach(giver));
+            let stored = told.report.as_ref().map_or(0, |r| r.stored);
+            // Eight are wanted. A young network where two of five cannot be reached has fewer to
+            // offer in the time that a search waits.
+            let who = swarm.reach(giver);
+            assert!(stored >= 3, "{who:?} stored at {stored}: {told:?}");
             let found = swarm.find(seeker, hash, PATIENCE);
             let ip = swarm.addr(giver).ip();
             assert!(found.peers.iter().any(|p| p.ip() == ip), "{found:?}");

@@ -270,7 +270,7 @@ pub(super) const KEYS: &[Key] = &[
         |s, v| s.dht.read_only = with(v, values::switch)?
     ),
     key!(
-        "dht.new_remote_budget" = "25",
+        "dht.new_remote_budget" = "12",
         "New remote addresses a second that the DHT may contact, each of which costs the router\n\
         an entry in its table; \"off\" for any number.",
         |s, v| s.dht.new_remote_budget = budget(v)?

@@ -90,6 +90,12 @@ fn every_kind_of_value_is_taken() {
 }
 
 #[test]
+fn the_budget_of_the_dht_is_the_nodes_own() {
+    let own = dunlin_core::dht::DhtConfig::default().new_remote_budget;
+    assert_eq!(Settings::default().dht.new_remote_budget, own);
+}
+
+#[test]
 fn what_is_wrong_is_said_with_its_place_and_what_would_be_right() {
     for (text, says) in [
         (

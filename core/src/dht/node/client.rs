@@ -140,7 +140,13 @@ impl Dht {
 
     fn write(&self, slot: u16, query: &Query, buf: &mut [u8]) -> Option<usize> {
         let v6 = query.addr.is_ipv6();
-        let own = self.sides[usize::from(v6)].as_ref()?.routes.own();
+        let begun_as = match query.purpose {
+            Purpose::Step { search, .. } | Purpose::Store { search, .. } => {
+                self.searches.get(&search)?.own[usize::from(v6)]
+            }
+            _ => None,
+        };
+        let own = begun_as.unwrap_or(*self.sides[usize::from(v6)].as_ref()?.routes.own());
         let want = self.want();
         let out = match query.purpose {
             Purpose::Ping(_) => QueryOut::Ping,
@@ -209,7 +215,13 @@ impl Dht {
                 }
             }
         };
-        krpc::query(buf, &self.queries.tid(slot), own, self.is_read_only(), &out)
+        krpc::query(
+            buf,
+            &self.queries.tid(slot),
+            &own,
+            self.is_read_only(),
+            &out,
+        )
     }
 
     /// Both families, while one of the tables is short of nodes (BEP 32).

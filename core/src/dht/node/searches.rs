@@ -35,6 +35,8 @@ pub(super) enum For {
 pub(super) struct Search {
     pub(super) goal: Goal,
     pub(super) target: NodeId,
+    /// Our ids when it began: tokens are bound to them, and ours may change meanwhile (BEP 42).
+    pub(super) own: [Option<NodeId>; 2],
     pub(super) whom: For,
     started: Instant,
     /// The last reply that mattered.
@@ -103,6 +105,10 @@ impl Dht {
         let search = Search {
             goal,
             target,
+            own: [false, true].map(|v6| {
+                let side = self.sides[usize::from(v6)].as_ref();
+                side.map(|s| *s.routes.own())
+            }),
             whom,
             started: cx.now,
             last: cx.now,

@@ -16,6 +16,8 @@ const FIRST_ROUND: Duration = Duration::from_secs(1);
 pub(super) const AT_ONCE: Duration = Duration::from_millis(1);
 /// rTorrent's round (S15): while nobody answers.
 const SLOW_ROUND: Duration = Duration::from_secs(60);
+/// Rounds before a network is taken to be small: where many cannot be reached, some bring nothing.
+const YOUNG: u32 = 12;
 /// Ours: a network that is just small is searched no more often than the table is looked after.
 const SMALL_NETWORK: Duration = HOUSEKEEPING;
 /// Upkeep actions that are done at one time.
@@ -126,7 +128,11 @@ impl Dht {
         } else {
             side.round = Some(now + side.pause);
             let alone = has == 0;
-            let most = if alone { SLOW_ROUND } else { SMALL_NETWORK };
+            let most = match side.rounds {
+                0..YOUNG if !alone => FIRST_ROUND,
+                _ if alone => SLOW_ROUND,
+                _ => SMALL_NETWORK,
+            };
             side.pause = (side.pause * 2).min(most);
             if alone {
                 self.tell(DhtEvent::NeedContacts { v6 });

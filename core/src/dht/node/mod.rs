@@ -246,7 +246,7 @@ impl Dht {
         for side in self.sides.iter_mut().flatten() {
             side.routes.hurry(cx.now);
             (side.rounds, side.round) = (0, Some(cx.now));
-            side.pause = Duration::from_secs(1);
+            side.pause = upkeep::FIRST_ROUND;
         }
         self.upkeep_at = Some(cx.now);
     }

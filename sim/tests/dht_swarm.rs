@@ -188,7 +188,8 @@ fn a_node_that_is_idle_is_quiet() {
         after.nodes
     );
     assert!(sent <= 120, "{sent} queries in an hour");
-    assert!(new <= 60, "{new} entries in an hour");
+    // One a minute, at both ends of the hour.
+    assert!(new <= 61, "{new} entries in an hour");
     assert!(after.nodes + 8 >= before.nodes, "{before:?} {after:?}");
 }
 

@@ -191,6 +191,20 @@ impl Queries {
         self.close(self.head)
     }
 
+    /// Gives up steps of a search that is through, until there is room for so many queries more.
+    pub(super) fn make_room(&mut self, id: LookupId, wanted: u16) {
+        for slot in 0..self.slots.len() as u16 {
+            if self.max - self.len >= wanted {
+                return;
+            }
+            let step =
+                |q: &Query| matches!(q.purpose, Purpose::Step { search, .. } if search == id);
+            if self.get(slot).is_some_and(|q| q.sent.is_some() && step(q)) {
+                self.close(slot);
+            }
+        }
+    }
+
     /// Ends all.
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.max);

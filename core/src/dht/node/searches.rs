@@ -312,6 +312,9 @@ impl Dht {
             return;
         }
         let (queries, urgent) = (&mut self.queries, &mut self.urgent);
+        // Nodes that did not answer must not keep those that did from being stored at.
+        let wanted = search.lookups.iter().flatten().map(|l| l.stores().count());
+        queries.make_room(id, wanted.sum::<usize>() as u16);
         let mut opened = 0;
         for (v6, lookup) in [false, true].into_iter().zip(&search.lookups) {
             let stores = lookup.iter().flat_map(|l| l.stores());

@@ -11,7 +11,7 @@ use crate::dht::{Cause, Contact, DhtEvent, Goal};
 use crate::{Cx, Instant, NodeId};
 
 /// Shortest pause between two rounds that brought nothing; it doubles up to [`SLOW_ROUND`].
-pub(super) const FIRST_ROUND: Duration = Duration::from_millis(600);
+pub(super) const FIRST_ROUND: Duration = Duration::from_millis(500);
 /// A round that follows from what just happened: not the same instant, so that time goes on.
 pub(super) const AT_ONCE: Duration = Duration::from_millis(1);
 /// rTorrent's round (S15): while nobody answers.

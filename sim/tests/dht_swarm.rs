@@ -54,10 +54,8 @@ fn whoever_announces_is_found_by_everybody_else() {
             });
             let told = swarm.announce(giver, hash, PATIENCE);
             let stored = told.report.as_ref().map_or(0, |r| r.stored);
-            // Eight are wanted. A young network where two of five cannot be reached has fewer to
-            // offer in the time that a search waits.
             let who = swarm.reach(giver);
-            assert!(stored >= 3, "{who:?} stored at {stored}: {told:?}");
+            assert!(stored >= 8, "{who:?} stored at {stored}: {told:?}");
             let found = swarm.find(seeker, hash, PATIENCE);
             let ip = swarm.addr(giver).ip();
             assert!(found.peers.iter().any(|p| p.ip() == ip), "{found:?}");
@@ -188,8 +186,7 @@ fn a_node_that_is_idle_is_quiet() {
         after.nodes
     );
     assert!(sent <= 120, "{sent} queries in an hour");
-    // One a minute, at both ends of the hour.
-    assert!(new <= 61, "{new} entries in an hour");
+    assert!(new <= 60, "{new} entries in an hour");
     assert!(after.nodes + 8 >= before.nodes, "{before:?} {after:?}");
 }
 

@@ -57,14 +57,8 @@ fn a_cold_start_takes_two_seconds() {
         println!("seed {seed}: 32 nodes after {took:?}, {sent} queries");
         times.push(took);
     }
-    times.sort();
-    let median = times[times.len() / 2];
-    assert!(median <= Duration::from_secs(2), "{times:?}");
-    // Where one comes is chance, and some places are far from everybody: 2.6 s is seen.
-    assert!(
-        times.iter().all(|t| *t <= Duration::from_secs(3)),
-        "{times:?}"
-    );
+    let enough = |t: &Duration| *t <= Duration::from_secs(2);
+    assert!(times.iter().all(enough), "{times:?}");
 }
 
 /// G3: nine tenths of a cache are gone, the router with them.
@@ -85,7 +79,7 @@ fn an_old_cache_is_of_use_in_three_seconds_and_healthy_in_a_minute() {
         swarm.run_for(MINUTE * 30);
         let hash = swarm.hash();
         let announced = swarm.announce(OLD + 7, hash, MINUTE);
-        assert!(announced.report.is_some_and(|r| r.stored >= 4));
+        assert!(announced.report.is_some_and(|r| r.stored >= 8));
 
         let cached = table(&mut swarm, WHO).len();
         let share = alive(&mut swarm, WHO) * 100 / cached.max(1);
@@ -136,11 +130,7 @@ fn a_table_at_rest_sends_one_query_a_minute() {
         "in an hour: {most:?} queries at most, {} on average",
         all / u64::from(NODES)
     );
-    assert!(
-        most.is_some_and(|m| m <= 66),
-        "a tenth more where nodes were lost"
-    );
-    assert!(all / u64::from(NODES) <= 60);
+    assert!(most.is_some_and(|m| m <= 60), "{most:?}");
 }
 
 /// G10: ten minutes without a network.

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::K;
 use super::entry::{Entry, State, Tick, endpoint, head, id, ip, subnet};
+use crate::NodeId;
 
 /// After so many seconds unheard a candidate may well be gone. Ours: a verified node is known by
 /// then to live with even odds (median session, dht.md §6).
@@ -105,6 +106,11 @@ impl<const S: usize> Candidates<S> {
     pub(super) fn forget(&mut self, node: &[u8; S]) {
         self.list
             .retain(|c| id(&c.node) != id(node) && endpoint(&c.node) != endpoint(node));
+    }
+
+    /// Forgets whoever has this id: it is ours now.
+    pub(super) fn forget_id(&mut self, own: &NodeId) {
+        self.list.retain(|c| id(&c.node) != *own);
     }
 
     /// Forgets whoever has this endpoint: it did not answer.

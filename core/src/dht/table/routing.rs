@@ -6,6 +6,8 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::bucket::Bucket;
+#[cfg(test)]
+use super::candidates::Candidate;
 use super::candidates::Candidates;
 use super::entry::{
     Entry, State, Tick, endpoint, head, id, ip, is_secure, pack, rtt_byte, seconds, subnet, unpack,
@@ -448,6 +450,7 @@ impl<const S: usize> Table<S> {
         // Where room is short, those stay that are most likely to live.
         entries.sort_by_key(|e| (!e.state.is_ready(), u32::MAX - e.heard));
         self.own = own;
+        self.candidates.forget_id(&own);
         self.buckets.clear();
         self.buckets.push(Bucket::new());
         for entry in entries.iter().filter(|e| id(&e.node) != own) {
@@ -541,6 +544,8 @@ impl<const S: usize> Table<S> {
             all.extend(bucket.nodes());
         }
         assert!(self.candidates.iter().count() <= usize::from(self.limits.max_replacements));
+        let nobody = |(_, c): (_, &Candidate<S>)| self.is_nobody(&id(&c.node));
+        assert!(!self.candidates.iter().any(nobody));
         let unique = |mut keys: Vec<&[u8]>, what: &str| {
             keys.sort_unstable();
             assert!(keys.windows(2).all(|w| w[0] != w[1]), "{what} are unique");

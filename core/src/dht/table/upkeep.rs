@@ -29,8 +29,9 @@ const UNHEARD: u16 = 64;
 const PING_HURRY: Duration = Duration::from_millis(40);
 /// Between two pings if over an eighth of the nodes are not ready.
 const PING_BRISK: Duration = Duration::from_secs(2);
-/// Between two pings of a healthy table: with the reply, 2 packets a minute.
-const PING_CALM: Duration = Duration::from_secs(60);
+/// Between two pings of a healthy table: with the reply, and a retry here and there, 2 packets a
+/// minute.
+const PING_CALM: Duration = Duration::from_secs(65);
 /// The same for refreshes: a query, and a ping to each of those of its 8 nodes that are wanted.
 const REFRESH_HURRY: Duration = Duration::from_millis(100);
 const REFRESH_BRISK: Duration = Duration::from_secs(1);

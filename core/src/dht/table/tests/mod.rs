@@ -461,6 +461,17 @@ fn a_new_own_id_keeps_the_nodes() {
 }
 
 #[test]
+fn whoever_has_the_new_own_id_is_forgotten_as_a_candidate_too() {
+    let mut b = Bench::new(LIMITS);
+    b.fill(1, 0, 8);
+    let spare = b.contact(0);
+    assert_eq!(b.replied(1, &spare), Added::Candidate);
+    b.routes.set_own(at(2), spare.id);
+    audit(&b.routes);
+    assert!(!b.has(&spare));
+}
+
+#[test]
 fn a_live_node_costs_at_most_40_bytes() {
     assert!(size_of::<super::bucket::Bucket<COMPACT_V4>>() <= 40 * K);
     assert!(size_of::<super::candidates::Candidate<COMPACT_V4>>() <= 40);

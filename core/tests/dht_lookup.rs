@@ -17,14 +17,31 @@ fn searches(nature: Nature, searcher: Searcher, count: usize) -> Vec<Score> {
         .collect()
 }
 
-/// Asserts that half and 99 % of the times, in milliseconds, are within a bar.
+/// Asserts that half and 99 % of those times that `pick` finds, in milliseconds, are within a bar.
 #[track_caller]
-fn within(what: &str, times: impl Iterator<Item = u64> + Clone, p50: u64, p99: u64) {
+fn within(scores: &[Score], what: &str, pick: fn(&Score) -> Option<u64>, p50: u64, p99: u64) {
+    let times = scores.iter().filter_map(pick);
     let (half, most) = (quantile(times.clone(), 500), quantile(times, 990));
     assert!(
         half <= p50 && most <= p99,
         "{what}: p50 {half}, p99 {most} ms"
     );
+}
+
+/// All found peers; half of them and 99 % by then.
+#[track_caller]
+fn found_within(scores: &[Score], p50: u64, p99: u64) {
+    assert!(scores.iter().all(|s| s.values.is_some()), "success");
+    within(scores, "first values", |s| s.values, p50, p99);
+}
+
+#[track_caller]
+fn done_within(scores: &[Score], p99: u64) {
+    within(scores, "done", |s| Some(s.done), p99, p99);
+}
+
+fn mean(scores: &[Score], pick: fn(&Score) -> u32) -> u64 {
+    mean_milli(scores.iter().map(pick))
 }
 
 /// G1: half of the nodes are dead, but named all the same. The node's own table has 290 live
@@ -36,23 +53,12 @@ fn g1_half_of_the_nodes_dead() {
         ..Searcher::default()
     };
     let scores = searches(Nature::default(), searcher, SEARCHES);
-    assert!(scores.iter().all(|s| s.values.is_some()));
-    within(
-        "first values",
-        scores.iter().filter_map(|s| s.values),
-        200,
-        600,
-    );
-    within(
-        "closest 8",
-        scores.iter().filter_map(|s| s.all_closest),
-        450,
-        1_200,
-    );
-    within("done", scores.iter().map(|s| s.done), 1_500, 1_500);
-    let reached = mean_milli(scores.iter().map(|s| s.reached));
+    found_within(&scores, 200, 600);
+    within(&scores, "closest 8", |s| s.all_closest, 450, 1_200);
+    done_within(&scores, 1_500);
+    let reached = mean(&scores, |s| s.reached);
     assert!(reached >= 7_800, "{reached}");
-    let queries = mean_milli(scores.iter().map(|s| s.queries));
+    let queries = mean(&scores, |s| s.queries);
     assert!(queries <= 60_000, "{queries}");
     assert!(scores.iter().all(|s| s.stores == 8));
 }
@@ -65,15 +71,9 @@ fn g1_half_of_the_nodes_dead_and_of_the_table_too() {
         ..Searcher::default()
     };
     let scores = searches(Nature::default(), searcher, SEARCHES);
-    assert!(scores.iter().all(|s| s.values.is_some()));
-    within(
-        "first values",
-        scores.iter().filter_map(|s| s.values),
-        270,
-        600,
-    );
-    within("done", scores.iter().map(|s| s.done), 1_500, 1_500);
-    let queries = mean_milli(scores.iter().map(|s| s.queries));
+    found_within(&scores, 270, 600);
+    done_within(&scores, 1_500);
+    let queries = mean(&scores, |s| s.queries);
     assert!(queries <= 65_000, "{queries}");
 }
 
@@ -85,13 +85,7 @@ fn g2_two_of_three_nodes_dead() {
         ..Nature::default()
     };
     let scores = searches(nature, Searcher::default(), SEARCHES);
-    assert!(scores.iter().all(|s| s.values.is_some()), "success");
-    within(
-        "first values",
-        scores.iter().filter_map(|s| s.values),
-        300,
-        1_000,
-    );
+    found_within(&scores, 300, 1_000);
 }
 
 /// G9: of 30 % Sybils, who answer but lead to Sybils only, the search gets around.
@@ -116,7 +110,7 @@ fn without_an_estimate_a_search_still_ends_well() {
     };
     let scores = searches(Nature::default(), searcher, SEARCHES / 2);
     assert!(scores.iter().all(|s| s.values.is_some()));
-    let reached = mean_milli(scores.iter().map(|s| s.reached));
+    let reached = mean(&scores, |s| s.reached);
     assert!(reached >= 7_600, "{reached}");
 }
 
@@ -130,7 +124,7 @@ fn loss_is_survived() {
     };
     let scores = searches(nature, Searcher::default(), SEARCHES / 2);
     assert!(scores.iter().all(|s| s.values.is_some()));
-    within("done", scores.iter().map(|s| s.done), 1_500, 1_500);
+    done_within(&scores, 1_500);
 }
 
 /// A small network is searched to its end.

@@ -11,20 +11,9 @@ use std::{
     process::{Child, ChildStdout, Command, Output, Stdio},
 };
 
-use common::{Content, noise};
+use common::{Content, dunlin, noise};
 use serde_json::Value;
 use tempfile::TempDir;
-
-fn dunlin(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin"));
-    command.args(args).stdin(Stdio::null());
-    // Nothing of the user's own configuration or state takes part.
-    let nowhere = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home");
-    for name in ["HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"] {
-        command.env(name, &nowhere);
-    }
-    command
-}
 
 fn run(args: &[&str]) -> Output {
     dunlin(args).output().unwrap()

@@ -2,6 +2,8 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod common;
+
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
@@ -205,18 +207,7 @@ async fn what_is_sent_keeps_to_its_limit() {
 // ---- the command ----
 
 fn dunlin(args: &[&str]) -> Command {
-    command(&[&["dht"], args].concat())
-}
-
-fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dunlin"));
-    command.args(args).stdin(Stdio::null());
-    // Nothing of the user's own configuration or state takes part.
-    let nowhere = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home");
-    for name in ["HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"] {
-        command.env(name, &nowhere);
-    }
-    command
+    common::dunlin(&[&["dht"], args].concat())
 }
 
 fn objects(output: &Output) -> Vec<Value> {
@@ -459,7 +450,7 @@ fn a_magnet_without_trackers_is_fetched_through_the_dht() {
         .map(|n| (n.wrapping_mul(n) >> 7) as u8)
         .collect();
     std::fs::write(at("content"), &content).unwrap();
-    let made = command(&["create", &at("content"), "-o", &at("t.torrent"), "--json"]);
+    let made = common::dunlin(&["create", &at("content"), "-o", &at("t.torrent"), "--json"]);
     let made = objects(&{ made }.output().unwrap()).remove(0);
     let hash = made["torrent"].as_str().unwrap();
     let dht = [
@@ -472,13 +463,13 @@ fn a_magnet_without_trackers_is_fetched_through_the_dht() {
         "--dht-local",
         "--dht-node",
     ];
-    let mut seed = command(&["seed", &at("t.torrent"), "--dir", &at(""), "--quiet"]);
+    let mut seed = common::dunlin(&["seed", &at("t.torrent"), "--dir", &at(""), "--quiet"]);
     seed.args(dht)
         .arg(&router.place)
         .args(["--session", &at("seed")]);
     let _seed = Running(seed.spawn().unwrap());
     std::fs::create_dir(at("out")).unwrap();
-    let mut get = command(&["get", hash, "-o", &at("out"), "--timeout", "60"]);
+    let mut get = common::dunlin(&["get", hash, "-o", &at("out"), "--timeout", "60"]);
     get.args(dht)
         .arg(&router.place)
         .args(["--session", &at("get")]);

@@ -352,3 +352,27 @@ pub struct DhtStats {
     /// Our port as others see it, if they tell; 0 if not.
     pub observed_port: u16,
 }
+
+impl DhtStats {
+    /// The counts of rTorrent's `dht_statistics`: its keys, in its order; none while the node does
+    /// not run.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = [
+            ("cycle", u64::from(self.cycle)),
+            ("queries_received", self.queries_received),
+            ("queries_sent", self.queries_sent),
+            ("replies_received", self.replies_received),
+            ("errors_received", self.errors_received),
+            ("errors_caught", self.errors_caught),
+            ("bytes_read", self.bytes_read),
+            ("bytes_written", self.bytes_written),
+            ("nodes", u64::from(self.nodes)),
+            ("buckets", u64::from(self.buckets)),
+            ("peers", u64::from(self.peers)),
+            ("peers_max", u64::from(self.peers_max)),
+            ("torrents", u64::from(self.torrents)),
+        ];
+        let active = self.active;
+        counts.into_iter().filter(move |_| active)
+    }
+}

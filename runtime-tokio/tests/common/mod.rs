@@ -21,6 +21,18 @@ use tempfile::TempDir;
 /// Longer than any of these transfers takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The command, far from the user's own configuration and state.
+#[cfg(feature = "cli")]
+pub(crate) fn dunlin(args: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dunlin"));
+    command.args(args).stdin(std::process::Stdio::null());
+    let nowhere = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home");
+    for name in ["HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"] {
+        command.env(name, &nowhere);
+    }
+    command
+}
+
 /// A folder of files, and the torrent of it.
 pub(crate) struct Content {
     pub(crate) dir: TempDir,

@@ -50,24 +50,7 @@ impl DhtStatus {
             ("active", StatValue::Flag(s.active)),
             ("throttle", text(&self.throttle)),
         ];
-        let counts = [
-            ("cycle", u64::from(s.cycle)),
-            ("queries_received", s.queries_received),
-            ("queries_sent", s.queries_sent),
-            ("replies_received", s.replies_received),
-            ("errors_received", s.errors_received),
-            ("errors_caught", s.errors_caught),
-            ("bytes_read", s.bytes_read),
-            ("bytes_written", s.bytes_written),
-            ("nodes", u64::from(s.nodes)),
-            ("buckets", u64::from(s.buckets)),
-            ("peers", u64::from(s.peers)),
-            ("peers_max", u64::from(s.peers_max)),
-            ("torrents", u64::from(s.torrents)),
-        ];
-        let active = s.active;
-        let counts = counts.into_iter().filter(move |_| active);
-        let counts = counts.map(|(key, count)| (key, StatValue::Number(count)));
+        let counts = s.counts().map(|(key, n)| (key, StatValue::Number(n)));
         always.into_iter().chain(counts)
     }
 }

@@ -117,13 +117,56 @@ impl<'a> Out<'a> {
         self.bytes(string)
     }
 
-    fn int(&mut self, n: i64) -> Option<()> {
+    /// A number of at most 64 bits.
+    #[inline]
+    fn int(&mut self, n: impl Into<i128>) -> Option<()> {
+        let n = n.into();
         self.put(b"i")?;
         if n < 0 {
             self.put(b"-")?;
         }
-        self.decimal(n.unsigned_abs())?;
+        self.decimal(n.unsigned_abs() as u64)?;
         self.put(b"e")
+    }
+
+    /// A pair whose value has a length that `key` ends with, if there is one.
+    #[inline]
+    fn fixed<const K: usize, const N: usize>(
+        &mut self,
+        key: &[u8; K],
+        value: Option<&[u8; N]>,
+    ) -> Option<()> {
+        let Some(value) = value else { return Some(()) };
+        self.put(key)?;
+        self.put(value)
+    }
+
+    /// A pair of `key` and a string, if there is one.
+    #[inline]
+    fn pair<const K: usize>(&mut self, key: &[u8; K], value: Option<&[u8]>) -> Option<()> {
+        let Some(value) = value else { return Some(()) };
+        self.put(key)?;
+        self.string(value)
+    }
+
+    /// A pair of `key` and a number, if there is one.
+    #[inline]
+    fn number<const K: usize>(
+        &mut self,
+        key: &[u8; K],
+        value: Option<impl Into<i128>>,
+    ) -> Option<()> {
+        let Some(value) = value else { return Some(()) };
+        self.put(key)?;
+        self.int(value)
+    }
+
+    /// A pair of `key` and what is bencode already, if there is something.
+    #[inline]
+    fn value<const K: usize>(&mut self, key: &[u8; K], value: Option<&[u8]>) -> Option<()> {
+        let Some(value) = value else { return Some(()) };
+        self.put(key)?;
+        self.bytes(value)
     }
 
     fn want(&mut self, want: Option<Want>) -> Option<()> {
@@ -158,10 +201,7 @@ pub fn query(
     match query {
         QueryOut::Put { item, .. } => {
             out.put(b"d1:ad")?;
-            if let Some(cas) = item.cas {
-                out.put(b"3:cas")?;
-                out.int(cas)?;
-            }
+            out.number(b"3:cas", item.cas)?;
             out.put(b"2:id20:")?;
         }
         _ => out.put(b"d1:ad2:id20:")?,
@@ -204,48 +244,27 @@ pub fn query(
             }
             out.put(b"9:info_hash20:")?;
             out.put(&info_hash.0)?;
-            out.put(b"4:port")?;
-            out.int(port.into())?;
+            out.number(b"4:port", Some(port))?;
             if seed {
                 out.put(b"4:seedi1e")?;
             }
-            out.put(b"5:token")?;
-            out.string(token)?;
+            out.pair(b"5:token", Some(token))?;
             out.put(b"e1:q13:announce_peer")?;
         }
         QueryOut::Get { target, seq, want } => {
-            if let Some(seq) = seq {
-                out.put(b"3:seq")?;
-                out.int(seq)?;
-            }
+            out.number(b"3:seq", seq)?;
             out.put(b"6:target20:")?;
             out.put(&target.0)?;
             out.want(want)?;
             out.put(b"e1:q3:get")?;
         }
         QueryOut::Put { token, item } => {
-            if let Some(k) = item.k {
-                out.put(b"1:k32:")?;
-                out.put(k)?;
-            }
-            if let Some(salt) = item.salt.filter(|salt| !salt.is_empty()) {
-                out.put(b"4:salt")?;
-                out.string(salt)?;
-            }
-            if let Some(seq) = item.seq {
-                out.put(b"3:seq")?;
-                out.int(seq)?;
-            }
-            if let Some(sig) = item.sig {
-                out.put(b"3:sig64:")?;
-                out.put(sig)?;
-            }
-            out.put(b"5:token")?;
-            out.string(token)?;
-            if let Some(v) = item.v {
-                out.put(b"1:v")?;
-                out.bytes(v)?;
-            }
+            out.fixed(b"1:k32:", item.k)?;
+            out.pair(b"4:salt", item.salt.filter(|salt| !salt.is_empty()))?;
+            out.number(b"3:seq", item.seq)?;
+            out.fixed(b"3:sig64:", item.sig)?;
+            out.pair(b"5:token", Some(token))?;
+            out.value(b"1:v", item.v)?;
             out.put(b"e1:q3:put")?;
         }
         QueryOut::SampleInfohashes { target, want } => {
@@ -284,59 +303,21 @@ pub fn reply(
     }
     out.put(&to.port().to_be_bytes())?;
     out.put(b"1:rd")?;
-    if let Some(leeches) = reply.leeches {
-        out.put(b"4:BFpe256:")?;
-        out.put(leeches)?;
-    }
-    if let Some(seeds) = reply.seeds {
-        out.put(b"4:BFsd256:")?;
-        out.put(seeds)?;
-    }
+    out.fixed(b"4:BFpe256:", reply.leeches)?;
+    out.fixed(b"4:BFsd256:", reply.seeds)?;
     out.put(b"2:id20:")?;
     out.put(&id.0)?;
-    if let Some(interval) = reply.interval {
-        out.put(b"8:intervali")?;
-        out.decimal(interval)?;
-        out.put(b"e")?;
-    }
+    out.number(b"8:interval", reply.interval)?;
     let item = &reply.item;
-    if let Some(k) = item.k {
-        out.put(b"1:k32:")?;
-        out.put(k)?;
-    }
-    if let Some(nodes) = reply.nodes {
-        out.put(b"5:nodes")?;
-        out.string(nodes)?;
-    }
-    if let Some(nodes6) = reply.nodes6 {
-        out.put(b"6:nodes6")?;
-        out.string(nodes6)?;
-    }
-    if let Some(num) = reply.num {
-        out.put(b"3:numi")?;
-        out.decimal(num)?;
-        out.put(b"e")?;
-    }
-    if let Some(samples) = reply.samples {
-        out.put(b"7:samples")?;
-        out.string(samples)?;
-    }
-    if let Some(seq) = item.seq {
-        out.put(b"3:seq")?;
-        out.int(seq)?;
-    }
-    if let Some(sig) = item.sig {
-        out.put(b"3:sig64:")?;
-        out.put(sig)?;
-    }
-    if !reply.token.is_empty() {
-        out.put(b"5:token")?;
-        out.string(reply.token)?;
-    }
-    if let Some(v) = item.v {
-        out.put(b"1:v")?;
-        out.bytes(v)?;
-    }
+    out.fixed(b"1:k32:", item.k)?;
+    out.pair(b"5:nodes", reply.nodes)?;
+    out.pair(b"6:nodes6", reply.nodes6)?;
+    out.number(b"3:num", reply.num)?;
+    out.pair(b"7:samples", reply.samples)?;
+    out.number(b"3:seq", item.seq)?;
+    out.fixed(b"3:sig64:", item.sig)?;
+    out.pair(b"5:token", (!reply.token.is_empty()).then_some(reply.token))?;
+    out.value(b"1:v", item.v)?;
     values(&mut out, reply)?;
     out.put(b"e")?;
     out.tid_and_version(tid)?;

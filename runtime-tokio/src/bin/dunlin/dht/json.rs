@@ -111,25 +111,7 @@ pub(super) fn statistics(mode: &str, throttle: &str, s: &DhtStats) -> Map<String
     map.insert("dht".into(), mode.into());
     map.insert("active".into(), u8::from(s.active).into());
     map.insert("throttle".into(), throttle.into());
-    if s.active {
-        for (key, value) in [
-            ("cycle", u64::from(s.cycle)),
-            ("queries_received", s.queries_received),
-            ("queries_sent", s.queries_sent),
-            ("replies_received", s.replies_received),
-            ("errors_received", s.errors_received),
-            ("errors_caught", s.errors_caught),
-            ("bytes_read", s.bytes_read),
-            ("bytes_written", s.bytes_written),
-            ("nodes", s.nodes.into()),
-            ("buckets", s.buckets.into()),
-            ("peers", s.peers.into()),
-            ("peers_max", s.peers_max.into()),
-            ("torrents", s.torrents.into()),
-        ] {
-            map.insert(key.into(), value.into());
-        }
-    }
+    map.extend(s.counts().map(|(key, n)| (key.into(), n.into())));
     map
 }
 

@@ -1,6 +1,6 @@
 //! `get-peers` and `announce`.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use dunlin_tokio::{
     DhtNode, InfoHash,
@@ -22,15 +22,8 @@ use crate::{
 
 /// Runs `dunlin dht get-peers`.
 pub(super) async fn get_peers(args: args::GetPeers) -> Exit {
-    let named = match torrent(&args.torrent) {
-        Ok(named) => named,
-        Err(message) => return refused(&args.torrent, &message, args.common.view.json),
-    };
-    one_shot(&args.common, args.patience.timeout, async |node, voice| {
-        let hash = match look_up(node, voice, named).await {
-            Ok(hash) => hash,
-            Err(exit) => return exit,
-        };
+    let (named, timeout) = (&args.torrent, args.patience.timeout);
+    with_torrent(&args.common, named, timeout, async |node, voice, hash| {
         let goal = Goal::Peers {
             hash,
             announce: None,
@@ -50,15 +43,8 @@ pub(super) async fn get_peers(args: args::GetPeers) -> Exit {
 
 /// Runs `dunlin dht announce`.
 pub(super) async fn announce(args: args::Announce) -> Exit {
-    let named = match torrent(&args.torrent) {
-        Ok(named) => named,
-        Err(message) => return refused(&args.torrent, &message, args.common.view.json),
-    };
-    one_shot(&args.common, args.patience.timeout, async |node, voice| {
-        let hash = match look_up(node, voice, named).await {
-            Ok(hash) => hash,
-            Err(exit) => return exit,
-        };
+    let (named, timeout) = (&args.torrent, args.patience.timeout);
+    with_torrent(&args.common, named, timeout, async |node, voice, hash| {
         let own = node.local().first().map_or(0, std::net::SocketAddr::port);
         let announce = dht::Announce {
             port: args.peer_port.unwrap_or(own),
@@ -76,6 +62,26 @@ pub(super) async fn announce(args: args::Announce) -> Exit {
         match report.stored {
             0 => Exit::Failed,
             _ => Exit::Complete,
+        }
+    })
+    .await
+}
+
+/// Begins a node, and does `work` with the torrent that `named` is about.
+async fn with_torrent(
+    common: &args::Common,
+    named: &str,
+    timeout: Duration,
+    work: impl AsyncFnOnce(&DhtNode, &Voice, InfoHash) -> Exit,
+) -> Exit {
+    let known = match torrent(named) {
+        Ok(known) => known,
+        Err(message) => return refused(named, &message, common.view.json),
+    };
+    one_shot(common, timeout, async |node, voice| {
+        match look_up(node, voice, known).await {
+            Ok(hash) => work(node, voice, hash).await,
+            Err(exit) => exit,
         }
     })
     .await

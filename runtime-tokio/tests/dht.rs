@@ -304,6 +304,32 @@ fn peers_are_announced_found_and_sampled() {
 }
 
 #[test]
+fn to_ask_one_node_no_other_is_troubled() {
+    let node = Node::start(&[]);
+    let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    other.set_nonblocking(true).unwrap();
+    let heard = || other.recv(&mut [0; 1500]).is_ok();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    let place = other.local_addr().unwrap();
+    let text = format!("[dht]\nrouters = [\"{place}\"]\nadd_node = [\"{place}\"]\n");
+    std::fs::write(&file, text).unwrap();
+    let ask = |what: &[&str]| {
+        let mut command = dunlin(what);
+        command.args(["--local", "--bind", "127.0.0.1", "--no-session"]);
+        let output = command.arg("--config").arg(&file).output().unwrap();
+        (output.status.code(), stderr(&output))
+    };
+    for what in ["ping", "sample"] {
+        assert_eq!(ask(&[what, &node.place]), (Some(0), String::new()));
+        assert!(!heard(), "{what}");
+    }
+    let hash = "00112233445566778899aabbccddeeff00112233";
+    let (code, said) = ask(&["get-peers", hash, "--timeout", "0.5"]);
+    assert!(code != Some(0) && heard(), "a search needs it: {said}");
+}
+
+#[test]
 fn items_are_stored_fetched_and_changed() {
     let node = Node::start(&[]);
     let (code, said) = node.ask(&["put", "Hello World!"]);

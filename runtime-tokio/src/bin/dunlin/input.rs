@@ -66,6 +66,14 @@ fn has_scheme(text: &str) -> bool {
     })
 }
 
+/// What is said of a text that is nothing of all that.
+pub(crate) fn nothing(text: &str) -> String {
+    format!(
+        "{text}: there is no such file, and it is no info-hash (40 hexadecimal digits or 32 of \
+         base32), magnet link or URL"
+    )
+}
+
 /// The magnet link of a bare info-hash.
 pub(crate) fn magnet(hash: &str) -> String {
     format!("magnet:?xt=urn:btih:{hash}")

@@ -3,13 +3,13 @@
 use dunlin_tokio::{core::NodeId, system::dht::Answer};
 use serde_json::json;
 
-use super::{args, json as lines, one_shot, say::Voice};
+use super::{args, json as lines, one_call, say::Voice};
 use crate::{exit::Exit, units};
 
 /// Runs `dunlin dht ping`.
 pub(super) async fn ping(args: args::Ping) -> Exit {
     let host = args.node.clone();
-    one_shot(
+    one_call(
         &args.common,
         args.patience.timeout,
         async |node, voice| match node.ping(host.clone()).await {
@@ -52,7 +52,7 @@ pub(super) async fn sample(args: args::Sample) -> Exit {
             return Exit::Failed;
         }
     };
-    one_shot(
+    one_call(
         &args.common,
         args.patience.timeout,
         async |node, voice| match node.sample(host.clone(), target).await {

@@ -65,6 +65,8 @@ enum Role {
     Resident,
     /// It asks, and is soon gone: it answers nobody, so that nobody relies on it.
     Visitor,
+    /// It asks one node that is named, and nobody else.
+    Caller,
 }
 
 /// The node that `common` and the configuration file ask for.
@@ -72,8 +74,9 @@ fn config(common: &Common, role: Role) -> Result<NodeConfig, String> {
     let settings = settings::read(common.config.as_deref())?;
     let port = match role {
         Role::Resident => common.port.unwrap_or_else(|| settings.dht_port()),
-        Role::Visitor => common.port.unwrap_or(0),
+        Role::Visitor | Role::Caller => common.port.unwrap_or(0),
     };
+    let calls = role == Role::Caller;
     let config = NodeConfig {
         listen: listen(&common.bind, port)?,
         dht: DhtConfig {
@@ -85,14 +88,15 @@ fn config(common: &Common, role: Role) -> Result<NodeConfig, String> {
             new_remote_budget: settings.dht.new_remote_budget,
             ..DhtConfig::default()
         },
-        folder: folder(common, &settings),
-        guest: role == Role::Visitor,
+        folder: folder(common, &settings).filter(|_| !calls),
+        guest: role != Role::Resident,
         bootstrap: match common.bootstrap.is_empty() {
+            _ if calls => Vec::new(),
             true => settings.dht.add_node.clone(),
             false => common.bootstrap.clone(),
         },
         routers: match (common.local, common.bootstrap.is_empty()) {
-            (false, true) => settings.dht.routers.clone().unwrap_or_else(routers),
+            (false, true) if !calls => settings.dht.routers.clone().unwrap_or_else(routers),
             _ => Vec::new(),
         },
         limit_up: settings.dht.limit_up.or(settings.up),
@@ -209,13 +213,31 @@ async fn finish(node: DhtNode, events: &mut mpsc::Receiver<NodeEvent>, voice: &V
     }
 }
 
-/// Runs `work` and turns what it returns into an exit code.
+/// Starts a node for `work`; what that returns is the exit code.
 async fn one_shot(
     common: &Common,
     timeout: Duration,
     work: impl AsyncFnOnce(&DhtNode, &Voice) -> Exit,
 ) -> Exit {
-    let running = match Running::start(common, Role::Visitor) {
+    briefly(common, Role::Visitor, timeout, work).await
+}
+
+/// The same for `work` that is with one node only.
+async fn one_call(
+    common: &Common,
+    timeout: Duration,
+    work: impl AsyncFnOnce(&DhtNode, &Voice) -> Exit,
+) -> Exit {
+    briefly(common, Role::Caller, timeout, work).await
+}
+
+async fn briefly(
+    common: &Common,
+    role: Role,
+    timeout: Duration,
+    work: impl AsyncFnOnce(&DhtNode, &Voice) -> Exit,
+) -> Exit {
+    let running = match Running::start(common, role) {
         Ok(running) => running,
         Err(exit) => return exit,
     };

@@ -138,6 +138,7 @@ fn torrent(text: &str) -> Result<Named, String> {
                 "{text}: fetch it first; the DHT is asked by info-hash, magnet or torrent file"
             ));
         }
+        Kind::File if !Path::new(text).exists() => return Err(input::nothing(text)),
         Kind::File => {
             let torrent =
                 dunlin_tokio::read_torrent(Path::new(text)).map_err(|error| error.to_string())?;

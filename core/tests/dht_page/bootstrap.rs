@@ -78,6 +78,22 @@ fn s14_who_is_not_active_neither_tells_nor_asks() {
     assert!(w.nodes[s].sent.is_empty());
 }
 
+/// The bit is set, but the port not told.
+#[test]
+fn s14_who_answers_nobody_does_not_tell_its_port() {
+    let (info, data) = torrent(100_000, 16 << 10);
+    let mut w = World::new(4);
+    let mut quiet = config(DhtMode::On);
+    quiet.dht_config.read_only = ReadOnly::Always;
+    let (s, _) = w.seed(quiet, &info, &data);
+    let (l, id) = w.leech(config(DhtMode::On), &info, &[s]);
+    assert!(w.run_until(MINUTE, |w| w.has(l, id, &data)));
+    // It asks the other, who is to be reached.
+    assert!(w.run_until(MINUTE, |w| knows(w, s, l)));
+    w.run(MINUTE);
+    assert!(!knows(&w, l, s) && w.nodes[l].engine.dht_node().is_some());
+}
+
 #[test]
 fn s08_peers_of_a_private_torrent_are_not_told_of_the_node() {
     let data: Vec<u8> = vec![7; 1000];

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{World, add, torrent};
-use dunlin_core::dht::{Cause, DhtConfig, DhtEvent, DhtLog, Failure, Goal};
+use dunlin_core::dht::{Cause, DhtConfig, DhtEvent, DhtLog, Failure, Goal, ReadOnly};
 use dunlin_core::engine::{AddTorrent, Event, Level, Notice, Source, StatValue, What};
 use dunlin_core::metainfo::{Builder, HostPort, Info};
 use dunlin_core::tracker::{DHT_URL, TrackerState};

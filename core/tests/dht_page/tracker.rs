@@ -322,3 +322,25 @@ fn s12_names_that_cannot_be_looked_up_are_the_cause() {
     });
     assert!(typed);
 }
+
+/// A node that gives tokens, knows no peers, and confirms nothing.
+#[test]
+fn s12_who_is_not_confirmed_by_anybody_has_failed_to_announce() {
+    let (mut w, n, m) = pair(4);
+    w.run(MINUTE);
+    let id = start(&mut w, m, magnet(1));
+    let announcing = |w: &mut World| {
+        let dht = w.nodes[m].engine.trackers(id)[0].dht;
+        dht.is_some_and(|dht| dht.to_string().starts_with("[Announcing: "))
+    };
+    assert!(w.run_until(MINUTE, announcing));
+    set(&mut w, n, DhtMode::Off);
+    let words = "tracker dht://: Announce failed.";
+    assert!(
+        w.run_until(MINUTE, |w| said(w, m, words) > 0),
+        "{:?}",
+        log(&w, m)
+    );
+    w.run(MINUTE);
+    assert_eq!(said(&w, m, words), 1, "once");
+}

@@ -113,6 +113,25 @@ pub fn get_peers(
         .collect()
 }
 
+/// Seeds and leeches of a torrent, as `dunlin dht get-peers --scrape` finds.
+pub fn scrape(
+    lab: &Lab,
+    listen: SocketAddr,
+    nodes: &[SocketAddr],
+    hash: &str,
+) -> Option<(u64, u64)> {
+    let lines = ask(lab, &["get-peers", hash], listen, nodes, &["--scrape"]);
+    let done = lines.iter().find(|line| line["type"] == "done")?;
+    Some((done["seeds"].as_u64()?, done["leeches"].as_u64()?))
+}
+
+/// Announces a seed by `dunlin dht announce`; answers how many nodes confirmed.
+pub fn announce_seed(lab: &Lab, listen: SocketAddr, nodes: &[SocketAddr], hash: &str) -> u64 {
+    let lines = ask(lab, &["announce", hash], listen, nodes, &["--seed"]);
+    let done = lines.iter().find(|line| line["type"] == "done");
+    done.and_then(|done| done["stored"].as_u64()).unwrap_or(0)
+}
+
 /// The newest text that `dunlin dht get` finds by a target or key, with more options.
 pub fn get_item(
     lab: &Lab,

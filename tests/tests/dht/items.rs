@@ -92,3 +92,20 @@ fn dunlin_keeps_items_and_peers_for_libtorrent_and_tells_samples() {
         samples.contains(&hash.to_owned()).then_some(())
     });
 }
+
+/// libtorrent tells the size of a swarm in bloom filters, of leeches and of seeds.
+#[test]
+fn libtorrent_tells_dunlin_how_large_a_swarm_is() {
+    let net = Net::with(Family::V4, FEW);
+    let hash = "00112233445566778899aabbccddeeff00112233";
+    let stored = dunlin::announce_seed(&net.lab, net.listen(), net.cloud.nodes(), hash);
+    assert!(stored > 0, "Dunlin stored nothing");
+    let scrape = || dunlin::scrape(&net.lab, net.listen(), net.cloud.nodes(), hash);
+    assert_eq!(scrape(), Some((1, 0)));
+    for leech in 1..=3 {
+        net.cloud.announce(leech, hash);
+    }
+    until("three leeches to be counted", PATIENCE, || {
+        (scrape() == Some((1, 3))).then_some(())
+    });
+}

@@ -462,14 +462,14 @@ impl Dht {
         }
     }
 
-    /// Whether queries of others reach us, as far as is known (S17).
+    /// Whether queries of others reach us, as far as is known (S17), and are answered.
     #[must_use]
     pub const fn is_reachable(&self) -> bool {
-        self.active && self.page.can_receive()
+        self.active && !self.is_read_only() && self.page.can_receive()
     }
 
-    fn is_read_only(&self) -> bool {
-        self.config.read_only == ReadOnly::Always
+    const fn is_read_only(&self) -> bool {
+        matches!(self.config.read_only, ReadOnly::Always)
     }
 
     /// The nodes of the tables.

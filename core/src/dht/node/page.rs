@@ -39,7 +39,7 @@ pub(super) struct Present {
     pub(super) peers_max: u32,
     pub(super) torrents: u32,
     /// Why queries might not reach us.
-    pub(super) unreachable: Cause,
+    pub(super) unreachable: Option<Cause>,
     /// Why replies might not.
     pub(super) firewalled: Cause,
 }
@@ -161,9 +161,14 @@ impl Page {
         }
         self.firewalled = false;
         let unasked = self.now.queries_in == self.then.queries_in;
-        if self.cycle > 2 && sent > UNREACHABLE_AFTER && unasked && self.can_receive {
+        if self.cycle > 2
+            && sent > UNREACHABLE_AFTER
+            && unasked
+            && self.can_receive
+            && let Some(cause) = present.unreachable
+        {
             self.can_receive = false;
-            let _ = lines.push(DhtLog::Unreachable(present.unreachable));
+            let _ = lines.push(DhtLog::Unreachable(cause));
         }
         let due = if self.line == 0 {
             FIRST_LINE
@@ -209,7 +214,7 @@ mod tests {
             peers: 3,
             peers_max: 4,
             torrents: 2,
-            unreachable: Cause::NotForwarded,
+            unreachable: Some(Cause::NotForwarded),
             firewalled: Cause::NoReplies,
         }
     }
@@ -266,6 +271,23 @@ mod tests {
         assert!(!page.can_receive());
         page.received();
         assert!(page.can_receive());
+    }
+
+    #[test]
+    fn who_answers_nobody_hears_no_warning_that_nobody_asks() {
+        let mut page = Page::new();
+        page.start(Instant::ORIGIN, 40);
+        let quiet = Present {
+            unreachable: None,
+            ..present(40)
+        };
+        let mut said = Vec::new();
+        for quarter in 1..=4 {
+            (page.now.queries_out, page.now.replies) = (500 * quarter, 200 * quarter);
+            let now = Instant::ORIGIN + 15 * MINUTE * quarter as u32;
+            said.extend(page.handle_timeout(now, &quiet).unwrap().1);
+        }
+        assert!(matches!(said[..], [DhtLog::Statistics { .. }]), "{said:?}");
     }
 
     #[test]

@@ -194,7 +194,8 @@ impl Dht {
             peers: self.peers.peers(),
             peers_max: self.peers.peers_max(),
             torrents: self.peers.hashes(),
-            unreachable,
+            // Nobody asks one that does not answer.
+            unreachable: (!self.is_read_only()).then_some(unreachable),
             firewalled: if self.send_failures > 0 {
                 Cause::Send
             } else {

@@ -364,6 +364,24 @@ fn a_ratio_that_is_not_reached_in_time_is_said() {
 }
 
 #[test]
+fn sharing_ends_after_a_time_given_or_configured() {
+    let content = Content::new(&[1000]);
+    let file = torrent_file(&content);
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("config.toml");
+    let dir = content.dir.path().to_str().unwrap();
+    let text = format!("[folders]\ndownloads = {dir:?}\n[seeding]\ntime = \"50ms\"\n");
+    fs::write(&config, text).unwrap();
+    let (file, config) = (file.to_str().unwrap(), config.to_str().unwrap());
+    let common = ["--no-session", "--bind", "127.0.0.1", "--dht", "disable"];
+    let seed = |more: &[&str]| run(&[&["seed", file], &common[..], more].concat());
+    let output = seed(&["--config", config]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let output = seed(&["--dir", dir, "--seed-time", "0.05", "--seed-ratio", "9"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+}
+
+#[test]
 fn the_same_torrent_twice_is_taken_once() {
     let content = Content::small();
     let file = torrent_file(&content);

@@ -27,7 +27,7 @@ pub enum Encryption {
 pub(super) struct Key {
     /// `section.name`.
     pub(super) path: &'static str,
-    /// As it would stand in the file; computed for folders.
+    /// As it would stand in the file; computed for the session folder.
     pub(super) default: &'static str,
     /// For the default file; lines of at most 90 columns.
     pub(super) doc: &'static str,
@@ -119,8 +119,8 @@ macro_rules! key {
 /// All settings, by section.
 pub(super) const KEYS: &[Key] = &[
     key!(
-        "folders.downloads" = "",
-        "Where torrents are saved.",
+        "folders.downloads" = "\".\"",
+        "Where torrents are saved, if the command line does not say; \".\" is the current folder.",
         |s, v| s.downloads = with(v, values::folder)?
     ),
     key!(
@@ -234,7 +234,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key!(
         "seeding.time" = "\"off\"",
-        "Stop seeding a torrent after this long, such as \"12h\".",
+        "Stop seeding a torrent after this long, such as \"12h\", if not by its ratio before.",
         |s, v| s.seed_time = with(v, values::duration_or_off)?
     ),
     key!(

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use directories::{ProjectDirs, UserDirs};
+use directories::ProjectDirs;
 use dunlin_core::{DhtMode, metainfo::HostPort};
 use toml::{
     Spanned,
@@ -34,7 +34,7 @@ use keys::{KEYS, Key};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
-    /// Where torrents are saved.
+    /// Where torrents are saved; a relative path starts from the current folder.
     pub downloads: PathBuf,
     /// The session folder.
     pub session: PathBuf,
@@ -106,7 +106,7 @@ impl Default for Settings {
     /// As the default file says; folders are where the platform keeps such things.
     fn default() -> Self {
         let mut settings = Self {
-            downloads: download_folder(),
+            downloads: ".".into(),
             session: state_folder(),
             ports: Ports { first: 0, last: 0 },
             interfaces: Vec::new(),
@@ -234,11 +234,7 @@ pub fn default_file() -> String {
             for line in key.doc.lines() {
                 text.push_str(&format!("# {line}\n"));
             }
-            let folder = match key.path {
-                "folders.downloads" => Some(&defaults.downloads),
-                "folders.session" => Some(&defaults.session),
-                _ => None,
-            };
+            let folder = (key.path == "folders.session").then_some(&defaults.session);
             // A string of Rust's making is one of TOML's for any path that is plain text.
             let value = folder.map_or(key.default.into(), |f| format!("{:?}", f.to_string_lossy()));
             text.push_str(&format!("#{} = {value}\n", split(key.path).1));
@@ -343,15 +339,6 @@ fn state_folder() -> PathBuf {
     project()
         .as_ref()
         .map_or_else(|| "dunlin-session".into(), dir)
-}
-
-fn download_folder() -> PathBuf {
-    let dirs = UserDirs::new();
-    let dirs = dirs.as_ref();
-    dirs.and_then(UserDirs::download_dir)
-        .map(Path::to_path_buf)
-        .or_else(|| dirs.map(|dirs| dirs.home_dir().join("Downloads")))
-        .unwrap_or_else(|| ".".into())
 }
 
 #[cfg(test)]

@@ -59,15 +59,18 @@ pub(crate) struct Get {
     /// Torrent files, magnet links, info-hashes, or URLs of torrent files
     #[arg(required = true, value_name = "TORRENT", value_hint = ValueHint::FilePath)]
     pub(crate) torrents: Vec<String>,
-    /// Save to this folder
-    #[arg(short, long, default_value = ".", value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) output: PathBuf,
+    /// Save to this folder [default: as configured, else the current one]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) output: Option<PathBuf>,
     /// Fetch only these files: numbers as `show` counts them (1,3-5) and patterns (*.iso)
     #[arg(short, long, value_name = "FILES", value_parser = Selection::parse)]
     pub(crate) select: Vec<Selection>,
     /// Go on sharing until this many times the size is uploaded [default: stop when complete]
     #[arg(long, value_name = "RATIO", value_parser = units::parse_ratio)]
     pub(crate) seed_ratio: Option<f64>,
+    /// Do so for this many seconds at most; without a ratio, for so long
+    #[arg(long, value_name = "SECONDS", value_parser = units::parse_seconds)]
+    pub(crate) seed_time: Option<Duration>,
     /// Fetch the pieces in order
     #[arg(long)]
     pub(crate) sequential: bool,
@@ -85,12 +88,15 @@ pub(crate) struct Seed {
     /// Torrent files, magnet links, info-hashes, or URLs of torrent files
     #[arg(required = true, value_name = "TORRENT", value_hint = ValueHint::FilePath)]
     pub(crate) torrents: Vec<String>,
-    /// The folder that holds the torrents' files or folders
-    #[arg(short, long, default_value = ".", value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) dir: PathBuf,
+    /// The folder that holds the torrents' files or folders [default: where `get` saves]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: Option<PathBuf>,
     /// Stop when this many times the size is uploaded [default: when interrupted]
     #[arg(long, value_name = "RATIO", value_parser = units::parse_ratio)]
     pub(crate) seed_ratio: Option<f64>,
+    /// Stop after this many seconds of sharing
+    #[arg(long, value_name = "SECONDS", value_parser = units::parse_seconds)]
+    pub(crate) seed_time: Option<Duration>,
     /// Believe that the files are complete, without checking them
     #[arg(long)]
     pub(crate) no_check: bool,

@@ -42,7 +42,11 @@ const PATIENCE: Duration = Duration::from_millis(700);
 /// Runs `dunlin get`.
 pub(crate) async fn get(args: args::Get) -> Exit {
     let goal = Goal {
-        ratio: Some(args.seed_ratio.unwrap_or(0.0)),
+        ratio: match (args.seed_ratio, args.seed_time) {
+            (None, Some(_)) => Some(f64::INFINITY),
+            (ratio, _) => Some(ratio.unwrap_or(0.0)),
+        },
+        time: args.seed_time,
         deadline: args.timeout.map(|timeout| Instant::now() + timeout),
         fetch: true,
     };
@@ -67,6 +71,7 @@ pub(crate) async fn get(args: args::Get) -> Exit {
 pub(crate) async fn seed(args: args::Seed) -> Exit {
     let goal = Goal {
         ratio: args.seed_ratio,
+        time: args.seed_time,
         deadline: None,
         fetch: false,
     };
@@ -119,6 +124,8 @@ type Choice = Arc<OnceLock<Picked>>;
 struct Goal {
     /// Uploaded per size; `None` as the configuration says, or without end.
     ratio: Option<f64>,
+    /// How long a torrent is shared at most; `None` as the configuration says, or without end.
+    time: Option<Duration>,
     deadline: Option<Instant>,
     /// Not all is expected to be here.
     fetch: bool,
@@ -145,12 +152,20 @@ struct Running {
     /// A person knows that `seed` has to fetch something.
     warned: bool,
     completed: bool,
+    /// When it has been shared for long enough.
+    shared: Option<Instant>,
     failed: bool,
 }
 
 impl Running {
     fn settled(&self, goal: Goal) -> bool {
-        self.failed || goal.reached(&self.last)
+        let ended = || self.end().is_some_and(|end| end <= Instant::now());
+        self.failed || goal.reached(&self.last) || ended()
+    }
+
+    /// When sharing ends by the clock.
+    fn end(&self) -> Option<Instant> {
+        self.shared.filter(|_| complete(&self.last))
     }
 }
 
@@ -171,13 +186,14 @@ async fn run(
     inputs: &[String],
     swarm: &Swarm,
     view: View,
-    dir: PathBuf,
+    dir: Option<PathBuf>,
     mut goal: Goal,
     mut how: How,
 ) -> Exit {
     let config = match settings::load(swarm, dir) {
         Ok(loaded) => {
             goal.ratio = goal.ratio.or(loaded.seed_ratio);
+            goal.time = goal.time.or(loaded.seed_time);
             how.limits = loaded.limits;
             loaded.session
         }
@@ -305,6 +321,8 @@ impl Run {
         let mut table = Instant::now();
         while !(waiting.is_empty() && self.torrents.values().all(|t| t.settled(self.goal))) {
             let deadline = self.goal.deadline;
+            let open = self.torrents.values().filter(|t| !t.settled(self.goal));
+            let end = open.filter_map(Running::end).min();
             tokio::select! {
                 Some((i, text, added)) = adding.next(), if !waiting.is_empty() => {
                     waiting.remove(&i);
@@ -330,6 +348,7 @@ impl Run {
                     self.look_at_connections(session).await;
                     table = Instant::now() + CONNTRACK_PERIOD;
                 }
+                () = wait_for(end) => {}
                 () = wait_for(deadline) => {
                     self.late = true;
                     for &i in &waiting {
@@ -389,6 +408,7 @@ impl Run {
                 chosen: false,
                 warned: false,
                 completed: false,
+                shared: None,
                 failed: false,
             };
             self.torrents.insert(id, running);
@@ -462,6 +482,7 @@ impl Run {
         }
         if complete(s) && !running.completed {
             running.completed = true;
+            running.shared = self.goal.time.map(|time| Instant::now() + time);
             let info = running.torrent.info().await.ok().flatten();
             let path = info.map_or_else(|| self.placement.dir.clone(), |info| self.path(&info));
             if let Some(running) = self.torrents.get(&id) {

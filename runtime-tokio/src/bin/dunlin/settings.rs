@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use dunlin_tokio::{
@@ -39,17 +40,19 @@ pub(crate) struct Loaded {
     pub(crate) limits: Limits,
     /// Uploaded per size, at which sharing ends.
     pub(crate) seed_ratio: Option<f64>,
+    /// How long at most.
+    pub(crate) seed_time: Option<Duration>,
 }
 
-/// The session that `swarm` and the configuration file ask for; torrents are saved to `dir`.
+/// The session that `swarm` and the configuration file ask for; torrents are saved to `dir`, if it is given.
 ///
 /// # Errors
 /// A sentence that names the file or option.
-pub(crate) fn load(swarm: &Swarm, dir: PathBuf) -> Result<Loaded, String> {
+pub(crate) fn load(swarm: &Swarm, dir: Option<PathBuf>) -> Result<Loaded, String> {
     let settings = read(swarm.config.as_deref())?;
 
     let mut session = SessionConfig {
-        dir,
+        dir: dir.unwrap_or_else(|| settings.downloads.clone()),
         folder: (!swarm.no_session).then(|| {
             let usual = || settings.session.clone();
             swarm.session.clone().unwrap_or_else(usual)
@@ -96,6 +99,7 @@ pub(crate) fn load(swarm: &Swarm, dir: PathBuf) -> Result<Loaded, String> {
         seed_ratio: settings
             .seed_ratio
             .map(|thousandths| f64::from(thousandths) / 1000.0),
+        seed_time: settings.seed_time,
     })
 }
 

@@ -19,6 +19,7 @@ pub mod event;
 pub mod guard;
 pub mod item;
 pub mod lookup;
+pub mod named;
 pub mod node;
 pub mod rtt;
 pub mod secure_id;
@@ -32,6 +33,7 @@ pub use event::{
     Announce, Cause, DhtEvent, DhtLog, DhtStats, Failure, FoundItem, Goal, LookupId, LookupReport,
     PingId,
 };
+pub use named::{DEFAULT_PORT, NodeNameError, parse_node};
 pub use node::{Dht, Full, Saved};
 
 use crate::NodeId;

@@ -44,12 +44,11 @@ use dunlin_core::{
 };
 
 pub use desk::RequestId;
+pub use dunlin_core::dht::{DEFAULT_PORT, NodeNameError, parse_node};
 pub use node::Node;
 
 use crate::socket::Egress;
 
-/// The port that the DHT uses if nobody says otherwise ("Using DHT").
-pub const DEFAULT_PORT: u16 = 6881;
 /// Public nodes that know many others, to begin with where nothing else is known. Theirs: run by
 /// the makers of BitTorrent, µTorrent, Transmission and libtorrent.
 pub const ROUTERS: [&str; 4] = [
@@ -66,36 +65,6 @@ pub fn routers() -> Vec<HostPort> {
         .iter()
         .filter_map(|text| text.parse().ok())
         .collect()
-}
-
-/// Reads `host`, `host:port` or `[v6]:port`; without a port it is [`DEFAULT_PORT`].
-///
-/// # Errors
-/// The words that rTorrent's `dht_add_node` has for it.
-pub fn parse_node(text: &str) -> Result<HostPort, &'static str> {
-    const HOST: &str = "Could not parse host.";
-    const PORT: &str = "Invalid port number.";
-    // An IPv6 address without brackets has no port.
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return HostPort::new(&ip.to_string(), DEFAULT_PORT).ok_or(HOST);
-    }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !text.ends_with(']') => (host, Some(port)),
-        _ => (text, None),
-    };
-    let port = match port.map(str::parse::<u16>) {
-        None => DEFAULT_PORT,
-        Some(Ok(port)) if port != 0 => port,
-        Some(_) => return Err(PORT),
-    };
-    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-    match bare {
-        Some(v6) if v6.parse::<std::net::Ipv6Addr>().is_ok() => HostPort::new(v6, port),
-        Some(_) => None,
-        None if host.contains(':') => None,
-        None => HostPort::new(host, port),
-    }
-    .ok_or(HOST)
 }
 
 /// What a node is started with.
@@ -252,35 +221,6 @@ pub struct Calls {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn s13_nodes_are_named_with_or_without_a_port() {
-        for (text, host, port) in [
-            ("router.example", "router.example", 6881),
-            ("router.example:1", "router.example", 1),
-            ("192.0.2.1:65535", "192.0.2.1", 65_535),
-            ("[2001:db8::1]:7", "2001:db8::1", 7),
-            ("[2001:db8::1]", "2001:db8::1", 6881),
-            ("2001:db8::1", "2001:db8::1", 6881),
-        ] {
-            let node = parse_node(text).unwrap();
-            assert_eq!((node.host.as_str(), node.port), (host, port), "{text}");
-        }
-        for text in ["host:0", "host:65536", "host:", "host:x", "[::1]:-1"] {
-            assert_eq!(parse_node(text), Err("Invalid port number."), "{text}");
-        }
-        for text in [
-            "",
-            ":6881",
-            "a b:1",
-            "[host]:1",
-            "[::1:1",
-            "a:b:1",
-            "[1.2.3.4]:5",
-        ] {
-            assert_eq!(parse_node(text), Err("Could not parse host."), "{text}");
-        }
-    }
 
     #[test]
     fn the_routers_are_well_formed() {

@@ -6,12 +6,10 @@ use core::net::{IpAddr, SocketAddr};
 use super::super::ops::Purpose;
 use super::super::{Engine, cx};
 use super::DhtNodeError;
-use crate::dht::Cause;
+use crate::dht::{Cause, parse_node};
 use crate::metainfo::HostPort;
 use crate::{ConnId, Instant, Op, Outcome};
 
-/// The port of a node whose port is not named (rTorrent's).
-const DEFAULT_PORT: u16 = 6881;
 /// Most names kept; the oldest make way (rTorrent's).
 const MAX_CONTACTS: usize = 64;
 /// Names looked up in one round, the newest (rTorrent's).
@@ -40,18 +38,7 @@ impl Engine {
         if self.dht.is_none() {
             return Err(DhtNodeError::NotEnabled);
         }
-        let (host, port) = split(node.trim()).ok_or(DhtNodeError::Host)?;
-        let port = match port {
-            None => DEFAULT_PORT,
-            Some(digits) => {
-                let number: i64 = digits.parse().map_err(|_| DhtNodeError::Host)?;
-                u16::try_from(number).map_err(|_| DhtNodeError::Port)?
-            }
-        };
-        if port == 0 {
-            return Err(DhtNodeError::Port);
-        }
-        let node = HostPort::new(host, port).ok_or(DhtNodeError::Host)?;
+        let node = parse_node(node)?;
         if !self.dht_is_active() {
             self.dht_contacts([node]);
         } else if let Some(addr) = node.addr() {
@@ -191,43 +178,6 @@ impl Engine {
         match cause {
             Cause::NoContacts if names.answered > 0 && names.found == 0 => Cause::Dns,
             other => other,
-        }
-    }
-}
-
-/// Host and port, as written; an IPv6 address with a port is in brackets.
-fn split(text: &str) -> Option<(&str, Option<&str>)> {
-    let (host, rest) = match text.strip_prefix('[') {
-        Some(inner) => inner.split_once(']')?,
-        None if text.parse::<IpAddr>().is_ok() => (text, ""),
-        None => text.split_at(text.find(':').unwrap_or(text.len())),
-    };
-    let port = match rest.strip_prefix(':') {
-        Some(port) => Some(port),
-        None if rest.is_empty() => None,
-        None => return None,
-    };
-    (!host.is_empty()).then_some((host, port))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::split;
-
-    #[test]
-    fn hosts_are_split_from_ports() {
-        for (text, expected) in [
-            ("a.example", Some(("a.example", None))),
-            ("a.example:1", Some(("a.example", Some("1")))),
-            ("10.0.0.1:x", Some(("10.0.0.1", Some("x")))),
-            ("[::1]:7", Some(("::1", Some("7")))),
-            ("::1", Some(("::1", None))),
-            (":6881", None),
-            ("", None),
-            ("[::1", None),
-            ("[::1]7", None),
-        ] {
-            assert_eq!(split(text), expected, "{text}");
         }
     }
 }

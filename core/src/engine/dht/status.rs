@@ -3,7 +3,7 @@
 use alloc::string::String;
 
 use crate::DhtMode;
-use crate::dht::DhtStats;
+use crate::dht::{DhtStats, NodeNameError};
 
 /// The DHT, now: rTorrent's `dht_statistics`, and more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,19 +60,22 @@ impl DhtStatus {
 pub enum DhtNodeError {
     /// There is no DHT: it is disabled, or nothing is kept between sessions.
     NotEnabled,
-    /// This is not `host` or `host:port`.
-    Host,
-    /// The port is not one of 1 to 65535.
-    Port,
+    /// The text names no node.
+    Name(NodeNameError),
+}
+
+impl From<NodeNameError> for DhtNodeError {
+    fn from(error: NodeNameError) -> Self {
+        Self::Name(error)
+    }
 }
 
 impl core::fmt::Display for DhtNodeError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::NotEnabled => "DHT not enabled.",
-            Self::Host => "Could not parse host.",
-            Self::Port => "Invalid port number.",
-        })
+        match self {
+            Self::NotEnabled => f.write_str("DHT not enabled."),
+            Self::Name(error) => error.fmt(f),
+        }
     }
 }
 

@@ -92,10 +92,10 @@ pub fn spawn(lab: &Lab, job: &Job, session: &Path, options: &[&str]) -> Proc {
 }
 
 /// Starts a DHT node without torrents, that begins with what lies in its session folder and the
-/// nodes given.
+/// nodes given. It says once an hour how it is.
 pub fn node(lab: &Lab, listen: SocketAddr, nodes: &[SocketAddr], session: &Path) -> Proc {
     let session = session.to_string_lossy();
-    let more = ["--session", &session];
+    let more = ["--session", &session, "--interval", "3600"];
     lab.spawn(command(), &arguments(&["node"], listen, nodes, &more))
 }
 

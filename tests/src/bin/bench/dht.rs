@@ -228,8 +228,8 @@ pub(crate) fn memory(options: &Options) {
     println!();
 }
 
-/// How long a node is watched that nobody asks anything.
-const IDLE: Duration = Duration::from_secs(60);
+/// A node that nobody asks anything is watched for as many minutes as there would be runs.
+const MINUTE: Duration = Duration::from_secs(60);
 /// What is quiet: no query of the node's for so long.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -243,20 +243,22 @@ pub(crate) fn idle(options: &Options) {
     let rows: Vec<String> = thread::scope(|scope| {
         let watched: Vec<_> = names
             .iter()
-            .map(|name| scope.spawn(|| watch(name)))
+            .map(|name| scope.spawn(|| watch(name, options.runs)))
             .collect();
         let row = |watched: thread::ScopedJoinHandle<'_, _>| watched.join().expect("a watch");
         watched.into_iter().map(row).collect()
     });
     println!(
-        "| node | CPU ms a minute | wakeups a minute | queries a minute | to sources | quiet after s |"
+        "| node | CPU ms a minute | wakeups a minute | queries a minute | to sources, in {} minutes | quiet after s |",
+        options.runs
     );
     println!("|---|---|---|---|---|---|");
     rows.iter().for_each(|row| println!("{row}"));
     println!();
 }
 
-fn watch(name: &str) -> String {
+fn watch(name: &str, minutes: usize) -> String {
+    let minutes = minutes as u32;
     let lab = Lab::bare();
     let node = Node::start(&lab, name);
     lab.inside(|| {
@@ -271,13 +273,13 @@ fn watch(name: &str) -> String {
         });
         let quiet = settled.elapsed().saturating_sub(QUIET);
         let (cpu, wakeups) = (usage::cpu(node.pid()), usage::wakeups(node.pid()));
-        let figures = blast.listen(IDLE).expect("a watch");
+        let figures = blast.listen(MINUTE * minutes).expect("a watch");
         let after = usage::cpu(node.pid());
         format!(
-            "| {name} | {} | {} | {} | {} | {:.0} |",
-            (after.0 + after.1 - cpu.0 - cpu.1).as_millis(),
-            usage::wakeups_since(&wakeups, node.pid()),
-            figures.heard,
+            "| {name} | {:.1} | {:.1} | {:.1} | {} | {:.0} |",
+            (after.0 + after.1 - cpu.0 - cpu.1).as_secs_f64() * 1000.0 / f64::from(minutes),
+            usage::wakeups_since(&wakeups, node.pid()) as f64 / f64::from(minutes),
+            figures.heard as f64 / f64::from(minutes),
             figures.heard_by,
             quiet.as_secs_f64(),
         )

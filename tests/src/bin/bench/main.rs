@@ -19,7 +19,7 @@ Then asks DHT nodes as much as they can answer: floor dunlin rtorrent libtorrent
 
   --size MIB      payload (1024)
   --piece LOG2    piece length, 20 = 1 MiB, 18 = 256 KiB (20)
-  --runs N        of each; medians are printed (3)
+  --runs N        of each; medians are printed (3). Of dht-idle: minutes
   --only PART     download, seed, check, dht, dht-memory or dht-idle
   --dest DIR      where downloads go, best a tmpfs (/dev/shm)
 ";

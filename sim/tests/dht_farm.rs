@@ -35,6 +35,33 @@ fn dead(ppm: u32) -> FarmConfig {
     }
 }
 
+/// When new nodes had 32 nodes, in order.
+fn cold_starts(dead_ppm: u32) -> Vec<Duration> {
+    let start = |seed| {
+        let mut trial = Trial::new(seed, dead(dead_ppm), DhtConfig::default());
+        trial.warm(8, Duration::from_secs(60), 32)
+    };
+    let mut took: Vec<_> = (1..=8).map(|n| start(n).expect("32 nodes")).collect();
+    took.sort();
+    println!("{dead_ppm} ppm dead: {took:?}");
+    took
+}
+
+/// G3. The id changes meanwhile, to the one that follows from the address (BEP 42).
+#[test]
+fn a_cold_start_takes_less_than_a_second() {
+    let took = cold_starts(0);
+    assert!(took.iter().all(|t| *t <= ms(1_000)), "{took:?}");
+}
+
+/// Many of the packets that its budget allows then go to waste.
+#[test]
+fn a_cold_start_among_dead_nodes_takes_two_seconds() {
+    let took = cold_starts(500_000);
+    assert!(took[4] <= ms(2_000), "half of them: {took:?}");
+    assert!(took.iter().all(|t| *t <= ms(6_000)), "{took:?}");
+}
+
 #[test]
 fn with_half_of_all_nodes_dead_searches_are_fast_and_frugal() {
     let s = searches(dead(500_000), 300);

@@ -56,7 +56,10 @@ impl Dht {
         }
         while let Some(id) = self.ready.front().copied() {
             if self.queries.is_full() {
-                return None;
+                // Who was silent for so long will hardly answer any more.
+                let silent = self.queries.pop_silent(cx.now, self.rtt.stall() * 2)?;
+                self.missed(cx, silent.purpose);
+                continue;
             }
             let Some((v6, ask)) = self.next_step(cx, id) else {
                 self.ready.pop_front();
@@ -394,8 +397,9 @@ impl Dht {
         if !fixed && !self.config.local && !secure_id::is_secure(side.routes.own(), agreed) {
             let id = secure_id::secure(cx, agreed);
             side.routes.set_own(cx.now, id);
-            // A new neighbourhood.
+            // A new neighbourhood: to go on looking for the old one would cost the budget.
             (side.rounds, side.round) = (0, Some(cx.now + AT_ONCE));
+            self.abandon_round(v6);
             self.own_changed();
         }
     }

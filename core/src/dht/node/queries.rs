@@ -191,6 +191,22 @@ impl Queries {
         self.close(self.head)
     }
 
+    /// The step that has been silent for longest, if that is longer than `patience`: others need
+    /// its place.
+    pub(super) fn pop_silent(&mut self, now: Instant, patience: Duration) -> Option<Query> {
+        let mut slot = self.head;
+        while let Some(query) = self.get(slot) {
+            if query.sent? + patience > now {
+                return None;
+            }
+            if matches!(query.purpose, Purpose::Step { .. }) {
+                return self.close(slot);
+            }
+            slot = query.next;
+        }
+        None
+    }
+
     /// Gives up steps of a search that is through, until there is room for so many queries more.
     pub(super) fn make_room(&mut self, id: LookupId, wanted: u16) {
         for slot in 0..self.slots.len() as u16 {
@@ -256,12 +272,14 @@ mod tests {
             let mut queries = Queries::new(8);
             let (mut open, mut sent): (Vec<u16>, Vec<(u16, Instant)>) = Default::default();
             let mut now = Instant::ORIGIN;
+            let step = Purpose::Step { search: LookupId(0), v6: false, slot: 0 };
             for (what, which) in steps {
                 now += Duration::from_millis(u64::from(which) * 20);
-                match what % 4 {
+                match what % 5 {
                     0 => {
                         let mut cx = Cx { now, rng: &mut rng };
-                        let got = queries.open(&mut cx, Purpose::Ping(None), addr(which), None);
+                        let purpose = if which % 2 == 0 { step } else { Purpose::Ping(None) };
+                        let got = queries.open(&mut cx, purpose, addr(which), None);
                         assert_eq!(got.is_some(), open.len() + sent.len() < 8);
                         open.extend(got);
                     }
@@ -273,6 +291,17 @@ mod tests {
                     2 if !sent.is_empty() => {
                         let (slot, _) = sent.remove(usize::from(which) % sent.len());
                         assert!(queries.close(slot).is_some());
+                    }
+                    3 => {
+                        let patience = Duration::from_millis(200);
+                        let late = |(slot, at): &(u16, Instant)| {
+                            let query = queries.get(*slot).unwrap();
+                            *at + patience <= now && query.purpose == step
+                        };
+                        let late = sent.iter().position(late).map(|i| sent.remove(i).0);
+                        let addr = late.and_then(|slot| Some(queries.get(slot)?.addr));
+                        let got = queries.pop_silent(now, patience);
+                        assert_eq!(got.map(|q| q.addr), addr);
                     }
                     _ => {
                         while queries.pop_timeout(now).is_some() {

@@ -21,6 +21,9 @@ const SEEDS: usize = 16;
 const SPARES: usize = 8;
 /// Contacts that a search begins with if the table does not suffice (S15).
 const CONTACTS: usize = 8;
+/// Queries of a round that looks for nodes of one bucket: it need not find its end. Ours: 12 are
+/// too few where two of three are dead, 96 take the budget of the rounds that follow.
+const ROUND_QUERIES: u8 = 24;
 
 /// What a search is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +102,7 @@ impl Dht {
                 For::Owner => true,
                 For::Table { v6: only, .. } => only == v6,
             };
-            *place = self.new_lookup(cx.now, target, v6).filter(|_| fits);
+            *place = self.new_lookup(cx.now, target, v6, whom).filter(|_| fits);
         }
         let scrape = matches!(goal, Goal::Peers { scrape: true, .. });
         let search = Search {
@@ -127,12 +130,22 @@ impl Dht {
         Some(id)
     }
 
-    fn new_lookup(&mut self, now: Instant, target: NodeId, v6: bool) -> Option<Box<Lookup>> {
+    fn new_lookup(
+        &mut self,
+        now: Instant,
+        target: NodeId,
+        v6: bool,
+        whom: For,
+    ) -> Option<Box<Lookup>> {
         let side = self.sides[usize::from(v6)].as_mut()?;
-        let params = Params {
+        let mut params = Params {
             expected: side.estimate.expected_kth_distance(8),
             ..Params::new(*side.routes.own(), self.config.local)
         };
+        if whom != For::Owner && side.rounds > 1 {
+            // Anybody new will do, and a young table has to be sparing: its budget is short.
+            (params.ring, params.max_queries) = (0, ROUND_QUERIES);
+        }
         let mut lookup = Box::new(Lookup::new(now, target, params));
         let mut seeds = heapless::Vec::<Contact, SEEDS>::new();
         side.routes.closest(&target, &mut seeds);
@@ -391,6 +404,15 @@ impl Dht {
             return Some((Failure::NoReplies, self.silence()));
         }
         (stores && search.stored == 0).then_some((Failure::AnnounceFailed, Cause::NodesGone))
+    }
+
+    /// Ends what is under way for a table.
+    pub(super) fn abandon_round(&mut self, v6: bool) {
+        let of_table = |s: &Search| matches!(s.whom, For::Table { v6: of, .. } if of == v6);
+        let round = self.searches.iter().find(|(_, s)| of_table(s));
+        if let Some(id) = round.map(|(id, _)| *id) {
+            self.abandon(id);
+        }
     }
 
     /// Ends a search without a word.

@@ -102,6 +102,7 @@ fn lost_packets_do_not_keep_it_from_finding() {
     );
 }
 
+/// G9. So many searches that its bar, 99.9 %, is two of them.
 #[test]
 fn among_sybils_it_reaches_honest_nodes_near_the_target() {
     let s = searches(
@@ -110,9 +111,9 @@ fn among_sybils_it_reaches_honest_nodes_near_the_target() {
             dead_ppm: 200_000,
             ..FarmConfig::default()
         },
-        300,
+        2_000,
     );
-    assert_eq!(s.honest_ppm, 1_000_000, "{s}");
+    assert!(s.honest_ppm >= 999_000, "{s}");
 }
 
 #[test]

@@ -102,7 +102,9 @@ impl Dht {
                 For::Owner => true,
                 For::Table { v6: only, .. } => only == v6,
             };
-            *place = self.new_lookup(cx.now, target, v6, whom).filter(|_| fits);
+            if fits {
+                *place = self.new_lookup(cx.now, target, v6, whom);
+            }
         }
         let scrape = matches!(goal, Goal::Peers { scrape: true, .. });
         let search = Search {

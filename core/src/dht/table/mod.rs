@@ -203,8 +203,8 @@ impl Routes {
         each!(&self.inner, t => t.closest(target, out));
     }
 
-    /// Adds nodes that answered lately but found no place, those closest to `target` first, until
-    /// `out` is full: a search begins with them, too.
+    /// Fills `out` with nodes that answered lately but found no place: those closest to `target`, in
+    /// no order. A search begins with them, too.
     pub fn spares<const N: usize>(
         &self,
         now: Instant,

@@ -102,9 +102,7 @@ impl Dht {
                 For::Owner => true,
                 For::Table { v6: only, .. } => only == v6,
             };
-            if fits {
-                *place = self.new_lookup(cx.now, target, v6, whom);
-            }
+            *place = self.new_lookup(cx.now, target, v6, whom).filter(|_| fits);
         }
         let scrape = matches!(goal, Goal::Peers { scrape: true, .. });
         let search = Search {

@@ -17,8 +17,8 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, ErrorKind, Read, Write},
+    fs::{self, File, TryLockError},
+    io::{self, ErrorKind, Read},
     path::{Path, PathBuf},
 };
 
@@ -26,7 +26,8 @@ use dunlin_core::{InfoHash, OpError, OpErrorKind, Outcome, hash::sha1};
 
 use crate::{
     dht_cache,
-    platform::{Root, private_folder, same_file},
+    disk::write_all,
+    platform::{self, Root, private_folder, same_file},
 };
 
 /// Starts every sealed record; the digit is the version of the seal.
@@ -213,7 +214,7 @@ impl SessionFolder {
     pub fn remove(&self, torrent: InfoHash, lock: TorrentLock) -> Result<()> {
         for name in ["resume", "resume.bak", "torrent", "lock"] {
             let path = self.path(torrent, name);
-            match fs::remove_file(&path) {
+            match platform::remove_file(&path) {
                 Err(e) if e.kind() != ErrorKind::NotFound => {
                     return Err(SessionError::Io(path, e));
                 }
@@ -250,20 +251,24 @@ pub(crate) fn sync(dir: &Path) -> Result<()> {
 pub(crate) fn replace(path: &Path, suffix: &str, parts: &[&[u8]], keep_old: bool) -> Result<()> {
     let temporary = with_suffix(path, suffix);
     let write = || {
-        let mut file = File::create(&temporary)?;
-        parts.iter().try_for_each(|part| file.write_all(part))?;
-        file.sync_all()?;
+        let file = platform::create(&temporary)?;
+        let mut at = 0;
+        for part in parts {
+            write_all(&file, part, at)?;
+            at += part.len() as u64;
+        }
+        platform::sync_file(&file)?;
         if keep_old {
-            match fs::rename(path, with_suffix(path, ".bak")) {
+            match platform::rename(path, &with_suffix(path, ".bak")) {
                 Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
                 _ => {}
             }
         }
-        fs::rename(&temporary, path)
+        platform::rename(&temporary, path)
     };
     write().map_err(|e| {
         // Half a file is of no use; if it cannot go now, the next attempt overwrites it.
-        let _ = fs::remove_file(&temporary);
+        let _ = platform::remove_file(&temporary);
         SessionError::Io(path.into(), e)
     })
 }
@@ -272,7 +277,7 @@ pub(crate) fn replace(path: &Path, suffix: &str, parts: &[&[u8]], keep_old: bool
 pub(crate) fn set_aside(path: &Path, why: &str) -> String {
     let free = |n: &u32| !damaged(path, *n).exists();
     let to = damaged(path, (0..MAX_DAMAGED).find(free).unwrap_or(MAX_DAMAGED));
-    match fs::rename(path, &to) {
+    match platform::rename(path, &to) {
         Ok(()) => format!("{}: {why}; kept as {}", path.display(), to.display()),
         Err(e) => format!("{}: {why}; left in place ({e})", path.display()),
     }
@@ -294,9 +299,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 pub(crate) fn lock(path: &Path, sharing: Sharing) -> Result<File> {
     let failed = |e| SessionError::Io(path.into(), e);
     for _ in 0..LOCK_TRIES {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(path).map_err(failed)?;
+        let file = platform::open_or_create(path).map_err(failed)?;
         let locked = match sharing {
             Sharing::Shared => file.try_lock_shared(),
             Sharing::Alone => file.try_lock(),

@@ -202,7 +202,7 @@ impl Files {
         let entry = self.info.files().get(file as usize);
         let root = match Root::open(&self.dir) {
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                std::fs::create_dir_all(&self.dir)?;
+                platform::make_folders(&self.dir)?;
                 Root::open(&self.dir)?
             }
             root => root?,

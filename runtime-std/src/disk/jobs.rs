@@ -19,7 +19,7 @@ use super::{
     queue::{Job, Shared, Work},
     transfer,
 };
-use crate::platform::{Access, Root, file_stat, unlinked};
+use crate::platform::{Access, Root, file_stat, sync_file, unlinked};
 
 /// Bytes read at a time for hashing: fits the second-level cache beside the hash's own work.
 const HASH_RUN: usize = 256 * 1024;
@@ -337,7 +337,7 @@ impl Disk<'_> {
             Root::open(&files.dir)?.file(files.path(file), Access::Write)
         });
         let synced = self.with(file, handle, |f| {
-            f.sync_all()?;
+            sync_file(f)?;
             f.metadata()
         });
         let stat = match synced {

@@ -40,7 +40,7 @@ use crate::{
 };
 pub(crate) use files::error as io_error;
 use queue::{Shared, Work};
-pub(crate) use transfer::read_exact;
+pub(crate) use transfer::{read_exact, write_all};
 
 /// How much of the machine the disk may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

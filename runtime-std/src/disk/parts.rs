@@ -29,7 +29,7 @@ use super::{
     handles::{Handles, PARTS},
     transfer,
 };
-use crate::platform::{Access, Root};
+use crate::platform::{self, Access, Root};
 
 /// Copied in pieces of this size.
 const CHUNK: u64 = 256 * 1024;
@@ -203,7 +203,7 @@ impl Files {
         let Some(file) = made else {
             return Ok(());
         };
-        file.sync_all()?;
+        platform::sync_file(&file)?;
         root.rename(&temporary, &self.paths[index])?;
         self.soil(index as u32);
         let parent = self.paths[index].parent().unwrap_or(Path::new(""));
@@ -215,8 +215,8 @@ impl Files {
         root.make_parents(&self.paths[index], |_| {})?;
         let executable = self.info.files()[index].executable;
         let file = root.file(path, Access::Create { executable })?;
-        file.set_len(0)?;
-        file.set_len(self.info.files()[index].len)?;
+        platform::set_len(&file, 0)?;
+        platform::set_len(&file, self.info.files()[index].len)?;
         Ok(file)
     }
 

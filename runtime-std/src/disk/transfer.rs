@@ -129,7 +129,7 @@ pub(crate) fn read_exact(file: &File, mut buf: &mut [u8], mut offset: u64) -> io
 }
 
 /// Writes all of `buf` at `offset`.
-pub(super) fn write_all(file: &File, mut buf: &[u8], mut offset: u64) -> io::Result<()> {
+pub(crate) fn write_all(file: &File, mut buf: &[u8], mut offset: u64) -> io::Result<()> {
     while !buf.is_empty() {
         match write_vectored_at(file, &[IoSlice::new(buf)], offset) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),

@@ -1,20 +1,24 @@
 //! Every call that differs from one operating system to the next. Porting the crate to
-//! another platform means writing a sibling of `unix.rs` with the same items.
+//! another platform means writing a sibling of `unix.rs` with the same items. What changes files
+//! goes through `calls`, where tests record it.
+
+mod calls;
+#[cfg(test)]
+pub(crate) mod trace;
 
 #[cfg(unix)]
-mod unix;
-#[cfg(unix)]
-pub(crate) use unix::{
-    Root, allocate, executable, open_file_limit, private_folder, read_vectored_at,
-    read_vectored_cached, same_file, unlinked, write_vectored_at,
+#[path = "unix.rs"]
+mod sys;
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod sys;
+
+pub(crate) use calls::{
+    Root, allocate, create, make_folders, open_or_create, private_folder, remove_file, rename,
+    set_len, sync_file, write_vectored_at,
 };
-
-#[cfg(windows)]
-mod windows;
-#[cfg(windows)]
-pub(crate) use windows::{
-    Root, allocate, executable, open_file_limit, private_folder, read_vectored_at,
-    read_vectored_cached, same_file, unlinked, write_vectored_at,
+pub(crate) use sys::{
+    executable, open_file_limit, read_vectored_at, read_vectored_cached, same_file, unlinked,
 };
 
 use std::{fs, io, time::UNIX_EPOCH};

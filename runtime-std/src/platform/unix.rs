@@ -72,13 +72,10 @@ pub(crate) fn open_file_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// Makes a folder, and those above it, for its owner only.
-pub(crate) fn private_folder(dir: &Path) -> io::Result<()> {
+/// Makes a folder for its owner only.
+pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
+    std::fs::DirBuilder::new().mode(0o700).create(dir)
 }
 
 /// Whether an open file has lost its last name: what is written to it goes nowhere.

@@ -68,9 +68,9 @@ pub(crate) fn open_file_limit() -> Option<u64> {
     None
 }
 
-/// Makes a folder, and those above it; its owner's profile keeps others out.
-pub(crate) fn private_folder(dir: &Path) -> io::Result<()> {
-    fs::create_dir_all(dir)
+/// Makes a folder; its owner's profile keeps others out.
+pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
+    fs::create_dir(dir)
 }
 
 /// Whether an open file has lost its last name: not possible here.

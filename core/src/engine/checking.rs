@@ -35,7 +35,6 @@ impl Engine {
             return;
         };
         t.info = Some(info.clone());
-        t.durable = Bitfield::new(info.piece_count());
         t.phase = Phase::Opening;
         t.to_open = true;
         t.priorities.truncate(info.files().len());
@@ -88,9 +87,26 @@ impl Engine {
         let Some(info) = t.info.clone() else {
             return;
         };
-        let (have, doubted) = judge_files(t, &info, &files, self.config.boot);
+        if let Some(record) = t.resume.as_mut().filter(|_| t.saving.lost) {
+            // They were written to since the last good flush: there is nothing to compare with.
+            record.files.clone_from(&files);
+        }
+        let Judged {
+            have,
+            doubted,
+            steady,
+        } = judge_files(t, &info, &files, self.config.boot);
         t.files = files;
-        t.durable = Bitfield::new(info.piece_count());
+        let mut durable = Bitfield::new(info.piece_count());
+        if let Some(record) = &mut t.resume {
+            record.partial.retain(|piece, _| steady.get(*piece));
+            let flushed = record.flushed(info.piece_count());
+            let kept = |piece: &u32| flushed.as_ref().is_some_and(|f| f.get(*piece));
+            have.iter().filter(kept).for_each(|piece| {
+                durable.set(piece);
+            });
+        }
+        t.saving.opened(durable);
         if !doubted.is_empty() && t.resume.as_ref().is_some_and(|r| r.clean) {
             let pieces = doubted.len() as u32;
             self.notice(Some(id), None, Level::Info, What::Rechecking { pieces });
@@ -195,6 +211,9 @@ impl Engine {
         if let Some(t) = self.torrents.get_mut(&id) {
             t.finished = done;
             t.unsaved = true;
+            // What is here without ever having been flushed, by whoever wrote it.
+            let have = t.picker.as_ref().map_or(0, |p| p.have().count());
+            t.saving.unflushed |= have > t.saving.durable.count();
         }
         self.change(id, Changes::STATE | Changes::PROGRESS);
         if done {
@@ -249,16 +268,31 @@ impl Engine {
     }
 }
 
+/// What is to be thought of a torrent's pieces before any is hashed.
+struct Judged {
+    /// Believed to be there.
+    have: Bitfield,
+    /// To be hashed.
+    doubted: Vec<u32>,
+    /// In files that are as they were when the record was saved, so that blocks of partial pieces
+    /// are where they were.
+    steady: Bitfield,
+}
+
 /// What to believe of the files found, and which pieces to hash.
 fn judge_files(
     t: &Torrent,
     info: &Info,
     files: &[Option<FileStat>],
     boot: Option<[u8; 16]>,
-) -> (Bitfield, Vec<u32>) {
+) -> Judged {
     let pieces = info.piece_count();
     if t.check == Check::Nothing {
-        return (Bitfield::full(pieces), Vec::new());
+        return Judged {
+            have: Bitfield::full(pieces),
+            doubted: Vec::new(),
+            steady: Bitfield::new(pieces),
+        };
     }
     // A piece can only be there if its files are long enough.
     let mut present = Bitfield::full(pieces);
@@ -315,7 +349,17 @@ fn judge_files(
             }
         }
     }
-    (have, doubted)
+    let mut steady = Bitfield::new(pieces);
+    if record.is_some_and(|r| r.keeps_partial(boot)) {
+        for piece in (0..pieces).filter(|p| present.get(*p) && !changed.get(*p)) {
+            steady.set(piece);
+        }
+    }
+    Judged {
+        have,
+        doubted,
+        steady,
+    }
 }
 
 /// Puts the blocks of half-fetched pieces back to use.

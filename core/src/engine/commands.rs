@@ -47,6 +47,8 @@ impl Engine {
         }
         self.reconsider(id);
         self.change(id, Changes::STATE | Changes::PROGRESS);
+        self.settle(id);
+        self.save_early(id);
         true
     }
 
@@ -152,7 +154,10 @@ impl Engine {
                 break;
             }
         }
+        t.unsaved = true;
         self.pump_trackers(id);
+        self.settle(id);
+        self.save_early(id);
         true
     }
 
@@ -173,6 +178,8 @@ impl Engine {
         t.unsaved = true;
         self.dht_switched(id);
         self.pump_trackers(id);
+        self.settle(id);
+        self.save_early(id);
         true
     }
 

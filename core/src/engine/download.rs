@@ -284,12 +284,11 @@ impl Engine {
         match outcome {
             Outcome::Written { blocks, hasher } => {
                 self.pool.give_all(blocks);
-                if let Some(a) = self
-                    .torrents
-                    .get_mut(&id)
-                    .and_then(|t| t.assemblies.get_mut(&piece))
-                {
-                    a.wrote(begin, len, hasher);
+                if let Some(t) = self.torrents.get_mut(&id) {
+                    t.saving.wrote();
+                    if let Some(a) = t.assemblies.get_mut(&piece) {
+                        a.wrote(begin, len, hasher);
+                    }
                 }
                 self.pump_piece(id, piece, stopping);
             }
@@ -306,6 +305,9 @@ impl Engine {
 
     /// An op of an assembly that was given up came back.
     pub(super) fn too_late(&mut self, id: TorrentId, outcome: Outcome) {
+        if let Some(t) = self.torrents.get_mut(&id) {
+            t.saving.wrote();
+        }
         match outcome {
             Outcome::Failed { error, blocks } => {
                 self.pool.give_all(blocks);
@@ -338,6 +340,9 @@ impl Engine {
         let Some(t) = self.torrents.get_mut(&id) else {
             return;
         };
+        // A write that failed half-way changed the file too.
+        t.saving.wrote();
+        t.unsaved = true;
         if let Some(assembly) = t.assemblies.remove(&piece) {
             self.pool.give_all(assembly.abandon());
         }
@@ -389,6 +394,7 @@ impl Engine {
         let done = picker.is_done();
         let suspected = t.blame.is_suspect(piece);
         t.unsaved = true;
+        t.saving.wrote();
         if suspected {
             self.read_for_blame(id, piece, true);
         }

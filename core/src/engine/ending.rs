@@ -47,11 +47,8 @@ impl Engine {
             stopping.delete |= delete;
             return;
         }
-        let saved = match t.phase {
-            Phase::Ready | Phase::Metadata => false,
-            Phase::Failed(_) => t.picker.is_none(),
-            _ => true,
-        };
+        // While its files are not known, the last record stands unless something else changed.
+        let saved = t.info.is_some() && t.picker.is_none() && !t.unsaved;
         // First of all, or places that become free would be filled again.
         t.phase = Phase::Stopping(Stopping {
             until,
@@ -80,12 +77,12 @@ impl Engine {
         }
         let at_rest = t.can_save() && (t.paused || matches!(t.phase, Phase::Failed(_)));
         let stopping = matches!(t.phase, Phase::Stopping(_));
-        if !(stopping || at_rest && t.unsaved && !t.saving) || self.ops.disk_jobs(id) > 0 {
+        let due = at_rest && t.unsaved && t.saving.is_free();
+        if !(stopping || due) || self.ops.disk_jobs(id) > 0 {
             return;
         }
-        let has_files = t.picker.is_some();
         let Phase::Stopping(stopping) = &mut t.phase else {
-            self.save(id);
+            self.save_changes(id);
             return;
         };
         if stopping.releasing {
@@ -104,23 +101,9 @@ impl Engine {
             return;
         };
         if !stopping.delete && !core::mem::replace(&mut stopping.saved, true) {
-            if has_files {
-                // Waiting for a slow disk at every exit would be no service: within one boot
-                // the page cache is as good, and the record says what was flushed.
-                let durable = self.config.boot.is_none();
-                t.flushing = t
-                    .picker
-                    .as_ref()
-                    .map(|p| p.have().clone())
-                    .filter(|_| durable);
-                self.ops.job(Purpose::Flush(id), |op| Op::Flush {
-                    op,
-                    torrent: id,
-                    durable,
-                });
-            } else {
-                self.save_now(id, true);
-            }
+            // Waiting for a slow disk at every exit would be no service: within one boot the page
+            // cache is as good, and the record says what was flushed.
+            self.flush_and_save(id, self.config.boot.is_none());
             return;
         }
         if !t.announcer.all_stopped() && self.now < deadline(stopping, &t.announcer) {

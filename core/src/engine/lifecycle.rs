@@ -10,6 +10,7 @@ use super::event::{Changes, Level, What};
 use super::metadata::Fetch;
 use super::ops::Purpose;
 use super::resume::Record;
+use super::saving::Saving;
 use super::status::{FilePriority, PeerSource};
 use super::swarm::Swarm;
 use super::timers::Timer;
@@ -23,7 +24,7 @@ use crate::torrent::blame::Blame;
 use crate::torrent::choker::{Choker, Slots};
 use crate::torrent::picker::Priority;
 use crate::tracker::{AnnounceConfig, Announcer, Families, Reach};
-use crate::{Bitfield, Instant, Op, Outcome, TorrentId};
+use crate::{Instant, Op, Outcome, TorrentId};
 
 impl Engine {
     /// Adds a torrent.
@@ -109,10 +110,8 @@ impl Engine {
             choker: Choker::new(self.config.upload_slots.map_or(Slots::Auto, Slots::Fixed)),
             bucket,
             files: Vec::new(),
-            durable: Bitfield::new(0),
-            flushing: None,
             unsaved: false,
-            saving: false,
+            saving: Saving::new(),
             wanted: 0,
             downloaded: 0,
             uploaded: 0,
@@ -263,6 +262,7 @@ impl Engine {
             return;
         }
         match (&t.picker, t.info.clone()) {
+            (Some(_), _) if t.saving.lost => self.reopen(id, "its files are opened anew"),
             (Some(_), _) => {
                 t.phase = Phase::Ready;
                 self.change(id, Changes::STATE);
@@ -286,19 +286,29 @@ impl Engine {
         let (Phase::Ready | Phase::Failed(_), Some(info)) = (&t.phase, t.info.clone()) else {
             return true;
         };
+        t.check = Check::All;
+        // Or a stop in the middle would leave a record that is believed.
+        (t.resume, t.unsaved) = (None, true);
+        self.close_files(id, "the torrent is being checked");
+        self.open_files(id, info);
+        true
+    }
+
+    /// Takes a torrent back to where its files are not known, to be opened again.
+    pub(super) fn close_files(&mut self, id: TorrentId, why: &'static str) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
         // First of all, or places that become free would be filled again.
         t.phase = Phase::Opening;
         // Peers that were of no use to a seed may be soon.
         t.swarm.hurry(self.now);
-        self.rest(id, "the torrent is being checked");
+        self.rest(id, why);
         self.discard_assemblies(id);
         if let Some(t) = self.torrents.get_mut(&id) {
             t.picker = None;
-            t.check = Check::All;
             t.finished = false;
         }
-        self.open_files(id, info);
-        true
     }
 
     pub(super) fn discard_assemblies(&mut self, id: TorrentId) {

@@ -119,6 +119,7 @@ mod questions;
 mod request;
 mod resume;
 mod rounds;
+mod saving;
 mod status;
 mod streams;
 mod swarm;

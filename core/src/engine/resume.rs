@@ -29,6 +29,8 @@ pub(super) struct Record {
     pub(super) boot: Option<[u8; 16]>,
     /// Written at a stop, so that sizes and times of the files must still be the same.
     pub(super) clean: bool,
+    /// A flush covered everything that was written, blocks of partial pieces too.
+    pub(super) synced: bool,
     /// Pieces verified; empty while the metadata was unknown.
     pub(super) have: Vec<u8>,
     /// Those of them that were flushed since.
@@ -44,6 +46,25 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// A record of a torrent whose files nobody has looked at.
+    pub(super) const fn unchecked(info_hash: InfoHash) -> Self {
+        Self {
+            info_hash,
+            boot: None,
+            clean: false,
+            synced: false,
+            have: Vec::new(),
+            durable: Vec::new(),
+            partial: BTreeMap::new(),
+            files: Vec::new(),
+            priorities: Vec::new(),
+            downloaded: 0,
+            uploaded: 0,
+            peers: Vec::new(),
+            trackers: Vec::new(),
+        }
+    }
+
     /// The bencoded form.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new().with_max_depth(6);
@@ -69,6 +90,7 @@ impl Record {
             d.emit_pair_with(b"peers", |e| e.emit_bytes(&pack_peers(&self.peers)))?;
             let priorities: Vec<u8> = self.priorities.iter().map(|p| *p as u8).collect();
             d.emit_pair_with(b"priorities", |e| e.emit_bytes(&priorities))?;
+            d.emit_pair(b"synced", u8::from(self.synced))?;
             d.emit_pair_with(b"trackers", |e| emit_trackers(e, &self.trackers))?;
             d.emit_pair(b"uploaded", self.uploaded)?;
             d.emit_pair(b"version", VERSION)
@@ -120,6 +142,7 @@ impl Record {
             info_hash: InfoHash(info_hash),
             boot: bytes(b"boot").try_into().ok(),
             clean: d.int(b"clean") == Some(1),
+            synced: d.int(b"synced") == Some(1),
             have: bytes(b"have").to_vec(),
             durable: bytes(b"durable").to_vec(),
             partial,
@@ -130,6 +153,17 @@ impl Record {
             peers: unpack_peers(bytes(b"peers")),
             trackers: d.list(b"trackers").map(read_trackers).unwrap_or_default(),
         })
+    }
+
+    /// Whether blocks of partial pieces are still on the medium, if the files are as they were.
+    pub(super) fn keeps_partial(&self, boot: Option<[u8; 16]>) -> bool {
+        // Without a token for the boot, every stop flushes.
+        self.clean && (self.synced || self.boot == boot)
+    }
+
+    /// The pieces that had been flushed.
+    pub(super) fn flushed(&self, pieces: u32) -> Option<Bitfield> {
+        Bitfield::from_wire(&self.durable, pieces)
     }
 
     /// The pieces to believe before looking at the files.
@@ -253,6 +287,7 @@ mod tests {
             info_hash: InfoHash([7; 20]),
             boot: Some([9; 16]),
             clean: true,
+            synced: true,
             have: vec![0b1110_0000],
             durable: vec![0b1000_0000],
             partial: BTreeMap::from([(4, vec![0x80]), (6, vec![0x40])]),

@@ -1,21 +1,18 @@
-//! What happens every so often: choking, peer exchange, saving, chores.
+//! What happens every so often: choking, peer exchange, chores.
 
 use alloc::{collections::BTreeSet, vec::Vec};
 use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::conns::key;
-use super::event::{Level, What};
-use super::ops::Purpose;
 use super::peers::End;
-use super::resume::{MAX_PEERS, Record};
 use super::status::PeerSource;
 use super::timers::Timer;
 use super::torrent::{Phase, Torrent};
 use super::{Engine, cx};
 use crate::torrent::choker::Candidate;
 use crate::wire::extension::PexFlags;
-use crate::{ConnId, Op, Outcome, TorrentId};
+use crate::{ConnId, TorrentId};
 
 /// Time between choking rounds (BEP 3: every ten seconds).
 const ROUND: Duration = Duration::from_secs(10);
@@ -250,116 +247,5 @@ impl Engine {
         }
         conn.pex_heard = Some(self.now);
         self.learn(torrent, added, PeerSource::Pex);
-    }
-
-    // ---- the resume record ----
-
-    /// Flushes what was written, then saves. Without changes it does neither.
-    pub(super) fn save(&mut self, id: TorrentId) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        if t.is_running() {
-            self.timers
-                .set(Timer::Save(id), Some(self.now + self.config.save_interval));
-        }
-        if !t.unsaved || t.saving || !t.can_save() || matches!(t.phase, Phase::Stopping(_)) {
-            return;
-        }
-        let Some(picker) = &t.picker else {
-            self.save_now(id, true);
-            return;
-        };
-        t.saving = true;
-        t.flushing = Some(picker.have().clone());
-        self.ops.job(Purpose::Flush(id), |op| Op::Flush {
-            op,
-            torrent: id,
-            durable: true,
-        });
-    }
-
-    pub(super) fn flushed(&mut self, id: TorrentId, outcome: Outcome) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        let durable = t.flushing.take();
-        match outcome {
-            Outcome::Flushed(files) => {
-                t.files = files;
-                if let Some(durable) = durable {
-                    t.durable = durable;
-                }
-                let at_rest = !t.is_running() || t.is_seed();
-                self.save_now(id, at_rest);
-            }
-            Outcome::Failed { error, .. } => {
-                // The record says what was flushed before; asking again at once would not end.
-                self.save_now(id, false);
-                self.disk_failed(id, error);
-            }
-            other => {
-                self.take_home(other);
-                self.save_now(id, false);
-            }
-        }
-    }
-
-    /// Saves the record. `clean`: nothing will be written after it.
-    pub(super) fn save_now(&mut self, id: TorrentId, clean: bool) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        if !t.can_save() {
-            t.saving = false;
-            return;
-        }
-        t.saving = true;
-        t.unsaved = false;
-        let idle = t
-            .assemblies
-            .values()
-            .all(|a| !a.has_waiting() && !a.is_busy());
-        let have = t
-            .picker
-            .as_ref()
-            .map(|p| p.have().as_wire().to_vec())
-            .unwrap_or_default();
-        let partial = t
-            .assemblies
-            .iter()
-            .filter(|(_, a)| a.written().count() > 0)
-            .map(|(piece, a)| (*piece, a.written().as_wire().to_vec()))
-            .collect();
-        let record = Record {
-            info_hash: t.info_hash,
-            boot: self.config.boot,
-            clean: clean && idle,
-            have,
-            durable: t.durable.as_wire().to_vec(),
-            partial,
-            files: t.files.clone(),
-            priorities: t.priorities.clone(),
-            downloaded: t.downloaded_before + t.downloaded,
-            uploaded: t.uploaded_before + t.uploaded,
-            peers: t.swarm.best(MAX_PEERS),
-            trackers: t.announcer.save(),
-        };
-        let record = record.encode();
-        self.ops.job(Purpose::Save(id), |op| Op::Save {
-            op,
-            torrent: id,
-            record,
-        });
-    }
-
-    pub(super) fn saved(&mut self, id: TorrentId, outcome: &Outcome) {
-        if let Some(t) = self.torrents.get_mut(&id) {
-            t.saving = false;
-        }
-        if let Outcome::Failed { error, .. } = outcome {
-            let message = alloc::format!("the resume record was not saved: {error}");
-            self.notice(Some(id), None, Level::Warning, What::Disk { message });
-        }
     }
 }

@@ -176,6 +176,7 @@ impl Engine {
             conn.useful = self.now;
             if let Some(t) = conn.torrent.and_then(|t| self.torrents.get_mut(&t)) {
                 t.uploaded += sent;
+                t.unsaved = true;
                 t.up.add(self.now, sent);
             }
         }

@@ -14,6 +14,7 @@ use super::dht::Search;
 use super::event::Changes;
 use super::metadata::Fetch;
 use super::resume::Record;
+use super::saving::Saving;
 use super::status::{FilePriority, State};
 use super::swarm::Swarm;
 use super::{Check, Config};
@@ -116,13 +117,9 @@ pub(super) struct Torrent {
 
     /// The files at the last flush.
     pub(super) files: Vec<Option<FileStat>>,
-    /// Pieces that a flush came after.
-    pub(super) durable: Bitfield,
-    /// Pieces verified when the flush in flight was asked for.
-    pub(super) flushing: Option<Bitfield>,
     /// Something changed since the last record.
     pub(super) unsaved: bool,
-    pub(super) saving: bool,
+    pub(super) saving: Saving,
 
     /// Bytes of the wanted pieces.
     pub(super) wanted: u64,

@@ -110,6 +110,13 @@ pub struct Node {
     /// Disk writes and flushes fail with this while set.
     pub disk_error: Option<OpErrorKind>,
     pub disk_delay: Duration,
+    /// Flushes fail with this while set, and writes do not.
+    pub flush_error: Option<OpErrorKind>,
+    /// How long a flush takes, if not as long as everything else.
+    pub flush_delay: Option<Duration>,
+    /// Records are not saved while set.
+    pub save_error: Option<OpErrorKind>,
+    pub saves: u32,
     pub bytes_written: u64,
     pub flushes: u32,
     /// Longest list of ops seen in flight.
@@ -177,6 +184,10 @@ impl World {
             open_ops: BTreeMap::new(),
             disk_error: None,
             disk_delay: Duration::from_micros(200),
+            flush_error: None,
+            flush_delay: None,
+            save_error: None,
+            saves: 0,
             bytes_written: 0,
             flushes: 0,
             most_jobs: 0,

@@ -136,7 +136,7 @@ impl World {
                 hasher.update(&node.stores[&torrent].data[at as usize..][..len as usize]);
                 (op, Outcome::Hashed(hasher))
             }
-            Op::Flush { op, .. } if node.disk_error.is_some() => {
+            Op::Flush { op, .. } if node.disk_error.or(node.flush_error).is_some() => {
                 node.flushes += 1;
                 (op, Outcome::failed(OpErrorKind::Io, "the disk is gone"))
             }
@@ -147,15 +147,23 @@ impl World {
                     len: store.data.len() as u64,
                     mtime_ns: store.mtime,
                 });
-                (op, Outcome::Flushed(vec![stat]))
+                let outcome = Outcome::Flushed(vec![stat]);
+                let delay = node.flush_delay.unwrap_or(delay);
+                return self.at(delay, Later::Outcome(n, op, outcome));
             }
             Op::Save {
                 op,
                 torrent,
                 record,
             } => {
-                node.saved.insert(torrent, record);
-                (op, Outcome::Done)
+                node.saves += 1;
+                match node.save_error {
+                    Some(kind) => (op, Outcome::failed(kind, "no room for the record")),
+                    None => {
+                        node.saved.insert(torrent, record);
+                        (op, Outcome::Done)
+                    }
+                }
             }
             Op::Release { op, torrent, .. } => {
                 if let (Some(store), Some(info)) =

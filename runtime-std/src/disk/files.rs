@@ -63,6 +63,9 @@ pub(super) struct Files {
 pub(super) struct Ledger {
     /// Files with [`flag::DIRTY`]; [`PARTS`] is the parts file.
     pub(super) dirty: Vec<u32>,
+    /// Files that were there at the opening, until the first flush: an earlier process, or an
+    /// earlier opening by this one, may have written to them and not flushed.
+    pub(super) inherited: Vec<u32>,
     /// Folders that got new names.
     pub(super) folders: BTreeSet<PathBuf>,
     /// As of the opening or the last flush.
@@ -103,8 +106,24 @@ impl Files {
         };
         let stats = files.stat_all().map_err(|e| error(&files.dir, &e))?;
         files.remember_parts(&stats);
+        files.inherit(&stats);
         files.ledger().stats = stats;
         Ok(files)
+    }
+
+    /// Has the first flush cover what is there already, its names included.
+    fn inherit(&self, stats: &[Option<FileStat>]) {
+        let there = |(i, stat): (usize, &Option<FileStat>)| stat.map(|_| i as u32);
+        let mut inherited: Vec<u32> = stats.iter().enumerate().filter_map(there).collect();
+        if self.parts.were_there() {
+            inherited.push(PARTS);
+        }
+        let mut ledger = self.ledger();
+        for &file in &inherited {
+            let above = self.path(file).ancestors().skip(1);
+            ledger.folders.extend(above.map(Path::to_path_buf));
+        }
+        ledger.inherited = inherited;
     }
 
     fn stat_all(&self) -> io::Result<Vec<Option<FileStat>>> {
@@ -195,6 +214,32 @@ impl Files {
         }
     }
 
+    /// Makes the folders that `path` lies in; the next flush covers their names and that of `path`.
+    pub(super) fn make_parents(&self, root: &Root, path: &Path) -> io::Result<()> {
+        let parent = |p: &Path| p.parent().unwrap_or(Path::new("")).to_path_buf();
+        root.make_parents(path, |folder| {
+            self.ledger().folders.insert(parent(folder));
+        })?;
+        self.ledger().folders.insert(parent(path));
+        Ok(())
+    }
+
+    /// Makes new names durable. What failed stays to be done.
+    pub(super) fn sync_folders(&self, root: &Root) -> io::Result<()> {
+        let folders = std::mem::take(&mut self.ledger().folders);
+        let synced = folders.iter().try_for_each(|f| match root.sync_folder(f) {
+            // Gone, or somebody else's.
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+                Ok(())
+            }
+            done => done,
+        });
+        if synced.is_err() {
+            self.ledger().folders.extend(folders);
+        }
+        synced
+    }
+
     /// Opens a file for writing, made if missing.
     pub(super) fn make(&self, file: u32) -> io::Result<File> {
         let _one_at_a_time = self.making.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,11 +254,7 @@ impl Files {
         };
         let made = match root.file(path, Access::Write) {
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                let parent = |p: &Path| p.parent().unwrap_or(Path::new("")).to_path_buf();
-                root.make_parents(path, |folder| {
-                    self.ledger().folders.insert(parent(folder));
-                })?;
-                self.ledger().folders.insert(parent(path));
+                self.make_parents(&root, path)?;
                 let executable = entry.is_some_and(|f| f.executable);
                 root.file(path, Access::Create { executable })?
             }

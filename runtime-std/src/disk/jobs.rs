@@ -278,6 +278,11 @@ impl Disk<'_> {
         if files.written.load(Ordering::Acquire) {
             self.make_extras();
         }
+        let inherited = std::mem::take(&mut files.ledger().inherited);
+        if let Err(error) = self.flush_inherited(&inherited) {
+            files.ledger().inherited = inherited;
+            return Err(error);
+        }
         let dirty = std::mem::take(&mut files.ledger().dirty);
         for (i, &file) in dirty.iter().enumerate() {
             if let Err(error) = self.flush_file(file) {
@@ -285,22 +290,12 @@ impl Disk<'_> {
                 return Err(error);
             }
         }
-        let folders = std::mem::take(&mut files.ledger().folders);
-        if !folders.is_empty() {
-            let sync = |root: Root| {
-                folders.iter().try_for_each(|f| match root.sync_folder(f) {
-                    Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-                    done => done,
-                })
-            };
+        if !files.ledger().folders.is_empty() {
             let synced = match Root::open(&files.dir) {
                 Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-                root => root.and_then(sync),
+                root => root.and_then(|root| files.sync_folders(&root)),
             };
-            if let Err(e) = synced {
-                files.ledger().folders.extend(folders);
-                return Err(super::files::error(&files.dir, &e));
-            }
+            synced.map_err(|e| super::files::error(&files.dir, &e))?;
         }
         Ok(files.ledger().stats.clone())
     }
@@ -321,6 +316,38 @@ impl Disk<'_> {
             }
         }
         Ok(files.ledger().stats.clone())
+    }
+
+    /// Makes durable what was written to these files before they were opened here. They may be
+    /// somebody else's that can only be read.
+    fn flush_inherited(&self, inherited: &[u32]) -> Result<(), OpError> {
+        let files = self.files;
+        if inherited.is_empty() {
+            return Ok(());
+        }
+        let access = match cfg!(windows) {
+            true => Access::Write,
+            false => Access::Read,
+        };
+        for &file in inherited {
+            let flushed = Root::open(&files.dir)
+                .and_then(|root| root.file(files.path(file), access))
+                .and_then(|file| sync_file(&file));
+            match flushed {
+                Err(e)
+                    if !matches!(
+                        e.kind(),
+                        ErrorKind::NotFound
+                            | ErrorKind::PermissionDenied
+                            | ErrorKind::ReadOnlyFilesystem
+                    ) =>
+                {
+                    return Err(files.error(file, &e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn flush_file(&self, file: u32) -> Result<(), OpError> {
@@ -412,7 +439,7 @@ impl Disk<'_> {
         };
         let (from, to) = (&self.files.paths[index], &self.files.paths[to]);
         let root = Root::open(&self.files.dir)?;
-        root.make_parents(from, |_| {})?;
+        self.files.make_parents(&root, from)?;
         match root.symlink(&relative(from, to), from) {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
             done => done,

@@ -85,6 +85,11 @@ impl Parts {
         }
     }
 
+    /// Whether an earlier opening left one, as far as it has been looked at.
+    pub(super) fn were_there(&self) -> bool {
+        self.unsettled.load(Ordering::Acquire)
+    }
+
     /// Whether it was clean before.
     pub(super) fn soil(&self) -> bool {
         !self.dirty.swap(true, Ordering::AcqRel)
@@ -154,6 +159,9 @@ impl Files {
             handles.close((self.torrent, PARTS));
             self.ledger().dirty.retain(|file| *file != PARTS);
             self.parts.clean();
+            // What was fetched has its names first: after a crash it is in one place at least.
+            let synced = self.sync_folders(root);
+            synced.map_err(|e| super::files::error(&self.dir, &e))?;
             match root.remove_file(self.parts.path()) {
                 Err(e) if e.kind() != ErrorKind::NotFound => return Err(self.error(PARTS, &e)),
                 _ => {}
@@ -206,13 +214,11 @@ impl Files {
         platform::sync_file(&file)?;
         root.rename(&temporary, &self.paths[index])?;
         self.soil(index as u32);
-        let parent = self.paths[index].parent().unwrap_or(Path::new(""));
-        self.ledger().folders.insert(parent.to_path_buf());
         Ok(())
     }
 
     fn make_temporary(&self, root: &Root, index: usize, path: &Path) -> io::Result<std::fs::File> {
-        root.make_parents(&self.paths[index], |_| {})?;
+        self.make_parents(root, &self.paths[index])?;
         let executable = self.info.files()[index].executable;
         let file = root.file(path, Access::Create { executable })?;
         platform::set_len(&file, 0)?;

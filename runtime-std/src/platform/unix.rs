@@ -191,10 +191,16 @@ impl Root {
         self.in_parent(path, |dir, name| symlinkat(target, dir, name))
     }
 
-    /// Makes the names in the folder `path` durable (empty: the root itself).
+    /// Makes the names in the folder `path` durable (empty: the root itself). Where the file system
+    /// has no such call (vboxsf, some network file systems), or cannot be written to, there is
+    /// nothing to be done.
     pub(crate) fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        use rustix::io::Errno;
         let dir = self.folder(path)?;
-        Ok(rustix::fs::fsync(dir)?)
+        match rustix::fs::fsync(dir) {
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::ROFS) => Ok(()),
+            done => Ok(done?),
+        }
     }
 
     fn folder(&self, path: &Path) -> io::Result<OwnedFd> {

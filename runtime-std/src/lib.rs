@@ -3,6 +3,8 @@
 pub mod add;
 pub mod config;
 pub mod conntrack;
+#[cfg(test)]
+mod crash;
 pub mod dht;
 pub mod dht_cache;
 pub mod disk;

@@ -69,8 +69,6 @@ pub(crate) enum Step {
         node: NodeId,
         path: PathBuf,
     },
-    /// Something that a test wants to find in the order.
-    Mark(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,11 +130,6 @@ impl Recorder {
         });
         WATCHES.write().unwrap().push(Arc::clone(&watch));
         Self(watch)
-    }
-
-    pub(crate) fn mark(&self, text: impl Into<String>) {
-        let mut log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.recording.steps.push(Step::Mark(text.into()));
     }
 
     /// How many steps there are.
@@ -344,7 +337,6 @@ fn a_save_is_recorded_call_by_call() {
     let recorder = Recorder::new(dir.path());
     let torrent = InfoHash([7; 20]);
     let session = SessionFolder::open(&dir.path().join("s"), Sharing::Shared).unwrap();
-    recorder.mark("open");
     session.save_resume(torrent, b"one").unwrap();
     session.save_resume(torrent, b"two").unwrap();
     let recording = recorder.recording();
@@ -368,7 +360,6 @@ fn a_save_is_recorded_call_by_call() {
             let path = path.strip_prefix(base).unwrap();
             format!("sync {}", path.display())
         }
-        Step::Mark(text) => text.clone(),
     };
     let steps = recording.steps.iter().map(short).collect::<Vec<_>>();
     let text = steps.join(", ").replace(&torrent.to_string(), "T");
@@ -376,7 +367,7 @@ fn a_save_is_recorded_call_by_call() {
     assert_eq!(
         text,
         format!(
-            "make s, sync , make lock, open, \
+            "make s, sync , make lock, \
              make T.resume.tmp, {write}, sync s/T.resume.tmp, \
              rename T.resume.tmp T.resume, sync s, \
              make T.resume.tmp, {write}, sync s/T.resume.tmp, \

@@ -1,0 +1,553 @@
+//! Durability, proved: every state that a crash may leave behind is tried.
+//!
+//! A real engine downloads through the real disk and session code, whose calls are recorded (see
+//! `platform::trace`). After every call the power may fail. What POSIX allows the medium to hold
+//! then (see `states`) is made in a folder, and Dunlin is started on it as after a reboot:
+//!
+//! - No piece is believed whose bytes are wrong.
+//! - What a saved record calls durable is there.
+//! - The torrent file is there once it was kept, the record is the last one saved or a later one,
+//!   and so is the DHT's table; what was forgotten stays forgotten.
+//! - Files of the user are as they were.
+//! - A restart completes the download, bit for bit (tried on a sample of the states).
+//!
+//! Each kind of sync is then left out of the recording, which has to be noticed: every sync is
+//! necessary, and the replay would see one that is missing.
+
+mod machine;
+mod states;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use dunlin_core::{
+    Bitfield, Hasher, Instant, Op, Outcome, TorrentId,
+    engine::{FilePriority, State},
+};
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use tempfile::TempDir;
+
+use self::{
+    machine::{Content, Fact, Machine, Start, Watch, World, durable},
+    states::{Medium, SyncOf, brief},
+};
+use crate::{platform::trace::Recording, store::Store};
+
+/// A fault put in on purpose, beside syncs that are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// Records call everything that was verified durable.
+    EarlyClaim,
+    /// The restart takes itself for one within the same boot.
+    SameBoot,
+}
+
+/// What happened in a scenario, and what was promised when.
+struct Run {
+    name: &'static str,
+    recording: Recording,
+    facts: Vec<(usize, Fact)>,
+    /// Below the base.
+    users: Vec<(PathBuf, Vec<u8>)>,
+}
+
+/// Where a scenario plays.
+struct Stage {
+    content: Content,
+    seed: TempDir,
+    fault: Option<Fault>,
+}
+
+/// In memory where there is a place for it: a thousand states are written.
+fn folder() -> TempDir {
+    let shm = Path::new("/dev/shm");
+    if shm.is_dir() {
+        return tempfile::tempdir_in(shm)
+            .or_else(|_| tempfile::tempdir())
+            .unwrap();
+    }
+    tempfile::tempdir().unwrap()
+}
+
+impl Stage {
+    fn new(fault: Option<Fault>) -> Self {
+        let (content, seed) = (Content::new(), folder());
+        content.write(&seed.path().join("home/dl"));
+        Self {
+            content,
+            seed,
+            fault,
+        }
+    }
+
+    /// A machine that has everything.
+    fn seed(&self, now: Instant) -> Machine {
+        let start = Start {
+            base: self.seed.path(),
+            boot: 1,
+            session: false,
+            number: 1,
+        };
+        let mut machine = Machine::new(now, &start, &self.content);
+        machine.add(now, &self.content, Machine::torrent(&self.content));
+        machine
+    }
+
+    /// A machine on `base`, and beside it one that has everything.
+    fn world(&self, base: &Path, boot: u8) -> World {
+        let mut world = World::new(Vec::new());
+        let now = world.now;
+        world.machines = vec![self.leech(now, base, boot), self.seed(now)];
+        world
+    }
+
+    fn leech(&self, now: Instant, base: &Path, boot: u8) -> Machine {
+        let start = Start {
+            base,
+            boot,
+            session: true,
+            number: 2,
+        };
+        let mut machine = Machine::new(now, &start, &self.content);
+        machine.claims_early = self.fault == Some(Fault::EarlyClaim);
+        machine
+    }
+
+    fn add(&self, world: &mut World, priorities: Vec<FilePriority>) -> TorrentId {
+        let mut add = Machine::torrent(&self.content);
+        add.peers = vec![([10, 0, 0, 1], 6881).into()];
+        add.priorities = priorities;
+        world.machines[0].add(world.now, &self.content, add)
+    }
+
+    /// What to take first: two files that share pieces with others are left out.
+    fn some(&self) -> Vec<FilePriority> {
+        let wanted = |path: &str| match path {
+            "two.bin" | "four.bin" => FilePriority::Skip,
+            _ => FilePriority::Normal,
+        };
+        let files = self.content.info().files().iter();
+        files.map(|f| wanted(f.path.last().unwrap())).collect()
+    }
+
+    fn record(
+        &self,
+        name: &'static str,
+        users: &[&str],
+        play: impl FnOnce(&Self, &mut World, &Path),
+    ) -> Run {
+        let dir = folder();
+        let base = dir.path();
+        fs::create_dir(base.join("home")).unwrap();
+        let mut own = Vec::new();
+        for path in users {
+            fs::create_dir_all(base.join(path).parent().unwrap()).unwrap();
+            fs::write(base.join(path), path).unwrap();
+            own.push((path.into(), path.as_bytes().to_vec()));
+        }
+        // Everything counts from here on, the session folder too.
+        let watch = Watch::new(base);
+        let mut world = self.world(base, 1);
+        world.machines[0].watch = Some(watch);
+        play(self, &mut world, base);
+        let machine = &mut world.machines[0];
+        assert_eq!(machine.failures, [""; 0], "{name}");
+        let watch = machine.watch.take().unwrap();
+        let recording = watch.recorder.recording();
+        // The recording has it all, or what follows proves nothing.
+        let mut medium = Medium::new(&recording);
+        recording.steps.iter().for_each(|s| medium.step(s, None));
+        medium.whole().assert_is(base);
+        Run {
+            name,
+            recording,
+            facts: watch.facts,
+            users: own,
+        }
+    }
+
+    /// Into a folder that is not there yet, with a restart after a stop, until it seeds.
+    fn download(&self) -> Run {
+        self.record("download", &["home/notes.txt"], |stage, world, base| {
+            let id = stage.add(world, Vec::new());
+            world.until("at four pieces", |w| pieces(w, id) >= 4);
+            world.machines[0].save_dht(1);
+            let id = stage.restart(world, base, Leave::Stop, Vec::new());
+            world.until("complete", |w| seeds(w, id));
+            world.machines[0].save_dht(2);
+            stop(world, id);
+        })
+    }
+
+    /// With files left out at first, beside files of the user.
+    fn selection(&self) -> Run {
+        let users = ["home/dl/own.txt", "home/dl/t.d/a/own.txt"];
+        self.record("selection", &users, |stage, world, _| {
+            let id = stage.add(world, stage.some());
+            world.until("complete as far as wanted", |w| seeds(w, id));
+            world.until("saved", |w| !w.machines[0].engine.has_output());
+            for _ in 0..20 {
+                world.tick();
+            }
+            let now = world.now;
+            let all = vec![FilePriority::Normal; stage.content.info().files().len()];
+            world.machines[0].engine.set_priorities(now, id, &all);
+            world.until("complete", |w| seeds(w, id));
+            stop(world, id);
+        })
+    }
+
+    /// Killed within one boot, paused, checked, removed.
+    fn killed(&self) -> Run {
+        self.record("killed", &["home/dl/own.txt"], |stage, world, base| {
+            let id = stage.add(world, Vec::new());
+            world.until("at five pieces", |w| pieces(w, id) >= 5);
+            let id = stage.restart(world, base, Leave::Kill, Vec::new());
+            world.until("at seven pieces", |w| pieces(w, id) >= 7);
+            let now = world.now;
+            world.machines[0].engine.pause(now, id);
+            world.until("paused", |w| {
+                w.machines[0].state(w.now, id) == Some(State::Paused)
+            });
+            world.rest(0);
+            let now = world.now;
+            world.machines[0].engine.resume(now, id);
+            world.until("complete", |w| seeds(w, id));
+            let now = world.now;
+            world.machines[0].engine.recheck(now, id);
+            world.until("checked", |w| seeds(w, id));
+            world.rest(0);
+            let now = world.now;
+            world.machines[0].engine.remove(now, id, true);
+            let gone = |w: &mut World| w.machines[0].engine.torrents().next().is_none();
+            world.until("removed", gone);
+            world.machines[0].forget();
+        })
+    }
+
+    /// Ends the first machine and starts another one in its place within the same boot.
+    fn restart(
+        &self,
+        world: &mut World,
+        base: &Path,
+        leave: Leave,
+        priorities: Vec<FilePriority>,
+    ) -> TorrentId {
+        if leave == Leave::Stop {
+            let id = world.machines[0].engine.torrents().next().unwrap();
+            stop(world, id);
+        }
+        let mut old = world.machines.remove(0);
+        assert_eq!(old.failures, [""; 0]);
+        let watch = old.watch.take();
+        drop(old);
+        world.machines.clear();
+        let now = world.now;
+        world.machines = vec![self.leech(now, base, 1), self.seed(now)];
+        world.machines[0].watch = watch;
+        self.add(world, priorities)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leave {
+    Stop,
+    Kill,
+}
+
+fn pieces(world: &World, id: TorrentId) -> u32 {
+    world.machines[0].engine.have(id).map_or(0, Bitfield::count)
+}
+
+fn seeds(world: &World, id: TorrentId) -> bool {
+    world.machines[0].state(world.now, id) == Some(State::Seeding)
+}
+
+fn stop(world: &mut World, _: TorrentId) {
+    world.machines[0].engine.shutdown(world.now);
+    let gone = |w: &mut World| w.machines[0].engine.torrents().next().is_none();
+    world.until("stopped", gone);
+}
+
+/// How much of all there is to try.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    /// Drawn states at each point, beside the systematic ones.
+    samples: usize,
+    /// Every so many points is tried.
+    stride: usize,
+    /// Every so many states is run to the end of its download.
+    finish: usize,
+    seed: u64,
+}
+
+/// Calls before a crash that a message tells.
+const SHOWN: usize = 12;
+
+/// What was tried.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    points: usize,
+    states: usize,
+    restarts: usize,
+    finished: usize,
+}
+
+impl Stage {
+    /// Tries the crash states of `run`; `Err` says what is wrong with the first that is.
+    fn replay(&self, run: &Run, dropped: Option<SyncOf>, plan: Plan) -> Result<Tally, String> {
+        let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
+        let mut medium = Medium::new(&run.recording);
+        let (mut tally, mut seen) = (Tally::default(), HashSet::new());
+        for point in 0..=run.recording.steps.len() {
+            if point > 0 {
+                medium.step(&run.recording.steps[point - 1], dropped);
+            }
+            if point % plan.stride != 0 && point != run.recording.steps.len() {
+                continue;
+            }
+            tally.points += 1;
+            let known = run.facts.iter().filter(|(at, _)| *at <= point).count();
+            for choice in medium.choices(plan.samples, &mut rng) {
+                tally.states += 1;
+                let tree = medium.tree(&choice);
+                if !seen.insert((tree.digest(), known)) {
+                    continue;
+                }
+                tally.restarts += 1;
+                let finish = tally.restarts % plan.finish == 0;
+                tally.finished += usize::from(finish);
+                let dir = folder();
+                tree.write(dir.path());
+                self.verdict(dir.path(), run, known, finish)
+                    .map_err(|what| {
+                        let steps = run.recording.steps.len();
+                        let last = point.saturating_sub(SHOWN);
+                        let last = &run.recording.steps[last..point];
+                        let last: Vec<_> = last.iter().map(brief).collect();
+                        format!(
+                            "{}, after {point} of {steps} calls: {what} (last: {})",
+                            run.name,
+                            last.join("; ")
+                        )
+                    })?;
+            }
+        }
+        Ok(tally)
+    }
+
+    /// Starts Dunlin on what a crash left in `base` after the first `known` facts.
+    fn verdict(&self, base: &Path, run: &Run, known: usize, finish: bool) -> Result<(), String> {
+        let facts = || run.facts[..known].iter().map(|(_, fact)| fact);
+        let any = |is: fn(&Fact) -> bool| facts().any(is);
+        let record = self.session(base, run, known)?;
+        let boot = match self.fault {
+            Some(Fault::SameBoot) => 1,
+            _ => 2,
+        };
+        let mut world = self.world(base, boot);
+        if !finish {
+            world.machines.truncate(1);
+        }
+        let id = self.add(&mut world, Vec::new());
+        world.until("checked", |w| w.machines[0].is_checked(id));
+        let have = world.machines[0].have(id);
+        for piece in have.iter() {
+            if !self.is_right(&mut world.machines[0], id, piece) {
+                return Err(format!("piece {piece} is believed and its bytes are wrong"));
+            }
+        }
+        if let (Some(record), false) = (&record, any(|f| matches!(f, Fact::DeleteBegun))) {
+            let claimed = durable(record, have.len());
+            if let Some(piece) = claimed.iter().find(|p| !have.get(*p)) {
+                return Err(format!("piece {piece} was saved as durable and is lost"));
+            }
+        }
+        if finish {
+            let now = world.now;
+            let all = vec![FilePriority::Normal; self.content.info().files().len()];
+            world.machines[0].engine.set_priorities(now, id, &all);
+            world.until("complete", |w| seeds(w, id));
+            let failures = &world.machines[0].failures;
+            if !failures.is_empty() {
+                return Err(format!("the disk failed: {failures:?}"));
+            }
+            let info = self.content.info();
+            for (file, path) in info.files().iter().zip(crate::paths::layout(
+                info,
+                None,
+                crate::paths::Names::default(),
+            )) {
+                let at = file.offset as usize;
+                let right = &self.content.data[at..at + file.len as usize];
+                let path = base.join("home/dl").join(path);
+                if fs::read(&path).ok().as_deref() != Some(right) {
+                    return Err(format!("{}: complete and wrong", path.display()));
+                }
+            }
+        }
+        drop(world);
+        for (path, content) in &run.users {
+            if fs::read(base.join(path)).ok().as_ref() != Some(content) {
+                return Err(format!("{}: a file of the user was harmed", path.display()));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_right(&self, machine: &mut Machine, torrent: TorrentId, piece: u32) -> bool {
+        let info = self.content.info();
+        let (at, len) = (info.piece_offset(piece), info.piece_size(piece).into());
+        let hasher = Hasher::sha1();
+        let outcome = machine.on_disk(|op| Op::Hash {
+            op,
+            torrent,
+            at,
+            len,
+            hasher,
+        });
+        match outcome {
+            Outcome::Hashed(hasher) => Some(hasher.finish()) == info.piece_hash(piece),
+            _ => false,
+        }
+    }
+
+    /// Whether the session folder keeps what it promised; the record saved last, if one was.
+    fn session(&self, base: &Path, run: &Run, known: usize) -> Result<Option<Vec<u8>>, String> {
+        let (mut kept, mut forgetting, mut forgotten) = (false, false, false);
+        let (mut records, mut saved) = (Vec::new(), None);
+        let mut tables = vec![None];
+        for (_, fact) in &run.facts[..known] {
+            match fact {
+                Fact::Kept => kept = true,
+                Fact::SaveBegun(record) => records.push(record),
+                Fact::Saved(record) => {
+                    records.retain(|r| *r == record);
+                    saved = Some(record.clone());
+                }
+                Fact::DhtBegun(n) => tables.push(Some(*n)),
+                Fact::DhtSaved(n) => {
+                    tables.retain(|table| *table == Some(*n));
+                }
+                Fact::ForgetBegun => forgetting = true,
+                Fact::Forgotten => forgotten = true,
+                Fact::DeleteBegun => {}
+            }
+        }
+        let store = Store::open(&base.join("session")).map_err(|e| e.to_string())?;
+        let hash = self.content.hash();
+        let found = store.claim(hash).map_err(|e| e.to_string())?;
+        if forgotten {
+            return match (found.torrent, found.resume) {
+                (None, None) => Ok(None),
+                _ => Err("the torrent was forgotten and came back".into()),
+            };
+        }
+        if !forgetting {
+            if kept && found.torrent.is_none() {
+                return Err(format!("the torrent is lost: {:?}", found.notes));
+            }
+            let fits = match &found.resume {
+                Some(record) => records.contains(&record),
+                None => saved.is_none(),
+            };
+            if !fits {
+                let what = found.resume.map_or("gone", |_| "an old one");
+                return Err(format!("the record is {what}: {:?}", found.notes));
+            }
+        }
+        let id = store.load_dht().saved.and_then(|s| s.id).map(|id| id.0[0]);
+        if !tables.contains(&id) {
+            return Err(format!("the DHT's table is {id:?}, none of {tables:?}"));
+        }
+        Ok(saved.filter(|_| !forgetting))
+    }
+}
+
+const QUICK: Plan = Plan {
+    samples: 2,
+    stride: 5,
+    finish: 60,
+    seed: 1,
+};
+const LONG: Plan = Plan {
+    samples: 60,
+    stride: 1,
+    finish: 200,
+    seed: 2,
+};
+
+#[allow(clippy::print_stdout, reason = "counts are part of the proof")]
+fn nothing_is_found(plan: Plan) {
+    let stage = Stage::new(None);
+    let mut all = Tally::default();
+    for run in [stage.download(), stage.selection(), stage.killed()] {
+        let tally = stage.replay(&run, None, plan).unwrap();
+        println!(
+            "{}: {} calls, {tally:?}",
+            run.name,
+            run.recording.steps.len()
+        );
+        all.points += tally.points;
+        all.states += tally.states;
+        all.restarts += tally.restarts;
+        all.finished += tally.finished;
+    }
+    println!("in all: {all:?}");
+    assert!(all.restarts > 300 && all.finished > 3, "{all:?}");
+}
+
+#[test]
+fn no_crash_loses_or_believes_what_it_must_not() {
+    nothing_is_found(QUICK);
+}
+
+#[test]
+#[ignore = "tens of thousands of restarts; `tests/run crash` runs it in release"]
+fn no_crash_at_any_call_loses_or_believes_what_it_must_not() {
+    nothing_is_found(LONG);
+}
+
+#[test]
+#[allow(clippy::print_stdout, reason = "the table is part of the proof")]
+fn every_sync_is_necessary() {
+    let stage = Stage::new(None);
+    let runs = [stage.download(), stage.selection(), stage.killed()];
+    let plan = Plan {
+        finish: usize::MAX,
+        stride: 3,
+        ..QUICK
+    };
+    for run in &runs {
+        stage.replay(run, None, plan).unwrap();
+    }
+    let mut missed = Vec::new();
+    let mut table = BTreeMap::new();
+    for sync in SyncOf::ALL {
+        let found = runs
+            .iter()
+            .find_map(|run| stage.replay(run, Some(sync), plan).err());
+        match found {
+            Some(what) => drop(table.insert(sync, what)),
+            None => missed.push(sync),
+        }
+    }
+    table
+        .iter()
+        .for_each(|(sync, what)| println!("without {sync:?}: {what}"));
+    assert_eq!(missed, [], "left out and not noticed");
+}
+
+#[test]
+#[allow(clippy::print_stdout, reason = "the table is part of the proof")]
+fn claims_that_come_too_early_are_noticed() {
+    for fault in [Fault::EarlyClaim, Fault::SameBoot] {
+        let stage = Stage::new(Some(fault));
+        let run = stage.download();
+        let found = stage.replay(&run, None, QUICK).unwrap_err();
+        println!("{fault:?}: {found}");
+    }
+}

@@ -200,9 +200,9 @@ impl Root {
         })
     }
 
-    /// Renames within the root.
-    pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        on_path!(&self.dir.join(from), self.root.rename(from, to), |()| {
+    /// Renames within the root, to a name that is free: `AlreadyExists` if it is not.
+    pub(crate) fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        on_path!(&self.dir.join(from), self.root.rename_new(from, to), |()| {
             Change::Rename(self.dir.join(to))
         })
     }

@@ -9,7 +9,10 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, symlinkat, unlinkat},
+    fs::{
+        AtFlags, CWD, Mode, OFlags, linkat, mkdirat, openat, renameat, statat, symlinkat, unlinkat,
+    },
+    io::Errno,
     process::{Resource, getrlimit},
 };
 
@@ -178,10 +181,10 @@ impl Root {
         self.in_parent(path, |dir, name| unlinkat(dir, name, AtFlags::REMOVEDIR))
     }
 
-    /// Renames within the root.
-    pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    /// Renames within the root, to a name that is free: `AlreadyExists` if it is not.
+    pub(crate) fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.in_parent(from, |old_dir, old| {
-            self.in_parent(to, |new_dir, new| renameat(old_dir, old, new_dir, new))
+            self.in_parent(to, |new_dir, new| rename_new(old_dir, old, new_dir, new))
                 .map_err(|e| errno(&e))
         })
     }
@@ -277,6 +280,44 @@ impl Root {
     }
 }
 
+fn rename_new(
+    old_dir: BorrowedFd<'_>,
+    old: &Path,
+    new_dir: BorrowedFd<'_>,
+    new: &Path,
+) -> rustix::io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use rustix::fs::{RenameFlags, renameat_with};
+        match renameat_with(old_dir, old, new_dir, new, RenameFlags::NOREPLACE) {
+            // Old kernels, and file systems without the flag.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+            done => return done,
+        }
+    }
+    link_new(old_dir, old, new_dir, new)
+}
+
+/// The same by a second name, which never replaces anything.
+fn link_new(
+    old_dir: BorrowedFd<'_>,
+    old: &Path,
+    new_dir: BorrowedFd<'_>,
+    new: &Path,
+) -> rustix::io::Result<()> {
+    match linkat(old_dir, old, new_dir, new, AtFlags::empty()) {
+        Ok(()) => return unlinkat(old_dir, old, AtFlags::empty()),
+        Err(Errno::EXIST) => return Err(Errno::EXIST),
+        // FAT and some network file systems know no second names.
+        Err(_) => {}
+    }
+    match statat(new_dir, new, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => renameat(old_dir, old, new_dir, new),
+        Err(e) => Err(e),
+        Ok(_) => Err(Errno::EXIST),
+    }
+}
+
 fn parent_of(path: &Path) -> Option<&Path> {
     path.parent().filter(|p| !p.as_os_str().is_empty())
 }
@@ -342,6 +383,37 @@ mod tests {
         let root = Root::open(dir.path()).unwrap();
         assert!(root.file("pipe".as_ref(), Access::Read).is_err());
         assert!(root.file("pipe".as_ref(), Access::Write).is_err());
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_not_renamed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        fs::create_dir(dir.path().join("d")).unwrap();
+        type Rename = fn(BorrowedFd<'_>, &Path, BorrowedFd<'_>, &Path) -> rustix::io::Result<()>;
+        for (i, way) in [rename_new as Rename, link_new].into_iter().enumerate() {
+            let rename = |to: String| {
+                let to = Path::new(&to).to_path_buf();
+                way(root.0.as_fd(), "new".as_ref(), root.0.as_fd(), &to)
+            };
+            fs::write(dir.path().join("new"), b"new").unwrap();
+            fs::write(dir.path().join("old"), b"old").unwrap();
+            assert_eq!(rename("old".into()), Err(Errno::EXIST));
+            assert_eq!(fs::read(dir.path().join("old")).unwrap(), b"old");
+            assert_eq!(rename(format!("d/{i}")), Ok(()));
+            assert_eq!(fs::read(dir.path().join(format!("d/{i}"))).unwrap(), b"new");
+            assert!(!dir.path().join("new").exists());
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_folder_that_cannot_be_flushed_is_no_error_and_one_that_is_gone_is() {
+        let root = Root::open("/proc".as_ref()).unwrap();
+        let folder = openat(CWD, "/proc/self", FOLDER, Mode::empty()).unwrap();
+        assert_eq!(rustix::fs::fsync(folder), Err(Errno::INVAL));
+        root.sync_folder("".as_ref()).unwrap();
+        assert!(root.sync_folder("missing".as_ref()).is_err());
     }
 
     #[test]

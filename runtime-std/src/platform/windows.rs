@@ -153,9 +153,20 @@ impl Root {
         fs::remove_dir(self.resolve(path)?)
     }
 
-    /// Renames within the root.
-    pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(self.resolve(from)?, self.resolve(to)?)
+    /// Renames within the root, to a name that is free: `AlreadyExists` if it is not.
+    pub(crate) fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (self.resolve(from)?, self.resolve(to)?);
+        match fs::hard_link(&from, &to) {
+            Ok(()) => return fs::remove_file(from),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(e),
+            // FAT knows no second names.
+            Err(_) => {}
+        }
+        match fs::symlink_metadata(&to) {
+            Err(e) if e.kind() == ErrorKind::NotFound => fs::rename(from, to),
+            Err(e) => Err(e),
+            Ok(_) => Err(ErrorKind::AlreadyExists.into()),
+        }
     }
 
     /// Makes the link `path`, pointing at `target`. The caller has made sure of `target`.

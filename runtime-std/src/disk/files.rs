@@ -12,7 +12,7 @@ use std::{
 };
 
 use dunlin_core::{
-    OpError, OpErrorKind, TorrentId,
+    Bitfield, OpError, OpErrorKind, TorrentId,
     metainfo::{Extent, FileKind, Info},
     op::FileStat,
 };
@@ -59,7 +59,7 @@ pub(super) struct Files {
 }
 
 /// What a flush has to see to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ledger {
     /// Files with [`flag::DIRTY`]; [`PARTS`] is the parts file.
     pub(super) dirty: Vec<u32>,
@@ -70,10 +70,61 @@ pub(super) struct Ledger {
     pub(super) folders: BTreeSet<PathBuf>,
     /// As of the opening or the last flush.
     pub(super) stats: Vec<Option<FileStat>>,
+    /// The same of the parts file.
+    pub(super) parts: Option<FileStat>,
+    /// Pieces written to since the last flush that succeeded.
+    touched: Bitfield,
+    /// A flush failed: the system may have forgotten what was written to those pieces.
+    suspect: bool,
     /// Empty files were made.
     pub(super) empty_made: bool,
     /// Links were made.
     pub(super) links_made: bool,
+}
+
+impl Ledger {
+    fn new(pieces: u32) -> Self {
+        Self {
+            dirty: Vec::new(),
+            inherited: Vec::new(),
+            folders: BTreeSet::new(),
+            stats: Vec::new(),
+            parts: None,
+            touched: Bitfield::new(pieces),
+            suspect: false,
+            empty_made: false,
+            links_made: false,
+        }
+    }
+
+    /// What an outcome says of the files.
+    pub(super) fn report(&self) -> Vec<Option<FileStat>> {
+        let parts = self.parts.map(Some);
+        self.stats.iter().copied().chain(parts).collect()
+    }
+
+    /// Notes how a file is now; [`PARTS`] is the parts file.
+    pub(super) fn note(&mut self, file: u32, stat: Option<FileStat>) {
+        if file == PARTS {
+            self.parts = stat;
+        } else if let Some(known) = self.stats.get_mut(file as usize) {
+            *known = stat;
+        }
+    }
+
+    /// A flush begins: returns the pieces that are durable if it succeeds.
+    pub(super) fn begin_flush(&mut self) -> Bitfield {
+        let none = Bitfield::new(self.touched.len());
+        std::mem::replace(&mut self.touched, none)
+    }
+
+    /// A flush failed for these pieces.
+    pub(super) fn flush_failed(&mut self, touched: &Bitfield) {
+        touched.iter().for_each(|piece| {
+            self.touched.set(piece);
+        });
+        self.suspect = true;
+    }
 }
 
 /// Where the bytes of an extent are.
@@ -90,6 +141,7 @@ impl Files {
         torrent: TorrentId,
         info: &Arc<Info>,
         placement: &Placement,
+        before: Option<&Self>,
     ) -> Result<Self, OpError> {
         let paths = placement.paths(info);
         let files = Self {
@@ -101,13 +153,15 @@ impl Files {
             paths,
             allocation: placement.allocation,
             written: AtomicBool::new(false),
-            ledger: Mutex::default(),
+            ledger: Mutex::new(Ledger::new(info.piece_count())),
             making: Mutex::new(()),
         };
-        let stats = files.stat_all().map_err(|e| error(&files.dir, &e))?;
-        files.remember_parts(&stats);
-        files.inherit(&stats);
-        files.ledger().stats = stats;
+        files.stat_all()?;
+        if let Some(before) = before {
+            // Nobody flushed them yet.
+            let touched = before.ledger().touched.clone();
+            files.ledger().touched = touched;
+        }
         Ok(files)
     }
 
@@ -126,16 +180,25 @@ impl Files {
         ledger.inherited = inherited;
     }
 
-    fn stat_all(&self) -> io::Result<Vec<Option<FileStat>>> {
-        let root = match Root::open(&self.dir) {
-            Ok(root) => root,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(vec![None; self.paths.len()]),
-            Err(e) => return Err(e),
-        };
-        let regular = |i: usize| self.info.files()[i].kind == FileKind::Regular;
-        let stat =
-            |(i, path): (usize, &PathBuf)| regular(i).then(|| root.stat(path).ok()).flatten();
-        Ok(self.paths.iter().enumerate().map(stat).collect())
+    fn stat_all(&self) -> Result<(), OpError> {
+        let (mut stats, mut parts) = (vec![None; self.paths.len()], None);
+        match Root::open(&self.dir) {
+            Ok(root) => {
+                let regular = |i: &usize| self.info.files()[*i].kind == FileKind::Regular;
+                for i in (0..stats.len()).filter(regular) {
+                    let stat = found(root.stat(&self.paths[i]));
+                    stats[i] = stat.map_err(|e| self.error(i as u32, &e))?;
+                }
+                parts = found(root.stat(self.parts.path())).map_err(|e| self.error(PARTS, &e))?;
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(error(&self.dir, &e)),
+        }
+        self.remember_parts(&stats, parts);
+        self.inherit(&stats);
+        let mut ledger = self.ledger();
+        (ledger.stats, ledger.parts) = (stats, parts);
+        Ok(())
     }
 
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -201,6 +264,13 @@ impl Files {
         handles.get((self.torrent, file), true, || self.make(file))
     }
 
+    /// Notes that a file is being written to, for the piece that holds byte `at` of the torrent.
+    pub(super) fn soil_piece(&self, file: u32, at: u64) {
+        self.soil(file);
+        let piece = at / u64::from(self.info.piece_len());
+        self.ledger().touched.set(piece as u32);
+    }
+
     /// Notes that a file is being written to.
     pub(super) fn soil(&self, file: u32) {
         self.written.store(true, Ordering::Release);
@@ -229,15 +299,62 @@ impl Files {
         let folders = std::mem::take(&mut self.ledger().folders);
         let synced = folders.iter().try_for_each(|f| match root.sync_folder(f) {
             // Gone, or somebody else's.
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
-                Ok(())
-            }
+            Err(e) if is_missing(&e) || e.kind() == ErrorKind::PermissionDenied => Ok(()),
             done => done,
         });
         if synced.is_err() {
             self.ledger().folders.extend(folders);
         }
         synced
+    }
+
+    /// Writes what a failed flush may have lost once more, as it reads now, so that a later flush
+    /// is not about nothing. Whether it still is what it should be is for others to find out.
+    pub(super) fn write_again(&self, handles: &Handles) -> Result<(), OpError> {
+        if !self.ledger().suspect {
+            return Ok(());
+        }
+        let touched = self.ledger().touched.clone();
+        let mut buf = vec![0; ZEROS];
+        for piece in touched.iter() {
+            let (at, len) = (self.info.piece_offset(piece), self.info.piece_size(piece));
+            for extent in self.info.extents(at, len.into()) {
+                let Some(place) = self.place(&extent) else {
+                    continue;
+                };
+                let copied = self.copy_onto_itself(handles, &place, extent.len, &mut buf);
+                copied.map_err(|e| {
+                    handles.close((self.torrent, place.file));
+                    self.error(place.file, &e)
+                })?;
+            }
+        }
+        self.ledger().suspect = false;
+        Ok(())
+    }
+
+    fn copy_onto_itself(
+        &self,
+        handles: &Handles,
+        place: &Place,
+        len: u64,
+        buf: &mut [u8],
+    ) -> io::Result<()> {
+        let open = || Root::open(&self.dir)?.file(self.path(place.file), Access::Write);
+        let handle = match handles.get((self.torrent, place.file), true, open) {
+            Err(e) if is_missing(&e) => return Ok(()),
+            handle => handle?,
+        };
+        let end = handle.file.metadata()?.len().min(place.offset + len);
+        let mut at = place.offset;
+        while at < end {
+            let part = (end - at).min(buf.len() as u64) as usize;
+            transfer::read_exact(&handle.file, &mut buf[..part], at)?;
+            transfer::write_all(&handle.file, &buf[..part], at)?;
+            self.soil(place.file);
+            at += part as u64;
+        }
+        Ok(())
     }
 
     /// Opens a file for writing, made if missing.
@@ -288,6 +405,20 @@ fn reserve(file: &File, len: u64) -> io::Result<()> {
         at += part;
     }
     Ok(())
+}
+
+/// Whether an error says that nothing is there. Any other says nothing about what is there: a
+/// process that may open no more files has not lost its content.
+fn is_missing(e: &io::Error) -> bool {
+    matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// `None` in place of an error that says that nothing is there.
+pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(e) if is_missing(&e) => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 /// `e` as an outcome has it.

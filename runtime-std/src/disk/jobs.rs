@@ -43,9 +43,11 @@ pub(super) fn run(
         let Some(placement) = &job.placement else {
             return Outcome::failed(OpErrorKind::NotFound, "nobody said where the torrent goes");
         };
-        return match Files::open(*torrent, info, placement) {
+        let before = job.files.as_deref();
+        let restored = before.map_or(Ok(()), |files| files.write_again(&shared.handles));
+        return match restored.and_then(|()| Files::open(*torrent, info, placement, before)) {
             Ok(files) => {
-                let stats = files.ledger().stats.clone();
+                let stats = files.ledger().report();
                 *opened = Some(Arc::new(files));
                 Outcome::Opened(stats)
             }
@@ -219,7 +221,7 @@ impl Disk<'_> {
                 let done = transfer::write(file, blocks, from, extent.len as usize, place.offset);
                 // Only now, also when it failed half-way: a flush beside us that clears the
                 // mark before this line is one that sees our bytes.
-                files.soil(place.file);
+                files.soil_piece(place.file, at);
                 done
             })
         })
@@ -278,6 +280,18 @@ impl Disk<'_> {
         if files.written.load(Ordering::Acquire) {
             self.make_extras();
         }
+        let touched = files.ledger().begin_flush();
+        match self.flush_all() {
+            Ok(()) => Ok(files.ledger().report()),
+            Err(error) => {
+                files.ledger().flush_failed(&touched);
+                Err(error)
+            }
+        }
+    }
+
+    fn flush_all(&self) -> Result<(), OpError> {
+        let files = self.files;
         let inherited = std::mem::take(&mut files.ledger().inherited);
         if let Err(error) = self.flush_inherited(&inherited) {
             files.ledger().inherited = inherited;
@@ -297,7 +311,7 @@ impl Disk<'_> {
             };
             synced.map_err(|e| super::files::error(&files.dir, &e))?;
         }
-        Ok(files.ledger().stats.clone())
+        Ok(())
     }
 
     /// The files as they are now that everything written so far is; nothing is flushed.
@@ -311,11 +325,9 @@ impl Disk<'_> {
         for file in dirty {
             let handle = files.writable(&self.shared.handles, file);
             let meta = self.with(file, handle, std::fs::File::metadata)?;
-            if let Some(stat) = files.ledger().stats.get_mut(file as usize) {
-                *stat = Some(file_stat(&meta));
-            }
+            files.ledger().note(file, Some(file_stat(&meta)));
         }
-        Ok(files.ledger().stats.clone())
+        Ok(files.ledger().report())
     }
 
     /// Makes durable what was written to these files before they were opened here. They may be
@@ -338,8 +350,11 @@ impl Disk<'_> {
                     if !matches!(
                         e.kind(),
                         ErrorKind::NotFound
+                            | ErrorKind::NotADirectory
                             | ErrorKind::PermissionDenied
                             | ErrorKind::ReadOnlyFilesystem
+                            // Media that are never written to, such as an ISO image.
+                            | ErrorKind::InvalidInput
                     ) =>
                 {
                     return Err(files.error(file, &e));
@@ -364,6 +379,8 @@ impl Disk<'_> {
             Root::open(&files.dir)?.file(files.path(file), Access::Write)
         });
         let synced = self.with(file, handle, |f| {
+            #[cfg(test)]
+            self.shared.faults.sync_error_if_armed()?;
             sync_file(f)?;
             f.metadata()
         });
@@ -379,9 +396,7 @@ impl Disk<'_> {
                 return Err(e);
             }
         };
-        if let Some(known) = files.ledger().stats.get_mut(file as usize) {
-            *known = stat;
-        }
+        files.ledger().note(file, stat);
         Ok(())
     }
 

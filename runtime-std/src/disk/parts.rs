@@ -19,13 +19,13 @@ use std::{
 };
 
 use dunlin_core::{
-    OpError,
+    OpError, OpErrorKind,
     metainfo::{FileKind, Info},
     op::FileStat,
 };
 
 use super::{
-    files::{Files, flag},
+    files::{Files, flag, found},
     handles::{Handles, PARTS},
     transfer,
 };
@@ -101,10 +101,10 @@ impl Parts {
 }
 
 impl Files {
-    /// At the opening: missing files may have their bytes in a parts file of an earlier run.
-    pub(super) fn remember_parts(&self, stats: &[Option<FileStat>]) {
-        let there = Root::open(&self.dir).and_then(|root| root.stat(self.parts.path()));
-        if there.is_err() {
+    /// At the opening: missing files may have their bytes in a parts file of an earlier run, if
+    /// there is one.
+    pub(super) fn remember_parts(&self, stats: &[Option<FileStat>], parts: Option<FileStat>) {
+        if parts.is_none() {
             return;
         }
         for (i, file) in self.info.files().iter().enumerate() {
@@ -144,14 +144,25 @@ impl Files {
             if wanted && self.has(i, flag::IN_PARTS) {
                 if let Some(root) = &root {
                     let fetched = self.fetch(handles, root, i);
-                    fetched.map_err(|e| self.error(i as u32, &e))?;
+                    fetched.map_err(|e| match e.kind() {
+                        ErrorKind::AlreadyExists => OpError {
+                            kind: OpErrorKind::Io,
+                            detail: format!(
+                                "{}: a file that the torrent did not write is in the way",
+                                self.dir.join(&self.paths[i]).display()
+                            ),
+                        },
+                        _ => self.error(i as u32, &e),
+                    })?;
                 }
                 self.set(i, flag::IN_PARTS, false);
             } else if !wanted && !self.has(i, flag::IN_PARTS) {
-                let there = root.as_ref().map(|root| root.stat(&self.paths[i]));
-                let missing =
-                    there.is_none_or(|s| s.is_err_and(|e| e.kind() == ErrorKind::NotFound));
-                self.set(i, flag::IN_PARTS, missing);
+                let there = match &root {
+                    Some(root) => found(root.stat(&self.paths[i])),
+                    None => Ok(None),
+                };
+                let there = there.map_err(|e| self.error(i as u32, &e))?;
+                self.set(i, flag::IN_PARTS, there.is_none());
             }
             in_parts |= self.has(i, flag::IN_PARTS);
         }
@@ -159,6 +170,7 @@ impl Files {
             handles.close((self.torrent, PARTS));
             self.ledger().dirty.retain(|file| *file != PARTS);
             self.parts.clean();
+            self.ledger().parts = None;
             // What was fetched has its names first: after a crash it is in one place at least.
             let synced = self.sync_folders(root);
             synced.map_err(|e| super::files::error(&self.dir, &e))?;
@@ -171,8 +183,25 @@ impl Files {
         Ok(())
     }
 
-    /// Puts file `index` together from the parts file, unless that holds nothing of it.
+    /// Puts file `index` together from the parts file, unless that ends before any byte of it.
+    /// What is at the file's place is left alone: `AlreadyExists`.
     fn fetch(&self, handles: &Handles, root: &Root, index: usize) -> io::Result<()> {
+        let temporary = self.temporary(index);
+        let fetched = self.fetch_to(&temporary, handles, root, index);
+        if fetched.is_err() {
+            // It is overwritten by the next attempt if it cannot be removed now.
+            let _ = root.remove_file(&temporary);
+        }
+        fetched
+    }
+
+    fn fetch_to(
+        &self,
+        temporary: &Path,
+        handles: &Handles,
+        root: &Root,
+        index: usize,
+    ) -> io::Result<()> {
         let parts = match self.readable(handles, PARTS) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
             parts => parts?,
@@ -180,7 +209,6 @@ impl Files {
         let end_of_parts = parts.file.metadata()?.len();
         let entry = &self.info.files()[index];
         let (mut buf, zeros) = (vec![0; CHUNK as usize], vec![0; CHUNK as usize]);
-        let temporary = self.temporary(index);
         let mut made = None;
         let piece_len = u64::from(self.info.piece_len());
         let mut at = entry.offset;
@@ -192,14 +220,12 @@ impl Files {
             let from = self.parts.offset(&self.info, at);
             let there = end_of_parts.saturating_sub(from).min(len) as usize;
             transfer::read_exact(&parts.file, &mut buf[..there], from)?;
-            if buf[..there] != zeros[..there] {
-                if made.is_none() {
-                    let file = self.make_temporary(root, index, &temporary)?;
-                    made = Some(file);
-                }
-                if let Some(file) = &made {
-                    transfer::write_all(file, &buf[..there], at - entry.offset)?;
-                }
+            // Zeros may be what was downloaded as well as a hole: they are in the file either way.
+            if there > 0 && made.is_none() {
+                made = Some(self.make_temporary(root, index, temporary)?);
+            }
+            if let Some(file) = made.as_ref().filter(|_| buf[..there] != zeros[..there]) {
+                transfer::write_all(file, &buf[..there], at - entry.offset)?;
             }
             at += len;
             // The second part of the layout is seldom there at all.
@@ -212,7 +238,7 @@ impl Files {
             return Ok(());
         };
         platform::sync_file(&file)?;
-        root.rename(&temporary, &self.paths[index])?;
+        root.rename_new(temporary, &self.paths[index])?;
         self.soil(index as u32);
         Ok(())
     }

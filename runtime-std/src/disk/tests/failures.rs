@@ -116,3 +116,34 @@ fn a_file_deleted_behind_our_back_is_reported_missing_and_not_made_anew() {
     b.flush().unwrap();
     assert!(b.path("d/a").exists());
 }
+
+#[test]
+fn a_file_that_cannot_be_looked_at_is_not_taken_for_a_missing_one() {
+    let mut b = Bench::new(info(40_000, &[("d/a", 50_000), ("b", 30_000)]));
+    b.fill();
+    let (path, aside) = (b.path("d/a"), b.dir.path().join("aside"));
+    fs::rename(&path, &aside).unwrap();
+    let refused = |b: &mut Bench| {
+        b.release(false);
+        b.try_open(Allocation::Sparse).unwrap_err()
+    };
+    // A link to itself, a link that leads outside, a folder.
+    std::os::unix::fs::symlink("a", &path).unwrap();
+    assert_eq!(refused(&mut b), OpErrorKind::Io);
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&aside, &path).unwrap();
+    assert_eq!(refused(&mut b), OpErrorKind::Denied);
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert_eq!(refused(&mut b), OpErrorKind::Io);
+    fs::remove_dir(&path).unwrap();
+    // These are missing.
+    let stats = b.reopen();
+    assert!(stats[0].is_none() && stats[1].is_some());
+    fs::remove_dir(b.path("d")).unwrap();
+    fs::write(b.path("d"), b"a file").unwrap();
+    assert_eq!(b.reopen(), stats);
+    // So it is with the parts file, which may hold all that is there of a file.
+    std::os::unix::fs::symlink("/", b.parts()).unwrap();
+    assert_eq!(refused(&mut b), OpErrorKind::Denied);
+}

@@ -1,6 +1,7 @@
 //! The disk on real files in a temporary folder.
 
 mod failures;
+mod flushes;
 mod model;
 mod selection;
 
@@ -28,10 +29,19 @@ use super::*;
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     error: Mutex<Option<io::ErrorKind>>,
+    /// Of flushes alone.
+    sync_error: Mutex<Option<io::ErrorKind>>,
     panics: AtomicU32,
 }
 
 impl Faults {
+    pub(super) fn sync_error_if_armed(&self) -> io::Result<()> {
+        match *self.sync_error.lock().unwrap() {
+            Some(kind) => Err(kind.into()),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn error_if_armed(&self) -> io::Result<()> {
         match *self.error.lock().unwrap() {
             Some(kind) => Err(kind.into()),
@@ -107,6 +117,10 @@ impl Bench {
     }
 
     fn open(&mut self, allocation: Allocation) -> Vec<Option<FileStat>> {
+        self.try_open(allocation).unwrap()
+    }
+
+    fn try_open(&mut self, allocation: Allocation) -> Result<Vec<Option<FileStat>>, OpErrorKind> {
         let placement = Placement {
             dir: self.dir.path().join("save"),
             allocation,
@@ -120,7 +134,8 @@ impl Bench {
             info,
         });
         match opened {
-            Outcome::Opened(stats) => stats,
+            Outcome::Opened(stats) => Ok(stats),
+            Outcome::Failed { error, .. } => Err(error.kind),
             other => panic!("{other:?}"),
         }
     }
@@ -284,13 +299,21 @@ impl Bench {
     }
 
     fn select(&mut self, wanted: &[bool]) {
+        assert_eq!(self.try_select(wanted), Ok(()));
+    }
+
+    /// Fails with what a person is told.
+    fn try_select(&mut self, wanted: &[bool]) -> Result<(), String> {
         let wanted = wanted.to_vec();
-        let outcome = self.run(|op| Op::Select {
+        match self.run(|op| Op::Select {
             op,
             torrent: T,
             wanted,
-        });
-        assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
+        }) {
+            Outcome::Done => Ok(()),
+            Outcome::Failed { error, .. } => Err(error.detail),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn release(&mut self, delete: bool) {

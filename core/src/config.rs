@@ -162,9 +162,17 @@ pub struct Config {
     pub max_half_open: u32,
     /// Most addresses remembered for one torrent.
     pub max_known_peers: u32,
-    /// Most connections of one torrent with one IP address: several peers may share a NAT, but
-    /// one address must not take every place.
+    /// Most connections of one torrent with one IPv4 address or IPv6 /64, and most of its
+    /// incoming connections whose handshake has not come yet. Several peers may share a NAT, but
+    /// one address must not take every place. The ports of one address that are remembered
+    /// depend on it, too: four times as many from trackers, half as many from peer exchange.
+    /// Peers that the application names are always connected to.
     pub max_connections_per_ip: u32,
+    /// Most connections of all torrents with one IPv4 address or IPv6 /64; at least
+    /// [`Config::max_connections_per_ip`].
+    pub max_connections_per_ip_in_all: u32,
+    /// Most incoming connections whose handshake has not come yet; one more ends the oldest.
+    pub max_handshaking: u32,
 
     /// Blocks of 16 KiB that may be on loan at once: between socket, disk and socket.
     pub max_blocks: u32,
@@ -226,7 +234,13 @@ impl Default for Config {
             max_connections_per_torrent: 100,
             max_half_open: 50,
             max_known_peers: 2_000,
+            // A household has one to three clients, and of the subscribers behind a carrier's
+            // NAT few are in one swarm.
             max_connections_per_ip: 8,
+            // A sixteenth of all connections.
+            max_connections_per_ip_in_all: 32,
+            // A fifth of all connections; an honest handshake takes a round trip.
+            max_handshaking: 100,
             max_blocks: 512,
             max_jobs: 64,
             max_notices: 256,
@@ -259,6 +273,7 @@ impl Config {
             max_connections: 2,
             max_connections_per_torrent: 2,
             max_half_open: 1,
+            max_handshaking: 1,
             max_known_peers: 8,
             max_blocks: 3,
             max_jobs: 4,
@@ -270,6 +285,15 @@ impl Config {
             upload_slots: Some(1),
             numwant: 8,
             ..Self::default()
+        }
+    }
+
+    /// Most connections with one IP address.
+    pub(crate) const fn max_per_ip_in_all(&self) -> u32 {
+        if self.max_connections_per_ip_in_all > self.max_connections_per_ip {
+            self.max_connections_per_ip_in_all
+        } else {
+            self.max_connections_per_ip
         }
     }
 }

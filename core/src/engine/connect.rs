@@ -1,14 +1,16 @@
-//! Connecting: which known address is next, and what our handshake says.
+//! Connecting: which known address is next, who has a place, and what our handshake says.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use super::conns::MAX_CONNS;
 use super::event::{Level, What};
+use super::prefix::Prefix;
 use super::status::PeerSource;
-use super::swarm::Released;
+use super::swarm::{Limits, Released};
 use super::timers::Timer;
 use super::torrent::Torrent;
 use super::{Config, Engine, Stop, cx};
+use crate::op::Close;
 use crate::peer::crypto::CryptoOffer;
 use crate::peer::{Local, Peer};
 use crate::{ConnId, EncryptionPolicy, Op, PeerId, TorrentId};
@@ -17,38 +19,57 @@ impl Engine {
     /// Opens connections of a torrent while it wants more and there is room.
     pub(super) fn connect_more(&mut self, id: TorrentId) {
         self.timers.set(Timer::Connect(id), None);
+        self.queue_dialler(id);
+        self.deal_places();
+    }
+
+    /// Puts a torrent behind the others that have addresses to connect to.
+    pub(super) fn queue_dialler(&mut self, id: TorrentId) {
+        if let Some(t) = self.torrents.get_mut(&id)
+            && t.is_running()
+            && !core::mem::replace(&mut t.dialling, true)
+        {
+            self.diallers.push_back(id);
+        }
+    }
+
+    /// Gives free places to the torrents that want them: one each, in turn.
+    pub(super) fn deal_places(&mut self) {
         if self.stop != Stop::Running || !self.caps.tcp_connect {
             return;
         }
+        // Each turn fills a place or shortens the queue.
+        while self.has_place()
+            && let Some(id) = self.diallers.pop_front()
+        {
+            if self.connect_one(id) {
+                self.diallers.push_back(id);
+            } else if let Some(t) = self.torrents.get_mut(&id) {
+                t.dialling = false;
+            }
+        }
+    }
+
+    /// Opens one connection of a torrent; `false` if it wants none now.
+    fn connect_one(&mut self, id: TorrentId) -> bool {
         loop {
-            let full = self.no_room();
             let Some(t) = self.torrents.get_mut(&id) else {
-                return;
+                return false;
             };
             if !t.is_running() || t.is_full(&self.config) {
-                return;
+                return false;
             }
             let Some(due) = t.swarm.next_due() else {
-                return;
+                return false;
             };
             if due > self.now {
                 self.timers.set(Timer::Connect(id), Some(due));
-                return;
-            }
-            if full {
-                if !self.connect_waiters.contains(&id) {
-                    self.connect_waiters.push_back(id);
-                }
-                return;
+                return false;
             }
             let Some((addr, known)) = t.swarm.take_due(self.now) else {
-                return;
+                return false;
             };
-            let reachable = match addr {
-                SocketAddr::V4(_) => self.caps.ipv4,
-                SocketAddr::V6(_) => self.caps.ipv6,
-            };
-            if !reachable || (known.seed && t.is_done()) {
+            if known.seed && t.is_done() {
                 t.swarm.released(self.now, addr, Released::Useless);
                 continue;
             }
@@ -58,17 +79,29 @@ impl Engine {
                 EncryptionPolicy::Preferred => !known.other_encryption,
                 EncryptionPolicy::Required => true,
             };
+            // Whoever names several peers at one address wants them all.
+            let from_there = self.conns.count_from(Prefix::of(addr.ip()));
+            let crowded = from_there >= self.config.max_per_ip_in_all()
+                || self
+                    .torrents
+                    .get(&id)
+                    .is_some_and(|t| self.is_crowded(t, addr.ip()));
+            if crowded && known.source != PeerSource::Manual {
+                if let Some(t) = self.torrents.get_mut(&id) {
+                    t.swarm.released(self.now, addr, Released::Crowded);
+                }
+                continue;
+            }
             self.open(id, addr, known.source, encrypt);
+            return true;
         }
     }
 
-    pub(super) fn open(
-        &mut self,
-        id: TorrentId,
-        addr: SocketAddr,
-        source: PeerSource,
-        encrypt: bool,
-    ) {
+    fn open(&mut self, id: TorrentId, addr: SocketAddr, source: PeerSource, encrypt: bool) {
+        if self.conns.len() >= self.max_conns() {
+            let silent = self.conns.greeting().next();
+            silent.inspect(|id| self.dismiss(*id));
+        }
         let conn_id = self.conns.insert(self.now, addr, source);
         self.half_open += 1;
         if let Some(t) = self.torrents.get_mut(&id) {
@@ -118,9 +151,60 @@ impl Engine {
         }
     }
 
-    /// Whether nothing more can be connected to for now.
-    pub(super) fn no_room(&self) -> bool {
-        self.half_open >= self.config.max_half_open.max(1) || self.conns.len() >= self.max_conns()
+    /// Whether one more connection may be opened. Those that came and say nothing make way.
+    fn has_place(&self) -> bool {
+        let place = self.conns.len() < self.max_conns() || self.conns.greeting().len() > 0;
+        place && self.half_open < self.config.max_half_open.max(1)
+    }
+
+    /// Whether a torrent has enough connections with an IP address.
+    pub(super) fn is_crowded(&self, t: &Torrent, ip: IpAddr) -> bool {
+        let prefix = Prefix::of(ip);
+        let conns = t.conns.iter().filter_map(|i| self.conns.at(*i));
+        let there = conns.filter(|c| Prefix::of(c.remote.ip()) == prefix);
+        there.count() >= self.config.max_connections_per_ip as usize
+    }
+
+    /// Makes room for one more incoming connection; `false` if there is none. Of those that have
+    /// not said yet what they want, the oldest makes way: one of the same address if that has
+    /// its share, else any.
+    pub(super) fn make_room_for(&mut self, ip: IpAddr) -> bool {
+        let prefix = Prefix::of(ip);
+        let mut own = self.conns.greeting_from(prefix);
+        let oldest = own.next();
+        let silent = own.count() + usize::from(oldest.is_some());
+        let silent_is_enough = silent >= self.config.max_connections_per_ip.max(1) as usize;
+        let silent_room = self.config.max_handshaking.max(1) as usize;
+        let leaver = if silent_is_enough
+            || self.conns.count_from(prefix) >= self.config.max_per_ip_in_all()
+        {
+            oldest
+        } else if self.conns.greeting().len() >= silent_room || self.conns.len() >= self.max_conns()
+        {
+            self.conns.greeting().next()
+        } else {
+            return true;
+        };
+        leaver.inspect(|id| self.dismiss(*id)).is_some()
+    }
+
+    /// Closes an incoming connection whose handshake has not come.
+    fn dismiss(&mut self, id: ConnId) {
+        let how = Close::Abort;
+        self.ops.stream(Op::TcpClose { conn: id, how });
+        self.timers.set(Timer::Conn(id.index), None);
+        if let Some(peer) = self.conns.remove(id).and_then(|conn| conn.peer) {
+            { peer }.close(&mut self.pool);
+        }
+    }
+
+    /// Bounds of each torrent's table of known peers.
+    pub(super) const fn peer_limits(&self) -> Limits {
+        Limits {
+            known: self.config.max_known_peers as usize,
+            per_ip: self.config.max_connections_per_ip as usize,
+            families: (self.caps.ipv4, self.caps.ipv6),
+        }
     }
 
     /// Most connections in all.

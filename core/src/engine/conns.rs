@@ -2,12 +2,13 @@
 
 use alloc::{
     boxed::Box,
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     vec::Vec,
 };
 use core::net::SocketAddr;
 
 use super::Interest;
+use super::prefix::Prefix;
 use super::status::PeerSource;
 use crate::peer::Peer;
 use crate::throttle::NodeId;
@@ -121,6 +122,10 @@ pub(super) struct Conns {
     slots: Vec<(u32, Option<Box<Conn>>)>,
     free: Vec<u32>,
     used: usize,
+    /// How many there are with each prefix.
+    prefixes: BTreeMap<Prefix, u32>,
+    /// Incoming ones whose handshake has not come yet, oldest first.
+    greeting: VecDeque<ConnId>,
     /// Those the driver should hear of.
     changed: VecDeque<ConnId>,
 }
@@ -144,12 +149,56 @@ impl Conns {
         };
         *slot = Some(Box::new(Conn::new(id, now, remote, source)));
         self.used += 1;
+        *self.prefixes.entry(Prefix::of(remote.ip())).or_default() += 1;
         id
+    }
+
+    /// Takes a slot for a stream that somebody opened to us.
+    pub(super) fn accept(&mut self, now: Instant, remote: SocketAddr) -> ConnId {
+        let id = self.insert(now, remote, PeerSource::Incoming);
+        self.greeting.push_back(id);
+        id
+    }
+
+    /// A peer's handshake came, or it is gone.
+    pub(super) fn greeted(&mut self, id: ConnId) {
+        if let Some(at) = self.greeting.iter().position(|g| *g == id) {
+            self.greeting.remove(at);
+        }
+    }
+
+    /// Incoming connections whose handshake has not come yet, oldest first.
+    pub(super) fn greeting(&self) -> impl ExactSizeIterator<Item = ConnId> {
+        self.greeting.iter().copied()
+    }
+
+    /// Those of them with a prefix.
+    pub(super) fn greeting_from(&self, prefix: Prefix) -> impl Iterator<Item = ConnId> {
+        let from = move |id: &ConnId| {
+            let conn = self.get(*id);
+            conn.is_some_and(|c| Prefix::of(c.remote.ip()) == prefix)
+        };
+        self.greeting().filter(from)
+    }
+
+    /// How many there are with a prefix.
+    pub(super) fn count_from(&self, prefix: Prefix) -> u32 {
+        self.prefixes.get(&prefix).copied().unwrap_or(0)
     }
 
     /// Frees a slot; its id is stale from here on.
     pub(super) fn remove(&mut self, id: ConnId) -> Option<Box<Conn>> {
-        self.get(id)?;
+        let conn = self.get(id)?;
+        let prefix = Prefix::of(conn.remote.ip());
+        if conn.incoming && conn.torrent.is_none() {
+            self.greeted(id);
+        }
+        if let Some(count) = self.prefixes.get_mut(&prefix) {
+            *count -= 1;
+            if *count == 0 {
+                self.prefixes.remove(&prefix);
+            }
+        }
         let (generation, slot) = &mut self.slots[id.index as usize];
         *generation = generation.wrapping_add(1);
         self.free.push(id.index);

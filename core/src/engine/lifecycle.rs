@@ -98,15 +98,15 @@ impl Engine {
             blame: Blame::new(&mut cx!(self)),
             suspects: BTreeMap::new(),
             departed: VecDeque::new(),
-            bans: BTreeMap::new(),
             fetch: Fetch::default(),
             priorities,
             sequential: add.sequential,
             announcer,
             dht: Search::default(),
-            swarm: Swarm::new(self.config.max_known_peers as usize, self.rng.next_u32()),
+            swarm: Swarm::new(self.peer_limits(), self.rng.next_u32()),
             conns: Vec::new(),
             connecting: 0,
+            dialling: false,
             choker: Choker::new(self.config.upload_slots.map_or(Slots::Auto, Slots::Fixed)),
             bucket,
             files: Vec::new(),
@@ -206,7 +206,6 @@ impl Engine {
         ] {
             self.timers.set(timer, None);
         }
-        self.connect_waiters.retain(|w| *w != id);
         self.close_all(id, why);
         self.flush_pieces(id);
         // A torrent at rest is checked all the same.

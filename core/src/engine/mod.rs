@@ -115,6 +115,7 @@ mod lifecycle;
 mod metadata;
 mod ops;
 mod peers;
+mod prefix;
 mod questions;
 mod request;
 mod resume;
@@ -199,8 +200,8 @@ pub struct Engine {
     pool_waiters: VecDeque<ConnId>,
     /// They are being woken.
     feeding: bool,
-    /// Torrents that wait for a place to connect from.
-    connect_waiters: VecDeque<TorrentId>,
+    /// Torrents with addresses to connect to; they take turns.
+    diallers: VecDeque<TorrentId>,
     /// Torrents whose pieces are to be hashed; the first one's turn it is.
     check_queue: VecDeque<TorrentId>,
     /// Torrents with something to tell.
@@ -293,7 +294,7 @@ impl Engine {
             dht,
             pool_waiters: VecDeque::new(),
             feeding: false,
-            connect_waiters: VecDeque::new(),
+            diallers: VecDeque::new(),
             check_queue: VecDeque::new(),
             changed: VecDeque::new(),
             removed: VecDeque::new(),

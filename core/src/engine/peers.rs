@@ -1,6 +1,7 @@
 //! Peers: how connections begin, what their messages mean for a torrent, how they end.
 
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
@@ -8,23 +9,17 @@ use super::connect::local;
 use super::conns::key;
 use super::event::{Changes, Level, What};
 use super::status::PeerSource;
-use super::swarm::{Released, canonical};
+use super::swarm::{Origin, Released, canonical};
 use super::timers::Timer;
 use super::torrent::Phase;
 use super::torrent::Torrent;
 use super::{Engine, cx};
-use crate::op::Close;
 use crate::peer::{Blame, Peer, PeerEvent, PeerFault};
 use crate::wire::peer::allowed_fast_set;
-use crate::{Bitfield, CloseReason, ConnId, EncryptionPolicy, InfoHash, Op, PeerId, TorrentId};
+use crate::{Bitfield, CloseReason, ConnId, EncryptionPolicy, InfoHash, PeerId, TorrentId};
 
 /// A connection that moved nothing has worked all the same if it held for so long.
 const WORKED: Duration = Duration::from_secs(60);
-/// Bad pieces from one IP address after which nobody from there is let in. Peers may share an
-/// address, and one that is banned can come back from another port.
-const MAX_BANS: u32 = 3;
-/// Most IP addresses with bans that are remembered.
-const MAX_BANNED: usize = 1024;
 /// Most senders remembered after they left.
 const MAX_DEPARTED: usize = 64;
 /// Pieces a choked peer may fetch (BEP 6 suggests 10).
@@ -148,10 +143,10 @@ impl Engine {
             Some(t) if !t.is_running() => Some("asks for a torrent at rest"),
             Some(t) if t.is_full(&self.config) => Some("the torrent has enough connections"),
             Some(_) if peer_id == self.peer_id => Some("this is ourselves"),
-            Some(t) if t.bans.get(&remote.ip()).is_some_and(|n| *n >= MAX_BANS) => {
-                Some("bad data came from its address")
+            Some(t) if t.swarm.is_ip_banned(remote.ip()) => Some("bad data came from its address"),
+            Some(t) if self.is_crowded(t, remote.ip()) => {
+                Some("too many connections from one address")
             }
-            Some(t) if self.crowded(t, remote) => Some("too many connections from one address"),
             Some(_) => None,
         };
         let (Some(torrent), None) = (torrent, refusal) else {
@@ -162,6 +157,7 @@ impl Engine {
         let Some(t) = self.torrents.get_mut(&torrent) else {
             return;
         };
+        self.conns.greeted(id);
         t.conns.push(id.index);
         t.connecting += 1;
         let local = local(t, &self.config, self.peer_id, port, dht, remote);
@@ -171,15 +167,6 @@ impl Engine {
                 peer.welcome(&mut cx!(self), &local);
             }
         }
-    }
-
-    fn crowded(&self, t: &Torrent, remote: SocketAddr) -> bool {
-        let same = t
-            .conns
-            .iter()
-            .filter_map(|i| self.conn_at(*i))
-            .filter(|c| c.remote.ip() == remote.ip());
-        same.count() >= self.config.max_connections_per_ip as usize
     }
 
     /// Both handshakes are through.
@@ -252,7 +239,7 @@ impl Engine {
         };
         self.notice(Some(torrent), Some(remote), Level::Detail, what);
         self.change(torrent, Changes::PEERS);
-        self.next_waiter();
+        self.deal_places();
     }
 
     /// Ends one of two connections with the same peer, or one with ourselves. Both sides keep
@@ -276,8 +263,8 @@ impl Engine {
         };
         let other = t.conns.iter().filter(|i| **i != id.index).find_map(|i| {
             let c = self.conn_at(*i)?;
-            (c.established.is_some() && c.peer.as_ref()?.peer_id() == Some(peer_id))
-                .then_some((c.id, c.incoming))
+            let same = c.peer.as_ref()?.peer_id() == Some(peer_id);
+            (c.established.is_some() && same).then_some((c.id, c.incoming))
         });
         let Some((other, other_incoming)) = other else {
             return false;
@@ -484,27 +471,14 @@ impl Engine {
             if kick {
                 self.refill_all(torrent);
             }
-            self.connect_more(torrent);
+            // Behind those that wait for the place.
+            self.queue_dialler(torrent);
         }
         if let Some(mut peer) = conn.peer {
             peer.close(&mut self.pool);
         }
-        self.next_waiter();
+        self.deal_places();
         self.feed_pool_waiters();
-    }
-
-    /// Places became free: the torrents that waited longest may connect. One that no longer
-    /// wants to passes its turn on.
-    fn next_waiter(&mut self) {
-        for _ in 0..self.connect_waiters.len() {
-            if self.no_room() {
-                return;
-            }
-            let Some(id) = self.connect_waiters.pop_front() else {
-                return;
-            };
-            self.connect_more(id);
-        }
     }
 
     /// Learns addresses and tries them.
@@ -512,13 +486,19 @@ impl Engine {
         &mut self,
         id: TorrentId,
         peers: impl IntoIterator<Item = SocketAddr>,
-        source: PeerSource,
+        origin: impl Into<Origin>,
     ) {
         let Some(t) = self.torrents.get_mut(&id) else {
             return;
         };
+        let origin = origin.into();
         for addr in peers {
-            t.swarm.learn(&mut cx!(self), addr, source);
+            let addr = canonical(addr);
+            // One that is connected may have been forgotten for want of room.
+            let used = |i: &u32| self.conns.at(*i).is_some_and(|c| c.listen == Some(addr));
+            if t.swarm.learn(&mut cx!(self), addr, origin) && t.conns.iter().any(used) {
+                t.swarm.occupy(addr);
+            }
         }
         self.connect_more(id);
     }
@@ -543,26 +523,18 @@ impl Engine {
             return;
         };
         let news = t.swarm.ban(addr);
-        if t.bans.len() < MAX_BANNED || t.bans.contains_key(&addr.ip()) {
-            *t.bans.entry(addr.ip()).or_insert(0) += 1;
-        }
-        let conns = t.conns.clone();
+        let refused = |i: &u32| {
+            let conn = self.conns.at(*i)?;
+            let banned = conn.listen.is_some_and(|a| t.swarm.is_banned(a));
+            (banned || t.swarm.is_banned(conn.remote)).then_some(conn.id)
+        };
+        let conns: Vec<ConnId> = t.conns.iter().filter_map(refused).collect();
         // More of what it sent may fail once it is gone.
         if news {
             self.notice(Some(id), Some(addr), Level::Warning, What::Banned);
         }
-        for index in conns {
-            if let Some(conn) = self
-                .conn_at(index)
-                .filter(|c| c.listen == Some(addr) || c.remote == addr)
-            {
-                let conn = conn.id;
-                self.ops.stream(Op::TcpClose {
-                    conn,
-                    how: Close::Abort,
-                });
-                self.drop_conn(conn, End::Banned);
-            }
+        for conn in conns {
+            self.close_conn(conn, End::Banned);
         }
     }
 }

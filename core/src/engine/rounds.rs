@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::conns::key;
 use super::peers::End;
-use super::status::PeerSource;
+use super::swarm::Origin;
 use super::timers::Timer;
 use super::torrent::{Phase, Torrent};
 use super::{Engine, cx};
@@ -246,6 +246,7 @@ impl Engine {
             return;
         }
         conn.pex_heard = Some(self.now);
-        self.learn(torrent, added, PeerSource::Pex);
+        let teller = conn.remote.ip();
+        self.learn(torrent, added, Origin::pex(teller));
     }
 }

@@ -5,7 +5,6 @@ use core::net::SocketAddr;
 use super::conns::Conn;
 use super::dht::THROTTLE_TOKEN;
 use super::peers::End;
-use super::status::PeerSource;
 use super::swarm::canonical;
 use super::timers::Timer;
 use super::{Engine, ReadBufs, Stop, WriteBufs, cx};
@@ -26,14 +25,14 @@ impl Engine {
     /// A stream was accepted. `None`: close it, there is no room.
     pub fn accept(&mut self, now: Instant, remote: SocketAddr) -> Option<ConnId> {
         self.tick(now);
+        let remote = canonical(remote);
         if self.stop != Stop::Running
-            || self.conns.len() >= self.max_conns()
             || self.torrents.is_empty()
+            || !self.make_room_for(remote.ip())
         {
             return None;
         }
-        let remote = canonical(remote);
-        let id = self.conns.insert(self.now, remote, PeerSource::Incoming);
+        let id = self.conns.accept(self.now, remote);
         let policy = self.encryption();
         let peer = Peer::incoming(&mut cx!(self), &self.peer_config, policy);
         if let Some(conn) = self.conns.get_mut(id) {

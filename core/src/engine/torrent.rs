@@ -7,7 +7,7 @@ use alloc::{
     vec::Vec,
 };
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 
 use super::assembly::Assembly;
 use super::dht::Search;
@@ -98,8 +98,6 @@ pub(super) struct Torrent {
     pub(super) suspects: BTreeMap<PeerKey, SocketAddr>,
     /// Who sent blocks and is gone, the last ones.
     pub(super) departed: VecDeque<(PeerKey, SocketAddr)>,
-    /// How often peers of an address sent bad data.
-    pub(super) bans: BTreeMap<IpAddr, u32>,
     pub(super) fetch: Fetch,
     pub(super) priorities: Vec<FilePriority>,
     pub(super) sequential: bool,
@@ -112,6 +110,8 @@ pub(super) struct Torrent {
     pub(super) conns: Vec<u32>,
     /// Those of them that are not established.
     pub(super) connecting: u32,
+    /// It stands in the queue of those that connect.
+    pub(super) dialling: bool,
     pub(super) choker: Choker,
     pub(super) bucket: NodeId,
 

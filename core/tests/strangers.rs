@@ -1,0 +1,464 @@
+//! Strangers that take places, names and attention: what one IP address can do to everybody else.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{add, torrent};
+use dunlin_core::engine::{AddTorrent, Engine, ReadBufs, Source, WriteBufs};
+use dunlin_core::metainfo::Info;
+use dunlin_core::{
+    BLOCK_LEN, Caps, CloseReason, Config, ConnId, InfoHash, Instant, Op, Outcome, TorrentId,
+};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// One engine, and strangers made of bytes.
+struct Bench {
+    e: Engine,
+    now: Instant,
+    /// What it opened and did not close, and what it opened ever.
+    dialled: BTreeMap<ConnId, SocketAddr>,
+    dials: Vec<SocketAddr>,
+    closed: BTreeSet<ConnId>,
+}
+
+impl Bench {
+    fn new(config: Config) -> Self {
+        let now = Instant::from_micros(10);
+        let rng = Box::new(ChaCha8Rng::seed_from_u64(1));
+        Self {
+            e: Engine::new(now, config, Caps::all(), rng),
+            now,
+            dialled: BTreeMap::new(),
+            dials: Vec::new(),
+            closed: BTreeSet::new(),
+        }
+    }
+
+    fn with(info: &Arc<Info>, config: Config) -> (Self, TorrentId) {
+        let mut this = Self::new(config);
+        let id = this.add(Source::Info(info.clone()), &[]);
+        (this, id)
+    }
+
+    fn add(&mut self, source: Source, peers: &[SocketAddr]) -> TorrentId {
+        let peers = peers.to_vec();
+        let torrent = AddTorrent {
+            peers,
+            ..add(source)
+        };
+        let id = self.e.add(self.now, torrent).unwrap();
+        self.pump();
+        id
+    }
+
+    /// A disk without files, on which nothing goes wrong.
+    fn pump(&mut self) {
+        while let Some(op) = self.e.poll_op() {
+            let id = op.id();
+            let outcome = match op {
+                Op::TcpConnect { conn, remote } => {
+                    self.dialled.insert(conn, remote);
+                    self.dials.push(remote);
+                    continue;
+                }
+                Op::TcpClose { conn, .. } => {
+                    self.dialled.remove(&conn);
+                    self.closed.insert(conn);
+                    continue;
+                }
+                Op::Open { .. } => Outcome::Opened(vec![None]),
+                Op::Flush { .. } => Outcome::Flushed(vec![None]),
+                Op::Write {
+                    blocks,
+                    len,
+                    mut hasher,
+                    ..
+                } => {
+                    let mut left = len as usize;
+                    for block in &blocks {
+                        let part = &block[..left.min(BLOCK_LEN)];
+                        left -= part.len();
+                        if let Some(hasher) = &mut hasher {
+                            hasher.update(part);
+                        }
+                    }
+                    Outcome::Written { blocks, hasher }
+                }
+                _ => Outcome::Done,
+            };
+            if let Some(id) = id {
+                self.e.handle_op(self.now, id, outcome);
+            }
+        }
+        self.e.audit().unwrap();
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.e.poll_timeout().filter(|at| *at <= end) {
+            self.now = at;
+            self.e.handle_timeout(at);
+            self.pump();
+        }
+        self.now = end;
+    }
+
+    fn accept(&mut self, from: SocketAddr) -> Option<ConnId> {
+        let conn = self.e.accept(self.now, from);
+        self.pump();
+        conn
+    }
+
+    /// Somebody comes from there and says hello.
+    fn peer(&mut self, from: SocketAddr, torrent: InfoHash, id: u8) -> Option<ConnId> {
+        let conn = self.accept(from)?;
+        self.hello(conn, torrent, id);
+        (!self.closed.contains(&conn)).then_some(conn)
+    }
+
+    fn hello(&mut self, conn: ConnId, torrent: InfoHash, id: u8) {
+        let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\x10\0\x05".to_vec();
+        hello.extend_from_slice(&torrent.0);
+        hello.extend_from_slice(b"-XX0001-abcdefghijk");
+        hello.push(id);
+        self.say(conn, &hello);
+    }
+
+    fn say(&mut self, conn: ConnId, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let mut bufs = ReadBufs::new();
+            self.e.read_bufs(self.now, conn, &mut bufs);
+            let mut len = 0;
+            for buf in &mut bufs {
+                let n = buf.len().min(bytes.len());
+                buf[..n].copy_from_slice(&bytes[..n]);
+                bytes = &bytes[n..];
+                len += n;
+            }
+            drop(bufs);
+            if len == 0 {
+                break;
+            }
+            self.e.handle_read(self.now, conn, len);
+        }
+        self.pump();
+    }
+
+    /// What the engine says to it.
+    fn hear(&mut self, conn: ConnId) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            let mut bufs = WriteBufs::new();
+            self.e.write_bufs(self.now, conn, &mut bufs);
+            let bytes: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).collect();
+            drop(bufs);
+            if bytes.is_empty() {
+                return all;
+            }
+            self.e.handle_written(self.now, conn, bytes.len());
+            all.extend(bytes);
+        }
+    }
+
+    /// Nobody answers at any of the addresses dialled.
+    fn refuse_all(&mut self) {
+        for conn in std::mem::take(&mut self.dialled).into_keys() {
+            self.e.handle_closed(self.now, conn, CloseReason::Refused);
+        }
+        self.pump();
+    }
+
+    fn known(&self, id: TorrentId) -> u32 {
+        self.e.torrent(self.now, id).unwrap().known
+    }
+
+    fn connections(&self) -> u32 {
+        self.e.status(self.now).connections
+    }
+}
+
+fn v4(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::from(([10, 8, 0, host], port))
+}
+
+fn message(id: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = (payload.len() as u32 + 1).to_be_bytes().to_vec();
+    out.push(id);
+    out.extend_from_slice(payload);
+    out
+}
+
+const EXTENDED_HELLO: &[u8] = b"\0d1:md6:ut_pexi1eee";
+
+/// A message of peer exchange; the number is the one that our own handshake gives.
+fn pex(heard: &[u8], peers: &[SocketAddr]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(heard);
+    let at = text.find("6:ut_pexi").unwrap() + "6:ut_pexi".len();
+    let number = text[at..].split('e').next().unwrap().parse().unwrap();
+    let mut payload = vec![number];
+    payload.extend(format!("d5:added{}:", peers.len() * 6).into_bytes());
+    for peer in peers {
+        let IpAddr::V4(ip) = peer.ip() else {
+            panic!("IPv4 only")
+        };
+        payload.extend(ip.octets());
+        payload.extend(peer.port().to_be_bytes());
+    }
+    payload.push(b'e');
+    message(20, &payload)
+}
+
+#[test]
+fn silent_connections_from_one_address_keep_nobody_out() {
+    let (info, _) = torrent(100_000, 32 << 10);
+    let (mut b, _) = Bench::with(&info, Config::default());
+    let flood: Vec<_> = (0..600).map(|n| b.accept(v4(66, 1000 + n))).collect();
+    assert!(
+        flood.iter().all(Option::is_some),
+        "each took the oldest's place"
+    );
+    assert_eq!(b.connections(), 8);
+    let last = flood.iter().rev().take(8).flatten();
+    assert!(last.into_iter().all(|conn| !b.closed.contains(conn)));
+    assert!(b.peer(v4(1, 5), info.info_hash(), 1).is_some());
+}
+
+#[test]
+fn silent_connections_from_everywhere_have_a_quota_and_the_oldest_goes_first() {
+    let (info, _) = torrent(100_000, 32 << 10);
+    let (mut b, _) = Bench::with(&info, Config::default());
+    let hash = info.info_hash();
+    let honest = b.peer(v4(1, 5), hash, 1).unwrap();
+    let from = |n: u16| SocketAddr::from(([10, 9, (n >> 8) as u8, n as u8], 5));
+    let flood: Vec<_> = (0..1000).map(|n| b.accept(from(n)).unwrap()).collect();
+    assert_eq!(b.connections(), 101);
+    assert!(flood[..900].iter().all(|conn| b.closed.contains(conn)));
+    assert!(!b.closed.contains(&honest));
+    assert!(b.peer(v4(2, 5), hash, 2).is_some());
+}
+
+#[test]
+fn silent_connections_make_way_for_those_that_we_open() {
+    let (info, _) = torrent(100_000, 32 << 10);
+    let config = Config {
+        max_connections: 4,
+        ..Config::default()
+    };
+    let (mut b, id) = Bench::with(&info, config);
+    (0..9).for_each(|n| assert!(b.accept(v4(n, 5)).is_some()));
+    assert_eq!(b.connections(), 4);
+    let peers: Vec<_> = (0..9).map(|n| v4(100 + n, 5)).collect();
+    b.e.add_peers(b.now, id, &peers);
+    b.pump();
+    assert_eq!((b.dialled.len(), b.connections()), (4, 4));
+    assert_eq!(b.accept(v4(50, 5)), None, "all places are in use");
+}
+
+#[test]
+fn one_ipv6_64_and_one_ipv4_address_get_a_few_places_each() {
+    let (info, _) = torrent(100_000, 32 << 10);
+    let hash = info.info_hash();
+    for attacker in [
+        |n: u8| SocketAddr::from(([0x2001, 0xdb8, 0, 1, 0, 0, 0, n.into()], 7)),
+        |n: u8| v4(66, n.into()),
+    ] {
+        let (mut b, _) = Bench::with(&info, Config::default());
+        let places = (1..200).filter_map(|n| b.peer(attacker(n), hash, n));
+        assert_eq!(places.count(), 8);
+        let honest = SocketAddr::from(([0x2001, 0xdb8, 0, 2, 0, 0, 0, 1], 7));
+        assert!(b.peer(honest, hash, 250).is_some());
+    }
+}
+
+#[test]
+fn one_address_gets_a_few_places_however_many_torrents_it_asks_for() {
+    let mut b = Bench::new(Config::default());
+    let hashes: Vec<_> = (0..40).map(|n| InfoHash([n; 20])).collect();
+    for &info_hash in &hashes {
+        let name = None;
+        b.add(Source::Hash { info_hash, name }, &[]);
+    }
+    let mut places = 0;
+    for (n, hash) in hashes.iter().enumerate() {
+        for id in 0..8 {
+            let port = (n * 8 + id) as u16 + 1;
+            places += u32::from(b.peer(v4(66, port), *hash, id as u8).is_some());
+        }
+    }
+    assert_eq!((places, b.connections()), (32, 32));
+    assert!(b.peer(v4(1, 5), hashes[39], 99).is_some());
+}
+
+#[test]
+fn peer_exchange_does_not_turn_us_against_an_address() {
+    let (info, _) = torrent(100_000, 32 << 10);
+    let hash = info.info_hash();
+    let (mut b, _) = Bench::with(&info, Config::default());
+    let victim = |port: u16| SocketAddr::from(([10, 99, 0, 1], port));
+    // Twelve peers, each of which tells of fifty ports a minute.
+    for minute in 0..30_u16 {
+        for teller in 0..12_u16 {
+            let Some(conn) = b.peer(v4(teller as u8, 1 + minute), hash, teller as u8) else {
+                continue;
+            };
+            b.say(conn, &message(20, EXTENDED_HELLO));
+            let heard = b.hear(conn);
+            let first = 1 + (minute * 12 + teller) * 50;
+            let ports: Vec<_> = (first..first + 50).map(victim).collect();
+            b.say(conn, &pex(&heard, &ports));
+            b.wait(Duration::from_millis(1));
+            assert!(b.dialled.len() <= 4, "{} at once", b.dialled.len());
+            b.e.handle_closed(b.now, conn, CloseReason::Eof);
+        }
+        b.refuse_all();
+        b.wait(MINUTE);
+    }
+    let dials = b.dials.iter().filter(|a| a.ip() == victim(1).ip()).count();
+    assert!((4..=40).contains(&dials), "{dials} in half an hour");
+}
+
+#[test]
+fn peer_exchange_does_not_keep_us_from_a_peer_that_is_named_later() {
+    let (info, _) = torrent(100_000, 32 << 10);
+    let hash = info.info_hash();
+    let (mut b, id) = Bench::with(&info, Config::default());
+    for n in 0..100_u16 {
+        let conn = b.peer(v4(66, 1 + n), hash, n as u8).unwrap();
+        b.say(conn, &message(20, EXTENDED_HELLO));
+        let heard = b.hear(conn);
+        let told = |i: u16| SocketAddr::from(([10, 50, (n + i * 7) as u8, i as u8], 1 + n));
+        let told: Vec<_> = (0..50).map(told).collect();
+        b.say(conn, &pex(&heard, &told));
+        b.e.handle_closed(b.now, conn, CloseReason::Eof);
+    }
+    assert!(b.known(id) <= 100 + 8, "{} are known", b.known(id));
+    let named = v4(1, 1);
+    b.e.add_peers(b.now, id, &[named]);
+    b.pump();
+    // The places for attempts are all taken; the next goes to the one that was named.
+    b.refuse_all();
+    assert!(b.dials.contains(&named));
+}
+
+/// A peer that has all and sends rubbish for whatever it is asked, until it is let go.
+fn poison(b: &mut Bench, conn: ConnId) {
+    b.say(conn, &[message(14, &[]), message(1, &[])].concat());
+    for _ in 0..100 {
+        let heard = b.hear(conn);
+        let mut rest = &heard[..];
+        if rest.starts_with(b"\x13BitTorrent protocol") {
+            rest = &rest[68..];
+        }
+        let mut asked = false;
+        while let Some((len, tail)) = rest.split_first_chunk::<4>() {
+            let (body, tail) = tail.split_at(u32::from_be_bytes(*len) as usize);
+            rest = tail;
+            if body.first() == Some(&6) {
+                asked = true;
+                let len = u32::from_be_bytes(body[9..13].try_into().unwrap());
+                let block = [&body[1..9], &vec![0xee; len as usize]].concat();
+                b.say(conn, &message(7, &block));
+            }
+        }
+        if !asked || b.closed.contains(&conn) {
+            return;
+        }
+    }
+}
+
+#[test]
+fn three_bad_pieces_keep_an_address_out_whoever_dials_and_on_whichever_port() {
+    let (info, _) = torrent(64 * (16 << 10), 16 << 10);
+    let hash = info.info_hash();
+    let (mut b, id) = Bench::with(&info, Config::default());
+    let evil = |port| v4(66, port);
+    let mut came = 0;
+    for port in 1..30 {
+        if let Some(conn) = b.peer(evil(port), hash, port as u8) {
+            came += 1;
+            poison(&mut b, conn);
+            assert!(b.closed.contains(&conn), "it is banned");
+        }
+        b.wait(SECOND);
+    }
+    assert!((1..=3).contains(&came), "{came} times");
+    // Neither by name, nor by peer exchange, nor by coming again on a new port.
+    let before = b.dials.len();
+    b.e.add_peers(b.now, id, &[evil(6881), evil(6882)]);
+    b.pump();
+    let teller = b.peer(v4(1, 1), hash, 200).unwrap();
+    b.say(teller, &message(20, EXTENDED_HELLO));
+    let heard = b.hear(teller);
+    b.say(teller, &pex(&heard, &[evil(6883), v4(2, 5)]));
+    b.wait(MINUTE);
+    assert!(b.dials[before..].iter().all(|a| a.ip() != evil(1).ip()));
+    assert!(b.dials[before..].contains(&v4(2, 5)), "others are dialled");
+    assert_eq!(b.peer(evil(7000), hash, 77), None);
+}
+
+#[test]
+fn addresses_of_a_family_that_is_missing_are_not_learned() {
+    let now = Instant::from_micros(10);
+    let mut caps = Caps::all();
+    caps.ipv6 = false;
+    let rng = Box::new(ChaCha8Rng::seed_from_u64(1));
+    let mut e = Engine::new(now, Config::default(), caps, rng);
+    let source = Source::Hash {
+        info_hash: InfoHash([1; 20]),
+        name: None,
+    };
+    let id = e.add(now, add(source)).unwrap();
+    e.add_peers(now, id, &["[2001:db8::1]:5".parse().unwrap(), v4(1, 1)]);
+    assert_eq!(e.torrent(now, id).unwrap().known, 1);
+}
+
+#[test]
+fn many_peers_at_one_address_are_all_dialled_if_the_application_names_them() {
+    let (info, _) = torrent(100_000, 32 << 10);
+    let (mut b, id) = Bench::with(&info, Config::default());
+    let peers: Vec<_> = (1..=40).map(|port| v4(7, port)).collect();
+    b.e.add_peers(b.now, id, &peers);
+    b.pump();
+    assert_eq!(b.dialled.len(), 40);
+}
+
+#[test]
+fn torrents_take_turns_in_connecting() {
+    let config = Config {
+        max_half_open: 1,
+        ..Config::default()
+    };
+    let mut b = Bench::new(config);
+    for t in 0..4 {
+        let peers: Vec<_> = (0..20)
+            .map(|n| SocketAddr::from(([10, 1, t, n], 9)))
+            .collect();
+        let source = Source::Hash {
+            info_hash: InfoHash([t; 20]),
+            name: None,
+        };
+        b.add(source, &peers);
+    }
+    for _ in 0..40 {
+        b.refuse_all();
+    }
+    let torrent = |a: &SocketAddr| match a.ip() {
+        IpAddr::V4(ip) => ip.octets()[2],
+        IpAddr::V6(_) => 0,
+    };
+    let order: Vec<_> = b.dials.iter().map(torrent).collect();
+    for turn in order[4..].chunks_exact(4) {
+        let all: BTreeSet<_> = turn.iter().collect();
+        assert_eq!(all.len(), 4, "{order:?}");
+    }
+}

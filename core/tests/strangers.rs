@@ -219,6 +219,23 @@ fn pex(heard: &[u8], peers: &[SocketAddr]) -> Vec<u8> {
 }
 
 #[test]
+fn repeating_a_peers_id_from_another_address_ends_nobodys_connection() {
+    let (info, _) = torrent(100_000, 32 << 10);
+    let hash = info.info_hash();
+    let (mut b, _) = Bench::with(&info, Config::default());
+    let honest = b.peer(v4(1, 40_000), hash, 9).unwrap();
+    let thief = b.peer(v4(2, 40_000), hash, 9);
+    assert!(!b.closed.contains(&honest));
+    // Nor does a thief that comes first keep the honest one out.
+    assert!(thief.is_some());
+    // From the same address it is the same peer, which keeps one connection.
+    let again = b.peer(v4(1, 40_001), hash, 9);
+    assert_eq!(again, None);
+    assert!(!b.closed.contains(&honest));
+    assert_eq!(b.connections(), 2);
+}
+
+#[test]
 fn silent_connections_from_one_address_keep_nobody_out() {
     let (info, _) = torrent(100_000, 32 << 10);
     let (mut b, _) = Bench::with(&info, Config::default());

@@ -244,6 +244,9 @@ impl Engine {
 
     /// Ends one of two connections with the same peer, or one with ourselves. Both sides keep
     /// the stream that the larger peer id opened, so they agree without a word.
+    ///
+    /// Anybody can repeat the id of another peer: two connections are taken for one peer's only
+    /// if they lead to the same IP address. Else both stay.
     fn is_duplicate(&mut self, id: ConnId) -> bool {
         let Some(conn) = self.conns.get(id) else {
             return true;
@@ -257,13 +260,13 @@ impl Engine {
             self.close_conn(id, End::Finished("this is ourselves"));
             return true;
         }
-        let incoming = conn.incoming;
+        let (incoming, ip) = (conn.incoming, conn.remote.ip());
         let Some(t) = self.torrents.get(&torrent) else {
             return true;
         };
         let other = t.conns.iter().filter(|i| **i != id.index).find_map(|i| {
             let c = self.conn_at(*i)?;
-            let same = c.peer.as_ref()?.peer_id() == Some(peer_id);
+            let same = c.remote.ip() == ip && c.peer.as_ref()?.peer_id() == Some(peer_id);
             (c.established.is_some() && same).then_some((c.id, c.incoming))
         });
         let Some((other, other_incoming)) = other else {

@@ -40,7 +40,31 @@ impl Engine {
         t.priorities.truncate(info.files().len());
         self.change(id, Changes::STATE);
         self.dht_tracker(id);
+        self.forget_strangers(id);
         self.open_when_quiet(id);
+    }
+
+    /// A private torrent has peers from its trackers only (BEP 27): those that other peers and the
+    /// DHT told of while a magnet's metadata was unknown go, whatever state they are in.
+    fn forget_strangers(&mut self, id: TorrentId) {
+        const STRANGERS: [PeerSource; 2] = [PeerSource::Pex, PeerSource::Dht];
+        let Some(t) = self.torrents.get_mut(&id).filter(|t| t.is_private()) else {
+            return;
+        };
+        // Before any place becomes free for them, and again for those that have just lost theirs.
+        STRANGERS.iter().for_each(|source| t.swarm.forget(*source));
+        for index in t.conns.clone() {
+            let stranger = self
+                .conns
+                .at(index)
+                .filter(|c| STRANGERS.contains(&c.source));
+            if let Some(conn) = stranger.map(|c| c.id) {
+                self.close_conn(conn, End::Finished("the torrent is private"));
+            }
+        }
+        if let Some(t) = self.torrents.get_mut(&id) {
+            STRANGERS.iter().for_each(|source| t.swarm.forget(*source));
+        }
     }
 
     /// Opens the files once the disk owes nothing: what an earlier phase asked for is not to be
@@ -244,11 +268,6 @@ impl Engine {
             let Some(t) = self.torrents.get(&id) else {
                 return;
             };
-            // Peers of peers are no company for a private torrent (BEP 27).
-            if t.is_private() && matches!(conn.source, PeerSource::Pex | PeerSource::Dht) {
-                self.close_conn(conn_id, End::Finished("the torrent is private"));
-                continue;
-            }
             let have = t.picker.as_ref().map(Picker::have);
             if have.is_some_and(|have| have.count() > MAX_LATE_HAVES) {
                 self.close_conn(conn_id, End::Resting("it has to hear what we have anew"));

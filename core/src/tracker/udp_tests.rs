@@ -104,7 +104,12 @@ impl Bench {
             (sent.action, sent.connection),
             (0, [0, 0, 4, 23, 39, 16, 25, 128])
         );
-        assert_eq!(self.answer(sent, 0, &CONNECTION), Handled::Consumed);
+        self.connect_with(sent)
+    }
+
+    /// The same for one that was taken before.
+    fn connect_with(&mut self, connect: Sent) -> Sent {
+        assert_eq!(self.answer(connect, 0, &CONNECTION), Handled::Consumed);
         self.sent().unwrap()
     }
 
@@ -278,6 +283,56 @@ fn answers_from_elsewhere_are_ignored() {
     assert_eq!(b.sent(), None);
     assert_eq!(b.answer(connect, 0, &CONNECTION), Handled::Consumed);
     assert_eq!(b.sent().unwrap().connection, CONNECTION);
+}
+
+#[test]
+fn answers_under_another_transaction_id_are_ignored() {
+    let mut b = Bench::new(UdpConfig::default());
+    b.announce(tracker()).unwrap();
+    let connect = b.sent().unwrap();
+    let under = |sent: Sent, bit: u8| {
+        let mut transaction = sent.transaction;
+        transaction[usize::from(bit / 8)] ^= 1 << (bit % 8);
+        Sent {
+            transaction,
+            ..sent
+        }
+    };
+    for bit in 0..32 {
+        let guessed = b.answer(under(connect, bit), 0, &[9; 8]);
+        assert_eq!(guessed, Handled::NotMine, "bit {bit} of the connect");
+    }
+    assert_eq!(b.sent(), None);
+    let announce = b.connect_with(connect);
+    for bit in 0..32 {
+        let guessed = b.answer(under(announce, bit), 1, &PEERS);
+        assert_eq!(guessed, Handled::NotMine, "bit {bit} of the announce");
+    }
+    assert_eq!(b.udp.poll_event(), None);
+    // The connect is over: its id opens nothing any more.
+    assert_eq!(b.answer(connect, 1, &PEERS), Handled::NotMine);
+    assert_eq!(b.answer(announce, 1, &PEERS), Handled::Consumed);
+}
+
+/// Somebody who cannot see our datagrams has to guess 32 bits.
+#[test]
+fn transaction_ids_are_drawn_at_random() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..64 {
+        let mut b = Bench::new(UdpConfig::default());
+        b.rng = ChaCha8Rng::seed_from_u64(seed);
+        b.announce(tracker()).unwrap();
+        let connect = b.sent().unwrap();
+        let announce = b.connect_with(connect);
+        for sent in [connect, announce] {
+            seen.insert(u32::from_be_bytes(sent.transaction));
+        }
+    }
+    assert_eq!(seen.len(), 128, "ids repeat");
+    let of_bit = |bit: u32| seen.iter().filter(|id| *id >> bit & 1 == 1).count();
+    for bit in 0..32 {
+        assert!((32..=96).contains(&of_bit(bit)), "bit {bit} is not random");
+    }
 }
 
 #[test]

@@ -46,10 +46,6 @@ impl Engine {
             self.dht_drop_search(id);
             if let Some(t) = self.torrents.get_mut(&id) {
                 t.announcer.remove_dht(&mut cx!(self));
-                // Nor has it any use for those that were found before its metadata said so.
-                if t.is_private() {
-                    t.swarm.forget(PeerSource::Dht);
-                }
             }
             self.note_no_trackers(id);
         }

@@ -1,0 +1,564 @@
+//! What a private torrent keeps to itself (BEP 27), and how often and from whom peers are heard:
+//! peers made of bytes against one engine.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{add, torrent};
+use dunlin_core::dht::DhtConfig;
+use dunlin_core::engine::{Engine, ReadBufs, Source, WriteBufs};
+use dunlin_core::hash::sha1;
+use dunlin_core::metainfo::{Builder, Info};
+use dunlin_core::wire::krpc;
+use dunlin_core::{
+    Caps, CloseReason, Config, ConnId, DhtMode, Ecn, EncryptionPolicy, Instant, Op, Outcome,
+    RecvMeta, TorrentId,
+};
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+/// A node of the DHT that the engine begins with.
+const NODE: &str = "10.99.0.1:6881";
+
+/// One engine with one torrent, connected to peers made of bytes.
+struct Bench {
+    e: Engine,
+    now: Instant,
+    torrent: TorrentId,
+    /// Attempts to connect, the oldest first.
+    connects: Vec<(ConnId, SocketAddr)>,
+    /// What the DHT answers to a search for peers.
+    dht_peers: Vec<SocketAddr>,
+}
+
+/// A peer that has connected, and all that the engine said to it.
+struct Stranger {
+    conn: ConnId,
+    heard: Vec<u8>,
+}
+
+fn config() -> Config {
+    Config {
+        listen: ["10.0.0.1:6881".parse().unwrap()].into_iter().collect(),
+        encryption: EncryptionPolicy::Off,
+        dht: DhtMode::On,
+        dht_config: DhtConfig {
+            local: true,
+            ..DhtConfig::default()
+        },
+        dht_routers: vec![NODE.parse().unwrap()],
+        ..Config::default()
+    }
+}
+
+fn info(private: bool) -> Arc<Info> {
+    let mut builder = Builder::file("x.bin", 100_000);
+    builder.piece_len = Some(16 << 10);
+    builder.private = private;
+    let hashes = [[1; 20]; 7];
+    builder.draft().unwrap().finish(&hashes).unwrap().info
+}
+
+fn magnet(info: &Info) -> Source {
+    Source::Hash {
+        info_hash: info.info_hash(),
+        name: None,
+    }
+}
+
+impl Bench {
+    fn new(source: Source, config: Config) -> Self {
+        let now = Instant::from_micros(10);
+        let rng = Box::new(ChaCha8Rng::seed_from_u64(1));
+        let mut e = Engine::new(now, config, Caps::all(), rng);
+        let torrent = e.add(now, add(source)).unwrap();
+        let mut this = Self {
+            e,
+            now,
+            torrent,
+            connects: Vec::new(),
+            dht_peers: Vec::new(),
+        };
+        this.pump();
+        this
+    }
+
+    /// A disk without files, and a DHT of one node.
+    fn pump(&mut self) {
+        while let Some(op) = self.e.poll_op() {
+            let outcome = match &op {
+                Op::TcpConnect { conn, remote } => {
+                    self.connects.push((*conn, *remote));
+                    continue;
+                }
+                Op::Bind { local, .. } => Outcome::Bound(*local),
+                Op::Resolve { .. } => Outcome::Resolved(vec!["10.99.0.1".parse().unwrap()]),
+                Op::Open { .. } => Outcome::Opened(vec![None]),
+                Op::Flush { .. } => Outcome::Flushed(vec![None]),
+                _ => Outcome::Done,
+            };
+            if let Some(id) = op.id() {
+                self.e.handle_op(self.now, id, self::written(op, outcome));
+            }
+        }
+        let mut buf = [0; 1500];
+        while let Some(t) = self.e.poll_transmit(self.now, 1, &mut buf) {
+            if let Some(mut reply) = self.dht_reply(t.dst, &buf[..t.len]) {
+                let meta = RecvMeta {
+                    socket: t.socket,
+                    from: t.dst,
+                    local: None,
+                    ecn: Ecn::NotEct,
+                };
+                self.e.handle_udp(self.now, &meta, &mut reply);
+            }
+        }
+        self.e.audit().unwrap();
+    }
+
+    /// What the node at `addr` replies to `query`.
+    fn dht_reply(&self, addr: SocketAddr, query: &[u8]) -> Option<Vec<u8>> {
+        let message = krpc::parse(query).ok()?;
+        let id = sha1(addr.to_string().as_bytes());
+        let mut reply = [b"d1:rd2:id20:", &id[..], b"5:token2:ab6:valuesl"].concat();
+        for peer in &self.dht_peers {
+            reply.extend_from_slice(b"6:");
+            reply.extend(compact(*peer));
+        }
+        reply.extend(format!("ee1:t{}:", message.tid.len()).bytes());
+        reply.extend(message.tid);
+        reply.extend_from_slice(b"1:y1:re");
+        Some(reply)
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.e.poll_timeout().filter(|at| *at <= end) {
+            self.now = at;
+            self.e.handle_timeout(at);
+            self.pump();
+        }
+        self.now = end;
+    }
+
+    /// Somebody connects from `from` and says hello; `None` if it is turned away at the door.
+    fn caller(&mut self, from: &str, info: &Info) -> Option<Stranger> {
+        let from: SocketAddr = from.parse().unwrap();
+        let conn = self.e.accept(self.now, from)?;
+        let mut stranger = Stranger {
+            conn,
+            heard: Vec::new(),
+        };
+        self.greet(&mut stranger, from, info);
+        Some(stranger)
+    }
+
+    /// Both handshakes; the extension handshake offers what there is, and names a port for calls
+    /// that nobody else names.
+    fn greet(&mut self, stranger: &mut Stranger, from: SocketAddr, info: &Info) {
+        let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\x10\0\x05".to_vec();
+        hello.extend_from_slice(&info.info_hash().0);
+        // Everybody has an id of their own.
+        hello.extend_from_slice(&sha1(from.to_string().as_bytes()));
+        self.say(stranger, &hello);
+        let (size, port) = (info.raw().len(), from.port() + 3000);
+        let text =
+            format!("\0d1:md11:ut_metadatai1e6:ut_pexi2ee13:metadata_sizei{size}e1:pi{port}ee");
+        self.say(stranger, &message(20, text.as_bytes()));
+    }
+
+    /// The engine's attempt to connect to `remote` succeeds.
+    fn answer_call(&mut self, conn: ConnId, remote: &str, info: &Info) -> Stranger {
+        self.e.handle_connected(self.now, conn);
+        let mut stranger = Stranger {
+            conn,
+            heard: Vec::new(),
+        };
+        self.hear(&mut stranger);
+        self.greet(&mut stranger, remote.parse().unwrap(), info);
+        stranger
+    }
+
+    fn say(&mut self, stranger: &mut Stranger, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let mut bufs = ReadBufs::new();
+            self.e.read_bufs(self.now, stranger.conn, &mut bufs);
+            let mut len = 0;
+            for buf in &mut bufs {
+                let n = buf.len().min(bytes.len());
+                buf[..n].copy_from_slice(&bytes[..n]);
+                bytes = &bytes[n..];
+                len += n;
+            }
+            drop(bufs);
+            if len == 0 {
+                break;
+            }
+            self.e.handle_read(self.now, stranger.conn, len);
+        }
+        self.pump();
+        self.hear(stranger);
+    }
+
+    fn hear(&mut self, stranger: &mut Stranger) {
+        loop {
+            let mut bufs = WriteBufs::new();
+            self.e.write_bufs(self.now, stranger.conn, &mut bufs);
+            let bytes: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).collect();
+            drop(bufs);
+            if bytes.is_empty() {
+                return;
+            }
+            self.e.handle_written(self.now, stranger.conn, bytes.len());
+            stranger.heard.extend(bytes);
+        }
+    }
+
+    /// The whole metadata, under the number that the engine's extension handshake gave.
+    fn send_metadata(&mut self, stranger: &mut Stranger, info: &Info) {
+        let size = info.raw().len();
+        let mut payload = vec![stranger.number("ut_metadata").unwrap()];
+        payload.extend(format!("d8:msg_typei1e5:piecei0e10:total_sizei{size}ee").bytes());
+        payload.extend_from_slice(info.raw());
+        self.say(stranger, &message(20, &payload));
+        assert!(
+            self.e.info(self.torrent).is_some(),
+            "the metadata was not taken"
+        );
+    }
+
+    /// A message of peer exchange that tells of `peers`.
+    fn send_pex(&mut self, stranger: &mut Stranger, peers: &[&str]) {
+        let number = stranger.number("ut_pex").expect("the engine offers it");
+        self.send_pex_as(stranger, number, peers);
+    }
+
+    /// The same under a number of our choice.
+    fn send_pex_as(&mut self, stranger: &mut Stranger, number: u8, peers: &[&str]) {
+        let mut payload = vec![number];
+        payload.extend(format!("d5:added{}:", 6 * peers.len()).bytes());
+        for peer in peers {
+            payload.extend(compact(peer.parse().unwrap()));
+        }
+        payload.push(b'e');
+        self.say(stranger, &message(20, &payload));
+    }
+
+    /// The last attempt to connect to `peer`.
+    fn call(&self, peer: &str) -> Option<ConnId> {
+        let peer: SocketAddr = peer.parse().unwrap();
+        let to = self.connects.iter().rev().find(|(_, addr)| *addr == peer)?;
+        Some(to.0)
+    }
+
+    /// Whether there is a connection to `remote`, or an attempt at one.
+    fn connected(&self, remote: &str) -> bool {
+        let remote: SocketAddr = remote.parse().unwrap();
+        let peers = self.e.peers(self.now, self.torrent);
+        peers.iter().any(|p| p.addr == remote)
+    }
+
+    fn established(&self) -> usize {
+        let peers = self.e.peers(self.now, self.torrent);
+        peers.iter().filter(|p| p.established).count()
+    }
+}
+
+/// Blocks come home, and hashers see what is written.
+fn written(op: Op, otherwise: Outcome) -> Outcome {
+    match op {
+        Op::Read { blocks, .. } => Outcome::Read(blocks),
+        Op::Write {
+            blocks,
+            mut hasher,
+            len,
+            ..
+        } => {
+            if let Some(hasher) = &mut hasher {
+                let bytes: Vec<u8> = blocks.iter().flat_map(|b| b.iter().copied()).collect();
+                hasher.update(&bytes[..len as usize]);
+            }
+            Outcome::Written { blocks, hasher }
+        }
+        _ => otherwise,
+    }
+}
+
+impl Stranger {
+    /// The messages after the engine's handshake: id and payload.
+    fn messages(&self) -> Vec<(u8, &[u8])> {
+        let (mut rest, mut out) = (&self.heard[68..], Vec::new());
+        while let Some((len, after)) = rest.split_first_chunk::<4>() {
+            let len = u32::from_be_bytes(*len) as usize;
+            let (message, after) = after.split_at(len);
+            if let Some((id, payload)) = message.split_first() {
+                out.push((*id, payload));
+            }
+            rest = after;
+        }
+        out
+    }
+
+    fn says(&self, id: u8) -> bool {
+        self.messages().iter().any(|(got, _)| *got == id)
+    }
+
+    /// The number under which the engine's last extension handshake takes an extension.
+    fn number(&self, extension: &str) -> Option<u8> {
+        let messages = self.messages();
+        let is_handshake = |m: &&(u8, &[u8])| m.0 == 20 && m.1.first() == Some(&0);
+        let (_, last) = messages.iter().rev().find(is_handshake)?;
+        let text = String::from_utf8_lossy(last).into_owned();
+        let key = format!("{}:{extension}i", extension.len());
+        let from = text.find(&key)? + key.len();
+        text[from..]
+            .split('e')
+            .next()?
+            .parse()
+            .ok()
+            .filter(|n| *n > 0)
+    }
+
+    /// Messages of peer exchange, which we take under number 2.
+    fn pex_heard(&self) -> usize {
+        let is_pex = |m: &&(u8, &[u8])| m.0 == 20 && m.1.first() == Some(&2);
+        self.messages().iter().filter(is_pex).count()
+    }
+}
+
+fn message(id: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = (payload.len() as u32 + 1).to_be_bytes().to_vec();
+    out.push(id);
+    out.extend_from_slice(payload);
+    out
+}
+
+fn compact(addr: SocketAddr) -> Vec<u8> {
+    let SocketAddr::V4(addr) = addr else {
+        panic!("an IPv4 address");
+    };
+    [&addr.ip().octets()[..], &addr.port().to_be_bytes()].concat()
+}
+
+const PORT: u8 = 9;
+
+#[test]
+fn the_dht_is_told_of_on_public_torrents_only() {
+    for private in [false, true] {
+        let info = info(private);
+        let mut b = Bench::new(Source::Info(info.clone()), config());
+        assert!(b.e.dht_is_active());
+        let caller = b.caller("10.8.0.1:4000", &info).unwrap();
+        assert_eq!(
+            caller.heard[27] & 1 == 1,
+            !private,
+            "the DHT bit of the handshake"
+        );
+        assert_eq!(caller.says(PORT), !private, "the port of our node");
+    }
+}
+
+#[test]
+fn a_dht_port_is_heard_on_public_torrents_only() {
+    for private in [false, true] {
+        let info = info(private);
+        let mut b = Bench::new(Source::Info(info.clone()), config());
+        b.wait(MINUTE);
+        let mut caller = b.caller("10.8.0.1:4000", &info).unwrap();
+        b.say(&mut caller, &message(PORT, &7777u16.to_be_bytes()));
+        b.wait(MINUTE);
+        let node: SocketAddr = "10.8.0.1:7777".parse().unwrap();
+        let dht = b.e.dht_node().unwrap();
+        assert_eq!(dht.nodes().any(|c| c.addr == node), !private);
+    }
+}
+
+#[test]
+fn peer_exchange_is_offered_sent_and_heard_on_public_torrents_only() {
+    for private in [false, true] {
+        let info = info(private);
+        let mut b = Bench::new(Source::Info(info.clone()), config());
+        let mut one = b.caller("10.8.0.1:4000", &info).unwrap();
+        let other = b.caller("10.8.0.2:4000", &info).unwrap();
+        assert_eq!(one.number("ut_pex").is_some(), !private, "offered");
+        assert!(other.number("ut_metadata").is_some());
+        b.wait(3 * MINUTE);
+        b.hear(&mut one);
+        assert_eq!(one.pex_heard() > 0, !private, "sent");
+        // Under the number that it has where it is offered.
+        let number = one.number("ut_pex").unwrap_or(1);
+        b.send_pex_as(&mut one, number, &["10.9.0.1:6969"]);
+        b.wait(SECOND);
+        assert_eq!(b.call("10.9.0.1:6969").is_some(), !private, "heard");
+    }
+}
+
+/// A magnet whose metadata is not here yet, with one peer that has it.
+fn undecided(private: bool) -> (Bench, Stranger, Arc<Info>) {
+    let info = info(private);
+    let mut b = Bench::new(magnet(&info), config());
+    let caller = b.caller("10.8.0.1:4000", &info).unwrap();
+    (b, caller, info)
+}
+
+#[test]
+fn a_magnet_that_proves_private_sends_and_hears_no_more_peer_exchange() {
+    for private in [false, true] {
+        let (mut b, mut caller, info) = undecided(private);
+        assert!(caller.number("ut_pex").is_some(), "nobody can know yet");
+        let number = caller.number("ut_pex").unwrap();
+        b.send_metadata(&mut caller, &info);
+        let _other = b.caller("10.8.0.2:4000", &info).unwrap();
+        b.wait(3 * MINUTE);
+        b.hear(&mut caller);
+        assert_eq!(caller.pex_heard() > 0, !private, "sent");
+        b.send_pex_as(&mut caller, number, &["10.9.0.1:6969"]);
+        b.wait(MINUTE);
+        assert_eq!(b.call("10.9.0.1:6969").is_some(), !private, "heard");
+    }
+}
+
+/// Three addresses are known: one is connected, one is being called, one waits.
+fn peers_go_when_it_proves_private(tell: impl Fn(&mut Bench, &mut Stranger, &[&str])) {
+    for private in [false, true] {
+        let (mut b, mut caller, info) = undecided(private);
+        let found = ["10.9.0.1:6969", "10.9.0.2:6969", "10.9.0.3:6969"];
+        tell(&mut b, &mut caller, &found);
+        let calls = found.map(|peer| b.call(peer).expect("it is called"));
+        let _connected = b.answer_call(calls[0], found[0], &info);
+        b.e.handle_closed(b.now, calls[2], CloseReason::Refused);
+        b.pump();
+        assert!(b.connected(found[0]) && b.connected(found[1]));
+        b.connects.clear();
+        b.dht_peers.clear();
+        b.send_metadata(&mut caller, &info);
+        for peer in &found[..2] {
+            assert_eq!(b.connected(peer), !private, "{peer} is connected or called");
+        }
+        b.wait(10 * MINUTE);
+        let again = found.iter().any(|peer| b.call(peer).is_some());
+        assert_eq!(again, !private, "peers of others are called");
+    }
+}
+
+#[test]
+fn peers_of_peer_exchange_go_when_a_magnet_proves_private() {
+    peers_go_when_it_proves_private(|b, caller, peers| {
+        b.send_pex(caller, peers);
+        b.wait(SECOND);
+    });
+}
+
+#[test]
+fn peers_of_the_dht_go_when_a_magnet_proves_private() {
+    peers_go_when_it_proves_private(|b, caller, peers| {
+        b.dht_peers = peers.iter().map(|p| p.parse().unwrap()).collect();
+        // A search now and then, and each attempt to connect may be over by then.
+        for _ in 0..60 {
+            b.connects.clear();
+            b.wait(30 * SECOND);
+            b.say(caller, &[0; 4]);
+            let torrent = b.torrent;
+            b.e.reannounce(b.now, torrent);
+            b.wait(2 * SECOND);
+            if peers.iter().all(|peer| b.call(peer).is_some()) {
+                return;
+            }
+        }
+        panic!("the DHT was not asked");
+    });
+}
+
+#[test]
+fn a_peer_that_tells_of_peers_too_often_is_not_heard() {
+    let info = info(false);
+    let mut b = Bench::new(Source::Info(info.clone()), config());
+    let mut caller = b.caller("10.8.0.1:4000", &info).unwrap();
+    b.send_pex(&mut caller, &["10.9.0.1:6969"]);
+    b.wait(30 * SECOND);
+    b.send_pex(&mut caller, &["10.9.0.2:6969"]);
+    b.wait(31 * SECOND);
+    assert!(b.call("10.9.0.1:6969").is_some());
+    assert!(
+        b.call("10.9.0.2:6969").is_none(),
+        "the second message came too early"
+    );
+    b.send_pex(&mut caller, &["10.9.0.3:6969"]);
+    b.wait(SECOND);
+    assert!(
+        b.call("10.9.0.3:6969").is_some(),
+        "a message a minute is fine"
+    );
+}
+
+#[test]
+fn peer_exchange_is_sent_once_a_minute_at_most() {
+    let info = info(false);
+    let mut b = Bench::new(Source::Info(info.clone()), config());
+    let mut caller = b.caller("10.8.0.1:4000", &info).unwrap();
+    for n in 2..30 {
+        // Each one is news.
+        let mut other = b.caller(&format!("10.8.0.{n}:4000"), &info).unwrap();
+        b.wait(10 * SECOND);
+        b.say(&mut other, &[0; 4]);
+        b.hear(&mut caller);
+    }
+    let heard = caller.pex_heard();
+    assert!((3..=5).contains(&heard), "{heard} messages in 280 s");
+}
+
+#[test]
+fn connections_from_one_address_are_capped() {
+    let info = info(false);
+    let config = Config {
+        max_connections_per_ip: 2,
+        ..config()
+    };
+    let mut b = Bench::new(Source::Info(info.clone()), config);
+    for port in 4000..4006 {
+        let _ = b.caller(&format!("10.8.0.1:{port}"), &info);
+    }
+    assert_eq!(b.established(), 2);
+    let _ = b.caller("10.8.0.2:4000", &info).unwrap();
+    assert_eq!(b.established(), 3, "others are let in");
+}
+
+#[test]
+fn an_address_that_keeps_sending_bad_data_is_refused() {
+    // Pieces of one block: whoever sent it is to blame.
+    let (info, _) = torrent(100_000, 16 << 10);
+    let mut b = Bench::new(Source::Info(info.clone()), config());
+    for port in 4000..4003 {
+        let mut liar = b.caller(&format!("10.8.0.1:{port}"), &info).unwrap();
+        b.say(&mut liar, &[message(14, &[]), message(1, &[])].concat());
+        let asked = liar
+            .messages()
+            .iter()
+            .find(|m| m.0 == 6)
+            .map(|m| m.1.to_vec());
+        let asked = asked.unwrap_or_else(|| panic!("nothing was asked of port {port}"));
+        let len = u32::from_be_bytes(asked[8..].try_into().unwrap()) as usize;
+        let bad = [&asked[..8], &vec![0xee; len]].concat();
+        b.say(&mut liar, &message(7, &bad));
+        b.wait(SECOND);
+        assert_eq!(
+            b.established(),
+            0,
+            "port {port} sent bad data and is still here"
+        );
+    }
+    let _ = b.caller("10.8.0.1:4003", &info);
+    assert_eq!(
+        b.established(),
+        0,
+        "after three pieces nobody from there is let in"
+    );
+    let _ = b.caller("10.8.0.2:4000", &info).unwrap();
+    assert_eq!(b.established(), 1, "others are let in");
+}

@@ -97,3 +97,16 @@ need_netns() {
 need_tun() {
   [ -c /dev/net/tun ] || skip "no /dev/net/tun"
 }
+
+# cargo-fuzz from the registry, kept like cargo-deny and put on the path.
+CARGO_FUZZ_VERSION=0.13.2
+cargo_fuzz() {
+  local root=target/tools
+  if ! "$root/bin/cargo-fuzz" --version 2>/dev/null | grep -qx "cargo-fuzz $CARGO_FUZZ_VERSION"; then
+    say "building cargo-fuzz $CARGO_FUZZ_VERSION"
+    CARGO_TARGET_DIR=target/tools/build cargo install --quiet --locked --debug --config 'profile.dev.debug=0' \
+      --root "$root" cargo-fuzz --version "$CARGO_FUZZ_VERSION"
+    rm -rf target/tools/build
+  fi
+  export PATH="$PWD/$root/bin:$PATH"
+}

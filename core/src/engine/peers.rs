@@ -113,12 +113,12 @@ impl Engine {
                     picker.peer_gone(key(id), &mut conn.pick);
                 }
             }
+            PeerEvent::Interested => self.on_interested(id),
             // A refill follows every batch of events, and the choker looks for itself.
             PeerEvent::Unchoked
-            | PeerEvent::Interested
             | PeerEvent::NotInterested
             | PeerEvent::Suggested(_)
-            | PeerEvent::AllowedFast(_) => self.on_mood(id),
+            | PeerEvent::AllowedFast(_) => {}
             PeerEvent::DhtPort(port) => self.on_dht_port(id, port),
         }
     }
@@ -368,8 +368,8 @@ impl Engine {
         }
     }
 
-    /// Interest or choking changed: a free upload slot need not wait for the next round.
-    fn on_mood(&mut self, id: ConnId) {
+    /// It became interested: a free upload slot need not wait for the next round.
+    fn on_interested(&mut self, id: ConnId) {
         if let Some(torrent) = self.conns.get(id).and_then(|c| c.torrent) {
             self.unchoke_early(torrent, id);
         }
@@ -430,6 +430,9 @@ impl Engine {
                     picker.peer_left(&conn.counted);
                 }
                 picker.peer_gone(key(id), &mut conn.pick);
+            }
+            if conn.peer.as_ref().is_some_and(|p| !p.am_choking()) {
+                t.choker.peer_gone();
             }
             let opened = conn.peer.is_some();
             let how = match &why {

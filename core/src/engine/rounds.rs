@@ -120,7 +120,8 @@ impl Engine {
     pub(super) fn unchoke_early(&mut self, id: TorrentId, conn: ConnId) {
         let peer = self.conns.get(conn).and_then(|c| c.peer.as_ref());
         let wants = peer.is_some_and(|p| p.peer_interested() && p.am_choking());
-        if wants && self.torrents.get(&id).is_some_and(Torrent::is_exchanging) {
+        let vacant = |t: &Torrent| t.is_exchanging() && t.choker.has_vacancy();
+        if wants && self.torrents.get(&id).is_some_and(vacant) {
             self.choke_round(id);
         }
     }

@@ -75,6 +75,10 @@ pub struct Choker {
     next_optimistic: Instant,
     /// Who holds an optimistic slot.
     optimistic: Vec<PeerKey>,
+    /// The last round left a slot over, or one became free since.
+    vacant: bool,
+    /// Candidates looked at so far.
+    work: u64,
     /// Per candidate of this round: whether it gets a slot.
     chosen: Vec<bool>,
     /// (rank, tie break, candidate), best first.
@@ -90,6 +94,8 @@ impl Choker {
             next_round: None,
             next_optimistic: Instant::ORIGIN,
             optimistic: Vec::new(),
+            vacant: true,
+            work: 0,
             chosen: Vec::new(),
             ranking: Vec::new(),
         }
@@ -98,6 +104,26 @@ impl Choker {
     /// Changes the number of slots, from the next round on.
     pub const fn set_slots(&mut self, slots: Slots) {
         self.slots = slots;
+        self.vacant = true;
+    }
+
+    /// Whether a round before [`Choker::poll_timeout`] could give somebody a slot. A peer that
+    /// becomes interested is worth a round only then: rounds look at every peer.
+    #[must_use]
+    pub const fn has_vacancy(&self) -> bool {
+        self.vacant
+    }
+
+    /// A peer that had a slot is gone.
+    pub const fn peer_gone(&mut self) {
+        self.vacant = true;
+    }
+
+    /// How many candidates all rounds together have looked at: for tests of what a message costs.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn work(&self) -> u64 {
+        self.work
     }
 
     /// When the next round is due; `None` before the first: as soon as there is a peer.
@@ -139,6 +165,7 @@ impl Choker {
             self.optimistic.clear();
         }
         let slots = self.slots(candidates) as usize;
+        self.work += candidates.len() as u64;
         self.chosen.clear();
         self.chosen.resize(candidates.len(), false);
         if full {
@@ -223,6 +250,7 @@ impl Choker {
                 at -= weight;
             }
         }
+        self.vacant = left > 0;
     }
 }
 

@@ -1,38 +1,64 @@
 //! A set of piece indices, in the layout of the wire: high bit first (BEP 3).
 
-use alloc::{vec, vec::Vec};
+use alloc::{borrow::Cow, vec, vec::Vec};
+
+/// A list of changed bytes is kept while it has fewer entries than one in this many indices: a
+/// set of which more changed is better gone through as a whole.
+const CHANGES: u32 = 512;
 
 /// A fixed-size set of piece indices that knows how many it holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// It is stored as its difference from the empty or the full set, so that
+/// [`fill`](Bitfield::fill) and [`empty`](Bitfield::empty) cost what was changed since the last
+/// of them, not what the set could hold. A full or empty set that was never changed has no
+/// storage.
+#[derive(Clone, Debug)]
 pub struct Bitfield {
+    /// The indices that differ from the base, high bit first; no bytes if none ever did. Spare
+    /// bits are zero.
     bytes: Vec<u8>,
     len: u32,
-    ones: u32,
+    /// The base is the full set.
+    inverted: bool,
+    /// Indices that differ from the base.
+    differing: u32,
+    /// Every byte that is not zero, some more than once; `None` if there were too many.
+    changed: Option<Vec<u32>>,
 }
+
+impl PartialEq for Bitfield {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len
+            && self.count() == other.count()
+            && (0..self.words()).all(|i| self.word(i) == other.word(i))
+    }
+}
+
+impl Eq for Bitfield {}
 
 impl Bitfield {
     /// The empty set over `0..len`.
     #[must_use]
-    pub fn new(len: u32) -> Self {
+    pub const fn new(len: u32) -> Self {
         Self {
-            bytes: vec![0; len.div_ceil(8) as usize],
+            bytes: Vec::new(),
             len,
-            ones: 0,
+            inverted: false,
+            differing: 0,
+            changed: Some(Vec::new()),
         }
     }
 
     /// The full set over `0..len`.
     #[must_use]
-    pub fn full(len: u32) -> Self {
-        let mut all = Self {
-            bytes: vec![0xff; len.div_ceil(8) as usize],
+    pub const fn full(len: u32) -> Self {
+        Self {
+            bytes: Vec::new(),
             len,
-            ones: len,
-        };
-        if let (Some(last), true) = (all.bytes.last_mut(), !len.is_multiple_of(8)) {
-            *last = 0xff << (8 - len % 8);
+            inverted: true,
+            differing: 0,
+            changed: Some(Vec::new()),
         }
-        all
     }
 
     /// Reads the wire form; `None` if the size is wrong or a spare bit is set (BEP 3: "clients
@@ -50,32 +76,74 @@ impl Bitfield {
         {
             return None;
         }
-        let ones = bytes.iter().map(|b| b.count_ones()).sum();
+        let ones: u32 = bytes.iter().map(|b| b.count_ones()).sum();
+        if ones == len {
+            return Some(Self::full(len));
+        }
         Some(Self {
             bytes: bytes.to_vec(),
             len,
-            ones,
+            inverted: false,
+            differing: ones,
+            changed: None,
         })
     }
 
     /// The wire form.
     #[must_use]
-    pub fn as_wire(&self) -> &[u8] {
-        &self.bytes
+    pub fn as_wire(&self) -> Cow<'_, [u8]> {
+        let size = self.len.div_ceil(8) as usize;
+        if !self.inverted && self.bytes.len() == size {
+            return Cow::Borrowed(&self.bytes);
+        }
+        let words = (0..self.words()).flat_map(|i| self.word(i).to_be_bytes());
+        Cow::Owned(words.take(size).collect())
+    }
+
+    /// How many words [`Bitfield::word`] has.
+    const fn words(&self) -> usize {
+        self.len.div_ceil(64) as usize
+    }
+
+    /// Indices `64 * i ..`, high bit first; zeros beyond the range.
+    #[must_use]
+    pub(crate) fn word(&self, i: usize) -> u64 {
+        let rest = self.bytes.get(i * 8..).unwrap_or_default();
+        let word = match rest.first_chunk::<8>() {
+            Some(chunk) => u64::from_be_bytes(*chunk),
+            None => {
+                let mut chunk = [0; 8];
+                chunk[..rest.len()].copy_from_slice(rest);
+                u64::from_be_bytes(chunk)
+            }
+        };
+        if !self.inverted {
+            return word;
+        }
+        let left = u64::from(self.len).saturating_sub(i as u64 * 64);
+        match left {
+            0 => 0,
+            1..64 => !word & !(u64::MAX >> left),
+            _ => !word,
+        }
     }
 
     /// Whether `index` is in the set; `false` beyond its range.
     #[must_use]
     pub fn get(&self, index: u32) -> bool {
-        index < self.len && self.bytes[index as usize / 8] & (0x80 >> (index % 8)) != 0
+        index < self.len && self.differs(index) != self.inverted
+    }
+
+    fn differs(&self, index: u32) -> bool {
+        let byte = self.bytes.get(index as usize / 8);
+        byte.is_some_and(|byte| byte & (0x80 >> (index % 8)) != 0)
     }
 
     /// Adds `index`; returns whether that changed the set. Beyond the range: `false`.
     pub fn set(&mut self, index: u32) -> bool {
         let fresh = index < self.len && !self.get(index);
         if fresh {
-            self.bytes[index as usize / 8] |= 0x80 >> (index % 8);
-            self.ones += 1;
+            self.flip(index);
         }
         fresh
     }
@@ -84,10 +152,94 @@ impl Bitfield {
     pub fn clear(&mut self, index: u32) -> bool {
         let had = self.get(index);
         if had {
-            self.bytes[index as usize / 8] &= !(0x80 >> (index % 8));
-            self.ones -= 1;
+            self.flip(index);
         }
         had
+    }
+
+    /// Moves an index within the range into the set or out of it.
+    fn flip(&mut self, index: u32) {
+        if self.bytes.is_empty() {
+            self.bytes = vec![0; self.len.div_ceil(8) as usize];
+        }
+        let at = index / 8;
+        let byte = &mut self.bytes[at as usize];
+        if let Some(changed) = self.changed.as_mut().filter(|_| *byte == 0) {
+            if changed.len() < (self.len / CHANGES) as usize + 1 {
+                changed.push(at);
+            } else {
+                self.changed = None;
+            }
+        }
+        let bit = 0x80 >> (index % 8);
+        *byte ^= bit;
+        if *byte & bit == 0 {
+            self.differing -= 1;
+        } else {
+            self.differing += 1;
+        }
+    }
+
+    /// Adds every index. Returns how many bytes that touched.
+    pub fn fill(&mut self) -> usize {
+        self.rebase(true)
+    }
+
+    /// Removes every index. Returns how many bytes that touched.
+    pub fn empty(&mut self) -> usize {
+        self.rebase(false)
+    }
+
+    fn rebase(&mut self, inverted: bool) -> usize {
+        self.inverted = inverted;
+        self.differing = 0;
+        match &mut self.changed {
+            Some(changed) => {
+                let touched = changed.len();
+                for at in changed.drain(..) {
+                    self.bytes[at as usize] = 0;
+                }
+                touched
+            }
+            None => {
+                self.changed = Some(Vec::new());
+                self.bytes.fill(0);
+                self.bytes.len()
+            }
+        }
+    }
+
+    /// Whether the set is stored as its difference from the full set.
+    #[must_use]
+    pub(crate) const fn is_inverted(&self) -> bool {
+        self.inverted
+    }
+
+    /// How many indices [`Bitfield::difference`] yields.
+    #[must_use]
+    pub(crate) const fn differing(&self) -> u32 {
+        self.differing
+    }
+
+    /// The indices that are in the set and not in the empty set or, if it
+    /// [is inverted](Bitfield::is_inverted), that are missing from the full one. They cost what
+    /// was changed since the set was last full or empty.
+    pub(crate) fn difference(&self) -> impl Iterator<Item = u32> + '_ {
+        let mut listed = self.changed.clone().unwrap_or_default();
+        listed.sort_unstable();
+        listed.dedup();
+        let all = match &self.changed {
+            Some(_) => 0..0,
+            None => 0..self.bytes.len() as u32,
+        };
+        let bytes = listed.into_iter().chain(all);
+        bytes.flat_map(|at| bits(at, self.bytes[at as usize]))
+    }
+
+    /// The stored bytes of [`Bitfield::difference`]; may be none if there is no difference.
+    #[must_use]
+    pub(crate) fn difference_bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The range is `0..len()`.
@@ -105,28 +257,43 @@ impl Bitfield {
     /// How many are in the set.
     #[must_use]
     pub const fn count(&self) -> u32 {
-        self.ones
+        if self.inverted {
+            self.len - self.differing
+        } else {
+            self.differing
+        }
     }
 
     /// Whether every index of the range is in the set.
     #[must_use]
     pub const fn is_full(&self) -> bool {
-        self.ones == self.len
+        self.count() == self.len
     }
 
     /// The indices in the set, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.bytes.iter().enumerate().flat_map(|(i, &byte)| {
-            let mut rest = byte;
+        (0..self.words()).flat_map(|i| {
+            let mut rest = self.word(i);
             core::iter::from_fn(move || {
                 let bit = rest.leading_zeros();
-                (bit < 8).then(|| {
-                    rest &= !(0x80 >> bit);
-                    i as u32 * 8 + bit
+                (bit < 64).then(|| {
+                    rest &= !(1 << 63 >> bit);
+                    i as u32 * 64 + bit
                 })
             })
         })
     }
+}
+
+/// The indices of the bits set in byte number `at`.
+fn bits(at: u32, mut byte: u8) -> impl Iterator<Item = u32> {
+    core::iter::from_fn(move || {
+        let bit = byte.leading_zeros();
+        (bit < 8).then(|| {
+            byte &= !(0x80 >> bit);
+            at * 8 + bit
+        })
+    })
 }
 
 #[cfg(test)]
@@ -142,24 +309,63 @@ mod tests {
         assert!(Bitfield::from_wire(&[], 0).is_some());
     }
 
+    #[test]
+    fn filling_and_emptying_touch_only_what_was_changed() {
+        let mut bits = Bitfield::new(1 << 20);
+        for _ in 0..100 {
+            assert_eq!(bits.fill(), 0);
+            bits.clear(5);
+            bits.clear(77_777);
+            bits.clear(77_778);
+            assert_eq!(bits.empty(), 2);
+            bits.set(5);
+            assert_eq!(bits.fill(), 1);
+            assert_eq!(bits.empty(), 0);
+        }
+        for i in 0..100_000 {
+            bits.set(i * 10);
+        }
+        assert_eq!(bits.fill(), 1 << 17, "more than is listed");
+        assert_eq!(bits.empty(), 0);
+    }
+
     quickcheck! {
-        fn agrees_with_a_set(len: u16, ops: Vec<(u16, bool)>) -> bool {
-            let len = u32::from(len);
+        fn agrees_with_a_set(len: u16, ops: Vec<(u16, u8)>) -> bool {
+            let len = u32::from(len % 3000);
             let (mut bits, mut model) = (Bitfield::new(len), alloc::collections::BTreeSet::new());
-            for (i, add) in ops {
-                let i = u32::from(i);
-                let changed = if add { bits.set(i) } else { bits.clear(i) };
-                let expected = i < len && if add { model.insert(i) } else { model.remove(&i) };
-                if changed != expected { return false; }
+            for (i, op) in ops {
+                let i = u32::from(i % 3010);
+                match op % 32 {
+                    0 => {
+                        bits.fill();
+                        model.extend(0..len);
+                    }
+                    1 => {
+                        bits.empty();
+                        model.clear();
+                    }
+                    op => {
+                        let add = op % 2 == 0;
+                        let changed = if add { bits.set(i) } else { bits.clear(i) };
+                        let expected =
+                            i < len && if add { model.insert(i) } else { model.remove(&i) };
+                        if changed != expected { return false; }
+                    }
+                }
+                let differs = |i: &u32| model.contains(i) != bits.is_inverted();
+                if !bits.difference().eq((0..len).filter(differs))
+                    || bits.difference().count() != bits.differing() as usize
+                { return false; }
             }
             bits.count() as usize == model.len() && bits.iter().eq(model.iter().copied())
-                && Bitfield::from_wire(bits.as_wire(), len) == Some(bits)
+                && (0..len).all(|i| bits.get(i) == model.contains(&i))
+                && Bitfield::from_wire(&bits.as_wire(), len) == Some(bits)
         }
 
         fn full_is_every_index(len: u16) -> bool {
             let full = Bitfield::full(u32::from(len));
             full.is_full() && full.iter().eq(0..u32::from(len))
-                && Bitfield::from_wire(full.as_wire(), u32::from(len)).is_some()
+                && Bitfield::from_wire(&full.as_wire(), u32::from(len)).is_some()
         }
     }
 }

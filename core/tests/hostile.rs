@@ -5,11 +5,12 @@
 mod common;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{add, torrent};
 use dunlin_core::engine::{Engine, Event, ReadBufs, Source, What, WriteBufs};
-use dunlin_core::metainfo::Info;
+use dunlin_core::metainfo::{Builder, Info};
 use dunlin_core::{Caps, Config, ConnId, Instant, Op, Outcome};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -19,6 +20,8 @@ struct Bench {
     e: Engine,
     now: Instant,
     connects: Vec<SocketAddr>,
+    /// Whether the engine's books are checked whenever it has worked.
+    audited: bool,
 }
 
 impl Bench {
@@ -31,6 +34,7 @@ impl Bench {
             e,
             now,
             connects: Vec::new(),
+            audited: true,
         };
         this.pump();
         this
@@ -52,7 +56,9 @@ impl Bench {
                 self.e.handle_op(self.now, id, outcome);
             }
         }
-        self.e.audit().unwrap();
+        if self.audited {
+            self.e.audit().unwrap();
+        }
     }
 
     fn wait(&mut self, time: Duration) {
@@ -78,7 +84,13 @@ impl Bench {
     }
 
     /// All of it in as few reads as the engine lets us.
-    fn say(&mut self, conn: ConnId, mut bytes: &[u8]) {
+    fn say(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.say_quietly(conn, bytes);
+        self.pump();
+    }
+
+    /// The same, and nothing is looked at afterwards.
+    fn say_quietly(&mut self, conn: ConnId, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let mut bufs = ReadBufs::new();
             self.e.read_bufs(self.now, conn, &mut bufs);
@@ -95,7 +107,6 @@ impl Bench {
             }
             self.e.handle_read(self.now, conn, len);
         }
-        self.pump();
     }
 
     /// What the engine says to it.
@@ -140,14 +151,19 @@ fn metadata_hello(size: usize) -> Vec<u8> {
 
 /// Our answer goes under the number that the engine's own handshake gave.
 fn metadata_data(heard: &[u8], raw: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(heard);
-    let at = text.find("11:ut_metadatai").unwrap() + "11:ut_metadatai".len();
-    let number = text[at..].split('e').next().unwrap().parse().unwrap();
-    let mut payload = vec![number];
+    let mut payload = vec![number_of(heard, "ut_metadata")];
     let head = format!("d8:msg_typei1e5:piecei0e10:total_sizei{}ee", raw.len());
     payload.extend_from_slice(head.as_bytes());
     payload.extend_from_slice(raw);
     extended(&payload)
+}
+
+/// The number under which the engine hears an extension.
+fn number_of(heard: &[u8], extension: &str) -> u8 {
+    let text = String::from_utf8_lossy(heard);
+    let name = format!("{}:{extension}i", extension.len());
+    let at = text.find(&name).unwrap() + name.len();
+    text[at..].split('e').next().unwrap().parse().unwrap()
 }
 
 fn contains(all: &[u8], part: &[u8]) -> bool {
@@ -189,6 +205,97 @@ fn pieces_are_counted_once_however_they_are_told() {
     b.pump();
     b.e.handle_closed(b.now, other, dunlin_core::CloseReason::Reset);
     b.pump();
+}
+
+/// A torrent of so many pieces of 16 KiB whose content nobody has.
+fn huge(pieces: u32) -> Arc<Info> {
+    let mut builder = Builder::file("huge.bin", u64::from(pieces) << 14);
+    builder.piece_len = Some(16 << 10);
+    let hashes = vec![[7; 20]; pieces as usize];
+    builder.draft().unwrap().finish(&hashes).unwrap().info
+}
+
+#[test]
+fn no_message_of_a_few_bytes_costs_a_look_at_every_piece_or_peer() {
+    const PIECES: u32 = 1_000_000;
+    let info = huge(PIECES);
+    let config = Config {
+        max_connections_per_torrent: 1000,
+        ..Config::default()
+    };
+    let mut b = Bench::new(Source::Info(info.clone()), config);
+    b.audited = false;
+    // Somebody holds each upload slot, and more wait for one.
+    let crowd: Vec<ConnId> = (10..60).map(|host| b.peer(host, &info)).collect();
+    for conn in crowd {
+        b.say(conn, &[message(15, &[]), message(2, &[])].concat());
+    }
+    b.wait(Duration::from_secs(1));
+    let donthave = b"\0d1:md11:lt_donthavei7eee";
+    let conn = b.peer(1, &info);
+    let heard = b.hear(conn);
+    b.say(conn, &extended(donthave));
+    let lost = |piece: u32| {
+        extended(
+            &[
+                &[number_of(&heard, "lt_donthave")],
+                &piece.to_be_bytes()[..],
+            ]
+            .concat(),
+        )
+    };
+    let have = |piece: u32| message(4, &piece.to_be_bytes());
+    let (all, none) = (message(14, &[]), message(15, &[]));
+    let few = {
+        let mut bits = vec![0; PIECES as usize / 8];
+        bits[3] = 0xff;
+        message(5, &bits)
+    };
+    // The first search for a block sorts all pieces, and the first piece that a seed lacks has
+    // them sorted anew. With a piece that may be asked for, every message is followed by a search.
+    let allowed = message(17, &[0; 4]);
+    b.say(conn, &allowed);
+    b.say(conn, &[all.clone(), lost(5)].concat());
+    b.say(conn, &none);
+    let kinds: [(&str, Vec<u8>, u64); 7] = [
+        (
+            "have all, have none",
+            [all.clone(), none.clone()].concat(),
+            2,
+        ),
+        ("have, dont have", [have(7), lost(7)].concat(), 2),
+        (
+            "dont have, have of a seed",
+            [all.clone(), lost(5), have(5)].concat(),
+            3,
+        ),
+        (
+            "have all after most",
+            [all.clone(), lost(5), lost(900_000), all.clone()].concat(),
+            4,
+        ),
+        ("bitfield, have none", [few, none.clone()].concat(), 9),
+        (
+            "interested, not interested",
+            [message(2, &[]), message(3, &[])].concat(),
+            2,
+        ),
+        (
+            "suggest, allowed fast",
+            [message(13, &[0; 4]), allowed.clone()].concat(),
+            2,
+        ),
+    ];
+    for (kind, bytes, changed) in kinds {
+        let before = b.e.work();
+        for _ in 0..20 {
+            let now = b.now;
+            b.say_quietly(conn, &bytes);
+            b.e.handle_timeout(now);
+        }
+        let work = b.e.work() - before;
+        assert!(work <= 20 * 4 * changed, "{kind}: {work} entries");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::Engine;
 use super::conns::Conn;
 use super::torrent::Torrent;
 use crate::peer::Peer;
+use crate::torrent::picker::Picker;
 
 impl Engine {
     /// Compares every counter and index with what it stands for. O(everything).
@@ -34,6 +35,18 @@ impl Engine {
                 .map_err(|e| format!("{:?} {:?}: {e}", t.id, t.state()))?;
         }
         Ok(())
+    }
+
+    /// How many pieces and peers the handling of messages has looked at so far, where it looks at
+    /// more than the one at hand.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn work(&self) -> u64 {
+        let of = |t: &Torrent| {
+            let picker = t.picker.as_ref().map_or(0, Picker::availability_work);
+            picker + t.choker.work()
+        };
+        self.torrents.values().map(of).sum()
     }
 
     fn audit_torrent(&self, t: &Torrent) -> Result<(), String> {

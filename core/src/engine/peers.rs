@@ -79,6 +79,8 @@ impl Engine {
                 }
             }
             PeerEvent::HasChanged => self.on_has_changed(id),
+            PeerEvent::HasAll => self.on_has_reset(id, true),
+            PeerEvent::HasNone => self.on_has_reset(id, false),
             PeerEvent::Have(piece) => self.on_have(id, piece),
             PeerEvent::DontHave(piece) => {
                 if let Some(conn) = self.conns.get_mut(id)
@@ -89,6 +91,7 @@ impl Engine {
                     && conn.counted.clear(piece)
                 {
                     picker.peer_lost(piece, &conn.counted);
+                    conn.pick.pieces_changed();
                 }
             }
             PeerEvent::Requested(at) => self.on_request(id, at),
@@ -328,11 +331,47 @@ impl Engine {
         if !conn.counted.is_empty() {
             picker.peer_joined(&conn.counted);
         }
+        conn.pick.pieces_changed();
         if picker.is_interesting(peer.has()) {
             peer.set_interested(true);
         }
-        if peer.is_seed()
-            && let Some(addr) = conn.listen
+        self.note_seed(id);
+    }
+
+    /// The peer has all pieces now, or none. A few bytes say so, so it may not cost a look at
+    /// every piece.
+    fn on_has_reset(&mut self, id: ConnId, all: bool) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let (Some(torrent), Some(peer)) = (conn.torrent, &mut conn.peer) else {
+            return;
+        };
+        let Some(t) = self.torrents.get_mut(&torrent) else {
+            return;
+        };
+        let Some(picker) = &mut t.picker else {
+            return;
+        };
+        if conn.counted.is_empty() {
+            conn.counted = Bitfield::new(peer.has().len());
+        }
+        picker.peer_reset(&mut conn.counted, all);
+        conn.pick.pieces_changed();
+        if all && !picker.is_done() {
+            peer.set_interested(true);
+        }
+        self.note_seed(id);
+    }
+
+    /// Remembers a peer that has everything as a seed, and lets it go if so do we.
+    fn note_seed(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        if let (Some(torrent), Some(peer), Some(addr)) = (conn.torrent, &conn.peer, conn.listen)
+            && peer.is_seed()
+            && let Some(t) = self.torrents.get_mut(&torrent)
         {
             t.swarm.mark_seed(addr);
         }
@@ -361,10 +400,7 @@ impl Engine {
             }
         }
         if peer.is_seed() {
-            if let Some(addr) = conn.listen {
-                t.swarm.mark_seed(addr);
-            }
-            self.check_usefulness(id);
+            self.note_seed(id);
         }
     }
 

@@ -73,7 +73,7 @@ impl Peer {
             0 if self.fast => self.say(Message::HaveNone),
             0 => {}
             _ if self.fast && have.is_full() => self.say(Message::HaveAll),
-            _ => self.say(Message::Bitfield(have.as_wire())),
+            _ => self.say(Message::Bitfield(&have.as_wire())),
         }
     }
 

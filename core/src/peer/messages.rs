@@ -181,7 +181,11 @@ impl Peer {
             return self.early.replace(false, Some(bits.to_vec()));
         }
         match Bitfield::from_wire(bits, self.has.len()) {
-            Some(has) => self.replace_has(has),
+            Some(has) if self.has == has => {}
+            Some(has) => {
+                self.has = has;
+                self.events.push_back(PeerEvent::HasChanged);
+            }
             None => self.fail(PeerFault::BadBitfield),
         }
     }
@@ -190,18 +194,18 @@ impl Peer {
         if self.has.is_empty() {
             return self.early.replace(all, None);
         }
-        let count = self.has.len();
-        self.replace_has(if all {
-            Bitfield::full(count)
+        let before = self.has.count();
+        if all {
+            self.has.fill();
         } else {
-            Bitfield::new(count)
-        });
-    }
-
-    fn replace_has(&mut self, has: Bitfield) {
-        if self.has != has {
-            self.has = has;
-            self.events.push_back(PeerEvent::HasChanged);
+            self.has.empty();
+        }
+        if self.has.count() != before {
+            self.events.push_back(if all {
+                PeerEvent::HasAll
+            } else {
+                PeerEvent::HasNone
+            });
         }
     }
 

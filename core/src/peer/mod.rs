@@ -157,6 +157,10 @@ pub enum PeerEvent {
     Have(u32),
     /// [`Peer::has`] is another set now.
     HasChanged,
+    /// It has every piece now.
+    HasAll,
+    /// It has no piece now.
+    HasNone,
     /// It lost this piece (BEP 54).
     DontHave(u32),
     /// This piece would be cheap for it (BEP 6).

@@ -67,7 +67,9 @@ impl Pair {
             let peer = &mut self.leecher.peer;
             match event {
                 PeerEvent::Established => peer.set_pieces(PIECES),
-                PeerEvent::HasChanged => peer.set_interested(peer.has().is_full()),
+                PeerEvent::HasChanged | PeerEvent::HasAll => {
+                    peer.set_interested(peer.has().is_full());
+                }
                 PeerEvent::Block { at, block } => {
                     assert!(block[..at.len as usize] == payload(at), "{at:?} is wrong");
                     self.got += 1;

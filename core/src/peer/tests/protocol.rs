@@ -328,7 +328,7 @@ fn extension_ids_of_the_two_sides_are_kept_apart() {
             &events[..],
             [
                 PeerEvent::MetadataPiece { index: 1, total: Some(20_000), data },
-                PeerEvent::HasChanged,
+                PeerEvent::HasAll,
                 PeerEvent::DontHave(2)
             ] if data == b"info"
         ),

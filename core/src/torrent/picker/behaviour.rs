@@ -306,6 +306,50 @@ fn nonsense_is_refused() {
 }
 
 #[test]
+fn availability_costs_what_changed_in_whatever_order_it_is_told() {
+    const PIECES: u32 = 1_000_000;
+    let mut bench = Bench::new(PIECES, 1);
+    let mut has = Bitfield::new(PIECES);
+    bench.picker.peer_joined(&has);
+    // The first pick sorts everything, and a piece that a seed lacks has it sorted once more.
+    has.fill();
+    bench.picker.peer_joined(&has);
+    has.clear(7);
+    bench.picker.peer_lost(7, &has);
+    bench.pick(0, SLOW, 1);
+    let before = bench.picker.availability_work();
+    let mut messages = 0;
+    for round in 0..1000 {
+        bench.picker.peer_reset(&mut has, true);
+        for piece in [5, 77_777, 999_999 - round] {
+            assert!(has.clear(piece));
+            bench.picker.peer_lost(piece, &has);
+        }
+        assert!(has.set(5));
+        bench.picker.peer_has(5, &has);
+        bench.picker.peer_reset(&mut has, round % 3 == 0);
+        if has.clear(9) {
+            bench.picker.peer_lost(9, &has);
+        }
+        assert!(has.set(9));
+        bench.picker.peer_has(9, &has);
+        bench.picker.peer_reset(&mut has, false);
+        assert!(has.set(round));
+        bench.picker.peer_has(round, &has);
+        messages += 10;
+        if round % 100 == 0 {
+            bench.pick(1, FAST, 1);
+        }
+    }
+    let work = bench.picker.availability_work() - before;
+    assert!(
+        work < 4 * messages,
+        "{work} entries for {messages} messages"
+    );
+    bench.picker.check();
+}
+
+#[test]
 fn two_clients_begin_with_different_pieces() {
     let firsts: Vec<_> = (0..20)
         .map(|seed| {

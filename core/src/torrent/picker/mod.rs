@@ -30,7 +30,7 @@ use alloc::{
 };
 
 use self::{
-    order::{Order, Stand, class_of, word_at},
+    order::{Order, Stand, class_of},
     partial::{MAX_PARTIALS, NOBODY, Partials},
 };
 use crate::{BLOCK_LEN, Bitfield, BlockRef, Instant, metainfo::Info};
@@ -85,6 +85,15 @@ pub struct PickState {
     dry: Option<(u32, u32)>,
     /// When there was no block to ask it for a second time: see [`pick`].
     spent: Option<(u32, u32, bool)>,
+}
+
+impl PickState {
+    /// The peer's pieces changed other than by gaining some: what was searched for in vain may
+    /// be found now.
+    pub const fn pieces_changed(&mut self) {
+        self.dry = None;
+        self.spent = None;
+    }
 }
 
 /// What a received block was.
@@ -254,56 +263,46 @@ impl Picker {
 
     /// A peer told us its pieces; before the first pick for it. Exactly one [`Picker::peer_left`] must follow.
     pub fn peer_joined(&mut self, has: &Bitfield) {
-        if has.is_full() {
-            self.order.add_seed();
-        } else {
-            self.order.count_all(has, true);
-        }
+        self.order.count_peer(has, true);
     }
 
     /// A peer is gone, with the pieces it has told us of. Its requests are taken back with
     /// [`Picker::aborted`] and [`Picker::peer_gone`].
     pub fn peer_left(&mut self, has: &Bitfield) {
-        if has.is_full() {
-            self.order.remove_seed();
-        } else {
-            self.order.count_all(has, false);
-        }
+        self.order.count_peer(has, false);
+    }
+
+    /// A peer that joined with the pieces `has` has all pieces now, or none; `has` is changed
+    /// accordingly. Costs what it changed since it last had all or none.
+    pub fn peer_reset(&mut self, has: &mut Bitfield, all: bool) {
+        self.order.count_peer(has, false);
+        let touched = if all { has.fill() } else { has.empty() };
+        self.order.note_work(touched);
+        self.order.count_peer(has, true);
     }
 
     /// A peer got `piece`, which it did not have; `has_now` is its set with the piece.
     pub fn peer_has(&mut self, piece: u32, has_now: &Bitfield) {
-        if has_now.is_full() {
-            // It becomes a seed: O(pieces), once in its life.
-            self.order.count(piece, true);
-            self.order.count_all(has_now, false);
-            self.order.add_seed();
-        } else {
-            self.order.count(piece, true);
-        }
+        self.order.count_one(piece, has_now, true);
     }
 
     /// A peer no longer has `piece` (BEP 54); `has_now` is its set without the piece.
     pub fn peer_lost(&mut self, piece: u32, has_now: &Bitfield) {
-        if has_now.count() + 1 == has_now.len() {
-            self.order.remove_seed();
-            self.order.count_all(has_now, true);
-        } else {
-            self.order.count(piece, false);
-        }
-        self.order.stir();
+        self.order.count_one(piece, has_now, false);
+    }
+
+    /// How many entries the bookkeeping of availability has touched so far: for tests of what a
+    /// message costs.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn availability_work(&self) -> u64 {
+        self.order.work()
     }
 
     /// Peers that have `piece`.
     #[must_use]
     pub fn availability(&self, piece: u32) -> u32 {
         self.order.availability(piece)
-    }
-
-    /// Peers that have everything.
-    #[must_use]
-    pub const fn seeds(&self) -> u32 {
-        self.order.seeds()
     }
 
     /// Distributed copies, for statistics: whole copies among the peers, and thousandths of the
@@ -428,10 +427,16 @@ impl Picker {
     /// Whether a peer with these pieces has one that we want. O(pieces / 64).
     #[must_use]
     pub fn is_interesting(&self, has: &Bitfield) -> bool {
+        if self.missing == 0 || has.count() == 0 {
+            return false;
+        }
+        if has.is_full() {
+            return true;
+        }
         let words = self.wanted.iter().enumerate();
         words
             .into_iter()
-            .any(|(i, &word)| word != 0 && word & word_at(has.as_wire(), i) != 0)
+            .any(|(i, &word)| word != 0 && word & has.word(i) != 0)
     }
 
     /// How many pieces that we want are in `has`. O(pieces / 64). With [`Picker::wants`] on each
@@ -440,7 +445,7 @@ impl Picker {
     pub fn interesting(&self, has: &Bitfield) -> u32 {
         let words = self.wanted.iter().enumerate();
         words
-            .map(|(i, &word)| (word & word_at(has.as_wire(), i)).count_ones())
+            .map(|(i, &word)| (word & has.word(i)).count_ones())
             .sum()
     }
 

@@ -11,6 +11,10 @@
 //! skipped or on disk are parked behind the buckets. What would move many pieces at once (a
 //! bitfield, a priority) only marks the array dirty; a counting sort puts it right before the
 //! next pick.
+//!
+//! A peer whose set is stored as its difference from the full one counts as a seed, and each
+//! piece it lacks is counted down: it costs what it lacks. So the availability of a piece, seeds
+//! not counted, may be negative; the first bucket is that of [`Order::lowest`].
 
 use alloc::{vec, vec::Vec};
 
@@ -24,6 +28,8 @@ pub(super) use search::Search;
 pub(super) const CLASSES: usize = 3;
 /// A bitfield with more than one in this many pieces is counted in bulk.
 const BULK: u32 = 8;
+/// Empty buckets at the low end of a class that are not worth sorting anew for.
+const SPARE: i32 = 64;
 
 /// Where a piece stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +46,8 @@ pub(super) enum Stand {
 struct Rank {
     /// Index in `order`.
     pos: u32,
-    /// Peers that have it, seeds not counted.
-    avail: u16,
+    /// Peers that have it, less the seeds that lack it. Seeds are not counted.
+    avail: i16,
     priority: Priority,
     stand: Stand,
 }
@@ -70,17 +76,23 @@ pub(super) struct Order {
     order: Vec<u32>,
     /// `CLASSES * stride` buckets, then one whose start is where the parked pieces begin.
     buckets: Vec<Bucket>,
-    /// Buckets of one class: the highest availability they can hold, plus one.
+    /// Buckets of one class.
     stride: u32,
+    /// The availability of the first bucket of a class; not above zero.
+    lowest: i16,
     /// Per class: no open piece is in a bucket before this one.
     floor: [u32; CLASSES],
     /// Open pieces per class.
     open: [u32; CLASSES],
     /// The open pieces of all classes, high bit first.
     open_bits: Vec<u64>,
+    /// Peers whose set is stored as what it lacks.
     seeds: u32,
-    highest: u16,
+    /// Pieces that those lack, counted once for each of them.
+    lacking: u64,
     dirty: bool,
+    /// Entries touched by counting and sorting so far.
+    work: u64,
     /// Changes whenever a peer that had nothing to open may have something now, other than by
     /// its set growing.
     epoch: u32,
@@ -102,12 +114,14 @@ impl Order {
             order: vec![0; len as usize],
             buckets: Vec::new(),
             stride: 0,
+            lowest: 0,
             floor: [0; CLASSES],
             open: [0; CLASSES],
             open_bits: vec![0; len.div_ceil(64) as usize],
             seeds: 0,
-            highest: 0,
+            lacking: 0,
             dirty: true,
+            work: 0,
             epoch: 0,
         };
         for piece in 0..len {
@@ -126,48 +140,71 @@ impl Order {
     pub(super) fn availability(&self, piece: u32) -> u32 {
         self.ranks
             .get(piece as usize)
-            .map_or(0, |r| self.seeds + u32::from(r.avail))
+            .map_or(0, |r| self.seeds.saturating_add_signed(i32::from(r.avail)))
     }
 
-    pub(super) const fn seeds(&self) -> u32 {
-        self.seeds
+    pub(super) const fn work(&self) -> u64 {
+        self.work
     }
 
-    pub(super) const fn add_seed(&mut self) {
-        self.seeds += 1;
+    /// Adds to [`Order::work`] what a set of pieces cost.
+    pub(super) const fn note_work(&mut self, touched: usize) {
+        self.work += touched as u64;
     }
 
-    pub(super) const fn remove_seed(&mut self) {
-        self.seeds = self.seeds.saturating_sub(1);
-    }
-
-    /// Counts all pieces of a bitfield, up or down.
-    pub(super) fn count_all(&mut self, has: &Bitfield, up: bool) {
-        if has.count() <= has.len() / BULK && !self.dirty {
-            for piece in has.iter() {
+    /// Counts a peer's pieces: it came, or it left. Costs what its set differs from the empty or
+    /// the full one.
+    pub(super) fn count_peer(&mut self, has: &Bitfield, came: bool) {
+        let differing = u64::from(has.differing());
+        let mut up = came;
+        if has.is_inverted() {
+            up = !came;
+            if came {
+                self.seeds += 1;
+                self.lacking += differing;
+            } else {
+                self.seeds = self.seeds.saturating_sub(1);
+                self.lacking = self.lacking.saturating_sub(differing);
+            }
+        }
+        if has.differing() <= has.len() / BULK {
+            for piece in has.difference() {
                 self.count(piece, up);
             }
             return;
         }
         self.dirty = true;
-        for (ranks, &byte) in self.ranks.chunks_mut(8).zip(has.as_wire()) {
+        self.work += self.ranks.len() as u64;
+        for (ranks, &byte) in self.ranks.chunks_mut(8).zip(has.difference_bytes()) {
             for (i, rank) in ranks.iter_mut().enumerate() {
-                let bit = u16::from(byte >> (7 - i) & 1);
+                let bit = i16::from(byte >> (7 - i) & 1);
                 rank.avail = if up {
                     rank.avail.saturating_add(bit)
                 } else {
                     rank.avail.saturating_sub(bit)
                 };
-                self.highest = self.highest.max(rank.avail);
             }
         }
     }
 
+    /// Counts one piece that a peer has now, or lost. `has` is its set with, or without it.
+    pub(super) fn count_one(&mut self, piece: u32, has: &Bitfield, up: bool) {
+        if has.is_inverted() {
+            self.lacking = if up {
+                self.lacking.saturating_sub(1)
+            } else {
+                self.lacking + 1
+            };
+        }
+        self.count(piece, up);
+    }
+
     /// Counts one piece, up or down. Out of range: nothing.
-    pub(super) fn count(&mut self, piece: u32, up: bool) {
+    fn count(&mut self, piece: u32, up: bool) {
         let Some(rank) = self.ranks.get_mut(piece as usize) else {
             return;
         };
+        self.work += 1;
         let old = *rank;
         let Some(avail) = (if up {
             old.avail.checked_add(1)
@@ -177,8 +214,7 @@ impl Order {
             return;
         };
         rank.avail = avail;
-        self.highest = self.highest.max(avail);
-        if u32::from(avail) >= self.stride {
+        if avail < self.lowest || self.rise(avail) >= self.stride {
             self.dirty = true;
         }
         if self.dirty || old.pos >= self.parked() {
@@ -190,6 +226,11 @@ impl Order {
         } else {
             self.move_down(old, bucket);
         }
+    }
+
+    /// How far an availability is above that of the first bucket.
+    const fn rise(&self, avail: i16) -> u32 {
+        (avail as i32 - self.lowest as i32).unsigned_abs()
     }
 
     fn move_up(&mut self, rank: Rank, bucket: usize) {
@@ -235,7 +276,7 @@ impl Order {
     }
 
     fn bucket_of(&self, rank: Rank) -> usize {
-        rank.class() * self.stride as usize + usize::from(rank.avail)
+        rank.class() * self.stride as usize + self.rise(rank.avail) as usize
     }
 
     fn parked(&self) -> u32 {
@@ -353,19 +394,29 @@ impl Order {
     }
 
     fn rebuild(&mut self) {
-        let highest = self.ranks.iter().map(|r| r.avail).max().unwrap_or(0);
-        // Room for as many again, so that a growing swarm seldom comes back here.
-        if u32::from(highest) >= self.stride || u32::from(highest) * 4 < self.stride {
-            self.stride = (u32::from(highest) + 1) * 2;
+        self.work += self.ranks.len() as u64;
+        let (mut least, mut most) = (0, 0);
+        for rank in &self.ranks {
+            least = rank.avail.min(least);
+            most = rank.avail.max(most);
         }
-        self.highest = highest;
+        // Room for as many again, so that a growing swarm seldom comes back here, and neither
+        // does a peer that toggles a piece.
+        if least < self.lowest || i32::from(self.lowest) < 4 * i32::from(least) - SPARE {
+            self.lowest = least.saturating_mul(2);
+        }
+        let rise = self.rise(most);
+        if rise >= self.stride || rise * 4 < self.stride {
+            self.stride = (rise + 1) * 2;
+        }
         self.buckets.clear();
         self.buckets
             .resize(CLASSES * self.stride as usize + 1, Bucket::default());
         let last = self.buckets.len() - 1;
         // Count: all in `start`, the open ones also in `mid`.
         for rank in &self.ranks {
-            let bucket = &mut self.buckets[Self::home(*rank, self.stride, last)];
+            let home = home(*rank, self.stride, self.lowest, last);
+            let bucket = &mut self.buckets[home];
             bucket.start += 1;
             bucket.mid += u32::from(rank.stand == Stand::Open);
         }
@@ -381,7 +432,8 @@ impl Order {
         // Place: open ones from the start, the others from the middle, counting up.
         let starts: Vec<Bucket> = self.buckets.clone();
         for (piece, rank) in self.ranks.iter_mut().enumerate() {
-            let bucket = &mut self.buckets[Self::home(*rank, self.stride, last)];
+            let home = home(*rank, self.stride, self.lowest, last);
+            let bucket = &mut self.buckets[home];
             let place = if rank.stand == Stand::Open {
                 &mut bucket.start
             } else {
@@ -397,20 +449,12 @@ impl Order {
         }
     }
 
-    fn home(rank: Rank, stride: u32, parked: usize) -> usize {
-        if rank.stand == Stand::Done || rank.priority == Priority::Skip {
-            parked
-        } else {
-            rank.class() * stride as usize + usize::from(rank.avail)
-        }
-    }
-
     /// Availability of the rarest piece, how many pieces have more copies, and how many there are.
     pub(super) fn copies(&self) -> (u32, u32, u32) {
         let least = self.ranks.iter().map(|r| r.avail).min().unwrap_or(0);
         let more = self.ranks.iter().filter(|r| r.avail > least).count();
         (
-            self.seeds + u32::from(least),
+            self.seeds.saturating_add_signed(i32::from(least)),
             more as u32,
             self.ranks.len() as u32,
         )
@@ -450,15 +494,12 @@ impl Order {
     }
 }
 
-/// Bits `64 * index ..` of a bitfield in wire order; zeros beyond its end.
-pub(super) fn word_at(bytes: &[u8], index: usize) -> u64 {
-    let rest = bytes.get(index * 8..).unwrap_or_default();
-    match rest.first_chunk::<8>() {
-        Some(chunk) => u64::from_be_bytes(*chunk),
-        None => {
-            let mut chunk = [0; 8];
-            chunk[..rest.len()].copy_from_slice(rest);
-            u64::from_be_bytes(chunk)
-        }
+/// The bucket where a piece belongs; `parked` is the last one.
+fn home(rank: Rank, stride: u32, lowest: i16, parked: usize) -> usize {
+    if rank.stand == Stand::Done || rank.priority == Priority::Skip {
+        parked
+    } else {
+        let rise = (i32::from(rank.avail) - i32::from(lowest)).unsigned_abs();
+        rank.class() * stride as usize + rise as usize
     }
 }

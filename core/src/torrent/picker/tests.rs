@@ -30,13 +30,14 @@ enum Action {
     Hash(u8, bool),
     Priority(u8, u8),
     Rejoin(u8, Vec<u8>),
+    Reset(u8, bool),
     Sequential(Option<u8>),
 }
 
 impl Arbitrary for Action {
     fn arbitrary(g: &mut Gen) -> Self {
         let n = u8::arbitrary;
-        match n(g) % 16 {
+        match n(g) % 17 {
             0..=2 => Self::Have(n(g), n(g)),
             3 => Self::Lost(n(g), n(g)),
             4..=7 => Self::Pick {
@@ -49,6 +50,7 @@ impl Arbitrary for Action {
             11 => Self::Abort(n(g)),
             12..=13 => Self::Hash(n(g), n(g) % 4 > 0),
             14 => Self::Priority(n(g), n(g) % 4),
+            15 => Self::Reset(n(g), bool::arbitrary(g)),
             _ if n(g) % 4 == 0 => Self::Sequential(Option::arbitrary(g)),
             _ => Self::Rejoin(n(g), Vec::arbitrary(g)),
         }
@@ -231,6 +233,7 @@ impl Bench {
                 let has = &mut self.has[peer_of(peer) as usize];
                 if has.clear(piece_of(piece)) {
                     self.picker.peer_lost(piece_of(piece), has);
+                    self.states[peer_of(peer) as usize].pieces_changed();
                 }
             }
             Action::Pick {
@@ -269,6 +272,11 @@ impl Bench {
                     .set_priority(piece_of(piece), all[usize::from(n)]);
             }
             Action::Rejoin(peer, set) => self.rejoin(peer_of(peer), &set),
+            Action::Reset(peer, all) => {
+                let p = peer_of(peer) as usize;
+                self.picker.peer_reset(&mut self.has[p], all);
+                self.states[p].pieces_changed();
+            }
             Action::Sequential(from) => {
                 self.picker.set_sequential(from.map(|n| Sequential {
                     from: piece_of(n),

@@ -1,7 +1,7 @@
 //! The search for a piece to open, in what [`Order::refresh`] has put right: by rarity through
 //! the buckets, and where these promise little, by the peer's bitfield.
 
-use super::{Bucket, Order, word_at};
+use super::{Bucket, Order};
 use crate::{Bitfield, Cx};
 
 /// Pieces and empty buckets looked at before the search turns from the buckets to the peer's
@@ -40,7 +40,7 @@ impl Order {
         }
         let mut probes = PROBES;
         let mut bucket = self.floor[class];
-        if bucket == base && !has.is_full() {
+        if bucket == base + self.rise(0) && self.lacking == 0 && !has.is_full() {
             // Pieces that only seeds have.
             bucket += 1;
         }
@@ -77,7 +77,7 @@ impl Order {
     /// The rarest of the first [`SAMPLE`] open pieces of `class` in `has`, from piece `from` on
     /// and around. 64 pieces are compared at a time.
     fn sample(&self, class: usize, has: &Bitfield, from: u32) -> Search {
-        let mut best: Option<(u16, u32)> = None;
+        let mut best: Option<(i16, u32)> = None;
         let (mut weighed, mut inspected) = (0, 0);
         let len = self.ranks.len() as u32;
         for piece in self
@@ -136,7 +136,7 @@ impl Order {
         let fetch = move |index: u32| {
             let mut word = self.open_bits[index as usize];
             if word != 0 {
-                word &= word_at(has.as_wire(), index as usize);
+                word &= has.word(index as usize);
             }
             if index == from / 64 {
                 word &= u64::MAX >> (from % 64);

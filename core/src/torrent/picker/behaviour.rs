@@ -149,6 +149,48 @@ fn a_slow_peer_does_not_hold_the_last_blocks() {
 }
 
 #[test]
+fn a_large_piece_ends_although_one_holder_stalls() {
+    // 64 MiB: more blocks than one search looks at.
+    for (holder, helper) in [(FAST, FAST), (FAST, SLOW), (SLOW, FAST), (SLOW, SLOW)] {
+        let mut bench = Bench::new(1, 4096);
+        let asked = bench.pick(0, holder, 4096);
+        assert_eq!(asked.len(), 4096);
+        let (stuck, sent) = asked.split_at(4000);
+        let now = bench.now;
+        for at in sent {
+            let _ = bench.picker.received(now, *at, 0);
+        }
+        bench.now += STALLED + Duration::from_secs(1);
+        let mut helped = Vec::new();
+        for _ in 0..100 {
+            for at in bench.pick(1, helper, 50) {
+                let now = bench.now;
+                let _ = bench.picker.received(now, at, 1);
+                bench.picker.aborted(at, 0);
+                helped.push(at);
+            }
+        }
+        // A piece that moves again is not stalled any more.
+        bench.now += STALLED + Duration::from_secs(1);
+        for _ in 0..4 {
+            helped.extend(bench.pick(1, helper, 4096));
+        }
+        helped.sort_unstable_by_key(|at| at.begin);
+        helped.dedup();
+        assert_eq!(helped, stuck, "{holder:?} {helper:?}");
+    }
+}
+
+#[test]
+fn who_found_nothing_to_take_over_is_asked_again_once_a_piece_stalls() {
+    let mut bench = Bench::new(1, 4);
+    let stuck = bench.pick(0, FAST, 4);
+    assert!(bench.pick(1, SLOW, 4).is_empty());
+    bench.now += STALLED + Duration::from_secs(1);
+    assert_eq!(bench.pick(1, SLOW, 4), stuck);
+}
+
+#[test]
 fn a_stalled_piece_is_helped_long_before_the_end() {
     let mut bench = Bench::new(50, 4);
     let stuck = bench.pick(0, SLOW, 4);

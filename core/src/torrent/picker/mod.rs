@@ -83,8 +83,9 @@ pub struct PickState {
     current: Option<u32>,
     /// When nothing could be opened for it: the picker's epoch and its number of pieces.
     dry: Option<(u32, u32)>,
-    /// When there was no block to ask it for a second time: see [`pick`].
-    spent: Option<(u32, u32, bool)>,
+    /// When there was no block to ask it for a second time, and until when that is believed:
+    /// see [`pick`].
+    spent: Option<((u32, u32, bool), Instant)>,
 }
 
 impl PickState {

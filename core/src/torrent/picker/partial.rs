@@ -61,6 +61,23 @@ impl Cell {
 /// The list of [`Partials::lists`] for pieces that a fast peer fills alone.
 pub(super) const OWNED: usize = CLASSES;
 
+/// From whom blocks are taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    FromTheSlow,
+    FromAnyone,
+}
+
+/// Who asks for blocks that others were asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker {
+    pub(super) peer: PeerKey,
+    pub(super) fast: bool,
+    pub(super) again: Again,
+    /// The piece has made no progress for long.
+    pub(super) stalled: bool,
+}
+
 /// One piece in the making. An idle slot has no cells.
 #[derive(Clone, Debug)]
 pub(super) struct Partial {
@@ -71,6 +88,8 @@ pub(super) struct Partial {
     pub(super) free: u32,
     /// No free block before this one.
     next: u32,
+    /// Where the last search for a block to ask for again ended, for either [`Again`].
+    again: [u32; 2],
     /// The fast peer that fills it alone, or [`NOBODY`].
     pub(super) owner: PeerKey,
     /// Last request or receipt.
@@ -122,6 +141,8 @@ pub(super) struct Partials {
     pub(super) evicted: VecDeque<u32>,
     /// Where the last walk over the table ended.
     pub(super) cursor: usize,
+    /// The same for walks that look for blocks to ask for again, for either [`Again`].
+    pub(super) again: [usize; 2],
     /// Counts what may let a block be asked for again that could not be before: requests made
     /// and taken back, and changes of class. Receiving a block and asking again only take away.
     pub(super) moves: u32,
@@ -139,6 +160,7 @@ impl Partials {
             extra: BTreeSet::new(),
             evicted: VecDeque::new(),
             cursor: 0,
+            again: [0; 2],
             moves: 0,
         }
     }
@@ -198,6 +220,7 @@ impl Partials {
                 received: 0,
                 free: 0,
                 next: 0,
+                again: [0; 2],
                 owner: NOBODY,
                 touched: now,
                 class,
@@ -211,6 +234,7 @@ impl Partials {
         part.received = 0;
         part.free = blocks;
         part.next = 0;
+        part.again = [0; 2];
         part.owner = owner;
         part.touched = now;
         part.class = class;
@@ -325,15 +349,48 @@ impl Partials {
         count
     }
 
-    /// Asks one more peer for a block that is out. `false` if that would be pointless or too many.
-    pub(super) fn ask_again(
+    /// Asks one more peer for blocks that are out, `count` at most; calls `each` with the number
+    /// of each. Looks at no more than `probes` blocks, from where the last search ended, and
+    /// takes those from `probes`.
+    pub(super) fn take_again(
         &mut self,
         slot: u16,
-        block: u32,
-        peer: PeerKey,
-        fast: bool,
-        slow_only: bool,
-    ) -> bool {
+        asker: Asker,
+        count: u32,
+        probes: &mut usize,
+        mut each: impl FnMut(u32),
+    ) -> u32 {
+        let part = &mut self.table[usize::from(slot)];
+        let (blocks, kind) = (part.len(), asker.again as usize);
+        let from = part.again[kind];
+        let mut left = count;
+        for i in 0..blocks {
+            let block = if from + i < blocks {
+                from + i
+            } else {
+                from + i - blocks
+            };
+            if left == 0 || *probes == 0 {
+                self.table[usize::from(slot)].again[kind] = block;
+                break;
+            }
+            *probes -= 1;
+            if self.ask_again(slot, block, asker) {
+                each(block);
+                left -= 1;
+            }
+        }
+        count - left
+    }
+
+    /// Asks one more peer for a block that is out. `false` if that would be pointless or too many.
+    fn ask_again(&mut self, slot: u16, block: u32, asker: Asker) -> bool {
+        let Asker {
+            peer,
+            fast,
+            again,
+            stalled,
+        } = asker;
         let part = &self.table[usize::from(slot)];
         let piece = part.piece;
         let Block::Asked {
@@ -343,8 +400,9 @@ impl Partials {
         else {
             return false;
         };
-        // Whoever is slow only takes over from the slow.
-        if first == peer || holder_is_fast && (slow_only || !fast) {
+        // Whoever is slow only takes over from the slow, and from whoever is stuck.
+        let yields = stalled || !holder_is_fast || again == Again::FromAnyone && fast;
+        if first == peer || !yields {
             return false;
         }
         let mut asked = 1;

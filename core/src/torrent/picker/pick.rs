@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::{
     Layout, PeerKey, PickHint, PickState, Picker, Sequential,
     order::{CLASSES, Search, class_of},
-    partial::{Cell, NOBODY, OWNED},
+    partial::{Again, Asker, Cell, NOBODY, OWNED},
 };
 use crate::{Bitfield, BlockRef, Cx, Instant};
 
@@ -15,12 +15,16 @@ use crate::{Bitfield, BlockRef, Cx, Instant};
 pub(super) const RANDOM_FIRST: u32 = 4;
 /// Partial pieces looked at for one that the peer has.
 const SHARED_PROBES: usize = 128;
-/// Blocks looked at for one to request twice.
+/// Blocks looked at for one to request twice. The next search goes on where one ended, so larger
+/// pieces take more searches.
 const ENDGAME_PROBES: usize = 2048;
-/// A piece without progress for this long may be finished by fast peers, too. Ours: well above
-/// the round trip of a deep request queue.
+/// A piece without progress for this long may be finished by anyone. Ours: well above the round
+/// trip of a deep request queue.
 pub(super) const STALLED: Duration = Duration::from_secs(20);
-/// Pieces checked for [`STALLED`] whenever a fast peer opens a piece, or finds none to open.
+/// A peer for which there was no block to request twice is searched for again after this, as
+/// pieces may have stalled meanwhile.
+const SPENT: Duration = Duration::from_secs(5);
+/// Pieces checked for [`STALLED`] whenever a peer finds no piece to open, or a fast one opens one.
 const STALL_PROBES: usize = 4;
 /// A deadline this near lets fast peers request blocks a second time.
 const LATE: Duration = Duration::from_secs(3);
@@ -112,7 +116,7 @@ impl Picker {
         let full = !self.partials.has_room(self.layout.blocks_in(0));
         if job.left > 0 && (nothing_free || full && job.fast) {
             self.pick_again(job, state);
-        } else if job.left > 0 && job.fast {
+        } else if job.left > 0 {
             self.pick_stalled(job);
         }
     }
@@ -150,7 +154,7 @@ impl Picker {
                 && let Some(slot) = self.partials.slot(piece)
             {
                 let mut probes = ENDGAME_PROBES;
-                self.take_again(job, slot, false, &mut probes);
+                self.take_again(job, slot, Again::FromAnyone, &mut probes);
             }
         }
     }
@@ -255,33 +259,35 @@ impl Picker {
     /// a large swarm every block that arrives has every peer ask.
     fn pick_again(&mut self, job: &mut Job<'_>, state: &mut PickState) {
         let key = (self.partials.moves, job.has.count(), job.fast);
-        if state.spent == Some(key) {
+        if let Some((spent, until)) = state.spent
+            && spent == key
+            && job.now < until
+        {
             return;
         }
         let len = self.partials.table_len();
-        for slow_only in [true, false] {
+        let mut all = true;
+        for again in [Again::FromTheSlow, Again::FromAnyone] {
             let mut probes = ENDGAME_PROBES;
-            let from = self.partials.cursor;
+            let from = self.partials.again[again as usize];
             for i in 0..len {
                 if job.left == 0 || probes == 0 {
-                    return;
+                    break;
                 }
                 probes -= 1;
-                self.partials.cursor = (from + i) % len;
-                let slot = self.partials.cursor as u16;
-                let part = self.partials.get(slot);
+                let at = (from + i) % len;
+                self.partials.again[again as usize] = at;
+                let part = self.partials.get(at as u16);
                 if part.is_live() && part.class < CLASSES && job.has.get(part.piece) {
-                    self.take_again(job, slot, slow_only, &mut probes);
+                    self.take_again(job, at as u16, again, &mut probes);
                 }
             }
             // Probes also run out within a piece.
-            if probes == 0 {
-                return;
-            }
+            all &= probes > 0;
         }
         // Whom a doubted piece is left to depends on the time as well.
-        if job.left > 0 && self.doubted.is_empty() {
-            state.spent = Some(key);
+        if job.left > 0 && all && self.doubted.is_empty() {
+            state.spent = Some((key, job.now + SPENT));
         }
     }
 
@@ -299,7 +305,7 @@ impl Picker {
             {
                 self.take(job, slot);
                 let mut probes = ENDGAME_PROBES;
-                self.take_again(job, slot, false, &mut probes);
+                self.take_again(job, slot, Again::FromAnyone, &mut probes);
             }
         }
     }
@@ -330,25 +336,24 @@ impl Picker {
         });
     }
 
-    fn take_again(&mut self, job: &mut Job<'_>, slot: u16, slow_only: bool, probes: &mut usize) {
+    fn take_again(&mut self, job: &mut Job<'_>, slot: u16, again: Again, probes: &mut usize) {
         let part = self.partials.get(slot);
-        let (piece, blocks) = (part.piece, part.len());
         if part.is_complete() || self.is_anothers(job, slot) {
             return;
         }
+        let piece = part.piece;
+        let asker = Asker {
+            peer: job.peer,
+            fast: job.fast,
+            again,
+            stalled: part.touched + STALLED < job.now,
+        };
         let size = self.layout.piece_size(piece);
-        for block in 0..blocks {
-            if job.left == 0 || *probes == 0 {
-                return;
-            }
-            *probes -= 1;
-            if self
-                .partials
-                .ask_again(slot, block, job.peer, job.fast, slow_only)
-            {
-                job.out.push(Layout::block(piece, size, block));
-                job.left -= 1;
-            }
-        }
+        let (left, out) = (job.left, &mut *job.out);
+        job.left -= self
+            .partials
+            .take_again(slot, asker, left, probes, |block| {
+                out.push(Layout::block(piece, size, block));
+            });
     }
 }

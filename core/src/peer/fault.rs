@@ -31,6 +31,8 @@ pub enum PeerFault {
     HandshakeTimeout,
     /// Nothing arrived for too long, not even a keep-alive.
     Idle,
+    /// A block that began to arrive did not end for too long.
+    TooSlow,
     /// A message is longer than any allowed.
     TooLong {
         /// Its id.
@@ -78,7 +80,8 @@ impl PeerFault {
             | Self::Encryption
             | Self::Mse(_)
             | Self::HandshakeTimeout
-            | Self::Idle => Blame::Nobody,
+            | Self::Idle
+            | Self::TooSlow => Blame::Nobody,
         }
     }
 }
@@ -93,6 +96,7 @@ impl fmt::Display for PeerFault {
             Self::Mse(error) => write!(f, "encrypted handshake failed: {error}"),
             Self::HandshakeTimeout => f.write_str("handshake took too long"),
             Self::Idle => f.write_str("silent for too long"),
+            Self::TooSlow => f.write_str("sends a block too slowly to be of use"),
             Self::TooLong { id, len } => write!(f, "message {id} of {len} bytes is too long"),
             Self::BadMessage { id, len } => write!(f, "message {id} has a wrong length of {len}"),
             Self::BadBitfield => f.write_str("bitfield does not fit the torrent"),

@@ -9,11 +9,12 @@
 //! the bytes are copied to where they belong.
 
 use alloc::{vec, vec::Vec};
+use core::time::Duration;
 
 use super::{MAX_IOV, MAX_READ_AHEAD, Peer, PeerEvent, PeerFault, Phase, SkeyLookup};
 use super::{crypto::Rc4Stream, requests::Asked};
 use crate::wire::peer::{
-    MAX_EXTENDED_LEN, MAX_MESSAGE_LEN, PIECE_HEADER_LEN, id, parse_piece_header,
+    MAX_EXTENDED_LEN, MAX_MESSAGE_LEN, Message, PIECE_HEADER_LEN, id, parse_piece_header,
 };
 use crate::{Block, BlockPool, BlockRef, Cx, Instant};
 
@@ -38,6 +39,10 @@ pub(super) struct Payload {
     pub(super) at: BlockRef,
     block: Block,
     filled: usize,
+    /// When its header came, or reading went on after a pause of ours.
+    begun: Instant,
+    /// It takes too long: it was reported as rejected, and is welcome if it comes all the same.
+    pub(super) given_up: bool,
 }
 
 #[derive(Debug)]
@@ -66,9 +71,14 @@ pub(super) struct Inbound {
     /// Bytes read but not understood yet: the pool was dry, or the torrent is not known.
     backlog: Vec<u8>,
     cipher: Option<Rc4Stream>,
-    /// Payload bytes in the current call.
+    /// Payload bytes in the current call, and the blocks they completed.
     payload: usize,
+    blocks: usize,
 }
+
+/// A block that was given up and is still not whole after so many times the patience with a
+/// silent peer ends the connection: it would keep a block of the pool for ever.
+const DRIPS: u32 = 4;
 
 impl Inbound {
     pub(super) fn new() -> Self {
@@ -85,6 +95,23 @@ impl Inbound {
             backlog: Vec::new(),
             cipher: None,
             payload: 0,
+            blocks: 0,
+        }
+    }
+
+    /// When the block that arrives is due; first it is given up, then the connection.
+    pub(super) fn due(&self, patience: Duration) -> Option<Instant> {
+        match &self.stage {
+            Stage::Payload(p) if p.given_up => Some(p.begun + patience * DRIPS),
+            Stage::Payload(p) => Some(p.begun + patience),
+            _ => None,
+        }
+    }
+
+    /// Reading was paused by ourselves.
+    pub(super) const fn excuse(&mut self, now: Instant) {
+        if let Stage::Payload(p) = &mut self.stage {
+            p.begun = now;
         }
     }
 
@@ -333,6 +360,7 @@ impl Peer {
 
     fn account(&mut self, now: Instant, len: usize) {
         let payload = core::mem::take(&mut self.inb.payload);
+        let blocks = core::mem::take(&mut self.inb.blocks);
         self.totals.payload_down += payload as u64;
         self.totals.protocol_down =
             (self.totals.protocol_down + len as u64).saturating_sub(payload as u64);
@@ -341,7 +369,9 @@ impl Peer {
         }
         if payload > 0 {
             self.down.add(now, payload as u64);
-            self.reqs.progress(now);
+            if blocks > 0 {
+                self.reqs.progress(now);
+            }
             self.reqs.tick(now, self.down.get(now));
         }
     }
@@ -405,6 +435,8 @@ impl Peer {
                     at,
                     block: a.block,
                     filled: payload,
+                    begun: now,
+                    given_up: false,
                 });
                 self.finish_block();
                 continue;
@@ -567,6 +599,8 @@ impl Peer {
             at,
             block,
             filled: 0,
+            begun: now,
+            given_up: false,
         });
         true
     }
@@ -578,10 +612,34 @@ impl Peer {
             return;
         }
         if let Stage::Payload(p) = core::mem::replace(&mut self.inb.stage, Stage::Head) {
+            self.inb.blocks += 1;
+            if p.given_up && self.reqs.reject(p.at) {
+                // It was asked for once more meanwhile.
+                self.emit(Message::Cancel(p.at));
+            }
             self.events.push_back(PeerEvent::Block {
                 at: p.at,
                 block: p.block,
             });
         }
+    }
+}
+
+impl Peer {
+    /// Gives the block that arrives up if it is due, or the connection if it was given up long
+    /// since: who drips would hold the piece for ever.
+    pub(super) fn check_arrival(&mut self, now: Instant) {
+        if self.inb.due(self.cfg.snub).is_none_or(|due| due > now) {
+            return;
+        }
+        let Stage::Payload(p) = &mut self.inb.stage else {
+            return;
+        };
+        if p.given_up {
+            return self.fail(PeerFault::TooSlow);
+        }
+        p.given_up = true;
+        self.reqs.snub();
+        self.events.push_back(PeerEvent::Rejected(p.at));
     }
 }

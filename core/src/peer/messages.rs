@@ -122,6 +122,12 @@ impl Peer {
             }
             Message::Reject(at) => {
                 if self.reqs.reject(at) {
+                    if self.it.choking {
+                        // Asked again it would say so again.
+                        self.allowed_fast.retain(|piece| *piece != at.piece);
+                    } else {
+                        self.reqs.refused(now);
+                    }
                     self.events.push_back(PeerEvent::Rejected(at));
                 }
             }
@@ -142,6 +148,10 @@ impl Peer {
             return;
         }
         self.events.push_back(PeerEvent::Choked);
+        if self.reqs.len() > 0 && !self.reqs.progressed() {
+            // It unchoked us for nothing, and may do so every round trip.
+            self.reqs.refused(now);
+        }
         // With the fast extension every request still gets its own answer (BEP 6).
         while !self.fast
             && let Some(at) = self.reqs.give_up(now)

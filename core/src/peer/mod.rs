@@ -470,8 +470,13 @@ impl Peer {
             Phase::Open => {
                 let idle = self.last_read + self.cfg.idle;
                 let keepalive = self.last_written + self.cfg.keepalive;
-                let requests = self.reqs.timeout(self.cfg.snub).unwrap_or(idle);
-                Some(idle.min(keepalive).min(requests))
+                let requests = [
+                    self.reqs.timeout(self.cfg.snub),
+                    self.reqs.held(),
+                    self.inb.due(self.cfg.snub),
+                ];
+                let first = idle.min(keepalive);
+                Some(requests.into_iter().flatten().fold(first, Instant::min))
             }
             _ => Some(self.deadline),
         }
@@ -489,6 +494,7 @@ impl Peer {
             // Silence of our own making.
             self.last_read = cx.now;
             self.reqs.excuse(cx.now);
+            self.inb.excuse(cx.now);
         }
         if self.last_read + self.cfg.idle <= cx.now {
             return self.fail(PeerFault::Idle);
@@ -501,6 +507,13 @@ impl Peer {
                 // The blocks it asked for would be lent for ever.
                 return self.fail(PeerFault::ReadsNothing);
             }
+        }
+        self.reqs.resume(cx.now);
+        self.check_arrival(cx.now);
+        while let Some(at) = self.reqs.give_up_overdue(cx.now, self.cfg.snub) {
+            // It would only arrive when somebody else has sent it.
+            self.emit(Message::Cancel(at));
+            self.events.push_back(PeerEvent::Rejected(at));
         }
         while let Some(at) = self
             .reqs

@@ -34,6 +34,14 @@ const FORGOTTEN: Duration = Duration::from_secs(15);
 const MAX_LATE: usize = 1024;
 /// How long such an answer is still expected.
 const LATE: Duration = Duration::from_secs(120);
+/// A request is given up after so many times the patience with a silent peer, whatever else the
+/// peer sends meanwhile: one that answers a request a minute may not keep a whole pipeline.
+const OVERDUE: u32 = 2;
+/// A peer that refuses what it was asked for is left alone for so long, doubled with each further
+/// refusal until it sends something: it would be asked for the same blocks every round trip.
+const REFUSED: Duration = Duration::from_secs(1);
+/// Most times that [`REFUSED`] is doubled: about a minute.
+const MAX_REFUSALS: u32 = 6;
 
 #[derive(Clone, Copy, Debug)]
 struct Request {
@@ -61,8 +69,16 @@ pub(super) struct Requests {
     answered: u64,
     /// Since when the oldest one in flight is older than an answered one.
     overtaken: Option<Instant>,
-    /// When payload or an unchoke came last.
+    /// When a whole block or an unchoke came last.
     progress: Instant,
+    /// A block came since the last unchoke.
+    progressed: bool,
+    /// Reading was last paused by ourselves.
+    excused: Instant,
+    /// Nothing is asked for until then, as the peer refused what it was asked for.
+    held: Option<Instant>,
+    /// How often it did since it sent something.
+    refusals: u32,
     snubbed: bool,
     slow_start: bool,
     window: u32,
@@ -81,6 +97,10 @@ impl Requests {
             answered: 0,
             overtaken: None,
             progress: now,
+            progressed: false,
+            excused: now,
+            held: None,
+            refusals: 0,
             snubbed: false,
             slow_start: true,
             window: FIRST_DEPTH,
@@ -160,15 +180,49 @@ impl Requests {
         }
     }
 
-    /// Payload arrived.
-    pub(super) fn progress(&mut self, now: Instant) {
+    /// A whole block arrived.
+    pub(super) const fn progress(&mut self, now: Instant) {
         self.progress = now;
+        self.progressed = true;
         self.snubbed = false;
+        self.held = None;
+        self.refusals = 0;
+    }
+
+    /// The peer could have answered a request and did not want to.
+    pub(super) fn refused(&mut self, now: Instant) {
+        if self.held.is_none_or(|until| until <= now) {
+            self.held = Some(now + REFUSED * (1 << self.refusals));
+            self.refusals = (self.refusals + 1).min(MAX_REFUSALS);
+        }
+    }
+
+    /// Until when nothing is asked for.
+    pub(super) const fn held(&self) -> Option<Instant> {
+        self.held
+    }
+
+    /// Asks again if it is time to.
+    pub(super) fn resume(&mut self, now: Instant) {
+        if self.held.is_some_and(|until| until <= now) {
+            self.held = None;
+        }
+    }
+
+    /// A block takes too long to arrive.
+    pub(super) const fn snub(&mut self) {
+        self.snubbed = true;
     }
 
     /// We were unchoked: the peer's clock starts anew.
-    pub(super) fn unchoked(&mut self, now: Instant) {
+    pub(super) const fn unchoked(&mut self, now: Instant) {
         self.progress = now;
+        self.progressed = false;
+    }
+
+    /// Whether a block came since the last unchoke.
+    pub(super) const fn progressed(&self) -> bool {
+        self.progressed
     }
 
     /// We take a request back; the block may be under way.
@@ -230,13 +284,26 @@ impl Requests {
         self.give_up(now)
     }
 
+    /// Gives up the oldest request if it has waited for too long, whatever else came.
+    pub(super) fn give_up_overdue(&mut self, now: Instant, patience: Duration) -> Option<BlockRef> {
+        if self.overdue(patience)? > now {
+            return None;
+        }
+        self.slow_start = false;
+        self.give_up(now)
+    }
+
+    fn overdue(&self, patience: Duration) -> Option<Instant> {
+        Some(self.queue.front()?.sent.max(self.excused) + patience * OVERDUE)
+    }
+
     fn snub_due(&self, patience: Duration) -> Option<Instant> {
         Some(self.queue.front()?.sent.max(self.progress) + patience)
     }
 
     /// When one of the above may have something.
     pub(super) fn timeout(&self, patience: Duration) -> Option<Instant> {
-        let snub = self.snub_due(patience)?;
+        let snub = self.snub_due(patience)?.min(self.overdue(patience)?);
         let forgotten = self
             .overtaken
             .and_then(|since| Some(since.max(self.queue.front()?.sent) + FORGOTTEN));
@@ -246,6 +313,7 @@ impl Requests {
     /// Reading was paused by ourselves, which the peer is not to blame for.
     pub(super) fn excuse(&mut self, now: Instant) {
         self.progress = now;
+        self.excused = now;
         if self.overtaken.is_some() {
             self.overtaken = Some(now);
         }

@@ -113,7 +113,7 @@ impl Peer {
     /// oldest first.
     pub fn in_flight(&self) -> impl Iterator<Item = BlockRef> + '_ {
         let current = match &self.inb.stage {
-            Stage::Payload(p) => Some(p.at),
+            Stage::Payload(p) if !p.given_up => Some(p.at),
             _ => None,
         };
         current.into_iter().chain(self.reqs.iter())
@@ -135,7 +135,7 @@ impl Peer {
     /// of choking: while [`Peer::peer_choking`], only [`Peer::allowed_fast`] may be asked for.
     #[must_use]
     pub fn request_room(&self, now: Instant) -> u32 {
-        if !self.phase.is_open() {
+        if !self.phase.is_open() || self.reqs.held().is_some_and(|until| until > now) {
             return 0;
         }
         let reqq = self.ext.as_ref().and_then(|e| e.reqq);

@@ -138,6 +138,103 @@ fn a_snub_gives_the_requests_up_and_asks_for_one_at_a_time() {
 }
 
 #[test]
+fn a_block_that_drips_is_given_up_and_ends_the_connection_at_last() {
+    for dead in [true, false] {
+        let mut world = World::new(1);
+        let mut end = open(&mut world, 8);
+        request(&mut end, &mut world, 0);
+        request(&mut end, &mut world, 1);
+        let (whole, start) = (at(0, 0, BLOCK), world.now);
+        end.hear(&mut world.cx(), &crate::wire::peer::piece_header(whole));
+        let data = payload(whole);
+        let mut given_up = Vec::new();
+        for second in 1..250 {
+            run_until(&mut end, &mut world, start + SECOND * second);
+            given_up.extend(rejected(&mut end).into_iter().map(|piece| (second, piece)));
+            if !dead && second < 200 {
+                end.hear(&mut world.cx(), &data[second as usize..][..1]);
+            }
+            end.said(&mut world.cx());
+        }
+        given_up.sort_unstable();
+        assert_eq!(
+            given_up,
+            [(60, 0), (60, 1)],
+            "the next one does not wait for it"
+        );
+        assert!(end.fault().is_some() || !end.peer.is_open());
+        assert_eq!(end.lent_after_close(), 0);
+    }
+}
+
+#[test]
+fn a_block_that_was_given_up_is_welcome_and_not_asked_for_twice() {
+    let mut world = World::new(1);
+    let mut end = open(&mut world, 8);
+    request(&mut end, &mut world, 0);
+    let (whole, start) = (at(0, 0, BLOCK), world.now);
+    end.hear(&mut world.cx(), &crate::wire::peer::piece_header(whole));
+    run_until(&mut end, &mut world, start + 61 * SECOND);
+    assert_eq!(rejected(&mut end), [0]);
+    assert!(end.peer.is_snubbed());
+    // Nobody else has it: the owner asks the same peer again.
+    request(&mut end, &mut world, 0);
+    end.said(&mut world.cx());
+    end.hear(&mut world.cx(), &payload(whole));
+    assert_eq!(give_blocks_back(&mut end), 1);
+    assert_eq!(
+        end.said(&mut world.cx()),
+        bytes_of(&[Message::Cancel(whole)])
+    );
+    assert_eq!(end.peer.in_flight().count(), 0);
+    assert!(!end.peer.is_snubbed());
+}
+
+#[test]
+fn one_block_a_minute_does_not_keep_a_whole_pipeline() {
+    let mut world = World::new(1);
+    let mut end = open(&mut world, 64);
+    for piece in 0..16 {
+        request(&mut end, &mut world, piece);
+    }
+    let start = world.now;
+    let mut given_up = Vec::new();
+    for (n, piece) in [(1, 0), (2, 1), (3, 2)] {
+        run_until(&mut end, &mut world, start + SECOND * 50 * n);
+        given_up.extend(rejected(&mut end));
+        answer(&mut end, &mut world, piece);
+    }
+    assert_eq!(given_up, (2..16).collect::<Vec<_>>());
+    assert!(end.peer.is_open());
+}
+
+#[test]
+fn a_peer_that_refuses_what_it_was_asked_for_is_not_asked_every_round_trip() {
+    let mut world = World::new(1);
+    let mut end = open(&mut world, 8);
+    end.hear(&mut world.cx(), &bytes_of(&[Message::Unchoke]));
+    let start = world.now;
+    let (mut asked, mut piece) = (0, 0);
+    while world.now < start + 60 * SECOND {
+        let until = world.now + Duration::from_millis(50);
+        run_until(&mut end, &mut world, until);
+        for _ in 0..end.peer.request_room(world.now) {
+            request(&mut end, &mut world, piece);
+            asked += 1;
+            let no = Message::Reject(at(piece, 0, BLOCK));
+            end.hear(&mut world.cx(), &bytes_of(&[no]));
+            piece = (piece + 1) % 8;
+        }
+        end.said(&mut world.cx());
+    }
+    assert!(asked <= 6 * 16, "asked {asked} times in a minute");
+    // The first block it sends puts it right.
+    end.peer.request(&mut world.cx(), at(0, 0, BLOCK));
+    answer(&mut end, &mut world, 0);
+    assert!(end.peer.request_room(world.now) > 0);
+}
+
+#[test]
 fn forgotten_requests_are_noticed_while_later_ones_are_answered() {
     let mut world = World::new(1);
     let mut end = open(&mut world, 64);

@@ -151,11 +151,23 @@ fn metadata_hello(size: usize) -> Vec<u8> {
 
 /// Our answer goes under the number that the engine's own handshake gave.
 fn metadata_data(heard: &[u8], raw: &[u8]) -> Vec<u8> {
+    metadata_piece(heard, 0, raw)
+}
+
+/// One piece of `raw`.
+fn metadata_piece(heard: &[u8], piece: usize, raw: &[u8]) -> Vec<u8> {
     let mut payload = vec![number_of(heard, "ut_metadata")];
-    let head = format!("d8:msg_typei1e5:piecei0e10:total_sizei{}ee", raw.len());
+    let total = raw.len();
+    let head = format!("d8:msg_typei1e5:piecei{piece}e10:total_sizei{total}ee");
     payload.extend_from_slice(head.as_bytes());
-    payload.extend_from_slice(raw);
+    let from = piece << 14;
+    payload.extend_from_slice(&raw[from..total.min(from + (16 << 10))]);
     extended(&payload)
+}
+
+fn metadata_reject(heard: &[u8]) -> Vec<u8> {
+    let number = [number_of(heard, "ut_metadata")];
+    extended(&[&number[..], b"d8:msg_typei2e5:piecei0ee"].concat())
 }
 
 /// The number under which the engine hears an extension.
@@ -347,11 +359,70 @@ fn who_names_a_wrong_size_first_does_not_hold_a_magnet_up() {
     let honest = b.peer(2, &info);
     b.say(honest, &metadata_hello(info.raw().len()));
     let heard = b.hear(honest);
-    assert!(!contains(&heard, REQUEST));
-    b.wait(Duration::from_secs(60));
-    let asked = b.hear(honest);
-    assert!(contains(&asked, REQUEST));
+    assert!(contains(&heard, REQUEST), "both sizes are tried");
     b.say(honest, &metadata_data(&heard, info.raw()));
+    assert!(b.has_metadata());
+}
+
+#[test]
+fn an_honest_answer_is_used_although_a_liar_was_found_out_meanwhile() {
+    let info = huge(1000);
+    let raw = info.raw();
+    assert!(raw.len() > 16 << 10, "two pieces");
+    let mut b = Bench::new(magnet(&info), Config::default());
+    let (liar, honest) = (b.peer(1, &info), b.peer(2, &info));
+    b.say(liar, &metadata_hello(raw.len()));
+    b.say(honest, &metadata_hello(raw.len()));
+    let (lies, heard) = (b.hear(liar), b.hear(honest));
+    assert!(contains(&lies, b"5:piecei0e") && contains(&heard, b"5:piecei1e"));
+    // The liar sends its own piece and, as it is idle, the honest one's as well.
+    let wrong = vec![b'x'; raw.len()];
+    for piece in 0..2 {
+        b.say(liar, &metadata_piece(&lies, piece, &wrong));
+    }
+    assert_eq!(b.e.status(b.now).connections, 1, "the liar is banned");
+    // Only now the honest one answers what it was asked before.
+    b.wait(Duration::from_millis(500));
+    b.say(honest, &metadata_piece(&heard, 1, raw));
+    assert!(contains(&b.hear(honest), b"5:piecei0e"));
+    b.say(honest, &metadata_piece(&heard, 0, raw));
+    assert!(b.has_metadata());
+}
+
+#[test]
+fn who_makes_wrong_metadata_together_with_others_is_told_apart_at_once() {
+    let info = huge(1000);
+    let raw = info.raw();
+    let mut b = Bench::new(magnet(&info), Config::default());
+    let (liar, honest) = (b.peer(1, &info), b.peer(2, &info));
+    b.say(liar, &metadata_hello(raw.len()));
+    b.say(honest, &metadata_hello(raw.len()));
+    let (lies, heard) = (b.hear(liar), b.hear(honest));
+    let wrong = vec![b'x'; raw.len()];
+    b.say(liar, &metadata_piece(&lies, 0, &wrong));
+    b.say(honest, &metadata_piece(&heard, 1, raw));
+    // Nothing is heard of the liar from here on.
+    for _ in 0..2 {
+        let asked = b.hear(honest);
+        let piece = usize::from(!contains(&asked, b"5:piecei0e"));
+        b.say(honest, &metadata_piece(&heard, piece, raw));
+    }
+    assert!(b.has_metadata());
+}
+
+#[test]
+fn who_refuses_metadata_once_is_asked_again_after_a_minute() {
+    let (info, _) = torrent(100_000, 32 << 10);
+    let mut b = Bench::new(magnet(&info), Config::default());
+    let busy = b.peer(1, &info);
+    b.say(busy, &metadata_hello(info.raw().len()));
+    let heard = b.hear(busy);
+    b.say(busy, &metadata_reject(&heard));
+    b.wait(Duration::from_secs(50));
+    assert!(!contains(&b.hear(busy), REQUEST));
+    b.wait(Duration::from_secs(25));
+    assert!(contains(&b.hear(busy), REQUEST));
+    b.say(busy, &metadata_data(&heard, info.raw()));
     assert!(b.has_metadata());
 }
 

@@ -26,6 +26,15 @@ pub(super) const fn key(id: ConnId) -> PeerKey {
     (id.generation & 0x1ff) << KEY_BITS | (id.index & (MAX_CONNS as u32 - 1))
 }
 
+/// A metadata request that is out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MetadataAsked {
+    pub(super) piece: u32,
+    /// Bytes of the whole, as the peer claimed then: its answer is judged by that.
+    pub(super) size: u32,
+    pub(super) at: Instant,
+}
+
 /// One stream and what the engine knows of it beyond the wire.
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -62,9 +71,11 @@ pub(super) struct Conn {
     /// Waits for blocks of the pool.
     pub(super) starved: bool,
     /// We wait for its answer to a metadata request (BEP 9).
-    pub(super) metadata_asked: Option<(u32, Instant)>,
-    /// It said no, or does not have it.
-    pub(super) no_metadata: bool,
+    pub(super) metadata_asked: Option<MetadataAsked>,
+    /// It is not asked for metadata until then: it said no, or what it said was wrong.
+    pub(super) metadata_pause: Option<Instant>,
+    /// Attempts to fetch the metadata that it took part in and that were too slow.
+    pub(super) metadata_turns: u32,
     /// The peers it was told of (BEP 11).
     pub(super) pex_told: BTreeSet<SocketAddr>,
     /// When it told us last; faster ones are ignored.
@@ -98,7 +109,8 @@ impl Conn {
             reading: 0,
             starved: false,
             metadata_asked: None,
-            no_metadata: false,
+            metadata_pause: None,
+            metadata_turns: 0,
             pex_told: BTreeSet::new(),
             pex_heard: None,
             dht_port_told: false,

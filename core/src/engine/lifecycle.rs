@@ -7,7 +7,7 @@ use alloc::{
 
 use super::dht::Search;
 use super::event::{Changes, Level, What};
-use super::metadata::Fetch;
+use super::fetch::Fetch;
 use super::ops::Purpose;
 use super::resume::Record;
 use super::saving::Saving;

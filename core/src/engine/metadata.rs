@@ -1,98 +1,29 @@
 //! The metadata of a magnet: fetched from peers in 16 KiB pieces, and served to them (BEP 9).
 
-use alloc::{vec, vec::Vec};
+use alloc::{collections::BTreeMap, vec::Vec};
 use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::Engine;
-use super::conns::Conn;
+use super::conns::{Conn, MetadataAsked};
 use super::event::{Changes, Level, What};
+use super::fetch::{Accepted, Claim};
 use super::torrent::Phase;
 use crate::metainfo::{Error, Info, Problem};
+use crate::peer::Peer;
 use crate::sync::Arc;
 use crate::{BLOCK_LEN, ConnId, Instant, TorrentId};
 
-/// How long a peer may take for a piece before others are asked.
+/// How long a peer may take for a piece before it is asked for another.
 const PATIENCE: Duration = Duration::from_secs(15);
-
-/// What was fetched so far.
-#[derive(Debug, Default)]
-pub(super) struct Fetch {
-    size: u32,
-    pieces: Vec<Option<Vec<u8>>>,
-    /// Who sent each piece: one sender of all is guilty if the hash is wrong.
-    senders: Vec<Option<SocketAddr>>,
-    /// When it began, or a piece came last.
-    progress: Option<Instant>,
-    /// The size that led nowhere last; others go before it.
-    given_up: u32,
-    /// Several senders made a wrong whole: from here on, one is asked for all of it.
-    alone: bool,
-    /// That one, and the one before.
-    only: Option<ConnId>,
-    passed: Option<ConnId>,
-}
-
-impl Fetch {
-    fn begin(&mut self, now: Instant, size: u32) {
-        let pieces = (size as usize).div_ceil(BLOCK_LEN);
-        self.size = size;
-        self.progress = Some(now);
-        self.pieces = vec![None; pieces];
-        self.senders = vec![None; pieces];
-    }
-
-    /// Whether nobody has delivered for long: who named the size may have lied, or be gone.
-    fn is_stuck(&self, now: Instant) -> bool {
-        self.size > 0 && self.progress.is_none_or(|at| at + 2 * PATIENCE <= now)
-    }
-
-    /// Starts over, with another size or sender if there is one.
-    fn give_up(&mut self) {
-        self.given_up = self.size;
-        self.take();
-    }
-
-    /// Bytes that piece `index` has to have.
-    fn piece_len(&self, index: u32) -> usize {
-        (self.size as usize)
-            .saturating_sub(index as usize * BLOCK_LEN)
-            .min(BLOCK_LEN)
-    }
-
-    /// Takes a piece; `false` if it is not one.
-    fn accept(&mut self, index: u32, data: Vec<u8>, from: SocketAddr) -> bool {
-        if data.is_empty() || data.len() != self.piece_len(index) {
-            return false;
-        }
-        self.pieces[index as usize] = Some(data);
-        self.senders[index as usize] = Some(from);
-        true
-    }
-
-    fn is_complete(&self) -> bool {
-        !self.pieces.is_empty() && self.pieces.iter().all(Option::is_some)
-    }
-
-    /// The whole, and its sender if there was only one.
-    fn take(&mut self) -> (Vec<u8>, Option<SocketAddr>) {
-        let whole = core::mem::take(&mut self.pieces)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .collect();
-        let senders = core::mem::take(&mut self.senders);
-        self.size = 0;
-        self.passed = self.only.take();
-        let first = senders.first().copied().flatten();
-        let alone = senders.iter().all(|s| *s == first);
-        (whole, first.filter(|_| alone))
-    }
-}
+/// How long a peer that refused, or sent what contradicts its own claim, is left alone.
+const PAUSE: Duration = Duration::from_secs(60);
+/// Most peers asked for the same piece.
+const MAX_ASKED: u32 = 3;
 
 impl Engine {
     /// Asks every able peer for a piece of the metadata that nobody is asked for, and if there
-    /// is none left, for one that another is slow with.
+    /// is none left, for one that few others are asked for. O(peers + pieces).
     pub(super) fn request_metadata(&mut self, id: TorrentId) {
         let Some(t) = self.torrents.get_mut(&id) else {
             return;
@@ -100,66 +31,71 @@ impl Engine {
         if !matches!(t.phase, Phase::Metadata) || t.paused {
             return;
         }
-        if t.fetch.is_stuck(self.now) {
-            t.fetch.give_up();
-        }
-        let others = || t.conns.iter().filter_map(|i| self.conns.at(*i));
-        let size_elsewhere = others().any(|c| claim(c).is_some_and(|s| s != t.fetch.given_up));
-        let sender_elsewhere = others().any(|c| claim(c).is_some() && Some(c.id) != t.fetch.passed);
-        for &index in &t.conns {
-            let Some(conn) = self.conns.at_mut(index) else {
-                continue;
-            };
-            let Some(size) = claim(conn) else {
-                continue;
-            };
-            if conn
-                .metadata_asked
-                .is_some_and(|(_, at)| at + PATIENCE > self.now)
-            {
-                continue;
-            }
-            if t.fetch.size == 0 {
-                let again = t.fetch.alone && Some(conn.id) == t.fetch.passed;
-                if size_elsewhere && size == t.fetch.given_up || sender_elsewhere && again {
-                    continue;
+        let conns = t.conns.iter().filter_map(|i| self.conns.at(*i));
+        let claims: Vec<Claim> = conns.filter_map(|c| claim(c, self.now)).collect();
+        for lost in t.fetch.schedule(self.now, &claims) {
+            for claim in claims.iter().filter(|c| lost.serves(c.conn, c.size)) {
+                if let Some(conn) = self.conns.get_mut(claim.conn) {
+                    conn.metadata_turns += 1;
                 }
-                t.fetch.begin(self.now, size);
-                t.fetch.only = t.fetch.alone.then_some(conn.id);
-            } else if t.fetch.size != size || t.fetch.only.is_some_and(|only| only != conn.id) {
-                // Somebody is wrong; whoever was first has his turn until the hash decides.
-                continue;
             }
-            conn.metadata_asked = None;
-            let asked = |n: u32| asked_of(&self.conns, &t.conns, n, self.now);
-            let missing = || {
-                (0..t.fetch.pieces.len() as u32).filter(|n| t.fetch.pieces[*n as usize].is_none())
-            };
-            let Some(next) = missing().find(|n| !asked(*n)).or_else(|| missing().next()) else {
-                return;
-            };
-            let Some(conn) = self.conns.at_mut(index) else {
+        }
+        // How many are asked for a piece of an attempt.
+        let mut asked: BTreeMap<(usize, u32), u32> = BTreeMap::new();
+        let mut idle = Vec::new();
+        for claim in &claims {
+            let out = self.conns.get(claim.conn).and_then(|c| c.metadata_asked);
+            match out.filter(|out| out.at + PATIENCE > self.now) {
+                Some(out) => {
+                    if let Some((attempt, _)) = t.fetch.attempt(claim.conn, out.size) {
+                        *asked.entry((attempt, out.piece)).or_default() += 1;
+                    }
+                }
+                None => idle.push(*claim),
+            }
+        }
+        // No piece before this one is free: each attempt is gone through once.
+        let mut free_from: BTreeMap<usize, u32> = BTreeMap::new();
+        for Claim { conn: id, size, .. } in idle {
+            let Some((place, attempt)) = t.fetch.attempt(id, size) else {
                 continue;
             };
-            conn.metadata_asked = Some((next, self.now));
-            let conn_id = conn.id;
+            let times = |n: &u32| asked.get(&(place, *n)).copied().unwrap_or(0);
+            let from = free_from.entry(place).or_default();
+            let free = attempt.missing_from(*from).find(|n| times(n) == 0);
+            *from = free.unwrap_or(u32::MAX);
+            let next = free.or_else(|| {
+                let all = attempt.missing_from(0);
+                all.min_by_key(times).filter(|n| times(n) < MAX_ASKED)
+            });
+            let (Some(piece), Some(conn)) = (next, self.conns.get_mut(id)) else {
+                continue;
+            };
+            *asked.entry((place, piece)).or_default() += 1;
+            conn.metadata_asked = Some(MetadataAsked {
+                piece,
+                size,
+                at: self.now,
+            });
             if let Some(peer) = &mut conn.peer {
-                peer.metadata_request(next);
+                peer.metadata_request(piece);
             }
-            self.conns.refresh(conn_id);
+            self.conns.refresh(id);
         }
     }
 
+    /// A piece of the metadata came. It was asked for, but perhaps long ago.
     pub(super) fn on_metadata(&mut self, id: ConnId, index: u32, data: Vec<u8>) {
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
-        // Only what was asked for: nobody fills our memory with the rest.
-        if conn.metadata_asked.take().map(|(n, _)| n) != Some(index) {
-            return;
+        let asked = conn.metadata_asked.filter(|asked| asked.piece == index);
+        if asked.is_some() {
+            conn.metadata_asked = None;
         }
         let from = conn.listen.unwrap_or(conn.remote);
-        let Some(torrent) = conn.torrent else {
+        let claimed = conn.peer.as_ref().and_then(Peer::metadata_size);
+        let (Some(torrent), Some(size)) = (conn.torrent, asked.map(|a| a.size).or(claimed)) else {
             return;
         };
         let Some(t) = self.torrents.get_mut(&torrent) else {
@@ -168,23 +104,21 @@ impl Engine {
         if !matches!(t.phase, Phase::Metadata) {
             return;
         }
-        if !t.fetch.accept(index, data, from) {
-            conn.no_metadata = true;
-        } else {
-            t.fetch.progress = Some(self.now);
-            if t.fetch.is_complete() {
-                self.judge_metadata(torrent);
-            }
+        let most = self.peer_config.max_metadata as usize;
+        match t.fetch.accept((id, size), (index, data), from, most) {
+            // Only the answer to what it was asked last contradicts what it claimed.
+            Accepted::Wrong if asked.is_some() => conn.metadata_pause = Some(self.now + PAUSE),
+            Accepted::Wrong | Accepted::Taken => {}
+            Accepted::Whole(raw, sender) => self.judge_metadata(torrent, raw, sender),
         }
         self.request_metadata(torrent);
     }
 
-    fn judge_metadata(&mut self, id: TorrentId) {
+    /// A whole is there; `sender` names the only peer it came from.
+    fn judge_metadata(&mut self, id: TorrentId, raw: Vec<u8>, sender: Option<SocketAddr>) {
         let Some(t) = self.torrents.get_mut(&id) else {
             return;
         };
-        t.fetch.given_up = t.fetch.size;
-        let (raw, sender) = t.fetch.take();
         match Info::from_metadata(raw, t.info_hash) {
             Ok(info) => {
                 self.notice(Some(id), None, Level::Info, What::Metadata);
@@ -194,12 +128,10 @@ impl Engine {
             Err(Error {
                 problem: Problem::WrongHash(_),
                 ..
-            }) => {
-                t.fetch.alone = true;
-                if let Some(sender) = sender {
-                    self.ban(id, sender);
-                }
-            }
+            }) => match sender {
+                Some(sender) => self.ban(id, sender),
+                None => t.fetch.part(),
+            },
             // The hash is right and the content is not usable: nobody has a better one.
             Err(error) => {
                 let detail = alloc::format!("the metadata of this magnet is not usable: {error}");
@@ -214,12 +146,18 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_no_metadata(&mut self, id: ConnId) {
+    /// A peer does not have a piece of the metadata, or not now.
+    pub(super) fn on_no_metadata(&mut self, id: ConnId, piece: u32) {
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
-        conn.metadata_asked = None;
-        conn.no_metadata = true;
+        if conn
+            .metadata_asked
+            .is_some_and(|asked| asked.piece == piece)
+        {
+            conn.metadata_asked = None;
+        }
+        conn.metadata_pause = Some(self.now + PAUSE);
         if let Some(torrent) = conn.torrent {
             self.request_metadata(torrent);
         }
@@ -253,37 +191,15 @@ impl Engine {
     }
 }
 
-/// The size of the metadata that a connection would send.
-fn claim(conn: &Conn) -> Option<u32> {
-    let peer = conn.peer.as_ref().filter(|_| !conn.no_metadata)?;
-    peer.metadata_size().filter(|size| *size > 0)
-}
-
-/// Whether some peer has been asked for piece `n` and still has time.
-fn asked_of(conns: &super::conns::Conns, of: &[u32], n: u32, now: Instant) -> bool {
-    of.iter()
-        .filter_map(|i| conns.at(*i)?.metadata_asked)
-        .any(|(asked, at)| asked == n && at + PATIENCE > now)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_must_have_their_exact_size() {
-        let from = "10.0.0.1:1".parse().unwrap();
-        let mut fetch = Fetch::default();
-        fetch.begin(Instant::ORIGIN, BLOCK_LEN as u32 + 5);
-        assert!(!fetch.accept(0, vec![0; 5], from));
-        assert!(!fetch.accept(2, vec![0; 5], from));
-        assert!(fetch.accept(1, vec![1; 5], from));
-        assert!(!fetch.is_complete());
-        assert!(fetch.accept(0, vec![0; BLOCK_LEN], from));
-        let (whole, sender) = fetch.take();
-        assert_eq!(
-            (whole.len(), whole.last(), sender),
-            (BLOCK_LEN + 5, Some(&1), Some(from))
-        );
+/// What a connection would send, if it may be asked.
+fn claim(conn: &Conn, now: Instant) -> Option<Claim> {
+    if conn.metadata_pause.is_some_and(|until| until > now) {
+        return None;
     }
+    let size = conn.peer.as_ref()?.metadata_size()?;
+    (size > 0).then_some(Claim {
+        conn: conn.id,
+        size,
+        turns: conn.metadata_turns,
+    })
 }

@@ -111,6 +111,7 @@ mod dht;
 mod download;
 mod ending;
 mod event;
+mod fetch;
 mod lifecycle;
 mod metadata;
 mod ops;

@@ -103,7 +103,7 @@ impl Engine {
             PeerEvent::Extended => self.on_extended(id),
             PeerEvent::MetadataRequested(piece) => self.serve_metadata(id, piece),
             PeerEvent::MetadataPiece { index, data, .. } => self.on_metadata(id, index, data),
-            PeerEvent::MetadataRejected(_) => self.on_no_metadata(id),
+            PeerEvent::MetadataRejected(piece) => self.on_no_metadata(id, piece),
             PeerEvent::Pex { added, .. } => self.on_pex(id, added.iter().map(|(addr, _)| *addr)),
             PeerEvent::Choked => {
                 // Others may help with the piece it had for itself.
@@ -291,7 +291,7 @@ impl Engine {
             return;
         };
         // One that had no metadata may have said that it has now.
-        conn.no_metadata = false;
+        conn.metadata_pause = None;
         let port = peer.extended().and_then(|e| e.port).filter(|p| *p != 0);
         if let (true, Some(port), None) = (conn.incoming, port, conn.listen) {
             let addr = canonical(SocketAddr::new(conn.remote.ip(), port));
@@ -512,6 +512,9 @@ impl Engine {
             self.change(torrent, Changes::PEERS);
             if kick {
                 self.refill_all(torrent);
+            }
+            if conn.metadata_asked.is_some() {
+                self.request_metadata(torrent);
             }
             // Behind those that wait for the place.
             self.queue_dialler(torrent);

@@ -12,7 +12,7 @@ use core::net::SocketAddr;
 use super::assembly::Assembly;
 use super::dht::Search;
 use super::event::Changes;
-use super::metadata::Fetch;
+use super::fetch::Fetch;
 use super::resume::Record;
 use super::saving::Saving;
 use super::status::{FilePriority, State};

@@ -177,12 +177,14 @@ impl Peer {
             total: Some(total),
             data,
         });
+        self.serve_metadata();
     }
 
     /// Refuses a metadata request.
     pub fn metadata_reject(&mut self, piece: u32) {
         self.metadata_owed = self.metadata_owed.saturating_sub(1);
         self.say_metadata(Metadata::Reject(piece));
+        self.serve_metadata();
     }
 
     /// Tells of peers, at most 50 of each list (BEP 11: at most once a minute). `false` if this

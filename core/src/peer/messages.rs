@@ -12,8 +12,10 @@ pub(super) const MAX_FAST: usize = 64;
 /// Haves kept while the number of pieces is not known. Later ones are lost, which costs us no
 /// more than not asking this peer for those pieces.
 const MAX_EARLY: usize = 4096;
-/// Metadata requests that may wait for the owner; more are rejected at once.
-const MAX_METADATA_OWED: u32 = 16;
+/// Metadata requests that may wait: all pieces of the largest metadata that clients fetch.
+const MAX_METADATA_WANTED: usize = 1024;
+/// Metadata that is put into the buffer ahead of the stream: the rest waits as numbers.
+const METADATA_AHEAD: usize = 4 * BLOCK_LEN;
 /// Unwanted payload that is put up with: so many bytes, and a quarter of what was wanted. A
 /// choke or a slow cancel makes an honest peer send some.
 const UNWANTED_GRACE: u64 = 16 * 1024 * 1024;
@@ -312,16 +314,14 @@ impl Peer {
 
     fn on_metadata(&mut self, message: Metadata<'_>) {
         match message {
-            Metadata::Request(piece) if self.metadata_owed < MAX_METADATA_OWED => {
-                if self.may_reply() {
-                    self.metadata_owed += 1;
-                    self.events.push_back(PeerEvent::MetadataRequested(piece));
-                }
-            }
             Metadata::Request(piece) => {
-                if self.may_reply() {
-                    self.metadata_owed += 1;
-                    self.metadata_reject(piece);
+                // A request too many is passed over, as one lost: clients ask for everything at
+                // once and deserve no blame for it.
+                if self.metadata_wanted.len() < MAX_METADATA_WANTED
+                    && !self.metadata_wanted.contains(&piece)
+                {
+                    self.metadata_wanted.push_back(piece);
+                    self.serve_metadata();
                 }
             }
             Metadata::Data { piece, total, data } => {
@@ -337,6 +337,18 @@ impl Peer {
                 if self.take_metadata_asked(piece) {
                     self.events.push_back(PeerEvent::MetadataRejected(piece));
                 }
+            }
+        }
+    }
+
+    /// Has the owner answer metadata requests, as far as the buffer has drained.
+    pub(super) fn serve_metadata(&mut self) {
+        while !self.metadata_wanted.is_empty()
+            && self.out.control_bytes() + self.metadata_owed as usize * BLOCK_LEN < METADATA_AHEAD
+        {
+            if let Some(piece) = self.metadata_wanted.pop_front() {
+                self.metadata_owed += 1;
+                self.events.push_back(PeerEvent::MetadataRequested(piece));
             }
         }
     }

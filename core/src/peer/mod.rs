@@ -285,8 +285,10 @@ pub struct Peer {
     /// Pieces we may request while choked, and those it may.
     allowed_fast: Vec<u32>,
     granted_fast: Vec<u32>,
-    /// Metadata pieces we asked for, and how many it asked for.
+    /// Metadata pieces we asked for.
     metadata_asked: Vec<u32>,
+    /// Metadata pieces it asked for, and how many more the owner was told of.
+    metadata_wanted: VecDeque<u32>,
     metadata_owed: u32,
     down: Rate,
     up: Rate,
@@ -353,6 +355,7 @@ impl Peer {
             allowed_fast: Vec::new(),
             granted_fast: Vec::new(),
             metadata_asked: Vec::new(),
+            metadata_wanted: VecDeque::new(),
             metadata_owed: 0,
             down: Rate::new(cx.now),
             up: Rate::new(cx.now),
@@ -394,8 +397,10 @@ impl Peer {
     // ---- writing ----
 
     /// The gather list for one write, at most `limit` bytes.
-    pub fn write_bufs<'a>(&'a self, limit: usize, out: &mut heapless::Vec<&'a [u8], MAX_IOV>) {
+    pub fn write_bufs<'a>(&'a mut self, limit: usize, out: &mut heapless::Vec<&'a [u8], MAX_IOV>) {
         out.clear();
+        // What it is offered from here on it has to take.
+        self.held = false;
         match &self.phase {
             Phase::Dead => {}
             Phase::Mse(mse) => {
@@ -423,9 +428,12 @@ impl Peer {
         let before = self.totals.payload_up;
         self.out.written(len, pool, &mut self.totals);
         self.up.add(cx.now, self.totals.payload_up - before);
+        if self.phase.is_open() {
+            self.serve_metadata();
+        }
     }
 
-    /// Writing pauses until the next [`Peer::handle_written`]: the peer is not to blame for what
+    /// Writing pauses until the next [`Peer::write_bufs`]: the peer is not to blame for what
     /// waits.
     pub const fn hold_writing(&mut self) {
         self.held = true;

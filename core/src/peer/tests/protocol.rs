@@ -337,6 +337,67 @@ fn extension_ids_of_the_two_sides_are_kept_apart() {
 }
 
 #[test]
+fn an_allowed_piece_that_a_choking_peer_refuses_is_allowed_no_more() {
+    let mut world = World::new(1);
+    let mut end = open(&mut world, 8);
+    let allowed = [Message::AllowedFast(A.piece), Message::AllowedFast(3)];
+    hear(&mut end, &mut world, &allowed);
+    end.peer.request(&mut world.cx(), A);
+    hear(&mut end, &mut world, &[Message::Reject(A)]);
+    assert_eq!(end.peer.allowed_fast(), [3]);
+    // Unchoked, a refusal says nothing about what is allowed while choked.
+    hear(&mut end, &mut world, &[Message::Unchoke]);
+    let other = BlockRef { piece: 3, ..A };
+    end.peer.request(&mut world.cx(), other);
+    hear(&mut end, &mut world, &[Message::Reject(other)]);
+    assert_eq!(end.peer.allowed_fast(), [3]);
+}
+
+#[test]
+fn metadata_asked_for_all_at_once_is_sent_as_it_is_read() {
+    let mut world = World::new(1);
+    let mut end = open(&mut world, 8);
+    let theirs = Message::Extended {
+        id: 0,
+        payload: b"d1:md11:ut_metadatai20eee",
+    };
+    hear(&mut end, &mut world, &[theirs]);
+    end.take_events();
+    end.said(&mut world.cx());
+    let pieces = 1000;
+    let mut asks = vec![];
+    for piece in 0..pieces {
+        let payload = Metadata::Request(piece).emit();
+        asks.extend(bytes_of(&[Message::Extended {
+            id: ours::UT_METADATA,
+            payload: &payload,
+        }]));
+    }
+    end.hear(&mut world.cx(), &asks);
+    let (mut served, mut heard) = (vec![], 0);
+    loop {
+        for event in end.take_events() {
+            match event {
+                PeerEvent::MetadataRequested(piece) => {
+                    served.push(piece);
+                    let total = pieces * BLOCK_LEN as u32;
+                    end.peer.metadata_data(piece, total, &[1; BLOCK_LEN]);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(end.peer.queued_bytes() < 100 * 1024);
+        let said = end.write(&mut world.cx(), 5000).len();
+        if said == 0 {
+            break;
+        }
+        heard += said;
+    }
+    assert_eq!(served, (0..pieces).collect::<Vec<_>>());
+    assert!(heard > pieces as usize * BLOCK_LEN);
+}
+
+#[test]
 fn pex_of_a_private_torrent_is_neither_heard_nor_said() {
     let mut world = World::new(1);
     let mut end = open(&mut world, 8);
@@ -366,6 +427,7 @@ fn a_peer_that_asks_on_and_on_and_reads_nothing_is_ended() {
         payload: &ask,
     };
     for message in [Message::Request(A), metadata] {
+        let asks_for_metadata = matches!(message, Message::Extended { .. });
         let mut end = open(&mut world, 8);
         let theirs = Message::Extended {
             id: 0,
@@ -386,7 +448,9 @@ fn a_peer_that_asks_on_and_on_and_reads_nothing_is_ended() {
             }
             assert!(end.peer.queued_bytes() < 600 * 1024);
         }
-        assert_eq!(end.fault(), Some(PeerFault::ReadsNothing));
+        // Requests for metadata wait, and whoever reads nothing is found by the clock.
+        let expected = (!asks_for_metadata).then_some(PeerFault::ReadsNothing);
+        assert_eq!(end.fault(), expected);
     }
 }
 

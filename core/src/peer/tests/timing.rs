@@ -118,6 +118,22 @@ fn a_peer_that_reads_nothing_for_long_is_ended_unless_we_hold_it() {
 }
 
 #[test]
+fn a_peer_that_is_offered_bytes_after_a_pause_of_ours_has_to_take_them() {
+    let mut world = World::new(1);
+    let mut end = open(&mut world, 8);
+    end.peer.hold_writing();
+    for _ in 0..4 {
+        let until = world.now + 110 * SECOND;
+        run_until(&mut end, &mut world, until);
+        end.hear(&mut world.cx(), &[0; 4]);
+        // The limit lets it go on; the peer takes nothing.
+        let mut bufs = heapless::Vec::new();
+        end.peer.write_bufs(usize::MAX, &mut bufs);
+    }
+    assert_eq!(end.fault(), Some(PeerFault::ReadsNothing));
+}
+
+#[test]
 fn a_snub_gives_the_requests_up_and_asks_for_one_at_a_time() {
     let mut world = World::new(1);
     let mut end = open(&mut world, 8);

@@ -459,7 +459,11 @@ impl Conn {
                     stats.progress = true;
                     engine.handle_read(now, self.id, len);
                 }
-                Err(error) => self.readable = interrupted(&error)?,
+                Err(error) => {
+                    self.readable = interrupted(&error)?;
+                    // The engine takes back what it lent for nothing.
+                    engine.handle_read(now, self.id, 0);
+                }
             }
         }
         Ok(())

@@ -280,7 +280,8 @@ fn read(
                 stats.progress = true;
                 engine.handle_read(now, id, len);
             }
-            Err(error) if again(&error) => {}
+            // The engine takes back what it lent for nothing.
+            Err(error) if again(&error) => engine.handle_read(now, id, 0),
             Err(error) => return Visit::Over(socket::close_reason(&error)),
         }
     }

@@ -264,7 +264,8 @@ pub enum Outcome {
         /// Body, decoded from transfer and content coding.
         body: Vec<u8>,
     },
-    /// One entry a file, padding files included; `None` where no file exists.
+    /// One entry a file, padding files included; `None` where no file exists. Bytes of unwanted
+    /// files that are kept apart, if there are any, have an entry behind these.
     Opened(Vec<Option<FileStat>>),
     /// The blocks, filled.
     Read(Vec<Block>),

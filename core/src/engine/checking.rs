@@ -1,6 +1,9 @@
 //! Opening a torrent's files, and finding out what of it is on disk.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 
 use super::assembly::Assembly;
 use super::connect::local;
@@ -9,13 +12,13 @@ use super::ops::Purpose;
 use super::peers::End;
 use super::resume::Record;
 use super::status::{FilePriority, PeerSource};
-use super::torrent::{Checking, Phase, Torrent};
+use super::torrent::{Checking, Phase, Selection, Torrent};
 use super::{Check, Engine};
 use crate::metainfo::{FileKind, Info};
 use crate::op::FileStat;
 use crate::sync::Arc;
 use crate::torrent::picker::{Picker, Sequential};
-use crate::{Bitfield, Hasher, Instant, Op, Outcome, TorrentId};
+use crate::{Bitfield, Hasher, Instant, Op, OpError, OpErrorKind, Outcome, TorrentId};
 
 /// Sequential from the first piece to the last.
 pub(super) const WHOLE: Sequential = Sequential {
@@ -23,7 +26,7 @@ pub(super) const WHOLE: Sequential = Sequential {
     window: u32::MAX,
 };
 /// Pieces hashed at once while checking.
-const CHECKS_IN_FLIGHT: u32 = 16;
+const CHECKS_IN_FLIGHT: usize = 16;
 /// Most pieces told one by one to a peer that connected while the metadata was missing; with
 /// more, connecting anew is cheaper for both sides.
 const MAX_LATE_HAVES: u32 = 1000;
@@ -35,6 +38,7 @@ impl Engine {
             return;
         };
         t.info = Some(info.clone());
+        (t.halted, t.selection) = (None, Selection::default());
         t.phase = Phase::Opening;
         t.to_open = true;
         t.priorities.truncate(info.files().len());
@@ -140,15 +144,20 @@ impl Engine {
     }
 
     pub(super) fn begin_check(&mut self, id: TorrentId, have: Bitfield, doubted: Vec<u32>) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
         let checking = Checking {
             total: doubted.len() as u32,
             queue: doubted.into(),
-            in_flight: 0,
+            out: BTreeSet::new(),
             done: 0,
             have,
+        };
+        self.check(id, checking);
+    }
+
+    /// Hashes what is in the queue of a check, once its turn has come.
+    pub(super) fn check(&mut self, id: TorrentId, checking: Checking) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
         };
         let nothing_to_do = checking.queue.is_empty();
         t.phase = Phase::Checking(checking);
@@ -172,11 +181,11 @@ impl Engine {
                 self.check_queue.pop_front();
                 continue;
             };
-            while checking.in_flight < CHECKS_IN_FLIGHT {
+            while checking.out.len() < CHECKS_IN_FLIGHT {
                 let Some(piece) = checking.queue.pop_front() else {
                     break;
                 };
-                checking.in_flight += 1;
+                checking.out.insert(piece);
                 let (at, len) = (info.piece_offset(piece), u64::from(info.piece_size(piece)));
                 self.ops.job(Purpose::Check(id, piece), |op| Op::Hash {
                     op,
@@ -197,21 +206,49 @@ impl Engine {
         let (Phase::Checking(checking), Some(info)) = (&mut t.phase, &t.info) else {
             return;
         };
-        checking.in_flight -= 1;
-        checking.done += 1;
-        // A piece that cannot be read is a piece that is not there.
-        if let Outcome::Hashed(hasher) = outcome
-            && info.piece_hash(piece) == Some(hasher.finish())
-        {
+        if !checking.out.contains(&piece) {
+            // Asked for before the check was interrupted, and again since.
+            return;
+        }
+        let there = match outcome {
+            Outcome::Hashed(hasher) => info.piece_hash(piece) == Some(hasher.finish()),
+            // Its file is not there, or ends early, and so the piece is not there. Any other error
+            // says nothing about it: to fetch it again because a process may open no more files
+            // would be wrong.
+            Outcome::Failed { error, .. }
+                if !matches!(error.kind, OpErrorKind::NotFound | OpErrorKind::Truncated) =>
+            {
+                self.halt_check(id, error);
+                return;
+            }
+            _ => false,
+        };
+        if there {
             checking.have.set(piece);
         }
-        let finished = checking.queue.is_empty() && checking.in_flight == 0;
+        checking.out.remove(&piece);
+        checking.done += 1;
+        let finished = checking.queue.is_empty() && checking.out.is_empty();
         self.change(id, Changes::PROGRESS);
         if finished {
             self.check_queue.retain(|c| *c != id);
             self.checks_done(id);
         }
         self.next_check();
+    }
+
+    /// A check cannot go on for now: what it found is kept until the disk works again.
+    fn halt_check(&mut self, id: TorrentId, error: OpError) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        if let Phase::Checking(mut checking) = core::mem::replace(&mut t.phase, Phase::Opening) {
+            for piece in core::mem::take(&mut checking.out).into_iter().rev() {
+                checking.queue.push_front(piece);
+            }
+            t.halted = Some(checking);
+        }
+        self.disk_failed(id, error);
     }
 
     fn checks_done(&mut self, id: TorrentId) {
@@ -315,8 +352,9 @@ fn judge_files(
     }
     // A piece can only be there if its files are long enough.
     let mut present = Bitfield::full(pieces);
-    // A skipped file's bytes live in the parts file, which has no stat of its own.
-    let mut in_parts = Bitfield::new(pieces);
+    // A skipped file's bytes may be kept apart, in what is reported behind the files.
+    let count = info.files().len();
+    let apart = files.get(count).copied().flatten();
     let mut changed = Bitfield::new(pieces);
     let record = t.resume.as_ref().filter(|_| t.check == Check::Doubted);
     for (i, file) in info.files().iter().enumerate() {
@@ -325,19 +363,19 @@ fn judge_files(
         }
         let found = files.get(i).copied().flatten();
         let missing_from = file.offset + found.map_or(0, |f| f.len).min(file.len);
-        if missing_from < file.offset + file.len {
+        let missing = missing_from < file.offset + file.len;
+        let skipped = t.priorities.get(i) == Some(&FilePriority::Skip);
+        if missing {
             let first = (missing_from / u64::from(info.piece_len())) as u32;
-            let skipped = t.priorities.get(i) == Some(&FilePriority::Skip);
             for piece in first..info.pieces_of(i).end {
-                if skipped {
-                    in_parts.set(piece);
-                } else {
+                if !skipped || apart.is_none() {
                     present.clear(piece);
                 }
             }
         }
-        let then = record.and_then(|r| r.files.get(i).copied().flatten());
-        if record.is_some_and(|r| r.clean) && then != found {
+        let then = |file: usize| record.and_then(|r| r.files.get(file).copied().flatten());
+        let same = then(i) == found && !(missing && skipped && then(count) != apart);
+        if record.is_some_and(|r| r.clean) && !same {
             info.pieces_of(i).for_each(|p| {
                 changed.set(p);
             });
@@ -351,7 +389,7 @@ fn judge_files(
     let mut doubted = Vec::new();
     for piece in 0..pieces {
         let listed = believed.as_ref().is_some_and(|b| b.get(piece));
-        if !present.get(piece) || in_parts.get(piece) && !listed {
+        if !present.get(piece) {
             continue;
         }
         if listed && !changed.get(piece) {

@@ -31,6 +31,8 @@ impl Engine {
             t.priorities.push(FilePriority::Normal);
         }
         t.unsaved = true;
+        // Files may be put together from others.
+        t.saving.wrote();
         self.select(id);
         self.apply_priorities(id);
         let Some(t) = self.torrents.get_mut(&id) else {

@@ -557,7 +557,8 @@ impl Engine {
         let Some(t) = self.torrents.get_mut(&id) else {
             return;
         };
-        if t.finished {
+        // A wanted file may not be at its place yet.
+        if t.finished || !t.selection.is_settled() {
             return;
         }
         t.finished = true;

@@ -14,7 +14,7 @@ use super::saving::Saving;
 use super::status::{FilePriority, PeerSource};
 use super::swarm::Swarm;
 use super::timers::Timer;
-use super::torrent::{Phase, Torrent};
+use super::torrent::{Phase, Selection, Torrent};
 use super::{AddError, AddTorrent, Check, Engine, Source, Stop, cx};
 use crate::metainfo::FileKind;
 use crate::peer::crypto::req2;
@@ -91,6 +91,7 @@ impl Engine {
             to_open: false,
             paused: add.paused,
             check: add.check,
+            halted: None,
             picker: None,
             assemblies: BTreeMap::new(),
             assembled: 0,
@@ -100,6 +101,7 @@ impl Engine {
             departed: VecDeque::new(),
             fetch: Fetch::default(),
             priorities,
+            selection: Selection::default(),
             sequential: add.sequential,
             announcer,
             dht: Search::default(),
@@ -260,8 +262,14 @@ impl Engine {
         if !matches!(t.phase, Phase::Failed(_)) {
             return;
         }
+        if let Some(halted) = t.halted.take() {
+            self.check(id, halted);
+            return;
+        }
         match (&t.picker, t.info.clone()) {
-            (Some(_), _) if t.saving.lost => self.reopen(id, "its files are opened anew"),
+            (Some(_), _) if t.saving.lost || t.selection.failed => {
+                self.reopen(id, "its files are opened anew");
+            }
             (Some(_), _) => {
                 t.phase = Phase::Ready;
                 self.change(id, Changes::STATE);
@@ -374,6 +382,9 @@ impl Engine {
         let wanted = (0..info.files().len())
             .map(|f| t.priorities.get(f).copied().unwrap_or_default() != FilePriority::Skip)
             .collect();
+        if let Some(t) = self.torrents.get_mut(&id) {
+            t.selection.asked();
+        }
         self.ops.job(Purpose::Select(id), |op| Op::Select {
             op,
             torrent: id,
@@ -382,8 +393,19 @@ impl Engine {
     }
 
     pub(super) fn selected(&mut self, id: TorrentId, outcome: &Outcome) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
         if let Outcome::Failed { error, .. } = outcome {
+            // The files are opened anew before it is tried again.
+            t.selection.answered(true);
             self.disk_failed(id, error.clone());
+            return;
         }
+        t.selection.answered(false);
+        if t.is_done() && t.is_exchanging() {
+            self.finished(id);
+        }
+        self.change(id, Changes::STATE);
     }
 }

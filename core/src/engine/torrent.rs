@@ -1,7 +1,7 @@
 //! One torrent, as the engine composes it.
 
 use alloc::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     format,
     string::String,
     vec::Vec,
@@ -50,10 +50,36 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Checking {
     pub(super) queue: VecDeque<u32>,
-    pub(super) in_flight: u32,
+    /// Being hashed.
+    pub(super) out: BTreeSet<u32>,
     pub(super) done: u32,
     pub(super) total: u32,
     pub(super) have: Bitfield,
+}
+
+/// Whether the disk has followed the selection of files.
+#[derive(Debug, Default)]
+pub(super) struct Selection {
+    /// [`Op::Select`](crate::Op::Select)s that are not answered.
+    out: u32,
+    /// The last one failed: files that are wanted may be in the parts file still.
+    pub(super) failed: bool,
+}
+
+impl Selection {
+    pub(super) const fn asked(&mut self) {
+        self.out += 1;
+    }
+
+    pub(super) const fn answered(&mut self, failed: bool) {
+        self.out = self.out.saturating_sub(1);
+        self.failed = failed;
+    }
+
+    /// Whether every wanted file that is complete is at its place.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.out == 0 && !self.failed
+    }
 }
 
 /// How far a torrent's end has come.
@@ -85,6 +111,8 @@ pub(super) struct Torrent {
     /// The application wants it at rest.
     pub(super) paused: bool,
     pub(super) check: Check,
+    /// A check that a disk error interrupted.
+    pub(super) halted: Option<Checking>,
     pub(super) resume: Option<Record>,
 
     pub(super) picker: Option<Picker>,
@@ -100,6 +128,7 @@ pub(super) struct Torrent {
     pub(super) departed: VecDeque<(PeerKey, SocketAddr)>,
     pub(super) fetch: Fetch,
     pub(super) priorities: Vec<FilePriority>,
+    pub(super) selection: Selection,
     pub(super) sequential: bool,
 
     pub(super) announcer: Announcer,
@@ -198,7 +227,7 @@ impl Torrent {
             },
             _ if self.paused => State::Paused,
             Phase::Metadata => State::Metadata,
-            Phase::Ready if self.is_done() => State::Seeding,
+            Phase::Ready if self.is_done() && self.selection.is_settled() => State::Seeding,
             Phase::Ready => State::Downloading,
         }
     }

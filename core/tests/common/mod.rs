@@ -17,6 +17,7 @@ use std::time::Duration;
 use dunlin_core::dht::Saved;
 use dunlin_core::engine::{AddTorrent, Engine, Event, Interest, ReadBufs, Source, WriteBufs};
 use dunlin_core::metainfo::{Builder, Info};
+use dunlin_core::op::FileStat;
 use dunlin_core::{
     Caps, CloseReason, Config, ConnId, Ecn, Instant, OpErrorKind, OpId, Outcome, RecvMeta,
     SocketId, TorrentId,
@@ -114,6 +115,16 @@ pub struct Node {
     pub flush_error: Option<OpErrorKind>,
     /// How long a flush takes, if not as long as everything else.
     pub flush_delay: Option<Duration>,
+    /// Selections fail with this while set.
+    pub select_error: Option<OpErrorKind>,
+    pub selects: u32,
+    /// How long a selection takes, if not as long as everything else.
+    pub select_delay: Option<Duration>,
+    /// Hashing fails with this while set.
+    pub hash_error: Option<OpErrorKind>,
+    pub hashes: u32,
+    /// Files are not there; their bytes are kept apart, as these or not at all.
+    pub apart: Option<Option<FileStat>>,
     /// Records are not saved while set.
     pub save_error: Option<OpErrorKind>,
     pub saves: u32,
@@ -185,6 +196,12 @@ impl World {
             disk_error: None,
             disk_delay: Duration::from_micros(200),
             flush_error: None,
+            select_error: None,
+            selects: 0,
+            select_delay: None,
+            hash_error: None,
+            hashes: 0,
+            apart: None,
             flush_delay: None,
             save_error: None,
             saves: 0,

@@ -78,7 +78,7 @@ impl World {
                 store.data.resize(len, 0);
                 node.stores.insert(torrent, store);
                 node.infos.insert(torrent, info);
-                (op, Outcome::Opened(vec![stat]))
+                (op, Outcome::Opened(report(node.apart, stat)))
             }
             Op::Read {
                 op,
@@ -133,6 +133,11 @@ impl World {
                 len,
                 mut hasher,
             } => {
+                node.hashes += 1;
+                if let Some(kind) = node.hash_error {
+                    let detail = "payload.bin: cannot be read";
+                    return self.at(delay, Later::Outcome(n, op, Outcome::failed(kind, detail)));
+                }
                 hasher.update(&node.stores[&torrent].data[at as usize..][..len as usize]);
                 (op, Outcome::Hashed(hasher))
             }
@@ -147,7 +152,7 @@ impl World {
                     len: store.data.len() as u64,
                     mtime_ns: store.mtime,
                 });
-                let outcome = Outcome::Flushed(vec![stat]);
+                let outcome = Outcome::Flushed(report(node.apart, stat));
                 let delay = node.flush_delay.unwrap_or(delay);
                 return self.at(delay, Later::Outcome(n, op, outcome));
             }
@@ -173,7 +178,15 @@ impl World {
                 }
                 (op, Outcome::Done)
             }
-            Op::Select { op, .. } => (op, Outcome::Done),
+            Op::Select { op, .. } => {
+                node.selects += 1;
+                let outcome = match node.select_error {
+                    Some(kind) => Outcome::failed(kind, "payload.bin: no room"),
+                    None => Outcome::Done,
+                };
+                let delay = node.select_delay.unwrap_or(delay);
+                return self.at(delay, Later::Outcome(n, op, outcome));
+            }
             Op::Resolve { op, host } => {
                 let outcome = match node.names.get(&host) {
                     Some(ip) => Outcome::Resolved(vec![*ip]),
@@ -193,6 +206,14 @@ impl World {
             _ => return,
         };
         self.at(delay, Later::Outcome(n, id, outcome));
+    }
+}
+
+/// What is said of a torrent's only file.
+fn report(apart: Option<Option<FileStat>>, stat: Option<FileStat>) -> Vec<Option<FileStat>> {
+    match apart {
+        None => vec![stat],
+        Some(apart) => [None].into_iter().chain(apart.map(Some)).collect(),
     }
 }
 

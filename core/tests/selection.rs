@@ -1,0 +1,160 @@
+//! Files that are wanted or not, and disks that do not follow at once.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{World, add, torrent};
+use dunlin_core::engine::{AddTorrent, Event, FilePriority, Source, State, What};
+use dunlin_core::metainfo::Info;
+use dunlin_core::op::FileStat;
+use dunlin_core::{Config, OpErrorKind, TorrentId};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
+const SKIP: [FilePriority; 1] = [FilePriority::Skip];
+const NORMAL: [FilePriority; 1] = [FilePriority::Normal];
+
+fn state(w: &World, n: usize, id: TorrentId) -> State {
+    w.nodes[n].engine.torrent(w.now, id).unwrap().state
+}
+
+fn pieces_done(w: &World, n: usize, id: TorrentId) -> u32 {
+    w.nodes[n].engine.torrent(w.now, id).unwrap().pieces_done
+}
+
+/// How often it was told that all that is wanted is here.
+fn told_done(w: &World, n: usize) -> usize {
+    let done = |e: &&Event| matches!(e, Event::Notice(n) if matches!(n.what, What::Finished));
+    w.nodes[n].events.iter().filter(done).count()
+}
+
+/// Adds a torrent whose only file is not wanted, though its bytes are all there.
+fn skipped(w: &mut World, n: usize, info: &Arc<Info>) -> TorrentId {
+    let torrent = AddTorrent {
+        priorities: SKIP.to_vec(),
+        resume: w.nodes[n].saved.values().next_back().cloned(),
+        ..add(Source::Info(info.clone()))
+    };
+    w.nodes[n].engine.add(w.now, torrent).unwrap()
+}
+
+#[test]
+fn a_selection_that_failed_is_repeated_until_it_is_followed() {
+    let (info, data) = torrent(500_000, 64 << 10);
+    let mut w = World::new(1);
+    let n = w.node(Config::default());
+    w.put(n, &info, data);
+    let id = skipped(&mut w, n, &info);
+    assert!(w.run_until(MINUTE, |w| state(w, n, id) == State::Seeding));
+    w.nodes[n].select_error = Some(OpErrorKind::NoSpace);
+    w.nodes[n].engine.set_priorities(w.now, id, &NORMAL);
+    assert!(w.run_until(SECOND, |w| matches!(state(w, n, id), State::Failed(_))));
+    assert!(!w.run_until(5 * MINUTE, |w| state(w, n, id) == State::Seeding));
+    let tries = w.nodes[n].selects;
+    assert!((5..20).contains(&tries), "{tries}");
+    w.nodes[n].select_error = None;
+    assert!(w.run_until(MINUTE, |w| state(w, n, id) == State::Seeding));
+    assert_eq!(w.nodes[n].selects, tries + 1);
+    assert_eq!(pieces_done(&w, n, id), info.piece_count());
+}
+
+#[test]
+fn nothing_is_done_before_its_files_are_at_their_places() {
+    let mut w = World::new(2);
+    let (info, data) = torrent(500_000, 64 << 10);
+    let slow = Config {
+        limit_up: Some(100_000),
+        ..Config::default()
+    };
+    let (s, _) = w.seed(slow, &info, &data);
+    let (l, id) = w.leech(Config::default(), &info, &[s]);
+    assert!(w.run_until(MINUTE, |w| pieces_done(w, l, id) >= 4));
+    w.nodes[l].engine.set_priorities(w.now, id, &SKIP);
+    w.run(MINUTE);
+    assert_eq!(state(&w, l, id), State::Seeding, "all that is wanted");
+    let before = told_done(&w, l);
+    w.nodes[l].select_delay = Some(MINUTE);
+    w.nodes[l].engine.set_priorities(w.now, id, &NORMAL);
+    assert!(w.run_until(MINUTE / 2, |w| w.has(l, id, &data)));
+    assert_eq!(state(&w, l, id), State::Downloading);
+    assert_eq!(told_done(&w, l), before);
+    w.run(MINUTE);
+    assert_eq!(state(&w, l, id), State::Seeding);
+    assert_eq!(told_done(&w, l), before + 1);
+}
+
+#[test]
+fn a_piece_that_cannot_be_read_for_now_is_not_taken_for_a_missing_one() {
+    let (info, data) = torrent(2_000_000, 16 << 10);
+    let mut w = World::new(3);
+    let (s, id) = w.seed(Config::default(), &info, &data);
+    w.nodes[s].disk_delay = Duration::from_millis(20);
+    w.run(Duration::from_millis(70));
+    let State::Checking { done, total } = state(&w, s, id) else {
+        panic!("{:?}", state(&w, s, id));
+    };
+    assert!(done > 0 && done < total);
+    w.nodes[s].hash_error = Some(OpErrorKind::Io);
+    assert!(w.run_until(SECOND, |w| matches!(state(w, s, id), State::Failed(_))));
+    w.run(5 * MINUTE);
+    assert!(matches!(state(&w, s, id), State::Failed(_)));
+    w.nodes[s].hash_error = None;
+    let hashes = w.nodes[s].hashes;
+    assert!(w.run_until(MINUTE, |w| state(w, s, id) == State::Seeding));
+    assert_eq!(pieces_done(&w, s, id), info.piece_count());
+    let left = total - done;
+    assert!(
+        w.nodes[s].hashes - hashes <= left,
+        "what was hashed stays so"
+    );
+}
+
+#[test]
+fn a_piece_whose_file_ends_early_is_missing_and_no_error() {
+    let (info, data) = torrent(500_000, 64 << 10);
+    let mut w = World::new(4);
+    let (s, id) = w.seed(Config::default(), &info, &data);
+    w.nodes[s].hash_error = Some(OpErrorKind::Truncated);
+    assert!(w.run_until(MINUTE, |w| state(w, s, id) == State::Downloading));
+    assert_eq!(pieces_done(&w, s, id), 0);
+}
+
+#[test]
+fn bytes_kept_apart_of_a_skipped_file_are_believed_only_while_they_are_there() {
+    let (info, data) = torrent(500_000, 64 << 10);
+    let apart = |mtime_ns| {
+        Some(FileStat {
+            len: 500_000,
+            mtime_ns,
+        })
+    };
+    let mut w = World::new(5);
+    let n = w.node(Config::default());
+    w.put(n, &info, data);
+    w.nodes[n].apart = Some(apart(1));
+    let all = info.piece_count();
+    for (now, there, hashed) in [
+        // Nothing is known: all of it is hashed.
+        (apart(1), all, all),
+        // As the record says.
+        (apart(1), all, 0),
+        // Somebody wrote to it.
+        (apart(2), all, all),
+        // It is gone.
+        (None, 0, 0),
+    ] {
+        w.nodes[n].apart = Some(now);
+        let before = w.nodes[n].hashes;
+        let id = skipped(&mut w, n, &info);
+        assert!(w.run_until(MINUTE, |w| state(w, n, id) == State::Seeding));
+        assert_eq!(pieces_done(&w, n, id), there);
+        assert_eq!(w.nodes[n].hashes - before, hashed);
+        w.nodes[n].engine.shutdown(w.now);
+        assert!(w.run_until(MINUTE, |w| w.nodes[n].events.contains(&Event::Stopped)));
+        w.restart(n, Config::default());
+    }
+}

@@ -176,8 +176,12 @@ pub struct Config {
 
     /// Blocks of 16 KiB that may be on loan at once: between socket, disk and socket.
     pub max_blocks: u32,
-    /// Ops that may be in flight at once.
+    /// Ops that may be in flight at once, HTTP requests and name look-ups apart.
     pub max_jobs: u32,
+    /// HTTP requests that may be in flight at once. One server gets a quarter of them.
+    pub max_requests: u32,
+    /// Name look-ups that may be in flight at once.
+    pub max_lookups: u32,
     /// Notices kept for an application that does not fetch them.
     pub max_notices: u32,
     /// Blocks of one piece that are written with one op.
@@ -243,6 +247,8 @@ impl Default for Config {
             max_handshaking: 100,
             max_blocks: 512,
             max_jobs: 64,
+            max_requests: 64,
+            max_lookups: 16,
             max_notices: 256,
             write_run: 16,
             reqq: 500,
@@ -277,6 +283,8 @@ impl Config {
             max_known_peers: 8,
             max_blocks: 3,
             max_jobs: 4,
+            max_requests: 2,
+            max_lookups: 2,
             max_notices: 4,
             write_run: 1,
             reqq: 4,

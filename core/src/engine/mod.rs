@@ -117,6 +117,7 @@ mod metadata;
 mod ops;
 mod peers;
 mod prefix;
+mod queries;
 mod questions;
 mod request;
 mod resume;
@@ -287,7 +288,7 @@ impl Engine {
             by_hash: BTreeMap::new(),
             by_req2: BTreeMap::new(),
             timers: Timers::default(),
-            ops: Ops::new(config.max_jobs.max(1) as usize),
+            ops: Ops::new(&config),
             udp: UdpTrackers::new(UdpConfig::default()),
             udp_queries: BTreeMap::new(),
             resolving: BTreeMap::new(),
@@ -406,7 +407,8 @@ impl Engine {
         transmit.or_else(|| self.dht_transmit(buf))
     }
 
-    /// The next job. `None` while [`Config::max_jobs`] are in flight.
+    /// The next job. A job waits while [`Config::max_jobs`], [`Config::max_requests`] or
+    /// [`Config::max_lookups`] of its class are in flight.
     pub fn poll_op(&mut self) -> Option<Op> {
         self.ops.poll()
     }

@@ -2,13 +2,17 @@
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
+    format,
+    string::String,
     vec::Vec,
 };
 
 use super::dht::Wanted;
+use super::queries::Queries;
 use crate::op::SocketKind;
 use crate::tracker::QueryKey;
-use crate::{Block, BlockRef, ConnId, Op, OpId, SocketId, TorrentId};
+use crate::wire::tracker::{TrackerUrl, parse_url};
+use crate::{Block, BlockRef, Config, ConnId, Op, OpId, SocketId, TorrentId};
 
 /// Why an op was asked for: what its outcome means.
 #[derive(Debug)]
@@ -41,6 +45,14 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
+    /// The torrent that asks, if this is a query to a tracker.
+    const fn asks(&self) -> Option<TorrentId> {
+        match self {
+            Self::Resolve(t, _) | Self::Http(t, _) => Some(*t),
+            _ => None,
+        }
+    }
+
     /// The torrent whose disk ops this one has to be waited for with.
     pub(super) const fn disk(&self) -> Option<TorrentId> {
         match self {
@@ -64,7 +76,9 @@ impl Purpose {
     }
 }
 
-/// The queues. Stream ops go out at once; jobs wait while `max_jobs` are in flight.
+/// The queues. Stream ops go out at once. Jobs wait for a place of their class: those of the disk
+/// and sockets while `max_jobs` are in flight, HTTP requests and name look-ups each behind a limit
+/// of their own, so a server that does not answer never stops the disk.
 #[derive(Debug)]
 pub(super) struct Ops {
     next: u64,
@@ -72,17 +86,21 @@ pub(super) struct Ops {
     emitted: usize,
     streams: VecDeque<Op>,
     jobs: VecDeque<Op>,
+    requests: Queries,
+    lookups: Queries,
     purposes: BTreeMap<OpId, Purpose>,
 }
 
 impl Ops {
-    pub(super) const fn new(max_jobs: usize) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         Self {
             next: 0,
-            max_jobs,
+            max_jobs: config.max_jobs.max(1) as usize,
             emitted: 0,
             streams: VecDeque::new(),
             jobs: VecDeque::new(),
+            requests: Queries::new(config.max_requests as usize),
+            lookups: Queries::new(config.max_lookups as usize),
             purposes: BTreeMap::new(),
         }
     }
@@ -96,8 +114,24 @@ impl Ops {
     pub(super) fn job(&mut self, purpose: Purpose, make: impl FnOnce(OpId) -> Op) {
         self.next += 1;
         let id = OpId(self.next);
+        let owner = purpose.asks();
         self.purposes.insert(id, purpose);
-        self.jobs.push_back(make(id));
+        match make(id) {
+            Op::Http { op, request } => {
+                let url = parse_url(&request.url).ok();
+                let name =
+                    |url: TrackerUrl<'_>| format!("{}:{}", url.host.to_ascii_lowercase(), url.port);
+                let server = url.map_or_else(String::new, name);
+                let op = Op::Http { op, request };
+                self.requests.push(owner, &server, id, op);
+            }
+            Op::Resolve { op, host } => {
+                let server = host.clone();
+                let op = Op::Resolve { op, host };
+                self.lookups.push(owner, &server, id, op);
+            }
+            op => self.jobs.push_back(op),
+        }
     }
 
     /// The next op for the driver.
@@ -105,23 +139,31 @@ impl Ops {
         if let Some(op) = self.streams.pop_front() {
             return Some(op);
         }
-        if self.emitted >= self.max_jobs {
-            return None;
+        if self.emitted < self.max_jobs
+            && let Some(op) = self.jobs.pop_front()
+        {
+            self.emitted += 1;
+            return Some(op);
         }
-        let op = self.jobs.pop_front()?;
-        self.emitted += 1;
-        Some(op)
+        self.requests.poll().or_else(|| self.lookups.poll())
     }
 
     /// Whether [`Ops::poll`] would yield something.
     pub(super) fn is_pending(&self) -> bool {
-        !self.streams.is_empty() || (self.emitted < self.max_jobs && !self.jobs.is_empty())
+        !self.streams.is_empty()
+            || (self.emitted < self.max_jobs && !self.jobs.is_empty())
+            || self.requests.is_pending()
+            || self.lookups.is_pending()
     }
 
     /// Takes the reason of an op that was answered; `None` for an id that is not in flight.
     pub(super) fn answered(&mut self, id: OpId) -> Option<Purpose> {
         let purpose = self.purposes.remove(&id)?;
-        self.emitted = self.emitted.saturating_sub(1);
+        match purpose {
+            Purpose::Http(..) => self.requests.answered(id),
+            Purpose::Resolve(..) | Purpose::DhtName(..) => self.lookups.answered(id),
+            _ => self.emitted = self.emitted.saturating_sub(1),
+        }
         Some(purpose)
     }
 
@@ -132,7 +174,7 @@ impl Ops {
 
     /// Jobs with the driver.
     pub(super) const fn emitted(&self) -> usize {
-        self.emitted
+        self.emitted + self.requests.emitted() + self.lookups.emitted()
     }
 
     /// Disk jobs of a torrent that are not answered yet. Not for the hot path.
@@ -169,23 +211,14 @@ impl Ops {
 
     /// Asks the driver not to bother with the HTTP requests and name look-ups of a torrent.
     pub(super) fn cancel_queries(&mut self, torrent: TorrentId) {
-        let ids: Vec<OpId> = self
-            .purposes
-            .iter()
-            .filter(
-                |(_, p)| matches!(p, Purpose::Resolve(t, _) | Purpose::Http(t, _) if *t == torrent),
-            )
-            .map(|(id, _)| *id)
-            .collect();
-        for op in ids {
-            // One that the driver has not seen is simply taken back.
-            match self.jobs.iter().position(|job| job.id() == Some(op)) {
-                Some(at) => {
-                    self.jobs.remove(at);
-                    self.purposes.remove(&op);
-                }
-                None => self.streams.push_back(Op::Cancel { op }),
+        for queries in [&mut self.requests, &mut self.lookups] {
+            let cancelled = queries.cancel(torrent);
+            for op in cancelled.taken_back {
+                self.purposes.remove(&op);
             }
+            let cancel = |op| Op::Cancel { op };
+            self.streams
+                .extend(cancelled.with_driver.into_iter().map(cancel));
         }
     }
 }

@@ -146,6 +146,10 @@ pub struct Node {
     /// What every HTTP request is answered, and how late.
     pub http: Option<Vec<u8>>,
     pub http_delay: Duration,
+    /// HTTP requests that were made, and when.
+    pub requested: Vec<(Instant, String)>,
+    /// Requests and look-ups that name this time out, half a minute later.
+    pub silent: Option<&'static str>,
     /// Datagrams it sent: from which socket, whither, how many bytes.
     pub sent: Vec<(Instant, SocketId, SocketAddr, usize)>,
 }
@@ -216,6 +220,8 @@ impl World {
             asked: Vec::new(),
             http: None,
             http_delay: LATENCY,
+            requested: Vec::new(),
+            silent: None,
             sent: Vec::new(),
         });
         n

@@ -1,11 +1,25 @@
 //! The platform of a node: what becomes of its ops.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use dunlin_core::op::{FileStat, SocketKind};
 use dunlin_core::{BLOCK_LEN, Op, OpErrorKind, Outcome};
 
-use super::{LATENCY, Later, World};
+use super::{LATENCY, Later, Node, World};
+
+/// How long a request to a silent server takes.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+fn timed_out() -> Outcome {
+    Outcome::failed(OpErrorKind::TimedOut, "no answer in time")
+}
+
+impl Node {
+    fn is_silent(&self, text: &str) -> bool {
+        self.silent.is_some_and(|name| text.contains(name))
+    }
+}
 
 impl World {
     pub(super) fn op(&mut self, n: usize, op: Op) {
@@ -187,6 +201,10 @@ impl World {
                 let delay = node.select_delay.unwrap_or(delay);
                 return self.at(delay, Later::Outcome(n, op, outcome));
             }
+            Op::Resolve { op, host } if node.is_silent(&host) => {
+                node.asked.push(host);
+                return self.at(TIMEOUT, Later::Outcome(n, op, timed_out()));
+            }
             Op::Resolve { op, host } => {
                 let outcome = match node.names.get(&host) {
                     Some(ip) => Outcome::Resolved(vec![*ip]),
@@ -195,7 +213,12 @@ impl World {
                 node.asked.push(host);
                 (op, outcome)
             }
-            Op::Http { op, .. } => {
+            Op::Http { op, request } => {
+                let silent = node.is_silent(&request.url);
+                node.requested.push((self.now, request.url));
+                if silent {
+                    return self.at(TIMEOUT, Later::Outcome(n, op, timed_out()));
+                }
                 let outcome = match node.http.clone() {
                     Some(body) => Outcome::Http { status: 200, body },
                     None => Outcome::failed(OpErrorKind::Refused, "nobody listens"),

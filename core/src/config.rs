@@ -26,6 +26,9 @@ pub struct Caps {
     pub ipv4: bool,
     /// IPv6 works.
     pub ipv6: bool,
+    /// Streams and requests go through a proxy, which decides over which family they go on: a
+    /// tracker is asked once, not over each family.
+    pub proxied: bool,
     /// What is to be saved is kept until the next start. Without it there is no DHT.
     pub session: bool,
 }
@@ -41,6 +44,7 @@ impl Caps {
             https: true,
             ipv4: true,
             ipv6: true,
+            proxied: false,
             session: true,
         }
     }

@@ -5,18 +5,23 @@ mod common;
 
 use std::{
     io::{Read, Write, copy},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::mpsc::{Receiver, Sender, channel},
 };
 
 use common::{Content, Node, PATIENCE, tracker};
 use dunlin_mio::{Event, Proxy, What};
 
+/// Where the session is bound to.
+const BOUND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+
 /// What a client asked the proxy for: login, and target by address or name.
 #[derive(Debug)]
 struct Asked {
     login: Option<(String, String)>,
     target: String,
+    /// Where the client connected from.
+    from: IpAddr,
 }
 
 fn take<const N: usize>(stream: &mut TcpStream) -> [u8; N] {
@@ -66,7 +71,13 @@ fn serve(mut stream: TcpStream, named: SocketAddr, asked: &Sender<Asked>) {
         }
         other => panic!("address type {other}"),
     };
-    asked.send(Asked { login, target }).unwrap();
+    let from = stream.peer_addr().unwrap().ip();
+    let whole = Asked {
+        login,
+        target,
+        from,
+    };
+    asked.send(whole).unwrap();
     let mut far = TcpStream::connect(to).unwrap();
     stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
     let (mut back, mut to_client) = (far.try_clone().unwrap(), stream.try_clone().unwrap());
@@ -103,7 +114,10 @@ fn peers_and_trackers_are_reached_through_the_proxy_alone() {
         let tracker = tracker::http();
         let at = tracker.url.split('/').nth(2).unwrap().parse().unwrap();
         let (proxy, asked) = proxy(at, login);
-        let fetcher = Node::with(|c| c.session.route.proxy = Some(proxy));
+        let fetcher = Node::with(|c| {
+            c.session.route.proxy = Some(proxy);
+            c.session.route.egress.v4 = Some(BOUND);
+        });
         let add = content.add().peers([seeder.addr]).trackers([
             // No resolver knows the name: only the proxy can lead there.
             "http://tracker.invalid:8000/announce",
@@ -122,9 +136,11 @@ fn peers_and_trackers_are_reached_through_the_proxy_alone() {
             let Asked {
                 login: given,
                 target,
+                from,
             } = asked.recv_timeout(PATIENCE).unwrap();
             let expected = (!login.is_empty()).then(|| ("me".into(), "p@ss".into()));
             assert_eq!(given, expected);
+            assert_eq!(from, BOUND, "the proxy is reached from the bound address");
             peer |= target == seeder.addr.to_string();
             name |= target == "tracker.invalid:8000";
         }
@@ -132,6 +148,16 @@ fn peers_and_trackers_are_reached_through_the_proxy_alone() {
         let (dir, stats) = fetcher.stop();
         content.assert_copied(dir.path());
         assert_eq!((stats.datagrams_in, stats.datagrams_out), (0, 0));
+        // Which family the proxy asks over is its own affair: nothing is said twice.
+        let told: Vec<String> = tracker.asked.try_iter().collect();
+        let events: Vec<&str> = told
+            .iter()
+            .map(|query| {
+                let event = query.split('&').find_map(|p| p.strip_prefix("event="));
+                event.unwrap_or_default()
+            })
+            .collect();
+        assert_eq!(events, ["started", "completed", "stopped"]);
     }
     seeder.stop();
 }

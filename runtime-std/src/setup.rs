@@ -68,7 +68,11 @@ impl SessionConfig {
                     .listen
                     .iter()
                     .any(|l| l.is_ipv4() == address.is_ipv4());
-                if !taken && (address.is_ipv4() || socket::has_ipv6()) {
+                // An address that was named is in order; any of a family is not if only the other
+                // family was named.
+                let named = !address.ip().is_unspecified();
+                let ours = named || self.route.egress.allows(address.ip());
+                if !taken && ours && (address.is_ipv4() || socket::has_ipv6()) {
                     // Two families, two places: there is always room.
                     let _ = config.listen.push(self.route.egress.listen(address));
                 }
@@ -96,8 +100,13 @@ impl SessionConfig {
     pub fn caps(&self) -> Caps {
         let mut caps = Caps::all();
         caps.ipv6 = socket::has_ipv6();
-        // The proxy resolves names.
-        caps.resolve = self.route.proxy.is_none();
+        let egress = &self.route.egress;
+        // The proxy resolves names, and connects over whatever families it has.
+        let proxied = self.route.proxy.is_some();
+        caps.resolve = !proxied;
+        caps.proxied = proxied;
+        caps.ipv4 &= proxied || egress.allows(Ipv4Addr::UNSPECIFIED.into());
+        caps.ipv6 &= proxied || egress.allows(Ipv6Addr::UNSPECIFIED.into());
         caps.session = self.folder.is_some();
         caps
     }
@@ -116,4 +125,31 @@ pub fn boot() -> Option<[u8; 16]> {
         *byte = u8::try_from(digits.next()? << 4 | digits.next()?).ok()?;
     }
     digits.next().is_none().then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_family_is_the_only_one_offered() {
+        let mut config = SessionConfig::default();
+        config.route.egress.v4 = Some(Ipv4Addr::LOCALHOST);
+        let caps = config.caps();
+        assert!(caps.ipv4 && !caps.ipv6 && !caps.proxied);
+        let listen = config.for_engine().listen;
+        assert_eq!(listen[..], [(Ipv4Addr::LOCALHOST, 0).into()]);
+
+        config.route.egress.v4 = None;
+        config.route.egress.v6 = Some(Ipv6Addr::LOCALHOST);
+        let caps = config.caps();
+        assert!(!caps.ipv4 && caps.ipv6 == socket::has_ipv6());
+        let listen = config.for_engine().listen;
+        assert!(listen.iter().all(SocketAddr::is_ipv6));
+
+        // The proxy is reached from there; what it reaches is its own affair.
+        config.route.proxy = "socks5://127.0.0.1:1080".parse().ok();
+        let caps = config.caps();
+        assert!(caps.ipv4 && caps.proxied && !caps.resolve);
+    }
 }

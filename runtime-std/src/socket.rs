@@ -30,7 +30,9 @@ pub struct Route {
     pub proxy: Option<Proxy>,
 }
 
-/// Where outgoing traffic leaves from.
+/// Where outgoing traffic leaves from. What is named is all that is used: with an address of one
+/// family, nothing leaves over the other. Name look-ups are the system resolver's, which cannot be
+/// bound: they leave as the system sends them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Egress {
     /// Source address of IPv4 traffic.
@@ -49,6 +51,29 @@ impl Egress {
             IpAddr::V4(_) => self.v4.map(IpAddr::V4),
             IpAddr::V6(_) => self.v6.map(IpAddr::V6),
         }
+    }
+
+    /// Whether traffic to `remote` may leave at all: not if only an address of the other family was
+    /// named.
+    #[must_use]
+    pub fn allows(&self, remote: IpAddr) -> bool {
+        self.source(remote).is_some() || (self.v4.is_none() && self.v6.is_none())
+    }
+
+    /// # Errors
+    /// Traffic to or from `ip` may not leave.
+    fn check(&self, ip: IpAddr) -> io::Result<()> {
+        if self.allows(ip) {
+            return Ok(());
+        }
+        let (bound, other) = match ip {
+            IpAddr::V4(_) => ("IPv6", "IPv4"),
+            IpAddr::V6(_) => ("IPv4", "IPv6"),
+        };
+        Err(io::Error::new(
+            io::ErrorKind::AddrNotAvailable,
+            format!("traffic is bound to an {bound} address; name an {other} one to use {other}"),
+        ))
     }
 
     /// Where to listen when `local` is asked for: with a source address given, there only.
@@ -86,6 +111,15 @@ fn socket(local: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socke
     Ok(socket)
 }
 
+/// A socket at an address of ours. One that was named is in order, any of a family is not if only
+/// the other one was named.
+fn own(local: SocketAddr, egress: &Egress, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    if local.ip().is_unspecified() {
+        egress.check(local.ip())?;
+    }
+    socket(local, kind, protocol)
+}
+
 /// Whether this machine speaks IPv6 at all.
 #[must_use]
 pub fn has_ipv6() -> bool {
@@ -118,7 +152,7 @@ pub fn free_port(ports: RangeInclusive<u16>, addresses: &[IpAddr]) -> Option<u16
 /// # Errors
 /// What the platform says.
 pub fn udp(local: SocketAddr, egress: &Egress) -> io::Result<Socket> {
-    let socket = socket(local, Type::DGRAM, Protocol::UDP)?;
+    let socket = own(local, egress, Type::DGRAM, Protocol::UDP)?;
     egress.bind_interface(&socket)?;
     // Worth trying, not worth failing for.
     let _ = socket.set_recv_buffer_size(UDP_BUFFER);
@@ -132,7 +166,7 @@ pub fn udp(local: SocketAddr, egress: &Egress) -> io::Result<Socket> {
 /// # Errors
 /// What the platform says.
 pub fn listener(local: SocketAddr, egress: &Egress) -> io::Result<Socket> {
-    let socket = socket(local, Type::STREAM, Protocol::TCP)?;
+    let socket = own(local, egress, Type::STREAM, Protocol::TCP)?;
     egress.bind_interface(&socket)?;
     // On Windows the option would let another process steal the port.
     #[cfg(unix)]
@@ -147,18 +181,14 @@ pub fn listener(local: SocketAddr, egress: &Egress) -> io::Result<Socket> {
 /// # Errors
 /// What the platform says.
 pub fn outgoing(remote: SocketAddr, egress: &Egress) -> io::Result<Socket> {
+    egress.check(remote.ip())?;
     let source = egress.source(remote.ip());
     let any = match remote {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let local = SocketAddr::new(source.unwrap_or(any), 0);
-    let socket = Socket::new(
-        Domain::for_address(local),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_nonblocking(true)?;
+    let socket = socket(local, Type::STREAM, Protocol::TCP)?;
     egress.bind_interface(&socket)?;
     if source.is_some() {
         socket.bind(&local.into())?;
@@ -247,4 +277,60 @@ pub fn bind_failure(what: SocketAddr, error: &io::Error) -> Outcome {
         _ => OpErrorKind::Io,
     };
     Outcome::failed(kind, format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+    #[test]
+    fn an_address_of_one_family_leaves_the_other_out() {
+        let free = Egress::default();
+        assert!(free.allows(V4) && free.allows(V6));
+        let only_v4 = Egress {
+            v4: Some(Ipv4Addr::LOCALHOST),
+            ..Egress::default()
+        };
+        let only_v6 = Egress {
+            v6: Some(Ipv6Addr::LOCALHOST),
+            ..Egress::default()
+        };
+        let interface = Egress {
+            interface: Some("lo".into()),
+            ..Egress::default()
+        };
+        assert!(interface.allows(V4) && interface.allows(V6));
+        for (egress, yes, no) in [(only_v4, V4, V6), (only_v6, V6, V4)] {
+            assert!(egress.allows(yes) && !egress.allows(no));
+            let any: SocketAddr = match no {
+                IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+                IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            };
+            let kinds = [
+                outgoing(SocketAddr::new(no, 1), &egress),
+                udp(any, &egress),
+                listener(any, &egress),
+            ];
+            for refused in kinds {
+                let error = refused.unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable, "{error}");
+            }
+        }
+    }
+
+    /// A mapped address would leave over IPv4, whatever IPv6 is bound to.
+    #[test]
+    fn a_mapped_address_is_not_reached_over_ipv4() {
+        if !has_ipv6() {
+            return;
+        }
+        let server = listener((Ipv4Addr::LOCALHOST, 0).into(), &Egress::default()).unwrap();
+        let port = server.local_addr().unwrap().as_socket().unwrap().port();
+        let mapped = SocketAddr::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), port);
+        let socket = outgoing(mapped, &Egress::default()).unwrap();
+        assert!(connect(&socket, mapped).is_err());
+    }
 }

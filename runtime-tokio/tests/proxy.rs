@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use common::{Content, Node, event, within};
 use dunlin_tokio::{Event, Proxy, What};
@@ -13,11 +13,16 @@ use tokio::{
     sync::mpsc,
 };
 
+/// Where the session is bound to.
+const BOUND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+
 /// What a client asked the proxy for: login, and target by address or name.
 #[derive(Debug)]
 struct Asked {
     login: Option<(String, String)>,
     target: String,
+    /// Where the client connected from.
+    from: IpAddr,
 }
 
 async fn text(stream: &mut TcpStream) -> String {
@@ -57,7 +62,13 @@ async fn serve(mut stream: TcpStream, named: SocketAddr, asked: mpsc::UnboundedS
         }
         other => panic!("address type {other}"),
     };
-    asked.send(Asked { login, target }).unwrap();
+    let from = stream.peer_addr().unwrap().ip();
+    let whole = Asked {
+        login,
+        target,
+        from,
+    };
+    asked.send(whole).unwrap();
     let mut far = TcpStream::connect(to).await.unwrap();
     stream
         .write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])
@@ -83,26 +94,35 @@ async fn proxy(named: SocketAddr, login: &str) -> (Proxy, mpsc::UnboundedReceive
             tokio::spawn(serve(stream, named, tell.clone()));
         }
     });
-    (format!("socks5://{login}{address}").parse().unwrap(), asked)
+    // By name, which may have addresses that the proxy does not listen on.
+    let port = address.port();
+    let proxy = format!("socks5://{login}localhost:{port}");
+    (proxy.parse().unwrap(), asked)
 }
 
-/// A tracker that knows nobody.
-async fn tracker() -> SocketAddr {
+/// A tracker that knows nobody, and what it was told.
+async fn tracker() -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
+    let (tell, told) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
                 head.push(stream.read_u8().await.unwrap());
             }
+            let head = String::from_utf8(head).unwrap();
+            let event = head
+                .split(['&', ' '])
+                .find_map(|p| p.strip_prefix("event="));
+            let _ = tell.send(event.unwrap_or_default().to_owned());
             let body = "d8:intervali1800e5:peers0:e";
             let len = body.len();
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n{body}");
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
     });
-    address
+    (address, told)
 }
 
 #[tokio::test]
@@ -110,11 +130,12 @@ async fn peers_and_trackers_are_reached_through_the_proxy_alone() {
     let content = Content::small();
     let (seeder, _shares) = Node::sharing(&content).await;
     for login in ["", "me:p%40ss@"] {
-        let tracker = tracker().await;
+        let (tracker, mut told) = tracker().await;
         let (proxy, mut asked) = proxy(tracker, login).await;
         let dir = tempfile::TempDir::new().unwrap();
         let mut config = common::config(dir.path());
         config.route.proxy = Some(proxy);
+        config.route.egress.v4 = Some(BOUND);
         let session = dunlin_tokio::Session::new(config).await.unwrap();
         let mut events = session.events();
         let add = content.add().peers([seeder.addr]).trackers([
@@ -131,9 +152,11 @@ async fn peers_and_trackers_are_reached_through_the_proxy_alone() {
             let Asked {
                 login: given,
                 target,
+                from,
             } = within(asked.recv()).await.unwrap();
             let expected = (!login.is_empty()).then(|| ("me".into(), "p@ss".into()));
             assert_eq!(given, expected);
+            assert_eq!(from, BOUND, "the proxy is reached from the bound address");
             peer |= target == seeder.addr.to_string();
             name |= target == "tracker.invalid:8000";
         }
@@ -147,5 +170,8 @@ async fn peers_and_trackers_are_reached_through_the_proxy_alone() {
         assert_eq!((stats.datagrams_in, stats.datagrams_out), (0, 0));
         assert!(session.status().await.unwrap().listening.is_empty());
         session.shutdown().await;
+        // Which family the proxy asks over is its own affair: nothing is said twice.
+        let events: Vec<String> = std::iter::from_fn(|| told.try_recv().ok()).collect();
+        assert_eq!(events, ["started", "completed", "stopped"]);
     }
 }

@@ -57,6 +57,7 @@ impl Engine {
             .and_then(|bytes| self.read_record(id, bytes, info_hash));
         let announce = AnnounceConfig {
             families: match (self.caps.ipv4, self.caps.ipv6) {
+                _ if self.caps.proxied => Families::Any,
                 (true, true) => Families::Both,
                 (false, true) => Families::V6,
                 _ => Families::V4,

@@ -38,8 +38,12 @@ impl Dialer {
         // The proxy is named by the user, so its name may be looked up here.
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the proxy has no address");
         for address in tokio::net::lookup_host((proxy.host.as_str(), proxy.port)).await? {
-            let socket = platform::outgoing(address, &self.route.egress)?;
-            match socket.connect(address).await {
+            // An address of a family that is not bound is passed over.
+            let stream = match platform::outgoing(address, &self.route.egress) {
+                Ok(socket) => socket.connect(address).await,
+                Err(error) => Err(error),
+            };
+            match stream {
                 Ok(stream) => return proxy::connect(proxy, stream, remote).await,
                 Err(error) => last = error,
             }

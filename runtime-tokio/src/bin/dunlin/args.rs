@@ -113,7 +113,8 @@ pub(crate) struct Swarm {
     /// Listen on this port [default: any]
     #[arg(short, long, value_name = "PORT")]
     pub(crate) port: Option<u16>,
-    /// Use only this address or network interface; may be given once per family
+    /// Use only this address or network interface; may be given once per family. Nothing leaves over
+    /// a family that is not named, but names are looked up by the system, which cannot be bound
     #[arg(long, value_name = "ADDR|INTERFACE", value_parser = wanted::<Interface>)]
     pub(crate) bind: Vec<Interface>,
     /// Connect to this peer as well

@@ -23,6 +23,7 @@ pub mod metainfo;
 pub mod op;
 pub mod peer;
 pub mod rate;
+pub mod scope;
 pub mod sync;
 pub mod throttle;
 pub mod time;

@@ -8,7 +8,10 @@ use alloc::{string::String, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-use crate::{block::Block, dht::Saved, hash::Hasher, machine::SocketId, metainfo::Info, sync::Arc};
+use crate::{
+    block::Block, dht::Saved, hash::Hasher, http::Origin, machine::SocketId, metainfo::Info,
+    sync::Arc,
+};
 
 /// Names one op until its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -238,6 +241,9 @@ pub struct HttpRequest {
     pub max_body: usize,
     /// Give up after this long in all.
     pub timeout: Duration,
+    /// Who named the URL: decides, with [`Policy`](crate::http::Policy), which addresses the
+    /// driver may ask.
+    pub origin: Origin,
 }
 
 /// An address family.

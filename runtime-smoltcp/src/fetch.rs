@@ -5,7 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use dunlin_core::http::{Get, Host, Progress};
-use dunlin_core::op::{Close, Family, HttpRequest, OpError};
+use dunlin_core::op::{Close, HttpRequest, OpError};
 use dunlin_core::{CloseReason, Instant, OpErrorKind, OpId, Outcome};
 use smoltcp::socket::tcp::State;
 
@@ -167,13 +167,11 @@ impl Fetches {
             return;
         };
         match result {
-            Ok(addrs) => {
-                let fits = |ip: &IpAddr| match job.get.family() {
-                    Some(Family::V4) => ip.is_ipv4(),
-                    Some(Family::V6) => ip.is_ipv6(),
-                    None => true,
-                };
-                job.addrs = addrs.into_iter().filter(fits).collect();
+            Ok(mut addrs) => {
+                if job.get.handle_resolved(tools.now, &mut addrs) == Progress::Done {
+                    return self.finish(tools, at);
+                }
+                job.addrs = addrs.into();
                 self.connect(tools, at, CloseReason::Unreachable);
             }
             Err(Outcome::Failed { error, .. }) => {

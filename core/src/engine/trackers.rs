@@ -10,7 +10,9 @@ use super::status::PeerSource;
 use super::timers::Timer;
 use super::torrent::Torrent;
 use super::{Engine, cx};
+use crate::http::Origin;
 use crate::op::{Family, HttpRequest};
+use crate::scope::is_unicast;
 use crate::tracker::{DHT_URL, Query, QueryKey, QueryKind, Stats, TrackerEvent, TrackerId};
 use crate::wire::tracker::{Crypto, Scheme, TrackerError, http, parse_url};
 use crate::{EncryptionPolicy, Machine, Op, Outcome, TorrentId};
@@ -119,6 +121,7 @@ impl Engine {
             family: query.family,
             max_body: http::MAX_BODY,
             timeout: HTTP_TIMEOUT,
+            origin: Origin::Torrent,
         };
         self.ops
             .job(Purpose::Http(id, query.key), |op| Op::Http { op, request });
@@ -168,6 +171,9 @@ impl Engine {
             None if ip.is_ipv4() => self.caps.ipv4,
             None => self.caps.ipv6,
         };
+        // What a torrent names may be anything. On a local address this is harmless: nothing that
+        // the torrent chose is sent before a tracker has answered the connect request (BEP 15).
+        let fits = |ip: &&IpAddr| fits(ip) && is_unicast(**ip) && url.port != 0;
         let Some(ip) = addrs.iter().find(fits) else {
             return self.refuse(id, key, TrackerError::NoAddress);
         };

@@ -1,11 +1,12 @@
 //! One GET, from the URL to the outcome.
 
-use alloc::{format, string::String, vec::Vec};
-use core::time::Duration;
+use alloc::{format, string::String, vec, vec::Vec};
+use core::{net::IpAddr, time::Duration};
 
 use super::{
     Fault, Host, MAX_REDIRECTS,
     body::Body,
+    policy::{Policy, Refused},
     response::{Answer, Collector},
     url::{Url, shown},
 };
@@ -39,6 +40,7 @@ pub struct Get {
     /// As the application gave it, for messages.
     asked: String,
     url: Url,
+    policy: Policy,
     redirects: u8,
     user_agent: String,
     family: Option<Family>,
@@ -70,8 +72,10 @@ impl Get {
     /// `https://` URL is [`OpErrorKind::Unsupported`].
     pub fn new(now: Instant, request: &HttpRequest) -> Result<Self, OpError> {
         let asked = shown(&request.url);
+        let mut policy = Policy::new(request.origin);
         let url = Url::parse(&request.url)
             .and_then(|url| check(url, request))
+            .and_then(|url| admitted(url, &mut policy))
             .map_err(|fault| OpError {
                 kind: fault.kind,
                 detail: format!("{asked}: {}", fault.reason),
@@ -79,6 +83,7 @@ impl Get {
         let mut get = Self {
             asked,
             url,
+            policy,
             redirects: 0,
             user_agent: request.user_agent.clone(),
             family: request.family,
@@ -105,11 +110,27 @@ impl Get {
         self.url.port
     }
 
-    /// The family to connect from, if the request insists on one. Addresses in URLs are checked
-    /// already; those a name resolves to are the driver's to choose from.
-    #[must_use]
-    pub const fn family(&self) -> Option<Family> {
-        self.family
+    /// The name of [`host`](Self::host) has these `addresses`. Leaves those that may be connected
+    /// to, and no others may: of the family the request insists on, and within the [`Policy`].
+    /// [`Progress::Done`] if there is none. Addresses in URLs are checked already.
+    pub fn handle_resolved(&mut self, now: Instant, addresses: &mut Vec<IpAddr>) -> Progress {
+        addresses.retain(|ip| match self.family {
+            Some(Family::V4) => ip.is_ipv4(),
+            Some(Family::V6) => ip.is_ipv6(),
+            None => true,
+        });
+        if let Some(progress) = self.over(now) {
+            addresses.clear();
+            return progress;
+        }
+        match self.policy.admit(addresses, self.url.path()) {
+            Err(refused) => self.end(refused.into()),
+            Ok(()) if addresses.is_empty() => {
+                let reason = "the name has no address of a family that can be used";
+                self.fail(OpErrorKind::NotFound, reason)
+            }
+            Ok(()) => Progress::NeedMore,
+        }
     }
 
     /// What is to be sent on the present stream; empty once it is all written.
@@ -281,10 +302,12 @@ impl Get {
             let reason = format!("more than {MAX_REDIRECTS} redirects");
             return Err(Fault::protocol(reason));
         }
+        self.policy.redirected();
         let to = self
             .url
             .join(location)
-            .and_then(|to| of_family(to, self.family));
+            .and_then(|to| of_family(to, self.family))
+            .and_then(|to| admitted(to, &mut self.policy));
         self.url = to.map_err(|fault| {
             let reason = format!("redirected to {}: {}", shown(location), fault.reason);
             Fault::new(fault.kind, reason)
@@ -327,6 +350,20 @@ fn check(url: Url, request: &HttpRequest) -> Result<Url, Fault> {
         return Err(Fault::protocol("the user agent holds control characters"));
     }
     of_family(url, request.family)
+}
+
+/// An address in a URL is judged at once, one of a name when it is known.
+fn admitted(url: Url, policy: &mut Policy) -> Result<Url, Fault> {
+    if let Host::Ip(ip) = url.host() {
+        policy.admit(&mut vec![ip], url.path())?;
+    }
+    Ok(url)
+}
+
+impl From<Refused> for Fault {
+    fn from(refused: Refused) -> Self {
+        Self::new(OpErrorKind::Denied, format!("{refused}"))
+    }
 }
 
 /// An address of the other family could never be reached from the one insisted on.

@@ -12,7 +12,7 @@
 //!
 //! ```
 //! use core::time::Duration;
-//! use dunlin_core::http::{Get, Host, Progress};
+//! use dunlin_core::http::{Get, Host, Origin, Progress};
 //! use dunlin_core::{Instant, Outcome, op::HttpRequest};
 //!
 //! let request = HttpRequest {
@@ -21,11 +21,14 @@
 //!     family: None,
 //!     max_body: 65536,
 //!     timeout: Duration::from_secs(30),
+//!     origin: Origin::Torrent,
 //! };
 //! let now = Instant::ORIGIN;
 //! let mut get = Get::new(now, &request)?;
 //! assert_eq!((get.host(), get.port()), (Host::Name("tracker.example"), 6969));
-//! // Resolve, connect, then send what there is to send and read what comes:
+//! // Resolve, leave what may be asked, connect, send what there is to send, read what comes:
+//! let mut addresses = vec!["203.0.113.5".parse().unwrap()];
+//! assert_eq!(get.handle_resolved(now, &mut addresses), Progress::NeedMore);
 //! let sent = get.write_buf().len();
 //! get.handle_written(sent);
 //! let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nde";
@@ -42,6 +45,7 @@
 
 mod body;
 mod get;
+mod policy;
 pub mod request;
 mod respond;
 mod response;
@@ -55,6 +59,7 @@ mod tests;
 use alloc::string::String;
 
 pub use get::{Get, Progress};
+pub use policy::{Origin, Policy, Refused, is_announce_like};
 pub use respond::respond;
 pub use url::Host;
 

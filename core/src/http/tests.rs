@@ -3,12 +3,13 @@
 use alloc::{
     format,
     string::{String, ToString},
+    vec,
     vec::Vec,
 };
-use core::time::Duration;
+use core::{net::IpAddr, time::Duration};
 
 use super::{
-    Get, Host, MAX_CHUNK_LINE, MAX_HEAD, MAX_HEADERS, Progress,
+    Get, Host, MAX_CHUNK_LINE, MAX_HEAD, MAX_HEADERS, Origin, Progress,
     request::{self, BadRequest},
     respond,
 };
@@ -27,6 +28,7 @@ pub(super) fn ask(url: &str) -> HttpRequest {
         family: None,
         max_body: MAX_BODY,
         timeout: Duration::from_secs(30),
+        origin: Origin::Torrent,
     }
 }
 
@@ -309,19 +311,19 @@ fn a_redirect_goes_to_a_new_stream() {
     for status in [301, 302, 303, 307, 308] {
         let mut get = get();
         get.handle_written(3);
-        let answer = redirect(status, "http://[::1]:81/x?y");
+        let answer = redirect(status, "http://[2001:db8::1]:81/x?y");
         assert_eq!(get.handle_read(NOW, answer.as_bytes()), Progress::Redirect);
-        let ip = core::net::Ipv6Addr::LOCALHOST;
+        let ip: core::net::Ipv6Addr = "2001:db8::1".parse().unwrap();
         assert_eq!((get.host(), get.port()), (Host::Ip(ip.into()), 81));
         assert!(
             get.write_buf()
-                .starts_with(b"GET /x?y HTTP/1.1\r\nHost: [::1]:81\r\n")
+                .starts_with(b"GET /x?y HTTP/1.1\r\nHost: [2001:db8::1]:81\r\n")
         );
         let answer = redirect(status, "../z");
         assert_eq!(get.handle_read(NOW, answer.as_bytes()), Progress::Redirect);
         assert!(
             get.write_buf()
-                .starts_with(b"GET /z HTTP/1.1\r\nHost: [::1]:81\r\n")
+                .starts_with(b"GET /z HTTP/1.1\r\nHost: [2001:db8::1]:81\r\n")
         );
         let answer = respond(200, "text/plain", b"there");
         assert_eq!(get.handle_read(NOW, &answer), Progress::Done);
@@ -375,6 +377,56 @@ fn a_redirect_to_where_we_cannot_go_says_so() {
     .unwrap();
     let _ = get.handle_read(NOW, redirect(301, "http://[::1]/").as_bytes());
     assert_eq!(kind(result(get)), OpErrorKind::NotFound);
+}
+
+#[test]
+fn a_redirect_never_leads_to_a_local_address() {
+    let local: [IpAddr; 2] = ["127.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+    for ip in local {
+        let to = match ip {
+            IpAddr::V4(ip) => format!("http://{ip}/announce"),
+            IpAddr::V6(ip) => format!("http://[{ip}]/announce"),
+        };
+        // Written as an address.
+        let denied = OpErrorKind::Denied;
+        assert_eq!(complete(redirect(302, &to)).unwrap_err().0, denied);
+        // By a name, which has another address as well.
+        let public: IpAddr = "203.0.113.5".parse().unwrap();
+        let mut get = get();
+        assert_eq!(
+            get.handle_resolved(NOW, &mut vec![public]),
+            Progress::NeedMore
+        );
+        let answer = redirect(302, "http://b.example/announce");
+        assert_eq!(get.handle_read(NOW, answer.as_bytes()), Progress::Redirect);
+        let mut addresses = vec![ip, public];
+        assert_eq!(get.handle_resolved(NOW, &mut addresses), Progress::NeedMore);
+        assert_eq!(addresses, [public]);
+        assert_eq!(get.handle_resolved(NOW, &mut vec![ip]), Progress::Done);
+        let (kind, detail) = result(get).unwrap_err();
+        assert_eq!(kind, denied, "{detail}");
+        assert!(detail.contains("b.example/announce: "), "{detail}");
+    }
+}
+
+#[test]
+fn a_local_tracker_is_asked_to_announce_and_nothing_else() {
+    let denied = |url: &str| {
+        let error = Get::new(NOW, &ask(url)).unwrap_err();
+        assert_eq!(error.kind, OpErrorKind::Denied, "{url}");
+    };
+    denied("http://127.0.0.1:8080/api/shutdown?x=/announce");
+    denied("http://[::ffff:10.0.0.1]/announce/../api");
+    assert!(Get::new(NOW, &ask("http://127.0.0.1/announce?x=1")).is_ok());
+    let mut named = Get::new(NOW, &ask("http://a.example/api/shutdown")).unwrap();
+    let local = &mut vec!["192.168.1.1".parse().unwrap()];
+    assert_eq!(named.handle_resolved(NOW, local), Progress::Done);
+    assert_eq!(kind(result(named)), OpErrorKind::Denied);
+    let user = HttpRequest {
+        origin: Origin::User,
+        ..ask("http://127.0.0.1/a.torrent")
+    };
+    assert!(Get::new(NOW, &user).is_ok());
 }
 
 #[test]

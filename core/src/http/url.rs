@@ -128,6 +128,10 @@ impl Url {
         }
     }
 
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The request target in origin form (RFC 9112 §3.2.1).
     pub(super) fn target(&self) -> String {
         match &self.query {

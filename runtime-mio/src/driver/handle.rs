@@ -12,6 +12,7 @@ use std::{
 use dunlin_core::{
     Instant, TorrentId,
     engine::{AddError, Engine, EngineStatus, TorrentStatus},
+    http::Origin,
     metainfo::MAX_TORRENT_LEN,
     op::HttpRequest,
 };
@@ -166,6 +167,7 @@ impl Handle {
             family: None,
             max_body: MAX_TORRENT_LEN,
             timeout: FETCH_TIMEOUT,
+            origin: Origin::User,
         };
         let reason = match self.shared.http.get(&request) {
             Ok(answer) if answer.status == 200 => return Ok(answer.body),

@@ -5,9 +5,11 @@ use std::{
     fmt,
     io::{self, Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use dunlin_core::http::{Origin, Policy, Refused};
 use dunlin_std::{
     socket::{self, Route},
     socks::{Handshake, Target},
@@ -25,16 +27,23 @@ use ureq::{
 /// Where a time limit is not known, so that a thread comes back some time.
 const LONG: Duration = Duration::from_secs(120);
 
-/// Looks names up on the thread that asks; the pool gives up one that the system does not let go
-/// of. With a proxy, nothing is looked up here.
+/// The names of one request and its redirects, looked up on the thread that asks; the pool gives up
+/// one that the system does not let go of. With a proxy, nothing is looked up here.
+///
+/// The client asks once for each server, the first one's first, and connects to what it is told:
+/// so this is where addresses are held against the [`Policy`].
 #[derive(Debug)]
 pub(super) struct Names {
-    proxied: bool,
+    route: Route,
+    policy: Mutex<Policy>,
 }
 
 impl Names {
-    pub(super) const fn new(proxied: bool) -> Self {
-        Self { proxied }
+    pub(super) const fn new(route: Route, origin: Origin) -> Self {
+        Self {
+            route,
+            policy: Mutex::new(Policy::new(origin)),
+        }
     }
 }
 
@@ -47,14 +56,25 @@ impl Resolver for Names {
     ) -> Result<ResolvedSocketAddrs, Error> {
         let (host, port) = host_and_port(uri)?;
         let mut out = self.empty();
-        if self.proxied {
+        let mut policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = |why: Refused| Error::Other(Box::new(why));
+        if self.route.proxy.is_some() {
+            policy.admit_name(&host, uri.path()).map_err(refused)?;
             // A place holder: the stream is asked for by name.
             out.push(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port));
             return Ok(out);
         }
         let found = (host.as_str(), port).to_socket_addrs()?;
-        for address in config.ip_family().keep_wanted(found).take(MAX_ADDRESSES) {
-            out.push(address);
+        let egress = &self.route.egress;
+        let mut admitted: Vec<IpAddr> = config
+            .ip_family()
+            .keep_wanted(found)
+            .map(|address| address.ip())
+            .filter(|ip| egress.allows(*ip))
+            .collect();
+        policy.admit(&mut admitted, uri.path()).map_err(refused)?;
+        for ip in admitted.into_iter().take(MAX_ADDRESSES) {
+            out.push(SocketAddr::new(ip, port));
         }
         if out.is_empty() {
             return Err(Error::HostNotFound);

@@ -7,7 +7,10 @@ mod connect;
 
 use std::{error::Error as _, io, io::Read, time::Duration};
 
-use dunlin_core::op::{Family, HttpRequest, OpErrorKind, Outcome};
+use dunlin_core::{
+    http::Refused,
+    op::{Family, HttpRequest, OpErrorKind, Outcome},
+};
 use dunlin_std::{add::shown, socket::Route};
 use ureq::{
     Agent,
@@ -25,10 +28,13 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// How long fetching a torrent file by URL may take.
 pub(crate) const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Longest head of an answer, and longest request with its head, in bytes.
+const MAX_HEAD: usize = 16 << 10;
+
 /// The client.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
-    agent: Agent,
+    config: Config,
     route: Route,
 }
 
@@ -58,13 +64,19 @@ impl Http {
             .max_redirects(MAX_REDIRECTS)
             .max_redirects_will_error(true)
             .max_idle_connections(0)
+            // Each thread has its own; small machines have little to spare.
+            .max_response_header_size(MAX_HEAD)
+            .input_buffer_size(2 * MAX_HEAD)
+            .output_buffer_size(MAX_HEAD)
             .build();
-        let streams = Streams::new(route.clone()).chain(RustlsConnector::default());
-        let names = Names::new(route.proxy.is_some());
-        Self {
-            agent: Agent::with_parts(config, streams, names),
-            route,
-        }
+        Self { config, route }
+    }
+
+    /// The client for one request: it knows where the redirects of this one may lead.
+    fn agent(&self, request: &HttpRequest) -> Agent {
+        let streams = Streams::new(self.route.clone()).chain(RustlsConnector::default());
+        let names = Names::new(self.route.clone(), request.origin);
+        Agent::with_parts(self.config.clone(), streams, names)
     }
 
     /// Answers an HTTP op. Blocks.
@@ -83,11 +95,15 @@ impl Http {
     /// See [`Failure`].
     pub(crate) fn get(&self, request: &HttpRequest) -> Result<Answer, Failure> {
         let mut response = self
-            .agent
+            .agent(request)
             .get(&request.url)
             .config()
             .user_agent(&request.user_agent)
-            .ip_family(self.family(request.family))
+            .ip_family(match request.family {
+                Some(Family::V4) => IpFamily::Ipv4Only,
+                Some(Family::V6) => IpFamily::Ipv6Only,
+                None => IpFamily::Any,
+            })
             .timeout_global(Some(request.timeout))
             .build()
             .call()
@@ -109,16 +125,6 @@ impl Http {
         }
         Ok(Answer { status, body })
     }
-
-    /// A source address decides the family: addresses of the other are not tried.
-    fn family(&self, asked: Option<Family>) -> IpFamily {
-        let egress = &self.route.egress;
-        match (asked, egress.v4, egress.v6) {
-            (Some(Family::V4), ..) | (None, Some(_), _) => IpFamily::Ipv4Only,
-            (Some(Family::V6), ..) | (None, None, Some(_)) => IpFamily::Ipv6Only,
-            (None, None, None) => IpFamily::Any,
-        }
-    }
 }
 
 fn failure(error: &ureq::Error) -> Failure {
@@ -129,6 +135,7 @@ fn failure(error: &ureq::Error) -> Failure {
         E::Tls(_) | E::Rustls(_) | E::TlsRequired => OpErrorKind::Tls,
         E::Io(error) => io_kind(error),
         E::Decompress(_, error) => io_kind(error),
+        E::Other(cause) if cause.is::<Refused>() => OpErrorKind::Denied,
         _ => OpErrorKind::Io,
     };
     Failure {
@@ -164,6 +171,7 @@ fn words(error: &ureq::Error) -> String {
     match (error, error.source()) {
         (ureq::Error::Timeout(_), _) => "no answer in time".into(),
         (ureq::Error::Io(error), _) => error.to_string(),
+        (ureq::Error::Other(cause), _) => cause.to_string(),
         (_, Some(source)) => format!("{error}: {source}"),
         (_, None) => error.to_string(),
     }

@@ -1,26 +1,38 @@
 //! HTTP and HTTPS GET: trackers, and torrent files by URL.
+//!
+//! Redirects are followed here, not by the client, and names are looked up here: each hop is held
+//! against core's [`Policy`], and the client connects to the addresses that were admitted, without
+//! a second look-up.
 
 use std::{
     error::Error as _,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock},
 };
 
-use dunlin_core::op::{Family, HttpRequest, OpErrorKind, Outcome};
+use dunlin_core::{
+    http::{Policy, Refused},
+    op::{Family, HttpRequest, OpErrorKind, Outcome},
+};
 use dunlin_std::{add::shown, socket::Route};
+use reqwest::{
+    Url,
+    dns::{Addrs, Name, Resolve, Resolving},
+    header::{LOCATION, USER_AGENT},
+};
 
 use super::proxy;
 
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
 
-/// The client: built when it is first needed, so that a download without HTTP trackers pays
-/// neither the memory nor the time. One for every family that a request may insist on.
+/// The client. A hop gets a client of its own, as it knows that hop's addresses alone; what is
+/// costly, the roots of trust, is built when it is first needed.
 #[derive(Debug)]
 pub(crate) struct Http {
     route: Route,
-    clients: [OnceLock<Result<reqwest::Client, String>>; 3],
+    tls: OnceLock<rustls::ClientConfig>,
 }
 
 /// An answer.
@@ -41,7 +53,7 @@ impl Http {
     pub(crate) fn new(route: Route) -> Arc<Self> {
         Arc::new(Self {
             route,
-            clients: [const { OnceLock::new() }; 3],
+            tls: OnceLock::new(),
         })
     }
 
@@ -60,71 +72,184 @@ impl Http {
     /// # Errors
     /// See [`Failure`].
     pub(crate) async fn get(&self, request: &HttpRequest) -> Result<Answer, Failure> {
-        let client = self.client(request.family)?;
-        let mut response = client
-            .get(&request.url)
-            .header(reqwest::header::USER_AGENT, &request.user_agent)
-            .timeout(request.timeout)
+        let whole = tokio::time::timeout(request.timeout, self.follow(request));
+        whole.await.unwrap_or_else(|_| {
+            Err(Failure {
+                kind: OpErrorKind::TimedOut,
+                reason: "no answer in time".into(),
+            })
+        })
+    }
+
+    async fn follow(&self, request: &HttpRequest) -> Result<Answer, Failure> {
+        let mut policy = Policy::new(request.origin);
+        let bad_url = |error| Failure {
+            kind: OpErrorKind::Io,
+            reason: format!("not a URL: {error}"),
+        };
+        let mut url = Url::parse(&request.url).map_err(bad_url)?;
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.ask(request, &mut policy, &url).await?;
+            let Some(location) = redirect(&response) else {
+                return read(response, request.max_body).await;
+            };
+            policy.redirected();
+            url = url.join(&location).map_err(bad_url)?;
+        }
+        Err(Failure {
+            kind: OpErrorKind::Io,
+            reason: format!("more than {MAX_REDIRECTS} redirects"),
+        })
+    }
+
+    /// Asks one server.
+    async fn ask(
+        &self,
+        request: &HttpRequest,
+        policy: &mut Policy,
+        url: &Url,
+    ) -> Result<reqwest::Response, Failure> {
+        let denied = |refused: Refused| Failure {
+            kind: OpErrorKind::Denied,
+            reason: format!("{}: {refused}", shown(url.as_str())),
+        };
+        let client = match &self.route.proxy {
+            // The proxy looks the name up, always: looking it up here would go around it.
+            Some(proxy) => {
+                let host = url.host_str().unwrap_or_default();
+                policy.admit_name(host, url.path()).map_err(denied)?;
+                // It is named by the user, so its own name may be looked up here.
+                let own = look_up(&proxy.host, proxy.port).await?;
+                let (own, source) = self.way(own, None, &proxy.host)?;
+                let proxy = proxy::for_http(proxy).map_err(|error| failure(&error))?;
+                self.client(source).dns_resolver(Pinned(own)).proxy(proxy)
+            }
+            None => {
+                let (host, port) = host_and_port(url)?;
+                let found = look_up(&host, port).await?;
+                let (mut found, source) = self.way(found, request.family, &host)?;
+                let mut admitted: Vec<IpAddr> = found.iter().map(SocketAddr::ip).collect();
+                policy.admit(&mut admitted, url.path()).map_err(denied)?;
+                found.retain(|address| admitted.contains(&address.ip()));
+                self.client(source).dns_resolver(Pinned(found))
+            }
+        };
+        let client = client.build().map_err(|error| failure(&error))?;
+        client
+            .get(url.clone())
+            .header(USER_AGENT, &request.user_agent)
             .send()
             .await
-            .map_err(|error| failure(&error))?;
-        let status = response.status().as_u16();
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error))? {
-            if chunk.len() > request.max_body - body.len() {
-                return Err(Failure {
-                    kind: OpErrorKind::TooLarge,
-                    reason: format!("the answer is longer than {} bytes", request.max_body),
-                });
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Answer { status, body })
+            .map_err(|error| failure(&error))
     }
 
-    fn client(&self, family: Option<Family>) -> Result<&reqwest::Client, Failure> {
-        let slot = match family {
-            None => 0,
-            Some(Family::V4) => 1,
-            Some(Family::V6) => 2,
-        };
-        self.clients[slot]
-            .get_or_init(|| self.build(family).map_err(|error| chain(&error)))
-            .as_ref()
-            .map_err(|reason| Failure {
-                kind: OpErrorKind::Io,
-                reason: reason.clone(),
-            })
-    }
-
-    fn build(&self, family: Option<Family>) -> reqwest::Result<reqwest::Client> {
+    /// Those of a host's addresses that traffic may leave for, and where from. The client takes one
+    /// source address: where both are given, addresses of the first one's family are kept.
+    fn way(
+        &self,
+        mut found: Vec<SocketAddr>,
+        family: Option<Family>,
+        host: &str,
+    ) -> Result<(Vec<SocketAddr>, Option<IpAddr>), Failure> {
         let egress = &self.route.egress;
-        // The source address decides the family: addresses of the other are not tried.
-        let source: Option<IpAddr> = match (family, egress.v4, egress.v6) {
-            (Some(Family::V4), v4, _) => Some(v4.unwrap_or(Ipv4Addr::UNSPECIFIED).into()),
-            (Some(Family::V6), _, v6) => Some(v6.unwrap_or(Ipv6Addr::UNSPECIFIED).into()),
-            (None, Some(v4), _) => Some(v4.into()),
-            (None, None, v6) => v6.map(Into::into),
+        found.retain(|address| match family {
+            Some(Family::V4) => address.is_ipv4(),
+            Some(Family::V6) => address.is_ipv6(),
+            None => true,
+        });
+        found.retain(|address| egress.allows(address.ip()));
+        let Some(first) = found.first().map(SocketAddr::ip) else {
+            return Err(Failure {
+                kind: OpErrorKind::NotFound,
+                reason: format!("{host}: no address of a family that can be used"),
+            });
         };
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls())
+        let source = egress.source(first);
+        if source.is_some() {
+            found.retain(|address| address.is_ipv4() == first.is_ipv4());
+        }
+        Ok((found, source))
+    }
+
+    fn client(&self, source: Option<IpAddr>) -> reqwest::ClientBuilder {
+        let tls = self.tls.get_or_init(tls).clone();
+        let builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
             // The environment's proxy is for browsers; ours comes from the configuration.
             .no_proxy()
             .referer(false)
-            .redirect(reqwest::redirect::Policy::limited(MAX_REDIRECTS))
-            // Announces are minutes apart; and a server that ends a connection without saying so
-            // makes the request fail that meant to use it again.
-            .pool_max_idle_per_host(0);
-        match &self.route.proxy {
-            Some(proxy) => builder = builder.proxy(proxy::for_http(proxy)?),
-            None => builder = builder.local_address(source),
-        }
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_max_idle_per_host(0)
+            .local_address(source);
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let Some(interface) = &egress.interface {
-            builder = builder.interface(interface);
+        if let Some(interface) = &self.route.egress.interface {
+            return builder.interface(interface);
         }
-        builder.build()
+        builder
     }
+}
+
+/// Answers every look-up of one hop with the addresses that were admitted for it.
+struct Pinned(Vec<SocketAddr>);
+
+impl Resolve for Pinned {
+    fn resolve(&self, _: Name) -> Resolving {
+        let addresses: Addrs = Box::new(self.0.clone().into_iter());
+        Box::pin(std::future::ready(Ok(addresses)))
+    }
+}
+
+fn host_and_port(url: &Url) -> Result<(String, u16), Failure> {
+    let host = url.host_str().map(|host| {
+        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        bare.unwrap_or(host).to_owned()
+    });
+    match (host, url.port_or_known_default(), url.scheme()) {
+        (Some(host), Some(port), "http" | "https") => Ok((host, port)),
+        _ => Err(Failure {
+            kind: OpErrorKind::Unsupported,
+            reason: format!(
+                "{}: only http and https URLs can be asked",
+                shown(url.as_str())
+            ),
+        }),
+    }
+}
+
+/// # Errors
+/// There is no such name.
+async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+    match tokio::net::lookup_host((host, port)).await {
+        Ok(found) => Ok(found.collect()),
+        Err(error) => Err(Failure {
+            kind: OpErrorKind::NotFound,
+            reason: format!("{host}: {error}"),
+        }),
+    }
+}
+
+/// Where an answer leads, if it is a redirect (RFC 9110 §15.4).
+fn redirect(response: &reqwest::Response) -> Option<String> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let location = response.headers().get(LOCATION)?;
+    Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
+}
+
+async fn read(mut response: reqwest::Response, max: usize) -> Result<Answer, Failure> {
+    let status = response.status().as_u16();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error))? {
+        if chunk.len() > max - body.len() {
+            return Err(Failure {
+                kind: OpErrorKind::TooLarge,
+                reason: format!("the answer is longer than {max} bytes"),
+            });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer { status, body })
 }
 
 /// TLS with Mozilla's roots and ring.

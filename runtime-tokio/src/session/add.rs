@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use dunlin_core::{engine::AddError, metainfo::MAX_TORRENT_LEN, op::HttpRequest};
+use dunlin_core::{engine::AddError, http::Origin, metainfo::MAX_TORRENT_LEN, op::HttpRequest};
 use dunlin_std::add::{Add, shown};
 
 use super::{Shared, Torrent, blocking, key};
@@ -70,6 +70,7 @@ async fn fetch(shared: &Shared, url: String) -> Result<Vec<u8>> {
         family: None,
         max_body: MAX_TORRENT_LEN,
         timeout: FETCH_TIMEOUT,
+        origin: Origin::User,
     };
     let reason = match shared.http.get(&request).await {
         Ok(answer) if answer.status == 200 => return Ok(answer.body),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dunlin_core::http::{Get, Progress, request};
+use dunlin_core::http::{Get, Origin, Progress, request};
 use dunlin_core::op::HttpRequest;
 use dunlin_core::{Instant, Outcome};
 
@@ -38,6 +38,7 @@ fn ask(url: &str) -> HttpRequest {
         family: None,
         max_body: MAX_BODY,
         timeout: Duration::from_secs(30),
+        origin: Origin::User,
     }
 }
 

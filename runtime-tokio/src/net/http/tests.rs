@@ -2,10 +2,13 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     thread,
     time::Duration,
 };
+
+use dunlin_core::http::Origin;
+use dunlin_std::socket::Egress;
 
 use super::*;
 
@@ -47,11 +50,61 @@ fn request(url: String) -> HttpRequest {
         family: None,
         max_body: 1000,
         timeout: Duration::from_secs(20),
+        origin: Origin::User,
     }
 }
 
 async fn get(request: &HttpRequest) -> Result<Answer, Failure> {
     Http::new(Route::default()).get(request).await
+}
+
+/// Names lead to loopback, so a tracker that a torrent names is asked to announce and nothing else,
+/// whatever name or form its address has.
+#[tokio::test]
+async fn a_local_tracker_is_asked_to_announce_and_nothing_else() {
+    let away = "302 Found\r\nLocation: /shutdown";
+    let answers = vec![answer("200 OK", b"de"), answer(away, b"")];
+    let (at, server) = serve(answers);
+    let port = at.port();
+    let of_torrent = |url: String| HttpRequest {
+        origin: Origin::Torrent,
+        ..request(url)
+    };
+    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433"] {
+        let shutdown = of_torrent(format!("http://{host}:{port}/shutdown"));
+        let refused = get(&shutdown).await.unwrap_err();
+        assert_eq!(refused.kind, OpErrorKind::Denied, "{host}: {refused:?}");
+    }
+    let announce = of_torrent(format!("http://{at}/announce?x=1"));
+    assert_eq!(get(&announce).await.unwrap().body, b"de");
+    // Nor is a redirect followed there.
+    let refused = get(&announce).await.unwrap_err();
+    assert_eq!(refused.kind, OpErrorKind::Denied, "{refused:?}");
+    assert_eq!(server.join().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn nothing_leaves_over_a_family_that_is_not_bound() {
+    let (at, _server) = serve(vec![answer("200 OK", b"four")]);
+    let only_v6 = Route {
+        egress: Egress {
+            v6: Some(Ipv6Addr::LOCALHOST),
+            ..Egress::default()
+        },
+        ..Route::default()
+    };
+    let http = Http::new(only_v6);
+    for url in [
+        format!("http://{at}/"),
+        format!("http://127.0.0.1:{}/", at.port()),
+    ] {
+        for family in [None, Some(Family::V4)] {
+            let mut asked = request(url.clone());
+            asked.family = family;
+            let refused = http.get(&asked).await.unwrap_err();
+            assert_eq!(refused.kind, OpErrorKind::NotFound, "{refused:?}");
+        }
+    }
 }
 
 #[tokio::test]

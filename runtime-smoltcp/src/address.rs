@@ -6,6 +6,7 @@ use smoltcp::iface::SocketHandle;
 use smoltcp::socket::dhcpv4::{self, Event};
 use smoltcp::wire::{IpAddress, IpCidr, Ipv4Cidr};
 
+use crate::config::is_gateway;
 use crate::names::Names;
 use crate::net::Net;
 
@@ -63,7 +64,8 @@ impl Dhcp {
                 }
             });
         }
-        match router {
+        // The stack asks the neighbours for it, and panics if it is not the address of one machine.
+        match router.filter(|router| is_gateway((*router).into())) {
             Some(router) => {
                 let _ = net.iface.routes_mut().add_default_ipv4_route(router);
             }

@@ -5,6 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
 use dunlin_core::Config;
+use dunlin_core::scope::is_unicast;
 use smoltcp::config::{DNS_MAX_SERVER_COUNT, IFACE_MAX_ADDR_COUNT};
 use smoltcp::phy::Medium;
 
@@ -55,7 +56,8 @@ pub struct NetConfig {
     pub tcp_rx: usize,
     /// Bytes a TCP socket keeps until they are acknowledged: what may be on the way.
     pub tcp_tx: usize,
-    /// Make all sockets at once, so that memory cannot run out later.
+    /// Make all sockets at once, so that memory cannot run out later: those for connections, and
+    /// those that listen on the ports of [`Config::listen`].
     pub preallocate: bool,
     /// Most incoming connections whose handshake is not through; the oldest makes way.
     pub half_open: usize,
@@ -185,6 +187,13 @@ impl NetConfig {
                 return Err(SetupError::Address(*address));
             }
         }
+        let v4 = self.gateway_v4.map(IpAddr::V4);
+        let gateways = v4.into_iter().chain(self.gateway_v6.map(IpAddr::V6));
+        for address in gateways.chain(self.dns.iter().copied()) {
+            if !is_gateway(address) {
+                return Err(SetupError::Address(address));
+            }
+        }
         if let Some(group) = self.multicast.iter().find(|g| !g.is_multicast()) {
             return Err(SetupError::Address(*group));
         }
@@ -203,6 +212,11 @@ impl NetConfig {
         }
         Ok(())
     }
+}
+
+/// Whether `ip` can be a gateway or a server: another machine, and only one.
+pub(crate) fn is_gateway(ip: IpAddr) -> bool {
+    is_unicast(ip) && !ip.is_loopback()
 }
 
 /// Why a driver could not be made.

@@ -80,7 +80,7 @@ impl<S: Storage> Driver<S> {
         now: Instant,
         device: &mut D,
         config: &NetConfig,
-        engine: Config,
+        mut engine: Config,
         storage: S,
         mut rng: Box<dyn Rng + Send>,
     ) -> Result<Self, SetupError> {
@@ -127,8 +127,12 @@ impl<S: Storage> Driver<S> {
             .then(|| Dhcp::new(&mut net, names_bit + 1, config.dns.is_empty()));
         let mut pool = Pool::new(config, first_bit, rng.next_u32());
         if config.preallocate {
-            pool.preallocate(&mut net);
+            pool.preallocate(&mut net, &engine.listen);
         }
+        // What the engine hands out begins at once, so its time-out does, too.
+        let most = |limit: u32, places: usize| limit.min(u32::try_from(places).unwrap_or(limit));
+        engine.max_requests = most(engine.max_requests, config.http_requests);
+        engine.max_lookups = most(engine.max_lookups, config.lookups);
         let mut caps = Caps::all();
         caps.http = config.http_requests > 0;
         caps.https = false;
@@ -197,6 +201,7 @@ impl<S: Storage> Driver<S> {
     pub fn stats(&self) -> Stats {
         let [free, listening, half_open, used, ending] = self.pool.census();
         Stats {
+            sockets_made: self.pool.made(),
             sockets_free: free,
             sockets_listening: listening,
             sockets_half_open: half_open,
@@ -234,8 +239,8 @@ impl<S: Storage> Driver<S> {
         self.stats.polls += 1;
         for _ in 0..TURNS_PER_POLL {
             self.stats.turns += 1;
-            if !self.turn(device) {
-                self.udp.unstick(&mut self.net, self.now, &mut self.stats);
+            // What is unstuck makes room for what the engine wants to send.
+            if !self.turn(device) && !self.udp.unstick(&mut self.net, self.now, &mut self.stats) {
                 self.net.settle(self.now);
                 return Polled::Idle;
             }
@@ -283,15 +288,18 @@ impl<S: Storage> Driver<S> {
         if self.net.egress(now, device) {
             progress = true;
         }
-        // Also what timers of the stack ended without sending anything.
-        self.sort(Stage::Egress);
+        // Also what timers of the stack ended without sending anything: those concerned are looked
+        // at in another turn.
+        progress |= self.sort(Stage::Egress);
         progress
     }
 
-    /// Hands what rang to those concerned.
-    fn sort(&mut self, stage: Stage) {
+    /// Hands what rang to those concerned; whether anything did.
+    fn sort(&mut self, stage: Stage) -> bool {
         let now = self.now;
+        let mut rang = false;
         while let Some(bit) = self.net.ready.pop() {
+            rang = true;
             if bit < self.names_bit {
                 self.udp.rang(&mut self.net, bit);
             } else if bit == self.names_bit {
@@ -307,6 +315,7 @@ impl<S: Storage> Driver<S> {
             }
         }
         self.pool.fill(&mut self.net, &mut self.stats);
+        rang
     }
 
     fn run_timers(&mut self) -> bool {
@@ -458,7 +467,11 @@ impl<S: Storage> Driver<S> {
         }
         if local.port() == 0 {
             // One port for datagrams and streams: peers are told one.
-            let chosen = self.chosen[usize::from(v6)].unwrap_or_else(|| self.free_port());
+            let chosen = self.chosen[usize::from(v6)].or_else(|| self.free_port());
+            let Some(chosen) = chosen else {
+                let detail = local.to_string() + ": no port is free";
+                return Outcome::failed(OpErrorKind::Denied, detail);
+            };
             self.chosen[usize::from(v6)] = Some(chosen);
             local.set_port(chosen);
         }
@@ -474,13 +487,9 @@ impl<S: Storage> Driver<S> {
         }
     }
 
-    fn free_port(&mut self) -> u16 {
-        loop {
-            let port = self.pool.ephemeral();
-            if !self.udp.uses(port) {
-                return port;
-            }
-        }
+    fn free_port(&mut self) -> Option<u16> {
+        let udp = &self.udp;
+        self.pool.ephemeral(|port| udp.uses(port))
     }
 
     /// Looks at the streams that rang or whose interest changed, once each.

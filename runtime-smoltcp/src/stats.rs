@@ -36,6 +36,8 @@ pub struct Stats {
     pub ops: u64,
     /// Outcomes handed to it. Law 1: all ops have one in the end.
     pub outcomes: u64,
+    /// TCP sockets that exist: memory was taken for each.
+    pub sockets_made: usize,
     /// TCP sockets: free, or not made yet.
     pub sockets_free: usize,
     /// TCP sockets that listen.

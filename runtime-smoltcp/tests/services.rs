@@ -10,14 +10,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::dhcp::Dhcp;
+use common::dhcp::{self, Dhcp};
 use common::server::{HTTP, Script, Server, TRACKER};
 use common::{World, addr, torrent};
 use dunlin_core::engine::{AddTorrent, Event, Source, What};
 use dunlin_core::http::respond;
 use dunlin_core::metainfo::Info;
+use dunlin_core::tracker::TrackerState;
 use dunlin_core::{Config, TorrentId};
-use dunlin_smoltcp::NetConfig;
+use dunlin_smoltcp::{NetConfig, SetupError};
+use rand_chacha::rand_core::SeedableRng;
 
 const LIMIT: Duration = Duration::from_secs(120);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 200);
@@ -150,18 +152,18 @@ fn redirects_are_followed_and_what_cannot_be_done_is_said() {
     let page = page(addr(a, false));
     let body = page.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
     let until_closed = [b"HTTP/1.0 200 OK", &page[body..]].concat();
-    let to = format!("HTTP/1.1 302 F\r\nLocation: http://{SERVER}:{HTTP}/new\r\n\r\n");
+    let to = format!("HTTP/1.1 302 F\r\nLocation: http://{SERVER}:{HTTP}/new/announce\r\n\r\n");
     serve(
         &mut world,
         Script {
             pages: vec![
-                ("/old".into(), to.into_bytes()),
-                ("/new".into(), until_closed),
+                ("/old/announce".into(), to.into_bytes()),
+                ("/new/announce".into(), until_closed),
             ],
             ..Script::default()
         },
     );
-    let old = format!("http://{SERVER}:{HTTP}/old");
+    let old = format!("http://{SERVER}:{HTTP}/old/announce");
     let closed = format!("http://{SERVER}:81/announce");
     let trackers = [
         "http://nowhere.test/announce",
@@ -196,14 +198,14 @@ fn many_requests_share_few_sockets_although_each_leaves_one_in_time_wait() {
         },
     );
     let urls: Vec<String> = (0..12)
-        .map(|i| format!("http://{SERVER}:{HTTP}/{i}"))
+        .map(|i| format!("http://{SERVER}:{HTTP}/{i}/announce"))
         .collect();
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
     leech(&mut world, b, &info, &urls);
     let all = world.run_until(Duration::from_secs(60), |_| {
         let script = script.borrow();
         (0..12).all(|i| {
-            let line = format!("GET /{i}?");
+            let line = format!("GET /{i}/announce?");
             script.requests.iter().any(|(_, l)| l.starts_with(&line))
         })
     });
@@ -256,6 +258,7 @@ fn dhcp_gives_an_address_and_takes_another_in_its_place() {
     world.stations.push(Box::new(Dhcp {
         offer: offer.clone(),
         lease: 20,
+        router: dhcp::SERVER,
         acks: acks.clone(),
     }));
     let has = |w: &World, ip: Ipv4Addr| w.nodes[b].driver.addresses().any(|a| a == ip);
@@ -317,4 +320,167 @@ fn a_name_server_that_ignores_one_family_costs_a_second() {
     let announced = |_: &mut World| !script.borrow().announced.is_empty();
     assert!(world.run_until(Duration::from_secs(3), announced));
     world.audit();
+}
+
+/// The address of a machine that is not on the link.
+const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+
+/// What a DHCP server says is hostile input: the stack panics when it asks its neighbours for a
+/// gateway that is not the address of one machine.
+#[test]
+fn a_dhcp_server_with_a_senseless_gateway_does_no_harm() {
+    for router in [
+        Ipv4Addr::UNSPECIFIED,
+        Ipv4Addr::BROADCAST,
+        Ipv4Addr::new(224, 0, 0, 1),
+        Ipv4Addr::LOCALHOST,
+    ] {
+        let (info, data) = torrent(100_000, 64 << 10);
+        let mut world = World::new(9);
+        let a = world.plain(true);
+        let config = Config::default();
+        let mut net = World::net(1, true, &config);
+        net.addresses.clear();
+        net.dhcp = true;
+        let b = world.node(net, config);
+        world.seed(a, &info, &data);
+        let leased = Ipv4Addr::new(10, 0, 0, 77);
+        world.stations.push(Box::new(Dhcp {
+            offer: Rc::new(Cell::new(leased)),
+            lease: 600,
+            router,
+            acks: Rc::new(Cell::new(0)),
+        }));
+        let has = |w: &World| w.nodes[b].driver.addresses().any(|a| a == leased);
+        assert!(world.run_until(LIMIT, |w| has(w)), "{router}");
+        // Whoever is far away cannot be reached, those on the link can.
+        let far = SocketAddr::new(FAR.into(), 6881);
+        let id = world.leech(b, &info, &[far, addr(a, false)]);
+        let done = world.run_until(LIMIT, |w| w.has(b, id, &info, &data));
+        assert!(done, "{router}");
+        world.audit();
+    }
+}
+
+#[test]
+fn a_senseless_gateway_or_name_server_is_refused() {
+    for ip in [
+        "0.0.0.0",
+        "255.255.255.255",
+        "224.0.0.1",
+        "127.0.0.1",
+        "::",
+        "ff02::1",
+    ] {
+        let ip: IpAddr = ip.parse().unwrap();
+        let config = Config::default();
+        let net = World::net(0, true, &config);
+        let mut named = net.clone();
+        named.dns.push(ip);
+        for net in [net.gateway(ip), named] {
+            let mut wire = common::Wire::new(&net);
+            let made = dunlin_smoltcp::Driver::new(
+                dunlin_core::Instant::ORIGIN,
+                &mut wire,
+                &net,
+                Config::default(),
+                common::disk::SlowDisk::default(),
+                Box::new(rand_chacha::ChaCha8Rng::from_seed([1; 32])),
+            );
+            assert_eq!(made.err(), Some(SetupError::Address(ip)));
+        }
+    }
+}
+
+/// Nothing else happens on the link: the answer comes when the stack gives the name up, not with
+/// the next packet.
+#[test]
+fn a_name_is_given_up_when_its_time_is_over() {
+    let (info, _) = torrent(100_000, 64 << 10);
+    let mut world = World::new(10);
+    let b = node(&mut world, |_| {});
+    let script = Script {
+        silent: true,
+        ..Script::default()
+    };
+    serve(&mut world, script);
+    let id = leech(&mut world, b, &info, &["udp://one.test:1"]);
+    let failed = |w: &mut World| {
+        let trackers = w.nodes[b].driver.engine().trackers(id);
+        trackers.iter().any(|t| t.state == TrackerState::Failed)
+    };
+    // The stack gives a server 10 seconds, and looks at that when it would ask again: after 1, 3, 7
+    // and 15.
+    assert!(!world.run_until(Duration::from_secs(14), failed));
+    assert!(world.run_until(Duration::from_secs(2), failed));
+    world.audit();
+}
+
+/// What was announced as "all sockets at once" includes those that listen.
+#[test]
+fn no_socket_is_made_after_all_were_made_at_once() {
+    for same in [true, false] {
+        let (info, data) = torrent(300_000, 64 << 10);
+        let mut world = World::new(11);
+        let a = world.plain(false);
+        world.seed(a, &info, &data);
+        let mut config = Config::default();
+        for (any, port) in [
+            (IpAddr::from([0; 4]), 6881),
+            (IpAddr::from([0u16; 8]), 6882),
+        ] {
+            let port = if same { 6881 } else { port };
+            let _ = config.listen.push(SocketAddr::new(any, port));
+        }
+        let mut net = World::net(1, false, &config);
+        (net.connections, net.reserve, net.preallocate) = (5, 2, true);
+        let b = world.node(net, config);
+        let all = if same { 7 } else { 9 };
+        assert_eq!(world.nodes[b].driver.stats().sockets_made, all);
+        let id = world.leech(b, &info, &[addr(a, false)]);
+        assert!(world.run_until(LIMIT, |w| w.has(b, id, &info, &data)));
+        let stats = world.nodes[b].driver.stats();
+        let listening = if same { 2 } else { 4 };
+        assert_eq!(
+            (stats.sockets_made, stats.sockets_listening),
+            (all, listening)
+        );
+        world.audit();
+    }
+}
+
+/// A local tracker must not lead us to other services of the network.
+#[test]
+fn neither_a_tracker_nor_its_redirect_reaches_other_services() {
+    let (info, _) = torrent(100_000, 64 << 10);
+    let mut world = World::new(12);
+    let b = node(&mut world, |_| {});
+    let to = format!("HTTP/1.1 302 F\r\nLocation: http://{SERVER}:{HTTP}/shutdown\r\n\r\n");
+    let names = vec![("tracker.test".into(), vec![SERVER.into()])];
+    let pages = vec![("/announce".into(), to.into_bytes())];
+    let script = serve(
+        &mut world,
+        Script {
+            names,
+            pages,
+            ..Script::default()
+        },
+    );
+    let literal = format!("http://{SERVER}:{HTTP}/shutdown");
+    let named = format!("http://tracker.test:{HTTP}/shutdown");
+    let moved = format!("http://tracker.test:{HTTP}/announce");
+    let urls = [literal.as_str(), named.as_str(), moved.as_str()];
+    let id = leech(&mut world, b, &info, &urls);
+    let all_failed = |w: &mut World| {
+        let trackers = w.nodes[b].driver.engine().trackers(id);
+        let mut http = trackers.iter().filter(|t| t.dht.is_none());
+        http.all(|t| t.state == TrackerState::Failed)
+    };
+    assert!(world.run_until(LIMIT, all_failed));
+    world.audit();
+    let script = script.borrow();
+    let lines: Vec<&str> = script.requests.iter().map(|(_, l)| l.as_str()).collect();
+    assert!(!lines.is_empty());
+    let asks = |line: &&str| line.starts_with("GET /announce?");
+    assert!(lines.iter().all(asks), "{lines:?}");
 }

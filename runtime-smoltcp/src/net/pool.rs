@@ -35,6 +35,9 @@ use crate::time::to_stack_duration;
 /// First port that connections leave from (RFC 6335 §6).
 const EPHEMERAL: u16 = 49152;
 
+/// Ports that are listened on at most: one per family.
+const MAX_PORTS: usize = 2;
+
 /// Who has a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
@@ -136,8 +139,7 @@ struct Sizes {
 impl Pool {
     /// Bits that a pool for `config` needs.
     pub(crate) const fn bits(config: &NetConfig) -> usize {
-        // One port per family at most.
-        config.connections + 2 * config.reserve
+        config.connections + MAX_PORTS * config.reserve
     }
 
     pub(crate) fn new(config: &NetConfig, first_bit: usize, random: u32) -> Self {
@@ -171,11 +173,24 @@ impl Pool {
         }
     }
 
-    /// Makes all sockets there may be.
-    pub(crate) fn preallocate(&mut self, net: &mut Net) {
-        while self.grow(net).is_some() {
-            self.base = self.slots.len();
+    /// Makes all sockets there may be once the addresses of `listen` are bound.
+    pub(crate) fn preallocate(&mut self, net: &mut Net, listen: &[SocketAddr]) {
+        let new = |(i, addr): (usize, &SocketAddr)| {
+            let same = |other: &SocketAddr| other.port() == addr.port();
+            // Each family chooses a port of its own for 0.
+            addr.port() == 0 || !listen[..i].iter().any(same)
+        };
+        let ports = listen.iter().enumerate().filter(|&at| new(at)).count();
+        let all = self.config.connections + self.config.reserve * ports.min(MAX_PORTS);
+        while self.slots.len() < all {
+            self.make(net);
         }
+        self.base = self.slots.len();
+    }
+
+    /// Sockets that exist.
+    pub(crate) fn made(&self) -> usize {
+        self.slots.len()
     }
 
     /// Most sockets, with the ports that are bound now.
@@ -185,9 +200,10 @@ impl Pool {
 
     /// One socket more, at the end; `None` if there are enough.
     fn grow(&mut self, net: &mut Net) -> Option<usize> {
-        if self.slots.len() >= self.max() {
-            return None;
-        }
+        (self.slots.len() < self.max()).then(|| self.make(net))
+    }
+
+    fn make(&mut self, net: &mut Net) -> usize {
         let mut socket = tcp::Socket::new(
             tcp::SocketBuffer::new(vec![0; self.config.rx]),
             tcp::SocketBuffer::new(vec![0; self.config.tx]),
@@ -197,15 +213,15 @@ impl Pool {
         let index = self.slots.len();
         self.handles.push(net.sockets.add(socket));
         self.slots.push(VACANT);
-        Some(index)
+        index
     }
 
     /// Listens on a port, for one family more. False if it did so already.
     pub(crate) fn listen(&mut self, net: &mut Net, port: u16, v6: bool) -> bool {
         let at = match self.ports.iter().position(|p| *p == port) {
             Some(at) => at,
-            // One per family: there are bits for no more.
-            None if self.ports.len() == 2 => return false,
+            // There are bits for no more.
+            None if self.ports.len() == MAX_PORTS => return false,
             None => {
                 self.ports.push(port);
                 self.families.push([false; 2]);
@@ -225,16 +241,11 @@ impl Pool {
         self.ports.contains(&port) || self.slots.iter().any(|s| s.port == port)
     }
 
-    /// The next port that no socket has.
-    pub(crate) fn ephemeral(&mut self) -> u16 {
-        loop {
-            let port = self.next_port;
-            self.next_port = port.checked_add(1).unwrap_or(EPHEMERAL);
-            // There are more ports than sockets.
-            if !self.uses(port) {
-                return port;
-            }
-        }
+    /// The next port that no socket has and that is not `taken`; `None` if there is none.
+    pub(crate) fn ephemeral(&mut self, taken: impl Fn(u16) -> bool) -> Option<u16> {
+        let port = free_port(self.next_port, |port| self.uses(port) || taken(port))?;
+        self.next_port = port.checked_add(1).unwrap_or(EPHEMERAL);
+        Some(port)
     }
 
     pub(crate) fn slot(&self, index: usize) -> &Slot {
@@ -267,7 +278,9 @@ impl Pool {
 
     /// Sockets by use, for the statistics: free, listening, half-open, in use, ending.
     pub(crate) fn census(&self) -> [usize; 5] {
-        let mut counts = [self.max() - self.slots.len(), 0, 0, 0, 0];
+        // Made at once, sockets exist before the ports that they are for are bound.
+        let unmade = self.max().saturating_sub(self.slots.len());
+        let mut counts = [unmade, 0, 0, 0, 0];
         for slot in &self.slots {
             counts[match slot.owner {
                 Owner::Free => 0,
@@ -414,7 +427,8 @@ impl Pool {
         let peer = matches!(owner, Owner::Peer(_));
         let port = self
             .listen_port(net, remote, peer)
-            .unwrap_or_else(|| self.ephemeral());
+            .or_else(|| self.ephemeral(|_| false))
+            .ok_or(CloseReason::Io)?;
         self.tune(net, index);
         let endpoint = IpEndpoint::new(remote.ip().into(), remote.port());
         let socket = net.sockets.get_mut::<tcp::Socket<'_>>(self.handles[index]);
@@ -576,5 +590,28 @@ impl Pool {
                 _ => self.free(net, index),
             }
         }
+    }
+}
+
+/// The first port from `start` on, round the ephemeral ones, that is not `used`.
+fn free_port(start: u16, used: impl Fn(u16) -> bool) -> Option<u16> {
+    (start..=u16::MAX)
+        .chain(EPHEMERAL..start)
+        .find(|port| !used(*port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_for_a_port_ends_when_all_are_used() {
+        assert_eq!(free_port(60_000, |_| true), None);
+        assert_eq!(free_port(60_000, |port| port != 50_000), Some(50_000));
+        assert_eq!(
+            free_port(u16::MAX, |port| port == u16::MAX),
+            Some(EPHEMERAL)
+        );
+        assert_eq!(free_port(60_000, |port| port < 60_010), Some(60_010));
     }
 }

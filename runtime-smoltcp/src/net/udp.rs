@@ -211,8 +211,9 @@ impl Udp {
     }
 
     /// Sockets whose first datagram waits for a neighbour that does not answer: those behind it
-    /// would wait forever, so all are dropped.
-    pub(crate) fn unstick(&mut self, net: &mut Net, now: Instant, stats: &mut Stats) {
+    /// would wait forever, so all are dropped. Whether there was one.
+    pub(crate) fn unstick(&mut self, net: &mut Net, now: Instant, stats: &mut Stats) -> bool {
+        let mut any = false;
         for (index, port) in self.ports.iter_mut().enumerate() {
             let socket = net.sockets.get_mut::<udp::Socket<'_>>(port.handle);
             let sent = port.enqueued.wrapping_sub(socket.send_queue() as u64);
@@ -228,8 +229,10 @@ impl Udp {
                 socket.register_send_waker(net.ready.waker(index));
                 port.waiting = None;
                 stats.datagrams_dropped += 1;
+                any = true;
             }
         }
+        any
     }
 
     /// When [`Udp::unstick`] may have something to do.

@@ -14,12 +14,15 @@ use smoltcp::wire::{
 use super::Station;
 
 const MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 0xfe]);
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
+/// Its own address.
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 
 pub struct Dhcp {
     /// What it offers; changed, the old one is refused when it is to be renewed.
     pub offer: Rc<Cell<Ipv4Addr>>,
     pub lease: u32,
+    /// What it says the gateway is.
+    pub router: Ipv4Addr,
     pub acks: Rc<Cell<u32>>,
 }
 
@@ -64,7 +67,7 @@ impl Station for Dhcp {
             client_ip: Ipv4Addr::UNSPECIFIED,
             your_ip: offer,
             server_ip: SERVER,
-            router: Some(SERVER),
+            router: Some(self.router),
             subnet_mask: Some(Ipv4Addr::new(255, 255, 255, 0)),
             requested_ip: None,
             client_identifier: None,

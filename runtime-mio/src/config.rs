@@ -9,22 +9,28 @@ pub struct DriverConfig {
     /// Everything that is not this driver's own affair: where to listen, where files go, the
     /// engine's limits.
     pub session: SessionConfig,
-    /// HTTP requests at once at most, each on a thread that ends with it; at least 1.
+    /// HTTP requests at once at most, each on a thread that exists only while there is work; at
+    /// least 1. [`Config::max_requests`](dunlin_core::Config::max_requests) is lowered to it.
     pub http_threads: usize,
-    /// Names looked up at once at most, each on a thread that ends with it; at least 1.
+    /// Names looked up at once at most, each on a thread that exists only while there is work; at
+    /// least 1. [`Config::max_lookups`](dunlin_core::Config::max_lookups) is lowered to it.
     pub name_threads: usize,
     /// Commands of handles that may wait for the loop; more make the callers wait.
     pub commands: usize,
 }
 
 impl Default for DriverConfig {
-    /// For a small machine: as [`SessionConfig::default`], but with one disk thread. A machine
+    /// For a small machine: as [`SessionConfig::default`], but with one disk thread and fewer
+    /// HTTP requests at once. A machine
     /// with cores to spare hashes faster with more: set
     /// [`DiskConfig::threads`](dunlin_std::disk::DiskConfig::threads).
     fn default() -> Self {
         let mut session = SessionConfig::default();
         session.disk.threads = 1;
-        session.into()
+        Self {
+            http_threads: 8,
+            ..session.into()
+        }
     }
 }
 
@@ -33,8 +39,8 @@ impl From<SessionConfig> for DriverConfig {
     fn from(session: SessionConfig) -> Self {
         Self {
             session,
-            http_threads: 2,
-            name_threads: 2,
+            http_threads: 16,
+            name_threads: 4,
             commands: 64,
         }
     }

@@ -1,9 +1,11 @@
 //! A few threads for what blocks and cannot be interrupted, such as asking the system's resolver
 //! or a blocking HTTP client.
 //!
-//! An answer that comes too late is thrown away: the op was answered with `TimedOut` when its
-//! time was up, and the thread is back for work when the call lets go of it. Stuck threads and
-//! waiting jobs are both bounded.
+//! A job's time runs from when a thread takes it up, so jobs that wait behind slow ones lose none
+//! of theirs; they are given up only if no thread takes up anything for as long. An answer that
+//! comes too late is thrown away: the op was answered with `TimedOut` when its time was up, and the
+//! thread is back for work when the call lets go of it. Stuck threads and waiting jobs are both
+//! bounded.
 
 use std::{
     any::Any,
@@ -46,12 +48,33 @@ struct Shared {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<(OpId, String, Job)>,
-    /// Unanswered, with the time to give up.
-    open: BTreeMap<OpId, Instant>,
+    /// Unanswered.
+    open: BTreeMap<OpId, Open>,
+    /// When a thread last took up a job.
+    taken: Option<Instant>,
     done: Vec<(OpId, Outcome)>,
     threads: usize,
     timekeeper: bool,
     stopping: bool,
+}
+
+/// A job that is not answered yet.
+#[derive(Clone, Copy)]
+struct Open {
+    /// Since when it is under way; `None` while it waits.
+    begun: Option<Instant>,
+    submitted: Instant,
+    limit: Duration,
+}
+
+impl Open {
+    /// When it is given up, if a thread last took up a job at `taken`.
+    fn due(&self, taken: Option<Instant>) -> Instant {
+        let since = self
+            .begun
+            .unwrap_or_else(|| taken.map_or(self.submitted, |taken| taken.max(self.submitted)));
+        since + self.limit
+    }
 }
 
 impl Pool {
@@ -75,7 +98,8 @@ impl Pool {
         self.shared.answer(self.shared.lock(), op, outcome);
     }
 
-    /// Runs `job` for `op`, which is about `what`, and gives it up after `limit`. Never blocks.
+    /// Runs `job` for `op`, which is about `what`, and gives it up when it has taken `limit`. Never
+    /// blocks.
     pub fn submit(
         &self,
         op: OpId,
@@ -88,9 +112,14 @@ impl Pool {
             let full = Outcome::failed(OpErrorKind::Io, format!("{what}: too many at once"));
             return self.shared.answer(state, op, full);
         }
-        let due = Instant::now() + limit;
-        let soonest = state.open.values().all(|other| due < *other);
-        state.open.insert(op, due);
+        let open = Open {
+            begun: None,
+            submitted: Instant::now(),
+            limit,
+        };
+        let (due, taken) = (open.due(state.taken), state.taken);
+        let soonest = state.open.values().all(|other| due < other.due(taken));
+        state.open.insert(op, open);
         state.waiting.push_back((op, what, Box::new(job)));
         let spawn = state.threads < self.shared.config.threads.max(1);
         let keep_time = !state.timekeeper;
@@ -188,6 +217,12 @@ impl Shared {
                 state.threads -= 1;
                 return;
             };
+            // The timekeeper wakes too early at worst: a job's time only moves back here.
+            let now = Instant::now();
+            state.taken = Some(now);
+            if let Some(open) = state.open.get_mut(&op) {
+                open.begun = Some(now);
+            }
             drop(state);
             // Whatever a job left half done went with it.
             let outcome = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| {
@@ -211,12 +246,9 @@ impl Shared {
     fn keep_time(&self) {
         let mut state = self.lock();
         while !state.stopping {
-            let Some((op, due)) = state
-                .open
-                .iter()
-                .min_by_key(|(_, due)| **due)
-                .map(|(op, due)| (*op, *due))
-            else {
+            let taken = state.taken;
+            let due = |(op, open): (&OpId, &Open)| (open.due(taken), *op);
+            let Some((due, op)) = state.open.iter().map(due).min() else {
                 break;
             };
             let left = due.saturating_duration_since(Instant::now());
@@ -271,6 +303,43 @@ mod tests {
             pool.drain(&mut out);
         }
         out
+    }
+
+    /// A job's time begins with its turn: the second one takes as long as the first, and both are
+    /// answered.
+    #[test]
+    fn waiting_for_a_thread_costs_no_time_of_its_own() {
+        let (pool, wake) = pool(1);
+        let limit = Duration::from_millis(1500);
+        for op in 1..=3 {
+            pool.submit(OpId(op), "slow".into(), limit, || {
+                thread::sleep(Duration::from_millis(800));
+                Outcome::Done
+            });
+        }
+        for (op, outcome) in wait(&pool, &wake, 3) {
+            assert!(matches!(outcome, Outcome::Done), "{op:?}: {outcome:?}");
+        }
+    }
+
+    /// With all threads stuck, those that wait are given up, too.
+    #[test]
+    fn a_job_that_no_thread_takes_up_is_given_up() {
+        let (pool, wake) = pool(1);
+        let (hold, held) = channel::<()>();
+        let limit = Duration::from_millis(50);
+        pool.submit(OpId(1), "stuck".into(), limit, move || {
+            let _ = held.recv();
+            Outcome::Done
+        });
+        pool.submit(OpId(2), "waiting".into(), limit, || Outcome::Done);
+        let out = wait(&pool, &wake, 2);
+        let timed_out = |outcome: &Outcome| {
+            matches!(outcome,
+            Outcome::Failed { error, .. } if error.kind == OpErrorKind::TimedOut)
+        };
+        assert!(out.iter().all(|(_, outcome)| timed_out(outcome)), "{out:?}");
+        drop(hold);
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl Default for ResolverConfig {
     /// The time is what glibc takes for two servers and two tries.
     fn default() -> Self {
         Self {
-            threads: 4,
+            threads: 16,
             in_flight: 256,
             timeout: Duration::from_secs(20),
         }

@@ -138,7 +138,11 @@ impl Driver {
         };
         let poller = Poller::new().map_err(start)?;
         let bell = Bell::new(poller.waker());
-        let (for_engine, note) = session.for_engine_with(store.as_deref());
+        let (mut for_engine, note) = session.for_engine_with(store.as_deref());
+        // What waits does so in the engine, which is fair between torrents and servers.
+        let most = |limit: u32, threads: usize| limit.min(u32::try_from(threads).unwrap_or(limit));
+        for_engine.max_requests = most(for_engine.max_requests, config.http_threads);
+        for_engine.max_lookups = most(for_engine.max_lookups, config.name_threads);
         let told = note.map(|message| warning(What::Disk { message }));
         let engine = Engine::new(
             poller.now(),

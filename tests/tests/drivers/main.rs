@@ -69,6 +69,8 @@ macro_rules! suite {
                     http_answers_of_all_kinds,
                     a_udp_tracker_introduces_and_hears_all,
                     names_are_looked_up,
+                    other_services_are_not_asked,
+                    silent_trackers_hold_up_nobody,
                 ;
                 swarm:
                     a_scripted_swarm,

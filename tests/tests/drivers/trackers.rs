@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use dunlin_core::Config;
+use dunlin_core::engine::State;
 use dunlin_core::tracker::TrackerState;
 use dunlin_tests::habitat::{
     Answer, Content, Habitat, HabitatExt, HttpServer, Setup, Spec, UdpTracker, announced,
@@ -62,27 +64,32 @@ pub(crate) fn http_answers_of_all_kinds<H: Habitat>() {
     let content = Content::new(42, 300_000);
     let mut server = h.guest(|g| HttpServer::new(g, false));
     let base = format!("http://{}", server.addr);
-    let moved = format!("Location: {base}/good\r\n");
-    let circle = format!("Location: {base}/circle\r\n");
+    let moved = format!("Location: {base}/announce-good\r\n");
+    let circle = format!("Location: {base}/announce-circle\r\n");
     let large = [&peers_answer(&[])[..], &vec![b'x'; 400_000]].concat();
     let refusal = b"d14:failure reason9:not todaye";
     server.pages = vec![
-        good("/good", &[]),
-        Answer::new("/moved", "302 Found", &moved, b""),
-        Answer::new("/circle", "302 Found", &circle, b""),
-        Answer::new("/garbage", "200 OK", "", b"<html>this is no tracker</html>"),
-        Answer::new("/large", "200 OK", "", &large),
-        Answer::new("/refusal", "200 OK", "", refusal),
+        good("/announce-good", &[]),
+        Answer::new("/announce-moved", "302 Found", &moved, b""),
+        Answer::new("/announce-circle", "302 Found", &circle, b""),
+        Answer::new(
+            "/announce-garbage",
+            "200 OK",
+            "",
+            b"<html>this is no tracker</html>",
+        ),
+        Answer::new("/announce-large", "200 OK", "", &large),
+        Answer::new("/announce-refusal", "200 OK", "", refusal),
         Answer {
-            path: "/noise",
+            path: "/announce-noise",
             bytes: content.data[..3_000].to_vec(),
         },
         Answer {
-            path: "/silence",
+            path: "/announce-silence",
             bytes: Vec::new(),
         },
         Answer {
-            path: "/short",
+            path: "/announce-short",
             bytes: b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nd8:inter".to_vec(),
         },
     ];
@@ -90,8 +97,11 @@ pub(crate) fn http_answers_of_all_kinds<H: Habitat>() {
         "good", "moved", "circle", "garbage", "large", "refusal", "noise", "short", "missing",
     ];
     let closed = h.guest(|g| g.closed_addr(false));
-    let mut trackers: Vec<_> = paths.iter().map(|p| format!("{base}/{p}")).collect();
-    trackers.push(format!("http://{closed}/closed"));
+    let mut trackers: Vec<_> = paths
+        .iter()
+        .map(|p| format!("{base}/announce-{p}"))
+        .collect();
+    trackers.push(format!("http://{closed}/announce-closed"));
     let count = trackers.len();
     let (node, _) = h.listen(asks_all());
     let spec = Spec {
@@ -102,7 +112,7 @@ pub(crate) fn http_answers_of_all_kinds<H: Habitat>() {
     let states = h.wait("all answers", |h| {
         h.guest(|g| server.poll(g));
         let states: BTreeMap<String, TrackerState> = h.with_engine(node, move |e, _| {
-            let last = |url: &str| url.rsplit('/').next().unwrap().to_owned();
+            let last = |url: &str| url.rsplit('-').next().unwrap().to_owned();
             // The DHT is off here.
             let all = e.trackers(id).into_iter().filter(|t| t.dht.is_none());
             all.map(|t| (last(t.url), t.state)).collect()
@@ -160,15 +170,15 @@ pub(crate) fn names_are_looked_up<H: Habitat>() {
     let mut h = H::new(44);
     let content = Content::new(44, 300_000);
     let mut server = h.guest(|g| HttpServer::new(g, false));
-    server.pages.push(good("/", &[]));
+    server.pages.push(good("/announce", &[]));
     let mut tracker = h.guest(|g| UdpTracker::new(g, false));
     // The name has addresses of both families, and the engine asks the first.
     h.guest(|g| tracker.also(g, true));
     let (known, unknown) = (h.known_name(), h.unknown_name());
     let (http, udp) = (server.addr.port(), tracker.addr.port());
     let trackers = vec![
-        format!("http://{known}:{http}/known"),
-        format!("http://{unknown}:{http}/unknown"),
+        format!("http://{known}:{http}/announce"),
+        format!("http://{unknown}:{http}/announce"),
         format!("udp://{known}:{udp}/known-udp"),
         format!("udp://{unknown}:{udp}/unknown-udp"),
     ];
@@ -199,4 +209,99 @@ pub(crate) fn names_are_looked_up<H: Habitat>() {
             tracker.poll(g);
         });
     });
+}
+
+/// Addresses in this suite are local. A torrent may name any service there as its tracker, and a
+/// tracker may redirect to one: it is not asked, whatever the driver's client of HTTP.
+pub(crate) fn other_services_are_not_asked<H: Habitat>() {
+    let mut h = H::new(45);
+    let content = Content::new(45, 100_000);
+    let mut server = h.guest(|g| HttpServer::new(g, false));
+    let base = format!("http://{}", server.addr);
+    let away = format!("Location: {base}/api/shutdown?force=1\r\n");
+    server.pages = vec![
+        Answer::new("/announce-away", "302 Found", &away, b""),
+        good("/", &[]),
+    ];
+    let named = format!("http://{}:{}", h.known_name(), server.addr.port());
+    let trackers = vec![
+        format!("{base}/api/shutdown?force=1"),
+        format!("{named}/api/shutdown?x=/announce"),
+        format!("{base}/announce-away"),
+        format!("{named}/announce-away"),
+    ];
+    let (node, _) = h.listen(asks_all());
+    let spec = Spec {
+        trackers,
+        ..Spec::default()
+    };
+    let id = h.add(node, &content, spec);
+    let states = h.wait("all answers", |h| {
+        h.guest(|g| server.poll(g));
+        let states: Vec<TrackerState> = h.with_engine(node, move |e, _| {
+            let all = e.trackers(id).into_iter().filter(|t| t.dht.is_none());
+            all.map(|t| t.state).collect()
+        });
+        let over = |s: &TrackerState| matches!(s, TrackerState::Working | TrackerState::Failed);
+        states.iter().all(over).then_some(states)
+    });
+    assert_eq!(states, [TrackerState::Failed; 4], "{}", H::NAME);
+    assert!(!server.targets.is_empty());
+    let asked = |t: &String| t.starts_with("/announce-away?");
+    assert!(server.targets.iter().all(asked), "{:?}", server.targets);
+    h.end_with(node, |h| h.guest(|g| server.poll(g)));
+}
+
+/// More torrents with a tracker that accepts and never answers than there are places for requests
+/// or ops: a torrent beside them is checked, announced and fetched at once.
+pub(crate) fn silent_trackers_hold_up_nobody<H: Habitat>() {
+    let mut h = H::new(46);
+    let content = Content::new(46, 700_000);
+    let (seeder, addr, _) = h.seed(Setup::default(), &content);
+    let mut silent = h.guest(|g| HttpServer::new(g, false));
+    silent.pages.push(Answer {
+        path: "/announce",
+        bytes: Vec::new(),
+    });
+    let mut server = h.guest(|g| HttpServer::new(g, false));
+    server.pages.push(good("/announce", &[addr]));
+    let (fetcher, _) = h.listen(Setup::default());
+    let url = format!("http://{}/announce", silent.addr);
+    for i in 0..100 {
+        let spec = Spec {
+            magnet: true,
+            trackers: vec![url.clone()],
+            ..Spec::default()
+        };
+        h.add(fetcher, &Content::new(1000 + i, 1000), spec);
+    }
+    h.until("the silent tracker to be asked", |h| {
+        h.guest(|g| silent.poll(g));
+        !silent.targets.is_empty()
+    });
+    let spec = Spec {
+        trackers: vec![format!("http://{}/announce", server.addr)],
+        ..Spec::default()
+    };
+    let begun = h.elapsed();
+    let id = h.add(fetcher, &content, spec);
+    h.until("the torrent to be complete", |h| {
+        h.guest(|g| {
+            silent.poll(g);
+            server.poll(g);
+        });
+        h.torrent(fetcher, id)
+            .is_some_and(|t| t.state == State::Seeding)
+    });
+    let took = h.elapsed() - begun;
+    // A request that is not answered is given up after half a minute.
+    assert!(took < Duration::from_secs(20), "{}: {took:?}", H::NAME);
+    h.exact(fetcher, id, &content);
+    h.end_with(fetcher, |h| {
+        h.guest(|g| {
+            silent.poll(g);
+            server.poll(g);
+        });
+    });
+    h.end(seeder);
 }

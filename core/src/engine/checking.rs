@@ -38,6 +38,7 @@ impl Engine {
             return;
         };
         t.info = Some(info.clone());
+        t.padded = info.files().iter().any(|f| f.kind == FileKind::Padding);
         (t.halted, t.selection) = (None, Selection::default());
         t.phase = Phase::Opening;
         t.to_open = true;

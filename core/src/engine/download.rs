@@ -10,6 +10,7 @@ use super::ops::Purpose;
 use super::timers::Timer;
 use super::torrent::{Phase, Torrent};
 use super::{Engine, cx};
+use crate::metainfo::{FileKind, Info};
 use crate::torrent::blame::Verdict;
 use crate::torrent::picker::{PeerKey, PickHint, Received};
 use crate::{Block, BlockRef, ConnId, Op, OpError, Outcome, TorrentId};
@@ -136,7 +137,7 @@ impl Engine {
 
     // ---- blocks ----
 
-    pub(super) fn on_block(&mut self, id: ConnId, at: BlockRef, block: Block) {
+    pub(super) fn on_block(&mut self, id: ConnId, at: BlockRef, mut block: Block) {
         let Some(conn) = self.conns.get_mut(id) else {
             self.pool.give(block);
             return;
@@ -164,6 +165,9 @@ impl Engine {
             self.pool.give(block);
             return;
         };
+        if t.padded {
+            blank_padding(info, at, &mut block);
+        }
         let size = info.piece_size(at.piece);
         let assembled = &mut t.assembled;
         let assembly = t.assemblies.entry(at.piece).or_insert_with(|| {
@@ -581,5 +585,20 @@ impl Engine {
         }
         self.pump_trackers(id);
         self.save(id);
+    }
+}
+
+/// Sets to zero what of a block is padding (BEP 47). Padding is kept nowhere and reads as zeros, so
+/// it is hashed as zeros too, whatever a peer sent: else a piece would be verified once, and never
+/// again when it is checked.
+fn blank_padding(info: &Info, at: BlockRef, block: &mut Block) {
+    let start = info.piece_offset(at.piece) + u64::from(at.begin);
+    let mut from = 0;
+    for extent in info.extents(start, at.len.into()) {
+        let to = from + extent.len as usize;
+        if info.files()[extent.file].kind == FileKind::Padding {
+            block[from..to].fill(0);
+        }
+        from = to;
     }
 }

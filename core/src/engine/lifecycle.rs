@@ -88,6 +88,7 @@ impl Engine {
             info_hash,
             dn,
             info: None,
+            padded: false,
             phase: Phase::Metadata,
             to_open: false,
             paused: add.paused,

@@ -105,6 +105,8 @@ pub(super) struct Torrent {
     /// `dn` of a magnet.
     pub(super) dn: Option<String>,
     pub(super) info: Option<Arc<Info>>,
+    /// There is padding in it.
+    pub(super) padded: bool,
     pub(super) phase: Phase,
     /// [`Op::Open`](crate::Op::Open) is due once the disk has done what is asked of it.
     pub(super) to_open: bool,

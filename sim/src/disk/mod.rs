@@ -1,8 +1,9 @@
 //! A disk under virtual time: one head, a queue, and everything that goes wrong with disks.
 //!
 //! It takes one job after the other, each for as long as [`DiskConfig`] says. What was written
-//! is seen by reads at once and survives a power cut only once it was flushed. Content that the
-//! whole swarm shares is kept once (see `image`).
+//! is seen by reads at once and survives a power cut only once it was flushed. A flush may be told
+//! to go on beside later jobs, as it does on a real machine, and the power to fail at any job.
+//! Content that the whole swarm shares is kept once (see `image`).
 
 mod image;
 mod volume;
@@ -93,7 +94,24 @@ pub struct SimDisk {
     /// Of every torrent of the present process.
     names: BTreeMap<TorrentId, InfoHash>,
     jobs: VecDeque<Job>,
+    /// Flushes go on beside the jobs after them.
+    flushes_beside: bool,
+    /// Flushes that do.
+    flushing: VecDeque<Job>,
+    power: Power,
     stats: DiskStats,
+}
+
+/// When the power fails, counted in jobs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Power {
+    /// Jobs done since the disk was made.
+    jobs: u64,
+    /// It fails when so many were done.
+    fails_at: Option<u64>,
+    /// It has failed, and the machine is about to notice.
+    failed: bool,
+    cuts: u32,
 }
 
 /// What a disk did.
@@ -136,8 +154,50 @@ impl SimDisk {
             open: BTreeMap::new(),
             names: BTreeMap::new(),
             jobs: VecDeque::new(),
+            flushes_beside: false,
+            flushing: VecDeque::new(),
+            power: Power::default(),
             stats: DiskStats::default(),
         }
+    }
+
+    /// Lets flushes go on while later jobs are done: what those write is not covered.
+    pub fn flush_beside(&mut self) {
+        self.flushes_beside = true;
+    }
+
+    /// Has the power fail when `jobs` jobs were done since the disk was made. The job whose turn it
+    /// is then may be done or not, and is not answered.
+    pub fn fail_power_at(&mut self, jobs: u64) {
+        self.power.fails_at = Some(jobs);
+    }
+
+    /// Whether the power has failed; [`SimDisk::power_cut`] is to follow.
+    #[must_use]
+    pub const fn has_lost_power(&self) -> bool {
+        self.power.failed
+    }
+
+    /// How often the power failed.
+    #[must_use]
+    pub const fn power_cuts(&self) -> u32 {
+        self.power.cuts
+    }
+
+    /// Jobs done since the disk was made.
+    #[must_use]
+    pub const fn jobs_done(&self) -> u64 {
+        self.power.jobs
+    }
+
+    /// Whether a piece is there, byte for byte right. `false` if the content was not
+    /// [expected](Self::expect).
+    #[must_use]
+    pub fn holds_piece(&self, info: &Info, piece: u32) -> bool {
+        let hash = info.info_hash();
+        let (at, len) = (info.piece_offset(piece), info.piece_size(piece));
+        let volume = self.volumes.get(&hash);
+        self.contents.contains_key(&hash) && volume.is_some_and(|v| v.is_true_at(at, len.into()))
     }
 
     /// Tells what a torrent's true content is, so that copies of it cost no memory and
@@ -191,6 +251,7 @@ impl SimDisk {
     /// The process ends: jobs that were not begun are undone, the rest stays as it is.
     pub fn process_ended(&mut self) {
         self.jobs.clear();
+        self.flushing.clear();
         self.open.clear();
         self.names.clear();
     }
@@ -198,10 +259,15 @@ impl SimDisk {
     /// The power fails: the process ends, and of what was not flushed a part is lost or torn.
     pub fn power_cut(&mut self) {
         // What the head was at may have reached the platter in part.
-        if let Some(job) = self.jobs.pop_front() {
+        if let Some(job) = self.jobs.pop_front()
+            && self.rng.next_u32().is_multiple_of(2)
+        {
             let _ = self.perform(job.op, job.done);
         }
         self.process_ended();
+        self.power.fails_at = None;
+        self.power.failed = false;
+        self.power.cuts += 1;
         for volume in self.volumes.values_mut() {
             volume.power_cut(&mut *self.rng);
         }
@@ -234,7 +300,7 @@ impl SimDisk {
             None => 0,
         };
         let flush = match job {
-            DiskJob::Flush { durable: true } => self.config.flush,
+            DiskJob::Flush { durable: true } if !self.flushes_beside => self.config.flush,
             _ => Duration::ZERO,
         };
         least + Duration::from_micros(jitter as u64 + transfer) + flush
@@ -363,16 +429,29 @@ impl Storage for SimDisk {
     }
 
     fn poll(&mut self, now: Instant) -> Option<(OpId, Outcome)> {
-        if self.poll_timeout().is_none_or(|at| at > now) {
-            return None;
+        loop {
+            if self.power.failed || self.poll_timeout().is_none_or(|at| at > now) {
+                return None;
+            }
+            let flushed = self.flushing.front().is_some_and(|job| job.done <= now);
+            if !flushed && self.power.fails_at.is_some_and(|at| at <= self.power.jobs) {
+                self.power.failed = true;
+                return None;
+            }
+            let queue = match flushed {
+                true => &mut self.flushing,
+                false => &mut self.jobs,
+            };
+            let job = queue.pop_front()?;
+            if !flushed {
+                self.power.jobs += 1;
+                if self.flushes_beside && matches!(job.op.job, DiskJob::Flush { durable: true }) {
+                    self.begin_flush(job);
+                    continue;
+                }
+            }
+            return Some(self.finish(job));
         }
-        let job = self.jobs.pop_front()?;
-        let id = job.op.id;
-        let outcome = self.perform(job.op, job.done);
-        if matches!(outcome, Outcome::Failed { .. }) {
-            self.stats.failures += 1;
-        }
-        Some((id, outcome))
     }
 
     fn save_dht(&mut self, saved: Saved) -> Outcome {
@@ -381,7 +460,28 @@ impl Storage for SimDisk {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.jobs.front().map(|job| job.done)
+        let next = [self.jobs.front(), self.flushing.front()];
+        next.into_iter().flatten().map(|job| job.done).min()
+    }
+}
+
+impl SimDisk {
+    /// What is written from here on is not covered.
+    fn begin_flush(&mut self, mut job: Job) {
+        if let Some(volume) = opened(&self.open, &mut self.volumes, job.op.torrent) {
+            volume.begin_flush();
+        }
+        job.done += self.config.flush;
+        self.flushing.push_back(job);
+    }
+
+    fn finish(&mut self, job: Job) -> (OpId, Outcome) {
+        let id = job.op.id;
+        let outcome = self.perform(job.op, job.done);
+        if matches!(outcome, Outcome::Failed { .. }) {
+            self.stats.failures += 1;
+        }
+        (id, outcome)
     }
 }
 

@@ -213,3 +213,45 @@ fn a_failing_disk_fails_about_as_often_as_it_is_told() {
     assert!((60..140).contains(&failed), "{failed} of 400");
     assert_eq!(bench.disk.stats().failures, failed as u64);
 }
+
+#[test]
+fn a_flush_that_goes_on_beside_writes_does_not_cover_them() {
+    let mut harmed = 0;
+    for seed in 0..20 {
+        let mut bench = Bench::new(DiskConfig::ssd(), seed);
+        bench.disk.flush_beside();
+        let _ = bench.write(0, 2 * PIECE);
+        let id = OpId(1_000);
+        let job = DiskJob::Flush { durable: true };
+        let torrent = T;
+        bench.disk.submit(bench.now, DiskOp { id, torrent, job });
+        bench.now = bench.disk.poll_timeout().unwrap();
+        assert!(bench.disk.poll(bench.now).is_none(), "it has only begun");
+        // The write is answered first.
+        let _ = bench.write(2 * PIECE, 2 * PIECE);
+        bench.now = bench.disk.poll_timeout().unwrap();
+        let flushed = bench.disk.poll(bench.now);
+        assert!(matches!(flushed, Some((OpId(1_000), Outcome::Flushed(_)))));
+        bench.disk.power_cut();
+        bench.open();
+        let pieces = bench.pieces();
+        assert!(pieces[0] && pieces[1], "lost with seed {seed}");
+        harmed += usize::from(!pieces[2]);
+    }
+    assert!(harmed > 15, "{harmed} of 20 were harmed");
+}
+
+#[test]
+fn the_power_fails_at_the_job_that_was_named() {
+    let mut bench = Bench::new(DiskConfig::ssd(), 1);
+    bench.disk.fail_power_at(bench.disk.jobs_done() + 1);
+    bench.flush();
+    let (id, torrent) = (OpId(1_000), T);
+    let job = DiskJob::Flush { durable: true };
+    bench.disk.submit(bench.now, DiskOp { id, torrent, job });
+    bench.now = bench.disk.poll_timeout().unwrap();
+    assert!(bench.disk.poll(bench.now).is_none() && bench.disk.has_lost_power());
+    bench.disk.power_cut();
+    assert!(!bench.disk.has_lost_power() && bench.disk.power_cuts() == 1);
+    bench.open();
+}

@@ -42,8 +42,10 @@ pub(super) struct Volume {
     seen: State,
     /// What the platter holds.
     durable: State,
-    /// Pages that were written since the last flush.
+    /// Pages that were written since the last flush, or since one that has begun.
     dirty: BTreeSet<u32>,
+    /// What a flush that has begun covers, and the pages that it has to write.
+    flushing: Option<(State, BTreeSet<u32>)>,
 }
 
 impl Volume {
@@ -57,6 +59,7 @@ impl Volume {
             durable: state.clone(),
             seen: state,
             dirty: BTreeSet::new(),
+            flushing: None,
         }
     }
 
@@ -130,8 +133,24 @@ impl Volume {
             .sum()
     }
 
-    /// What was written is on the platter.
+    /// A flush begins; [`Volume::flush`] ends it. What is written meanwhile is not covered.
+    pub(super) fn begin_flush(&mut self) {
+        let mut pages = std::mem::take(&mut self.dirty);
+        pages.extend(
+            self.flushing
+                .take()
+                .into_iter()
+                .flat_map(|(_, pages)| pages),
+        );
+        self.flushing = Some((self.seen.clone(), pages));
+    }
+
+    /// What was written, before the flush began if one did, is on the platter.
     pub(super) fn flush(&mut self) {
+        if let Some((covered, _)) = self.flushing.take() {
+            self.durable = covered;
+            return;
+        }
         self.dirty.clear();
         self.durable = self.seen.clone();
     }
@@ -141,7 +160,14 @@ impl Volume {
     pub(super) fn power_cut(&mut self, rng: &mut dyn Rng) {
         let mut left = self.durable.clone();
         let mut reached = vec![0; left.files.len()];
-        for page in std::mem::take(&mut self.dirty) {
+        let mut pages = std::mem::take(&mut self.dirty);
+        pages.extend(
+            self.flushing
+                .take()
+                .into_iter()
+                .flat_map(|(_, pages)| pages),
+        );
+        for page in pages {
             let kept = match rng.next_u32() % 4 {
                 0 => 0,
                 1 => (rng.next_u32() as usize % (PAGE / SECTOR)) * SECTOR,
@@ -181,12 +207,22 @@ impl Volume {
             self.seen.image.set(page, Page::Hole);
         }
         self.seen.files.fill(Entry::default());
+        self.flushing = None;
         self.flush();
     }
 
     /// Whether the torrent's content is complete and right, as far as the shared content tells.
     pub(super) fn is_true(&self) -> bool {
         (0..self.seen.image.pages()).all(|page| self.seen.image.page(page) == Page::Same)
+    }
+
+    /// The same of `len` bytes at `at`, which begin with a page.
+    pub(super) fn is_true_at(&self, at: u64, len: u64) -> bool {
+        let pages = at as usize / PAGE..(at + len).div_ceil(PAGE as u64) as usize;
+        self.reaches(at, len)
+            && pages
+                .into_iter()
+                .all(|page| self.seen.image.page(page as u32) == Page::Same)
     }
 
     /// Bytes of its own that it keeps in memory.

@@ -258,6 +258,10 @@ impl EngineHost {
         for _ in 0..MAX_POLLS {
             let polled = driver.poll(cx.now, &mut self.cable);
             self.cable.pass(cx);
+            if driver.storage().has_lost_power() {
+                // It is switched on again at once.
+                return self.start(cx);
+            }
             while let Some(event) = driver.poll_event() {
                 if self.events.len() == MAX_EVENTS {
                     self.events.pop_front();

@@ -1,6 +1,7 @@
 //! Blocking pieces shared by Dunlin's std drivers: disk, session folder, configuration.
 
 pub mod add;
+mod claims;
 pub mod config;
 pub mod conntrack;
 #[cfg(test)]

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!  session/lock                    held shared by every process, alone by a daemon
-//!          <info-hash>.lock        held by the one process that runs this torrent
+//!          <name>.owner            held by the process that made it
+//!          claims                  held while a process looks at claims or changes them
+//!          <info-hash>.lock        names the owner that runs this torrent: see `claims`
 //!          <info-hash>.torrent     the torrent file, as it came
 //!          <info-hash>.resume      the engine's record, sealed: magic, SHA-1, bytes
 //!          <info-hash>.resume.bak  the record before
@@ -25,6 +27,7 @@ use std::{
 use dunlin_core::{InfoHash, OpError, OpErrorKind, Outcome, hash::sha1};
 
 use crate::{
+    claims::{self, Claim, Claims, Refused},
     dht_cache,
     disk::write_all,
     platform::{self, Root, private_folder, same_file},
@@ -74,12 +77,13 @@ type Result<T> = std::result::Result<T, SessionError>;
 #[derive(Debug)]
 pub struct SessionFolder {
     dir: PathBuf,
+    claims: Claims,
     _lock: File,
 }
 
 /// The right to run one torrent; given up when dropped.
 #[derive(Debug)]
-pub struct TorrentLock(File);
+pub struct TorrentLock(#[expect(dead_code, reason = "it is dropped")] Claim);
 
 /// What the folder holds.
 #[derive(Debug, Default)]
@@ -107,6 +111,7 @@ impl SessionFolder {
         private_folder(dir).map_err(|e| SessionError::Io(dir.into(), e))?;
         let lock = lock(&dir.join("lock"), sharing)?;
         Ok(Self {
+            claims: Claims::open(dir).map_err(|e| SessionError::Io(dir.into(), e))?,
             dir: dir.into(),
             _lock: lock,
         })
@@ -120,7 +125,12 @@ impl SessionFolder {
 
     /// Takes a torrent for this process.
     pub fn claim(&self, torrent: InfoHash) -> Result<TorrentLock> {
-        lock(&self.path(torrent, "lock"), Sharing::Alone).map(TorrentLock)
+        let path = self.path(torrent, "lock");
+        match self.claims.claim(path.clone()) {
+            Ok(claim) => Ok(TorrentLock(claim)),
+            Err(Refused::Busy) => Err(SessionError::Busy(path)),
+            Err(Refused::Io(error)) => Err(SessionError::Io(path, error)),
+        }
     }
 
     /// Keeps a torrent file.
@@ -199,6 +209,7 @@ impl SessionFolder {
                 Some((Some(_), "lock")) => {}
                 Some((Some(_), kind)) if kind.ends_with(".tmp") || kind.contains(".damaged") => {}
                 None if name == "lock" => {}
+                _ if claims::is_ours(name) => {}
                 _ if name.starts_with(dht_cache::FILE) => {}
                 _ => drop(foreign.insert(entry.path())),
             }
@@ -212,7 +223,7 @@ impl SessionFolder {
 
     /// Forgets a torrent; `lock` says that this process runs it.
     pub fn remove(&self, torrent: InfoHash, lock: TorrentLock) -> Result<()> {
-        for name in ["resume", "resume.bak", "torrent", "lock"] {
+        for name in ["resume", "resume.bak", "torrent"] {
             let path = self.path(torrent, name);
             match platform::remove_file(&path) {
                 Err(e) if e.kind() != ErrorKind::NotFound => {
@@ -221,7 +232,7 @@ impl SessionFolder {
                 _ => {}
             }
         }
-        drop(lock.0);
+        drop(lock);
         self.sync()
     }
 

@@ -10,9 +10,14 @@ use dunlin_core::{Caps, Config, DhtMode};
 use crate::{
     disk::{Allocation, DiskConfig},
     paths::Names,
+    platform,
     socket::{self, Route},
     store::Store,
 };
+
+/// Descriptors that are neither files of torrents nor connections with peers: the program's
+/// own, sockets that listen, the session folder, HTTP and name look-ups.
+const OTHER_DESCRIPTORS: u64 = 128;
 
 /// What a session is made with. Start from the default and change fields.
 #[derive(Clone, Debug)]
@@ -61,6 +66,9 @@ impl SessionConfig {
     pub fn for_engine(&self) -> Config {
         let mut config = self.engine.clone();
         config.boot = config.boot.or_else(boot);
+        if let Some(limit) = platform::open_file_limit() {
+            config.max_connections = config.max_connections.min(self.connections_of(limit));
+        }
         config.listen.clear();
         if self.route.proxy.is_none() {
             for &address in &self.listen {
@@ -95,6 +103,16 @@ impl SessionConfig {
         (config, loaded.note)
     }
 
+    /// How many connections a process has descriptors for that may open `limit` files.
+    fn connections_of(&self, limit: u64) -> u32 {
+        // The disk keeps to a quarter at most.
+        let files = (self.disk.open_files as u64).min(limit / 4);
+        let others = OTHER_DESCRIPTORS.min(limit / 4);
+        u32::try_from(limit - files - others)
+            .unwrap_or(u32::MAX)
+            .max(1)
+    }
+
     /// What this platform and this route offer.
     #[must_use]
     pub fn caps(&self) -> Caps {
@@ -110,6 +128,14 @@ impl SessionConfig {
         caps.session = self.folder.is_some();
         caps
     }
+}
+
+/// Raises the number of files that this process may have open as far as the system lets it. Many
+/// systems start programs with 256 or 1024, for the sake of old ones; a session makes do with
+/// whatever there is. For programs to call before they start a session: the limit is the
+/// process's, so a library should not.
+pub fn raise_open_file_limit() {
+    platform::raise_open_file_limit();
 }
 
 /// Names the present boot of this machine, where the system tells.

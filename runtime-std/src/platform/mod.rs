@@ -18,7 +18,8 @@ pub(crate) use calls::{
     set_len, sync_file, write_vectored_at,
 };
 pub(crate) use sys::{
-    executable, open_file_limit, read_vectored_at, read_vectored_cached, same_file, unlinked,
+    executable, open_file_limit, raise_open_file_limit, read_vectored_at, read_vectored_cached,
+    same_file, unlinked,
 };
 
 use std::{fs, io, time::UNIX_EPOCH};

@@ -13,7 +13,7 @@ use rustix::{
         AtFlags, CWD, Mode, OFlags, linkat, mkdirat, openat, renameat, statat, symlinkat, unlinkat,
     },
     io::Errno,
-    process::{Resource, getrlimit},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
 use super::{Access, escape, file_stat, not_a_file};
@@ -70,9 +70,29 @@ pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
     Err(ErrorKind::Unsupported.into())
 }
 
+/// Limits of open files to try. The first is more than any configuration of ours uses; macOS
+/// refuses it even where it names no limit, and takes the second.
+const OPEN_FILES: [u64; 2] = [65_536, 10_240];
+
 /// How many files this process may have open; `None` without limit.
 pub(crate) fn open_file_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
+}
+
+/// Raises the limit as far as an ordinary process may.
+pub(crate) fn raise_open_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    for most in OPEN_FILES {
+        let most = limit.maximum.map_or(most, |maximum| maximum.min(most));
+        let raised = Rlimit {
+            current: Some(most),
+            ..limit
+        };
+        let is_lower = limit.current.is_some_and(|current| current < most);
+        if !is_lower || setrlimit(Resource::Nofile, raised).is_ok() {
+            return;
+        }
+    }
 }
 
 /// Makes a folder for its owner only.

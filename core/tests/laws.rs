@@ -4,13 +4,14 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::{World, add, torrent};
 use dunlin_core::dht::{DhtConfig, Goal};
 use dunlin_core::engine::{Engine, Event, FilePriority, ReadBufs, Scope, Source, WriteBufs};
 use dunlin_core::{
-    Caps, CloseReason, Config, ConnId, DhtMode, Instant, OpErrorKind, OpId, Outcome, RecvMeta,
+    Caps, CloseReason, Config, ConnId, DhtMode, Instant, Op, OpErrorKind, OpId, Outcome, RecvMeta,
     SocketId,
 };
 use quickcheck::{Gen, QuickCheck, TestResult};
@@ -279,6 +280,65 @@ fn law_4_an_idle_engine_wakes_seldom_and_for_one_thing() {
     }
     // 200 torrents without peers or trackers have a save timer each and nothing else to do.
     assert!(wakes <= 200 * 61, "{wakes} wake-ups in an hour");
+}
+
+#[test]
+fn law_4_a_call_that_concerns_all_torrents_works_through_a_few_at_a_time() {
+    let config = Config {
+        max_jobs: 10_000,
+        listen: [std::net::SocketAddr::from(([0, 0, 0, 0], 0))]
+            .into_iter()
+            .collect(),
+        ..Config::default()
+    };
+    let mut e = engine(4, config);
+    let mut now = Instant::from_micros(10);
+    for n in 0..1000_u32 {
+        let mut hash = [0; 20];
+        hash[..4].copy_from_slice(&n.to_be_bytes());
+        let source = Source::Hash {
+            info_hash: dunlin_core::InfoHash(hash),
+            name: None,
+        };
+        let trackers = vec![vec![format!("udp://tracker{n}.test:1")]];
+        let torrent = dunlin_core::engine::AddTorrent {
+            trackers,
+            ..add(source)
+        };
+        e.add(now, torrent).unwrap();
+    }
+    let mut binds = Vec::new();
+    while let Some(op) = e.poll_op() {
+        if let Op::Bind { op, local, .. } = op {
+            binds.push((op, local));
+        }
+    }
+    // With the sockets bound, each torrent may ask its tracker.
+    let asked = |e: &mut Engine| -> BTreeSet<String> {
+        let ops = std::iter::from_fn(|| e.poll_op());
+        ops.filter_map(|op| match op {
+            Op::Resolve { host, .. } => Some(host),
+            _ => None,
+        })
+        .collect()
+    };
+    let mut all = BTreeSet::new();
+    for (op, local) in binds {
+        e.handle_op(now, op, Outcome::Bound(local));
+        let some = asked(&mut e);
+        assert!(some.len() <= 100, "{} at once", some.len());
+        all.extend(some);
+    }
+    let start = now;
+    while let Some(at) = e.poll_timeout().filter(|_| all.len() < 1000) {
+        now = at;
+        e.handle_timeout(now);
+        let some = asked(&mut e);
+        assert!(some.len() <= 100, "{} at once", some.len());
+        all.extend(some);
+    }
+    assert_eq!(all.len(), 1000);
+    assert!(now.saturating_since(start) < Duration::from_secs(1));
 }
 
 #[test]

@@ -126,6 +126,7 @@ mod saving;
 mod status;
 mod streams;
 mod swarm;
+mod sweep;
 mod timers;
 mod torrent;
 mod trackers;
@@ -149,6 +150,7 @@ pub use status::{
 
 use self::conns::Conns;
 use self::ops::{Ops, Purpose};
+use self::sweep::{Sweep, Why};
 use self::timers::{Timer, Timers};
 use self::torrent::Torrent;
 use crate::op::SocketKind;
@@ -195,6 +197,7 @@ pub struct Engine {
     /// Queries to UDP trackers whose names are being looked up.
     resolving: BTreeMap<(TorrentId, QueryKey), Query>,
     throttle: Throttle,
+    sweep: Sweep,
     /// `None`: there is no DHT at all.
     dht: Option<Box<dht::Server>>,
 
@@ -277,6 +280,9 @@ impl Engine {
                 reqq: config.reqq,
                 max_pipeline: config.max_pipeline,
                 max_metadata: config.max_metadata,
+                max_early: config.max_early_bitfields as usize
+                    / config.max_connections.max(1) as usize,
+                max_extended: config.max_extended(),
                 ..PeerConfig::default()
             },
             tracker_key,
@@ -293,6 +299,7 @@ impl Engine {
             udp_queries: BTreeMap::new(),
             resolving: BTreeMap::new(),
             throttle,
+            sweep: Sweep::default(),
             dht,
             pool_waiters: VecDeque::new(),
             feeding: false,
@@ -376,6 +383,7 @@ impl Engine {
                 Timer::DhtLinger => self.dht_stop(),
                 Timer::DhtSave => self.dht_save_due(),
                 Timer::Throttle => self.throttle_ready(),
+                Timer::Sweep => self.sweep_step(),
                 Timer::Stop => self.stop_overdue(),
             }
         }
@@ -534,10 +542,7 @@ impl Engine {
         }
         if self.binding == 0 {
             self.dht_share();
-            let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
-            for id in ids {
-                self.pump_trackers(id);
-            }
+            self.sweep_trackers(Why::Ready);
         }
     }
 

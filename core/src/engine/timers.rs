@@ -33,6 +33,8 @@ pub(super) enum Timer {
     DhtSave,
     /// A rate bucket has refilled.
     Throttle,
+    /// More torrents are to look at their trackers anew.
+    Sweep,
     /// Shutting down has waited long enough.
     Stop,
 }
@@ -54,6 +56,7 @@ impl Timer {
             Self::DhtLinger => "DHT stop",
             Self::DhtSave => "DHT cache",
             Self::Throttle => "rate limit",
+            Self::Sweep => "trackers of all torrents",
             Self::Stop => "shutdown",
         }
     }

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use super::super::event::{Level, What};
 use super::super::ops::Purpose;
+use super::super::sweep::Why;
 use super::super::timers::Timer;
 use super::super::torrent::Torrent;
 use super::super::{Engine, Stop, cx};
@@ -308,18 +309,17 @@ impl Engine {
         self.timers.set(Timer::DhtSave, Some(self.now + SAVE));
         self.dht_contacts(contacts);
         self.after_dht();
-        self.dht_tell_trackers(true);
+        self.sweep_trackers(Why::Ready);
     }
 
-    fn dht_tell_trackers(&mut self, up: bool) {
+    /// All torrents at once: a search that outlived its node would wait for ever.
+    fn dht_end_searches(&mut self) {
         let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
         for id in ids {
             if let Some(t) = self.torrents.get_mut(&id) {
-                t.announcer.set_dht_up(&mut cx!(self), up);
+                t.announcer.set_dht_up(&mut cx!(self), false);
             }
-            if !up {
-                self.dht_end_search(id, TrackerError::Dht(SERVER_DOWN));
-            }
+            self.dht_end_search(id, TrackerError::Dht(SERVER_DOWN));
             self.pump_trackers(id);
         }
     }
@@ -361,7 +361,7 @@ impl Engine {
         }
         // Its last words.
         self.after_dht();
-        self.dht_tell_trackers(false);
+        self.dht_end_searches();
         self.dht_forget_searches();
         self.dht_save();
         if own {

@@ -27,6 +27,7 @@ pub(super) use tracker::Search;
 
 use super::Engine;
 use super::event::{Level, What};
+use super::sweep::Why;
 use super::timers::Timer;
 use crate::dht::{Dht, DhtEvent, DhtLog, LookupId, PingId, Saved};
 use crate::metainfo::HostPort;
@@ -303,7 +304,7 @@ impl Engine {
         }
         if starved && node.nodes().next().is_some() {
             server.starved = false;
-            self.retry_searches();
+            self.sweep_trackers(Why::DhtKnowsOthers);
         }
     }
 
@@ -377,7 +378,7 @@ impl Engine {
         self.notice(None, None, level, What::Dht(log));
         if matches!(log, DhtLog::Bootstrapped { .. }) {
             self.save_dht_soon();
-            self.retry_searches();
+            self.sweep_trackers(Why::DhtKnowsOthers);
         }
     }
 }

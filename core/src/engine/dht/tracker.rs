@@ -177,17 +177,6 @@ impl Engine {
         self.pump_trackers(id);
     }
 
-    /// The node knows others now: searches that failed for want of them begin anew.
-    pub(super) fn retry_searches(&mut self) {
-        let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
-        for id in ids {
-            if let Some(t) = self.torrents.get_mut(&id) {
-                t.announcer.retry_dht(&mut cx!(self));
-            }
-            self.pump_trackers(id);
-        }
-    }
-
     /// What a failed announce is told as.
     pub(in super::super) fn dht_failed(&self, id: TorrentId, error: &TrackerError) -> Option<What> {
         let TrackerError::Dht(words) = error else {

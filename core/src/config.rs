@@ -8,6 +8,7 @@ use core::time::Duration;
 use crate::PeerId;
 use crate::dht::{DhtConfig, Saved};
 use crate::metainfo::HostPort;
+use crate::wire::peer::MAX_EXTENDED_LEN;
 
 /// What the platform offers; an op that it lacks is never emitted, or answers
 /// `Unsupported`.
@@ -196,6 +197,10 @@ pub struct Config {
     pub max_pipeline: u32,
     /// Longest metadata to fetch for a magnet, in bytes (BEP 9).
     pub max_metadata: u32,
+    /// Bytes kept of what the peers of magnets say of their pieces before the metadata comes;
+    /// each of [`Config::max_connections`] has an equal part. A peer that says more is connected
+    /// to again after that.
+    pub max_early_bitfields: u32,
 
     /// Upload slots of one torrent, the optimistic one included; `None` fits them to the rate.
     pub upload_slots: Option<u32>,
@@ -258,6 +263,8 @@ impl Default for Config {
             reqq: 500,
             max_pipeline: 2_000,
             max_metadata: 16 << 20,
+            // 32 KiB for each of 500 connections: a quarter of a million pieces.
+            max_early_bitfields: 16 << 20,
             upload_slots: None,
             limit_down: None,
             limit_up: None,
@@ -294,10 +301,19 @@ impl Config {
             reqq: 4,
             max_pipeline: 2,
             max_metadata: 4 << 10,
+            max_early_bitfields: 1 << 10,
             upload_slots: Some(1),
             numwant: 8,
             ..Self::default()
         }
+    }
+
+    /// Longest extended message to read, in bytes. Our answer to a request for metadata is the
+    /// longest that there is, 16 KiB and a header, if that much may be fetched at all.
+    pub(crate) fn max_extended(&self) -> u32 {
+        self.max_metadata
+            .saturating_add(1 << 10)
+            .clamp(4 << 10, MAX_EXTENDED_LEN)
     }
 
     /// Most connections with one IP address.

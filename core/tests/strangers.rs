@@ -4,198 +4,22 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
+use common::bench::{Bench, message};
 use common::{add, torrent};
-use dunlin_core::engine::{AddTorrent, Engine, ReadBufs, Source, WriteBufs};
-use dunlin_core::metainfo::Info;
-use dunlin_core::{
-    BLOCK_LEN, Caps, CloseReason, Config, ConnId, InfoHash, Instant, Op, Outcome, TorrentId,
-};
+use dunlin_core::engine::{Engine, Source};
+use dunlin_core::{Caps, CloseReason, Config, ConnId, InfoHash, Instant};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// One engine, and strangers made of bytes.
-struct Bench {
-    e: Engine,
-    now: Instant,
-    /// What it opened and did not close, and what it opened ever.
-    dialled: BTreeMap<ConnId, SocketAddr>,
-    dials: Vec<SocketAddr>,
-    closed: BTreeSet<ConnId>,
-}
-
-impl Bench {
-    fn new(config: Config) -> Self {
-        let now = Instant::from_micros(10);
-        let rng = Box::new(ChaCha8Rng::seed_from_u64(1));
-        Self {
-            e: Engine::new(now, config, Caps::all(), rng),
-            now,
-            dialled: BTreeMap::new(),
-            dials: Vec::new(),
-            closed: BTreeSet::new(),
-        }
-    }
-
-    fn with(info: &Arc<Info>, config: Config) -> (Self, TorrentId) {
-        let mut this = Self::new(config);
-        let id = this.add(Source::Info(info.clone()), &[]);
-        (this, id)
-    }
-
-    fn add(&mut self, source: Source, peers: &[SocketAddr]) -> TorrentId {
-        let peers = peers.to_vec();
-        let torrent = AddTorrent {
-            peers,
-            ..add(source)
-        };
-        let id = self.e.add(self.now, torrent).unwrap();
-        self.pump();
-        id
-    }
-
-    /// A disk without files, on which nothing goes wrong.
-    fn pump(&mut self) {
-        while let Some(op) = self.e.poll_op() {
-            let id = op.id();
-            let outcome = match op {
-                Op::TcpConnect { conn, remote } => {
-                    self.dialled.insert(conn, remote);
-                    self.dials.push(remote);
-                    continue;
-                }
-                Op::TcpClose { conn, .. } => {
-                    self.dialled.remove(&conn);
-                    self.closed.insert(conn);
-                    continue;
-                }
-                Op::Open { .. } => Outcome::Opened(vec![None]),
-                Op::Flush { .. } => Outcome::Flushed(vec![None]),
-                Op::Write {
-                    blocks,
-                    len,
-                    mut hasher,
-                    ..
-                } => {
-                    let mut left = len as usize;
-                    for block in &blocks {
-                        let part = &block[..left.min(BLOCK_LEN)];
-                        left -= part.len();
-                        if let Some(hasher) = &mut hasher {
-                            hasher.update(part);
-                        }
-                    }
-                    Outcome::Written { blocks, hasher }
-                }
-                _ => Outcome::Done,
-            };
-            if let Some(id) = id {
-                self.e.handle_op(self.now, id, outcome);
-            }
-        }
-        self.e.audit().unwrap();
-    }
-
-    fn wait(&mut self, time: Duration) {
-        let end = self.now + time;
-        while let Some(at) = self.e.poll_timeout().filter(|at| *at <= end) {
-            self.now = at;
-            self.e.handle_timeout(at);
-            self.pump();
-        }
-        self.now = end;
-    }
-
-    fn accept(&mut self, from: SocketAddr) -> Option<ConnId> {
-        let conn = self.e.accept(self.now, from);
-        self.pump();
-        conn
-    }
-
-    /// Somebody comes from there and says hello.
-    fn peer(&mut self, from: SocketAddr, torrent: InfoHash, id: u8) -> Option<ConnId> {
-        let conn = self.accept(from)?;
-        self.hello(conn, torrent, id);
-        (!self.closed.contains(&conn)).then_some(conn)
-    }
-
-    fn hello(&mut self, conn: ConnId, torrent: InfoHash, id: u8) {
-        let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\x10\0\x05".to_vec();
-        hello.extend_from_slice(&torrent.0);
-        hello.extend_from_slice(b"-XX0001-abcdefghijk");
-        hello.push(id);
-        self.say(conn, &hello);
-    }
-
-    fn say(&mut self, conn: ConnId, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let mut bufs = ReadBufs::new();
-            self.e.read_bufs(self.now, conn, &mut bufs);
-            let mut len = 0;
-            for buf in &mut bufs {
-                let n = buf.len().min(bytes.len());
-                buf[..n].copy_from_slice(&bytes[..n]);
-                bytes = &bytes[n..];
-                len += n;
-            }
-            drop(bufs);
-            if len == 0 {
-                break;
-            }
-            self.e.handle_read(self.now, conn, len);
-        }
-        self.pump();
-    }
-
-    /// What the engine says to it.
-    fn hear(&mut self, conn: ConnId) -> Vec<u8> {
-        let mut all = Vec::new();
-        loop {
-            let mut bufs = WriteBufs::new();
-            self.e.write_bufs(self.now, conn, &mut bufs);
-            let bytes: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).collect();
-            drop(bufs);
-            if bytes.is_empty() {
-                return all;
-            }
-            self.e.handle_written(self.now, conn, bytes.len());
-            all.extend(bytes);
-        }
-    }
-
-    /// Nobody answers at any of the addresses dialled.
-    fn refuse_all(&mut self) {
-        for conn in std::mem::take(&mut self.dialled).into_keys() {
-            self.e.handle_closed(self.now, conn, CloseReason::Refused);
-        }
-        self.pump();
-    }
-
-    fn known(&self, id: TorrentId) -> u32 {
-        self.e.torrent(self.now, id).unwrap().known
-    }
-
-    fn connections(&self) -> u32 {
-        self.e.status(self.now).connections
-    }
-}
-
 fn v4(host: u8, port: u16) -> SocketAddr {
     SocketAddr::from(([10, 8, 0, host], port))
-}
-
-fn message(id: u8, payload: &[u8]) -> Vec<u8> {
-    let mut out = (payload.len() as u32 + 1).to_be_bytes().to_vec();
-    out.push(id);
-    out.extend_from_slice(payload);
-    out
 }
 
 const EXTENDED_HELLO: &[u8] = b"\0d1:md6:ut_pexi1eee";
@@ -478,4 +302,71 @@ fn torrents_take_turns_in_connecting() {
         let all: BTreeSet<_> = turn.iter().collect();
         assert_eq!(all.len(), 4, "{order:?}");
     }
+}
+
+#[test]
+fn a_torrent_that_comes_late_gets_a_place_from_one_that_has_many() {
+    let (info, _) = torrent(100_000, 32 << 10);
+    let config = Config {
+        max_connections: 20,
+        ..Config::default()
+    };
+    let (mut b, _) = Bench::with(&info, config);
+    let early: Vec<_> = (0..20)
+        .map(|n| b.peer(v4(n, 5), info.info_hash(), n).unwrap())
+        .collect();
+    let alive = |b: &mut Bench| {
+        for &conn in &early {
+            b.say(conn, &[0; 4]);
+            b.hear(conn);
+        }
+    };
+    alive(&mut b);
+    b.wait(2 * MINUTE);
+    let name = None;
+    let info_hash = InfoHash([7; 20]);
+    let peers: Vec<_> = (0..30).map(|n| v4(100 + n, 9)).collect();
+    b.add(Source::Hash { info_hash, name }, &peers);
+    assert!(b.dials.is_empty(), "there is no place");
+    // One each ten seconds: it neither waits for ever nor empties the other at once.
+    for n in 1..=3 {
+        b.wait(10 * SECOND);
+        assert_eq!(b.dialled.len(), n);
+    }
+    for _ in 0..40 {
+        b.wait(10 * SECOND);
+        alive(&mut b);
+    }
+    let left = early.iter().filter(|c| !b.closed.contains(c)).count();
+    assert!((9..=12).contains(&left), "{left} are left of twenty");
+}
+
+#[test]
+fn a_peer_that_says_more_than_is_kept_before_the_metadata_comes_is_connected_to_again() {
+    let (info, _) = torrent(64 * (16 << 10), 16 << 10);
+    let config = Config {
+        // Seven bytes each, one less than the bitfield.
+        max_early_bitfields: 7 * 500,
+        ..Config::default()
+    };
+    let mut b = Bench::new(config);
+    let info_hash = info.info_hash();
+    let name = None;
+    b.add(Source::Hash { info_hash, name }, &[]);
+    let from = v4(1, 5);
+    let conn = b.peer(from, info_hash, 1).unwrap();
+    let size = info.raw().len();
+    let hello = format!("\0d1:md11:ut_metadatai1ee13:metadata_sizei{size}e1:pi99ee");
+    b.say(conn, &message(5, &[0xff; 8]));
+    b.say(conn, &message(20, hello.as_bytes()));
+    let heard = b.hear(conn);
+    let text = String::from_utf8_lossy(&heard);
+    let at = text.find("11:ut_metadatai").unwrap() + "11:ut_metadatai".len();
+    let mut answer = vec![text[at..].split('e').next().unwrap().parse().unwrap()];
+    answer.extend(format!("d8:msg_typei1e5:piecei0e10:total_sizei{size}ee").into_bytes());
+    answer.extend(info.raw());
+    b.say(conn, &message(20, &answer));
+    assert!(b.closed.contains(&conn));
+    b.wait(MINUTE);
+    assert_eq!(b.dials, [SocketAddr::new(from.ip(), 99)]);
 }

@@ -4,7 +4,7 @@ use alloc::{collections::BTreeSet, vec::Vec};
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::conns::key;
+use super::conns::{Conn, key};
 use super::peers::End;
 use super::swarm::Origin;
 use super::timers::Timer;
@@ -26,6 +26,14 @@ const PEX_HEARD: Duration = Duration::from_secs(45);
 const PEX_MOST: usize = 50;
 /// A peer neither side gains from makes way after this, if places are short.
 const USELESS: Duration = Duration::from_secs(300);
+/// A connection that is given up for another torrent's sake was there for so long, and, if that
+/// torrent has others, of no use for so long: six choking rounds.
+const SETTLED: Duration = Duration::from_secs(60);
+/// Connections in use that a torrent keeps in any case: enough for all upload slots of a slow
+/// line and for a choice of pieces.
+const KEPT: usize = 8;
+/// Torrents looked at for one that waits for a place.
+const MAX_ASKED: usize = 16;
 
 impl Engine {
     /// The ten-second chores of a torrent.
@@ -44,6 +52,7 @@ impl Engine {
                 self.flush_idle_pieces(id);
                 self.refill_all(id);
                 self.make_places(id);
+                self.share_places(id);
             }
             _ => {}
         }
@@ -166,6 +175,39 @@ impl Engine {
             .map(|c| c.id);
         if let Some(conn) = oldest {
             self.close_conn(conn, End::Finished("neither side gained from it"));
+        }
+    }
+
+    /// Gives a connection up if there is no place left and another torrent, which has fewer,
+    /// waits for one: the one that was of use least recently, and one that is of use only to a
+    /// torrent that has none at all.
+    fn share_places(&mut self, id: TorrentId) {
+        let Some(t) = self.torrents.get(&id) else {
+            return;
+        };
+        if self.conns.len() < self.max_conns() {
+            return;
+        }
+        let others = self.diallers.iter().filter(|other| **other != id);
+        let mut waiting = others.take(MAX_ASKED).filter_map(|other| {
+            let other = self.torrents.get(other)?;
+            let due = other.swarm.next_due()?;
+            (other.is_running() && due <= self.now).then_some(other.conns.len())
+        });
+        let Some(theirs) = waiting.find(|theirs| theirs + 1 < t.conns.len()) else {
+            return;
+        };
+        let urgent = theirs == 0 && t.conns.len() > KEPT;
+        let settled = |c: &&Conn| c.established.is_some_and(|at| at + SETTLED < self.now);
+        let conns = t.conns.iter().filter_map(|i| self.conns.at(*i));
+        let least = conns.filter(settled).min_by_key(|c| c.useful);
+        let least = least.filter(|c| urgent || c.useful + SETTLED < self.now);
+        if let Some(conn) = least.map(|c| c.id) {
+            if let Some(at) = self.diallers.iter().position(|other| *other == id) {
+                self.diallers.remove(at);
+                self.diallers.push_back(id);
+            }
+            self.close_conn(conn, End::Resting("another torrent needs the place"));
         }
     }
 

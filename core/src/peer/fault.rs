@@ -59,6 +59,8 @@ pub enum PeerFault {
     Unsolicited,
     /// It asks for more and more and reads nothing.
     ReadsNothing,
+    /// It said which pieces it has before there was room to keep that: it has to say so again.
+    SaidTooEarly,
 }
 
 impl PeerFault {
@@ -81,7 +83,8 @@ impl PeerFault {
             | Self::Mse(_)
             | Self::HandshakeTimeout
             | Self::Idle
-            | Self::TooSlow => Blame::Nobody,
+            | Self::TooSlow
+            | Self::SaidTooEarly => Blame::Nobody,
         }
     }
 }
@@ -110,6 +113,9 @@ impl fmt::Display for PeerFault {
             }
             Self::Unsolicited => f.write_str("sends much that nobody asked for"),
             Self::ReadsNothing => f.write_str("asks for more and more and reads nothing"),
+            Self::SaidTooEarly => {
+                f.write_str("told its pieces before the metadata came; it is asked again")
+            }
         }
     }
 }

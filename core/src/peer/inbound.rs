@@ -542,7 +542,17 @@ impl Peer {
             return self.fail(PeerFault::TooLong { id, len });
         }
         match id {
-            id::BITFIELD if self.has.is_empty() => {}
+            id::BITFIELD if self.has.is_empty() && len as usize <= self.cfg.max_early => {}
+            id::BITFIELD if self.has.is_empty() => {
+                self.early.lose();
+                self.inb.clear_head();
+                self.inb.stage = Stage::Skip(len - 1);
+            }
+            // Longer than anything we ask for: an extension that does without an answer.
+            id::EXTENDED if len > self.cfg.max_extended => {
+                self.inb.clear_head();
+                self.inb.stage = Stage::Skip(len - 1);
+            }
             id::BITFIELD if len != self.has.len().div_ceil(8) + 1 => {
                 self.fail(PeerFault::BadBitfield);
             }

@@ -26,6 +26,8 @@ pub(super) struct Early {
     all: bool,
     bits: Option<Vec<u8>>,
     haves: Vec<u32>,
+    /// Something was too much to keep.
+    lost: bool,
 }
 
 impl Early {
@@ -38,7 +40,14 @@ impl Early {
             all,
             bits,
             haves: Vec::new(),
+            lost: false,
         };
+    }
+
+    /// The peer said what cannot be kept: forgets what it said before.
+    pub(super) fn lose(&mut self) {
+        self.replace(false, None);
+        self.lost = true;
     }
 
     /// `None` if it does not fit.
@@ -65,7 +74,11 @@ impl Peer {
         if !self.has.is_empty() {
             return;
         }
-        match core::mem::take(&mut self.early).interpret(count) {
+        let early = core::mem::take(&mut self.early);
+        if early.lost {
+            return self.fail(PeerFault::SaidTooEarly);
+        }
+        match early.interpret(count) {
             Some(has) => {
                 let changed = has.count() > 0;
                 self.has = has;
@@ -180,7 +193,8 @@ impl Peer {
             return;
         }
         if self.has.is_empty() {
-            if self.early.haves.len() < MAX_EARLY {
+            let most = (self.cfg.max_early / size_of::<u32>()).min(MAX_EARLY);
+            if self.early.haves.len() < most {
                 self.early.haves.push(piece);
             }
         } else if self.has.set(piece) {
@@ -190,7 +204,10 @@ impl Peer {
 
     fn on_bitfield(&mut self, bits: &[u8]) {
         if self.has.is_empty() {
-            return self.early.replace(false, Some(bits.to_vec()));
+            return match bits.len() <= self.cfg.max_early {
+                true => self.early.replace(false, Some(bits.to_vec())),
+                false => self.early.lose(),
+            };
         }
         match Bitfield::from_wire(bits, self.has.len()) {
             Some(has) if self.has == has => {}

@@ -20,7 +20,7 @@ use core::time::Duration;
 
 use crate::rate::Rate;
 use crate::wire::extension::{ExtHandshake, Offer, PexFlags};
-use crate::wire::peer::{Handshake, Message, Reserved};
+use crate::wire::peer::{Handshake, MAX_EXTENDED_LEN, MAX_MESSAGE_LEN, Message, Reserved};
 use crate::{Bitfield, Block, BlockPool, BlockRef, Cx, InfoHash, Instant, PeerId};
 
 mod commands;
@@ -62,6 +62,11 @@ pub struct PeerConfig {
     pub max_pipeline: u32,
     /// Largest info dictionary worth fetching, in bytes; a larger claim is taken for none.
     pub max_metadata: u32,
+    /// Bytes kept of what a peer says of its pieces before [`Peer::set_pieces`]. One that says more
+    /// is let go as soon as the number of pieces is known, and has to be connected to again.
+    pub max_early: usize,
+    /// Longest extended message (BEP 10) that is read; longer ones are passed over.
+    pub max_extended: u32,
     /// Time for all handshakes.
     pub handshake_timeout: Duration,
     /// Silence of ours after which a keep-alive is sent. BEP 3 closes after "2 minutes".
@@ -78,6 +83,8 @@ impl Default for PeerConfig {
             reqq: 500,
             max_pipeline: 2000,
             max_metadata: 16 * 1024 * 1024,
+            max_early: MAX_MESSAGE_LEN as usize,
+            max_extended: MAX_EXTENDED_LEN,
             handshake_timeout: Duration::from_secs(30),
             keepalive: Duration::from_secs(100),
             idle: Duration::from_secs(240),

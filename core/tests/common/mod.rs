@@ -7,6 +7,7 @@
     reason = "each test binary uses a part of it"
 )]
 
+pub mod bench;
 mod platform;
 
 use std::collections::{BTreeMap, VecDeque};

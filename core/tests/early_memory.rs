@@ -1,0 +1,65 @@
+//! What peers can make an engine keep before it knows their torrent, counted by the allocator.
+//!
+//! One test: the counters are the process's.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
+
+mod common;
+
+use std::alloc::System;
+use std::net::SocketAddr;
+
+use common::bench::{Bench, message};
+use dunlin_core::engine::Source;
+use dunlin_core::{Config, InfoHash};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+fn live(region: &Region<'_, System>) -> usize {
+    let change = region.change();
+    change.bytes_allocated - change.bytes_deallocated
+}
+
+/// Bytes per peer of a magnet that says the most it may and stops in the middle of more.
+fn per_peer(config: Config, peers: u32) -> usize {
+    let mut b = Bench::new(config);
+    let (info_hash, name) = (InfoHash([1; 20]), None);
+    b.add(Source::Hash { info_hash, name }, &[]);
+    let most = message(5, &[0xff; 1 << 18]);
+    let haves: Vec<u8> = (0..5000_u32)
+        .flat_map(|n| message(4, &n.to_be_bytes()))
+        .collect();
+    let long = message(20, &[7; 32 << 10]);
+    let mut talkers = Vec::with_capacity(peers as usize);
+    let region = Region::new(ALLOCATOR);
+    for n in 0..peers {
+        let from = SocketAddr::from(([10, 1, (n / 250) as u8, (n % 250) as u8], 9));
+        talkers.push(b.peer(from, info_hash, n as u8).unwrap());
+    }
+    for &talker in &talkers {
+        for said in [&most[..], &haves, &most[..most.len() - 1]] {
+            b.say(talker, said);
+        }
+    }
+    let bitfields = live(&region) / peers as usize;
+    for talker in talkers {
+        b.say(talker, &[0xff]);
+        b.say(talker, &long[..long.len() - 1]);
+    }
+    bitfields.max(live(&region) / peers as usize)
+}
+
+#[test]
+fn peers_of_a_magnet_fill_no_more_memory_than_the_configuration_says() {
+    let few = Config {
+        max_connections_per_torrent: 500,
+        ..Config::default()
+    };
+    // An equal part of sixteen megabytes, an unfinished message, and the connection itself.
+    let default = per_peer(few, 100);
+    assert!(default < (33 + 32 + 10) << 10, "{default}");
+    let tiny = per_peer(Config::tiny(), 2);
+    assert!(tiny < 12 << 10, "{tiny}");
+}

@@ -101,8 +101,18 @@ impl Bitfield {
     }
 
     /// How many words [`Bitfield::word`] has.
-    const fn words(&self) -> usize {
+    #[must_use]
+    pub(crate) const fn words(&self) -> usize {
         self.len.div_ceil(64) as usize
+    }
+
+    /// How many indices are in one of two sets and not in the other.
+    #[must_use]
+    pub(crate) fn distance(&self, other: &Self) -> u32 {
+        let words = 0..self.words().max(other.words());
+        words
+            .map(|i| (self.word(i) ^ other.word(i)).count_ones())
+            .sum()
     }
 
     /// Indices `64 * i ..`, high bit first; zeros beyond the range.

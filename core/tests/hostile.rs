@@ -43,16 +43,34 @@ impl Bench {
     /// A disk without files, on which nothing goes wrong.
     fn pump(&mut self) {
         while let Some(op) = self.e.poll_op() {
-            let outcome = match &op {
+            let id = op.id();
+            let outcome = match op {
                 Op::TcpConnect { remote, .. } => {
-                    self.connects.push(*remote);
+                    self.connects.push(remote);
                     continue;
                 }
                 Op::Open { .. } => Outcome::Opened(vec![None]),
                 Op::Flush { .. } => Outcome::Flushed(vec![None]),
+                Op::Write {
+                    blocks,
+                    hasher,
+                    len,
+                    ..
+                } => {
+                    let mut left = len as usize;
+                    let hasher = hasher.map(|mut hasher| {
+                        for block in &blocks {
+                            let n = left.min(block.len());
+                            hasher.update(&block[..n]);
+                            left -= n;
+                        }
+                        hasher
+                    });
+                    Outcome::Written { blocks, hasher }
+                }
                 _ => Outcome::Done,
             };
-            if let Some(id) = op.id() {
+            if let Some(id) = id {
                 self.e.handle_op(self.now, id, outcome);
             }
         }
@@ -258,18 +276,19 @@ fn no_message_of_a_few_bytes_costs_a_look_at_every_piece_or_peer() {
     };
     let have = |piece: u32| message(4, &piece.to_be_bytes());
     let (all, none) = (message(14, &[]), message(15, &[]));
-    let few = {
-        let mut bits = vec![0; PIECES as usize / 8];
-        bits[3] = 0xff;
+    let bitfield = |all: u8, other: u8| {
+        let mut bits = vec![all; PIECES as usize / 8];
+        bits[3] = other;
         message(5, &bits)
     };
+    let (few, most) = (bitfield(0, 0xff), bitfield(0xff, 0));
     // The first search for a block sorts all pieces, and the first piece that a seed lacks has
     // them sorted anew. With a piece that may be asked for, every message is followed by a search.
     let allowed = message(17, &[0; 4]);
     b.say(conn, &allowed);
     b.say(conn, &[all.clone(), lost(5)].concat());
     b.say(conn, &none);
-    let kinds: [(&str, Vec<u8>, u64); 7] = [
+    let kinds: [(&str, Vec<u8>, u64); 8] = [
         (
             "have all, have none",
             [all.clone(), none.clone()].concat(),
@@ -287,6 +306,11 @@ fn no_message_of_a_few_bytes_costs_a_look_at_every_piece_or_peer() {
             4,
         ),
         ("bitfield, have none", [few, none.clone()].concat(), 9),
+        (
+            "have all, bitfield of most",
+            [all.clone(), most, bitfield(0xff, 1)].concat(),
+            17,
+        ),
         (
             "interested, not interested",
             [message(2, &[]), message(3, &[])].concat(),
@@ -341,6 +365,67 @@ fn who_talks_but_never_listens_is_let_go() {
         b.hear(good);
     }
     assert_eq!(b.e.status(b.now).connections, 1);
+}
+
+/// What the messages in `heard` ask for: piece, begin and length.
+fn requests(heard: &[u8]) -> Vec<[u32; 3]> {
+    let mut rest = heard;
+    if rest.starts_with(b"\x13BitTorrent protocol") {
+        rest = &rest[68..];
+    }
+    let mut asked = Vec::new();
+    while let Some((len, tail)) = rest.split_first_chunk() {
+        let (message, tail) = tail.split_at(u32::from_be_bytes(*len) as usize);
+        if let Some((6, numbers)) = message.split_first() {
+            let number = |n: usize| u32::from_be_bytes(*numbers[n * 4..].first_chunk().unwrap());
+            asked.push([number(0), number(1), number(2)]);
+        }
+        rest = tail;
+    }
+    asked
+}
+
+#[test]
+fn a_holder_that_was_fast_and_drips_is_taken_over_by_a_slow_peer() {
+    // 64 blocks, a single piece.
+    let (info, data) = torrent(1 << 20, 1 << 20);
+    let mut b = Bench::new(Source::Info(info.clone()), Config::default());
+    let has_all = [message(14, &[]), message(1, &[])].concat();
+    let fast = b.peer(1, &info);
+    b.say(fast, &has_all);
+    let mut asked = requests(&b.hear(fast));
+    let block = |[piece, begin, len]: [u32; 3]| {
+        let (from, to) = (begin as usize, (begin + len) as usize);
+        message(
+            7,
+            &[&piece.to_be_bytes(), &begin.to_be_bytes(), &data[from..to]].concat(),
+        )
+    };
+    for n in 0..63 {
+        b.wait(Duration::from_millis(20));
+        b.say(fast, &block(asked[n]));
+        asked.extend(requests(&b.hear(fast)));
+    }
+    assert_eq!(asked.len(), 64);
+    let last = block(asked[63]);
+    b.say(fast, &last[..14]);
+    let slow = b.peer(2, &info);
+    b.say(slow, &has_all);
+    assert!(
+        requests(&b.hear(slow)).is_empty(),
+        "it is left to the fast one"
+    );
+    let mut taken_over = Vec::new();
+    for second in 1..45 {
+        b.wait(Duration::from_secs(1));
+        b.say(fast, &last[13 + second..][..1]);
+        b.say(slow, &[0; 4]);
+        taken_over.extend(requests(&b.hear(slow)));
+    }
+    assert_eq!(taken_over, [asked[63]]);
+    b.say(slow, &last);
+    let id = b.e.torrents().next().unwrap();
+    assert_eq!(b.e.torrent(b.now, id).unwrap().pieces_done, 1);
 }
 
 fn magnet(info: &Info) -> Source {

@@ -324,13 +324,10 @@ impl Engine {
         let Some(picker) = &mut t.picker else {
             return;
         };
-        if !conn.counted.is_empty() {
-            picker.peer_left(&conn.counted);
+        if conn.counted.is_empty() {
+            conn.counted = Bitfield::new(peer.has().len());
         }
-        conn.counted.clone_from(peer.has());
-        if !conn.counted.is_empty() {
-            picker.peer_joined(&conn.counted);
-        }
+        picker.peer_replaced(&mut conn.counted, peer.has());
         conn.pick.pieces_changed();
         if picker.is_interesting(peer.has()) {
             peer.set_interested(true);

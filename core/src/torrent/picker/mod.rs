@@ -282,6 +282,30 @@ impl Picker {
         self.order.count_peer(has, true);
     }
 
+    /// A peer that joined with the pieces `has` has others now; `has` is changed accordingly.
+    /// Costs what changed, beyond a look at both sets.
+    pub fn peer_replaced(&mut self, has: &mut Bitfield, has_now: &Bitfield) {
+        if has.distance(has_now) > self.order.few() {
+            self.order.count_peer(has, false);
+            has.clone_from(has_now);
+            self.order.count_peer(has, true);
+            return;
+        }
+        for word in 0..has.words() {
+            let mut changed = has.word(word) ^ has_now.word(word);
+            while changed != 0 {
+                let bit = changed.leading_zeros();
+                changed &= !(1 << 63 >> bit);
+                let piece = word as u32 * 64 + bit;
+                let came = has.set(piece);
+                if !came {
+                    has.clear(piece);
+                }
+                self.order.count_one(piece, has, came);
+            }
+        }
+    }
+
     /// A peer got `piece`, which it did not have; `has_now` is its set with the piece.
     pub fn peer_has(&mut self, piece: u32, has_now: &Bitfield) {
         self.order.count_one(piece, has_now, true);

@@ -167,7 +167,7 @@ impl Order {
                 self.lacking = self.lacking.saturating_sub(differing);
             }
         }
-        if has.differing() <= has.len() / BULK {
+        if has.differing() <= self.few() {
             for piece in has.difference() {
                 self.count(piece, up);
             }
@@ -185,6 +185,11 @@ impl Order {
                 };
             }
         }
+    }
+
+    /// Most pieces that are counted one by one.
+    pub(super) const fn few(&self) -> u32 {
+        self.ranks.len() as u32 / BULK
     }
 
     /// Counts one piece that a peer has now, or lost. `has` is its set with, or without it.

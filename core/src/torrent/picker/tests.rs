@@ -31,13 +31,14 @@ enum Action {
     Priority(u8, u8),
     Rejoin(u8, Vec<u8>),
     Reset(u8, bool),
+    Replace(u8, Vec<u8>),
     Sequential(Option<u8>),
 }
 
 impl Arbitrary for Action {
     fn arbitrary(g: &mut Gen) -> Self {
         let n = u8::arbitrary;
-        match n(g) % 17 {
+        match n(g) % 18 {
             0..=2 => Self::Have(n(g), n(g)),
             3 => Self::Lost(n(g), n(g)),
             4..=7 => Self::Pick {
@@ -51,6 +52,7 @@ impl Arbitrary for Action {
             12..=13 => Self::Hash(n(g), n(g) % 4 > 0),
             14 => Self::Priority(n(g), n(g) % 4),
             15 => Self::Reset(n(g), bool::arbitrary(g)),
+            16 => Self::Replace(n(g), Vec::arbitrary(g)),
             _ if n(g) % 4 == 0 => Self::Sequential(Option::arbitrary(g)),
             _ => Self::Rejoin(n(g), Vec::arbitrary(g)),
         }
@@ -272,6 +274,19 @@ impl Bench {
                     .set_priority(piece_of(piece), all[usize::from(n)]);
             }
             Action::Rejoin(peer, set) => self.rejoin(peer_of(peer), &set),
+            Action::Replace(peer, flipped) => {
+                let p = peer_of(peer) as usize;
+                let mut now = self.has[p].clone();
+                for n in flipped {
+                    let piece = piece_of(n);
+                    if !now.set(piece) {
+                        now.clear(piece);
+                    }
+                }
+                self.picker.peer_replaced(&mut self.has[p], &now);
+                assert_eq!(self.has[p], now);
+                self.states[p].pieces_changed();
+            }
             Action::Reset(peer, all) => {
                 let p = peer_of(peer) as usize;
                 self.picker.peer_reset(&mut self.has[p], all);

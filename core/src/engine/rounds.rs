@@ -146,7 +146,7 @@ impl Engine {
             return;
         }
         if choke {
-            peer.choke();
+            peer.choke(&mut self.pool);
             for at in core::mem::take(&mut conn.uploads) {
                 peer.reject(at);
             }

@@ -1,11 +1,12 @@
 //! What the owner may say to the peer.
 
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::{Local, Peer, messages::MAX_FAST};
 use crate::wire::extension::{Metadata, Pex, PexFlags, ours};
 use crate::wire::peer::Message;
-use crate::{BLOCK_LEN, Bitfield, Block, BlockRef, Cx};
+use crate::{BLOCK_LEN, Bitfield, Block, BlockPool, BlockRef, Cx};
 
 impl Peer {
     fn say(&mut self, message: Message<'_>) {
@@ -14,15 +15,17 @@ impl Peer {
         }
     }
 
-    /// Answers no more requests. Those not answered yet are void: with the fast extension they
-    /// are rejected one by one, but for allowed-fast pieces.
-    pub fn choke(&mut self) {
+    /// Answers no more requests. Those not answered yet are void, also where the block is queued
+    /// and has not begun: with the fast extension they are rejected one by one, but for
+    /// allowed-fast pieces.
+    pub fn choke(&mut self, pool: &mut BlockPool) {
         if self.me.choking || !self.phase.is_open() {
             return;
         }
         self.me.choking = true;
         self.emit(Message::Choke);
         let granted = core::mem::take(&mut self.granted_fast);
+        self.drop_queued(pool, |at| granted.contains(&at.piece));
         for _ in 0..self.asked.len() {
             let Some(at) = self.asked.pop_front() else {
                 break;
@@ -34,6 +37,19 @@ impl Peer {
             }
         }
         self.granted_fast = granted;
+    }
+
+    /// Takes queued blocks that have not begun out again, but for those that `keep` wants, and
+    /// rejects them if there is a message for it.
+    pub(super) fn drop_queued(&mut self, pool: &mut BlockPool, keep: impl FnMut(BlockRef) -> bool) {
+        let mut dropped = Vec::new();
+        self.out.drop_blocks(keep, |at| dropped.push(at));
+        self.out.reclaim(pool);
+        for at in dropped {
+            if self.fast {
+                self.emit(Message::Reject(at));
+            }
+        }
     }
 
     /// Answers requests from now on.
@@ -82,8 +98,8 @@ impl Peer {
         let legal = at.len > 0 && at.len as usize <= BLOCK_LEN;
         debug_assert!(legal, "a request is for 1 byte to one block");
         if legal && self.phase.is_open() {
-            self.reqs.push(cx.now, at);
-            self.emit(Message::Request(at));
+            let end = self.emit(Message::Request(at));
+            self.reqs.push(cx.now, at, end);
         }
     }
 

@@ -276,6 +276,51 @@ impl Peer {
         self.paused = *lent == 0;
     }
 
+    /// The same without payload, for a stream that has to wait with it: control messages, up to
+    /// the length and type of the next block. Empty where payload comes next.
+    pub fn read_control<'a>(
+        &'a mut self,
+        pool: &mut BlockPool,
+        limit: usize,
+        out: &mut heapless::Vec<&'a mut [u8], MAX_IOV>,
+    ) {
+        out.clear();
+        self.inb.release(pool);
+        self.paused = true;
+        if self.inb.stalled() || matches!(self.phase, Phase::Dead | Phase::Waiting) {
+            return;
+        }
+        let inb = &mut self.inb;
+        (inb.skew, inb.head_rest) = (0, 0);
+        if !matches!(inb.stage, Stage::Head) {
+            return;
+        }
+        let slot = if inb.have > 4 {
+            if inb.message_id() == Some(id::PIECE) {
+                return;
+            }
+            inb.head_rest = (inb.need() - inb.have).min(limit);
+            let end = inb.have + inb.head_rest;
+            inb.head.resize(end, 0);
+            &mut inb.head[inb.have..end]
+        } else if self.phase.is_open() && self.reqs.may_be_answered() {
+            &mut inb.tail[..(5 - inb.have).min(limit)]
+        } else {
+            let len = inb.tail.len().min(limit);
+            &mut inb.tail[..len]
+        };
+        if !slot.is_empty() && out.push(slot).is_ok() {
+            inb.lent = out.iter().map(|slot| slot.len()).sum();
+            self.paused = false;
+        }
+    }
+
+    /// Whether `len` bytes are all that was lent last: then there may be more to read.
+    #[must_use]
+    pub const fn fills_read(&self, len: usize) -> bool {
+        len >= self.inb.lent
+    }
+
     /// Leases blocks for what is expected; returns whether the tail is to be lent as well.
     fn plan(&mut self, pool: &mut BlockPool, limit: usize) -> bool {
         let inb = &mut self.inb;

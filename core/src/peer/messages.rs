@@ -130,7 +130,11 @@ impl Peer {
             Message::HaveNone => self.on_all(false),
             Message::Request(at) => self.on_request(at),
             Message::Cancel(at) => {
-                if self.take_asked(at) {
+                let mut queued = false;
+                self.out.drop_blocks(|b| b != at, |_| queued = true);
+                if queued {
+                    self.refuse(at);
+                } else if self.take_asked(at) {
                     self.events.push_back(PeerEvent::Cancelled(at));
                     self.refuse(at);
                 }

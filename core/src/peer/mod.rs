@@ -323,7 +323,9 @@ impl Peer {
         let mut this = Self::new(cx, cfg, Phase::Hello);
         let hello = local.handshake();
         match crypto {
-            None => this.out.control(|out| out.extend_from_slice(&hello.emit())),
+            None => {
+                this.out.control(|out| out.extend_from_slice(&hello.emit()));
+            }
             Some(offer) => {
                 let mse = MseHandshake::outgoing(cx, local.info_hash, offer, &hello.emit());
                 this.phase = Phase::Mse(alloc::boxed::Box::new(mse));
@@ -376,8 +378,9 @@ impl Peer {
         }
     }
 
-    fn emit(&mut self, message: Message<'_>) {
-        self.out.control(|out| message.emit(out));
+    /// Queues a message; returns where it ends in the stream of control bytes.
+    fn emit(&mut self, message: Message<'_>) -> u64 {
+        self.out.control(|out| message.emit(out))
     }
 
     /// Ends the machine.
@@ -403,7 +406,8 @@ impl Peer {
 
     // ---- writing ----
 
-    /// The gather list for one write, at most `limit` bytes.
+    /// The gather list for one write, at most `limit` bytes. Control messages go before every
+    /// block that has not begun.
     pub fn write_bufs<'a>(&'a mut self, limit: usize, out: &mut heapless::Vec<&'a [u8], MAX_IOV>) {
         out.clear();
         // What it is offered from here on it has to take.
@@ -417,6 +421,34 @@ impl Peer {
                 }
             }
             _ => self.out.gather(limit, out),
+        }
+    }
+
+    /// The same without payload, for a peer that has to wait with it: control messages, unless a
+    /// block has begun. With `finish` what is left of that block goes out for their sake.
+    pub fn write_control<'a>(
+        &'a mut self,
+        limit: usize,
+        finish: bool,
+        out: &mut heapless::Vec<&'a [u8], MAX_IOV>,
+    ) {
+        match &self.phase {
+            Phase::Dead | Phase::Mse(_) => self.write_bufs(limit, out),
+            _ => {
+                out.clear();
+                self.held = false;
+                self.out.gather_control(limit, finish, out);
+            }
+        }
+    }
+
+    /// Whether [`Peer::write_control`] has something.
+    #[must_use]
+    pub fn control_waits(&self, finish: bool) -> bool {
+        match &self.phase {
+            Phase::Dead => false,
+            Phase::Mse(mse) => !mse.output().is_empty(),
+            _ => self.out.control_bytes() > 0 && (finish || !self.out.has_begun()),
         }
     }
 
@@ -434,6 +466,8 @@ impl Peer {
         }
         let before = self.totals.payload_up;
         self.out.written(len, pool, &mut self.totals);
+        self.out.reclaim(pool);
+        self.reqs.written(cx.now, self.out.control_sent());
         self.up.add(cx.now, self.totals.payload_up - before);
         if self.phase.is_open() {
             self.serve_metadata();
@@ -454,6 +488,12 @@ impl Peer {
             Phase::Mse(mse) => !mse.output().is_empty(),
             _ => !self.out.is_empty(),
         }
+    }
+
+    /// Bytes of blocks that wait to be written, with the headers of their messages.
+    #[must_use]
+    pub const fn queued_payload(&self) -> usize {
+        self.out.block_bytes()
     }
 
     /// Bytes that wait to be written.

@@ -46,7 +46,10 @@ const MAX_REFUSALS: u32 = 6;
 #[derive(Clone, Copy, Debug)]
 struct Request {
     at: BlockRef,
+    /// When its bytes left; until then, when it was queued.
     sent: Instant,
+    /// Where it ends in the stream of control bytes.
+    end: u64,
     seq: u64,
 }
 
@@ -65,6 +68,8 @@ pub(super) struct Requests {
     queue: VecDeque<Request>,
     late: VecDeque<(BlockRef, Instant)>,
     next_seq: u64,
+    /// Control bytes that have left.
+    left: u64,
     /// The newest request that was answered.
     answered: u64,
     /// Since when the oldest one in flight is older than an answered one.
@@ -94,6 +99,7 @@ impl Requests {
             queue: VecDeque::new(),
             late: VecDeque::new(),
             next_seq: 1,
+            left: 0,
             answered: 0,
             overtaken: None,
             progress: now,
@@ -115,6 +121,11 @@ impl Requests {
         self.queue.len()
     }
 
+    /// Whether a block may come.
+    pub(super) fn may_be_answered(&self) -> bool {
+        !self.queue.is_empty() || !self.late.is_empty()
+    }
+
     /// Oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = BlockRef> + '_ {
         self.queue.iter().map(|r| r.at)
@@ -124,16 +135,32 @@ impl Requests {
         self.snubbed
     }
 
-    pub(super) fn push(&mut self, now: Instant, at: BlockRef) {
+    /// Takes note of a request that is queued and ends at `end` of the stream of control bytes.
+    pub(super) fn push(&mut self, now: Instant, at: BlockRef, end: u64) {
         if self.queue.is_empty() {
             self.progress = now;
         }
         self.queue.push_back(Request {
             at,
             sent: now,
+            end,
             seq: self.next_seq,
         });
         self.next_seq += 1;
+    }
+
+    /// `left` control bytes have left since the stream began: the clocks of the requests among
+    /// them start.
+    pub(super) fn written(&mut self, now: Instant, left: u64) {
+        for request in self.queue.iter_mut().rev() {
+            if request.end <= self.left {
+                break;
+            }
+            if request.end <= left {
+                request.sent = now;
+            }
+        }
+        self.left = left;
     }
 
     fn remove(&mut self, at: BlockRef) -> Option<Request> {
@@ -298,7 +325,14 @@ impl Requests {
     }
 
     fn snub_due(&self, patience: Duration) -> Option<Instant> {
-        Some(self.queue.front()?.sent.max(self.progress) + patience)
+        let front = self.queue.front()?;
+        // Before it has left, the peer cannot answer; but it is not kept for ever.
+        let patience = if front.end <= self.left {
+            patience
+        } else {
+            patience * 2
+        };
+        Some(front.sent.max(self.progress) + patience)
     }
 
     /// When one of the above may have something.

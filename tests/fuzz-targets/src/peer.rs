@@ -267,7 +267,7 @@ impl Rig {
                 self.peer.cancel(&mut cx, block);
             }
             10 if self.established => match n % 6 {
-                0 => self.peer.choke(),
+                0 => self.peer.choke(&mut self.pool),
                 1 => self.peer.unchoke(),
                 2 => self.peer.set_interested(n & 8 == 0),
                 3 => self.peer.have(u32::from(n) % PIECES),

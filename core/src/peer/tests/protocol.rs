@@ -111,7 +111,7 @@ fn a_choke_of_ours_spares_allowed_fast_pieces_only() {
         &[Message::Request(A), Message::Request(B)],
     );
     end.said(&mut world.cx());
-    end.peer.choke();
+    end.peer.choke(&mut end.pool);
     let expected = bytes_of(&[Message::Choke, Message::Reject(B)]);
     assert_eq!(end.said(&mut world.cx()), expected);
     let (a, b) = (end.pool.take().unwrap(), end.pool.take().unwrap());

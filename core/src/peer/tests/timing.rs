@@ -140,6 +140,7 @@ fn a_snub_gives_the_requests_up_and_asks_for_one_at_a_time() {
     for piece in 0..5 {
         request(&mut end, &mut world, piece);
     }
+    end.said(&mut world.cx());
     let start = world.now;
     run_until(&mut end, &mut world, start + 59 * SECOND);
     assert!(rejected(&mut end).is_empty() && !end.peer.is_snubbed());

@@ -124,7 +124,8 @@ impl Engine {
                     .set_rate(self.now, NodeId::ROOT, Direction::Down, down);
                 self.throttle
                     .set_rate(self.now, NodeId::ROOT, Direction::Up, up);
-                self.throttle_ready();
+                let all: Vec<TorrentId> = self.torrents.keys().copied().collect();
+                self.limits_changed(all);
                 true
             }
             Scope::Torrent(id) => {

@@ -56,6 +56,8 @@ pub(super) struct Conn {
     pub(super) established: Option<Instant>,
     /// Node of the throttle tree.
     pub(super) bucket: Option<NodeId>,
+    /// What it may pass, and has passed, while its bucket is dry.
+    pub(super) allowance: Allowances,
     /// What the driver was told last.
     pub(super) told: Interest,
     /// In the list of connections the driver should hear of.
@@ -101,6 +103,7 @@ impl Conn {
             encrypt: false,
             established: None,
             bucket: None,
+            allowance: Allowances::default(),
             told: Interest::default(),
             listed: false,
             counted: Bitfield::new(0),
@@ -123,9 +126,66 @@ impl Conn {
     pub(super) fn interest(&self) -> Interest {
         Interest {
             read: self.peer.is_some(),
-            write: self.peer.as_ref().is_some_and(Peer::wants_write),
+            write: self
+                .peer
+                .as_ref()
+                .is_some_and(|peer| match self.allowance.held {
+                    None => peer.wants_write(),
+                    Some(stopped) => {
+                        peer.control_waits(stopped) && (stopped || self.allowance.up.left() > 0)
+                    }
+                }),
         }
     }
+}
+
+/// Most bytes of control messages that pass one way while the bucket is dry, from one turn to the
+/// next: 120 requests. They are charged all the same. Without it a `have` of 9 bytes would wait as
+/// long as the 16 KiB of others before it; without a bound a flood would take it all.
+const ALLOWANCE: u32 = 2048;
+
+/// What may pass a dry bucket one way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Allowance {
+    used: u32,
+    /// The list that the driver has is for control messages only.
+    active: bool,
+}
+
+impl Allowance {
+    /// It is its turn: the bucket was not dry.
+    pub(super) const fn turn(&mut self) {
+        *self = Self {
+            used: 0,
+            active: false,
+        };
+    }
+
+    /// The bucket is dry: how many bytes of control messages may pass.
+    pub(super) const fn dry(&mut self) -> u32 {
+        self.active = true;
+        self.left()
+    }
+
+    pub(super) const fn left(&self) -> u32 {
+        ALLOWANCE.saturating_sub(self.used)
+    }
+
+    /// Takes note of bytes that passed.
+    pub(super) const fn passed(&mut self, bytes: u32) {
+        if self.active {
+            self.used = self.used.saturating_add(bytes);
+        }
+    }
+}
+
+/// The allowances of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Allowances {
+    pub(super) down: Allowance,
+    pub(super) up: Allowance,
+    /// Payload waits for the bucket; whether for good, because the limit is 0.
+    pub(super) held: Option<bool>,
 }
 
 /// All connections.

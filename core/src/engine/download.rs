@@ -11,6 +11,7 @@ use super::timers::Timer;
 use super::torrent::{Phase, Torrent};
 use super::{Engine, cx};
 use crate::metainfo::{FileKind, Info};
+use crate::throttle::Direction;
 use crate::torrent::blame::Verdict;
 use crate::torrent::picker::{PeerKey, PickHint, Received};
 use crate::{Block, BlockRef, ConnId, Op, OpError, Outcome, TorrentId};
@@ -36,6 +37,11 @@ impl Engine {
             return;
         };
         if conn.established.is_none() || !peer.am_interested() {
+            return;
+        }
+        // What a stop would hold is not asked for: it would stand before what may pass.
+        let bucket = conn.bucket;
+        if bucket.is_some_and(|b| self.throttle.is_stopped(b, Direction::Down)) {
             return;
         }
         // A slow disk shows as blocks out on loan: nothing new is asked for until they return.

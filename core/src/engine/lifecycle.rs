@@ -157,7 +157,7 @@ impl Engine {
                 .set_rate(self.now, t.bucket, Direction::Down, down);
             self.throttle
                 .set_rate(self.now, t.bucket, Direction::Up, up);
-            self.throttle_ready();
+            self.limits_changed([id]);
         }
     }
 

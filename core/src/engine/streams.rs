@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 
-use super::conns::Conn;
+use super::conns::{Allowances, Conn};
 use super::dht::THROTTLE_TOKEN;
 use super::peers::End;
 use super::swarm::canonical;
@@ -12,7 +12,7 @@ use crate::op::Close;
 use crate::peer::Peer;
 use crate::peer::crypto::Encryption;
 use crate::throttle::Direction;
-use crate::{CloseReason, ConnId, EncryptionPolicy, InfoHash, Instant, Op};
+use crate::{CloseReason, ConnId, EncryptionPolicy, InfoHash, Instant, Op, TorrentId};
 
 /// Longest read or write in one go, in bytes, where no rate limit says less.
 const TURN: u32 = 1 << 20;
@@ -83,18 +83,37 @@ impl Engine {
                 .throttle
                 .available(self.now, bucket, Direction::Down, TURN);
             if limit == 0 {
-                // It should know that the silence is of our making.
-                peer.read_bufs(&mut self.pool, 0, out);
-                self.throttle
-                    .wait(self.now, bucket, Direction::Down, id.index);
-                self.timers
-                    .set(Timer::Throttle, self.throttle.poll_timeout());
+                // A stop holds payload only: without the requests of others nothing could be
+                // sent either.
+                let free = if self.throttle.is_stopped(bucket, Direction::Down) {
+                    TURN
+                } else {
+                    conn.allowance.down.dry()
+                };
+                peer.read_control(&mut self.pool, free as usize, out);
+                if out.is_empty() {
+                    self.throttle
+                        .wait(self.now, bucket, Direction::Down, id.index);
+                    self.timers
+                        .set(Timer::Throttle, self.throttle.poll_timeout());
+                }
                 return;
             }
+            conn.allowance.down.turn();
         }
         peer.read_bufs(&mut self.pool, limit as usize, out);
-        if out.is_empty() && !core::mem::replace(&mut conn.starved, true) {
-            self.pool_waiters.push_back(id);
+        if out.is_empty() {
+            if !core::mem::replace(&mut conn.starved, true) {
+                self.pool_waiters.push_back(id);
+            }
+            // Others may use its turn meanwhile.
+            if let Some(bucket) = conn.bucket {
+                self.throttle.release(self.now, bucket, Direction::Down);
+                if self.throttle.is_limited(bucket, Direction::Down) {
+                    self.timers
+                        .set(Timer::Throttle, self.throttle.poll_timeout());
+                }
+            }
         }
     }
 
@@ -108,8 +127,18 @@ impl Engine {
             return;
         };
         if let Some(bucket) = conn.bucket {
+            conn.allowance.down.passed(len as u32);
             self.throttle
                 .consume(self.now, bucket, Direction::Down, len as u32);
+            // A read that falls short has drained the stream: what is left of the turn is for
+            // others.
+            if !peer.fills_read(len) {
+                self.throttle.release(self.now, bucket, Direction::Down);
+            }
+            if self.throttle.is_limited(bucket, Direction::Down) {
+                self.timers
+                    .set(Timer::Throttle, self.throttle.poll_timeout());
+            }
         }
         let by_req2 = &self.by_req2;
         let skeys = |req2: &[u8; 20]| -> Option<InfoHash> { by_req2.get(req2).copied() };
@@ -138,14 +167,28 @@ impl Engine {
                 .throttle
                 .available(self.now, bucket, Direction::Up, TURN);
             if limit == 0 {
-                peer.hold_writing();
-                self.throttle
-                    .wait(self.now, bucket, Direction::Up, id.index);
-                self.timers
-                    .set(Timer::Throttle, self.throttle.poll_timeout());
+                let stopped = self.throttle.is_stopped(bucket, Direction::Up);
+                let free = if stopped {
+                    TURN
+                } else {
+                    conn.allowance.up.dry()
+                };
+                if free == 0 || !peer.control_waits(stopped) {
+                    peer.hold_writing();
+                    conn.allowance.held = Some(stopped);
+                    conn.told.write = false;
+                    self.throttle
+                        .wait(self.now, bucket, Direction::Up, id.index);
+                    self.timers
+                        .set(Timer::Throttle, self.throttle.poll_timeout());
+                    return;
+                }
+                peer.write_control(free as usize, stopped, out);
                 return;
             }
+            conn.allowance.up.turn();
         }
+        conn.allowance.held = None;
         peer.write_bufs(limit as usize, out);
     }
 
@@ -161,16 +204,21 @@ impl Engine {
         let before = peer.totals().payload_up;
         peer.handle_written(&mut cx!(self), &mut self.pool, len);
         let sent = peer.totals().payload_up - before;
-        conn.told.write = peer.wants_write();
+        let more = peer.wants_write();
         if let Some(bucket) = conn.bucket {
+            conn.allowance.up.passed(len as u32);
             self.throttle
                 .consume(self.now, bucket, Direction::Up, len as u32);
-            if !conn.told.write {
+            if !more {
                 self.throttle.release(self.now, bucket, Direction::Up);
+            }
+            if self.throttle.is_limited(bucket, Direction::Up) {
                 self.timers
                     .set(Timer::Throttle, self.throttle.poll_timeout());
             }
         }
+        // The driver goes on by itself while there is more.
+        conn.told.write = more;
         if sent > 0 {
             conn.useful = self.now;
             if let Some(t) = conn.torrent.and_then(|t| self.torrents.get_mut(&t)) {
@@ -249,13 +297,36 @@ impl Engine {
             // The driver gave up on it: it has to be told anew.
             match direction {
                 Direction::Down => conn.told.read = false,
-                Direction::Up => conn.told.write = false,
+                Direction::Up => {
+                    conn.told.write = false;
+                    conn.allowance.held = None;
+                }
             }
             let id = conn.id;
             self.conns.refresh(id);
         }
         self.timers
             .set(Timer::Throttle, self.throttle.poll_timeout());
+    }
+
+    /// Limits are others now: whoever waited asks again, and pieces are asked for again where
+    /// a stop was lifted.
+    pub(super) fn limits_changed(&mut self, now_passing: impl IntoIterator<Item = TorrentId>) {
+        self.throttle_ready();
+        for torrent in now_passing {
+            let conns = self.torrents.get(&torrent).map(|t| t.conns.clone());
+            for index in conns.unwrap_or_default() {
+                let Some(conn) = self.conns.at_mut(index) else {
+                    continue;
+                };
+                let id = conn.id;
+                (conn.told.read, conn.told.write) = (false, false);
+                conn.allowance = Allowances::default();
+                self.refill(id);
+                self.pump_uploads(id);
+                self.conns.refresh(id);
+            }
+        }
     }
 
     /// Blocks came home: those that waited for them may go on, oldest first.

@@ -4,16 +4,19 @@ use alloc::vec::Vec;
 
 use super::Engine;
 use super::ops::Purpose;
+use crate::throttle::Direction;
 use crate::{BLOCK_LEN, Block, BlockRef, ConnId, Op, Outcome, TorrentId};
 
 /// Most blocks read by one op.
 const MAX_RUN: usize = 16;
-/// Blocks queued for a peer or being read for it before more are read: enough to keep a fast
-/// stream busy while the disk works.
-const AHEAD: usize = 48;
-/// Blocks ready to be sent that are enough for now: what is in the cache when it is read should
-/// still be there when it is sent.
-const READY: usize = 16;
+/// Blocks ready to be sent to a peer that are enough for now: what it takes in half a second, so
+/// that a slow peer pins few, within these bounds. Two, so that one is there when the other has
+/// left; at most 16, as what is in the cache when it is read should still be there when it is
+/// sent.
+const READY: core::ops::RangeInclusive<u64> = 2..=16;
+/// Blocks ready and being read for a peer, in shares of those that are enough: keeps a fast stream
+/// busy while the disk works.
+const AHEAD: usize = 3;
 
 impl Engine {
     pub(super) fn on_request(&mut self, id: ConnId, at: BlockRef) {
@@ -50,8 +53,16 @@ impl Engine {
             else {
                 return;
             };
-            let ready = peer.queued_bytes() / BLOCK_LEN;
-            if ready >= READY || conn.reading as usize + ready >= AHEAD {
+            // A stop would only pin the blocks.
+            let bucket = conn.bucket;
+            if bucket.is_some_and(|b| self.throttle.is_stopped(b, Direction::Up)) {
+                return;
+            }
+            let ready = peer.queued_payload() / BLOCK_LEN;
+            let half_second = peer.rate_up(self.now) / 2 / BLOCK_LEN as u64;
+            let enough = half_second.clamp(*READY.start(), *READY.end()) as usize;
+            let room = (enough * AHEAD).saturating_sub(ready + conn.reading as usize);
+            if ready >= enough || room == 0 {
                 return;
             }
             let Some(info) = self.torrents.get(&torrent).and_then(|t| t.info.as_ref()) else {
@@ -68,7 +79,7 @@ impl Engine {
                 .count();
             // Never the last blocks: downloads must be able to go on.
             let spare = self.pool.available().saturating_sub(self.pool.cap() / 8);
-            let run = run.min(spare);
+            let run = run.min(spare).min(room);
             if run == 0 && self.pool.lent() > 0 {
                 if !conn.starved {
                     conn.starved = true;

@@ -279,6 +279,18 @@ impl Throttle {
         self.way(node.0, dir).rate
     }
 
+    /// Whether a limit of 0 on the path stops `node`: waiting does not help.
+    #[must_use]
+    pub fn is_stopped(&self, node: NodeId, dir: Direction) -> bool {
+        self.is_limited(node, dir) && self.path(node.0).any(|n| self.way(n, dir).rate == Some(0))
+    }
+
+    /// Whether there is a limit on the path.
+    #[must_use]
+    pub fn is_limited(&self, node: NodeId, dir: Direction) -> bool {
+        self.way(node.0, dir).limited
+    }
+
     fn mark_limited(&mut self, dir: Direction) {
         for node in 0..self.nodes.len() as u32 {
             let limited = self.path(node).any(|n| self.way(n, dir).rate.is_some());
@@ -332,7 +344,8 @@ impl Throttle {
         let mut n = node.0;
         loop {
             let bucket = self.way_mut(n, dir);
-            if bucket.rate.is_some() {
+            // What passes a stop all the same is not paid for once it is lifted.
+            if bucket.rate.is_some_and(|rate| rate > 0) {
                 bucket.refill(now);
                 bucket.level = bucket.level.saturating_sub(i64::from(bytes) * UNIT);
             }

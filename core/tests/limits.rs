@@ -105,6 +105,7 @@ impl Scene {
     fn new(info: &Arc<Info>, seeding: bool, mut config: Config) -> Self {
         config.upload_slots = Some(BULK as u32 + 2);
         config.max_connections_per_torrent = 300;
+        config.max_handshaking = 300;
         let now = Instant::from_micros(1_000_000);
         let rng = Box::new(ChaCha8Rng::seed_from_u64(1));
         let mut engine = Engine::new(now, config, Caps::all(), rng);

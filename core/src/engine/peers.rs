@@ -15,6 +15,7 @@ use super::torrent::Phase;
 use super::torrent::Torrent;
 use super::{Engine, cx};
 use crate::peer::{Blame, Peer, PeerEvent, PeerFault};
+use crate::throttle::Direction;
 use crate::wire::peer::allowed_fast_set;
 use crate::{Bitfield, CloseReason, ConnId, EncryptionPolicy, InfoHash, PeerId, TorrentId};
 
@@ -208,18 +209,6 @@ impl Engine {
         if let Some(port) = dht_port.filter(|_| !t.is_private()) {
             peer.port(port);
         }
-        if let (true, Some(info), SocketAddr::V4(remote)) =
-            (t.is_exchanging(), &t.info, conn.remote)
-        {
-            // A newcomer gets something to trade with before its turn comes (BEP 6).
-            for piece in
-                allowed_fast_set(*remote.ip(), t.info_hash, info.piece_count(), ALLOWED_FAST)
-            {
-                if t.picker.as_ref().is_some_and(|p| p.have().get(piece)) {
-                    peer.allow_fast(piece);
-                }
-            }
-        }
         let client = peer.peer_id().map(client_of).unwrap_or_default();
         let (encrypted, incoming) = (peer.is_encrypted(), conn.incoming);
         let remote = conn.remote;
@@ -406,6 +395,38 @@ impl Engine {
         if let Some(torrent) = self.conns.get(id).and_then(|c| c.torrent) {
             self.unchoke_early(torrent, id);
         }
+        self.allow_fast(id);
+    }
+
+    /// A newcomer that has to wait for its turn gets something to trade with before (BEP 6). Not
+    /// under an upload limit: those who have a slot would wait for it, and the first pieces of a
+    /// seed with a thin uplink would all be late.
+    fn allow_fast(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let (Some(torrent), Some(peer), SocketAddr::V4(remote)) =
+            (conn.torrent, &mut conn.peer, conn.remote)
+        else {
+            return;
+        };
+        let (Some(t), Some(bucket)) = (self.torrents.get(&torrent), conn.bucket) else {
+            return;
+        };
+        let waits = peer.peer_interested() && peer.am_choking();
+        let (true, true, Some(info), Some(picker)) = (waits, t.is_exchanging(), &t.info, &t.picker)
+        else {
+            return;
+        };
+        if peer.has_granted_fast() || self.throttle.is_limited(bucket, Direction::Up) {
+            return;
+        }
+        for piece in allowed_fast_set(*remote.ip(), t.info_hash, info.piece_count(), ALLOWED_FAST) {
+            if picker.have().get(piece) {
+                peer.allow_fast(piece);
+            }
+        }
+        self.conns.refresh(id);
     }
 
     /// Ends a connection that neither side can gain from: both are complete.

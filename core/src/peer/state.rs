@@ -109,6 +109,12 @@ impl Peer {
         &self.allowed_fast
     }
 
+    /// Whether it may have pieces while we choke it.
+    #[must_use]
+    pub const fn has_granted_fast(&self) -> bool {
+        !self.granted_fast.is_empty()
+    }
+
     /// What we asked for and did not get completely yet, the block being received first, then
     /// oldest first.
     pub fn in_flight(&self) -> impl Iterator<Item = BlockRef> + '_ {

@@ -161,6 +161,7 @@ fn a_block_that_drips_is_given_up_and_ends_the_connection_at_last() {
         let mut end = open(&mut world, 8);
         request(&mut end, &mut world, 0);
         request(&mut end, &mut world, 1);
+        end.said(&mut world.cx());
         let (whole, start) = (at(0, 0, BLOCK), world.now);
         end.hear(&mut world.cx(), &crate::wire::peer::piece_header(whole));
         let data = payload(whole);

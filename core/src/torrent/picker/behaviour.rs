@@ -416,3 +416,29 @@ fn a_piece_that_nobody_has_does_not_keep_the_others_from_ending() {
     bench.now += STALLED + Duration::from_secs(1);
     assert_eq!(bench.pick(1, FAST, 8).len(), stuck.len());
 }
+
+/// Two pieces are begun: one that many leechers have, and one that only the seed has. The seed is
+/// asked for what is rare: the rest of the rare one, then a new one.
+#[test]
+fn a_seed_is_asked_for_a_new_piece_before_a_common_one_that_is_begun() {
+    let mut bench = Bench::new(20, 8);
+    let mut common = Bitfield::new(20);
+    common.set(3);
+    bench.picker.peer_joined(&bench.seed.clone());
+    for _ in 0..5 {
+        bench.picker.peer_joined(&common);
+    }
+    let seed = core::mem::replace(&mut bench.seed, common);
+    assert_eq!(bench.pieces(1, SLOW, 2), [3]);
+    bench.seed = seed;
+    // More than the first few pieces, which are random.
+    let begun = bench.pieces(2, SLOW, 8 * 3 + 4);
+    assert_eq!(begun.len(), 4);
+    let rest = bench.pieces(0, SLOW, 8);
+    assert_eq!(rest[0], begun[3], "{begun:?} {rest:?}");
+    assert!(!rest.contains(&3), "{rest:?}");
+    // Once nothing rarer is left, the common one is finished.
+    let all = bench.pieces(0, SLOW, 20 * 8);
+    let place = all.iter().position(|piece| *piece == 3);
+    assert!(place >= Some(14), "{all:?}");
+}

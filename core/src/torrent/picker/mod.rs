@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Order of preference for a peer: the piece it is on; deadlines, nearest first; what it
-//! suggested; then per priority pieces that others began, the next of the sequential window, a
-//! rarest piece; then pieces that a fast peer began for itself; and when no wanted block is
-//! free, blocks that others were asked for (endgame). A fast peer gets a piece of its own, slow
+//! suggested; then per priority pieces that others began and that are as rare as the rarest new
+//! one, the next of the sequential window or a rarest new piece, other pieces that were begun;
+//! then pieces that a fast peer began for itself; and when no wanted block is free, blocks that
+//! others were asked for (endgame). A fast peer gets a piece of its own, slow
 //! ones fill shared pieces together, so no slow peer holds up a piece alone.
 //!
 //! Costs: a block of the current piece is O(1); opening a piece is O(1) in the usual case and

@@ -15,6 +15,10 @@ use crate::{Bitfield, BlockRef, Cx, Instant};
 pub(super) const RANDOM_FIRST: u32 = 4;
 /// Partial pieces looked at for one that the peer has.
 const SHARED_PROBES: usize = 128;
+/// With more shared pieces that lack requests than this, they are finished before others are
+/// begun, however common they are: their blocks may wait in memory for their neighbours. A swarm
+/// of 30 has about 20 when nothing holds them back.
+const MAX_SHARED: usize = 64;
 /// Blocks looked at for one to request twice. The next search goes on where one ended, so larger
 /// pieces take more searches.
 const ENDGAME_PROBES: usize = 2048;
@@ -77,9 +81,7 @@ impl Picker {
             out,
         };
         if let Some(allowed) = hint.choked_allowed {
-            for &piece in allowed.iter().take(MAX_HINTED) {
-                self.pick_piece(&mut job, piece, NOBODY);
-            }
+            self.pick_allowed(cx, &mut job, allowed);
             return;
         }
         if !self.deadlines.is_empty() {
@@ -88,6 +90,25 @@ impl Picker {
         self.pick_current(&mut job, *state);
         if job.left > 0 {
             self.pick_other(cx, &mut job, state, hint.suggested);
+        }
+    }
+
+    /// What a peer lets us have while it chokes us: what is begun, then from a random place on.
+    /// The set follows from our address, and neighbours that all begin with its first piece have
+    /// nothing to give to each other.
+    fn pick_allowed(&mut self, cx: &mut Cx<'_>, job: &mut Job<'_>, allowed: &[u32]) {
+        let allowed = &allowed[..allowed.len().min(MAX_HINTED)];
+        if allowed.is_empty() {
+            return;
+        }
+        for &piece in allowed {
+            if self.partials.slot(piece).is_some() {
+                self.pick_piece(job, piece, NOBODY);
+            }
+        }
+        let (later, first) = allowed.split_at(cx.below(allowed.len() as u32) as usize);
+        for &piece in first.iter().chain(later) {
+            self.pick_piece(job, piece, NOBODY);
         }
     }
 
@@ -105,13 +126,13 @@ impl Picker {
         let mut dry = state.dry == Some((self.order.epoch(), job.has.count()));
         let was_dry = dry;
         for class in 0..CLASSES {
-            self.pick_shared(job, class);
             if !was_dry {
                 dry = self.pick_new(cx, job, state, class) && (class == 0 || dry);
             }
+            self.pick_shared(job, class, u32::MAX);
         }
         state.dry = dry.then(|| (self.order.epoch(), job.has.count()));
-        self.pick_listed(job, OWNED);
+        self.pick_listed(job, OWNED, u32::MAX);
         let nothing_free = self.order.open_total() == 0 && !self.partials.has_free();
         let full = !self.partials.has_room(self.layout.blocks_in(0));
         if job.left > 0 && (nothing_free || full && job.fast) {
@@ -185,14 +206,14 @@ impl Picker {
         }
     }
 
-    /// Takes blocks of pieces that others began.
-    fn pick_shared(&mut self, job: &mut Job<'_>, class: usize) {
+    /// Takes blocks of pieces that others began and that at most `copies` peers have.
+    fn pick_shared(&mut self, job: &mut Job<'_>, class: usize, copies: u32) {
         if job.left > 0 {
-            self.pick_listed(job, class);
+            self.pick_listed(job, class, copies);
         }
     }
 
-    fn pick_listed(&mut self, job: &mut Job<'_>, list: usize) {
+    fn pick_listed(&mut self, job: &mut Job<'_>, list: usize, copies: u32) {
         let mut probes = SHARED_PROBES;
         let mut at = self.partials.list(list).len();
         // From the end: a slot that leaves the list is replaced by one already seen.
@@ -200,13 +221,18 @@ impl Picker {
             at -= 1;
             probes -= 1;
             let slot = self.partials.list(list)[at];
-            if job.has.get(self.partials.get(slot).piece) {
+            let piece = self.partials.get(slot).piece;
+            if job.has.get(piece)
+                && (copies == u32::MAX || self.order.availability(piece) <= copies)
+            {
                 self.take(job, slot);
             }
         }
     }
 
-    /// Opens pieces of one class. Returns whether the peer certainly has no more of them.
+    /// Opens pieces of one class, after the shared ones that are as rare: what a seed sends of a
+    /// piece that many have already is lost to the swarm, which waits for what only the seed has.
+    /// Where order counts, or too much is begun, shared pieces come first. Returns whether the peer certainly has no more of them.
     fn pick_new(
         &mut self,
         cx: &mut Cx<'_>,
@@ -214,12 +240,23 @@ impl Picker {
         state: &mut PickState,
         class: usize,
     ) -> bool {
+        let begun = self.partials.list(class).len();
+        let finish = self.sequential.is_some() || begun > MAX_SHARED;
+        if finish {
+            self.pick_shared(job, class, u32::MAX);
+        }
         while job.left > 0 && job.new_left > 0 {
             let piece = match self.search(cx, job.has, class) {
                 Search::Found(piece) => piece,
                 Search::Nothing => return true,
                 Search::Unknown => return false,
             };
+            if begun > 0 && !finish {
+                self.pick_shared(job, class, self.order.availability(piece));
+                if job.left == 0 {
+                    return false;
+                }
+            }
             let owner = if job.fast { job.peer } else { NOBODY };
             let Some(slot) = self.open(piece, owner, job.now) else {
                 return false;

@@ -14,11 +14,13 @@ use dunlin_core::{Config, InfoHash};
 const SILENT: u8 = 200;
 
 /// Adds `SILENT` magnets with a tracker each, then lets the engine ask them.
-fn ask_in_vain(w: &mut World, n: usize, tracker: impl Fn(u8) -> String) {
+fn ask_in_vain(w: &mut World, n: usize, round: u8, tracker: impl Fn(u8) -> String) {
     w.nodes[n].silent = Some("silent");
     for i in 0..SILENT {
         let source = Source::Hash {
-            info_hash: InfoHash([i; 20]),
+            info_hash: InfoHash(std::array::from_fn(
+                |at| if at == 19 { i ^ round } else { i },
+            )),
             name: None,
         };
         let magnet = AddTorrent {
@@ -58,7 +60,7 @@ fn silent_http_trackers_hold_up_neither_the_disk_nor_other_trackers() {
         max_half_open: 500,
         ..Config::default()
     });
-    ask_in_vain(&mut w, n, |i| {
+    ask_in_vain(&mut w, n, 0, |i| {
         format!("http://silent{}.example/announce", i % 2)
     });
     let added = w.now;
@@ -83,11 +85,24 @@ fn silent_http_trackers_hold_up_neither_the_disk_nor_other_trackers() {
     }
 }
 
+/// A UDP tracker that does not answer holds a query for minutes.
+#[test]
+fn a_silent_udp_tracker_leaves_room_for_the_others() {
+    let mut w = World::new(3);
+    let n = w.node(Config::default());
+    for round in 0..2 {
+        ask_in_vain(&mut w, n, round, |_| "udp://10.9.9.9:6969".into());
+    }
+    let good = "10.8.8.8:6969".parse().unwrap();
+    fetch_beside(&mut w, n, &format!("udp://{good}"));
+    assert!(w.nodes[n].sent.iter().any(|(_, _, to, _)| *to == good));
+}
+
 #[test]
 fn silent_name_servers_hold_up_neither_the_disk_nor_http() {
     let mut w = World::new(2);
     let n = w.node(Config::default());
-    ask_in_vain(&mut w, n, |i| format!("udp://silent{i}.example:6969"));
+    ask_in_vain(&mut w, n, 0, |i| format!("udp://silent{i}.example:6969"));
     let added = w.now;
     let took = fetch_beside(&mut w, n, "http://good.example/announce");
     assert!(took < Duration::from_secs(5), "{took:?}");

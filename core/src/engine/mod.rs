@@ -156,7 +156,7 @@ use self::torrent::Torrent;
 use crate::op::SocketKind;
 use crate::peer::PeerConfig;
 use crate::throttle::{Direction, NodeId, Throttle};
-use crate::tracker::{Query, QueryId, QueryKey, UdpConfig, UdpTrackers};
+use crate::tracker::{AnnounceConfig, Query, QueryId, QueryKey, UdpConfig, UdpTrackers};
 use crate::{
     BlockPool, BlockRef, Caps, Config, ConnId, Handled, InfoHash, Instant, Machine, Op, OpId,
     Outcome, PeerId, RecvMeta, SocketId, TorrentId, Transmit,
@@ -295,7 +295,7 @@ impl Engine {
             by_req2: BTreeMap::new(),
             timers: Timers::default(),
             ops: Ops::new(&config),
-            udp: UdpTrackers::new(UdpConfig::default()),
+            udp: UdpTrackers::new(udp_config(&config)),
             udp_queries: BTreeMap::new(),
             resolving: BTreeMap::new(),
             throttle,
@@ -574,5 +574,20 @@ impl Engine {
             }
             t.changes |= what;
         }
+    }
+}
+
+/// Limits of the UDP trackers: no more than the torrents could ask for.
+fn udp_config(config: &Config) -> UdpConfig {
+    let default = UdpConfig::default();
+    let each = usize::from(AnnounceConfig::default().max_queries);
+    let most = (config.max_torrents as usize)
+        .saturating_mul(each)
+        .max(each);
+    UdpConfig {
+        max_queries: default.max_queries.min(most),
+        max_per_tracker: default.max_per_tracker.min(most),
+        max_connections: default.max_connections.min(most),
+        ..default
     }
 }

@@ -127,7 +127,9 @@ pub fn is_announce_like(path: &str) -> bool {
 impl core::fmt::Display for Refused {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
-            Self::Redirect => "it leads to an address of this machine or its network",
+            Self::Redirect => {
+                "a redirect to an address of this machine or its network is not followed"
+            }
             Self::Path => {
                 "a tracker on an address of this machine or its network is asked for \
                  an announce path only (…/announce)"

@@ -47,6 +47,9 @@ pub struct UdpConfig {
     pub last_n: u8,
     /// Most queries in progress, those included whose event was not fetched yet.
     pub max_queries: usize,
+    /// Most queries to one address: a tracker that never answers holds each for as long as
+    /// [`UdpConfig::patience`], and must leave room for the others.
+    pub max_per_tracker: usize,
     /// Most tracker addresses whose connection id is remembered.
     pub max_connections: usize,
 }
@@ -55,8 +58,9 @@ impl Default for UdpConfig {
     fn default() -> Self {
         Self {
             last_n: 2,
-            max_queries: 256,
-            max_connections: 256,
+            max_queries: 1024,
+            max_per_tracker: 256,
+            max_connections: 512,
         }
     }
 }
@@ -221,6 +225,10 @@ impl UdpTrackers {
 
     fn query(&mut self, cx: &mut Cx<'_>, dst: SocketAddr, body: Body) -> Result<QueryId, Full> {
         if self.queries.len() + self.events.len() >= self.config.max_queries {
+            return Err(Full);
+        }
+        let same = self.queries.values().filter(|query| query.dst == dst);
+        if same.count() >= self.config.max_per_tracker {
             return Err(Full);
         }
         self.make_room(cx.now, dst)?;

@@ -111,7 +111,7 @@ impl Http {
     ) -> Result<reqwest::Response, Failure> {
         let denied = |refused: Refused| Failure {
             kind: OpErrorKind::Denied,
-            reason: format!("{}: {refused}", shown(url.as_str())),
+            reason: refused.to_string(),
         };
         let client = match &self.route.proxy {
             // The proxy looks the name up, always: looking it up here would go around it.

@@ -48,6 +48,7 @@ macro_rules! suite {
                     a_reset_in_mid_transfer_leaves_nothing_behind,
                     a_half_closed_stream_is_closed,
                     who_does_not_read_starves_nobody,
+                    blocks_that_were_lent_for_nothing_come_home,
                     who_comes_when_all_is_full_is_sent_away,
                     an_address_that_cannot_be_had_is_said,
                     streams_and_datagrams_have_one_port,

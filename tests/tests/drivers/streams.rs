@@ -179,6 +179,76 @@ pub(crate) fn who_does_not_read_starves_nobody<H: Habitat>() {
     h.end(seeder);
 }
 
+/// The numbers of the first request of a stream without its handshake.
+fn first_request(stream: &[u8]) -> Option<[u8; 12]> {
+    let mut rest = stream.get(68..)?;
+    loop {
+        let (len, tail) = rest.split_first_chunk()?;
+        let len = u32::from_be_bytes(*len) as usize;
+        let message = tail.get(..len)?;
+        if let Some((6, numbers)) = message.split_first() {
+            return numbers.try_into().ok();
+        }
+        rest = &tail[len..];
+    }
+}
+
+/// A block that fills the list it is read into has the driver read once more, in vain.
+pub(crate) fn blocks_that_were_lent_for_nothing_come_home<H: Habitat>() {
+    let mut h = H::new(30);
+    let content = big();
+    let config = Config {
+        write_run: 1,
+        ..Setup::default().config
+    };
+    let (fetcher, addr) = h.listen(Setup {
+        config,
+        ..Setup::default()
+    });
+    let id = h.add(fetcher, &content, Spec::default());
+    let mut line = None;
+    h.until("the fetcher to take a caller in", |h| {
+        // Before its files are opened it sends callers away.
+        let open = |h: &mut H, line| h.guest(|g| g.life(line)) == Life::Open;
+        if line.is_none_or(|line| !open(h, line)) {
+            line = Some(h.guest(|g| g.connect(addr)));
+        }
+        h.status(fetcher).connections == 1
+    });
+    let line = line.unwrap();
+    let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\x04".to_vec();
+    hello.extend(content.info().info_hash().0);
+    hello.extend(b"-XX0001-abcdefghijkl");
+    // It has everything, and unchokes.
+    hello.extend([0, 0, 0, 1, 14, 0, 0, 0, 1, 1]);
+    let mut sent = 0;
+    h.until("the greeting to be sent", |h| {
+        sent += h.guest(|g| g.write(line, &hello[sent..]));
+        sent == hello.len()
+    });
+    let mut got = Vec::new();
+    let asked = h.wait("the fetcher to ask", |h| {
+        got.extend(h.guest(|g| g.read(line, 4_096)));
+        first_request(&got)
+    });
+    let mut piece = vec![0, 0, 0x40, 9, 7];
+    piece.extend(&asked[..8]);
+    piece.resize(13 + 16_384, 0);
+    let mut sent = 0;
+    h.until(
+        "the block to arrive and all that was lent to come home",
+        |h| {
+            sent += h.guest(|g| g.write(line, &piece[sent..]));
+            let _ = h.guest(|g| g.read(line, 4_096));
+            let arrived = h.torrent(fetcher, id).is_some_and(|t| t.downloaded > 0);
+            arrived && h.status(fetcher).blocks_lent == 0
+        },
+    );
+    h.guest(|g| g.reset(line));
+    at_rest(&mut h, fetcher);
+    h.end(fetcher);
+}
+
 pub(crate) fn who_comes_when_all_is_full_is_sent_away<H: Habitat>() {
     let mut h = H::new(26);
     let content = Content::new(26, 300_000);

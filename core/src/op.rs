@@ -48,6 +48,19 @@ pub enum Close {
     Abort,
 }
 
+/// What a torrent takes its files into use for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// To read them: nothing is written, so others may read the same files.
+    Read,
+    /// To write them. A file that exists is taken only if it is known to be this torrent's or
+    /// holds nothing: it is empty, or all zeros and not longer than it should be.
+    Write,
+    /// To write them, whatever they hold: the user insists. Files of another torrent that runs
+    /// are refused all the same.
+    Overwrite,
+}
+
 /// A job for the driver.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -150,8 +163,35 @@ pub enum Op {
         /// State to go on from.
         hasher: Hasher,
     },
+    /// Take the files of a torrent into use, before the first write and before anything of them
+    /// is served; answered by [`Outcome::Flushed`], or by [`OpErrorKind::Exists`] with the name
+    /// of each file that stands in the way. Two torrents never have a claim for writing on one
+    /// path; several may share what none of them writes to.
+    Claim {
+        /// Answer to.
+        op: OpId,
+        /// Whose files.
+        torrent: TorrentId,
+        /// One flag a file: what exists there is known to be this torrent's, by its record or
+        /// because a piece that covers it passed its check. Such a file that is too long is cut
+        /// to its length by a claim for writing.
+        ours: Vec<bool>,
+        /// What for.
+        claim: Claim,
+    },
+    /// Look at every file by its path, after all earlier writes of the torrent. Answered by [`Outcome::Flushed`]; a file that this torrent
+    /// wrote and that is not at its path any more is `None` there, also if another one is.
+    Confirm {
+        /// Answer to.
+        op: OpId,
+        /// Whose files.
+        torrent: TorrentId,
+        /// All that is wanted has been written; else something went wrong with a file.
+        done: bool,
+    },
     /// Make what was written durable, after all earlier writes of the torrent; answered by
-    /// [`Outcome::Flushed`].
+    /// [`Outcome::Flushed`]. A file that this torrent wrote since and that is not at its path
+    /// any more is `None` there.
     Flush {
         /// Answer to.
         op: OpId,
@@ -171,14 +211,15 @@ pub enum Op {
         /// One flag a file.
         wanted: Vec<bool>,
     },
-    /// Forget a torrent's files (close handles), after all its other disk ops are answered;
-    /// answered by [`Outcome::Done`].
+    /// Forget a torrent's files (close handles) and its claim, after all its other disk ops are
+    /// answered; answered by [`Outcome::Done`].
     Release {
         /// Answer to.
         op: OpId,
         /// Whose files.
         torrent: TorrentId,
-        /// Delete what was downloaded as well.
+        /// Delete what was downloaded as well: the files that this torrent wrote or had verified,
+        /// and folders that are empty then.
         delete: bool,
     },
     /// Keep `record` for the next start, atomically; answered by [`Outcome::Done`].
@@ -218,6 +259,8 @@ impl Op {
             | Self::Read { op, .. }
             | Self::Write { op, .. }
             | Self::Hash { op, .. }
+            | Self::Claim { op, .. }
+            | Self::Confirm { op, .. }
             | Self::Flush { op, .. }
             | Self::Select { op, .. }
             | Self::Release { op, .. }
@@ -317,6 +360,24 @@ pub struct FileStat {
     pub len: u64,
     /// Modification time in nanoseconds since 1970; only compared for equality.
     pub mtime_ns: i64,
+    /// Which file it is, as the file system counts files (an inode number): another file at the
+    /// same path has another one. `None` where there is no such number, or none that stays the
+    /// same from one mount to the next.
+    pub id: Option<u64>,
+}
+
+impl FileStat {
+    /// Whether both may be the same file, whatever was written to it meanwhile.
+    #[must_use]
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        self.id == other.id || self.id.is_none() || other.id.is_none()
+    }
+
+    /// Whether both are the same file, with the same content as far as length and time tell.
+    #[must_use]
+    pub fn agrees(&self, other: &Self) -> bool {
+        self.len == other.len && self.mtime_ns == other.mtime_ns && self.is_same_file(other)
+    }
 }
 
 /// Why an op failed.
@@ -348,6 +409,9 @@ pub enum OpErrorKind {
     NotFound,
     /// Not allowed.
     Denied,
+    /// Something stands where a file has to be that is not known to be this torrent's. It lasts
+    /// until somebody decides what becomes of it.
+    Exists,
     /// The disk or the quota is full.
     NoSpace,
     /// Shorter than expected: a file ended early.

@@ -213,8 +213,13 @@ impl Scene {
             Op::Open { .. } => Outcome::Opened(vec![self.seeding.then_some(FileStat {
                 len: info.total_len(),
                 mtime_ns: 1,
+                id: None,
             })]),
-            Op::Flush { .. } => Outcome::Flushed(vec![None]),
+            Op::Flush { .. } => Outcome::Flushed(vec![Some(FileStat {
+                len: info.total_len(),
+                mtime_ns: 1,
+                id: None,
+            })]),
             Op::Read { op, mut blocks, .. } => {
                 blocks.iter_mut().for_each(|block| block.fill(0));
                 return self.engine.handle_op(self.now, op, Outcome::Read(blocks));

@@ -21,6 +21,13 @@ use dunlin_core::{
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
+/// A file that is long enough for whatever was written to it.
+const LONG: dunlin_core::op::FileStat = dunlin_core::op::FileStat {
+    len: 1 << 40,
+    mtime_ns: 1,
+    id: None,
+};
+
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 /// A node of the DHT that the engine begins with.
@@ -100,7 +107,7 @@ impl Bench {
                 Op::Bind { local, .. } => Outcome::Bound(*local),
                 Op::Resolve { .. } => Outcome::Resolved(vec!["10.99.0.1".parse().unwrap()]),
                 Op::Open { .. } => Outcome::Opened(vec![None]),
-                Op::Flush { .. } => Outcome::Flushed(vec![None]),
+                Op::Flush { .. } => Outcome::Flushed(vec![Some(LONG)]),
                 _ => Outcome::Done,
             };
             if let Some(id) = op.id() {

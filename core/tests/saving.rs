@@ -300,7 +300,8 @@ fn a_short_session_does_not_forget_what_an_earlier_one_flushed() {
     w.restart(s, booted(2));
     w.nodes[s].disk_delay = SECOND;
     let id = again(&mut w, s, &info, &[]);
-    w.run(SECOND + SECOND / 2);
+    // Opened and claimed, with no time to hash.
+    w.run(2 * SECOND + SECOND / 2);
     assert_eq!(state(&w, s, id), State::Seeding);
 }
 

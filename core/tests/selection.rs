@@ -130,6 +130,7 @@ fn bytes_kept_apart_of_a_skipped_file_are_believed_only_while_they_are_there() {
         Some(FileStat {
             len: 500_000,
             mtime_ns,
+            id: None,
         })
     };
     let mut w = World::new(5);

@@ -38,8 +38,8 @@ pub use config::DriverConfig;
 pub use driver::{Control, Driver, Handle, Stats};
 pub use dunlin_core as core;
 pub use dunlin_core::engine::{
-    Changes, EngineStatus, Event, FilePriority, FileStatus, Level, Notice, PeerStatus, State,
-    TorrentStatus, What,
+    Changes, EngineStatus, Event, Existing, FilePriority, FileStatus, Level, Notice, PeerStatus,
+    State, TorrentStatus, What,
 };
 pub use dunlin_core::{Config, EncryptionPolicy, InfoHash, TorrentId};
 pub use dunlin_std as system;

@@ -12,7 +12,7 @@ use std::{
 
 use dunlin_core::{
     InfoHash,
-    engine::{AddTorrent, Check, FilePriority, Source},
+    engine::{AddTorrent, Check, Existing, FilePriority, Source},
     metainfo::{self, Info, MAX_TORRENT_LEN, Magnet, MagnetError, MutableKey},
 };
 
@@ -55,6 +55,7 @@ pub struct Add {
     paused: bool,
     sequential: bool,
     check: Check,
+    existing: Existing,
     limits: Limits,
 }
 
@@ -97,6 +98,7 @@ impl Add {
             paused: false,
             sequential: false,
             check: Check::default(),
+            existing: Existing::default(),
             limits: Limits::default(),
         }
     }
@@ -210,6 +212,13 @@ impl Add {
     #[must_use]
     pub const fn check(mut self, check: Check) -> Self {
         self.check = check;
+        self
+    }
+
+    /// What may become of files that exist where the torrent's files belong.
+    #[must_use]
+    pub const fn existing(mut self, existing: Existing) -> Self {
+        self.existing = existing;
         self
     }
 
@@ -392,6 +401,7 @@ impl Loaded {
                 paused: add.paused,
                 sequential: add.sequential,
                 check: add.check,
+                existing: add.existing,
                 limit_down: add.limits.down,
                 limit_up: add.limits.up,
                 ..AddTorrent::new(Source::Hash {

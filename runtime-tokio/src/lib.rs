@@ -32,8 +32,8 @@ pub use dht::{DhtNode, DhtSearch};
 pub use driver::{Ended, Stats};
 pub use dunlin_core as core;
 pub use dunlin_core::engine::{
-    Changes, EngineStatus, Event, FilePriority, FileStatus, Level, Notice, PeerStatus, State,
-    TorrentStatus, What,
+    Changes, EngineStatus, Event, Existing, FilePriority, FileStatus, Level, Notice, PeerStatus,
+    State, TorrentStatus, What,
 };
 pub use dunlin_core::tracker::TrackerState;
 pub use dunlin_core::{Config, EncryptionPolicy, InfoHash, TorrentId};

@@ -486,3 +486,84 @@ fn what_cannot_be_fetched_says_why() {
         }
     }
 }
+
+#[test]
+fn what_the_user_has_is_left_alone_unless_told_otherwise() {
+    let content = Content::new(&[300_000, 77]);
+    let file = torrent_file(&content);
+    let seed = Seed::start(&file, content.dir.path(), &["--no-check"]);
+    let out = TempDir::new().unwrap();
+    let own = out.path().join("content/file00");
+    fs::create_dir(out.path().join("content")).unwrap();
+    // Longer than the torrent's, too.
+    let mine = noise(99, 300_500);
+    fs::write(&own, &mine).unwrap();
+    let output = get(&file, &seed, out.path(), &[]);
+    let said = stderr(&output);
+    assert_eq!(code(&output), 1, "{said}");
+    for part in ["content/file00", "500 bytes too long", "--overwrite"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    assert_eq!(fs::read(&own).unwrap(), mine);
+    assert!(!out.path().join("content/file01").exists());
+    // To share what is there, nothing is fetched either.
+    let dir = out.path().to_str().unwrap();
+    let more = ["--seed-time", "0.2", "--no-session", "--dht", "disable"];
+    let output = run(&[
+        &["seed", file.to_str().unwrap(), "--dir", dir][..],
+        &["--bind", "127.0.0.1", "--peer", &seed.peer],
+        &more,
+    ]
+    .concat());
+    assert!(stderr(&output).contains("is in"), "{}", stderr(&output));
+    assert_eq!(fs::read(&own).unwrap(), mine);
+    let output = get(&file, &seed, out.path(), &["--overwrite"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    content.assert_copied(out.path());
+}
+
+#[test]
+fn a_tail_is_named_by_check_and_cut_by_get() {
+    let content = Content::new(&[300_000, 77]);
+    let file = torrent_file(&content);
+    let seed = Seed::start(&file, content.dir.path(), &["--no-check"]);
+    let out = TempDir::new().unwrap();
+    let output = get(&file, &seed, out.path(), &[]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let path = out.path().join("content/file00");
+    let mut data = fs::read(&path).unwrap();
+    data.extend([7; 11]);
+    fs::write(&path, &data).unwrap();
+    let dir = out.path().to_str().unwrap();
+    let check = ["check", file.to_str().unwrap(), "--dir", dir];
+    let output = run(&check);
+    assert_ne!(code(&output), 0);
+    assert!(
+        stdout(&output).contains("11 bytes too long"),
+        "{}",
+        stdout(&output)
+    );
+    let output = get(&file, &seed, out.path(), &[]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stderr(&output).contains("file00"), "{}", stderr(&output));
+    content.assert_copied(out.path());
+    assert_eq!(code(&run(&check)), 0);
+}
+
+#[test]
+fn two_torrents_of_one_name_in_one_command_do_not_harm_each_other() {
+    let (one, two) = (Content::new(&[300_000]), Content::new(&[200_000, 100_000]));
+    let files = [torrent_file(&one), torrent_file(&two)];
+    let seeds = [
+        Seed::start(&files[0], one.dir.path(), &["--no-check"]),
+        Seed::start(&files[1], two.dir.path(), &["--no-check"]),
+    ];
+    let out = TempDir::new().unwrap();
+    let more = [files[1].to_str().unwrap(), "--peer", &seeds[1].peer];
+    let output = get(&files[0], &seeds[0], out.path(), &more);
+    let said = stderr(&output);
+    assert_eq!(code(&output), 3, "{said}");
+    assert!(said.contains("content/file00"), "{said}");
+    let kept = fs::read(out.path().join("content/file00")).unwrap();
+    assert!(kept == one.files[0].1 || kept == two.files[0].1);
+}

@@ -1,6 +1,7 @@
 //! Opening a torrent's files, and finding out what of it is on disk.
 
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, BTreeSet},
     vec::Vec,
 };
@@ -12,7 +13,7 @@ use super::ops::Purpose;
 use super::peers::End;
 use super::resume::Record;
 use super::status::{FilePriority, PeerSource};
-use super::torrent::{Checking, Phase, Selection, Torrent};
+use super::torrent::{Checking, Held, Phase, Selection, Torrent};
 use super::{Check, Engine};
 use crate::metainfo::{FileKind, Info};
 use crate::op::FileStat;
@@ -40,6 +41,7 @@ impl Engine {
         t.info = Some(info.clone());
         t.padded = info.files().iter().any(|f| f.kind == FileKind::Padding);
         (t.halted, t.selection) = (None, Selection::default());
+        t.claim = Held::No;
         t.phase = Phase::Opening;
         t.to_open = true;
         t.priorities.truncate(info.files().len());
@@ -124,7 +126,10 @@ impl Engine {
             have,
             doubted,
             steady,
+            vouched,
         } = judge_files(t, &info, &files, self.config.boot);
+        t.vouched = vouched;
+        t.doubted.clear();
         t.files = files;
         let mut durable = Bitfield::new(info.piece_count());
         if let Some(record) = &mut t.resume {
@@ -259,34 +264,23 @@ impl Engine {
         let Some(info) = t.info.clone() else {
             return;
         };
-        let Phase::Checking(checking) = core::mem::replace(&mut t.phase, Phase::Ready) else {
+        let Phase::Checking(checking) = core::mem::replace(&mut t.phase, Phase::Claiming(None))
+        else {
             return;
         };
         let mut picker = Picker::new(&info, checking.have);
-        if let Some(record) = t.resume.take() {
-            t.assemblies = restore_partial(self.now, &mut picker, &info, record);
-        }
         picker.set_sequential(t.sequential.then_some(WHOLE));
         t.picker = Some(picker);
+        t.check = Check::Doubted;
         self.apply_priorities(id);
-        let done = self.torrents.get(&id).is_some_and(Torrent::is_done);
+        self.claim(id);
         if let Some(t) = self.torrents.get_mut(&id) {
-            t.finished = done;
-            t.unsaved = true;
-            // What is here without ever having been flushed, by whoever wrote it.
-            let have = t.picker.as_ref().map_or(0, |p| p.have().count());
-            t.saving.unflushed |= have > t.saving.durable.count();
+            t.phase = Phase::Claiming(t.picker.take().map(Box::new));
         }
-        self.change(id, Changes::STATE | Changes::PROGRESS);
-        if done {
-            self.change(id, Changes::FINISHED);
-        }
-        self.start(id);
-        self.meet_peers(id);
     }
 
     /// Peers that connected while the metadata was missing are taken into the swarm proper.
-    fn meet_peers(&mut self, id: TorrentId) {
+    pub(super) fn meet_peers(&mut self, id: TorrentId) {
         let Some(t) = self.torrents.get(&id) else {
             return;
         };
@@ -334,9 +328,12 @@ struct Judged {
     /// In files that are as they were when the record was saved, so that blocks of partial pieces
     /// are where they were.
     steady: Bitfield,
+    /// Files that are known to be this torrent's, whatever they hold.
+    vouched: Vec<bool>,
 }
 
-/// What to believe of the files found, and which pieces to hash.
+/// What to believe of the files found, and which pieces to hash. A record is believed of files
+/// that are still the same, with their length and time.
 fn judge_files(
     t: &Torrent,
     info: &Info,
@@ -344,25 +341,34 @@ fn judge_files(
     boot: Option<[u8; 16]>,
 ) -> Judged {
     let pieces = info.piece_count();
-    if t.check == Check::Nothing {
-        return Judged {
-            have: Bitfield::full(pieces),
-            doubted: Vec::new(),
-            steady: Bitfield::new(pieces),
-        };
-    }
     // A piece can only be there if its files are long enough.
     let mut present = Bitfield::full(pieces);
     // A skipped file's bytes may be kept apart, in what is reported behind the files.
     let count = info.files().len();
     let apart = files.get(count).copied().flatten();
     let mut changed = Bitfield::new(pieces);
+    for piece in &t.doubted {
+        changed.set(*piece);
+    }
+    let mut vouched = Vec::with_capacity(files.len());
     let record = t.resume.as_ref().filter(|_| t.check == Check::Doubted);
     for (i, file) in info.files().iter().enumerate() {
+        let found = files.get(i).copied().flatten();
+        let then = t.resume.as_ref();
+        let then = then.and_then(|r| Some((r.files.get(i).copied().flatten()?, !r.clean)));
+        let until_now = t.files.get(i).copied().flatten().filter(|_| t.wrote);
+        let until_now = until_now.map(|f| (f, true));
+        let vouches = |(then, written_on): (FileStat, bool)| {
+            found.is_some_and(|found| {
+                // Whoever was interrupted had written on.
+                let same = then.id.is_some() && then.id == found.id;
+                then.agrees(&found) || written_on && same && then.len <= found.len
+            })
+        };
+        vouched.push(then.is_some_and(vouches) || until_now.is_some_and(vouches));
         if file.kind != FileKind::Regular || file.len == 0 {
             continue;
         }
-        let found = files.get(i).copied().flatten();
         let missing_from = file.offset + found.map_or(0, |f| f.len).min(file.len);
         let missing = missing_from < file.offset + file.len;
         let skipped = t.priorities.get(i) == Some(&FilePriority::Skip);
@@ -375,12 +381,24 @@ fn judge_files(
             }
         }
         let then = |file: usize| record.and_then(|r| r.files.get(file).copied().flatten());
-        let same = then(i) == found && !(missing && skipped && then(count) != apart);
-        if record.is_some_and(|r| r.clean) && !same {
+        let agrees = |a: Option<FileStat>, b: Option<FileStat>| match (a, b) {
+            (Some(a), Some(b)) => a.agrees(&b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        let same = agrees(then(i), found) && !(missing && skipped && !agrees(then(count), apart));
+        if record.is_some() && !same {
             info.pieces_of(i).for_each(|p| {
                 changed.set(p);
             });
         }
+    }
+    if t.check == Check::Nothing {
+        return Judged {
+            have: present,
+            doubted: Vec::new(),
+            steady: Bitfield::new(pieces),
+            vouched,
+        };
     }
     let believed = record.and_then(|r| r.believed(boot, pieces));
     let clean = record.is_some_and(|r| r.clean);
@@ -417,11 +435,12 @@ fn judge_files(
         have,
         doubted,
         steady,
+        vouched,
     }
 }
 
 /// Puts the blocks of half-fetched pieces back to use.
-fn restore_partial(
+pub(super) fn restore_partial(
     now: Instant,
     picker: &mut Picker,
     info: &Info,

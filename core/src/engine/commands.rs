@@ -44,9 +44,10 @@ impl Engine {
             t.swarm.hurry(self.now);
         }
         t.finished &= done;
-        if done && !t.finished && t.is_exchanging() {
-            self.finished(id);
+        if done && !t.is_confirmed() && t.is_exchanging() {
+            self.confirm(id);
         }
+        self.claim_more(id);
         self.reconsider(id);
         self.change(id, Changes::STATE | Changes::PROGRESS);
         self.settle(id);

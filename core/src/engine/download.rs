@@ -8,13 +8,13 @@ use super::conns::key;
 use super::event::{Changes, Level, What};
 use super::ops::Purpose;
 use super::timers::Timer;
-use super::torrent::{Phase, Torrent};
+use super::torrent::{Held, Phase, Torrent};
 use super::{Engine, cx};
 use crate::metainfo::{FileKind, Info};
 use crate::throttle::Direction;
 use crate::torrent::blame::Verdict;
 use crate::torrent::picker::{PeerKey, PickHint, Received};
-use crate::{Block, BlockRef, ConnId, Op, OpError, Outcome, TorrentId};
+use crate::{Block, BlockRef, ConnId, Op, OpError, OpErrorKind, Outcome, TorrentId};
 
 /// Most blocks written by one op.
 const MAX_RUN: usize = 64;
@@ -65,7 +65,8 @@ impl Engine {
         let Some(t) = self.torrents.get_mut(&torrent) else {
             return;
         };
-        if !t.is_exchanging() {
+        // Nothing is asked for that could not be written.
+        if !t.is_exchanging() || t.claim != Held::Write {
             return;
         }
         let Some(picker) = &mut t.picker else {
@@ -321,7 +322,7 @@ impl Engine {
         match outcome {
             Outcome::Failed { error, blocks } => {
                 self.pool.give_all(blocks);
-                self.disk_failed(id, error);
+                self.disk_trouble(id, error);
             }
             other => self.take_home(other),
         }
@@ -360,7 +361,7 @@ impl Engine {
             picker.failed(piece);
         }
         if let Some(error) = error {
-            self.disk_failed(id, error);
+            self.disk_trouble(id, error);
         }
     }
 
@@ -373,11 +374,18 @@ impl Engine {
             return;
         }
         let message = error.detail.clone();
+        // Metadata that is of no use will not be of more use in a while, and what stands in the
+        // way is somebody's to move.
+        let again = t.info.is_some() && error.kind != OpErrorKind::Exists;
+        let told = t.failing.as_ref() == Some(&error);
+        t.failing = Some(error.clone());
         t.phase = Phase::Failed(error);
-        // Metadata that is of no use will not be of more use in a while.
-        let again = t.info.is_some();
+        t.confirming = false;
+        (t.trouble, t.unreadable) = (None, Vec::new());
         self.check_queue.retain(|c| *c != id);
-        self.notice(Some(id), None, Level::Error, What::Disk { message });
+        if !told {
+            self.notice(Some(id), None, Level::Error, What::Disk { message });
+        }
         self.change(id, Changes::STATE);
         self.rest(id, "its torrent met a disk error");
         if again {
@@ -426,7 +434,7 @@ impl Engine {
             }
         }
         if done {
-            self.finished(id);
+            self.confirm(id);
         }
     }
 
@@ -562,7 +570,7 @@ impl Engine {
         self.convict(id, &guilty);
     }
 
-    /// Everything wanted is here.
+    /// Everything wanted is here, and its files were looked at.
     pub(super) fn finished(&mut self, id: TorrentId) {
         let Some(t) = self.torrents.get_mut(&id) else {
             return;

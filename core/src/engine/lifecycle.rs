@@ -14,8 +14,8 @@ use super::saving::Saving;
 use super::status::{FilePriority, PeerSource};
 use super::swarm::Swarm;
 use super::timers::Timer;
-use super::torrent::{Phase, Selection, Torrent};
-use super::{AddError, AddTorrent, Check, Engine, Source, Stop, cx};
+use super::torrent::{Held, Phase, Selection, Torrent};
+use super::{AddError, AddTorrent, Check, Engine, Existing, Source, Stop, cx};
 use crate::metainfo::FileKind;
 use crate::peer::crypto::req2;
 use crate::rate::Rate;
@@ -24,7 +24,7 @@ use crate::torrent::blame::Blame;
 use crate::torrent::choker::{Choker, Slots};
 use crate::torrent::picker::Priority;
 use crate::tracker::{AnnounceConfig, Announcer, Families, Reach};
-use crate::{Instant, Op, Outcome, TorrentId};
+use crate::{Instant, Op, OpErrorKind, Outcome, TorrentId};
 
 impl Engine {
     /// Adds a torrent.
@@ -113,6 +113,16 @@ impl Engine {
             dialling: false,
             choker: Choker::new(self.config.upload_slots.map_or(Slots::Auto, Slots::Fixed)),
             bucket,
+            existing: add.existing,
+            claim: Held::No,
+            ours: Vec::new(),
+            wrote: false,
+            vouched: Vec::new(),
+            confirming: false,
+            trouble: None,
+            unreadable: Vec::new(),
+            doubted: Vec::new(),
+            failing: None,
             files: Vec::new(),
             unsaved: false,
             saving: Saving::new(),
@@ -195,6 +205,13 @@ impl Engine {
             self.timers
                 .set(Timer::Save(id), Some(self.now + self.config.save_interval));
         }
+        if self
+            .torrents
+            .get(&id)
+            .is_some_and(|t| t.is_done() && !t.is_confirmed())
+        {
+            self.confirm(id);
+        }
         self.pump_trackers(id);
         self.connect_more(id);
     }
@@ -249,6 +266,8 @@ impl Engine {
             return false;
         };
         t.paused = false;
+        // Whoever asks hears of it again.
+        t.failing = None;
         t.swarm.hurry(self.now);
         self.retry(id);
         self.start(id);
@@ -261,15 +280,21 @@ impl Engine {
         let Some(t) = self.torrents.get_mut(&id) else {
             return;
         };
-        if !matches!(t.phase, Phase::Failed(_)) {
+        let Phase::Failed(error) = &t.phase else {
             return;
-        }
+        };
+        // A file that was not what it should be has to be looked at again.
+        let vanished = matches!(
+            error.kind,
+            OpErrorKind::NotFound | OpErrorKind::Truncated | OpErrorKind::Exists
+        );
         if let Some(halted) = t.halted.take() {
             self.check(id, halted);
             return;
         }
+        let anew = vanished || t.saving.lost || t.selection.failed || t.claim == Held::No;
         match (&t.picker, t.info.clone()) {
-            (Some(_), _) if t.saving.lost || t.selection.failed => {
+            (Some(_), Some(_)) if anew => {
                 self.reopen(id, "its files are opened anew");
             }
             (Some(_), _) => {
@@ -310,6 +335,7 @@ impl Engine {
         };
         // First of all, or places that become free would be filled again.
         t.phase = Phase::Opening;
+        t.wrote = t.claim == Held::Write && !t.finished;
         // Peers that were of no use to a seed may be soon.
         t.swarm.hurry(self.now);
         self.rest(id, why);
@@ -337,7 +363,11 @@ impl Engine {
             return;
         };
         t.wanted = info.total_len();
+        let read_only = t.existing == Existing::ReadOnly;
         if t.priorities.is_empty() {
+            if read_only {
+                (0..info.piece_count()).for_each(|p| picker.set_priority(p, Priority::Skip));
+            }
             return;
         }
         t.wanted = 0;
@@ -361,6 +391,7 @@ impl Engine {
             picker.set_priority(
                 piece,
                 match priority {
+                    _ if read_only => Priority::Skip,
                     FilePriority::Skip => Priority::Skip,
                     FilePriority::Low => Priority::Low,
                     FilePriority::Normal => Priority::Normal,
@@ -378,11 +409,15 @@ impl Engine {
         let Some(info) = &t.info else {
             return;
         };
-        if t.priorities.is_empty() {
+        let read_only = t.existing == Existing::ReadOnly;
+        if t.priorities.is_empty() && !read_only {
             return;
         }
+        // Where nothing may be written, nothing is put together from a parts file.
         let wanted = (0..info.files().len())
-            .map(|f| t.priorities.get(f).copied().unwrap_or_default() != FilePriority::Skip)
+            .map(|f| {
+                !read_only && t.priorities.get(f).copied().unwrap_or_default() != FilePriority::Skip
+            })
             .collect();
         if let Some(t) = self.torrents.get_mut(&id) {
             t.selection.asked();
@@ -405,8 +440,8 @@ impl Engine {
             return;
         }
         t.selection.answered(false);
-        if t.is_done() && t.is_exchanging() {
-            self.finished(id);
+        if t.is_done() && t.is_exchanging() && !t.is_confirmed() {
+            self.confirm(id);
         }
         self.change(id, Changes::STATE);
     }

@@ -104,6 +104,7 @@
 mod assembly;
 mod audit;
 mod checking;
+mod claim;
 mod commands;
 mod connect;
 mod conns;
@@ -143,7 +144,7 @@ use rand_core::Rng;
 
 pub use dht::{DhtNodeError, DhtStatus, StatValue, ThrottleInUse};
 pub use event::{Changes, Event, Level, Notice, What};
-pub use request::{AddError, AddTorrent, Check, Interest, Scope, Source};
+pub use request::{AddError, AddTorrent, Check, Existing, Interest, Scope, Source};
 pub use status::{
     EngineStatus, FilePriority, FileStatus, PeerSource, PeerStatus, State, TorrentStatus,
 };
@@ -372,7 +373,10 @@ impl Engine {
                 Timer::Connect(id) => self.connect_more(id),
                 Timer::Round(id) => self.round(id),
                 Timer::Pex(id) => self.pex_round(id),
-                Timer::Save(id) => self.save(id),
+                Timer::Save(id) => {
+                    self.watch_files(id);
+                    self.save(id);
+                }
                 Timer::Udp => {
                     self.udp.handle_timeout(&mut cx!(self));
                     self.after_udp();
@@ -500,6 +504,8 @@ impl Engine {
             }
             Purpose::Check(id, piece) => self.checked(id, piece, outcome),
             Purpose::Blame(id, piece, passed) => self.blamed(id, piece, passed, outcome),
+            Purpose::Claim(id, claim) => self.claimed(id, claim, outcome),
+            Purpose::Confirm(id) => self.confirmed(id, outcome),
             Purpose::Flush(id) => self.flushed(id, outcome),
             Purpose::Save(id) => self.saved(id, &outcome),
             Purpose::Select(id) => self.selected(id, &outcome),

@@ -9,7 +9,7 @@ use alloc::{
 
 use super::dht::Wanted;
 use super::queries::Queries;
-use crate::op::SocketKind;
+use crate::op::{Claim, SocketKind};
 use crate::tracker::QueryKey;
 use crate::wire::tracker::{TrackerUrl, parse_url};
 use crate::{Block, BlockRef, Config, ConnId, Op, OpId, SocketId, TorrentId};
@@ -32,6 +32,8 @@ pub(super) enum Purpose {
     Check(TorrentId, u32),
     /// A failed (false) or passed (true) piece is read back to find who lied.
     Blame(TorrentId, u32, bool),
+    Claim(TorrentId, Claim),
+    Confirm(TorrentId),
     Flush(TorrentId),
     Select(TorrentId),
     Release(TorrentId),
@@ -62,6 +64,8 @@ impl Purpose {
             | Self::Verify(t, ..)
             | Self::Check(t, _)
             | Self::Blame(t, ..)
+            | Self::Claim(t, _)
+            | Self::Confirm(t)
             | Self::Flush(t)
             | Self::Select(t)
             | Self::Save(t) => Some(*t),

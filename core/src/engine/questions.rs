@@ -70,7 +70,7 @@ impl Engine {
         let (wanted, left) = t
             .picker
             .as_ref()
-            .map_or((total, total), |p| (t.wanted, p.bytes_left()));
+            .map_or((total, total), |_| (t.wanted, t.left()));
         let swarm = |f: fn(&TrackerStatus<'_>) -> Option<u32>| {
             t.announcer.status().filter_map(|s| f(&s)).max()
         };

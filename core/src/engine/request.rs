@@ -38,6 +38,8 @@ pub struct AddTorrent {
     pub priorities: Vec<FilePriority>,
     /// Which pieces already on disk to trust.
     pub check: Check,
+    /// What may become of files that exist where the torrent's files belong.
+    pub existing: Existing,
     /// Bytes per second in, for this torrent.
     pub limit_down: Option<u64>,
     /// Bytes per second out, for this torrent.
@@ -58,6 +60,7 @@ impl AddTorrent {
             sequential: false,
             priorities: Vec::new(),
             check: Check::Doubted,
+            existing: Existing::Adopt,
             limit_down: None,
             limit_up: None,
         }
@@ -88,6 +91,25 @@ pub enum Check {
     All,
     /// All: the caller knows that the content is complete.
     Nothing,
+}
+
+/// What may become of files that exist where a torrent's files belong.
+///
+/// Bytes are known to be the torrent's if its record vouches for the file, or if a piece that
+/// covers a part of it passes its check.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// Those that hold bytes of this torrent, or nothing, are taken over. If there is any other,
+    /// nothing is written and the torrent fails with
+    /// [`OpErrorKind::Exists`](crate::OpErrorKind::Exists), naming each;
+    /// [`Engine::resume`](super::Engine::resume) looks again.
+    #[default]
+    Adopt,
+    /// They are overwritten, and cut to their lengths, whatever they hold. This holds until the
+    /// files are claimed, once.
+    Overwrite,
+    /// Nothing is written at all: what is here is shared, what is missing is not fetched.
+    ReadOnly,
 }
 
 /// Why a torrent was not added.

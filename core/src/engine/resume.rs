@@ -77,6 +77,7 @@ impl Record {
             d.emit_pair_with(b"durable", |e| e.emit_bytes(&self.durable))?;
             d.emit_pair_with(b"files", |e| emit_files(e, &self.files))?;
             d.emit_pair_with(b"have", |e| e.emit_bytes(&self.have))?;
+            d.emit_pair_with(b"ids", |e| emit_ids(e, &self.files))?;
             d.emit_pair_with(b"info-hash", |e| e.emit_bytes(&self.info_hash.0))?;
             d.emit_pair_with(b"partial", |e| {
                 e.emit_list(|l| {
@@ -131,11 +132,18 @@ impl Record {
                 let (Some(len), Some(mtime_ns)) = (len.int(), mtime.int()) else {
                     return Err("its list of files is damaged");
                 };
-                files.push(
-                    u64::try_from(len)
-                        .ok()
-                        .map(|len| FileStat { len, mtime_ns }),
-                );
+                let stat = |len| FileStat {
+                    len,
+                    mtime_ns,
+                    id: None,
+                };
+                files.push(u64::try_from(len).ok().map(stat));
+            }
+        }
+        // Earlier versions had none.
+        for (file, id) in files.iter_mut().zip(read_ids(bytes(b"ids"))) {
+            if let Some(file) = file {
+                file.id = id;
             }
         }
         Ok(Self {
@@ -197,6 +205,37 @@ fn emit_files(
             l.emit_int(mtime)?;
         }
         Ok(())
+    })
+}
+
+/// For each file a byte that says whether its number follows, in eight bytes.
+fn emit_ids(
+    e: SingleItemEncoder<'_>,
+    files: &[Option<FileStat>],
+) -> Result<(), bendy::encoding::Error> {
+    let mut out = Vec::with_capacity(files.len() * 9);
+    for file in files {
+        match file.and_then(|f| f.id) {
+            Some(id) => {
+                out.push(1);
+                out.extend_from_slice(&id.to_be_bytes());
+            }
+            None => out.push(0),
+        }
+    }
+    e.emit_bytes(&out)
+}
+
+fn read_ids(mut bytes: &[u8]) -> impl Iterator<Item = Option<u64>> + '_ {
+    core::iter::from_fn(move || {
+        let (&known, rest) = bytes.split_first()?;
+        bytes = rest;
+        if known == 0 {
+            return Some(None);
+        }
+        let (id, rest) = bytes.split_first_chunk::<8>()?;
+        bytes = rest;
+        Some(Some(u64::from_be_bytes(*id)))
     })
 }
 
@@ -295,8 +334,14 @@ mod tests {
                 Some(FileStat {
                     len: 5,
                     mtime_ns: -3,
+                    id: Some(1 << 63),
                 }),
                 None,
+                Some(FileStat {
+                    len: 0,
+                    mtime_ns: 7,
+                    id: None,
+                }),
             ],
             priorities: vec![FilePriority::Skip, FilePriority::High],
             downloaded: 1 << 40,

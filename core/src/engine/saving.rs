@@ -165,6 +165,17 @@ impl Engine {
         };
         let error = match outcome {
             Outcome::Flushed(files) => {
+                // Pieces that came meanwhile may be beyond what the flush saw.
+                let lost = match (&t.saving.flushing, &t.phase) {
+                    (Some(then), Phase::Ready) => t.lost(&files, then, false),
+                    _ => alloc::vec::Vec::new(),
+                };
+                if !lost.is_empty() {
+                    (t.saving.flushing, t.saving.busy) = (None, false);
+                    t.saving.wrote();
+                    self.lose(id, files, &lost);
+                    return;
+                }
                 t.files = files;
                 t.saving.flushed(t.picker.as_ref().map(Picker::have));
                 None
@@ -247,6 +258,16 @@ impl Engine {
                 record.have = picker.have().as_wire().to_vec();
             }
         }
+        for piece in core::mem::take(&mut t.unreadable) {
+            let without = |bytes: &mut [u8]| {
+                if let Some(byte) = bytes.get_mut(piece as usize / 8) {
+                    *byte &= !(0x80 >> (piece % 8));
+                }
+            };
+            without(&mut record.have);
+            without(&mut record.durable);
+            t.doubted.push(piece);
+        }
         t.resume = Some(record);
         t.check = Check::Doubted;
         self.close_files(id, why);
@@ -300,7 +321,7 @@ impl Torrent {
                 .filter(|(_, a)| a.written().count() > 0)
                 .map(|(piece, a)| (*piece, a.written().as_wire().to_vec()))
                 .collect(),
-            files: self.files.clone(),
+            files: self.own_files(),
             ..Record::unchecked(self.info_hash)
         }
     }

@@ -1,6 +1,7 @@
 //! One torrent, as the engine composes it.
 
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, BTreeSet, VecDeque},
     format,
     string::String,
@@ -17,7 +18,7 @@ use super::resume::Record;
 use super::saving::Saving;
 use super::status::{FilePriority, State};
 use super::swarm::Swarm;
-use super::{Check, Config};
+use super::{Check, Config, Existing};
 use crate::metainfo::Info;
 use crate::op::FileStat;
 use crate::rate::Rate;
@@ -38,12 +39,27 @@ pub(super) enum Phase {
     Opening,
     /// Doubted pieces are being hashed, or wait for their turn.
     Checking(Checking),
-    /// Open and checked: at rest, downloading or seeding.
+    /// Checked; [`Op::Claim`](crate::Op::Claim) is out. The picker is not in use yet.
+    Claiming(Option<Box<Picker>>),
+    /// Open, checked and claimed: at rest, downloading or seeding.
     Ready,
     /// An op failed for good.
     Failed(OpError),
     /// On its way out.
     Stopping(Stopping),
+}
+
+/// What a torrent has taken its files into use for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// Nothing.
+    No,
+    /// [`Op::Claim`](crate::Op::Claim) is out.
+    Asked,
+    /// To read.
+    Read,
+    /// To write.
+    Write,
 }
 
 /// Pieces to be hashed.
@@ -146,6 +162,26 @@ pub(super) struct Torrent {
     pub(super) choker: Choker,
     pub(super) bucket: NodeId,
 
+    /// What may become of files that exist.
+    pub(super) existing: Existing,
+    /// What its files are claimed for.
+    pub(super) claim: Held,
+    /// Files that were its own when they were claimed.
+    pub(super) ours: Vec<bool>,
+    /// It was writing its files when they were opened anew.
+    pub(super) wrote: bool,
+    /// Files that its record vouches for, as of the last opening.
+    pub(super) vouched: Vec<bool>,
+    /// [`Op::Confirm`](crate::Op::Confirm) is out.
+    pub(super) confirming: bool,
+    /// What went wrong with a file that is being looked at.
+    pub(super) trouble: Option<OpError>,
+    /// Pieces that could not be read since the files were opened, and what is to be hashed for
+    /// that.
+    pub(super) unreadable: Vec<u32>,
+    pub(super) doubted: Vec<u32>,
+    /// Why it rests, until its files are there again.
+    pub(super) failing: Option<OpError>,
     /// The files at the last flush.
     pub(super) files: Vec<Option<FileStat>>,
     /// Something changed since the last record.
@@ -183,6 +219,11 @@ impl Torrent {
         self.picker.as_ref().is_some_and(Picker::is_done)
     }
 
+    /// Whether the files of what is here have been looked at.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.finished || self.existing == Existing::ReadOnly
+    }
+
     /// Whether every piece is here.
     pub(super) fn is_seed(&self) -> bool {
         self.picker.as_ref().is_some_and(|p| p.have().is_full())
@@ -212,6 +253,11 @@ impl Torrent {
     /// without metadata has something left, so that trackers do not take it for a seed.
     pub(super) fn left(&self) -> u64 {
         match &self.picker {
+            Some(picker) if self.existing == Existing::ReadOnly => {
+                let piece_len = self.info.as_ref().map_or(0, |info| info.piece_len());
+                let missing = picker.have().len() - picker.have().count();
+                u64::from(missing) * u64::from(piece_len)
+            }
             Some(picker) => picker.bytes_left(),
             None => 16 << 10,
         }
@@ -222,14 +268,22 @@ impl Torrent {
         match &self.phase {
             Phase::Stopping(_) => State::Stopping,
             Phase::Failed(error) => State::Failed(error.clone()),
-            Phase::Opening => State::Opening,
+            Phase::Opening | Phase::Claiming(_) => match &self.failing {
+                // Whether it is over is being looked at.
+                Some(error) => State::Failed(error.clone()),
+                None => State::Opening,
+            },
             Phase::Checking(c) => State::Checking {
                 done: c.done,
                 total: c.total,
             },
             _ if self.paused => State::Paused,
             Phase::Metadata => State::Metadata,
-            Phase::Ready if self.is_done() && self.selection.is_settled() => State::Seeding,
+            Phase::Ready
+                if self.is_done() && self.selection.is_settled() && self.is_confirmed() =>
+            {
+                State::Seeding
+            }
             Phase::Ready => State::Downloading,
         }
     }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::Engine;
 use super::ops::Purpose;
 use crate::throttle::Direction;
-use crate::{BLOCK_LEN, Block, BlockRef, ConnId, Op, Outcome, TorrentId};
+use crate::{BLOCK_LEN, Block, BlockRef, ConnId, Op, OpErrorKind, Outcome, TorrentId};
 
 /// Most blocks read by one op.
 const MAX_RUN: usize = 16;
@@ -134,11 +134,17 @@ impl Engine {
         };
         if let Some(error) = error {
             self.pool.give_all(blocks);
+            let piece = wanted.first().map_or(0, |at| at.piece);
             for at in wanted {
                 peer.reject(at);
             }
-            if error.kind != crate::OpErrorKind::Cancelled {
-                self.disk_failed(torrent, error);
+            match error.kind {
+                OpErrorKind::Cancelled => {}
+                OpErrorKind::NotFound
+                | OpErrorKind::Truncated
+                | OpErrorKind::Exists
+                | OpErrorKind::Io => self.unreadable(torrent, piece, error),
+                _ => self.disk_failed(torrent, error),
             }
             return;
         }

@@ -15,6 +15,13 @@ use rand_chacha::rand_core::SeedableRng;
 
 use super::add;
 
+/// A file that is long enough for whatever was written to it.
+const LONG: dunlin_core::op::FileStat = dunlin_core::op::FileStat {
+    len: 1 << 40,
+    mtime_ns: 1,
+    id: None,
+};
+
 /// One engine, and strangers made of bytes.
 pub struct Bench {
     pub e: Engine,
@@ -71,7 +78,7 @@ impl Bench {
                     continue;
                 }
                 Op::Open { .. } => Outcome::Opened(vec![None]),
-                Op::Flush { .. } => Outcome::Flushed(vec![None]),
+                Op::Flush { .. } => Outcome::Flushed(vec![Some(LONG)]),
                 Op::Write {
                     blocks,
                     len,

@@ -18,7 +18,7 @@ use std::time::Duration;
 use dunlin_core::dht::Saved;
 use dunlin_core::engine::{AddTorrent, Engine, Event, Interest, ReadBufs, Source, WriteBufs};
 use dunlin_core::metainfo::{Builder, Info};
-use dunlin_core::op::FileStat;
+use dunlin_core::op::{Claim, FileStat};
 use dunlin_core::{
     Caps, CloseReason, Config, ConnId, Ecn, Instant, OpErrorKind, OpId, Outcome, RecvMeta,
     SocketId, TorrentId,
@@ -55,6 +55,12 @@ pub struct Store {
     pub data: Vec<u8>,
     pub exists: bool,
     pub mtime: i64,
+    /// Which file it is.
+    pub id: u64,
+    /// It is somebody else's.
+    pub foreign: bool,
+    /// It is not at its path any more.
+    pub gone: bool,
 }
 
 /// One end of a stream.
@@ -130,6 +136,8 @@ pub struct Node {
     pub save_error: Option<OpErrorKind>,
     pub saves: u32,
     pub bytes_written: u64,
+    /// What its files were claimed for, in order.
+    pub claims: Vec<Claim>,
     pub flushes: u32,
     /// Longest list of ops seen in flight.
     pub most_jobs: usize,
@@ -211,6 +219,7 @@ impl World {
             save_error: None,
             saves: 0,
             bytes_written: 0,
+            claims: Vec::new(),
             flushes: 0,
             most_jobs: 0,
             udp: BTreeMap::new(),
@@ -299,6 +308,7 @@ impl World {
             data,
             exists: true,
             mtime: 1,
+            ..Store::default()
         };
         self.nodes[n].shelf.insert(info.info_hash().0, store);
     }

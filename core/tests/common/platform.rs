@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use dunlin_core::op::{FileStat, SocketKind};
+use dunlin_core::op::{Claim, FileStat, SocketKind};
 use dunlin_core::{BLOCK_LEN, Op, OpErrorKind, Outcome};
 
-use super::{LATENCY, Later, Node, World};
+use super::{LATENCY, Later, Node, Store, World};
 
 /// How long a request to a silent server takes.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -82,17 +82,46 @@ impl World {
             }
             Op::Open { op, torrent, info } => {
                 let len = info.total_len() as usize;
-                let open = node.stores.remove(&torrent);
+                let open = node.stores.remove(&torrent).filter(|store| !store.gone);
                 let on_disk = || node.shelf.get(&info.info_hash().0).cloned();
                 let mut store = open.or_else(on_disk).unwrap_or_default();
-                let stat = store.exists.then_some(FileStat {
-                    len: store.data.len() as u64,
-                    mtime_ns: store.mtime,
-                });
+                let stat = store.stat();
                 store.data.resize(len, 0);
                 node.stores.insert(torrent, store);
                 node.infos.insert(torrent, info);
                 (op, Outcome::Opened(report(node.apart, stat)))
+            }
+            Op::Claim {
+                op,
+                torrent,
+                ours,
+                claim,
+            } => {
+                node.claims.push(claim);
+                let store = node.stores.get_mut(&torrent).unwrap();
+                let outcome = match claim {
+                    Claim::Write if store.foreign && !ours[0] => {
+                        Outcome::failed(OpErrorKind::Exists, "payload.bin: it exists")
+                    }
+                    _ => Outcome::Flushed(report(node.apart, store.stat())),
+                };
+                (op, outcome)
+            }
+            Op::Confirm { op, torrent, .. } => {
+                let stat = node.stores[&torrent].stat();
+                (op, Outcome::Flushed(report(node.apart, stat)))
+            }
+            Op::Read {
+                op,
+                torrent,
+                blocks,
+                ..
+            } if node.stores[&torrent].gone => {
+                let mut outcome = Outcome::failed(OpErrorKind::NotFound, "payload.bin: gone");
+                if let Outcome::Failed { blocks: home, .. } = &mut outcome {
+                    *home = blocks;
+                }
+                (op, outcome)
             }
             Op::Read {
                 op,
@@ -162,11 +191,7 @@ impl World {
             Op::Flush { op, torrent, .. } => {
                 node.flushes += 1;
                 let store = &node.stores[&torrent];
-                let stat = store.exists.then_some(FileStat {
-                    len: store.data.len() as u64,
-                    mtime_ns: store.mtime,
-                });
-                let outcome = Outcome::Flushed(report(node.apart, stat));
+                let outcome = Outcome::Flushed(report(node.apart, store.stat()));
                 let delay = node.flush_delay.unwrap_or(delay);
                 return self.at(delay, Later::Outcome(n, op, outcome));
             }
@@ -240,6 +265,16 @@ fn report(apart: Option<Option<FileStat>>, stat: Option<FileStat>) -> Vec<Option
     }
 }
 
+impl Store {
+    fn stat(&self) -> Option<FileStat> {
+        (self.exists && !self.gone).then_some(FileStat {
+            len: self.data.len() as u64,
+            mtime_ns: self.mtime,
+            id: Some(self.id),
+        })
+    }
+}
+
 fn name(op: &Op) -> &'static str {
     match op {
         Op::Bind { .. } => "bind",
@@ -253,6 +288,8 @@ fn name(op: &Op) -> &'static str {
         Op::Read { .. } => "read",
         Op::Write { .. } => "write",
         Op::Hash { .. } => "hash",
+        Op::Claim { .. } => "claim",
+        Op::Confirm { .. } => "confirm",
         Op::Flush { .. } => "flush",
         Op::Select { .. } => "select",
         Op::Release { .. } => "release",

@@ -8,7 +8,7 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 
 use dunlin_core::dht::Saved;
 use dunlin_core::metainfo::Info;
-use dunlin_core::op::OpError;
+use dunlin_core::op::{Claim, OpError};
 use dunlin_core::{Block, Hasher, Instant, Op, OpErrorKind, OpId, Outcome, TorrentId};
 
 pub use ram::{NoDisk, RamDisk};
@@ -45,6 +45,10 @@ pub enum DiskJob {
     },
     /// See [`Op::Hash`].
     Hash { at: u64, len: u64, hasher: Hasher },
+    /// See [`Op::Claim`].
+    Claim { ours: Vec<bool>, claim: Claim },
+    /// See [`Op::Confirm`].
+    Confirm,
     /// See [`Op::Flush`].
     Flush { durable: bool },
     /// See [`Op::Select`].
@@ -93,6 +97,13 @@ impl DiskOp {
                 len,
                 hasher,
             } => (op, torrent, DiskJob::Hash { at, len, hasher }),
+            Op::Claim {
+                op,
+                torrent,
+                ours,
+                claim,
+            } => (op, torrent, DiskJob::Claim { ours, claim }),
+            Op::Confirm { op, torrent, .. } => (op, torrent, DiskJob::Confirm),
             Op::Flush {
                 op,
                 torrent,
@@ -135,7 +146,9 @@ impl DiskOp {
 /// with the blocks that went in.
 ///
 /// Ops of one torrent that overlap may be carried out in any order, except that
-/// [`DiskJob::Flush`] and [`DiskJob::Release`] come after all that was submitted before them.
+/// [`DiskJob::Claim`], [`DiskJob::Confirm`], [`DiskJob::Flush`] and [`DiskJob::Release`] come
+/// after all that was submitted before them. A storage that keeps what belongs to one torrent
+/// apart from everything else may answer each claim with the files as they are.
 /// At most [`Config::max_jobs`](dunlin_core::Config::max_jobs) ops are out at once.
 pub trait Storage {
     /// Takes an op on.

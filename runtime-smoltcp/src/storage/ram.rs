@@ -176,7 +176,10 @@ impl RamDisk {
                 self.write(hash, &info, at, len, blocks, hasher)
             }
             DiskJob::Hash { at, len, hasher } => self.hash(hash, at, len, hasher),
-            DiskJob::Flush { .. } => Outcome::Flushed(self.stat(hash, &info)),
+            // A store is its torrent's alone: what it holds was written for it.
+            DiskJob::Claim { .. } | DiskJob::Confirm | DiskJob::Flush { .. } => {
+                Outcome::Flushed(self.stat(hash, &info))
+            }
             DiskJob::Select { wanted } => {
                 self.select(hash, &wanted);
                 Outcome::Done
@@ -254,6 +257,8 @@ impl RamDisk {
             file.exists.then_some(FileStat {
                 len: named.len,
                 mtime_ns: file.mtime,
+                // A store belongs to one torrent: nothing else can be in its place.
+                id: None,
             })
         };
         files.map(stat).collect()

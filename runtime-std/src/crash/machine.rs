@@ -176,17 +176,20 @@ impl Machine {
         let _ = config.listen.push(addr);
         let mut caps = Caps::all();
         caps.ipv6 = false;
+        let disk = Disk::new(
+            DiskConfig {
+                threads: 1,
+                ..DiskConfig::default()
+            },
+            notify,
+        )
+        .unwrap();
+        // Another machine's copy of a file has another number.
+        disk.without_ids();
         let rng = Box::new(ChaCha8Rng::seed_from_u64(start.number.into()));
         Self {
             engine: Engine::new(now, config, caps, rng),
-            disk: Disk::new(
-                DiskConfig {
-                    threads: 1,
-                    ..DiskConfig::default()
-                },
-                notify,
-            )
-            .unwrap(),
+            disk,
             store: (start.session).then(|| Store::open(&start.base.join("session")).unwrap()),
             watch: None,
             claims_early: false,
@@ -304,9 +307,12 @@ impl Machine {
                 let (id, outcome) = self.run(op);
                 return self.later.push((now, id, outcome));
             }
-            Op::Open { .. } | Op::Read { .. } | Op::Write { .. } | Op::Select { .. } => {
-                (Duration::ZERO, self.run(op))
-            }
+            Op::Open { .. }
+            | Op::Claim { .. }
+            | Op::Confirm { .. }
+            | Op::Read { .. }
+            | Op::Write { .. }
+            | Op::Select { .. } => (Duration::ZERO, self.run(op)),
             other => {
                 let outcome = Outcome::failed(OpErrorKind::Unsupported, "not here");
                 (TICK, (other.id().unwrap(), outcome))

@@ -34,7 +34,11 @@ use self::{
     machine::{Content, Fact, Machine, Start, Watch, World, durable},
     states::{Medium, SyncOf, brief},
 };
-use crate::{platform::trace::Recording, store::Store};
+use crate::{
+    disk::Placement,
+    platform::{self, trace::Recording},
+    store::Store,
+};
 
 /// A fault put in on purpose, beside syncs that are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -322,6 +326,7 @@ impl Stage {
                 tally.finished += usize::from(finish);
                 let dir = folder();
                 tree.write(dir.path());
+                self.mark(dir.path(), run);
                 self.verdict(dir.path(), run, known, finish)
                     .map_err(|what| {
                         let steps = run.recording.steps.len();
@@ -337,6 +342,18 @@ impl Stage {
             }
         }
         Ok(tally)
+    }
+
+    /// Marks the files that the torrent was writing: the mark is a part of their inodes.
+    fn mark(&self, base: &Path, run: &Run) {
+        let info = self.content.info();
+        for path in Placement::default().paths(info) {
+            let path = Path::new("home/dl").join(path);
+            let users = run.users.iter().any(|(theirs, _)| *theirs == path);
+            if let (false, Ok(file)) = (users, fs::File::open(base.join(&path))) {
+                platform::mark(&file, &info.info_hash().to_string());
+            }
+        }
     }
 
     /// Starts Dunlin on what a crash left in `base` after the first `known` facts.

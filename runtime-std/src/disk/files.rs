@@ -2,13 +2,14 @@
 
 use std::{
     collections::BTreeSet,
-    fs::File,
+    fs::{File, TryLockError},
     io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
+    time::Duration,
 };
 
 use dunlin_core::{
@@ -23,7 +24,10 @@ use super::{
     parts::Parts,
     transfer,
 };
-use crate::platform::{self, Access, Root};
+use crate::{
+    paths::Names,
+    platform::{self, Access, Root},
+};
 
 /// What is known of one file, as bits.
 pub(super) mod flag {
@@ -35,7 +39,14 @@ pub(super) mod flag {
     pub(in super::super) const DIRTY: u8 = 4;
     /// Its space was reserved.
     pub(in super::super) const ALLOCATED: u8 = 8;
+    /// Written to since the torrent was opened.
+    pub(in super::super) const WRITTEN: u8 = 16;
 }
+
+/// How often a file is found locked before it counts as another's: a handle of our own that was
+/// pushed out for another is closed when its last write is over.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Zeros are written in pieces of this size where space cannot be reserved otherwise.
 const ZEROS: usize = 256 * 1024;
@@ -50,7 +61,12 @@ pub(super) struct Files {
     pub(super) paths: Vec<PathBuf>,
     pub(super) flags: Vec<AtomicU8>,
     pub(super) parts: Parts,
+    pub(super) names: Names,
     allocation: Allocation,
+    /// Files keep their numbers where `dir` is.
+    stable_ids: bool,
+    /// The file system that `dir` was found on.
+    place: Option<u64>,
     /// Something was written since the torrent was opened.
     pub(super) written: AtomicBool,
     pub(super) ledger: Mutex<Ledger>,
@@ -76,6 +92,10 @@ pub(super) struct Ledger {
     touched: Bitfield,
     /// A flush failed: the system may have forgotten what was written to those pieces.
     suspect: bool,
+    /// The files that are this torrent's: made by it, or taken over by a claim.
+    pub(super) owned: Vec<Option<Owned>>,
+    /// The files are claimed for writing.
+    pub(super) writing: bool,
     /// Empty files were made.
     pub(super) empty_made: bool,
     /// Links were made.
@@ -89,6 +109,8 @@ impl Ledger {
             inherited: Vec::new(),
             folders: BTreeSet::new(),
             stats: Vec::new(),
+            owned: Vec::new(),
+            writing: false,
             parts: None,
             touched: Bitfield::new(pieces),
             suspect: false,
@@ -127,6 +149,17 @@ impl Ledger {
     }
 }
 
+/// A file that is this torrent's, by its number as far as there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owned(pub(super) Option<u64>);
+
+impl Owned {
+    /// Whether `found` may be this file.
+    pub(super) fn is(self, found: &FileStat) -> bool {
+        self.0.is_none() || found.id.is_none() || self.0 == found.id
+    }
+}
+
 /// Where the bytes of an extent are.
 pub(super) struct Place {
     /// File number, or [`PARTS`].
@@ -136,7 +169,9 @@ pub(super) struct Place {
 }
 
 impl Files {
-    /// Looks at what is on the disk; makes nothing.
+    /// Looks at what is on the disk; makes nothing. `before` is the same torrent as it was open
+    /// until now: what it has not flushed is still to be flushed, and the folder that it was in
+    /// has to be there.
     pub(super) fn open(
         torrent: TorrentId,
         info: &Arc<Info>,
@@ -144,6 +179,21 @@ impl Files {
         before: Option<&Self>,
     ) -> Result<Self, OpError> {
         let paths = placement.paths(info);
+        let place = platform::place_of(&placement.dir);
+        if let Some(then) = before.and_then(|before| before.place)
+            && place != Some(then)
+        {
+            // A disk that was unplugged is waited for, not replaced by a new download.
+            return Err(OpError {
+                kind: OpErrorKind::NotFound,
+                detail: format!(
+                    "{}: the folder is gone, or on another disk than before",
+                    placement.dir.display()
+                ),
+            });
+        }
+        let mut above = placement.dir.ancestors();
+        let there = above.find(|dir| !dir.as_os_str().is_empty() && dir.exists());
         let files = Self {
             torrent,
             dir: placement.dir.clone(),
@@ -151,7 +201,10 @@ impl Files {
             parts: Parts::new(info),
             info: Arc::clone(info),
             paths,
+            names: placement.names,
             allocation: placement.allocation,
+            stable_ids: platform::stable_ids(there.unwrap_or(Path::new("."))),
+            place,
             written: AtomicBool::new(false),
             ledger: Mutex::new(Ledger::new(info.piece_count())),
             making: Mutex::new(()),
@@ -186,10 +239,11 @@ impl Files {
             Ok(root) => {
                 let regular = |i: &usize| self.info.files()[*i].kind == FileKind::Regular;
                 for i in (0..stats.len()).filter(regular) {
-                    let stat = found(root.stat(&self.paths[i]));
+                    let stat = found(root.stat(&self.paths[i]).map(|s| self.known(s)));
                     stats[i] = stat.map_err(|e| self.error(i as u32, &e))?;
                 }
-                parts = found(root.stat(self.parts.path())).map_err(|e| self.error(PARTS, &e))?;
+                parts = found(root.stat(self.parts.path()).map(|s| self.known(s)))
+                    .map_err(|e| self.error(PARTS, &e))?;
             }
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(error(&self.dir, &e)),
@@ -197,8 +251,73 @@ impl Files {
         self.remember_parts(&stats, parts);
         self.inherit(&stats);
         let mut ledger = self.ledger();
+        ledger.owned = vec![None; stats.len()];
         (ledger.stats, ledger.parts) = (stats, parts);
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn forget_ids(&mut self) {
+        self.stable_ids = false;
+        let mut ledger = self.ledger();
+        let Ledger { stats, parts, .. } = &mut *ledger;
+        for stat in stats.iter_mut().chain([parts]).flatten() {
+            stat.id = None;
+        }
+    }
+
+    /// `stat` without a number that does not last.
+    pub(super) fn known(&self, stat: FileStat) -> FileStat {
+        FileStat {
+            id: stat.id.filter(|_| self.stable_ids),
+            ..stat
+        }
+    }
+
+    /// The same of an open file.
+    pub(super) fn stat_of(&self, file: &File) -> io::Result<FileStat> {
+        Ok(self.known(platform::file_stat(&file.metadata()?)))
+    }
+
+    /// What is at the path of a file now; `None` if that is not this torrent's file any more,
+    /// which is forgotten then.
+    pub(super) fn look_at(&self, root: Option<&Root>, file: usize) -> io::Result<Option<FileStat>> {
+        let found = match root.map(|root| root.stat(&self.paths[file])) {
+            Some(Ok(found)) => Some(self.known(found)),
+            None => None,
+            Some(Err(e)) if is_missing(&e) => None,
+            // A folder or a pipe is in its place.
+            Some(Err(e)) if e.kind() == ErrorKind::Other => None,
+            Some(Err(e)) => return Err(e),
+        };
+        let mut ledger = self.ledger();
+        let Some(owned) = ledger.owned.get(file).copied().flatten() else {
+            return Ok(found);
+        };
+        let ours = found.filter(|found| owned.is(found));
+        if ours.is_none() {
+            ledger.owned[file] = None;
+        }
+        Ok(ours)
+    }
+
+    /// The folder, if it is there.
+    pub(super) fn root(&self) -> Result<Option<Root>, OpError> {
+        match Root::open(&self.dir) {
+            Ok(root) => Ok(Some(root)),
+            Err(e) if is_missing(&e) => Ok(None),
+            Err(e) => Err(error(&self.dir, &e)),
+        }
+    }
+
+    pub(super) fn owned(&self, file: u32) -> Option<Owned> {
+        self.ledger().owned.get(file as usize).copied().flatten()
+    }
+
+    pub(super) fn own(&self, file: u32, owned: Option<Owned>) {
+        if let Some(slot) = self.ledger().owned.get_mut(file as usize) {
+            *slot = owned;
+        }
     }
 
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -255,13 +374,31 @@ impl Files {
 
     pub(super) fn readable(&self, handles: &Handles, file: u32) -> io::Result<Arc<Handle>> {
         handles.get((self.torrent, file), false, || {
-            Root::open(&self.dir)?.file(self.path(file), Access::Read)
+            let opened = Root::open(&self.dir)?.file(self.path(file), Access::Read)?;
+            if let Some(owned) = self.owned(file) {
+                let found = self.stat_of(&opened)?;
+                if !owned.is(&found) {
+                    return Err(replaced());
+                }
+                let then = self.ledger().stats.get(file as usize).copied().flatten();
+                let written = self.has(file as usize, flag::WRITTEN);
+                if !written && then.is_some_and(|then| !then.agrees(&found)) {
+                    return Err(io::Error::other("it was changed since it was checked"));
+                }
+            }
+            Ok(opened)
         })
     }
 
     /// A handle to write with; the file, its folders and its space are made if need be.
     pub(super) fn writable(&self, handles: &Handles, file: u32) -> io::Result<Arc<Handle>> {
-        handles.get((self.torrent, file), true, || self.make(file))
+        let key = (self.torrent, file);
+        if let Some(handle) = handles.cached(key, true) {
+            return Ok(handle);
+        }
+        // One at a time: a file that two threads open would seem to be in use by another.
+        let _one = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.get(key, true, || self.open_to_write(file))
     }
 
     /// Notes that a file is being written to, for the piece that holds byte `at` of the torrent.
@@ -277,7 +414,8 @@ impl Files {
         let fresh = if file == PARTS {
             self.parts.soil()
         } else {
-            self.flags[file as usize].fetch_or(flag::DIRTY, Ordering::AcqRel) & flag::DIRTY == 0
+            let both = flag::DIRTY | flag::WRITTEN;
+            self.flags[file as usize].fetch_or(both, Ordering::AcqRel) & flag::DIRTY == 0
         };
         if fresh {
             self.ledger().dirty.push(file);
@@ -345,6 +483,12 @@ impl Files {
             Err(e) if is_missing(&e) => return Ok(()),
             handle => handle?,
         };
+        let found = self.stat_of(&handle.file)?;
+        if place.file != PARTS && !self.owned(place.file).is_some_and(|owned| owned.is(&found)) {
+            // Another file is in its place.
+            handles.close((self.torrent, place.file));
+            return Ok(());
+        }
         let end = handle.file.metadata()?.len().min(place.offset + len);
         let mut at = place.offset;
         while at < end {
@@ -357,9 +501,13 @@ impl Files {
         Ok(())
     }
 
-    /// Opens a file for writing, made if missing.
+    /// Opens a file for writing, made if missing. What is there has to be this torrent's.
     pub(super) fn make(&self, file: u32) -> io::Result<File> {
-        let _one_at_a_time = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        self.open_to_write(file)
+    }
+
+    fn open_to_write(&self, file: u32) -> io::Result<File> {
         let path = self.path(file);
         let entry = self.info.files().get(file as usize);
         let root = match Root::open(&self.dir) {
@@ -369,23 +517,80 @@ impl Files {
             }
             root => root?,
         };
+        let owned = self.owned(file);
         let made = match root.file(path, Access::Write) {
             Err(e) if e.kind() == ErrorKind::NotFound => {
+                if owned.is_some() {
+                    // What it held is gone: nobody shall take a new file for the whole.
+                    self.own(file, None);
+                    return Err(io::Error::new(
+                        ErrorKind::NotFound,
+                        "it was deleted or moved while it was written",
+                    ));
+                }
                 self.make_parents(&root, path)?;
                 let executable = entry.is_some_and(|f| f.executable);
-                root.file(path, Access::Create { executable })?
+                match file {
+                    PARTS => root.file(path, Access::Create { executable })?,
+                    _ => root.file(path, Access::New { executable })?,
+                }
             }
-            made => made?,
+            made => {
+                let made = made?;
+                match owned {
+                    _ if file == PARTS => {}
+                    Some(owned) if owned.is(&self.stat_of(&made)?) => {}
+                    Some(_) => {
+                        self.own(file, None);
+                        return Err(replaced());
+                    }
+                    None => {
+                        return Err(io::Error::new(
+                            ErrorKind::AlreadyExists,
+                            "it exists, and is not this torrent's",
+                        ));
+                    }
+                }
+                made
+            }
         };
-        if let Some(entry) = entry
-            && self.allocation == Allocation::Full
-            && !self.has(file as usize, flag::ALLOCATED)
-        {
-            reserve(&made, entry.len)?;
-            self.set(file as usize, flag::ALLOCATED, true);
+        lock(&made)?;
+        if let Some(entry) = entry {
+            self.own(file, Some(Owned(self.stat_of(&made)?.id)));
+            platform::mark(&made, &self.info.info_hash().to_string());
+            if self.allocation == Allocation::Full && !self.has(file as usize, flag::ALLOCATED) {
+                reserve(&made, entry.len)?;
+                self.set(file as usize, flag::ALLOCATED, true);
+            }
         }
         Ok(made)
     }
+}
+
+fn replaced() -> io::Error {
+    io::Error::new(ErrorKind::NotFound, "another file is in its place")
+}
+
+/// Locks a file that is open for writing against other torrents, in this process and others,
+/// for as long as it is open. Advisory, so it holds against Dunlin alone, and not at all on file
+/// systems without locks.
+fn lock(file: &File) -> io::Result<()> {
+    for _ in 0..LOCK_TRIES {
+        match try_lock(file) {
+            false => std::thread::sleep(LOCK_PAUSE),
+            true => return Ok(()),
+        }
+    }
+    Err(io::Error::new(
+        ErrorKind::ResourceBusy,
+        "another torrent or program is writing it",
+    ))
+}
+
+/// Whether nobody else has locked a file, which is locked from now on.
+pub(super) fn try_lock(file: &File) -> bool {
+    // On Windows such locks would keep readers out.
+    !cfg!(unix) || !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
 }
 
 /// Takes up the space of `file` up to `len`.
@@ -409,7 +614,7 @@ fn reserve(file: &File, len: u64) -> io::Result<()> {
 
 /// Whether an error says that nothing is there. Any other says nothing about what is there: a
 /// process that may open no more files has not lost its content.
-fn is_missing(e: &io::Error) -> bool {
+pub(super) fn is_missing(e: &io::Error) -> bool {
     matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
@@ -425,6 +630,7 @@ pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 pub(crate) fn error(path: &Path, e: &io::Error) -> OpError {
     let kind = match e.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => OpErrorKind::NotFound,
+        ErrorKind::AlreadyExists => OpErrorKind::Exists,
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => OpErrorKind::Denied,
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => OpErrorKind::NoSpace,
         ErrorKind::UnexpectedEof => OpErrorKind::Truncated,

@@ -1,7 +1,6 @@
 //! What each op does, on one of the threads.
 
 use std::{
-    collections::BTreeSet,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
@@ -19,7 +18,7 @@ use super::{
     queue::{Job, Shared, Work},
     transfer,
 };
-use crate::platform::{Access, Root, file_stat, sync_file, unlinked};
+use crate::platform::{Access, Root, sync_file};
 
 /// Bytes read at a time for hashing: fits the second-level cache beside the hash's own work.
 const HASH_RUN: usize = 256 * 1024;
@@ -45,7 +44,17 @@ pub(super) fn run(
         };
         let before = job.files.as_deref();
         let restored = before.map_or(Ok(()), |files| files.write_again(&shared.handles));
+        // What is opened anew is looked at by its paths.
+        shared.handles.close_all(*torrent);
+        shared.claims().give_up(*torrent);
         return match restored.and_then(|()| Files::open(*torrent, info, placement, before)) {
+            #[cfg(test)]
+            Ok(mut files) if shared.faults.no_ids.load(Ordering::Relaxed) => {
+                files.forget_ids();
+                let stats = files.ledger().report();
+                *opened = Some(Arc::new(files));
+                Outcome::Opened(stats)
+            }
             Ok(files) => {
                 let stats = files.ledger().report();
                 *opened = Some(Arc::new(files));
@@ -86,6 +95,8 @@ pub(super) fn run(
         } => disk
             .hash(*at, *len, hasher, scratch)
             .map(|()| Outcome::Hashed(std::mem::replace(hasher, Hasher::sha1()))),
+        Op::Claim { ours, claim, .. } => disk.claim(ours, *claim).map(Outcome::Flushed),
+        Op::Confirm { done, .. } => disk.confirm(*done).map(Outcome::Flushed),
         Op::Flush { durable: true, .. } => disk.flush().map(Outcome::Flushed),
         Op::Flush { .. } => disk.look().map(Outcome::Flushed),
         Op::Select { wanted, .. } => disk
@@ -144,9 +155,9 @@ fn failed(error: OpError) -> Outcome {
 }
 
 /// One torrent's files and what all torrents share.
-struct Disk<'a> {
-    shared: &'a Shared,
-    files: &'a Files,
+pub(super) struct Disk<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) files: &'a Files,
 }
 
 impl Disk<'_> {
@@ -322,10 +333,9 @@ impl Disk<'_> {
             self.make_extras();
         }
         let dirty = files.ledger().dirty.clone();
+        let root = files.root()?;
         for file in dirty {
-            let handle = files.writable(&self.shared.handles, file);
-            let meta = self.with(file, handle, std::fs::File::metadata)?;
-            files.ledger().note(file, Some(file_stat(&meta)));
+            self.look_at(root.as_ref(), file)?;
         }
         Ok(files.ledger().report())
     }
@@ -365,6 +375,26 @@ impl Disk<'_> {
         Ok(())
     }
 
+    /// Notes what is at the path of a file that was written to; what is written from here on
+    /// does not go into a file that is not there any more.
+    fn look_at(&self, root: Option<&Root>, file: u32) -> Result<(), OpError> {
+        let files = self.files;
+        let looked = match (file, root) {
+            (PARTS, None) => Ok(None),
+            (PARTS, Some(root)) => {
+                let stat = root.stat(files.parts.path());
+                super::files::found(stat.map(|stat| files.known(stat)))
+            }
+            _ => files.look_at(root, file as usize),
+        };
+        let found = looked.map_err(|e| files.error(file, &e))?;
+        if found.is_none() {
+            self.shared.handles.close((files.torrent, file));
+        }
+        files.ledger().note(file, found);
+        Ok(())
+    }
+
     fn flush_file(&self, file: u32) -> Result<(), OpError> {
         let files = self.files;
         // Clean first: what is written from here on is for the next flush.
@@ -381,28 +411,22 @@ impl Disk<'_> {
         let synced = self.with(file, handle, |f| {
             #[cfg(test)]
             self.shared.faults.sync_error_if_armed()?;
-            sync_file(f)?;
-            f.metadata()
+            sync_file(f)
         });
-        let stat = match synced {
-            Ok(meta) if !unlinked(&meta) => Some(file_stat(&meta)),
-            Ok(_) => {
-                handles.close((files.torrent, file));
-                None
-            }
-            Err(e) if e.kind == OpErrorKind::NotFound => None,
+        match synced {
+            Ok(()) => {}
+            Err(e) if e.kind == OpErrorKind::NotFound => {}
             Err(e) => {
                 files.soil(file);
                 return Err(e);
             }
-        };
-        files.ledger().note(file, stat);
-        Ok(())
+        }
+        self.look_at(files.root()?.as_ref(), file)
     }
 
     /// Makes what no block ever touches: empty files, and links within the torrent, whose
     /// targets have to be there first.
-    fn make_extras(&self) {
+    pub(super) fn make_extras(&self) {
         self.make_empty_files();
         if !std::mem::replace(&mut self.files.ledger().links_made, true) {
             self.make_wanted(|i, kind| match kind {
@@ -435,65 +459,48 @@ impl Disk<'_> {
     }
 
     fn make_empty(&self, index: usize) -> io::Result<()> {
-        let meta = self.files.make(index as u32)?.metadata()?;
-        self.files.ledger().stats[index] = Some(file_stat(&meta));
+        let made = self.files.make(index as u32)?;
+        let stat = self.files.stat_of(&made)?;
+        self.files.ledger().stats[index] = Some(stat);
         Ok(())
     }
 
     /// BEP 47: a link may only point at another entry of the same torrent, and is made
     /// relative, from path to path as they are on this disk.
     fn make_link(&self, index: usize, target: &[String]) -> io::Result<()> {
-        let entries = self.files.info.files();
-        let to = entries
-            .iter()
-            .position(|f| f.path == target && f.kind == FileKind::Regular);
-        let Some(to) = to else {
+        let Some(to) = self.link_target(target) else {
             return Err(io::Error::other(
                 "the link points at nothing in the torrent",
             ));
         };
-        let (from, to) = (&self.files.paths[index], &self.files.paths[to]);
+        let from = &self.files.paths[index];
         let root = Root::open(&self.files.dir)?;
         self.files.make_parents(&root, from)?;
-        match root.symlink(&relative(from, to), from) {
+        match root.symlink(&self.link(index, to), from) {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
             done => done,
         }
     }
 
+    /// The file that a link points at.
+    pub(super) fn link_target(&self, target: &[String]) -> Option<usize> {
+        let mut entries = self.files.info.files().iter();
+        entries.position(|f| f.path == target && f.kind == FileKind::Regular)
+    }
+
+    /// What the link `index` to the file `to` says.
+    pub(super) fn link(&self, index: usize, to: usize) -> PathBuf {
+        relative(&self.files.paths[index], &self.files.paths[to])
+    }
+
     fn release(&self, delete: bool) -> Result<(), OpError> {
         self.shared.handles.close_all(self.files.torrent);
-        if !delete {
-            return Ok(());
-        }
-        let files = self.files;
-        let root = match Root::open(&files.dir) {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-            root => root.map_err(|e| super::files::error(&files.dir, &e))?,
+        let done = match delete {
+            true => self.delete(),
+            false => Ok(()),
         };
-        let mut first = Ok(());
-        let mut folders = BTreeSet::new();
-        let kinds = files.info.files().iter().map(|f| &f.kind);
-        let ours = files.paths.iter().zip(kinds);
-        let ours = ours.filter(|(_, kind)| **kind != FileKind::Padding);
-        for path in ours
-            .map(|(path, _)| path.as_path())
-            .chain([files.parts.path()])
-        {
-            folders.extend(path.ancestors().skip(1).filter(|p| *p != Path::new("")));
-            match root.remove_file(path) {
-                Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                    first = first.and(Err(super::files::error(&files.dir.join(path), &e)));
-                }
-                _ => {}
-            }
-        }
-        // Children come after their parents in this order. One that is not empty holds
-        // something that is not ours, and stays.
-        for folder in folders.iter().rev() {
-            let _ = root.remove_folder(folder);
-        }
-        first
+        self.shared.claims().give_up(self.files.torrent);
+        done
     }
 }
 

@@ -14,6 +14,7 @@
 //! written, with the folders they need. Pieces that an unwanted file shares with a wanted one
 //! are kept in a parts file instead (see `parts`).
 
+mod claims;
 mod files;
 mod handles;
 mod jobs;
@@ -152,6 +153,8 @@ impl Disk {
             | Op::Read { .. }
             | Op::Write { .. }
             | Op::Hash { .. }
+            | Op::Claim { .. }
+            | Op::Confirm { .. }
             | Op::Flush { .. }
             | Op::Select { .. }
             | Op::Release { .. } => {
@@ -177,6 +180,13 @@ impl Disk {
             Op::Read { .. } => self.shared.read_cached(op),
             other => Err(other),
         }
+    }
+
+    /// Files have no numbers from now on, as on FAT: what a test copies elsewhere is the same.
+    #[cfg(test)]
+    pub(crate) fn without_ids(&self) {
+        let no_ids = &self.shared.faults.no_ids;
+        no_ids.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Runs something that blocks for a short while, such as saving a record, as `op`.

@@ -25,7 +25,7 @@ use dunlin_core::{
 };
 
 use super::{
-    files::{Files, flag, found},
+    files::{Files, Owned, flag, found},
     handles::{Handles, PARTS},
     transfer,
 };
@@ -146,7 +146,7 @@ impl Files {
                     let fetched = self.fetch(handles, root, i);
                     fetched.map_err(|e| match e.kind() {
                         ErrorKind::AlreadyExists => OpError {
-                            kind: OpErrorKind::Io,
+                            kind: OpErrorKind::Exists,
                             detail: format!(
                                 "{}: a file that the torrent did not write is in the way",
                                 self.dir.join(&self.paths[i]).display()
@@ -239,6 +239,8 @@ impl Files {
         };
         platform::sync_file(&file)?;
         root.rename_new(temporary, &self.paths[index])?;
+        // Claimed or not: it was made here.
+        self.own(index as u32, Some(Owned(self.stat_of(&file)?.id)));
         self.soil(index as u32);
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::{
 
 use dunlin_core::{Block, Op, OpErrorKind, OpId, Outcome, TorrentId};
 
-use super::{Placement, files::Files, handles::Handles, jobs};
+use super::{Placement, claims::Claims, files::Files, handles::Handles, jobs};
 
 /// Notes kept for [`super::Disk::take_notes`]; a hostile torrent could ask for millions.
 const MAX_NOTES: usize = 64;
@@ -32,6 +32,8 @@ impl Work {
                 | Op::Read { torrent, .. }
                 | Op::Write { torrent, .. }
                 | Op::Hash { torrent, .. }
+                | Op::Claim { torrent, .. }
+                | Op::Confirm { torrent, .. }
                 | Op::Flush { torrent, .. }
                 | Op::Select { torrent, .. }
                 | Op::Release { torrent, .. },
@@ -56,7 +58,13 @@ impl Work {
     fn is_alone(&self) -> bool {
         matches!(
             self,
-            Self::Op(Op::Open { .. } | Op::Select { .. } | Op::Release { .. })
+            Self::Op(
+                Op::Open { .. }
+                    | Op::Claim { .. }
+                    | Op::Confirm { .. }
+                    | Op::Select { .. }
+                    | Op::Release { .. }
+            )
         )
     }
 
@@ -174,6 +182,7 @@ pub(super) struct Shared {
     wake: Condvar,
     notify: Arc<dyn Fn() + Send + Sync>,
     pub(super) handles: Handles,
+    claims: Mutex<Claims>,
     pub(super) notes: Mutex<Vec<String>>,
     /// Reads that do not wait are of no use here.
     pub(super) no_cached_reads: AtomicBool,
@@ -194,6 +203,7 @@ impl Shared {
             wake: Condvar::new(),
             notify,
             handles: Handles::new(open_files),
+            claims: Mutex::default(),
             notes: Mutex::default(),
             no_cached_reads: AtomicBool::new(false),
             #[cfg(test)]
@@ -203,6 +213,10 @@ impl Shared {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Queues> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn claims(&self) -> MutexGuard<'_, Claims> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn note(&self, note: String) {

@@ -49,7 +49,7 @@ impl Names {
         }
     }
 
-    const fn folds_case(self) -> bool {
+    pub(crate) const fn folds_case(self) -> bool {
         match self {
             Self::Native => cfg!(any(windows, target_vendor = "apple")),
             Self::Unix => false,

@@ -163,7 +163,7 @@ impl Root {
     /// Opens the regular file `path`.
     pub(crate) fn file(&self, path: &Path, access: Access) -> io::Result<File> {
         match access {
-            Access::Create { .. } => {
+            Access::Create { .. } | Access::New { .. } => {
                 on_path!(&self.dir.join(path), self.root.file(path, access), |_| {
                     Change::Create { empty: false }
                 })
@@ -214,6 +214,11 @@ impl Root {
             self.root.symlink(target, path),
             |()| Change::Link(target.into())
         )
+    }
+
+    /// What the link `path` points at.
+    pub(crate) fn link_target(&self, path: &Path) -> io::Result<std::path::PathBuf> {
+        self.root.link_target(path)
     }
 
     /// Makes the names in the folder `path` durable (empty: the root itself).

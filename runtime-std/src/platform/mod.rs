@@ -18,8 +18,8 @@ pub(crate) use calls::{
     set_len, sync_file, write_vectored_at,
 };
 pub(crate) use sys::{
-    executable, open_file_limit, raise_open_file_limit, read_vectored_at, read_vectored_cached,
-    same_file, unlinked,
+    executable, mark, marked, next_data, open_file_limit, place_of, raise_open_file_limit,
+    read_vectored_at, read_vectored_cached, same_file, stable_ids, unmark,
 };
 
 use std::{fs, io, time::UNIX_EPOCH};
@@ -38,6 +38,11 @@ pub(crate) enum Access {
         /// Executable for those who may read it.
         executable: bool,
     },
+    /// To write what does not exist: fails if anything is there, however it is written.
+    New {
+        /// Executable for those who may read it.
+        executable: bool,
+    },
 }
 
 /// What resume data remembers about a file.
@@ -52,6 +57,7 @@ pub(crate) fn file_stat(meta: &fs::Metadata) -> FileStat {
     FileStat {
         len: meta.len(),
         mtime_ns,
+        id: sys::file_id(meta),
     }
 }
 

@@ -101,9 +101,103 @@ pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().mode(0o700).create(dir)
 }
 
-/// Whether an open file has lost its last name: what is written to it goes nowhere.
-pub(crate) fn unlinked(meta: &std::fs::Metadata) -> bool {
-    std::os::unix::fs::MetadataExt::nlink(meta) == 0
+/// The number of a file in its file system.
+pub(crate) fn file_id(meta: &std::fs::Metadata) -> Option<u64> {
+    Some(std::os::unix::fs::MetadataExt::ino(meta))
+}
+
+/// Which file system a folder is on.
+pub(crate) fn place_of(dir: &Path) -> Option<u64> {
+    let meta = std::fs::metadata(dir).ok()?;
+    Some(std::os::unix::fs::MetadataExt::dev(&meta))
+}
+
+/// Whether files keep their numbers where `dir` is. FAT, and most of what other machines or
+/// programs serve, make them up while a file is in use.
+pub(crate) fn stable_ids(dir: &Path) -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        /// FAT, exFAT, FUSE, CIFS, SMB 2, SMB, 9P, vboxsf: `statfs(2)` and linux/magic.h.
+        const MADE_UP: [u32; 8] = [
+            0x4d44,
+            0x2011_bab0,
+            0x6573_5546,
+            0xff53_4d42,
+            0xfe53_4d42,
+            0x517b,
+            0x0102_1997,
+            0x786f_4256,
+        ];
+        match rustix::fs::statfs(dir) {
+            Ok(found) => !MADE_UP.contains(&(found.f_type as u32)),
+            Err(_) => false,
+        }
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = dir;
+        true
+    }
+}
+
+/// Name of the attribute that names the torrent which is writing a file.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+const MARK: &str = "user.dunlin.torrent";
+
+/// Marks a file as being written by the torrent `name`, where the file system keeps such marks.
+pub(crate) fn mark(file: &File, name: &str) {
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    {
+        let flags = rustix::fs::XattrFlags::empty();
+        // Without it the file is known by what it holds.
+        let _ = rustix::fs::fsetxattr(file, MARK, name.as_bytes(), flags);
+    }
+    let _ = (file, name);
+}
+
+/// The torrent that was writing a file when it was last marked.
+pub(crate) fn marked(file: &File) -> Option<String> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    {
+        let mut name = [0; 64];
+        let len = rustix::fs::fgetxattr(file, MARK, &mut name[..]).ok()?;
+        str::from_utf8(name.get(..len)?).ok().map(str::to_owned)
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+    {
+        let _ = file;
+        None
+    }
+}
+
+/// Takes the mark off a file.
+pub(crate) fn unmark(file: &File) {
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    {
+        // There may be none.
+        let _ = rustix::fs::fremovexattr(file, MARK);
+    }
+    let _ = file;
+}
+
+/// Where the next bytes that were written begin, from `at` on; `None` if only a hole follows.
+/// Systems that cannot tell say `at`.
+pub(crate) fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use rustix::{fs::SeekFrom, io::Errno};
+        match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::NXIO) => Ok(None),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(at)),
+            Err(e) => Err(e.into()),
+        }
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = file;
+        Ok(Some(at))
+    }
 }
 
 /// Whether the owner of a file may execute it.
@@ -143,6 +237,10 @@ impl Root {
             Access::Write => (OFlags::RDWR, Mode::empty()),
             Access::Create { executable } => (
                 OFlags::RDWR | OFlags::CREATE,
+                Mode::from_raw_mode(if executable { 0o777 } else { 0o666 }),
+            ),
+            Access::New { executable } => (
+                OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
                 Mode::from_raw_mode(if executable { 0o777 } else { 0o666 }),
             ),
         };
@@ -212,6 +310,18 @@ impl Root {
     /// Makes the link `path`, pointing at `target`. The caller has made sure of `target`.
     pub(crate) fn symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
         self.in_parent(path, |dir, name| symlinkat(target, dir, name))
+    }
+
+    /// What the link `path` points at.
+    pub(crate) fn link_target(&self, path: &Path) -> io::Result<std::path::PathBuf> {
+        use std::os::unix::ffi::OsStringExt;
+        let mut target = Ok(Vec::new());
+        self.in_parent(path, |dir, name| {
+            target =
+                rustix::fs::readlinkat(dir, name, Vec::new()).map(std::ffi::CString::into_bytes);
+            Ok(())
+        })?;
+        Ok(std::ffi::OsString::from_vec(target?).into())
     }
 
     /// Makes the names in the folder `path` durable (empty: the root itself). Where the file system

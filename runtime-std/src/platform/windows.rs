@@ -76,9 +76,35 @@ pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
     fs::create_dir(dir)
 }
 
-/// Whether an open file has lost its last name: not possible here.
-pub(crate) fn unlinked(_meta: &fs::Metadata) -> bool {
+/// The number of a file: std does not tell on Windows.
+pub(crate) fn file_id(_meta: &fs::Metadata) -> Option<u64> {
+    None
+}
+
+/// Which file system a folder is on: std does not tell on Windows.
+pub(crate) fn place_of(_dir: &Path) -> Option<u64> {
+    None
+}
+
+/// Whether files keep their numbers: there are none here.
+pub(crate) fn stable_ids(_dir: &Path) -> bool {
     false
+}
+
+/// Files are not marked here: they are known by what they hold.
+pub(crate) fn mark(_file: &File, _name: &str) {}
+
+/// Files are not marked here.
+pub(crate) fn marked(_file: &File) -> Option<String> {
+    None
+}
+
+/// Files are not marked here.
+pub(crate) fn unmark(_file: &File) {}
+
+/// Where the next bytes that were written begin: not told here.
+pub(crate) fn next_data(_file: &File, at: u64) -> io::Result<Option<u64>> {
+    Ok(Some(at))
 }
 
 /// Whether the owner of a file may execute it: not a property of files here.
@@ -106,10 +132,12 @@ impl Root {
         let path = self.resolve(path)?;
         let write = access != Access::Read;
         let create = matches!(access, Access::Create { .. });
+        let new = matches!(access, Access::New { .. });
         let file = OpenOptions::new()
             .read(true)
             .write(write)
             .create(create)
+            .create_new(new)
             .truncate(false)
             .open(path)?;
         if file.metadata()?.is_file() {
@@ -175,6 +203,13 @@ impl Root {
     /// Makes the link `path`, pointing at `target`. The caller has made sure of `target`.
     pub(crate) fn symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
         std::os::windows::fs::symlink_file(target, self.resolve(path)?)
+    }
+
+    /// What the link `path` points at.
+    pub(crate) fn link_target(&self, path: &Path) -> io::Result<PathBuf> {
+        let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
+        let parent = path.parent().unwrap_or(Path::new(""));
+        fs::read_link(self.resolve(parent)?.join(name))
     }
 
     /// Makes the names in the folder `path` durable: NTFS keeps a journal of them.

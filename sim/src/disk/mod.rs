@@ -338,6 +338,10 @@ impl SimDisk {
                     Outcome::failed(OpErrorKind::Truncated, "the file ends early")
                 }
             }
+            // A volume is its torrent's alone: what it holds was written for it.
+            DiskJob::Claim { .. } | DiskJob::Confirm => {
+                Outcome::Flushed(self.flush(torrent, false))
+            }
             DiskJob::Flush { durable } => {
                 self.stats.flushes += 1;
                 Outcome::Flushed(self.flush(torrent, durable))

@@ -23,7 +23,12 @@ struct Entry {
 impl Entry {
     fn stat(self) -> Option<FileStat> {
         let (len, mtime_ns) = (self.len, self.mtime_ns);
-        self.exists.then_some(FileStat { len, mtime_ns })
+        self.exists.then_some(FileStat {
+            len,
+            mtime_ns,
+            // A volume belongs to one torrent: nothing else can be in its place.
+            id: None,
+        })
     }
 }
 

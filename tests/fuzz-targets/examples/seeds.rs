@@ -129,6 +129,7 @@ fn record() -> Vec<u8> {
             Some(FileStat {
                 len: f.len,
                 mtime_ns: 5,
+                id: Some(3),
             })
         })
         .collect();

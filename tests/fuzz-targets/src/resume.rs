@@ -37,8 +37,13 @@ pub fn run(data: &[u8]) {
     let mut torrent = AddTorrent::new(source);
     torrent.resume = Some(record.to_vec());
     let id = engine.add(now, torrent).expect("there is room");
-    let stat =
-        |(n, len): (usize, u64)| (how >> (2 + n) & 1 == 0).then_some(FileStat { len, mtime_ns: 5 });
+    let stat = |(n, len): (usize, u64)| {
+        (how >> (2 + n) & 1 == 0).then_some(FileStat {
+            len,
+            mtime_ns: 5,
+            id: (how & 0x80 == 0).then_some(len),
+        })
+    };
     let stats: Vec<_> = info
         .files()
         .iter()

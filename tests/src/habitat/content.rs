@@ -26,7 +26,12 @@ impl Content {
     pub fn new(seed: u64, len: usize) -> Self {
         let mut data = vec![0; len];
         ChaCha8Rng::seed_from_u64(seed).fill_bytes(&mut data);
-        let mut builder = Builder::folder(&format!("content-{seed}"));
+        Self::of(&format!("content-{seed}"), data)
+    }
+
+    fn of(name: &str, data: Vec<u8>) -> Self {
+        let len = data.len();
+        let mut builder = Builder::folder(name);
         builder.piece_len = Some(PIECE as u32);
         let first = len / 3;
         builder.add(vec!["first".into()], first as u64);
@@ -46,6 +51,12 @@ impl Content {
             piece[spot] ^= 0x55;
         }
         other
+    }
+
+    /// Another torrent with the same names and lengths, no piece of which is the same.
+    #[must_use]
+    pub fn rival(&self) -> Self {
+        Self::of(self.torrent.info.name(), self.corrupt().data)
     }
 
     /// Names, lengths and hashes.

@@ -34,7 +34,7 @@ mod transcript;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use dunlin_core::engine::{Check, Engine, EngineStatus, Event, State, TorrentStatus};
+use dunlin_core::engine::{Check, Engine, EngineStatus, Event, Existing, State, TorrentStatus};
 use dunlin_core::{Config, Instant, TorrentId};
 
 pub use content::{Content, PIECE};
@@ -91,6 +91,8 @@ pub struct Spec {
     pub paused: bool,
     /// What to believe of what is on the disk.
     pub check: Check,
+    /// What may become of it.
+    pub existing: Existing,
     /// Bytes per second in.
     pub down: Option<u64>,
     /// Bytes per second out.

@@ -176,6 +176,7 @@ impl<R: Runner> Habitat for Loopback<R> {
             .trackers(spec.trackers)
             .paused(spec.paused)
             .check(spec.check)
+            .existing(spec.existing)
             .limits(limits);
         self.runner(node).add(add)
     }

@@ -299,6 +299,7 @@ impl Habitat for Sim {
                 resume,
                 paused: spec.paused,
                 check: spec.check,
+                existing: spec.existing,
                 limit_down: spec.down,
                 limit_up: spec.up,
                 ..AddTorrent::new(match spec.magnet {

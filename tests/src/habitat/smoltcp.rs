@@ -302,6 +302,7 @@ impl Habitat for Smoltcp {
             resume: record.map(<[u8]>::to_vec),
             paused: spec.paused,
             check: spec.check,
+            existing: spec.existing,
             limit_down: spec.down,
             limit_up: spec.up,
             ..AddTorrent::new(match spec.magnet {

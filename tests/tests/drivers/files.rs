@@ -1,7 +1,7 @@
 //! What the contract says of the disk, and of what is kept between two lives.
 
 use dunlin_core::OpErrorKind;
-use dunlin_core::engine::{Check, Event, State};
+use dunlin_core::engine::{Check, Event, Existing, State};
 use dunlin_tests::habitat::{Content, Fault, Habitat, HabitatExt, Setup, Spec};
 
 /// Bytes per second at which a transfer has a middle.
@@ -171,7 +171,101 @@ pub(crate) fn a_false_content_is_found_out<H: Habitat>() {
         ..Spec::default()
     };
     let id = h.add(node, &content, spec);
-    h.state(node, id, "the check to end", |s| *s == State::Downloading);
+    // Where files are the user's, nothing is fetched over what may be his.
+    let real = !H::VIRTUAL;
+    h.state(node, id, "the check to end", |s| match s {
+        State::Failed(e) => real && e.kind == OpErrorKind::Exists,
+        s => !real && *s == State::Downloading,
+    });
     assert_eq!(h.torrent(node, id).unwrap().pieces_done, 0);
+    assert_eq!(h.bytes(node, &content), Some(content.corrupt().data));
     h.end(node);
+}
+
+pub(crate) fn who_insists_overwrites_a_false_content<H: Habitat>() {
+    let mut h = H::new(37);
+    let content = Content::new(37, 700_000);
+    let (seeder, addr, _) = h.seed(Setup::default(), &content);
+    let (node, _) = h.listen(Setup::default());
+    h.put(node, &content.corrupt());
+    let spec = Spec {
+        existing: Existing::Overwrite,
+        ..Spec::from(&[addr])
+    };
+    let id = h.add(node, &content, spec);
+    h.exact(node, id, &content);
+    h.end(node);
+    h.end(seeder);
+}
+
+pub(crate) fn two_torrents_that_want_one_path_do_not_share_it<H: Habitat>() {
+    let mut h = H::new(38);
+    let content = Content::new(38, 700_000);
+    let rival = content.rival();
+    let (seeder, addr, _) = h.seed(Setup::default(), &content);
+    let (other, there, _) = h.seed(Setup::default(), &rival);
+    let (fetcher, _) = h.listen(Setup::default());
+    let ours = h.add(fetcher, &content, Spec::from(&[addr]));
+    let theirs = h.add(fetcher, &rival, Spec::from(&[there]));
+    let real = !H::VIRTUAL;
+    let refused =
+        |s: &State| matches!(s, State::Failed(e) if real && e.kind == OpErrorKind::Exists);
+    if real {
+        h.state(fetcher, theirs, "the second to be refused", refused);
+    } else {
+        // Each has a place of its own there.
+        h.exact(fetcher, theirs, &rival);
+    }
+    h.exact(fetcher, ours, &content);
+    if real {
+        // Nor does it take what the first left behind.
+        h.remove(fetcher, ours, false);
+        h.until("the removal", |h| h.torrent(fetcher, ours).is_none());
+        h.with_engine(fetcher, move |e, now| e.resume(now, theirs));
+        h.state(fetcher, theirs, "it to be refused again", refused);
+        assert_eq!(h.bytes(fetcher, &content), Some(content.data.clone()));
+        // What was never its own does not go with it.
+        h.remove(fetcher, theirs, true);
+        h.until("the removal", |h| h.torrent(fetcher, theirs).is_none());
+        assert_eq!(h.bytes(fetcher, &content), Some(content.data.clone()));
+    }
+    for node in [fetcher, seeder, other] {
+        h.end(node);
+    }
+}
+
+pub(crate) fn where_nothing_may_be_written_nothing_is_fetched<H: Habitat>() {
+    let mut h = H::new(39);
+    let content = Content::new(39, 700_000);
+    let (seeder, addr, _) = h.seed(Setup::default(), &content);
+    let (node, _) = h.listen(Setup::default());
+    let spec = Spec {
+        existing: Existing::ReadOnly,
+        ..Spec::from(&[addr])
+    };
+    let id = h.add(node, &content, spec);
+    h.state(node, id, "it to share nothing", |s| *s == State::Seeding);
+    h.pass(std::time::Duration::from_millis(300), |_| ());
+    let status = h.torrent(node, id).unwrap();
+    assert_eq!((status.pieces_done, status.downloaded), (0, 0));
+    assert!(!h.exists(node, &content));
+    h.end(node);
+    h.end(seeder);
+}
+
+pub(crate) fn files_that_are_lost_are_fetched_again<H: Habitat>() {
+    let mut h = H::new(40);
+    let content = Content::new(40, 700_000);
+    let (seeder, addr, _) = h.seed(Setup::default(), &content);
+    let (node, _, id) = h.seed(Setup::default(), &content);
+    h.break_disk(node, &content, Fault::Missing);
+    assert!(h.with_engine(node, move |e, now| e.recheck(now, id)));
+    h.state(node, id, "the loss to show", |s| *s == State::Downloading);
+    if H::VIRTUAL {
+        h.mend_disk(node, &content);
+    }
+    h.with_engine(node, move |e, now| e.add_peers(now, id, &[addr]));
+    h.exact(node, id, &content);
+    h.end(node);
+    h.end(seeder);
 }

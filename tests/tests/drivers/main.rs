@@ -64,6 +64,10 @@ macro_rules! suite {
                     who_ended_well_goes_on,
                     who_was_killed_goes_on,
                     a_false_content_is_found_out,
+                    who_insists_overwrites_a_false_content,
+                    two_torrents_that_want_one_path_do_not_share_it,
+                    where_nothing_may_be_written_nothing_is_fetched,
+                    files_that_are_lost_are_fetched_again,
                 ;
                 trackers:
                     an_http_tracker_introduces_and_hears_all,

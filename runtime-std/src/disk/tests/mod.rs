@@ -1,5 +1,6 @@
 //! The disk on real files in a temporary folder.
 
+mod claims;
 mod failures;
 mod flushes;
 mod model;
@@ -10,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
         mpsc::{Receiver, channel},
     },
 };
@@ -19,7 +20,7 @@ use dunlin_core::{
     BLOCK_LEN, Block, BlockPool, Hasher, Op, OpErrorKind, OpId, Outcome, TorrentId,
     hash::sha1,
     metainfo::{FileKind, Info},
-    op::FileStat,
+    op::{Claim, FileStat, OpError},
 };
 use tempfile::TempDir;
 
@@ -32,6 +33,8 @@ pub(super) struct Faults {
     /// Of flushes alone.
     sync_error: Mutex<Option<io::ErrorKind>>,
     panics: AtomicU32,
+    /// Files have no numbers, as on FAT.
+    pub(super) no_ids: AtomicBool,
 }
 
 impl Faults {
@@ -116,11 +119,32 @@ impl Bench {
         bench
     }
 
+    /// Opens the torrent and claims its files, all of which are its own.
     fn open(&mut self, allocation: Allocation) -> Vec<Option<FileStat>> {
         self.try_open(allocation).unwrap()
     }
 
     fn try_open(&mut self, allocation: Allocation) -> Result<Vec<Option<FileStat>>, OpErrorKind> {
+        let stats = self.try_open_only(allocation)?;
+        let ours = stats.iter().map(Option::is_some).collect();
+        let claimed = self.run(|op| Op::Claim {
+            op,
+            torrent: T,
+            ours,
+            claim: Claim::Write,
+        });
+        assert!(matches!(claimed, Outcome::Flushed(_)), "{claimed:?}");
+        Ok(stats)
+    }
+
+    fn open_only(&mut self, allocation: Allocation) -> Vec<Option<FileStat>> {
+        self.try_open_only(allocation).unwrap()
+    }
+
+    fn try_open_only(
+        &mut self,
+        allocation: Allocation,
+    ) -> Result<Vec<Option<FileStat>>, OpErrorKind> {
         let placement = Placement {
             dir: self.dir.path().join("save"),
             allocation,

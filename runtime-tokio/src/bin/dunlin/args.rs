@@ -74,6 +74,9 @@ pub(crate) struct Get {
     /// Fetch the pieces in order
     #[arg(long)]
     pub(crate) sequential: bool,
+    /// Overwrite files that exist and hold something else, and cut them to their lengths
+    #[arg(long)]
+    pub(crate) overwrite: bool,
     /// Give up after this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = units::parse_seconds)]
     pub(crate) timeout: Option<Duration>,

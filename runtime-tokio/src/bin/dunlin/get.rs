@@ -11,7 +11,11 @@ use std::{
 use dunlin_tokio::{
     Add, Changes, Error, Event, Limits, Session, SessionConfig, State, Torrent, TorrentId,
     TorrentStatus,
-    core::{engine::Check, metainfo::Info},
+    core::{
+        OpError, OpErrorKind,
+        engine::{Check, Existing},
+        metainfo::Info,
+    },
     system::{conntrack, disk::Placement, session::SessionError},
 };
 use futures_util::{StreamExt, stream};
@@ -25,6 +29,7 @@ use crate::{
     select::{self, Picked, Selection},
     settings,
     signals::Signals,
+    units,
 };
 
 /// How often progress is shown while there is any.
@@ -54,6 +59,10 @@ pub(crate) async fn get(args: args::Get) -> Exit {
         selections: args.select,
         sequential: args.sequential,
         check: Check::default(),
+        existing: match args.overwrite {
+            true => Existing::Overwrite,
+            false => Existing::Adopt,
+        },
         limits: Limits::default(),
     };
     run(
@@ -82,6 +91,7 @@ pub(crate) async fn seed(args: args::Seed) -> Exit {
             true => Check::Nothing,
             false => Check::Doubted,
         },
+        existing: Existing::ReadOnly,
         limits: Limits::default(),
     };
     run(&args.torrents, &args.swarm, args.view, args.dir, goal, how).await
@@ -92,6 +102,7 @@ struct How {
     selections: Vec<Selection>,
     sequential: bool,
     check: Check,
+    existing: Existing,
     limits: Limits,
 }
 
@@ -102,6 +113,7 @@ impl How {
             .trackers(&swarm.trackers)
             .sequential(self.sequential)
             .check(self.check)
+            .existing(self.existing)
             .limits(self.limits);
         let choice = Choice::default();
         if !self.selections.is_empty() {
@@ -460,7 +472,7 @@ impl Run {
             self.report.progress(s);
             if !running.failed {
                 running.failed = true;
-                self.report.error(&s.name, &format!("{}: {error}", s.name));
+                self.report.error(&s.name, &failure(&s.name, error));
             }
             return moved;
         }
@@ -471,16 +483,20 @@ impl Run {
         if !(running.settled(self.goal) && self.report.is_for_people()) {
             self.report.progress(s);
         }
-        if s.state == State::Downloading && !self.goal.fetch && !running.warned {
+        let partial = !self.goal.fetch && s.pieces_done < s.pieces;
+        if complete(s) && partial && !running.warned {
             running.warned = true;
+            running.shared = self.goal.time.map(|time| Instant::now() + time);
             let message = format!(
-                "{}: not all of it is in {}; the rest is fetched",
+                "{}: {} of {} is in {}; that is shared, and `dunlin get` fetches the rest",
                 s.name,
+                units::size(s.done),
+                units::size(s.total),
                 self.placement.dir.display()
             );
             self.report.warn(&message);
         }
-        if complete(s) && !running.completed {
+        if complete(s) && !partial && !running.completed {
             running.completed = true;
             running.shared = self.goal.time.map(|time| Instant::now() + time);
             let info = running.torrent.info().await.ok().flatten();
@@ -526,6 +542,18 @@ impl Run {
             |root| self.placement.dir.join(root),
         )
     }
+}
+
+/// Why a torrent rests, and what a person can do about it.
+fn failure(name: &str, error: &OpError) -> String {
+    if error.kind != OpErrorKind::Exists {
+        return format!("{name}: {error}");
+    }
+    format!(
+        "{name}: nothing was written, because files are in the way:\n  {}\nmove them away, save \
+         elsewhere with --output, or overwrite them with --overwrite",
+        error.detail.replace('\n', "\n  ")
+    )
 }
 
 async fn wait_for(deadline: Option<Instant>) {

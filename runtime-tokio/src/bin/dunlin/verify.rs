@@ -34,12 +34,23 @@ struct Checked {
     path: String,
     len: u64,
     good: u64,
-    exists: bool,
+    /// Length on the disk; `None` if there is no such file.
+    found: Option<u64>,
 }
 
 impl Checked {
     fn complete(&self) -> bool {
-        self.exists && self.good == self.len
+        self.found == Some(self.len) && self.good == self.len
+    }
+
+    /// What is wrong with its length.
+    fn length(&self) -> Option<String> {
+        let found = self.found?;
+        match (found.checked_sub(self.len), self.len.checked_sub(found)) {
+            (Some(more), _) if more > 0 => Some(format!("{more} bytes too long")),
+            (_, Some(less)) if less > 0 => Some(format!("{less} bytes too short")),
+            _ => None,
+        }
     }
 }
 
@@ -69,7 +80,11 @@ pub(crate) fn check(args: &args::Check) -> Exit {
             path: path.display().to_string(),
             len: file.len,
             good: good_bytes(info, index, &good),
-            exists: path.is_file(),
+            found: path
+                .metadata()
+                .ok()
+                .filter(std::fs::Metadata::is_file)
+                .map(|meta| meta.len()),
         })
         .collect();
     show(info, &good, &files, args.json);
@@ -133,7 +148,7 @@ fn show(info: &Info, good: &Bitfield, files: &[Checked], as_json: bool) {
             .map(|f| {
                 json!({
                     "path": f.path, "length": f.len, "good": f.good,
-                    "exists": f.exists, "complete": f.complete(),
+                    "exists": f.found.is_some(), "found": f.found, "complete": f.complete(),
                 })
             })
             .collect();
@@ -151,11 +166,14 @@ fn show(info: &Info, good: &Bitfield, files: &[Checked], as_json: bool) {
         return say_json(&result);
     }
     for file in files.iter().filter(|file| !file.complete()) {
-        let state = match file.exists {
-            true => units::percent(file.good, file.len),
-            false => "missing".into(),
+        let state = match file.found {
+            Some(_) => units::percent(file.good, file.len),
+            None => "missing".into(),
         };
-        say(&format!("{state:>8}  {}", file.path));
+        let length = file
+            .length()
+            .map_or_else(String::new, |l| format!(" ({l})"));
+        say(&format!("{state:>8}  {}{length}", file.path));
     }
     say(&format!(
         "{}: {}, {} of {}",

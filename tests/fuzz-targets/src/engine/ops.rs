@@ -85,6 +85,7 @@ fn good(op: Op, how: u8) -> Outcome {
                 (how & 1 == 1).then_some(FileStat {
                     len: file.len,
                     mtime_ns: 5,
+                    id: None,
                 })
             };
             Outcome::Opened(info.files().iter().map(stat).collect())

@@ -1,0 +1,437 @@
+//! Whose a path is: claims of torrents on their files, and which files that exist may be taken.
+//!
+//! A torrent claims the paths of its files before it writes, or serves, any of them.
+//!
+//! - In one [`Disk`](super::Disk), a path that one torrent writes is no other torrent's; what
+//!   nobody writes may be shared. Paths are compared as the system resolves the folders they are
+//!   in, links included.
+//! - What exists is taken for writing only if the engine vouches for it, if it carries this
+//!   torrent's mark (an extended attribute, from the first write until the torrent is complete,
+//!   so that a killed process finds its own files again), or if it holds nothing.
+//! - A file that does not exist is made by an exclusive create, so whatever else appears at its
+//!   path meanwhile, however the file system compares names, is left alone.
+//! - A file that is open for writing is locked, which holds between processes and sessions.
+//!
+//! What this does not cover: other programs, file systems without locks or attributes (there the
+//! engine's record and the content decide alone), a file that is reached by two mounts of one
+//! folder while neither torrent has it open, and a file that a user overwrites in place while it
+//! is being fetched: until the next look at it, it is a file of ours that somebody wrote to.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs::File,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
+
+use dunlin_core::{
+    OpError, OpErrorKind, TorrentId,
+    metainfo::FileKind,
+    op::{Claim, FileStat},
+};
+
+use super::{
+    files::{Files, Owned, is_missing, try_lock},
+    jobs::Disk,
+    transfer,
+};
+use crate::{
+    paths::Names,
+    platform::{self, Access, Root},
+};
+
+/// Files named in one error; a torrent may have a million.
+const MAX_NAMED: usize = 10;
+/// Read at a time when a file is searched for anything but zeros.
+const RUN: usize = 64 * 1024;
+
+/// Who uses a path.
+#[derive(Debug)]
+struct Use {
+    by: BTreeSet<TorrentId>,
+    write: bool,
+}
+
+/// The paths that the torrents of one disk use.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    paths: HashMap<PathBuf, Use>,
+    torrents: BTreeMap<TorrentId, (String, Vec<PathBuf>)>,
+}
+
+impl Claims {
+    /// Takes `paths` for `torrent` in place of what it had; else says who has which of them.
+    fn take(
+        &mut self,
+        torrent: TorrentId,
+        name: &str,
+        paths: Vec<PathBuf>,
+        write: bool,
+    ) -> Result<(), Vec<(PathBuf, String)>> {
+        let mut taken = Vec::new();
+        for path in &paths {
+            let Some(there) = self.paths.get(path).filter(|there| write || there.write) else {
+                continue;
+            };
+            if let Some(other) = there.by.iter().find(|by| **by != torrent) {
+                let name = self.torrents.get(other).map_or("", |(name, _)| name);
+                taken.push((path.clone(), name.to_owned()));
+            }
+        }
+        if !taken.is_empty() {
+            return Err(taken);
+        }
+        self.give_up(torrent);
+        for path in &paths {
+            let there = self.paths.entry(path.clone());
+            let there = there.or_insert_with(|| Use {
+                by: BTreeSet::new(),
+                write,
+            });
+            there.by.insert(torrent);
+        }
+        self.torrents.insert(torrent, (name.to_owned(), paths));
+        Ok(())
+    }
+
+    /// Gives up what `torrent` has.
+    pub(super) fn give_up(&mut self, torrent: TorrentId) {
+        let Some((_, paths)) = self.torrents.remove(&torrent) else {
+            return;
+        };
+        for path in paths {
+            if let Some(there) = self.paths.get_mut(&path) {
+                there.by.remove(&torrent);
+                if there.by.is_empty() {
+                    self.paths.remove(&path);
+                }
+            }
+        }
+    }
+}
+
+impl Disk<'_> {
+    /// See [`dunlin_core::Op::Claim`].
+    pub(super) fn claim(
+        &self,
+        ours: &[bool],
+        claim: Claim,
+    ) -> Result<Vec<Option<FileStat>>, OpError> {
+        let files = self.files;
+        let write = claim != Claim::Read;
+        let is_ours = |i: usize| ours.get(i).copied().unwrap_or_default();
+        let regular: Vec<usize> = (0..files.paths.len())
+            .filter(|&i| files.info.files()[i].kind == FileKind::Regular)
+            .collect();
+        let used = regular.iter().copied().filter(|&i| write || is_ours(i));
+        let paths = files.canonical(used);
+        let name = files.info.name();
+        let taken = self.shared.claims().take(files.torrent, name, paths, write);
+        if let Err(taken) = taken {
+            let taken = taken.into_iter();
+            return Err(in_the_way(taken.map(|(path, by)| {
+                format!("{}: the torrent {by:?} uses it", path.display())
+            })));
+        }
+        let done = match write {
+            false => self.claim_to_read(&regular, is_ours),
+            true => self.claim_to_write(&regular, is_ours, claim == Claim::Overwrite),
+        };
+        if done.is_err() {
+            self.shared.claims().give_up(files.torrent);
+        }
+        done?;
+        Ok(files.ledger().report())
+    }
+
+    fn claim_to_read(
+        &self,
+        regular: &[usize],
+        is_ours: impl Fn(usize) -> bool,
+    ) -> Result<(), OpError> {
+        let mut ledger = self.files.ledger();
+        ledger.writing = false;
+        for &i in regular {
+            ledger.owned[i] = ledger.stats[i].filter(|_| is_ours(i)).map(|s| Owned(s.id));
+        }
+        Ok(())
+    }
+
+    fn claim_to_write(
+        &self,
+        regular: &[usize],
+        is_ours: impl Fn(usize) -> bool,
+        insists: bool,
+    ) -> Result<(), OpError> {
+        let files = self.files;
+        let root = files.root()?;
+        let mut owned = vec![None; files.paths.len()];
+        let mut too_long = Vec::new();
+        let mut foreign = Vec::new();
+        for &i in regular {
+            let Some(root) = &root else {
+                break;
+            };
+            let found = self.judge(root, i, is_ours(i), insists);
+            match found.map_err(|e| files.error(i as u32, &e))? {
+                Found::Nothing => {}
+                Found::Ours(stat) => {
+                    owned[i] = Some(Owned(stat.id));
+                    if stat.len > files.info.files()[i].len {
+                        too_long.push((i, stat.len));
+                    }
+                    files.ledger().stats[i] = Some(stat);
+                }
+                Found::Foreign(why) => {
+                    foreign.push(format!(
+                        "{}: {why}",
+                        files.dir.join(&files.paths[i]).display()
+                    ));
+                }
+            }
+        }
+        if !foreign.is_empty() {
+            return Err(in_the_way(foreign.into_iter()));
+        }
+        {
+            let mut ledger = files.ledger();
+            (ledger.owned, ledger.writing) = (owned, true);
+        }
+        for (i, len) in too_long {
+            self.cut(i).map_err(|e| files.error(i as u32, &e))?;
+            let (path, wanted) = (files.dir.join(&files.paths[i]), files.info.files()[i].len);
+            self.shared.note(format!(
+                "{}: it was too long; {} bytes after its end were cut off",
+                path.display(),
+                len - wanted
+            ));
+        }
+        Ok(())
+    }
+
+    /// What is at the path of a file that is to be written.
+    fn judge(&self, root: &Root, i: usize, ours: bool, insists: bool) -> io::Result<Found> {
+        let files = self.files;
+        let path = &files.paths[i];
+        let foreign = |why: &str| Ok(Found::Foreign(why.into()));
+        let found = match root.stat(path) {
+            Ok(found) => files.known(found),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(e) if e.kind() == ErrorKind::NotADirectory => {
+                return foreign("a file stands where its folder has to be");
+            }
+            Err(e) if e.kind() == ErrorKind::Other => return foreign("it is not a regular file"),
+            Err(e) => return Err(e),
+        };
+        let wanted = files.info.files()[i].len;
+        let file = root.file(path, Access::Read)?;
+        if !try_lock(&file) {
+            return foreign("another torrent or program is writing it");
+        }
+        if insists {
+            return Ok(Found::Ours(found));
+        }
+        match platform::marked(&file) {
+            Some(by) if by == files.info.info_hash().to_string() => return Ok(Found::Ours(found)),
+            Some(_) if !holds_nothing(&file, found.len)? => {
+                return foreign("it belongs to another torrent, which has not completed it");
+            }
+            _ => {}
+        }
+        let ours = ours || files.owned(i as u32).is_some_and(|o| o.is(&found));
+        if ours || found.len <= wanted && holds_nothing(&file, found.len)? {
+            return Ok(Found::Ours(found));
+        }
+        let longer = match found.len.checked_sub(wanted) {
+            Some(more) if more > 0 => format!(", and is {more} bytes too long"),
+            _ => String::new(),
+        };
+        Ok(Found::Foreign(format!(
+            "it exists, and holds nothing of this torrent{longer}"
+        )))
+    }
+
+    /// Cuts a file to its length.
+    fn cut(&self, i: usize) -> io::Result<()> {
+        let files = self.files;
+        let file = i as u32;
+        let handle = files.writable(&self.shared.handles, file)?;
+        platform::set_len(&handle.file, files.info.files()[i].len)?;
+        files.soil(file);
+        let stat = files.stat_of(&handle.file)?;
+        files.ledger().stats[i] = Some(stat);
+        Ok(())
+    }
+
+    /// See [`dunlin_core::Op::Confirm`].
+    pub(super) fn confirm(&self, done: bool) -> Result<Vec<Option<FileStat>>, OpError> {
+        let files = self.files;
+        files.settle(&self.shared.handles)?;
+        if files.ledger().writing || files.written.load(Ordering::Acquire) {
+            self.make_extras();
+        }
+        let root = files.root()?;
+        let mut stats = vec![None; files.paths.len()];
+        for (i, entry) in files.info.files().iter().enumerate() {
+            if entry.kind == FileKind::Regular {
+                let found = files.look_at(root.as_ref(), i);
+                stats[i] = found.map_err(|e| files.error(i as u32, &e))?;
+            }
+        }
+        files.ledger().stats.clone_from(&stats);
+        if done && files.ledger().writing {
+            // What is complete is an ordinary file, that nobody writes any more.
+            self.shared.handles.close_all(files.torrent);
+            for (i, _) in stats.iter().enumerate().filter(|(_, s)| s.is_some()) {
+                let file = root.as_ref().map(|r| r.file(&files.paths[i], Access::Read));
+                if let Some(Ok(file)) = file {
+                    platform::unmark(&file);
+                }
+            }
+        }
+        Ok(files.ledger().report())
+    }
+}
+
+/// What is at a path.
+enum Found {
+    Nothing,
+    /// A file that may be written to.
+    Ours(FileStat),
+    /// Something else, and why it is not ours.
+    Foreign(String),
+}
+
+impl Files {
+    /// The paths of some files as the system resolves them.
+    fn canonical(&self, of: impl Iterator<Item = usize>) -> Vec<PathBuf> {
+        let mut folders: HashMap<&Path, PathBuf> = HashMap::new();
+        let mut paths = Vec::new();
+        for i in of {
+            let path = &self.paths[i];
+            let folder = path.parent().unwrap_or(Path::new(""));
+            let real = folders
+                .entry(folder)
+                .or_insert_with(|| resolve(&self.dir.join(folder)));
+            let path = real.join(path.file_name().unwrap_or_default());
+            paths.push(fold(&path, self.names));
+        }
+        paths
+    }
+}
+
+/// The folder `dir` without links, as far as it exists.
+fn resolve(dir: &Path) -> PathBuf {
+    let here = Path::new(".");
+    for above in dir.ancestors() {
+        let above = if above.as_os_str().is_empty() {
+            here
+        } else {
+            above
+        };
+        if let Ok(real) = std::fs::canonicalize(above) {
+            let rest = dir.strip_prefix(above).unwrap_or(dir);
+            return if rest.as_os_str().is_empty() {
+                real
+            } else {
+                real.join(rest)
+            };
+        }
+    }
+    dir.to_path_buf()
+}
+
+/// One spelling for all names that the system takes for the same.
+fn fold(path: &Path, names: Names) -> PathBuf {
+    match names.folds_case() {
+        true => path.to_string_lossy().to_lowercase().into(),
+        false => path.to_path_buf(),
+    }
+}
+
+/// Whether a file of `len` bytes is all zeros.
+fn holds_nothing(file: &File, len: u64) -> io::Result<bool> {
+    let mut buf = vec![0; RUN];
+    let mut at = 0;
+    while at < len {
+        match platform::next_data(file, at)? {
+            None => return Ok(true),
+            Some(data) => at = data.max(at),
+        }
+        let part = (len.saturating_sub(at)).min(RUN as u64) as usize;
+        transfer::read_exact(file, &mut buf[..part], at)?;
+        if buf[..part].iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at += part as u64;
+    }
+    Ok(true)
+}
+
+/// What stands in the way, by name.
+fn in_the_way(mut files: impl ExactSizeIterator<Item = String>) -> OpError {
+    let all = files.len();
+    let mut detail = files
+        .by_ref()
+        .take(MAX_NAMED)
+        .collect::<Vec<_>>()
+        .join("\n");
+    if all > MAX_NAMED {
+        detail.push_str(&format!("\nand {} more", all - MAX_NAMED));
+    }
+    OpError {
+        kind: OpErrorKind::Exists,
+        detail,
+    }
+}
+
+impl Disk<'_> {
+    /// Removes what is this torrent's, and the folders that are empty then.
+    pub(super) fn delete(&self) -> Result<(), OpError> {
+        let files = self.files;
+        let Some(root) = files.root()? else {
+            return Ok(());
+        };
+        let mut first = Ok(());
+        let mut folders = BTreeSet::new();
+        let mut remove = |path: &Path| {
+            folders.extend(
+                path.ancestors()
+                    .skip(1)
+                    .filter(|p| *p != Path::new(""))
+                    .map(Path::to_path_buf),
+            );
+            match root.remove_file(path) {
+                Err(e) if !is_missing(&e) && first.is_ok() => {
+                    first = Err(super::files::error(&files.dir.join(path), &e));
+                }
+                _ => {}
+            }
+        };
+        for (i, entry) in files.info.files().iter().enumerate() {
+            let path = &files.paths[i];
+            let ours = match &entry.kind {
+                FileKind::Regular => {
+                    let owned = files.owned(i as u32).is_some();
+                    owned && files.look_at(Some(&root), i).is_ok_and(|s| s.is_some())
+                }
+                FileKind::Symlink(target) => self.link_target(target).is_some_and(|to| {
+                    root.link_target(path)
+                        .is_ok_and(|is| is == self.link(i, to))
+                }),
+                _ => false,
+            };
+            if ours {
+                remove(path);
+            }
+        }
+        remove(files.parts.path());
+        // Children come after their parents in this order. One that is not empty holds
+        // something that is not ours, and stays.
+        for folder in folders.iter().rev() {
+            let _ = root.remove_folder(folder);
+        }
+        first
+    }
+}

@@ -70,6 +70,8 @@ enum Role {
     Quiet,
     /// Asks for a block every two seconds, although it is choked.
     Beggar,
+    /// Asks for 240 blocks once it is unchoked, and reads nothing from then on.
+    Deaf,
 }
 
 struct Remote {
@@ -137,7 +139,9 @@ impl Scene {
             hello.extend_from_slice(format!("-XX0001-{n:012}").as_bytes());
             hello.extend(match role {
                 Role::Seed => [message(HAVE_ALL, &[]), message(UNCHOKE, &[])].concat(),
-                Role::Leech => [message(HAVE_NONE, &[]), message(INTERESTED, &[])].concat(),
+                Role::Leech | Role::Deaf => {
+                    [message(HAVE_NONE, &[]), message(INTERESTED, &[])].concat()
+                }
                 Role::Quiet | Role::Beggar => message(HAVE_NONE, &[]),
             });
             self.by_conn.insert(conn, n);
@@ -293,7 +297,7 @@ impl Remote {
 
     /// The engine writes; the kernel takes all of it.
     fn write(&mut self, engine: &mut Engine, now: Instant) -> bool {
-        if !self.write {
+        if !self.write || self.role == Role::Deaf && self.unchoked {
             return false;
         }
         let mut bufs = WriteBufs::new();
@@ -344,7 +348,12 @@ impl Remote {
             }
         }
         self.heard.drain(..at);
-        while self.role == Role::Leech && self.unchoked && self.owed < 16 {
+        let most = match self.role {
+            Role::Leech => 16,
+            Role::Deaf => 240,
+            _ => 0,
+        };
+        while self.unchoked && self.owed < most {
             self.to_engine.extend(request(self.next_block));
             self.next_block = (self.next_block + 1) % blocks;
             self.owed += 1;
@@ -511,4 +520,28 @@ fn an_upload_limit_of_zero_holds_payload_and_lets_requests_out() {
     let status = scene.engine.torrent(scene.now, scene.torrent).unwrap();
     assert_eq!((status.done, status.uploaded), (info.total_len(), 0));
     assert_eq!(scene.sum(Role::Leech, |r| r.haves), 2 * info.piece_count());
+}
+
+#[test]
+fn blocks_of_peers_that_do_not_read_are_taken_back() {
+    let info = zeros(40 << 20);
+    let config = Config {
+        limit_up: Some(5_000_000),
+        max_blocks: 32,
+        ..Config::default()
+    };
+    let mut scene = Scene::new(&info, true, config);
+    scene.join(&info, Role::Deaf, BULK);
+    scene.run(&info, SECOND);
+    let lent = |scene: &Scene| scene.engine.status(scene.now).blocks_lent;
+    let pinned = lent(&scene);
+    assert!(pinned >= 8, "{pinned}");
+    // What the first give up goes to those who waited for it, who do not read either.
+    scene.run(&info, 30 * SECOND);
+    assert_eq!(lent(&scene), 0);
+    scene.join(&info, Role::Leech, 1);
+    scene.run(&info, 11 * SECOND);
+    let leech = scene.remotes.last().unwrap();
+    assert!(leech.payload > 20_000_000, "{}", leech.payload);
+    assert_eq!(scene.engine.status(scene.now).connections, BULK as u32 + 1);
 }

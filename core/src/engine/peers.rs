@@ -101,6 +101,7 @@ impl Engine {
                     conn.uploads.retain(|r| *r != at);
                 }
             }
+            PeerEvent::TakesNothing => self.take_back(id),
             PeerEvent::Extended => self.on_extended(id),
             PeerEvent::MetadataRequested(piece) => self.serve_metadata(id, piece),
             PeerEvent::MetadataPiece { index, data, .. } => self.on_metadata(id, index, data),

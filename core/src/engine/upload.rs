@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::Engine;
 use super::ops::Purpose;
+use super::prefix::Prefix;
 use crate::throttle::Direction;
 use crate::{BLOCK_LEN, Block, BlockRef, ConnId, Op, OpErrorKind, Outcome, TorrentId};
 
@@ -17,6 +18,10 @@ const READY: core::ops::RangeInclusive<u64> = 2..=16;
 /// Blocks ready and being read for a peer, in shares of those that are enough: keeps a fast stream
 /// busy while the disk works.
 const AHEAD: usize = 3;
+/// What all uploads share, once it is half used: this part of the pool, in equal parts.
+const SHARED: usize = 2;
+/// What the peers of one address have of it at most: this part of the pool.
+const ONE_ADDRESS: usize = 8;
 
 impl Engine {
     pub(super) fn on_request(&mut self, id: ConnId, at: BlockRef) {
@@ -45,6 +50,7 @@ impl Engine {
     /// Reads ahead for a peer: runs of neighbouring blocks become one op.
     pub(super) fn pump_uploads(&mut self, id: ConnId) {
         loop {
+            let share = self.upload_share(id);
             let Some(conn) = self.conns.get_mut(id) else {
                 return;
             };
@@ -53,6 +59,9 @@ impl Engine {
             else {
                 return;
             };
+            if peer.takes_nothing() {
+                return;
+            }
             // A stop would only pin the blocks.
             let bucket = conn.bucket;
             if bucket.is_some_and(|b| self.throttle.is_stopped(b, Direction::Up)) {
@@ -61,7 +70,8 @@ impl Engine {
             let ready = peer.queued_payload() / BLOCK_LEN;
             let half_second = peer.rate_up(self.now) / 2 / BLOCK_LEN as u64;
             let enough = half_second.clamp(*READY.start(), *READY.end()) as usize;
-            let room = (enough * AHEAD).saturating_sub(ready + conn.reading as usize);
+            let most = share.min(enough * AHEAD);
+            let room = most.saturating_sub(ready + conn.reading as usize);
             if ready >= enough || room == 0 {
                 return;
             }
@@ -107,6 +117,46 @@ impl Engine {
         }
     }
 
+    /// How many blocks a peer may have ready and being read: where they are scarce no more than
+    /// its part, so that peers that ask for much and read little leave some to others.
+    fn upload_share(&self, id: ConnId) -> usize {
+        let cap = self.pool.cap();
+        if self.pool.available() * SHARED >= cap {
+            return usize::MAX;
+        }
+        let Some(address) = self.conns.get(id).map(|c| Prefix::of(c.remote.ip())) else {
+            return usize::MAX;
+        };
+        let (mut peers, mut neighbours) = (0, 0);
+        for conn in self.conns.iter() {
+            let Some(peer) = &conn.peer else {
+                continue;
+            };
+            let held = conn.reading as usize + peer.queued_payload().div_ceil(BLOCK_LEN);
+            peers += usize::from(held > 0 || !conn.uploads.is_empty());
+            if conn.id != id && Prefix::of(conn.remote.ip()) == address {
+                neighbours += held;
+            }
+        }
+        let part = cap / SHARED / peers.max(1);
+        part.min((cap / ONE_ADDRESS).saturating_sub(neighbours))
+            .max(1)
+    }
+
+    /// A peer takes nothing of the blocks that wait for it: they go home, and are read again when
+    /// it goes on.
+    pub(super) fn take_back(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        if let Some(peer) = &mut conn.peer {
+            for at in peer.take_back(&mut self.pool).into_iter().rev() {
+                conn.uploads.push_front(at);
+            }
+        }
+        self.feed_pool_waiters();
+    }
+
     /// Blocks for a peer came from the disk.
     pub(super) fn upload_read(
         &mut self,
@@ -148,11 +198,20 @@ impl Engine {
             }
             return;
         }
+        if peer.takes_nothing() {
+            self.pool.give_all(blocks);
+            for at in wanted.into_iter().rev() {
+                conn.uploads.push_front(at);
+            }
+            return;
+        }
         for (at, block) in wanted.into_iter().zip(blocks) {
             if let Some(block) = peer.send_block(at, block) {
                 self.pool.give(block);
             }
         }
+        peer.blocks_wait(self.now);
+        self.rearm(id);
         self.pump_uploads(id);
         self.conns.refresh(id);
     }

@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 use super::{Local, Peer, messages::MAX_FAST};
 use crate::wire::extension::{Metadata, Pex, PexFlags, ours};
 use crate::wire::peer::Message;
-use crate::{BLOCK_LEN, Bitfield, Block, BlockPool, BlockRef, Cx};
+use crate::{BLOCK_LEN, Bitfield, Block, BlockPool, BlockRef, Cx, Instant};
 
 impl Peer {
     fn say(&mut self, message: Message<'_>) {
@@ -49,6 +49,25 @@ impl Peer {
             if self.fast {
                 self.emit(Message::Reject(at));
             }
+        }
+    }
+
+    /// Takes back the queued blocks that have not begun; the peer still waits for them. Returns
+    /// which they are.
+    pub fn take_back(&mut self, pool: &mut BlockPool) -> Vec<BlockRef> {
+        let mut back = Vec::new();
+        self.out.drop_blocks(|_| false, |at| back.push(at));
+        self.out.reclaim(pool);
+        for at in back.iter().rev() {
+            self.asked.push_front(*at);
+        }
+        back
+    }
+
+    /// Starts the clock of blocks that were queued just now, if it does not run.
+    pub fn blocks_wait(&mut self, now: Instant) {
+        if !self.takes_nothing && self.out.block_bytes() > 0 {
+            self.blocks_wait.get_or_insert(now);
         }
     }
 

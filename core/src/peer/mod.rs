@@ -47,6 +47,8 @@ pub const MAX_IOV: usize = 2 * MAX_READ_AHEAD + 2;
 /// Most blocks lent ahead of the one being read: 256 KiB, about what a socket buffer hands over
 /// at once.
 const MAX_READ_AHEAD: usize = 16;
+/// Blocks of which a peer takes nothing for this long are taken back: others may need them.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(10);
 /// Control bytes that may wait before a peer that causes more of them is ended.
 const MAX_REPLIES: usize = 256 * 1024;
 
@@ -178,6 +180,8 @@ pub enum PeerEvent {
     Requested(BlockRef),
     /// It no longer wants a block.
     Cancelled(BlockRef),
+    /// It has taken nothing of the blocks that wait for it for ten seconds: [`Peer::take_back`].
+    TakesNothing,
     /// A block arrived. It was asked for, but may have been cancelled or given up since.
     Block {
         /// Which.
@@ -309,6 +313,10 @@ pub struct Peer {
     held: bool,
     /// It took none of what we have for it during the last [`PeerConfig::keepalive`].
     stuck: bool,
+    /// Since when blocks wait of which nothing was taken.
+    blocks_wait: Option<Instant>,
+    /// The same for [`UPLOAD_PATIENCE`].
+    takes_nothing: bool,
 }
 
 impl Peer {
@@ -375,6 +383,8 @@ impl Peer {
             paused: false,
             held: false,
             stuck: false,
+            blocks_wait: None,
+            takes_nothing: false,
         }
     }
 
@@ -469,6 +479,8 @@ impl Peer {
         self.out.reclaim(pool);
         self.reqs.written(cx.now, self.out.control_sent());
         self.up.add(cx.now, self.totals.payload_up - before);
+        self.takes_nothing = false;
+        self.blocks_wait = (self.out.block_bytes() > 0).then_some(cx.now);
         if self.phase.is_open() {
             self.serve_metadata();
         }
@@ -529,6 +541,7 @@ impl Peer {
                     self.reqs.timeout(self.cfg.snub),
                     self.reqs.held(),
                     self.inb.due(self.cfg.snub),
+                    self.blocks_wait.map(|since| since + UPLOAD_PATIENCE),
                 ];
                 let first = idle.min(keepalive);
                 Some(requests.into_iter().flatten().fold(first, Instant::min))
@@ -561,6 +574,17 @@ impl Peer {
             } else if !self.held && core::mem::replace(&mut self.stuck, true) {
                 // The blocks it asked for would be lent for ever.
                 return self.fail(PeerFault::ReadsNothing);
+            }
+        }
+        if self
+            .blocks_wait
+            .is_some_and(|since| since + UPLOAD_PATIENCE <= cx.now)
+        {
+            // Under a rate limit it could not take any.
+            self.blocks_wait = self.held.then_some(cx.now);
+            if !self.held {
+                self.takes_nothing = true;
+                self.events.push_back(PeerEvent::TakesNothing);
             }
         }
         self.reqs.resume(cx.now);

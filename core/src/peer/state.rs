@@ -109,6 +109,12 @@ impl Peer {
         &self.allowed_fast
     }
 
+    /// Whether blocks were taken back from it, and it has taken nothing since.
+    #[must_use]
+    pub const fn takes_nothing(&self) -> bool {
+        self.takes_nothing
+    }
+
     /// Whether it may have pieces while we choke it.
     #[must_use]
     pub const fn has_granted_fast(&self) -> bool {

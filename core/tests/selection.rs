@@ -159,3 +159,37 @@ fn bytes_kept_apart_of_a_skipped_file_are_believed_only_while_they_are_there() {
         w.restart(n, Config::default());
     }
 }
+
+/// A torrent of a file of one piece and an empty one.
+fn with_an_empty_file() -> (Arc<Info>, Vec<u8>) {
+    let data = vec![7; 10_000];
+    let mut raw = b"d5:filesld6:lengthi10000e4:pathl1:aeed6:lengthi0e4:pathl1:eeee".to_vec();
+    raw.extend(b"4:name1:t12:piece lengthi16384e6:pieces20:");
+    raw.extend(dunlin_core::hash::sha1(&data));
+    raw.push(b'e');
+    (Arc::new(Info::from_raw(raw).unwrap()), data)
+}
+
+#[test]
+fn an_empty_file_that_is_wanted_later_is_asked_for_though_all_is_done() {
+    use FilePriority::{Normal, Skip};
+    let (info, data) = with_an_empty_file();
+    let mut w = World::new(6);
+    let n = w.node(Config::default());
+    w.put(n, &info, data);
+    let torrent = AddTorrent {
+        priorities: vec![Normal, Skip],
+        ..add(Source::Info(info))
+    };
+    let id = w.nodes[n].engine.add(w.now, torrent).unwrap();
+    w.run(SECOND);
+    assert_eq!(state(&w, n, id), State::Seeding);
+    let before = w.nodes[n].confirms;
+    w.nodes[n]
+        .engine
+        .set_priorities(w.now, id, &[Normal, Normal]);
+    w.run(SECOND);
+    assert_eq!(state(&w, n, id), State::Seeding);
+    assert!(w.nodes[n].confirms > before, "the disk makes it then");
+    assert!(w.nodes[n].confirms < before + 5, "but not again and again");
+}

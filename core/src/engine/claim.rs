@@ -96,13 +96,19 @@ impl Engine {
         }
     }
 
-    /// More is wanted than when the files were claimed.
+    /// More is wanted than when the files were claimed, or looked at last.
     pub(super) fn claim_more(&mut self, id: TorrentId) {
-        let more = self.torrents.get(&id).is_some_and(|t| {
-            matches!(t.phase, Phase::Ready) && t.claim == Held::Read && !t.is_done()
-        });
-        if more {
-            self.claim(id);
+        let ready = |t: &&Torrent| matches!(t.phase, Phase::Ready);
+        let Some(t) = self.torrents.get(&id).filter(ready) else {
+            return;
+        };
+        let mend = t.existing != Existing::ReadOnly
+            && t.info.as_ref().is_some_and(|info| t.needs_mending(info));
+        match t.claim {
+            Held::Read if !t.is_done() || mend => self.claim(id),
+            // Nothing is fetched for an empty file: it is made when the files are looked at.
+            Held::Write if t.is_done() && mend => self.confirm(id),
+            _ => {}
         }
     }
 

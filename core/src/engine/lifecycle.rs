@@ -443,6 +443,7 @@ impl Engine {
         if t.is_done() && t.is_exchanging() && !t.is_confirmed() {
             self.confirm(id);
         }
+        self.claim_more(id);
         self.change(id, Changes::STATE);
     }
 }

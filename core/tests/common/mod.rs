@@ -125,6 +125,7 @@ pub struct Node {
     /// Selections fail with this while set.
     pub select_error: Option<OpErrorKind>,
     pub selects: u32,
+    pub confirms: u32,
     /// How long a selection takes, if not as long as everything else.
     pub select_delay: Option<Duration>,
     /// Hashing fails with this while set.
@@ -211,6 +212,7 @@ impl World {
             flush_error: None,
             select_error: None,
             selects: 0,
+            confirms: 0,
             select_delay: None,
             hash_error: None,
             hashes: 0,

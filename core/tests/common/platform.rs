@@ -108,6 +108,7 @@ impl World {
                 (op, outcome)
             }
             Op::Confirm { op, torrent, .. } => {
+                node.confirms += 1;
                 let stat = node.stores[&torrent].stat();
                 (op, Outcome::Flushed(report(node.apart, stat)))
             }

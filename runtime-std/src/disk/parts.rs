@@ -134,6 +134,11 @@ impl Files {
             Err(e) if e.kind() == ErrorKind::NotFound => None,
             Err(e) => return Err(super::files::error(&self.dir, &e)),
         };
+        {
+            // Others may be wanted now.
+            let mut ledger = self.ledger();
+            (ledger.empty_made, ledger.links_made) = (false, false);
+        }
         let mut in_parts = false;
         for (i, file) in self.info.files().iter().enumerate() {
             let wanted = wanted.get(i).is_none_or(|w| *w);

@@ -291,3 +291,19 @@ fn a_folder_that_is_gone_is_not_made_anew_by_looking_again() {
     fs::rename(&away, &save).unwrap();
     assert!(matches!(look(&mut b), Outcome::Opened(_)));
 }
+
+#[test]
+fn an_empty_file_is_made_when_it_is_wanted_alone_and_when_it_is_wanted_later() {
+    let mut b = Bench::new(info(16_384, &[("a", 20_000), ("d/e", 0), ("f", 0)]));
+    b.select(&[false, true, false]);
+    let stats = b.confirm(true);
+    let there = |b: &Bench| ["a", "d/e", "f"].map(|name| b.path(name).exists());
+    assert_eq!(there(&b), [false, true, false]);
+    assert_eq!(stats[1].map(|s| s.len), Some(0));
+    b.select(&[false, true, true]);
+    b.confirm(true);
+    assert_eq!(there(&b), [false, true, true]);
+    // A restart finds nothing amiss, and makes nothing that is not wanted.
+    let stats = b.reopen();
+    assert!(stats[0].is_none() && stats[1].is_some() && stats[2].is_some());
+}

@@ -103,6 +103,40 @@ fn ten_leeches_share_what_one_seed_sends() {
     );
 }
 
+/// What the leeches have already they get from each other; the seed, whose uplink is as thin, sends
+/// what only it has. With pieces that are begun first, whatever they are, this took 1.7 times as
+/// long as all uplinks need for all bytes.
+#[test]
+fn thin_uplinks_are_full_until_all_is_sent() {
+    const LEECHES: u64 = 12;
+    const RATE: u64 = 200_000;
+    let (info, data) = torrent(4 << 20, 64 << 10);
+    let mut w = World::new(12);
+    let thin = |rate| Config {
+        limit_up: Some(rate),
+        ..Config::default()
+    };
+    let (s, sid) = w.seed(thin(2 * RATE), &info, &data);
+    let mut leeches = Vec::new();
+    for _ in 0..LEECHES {
+        let mut others: Vec<usize> = leeches.iter().map(|(n, _)| *n).collect();
+        others.push(s);
+        leeches.push(w.leech(thin(RATE), &info, &others));
+    }
+    let start = w.now;
+    let all = |w: &mut World| leeches.iter().all(|(n, id)| w.has(*n, *id, &data));
+    assert!(w.run_until(2 * MINUTE, all));
+    let took = w.now.saturating_since(start);
+    let bytes = data.len() as u64 * LEECHES;
+    let bound = Duration::from_micros(bytes * 1_000_000 / (RATE * (LEECHES + 2)));
+    let sent = w.nodes[s].engine.torrent(w.now, sid).unwrap().uploaded;
+    assert!(
+        took < bound * 145 / 100,
+        "{took:?} where {bound:?} is the bound; the seed sent {sent} bytes of {}",
+        data.len()
+    );
+}
+
 #[test]
 fn a_cut_connection_is_made_again_and_nothing_is_lost() {
     let (info, data) = torrent(8_000_000, 256 << 10);

@@ -80,6 +80,7 @@ fn run(args: &args::Create) -> Result<(Torrent, PathBuf), String> {
         return Err(format!("{}: there is no folder {folder}", file.display()));
     }
 
+    leave_out(&mut scan, &file)?;
     scan.name = name;
     let mut builder = scan.builder();
     builder.piece_len = args.piece_size;
@@ -106,6 +107,27 @@ fn run(args: &args::Create) -> Result<(Torrent, PathBuf), String> {
     }
     write(&file, &torrent.to_bytes(), args.force).map_err(|e| at(&file, &e))?;
     Ok((torrent, file))
+}
+
+/// A torrent does not hold its own torrent file, which is replaced in a moment.
+fn leave_out(scan: &mut Scan, output: &Path) -> Result<(), String> {
+    let Ok(output) = fs::canonicalize(output) else {
+        return Ok(());
+    };
+    let is_output = |source: &Path| fs::canonicalize(source).is_ok_and(|real| real == output);
+    let before = scan.files.len();
+    scan.files.retain(|file| !is_output(&file.source));
+    if scan.files.len() == before {
+        return Ok(());
+    }
+    let file = output.display();
+    if !scan.folder {
+        return Err(format!(
+            "{file}: the torrent file would replace its own content; name another with --output"
+        ));
+    }
+    complain(&format!("{file}: left out: the torrent file itself"));
+    Ok(())
 }
 
 /// Writes a file that must not be there yet, unless `replace`.

@@ -31,10 +31,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs `dunlin demo`.
 pub(crate) async fn demo(args: args::Demo) -> Exit {
-    let folder = std::env::temp_dir().join(format!("dunlin-demo-{}", std::process::id()));
+    // Of a name that nobody else has, and for its owner only.
+    let made = tempfile::Builder::new().prefix("dunlin-demo-").tempdir();
+    let folder = match made {
+        Ok(folder) => folder,
+        Err(error) => {
+            complain(&at(&std::env::temp_dir(), &error));
+            return Exit::Failed;
+        }
+    };
     let result = match Signals::new() {
         Ok(mut signals) => tokio::select! {
-            result = tokio::time::timeout(PATIENCE, run(&args, &folder)) => {
+            result = tokio::time::timeout(PATIENCE, run(&args, folder.path())) => {
                 let late = || format!("not done after {}", units::time(PATIENCE));
                 result.unwrap_or_else(|_| Err(late())).map(|()| Exit::Complete)
             }
@@ -42,12 +50,11 @@ pub(crate) async fn demo(args: args::Demo) -> Exit {
         },
         Err(error) => Err(format!("cannot listen for signals: {error}")),
     };
+    let path = folder.path().to_path_buf();
     if args.keep {
-        say(&format!("The files are in {}.", folder.display()));
-    } else if let Err(error) = fs::remove_dir_all(&folder)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        complain(&format!("{}: {error}", folder.display()));
+        say(&format!("The files are in {}.", folder.keep().display()));
+    } else if let Err(error) = folder.close() {
+        complain(&at(&path, &error));
     }
     result.unwrap_or_else(|message| {
         complain(&message);

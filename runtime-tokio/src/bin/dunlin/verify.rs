@@ -23,7 +23,7 @@ use crate::{
     args,
     exit::Exit,
     report::{Meter, complain, say, say_json},
-    units,
+    settings, units,
 };
 
 /// Errors of the disk that are shown; more would say the same.
@@ -63,9 +63,17 @@ pub(crate) fn check(args: &args::Check) -> Exit {
             return Exit::Failed;
         }
     };
+    let names = match settings::read(args.config.as_deref()) {
+        Ok(settings) => settings.names,
+        Err(message) => {
+            complain(&message);
+            return Exit::Usage;
+        }
+    };
     let info = &torrent.info;
     let placement = Placement {
         dir: args.dir.clone(),
+        names,
         ..Placement::default()
     };
     let paths = saved_files(info, &placement);

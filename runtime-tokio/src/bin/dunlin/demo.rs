@@ -32,8 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Runs `dunlin demo`.
 pub(crate) async fn demo(args: args::Demo) -> Exit {
     // Of a name that nobody else has, and for its owner only.
-    let made = tempfile::Builder::new().prefix("dunlin-demo-").tempdir();
-    let folder = match made {
+    let folder = match private_folder() {
         Ok(folder) => folder,
         Err(error) => {
             complain(&at(&std::env::temp_dir(), &error));
@@ -60,6 +59,14 @@ pub(crate) async fn demo(args: args::Demo) -> Exit {
         complain(&message);
         Exit::Failed
     })
+}
+
+fn private_folder() -> io::Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("dunlin-demo-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    builder.tempdir()
 }
 
 async fn run(args: &args::Demo, folder: &Path) -> Result<(), String> {

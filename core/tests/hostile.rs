@@ -15,6 +15,13 @@ use dunlin_core::{Caps, Config, ConnId, Instant, Op, Outcome};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+/// A file that is long enough for whatever was written to it.
+const LONG: dunlin_core::op::FileStat = dunlin_core::op::FileStat {
+    len: 1 << 40,
+    mtime_ns: 1,
+    id: None,
+};
+
 /// One engine with one torrent, and peers made of bytes.
 struct Bench {
     e: Engine,
@@ -50,7 +57,7 @@ impl Bench {
                     continue;
                 }
                 Op::Open { .. } => Outcome::Opened(vec![None]),
-                Op::Flush { .. } => Outcome::Flushed(vec![None]),
+                Op::Flush { .. } => Outcome::Flushed(vec![Some(LONG)]),
                 Op::Write {
                     blocks,
                     hasher,

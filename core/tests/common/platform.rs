@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use dunlin_core::metainfo::{File, FileKind, Info};
 use dunlin_core::op::{Claim, FileStat, SocketKind};
 use dunlin_core::{BLOCK_LEN, Op, OpErrorKind, Outcome};
 
@@ -89,7 +90,10 @@ impl World {
                 store.data.resize(len, 0);
                 node.stores.insert(torrent, store);
                 node.infos.insert(torrent, info);
-                (op, Outcome::Opened(report(node.apart, stat)))
+                (
+                    op,
+                    Outcome::Opened(report(node.apart, stat, &node.infos[&torrent])),
+                )
             }
             Op::Claim {
                 op,
@@ -103,14 +107,17 @@ impl World {
                     Claim::Write if store.foreign && !ours[0] => {
                         Outcome::failed(OpErrorKind::Exists, "payload.bin: it exists")
                     }
-                    _ => Outcome::Flushed(report(node.apart, store.stat())),
+                    _ => Outcome::Flushed(report(node.apart, store.stat(), &node.infos[&torrent])),
                 };
                 (op, outcome)
             }
             Op::Confirm { op, torrent, .. } => {
                 node.confirms += 1;
                 let stat = node.stores[&torrent].stat();
-                (op, Outcome::Flushed(report(node.apart, stat)))
+                (
+                    op,
+                    Outcome::Flushed(report(node.apart, stat, &node.infos[&torrent])),
+                )
             }
             Op::Read {
                 op,
@@ -192,7 +199,8 @@ impl World {
             Op::Flush { op, torrent, .. } => {
                 node.flushes += 1;
                 let store = &node.stores[&torrent];
-                let outcome = Outcome::Flushed(report(node.apart, store.stat()));
+                let outcome =
+                    Outcome::Flushed(report(node.apart, store.stat(), &node.infos[&torrent]));
                 let delay = node.flush_delay.unwrap_or(delay);
                 return self.at(delay, Later::Outcome(n, op, outcome));
             }
@@ -258,11 +266,22 @@ impl World {
     }
 }
 
-/// What is said of a torrent's only file.
-fn report(apart: Option<Option<FileStat>>, stat: Option<FileStat>) -> Vec<Option<FileStat>> {
-    match apart {
-        None => vec![stat],
-        Some(apart) => [None].into_iter().chain(apart.map(Some)).collect(),
+/// What is said of a torrent's files, all of which are where the first one is. Empty ones are
+/// never there.
+fn report(
+    apart: Option<Option<FileStat>>,
+    stat: Option<FileStat>,
+    info: &Info,
+) -> Vec<Option<FileStat>> {
+    let one = |file: &File| {
+        let there = stat.filter(|_| file.kind == FileKind::Regular && file.len > 0)?;
+        let len = file.len;
+        Some(FileStat { len, ..there })
+    };
+    match (apart, info.files()) {
+        (Some(apart), _) => [None].into_iter().chain(apart.map(Some)).collect(),
+        (None, [_]) => vec![stat],
+        (None, files) => files.iter().map(one).collect(),
     }
 }
 

@@ -244,11 +244,11 @@ impl Disk<'_> {
             return Ok(Found::Ours(found));
         }
         let longer = match found.len.checked_sub(wanted) {
-            Some(more) if more > 0 => format!(", and is {more} bytes too long"),
+            Some(more) if more > 0 => format!(" and is {more} bytes too long"),
             _ => String::new(),
         };
         Ok(Found::Foreign(format!(
-            "it exists, and holds nothing of this torrent{longer}"
+            "it holds nothing of this torrent{longer}"
         )))
     }
 
@@ -376,9 +376,9 @@ fn in_the_way(mut files: impl ExactSizeIterator<Item = String>) -> OpError {
         .by_ref()
         .take(MAX_NAMED)
         .collect::<Vec<_>>()
-        .join("\n");
+        .join("; ");
     if all > MAX_NAMED {
-        detail.push_str(&format!("\nand {} more", all - MAX_NAMED));
+        detail.push_str(&format!("; and {} more", all - MAX_NAMED));
     }
     OpError {
         kind: OpErrorKind::Exists,

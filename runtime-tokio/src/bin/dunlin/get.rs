@@ -550,9 +550,9 @@ fn failure(name: &str, error: &OpError) -> String {
         return format!("{name}: {error}");
     }
     format!(
-        "{name}: nothing was written, because files are in the way:\n  {}\nmove them away, save \
+        "{name}: nothing was written, because files are in the way: {}; move them away, save \
          elsewhere with --output, or overwrite them with --overwrite",
-        error.detail.replace('\n', "\n  ")
+        error.detail
     )
 }
 

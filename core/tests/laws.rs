@@ -286,6 +286,7 @@ fn law_4_an_idle_engine_wakes_seldom_and_for_one_thing() {
 fn law_4_a_call_that_concerns_all_torrents_works_through_a_few_at_a_time() {
     let config = Config {
         max_jobs: 10_000,
+        max_lookups: 10_000,
         listen: [std::net::SocketAddr::from(([0, 0, 0, 0], 0))]
             .into_iter()
             .collect(),

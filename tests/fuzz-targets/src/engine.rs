@@ -85,6 +85,8 @@ fn config(a: u8, b: u8) -> Config {
         max_known_peers: 16,
         max_blocks: if b & 4 == 0 { 12 } else { 3 },
         max_jobs: if b & 8 == 0 { 8 } else { 1 },
+        max_requests: if b & 8 == 0 { 4 } else { 1 },
+        max_lookups: 2,
         max_notices: 16,
         write_run: 1 + u32::from(b >> 4 & 3),
         reqq: 8,
@@ -409,7 +411,8 @@ impl Rig {
             "law 8: {status:?}"
         );
         assert!(status.blocks_lent <= config.max_blocks, "law 8: {status:?}");
-        assert!(status.jobs <= config.max_jobs, "law 8: {status:?}");
+        let jobs = config.max_jobs + config.max_requests + config.max_lookups;
+        assert!(status.jobs <= jobs, "law 8: {status:?}");
         for id in self.engine.torrents() {
             let t = self.engine.torrent(self.now, id).expect("it is there");
             assert!(t.known <= config.max_known_peers, "law 8: {t:?}");

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -61,6 +61,8 @@ pub(super) struct Files {
     pub(super) paths: Vec<PathBuf>,
     pub(super) flags: Vec<AtomicU8>,
     pub(super) parts: Parts,
+    /// How far each file was written since the torrent was opened.
+    reach: Vec<AtomicU64>,
     pub(super) names: Names,
     allocation: Allocation,
     /// Files keep their numbers where `dir` is.
@@ -201,6 +203,7 @@ impl Files {
             parts: Parts::new(info),
             info: Arc::clone(info),
             paths,
+            reach: info.files().iter().map(|_| AtomicU64::new(0)).collect(),
             names: placement.names,
             allocation: placement.allocation,
             stable_ids: platform::stable_ids(there.unwrap_or(Path::new("."))),
@@ -399,6 +402,27 @@ impl Files {
         // One at a time: a file that two threads open would seem to be in use by another.
         let _one = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         handles.get(key, true, || self.open_to_write(file))
+    }
+
+    /// Before a write: a file that is shorter than what was written to it was cut meanwhile. The
+    /// write would lengthen it again, and hide the loss.
+    pub(super) fn check_reach(&self, file: u32, open: &File) -> io::Result<()> {
+        let Some(reach) = self.reach.get(file as usize) else {
+            return Ok(());
+        };
+        // In this order: what another thread writes meanwhile is not missed.
+        let reach = reach.load(Ordering::Acquire);
+        match reach > 0 && open.metadata()?.len() < reach {
+            true => Err(ErrorKind::UnexpectedEof.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// After a write up to `end`.
+    pub(super) fn reached(&self, file: u32, end: u64) {
+        if let Some(reach) = self.reach.get(file as usize) {
+            reach.fetch_max(end, Ordering::AcqRel);
+        }
     }
 
     /// Notes that a file is being written to, for the piece that holds byte `at` of the torrent.

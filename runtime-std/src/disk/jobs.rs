@@ -229,10 +229,14 @@ impl Disk<'_> {
             };
             let handle = files.writable(handles, place.file);
             self.with(place.file, handle, |file| {
+                files.check_reach(place.file, file)?;
                 let done = transfer::write(file, blocks, from, extent.len as usize, place.offset);
                 // Only now, also when it failed half-way: a flush beside us that clears the
                 // mark before this line is one that sees our bytes.
                 files.soil_piece(place.file, at);
+                if done.is_ok() {
+                    files.reached(place.file, place.offset + extent.len);
+                }
                 done
             })
         })

@@ -307,3 +307,17 @@ fn an_empty_file_is_made_when_it_is_wanted_alone_and_when_it_is_wanted_later() {
     let stats = b.reopen();
     assert!(stats[0].is_none() && stats[1].is_some() && stats[2].is_some());
 }
+
+#[test]
+fn a_file_that_is_cut_while_it_is_written_is_not_lengthened_again() {
+    let mut b = Bench::new(info(16_384, &[("a", 49_152)]));
+    b.write(0, &[1; 16_384]).unwrap();
+    b.write(16_384, &[1; 16_384]).unwrap();
+    let file = fs::File::options().write(true).open(b.path("a")).unwrap();
+    file.set_len(1_000).unwrap();
+    assert_eq!(b.write(32_768, &[1; 16_384]), Err(OpErrorKind::Truncated));
+    assert_eq!(fs::metadata(b.path("a")).unwrap().len(), 1_000);
+    // Once it was looked at, it is filled again.
+    b.reopen();
+    assert_eq!(b.write(32_768, &[1; 16_384]), Ok(()));
+}

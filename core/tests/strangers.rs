@@ -218,7 +218,7 @@ fn poison(b: &mut Bench, conn: ConnId) {
 }
 
 #[test]
-fn three_bad_pieces_keep_an_address_out_whoever_dials_and_on_whichever_port() {
+fn three_ports_with_bad_pieces_keep_an_address_out_whoever_dials_and_on_whichever_port() {
     let (info, _) = torrent(64 * (16 << 10), 16 << 10);
     let hash = info.info_hash();
     let (mut b, id) = Bench::with(&info, Config::default());

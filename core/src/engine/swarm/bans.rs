@@ -5,20 +5,15 @@ use core::net::{IpAddr, SocketAddr};
 
 use super::super::prefix::Prefix;
 
-/// Bad pieces from one address after which everybody there is refused. Fewer refuse only the
-/// socket addresses they came from: subscribers of one provider may share an address.
+/// Socket addresses with bad pieces after which their whole IP address is refused. Fewer refuse
+/// only themselves: subscribers of one provider, or programs on one machine, share an address.
 pub(in super::super) const MAX_STRIKES: usize = 3;
 
-/// The bad pieces of one prefix.
-#[derive(Debug, Default)]
-struct Strikes {
-    count: usize,
-    /// The socket addresses that they came from.
-    from: heapless::Vec<SocketAddr, MAX_STRIKES>,
-}
+/// The socket addresses with one prefix that bad pieces came from.
+type Strikes = heapless::Vec<SocketAddr, MAX_STRIKES>;
 
 /// The addresses that a torrent refuses; at most as many as it is made with, beyond which the
-/// one with the fewest bad pieces is forgiven.
+/// one with the fewest is forgiven.
 #[derive(Debug)]
 pub(in super::super) struct Bans {
     of: BTreeMap<Prefix, Strikes>,
@@ -31,21 +26,20 @@ impl Bans {
         Self { of, cap }
     }
 
-    /// Counts a bad piece. Returns whether the socket address was not refused before.
+    /// Refuses a socket address, which a bad piece came from. Returns whether the socket address was not refused before.
     pub(super) fn strike(&mut self, addr: SocketAddr) -> bool {
         let news = !self.refuses(addr);
         let prefix = Prefix::of(addr.ip());
         if self.of.len() >= self.cap && !self.of.contains_key(&prefix) {
-            let least = self.of.iter().min_by_key(|(_, strikes)| strikes.count);
+            let least = self.of.iter().min_by_key(|(_, strikes)| strikes.len());
             if let Some(least) = least.map(|(prefix, _)| *prefix) {
                 self.of.remove(&least);
             }
         }
         let strikes = self.of.entry(prefix).or_default();
-        strikes.count = strikes.count.saturating_add(1);
-        if !strikes.from.contains(&addr) {
-            // With as many as it holds the whole prefix is refused.
-            let _ = strikes.from.push(addr);
+        if news {
+            // A full list refuses the whole prefix, so there is room.
+            let _ = strikes.push(addr);
         }
         news
     }
@@ -53,13 +47,13 @@ impl Bans {
     /// Whether everybody at this IP address is refused.
     pub(super) fn refuses_all_of(&self, ip: IpAddr) -> bool {
         let strikes = self.of.get(&Prefix::of(ip));
-        strikes.is_some_and(|s| s.count >= MAX_STRIKES)
+        strikes.is_some_and(|s| s.len() >= MAX_STRIKES)
     }
 
     /// Whether this socket address is refused.
     pub(super) fn refuses(&self, addr: SocketAddr) -> bool {
         let strikes = self.of.get(&Prefix::of(addr.ip()));
-        strikes.is_some_and(|s| s.count >= MAX_STRIKES || s.from.contains(&addr))
+        strikes.is_some_and(|s| s.is_full() || s.contains(&addr))
     }
 }
 
@@ -74,12 +68,15 @@ mod tests {
     }
 
     #[test]
-    fn three_bad_pieces_refuse_every_port_of_an_address() {
+    fn three_ports_with_bad_pieces_refuse_every_port_of_an_address() {
         let mut bans = Bans::new(10);
         assert!(bans.strike(addr(1, 5)));
         assert!(bans.refuses(addr(1, 5)) && !bans.refuses(addr(1, 6)));
-        assert!(!bans.strike(addr(1, 5)), "it is refused already");
-        assert!(bans.strike(addr(1, 6)));
+        for _ in 0..9 {
+            assert!(!bans.strike(addr(1, 5)), "it is refused already");
+        }
+        assert!(!bans.refuses(addr(1, 6)), "a neighbour is not to blame");
+        assert!(bans.strike(addr(1, 6)) && bans.strike(addr(1, 8)));
         assert!(bans.refuses(addr(1, 7)) && bans.refuses_all_of(addr(1, 0).ip()));
         assert!(!bans.refuses(addr(2, 5)));
     }

@@ -149,7 +149,7 @@ fn a_banned_address_is_neither_kept_nor_learned_and_after_three_strikes_no_port_
     assert!(!b.learn(port(1), PeerSource::Manual));
     assert_eq!(b.count((1..5).map(port)), 3);
     assert!(!b.swarm.ban(port(1)));
-    assert!(b.swarm.ban(port(2)));
+    assert!(b.swarm.ban(port(2)) && b.swarm.ban(port(3)));
     assert_eq!(b.swarm.len(), 0);
     b.audit();
     assert!(!b.learn(port(77), PeerSource::Tracker));

@@ -556,7 +556,13 @@ impl Files {
                 let executable = entry.is_some_and(|f| f.executable);
                 match file {
                     PARTS => root.file(path, Access::Create { executable })?,
-                    _ => root.file(path, Access::New { executable })?,
+                    _ => {
+                        let new = root.file(path, Access::New { executable })?;
+                        if let Some(reach) = self.reach.get(file as usize) {
+                            reach.store(0, Ordering::Release);
+                        }
+                        new
+                    }
                 }
             }
             made => {

@@ -14,8 +14,9 @@ use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 const TORRENTS: usize = 200;
 const CONNECTIONS: usize = 500;
-/// Source addresses of the peers: enough that no two of a torrent share one.
-const ADDRESSES: usize = 5;
+/// Source addresses of the peers: enough that no two of a torrent share one, and that none has more than the 32
+/// connections that `Config::max_connections_per_ip_in_all` allows.
+const ADDRESSES: usize = 25;
 const WINDOW: Duration = Duration::from_secs(30);
 /// CPU at rest, of one core.
 const MAX_SHARE: u32 = 100;
@@ -79,7 +80,7 @@ fn two_hundred_torrents_and_five_hundred_peers_at_rest_use_no_cpu() {
             .map(|n| {
                 silent_peer(
                     listen,
-                    sources[(n / TORRENTS) % ADDRESSES],
+                    sources[(n + n / TORRENTS) % ADDRESSES],
                     &torrents[n % TORRENTS],
                     n,
                 )

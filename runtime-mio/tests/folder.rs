@@ -67,7 +67,10 @@ fn a_torrent_belongs_to_one_driver_until_it_is_removed() {
     let torrent = one.handle.add(content.add()).unwrap();
     let error = other.handle.add(content.add()).unwrap_err();
     assert!(matches!(error, Error::Folder(_)), "{error:?}");
-    other.handle.add(Content::new(&[1000]).add()).unwrap();
+    // In a place of its own: its files have the same names.
+    let elsewhere = TempDir::new().unwrap();
+    let small = Content::new(&[1000]).add().dir(elsewhere.path());
+    other.handle.add(small).unwrap();
 
     // When its removal is told of, it may be taken, by anybody.
     one.handle.remove(torrent, false).unwrap();

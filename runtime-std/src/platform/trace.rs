@@ -351,6 +351,8 @@ fn a_save_is_recorded_call_by_call() {
     );
     assert!(recording.found[1].mtime <= SystemTime::now());
     let short = |step: &Step| match step {
+        // Named after the process and the time.
+        Step::Make { at, .. } if at.1.ends_with(".owner") => "make owner".to_owned(),
         Step::Make { at, .. } => format!("make {}", at.1),
         Step::Rename { from, to, .. } => format!("rename {} {}", from.1, to.1),
         Step::Remove { at, .. } => format!("remove {}", at.1),
@@ -367,7 +369,7 @@ fn a_save_is_recorded_call_by_call() {
     assert_eq!(
         text,
         format!(
-            "make s, sync , make lock, \
+            "make s, sync , make lock, make claims, make owner, \
              make T.resume.tmp, {write}, sync s/T.resume.tmp, \
              rename T.resume.tmp T.resume, sync s, \
              make T.resume.tmp, {write}, sync s/T.resume.tmp, \

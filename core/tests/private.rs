@@ -457,6 +457,25 @@ fn a_magnet_that_proves_private_sends_and_hears_no_more_peer_exchange() {
     }
 }
 
+#[test]
+fn peer_exchange_goes_on_after_a_slow_disk_opened_the_files_of_a_magnet() {
+    let (mut b, mut caller, info) = undecided(false);
+    let mut other = b.caller("10.8.0.2:4000", &info).unwrap();
+    b.opens_slowly = true;
+    b.send_metadata(&mut caller, &info);
+    // Longer than the time between two messages, and nobody connects afterwards.
+    for _ in 0..3 {
+        b.wait(MINUTE);
+        b.say(&mut caller, &[0; 4]);
+        b.say(&mut other, &[0; 4]);
+    }
+    assert_eq!(caller.pex_heard(), 0, "sent while the files are opened");
+    b.open();
+    b.wait(MINUTE + SECOND);
+    b.hear(&mut caller);
+    assert!(caller.pex_heard() > 0, "never sent again");
+}
+
 /// Three addresses are known: one is connected, one is being called, one waits.
 fn peers_go_when_it_proves_private(tell: impl Fn(&mut Bench, &mut Stranger, &[&str])) {
     for private in [false, true] {

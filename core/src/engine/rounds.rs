@@ -217,7 +217,14 @@ impl Engine {
         let Some(t) = self.torrents.get(&id) else {
             return;
         };
-        if t.is_private() || !t.is_running() || t.conns.is_empty() {
+        if t.is_private() || t.conns.is_empty() {
+            return;
+        }
+        // Also where nobody is told yet: the peers of a magnet stay while its files are checked,
+        // and nothing else sets the timer until the next one connects.
+        self.timers
+            .set(Timer::Pex(id), Some(self.now + PEX_INTERVAL));
+        if !t.is_running() {
             return;
         }
         let mut now_here: Vec<(SocketAddr, PexFlags)> = Vec::new();
@@ -272,8 +279,6 @@ impl Engine {
             }
             self.conns.refresh(conn_id);
         }
-        self.timers
-            .set(Timer::Pex(id), Some(self.now + PEX_INTERVAL));
     }
 
     pub(super) fn on_pex(&mut self, id: ConnId, added: impl Iterator<Item = SocketAddr>) {

@@ -148,7 +148,8 @@ impl Add {
         Self::new(From::Url(url.into()))
     }
 
-    /// Saves to `dir` in place of [`SessionConfig::dir`].
+    /// Saves to `dir`. Without it a torrent that the session folder knows is where it was saved
+    /// before, and any other goes into [`SessionConfig::dir`].
     #[must_use]
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = Some(dir.into());
@@ -362,12 +363,14 @@ impl Loaded {
         self.add.peers.extend(peers);
     }
 
-    /// Claims the torrent and adds what the session folder knows: a magnet whose metadata came
-    /// in an earlier session is a torrent file by now. Blocks.
+    /// Claims the torrent and adds what the session folder knows. A magnet whose metadata came in
+    /// an earlier session is a torrent file by now. Where nobody named a folder, the torrent is
+    /// where an earlier session saved it, if that is still there; else in the folder of
+    /// `defaults`. Blocks.
     ///
     /// # Errors
     /// [`Error::Folder`], for instance if another process runs it.
-    pub fn recall(&mut self, store: &Store) -> Result<()> {
+    pub fn recall(&mut self, store: &Store, defaults: &SessionConfig) -> Result<()> {
         self.kept = store.claim(self.info_hash())?;
         match (&mut self.found, self.kept.torrent.take()) {
             (Found::Magnet(_, magnet), Some(mut torrent)) => {
@@ -387,7 +390,69 @@ impl Loaded {
             }
             _ => {}
         }
+        let settled = self.settle_place(store, defaults);
+        if settled.is_err() {
+            store.release(self.info_hash());
+        }
+        settled
+    }
+
+    /// Decides on the folder, and has the next session find it.
+    fn settle_place(&mut self, store: &Store, defaults: &SessionConfig) -> Result<()> {
+        let kept = self.kept.place.take();
+        let usual = self.add.dir.as_ref().unwrap_or(&defaults.dir);
+        let Ok(usual) = std::path::absolute(usual) else {
+            // Without a current folder nothing can be said for the next session.
+            return Ok(());
+        };
+        let here = self.is_in(&usual, defaults);
+        match kept {
+            Some(dir) if dir == usual => return Ok(()),
+            Some(dir) if self.add.dir.is_none() => {
+                let (name, before) = (self.name(), dir.display());
+                // It may have been moved here by hand.
+                if dir.is_dir() && (!here || self.is_in(&dir, defaults)) {
+                    let note = format!("{name}: it is in {before}, where it was saved before");
+                    self.kept.notes.push(note);
+                    self.add.dir = Some(dir);
+                    return Ok(());
+                }
+                if !here {
+                    let (gone, usual) = (before, usual.display());
+                    let note = format!(
+                        "{name}: {gone}, where it was saved before, is gone; {usual} is used"
+                    );
+                    self.kept.notes.push(note);
+                }
+            }
+            _ => {}
+        }
+        // A folder in which it was only looked for is not where it is.
+        if here || self.add.existing != Existing::ReadOnly {
+            store.place(self.info_hash(), &usual)?;
+        }
         Ok(())
+    }
+
+    /// Whether its file or folder is in `dir`; `false` while its name is not known.
+    fn is_in(&self, dir: &Path, defaults: &SessionConfig) -> bool {
+        let Found::Torrent(torrent) = &self.found else {
+            return false;
+        };
+        let placement = Placement {
+            names: defaults.names,
+            root: self.add.root.clone(),
+            ..Placement::default()
+        };
+        let paths = placement.paths(&torrent.info);
+        let root = paths.first().and_then(|path| path.iter().next());
+        root.is_some_and(|root| dir.join(root).exists())
+    }
+
+    /// Where it is saved: a folder that was named or remembered, or else that of `defaults`.
+    #[must_use]
+    pub fn dir(&self, defaults: &SessionConfig) -> PathBuf {
+        self.add.dir.as_ref().unwrap_or(&defaults.dir).clone()
     }
 
     /// Fills in what was not said. `store` keeps the metadata of a magnet.

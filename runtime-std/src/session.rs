@@ -6,6 +6,7 @@
 //!          claims                  held while a process looks at claims or changes them
 //!          <info-hash>.lock        names the owner that runs this torrent: see `claims`
 //!          <info-hash>.torrent     the torrent file, as it came
+//!          <info-hash>.place       the folder that it is saved in, sealed like a record
 //!          <info-hash>.resume      the engine's record, sealed: magic, SHA-1, bytes
 //!          <info-hash>.resume.bak  the record before
 //!          rtorrent.dht_cache      the DHT's table, in rTorrent's format: see [`dht_cache`](crate::dht_cache)
@@ -101,6 +102,8 @@ pub struct Stored {
     pub torrent: Option<Vec<u8>>,
     /// The engine's record.
     pub resume: Option<Vec<u8>>,
+    /// The folder that it is saved in.
+    pub place: Option<PathBuf>,
     /// What a person should know: what was damaged and where it was put.
     pub notes: Vec<String>,
 }
@@ -145,6 +148,20 @@ impl SessionFolder {
         self.replace(&path, &[MAGIC, &seal, record], true)
     }
 
+    /// Keeps the folder that a torrent is saved in.
+    pub fn save_place(&self, torrent: InfoHash, dir: &Path) -> Result<()> {
+        let path = self.path(torrent, "place");
+        let dir = dir.as_os_str().as_encoded_bytes();
+        if platform::path(dir.to_vec()).is_none() {
+            // It could not be read again, and the one before is out of date.
+            return match platform::remove_file(&path) {
+                Err(e) if e.kind() != ErrorKind::NotFound => Err(SessionError::Io(path, e)),
+                _ => Ok(()),
+            };
+        }
+        self.replace(&path, &[MAGIC, &sha1(dir), dir], false)
+    }
+
     /// [`SessionFolder::save_resume`] as the answer to `Op::Save`.
     #[must_use]
     pub fn save(&self, torrent: InfoHash, record: &[u8]) -> Outcome {
@@ -168,6 +185,14 @@ impl SessionFolder {
             }
             found => found,
         };
+        let path = self.path(torrent, "place");
+        if let Some(bytes) = read(&path)? {
+            let dir = unseal(bytes).and_then(platform::path);
+            match dir {
+                Some(dir) => stored.place = Some(dir),
+                None => stored.notes.push(set_aside(&path, "it is torn")),
+            }
+        }
         for name in ["resume", "resume.bak"] {
             let path = self.path(torrent, name);
             let Some(bytes) = read(&path)? else {
@@ -206,7 +231,7 @@ impl SessionFolder {
                 Some((Some(hash), "torrent" | "resume" | "resume.bak")) if is_file => {
                     torrents.insert(hash);
                 }
-                Some((Some(_), "lock")) => {}
+                Some((Some(_), "lock" | "place")) => {}
                 Some((Some(_), kind)) if kind.ends_with(".tmp") || kind.contains(".damaged") => {}
                 None if name == "lock" => {}
                 _ if claims::is_ours(name) => {}
@@ -223,7 +248,7 @@ impl SessionFolder {
 
     /// Forgets a torrent; `lock` says that this process runs it.
     pub fn remove(&self, torrent: InfoHash, lock: TorrentLock) -> Result<()> {
-        for name in ["resume", "resume.bak", "torrent"] {
+        for name in ["resume", "resume.bak", "place", "torrent"] {
             let path = self.path(torrent, name);
             match platform::remove_file(&path) {
                 Err(e) if e.kind() != ErrorKind::NotFound => {
@@ -400,6 +425,10 @@ mod tests {
             assert!(matches!(s.save(A, record), Outcome::Done));
             assert_eq!(s.load(A).unwrap().resume.unwrap(), record);
         }
+        for place in ["/srv/a", "/srv/b"].map(PathBuf::from) {
+            s.save_place(A, &place).unwrap();
+            assert_eq!(s.load(A).unwrap().place, Some(place));
+        }
         s.save_resume(B, b"magnet").unwrap();
         assert_eq!(s.list().unwrap().torrents, [B, A]);
         assert!(s.list().unwrap().notes.is_empty());
@@ -408,6 +437,31 @@ mod tests {
         assert_eq!(s.list().unwrap().torrents, [B]);
         assert_eq!(s.load(A).unwrap(), Stored::default());
         s.claim(A).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_place_need_not_be_unicode() {
+        use std::os::unix::ffi::OsStrExt;
+        let (_dir, s) = folder();
+        let place = Path::new(std::ffi::OsStr::from_bytes(b"/srv/\xff\n"));
+        s.save_place(A, place).unwrap();
+        assert_eq!(s.load(A).unwrap().place.as_deref(), Some(place));
+    }
+
+    #[test]
+    fn a_torn_place_is_set_aside_and_named() {
+        let (dir, s) = folder();
+        s.save_place(A, Path::new("/srv/a")).unwrap();
+        let path = dir.path().join(format!("s/{A}.place"));
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        let stored = s.load(A).unwrap();
+        assert_eq!(stored.place, None);
+        assert_eq!(stored.notes.len(), 1, "{:?}", stored.notes);
+        assert!(!path.exists());
+        assert_eq!(s.load(A).unwrap(), Stored::default());
+        assert!(s.list().unwrap().notes.is_empty());
     }
 
     #[test]

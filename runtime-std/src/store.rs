@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -29,6 +29,8 @@ pub struct Kept {
     pub torrent: Option<metainfo::Torrent>,
     /// Its resume record.
     pub resume: Option<Vec<u8>>,
+    /// The folder that it is saved in.
+    pub place: Option<PathBuf>,
     /// What a person should know.
     pub notes: Vec<String>,
 }
@@ -62,6 +64,7 @@ impl Store {
         let mut kept = Kept {
             torrent: None,
             resume: stored.resume,
+            place: stored.place,
             notes: stored.notes,
         };
         if let Some(bytes) = stored.torrent {
@@ -93,6 +96,16 @@ impl Store {
         let info_hash = torrent.info.info_hash();
         self.folder
             .save_torrent(info_hash, &torrent.to_bytes())
+            .map_err(Error::Folder)
+    }
+
+    /// Keeps the folder that a torrent is saved in. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Folder`].
+    pub fn place(&self, info_hash: InfoHash, dir: &Path) -> Result<()> {
+        self.folder
+            .save_place(info_hash, dir)
             .map_err(Error::Folder)
     }
 

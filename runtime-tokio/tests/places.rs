@@ -4,9 +4,15 @@
 
 mod common;
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Output};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Output, Stdio},
+};
 
-use common::{dunlin, noise};
+use common::{Content, dunlin, noise};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -23,6 +29,48 @@ fn lines(output: &Output) -> Vec<Value> {
     text.lines()
         .map(|l| serde_json::from_str(l).unwrap())
         .collect()
+}
+
+/// Ends with the test, whatever comes of it.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A seed of `content`, and its address.
+fn seed(content: &Content, torrent: &Path) -> (Killed, String) {
+    // Nobody else is given it so soon.
+    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = free.local_addr().unwrap().port().to_string();
+    drop(free);
+    let mut command = dunlin(&["seed", torrent.to_str().unwrap(), "--port", &port]);
+    command.args([
+        "--bind",
+        "127.0.0.1",
+        "--no-session",
+        "--no-check",
+        "--json",
+        "--dir",
+    ]);
+    let child = command
+        .arg(content.dir.path())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut seed = Killed(child.unwrap());
+    let mut lines = BufReader::new(seed.0.stdout.take().unwrap()).lines();
+    while !lines
+        .next()
+        .expect("it runs")
+        .unwrap()
+        .contains("\"seeding\"")
+    {}
+    // What it says from here on is not read, which is no reason for it to stop.
+    std::thread::spawn(move || lines.count());
+    (seed, format!("127.0.0.1:{port}"))
 }
 
 #[test]
@@ -111,4 +159,84 @@ fn demo_works_in_a_folder_of_its_own() {
     let mode = fs::metadata(folder).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700, "others may look into it");
     assert!(String::from_utf8_lossy(&kept.stdout).contains(folder.to_str().unwrap()));
+}
+
+#[test]
+fn a_session_remembers_where_a_torrent_is() {
+    let content = Content::small();
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("content.torrent");
+    fs::write(&file, content.torrent.to_bytes()).unwrap();
+    let (torrent, session) = (file.to_str().unwrap(), dir.path().join("session"));
+    let saved = dir.path().join("saved");
+    {
+        let (_seed, peer) = seed(&content, &file);
+        let mut get = dunlin(&["get", torrent, "--no-listen", "--peer", &peer, "--session"]);
+        let got = get.arg(&session).arg("-o").arg(&saved).output().unwrap();
+        assert_eq!(code(&got), 0, "{}", stderr(&got));
+    }
+    // In another folder, and without anybody to fetch it from.
+    let elsewhere = dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    for command in [
+        &["seed", "--seed-time", "0"][..],
+        &["get", "--timeout", "50"],
+    ] {
+        let mut command = dunlin(command);
+        command
+            .args([torrent, "--no-listen", "--json", "--session"])
+            .arg(&session);
+        let shared = command.current_dir(&elsewhere).output().unwrap();
+        assert_eq!(code(&shared), 0, "{}", stderr(&shared));
+        let said = lines(&shared);
+        let complete = said.iter().find(|l| l["type"] == "complete").unwrap();
+        let expected = saved.join("content");
+        assert_eq!(complete["path"], expected.to_str().unwrap());
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+    }
+    // A folder that is named goes before.
+    let mut named = dunlin(&[
+        "seed",
+        torrent,
+        "--no-listen",
+        "--seed-time",
+        "0",
+        "--session",
+    ]);
+    named.arg(&session).arg("--dir").arg(content.dir.path());
+    let named = named.output().unwrap();
+    assert_eq!(code(&named), 0, "{}", stderr(&named));
+    assert!(!stderr(&named).contains("where it was saved before"));
+}
+
+#[test]
+fn a_place_is_remembered_only_where_the_torrent_was_found() {
+    let content = Content::small();
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("content.torrent");
+    fs::write(&file, content.torrent.to_bytes()).unwrap();
+    let session = dir.path().join("session");
+    let seed = |from: &Path| {
+        let mut seed = dunlin(&["seed", file.to_str().unwrap(), "--no-listen", "--json"]);
+        seed.args(["--seed-time", "0", "--session"]).arg(&session);
+        let out = seed.current_dir(from).output().unwrap();
+        let said = lines(&out);
+        let paths = said.iter().filter(|l| l["type"] == "complete");
+        paths.map(|l| l["path"].as_str().unwrap().to_owned()).next()
+    };
+    let (wrong, moved) = (dir.path().join("wrong"), dir.path().join("moved"));
+    fs::create_dir(&wrong).unwrap();
+    fs::create_dir(&moved).unwrap();
+    assert_eq!(seed(&wrong), None, "it is not there");
+    assert!(seed(content.dir.path()).is_some(), "it is here");
+    let remembered = seed(&wrong).unwrap();
+    assert_eq!(Path::new(&remembered), content.dir.path().join("content"));
+    // Moved by hand: it is where the command runs.
+    fs::rename(content.dir.path().join("content"), moved.join("content")).unwrap();
+    assert!(seed(&moved).is_some(), "it was moved here");
+    assert_eq!(
+        seed(&wrong).map(Into::into),
+        Some(moved.join("content")),
+        "the new place is remembered"
+    );
 }

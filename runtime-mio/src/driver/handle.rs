@@ -144,7 +144,7 @@ impl Handle {
             Some(store) => Some(store.upgrade().ok_or(Error::Stopped)?),
         };
         if let Some(store) = &store {
-            loaded.recall(store)?;
+            loaded.recall(store, &self.shared.config)?;
         }
         let hosts = std::mem::take(&mut loaded.hosts);
         let ready = loaded.ready(&self.shared.config, store.clone());
@@ -262,7 +262,7 @@ pub(super) fn prepare(
     store: Option<Arc<Store>>,
 ) -> Result<(Ready, Vec<(String, u16)>)> {
     if let Some(store) = &store {
-        loaded.recall(store)?;
+        loaded.recall(store, config)?;
     }
     let hosts = std::mem::take(&mut loaded.hosts);
     Ok((loaded.ready(config, store), hosts))

@@ -18,7 +18,7 @@ pub(crate) use calls::{
     set_len, sync_file, write_vectored_at,
 };
 pub(crate) use sys::{
-    executable, mark, marked, next_data, open_file_limit, place_of, raise_open_file_limit,
+    executable, mark, marked, next_data, open_file_limit, path, place_of, raise_open_file_limit,
     read_vectored_at, read_vectored_cached, same_file, stable_ids, unmark,
 };
 

@@ -112,6 +112,11 @@ pub(crate) fn executable(_meta: &fs::Metadata) -> bool {
     false
 }
 
+/// The path that has these encoded bytes; none for names that are not Unicode.
+pub(crate) fn path(bytes: Vec<u8>) -> Option<PathBuf> {
+    String::from_utf8(bytes).ok().map(PathBuf::from)
+}
+
 /// Whether `path` still leads to this very file: an open file cannot be removed here.
 pub(crate) fn same_file(_file: &File, path: &Path) -> bool {
     path.exists()

@@ -34,11 +34,17 @@ pub(super) async fn add(mut add: Add, shared: &Arc<Shared>) -> Result<Torrent> {
     }
     let store = shared.store()?;
     if let Some(store) = store.clone() {
-        loaded = blocking(move || loaded.recall(&store).map(|()| loaded)).await?;
+        let shared = Arc::clone(shared);
+        let recall = move || loaded.recall(&store, &shared.config).map(|()| loaded);
+        loaded = blocking(recall).await?;
     }
+    let dir = loaded.dir(&shared.config);
     let ready = loaded.ready(&shared.config, store.clone());
     let error = match shared.call(move |driver| driver.add(ready)).await {
-        Ok(Ok(id)) => return Ok(Torrent::new(Arc::clone(shared), id, info_hash)),
+        Ok(Ok(id)) => {
+            shared.dirs().insert(id, dir);
+            return Ok(Torrent::new(Arc::clone(shared), id, info_hash));
+        }
         Ok(Err(AddError::Duplicate(id))) => Error::Duplicate { name, id },
         Ok(Err(source)) => Error::Add { name, source },
         Err(error) => error,

@@ -8,10 +8,14 @@ mod key;
 mod streams;
 mod torrent;
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
 
 use dunlin_core::{
-    DhtMode, Instant,
+    DhtMode, Instant, TorrentId,
     engine::{DhtNodeError, DhtStatus, Engine, EngineStatus, Event, Scope, What},
 };
 use dunlin_std::{
@@ -62,6 +66,8 @@ pub(crate) struct Shared {
     store: Option<Weak<Store>>,
     /// One torrent is added at a time, so that a duplicate is recognised as one.
     adding: tokio::sync::Mutex<()>,
+    /// Where each torrent is saved.
+    dirs: Mutex<BTreeMap<TorrentId, PathBuf>>,
     /// Set and closed when the engine's task has ended.
     ended: watch::Receiver<Option<Ended>>,
 }
@@ -108,6 +114,7 @@ impl Session {
             config,
             store: store.as_ref().map(Arc::downgrade),
             adding: tokio::sync::Mutex::default(),
+            dirs: Mutex::default(),
             ended,
         });
         let parts = Parts {
@@ -300,6 +307,11 @@ impl Shared {
             f(&mut driver.engine, now)
         })
         .await
+    }
+
+    fn dirs(&self) -> MutexGuard<'_, BTreeMap<TorrentId, PathBuf>> {
+        // Nothing panics while it is held.
+        self.dirs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The session folder, if there is one.

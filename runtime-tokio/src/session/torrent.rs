@@ -1,6 +1,6 @@
 //! A handle to one torrent.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dunlin_core::{
     InfoHash, Instant, TorrentId,
@@ -87,6 +87,18 @@ impl Torrent {
     #[must_use]
     pub const fn info_hash(&self) -> InfoHash {
         self.info_hash
+    }
+
+    /// The folder that it is saved in: its file, or the folder of its files, is there.
+    ///
+    /// # Errors
+    /// [`Error::Removed`].
+    pub fn dir(&self) -> Result<PathBuf> {
+        self.shared
+            .dirs()
+            .get(&self.id)
+            .cloned()
+            .ok_or(Error::Removed)
     }
 
     async fn ask<R: Send + 'static>(
@@ -273,6 +285,7 @@ impl Torrent {
         self.tell(move |engine, now, id| engine.remove(now, id, delete))
             .await?;
         while watcher.changed().await.is_ok() {}
+        self.shared.dirs().remove(&self.id);
         match self.shared.store()? {
             Some(store) => {
                 let info_hash = self.info_hash;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::pin,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -64,16 +64,9 @@ pub(crate) async fn get(args: args::Get) -> Exit {
             false => Existing::Adopt,
         },
         limits: Limits::default(),
+        dir: args.output,
     };
-    run(
-        &args.torrents,
-        &args.swarm,
-        args.view,
-        args.output,
-        goal,
-        how,
-    )
-    .await
+    run(&args.torrents, &args.swarm, args.view, goal, how).await
 }
 
 /// Runs `dunlin seed`.
@@ -93,8 +86,9 @@ pub(crate) async fn seed(args: args::Seed) -> Exit {
         },
         existing: Existing::ReadOnly,
         limits: Limits::default(),
+        dir: args.dir,
     };
-    run(&args.torrents, &args.swarm, args.view, args.dir, goal, how).await
+    run(&args.torrents, &args.swarm, args.view, goal, how).await
 }
 
 /// How torrents are added.
@@ -104,6 +98,8 @@ struct How {
     check: Check,
     existing: Existing,
     limits: Limits,
+    /// The folder that was named, which goes before one that is remembered.
+    dir: Option<PathBuf>,
 }
 
 impl How {
@@ -115,6 +111,9 @@ impl How {
             .check(self.check)
             .existing(self.existing)
             .limits(self.limits);
+        if let Some(dir) = &self.dir {
+            add = add.dir(dir);
+        }
         let choice = Choice::default();
         if !self.selections.is_empty() {
             let (selections, choice) = (self.selections.clone(), Arc::clone(&choice));
@@ -194,15 +193,8 @@ struct Run {
     told_of_connections: bool,
 }
 
-async fn run(
-    inputs: &[String],
-    swarm: &Swarm,
-    view: View,
-    dir: Option<PathBuf>,
-    mut goal: Goal,
-    mut how: How,
-) -> Exit {
-    let config = match settings::load(swarm, dir) {
+async fn run(inputs: &[String], swarm: &Swarm, view: View, mut goal: Goal, mut how: How) -> Exit {
+    let config = match settings::load(swarm, how.dir.clone()) {
         Ok(loaded) => {
             goal.ratio = goal.ratio.or(loaded.seed_ratio);
             goal.time = goal.time.or(loaded.seed_time);
@@ -492,7 +484,7 @@ impl Run {
                 s.name,
                 units::size(s.done),
                 units::size(s.total),
-                self.placement.dir.display()
+                folder(&running.torrent, &self.placement).display()
             );
             self.report.warn(&message);
         }
@@ -500,7 +492,8 @@ impl Run {
             running.completed = true;
             running.shared = self.goal.time.map(|time| Instant::now() + time);
             let info = running.torrent.info().await.ok().flatten();
-            let path = info.map_or_else(|| self.placement.dir.clone(), |info| self.path(&info));
+            let dir = folder(&running.torrent, &self.placement);
+            let path = info.map_or_else(|| dir.clone(), |info| path(&self.placement, &dir, &info));
             if let Some(running) = self.torrents.get(&id) {
                 let path = path.display().to_string();
                 let elapsed = self.report.elapsed();
@@ -532,16 +525,19 @@ impl Run {
             self.report.warn(&message);
         }
     }
+}
 
-    /// Where a torrent's file or folder is, under the name that it got on this disk.
-    fn path(&self, info: &Info) -> PathBuf {
-        let paths = self.placement.paths(info);
-        let root = paths.first().and_then(|path| path.iter().next());
-        root.map_or_else(
-            || self.placement.dir.clone(),
-            |root| self.placement.dir.join(root),
-        )
-    }
+/// The folder that a torrent is saved in: an earlier session may have put it elsewhere.
+fn folder(torrent: &Torrent, usual: &Placement) -> PathBuf {
+    torrent.dir().unwrap_or_else(|_| usual.dir.clone())
+}
+
+/// Where the file or folder of a torrent saved in `dir` is, under the name that it got on this
+/// disk.
+fn path(placement: &Placement, dir: &Path, info: &Info) -> PathBuf {
+    let paths = placement.paths(info);
+    let root = paths.first().and_then(|path| path.iter().next());
+    root.map_or_else(|| dir.into(), |root| dir.join(root))
 }
 
 /// Why a torrent rests, and what a person can do about it.

@@ -240,3 +240,73 @@ fn a_place_is_remembered_only_where_the_torrent_was_found() {
         "the new place is remembered"
     );
 }
+
+#[test]
+fn get_and_seed_wait_for_a_disk_error_to_go_away() {
+    let content = Content::small();
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("content.torrent");
+    fs::write(&file, content.torrent.to_bytes()).unwrap();
+    let (_seed, peer) = seed(&content, &file);
+    // In place of each folder there is a file.
+    let begin = |command: &[&str], dir: &str, place: &Path| {
+        fs::write(place, "not a folder").unwrap();
+        let mut command = dunlin(command);
+        command.args([file.to_str().unwrap(), "--no-listen", "--no-session"]);
+        command.arg(dir).arg(place);
+        Killed(
+            command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        )
+    };
+    let (saved, shared) = (dir.path().join("saved"), dir.path().join("shared"));
+    let arguments = ["get", "--json", "--timeout", "300", "--peer", &peer];
+    let mut get = begin(&arguments, "--output", &saved);
+    let mut seed = begin(&["seed", "--seed-time", "0"], "--dir", &shared);
+
+    let mut lines = BufReader::new(get.0.stdout.take().unwrap()).lines();
+    let mut disk = || {
+        let parsed = lines.by_ref().map(|l| serde_json::from_str(&l.unwrap()));
+        let mut parsed = parsed.map(|l: Result<Value, _>| l.unwrap());
+        parsed.find(|l| matches!(l["type"].as_str(), Some("disk" | "error")))
+    };
+    let waits = disk().expect("it ended without a word");
+    assert_eq!(
+        (&waits["type"], &waits["waiting"]),
+        (&"disk".into(), &true.into())
+    );
+    let mut said = BufReader::new(seed.0.stderr.take().unwrap()).lines();
+    let mut says = |what: &str| said.any(|l| l.unwrap().contains(what));
+    assert!(says("tried again every 30 s"), "it ended without a word");
+
+    fs::remove_file(&saved).unwrap();
+    fs::remove_file(&shared).unwrap();
+    std::os::unix::fs::symlink(content.dir.path(), &shared).unwrap();
+    let works = disk().expect("it ended without a word");
+    assert_eq!(
+        (&works["type"], &works["waiting"]),
+        (&"disk".into(), &false.into())
+    );
+    assert!(disk().is_none(), "more of it");
+    assert_eq!(get.0.wait().unwrap().code(), Some(0));
+    content.assert_copied(&saved);
+    assert!(says("the disk works again"), "it ended without a word");
+    assert_eq!(seed.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn files_in_the_way_are_not_waited_for() {
+    let content = Content::small();
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("content.torrent");
+    fs::write(&file, content.torrent.to_bytes()).unwrap();
+    fs::create_dir(dir.path().join("content")).unwrap();
+    fs::write(dir.path().join("content/file00"), "the user's").unwrap();
+    let mut get = dunlin(&["get", file.to_str().unwrap(), "--no-listen", "--no-session"]);
+    let got = get.current_dir(dir.path()).output().unwrap();
+    assert_eq!(code(&got), 1, "{}", stderr(&got));
+    assert!(!stderr(&got).contains("tried again"), "{}", stderr(&got));
+}

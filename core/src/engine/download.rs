@@ -23,7 +23,7 @@ const FAST: u64 = 64 << 10;
 /// Most senders of bad pieces whose addresses are kept.
 const MAX_SUSPECTS: usize = 1024;
 /// How long a torrent that met a disk error rests before it tries again by itself.
-pub(super) const DISK_RETRY: Duration = Duration::from_secs(30);
+pub const DISK_RETRY: Duration = Duration::from_secs(30);
 
 impl Engine {
     // ---- requests ----

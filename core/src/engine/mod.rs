@@ -143,6 +143,7 @@ use core::net::{IpAddr, SocketAddr};
 use rand_core::Rng;
 
 pub use dht::{DhtNodeError, DhtStatus, StatValue, ThrottleInUse};
+pub use download::DISK_RETRY;
 pub use event::{Changes, Event, Level, Notice, What};
 pub use request::{AddError, AddTorrent, Check, Existing, Interest, Scope, Source};
 pub use status::{

@@ -13,7 +13,7 @@ use dunlin_tokio::{
     TorrentStatus,
     core::{
         OpError, OpErrorKind,
-        engine::{Check, Existing},
+        engine::{Check, DISK_RETRY, Existing},
         metainfo::Info,
     },
     system::{conntrack, disk::Placement, session::SessionError},
@@ -166,6 +166,8 @@ struct Running {
     /// When it has been shared for long enough.
     shared: Option<Instant>,
     failed: bool,
+    /// The disk error that a person was told of, while it lasts.
+    waiting: Option<OpError>,
 }
 
 impl Running {
@@ -176,7 +178,8 @@ impl Running {
 
     /// When sharing ends by the clock.
     fn end(&self) -> Option<Instant> {
-        self.shared.filter(|_| complete(&self.last))
+        self.shared
+            .filter(|_| complete(&self.last) || self.waiting.is_some())
     }
 }
 
@@ -364,7 +367,11 @@ impl Run {
                             true => "complete, but not shared up to the ratio in time",
                             false => "not complete in time",
                         };
-                        self.report.error(name, &format!("{name}: {what}"));
+                        let message = match &open.waiting {
+                            Some(error) => format!("{name}: {what}: {error}"),
+                            None => format!("{name}: {what}"),
+                        };
+                        self.report.error(name, &message);
                     }
                     return;
                 }
@@ -414,6 +421,7 @@ impl Run {
                 completed: false,
                 shared: None,
                 failed: false,
+                waiting: None,
             };
             self.torrents.insert(id, running);
             self.refresh(id).await;
@@ -462,9 +470,20 @@ impl Run {
         let s = &running.last;
         if let State::Failed(error) = &s.state {
             self.report.progress(s);
-            if !running.failed {
-                running.failed = true;
-                self.report.error(&s.name, &failure(&s.name, error));
+            if !passes(error) {
+                if !running.failed {
+                    running.failed = true;
+                    self.report.error(&s.name, &failure(&s.name, error));
+                }
+            } else if running.waiting.as_ref() != Some(error) {
+                running.waiting = Some(error.clone());
+                let every = DISK_RETRY.as_secs();
+                let message = format!(
+                    "{}: {error}; it is tried again every {every} s until it works (Ctrl-C ends \
+                     this)",
+                    s.name
+                );
+                self.report.disk(s, true, &message);
             }
             return moved;
         }
@@ -472,6 +491,12 @@ impl Run {
             return moved;
         }
         running.failed = false;
+        // While its files are looked at again nobody knows yet.
+        let looking = matches!(s.state, State::Opening | State::Checking { .. });
+        if !looking && running.waiting.take().is_some() {
+            let message = format!("{}: the disk works again", s.name);
+            self.report.disk(s, false, &message);
+        }
         if !(running.settled(self.goal) && self.report.is_for_people()) {
             self.report.progress(s);
         }
@@ -538,6 +563,14 @@ fn path(placement: &Placement, dir: &Path, info: &Info) -> PathBuf {
     let paths = placement.paths(info);
     let root = paths.first().and_then(|path| path.iter().next());
     root.map_or_else(|| dir.into(), |root| dir.join(root))
+}
+
+/// Whether the engine's next attempts may succeed without a change of the command: a disk is
+/// emptied, mounted or repaired, but nobody is given a right meanwhile, and files that are in the
+/// way wait for a decision.
+const fn passes(error: &OpError) -> bool {
+    use OpErrorKind::{Io, NoSpace, NotFound, TimedOut, Truncated};
+    matches!(error.kind, Io | NoSpace | NotFound | TimedOut | Truncated)
 }
 
 /// Why a torrent rests, and what a person can do about it.

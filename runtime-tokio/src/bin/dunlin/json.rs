@@ -16,6 +16,8 @@ Print one JSON object a line on standard output. Every object has `type`:
             wasted (bytes that failed a check or came twice), rate_down, rate_up (bytes
             per second), peers, seeds, known (addresses)
   complete  one torrent has all that is wanted: torrent, name, path, seconds
+  disk      the disk failed one torrent, which waits for it, or works again: torrent, name,
+            waiting (true or false), message
   notice    with --verbose, and for warnings: level (detail, info, warning, error),
             torrent, peer, message
   error     something was not done: what (as on the command line, or a name), message
@@ -66,6 +68,16 @@ pub(crate) fn complete(s: &TorrentStatus, path: &str, after: Duration) -> Value 
         "name": s.name,
         "path": path,
         "seconds": seconds(after),
+    })
+}
+
+pub(crate) fn disk(s: &TorrentStatus, waiting: bool, message: &str) -> Value {
+    json!({
+        "type": "disk",
+        "torrent": s.info_hash.to_string(),
+        "name": s.name,
+        "waiting": waiting,
+        "message": message,
     })
 }
 

@@ -154,6 +154,16 @@ impl Report {
         self.tell(message);
     }
 
+    /// The disk failed a torrent and is waited for, or works again.
+    pub(crate) fn disk(&self, s: &TorrentStatus, waiting: bool, message: &str) {
+        if waiting || !self.view.quiet {
+            self.tell(message);
+        }
+        if matches!(self.style, Style::Json(_)) {
+            Self::json(&json::disk(s, waiting, message));
+        }
+    }
+
     /// Something worth knowing.
     pub(crate) fn info(&self, message: &str) {
         if !self.view.quiet && self.is_for_people() {

@@ -31,7 +31,8 @@ pub struct SessionConfig {
     pub route: Route,
     /// Where resume records and torrent files are kept between sessions; `None` keeps nothing.
     pub folder: Option<PathBuf>,
-    /// Where torrents go that are added without a directory of their own.
+    /// Where torrents go that are added without a directory of their own, and that [`Self::folder`]
+    /// does not know from before.
     pub dir: PathBuf,
     /// Threads and open files.
     pub disk: DiskConfig,

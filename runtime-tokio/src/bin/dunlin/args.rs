@@ -59,7 +59,8 @@ pub(crate) struct Get {
     /// Torrent files, magnet links, info-hashes, or URLs of torrent files
     #[arg(required = true, value_name = "TORRENT", value_hint = ValueHint::FilePath)]
     pub(crate) torrents: Vec<String>,
-    /// Save to this folder [default: as configured, else the current one]
+    /// Save to this folder [default: where the session saved it before, else as configured, else
+    /// the current one]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) output: Option<PathBuf>,
     /// Fetch only these files: numbers as `show` counts them (1,3-5) and patterns (*.iso)
@@ -91,7 +92,8 @@ pub(crate) struct Seed {
     /// Torrent files, magnet links, info-hashes, or URLs of torrent files
     #[arg(required = true, value_name = "TORRENT", value_hint = ValueHint::FilePath)]
     pub(crate) torrents: Vec<String>,
-    /// The folder that holds the torrents' files or folders [default: where `get` saves]
+    /// The folder that holds the torrents' files or folders [default: where the session saved them
+    /// before, else as configured, else the current one]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: Option<PathBuf>,
     /// Stop when this many times the size is uploaded [default: when interrupted]

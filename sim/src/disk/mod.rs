@@ -219,6 +219,21 @@ impl SimDisk {
         self.contents.contains_key(&hash) && self.volumes.get(&hash).is_some_and(Volume::is_true)
     }
 
+    /// Deletes a torrent's files, as its user may at any time.
+    pub fn lose(&mut self, info: &Info) {
+        if let Some(volume) = self.volumes.get_mut(&info.info_hash()) {
+            volume.delete();
+        }
+    }
+
+    /// What a reader sees of a torrent, in its own order; `None` unless each file has its length.
+    #[must_use]
+    pub fn content(&self, info: &Info) -> Option<Vec<u8>> {
+        let volume = self.volumes.get(&info.info_hash())?;
+        let mut bytes = vec![0; usize::try_from(info.total_len()).ok()?];
+        volume.read(0, &mut bytes).then_some(bytes)
+    }
+
     /// The record that was saved last for a torrent.
     #[must_use]
     pub fn record(&self, info_hash: InfoHash) -> Option<&[u8]> {

@@ -328,28 +328,23 @@ impl Habitat for Sim {
     }
 
     fn bytes(&mut self, node: Node, content: &Content) -> Option<Vec<u8>> {
-        // The simulated disk compares each byte with what it was told to expect.
-        self.exists(node, content).then(|| content.data.clone())
+        self.on(node, |host, _| host.disk_mut()?.content(&content.info()))
     }
 
     fn exists(&mut self, node: Node, content: &Content) -> bool {
         self.on(node, |host, _| host.has(&content.info()))
     }
 
-    fn break_disk(&mut self, node: Node, _content: &Content, fault: Fault) {
-        let config = match fault {
-            Fault::Unwritable => DiskConfig {
-                capacity: 0,
-                ..DiskConfig::ssd()
-            },
-            // It has no files: what is unreadable is as good as gone.
-            Fault::Missing => DiskConfig {
-                errors_ppm: 1_000_000,
-                ..DiskConfig::ssd()
-            },
-        };
+    fn break_disk(&mut self, node: Node, content: &Content, fault: Fault) {
         self.on(node, |host, _| {
-            host.disk_mut().expect("a disk").set_config(config);
+            let disk = host.disk_mut().expect("a disk");
+            match fault {
+                Fault::Unwritable => disk.set_config(DiskConfig {
+                    capacity: 0,
+                    ..DiskConfig::ssd()
+                }),
+                Fault::Missing => disk.lose(&content.info()),
+            }
         });
     }
 

@@ -49,7 +49,7 @@ macro_rules! suite {
                     a_half_closed_stream_is_closed,
                     who_does_not_read_starves_nobody,
                     blocks_that_were_lent_for_nothing_come_home,
-                    who_comes_when_all_is_full_is_sent_away,
+                    silent_strangers_make_way_when_all_is_full,
                     an_address_that_cannot_be_had_is_said,
                     streams_and_datagrams_have_one_port,
                     a_torrent_travels_over_ipv4,

@@ -8,7 +8,7 @@ use std::{
 
 use dunlin_core::{
     Config, EncryptionPolicy, Instant,
-    engine::{AddTorrent, Check, Source},
+    engine::{AddTorrent, Check, Source, State},
     metainfo::{Builder, Info},
 };
 use rand_core::Rng;
@@ -239,7 +239,9 @@ impl Swarm {
             };
             self.result.curves[n].push((since.as_secs(), status.done));
             self.result.uploaded[n] = status.uploaded;
-            if self.result.completed[n].is_none() && status.done == status.total {
+            // The last piece is verified before the files are confirmed.
+            let complete = status.state == State::Seeding && status.done == status.total;
+            if self.result.completed[n].is_none() && complete {
                 self.result.completed[n] = Some(since);
             }
             self.result.exact[n] = host.has(&self.info);

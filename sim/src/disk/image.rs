@@ -70,12 +70,17 @@ impl Image {
             .map_or(Page::Hole, |own| Page::Own(own.clone()))
     }
 
+    /// Bytes that equal the shared content are kept as that.
     pub(super) fn set(&mut self, page: u32, to: Page) {
         self.same.clear(page);
         self.own.remove(&page);
         match to {
             Page::Hole => {}
             Page::Same => {
+                self.same.set(page);
+            }
+            // Torn halves of two writes may add up to the content.
+            Page::Own(bytes) if self.content.get(self.span(page)) == Some(&bytes[..]) => {
                 self.same.set(page);
             }
             Page::Own(bytes) => {
@@ -149,12 +154,7 @@ impl Image {
             } else if !(self.same.get(page) && truth == Some(part)) {
                 let mut bytes = self.bytes(page);
                 bytes[offset..offset + take].copy_from_slice(part);
-                let to = if self.content.get(self.span(page)) == Some(&bytes[..]) {
-                    Page::Same
-                } else {
-                    Page::Own(bytes)
-                };
-                self.set(page, to);
+                self.set(page, Page::Own(bytes));
             }
             touched(page);
             done += take;
@@ -178,6 +178,16 @@ mod tests {
     use quickcheck::quickcheck;
 
     use super::*;
+
+    #[test]
+    fn a_page_put_together_from_torn_halves_is_the_shared_one() {
+        let content: Arc<[u8]> = (0..PAGE + 77).map(|i| (i / 300) as u8).collect();
+        let mut image = Image::new(content.len(), content.clone());
+        for (page, bytes) in (0..).zip(content.chunks(PAGE)) {
+            image.set(page, Page::Own(bytes.into()));
+            assert_eq!(image.page(page), Page::Same);
+        }
+    }
 
     quickcheck! {
         fn it_reads_back_what_was_written(writes: Vec<(u16, u16, u8)>, shared: bool) -> bool {

@@ -92,6 +92,7 @@ impl Engine {
         let asked = conn.metadata_asked.filter(|asked| asked.piece == index);
         if asked.is_some() {
             conn.metadata_asked = None;
+            conn.useful = self.now;
         }
         let from = conn.listen.unwrap_or(conn.remote);
         let claimed = conn.peer.as_ref().and_then(Peer::metadata_size);

@@ -26,6 +26,9 @@ const PEX_HEARD: Duration = Duration::from_secs(45);
 const PEX_MOST: usize = 50;
 /// A peer neither side gains from makes way after this, if places are short.
 const USELESS: Duration = Duration::from_secs(300);
+/// The same while the metadata is missing: a peer that has it answers within seconds, and peers
+/// that all lack it must not keep each other from those that have it.
+const USELESS_FOR_METADATA: Duration = Duration::from_secs(60);
 /// A connection that is given up for another torrent's sake was there for so long, and, if that
 /// torrent has others, of no use for so long: six choking rounds.
 const SETTLED: Duration = Duration::from_secs(60);
@@ -46,7 +49,10 @@ impl Engine {
                 self.retry(id);
                 return;
             }
-            Phase::Metadata => self.request_metadata(id),
+            Phase::Metadata => {
+                self.request_metadata(id);
+                self.make_places(id);
+            }
             Phase::Ready => {
                 self.choke_round(id);
                 self.flush_idle_pieces(id);
@@ -166,15 +172,20 @@ impl Engine {
         if !short || t.swarm.next_due().is_none_or(|due| due > self.now) {
             return;
         }
+        let (patience, end) = match t.phase {
+            // It may have the metadata later.
+            Phase::Metadata => (USELESS_FOR_METADATA, End::Resting("it has no metadata yet")),
+            _ => (USELESS, End::Finished("neither side gained from it")),
+        };
         let oldest = t
             .conns
             .iter()
             .filter_map(|i| self.conns.at(*i))
-            .filter(|c| c.established.is_some() && c.useful + USELESS < self.now)
+            .filter(|c| c.established.is_some() && c.useful + patience < self.now)
             .min_by_key(|c| c.useful)
             .map(|c| c.id);
         if let Some(conn) = oldest {
-            self.close_conn(conn, End::Finished("neither side gained from it"));
+            self.close_conn(conn, end);
         }
     }
 

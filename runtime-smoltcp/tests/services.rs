@@ -353,7 +353,7 @@ fn a_dhcp_server_with_a_senseless_gateway_does_no_harm() {
         }));
         let has = |w: &World| w.nodes[b].driver.addresses().any(|a| a == leased);
         assert!(world.run_until(LIMIT, |w| has(w)), "{router}");
-        // Whoever is far away cannot be reached, those on the link can.
+        // Hosts on the link can be reached, hosts behind a gateway cannot.
         let far = SocketAddr::new(FAR.into(), 6881);
         let id = world.leech(b, &info, &[far, addr(a, false)]);
         let done = world.run_until(LIMIT, |w| w.has(b, id, &info, &data));

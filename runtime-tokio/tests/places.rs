@@ -68,7 +68,7 @@ fn seed(content: &Content, torrent: &Path) -> (Killed, String) {
         .unwrap()
         .contains("\"seeding\"")
     {}
-    // What it says from here on is not read, which is no reason for it to stop.
+    // The peer may go on sending; what it sends from here on is not read.
     std::thread::spawn(move || lines.count());
     (seed, format!("127.0.0.1:{port}"))
 }

@@ -360,7 +360,7 @@ fn judge_files(
         let until_now = until_now.map(|f| (f, true));
         let vouches = |(then, written_on): (FileStat, bool)| {
             found.is_some_and(|found| {
-                // Whoever was interrupted had written on.
+                // An interrupted process had gone on writing after that record.
                 let same = then.id.is_some() && then.id == found.id;
                 then.agrees(&found) || written_on && same && then.len <= found.len
             })

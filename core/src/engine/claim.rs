@@ -80,7 +80,7 @@ impl Engine {
                     Claim::Read => Held::Read,
                     Claim::Write | Claim::Overwrite => Held::Write,
                 };
-                // Whoever insisted did so once.
+                // The permission to overwrite holds for one claim.
                 if t.existing == Existing::Overwrite {
                     t.existing = Existing::Adopt;
                 }
@@ -191,7 +191,7 @@ impl Engine {
         };
         let messages = t.name_lost(&files, lost);
         if t.claim == Held::Write {
-            // What was written since the last flush is no reason to doubt the other files.
+            // Writes since the last flush do not make the other files doubtful.
             t.files = files;
         }
         for &file in lost {

@@ -79,7 +79,7 @@ impl Engine {
                 EncryptionPolicy::Preferred => !known.other_encryption,
                 EncryptionPolicy::Required => true,
             };
-            // Whoever names several peers at one address wants them all.
+            // An application that names several peers at one address wants them all.
             let from_there = self.conns.count_from(Prefix::of(addr.ip()));
             let crowded = from_there >= self.config.max_per_ip_in_all()
                 || self

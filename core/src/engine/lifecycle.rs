@@ -266,7 +266,7 @@ impl Engine {
             return false;
         };
         t.paused = false;
-        // Whoever asks hears of it again.
+        // A later question is answered with it again.
         t.failing = None;
         t.swarm.hurry(self.now);
         self.retry(id);

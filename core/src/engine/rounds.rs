@@ -189,7 +189,7 @@ impl Engine {
         }
     }
 
-    /// Gives a connection up if there is no place left and another torrent, which has fewer,
+    /// Gives a connection up if all places are taken and another torrent, which has fewer,
     /// waits for one: the one that was of use least recently, and one that is of use only to a
     /// torrent that has none at all.
     fn share_places(&mut self, id: TorrentId) {

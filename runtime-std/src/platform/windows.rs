@@ -68,7 +68,7 @@ pub(crate) fn open_file_limit() -> Option<u64> {
     None
 }
 
-/// There is no such limit here.
+/// This platform has no such limit.
 pub(crate) const fn raise_open_file_limit() {}
 
 /// Makes a folder; its owner's profile keeps others out.

@@ -217,7 +217,7 @@ fn host_and_port(url: &Url) -> Result<(String, u16), Failure> {
 }
 
 /// # Errors
-/// There is no such name.
+/// The name does not exist.
 async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     match tokio::net::lookup_host((host, port)).await {
         Ok(found) => Ok(found.collect()),

@@ -31,7 +31,7 @@ struct Node {
     dht: Dht,
     rng: ChaCha8Rng,
     now: Instant,
-    /// Whom it asked last, and under which transaction id.
+    /// The server it asked last, and the transaction id of that query.
     asked: Vec<(SocketAddr, Vec<u8>)>,
 }
 

@@ -163,7 +163,7 @@ impl Peer {
         self.inb.clear_head();
     }
 
-    /// The header in `head` is whole; returns `false` if there is no block for its payload.
+    /// The header in `head` is whole; returns `false` if the pool has no block for its payload.
     fn begin_piece(&mut self, now: Instant, pool: &mut BlockPool) -> bool {
         let header = self.inb.head.first_chunk();
         let Some(at) = header.and_then(parse_piece_header) else {

@@ -400,7 +400,7 @@ impl Partials {
         else {
             return false;
         };
-        // Whoever is slow only takes over from the slow, and from whoever is stuck.
+        // A slow peer takes over only from slow or stalled peers.
         let yields = stalled || !holder_is_fast || again == Again::FromAnyone && fast;
         if first == peer || !yields {
             return false;

@@ -22,7 +22,7 @@ const MAX_SHARED: usize = 64;
 /// Blocks looked at for one to request twice. The next search goes on where one ended, so larger
 /// pieces take more searches.
 const ENDGAME_PROBES: usize = 2048;
-/// A piece without progress for this long may be finished by anyone. Ours: well above the round
+/// A piece without progress for this long may be finished by anyone. Our choice: well above the round
 /// trip of a deep request queue.
 pub(super) const STALLED: Duration = Duration::from_secs(20);
 /// A peer for which there was no block to request twice is searched for again after this, as

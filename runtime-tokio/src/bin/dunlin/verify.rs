@@ -34,7 +34,7 @@ struct Checked {
     path: String,
     len: u64,
     good: u64,
-    /// Length on the disk; `None` if there is no such file.
+    /// Length on the disk, in bytes; `None` if the file does not exist.
     found: Option<u64>,
 }
 

@@ -111,17 +111,31 @@ impl Policy {
 }
 
 /// Whether `path` (without query) looks like one that a tracker answers: its last segment begins
-/// with `announce` or, by BEP 48, `scrape`. That segment is plain, so no server can take it for a
-/// step up or a query.
+/// with `announce` or, by BEP 48, `scrape`; or its first one begins with `announce` and a key of
+/// the user follows (`/announce.php/KEY`). What is looked at is plain, so no server can take it
+/// for a step up or a query.
 #[must_use]
 pub fn is_announce_like(path: &str) -> bool {
-    let last = path.rsplit('/').next().unwrap_or_default().as_bytes();
-    let begins = |word: &[u8]| {
-        let start = last.get(..word.len());
-        start.is_some_and(|start| start.eq_ignore_ascii_case(word))
+    let last = path.rsplit('/').next().unwrap_or_default();
+    if is_plain(last) && (begins_with(last, "announce") || begins_with(last, "scrape")) {
+        return true;
+    }
+    let Some(path) = path.strip_prefix('/') else {
+        return false;
     };
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    (begins(b"announce") || begins(b"scrape")) && last.iter().all(plain)
+    begins_with(path, "announce") && path.split('/').all(is_plain)
+}
+
+fn begins_with(segment: &str, word: &str) -> bool {
+    let start = segment.as_bytes().get(..word.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+/// Whether every server takes a segment of a path for a name: it is not empty, not a step (`.`
+/// or `..`), and has nothing that is escaped or that separates.
+fn is_plain(segment: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    segment.bytes().all(plain) && segment.bytes().any(|b| b != b'.')
 }
 
 impl core::fmt::Display for Refused {
@@ -132,7 +146,7 @@ impl core::fmt::Display for Refused {
             }
             Self::Path => {
                 "a tracker on an address of this machine or its network is asked for \
-                 an announce path only (…/announce)"
+                 an announce path only (…/announce or /announce/…)"
             }
             Self::Address => "not the address of one machine",
         })
@@ -221,12 +235,26 @@ mod tests {
             ("/0123456789abcdef/announce", true),
             ("/scrape", true),
             ("/announce-v2", true),
+            ("/announce/0123456789abcdef", true),
+            ("/announce.php/0123456789abcdef", true),
+            ("/Announce/a-b/c_d.e", true),
             ("/", false),
             ("", false),
             ("/api/shutdown", false),
-            ("/announce/shutdown", false),
+            ("/api/announce/shutdown", false),
+            ("/scrape/shutdown", false),
+            ("announce/shutdown", false),
+            ("//announce/shutdown", false),
             ("/announce/", false),
+            ("/announce//shutdown", false),
+            ("/announce/.", false),
             ("/announce/..", false),
+            ("/announce/../shutdown", false),
+            ("/announce/.../shutdown", false),
+            ("/announce/..;/shutdown", false),
+            ("/announce/%2e%2e/shutdown", false),
+            ("/announce/a%2f..%2f..%2fshutdown", false),
+            ("/announce/..\\shutdown", false),
             ("/announce%2f..%2fshutdown", false),
             ("/announce;/shutdown", false),
             ("/announce\\..\\shutdown", false),

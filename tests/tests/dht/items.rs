@@ -10,42 +10,45 @@ use crate::{Net, PATIENCE};
 /// Nodes of the network: so few that everyone is among the eight closest to everything, Dunlin too.
 const FEW: usize = 6;
 
+/// libtorrent's nodes answer each other late when the machine is busy, so each of these is asked until it is so. Dunlin asks
+/// from one address: nodes take whoever asks into their tables, and one that is gone costs them time.
 #[test]
 fn what_libtorrent_stores_dunlin_fetches() {
     let net = Net::with(Family::V4, FEW);
-    let (target, stored) = net.cloud.put(1, "kept by libtorrent");
-    assert!(stored > 0, "libtorrent stored nothing");
-    let value = dunlin::get_item(&net.lab, net.listen(), net.cloud.nodes(), &target, &[]);
-    assert_eq!(value.as_deref(), Some("kept by libtorrent"));
+    let at = net.listen();
+    let target = until("libtorrent to store an item", PATIENCE, || {
+        let (target, stored) = net.cloud.put(1, "kept by libtorrent");
+        (stored > 0).then_some(target)
+    });
+    until("Dunlin to fetch it", PATIENCE, || {
+        let value = dunlin::get_item(&net.lab, at, net.cloud.nodes(), &target, &[])?;
+        assert_eq!(value, "kept by libtorrent");
+        Some(())
+    });
 
-    let (key, stored) = net.cloud.put_mutable(1, "salt", "version one");
-    assert!(stored > 0, "libtorrent stored nothing");
-    let get = || {
-        dunlin::get_item(
-            &net.lab,
-            net.listen(),
-            net.cloud.nodes(),
-            &key,
-            &["--salt", "salt"],
-        )
-    };
-    assert_eq!(get().as_deref(), Some("version one"));
-    net.cloud.put_mutable(1, "salt", "version two");
-    assert_eq!(get().as_deref(), Some("version two"));
+    for version in ["version one", "version two"] {
+        let key = until("libtorrent to store a version", PATIENCE, || {
+            let (key, stored) = net.cloud.put_mutable(1, "salt", version);
+            (stored > 0).then_some(key)
+        });
+        until("Dunlin to fetch that version", PATIENCE, || {
+            let more = ["--salt", "salt"];
+            let value = dunlin::get_item(&net.lab, at, net.cloud.nodes(), &key, &more);
+            (value.as_deref() == Some(version)).then_some(())
+        });
+    }
 }
 
 #[test]
 fn what_dunlin_stores_libtorrent_fetches() {
     let net = Net::with(Family::V4, FEW);
-    let target = dunlin::put_item(
-        &net.lab,
-        net.listen(),
-        net.cloud.nodes(),
-        "kept by Dunlin",
-        &[],
-    );
-    let found = net.cloud.get(4, &target);
-    assert_eq!(found.value.as_deref(), Some("kept by Dunlin"));
+    let at = net.listen();
+    let target = dunlin::put_item(&net.lab, at, net.cloud.nodes(), "kept by Dunlin", &[]);
+    until("libtorrent to fetch it", PATIENCE, || {
+        let value = net.cloud.get(4, &target).value?;
+        assert_eq!(value, "kept by Dunlin");
+        Some(())
+    });
 
     let key_file = net.lab.folder("key").join("key");
     let key = dunlin::make_key(&net.lab, &key_file);
@@ -53,15 +56,14 @@ fn what_dunlin_stores_libtorrent_fetches() {
     for (seq, value) in [(1, "version one"), (2, "version two")] {
         let number = seq.to_string();
         let more = ["--key", &path, "--salt", "salt", "--seq", &number];
-        dunlin::put_item(&net.lab, net.listen(), net.cloud.nodes(), value, &more);
-        let found = net.cloud.get_mutable(4, &key, "salt");
-        assert_eq!(
-            found,
-            Item {
-                value: Some(value.to_owned()),
-                seq: Some(seq)
-            }
-        );
+        dunlin::put_item(&net.lab, at, net.cloud.nodes(), value, &more);
+        let wanted = Item {
+            value: Some(value.to_owned()),
+            seq: Some(seq),
+        };
+        until("libtorrent to fetch that version", PATIENCE, || {
+            (net.cloud.get_mutable(4, &key, "salt") == wanted).then_some(())
+        });
     }
 }
 
@@ -82,13 +84,14 @@ fn dunlin_keeps_items_and_peers_for_libtorrent_and_tells_samples() {
             (samples == [hash] && num == 1).then_some(())
         },
     );
+    let asker = net.listen();
     until("Dunlin to tell of it", PATIENCE, || {
-        let peers = dunlin::get_peers(&net.lab, net.listen(), &[at], hash);
+        let peers = dunlin::get_peers(&net.lab, asker, &[at], hash);
         peers.contains(&net.cloud.nodes()[2]).then_some(())
     });
     // And the other way: Dunlin asks libtorrent for samples.
     until("libtorrent's samples", PATIENCE, || {
-        let samples = dunlin::sample(&net.lab, net.listen(), net.cloud.nodes()[0]);
+        let samples = dunlin::sample(&net.lab, asker, net.cloud.nodes()[0]);
         samples.contains(&hash.to_owned()).then_some(())
     });
 }
@@ -98,10 +101,15 @@ fn dunlin_keeps_items_and_peers_for_libtorrent_and_tells_samples() {
 fn libtorrent_tells_dunlin_how_large_a_swarm_is() {
     let net = Net::with(Family::V4, FEW);
     let hash = "00112233445566778899aabbccddeeff00112233";
-    let stored = dunlin::announce_seed(&net.lab, net.listen(), net.cloud.nodes(), hash);
-    assert!(stored > 0, "Dunlin stored nothing");
-    let scrape = || dunlin::scrape(&net.lab, net.listen(), net.cloud.nodes(), hash);
-    assert_eq!(scrape(), Some((1, 0)));
+    let at = net.listen();
+    until("Dunlin to announce a seed", PATIENCE, || {
+        let stored = dunlin::announce_seed(&net.lab, at, net.cloud.nodes(), hash);
+        (stored > 0).then_some(())
+    });
+    let scrape = || dunlin::scrape(&net.lab, at, net.cloud.nodes(), hash);
+    until("the seed to be counted", PATIENCE, || {
+        (scrape() == Some((1, 0))).then_some(())
+    });
     for leech in 1..=3 {
         net.cloud.announce(leech, hash);
     }

@@ -58,19 +58,15 @@ fn every_kind_finds_a_peer_announced_by_every_other_kind() {
         );
     }
 
-    // Asked before Transmission announces itself for the same torrents: the first answer names the one peer there is.
-    let found = |one: &Announced| {
-        let libtorrent = net.cloud.peers(3, &one.torrent.hex()).contains(&one.at);
-        let dunlin = dunlin::get_peers(
-            &net.lab,
-            net.listen(),
-            net.cloud.nodes(),
-            &one.torrent.hex(),
-        );
-        let dunlin = dunlin.contains(&one.at);
-        (libtorrent, dunlin)
-    };
-    let found: Vec<(bool, bool)> = announced.iter().map(found).collect();
+    // Libtorrent is asked before Transmission announces itself for the same torrents, because it answers with the first
+    // peers that it hears of. Its nodes are busy with these announces, so it is asked again until it knows.
+    for one in &announced {
+        let what = format!("libtorrent to find {:?}", one.client);
+        until(&what, PATIENCE, || {
+            let peers = net.cloud.peers(3, &one.torrent.hex());
+            peers.contains(&one.at).then_some(())
+        });
+    }
 
     // The order proves who found whom: everybody announced before Transmission had the torrent, and
     // announces again after 15 minutes at the earliest.
@@ -83,37 +79,47 @@ fn every_kind_finds_a_peer_announced_by_every_other_kind() {
     for one in others() {
         transmission.add(&net.lab, &Source::Magnet(one.torrent.clone()), &folder);
     }
+    let mut dialled = Vec::new();
+    for one in others() {
+        let what = format!("Transmission to find {:?}", one.client);
+        let mut found = false;
+        until(&what, PATIENCE, || {
+            let peers = transmission.connected(&net.lab, &one.torrent);
+            found |= peers
+                .iter()
+                .any(|peer| peer.address == one.at && !peer.incoming);
+            transmission.has(&net.lab, &one.torrent).then_some(())
+        });
+        dialled.push(found);
+    }
+
+    // Dunlin is asked last: each question is a node of its own that is gone when it has its answer. Transmission
+    // takes every node that asks into its table, and its searches wait 15 s and more for each that is gone.
+    let listen = net.listen();
+    for one in &announced {
+        let what = format!("Dunlin to find {:?}", one.client);
+        until(&what, PATIENCE, || {
+            let nodes = net.cloud.nodes();
+            let peers = dunlin::get_peers(&net.lab, listen, nodes, &one.torrent.hex());
+            peers.contains(&one.at).then_some(())
+        });
+    }
+
     println!("| announced by | at | found by libtorrent | Dunlin | Transmission | rTorrent |");
     println!("|---|---|---|---|---|---|");
-    let mut missing = Vec::new();
-    for (one, (libtorrent, dunlin)) in announced.iter().zip(found) {
-        let transmission = (one.client != Client::Transmission).then(|| {
-            let mut dialled = false;
-            until("Transmission to find the peer", PATIENCE, || {
-                let peers = transmission.connected(&net.lab, &one.torrent);
-                dialled |= peers
-                    .iter()
-                    .any(|peer| peer.address == one.at && !peer.incoming);
-                transmission.has(&net.lab, &one.torrent).then_some(())
-            });
-            dialled
-        });
-        let cell = |found| if found { "yes" } else { "no" };
+    let mut dialled = dialled.into_iter();
+    for one in &announced {
+        let transmission = match one.client {
+            Client::Transmission => "itself",
+            // It was complete before it was seen to be connected.
+            _ if dialled.next() == Some(false) => "fetched",
+            _ => "yes",
+        };
         println!(
-            "| {:?} | {} | {} | {} | {} | cannot |",
-            one.client,
-            one.at,
-            cell(libtorrent),
-            cell(dunlin),
-            transmission.map_or("itself", |dialled| if dialled { "yes" } else { "fetched" }),
+            "| {:?} | {} | yes | yes | {transmission} | cannot |",
+            one.client, one.at
         );
-        for (by, found) in [("libtorrent", libtorrent), ("Dunlin", dunlin)] {
-            if !found {
-                missing.push(format!("{by} did not find {:?}", one.client));
-            }
-        }
     }
     println!("all in {:.1?}", began.elapsed());
-    assert!(missing.is_empty(), "{missing:?}");
     drop(running);
 }

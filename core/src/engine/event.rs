@@ -146,6 +146,11 @@ pub enum What {
         /// Address and reason.
         message: String,
     },
+    /// The proxy cannot be reached, or refuses to work for us.
+    Proxy {
+        /// Its address, and why.
+        message: String,
+    },
     /// Files are not as the resume record says, and are checked again.
     Rechecking {
         /// Pieces that are doubted.
@@ -199,6 +204,10 @@ impl core::fmt::Display for What {
             Self::ExternalAddress(ip) => write!(f, "others see us as {ip}"),
             Self::Disk { message } => write!(f, "disk: {message}"),
             Self::Bind { message } => write!(f, "cannot listen: {message}"),
+            Self::Proxy { message } => write!(
+                f,
+                "proxy {message}; it is tried again, and nothing goes around it"
+            ),
             Self::Rechecking { pieces } => {
                 write!(
                     f,

@@ -180,7 +180,7 @@ impl Driver {
         let commands_bell = Bell::new(Source::Commands, &list);
         let timer_bell = Bell::new(Source::Timer, &list);
         let proxied = parts.route.proxy.is_some();
-        let dialer = Dialer::new(parts.route.clone());
+        let dialer = Dialer::new(parts.route.clone(), parts.http.watch());
         Ok(Self {
             engine: parts.engine,
             disk: disk(Arc::new(move || ring.ring()))?,

@@ -6,6 +6,7 @@
 
 use std::{
     error::Error as _,
+    fmt::Display,
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock},
@@ -22,7 +23,7 @@ use reqwest::{
     header::{LOCATION, USER_AGENT},
 };
 
-use super::proxy;
+use super::proxy::{self, Watch};
 
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
@@ -32,6 +33,8 @@ const MAX_REDIRECTS: usize = 5;
 #[derive(Debug)]
 pub(crate) struct Http {
     route: Route,
+    /// Of the proxy, if there is one.
+    watch: Option<Arc<Watch>>,
     tls: OnceLock<rustls::ClientConfig>,
 }
 
@@ -50,11 +53,17 @@ pub(crate) struct Failure {
 }
 
 impl Http {
-    pub(crate) fn new(route: Route) -> Arc<Self> {
+    pub(crate) fn new(route: Route, watch: Option<Arc<Watch>>) -> Arc<Self> {
         Arc::new(Self {
             route,
+            watch,
             tls: OnceLock::new(),
         })
+    }
+
+    /// The watch over the proxy, if there is one.
+    pub(crate) fn watch(&self) -> Option<Arc<Watch>> {
+        self.watch.clone()
     }
 
     /// Answers an HTTP op.
@@ -119,7 +128,8 @@ impl Http {
                 let host = url.host_str().unwrap_or_default();
                 policy.admit_name(host, url.path()).map_err(denied)?;
                 // It is named by the user, so its own name may be looked up here.
-                let own = look_up(&proxy.host, proxy.port).await?;
+                let own = look_up(&proxy.host, proxy.port).await;
+                let own = own.map_err(|failure| self.proxy_failure(&failure.reason))?;
                 let (own, source) = self.way(own, None, &proxy.host)?;
                 let proxy = proxy::for_http(proxy).map_err(|error| failure(&error))?;
                 self.client(source).dns_resolver(Pinned(own)).proxy(proxy)
@@ -140,7 +150,24 @@ impl Http {
             .header(USER_AGENT, &request.user_agent)
             .send()
             .await
-            .map_err(|error| failure(&error))
+            .inspect(|_| self.watch.iter().for_each(|watch| watch.works()))
+            .map_err(|error| match proxy_unreachable(&error) {
+                Some(why) if self.watch.is_some() => self.proxy_failure(&why),
+                _ => failure(&error),
+            })
+    }
+
+    /// Says that the proxy fails, and that the request fails for it.
+    fn proxy_failure(&self, why: &dyn Display) -> Failure {
+        let reason = match &self.watch {
+            Some(watch) => watch.fails(why),
+            None => why.to_string(),
+        };
+        Failure {
+            // Not "refused": that would be said of the server behind the proxy.
+            kind: OpErrorKind::Io,
+            reason,
+        }
     }
 
     /// Those of a host's addresses that traffic may leave for, and where from. The client takes one
@@ -279,6 +306,18 @@ fn failure(error: &reqwest::Error) -> Failure {
         kind,
         reason: chain(error),
     }
+}
+
+/// What kept the client from reaching its proxy, if that is why a request failed. The client has no
+/// type for it that can be named, only these words before the cause.
+fn proxy_unreachable(error: &reqwest::Error) -> Option<String> {
+    const WORDS: &str = "failed to create underlying connection";
+    let words: Vec<String> = causes(error).map(ToString::to_string).collect();
+    let at = words.iter().position(|text| text.contains(WORDS))?;
+    Some(match words.get(at + 1..) {
+        Some([.., last]) => last.clone(),
+        _ => "it cannot be reached".into(),
+    })
 }
 
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {

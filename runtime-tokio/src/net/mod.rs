@@ -7,47 +7,58 @@
 mod http;
 mod proxy;
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use dunlin_std::socket::Route;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 
 pub(crate) use http::Http;
+pub(crate) use proxy::Watch;
 
 use crate::platform;
+
+/// How long the proxy may take to accept a connection: less than the engine waits for a peer, so that
+/// a silent proxy is told from a silent peer.
+const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens peer connections.
 #[derive(Debug)]
 pub(crate) struct Dialer {
     route: Route,
+    /// Of the proxy, if there is one.
+    watch: Option<Arc<Watch>>,
 }
 
 impl Dialer {
-    pub(crate) fn new(route: Route) -> Arc<Self> {
-        Arc::new(Self { route })
+    pub(crate) fn new(route: Route, watch: Option<Arc<Watch>>) -> Arc<Self> {
+        Arc::new(Self { route, watch })
     }
 
     /// Connects to `remote`. How long that may take is the engine's business: it gives up by
     /// closing, which drops the future.
     pub(crate) async fn dial(self: Arc<Self>, remote: SocketAddr) -> io::Result<TcpStream> {
-        let Some(proxy) = &self.route.proxy else {
+        let (Some(proxy), Some(watch)) = (&self.route.proxy, &self.watch) else {
             return platform::outgoing(remote, &self.route.egress)?
                 .connect(remote)
                 .await;
         };
         // The proxy is named by the user, so its name may be looked up here.
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the proxy has no address");
-        for address in tokio::net::lookup_host((proxy.host.as_str(), proxy.port)).await? {
+        let addresses = tokio::net::lookup_host((proxy.host.as_str(), proxy.port)).await;
+        for address in addresses.inspect_err(|error| drop(watch.fails(error)))? {
             // An address of a family that is not bound is passed over.
             let stream = match platform::outgoing(address, &self.route.egress) {
-                Ok(socket) => socket.connect(address).await,
+                Ok(socket) => timeout(PROXY_TIMEOUT, socket.connect(address))
+                    .await
+                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
                 Err(error) => Err(error),
             };
             match stream {
-                Ok(stream) => return proxy::connect(proxy, stream, remote).await,
+                Ok(stream) => return proxy::connect(proxy, watch, stream, remote).await,
                 Err(error) => last = error,
             }
         }
+        watch.fails(&last);
         Err(last)
     }
 }

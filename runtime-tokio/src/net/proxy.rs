@@ -1,10 +1,61 @@
 //! The proxy: SOCKS5 (RFC 1928) with user name and password (RFC 1929).
 
-use std::{io, net::SocketAddr};
+use std::{
+    fmt::Display,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use dunlin_std::config::Proxy;
-use tokio::net::TcpStream;
+use dunlin_core::engine::{Event, What};
+use dunlin_std::{config::Proxy, torrents::warning};
+use tokio::{net::TcpStream, sync::broadcast};
 use tokio_socks::tcp::Socks5Stream;
+
+/// Says that the proxy itself fails: every peer and tracker behind it fails then, and none of them
+/// is to blame. It is said once, and again only after the proxy worked in between.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    /// Host and port; never the login.
+    name: String,
+    failing: AtomicBool,
+    events: broadcast::WeakSender<Event>,
+}
+
+impl Watch {
+    pub(crate) fn new(proxy: &Proxy, events: broadcast::WeakSender<Event>) -> Arc<Self> {
+        let name = match proxy.host.contains(':') {
+            true => format!("[{}]:{}", proxy.host, proxy.port),
+            false => format!("{}:{}", proxy.host, proxy.port),
+        };
+        Arc::new(Self {
+            name,
+            failing: AtomicBool::new(false),
+            events,
+        })
+    }
+
+    /// It did its part, whatever became of the connection behind it.
+    pub(super) fn works(&self) {
+        self.failing.store(false, Ordering::Relaxed);
+    }
+
+    /// It did not; returns that in words.
+    pub(super) fn fails(&self, why: &dyn Display) -> String {
+        let message = format!("{}: {why}", self.name);
+        if !self.failing.swap(true, Ordering::Relaxed)
+            && let Some(events) = self.events.upgrade()
+        {
+            let message = message.clone();
+            // Nobody listens: fine.
+            let _ = events.send(warning(What::Proxy { message }));
+        }
+        format!("the proxy {message}")
+    }
+}
 
 /// `proxy` for the HTTP client. Names are resolved by the proxy, always: looking them up here
 /// would go around it.
@@ -25,6 +76,7 @@ pub(super) fn for_http(proxy: &Proxy) -> reqwest::Result<reqwest::Proxy> {
 /// Asks the proxy at the other end of `stream` to connect it to `remote`.
 pub(super) async fn connect(
     proxy: &Proxy,
+    watch: &Watch,
     stream: TcpStream,
     remote: SocketAddr,
 ) -> io::Result<TcpStream> {
@@ -34,7 +86,26 @@ pub(super) async fn connect(
             Socks5Stream::connect_with_password_and_socket(stream, remote, user, password).await
         }
     };
+    match &stream {
+        Err(error) if is_own_fault(error) => drop(watch.fails(error)),
+        _ => watch.works(),
+    }
     stream.map(Socks5Stream::into_inner).map_err(refusal)
+}
+
+/// Whether an answer is about the proxy, and not about the peer behind it.
+fn is_own_fault(error: &tokio_socks::Error) -> bool {
+    use tokio_socks::Error as Socks;
+    !matches!(
+        error,
+        Socks::HostUnreachable
+            | Socks::NetworkUnreachable
+            | Socks::ConnectionRefused
+            | Socks::TtlExpired
+            | Socks::GeneralSocksServerFailure
+            | Socks::ConnectionNotAllowedByRuleset
+            | Socks::AddressTypeNotSupported
+    )
 }
 
 /// What the proxy's answer means for the peer behind it.

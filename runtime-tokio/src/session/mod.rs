@@ -35,7 +35,7 @@ pub use self::{
 use crate::{
     Ended, Error, Result, Stats,
     driver::{Command, Driver, Parts},
-    net::Http,
+    net::{self, Http},
     platform::Clock,
 };
 
@@ -105,7 +105,9 @@ impl Session {
             // The first who asks hears of it.
             let _ = events.send(warning(What::Disk { message }));
         }
-        let http = Http::new(config.route.clone());
+        let proxy = config.route.proxy.as_ref();
+        let proxy = proxy.map(|proxy| net::Watch::new(proxy, events.downgrade()));
+        let http = Http::new(config.route.clone(), proxy);
         let (end, ended) = watch::channel(None);
         let shared = Arc::new(Shared {
             commands,

@@ -55,7 +55,7 @@ fn request(url: String) -> HttpRequest {
 }
 
 async fn get(request: &HttpRequest) -> Result<Answer, Failure> {
-    Http::new(Route::default()).get(request).await
+    Http::new(Route::default(), None).get(request).await
 }
 
 /// Names lead to loopback, so a tracker that a torrent names is asked to announce and nothing else,
@@ -93,7 +93,7 @@ async fn nothing_leaves_over_a_family_that_is_not_bound() {
         },
         ..Route::default()
     };
-    let http = Http::new(only_v6);
+    let http = Http::new(only_v6, None);
     for url in [
         format!("http://{at}/"),
         format!("http://127.0.0.1:{}/", at.port()),

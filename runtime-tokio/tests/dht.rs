@@ -289,6 +289,15 @@ fn peers_are_announced_found_and_sampled() {
     let (code, said) = node.ask(&["get-peers", hash]);
     assert_eq!(code, 0, "{said:?}");
     assert_eq!(of(&said, "peer")["peer"], "127.0.0.1:7001");
+    // An estimate comes in addition, and every peer once.
+    let (code, said) = node.ask(&["get-peers", hash, "--scrape"]);
+    assert_eq!(code, 0, "{said:?}");
+    let found = said.iter().filter(|v| v["type"] == "peer").count();
+    let done = of(&said, "done");
+    assert_eq!(
+        (found, &done["peers"], &done["leeches"]),
+        (1, &1.into(), &1.into())
+    );
     let stored = node.until(|v| v["type"] == "status" && v["torrents"] == 1);
     assert_eq!(
         (&stored["peers"], &stored["dht"]),

@@ -377,7 +377,7 @@ impl<'a> Desk<'a> {
         }
         match dht.ping(cx, addr) {
             Ok(ping) => drop(self.pings.insert(ping, sink)),
-            Err(_) => sink(Answer::Full),
+            Err(_) => sink(refusal(dht, addr)),
         }
     }
 
@@ -391,10 +391,13 @@ impl<'a> Desk<'a> {
     ) {
         // One at a time of each node: its answer names nothing else.
         let asked = self.samples.iter().any(|(to, _)| *to == addr);
-        if asked || self.samples.len() >= MAX_ASKED || dht.sample(cx, addr, target).is_err() {
+        if asked || self.samples.len() >= MAX_ASKED {
             return sink(Answer::Full);
         }
-        self.samples.push((addr, sink));
+        match dht.sample(cx, addr, target) {
+            Ok(()) => self.samples.push((addr, sink)),
+            Err(_) => sink(refusal(dht, addr)),
+        }
     }
 
     /// Passes on what the node tells.
@@ -521,6 +524,14 @@ fn merged(own: Saved, cached: Saved) -> Saved {
         id6: cached.id6,
         nodes,
         contacts: cached.contacts,
+    }
+}
+
+/// Why a node was not asked.
+fn refusal(dht: &Dht, addr: SocketAddr) -> Answer {
+    match dht.admits(&addr) {
+        true => Answer::Full,
+        false => Answer::NotPublic(addr),
     }
 }
 

@@ -176,6 +176,9 @@ pub enum Answer {
     Silent(SocketAddr),
     /// The name has no address, and why. The last answer.
     Unresolved(String),
+    /// The node's address is not a public one, and this node is not one of a private network. The
+    /// last answer.
+    NotPublic(SocketAddr),
     /// Too much is under way. The last answer.
     Full,
 }

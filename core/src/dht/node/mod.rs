@@ -391,10 +391,15 @@ impl Dht {
         queued.then_some(()).ok_or(Full)
     }
 
+    /// Whether a node of this network may have the address `addr`: a public one, or any if the
+    /// network is a private one.
+    #[must_use]
+    pub const fn admits(&self, addr: &SocketAddr) -> bool {
+        !guard::is_martian(addr, self.config.local)
+    }
+
     fn can_ask(&self, addr: &SocketAddr) -> bool {
-        self.active
-            && self.sides[usize::from(addr.is_ipv6())].is_some()
-            && !guard::is_martian(addr, self.config.local)
+        self.active && self.sides[usize::from(addr.is_ipv6())].is_some() && self.admits(addr)
     }
 
     /// Begins a search.

@@ -103,7 +103,7 @@ pub(crate) struct Node {
     #[arg(long)]
     pub(crate) read_only: bool,
     /// Limit what is sent, per second (2MiB, 500k)
-    #[arg(long, value_name = "BYTES", value_parser = units::parse_size)]
+    #[arg(long, value_name = "BYTES", value_parser = units::parse_limit)]
     pub(crate) limit_up: Option<u64>,
     /// Stop after this many seconds [default: when interrupted]
     #[arg(long, value_name = "SECONDS", value_parser = units::parse_seconds)]

@@ -99,6 +99,10 @@ fn unanswered(voice: &Voice, host: &str, answer: Option<Answer>) -> Exit {
             "{host}: no answer from {addr}: it is gone, does not take part or does not know \
              this question, or a firewall drops UDP"
         ),
+        Some(Answer::NotPublic(addr)) => format!(
+            "{host}: {addr} is not a public address, and the public DHT does not ask it; add --local \
+             if it is a node of a private network"
+        ),
         Some(Answer::Unresolved(reason)) => format!("{host}: {reason}"),
         Some(Answer::Full) => format!("{host}: too many questions are under way"),
         _ => format!("{host}: the node stopped"),

@@ -40,7 +40,7 @@ Exit codes:
   2    the command line or the configuration makes no sense
   3    nodes answered, but none has what was asked for, or time ran out
   130  interrupted (Ctrl-C)
-  143  terminated (SIGTERM)";
+  143  terminated (SIGTERM, SIGHUP)";
 
 /// Runs `dunlin dht`.
 pub(crate) fn dht(dht: args::Dht) -> Exit {
@@ -72,6 +72,11 @@ enum Role {
 /// The node that `common` and the configuration file ask for.
 fn config(common: &Common, role: Role) -> Result<NodeConfig, String> {
     let settings = settings::read(common.config.as_deref())?;
+    if let Some(why) =
+        settings::not_asked("--bootstrap", &common.bootstrap, common.local, "--local")
+    {
+        return Err(why);
+    }
     let port = match role {
         Role::Resident => common.port.unwrap_or_else(|| settings.dht_port()),
         Role::Visitor | Role::Caller => common.port.unwrap_or(0),

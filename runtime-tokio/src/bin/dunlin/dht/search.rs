@@ -1,9 +1,9 @@
 //! `get-peers` and `announce`.
 
-use std::{path::Path, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, path::Path, time::Duration};
 
 use dunlin_tokio::{
-    DhtNode, InfoHash,
+    DhtNode, DhtSearch, InfoHash,
     core::{
         dht::{self, Goal, LookupReport},
         metainfo::{Magnet, MagnetError, MutableKey},
@@ -24,12 +24,12 @@ use crate::{
 pub(super) async fn get_peers(args: args::GetPeers) -> Exit {
     let (named, timeout) = (&args.torrent, args.patience.timeout);
     with_torrent(&args.common, named, timeout, async |node, voice, hash| {
-        let goal = Goal::Peers {
-            hash,
-            announce: None,
-            scrape: args.scrape,
-        };
-        let Some(report) = search(node, voice, goal, hash).await else {
+        let mut goals = vec![peers(hash, None, false)];
+        if args.scrape {
+            // A node answers either with peers or with an estimate (BEP 33), so both are asked for.
+            goals.push(peers(hash, None, true));
+        }
+        let Some(report) = search(node, voice, goals, hash).await else {
             return Exit::Failed;
         };
         match (&report.failure, report.peers) {
@@ -51,12 +51,8 @@ pub(super) async fn announce(args: args::Announce) -> Exit {
             implied: args.peer_port.is_none(),
             seed: args.seed,
         };
-        let goal = Goal::Peers {
-            hash,
-            announce: Some(announce),
-            scrape: false,
-        };
-        let Some(report) = search(node, voice, goal, hash).await else {
+        let goals = vec![peers(hash, Some(announce), false)];
+        let Some(report) = search(node, voice, goals, hash).await else {
             return Exit::Failed;
         };
         match report.stored {
@@ -139,9 +135,8 @@ fn torrent(text: &str) -> Result<Named, String> {
             ));
         }
         Kind::File if !Path::new(text).exists() => return Err(input::nothing(text)),
-        Kind::File => {
-            let torrent =
-                dunlin_tokio::read_torrent(Path::new(text)).map_err(|error| error.to_string())?;
+        Kind::File | Kind::Stdin => {
+            let torrent = input::read(text).map_err(|error| error.to_string())?;
             if torrent.info.private() {
                 return Err(format!(
                     "{text}: this torrent is private: its peers come from its trackers only, \
@@ -159,13 +154,64 @@ fn torrent(text: &str) -> Result<Named, String> {
     }
 }
 
-/// Searches and prints; the report, unless the node stopped.
-async fn search(node: &DhtNode, voice: &Voice, goal: Goal, hash: InfoHash) -> Option<LookupReport> {
-    let mut search = node.search(goal);
+const fn peers(hash: InfoHash, announce: Option<dht::Announce>, scrape: bool) -> Goal {
+    Goal::Peers {
+        hash,
+        announce,
+        scrape,
+    }
+}
+
+/// Searches for all of `goals` at once, and prints every peer once; a report of all of it, unless
+/// the node stopped.
+async fn search(
+    node: &DhtNode,
+    voice: &Voice,
+    goals: Vec<Goal>,
+    hash: InfoHash,
+) -> Option<LookupReport> {
+    let searches: Vec<_> = goals.into_iter().map(|goal| node.search(goal)).collect();
+    let mut found = HashSet::new();
+    let mut whole: Option<LookupReport> = None;
+    for search in searches {
+        let report = follow(search, voice, hash, &mut found).await?;
+        match &mut whole {
+            None => whole = Some(report),
+            Some(whole) => join(whole, report),
+        }
+    }
+    let mut whole = whole?;
+    whole.peers = u32::try_from(found.len()).unwrap_or(u32::MAX);
+    finished(voice, &hash.to_string(), &whole);
+    Some(whole)
+}
+
+/// Adds what a second search for the same torrent brought.
+fn join(whole: &mut LookupReport, other: LookupReport) {
+    whole.contacted = whole.contacted.max(other.contacted);
+    whole.replied = whole.replied.max(other.replied);
+    whole.took = whole.took.max(other.took);
+    whole.swarm = whole.swarm.or(other.swarm);
+    whole.suspicious |= other.suspicious;
+    if other.failure.is_none() {
+        whole.failure = None;
+    }
+}
+
+/// Prints the peers of one search that are not among those `found`; its report.
+async fn follow(
+    mut search: DhtSearch,
+    voice: &Voice,
+    hash: InfoHash,
+    found: &mut HashSet<SocketAddr>,
+) -> Option<LookupReport> {
     while let Some(answer) = search.next().await {
         match answer {
             Answer::Peers(peers) => {
                 for peer in peers {
+                    if !found.insert(peer) {
+                        continue;
+                    }
                     voice.result(
                         || {
                             json!({
@@ -178,10 +224,7 @@ async fn search(node: &DhtNode, voice: &Voice, goal: Goal, hash: InfoHash) -> Op
                     );
                 }
             }
-            Answer::Done(report) => {
-                finished(voice, &hash.to_string(), &report);
-                return Some(*report);
-            }
+            Answer::Done(report) => return Some(*report),
             Answer::Full => {
                 voice.error("search", "too many searches are under way");
                 return None;

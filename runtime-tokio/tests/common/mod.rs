@@ -5,6 +5,9 @@
     reason = "tests, and each uses a part of it"
 )]
 
+#[cfg(feature = "cli")]
+pub(crate) mod command;
+
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},

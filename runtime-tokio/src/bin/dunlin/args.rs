@@ -1,6 +1,10 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 use dunlin_tokio::{
@@ -56,13 +60,15 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Get {
-    /// Torrent files, magnet links, info-hashes, or URLs of torrent files
+    /// Torrent files, magnet links, info-hashes, URLs of torrent files, or - for a torrent file on
+    /// standard input
     #[arg(required = true, value_name = "TORRENT", value_hint = ValueHint::FilePath)]
     pub(crate) torrents: Vec<String>,
-    /// Save to this folder [default: where the session saved it before, else as configured, else
-    /// the current one]
-    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) output: Option<PathBuf>,
+    /// The folder that holds the torrents' files or folders [default: where the session saved them
+    /// before, else as configured, else the current one]
+    // `-o` and `--output` are what older versions called it.
+    #[arg(short, long, alias = "output", short_alias = 'o', value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: Option<PathBuf>,
     /// Fetch only these files: numbers as `show` counts them (1,3-5) and patterns (*.iso)
     #[arg(short, long, value_name = "FILES", value_parser = Selection::parse)]
     pub(crate) select: Vec<Selection>,
@@ -89,7 +95,8 @@ pub(crate) struct Get {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Seed {
-    /// Torrent files, magnet links, info-hashes, or URLs of torrent files
+    /// Torrent files, magnet links, info-hashes, URLs of torrent files, or - for a torrent file on
+    /// standard input
     #[arg(required = true, value_name = "TORRENT", value_hint = ValueHint::FilePath)]
     pub(crate) torrents: Vec<String>,
     /// The folder that holds the torrents' files or folders [default: where the session saved them
@@ -123,8 +130,8 @@ pub(crate) struct Swarm {
     #[arg(long, value_name = "ADDR|INTERFACE", value_parser = wanted::<Interface>)]
     pub(crate) bind: Vec<Interface>,
     /// Connect to this peer as well
-    #[arg(long = "peer", value_name = "ADDR:PORT")]
-    pub(crate) peers: Vec<SocketAddr>,
+    #[arg(long = "peer", value_name = "HOST:PORT", value_parser = peer)]
+    pub(crate) peers: Vec<HostPort>,
     /// Use this tracker as well
     #[arg(long = "tracker", value_name = "URL", value_parser = tracker)]
     pub(crate) trackers: Vec<String>,
@@ -136,13 +143,13 @@ pub(crate) struct Swarm {
     #[arg(long, value_name = "socks5://[USER:PASSWORD@]HOST:PORT", value_parser = wanted::<Proxy>)]
     pub(crate) proxy: Option<Proxy>,
     /// Limit downloading, per second (2MiB, 500k)
-    #[arg(long, value_name = "BYTES", value_parser = units::parse_size)]
+    #[arg(long, value_name = "BYTES", value_parser = units::parse_limit)]
     pub(crate) limit_down: Option<u64>,
     /// Limit uploading, per second
-    #[arg(long, value_name = "BYTES", value_parser = units::parse_size)]
+    #[arg(long, value_name = "BYTES", value_parser = units::parse_limit)]
     pub(crate) limit_up: Option<u64>,
     /// Most connections
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_peers: Option<u32>,
     /// Do not tell peers of other peers, nor ask them
     #[arg(long)]
@@ -216,7 +223,8 @@ pub(crate) struct Create {
     /// The file or folder to share
     #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub(crate) path: PathBuf,
-    /// Write the torrent here [default: the name with .torrent, in the current folder]
+    /// Write the torrent here, - for standard output [default: the name with .torrent, in the
+    /// current folder]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output: Option<PathBuf>,
     /// Replace the torrent file if it is there already
@@ -225,7 +233,8 @@ pub(crate) struct Create {
     /// Announce to this tracker; several are tried in this order
     #[arg(short, long = "tracker", value_name = "URL", value_parser = tracker)]
     pub(crate) trackers: Vec<String>,
-    /// A web server that has the files, too (BEP 19)
+    /// A web server that has the files, too (BEP 19): for other programs, as Dunlin does not fetch
+    /// from web servers yet
     #[arg(short, long = "web-seed", value_name = "URL", value_parser = web_seed)]
     pub(crate) web_seeds: Vec<String>,
     /// Length of a piece, a power of two (256KiB, 1MiB) [default: fits the size]
@@ -254,11 +263,18 @@ pub(crate) struct Create {
     pub(crate) json: bool,
 }
 
+impl Create {
+    /// Whether the torrent file goes to standard output.
+    pub(crate) fn to_stdout(&self) -> bool {
+        self.output.as_deref() == Some(Path::new("-"))
+    }
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
-    /// The torrent file
+    /// The torrent file, or - for standard input
     #[arg(value_name = "TORRENT", value_hint = ValueHint::FilePath)]
-    pub(crate) torrent: PathBuf,
+    pub(crate) torrent: String,
     /// The folder that holds the torrent's file or folder
     #[arg(short, long, default_value = ".", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
@@ -272,7 +288,7 @@ pub(crate) struct Check {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Show {
-    /// Torrent files or magnet links
+    /// Torrent files or magnet links, or - for a torrent file on standard input
     #[arg(required = true, value_name = "TORRENT", value_hint = ValueHint::FilePath)]
     pub(crate) torrents: Vec<String>,
     /// Print one JSON object for each
@@ -323,6 +339,18 @@ fn tracker(text: &str) -> Result<String, String> {
     }
 }
 
+/// A peer: an address or a name, and a port.
+fn peer(text: &str) -> Result<HostPort, String> {
+    const FORM: &str = "write it like host:6881, 192.0.2.1:6881 or [2001:db8::1]:6881";
+    let (host, port) = text.rsplit_once(':').ok_or(FORM)?;
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    if bare.is_none() && host.contains(':') {
+        return Err(FORM.into());
+    }
+    let port = port.parse().ok().filter(|port| *port > 0).ok_or(FORM)?;
+    HostPort::new(bare.unwrap_or(host), port).ok_or_else(|| FORM.into())
+}
+
 fn dht_mode(text: &str) -> Result<DhtMode, String> {
     text.parse()
         .map_err(|error| format!("{error} There are disable, off, auto and on"))
@@ -344,6 +372,29 @@ fn wanted<T: FromStr<Err = Expected>>(text: &str) -> Result<T, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn peers_are_named_by_address_or_host() {
+        for (text, host, port) in [
+            ("192.0.2.1:6881", "192.0.2.1", 6881),
+            ("[2001:db8::1]:1", "2001:db8::1", 1),
+            ("seed.example:80", "seed.example", 80),
+        ] {
+            let peer = peer(text).unwrap();
+            assert_eq!((peer.host.as_str(), peer.port), (host, port), "{text}");
+        }
+        for text in [
+            "",
+            "host",
+            "host:",
+            "host:0",
+            "host:70000",
+            "2001:db8::1",
+            ":1",
+        ] {
+            assert!(peer(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_sound() {

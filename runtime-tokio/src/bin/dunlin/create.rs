@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     ops::ControlFlow,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
@@ -10,7 +10,10 @@ use std::{
 
 use dunlin_tokio::{
     core::metainfo::Torrent,
-    system::tree::{Scan, hash_all},
+    system::{
+        paths::{Names, safe_name, safe_paths},
+        tree::{Scan, hash_all},
+    },
 };
 use serde_json::json;
 
@@ -18,21 +21,46 @@ use crate::{
     args,
     exit::Exit,
     report::{Meter, complain, say, say_json},
-    units,
+    settings, units,
 };
 
 /// Runs `dunlin create`.
 pub(crate) fn create(args: &args::Create) -> Exit {
-    match run(args) {
-        Ok((torrent, file)) => {
+    let names = match settings::read(None) {
+        Ok(settings) => settings.names,
+        Err(message) => {
+            complain(&message);
+            return Exit::Usage;
+        }
+    };
+    if let Some(message) = args.to_stdout().then(|| unfit_stdout(args)).flatten() {
+        complain(&message);
+        return Exit::Usage;
+    }
+    match run(args, names) {
+        Ok((torrent, Some(file))) => {
             show(&torrent, &file, args.json);
             Exit::Complete
         }
+        // Standard output has the torrent.
+        Ok((_, None)) => Exit::Complete,
         Err(message) => {
             complain(&message);
             Exit::Failed
         }
     }
+}
+
+/// Why the torrent file cannot go to standard output, if it cannot.
+fn unfit_stdout(args: &args::Create) -> Option<String> {
+    if args.json {
+        return Some(
+            "--output -: standard output cannot have both the torrent file and --json".into(),
+        );
+    }
+    io::stdout().is_terminal().then(|| {
+        "--output -: standard output is a terminal; lead it into a file or another program".into()
+    })
 }
 
 fn show(torrent: &Torrent, file: &Path, as_json: bool) {
@@ -61,27 +89,29 @@ fn show(torrent: &Torrent, file: &Path, as_json: bool) {
     say(&torrent.magnet().to_string());
 }
 
-fn run(args: &args::Create) -> Result<(Torrent, PathBuf), String> {
+/// The torrent, and its file unless that is standard output.
+fn run(args: &args::Create, names: Names) -> Result<(Torrent, Option<PathBuf>), String> {
     let mut scan = Scan::new(&args.path, true).map_err(|e| e.to_string())?;
     scan.notes.iter().for_each(|note| complain(note));
     let name = args.name.clone().unwrap_or_else(|| scan.name.clone());
     let file = match &args.output {
-        Some(file) => file.clone(),
-        None => PathBuf::from(format!("{name}.torrent")),
+        _ if args.to_stdout() => None,
+        Some(file) => Some(file.clone()),
+        None => Some(PathBuf::from(format!("{name}.torrent"))),
     };
     // Found out now, not after an hour of hashing.
-    if !args.force && file.exists() {
-        let file = file.display();
-        return Err(format!("{file}: it exists; --force replaces it"));
+    if let Some(file) = &file {
+        can_write(file, args.force)?;
+        leave_out(&mut scan, file)?;
     }
-    let folder = file.parent().filter(|dir| !dir.as_os_str().is_empty());
-    if let Some(folder) = folder.filter(|dir| !dir.is_dir()) {
-        let folder = folder.display();
-        return Err(format!("{}: there is no folder {folder}", file.display()));
-    }
-
-    leave_out(&mut scan, &file)?;
     scan.name = name;
+    can_seed(&scan, names)?;
+    if !args.web_seeds.is_empty() {
+        complain(
+            "--web-seed: it is for programs that fetch from web servers; Dunlin does not yet, and \
+             needs peers",
+        );
+    }
     let mut builder = scan.builder();
     builder.piece_len = args.piece_size;
     builder.private = args.private;
@@ -105,8 +135,69 @@ fn run(args: &args::Create) -> Result<(Torrent, PathBuf), String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         torrent.creation_date = now.ok().and_then(|t| i64::try_from(t.as_secs()).ok());
     }
-    write(&file, &torrent.to_bytes(), args.force).map_err(|e| at(&file, &e))?;
+    let bytes = torrent.to_bytes();
+    match &file {
+        Some(file) => write(file, &bytes, args.force).map_err(|e| at(file, &e))?,
+        None => {
+            let mut out = io::stdout().lock();
+            let written = out.write_all(&bytes).and_then(|()| out.flush());
+            written.map_err(|e| format!("standard output: {e}"))?;
+        }
+    }
     Ok((torrent, file))
+}
+
+/// Whether the torrent file can be written, as far as that is known before.
+fn can_write(file: &Path, force: bool) -> Result<(), String> {
+    if !force && file.exists() {
+        let file = file.display();
+        return Err(format!("{file}: it exists; --force replaces it"));
+    }
+    let folder = file.parent().filter(|dir| !dir.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|dir| !dir.is_dir()) {
+        let folder = folder.display();
+        return Err(format!("{}: there is no folder {folder}", file.display()));
+    }
+    Ok(())
+}
+
+/// Files that are named when there are more.
+const MAX_NAMED: usize = 5;
+
+/// Whether `dunlin seed` would look for the files under the names that they have here: some names
+/// are saved under others, so that a torrent cannot harm who fetches it.
+fn can_seed(scan: &Scan, names: Names) -> Result<(), String> {
+    let saved_name = safe_name(&scan.name, names).unwrap_or_default();
+    if saved_name != scan.name {
+        return Err(format!(
+            "{}: a torrent of this name is saved as `{saved_name}`; rename the file or folder, or \
+             give another name with --name",
+            scan.name
+        ));
+    }
+    if !scan.folder {
+        return Ok(());
+    }
+    let paths = safe_paths(scan.files.iter().map(|file| file.path.as_slice()), names);
+    let changed: Vec<String> = scan
+        .files
+        .iter()
+        .zip(&paths)
+        .filter(|(file, saved)| file.path.iter().collect::<PathBuf>() != **saved)
+        .map(|(file, saved)| format!("{} as {}", file.source.display(), saved.display()))
+        .collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let more = match changed.len().saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    Err(format!(
+        "some names are saved as others, so these files could not be shared from here: {}{more}; \
+         rename them first",
+        changed[..changed.len().min(MAX_NAMED)].join(", ")
+    ))
 }
 
 /// A torrent does not hold its own torrent file, which is replaced in a moment.

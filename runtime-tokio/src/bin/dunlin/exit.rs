@@ -15,7 +15,7 @@ pub(crate) enum Exit {
     Incomplete,
     /// 130: interrupted (Ctrl-C). The same command goes on from here.
     Interrupted,
-    /// 143: terminated (SIGTERM). The same command goes on from here.
+    /// 143: terminated (SIGTERM, or SIGHUP when the terminal is gone). The same command goes on from here.
     Terminated,
 }
 
@@ -27,7 +27,7 @@ Exit codes:
   2    the command line or the configuration makes no sense
   3    not everything was done: some torrents failed, or time ran out
   130  interrupted (Ctrl-C); the same command goes on from there
-  143  terminated (SIGTERM); the same command goes on from there";
+  143  terminated (SIGTERM, SIGHUP); the same command goes on from there";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

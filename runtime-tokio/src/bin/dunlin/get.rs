@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     path::{Path, PathBuf},
     pin::pin,
     sync::{Arc, OnceLock},
@@ -14,11 +15,11 @@ use dunlin_tokio::{
     core::{
         OpError, OpErrorKind,
         engine::{Check, DISK_RETRY, Existing},
-        metainfo::Info,
+        metainfo::{HostPort, Info},
     },
     system::{conntrack, disk::Placement, session::SessionError},
 };
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::join_all, stream};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
@@ -64,7 +65,7 @@ pub(crate) async fn get(args: args::Get) -> Exit {
             false => Existing::Adopt,
         },
         limits: Limits::default(),
-        dir: args.output,
+        dir: args.dir,
     };
     run(&args.torrents, &args.swarm, args.view, goal, how).await
 }
@@ -103,9 +104,15 @@ struct How {
 }
 
 impl How {
-    fn add(&self, text: &str, swarm: &Swarm) -> Result<(Add, Choice), Error> {
-        let mut add = input::add(text)?
-            .peers(swarm.peers.iter().copied())
+    async fn add(
+        &self,
+        text: &str,
+        swarm: &Swarm,
+        peers: &[SocketAddr],
+    ) -> Result<(Add, Choice, usize), Error> {
+        let (add, web_seeds) = input::add(text).await?;
+        let mut add = add
+            .peers(peers.iter().copied())
             .trackers(&swarm.trackers)
             .sequential(self.sequential)
             .check(self.check)
@@ -123,7 +130,7 @@ impl How {
                 priorities
             });
         }
-        Ok((add, choice))
+        Ok((add, choice, web_seeds))
     }
 }
 
@@ -197,12 +204,12 @@ struct Run {
 }
 
 async fn run(inputs: &[String], swarm: &Swarm, view: View, mut goal: Goal, mut how: How) -> Exit {
-    let config = match settings::load(swarm, how.dir.clone()) {
+    let (config, remarks) = match settings::load(swarm, how.dir.clone()) {
         Ok(loaded) => {
             goal.ratio = goal.ratio.or(loaded.seed_ratio);
             goal.time = goal.time.or(loaded.seed_time);
             how.limits = loaded.limits;
-            loaded.session
+            (loaded.session, loaded.remarks)
         }
         Err(message) => {
             complain(&message);
@@ -217,6 +224,7 @@ async fn run(inputs: &[String], swarm: &Swarm, view: View, mut goal: Goal, mut h
         }
     };
     let placement = placement(&config);
+    let through_proxy = config.route.proxy.is_some();
     let session = match Session::new(config).await {
         Ok(session) => session,
         Err(error) => {
@@ -233,8 +241,13 @@ async fn run(inputs: &[String], swarm: &Swarm, view: View, mut goal: Goal, mut h
         late: false,
         told_of_connections: false,
     };
+    remarks.iter().for_each(|remark| run.report.warn(remark));
+    let work = async {
+        let peers = run.peers(&swarm.peers, through_proxy).await;
+        run.work(&session, inputs, swarm, &peers, &how).await;
+    };
     let interrupted = tokio::select! {
-        () = run.work(&session, inputs, swarm, &how) => None,
+        () = work => None,
         exit = signals.next() => Some(exit),
     };
     run.refresh_all().await;
@@ -307,15 +320,53 @@ fn explain(error: &Error) -> String {
 }
 
 impl Run {
+    /// The addresses of the peers that were named. A name that has none is mentioned.
+    async fn peers(&self, named: &[HostPort], through_proxy: bool) -> Vec<SocketAddr> {
+        let look_up = |peer: &HostPort| {
+            let peer = peer.clone();
+            async move {
+                match peer.addr() {
+                    Some(addr) => Ok(vec![addr]),
+                    None if through_proxy => Err(format!(
+                        "--peer {peer}: its name is not looked up, as that would go around the \
+                         proxy; give its address"
+                    )),
+                    None => match tokio::net::lookup_host((peer.host.as_str(), peer.port)).await {
+                        Ok(found) => Ok(found.collect()),
+                        Err(error) => Err(format!("--peer {peer}: {error}")),
+                    },
+                }
+            }
+        };
+        let mut addresses = Vec::new();
+        for found in join_all(named.iter().map(look_up)).await {
+            match found {
+                Ok(found) => addresses.extend(found),
+                Err(message) => self.report.warn(&message),
+            }
+        }
+        addresses
+    }
+
     /// Adds everything and waits until it is settled.
-    async fn work(&mut self, session: &Session, inputs: &[String], swarm: &Swarm, how: &How) {
+    async fn work(
+        &mut self,
+        session: &Session,
+        inputs: &[String],
+        swarm: &Swarm,
+        peers: &[SocketAddr],
+        how: &How,
+    ) {
         let mut events = session.events();
         let mut waiting: BTreeSet<usize> = (0..inputs.len()).collect();
         let add = |(i, text): (usize, &String)| {
             let text = text.clone();
             async move {
-                let added = match how.add(&text, swarm) {
-                    Ok((add, choice)) => session.add(add).await.map(|t| (t, choice)),
+                let added = match how.add(&text, swarm, peers).await {
+                    Ok((add, choice, web_seeds)) => {
+                        let added = session.add(add).await;
+                        added.map(|torrent| (torrent, choice, web_seeds))
+                    }
                     Err(error) => Err(error),
                 };
                 (i, text, added)
@@ -393,8 +444,8 @@ impl Run {
         }
     }
 
-    async fn added(&mut self, text: &str, added: Result<(Torrent, Choice), Error>) {
-        let (torrent, choice) = match added {
+    async fn added(&mut self, text: &str, added: Result<(Torrent, Choice, usize), Error>) {
+        let (torrent, choice, web_seeds) = match added {
             Ok(added) => added,
             Err(Error::Duplicate { .. }) => {
                 self.repeated += 1;
@@ -423,8 +474,17 @@ impl Run {
                 failed: false,
                 waiting: None,
             };
+            let name = running.last.name.clone();
             self.torrents.insert(id, running);
             self.refresh(id).await;
+            if self.goal.fetch && web_seeds > 0 {
+                let web_seeds = units::count(web_seeds as u64, "web seed");
+                let message = format!(
+                    "{name}: it names {web_seeds}, from which Dunlin does not fetch yet: it needs \
+                     peers"
+                );
+                self.report.warn(&message);
+            }
         }
     }
 
@@ -580,7 +640,7 @@ fn failure(name: &str, error: &OpError) -> String {
     }
     format!(
         "{name}: nothing was written, because files are in the way: {}; move them away, save \
-         elsewhere with --output, or overwrite them with --overwrite",
+         elsewhere with --dir, or overwrite them with --overwrite",
         error.detail
     )
 }

@@ -1,23 +1,74 @@
 //! What the user may name a torrent by.
 
-use std::path::Path;
+use std::{
+    io::{self, Read},
+    path::Path,
+};
 
-use dunlin_tokio::{Add, Error};
+use dunlin_tokio::{
+    Add, Error,
+    core::metainfo::{MAX_TORRENT_LEN, Magnet, Torrent},
+};
 
 /// Hexadecimal digits of an info-hash; base32 needs 32.
 const HASH_DIGITS: [usize; 2] = [40, 32];
 
-/// The torrent that `text` stands for. Files are read and URLs fetched only later.
-pub(crate) fn add(text: &str) -> Result<Add, Error> {
+/// Names standard input.
+pub(crate) const STDIN: &str = "-";
+
+/// The torrent that `text` stands for, and how many web seeds it names, as far as that is known
+/// before it is added. URLs are fetched only later.
+pub(crate) async fn add(text: &str) -> Result<(Add, usize), Error> {
     match kind(text) {
-        Kind::Magnet => Add::magnet(text),
-        Kind::Hash => Add::magnet(&magnet(text)),
-        Kind::Url => Ok(Add::url(text)),
+        Kind::Magnet => {
+            let web_seeds = text
+                .parse()
+                .map_or(0, |magnet: Magnet| magnet.web_seeds.len());
+            Ok((Add::magnet(text)?, web_seeds))
+        }
+        Kind::Hash => Ok((Add::magnet(&magnet(text))?, 0)),
+        Kind::Url => Ok((Add::url(text), 0)),
         Kind::OtherUrl => Err(Error::Fetch {
             url: text.into(),
             reason: OTHER_URL.into(),
         }),
-        Kind::File => Ok(Add::file(text)),
+        Kind::File | Kind::Stdin => {
+            // A pipe may never end, and a disk may be slow: neither holds up the others.
+            let path = text.to_owned();
+            let read = tokio::task::spawn_blocking(move || read(&path)).await;
+            let torrent = read.map_err(|_| Error::Stopped)??;
+            let web_seeds = torrent.web_seeds.len();
+            Ok((Add::torrent(torrent), web_seeds))
+        }
+    }
+}
+
+/// The torrent file `path`, or the one on standard input. Blocks.
+pub(crate) fn read(path: &str) -> Result<Torrent, Error> {
+    if path != STDIN {
+        return dunlin_tokio::read_torrent(Path::new(path));
+    }
+    const NAME: &str = "standard input";
+    let failed = |source| Error::File {
+        path: NAME.into(),
+        source,
+    };
+    let mut data = Vec::new();
+    io::stdin()
+        .lock()
+        .take(MAX_TORRENT_LEN as u64 + 1)
+        .read_to_end(&mut data)
+        .map_err(failed)?;
+    match data.len() {
+        0 => Err(failed(io::Error::other("it is empty"))),
+        len if len > MAX_TORRENT_LEN => Err(Error::TooLong {
+            name: NAME.into(),
+            limit: MAX_TORRENT_LEN,
+        }),
+        _ => Torrent::parse(&data).map_err(|source| Error::Metainfo {
+            name: NAME.into(),
+            source,
+        }),
     }
 }
 
@@ -35,6 +86,23 @@ pub(crate) enum Kind {
     /// Of a kind that cannot be fetched.
     OtherUrl,
     File,
+    /// A torrent file on standard input.
+    Stdin,
+}
+
+/// Whether `text` names a torrent so clearly that a command line may begin with it.
+pub(crate) fn is_torrent(text: &str) -> bool {
+    match kind(text) {
+        Kind::Magnet | Kind::Hash | Kind::Url | Kind::Stdin => true,
+        Kind::OtherUrl => false,
+        Kind::File => {
+            let path = Path::new(text);
+            path.is_file()
+                || path
+                    .extension()
+                    .is_some_and(|e| e.eq_ignore_ascii_case("torrent"))
+        }
+    }
 }
 
 /// Tells what `text` is.
@@ -43,7 +111,9 @@ pub(crate) fn kind(text: &str) -> Kind {
         text.get(..prefix.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
     };
-    if starts("magnet:") {
+    if text == STDIN {
+        Kind::Stdin
+    } else if starts("magnet:") {
         Kind::Magnet
     } else if starts("http://") || starts("https://") {
         Kind::Url
@@ -80,6 +150,7 @@ pub(crate) fn magnet(hash: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -93,8 +164,25 @@ mod tests {
         assert_eq!(kind("a.torrent"), Kind::File);
         assert_eq!(kind("ftp://host/a.torrent"), Kind::OtherUrl);
         assert_eq!(kind("://a.torrent"), Kind::File);
-        assert!(add("file:///a.torrent").is_err());
-        assert!(add(hash).is_ok());
-        assert!(add("magnet:?dn=x").is_err());
+        assert_eq!(kind("-"), Kind::Stdin);
+        for (text, clear) in [
+            (hash, true),
+            ("-", true),
+            ("nowhere/a.Torrent", true),
+            ("get", false),
+            ("ftp://host/a.torrent", false),
+        ] {
+            assert_eq!(is_torrent(text), clear, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_added_is_refused() {
+        assert!(add("file:///a.torrent").await.is_err());
+        assert!(add("magnet:?dn=x").await.is_err());
+        let hash = "0123456789abcdef0123456789abcdef01234567";
+        assert!(add(hash).await.is_ok());
+        let with_web_seed = format!("{}&ws=http://host/", magnet(hash));
+        assert_eq!(add(&with_web_seed).await.unwrap().1, 1);
     }
 }

@@ -20,6 +20,7 @@ mod units;
 mod verify;
 
 use std::{
+    ffi::OsString,
     future::Future,
     io::{self, Write},
     process::ExitCode,
@@ -34,7 +35,7 @@ use crate::{
 
 fn main() -> ExitCode {
     // Wrong usage ends here, with code 2.
-    let args = Args::parse();
+    let args = Args::parse_from(with_command(std::env::args_os().collect()));
     let exit = match args.command {
         Command::Get(get) => run(get::get(get)),
         Command::Seed(seed) => run(get::seed(seed)),
@@ -51,6 +52,28 @@ fn main() -> ExitCode {
         Command::Man => man(),
     };
     exit.into()
+}
+
+/// The command line, in which a torrent in place of a command means `get`.
+fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
+    let command = Args::command();
+    let is_command = |arg: &OsString| {
+        let name = arg.to_str().unwrap_or_default();
+        let known = command.find_subcommand(name).is_some();
+        known || matches!(name, "help" | "-h" | "--help" | "-V" | "--version")
+    };
+    let is_torrent = |arg: &OsString| arg.to_str().is_some_and(input::is_torrent);
+    let is_option = |arg: &OsString| arg.to_string_lossy().starts_with('-');
+    let given = args.get(1..).unwrap_or_default();
+    let first = given.first();
+    if first.is_some_and(|first| is_torrent(first) || is_option(first))
+        && !first.is_some_and(is_command)
+        && given.iter().any(is_torrent)
+        && (first.is_some_and(is_torrent) || !given.iter().any(is_command))
+    {
+        args.insert(1, "get".into());
+    }
+    args
 }
 
 /// Runs a command that needs a network. One thread is enough: the disk has its own, and waking
@@ -107,5 +130,45 @@ fn print(text: &[u8]) -> Exit {
             Exit::Failed
         }
         _ => Exit::Complete,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torrent_in_place_of_a_command_means_get() {
+        const HASH: &str = "0123456789abcdef0123456789abcdef01234567";
+        let magnet = input::magnet(HASH);
+        let whole = |given: &[&str]| {
+            let args = std::iter::once(&"dunlin").chain(given).map(OsString::from);
+            with_command(args.collect())
+        };
+        for given in [
+            &[magnet.as_str()][..],
+            &[HASH, "-d", "there"],
+            &["https://host/x.torrent"],
+            &["nowhere/x.torrent", "get"],
+            &["--json", "-v", &magnet],
+            &["-"],
+        ] {
+            let args = whole(given);
+            assert_eq!((&args[1], args.len()), (&"get".into(), given.len() + 2));
+        }
+        for given in [
+            &[][..],
+            &["get", &magnet],
+            &["dht", "get-peers", HASH],
+            &["--help"],
+            &["--version"],
+            &["help", "get"],
+            &["frobnicate", &magnet],
+            &["sede", "x.torrent"],
+            &["-v", "get", &magnet],
+            &["ftp://host/x.torrent"],
+        ] {
+            assert_eq!(whole(given).len(), given.len() + 1, "{given:?}");
+        }
     }
 }

@@ -8,7 +8,11 @@ use std::{
 
 use dunlin_tokio::{
     Config, Egress, Limits, SessionConfig,
-    core::{BLOCK_LEN, DhtMode, EncryptionPolicy, dht::ReadOnly},
+    core::{
+        BLOCK_LEN, DhtMode, EncryptionPolicy,
+        dht::{ReadOnly, guard},
+        metainfo::HostPort,
+    },
     free_port, has_ipv6,
     system::{
         config::{self, Encryption, Interface, Ports, Settings},
@@ -42,6 +46,8 @@ pub(crate) struct Loaded {
     pub(crate) seed_ratio: Option<f64>,
     /// How long at most.
     pub(crate) seed_time: Option<Duration>,
+    /// What was asked for and has no effect, and why.
+    pub(crate) remarks: Vec<String>,
 }
 
 /// The session that `swarm` and the configuration file ask for; torrents are saved to `dir`, if it is given.
@@ -90,8 +96,23 @@ pub(crate) fn load(swarm: &Swarm, dir: Option<PathBuf>) -> Result<Loaded, String
     engine.max_blocks = u32::try_from(blocks).unwrap_or(u32::MAX).max(1);
     engine.stop_timeout = settings.shutdown_timeout;
     dht(engine, swarm, &settings, session.folder.is_some());
+    let mut remarks: Vec<String> = no_dht(swarm).into_iter().collect();
+    remarks.extend(not_asked(
+        "--dht-node",
+        &swarm.dht_nodes,
+        swarm.dht_local,
+        "--dht-local",
+    ));
+    for (name, limit) in [("down", engine.limit_down), ("up", engine.limit_up)] {
+        if limit == Some(0) {
+            remarks.push(format!(
+                "limits.{name} is 0 in the configuration: nothing is transferred; \"off\" is no limit"
+            ));
+        }
+    }
     Ok(Loaded {
         session,
+        remarks,
         limits: Limits {
             down: settings.torrent_down,
             up: settings.torrent_up,
@@ -101,6 +122,48 @@ pub(crate) fn load(swarm: &Swarm, dir: Option<PathBuf>) -> Result<Loaded, String
             .map(|thousandths| f64::from(thousandths) / 1000.0),
         seed_time: settings.seed_time,
     })
+}
+
+/// Why options about the DHT have no effect, if they have none.
+fn no_dht(swarm: &Swarm) -> Option<String> {
+    let running = |mode: &DhtMode| matches!(mode, DhtMode::Auto | DhtMode::On);
+    let option = match swarm {
+        Swarm {
+            dht: Some(mode), ..
+        } => running(mode).then(|| format!("--dht {mode}"))?,
+        Swarm {
+            dht_port: Some(port),
+            ..
+        } => format!("--dht-port {port}"),
+        Swarm {
+            dht_local: true, ..
+        } => "--dht-local".into(),
+        Swarm { dht_nodes, .. } => format!("--dht-node {}", dht_nodes.first()?),
+    };
+    swarm.no_session.then(|| {
+        format!(
+            "{option} has no effect with --no-session: the DHT needs a session folder, in which it \
+             keeps the nodes it knows; leave out --no-session, or name a folder with --session"
+        )
+    })
+}
+
+/// Why nodes named by `option` are not asked, if they are in a private network and the DHT is not.
+pub(crate) fn not_asked(
+    option: &str,
+    nodes: &[HostPort],
+    local: bool,
+    local_option: &str,
+) -> Option<String> {
+    let private = |node: &&HostPort| {
+        let addr = node.addr();
+        !local && addr.is_some_and(|addr| guard::is_martian(&addr, false))
+    };
+    let node = nodes.iter().find(private)?;
+    Some(format!(
+        "{option} {node}: this is not a public address, and the public DHT does not ask it; add \
+         {local_option} if the DHT is that of a private network"
+    ))
 }
 
 /// The DHT's part of the engine's configuration.

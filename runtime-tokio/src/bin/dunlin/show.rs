@@ -1,7 +1,5 @@
 //! `show`: what a torrent file or a magnet link contains.
 
-use std::path::Path;
-
 use dunlin_tokio::{
     Error,
     core::metainfo::{FileKind, Magnet, Torrent},
@@ -50,8 +48,8 @@ fn describe(text: &str, as_json: bool) -> Result<Shown, String> {
             ));
         }
         Kind::OtherUrl => return Err(format!("{text}: {}", input::OTHER_URL)),
-        Kind::File => {
-            let torrent = dunlin_tokio::read_torrent(Path::new(text)).map_err(message)?;
+        Kind::File | Kind::Stdin => {
+            let torrent = input::read(text).map_err(message)?;
             return Ok(match as_json {
                 true => Shown::Json(torrent_json(&torrent)),
                 false => Shown::Lines(torrent_lines(&torrent)),

@@ -32,6 +32,15 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A rate to limit something to. Nothing would ever arrive at 0, which people take for "no limit"
+/// as often as for "stop".
+pub(crate) fn parse_limit(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        0 => Err("at 0 nothing would be transferred; leave the option out for no limit".into()),
+        limit => Ok(limit),
+    }
+}
+
 /// A ratio: a number that is not negative, or `inf`.
 pub(crate) fn parse_ratio(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {

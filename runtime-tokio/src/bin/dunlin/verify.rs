@@ -11,7 +11,6 @@ use dunlin_tokio::{
         Bitfield, OpErrorKind,
         metainfo::{FileKind, Info},
     },
-    read_torrent,
     system::{
         disk::Placement,
         tree::{hash_pieces, saved_files},
@@ -22,6 +21,7 @@ use serde_json::json;
 use crate::{
     args,
     exit::Exit,
+    input,
     report::{Meter, complain, say, say_json},
     settings, units,
 };
@@ -56,7 +56,7 @@ impl Checked {
 
 /// Runs `dunlin check`.
 pub(crate) fn check(args: &args::Check) -> Exit {
-    let torrent = match read_torrent(&args.torrent) {
+    let torrent = match input::read(&args.torrent) {
         Ok(torrent) => torrent,
         Err(error) => {
             complain(&error.to_string());

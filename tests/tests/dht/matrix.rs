@@ -82,12 +82,18 @@ fn every_kind_finds_a_peer_announced_by_every_other_kind() {
     let mut dialled = Vec::new();
     for one in others() {
         let what = format!("Transmission to find {:?}", one.client);
-        let mut found = false;
+        let (mut found, mut before) = (false, Vec::new());
         until(&what, PATIENCE, || {
             let peers = transmission.connected(&net.lab, &one.torrent);
             found |= peers
                 .iter()
                 .any(|peer| peer.address == one.at && !peer.incoming);
+            // When it fails, this tells a search that found nobody from a peer that did not serve.
+            let now: Vec<_> = peers.iter().map(|peer| peer.address).collect();
+            if now != before {
+                println!("{:.1?}: {what}: connected to {now:?}", began.elapsed());
+                before = now;
+            }
             transmission.has(&net.lab, &one.torrent).then_some(())
         });
         dialled.push(found);

@@ -12,6 +12,9 @@
 //! retransmissions across both phases. A retransmission keeps its transaction id: announces may
 //! be repeated, and so an answer that was merely late still counts. Each new connect and each
 //! first announce draws a fresh one. Answers are only taken from the address that was asked.
+//!
+//! A tracker with several addresses is asked at the next one if the first is silent for 15
+//! seconds, or cannot be sent to; only the last one is asked as often as there is patience for.
 
 use alloc::{
     boxed::Box,
@@ -73,6 +76,9 @@ impl UdpConfig {
     }
 }
 
+/// Most further addresses of a tracker that a query is made at.
+const MAX_ALTERNATIVES: usize = 3;
+
 /// 15·2ⁿ seconds.
 fn rto(n: u8) -> Duration {
     INITIAL_RTO * (1 << n.min(MAX_N))
@@ -105,6 +111,8 @@ enum Body {
 #[derive(Debug)]
 struct Query {
     dst: SocketAddr,
+    /// Where to ask if `dst` is of no use, the last one first.
+    others: heapless::Vec<SocketAddr, MAX_ALTERNATIVES>,
     body: Body,
     /// Retransmissions so far.
     n: u8,
@@ -209,6 +217,42 @@ impl UdpTrackers {
         self.query(cx, dst, Body::Scrape(hashes.into()))
     }
 
+    /// Gives a query further addresses of its tracker, to be asked in this order if the first does
+    /// not answer. Those beyond a few are left out.
+    pub fn set_alternatives(&mut self, id: QueryId, others: &[SocketAddr]) {
+        if let Some(query) = self.queries.get_mut(&id) {
+            let dst = query.dst;
+            let new = others.iter().filter(|&&at| at != dst);
+            query.others = new.take(MAX_ALTERNATIVES).copied().collect();
+            query.others.reverse();
+        }
+    }
+
+    /// Whether a tracker has answered at this address, as far as that is remembered.
+    #[must_use]
+    pub fn has_answered(&self, at: &SocketAddr) -> bool {
+        matches!(self.connections.get(at), Some(Connection::Ready { .. }))
+    }
+
+    /// A datagram to `dst` could not be sent, for a reason that lasts: what waits for an answer
+    /// from there is asked elsewhere, or fails at once.
+    pub fn handle_unsent(&mut self, cx: &mut Cx<'_>, dst: SocketAddr) {
+        let concerned = self.queries.iter().filter(|(_, query)| query.dst == dst);
+        let concerned: Vec<QueryId> = concerned.map(|(id, _)| *id).collect();
+        for id in concerned {
+            if let Some(query) = self.queries.get(&id)
+                && let Some(transaction) = query.transaction
+            {
+                self.end(transaction);
+                self.give_up(cx, id, TrackerError::Unsent);
+            }
+        }
+        if let Some(Connection::Connecting { transaction, .. }) = self.connections.get(&dst) {
+            self.end(*transaction);
+            self.connect_failed(cx, dst, &TrackerError::Unsent);
+        }
+    }
+
     /// Whether [`Machine::poll_transmit`] has something to send.
     #[must_use]
     pub fn has_transmit(&self) -> bool {
@@ -227,15 +271,12 @@ impl UdpTrackers {
         if self.queries.len() + self.events.len() >= self.config.max_queries {
             return Err(Full);
         }
-        let same = self.queries.values().filter(|query| query.dst == dst);
-        if same.count() >= self.config.max_per_tracker {
-            return Err(Full);
-        }
-        self.make_room(cx.now, dst)?;
+        self.admit(cx.now, dst)?;
         let id = QueryId(self.next_id);
         self.next_id += 1;
         let query = Query {
             dst,
+            others: heapless::Vec::new(),
             body,
             n: 0,
             transaction: None,
@@ -244,6 +285,16 @@ impl UdpTrackers {
         self.queries.insert(id, query);
         self.ask(cx, id);
         Ok(id)
+    }
+
+    /// # Errors
+    /// [`Full`] if one more query to `dst` would be too many.
+    fn admit(&mut self, now: Instant, dst: SocketAddr) -> Result<(), Full> {
+        let same = self.queries.values().filter(|query| query.dst == dst);
+        if same.count() >= self.config.max_per_tracker {
+            return Err(Full);
+        }
+        self.make_room(now, dst)
     }
 
     /// Makes sure that `dst` has or can get an entry in `connections`: at the limit, one whose
@@ -358,13 +409,57 @@ impl UdpTrackers {
         }
     }
 
+    /// A query, of which no transaction is open any more, is not answered where it was asked: it
+    /// is asked at the tracker's next address, or fails.
+    fn give_up(&mut self, cx: &mut Cx<'_>, id: QueryId, error: TrackerError) {
+        loop {
+            let Some(query) = self.queries.get_mut(&id) else {
+                return;
+            };
+            let Some(next) = query.others.pop() else {
+                return self.finish(id, Err(error));
+            };
+            if self.admit(cx.now, next).is_err() {
+                continue;
+            }
+            if let Some(query) = self.queries.get_mut(&id) {
+                query.dst = next;
+                query.n = 0;
+                query.transaction = None;
+                query.reconnected = false;
+            }
+            return self.ask(cx, id);
+        }
+    }
+
     /// The connect of `dst` came to nothing: neither did what waited for it.
-    fn connect_failed(&mut self, dst: SocketAddr, error: &TrackerError) {
+    fn connect_failed(&mut self, cx: &mut Cx<'_>, dst: SocketAddr, error: &TrackerError) {
         if let Some(Connection::Connecting { waiting, .. }) = self.connections.remove(&dst) {
             for id in waiting {
-                self.finish(id, Err(error.clone()));
+                self.give_up(cx, id, error.clone());
             }
         }
+    }
+
+    /// The connect of `dst` was silent for a while: those that wait for it and may be asked
+    /// elsewhere are. Returns whether any are left.
+    fn leave_silent(&mut self, cx: &mut Cx<'_>, dst: SocketAddr) -> bool {
+        let Some(Connection::Connecting { waiting, .. }) = self.connections.get_mut(&dst) else {
+            return false;
+        };
+        let queries = &self.queries;
+        let elsewhere = |id: &QueryId| queries.get(id).is_some_and(|q| !q.others.is_empty());
+        let (leaving, staying) = core::mem::take(waiting).into_iter().partition(elsewhere);
+        *waiting = staying;
+        let stay = !waiting.is_empty();
+        if !stay {
+            self.connections.remove(&dst);
+        }
+        let leaving: Vec<QueryId> = leaving;
+        for id in leaving {
+            self.give_up(cx, id, TrackerError::Timeout);
+        }
+        stay
     }
 
     fn connected(&mut self, cx: &mut Cx<'_>, dst: SocketAddr, n: u8, connection: u64) {
@@ -412,18 +507,26 @@ impl UdpTrackers {
 
     /// The wait for an answer is over.
     fn timed_out(&mut self, cx: &mut Cx<'_>, transaction: u32) {
-        let Some(t) = self.transactions.get_mut(&transaction) else {
+        let Some(t) = self.transactions.get(&transaction) else {
             return;
         };
-        let (dst, query) = (t.dst, t.query);
-        if t.n >= self.config.last_n {
+        let (dst, query, n) = (t.dst, t.query, t.n);
+        let elsewhere = |id| self.queries.get(&id).is_some_and(|q| !q.others.is_empty());
+        if n >= self.config.last_n || query.is_some_and(elsewhere) {
             self.end(transaction);
             match query {
-                Some(id) => self.finish(id, Err(TrackerError::Timeout)),
-                None => self.connect_failed(dst, &TrackerError::Timeout),
+                Some(id) => self.give_up(cx, id, TrackerError::Timeout),
+                None => self.connect_failed(cx, dst, &TrackerError::Timeout),
             }
             return;
         }
+        if query.is_none() && !self.leave_silent(cx, dst) {
+            self.end(transaction);
+            return;
+        }
+        let Some(t) = self.transactions.get_mut(&transaction) else {
+            return;
+        };
         t.n += 1;
         let n = t.n;
         if let Some(id) = query {
@@ -502,8 +605,10 @@ impl Machine for UdpTrackers {
             (None, Some(Response::Connect { connection })) => {
                 self.connected(cx, t.dst, t.n, connection);
             }
-            (None, Some(Response::Error(text))) => self.connect_failed(t.dst, &refusal(text)),
-            (None, _) => self.connect_failed(t.dst, &malformed()),
+            (None, Some(Response::Error(text))) => {
+                self.connect_failed(cx, t.dst, &refusal(text));
+            }
+            (None, _) => self.connect_failed(cx, t.dst, &malformed()),
         }
         Handled::Consumed
     }

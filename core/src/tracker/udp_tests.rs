@@ -471,3 +471,102 @@ quickcheck! {
         true
     }
 }
+
+fn other(n: u8) -> SocketAddr {
+    SocketAddr::new([192, 0, 2, n].into(), 6969)
+}
+
+#[test]
+fn the_next_address_is_asked_when_one_is_silent() {
+    let mut b = Bench::new(UdpConfig::default());
+    let id = b.announce(tracker()).unwrap();
+    b.udp.set_alternatives(id, &[tracker(), other(2), other(3)]);
+    assert_eq!(b.sent().unwrap().dst, tracker());
+    b.step();
+    assert_eq!(b.secs(), 15);
+    let sent = b.sent().unwrap();
+    assert_eq!((sent.dst, sent.action), (other(2), 0));
+    assert_eq!(b.sent(), None, "the first is left alone");
+    // This one answers the connect, and then no more.
+    let sent = b.connect_with(sent);
+    assert_eq!((sent.dst, sent.action), (other(2), 1));
+    b.step();
+    let sent = b.sent().unwrap();
+    assert_eq!((sent.dst, sent.action), (other(3), 0));
+    let sent = b.connect_with(sent);
+    assert_eq!(b.answer(sent, 1, &PEERS), Handled::Consumed);
+    let event = b.udp.poll_event().unwrap();
+    assert!(event.id == id && event.result.is_ok());
+    assert!(b.udp.has_answered(&other(3)) && !b.udp.has_answered(&tracker()));
+    b.pass(3600);
+    assert!(
+        b.udp.has_answered(&other(3)),
+        "whatever became of its connection id"
+    );
+    assert_eq!(b.udp.poll_timeout(), None);
+}
+
+#[test]
+fn the_last_address_is_asked_with_full_patience() {
+    let mut b = Bench::new(UdpConfig::default());
+    let id = b.announce(tracker()).unwrap();
+    // One that has no other address waits for the same connect.
+    let alone = b.announce(tracker()).unwrap();
+    b.udp.set_alternatives(id, &[other(2)]);
+    let (mut asked, mut over) = (Vec::new(), Vec::new());
+    while over.len() < 2 {
+        while let Some(sent) = b.sent() {
+            asked.push((b.secs(), sent.dst));
+        }
+        while let Some(event) = b.udp.poll_event() {
+            assert_eq!(event.result, Err(TrackerError::Timeout));
+            over.push((b.secs(), event.id));
+        }
+        if over.len() < 2 {
+            b.step();
+        }
+    }
+    let (first, second) = (tracker(), other(2));
+    let wanted = [
+        (0, first),
+        (15, first),
+        (15, second),
+        (30, second),
+        (45, first),
+        (60, second),
+    ];
+    asked.sort_unstable();
+    assert_eq!(asked, wanted);
+    assert_eq!(over, [(105, alone), (120, id)]);
+}
+
+#[test]
+fn a_datagram_that_cannot_be_sent_frees_its_slot_at_once() {
+    let config = UdpConfig {
+        max_queries: 2,
+        ..UdpConfig::default()
+    };
+    let mut b = Bench::new(config);
+    let (one, two) = (
+        b.announce(tracker()).unwrap(),
+        b.announce(tracker()).unwrap(),
+    );
+    b.udp.set_alternatives(two, &[other(2)]);
+    assert_eq!(b.announce(tracker()), Err(Full));
+    let sent = b.sent().unwrap();
+    b.with(|udp, cx| udp.handle_unsent(cx, sent.dst));
+    let event = b.udp.poll_event().unwrap();
+    assert_eq!(event.id, one);
+    assert_eq!(event.result, Err(TrackerError::Unsent));
+    assert_eq!(b.udp.poll_event(), None);
+    // The other goes on elsewhere; there it is the announce that cannot be sent.
+    let sent = b.sent().unwrap();
+    assert_eq!(sent.dst, other(2));
+    let sent = b.connect_with(sent);
+    b.with(|udp, cx| udp.handle_unsent(cx, sent.dst));
+    let event = b.udp.poll_event().unwrap();
+    assert!(event.id == two && event.result == Err(TrackerError::Unsent));
+    assert!(b.announce(other(3)).is_ok());
+    // Nobody waits for an answer from an address that was never asked.
+    b.with(|udp, cx| udp.handle_unsent(cx, other(9)));
+}

@@ -42,6 +42,8 @@ pub enum AnnounceEvent {
     Started = 2,
     /// Last announce.
     Stopped = 3,
+    /// A regular announce of a partial seed: it has all that it wants, but not all (BEP 21).
+    Paused = 4,
 }
 
 impl AnnounceEvent {
@@ -53,6 +55,7 @@ impl AnnounceEvent {
             Self::Completed => Some("completed"),
             Self::Started => Some("started"),
             Self::Stopped => Some("stopped"),
+            Self::Paused => Some("paused"),
         }
     }
 }
@@ -76,11 +79,11 @@ pub struct AnnounceRequest {
     pub info_hash: InfoHash,
     /// Who we are.
     pub peer_id: PeerId,
-    /// Payload bytes received.
+    /// Payload bytes received since `started`.
     pub downloaded: u64,
-    /// Payload bytes sent.
+    /// Payload bytes sent since `started`.
     pub uploaded: u64,
-    /// Bytes still missing; 0 makes us a seed.
+    /// Bytes still missing of the whole torrent; 0 makes us a seed.
     pub left: u64,
     /// Why now.
     pub event: AnnounceEvent,
@@ -179,7 +182,7 @@ pub enum TrackerError {
     Failure {
         /// `failure reason`, or the message of a UDP error.
         reason: String,
-        /// `retry in`.
+        /// `retry in`, or the intervals sent with the refusal.
         retry: Option<Retry>,
     },
     /// The answer makes no sense.
@@ -200,6 +203,10 @@ pub enum TrackerError {
     BadUrl(&'static str),
     /// Whoever asked no longer wants to know.
     Cancelled,
+    /// Too many queries are under way already: it was not asked.
+    Busy,
+    /// The machine could not send the datagram.
+    Unsent,
     /// The DHT found nobody, or does not run; in rTorrent's words.
     Dht(&'static str),
     /// Any other failure, in the platform's words.
@@ -245,6 +252,8 @@ impl fmt::Display for TrackerError {
             Self::Unsupported { scheme } => write!(f, "unsupported kind of tracker: {scheme}"),
             Self::BadUrl(what) => write!(f, "bad URL: {what}"),
             Self::Cancelled => f.write_str("cancelled"),
+            Self::Busy => f.write_str("too many trackers are being asked already"),
+            Self::Unsent => f.write_str("the request cannot be sent: no route, or a firewall"),
             Self::Dht(words) => f.write_str(words),
             Self::Io(detail) => f.write_str(detail),
         }

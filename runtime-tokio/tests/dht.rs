@@ -17,6 +17,7 @@ use dunlin_tokio::{
     core::{
         dht::{Announce, DhtConfig, LookupReport},
         metainfo::HostPort,
+        op::Ports,
     },
     system::{
         dht::{Answer, NodeConfig, NodeEvent, Status},
@@ -86,7 +87,7 @@ async fn a_peer_announced_by_one_node_is_found_by_another() {
     let (third, _events3) = start(local(&[router]));
     let hash = InfoHash([0x42; 20]);
     let announce = Announce {
-        port: 7777,
+        ports: Ports::both(7777),
         implied: false,
         seed: false,
     };

@@ -419,7 +419,7 @@ impl Household {
             let goal = Goal::Peers {
                 hash,
                 announce: Some(Announce {
-                    port: PORT,
+                    ports: dunlin_core::op::Ports::both(PORT),
                     implied: true,
                     seed: false,
                 }),

@@ -5,6 +5,8 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use super::Contact;
+use crate::op::{Family, Ports};
+use crate::tracker::NO_PORT;
 use crate::{InfoHash, NodeId};
 
 /// Names a search; never reused.
@@ -18,12 +20,22 @@ pub struct PingId(pub u32);
 /// How to announce ourselves once the nodes closest to an info-hash are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Announce {
-    /// The port peers should connect to.
-    pub port: u16,
+    /// The ports peers should connect to. Nodes of a family without one are not told of us.
+    pub ports: Ports,
     /// Peers should connect to the port our datagrams come from instead.
     pub implied: bool,
     /// We have everything (BEP 33).
     pub seed: bool,
+}
+
+impl Announce {
+    /// The port that nodes of a family are told; `None` if they are not told of us. One that is
+    /// implied is of no importance, but has to be there (BEP 5).
+    pub(crate) fn port(&self, v6: bool) -> Option<u16> {
+        let family = if v6 { Family::V6 } else { Family::V4 };
+        let port = self.ports.of(family);
+        port.or_else(|| self.implied.then(|| self.ports.any().unwrap_or(NO_PORT)))
+    }
 }
 
 /// What to search for.

@@ -287,7 +287,7 @@ impl Engine {
         let Some(pieces) = t.info.as_ref().map(|i| i.piece_count()) else {
             return;
         };
-        let (port, dht) = (self.port(), self.dht_is_active());
+        let (ports, dht) = (self.ports(), self.dht_is_active());
         for index in t.conns.clone() {
             let Some(conn) = self.conns.at_mut(index) else {
                 continue;
@@ -310,6 +310,7 @@ impl Engine {
                 have.iter().for_each(|piece| peer.have(piece));
             }
             // Now there is metadata to be had from us.
+            let port = ports.towards(conn.remote.ip());
             let local = local(t, &self.config, self.peer_id, port, dht, conn.remote);
             peer.send_extended(&local);
             // It may have told while the files were being looked at.

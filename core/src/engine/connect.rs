@@ -10,7 +10,7 @@ use super::swarm::{Limits, Released};
 use super::timers::Timer;
 use super::torrent::Torrent;
 use super::{Config, Engine, Stop, cx};
-use crate::op::Close;
+use crate::op::{Close, Ports};
 use crate::peer::crypto::CryptoOffer;
 use crate::peer::{Local, Peer};
 use crate::{ConnId, EncryptionPolicy, Op, PeerId, TorrentId};
@@ -139,7 +139,7 @@ impl Engine {
             plaintext: self.config.encryption != EncryptionPolicy::Required,
             rc4: true,
         });
-        let (port, dht) = (self.port(), self.dht_is_active());
+        let (port, dht) = (self.ports().towards(remote.ip()), self.dht_is_active());
         let Some(t) = self.torrents.get(&torrent) else {
             return;
         };
@@ -212,9 +212,10 @@ impl Engine {
         (self.config.max_connections as usize).min(MAX_CONNS)
     }
 
-    /// The port that peers and trackers are told.
-    pub(super) fn port(&self) -> Option<u16> {
-        self.listening.values().next().map(SocketAddr::port)
+    /// The ports that peers, trackers and the DHT are told: where streams are accepted, over each
+    /// family.
+    pub(super) fn ports(&self) -> Ports {
+        Ports::bound(self.listening.values())
     }
 }
 

@@ -580,7 +580,10 @@ impl Engine {
             return;
         }
         t.finished = true;
-        if t.is_seed() && t.downloaded > 0 {
+        if !t.is_seed() {
+            // Trackers learn soon that this is a partial seed (BEP 21).
+            t.announcer.need_peers(&mut cx!(self));
+        } else if t.downloaded > 0 {
             t.announcer.completed(&mut cx!(self));
         }
         let conns = t.conns.clone();

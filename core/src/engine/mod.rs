@@ -511,7 +511,7 @@ impl Engine {
             Purpose::Save(id) => self.saved(id, &outcome),
             Purpose::Select(id) => self.selected(id, &outcome),
             Purpose::Release(id) => self.released(id, &outcome),
-            Purpose::DhtBind(socket, epoch) => self.dht_bound(socket, epoch, outcome),
+            Purpose::DhtBind(epoch) => self.dht_bound(epoch, outcome),
             Purpose::DhtName(port, wanted) => self.dht_resolved(port, wanted, &outcome),
             Purpose::DhtQuiet => self.dht_quietly_done(&outcome),
         }

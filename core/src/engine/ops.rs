@@ -39,7 +39,7 @@ pub(super) enum Purpose {
     Release(TorrentId),
     Save(TorrentId),
     /// A socket of the DHT's own, by the count of its starts.
-    DhtBind(SocketId, u32),
+    DhtBind(u32),
     /// The name of a DHT node, its port, and what it is wanted for.
     DhtName(u16, Wanted),
     /// Something of the DHT's that nobody waits for.
@@ -73,7 +73,7 @@ impl Purpose {
             | Self::Resolve(..)
             | Self::Http(..)
             | Self::Release(_)
-            | Self::DhtBind(..)
+            | Self::DhtBind(_)
             | Self::DhtName(..)
             | Self::DhtQuiet => None,
         }

@@ -158,7 +158,7 @@ impl Engine {
             self.close_conn(id, End::Finished(refusal.unwrap_or_default()));
             return;
         };
-        let (port, dht) = (self.port(), self.dht_is_active());
+        let (port, dht) = (self.ports().towards(remote.ip()), self.dht_is_active());
         let Some(t) = self.torrents.get_mut(&torrent) else {
             return;
         };
@@ -180,7 +180,7 @@ impl Engine {
             return;
         }
         // Only one that others reach is worth telling of.
-        let dht_port = self.dht.as_ref().and_then(|s| s.reachable_port());
+        let dht_ports = self.dht.as_ref().and_then(|s| s.reachable_ports());
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
@@ -207,6 +207,7 @@ impl Engine {
             // BEP 6 wants one of the three messages, also before we know what there is to have.
             None => peer.bitfield(&Bitfield::new(0)),
         }
+        let dht_port = dht_ports.and_then(|ports| ports.towards(conn.remote.ip()));
         if let Some(port) = dht_port.filter(|_| !t.is_private()) {
             peer.port(port);
         }

@@ -70,7 +70,7 @@ impl Engine {
         let (wanted, left) = t
             .picker
             .as_ref()
-            .map_or((total, total), |_| (t.wanted, t.left()));
+            .map_or((total, total), |_| (t.wanted, t.wanted_left()));
         let swarm = |f: fn(&TrackerStatus<'_>) -> Option<u32>| {
             t.announcer.status().filter_map(|s| f(&s)).max()
         };
@@ -206,7 +206,7 @@ impl Engine {
 }
 
 /// Bytes in the pieces of a set.
-fn bytes_in(info: &Info, have: &Bitfield) -> u64 {
+pub(super) fn bytes_in(info: &Info, have: &Bitfield) -> u64 {
     let Some(last) = info.piece_count().checked_sub(1) else {
         return 0;
     };

@@ -14,6 +14,7 @@ use super::assembly::Assembly;
 use super::dht::Search;
 use super::event::Changes;
 use super::fetch::Fetch;
+use super::questions::bytes_in;
 use super::resume::Record;
 use super::saving::Saving;
 use super::status::{FilePriority, State};
@@ -249,9 +250,24 @@ impl Torrent {
         }
     }
 
-    /// Bytes that are missing of what is wanted; what a tracker is told is left. A magnet
-    /// without metadata has something left, so that trackers do not take it for a seed.
+    /// Bytes that are missing of the whole torrent, wanted or not: what a tracker is told is left
+    /// (BEP 3, and BEP 21 for those who want a part). A magnet without metadata has something
+    /// left, so that trackers do not take it for a seed.
     pub(super) fn left(&self) -> u64 {
+        match (&self.picker, &self.info) {
+            (Some(picker), Some(info)) => info.total_len() - bytes_in(info, picker.have()),
+            _ => 16 << 10,
+        }
+    }
+
+    /// Whether it is a partial seed (BEP 21): nothing that is wanted is missing, though not
+    /// everything is here.
+    pub(super) fn is_partial_seed(&self) -> bool {
+        self.is_done() && !self.is_seed()
+    }
+
+    /// Bytes that are missing of what is wanted.
+    pub(super) fn wanted_left(&self) -> u64 {
         match &self.picker {
             Some(picker) if self.existing == Existing::ReadOnly => {
                 let piece_len = self.info.as_ref().map_or(0, |info| info.piece_len());
@@ -259,7 +275,7 @@ impl Torrent {
                 u64::from(missing) * u64::from(piece_len)
             }
             Some(picker) => picker.bytes_left(),
-            None => 16 << 10,
+            None => self.wanted,
         }
     }
 

@@ -17,8 +17,6 @@ use crate::tracker::{DHT_URL, Query, QueryKey, QueryKind, Stats, TrackerEvent, T
 use crate::wire::tracker::{Crypto, Scheme, TrackerError, http, parse_url};
 use crate::{EncryptionPolicy, Machine, Op, Outcome, TorrentId};
 
-/// What is announced when nothing listens: trackers refuse 0.
-const DEFAULT_PORT: u16 = 6881;
 /// How long an HTTP tracker may take.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -35,7 +33,7 @@ impl Engine {
             EncryptionPolicy::Required => Crypto::Required,
         };
         loop {
-            let port = self.port().unwrap_or(DEFAULT_PORT);
+            let ports = self.ports();
             let Some(t) = self.torrents.get_mut(&id) else {
                 return;
             };
@@ -48,7 +46,8 @@ impl Engine {
                 uploaded: t.uploaded,
                 downloaded: t.downloaded,
                 left: t.left(),
-                port,
+                partial: t.is_partial_seed(),
+                ports,
                 peer_id: self.peer_id,
                 key: self.tracker_key,
                 numwant: Some(numwant),
@@ -174,10 +173,16 @@ impl Engine {
         // What a torrent names may be anything. On a local address this is harmless: nothing that
         // the torrent chose is sent before a tracker has answered the connect request (BEP 15).
         let fits = |ip: &&IpAddr| fits(ip) && is_unicast(**ip) && url.port != 0;
-        let Some(ip) = addrs.iter().find(fits) else {
+        let mut fitting: Vec<SocketAddr> = addrs
+            .iter()
+            .filter(fits)
+            .map(|ip| SocketAddr::new(*ip, url.port))
+            .collect();
+        // One that has answered before is asked first: the others may still be silent.
+        fitting.sort_by_key(|at| !self.udp.has_answered(at));
+        let Some((&dst, others)) = fitting.split_first() else {
             return self.refuse(id, key, TrackerError::NoAddress);
         };
-        let dst = SocketAddr::new(*ip, url.port);
         let sent = match query.kind {
             QueryKind::Announce(request) => {
                 self.udp.announce(&mut cx!(self), dst, url.path, request)
@@ -186,11 +191,18 @@ impl Engine {
         };
         match sent {
             Ok(sent) => {
+                self.udp.set_alternatives(sent, others);
                 self.udp_queries.insert(sent, (id, key));
                 self.timers.set(Timer::Udp, self.udp.poll_timeout());
             }
-            Err(_) => self.refuse(id, key, TrackerError::Cancelled),
+            Err(_) => self.refuse(id, key, TrackerError::Busy),
         }
+    }
+
+    /// A datagram to this address could not be sent.
+    pub(super) fn udp_unsent(&mut self, addr: SocketAddr) {
+        self.udp.handle_unsent(&mut cx!(self), addr);
+        self.after_udp();
     }
 
     /// UDP tracker transactions may have ended, or want their timer moved.
@@ -228,7 +240,7 @@ impl Engine {
                         self.notice(Some(id), None, Level::Warning, what);
                         continue;
                     }
-                    let quiet = matches!(error, TrackerError::Cancelled);
+                    let quiet = matches!(error, TrackerError::Cancelled | TrackerError::Busy);
                     let level = if quiet { Level::Detail } else { Level::Warning };
                     self.tracker_notice(id, tracker, level, alloc::format!("{error}"));
                 }

@@ -28,8 +28,8 @@ use super::{
     entry::Entry,
     plan::{Job, plan},
     types::{
-        AnnounceConfig, MAX_TRACKERS, Query, QueryKey, QueryKind, Reach, SavedTracker, Stats,
-        TrackerEvent, TrackerId, TrackerStatus,
+        AnnounceConfig, MAX_TRACKERS, NO_PORT, Query, QueryKey, QueryKind, Reach, SavedTracker,
+        Stats, TrackerEvent, TrackerId, TrackerStatus,
     },
     udp::Full,
 };
@@ -388,10 +388,10 @@ impl Announcer {
     fn failed(&mut self, cx: &mut Cx<'_>, at: usize, endpoint: usize, error: TrackerError) {
         let tracker = &mut self.trackers[at];
         let end = &mut tracker.endpoints[endpoint];
-        if error == TrackerError::Cancelled {
-            end.cancelled(cx);
-        } else {
-            end.failed(cx, error.clone());
+        match error {
+            TrackerError::Cancelled => end.cancelled(cx),
+            TrackerError::Busy => end.postponed(cx),
+            _ => end.failed(cx, error.clone()),
         }
         // Why the DHT cannot be asked is heard, if somebody wanted to know.
         let told = tracker.dht.is_some() && tracker.enabled;
@@ -399,7 +399,7 @@ impl Announcer {
             tracker.endpoints[endpoint].stop();
             return;
         }
-        let given_up = error == TrackerError::Cancelled;
+        let given_up = matches!(error, TrackerError::Cancelled | TrackerError::Busy);
         if given_up || tracker.is_asking() || tracker.is_working() {
             return;
         }
@@ -501,13 +501,14 @@ impl Announcer {
             dht.forced = false;
         }
         let end = tracker.endpoints.get_mut(endpoint)?;
-        let event = end.event();
+        let event = end.event(stats.partial);
         end.asking = Some((key, event));
+        let (uploaded, downloaded) = end.counted(stats.uploaded, stats.downloaded);
         let request = AnnounceRequest {
             info_hash,
             peer_id: stats.peer_id,
-            downloaded: stats.downloaded,
-            uploaded: stats.uploaded,
+            downloaded,
+            uploaded,
             left: stats.left,
             event,
             key: stats.key,
@@ -515,7 +516,11 @@ impl Announcer {
                 AnnounceEvent::Stopped => Some(0),
                 _ => stats.numwant,
             },
-            port: stats.port,
+            port: match end.family {
+                Some(family) => stats.ports.of(family),
+                None => stats.ports.any(),
+            }
+            .unwrap_or(NO_PORT),
             crypto: stats.crypto,
             ipv4: stats.ipv4,
             ipv6: stats.ipv6,

@@ -26,6 +26,10 @@ pub(super) const BACKOFF_CEILING: Duration = Duration::from_secs(60 * 60);
 /// The same for the DHT, whose node finds others meanwhile. As long as rTorrent waits.
 const DHT_BACKOFF_CEILING: Duration = Duration::from_secs(320);
 
+/// Pause until a query is made again that there was no room for. Ours: a few of these fit into
+/// the time that a session takes to stop, and queries leave the queue by answers or after 15 s.
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
+
 /// A tracker over one family.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
@@ -45,6 +49,11 @@ pub(super) struct Endpoint {
     pub(super) started: bool,
     owes_completed: bool,
     owes_stop: bool,
+    /// Not before then: there was no room for `stopped` when it was due.
+    stop_at: Instant,
+    /// Payload bytes sent and received before the announce of `started`, which the tracker is
+    /// not told of; `None` until that is due.
+    base: Option<(u64, u64)>,
     pub(super) error: Option<TrackerError>,
     pub(super) complete: Option<u32>,
     pub(super) incomplete: Option<u32>,
@@ -65,6 +74,8 @@ impl Endpoint {
             started: false,
             owes_completed: false,
             owes_stop: false,
+            stop_at: now,
+            base: None,
             error: None,
             complete: None,
             incomplete: None,
@@ -74,18 +85,26 @@ impl Endpoint {
     }
 
     /// What the next announce has to say.
-    pub(super) const fn event(&self) -> AnnounceEvent {
+    pub(super) const fn event(&self, partial: bool) -> AnnounceEvent {
         match (self.owes_stop, self.started, self.owes_completed) {
             (true, _, _) => AnnounceEvent::Stopped,
             (_, false, _) => AnnounceEvent::Started,
             (_, _, true) => AnnounceEvent::Completed,
+            _ if partial => AnnounceEvent::Paused,
             _ => AnnounceEvent::None,
         }
     }
 
-    /// Has to hear that we stop, and can be told now.
-    pub(super) const fn stop_is_due(&self) -> bool {
-        self.owes_stop && self.asking.is_none()
+    /// Payload bytes sent and received since `started`, if those are all there ever were. A
+    /// `started` that is repeated does not begin anew, so that nothing is lost with it.
+    pub(super) fn counted(&mut self, uploaded: u64, downloaded: u64) -> (u64, u64) {
+        let (up, down) = *self.base.get_or_insert((uploaded, downloaded));
+        (uploaded.saturating_sub(up), downloaded.saturating_sub(down))
+    }
+
+    /// When it is to be told that we stop, if it has to hear that and can.
+    pub(super) fn stop_due(&self) -> Option<Instant> {
+        (self.owes_stop && self.asking.is_none()).then_some(self.stop_at)
     }
 
     /// Has to hear that we stop, and answered last time: worth waiting for.
@@ -102,7 +121,21 @@ impl Endpoint {
     pub(super) fn start(&mut self, now: Instant) {
         self.owes_stop = false;
         if !self.started {
-            self.next = now;
+            self.next = now.max(self.earliest_after_refusal());
+            if self.asking.is_none() {
+                self.base = None;
+            }
+        }
+    }
+
+    /// What a tracker that refused asked for is heeded across a stop and a start.
+    fn earliest_after_refusal(&self) -> Instant {
+        match self.error {
+            Some(TrackerError::Failure {
+                retry: Some(Retry::After(_)),
+                ..
+            }) => self.earliest,
+            _ => Instant::ORIGIN,
         }
     }
 
@@ -128,13 +161,13 @@ impl Endpoint {
         }
     }
 
-    /// Asks as soon as the tracker allows it; `force` does not wait for its permission, nor for
-    /// the end of a pause after failures.
+    /// Asks as soon as the tracker allows it; `force` does not wait for its permission, `manual`
+    /// only for that and not for the end of a pause after failures.
     pub(super) fn hurry(&mut self, now: Instant, manual: bool, force: bool) {
         let at = match self.fails {
-            0 if force => now,
+            _ if force => now,
             0 => self.earliest.max(now),
-            _ if manual => now,
+            _ if manual => self.earliest_after_refusal().max(now),
             _ => return,
         };
         self.next = self.next.min(at);
@@ -143,10 +176,7 @@ impl Endpoint {
     /// The tracker answered. Whether it has to hear that we stop is the caller's to say.
     pub(super) fn succeeded(&mut self, now: Instant, answer: &AnnounceAnswer) {
         match self.asking.take().map(|(_, event)| event) {
-            Some(AnnounceEvent::Stopped) => {
-                self.started = false;
-                self.owes_stop = false;
-            }
+            Some(AnnounceEvent::Stopped) => self.forgotten(),
             Some(AnnounceEvent::Completed) => self.owes_completed = false,
             _ => self.started = true,
         }
@@ -176,8 +206,7 @@ impl Endpoint {
     pub(super) fn failed(&mut self, cx: &mut Cx<'_>, error: TrackerError) {
         if let Some((_, AnnounceEvent::Stopped)) = self.asking.take() {
             // Told once, with the retransmissions of its transport: it will forget us by itself.
-            self.started = false;
-            self.owes_stop = false;
+            self.forgotten();
         }
         self.working = false;
         self.fails = self.fails.saturating_add(1);
@@ -185,7 +214,11 @@ impl Endpoint {
             TrackerError::Failure {
                 retry: Some(Retry::After(pause)),
                 ..
-            } => (*pause).clamp(INTERVAL_FLOOR, INTERVAL_CEILING),
+            } => {
+                let pause = (*pause).clamp(INTERVAL_FLOOR, INTERVAL_CEILING);
+                self.earliest = cx.now + pause;
+                pause
+            }
             // It will not have one in a minute either.
             TrackerError::NoAddress => jittered(cx, BACKOFF_CEILING),
             TrackerError::Dht(_) => backoff(cx, self.fails).min(DHT_BACKOFF_CEILING),
@@ -198,10 +231,24 @@ impl Endpoint {
     /// The query was given up by us, so nothing is learned about the tracker.
     pub(super) fn cancelled(&mut self, cx: &mut Cx<'_>) {
         if let Some((_, AnnounceEvent::Stopped)) = self.asking.take() {
-            self.started = false;
-            self.owes_stop = false;
+            self.forgotten();
         }
         self.next = cx.now + jittered(cx, BACKOFF_FIRST);
+    }
+
+    /// There was no room for the query: it is made again, also if it says that we stop.
+    pub(super) fn postponed(&mut self, cx: &mut Cx<'_>) {
+        self.asking = None;
+        let pause = jittered(cx, BUSY_PAUSE);
+        self.next = cx.now + pause;
+        self.stop_at = cx.now + pause;
+    }
+
+    /// It has us on its list no longer.
+    fn forgotten(&mut self) {
+        self.started = false;
+        self.owes_stop = false;
+        self.base = None;
     }
 }
 

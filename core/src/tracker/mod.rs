@@ -8,14 +8,14 @@
 //! ```
 //!
 //! Names are resolved and HTTP is spoken by the owner. For an `udp` query it resolves the host
-//! of [`parse_url`], takes an address of the query's family (none: [`TrackerError::NoAddress`])
-//! and hands it to [`UdpTrackers`]; if that is [`Full`] it answers [`TrackerError::Cancelled`],
-//! upon which the announcer asks again half a minute later.
+//! of [`parse_url`], takes the addresses of the query's family (none: [`TrackerError::NoAddress`])
+//! and hands them to [`UdpTrackers`]; if that is [`Full`] it answers [`TrackerError::Busy`], upon
+//! which the announcer asks again a second later.
 //!
 //! [`Announcer::add_dht`] adds a pseudo-tracker, [`DHT_URL`]: the owner searches the DHT for it.
 //!
 //! [`parse_url`]: crate::wire::tracker::parse_url
-//! [`TrackerError::Cancelled`]: crate::wire::tracker::TrackerError::Cancelled
+//! [`TrackerError::Busy`]: crate::wire::tracker::TrackerError::Busy
 //! [`TrackerError::NoAddress`]: crate::wire::tracker::TrackerError::NoAddress
 
 mod announcer;
@@ -29,7 +29,8 @@ pub mod udp;
 pub use announcer::Announcer;
 pub use dht::{DHT_URL, SERVER_DOWN};
 pub use types::{
-    AnnounceConfig, DhtFound, DhtProgress, DhtState, Families, MAX_TRACKERS, Query, QueryKey,
-    QueryKind, Reach, SavedTracker, Stats, TrackerEvent, TrackerId, TrackerState, TrackerStatus,
+    AnnounceConfig, DhtFound, DhtProgress, DhtState, Families, MAX_TRACKERS, NO_PORT, Query,
+    QueryKey, QueryKind, Reach, SavedTracker, Stats, TrackerEvent, TrackerId, TrackerState,
+    TrackerStatus,
 };
 pub use udp::{Full, QueryId, UdpConfig, UdpTrackers};

@@ -87,8 +87,8 @@ pub(super) fn plan(
         let reached = running && entry.is_usable() && !ahead.works;
         for (endpoint, end) in entry.endpoints.iter().enumerate() {
             let job = Job::Announce { tracker, endpoint };
-            if end.stop_is_due() {
-                consider(now, job);
+            if let Some(at) = end.stop_due() {
+                consider(at.max(now), job);
             } else if reached && end.asking.is_none() {
                 consider(end.next.max(ahead.until), job);
             }

@@ -5,13 +5,18 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::{
     id::PeerId,
-    op::Family,
+    op::{Family, Ports},
     time::Instant,
     wire::tracker::{AnnounceRequest, Crypto, TrackerError},
 };
 
 /// Most trackers of one torrent; magnets with over a hundred are seen, more are of no use.
 pub const MAX_TRACKERS: usize = 256;
+
+/// What a tracker is told where nothing listens over the family it is asked over. Many trackers
+/// refuse an announce of port 0 altogether, and would tell us of no peers then; nothing listens on
+/// port 1 either, so nobody is sent to another program.
+pub const NO_PORT: u16 = 1;
 
 /// Names a tracker of an announcer; never reused, whatever is added, removed or moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,14 +76,18 @@ impl Default for AnnounceConfig {
 /// What the torrent is like at this moment; goes into an announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {
-    /// Payload bytes sent.
+    /// Payload bytes sent, ever: each tracker is told those since its `started`.
     pub uploaded: u64,
-    /// Payload bytes received.
+    /// Payload bytes received, ever.
     pub downloaded: u64,
-    /// Bytes still missing; 0 makes us a seed, so a magnet without metadata needs another guess.
+    /// Bytes still missing of the whole torrent, wanted or not; 0 makes us a seed, so a magnet
+    /// without metadata needs another guess.
     pub left: u64,
-    /// Port that peers should connect to.
-    pub port: u16,
+    /// A partial seed (BEP 21): nothing that is wanted is missing, though not everything is here.
+    pub partial: bool,
+    /// Ports that peers should connect to. A tracker that is asked over a family without one is
+    /// told [`NO_PORT`].
+    pub ports: Ports,
     /// Who we are.
     pub peer_id: PeerId,
     /// Secret that proves we are the same client after an address change.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use dunlin_core::dht::{Announce, Dht, DhtConfig, DhtEvent, DhtLog, Goal};
+use dunlin_core::op::Ports;
 use dunlin_core::wire::krpc::{Body, Method, ReplyOut};
 use dunlin_core::{InfoHash, Machine, NodeId};
 use rand_chacha::rand_core::Rng;
@@ -15,7 +16,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 fn peers(hash: u8, port: Option<u16>) -> Goal {
     let announce = port.map(|port| Announce {
-        port,
+        ports: Ports::both(port),
         implied: false,
         seed: false,
     });

@@ -14,6 +14,7 @@ use std::{
 use dunlin_core::{
     Cx, InfoHash, Instant,
     dht::{Announce, Dht, DhtConfig, DhtEvent, DhtStats, Goal, LookupId, LookupReport},
+    op::Ports,
 };
 use rand_core::Rng;
 
@@ -527,7 +528,7 @@ impl Swarm {
         let goal = Goal::Peers {
             hash,
             announce: Some(Announce {
-                port: PORT,
+                ports: Ports::both(PORT),
                 implied: true,
                 seed: true,
             }),

@@ -8,6 +8,7 @@ use std::{
 use dunlin_core::{
     Cx, InfoHash, Instant, NodeId as Key,
     dht::{Announce, Dht, DhtConfig, DhtEvent, DhtStats, Goal},
+    op::Ports,
 };
 use rand_core::Rng;
 
@@ -163,7 +164,7 @@ impl Trial {
         let goal = Goal::Peers {
             hash: InfoHash(target.0),
             announce: announce.then_some(Announce {
-                port: PORT,
+                ports: Ports::both(PORT),
                 implied: false,
                 seed: false,
             }),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use arbitrary::Unstructured;
+use dunlin_core::op::Ports;
 use dunlin_core::tracker::{AnnounceConfig, Announcer, QueryKind, Stats, UdpConfig, UdpTrackers};
 use dunlin_core::wire::tracker::{AnnounceEvent, AnnounceRequest, Answer, Crypto, MAX_PEERS, http};
 use dunlin_core::{Cx, Ecn, InfoHash, Instant, Machine, PeerId, RecvMeta, SocketId};
@@ -170,7 +171,8 @@ fn stats() -> Stats {
         uploaded: 0,
         downloaded: 0,
         left: 1,
-        port: 6881,
+        partial: false,
+        ports: Ports::both(6881),
         peer_id: PeerId([1; 20]),
         key: 9,
         numwant: Some(50),

@@ -183,7 +183,7 @@ impl Dht {
                         QueryOut::AnnouncePeer {
                             info_hash: search.target,
                             token,
-                            port: announce.port,
+                            port: announce.port(v6)?,
                             implied_port: announce.implied,
                             seed: announce.seed,
                         }

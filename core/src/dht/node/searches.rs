@@ -316,20 +316,24 @@ impl Dht {
         let Some(search) = self.searches.get(&id) else {
             return;
         };
-        let wanted = match &search.goal {
-            Goal::Peers { announce, .. } => announce.is_some(),
+        let wanted = [false, true].map(|v6| match &search.goal {
+            Goal::Peers { announce, .. } => announce.and_then(|a| a.port(v6)).is_some(),
             Goal::PutImmutable(_) | Goal::PutMutable { .. } => true,
             Goal::Nodes(_) | Goal::Immutable(_) | Goal::Mutable { .. } => false,
-        };
-        if !wanted {
+        });
+        if wanted == [false; 2] {
             return;
         }
+        let lookups = [false, true].into_iter().zip(&search.lookups);
+        let lookups = lookups.filter(|(v6, _)| wanted[usize::from(*v6)]);
         let (queries, urgent) = (&mut self.queries, &mut self.urgent);
         // Nodes that did not answer must not keep those that did from being stored at.
-        let wanted = search.lookups.iter().flatten().map(|l| l.stores().count());
+        let wanted = lookups
+            .clone()
+            .filter_map(|(_, l)| Some(l.as_ref()?.stores().count()));
         queries.make_room(id, wanted.sum::<usize>() as u16);
         let mut opened = 0;
-        for (v6, lookup) in [false, true].into_iter().zip(&search.lookups) {
+        for (v6, lookup) in lookups {
             let stores = lookup.iter().flat_map(|l| l.stores());
             for (nth, (addr, node, _)) in (0..).zip(stores) {
                 let purpose = Purpose::Store {

@@ -132,6 +132,7 @@ impl Engine {
     /// The driver could not send a datagram to `addr`.
     pub fn handle_unsent(&mut self, now: Instant, addr: SocketAddr) {
         self.tick(now);
+        self.udp_unsent(addr);
         if let Some(node) = self.dht.as_mut().and_then(|s| s.running()) {
             node.send_failed(&mut cx!(self), addr);
             self.after_dht();

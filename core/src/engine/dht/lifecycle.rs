@@ -12,7 +12,7 @@ use super::super::torrent::Torrent;
 use super::super::{Engine, Stop, cx};
 use super::{Names, Owner, Server, State};
 use crate::dht::{Cause, Dht, DhtEvent, DhtLog, Failure, LookupReport};
-use crate::op::SocketKind;
+use crate::op::{Ports, SocketKind};
 use crate::throttle::Direction;
 use crate::tracker::SERVER_DOWN;
 use crate::wire::tracker::TrackerError;
@@ -138,7 +138,7 @@ impl Engine {
         if let Some(server) = &mut self.dht {
             server.state = State::Binding {
                 left: families.len() as u8,
-                bound: None,
+                bound: Ports::default(),
                 error: None,
             };
         }
@@ -151,13 +151,12 @@ impl Engine {
                 IpAddr::V6(_) => SocketId::DHT_V6,
             };
             let (kind, local) = (SocketKind::Udp, SocketAddr::new(ip, port));
-            self.ops
-                .job(Purpose::DhtBind(socket, epoch), |op| Op::Bind {
-                    op,
-                    socket,
-                    kind,
-                    local,
-                });
+            self.ops.job(Purpose::DhtBind(epoch), |op| Op::Bind {
+                op,
+                socket,
+                kind,
+                local,
+            });
         }
     }
 
@@ -200,10 +199,11 @@ impl Engine {
         let configured = server
             .port
             .or_else(|| Some(self.config.listen.first()?.port()));
-        match self.udp_bound.values().next().map(SocketAddr::port) {
+        let ports = Ports::bound(self.udp_bound.values());
+        match ports.any() {
             Some(port) => {
                 self.dht_starting(port);
-                self.dht_run(port, false);
+                self.dht_run(port, ports, false);
             }
             None => {
                 self.dht_starting(configured.unwrap_or(0));
@@ -216,7 +216,7 @@ impl Engine {
     }
 
     /// One of its own sockets is bound, or could not be.
-    pub(in super::super) fn dht_bound(&mut self, socket: SocketId, epoch: u32, outcome: Outcome) {
+    pub(in super::super) fn dht_bound(&mut self, epoch: u32, outcome: Outcome) {
         let stale = || {
             let server = self.dht.as_ref().filter(|s| s.epoch == epoch);
             !server.is_some_and(|s| matches!(s.state, State::Binding { .. }))
@@ -235,9 +235,7 @@ impl Engine {
         *left = left.saturating_sub(1);
         let failed = match outcome {
             Outcome::Bound(addr) => {
-                if bound.is_none() || socket == SocketId::DHT_V4 {
-                    *bound = Some(addr);
-                }
+                bound.set(addr);
                 None
             }
             Outcome::Failed { error, .. } => Some(error),
@@ -249,9 +247,9 @@ impl Engine {
         if *left > 0 {
             return;
         }
-        let (port, configured) = (bound.map(|b| b.port()), server.port);
+        let (ports, configured) = (*bound, server.port);
         let error = error.take();
-        match port {
+        match ports.any() {
             Some(port) => {
                 if configured.is_none() {
                     self.dht_starting(port);
@@ -260,7 +258,7 @@ impl Engine {
                     let message = detail;
                     self.notice(None, None, Level::Warning, What::Bind { message });
                 }
-                self.dht_run(port, true);
+                self.dht_run(port, ports, true);
             }
             None => self.dht_error(error.unwrap_or(OpError {
                 kind: OpErrorKind::Io,
@@ -280,18 +278,15 @@ impl Engine {
         self.notice(None, None, Level::Error, what);
     }
 
-    fn dht_run(&mut self, port: u16, own: bool) {
+    /// Runs the node on bound sockets. A family without one is left out.
+    fn dht_run(&mut self, port: u16, ports: Ports, own: bool) {
         let Some(server) = &mut self.dht else {
             return;
         };
         let mut cx = cx!(self);
         let mut config = self.config.dht_config.clone();
-        config.ipv4 &= self.caps.ipv4;
-        config.ipv6 &= self.caps.ipv6;
-        if !own {
-            config.ipv4 &= self.udp_bound.contains_key(&SocketId::V4);
-            config.ipv6 &= self.udp_bound.contains_key(&SocketId::V6);
-        }
+        config.ipv4 &= self.caps.ipv4 && ports.v4.is_some();
+        config.ipv6 &= self.caps.ipv6 && ports.v6.is_some();
         let node = server
             .node
             .get_or_insert_with(|| Box::new(Dht::new(&mut cx, config)));
@@ -301,7 +296,7 @@ impl Engine {
             contacts.extend(saved.contacts);
         }
         node.start(&mut cx, port);
-        server.state = State::On { port, own };
+        server.state = State::On { ports, own };
         server.names = Names::default();
         server.starved = false;
         self.timers

@@ -31,6 +31,7 @@ use super::sweep::Why;
 use super::timers::Timer;
 use crate::dht::{Dht, DhtEvent, DhtLog, LookupId, PingId, Saved};
 use crate::metainfo::HostPort;
+use crate::op::Ports;
 use crate::throttle::{Direction, NodeId, Throttle};
 use crate::{
     Config, Cx, DhtMode, Handled, Instant, Machine, OpError, RecvMeta, SocketId, TorrentId,
@@ -102,11 +103,12 @@ enum State {
     /// Its own sockets are not bound yet.
     Binding {
         left: u8,
-        bound: Option<SocketAddr>,
+        bound: Ports,
         error: Option<OpError>,
     },
     On {
-        port: u16,
+        /// Where its sockets are bound, or those it shares.
+        ports: Ports,
         /// It has sockets of its own.
         own: bool,
     },
@@ -151,7 +153,7 @@ impl Server {
     /// The port, while it runs.
     pub(super) const fn active(&self) -> Option<u16> {
         match self.state {
-            State::On { port, .. } => Some(port),
+            State::On { ports, .. } => ports.any(),
             _ => None,
         }
     }
@@ -162,11 +164,13 @@ impl Server {
         self.node.as_deref_mut()
     }
 
-    /// The port to tell peers, if others reach it.
-    pub(super) fn reachable_port(&self) -> Option<u16> {
-        let port = self.active()?;
+    /// The ports to tell peers, if others reach them.
+    pub(super) fn reachable_ports(&self) -> Option<Ports> {
+        let State::On { ports, .. } = self.state else {
+            return None;
+        };
         let node = self.node.as_ref()?;
-        node.is_reachable().then_some(port)
+        node.is_reachable().then_some(ports)
     }
 
     /// Whether datagrams wait that may leave.

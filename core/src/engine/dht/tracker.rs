@@ -90,7 +90,7 @@ impl Engine {
     /// Begins the searches that wait, as far as there is room.
     pub(super) fn next_search(&mut self) {
         loop {
-            let port = self.port();
+            let ports = self.ports();
             let Some(server) = &mut self.dht else {
                 return;
             };
@@ -105,8 +105,8 @@ impl Engine {
             let seed = t.is_seed();
             let goal = Goal::Peers {
                 hash: t.info_hash,
-                announce: port.map(|port| Announce {
-                    port,
+                announce: ports.any().map(|_| Announce {
+                    ports,
                     implied: false,
                     seed,
                 }),

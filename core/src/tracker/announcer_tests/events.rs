@@ -212,3 +212,148 @@ fn retry_in_is_obeyed() {
     b.with(|t, cx| t.reannounce(cx, true));
     assert!(b.query().is_some(), "the user may insist");
 }
+
+#[test]
+fn what_a_refusal_asks_for_is_heeded_by_all_but_force() {
+    let refused = || TrackerError::Failure {
+        reason: "not registered".into(),
+        retry: Some(Retry::After(Duration::from_secs(7200))),
+    };
+    let mut b = Bench::v4("a");
+    let (query, _) = b.asks();
+    b.fail(&query, refused());
+    b.with(Announcer::need_peers);
+    b.with(|t, cx| t.reannounce(cx, false));
+    b.with(Announcer::stop);
+    b.with(Announcer::start);
+    assert_eq!(b.query(), None);
+    assert_eq!(b.step(), 7200);
+    let (query, _) = b.asks();
+    b.fail(&query, refused());
+    b.with(|t, cx| t.reannounce(cx, true));
+    assert!(b.query().is_some(), "the user may insist");
+}
+
+#[test]
+fn stopped_waits_for_room_in_a_full_queue() {
+    let mut b = Bench::v4("a");
+    let (query, _) = b.asks();
+    b.ok(&query);
+    b.with(Announcer::stop);
+    for _ in 0..5 {
+        let (stop, event) = b.asks();
+        assert_eq!(event, AnnounceEvent::Stopped);
+        b.fail(&stop, TrackerError::Busy);
+        assert!(!b.trackers.all_stopped() && b.trackers.awaits_stopped());
+        assert_eq!(b.query(), None, "not at once");
+        assert!(b.step() <= 1);
+    }
+    let (stop, _) = b.asks();
+    b.ok(&stop);
+    assert!(b.trackers.all_stopped());
+    assert_eq!(
+        b.failures(),
+        [],
+        "a full queue is no fault of the tracker's"
+    );
+}
+
+/// A query with the counters and the port in it.
+fn told(query: &Query) -> AnnounceRequest {
+    match query.kind {
+        QueryKind::Announce(request) => request,
+        QueryKind::Scrape => panic!("an announce"),
+    }
+}
+
+#[test]
+fn counters_begin_anew_with_started() {
+    let mut b = Bench::v4("a");
+    let asks = |b: &mut Bench, uploaded, downloaded| {
+        let stats = Stats {
+            uploaded,
+            downloaded,
+            ..STATS
+        };
+        let query = b.with(|t, cx| t.poll_query(cx, &stats)).expect("a query");
+        let said = told(&query);
+        (query, said.event, said.uploaded, said.downloaded)
+    };
+    // An earlier session moved so much.
+    let (query, event, up, down) = asks(&mut b, 1000, 2000);
+    assert_eq!((event, up, down), (AnnounceEvent::Started, 0, 0));
+    b.fail(&query, TrackerError::Timeout);
+    b.step();
+    let (query, event, up, down) = asks(&mut b, 1100, 2200);
+    let started = AnnounceEvent::Started;
+    assert_eq!((event, up, down), (started, 100, 200), "nothing is lost");
+    b.ok(&query);
+    b.step();
+    let (query, event, up, down) = asks(&mut b, 1500, 2500);
+    assert_eq!((event, up, down), (AnnounceEvent::None, 500, 500));
+    b.ok(&query);
+    b.with(Announcer::stop);
+    let (query, event, up, down) = asks(&mut b, 1600, 2600);
+    assert_eq!((event, up, down), (AnnounceEvent::Stopped, 600, 600));
+    b.ok(&query);
+    b.with(Announcer::start);
+    let (_, event, up, down) = asks(&mut b, 1600, 2600);
+    assert_eq!((event, up, down), (started, 0, 0));
+}
+
+#[test]
+fn a_partial_seed_says_paused_in_regular_announces() {
+    let partial = Stats {
+        partial: true,
+        ..STATS
+    };
+    let mut b = Bench::v4("http://h/announce");
+    let asks = |b: &mut Bench| b.with(|t, cx| t.poll_query(cx, &partial)).expect("a query");
+    let query = asks(&mut b);
+    assert_eq!(told(&query).event, AnnounceEvent::Started);
+    b.ok(&query);
+    b.step();
+    let query = asks(&mut b);
+    assert_eq!(told(&query).event, AnnounceEvent::Paused);
+    assert!(query.url.contains("&event=paused") && query.url.contains("&left=3&"));
+    b.ok(&query);
+    b.with(Announcer::stop);
+    assert_eq!(told(&asks(&mut b)).event, AnnounceEvent::Stopped);
+}
+
+#[test]
+fn each_family_is_told_its_own_port() {
+    let mut b = Bench::new("a", AnnounceConfig::default());
+    for (ports, v4, v6) in [
+        (Ports::both(6881), 6881, 6881),
+        (
+            Ports {
+                v4: Some(5),
+                v6: None,
+            },
+            5,
+            NO_PORT,
+        ),
+        (
+            Ports {
+                v4: None,
+                v6: Some(6),
+            },
+            NO_PORT,
+            6,
+        ),
+        (Ports::default(), NO_PORT, NO_PORT),
+    ] {
+        let stats = Stats { ports, ..STATS };
+        for _ in 0..2 {
+            let query = b.with(|t, cx| t.poll_query(cx, &stats)).expect("a query");
+            let wanted = match query.family {
+                Some(Family::V6) => v6,
+                _ => v4,
+            };
+            assert_eq!(told(&query).port, wanted, "{ports:?} {:?}", query.family);
+            b.ok(&query);
+        }
+        b.step();
+    }
+}

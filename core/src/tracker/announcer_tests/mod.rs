@@ -7,7 +7,7 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use super::*;
 use crate::{
     id::PeerId,
-    op::Family,
+    op::{Family, Ports},
     tracker::{Families, TrackerState},
     wire::tracker::{Crypto, Retry, ScrapeAnswer, ScrapeFile},
 };
@@ -16,7 +16,8 @@ const STATS: Stats = Stats {
     uploaded: 1,
     downloaded: 2,
     left: 3,
-    port: 6881,
+    partial: false,
+    ports: Ports::both(6881),
     peer_id: PeerId([2; 20]),
     key: 7,
     numwant: Some(50),

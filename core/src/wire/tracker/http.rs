@@ -212,8 +212,17 @@ fn dictionary(status: u16, body: &[u8]) -> Result<Dict<'_>, TrackerError> {
     }
 }
 
-/// `retry in`: minutes, or `never` (BEP 31).
+/// When a tracker that refuses may be asked again: as `retry in` says (BEP 31), else after the
+/// longer of the intervals, which many trackers send with a refusal too.
 fn retry(answer: &Dict<'_>) -> Option<Retry> {
+    retry_in(answer).or_else(|| {
+        let interval = seconds(answer, b"interval").max(seconds(answer, b"min interval"));
+        interval.filter(|i| !i.is_zero()).map(Retry::After)
+    })
+}
+
+/// `retry in`: minutes, or `never` (BEP 31).
+fn retry_in(answer: &Dict<'_>) -> Option<Retry> {
     let value = answer.get(b"retry in")?;
     let minutes = match value.bytes() {
         Some(b"never") => return Some(Retry::Never),

@@ -224,3 +224,29 @@ quickcheck! {
         whole && parse_announce(200, &body).is_err()
     }
 }
+
+#[test]
+fn a_refusal_says_when_to_come_back() {
+    let retry = |body: &str| match parse_announce(200, body.as_bytes()) {
+        Err(TrackerError::Failure { retry, .. }) => retry,
+        other => panic!("{other:?}"),
+    };
+    let after = |secs| Some(Retry::After(Duration::from_secs(secs)));
+    for (rest, wanted) in [
+        ("e", None),
+        ("8:intervali7200ee", after(7200)),
+        ("12:min intervali900ee", after(900)),
+        ("8:intervali60e12:min intervali900ee", after(900)),
+        ("8:intervali0ee", None),
+        // BEP 31 has the last word.
+        ("8:intervali7200e8:retry in1:5e", after(300)),
+        ("8:intervali7200e8:retry in5:nevere", Some(Retry::Never)),
+        ("8:intervali7200e8:retry in4:soone", after(7200)),
+    ] {
+        assert_eq!(
+            retry(&format!("d14:failure reason2:no{rest}")),
+            wanted,
+            "{rest}"
+        );
+    }
+}

@@ -3,7 +3,8 @@
 use core::time::Duration;
 
 use super::{
-    AnnounceAnswer, AnnounceRequest, MAX_PEERS, ScrapeAnswer, ScrapeFile, compact_v4, compact_v6,
+    AnnounceAnswer, AnnounceEvent, AnnounceRequest, MAX_PEERS, ScrapeAnswer, ScrapeFile,
+    compact_v4, compact_v6,
 };
 use crate::{id::InfoHash, op::Family};
 
@@ -86,7 +87,12 @@ impl Writer<'_> {
         self.put(&r.downloaded.to_be_bytes())?;
         self.put(&r.left.to_be_bytes())?;
         self.put(&r.uploaded.to_be_bytes())?;
-        self.put(&(r.event as u32).to_be_bytes())?;
+        // BEP 21 adds `paused` to HTTP alone, and trackers refuse an event that BEP 15 does not know.
+        let event = match r.event {
+            AnnounceEvent::Paused => AnnounceEvent::None,
+            event => event,
+        };
+        self.put(&(event as u32).to_be_bytes())?;
         // BEP 15 § IPv6: the field is 32 bits wide there too, and has to be 0.
         let ip = match (family, r.ipv4) {
             (Family::V4, Some(ip)) => ip.octets(),

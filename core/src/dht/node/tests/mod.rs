@@ -10,6 +10,7 @@ mod page;
 
 use super::*;
 use crate::dht::{Announce, Failure, LookupReport};
+use crate::op::Ports;
 use crate::wire::krpc::QueryOut;
 use crate::{Ecn, InfoHash, SocketId};
 
@@ -231,7 +232,7 @@ impl Net {
 
 fn peers(hash: u8, announce: Option<u16>) -> Goal {
     let announce = announce.map(|port| Announce {
-        port,
+        ports: Ports::both(port),
         implied: false,
         seed: false,
     });

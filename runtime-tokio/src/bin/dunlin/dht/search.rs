@@ -7,6 +7,7 @@ use dunlin_tokio::{
     core::{
         dht::{self, Goal, LookupReport},
         metainfo::{Magnet, MagnetError, MutableKey},
+        op::Ports,
     },
     system::dht::Answer,
 };
@@ -47,7 +48,7 @@ pub(super) async fn announce(args: args::Announce) -> Exit {
     with_torrent(&args.common, named, timeout, async |node, voice, hash| {
         let own = node.local().first().map_or(0, std::net::SocketAddr::port);
         let announce = dht::Announce {
-            port: args.peer_port.unwrap_or(own),
+            ports: Ports::both(args.peer_port.unwrap_or(own)),
             implied: args.peer_port.is_none(),
             seed: args.seed,
         };

@@ -1,0 +1,345 @@
+//! What trackers are told by an engine: ports that are bound, what is missing, that we stop.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use common::{World, add, torrent};
+use dunlin_core::engine::{AddTorrent, Engine, Event, FilePriority, Level, Source, State, What};
+use dunlin_core::metainfo::{Builder, Info};
+use dunlin_core::op::{HttpRequest, SocketKind};
+use dunlin_core::tracker::NO_PORT;
+use dunlin_core::{Caps, Config, InfoHash, Instant, Op, OpErrorKind, Outcome, TorrentId, Transmit};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+const SECOND: Duration = Duration::from_secs(1);
+const V4: &str = "0.0.0.0:6881";
+const V6: &str = "[::]:6882";
+
+/// An engine whose sockets, names and HTTP trackers the test plays.
+struct Host {
+    e: Engine,
+    now: Instant,
+    /// Addresses that others have.
+    taken: Vec<(SocketAddr, SocketKind)>,
+    names: BTreeMap<String, Vec<IpAddr>>,
+    /// What every HTTP tracker answers.
+    body: &'static [u8],
+    asked: Vec<HttpRequest>,
+    sent: Vec<(Transmit, Vec<u8>)>,
+    /// Datagrams to these cannot be sent.
+    unreachable: Vec<SocketAddr>,
+    notices: Vec<(Level, What)>,
+}
+
+impl Host {
+    fn new(listen: &[&str], taken: &[(&str, SocketKind)]) -> Self {
+        let mut config = Config::default();
+        config.listen.clear();
+        for at in listen {
+            config.listen.push(at.parse().unwrap()).unwrap();
+        }
+        let now = Instant::from_micros(10);
+        let rng = Box::new(ChaCha8Rng::seed_from_u64(1));
+        Self {
+            e: Engine::new(now, config, Caps::all(), rng),
+            now,
+            taken: taken
+                .iter()
+                .map(|(at, kind)| (at.parse().unwrap(), *kind))
+                .collect(),
+            names: BTreeMap::new(),
+            body: b"d8:intervali1800e5:peers0:e",
+            asked: Vec::new(),
+            sent: Vec::new(),
+            unreachable: Vec::new(),
+            notices: Vec::new(),
+        }
+    }
+
+    /// Adds a magnet with these trackers, a tier each.
+    fn magnet(&mut self, trackers: &[&str]) -> TorrentId {
+        let source = Source::Hash {
+            info_hash: InfoHash([7; 20]),
+            name: None,
+        };
+        let torrent = AddTorrent {
+            trackers: trackers.iter().map(|t| vec![t.to_string()]).collect(),
+            ..add(source)
+        };
+        let id = self.e.add(self.now, torrent).unwrap();
+        self.pump();
+        id
+    }
+
+    fn pump(&mut self) {
+        let mut buf = [0; 1500];
+        loop {
+            if let Some(op) = self.e.poll_op() {
+                let Some(id) = op.id() else {
+                    continue;
+                };
+                let outcome = match op {
+                    Op::Bind { local, kind, .. } if self.taken.contains(&(local, kind)) => {
+                        Outcome::failed(OpErrorKind::Io, format!("{local}: in use"))
+                    }
+                    Op::Bind { local, .. } => Outcome::Bound(local),
+                    Op::Resolve { host, .. } => match self.names.get(&host) {
+                        Some(ips) => Outcome::Resolved(ips.clone()),
+                        None => Outcome::failed(OpErrorKind::NotFound, "no such host"),
+                    },
+                    Op::Http { request, .. } => {
+                        self.asked.push(request);
+                        let body = self.body.to_vec();
+                        Outcome::Http { status: 200, body }
+                    }
+                    _ => Outcome::Done,
+                };
+                self.e.handle_op(self.now, id, outcome);
+            } else if let Some(transmit) = self.e.poll_transmit(self.now, 1, &mut buf) {
+                if self.unreachable.contains(&transmit.dst) {
+                    self.e.handle_unsent(self.now, transmit.dst);
+                }
+                self.sent.push((transmit, buf[..transmit.len].to_vec()));
+            } else if let Some(event) = self.e.poll_event() {
+                if let Event::Notice(notice) = event {
+                    self.notices.push((notice.level, notice.what));
+                }
+            } else {
+                break;
+            }
+        }
+        self.e.audit().unwrap();
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.e.poll_timeout().filter(|at| *at <= end) {
+            self.now = at;
+            self.e.handle_timeout(at);
+            self.pump();
+        }
+        self.now = end;
+    }
+
+    /// The ports that HTTP trackers were told, over IPv4 and IPv6.
+    fn ports(&self) -> [Vec<String>; 2] {
+        let over = |v6: bool| {
+            let of = |r: &&HttpRequest| {
+                let family = r.family.unwrap();
+                (family == dunlin_core::op::Family::V6) == v6
+            };
+            let asked = self.asked.iter().filter(of);
+            asked.map(|r| parameter(&r.url, "port")).collect()
+        };
+        [over(false), over(true)]
+    }
+}
+
+/// A parameter of an announce.
+fn parameter(url: &str, name: &str) -> String {
+    let query = url.split_once('?').unwrap().1;
+    let mut values = query.split('&').filter_map(|p| p.split_once('='));
+    values
+        .find(|(n, _)| *n == name)
+        .map(|(_, value)| value.to_owned())
+        .unwrap_or_default()
+}
+
+#[test]
+fn only_bound_ports_are_announced_each_to_its_own_family() {
+    let none = NO_PORT.to_string();
+    let (tcp, udp) = (SocketKind::TcpListener, SocketKind::Udp);
+    for (listen, taken, v4, v6) in [
+        (&[V4, V6][..], &[][..], "6881", "6882"),
+        (&[V4, V6], &[(V4, tcp)], &none, "6882"),
+        (&[V4, V6], &[(V6, tcp)], "6881", &none),
+        (&[V4, V6], &[(V4, tcp), (V6, tcp)], &none, &none),
+        // Datagrams carry no peers: their socket is neither enough nor needed.
+        (&[V4, V6], &[(V4, udp), (V6, udp)], "6881", "6882"),
+        (&[V4], &[], "6881", &none),
+        (&[], &[], &none, &none),
+    ] {
+        let mut host = Host::new(listen, taken);
+        host.magnet(&["http://t.example/announce"]);
+        let told = host.ports();
+        assert_eq!(
+            told,
+            [vec![v4.to_owned()], vec![v6.to_owned()]],
+            "{listen:?} {taken:?}"
+        );
+        let said = host
+            .notices
+            .iter()
+            .filter(|(level, what)| *level == Level::Warning && matches!(what, What::Bind { .. }));
+        assert_eq!(said.count(), taken.len());
+    }
+}
+
+#[test]
+fn a_udp_tracker_is_told_the_port_of_the_family_it_is_asked_over() {
+    let mut host = Host::new(&[V4, V6], &[(V4, SocketKind::TcpListener)]);
+    let ips = ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().unwrap());
+    host.names.insert("t.example".into(), ips.to_vec());
+    host.magnet(&["udp://t.example:6969/announce"]);
+    for (connect, request) in std::mem::take(&mut host.sent) {
+        // A connection id (BEP 15).
+        let answer = [&[0; 4][..], &request[12..16], &[7; 8]].concat();
+        let meta = dunlin_core::RecvMeta {
+            socket: connect.socket,
+            from: connect.dst,
+            local: None,
+            ecn: dunlin_core::Ecn::NotEct,
+        };
+        host.e.handle_udp(host.now, &meta, &mut answer.clone());
+        host.pump();
+    }
+    let told: Vec<(IpAddr, u16)> = host
+        .sent
+        .iter()
+        .map(|(t, data)| (t.dst.ip(), u16::from_be_bytes([data[96], data[97]])))
+        .collect();
+    assert_eq!(told, [(ips[0], NO_PORT), (ips[1], 6882)]);
+}
+
+#[test]
+fn a_udp_tracker_is_asked_at_its_other_addresses() {
+    let mut host = Host::new(&[V4], &[]);
+    let ips = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|ip| ip.parse().unwrap());
+    host.names.insert("t.example".into(), ips.to_vec());
+    // One cannot be sent to, one is silent.
+    host.unreachable.push((ips[0], 6969).into());
+    host.magnet(&["udp://t.example:6969/announce"]);
+    host.wait(16 * SECOND);
+    let asked: Vec<IpAddr> = host.sent.iter().map(|(t, _)| t.dst.ip()).collect();
+    assert_eq!(asked, ips);
+}
+
+#[test]
+fn an_unsendable_request_to_a_udp_tracker_fails_at_once() {
+    let mut host = Host::new(&[V4], &[]);
+    let at = "192.0.2.1:6969".parse().unwrap();
+    host.unreachable.push(at);
+    host.magnet(&["udp://192.0.2.1:6969/announce", "http://t.example/announce"]);
+    // The next tier does not wait until the first has timed out.
+    assert!(!host.asked.is_empty());
+    let told = |(level, what): &(Level, What)| match what {
+        What::Tracker { message, .. } => {
+            *level == Level::Warning && message.contains("cannot be sent")
+        }
+        _ => false,
+    };
+    assert!(host.notices.iter().any(told), "{:?}", host.notices);
+}
+
+/// Two files of four pieces each.
+fn two_files() -> (std::sync::Arc<Info>, Vec<u8>) {
+    let piece = 16 << 10;
+    let data: Vec<u8> = (0..8 * piece).map(|i| (i / 7) as u8).collect();
+    let hashes: Vec<[u8; 20]> = data.chunks(piece).map(dunlin_core::hash::sha1).collect();
+    let half = 4 * piece as u64;
+    let mut builder = Builder::folder("two");
+    for name in ["a", "b"] {
+        builder.add(vec![name.into()], half);
+    }
+    builder.piece_len = Some(piece as u32);
+    (builder.draft().unwrap().finish(&hashes).unwrap().info, data)
+}
+
+#[test]
+fn left_is_what_is_missing_of_the_whole_torrent() {
+    let (info, data) = two_files();
+    let mut w = World::new(1);
+    let (s, _) = w.seed(Config::default(), &info, &data);
+    let l = w.node(Config::default());
+    w.nodes[l].http = Some(b"d8:intervali1800e12:min intervali30e5:peers0:e".to_vec());
+    let partly = AddTorrent {
+        priorities: vec![FilePriority::Normal, FilePriority::Skip],
+        trackers: vec![vec!["http://t.example/announce".into()]],
+        peers: vec![w.nodes[s].addr],
+        ..add(Source::Info(info.clone()))
+    };
+    let id = w.nodes[l].engine.add(w.now, partly).unwrap();
+    let state = |w: &World| w.nodes[l].engine.torrent(w.now, id).unwrap().state;
+    assert!(w.run_until(60 * SECOND, |w| state(w) == State::Seeding));
+    w.run(60 * SECOND);
+    let (half, all) = (data.len() / 2, data.len());
+    let told = |w: &World| -> Vec<(String, String)> {
+        let asked = w.nodes[l].requested.iter();
+        let told = |(_, url): &(Instant, String)| (parameter(url, "event"), parameter(url, "left"));
+        asked.map(told).collect()
+    };
+    let said = told(&w);
+    let first = said.iter().filter(|(event, _)| event == "started");
+    assert!(first.clone().count() > 0 && first.clone().all(|(_, left)| *left == all.to_string()));
+    assert!(
+        said.contains(&("paused".into(), half.to_string())),
+        "{said:?}"
+    );
+    assert!(!said.iter().any(|(event, _)| event == "completed"));
+    // The rest is wanted after all: now it is complete, and no partial seed any more.
+    let everything = [FilePriority::Normal; 2];
+    w.nodes[l].engine.set_priorities(w.now, id, &everything);
+    assert!(w.run_until(60 * SECOND, |w| {
+        told(w).contains(&("completed".into(), "0".into()))
+    }));
+}
+
+#[test]
+fn what_the_status_calls_missing_is_what_is_wanted() {
+    let (info, data) = two_files();
+    let mut w = World::new(2);
+    let n = w.node(Config::default());
+    w.put(n, &info, data);
+    let partly = AddTorrent {
+        priorities: vec![FilePriority::Normal, FilePriority::Skip],
+        ..add(Source::Info(info.clone()))
+    };
+    let id = w.nodes[n].engine.add(w.now, partly).unwrap();
+    w.run(10 * SECOND);
+    let status = w.nodes[n].engine.torrent(w.now, id).unwrap();
+    assert_eq!(status.wanted, status.total / 2);
+    assert_eq!(status.wanted_done, status.wanted);
+}
+
+#[test]
+fn a_resumed_torrent_counts_from_started() {
+    let (info, data) = torrent(500_000, 64 << 10);
+    let mut w = World::new(3);
+    let (s, _) = w.seed(Config::default(), &info, &data);
+    let l = w.node(Config::default());
+    w.nodes[l].http = Some(b"d8:intervali1800e5:peers0:e".to_vec());
+    let with = AddTorrent {
+        trackers: vec![vec!["http://t.example/announce".into()]],
+        peers: vec![w.nodes[s].addr],
+        ..add(Source::Info(info.clone()))
+    };
+    let id = w.nodes[l].engine.add(w.now, with).unwrap();
+    let state = |w: &World| w.nodes[l].engine.torrent(w.now, id).unwrap().state;
+    assert!(w.run_until(60 * SECOND, |w| state(w) == State::Seeding));
+    w.nodes[l].engine.pause(w.now, id);
+    w.run(10 * SECOND);
+    w.nodes[l].engine.resume(w.now, id);
+    w.run(10 * SECOND);
+    let mut told: Vec<(String, String)> = Vec::new();
+    for (_, url) in &w.nodes[l].requested {
+        let said = (parameter(url, "event"), parameter(url, "downloaded"));
+        // Once over each family.
+        if told.last() != Some(&said) {
+            told.push(said);
+        }
+    }
+    let said = |event: &str, bytes: usize| (event.to_owned(), bytes.to_string());
+    let wanted = [
+        said("started", 0),
+        said("completed", data.len()),
+        said("stopped", data.len()),
+        said("started", 0),
+    ];
+    assert_eq!(told, wanted);
+}

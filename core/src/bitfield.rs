@@ -61,8 +61,8 @@ impl Bitfield {
         }
     }
 
-    /// Reads the wire form; `None` if the size is wrong or a spare bit is set (BEP 3: "clients
-    /// should drop the connection").
+    /// Reads the wire form as [`Bitfield::as_wire`] writes it; `None` if the size is wrong or a
+    /// spare bit is set.
     #[must_use]
     pub fn from_wire(bytes: &[u8], len: u32) -> Option<Self> {
         if bytes.len() != len.div_ceil(8) as usize {
@@ -76,17 +76,40 @@ impl Bitfield {
         {
             return None;
         }
+        Some(Self::from_sound(bytes.to_vec(), len))
+    }
+
+    /// Reads what a peer sent, also with spare bits set, which are cleared; says whether any was.
+    /// `None` if the size is wrong.
+    #[must_use]
+    pub fn from_peer(bytes: &[u8], len: u32) -> Option<(Self, bool)> {
+        if bytes.len() != len.div_ceil(8) as usize {
+            return None;
+        }
+        let mut bytes = bytes.to_vec();
+        let spare = (bytes.len() as u32 * 8 - len) as u8;
+        let last = bytes.last_mut();
+        let set = last.is_some_and(|last| {
+            let sent = *last;
+            *last &= 0xff << spare;
+            *last != sent
+        });
+        Some((Self::from_sound(bytes, len), set))
+    }
+
+    /// From bytes that are as many as they should be, with no spare bit set.
+    fn from_sound(bytes: Vec<u8>, len: u32) -> Self {
         let ones: u32 = bytes.iter().map(|b| b.count_ones()).sum();
         if ones == len {
-            return Some(Self::full(len));
+            return Self::full(len);
         }
-        Some(Self {
-            bytes: bytes.to_vec(),
+        Self {
+            bytes,
             len,
             inverted: false,
             differing: ones,
             changed: None,
-        })
+        }
     }
 
     /// The wire form.
@@ -317,6 +340,25 @@ mod tests {
         assert!(Bitfield::from_wire(&[0b1011_0000], 3).is_none());
         assert!(Bitfield::from_wire(&[0, 0], 3).is_none());
         assert!(Bitfield::from_wire(&[], 0).is_some());
+    }
+
+    #[test]
+    fn spare_bits_that_a_peer_sets_are_cleared() {
+        let three = |byte| Bitfield::from_peer(&[byte], 3);
+        let sound = Bitfield::from_wire(&[0b1010_0000], 3).unwrap();
+        assert_eq!(three(0b1010_0000), Some((sound.clone(), false)));
+        assert_eq!(three(0b1011_1111), Some((sound, true)));
+        assert_eq!(three(0xff), Some((Bitfield::full(3), true)));
+        assert_eq!(Bitfield::from_peer(&[0, 0], 3), None);
+        assert_eq!(Bitfield::from_peer(&[], 3), None);
+        assert_eq!(
+            Bitfield::from_peer(&[0xff], 8),
+            Some((Bitfield::full(8), false))
+        );
+        assert_eq!(
+            Bitfield::from_peer(&[], 0),
+            Some((Bitfield::full(0), false))
+        );
     }
 
     #[test]

@@ -226,6 +226,7 @@ pub struct Engine {
     stray_datagrams: u64,
     stray_outcomes: u64,
     hostile_peers: u64,
+    forgiven: u64,
     last_reason: Option<&'static str>,
     /// Reused by the picker, so that asking for blocks allocates nothing.
     picked: Vec<BlockRef>,
@@ -319,6 +320,7 @@ impl Engine {
             stray_datagrams: 0,
             stray_outcomes: 0,
             hostile_peers: 0,
+            forgiven: 0,
             last_reason: None,
             picked: Vec::new(),
             rng,

@@ -79,6 +79,7 @@ impl Engine {
                     t.wasted += u64::from(len);
                 }
             }
+            PeerEvent::Forgiven => self.forgiven += 1,
             PeerEvent::HasChanged => self.on_has_changed(id),
             PeerEvent::HasAll => self.on_has_reset(id, true),
             PeerEvent::HasNone => self.on_has_reset(id, false),

@@ -200,6 +200,7 @@ impl Engine {
             stray_datagrams: self.stray_datagrams,
             stray_outcomes: self.stray_outcomes,
             hostile_peers: self.hostile_peers,
+            forgiven: self.forgiven,
             notices_lost: self.notices_lost,
         }
     }

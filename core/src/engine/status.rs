@@ -197,6 +197,8 @@ pub struct EngineStatus {
     pub stray_outcomes: u64,
     /// Peers that were closed for breaking the protocol.
     pub hostile_peers: u64,
+    /// Mistakes of peers that were passed over: junk in extensions, spare bits set.
+    pub forgiven: u64,
     /// Notices that made way because nobody fetched them.
     pub notices_lost: u64,
 }

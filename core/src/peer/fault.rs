@@ -51,8 +51,8 @@ pub enum PeerFault {
     BadBitfield,
     /// A piece index beyond the torrent's last.
     BadPiece(u32),
-    /// An extended message is not bencoded.
-    BadExtended(u8),
+    /// Nothing came but messages that cannot be read, the last of them with this id.
+    OnlyJunk(u8),
     /// A message of the fast extension, which was not agreed on (BEP 6).
     FastNotAgreed(u8),
     /// Much payload that was never asked for.
@@ -72,7 +72,7 @@ impl PeerFault {
             | Self::BadMessage { .. }
             | Self::BadBitfield
             | Self::BadPiece(_)
-            | Self::BadExtended(_)
+            | Self::OnlyJunk(_)
             | Self::FastNotAgreed(_)
             | Self::Unsolicited
             | Self::ReadsNothing => Blame::Peer,
@@ -104,7 +104,9 @@ impl fmt::Display for PeerFault {
             Self::BadMessage { id, len } => write!(f, "message {id} has a wrong length of {len}"),
             Self::BadBitfield => f.write_str("bitfield does not fit the torrent"),
             Self::BadPiece(index) => write!(f, "there is no piece {index}"),
-            Self::BadExtended(id) => write!(f, "extended message {id} cannot be read"),
+            Self::OnlyJunk(id) => {
+                write!(f, "sends only messages that cannot be read, like {id}")
+            }
             Self::FastNotAgreed(id) => {
                 write!(
                     f,

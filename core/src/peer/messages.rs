@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::{MAX_REPLIES, Peer, PeerEvent, PeerFault};
 use crate::wire::extension::{Metadata, Pex, ours};
-use crate::wire::peer::{MAX_EXTENDED_LEN, MAX_PIECES, Message, id};
+use crate::wire::peer::{MAX_PIECES, Message, id};
 use crate::{BLOCK_LEN, Bitfield, BlockRef, Instant};
 
 /// Allowed-fast pieces kept, either way. BEP 6 suggests ten.
@@ -53,7 +53,7 @@ impl Early {
     /// `None` if it does not fit.
     fn interpret(self, count: u32) -> Option<Bitfield> {
         let mut has = match self.bits {
-            Some(bits) => Bitfield::from_wire(&bits, count)?,
+            Some(bits) => Bitfield::from_peer(&bits, count)?.0,
             None if self.all => Bitfield::full(count),
             None => Bitfield::new(count),
         };
@@ -96,8 +96,10 @@ impl Peer {
         let id = message.first().copied().unwrap_or_default();
         let parsed = match Message::parse(message) {
             Ok(parsed) => parsed,
-            // One that is not a port is passed over, as rTorrent does.
-            Err(bad) if bad.id == id::PORT => return,
+            // The exchange of blocks does without them.
+            Err(bad) if matches!(bad.id, id::PORT | id::EXTENDED) => {
+                return self.pass_over(bad.id);
+            }
             Err(bad) => {
                 let (id, len) = (bad.id, bad.len);
                 return self.fail(PeerFault::BadMessage { id, len });
@@ -105,6 +107,13 @@ impl Peer {
         };
         if matches!(id, id::SUGGEST..=id::ALLOWED_FAST) && !self.fast {
             return self.fail(PeerFault::FastNotAgreed(id));
+        }
+        let says_nothing = matches!(
+            parsed,
+            Message::KeepAlive | Message::Extended { .. } | Message::Unknown { .. }
+        );
+        if !says_nothing {
+            self.slips.end();
         }
         match parsed {
             Message::Choke => self.on_choke(now),
@@ -213,13 +222,15 @@ impl Peer {
                 false => self.early.lose(),
             };
         }
-        match Bitfield::from_wire(bits, self.has.len()) {
-            Some(has) if self.has == has => {}
-            Some(has) => {
-                self.has = has;
-                self.events.push_back(PeerEvent::HasChanged);
-            }
-            None => self.fail(PeerFault::BadBitfield),
+        let Some((has, spare)) = Bitfield::from_peer(bits, self.has.len()) else {
+            return self.fail(PeerFault::BadBitfield);
+        };
+        if spare {
+            self.forgive();
+        }
+        if self.has != has {
+            self.has = has;
+            self.events.push_back(PeerEvent::HasChanged);
         }
     }
 
@@ -290,15 +301,11 @@ impl Peer {
         self.events.push_back(PeerEvent::Unwanted { len });
     }
 
-    fn on_extended(&mut self, id: u8, payload: &[u8]) {
-        let len = payload.len() as u32;
-        if len > MAX_EXTENDED_LEN {
-            return self.fail(PeerFault::TooLong { id, len });
-        }
+    fn on_extended(&mut self, number: u8, payload: &[u8]) {
         let Some(ext) = &mut self.ext else {
             return;
         };
-        let understood = match id {
+        let understood = match number {
             ours::HANDSHAKE => {
                 let understood = ext.update(payload).is_ok();
                 if understood {
@@ -326,10 +333,12 @@ impl Peer {
                     }
                 })
                 .is_ok(),
-            _ => true,
+            // Says nothing about the peer.
+            _ => return,
         };
-        if !understood {
-            self.fail(PeerFault::BadExtended(id));
+        match understood {
+            true => self.slips.end(),
+            false => self.pass_over(id::EXTENDED),
         }
     }
 

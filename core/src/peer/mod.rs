@@ -31,6 +31,7 @@ mod inbound;
 mod messages;
 mod outbound;
 mod requests;
+mod slips;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ use inbound::Inbound;
 use messages::Early;
 use outbound::Outbound;
 use requests::Requests;
+use slips::Slips;
 
 /// Most slices of a scatter or gather list: the rest of a block, 16 headers and blocks, a tail.
 pub const MAX_IOV: usize = 2 * MAX_READ_AHEAD + 2;
@@ -220,6 +222,8 @@ pub enum PeerEvent {
         /// Bytes.
         len: u32,
     },
+    /// It made a mistake that does no harm, and was passed over.
+    Forgiven,
     /// The machine is dead.
     Closed(PeerFault),
 }
@@ -291,6 +295,7 @@ pub struct Peer {
     fast: bool,
     ext: Option<ExtHandshake>,
     pex: bool,
+    slips: Slips,
     has: Bitfield,
     early: Early,
     /// Pieces we may request while choked, and those it may.
@@ -367,6 +372,7 @@ impl Peer {
             fast: false,
             ext: None,
             pex: false,
+            slips: Slips::default(),
             has: Bitfield::new(0),
             early: Early::default(),
             allowed_fast: Vec::new(),

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::{Inbound, Payload, Stage};
 use crate::peer::{Peer, PeerEvent, PeerFault, requests::Asked};
-use crate::wire::peer::{MAX_EXTENDED_LEN, MAX_MESSAGE_LEN, Message, id, parse_piece_header};
+use crate::wire::peer::{MAX_MESSAGE_LEN, Message, id, parse_piece_header};
 use crate::{BlockPool, Instant};
 
 /// A block that was given up and is still not whole after so many times the patience with a
@@ -115,7 +115,7 @@ impl Peer {
         let (Some(len), Some(id)) = (self.inb.message_len(), self.inb.message_id()) else {
             return;
         };
-        if len > MAX_MESSAGE_LEN || (id == id::EXTENDED && len > MAX_EXTENDED_LEN) {
+        if len > MAX_MESSAGE_LEN {
             return self.fail(PeerFault::TooLong { id, len });
         }
         match id {
@@ -126,20 +126,13 @@ impl Peer {
                 self.inb.stage = Stage::Skip(len - 1);
             }
             // Longer than anything we ask for: an extension that does without an answer.
-            id::EXTENDED if len > self.cfg.max_extended => {
-                self.inb.clear_head();
-                self.inb.stage = Stage::Skip(len - 1);
-            }
+            id::EXTENDED if len > self.cfg.max_extended => self.skip_junk(id, len),
             id::BITFIELD if len != self.has.len().div_ceil(8) + 1 => {
                 self.fail(PeerFault::BadBitfield);
             }
             id::PIECE if len < 9 => self.fail(PeerFault::BadMessage { id, len }),
             id::BITFIELD | id::EXTENDED | id::PIECE => {}
-            // One that is not a port is passed over, as rTorrent does.
-            id::PORT if len > 3 => {
-                self.inb.clear_head();
-                self.inb.stage = Stage::Skip(len - 1);
-            }
+            id::PORT if len > 3 => self.skip_junk(id, len),
             // No other message we know is longer than 13 bytes.
             id::CHOKE..=id::PORT | id::SUGGEST..=id::ALLOWED_FAST if len > 13 => {
                 self.fail(PeerFault::BadMessage { id, len });
@@ -150,6 +143,13 @@ impl Peer {
                 self.inb.stage = Stage::Skip(len - 1);
             }
         }
+    }
+
+    /// Reads past the rest of a message of which only the length and the id were read.
+    fn skip_junk(&mut self, id: u8, len: u32) {
+        self.inb.clear_head();
+        self.inb.stage = Stage::Skip(len - 1);
+        self.pass_over(id);
     }
 
     /// The message in `head` is whole.
@@ -200,6 +200,7 @@ impl Peer {
         }
         if let Stage::Payload(p) = core::mem::replace(&mut self.inb.stage, Stage::Head) {
             self.inb.blocks += 1;
+            self.slips.end();
             if p.given_up && self.reqs.reject(p.at) {
                 // It was asked for once more meanwhile.
                 self.emit(Message::Cancel(p.at));

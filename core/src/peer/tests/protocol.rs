@@ -175,14 +175,6 @@ fn faults_name_what_was_wrong() {
         (SLOW, Message::Reject(A), PeerFault::FastNotAgreed(16)),
         (
             fast,
-            Message::Extended {
-                id: 0,
-                payload: b"x",
-            },
-            PeerFault::BadExtended(0),
-        ),
-        (
-            fast,
             Message::Request(BlockRef { piece: 9, ..A }),
             PeerFault::BadPiece(9),
         ),
@@ -194,14 +186,6 @@ fn faults_name_what_was_wrong() {
     for (id, len, fault) in [
         (id::PIECE, len, PeerFault::TooLong { id: 7, len }),
         (99, len, PeerFault::TooLong { id: 99, len }),
-        (
-            id::EXTENDED,
-            40_000,
-            PeerFault::TooLong {
-                id: 20,
-                len: 40_000,
-            },
-        ),
         (id::BITFIELD, 9, PeerFault::BadBitfield),
         (id::HAVE, 14, PeerFault::BadMessage { id: 4, len: 14 }),
         (id::PIECE, 8, PeerFault::BadMessage { id: 7, len: 8 }),

@@ -1,0 +1,41 @@
+//! Mistakes that are passed over: in messages that the exchange of blocks does without.
+//!
+//! Implementations err in extensions: junk in an extension handshake, peer exchange that is not
+//! bencoded, spare bits set in a bitfield. Nobody is served by ending such a connection, so the
+//! message is dropped and counted. Whoever says nothing but junk goes.
+
+use super::{Peer, PeerEvent, PeerFault};
+
+/// Junk messages on end that are put up with. The clients with such faults make them once, or once
+/// a minute (BEP 11), between messages that make sense.
+const MAX_ON_END: u32 = 64;
+
+/// What was passed over on one connection.
+#[derive(Debug, Default)]
+pub(super) struct Slips {
+    /// Junk since the last message that made sense.
+    on_end: u32,
+}
+
+impl Slips {
+    /// The peer said something that makes sense.
+    pub(super) const fn end(&mut self) {
+        self.on_end = 0;
+    }
+}
+
+impl Peer {
+    /// Passes over a junk message of the kind `id`; ends the connection if nothing else comes.
+    pub(super) fn pass_over(&mut self, id: u8) {
+        self.slips.on_end += 1;
+        if self.slips.on_end > MAX_ON_END {
+            return self.fail(PeerFault::OnlyJunk(id));
+        }
+        self.forgive();
+    }
+
+    /// Counts a mistake in a message that is understood all the same.
+    pub(super) fn forgive(&mut self) {
+        self.events.push_back(PeerEvent::Forgiven);
+    }
+}

@@ -193,3 +193,87 @@ fn an_empty_file_that_is_wanted_later_is_asked_for_though_all_is_done() {
     assert!(w.nodes[n].confirms > before, "the disk makes it then");
     assert!(w.nodes[n].confirms < before + 5, "but not again and again");
 }
+
+#[test]
+fn a_torrent_that_is_done_by_its_priorities_while_it_rests_says_so_when_it_wakes() {
+    use FilePriority::{Normal, Skip};
+    let (info, data) = torrent(500_000, 64 << 10);
+    let slow = Config {
+        limit_up: Some(100_000),
+        ..Config::default()
+    };
+    // Paused before or after the change, which may also be taken back meanwhile.
+    for (seed, changes) in [&[Skip][..], &[Skip, Normal, Skip], &[Skip, Normal]]
+        .iter()
+        .enumerate()
+    {
+        let mut w = World::new(seed as u64);
+        let (s, _) = w.seed(slow.clone(), &info, &data);
+        let (l, id) = w.leech(Config::default(), &info, &[s]);
+        assert!(w.run_until(MINUTE, |w| pieces_done(w, l, id) >= 2));
+        w.nodes[l].engine.pause(w.now, id);
+        w.run(MINUTE);
+        for change in *changes {
+            w.nodes[l].engine.set_priorities(w.now, id, &[*change]);
+            w.run(SECOND);
+        }
+        assert_eq!((state(&w, l, id), told_done(&w, l)), (State::Paused, 0));
+        w.nodes[l].engine.resume(w.now, id);
+        w.run(SECOND);
+        let done = changes.last() == Some(&Skip);
+        assert_eq!(told_done(&w, l), usize::from(done));
+        assert_eq!(state(&w, l, id) == State::Seeding, done);
+        // Only once.
+        w.nodes[l].engine.pause(w.now, id);
+        w.run(SECOND);
+        w.nodes[l].engine.resume(w.now, id);
+        w.run(SECOND);
+        assert_eq!(told_done(&w, l), usize::from(done));
+    }
+}
+
+#[test]
+fn a_piece_with_a_deadline_from_before_the_check_comes_first() {
+    let (info, data) = torrent(1_000_000, 64 << 10);
+    let last = info.piece_count() - 1;
+    let slow = Config {
+        limit_up: Some(100_000),
+        ..Config::default()
+    };
+    // Set before the files are checked, with the metadata known or not; and before they are
+    // checked anew.
+    for (seed, magnet, anew) in [(1, false, false), (2, true, false), (3, false, true)] {
+        let mut w = World::new(seed);
+        let (s, _) = w.seed(slow.clone(), &info, &data);
+        let l = w.node(Config::default());
+        let source = match magnet {
+            true => Source::Hash {
+                info_hash: info.info_hash(),
+                name: None,
+            },
+            false => Source::Info(info.clone()),
+        };
+        let torrent = AddTorrent {
+            sequential: true,
+            ..add(source)
+        };
+        let id = w.nodes[l].engine.add(w.now, torrent).unwrap();
+        if anew {
+            w.run(SECOND);
+            assert_eq!(state(&w, l, id), State::Downloading);
+        }
+        let by = w.now + MINUTE;
+        for piece in [last, last - 1] {
+            w.nodes[l].engine.set_deadline(w.now, id, piece, Some(by));
+        }
+        w.nodes[l].engine.set_deadline(w.now, id, last - 1, None);
+        if anew {
+            w.nodes[l].engine.recheck(w.now, id);
+        }
+        let peers = [w.nodes[s].addr];
+        w.nodes[l].engine.add_peers(w.now, id, &peers);
+        assert!(w.run_until(MINUTE, |w| pieces_done(w, l, id) > 0));
+        let have: Vec<u32> = w.nodes[l].engine.have(id).unwrap().iter().collect();
+        assert_eq!(have, [last]);
+    }
+}

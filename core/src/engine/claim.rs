@@ -255,6 +255,7 @@ impl Engine {
         }
         if let Some(picker) = &mut t.picker {
             picker.set_sequential(t.sequential.then_some(WHOLE));
+            t.deadlines.apply(picker);
         }
         if let (Some(picker), Some(info), Some(record)) = (&mut t.picker, &t.info, t.resume.take())
         {

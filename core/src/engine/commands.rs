@@ -91,7 +91,8 @@ impl Engine {
         true
     }
 
-    /// Wants a piece by then (streaming); `None` takes that back.
+    /// Wants a piece by then (streaming); `None` takes that back. Holds also for a torrent whose
+    /// files are not known or not checked yet.
     pub fn set_deadline(
         &mut self,
         now: Instant,
@@ -103,8 +104,9 @@ impl Engine {
         let Some(t) = self.torrents.get_mut(&id) else {
             return false;
         };
-        if let Some(picker) = &mut t.picker {
-            picker.set_deadline(piece, by);
+        match &mut t.picker {
+            Some(picker) => picker.set_deadline(piece, by),
+            None => t.deadlines.set(piece, by),
         }
         self.refill_all(id);
         true

@@ -5,6 +5,7 @@ use alloc::{
     vec::Vec,
 };
 
+use super::deadlines::Deadlines;
 use super::dht::Search;
 use super::event::{Changes, Level, What};
 use super::fetch::Fetch;
@@ -105,6 +106,7 @@ impl Engine {
             priorities,
             selection: Selection::default(),
             sequential: add.sequential,
+            deadlines: Deadlines::default(),
             announcer,
             dht: Search::default(),
             swarm: Swarm::new(self.peer_limits(), self.rng.next_u32()),
@@ -341,7 +343,9 @@ impl Engine {
         self.rest(id, why);
         self.discard_assemblies(id);
         if let Some(t) = self.torrents.get_mut(&id) {
-            t.picker = None;
+            if let Some(picker) = t.picker.take() {
+                t.deadlines.keep(&picker);
+            }
             t.finished = false;
         }
     }

@@ -108,6 +108,7 @@ mod claim;
 mod commands;
 mod connect;
 mod conns;
+mod deadlines;
 mod dht;
 mod download;
 mod ending;

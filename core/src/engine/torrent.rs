@@ -11,6 +11,7 @@ use alloc::{
 use core::net::SocketAddr;
 
 use super::assembly::Assembly;
+use super::deadlines::Deadlines;
 use super::dht::Search;
 use super::event::Changes;
 use super::fetch::Fetch;
@@ -149,6 +150,8 @@ pub(super) struct Torrent {
     pub(super) priorities: Vec<FilePriority>,
     pub(super) selection: Selection,
     pub(super) sequential: bool,
+    /// Pieces that are needed by some time, while there is no picker.
+    pub(super) deadlines: Deadlines,
 
     pub(super) announcer: Announcer,
     /// Its search of the DHT.

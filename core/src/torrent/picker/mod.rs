@@ -384,6 +384,11 @@ impl Picker {
         }
     }
 
+    /// Pieces with a deadline, nearest first.
+    pub fn deadlines(&self) -> impl Iterator<Item = (u32, Instant)> + '_ {
+        self.deadlines.iter().map(|&(by, piece)| (piece, by))
+    }
+
     fn want(&mut self, piece: u32, wanted: bool) {
         let bytes = u64::from(self.bytes_missing_of(piece));
         if wanted {

@@ -7,6 +7,7 @@ use alloc::vec;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 mod page;
+mod server;
 
 use super::*;
 use crate::dht::{Announce, Failure, LookupReport};

@@ -62,9 +62,10 @@ impl Default for Caps {
 pub enum EncryptionPolicy {
     /// Plaintext only.
     Off,
-    /// Both are accepted; outgoing connections try encryption where plaintext failed.
+    /// Both are accepted; outgoing connections try an encrypted handshake where plaintext failed.
     Allowed,
-    /// Both are accepted; outgoing connections try encryption first.
+    /// Both are accepted; outgoing connections try an encrypted handshake first. After it the stream is plaintext
+    /// where both sides allow it, and RC4 where one side requires it.
     #[default]
     Preferred,
     /// RC4 only: plaintext is refused both ways.

@@ -9,7 +9,7 @@ use std::{fs, path::PathBuf};
 use common::{Content, Node, PATIENCE, config, event, within};
 use dunlin_tokio::{
     Add, Content as Files, EncryptionPolicy, Error, Event, FilePriority, Limits, Session, State,
-    What,
+    StreamEncryption, What,
 };
 use tempfile::TempDir;
 
@@ -49,14 +49,16 @@ async fn a_magnet_travels_on_any_flavour_of_runtime() {
 #[tokio::test]
 async fn encryption_policies_meet_or_refuse() {
     use EncryptionPolicy::{Allowed, Off, Preferred, Required};
+    use StreamEncryption::{Full, Handshake, None as Plain};
     let content = Content::new(&[200_000]);
     for (ours, theirs, encrypted) in [
-        (Required, Required, Some(true)),
-        (Preferred, Allowed, Some(true)),
-        (Required, Allowed, Some(true)),
-        (Allowed, Required, Some(true)),
-        (Off, Off, Some(false)),
-        (Preferred, Off, Some(false)),
+        (Required, Required, Some(Full)),
+        (Preferred, Allowed, Some(Handshake)),
+        (Preferred, Required, Some(Full)),
+        (Required, Allowed, Some(Full)),
+        (Allowed, Required, Some(Full)),
+        (Off, Off, Some(Plain)),
+        (Preferred, Off, Some(Plain)),
         (Required, Off, None),
         (Off, Required, None),
     ] {
@@ -81,7 +83,7 @@ async fn encryption_policies_meet_or_refuse() {
         .await;
         let got = match met {
             Event::Notice(notice) => match notice.what {
-                What::Connected { encrypted, .. } => Some(encrypted),
+                What::Connected { encryption, .. } => Some(encryption),
                 _ => None,
             },
             _ => None,

@@ -5,6 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::ops::{BitOr, BitOrAssign};
 
 use crate::dht::{Cause, DhtEvent, DhtLog, Failure};
+use crate::peer::crypto::StreamEncryption;
 use crate::tracker::DHT_URL;
 use crate::{OpErrorKind, TorrentId};
 
@@ -113,8 +114,8 @@ pub enum What {
     Connected {
         /// What the peer calls itself.
         client: String,
-        /// Whether RC4 is in use.
-        encrypted: bool,
+        /// How much of the stream is encrypted.
+        encryption: StreamEncryption,
         /// Whether they came to us.
         incoming: bool,
     },
@@ -188,12 +189,11 @@ impl core::fmt::Display for What {
             Self::Connecting => f.write_str("connecting"),
             Self::Connected {
                 client,
-                encrypted,
+                encryption,
                 incoming,
             } => {
                 let way = if *incoming { "from" } else { "to" };
-                let how = if *encrypted { "encrypted" } else { "plaintext" };
-                write!(f, "connected {way} {client}, {how}")
+                write!(f, "connected {way} {client}, {encryption}")
             }
             Self::Disconnected { reason } => write!(f, "disconnected: {reason}"),
             Self::Banned => f.write_str("banned: it sent data that failed the hash check"),

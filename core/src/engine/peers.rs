@@ -213,7 +213,7 @@ impl Engine {
             peer.port(port);
         }
         let client = peer.peer_id().map(client_of).unwrap_or_default();
-        let (encrypted, incoming) = (peer.is_encrypted(), conn.incoming);
+        let (encryption, incoming) = (peer.encryption(), conn.incoming);
         let remote = conn.remote;
         if !self.timers.is_armed(Timer::Round(torrent)) {
             self.timers.set(
@@ -229,7 +229,7 @@ impl Engine {
         }
         let what = What::Connected {
             client,
-            encrypted,
+            encryption,
             incoming,
         };
         self.notice(Some(torrent), Some(remote), Level::Detail, what);

@@ -121,7 +121,7 @@ impl Engine {
                     .unwrap_or_default(),
                 source: c.source,
                 incoming: c.incoming,
-                encrypted: p.is_some_and(Peer::is_encrypted),
+                encryption: p.map(Peer::encryption).unwrap_or_default(),
                 established: c.established.is_some(),
                 am_choking: p.is_none_or(Peer::am_choking),
                 am_interested: p.is_some_and(Peer::am_interested),

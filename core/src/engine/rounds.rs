@@ -10,6 +10,7 @@ use super::swarm::Origin;
 use super::timers::Timer;
 use super::torrent::{Phase, Torrent};
 use super::{Engine, cx};
+use crate::peer::crypto::StreamEncryption;
 use crate::torrent::choker::Candidate;
 use crate::wire::extension::PexFlags;
 use crate::{ConnId, TorrentId};
@@ -245,8 +246,9 @@ impl Engine {
                 continue;
             };
             let seed = peer.is_seed() || peer.extended().is_some_and(|e| e.upload_only);
+            let encrypted = peer.encryption() != StreamEncryption::None;
             let told = [
-                (peer.is_encrypted(), PexFlags::ENCRYPTION),
+                (encrypted, PexFlags::ENCRYPTION),
                 (seed, PexFlags::SEED),
                 (!conn.incoming, PexFlags::REACHABLE),
             ];

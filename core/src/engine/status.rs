@@ -3,6 +3,7 @@
 use alloc::{string::String, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
 
+use crate::peer::crypto::StreamEncryption;
 use crate::{InfoHash, OpError, TorrentId};
 
 /// What a torrent is doing.
@@ -99,8 +100,8 @@ pub struct PeerStatus {
     pub source: PeerSource,
     /// They came to us.
     pub incoming: bool,
-    /// RC4 is in use.
-    pub encrypted: bool,
+    /// How much of the stream is encrypted.
+    pub encryption: StreamEncryption,
     /// Handshakes are through.
     pub established: bool,
     /// We do not serve it.

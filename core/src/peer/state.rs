@@ -1,5 +1,6 @@
 //! What is known of a connection.
 
+use super::crypto::StreamEncryption;
 use super::inbound::Stage;
 use super::{Peer, Totals};
 use crate::wire::{extension::ExtHandshake, peer::Reserved};
@@ -73,10 +74,15 @@ impl Peer {
         self.fast
     }
 
-    /// Whether the stream is RC4-encrypted.
+    /// How much of the stream is encrypted, once [`PeerEvent::Handshake`](super::PeerEvent::Handshake) or
+    /// [`PeerEvent::Established`](super::PeerEvent::Established) is out.
     #[must_use]
-    pub const fn is_encrypted(&self) -> bool {
-        self.inb.is_encrypted()
+    pub const fn encryption(&self) -> StreamEncryption {
+        match self.skey {
+            None => StreamEncryption::None,
+            Some(_) if self.inb.is_encrypted() => StreamEncryption::Full,
+            Some(_) => StreamEncryption::Handshake,
+        }
     }
 
     /// Whether we choke it.

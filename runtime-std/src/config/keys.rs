@@ -143,7 +143,7 @@ pub(super) const KEYS: &[Key] = &[
     key!(
         "network.encryption" = "\"preferred\"",
         "Encrypted connections to peers: \"off\", \
-        \"preferred\" or \"required\".",
+        \"preferred\" (the handshake; all where\nthe peer requires it) or \"required\" (all).",
         |s, v| s.encryption = choice(v, &ENCRYPTION)?
     ),
     key!(

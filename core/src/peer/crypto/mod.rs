@@ -50,7 +50,7 @@ mod tests;
 
 use input::Input;
 use offer::Method;
-pub use offer::{CryptoOffer, Encryption, MseError};
+pub use offer::{CryptoOffer, Encryption, MseError, StreamEncryption};
 
 /// Longest initial payload that is sent inside the handshake, and the longest that is waited for
 /// where plaintext follows it. Ours: a BitTorrent handshake (68 bytes) with an extension
@@ -128,7 +128,7 @@ enum State {
     /// `len` bytes, and the length of the initial payload.
     PadC {
         session: Box<Session>,
-        method: Method,
+        common: CryptoOffer,
         len: usize,
     },
     Payload {
@@ -337,9 +337,9 @@ impl MseHandshake {
             State::Provide { session } => self.provide(session),
             State::PadC {
                 session,
-                method,
+                common,
                 len,
-            } => self.pad_c(cx, session, method, len),
+            } => self.pad_c(cx, session, common, len),
             State::Payload { session, len } => Ok(self.payload(session, len)),
             State::Done { .. } => Ok(Step::Wait(state)),
             State::Failed(error) => Err(error),
@@ -437,8 +437,7 @@ impl MseHandshake {
         let selected = u32::from_be_bytes([s0, s1, s2, s3]);
         let method = self
             .offer
-            .select(selected)
-            .filter(|method| method.bits() == selected)
+            .selected(selected)
             .ok_or(MseError::BadSelection)?;
         let len = checked_pad([l0, l1])?;
         Ok(Step::Next(State::PadD {
@@ -493,14 +492,14 @@ impl MseHandshake {
         if vc != VC {
             return Err(MseError::BadVerification);
         }
-        let method = self
-            .offer
-            .select(u32::from_be_bytes([p0, p1, p2, p3]))
-            .ok_or(MseError::NoCommonMethod)?;
+        let common = self.offer.common(u32::from_be_bytes([p0, p1, p2, p3]));
+        if common.best().is_none() {
+            return Err(MseError::NoCommonMethod);
+        }
         let len = checked_pad([l0, l1])?;
         Ok(Step::Next(State::PadC {
             session,
-            method,
+            common,
             len,
         }))
     }
@@ -510,13 +509,13 @@ impl MseHandshake {
         &mut self,
         cx: &mut Cx<'_>,
         mut session: Box<Session>,
-        method: Method,
+        mut common: CryptoOffer,
         len: usize,
     ) -> Result<Step, MseError> {
         let Some(field) = self.input.take(len + 2) else {
             return Ok(Step::Wait(State::PadC {
                 session,
-                method,
+                common,
                 len,
             }));
         };
@@ -525,9 +524,9 @@ impl MseHandshake {
             [.., l0, l1] => usize::from(u16::from_be_bytes([*l0, *l1])),
             _ => 0,
         };
-        if method == Method::Plaintext && payload > MAX_INITIAL_PAYLOAD {
-            return Err(MseError::TooLong);
-        }
+        // A longer one is not kept until all of it is there. Under RC4 it need not be.
+        common.plaintext &= payload <= MAX_INITIAL_PAYLOAD;
+        let method = common.best().ok_or(MseError::TooLong)?;
         let start = self.output.len();
         self.output.extend_from_slice(&VC);
         self.output.extend_from_slice(&method.bits().to_be_bytes());

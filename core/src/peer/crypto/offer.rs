@@ -7,7 +7,8 @@ use crate::wire::mse::{METHOD_PLAINTEXT, METHOD_RC4};
 pub enum Encryption {
     /// Plaintext connections only.
     Off,
-    /// Encrypted where the peer can, plaintext where it cannot.
+    /// Encrypted handshakes and plaintext ones. After an encrypted handshake the stream goes on in plaintext where
+    /// both sides allow it, else under RC4.
     #[default]
     Preferred,
     /// RC4 connections only.
@@ -53,13 +54,57 @@ impl CryptoOffer {
             | (if self.rc4 { METHOD_RC4 } else { 0 })
     }
 
-    /// The method to use with a peer that provides `bits`: RC4 if both can.
-    pub(super) const fn select(self, bits: u32) -> Option<Method> {
-        match self.bits() & bits {
-            both if both & METHOD_RC4 != 0 => Some(Method::Rc4),
-            METHOD_PLAINTEXT => Some(Method::Plaintext),
+    /// What both this side and a peer that provides `bits` can do; bits of other methods are ignored.
+    pub(super) const fn common(self, bits: u32) -> Self {
+        let both = self.bits() & bits;
+        Self {
+            plaintext: both & METHOD_PLAINTEXT != 0,
+            rc4: both & METHOD_RC4 != 0,
+        }
+    }
+
+    /// The method to use: plaintext if it is there, since RC4 costs as much as all the rest of a transfer and hides
+    /// the payload from nobody who saw the handshake. Whoever wants RC4 does not offer plaintext.
+    pub(super) const fn best(self) -> Option<Method> {
+        match self {
+            Self {
+                plaintext: true, ..
+            } => Some(Method::Plaintext),
+            Self { rc4: true, .. } => Some(Method::Rc4),
             _ => None,
         }
+    }
+
+    /// The method that a peer selected; `None` unless it is exactly one of those offered.
+    pub(super) const fn selected(self, bits: u32) -> Option<Method> {
+        match bits {
+            METHOD_PLAINTEXT if self.plaintext => Some(Method::Plaintext),
+            METHOD_RC4 if self.rc4 => Some(Method::Rc4),
+            _ => None,
+        }
+    }
+}
+
+/// How much of a peer's stream is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StreamEncryption {
+    /// Nothing.
+    #[default]
+    None,
+    /// The handshake alone (MSE with plaintext selected).
+    Handshake,
+    /// Everything, by RC4.
+    Full,
+}
+
+impl core::fmt::Display for StreamEncryption {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::None => "plaintext",
+            Self::Handshake => "encrypted handshake",
+            Self::Full => "encrypted",
+        })
     }
 }
 

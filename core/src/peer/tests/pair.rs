@@ -1,6 +1,7 @@
 //! Two machines, joined by wires that cut the stream anywhere.
 
 use super::*;
+use crate::peer::crypto::StreamEncryption;
 
 /// A leecher and a seeder, and a torrent whose pieces are two blocks, the second one short.
 struct Pair {
@@ -89,6 +90,11 @@ impl Pair {
         }
     }
 
+    fn assert_encryption(&self, how: StreamEncryption) {
+        let (leecher, seeder) = (&self.leecher.peer, &self.seeder.peer);
+        assert_eq!((leecher.encryption(), seeder.encryption()), (how, how));
+    }
+
     fn step(&mut self) {
         self.world.now += Duration::from_millis(1);
         for to_seeder in [true, false] {
@@ -148,23 +154,37 @@ fn an_encrypted_download_is_exact_in_large_and_in_tiny_reads() {
         while !pair.leecher.peer.is_open() {
             pair.step();
         }
-        assert!(pair.leecher.peer.is_encrypted() && pair.seeder.peer.is_encrypted());
+        pair.assert_encryption(StreamEncryption::Full);
         pair.run();
     }
 }
 
 #[test]
 fn an_encrypted_handshake_may_lead_to_plaintext() {
-    let offer = CryptoOffer {
-        plaintext: true,
-        rc4: false,
-    };
-    let mut pair = Pair::new(1, Some(offer), Encryption::Preferred, 2000);
-    while !pair.leecher.peer.is_open() {
-        pair.step();
+    for cut in [300_000, 40_000, 5_000, 100] {
+        let offer = Encryption::Preferred.offer();
+        let mut pair = Pair::new(cut as u64, offer, Encryption::Preferred, cut);
+        while !pair.leecher.peer.is_open() {
+            pair.step();
+        }
+        pair.assert_encryption(StreamEncryption::Handshake);
+        pair.run();
     }
-    assert!(!pair.leecher.peer.is_encrypted() && !pair.seeder.peer.is_encrypted());
-    pair.run();
+}
+
+#[test]
+fn all_is_encrypted_where_one_side_requires_it() {
+    for (ours, theirs) in [
+        (Encryption::Required, Encryption::Preferred),
+        (Encryption::Preferred, Encryption::Required),
+    ] {
+        let mut pair = Pair::new(1, ours.offer(), theirs, 2000);
+        while !pair.leecher.peer.is_open() {
+            pair.step();
+        }
+        pair.assert_encryption(StreamEncryption::Full);
+        pair.run();
+    }
 }
 
 #[test]
@@ -187,7 +207,7 @@ fn sides_that_disagree_on_encryption_part() {
 quickcheck! {
     fn a_download_is_exact_however_the_stream_is_cut(seed: u64, cut: u16, encrypted: bool) -> bool {
         let (ours, theirs) = if encrypted {
-            (Encryption::Preferred.offer(), Encryption::Preferred)
+            (Encryption::Required.offer(), Encryption::Preferred)
         } else {
             (None, Encryption::Preferred)
         };

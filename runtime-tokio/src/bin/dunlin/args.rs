@@ -201,9 +201,9 @@ pub(crate) enum Encryption {
     Off,
     /// Both; try plaintext first
     Allowed,
-    /// Both; try encryption first
+    /// Both; try an encrypted handshake first. All is encrypted where the peer requires it
     Preferred,
-    /// Encrypted only
+    /// All of every connection
     Required,
 }
 

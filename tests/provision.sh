@@ -84,6 +84,22 @@ need_peers() {
   /usr/bin/python3 -c 'import libtorrent' 2>/dev/null || install_packages python3-libtorrent
 }
 
+# webtorrent from the npm registry with what its lock file names, and the script that drives it. Nothing is compiled:
+# uTP and WebRTC, which need that, are left out.
+need_webtorrent() {
+  need node nodejs
+  need npm npm
+  local source=tests/webtorrent tools=${CARGO_TARGET_DIR:-target}/tools/webtorrent
+  if ! cmp -s "$source/package-lock.json" "$tools/installed"; then
+    say "npm ci: webtorrent"
+    mkdir -p "$tools"
+    cp "$source/package.json" "$source/package-lock.json" "$tools/"
+    npm ci --prefix "$tools" --silent --ignore-scripts --omit=optional --no-audit --no-fund
+    cp "$source/package-lock.json" "$tools/installed"
+  fi
+  cp "$source/client.mjs" "$tools/"
+}
+
 need_tshark() { need tshark tshark; }
 
 # The lab builds network namespaces.

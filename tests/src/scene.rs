@@ -119,10 +119,34 @@ impl Scene {
         let mut leech = to.start(lab, &job(Role::Download, PORT + 1, source, dir.clone()));
         wait_complete(lab, "the download", leech.as_mut());
         payload.assert_same(&dir, to.omits_empty_files());
+        if self.crypto == Crypto::Preferred
+            && let Some(agreed) = agreed_encryption(from, to)
+        {
+            let dunlin = if from == Client::Dunlin { seed } else { leech };
+            let log = dunlin.into_process().log();
+            let connected = |line: &str| line.contains("connected") && line.contains(agreed);
+            assert!(log.lines().any(connected), "not {agreed}: {log}");
+        }
         println!(
             "{to:?} from {from:?}: seed ready after {seeding:.1?}, all in {:.1?}",
             began.elapsed()
         );
+    }
+}
+
+/// How Dunlin's notice of a connection ends if both prefer encryption: what the other client offers when it opens the
+/// connection, and selects when it accepts it. The downloader opens it.
+fn agreed_encryption(from: Client, to: Client) -> Option<&'static str> {
+    match (from, to) {
+        // Offers both methods, and selects plaintext (`prefer_rc4` is off).
+        (Client::Libtorrent, Client::Dunlin) |
+        // Offers both methods; asked, it selects RC4.
+        (Client::Dunlin, Client::Rtorrent) => Some(", encrypted handshake"),
+        // Transmission offers RC4 alone.
+        (Client::Rtorrent | Client::Transmission, Client::Dunlin)
+        | (Client::Dunlin, Client::Transmission) => Some(", encrypted\""),
+        // To a peer that a tracker named libtorrent opens with a plaintext handshake.
+        _ => None,
     }
 }
 

@@ -48,6 +48,7 @@ matrix! {
     magnet_http: Scene::tree().magnet();
     magnet_udp_encrypted: Scene::tree().magnet().announce(Announce::Udp).crypto(Crypto::Required);
     encrypted: Scene::tree().crypto(Crypto::Required);
+    encrypted_handshake: Scene::tree().crypto(Crypto::Preferred);
     ipv6: Scene::tree().family(Family::V6);
 }
 
@@ -73,7 +74,25 @@ mod ipv6_magnet_udp {
     }
 }
 
-#[test]
-fn to_aria2() {
-    Scene::tree().run(&Lab::new(), Client::Dunlin, Client::Aria2);
+/// Clients that play one scene, in both roles: from its torrent file, in plaintext, by an HTTP tracker.
+macro_rules! pairs {
+    ($($name:ident: $client:expr;)*) => { $(mod $name {
+        use super::*;
+
+        #[test]
+        fn seeds() {
+            Scene::tree().run(&Lab::new(), $client, Client::Dunlin);
+        }
+
+        #[test]
+        fn downloads() {
+            Scene::tree().run(&Lab::new(), Client::Dunlin, $client);
+        }
+    })* };
+}
+
+pairs! {
+    aria2: Client::Aria2;
+    qbittorrent: Client::Qbittorrent;
+    webtorrent: Client::Webtorrent;
 }

@@ -1,18 +1,18 @@
-//! aria2 1.36 as a downloader; it ends by itself once complete.
+//! aria2 1.36. As a downloader it ends by itself once it is complete.
 
-use super::{Crypto, Job, Peer, Source};
+use super::{Crypto, Job, Peer, Role, Source};
 use crate::lab::{Lab, Proc};
 
 #[derive(Debug)]
 pub(super) struct Aria2 {
     process: Proc,
+    role: Role,
 }
 
 impl Aria2 {
     pub(super) fn start(lab: &Lab, job: &Job) -> Self {
         let mut args = vec![
             "--no-conf".to_owned(),
-            "--seed-time=0".to_owned(),
             "--enable-dht=false".to_owned(),
             "--enable-dht6=false".to_owned(),
             "--bt-enable-lpd=false".to_owned(),
@@ -25,8 +25,13 @@ impl Aria2 {
             format!("--dir={}", job.dir.display()),
         ];
         args.extend(match job.crypto {
-            Crypto::Off => vec!["--bt-min-crypto-level=plain".to_owned()],
+            Crypto::Off | Crypto::Preferred => vec!["--bt-min-crypto-level=plain".to_owned()],
             Crypto::Required => vec!["--bt-force-encryption=true".to_owned()],
+        });
+        args.extend(match job.role {
+            Role::Download => vec!["--seed-time=0".to_owned()],
+            // It looks at what is there, and seeds without an end.
+            Role::Seed => vec!["--check-integrity=true".to_owned(), "--seed-ratio=0.0".to_owned()],
         });
         if matches!(job.source, Source::Magnet(_)) {
             args.push("--bt-save-metadata=false".to_owned());
@@ -34,13 +39,19 @@ impl Aria2 {
         args.push(job.source.argument());
         Self {
             process: lab.spawn("aria2c", &args),
+            role: job.role,
         }
     }
 }
 
 impl Peer for Aria2 {
     fn complete(&mut self, _lab: &Lab) -> bool {
-        !self.process.running() && self.process.log().contains("(OK):download completed")
+        match self.role {
+            Role::Seed => self.process.log().contains("Verification finished successfully"),
+            Role::Download => {
+                !self.process.running() && self.process.log().contains("(OK):download completed")
+            }
+        }
     }
 
     fn process(&mut self) -> &mut Proc {

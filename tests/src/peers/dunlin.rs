@@ -60,10 +60,6 @@ pub fn spawn(lab: &Lab, job: &Job, session: &Path, options: &[&str]) -> Proc {
         job.listen.ip().to_string(),
         job.listen.port().to_string(),
     );
-    let crypto = match job.crypto {
-        Crypto::Off => "off",
-        Crypto::Required => "required",
-    };
     let mut args = match job.role {
         Role::Seed => vec!["seed", &source, "--dir", &dir],
         Role::Download => vec!["get", &source, "--output", &dir],
@@ -75,10 +71,14 @@ pub fn spawn(lab: &Lab, job: &Job, session: &Path, options: &[&str]) -> Proc {
         "--port",
         &port,
         "--encryption",
-        crypto,
+        job.crypto.option(),
         "--session",
         &session,
     ]);
+    if job.crypto == Crypto::Preferred {
+        // What each connection agreed on is in the notices.
+        args.push("--verbose");
+    }
     let nodes = job.dht.as_deref().map(dht::texts);
     match &nodes {
         Some(nodes) => {

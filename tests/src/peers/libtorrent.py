@@ -1,5 +1,5 @@
 """One torrent in python3-libtorrent (2.0.8 or newer): lt.py JOB, where JOB is a JSON object with
-listen, source (path or magnet link), dir, crypto (off or required), settings (more of libtorrent's).
+listen, source (path or magnet link), dir, crypto (off, preferred or required), settings (more of libtorrent's).
 Also dht (a list of nodes: take part in the DHT), seed_mode, check (end after the check), exit_when_done, no_trackers, peers, up_limit (bytes per second).
 Prints a JSON line whenever its state changes, on SIGUSR1, and at the end."""
 import json, resource, signal, sys, time
@@ -22,8 +22,8 @@ settings = {
         | lt.alert.category_t.tracker_notification | lt.alert.category_t.dht_notification,
 }
 # Policies: 0 forced, 1 enabled, 2 disabled; levels: 1 plain, 2 RC4, 3 both.
-forced = job["crypto"] == "required"
-settings |= {"out_enc_policy": 0 if forced else 2, "in_enc_policy": 0 if forced else 2, "allowed_enc_level": 2 if forced else 1}
+policy, level = {"off": (2, 1), "preferred": (1, 3), "required": (0, 2)}[job["crypto"]]
+settings |= {"out_enc_policy": policy, "in_enc_policy": policy, "allowed_enc_level": level}
 if "dht" in job:
     settings |= {"enable_dht": True, "dht_bootstrap_nodes": "", "dht_restrict_routing_ips": False, "dht_restrict_search_ips": False,
         "dht_prefer_verified_node_ids": False, "dht_ignore_dark_internet": False}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{Crypto, Job, Peer, Source};
+use super::{Job, Peer, Source};
 use crate::dht;
 use crate::lab::{Lab, Proc};
 use crate::wait::until;
@@ -48,7 +48,7 @@ pub fn description(job: &Job) -> Value {
         "listen": job.listen.to_string(),
         "source": job.source.argument(),
         "dir": job.dir,
-        "crypto": match job.crypto { Crypto::Off => "off", Crypto::Required => "required" },
+        "crypto": job.crypto.option(),
         "magnet": matches!(job.source, Source::Magnet(_)),
     });
     if let Some(nodes) = &job.dht {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Crypto, Job, Peer, Role};
+use super::{Job, Peer, Role};
 use crate::lab::{Lab, Proc};
 
 /// The example under test: `DUNLIN_MIO_BIN`, else the release build of the target folder this
@@ -26,16 +26,12 @@ impl Mio {
     pub(super) fn start(lab: &Lab, job: &Job) -> Self {
         let (dir, session) = (job.dir.to_string_lossy(), lab.folder("session"));
         let (session, listen) = (session.to_string_lossy(), job.listen.to_string());
-        let crypto = match job.crypto {
-            Crypto::Off => "off",
-            Crypto::Required => "required",
-        };
         let source = job.source.argument();
         let mut args = vec![
             "--listen",
             &listen,
             "--encryption",
-            crypto,
+            job.crypto.option(),
             "--session",
             &session,
         ];

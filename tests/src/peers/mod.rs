@@ -4,8 +4,10 @@ mod aria2;
 pub mod dunlin;
 pub mod libtorrent;
 pub mod mio;
+mod qbittorrent;
 pub mod rtorrent;
 pub mod transmission;
+mod webtorrent;
 
 use std::env;
 use std::fmt::Debug;
@@ -28,8 +30,12 @@ pub enum Client {
     Transmission,
     /// Debian's python3-libtorrent, in a small script.
     Libtorrent,
-    /// aria2; it only downloads here.
+    /// aria2; as a downloader it ends once it is complete.
     Aria2,
+    /// qBittorrent without a window.
+    Qbittorrent,
+    /// webtorrent, in a small script, over TCP alone.
+    Webtorrent,
 }
 
 /// Encryption (MSE/PE) a client is told to use.
@@ -37,8 +43,21 @@ pub enum Client {
 pub enum Crypto {
     /// Plain streams alone.
     Off,
+    /// Encrypted handshakes first, everything accepted.
+    Preferred,
     /// RC4 or nothing, both ways.
     Required,
+}
+
+impl Crypto {
+    /// The value of the option `--encryption` of our own programs, and of the script for libtorrent.
+    pub fn option(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Preferred => "preferred",
+            Self::Required => "required",
+        }
+    }
 }
 
 /// Which end of a transfer a client is.
@@ -115,6 +134,8 @@ impl Client {
             Self::Transmission => Box::new(transmission::Transmission::start(lab, job)),
             Self::Libtorrent => Box::new(libtorrent::Libtorrent::start(lab, job)),
             Self::Aria2 => Box::new(aria2::Aria2::start(lab, job)),
+            Self::Qbittorrent => Box::new(qbittorrent::Qbittorrent::start(lab, job)),
+            Self::Webtorrent => Box::new(webtorrent::Webtorrent::start(lab, job)),
         }
     }
 

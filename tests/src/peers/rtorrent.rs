@@ -36,6 +36,9 @@ impl Rtorrent {
             format!("directory.default.set={}", job.dir.display()),
             match job.crypto {
                 Crypto::Off => "protocol.encryption.set=none".to_owned(),
+                Crypto::Preferred => {
+                    "protocol.encryption.set=allow_incoming,try_outgoing,enable_retry".to_owned()
+                }
                 Crypto::Required => {
                     "protocol.encryption.set=require,require_RC4,allow_incoming,try_outgoing"
                         .to_owned()

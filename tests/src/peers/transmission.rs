@@ -66,7 +66,7 @@ impl Transmission {
             "pex-enabled": false,
             "utp-enabled": false,
             "port-forwarding-enabled": false,
-            "encryption": match job.crypto { Crypto::Off => 0, Crypto::Required => 2 },
+            "encryption": match job.crypto { Crypto::Off => 0, Crypto::Preferred => 1, Crypto::Required => 2 },
             "speed-limit-up-enabled": false,
             "speed-limit-down-enabled": false,
             "preallocation": 0,

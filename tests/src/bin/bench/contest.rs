@@ -70,6 +70,8 @@ struct Stage<'a> {
     payload: Payload,
     torrent: Torrent,
     tracker: Opentracker,
+    /// What all clients are told about encryption.
+    crypto: Crypto,
 }
 
 impl<'a> Stage<'a> {
@@ -89,6 +91,7 @@ impl<'a> Stage<'a> {
             payload,
             torrent,
             tracker,
+            crypto: Crypto::Off,
         }
     }
 
@@ -96,7 +99,7 @@ impl<'a> Stage<'a> {
         let listen = SocketAddr::new(self.lab.address(Family::V4), PORT);
         Job {
             listen,
-            crypto: Crypto::Off,
+            crypto: self.crypto,
             role,
             source: Source::File(self.torrent.clone()),
             dir: dir.to_owned(),
@@ -263,6 +266,25 @@ pub(crate) fn download(options: &Options) {
         }
     }
     table.print("downloader", "seed");
+}
+
+/// Dunlin downloads from Dunlin: in plaintext, with encrypted handshakes, and under RC4.
+pub(crate) fn encryption(options: &Options) {
+    let mut stage = Stage::build(options);
+    let dunlin = Contestant::Other("dunlin", Client::Dunlin);
+    let mut table = Table::default();
+    for crypto in [Crypto::Off, Crypto::Preferred, Crypto::Required] {
+        stage.crypto = crypto;
+        let seed = stage.seed(dunlin);
+        // Not counted: the first download finds a seed that has not read its files yet.
+        stage.time(dunlin, &seed);
+        for _ in 0..options.runs {
+            if let Some(sample) = stage.time(dunlin, &seed) {
+                table.add(crypto.option(), sample);
+            }
+        }
+    }
+    table.print("encryption", "seed");
 }
 
 /// The floor downloads from every client.

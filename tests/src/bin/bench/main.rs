@@ -20,7 +20,7 @@ Then asks DHT nodes as much as they can answer: floor dunlin rtorrent libtorrent
   --size MIB      payload (1024)
   --piece LOG2    piece length, 20 = 1 MiB, 18 = 256 KiB (20)
   --runs N        of each; medians are printed (3). Of dht-idle: minutes
-  --only PART     download, seed, check, dht, dht-memory or dht-idle
+  --only PART     download, seed, encryption, check, dht, dht-memory or dht-idle
   --dest DIR      where downloads go, best a tmpfs (/dev/shm)
 ";
 
@@ -84,6 +84,10 @@ fn main() -> std::process::ExitCode {
     if options.wants("seed") {
         println!("## Seed: {gib} MiB to the floor's downloader\n");
         contest::seed(&options);
+    }
+    if options.wants("encryption") {
+        println!("## Encryption: {gib} MiB from Dunlin to Dunlin\n");
+        contest::encryption(&options);
     }
     if options.wants("check") {
         println!("## Hash check: {} MiB\n", options.size * 4 / (1 << 20));

@@ -1,4 +1,4 @@
-//! A bare HTTP/1.1 client for the lab: a request, and the whole answer until the server closes.
+//! A bare HTTP/1.1 client for the lab: a request, and the whole answer, until its length or the server closes.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -48,9 +48,23 @@ pub fn request(
     }
     head.push_str("\r\n");
     stream.write_all(&[head.as_bytes(), body].concat())?;
-    let mut raw = Vec::new();
-    stream.read_to_end(&mut raw)?;
+    let (mut raw, mut part) = (Vec::new(), [0; 4096]);
+    // Some servers keep the connection, whatever they are asked for.
+    while !is_whole(&raw) {
+        match stream.read(&mut part)? {
+            0 => break,
+            len => raw.extend_from_slice(&part[..len]),
+        }
+    }
     parse(&raw).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an HTTP answer"))
+}
+
+/// Whether an answer that says its length is there.
+fn is_whole(raw: &[u8]) -> bool {
+    parse(raw).is_some_and(|answer| {
+        let len = answer.header("Content-Length");
+        len.and_then(|len| len.parse().ok()) == Some(answer.body.len())
+    })
 }
 
 fn parse(raw: &[u8]) -> Option<Answer> {
@@ -81,6 +95,17 @@ mod tests {
             (409, Some("abc"), &b"body"[..])
         );
         assert!(parse(b"HTTP/1.1 200").is_none());
+    }
+
+    #[test]
+    fn an_answer_that_says_its_length_ends_there() {
+        assert!(is_whole(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"
+        ));
+        assert!(!is_whole(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nbody"
+        ));
+        assert!(!is_whole(b"HTTP/1.1 200 OK\r\n\r\nbody"));
     }
 
     #[test]

@@ -31,7 +31,10 @@ impl Aria2 {
         args.extend(match job.role {
             Role::Download => vec!["--seed-time=0".to_owned()],
             // It looks at what is there, and seeds without an end.
-            Role::Seed => vec!["--check-integrity=true".to_owned(), "--seed-ratio=0.0".to_owned()],
+            Role::Seed => vec![
+                "--check-integrity=true".to_owned(),
+                "--seed-ratio=0.0".to_owned(),
+            ],
         });
         if matches!(job.source, Source::Magnet(_)) {
             args.push("--bt-save-metadata=false".to_owned());
@@ -47,7 +50,10 @@ impl Aria2 {
 impl Peer for Aria2 {
     fn complete(&mut self, _lab: &Lab) -> bool {
         match self.role {
-            Role::Seed => self.process.log().contains("Verification finished successfully"),
+            Role::Seed => self
+                .process
+                .log()
+                .contains("Verification finished successfully"),
             Role::Download => {
                 !self.process.running() && self.process.log().contains("(OK):download completed")
             }

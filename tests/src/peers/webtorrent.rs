@@ -13,13 +13,14 @@ pub(super) struct Webtorrent {
 impl Webtorrent {
     /// It listens on all addresses, and seeds what its folder holds.
     pub(super) fn start(lab: &Lab, job: &Job) -> Self {
+        // Its encrypted handshake throws an exception.
+        assert_eq!(job.crypto, Crypto::Off, "webtorrent speaks plaintext alone");
         let client = super::built("WEBTORRENT_CLIENT", "tools/webtorrent/client.mjs")
             .expect("webtorrent: tests/run interop installs it");
         let description = json!({
             "port": job.listen.port(),
             "source": job.source.argument(),
             "dir": job.dir,
-            "secure": job.crypto != Crypto::Off,
         });
         let args = [client.into_os_string(), description.to_string().into()];
         Self {

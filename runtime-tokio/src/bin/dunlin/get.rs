@@ -385,12 +385,14 @@ impl Run {
                 Some((i, text, added)) = adding.next(), if !waiting.is_empty() => {
                     waiting.remove(&i);
                     self.added(&text, added).await;
+                    self.report.draw();
                     pause = TICK;
                 }
                 event = events.next() => match event {
                     Some(event) => {
                         pause = TICK;
                         self.event(event).await;
+                        self.report.draw();
                     }
                     None => return,
                 },
@@ -511,6 +513,7 @@ impl Run {
         for id in ids {
             moved |= self.refresh(id).await;
         }
+        self.report.draw();
         moved
     }
 
@@ -529,7 +532,7 @@ impl Run {
         };
         let s = &running.last;
         if let State::Failed(error) = &s.state {
-            self.report.progress(s);
+            self.report.progress(s, !passes(error));
             if !passes(error) {
                 if !running.failed {
                     running.failed = true;
@@ -557,9 +560,7 @@ impl Run {
             let message = format!("{}: the disk works again", s.name);
             self.report.disk(s, false, &message);
         }
-        if !(running.settled(self.goal) && self.report.is_for_people()) {
-            self.report.progress(s);
-        }
+        self.report.progress(s, running.settled(self.goal));
         let partial = !self.goal.fetch && s.pieces_done < s.pieces;
         if complete(s) && partial && !running.warned {
             running.warned = true;

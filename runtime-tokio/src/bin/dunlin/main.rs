@@ -12,6 +12,7 @@ mod get;
 mod input;
 mod json;
 mod report;
+mod screen;
 mod select;
 mod settings;
 mod show;

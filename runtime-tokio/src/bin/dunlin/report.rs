@@ -2,16 +2,17 @@
 
 use std::{
     borrow::Cow,
+    cell::RefCell,
     collections::{BTreeMap, VecDeque},
     io::{self, IsTerminal, Write},
     time::{Duration, Instant},
 };
 
 use dunlin_tokio::{InfoHash, Level, Notice, State, Stats, TorrentId, TorrentStatus};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
-use crate::{args::View, json, units};
+use crate::{args::View, json, screen::Screen, units};
 
 /// How often a line about a torrent may come where there are no bars, unless its state changes:
 /// often enough to see that it works, and later rarely enough for a log.
@@ -19,8 +20,6 @@ const LINE_PERIOD: Duration = Duration::from_secs(5);
 const LATER_LINE_PERIOD: Duration = Duration::from_secs(60);
 /// When `later` begins.
 const LATER: Duration = Duration::from_secs(60);
-/// Characters of a name beside a bar.
-const MAX_NAME: usize = 30;
 /// The same warning is not repeated within this time.
 const REPEAT_PERIOD: Duration = Duration::from_secs(600);
 /// Warnings remembered for that; beyond them the oldest are forgotten.
@@ -85,10 +84,7 @@ pub(crate) struct Report {
 }
 
 enum Style {
-    Bars {
-        all: MultiProgress,
-        bars: BTreeMap<TorrentId, ProgressBar>,
-    },
+    Screen(RefCell<Screen>),
     Lines(BTreeMap<TorrentId, (TorrentStatus, Instant)>),
     Json(BTreeMap<TorrentId, TorrentStatus>),
     Quiet,
@@ -102,10 +98,7 @@ impl Report {
         } else if view.quiet {
             Style::Quiet
         } else if io::stderr().is_terminal() {
-            Style::Bars {
-                all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(5)),
-                bars: BTreeMap::new(),
-            }
+            Style::Screen(RefCell::new(Screen::new()))
         } else {
             Style::Lines(BTreeMap::new())
         };
@@ -132,11 +125,22 @@ impl Report {
         say_json(value);
     }
 
-    /// Prints without tearing the bars.
+    /// Prints without tearing the lines of the screen.
     fn tell(&self, line: &str) {
+        self.beside_screen(|| complain(line));
+    }
+
+    fn beside_screen(&self, say: impl FnOnce()) {
         match &self.style {
-            Style::Bars { all, .. } => all.suspend(|| complain(line)),
-            _ => complain(line),
+            Style::Screen(screen) => screen.borrow_mut().suspend(say),
+            _ => say(),
+        }
+    }
+
+    /// Shows what has changed, where that is not done line by line.
+    pub(crate) fn draw(&self) {
+        if let Style::Screen(screen) = &self.style {
+            screen.borrow_mut().draw(false);
         }
     }
 
@@ -231,8 +235,8 @@ impl Report {
         }
     }
 
-    /// A torrent, now.
-    pub(crate) fn progress(&mut self, s: &TorrentStatus) {
+    /// A torrent, now; `settled` says that nothing is left to do.
+    pub(crate) fn progress(&mut self, s: &TorrentStatus, settled: bool) {
         match &mut self.style {
             Style::Quiet => {}
             Style::Json(last) => {
@@ -241,6 +245,8 @@ impl Report {
                     last.insert(s.id, s.clone());
                 }
             }
+            // That it is complete is said already.
+            Style::Lines(_) if settled => {}
             Style::Lines(last) => {
                 let period = match self.started.elapsed() < LATER {
                     true => LINE_PERIOD,
@@ -255,24 +261,7 @@ impl Report {
                     say(&line(s));
                 }
             }
-            Style::Bars { all, bars } => {
-                let bar = bars.entry(s.id).or_insert_with(|| {
-                    let style = ProgressStyle::with_template("{bar:20.cyan/blue} {wide_msg}");
-                    all.add(
-                        ProgressBar::new(1)
-                            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())),
-                    )
-                });
-                let (done, of) = match s.state {
-                    State::Checking { done, total } => (done.into(), total.into()),
-                    _ => (s.wanted_done, s.wanted),
-                };
-                bar.set_length(of.max(1));
-                bar.set_position(done);
-                let mut s = s.clone();
-                s.name = shorten(&s.name);
-                bar.set_message(printable(&line(&s)).into_owned());
-            }
+            Style::Screen(screen) => screen.get_mut().set(s, settled),
         }
     }
 
@@ -286,10 +275,7 @@ impl Report {
                 0 => format!("{path}: complete, {size}, all of it was here"),
                 _ => format!("{path}: complete, {size} in {}", units::time(after)),
             };
-            match &self.style {
-                Style::Bars { all, .. } => all.suspend(|| say(&text)),
-                _ => say(&text),
-            }
+            self.beside_screen(|| say(&text));
         }
     }
 
@@ -300,11 +286,7 @@ impl Report {
                 Self::json(&json::summary(exit, self.elapsed(), torrents, self.errors));
             }
             Style::Quiet => {}
-            Style::Bars { all, bars } => {
-                bars.values().for_each(ProgressBar::finish_and_clear);
-                // Those above others that ended before stay behind else.
-                let _ = all.clear();
-            }
+            Style::Screen(screen) => screen.borrow_mut().clear(),
             Style::Lines(_) => {}
         }
         if !matches!(self.style, Style::Json(_) | Style::Quiet) && !torrents.is_empty() {
@@ -329,16 +311,8 @@ fn is_news(old: &TorrentStatus, new: &TorrentStatus) -> bool {
     }
 }
 
-/// A name that leaves room for figures beside it on a narrow terminal.
-fn shorten(name: &str) -> String {
-    match name.char_indices().nth(MAX_NAME) {
-        None => name.into(),
-        Some((end, _)) => format!("{}…", &name[..end]),
-    }
-}
-
 /// One torrent in one line.
-fn line(s: &TorrentStatus) -> String {
+pub(crate) fn line(s: &TorrentStatus) -> String {
     let name = &s.name;
     let peers = units::count(s.peers.into(), "peer");
     match &s.state {
@@ -420,12 +394,5 @@ mod tests {
             printable("a\u{1b}[2J\n\u{202e}b é 日本"),
             "a\u{fffd}[2J\u{fffd}\u{fffd}b é 日本"
         );
-    }
-
-    #[test]
-    fn long_names_are_cut_between_characters() {
-        assert_eq!(shorten("short"), "short");
-        let cut = shorten(&"日".repeat(100));
-        assert_eq!(cut.chars().count(), MAX_NAME + 1);
     }
 }

@@ -361,3 +361,40 @@ fn nodes_that_the_public_dht_does_not_ask_are_named() {
         stderr(&output)
     );
 }
+
+#[test]
+fn config_prints_every_key_and_never_replaces_a_file() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("folder/dunlin.toml");
+    let path = path.to_str().unwrap();
+    let config = |option: &[&str]| run(&[&["config", "--config", path], option].concat());
+    assert_eq!(stdout(&config(&["--path"])).trim(), path);
+    assert_eq!(code(&config(&["--init"])), 0);
+    let printed = stdout(&config(&[]));
+    let written = fs::read_to_string(path).unwrap();
+    assert!(printed.ends_with(&written) && printed.contains(path));
+    assert!(written.contains("[limits]") && written.contains("#down ="));
+    fs::write(path, "[limits]\ndown = \"1 MiB\"\n").unwrap();
+    let refused = config(&["--init"]);
+    assert_eq!(code(&refused), 1);
+    assert!(stderr(&refused).contains("stays as it is"));
+    assert!(fs::read_to_string(path).unwrap().contains("1 MiB"));
+    fs::write(path, "[limits]\nsideways = 1\n").unwrap();
+    let wrong = config(&[]);
+    assert_eq!(code(&wrong), 2);
+    assert!(stderr(&wrong).contains(":2:1"), "{}", stderr(&wrong));
+}
+
+#[test]
+fn pages_are_written_one_for_each_command() {
+    let dir = TempDir::new().unwrap();
+    let man = dir.path().join("share/man/man1");
+    let output = run(&["man", "--dir", man.to_str().unwrap()]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    for page in ["dunlin.1", "dunlin-get.1", "dunlin-dht-get-peers.1"] {
+        let text = fs::read_to_string(man.join(page)).unwrap();
+        assert!(text.contains(".SH EXAMPLES"), "{page}");
+    }
+    let all = stdout(&run(&["man"]));
+    assert!(all.contains(".TH dunlin-get 1"));
+}

@@ -54,8 +54,28 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    Man,
+    /// Print every key of the configuration file with its default, and say where the file is
+    #[command(after_help = exit::HELP)]
+    Config(ShowConfig),
+    /// Print the manual pages, or write each to a file of its own
+    Man {
+        /// Write dunlin.1, dunlin-get.1 and so on to this folder
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShowConfig {
+    /// Print the path of the configuration file only
+    #[arg(long)]
+    pub(crate) path: bool,
+    /// Write the file with every key commented out, if there is none yet
+    #[arg(long, conflicts_with = "path")]
+    pub(crate) init: bool,
+    /// Look at this configuration file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -11,6 +11,7 @@ mod exit;
 mod get;
 mod input;
 mod json;
+mod man;
 mod report;
 mod screen;
 mod select;
@@ -50,7 +51,8 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Args::command(), "dunlin", &mut text);
             print(&text)
         }
-        Command::Man => man(),
+        Command::Config(config) => settings::print(&config),
+        Command::Man { dir } => man::man(dir.as_deref()),
     };
     exit.into()
 }
@@ -97,29 +99,6 @@ fn run(command: impl Future<Output = Exit>) -> Exit {
             Exit::Failed
         }
     }
-}
-
-/// One page for the command and all its subcommands.
-fn man() -> Exit {
-    let mut text = Vec::new();
-    match pages(&Args::command(), &mut text) {
-        Ok(()) => print(&text),
-        Err(error) => {
-            report::complain(&format!("cannot write the page: {error}"));
-            Exit::Failed
-        }
-    }
-}
-
-/// The pages of a command and of what is under it.
-fn pages(command: &clap::Command, text: &mut Vec<u8>) -> io::Result<()> {
-    clap_mangen::Man::new(command.clone()).render(text)?;
-    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
-        let name = format!("{}-{}", command.get_name(), sub.get_name());
-        let page = sub.clone().name(name.clone());
-        pages(&page.bin_name(name.replace('-', " ")), text)?;
-    }
-    Ok(())
 }
 
 /// Writes data. A reader that went away early has what it wanted.

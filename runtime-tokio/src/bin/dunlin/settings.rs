@@ -1,6 +1,8 @@
 //! From the configuration file and the command line to a session.
 
 use std::{
+    fs,
+    io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     time::Duration,
@@ -21,7 +23,11 @@ use dunlin_tokio::{
     },
 };
 
-use crate::args::Swarm;
+use crate::{
+    args::{ShowConfig, Swarm},
+    exit::Exit,
+    report,
+};
 
 /// The configuration file: the one that is named, or the usual one.
 ///
@@ -35,6 +41,52 @@ pub(crate) fn read(named: Option<&Path>) -> Result<Settings, String> {
         None => Settings::load(&config::default_path()),
     }
     .map_err(|error| error.to_string())
+}
+
+/// Prints every key with its default, and checks the file that is there.
+pub(crate) fn print(args: &ShowConfig) -> Exit {
+    let path = args.config.clone().unwrap_or_else(config::default_path);
+    if args.path {
+        return crate::print(format!("{}\n", path.display()).as_bytes());
+    }
+    if args.init {
+        return match init(&path) {
+            Ok(()) => {
+                report::say(&format!("{} is written", path.display()));
+                Exit::Complete
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                report::complain(&format!(
+                    "{} is there already and stays as it is",
+                    path.display()
+                ));
+                Exit::Failed
+            }
+            Err(error) => {
+                report::complain(&format!("{}: {error}", path.display()));
+                Exit::Failed
+            }
+        };
+    }
+    if let Err(error) = read(args.config.as_deref()) {
+        report::complain(&error);
+        return Exit::Usage;
+    }
+    let state = if path.exists() {
+        "which is there and is understood"
+    } else {
+        "which is not there yet"
+    };
+    let head = format!("# For {}, {state}.\n#\n", path.display());
+    crate::print((head + &config::default_file()).as_bytes())
+}
+
+/// Writes the default file where no file is.
+fn init(path: &Path) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::File::create_new(path)?.write_all(config::default_file().as_bytes())
 }
 
 /// What the command line and the configuration file come to.

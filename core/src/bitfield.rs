@@ -142,13 +142,9 @@ impl Bitfield {
     #[must_use]
     pub(crate) fn word(&self, i: usize) -> u64 {
         let rest = self.bytes.get(i * 8..).unwrap_or_default();
-        let word = match rest.first_chunk::<8>() {
+        let word = match rest.first_chunk() {
             Some(chunk) => u64::from_be_bytes(*chunk),
-            None => {
-                let mut chunk = [0; 8];
-                chunk[..rest.len()].copy_from_slice(rest);
-                u64::from_be_bytes(chunk)
-            }
+            None => padded(rest),
         };
         if !self.inverted {
             return word;
@@ -174,42 +170,58 @@ impl Bitfield {
 
     /// Adds `index`; returns whether that changed the set. Beyond the range: `false`.
     pub fn set(&mut self, index: u32) -> bool {
-        let fresh = index < self.len && !self.get(index);
-        if fresh {
-            self.flip(index);
-        }
-        fresh
+        self.put(index, true)
     }
 
     /// Removes `index`; returns whether that changed the set.
     pub fn clear(&mut self, index: u32) -> bool {
-        let had = self.get(index);
-        if had {
-            self.flip(index);
-        }
-        had
+        self.put(index, false)
     }
 
-    /// Moves an index within the range into the set or out of it.
-    fn flip(&mut self, index: u32) {
-        if self.bytes.is_empty() {
-            self.bytes = vec![0; self.len.div_ceil(8) as usize];
+    /// Moves an index into the set or out of it; returns whether that changed the set.
+    fn put(&mut self, index: u32, member: bool) -> bool {
+        let (at, bit) = (index / 8, 0x80 >> (index % 8));
+        let Some(byte) = self.bytes.get_mut(at as usize) else {
+            return self.put_first(index, member);
+        };
+        let differs = *byte & bit != 0;
+        if index >= self.len || differs != (member == self.inverted) {
+            return false;
         }
-        let at = index / 8;
-        let byte = &mut self.bytes[at as usize];
-        if let Some(changed) = self.changed.as_mut().filter(|_| *byte == 0) {
+        let fresh = *byte == 0;
+        *byte ^= bit;
+        if differs {
+            self.differing -= 1;
+        } else {
+            self.differing += 1;
+        }
+        if self.changed.is_some() && fresh {
+            self.list_change(at);
+        }
+        true
+    }
+
+    /// The same for a set that has no storage yet.
+    #[cold]
+    fn put_first(&mut self, index: u32, member: bool) -> bool {
+        if index >= self.len || member == self.inverted {
+            return false;
+        }
+        self.bytes = vec![0; self.len.div_ceil(8) as usize];
+        self.bytes[index as usize / 8] = 0x80 >> (index % 8);
+        self.differing = 1;
+        self.list_change(index / 8);
+        true
+    }
+
+    #[cold]
+    fn list_change(&mut self, at: u32) {
+        if let Some(changed) = &mut self.changed {
             if changed.len() < (self.len / CHANGES) as usize + 1 {
                 changed.push(at);
             } else {
                 self.changed = None;
             }
-        }
-        let bit = 0x80 >> (index % 8);
-        *byte ^= bit;
-        if *byte & bit == 0 {
-            self.differing -= 1;
-        } else {
-            self.differing += 1;
         }
     }
 
@@ -248,28 +260,55 @@ impl Bitfield {
         self.inverted
     }
 
-    /// How many indices [`Bitfield::difference`] yields.
+    /// How many indices [`Bitfield::for_each_difference`] names.
     #[must_use]
     pub(crate) const fn differing(&self) -> u32 {
         self.differing
     }
 
-    /// The indices that are in the set and not in the empty set or, if it
-    /// [is inverted](Bitfield::is_inverted), that are missing from the full one. They cost what
+    /// Names, in ascending order, the indices that are in the set and not in the empty set or, if
+    /// it [is inverted](Bitfield::is_inverted), that are missing from the full one. They cost what
     /// was changed since the set was last full or empty.
-    pub(crate) fn difference(&self) -> impl Iterator<Item = u32> + '_ {
-        let mut listed = self.changed.clone().unwrap_or_default();
-        listed.sort_unstable();
-        listed.dedup();
-        let all = match &self.changed {
-            Some(_) => 0..0,
-            None => 0..self.bytes.len() as u32,
-        };
-        let bytes = listed.into_iter().chain(all);
-        bytes.flat_map(|at| bits(at, self.bytes[at as usize]))
+    pub(crate) fn for_each_difference(&self, mut each: impl FnMut(u32)) {
+        if let Some(changed) = &self.changed {
+            let mut listed = changed.clone();
+            listed.sort_unstable();
+            listed.dedup();
+            for at in listed {
+                for_each_bit(at * 8, u64::from(self.bytes[at as usize]) << 56, &mut each);
+            }
+            return;
+        }
+        let (words, rest) = self.bytes.as_chunks();
+        for (i, word) in words.iter().enumerate() {
+            for_each_bit(i as u32 * 64, u64::from_be_bytes(*word), &mut each);
+        }
+        for_each_bit(words.len() as u32 * 64, padded(rest), &mut each);
     }
 
-    /// The stored bytes of [`Bitfield::difference`]; may be none if there is no difference.
+    /// How many indices of the set are in another, which has `count` of them, in the words of
+    /// [`Bitfield::word`]. Costs nothing for a full or an empty set.
+    #[must_use]
+    pub(crate) fn count_common(&self, other: &[u64], count: u32) -> u32 {
+        let mut common = 0;
+        if self.differing > 0 {
+            let (words, rest) = self.bytes.as_chunks();
+            let both = other.iter().zip(words);
+            common = both
+                .map(|(other, word)| (other & u64::from_be_bytes(*word)).count_ones())
+                .sum();
+            common += other
+                .get(words.len())
+                .map_or(0, |other| (other & padded(rest)).count_ones());
+        }
+        if self.inverted {
+            count - common
+        } else {
+            common
+        }
+    }
+
+    /// The stored bytes of [`Bitfield::for_each_difference`]; may be none if there is no difference.
     #[must_use]
     pub(crate) fn difference_bytes(&self) -> &[u8] {
         &self.bytes
@@ -318,15 +357,20 @@ impl Bitfield {
     }
 }
 
-/// The indices of the bits set in byte number `at`.
-fn bits(at: u32, mut byte: u8) -> impl Iterator<Item = u32> {
-    core::iter::from_fn(move || {
-        let bit = byte.leading_zeros();
-        (bit < 8).then(|| {
-            byte &= !(0x80 >> bit);
-            at * 8 + bit
-        })
-    })
+/// The word that fewer than eight bytes begin.
+fn padded(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u64::from_be_bytes(word)
+}
+
+/// Names the bits that are set in `word`, whose first one has the index `from`.
+fn for_each_bit(from: u32, mut word: u64, each: &mut impl FnMut(u32)) {
+    while word != 0 {
+        let bit = word.leading_zeros();
+        word &= !(1 << 63 >> bit);
+        each(from + bit);
+    }
 }
 
 #[cfg(test)]
@@ -405,13 +449,30 @@ mod tests {
                     }
                 }
                 let differs = |i: &u32| model.contains(i) != bits.is_inverted();
-                if !bits.difference().eq((0..len).filter(differs))
-                    || bits.difference().count() != bits.differing() as usize
+                let mut difference = Vec::new();
+                bits.for_each_difference(|i| difference.push(i));
+                if !difference.iter().copied().eq((0..len).filter(differs))
+                    || difference.len() != bits.differing() as usize
                 { return false; }
             }
             bits.count() as usize == model.len() && bits.iter().eq(model.iter().copied())
                 && (0..len).all(|i| bits.get(i) == model.contains(&i))
                 && Bitfield::from_wire(&bits.as_wire(), len) == Some(bits)
+        }
+
+        fn what_two_sets_have_in_common_is_counted(a: Vec<u8>, b: Vec<u8>, all: bool) -> bool {
+            let len = a.len().min(b.len()) as u32 * 8;
+            let set = |bytes: &[u8]| Bitfield::from_wire(&bytes[..len as usize / 8], len);
+            let (Some(mut a), Some(b)) = (set(&a), set(&b)) else { return false };
+            if all {
+                // The same set, as what it lacks.
+                let members: Vec<_> = a.iter().collect();
+                a.fill();
+                (0..len).filter(|i| !members.contains(i)).for_each(|i| _ = a.clear(i));
+            }
+            let words: Vec<_> = (0..b.words()).map(|i| b.word(i)).collect();
+            let common = a.iter().filter(|i| b.get(*i)).count();
+            a.count_common(&words, b.count()) as usize == common
         }
 
         fn full_is_every_index(len: u16) -> bool {

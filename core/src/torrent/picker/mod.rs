@@ -461,23 +461,20 @@ impl Picker {
         if self.missing == 0 || has.count() == 0 {
             return false;
         }
-        if has.is_full() {
+        // With so many it has one of them for certain.
+        if has.count() > self.layout.pieces - self.missing {
             return true;
         }
-        let words = self.wanted.iter().enumerate();
-        words
-            .into_iter()
-            .any(|(i, &word)| word != 0 && word & has.word(i) != 0)
+        let mut words = self.wanted.iter().enumerate();
+        words.any(|(i, &word)| word != 0 && word & has.word(i) != 0)
     }
 
-    /// How many pieces that we want are in `has`. O(pieces / 64). With [`Picker::wants`] on each
-    /// `have`, and one less for each piece verified, a peer's count can be kept up to date.
+    /// How many pieces that we want are in `has`. O(pieces / 64), and O(1) for a seed. With
+    /// [`Picker::wants`] on each `have`, and one less for each piece verified, a peer's count can
+    /// be kept up to date.
     #[must_use]
     pub fn interesting(&self, has: &Bitfield) -> u32 {
-        let words = self.wanted.iter().enumerate();
-        words
-            .map(|(i, &word)| (word & has.word(i)).count_ones())
-            .sum()
+        has.count_common(&self.wanted, self.missing)
     }
 
     /// Whether `piece` is wanted and not on disk.

@@ -168,9 +168,8 @@ impl Order {
             }
         }
         if has.differing() <= self.few() {
-            for piece in has.difference() {
-                self.count(piece, up);
-            }
+            self.work += differing;
+            has.for_each_difference(|piece| self.count(piece, up));
             return;
         }
         self.dirty = true;
@@ -201,6 +200,7 @@ impl Order {
                 self.lacking + 1
             };
         }
+        self.work += 1;
         self.count(piece, up);
     }
 
@@ -209,7 +209,6 @@ impl Order {
         let Some(rank) = self.ranks.get_mut(piece as usize) else {
             return;
         };
-        self.work += 1;
         let old = *rank;
         let Some(avail) = (if up {
             old.avail.checked_add(1)
@@ -219,7 +218,7 @@ impl Order {
             return;
         };
         rank.avail = avail;
-        if avail < self.lowest || self.rise(avail) >= self.stride {
+        if self.rise(avail) >= self.stride {
             self.dirty = true;
         }
         if self.dirty || old.pos >= self.parked() {
@@ -233,9 +232,10 @@ impl Order {
         }
     }
 
-    /// How far an availability is above that of the first bucket.
+    /// How far an availability is above that of the first bucket; beyond all buckets if it is
+    /// below.
     const fn rise(&self, avail: i16) -> u32 {
-        (avail as i32 - self.lowest as i32).unsigned_abs()
+        (avail as i32 - self.lowest as i32).cast_unsigned()
     }
 
     fn move_up(&mut self, rank: Rank, bucket: usize) {
@@ -400,11 +400,14 @@ impl Order {
 
     fn rebuild(&mut self) {
         self.work += self.ranks.len() as u64;
-        let (mut least, mut most) = (0, 0);
-        for rank in &self.ranks {
-            least = rank.avail.min(least);
-            most = rank.avail.max(most);
-        }
+        let avails = || self.ranks.iter().map(|rank| rank.avail);
+        let most = avails().fold(0, i16::max);
+        // Only what seeds lack is counted down.
+        let least = if self.lacking > 0 {
+            avails().fold(0, i16::min)
+        } else {
+            0
+        };
         // Room for as many again, so that a growing swarm seldom comes back here, and neither
         // does a peer that toggles a piece.
         if least < self.lowest || i32::from(self.lowest) < 4 * i32::from(least) - SPARE {
@@ -504,7 +507,7 @@ fn home(rank: Rank, stride: u32, lowest: i16, parked: usize) -> usize {
     if rank.stand == Stand::Done || rank.priority == Priority::Skip {
         parked
     } else {
-        let rise = (i32::from(rank.avail) - i32::from(lowest)).unsigned_abs();
+        let rise = (i32::from(rank.avail) - i32::from(lowest)).cast_unsigned();
         rank.class() * stride as usize + rise as usize
     }
 }

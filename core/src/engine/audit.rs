@@ -30,6 +30,9 @@ impl Engine {
                 }
             }
         }
+        if !self.conns.is_counted_right() {
+            return Err("the counters of connections are wrong".into());
+        }
         for t in self.torrents.values() {
             self.audit_torrent(t)
                 .map_err(|e| format!("{:?} {:?}: {e}", t.id, t.state()))?;

@@ -81,11 +81,8 @@ impl Engine {
             };
             // An application that names several peers at one address wants them all.
             let from_there = self.conns.count_from(Prefix::of(addr.ip()));
-            let crowded = from_there >= self.config.max_per_ip_in_all()
-                || self
-                    .torrents
-                    .get(&id)
-                    .is_some_and(|t| self.is_crowded(t, addr.ip()));
+            let crowded =
+                from_there >= self.config.max_per_ip_in_all() || self.is_crowded(id, addr.ip());
             if crowded && known.source != PeerSource::Manual {
                 if let Some(t) = self.torrents.get_mut(&id) {
                     t.swarm.released(self.now, addr, Released::Crowded);
@@ -108,10 +105,9 @@ impl Engine {
             t.conns.push(conn_id.index);
             t.connecting += 1;
         }
-        if let Some(conn) = self.conns.get_mut(conn_id) {
+        if let Some(conn) = self.conns.join(conn_id, id) {
             // Whatever its source: it may have come to us before.
             conn.incoming = false;
-            conn.torrent = Some(id);
             conn.listen = Some(addr);
             conn.encrypt = encrypt;
         }
@@ -158,11 +154,8 @@ impl Engine {
     }
 
     /// Whether a torrent has enough connections with an IP address.
-    pub(super) fn is_crowded(&self, t: &Torrent, ip: IpAddr) -> bool {
-        let prefix = Prefix::of(ip);
-        let conns = t.conns.iter().filter_map(|i| self.conns.at(*i));
-        let there = conns.filter(|c| Prefix::of(c.remote.ip()) == prefix);
-        there.count() >= self.config.max_connections_per_ip as usize
+    pub(super) fn is_crowded(&self, id: TorrentId, ip: IpAddr) -> bool {
+        self.conns.count_with(id, Prefix::of(ip)) >= self.config.max_connections_per_ip
     }
 
     /// Makes room for one more incoming connection; `false` if there is none. Of those that have

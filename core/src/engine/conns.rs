@@ -2,18 +2,19 @@
 
 use alloc::{
     boxed::Box,
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     vec::Vec,
 };
 use core::net::SocketAddr;
 
 use super::Interest;
+use super::counts::Counts;
 use super::prefix::Prefix;
 use super::status::PeerSource;
 use crate::peer::Peer;
 use crate::throttle::NodeId;
 use crate::torrent::picker::{PeerKey, PickState};
-use crate::{Bitfield, BlockRef, ConnId, Instant, TorrentId};
+use crate::{BLOCK_LEN, Bitfield, BlockRef, ConnId, Instant, TorrentId};
 
 /// Bits of a [`PeerKey`] that name the slot; the rest carry its generation, so that a piece in
 /// the making does not blame a successor.
@@ -33,6 +34,15 @@ pub(super) struct MetadataAsked {
     /// Bytes of the whole, as the peer claimed then: its answer is judged by that.
     pub(super) size: u32,
     pub(super) at: Instant,
+}
+
+/// What a connection holds of the blocks for uploads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Holding {
+    /// Blocks that are ready for it or being read.
+    blocks: u32,
+    /// It asks for blocks, or holds some.
+    uploads: bool,
 }
 
 /// One stream and what the engine knows of it beyond the wire.
@@ -70,6 +80,8 @@ pub(super) struct Conn {
     pub(super) uploads: VecDeque<BlockRef>,
     /// Blocks being read from disk for it.
     pub(super) reading: u32,
+    /// What it holds as [`Conns`] has counted it.
+    settled: Holding,
     /// Waits for blocks of the pool.
     pub(super) starved: bool,
     /// We wait for its answer to a metadata request (BEP 9).
@@ -110,6 +122,7 @@ impl Conn {
             pick: PickState::default(),
             uploads: VecDeque::new(),
             reading: 0,
+            settled: Holding::default(),
             starved: false,
             metadata_asked: None,
             metadata_pause: None,
@@ -119,6 +132,18 @@ impl Conn {
             dht_port_told: false,
             choke_changed: None,
             useful: now,
+        }
+    }
+
+    /// What it holds of the blocks for uploads.
+    fn holding(&self) -> Holding {
+        let Some(peer) = &self.peer else {
+            return Holding::default();
+        };
+        let blocks = self.reading + peer.queued_payload().div_ceil(BLOCK_LEN) as u32;
+        Holding {
+            blocks,
+            uploads: blocks > 0 || !self.uploads.is_empty(),
         }
     }
 
@@ -195,7 +220,13 @@ pub(super) struct Conns {
     free: Vec<u32>,
     used: usize,
     /// How many there are with each prefix.
-    prefixes: BTreeMap<Prefix, u32>,
+    prefixes: Counts<Prefix>,
+    /// The same of each torrent.
+    of_torrents: Counts<(TorrentId, Prefix)>,
+    /// Blocks for uploads that those with each prefix hold.
+    held: Counts<Prefix>,
+    /// Connections that ask for blocks or hold some.
+    uploading: u32,
     /// Incoming ones whose handshake has not come yet, oldest first.
     greeting: VecDeque<ConnId>,
     /// Those the driver should hear of.
@@ -221,8 +252,17 @@ impl Conns {
         };
         *slot = Some(Box::new(Conn::new(id, now, remote, source)));
         self.used += 1;
-        *self.prefixes.entry(Prefix::of(remote.ip())).or_default() += 1;
+        self.prefixes.add(Prefix::of(remote.ip()), 1);
         id
+    }
+
+    /// A connection belongs to a torrent from now on.
+    pub(super) fn join(&mut self, id: ConnId, torrent: TorrentId) -> Option<&mut Conn> {
+        let remote = self.get(id).filter(|conn| conn.torrent.is_none())?.remote;
+        self.of_torrents.add((torrent, Prefix::of(remote.ip())), 1);
+        let conn = self.get_mut(id)?;
+        conn.torrent = Some(torrent);
+        Some(conn)
     }
 
     /// Takes a slot for a stream that somebody opened to us.
@@ -255,22 +295,75 @@ impl Conns {
 
     /// How many there are with a prefix.
     pub(super) fn count_from(&self, prefix: Prefix) -> u32 {
-        self.prefixes.get(&prefix).copied().unwrap_or(0)
+        self.prefixes.of(&prefix)
+    }
+
+    /// How many of a torrent there are with a prefix.
+    pub(super) fn count_with(&self, torrent: TorrentId, prefix: Prefix) -> u32 {
+        self.of_torrents.of(&(torrent, prefix))
+    }
+
+    /// Takes note of the blocks that a connection holds, where they may have changed.
+    pub(super) fn settle(&mut self, id: ConnId) {
+        let Some(conn) = self.get_mut(id) else {
+            return;
+        };
+        let now = conn.holding();
+        let then = core::mem::replace(&mut conn.settled, now);
+        if now != then {
+            let prefix = Prefix::of(conn.remote.ip());
+            self.settled(prefix, then, now);
+        }
+    }
+
+    fn settled(&mut self, prefix: Prefix, then: Holding, now: Holding) {
+        if now.blocks > then.blocks {
+            self.held.add(prefix, now.blocks - then.blocks);
+        } else {
+            self.held.remove(&prefix, then.blocks - now.blocks);
+        }
+        self.uploading -= u32::from(then.uploads);
+        self.uploading += u32::from(now.uploads);
+    }
+
+    /// How many connections ask for blocks or hold some, and how many blocks are held by the
+    /// others with the prefix of `id`.
+    pub(super) fn uploading_beside(&self, id: ConnId) -> Option<(u32, u32)> {
+        let conn = self.get(id)?;
+        let held = self.held.of(&Prefix::of(conn.remote.ip()));
+        Some((self.uploading, held - conn.settled.blocks))
+    }
+
+    /// Whether all counters say what is so. O(connections).
+    pub(super) fn is_counted_right(&self) -> bool {
+        let mut right = Self::default();
+        for conn in self.iter() {
+            let prefix = Prefix::of(conn.remote.ip());
+            right.prefixes.add(prefix, 1);
+            if let Some(torrent) = conn.torrent {
+                right.of_torrents.add((torrent, prefix), 1);
+            }
+            right.settled(prefix, Holding::default(), conn.holding());
+        }
+        self.prefixes == right.prefixes
+            && self.of_torrents == right.of_torrents
+            && self.held == right.held
+            && self.uploading == right.uploading
     }
 
     /// Frees a slot; its id is stale from here on.
     pub(super) fn remove(&mut self, id: ConnId) -> Option<Box<Conn>> {
         let conn = self.get(id)?;
-        let prefix = Prefix::of(conn.remote.ip());
-        if conn.incoming && conn.torrent.is_none() {
+        let (prefix, torrent) = (Prefix::of(conn.remote.ip()), conn.torrent);
+        let settled = conn.settled;
+        if conn.incoming && torrent.is_none() {
             self.greeted(id);
         }
-        if let Some(count) = self.prefixes.get_mut(&prefix) {
-            *count -= 1;
-            if *count == 0 {
-                self.prefixes.remove(&prefix);
-            }
+        self.prefixes.remove(&prefix, 1);
+        if let Some(torrent) = torrent {
+            self.of_torrents.remove(&(torrent, prefix), 1);
         }
+        self.settled(prefix, settled, Holding::default());
         let (generation, slot) = &mut self.slots[id.index as usize];
         *generation = generation.wrapping_add(1);
         self.free.push(id.index);
@@ -321,8 +414,10 @@ impl Conns {
         self.used
     }
 
-    /// Puts a connection on the list for the driver if there is news.
+    /// Something was done with a connection: takes note of the blocks that it holds, and puts it
+    /// on the list for the driver if there is news.
     pub(super) fn refresh(&mut self, id: ConnId) {
+        self.settle(id);
         if let Some(conn) = self.get_mut(id)
             && !conn.listed
             && conn.interest() != conn.told

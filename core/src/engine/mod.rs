@@ -108,6 +108,7 @@ mod claim;
 mod commands;
 mod connect;
 mod conns;
+mod counts;
 mod deadlines;
 mod dht;
 mod download;

@@ -150,7 +150,7 @@ impl Engine {
             Some(t) if t.is_full(&self.config) => Some("the torrent has enough connections"),
             Some(_) if peer_id == self.peer_id => Some("this is ourselves"),
             Some(t) if t.swarm.is_ip_banned(remote.ip()) => Some("bad data came from its address"),
-            Some(t) if self.is_crowded(t, remote.ip()) => {
+            Some(t) if self.is_crowded(t.id, remote.ip()) => {
                 Some("too many connections from one address")
             }
             Some(_) => None,
@@ -167,11 +167,10 @@ impl Engine {
         t.conns.push(id.index);
         t.connecting += 1;
         let local = local(t, &self.config, self.peer_id, port, dht, remote);
-        if let Some(conn) = self.conns.get_mut(id) {
-            conn.torrent = Some(torrent);
-            if let Some(peer) = &mut conn.peer {
-                peer.welcome(&mut cx!(self), &local);
-            }
+        if let Some(conn) = self.conns.join(id, torrent)
+            && let Some(peer) = &mut conn.peer
+        {
+            peer.welcome(&mut cx!(self), &local);
         }
     }
 

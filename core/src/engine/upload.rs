@@ -4,7 +4,6 @@ use alloc::vec::Vec;
 
 use super::Engine;
 use super::ops::Purpose;
-use super::prefix::Prefix;
 use crate::throttle::Direction;
 use crate::{BLOCK_LEN, Block, BlockRef, ConnId, Op, OpErrorKind, Outcome, TorrentId};
 
@@ -119,27 +118,17 @@ impl Engine {
 
     /// How many blocks a peer may have ready and being read: where they are scarce no more than
     /// its part, so that peers that ask for much and read little leave some to others.
-    fn upload_share(&self, id: ConnId) -> usize {
+    fn upload_share(&mut self, id: ConnId) -> usize {
         let cap = self.pool.cap();
         if self.pool.available() * SHARED >= cap {
             return usize::MAX;
         }
-        let Some(address) = self.conns.get(id).map(|c| Prefix::of(c.remote.ip())) else {
+        self.conns.settle(id);
+        let Some((peers, neighbours)) = self.conns.uploading_beside(id) else {
             return usize::MAX;
         };
-        let (mut peers, mut neighbours) = (0, 0);
-        for conn in self.conns.iter() {
-            let Some(peer) = &conn.peer else {
-                continue;
-            };
-            let held = conn.reading as usize + peer.queued_payload().div_ceil(BLOCK_LEN);
-            peers += usize::from(held > 0 || !conn.uploads.is_empty());
-            if conn.id != id && Prefix::of(conn.remote.ip()) == address {
-                neighbours += held;
-            }
-        }
-        let part = cap / SHARED / peers.max(1);
-        part.min((cap / ONE_ADDRESS).saturating_sub(neighbours))
+        let part = cap / SHARED / peers.max(1) as usize;
+        part.min((cap / ONE_ADDRESS).saturating_sub(neighbours as usize))
             .max(1)
     }
 

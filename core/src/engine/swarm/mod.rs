@@ -16,6 +16,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
+use super::counts::Counts;
 use super::prefix::Prefix;
 use super::status::PeerSource;
 use crate::{Cx, Instant};
@@ -100,9 +101,9 @@ pub(super) struct Swarm {
     /// Entries per class.
     counts: [usize; CLASSES],
     /// Entries per prefix.
-    prefixes: BTreeMap<Prefix, usize>,
+    prefixes: Counts<Prefix>,
     /// Entries per prefix of the peer that told of them.
-    tellers: BTreeMap<Prefix, usize>,
+    tellers: Counts<Prefix>,
     bans: Bans,
     limits: Limits,
     /// Scatters attempts, so that two who turn each other away do not do so in step for ever;
@@ -116,8 +117,8 @@ impl Swarm {
             known: BTreeMap::new(),
             idle: Default::default(),
             counts: [0; CLASSES],
-            prefixes: BTreeMap::new(),
-            tellers: BTreeMap::new(),
+            prefixes: Counts::default(),
+            tellers: Counts::default(),
             bans: Bans::new(limits.known.min(MAX_BANNED)),
             limits,
             salt,
@@ -169,9 +170,9 @@ impl Swarm {
             return false;
         }
         self.counts[known.class().index()] += 1;
-        *self.prefixes.entry(Prefix::of(addr.ip())).or_default() += 1;
+        self.prefixes.add(Prefix::of(addr.ip()), 1);
         if let Some(teller) = teller {
-            *self.tellers.entry(teller).or_default() += 1;
+            self.tellers.add(teller, 1);
         }
         self.known.insert(addr, known);
         self.rest(addr);
@@ -205,7 +206,7 @@ impl Swarm {
     /// answer, which is returned.
     fn room_at(&mut self, ip: IpAddr, source: PeerSource) -> Option<Option<Known>> {
         let prefix = Prefix::of(ip);
-        let count = self.prefixes.get(&prefix).copied().unwrap_or(0);
+        let count = self.prefixes.of(&prefix) as usize;
         if count < self.limits.ports(source) {
             return Some(None);
         }
@@ -228,7 +229,7 @@ impl Swarm {
     /// Whether one more address may be learned from peers at `teller`, if need be in place of
     /// one of theirs that failed.
     fn has_room_for(&mut self, teller: Prefix) -> bool {
-        let count = self.tellers.get(&teller).copied().unwrap_or(0);
+        let count = self.tellers.of(&teller) as usize;
         if count < self.limits.per_teller() {
             return true;
         }
@@ -310,14 +311,14 @@ impl Swarm {
             return false;
         };
         self.counts[known.class().index()] -= 1;
-        decrement(&mut self.prefixes, Prefix::of(addr.ip()));
+        self.prefixes.remove(&Prefix::of(addr.ip()), 1);
         self.forget_teller(known.teller);
         true
     }
 
     fn forget_teller(&mut self, teller: Option<Prefix>) {
         if let Some(teller) = teller {
-            decrement(&mut self.tellers, teller);
+            self.tellers.remove(&teller, 1);
         }
     }
 
@@ -465,15 +466,6 @@ impl Swarm {
         let mut good: Vec<_> = self.known.iter().collect();
         good.sort_by_key(|(_, k)| (!k.busy, k.failures));
         good.into_iter().take(most).map(|(a, _)| *a).collect()
-    }
-}
-
-fn decrement(counts: &mut BTreeMap<Prefix, usize>, of: Prefix) {
-    if let Some(count) = counts.get_mut(&of) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(&of);
-        }
     }
 }
 

@@ -80,10 +80,14 @@ impl Bench {
             let of = s.known.values().filter(|k| k.class().index() == class);
             assert_eq!(of.count(), s.counts[class]);
         }
-        assert_eq!(s.prefixes.values().sum::<usize>(), s.known.len());
+        assert_eq!(s.prefixes.values().sum::<u32>() as usize, s.known.len());
         let told = s.known.values().filter(|k| k.teller.is_some()).count();
-        assert_eq!(s.tellers.values().sum::<usize>(), told);
-        assert!(s.tellers.values().all(|n| *n <= s.limits.per_teller()));
+        assert_eq!(s.tellers.values().sum::<u32>() as usize, told);
+        assert!(
+            s.tellers
+                .values()
+                .all(|n| n as usize <= s.limits.per_teller())
+        );
         assert!(s.counts[Class::Gossip.index()] <= s.limits.most_gossip());
         assert!(s.others() <= s.limits.most_others());
     }

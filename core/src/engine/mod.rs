@@ -130,6 +130,7 @@ mod status;
 mod streams;
 mod swarm;
 mod sweep;
+mod tally;
 mod timers;
 mod torrent;
 mod trackers;

@@ -85,15 +85,8 @@ impl Engine {
             PeerEvent::HasNone => self.on_has_reset(id, false),
             PeerEvent::Have(piece) => self.on_have(id, piece),
             PeerEvent::DontHave(piece) => {
-                if let Some(conn) = self.conns.get_mut(id)
-                    && let Some(picker) = conn
-                        .torrent
-                        .and_then(|t| self.torrents.get_mut(&t))
-                        .and_then(|t| t.picker.as_mut())
-                    && conn.counted.clear(piece)
-                {
-                    picker.peer_lost(piece, &conn.counted);
-                    conn.pick.pieces_changed();
+                if let Some(mut tally) = self.tally(id) {
+                    tally.lost(piece);
                 }
             }
             PeerEvent::Requested(at) => self.on_request(id, at),
@@ -109,14 +102,8 @@ impl Engine {
             PeerEvent::MetadataRejected(piece) => self.on_no_metadata(id, piece),
             PeerEvent::Pex { added, .. } => self.on_pex(id, added.iter().map(|(addr, _)| *addr)),
             PeerEvent::Choked => {
-                // Others may help with the piece it had for itself.
-                if let Some(conn) = self.conns.get_mut(id)
-                    && let Some(picker) = conn
-                        .torrent
-                        .and_then(|t| self.torrents.get_mut(&t))
-                        .and_then(|t| t.picker.as_mut())
-                {
-                    picker.peer_gone(key(id), &mut conn.pick);
+                if let Some(mut tally) = self.tally(id) {
+                    tally.choked();
                 }
             }
             PeerEvent::Interested => self.on_interested(id),
@@ -300,56 +287,19 @@ impl Engine {
         self.check_usefulness(id);
     }
 
-    /// A new, whole set of pieces. What the picker was told is kept beside the peer's own set:
-    /// that one runs ahead, by the events that still wait.
+    /// A new, whole set of pieces.
     pub(super) fn on_has_changed(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id) else {
-            return;
-        };
-        let (Some(torrent), Some(peer)) = (conn.torrent, &mut conn.peer) else {
-            return;
-        };
-        let Some(t) = self.torrents.get_mut(&torrent) else {
-            return;
-        };
-        let Some(picker) = &mut t.picker else {
-            return;
-        };
-        if conn.counted.is_empty() {
-            conn.counted = Bitfield::new(peer.has().len());
+        if let Some(mut tally) = self.tally(id) {
+            tally.replaced();
+            self.note_seed(id);
         }
-        picker.peer_replaced(&mut conn.counted, peer.has());
-        conn.pick.pieces_changed();
-        if picker.is_interesting(peer.has()) {
-            peer.set_interested(true);
-        }
-        self.note_seed(id);
     }
 
-    /// The peer has all pieces now, or none. A few bytes say so, so it may not cost a look at
-    /// every piece.
     fn on_has_reset(&mut self, id: ConnId, all: bool) {
-        let Some(conn) = self.conns.get_mut(id) else {
-            return;
-        };
-        let (Some(torrent), Some(peer)) = (conn.torrent, &mut conn.peer) else {
-            return;
-        };
-        let Some(t) = self.torrents.get_mut(&torrent) else {
-            return;
-        };
-        let Some(picker) = &mut t.picker else {
-            return;
-        };
-        if conn.counted.is_empty() {
-            conn.counted = Bitfield::new(peer.has().len());
+        if let Some(mut tally) = self.tally(id) {
+            tally.reset(all);
+            self.note_seed(id);
         }
-        picker.peer_reset(&mut conn.counted, all);
-        conn.pick.pieces_changed();
-        if all && !picker.is_done() {
-            peer.set_interested(true);
-        }
-        self.note_seed(id);
     }
 
     /// Remembers a peer that has everything as a seed, and lets it go if so do we.
@@ -367,27 +317,7 @@ impl Engine {
     }
 
     fn on_have(&mut self, id: ConnId, piece: u32) {
-        let Some(conn) = self.conns.get_mut(id) else {
-            return;
-        };
-        let (Some(torrent), Some(peer)) = (conn.torrent, &mut conn.peer) else {
-            return;
-        };
-        let Some(t) = self.torrents.get_mut(&torrent) else {
-            return;
-        };
-        if let Some(picker) = &mut t.picker {
-            if conn.counted.is_empty() {
-                conn.counted = Bitfield::new(peer.has().len());
-            }
-            if conn.counted.set(piece) {
-                picker.peer_has(piece, &conn.counted);
-            }
-            if !peer.am_interested() && picker.wants(piece) {
-                peer.set_interested(true);
-            }
-        }
-        if peer.is_seed() {
+        if self.tally(id).is_some_and(|mut tally| tally.gained(piece)) {
             self.note_seed(id);
         }
     }

@@ -8,162 +8,30 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{add, torrent};
-use dunlin_core::engine::{Engine, Event, ReadBufs, Source, What, WriteBufs};
+use common::bench::{Bench, message, number_of};
+use common::torrent;
+use dunlin_core::engine::{Event, Source, What};
 use dunlin_core::metainfo::{Builder, Info};
-use dunlin_core::{Caps, Config, ConnId, Instant, Op, Outcome};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
+use dunlin_core::{Config, ConnId};
 
-/// A file that is long enough for whatever was written to it.
-const LONG: dunlin_core::op::FileStat = dunlin_core::op::FileStat {
-    len: 1 << 40,
-    mtime_ns: 1,
-    id: None,
-};
-
-/// One engine with one torrent, and peers made of bytes.
-struct Bench {
-    e: Engine,
-    now: Instant,
-    connects: Vec<SocketAddr>,
-    /// Whether the engine's books are checked whenever it has worked.
-    audited: bool,
+/// An engine with one torrent.
+fn bench(source: Source, config: Config) -> Bench {
+    let mut b = Bench::new(config);
+    b.add(source, &[]);
+    b
 }
 
-impl Bench {
-    fn new(source: Source, config: Config) -> Self {
-        let now = Instant::from_micros(10);
-        let rng = Box::new(ChaCha8Rng::seed_from_u64(1));
-        let mut e = Engine::new(now, config, Caps::all(), rng);
-        e.add(now, add(source)).unwrap();
-        let mut this = Self {
-            e,
-            now,
-            connects: Vec::new(),
-            audited: true,
-        };
-        this.pump();
-        this
-    }
-
-    /// A disk without files, on which nothing goes wrong.
-    fn pump(&mut self) {
-        while let Some(op) = self.e.poll_op() {
-            let id = op.id();
-            let outcome = match op {
-                Op::TcpConnect { remote, .. } => {
-                    self.connects.push(remote);
-                    continue;
-                }
-                Op::Open { .. } => Outcome::Opened(vec![None]),
-                Op::Flush { .. } => Outcome::Flushed(vec![Some(LONG)]),
-                Op::Write {
-                    blocks,
-                    hasher,
-                    len,
-                    ..
-                } => {
-                    let mut left = len as usize;
-                    let hasher = hasher.map(|mut hasher| {
-                        for block in &blocks {
-                            let n = left.min(block.len());
-                            hasher.update(&block[..n]);
-                            left -= n;
-                        }
-                        hasher
-                    });
-                    Outcome::Written { blocks, hasher }
-                }
-                _ => Outcome::Done,
-            };
-            if let Some(id) = id {
-                self.e.handle_op(self.now, id, outcome);
-            }
-        }
-        if self.audited {
-            self.e.audit().unwrap();
-        }
-    }
-
-    fn wait(&mut self, time: Duration) {
-        let end = self.now + time;
-        while let Some(at) = self.e.poll_timeout().filter(|at| *at <= end) {
-            self.now = at;
-            self.e.handle_timeout(at);
-            self.pump();
-        }
-        self.now = end;
-    }
-
-    /// Somebody who comes from 10.8.0.`host` and says hello.
-    fn peer(&mut self, host: u8, info: &Info) -> ConnId {
-        let from = SocketAddr::from(([10, 8, 0, host], 40_000));
-        let conn = self.e.accept(self.now, from).unwrap();
-        let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\x10\0\x05".to_vec();
-        hello.extend_from_slice(&info.info_hash().0);
-        hello.extend_from_slice(b"-XX0001-abcdefghijk");
-        hello.push(host);
-        self.say(conn, &hello);
-        conn
-    }
-
-    /// All of it in as few reads as the engine lets us.
-    fn say(&mut self, conn: ConnId, bytes: &[u8]) {
-        self.say_quietly(conn, bytes);
-        self.pump();
-    }
-
-    /// The same, and nothing is looked at afterwards.
-    fn say_quietly(&mut self, conn: ConnId, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let mut bufs = ReadBufs::new();
-            self.e.read_bufs(self.now, conn, &mut bufs);
-            let mut len = 0;
-            for buf in &mut bufs {
-                let n = buf.len().min(bytes.len());
-                buf[..n].copy_from_slice(&bytes[..n]);
-                bytes = &bytes[n..];
-                len += n;
-            }
-            drop(bufs);
-            if len == 0 {
-                break;
-            }
-            self.e.handle_read(self.now, conn, len);
-        }
-    }
-
-    /// What the engine says to it.
-    fn hear(&mut self, conn: ConnId) -> Vec<u8> {
-        let mut all = Vec::new();
-        loop {
-            let mut bufs = WriteBufs::new();
-            self.e.write_bufs(self.now, conn, &mut bufs);
-            let bytes: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).collect();
-            drop(bufs);
-            if bytes.is_empty() {
-                return all;
-            }
-            self.e.handle_written(self.now, conn, bytes.len());
-            all.extend(bytes);
-        }
-    }
-
-    fn has_metadata(&mut self) -> bool {
-        let events = core::iter::from_fn(|| self.e.poll_event());
-        events
-            .filter(|e| matches!(e, Event::Notice(n) if n.what == What::Metadata))
-            .count()
-            > 0
-    }
+/// Somebody who comes from 10.8.0.`host` and says hello.
+fn peer(b: &mut Bench, host: u8, info: &Info) -> ConnId {
+    let from = SocketAddr::from(([10, 8, 0, host], 40_000));
+    let conn = b.accept(from).unwrap();
+    b.hello(conn, info.info_hash(), host);
+    conn
 }
 
-fn message(id: u8, payload: &[u8]) -> Vec<u8> {
-    let mut out = (payload.len() as u32 + 1).to_be_bytes().to_vec();
-    out.push(id);
-    out.extend_from_slice(payload);
-    out
+fn has_metadata(b: &mut Bench) -> bool {
+    let mut events = core::iter::from_fn(|| b.e.poll_event());
+    events.any(|e| matches!(e, Event::Notice(n) if n.what == What::Metadata))
 }
 
 fn extended(payload: &[u8]) -> Vec<u8> {
@@ -181,7 +49,7 @@ fn metadata_data(heard: &[u8], raw: &[u8]) -> Vec<u8> {
 
 /// One piece of `raw`.
 fn metadata_piece(heard: &[u8], piece: usize, raw: &[u8]) -> Vec<u8> {
-    let mut payload = vec![number_of(heard, "ut_metadata")];
+    let mut payload = vec![number_of(heard, "ut_metadata").unwrap()];
     let total = raw.len();
     let head = format!("d8:msg_typei1e5:piecei{piece}e10:total_sizei{total}ee");
     payload.extend_from_slice(head.as_bytes());
@@ -191,16 +59,8 @@ fn metadata_piece(heard: &[u8], piece: usize, raw: &[u8]) -> Vec<u8> {
 }
 
 fn metadata_reject(heard: &[u8]) -> Vec<u8> {
-    let number = [number_of(heard, "ut_metadata")];
+    let number = [number_of(heard, "ut_metadata").unwrap()];
     extended(&[&number[..], b"d8:msg_typei2e5:piecei0ee"].concat())
-}
-
-/// The number under which the engine hears an extension.
-fn number_of(heard: &[u8], extension: &str) -> u8 {
-    let text = String::from_utf8_lossy(heard);
-    let name = format!("{}:{extension}i", extension.len());
-    let at = text.find(&name).unwrap() + name.len();
-    text[at..].split('e').next().unwrap().parse().unwrap()
 }
 
 fn contains(all: &[u8], part: &[u8]) -> bool {
@@ -212,9 +72,9 @@ const REQUEST: &[u8] = b"8:msg_typei0e5:piecei0e";
 #[test]
 fn pieces_are_counted_once_however_they_are_told() {
     let (info, _) = torrent(12 * (16 << 10), 16 << 10);
-    let mut b = Bench::new(Source::Info(info.clone()), Config::default());
+    let mut b = bench(Source::Info(info.clone()), Config::default());
     let have = |n: u32| message(4, &n.to_be_bytes());
-    let conn = b.peer(1, &info);
+    let conn = peer(&mut b, 1, &info);
     // A bitfield and haves in one read; another bitfield; all; none; the rest one by one.
     b.say(
         conn,
@@ -236,7 +96,7 @@ fn pieces_are_counted_once_however_they_are_told() {
         b.e.peers(b.now, b.e.torrents().next().unwrap())[0].pieces,
         12
     );
-    let other = b.peer(2, &info);
+    let other = peer(&mut b, 2, &info);
     b.say(other, &[message(14, &[]), have(3)].concat());
     b.e.handle_closed(b.now, conn, dunlin_core::CloseReason::Reset);
     b.pump();
@@ -260,22 +120,22 @@ fn no_message_of_a_few_bytes_costs_a_look_at_every_piece_or_peer() {
         max_connections_per_torrent: 1000,
         ..Config::default()
     };
-    let mut b = Bench::new(Source::Info(info.clone()), config);
+    let mut b = bench(Source::Info(info.clone()), config);
     b.audited = false;
     // Somebody holds each upload slot, and more wait for one.
-    let crowd: Vec<ConnId> = (10..60).map(|host| b.peer(host, &info)).collect();
+    let crowd: Vec<ConnId> = (10..60).map(|host| peer(&mut b, host, &info)).collect();
     for conn in crowd {
         b.say(conn, &[message(15, &[]), message(2, &[])].concat());
     }
     b.wait(Duration::from_secs(1));
     let donthave = b"\0d1:md11:lt_donthavei7eee";
-    let conn = b.peer(1, &info);
+    let conn = peer(&mut b, 1, &info);
     let heard = b.hear(conn);
     b.say(conn, &extended(donthave));
     let lost = |piece: u32| {
         extended(
             &[
-                &[number_of(&heard, "lt_donthave")],
+                &[number_of(&heard, "lt_donthave").unwrap()],
                 &piece.to_be_bytes()[..],
             ]
             .concat(),
@@ -348,7 +208,7 @@ fn silent_callers_do_not_keep_us_from_calling() {
         max_half_open: 3,
         ..Config::default()
     };
-    let mut b = Bench::new(Source::Info(info), config);
+    let mut b = bench(Source::Info(info), config);
     for n in 1..10 {
         let from = SocketAddr::from(([10, 8, 0, n], 40_000));
         assert!(b.e.accept(b.now, from).is_some());
@@ -357,14 +217,14 @@ fn silent_callers_do_not_keep_us_from_calling() {
     let id = b.e.torrents().next().unwrap();
     b.e.add_peers(b.now, id, &[peer]);
     b.pump();
-    assert_eq!(b.connects, [peer]);
+    assert_eq!(b.dials(), [peer]);
 }
 
 #[test]
 fn who_talks_but_never_listens_is_let_go() {
     let (info, _) = torrent(100_000, 32 << 10);
-    let mut b = Bench::new(Source::Info(info.clone()), Config::default());
-    let (deaf, good) = (b.peer(1, &info), b.peer(2, &info));
+    let mut b = bench(Source::Info(info.clone()), Config::default());
+    let (deaf, good) = (peer(&mut b, 1, &info), peer(&mut b, 2, &info));
     for _ in 0..6 {
         b.wait(Duration::from_secs(60));
         b.say(deaf, &[0; 4]);
@@ -396,9 +256,9 @@ fn requests(heard: &[u8]) -> Vec<[u32; 3]> {
 fn a_holder_that_was_fast_and_drips_is_taken_over_by_a_slow_peer() {
     // 64 blocks, a single piece.
     let (info, data) = torrent(1 << 20, 1 << 20);
-    let mut b = Bench::new(Source::Info(info.clone()), Config::default());
+    let mut b = bench(Source::Info(info.clone()), Config::default());
     let has_all = [message(14, &[]), message(1, &[])].concat();
-    let fast = b.peer(1, &info);
+    let fast = peer(&mut b, 1, &info);
     b.say(fast, &has_all);
     let mut asked = requests(&b.hear(fast));
     let block = |[piece, begin, len]: [u32; 3]| {
@@ -416,7 +276,7 @@ fn a_holder_that_was_fast_and_drips_is_taken_over_by_a_slow_peer() {
     assert_eq!(asked.len(), 64);
     let last = block(asked[63]);
     b.say(fast, &last[..14]);
-    let slow = b.peer(2, &info);
+    let slow = peer(&mut b, 2, &info);
     b.say(slow, &has_all);
     assert!(
         requests(&b.hear(slow)).is_empty(),
@@ -445,15 +305,15 @@ fn magnet(info: &Info) -> Source {
 #[test]
 fn who_names_a_wrong_size_first_does_not_hold_a_magnet_up() {
     let (info, _) = torrent(100_000, 32 << 10);
-    let mut b = Bench::new(magnet(&info), Config::default());
-    let liar = b.peer(1, &info);
+    let mut b = bench(magnet(&info), Config::default());
+    let liar = peer(&mut b, 1, &info);
     b.say(liar, &metadata_hello(50_000));
-    let honest = b.peer(2, &info);
+    let honest = peer(&mut b, 2, &info);
     b.say(honest, &metadata_hello(info.raw().len()));
     let heard = b.hear(honest);
     assert!(contains(&heard, REQUEST), "both sizes are tried");
     b.say(honest, &metadata_data(&heard, info.raw()));
-    assert!(b.has_metadata());
+    assert!(has_metadata(&mut b));
 }
 
 #[test]
@@ -461,8 +321,8 @@ fn an_honest_answer_is_used_although_a_liar_was_found_out_meanwhile() {
     let info = huge(1000);
     let raw = info.raw();
     assert!(raw.len() > 16 << 10, "two pieces");
-    let mut b = Bench::new(magnet(&info), Config::default());
-    let (liar, honest) = (b.peer(1, &info), b.peer(2, &info));
+    let mut b = bench(magnet(&info), Config::default());
+    let (liar, honest) = (peer(&mut b, 1, &info), peer(&mut b, 2, &info));
     b.say(liar, &metadata_hello(raw.len()));
     b.say(honest, &metadata_hello(raw.len()));
     let (lies, heard) = (b.hear(liar), b.hear(honest));
@@ -478,15 +338,15 @@ fn an_honest_answer_is_used_although_a_liar_was_found_out_meanwhile() {
     b.say(honest, &metadata_piece(&heard, 1, raw));
     assert!(contains(&b.hear(honest), b"5:piecei0e"));
     b.say(honest, &metadata_piece(&heard, 0, raw));
-    assert!(b.has_metadata());
+    assert!(has_metadata(&mut b));
 }
 
 #[test]
 fn who_makes_wrong_metadata_together_with_others_is_told_apart_at_once() {
     let info = huge(1000);
     let raw = info.raw();
-    let mut b = Bench::new(magnet(&info), Config::default());
-    let (liar, honest) = (b.peer(1, &info), b.peer(2, &info));
+    let mut b = bench(magnet(&info), Config::default());
+    let (liar, honest) = (peer(&mut b, 1, &info), peer(&mut b, 2, &info));
     b.say(liar, &metadata_hello(raw.len()));
     b.say(honest, &metadata_hello(raw.len()));
     let (lies, heard) = (b.hear(liar), b.hear(honest));
@@ -499,14 +359,14 @@ fn who_makes_wrong_metadata_together_with_others_is_told_apart_at_once() {
         let piece = usize::from(!contains(&asked, b"5:piecei0e"));
         b.say(honest, &metadata_piece(&heard, piece, raw));
     }
-    assert!(b.has_metadata());
+    assert!(has_metadata(&mut b));
 }
 
 #[test]
 fn who_refuses_metadata_once_is_asked_again_after_a_minute() {
     let (info, _) = torrent(100_000, 32 << 10);
-    let mut b = Bench::new(magnet(&info), Config::default());
-    let busy = b.peer(1, &info);
+    let mut b = bench(magnet(&info), Config::default());
+    let busy = peer(&mut b, 1, &info);
     b.say(busy, &metadata_hello(info.raw().len()));
     let heard = b.hear(busy);
     b.say(busy, &metadata_reject(&heard));
@@ -515,26 +375,26 @@ fn who_refuses_metadata_once_is_asked_again_after_a_minute() {
     b.wait(Duration::from_secs(25));
     assert!(contains(&b.hear(busy), REQUEST));
     b.say(busy, &metadata_data(&heard, info.raw()));
-    assert!(b.has_metadata());
+    assert!(has_metadata(&mut b));
 }
 
 #[test]
 fn who_sends_wrong_metadata_is_banned_and_the_next_is_asked() {
     let (info, _) = torrent(100_000, 32 << 10);
-    let mut b = Bench::new(magnet(&info), Config::default());
-    let liar = b.peer(1, &info);
+    let mut b = bench(magnet(&info), Config::default());
+    let liar = peer(&mut b, 1, &info);
     b.say(liar, &metadata_hello(info.raw().len()));
     let heard = b.hear(liar);
     assert!(contains(&heard, REQUEST));
     let mut wrong = info.raw().to_vec();
     wrong[20] ^= 1;
     b.say(liar, &metadata_data(&heard, &wrong));
-    let honest = b.peer(2, &info);
+    let honest = peer(&mut b, 2, &info);
     b.say(honest, &metadata_hello(info.raw().len()));
     let heard = b.hear(honest);
     b.wait(Duration::from_secs(60));
     let asked = [heard.clone(), b.hear(honest)].concat();
     assert!(contains(&asked, REQUEST));
     b.say(honest, &metadata_data(&heard, info.raw()));
-    assert!(b.has_metadata());
+    assert!(has_metadata(&mut b));
 }

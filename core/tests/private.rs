@@ -6,27 +6,17 @@
 mod common;
 
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{add, torrent};
+use common::bench::{self, message, number_of, pex_payload};
+use common::torrent;
 use dunlin_core::dht::DhtConfig;
-use dunlin_core::engine::{Engine, ReadBufs, Source, WriteBufs};
+use dunlin_core::engine::Source;
 use dunlin_core::hash::sha1;
 use dunlin_core::metainfo::{Builder, Info};
-use dunlin_core::wire::krpc;
-use dunlin_core::{
-    Caps, CloseReason, Config, ConnId, DhtMode, Ecn, EncryptionPolicy, Instant, Op, OpId, Outcome,
-    RecvMeta, TorrentId,
-};
-use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-
-/// A file that is long enough for whatever was written to it.
-const LONG: dunlin_core::op::FileStat = dunlin_core::op::FileStat {
-    len: 1 << 40,
-    mtime_ns: 1,
-    id: None,
-};
+use dunlin_core::{CloseReason, Config, ConnId, DhtMode, EncryptionPolicy, TorrentId};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -35,16 +25,22 @@ const NODE: &str = "10.99.0.1:6881";
 
 /// One engine with one torrent, connected to peers made of bytes.
 struct Bench {
-    e: Engine,
-    now: Instant,
+    bench: bench::Bench,
     torrent: TorrentId,
-    /// Attempts to connect, the oldest first.
-    connects: Vec<(ConnId, SocketAddr)>,
-    /// What the DHT answers to a search for peers.
-    dht_peers: Vec<SocketAddr>,
-    /// Whether the disk is slow to open files, and what it owes.
-    opens_slowly: bool,
-    opening: Vec<OpId>,
+}
+
+impl Deref for Bench {
+    type Target = bench::Bench;
+
+    fn deref(&self) -> &bench::Bench {
+        &self.bench
+    }
+}
+
+impl DerefMut for Bench {
+    fn deref_mut(&mut self) -> &mut bench::Bench {
+        &mut self.bench
+    }
 }
 
 /// A peer that has connected, and all that the engine said to it.
@@ -84,97 +80,15 @@ fn magnet(info: &Info) -> Source {
 
 impl Bench {
     fn new(source: Source, config: Config) -> Self {
-        let now = Instant::from_micros(10);
-        let rng = Box::new(ChaCha8Rng::seed_from_u64(1));
-        let mut e = Engine::new(now, config, Caps::all(), rng);
-        let torrent = e.add(now, add(source)).unwrap();
-        let mut this = Self {
-            e,
-            now,
-            torrent,
-            connects: Vec::new(),
-            dht_peers: Vec::new(),
-            opens_slowly: false,
-            opening: Vec::new(),
-        };
-        this.pump();
-        this
-    }
-
-    /// A disk without files, and a DHT of one node.
-    fn pump(&mut self) {
-        while let Some(op) = self.e.poll_op() {
-            let outcome = match &op {
-                Op::TcpConnect { conn, remote } => {
-                    self.connects.push((*conn, *remote));
-                    continue;
-                }
-                Op::Bind { local, .. } => Outcome::Bound(*local),
-                Op::Resolve { .. } => Outcome::Resolved(vec!["10.99.0.1".parse().unwrap()]),
-                Op::Open { op, .. } if self.opens_slowly => {
-                    self.opening.push(*op);
-                    continue;
-                }
-                Op::Open { .. } => Outcome::Opened(vec![None]),
-                Op::Flush { .. } => Outcome::Flushed(vec![Some(LONG)]),
-                _ => Outcome::Done,
-            };
-            if let Some(id) = op.id() {
-                self.e.handle_op(self.now, id, self::written(op, outcome));
-            }
-        }
-        let mut buf = [0; 1500];
-        while let Some(t) = self.e.poll_transmit(self.now, 1, &mut buf) {
-            if let Some(mut reply) = self.dht_reply(t.dst, &buf[..t.len]) {
-                let meta = RecvMeta {
-                    socket: t.socket,
-                    from: t.dst,
-                    local: None,
-                    ecn: Ecn::NotEct,
-                };
-                self.e.handle_udp(self.now, &meta, &mut reply);
-            }
-        }
-        self.e.audit().unwrap();
-    }
-
-    /// The slow disk has opened the files.
-    fn open(&mut self) {
-        for op in std::mem::take(&mut self.opening) {
-            self.e.handle_op(self.now, op, Outcome::Opened(vec![None]));
-        }
-        self.pump();
-    }
-
-    /// What the node at `addr` replies to `query`.
-    fn dht_reply(&self, addr: SocketAddr, query: &[u8]) -> Option<Vec<u8>> {
-        let message = krpc::parse(query).ok()?;
-        let id = sha1(addr.to_string().as_bytes());
-        let mut reply = [b"d1:rd2:id20:", &id[..], b"5:token2:ab6:valuesl"].concat();
-        for peer in &self.dht_peers {
-            reply.extend_from_slice(b"6:");
-            reply.extend(compact(*peer));
-        }
-        reply.extend(format!("ee1:t{}:", message.tid.len()).bytes());
-        reply.extend(message.tid);
-        reply.extend_from_slice(b"1:y1:re");
-        Some(reply)
-    }
-
-    fn wait(&mut self, time: Duration) {
-        let end = self.now + time;
-        while let Some(at) = self.e.poll_timeout().filter(|at| *at <= end) {
-            self.now = at;
-            self.e.handle_timeout(at);
-            self.pump();
-        }
-        self.now = end;
+        let mut bench = bench::Bench::new(config);
+        let torrent = bench.add(source, &[]);
+        Self { bench, torrent }
     }
 
     /// Somebody connects from `from` and says hello; `None` if it is turned away at the door.
     fn caller(&mut self, from: &str, info: &Info) -> Option<Stranger> {
         let from: SocketAddr = from.parse().unwrap();
-        let conn = self.e.accept(self.now, from)?;
+        let conn = self.accept(from)?;
         let mut stranger = Stranger {
             conn,
             heard: Vec::new(),
@@ -186,11 +100,10 @@ impl Bench {
     /// Both handshakes; the extension handshake offers what there is, and names a port for calls
     /// that nobody else names.
     fn greet(&mut self, stranger: &mut Stranger, from: SocketAddr, info: &Info) {
-        let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\x10\0\x05".to_vec();
-        hello.extend_from_slice(&info.info_hash().0);
         // Everybody has an id of their own.
-        hello.extend_from_slice(&sha1(from.to_string().as_bytes()));
-        self.say(stranger, &hello);
+        let id = sha1(from.to_string().as_bytes());
+        self.handshake(stranger.conn, info.info_hash(), &id);
+        self.listen(stranger);
         let (size, port) = (info.raw().len(), from.port() + 3000);
         let text =
             format!("\0d1:md11:ut_metadatai1e6:ut_pexi2ee13:metadata_sizei{size}e1:pi{port}ee");
@@ -199,49 +112,24 @@ impl Bench {
 
     /// The engine's attempt to connect to `remote` succeeds.
     fn answer_call(&mut self, conn: ConnId, remote: &str, info: &Info) -> Stranger {
-        self.e.handle_connected(self.now, conn);
+        let now = self.now;
+        self.e.handle_connected(now, conn);
         let mut stranger = Stranger {
             conn,
             heard: Vec::new(),
         };
-        self.hear(&mut stranger);
+        self.listen(&mut stranger);
         self.greet(&mut stranger, remote.parse().unwrap(), info);
         stranger
     }
 
-    fn say(&mut self, stranger: &mut Stranger, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let mut bufs = ReadBufs::new();
-            self.e.read_bufs(self.now, stranger.conn, &mut bufs);
-            let mut len = 0;
-            for buf in &mut bufs {
-                let n = buf.len().min(bytes.len());
-                buf[..n].copy_from_slice(&bytes[..n]);
-                bytes = &bytes[n..];
-                len += n;
-            }
-            drop(bufs);
-            if len == 0 {
-                break;
-            }
-            self.e.handle_read(self.now, stranger.conn, len);
-        }
-        self.pump();
-        self.hear(stranger);
+    fn say(&mut self, stranger: &mut Stranger, bytes: &[u8]) {
+        self.bench.say(stranger.conn, bytes);
+        self.listen(stranger);
     }
 
-    fn hear(&mut self, stranger: &mut Stranger) {
-        loop {
-            let mut bufs = WriteBufs::new();
-            self.e.write_bufs(self.now, stranger.conn, &mut bufs);
-            let bytes: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).collect();
-            drop(bufs);
-            if bytes.is_empty() {
-                return;
-            }
-            self.e.handle_written(self.now, stranger.conn, bytes.len());
-            stranger.heard.extend(bytes);
-        }
+    fn listen(&mut self, stranger: &mut Stranger) {
+        stranger.heard.extend(self.bench.hear(stranger.conn));
     }
 
     /// The whole metadata, under the number that the engine's extension handshake gave.
@@ -265,19 +153,14 @@ impl Bench {
 
     /// The same under a number of our choice.
     fn send_pex_as(&mut self, stranger: &mut Stranger, number: u8, peers: &[&str]) {
-        let mut payload = vec![number];
-        payload.extend(format!("d5:added{}:", 6 * peers.len()).bytes());
-        for peer in peers {
-            payload.extend(compact(peer.parse().unwrap()));
-        }
-        payload.push(b'e');
-        self.say(stranger, &message(20, &payload));
+        let peers: Vec<_> = peers.iter().map(|peer| peer.parse().unwrap()).collect();
+        self.say(stranger, &message(20, &pex_payload(number, &peers)));
     }
 
     /// The last attempt to connect to `peer`.
     fn call(&self, peer: &str) -> Option<ConnId> {
         let peer: SocketAddr = peer.parse().unwrap();
-        let to = self.connects.iter().rev().find(|(_, addr)| *addr == peer)?;
+        let to = self.calls.iter().rev().find(|(_, addr)| *addr == peer)?;
         Some(to.0)
     }
 
@@ -291,26 +174,6 @@ impl Bench {
     fn established(&self) -> usize {
         let peers = self.e.peers(self.now, self.torrent);
         peers.iter().filter(|p| p.established).count()
-    }
-}
-
-/// Blocks come home, and hashers see what is written.
-fn written(op: Op, otherwise: Outcome) -> Outcome {
-    match op {
-        Op::Read { blocks, .. } => Outcome::Read(blocks),
-        Op::Write {
-            blocks,
-            mut hasher,
-            len,
-            ..
-        } => {
-            if let Some(hasher) = &mut hasher {
-                let bytes: Vec<u8> = blocks.iter().flat_map(|b| b.iter().copied()).collect();
-                hasher.update(&bytes[..len as usize]);
-            }
-            Outcome::Written { blocks, hasher }
-        }
-        _ => otherwise,
     }
 }
 
@@ -338,15 +201,7 @@ impl Stranger {
         let messages = self.messages();
         let is_handshake = |m: &&(u8, &[u8])| m.0 == 20 && m.1.first() == Some(&0);
         let (_, last) = messages.iter().rev().find(is_handshake)?;
-        let text = String::from_utf8_lossy(last).into_owned();
-        let key = format!("{}:{extension}i", extension.len());
-        let from = text.find(&key)? + key.len();
-        text[from..]
-            .split('e')
-            .next()?
-            .parse()
-            .ok()
-            .filter(|n| *n > 0)
+        number_of(last, extension)
     }
 
     /// Messages of peer exchange, which we take under number 2.
@@ -354,20 +209,6 @@ impl Stranger {
         let is_pex = |m: &&(u8, &[u8])| m.0 == 20 && m.1.first() == Some(&2);
         self.messages().iter().filter(is_pex).count()
     }
-}
-
-fn message(id: u8, payload: &[u8]) -> Vec<u8> {
-    let mut out = (payload.len() as u32 + 1).to_be_bytes().to_vec();
-    out.push(id);
-    out.extend_from_slice(payload);
-    out
-}
-
-fn compact(addr: SocketAddr) -> Vec<u8> {
-    let SocketAddr::V4(addr) = addr else {
-        panic!("an IPv4 address");
-    };
-    [&addr.ip().octets()[..], &addr.port().to_be_bytes()].concat()
 }
 
 const PORT: u8 = 9;
@@ -413,7 +254,7 @@ fn peer_exchange_is_offered_sent_and_heard_on_public_torrents_only() {
         assert_eq!(one.number("ut_pex").is_some(), !private, "offered");
         assert!(other.number("ut_metadata").is_some());
         b.wait(3 * MINUTE);
-        b.hear(&mut one);
+        b.listen(&mut one);
         assert_eq!(one.pex_heard() > 0, !private, "sent");
         // Under the number that it has where it is offered.
         let number = one.number("ut_pex").unwrap_or(1);
@@ -472,7 +313,7 @@ fn peer_exchange_goes_on_after_a_slow_disk_opened_the_files_of_a_magnet() {
     assert_eq!(caller.pex_heard(), 0, "sent while the files are opened");
     b.open();
     b.wait(MINUTE + SECOND);
-    b.hear(&mut caller);
+    b.listen(&mut caller);
     assert!(caller.pex_heard() > 0, "never sent again");
 }
 
@@ -484,10 +325,11 @@ fn peers_go_when_it_proves_private(tell: impl Fn(&mut Bench, &mut Stranger, &[&s
         tell(&mut b, &mut caller, &found);
         let calls = found.map(|peer| b.call(peer).expect("it is called"));
         let _connected = b.answer_call(calls[0], found[0], &info);
-        b.e.handle_closed(b.now, calls[2], CloseReason::Refused);
+        let now = b.now;
+        b.e.handle_closed(now, calls[2], CloseReason::Refused);
         b.pump();
         assert!(b.connected(found[0]) && b.connected(found[1]));
-        b.connects.clear();
+        b.calls.clear();
         b.dht_peers.clear();
         b.send_metadata(&mut caller, &info);
         for peer in &found[..2] {
@@ -513,11 +355,11 @@ fn peers_of_the_dht_go_when_a_magnet_proves_private() {
         b.dht_peers = peers.iter().map(|p| p.parse().unwrap()).collect();
         // A search now and then, and each attempt to connect may be over by then.
         for _ in 0..60 {
-            b.connects.clear();
+            b.calls.clear();
             b.wait(30 * SECOND);
             b.say(caller, &[0; 4]);
-            let torrent = b.torrent;
-            b.e.reannounce(b.now, torrent);
+            let (torrent, now) = (b.torrent, b.now);
+            b.e.reannounce(now, torrent);
             b.wait(2 * SECOND);
             if peers.iter().all(|peer| b.call(peer).is_some()) {
                 return;
@@ -559,7 +401,7 @@ fn peer_exchange_is_sent_once_a_minute_at_most() {
         let mut other = b.caller(&format!("10.8.0.{n}:4000"), &info).unwrap();
         b.wait(10 * SECOND);
         b.say(&mut other, &[0; 4]);
-        b.hear(&mut caller);
+        b.listen(&mut caller);
     }
     let heard = caller.pex_heard();
     assert!((3..=5).contains(&heard), "{heard} messages in 280 s");

@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use common::bench::{Bench, message};
+use common::bench::{Bench, message, number_of, pex_payload};
 use common::{add, torrent};
 use dunlin_core::engine::{Engine, Source};
-use dunlin_core::{Caps, CloseReason, Config, ConnId, InfoHash, Instant};
+use dunlin_core::{Caps, CloseReason, Config, ConnId, DhtMode, InfoHash, Instant};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -26,20 +26,7 @@ const EXTENDED_HELLO: &[u8] = b"\0d1:md6:ut_pexi1eee";
 
 /// A message of peer exchange; the number is the one that our own handshake gives.
 fn pex(heard: &[u8], peers: &[SocketAddr]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(heard);
-    let at = text.find("6:ut_pexi").unwrap() + "6:ut_pexi".len();
-    let number = text[at..].split('e').next().unwrap().parse().unwrap();
-    let mut payload = vec![number];
-    payload.extend(format!("d5:added{}:", peers.len() * 6).into_bytes());
-    for peer in peers {
-        let IpAddr::V4(ip) = peer.ip() else {
-            panic!("IPv4 only")
-        };
-        payload.extend(ip.octets());
-        payload.extend(peer.port().to_be_bytes());
-    }
-    payload.push(b'e');
-    message(20, &payload)
+    message(20, &pex_payload(number_of(heard, "ut_pex").unwrap(), peers))
 }
 
 #[test]
@@ -164,7 +151,11 @@ fn peer_exchange_does_not_turn_us_against_an_address() {
         b.refuse_all();
         b.wait(MINUTE);
     }
-    let dials = b.dials.iter().filter(|a| a.ip() == victim(1).ip()).count();
+    let dials = b
+        .dials()
+        .iter()
+        .filter(|a| a.ip() == victim(1).ip())
+        .count();
     assert!((4..=40).contains(&dials), "{dials} in half an hour");
 }
 
@@ -188,7 +179,7 @@ fn peer_exchange_does_not_keep_us_from_a_peer_that_is_named_later() {
     b.pump();
     // The places for attempts are all taken; the next goes to the one that was named.
     b.refuse_all();
-    assert!(b.dials.contains(&named));
+    assert!(b.dials().contains(&named));
 }
 
 /// A peer that has all and sends rubbish for whatever it is asked, until it is let go.
@@ -234,7 +225,7 @@ fn three_ports_with_bad_pieces_keep_an_address_out_whoever_dials_and_on_whicheve
     }
     assert!((1..=3).contains(&came), "{came} times");
     // Neither by name, nor by peer exchange, nor by coming again on a new port.
-    let before = b.dials.len();
+    let before = b.dials().len();
     b.e.add_peers(b.now, id, &[evil(6881), evil(6882)]);
     b.pump();
     let teller = b.peer(v4(1, 1), hash, 200).unwrap();
@@ -242,8 +233,11 @@ fn three_ports_with_bad_pieces_keep_an_address_out_whoever_dials_and_on_whicheve
     let heard = b.hear(teller);
     b.say(teller, &pex(&heard, &[evil(6883), v4(2, 5)]));
     b.wait(MINUTE);
-    assert!(b.dials[before..].iter().all(|a| a.ip() != evil(1).ip()));
-    assert!(b.dials[before..].contains(&v4(2, 5)), "others are dialled");
+    assert!(b.dials()[before..].iter().all(|a| a.ip() != evil(1).ip()));
+    assert!(
+        b.dials()[before..].contains(&v4(2, 5)),
+        "others are dialled"
+    );
     assert_eq!(b.peer(evil(7000), hash, 77), None);
 }
 
@@ -297,7 +291,7 @@ fn torrents_take_turns_in_connecting() {
         IpAddr::V4(ip) => ip.octets()[2],
         IpAddr::V6(_) => 0,
     };
-    let order: Vec<_> = b.dials.iter().map(torrent).collect();
+    let order: Vec<_> = b.dials().iter().map(torrent).collect();
     for turn in order[4..].chunks_exact(4) {
         let all: BTreeSet<_> = turn.iter().collect();
         assert_eq!(all.len(), 4, "{order:?}");
@@ -327,7 +321,7 @@ fn a_torrent_that_comes_late_gets_a_place_from_one_that_has_many() {
     let info_hash = InfoHash([7; 20]);
     let peers: Vec<_> = (0..30).map(|n| v4(100 + n, 9)).collect();
     b.add(Source::Hash { info_hash, name }, &peers);
-    assert!(b.dials.is_empty(), "there is no place");
+    assert!(b.dials().is_empty(), "there is no place");
     // One each ten seconds: it neither waits for ever nor empties the other at once.
     for n in 1..=3 {
         b.wait(10 * SECOND);
@@ -368,5 +362,94 @@ fn a_peer_that_says_more_than_is_kept_before_the_metadata_comes_is_connected_to_
     b.say(conn, &message(20, &answer));
     assert!(b.closed.contains(&conn));
     b.wait(MINUTE);
-    assert_eq!(b.dials, [SocketAddr::new(from.ip(), 99)]);
+    assert_eq!(b.dials(), [SocketAddr::new(from.ip(), 99)]);
+}
+
+/// Addresses from the nearest to the farthest: this machine, the link, the own network, others.
+const NEAR_AND_FAR: [&str; 4] = [
+    "127.0.0.1:80",
+    "169.254.169.254:80",
+    "192.168.1.1:80",
+    "20.0.0.5:6881",
+];
+
+fn near_and_far(from: usize) -> Vec<SocketAddr> {
+    NEAR_AND_FAR[from..]
+        .iter()
+        .map(|a| a.parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn peers_tell_of_no_address_that_is_closer_to_us_than_they_are() {
+    let (info, _) = torrent(100_000, 32 << 10);
+    let hash = info.info_hash();
+    for (near, teller) in ["127.0.0.7", "169.254.7.7", "10.8.0.1", "9.9.9.9"]
+        .into_iter()
+        .enumerate()
+    {
+        let (mut b, _) = Bench::with(&info, Config::default());
+        let teller = SocketAddr::new(teller.parse().unwrap(), 5);
+        let conn = b.peer(teller, hash, 1).unwrap();
+        b.say(conn, &message(20, EXTENDED_HELLO));
+        let heard = b.hear(conn);
+        b.say(conn, &pex(&heard, &near_and_far(0)));
+        b.wait(SECOND);
+        let mut dials = b.dials();
+        dials.sort_by_key(|addr| near_and_far(0).iter().position(|a| a == addr));
+        assert_eq!(dials, near_and_far(near), "told by {teller}");
+        assert_eq!(b.e.status(b.now).refused_addresses, near as u64);
+    }
+}
+
+#[test]
+fn trackers_name_peers_of_our_network_but_not_of_our_machine() {
+    for (tracker, near) in [
+        ("http://tracker.example/announce", 2),
+        ("http://20.0.0.1/announce", 2),
+        ("http://10.8.0.1/announce", 2),
+        ("http://169.254.7.7/announce", 1),
+        ("http://localhost/announce", 0),
+        ("http://[::1]/announce", 0),
+    ] {
+        let mut b = Bench::new(Config::default());
+        b.tracker_peers = near_and_far(0);
+        let source = Source::Hash {
+            info_hash: InfoHash([1; 20]),
+            name: None,
+        };
+        let mut torrent = add(source);
+        torrent.trackers = vec![vec![tracker.into()]];
+        b.e.add(b.now, torrent).unwrap();
+        b.pump();
+        b.wait(SECOND);
+        let mut dials = b.dials();
+        dials.sort_by_key(|addr| near_and_far(0).iter().position(|a| a == addr));
+        assert_eq!(dials, near_and_far(near), "named by {tracker}");
+        assert_eq!(b.e.status(b.now).refused_addresses > 0, near > 0);
+    }
+}
+
+#[test]
+fn the_dht_names_addresses_of_the_internet_only() {
+    for (local, near) in [(false, 3), (true, 0)] {
+        let mut config = Config {
+            dht: DhtMode::On,
+            dht_routers: vec!["20.0.0.9:6881".parse().unwrap()],
+            ..Config::default()
+        };
+        config.dht_config.local = local;
+        let mut b = Bench::new(config);
+        b.dht_peers = near_and_far(0);
+        let source = Source::Hash {
+            info_hash: InfoHash([1; 20]),
+            name: None,
+        };
+        b.add(source, &[]);
+        b.wait(MINUTE);
+        let mut dials = b.dials();
+        dials.sort_by_key(|addr| near_and_far(0).iter().position(|a| a == addr));
+        dials.dedup();
+        assert_eq!(dials, near_and_far(near), "a local DHT: {local}");
+    }
 }

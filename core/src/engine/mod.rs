@@ -230,6 +230,7 @@ pub struct Engine {
     stray_outcomes: u64,
     hostile_peers: u64,
     forgiven: u64,
+    refused_addresses: u64,
     last_reason: Option<&'static str>,
     /// Reused by the picker, so that asking for blocks allocates nothing.
     picked: Vec<BlockRef>,
@@ -324,6 +325,7 @@ impl Engine {
             stray_outcomes: 0,
             hostile_peers: 0,
             forgiven: 0,
+            refused_addresses: 0,
             last_reason: None,
             picked: Vec::new(),
             rng,

@@ -476,7 +476,7 @@ impl Engine {
         self.feed_pool_waiters();
     }
 
-    /// Learns addresses and tries them.
+    /// Learns addresses, as far as they are believed, and tries them.
     pub(super) fn learn(
         &mut self,
         id: TorrentId,
@@ -489,6 +489,10 @@ impl Engine {
         let origin = origin.into();
         for addr in peers {
             let addr = canonical(addr);
+            if !origin.may_name(addr.ip()) {
+                self.refused_addresses += 1;
+                continue;
+            }
             // One that is connected may have been forgotten for want of room.
             let used = |i: &u32| self.conns.at(*i).is_some_and(|c| c.listen == Some(addr));
             if t.swarm.learn(&mut cx!(self), addr, origin) && t.conns.iter().any(used) {

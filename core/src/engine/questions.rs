@@ -201,6 +201,7 @@ impl Engine {
             stray_outcomes: self.stray_outcomes,
             hostile_peers: self.hostile_peers,
             forgiven: self.forgiven,
+            refused_addresses: self.refused_addresses,
             notices_lost: self.notices_lost,
         }
     }

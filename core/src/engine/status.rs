@@ -200,6 +200,9 @@ pub struct EngineStatus {
     pub hostile_peers: u64,
     /// Mistakes of peers that were passed over: junk in extensions, spare bits set.
     pub forgiven: u64,
+    /// Addresses of peers that were not believed: they lie within this machine or its network,
+    /// and somebody farther away named them.
+    pub refused_addresses: u64,
     /// Notices that made way because nobody fetched them.
     pub notices_lost: u64,
 }

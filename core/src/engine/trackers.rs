@@ -6,13 +6,11 @@ use core::time::Duration;
 
 use super::event::{Changes, Level, What};
 use super::ops::Purpose;
-use super::status::PeerSource;
 use super::timers::Timer;
-use super::torrent::Torrent;
-use super::{Engine, cx};
+use super::{Engine, cx, swarm};
 use crate::http::Origin;
 use crate::op::{Family, HttpRequest};
-use crate::scope::is_unicast;
+use crate::scope::{Scope, is_unicast};
 use crate::tracker::{DHT_URL, Query, QueryKey, QueryKind, Stats, TrackerEvent, TrackerId};
 use crate::wire::tracker::{Crypto, Scheme, TrackerError, http, parse_url};
 use crate::{EncryptionPolicy, Machine, Op, Outcome, TorrentId};
@@ -227,9 +225,12 @@ impl Engine {
         {
             self.change(id, Changes::TRACKERS);
             match event {
-                TrackerEvent::Peers { peers, .. } => {
-                    if self.torrents.get(&id).is_some_and(Torrent::is_running) {
-                        self.learn(id, peers, PeerSource::Tracker);
+                TrackerEvent::Peers { tracker, peers } => {
+                    let t = self.torrents.get(&id).filter(|t| t.is_running());
+                    if let Some(url) = t.and_then(|t| t.announcer.url(tracker)) {
+                        let scope = parse_url(url).map(|url| Scope::of_name(url.host));
+                        let scope = scope.unwrap_or(Scope::Global);
+                        self.learn(id, peers, swarm::Origin::tracker(scope));
                     }
                 }
                 TrackerEvent::Warning { tracker, text } => {

@@ -1,14 +1,17 @@
 //! One engine without a world: the test is its driver, and plays its peers byte by byte.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dunlin_core::engine::{AddTorrent, Engine, ReadBufs, Source, WriteBufs};
+use dunlin_core::hash::sha1;
 use dunlin_core::metainfo::Info;
+use dunlin_core::wire::krpc;
 use dunlin_core::{
-    BLOCK_LEN, Caps, CloseReason, Config, ConnId, InfoHash, Instant, Op, Outcome, TorrentId,
+    BLOCK_LEN, Caps, CloseReason, Config, ConnId, Ecn, InfoHash, Instant, Op, OpId, Outcome,
+    RecvMeta, TorrentId,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -22,14 +25,25 @@ const LONG: dunlin_core::op::FileStat = dunlin_core::op::FileStat {
     id: None,
 };
 
+/// What every name leads to: a node of the DHT.
+pub const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1));
+
 /// One engine, and strangers made of bytes.
 pub struct Bench {
     pub e: Engine,
     pub now: Instant,
-    /// What it opened and did not close, and what it opened ever.
+    /// What it opened and did not close, and what it opened ever, the oldest first.
     pub dialled: BTreeMap<ConnId, SocketAddr>,
-    pub dials: Vec<SocketAddr>,
+    pub calls: Vec<(ConnId, SocketAddr)>,
     pub closed: BTreeSet<ConnId>,
+    /// The peers that every HTTP tracker names, and every node of the DHT.
+    pub tracker_peers: Vec<SocketAddr>,
+    pub dht_peers: Vec<SocketAddr>,
+    /// Whether the disk is slow to open files, and what it owes.
+    pub opens_slowly: bool,
+    opening: Vec<OpId>,
+    /// Whether the engine's counters are checked whenever it has worked.
+    pub audited: bool,
 }
 
 impl Bench {
@@ -40,8 +54,13 @@ impl Bench {
             e: Engine::new(now, config, Caps::all(), rng),
             now,
             dialled: BTreeMap::new(),
-            dials: Vec::new(),
+            calls: Vec::new(),
             closed: BTreeSet::new(),
+            tracker_peers: Vec::new(),
+            dht_peers: Vec::new(),
+            opens_slowly: false,
+            opening: Vec::new(),
+            audited: true,
         }
     }
 
@@ -62,14 +81,14 @@ impl Bench {
         id
     }
 
-    /// A disk without files, on which nothing goes wrong.
+    /// A disk without files, on which nothing goes wrong, trackers and a DHT.
     pub fn pump(&mut self) {
         while let Some(op) = self.e.poll_op() {
             let id = op.id();
             let outcome = match op {
                 Op::TcpConnect { conn, remote } => {
                     self.dialled.insert(conn, remote);
-                    self.dials.push(remote);
+                    self.calls.push((conn, remote));
                     continue;
                 }
                 Op::TcpClose { conn, .. } => {
@@ -77,8 +96,19 @@ impl Bench {
                     self.closed.insert(conn);
                     continue;
                 }
+                Op::Bind { local, .. } => Outcome::Bound(local),
+                Op::Resolve { .. } => Outcome::Resolved(vec![NODE]),
+                Op::Http { .. } => Outcome::Http {
+                    status: 200,
+                    body: announce_reply(&self.tracker_peers),
+                },
+                Op::Open { op, .. } if self.opens_slowly => {
+                    self.opening.push(op);
+                    continue;
+                }
                 Op::Open { .. } => Outcome::Opened(vec![None]),
                 Op::Flush { .. } => Outcome::Flushed(vec![Some(LONG)]),
+                Op::Read { blocks, .. } => Outcome::Read(blocks),
                 Op::Write {
                     blocks,
                     len,
@@ -101,7 +131,44 @@ impl Bench {
                 self.e.handle_op(self.now, id, outcome);
             }
         }
-        self.e.audit().unwrap();
+        let mut buf = [0; 1500];
+        while let Some(t) = self.e.poll_transmit(self.now, 1, &mut buf) {
+            if let Some(mut reply) = self.dht_reply(t.dst, &buf[..t.len]) {
+                let meta = RecvMeta {
+                    socket: t.socket,
+                    from: t.dst,
+                    local: None,
+                    ecn: Ecn::NotEct,
+                };
+                self.e.handle_udp(self.now, &meta, &mut reply);
+            }
+        }
+        if self.audited {
+            self.e.audit().unwrap();
+        }
+    }
+
+    /// What the node at `addr` replies to `query`.
+    fn dht_reply(&self, addr: SocketAddr, query: &[u8]) -> Option<Vec<u8>> {
+        let message = krpc::parse(query).ok()?;
+        let id = sha1(addr.to_string().as_bytes());
+        let mut reply = [b"d1:rd2:id20:", &id[..], b"5:token2:ab6:valuesl"].concat();
+        for peer in &self.dht_peers {
+            reply.extend_from_slice(b"6:");
+            reply.extend(compact(*peer));
+        }
+        reply.extend(format!("ee1:t{}:", message.tid.len()).bytes());
+        reply.extend(message.tid);
+        reply.extend_from_slice(b"1:y1:re");
+        Some(reply)
+    }
+
+    /// The slow disk has opened the files.
+    pub fn open(&mut self) {
+        for op in std::mem::take(&mut self.opening) {
+            self.e.handle_op(self.now, op, Outcome::Opened(vec![None]));
+        }
+        self.pump();
     }
 
     pub fn wait(&mut self, time: Duration) {
@@ -128,14 +195,27 @@ impl Bench {
     }
 
     pub fn hello(&mut self, conn: ConnId, torrent: InfoHash, id: u8) {
+        let mut peer_id = *b"-XX0001-abcdefghijk?";
+        peer_id[19] = id;
+        self.handshake(conn, torrent, &peer_id);
+    }
+
+    /// A handshake that offers the fast extension (BEP 6), a DHT (BEP 5) and extensions (BEP 10).
+    pub fn handshake(&mut self, conn: ConnId, torrent: InfoHash, peer_id: &[u8; 20]) {
         let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\x10\0\x05".to_vec();
         hello.extend_from_slice(&torrent.0);
-        hello.extend_from_slice(b"-XX0001-abcdefghijk");
-        hello.push(id);
+        hello.extend_from_slice(peer_id);
         self.say(conn, &hello);
     }
 
-    pub fn say(&mut self, conn: ConnId, mut bytes: &[u8]) {
+    /// All of it in as few reads as the engine lets us.
+    pub fn say(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.say_quietly(conn, bytes);
+        self.pump();
+    }
+
+    /// The same, and nothing is looked at afterwards.
+    pub fn say_quietly(&mut self, conn: ConnId, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let mut bufs = ReadBufs::new();
             self.e.read_bufs(self.now, conn, &mut bufs);
@@ -152,7 +232,6 @@ impl Bench {
             }
             self.e.handle_read(self.now, conn, len);
         }
-        self.pump();
     }
 
     /// What the engine says to it.
@@ -179,6 +258,11 @@ impl Bench {
         self.pump();
     }
 
+    /// Every address dialled, the oldest first.
+    pub fn dials(&self) -> Vec<SocketAddr> {
+        self.calls.iter().map(|(_, addr)| *addr).collect()
+    }
+
     pub fn known(&self, id: TorrentId) -> u32 {
         self.e.torrent(self.now, id).unwrap().known
     }
@@ -186,6 +270,40 @@ impl Bench {
     pub fn connections(&self) -> u32 {
         self.e.status(self.now).connections
     }
+}
+
+/// What a tracker answers that knows these peers (BEP 23).
+fn announce_reply(peers: &[SocketAddr]) -> Vec<u8> {
+    let mut reply = format!("d8:intervali1800e5:peers{}:", peers.len() * 6).into_bytes();
+    reply.extend(peers.iter().copied().flat_map(compact));
+    reply.push(b'e');
+    reply
+}
+
+/// Address and port as six bytes.
+pub fn compact(addr: SocketAddr) -> Vec<u8> {
+    let SocketAddr::V4(addr) = addr else {
+        panic!("an IPv4 address");
+    };
+    [&addr.ip().octets()[..], &addr.port().to_be_bytes()].concat()
+}
+
+/// The payload of a message of peer exchange that goes under `number`.
+pub fn pex_payload(number: u8, peers: &[SocketAddr]) -> Vec<u8> {
+    let mut payload = vec![number];
+    payload.extend(format!("d5:added{}:", 6 * peers.len()).bytes());
+    payload.extend(peers.iter().copied().flat_map(compact));
+    payload.push(b'e');
+    payload
+}
+
+/// The number under which the engine hears an extension, by its extension handshake in `heard`.
+pub fn number_of(heard: &[u8], extension: &str) -> Option<u8> {
+    let text = String::from_utf8_lossy(heard);
+    let name = format!("{}:{extension}i", extension.len());
+    let at = text.rfind(&name)? + name.len();
+    let number = text[at..].split('e').next()?.parse().ok()?;
+    Some(number).filter(|n| *n > 0)
 }
 
 /// A message of the peer wire.

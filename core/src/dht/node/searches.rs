@@ -5,10 +5,12 @@ use core::net::SocketAddr;
 
 use super::Dht;
 use super::queries::{Purpose, Query};
+use crate::dht::guard::is_martian;
 use crate::dht::lookup::{Lookup, Params};
 use crate::dht::{
     Cause, Contact, DhtEvent, Failure, FoundItem, Goal, LookupId, LookupReport, item,
 };
+use crate::scope::Scope;
 use crate::wire::krpc::{BLOOM_LEN, MAX_TOKEN, Reply, bloom};
 use crate::{Cx, Instant, NodeId};
 
@@ -262,7 +264,8 @@ impl Dht {
             let most =
                 usize::try_from(self.config.max_peers).map_or(MAX_PEERS, |n| n.min(MAX_PEERS));
             for peer in reply.peers() {
-                let sound = self.config.local || !crate::dht::guard::is_martian(&peer, false);
+                let local = is_martian(&peer, false) || Scope::of(peer.ip()).is_local();
+                let sound = self.config.local || !local;
                 if search.known.len() < most && sound && search.known.insert(peer) {
                     fresh.push(peer);
                 }

@@ -9,6 +9,7 @@
 mod bans;
 mod idle;
 mod limits;
+mod origin;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use bans::Bans;
 use idle::{Idle, Rank};
 pub(super) use limits::Limits;
 use limits::{CLASSES, Class};
+pub(super) use origin::Origin;
 
 /// Wait after the first failed attempt; doubled on each further one.
 const RETRY: Duration = Duration::from_secs(30);
@@ -42,31 +44,6 @@ const RECONNECT: Duration = Duration::from_secs(10);
 const MAX_BANNED: usize = 1024;
 /// Most entries looked at for one that a certain peer told of.
 const MAX_LOOKED_AT: usize = 64;
-
-/// Where an address came from.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Origin {
-    source: PeerSource,
-    /// The peer that told of it.
-    teller: Option<Prefix>,
-}
-
-impl Origin {
-    /// By peer exchange, from a peer at `teller`.
-    pub(super) const fn pex(teller: IpAddr) -> Self {
-        Self {
-            source: PeerSource::Pex,
-            teller: Some(Prefix::of(teller)),
-        }
-    }
-}
-
-impl From<PeerSource> for Origin {
-    fn from(source: PeerSource) -> Self {
-        let teller = None;
-        Self { source, teller }
-    }
-}
 
 /// One address.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +111,8 @@ impl Swarm {
         addr: SocketAddr,
         origin: impl Into<Origin>,
     ) -> bool {
-        let (addr, Origin { source, teller }) = (canonical(addr), origin.into());
+        let Origin { source, teller, .. } = origin.into();
+        let addr = canonical(addr);
         if !is_plausible(addr) || !self.limits.has_family(addr) || self.bans.refuses(addr) {
             return false;
         }

@@ -9,7 +9,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use dunlin_core::{
@@ -43,11 +42,6 @@ pub(super) mod flag {
     pub(in super::super) const WRITTEN: u8 = 16;
 }
 
-/// How often a file is found locked before it counts as another's: a handle of our own that was
-/// pushed out for another is closed when its last write is over.
-const LOCK_TRIES: u32 = 50;
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
-
 /// Zeros are written in pieces of this size where space cannot be reserved otherwise.
 const ZEROS: usize = 256 * 1024;
 
@@ -72,7 +66,7 @@ pub(super) struct Files {
     /// Something was written since the torrent was opened.
     pub(super) written: AtomicBool,
     pub(super) ledger: Mutex<Ledger>,
-    /// Held while a file is made, so that two threads do not both fill it with zeros.
+    /// Held while an empty file is made: two threads at once would seem to be two torrents.
     making: Mutex<()>,
 }
 
@@ -395,13 +389,7 @@ impl Files {
 
     /// A handle to write with; the file, its folders and its space are made if need be.
     pub(super) fn writable(&self, handles: &Handles, file: u32) -> io::Result<Arc<Handle>> {
-        let key = (self.torrent, file);
-        if let Some(handle) = handles.cached(key, true) {
-            return Ok(handle);
-        }
-        // One at a time: a file that two threads open would seem to be in use by another.
-        let _one = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        handles.get(key, true, || self.open_to_write(file))
+        handles.get((self.torrent, file), true, || self.open_to_write(file))
     }
 
     /// Before a write: a file that is shorter than what was written to it was cut meanwhile. The
@@ -605,11 +593,8 @@ fn replaced() -> io::Error {
 /// for as long as it is open. Advisory, so it holds against Dunlin alone, and not at all on file
 /// systems without locks.
 fn lock(file: &File) -> io::Result<()> {
-    for _ in 0..LOCK_TRIES {
-        match try_lock(file) {
-            false => std::thread::sleep(LOCK_PAUSE),
-            true => return Ok(()),
-        }
+    if try_lock(file) {
+        return Ok(());
     }
     Err(io::Error::new(
         ErrorKind::ResourceBusy,

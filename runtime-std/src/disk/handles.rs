@@ -1,11 +1,24 @@
 //! Open files: opened when first needed, the one unused for longest closed when there are too
 //! many. A handle in use stays valid after it was pushed out of here.
+//!
+//! ```text
+//!            get            used no more, when there are too many
+//!   closed ───────▶ open ──────────────────────────────────────────▶ closed
+//!      ▲             │ ▲ get            pushed out while it is used     ▲
+//!      │             │ └─────────────────── leaving ◀─── open           │
+//!      │             │ close                   │ its last use is over   │
+//!      └── closing ◀─┘                         └────────────────────────┘
+//! ```
+//!
+//! A file that is open for writing is locked against others, so it must not be opened a second
+//! time while it is. One that is leaving is taken back; one that is closing has to be opened anew,
+//! once its last use is over.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use dunlin_core::TorrentId;
@@ -23,6 +36,8 @@ pub(super) struct Handle {
     pub(super) file: File,
     /// Opened for writing too.
     pub(super) writable: bool,
+    /// Fields are dropped in the order in which they stand here: the file is closed by then.
+    _writer: Option<Writer>,
 }
 
 #[derive(Debug)]
@@ -34,82 +49,174 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Table {
     open: BTreeMap<Key, Entry>,
+    /// Pushed out while they were used.
+    leaving: BTreeMap<Key, Weak<Handle>>,
+    /// Files that are open for writing, wherever their handles are, or being opened.
+    writers: BTreeSet<Key>,
     clock: u64,
+}
+
+impl Table {
+    /// The open file `key`, if it is fit for writing if `write` is set.
+    fn find(&mut self, key: Key, write: bool) -> Option<Arc<Handle>> {
+        self.clock += 1;
+        let entry = self.open.get_mut(&key)?;
+        if write && !entry.handle.writable {
+            return None;
+        }
+        entry.used = self.clock;
+        Some(Arc::clone(&entry.handle))
+    }
+
+    /// Takes an open file in. What is returned leaves, and is to be dropped without the lock:
+    /// closing a file may wait for the network.
+    fn admit(&mut self, key: Key, handle: Arc<Handle>, cap: usize) -> [Option<Entry>; 2] {
+        let used = self.clock;
+        let replaced = self.open.insert(key, Entry { handle, used });
+        // A scan, but only when a file was opened, which costs more.
+        let oldest = (self.open.len() > cap)
+            .then(|| self.open.iter().min_by_key(|(_, e)| e.used))
+            .flatten()
+            .map(|(key, _)| *key);
+        let evicted = oldest.and_then(|key| Some((key, self.open.remove(&key)?)));
+        self.leaving.retain(|_, handle| handle.strong_count() > 0);
+        let evicted = evicted.map(|(key, entry)| {
+            // Whoever else has it uses it.
+            if Arc::strong_count(&entry.handle) > 1 {
+                self.leaving.insert(key, Arc::downgrade(&entry.handle));
+            }
+            entry
+        });
+        [replaced, evicted]
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    table: Mutex<Table>,
+    /// A file was opened or closed.
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Stands for a file that is open for writing.
+#[derive(Debug)]
+struct Writer {
+    key: Key,
+    shared: Weak<Shared>,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Gone with all the files that it had.
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        shared.lock().writers.remove(&self.key);
+        shared.changed.notify_all();
+    }
 }
 
 /// At most `cap` open files.
 #[derive(Debug)]
 pub(super) struct Handles {
-    table: Mutex<Table>,
+    shared: Arc<Shared>,
     cap: usize,
 }
 
 impl Handles {
     pub(super) fn new(cap: usize) -> Self {
         Self {
-            table: Mutex::default(),
+            shared: Arc::default(),
             cap: cap.max(1),
         }
     }
 
-    /// The open file `key`, else what `open` opens, fit for writing if `write` is set.
+    /// The open file `key`, else what `open` opens, fit for writing if `write` is set. Waits for
+    /// the last use of one that is closing; so nobody who uses a file may ask for it.
     pub(super) fn get(
         &self,
         key: Key,
         write: bool,
         open: impl FnOnce() -> io::Result<File>,
     ) -> io::Result<Arc<Handle>> {
-        if let Some(handle) = self.cached(key, write) {
-            return Ok(handle);
-        }
+        let mut table = self.shared.lock();
+        let writer = loop {
+            table = match self.find(table, key, write) {
+                Ok(handle) => return Ok(handle),
+                Err(table) => table,
+            };
+            if !write {
+                break None;
+            }
+            if table.writers.insert(key) {
+                break Some(Writer {
+                    key,
+                    shared: Arc::downgrade(&self.shared),
+                });
+            }
+            let changed = self.shared.changed.wait(table);
+            table = changed.unwrap_or_else(PoisonError::into_inner);
+        };
+        drop(table);
         let handle = Arc::new(Handle {
             file: open()?,
             writable: write,
+            _writer: writer,
         });
-        // Closing may wait for a network file system: not under the lock.
-        let pushed_out = self.insert(key, Arc::clone(&handle));
-        drop(pushed_out);
+        let left = self.shared.lock().admit(key, Arc::clone(&handle), self.cap);
+        self.shared.changed.notify_all();
+        drop(left);
         Ok(handle)
     }
 
     /// The open file `key`, if it is open and fit for writing if `write` is set.
     pub(super) fn cached(&self, key: Key, write: bool) -> Option<Arc<Handle>> {
-        let mut table = self.lock();
-        table.clock += 1;
-        let now = table.clock;
-        let entry = table.open.get_mut(&key)?;
-        if write && !entry.handle.writable {
-            return None;
-        }
-        entry.used = now;
-        Some(Arc::clone(&entry.handle))
+        self.find(self.shared.lock(), key, write).ok()
     }
 
-    fn insert(&self, key: Key, handle: Arc<Handle>) -> [Option<Entry>; 2] {
-        let mut table = self.lock();
-        let used = table.clock;
-        let replaced = table.open.insert(key, Entry { handle, used });
-        // A scan, but only when a file was opened, which costs more.
-        let oldest = (table.open.len() > self.cap)
-            .then(|| table.open.iter().min_by_key(|(_, e)| e.used))
-            .flatten()
-            .map(|(key, _)| *key);
-        let evicted = oldest.and_then(|key| table.open.remove(&key));
-        [replaced, evicted]
+    /// The same. Gives the table back if there is none.
+    fn find<'a>(
+        &'a self,
+        mut table: MutexGuard<'a, Table>,
+        key: Key,
+        write: bool,
+    ) -> Result<Arc<Handle>, MutexGuard<'a, Table>> {
+        if let Some(handle) = table.find(key, write) {
+            return Ok(handle);
+        }
+        let leaving = table.leaving.remove(&key).and_then(|l| l.upgrade());
+        let Some(handle) = leaving.filter(|handle| handle.writable || !write) else {
+            return Err(table);
+        };
+        let left = table.admit(key, Arc::clone(&handle), self.cap);
+        drop(table);
+        drop(left);
+        Ok(handle)
     }
 
     /// Closes one file, so that the next use opens it anew.
     pub(super) fn close(&self, key: Key) {
-        let entry = self.lock().open.remove(&key);
+        let mut table = self.shared.lock();
+        table.leaving.remove(&key);
+        let entry = table.open.remove(&key);
+        drop(table);
         drop(entry);
     }
 
     /// Closes all files of a torrent.
     pub(super) fn close_all(&self, torrent: TorrentId) {
+        let files = (torrent, 0)..=(torrent, PARTS);
         let mut closing = Vec::new();
         {
-            let mut table = self.lock();
-            while let Some((&key, _)) = table.open.range((torrent, 0)..=(torrent, PARTS)).next() {
+            let mut table = self.shared.lock();
+            table.leaving.retain(|key, _| !files.contains(key));
+            while let Some((&key, _)) = table.open.range(files.clone()).next() {
                 closing.extend(table.open.remove(&key));
             }
         }
@@ -118,10 +225,82 @@ impl Handles {
 
     /// How many files are open.
     pub(super) fn len(&self) -> usize {
-        self.lock().open.len()
+        self.shared.lock().open.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc::channel, thread, time::Duration};
+
+    use super::*;
+
+    const ONE: Key = (TorrentId(1), 0);
+    const TWO: Key = (TorrentId(1), 1);
+
+    /// Opens a file that may be open once only.
+    fn open(dir: &tempfile::TempDir) -> io::Result<File> {
+        let file = File::create(dir.path().join("file"))?;
+        file.try_lock()?;
+        Ok(file)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    fn other() -> io::Result<File> {
+        tempfile::tempfile()
+    }
+
+    #[test]
+    fn a_file_that_was_pushed_out_while_it_is_used_is_not_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let handles = Handles::new(1);
+        let used = handles.get(ONE, true, || open(&dir)).unwrap();
+        handles.get(TWO, true, other).unwrap();
+        assert!(handles.len() == 1);
+        let again = handles.get(ONE, true, || panic!("it is open")).unwrap();
+        assert!(Arc::ptr_eq(&used, &again));
+        // Once its last use is over it is closed like any other.
+        handles.get(TWO, true, other).unwrap();
+        drop((used, again));
+        handles.get(ONE, true, || open(&dir)).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_closed_is_opened_anew_when_its_last_use_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let handles = Handles::new(4);
+        let used = handles.get(ONE, true, || open(&dir)).unwrap();
+        handles.close(ONE);
+        assert!(handles.cached(ONE, true).is_none());
+        let (opened, opens) = channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let handle = handles.get(ONE, true, || open(&dir));
+                opened.send(handle.map(|_| ())).unwrap();
+            });
+            // Others do not wait.
+            handles.get(TWO, true, other).unwrap();
+            assert!(opens.recv_timeout(Duration::from_millis(20)).is_err());
+            drop(used);
+            opens.recv().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn two_that_want_one_file_open_it_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let handles = Handles::new(4);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| handles.get(ONE, true, || open(&dir)).unwrap());
+            }
+        });
+    }
+
+    #[test]
+    fn who_could_not_open_a_file_lets_the_next_try() {
+        let handles = Handles::new(4);
+        let failed = handles.get(ONE, true, || Err(io::Error::other("no")));
+        assert!(failed.is_err());
+        handles.get(ONE, true, other).unwrap();
     }
 }

@@ -305,21 +305,39 @@ mod tests {
         out
     }
 
-    /// A job's time begins with its turn: the second one takes as long as the first, and both are
-    /// answered.
+    /// A job's time begins with its turn: while it waits, it is given up only if no thread takes
+    /// up anything for as long.
     #[test]
     fn waiting_for_a_thread_costs_no_time_of_its_own() {
+        let submitted = Instant::now();
+        let limit = Duration::from_secs(10);
+        let job = |begun, submitted| Open {
+            begun,
+            submitted,
+            limit,
+        };
+        let later = |seconds| submitted + Duration::from_secs(seconds);
+        assert_eq!(job(None, submitted).due(None), later(10));
+        assert_eq!(job(None, submitted).due(Some(later(8))), later(18));
+        assert_eq!(job(None, later(9)).due(Some(later(8))), later(19));
+        let turn = Some(later(15));
+        assert_eq!(job(turn, submitted).due(Some(later(20))), later(25));
+
         let (pool, wake) = pool(1);
-        let limit = Duration::from_millis(1500);
-        for op in 1..=3 {
-            pool.submit(OpId(op), "slow".into(), limit, || {
-                thread::sleep(Duration::from_millis(800));
-                Outcome::Done
-            });
-        }
-        for (op, outcome) in wait(&pool, &wake, 3) {
-            assert!(matches!(outcome, Outcome::Done), "{op:?}: {outcome:?}");
-        }
+        let (begin, began) = channel();
+        let (hold, held) = channel::<()>();
+        pool.submit(OpId(1), "first".into(), limit, move || {
+            begin.send(()).unwrap_or_default();
+            let _ = held.recv();
+            Outcome::Done
+        });
+        pool.submit(OpId(2), "second".into(), limit, || Outcome::Done);
+        began.recv().unwrap();
+        let begun = |op| pool.shared.lock().open[&OpId(op)].begun.is_some();
+        assert_eq!((begun(1), begun(2)), (true, false));
+        assert!(pool.shared.lock().taken.is_some());
+        drop(hold);
+        assert_eq!(wait(&pool, &wake, 2).len(), 2);
     }
 
     /// With all threads stuck, those that wait are given up, too.

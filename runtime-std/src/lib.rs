@@ -10,6 +10,7 @@ pub mod dht;
 pub mod dht_cache;
 pub mod disk;
 mod error;
+pub mod http;
 pub mod net;
 pub mod paths;
 mod platform;

@@ -11,6 +11,7 @@ use std::{
 
 use dunlin_core::{OpErrorKind, OpId, Outcome};
 
+use crate::http::to_ascii;
 use crate::pool::{Pool, PoolConfig};
 
 /// How much to look up at once.
@@ -49,7 +50,17 @@ impl Resolver {
     /// before; it must not block.
     #[must_use]
     pub fn new(config: ResolverConfig, notify: Arc<dyn Fn() + Send + Sync>) -> Self {
-        let system = |host: &str| Ok((host, 0).to_socket_addrs()?.map(|a| a.ip()).collect());
+        let system = |host: &str| {
+            // The system's resolver takes names in ASCII alone.
+            let ascii = match host.is_ascii() {
+                true => None,
+                false => Some(to_ascii(host).ok_or_else(|| {
+                    io::Error::new(io::ErrorKind::InvalidInput, "not a host name")
+                })?),
+            };
+            let found = (ascii.as_deref().unwrap_or(host), 0).to_socket_addrs()?;
+            Ok(found.map(|a| a.ip()).collect())
+        };
         Self::with(config, notify, Box::new(system))
     }
 

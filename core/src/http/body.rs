@@ -77,10 +77,13 @@ impl Body {
         }
     }
 
-    /// The stream ended: was that the end of the body?
-    pub(super) fn eof(&self) -> Result<(), Fault> {
+    /// The stream ended, with `got` bytes of the body: was that its end? Trackers count their
+    /// bytes wrong, and bencode shows whether anything is missing: only an answer of which nothing
+    /// came is refused for that.
+    pub(super) fn eof(&self, got: usize) -> Result<(), Fault> {
         match self {
             Self::Close => Ok(()),
+            _ if got > 0 => Ok(()),
             // The zero-sized chunk was there, so nothing of the body is missing (RFC 9112 §8).
             Self::Chunked(Chunked::Trailer { .. }) => Ok(()),
             Self::Length(left) => {
@@ -156,18 +159,33 @@ impl Chunked {
                     line: longer(line)?,
                     size,
                 },
-                (&Self::SizeLf { size: 0 }, b'\n') => Self::Trailer {
+                (
+                    &(Self::SizeLf { size: 0 }
+                    | Self::Size { size: Some(0), .. }
+                    | Self::Blank { size: 0, .. }
+                    | Self::Extension { size: 0, .. }),
+                    b'\n',
+                ) => Self::Trailer {
                     len: 0,
                     fresh: true,
                 },
-                (&Self::SizeLf { size }, b'\n') => {
+                (
+                    &(Self::SizeLf { size }
+                    | Self::Size {
+                        size: Some(size), ..
+                    }
+                    | Self::Blank { size, .. }
+                    | Self::Extension { size, .. }),
+                    b'\n',
+                ) => {
                     if size > (max - out.len().min(max)) as u64 {
                         return Err(too_large(max));
                     }
                     Self::Data(size)
                 }
                 (Self::DataCr, b'\r') => Self::DataLf,
-                (Self::DataLf, b'\n') => Self::START,
+                // The CR is left out by some servers.
+                (Self::DataCr | Self::DataLf, b'\n') => Self::START,
                 (Self::Trailer { fresh: true, .. }, b'\n') => return Ok(true),
                 (&Self::Trailer { len: MAX_HEAD, .. }, _) => {
                     let reason = format!("trailers of more than {MAX_HEAD} bytes");

@@ -6,6 +6,7 @@ use core::{net::IpAddr, time::Duration};
 use super::{
     Fault, Host, MAX_REDIRECTS,
     body::Body,
+    coding::Coding,
     policy::{Policy, Refused},
     response::{Answer, Collector},
     url::{Url, shown},
@@ -31,7 +32,18 @@ pub enum Progress {
     Done,
 }
 
-/// A GET over plain TCP, on one stream after another if it is redirected.
+/// What a platform adds to what this client can do by itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Platform {
+    /// It opens streams over TLS: `https://` URLs are asked.
+    pub tls: bool,
+    /// Compressed answers are asked for. They are read in any case.
+    pub compression: bool,
+    /// Writes a host name beyond ASCII in ASCII (IDNA, RFC 5891); `None` for what is not a name.
+    pub to_ascii: Option<fn(&str) -> Option<String>>,
+}
+
+/// A GET, on one stream after another if it is redirected.
 ///
 /// Holds [`MAX_HEAD`](super::MAX_HEAD) and `max_body` bytes at most. Every call is legal at any
 /// time and does work in proportion to the bytes handed in.
@@ -39,6 +51,7 @@ pub enum Progress {
 pub struct Get {
     /// As the application gave it, for messages.
     asked: String,
+    platform: Platform,
     url: Url,
     policy: Policy,
     redirects: u8,
@@ -58,6 +71,7 @@ enum Stage {
     Body {
         status: u16,
         body: Body,
+        coding: Option<Coding>,
         bytes: Vec<u8>,
     },
     Done(Result<(u16, Vec<u8>), OpError>),
@@ -67,13 +81,21 @@ impl Get {
     /// A request that has to be answered within its `timeout` from `now`, redirects included.
     ///
     /// # Errors
-    /// The URL is no `http://` URL that can be asked without a password, or names an address of
-    /// another family than the request insists on, or the user agent is no header value. An
-    /// `https://` URL is [`OpErrorKind::Unsupported`].
+    /// The URL is no `http://` URL, or names an address of another family than the request insists
+    /// on, or the user agent is no header value. An `https://` URL is
+    /// [`OpErrorKind::Unsupported`].
     pub fn new(now: Instant, request: &HttpRequest) -> Result<Self, OpError> {
+        Self::on(now, request, Platform::default())
+    }
+
+    /// The same on a platform that can do more.
+    ///
+    /// # Errors
+    /// As [`Get::new`], except for what the platform adds.
+    pub fn on(now: Instant, request: &HttpRequest, platform: Platform) -> Result<Self, OpError> {
         let asked = shown(&request.url);
         let mut policy = Policy::new(request.origin);
-        let url = Url::parse(&request.url)
+        let url = Url::parse(&request.url, platform)
             .and_then(|url| check(url, request))
             .and_then(|url| admitted(url, &mut policy))
             .map_err(|fault| OpError {
@@ -82,6 +104,7 @@ impl Get {
             })?;
         let mut get = Self {
             asked,
+            platform,
             url,
             policy,
             redirects: 0,
@@ -108,6 +131,29 @@ impl Get {
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.url.port
+    }
+
+    /// Whether the stream is to be over TLS, with [`host`](Self::host) as the server's name; may
+    /// change with [`Progress::Redirect`].
+    #[must_use]
+    pub const fn is_secure(&self) -> bool {
+        self.url.tls
+    }
+
+    /// [`host`](Self::host) is left to a proxy to look up. [`Progress::Done`] if it may not be
+    /// asked, as far as the name says.
+    pub fn handle_proxied(&mut self, now: Instant) -> Progress {
+        if let Some(progress) = self.over(now) {
+            return progress;
+        }
+        let verdict = match self.url.host() {
+            Host::Ip(_) => Ok(()), // was checked
+            Host::Name(name) => self.policy.admit_name(name, self.url.path()),
+        };
+        match verdict {
+            Ok(()) => Progress::NeedMore,
+            Err(refused) => self.end(refused.into()),
+        }
     }
 
     /// The name of [`host`](Self::host) has these `addresses`. Leaves those that may be connected
@@ -174,15 +220,11 @@ impl Get {
                 };
                 self.end(Fault::new(OpErrorKind::Truncated, reason))
             }
-            Stage::Body {
-                status,
-                body,
-                bytes,
-            } => match body.eof() {
-                Ok(()) => {
-                    self.stage = Stage::Done(Ok((*status, core::mem::take(bytes))));
-                    Progress::Done
-                }
+            Stage::Body { body, bytes, .. } => match body.eof(bytes.len()) {
+                Ok(()) => match self.finish() {
+                    Ok(progress) => progress,
+                    Err(fault) => self.end(fault),
+                },
                 Err(fault) => self.end(fault),
             },
         }
@@ -250,7 +292,17 @@ impl Get {
         if !self.user_agent.is_empty() {
             request.push_str(&format!("User-Agent: {}\r\n", self.user_agent));
         }
-        request.push_str("Accept: */*\r\nAccept-Encoding: identity\r\nConnection: close\r\n\r\n");
+        if let Some(login) = &self.url.login {
+            request.push_str(&format!("Authorization: Basic {login}\r\n"));
+        }
+        let coding = if self.platform.compression {
+            "gzip"
+        } else {
+            "identity"
+        };
+        request.push_str(&format!(
+            "Accept: */*\r\nAccept-Encoding: {coding}\r\nConnection: close\r\n\r\n"
+        ));
         self.request = request.into_bytes();
         self.written = 0;
         self.stage = Stage::Head(Collector::default());
@@ -267,7 +319,7 @@ impl Get {
                 Answer::Interim => {}
                 Answer::Redirect(location) => return self.redirect(&location),
                 Answer::Final(status, body) => {
-                    let Some(body) = body else {
+                    let Some((body, coding)) = body else {
                         self.stage = Stage::Done(Ok((status, Vec::new())));
                         return Ok(Progress::Done);
                     };
@@ -278,21 +330,35 @@ impl Get {
                     self.stage = Stage::Body {
                         status,
                         body,
+                        coding,
                         bytes,
                     };
                 }
             }
         }
+        if let Stage::Body { body, bytes, .. } = &mut self.stage
+            && !body.read(data, bytes, self.max_body)?
+        {
+            return Ok(Progress::NeedMore);
+        }
+        self.finish()
+    }
+
+    /// All of the body is there.
+    fn finish(&mut self) -> Result<Progress, Fault> {
         if let Stage::Body {
             status,
-            body,
+            coding,
             bytes,
+            ..
         } = &mut self.stage
         {
-            if !body.read(data, bytes, self.max_body)? {
-                return Ok(Progress::NeedMore);
-            }
-            self.stage = Stage::Done(Ok((*status, core::mem::take(bytes))));
+            let bytes = core::mem::take(bytes);
+            let bytes = match coding {
+                Some(coding) if !bytes.is_empty() => coding.decode(&bytes, self.max_body)?,
+                _ => bytes,
+            };
+            self.stage = Stage::Done(Ok((*status, bytes)));
         }
         Ok(Progress::Done)
     }
@@ -305,7 +371,7 @@ impl Get {
         self.policy.redirected();
         let to = self
             .url
-            .join(location)
+            .join(location, self.platform)
             .and_then(|to| of_family(to, self.family))
             .and_then(|to| admitted(to, &mut self.policy));
         self.url = to.map_err(|fault| {

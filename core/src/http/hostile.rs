@@ -43,6 +43,7 @@ impl Arbitrary for Answer {
                     "Content-Length: 5, 6",
                     "Transfer-Encoding: chunked, gzip",
                     "Content-Length: -1",
+                    "Content-Encoding: gzip",
                     "X",
                 ]);
                 let line = line.unwrap();

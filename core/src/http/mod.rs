@@ -1,5 +1,5 @@
-//! A small HTTP/1.1, without I/O: one GET over plain TCP for platforms that bring no client of
-//! their own, and the two functions a simulated server needs.
+//! A small HTTP/1.1, without I/O: one GET over TCP, or over TLS where the platform brings it, and
+//! the two functions a simulated server needs.
 //!
 //! ```text
 //!  Get:  Head ──1xx──▶ Head ──▶ Body ──▶ Done ──▶ Outcome
@@ -37,13 +37,16 @@
 //! # Ok::<(), dunlin_core::OpError>(())
 //! ```
 //!
-//! It does what the other drivers' clients do (RFC 9110, RFC 9112): the body decoded from its
-//! transfer coding, whatever the status; redirects followed; the user agent sent; nothing longer
-//! than asked for. It asks for no content coding and for the connection to be closed, and keeps
-//! no cookies. A server that lies or stalls costs at most [`MAX_HEAD`] and the request's
-//! `max_body` of memory and its `timeout` of time.
+//! All drivers use it, so that all read the same trackers (RFC 9110, RFC 9112): the body decoded
+//! from its transfer and content coding, whatever the status; redirects followed; the user agent
+//! and the URL's user sent; nothing longer than asked for. It asks for the connection to be
+//! closed, and keeps no cookies. Trackers are read as they are, see `response.rs`: general clients
+//! refuse lines without CR, chunks in HTTP/1.0, blanks in field names, more than a hundred fields
+//! or a wrong length, all of which trackers send. A server that lies or stalls costs at most
+//! [`MAX_HEAD`] and twice the request's `max_body` of memory and its `timeout` of time.
 
 mod body;
+mod coding;
 mod get;
 mod policy;
 pub mod request;
@@ -58,7 +61,7 @@ mod tests;
 
 use alloc::string::String;
 
-pub use get::{Get, Progress};
+pub use get::{Get, Platform, Progress};
 pub use policy::{Origin, Policy, Refused, is_announce_like};
 pub use respond::respond;
 pub use url::Host;
@@ -67,9 +70,9 @@ use crate::op::OpErrorKind;
 
 /// Longest head of an answer, interim answers included, and longest trailer section, in bytes.
 pub const MAX_HEAD: usize = 16 * 1024;
-/// Header fields a head may have.
+/// Header fields the head of a request may have.
 pub const MAX_HEADERS: usize = 64;
-/// Redirects that are followed, as by the other drivers.
+/// Redirects that are followed.
 pub const MAX_REDIRECTS: u8 = 5;
 /// Longest URL, as it was given or in a `Location`, in bytes.
 pub const MAX_URL: usize = 8 * 1024;

@@ -2,16 +2,26 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use httparse::{EMPTY_HEADER, Header, Status};
+use httparse::Header;
 
 use super::{
-    Fault, MAX_HEAD, MAX_HEADERS,
+    Fault, MAX_HEAD,
     body::{Body, Chunked, too_large},
+    coding::Coding,
 };
 use crate::{op::OpErrorKind, wire::tracker::printable};
 
-/// How every answer begins; what begins otherwise is not waited for.
-const PREFIX: &[u8] = b"HTTP/1.";
+/// How an answer begins, whatever the case of its letters; what begins otherwise is not waited for.
+/// The second is what some streaming servers say for `HTTP/1.0`.
+const PREFIXES: [&[u8]; 2] = [b"HTTP/", b"ICY "];
+
+/// Whether `bytes` may grow into an answer.
+fn may_begin(bytes: &[u8]) -> bool {
+    PREFIXES.iter().any(|prefix| {
+        let len = prefix.len().min(bytes.len());
+        prefix[..len].eq_ignore_ascii_case(&bytes[..len])
+    })
+}
 
 /// Collects a head until it is whole.
 #[derive(Debug, Default)]
@@ -37,13 +47,10 @@ impl Collector {
                 self.spent += 1;
                 continue;
             }
-            if PREFIX
-                .get(self.bytes.len())
-                .is_some_and(|&want| want != byte)
-            {
+            self.bytes.push(byte);
+            if self.bytes.len() <= PREFIXES[0].len() && !may_begin(&self.bytes) {
                 return Err(Fault::protocol("the server does not answer in HTTP/1"));
             }
-            self.bytes.push(byte);
             match byte {
                 b'\n' if self.line == 0 => return Ok((i + 1, true)),
                 b'\n' => self.line = 0,
@@ -75,36 +82,64 @@ pub(super) enum Answer {
     Interim,
     /// Ask there instead.
     Redirect(String),
-    /// Status, and the body unless there is none.
-    Final(u16, Option<Body>),
+    /// Status, and the body unless there is none, with its content coding.
+    Final(u16, Option<(Body, Option<Coding>)>),
+}
+
+/// A head, read as trackers send them: lines may end in a bare LF, the reason and the blank
+/// behind a colon may be missing, and a line that is not a field is passed over.
+struct Head<'a>(&'a [u8]);
+
+impl<'a> Head<'a> {
+    fn lines(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.0.split(|&b| b == b'\n').map(<[u8]>::trim_ascii_end)
+    }
+
+    /// The three digits behind the version.
+    fn status(&self) -> Option<u16> {
+        let line = self.lines().next()?;
+        let mut words = line.split(|b| b.is_ascii_whitespace());
+        words.next()?;
+        let digits = words.find(|word| !word.is_empty())?;
+        let three = digits.len() == 3 && digits.iter().all(u8::is_ascii_digit);
+        let value = |n: u16, digit: &u8| n * 10 + u16::from(digit - b'0');
+        three.then(|| digits.iter().fold(0, value))
+    }
+
+    /// The values of all fields of this name, in order.
+    fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.lines().skip(1).filter_map(move |line| {
+            // A line that begins with a blank goes on with the field before it.
+            let begins = line.first().is_some_and(|b| !b.is_ascii_whitespace());
+            let colon = line.iter().position(|&b| b == b':').filter(|_| begins)?;
+            let (field, value) = (line[..colon].trim_ascii_end(), &line[colon + 1..]);
+            field
+                .eq_ignore_ascii_case(name.as_bytes())
+                .then(|| value.trim_ascii())
+        })
+    }
+
+    /// The elements of a list-valued field, empty ones left out (RFC 9110 §5.6.1).
+    fn list(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.all(name)
+            .flat_map(|value| value.split(|&b| b == b','))
+            .map(<[u8]>::trim_ascii)
+            .filter(|element| !element.is_empty())
+    }
 }
 
 fn read(head: &[u8], max_body: usize) -> Result<Answer, Fault> {
-    let mut headers = [EMPTY_HEADER; MAX_HEADERS];
-    let mut response = httparse::Response::new(&mut headers);
-    match response.parse(head) {
-        Ok(Status::Complete(len)) if len == head.len() => {}
-        Err(httparse::Error::TooManyHeaders) => {
-            let reason = format!("the answer has more than {MAX_HEADERS} header fields");
-            return Err(Fault::protocol(reason));
-        }
-        Ok(_) => return Err(Fault::protocol("malformed head of the answer")),
-        Err(error) => {
-            let reason = format!("malformed head of the answer: {error}");
-            return Err(Fault::protocol(reason));
-        }
-    }
-    let (Some(status), Some(minor)) = (response.code, response.version) else {
-        return Err(Fault::protocol("malformed head of the answer"));
+    let head = Head(head);
+    let Some(status) = head.status() else {
+        return Err(Fault::protocol("the answer has no status"));
     };
-    let headers = &*response.headers;
     match status {
         0..100 | 101 => {
             let reason = format!("status {status} answers no GET");
             Err(Fault::protocol(reason))
         }
         102..200 | 100 => Ok(Answer::Interim),
-        301 | 302 | 303 | 307 | 308 if let Some(to) = all(headers, "location").next() => {
+        301 | 302 | 303 | 307 | 308 if let Some(to) = head.all("location").next() => {
             match core::str::from_utf8(to) {
                 Ok(to) => Ok(Answer::Redirect(to.into())),
                 Err(_) => Err(Fault::protocol("the Location of the redirect is not UTF-8")),
@@ -112,21 +147,25 @@ fn read(head: &[u8], max_body: usize) -> Result<Answer, Fault> {
         }
         204 | 304 => Ok(Answer::Final(status, None)),
         _ => {
-            let body = framing(headers, minor, max_body)?;
-            if !matches!(body, Body::Length(0)) {
-                content_coding(headers)?;
-            }
-            Ok(Answer::Final(status, Some(body)))
+            let body = framing(&head, max_body)?;
+            let coding = match body {
+                Body::Length(0) => None,
+                _ => content_coding(&head)?,
+            };
+            Ok(Answer::Final(status, Some((body, coding))))
         }
     }
 }
 
-/// Where the body ends (RFC 9112 §6.3, cases 3 to 8).
-fn framing(headers: &[Header<'_>], minor: u8, max_body: usize) -> Result<Body, Fault> {
+/// Where the body ends (RFC 9112 §6.3, cases 3 to 8). Where the RFC has the client give up, the
+/// stream's end is waited for instead: no later answer follows on this connection, so a server
+/// that smuggles gains nothing.
+fn framing(head: &Head<'_>, max_body: usize) -> Result<Body, Fault> {
     let mut chunked = false;
-    let mut coded = false;
-    for coding in list(headers, "transfer-encoding") {
-        coded = true;
+    for coding in head.list("transfer-encoding") {
+        if coding.eq_ignore_ascii_case(b"identity") {
+            continue;
+        }
         if chunked {
             return Err(Fault::protocol("a transfer coding behind chunked"));
         }
@@ -136,19 +175,14 @@ fn framing(headers: &[Header<'_>], minor: u8, max_body: usize) -> Result<Body, F
         }
         chunked = true;
     }
-    if coded && minor == 0 {
-        // RFC 9112 §6.1: the framing is faulty, whatever the length says.
-        return Err(Fault::protocol("a transfer coding in an HTTP/1.0 answer"));
-    }
-    // A length beside chunked is overridden (case 3). No later request follows on this
-    // connection, so a server that smuggles gains nothing.
+    // A length beside chunked is overridden (case 3), and servers that say HTTP/1.0 send chunks.
     if chunked {
         return Ok(Body::Chunked(Chunked::START));
     }
-    match content_length(all(headers, "content-length"))? {
-        None => Ok(Body::Close),
-        Some(Length::Bytes(n)) if n <= max_body as u64 => Ok(Body::Length(n)),
-        Some(_) => Err(too_large(max_body)),
+    match content_length(head.all("content-length")) {
+        Ok(None) | Err(_) => Ok(Body::Close),
+        Ok(Some(Length::Bytes(n))) if n <= max_body as u64 => Ok(Body::Length(n)),
+        Ok(Some(_)) => Err(too_large(max_body)),
     }
 }
 
@@ -182,15 +216,20 @@ pub(super) fn content_length<'a>(
     Ok(agreed)
 }
 
-/// Refuses what we did not ask for and cannot undo.
-fn content_coding(headers: &[Header<'_>]) -> Result<(), Fault> {
-    match list(headers, "content-encoding").find(|coding| !coding.eq_ignore_ascii_case(b"identity"))
-    {
-        None => Ok(()),
-        Some(coding) => {
+/// How the body is compressed, asked for or not.
+fn content_coding(head: &Head<'_>) -> Result<Option<Coding>, Fault> {
+    let mut codings = head
+        .list("content-encoding")
+        .filter(|coding| !coding.eq_ignore_ascii_case(b"identity"));
+    let Some(name) = codings.next() else {
+        return Ok(None);
+    };
+    match (Coding::named(name), codings.next()) {
+        (Some(coding), None) => Ok(Some(coding)),
+        (None, _) | (_, Some(_)) => {
             let reason = format!(
-                "the answer is compressed ({}), though not asked to be",
-                printable(coding)
+                "the answer is compressed ({}), which is not supported",
+                printable(name)
             );
             Err(Fault::new(OpErrorKind::Unsupported, reason))
         }
@@ -203,12 +242,4 @@ pub(super) fn all<'a>(headers: &[Header<'a>], name: &str) -> impl Iterator<Item 
         .iter()
         .filter(move |header| header.name.eq_ignore_ascii_case(name))
         .map(|header| header.value)
-}
-
-/// The elements of a list-valued field, empty ones left out (RFC 9110 §5.6.1).
-fn list<'a>(headers: &[Header<'a>], name: &str) -> impl Iterator<Item = &'a [u8]> {
-    all(headers, name)
-        .flat_map(|value| value.split(|&b| b == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|element| !element.is_empty())
 }

@@ -9,7 +9,7 @@ use alloc::{
 use core::{net::IpAddr, time::Duration};
 
 use super::{
-    Get, Host, MAX_CHUNK_LINE, MAX_HEAD, MAX_HEADERS, Origin, Progress,
+    Get, Host, MAX_CHUNK_LINE, MAX_HEAD, MAX_HEADERS, Origin, Platform, Progress,
     request::{self, BadRequest},
     respond,
 };
@@ -99,11 +99,14 @@ fn a_body_of_known_length_ends_there() {
     let answer = b"HTTP/1.1 200 OK\r\ncontent-LENGTH:  5 \r\n\r\nhellotail";
     assert_eq!(complete(answer), ok(b"hello"));
     assert_eq!(complete(b"HTTP/1.0 200 OK\nContent-Length: 0\n\n"), ok(b""));
-    let error = answered(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell").unwrap_err();
+    // Whether something is missing is for who reads it to say: lengths are often wrong.
+    let short = answered(b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\nhello");
+    assert_eq!(short, ok(b"hello"));
+    let error = answered(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").unwrap_err();
     assert_eq!(error.0, OpErrorKind::Truncated);
     assert_eq!(
         error.1,
-        "http://tracker.example/announce: the server closed the connection 1 bytes too early"
+        "http://tracker.example/announce: the server closed the connection 5 bytes too early"
     );
 }
 
@@ -138,16 +141,19 @@ fn a_chunked_body_is_put_together() {
     }
     // The zero chunk was there: the body is whole without the end of the trailers.
     assert_eq!(answered(format!("{head}1\r\nx\r\n0\r\nA: b\r\n")), ok(b"x"));
-    for cut in [
-        "",
-        "5",
-        "5\r\nhel",
-        "5\r\nhello",
-        "5\r\nhello\r\n",
-        "5\r\nhello\r\n0\r",
-    ] {
+    for cut in ["", "5", "5\r\n"] {
         let cut = answered(format!("{head}{cut}"));
         assert_eq!(kind(cut), OpErrorKind::Truncated);
+    }
+    for cut in ["5\r\nhello", "5\r\nhello\r\n", "5\r\nhello\r\n0\r"] {
+        assert_eq!(answered(format!("{head}{cut}")), ok(b"hello"), "{cut}");
+    }
+    for bare in [
+        "5\nhello\n0\n\n",
+        "5;a\nhello\r\n0\r\n\n",
+        "5 \nhello\n00;x\n\r\n",
+    ] {
+        assert_eq!(complete(format!("{head}{bare}")), ok(b"hello"), "{bare}");
     }
     for bad in [
         "\r\n",
@@ -155,12 +161,9 @@ fn a_chunked_body_is_put_together() {
         "-1\r\n",
         "+5\r\nhello",
         " 5\r\nhello",
-        "5\nhello\r\n",
         "5 5\r\nhello",
-        "5;a\nhello\r\n",
         "5\rhello",
         "5\r\nhello0\r\n",
-        "5\r\nhello\n",
         "5\r\nhello\rx",
         ";a\r\n",
     ] {
@@ -204,7 +207,7 @@ fn framing_is_what_rfc_9112_6_3_says() {
     // Case 3: the coding overrides the length.
     let both = "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n";
     assert_eq!(answer(both), ok(b"ab"));
-    // Case 5: one length said twice is one length, two are none.
+    // Case 5: one length said twice is one length; otherwise the stream's end is waited for.
     assert_eq!(
         answer("Content-Length: 3\r\nContent-Length: 3\r\n"),
         ok(b"2\r\n")
@@ -218,21 +221,24 @@ fn framing_is_what_rfc_9112_6_3_says() {
         "Content-Length: 0x3\r\n",
         "Content-Length:\r\n",
         "Content-Length: 3,\r\n",
-        "Transfer-Encoding: chunked, chunked\r\n",
+        "Transfer-Encoding: identity\r\n",
     ] {
-        assert_eq!(kind(answer(fields)), OpErrorKind::Io, "{fields}");
+        let body = "2\r\nab\r\n0\r\n\r\n";
+        let whole = answered(format!("HTTP/1.1 200 OK\r\n{fields}\r\n{body}"));
+        assert_eq!(whole, ok(body.as_bytes()), "{fields}");
     }
     for (coding, expected) in [
         ("gzip, chunked", OpErrorKind::Unsupported),
         ("gzip", OpErrorKind::Unsupported),
-        ("identity", OpErrorKind::Unsupported),
         ("chunked, gzip", OpErrorKind::Io),
+        ("chunked, chunked", OpErrorKind::Io),
     ] {
         let refused = answer(&format!("Transfer-Encoding: {coding}\r\n"));
         assert_eq!(kind(refused), expected, "{coding}");
     }
-    let old = "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
-    assert_eq!(kind(complete(old)), OpErrorKind::Io, "§6.1");
+    // §6.1 has a client give up here; servers that say HTTP/1.0 send chunks all the same.
+    let old = "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+    assert_eq!(complete(old), ok(b"ab"));
 }
 
 #[test]
@@ -262,8 +268,8 @@ fn a_head_has_limits() {
     let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(MAX_HEAD));
     assert_eq!(kind(complete(endless)), OpErrorKind::Io);
     let fields = |n: usize| format!("HTTP/1.0 200 OK\r\n{}\r\n", "A: b\r\n".repeat(n));
-    assert_eq!(answered(fields(MAX_HEADERS)), ok(b""));
-    assert_eq!(kind(complete(fields(MAX_HEADERS + 1))), OpErrorKind::Io);
+    assert_eq!(answered(fields(2000)), ok(b""));
+    assert_eq!(kind(complete(fields(MAX_HEAD / 6))), OpErrorKind::Io);
     assert_eq!(kind(complete("\r\n".repeat(MAX_HEAD))), OpErrorKind::Io);
 
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -279,9 +285,12 @@ fn what_is_not_http_is_told_at_once() {
     for answer in [
         "SSH-2.0-x",
         "<html>",
-        "HTTP/2",
+        "HTTPS",
+        "d8:intervali60ee",
         "HTTP/1.1 2x0 OK\r\n\r\n",
-        "\r\nhttp/1.1",
+        "HTTP/1.1 20\r\n\r\n",
+        "HTTP/1.1\r\n\r\n",
+        "\r\nIKEA",
     ] {
         assert_eq!(kind(complete(answer)), OpErrorKind::Io, "{answer}");
     }
@@ -290,16 +299,91 @@ fn what_is_not_http_is_told_at_once() {
     }
 }
 
+/// Heads as trackers send them, each followed by `hello`: what libtorrent reads is read here.
 #[test]
-fn an_answer_compressed_unasked_is_refused() {
-    let coded = |coding: &str| {
+fn sloppy_heads_are_read() {
+    for head in [
+        "HTTP/1.1 200 OK\nContent-Length: 5\n\n",
+        "HTTP/1.1 200 OK\nContent-Length: 5\r\n\n",
+        "HTTP/1.1 200\r\nContent-Length: 5\r\n\r\n",
+        "HTTP/1.1  200   Fine \r\nContent-Length:5\r\n\r\n",
+        "http/1.1 200 ok\r\ncontent-length : 5\r\n\r\n",
+        "HTTP/1.0 200 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n\r\n",
+        "ICY 200 OK\r\n\r\n",
+        "icy 200 OK\r\nicy-name: x\r\n\r\n",
+        "\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX-Powered By: PHP\r\nContent-Length: 5\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nnot a field\r\n: no name\r\nContent-Length: 5\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX: a\r\n folded: Content-Length: 1\r\nContent-Length: 5\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX: \u{0}\u{7f}\u{e9}\r\nContent-Length: 5\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\n",
+        "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n",
+    ] {
+        assert_eq!(answered(format!("{head}hello")), ok(b"hello"), "{head:?}");
+    }
+    for fields in [60, 120, 1000] {
+        let fields = "X-H: y\r\n".repeat(fields);
+        let answer = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 5\r\n\r\nhello");
+        assert_eq!(complete(answer), ok(b"hello"));
+    }
+}
+
+#[test]
+fn an_answer_compressed_unasked_is_read() {
+    let coded = |coding: &str, body: &[u8]| {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\n");
-        complete(format!("{head}Content-Length: 1\r\n\r\nx"))
+        let head = format!("{head}Content-Length: {}\r\n\r\n", body.len());
+        complete([head.as_bytes(), body].concat())
     };
-    assert_eq!(coded("identity"), ok(b"x"));
-    assert_eq!(kind(coded("gzip")), OpErrorKind::Unsupported);
+    assert_eq!(coded("identity", b"x"), ok(b"x"));
+    let packed = miniz_oxide::deflate::compress_to_vec(&[b'x'; MAX_BODY], 6);
+    let gzip = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &packed, &[0; 8]].concat();
+    for name in ["gzip", "GZIP", "x-gzip", "identity, gzip"] {
+        assert_eq!(coded(name, &gzip), ok(&[b'x'; MAX_BODY]));
+    }
+    assert_eq!(coded("deflate", &packed), ok(&[b'x'; MAX_BODY]));
+    assert_eq!(kind(coded("br", b"x")), OpErrorKind::Unsupported);
+    assert_eq!(kind(coded("gzip, gzip", &gzip)), OpErrorKind::Unsupported);
+    assert_eq!(kind(coded("gzip", b"hello")), OpErrorKind::Io);
+    let packed = miniz_oxide::deflate::compress_to_vec(&[b'x'; MAX_BODY + 1], 6);
+    assert_eq!(kind(coded("deflate", &packed)), OpErrorKind::TooLarge);
     let empty = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(complete(empty), ok(b""));
+}
+
+#[test]
+fn a_platform_that_can_do_more_is_asked_to() {
+    let platform = Platform {
+        tls: true,
+        compression: true,
+        to_ascii: Some(|_| Some("xn--a.example".into())),
+    };
+    let mut get = Get::on(NOW, &ask("https://me:pw@ä.example/announce"), platform).unwrap();
+    assert!(get.is_secure());
+    assert_eq!((get.host(), get.port()), (Host::Name("xn--a.example"), 443));
+    let sent = String::from_utf8(get.write_buf().to_vec()).unwrap();
+    assert!(sent.contains("\r\nHost: xn--a.example\r\n"), "{sent}");
+    assert!(
+        sent.contains("\r\nAuthorization: Basic bWU6cHc=\r\n"),
+        "{sent}"
+    );
+    assert!(sent.contains("\r\nAccept-Encoding: gzip\r\n"), "{sent}");
+    let plain = redirect(302, "http://b.example/x");
+    assert_eq!(get.handle_read(NOW, plain.as_bytes()), Progress::Redirect);
+    assert!(!get.is_secure() && get.port() == 80);
+    let sent = String::from_utf8(get.write_buf().to_vec()).unwrap();
+    assert!(!sent.contains("Authorization"), "another server: {sent}");
+}
+
+#[test]
+fn what_a_proxy_looks_up_is_judged_by_its_name() {
+    let proxied = |url: &str| Get::new(NOW, &ask(url)).unwrap().handle_proxied(NOW);
+    assert_eq!(proxied("http://tracker.example/x"), Progress::NeedMore);
+    assert_eq!(proxied("http://localhost/announce"), Progress::NeedMore);
+    assert_eq!(proxied("http://localhost/x"), Progress::Done);
+    assert_eq!(proxied("http://127.0.0.1/announce"), Progress::NeedMore);
 }
 
 fn redirect(status: u16, to: &str) -> String {
@@ -356,7 +440,7 @@ fn redirects_end() {
 fn a_redirect_to_where_we_cannot_go_says_so() {
     for (to, expected) in [
         ("https://b.example/x?key=1", OpErrorKind::Unsupported),
-        ("http://u:p@b.example/x", OpErrorKind::Unsupported),
+        ("http://u:p@b.example:0/x", OpErrorKind::Io),
         ("http://", OpErrorKind::Io),
     ] {
         let (kind, detail) = complete(redirect(301, to)).unwrap_err();

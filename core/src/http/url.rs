@@ -1,4 +1,4 @@
-//! `http://` URLs (RFC 3986), as far as a GET needs them.
+//! `http://` and `https://` URLs (RFC 3986), as far as a GET needs them.
 
 use alloc::{format, string::String, vec::Vec};
 use core::{
@@ -6,13 +6,17 @@ use core::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use data_encoding::BASE64;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
-use super::{Fault, MAX_URL};
+use super::{Fault, MAX_URL, Platform};
 use crate::{op::OpErrorKind, wire::tracker::printable};
 
-/// Port of `http` (RFC 9110 §4.2.1).
-const DEFAULT_PORT: u16 = 80;
+/// Port of `http`, or with `tls` of `https` (RFC 9110 §4.2).
+const fn default_port(tls: bool) -> u16 {
+    if tls { 443 } else { 80 }
+}
+
 /// Longest host name (RFC 1035 §2.3.4), with the dot of the root.
 const MAX_NAME: usize = 254;
 /// What browsers encode in a path; `%` stays, as the URL is encoded already.
@@ -43,9 +47,12 @@ enum Owned {
     Ip(IpAddr),
 }
 
-/// An absolute `http://` URL, fit to be asked.
+/// An absolute `http://` or `https://` URL, fit to be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Url {
+    pub(super) tls: bool,
+    /// User and password as the `Basic` scheme wants them (RFC 7617).
+    pub(super) login: Option<String>,
     host: Owned,
     pub(super) port: u16,
     path: String,
@@ -54,7 +61,7 @@ pub(super) struct Url {
 
 impl Url {
     /// Reads an absolute URL. A fragment is dropped.
-    pub(super) fn parse(url: &str) -> Result<Self, Fault> {
+    pub(super) fn parse(url: &str, platform: Platform) -> Result<Self, Fault> {
         if url.len() > MAX_URL {
             let reason = format!("the URL is longer than {MAX_URL} bytes");
             return Err(Fault::new(OpErrorKind::TooLarge, reason));
@@ -63,45 +70,53 @@ impl Url {
         let Some((scheme, rest)) = split_scheme(url) else {
             return Err(Fault::protocol("not an absolute URL (http://…)"));
         };
-        if !scheme.eq_ignore_ascii_case("http") {
+        let tls = scheme.eq_ignore_ascii_case("https");
+        if !(scheme.eq_ignore_ascii_case("http") || (tls && platform.tls)) {
             let reason = format!(
-                "{}: URLs are not supported here, only http:",
-                scheme.to_ascii_lowercase()
+                "{}: URLs are not supported here, only {}",
+                scheme.to_ascii_lowercase(),
+                if platform.tls {
+                    "http: and https:"
+                } else {
+                    "http:"
+                }
             );
             return Err(Fault::new(OpErrorKind::Unsupported, reason));
         }
         let Some(rest) = rest.strip_prefix("//") else {
-            return Err(Fault::protocol("`//` is missing behind http:"));
+            return Err(Fault::protocol("`//` is missing behind the scheme"));
         };
         let rest = without_fragment(rest);
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
-        if authority.contains('@') {
-            let reason = "a user name or password in the URL is not supported";
-            return Err(Fault::new(OpErrorKind::Unsupported, reason));
-        }
+        let (login, authority) = match authority.rsplit_once('@') {
+            Some((login, authority)) => (Some(basic(login)), authority),
+            None => (None, authority),
+        };
         let (host, port) = split_port(authority)?;
         let (path, query) = split_query(rest);
         Ok(Self {
-            host: read_host(host)?,
-            port,
+            tls,
+            login,
+            host: read_host(host, platform)?,
+            port: port.unwrap_or(default_port(tls)),
             path: normal_path(path),
             query: query.map(normal_query),
         })
     }
 
     /// What a `Location` of an answer from here names (RFC 3986 §5.2.2).
-    pub(super) fn join(&self, location: &str) -> Result<Self, Fault> {
+    pub(super) fn join(&self, location: &str, platform: Platform) -> Result<Self, Fault> {
         if location.len() > MAX_URL {
             let reason = format!("the Location is longer than {MAX_URL} bytes");
             return Err(Fault::new(OpErrorKind::TooLarge, reason));
         }
         let location = location.trim_matches(|c: char| c.is_ascii_whitespace());
         if split_scheme(location).is_some() {
-            return Self::parse(location);
+            return Self::parse(location, platform);
         }
         if location.starts_with("//") {
-            return Self::parse(&format!("http:{location}"));
+            return Self::parse(&format!("{}:{location}", self.scheme()), platform);
         }
         let (path, query) = split_query(without_fragment(location));
         let mut to = self.clone();
@@ -128,6 +143,10 @@ impl Url {
         }
     }
 
+    const fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
+    }
+
     pub(super) fn path(&self) -> &str {
         &self.path
     }
@@ -147,7 +166,7 @@ impl Url {
             Owned::Ip(IpAddr::V4(ip)) => format!("{ip}"),
             Owned::Ip(IpAddr::V6(ip)) => format!("[{ip}]"),
         };
-        if self.port != DEFAULT_PORT {
+        if self.port != default_port(self.tls) {
             authority.push_str(&format!(":{}", self.port));
         }
         authority
@@ -157,7 +176,7 @@ impl Url {
 /// For messages: without the query, which is long, binary and may hold a secret key.
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority(), self.path)
+        write!(f, "{}://{}{}", self.scheme(), self.authority(), self.path)
     }
 }
 
@@ -191,23 +210,32 @@ fn split_query(rest: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn split_port(authority: &str) -> Result<(&str, u16), Fault> {
+/// `user:password`, percent-encoded in a URL (RFC 3986 §3.2.1), as RFC 7617 wants it.
+fn basic(login: &str) -> String {
+    let mut plain: Vec<u8> = percent_decode_str(login).collect();
+    if !plain.contains(&b':') {
+        plain.push(b':');
+    }
+    BASE64.encode(&plain)
+}
+
+fn split_port(authority: &str) -> Result<(&str, Option<u16>), Fault> {
     // The colons of an IPv6 address stand within its brackets.
     let at = authority.rfind(']').map_or(0, |at| at + 1);
     let Some(colon) = authority[at..].find(':') else {
-        return Ok((authority, DEFAULT_PORT));
+        return Ok((authority, None));
     };
     let (host, port) = (&authority[..at + colon], &authority[at + colon + 1..]);
     if port.is_empty() {
-        return Ok((host, DEFAULT_PORT));
+        return Ok((host, None));
     }
     match port.parse() {
-        Ok(number @ 1..) if port.bytes().all(|b| b.is_ascii_digit()) => Ok((host, number)),
+        Ok(number @ 1..) if port.bytes().all(|b| b.is_ascii_digit()) => Ok((host, Some(number))),
         _ => Err(Fault::protocol("the port is not a number from 1 to 65535")),
     }
 }
 
-fn read_host(host: &str) -> Result<Owned, Fault> {
+fn read_host(host: &str, platform: Platform) -> Result<Owned, Fault> {
     if let Some(rest) = host.strip_prefix('[') {
         let address = rest.strip_suffix(']').map(str::parse::<Ipv6Addr>);
         return match address {
@@ -215,15 +243,26 @@ fn read_host(host: &str) -> Result<Owned, Fault> {
             _ => Err(Fault::protocol("no IPv6 address in the brackets")),
         };
     }
+    let ascii;
+    let host = match platform.to_ascii {
+        _ if host.is_ascii() => host,
+        Some(to_ascii) => {
+            let Some(name) = to_ascii(host) else {
+                return Err(Fault::protocol("not a host name"));
+            };
+            ascii = name;
+            ascii.as_str()
+        }
+        None => {
+            let reason = "a host name beyond ASCII is not supported: write it as xn--…";
+            return Err(Fault::new(OpErrorKind::Unsupported, reason));
+        }
+    };
     if let Ok(ip) = host.parse::<Ipv4Addr>() {
         return Ok(Owned::Ip(ip.into()));
     }
     if host.is_empty() {
         return Err(Fault::protocol("the host is missing"));
-    }
-    if !host.is_ascii() {
-        let reason = "a host name beyond ASCII is not supported: write it as xn--…";
-        return Err(Fault::new(OpErrorKind::Unsupported, reason));
     }
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
     if host.len() > MAX_NAME || host.starts_with('.') || !host.bytes().all(allowed) {
@@ -278,12 +317,18 @@ mod tests {
 
     use super::*;
 
+    const PLAIN: Platform = Platform {
+        tls: false,
+        compression: false,
+        to_ascii: None,
+    };
+
     fn url(text: &str) -> Url {
-        Url::parse(text).unwrap()
+        Url::parse(text, PLAIN).unwrap()
     }
 
     fn refused(text: &str) -> OpErrorKind {
-        Url::parse(text).unwrap_err().kind
+        Url::parse(text, PLAIN).unwrap_err().kind
     }
 
     #[test]
@@ -309,7 +354,7 @@ mod tests {
 
     #[test]
     fn what_is_no_plain_http_url_is_refused_for_what_it_is() {
-        for text in ["https://a/", "udp://a:1/", "http://user:pw@a/", "http://ü/"] {
+        for text in ["https://a/", "udp://a:1/", "http://ü/"] {
             assert_eq!(refused(text), OpErrorKind::Unsupported, "{text}");
         }
         for text in [
@@ -374,11 +419,57 @@ mod tests {
             ("g;x=1/../y", "http://a/b/c/y"),
             ("http://h:1/i?j", "http://h:1/i?j"),
         ] {
-            let to = base.join(location).unwrap();
+            let to = base.join(location, PLAIN).unwrap();
             let whole = format!("http://{}{}", to.authority(), to.target());
             assert_eq!(whole, expected, "{location}");
         }
-        assert!(base.join("https://a/").is_err() && base.join("mailto:x").is_err());
+        assert!(base.join("https://a/", PLAIN).is_err());
+        assert!(base.join("mailto:x", PLAIN).is_err());
+    }
+
+    #[test]
+    fn a_platform_adds_tls_and_names_beyond_ascii() {
+        let more = Platform {
+            tls: true,
+            to_ascii: Some(|name| match name {
+                "bücher.example" => Some("xn--bcher-kva.example".into()),
+                "１.2.3.4" => Some("1.2.3.4".into()),
+                _ => None,
+            }),
+            ..PLAIN
+        };
+        let parse = |text: &str| Url::parse(text, more);
+        let u = parse("HTTPS://bücher.example/a b/ü?q=ß x").unwrap();
+        let name = "xn--bcher-kva.example";
+        assert_eq!((u.host(), u.port, u.tls), (Host::Name(name), 443, true));
+        assert_eq!(u.target(), "/a%20b/%C3%BC?q=%C3%9F%20x");
+        assert_eq!(u.to_string(), format!("https://{name}/a%20b/%C3%BC"));
+        assert_eq!(parse("https://a:8443/").unwrap().authority(), "a:8443");
+        assert_eq!(parse("https://a:80/").unwrap().authority(), "a:80");
+        // What only looks like a name is an address all the same.
+        let ip = Host::Ip([1, 2, 3, 4].into());
+        assert_eq!(parse("http://１.2.3.4/").unwrap().host(), ip);
+        assert_eq!(parse("http://ü/").unwrap_err().kind, OpErrorKind::Io);
+        let to = |location: &str| u.join(location, more).unwrap();
+        assert!(to("//b/").tls && to("/x").tls && !to("http://b/").tls);
+    }
+
+    #[test]
+    fn a_login_is_taken_out_of_the_url() {
+        let login = |text: &str| url(text).login;
+        let basic = |text: &str| Some(BASE64.encode(text.as_bytes()));
+        assert_eq!(login("http://user:p%40ss@a/"), basic("user:p@ss"));
+        assert_eq!(login("http://user@a/"), basic("user:"));
+        assert_eq!(login("http://a/x@y"), None);
+        assert_eq!(url("http://u:p@h:81/x").to_string(), "http://h:81/x");
+        assert_eq!(
+            url("http://u:p@h/").join("/y", PLAIN).unwrap().login,
+            basic("u:p")
+        );
+        assert_eq!(
+            url("http://u:p@h/").join("http://h/", PLAIN).unwrap().login,
+            None
+        );
     }
 
     #[test]

@@ -1,179 +1,134 @@
-//! HTTP and HTTPS GET by a blocking client: trackers, and torrent files by URL.
+//! HTTP and HTTPS GET, blocking: trackers, and torrent files by URL.
 //!
-//! A request takes a thread of a small pool for as long as it lasts. No connection is kept: a
-//! tracker is asked again after half an hour, and an idle one costs memory and a descriptor.
+//! Core's client speaks, over streams that are opened here. A request takes a thread of a small
+//! pool for as long as it lasts. No connection is kept: a tracker is asked again after half an
+//! hour, and an idle one costs memory and a descriptor.
 
 mod connect;
 
-use std::{error::Error as _, io, io::Read, time::Duration};
+use std::{
+    io::{self, Read, Write},
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant as Clock},
+};
 
 use dunlin_core::{
-    http::Refused,
-    op::{Family, HttpRequest, OpErrorKind, Outcome},
+    Instant,
+    http::{Get, Progress},
+    op::{HttpRequest, OpErrorKind, Outcome},
 };
-use dunlin_std::{add::shown, socket::Route};
-use ureq::{
-    Agent,
-    config::{Config, IpFamily},
-    tls::{RootCerts, TlsConfig},
-    unversioned::transport::{Connector, RustlsConnector},
+use dunlin_std::{
+    http::{self, Answer, Failure, PLATFORM},
+    socket::Route,
 };
 
-use self::connect::{Names, Streams};
-
-/// Redirects that are followed.
-const MAX_REDIRECTS: u32 = 5;
 /// Beyond a request's own limit, for a name that the system's resolver does not let go of.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// How long fetching a torrent file by URL may take.
 pub(crate) const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Longest head of an answer, and longest request with its head, in bytes.
-const MAX_HEAD: usize = 16 << 10;
+/// Bytes read at once.
+const BUFFER: usize = 8 << 10;
+/// The streams' own time limits end a request, so its clock stands still.
+const NOW: Instant = Instant::ORIGIN;
 
 /// The client.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
-    config: Config,
     route: Route,
-}
-
-/// An answer.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: Vec<u8>,
-}
-
-/// Why there is none.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) kind: OpErrorKind,
-    pub(crate) reason: String,
+    /// Made when it is first needed: the roots of trust are many.
+    tls: Arc<OnceLock<Arc<rustls::ClientConfig>>>,
 }
 
 impl Http {
     pub(crate) fn new(route: Route) -> Self {
-        // Mozilla's roots compiled in: the same trust on every system, also on a bare router.
-        let tls = TlsConfig::builder().root_certs(RootCerts::WebPki).build();
-        let config = Config::builder()
-            .tls_config(tls)
-            // The environment's proxy is for browsers; ours comes from the configuration.
-            .proxy(None)
-            .http_status_as_error(false)
-            .max_redirects(MAX_REDIRECTS)
-            .max_redirects_will_error(true)
-            .max_idle_connections(0)
-            // Each thread has its own; small machines have little to spare.
-            .max_response_header_size(MAX_HEAD)
-            .input_buffer_size(2 * MAX_HEAD)
-            .output_buffer_size(MAX_HEAD)
-            .build();
-        Self { config, route }
-    }
-
-    /// The client for one request: it knows where the redirects of this one may lead.
-    fn agent(&self, request: &HttpRequest) -> Agent {
-        let streams = Streams::new(self.route.clone()).chain(RustlsConnector::default());
-        let names = Names::new(self.route.clone(), request.origin);
-        Agent::with_parts(self.config.clone(), streams, names)
-    }
-
-    /// Answers an HTTP op. Blocks.
-    pub(crate) fn answer(&self, request: &HttpRequest) -> Outcome {
-        match self.get(request) {
-            Ok(Answer { status, body }) => Outcome::Http { status, body },
-            Err(Failure { kind, reason }) => {
-                Outcome::failed(kind, format!("{}: {reason}", shown(&request.url)))
-            }
+        Self {
+            route,
+            tls: Arc::default(),
         }
     }
 
-    /// Makes a request. The body is cut off, with an error, at the request's limit. Blocks.
+    /// Makes a request for a caller that names the URL itself. Blocks.
     ///
     /// # Errors
     /// See [`Failure`].
     pub(crate) fn get(&self, request: &HttpRequest) -> Result<Answer, Failure> {
-        let mut response = self
-            .agent(request)
-            .get(&request.url)
-            .config()
-            .user_agent(&request.user_agent)
-            .ip_family(match request.family {
-                Some(Family::V4) => IpFamily::Ipv4Only,
-                Some(Family::V6) => IpFamily::Ipv6Only,
-                None => IpFamily::Any,
-            })
-            .timeout_global(Some(request.timeout))
-            .build()
-            .call()
-            .map_err(|error| failure(&error))?;
-        let status = response.status().as_u16();
-        let mut body = Vec::new();
-        // One byte more than allowed tells that there is more.
-        response
-            .body_mut()
-            .as_reader()
-            .take(request.max_body as u64 + 1)
-            .read_to_end(&mut body)
-            .map_err(|error| failure(&ureq::Error::from(error)))?;
-        if body.len() > request.max_body {
-            return Err(Failure {
-                kind: OpErrorKind::TooLarge,
-                reason: format!("the answer is longer than {} bytes", request.max_body),
-            });
+        http::result(request, self.answer(request))
+    }
+
+    /// Answers an HTTP op. Blocks.
+    pub(crate) fn answer(&self, request: &HttpRequest) -> Outcome {
+        let mut get = match Get::on(NOW, request, PLATFORM) {
+            Ok(get) => get,
+            Err(error) => return Outcome::failed(error.kind, error.detail),
+        };
+        let deadline = Clock::now() + request.timeout;
+        match self.follow(&mut get, deadline) {
+            Ok(()) => {}
+            // A blocking call that runs into its limit says `WouldBlock` on Unix.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+                ) =>
+            {
+                let _ = get.fail(OpErrorKind::TimedOut, "no answer in time");
+            }
+            Err(error) => http::fail(&mut get, &error),
         }
-        Ok(Answer { status, body })
+        get.into_outcome()
+    }
+
+    /// Asks one server after another, as redirects lead.
+    ///
+    /// # Errors
+    /// What the system says; a request that is refused is done, and no error here.
+    fn follow(&self, get: &mut Get, deadline: Clock) -> io::Result<()> {
+        loop {
+            let Some(mut stream) = connect::open(&self.route, get, deadline)? else {
+                return Ok(());
+            };
+            let step = if get.is_secure() {
+                let name = http::server_name(get.host())?;
+                let tls = Arc::clone(self.tls.get_or_init(http::tls));
+                let session = rustls::ClientConnection::new(tls, name)
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                exchange(get, &mut rustls::StreamOwned::new(session, stream))?
+            } else {
+                exchange(get, &mut stream)?
+            };
+            if step != Progress::Redirect {
+                return Ok(());
+            }
+        }
     }
 }
 
-fn failure(error: &ureq::Error) -> Failure {
-    use ureq::Error as E;
-    let kind = match error {
-        E::Timeout(_) => OpErrorKind::TimedOut,
-        E::HostNotFound => OpErrorKind::NotFound,
-        E::Tls(_) | E::Rustls(_) | E::TlsRequired => OpErrorKind::Tls,
-        E::Io(error) => io_kind(error),
-        E::Decompress(_, error) => io_kind(error),
-        E::Other(cause) if cause.is::<Refused>() => OpErrorKind::Denied,
-        _ => OpErrorKind::Io,
-    };
-    Failure {
-        kind,
-        reason: words(error),
-    }
-}
-
-/// An I/O error may hide what it wraps.
-fn io_kind(error: &io::Error) -> OpErrorKind {
-    if let Some(inner) = error.get_ref() {
-        if inner.is::<rustls::Error>() {
-            return OpErrorKind::Tls;
+/// Says what is to be said on a stream, and reads what comes.
+fn exchange(get: &mut Get, stream: &mut (impl Read + Write)) -> io::Result<Progress> {
+    while !get.write_buf().is_empty() {
+        let written = stream.write(get.write_buf())?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
         }
-        if let Some(inner) = inner.downcast_ref::<ureq::Error>() {
-            return failure(inner).kind;
-        }
-        if let Some(inner) = inner.downcast_ref::<io::Error>() {
-            return io_kind(inner);
-        }
+        get.handle_written(written);
     }
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => OpErrorKind::Refused,
-        io::ErrorKind::TimedOut => OpErrorKind::TimedOut,
-        io::ErrorKind::HostUnreachable
-        | io::ErrorKind::NetworkUnreachable
-        | io::ErrorKind::NotFound => OpErrorKind::NotFound,
-        _ => OpErrorKind::Io,
-    }
-}
-
-fn words(error: &ureq::Error) -> String {
-    match (error, error.source()) {
-        (ureq::Error::Timeout(_), _) => "no answer in time".into(),
-        (ureq::Error::Io(error), _) => error.to_string(),
-        (ureq::Error::Other(cause), _) => cause.to_string(),
-        (_, Some(source)) => format!("{error}: {source}"),
-        (_, None) => error.to_string(),
+    stream.flush()?;
+    let mut buf = vec![0; BUFFER];
+    loop {
+        let step = match stream.read(&mut buf) {
+            Ok(0) => return Ok(get.handle_eof(NOW)),
+            Ok(len) => get.handle_read(NOW, &buf[..len]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // Many servers end a secure stream without saying so.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Ok(get.handle_eof(NOW));
+            }
+            Err(error) => return Err(error),
+        };
+        if step != Progress::NeedMore {
+            return Ok(step);
+        }
     }
 }
 

@@ -10,10 +10,13 @@ use std::{
     },
 };
 
-use dunlin_core::engine::{Event, What};
+use dunlin_core::{
+    engine::{Event, What},
+    http::Host,
+};
 use dunlin_std::{config::Proxy, torrents::warning};
 use tokio::{net::TcpStream, sync::broadcast};
-use tokio_socks::tcp::Socks5Stream;
+use tokio_socks::{IntoTargetAddr, tcp::Socks5Stream};
 
 /// Says that the proxy itself fails: every peer and tracker behind it fails then, and none of them
 /// is to blame. It is said once, and again only after the proxy worked in between.
@@ -57,20 +60,19 @@ impl Watch {
     }
 }
 
-/// `proxy` for the HTTP client. Names are resolved by the proxy, always: looking them up here
-/// would go around it.
-pub(super) fn for_http(proxy: &Proxy) -> reqwest::Result<reqwest::Proxy> {
-    let (host, port) = (&proxy.host, proxy.port);
-    let url = if host.contains(':') {
-        format!("socks5h://[{host}]:{port}")
-    } else {
-        format!("socks5h://{host}:{port}")
-    };
-    let for_all = reqwest::Proxy::all(url)?;
-    Ok(match &proxy.login {
-        Some((user, password)) => for_all.basic_auth(user, password),
-        None => for_all,
-    })
+/// Asks the proxy at the other end of `stream` to connect it to a host, whose name the proxy looks
+/// up.
+pub(super) async fn connect_to(
+    proxy: &Proxy,
+    watch: &Watch,
+    stream: TcpStream,
+    host: Host<'_>,
+    port: u16,
+) -> io::Result<TcpStream> {
+    match host {
+        Host::Ip(ip) => connect(proxy, watch, stream, SocketAddr::new(ip, port)).await,
+        Host::Name(name) => connect(proxy, watch, stream, (name, port)).await,
+    }
 }
 
 /// Asks the proxy at the other end of `stream` to connect it to `remote`.
@@ -78,7 +80,7 @@ pub(super) async fn connect(
     proxy: &Proxy,
     watch: &Watch,
     stream: TcpStream,
-    remote: SocketAddr,
+    remote: impl IntoTargetAddr<'_>,
 ) -> io::Result<TcpStream> {
     let stream = match &proxy.login {
         None => Socks5Stream::connect_with_socket(stream, remote).await,

@@ -12,8 +12,8 @@ use crate::http::Origin;
 use crate::op::{Family, HttpRequest};
 use crate::scope::{Scope, is_unicast};
 use crate::tracker::{DHT_URL, Query, QueryKey, QueryKind, Stats, TrackerEvent, TrackerId};
-use crate::wire::tracker::{Crypto, Scheme, TrackerError, http, parse_url};
-use crate::{EncryptionPolicy, Machine, Op, Outcome, TorrentId};
+use crate::wire::tracker::{Crypto, Scheme, TrackerError, encoded, http, parse_url};
+use crate::{DhtMode, EncryptionPolicy, Machine, Op, Outcome, TorrentId};
 
 /// How long an HTTP tracker may take.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -183,7 +183,8 @@ impl Engine {
         };
         let sent = match query.kind {
             QueryKind::Announce(request) => {
-                self.udp.announce(&mut cx!(self), dst, url.path, request)
+                self.udp
+                    .announce(&mut cx!(self), dst, &encoded(url.path), request)
             }
             QueryKind::Scrape => self.udp.scrape(&mut cx!(self), dst, &[info_hash]),
         };
@@ -245,6 +246,15 @@ impl Engine {
                     let level = if quiet { Level::Detail } else { Level::Warning };
                     self.tracker_notice(id, tracker, level, alloc::format!("{error}"));
                 }
+                TrackerEvent::Unusable { tracker, error } => {
+                    // Where others know peers it is of no importance.
+                    let level = match self.has_sources(id) {
+                        true => Level::Detail,
+                        false => Level::Warning,
+                    };
+                    let message = alloc::format!("it cannot be used: {error}");
+                    self.tracker_notice(id, tracker, level, message);
+                }
                 TrackerEvent::ExternalIp { ip, .. } => self.learn_external(Some(id), ip),
                 TrackerEvent::Scraped { .. } => {}
             }
@@ -253,6 +263,17 @@ impl Engine {
         if t.is_some_and(|t| t.announcer.take_answered()) {
             self.expect_peers(id);
         }
+    }
+
+    /// Whether a torrent has anybody to ask for peers, or knows some.
+    fn has_sources(&self, id: TorrentId) -> bool {
+        let dht = matches!(self.dht_mode(), DhtMode::Auto | DhtMode::On);
+        self.torrents.get(&id).is_some_and(|t| {
+            t.announcer.has_usable()
+                || (dht && t.announcer.is_dht_enabled())
+                || t.swarm.len() > 0
+                || !t.conns.is_empty()
+        })
     }
 
     /// Somebody told how others see us.

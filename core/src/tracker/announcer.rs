@@ -24,7 +24,7 @@ use alloc::{
 };
 
 use super::{
-    endpoint::Endpoint,
+    endpoint::{Endpoint, INTERVAL_FLOOR},
     entry::Entry,
     plan::{Job, plan},
     types::{
@@ -165,6 +165,18 @@ impl Announcer {
         self.refresh(cx.now);
     }
 
+    /// The network is back after it was gone, and our address may be another one: every tracker is
+    /// asked soon, also one that failed, though none twice within the shortest interval there is.
+    pub fn network_back(&mut self, cx: &mut Cx<'_>) {
+        for tracker in &mut self.trackers {
+            let at = cx.now.max(tracker.asked + INTERVAL_FLOOR);
+            for endpoint in &mut tracker.endpoints {
+                endpoint.move_up(at);
+            }
+        }
+        self.refresh(cx.now);
+    }
+
     /// Asks every tracker that can be scraped for the size of the swarm, also while stopped.
     pub fn scrape(&mut self, cx: &mut Cx<'_>) {
         for tracker in self.trackers.iter_mut().filter(|t| t.is_usable()) {
@@ -246,6 +258,13 @@ impl Announcer {
     pub fn status(&self) -> impl Iterator<Item = TrackerStatus<'_>> {
         let shown = self.trackers.iter().filter(|t| !t.leaving);
         shown.map(|t| t.status(self.running))
+    }
+
+    /// Whether any tracker can be asked, the DHT left aside.
+    #[must_use]
+    pub fn has_usable(&self) -> bool {
+        let mut others = self.trackers.iter().filter(|t| t.dht.is_none());
+        others.any(Entry::is_usable)
     }
 
     /// A tracker's URL, for messages.
@@ -454,7 +473,11 @@ impl Announcer {
         let at = self.trackers.partition_point(|t| t.tier <= tier);
         let families = self.config.families;
         let entry = Entry::new(now, id, url.to_string(), tier, families);
+        let fault = entry.fault.clone();
         self.trackers.insert(at, entry);
+        if let Some(error) = fault {
+            self.push(TrackerEvent::Unusable { tracker: id, error });
+        }
         self.settle_dht();
         Ok(id)
     }

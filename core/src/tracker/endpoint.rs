@@ -173,6 +173,11 @@ impl Endpoint {
         self.next = self.next.min(at);
     }
 
+    /// Asks at `at`, unless it is asked earlier anyway or has refused us until later.
+    pub(super) fn move_up(&mut self, at: Instant) {
+        self.next = self.next.min(at.max(self.earliest_after_refusal()));
+    }
+
     /// The tracker answered. Whether it has to hear that we stop is the caller's to say.
     pub(super) fn succeeded(&mut self, now: Instant, answer: &AnnounceAnswer) {
         match self.asking.take().map(|(_, event)| event) {

@@ -144,6 +144,13 @@ pub enum TrackerEvent {
         /// Its words.
         text: String,
     },
+    /// The tracker cannot be used at all; told once, when it is added.
+    Unusable {
+        /// Which.
+        tracker: TrackerId,
+        /// Why not.
+        error: TrackerError,
+    },
     /// The tracker did not answer over any family.
     Failed {
         /// Which.

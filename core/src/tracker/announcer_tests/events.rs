@@ -357,3 +357,23 @@ fn each_family_is_told_its_own_port() {
         b.step();
     }
 }
+
+#[test]
+fn a_network_that_is_back_is_used_at_once_and_not_again_and_again() {
+    let mut b = Bench::v4("a | b");
+    let (query, _) = b.asks();
+    b.ok(&query);
+    b.pass(100);
+    b.with(Announcer::network_back);
+    let (query, event) = b.asks();
+    assert_eq!(event, AnnounceEvent::None);
+    b.fail(&query, TrackerError::Unsent);
+    let (backup, _) = b.asks();
+    b.fail(&backup, TrackerError::Unsent);
+    // It comes and goes: nobody is asked more often than every half a minute.
+    b.pass(10);
+    b.with(Announcer::network_back);
+    assert_eq!(b.query(), None);
+    assert!((12..=20).contains(&b.step()));
+    assert!(b.query().is_some());
+}

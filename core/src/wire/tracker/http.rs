@@ -11,7 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::{
     AnnounceAnswer, AnnounceRequest, Crypto, MAX_PEERS, Retry, ScrapeAnswer, ScrapeFile,
-    TrackerError, compact_v4, compact_v6, dialable, printable,
+    TrackerError, compact_v4, compact_v6, dialable, encoded, printable,
 };
 use crate::{
     id::InfoHash,
@@ -100,7 +100,13 @@ impl Query {
     fn new(base: &str) -> Self {
         let base = base.split_once('#').map_or(base, |(before, _)| before);
         let mut url = String::with_capacity(base.len() + 400);
-        url.push_str(base);
+        // The host may be beyond ASCII: to write it in ASCII is the platform's affair.
+        let host = base.find("://").map_or(0, |at| at + 3);
+        let path = base[host..]
+            .find(['/', '?'])
+            .map_or(base.len(), |at| host + at);
+        url.push_str(&base[..path]);
+        url.push_str(&encoded(&base[path..]));
         Self(url)
     }
 

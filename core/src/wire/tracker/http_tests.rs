@@ -250,3 +250,17 @@ fn a_refusal_says_when_to_come_back() {
         );
     }
 }
+
+#[test]
+fn a_url_with_spaces_and_unicode_is_encoded_except_for_its_host() {
+    let url = announce_url(
+        "http://bücher.example:80/my tracker/ё?k=a b",
+        &request(),
+        None,
+    );
+    let start = "http://bücher.example:80/my%20tracker/%D1%91?k=a%20b&info_hash=";
+    assert!(url.starts_with(start), "{url}");
+    let scrape = scrape_url("http://h/my tracker/announce", &[]);
+    assert_eq!(scrape.as_deref(), Some("http://h/my%20tracker/scrape"));
+    assert!(announce_url("http://h", &request(), None).starts_with("http://h?info_hash="));
+}

@@ -21,7 +21,7 @@ use crate::{
 };
 
 pub use peers::{compact_v4, compact_v6, dialable};
-pub use url::{MAX_URL, Scheme, TrackerUrl, parse_url};
+pub use url::{MAX_URL, Scheme, TrackerUrl, encoded, parse_url};
 
 /// Most peers taken from one answer. Trackers send 50 to 200; the rest of a longer list is
 /// dropped, so that an answer costs at most 64 KiB.

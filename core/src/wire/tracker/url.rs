@@ -1,7 +1,15 @@
 //! Tracker URLs, taken apart without copying.
 
+use alloc::borrow::Cow;
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
 use super::TrackerError;
 use crate::op::Family;
+
+/// What is encoded in a path or query that was written with it. `%` stays: the rest is encoded
+/// already. Whatever is beyond ASCII is encoded as UTF-8.
+const AS_WRITTEN: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 
 /// Longest tracker URL taken. Passkeys and queries stay far below it, and a UDP announce with
 /// its path as BEP 41 options still fits the smallest IPv6 packet.
@@ -23,11 +31,12 @@ pub enum Scheme {
 pub struct TrackerUrl<'a> {
     /// How.
     pub scheme: Scheme,
-    /// Name or address; an IPv6 address without its brackets.
+    /// Name or address; an IPv6 address without its brackets. A name may be beyond ASCII: the
+    /// platform's resolver writes it in ASCII (IDNA), if it can.
     pub host: &'a str,
     /// As written, or the scheme's own.
     pub port: u16,
-    /// Path and query as written, without the fragment; may be empty.
+    /// Path and query as written, without the fragment; may be empty. See [`encoded`].
     pub path: &'a str,
 }
 
@@ -50,9 +59,9 @@ pub fn parse_url(url: &str) -> Result<TrackerUrl<'_>, TrackerError> {
     if url.len() > MAX_URL {
         return Err(TrackerError::BadUrl("too long"));
     }
-    // Such a URL could smuggle headers into the request.
-    if url.bytes().any(|b| b <= b' ' || b == 0x7f) {
-        return Err(TrackerError::BadUrl("spaces or control characters"));
+    // Such a URL is no slip of the pen.
+    if url.chars().any(char::is_control) {
+        return Err(TrackerError::BadUrl("control characters"));
     }
     let (scheme, rest) = url
         .split_once("://")
@@ -70,6 +79,9 @@ pub fn parse_url(url: &str) -> Result<TrackerUrl<'_>, TrackerError> {
     if host.is_empty() {
         return Err(TrackerError::BadUrl("no host"));
     }
+    if authority.contains(char::is_whitespace) {
+        return Err(TrackerError::BadUrl("a space in the host"));
+    }
     let port = match port {
         Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok(),
         Some(_) => None,
@@ -84,6 +96,13 @@ pub fn parse_url(url: &str) -> Result<TrackerUrl<'_>, TrackerError> {
         }),
         _ => Err(TrackerError::BadUrl("no usable port")),
     }
+}
+
+/// A path and query, or a URL with ASCII before those, fit to be sent: spaces and what is beyond
+/// ASCII encoded (RFC 3986 §2.1, RFC 3987 §3.1).
+#[must_use]
+pub fn encoded(path: &str) -> Cow<'_, str> {
+    utf8_percent_encode(path, AS_WRITTEN).into()
 }
 
 /// `host`, `host:port`, `[v6]` or `[v6]:port`; an empty port counts as none (RFC 3986 §3.2.3).
@@ -143,6 +162,8 @@ mod tests {
             ),
             ("http://u:p@h:/x", Scheme::Http, "h", 80, "/x"),
             ("http://h?x=1/2@3", Scheme::Http, "h", 80, "?x=1/2@3"),
+            ("http://h/my tracker", Scheme::Http, "h", 80, "/my tracker"),
+            ("udp://трекер.рф:1/ё", Scheme::Udp, "трекер.рф", 1, "/ё"),
         ] {
             let parsed = TrackerUrl {
                 scheme,
@@ -171,9 +192,25 @@ mod tests {
             ("http:///announce", "no host"),
             ("http://[::1/", "unclosed bracket"),
             ("http://[::1]x/", "text after the host"),
-            ("http://h/a\r\nX: y", "spaces or control characters"),
+            ("http://h/a\r\nX: y", "control characters"),
+            ("http://h/a\u{85}", "control characters"),
+            ("http://my tracker/announce", "a space in the host"),
+            ("http://u\u{3000}@h/", "a space in the host"),
         ] {
             assert_eq!(parse_url(url), Err(TrackerError::BadUrl(what)), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_plainly_is_encoded_once() {
+        for (path, sent) in [
+            ("/my tracker/announce", "/my%20tracker/announce"),
+            ("/my%20tracker?k=a b%", "/my%20tracker?k=a%20b%"),
+            ("/ё?ß=\"<>", "/%D1%91?%C3%9F=%22%3C%3E"),
+            ("/a~b/(c);d=1?e&f=%2F+", "/a~b/(c);d=1?e&f=%2F+"),
+        ] {
+            assert_eq!(encoded(path), sent);
+            assert_eq!(encoded(sent), sent);
         }
     }
 

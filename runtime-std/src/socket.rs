@@ -129,7 +129,8 @@ pub fn has_ipv6() -> bool {
 }
 
 /// The first of `ports` that is free at all of `addresses`, for streams and datagrams; `None` if
-/// none is. Another process may still be quicker.
+/// all are in use. Another process may still be quicker. A port that cannot be bound for another
+/// reason counts as free: who binds it is told that reason.
 #[must_use]
 pub fn free_port(ports: RangeInclusive<u16>, addresses: &[IpAddr]) -> Option<u16> {
     let free = |&port: &u16| {
@@ -141,7 +142,11 @@ pub fn free_port(ports: RangeInclusive<u16>, addresses: &[IpAddr]) -> Option<u16
                 socket.set_reuse_address(kind == Type::STREAM)?;
                 socket.bind(&local.into())
             };
-            bound(Type::STREAM, Protocol::TCP).is_ok() && bound(Type::DGRAM, Protocol::UDP).is_ok()
+            let kinds = [(Type::STREAM, Protocol::TCP), (Type::DGRAM, Protocol::UDP)];
+            kinds.into_iter().all(|(kind, protocol)| {
+                let refused = bound(kind, protocol).err();
+                refused.is_none_or(|error| error.kind() != io::ErrorKind::AddrInUse)
+            })
         })
     };
     ports.into_iter().find(free)
@@ -319,6 +324,22 @@ mod tests {
                 assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable, "{error}");
             }
         }
+    }
+
+    #[test]
+    fn a_port_in_use_is_passed_over_and_no_other_reason_counts() {
+        let egress = Egress::default();
+        let taken = listener((V4, 0).into(), &egress).unwrap();
+        let port = taken.local_addr().unwrap().as_socket().unwrap().port();
+        let next = free_port(port..=port.saturating_add(100), &[V4]);
+        assert!(next.is_some_and(|next| next > port));
+        assert_eq!(free_port(port..=port, &[V4]), None);
+        let sent = udp((V4, 0).into(), &egress).unwrap();
+        let port = sent.local_addr().unwrap().as_socket().unwrap().port();
+        assert_eq!(free_port(port..=port, &[V4]), None, "datagrams count, too");
+        // Nobody's address: not a matter of the port.
+        let foreign: IpAddr = "192.0.2.1".parse().unwrap();
+        assert_eq!(free_port(port..=port, &[foreign]), Some(port));
     }
 
     /// A mapped address would leave over IPv4, whatever IPv6 is bound to.

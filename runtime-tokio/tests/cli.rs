@@ -505,3 +505,25 @@ fn two_torrents_of_one_name_in_one_command_do_not_harm_each_other() {
     let kept = fs::read(out.path().join("content/file00")).unwrap();
     assert!(kept == one.files[0].1 || kept == two.files[0].1);
 }
+
+/// Two commands that are told the same port: the second listens on the next one, and says so.
+#[test]
+fn a_port_in_use_makes_way_for_the_next() {
+    let content = Content::small();
+    let file = torrent_file(&content);
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let output = dunlin(&["seed", "--no-check", "--no-session", "--seed-time", "0"])
+        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--dir"])
+        .arg(content.dir.path())
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = stderr(&output);
+    let line = format!("dunlin: port {port} is in use: listening on ");
+    let instead = said.lines().find_map(|l| l.strip_prefix(&line));
+    let instead = instead.unwrap_or_else(|| panic!("{said}"));
+    let instead: u16 = instead.trim_end_matches(" instead").parse().unwrap();
+    assert!(instead > port, "{said}");
+    assert!(!said.contains("cannot listen"), "{said}");
+}

@@ -204,12 +204,12 @@ struct Run {
 }
 
 async fn run(inputs: &[String], swarm: &Swarm, view: View, mut goal: Goal, mut how: How) -> Exit {
-    let (config, remarks) = match settings::load(swarm, how.dir.clone()) {
+    let (config, remarks, note) = match settings::load(swarm, how.dir.clone()) {
         Ok(loaded) => {
             goal.ratio = goal.ratio.or(loaded.seed_ratio);
             goal.time = goal.time.or(loaded.seed_time);
             how.limits = loaded.limits;
-            (loaded.session, loaded.remarks)
+            (loaded.session, loaded.remarks, loaded.note)
         }
         Err(message) => {
             complain(&message);
@@ -242,6 +242,7 @@ async fn run(inputs: &[String], swarm: &Swarm, view: View, mut goal: Goal, mut h
         told_of_connections: false,
     };
     remarks.iter().for_each(|remark| run.report.warn(remark));
+    note.iter().for_each(|note| run.report.info(note));
     let work = async {
         let peers = run.peers(&swarm.peers, through_proxy).await;
         run.work(&session, inputs, swarm, &peers, &how).await;

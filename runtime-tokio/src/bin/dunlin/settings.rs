@@ -100,6 +100,8 @@ pub(crate) struct Loaded {
     pub(crate) seed_time: Option<Duration>,
     /// What was asked for and has no effect, and why.
     pub(crate) remarks: Vec<String>,
+    /// What is worth knowing of where it listens.
+    pub(crate) note: Option<String>,
 }
 
 /// The session that `swarm` and the configuration file ask for; torrents are saved to `dir`, if it is given.
@@ -122,7 +124,9 @@ pub(crate) fn load(swarm: &Swarm, dir: Option<PathBuf>) -> Result<Loaded, String
     };
     session.route.proxy = swarm.proxy.clone().or_else(|| settings.proxy.clone());
     session.route.egress = egress(swarm, &settings)?;
-    session.listen = listen(swarm, settings.ports, &session.route.egress);
+    let (listen, moved) = listen(swarm, settings.ports, &session.route.egress);
+    session.listen = listen;
+    let proxied = session.route.proxy.is_some();
 
     let engine = &mut session.engine;
     engine.encryption = swarm.encryption.map_or(
@@ -149,6 +153,13 @@ pub(crate) fn load(swarm: &Swarm, dir: Option<PathBuf>) -> Result<Loaded, String
     engine.stop_timeout = settings.shutdown_timeout;
     dht(engine, swarm, &settings, session.folder.is_some());
     let mut remarks: Vec<String> = no_dht(swarm).into_iter().collect();
+    // Who named no port is in order with any.
+    let moved = moved.filter(|_| !proxied);
+    let (moved, note) = match swarm.port {
+        Some(_) => (moved, None),
+        None => (None, moved),
+    };
+    remarks.extend(moved);
     remarks.extend(not_asked(
         "--dht-node",
         &swarm.dht_nodes,
@@ -165,6 +176,7 @@ pub(crate) fn load(swarm: &Swarm, dir: Option<PathBuf>) -> Result<Loaded, String
     Ok(Loaded {
         session,
         remarks,
+        note,
         limits: Limits {
             down: settings.torrent_down,
             up: settings.torrent_up,
@@ -282,10 +294,14 @@ fn can_bind(interface: &Interface) -> Result<(), String> {
     }
 }
 
-/// Where to listen: a family for which only the other one's address was given is left out.
-fn listen(swarm: &Swarm, ports: Ports, egress: &Egress) -> Vec<SocketAddr> {
+/// Ports behind the one that was asked for that are tried if that is in use.
+const NEXT_PORTS: u16 = 100;
+
+/// Where to listen, and what is to be said of the port: another program may have the one that is
+/// wanted. A family for which only the other one's address was given is left out.
+fn listen(swarm: &Swarm, ports: Ports, egress: &Egress) -> (Vec<SocketAddr>, Option<String>) {
     if swarm.no_listen {
-        return Vec::new();
+        return (Vec::new(), None);
     }
     let only = egress.v4.is_some() || egress.v6.is_some();
     let v4 = egress.v4.or((!only).then_some(Ipv4Addr::UNSPECIFIED));
@@ -297,13 +313,22 @@ fn listen(swarm: &Swarm, ports: Ports, egress: &Egress) -> Vec<SocketAddr> {
         .into_iter()
         .chain(v6.map(IpAddr::V6))
         .collect();
-    let port = match swarm.port {
-        Some(port) => port,
-        // Several commands side by side are in order: any port will do then.
-        None => free_port(ports.first..=ports.last, &addresses).unwrap_or(0),
+    let (first, last) = match swarm.port {
+        Some(port) => (port, port.saturating_add(NEXT_PORTS)),
+        None => (ports.first, ports.last),
     };
-    addresses
-        .into_iter()
-        .map(|address| SocketAddr::new(address, port))
-        .collect()
+    // Several commands side by side are in order: any port will do then.
+    let port = match first {
+        0 => 0,
+        first => free_port(first..=last, &addresses).unwrap_or(0),
+    };
+    let moved = (port != first).then(|| match port {
+        0 => {
+            format!("ports {first} to {last} are in use: listening on one that the system chooses")
+        }
+        port => format!("port {first} is in use: listening on {port} instead"),
+    });
+    let listen = addresses.into_iter();
+    let listen = listen.map(|address| SocketAddr::new(address, port));
+    (listen.collect(), moved)
 }

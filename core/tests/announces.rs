@@ -343,3 +343,99 @@ fn a_resumed_torrent_counts_from_started() {
     ];
     assert_eq!(told, wanted);
 }
+
+/// What is said of trackers, and how loudly.
+fn said(host: &Host) -> Vec<(Level, String)> {
+    let of_trackers = host
+        .notices
+        .iter()
+        .filter(|(_, w)| matches!(w, What::Tracker { .. }));
+    of_trackers
+        .map(|(level, what)| (*level, what.to_string()))
+        .collect()
+}
+
+#[test]
+fn a_tracker_that_cannot_be_used_is_named_once_with_the_reason() {
+    for (url, why) in [
+        ("http://127.0.0.1:99999/announce", "bad URL: no usable port"),
+        ("wss://tracker.example/", "unsupported kind of tracker: wss"),
+        ("announce", "bad URL: no scheme"),
+        ("http://my tracker/announce", "bad URL: a space in the host"),
+    ] {
+        let mut alone = Host::new(&[V4], &[]);
+        let id = alone.magnet(&[url]);
+        alone.wait(3600 * SECOND);
+        let line = format!("tracker {url}: it cannot be used: {why}");
+        assert_eq!(said(&alone), [(Level::Warning, line.clone())]);
+        // Where another one works, it is for those alone who ask for details.
+        let mut among = Host::new(&[V4], &[]);
+        among.magnet(&["http://t.example/announce", url]);
+        among.wait(60 * SECOND);
+        assert_eq!(said(&among), [(Level::Detail, line.clone())]);
+        let now = alone.now;
+        alone
+            .e
+            .add_trackers(now, id, &["gopher://x/".into(), url.into()]);
+        alone.pump();
+        assert_eq!(said(&alone).len(), 2, "that one is known already");
+    }
+}
+
+#[test]
+fn a_tracker_url_with_spaces_and_unicode_is_asked() {
+    let mut host = Host::new(&[V4], &[]);
+    host.magnet(&["http://t.example/my tracker/announce?k=ё"]);
+    let start = "http://t.example/my%20tracker/announce?k=%D1%91&info_hash=";
+    assert!(
+        host.asked[0].url.starts_with(start),
+        "{}",
+        host.asked[0].url
+    );
+    let mut host = Host::new(&[V4], &[]);
+    host.names
+        .insert("трекер.рф".into(), vec!["192.0.2.1".parse().unwrap()]);
+    host.magnet(&["udp://трекер.рф:6969/announce"]);
+    assert_eq!(host.sent[0].0.dst, "192.0.2.1:6969".parse().unwrap());
+}
+
+#[test]
+fn a_network_that_goes_away_and_comes_back_is_said_and_used() {
+    let mut host = Host::new(&[V4, V6], &[]);
+    let id = host.magnet(&["http://t.example/announce"]);
+    let now = host.now;
+    let peer = "192.0.2.9:6881".parse().unwrap();
+    host.e.add_peers(now, id, &[peer]);
+    host.wait(60 * SECOND);
+    host.asked.clear();
+    let now = host.now;
+    host.e.network_lost(now, "tun0");
+    host.pump();
+    assert_eq!(host.e.status(now).listening, []);
+    assert_eq!(host.e.status(now).connections, 0);
+    host.wait(30 * SECOND);
+    // Meanwhile somebody else took the port of one family.
+    host.taken
+        .push((V6.parse().unwrap(), SocketKind::TcpListener));
+    let now = host.now;
+    host.e.network_back(now, "tun0");
+    host.pump();
+    assert_eq!(host.e.status(now).listening, [V4.parse().unwrap()]);
+    host.wait(SECOND);
+    let [v4, v6] = host.ports();
+    assert_eq!(
+        (v4, v6),
+        (vec!["6881".to_owned()], vec![NO_PORT.to_string()])
+    );
+    let said: Vec<String> = host
+        .notices
+        .iter()
+        .map(|(_, what)| what.to_string())
+        .collect();
+    for words in [
+        "interface tun0 is gone: nothing is sent until it is back",
+        "interface tun0 is back",
+    ] {
+        assert!(said.iter().any(|line| line == words), "{said:?}");
+    }
+}

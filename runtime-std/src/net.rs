@@ -3,9 +3,12 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
 };
 
-use crate::config::Interface;
+use dunlin_core::Instant;
+
+use crate::{config::Interface, socket::Egress};
 
 /// One address of one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +65,86 @@ pub fn bind_addresses(wanted: &[Interface], have: &[Address]) -> (Vec<IpAddr>, V
     let mut seen = std::collections::BTreeSet::new();
     found.retain(|ip| seen.insert(*ip));
     (found, missing)
+}
+
+/// Time between two looks at an interface. Ours: somebody who starts a VPN again waits no longer.
+const LOOK_PERIOD: Duration = Duration::from_secs(2);
+
+/// What became of an interface since the last look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It is gone, or down, or has no address.
+    Gone,
+    /// It is back.
+    Back,
+    /// It is another one of the same name: it was gone in between.
+    Replaced,
+}
+
+/// Looks after the interface that traffic is bound to. Sockets stay bound to one that is gone, also
+/// when another of the same name appears: they have to be bound anew.
+#[derive(Debug)]
+pub struct InterfaceWatch {
+    name: String,
+    /// Its number when it was seen last, the number of none being `None`; `Err` while it is gone.
+    seen: Result<Option<u32>, ()>,
+    next: Instant,
+}
+
+impl InterfaceWatch {
+    /// A watch over the interface of `egress`, if one is named there.
+    #[must_use]
+    pub fn new(egress: &Egress, now: Instant) -> Option<Self> {
+        let name = egress.interface.clone()?;
+        let mut watch = Self {
+            name,
+            seen: Err(()),
+            next: now + LOOK_PERIOD,
+        };
+        watch.seen = watch.find();
+        Some(watch)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When [`InterfaceWatch::look`] has something to do.
+    #[must_use]
+    pub const fn poll_timeout(&self) -> Instant {
+        self.next
+    }
+
+    /// Looks, if it is time to.
+    pub fn look(&mut self, now: Instant) -> Option<Turn> {
+        if now < self.next {
+            return None;
+        }
+        self.next = now + LOOK_PERIOD;
+        let found = self.find();
+        let turn = match (self.seen, found) {
+            (Ok(before), Ok(after)) if before != after => Some(Turn::Replaced),
+            (Ok(_), Err(())) => Some(Turn::Gone),
+            (Err(()), Ok(_)) => Some(Turn::Back),
+            _ => None,
+        };
+        self.seen = found;
+        turn
+    }
+
+    /// # Errors
+    /// It is not there.
+    fn find(&self) -> Result<Option<u32>, ()> {
+        // Without an answer nothing has changed.
+        let Ok(have) = addresses() else {
+            return self.seen;
+        };
+        let of_it = have.iter().filter(|a| a.interface == self.name);
+        let mut usable = of_it.filter(|a| a.up && !link_local(a.ip));
+        usable.next().map(|a| a.index).ok_or(())
+    }
 }
 
 fn link_local(ip: IpAddr) -> bool {

@@ -128,6 +128,31 @@ impl Lab {
         self.ip(&["link", "set", name, "up"]);
     }
 
+    /// A cable to another lab: an interface of this name at both ends, each with an address.
+    pub fn wire(&self, name: &str, address: &str, other: &Self, their_address: &str) {
+        self.ip(&[
+            "link",
+            "add",
+            name,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            name,
+            "netns",
+            &other.name,
+        ]);
+        for (lab, address) in [(self, address), (other, their_address)] {
+            lab.ip(&["addr", "add", address, "dev", name]);
+            lab.ip(&["link", "set", name, "up"]);
+        }
+    }
+
+    /// Takes the interface `name` away, and with a cable the other end of it.
+    pub fn unplug(&self, name: &str) {
+        self.ip(&["link", "del", name]);
+    }
+
     /// A new empty folder.
     pub fn folder(&self, prefix: &str) -> PathBuf {
         tempfile::Builder::new()

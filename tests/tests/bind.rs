@@ -13,8 +13,9 @@ use std::thread;
 use std::time::Duration;
 
 use dunlin_std::socket::{self, Egress};
-use dunlin_tests::lab::{Family, Lab};
+use dunlin_tests::lab::{Family, Lab, Proc};
 use dunlin_tests::peers::dunlin;
+use dunlin_tests::wait::until;
 use nix::sys::socket::{
     self as raw, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt,
     sockopt,
@@ -229,4 +230,54 @@ fn an_ipv4_address_is_the_only_one_used() {
 #[test]
 fn an_ipv6_address_is_the_only_one_used() {
     leaves_from(Family::V6);
+}
+
+/// The interface that all is bound to goes away and another of its name comes, as when a VPN is
+/// started again: both are said, the tracker is asked again and peers come in again.
+#[test]
+fn an_interface_goes_away_and_comes_back() {
+    const PORT: u16 = 7001;
+    let (near, far) = (Lab::bare(), Lab::bare());
+    let plug = || near.wire("wire0", "10.9.0.1/24", &far, "10.9.0.2/24");
+    plug();
+    let tracker = Service::tcp(&far);
+    let url = format!("http://10.9.0.2:{}/announce", tracker.port);
+    let (out, port) = (near.folder("out"), PORT.to_string());
+    let magnet = magnet(1, &url);
+    let args = [
+        "get",
+        &magnet,
+        "--dir",
+        out.to_str().unwrap(),
+        "--no-session",
+        "--bind",
+        "wire0",
+        "--port",
+        &port,
+    ];
+    let mut command = near.spawn(dunlin::command(), &args);
+    let own: IpAddr = [10, 9, 0, 1].into();
+    assert_eq!(tracker.wait("the first announce"), own);
+    let reached = || {
+        let at = SocketAddr::new(own, PORT);
+        let limit = Duration::from_secs(1);
+        far.inside(|| std::net::TcpStream::connect_timeout(&at, limit).is_ok())
+    };
+    assert!(reached(), "a peer comes in");
+
+    near.unplug("wire0");
+    let said = |command: &Proc, words: &str| {
+        until(words, PATIENCE, || {
+            command.log().contains(words).then_some(())
+        });
+    };
+    said(&command, "interface wire0 is gone");
+    plug();
+    said(&command, "interface wire0 is back");
+    // Whatever was said before is not counted: the interface was gone.
+    assert_eq!(tracker.wait("another announce"), own);
+    until("a peer to come in again", PATIENCE, || {
+        reached().then_some(())
+    });
+    command.terminate();
 }

@@ -152,6 +152,16 @@ pub enum What {
         /// Its address, and why.
         message: String,
     },
+    /// The interface that traffic is bound to is gone.
+    InterfaceGone {
+        /// Its name.
+        name: String,
+    },
+    /// It is back.
+    InterfaceBack {
+        /// Its name.
+        name: String,
+    },
     /// Files are not as the resume record says, and are checked again.
     Rechecking {
         /// Pieces that are doubted.
@@ -208,6 +218,13 @@ impl core::fmt::Display for What {
                 f,
                 "proxy {message}; it is tried again, and nothing goes around it"
             ),
+            Self::InterfaceGone { name } => {
+                write!(
+                    f,
+                    "interface {name} is gone: nothing is sent until it is back"
+                )
+            }
+            Self::InterfaceBack { name } => write!(f, "interface {name} is back"),
             Self::Rechecking { pieces } => {
                 write!(
                     f,

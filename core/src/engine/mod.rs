@@ -117,6 +117,7 @@ mod event;
 mod fetch;
 mod lifecycle;
 mod metadata;
+mod network;
 mod ops;
 mod peers;
 mod prefix;

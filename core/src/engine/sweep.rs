@@ -30,6 +30,8 @@ pub(super) enum Why {
     Ready,
     /// The DHT node knows others now: a search that failed is worth repeating.
     DhtKnowsOthers,
+    /// The network is back: peers and trackers that could not be reached may be now.
+    NetworkBack,
 }
 
 impl Engine {
@@ -50,7 +52,8 @@ impl Engine {
         let ids: heapless::Vec<TorrentId, BATCH> = next.take(BATCH).map(|(id, _)| *id).collect();
         self.sweep.after = ids.last().copied();
         let up = self.dht_is_active();
-        let retry = self.sweep.running == Some(Why::DhtKnowsOthers);
+        let retry = self.sweep.running >= Some(Why::DhtKnowsOthers);
+        let back = self.sweep.running == Some(Why::NetworkBack);
         for &id in &ids {
             if let Some(t) = self.torrents.get_mut(&id) {
                 if up {
@@ -59,6 +62,13 @@ impl Engine {
                 if up && retry {
                     t.announcer.retry_dht(&mut cx!(self));
                 }
+                if back {
+                    t.announcer.network_back(&mut cx!(self));
+                    t.swarm.hurry(self.now);
+                }
+            }
+            if back {
+                self.connect_more(id);
             }
             self.pump_trackers(id);
         }

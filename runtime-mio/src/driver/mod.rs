@@ -41,6 +41,7 @@ use dunlin_std::{
     add::Ready,
     config::Proxy,
     disk::Disk,
+    net::{InterfaceWatch, Turn},
     pool::{Pool, PoolConfig},
     resolve::{Resolver, ResolverConfig},
     store::Store,
@@ -89,6 +90,8 @@ pub(crate) struct Core {
     /// HTTP requests under way.
     requests: Pool,
     torrents: Torrents,
+    /// Over the interface that traffic is bound to, if it is.
+    interface: Option<InterfaceWatch>,
     asides: Asides,
     proxy: Option<Proxy>,
     bell: Bell,
@@ -162,7 +165,9 @@ impl Driver {
         };
         let (sender, commands) = sync_channel(config.commands.max(1));
         let route = session.route.clone();
+        let interface = InterfaceWatch::new(&route.egress, poller.now());
         let core = Core {
+            interface,
             engine,
             poller,
             conns: Conns::new(route.clone(), sockets::KEYS),
@@ -306,7 +311,9 @@ impl Core {
             return Some(Instant::ORIGIN);
         }
         let engine = self.engine.poll_timeout();
-        engine.into_iter().chain(self.sockets.poll_timeout()).min()
+        let interface = self.interface.as_ref().map(InterfaceWatch::poll_timeout);
+        let others = self.sockets.poll_timeout().into_iter().chain(interface);
+        engine.into_iter().chain(others).min()
     }
 
     /// Waits, and takes note of what became ready; whether anything did, or the caller would not
@@ -355,6 +362,7 @@ impl Core {
     fn round(&mut self) -> bool {
         let mut now = self.poller.now();
         self.run_timer(now);
+        self.watch_interface(now);
         self.take_outcomes(now);
         self.run_commands();
         let more_ops = self.start_ops(now);
@@ -382,6 +390,24 @@ impl Core {
             self.engine.handle_timeout(now);
             // Law 3: either it is later now, or there is output, which counts as progress.
             self.stats.progress |= self.engine.poll_timeout().is_none_or(|at| at > now);
+        }
+    }
+
+    fn watch_interface(&mut self, now: Instant) {
+        let Some(watch) = &mut self.interface else {
+            return;
+        };
+        let Some(turn) = watch.look(now) else {
+            return;
+        };
+        self.stats.progress = true;
+        if matches!(turn, Turn::Gone | Turn::Replaced) {
+            self.engine.network_lost(now, watch.name());
+        }
+        if matches!(turn, Turn::Back | Turn::Replaced) {
+            // Those that were bound for a datagram have no successors yet.
+            self.sockets.clear();
+            self.engine.network_back(now, watch.name());
         }
     }
 

@@ -36,6 +36,7 @@ use dunlin_core::{
 use dunlin_std::{
     add::Ready,
     disk::Disk,
+    net::{InterfaceWatch, Turn},
     resolve::{Resolver, ResolverConfig},
     socket::{self, Route},
     store::Store,
@@ -157,6 +158,8 @@ pub(crate) struct Driver {
     armed: Option<Instant>,
     stopped: bool,
     torrents: Torrents,
+    /// Over the interface that traffic is bound to, if it is.
+    interface: Option<InterfaceWatch>,
 }
 
 impl Driver {
@@ -180,6 +183,7 @@ impl Driver {
         let commands_bell = Bell::new(Source::Commands, &list);
         let timer_bell = Bell::new(Source::Timer, &list);
         let proxied = parts.route.proxy.is_some();
+        let interface = InterfaceWatch::new(&parts.route.egress, parts.clock.now());
         let dialer = Dialer::new(parts.route.clone(), parts.http.watch());
         Ok(Self {
             engine: parts.engine,
@@ -207,6 +211,7 @@ impl Driver {
             armed: None,
             stopped: false,
             torrents: Torrents::new(parts.store, proxied),
+            interface,
             list,
         })
     }
@@ -249,6 +254,7 @@ impl Driver {
         self.sort_batch();
         let mut now = self.clock.now();
         self.run_timer(now);
+        self.watch_interface(now);
         self.take_outcomes(now);
         self.run_commands();
         let more_ops = self.start_ops(now);
@@ -323,6 +329,24 @@ impl Driver {
             self.engine.handle_timeout(now);
             // Law 3: either it is later now, or there is output, which counts as progress.
             self.stats.progress |= self.engine.poll_timeout().is_none_or(|at| at > now);
+        }
+    }
+
+    fn watch_interface(&mut self, now: Instant) {
+        let Some(watch) = &mut self.interface else {
+            return;
+        };
+        let Some(turn) = watch.look(now) else {
+            return;
+        };
+        self.stats.progress = true;
+        if matches!(turn, Turn::Gone | Turn::Replaced) {
+            self.engine.network_lost(now, watch.name());
+        }
+        if matches!(turn, Turn::Back | Turn::Replaced) {
+            // Those that were bound for a datagram have no successors yet.
+            self.sockets.clear();
+            self.engine.network_back(now, watch.name());
         }
     }
 
@@ -469,7 +493,9 @@ impl Driver {
     /// that fires too early costs less than moving it on every turn.
     fn arm(&mut self) {
         let engine = self.engine.poll_timeout();
-        let Some(at) = engine.into_iter().chain(self.sockets.poll_timeout()).min() else {
+        let interface = self.interface.as_ref().map(InterfaceWatch::poll_timeout);
+        let others = self.sockets.poll_timeout().into_iter().chain(interface);
+        let Some(at) = engine.into_iter().chain(others).min() else {
             return;
         };
         if self.armed.is_some_and(|armed| armed <= at) {

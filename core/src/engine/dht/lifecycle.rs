@@ -183,6 +183,22 @@ impl Engine {
         wanted.map(|(_, any)| listened(*any)).collect()
     }
 
+    /// The DHT's own sockets and where they are bound; none while it shares the main ones.
+    pub(in super::super) fn dht_own_sockets(&self) -> heapless::Vec<(SocketId, SocketAddr), 2> {
+        let Some(State::On { ports, own: true }) = self.dht.as_ref().map(|s| &s.state) else {
+            return heapless::Vec::new();
+        };
+        let families = self.dht_families();
+        let bound = families.iter().filter_map(|ip| {
+            let socket = match ip {
+                IpAddr::V4(_) => SocketId::DHT_V4,
+                IpAddr::V6(_) => SocketId::DHT_V6,
+            };
+            Some((socket, SocketAddr::new(*ip, ports.towards(*ip)?)))
+        });
+        bound.collect()
+    }
+
     fn dht_starting(&mut self, port: u16) {
         let log = What::Dht(DhtLog::Starting { port });
         self.notice(None, None, Level::Info, log);

@@ -1,0 +1,54 @@
+//! The network below goes away and comes back, as the interface of a VPN does.
+
+use alloc::{string::String, vec::Vec};
+
+use super::event::{Level, What};
+use super::ops::Purpose;
+use super::peers::End;
+use super::sweep::Why;
+use super::{Engine, Stop};
+use crate::op::SocketKind;
+use crate::{ConnId, Instant, Op};
+
+impl Engine {
+    /// The interface that all traffic is bound to, by its `name`, is gone. Nothing is bound any
+    /// more, so nothing is announced, and every stream is closed: none of them would carry a byte
+    /// again, as sockets stay bound to an interface that is gone.
+    pub fn network_lost(&mut self, now: Instant, name: &str) {
+        self.tick(now);
+        let name = String::from(name);
+        self.notice(None, None, Level::Warning, What::InterfaceGone { name });
+        self.listening.clear();
+        self.udp_bound.clear();
+        let all: Vec<ConnId> = self.conns.iter().map(|conn| conn.id).collect();
+        for id in all {
+            self.close_conn(id, End::Resting("its interface is gone"));
+        }
+    }
+
+    /// The interface is back: all sockets are bound anew, and peers and trackers are asked again.
+    pub fn network_back(&mut self, now: Instant, name: &str) {
+        self.tick(now);
+        let name = String::from(name);
+        self.notice(None, None, Level::Warning, What::InterfaceBack { name });
+        if self.stop != Stop::Running {
+            return;
+        }
+        self.bind_all();
+        self.dht_rebind();
+        self.sweep_trackers(Why::NetworkBack);
+    }
+
+    /// The DHT's own sockets, if it has any, get successors on the same ports.
+    fn dht_rebind(&mut self) {
+        for (socket, local) in self.dht_own_sockets() {
+            // No start waits for it, so its outcome changes nothing.
+            self.ops.job(Purpose::DhtBind(u32::MAX), |op| Op::Bind {
+                op,
+                socket,
+                kind: SocketKind::Udp,
+                local,
+            });
+        }
+    }
+}

@@ -76,6 +76,9 @@ macro_rules! suite {
                     names_are_looked_up,
                     other_services_are_not_asked,
                     silent_trackers_hold_up_nobody,
+                    sloppy_answers_are_read,
+                    a_port_that_is_not_bound_is_not_announced,
+                    a_url_with_spaces_and_unicode_is_asked,
                 ;
                 swarm:
                     a_scripted_swarm,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dunlin_core::Config;
 use dunlin_core::engine::State;
-use dunlin_core::tracker::TrackerState;
+use dunlin_core::tracker::{NO_PORT, TrackerState, TrackerStatus};
 use dunlin_tests::habitat::{
     Answer, Content, Habitat, HabitatExt, HttpServer, Setup, Spec, UdpTracker, announced,
     peers_answer,
@@ -304,4 +304,185 @@ pub(crate) fn silent_trackers_hold_up_nobody<H: Habitat>() {
         });
     });
     h.end(seeder);
+}
+
+/// `body` as a gzip file whose only block is not compressed (RFC 1951, RFC 1952).
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(body.len()).unwrap();
+    let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 1];
+    packed.extend(len.to_le_bytes());
+    packed.extend((!len).to_le_bytes());
+    packed.extend(body);
+    // The checksum is not looked at.
+    packed.extend([0; 8]);
+    packed
+}
+
+/// Answers that general clients refuse and trackers send: libtorrent reads them all.
+pub(crate) fn sloppy_answers_are_read<H: Habitat>() {
+    let mut h = H::new(47);
+    let content = Content::new(47, 100_000);
+    let mut server = h.guest(|g| HttpServer::new(g, false));
+    let body = peers_answer(&[]);
+    let len = body.len();
+    let with = |head: &str| {
+        let head = head.replace("LEN", &len.to_string());
+        [head.as_bytes(), &body].concat()
+    };
+    let chunks: Vec<u8> = body
+        .chunks(7)
+        .flat_map(|c| [format!("{:x}\r\n", c.len()).as_bytes(), c, b"\r\n"].concat())
+        .chain(*b"0\r\n\r\n")
+        .collect();
+    let chunked = |head: &str| [head.as_bytes(), &chunks].concat();
+    let packed = |head: &str| {
+        let packed = gzip(&body);
+        let head = head.replace("LEN", &packed.len().to_string());
+        [head.as_bytes(), &packed].concat()
+    };
+    let many = |n: usize| {
+        format!(
+            "HTTP/1.1 200 OK\r\n{}Content-Length: LEN\r\n\r\n",
+            "X-H: y\r\n".repeat(n)
+        )
+    };
+    let answers: [(&'static str, Vec<u8>); 16] = [
+        ("lf", with("HTTP/1.1 200 OK\nContent-Length: LEN\n\n")),
+        (
+            "reason",
+            with("HTTP/1.1 200\r\nContent-Length: LEN\r\n\r\n"),
+        ),
+        (
+            "lower",
+            with("http/1.1 200 ok\r\ncontent-length: LEN\r\n\r\n"),
+        ),
+        (
+            "blank",
+            with("HTTP/1.1 200 OK\r\nContent-Length:LEN\r\n\r\n"),
+        ),
+        (
+            "name",
+            with("HTTP/1.1 200 OK\r\nX-Powered By: PHP\r\nContent-Length: LEN\r\n\r\n"),
+        ),
+        (
+            "field",
+            with("HTTP/1.1 200 OK\r\nnot a field\r\nContent-Length: LEN\r\n\r\n"),
+        ),
+        (
+            "close",
+            with("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"),
+        ),
+        ("old", with("HTTP/1.0 200 OK\r\n\r\n")),
+        ("icy", with("ICY 200 OK\r\n\r\n")),
+        (
+            "long",
+            with("HTTP/1.1 200 OK\r\nContent-Length: 1LEN\r\n\r\n"),
+        ),
+        ("sixty", with(&many(60))),
+        ("hundreds", with(&many(300))),
+        (
+            "chunked",
+            chunked("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ),
+        (
+            "oldchunks",
+            chunked("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ),
+        (
+            "gzip",
+            packed("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: LEN\r\n\r\n"),
+        ),
+        (
+            "oldgzip",
+            packed("HTTP/1.0 200 OK\r\nContent-Encoding: x-gzip\r\n\r\n"),
+        ),
+    ];
+    let base = format!("http://{}", server.addr);
+    let url = |name: &str| format!("{base}/announce-{name}");
+    let trackers: Vec<String> = answers.iter().map(|(name, _)| url(name)).collect();
+    // A name may begin as another does, so the longer one comes first.
+    let mut pages: Vec<Answer> = answers
+        .into_iter()
+        .map(|(name, bytes)| Answer {
+            path: Box::leak(format!("/announce-{name}").into_boxed_str()),
+            bytes,
+        })
+        .collect();
+    pages.sort_by_key(|page| std::cmp::Reverse(page.path.len()));
+    server.pages = pages;
+    let count = trackers.len();
+    let (node, _) = h.listen(asks_all());
+    let spec = Spec {
+        trackers,
+        ..Spec::default()
+    };
+    let id = h.add(node, &content, spec);
+    let states = h.wait("all answers", |h| {
+        h.guest(|g| server.poll(g));
+        let states: Vec<(String, TrackerState, String)> = h.with_engine(node, move |e, _| {
+            let all = e.trackers(id).into_iter().filter(|t| t.dht.is_none());
+            let error = |t: &TrackerStatus<'_>| t.error.map(ToString::to_string);
+            all.map(|t| (t.url.to_owned(), t.state, error(&t).unwrap_or_default()))
+                .collect()
+        });
+        let over = |s: &TrackerState| matches!(s, TrackerState::Working | TrackerState::Failed);
+        (states.len() == count && states.iter().all(|(_, s, _)| over(s))).then_some(states)
+    });
+    for (url, state, error) in states {
+        assert_eq!(state, TrackerState::Working, "{}: {url}: {error}", H::NAME);
+    }
+    h.end_with(node, |h| h.guest(|g| server.poll(g)));
+}
+
+/// Another program has the port: the tracker is asked for peers, and not told of it.
+pub(crate) fn a_port_that_is_not_bound_is_not_announced<H: Habitat>() {
+    let mut h = H::new(48);
+    let content = Content::new(48, 100_000);
+    let mut server = h.guest(|g| HttpServer::new(g, false));
+    server.pages.push(good("/announce", &[]));
+    let taken = h.taken_addr();
+    let node = h.boot(Setup {
+        listen: Some(taken),
+        ..Setup::default()
+    });
+    let spec = Spec {
+        trackers: vec![format!("http://{}/announce", server.addr)],
+        ..Spec::default()
+    };
+    h.add(node, &content, spec);
+    h.until("the tracker to be asked", |h| {
+        h.guest(|g| server.poll(g));
+        !server.targets.is_empty()
+    });
+    let none = format!("&port={NO_PORT}&");
+    let told = |target: &String| target.contains(&none);
+    assert!(server.targets.iter().all(told), "{:?}", server.targets);
+    assert_eq!(h.listening(node), None);
+    h.end_with(node, |h| h.guest(|g| server.poll(g)));
+}
+
+pub(crate) fn a_url_with_spaces_and_unicode_is_asked<H: Habitat>() {
+    let mut h = H::new(49);
+    let content = Content::new(49, 100_000);
+    let mut server = h.guest(|g| HttpServer::new(g, false));
+    server
+        .pages
+        .push(good("/my%20tracker/%D1%91/announce?k=a%20b&", &[]));
+    let (node, _) = h.listen(Setup::default());
+    let spec = Spec {
+        trackers: vec![format!(
+            "http://{}/my tracker/ё/announce?k=a b",
+            server.addr
+        )],
+        ..Spec::default()
+    };
+    let id = h.add(node, &content, spec);
+    h.until("the tracker to work", |h| {
+        h.guest(|g| server.poll(g));
+        h.with_engine(node, move |e, _| {
+            let mut all = e.trackers(id).into_iter();
+            all.any(|t| t.state == TrackerState::Working)
+        })
+    });
+    h.end_with(node, |h| h.guest(|g| server.poll(g)));
 }

@@ -439,3 +439,12 @@ fn a_network_that_goes_away_and_comes_back_is_said_and_used() {
         assert!(said.iter().any(|line| line == words), "{said:?}");
     }
 }
+
+#[test]
+fn whoever_asks_for_details_is_told_which_tracker_knew_peers() {
+    let mut host = Host::new(&[V4], &[]);
+    host.body = b"d8:intervali1800e5:peers12:\x0a\0\0\x01\x1a\xe1\x0a\0\0\x02\x1a\xe1e";
+    host.magnet(&["http://10.9.9.9/announce"]);
+    let line = "tracker http://10.9.9.9/announce: it knows of 2 peers".to_owned();
+    assert_eq!(said(&host), [(Level::Detail, line)]);
+}

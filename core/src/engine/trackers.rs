@@ -227,6 +227,11 @@ impl Engine {
             self.change(id, Changes::TRACKERS);
             match event {
                 TrackerEvent::Peers { tracker, peers } => {
+                    let message = match peers.len() {
+                        1 => "it knows of 1 peer".into(),
+                        n => alloc::format!("it knows of {n} peers"),
+                    };
+                    self.tracker_notice(id, tracker, Level::Detail, message);
                     let t = self.torrents.get(&id).filter(|t| t.is_running());
                     if let Some(url) = t.and_then(|t| t.announcer.url(tracker)) {
                         let scope = parse_url(url).map(|url| Scope::of_name(url.host));

@@ -98,7 +98,7 @@ impl<'a> Head<'a> {
     /// The three digits behind the version.
     fn status(&self) -> Option<u16> {
         let line = self.lines().next()?;
-        let mut words = line.split(|b| b.is_ascii_whitespace());
+        let mut words = line.split(u8::is_ascii_whitespace);
         words.next()?;
         let digits = words.find(|word| !word.is_empty())?;
         let three = digits.len() == 3 && digits.iter().all(u8::is_ascii_digit);

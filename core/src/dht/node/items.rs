@@ -4,28 +4,21 @@ use core::net::SocketAddr;
 
 use super::Dht;
 use super::server::What;
-use crate::dht::item::{immutable_target, mutable_target};
 use crate::wire::krpc::{Args, Item};
 use crate::{Cx, NodeId};
 
 impl Dht {
-    /// Carries out a `put`. The token comes first: it is the cheaper to check, and binds the item
-    /// to who asked for it.
+    /// Carries out a `put`. The token comes first: it is the cheaper to check.
     pub(super) fn put(
         &mut self,
         cx: &Cx<'_>,
         from: SocketAddr,
-        id: &NodeId,
         args: &Args<'_>,
     ) -> Result<What, What> {
         let item = &args.item;
-        let value = item.v.ok_or(What::Error(203, "v is missing"))?;
+        item.v.ok_or(What::Error(203, "v is missing"))?;
         let token = args.token.ok_or(What::Error(203, "token is missing"))?;
-        let target = match item.k {
-            Some(key) => mutable_target(key, item.salt.unwrap_or_default()),
-            None => immutable_target(value),
-        };
-        if !self.tokens.check(&from, id, &target, token) {
+        if !self.tokens.check(from.ip(), token) {
             return Err(What::Error(203, "token is wrong or too old"));
         }
         self.proven(cx.now, &from);

@@ -149,6 +149,7 @@ impl Dht {
             max_peers: config.max_peers,
             max_per_hash: config.max_peers_per_hash,
         };
+        let query_key = key();
         let peers = PeerStore::new(key(), limits);
         let limits = GuardLimits {
             max_sources: config.max_sources,
@@ -199,7 +200,7 @@ impl Dht {
             budget,
             rtt: Rtt::new(),
             page: Page::new(),
-            queries: Queries::new(config.max_queries),
+            queries: Queries::new(query_key, config.max_queries),
             urgent: VecDeque::new(),
             outbox: VecDeque::new(),
             held_until: None,

@@ -1,13 +1,21 @@
 //! Queries of ours that await their reply.
 //!
-//! A transaction id is the slot, then 32 random bits. A reply counts only if both match and it
-//! comes from the endpoint that was asked (dht.md attack 2: forging one off path takes 2³² tries
-//! in the few seconds that it is awaited).
+//! A transaction id has 4 bytes: nodes of the `mainline` crate answer no others. They are 16 random
+//! bits, then the slot, masked with a keyed hash of those bits and of the endpoint that is asked. A
+//! reply counts only if all of them match and it comes from that endpoint.
+//!
+//! Whoever is not on the path and forges the reply of an endpoint (dht.md attack 2) has to guess all
+//! 32 bits: the mask is as good as random without the key, and what we send to other endpoints tells
+//! nothing of it. With n queries awaiting a reply of one endpoint a forged datagram hits with a
+//! probability of n·2⁻³²; `Guard::may_send` keeps n below 20. So 100 000 datagrams a second for the
+//! 5 s of [`TIMEOUT`] hit one query with a probability of 1.2·10⁻⁴, and only if whom we asked and
+//! our port are known. Success gains what any node gains that is asked: one reply.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use crate::dht::guard::hash_endpoint;
 use crate::dht::{LookupId, PingId};
 use crate::{Cx, Instant, NodeId};
 
@@ -18,7 +26,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 /// it never needs the old and the new ones at once while they grow.
 const FEW: u16 = 64;
 /// Bytes of our transaction ids.
-pub(super) const TID_LEN: usize = 6;
+pub(super) const TID_LEN: usize = 4;
 const NONE: u16 = u16::MAX;
 
 /// What a query is for.
@@ -49,7 +57,8 @@ pub(super) struct Query {
     pub(super) id: Option<NodeId>,
     /// When it left; `None` while it waits to be sent.
     pub(super) sent: Option<Instant>,
-    secret: u32,
+    /// The random part of its transaction id.
+    nonce: u16,
     /// Neighbours in the order of sending.
     prev: u16,
     next: u16,
@@ -58,6 +67,8 @@ pub(super) struct Query {
 /// All of them, at most as many as there are slots.
 #[derive(Debug)]
 pub(super) struct Queries {
+    /// Of the hash that masks slots.
+    key: (u64, u64),
     slots: Vec<Option<Query>>,
     max: u16,
     free: Vec<u16>,
@@ -68,10 +79,12 @@ pub(super) struct Queries {
 }
 
 impl Queries {
-    pub(super) fn new(max: u16) -> Self {
+    /// At most `max` queries; `key` is drawn from the node's randomness.
+    pub(super) fn new(key: (u64, u64), max: u16) -> Self {
         let max = max.clamp(1, NONE - 1);
         let few = usize::from(max.min(FEW));
         Self {
+            key,
             slots: Vec::with_capacity(few),
             max,
             free: Vec::with_capacity(few),
@@ -102,7 +115,7 @@ impl Queries {
             addr,
             id,
             sent: None,
-            secret: cx.rng.next_u32(),
+            nonce: (cx.rng.next_u32() >> 16) as u16,
             prev: NONE,
             next: NONE,
         };
@@ -130,9 +143,16 @@ impl Queries {
 
     /// The bytes that a reply has to repeat.
     pub(super) fn tid(&self, slot: u16) -> [u8; TID_LEN] {
-        let secret = self.get(slot).map_or(0, |q| q.secret);
-        let ([a, b], [c, d, e, f]) = (slot.to_be_bytes(), secret.to_be_bytes());
-        [a, b, c, d, e, f]
+        let Some(query) = self.get(slot) else {
+            return [0; TID_LEN];
+        };
+        let masked = slot ^ self.mask(query.nonce, &query.addr);
+        let ([a, b], [c, d]) = (query.nonce.to_be_bytes(), masked.to_be_bytes());
+        [a, b, c, d]
+    }
+
+    fn mask(&self, nonce: u16, addr: &SocketAddr) -> u16 {
+        hash_endpoint((self.key.0 ^ u64::from(nonce), self.key.1), addr) as u16
     }
 
     /// It leaves now.
@@ -151,12 +171,11 @@ impl Queries {
 
     /// The query that a reply with this id from there answers.
     pub(super) fn find(&self, tid: &[u8], from: SocketAddr) -> Option<u16> {
-        let [a, b, secret @ ..] = <[u8; TID_LEN]>::try_from(tid).ok()?;
-        let slot = u16::from_be_bytes([a, b]);
+        let [a, b, c, d] = <[u8; TID_LEN]>::try_from(tid).ok()?;
+        let nonce = u16::from_be_bytes([a, b]);
+        let slot = u16::from_be_bytes([c, d]) ^ self.mask(nonce, &from);
         let query = self.get(slot)?;
-        let matches = query.secret == u32::from_be_bytes(secret)
-            && query.addr == from
-            && query.sent.is_some();
+        let matches = query.nonce == nonce && query.addr == from && query.sent.is_some();
         matches.then_some(slot)
     }
 
@@ -223,7 +242,7 @@ impl Queries {
 
     /// Ends all.
     pub(super) fn clear(&mut self) {
-        *self = Self::new(self.max);
+        *self = Self::new(self.key, self.max);
     }
 }
 
@@ -244,7 +263,7 @@ mod tests {
             now: Instant::ORIGIN,
             rng: &mut rng,
         };
-        let mut queries = Queries::new(4);
+        let mut queries = Queries::new((1, 2), 4);
         let slot = queries
             .open(&mut cx, Purpose::Ping(None), addr(1), None)
             .unwrap();
@@ -257,19 +276,41 @@ mod tests {
             queries.find(&tid, SocketAddr::from(([192, 0, 2, 1], 6882))),
             None
         );
-        assert_eq!(queries.find(&tid[..5], addr(1)), None);
-        let mut forged = tid;
-        forged[5] ^= 1;
-        assert_eq!(queries.find(&forged, addr(1)), None);
+        assert_eq!(queries.find(&tid[..3], addr(1)), None);
+        assert_eq!(queries.find(&[&tid[..], &[0]].concat(), addr(1)), None);
+        for bit in 0..32 {
+            let mut forged = tid;
+            forged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(queries.find(&forged, addr(1)), None, "bit {bit}");
+        }
         queries.close(slot);
         assert_eq!(queries.find(&tid, addr(1)), None, "answered once");
+    }
+
+    /// The slots follow from each other: what a node is asked with must not tell what others are.
+    #[test]
+    fn all_bits_of_a_transaction_id_differ_from_endpoint_to_endpoint() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let now = Instant::ORIGIN;
+        let mut queries = Queries::new((1, 2), 256);
+        let mut ones = [0; 32];
+        for n in 0..=255 {
+            let rng = &mut rng;
+            let open = queries.open(&mut Cx { now, rng }, Purpose::Ping(None), addr(n), None);
+            let tid = u32::from_be_bytes(queries.tid(open.unwrap()));
+            for (bit, ones) in ones.iter_mut().enumerate() {
+                *ones += tid >> bit & 1;
+            }
+        }
+        // A fair coin is outside of these bounds once in 10⁵ runs of 256.
+        assert!(ones.iter().all(|n| (93..=163).contains(n)), "{ones:?}");
     }
 
     quickcheck! {
         /// Against a plain list: order of timeouts, cap, counting.
         fn behaves_like_a_list(steps: Vec<(u8, u8)>) -> bool {
             let mut rng = ChaCha8Rng::seed_from_u64(1);
-            let mut queries = Queries::new(8);
+            let mut queries = Queries::new((1, 2), 8);
             let (mut open, mut sent): (Vec<u16>, Vec<(u16, Instant)>) = Default::default();
             let mut now = Instant::ORIGIN;
             let step = Purpose::Step { search: LookupId(0), v6: false, slot: 0 };

@@ -40,7 +40,7 @@ pub(super) enum For {
 pub(super) struct Search {
     pub(super) goal: Goal,
     pub(super) target: NodeId,
-    /// Our ids when it began: tokens are bound to them, and ours may change meanwhile (BEP 42).
+    /// Our ids when it began: some nodes bind tokens to them, and ours may change meanwhile (BEP 42).
     pub(super) own: [Option<NodeId>; 2],
     pub(super) whom: For,
     started: Instant,

@@ -63,7 +63,6 @@ pub(super) enum What {
     },
     Peers {
         hash: NodeId,
-        id: NodeId,
         v4: bool,
         v6: bool,
         noseed: bool,
@@ -71,7 +70,6 @@ pub(super) enum What {
     },
     Item {
         target: NodeId,
-        id: NodeId,
         seq: Option<i64>,
         v4: bool,
         v6: bool,
@@ -219,9 +217,9 @@ impl Dht {
 
     /// What to say; announces and puts are carried out here.
     fn reply_to(&mut self, cx: &Cx<'_>, from: SocketAddr, method: Method, args: &Args<'_>) -> What {
-        let Some(id) = args.id else {
+        if args.id.is_none() {
             return What::Error(203, "id is missing or not 20 bytes");
-        };
+        }
         let v6 = from.is_ipv6();
         let (want4, want6) = args.want.map_or((!v6, v6), |w| (w.v4, w.v6));
         // `want` of neither means the querier's own family (BEP 32).
@@ -241,23 +239,19 @@ impl Dht {
             Method::FindNode => target.map(|target| What::Nodes { target, v4, v6 }),
             Method::GetPeers => hash.map(|hash| What::Peers {
                 hash,
-                id,
                 v4,
                 v6,
                 noseed: args.noseed,
                 scrape: args.scrape,
             }),
-            Method::AnnouncePeer => {
-                hash.and_then(|hash| self.announced(cx, from, &id, &hash, args))
-            }
+            Method::AnnouncePeer => hash.and_then(|hash| self.announced(cx, from, &hash, args)),
             Method::Get => target.map(|target| What::Item {
                 target,
-                id,
                 seq: args.item.seq,
                 v4,
                 v6,
             }),
-            Method::Put => self.put(cx, from, &id, args),
+            Method::Put => self.put(cx, from, args),
             Method::SampleInfohashes => target.map(|target| What::Samples { target, v4, v6 }),
             Method::Unknown => Err(What::Error(204, "Unknown query type.")),
         };
@@ -268,12 +262,11 @@ impl Dht {
         &mut self,
         cx: &Cx<'_>,
         from: SocketAddr,
-        id: &NodeId,
         hash: &NodeId,
         args: &Args<'_>,
     ) -> Result<What, What> {
         let token = args.token.ok_or(What::Error(203, "token is missing"))?;
-        if !self.tokens.check(&from, id, hash, token) {
+        if !self.tokens.check(from.ip(), token) {
             return Err(What::Error(203, "token is wrong or too old"));
         }
         self.proven(cx.now, &from);
@@ -351,13 +344,12 @@ impl Dht {
             }
             What::Peers {
                 hash,
-                id,
                 v4,
                 v6,
                 noseed,
                 scrape,
             } => {
-                token = self.tokens.make(to, &id, &hash);
+                token = self.tokens.make(to.ip());
                 out.token = &token;
                 (seeds, leeches) = ([0; BLOOM_LEN], [0; BLOOM_LEN]);
                 if scrape && self.peers.scrape(&hash, &mut seeds, &mut leeches) {
@@ -378,12 +370,11 @@ impl Dht {
             }
             What::Item {
                 target,
-                id,
                 seq,
                 v4,
                 v6,
             } => {
-                token = self.tokens.make(to, &id, &target);
+                token = self.tokens.make(to.ip());
                 out.token = &token;
                 out.item = to_send(&self.items, &target, seq);
                 let len = TOKEN + len_of(&out.item);

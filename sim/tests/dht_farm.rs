@@ -2,9 +2,11 @@
 
 #![allow(clippy::print_stdout, reason = "the figures are worth seeing")]
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use dunlin_core::dht::DhtConfig;
+use dunlin_core::NodeId;
+use dunlin_core::dht::{Contact, DhtConfig, DhtStats, Saved};
 use dunlin_sim::dht::{FarmConfig, Summary, Trial};
 
 const fn ms(n: u64) -> Duration {
@@ -60,6 +62,51 @@ fn a_cold_start_among_dead_nodes_takes_two_seconds() {
     let took = cold_starts(500_000);
     assert!(took[4] <= ms(2_000), "half of them: {took:?}");
     assert!(took.iter().all(|t| *t <= ms(6_000)), "{took:?}");
+}
+
+/// So many nodes of a session long ago, all of them gone.
+fn dead_cache(count: u16) -> Saved {
+    let node = |n: u16| {
+        let [a, b] = n.to_be_bytes();
+        let mut id = NodeId([a ^ b; 20]);
+        id.0[..2].copy_from_slice(&n.wrapping_mul(0x9e37).to_be_bytes());
+        let addr = SocketAddr::from(([60 + b % 100, b, a, 1], 6881));
+        (Contact { id, addr }, 86_400)
+    };
+    Saved {
+        nodes: (1..=count).map(node).collect(),
+        ..Saved::default()
+    }
+}
+
+/// S24 at its worst: nobody of the cache is there any more, and one node to begin with is.
+#[test]
+fn a_cache_of_dead_nodes_alone_costs_a_second() {
+    for cached in [8, 16, 100, 400] {
+        for seed in 1..=3 {
+            let mut trial = Trial::new(seed, dead(500_000), DhtConfig::default());
+            trial.node(|dht, cx| dht.restore(cx, &dead_cache(cached)));
+            let began = trial.world().now();
+            for addr in trial.farm().contacts(1) {
+                trial.node(|dht, cx| dht.add_contact(cx, addr));
+            }
+            let mut wait = |wanted: fn(&DhtStats) -> bool| {
+                while !wanted(&trial.stats()) {
+                    let next = trial.world().now() + ms(10);
+                    assert!(next <= began + ms(60_000), "{cached} cached, seed {seed}");
+                    trial.world().run_until(next);
+                }
+                trial.world().now().saturating_since(began)
+            };
+            let first = wait(|stats| stats.replies_received > 0);
+            let enough = wait(|stats| stats.good_nodes >= 32);
+            println!(
+                "{cached} dead nodes cached: first reply after {first:?}, 32 nodes after {enough:?}"
+            );
+            assert!(first <= ms(1_000), "{first:?}");
+            assert!(enough <= ms(20_000), "{enough:?}");
+        }
+    }
 }
 
 #[test]

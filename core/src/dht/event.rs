@@ -126,7 +126,7 @@ pub enum Cause {
     NoContacts,
     /// The names of the nodes to begin with could not be looked up.
     Dns,
-    /// The platform could not send.
+    /// The platform refused to send most of the DHT's queries since the last reply.
     Send,
     /// Datagrams left, none came back: a firewall, or no network.
     NoReplies,
@@ -219,7 +219,7 @@ pub enum DhtEvent {
     TableChanged,
     /// A table has nobody to begin with, or nobody who answers: names of routers should be looked
     /// up (again), and given to [`Dht::add_contact`](super::Dht::add_contact). Repeated every
-    /// minute while it is so.
+    /// minute while it is so; every quarter of an hour if the other family has somebody.
     NeedContacts {
         /// The IPv6 one.
         v6: bool,

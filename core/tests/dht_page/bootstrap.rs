@@ -135,3 +135,89 @@ fn a_magnet_without_trackers_completes_through_the_dht() {
     let found = w.nodes[l].engine.trackers(id)[0].peers;
     assert!(found >= 1, "{found}");
 }
+
+/// A table that is full of nodes that are gone, as a cache leaves it.
+fn gone() -> Saved {
+    let contact = |n: u8| Contact {
+        id: NodeId([n.wrapping_mul(53); 20]),
+        addr: ([10, 200, n, 1], 6881).into(),
+    };
+    Saved {
+        nodes: (1..=40).map(|n| (contact(n), 86_400)).collect(),
+        ..Saved::default()
+    }
+}
+
+#[test]
+fn s24_nodes_to_begin_with_are_asked_though_the_cache_is_full() {
+    let mut w = World::new(1);
+    let n = w.node(config(DhtMode::On));
+    let saved = Config {
+        dht_saved: Some(gone()),
+        ..config(DhtMode::On)
+    };
+    let by_router = w.node(Config {
+        dht_routers: vec![host(&w, n)],
+        ..saved.clone()
+    });
+    let by_name = w.node(Config {
+        dht_routers: vec!["node.example:6881".parse().unwrap()],
+        ..saved.clone()
+    });
+    let ip = w.nodes[n].addr.ip();
+    w.nodes[by_name].names.insert("node.example".into(), ip);
+    // Named by a person before the node is started, and while it runs.
+    let by_hand = w.node(Config {
+        dht: DhtMode::Off,
+        ..saved.clone()
+    });
+    let (now, addr) = (w.now, w.nodes[n].addr.to_string());
+    w.nodes[by_hand].engine.dht_add_node(now, &addr).unwrap();
+    set(&mut w, by_hand, DhtMode::On);
+    let by_torrent = w.node(saved);
+    let with = AddTorrent {
+        nodes: vec![host(&w, n)],
+        ..magnet(1)
+    };
+    start(&mut w, by_torrent, with);
+    for (who, m) in [
+        ("router", by_router),
+        ("name", by_name),
+        ("hand", by_hand),
+        ("torrent", by_torrent),
+    ] {
+        let heard = |w: &mut World| {
+            let node = w.nodes[m].engine.dht_node();
+            node.is_some_and(dunlin_core::dht::Dht::is_heard)
+        };
+        assert!(w.run_until(5 * SECOND, heard), "by {who}");
+    }
+}
+
+/// The search that a torrent begins with ends before somebody is found.
+#[test]
+fn s24_a_search_that_nobody_answered_is_repeated_when_somebody_is_found() {
+    let (info, data) = torrent(100_000, 16 << 10);
+    let mut w = World::new(1);
+    let router = w.node(config(DhtMode::On));
+    let knowing = Config {
+        dht_routers: vec![host(&w, router)],
+        ..config(DhtMode::On)
+    };
+    w.seed(knowing, &info, &data);
+    w.run(30 * SECOND);
+    let l = w.node(Config {
+        dht_saved: Some(gone()),
+        ..config(DhtMode::On)
+    });
+    let hash = Source::Hash {
+        info_hash: info.info_hash(),
+        name: None,
+    };
+    let id = start(&mut w, l, add(hash));
+    w.run(20 * SECOND);
+    assert_eq!(pseudo(&w, l, id).unwrap().2, "DHT search unsuccessful.");
+    let (now, addr) = (w.now, w.nodes[router].addr.to_string());
+    w.nodes[l].engine.dht_add_node(now, &addr).unwrap();
+    assert!(w.run_until(20 * SECOND, |w| w.has(l, id, &data)));
+}

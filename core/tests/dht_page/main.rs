@@ -14,11 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{World, add, torrent};
-use dunlin_core::dht::{Cause, DhtConfig, DhtEvent, DhtLog, Failure, Goal, ReadOnly};
+use dunlin_core::dht::{
+    Cause, Contact, DhtConfig, DhtEvent, DhtLog, Failure, Goal, ReadOnly, Saved,
+};
 use dunlin_core::engine::{AddTorrent, Event, Level, Notice, Source, StatValue, What};
 use dunlin_core::metainfo::{Builder, HostPort, Info};
 use dunlin_core::tracker::{DHT_URL, TrackerState};
-use dunlin_core::{Config, DhtMode, InfoHash, SocketId, TorrentId};
+use dunlin_core::{Config, DhtMode, InfoHash, NodeId, SocketId, TorrentId};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -137,7 +137,9 @@ impl Dht {
         self.queries.sent(cx.now, slot);
         self.page.now.queries_out += 1;
         self.page.now.bytes_out += len as u64;
-        self.asked_since_heard = self.asked_since_heard.saturating_add(1);
+        if let Some(side) = &mut self.sides[usize::from(query.addr.is_ipv6())] {
+            side.pulse.sent(cx.now);
+        }
         Some(Transmit::to(query.addr, len))
     }
 
@@ -258,7 +260,6 @@ impl Dht {
             .sent
             .map_or(core::time::Duration::MAX, |at| cx.now.saturating_since(at));
         self.page.now.replies += 1;
-        self.asked_since_heard = 0;
         self.rtt.add(rtt);
         self.verifying.retain(|a| *a != from);
         self.budget.heard(cx.now, &from);
@@ -270,6 +271,7 @@ impl Dht {
         if id == *side.routes.own() {
             return self.failed(cx, &query);
         }
+        side.pulse.replied();
         let added = side.routes.replied(cx.now, &id, from, rtt);
         if added == Added::IdChanged {
             self.guard.changed_id(cx.now, from.ip());
@@ -298,6 +300,7 @@ impl Dht {
         match query.purpose {
             Purpose::Ping(None) => self.found_alive(cx, &from),
             Purpose::Ping(Some(ping)) => {
+                self.found_alive(cx, &from);
                 let version = version.and_then(|v| v.try_into().ok()).unwrap_or_default();
                 let answer = Some((from.id, rtt, version));
                 self.tell(DhtEvent::Ping {

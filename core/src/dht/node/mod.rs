@@ -6,14 +6,17 @@
 //!  client.rs   our queries ──▶ replies, errors, timeouts        queries.rs  those under way
 //!  searches.rs goals ──▶ steps ──▶ stores
 //!  upkeep.rs   bootstrap, refresh, housekeeping                 page.rs     statistics and warnings
+//!  side.rs     what belongs to one family                       pulse.rs    whether anybody answers there
 //! ```
 
 mod client;
 mod items;
 mod page;
+mod pulse;
 mod queries;
 mod searches;
 mod server;
+mod side;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -27,15 +30,17 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use self::page::Page;
+use self::pulse::Pulse;
 use self::queries::{Purpose, Queries};
 use self::searches::{For, Search};
 use self::server::Answer;
+use self::side::Side;
 use super::budget::Budget;
-use super::estimate::{self, SizeEstimate};
+use super::estimate;
 use super::guard::{self, Guard, GuardLimits};
 use super::rtt::Rtt;
 use super::store::{ItemStore, PeerLimits, PeerStore};
-use super::table::{Family, Limits, Routes};
+use super::table::Family;
 use super::token::Tokens;
 use super::vote::Vote;
 use super::{Contact, DhtConfig, DhtEvent, DhtLog, DhtStats, Goal, LookupId, PingId, ReadOnly};
@@ -73,24 +78,6 @@ pub struct Saved {
     pub nodes: Vec<(Contact, u32)>,
     /// Nodes to begin with that were not reached yet: known by name or address.
     pub contacts: Vec<HostPort>,
-}
-
-/// What belongs to one family.
-#[derive(Debug)]
-struct Side {
-    routes: Routes,
-    estimate: SizeEstimate,
-    /// Nodes to begin with, the newest last.
-    contacts: VecDeque<SocketAddr>,
-    /// A search for the table is under way.
-    searching: bool,
-    /// When the next one begins.
-    round: Option<Instant>,
-    /// The pause before it, if the last brought nothing.
-    pause: Duration,
-    rounds: u32,
-    /// Its nodes are not one operator's, as far as their addresses tell (dht.md attack 12).
-    diverse: bool,
 }
 
 /// A DHT node.
@@ -131,9 +118,6 @@ pub struct Dht {
     upkeep_at: Option<Instant>,
     /// When anything came in last.
     heard: Instant,
-    /// Queries sent since a reply came.
-    asked_since_heard: u32,
-    send_failures: u32,
     limited: u64,
     held_back: u64,
     events: VecDeque<DhtEvent>,
@@ -170,21 +154,7 @@ impl Dht {
         let mut side = |family| {
             let mut drawn = NodeId([0; 20]);
             cx.rng.fill_bytes(&mut drawn.0);
-            let limits = Limits {
-                max_buckets: config.max_buckets,
-                max_replacements: config.max_replacements,
-                local: config.local,
-            };
-            Side {
-                routes: Routes::new(family, id.take().unwrap_or(drawn), limits),
-                estimate: SizeEstimate::new(),
-                contacts: VecDeque::new(),
-                searching: false,
-                round: None,
-                pause: Duration::ZERO,
-                rounds: 0,
-                diverse: config.local,
-            }
+            Side::new(family, id.take().unwrap_or(drawn), &config)
         };
         let v4 = config.ipv4.then(|| side(Family::V4));
         let v6 = config.ipv6.then(|| side(Family::V6));
@@ -213,8 +183,6 @@ impl Dht {
             next_id: 0,
             upkeep_at: None,
             heard: cx.now,
-            asked_since_heard: 0,
-            send_failures: 0,
             limited: 0,
             held_back: 0,
             events: VecDeque::with_capacity(few(config.max_events)),
@@ -240,12 +208,13 @@ impl Dht {
         }
         (self.active, self.port) = (true, port);
         self.heard = cx.now;
-        (self.limited, self.held_back, self.send_failures) = (0, 0, 0);
+        (self.limited, self.held_back) = (0, 0);
         self.tell(DhtEvent::Log(DhtLog::Starting { port }));
         let nodes = self.sides.iter().flatten().map(|s| s.routes.len()).sum();
         self.page.start(cx.now, nodes);
         for side in self.sides.iter_mut().flatten() {
             side.routes.hurry(cx.now);
+            side.pulse = Pulse::new();
             (side.rounds, side.round) = (0, Some(cx.now));
             side.pause = upkeep::FIRST_ROUND;
         }
@@ -343,7 +312,7 @@ impl Dht {
     }
 
     /// A node to begin with, from a torrent file or a router; tried only while the table is
-    /// short of nodes. At most 64 are kept, the newest (S15).
+    /// short of nodes or nobody of its family answers. At most 64 are kept, the newest (S15).
     pub fn add_contact(&mut self, cx: &mut Cx<'_>, addr: SocketAddr) {
         let Some(side) = self.sides[usize::from(addr.is_ipv6())].as_mut() else {
             return;
@@ -355,11 +324,37 @@ impl Dht {
             side.contacts.pop_front();
         }
         side.contacts.push_back(addr);
-        let short = side.routes.good() < page::ENOUGH_NODES;
-        if self.active && short && !side.searching {
+        let heard = side.pulse.is_heard();
+        let wanted = !heard || side.routes.good() < page::ENOUGH_NODES;
+        if !self.active || !wanted {
+            return;
+        }
+        if side.searching {
+            // Whoever the search asks may be gone: it need not be waited for.
+            if !heard {
+                self.probe(cx, addr);
+            }
+        } else {
             side.round = Some(cx.now);
             self.upkeep_at = Some(cx.now);
         }
+    }
+
+    /// Whether nodes to begin with are of use: too few nodes are known, or nobody answers in a
+    /// family in which somebody could.
+    #[must_use]
+    pub fn wants_contacts(&self, now: Instant) -> bool {
+        let unheard = |v6: &bool| {
+            let side = self.sides[usize::from(*v6)].as_ref();
+            side.is_some_and(|s| !s.pulse.is_heard()) && !self.is_resting(now, *v6)
+        };
+        self.active && (self.page.is_bootstrapping() || [false, true].iter().any(unheard))
+    }
+
+    /// Whether somebody answers, in either family.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.active && self.sides.iter().flatten().any(|s| s.pulse.is_heard())
     }
 
     /// Asks a node for a sign of life; it joins the table if that has space (PORT messages,
@@ -485,10 +480,17 @@ impl Dht {
             .map(|(contact, ..)| contact)
     }
 
-    /// The platform could not send a datagram to `addr`: a hint, it may be transient.
+    /// The platform refused to send a datagram to `addr`: the query that left for it last has
+    /// failed. Does nothing if no query is under way there: others may share the socket.
     pub fn send_failed(&mut self, cx: &mut Cx<'_>, addr: SocketAddr) {
-        let _ = (cx.now, addr);
-        self.send_failures = self.send_failures.saturating_add(1);
+        let slot = self.queries.last_to(addr);
+        let Some(query) = slot.and_then(|slot| self.queries.close(slot)) else {
+            return;
+        };
+        if let Some(side) = &mut self.sides[usize::from(addr.is_ipv6())] {
+            side.pulse.refused();
+        }
+        self.failed(cx, &query);
     }
 
     /// Whether [`Machine::poll_transmit`] may have something now.

@@ -179,6 +179,18 @@ impl Queries {
         matches.then_some(slot)
     }
 
+    /// The query that was sent last to `addr` and awaits its reply.
+    pub(super) fn last_to(&self, addr: SocketAddr) -> Option<u16> {
+        let mut slot = self.tail;
+        while let Some(query) = self.get(slot) {
+            if query.addr == addr {
+                return Some(slot);
+            }
+            slot = query.prev;
+        }
+        None
+    }
+
     /// It is over.
     pub(super) fn close(&mut self, slot: u16) -> Option<Query> {
         let query = self.slots.get_mut(usize::from(slot))?.take()?;
@@ -269,7 +281,10 @@ mod tests {
             .unwrap();
         let tid = queries.tid(slot);
         assert_eq!(queries.find(&tid, addr(1)), None, "not sent yet");
+        assert_eq!(queries.last_to(addr(1)), None);
         queries.sent(cx.now, slot);
+        assert_eq!(queries.last_to(addr(1)), Some(slot));
+        assert_eq!(queries.last_to(addr(2)), None);
         assert_eq!(queries.find(&tid, addr(1)), Some(slot));
         assert_eq!(queries.find(&tid, addr(2)), None);
         assert_eq!(

@@ -22,7 +22,7 @@ const SEEDS: usize = 16;
 /// Nodes that it begins with besides, which answered lately and are not in the table.
 const SPARES: usize = 8;
 /// Contacts that a search begins with if the table does not suffice (S15).
-const CONTACTS: usize = 8;
+pub(super) const CONTACTS: usize = 8;
 /// Queries of a round that looks for nodes of one bucket: it need not find its end. Ours: 12 are
 /// too few where two of three are dead, 96 take the budget of the rounds that follow.
 const ROUND_QUERIES: u8 = 24;
@@ -101,10 +101,12 @@ impl Dht {
         let mut lookups = [None, None];
         for (v6, place) in [false, true].into_iter().zip(&mut lookups) {
             let fits = match whom {
-                For::Owner => true,
+                For::Owner => !self.is_resting(cx.now, v6),
                 For::Table { v6: only, .. } => only == v6,
             };
-            *place = self.new_lookup(cx.now, target, v6, whom).filter(|_| fits);
+            if fits {
+                *place = self.new_lookup(cx.now, target, v6, whom);
+            }
         }
         let scrape = matches!(goal, Goal::Peers { scrape: true, .. });
         let search = Search {
@@ -156,13 +158,18 @@ impl Dht {
         for seed in seeds.iter().chain(&spares) {
             lookup.add(Some(seed.id), seed.addr);
         }
-        if seeds.len() < SEEDS {
+        // While the nodes of the table are all silent, contacts are asked besides: see
+        // `probe_contacts`. Here they would have to wait until those have stalled.
+        if seeds.is_empty() || (seeds.len() < SEEDS && side.pulse.is_heard()) {
             // The newest first; the next search begins with others.
             let known = side.contacts.len().min(CONTACTS);
             for addr in side.contacts.iter().rev().take(known) {
                 lookup.add(None, *addr);
             }
             side.contacts.rotate_right(known);
+            if whom != For::Owner {
+                side.probes = known;
+            }
         }
         Some(lookup)
     }

@@ -1,11 +1,12 @@
 //! Keeping the tables: bootstrap, refresh, housekeeping, and what the log is told.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::page::{ENOUGH_NODES, HOUSEKEEPING, Present};
 use super::queries::Purpose;
-use super::searches::For;
-use super::{Dht, Side};
+use super::searches::{CONTACTS, For};
+use super::Dht;
 use crate::dht::table::Action;
 use crate::dht::{Cause, Contact, DhtEvent, Goal};
 use crate::{Cx, Instant, NodeId};
@@ -36,6 +37,7 @@ impl Dht {
             self.items.expire(cx.now);
         }
         for v6 in [false, true] {
+            self.watch(cx.now, v6);
             self.table_upkeep(cx, v6);
             self.bootstrap(cx, v6);
         }
@@ -50,6 +52,19 @@ impl Dht {
             }
             for line in lines {
                 self.tell(DhtEvent::Log(line));
+            }
+        }
+    }
+
+    /// Begins anew if nobody of the table is there any more: after a long sleep, or elsewhere.
+    fn watch(&mut self, now: Instant, v6: bool) {
+        let Some(side) = self.sides[usize::from(v6)].as_mut() else {
+            return;
+        };
+        if side.pulse.handle_timeout(now) {
+            (side.rounds, side.pause) = (0, FIRST_ROUND);
+            if !side.searching {
+                side.round = Some(now);
             }
         }
     }
@@ -81,6 +96,7 @@ impl Dht {
 
     /// Looks for more nodes while the table has too few, and once at the start.
     pub(super) fn bootstrap(&mut self, cx: &mut Cx<'_>, v6: bool) {
+        let slow = self.slow_round(v6);
         let Some(side) = self.sides[usize::from(v6)].as_mut() else {
             return;
         };
@@ -90,7 +106,7 @@ impl Dht {
         side.round = None;
         let had = side.routes.good();
         if side.routes.is_empty() && side.contacts.is_empty() {
-            side.round = Some(cx.now + SLOW_ROUND);
+            side.round = Some(cx.now + slow);
             return self.tell(DhtEvent::NeedContacts { v6 });
         }
         let mut target = *side.routes.own();
@@ -110,16 +126,69 @@ impl Dht {
             side.searching = false;
             side.round = Some(cx.now + FIRST_ROUND);
         }
+        if begun.is_some() {
+            self.probe_contacts(cx, v6);
+        }
+    }
+
+    /// Nobody of the table has answered yet: asks nodes to begin with for a sign of life, too.
+    /// Searches that nobody answered go on with whoever gives one (see [`Dht::found_alive`]).
+    fn probe_contacts(&mut self, cx: &mut Cx<'_>, v6: bool) {
+        let side = self.sides[usize::from(v6)].as_mut();
+        // With an empty table the search itself has begun with them.
+        let Some(side) = side.filter(|s| !s.pulse.is_heard() && !s.routes.is_empty()) else {
+            return;
+        };
+        side.probes = 0;
+        let newest = side.contacts.iter().rev().take(CONTACTS).copied();
+        let contacts: heapless::Vec<SocketAddr, CONTACTS> = newest.collect();
+        side.contacts.rotate_right(contacts.len());
+        for addr in contacts {
+            self.probe(cx, addr);
+        }
+    }
+
+    /// Asks a node to begin with for a sign of life, before anything else leaves; so many in a round
+    /// (S15).
+    pub(super) fn probe(&mut self, cx: &mut Cx<'_>, addr: SocketAddr) {
+        let side = self.sides[usize::from(addr.is_ipv6())].as_mut();
+        let Some(side) = side.filter(|s| s.probes < CONTACTS) else {
+            return;
+        };
+        side.probes += 1;
+        let slot = self.queries.open(cx, Purpose::Ping(None), addr, None);
+        self.urgent.extend(slot);
+    }
+
+    /// Whether the other family is where somebody answers.
+    fn is_other_heard(&self, v6: bool) -> bool {
+        let other = self.sides[usize::from(!v6)].as_ref();
+        other.is_some_and(|s| s.pulse.is_heard())
+    }
+
+    /// Whether a family does not work here: nobody answers, and in the other one somebody does.
+    pub(super) fn is_resting(&self, now: Instant, v6: bool) -> bool {
+        let side = self.sides[usize::from(v6)].as_ref();
+        side.is_some_and(|s| s.pulse.is_silent(now)) && self.is_other_heard(v6)
+    }
+
+    /// The pause between rounds that nobody answers.
+    fn slow_round(&self, v6: bool) -> Duration {
+        match self.is_other_heard(v6) {
+            true => SMALL_NETWORK,
+            false => SLOW_ROUND,
+        }
     }
 
     /// A search for the table is over.
     pub(super) fn searched_for_table(&mut self, now: Instant, v6: bool, had: u32) {
+        let slow = self.slow_round(v6);
         let Some(side) = self.sides[usize::from(v6)].as_mut() else {
             return;
         };
         side.searching = false;
-        let has = side.routes.good();
-        if side.diverse && has >= ENOUGH_NODES {
+        let (has, heard) = (side.routes.good(), side.pulse.is_heard());
+        if side.diverse && heard && has >= ENOUGH_NODES {
             return;
         }
         if has > had {
@@ -127,10 +196,10 @@ impl Dht {
             side.round = Some(now + AT_ONCE);
         } else {
             side.round = Some(now + side.pause);
-            let alone = has == 0;
+            let alone = has == 0 || !heard;
             let most = match side.rounds {
                 0..YOUNG if !alone => FIRST_ROUND,
-                _ if alone => SLOW_ROUND,
+                _ if alone => slow,
                 _ => SMALL_NETWORK,
             };
             side.pause = (side.pause * 2).min(most);
@@ -142,26 +211,38 @@ impl Dht {
 
     /// A node was added: is that enough (S16)? Or is it the first (S15)?
     pub(super) fn grown(&mut self, now: Instant, v6: bool) {
-        let Some(side) = self.sides[usize::from(v6)].as_mut() else {
+        if self.is_enough(now, v6) {
             return;
-        };
-        side.diverse = side.diverse || is_diverse(side);
-        let enough = side.diverse && side.routes.good() >= ENOUGH_NODES;
-        if enough {
-            // The first round looks for our own neighbourhood, however many nodes there are.
-            side.round = side.round.filter(|_| side.rounds == 0);
-            if self.page.is_bootstrapping() {
-                side.contacts.clear();
-                let present = self.present();
-                let line = self.page.bootstrapped(now, &present);
-                self.tell(DhtEvent::Log(line));
-                self.tell(DhtEvent::TableChanged);
-            }
-        } else if !side.searching && side.round.is_none_or(|at| at > now) {
+        }
+        if let Some(side) = &mut self.sides[usize::from(v6)]
+            && !side.searching
+            && side.round.is_none_or(|at| at > now)
+        {
             // News: no need to wait for the next round.
             side.pause = FIRST_ROUND;
             side.round = Some(now + AT_ONCE);
         }
+    }
+
+    /// Whether a table has enough nodes that answered; if so, the bootstrap is complete.
+    pub(super) fn is_enough(&mut self, now: Instant, v6: bool) -> bool {
+        let Some(side) = self.sides[usize::from(v6)].as_mut() else {
+            return true;
+        };
+        side.judge_diversity();
+        if !side.diverse || side.routes.good() < ENOUGH_NODES {
+            return false;
+        }
+        // The first round looks for our own neighbourhood, however many nodes there are.
+        side.round = side.round.filter(|_| side.rounds == 0);
+        if self.page.is_bootstrapping() {
+            side.contacts.clear();
+            let present = self.present();
+            let line = self.page.bootstrapped(now, &present);
+            self.tell(DhtEvent::Log(line));
+            self.tell(DhtEvent::TableChanged);
+        }
+        true
     }
 
     /// Anything came in lately, or nothing was expected.
@@ -171,13 +252,26 @@ impl Dht {
 
     /// Why nobody answered.
     pub(super) fn silence(&self) -> Cause {
-        if self.send_failures > 0 && self.page.now.replies == 0 {
+        let (asked, refused) = self.unanswered();
+        if is_refusal(asked, refused) {
             Cause::Send
-        } else if self.page.now.replies == 0 || self.asked_since_heard > 0 {
+        } else if self.page.now.replies == 0 || asked > 0 {
             Cause::NoReplies
         } else {
             Cause::NodesGone
         }
+    }
+
+    /// Queries since somebody answered last, and those of them that the platform refused. A family
+    /// in which nobody answers does not count beside one in which somebody does.
+    fn unanswered(&self) -> (u32, u32) {
+        let heard = self.is_heard();
+        let sides = self.sides.iter().flatten().map(|s| s.pulse);
+        let counts = sides.filter(|p| p.is_heard() == heard);
+        counts.fold((0, 0), |(asked, refused), pulse| {
+            let (a, r) = pulse.unanswered();
+            (asked.saturating_add(a), refused.saturating_add(r))
+        })
     }
 
     /// The node as the log sees it.
@@ -196,16 +290,15 @@ impl Dht {
             torrents: self.peers.hashes(),
             // Nobody asks one that does not answer.
             unreachable: (!self.is_read_only()).then_some(unreachable),
-            firewalled: if self.send_failures > 0 {
-                Cause::Send
-            } else {
-                Cause::NoReplies
+            firewalled: match self.unanswered() {
+                (asked, refused) if is_refusal(asked, refused) => Cause::Send,
+                _ => Cause::NoReplies,
             },
         }
     }
 
-    /// An unknown node asked us something, and the table would like to have it.
-    pub(super) fn verify(&mut self, cx: &mut Cx<'_>, addr: core::net::SocketAddr, id: NodeId) {
+    /// An unknown node asked us something or was told of, and the table would like to have it.
+    pub(super) fn verify(&mut self, cx: &mut Cx<'_>, addr: SocketAddr, id: NodeId) {
         if self.verifying.is_full() || self.verifying.contains(&addr) || self.queries.is_full() {
             return;
         }
@@ -216,6 +309,11 @@ impl Dht {
             let _ = self.verifying.push(addr);
         }
     }
+}
+
+/// Whether it is the platform that does not let queries out: it refused half of them or more.
+const fn is_refusal(asked: u32, refused: u32) -> bool {
+    refused > 0 && refused >= asked - asked / 2
 }
 
 /// A random id that shares just `bits` leading bits with `own`.
@@ -232,25 +330,6 @@ fn beside(cx: &mut Cx<'_>, own: &NodeId, bits: u32) -> NodeId {
         }
     }
     id
-}
-
-/// Bootstrap capture (dht.md attack 12): nodes of one operator are not a network.
-fn is_diverse(side: &Side) -> bool {
-    const NETWORKS: usize = 8;
-    let mut seen = heapless::Vec::<[u8; 4], NETWORKS>::new();
-    for (node, ..) in side.routes.nodes(Instant::ORIGIN) {
-        let net = match node.addr.ip() {
-            core::net::IpAddr::V4(ip) => [ip.octets()[0], ip.octets()[1], 0, 0],
-            core::net::IpAddr::V6(ip) => {
-                let [a, b, c, d, ..] = ip.octets();
-                [a, b, c, d]
-            }
-        };
-        if !seen.contains(&net) && seen.push(net).is_err() {
-            break;
-        }
-    }
-    seen.is_full()
 }
 
 #[cfg(test)]

@@ -129,7 +129,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The driver could not send a datagram to `addr`.
+    /// The driver could not send a datagram to `addr`: the platform refused it. If it was a query of
+    /// the DHT, that has failed.
     pub fn handle_unsent(&mut self, now: Instant, addr: SocketAddr) {
         self.tick(now);
         self.udp_unsent(addr);

@@ -14,8 +14,6 @@ use crate::{ConnId, Instant, Op, Outcome};
 const MAX_CONTACTS: usize = 64;
 /// Names looked up in one round, the newest (rTorrent's).
 const NAMES_PER_ROUND: usize = 8;
-/// Cycle of a node that is done with bootstrapping.
-const BOOTSTRAPPED: u32 = 2;
 
 /// What a name is looked up for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,15 +64,16 @@ impl Engine {
         self.dht_try_contacts();
     }
 
-    /// While the node knows few others: tries those to begin with.
+    /// While the node knows few others, or none that answer: tries those to begin with.
     pub(super) fn dht_try_contacts(&mut self) {
+        let now = self.now;
         let Some(server) = &mut self.dht else {
             return;
         };
         let Some(node) = server.running() else {
             return;
         };
-        if node.stats().cycle >= BOOTSTRAPPED {
+        if !node.wants_contacts(now) {
             server.contacts.clear();
             return;
         }

@@ -72,7 +72,7 @@ pub(super) struct Server {
     waiting: VecDeque<TorrentId>,
     /// For the application.
     events: VecDeque<DhtEvent>,
-    /// A search failed because nobody was known.
+    /// A search failed because nobody was known, or nobody answered yet.
     starved: bool,
     /// Its events are being dealt with.
     draining: bool,
@@ -306,7 +306,7 @@ impl Engine {
         if let Some(at) = node.poll_timeout() {
             self.timers.at_latest(Timer::Dht, at);
         }
-        if starved && node.nodes().next().is_some() {
+        if starved && node.is_heard() {
             server.starved = false;
             self.sweep_trackers(Why::DhtKnowsOthers);
         }

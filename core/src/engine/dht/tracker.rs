@@ -153,8 +153,11 @@ impl Engine {
     /// A torrent's search is over.
     pub(super) fn dht_done(&mut self, id: TorrentId, report: &LookupReport) {
         let failure = report.failure.map(|(f, cause)| (f, self.dht_cause(cause)));
-        if let (Some(server), Some((Failure::NoNodes, _))) = (&mut self.dht, failure) {
-            server.starved = true;
+        if let (Some(server), Some((failure, _))) = (&mut self.dht, failure) {
+            // Whoever is found later is worth another search.
+            let unheard = server.node.as_ref().is_some_and(|node| !node.is_heard());
+            let nobody = matches!(failure, Failure::NoNodes | Failure::NoReplies);
+            server.starved |= unheard && nobody;
         }
         let Some(t) = self.torrents.get_mut(&id) else {
             return;

@@ -8,6 +8,7 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 mod page;
 mod server;
+mod silence;
 
 use super::*;
 use crate::dht::{Announce, Failure, LookupReport};
@@ -31,6 +32,8 @@ struct Net {
     flying: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
     /// Nothing arrives.
     down: bool,
+    /// The platform refuses whatever is to leave for this family; `true` is IPv6.
+    refused: Option<bool>,
     /// A node that hears replies only.
     deaf: Option<usize>,
     /// Whose queries are counted.
@@ -66,6 +69,7 @@ impl Net {
             timer_of: Vec::new(),
             flying: VecDeque::new(),
             down: false,
+            refused: None,
             deaf: None,
             watch: None,
             asked: 0,
@@ -118,7 +122,9 @@ impl Net {
         };
         while let Some(transmit) = dht.poll_transmit(&mut cx, &mut buf) {
             self.sent += 1;
-            if !self.down {
+            if self.refused == Some(transmit.dst.is_ipv6()) {
+                dht.send_failed(&mut cx, transmit.dst);
+            } else if !self.down {
                 let data = buf[..transmit.len].to_vec();
                 self.flying
                     .push_back((self.now + DELAY, transmit.dst, *from, data));

@@ -1,0 +1,158 @@
+//! Whether anybody answers in one family's network.
+//!
+//! ```text
+//!   Unheard ──a reply──▶ Heard ──16 queries and a minute without a reply──▶ Unheard
+//! ```
+//!
+//! While nobody answers, nodes to begin with are asked along with those of the table: a cache may be
+//! full of nodes that are gone, and so may a table after a long sleep. A family in which nobody
+//! answers while the other one does is not asked in the owner's searches: many hosts have IPv6 in
+//! the kernel and no way out.
+
+use core::time::Duration;
+
+use super::queries::TIMEOUT;
+use crate::Instant;
+
+/// Queries without a reply after which nobody seems to be there any more. Ours: more than a search
+/// begins with at a time, so that one search among dead nodes is not enough.
+const MANY: u32 = 16;
+/// How long nobody has answered then. Ours: a network that is restarted is back sooner.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Queries without a reply after which a family is silent. Ours: eight nodes are seldom all dead.
+const FEW: u32 = 8;
+/// How long the first of them was awaited then: two nodes one after the other.
+const AWAITED: Duration = Duration::from_secs(TIMEOUT.as_secs() * 2);
+/// Datagrams that the platform refused after which a family is silent, if they were all there were.
+const REFUSED: u32 = 4;
+/// A silent family gets another chance after this time. Ours: as often as the table is looked after.
+const REST: Duration = Duration::from_secs(15 * 60);
+
+/// Queries of one family, and whether they are answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pulse {
+    heard: bool,
+    /// When the first of `asked` left.
+    since: Instant,
+    /// Queries that left since the last reply, and those of them that the platform refused.
+    asked: u32,
+    refused: u32,
+}
+
+impl Pulse {
+    pub(super) const fn new() -> Self {
+        Self {
+            heard: false,
+            since: Instant::ORIGIN,
+            asked: 0,
+            refused: 0,
+        }
+    }
+
+    /// A query left.
+    pub(super) fn sent(&mut self, now: Instant) {
+        if self.asked == 0 {
+            self.since = now;
+        }
+        self.asked = self.asked.saturating_add(1);
+    }
+
+    /// The platform refused one that was taken to have left.
+    pub(super) const fn refused(&mut self) {
+        self.refused = self.refused.saturating_add(1);
+    }
+
+    /// A reply came.
+    pub(super) const fn replied(&mut self) {
+        (self.heard, self.asked, self.refused) = (true, 0, 0);
+    }
+
+    /// Whether somebody answers.
+    pub(super) const fn is_heard(&self) -> bool {
+        self.heard
+    }
+
+    /// Queries since the last reply, and those of them that the platform refused.
+    pub(super) const fn unanswered(&self) -> (u32, u32) {
+        (self.asked, self.refused)
+    }
+
+    /// Takes note of the time; `true` if just now nobody seems to be there any more.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> bool {
+        let age = now.saturating_since(self.since);
+        if !self.heard {
+            if age >= REST {
+                (self.asked, self.refused) = (0, 0);
+            }
+            return false;
+        }
+        self.heard = self.asked < MANY || age < SILENCE;
+        !self.heard
+    }
+
+    /// Whether there was enough to answer, and nobody did.
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
+        let awaited = now.saturating_since(self.since) >= AWAITED;
+        !self.heard
+            && ((self.asked >= FEW && awaited)
+                || (self.refused >= REFUSED && self.refused >= self.asked))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: Instant = Instant::from_micros(1_000_000);
+
+    fn asked(pulse: &mut Pulse, now: Instant, count: u32) {
+        (0..count).for_each(|_| pulse.sent(now));
+    }
+
+    #[test]
+    fn who_answered_is_lost_after_many_queries_and_a_minute() {
+        let mut pulse = Pulse::new();
+        pulse.replied();
+        // A night without a query says nothing; nor does one search.
+        let morning = T0 + Duration::from_secs(36_000);
+        asked(&mut pulse, morning, MANY);
+        assert!(!pulse.handle_timeout(morning + Duration::from_secs(59)));
+        assert!(pulse.handle_timeout(morning + SILENCE));
+        assert!(!pulse.handle_timeout(morning + SILENCE), "said once");
+        assert!(!pulse.is_heard());
+        pulse.replied();
+        assert!(pulse.is_heard());
+
+        let mut quiet = Pulse::new();
+        quiet.replied();
+        asked(&mut quiet, T0, MANY - 1);
+        assert!(!quiet.handle_timeout(morning), "too few to tell");
+    }
+
+    #[test]
+    fn silence_takes_time_unless_the_platform_refuses() {
+        let mut pulse = Pulse::new();
+        asked(&mut pulse, T0, 100);
+        assert!(!pulse.is_silent(T0 + (AWAITED - Duration::from_micros(1))));
+        assert!(pulse.is_silent(T0 + AWAITED));
+
+        let mut pulse = Pulse::new();
+        for n in 1..=REFUSED {
+            asked(&mut pulse, T0, 1);
+            pulse.refused();
+            assert_eq!(pulse.is_silent(T0), n == REFUSED);
+        }
+        asked(&mut pulse, T0, 1);
+        assert!(!pulse.is_silent(T0), "one has left");
+    }
+
+    #[test]
+    fn a_silent_family_gets_another_chance() {
+        let mut pulse = Pulse::new();
+        asked(&mut pulse, T0, FEW);
+        assert!(!pulse.handle_timeout(T0 + (REST - Duration::from_micros(1))));
+        assert!(pulse.is_silent(T0 + AWAITED));
+        pulse.handle_timeout(T0 + REST);
+        assert!(!pulse.is_silent(T0 + REST));
+    }
+}

@@ -19,7 +19,7 @@ use dunlin_core::dht::{
 };
 use dunlin_core::engine::{AddTorrent, Event, Level, Notice, Source, StatValue, What};
 use dunlin_core::metainfo::{Builder, HostPort, Info};
-use dunlin_core::tracker::{DHT_URL, TrackerState};
+use dunlin_core::tracker::{DHT_URL, DhtState, TrackerState};
 use dunlin_core::{Config, DhtMode, InfoHash, NodeId, SocketId, TorrentId};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -344,3 +344,28 @@ fn s12_who_is_not_confirmed_by_anybody_has_failed_to_announce() {
     w.run(MINUTE);
     assert_eq!(said(&w, m, words), 1, "once");
 }
+
+#[test]
+fn a_search_that_is_given_up_makes_room_for_the_next() {
+    let mut w = World::new(1);
+    let mut one = config(DhtMode::On);
+    one.dht_config.max_lookups = 1;
+    // Nobody is there: a search takes its time.
+    one.dht_routers = vec!["10.9.9.9:6881".parse().unwrap()];
+    let n = w.node(one);
+    w.run(SECOND);
+    let first = start(&mut w, n, magnet(1));
+    let second = start(&mut w, n, magnet(2));
+    let searching = |w: &World, id| {
+        let trackers = w.nodes[n].engine.trackers(id);
+        let dht = trackers.iter().find_map(|t| t.dht.as_ref());
+        dht.is_some_and(|progress| progress.state == DhtState::Searching)
+    };
+    w.run(SECOND / 10);
+    assert_eq!([first, second].map(|id| searching(&w, id)), [true, false]);
+    let now = w.now;
+    w.nodes[n].engine.remove(now, first, false);
+    w.run(SECOND / 10);
+    assert!(searching(&w, second));
+    w.nodes[n].engine.audit().unwrap();
+}

@@ -279,8 +279,13 @@ impl Dht {
         if let Some(seen) = external {
             self.vote(cx, from, seen);
         }
-        if matches!(added, Added::New | Added::Replaced) {
-            self.grown(cx.now, v6);
+        match added {
+            Added::New | Added::Replaced => self.grown(cx.now, v6),
+            // A node of a cache answers for the first time.
+            Added::Known => {
+                self.is_enough(cx.now, v6);
+            }
+            _ => {}
         }
         if query.id.is_some_and(|expected| expected != id) {
             return self.failed(cx, &query);
@@ -365,7 +370,9 @@ impl Dht {
     pub(super) fn failed(&mut self, cx: &mut Cx<'_>, query: &Query) {
         self.verifying.retain(|a| *a != query.addr);
         match query.purpose {
-            Purpose::Ping(None) | Purpose::Refresh { .. } => {}
+            // Whoever asked for a large item gets what anybody gets.
+            Purpose::Ping(None) => self.release(&query.addr),
+            Purpose::Refresh { .. } => {}
             Purpose::Ping(Some(ping)) => {
                 self.tell(DhtEvent::Ping {
                     ping,

@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 
 use super::Dht;
 use super::queries::{Purpose, Query};
+use super::upkeep::FIRST_ROUND;
 use crate::dht::guard::is_martian;
 use crate::dht::lookup::{Lookup, Params};
 use crate::dht::{
@@ -89,11 +90,16 @@ impl Dht {
     pub(super) fn begin(&mut self, cx: &mut Cx<'_>, goal: Goal, whom: For) -> Option<LookupId> {
         let full = self.searches.len() >= usize::from(self.config.max_lookups.max(1));
         if full {
-            // The table's own searches make way.
-            let upkeep = self.searches.iter().find(|(_, s)| s.whom != For::Owner);
-            let (id, _) = upkeep.filter(|_| whom == For::Owner)?;
-            let id = *id;
+            // The table's own searches make way, and begin again.
+            let upkeep = self.searches.iter().find_map(|(id, s)| match s.whom {
+                For::Table { v6, .. } => Some((*id, v6)),
+                For::Owner => None,
+            });
+            let (id, v6) = upkeep.filter(|_| whom == For::Owner)?;
             self.abandon(id);
+            if let Some(side) = &mut self.sides[usize::from(v6)] {
+                side.round = Some(cx.now + FIRST_ROUND);
+            }
         }
         let target = target_of(&goal);
         let id = LookupId(self.next_id);

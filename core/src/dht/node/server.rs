@@ -173,19 +173,32 @@ impl Dht {
             asked: u16::try_from(len).unwrap_or(u16::MAX),
             what,
         };
-        if let (Some(id), true) = (args.id, self.is_too_large(cx.now, &answer)) {
-            // Whoever stores a large item here must not have us throw it at others: who asks for
-            // it shows first that it is there (dht.md attack 8).
+        // Whoever stores a large item here must not have us throw it at others: who asks for it
+        // shows first that it is there (dht.md attack 8). A read-only node answers no ping (BEP 43):
+        // it gets at once what it gets without that.
+        let large = !message.read_only && self.is_too_large(cx.now, &answer);
+        if let (Some(id), true) = (args.id, large) {
             self.verify(cx, from, id);
             if self.verifying.contains(&from) {
-                if self.withheld.is_full() {
-                    self.withheld.pop_front();
+                if self.withheld.is_full()
+                    && let Some(oldest) = self.withheld.pop_front()
+                {
+                    self.owe(oldest);
                 }
                 let _ = self.withheld.push_back(answer);
                 return;
             }
         }
-        self.answers.push_back(answer);
+        self.owe(answer);
+    }
+
+    /// Queues an answer; those beyond the bound are dropped.
+    fn owe(&mut self, answer: Answer) {
+        if self.answers.len() < usize::from(self.config.max_replies.max(1)) {
+            self.answers.push_back(answer);
+        } else {
+            self.limited += 1;
+        }
     }
 
     /// Whether an item does not fit a reply to somebody who may not be there.
@@ -202,15 +215,19 @@ impl Dht {
     /// A node answered, or showed that it got what we sent: it gets what was withheld.
     pub(super) fn proven(&mut self, now: Instant, at: &SocketAddr) {
         self.guard.prove(now, at);
+        self.release(at);
+    }
+
+    /// Answers to `at` are withheld no longer.
+    pub(super) fn release(&mut self, at: &SocketAddr) {
         for _ in 0..self.withheld.len() {
             let Some(answer) = self.withheld.pop_front() else {
                 return;
             };
-            let room = self.answers.len() < usize::from(self.config.max_replies.max(1));
-            if answer.to != *at {
+            if answer.to == *at {
+                self.owe(answer);
+            } else {
                 let _ = self.withheld.push_back(answer);
-            } else if room {
-                self.answers.push_back(answer);
             }
         }
     }

@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::page::{ENOUGH_NODES, HOUSEKEEPING, Present};
 use super::queries::Purpose;
 use super::searches::{CONTACTS, For};
-use super::Dht;
+use super::{Dht, guard};
 use crate::dht::table::Action;
 use crate::dht::{Cause, Contact, DhtEvent, Goal};
 use crate::{Cx, Instant, NodeId};
@@ -299,6 +299,10 @@ impl Dht {
 
     /// An unknown node asked us something or was told of, and the table would like to have it.
     pub(super) fn verify(&mut self, cx: &mut Cx<'_>, addr: SocketAddr, id: NodeId) {
+        // Replies may tell of any address: those of no public host are not asked (dht.md attack 6).
+        if guard::is_martian(&addr, self.config.local) {
+            return;
+        }
         if self.verifying.is_full() || self.verifying.contains(&addr) || self.queries.is_full() {
             return;
         }

@@ -141,6 +141,9 @@ impl Engine {
             }
         }
         t.announcer.handle_dht(&mut cx!(self), key, Err(why));
+        // There is room for the next that waits.
+        self.next_search();
+        self.after_dht();
     }
 
     pub(super) fn dht_peers(&mut self, id: TorrentId, peers: Vec<SocketAddr>) {

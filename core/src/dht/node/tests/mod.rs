@@ -9,6 +9,7 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 mod page;
 mod server;
 mod silence;
+mod small;
 
 use super::*;
 use crate::dht::{Announce, Failure, LookupReport};

@@ -100,3 +100,20 @@ fn what_was_lost_stays_lost_while_it_cannot_be_written_again() {
     b.open(Allocation::Sparse);
     assert_eq!(steps(&recorder, 0).len(), 3, "one write a piece");
 }
+
+#[test]
+fn a_flush_after_one_that_failed_covers_every_file() {
+    let files = [("a", 20_000), ("b", 20_000), ("c", 20_000)];
+    let mut b = Bench::new(info(16_384, &files));
+    b.fill();
+    *b.disk.shared.faults.sync_error.lock().unwrap() = Some(io::ErrorKind::TimedOut);
+    // It ends at the first file; the others are not reached.
+    assert_eq!(b.flush(), Err(OpErrorKind::Io));
+    *b.disk.shared.faults.sync_error.lock().unwrap() = None;
+    let recorder = Recorder::new(b.dir.path());
+    b.flush().unwrap();
+    let done = steps(&recorder, 0);
+    for (file, _) in files {
+        assert!(done.contains(&format!("sync save/t/{file}")), "{done:?}");
+    }
+}

@@ -444,10 +444,10 @@ impl Files {
         Ok(())
     }
 
-    /// Makes new names durable. What failed stays to be done.
-    pub(super) fn sync_folders(&self, root: &Root) -> io::Result<()> {
+    /// Makes new names durable with `sync`, which syncs a folder. What failed stays to be done.
+    pub(super) fn sync_folders(&self, sync: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
         let folders = std::mem::take(&mut self.ledger().folders);
-        let synced = folders.iter().try_for_each(|f| match root.sync_folder(f) {
+        let synced = folders.iter().try_for_each(|f| match sync(f) {
             // Gone, or somebody else's.
             Err(e) if is_missing(&e) || e.kind() == ErrorKind::PermissionDenied => Ok(()),
             done => done,

@@ -322,7 +322,12 @@ impl Disk<'_> {
         if !files.ledger().folders.is_empty() {
             let synced = match Root::open(&files.dir) {
                 Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-                root => root.and_then(|root| files.sync_folders(&root)),
+                Err(e) => Err(e),
+                Ok(root) => files.sync_folders(|folder| {
+                    #[cfg(test)]
+                    self.shared.faults.folder_error_if_armed()?;
+                    root.sync_folder(folder)
+                }),
             };
             synced.map_err(|e| super::files::error(&files.dir, &e))?;
         }

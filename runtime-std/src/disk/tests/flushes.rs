@@ -117,3 +117,18 @@ fn a_flush_after_one_that_failed_covers_every_file() {
         assert!(done.contains(&format!("sync save/t/{file}")), "{done:?}");
     }
 }
+
+#[test]
+fn new_folders_that_could_not_be_synced_are_synced_by_the_next_flush() {
+    let mut b = Bench::new(info(16_384, &[("a", 20_000), ("d/b", 20_000)]));
+    b.fill();
+    *b.disk.shared.faults.folder_error.lock().unwrap() = Some(io::ErrorKind::TimedOut);
+    assert_eq!(b.flush(), Err(OpErrorKind::Io));
+    *b.disk.shared.faults.folder_error.lock().unwrap() = None;
+    let recorder = Recorder::new(b.dir.path());
+    b.flush().unwrap();
+    let done = steps(&recorder, 0);
+    for folder in ["save", "save/t", "save/t/d"] {
+        assert!(done.contains(&format!("sync {folder}")), "{done:?}");
+    }
+}

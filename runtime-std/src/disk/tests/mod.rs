@@ -32,6 +32,8 @@ pub(super) struct Faults {
     error: Mutex<Option<io::ErrorKind>>,
     /// Of flushes alone.
     sync_error: Mutex<Option<io::ErrorKind>>,
+    /// Of flushes of folders alone.
+    folder_error: Mutex<Option<io::ErrorKind>>,
     panics: AtomicU32,
     /// Files have no numbers, as on FAT.
     pub(super) no_ids: AtomicBool,
@@ -39,17 +41,15 @@ pub(super) struct Faults {
 
 impl Faults {
     pub(super) fn sync_error_if_armed(&self) -> io::Result<()> {
-        match *self.sync_error.lock().unwrap() {
-            Some(kind) => Err(kind.into()),
-            None => Ok(()),
-        }
+        armed(&self.sync_error)
+    }
+
+    pub(super) fn folder_error_if_armed(&self) -> io::Result<()> {
+        armed(&self.folder_error)
     }
 
     pub(super) fn error_if_armed(&self) -> io::Result<()> {
-        match *self.error.lock().unwrap() {
-            Some(kind) => Err(kind.into()),
-            None => Ok(()),
-        }
+        armed(&self.error)
     }
 
     pub(super) fn panic_if_armed(&self) {
@@ -58,6 +58,13 @@ impl Faults {
             .panics
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, armed);
         assert!(was.is_err(), "a panic that a test asked for");
+    }
+}
+
+fn armed(error: &Mutex<Option<io::ErrorKind>>) -> io::Result<()> {
+    match *error.lock().unwrap() {
+        Some(kind) => Err(kind.into()),
+        None => Ok(()),
     }
 }
 

@@ -99,6 +99,27 @@ fn requests_are_answered_rejected_or_dropped_but_never_piled_up() {
     }
 }
 
+/// No block is larger than 16 KiB (BEP 3 allows more, and nobody serves it): a larger one would not fit into a
+/// lent block.
+#[test]
+fn a_request_for_no_bytes_or_for_more_than_a_block_is_rejected() {
+    let mut world = World::new(1);
+    let mut end = open(&mut world, 8);
+    end.peer.unchoke();
+    end.said(&mut world.cx());
+    for len in [0, BLOCK + 1, 2 * BLOCK, u32::MAX] {
+        let at = BlockRef { len, ..A };
+        hear(&mut end, &mut world, &[Message::Request(at)]);
+        assert!(end.take_events().is_empty(), "{len} bytes");
+        assert_eq!(end.said(&mut world.cx()), bytes_of(&[Message::Reject(at)]));
+    }
+    for len in [1, BLOCK] {
+        let at = BlockRef { len, ..A };
+        hear(&mut end, &mut world, &[Message::Request(at)]);
+        assert_eq!(end.take_events().len(), 1, "{len} bytes");
+    }
+}
+
 #[test]
 fn a_choke_of_ours_spares_allowed_fast_pieces_only() {
     let mut world = World::new(1);

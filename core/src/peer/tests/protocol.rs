@@ -82,6 +82,40 @@ fn a_cancelled_block_that_comes_all_the_same_is_delivered() {
 }
 
 #[test]
+fn cancelled_requests_are_remembered_up_to_a_limit() {
+    let mut world = World::new(1);
+    let mut end = open(&mut world, 2000);
+    let nth = |piece| BlockRef { piece, ..A };
+    for piece in 0..1100 {
+        end.peer.request(&mut world.cx(), nth(piece));
+        end.said(&mut world.cx());
+        end.peer.cancel(&mut world.cx(), nth(piece));
+        end.said(&mut world.cx());
+    }
+    for (piece, remembered) in [(1099, true), (1099 - 1023, true), (1099 - 1024, false)] {
+        end.hear(&mut world.cx(), &piece_header(nth(piece)));
+        end.hear(&mut world.cx(), &payload(nth(piece)));
+        let delivered =
+            |e: &PeerEvent| matches!(e, PeerEvent::Block { at, .. } if at.piece == piece);
+        let events = end.take_events();
+        assert_eq!(events.iter().any(delivered), remembered, "piece {piece}");
+        end.events = events;
+    }
+    assert_eq!(end.peer.totals().unwanted, u64::from(BLOCK));
+    assert_eq!(end.lent_after_close(), 0);
+}
+
+#[test]
+fn allowed_fast_pieces_are_remembered_up_to_a_limit() {
+    let mut world = World::new(1);
+    let mut end = open(&mut world, 2000);
+    for piece in 0..1000 {
+        hear(&mut end, &mut world, &[Message::AllowedFast(piece)]);
+    }
+    assert_eq!(end.take_events().len(), 64);
+}
+
+#[test]
 fn requests_are_answered_rejected_or_dropped_but_never_piled_up() {
     let mut world = World::new(1);
     for reserved in [Reserved::ours(false), SLOW] {

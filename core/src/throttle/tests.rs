@@ -267,3 +267,37 @@ quickcheck! {
         })
     }
 }
+
+#[test]
+fn a_turn_waits_for_every_bucket_on_the_path() {
+    let mut throttle = Throttle::new();
+    throttle.set_rate(at(0), NodeId::ROOT, Down, Some(1 << 20));
+    let (a, b) = (throttle.add(NodeId::ROOT), throttle.add(NodeId::ROOT));
+    throttle.set_rate(at(0), b, Down, Some(512 << 10));
+    for node in [b, a] {
+        let all = throttle.available(at(0), node, Down, u32::MAX);
+        throttle.consume(at(0), node, Down, all);
+    }
+    // Its own bucket has a block for it after 31.25 ms; just before, the root's is emptied.
+    throttle.wait(at(0), b, Down, 7);
+    let all = throttle.available(at(30_000), a, Down, u32::MAX);
+    assert!(all > QUANTUM);
+    throttle.consume(at(30_000), a, Down, all);
+    assert_eq!(throttle.poll_ready(at(32_000)), None, "2 KiB are there");
+    assert_eq!(throttle.poll_ready(at(46_000)), Some((7, Down)));
+}
+
+#[test]
+fn a_lower_limit_leaves_no_more_than_its_own_burst() {
+    let mut throttle = Throttle::new();
+    throttle.set_rate(at(0), NodeId::ROOT, Down, Some(8 << 20));
+    let peer = throttle.add(NodeId::ROOT);
+    let now = at(10_000_000);
+    assert!(throttle.available(now, peer, Down, u32::MAX) > 1_000_000);
+    throttle.consume(now, peer, Down, 1);
+    throttle.set_rate(now, NodeId::ROOT, Down, Some(80_000));
+    let all = throttle.available(now, peer, Down, u32::MAX);
+    assert_eq!(u64::from(all), burst(80_000));
+    throttle.consume(now, peer, Down, all);
+    assert_eq!(throttle.available(now, peer, Down, u32::MAX), 0);
+}

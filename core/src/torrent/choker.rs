@@ -366,6 +366,82 @@ mod tests {
     }
 
     #[test]
+    fn one_slot_of_four_is_optimistic() {
+        let lucky = (0..20).filter(|seed| {
+            let peers = (0..10).map(|k| peer(k, 1000 + u64::from(k))).collect();
+            let mut bench = Bench::new(4, *seed, peers);
+            bench.round(at(100), false);
+            bench.unchoked().iter().any(|k| *k < 6)
+        });
+        assert!(lucky.count() > 5, "the four best have all slots");
+    }
+
+    #[test]
+    fn who_gave_before_comes_before_who_never_did() {
+        for seed in 0..10 {
+            let mut peers: Vec<_> = (0..20).map(|k| peer(k, 0)).collect();
+            for giver in &mut peers[..3] {
+                giver.given = 1 << 20;
+            }
+            let mut bench = Bench::new(4, seed, peers);
+            bench.round(at(100), false);
+            let unchoked = bench.unchoked();
+            assert!([0, 1, 2].iter().all(|k| unchoked.contains(k)));
+        }
+    }
+
+    #[test]
+    fn a_seed_unchokes_whoever_waited_longest() {
+        for seed in 0..10 {
+            let mut peers: Vec<_> = (0..20).map(|k| peer(k, 0)).collect();
+            for p in &mut peers {
+                p.since = at(50 - u64::from(p.key));
+            }
+            let mut bench = Bench::new(4, seed, peers);
+            bench.round(at(100), true);
+            let unchoked = bench.unchoked();
+            assert!([17, 18, 19].iter().all(|k| unchoked.contains(k)));
+        }
+    }
+
+    #[test]
+    fn a_round_between_two_full_ones_chokes_nobody() {
+        for seed in 0..10 {
+            let peers = (0..10).map(|k| peer(k, u64::from(k) * 1000)).collect();
+            let mut bench = Bench::new(4, seed, peers);
+            bench.round(at(100), false);
+            bench.peers.retain(|p| p.key != 9);
+            bench.choker.peer_gone();
+            let changes = bench.round(at(101), false);
+            assert!(matches!(changes[..], [(_, true)]), "{changes:?}");
+        }
+    }
+
+    #[test]
+    fn an_unchoke_just_before_a_full_round_outlasts_it() {
+        for seed in 0..20 {
+            let peers = (0..30).map(|k| peer(k, 0)).collect();
+            let mut bench = Bench::new(4, seed, peers);
+            bench.round(at(100), false);
+            let leaves = bench.unchoked()[0];
+            bench.peers.retain(|p| p.key != leaves);
+            bench.choker.peer_gone();
+            bench.round(at(110), false);
+            bench.round(at(120), false);
+            let leaves = bench.unchoked()[0];
+            bench.peers.retain(|p| p.key != leaves);
+            bench.choker.peer_gone();
+            let changes = bench.round(at(129), false);
+            let [(young, true)] = changes[..] else {
+                panic!("one free slot: {changes:?}");
+            };
+            // The optimistic slots are dealt anew here.
+            bench.round(at(130), false);
+            assert!(bench.unchoked().contains(&young));
+        }
+    }
+
+    #[test]
     fn a_snubbed_or_uninterested_giver_has_no_regular_slot() {
         let mut peers: Vec<_> = (0..10).map(|k| peer(k, 1000)).collect();
         (peers[0].down_rate, peers[0].interested) = (9000, false);

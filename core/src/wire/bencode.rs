@@ -6,6 +6,8 @@
 //!
 //! What peers in the wild get wrong is read: unsorted keys, duplicate keys (the first one counts),
 //! leading zeros, and bytes after the value (they are handed back: BEP 9 puts its payload there).
+//! An integer that is beyond 64 bits, or not written as one, is an integer without a value: it
+//! does no harm where nobody asks for it.
 //! What cannot be read one way only is refused. What Dunlin emits goes through `bendy`, which
 //! knows canonical bencode only.
 //!
@@ -64,9 +66,10 @@ pub enum Fault {
     KeyNotString,
     /// A dictionary ends after a key.
     KeyWithoutValue,
-    /// An integer or a string length is not a decimal number.
+    /// The length of a string is not a decimal number, or an integer has other characters than
+    /// those of numbers.
     BadNumber,
-    /// An integer is below `i64::MIN` or above `u64::MAX`, or a length is beyond any memory.
+    /// The length of a string is beyond any memory.
     NumberTooLarge,
     /// Nested deeper than [`Limits::depth`].
     TooDeep,
@@ -199,7 +202,7 @@ impl<'a> Value<'a> {
 
     fn number(&self) -> Option<(bool, u64)> {
         match self.raw {
-            [b'i', ..] => integer(self.raw, 0).ok().map(|(sign, n, _)| (sign, n)),
+            [b'i', ..] => integer(self.raw),
             _ => None,
         }
     }
@@ -327,7 +330,7 @@ impl fmt::Debug for Value<'_> {
             Kind::Int => match self.number() {
                 Some((true, n)) => write!(f, "-{n}"),
                 Some((false, n)) => write!(f, "{n}"),
-                None => Ok(()),
+                None => write!(f, "{}", self.raw.escape_ascii()),
             },
             Kind::Bytes => write!(f, "\"{}\"", self.bytes().unwrap_or(&[]).escape_ascii()),
             Kind::List => List(*self).fmt(f),
@@ -443,7 +446,7 @@ fn validate(data: &[u8], limits: Limits) -> Result<usize, Error> {
             match b {
                 b'0'..=b'9' => pos = string(data, pos)?.1,
                 b'i' | b'l' | b'd' if key_next => return fail(Fault::KeyNotString),
-                b'i' => pos = integer(data, pos)?.2,
+                b'i' => pos = integer_end(data, pos)?,
                 b'l' | b'd' => {
                     if depth == max_depth {
                         return fail(Fault::TooDeep);
@@ -482,17 +485,32 @@ fn string(data: &[u8], pos: usize) -> Result<(usize, usize), Error> {
     }
 }
 
-/// Sign, magnitude and end of the integer whose `i` is at `pos`.
-fn integer(data: &[u8], pos: usize) -> Result<(bool, u64, usize), Error> {
-    let negative = data.get(pos + 1) == Some(&b'-');
-    let (n, end) = digits(data, pos + 1 + usize::from(negative), b'e')?;
-    if negative && n > i64::MIN.unsigned_abs() {
-        return Err(Error {
-            at: pos,
-            fault: Fault::NumberTooLarge,
-        });
+/// Sign and magnitude of an integer, if it is written as one and fits.
+fn integer(raw: &[u8]) -> Option<(bool, u64)> {
+    let (negative, start) = match raw.get(1)? {
+        b'-' => (true, 2),
+        b'+' => (false, 2),
+        _ => (false, 1),
+    };
+    let (n, _) = digits(raw, start, b'e').ok()?;
+    (!negative || n <= i64::MIN.unsigned_abs()).then_some((negative, n))
+}
+
+/// The end of the integer whose `i` is at `pos`, whatever number it is.
+fn integer_end(data: &[u8], pos: usize) -> Result<usize, Error> {
+    let mut at = pos + 1;
+    loop {
+        let fault = match data.get(at) {
+            Some(b'e') => return Ok(at + 1),
+            Some(b'0'..=b'9' | b'+' | b'-' | b'.') => {
+                at += 1;
+                continue;
+            }
+            Some(_) => Fault::BadNumber,
+            None => Fault::Truncated,
+        };
+        return Err(Error { at, fault });
     }
-    Ok((negative, n, end))
 }
 
 /// The decimal number at `start`, and where it goes on after `stop`.

@@ -57,6 +57,8 @@ pub struct Add {
     check: Check,
     existing: Existing,
     limits: Limits,
+    /// What a person should know about how it was read.
+    notes: Vec<String>,
 }
 
 enum From {
@@ -100,6 +102,7 @@ impl Add {
             check: Check::default(),
             existing: Existing::default(),
             limits: Limits::default(),
+            notes: Vec::new(),
         }
     }
 
@@ -113,13 +116,18 @@ impl Add {
             link: shorten(link),
             source,
         };
-        let magnet: Magnet = link.parse().map_err(refuse)?;
+        let (magnet, warnings) = Magnet::read(link).map_err(refuse)?;
         let magnet = Box::new(magnet);
-        Ok(Self::new(match (magnet.info_hash, magnet.key.clone()) {
+        let mut add = Self::new(match (magnet.info_hash, magnet.key.clone()) {
             (Some(info_hash), _) => From::Magnet(info_hash, magnet),
             (None, Some(key)) => From::Key(key, magnet),
             (None, None) => return Err(refuse(MagnetError::NoHash)),
-        }))
+        });
+        let notes = warnings
+            .iter()
+            .map(|w| format!("{}: {w}", shorten(link.trim())));
+        add.notes.extend(notes);
+        Ok(add)
     }
 
     /// The torrent of a torrent file's content.
@@ -382,6 +390,12 @@ impl Loaded {
                 self.add.select = self.add.select.take().or_else(|| magnet_selector(ranges));
                 self.found = Found::Torrent(Box::new(torrent));
             }
+            // The same bytes can be read with another encoding of names than declared here. The
+            // files have the names that the session gave them.
+            (Found::Torrent(torrent), Some(kept)) if torrent.info != kept.info => {
+                torrent.info = kept.info;
+                torrent.encoding = kept.encoding;
+            }
             (Found::Torrent(torrent), None) => {
                 if let Err(error) = store.keep(torrent) {
                     store.release(torrent.info.info_hash());
@@ -482,7 +496,7 @@ impl Loaded {
                 renames: std::collections::BTreeMap::new(),
             },
             on_info: None,
-            notes: self.kept.notes,
+            notes: [add.notes, self.kept.notes].concat(),
         };
         let mut select = add.select;
         match self.found {
@@ -649,5 +663,16 @@ mod tests {
         assert_eq!(loaded.hosts, [("peer.example".to_owned(), 8)]);
         let ready = loaded.ready(&SessionConfig::default(), None);
         assert_eq!(ready.torrent.peers, ["127.0.0.1:7".parse().unwrap()]);
+    }
+
+    #[test]
+    fn what_is_ignored_of_a_magnet_is_said() {
+        let link = "'magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567&so=x'";
+        let loaded = Add::magnet(link).unwrap().load().unwrap();
+        let ready = loaded.ready(&SessionConfig::default(), None);
+        let [note] = ready.notes.as_slice() else {
+            panic!("{:?}", ready.notes);
+        };
+        assert!(note.contains("`so=`") && note.contains("ignored"), "{note}");
     }
 }

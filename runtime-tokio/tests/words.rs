@@ -398,3 +398,17 @@ fn pages_are_written_one_for_each_command() {
     let all = stdout(&run(&["man"]));
     assert!(all.contains(".TH dunlin-get 1"));
 }
+
+#[test]
+fn a_magnet_is_shown_however_it_was_copied_and_says_what_is_ignored() {
+    const LINK: &str = "magnet:///?XT=urn:btih:0123456789abcdef0123456789abcdef01234567";
+    let show = |link: &str| run(&["show", "--json", link]);
+    let output = show(&format!(" '{LINK}&so=0,2-4' "));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let selected = json(&stdout(&output))["selected"].to_string();
+    assert_eq!(selected, r#"[{"first":1,"last":1},{"first":3,"last":5}]"#);
+    let output = show(&format!("{LINK}&so=all"));
+    assert_eq!(code(&output), 0);
+    assert_eq!(json(&stdout(&output))["selected"].to_string(), "[]");
+    assert!(stderr(&output).contains("`so=`"), "{}", stderr(&output));
+}

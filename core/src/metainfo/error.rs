@@ -56,7 +56,7 @@ pub enum Problem {
     V2Only,
     /// The info dictionary is another torrent's.
     WrongHash(InfoHash),
-    /// A name of no characters.
+    /// A name of no characters, in a torrent that is being made.
     EmptyName,
     /// A path of no elements.
     EmptyPath,

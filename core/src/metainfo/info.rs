@@ -1,6 +1,6 @@
 //! The info dictionary (BEP 3, 27, 47): read once, then relied on.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{format, string::String, vec::Vec};
 use core::ops::Range;
 
 use bendy::decoding::Decoder;
@@ -8,11 +8,12 @@ use bendy::decoding::Decoder;
 use super::{
     Error, Extent, File, FileKind, HASH_LEN, Layout, MAX_FILES, MAX_PATH_DEPTH, MAX_PATH_ELEMENTS,
     MAX_TORRENT_LEN, Place, Problem,
+    names::{Charset, is_unicode},
 };
 use crate::{
     BlockRef, InfoHash,
     hash::sha1,
-    wire::bencode::{self, Dict, Limits, List, Value},
+    wire::bencode::{self, Dict, Kind, Limits, Value},
 };
 
 /// Name of the padding files that BitComet wrote before BEP 47 gave them an attribute.
@@ -55,13 +56,13 @@ impl Info {
         if !rest.is_empty() {
             return Err(Problem::TrailingBytes.at(Place::Whole, dict.raw().len()));
         }
-        Ok(Fields::read(dict)?.with(raw, hash))
+        Ok(Fields::read(dict, hash, Charset::default())?.with(raw, hash))
     }
 
     /// Reads the info dictionary inside a torrent file.
-    pub(super) fn from_dict(dict: Dict<'_>) -> Result<Self, Error> {
-        let fields = Fields::read(dict)?;
+    pub(super) fn from_dict(dict: Dict<'_>, charset: Charset) -> Result<Self, Error> {
         let hash = InfoHash(sha1(dict.raw()));
+        let fields = Fields::read(dict, hash, charset)?;
         Ok(fields.with(dict.raw().to_vec(), hash))
     }
 
@@ -71,7 +72,8 @@ impl Info {
         self.info_hash
     }
 
-    /// Suggested name of the file or folder, as the torrent has it.
+    /// Suggested name of the file or folder, as the torrent has it but for characters that no
+    /// name should have (see [`File::path`]). A torrent without a name is named by its hash.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -239,7 +241,7 @@ impl Fields {
         }
     }
 
-    fn read(dict: Dict<'_>) -> Result<Self, Error> {
+    fn read(dict: Dict<'_>, hash: InfoHash, charset: Charset) -> Result<Self, Error> {
         let keys = InfoKeys::read(dict);
         let here = |key| Spot {
             place: Place::Info(key),
@@ -250,26 +252,41 @@ impl Fields {
             return Err(Problem::V2Only.at(Place::Info("meta version"), dict.at()));
         }
 
-        let name = best_name(keys.name_utf8, keys.name)
-            .ok_or(Problem::Missing)
-            .and_then(non_empty)
-            .map_err(|p| here("name").fail(keys.name, p))?;
-        let files = match keys.files {
-            Some(files) => read_files(files)?,
-            None => Vec::from([File {
+        let charset = charset.of(plain_names(&keys));
+        let mut name = best_name(&keys, charset)
+            .ok_or_else(|| here("name").fail(keys.name, Problem::Missing))?;
+        if name.is_empty() {
+            name = format!("{hash}");
+        }
+        let piece_len = here("piece length").uint(keys.piece_length)?;
+        let lay_out = |files| {
+            Layout::new(piece_len, files).map_err(|p| match p {
+                Problem::PieceLen(_) => here("piece length").fail(keys.piece_length, p),
+                _ if keys.files.is_some() => here("files").fail(keys.files, p),
+                _ => here("length").fail(keys.length, p),
+            })
+        };
+        let hashes = here("pieces").bytes(keys.pieces);
+        let layout = match keys.files {
+            Some(files) => {
+                let list = FileList::read(files, charset, LinkBytes::None)?;
+                let layout = lay_out(list.files)?;
+                let fit = |hashes: &[u8]| check_hashes(hashes.len(), &layout).is_ok();
+                // To programs that know no links, they are files like others.
+                match list.links_have_bytes && !hashes.is_ok_and(fit) {
+                    true => lay_out(FileList::read(files, charset, LinkBytes::Counted)?.files)?,
+                    false => layout,
+                }
+            }
+            None => lay_out(Vec::from([File {
                 path: Vec::from([name.clone()]),
                 len: here("length").uint(keys.length)?,
+                // There is nothing to align, or to point at.
+                kind: FileKind::Regular,
                 ..read_attr(keys.attr)
-            }]),
+            }]))?,
         };
-        let piece_len = here("piece length").uint(keys.piece_length)?;
-        let layout = Layout::new(piece_len, files).map_err(|p| match p {
-            Problem::PieceLen(_) => here("piece length").fail(keys.piece_length, p),
-            _ if keys.files.is_some() => here("files").fail(keys.files, p),
-            _ => here("length").fail(keys.length, p),
-        })?;
-
-        let hashes = here("pieces").bytes(keys.pieces)?;
+        let hashes = hashes?;
         check_hashes(hashes.len(), &layout).map_err(|p| here("pieces").fail(keys.pieces, p))?;
         // The string's content is the last thing in its raw bytes.
         let end = keys
@@ -279,7 +296,8 @@ impl Fields {
             name,
             layout,
             pieces: end - hashes.len()..end,
-            private: keys.private.and_then(|v| v.int()).is_some_and(|n| n != 0),
+            // Whatever number it is, also one that is too large.
+            private: (keys.private).is_some_and(|v| v.kind() == Kind::Int && v.uint() != Some(0)),
             multi: keys.files.is_some(),
             hybrid: v2 && keys.file_tree.is_some(),
         })
@@ -377,80 +395,117 @@ fn check_hashes(len: usize, layout: &Layout) -> Result<(), Problem> {
     Ok(())
 }
 
-fn read_files(value: Value<'_>) -> Result<Vec<File>, Error> {
-    let fail = |p: Problem| p.at(Place::Info("files"), value.at());
-    let list = value
-        .list()
-        .ok_or_else(|| fail(Problem::WrongType("a list")))?;
-    if list.is_empty() {
-        return Err(fail(Problem::NoFiles));
-    }
-    let mut files = Vec::new();
-    let mut elements = 0;
-    for (index, entry) in list.iter().enumerate() {
-        if index == MAX_FILES {
-            return Err(fail(Problem::TooManyFiles));
-        }
-        let file = read_file(index, entry)?;
-        elements += file.path.len();
-        if let FileKind::Symlink(target) = &file.kind {
-            elements += target.len();
-        }
-        if elements > MAX_PATH_ELEMENTS {
-            return Err(fail(Problem::TooManyPathElements));
-        }
-        files.push(file);
-    }
-    files.shrink_to_fit();
-    Ok(files)
+/// Whether a symbolic link with a length has bytes in the torrent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LinkBytes {
+    /// No: BEP 47 gives links the length 0, and libtorrent takes it for granted.
+    None,
+    /// Yes: then it is a file like others, as for programs that know no links.
+    Counted,
 }
 
-fn read_file(index: usize, entry: Value<'_>) -> Result<File, Error> {
-    let here = |key| Spot {
-        place: Place::File(index, key),
-        at: entry.at(),
-    };
-    let dict = entry
-        .dict()
-        .ok_or_else(|| here("").fail(None, Problem::WrongType("a dictionary")))?;
-    let keys = FileKeys::read(dict);
-    let mut file = read_attr(keys.attr);
+struct FileList {
+    files: Vec<File>,
+    /// There is a link with a length.
+    links_have_bytes: bool,
+}
 
-    let unicode = keys.path_utf8.and_then(Value::list).filter(is_unicode);
-    let path = match unicode {
-        Some(path) => path,
-        None => keys
-            .path
-            .ok_or(Problem::Missing)
-            .and_then(|v| v.list().ok_or(Problem::WrongType("a list")))
-            .map_err(|p| here("path").fail(keys.path, p))?,
-    };
-    file.path = read_path(path).map_err(|p| here("path").fail(keys.path, p))?;
-    if file
-        .path
-        .last()
-        .is_some_and(|name| name.starts_with(OLD_PADDING_NAME))
-    {
-        file.kind = FileKind::Padding;
-    }
-
-    // A link has no bytes; an entry that has some counts as a plain file, as it does for clients
-    // that know no links.
-    if matches!(file.kind, FileKind::Symlink(_)) {
-        let target = keys.symlink.and_then(Value::list);
-        let bytes = keys.length.and_then(|v| v.uint()).unwrap_or(0);
-        match target {
-            Some(target) if bytes == 0 => {
-                let target = read_path(target);
-                let target = target.map_err(|p| here("symlink path").fail(keys.symlink, p))?;
-                file.kind = FileKind::Symlink(target);
-                return Ok(file);
-            }
-            _ => file.kind = FileKind::Regular,
+impl FileList {
+    fn read(value: Value<'_>, charset: Charset, links: LinkBytes) -> Result<Self, Error> {
+        let fail = |p: Problem| p.at(Place::Info("files"), value.at());
+        let list = value
+            .list()
+            .ok_or_else(|| fail(Problem::WrongType("a list")))?;
+        if list.is_empty() {
+            return Err(fail(Problem::NoFiles));
         }
+        let mut this = Self {
+            files: Vec::new(),
+            links_have_bytes: false,
+        };
+        let mut elements = 0;
+        for (index, entry) in list.iter().enumerate() {
+            if index == MAX_FILES {
+                return Err(fail(Problem::TooManyFiles));
+            }
+            let file = this.read_file(index, entry, charset, links)?;
+            elements += file.path.len();
+            if let FileKind::Symlink(target) = &file.kind {
+                elements += target.len();
+            }
+            if elements > MAX_PATH_ELEMENTS {
+                return Err(fail(Problem::TooManyPathElements));
+            }
+            this.files.push(file);
+        }
+        this.files.shrink_to_fit();
+        Ok(this)
     }
-    file.len = here("length").uint(keys.length)?;
-    Ok(file)
+
+    fn read_file(
+        &mut self,
+        index: usize,
+        entry: Value<'_>,
+        charset: Charset,
+        links: LinkBytes,
+    ) -> Result<File, Error> {
+        let here = |key| Spot {
+            place: Place::File(index, key),
+            at: entry.at(),
+        };
+        let dict = entry
+            .dict()
+            .ok_or_else(|| here("").fail(None, Problem::WrongType("a dictionary")))?;
+        let keys = FileKeys::read(dict);
+        let mut file = read_attr(keys.attr);
+
+        let unicode = keys.path_utf8.and_then(Value::list).filter(is_unicode);
+        let plain = keys.path.and_then(Value::list);
+        let list = unicode.or(plain);
+        if file.kind == FileKind::Padding && list.is_none_or(|path| path.is_empty()) {
+            // Nobody needs a name for zeros; this is what libtorrent calls them.
+            file.len = here("length").uint(keys.length)?;
+            file.path = Vec::from([".pad".into(), format!("{}", file.len)]);
+            return Ok(file);
+        }
+        let wrong = match keys.path {
+            Some(_) => Problem::WrongType("a list"),
+            None => Problem::Missing,
+        };
+        let list = list.ok_or_else(|| here("path").fail(keys.path, wrong))?;
+        let path = charset.path(&list);
+        file.path = path.map_err(|p| here("path").fail(keys.path, p))?;
+        if file
+            .path
+            .last()
+            .is_some_and(|name| name.starts_with(OLD_PADDING_NAME))
+        {
+            file.kind = FileKind::Padding;
+        }
+
+        // One without a target is taken for a file.
+        if matches!(file.kind, FileKind::Symlink(_)) {
+            let target = keys.symlink.and_then(Value::list).filter(|t| !t.is_empty());
+            self.links_have_bytes |=
+                target.is_some() && keys.length.is_some_and(|v| v.uint() != Some(0));
+            match target {
+                Some(target) if links == LinkBytes::None || keys.length.is_none() => {
+                    let target = charset.path(&target);
+                    let target = target.map_err(|p| here("symlink path").fail(keys.symlink, p))?;
+                    file.kind = FileKind::Symlink(target);
+                    return Ok(file);
+                }
+                _ => file.kind = FileKind::Regular,
+            }
+        }
+        file.len = here("length").uint(keys.length)?;
+        let last = list.iter().last().and_then(|v| v.bytes());
+        if file.len == 0 && last.is_some_and(<[u8]>::is_empty) {
+            // How BitComet marks an empty folder.
+            file.kind = FileKind::Padding;
+        }
+        Ok(file)
+    }
 }
 
 /// A file that has only its attributes yet (BEP 47); letters not known are passed over.
@@ -473,21 +528,6 @@ fn read_attr(value: Option<Value<'_>>) -> File {
     }
 }
 
-fn is_unicode(path: &List<'_>) -> bool {
-    !path.is_empty() && path.iter().all(|v| v.str().is_some())
-}
-
-fn read_path(path: List<'_>) -> Result<Vec<String>, Problem> {
-    let depth = path.iter().count();
-    check_depth(depth)?;
-    let mut out = Vec::with_capacity(depth);
-    for element in path.iter() {
-        let name = element.bytes().ok_or(Problem::WrongType("a string"))?;
-        out.push(non_empty(to_unicode(name))?);
-    }
-    Ok(out)
-}
-
 pub(super) const fn check_depth(depth: usize) -> Result<(), Problem> {
     match depth {
         0 => Err(Problem::EmptyPath),
@@ -496,26 +536,28 @@ pub(super) const fn check_depth(depth: usize) -> Result<(), Problem> {
     }
 }
 
-fn non_empty(name: String) -> Result<String, Problem> {
-    if name.is_empty() {
-        return Err(Problem::EmptyName);
-    }
-    Ok(name)
-}
-
 /// `name.utf-8` if it is what it says, else `name`.
-fn best_name(unicode: Option<Value<'_>>, plain: Option<Value<'_>>) -> Option<String> {
-    if let Some(name) = unicode.and_then(|v| v.str()).filter(|s| !s.is_empty()) {
-        return Some(name.into());
+fn best_name(keys: &InfoKeys<'_>, charset: Charset) -> Option<String> {
+    if let Some(name) = keys.name_utf8.and_then(|v| v.str()) {
+        let name = charset.name(name.as_bytes());
+        if !name.is_empty() {
+            return Some(name);
+        }
     }
-    plain?.bytes().map(to_unicode)
+    keys.name?.bytes().map(|name| charset.name(name))
 }
 
-/// Text that should be UTF-8. Old torrents have other encodings; those are taken for Latin-1,
-/// which keeps different names different.
-pub(super) fn to_unicode(bytes: &[u8]) -> String {
-    match core::str::from_utf8(bytes) {
-        Ok(s) => s.into(),
-        Err(_) => bytes.iter().copied().map(char::from).collect(),
-    }
+/// The names that `encoding` is about: those without `.utf-8`.
+fn plain_names<'a>(keys: &InfoKeys<'a>) -> impl Iterator<Item = &'a [u8]> {
+    let path = |entry: Value<'a>| FileKeys::read(entry.dict()?).path?.list();
+    let files = keys.files.and_then(Value::list);
+    let paths = files
+        .into_iter()
+        .flat_map(|list| list.iter())
+        .filter_map(path);
+    let elements = paths.flat_map(|path| path.iter());
+    keys.name
+        .into_iter()
+        .chain(elements)
+        .filter_map(|v| v.bytes())
 }

@@ -9,7 +9,10 @@ use crate::{BLOCK_LEN, BlockRef};
 /// One file of a torrent, as the torrent names it (not yet safe to use as a path).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Path below the torrent's own folder; a single-file torrent has one element, its name.
+    /// Path below the torrent's own folder, of at least one element; a single-file torrent has
+    /// one, its name. No element is empty, `.` or `..`, or has a separator, a control character or
+    /// a mark that turns the direction of writing: what a torrent has of that kind is replaced
+    /// when it is read, so that a path looks the same wherever it is shown.
     pub path: Vec<String>,
     /// Bytes.
     pub len: u64,
@@ -28,7 +31,8 @@ pub struct File {
 pub enum FileKind {
     /// Data.
     Regular,
-    /// Zeros that align the next file to a piece; never written to disk.
+    /// Zeros that align the next file to a piece, or an entry of no bytes that only stands for a
+    /// folder; never written to disk.
     Padding,
     /// A symbolic link to this path inside the torrent.
     Symlink(Vec<String>),

@@ -58,7 +58,7 @@ pub struct Magnet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MagnetError {
-    /// Does not begin with `magnet:?`.
+    /// Does not begin with `magnet:?`, or with `magnet:`, slashes and `?`.
     NotMagnet,
     /// Longer than 64 KiB.
     TooLong,
@@ -72,8 +72,24 @@ pub enum MagnetError {
     V2Only,
     /// The hash is neither 40 hex digits nor 32 of base32.
     BadHash,
-    /// `so` is no list of file numbers and ranges.
+}
+
+/// What is wrong with a magnet link that can be used all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MagnetWarning {
+    /// `so` is not a list of file numbers and ranges (BEP 53), and is ignored.
     BadSelection,
+}
+
+impl fmt::Display for MagnetWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BadSelection => {
+                "the file selection `so=` in the magnet link is not like `0,2,4-7` and is ignored: all files are meant"
+            }
+        })
+    }
 }
 
 impl fmt::Display for MagnetError {
@@ -95,9 +111,6 @@ impl fmt::Display for MagnetError {
             }
             Self::BadHash => {
                 "the hash after `xt=urn:btih:` has neither 40 hexadecimal nor 32 base32 digits; copy the whole link"
-            }
-            Self::BadSelection => {
-                "the file selection `so=` in the magnet link is not like `0,2,4-7`"
             }
         })
     }
@@ -155,20 +168,29 @@ impl Magnet {
         torrent.web_seeds.clone_from(&self.web_seeds);
         torrent
     }
-}
 
-impl FromStr for Magnet {
-    type Err = MagnetError;
+    /// Reads a link, and says what of it was ignored though it meant something.
+    ///
+    /// Parameters not known, and trackers and peers that make no sense, are passed over. `+` is a
+    /// space in `dn` only: in a URL it means itself. See [`bare`] for what may stand around it.
+    ///
+    /// # Errors
+    /// It is not a magnet link, or names no torrent.
+    pub fn read(link: &str) -> Result<(Self, Vec<MagnetWarning>), MagnetError> {
+        let mut warnings = Vec::new();
+        let magnet = Self::parse(link, &mut warnings)?;
+        Ok((magnet, warnings))
+    }
 
-    /// Reads a link. Parameters not known, and trackers and peers that make no sense, are passed
-    /// over. `+` is a space in `dn` only: in a URL it means itself.
-    fn from_str(link: &str) -> Result<Self, MagnetError> {
-        const SCHEME: &str = "magnet:?";
-        let link = link.trim();
+    fn parse(link: &str, warnings: &mut Vec<MagnetWarning>) -> Result<Self, MagnetError> {
+        let link = bare(link);
         if link.len() > MAX_LEN {
             return Err(MagnetError::TooLong);
         }
-        let query = strip_prefix(link, SCHEME).ok_or(MagnetError::NotMagnet)?;
+        let query = strip_prefix(link, "magnet:")
+            // Programs that take it for the URL of a host write slashes.
+            .and_then(|rest| rest.trim_start_matches('/').strip_prefix('?'))
+            .ok_or(MagnetError::NotMagnet)?;
         let mut magnet = Self::empty();
         let (mut v2, mut salt) = (false, None);
         for parameter in query.split('&') {
@@ -177,7 +199,7 @@ impl FromStr for Magnet {
             let Some((key, value)) = parameter.split_once('=') else {
                 continue;
             };
-            match key_of(key) {
+            match key_of(&key.to_ascii_lowercase()) {
                 "xt" => match exact_topic(&decode(value))? {
                     Topic::V1(hash) if magnet.info_hash.is_none() => magnet.info_hash = Some(hash),
                     Topic::V2 => v2 = true,
@@ -205,7 +227,11 @@ impl FromStr for Magnet {
                         magnet.peers.push(peer);
                     }
                 }
-                "so" => parse_ranges(&decode(value), &mut magnet.select)?,
+                "so" => match parse_ranges(&decode(value), MAX_RANGES - magnet.select.len()) {
+                    Some(ranges) => magnet.select.extend(ranges),
+                    None if warnings.is_empty() => warnings.push(MagnetWarning::BadSelection),
+                    None => {}
+                },
                 _ => {}
             }
         }
@@ -222,6 +248,41 @@ impl FromStr for Magnet {
             _ => Ok(magnet),
         }
     }
+}
+
+impl FromStr for Magnet {
+    type Err = MagnetError;
+
+    /// [`Magnet::read`] for those who show no warnings.
+    fn from_str(link: &str) -> Result<Self, MagnetError> {
+        Self::read(link).map(|(magnet, _)| magnet)
+    }
+}
+
+/// What is meant by text that was copied with blanks, quotes or brackets around it.
+#[must_use]
+pub fn bare(text: &str) -> &str {
+    const PAIRS: [(char, char); 8] = [
+        ('"', '"'),
+        ('\'', '\''),
+        ('`', '`'),
+        ('<', '>'),
+        ('“', '”'),
+        ('‘', '’'),
+        ('„', '“'),
+        ('«', '»'),
+    ];
+    let blank = |c: char| c.is_whitespace() || matches!(c, '\u{200b}' | '\u{feff}');
+    let mut text = text.trim_matches(blank);
+    // Quotes within quotes come from scripts; more than that from nobody.
+    for _ in 0..2 {
+        let inside = |&(open, close): &(char, char)| text.strip_prefix(open)?.strip_suffix(close);
+        match PAIRS.iter().find_map(inside) {
+            Some(inner) => text = inner.trim_matches(blank),
+            None => break,
+        }
+    }
+    text
 }
 
 impl fmt::Display for Magnet {
@@ -322,20 +383,17 @@ fn strip_prefix<'a>(s: &'a str, prefix: &str) -> Option<&'a str> {
     head.eq_ignore_ascii_case(prefix).then_some(tail)
 }
 
-/// BEP 53: `0,2,4-7`.
-fn parse_ranges(list: &str, out: &mut Vec<RangeInclusive<u32>>) -> Result<(), MagnetError> {
-    let number = |s: &str| {
-        s.trim()
-            .parse::<u32>()
-            .map_err(|_| MagnetError::BadSelection)
-    };
+/// BEP 53: `0,2,4-7`. `None` if it is something else, or more than `room` ranges.
+fn parse_ranges(list: &str, room: usize) -> Option<Vec<RangeInclusive<u32>>> {
+    let number = |s: &str| s.trim().parse::<u32>().ok();
+    let mut out = Vec::new();
     for part in list.split(',').filter(|part| !part.trim().is_empty()) {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
         let (from, to) = (number(from)?, number(to)?);
-        if from > to || out.len() == MAX_RANGES {
-            return Err(MagnetError::BadSelection);
+        if from > to || out.len() == room {
+            return None;
         }
         out.push(from..=to);
     }
-    Ok(())
+    Some(out)
 }

@@ -15,13 +15,14 @@ mod error;
 mod info;
 mod layout;
 mod magnet;
+mod names;
 mod torrent;
 
 pub use create::{Builder, Draft, auto_piece_len};
 pub use error::{Error, Place, Problem};
 pub use info::Info;
 pub use layout::{Extent, File, FileKind, Layout};
-pub use magnet::{Magnet, MagnetError, MutableKey};
+pub use magnet::{Magnet, MagnetError, MagnetWarning, MutableKey, bare};
 pub use torrent::{HostPort, NotHostPort, Torrent};
 
 /// Largest torrent file or info dictionary that is read, in bytes: room for [`MAX_PIECES`] hashes

@@ -11,7 +11,8 @@ use bendy::encoding::{Encoder, Error as EmitError, SingleItemEncoder, SortedDict
 
 use super::{
     Error, Info, MAX_ADDRESSES, Magnet, Place, Problem,
-    info::{keys, parse, to_unicode},
+    info::{keys, parse},
+    names::Charset,
 };
 use crate::{
     sync::Arc,
@@ -35,7 +36,8 @@ pub struct Torrent {
     pub created_by: Option<String>,
     /// When it was made, in seconds since 1970.
     pub creation_date: Option<i64>,
-    /// What encoding names without `.utf-8` claim to have. Not acted upon.
+    /// What encoding names without `.utf-8` have if they are not UTF-8. The names in
+    /// [`Torrent::info`] were read with it.
     pub encoding: Option<String>,
 }
 
@@ -80,15 +82,17 @@ impl Torrent {
         let info = info
             .dict()
             .ok_or_else(|| Problem::WrongType("a dictionary").at(Place::Top("info"), info.at()))?;
+        let encoding = text(keys.encoding, Charset::default());
+        let charset = Charset::declared(encoding.as_deref());
         Ok(Self {
-            info: Arc::new(Info::from_dict(info)?),
+            info: Arc::new(Info::from_dict(info, charset)?),
             trackers: read_tiers(&keys),
             web_seeds: read_urls(keys.url_list).collect(),
             nodes: read_nodes(keys.nodes),
-            comment: text(keys.comment_utf8).or_else(|| text(keys.comment)),
-            created_by: text(keys.created_by),
+            comment: text(keys.comment_utf8, charset).or_else(|| text(keys.comment, charset)),
+            created_by: text(keys.created_by, charset),
             creation_date: keys.creation_date.and_then(|v| v.int()),
-            encoding: text(keys.encoding),
+            encoding,
         })
     }
 
@@ -216,8 +220,8 @@ impl FromStr for HostPort {
 
 // ---- reading ----
 
-fn text(value: Option<Value<'_>>) -> Option<String> {
-    value?.bytes().map(to_unicode)
+fn text(value: Option<Value<'_>>, charset: Charset) -> Option<String> {
+    value?.bytes().map(|bytes| charset.text(bytes))
 }
 
 fn url(value: Value<'_>) -> Option<String> {

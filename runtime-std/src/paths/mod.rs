@@ -12,12 +12,15 @@
 //! when the folder lies on a file system that another system shares.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ffi::OsStr,
     path::{Path, PathBuf},
 };
 
-use dunlin_core::{hash::sha1, metainfo::Info};
+use dunlin_core::{
+    hash::sha1,
+    metainfo::{File, FileKind, Info},
+};
 
 /// Longest name in bytes: the limit of ext4, APFS, NTFS (there in UTF-16 units, so never more).
 pub const MAX_NAME: usize = 255;
@@ -83,10 +86,26 @@ pub fn layout(info: &Info, root: Option<&str>, names: Names) -> Vec<PathBuf> {
     if !info.multi_file() {
         return info.files().iter().map(|_| PathBuf::from(&root)).collect();
     }
-    let files = info.files().iter().map(|f| f.path.as_slice());
-    let mut paths = safe_paths(files, names);
-    for path in &mut paths {
-        *path = Path::new(&root).join(&*path);
+    let files = info.files();
+    let regular = |file: &&File| file.kind == FileKind::Regular;
+    let targets: HashSet<&[String]> = (files.iter().filter(regular))
+        .map(|file| file.path.as_slice())
+        .collect();
+    let is_made = |file: &File| match &file.kind {
+        FileKind::Regular => true,
+        // See `Disk::link_target`.
+        FileKind::Symlink(target) => targets.contains(target.as_slice()),
+        FileKind::Padding => false,
+    };
+    let mut tree = Tree::new(names);
+    let mut paths = vec![PathBuf::new(); files.len()];
+    // What is never made takes no name from what is.
+    for made in [true, false] {
+        for (path, file) in paths.iter_mut().zip(files) {
+            if is_made(file) == made {
+                *path = Path::new(&root).join(tree.place(&file.path));
+            }
+        }
     }
     paths
 }
@@ -96,11 +115,7 @@ pub fn safe_paths<'a, S: AsRef<str> + 'a>(
     files: impl IntoIterator<Item = &'a [S]>,
     names: Names,
 ) -> Vec<PathBuf> {
-    let mut tree = Tree {
-        names,
-        taken: HashMap::new(),
-        folders: HashMap::new(),
-    };
+    let mut tree = Tree::new(names);
     files.into_iter().map(|path| tree.place(path)).collect()
 }
 
@@ -188,6 +203,14 @@ struct Tree {
 }
 
 impl Tree {
+    fn new(names: Names) -> Self {
+        Self {
+            names,
+            taken: HashMap::new(),
+            folders: HashMap::new(),
+        }
+    }
+
     fn place<S: AsRef<str>>(&mut self, path: &[S]) -> PathBuf {
         let parts: Vec<String> = path
             .iter()

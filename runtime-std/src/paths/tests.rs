@@ -83,6 +83,52 @@ fn many_equal_names_take_linear_time() {
     assert_eq!(paths.iter().collect::<HashSet<_>>().len(), 50_000);
 }
 
+/// The info dictionary of one piece with these entries, each with its length.
+fn info(entries: &[&str]) -> Info {
+    let mut raw = format!("d5:filesl{}e4:name1:t", entries.concat());
+    raw.push_str("12:piece lengthi16384e6:pieces20:01234567890123456789e");
+    Info::from_raw(raw.into_bytes()).unwrap()
+}
+
+#[test]
+fn what_is_never_made_takes_no_name() {
+    let info = info(&[
+        "d4:attr1:l6:lengthi0e4:pathl1:ae12:symlink pathl4:goneee",
+        "d4:attr1:p6:lengthi1e4:pathl1:bee",
+        "d6:lengthi0e4:pathl1:d0:ee",
+        "d6:lengthi1e4:pathl1:aee",
+        "d6:lengthi1e4:pathl1:bee",
+        "d6:lengthi1e4:pathl1:d1:xee",
+        "d4:attr1:l6:lengthi0e4:pathl1:xe12:symlink pathl1:aee",
+        "d6:lengthi1e4:pathl1:xee",
+    ]);
+    let paths = layout(&info, None, Names::Unix);
+    let paths: Vec<&str> = paths.iter().map(|p| p.to_str().unwrap()).collect();
+    let made = ["t/a", "t/b", "t/d/x", "t/x", "t/x (2)"];
+    assert_eq!(paths[3..], made);
+    assert!(
+        paths[..3].iter().all(|path| !made.contains(path)),
+        "{paths:?}"
+    );
+}
+
+#[test]
+fn names_reach_the_disk_as_they_are_shown() {
+    let mut bytes: Vec<Vec<u8>> = (0..=255u8).map(|b| vec![b'a', b, b'z']).collect();
+    bytes.extend(["..", "\u{202e}x", "\u{85}", "caf\u{e9}"].map(|s| s.as_bytes().to_vec()));
+    for name in bytes {
+        let mut raw = format!("d6:lengthi1e4:name{}:", name.len()).into_bytes();
+        raw.extend(&name);
+        raw.extend(b"12:piece lengthi16384e6:pieces20:01234567890123456789e");
+        let info = Info::from_raw(raw).unwrap();
+        let [path] = &layout(&info, None, Names::Unix)[..] else {
+            panic!();
+        };
+        assert_eq!(path.to_str(), Some(info.name()));
+        assert_eq!(info.files()[0].path, [info.name()]);
+    }
+}
+
 /// Names with a taste for trouble.
 #[derive(Clone, Debug)]
 struct Nasty(String);

@@ -54,14 +54,55 @@ fn what_cannot_be_used_is_refused_with_a_reason() {
     for bad in [&HEX[..59], &HEX.replace('f', "g"), "magnet:?xt=urn:btih:"] {
         assert_eq!(parse(bad), Err(MagnetError::BadHash));
     }
-    for bad in ["a", "1-", "-1", "3-2", "4294967296"] {
-        assert_eq!(
-            parse(&format!("{HEX}&so={bad}")),
-            Err(MagnetError::BadSelection)
-        );
-    }
     let long = format!("{HEX}&dn={}", "x".repeat(65_536));
     assert_eq!(parse(&long), Err(MagnetError::TooLong));
+}
+
+#[test]
+fn a_selection_that_cannot_be_read_is_ignored_with_a_warning() {
+    for bad in ["a", "1-", "-1", "3-2", "4294967296", "0,x,2", "0;1"] {
+        let (magnet, warnings) = Magnet::read(&format!("{HEX}&so={bad}&so=z")).unwrap();
+        assert_eq!(warnings, [MagnetWarning::BadSelection], "{bad}");
+        assert_eq!(magnet, Magnet::new(HASH), "all files are meant");
+    }
+    let (magnet, warnings) = Magnet::read(&format!("{HEX}&so=bad&so=1,2-3&so=")).unwrap();
+    assert_eq!(magnet.select, [1..=1, 2..=3]);
+    assert_eq!(warnings.len(), 1);
+    let many = vec!["1"; 5000].join(",");
+    let (magnet, warnings) = Magnet::read(&format!("{HEX}&so={many}")).unwrap();
+    assert_eq!((magnet.select.len(), warnings.len()), (0, 1));
+    assert!(Magnet::read(&format!("{HEX}&so=0")).unwrap().1.is_empty());
+}
+
+#[test]
+fn links_are_read_however_they_were_copied() {
+    for link in [
+        HEX.replace("magnet:?", "magnet:///?"),
+        HEX.replace("magnet:?", "Magnet:/?"),
+        HEX.replace("xt", "XT"),
+        HEX.replace("xt", "Xt.1").replace("urn:btih", "URN:BTIH"),
+        format!(" \"{HEX}\" "),
+        format!("'{HEX}'\n"),
+        format!("<{HEX}>"),
+        format!("“ {HEX} ”"),
+        format!("\u{feff}{HEX}\u{200b}"),
+        format!("\"'{HEX}'\""),
+    ] {
+        assert_eq!(parse(&link), Ok(Magnet::new(HASH)), "{link}");
+    }
+    let m = parse(&format!(
+        "'{HEX}&DN=a&Tr=http://t/a&X.PE=1.2.3.4:5&WS=http://w/&SO=1'"
+    ))
+    .unwrap();
+    assert_eq!(m.name.as_deref(), Some("a"));
+    assert_eq!(
+        (m.trackers.len(), m.peers.len(), m.web_seeds.len()),
+        (1, 1, 1)
+    );
+    assert!(m.selects(1) && !m.selects(0));
+    for bad in ["magnet:xt=1", "magnet://host/?xt=1", "\"\"", "'", "<magnet"] {
+        assert_eq!(parse(bad), Err(MagnetError::NotMagnet), "{bad}");
+    }
 }
 
 #[test]

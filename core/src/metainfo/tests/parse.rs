@@ -161,7 +161,7 @@ fn attributes_say_what_a_file_is() {
     assert!(!f[1].executable && f[1].kind == FileKind::Padding);
     let to = FileKind::Symlink(vec!["b".into(), "c".into()]);
     assert_eq!((&f[2].kind, &f[3].kind), (&to, &to));
-    assert_eq!(f[4].kind, FileKind::Regular, "bytes are never lost");
+    assert_eq!((&f[4].kind, f[4].len), (&to, 0), "a link has no bytes");
     assert_eq!(f[5].kind, FileKind::Regular);
     assert_eq!(f[6].kind, FileKind::Padding);
 }
@@ -239,7 +239,6 @@ fn every_violation_says_where() {
     );
     let many = Problem::TooManyPieces((1 << 40) / 16384);
     assert_eq!(with("length", b"i1099511627776e"), (In("length"), many));
-    assert_eq!(with("name", b"0:"), (In("name"), Problem::EmptyName));
     for len in [0, (1 << 30) + 1, u64::MAX] {
         let found = with("piece length", format!("i{len}e").as_bytes());
         assert_eq!(found, (In("piece length"), Problem::PieceLen(len)));
@@ -259,7 +258,7 @@ fn every_violation_says_where() {
         (b"d6:lengthi1ee", "path", Problem::Missing),
         (b"d4:pathl1:aee", "length", Problem::Missing),
         (&entry(1, &[]), "path", Problem::EmptyPath),
-        (&entry(1, &["a", ""]), "path", Problem::EmptyName),
+        (&entry(1, &[]), "path", Problem::EmptyPath),
         (&entry(1, &deep), "path", Problem::PathTooDeep(deep.len())),
     ];
     for (bad, key, problem) in cases {
@@ -309,4 +308,151 @@ fn metadata_ends_where_its_hash_ends() {
         (e.at, e.problem),
         (Some(raw.len() - 1), Problem::TrailingBytes)
     );
+}
+
+/// The paths of a folder of these entries.
+fn paths(files: &[&[u8]], pieces: usize) -> Vec<String> {
+    let info = Info::from_raw(folder(files, pieces)).unwrap();
+    info.files().iter().map(|f| f.path.join("/")).collect()
+}
+
+#[test]
+fn path_elements_that_name_nothing_are_left_out() {
+    let found = paths(
+        &[
+            &entry(1, &["", "a"]),
+            &entry(1, &["d", "", ".", "b"]),
+            &entry(1, &["d", "c", ""]),
+            &entry(1, &[""]),
+            &entry(1, &["..", "e/f", "g\0h"]),
+        ],
+        1,
+    );
+    assert_eq!(found, ["a", "d/b", "d/c", "_", "__/e_f/g_h"]);
+    // They do not count against the depth of a path.
+    let mut long = vec![""; 1000];
+    long.push("x");
+    assert_eq!(paths(&[&entry(1, &long)], 1), ["x"]);
+}
+
+#[test]
+fn an_entry_that_stands_for_an_empty_folder_is_never_written() {
+    let info = folder(&[&entry(0, &["d", ""]), &entry(7, &["d", "a"])], 1);
+    let info = Info::from_raw(info).unwrap();
+    let kinds: Vec<_> = info.files().iter().map(|f| f.kind.clone()).collect();
+    assert_eq!(kinds, [FileKind::Padding, FileKind::Regular]);
+}
+
+#[test]
+fn a_torrent_without_a_name_is_named_by_its_hash() {
+    for name in ["0:", "1:."] {
+        let raw = d(&[
+            ("length", b"i1e"),
+            ("name", name.as_bytes()),
+            ("piece length", b"i16384e"),
+            ("pieces", &s([7; 20])),
+        ]);
+        let info = Info::from_raw(raw).unwrap();
+        let hash = info.info_hash().to_string();
+        assert_eq!((info.name(), &info.files()[0].path[0]), (&hash[..], &hash));
+    }
+}
+
+#[test]
+fn padding_needs_no_path() {
+    let pad = |path: &[u8]| [&b"d4:attr1:p6:lengthi12768e"[..], path, b"e"].concat();
+    for path in [&b""[..], b"4:pathle", b"4:path1:x"] {
+        let info = folder(&[&entry(20_000, &["a"]), &pad(path), &entry(1, &["b"])], 3);
+        let info = Info::from_raw(info).unwrap();
+        let padding = &info.files()[1];
+        assert_eq!(padding.kind, FileKind::Padding);
+        assert_eq!(
+            (padding.path.join("/"), padding.len),
+            (".pad/12768".into(), 12_768)
+        );
+    }
+}
+
+#[test]
+fn a_link_has_bytes_only_if_the_hashes_are_of_them_too() {
+    let link = b"d4:attr1:l6:lengthi20000e4:pathl1:le12:symlink pathl1:aee";
+    for (pieces, kind, len) in [
+        (3, FileKind::Symlink(vec!["a".into()]), 0),
+        (4, FileKind::Regular, 20_000),
+    ] {
+        let info = folder(&[&entry(40_000, &["a"]), link], pieces);
+        let info = Info::from_raw(info).unwrap();
+        let file = &info.files()[1];
+        assert_eq!((&file.kind, file.len), (&kind, len));
+    }
+    let count = Problem::HashCount {
+        found: 5,
+        pieces: 4,
+    };
+    let found = refusal(folder(&[&entry(40_000, &["a"]), link], 5));
+    assert_eq!(found, (Place::Info("pieces"), count));
+}
+
+#[test]
+fn a_single_file_is_a_file_whatever_its_attributes_say() {
+    for attr in [b"1:p", b"1:l"] {
+        let info = Info::from_raw(single(&[("attr", attr)])).unwrap();
+        assert_eq!(info.files()[0].kind, FileKind::Regular);
+        assert_eq!(info.total_len(), 40_000);
+    }
+}
+
+#[test]
+fn a_number_that_nobody_needs_may_be_any() {
+    let big = b"i99999999999999999999999e";
+    let info = Info::from_raw(single(&[("xyz", big), ("private", big)])).unwrap();
+    assert!(info.private(), "it is not zero");
+    let data = d(&[("creation date", big), ("info", &single(&[]))]);
+    assert_eq!(Torrent::parse(&data).unwrap().creation_date, None);
+    let length = d(&[
+        ("length", big),
+        ("name", b"1:a"),
+        ("piece length", b"i16384e"),
+        ("pieces", &s([7; 20])),
+    ]);
+    let wrong = Problem::WrongType("an integer");
+    assert_eq!(refusal(length), (Place::Info("length"), wrong));
+}
+
+#[test]
+fn names_are_read_in_the_encoding_that_the_torrent_declares() {
+    let plain = |name: &[u8]| l(&[&s(name)]);
+    let file = |path: &[u8], more: &[u8]| [&b"d6:lengthi1e4:path"[..], path, more, b"e"].concat();
+    let info = folder(
+        &[
+            &file(&plain(b"\xb1\xf0\xb5\xc4.avi"), b""),
+            &file(
+                &plain(b"\xb1\xf0"),
+                &[&s("path.utf-8")[..], &l(&[&s("日本")])].concat(),
+            ),
+            &file(&plain("日本".as_bytes()), b""),
+        ],
+        1,
+    );
+    let names = |torrent: &Torrent| -> Vec<String> {
+        torrent
+            .info
+            .files()
+            .iter()
+            .map(|f| f.path[0].clone())
+            .collect()
+    };
+    let data = d(&[
+        ("comment", &s(b"\xb1\xf0")),
+        ("encoding", b"3:GBK"),
+        ("info", &info),
+    ]);
+    let gbk = Torrent::parse(&data).unwrap();
+    assert_eq!(names(&gbk), ["别的.avi", "日本", "日本"]);
+    assert_eq!(gbk.comment.as_deref(), Some("别"));
+    // A session that keeps it reads the same names.
+    assert_eq!(Torrent::parse(&gbk.to_bytes()).unwrap(), gbk);
+    let undeclared = Torrent::parse(&d(&[("info", &info)])).unwrap();
+    assert_eq!(names(&undeclared), ["±ðµÄ.avi", "日本", "日本"]);
+    assert_eq!(undeclared.info.info_hash(), gbk.info.info_hash());
 }

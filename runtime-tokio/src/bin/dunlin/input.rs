@@ -7,7 +7,7 @@ use std::{
 
 use dunlin_tokio::{
     Add, Error,
-    core::metainfo::{MAX_TORRENT_LEN, Magnet, Torrent},
+    core::metainfo::{MAX_TORRENT_LEN, Magnet, Torrent, bare},
 };
 
 /// Hexadecimal digits of an info-hash; base32 needs 32.
@@ -27,7 +27,7 @@ pub(crate) async fn add(text: &str) -> Result<(Add, usize), Error> {
             Ok((Add::magnet(text)?, web_seeds))
         }
         Kind::Hash => Ok((Add::magnet(&magnet(text))?, 0)),
-        Kind::Url => Ok((Add::url(text), 0)),
+        Kind::Url => Ok((Add::url(bare(text)), 0)),
         Kind::OtherUrl => Err(Error::Fetch {
             url: text.into(),
             reason: OTHER_URL.into(),
@@ -105,8 +105,10 @@ pub(crate) fn is_torrent(text: &str) -> bool {
     }
 }
 
-/// Tells what `text` is.
+/// Tells what `text` is. Blanks and quotes may stand around whatever is not a path.
 pub(crate) fn kind(text: &str) -> Kind {
+    let path = Path::new(text);
+    let text = bare(text);
     let starts = |prefix: &str| {
         text.get(..prefix.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
@@ -117,11 +119,11 @@ pub(crate) fn kind(text: &str) -> Kind {
         Kind::Magnet
     } else if starts("http://") || starts("https://") {
         Kind::Url
-    } else if has_scheme(text) && !Path::new(text).exists() {
+    } else if has_scheme(text) && !path.exists() {
         Kind::OtherUrl
     } else if HASH_DIGITS.contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric())
-        && !Path::new(text).exists()
+        && !path.exists()
     {
         Kind::Hash
     } else {
@@ -146,7 +148,7 @@ pub(crate) fn nothing(text: &str) -> String {
 
 /// The magnet link of a bare info-hash.
 pub(crate) fn magnet(hash: &str) -> String {
-    format!("magnet:?xt=urn:btih:{hash}")
+    format!("magnet:?xt=urn:btih:{}", bare(hash))
 }
 
 #[cfg(test)]
@@ -165,6 +167,10 @@ mod tests {
         assert_eq!(kind("ftp://host/a.torrent"), Kind::OtherUrl);
         assert_eq!(kind("://a.torrent"), Kind::File);
         assert_eq!(kind("-"), Kind::Stdin);
+        assert_eq!(kind(&format!(" '{}' ", magnet(hash))), Kind::Magnet);
+        assert_eq!(kind("magnet:///?xt=1"), Kind::Magnet);
+        assert_eq!(kind(&format!("\"{hash}\"")), Kind::Hash);
+        assert_eq!(kind("<https://host/a.torrent>"), Kind::Url);
         for (text, clear) in [
             (hash, true),
             ("-", true),

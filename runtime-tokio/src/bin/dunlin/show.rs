@@ -56,7 +56,10 @@ fn describe(text: &str, as_json: bool) -> Result<Shown, String> {
             });
         }
     };
-    let magnet: Magnet = magnet.parse().map_err(|error| format!("{text}: {error}"))?;
+    let (magnet, warnings) = Magnet::read(&magnet).map_err(|error| format!("{text}: {error}"))?;
+    for warning in warnings {
+        complain(&format!("{text}: {warning}"));
+    }
     Ok(match as_json {
         true => Shown::Json(magnet_json(&magnet)),
         false => Shown::Lines(magnet_lines(&magnet)),
@@ -206,6 +209,10 @@ fn magnet_lines(magnet: &Magnet) -> Vec<String> {
 }
 
 fn magnet_json(magnet: &Magnet) -> Value {
+    // A magnet counts from 0, everything here from 1.
+    let number = |file: &u32| u64::from(*file) + 1;
+    let selected = (magnet.select.iter())
+        .map(|range| json!({"first": number(range.start()), "last": number(range.end())}));
     json!({
         "type": "magnet",
         "name": magnet.name,
@@ -215,5 +222,6 @@ fn magnet_json(magnet: &Magnet) -> Value {
         "trackers": magnet.trackers,
         "peers": magnet.peers.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "web_seeds": magnet.web_seeds,
+        "selected": selected.collect::<Vec<_>>(),
     })
 }

@@ -46,7 +46,8 @@ pub struct Item {
     pub at: Range<usize>,
     /// The value.
     pub value: Value,
-    /// The value as it was written.
+    /// The value on its own: numbers, strings and dates as they were written, and the tables in
+    /// it inline.
     raw: String,
 }
 
@@ -184,12 +185,13 @@ impl Document {
         self
     }
 
-    /// Writes it as TOML, without its comments.
+    /// Writes it as TOML, without its comments. Reads back as the same document, whether or not a
+    /// scenario takes what it says.
     #[must_use]
     pub fn to_toml(&self) -> String {
         let mut out = String::new();
-        for entry in &self.entries {
-            if !entry.section.is_empty() {
+        for (n, entry) in self.entries.iter().enumerate() {
+            if n > 0 {
                 let (open, close) = if entry.listed {
                     ("[[", "]]")
                 } else {
@@ -232,7 +234,28 @@ fn item(
         key: key.get_ref().to_string(),
         at: key.span(),
         value: convert(value),
-        raw: text.get(value.span()).unwrap_or_default().into(),
+        raw: written(text, value),
+    }
+}
+
+/// A value as TOML on its own. What the file says at its place will not do for tables: `[[a.b]]`
+/// stands for a list in the table `a`, and may be continued further down.
+fn written(text: &str, value: &Spanned<DeValue<'_>>) -> String {
+    match value.get_ref() {
+        DeValue::Array(list) => {
+            let items: Vec<_> = list.iter().map(|v| written(text, v)).collect();
+            format!("[{}]", items.join(", "))
+        }
+        DeValue::Table(table) => {
+            let mut items: Vec<_> = table.iter().collect();
+            items.sort_by_key(|(key, _)| key.span().start);
+            let items: Vec<_> = items
+                .into_iter()
+                .map(|(key, v)| format!("{} = {}", quote_key(key.get_ref()), written(text, v)))
+                .collect();
+            format!("{{{}}}", items.join(", "))
+        }
+        _ => text.get(value.span()).unwrap_or_default().into(),
     }
 }
 
@@ -318,6 +341,26 @@ mod tests {
             one.entries[0].items[0].value.kind,
             ValueKind::Number("16".into())
         );
+    }
+
+    #[test]
+    fn tables_within_tables_are_written_back() {
+        for text in [
+            "[[eve.t]]\na = 1\n[[eve.t]]\nb = '''x\ny'''\n[[eve.t.deeper]]\nc = 2_0\n",
+            "[[eve.t]]\n[other]\nx = 1\n[eve]\ny = 1979-05-27 07:32:00Z\n",
+            "[a.b.c]\nd = [1, # one\n 2]\n[a]\nz.y = 3\n",
+            "a.b = 1\na.\"c d\" = {}\n",
+            "[[host]]\n[host.x]\ny = [{z = 1}, [], [[]]]\n[[host]]\n",
+            "host = [{name = 'a'}, 5]\nb = [{c = 1}]\n",
+            "[\"\"]\nkey = 1\n[[\"\\n\"]]\n",
+        ] {
+            let one = Document::parse(text, "x").expect("valid");
+            let toml = one.to_toml();
+            let two = Document::parse(&toml, "x");
+            let two = two.unwrap_or_else(|e| panic!("{text}\nbecame\n{toml}\n{e}"));
+            assert_eq!(bare(&one), bare(&two), "{text}\nbecame\n{toml}");
+            assert_eq!(two.to_toml(), toml);
+        }
     }
 
     #[test]

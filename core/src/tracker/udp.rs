@@ -16,12 +16,14 @@
 //! A tracker with several addresses is asked at the next one if the first is silent for 15
 //! seconds, or cannot be sent to; only the last one is asked as often as there is patience for.
 
+mod limits;
+mod state;
+
 use alloc::{
-    boxed::Box,
     collections::{BTreeMap, BTreeSet, VecDeque},
     vec::Vec,
 };
-use core::{net::SocketAddr, time::Duration};
+use core::net::SocketAddr;
 
 use crate::{
     id::InfoHash,
@@ -34,55 +36,12 @@ use crate::{
     },
 };
 
-/// First retransmission interval, doubled each time (BEP 15 "Time outs").
-pub const INITIAL_RTO: Duration = Duration::from_secs(15);
-/// Highest n of 15·2ⁿ (BEP 15 "Time outs").
-pub const MAX_N: u8 = 8;
-/// How long a connection id may be used (BEP 15 "Connect").
-pub const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
+pub use self::limits::{CONNECTION_LIFETIME, INITIAL_RTO, MAX_N, UdpConfig};
 
-/// Limits of a [`UdpTrackers`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UdpConfig {
-    /// A query is given up when the wait of 15·2ⁿ seconds with this n is over; at most
-    /// [`MAX_N`]. BEP 15 waits over two hours (n = 8), in which a torrent with several trackers
-    /// could long have asked the next: 2 gives up after 15 + 30 + 60 seconds.
-    pub last_n: u8,
-    /// Most queries in progress, those included whose event was not fetched yet.
-    pub max_queries: usize,
-    /// Most queries to one address: a tracker that never answers holds each for as long as
-    /// [`UdpConfig::patience`], and must leave room for the others.
-    pub max_per_tracker: usize,
-    /// Most tracker addresses whose connection id is remembered.
-    pub max_connections: usize,
-}
-
-impl Default for UdpConfig {
-    fn default() -> Self {
-        Self {
-            last_n: 2,
-            max_queries: 1024,
-            max_per_tracker: 256,
-            max_connections: 512,
-        }
-    }
-}
-
-impl UdpConfig {
-    /// How long a query to a silent tracker takes to fail.
-    #[must_use]
-    pub fn patience(&self) -> Duration {
-        (0..=self.last_n).map(rto).sum()
-    }
-}
-
-/// Most further addresses of a tracker that a query is made at.
-const MAX_ALTERNATIVES: usize = 3;
-
-/// 15·2ⁿ seconds.
-fn rto(n: u8) -> Duration {
-    INITIAL_RTO * (1 << n.min(MAX_N))
-}
+use self::{
+    limits::{MAX_ALTERNATIVES, rto},
+    state::{Body, Connection, Query, Transaction},
+};
 
 /// Names a query of a [`UdpTrackers`]; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,53 +58,6 @@ pub struct Event {
     pub id: QueryId,
     /// The answer, or why there is none.
     pub result: Result<Answer, TrackerError>,
-}
-
-#[derive(Debug)]
-enum Body {
-    Announce(AnnounceRequest, Box<str>),
-    Scrape(Vec<InfoHash>),
-}
-
-/// A query, in progress.
-#[derive(Debug)]
-struct Query {
-    dst: SocketAddr,
-    /// Where to ask if `dst` is of no use, the last one first.
-    others: heapless::Vec<SocketAddr, MAX_ALTERNATIVES>,
-    body: Body,
-    /// Retransmissions so far.
-    n: u8,
-    /// Its transaction while it is asked; `None` while it waits for a connection.
-    transaction: Option<u32>,
-    /// Was asked again because the tracker did not know a cached connection id.
-    reconnected: bool,
-}
-
-/// What is known of one tracker address.
-#[derive(Debug)]
-enum Connection {
-    /// A connect is on its way.
-    Connecting {
-        transaction: u32,
-        waiting: Vec<QueryId>,
-    },
-    /// May be used until then.
-    Ready { id: u64, until: Instant },
-}
-
-/// One datagram that wants an answer.
-#[derive(Debug)]
-struct Transaction {
-    dst: SocketAddr,
-    /// The query, or `None` for a connect to `dst`.
-    query: Option<QueryId>,
-    /// Retransmissions so far.
-    n: u8,
-    /// When the wait is over; also its entry in `timers`.
-    due: Instant,
-    /// Waits in `outbox`.
-    queued: bool,
 }
 
 /// All queries to UDP trackers.

@@ -1,4 +1,5 @@
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use quickcheck::quickcheck;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};

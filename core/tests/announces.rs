@@ -9,7 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use common::{World, add, torrent};
-use dunlin_core::engine::{AddTorrent, Engine, Event, FilePriority, Level, Source, State, What};
+use dunlin_core::engine::{
+    AddTorrent, Engine, Event, FilePriority, Level, ReadBufs, Source, State, What, WriteBufs,
+};
 use dunlin_core::metainfo::{Builder, Info};
 use dunlin_core::op::{HttpRequest, SocketKind};
 use dunlin_core::tracker::NO_PORT;
@@ -447,4 +449,68 @@ fn whoever_asks_for_details_is_told_which_tracker_knew_peers() {
     host.magnet(&["http://10.9.9.9/announce"]);
     let line = "tracker http://10.9.9.9/announce: it knows of 2 peers".to_owned();
     assert_eq!(said(&host), [(Level::Detail, line)]);
+}
+
+impl Host {
+    /// What a peer that comes from there hears after its handshake.
+    fn greets(&mut self, from: &str) -> Vec<u8> {
+        let from: SocketAddr = from.parse().unwrap();
+        let conn = self.e.accept(self.now, from).unwrap();
+        let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\x10\0\x05".to_vec();
+        hello.extend([7; 20]);
+        hello.extend(b"-XX0001-");
+        // Peers are told apart by their ids.
+        hello.extend(format!("{:012}", from.port()).bytes());
+        let mut rest = &hello[..];
+        while !rest.is_empty() {
+            let mut bufs = ReadBufs::new();
+            self.e.read_bufs(self.now, conn, &mut bufs);
+            let mut len = 0;
+            for buf in &mut bufs {
+                let n = buf.len().min(rest.len());
+                buf[..n].copy_from_slice(&rest[..n]);
+                rest = &rest[n..];
+                len += n;
+            }
+            drop(bufs);
+            assert!(len > 0);
+            self.e.handle_read(self.now, conn, len);
+        }
+        self.pump();
+        let mut heard = Vec::new();
+        loop {
+            let mut bufs = WriteBufs::new();
+            self.e.write_bufs(self.now, conn, &mut bufs);
+            let said: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).collect();
+            drop(bufs);
+            if said.is_empty() {
+                return heard;
+            }
+            self.e.handle_written(self.now, conn, said.len());
+            heard.extend(said);
+        }
+    }
+}
+
+#[test]
+fn a_peer_is_told_the_port_of_its_own_family_if_it_is_bound() {
+    let tcp = SocketKind::TcpListener;
+    for (taken, v4, v6) in [
+        (&[][..], Some(6881), Some(6882)),
+        (&[(V4, tcp)], None, Some(6882)),
+        (&[(V6, tcp)], Some(6881), None),
+    ] {
+        let mut host = Host::new(&[V4, V6], taken);
+        host.magnet(&[]);
+        for (from, port) in [("192.0.2.1:1000", v4), ("[2001:db8::1]:2000", v6)] {
+            let heard = host.greets(from);
+            let said = |bytes: &[u8]| heard.windows(bytes.len()).any(|w| w == bytes);
+            assert!(said(b"1:md"), "an extended handshake (BEP 10)");
+            for other in [6881, 6882] {
+                let told = said(format!("1:pi{other}e").as_bytes());
+                assert_eq!(told, port == Some(other), "{from} {taken:?} {other}");
+            }
+            assert!(port.is_some() || !said(b"1:pi"), "{from} {taken:?}");
+        }
+    }
 }

@@ -28,6 +28,17 @@ pub struct Announce {
     pub seed: bool,
 }
 
+impl Goal {
+    /// Whether something is stored at nodes of a family once they are found.
+    pub(crate) fn stores(&self, v6: bool) -> bool {
+        match self {
+            Self::Peers { announce, .. } => announce.is_some_and(|a| a.port(v6).is_some()),
+            Self::PutImmutable(_) | Self::PutMutable { .. } => true,
+            Self::Nodes(_) | Self::Immutable(_) | Self::Mutable { .. } => false,
+        }
+    }
+}
+
 impl Announce {
     /// The port that nodes of a family are told; `None` if they are not told of us. One that is
     /// implied is of no importance, but has to be there (BEP 5).

@@ -332,11 +332,7 @@ impl Dht {
         let Some(search) = self.searches.get(&id) else {
             return;
         };
-        let wanted = [false, true].map(|v6| match &search.goal {
-            Goal::Peers { announce, .. } => announce.and_then(|a| a.port(v6)).is_some(),
-            Goal::PutImmutable(_) | Goal::PutMutable { .. } => true,
-            Goal::Nodes(_) | Goal::Immutable(_) | Goal::Mutable { .. } => false,
-        });
+        let wanted = [false, true].map(|v6| search.goal.stores(v6));
         if wanted == [false; 2] {
             return;
         }
@@ -415,11 +411,10 @@ impl Dht {
         if contacted == 0 {
             return Some((Failure::NoNodes, Cause::NoContacts));
         }
-        let stores = match &search.goal {
-            Goal::Peers { announce, .. } => announce.is_some() && search.known.is_empty(),
-            Goal::PutImmutable(_) | Goal::PutMutable { .. } => true,
-            Goal::Nodes(_) | Goal::Immutable(_) | Goal::Mutable { .. } => false,
-        };
+        // Of a family for which there is nothing to store, nothing is missing.
+        let mut sides = [false, true].into_iter().zip(&search.lookups);
+        let stores = sides.any(|(v6, side)| side.is_some() && search.goal.stores(v6))
+            && (search.known.is_empty() || !matches!(search.goal, Goal::Peers { .. }));
         if replied == 0 || (stores && search.stores == 0) {
             return Some((Failure::NoReplies, self.silence()));
         }

@@ -299,6 +299,44 @@ fn what_one_announces_another_finds() {
 }
 
 #[test]
+fn nodes_of_a_family_without_a_port_are_not_told_of_us() {
+    let mut net = Net::formed(60, &DhtConfig::default());
+    let announced = |net: &mut Net, ports, implied| {
+        let announce = Some(Announce {
+            ports,
+            implied,
+            seed: false,
+        });
+        let goal = Goal::Peers {
+            hash: InfoHash([8; 20]),
+            announce,
+            scrape: false,
+        };
+        net.with(3, |dht, cx| dht.search(cx, goal).unwrap());
+        net.run(Duration::from_secs(5));
+        let over = net.events(3).into_iter().find_map(|e| match e {
+            DhtEvent::Done { report, .. } => Some((report.stores, report.stored, report.failure)),
+            _ => None,
+        });
+        over.expect("the announce is over")
+    };
+    // The network is one of IPv4.
+    let v6 = Ports {
+        v4: None,
+        v6: Some(4000),
+    };
+    assert_eq!(announced(&mut net, v6, false), (0, 0, None));
+    assert_eq!(announced(&mut net, Ports::default(), false), (0, 0, None));
+    let v4 = Ports {
+        v4: Some(4000),
+        v6: None,
+    };
+    assert_eq!(announced(&mut net, v4, false), (8, 8, None));
+    // The port that a datagram comes from is there in any case.
+    assert_eq!(announced(&mut net, Ports::default(), true), (8, 8, None));
+}
+
+#[test]
 fn nobody_to_ask_is_said_with_its_cause() {
     let mut net = Net::new(1, &DhtConfig::default());
     net.with(0, |dht, cx| dht.search(cx, peers(1, Some(1))).unwrap());

@@ -83,6 +83,41 @@ fn run_returns_when_the_callback_stops_it() {
     content.assert_copied(dir.path());
 }
 
+/// A driver that was turned by hand and is kept after its end.
+#[test]
+fn handles_do_not_wait_for_a_driver_that_has_ended() {
+    let dir = TempDir::new().unwrap();
+    let mut config = config(dir.path());
+    config.commands = 1;
+    let mut driver = Driver::new(config).unwrap();
+    let handle = driver.handle();
+    let before = {
+        let handle = handle.clone();
+        // More than fit into the queue.
+        let ask = move || std::iter::repeat_with(|| handle.engine_status()).find(Result::is_err);
+        std::thread::spawn(ask)
+    };
+    driver.control().stop();
+    while driver.turn(None, |_, _| ()).unwrap() {}
+    let (told, answers) = std::sync::mpsc::channel();
+    for _ in 0..3 {
+        let (handle, told) = (handle.clone(), told.clone());
+        std::thread::spawn(move || told.send(handle.engine_status()));
+    }
+    for _ in 0..3 {
+        let answer = answers.recv_timeout(PATIENCE).expect("an answer");
+        assert!(matches!(answer, Err(Error::Stopped)), "{answer:?}");
+    }
+    until("the thread that asked all the time", || {
+        before.is_finished()
+    });
+    let last = before.join().unwrap();
+    assert!(matches!(last, Some(Err(Error::Stopped))), "{last:?}");
+    // On the loop's own thread as well: no loop runs there any more.
+    assert!(matches!(handle.engine_status(), Err(Error::Stopped)));
+    assert!(!driver.turn(None, |_, _| ()).unwrap());
+}
+
 #[test]
 fn commands_come_from_any_thread_and_are_answered() {
     let content = Content::small();

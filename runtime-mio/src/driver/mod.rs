@@ -95,7 +95,8 @@ pub(crate) struct Core {
     asides: Asides,
     proxy: Option<Proxy>,
     bell: Bell,
-    commands: Receiver<Command>,
+    /// `None` once the driver has ended: whoever calls then, or waits, hears of it.
+    commands: Option<Receiver<Command>>,
     commands_ready: bool,
     outcomes: Vec<(OpId, Outcome)>,
     /// Events that are not the engine's.
@@ -179,7 +180,7 @@ impl Driver {
             asides: Asides::default(),
             proxy: route.proxy.clone(),
             bell,
-            commands,
+            commands: Some(commands),
             commands_ready: false,
             outcomes: Vec::new(),
             told: told.into_iter().collect(),
@@ -288,6 +289,12 @@ impl std::os::fd::AsFd for Driver {
     }
 }
 
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.core.leave_thread();
+    }
+}
+
 impl Core {
     /// Handles refuse to wait on the thread that they would wait for.
     fn claim_thread(&mut self) {
@@ -301,6 +308,17 @@ impl Core {
                 .unwrap_or_else(PoisonError::into_inner);
             *shared = Some(own);
         }
+    }
+
+    /// No thread runs the loop any more.
+    fn leave_thread(&mut self) {
+        self.thread = None;
+        let mut shared = self
+            .shared
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *shared = None;
     }
 
     /// When the next turn has something to do, whatever happens outside.
@@ -416,12 +434,12 @@ impl Core {
             if !self.commands_ready {
                 return;
             }
-            match self.commands.try_recv() {
-                Ok(command) => {
+            match self.commands.as_ref().map(Receiver::try_recv) {
+                Some(Ok(command)) => {
                     self.stats.progress = true;
                     command(self);
                 }
-                Err(_) => self.commands_ready = false,
+                Some(Err(_)) | None => self.commands_ready = false,
             }
         }
     }
@@ -503,7 +521,9 @@ impl Core {
     fn finish(&mut self) {
         self.conns.clear();
         self.sockets.clear();
-        // Whoever still calls gets an answer: the driver has stopped.
-        while self.commands.try_recv().is_ok() {}
+        // Whoever waits for an answer, or for room in the queue, hears that the driver has stopped.
+        self.commands = None;
+        self.commands_ready = false;
+        self.leave_thread();
     }
 }

@@ -20,12 +20,12 @@ pub struct DriverConfig {
 }
 
 impl Default for DriverConfig {
-    /// For a small machine: as [`SessionConfig::default`], but with one disk thread and fewer
+    /// For a small machine: as [`SessionConfig::default`], but without a DHT, with one disk thread and fewer
     /// HTTP requests at once. A machine
     /// with cores to spare hashes faster with more: set
     /// [`DiskConfig::threads`](dunlin_std::disk::DiskConfig::threads).
     fn default() -> Self {
-        let mut session = SessionConfig::default();
+        let mut session = SessionConfig::default().without_dht();
         session.disk.threads = 1;
         Self {
             http_threads: 8,

@@ -5,9 +5,10 @@ use std::{
     path::PathBuf,
 };
 
-use dunlin_core::{Caps, Config, DhtMode};
+use dunlin_core::{Caps, Config, DhtMode, dht::Saved};
 
 use crate::{
+    dht::routers,
     disk::{Allocation, DiskConfig},
     paths::Names,
     platform,
@@ -40,13 +41,23 @@ pub struct SessionConfig {
     pub allocation: Allocation,
     /// Whose rules file names keep.
     pub names: Names,
+    /// Whether there is a DHT node also without a [`Self::folder`], where it cannot keep the nodes it knows. Its mode is
+    /// [`Config::dht`].
+    pub dht_without_folder: bool,
 }
 
 impl Default for SessionConfig {
-    /// Listens on a port that the system chooses, keeps nothing, saves to the current folder.
+    /// Listens on a port that the system chooses, keeps nothing, saves to the current folder. The DHT runs while there
+    /// are torrents that are not private, and begins with the public [`ROUTERS`](crate::dht::ROUTERS); see
+    /// [`SessionConfig::without_dht`].
     fn default() -> Self {
+        let mut engine = Config::default();
+        engine.dht = DhtMode::Auto;
+        engine.dht_routers = routers();
+        // Where there is a socket of the family.
+        engine.dht_config.ipv6 = true;
         Self {
-            engine: Config::default(),
+            engine,
             listen: vec![
                 (Ipv4Addr::UNSPECIFIED, 0).into(),
                 (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -57,11 +68,20 @@ impl Default for SessionConfig {
             disk: DiskConfig::default(),
             allocation: Allocation::default(),
             names: Names::default(),
+            dht_without_folder: true,
         }
     }
 }
 
 impl SessionConfig {
+    /// The same without a DHT: nobody is asked for peers but trackers and the peers themselves.
+    #[must_use]
+    pub fn without_dht(mut self) -> Self {
+        self.engine.dht = DhtMode::Disable;
+        self.engine.dht_routers.clear();
+        self
+    }
+
     /// The engine's configuration.
     #[must_use]
     pub fn for_engine(&self) -> Config {
@@ -95,8 +115,11 @@ impl SessionConfig {
     #[must_use]
     pub fn for_engine_with(&self, store: Option<&Store>) -> (Config, Option<String>) {
         let mut config = self.for_engine();
-        let wanted = config.dht != DhtMode::Disable;
-        let Some(store) = store.filter(|_| wanted && config.dht_saved.is_none()) else {
+        if config.dht == DhtMode::Disable || config.dht_saved.is_some() {
+            return (config, None);
+        }
+        let Some(store) = store else {
+            config.dht_saved = self.dht_without_folder.then(Saved::default);
             return (config, None);
         };
         let loaded = store.load_dht();
@@ -178,5 +201,23 @@ mod tests {
         config.route.proxy = "socks5://127.0.0.1:1080".parse().ok();
         let caps = config.caps();
         assert!(caps.ipv4 && caps.proxied && !caps.resolve);
+    }
+
+    #[test]
+    fn the_default_has_a_dht_with_public_routers_and_there_is_a_way_off() {
+        let (engine, _) = SessionConfig::default().for_engine_with(None);
+        assert_eq!(engine.dht, DhtMode::Auto);
+        assert_eq!(engine.dht_routers, routers());
+        assert!(engine.dht_saved.is_some(), "it runs without a folder");
+
+        let (engine, _) = SessionConfig::default().without_dht().for_engine_with(None);
+        assert_eq!(engine.dht, DhtMode::Disable);
+        assert!(engine.dht_routers.is_empty() && engine.dht_saved.is_none());
+
+        let config = SessionConfig {
+            dht_without_folder: false,
+            ..SessionConfig::default()
+        };
+        assert!(config.for_engine_with(None).0.dht_saved.is_none());
     }
 }

@@ -7,7 +7,7 @@ use std::{path::Path, time::Duration};
 
 use common::{Content, Node, within};
 use dunlin_tokio::{
-    Add, SessionConfig,
+    Add, SessionConfig, TrackerUse,
     core::{
         DhtMode, InfoHash,
         dht::{DhtConfig, Goal, item},
@@ -53,6 +53,26 @@ async fn nodes_known(node: &Node) -> u32 {
         .map_or(0, |s| s.stats.nodes)
 }
 
+/// As the example of the documentation, with a router of our own.
+#[tokio::test]
+async fn a_magnet_without_trackers_completes_without_a_session_folder() {
+    let router = node(DhtMode::On, &[]).await;
+    let content = Content::small();
+    let without_folder = |config: &mut SessionConfig| {
+        let dir = config.dir.clone();
+        dht(config, &dir, DhtMode::Auto, &[router.addr]);
+        config.folder = None;
+        config.dht_without_folder = SessionConfig::default().dht_without_folder;
+    };
+    let seeder = Node::with(without_folder).await;
+    let shared = seeder.session.add(content.share()).await.unwrap();
+    within(shared.wait_complete()).await.unwrap();
+    let leech = Node::with(without_folder).await;
+    let torrent = leech.session.add(content.magnet()).await.unwrap();
+    within(torrent.wait_complete()).await.unwrap();
+    content.assert_copied(leech.dir.path());
+}
+
 #[tokio::test]
 async fn a_magnet_without_trackers_completes_and_the_table_is_kept() {
     let router = node(DhtMode::On, &[]).await;
@@ -72,15 +92,15 @@ async fn a_magnet_without_trackers_completes_and_the_table_is_kept() {
     content.assert_copied(leech.dir.path());
     let trackers = torrent.trackers().await.unwrap();
     assert_eq!(
-        (trackers[0].url.as_str(), trackers[0].enabled),
-        (DHT_URL, "yes")
+        (trackers[0].url.as_str(), trackers[0].used),
+        (DHT_URL, TrackerUse::Enabled)
     );
     torrent
         .set_tracker_enabled(DHT_URL.into(), false)
         .await
         .unwrap();
     let trackers = torrent.trackers().await.unwrap();
-    assert_eq!(trackers[0].enabled, " no");
+    assert_eq!(trackers[0].used, TrackerUse::Disabled);
 
     let dir = leech.dir;
     within(leech.session.shutdown()).await.unwrap();

@@ -17,7 +17,7 @@ fn config(folder: &Path, payload: &Payload) -> SessionConfig {
         listen: Vec::new(),
         folder: Some(folder.into()),
         dir: payload.root.clone(),
-        ..SessionConfig::default()
+        ..SessionConfig::default().without_dht()
     }
 }
 

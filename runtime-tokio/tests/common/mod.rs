@@ -16,7 +16,7 @@ use std::{
 };
 
 use dunlin_tokio::{
-    Add, Event, Session, SessionConfig, Torrent,
+    Add, Config, Event, Session, SessionConfig, Torrent,
     core::{engine::Check, hash::sha1, metainfo},
 };
 use tempfile::TempDir;
@@ -121,6 +121,9 @@ pub(crate) fn config(dir: &Path) -> SessionConfig {
     SessionConfig {
         listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
         dir: dir.into(),
+        // No DHT that asks the public routers.
+        engine: Config::default(),
+        dht_without_folder: false,
         ..SessionConfig::default()
     }
 }

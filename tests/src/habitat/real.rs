@@ -78,6 +78,7 @@ impl<R> Machine<R> {
             listen: vec![setup.listen.or(self.addr).unwrap_or(any)],
             folder: Some(self.dir.path().join("session")),
             dir: self.files(),
+            dht_without_folder: false,
             ..SessionConfig::default()
         };
         config.disk.threads = 1;

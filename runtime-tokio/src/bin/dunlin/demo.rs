@@ -138,7 +138,7 @@ async fn run(args: &args::Demo, folder: &Path) -> Result<(), String> {
 async fn session(verbose: u8, name: &'static str) -> Result<Session, String> {
     let config = SessionConfig {
         listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
-        ..SessionConfig::default()
+        ..SessionConfig::default().without_dht()
     };
     let session = Session::new(config).await.map_err(|e| e.to_string())?;
     let mut events = session.events();

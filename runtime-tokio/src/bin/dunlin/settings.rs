@@ -120,6 +120,8 @@ pub(crate) fn load(swarm: &Swarm, dir: Option<PathBuf>) -> Result<Loaded, String
         disk: settings.disk(),
         allocation: settings.allocation,
         names: settings.names,
+        // As in rTorrent: without a session folder there is no DHT.
+        dht_without_folder: false,
         ..SessionConfig::default()
     };
     session.route.proxy = swarm.proxy.clone().or_else(|| settings.proxy.clone());

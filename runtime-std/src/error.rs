@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::session::SessionError;
 use dunlin_core::{
     OpError, TorrentId,
-    engine::AddError,
+    engine::{AddError, DhtNodeError},
     metainfo::{self, MagnetError},
 };
 
@@ -65,6 +65,17 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The DHT was not told of a node.
+    #[error("{node}: {source}")]
+    DhtNode {
+        /// The node, as it was named.
+        node: String,
+        /// Why.
+        source: DhtNodeError,
+    },
+    /// A DHT node's cache could not be written: the reason.
+    #[error("{0}")]
+    DhtCache(String),
     /// The torrent has been added already.
     #[error("{name}: this torrent has been added already")]
     Duplicate {

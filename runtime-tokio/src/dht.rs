@@ -133,14 +133,17 @@ impl DhtNode {
         status.await.map_err(|_| Error::Stopped)
     }
 
-    /// Writes the cache now; the inner error says why it could not be.
+    /// Writes the cache now.
     ///
     /// # Errors
-    /// [`Error::Stopped`] if the node has stopped.
-    pub async fn save(&self) -> Result<std::result::Result<(), String>> {
+    /// [`Error::DhtCache`] if it could not be written; [`Error::Stopped`] if the node has stopped.
+    pub async fn save(&self) -> Result<()> {
         let (sender, saved) = oneshot::channel();
         self.node.save(move |result| drop(sender.send(result)));
-        saved.await.map_err(|_| Error::Stopped)
+        saved
+            .await
+            .map_err(|_| Error::Stopped)?
+            .map_err(Error::DhtCache)
     }
 
     /// Stops the node, for all its handles, and waits for the end: the cache is written.

@@ -44,4 +44,6 @@ pub use dunlin_std::config::Proxy;
 pub use dunlin_std::setup::SessionConfig;
 pub use dunlin_std::socket::{Egress, Route, free_port, has_ipv6};
 pub use dunlin_std::{Error, Result};
-pub use session::{Content, Events, Session, Torrent, Tracker, Watch};
+pub use session::{
+    AddError, Content, Events, Session, Torrent, TorrentKey, Tracker, TrackerUse, Watch,
+};

@@ -8,8 +8,8 @@ use std::{fs, path::PathBuf};
 
 use common::{Content, Node, PATIENCE, config, event, within};
 use dunlin_tokio::{
-    Add, Content as Files, EncryptionPolicy, Error, Event, FilePriority, Limits, Session, State,
-    StreamEncryption, What,
+    Add, AddError, Content as Files, EncryptionPolicy, Error, Event, FilePriority, InfoHash,
+    Limits, Session, State, StreamEncryption, What,
 };
 use tempfile::TempDir;
 
@@ -276,13 +276,28 @@ async fn the_same_torrent_twice_is_an_error_and_changes_nothing() {
     let node = Node::with(|c| c.folder = Some(folder.path().into())).await;
     let torrent = node.session.add(content.add()).await.unwrap();
     let error = node.session.add(content.magnet()).await.unwrap_err();
-    assert!(matches!(error, Error::Duplicate { id, .. } if id == torrent.id()));
+    let AddError::Duplicate { torrent: there, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(there.id(), torrent.id());
+    assert!(matches!(Error::from(error), Error::Duplicate { id, .. } if id == torrent.id()));
     assert_eq!(node.session.torrents().await.unwrap().len(), 1);
+    for found in [
+        node.session.get(torrent.id()).await.unwrap(),
+        node.session.get(torrent.info_hash()).await.unwrap(),
+    ] {
+        assert_eq!(found.unwrap().id(), torrent.id());
+    }
+    let other = node.session.get(InfoHash([0; 20])).await.unwrap();
+    assert!(other.is_none());
 
     // Another session on the same folder runs other torrents, but not this one.
     let other = Node::with(|c| c.folder = Some(folder.path().into())).await;
     let error = other.session.add(content.add()).await.unwrap_err();
-    assert!(matches!(error, Error::Folder(_)), "{error:?}");
+    assert!(
+        matches!(error, AddError::Other(Error::Folder(_))),
+        "{error:?}"
+    );
     let second = Content::new(&[1000]);
     other.session.add(second.add()).await.unwrap();
 
@@ -321,7 +336,10 @@ async fn what_is_no_torrent_is_refused_with_name_and_reason() {
     let bytes = content.torrent.to_bytes();
     fs::write(&torn, &bytes[..bytes.len() / 2]).unwrap();
     let error = node.session.add(Add::file(&torn)).await.unwrap_err();
-    assert!(matches!(error, Error::Metainfo { .. }), "{error:?}");
+    assert!(
+        matches!(error, AddError::Other(Error::Metainfo { .. })),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("torn.torrent"), "{error}");
 
     assert!(matches!(

@@ -35,6 +35,7 @@ pub enum State {
 
 /// One torrent, now.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TorrentStatus {
     /// Its id.
     pub id: TorrentId,
@@ -91,6 +92,7 @@ pub struct TorrentStatus {
 
 /// One connection, now.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PeerStatus {
     /// Its address.
     pub addr: SocketAddr,
@@ -148,6 +150,7 @@ pub enum PeerSource {
 
 /// One file, now.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FileStatus {
     /// Bytes.
     pub len: u64,
@@ -173,6 +176,7 @@ pub enum FilePriority {
 
 /// The engine, now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EngineStatus {
     /// Torrents.
     pub torrents: u32,

@@ -182,6 +182,7 @@ pub enum TrackerEvent {
 
 /// What a tracker is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TrackerState {
     /// Switched off by the user.
     Disabled,
@@ -199,6 +200,7 @@ pub enum TrackerState {
 
 /// How the search of the DHT pseudo-tracker goes. `Display` gives rTorrent's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DhtProgress {
     /// What it does.
     pub state: DhtState,
@@ -222,6 +224,7 @@ impl core::fmt::Display for DhtProgress {
 
 /// What the search of the DHT pseudo-tracker does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DhtState {
     /// Nothing; the numbers are those of the last search.
     #[default]

@@ -2,6 +2,9 @@
 //!
 //! Every call is a closure that travels to the engine's task over a bounded queue and is
 //! answered by a oneshot: the engine has one owner and no lock.
+//!
+//! Every future here may be dropped at any time. What takes several commands, and must not be left half done, runs to its
+//! end in a task of its own (`Shared::to_the_end`).
 
 mod add;
 mod key;
@@ -15,8 +18,8 @@ use std::{
 };
 
 use dunlin_core::{
-    DhtMode, Instant, TorrentId,
-    engine::{DhtNodeError, DhtStatus, Engine, EngineStatus, Event, Scope, What},
+    DhtMode, InfoHash, Instant, TorrentId,
+    engine::{DhtStatus, Engine, EngineStatus, Event, Scope, What},
 };
 use dunlin_std::{
     add::{Add, Limits},
@@ -29,8 +32,9 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use self::{
+    add::AddError,
     streams::{Events, Watch},
-    torrent::{Content, Torrent, Tracker},
+    torrent::{Content, Torrent, Tracker, TrackerUse},
 };
 use crate::{
     Ended, Error, Result, Stats,
@@ -68,8 +72,32 @@ pub(crate) struct Shared {
     adding: tokio::sync::Mutex<()>,
     /// Where each torrent is saved.
     dirs: Mutex<BTreeMap<TorrentId, PathBuf>>,
+    /// The runtime that it was started in.
+    runtime: tokio::runtime::Handle,
     /// Set and closed when the engine's task has ended.
     ended: watch::Receiver<Option<Ended>>,
+}
+
+/// What a torrent of a session is found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TorrentKey {
+    /// What events call it.
+    Id(TorrentId),
+    /// What the network calls it.
+    Hash(InfoHash),
+}
+
+impl From<TorrentId> for TorrentKey {
+    fn from(id: TorrentId) -> Self {
+        Self::Id(id)
+    }
+}
+
+impl From<InfoHash> for TorrentKey {
+    fn from(info_hash: InfoHash) -> Self {
+        Self::Hash(info_hash)
+    }
 }
 
 impl Session {
@@ -117,6 +145,7 @@ impl Session {
             store: store.as_ref().map(Arc::downgrade),
             adding: tokio::sync::Mutex::default(),
             dirs: Mutex::default(),
+            runtime: tokio::runtime::Handle::current(),
             ended,
         });
         let parts = Parts {
@@ -140,13 +169,31 @@ impl Session {
         Ok(Self { shared, first })
     }
 
-    /// Adds a torrent.
+    /// Adds a torrent. If the future is dropped, the torrent has been added, or will be at once, or will not be;
+    /// nothing else stays behind.
     ///
     /// # Errors
-    /// [`Error::Duplicate`] if it is here already; what is wrong with the torrent file, or why
-    /// it could not be had.
-    pub async fn add(&self, add: Add) -> Result<Torrent> {
+    /// [`AddError::Duplicate`], with the torrent, if it is here already; what is wrong with the torrent file, or why
+    /// it could not be had. [`AddError`] becomes an [`Error`] by `?`.
+    pub async fn add(&self, add: Add) -> Result<Torrent, AddError> {
         add::add(add, &self.shared).await
+    }
+
+    /// The torrent with this id or info-hash, if the session has it.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn get(&self, torrent: impl Into<TorrentKey>) -> Result<Option<Torrent>> {
+        let key = torrent.into();
+        let found = self.shared.with_engine(move |engine, now| {
+            let id = match key {
+                TorrentKey::Id(id) => id,
+                TorrentKey::Hash(info_hash) => engine.find(info_hash)?,
+            };
+            Some((id, engine.torrent(now, id)?.info_hash))
+        });
+        let handle = |(id, info_hash)| Torrent::new(Arc::clone(&self.shared), id, info_hash);
+        Ok(found.await?.map(handle))
     }
 
     /// The torrents of this session, oldest first.
@@ -233,14 +280,14 @@ impl Session {
     /// Tells the DHT of a node, `host` or `host:port`; see [`Engine::dht_add_node`].
     ///
     /// # Errors
-    /// [`Error::Stopped`]; what is wrong with the node is in the inner result.
-    pub async fn add_dht_node(
-        &self,
-        node: String,
-    ) -> Result<std::result::Result<(), DhtNodeError>> {
+    /// [`Error::DhtNode`] if there is no DHT, or the text names no node; [`Error::Stopped`].
+    pub async fn add_dht_node(&self, node: String) -> Result<()> {
         self.shared
-            .with_engine(move |engine, now| engine.dht_add_node(now, &node))
-            .await
+            .with_engine(move |engine, now| {
+                let added = engine.dht_add_node(now, &node);
+                added.map_err(|source| Error::DhtNode { node, source })
+            })
+            .await?
     }
 
     /// Runs `f` on the engine, in the engine's task, for everything that has no method here.
@@ -259,8 +306,8 @@ impl Session {
     /// Ends the session: trackers hear `stopped`, what was written is made durable and the
     /// records are saved. Returns when that is done, at the latest some seconds after
     /// [`Config::stop_timeout`](dunlin_core::Config::stop_timeout), and says what the session
-    /// came to; `None` if its runtime went away first.
-    pub async fn shutdown(self) -> Option<Ended> {
+    /// came to; `None` if its runtime went away first. Asked again, it says the same.
+    pub async fn shutdown(&self) -> Option<Ended> {
         // A queue that is closed means that the session has ended already.
         let _ = self.shared.call(Driver::stop).await;
         self.shared.wait_end().await
@@ -274,10 +321,10 @@ impl Drop for Session {
             return;
         };
         // Busy: somebody else has to wait for a place in the queue.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let commands = self.shared.commands.clone();
-            runtime.spawn(async move { commands.send(stop).await });
-        }
+        let commands = self.shared.commands.clone();
+        self.shared
+            .runtime
+            .spawn(async move { commands.send(stop).await });
     }
 }
 
@@ -309,6 +356,21 @@ impl Shared {
             f(&mut driver.engine, now)
         })
         .await
+    }
+
+    /// Runs `work` in a task of its own, so that it comes to its end even if nobody waits for that.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if the runtime has ended.
+    async fn to_the_end<R: Send + 'static>(
+        &self,
+        work: impl Future<Output = R> + Send + 'static,
+    ) -> Result<R> {
+        match self.runtime.spawn(work).await {
+            Ok(result) => Ok(result),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(Error::Stopped),
+        }
     }
 
     fn dirs(&self) -> MutexGuard<'_, BTreeMap<TorrentId, PathBuf>> {

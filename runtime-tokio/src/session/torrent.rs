@@ -21,8 +21,21 @@ pub struct Torrent {
     info_hash: InfoHash,
 }
 
+/// Whether a tracker is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TrackerUse {
+    /// It is.
+    Enabled,
+    /// It was switched off.
+    Disabled,
+    /// It is switched on and cannot be asked, such as the DHT while it does not run.
+    Unavailable,
+}
+
 /// A tracker of a torrent, as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tracker {
     /// Its URL.
     pub url: String,
@@ -40,8 +53,8 @@ pub struct Tracker {
     pub leeches: Option<u32>,
     /// Peers it sent last time.
     pub peers: u32,
-    /// rTorrent's column "Enabled": "yes", " no", or "off" for the DHT while it does not run.
-    pub enabled: &'static str,
+    /// Whether it is used.
+    pub used: TrackerUse,
     /// How the search goes, for the DHT's pseudo-tracker.
     pub dht: Option<DhtProgress>,
 }
@@ -234,7 +247,11 @@ impl Torrent {
                 seeds: t.seeds,
                 leeches: t.leeches,
                 peers: t.peers,
-                enabled: t.enabled(),
+                used: match t.state {
+                    TrackerState::Disabled => TrackerUse::Disabled,
+                    TrackerState::Unusable => TrackerUse::Unavailable,
+                    _ => TrackerUse::Enabled,
+                },
                 dht: t.dht,
             });
             Some(told.collect())
@@ -275,11 +292,17 @@ impl Torrent {
     }
 
     /// Takes it out of the session, and returns when its files are closed. What the session
-    /// folder knows of it is forgotten.
+    /// folder knows of it is forgotten. If the future is dropped, all of that happens all the same.
     ///
     /// # Errors
     /// See [`Torrent`].
     pub async fn remove(&self, content: Content) -> Result<()> {
+        let removal = self.clone().remove_now(content);
+        self.shared.to_the_end(removal).await?
+    }
+
+    /// Must not be dropped between the end of the torrent and that of its record.
+    async fn remove_now(self, content: Content) -> Result<()> {
         let mut watcher = self.watcher().await?;
         let delete = content == Content::Delete;
         self.tell(move |engine, now, id| engine.remove(now, id, delete))

@@ -7,6 +7,7 @@ use crate::dht::{DhtStats, NodeNameError};
 
 /// The DHT, now: rTorrent's `dht_statistics`, and more.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DhtStatus {
     /// Whether and when it runs.
     pub mode: DhtMode,
@@ -57,6 +58,7 @@ impl DhtStatus {
 
 /// Why a node was not added; the words are rTorrent's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DhtNodeError {
     /// There is no DHT: it is disabled, or nothing is kept between sessions.
     NotEnabled,

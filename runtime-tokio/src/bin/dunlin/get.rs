@@ -366,6 +366,7 @@ impl Run {
                 let added = match how.add(&text, swarm, peers).await {
                     Ok((add, choice, web_seeds)) => {
                         let added = session.add(add).await;
+                        let added = added.map_err(Error::from);
                         added.map(|torrent| (torrent, choice, web_seeds))
                     }
                     Err(error) => Err(error),

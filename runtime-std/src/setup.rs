@@ -51,9 +51,11 @@ impl Default for SessionConfig {
     /// are torrents that are not private, and begins with the public [`ROUTERS`](crate::dht::ROUTERS); see
     /// [`SessionConfig::without_dht`].
     fn default() -> Self {
-        let mut engine = Config::default();
-        engine.dht = DhtMode::Auto;
-        engine.dht_routers = routers();
+        let mut engine = Config {
+            dht: DhtMode::Auto,
+            dht_routers: routers(),
+            ..Config::default()
+        };
         // Where there is a socket of the family.
         engine.dht_config.ipv6 = true;
         Self {

@@ -109,7 +109,7 @@ fn handles_do_not_wait_for_a_driver_that_has_ended() {
         assert!(matches!(answer, Err(Error::Stopped)), "{answer:?}");
     }
     until("the thread that asked all the time", || {
-        before.is_finished()
+        before.is_finished().then_some(())
     });
     let last = before.join().unwrap();
     assert!(matches!(last, Some(Err(Error::Stopped))), "{last:?}");

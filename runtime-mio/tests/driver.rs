@@ -102,7 +102,7 @@ fn handles_do_not_wait_for_a_driver_that_has_ended() {
     let (told, answers) = std::sync::mpsc::channel();
     for _ in 0..3 {
         let (handle, told) = (handle.clone(), told.clone());
-        std::thread::spawn(move || told.send(handle.engine_status()));
+        std::thread::spawn(move || drop(told.send(handle.engine_status())));
     }
     for _ in 0..3 {
         let answer = answers.recv_timeout(PATIENCE).expect("an answer");

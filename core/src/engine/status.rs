@@ -90,6 +90,40 @@ pub struct TorrentStatus {
     pub availability: u32,
 }
 
+impl TorrentStatus {
+    /// A torrent of which nothing is known yet, to fill in where one is needed without an engine, as in tests.
+    #[must_use]
+    pub const fn new(id: TorrentId, info_hash: InfoHash, name: String) -> Self {
+        Self {
+            id,
+            info_hash,
+            name,
+            state: State::Metadata,
+            has_metadata: false,
+            total: 0,
+            wanted: 0,
+            done: 0,
+            wanted_done: 0,
+            pieces: 0,
+            pieces_done: 0,
+            downloaded: 0,
+            uploaded: 0,
+            downloaded_ever: 0,
+            uploaded_ever: 0,
+            wasted: 0,
+            rate_down: 0,
+            rate_up: 0,
+            peers: 0,
+            seeds: 0,
+            connecting: 0,
+            known: 0,
+            swarm_seeds: None,
+            swarm_leeches: None,
+            availability: 0,
+        }
+    }
+}
+
 /// One connection, now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

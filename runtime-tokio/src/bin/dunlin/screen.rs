@@ -231,33 +231,15 @@ mod tests {
     use super::*;
 
     fn status(id: u32, name: &str, state: State) -> TorrentStatus {
-        TorrentStatus {
-            id: TorrentId(id),
-            info_hash: InfoHash([0; 20]),
-            name: name.into(),
-            state,
-            has_metadata: true,
-            total: 1 << 30,
-            wanted: 1 << 30,
-            done: 1 << 29,
-            wanted_done: 1 << 29,
-            pieces: 1024,
-            pieces_done: 512,
-            downloaded: 0,
-            uploaded: 0,
-            downloaded_ever: 0,
-            uploaded_ever: 0,
-            wasted: 0,
-            rate_down: 4 << 20,
-            rate_up: 1 << 20,
-            peers: 7,
-            seeds: 3,
-            connecting: 0,
-            known: 9,
-            swarm_seeds: None,
-            swarm_leeches: None,
-            availability: 0,
-        }
+        let mut status = TorrentStatus::new(TorrentId(id), InfoHash([0; 20]), name.into());
+        status.state = state;
+        status.has_metadata = true;
+        (status.total, status.wanted) = (1 << 30, 1 << 30);
+        (status.done, status.wanted_done) = (1 << 29, 1 << 29);
+        (status.pieces, status.pieces_done) = (1024, 512);
+        (status.rate_down, status.rate_up) = (4 << 20, 1 << 20);
+        (status.peers, status.seeds, status.known) = (7, 3, 9);
+        status
     }
 
     #[test]

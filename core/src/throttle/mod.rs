@@ -10,7 +10,8 @@
 //! ```
 //!
 //! The oldest waiter goes first at every bucket, so nobody starves; newcomers get nothing from a
-//! bucket that others wait for. Over any window a node passes at most `rate × window + burst`,
+//! bucket that others wait for. Who has much to pass can ask for a longer turn, and then stays the
+//! oldest until that is over; between its grants those pass who asked for none. Over any window a node passes at most `rate × window + burst`,
 //! see [`burst`]. Where no limit is on the path, a call is one load and a branch.
 
 #[cfg(test)]
@@ -29,6 +30,11 @@ pub const MIN_BURST: u64 = 4096;
 pub const MAX_RATE: u64 = 1 << 40;
 /// How long a grant is held for a waiter that does not use it.
 const HOLD: Duration = Duration::from_secs(1);
+/// All who wait for longer turns at a bucket have one within about so many seconds: a peer that is sent
+/// nothing for a minute thinks that it is refused.
+const CYCLE: u64 = 20;
+/// Tickets of longer turns begin here: they come after all others.
+const LONG: u64 = 1 << 63;
 /// Tokens are counted in millionths of a byte: one microsecond at one byte per second.
 const UNIT: i64 = 1_000_000;
 
@@ -78,6 +84,8 @@ struct Bucket {
     queue: BTreeSet<(u64, u32)>,
     /// When it is due, as in [`Throttle::due`].
     due: Option<Instant>,
+    /// The last grant was not for a longer turn, so the next one is, if anyone waits for it.
+    long_next: bool,
     // As a user of the tree, in this direction:
     /// The node or one above it has a limit.
     limited: bool,
@@ -87,6 +95,8 @@ struct Bucket {
     lapses: Option<Instant>,
     /// What it waits for: (ticket, bucket).
     waits: Option<(u64, u32)>,
+    /// The ticket of its longer turn, and the bytes that are left of it.
+    turn: Option<(u64, u64)>,
     token: u32,
 }
 
@@ -105,6 +115,20 @@ impl Bucket {
             .map_or(0, |at| now.saturating_since(at).as_micros() as u64);
         let gain = i64::try_from(rate.saturating_mul(micros)).unwrap_or(i64::MAX);
         self.level.saturating_add(gain).min(self.cap())
+    }
+
+    /// Longest turn of one more waiter that lets all of them have theirs within [`CYCLE`].
+    fn share(&self) -> u64 {
+        let waiters = self.queue.len() as u64 + 1;
+        let all = self.rate.map_or(u64::MAX, |r| r.saturating_mul(CYCLE));
+        (all / waiters).max(u64::from(QUANTUM))
+    }
+
+    /// Who goes next.
+    fn first(&self) -> Option<u32> {
+        let long = || self.queue.range((LONG, 0)..).next();
+        let first = self.long_next.then(long).flatten();
+        first.or_else(|| self.queue.first()).map(|&(_, node)| node)
     }
 
     fn refill(&mut self, now: Instant) {
@@ -291,6 +315,14 @@ impl Throttle {
         self.way(node.0, dir).limited
     }
 
+    /// The lowest limit on the path, if there is one.
+    #[must_use]
+    pub fn limit(&self, node: NodeId, dir: Direction) -> Option<u64> {
+        self.path(node.0)
+            .filter_map(|n| self.way(n, dir).rate)
+            .min()
+    }
+
     fn mark_limited(&mut self, dir: Direction) {
         for node in 0..self.nodes.len() as u32 {
             let limited = self.path(node).any(|n| self.way(n, dir).rate.is_some());
@@ -336,6 +368,10 @@ impl Throttle {
         if !way.limited {
             return;
         }
+        way.turn = way.turn.and_then(|(ticket, left)| {
+            let left = left.saturating_sub(u64::from(bytes));
+            (left > 0).then_some((ticket, left))
+        });
         let used = way.credit.min(bytes);
         way.credit -= used;
         if used > 0 && way.credit == 0 {
@@ -365,13 +401,30 @@ impl Throttle {
     /// Queues `node` for a turn in one direction; [`Throttle::poll_ready`] names `token` when it
     /// has come. A node that waits already keeps its place.
     pub fn wait(&mut self, now: Instant, node: NodeId, dir: Direction, token: u32) {
-        let ticket = self.ticket;
+        self.wait_long(now, node, dir, token, 0);
+    }
+
+    /// The same for a node that keeps its place, whenever it waits again, until `turn` bytes have
+    /// passed: others that ask for long turns wait meanwhile. It is shorter, though [`QUANTUM`] at
+    /// least, where many wait.
+    pub fn wait_long(&mut self, now: Instant, node: NodeId, dir: Direction, token: u32, turn: u64) {
+        let next = self.ticket;
         let way = self.way_mut(node.0, dir);
         way.token = token;
         if way.waits.is_none() {
-            way.waits = Some((ticket, node.0));
-            self.ticket += 1;
+            let begun = way.turn;
             let bucket = self.slowest(now, node.0, dir);
+            let ticket = match (turn, begun) {
+                (0, _) => next,
+                (_, Some((ticket, _))) => ticket,
+                (_, None) => LONG | next,
+            };
+            if turn > 0 && begun.is_none() {
+                let share = self.way(bucket, dir).share();
+                self.way_mut(node.0, dir).turn = Some((ticket, turn.min(share)));
+            }
+            self.way_mut(node.0, dir).waits = Some((ticket, node.0));
+            self.ticket += 1;
             self.enqueue(now, node.0, dir, bucket);
         }
     }
@@ -404,7 +457,7 @@ impl Throttle {
                 return None;
             }
             self.lapse(now);
-            let Some(&(_, node)) = self.way(bucket, dir).queue.first() else {
+            let Some(node) = self.way(bucket, dir).first() else {
                 self.schedule(now, bucket, dir);
                 continue;
             };
@@ -478,6 +531,9 @@ impl Throttle {
 
     /// Ends a wait with a grant; returns the token.
     fn grant(&mut self, now: Instant, node: u32, dir: Direction) -> u32 {
+        if let Some((ticket, bucket)) = self.way(node, dir).waits {
+            self.way_mut(bucket, dir).long_next = ticket < LONG;
+        }
         self.cancel_wait(now, NodeId(node), dir);
         self.revoke(now, node, dir);
         let way = self.way(node, dir);

@@ -85,6 +85,91 @@ fn hungry_children_share_equally_and_use_it_all() {
     assert!(all > 9_900_000 && all <= 10_000_000 + burst(1_000_000));
 }
 
+/// Serves whoever is granted a turn with up to 16 KiB until `end`; each asks again at once, for a
+/// turn of this length.
+fn run_long(throttle: &mut Throttle, hungry: &[(NodeId, u64)], end: u64) -> Vec<(usize, u32)> {
+    run_long_from(throttle, hungry, 0, end)
+}
+
+/// The same from a later time on.
+fn run_long_from(
+    throttle: &mut Throttle,
+    hungry: &[(NodeId, u64)],
+    start: u64,
+    end: u64,
+) -> Vec<(usize, u32)> {
+    let mut passed = Vec::new();
+    let wait = |throttle: &mut Throttle, now, n: usize| {
+        throttle.wait_long(now, hungry[n].0, Up, n as u32, hungry[n].1);
+    };
+    (0..hungry.len()).for_each(|n| wait(throttle, at(start), n));
+    let mut now = at(start);
+    while now <= at(end) {
+        while let Some((token, _)) = throttle.poll_ready(now) {
+            let n = token as usize;
+            let bytes = throttle.available(now, hungry[n].0, Up, QUANTUM);
+            throttle.consume(now, hungry[n].0, Up, bytes);
+            passed.push((n, bytes));
+            wait(throttle, now, n);
+        }
+        now = throttle.poll_timeout().unwrap();
+    }
+    passed
+}
+
+#[test]
+fn long_turns_follow_one_another() {
+    let mut throttle = Throttle::new();
+    throttle.set_rate(at(0), NodeId::ROOT, Up, Some(1_000_000));
+    let turn = u64::from(QUANTUM) * 5;
+    let peers: Vec<_> = (0..3).map(|_| (throttle.add(NodeId::ROOT), turn)).collect();
+    let passed = run_long(&mut throttle, &peers, 5_000_000);
+    assert!(passed.len() > 50);
+    for (i, &(n, _)) in passed.iter().enumerate() {
+        assert_eq!(n, i / 5 % 3, "grant {i}");
+    }
+}
+
+#[test]
+fn where_many_wait_nobody_waits_for_a_minute() {
+    let mut throttle = Throttle::new();
+    throttle.set_rate(at(0), NodeId::ROOT, Up, Some(100_000));
+    let peers: Vec<_> = (0..80)
+        .map(|_| (throttle.add(NodeId::ROOT), 1 << 20))
+        .collect();
+    // The first turns are long, as fewer waited then.
+    let _ = run_long(&mut throttle, &peers, 120_000_000);
+    let passed = run_long_from(&mut throttle, &peers, 120_000_000, 180_000_000);
+    let served = |n| passed.iter().any(|&(served, _)| served == n);
+    assert!((0..80).all(served));
+}
+
+#[test]
+fn little_messages_pass_between_the_grants_of_a_long_turn() {
+    let mut throttle = Throttle::new();
+    throttle.set_rate(at(0), NodeId::ROOT, Up, Some(200_000));
+    let long = [(); 2].map(|()| (throttle.add(NodeId::ROOT), 1 << 20));
+    let little = [(); 2].map(|()| (throttle.add(NodeId::ROOT), 0));
+    let all = [long[0], little[0], little[1], long[1]];
+    let passed = run_long(&mut throttle, &all, 3_000_000);
+    let who: Vec<_> = passed.iter().map(|&(n, _)| n).collect();
+    assert_eq!(who[..8], [1, 0, 2, 0, 1, 0, 2, 0]);
+    assert!(!who.contains(&3), "its turn comes later");
+}
+
+#[test]
+fn the_lowest_limit_on_the_path_counts() {
+    let mut throttle = Throttle::new();
+    let group = throttle.add(NodeId::ROOT);
+    let peer = throttle.add(group);
+    assert_eq!(throttle.limit(peer, Up), None);
+    throttle.set_rate(at(0), NodeId::ROOT, Up, Some(500));
+    assert_eq!(throttle.limit(peer, Up), Some(500));
+    throttle.set_rate(at(0), group, Up, Some(900));
+    assert_eq!(throttle.limit(peer, Up), Some(500));
+    assert_eq!(throttle.limit(peer, Down), None);
+}
+
 #[test]
 fn a_child_slower_than_its_share_leaves_the_rest_to_the_others() {
     let mut throttle = Throttle::new();

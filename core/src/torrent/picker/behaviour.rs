@@ -191,6 +191,20 @@ fn who_found_nothing_to_take_over_is_asked_again_once_a_piece_stalls() {
 }
 
 #[test]
+fn at_the_end_a_slow_peer_is_asked_for_what_a_fast_one_does_not_go_on_with() {
+    let mut b = Bench::new(1, 4);
+    let asked = b.pick(0, FAST, 4);
+    assert_eq!(asked.len(), 4);
+    b.now += Duration::from_millis(1_500);
+    assert_eq!(b.pick(1, SLOW, 4), []);
+    let _ = b.picker.received(b.now, asked[0], 0);
+    b.now += Duration::from_millis(1_500);
+    assert_eq!(b.pick(2, SLOW, 4), []);
+    b.now += Duration::from_secs(1);
+    assert_eq!(b.pick(3, SLOW, 4), asked[1..]);
+}
+
+#[test]
 fn a_stalled_piece_is_helped_long_before_the_end() {
     let mut bench = Bench::new(50, 4);
     let stuck = bench.pick(0, SLOW, 4);

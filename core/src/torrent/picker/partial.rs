@@ -76,6 +76,8 @@ pub(super) struct Asker {
     pub(super) again: Again,
     /// The piece has made no progress for long.
     pub(super) stalled: bool,
+    /// It has made none for a moment.
+    pub(super) waits: bool,
 }
 
 /// One piece in the making. An idle slot has no cells.
@@ -390,6 +392,7 @@ impl Partials {
             fast,
             again,
             stalled,
+            waits,
         } = asker;
         let part = &self.table[usize::from(slot)];
         let piece = part.piece;
@@ -400,8 +403,9 @@ impl Partials {
         else {
             return false;
         };
-        // A slow peer takes over only from slow or stalled peers.
-        let yields = stalled || !holder_is_fast || again == Again::FromAnyone && fast;
+        // A slow peer takes over only from slow peers, and from others whose piece has stopped: what
+        // a fast one is about to send would come twice, and what waits there for a turn may be late.
+        let yields = stalled || !holder_is_fast || again == Again::FromAnyone && (fast || waits);
         if first == peer || !yields {
             return false;
         }

@@ -25,6 +25,10 @@ const ENDGAME_PROBES: usize = 2048;
 /// A piece without progress for this long may be finished by anyone. Our choice: well above the round
 /// trip of a deep request queue.
 pub(super) const STALLED: Duration = Duration::from_secs(20);
+/// A piece without progress for this long waits: in the endgame slow peers may be asked for what fast ones
+/// were. Blocks of a fast peer come several times a second; under an upload limit it is fast while it
+/// has its turn, and the next one may be ten seconds away.
+const WAITS: Duration = Duration::from_secs(2);
 /// A peer for which there was no block to request twice is searched for again after this, as
 /// pieces may have stalled meanwhile.
 const SPENT: Duration = Duration::from_secs(5);
@@ -384,6 +388,7 @@ impl Picker {
             fast: job.fast,
             again,
             stalled: part.touched + STALLED < job.now,
+            waits: part.touched + WAITS < job.now,
         };
         let size = self.layout.piece_size(piece);
         let (left, out) = (job.left, &mut *job.out);

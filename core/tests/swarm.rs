@@ -137,6 +137,48 @@ fn thin_uplinks_are_full_until_all_is_sent() {
     );
 }
 
+/// A piece that takes a thin uplink seconds is sent as a whole before the next one, so the first
+/// leeches can pass it on while the others still wait. When all who had a slot shared the uplink
+/// block by block, all first pieces were there together, in the eleventh second.
+#[test]
+fn pieces_leave_a_thin_uplink_one_after_the_other() {
+    const LEECHES: u64 = 8;
+    const RATE: u64 = 100_000;
+    let (info, data) = torrent(4 << 20, 256 << 10);
+    let mut w = World::new(13);
+    let thin = |rate| Config {
+        limit_up: Some(rate),
+        ..Config::default()
+    };
+    let (s, _) = w.seed(thin(2 * RATE), &info, &data);
+    let mut leeches = Vec::new();
+    for _ in 0..LEECHES {
+        let mut others: Vec<usize> = leeches.iter().map(|(n, _)| *n).collect();
+        others.push(s);
+        leeches.push(w.leech(thin(RATE), &info, &others));
+    }
+    let start = w.now;
+    let begun = |w: &mut World| {
+        let one = |(n, id): &&(usize, _)| {
+            let status = w.nodes[*n].engine.torrent(w.now, *id);
+            status.is_some_and(|t| t.pieces_done > 0)
+        };
+        leeches.iter().filter(one).count() >= 4
+    };
+    assert!(w.run_until(MINUTE, begun));
+    let took = w.now.saturating_since(start);
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    let all = |w: &mut World| leeches.iter().all(|(n, id)| w.has(*n, *id, &data));
+    assert!(w.run_until(2 * MINUTE, all));
+    let took = w.now.saturating_since(start);
+    let bytes = data.len() as u64 * LEECHES;
+    let bound = Duration::from_micros(bytes * 1_000_000 / (RATE * (LEECHES + 2)));
+    assert!(
+        took < bound * 135 / 100,
+        "{took:?} where {bound:?} is the bound"
+    );
+}
+
 #[test]
 fn a_cut_connection_is_made_again_and_nothing_is_lost() {
     let (info, data) = torrent(8_000_000, 256 << 10);

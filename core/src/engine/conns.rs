@@ -98,6 +98,8 @@ pub(super) struct Conn {
     pub(super) dht_port_told: bool,
     /// When we choked or unchoked it last.
     pub(super) choke_changed: Option<Instant>,
+    /// Payload it had been sent when it was unchoked last.
+    pub(super) sent_before: u64,
     /// The last moment either side had something to gain.
     pub(super) useful: Instant,
 }
@@ -131,6 +133,7 @@ impl Conn {
             pex_heard: None,
             dht_port_told: false,
             choke_changed: None,
+            sent_before: 0,
             useful: now,
         }
     }

@@ -222,6 +222,7 @@ impl Engine {
     pub(super) fn rest(&mut self, id: TorrentId, why: &'static str) {
         for timer in [
             Timer::Connect(id),
+            Timer::Unchoke(id),
             Timer::Pex(id),
             Timer::Save(id),
             Timer::Round(id),

@@ -381,6 +381,7 @@ impl Engine {
                 Timer::Trackers(id) => self.pump_trackers(id),
                 Timer::Connect(id) => self.connect_more(id),
                 Timer::Round(id) => self.round(id),
+                Timer::Unchoke(id) => self.fill_slots(id),
                 Timer::Pex(id) => self.pex_round(id),
                 Timer::Save(id) => {
                     self.watch_files(id);

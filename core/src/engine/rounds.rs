@@ -12,6 +12,7 @@ use super::torrent::{Phase, Torrent};
 use super::{Engine, cx};
 use crate::peer::crypto::StreamEncryption;
 use crate::torrent::choker::Candidate;
+use crate::torrent::pace::Pace;
 use crate::wire::extension::PexFlags;
 use crate::{ConnId, TorrentId};
 
@@ -19,6 +20,10 @@ use crate::{ConnId, TorrentId};
 const ROUND: Duration = Duration::from_secs(10);
 /// The first round comes early, so that the first peers are served soon.
 pub(super) const FIRST_ROUND: Duration = Duration::from_millis(500);
+/// Free upload slots are given away this long after the first peer wants one: those who become
+/// interested in the same piece at the same time have the same chance, where otherwise the nearest
+/// would always be the first and be served by everyone.
+const GATHER: Duration = Duration::from_millis(50);
 /// Time between messages of peer exchange (BEP 11: at most one a minute).
 pub(super) const PEX_INTERVAL: Duration = Duration::from_secs(60);
 /// Peers that tell more often than this are not listened to.
@@ -101,6 +106,8 @@ impl Engine {
         let Some(t) = self.torrents.get_mut(&id) else {
             return;
         };
+        let piece = t.info.as_ref().map_or(0, |i| u64::from(i.piece_len()));
+        let pace = t.pace(&self.throttle);
         let mut candidates = Vec::with_capacity(t.conns.len());
         for &index in &t.conns {
             let Some(conn) = self.conns.at(index) else {
@@ -109,20 +116,24 @@ impl Engine {
             let (Some(since), Some(peer)) = (conn.established, &conn.peer) else {
                 continue;
             };
+            let totals = peer.totals();
             candidates.push(Candidate {
                 key: key(conn.id),
                 interested: peer.peer_interested(),
                 snubbed: peer.is_snubbed(),
                 down_rate: peer.rate_down(self.now),
-                given: peer.totals().payload_down,
+                given: totals.payload_down,
                 up_rate: peer.rate_up(self.now),
                 unchoked: !peer.am_choking(),
                 since: conn.choke_changed.unwrap_or(since),
                 connected: since,
+                sent: totals.payload_up.saturating_sub(conn.sent_before),
+                empty: peer.has().count() == 0 && totals.payload_up < piece,
             });
         }
         let seeding = t.is_done();
         let mut changes = Vec::new();
+        t.choker.set_pace(pace);
         t.choker
             .round(&mut cx!(self), seeding, &candidates, &mut changes);
         for (index, unchoke) in changes {
@@ -136,9 +147,41 @@ impl Engine {
     pub(super) fn unchoke_early(&mut self, id: TorrentId, conn: ConnId) {
         let peer = self.conns.get(conn).and_then(|c| c.peer.as_ref());
         let wants = peer.is_some_and(|p| p.peer_interested() && p.am_choking());
+        if wants && self.has_free_slots(id) {
+            let soon = self.now + GATHER;
+            self.timers.at_latest(Timer::Unchoke(id), soon);
+        }
+    }
+
+    fn has_free_slots(&self, id: TorrentId) -> bool {
         let vacant = |t: &Torrent| t.is_exchanging() && t.choker.has_vacancy();
-        if wants && self.torrents.get(&id).is_some_and(vacant) {
+        self.torrents.get(&id).is_some_and(vacant)
+    }
+
+    /// Those who wanted a free slot at about the same time are all known now.
+    pub(super) fn fill_slots(&mut self, id: TorrentId) {
+        if self.has_free_slots(id) {
             self.choke_round(id);
+        }
+    }
+
+    /// A peer was sent `sent` more bytes. If a turn ended with them, another may have its slot.
+    pub(super) fn end_turn(&mut self, id: ConnId, sent: u64) {
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        let (Some(torrent), Some(peer)) = (conn.torrent, &conn.peer) else {
+            return;
+        };
+        let Some(t) = self.torrents.get(&torrent).filter(|t| t.is_exchanging()) else {
+            return;
+        };
+        let Some(turn) = t.pace(&self.throttle).map(Pace::turn) else {
+            return;
+        };
+        let all = peer.totals().payload_up.saturating_sub(conn.sent_before);
+        if !peer.am_choking() && all / turn > all.saturating_sub(sent) / turn {
+            self.choke_round(torrent);
         }
     }
 
@@ -159,6 +202,7 @@ impl Engine {
             }
         } else {
             peer.unchoke();
+            conn.sent_before = peer.totals().payload_up;
         }
         conn.choke_changed = Some(self.now);
         self.conns.refresh(id);

@@ -12,6 +12,7 @@ use crate::op::Close;
 use crate::peer::Peer;
 use crate::peer::crypto::Encryption;
 use crate::throttle::Direction;
+use crate::torrent::pace::Pace;
 use crate::{CloseReason, ConnId, EncryptionPolicy, InfoHash, Instant, Op, TorrentId};
 
 /// Longest read or write in one go, in bytes, where no rate limit says less.
@@ -177,8 +178,14 @@ impl Engine {
                     peer.hold_writing();
                     conn.allowance.held = Some(stopped);
                     conn.told.write = false;
+                    let payload = peer.queued_payload() > 0;
+                    let turn = conn
+                        .torrent
+                        .filter(|_| payload)
+                        .and_then(|t| self.torrents.get(&t)?.pace(&self.throttle))
+                        .map_or(0, Pace::stint);
                     self.throttle
-                        .wait(self.now, bucket, Direction::Up, id.index);
+                        .wait_long(self.now, bucket, Direction::Up, id.index, turn);
                     self.timers
                         .set(Timer::Throttle, self.throttle.poll_timeout());
                     return;
@@ -228,6 +235,9 @@ impl Engine {
             }
         }
         self.drain(id);
+        if sent > 0 {
+            self.end_turn(id, sent);
+        }
         self.feed_pool_waiters();
     }
 

@@ -15,6 +15,8 @@ pub(super) enum Timer {
     Connect(TorrentId),
     /// The choking round and other ten-second chores.
     Round(TorrentId),
+    /// Upload slots are free, and peers want them.
+    Unchoke(TorrentId),
     /// Peers are told of peers.
     Pex(TorrentId),
     /// The resume record is due.
@@ -47,6 +49,7 @@ impl Timer {
             Self::Trackers(_) => "trackers",
             Self::Connect(_) => "connect",
             Self::Round(_) => "choking round",
+            Self::Unchoke(_) => "free upload slots",
             Self::Pex(_) => "peer exchange",
             Self::Save(_) => "resume record",
             Self::Enough(_) => "enough peers",

@@ -25,9 +25,10 @@ use crate::metainfo::Info;
 use crate::op::FileStat;
 use crate::rate::Rate;
 use crate::sync::Arc;
-use crate::throttle::NodeId;
+use crate::throttle::{Direction, NodeId, Throttle};
 use crate::torrent::blame::Blame;
 use crate::torrent::choker::Choker;
+use crate::torrent::pace::Pace;
 use crate::torrent::picker::{PeerKey, Picker};
 use crate::tracker::Announcer;
 use crate::{Bitfield, InfoHash, Instant, OpError, TorrentId};
@@ -216,6 +217,13 @@ impl Torrent {
     /// Whether pieces are exchanged.
     pub(super) fn is_exchanging(&self) -> bool {
         !self.paused && matches!(self.phase, Phase::Ready)
+    }
+
+    /// How its uploads share their limit; `None` if nothing limits them, or a stop does.
+    pub(super) fn pace(&self, throttle: &Throttle) -> Option<Pace> {
+        let rate = throttle.limit(self.bucket, Direction::Up)?;
+        let info = self.info.as_ref()?;
+        (rate > 0).then(|| Pace::new(rate, info.piece_len()))
     }
 
     /// Whether everything wanted is here.

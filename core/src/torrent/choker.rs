@@ -10,13 +10,21 @@
 //!   takes nothing, and goes on if nobody waits. One slot in eight, at least one, is optimistic
 //!   here, too.
 //!
-//! Between rounds free slots are filled and nobody is choked, so peers do not flicker
+//! Under an upload limit slots that are not earned, the optimistic and those of a seed, go round after
+//! a piece, see [`Pace`], and peers that have nothing yet come first: each of them is one more that
+//! can pass pieces on.
+//!
+//! Between rounds free slots are filled and nobody else is choked, so peers do not flicker
 //! (*fibrillation*); within a round whoever has a slot keeps it against rivals less than an eighth
 //! better.
+
+#[cfg(test)]
+mod tests;
 
 use alloc::vec::Vec;
 use core::{cmp::Reverse, time::Duration};
 
+use super::pace::Pace;
 use super::picker::PeerKey;
 use crate::{Cx, Instant};
 
@@ -32,6 +40,9 @@ const IDLE_TURN: Duration = Duration::from_secs(20);
 const NEW: Duration = Duration::from_secs(60);
 /// How much likelier a new peer's optimistic unchoke is.
 const NEW_WEIGHT: u32 = 3;
+/// How much likelier the optimistic unchoke of a peer without a piece is, under an upload limit:
+/// before all others in effect, in swarms of the usual size.
+const EMPTY_WEIGHT: u32 = 64;
 /// Fewest and most automatic slots.
 const AUTO: core::ops::RangeInclusive<u64> = 4..=256;
 
@@ -40,7 +51,8 @@ const AUTO: core::ops::RangeInclusive<u64> = 4..=256;
 pub enum Slots {
     /// So many; 0 uploads to nobody.
     Fixed(u32),
-    /// As many as the upload rate feeds well: √(0.6 × KiB/s), at least 4.
+    /// As many as the upload rate feeds well: √(0.6 × KiB/s), at least 4, and at most
+    /// [`Pace::slots`] under a limit.
     Auto,
 }
 
@@ -65,12 +77,17 @@ pub struct Candidate {
     pub since: Instant,
     /// When it connected.
     pub connected: Instant,
+    /// Payload it was sent since it was unchoked, in bytes.
+    pub sent: u64,
+    /// It has no piece yet, and has not had one's worth from us.
+    pub empty: bool,
 }
 
 /// Deals the upload slots of one torrent.
 #[derive(Debug)]
 pub struct Choker {
     slots: Slots,
+    pace: Option<Pace>,
     next_round: Option<Instant>,
     next_optimistic: Instant,
     /// Who holds an optimistic slot.
@@ -91,6 +108,7 @@ impl Choker {
     pub const fn new(slots: Slots) -> Self {
         Self {
             slots,
+            pace: None,
             next_round: None,
             next_optimistic: Instant::ORIGIN,
             optimistic: Vec::new(),
@@ -105,6 +123,11 @@ impl Choker {
     pub const fn set_slots(&mut self, slots: Slots) {
         self.slots = slots;
         self.vacant = true;
+    }
+
+    /// Says how uploads share their limit, if they have one.
+    pub const fn set_pace(&mut self, pace: Option<Pace>) {
+        self.pace = pace;
     }
 
     /// Whether a round before [`Choker::poll_timeout`] could give somebody a slot. A peer that
@@ -142,13 +165,15 @@ impl Choker {
                     .iter()
                     .fold(0u64, |sum, c| sum.saturating_add(c.up_rate));
                 let fed = (rate / 1024).saturating_mul(6) / 10;
-                fed.isqrt().clamp(*AUTO.start(), *AUTO.end()) as u32
+                let slots = fed.isqrt().clamp(*AUTO.start(), *AUTO.end());
+                self.pace.map_or(slots, |pace| slots.min(pace.slots())) as u32
             }
         }
     }
 
     /// Deals the slots. Appends only changes to `out`: (peer, unchoke). A call before
-    /// [`Choker::poll_timeout`] fills free slots only: worth it when a peer becomes interested.
+    /// [`Choker::poll_timeout`] fills free slots, and those of turns that are over: worth it when a peer
+    /// becomes interested, and when one has been sent [`Pace::turn`].
     pub fn round(
         &mut self,
         cx: &mut Cx<'_>,
@@ -168,8 +193,14 @@ impl Choker {
         self.work += candidates.len() as u64;
         self.chosen.clear();
         self.chosen.resize(candidates.len(), false);
-        if full {
-            let optimistic = if slots > 1 { (slots / 8).max(1) } else { 0 };
+        let over = |c: &Candidate| self.pace.is_some_and(|pace| is_over(pace, c));
+        if full || seeding && candidates.iter().any(over) {
+            // Between rounds it is the turns of a seed that go round.
+            let optimistic = if full && slots > 1 {
+                (slots / 8).max(1)
+            } else {
+                0
+            };
             self.rank(cx, seeding, candidates);
             let regular = self.ranking.iter().take(slots - optimistic);
             for &(_, _, i) in regular {
@@ -177,7 +208,7 @@ impl Choker {
             }
         } else {
             for (chosen, c) in self.chosen.iter_mut().zip(candidates) {
-                *chosen = c.unchoked;
+                *chosen = c.unchoked && !(over(c) && self.optimistic.contains(&c.key));
             }
         }
         self.choose_optimistic(cx, full, slots, candidates);
@@ -193,7 +224,7 @@ impl Choker {
         self.ranking.clear();
         for (i, c) in candidates.iter().enumerate().filter(|(_, c)| c.interested) {
             let rank = if seeding {
-                Some(turn_rank(cx.now, c))
+                Some(turn_rank(cx.now, self.pace, c))
             } else {
                 ((c.down_rate > 0 || c.given > 0) && !c.snubbed).then(|| gift_rank(c))
             };
@@ -214,12 +245,14 @@ impl Choker {
         candidates: &[Candidate],
     ) {
         let mut left = slots.saturating_sub(self.chosen.iter().filter(|c| **c).count());
+        let pace = self.pace;
         let held = core::mem::take(&mut self.optimistic);
         let mut weights = 0;
         for (i, c) in candidates.iter().enumerate() {
             // Who got a slot just before this round keeps it: unchokes last a round at least.
             let young = c.unchoked && c.since + ROUND > cx.now;
-            let keeps = held.contains(&c.key) || full && young;
+            let over = pace.is_some_and(|pace| is_over(pace, c));
+            let keeps = !over && (held.contains(&c.key) || full && young);
             if self.chosen[i] {
                 // In a full round it has earned a regular slot.
                 if !full && held.contains(&c.key) {
@@ -230,7 +263,7 @@ impl Choker {
                 self.chosen[i] = true;
                 self.optimistic.push(c.key);
             } else if c.interested {
-                weights += weight(cx.now, c);
+                weights += weight(cx.now, pace, c);
             }
         }
         while left > 0 && weights > 0 {
@@ -239,7 +272,7 @@ impl Choker {
                 if self.chosen[i] || !c.interested {
                     continue;
                 }
-                let weight = weight(cx.now, c);
+                let weight = weight(cx.now, pace, c);
                 if at < weight {
                     self.chosen[i] = true;
                     self.optimistic.push(c.key);
@@ -250,12 +283,30 @@ impl Choker {
                 at -= weight;
             }
         }
+        // Nobody waits: who had a turn goes on.
+        for (i, c) in candidates.iter().enumerate() {
+            if left > 0 && c.interested && !self.chosen[i] {
+                left -= 1;
+                self.chosen[i] = true;
+                self.optimistic.push(c.key);
+            }
+        }
         self.vacant = left > 0;
     }
 }
 
-fn weight(now: Instant, c: &Candidate) -> u32 {
-    if c.connected + NEW > now {
+/// Whether a peer's turn is over, if others wait for its slot.
+const fn is_over(pace: Pace, c: &Candidate) -> bool {
+    c.unchoked && c.sent >= pace.turn()
+}
+
+/// How likely its optimistic unchoke is, beside others.
+fn weight(now: Instant, pace: Option<Pace>, c: &Candidate) -> u32 {
+    if pace.is_some_and(|pace| is_over(pace, c)) {
+        0
+    } else if pace.is_some() && c.empty {
+        EMPTY_WEIGHT
+    } else if c.connected + NEW > now {
         NEW_WEIGHT
     } else {
         1
@@ -275,8 +326,14 @@ const GIVEN_BITS: u32 = 24;
 const GIVEN_SHIFT: u32 = 14;
 const MAX_RATE: u64 = (1 << (64 - GIVEN_BITS)) - 1;
 
-/// Seeding: running turns first, then the choked by how long they waited, then ended turns.
-fn turn_rank(now: Instant, c: &Candidate) -> u64 {
+/// Seeding: running turns first, then the choked by how long they waited, then ended turns. Under a
+/// limit those who have nothing wait least.
+fn turn_rank(now: Instant, pace: Option<Pace>, c: &Candidate) -> u64 {
+    match pace {
+        Some(pace) if is_over(pace, c) => return 0,
+        Some(_) if c.empty && !c.unchoked => return u64::MAX - 1,
+        _ => {}
+    }
     let waited = now.saturating_since(c.since);
     let turn = if c.up_rate > 0 { TURN } else { IDLE_TURN };
     if !c.unchoked {
@@ -285,308 +342,5 @@ fn turn_rank(now: Instant, c: &Candidate) -> u64 {
         u64::MAX
     } else {
         0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use alloc::{collections::BTreeMap, vec};
-
-    use quickcheck::quickcheck;
-    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-
-    use super::*;
-
-    fn at(secs: u64) -> Instant {
-        Instant::from_micros(1 + secs * 1_000_000)
-    }
-
-    fn peer(key: PeerKey, down_rate: u64) -> Candidate {
-        Candidate {
-            key,
-            interested: true,
-            snubbed: false,
-            down_rate,
-            given: 0,
-            up_rate: 0,
-            unchoked: false,
-            since: at(0),
-            connected: at(0),
-        }
-    }
-
-    /// A choker with its peers; applies what it decides.
-    struct Bench {
-        choker: Choker,
-        rng: ChaCha8Rng,
-        peers: Vec<Candidate>,
-    }
-
-    impl Bench {
-        fn new(slots: u32, seed: u64, peers: Vec<Candidate>) -> Self {
-            Self {
-                choker: Choker::new(Slots::Fixed(slots)),
-                rng: ChaCha8Rng::seed_from_u64(seed),
-                peers,
-            }
-        }
-
-        fn round(&mut self, now: Instant, seeding: bool) -> Vec<(PeerKey, bool)> {
-            let mut out = Vec::new();
-            let mut cx = Cx {
-                now,
-                rng: &mut self.rng,
-            };
-            self.choker.round(&mut cx, seeding, &self.peers, &mut out);
-            for &(key, unchoke) in &out {
-                let p = self.peers.iter_mut().find(|p| p.key == key).unwrap();
-                assert_ne!(p.unchoked, unchoke, "not a change");
-                (p.unchoked, p.since) = (unchoke, now);
-            }
-            out
-        }
-
-        fn unchoked(&self) -> Vec<PeerKey> {
-            let all = self.peers.iter().filter(|p| p.unchoked);
-            all.map(|p| p.key).collect()
-        }
-    }
-
-    #[test]
-    fn the_best_givers_have_the_regular_slots() {
-        let peers = (0..10).map(|k| peer(k, u64::from(k) * 1000)).collect();
-        let mut bench = Bench::new(4, 1, peers);
-        bench.round(at(100), false);
-        let unchoked = bench.unchoked();
-        assert_eq!(unchoked.len(), 4);
-        assert!(
-            [7, 8, 9].iter().all(|k| unchoked.contains(k)),
-            "{unchoked:?}"
-        );
-    }
-
-    #[test]
-    fn one_slot_of_four_is_optimistic() {
-        let lucky = (0..20).filter(|seed| {
-            let peers = (0..10).map(|k| peer(k, 1000 + u64::from(k))).collect();
-            let mut bench = Bench::new(4, *seed, peers);
-            bench.round(at(100), false);
-            bench.unchoked().iter().any(|k| *k < 6)
-        });
-        assert!(lucky.count() > 5, "the four best have all slots");
-    }
-
-    #[test]
-    fn who_gave_before_comes_before_who_never_did() {
-        for seed in 0..10 {
-            let mut peers: Vec<_> = (0..20).map(|k| peer(k, 0)).collect();
-            for giver in &mut peers[..3] {
-                giver.given = 1 << 20;
-            }
-            let mut bench = Bench::new(4, seed, peers);
-            bench.round(at(100), false);
-            let unchoked = bench.unchoked();
-            assert!([0, 1, 2].iter().all(|k| unchoked.contains(k)));
-        }
-    }
-
-    #[test]
-    fn a_seed_unchokes_whoever_waited_longest() {
-        for seed in 0..10 {
-            let mut peers: Vec<_> = (0..20).map(|k| peer(k, 0)).collect();
-            for p in &mut peers {
-                p.since = at(50 - u64::from(p.key));
-            }
-            let mut bench = Bench::new(4, seed, peers);
-            bench.round(at(100), true);
-            let unchoked = bench.unchoked();
-            assert!([17, 18, 19].iter().all(|k| unchoked.contains(k)));
-        }
-    }
-
-    #[test]
-    fn a_round_between_two_full_ones_chokes_nobody() {
-        for seed in 0..10 {
-            let peers = (0..10).map(|k| peer(k, u64::from(k) * 1000)).collect();
-            let mut bench = Bench::new(4, seed, peers);
-            bench.round(at(100), false);
-            bench.peers.retain(|p| p.key != 9);
-            bench.choker.peer_gone();
-            let changes = bench.round(at(101), false);
-            assert!(matches!(changes[..], [(_, true)]), "{changes:?}");
-        }
-    }
-
-    #[test]
-    fn an_unchoke_just_before_a_full_round_outlasts_it() {
-        for seed in 0..20 {
-            let peers = (0..30).map(|k| peer(k, 0)).collect();
-            let mut bench = Bench::new(4, seed, peers);
-            bench.round(at(100), false);
-            let leaves = bench.unchoked()[0];
-            bench.peers.retain(|p| p.key != leaves);
-            bench.choker.peer_gone();
-            bench.round(at(110), false);
-            bench.round(at(120), false);
-            let leaves = bench.unchoked()[0];
-            bench.peers.retain(|p| p.key != leaves);
-            bench.choker.peer_gone();
-            let changes = bench.round(at(129), false);
-            let [(young, true)] = changes[..] else {
-                panic!("one free slot: {changes:?}");
-            };
-            // The optimistic slots are dealt anew here.
-            bench.round(at(130), false);
-            assert!(bench.unchoked().contains(&young));
-        }
-    }
-
-    #[test]
-    fn a_snubbed_or_uninterested_giver_has_no_regular_slot() {
-        let mut peers: Vec<_> = (0..10).map(|k| peer(k, 1000)).collect();
-        (peers[0].down_rate, peers[0].interested) = (9000, false);
-        let mut bench = Bench::new(4, 1, peers);
-        bench.round(at(100), false);
-        assert!(!bench.unchoked().contains(&0));
-        bench.peers[0].interested = true;
-        bench.round(at(110), false);
-        assert!(bench.unchoked().contains(&0));
-        bench.peers[0].snubbed = true;
-        bench.round(at(130), false);
-        bench.round(at(160), false);
-        let lost = (0..20).any(|i| {
-            bench.round(at(170 + i * 10), false);
-            !bench.unchoked().contains(&0)
-        });
-        assert!(lost);
-    }
-
-    #[test]
-    fn small_differences_move_nobody() {
-        let mut bench = Bench::new(3, 1, vec![peer(0, 1000), peer(1, 1001), peer(2, 1002)]);
-        bench.peers.push(peer(3, 0));
-        bench.round(at(0), false);
-        for i in 1..100u64 {
-            let holders = bench.unchoked();
-            for p in bench.peers.iter_mut().take(3) {
-                p.down_rate = 1000 + (i * 7 + u64::from(p.key) * 13) % 100;
-            }
-            bench.round(at(i * 10), false);
-            let regular: Vec<_> = bench.unchoked().into_iter().filter(|k| *k < 3).collect();
-            let kept = holders.iter().filter(|k| regular.contains(k)).count();
-            assert!(kept >= 2, "round {i}: {holders:?} {regular:?}");
-        }
-    }
-
-    #[test]
-    fn between_rounds_free_slots_are_filled_and_nobody_is_choked() {
-        let mut bench = Bench::new(2, 1, vec![peer(0, 0)]);
-        bench.round(at(100), false);
-        bench.peers.push(peer(1, 500));
-        assert_eq!(bench.round(at(101), false), [(1, true)]);
-        bench.peers.push(peer(2, 9000));
-        assert_eq!(bench.round(at(102), false), []);
-        assert_eq!(bench.choker.poll_timeout(), Some(at(110)));
-        bench.round(at(110), false);
-        assert!(bench.unchoked().contains(&2));
-    }
-
-    #[test]
-    fn newcomers_are_three_times_as_likely() {
-        let mut new = 0;
-        for seed in 0..4000 {
-            let mut bench = Bench::new(1, seed, vec![peer(0, 0), peer(1, 0)]);
-            bench.peers[1].connected = at(990);
-            bench.round(at(1000), false);
-            new += usize::from(bench.unchoked() == [1]);
-        }
-        assert!((2900..3100).contains(&new), "{new} of 4000");
-    }
-
-    #[test]
-    fn seeding_gives_everyone_a_turn_and_none_to_idlers() {
-        let mut bench = Bench::new(3, 1, (0..9).map(|k| peer(k, 0)).collect());
-        let mut served = BTreeMap::<PeerKey, u64>::new();
-        for i in 0..360u64 {
-            bench.round(at(i * 10), true);
-            assert_eq!(bench.unchoked().len(), 3);
-            for p in &mut bench.peers {
-                // Peer 8 asks for nothing, though it says it is interested.
-                p.up_rate = u64::from(p.unchoked && p.key != 8);
-                *served.entry(p.key).or_default() += u64::from(p.unchoked);
-            }
-        }
-        let active: Vec<_> = (0..8).map(|k| served[&k]).collect();
-        let (low, high) = (active.iter().min().unwrap(), active.iter().max().unwrap());
-        assert!(high * 2 < low * 3, "{served:?}");
-        assert!(served[&8] < low * 3 / 4, "{served:?}");
-    }
-
-    #[test]
-    fn automatic_slots_follow_the_upload_rate() {
-        let choker = Choker::new(Slots::Auto);
-        let with = |up_rate| {
-            choker.slots(&[Candidate {
-                up_rate,
-                ..peer(0, 0)
-            }])
-        };
-        assert_eq!([with(0), with(1 << 20), with(u64::MAX)], [4, 24, 256]);
-    }
-
-    /// Twelve peers who all want something of each other for an hour; the last gives nothing.
-    #[test]
-    fn tit_for_tat_beats_a_free_rider() {
-        const PEERS: u32 = 12;
-        const CAPACITY: u64 = 120_000;
-        let mut swarm: Vec<Bench> = (0..PEERS)
-            .map(|me| {
-                let others = (0..PEERS).filter(|&k| k != me);
-                Bench::new(4, u64::from(me), others.map(|k| peer(k, 0)).collect())
-            })
-            .collect();
-        let mut got = vec![0; PEERS as usize];
-        for i in 0..360 {
-            for bench in &mut swarm {
-                bench.round(at(i * 10), false);
-            }
-            for me in 0..PEERS - 1 {
-                let served = swarm[me as usize].unchoked();
-                let each = CAPACITY / served.len().max(1) as u64;
-                for to in 0..PEERS {
-                    let rate = if served.contains(&to) { each } else { 0 };
-                    got[to as usize] += rate * 10;
-                    let view = &mut swarm[to as usize].peers;
-                    if let Some(p) = view.iter_mut().find(|p| p.key == me) {
-                        p.down_rate = rate;
-                    }
-                }
-            }
-        }
-        let worst_giver = got[..11].iter().min().unwrap();
-        assert!(got[11] * 2 < *worst_giver, "{got:?}");
-        assert!(got[11] > 0, "even the free rider is tried now and then");
-    }
-
-    quickcheck! {
-        fn never_more_than_the_slots_and_only_the_interested(
-            slots: u8, seeding: bool, seed: u64, peers: Vec<(bool, bool, u32)>, steps: Vec<u8>
-        ) -> bool {
-            let peers: Vec<_> = (0..).zip(&peers).map(|(k, &(interested, snubbed, rate))| Candidate {
-                interested, snubbed, ..peer(k, rate.into())
-            }).collect();
-            let slots = u32::from(slots) % 10;
-            let mut bench = Bench::new(slots, seed, peers);
-            let wanted = bench.peers.iter().filter(|p| p.interested).count();
-            let mut now = 0;
-            for step in steps {
-                bench.round(at(now), seeding);
-                now += u64::from(step) % 40;
-                let unchoked = bench.unchoked();
-                if unchoked.len() != wanted.min(slots as usize) { return false; }
-                if bench.peers.iter().any(|p| p.unchoked && !p.interested) { return false; }
-            }
-            true
-        }
     }
 }

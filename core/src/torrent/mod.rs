@@ -2,4 +2,5 @@
 
 pub mod blame;
 pub mod choker;
+pub mod pace;
 pub mod picker;

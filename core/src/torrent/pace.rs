@@ -1,0 +1,93 @@
+//! How a limited uplink is spent: piece by piece.
+//!
+//! A peer can pass on a piece only when it has all of it. An uplink that all who are served share
+//! block by block brings all their pieces to an end together, and late; sent one after the other,
+//! the first ends after its own time alone, and the last no later than before. So a peer keeps its
+//! turn at the limit until it has been sent a piece, and a slot that nobody has earned goes round
+//! after a piece where others wait for it.
+
+use crate::throttle::QUANTUM;
+
+/// Longest time that the whole uplink is one peer's, in seconds: others wait meanwhile, some of them
+/// for as many turns as there are slots, and a silence of a minute counts as refusal.
+const LONGEST: u64 = 3;
+/// A turn takes a quarter of a second at least: small pieces are sent several at a time, as every
+/// change of a slot costs a round trip.
+const SHORTEST: u64 = 4;
+/// A slot's least part of the uplink, in bytes per second. With thinner ones a peer waits for its
+/// turns for longer than a choking round takes.
+const SLOT: u64 = 64 << 10;
+/// Fewest slots, so that there is always someone who takes what is sent.
+const LEAST_SLOTS: u64 = 4;
+/// One part in so many of a turn is for headers and other messages: thirteen bytes for each block,
+/// and a few `have`s.
+const OVERHEAD: u64 = 256;
+
+/// An upload limit as a torrent's peers share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    rate: u64,
+    turn: u64,
+}
+
+impl Pace {
+    /// For a limit in bytes per second, and the length of the pieces.
+    #[must_use]
+    pub fn new(rate: u64, piece_len: u32) -> Self {
+        let piece = u64::from(piece_len).max(1);
+        let pieces = (rate / SHORTEST).div_ceil(piece).max(1);
+        Self {
+            rate,
+            turn: pieces.saturating_mul(piece),
+        }
+    }
+
+    /// Bytes of payload, in whole pieces, after which others may have a slot that is not earned.
+    #[must_use]
+    pub const fn turn(self) -> u64 {
+        self.turn
+    }
+
+    /// Bytes, headers and all, for which a peer keeps its turn at the rate limit.
+    #[must_use]
+    pub fn stint(self) -> u64 {
+        let longest = self.rate.saturating_mul(LONGEST);
+        let turn = self.turn.saturating_add(self.turn / OVERHEAD);
+        turn.min(longest).max(u64::from(QUANTUM))
+    }
+
+    /// Most slots that the uplink feeds well.
+    #[must_use]
+    pub fn slots(self) -> u64 {
+        (self.rate / SLOT).max(LEAST_SLOTS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_is_whole_pieces_and_takes_its_time() {
+        let turn = |rate, piece| Pace::new(rate, piece).turn();
+        assert_eq!(turn(100_000, 256 << 10), 256 << 10);
+        assert_eq!(turn(100_000, 16 << 10), 32 << 10);
+        assert_eq!(turn(5_000_000, 256 << 10), 5 * (256 << 10));
+        assert_eq!(turn(0, 0), 1);
+    }
+
+    #[test]
+    fn a_stint_lasts_no_longer_than_others_can_wait() {
+        let stint = |rate, piece| Pace::new(rate, piece).stint();
+        assert_eq!(stint(100_000, 256 << 10), 257 << 10);
+        assert_eq!(stint(100_000, 16 << 20), 300_000);
+        assert_eq!(stint(1_000, 256 << 10), u64::from(QUANTUM));
+        assert!(stint(u64::MAX, u32::MAX) >= u64::MAX / 4);
+    }
+
+    #[test]
+    fn thin_uplinks_have_few_slots() {
+        let slots = |rate| Pace::new(rate, 256 << 10).slots();
+        assert_eq!([slots(0), slots(200_000), slots(2_000_000)], [4, 4, 30]);
+    }
+}

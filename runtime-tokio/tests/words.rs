@@ -131,7 +131,8 @@ fn a_torrent_file_may_go_to_standard_output() {
     let dir = content.dir.path().to_str().unwrap();
     assert_eq!(code(&run_with(&["check", "-", "-d", dir], &made.stdout)), 0);
     let output = run(&["create", folder, "-o", "-", "--json"]);
-    assert_eq!((code(&output), output.stdout.len()), (2, 0));
+    assert_eq!(code(&output), 2);
+    assert_eq!(json(&stdout(&output))["type"], "error");
 }
 
 #[test]

@@ -28,7 +28,9 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-pub(crate) fn json(line: &str) -> Value {
+/// The first object of what a command printed.
+pub(crate) fn json(text: &str) -> Value {
+    let line = text.lines().next().unwrap_or_default();
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 

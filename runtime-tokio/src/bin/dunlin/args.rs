@@ -78,6 +78,21 @@ pub(crate) struct ShowConfig {
     pub(crate) config: Option<PathBuf>,
 }
 
+impl Command {
+    /// Whether a program reads what it prints.
+    pub(crate) const fn is_json(&self) -> bool {
+        match self {
+            Self::Get(get) => get.view.json,
+            Self::Seed(seed) => seed.view.json,
+            Self::Create(create) => create.json,
+            Self::Check(check) => check.json,
+            Self::Show(show) => show.json,
+            Self::Dht(dht) => dht.command.is_json(),
+            Self::Demo(_) | Self::Completions { .. } | Self::Config(_) | Self::Man { .. } => false,
+        }
+    }
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Get {
     /// Torrent files, magnet links, info-hashes, URLs of torrent files, or - for a torrent file on

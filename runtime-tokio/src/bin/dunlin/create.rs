@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::{
     args,
     exit::Exit,
-    report::{Meter, complain, say, say_json},
+    report::{Meter, fail, remark, say, say_json},
     settings, units,
 };
 
@@ -29,12 +29,12 @@ pub(crate) fn create(args: &args::Create) -> Exit {
     let names = match settings::read(None) {
         Ok(settings) => settings.names,
         Err(message) => {
-            complain(&message);
+            fail("configuration", &message);
             return Exit::Usage;
         }
     };
     if let Some(message) = args.to_stdout().then(|| unfit_stdout(args)).flatten() {
-        complain(&message);
+        fail("-", &message);
         return Exit::Usage;
     }
     match run(args, names) {
@@ -45,7 +45,7 @@ pub(crate) fn create(args: &args::Create) -> Exit {
         // Standard output has the torrent.
         Ok((_, None)) => Exit::Complete,
         Err(message) => {
-            complain(&message);
+            fail(&args.path.display().to_string(), &message);
             Exit::Failed
         }
     }
@@ -92,7 +92,7 @@ fn show(torrent: &Torrent, file: &Path, as_json: bool) {
 /// The torrent, and its file unless that is standard output.
 fn run(args: &args::Create, names: Names) -> Result<(Torrent, Option<PathBuf>), String> {
     let mut scan = Scan::new(&args.path, true).map_err(|e| e.to_string())?;
-    scan.notes.iter().for_each(|note| complain(note));
+    scan.notes.iter().for_each(|note| remark(note));
     let name = args.name.clone().unwrap_or_else(|| scan.name.clone());
     let file = match &args.output {
         _ if args.to_stdout() => None,
@@ -107,7 +107,7 @@ fn run(args: &args::Create, names: Names) -> Result<(Torrent, Option<PathBuf>), 
     scan.name = name;
     can_seed(&scan, names)?;
     if !args.web_seeds.is_empty() {
-        complain(
+        remark(
             "--web-seed: it is for programs that fetch from web servers; Dunlin does not yet, and \
              needs peers",
         );
@@ -217,7 +217,7 @@ fn leave_out(scan: &mut Scan, output: &Path) -> Result<(), String> {
             "{file}: the torrent file would replace its own content; name another with --output"
         ));
     }
-    complain(&format!("{file}: left out: the torrent file itself"));
+    remark(&format!("{file}: left out: the torrent file itself"));
     Ok(())
 }
 

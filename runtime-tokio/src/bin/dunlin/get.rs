@@ -26,7 +26,7 @@ use crate::{
     args::{self, Swarm, View},
     exit::Exit,
     input,
-    report::{Report, complain},
+    report::{Report, fail},
     select::{self, Picked, Selection},
     settings,
     signals::Signals,
@@ -212,14 +212,14 @@ async fn run(inputs: &[String], swarm: &Swarm, view: View, mut goal: Goal, mut h
             (loaded.session, loaded.remarks, loaded.note)
         }
         Err(message) => {
-            complain(&message);
+            fail("configuration", &message);
             return Exit::Usage;
         }
     };
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
-            complain(&format!("cannot listen for signals: {error}"));
+            fail("signals", &format!("cannot listen for signals: {error}"));
             return Exit::Failed;
         }
     };
@@ -228,7 +228,7 @@ async fn run(inputs: &[String], swarm: &Swarm, view: View, mut goal: Goal, mut h
     let session = match Session::new(config).await {
         Ok(session) => session,
         Err(error) => {
-            complain(&explain(&error));
+            fail("session", &explain(&error));
             return Exit::Failed;
         }
     };

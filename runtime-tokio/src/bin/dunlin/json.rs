@@ -5,9 +5,12 @@ use std::time::Duration;
 use dunlin_tokio::{InfoHash, Level, Notice, State, TorrentStatus};
 use serde_json::{Value, json};
 
+use crate::{report, schema::VERSION};
+
 /// What `--help` says about them.
 pub(crate) const HELP: &str = "\
-Print one JSON object a line on standard output. Every object has `type`:
+Print one JSON object a line on standard output (docs/JSON.md has every key). Every object
+has `type`:
 
   progress  one torrent, twice a second while anything moves, and when its state changes:
             torrent (info-hash), name, state (metadata, opening, checking, downloading,
@@ -21,8 +24,9 @@ Print one JSON object a line on standard output. Every object has `type`:
   notice    with --verbose, and for warnings: level (detail, info, warning, error),
             torrent, peer, message
   error     something was not done: what (as on the command line, or a name), message
-  summary   the last line: exit (the exit code), seconds, downloaded, uploaded, wasted
-            (bytes of this run), torrents (their last progress objects), errors (number)";
+  summary   the last line, always: version (of docs/JSON.md), exit (the exit code), seconds,
+            errors (number), downloaded, uploaded, wasted (bytes of this run), torrents
+            (their last progress objects)";
 
 /// The name of a state.
 pub(crate) fn state(state: &State) -> &'static str {
@@ -100,23 +104,37 @@ pub(crate) fn error(what: &str, message: &str) -> Value {
     json!({ "type": "error", "what": what, "message": message })
 }
 
-pub(crate) fn summary(
-    exit: u8,
-    after: Duration,
-    torrents: &[&TorrentStatus],
-    errors: usize,
-) -> Value {
-    let sum = |f: fn(&TorrentStatus) -> u64| torrents.iter().map(|s| f(s)).sum::<u64>();
+/// A warning of the command itself.
+pub(crate) fn warning(message: &str) -> Value {
+    json!({
+        "type": "notice",
+        "level": "warning",
+        "torrent": null,
+        "peer": null,
+        "message": message,
+    })
+}
+
+/// The end of any command.
+pub(crate) fn summary(exit: u8, after: Duration) -> Value {
     json!({
         "type": "summary",
+        "version": VERSION,
         "exit": exit,
         "seconds": seconds(after),
-        "downloaded": sum(|s| s.downloaded),
-        "uploaded": sum(|s| s.uploaded),
-        "wasted": sum(|s| s.wasted),
-        "torrents": torrents.iter().map(|s| progress(s)).collect::<Vec<_>>(),
-        "errors": errors,
+        "errors": report::errors(),
     })
+}
+
+/// The end of one that ran `torrents`.
+pub(crate) fn summary_of(exit: u8, after: Duration, torrents: &[&TorrentStatus]) -> Value {
+    let sum = |f: fn(&TorrentStatus) -> u64| torrents.iter().map(|s| f(s)).sum::<u64>();
+    let mut summary = summary(exit, after);
+    summary["downloaded"] = sum(|s| s.downloaded).into();
+    summary["uploaded"] = sum(|s| s.uploaded).into();
+    summary["wasted"] = sum(|s| s.wasted).into();
+    summary["torrents"] = torrents.iter().map(|s| progress(s)).collect();
+    summary
 }
 
 /// Seconds, to the millisecond.

@@ -13,6 +13,7 @@ mod input;
 mod json;
 mod man;
 mod report;
+mod schema;
 mod screen;
 mod select;
 mod settings;
@@ -26,6 +27,7 @@ use std::{
     future::Future,
     io::{self, Write},
     process::ExitCode,
+    time::Instant,
 };
 
 use clap::{CommandFactory, Parser};
@@ -36,9 +38,39 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    // Wrong usage ends here, with code 2.
-    let args = Args::parse_from(with_command(std::env::args_os().collect()));
-    let exit = match args.command {
+    let started = Instant::now();
+    let given = with_command(std::env::args_os().collect());
+    let args = match Args::try_parse_from(&given) {
+        Ok(args) => args,
+        Err(error) => return refused(&error, &given, started),
+    };
+    if args.command.is_json() {
+        report::speak_json();
+    }
+    let exit = run_command(args.command);
+    report::end(exit.code(), started.elapsed());
+    exit.into()
+}
+
+/// Says what is wrong with the command line, or prints the help that was asked for.
+fn refused(error: &clap::Error, given: &[OsString], started: Instant) -> ExitCode {
+    // Standard error may be gone.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return Exit::Complete.into();
+    }
+    if given.iter().any(|arg| arg == "--json") {
+        report::speak_json();
+        let message = error.to_string();
+        let message = message.lines().next().unwrap_or_default();
+        report::say_json(&json::error("command line", message));
+        report::end(Exit::Usage.code(), started.elapsed());
+    }
+    Exit::Usage.into()
+}
+
+fn run_command(command: Command) -> Exit {
+    match command {
         Command::Get(get) => run(get::get(get)),
         Command::Seed(seed) => run(get::seed(seed)),
         Command::Dht(args) => dht::dht(args),
@@ -53,8 +85,7 @@ fn main() -> ExitCode {
         }
         Command::Config(config) => settings::print(&config),
         Command::Man { dir } => man::man(dir.as_deref()),
-    };
-    exit.into()
+    }
 }
 
 /// The command line, in which a torrent in place of a command means `get`.
@@ -95,7 +126,7 @@ fn run(command: impl Future<Output = Exit>) -> Exit {
             exit
         }
         Err(error) => {
-            report::complain(&format!("cannot start: {error}"));
+            report::fail("runtime", &format!("cannot start: {error}"));
             Exit::Failed
         }
     }

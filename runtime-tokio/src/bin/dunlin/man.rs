@@ -104,7 +104,7 @@ const MORE: &[More] = &[
             ("List the files of a torrent:", "dunlin show some.torrent"),
             (
                 "Print the info-hash alone:",
-                "dunlin show some.torrent --json | jq -r .info_hash",
+                "dunlin show some.torrent --json | jq -r '.torrent // empty'",
             ),
         ],
         session: false,

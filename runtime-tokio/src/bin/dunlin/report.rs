@@ -5,6 +5,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, VecDeque},
     io::{self, IsTerminal, Write},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,7 @@ use dunlin_tokio::{InfoHash, Level, Notice, State, Stats, TorrentId, TorrentStat
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
-use crate::{args::View, json, screen::Screen, units};
+use crate::{args::View, json, schema, screen::Screen, units};
 
 /// How often a line about a torrent may come where there are no bars, unless its state changes:
 /// often enough to see that it works, and later rarely enough for a log.
@@ -42,8 +43,54 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{}", printable(line));
 }
 
+/// Whether a program reads standard output.
+static JSON: AtomicBool = AtomicBool::new(false);
+/// `error` objects so far.
+static ERRORS: AtomicUsize = AtomicUsize::new(0);
+/// The `summary` is printed.
+static ENDED: AtomicBool = AtomicBool::new(false);
+
+/// From here on objects are printed for what goes wrong.
+pub(crate) fn speak_json() {
+    JSON.store(true, Ordering::Relaxed);
+}
+
+/// How many `error` objects were printed.
+pub(crate) fn errors() -> usize {
+    ERRORS.load(Ordering::Relaxed)
+}
+
+/// The last object, unless the command printed one of its own.
+pub(crate) fn end(exit: u8, after: Duration) {
+    if JSON.load(Ordering::Relaxed) && !ENDED.load(Ordering::Relaxed) {
+        say_json(&json::summary(exit, after));
+    }
+}
+
+/// Something was not done: said to people, and to programs.
+pub(crate) fn fail(what: &str, message: &str) {
+    complain(message);
+    if JSON.load(Ordering::Relaxed) {
+        say_json(&json::error(what, message));
+    }
+}
+
+/// Something is odd, and done all the same.
+pub(crate) fn remark(message: &str) {
+    complain(message);
+    if JSON.load(Ordering::Relaxed) {
+        say_json(&json::warning(message));
+    }
+}
+
 /// Prints a JSON value, in which nothing may be lost: what could steer a terminal is escaped.
 pub(crate) fn say_json(value: &Value) {
+    debug_assert_eq!(schema::fault(value), None, "{value}");
+    match value["type"].as_str() {
+        Some("error") => drop(ERRORS.fetch_add(1, Ordering::Relaxed)),
+        Some("summary") => ENDED.store(true, Ordering::Relaxed),
+        _ => {}
+    }
     let text = value.to_string();
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
@@ -78,7 +125,6 @@ pub(crate) struct Report {
     style: Style,
     view: View,
     started: Instant,
-    errors: usize,
     /// Warnings that were printed, and when.
     said: VecDeque<(Instant, String)>,
 }
@@ -106,7 +152,6 @@ impl Report {
             style,
             view,
             started: Instant::now(),
-            errors: 0,
             said: VecDeque::new(),
         }
     }
@@ -145,17 +190,13 @@ impl Report {
     }
 
     /// Something was not done.
-    pub(crate) fn error(&mut self, what: &str, message: &str) {
-        self.errors += 1;
-        self.tell(message);
-        if matches!(self.style, Style::Json(_)) {
-            Self::json(&json::error(what, message));
-        }
+    pub(crate) fn error(&self, what: &str, message: &str) {
+        self.beside_screen(|| fail(what, message));
     }
 
     /// Something is odd, and done all the same.
     pub(crate) fn warn(&self, message: &str) {
-        self.tell(message);
+        self.beside_screen(|| remark(message));
     }
 
     /// The disk failed a torrent and is waited for, or works again.
@@ -283,7 +324,7 @@ impl Report {
     pub(crate) fn summary(&self, exit: u8, torrents: &[&TorrentStatus]) {
         match &self.style {
             Style::Json(_) => {
-                Self::json(&json::summary(exit, self.elapsed(), torrents, self.errors));
+                Self::json(&json::summary_of(exit, self.elapsed(), torrents));
             }
             Style::Quiet => {}
             Style::Screen(screen) => screen.borrow_mut().clear(),

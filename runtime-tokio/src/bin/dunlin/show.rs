@@ -10,7 +10,7 @@ use crate::{
     args,
     exit::Exit,
     input::{self, Kind},
-    report::{complain, say, say_json},
+    report::{complain, fail, say, say_json},
     units,
 };
 
@@ -27,7 +27,7 @@ pub(crate) fn show(args: &args::Show) -> Exit {
                 say_json(&value);
                 done += 1;
             }
-            Err(message) => complain(&message),
+            Err(message) => fail(text, &message),
         }
     }
     Exit::of(done, args.torrents.len())

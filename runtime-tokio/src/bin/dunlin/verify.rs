@@ -22,7 +22,7 @@ use crate::{
     args,
     exit::Exit,
     input,
-    report::{Meter, complain, say, say_json},
+    report::{Meter, fail, say, say_json},
     settings, units,
 };
 
@@ -59,14 +59,14 @@ pub(crate) fn check(args: &args::Check) -> Exit {
     let torrent = match input::read(&args.torrent) {
         Ok(torrent) => torrent,
         Err(error) => {
-            complain(&error.to_string());
+            fail(&args.torrent, &error.to_string());
             return Exit::Failed;
         }
     };
     let names = match settings::read(args.config.as_deref()) {
         Ok(settings) => settings.names,
         Err(message) => {
-            complain(&message);
+            fail("configuration", &message);
             return Exit::Usage;
         }
     };
@@ -126,7 +126,7 @@ fn hash(info: &Info, paths: &[std::path::PathBuf]) -> Bitfield {
     });
     drop(meter);
     let (good, errors) = state.into_inner().unwrap_or_else(PoisonError::into_inner);
-    errors.iter().for_each(|error| complain(error));
+    errors.iter().for_each(|error| fail("disk", error));
     good
 }
 

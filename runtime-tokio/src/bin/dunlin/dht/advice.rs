@@ -6,7 +6,7 @@ use serde_json::json;
 use super::args;
 use crate::{
     exit::Exit,
-    report::{complain, say, say_json},
+    report::{fail, say, say_json},
     settings,
 };
 
@@ -15,7 +15,7 @@ pub(super) fn advice(args: &args::Advice) -> Exit {
     let settings = match settings::read(args.config.as_deref()) {
         Ok(settings) => settings,
         Err(message) => {
-            complain(&message);
+            fail("configuration", &message);
             return Exit::Usage;
         }
     };

@@ -49,6 +49,24 @@ pub(crate) enum Command {
     Advice(Advice),
 }
 
+impl Command {
+    /// Whether a program reads what it prints.
+    pub(crate) const fn is_json(&self) -> bool {
+        match self {
+            Self::Node(args) => args.common.view.json,
+            Self::GetPeers(args) => args.common.view.json,
+            Self::Announce(args) => args.common.view.json,
+            Self::Get(args) => args.common.view.json,
+            Self::Put(args) => args.common.view.json,
+            Self::Keygen(args) => args.json,
+            Self::Sample(args) => args.common.view.json,
+            Self::Ping(args) => args.common.view.json,
+            Self::Stats(args) => args.common.view.json,
+            Self::Advice(args) => args.json,
+        }
+    }
+}
+
 /// What all that use the network have in common.
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Network")]

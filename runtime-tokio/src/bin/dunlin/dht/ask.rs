@@ -48,7 +48,7 @@ pub(super) async fn sample(args: args::Sample) -> Exit {
     let target = match args.target.map_or_else(random_id, Ok) {
         Ok(target) => target,
         Err(error) => {
-            crate::report::complain(&format!("no random numbers: {error}"));
+            crate::report::fail("sample", &format!("no random numbers: {error}"));
             return Exit::Failed;
         }
     };

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     exit::Exit,
-    report::{complain, say, say_json},
+    report::{complain, fail, say, say_json},
 };
 
 /// Longest value, as bencode (BEP 44).
@@ -251,7 +251,7 @@ fn raw(value: &[u8]) -> Exit {
 pub(super) fn keygen(args: &args::Keygen) -> Exit {
     let mut secret = [0; 32];
     if let Err(error) = getrandom::fill(&mut secret) {
-        complain(&format!("no random numbers: {error}"));
+        fail("keygen", &format!("no random numbers: {error}"));
         return Exit::Failed;
     }
     if let Err(error) = write_key(&args.file, &secret) {
@@ -259,7 +259,8 @@ pub(super) fn keygen(args: &args::Keygen) -> Exit {
             io::ErrorKind::AlreadyExists => "; a key is never overwritten",
             _ => "",
         };
-        complain(&format!("{}: {error}{hint}", args.file.display()));
+        let file = args.file.display().to_string();
+        fail(&file, &format!("{file}: {error}{hint}"));
         return Exit::Failed;
     }
     let key = lines::hex(&item::public_key(&secret));

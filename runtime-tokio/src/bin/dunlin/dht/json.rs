@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 
 /// What `--help` says about them.
 pub(crate) const HELP: &str = "\
-Print one JSON object a line on standard output. Every object has `type`:
+Print one JSON object a line on standard output (docs/JSON.md has every key). Every object
+has `type`:
 
   peer      get-peers: torrent (info-hash), peer (address)
   item      get: target, key, salt (hex), seq, sig, bencode (hex), text (if it is one)
@@ -27,6 +28,7 @@ Print one JSON object a line on standard output. Every object has `type`:
   key       keygen: key (public), file
   advice    advice: port, iptables, ip6tables, nftables (lists of commands), conntrack
   error     something was not done: what, message, cause
+  summary   the last line, always: version (of docs/JSON.md), exit, seconds, errors
 
 A cause has `kind` (no_contacts, dns, send, no_replies, not_forwarded, port_mangled,
 nodes_gone) and, for port_mangled, `observed`";

@@ -17,7 +17,7 @@ use super::{args, json as lines, one_shot, say::Voice};
 use crate::{
     exit::Exit,
     input::{self, Kind},
-    report::complain,
+    report::fail,
     units,
 };
 
@@ -73,7 +73,10 @@ async fn with_torrent(
 ) -> Exit {
     let known = match torrent(named) {
         Ok(known) => known,
-        Err(message) => return refused(named, &message, common.view.json),
+        Err(message) => {
+            fail(named, &message);
+            return Exit::Usage;
+        }
     };
     one_shot(common, timeout, async |node, voice| {
         match look_up(node, voice, known).await {
@@ -82,15 +85,6 @@ async fn with_torrent(
         }
     })
     .await
-}
-
-/// Something that is not to be searched for.
-fn refused(what: &str, message: &str, as_json: bool) -> Exit {
-    complain(message);
-    if as_json {
-        crate::report::say_json(&lines::failed(what, message, None));
-    }
-    Exit::Usage
 }
 
 /// How a torrent is named.

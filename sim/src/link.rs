@@ -148,6 +148,32 @@ impl Direction {
 /// What Ethernet carries.
 const ETHERNET_MTU: u32 = 1_500;
 
+/// How what waits on a line is affected by a change of its rate: the bytes stay, and take another time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pace {
+    /// When it changes, in nanoseconds.
+    now: u64,
+    /// Bits per second until then.
+    old: u64,
+    /// And from then on; `None`: no limit.
+    new: Option<u64>,
+}
+
+impl Pace {
+    /// When that is sent which was to be sent at `left`, in nanoseconds.
+    pub(crate) fn sent(&self, left: u64) -> u64 {
+        let waits = u128::from(left.saturating_sub(self.now)) * u128::from(self.old);
+        match self.new {
+            _ if left <= self.now => left,
+            None => self.now,
+            Some(new) => {
+                let waits = waits.div_ceil(u128::from(new));
+                (self.now).saturating_add(u64::try_from(waits).unwrap_or(u64::MAX))
+            }
+        }
+    }
+}
+
 /// The state of one direction.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
@@ -169,6 +195,8 @@ pub(crate) enum Fate {
     Arrives {
         /// When.
         at: Instant,
+        /// When its last bit was sent, in nanoseconds; 0 where no rate is set.
+        sent: u64,
         /// And once more, then.
         again: Option<Instant>,
         /// With one bit changed; which, follows from this number.
@@ -213,7 +241,7 @@ impl Line {
         if len as u64 > u64::from(config.mtu) {
             return Fate::Dropped(Rule::LinkTooBig);
         }
-        let mut sent = now;
+        let (mut sent, mut sent_nanos) = (now, 0);
         if let Some(rate) = &config.rate {
             let now = now.as_micros().saturating_mul(1_000);
             let waiting = rate.bytes_in(self.idle_at.saturating_sub(now));
@@ -223,6 +251,7 @@ impl Line {
             let begin = self.idle_at.max(now);
             self.idle_at = begin.saturating_add(rate.time_of(len as u64));
             sent = Instant::from_micros(self.idle_at.div_ceil(1_000));
+            sent_nanos = self.idle_at;
         }
         // What is lost was sent all the same.
         if self.lost(config.loss) {
@@ -241,7 +270,35 @@ impl Line {
         let flip = self
             .chance(config.corrupt_ppm)
             .then(|| self.dice.next_u32());
-        Fate::Arrives { at, again, flip }
+        Fate::Arrives {
+            at,
+            sent: sent_nanos,
+            again,
+            flip,
+        }
+    }
+
+    /// Changes the rate of the line; how that affects the packets on it, if it does.
+    pub(crate) fn change(
+        &mut self,
+        old: Option<Rate>,
+        new: Option<Rate>,
+        now: Instant,
+    ) -> Option<Pace> {
+        let bits = |rate: Rate| rate.bits_per_second.max(1);
+        let (old, new) = (old.map(bits)?, new.map(bits));
+        let now = now.as_micros().saturating_mul(1_000);
+        if Some(old) == new || self.idle_at <= now {
+            return None;
+        }
+        let pace = Pace { now, old, new };
+        self.idle_at = pace.sent(self.idle_at);
+        Some(pace)
+    }
+
+    /// What is on the line arrives at other times now: the last of it, in order, at `last`.
+    pub(crate) const fn keep_order_from(&mut self, last: Instant) {
+        self.last_arrival = last;
     }
 
     /// Bytes that wait.

@@ -87,7 +87,10 @@ impl Middlebox {
                 Verdict::Hairpin(by) => match self.firewall.as_mut() {
                     Some(wall) => match wall.forwarded(now, packet) {
                         Verdict::Pass(_) => Verdict::Hairpin(by),
-                        stopped => stopped,
+                        stopped => {
+                            nat.forget_fresh(nat.fresh());
+                            stopped
+                        }
                     },
                     None => Verdict::Hairpin(by),
                 },
@@ -98,7 +101,7 @@ impl Middlebox {
     }
 
     /// A packet from its outer side. It meets the NAT first, then the firewall; what a port
-    /// mapping led in, the firewall lets pass.
+    /// mapping led in, the firewall lets pass. The NAT keeps no new flow for what the firewall drops.
     pub fn inbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
         let verdict = match &mut self.nat {
             Some(nat) => nat.inbound(now, packet),
@@ -107,17 +110,30 @@ impl Middlebox {
         let (Some(wall), Verdict::Pass(rule)) = (&mut self.firewall, &verdict) else {
             return verdict;
         };
+        let put_off = wall.put_off();
         let walled = match *rule {
             Rule::NatForwarded => wall.forwarded(now, packet),
             _ => wall.inbound(now, packet),
         };
-        match walled {
-            Verdict::Pass(by) => told(verdict, by),
-            // What it says is about the packet as the NAT left it, and must be translated like
-            // any that comes from inside.
+        if let Verdict::Pass(by) = walled {
+            return told(verdict, by);
+        }
+        let fresh = self.nat.as_ref().map(Nat::fresh);
+        // What the firewall says is about the packet as the NAT left it, and must be translated like
+        // any that comes from inside, as long as the flow is known.
+        let walled = match walled {
             Verdict::Answer(by, answer) => self.answered(now, by, *answer),
             _ => walled,
+        };
+        if let (Some(nat), Some(wall)) = (&mut self.nat, &mut self.firewall)
+            && wall.put_off() > put_off
+        {
+            wall.translate_last(|error| matches!(nat.outbound(now, error), Verdict::Pass(_)));
         }
+        if let (Some(nat), Some(fresh)) = (&mut self.nat, fresh) {
+            nat.forget_fresh(fresh);
+        }
+        walled
     }
 
     fn answered(&mut self, now: Instant, by: Rule, mut answer: Packet) -> Verdict {
@@ -130,16 +146,8 @@ impl Middlebox {
     /// A refusal that was put off and is due, for the outer side; there may be more. See
     /// [`Nat::delayed`].
     pub fn delayed(&mut self, now: Instant) -> Option<Packet> {
-        if let Some(error) = self.nat.as_mut().and_then(|nat| nat.delayed(now)) {
-            return Some(error);
-        }
-        loop {
-            let mut error = self.firewall.as_mut()?.delayed(now)?;
-            match self.nat.as_mut().map(|nat| nat.outbound(now, &mut error)) {
-                None | Some(Verdict::Pass(_)) => return Some(error),
-                Some(_) => {}
-            }
-        }
+        let translated = self.nat.as_mut().and_then(|nat| nat.delayed(now));
+        translated.or_else(|| self.firewall.as_mut()?.delayed(now))
     }
 
     /// When [`Middlebox::delayed`] has something to say.
@@ -290,6 +298,57 @@ mod tests {
         assert!(answer.checksums_hold());
         assert_eq!(answer.flow().src.ip(), external.ip());
         assert_eq!(answer.quoted().map(|q| q.dst), Some(external));
+    }
+
+    #[test]
+    fn a_nat_keeps_no_flow_for_what_its_own_firewall_drops() {
+        let strict = FirewallConfig {
+            filtering: crate::nat::Filtering::AddressAndPortDependent,
+            ..firewall::presets::no_inbound()
+        };
+        for refusal in [
+            UnsolicitedSyn::Drop,
+            UnsolicitedSyn::Reset,
+            UnsolicitedSyn::Icmp,
+            UnsolicitedSyn::DelayedIcmp,
+        ] {
+            let wall = FirewallConfig {
+                unsolicited_syn: refusal,
+                ..strict.clone()
+            };
+            let nat = (presets::find("full-cone").expect("a preset").make)();
+            let mut one = make(Some(nat), Some(wall));
+            let mut out = udp("10.0.0.2:6881", "192.0.2.1:9");
+            assert!(matches!(one.outbound(NOW, &mut out), Verdict::Pass(_)));
+            let inside = ([10, 0, 0, 2], 6882).into();
+            let mut syn = Packet::tcp(inside, ([192, 0, 2, 1], 9).into(), TcpFlags::SYN, 1, 0, b"");
+            assert!(matches!(one.outbound(NOW, &mut syn), Verdict::Pass(_)));
+            let flows = |one: &Middlebox| {
+                let nat = one.nat().expect("has one");
+                (nat.len(), nat.stats().flows)
+            };
+            assert_eq!(flows(&one), (2, 2));
+            let mut stranger = Packet::udp(([192, 0, 2, 2], 9).into(), out.flow().src, b"x");
+            let verdict = one.inbound(NOW, &mut stranger);
+            assert_eq!(verdict.rule(), Rule::FirewallUnsolicited);
+            assert_eq!(flows(&one), (2, 2), "{refusal:?}");
+            let from = ([192, 0, 2, 2], 9).into();
+            let mut knock = Packet::tcp(from, syn.flow().src, TcpFlags::SYN, 1, 0, b"");
+            let verdict = one.inbound(NOW, &mut knock);
+            assert_eq!(verdict.rule(), Rule::FirewallUnsolicited);
+            assert_eq!(flows(&one), (2, 2), "{refusal:?}");
+            // What was put off is told by the external address all the same.
+            if refusal == UnsolicitedSyn::DelayedIcmp {
+                let due = one.next_timeout().expect("a refusal is due");
+                let error = one.delayed(due).expect("an error");
+                assert!(error.checksums_hold());
+                assert_eq!(error.flow().src.ip(), syn.flow().src.ip());
+                assert_eq!(error.quoted().map(|q| q.dst), Some(syn.flow().src));
+            }
+            // The flow that the host has is as it was.
+            let mut friend = Packet::udp(([192, 0, 2, 1], 9).into(), out.flow().src, b"x");
+            assert!(matches!(one.inbound(NOW, &mut friend), Verdict::Pass(_)));
+        }
     }
 
     #[test]

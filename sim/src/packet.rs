@@ -369,6 +369,9 @@ impl Packet {
             patch(&mut self.bytes, check, &old[..len], &new[..len]);
         }
         if from.port() == to.port() {
+            if !none {
+                self.keep_checksum(check);
+            }
             return;
         }
         let at = match self.flow.proto {
@@ -388,6 +391,14 @@ impl Packet {
                 &from.port().to_be_bytes(),
                 &to.port().to_be_bytes(),
             );
+            self.keep_checksum(check);
+        }
+    }
+
+    /// Sees to it that a checksum of a datagram, at `check`, does not come to mean "none".
+    fn keep_checksum(&mut self, check: usize) {
+        if self.flow.proto == Proto::Udp {
+            never_none(&mut self.bytes, check);
         }
     }
 
@@ -534,6 +545,13 @@ fn sum(bytes: &[u8], start: u32) -> u32 {
 const fn fold(sum: u32) -> u16 {
     let once = (sum & 0xffff) + (sum >> 16);
     ((once & 0xffff) + (once >> 16)) as u16
+}
+
+/// A UDP checksum that was computed is not sent as zero, which means "none", but as its other form (RFC 768).
+fn never_none(bytes: &mut [u8], at: usize) {
+    if bytes[at..at + 2] == [0, 0] {
+        bytes[at..at + 2].copy_from_slice(&[0xff, 0xff]);
+    }
 }
 
 /// Mends the checksum at `at` for `old` having become `new` (RFC 1624, equation 3).

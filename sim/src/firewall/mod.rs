@@ -402,6 +402,20 @@ impl Firewall {
         Some(error)
     }
 
+    /// How many refusals are put off.
+    pub(crate) fn put_off(&self) -> usize {
+        self.delayed.len()
+    }
+
+    /// Has the refusal that was put off last translated; without a translation there is none.
+    pub(crate) fn translate_last(&mut self, translate: impl FnOnce(&mut Packet) -> bool) {
+        if let Some((_, _, error)) = self.delayed.back_mut()
+            && !translate(error)
+        {
+            self.delayed.pop_back();
+        }
+    }
+
     /// As [`crate::nat::Nat::next_timeout`].
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {

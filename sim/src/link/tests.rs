@@ -53,6 +53,42 @@ fn bandwidth_spaces_packets_and_the_queue_is_finite() {
 }
 
 #[test]
+fn what_waits_goes_on_at_the_new_rate() {
+    let rate = |bits_per_second| Rate {
+        bits_per_second,
+        queue: 100_000,
+    };
+    let mut config = Direction::delayed(10 * MS);
+    config.rate = Some(rate(80_000));
+    // Ten packets of a tenth of a second each.
+    let mut line = Line::new(3);
+    for _ in 0..10 {
+        let _ = line.offer(&config, at(0), 1_000);
+    }
+    let old = config.rate;
+    config.rate = Some(rate(8_000_000));
+    let pace = line.change(old, config.rate, at(500)).expect("bytes wait");
+    assert_eq!(line.backlog(&config, at(500)), 5_000);
+    // The last but four was sent; half a second's bytes take five milliseconds now.
+    let nanos = |ms: u64| at(ms).as_micros() * 1_000;
+    assert_eq!(pace.sent(nanos(400)), nanos(400));
+    assert_eq!(pace.sent(nanos(1_000)), nanos(505));
+    line.keep_order_from(at(515));
+    let Fate::Arrives { at: next, .. } = line.offer(&config, at(500), 1_000) else {
+        panic!("dropped");
+    };
+    assert_eq!(next, at(516));
+    // Slower again: the same bytes take longer.
+    let pace = line.change(config.rate, old, at(503)).expect("bytes wait");
+    assert_eq!(line.backlog(&config, at(503)) / 100, 3_000);
+    assert_eq!(pace.sent(nanos(506)), nanos(803));
+    // Without a limit nothing waits.
+    let pace = line.change(old, None, at(600)).expect("bytes wait");
+    assert_eq!(pace.sent(nanos(803)), nanos(600));
+    assert_eq!(line.change(None, old, at(600)), None);
+}
+
+#[test]
 fn a_packet_longer_than_the_queue_goes_when_the_line_is_idle() {
     let mut config = Direction::delayed(MS);
     config.rate = Some(Rate {

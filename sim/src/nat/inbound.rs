@@ -3,7 +3,7 @@
 use dunlin_core::Instant;
 
 use super::{
-    Dir, Filtering, Nat, Use,
+    Dir, Filtering, Fresh, Nat, Use,
     key::{End, Key, Kind},
     table::{Flow, Origin},
 };
@@ -12,6 +12,7 @@ use crate::{Packet, Proto, Rule, Verdict, packet::Segment, tcp::Track};
 impl Nat {
     /// A packet from outside. If it passes, its receiver is an internal endpoint.
     pub fn inbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
+        self.fresh = Fresh::default();
         let flow = *packet.flow();
         let (Some(remote), Some(external)) = (End::of(flow.src), End::of(flow.dst)) else {
             return Verdict::Pass(Rule::NatUntouched);

@@ -97,7 +97,13 @@ pub struct Nat {
     /// What the planted fault made the box forget.
     forgotten: Vec<(Proto, End, End)>,
     stats: NatStats,
+    /// The flows that the last packet made.
+    fresh: Fresh,
 }
+
+/// Flows that one packet made: one, or two if it was turned round.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fresh([Option<(Proto, End, End)>; 2]);
 
 /// Which way a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +147,7 @@ impl Nat {
             fault: None,
             forgotten: Vec::new(),
             stats: NatStats::default(),
+            fresh: Fresh::default(),
             config,
         };
         nat.start_ports();
@@ -374,10 +381,30 @@ impl Nat {
                 .filter(|_| by_address && flow.origin == Origin::Inside),
             host: (own && self.config.max_per_host.is_some()).then(|| host_key(inside)),
         };
+        let name = (proto, external, flow.remote);
         let slot = self.table.insert(flow, &joins);
+        if let Some(place) = self.fresh.0.iter_mut().find(|f| f.is_none()) {
+            *place = Some(name);
+        }
         self.stats.flows += 1;
         self.stats.peak = self.stats.peak.max(self.table.len() as u64);
         slot
+    }
+
+    /// The flows that the last packet made.
+    pub(crate) const fn fresh(&self) -> Fresh {
+        self.fresh
+    }
+
+    /// Forgets flows whose first packet did not get through: as in Linux, where an entry is confirmed when its packet
+    /// leaves the box, and goes with a packet that is dropped before.
+    pub(crate) fn forget_fresh(&mut self, fresh: Fresh) {
+        for (proto, external, remote) in fresh.0.into_iter().flatten() {
+            if let Some(slot) = self.table.find_in(proto, external, remote) {
+                self.table.remove(slot);
+                self.stats.flows -= 1;
+            }
+        }
     }
 
     /// Takes a hop from the packet if this box does; `false` if none was left.

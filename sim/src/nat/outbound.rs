@@ -3,7 +3,7 @@
 use dunlin_core::Instant;
 
 use super::{
-    Dir, Hairpin, Nat, Use,
+    Dir, Fresh, Hairpin, Nat, Use,
     key::{End, Key, Kind},
     table::{Flow, Origin},
 };
@@ -20,6 +20,7 @@ impl Nat {
     /// A packet from inside. If it passes, its sender is an external endpoint of this box; if
     /// it is [`Verdict::Hairpin`], its receiver is an internal one.
     pub fn outbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
+        self.fresh = Fresh::default();
         let flow = *packet.flow();
         let (Some(inside), Some(remote)) = (End::of(flow.src), End::of(flow.dst)) else {
             return Verdict::Pass(Rule::NatUntouched);

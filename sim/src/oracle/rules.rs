@@ -31,6 +31,7 @@
 //! | … with the internal source | UDP: if all boxes between admit strangers, the answer goes by the inside. TCP: never, the SYN/ACK does not come from where the SYN went (RFC 4787 REQ-9) |
 //! | UDP, First: A→B meets a NAT that takes it in (WAN input accepted) before B sent | B's endpoint for A is another (measured: conntrack keeps the stray entry, retries keep it alive) |
 //! | First: A→B passes an outer box that admits strangers, and an inner one refuses it | the outer box has made a flow, by which B answers from the observed endpoint |
+//! | … and it is the firewall of the NAT's own box that refuses it | the NAT keeps no flow (Linux: an entry is confirmed when its packet has passed all hooks) |
 //! | TCP, First: A→B is met with a reset, by a box that is told to or by the box's own stack | A's hole is closed; B→A is admitted only by who admits strangers; then A tries again and meets B's hole (measured: RST kills an attempt; `ECONNREFUSED` is retryable) |
 //! | … and B→A is met with one, too | B's hole is closed as well; both begin anew, for ever (measured: both are refused if WAN input is accepted) |
 //! | B's endpoint for A is not the observed one, and B has sent to the endpoint that A→B comes from | A→B is dropped: for a box with state the two endpoints speak through another external one already, whatever its filtering (a choice of the model: Linux lets it in from another port) |

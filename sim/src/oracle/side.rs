@@ -26,6 +26,8 @@ pub(super) struct Layer<'a> {
     out: Option<&'a Ports>,
     /// A NAT, that is.
     pub(super) translates: bool,
+    /// It is the NAT of the box whose firewall is the layer before it: it keeps no flow for what that drops.
+    walled: bool,
     /// The external endpoint does not change with the destination.
     pub(super) stable: bool,
     /// Whom an endpoint that was used admits; `None`: everybody, whether it was used or not.
@@ -70,6 +72,7 @@ impl<'a> Side<'a> {
             }
             // The firewall of the box that both are behind takes nothing for a stranger's.
             let turned = outermost && meet == Meet::Box;
+            let before = side.layers.len();
             if let Some(firewall) = &one.firewall
                 && (family == Family::V6 || firewall.families == Families::Both)
             {
@@ -81,8 +84,11 @@ impl<'a> Side<'a> {
                     .push(Layer::of_firewall(firewall, ports, end.forwarded || turned));
             }
             if let (Some(nat), Family::V4) = (&one.nat, family) {
-                side.layers
-                    .push(Layer::of_nat(nat, transport, end.forwarded));
+                let walled = side.layers.len() > before;
+                side.layers.push(Layer {
+                    walled,
+                    ..Layer::of_nat(nat, transport, end.forwarded)
+                });
             }
         }
         side
@@ -159,13 +165,15 @@ impl<'a> Side<'a> {
     /// As it is after a stranger's packet was refused. What counts is whether it came from the
     /// `very` endpoint that this end is going to send to. A box that took it in for itself and
     /// remembers it gives the end another port then. A box that had let it pass to the one that
-    /// refused it keeps the flow that it made, whatever the port of others, unless it was `reset`.
+    /// refused it keeps the flow that it made, whatever the port of others, unless it was `reset`,
+    /// or the one that refused it is its own firewall.
     pub(super) fn refusing(&self, turned: bool, very: bool, reset: bool) -> Self {
         let mut side = self.clone();
         let Some(n) = self.refuser() else {
             return side;
         };
-        for layer in &mut side.layers[n + 1..] {
+        let own_nat = side.layers.get(n + 1).is_some_and(|layer| layer.walled);
+        for layer in side.layers[n + 1..].iter_mut().skip(own_nat.into()) {
             layer.stable |= !reset && (very || layer.by_address);
         }
         if very && self.remembers(turned) && self.layers[..n].iter().all(|l| l.stable) {
@@ -207,6 +215,7 @@ impl<'a> Layer<'a> {
         Self {
             out: None,
             translates: true,
+            walled: false,
             // New flows of a port that is forwarded leave by the forwarded one.
             stable: forwarded || is_stable(t),
             filtering: (!forwarded).then_some(t.filtering),
@@ -228,6 +237,7 @@ impl<'a> Layer<'a> {
         Self {
             out: Some(ports),
             translates: false,
+            walled: false,
             stable: true,
             filtering: (!forwarded && !firewall.open).then_some(firewall.filtering),
             meets: match firewall.unsolicited_syn {

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    Flow, IPV4_HEADER, IPV6_HEADER, Packet, Proto, TcpFlags, UDP_HEADER, ip_header, patch,
+    Flow, IPV4_HEADER, IPV6_HEADER, Packet, Proto, TcpFlags, UDP_HEADER, ip_header, never_none,
+    patch,
 };
 
 /// Longest error message (RFC 1812 §4.3.2.3, RFC 4443 §2.4).
@@ -219,6 +220,9 @@ impl Packet {
                 patch(&mut self.bytes, check, &old_ip, &ip.octets());
             }
             patch(&mut self.bytes, check, &old_port, &port);
+            if proto == Proto::Udp {
+                never_none(&mut self.bytes, check);
+            }
         }
         let after = self.bytes[inner..end].to_vec();
         patch(
@@ -266,6 +270,9 @@ impl Packet {
             }
             at += old.len();
             times += 1;
+        }
+        if !none {
+            self.keep_checksum(check);
         }
         times
     }

@@ -38,6 +38,23 @@ quickcheck! {
         hopped && packet.checksums_hold() && again.as_ref() == Ok(&packet) && packet.flow().src == new
     }
 
+    /// A checksum of zero would mean that there is none (RFC 768): wherever it would come to that, in a packet and in
+    /// the quote of an error, it is sent as 0xffff.
+    fn a_computed_checksum_never_becomes_none(a: u64, b: u64, c: u64) -> bool {
+        let (src, dst, new) = (addr(a, false), addr(b, false), addr(c, false));
+        // What makes the sum zero once the sender is rewritten: the checksum of the same packet without it.
+        let without = Packet::udp(new, dst, &[0, 0]);
+        let word = [without.transport()[6], without.transport()[7]];
+        let mut packet = Packet::udp(src, dst, &word);
+        let mut error = Packet::icmp_error(dst.ip(), IcmpError::PortUnreachable, &packet);
+        packet.set_src(new);
+        error.set_quoted_src(new);
+        packet.transport()[6..8] == [0xff, 0xff]
+            && packet.checksums_hold()
+            && error.checksums_hold()
+            && error.payload() == packet.bytes()
+    }
+
     fn no_bytes_panic(bytes: Vec<u8>, head: u8) -> bool {
         let mut bytes = bytes;
         if let Some(first) = bytes.first_mut() {

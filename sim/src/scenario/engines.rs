@@ -18,6 +18,7 @@ use crate::{
     disk::{DiskConfig, SimDisk},
     engine::{EngineHost, EngineSetup, torrent},
     service::{Tracker, TrackerConfig},
+    trace,
     world::NodeId,
 };
 
@@ -80,8 +81,9 @@ pub(super) fn add(
     if let Some(delay) = o.disk_delay {
         disk.latency = (delay, delay);
     }
-    let place = s.hosts.iter().position(|other| other.name == h.name);
-    let rng = SimRng::part(built.world.seed() ^ PART, place.unwrap_or(0) as u64);
+    // By name: one host more or less changes nobody else's disk.
+    let name = trace::digest(h.name.as_bytes());
+    let rng = SimRng::part(built.world.seed() ^ PART, name);
     let mut disk = SimDisk::new(disk, Box::new(rng));
     disk.expect(&shared.info, shared.content.clone());
     let mut add = AddTorrent::new(Source::Info(shared.info.clone()));

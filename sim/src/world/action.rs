@@ -2,8 +2,12 @@
 
 use dunlin_core::Instant;
 
-use super::{Event, Kind, NodeId, World};
-use crate::{link::LinkConfig, region::Region, region::RegionMatrix};
+use super::{Event, Kind, NodeId, Stage, Via, World};
+use crate::{
+    link::{Line, LinkConfig, Pace},
+    region::Region,
+    region::RegionMatrix,
+};
 
 /// Something that the timetable, or whoever runs the world, does to it.
 // A timetable is short, and a link's configuration is more often made than moved.
@@ -17,7 +21,8 @@ pub enum Action {
     Cut(NodeId),
     /// And carries again.
     Mend(NodeId),
-    /// The node's link changes; packets that are on it are not affected.
+    /// The node's link changes. What waits to be sent goes on at the new rate; delays, loss and the length of the queue
+    /// are those of the time at which a packet was put on the link.
     SetLink(NodeId, LinkConfig),
     /// Nothing passes through, or comes from, this node.
     SwitchOff(NodeId),
@@ -121,9 +126,55 @@ impl World {
         }
     }
 
-    /// Changes a node's link to its parent.
+    /// Changes a node's link to its parent. What waits to be sent goes on at the new rate.
     pub fn set_link(&mut self, node: NodeId, link: LinkConfig) {
+        let (now, old) = (self.now(), self.link(node));
+        let (up, down) = ((old.up.rate, link.up.rate), (old.down.rate, link.down.rate));
         self.nodes[node.index()].link = self.intern(link);
+        for (is_up, (old, new)) in [(true, up), (false, down)] {
+            if let Some(pace) = self.line(node, is_up).change(old, new, now) {
+                self.repace(node, is_up, pace);
+            }
+        }
+    }
+
+    fn line(&mut self, node: NodeId, up: bool) -> &mut Line {
+        let node = &mut self.nodes[node.index()];
+        if up { &mut node.up } else { &mut node.down }
+    }
+
+    /// Plans anew when the packets on a line arrive, those that are sent already excepted. They keep their order.
+    fn repace(&mut self, node: NodeId, up: bool, pace: Pace) {
+        let is_there = |stage: Stage| match stage {
+            Stage::Arrive(_, Via::Child(child)) => up && child == node.0,
+            Stage::Arrive(n, Via::Parent) => !up && n == node.0,
+            _ => false,
+        };
+        let mut there: Vec<(Instant, u64, usize)> = (self.flights.iter().enumerate())
+            .filter_map(|(place, flight)| Some((place, flight.as_ref()?)))
+            .filter(|(_, flight)| is_there(flight.stage))
+            .map(|(place, flight)| (flight.due, flight.sent, place))
+            .collect();
+        there.sort_unstable();
+        let mut last = self.now();
+        for (due, sent, place) in there {
+            let then = pace.sent(sent);
+            if then == sent {
+                last = last.max(due);
+                continue;
+            }
+            // As long on its way as before, once it is sent.
+            let way = due.as_micros().saturating_sub(sent.div_ceil(1_000));
+            last = last.max(Instant::from_micros(
+                then.div_ceil(1_000).saturating_add(way),
+            ));
+            if let Some(mut flight) = self.flights[place].take() {
+                self.vacated += 1;
+                flight.sent = then;
+                self.plan_flight(last, flight);
+            }
+        }
+        self.line(node, up).keep_order_from(last);
     }
 
     /// A node's link to its parent.

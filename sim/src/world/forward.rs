@@ -64,7 +64,8 @@ impl World {
     }
 
     /// Plans a packet's next step.
-    fn plan_flight(&mut self, at: Instant, flight: Flight) {
+    pub(super) fn plan_flight(&mut self, at: Instant, mut flight: Flight) {
+        flight.due = at;
         let place = if let Some(place) = self.free.pop() {
             self.flights[place as usize] = Some(flight);
             place
@@ -137,6 +138,7 @@ impl World {
             _ if node.cut => Fate::Dropped(Rule::LinkDown),
             Some(delay) if len <= mtu as usize => Fate::Arrives {
                 at: at + delay,
+                sent: 0,
                 again: None,
                 flip: None,
             },
@@ -160,7 +162,7 @@ impl World {
             Fate::Arrives { .. } => None,
         };
         self.captured_out(at, sender, sender == n, flight, comment);
-        let (arrival, again, flip) = match fate {
+        let (arrival, sent, again, flip) = match fate {
             Fate::Dropped(rule) => {
                 self.pass(at, n, rule, flight, 0);
                 if rule == Rule::LinkTooBig {
@@ -177,10 +179,16 @@ impl World {
                 }
                 return None;
             }
-            Fate::Arrives { at, again, flip } => (at, again, flip),
+            Fate::Arrives {
+                at,
+                sent,
+                again,
+                flip,
+            } => (at, sent, again, flip),
         };
         self.pass(at, n, Rule::LinkCarried, flight, arrival.as_micros());
         flight.stage = stage;
+        flight.sent = sent;
         if let Some(flip) = flip
             && flight.packet.flip(flip)
         {

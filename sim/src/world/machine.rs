@@ -176,6 +176,8 @@ impl World {
             id,
             digest,
             stage,
+            due: at,
+            sent: 0,
             corrupt: false,
         }
     }

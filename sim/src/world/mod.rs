@@ -82,6 +82,8 @@ pub struct World {
     nodes: Vec<Node>,
     /// Packets under way whose next step is planned; freed places are used again.
     flights: Vec<Option<Flight>>,
+    /// Places in `flights` that are empty and not free yet: their events are still planned.
+    vacated: usize,
     free: Vec<u32>,
     /// Packets that are to be carried on at this instant.
     ready: VecDeque<Flight>,
@@ -141,6 +143,10 @@ struct Flight {
     /// Digest of its payload.
     digest: u64,
     stage: Stage,
+    /// When its next step is planned.
+    due: Instant,
+    /// When its last bit was put on the line it is on, in nanoseconds; 0 where no rate is set.
+    sent: u64,
     /// A bit of it was changed.
     corrupt: bool,
 }
@@ -181,6 +187,7 @@ impl World {
             agenda: Agenda::new(),
             nodes: vec![core],
             flights: Vec::new(),
+            vacated: 0,
             free: Vec::new(),
             ready: VecDeque::new(),
             desk: Desk::default(),
@@ -395,7 +402,7 @@ impl World {
     /// How many packets are under way.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.flights.len() - self.free.len() + self.ready.len()
+        self.flights.len() - self.free.len() - self.vacated + self.ready.len()
     }
 
     /// What was seen so far.

@@ -51,10 +51,11 @@ impl World {
         }
         match event {
             Event::Packet(place) => {
-                if let Some(flight) = self.flights[place as usize].take() {
-                    self.free.push(place);
-                    let now = self.now();
-                    self.carry(flight, now);
+                self.free.push(place);
+                match self.flights[place as usize].take() {
+                    Some(flight) => self.carry(flight, self.now()),
+                    // It was planned anew.
+                    None => self.vacated -= 1,
                 }
             }
             Event::Wake(node) => self.wake(NodeId(node)),

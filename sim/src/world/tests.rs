@@ -219,6 +219,47 @@ fn the_timetable_cuts_mends_changes_and_parts() {
     assert_eq!(marks, [(at(80), "nearly done")]);
 }
 
+/// Ten packets of a second each wait before a line when it becomes a thousand times as fast, and ten of a millisecond each
+/// when it becomes a thousand times as slow.
+#[test]
+fn what_waits_before_a_line_follows_a_change_of_its_rate() {
+    let link = |bits_per_second| {
+        let mut link = LinkConfig::delayed(MS);
+        link.up.rate = Some(Rate {
+            bits_per_second,
+            queue: 1 << 20,
+        });
+        link
+    };
+    // 1000 bytes with their headers.
+    let packet = || udp(v4(1, 1), v4(2, 2), 972);
+    let (slow, fast) = (8_000, 8_000_000);
+    let (mut world, a, b) = pair(1, link(slow), LinkConfig::delayed(MS));
+    for _ in 0..10 {
+        plan(&mut world, a, at(0), packet());
+    }
+    world.at(at(2_500), Action::SetLink(a, link(fast)));
+    plan(&mut world, a, at(2_505), packet());
+    world.start();
+    world.run_until(at(60_000));
+    // Two went at the old pace and half of the third; then one a millisecond, and what came later is behind them.
+    let mut expected = vec![at(1_002), at(2_002)];
+    expected.extend((0..9).map(|n| Instant::from_micros(at(2_502 + n).as_micros() + 500)));
+    assert_eq!(times(&world, b), expected);
+
+    let (mut world, a, b) = pair(1, link(fast), LinkConfig::delayed(MS));
+    for _ in 0..10 {
+        plan(&mut world, a, at(0), packet());
+    }
+    world.at(at(5), Action::SetLink(a, link(slow)));
+    world.start();
+    world.run_until(at(60_000));
+    let mut expected: Vec<Instant> = (3..8).map(at).collect();
+    expected.extend((1..6).map(|n| at(5 + 1_000 * n + 2)));
+    assert_eq!(times(&world, b), expected);
+    assert_eq!(world.in_flight(), 0);
+}
+
 #[test]
 fn corrupted_packets_end_at_the_checksum() {
     let mut bad = LinkConfig::delayed(MS);

@@ -83,7 +83,9 @@ fn an_old_cache_is_of_use_in_three_seconds_and_healthy_in_a_minute() {
 
         let cached = table(&mut swarm, WHO).len();
         let share = alive(&mut swarm, WHO) * 100 / cached.max(1);
-        assert!(cached > 40 && share <= 20, "{share} % of {cached}");
+        // What the test begins with: over six seeds a cache has 40 to 52 nodes.
+        let large = cached >= ENOUGH as usize;
+        assert!(large && share <= 20, "{share} % of {cached}");
         let came = swarm.now();
         swarm.come(WHO);
         let found = swarm.find(WHO, hash, MINUTE);

@@ -350,7 +350,10 @@ impl Engine {
         else {
             return;
         };
-        if peer.has_granted_fast() || self.throttle.is_limited(bucket, Direction::Up) {
+        // With no slot at all nobody is to be served, and a slot that is free is given away at once.
+        let served = self.config.upload_slots != Some(0) && !t.choker.has_vacancy();
+        let limited = self.throttle.is_limited(bucket, Direction::Up);
+        if peer.has_granted_fast() || limited || !served {
             return;
         }
         for piece in allowed_fast_set(*remote.ip(), t.info_hash, info.piece_count(), ALLOWED_FAST) {

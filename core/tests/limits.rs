@@ -522,6 +522,22 @@ fn an_upload_limit_of_zero_holds_payload_and_lets_requests_out() {
     assert_eq!(scene.sum(Role::Leech, |r| r.haves), 2 * info.piece_count());
 }
 
+/// Not even the allowed-fast pieces (BEP 6) that choked peers may ask for.
+#[test]
+fn nobody_is_served_without_upload_slots() {
+    let info = zeros(4 << 20);
+    let config = Config {
+        upload_slots: Some(0),
+        ..Config::default()
+    };
+    let mut scene = Scene::new(&info, true, config);
+    scene.join(&info, Role::Leech, 4);
+    scene.join(&info, Role::Beggar, 4);
+    scene.run(&info, 20 * SECOND);
+    let status = scene.engine.torrent(scene.now, scene.torrent).unwrap();
+    assert_eq!(status.uploaded, 0);
+}
+
 #[test]
 fn blocks_of_peers_that_do_not_read_are_taken_back() {
     let info = zeros(40 << 20);

@@ -27,6 +27,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 const UNCHOKE: u8 = 1;
 const INTERESTED: u8 = 2;
+const ALLOWED_FAST: u8 = 17;
 const HAVE: u8 = 4;
 const REQUEST: u8 = 6;
 const PIECE_MESSAGE: u8 = 7;
@@ -86,6 +87,7 @@ struct Remote {
     owed: u32,
     payload: u64,
     haves: u32,
+    allowed: u32,
     rejects: u32,
     requested: u32,
     speaks: Instant,
@@ -105,7 +107,7 @@ struct Scene {
 
 impl Scene {
     fn new(info: &Arc<Info>, seeding: bool, mut config: Config) -> Self {
-        config.upload_slots = Some(BULK as u32 + 2);
+        config.upload_slots.get_or_insert(BULK as u32 + 2);
         config.max_connections_per_torrent = 300;
         config.max_handshaking = 300;
         let now = Instant::from_micros(1_000_000);
@@ -156,6 +158,7 @@ impl Scene {
                 owed: 0,
                 payload: 0,
                 haves: 0,
+                allowed: 0,
                 rejects: 0,
                 requested: 0,
                 speaks: self.now + Duration::from_millis(10 * n as u64),
@@ -333,6 +336,7 @@ impl Remote {
                 Some(&UNCHOKE) => self.unchoked = true,
                 Some(&0) => (self.unchoked, self.owed) = (false, 0),
                 Some(&HAVE) => self.haves += 1,
+                Some(&ALLOWED_FAST) => self.allowed += 1,
                 Some(&REJECT) => self.rejects += 1,
                 Some(&REQUEST) => {
                     self.requested += 1;
@@ -532,10 +536,9 @@ fn nobody_is_served_without_upload_slots() {
     };
     let mut scene = Scene::new(&info, true, config);
     scene.join(&info, Role::Leech, 4);
-    scene.join(&info, Role::Beggar, 4);
     scene.run(&info, 20 * SECOND);
-    let status = scene.engine.torrent(scene.now, scene.torrent).unwrap();
-    assert_eq!(status.uploaded, 0);
+    assert_eq!(scene.moved().1, 0);
+    assert_eq!(scene.sum(Role::Leech, |r| r.allowed), 0);
 }
 
 #[test]

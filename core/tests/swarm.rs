@@ -4,11 +4,12 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use common::{World, add, torrent};
 use dunlin_core::engine::{AddTorrent, FilePriority, Scope, Source, State};
-use dunlin_core::{Config, EncryptionPolicy, OpErrorKind};
+use dunlin_core::metainfo::Info;
+use dunlin_core::{Config, EncryptionPolicy, OpErrorKind, TorrentId};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -103,6 +104,28 @@ fn ten_leeches_share_what_one_seed_sends() {
     );
 }
 
+/// A seed that uploads at twice `rate` bytes per second, and leeches at `rate`, all connected.
+fn thin_swarm(
+    w: &mut World,
+    leeches: u64,
+    rate: u64,
+    info: &Arc<Info>,
+    data: &[u8],
+) -> ((usize, TorrentId), Vec<(usize, TorrentId)>) {
+    let thin = |rate| Config {
+        limit_up: Some(rate),
+        ..Config::default()
+    };
+    let seed = w.seed(thin(2 * rate), info, data);
+    let mut all: Vec<(usize, TorrentId)> = Vec::new();
+    for _ in 0..leeches {
+        let mut others: Vec<usize> = all.iter().map(|(n, _)| *n).collect();
+        others.push(seed.0);
+        all.push(w.leech(thin(rate), info, &others));
+    }
+    (seed, all)
+}
+
 /// What the leeches have already they get from each other; the seed, whose uplink is as thin, sends
 /// what only it has. With pieces that are begun first, whatever they are, this took 1.7 times as
 /// long as all uplinks need for all bytes.
@@ -112,17 +135,7 @@ fn thin_uplinks_are_full_until_all_is_sent() {
     const RATE: u64 = 200_000;
     let (info, data) = torrent(4 << 20, 64 << 10);
     let mut w = World::new(12);
-    let thin = |rate| Config {
-        limit_up: Some(rate),
-        ..Config::default()
-    };
-    let (s, sid) = w.seed(thin(2 * RATE), &info, &data);
-    let mut leeches = Vec::new();
-    for _ in 0..LEECHES {
-        let mut others: Vec<usize> = leeches.iter().map(|(n, _)| *n).collect();
-        others.push(s);
-        leeches.push(w.leech(thin(RATE), &info, &others));
-    }
+    let ((s, sid), leeches) = thin_swarm(&mut w, LEECHES, RATE, &info, &data);
     let start = w.now;
     let all = |w: &mut World| leeches.iter().all(|(n, id)| w.has(*n, *id, &data));
     assert!(w.run_until(2 * MINUTE, all));
@@ -146,17 +159,7 @@ fn pieces_leave_a_thin_uplink_one_after_the_other() {
     const RATE: u64 = 100_000;
     let (info, data) = torrent(4 << 20, 256 << 10);
     let mut w = World::new(13);
-    let thin = |rate| Config {
-        limit_up: Some(rate),
-        ..Config::default()
-    };
-    let (s, _) = w.seed(thin(2 * RATE), &info, &data);
-    let mut leeches = Vec::new();
-    for _ in 0..LEECHES {
-        let mut others: Vec<usize> = leeches.iter().map(|(n, _)| *n).collect();
-        others.push(s);
-        leeches.push(w.leech(thin(RATE), &info, &others));
-    }
+    let (_, leeches) = thin_swarm(&mut w, LEECHES, RATE, &info, &data);
     let start = w.now;
     let begun = |w: &mut World| {
         let one = |(n, id): &&(usize, _)| {

@@ -350,7 +350,7 @@ impl Engine {
         else {
             return;
         };
-        // With no slot at all nobody is to be served, and a slot that is free is given away at once.
+        // Without slots no peer is served, and a free slot is assigned within 50 ms anyway.
         let served = self.config.upload_slots != Some(0) && !t.choker.has_vacancy();
         let limited = self.throttle.is_limited(bucket, Direction::Up);
         if peer.has_granted_fast() || limited || !served {

@@ -463,7 +463,7 @@ impl FileList {
         let plain = keys.path.and_then(Value::list);
         let list = unicode.or(plain);
         if file.kind == FileKind::Padding && list.is_none_or(|path| path.is_empty()) {
-            // Nobody needs a name for zeros; this is what libtorrent calls them.
+            // Padding is never written, so its name does not matter; libtorrent uses this one.
             file.len = here("length").uint(keys.length)?;
             file.path = Vec::from([".pad".into(), format!("{}", file.len)]);
             return Ok(file);

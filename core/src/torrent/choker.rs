@@ -283,7 +283,7 @@ impl Choker {
                 at -= weight;
             }
         }
-        // Nobody waits: who had a turn goes on.
+        // No other peer waits, so a peer whose turn is over keeps its slot.
         for (i, c) in candidates.iter().enumerate() {
             if left > 0 && c.interested && !self.chosen[i] {
                 left -= 1;

@@ -350,7 +350,7 @@ fn a_search_that_is_given_up_makes_room_for_the_next() {
     let mut w = World::new(1);
     let mut one = config(DhtMode::On);
     one.dht_config.max_lookups = 1;
-    // Nobody is there: a search takes its time.
+    // No node answers, so the search runs until it times out.
     one.dht_routers = vec!["10.9.9.9:6881".parse().unwrap()];
     let n = w.node(one);
     w.run(SECOND);

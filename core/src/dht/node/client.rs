@@ -370,7 +370,7 @@ impl Dht {
     pub(super) fn failed(&mut self, cx: &mut Cx<'_>, query: &Query) {
         self.verifying.retain(|a| *a != query.addr);
         match query.purpose {
-            // Whoever asked for a large item gets what anybody gets.
+            // A node that asked for a large item gets the small answer, as any querier does.
             Purpose::Ping(None) => self.release(&query.addr),
             Purpose::Refresh { .. } => {}
             Purpose::Ping(Some(ping)) => {

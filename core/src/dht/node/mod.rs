@@ -330,7 +330,7 @@ impl Dht {
             return;
         }
         if side.searching {
-            // Whoever the search asks may be gone: it need not be waited for.
+            // The nodes that the search asks may all be gone, so its end is not waited for.
             if !heard {
                 self.probe(cx, addr);
             }

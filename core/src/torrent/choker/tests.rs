@@ -278,7 +278,7 @@ fn under_a_limit_an_optimistic_slot_goes_round_after_a_piece_and_an_earned_one_s
     let mut wanted = [(holder, false), (other, true)];
     wanted.sort_unstable();
     assert_eq!(changes, wanted);
-    // Nobody waits: it goes on.
+    // No other peer waits, so it keeps its slot.
     bench.peers[holder as usize].interested = false;
     bench.peers[other as usize].sent = PIECE;
     assert_eq!(bench.round(at(3), false), []);

@@ -59,7 +59,7 @@ pub fn parse_url(url: &str) -> Result<TrackerUrl<'_>, TrackerError> {
     if url.len() > MAX_URL {
         return Err(TrackerError::BadUrl("too long"));
     }
-    // Such a URL is no slip of the pen.
+    // Such a URL is not a typing mistake.
     if url.chars().any(char::is_control) {
         return Err(TrackerError::BadUrl("control characters"));
     }

@@ -78,7 +78,7 @@ async fn a_local_tracker_is_asked_to_announce_and_nothing_else() {
         let refused = get(&shutdown).await.unwrap_err();
         assert_eq!(refused.kind, OpErrorKind::Denied, "{host}: {refused:?}");
     }
-    // Addresses to some, names to others: asked by nobody.
+    // Some read these as addresses, others as names; Dunlin does not connect to them.
     for host in ["2130706433", "127.1", "0x7f.0.0.1"] {
         let shutdown = of_torrent(format!("http://{host}:{port}/announce"));
         assert!(get(&shutdown).await.is_err(), "{host}");

@@ -1,4 +1,4 @@
-//! Who is answered, and how often.
+//! Which queries are answered, and how often.
 
 use super::*;
 use crate::dht::ReadOnly;

@@ -134,7 +134,7 @@ fn a_family_that_nobody_answers_in_is_left_out_of_searches() {
         assert!(took <= SECOND, "{took:?}, {report:?}");
         assert!(report.contacted <= 60, "{report:?}");
     }
-    // It gets another chance by and by, and one reply is enough.
+    // It is tried again later, and one reply is enough.
     net.run(16 * MINUTE);
     let pulse = net.nodes[n].1.sides[1].as_mut().map(|s| &mut s.pulse);
     pulse.expect("it takes part").replied();

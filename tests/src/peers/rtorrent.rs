@@ -1,7 +1,8 @@
 //! rTorrent 0.9.8: configured by a file, asked over SCGI on a unix socket.
 //!
 //! In the DHT it can be found but does not find: this version takes the `6:` of each of a reply's
-//! `values` for the first bytes of the address.
+//! `values` for the first bytes of the address. Of the peers that announced themselves to it, it tells with the bytes
+//! of the port swapped (6991 becomes 20251).
 
 use std::fs;
 use std::io::{self, Read, Write};

@@ -8,7 +8,7 @@ use std::{fmt, fs, path::Path};
 
 /// Where Linux tells; in a network namespace that follows connections, or not at all.
 const PROC: &str = "/proc/sys/net/netfilter";
-/// Fuller than this, in per cent, is worth a warning. Ours: entries live for minutes, so that
+/// Fuller than this, in per cent, is worth a warning. Our choice: entries live for minutes, so that
 /// there is time to act before the table is full.
 pub const WARN_ABOVE: u64 = 70;
 

@@ -25,7 +25,7 @@ pub enum Error {
         /// The system's words.
         source: std::io::Error,
     },
-    /// Something is no torrent file.
+    /// Something is not a torrent file.
     #[error("{name}: {source}")]
     Metainfo {
         /// Path or URL of it.
@@ -41,7 +41,7 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
-    /// A text is no magnet link.
+    /// A text is not a magnet link.
     #[error("{link}: {source}")]
     Magnet {
         /// The link, shortened.

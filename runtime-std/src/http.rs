@@ -23,7 +23,7 @@ pub const PLATFORM: Platform = Platform {
 
 /// Addresses of a server that are tried.
 pub const MAX_ADDRESSES: usize = 16;
-/// How long one of several addresses may take to answer before the next is tried. Ours: longer
+/// How long one of several addresses may take to answer before the next is tried. Our choice: longer
 /// than any round trip, and short enough that a dead first address is not felt as a hang.
 pub const PATIENCE: Duration = Duration::from_secs(4);
 

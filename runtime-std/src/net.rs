@@ -67,7 +67,7 @@ pub fn bind_addresses(wanted: &[Interface], have: &[Address]) -> (Vec<IpAddr>, V
     (found, missing)
 }
 
-/// Time between two looks at an interface. Ours: somebody who starts a VPN again waits no longer.
+/// Time between two looks at an interface. Our choice: somebody who starts a VPN again waits no longer.
 const LOOK_PERIOD: Duration = Duration::from_secs(2);
 
 /// What became of an interface since the last look.

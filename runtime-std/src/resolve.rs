@@ -224,7 +224,7 @@ mod tests {
         let kinds: Vec<_> = out.iter().map(|(_, o)| kind(o).unwrap()).collect();
         let late = OpErrorKind::TimedOut;
         assert_eq!(kinds, [late, late, late, OpErrorKind::Io]);
-        // The threads come back, and their late answers are no second outcome.
+        // The threads come back, and their late answers are not a second outcome.
         drop(hold);
         b.resolver.submit(OpId(9), "slow".into());
         let out = b.wait(1);

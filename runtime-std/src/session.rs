@@ -36,7 +36,7 @@ use crate::{
 
 /// Starts every sealed record; the digit is the version of the seal.
 const MAGIC: &[u8; 8] = b"dunlin1\n";
-/// Largest file taken for ours. Ours: a torrent of 2^22 pieces is 80 MiB of hashes.
+/// Largest file taken for ours. Our choice: a torrent of 2^22 pieces is 80 MiB of hashes.
 const MAX_FILE: u64 = 128 << 20;
 /// Damaged files of one name kept apart before the newest replaces the one before.
 const MAX_DAMAGED: u32 = 100;

@@ -98,7 +98,7 @@ impl Handshake {
     /// Takes bytes, [`Handshake::wanted`] at most; whether the proxy has connected.
     ///
     /// # Errors
-    /// The proxy refuses, or what it says is no SOCKS5.
+    /// The proxy refuses, or what it says is not SOCKS5.
     pub fn input(&mut self, bytes: &[u8]) -> io::Result<bool> {
         let take = bytes.len().min(self.wanted());
         self.input.extend_from_slice(&bytes[..take]);

@@ -32,7 +32,7 @@ use crate::{
 
 /// Bytes read at a time: fits the second-level cache.
 const RUN: usize = 256 * 1024;
-/// Folders inside folders, at most. Ours: far beyond real trees, far below what the stack takes.
+/// Folders inside folders, at most. Our choice: far beyond real trees, far below what the stack takes.
 const MAX_DEPTH: usize = 200;
 
 /// What was found at a path.

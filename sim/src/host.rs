@@ -34,7 +34,7 @@ pub struct HostCx<'a> {
     pub rng: &'a mut dyn Rng,
     /// Packets it sends, in order. Taken up by the world after the call.
     pub out: &'a mut Vec<Packet>,
-    /// Buffers of packets that are no more, for new ones.
+    /// Buffers of packets that are gone, for new ones.
     pub spare: &'a mut Vec<Vec<u8>>,
     /// The box that it is the gateway of; `None` for a host of its own.
     pub middlebox: Option<&'a mut Middlebox>,

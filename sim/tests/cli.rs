@@ -225,7 +225,7 @@ fn shards_are_joined_and_what_is_wrong_with_them_is_found() {
     assert_eq!(
         torn.status.code(),
         Some(2),
-        "a line that was cut is no result"
+        "a line that was cut is not a result"
     );
 }
 

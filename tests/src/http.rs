@@ -28,7 +28,7 @@ impl Answer {
 /// Sends one request and reads the answer to its end.
 ///
 /// # Errors
-/// What the socket reports, and `InvalidData` for what is no HTTP answer.
+/// What the socket reports, and `InvalidData` for what is not an HTTP answer.
 pub fn request(
     to: SocketAddr,
     method: &str,

@@ -20,9 +20,9 @@ use crate::metainfo::HostPort;
 use crate::wire::bencode::{self, Dict, Limits};
 use crate::wire::tracker::dialable;
 
-/// Longest file that is read, in bytes. Ours: some 15 000 nodes.
+/// Longest file that is read, in bytes. Our choice: some 15 000 nodes.
 pub const MAX_LEN: usize = 1 << 20;
-/// Most nodes of each family that are read. Ours: more than any table has.
+/// Most nodes of each family that are read. Our choice: more than any table has.
 pub const MAX_NODES: usize = 4096;
 /// Most contacts that are read (S15).
 pub const MAX_CONTACTS: usize = 64;

@@ -7,11 +7,11 @@
 
 use crate::NodeId;
 
-/// Most nodes of one search that count. Ours: beyond these a search did not look for all.
+/// Most nodes of one search that count. Our choice: beyond these a search did not look for all.
 const MAX_NODES: usize = 16;
 /// Fewest nodes of a search that tell anything.
 const MIN_NODES: usize = 4;
-/// Searches that the mean goes back, about. Ours: one hour of a busy client; spread 5 %.
+/// Searches that the mean goes back, about. Our choice: one hour of a busy client; spread 5 %.
 const MEMORY: u64 = 64;
 /// Searches after which one that differs a lot counts for less.
 const SETTLED: u64 = 8;

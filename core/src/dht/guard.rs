@@ -3,7 +3,7 @@
 //! The source of a datagram may be forged, so a limit serves two: us, and whoever gets the replies.
 //! Each network (a /24, or a /64 of IPv6) has a bucket of queries, and one of bytes by which replies
 //! may exceed queries. What we send of our own accord is limited by destination, since the
-//! addresses in replies may be a victim's. Who answered us is no forgery, and gets large items; who
+//! addresses in replies may be a victim's. Who answered us is not a forgery, and gets large items; who
 //! answers under ever new ids is banned.
 
 mod assoc;
@@ -16,20 +16,20 @@ use siphasher::sip::SipHasher13;
 
 use crate::Instant;
 
-/// Queries a second to one destination, and at once. Ours: a lookup asks once, a bucket rarely.
+/// Queries a second to one destination, and at once. Our choice: a lookup asks once, a bucket rarely.
 const SEND_RATE: u32 = 2;
 const SEND_BURST: u32 = 10;
-/// Bytes by which replies may exceed queries, for each query that a network may send. Ours: about
+/// Bytes by which replies may exceed queries, for each query that a network may send. Our choice: about
 /// the excess of a reply with eight nodes, so that who only asks for peers meets this limit first.
 const EXCESS_PER_QUERY: u32 = 200;
 
-/// How long who answered a query of ours is taken to be there. Ours: two epochs of a token, which
+/// How long who answered a query of ours is taken to be there. Our choice: two epochs of a token, which
 /// proves the same.
 const PROVEN: Duration = Duration::from_secs(600);
-/// Who changes its id twice within this time is banned for as long. Ours: a node that is restarted
+/// Who changes its id twice within this time is banned for as long. Our choice: a node that is restarted
 /// comes back under another id, but not every half hour.
 const BAN: Duration = Duration::from_secs(3600);
-/// A port of a well-known service gets one ping in this time (dht.md attack 6).
+/// A port of a well-known service gets one ping in this time.
 const PROBE: Duration = Duration::from_secs(24 * 3600);
 /// Ports below are those of services, which a DHT node seldom has.
 const FIRST_USER_PORT: u16 = 1024;
@@ -251,7 +251,7 @@ pub const fn network(ip: IpAddr) -> u64 {
 }
 
 /// Whether no honest datagram comes from `addr`, and none should be sent there. Of a `local`
-/// network, only what is no single host's address is martian.
+/// network, only what is not a single host's address is martian.
 #[must_use]
 pub const fn is_martian(addr: &SocketAddr, local: bool) -> bool {
     if addr.port() == 0 {

@@ -10,13 +10,13 @@ use core::time::Duration;
 const PARTS: usize = 48;
 /// Longest reply that is told from longer ones, in milliseconds.
 const MAX_MS: u32 = 8_191;
-/// Samples at which all counts are halved. Ours: a few searches are enough to forget a network.
+/// Samples at which all counts are halved. Our choice: a few searches are enough to forget a network.
 const FADE_AT: u16 = 256;
-/// Samples before the histogram is believed. Ours: with fewer, the tail is a guess.
+/// Samples before the histogram is believed. Our choice: with fewer, the tail is a guess.
 const ENOUGH: u16 = 8;
-/// Stall time before there are samples. Ours: above nine tenths of the replies of a usual network.
+/// Stall time before there are samples. Our choice: above nine tenths of the replies of a usual network.
 const DEFAULT_STALL: Duration = Duration::from_millis(300);
-/// Median before there are samples. Ours: that of wide-area nodes, roughly.
+/// Median before there are samples. Our choice: that of wide-area nodes, roughly.
 const DEFAULT_MEDIAN: Duration = Duration::from_millis(100);
 /// Shortest stall time: a burst of replies from nearby must not make the others look dead.
 const MIN_STALL: Duration = Duration::from_millis(100);

@@ -12,7 +12,7 @@ use siphasher::sip::SipHasher24;
 
 use crate::{Cx, Instant};
 
-/// Bytes of a token. Ours: 64 bits cannot be guessed in ten minutes of datagrams.
+/// Bytes of a token. Our choice: 64 bits cannot be guessed in ten minutes of datagrams.
 pub const TOKEN_LEN: usize = 8;
 /// How long a key makes tokens (BEP 5: "the secret changes every five minutes").
 pub const EPOCH: Duration = Duration::from_secs(300);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     quickcheck! {
-        /// dht.md attack 7: a token is good for one address, and in one spelling.
+        /// A token is good for one address, and in one spelling.
         fn a_token_fits_no_other_address(ip: u128, v6: bool, flip: u8, bit: u8) -> bool {
             let b = Bench::new();
             let at = |ip: u128| match v6 {

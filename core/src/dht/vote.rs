@@ -11,9 +11,9 @@ use core::time::Duration;
 use super::guard::{is_martian, network};
 use crate::Instant;
 
-/// Networks whose votes are kept, of each family. Ours: four times what is needed.
+/// Networks whose votes are kept, of each family. Our choice: four times what is needed.
 const BALLOTS: usize = 32;
-/// Votes that an address needs. Ours: more than a friend's mistake, fewer than a bootstrap gives.
+/// Votes that an address needs. Our choice: more than a friend's mistake, fewer than a bootstrap gives.
 pub const QUORUM: usize = 8;
 /// Votes that a port needs; it decides nothing but the words of a warning.
 const PORT_QUORUM: usize = 3;

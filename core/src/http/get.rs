@@ -81,8 +81,8 @@ impl Get {
     /// A request that has to be answered within its `timeout` from `now`, redirects included.
     ///
     /// # Errors
-    /// The URL is no `http://` URL, or names an address of another family than the request insists
-    /// on, or the user agent is no header value. An `https://` URL is
+    /// The URL is not a `http://` URL, or names an address of another family than the request insists
+    /// on, or the user agent is not a header value. An `https://` URL is
     /// [`OpErrorKind::Unsupported`].
     pub fn new(now: Instant, request: &HttpRequest) -> Result<Self, OpError> {
         Self::on(now, request, Platform::default())

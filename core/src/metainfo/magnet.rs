@@ -54,7 +54,7 @@ pub struct Magnet {
     pub select: Vec<RangeInclusive<u32>>,
 }
 
-/// Why a text is no magnet link that can be used.
+/// Why a text is not a magnet link that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MagnetError {

@@ -191,7 +191,7 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Text that is no `host:port`, `v4:port` or `[v6]:port`.
+/// Text that is not a `host:port`, `v4:port` or `[v6]:port`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotHostPort;
 

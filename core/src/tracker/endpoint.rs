@@ -11,7 +11,7 @@ use crate::{
 
 use super::types::QueryKey;
 
-/// Time between announces if the tracker does not say. Ours: what most trackers ask for.
+/// Time between announces if the tracker does not say. Our choice: what most trackers ask for.
 pub(super) const DEFAULT_INTERVAL: Duration = Duration::from_secs(30 * 60);
 /// Least time between announces if the tracker does not say.
 pub(super) const DEFAULT_MIN_INTERVAL: Duration = Duration::from_secs(5 * 60);
@@ -26,7 +26,7 @@ pub(super) const BACKOFF_CEILING: Duration = Duration::from_secs(60 * 60);
 /// The same for the DHT, whose node finds others meanwhile. As long as rTorrent waits.
 const DHT_BACKOFF_CEILING: Duration = Duration::from_secs(320);
 
-/// Pause until a query is made again that there was no room for. Ours: a few of these fit into
+/// Pause until a query is made again that there was no room for. Our choice: a few of these fit into
 /// the time that a session takes to stop, and queries leave the queue by answers or after 15 s.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 

@@ -6,7 +6,7 @@ use crate::time::Instant;
 
 use super::{entry::Entry, types::Reach};
 
-/// How long an asked tracker keeps the next from being asked. Ours: as long as BEP 15 waits
+/// How long an asked tracker keeps the next from being asked. Our choice: as long as BEP 15 waits
 /// before it repeats itself; a list of dead trackers would else take hours to get through.
 const IMPATIENCE: Duration = Duration::from_secs(15);
 

@@ -583,7 +583,7 @@ fn refusal(text: &[u8]) -> TrackerError {
 
 const fn malformed() -> TrackerError {
     TrackerError::Malformed {
-        what: "a datagram that is no answer to what was asked",
+        what: "a datagram that is not an answer to what was asked",
         start: alloc::string::String::new(),
     }
 }

@@ -133,7 +133,7 @@ impl ExtHandshake {
     /// type or range are passed over.
     ///
     /// # Errors
-    /// The payload is no dictionary.
+    /// The payload is not a dictionary.
     pub fn update(&mut self, payload: &[u8]) -> Result<(), Error> {
         let (d, _) = Dict::parse(payload, Limits::MESSAGE)?;
         if let Some(m) = d.dict(b"m") {
@@ -287,7 +287,7 @@ impl Pex {
     /// Reads a payload: at most 50 addresses of each family and list, and none with port 0.
     ///
     /// # Errors
-    /// It is no dictionary.
+    /// It is not a dictionary.
     pub fn parse(payload: &[u8]) -> Result<Self, Error> {
         let (d, _) = Dict::parse(payload, Limits::MESSAGE)?;
         let mut this = Self::default();

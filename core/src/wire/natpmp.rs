@@ -133,7 +133,7 @@ pub enum Request {
     Map(Map),
 }
 
-/// Why a datagram is no request a gateway can serve.
+/// Why a datagram is not a request a gateway can serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unservable {
     /// Too short, or itself a response: nothing is answered.
@@ -200,7 +200,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// Reads what a gateway sent. `None` if it is no response, of another version, or too short
+    /// Reads what a gateway sent. `None` if it is not a response, of another version, or too short
     /// for what it says; a refusal may be as short as 8 bytes.
     #[must_use]
     pub fn parse(data: &[u8]) -> Option<Self> {

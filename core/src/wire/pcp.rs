@@ -190,7 +190,7 @@ pub struct Request {
     pub ask: Ask,
 }
 
-/// Why a datagram is no request a gateway can serve.
+/// Why a datagram is not a request a gateway can serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unservable {
     /// Too short, or itself a response: nothing is answered.
@@ -298,7 +298,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// Reads what a gateway sent. `None` if it is no response, of another version (unless it is
+    /// Reads what a gateway sent. `None` if it is not a response, of another version (unless it is
     /// a refusal of ours), too short for what it says, longer than [`MAX_LEN`] or no multiple of four bytes (RFC 6887 §8.3). What
     /// begins with 0 is for [`super::natpmp`]: the gateway speaks nothing newer.
     #[must_use]

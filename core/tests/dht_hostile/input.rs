@@ -87,7 +87,7 @@ fn what_is_no_message_is_dropped() {
         ),
         ("a long transaction", tid(21)),
         (
-            "keys that are no strings",
+            "keys that are not strings",
             b"di1e2:id20:abcdefghij01234567891:t2:aa1:y1:qe".to_vec(),
         ),
     ];

@@ -1,4 +1,4 @@
-//! How much a node can be made to send for how little (dht.md attack 8, G8).
+//! How much a node can be made to send for how little.
 
 use dunlin_core::dht::DhtConfig;
 

@@ -84,7 +84,7 @@ fn s04_auto_waits_for_a_torrent_that_is_not_private() {
     assert!(!active(&w, n), "auto changes nothing now");
     start(&mut w, n, add(Source::Info(private_torrent())));
     w.run(SECOND);
-    assert!(!active(&w, n), "a private torrent is no reason");
+    assert!(!active(&w, n), "a private torrent is not a reason");
     start(&mut w, n, magnet(2));
     assert!(active(&w, n));
 }

@@ -251,7 +251,7 @@ impl Driver {
             outside |= core.listen();
             let more = core.round();
             let more = core.pass_events(&mut on_event) || more;
-            // Output that nobody takes (all jobs in flight, a full socket) is no reason to go
+            // Output that nobody takes (all jobs in flight, a full socket) is not a reason to go
             // on: it shows as a round without progress.
             core.busy = more || core.stats.progress && core.engine.has_output();
             core.stats.progress |= before;

@@ -196,7 +196,7 @@ fn a_family_that_is_asked_for_is_the_only_one_used() {
     let (at, server) = serve(vec![answer("200 OK", b"four")]);
     let mut asked = request(format!("http://{at}/"));
     asked.family = Some(Family::V6);
-    assert!(get(&asked).is_err(), "an IPv4 address is no IPv6 one");
+    assert!(get(&asked).is_err(), "an IPv4 address is not an IPv6 one");
     asked.family = Some(Family::V4);
     assert_eq!(get(&asked).unwrap().body, b"four");
     assert_eq!(server.join().unwrap().len(), 1);

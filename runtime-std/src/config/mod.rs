@@ -30,7 +30,7 @@ use crate::{
 };
 use keys::{KEYS, Key};
 
-/// Everything that can be set. Rates are bytes per second; `None` is no limit, 0 is a stop.
+/// Everything that can be set. Rates are bytes per second; `None` means no limit, 0 stops the transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
@@ -98,7 +98,7 @@ pub struct DhtSettings {
     pub limit_up: Option<u64>,
     /// Ask, do not answer (BEP 43).
     pub read_only: bool,
-    /// New remote endpoints a second; `None` is no limit.
+    /// New remote endpoints a second; `None` means no limit.
     pub new_remote_budget: Option<u32>,
 }
 

@@ -21,9 +21,9 @@ use crate::{
     resolve::{Resolver, ResolverConfig},
 };
 
-/// Nodes that are enough to search with. Ours: the first bucket's worth.
+/// Nodes that are enough to search with. Our choice: the first bucket's worth.
 const ENOUGH_NODES: u32 = 8;
-/// A search waits for the first node at most this long, then it fails by itself. Ours: a name is
+/// A search waits for the first node at most this long, then it fails by itself. Our choice: a name is
 /// looked up and a node answers within that, or there is something wrong.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// After the first node others are waited for this long, so that there are [`ENOUGH_NODES`].
@@ -38,7 +38,7 @@ const SAVE_PERIOD: Duration = Duration::from_secs(1200);
 const FIRST_SAVE: Duration = Duration::from_secs(60);
 /// Searches that may wait for nodes.
 const MAX_WAITING: usize = 256;
-/// Nodes in a cache that a guest adds to; the youngest stay. Ours: more than a full table has,
+/// Nodes in a cache that a guest adds to; the youngest stay. Our choice: more than a full table has,
 /// less than is read.
 const MAX_CACHED: usize = 1024;
 /// Pings and samples that may wait for an answer, each.
@@ -433,7 +433,7 @@ impl<'a> Desk<'a> {
                     let at = self.samples.iter().position(|(to, _)| *to == addr);
                     if let Some(at) = at {
                         let (_, mut sink) = self.samples.swap_remove(at);
-                        // Nothing of all that is no answer, or none to this question.
+                        // Without hashes, a number and an interval, the reply does not answer this question.
                         let silent = hashes.is_empty() && num == 0 && interval.is_zero();
                         sink(match silent {
                             true => Answer::Silent(addr),

@@ -2,7 +2,7 @@
 //!
 //! A torrent claims the paths of its files before it writes, or serves, any of them.
 //!
-//! - In one [`Disk`](super::Disk), a path that one torrent writes is no other torrent's; what
+//! - In one [`Disk`](super::Disk), a path that one torrent writes is not another torrent's; what
 //!   nobody writes may be shared. Paths are compared as the system resolves the folders they are
 //!   in, links included.
 //! - What exists is taken for writing only if the engine vouches for it, if it carries this

@@ -9,7 +9,7 @@ use dunlin_core::{BLOCK_LEN, Block, Hasher};
 
 use crate::platform::{read_vectored_at, read_vectored_cached, write_vectored_at};
 
-/// Most buffers in one call. Ours: 1 MiB of blocks, by far enough to hide the price of a
+/// Most buffers in one call. Our choice: 1 MiB of blocks, by far enough to hide the price of a
 /// system call, small enough for the stack, and below any `IOV_MAX` (1024 on Linux).
 const MAX_RUN: usize = 64;
 

@@ -273,7 +273,7 @@ impl Driver {
         self.stats.progress |= self.watches.poll(&self.engine, now);
         let progress = self.stats.progress;
         self.stats.progress |= before;
-        // Output that nobody takes (all jobs in flight, a full socket) is no reason to go on: it
+        // Output that nobody takes (all jobs in flight, a full socket) is not a reason to go on: it
         // shows as a turn without progress.
         (progress && self.engine.has_output())
             || more_ops

@@ -226,7 +226,7 @@ impl Firewall {
             return Some(Verdict::Pass(Rule::FirewallAllowed));
         }
         self.expire(now);
-        // The first decides; without it the others are no datagram.
+        // The first decides; without it the others are not a datagram.
         if packet.fragment().is_some_and(|f| f.offset > 0) {
             return Some(Verdict::Pass(Rule::FirewallAllowed));
         }

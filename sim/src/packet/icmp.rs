@@ -124,7 +124,7 @@ impl Packet {
         }
     }
 
-    /// The flow of the packet that an ICMP error is about; `None` if it is no error, or quotes
+    /// The flow of the packet that an ICMP error is about; `None` if it is not an error, or quotes
     /// too little. Of an echo both ports are its identifier. Flags are not told.
     #[must_use]
     pub fn quoted(&self) -> Option<Flow> {

@@ -38,7 +38,7 @@ impl Message {
         out
     }
 
-    /// `None` if the bytes are no message.
+    /// `None` if the bytes are not a message.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let (kind, body) = bytes.strip_prefix(&MAGIC)?.split_first()?;
         match (kind, body) {

@@ -129,7 +129,7 @@ impl std::error::Error for ScenarioError {}
 
 /// The known name that `text` was probably meant to be.
 pub(super) fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Names are short; what is long is no misspelling, and the distance takes time by its length.
+    // Names are short; what is long is not a misspelling, and the distance takes time by its length.
     if text.len() > 64 {
         return None;
     }
@@ -172,12 +172,12 @@ mod tests {
             "x.toml",
             text,
             6..12,
-            "`maping` is no key",
+            "`maping` is not a key",
             "did you mean `mapping`?",
         );
         assert_eq!(
             e.to_string(),
-            "x.toml:2:1: `maping` is no key\n  2 | maping = \"EIM\"\n    | ^^^^^^ did you mean `mapping`?"
+            "x.toml:2:1: `maping` is not a key\n  2 | maping = \"EIM\"\n    | ^^^^^^ did you mean `mapping`?"
         );
     }
 

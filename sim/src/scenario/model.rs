@@ -72,7 +72,7 @@ pub struct Link {
     pub delay: Option<Duration>,
     /// The delay varies by up to this much, evenly.
     pub jitter: Option<Duration>,
-    /// Bits per second towards the leaf; the inner `None` is no limit.
+    /// Bits per second towards the leaf; the inner `None` means no limit.
     pub down: Option<Option<u64>>,
     /// Bits per second towards the core.
     pub up: Option<Option<u64>>,
@@ -179,7 +179,7 @@ pub struct Options {
     pub trackers: Vec<String>,
     /// Hosts whose addresses it is told.
     pub peers: Vec<String>,
-    /// Upload limit, in bytes per second; `None` is no limit.
+    /// Upload limit, in bytes per second; `None` means no limit.
     pub upload: Option<u64>,
     /// How many peers it uploads to at once; the engine's own choice if `None`, 0 a free-rider.
     pub upload_slots: Option<u32>,

@@ -198,7 +198,7 @@ impl Wanted<'_> {
             || addr.is_multicast()
             || matches!(addr, IpAddr::V4(a) if a.is_broadcast());
         if odd {
-            return Err(self.conflict(format!("{addr} is no machine's address"), "another"));
+            return Err(self.conflict(format!("{addr} is not a machine's address"), "another"));
         }
         let nat = s
             .routers

@@ -68,7 +68,7 @@ impl Scenario {
 /// The same scenario with what `[random]` makes of `seed` written out, and that seed.
 ///
 /// # Errors
-/// If the document is no scenario.
+/// If the document is not a scenario.
 pub fn written_out(doc: &Document, seed: u64) -> Result<Document, ScenarioError> {
     let scenario = Scenario::from_document(doc)?;
     let mut text = format!("seed = {seed}\n");

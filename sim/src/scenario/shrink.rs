@@ -33,7 +33,7 @@ pub struct Small {
     pub runs: u64,
 }
 
-/// What a scenario expected in vain with a seed; `None` if it is no scenario.
+/// What a scenario expected in vain with a seed; `None` if it is not a scenario.
 fn failures(doc: &Document, seed: u64) -> Option<BTreeSet<String>> {
     let s = Scenario::from_document(doc).ok()?;
     let result = run(&s, seed, &RunOptions::default());
@@ -53,7 +53,7 @@ fn failures(doc: &Document, seed: u64) -> Option<BTreeSet<String>> {
 /// that failed still does. `None` if nothing fails with this seed.
 ///
 /// # Errors
-/// If the document is no scenario.
+/// If the document is not a scenario.
 pub fn shrink(doc: &Document, seed: u64) -> Result<Option<Small>, ScenarioError> {
     let doc = written_out(doc, seed)?;
     Scenario::from_document(&doc)?;

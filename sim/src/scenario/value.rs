@@ -82,7 +82,7 @@ pub(super) fn size(value: &Value) -> Result<u64, Wrong> {
         .ok_or_else(|| "a size in bytes such as 4096, \"16 KiB\" or \"4 MiB\"".into())
 }
 
-/// Bits per second; `None` is no limit.
+/// Bits per second; `None` means no limit.
 pub(super) fn rate(value: &Value) -> Result<Option<u64>, Wrong> {
     const UNITS: &[(&str, u64)] = &[
         ("bit/s", 1),

@@ -33,7 +33,7 @@ impl Dns {
         }
     }
 
-    /// The answer to a query of one question; `None` to what is no query.
+    /// The answer to a query of one question; `None` to what is not a query.
     fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
         let head = query.get(..HEADER)?;
         // A query (QR 0, opcode 0) with one question.

@@ -175,7 +175,7 @@ mod tests {
             .unwrap();
         let refusal = Message::parse(&buf[..len]).unwrap();
         assert_eq!((refusal.class, dst), (Class::Error, client));
-        // A response is no request.
+        // A response is not a request.
         let response = buf[..len].to_vec();
         assert!(
             server

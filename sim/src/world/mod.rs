@@ -270,7 +270,7 @@ impl World {
         let node = &mut self.nodes[router.index()];
         let machine = Machine::new(Box::new(host), node.key ^ 1);
         let Kind::Router(inner) = &mut node.kind else {
-            panic!("{router:?} is no router");
+            panic!("{router:?} is not a router");
         };
         inner.gateway = Some(machine);
         if self.started {

@@ -76,7 +76,7 @@ pub(crate) fn http_answers_of_all_kinds<H: Habitat>() {
             "/announce-garbage",
             "200 OK",
             "",
-            b"<html>this is no tracker</html>",
+            b"<html>this is not a tracker</html>",
         ),
         Answer::new("/announce-large", "200 OK", "", &large),
         Answer::new("/announce-refusal", "200 OK", "", refusal),

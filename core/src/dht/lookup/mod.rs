@@ -41,10 +41,10 @@ use super::guard::is_martian;
 use super::secure_id::is_secure;
 use crate::{Instant, NodeId};
 
-/// Candidates that are kept. Ours: 80 find a little more where two of three are dead (7.4 of the
+/// Candidates that are kept. Our choice: 80 find a little more where two of three are dead (7.4 of the
 /// closest 8 instead of 7.2), at 1.5 KiB more.
 const MAX_CANDIDATES: usize = 48;
-/// Queries of one search, at most. Ours: half more than what a search among half-dead nodes takes.
+/// Queries of one search, at most. Our choice: half more than what a search among half-dead nodes takes.
 const MAX_QUERIES: usize = 96;
 /// Responders whose token is kept: more than 8, since some are announced to besides.
 const MAX_STORES: usize = 16;
@@ -52,7 +52,7 @@ const MAX_STORES: usize = 16;
 const TOKEN_LEN: usize = crate::wire::krpc::MAX_TOKEN;
 /// Branches that are followed to their ends (S/Kademlia: 4 to 8 withstand a fifth of liars).
 const BRANCHES: u32 = 4;
-/// Nodes of a reply that are looked at. Ours: no honest reply has more.
+/// Nodes of a reply that are looked at. Our choice: no honest reply has more.
 const MAX_NODES_SEEN: usize = 32;
 /// Nodes of a reply that can be accepted.
 const MAX_PER_REPLY: usize = 16;

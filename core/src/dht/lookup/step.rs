@@ -11,7 +11,7 @@ use crate::dht::estimate::top64;
 const WEIGHT: u32 = 4;
 /// How much an older one does.
 const WEIGHT_LATE: u32 = 1;
-/// What is near the target: so many times the distance of the k-th closest node. Ours: that many
+/// What is near the target: so many times the distance of the k-th closest node. Our choice: that many
 /// nodes are asked in any case when half of them are dead.
 const NEAR: u64 = 4;
 
@@ -159,7 +159,7 @@ impl Lookup {
             .candidates
             .iter()
             .filter_map(|c| {
-                // When it counts for less, stalls, is given up, and is no hope any more.
+                // When it counts for less, stalls, is given up, and cannot help any more.
                 let waits = match c.state {
                     State::Asked => [stall / 2, stall],
                     State::Stalled => [stall.saturating_mul(2); 2],

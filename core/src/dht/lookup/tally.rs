@@ -4,11 +4,11 @@ use super::Params;
 use super::candidate::Candidate;
 use crate::dht::estimate::top64;
 
-/// How much closer than expected the k-th node may be. Ours: chance alone does this once in 4 000
+/// How much closer than expected the k-th node may be. Our choice: chance alone does this once in 4 000
 /// searches (a Poisson count of 8 where 1.6 are expected).
 const CROWD: u64 = 5;
 
-/// How much farther than expected the last node of the ring may be. Ours: chance alone does this
+/// How much farther than expected the last node of the ring may be. Our choice: chance alone does this
 /// once in 200 searches (a Poisson count below 12 where 24 are expected), and then costs queries.
 const HOLE: u64 = 2;
 

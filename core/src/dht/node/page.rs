@@ -121,7 +121,7 @@ impl Page {
         );
     }
 
-    /// The table has become usable (S16). Ours: said at once, not at the next tick.
+    /// The table has become usable (S16). Our choice: said at once, not at the next tick.
     pub(super) fn bootstrapped(&mut self, now: Instant, present: &Present) -> DhtLog {
         self.cycle = 2;
         self.schedule(now);

@@ -14,18 +14,18 @@ use core::time::Duration;
 use super::queries::TIMEOUT;
 use crate::Instant;
 
-/// Queries without a reply after which nobody seems to be there any more. Ours: more than a search
+/// Queries without a reply after which nobody seems to be there any more. Our choice: more than a search
 /// begins with at a time, so that one search among dead nodes is not enough.
 const MANY: u32 = 16;
-/// How long nobody has answered then. Ours: a network that is restarted is back sooner.
+/// How long nobody has answered then. Our choice: a network that is restarted is back sooner.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Queries without a reply after which a family is silent. Ours: eight nodes are seldom all dead.
+/// Queries without a reply after which a family is silent. Our choice: eight nodes are seldom all dead.
 const FEW: u32 = 8;
 /// How long the first of them was awaited then: two nodes one after the other.
 const AWAITED: Duration = Duration::from_secs(TIMEOUT.as_secs() * 2);
 /// Datagrams that the platform refused after which a family is silent, if they were all there were.
 const REFUSED: u32 = 4;
-/// A silent family gets another chance after this time. Ours: as often as the table is looked after.
+/// A silent family gets another chance after this time. Our choice: as often as the table is looked after.
 const REST: Duration = Duration::from_secs(15 * 60);
 
 /// Queries of one family, and whether they are answered.

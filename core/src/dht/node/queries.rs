@@ -4,7 +4,7 @@
 //! bits, then the slot, masked with a keyed hash of those bits and of the endpoint that is asked. A
 //! reply counts only if all of them match and it comes from that endpoint.
 //!
-//! Whoever is not on the path and forges the reply of an endpoint (dht.md attack 2) has to guess all
+//! Whoever is not on the path and forges the reply of an endpoint has to guess all
 //! 32 bits: the mask is as good as random without the key, and what we send to other endpoints tells
 //! nothing of it. With n queries awaiting a reply of one endpoint a forged datagram hits with a
 //! probability of n·2⁻³²; `Guard::may_send` keeps n below 20. So 100 000 datagrams a second for the
@@ -22,7 +22,7 @@ use crate::{Cx, Instant, NodeId};
 /// After this a query has failed. Searches go on earlier, by their own stall timer; 98 % of the
 /// nodes that answer at all do so within 2 s.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
-/// Slots that are there from the start. Ours: as many as a node with little memory may have, so that
+/// Slots that are there from the start. Our choice: as many as a node with little memory may have, so that
 /// it never needs the old and the new ones at once while they grow.
 const FEW: u16 = 64;
 /// Bytes of our transaction ids.

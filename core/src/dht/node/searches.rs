@@ -24,7 +24,7 @@ const SEEDS: usize = 16;
 const SPARES: usize = 8;
 /// Contacts that a search begins with if the table does not suffice (S15).
 pub(super) const CONTACTS: usize = 8;
-/// Queries of a round that looks for nodes of one bucket: it need not find its end. Ours: 12 are
+/// Queries of a round that looks for nodes of one bucket: it need not find its end. Our choice: 12 are
 /// too few where two of three are dead, 96 take the budget of the rounds that follow.
 const ROUND_QUERIES: u8 = 24;
 

@@ -14,13 +14,13 @@ use crate::{Cx, Instant, NodeId, Transmit};
 
 /// A reply that waited longer is of no use: whoever asked has gone on (S30).
 const STALE: Duration = Duration::from_secs(15);
-/// Most bytes of a reply (dht.md attack 8): 8 nodes and some 30 peers.
+/// Most bytes of a reply: 8 nodes and some 30 peers.
 const MAX_REPLY: usize = 560;
 /// Bytes for a byte of the query, in tenths: without peers, and with them or the like (G8). Eight
 /// nodes of IPv6 alone take more than the former, so that it binds IPv4 only.
 const BARE: usize = 32;
 const LADEN: usize = 60;
-/// Most bytes of a reply with a large item, to who is known to be there. Ours: what every path
+/// Most bytes of a reply with a large item, to who is known to be there. Our choice: what every path
 /// carries unfragmented (RFC 8200 §5: 1280, less headers).
 const MAX_ITEM_REPLY: usize = 1232;
 /// Bytes of a reply beside its values: `d2:ip6:…1:rd2:id20:…e1:t0:1:v4:…1:y1:re`, for IPv4.
@@ -174,7 +174,7 @@ impl Dht {
             what,
         };
         // Whoever stores a large item here must not have us throw it at others: who asks for it
-        // shows first that it is there (dht.md attack 8). A read-only node answers no ping (BEP 43):
+        // shows first that it is there. A read-only node answers no ping (BEP 43):
         // it gets at once what it gets without that.
         let large = !message.read_only && self.is_too_large(cx.now, &answer);
         if let (Some(id), true) = (args.id, large) {
@@ -326,7 +326,7 @@ impl Dht {
         let own = self.sides[usize::from(to.is_ipv6())].as_ref()?.routes.own();
         let (mut nodes4, mut nodes6) = ([0; K * COMPACT_V4], [0; K * COMPACT_V6]);
         let sides = &self.sides;
-        // What one operator alone told of is not handed on (dht.md attack 12).
+        // What one operator alone told of is not handed on.
         let told = |side: &Side, target: &NodeId, out: &mut [u8]| {
             if side.diverse || side.routes.len() < K as u32 {
                 side.routes.write_closest(target, out)

@@ -30,7 +30,7 @@ pub(super) struct Side {
     /// The pause before it, if the last brought nothing.
     pub(super) pause: Duration,
     pub(super) rounds: u32,
-    /// Its nodes are not one operator's, as far as their addresses tell (dht.md attack 12).
+    /// Its nodes are not one operator's, as far as their addresses tell.
     pub(super) diverse: bool,
 }
 
@@ -55,7 +55,7 @@ impl Side {
         }
     }
 
-    /// Bootstrap capture (dht.md attack 12): nodes of one operator are not a network. Those that
+    /// Bootstrap capture: nodes of one operator are not a network. Those that
     /// answered count, whether they are new or came from a cache.
     pub(super) fn judge_diversity(&mut self) {
         if self.diverse {

@@ -19,7 +19,7 @@ pub(super) const AT_ONCE: Duration = Duration::from_millis(1);
 const SLOW_ROUND: Duration = Duration::from_secs(60);
 /// Rounds before a network is taken to be small: where many cannot be reached, some bring nothing.
 const YOUNG: u32 = 12;
-/// Ours: a network that is just small is searched no more often than the table is looked after.
+/// Our choice: a network that is just small is searched no more often than the table is looked after.
 const SMALL_NETWORK: Duration = HOUSEKEEPING;
 /// Upkeep actions that are done at one time.
 const ACTIONS: usize = 16;
@@ -299,7 +299,7 @@ impl Dht {
 
     /// An unknown node asked us something or was told of, and the table would like to have it.
     pub(super) fn verify(&mut self, cx: &mut Cx<'_>, addr: SocketAddr, id: NodeId) {
-        // Replies may tell of any address: those of no public host are not asked (dht.md attack 6).
+        // Replies may tell of any address: those of no public host are not asked.
         if guard::is_martian(&addr, self.config.local) {
             return;
         }

@@ -2,7 +2,7 @@
 
 use alloc::{boxed::Box, vec};
 
-/// Places by which a full pack grows. Ours: it wastes two peers on average.
+/// Places by which a full pack grows. Our choice: it wastes two peers on average.
 const STEP: u16 = 4;
 
 /// Addresses of `A` bytes (IP and port, as they are sent) beside bytes that belong to them, both in

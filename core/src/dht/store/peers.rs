@@ -11,9 +11,9 @@ use crate::{Cx, Instant, NodeId};
 
 /// How long an announced peer is kept (S23); the announcer comes back after half of that.
 pub const PEER_LIFETIME: Duration = Duration::from_secs(30 * 60);
-/// Info-hashes of a sample: with the other keys they fill a reply of 560 bytes (dht.md §4.8).
+/// Info-hashes of a sample: with the other keys they fill a reply of 560 bytes.
 pub const SAMPLES: usize = 20;
-/// How long a sample stays the same (BEP 51 allows six hours). Ours: half a peer's lifetime, so that
+/// How long a sample stays the same (BEP 51 allows six hours). Our choice: half a peer's lifetime, so that
 /// an indexer sees most of what comes and goes.
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// Info-hashes that one call of [`PeerStore::expire`] looks at.

@@ -6,8 +6,8 @@ use super::K;
 use super::entry::{Entry, State, Tick, endpoint, head, id, ip, subnet};
 use crate::NodeId;
 
-/// After so many seconds unheard a candidate may well be gone. Ours: a verified node is known by
-/// then to live with even odds (median session, dht.md §6).
+/// After so many seconds unheard a candidate may well be gone. Our choice: a verified node is known by
+/// then to live with even odds (median session).
 const STALE: u32 = 15 * 60;
 /// After so many seconds it is forgotten.
 const FORGOTTEN: u32 = 60 * 60;

@@ -18,7 +18,7 @@ const RTT_UNIT: u128 = 8;
 
 /// Failures in a row that make a node bad (S21).
 pub(super) const BAD: u8 = 5;
-/// Failures in a row after which a living node is preferred. Ours: one may be the beginning of an
+/// Failures in a row after which a living node is preferred. Our choice: one may be the beginning of an
 /// outage and one its end.
 pub(super) const WORSE: u8 = 3;
 

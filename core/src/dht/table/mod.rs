@@ -34,7 +34,7 @@ use crate::{Cx, Instant, NodeId};
 
 /// Nodes of a bucket, and of an answer (BEP 5 "K").
 pub const K: usize = 8;
-/// Most buckets there can be, whatever [`Limits`] say. Ours: 2⁶⁴ nodes is no network.
+/// Most buckets there can be, whatever [`Limits`] say. Our choice: 2⁶⁴ nodes is not a network.
 pub const MAX_BUCKETS: u8 = 64;
 
 /// Which of the two DHTs (BEP 32).

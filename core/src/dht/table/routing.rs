@@ -17,10 +17,10 @@ use super::{Added, K, Limits, MAX_BUCKETS};
 use crate::dht::Contact;
 use crate::{Instant, NodeId};
 
-/// From here on a bucket splits only if most of its near half have BEP 42 ids. Ours: an honest
+/// From here on a bucket splits only if most of its near half have BEP 42 ids. Our choice: an honest
 /// network this deep has 4·2²⁴ = 67 million nodes, several times those that exist.
 const DEEP: usize = 24;
-/// Words of the filter of addresses. Ours: of 200 nodes, one query in six has a false alarm, which
+/// Words of the filter of addresses. Our choice: of 200 nodes, one query in six has a false alarm, which
 /// costs a search.
 const IPS: usize = 16;
 /// A query of a node that may be dead earns it a ping, but not more often than every so many
@@ -399,7 +399,7 @@ impl<const S: usize> Table<S> {
     }
 
     /// Whether the full bucket `b` splits for a node with this id. Both halves must get one, else
-    /// ids made up to share our first bits would grow the table at will (dht.md attack 11).
+    /// ids made up to share our first bits would grow the table at will.
     fn can_split(&self, b: usize, new: &NodeId) -> bool {
         let buckets = self.buckets.len();
         if b + 1 != buckets || buckets >= usize::from(self.limits.max_buckets) {

@@ -47,7 +47,7 @@ const IDLE: u32 = 60;
 const RETRY: u32 = 30;
 /// When it is bad.
 const RETRY_BAD: u32 = 30 * 60;
-/// When a neighbour changed its id (dht.md attack 3).
+/// When a neighbour changed its id.
 const RETRY_DOUBTED: u32 = 5 * 60;
 /// When it never answered.
 const RETRY_UNVERIFIED: u32 = 60;

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! [`Server`] exists unless the mode was `disable`, or nothing is kept between sessions: then there
-//! is no DHT at all.
+//! is not a DHT at all.
 
 mod commands;
 mod contacts;

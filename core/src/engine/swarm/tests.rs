@@ -255,7 +255,7 @@ fn another_port_takes_the_place_of_one_that_does_not_answer() {
     let mut b = Bench::new(400);
     (1..=4).for_each(|n| assert!(b.learn(port(n), pex(1))));
     b.fail_all(LATER);
-    assert!(!b.learn(port(5), pex(1)), "once is no proof");
+    assert!(!b.learn(port(5), pex(1)), "once does not prove it");
     b.fail_all(LATER + RETRY * 2);
     assert!(b.learn(port(5), pex(1)));
     assert_eq!(b.swarm.len(), 4);

@@ -59,7 +59,7 @@ fn what_stands_around_info_is_read() {
     assert_eq!(t.creation_date, Some(1_700_000_000));
     assert_eq!(t.encoding.as_deref(), Some("UTF-8"));
     assert_eq!(t.web_seeds, ["w.x/y"]);
-    assert_eq!(t.nodes.len(), 1, "port 0 and an integer are no nodes");
+    assert_eq!(t.nodes.len(), 1, "port 0 and an integer are not nodes");
     assert_eq!(t.nodes[0].addr(), Some("127.0.0.1:6881".parse().unwrap()));
 }
 

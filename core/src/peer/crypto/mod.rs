@@ -53,7 +53,7 @@ use offer::Method;
 pub use offer::{CryptoOffer, Encryption, MseError, StreamEncryption};
 
 /// Longest initial payload that is sent inside the handshake, and the longest that is waited for
-/// where plaintext follows it. Ours: a BitTorrent handshake (68 bytes) with an extension
+/// where plaintext follows it. Our choice: a BitTorrent handshake (68 bytes) with an extension
 /// handshake and a bitfield behind it fits. What the owner has beyond it follows the handshake.
 pub const MAX_INITIAL_PAYLOAD: usize = 2048;
 

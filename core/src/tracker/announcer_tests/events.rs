@@ -254,7 +254,7 @@ fn stopped_waits_for_room_in_a_full_queue() {
     assert_eq!(
         b.failures(),
         [],
-        "a full queue is no fault of the tracker's"
+        "a full queue is not the fault of the tracker"
     );
 }
 

@@ -16,7 +16,7 @@ pub use scan::is_canonical;
 
 use crate::NodeId;
 
-/// Longest transaction id that is echoed; a longer one is no honest query.
+/// Longest transaction id that is echoed; a longer one is not an honest query.
 pub const MAX_TID: usize = 20;
 /// Longest token that is worth keeping for an announce.
 pub const MAX_TOKEN: usize = 64;

@@ -10,13 +10,13 @@ use crate::wire::tracker::dialable;
 /// `d1:t1:x1:y1:qe`.
 const MIN_DATAGRAM: usize = 15;
 
-/// Why a datagram is no KRPC message. None of these is answered.
+/// Why a datagram is not a KRPC message. None of these is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
 impl core::fmt::Display for Malformed {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("this is no message of the DHT")
+        f.write_str("this is not a message of the DHT")
     }
 }
 
@@ -38,7 +38,7 @@ impl Seen {
 /// duplicate keys the first counts.
 ///
 /// # Errors
-/// [`Malformed`] if it is no bencoded dictionary, lacks what every message has (`t` and `y`), or is
+/// [`Malformed`] if it is not a bencoded dictionary, lacks what every message has (`t` and `y`), or is
 /// longer, deeper or fuller than any message.
 pub fn parse(data: &[u8]) -> Result<Message<'_>, Malformed> {
     if data.len() < MIN_DATAGRAM || data.len() > MAX_DATAGRAM {
@@ -132,7 +132,7 @@ impl<'a> RawArgs<'a> {
         }
     }
 
-    /// Reads them; nothing is filled in if they are no dictionary.
+    /// Reads them; nothing is filled in if they are not a dictionary.
     #[inline(always)]
     fn read(&mut self, scan: &mut Scan<'a>) -> Result<(), Malformed> {
         if !scan.enter(b'd')? {
@@ -171,7 +171,7 @@ impl<'a> RawArgs<'a> {
     }
 }
 
-/// The values of a reply; `None` if they are no dictionary.
+/// The values of a reply; `None` if they are not a dictionary.
 fn reply<'a>(scan: &mut Scan<'a>) -> Result<Option<Reply<'a>>, Malformed> {
     if !scan.enter(b'd')? {
         scan.skip(1)?;
@@ -287,7 +287,7 @@ fn want(scan: &mut Scan<'_>) -> Result<Option<Want>, Malformed> {
     Ok(Some(want))
 }
 
-/// Code and text of an error; 0 and nothing if it is no list, or lacks them.
+/// Code and text of an error; 0 and nothing if it is not a list, or lacks them.
 fn error<'a>(scan: &mut Scan<'a>) -> Result<(i64, &'a [u8]), Malformed> {
     if !scan.enter(b'l')? {
         scan.skip(1)?;

@@ -5,10 +5,10 @@
 
 use super::Malformed;
 
-/// Deepest nesting, the message itself being the first level. Ours: the deepest message of the
+/// Deepest nesting, the message itself being the first level. Our choice: the deepest message of the
 /// BEPs has 3, and an item (BEP 44) may bring some of its own.
 pub(super) const MAX_DEPTH: u32 = 10;
-/// Most integers, strings, lists and dictionaries of a message, keys included. Ours: an answer
+/// Most integers, strings, lists and dictionaries of a message, keys included. Our choice: an answer
 /// that fills a datagram with peers has some 200.
 pub(super) const MAX_ITEMS: u32 = 500;
 

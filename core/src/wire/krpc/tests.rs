@@ -149,7 +149,7 @@ fn what_is_no_message_is_refused() {
         "d1:t0:1:y1:qe".into(),          // 14 bytes: too short
         "li1ei2ei3ei4ei5ei6ee".into(),
         "d1:t2:aa1:y1:q1:zi1".into(),   // torn
-        "d1:t2:aa1:y1:qi1ei2ee".into(), // key is no string
+        "d1:t2:aa1:y1:qi1ei2ee".into(), // key is not a string
         "d1:t2:aa1:y1:q1:ze".into(),    // key without value
         "d1:t2:aa1:y1:q1:zi--1ee".into(),
         "d1:t2:aa1:y1:q1:zi18446744073709551616ee".into(),

@@ -252,7 +252,7 @@ quickcheck! {
         Response::parse(&data) == Some(response) && u8::from(response.result) == code
     }
 
-    /// Whatever is refused, the client can read the refusal, and it is no request.
+    /// Whatever is refused, the client can read the refusal, and it is not a request.
     fn refusals_are_read(request: Vec<u8>, code: u8, epoch: u32) -> bool {
         if request.len() < 2 {
             return true;

@@ -95,7 +95,7 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Reads a datagram. `None` if it is no Binding message, if an attribute this codec knows is
+    /// Reads a datagram. `None` if it is not a Binding message, if an attribute this codec knows is
     /// malformed, or if there is a FINGERPRINT that is wrong or not the last attribute.
     #[must_use]
     pub fn parse(data: &'a [u8]) -> Option<Self> {

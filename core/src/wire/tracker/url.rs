@@ -54,7 +54,7 @@ impl TrackerUrl<'_> {
 /// Takes a tracker URL apart.
 ///
 /// # Errors
-/// [`TrackerError::Unsupported`] for another scheme, [`TrackerError::BadUrl`] for what is no URL.
+/// [`TrackerError::Unsupported`] for another scheme, [`TrackerError::BadUrl`] for what is not a URL.
 pub fn parse_url(url: &str) -> Result<TrackerUrl<'_>, TrackerError> {
     if url.len() > MAX_URL {
         return Err(TrackerError::BadUrl("too long"));

@@ -20,7 +20,7 @@ use mmsg::Calls;
 #[cfg(not(target_os = "linux"))]
 use plain::Calls;
 
-/// Datagrams in a batch. Ours: more gains nothing that can be measured, and a burst of this size
+/// Datagrams in a batch. Our choice: more gains nothing that can be measured, and a burst of this size
 /// is answered within 200 µs.
 pub(super) const BATCH: usize = 64;
 /// Room for a datagram that came: one byte more than any that is looked at, so that a longer one

@@ -98,7 +98,7 @@ pub(crate) fn priorities(selections: &[Selection], info: &Info) -> (Vec<FilePrio
     for (number, file) in (1..).zip(info.files()) {
         let path = file.path.join("/");
         let mut priority = FilePriority::Skip;
-        // Padding is no file that anybody could mean.
+        // Padding is not a file that anybody could mean.
         if file.kind != FileKind::Padding {
             for (item, used) in items.iter().zip(&mut used) {
                 if item.wants(number, &path) {

@@ -171,7 +171,7 @@ pub(crate) fn load(swarm: &Swarm, dir: Option<PathBuf>) -> Result<Loaded, String
     for (name, limit) in [("down", engine.limit_down), ("up", engine.limit_up)] {
         if limit == Some(0) {
             remarks.push(format!(
-                "limits.{name} is 0 in the configuration: nothing is transferred; \"off\" is no limit"
+                "limits.{name} is 0 in the configuration: nothing is transferred; \"off\" means no limit"
             ));
         }
     }

@@ -85,13 +85,13 @@ impl Joined {
         let number = |key: &str| {
             v[key]
                 .as_u64()
-                .ok_or_else(|| format!("`{key}` is no number"))
+                .ok_or_else(|| format!("`{key}` is not a number"))
         };
         let text = |key: &str| {
             v[key]
                 .as_str()
                 .map(str::to_owned)
-                .ok_or_else(|| format!("`{key}` is no text"))
+                .ok_or_else(|| format!("`{key}` is not text"))
         };
         let sweep = Sweep {
             scenario: text("scenario")?,
@@ -119,13 +119,13 @@ impl Joined {
     }
 
     fn seed(&mut self, v: &Value) -> Result<(), String> {
-        let seed = v["seed"].as_u64().ok_or("`seed` is no number")?;
+        let seed = v["seed"].as_u64().ok_or("`seed` is not a number")?;
         let failed = v["failed"]
             .as_array()
             .map(Vec::as_slice)
             .unwrap_or_default();
         let outcome = Seed {
-            trace: v["trace"].as_str().ok_or("`trace` is no text")?.into(),
+            trace: v["trace"].as_str().ok_or("`trace` is not text")?.into(),
             held: v["held"]
                 .as_bool()
                 .ok_or("`held` is neither true nor false")?,

@@ -71,7 +71,7 @@ impl Node {
     }
 }
 
-/// Nodes that are measured; the floor is no node and only answers.
+/// Nodes that are measured; the floor is not a node and only answers.
 fn names(options: &Options) -> Vec<&'static str> {
     let names = ["floor", "dunlin", "rtorrent", "libtorrent"];
     names

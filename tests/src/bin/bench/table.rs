@@ -13,7 +13,7 @@ pub(crate) struct Sample {
     pub(crate) sys: Duration,
     /// CPU of the other end.
     pub(crate) other: Duration,
-    /// Peak resident bytes, and those that are no file mapping.
+    /// Peak resident bytes, and those that are not a file mapping.
     pub(crate) rss: u64,
     pub(crate) anon: u64,
     /// CPU of everything else on the machine, per second of wall time.

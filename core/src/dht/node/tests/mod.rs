@@ -180,7 +180,7 @@ impl Net {
         self.now = self.now.max(end);
     }
 
-    /// Sends a query to node `n` from an endpoint that is no node; what it sends back there.
+    /// Sends a query to node `n` from an endpoint that is not a node; what it sends back there.
     fn ask(&mut self, n: usize, from: SocketAddr, query: &QueryOut<'_>) -> Option<Vec<u8>> {
         let mut buf = [0; 1500];
         let len = krpc::query(&mut buf, b"tt", &stranger(from), false, query).unwrap();

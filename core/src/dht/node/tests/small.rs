@@ -91,7 +91,7 @@ fn a_node_that_answers_no_ping_gets_the_small_answer_later() {
     assert!(reply.item.v.is_none() && reply.token.is_some());
 }
 
-/// dht.md attack 6: replies must not make us knock at any address they like.
+/// Replies must not make us knock at any address they like.
 #[test]
 fn addresses_that_no_public_host_has_are_never_pinged() {
     let mut net = Net::formed(40, &DhtConfig::default());

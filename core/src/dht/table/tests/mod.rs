@@ -280,7 +280,6 @@ fn a_private_network_has_many_nodes_at_one_address() {
     }
 }
 
-/// dht.md attack 11.
 #[test]
 fn made_up_ids_do_not_split_buckets_at_will() {
     let mut b = Bench::new(LIMITS);

@@ -230,7 +230,7 @@ fn show(voice: &Voice, target: NodeId, key: Option<[u8; 32]>, salt: &[u8], found
                 "text": text,
             })
         },
-        // What is no text is shown as it stands, as far as it can be.
+        // What is not text is shown as it stands, as far as it can be.
         || text.map_or_else(|| String::from_utf8_lossy(&found.value).into(), Into::into),
     );
 }

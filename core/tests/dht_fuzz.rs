@@ -267,10 +267,12 @@ fn corpus(world: &mut World, rng: &mut ChaCha8Rng) -> Vec<Vec<u8>> {
                 want,
             },
             QueryOut::Put {
+                target,
                 token: &token,
                 item,
             },
             QueryOut::Put {
+                target,
                 token: &token,
                 item: signed,
             },

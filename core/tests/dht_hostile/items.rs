@@ -48,7 +48,11 @@ impl Bench {
         };
         let token = &token;
         let mut buf = [0; 1500];
-        let what = QueryOut::Put { token, item };
+        let what = QueryOut::Put {
+            target,
+            token,
+            item,
+        };
         let len = dunlin_core::wire::krpc::query(&mut buf, b"aa", &me, false, &what).unwrap();
         let answer = self.ask(from, &buf[..len]).unwrap();
         assert!(answer.len() <= len);

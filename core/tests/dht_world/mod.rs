@@ -199,6 +199,7 @@ impl World {
             ..Item::default()
         };
         let put = QueryOut::Put {
+            target: item::immutable_target(value),
             token: &token,
             item,
         };

@@ -195,7 +195,11 @@ impl Dht {
                             v: Some(value),
                             ..Item::default()
                         };
-                        QueryOut::Put { token, item }
+                        QueryOut::Put {
+                            target: search.target,
+                            token,
+                            item,
+                        }
                     }
                     Goal::PutMutable {
                         value,
@@ -214,7 +218,11 @@ impl Dht {
                             salt: (!salt.is_empty()).then_some(salt),
                             malformed: false,
                         };
-                        QueryOut::Put { token, item }
+                        QueryOut::Put {
+                            target: search.target,
+                            token,
+                            item,
+                        }
                     }
                     _ => return None,
                 }

@@ -34,8 +34,13 @@ pub enum QueryOut<'a> {
         seq: Option<i64>,
         want: Option<Want>,
     },
-    /// BEP 44; `item.v` is bencode.
-    Put { token: &'a [u8], item: Item<'a> },
+    /// BEP 44; `item.v` is bencode. The BEP derives the target from the item; some nodes refuse a query that does not
+    /// name it.
+    Put {
+        target: NodeId,
+        token: &'a [u8],
+        item: Item<'a>,
+    },
     /// BEP 51
     SampleInfohashes { target: NodeId, want: Option<Want> },
 }
@@ -258,11 +263,17 @@ pub fn query(
             out.want(want)?;
             out.put(b"e1:q3:get")?;
         }
-        QueryOut::Put { token, item } => {
+        QueryOut::Put {
+            target,
+            token,
+            item,
+        } => {
             out.fixed(b"1:k32:", item.k)?;
             out.pair(b"4:salt", item.salt.filter(|salt| !salt.is_empty()))?;
             out.number(b"3:seq", item.seq)?;
             out.fixed(b"3:sig64:", item.sig)?;
+            out.put(b"6:target20:")?;
+            out.put(&target.0)?;
             out.pair(b"5:token", Some(token))?;
             out.value(b"1:v", item.v)?;
             out.put(b"e1:q3:put")?;

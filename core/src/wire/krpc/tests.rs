@@ -1,4 +1,4 @@
-use alloc::{format, string::ToString, vec::Vec};
+use alloc::{format, string::ToString, vec, vec::Vec};
 use core::net::IpAddr;
 
 use quickcheck::{Arbitrary, Gen, quickcheck};
@@ -247,6 +247,60 @@ fn queries_and_replies_look_as_they_should() {
     assert_eq!(parse(&buf[..len]).unwrap().ip, Some(to));
 }
 
+/// The bytes of a `put`, under the longest transaction id that we use.
+fn put_of(token: &[u8], item: Item<'_>) -> Vec<u8> {
+    let mut buf = [0; MAX_DATAGRAM];
+    let us = NodeId(*b"abcdefghij0123456789");
+    let put = QueryOut::Put {
+        target: NodeId(*b"mnopqrstuvwxyz123456"),
+        token,
+        item,
+    };
+    let len = query(&mut buf, b"aaaa", &us, true, &put).unwrap();
+    buf[..len].to_vec()
+}
+
+/// A node could derive the target from the item (BEP 44); some refuse a query that does not name it.
+#[test]
+fn a_put_names_its_target() {
+    let item = Item {
+        v: Some(b"12:Hello World!"),
+        ..Item::default()
+    };
+    assert_eq!(
+        put_of(b"tok", item).escape_ascii().to_string(),
+        "d1:ad2:id20:abcdefghij01234567896:target20:mnopqrstuvwxyz1234565:token3:tok1:v12:Hello World!e1:q3:put2:roi1e1:t4:aaaa1:v4:DN\\x00\\x011:y1:qe"
+    );
+    let item = Item {
+        k: Some(b"kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk"),
+        sig: Some(b"ssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssss"),
+        seq: Some(4),
+        cas: Some(3),
+        salt: Some(b"foobar"),
+        ..item
+    };
+    assert_eq!(
+        put_of(b"tok", item).escape_ascii().to_string(),
+        "d1:ad3:casi3e2:id20:abcdefghij01234567891:k32:kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk4:salt6:foobar3:seqi4e3:sig64:ssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssss6:target20:mnopqrstuvwxyz1234565:token3:tok1:v12:Hello World!e1:q3:put2:roi1e1:t4:aaaa1:v4:DN\\x00\\x011:y1:qe"
+    );
+}
+
+/// An Ethernet frame carries 1500 bytes, of which IPv6 and UDP take 48.
+#[test]
+fn the_longest_put_fits_into_one_frame() {
+    let value = [b"996:".to_vec(), vec![7; 996]].concat();
+    let item = Item {
+        v: Some(&value),
+        k: Some(&[8; 32]),
+        sig: Some(&[9; 64]),
+        seq: Some(i64::MAX),
+        cas: Some(i64::MAX),
+        salt: Some(&[7; 64]),
+        malformed: false,
+    };
+    assert_eq!(put_of(&[6; MAX_TOKEN], item).len(), 1416);
+}
+
 #[test]
 fn an_error_is_cut_to_its_room() {
     let mut buf = [0; 200];
@@ -425,11 +479,13 @@ impl Material {
             }
             5 => (
                 QueryOut::Put {
+                    target,
                     token: &self.token,
                     item: self.item(),
                 },
                 Method::Put,
                 Args {
+                    target: Some(target),
                     token: Some(&self.token),
                     item: self.item(),
                     ..args

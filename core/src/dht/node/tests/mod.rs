@@ -6,6 +6,7 @@ use alloc::vec;
 
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
+mod client;
 mod page;
 mod server;
 mod silence;
@@ -14,7 +15,7 @@ mod small;
 use super::*;
 use crate::dht::{Announce, Failure, LookupReport};
 use crate::op::Ports;
-use crate::wire::krpc::QueryOut;
+use crate::wire::krpc::{Method, QueryOut};
 use crate::{Ecn, InfoHash, SocketId};
 
 /// One way between any two nodes.

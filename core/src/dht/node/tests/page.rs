@@ -390,11 +390,12 @@ fn s26_tokens_are_bound_to_the_asker_and_age() {
         v: Some(b"1:x"),
         ..Item::default()
     };
-    let token = &token;
-    assert_eq!(
-        code(net.ask(0, other_port, &QueryOut::Put { token, item })),
-        None
-    );
+    let put = QueryOut::Put {
+        target: crate::dht::item::immutable_target(b"1:x"),
+        token: &token,
+        item,
+    };
+    assert_eq!(code(net.ask(0, other_port, &put)), None);
     net.run(4 * MINUTE);
     assert_eq!(code(net.ask(0, stranger_at(1), &query)), None);
     net.run(10 * MINUTE);
@@ -550,6 +551,7 @@ fn items_are_kept_and_found() {
         ..Item::default()
     };
     let query = QueryOut::Put {
+        target: crate::dht::item::immutable_target(b"1:x"),
         token: b"12345678",
         item,
     };

@@ -36,6 +36,7 @@ fn with_large_item() -> (Net, NodeId) {
     };
     let token = reply.token.expect("a token").to_vec();
     let put = QueryOut::Put {
+        target,
         token: &token,
         item,
     };

@@ -84,8 +84,8 @@ need_peers() {
   /usr/bin/python3 -c 'import libtorrent' 2>/dev/null || install_packages python3-libtorrent
 }
 
-# webtorrent from the npm registry with what its lock file names, and the script that drives it. Nothing is compiled:
-# uTP and WebRTC, which need that, are left out.
+# webtorrent and its DHT from the npm registry with what their lock file names, and the scripts that drive them. Nothing is
+# compiled: uTP and WebRTC, which need that, are left out.
 need_webtorrent() {
   need node nodejs
   need npm npm
@@ -97,7 +97,7 @@ need_webtorrent() {
     npm ci --prefix "$tools" --silent --ignore-scripts --omit=optional --no-audit --no-fund
     cp "$source/package-lock.json" "$tools/installed"
   fi
-  cp "$source/client.mjs" "$tools/"
+  cp "$source"/*.mjs "$tools/"
 }
 
 need_tshark() { need tshark tshark; }

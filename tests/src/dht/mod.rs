@@ -4,10 +4,16 @@
 //! newcomers by themselves soon: they are told ([`Cloud::meet`]), as a node elsewhere would be met
 //! by queries from everywhere.
 
+#[cfg(feature = "lab")]
+mod bittorrent;
+#[cfg(feature = "lab")]
+mod mainline;
+mod orders;
+#[cfg(feature = "lab")]
+pub mod stranger;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -176,16 +182,7 @@ impl Cloud {
     }
 
     fn order(&self, order: &Value) -> Value {
-        let carry = || {
-            let mut stream = UnixStream::connect(&self.socket)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            writeln!(stream, "{order}")?;
-            let mut answer = String::new();
-            BufReader::new(stream).read_line(&mut answer)?;
-            Ok::<_, std::io::Error>(answer)
-        };
-        let answer = carry().unwrap_or_else(|e| panic!("the cloud, asked {order}: {e}"));
-        serde_json::from_str(&answer).unwrap_or_else(|e| panic!("the cloud, asked {order}: {e}"))
+        orders::carry(&self.socket, order, PATIENCE)
     }
 }
 

@@ -147,7 +147,7 @@ impl Client {
 
 /// A program of ours: what the environment `names`, else `path` in the target folder that this
 /// program lies in.
-fn built(names: &str, path: &str) -> Option<PathBuf> {
+pub(crate) fn built(names: &str, path: &str) -> Option<PathBuf> {
     let beside = || {
         let own = env::current_exe().expect("this program");
         own.ancestors()

@@ -43,7 +43,9 @@ fn what_libtorrent_stores_dunlin_fetches() {
 fn what_dunlin_stores_libtorrent_fetches() {
     let net = Net::with(Family::V4, FEW);
     let at = net.listen();
-    let target = dunlin::put_item(&net.lab, at, net.cloud.nodes(), "kept by Dunlin", &[]);
+    let target = until("Dunlin to store an item", PATIENCE, || {
+        dunlin::put_item(&net.lab, at, net.cloud.nodes(), "kept by Dunlin", &[])
+    });
     until("libtorrent to fetch it", PATIENCE, || {
         let value = net.cloud.get(4, &target).value?;
         assert_eq!(value, "kept by Dunlin");
@@ -56,7 +58,9 @@ fn what_dunlin_stores_libtorrent_fetches() {
     for (seq, value) in [(1, "version one"), (2, "version two")] {
         let number = seq.to_string();
         let more = ["--key", &path, "--salt", "salt", "--seq", &number];
-        dunlin::put_item(&net.lab, at, net.cloud.nodes(), value, &more);
+        until("Dunlin to store a version", PATIENCE, || {
+            dunlin::put_item(&net.lab, at, net.cloud.nodes(), value, &more)
+        });
         let wanted = Item {
             value: Some(value.to_owned()),
             seq: Some(seq),

@@ -1,5 +1,6 @@
 //! Dunlin's DHT with the nodes people run: a private network of python3-libtorrent, rTorrent 0.9.8,
-//! transmission-daemon and Dunlin, without trackers, without anything else to find each other by.
+//! transmission-daemon and Dunlin, without trackers, without anything else to find each other by; and Dunlin with single
+//! nodes of `mainline` and bittorrent-dht.
 
 #![expect(clippy::print_stdout, reason = "tests report to the terminal")]
 
@@ -8,6 +9,7 @@ mod items;
 mod magnet;
 mod matrix;
 mod port;
+mod strangers;
 
 use std::net::SocketAddr;
 use std::path::Path;

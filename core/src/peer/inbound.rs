@@ -8,7 +8,7 @@
 //! leased block will do; which one it is comes from the header. From the first wrong guess on,
 //! the bytes are copied to where they belong.
 
-use alloc::{vec, vec::Vec};
+use alloc::{boxed::Box, vec, vec::Vec};
 
 use super::{MAX_IOV, MAX_READ_AHEAD, Peer, Phase, SkeyLookup};
 use super::{crypto::Rc4Stream, requests::Asked};
@@ -69,7 +69,8 @@ pub(super) struct Inbound {
     depth: usize,
     /// Bytes read but not understood yet: the pool was dry, or the torrent is not known.
     backlog: Vec<u8>,
-    cipher: Option<Rc4Stream>,
+    /// A kilobyte that most connections do without.
+    cipher: Option<Box<Rc4Stream>>,
     /// Payload bytes in the current call, and the blocks they completed.
     payload: usize,
     blocks: usize,
@@ -173,7 +174,7 @@ impl Inbound {
 
     /// Bytes read from here on are encrypted.
     pub(super) fn decrypt_with(&mut self, cipher: Rc4Stream) {
-        self.cipher = Some(cipher);
+        self.cipher = Some(Box::new(cipher));
     }
 
     /// Whether what is in `head` may become the header of a piece of `len` bytes.
@@ -184,7 +185,7 @@ impl Inbound {
     }
 }
 
-fn decrypt(cipher: &mut Option<Rc4Stream>, data: &mut [u8]) {
+fn decrypt(cipher: &mut Option<Box<Rc4Stream>>, data: &mut [u8]) {
     if let Some(cipher) = cipher {
         cipher.apply(data);
     }

@@ -11,7 +11,7 @@
 //! was fixed and not begun is free again when the next list is built, unless it is encrypted by
 //! then. Control bytes share one buffer; blocks stay where they are.
 
-use alloc::{collections::VecDeque, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 
 use super::{MAX_IOV, Totals, crypto::Rc4Stream};
 use crate::wire::peer::{PIECE_HEADER_LEN, piece_header};
@@ -21,7 +21,8 @@ use crate::{Block, BlockPool, BlockRef};
 const COMPACT: usize = 4096;
 /// Memory an empty queue keeps.
 const KEEP: usize = 4096;
-/// Most runs fixed at once: what a gather list has room for, two slices for a block.
+/// Most blocks and control bytes before them fixed at once: what a gather list has room for, two
+/// slices for a block.
 const MAX_FIXED: usize = MAX_IOV / 2;
 /// The same on an encrypted stream, in bytes: what is encrypted keeps its place before later
 /// control messages.
@@ -35,19 +36,14 @@ struct Message {
     len: usize,
     /// Bytes of header and block that are sent.
     sent: usize,
+    /// Control bytes that are fixed behind it, before the next block.
+    control_behind: u32,
 }
 
 impl Message {
     const fn left(&self) -> usize {
         PIECE_HEADER_LEN + self.len - self.sent
     }
-}
-
-#[derive(Debug)]
-enum Run {
-    /// This many bytes of the control buffer.
-    Control(usize),
-    Block(Message),
 }
 
 #[derive(Debug, Default)]
@@ -59,9 +55,11 @@ pub(super) struct Outbound {
     placed: usize,
     /// Control bytes sent since the stream began.
     control_sent: u64,
-    /// What goes out next, in this order.
-    fixed: VecDeque<Run>,
-    /// Bytes in `fixed`.
+    /// Control bytes that go out next.
+    lead: usize,
+    /// The blocks that go out after those, in this order, with the control bytes between them.
+    fixed: VecDeque<Message>,
+    /// Bytes whose order is fixed.
     fixed_bytes: usize,
     /// Blocks that wait behind `fixed` and the control messages.
     blocks: VecDeque<Message>,
@@ -69,7 +67,8 @@ pub(super) struct Outbound {
     block_bytes: usize,
     /// Blocks that were taken out again and have to go home.
     dropped: Vec<Block>,
-    cipher: Option<Rc4Stream>,
+    /// A kilobyte that most connections do without.
+    cipher: Option<Box<Rc4Stream>>,
 }
 
 impl Outbound {
@@ -77,7 +76,7 @@ impl Outbound {
     pub(super) fn encrypt(&mut self, cipher: Rc4Stream) {
         // What was queued so far goes out as it is.
         self.fix_control();
-        self.cipher = Some(cipher);
+        self.cipher = Some(Box::new(cipher));
     }
 
     /// Queues what `write` appends; returns the position in the stream of control bytes after it,
@@ -90,9 +89,8 @@ impl Outbound {
     /// Whether a block keeps its place before later control messages: part of it is sent, or it
     /// is encrypted.
     pub(super) fn has_begun(&self) -> bool {
-        self.fixed
-            .iter()
-            .any(|run| matches!(run, Run::Block(m) if m.sent > 0 || self.cipher.is_some()))
+        let first = self.fixed.front();
+        first.is_some_and(|m| m.sent > 0 || self.cipher.is_some())
     }
 
     /// Control bytes sent since the stream began.
@@ -109,6 +107,7 @@ impl Outbound {
             block,
             len,
             sent: 0,
+            control_behind: 0,
         };
         self.block_bytes += message.left();
         self.blocks.push_back(message);
@@ -142,7 +141,7 @@ impl Outbound {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.fixed.is_empty() && self.blocks.is_empty() && self.control_bytes() == 0
+        self.block_bytes == 0 && self.control_bytes() == 0
     }
 
     /// Control bytes that wait.
@@ -167,9 +166,9 @@ impl Outbound {
         if self.cipher.is_some() {
             return;
         }
-        while let Some(Run::Block(message)) = self.fixed.back()
-            && message.sent == 0
-            && let Some(Run::Block(message)) = self.fixed.pop_back()
+        while let Some(message) = self.fixed.back()
+            && (message.sent, message.control_behind) == (0, 0)
+            && let Some(message) = self.fixed.pop_back()
         {
             self.fixed_bytes -= message.left();
             self.blocks.push_front(message);
@@ -188,8 +187,8 @@ impl Outbound {
         self.placed += len;
         self.fixed_bytes += len;
         match self.fixed.back_mut() {
-            Some(Run::Control(run)) => *run += len,
-            _ => self.fixed.push_back(Run::Control(len)),
+            Some(message) => message.control_behind += len as u32,
+            None => self.lead += len,
         }
     }
 
@@ -201,7 +200,8 @@ impl Outbound {
             Some(_) => limit.min(MAX_SEALED),
             None => limit,
         };
-        while self.fixed_bytes < most && self.fixed.len() < MAX_FIXED {
+        let room = MAX_FIXED - usize::from(self.lead > 0);
+        while self.fixed_bytes < most && self.fixed.len() < room {
             let Some(mut message) = self.blocks.pop_front() else {
                 break;
             };
@@ -210,7 +210,7 @@ impl Outbound {
                 cipher.apply(&mut message.block[..message.len]);
             }
             self.fixed_bytes += message.left();
-            self.fixed.push_back(Run::Block(message));
+            self.fixed.push_back(message);
         }
     }
 
@@ -250,18 +250,16 @@ impl Outbound {
                 left -= slice.len();
             }
         };
-        for run in &self.fixed {
-            match run {
-                Run::Control(len) => {
-                    push(self.control.get(at..at + len).unwrap_or_default());
-                    at += len;
-                }
-                Run::Block(m) => {
-                    let header = m.sent.min(PIECE_HEADER_LEN);
-                    push(&m.header[header..]);
-                    push(&m.block[m.sent - header..m.len]);
-                }
-            }
+        let mut control = |len: usize| {
+            at += len;
+            self.control.get(at - len..at).unwrap_or_default()
+        };
+        push(control(self.lead));
+        for m in &self.fixed {
+            let header = m.sent.min(PIECE_HEADER_LEN);
+            push(&m.header[header..]);
+            push(&m.block[m.sent - header..m.len]);
+            push(control(m.control_behind as usize));
         }
     }
 
@@ -270,37 +268,29 @@ impl Outbound {
     /// The first `n` bytes are sent.
     pub(super) fn written(&mut self, mut n: usize, pool: &mut BlockPool, totals: &mut Totals) {
         while n > 0 {
-            match self.fixed.front_mut() {
-                None => break,
-                Some(Run::Control(len)) => {
-                    let step = n.min(*len);
-                    *len -= step;
-                    n -= step;
-                    self.sent += step;
-                    self.control_sent += step as u64;
-                    self.fixed_bytes -= step;
-                    totals.protocol_up += step as u64;
-                    if *len > 0 {
-                        break;
-                    }
-                    self.fixed.pop_front();
-                }
-                Some(Run::Block(message)) => {
-                    let step = n.min(message.left());
-                    let header = step.min(PIECE_HEADER_LEN.saturating_sub(message.sent));
-                    message.sent += step;
-                    n -= step;
-                    self.fixed_bytes -= step;
-                    self.block_bytes -= step;
-                    totals.protocol_up += header as u64;
-                    totals.payload_up += (step - header) as u64;
-                    if message.left() > 0 {
-                        break;
-                    }
-                    if let Some(Run::Block(message)) = self.fixed.pop_front() {
-                        pool.give(message.block);
-                    }
-                }
+            let control = n.min(self.lead);
+            self.lead -= control;
+            self.sent += control;
+            self.control_sent += control as u64;
+            self.fixed_bytes -= control;
+            totals.protocol_up += control as u64;
+            n -= control;
+            let Some(message) = self.fixed.front_mut().filter(|_| self.lead == 0) else {
+                break;
+            };
+            let step = n.min(message.left());
+            let header = step.min(PIECE_HEADER_LEN.saturating_sub(message.sent));
+            message.sent += step;
+            n -= step;
+            self.fixed_bytes -= step;
+            self.block_bytes -= step;
+            totals.protocol_up += header as u64;
+            totals.payload_up += (step - header) as u64;
+            if message.left() == 0
+                && let Some(message) = self.fixed.pop_front()
+            {
+                self.lead = message.control_behind as usize;
+                pool.give(message.block);
             }
         }
         self.compact();
@@ -319,16 +309,12 @@ impl Outbound {
     }
 
     pub(super) fn close(&mut self, pool: &mut BlockPool) {
-        for run in self.fixed.drain(..) {
-            if let Run::Block(message) = run {
-                pool.give(message.block);
-            }
-        }
-        pool.give_all(self.blocks.drain(..).map(|m| m.block));
+        let all = self.fixed.drain(..).chain(self.blocks.drain(..));
+        pool.give_all(all.map(|m| m.block));
         self.reclaim(pool);
         self.control = Vec::new();
         (self.sent, self.placed) = (0, 0);
-        (self.fixed_bytes, self.block_bytes) = (0, 0);
+        (self.lead, self.fixed_bytes, self.block_bytes) = (0, 0, 0);
     }
 }
 

@@ -74,8 +74,10 @@ struct Bucket {
 pub(super) struct Order {
     ranks: Vec<Rank>,
     order: Vec<u32>,
-    /// `CLASSES * stride` buckets, then one whose start is where the parked pieces begin.
+    /// `CLASSES * stride` buckets, then one of the parked pieces.
     buckets: Vec<Bucket>,
+    /// Where in `order` the parked pieces begin.
+    parked: u32,
     /// Buckets of one class.
     stride: u32,
     /// The availability of the first bucket of a class; not above zero.
@@ -113,6 +115,7 @@ impl Order {
             ],
             order: vec![0; len as usize],
             buckets: Vec::new(),
+            parked: 0,
             stride: 0,
             lowest: 0,
             floor: [0; CLASSES],
@@ -218,17 +221,18 @@ impl Order {
             return;
         };
         rank.avail = avail;
-        if self.rise(avail) >= self.stride {
+        let rise = self.rise(avail);
+        if rise >= self.stride {
             self.dirty = true;
         }
-        if self.dirty || old.pos >= self.parked() {
+        if self.dirty || old.pos >= self.parked {
             return;
         }
-        let bucket = self.bucket_of(old);
+        let bucket = old.class() * self.stride as usize + rise as usize;
         if up {
-            self.move_up(old, bucket);
+            self.move_up(old, bucket - 1);
         } else {
-            self.move_down(old, bucket);
+            self.move_down(old, bucket + 1);
         }
     }
 
@@ -284,10 +288,6 @@ impl Order {
         rank.class() * self.stride as usize + self.rise(rank.avail) as usize
     }
 
-    fn parked(&self) -> u32 {
-        self.buckets.last().map_or(0, |b| b.start)
-    }
-
     fn lower_floor(&mut self, class: usize, bucket: usize) {
         self.floor[class] = self.floor[class].min(bucket as u32);
     }
@@ -337,7 +337,7 @@ impl Order {
         if self.dirty {
             return;
         }
-        if old.pos >= self.parked() {
+        if old.pos >= self.parked {
             self.dirty = true;
             return;
         }
@@ -439,6 +439,7 @@ impl Order {
         }
         // Place: open ones from the start, the others from the middle, counting up.
         let starts: Vec<Bucket> = self.buckets.clone();
+        self.parked = starts[last].start;
         for (piece, rank) in self.ranks.iter_mut().enumerate() {
             let home = home(*rank, self.stride, self.lowest, last);
             let bucket = &mut self.buckets[home];
@@ -486,7 +487,7 @@ impl Order {
         }
         for (piece, rank) in self.ranks.iter().enumerate() {
             assert_eq!(self.order[rank.pos as usize] as usize, piece);
-            if rank.pos >= self.parked() {
+            if rank.pos >= self.parked {
                 continue;
             }
             let bucket = self.bucket_of(*rank);

@@ -1,4 +1,5 @@
-//! What peers can make an engine keep before it knows their torrent, counted by the allocator.
+//! What peers can make an engine keep, before it knows their torrent and when nothing happens any
+//! more, counted by the allocator.
 //!
 //! One test: the counters are the process's.
 
@@ -10,6 +11,7 @@ use std::alloc::System;
 use std::net::SocketAddr;
 
 use common::bench::{Bench, message};
+use common::torrent;
 use dunlin_core::engine::Source;
 use dunlin_core::{Config, InfoHash};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -52,7 +54,13 @@ fn per_peer(config: Config, peers: u32) -> usize {
 }
 
 #[test]
-fn peers_of_a_magnet_fill_no_more_memory_than_the_configuration_says() {
+fn peers_fill_no_more_memory_than_they_should() {
+    magnets();
+    idle_connections();
+}
+
+/// Peers of a magnet fill no more than the configuration says.
+fn magnets() {
     let few = Config {
         max_connections_per_torrent: 500,
         ..Config::default()
@@ -62,4 +70,35 @@ fn peers_of_a_magnet_fill_no_more_memory_than_the_configuration_says() {
     assert!(default < (33 + 32 + 10) << 10, "{default}");
     let tiny = per_peer(Config::tiny(), 2);
     assert!(tiny < 12 << 10, "{tiny}");
+}
+
+/// A connection in plaintext on which nothing happens takes less than five kilobytes.
+fn idle_connections() {
+    const PEERS: u32 = 400;
+    let config = Config {
+        max_connections: PEERS,
+        max_connections_per_torrent: PEERS,
+        ..Config::default()
+    };
+    let (info, _) = torrent(1000 << 14, 1 << 14);
+    let (mut b, _) = Bench::with(&info, config);
+    b.audited = false;
+    let mut closed = Vec::with_capacity(PEERS as usize);
+    let region = Region::new(ALLOCATOR);
+    for n in 0..PEERS {
+        let from = SocketAddr::from(([10, 1, (n / 250) as u8, (n % 250) as u8], 9));
+        let conn = b.accept(from).unwrap();
+        let mut peer_id = *b"-XX0001-abcdefgh----";
+        peer_id[16..].copy_from_slice(&n.to_be_bytes());
+        b.handshake(conn, info.info_hash(), &peer_id);
+        b.say(conn, &message(14, &[]));
+        b.say(conn, &message(20, b"\0d1:md6:ut_pexi1ee4:reqqi500ee"));
+        b.hear(conn);
+        b.pump();
+        closed.push(b.closed.contains(&conn));
+    }
+    let each = live(&region) / PEERS as usize;
+    assert_eq!(b.connections(), PEERS);
+    assert!(!closed.contains(&true));
+    assert!(each < 5 << 10, "{each}");
 }

@@ -11,8 +11,9 @@
 //! - Files of the user are as they were.
 //! - A restart completes the download, bit for bit (tried on a sample of the states).
 //!
-//! Each kind of sync is then left out of the recording, which has to be noticed: every sync is
-//! necessary, and the replay would see one that is missing.
+//! One of the runs flushes its files with their file system. Each kind of sync is then left out of
+//! the recording, which has to be noticed: every sync is necessary, and the replay would see one
+//! that is missing.
 
 mod machine;
 mod states;
@@ -186,6 +187,16 @@ impl Stage {
         })
     }
 
+    /// Its files flushed with their file system.
+    fn whole(&self) -> Run {
+        self.record("whole", &["home/notes.txt"], |stage, world, _| {
+            world.machines[0].disk.many_are(2);
+            let id = stage.add(world, Vec::new());
+            world.until("complete", |w| seeds(w, id));
+            stop(world, id);
+        })
+    }
+
     /// With files left out at first, beside files of the user.
     fn selection(&self) -> Run {
         let users = ["home/dl/own.txt", "home/dl/t.d/a/own.txt"];
@@ -230,6 +241,15 @@ impl Stage {
             world.until("removed", gone);
             world.machines[0].forget();
         })
+    }
+
+    fn runs(&self) -> [Run; 4] {
+        [
+            self.download(),
+            self.selection(),
+            self.killed(),
+            self.whole(),
+        ]
     }
 
     /// Ends the first machine and starts another one in its place within the same boot.
@@ -501,7 +521,7 @@ const LONG: Plan = Plan {
 fn nothing_is_found(plan: Plan) {
     let stage = Stage::new(None);
     let mut all = Tally::default();
-    for run in [stage.download(), stage.selection(), stage.killed()] {
+    for run in stage.runs() {
         let tally = stage.replay(&run, None, plan).unwrap();
         println!(
             "{}: {} calls, {tally:?}",
@@ -532,7 +552,7 @@ fn no_crash_at_any_call_loses_or_believes_what_it_must_not() {
 #[allow(clippy::print_stdout, reason = "the table is part of the proof")]
 fn every_sync_is_necessary() {
     let stage = Stage::new(None);
-    let runs = [stage.download(), stage.selection(), stage.killed()];
+    let runs = stage.runs();
     let plan = Plan {
         finish: usize::MAX,
         stride: 3,

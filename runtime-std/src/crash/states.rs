@@ -7,6 +7,7 @@
 //! - A name that was made, moved or removed is on the medium once its folder was synced, and not
 //!   because the file was. Before that names change in any order, except that changes of one name
 //!   keep theirs. A rename is done or not, never by half.
+//! - A sync of a file system is one of each of its files and folders.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,10 +46,12 @@ pub(super) enum SyncOf {
     Downloads,
     /// The names in the torrent's folders.
     Subfolder,
+    /// All of a file system.
+    FileSystem,
 }
 
 impl SyncOf {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Data,
         Self::Parts,
         Self::Assembled,
@@ -60,6 +63,7 @@ impl SyncOf {
         Self::AboveDownloads,
         Self::Downloads,
         Self::Subfolder,
+        Self::FileSystem,
     ];
 
     /// Tells by the path below the base, as `super::machine` lays it out.
@@ -221,6 +225,11 @@ impl Medium {
                 let path = path.strip_prefix(&self.base).unwrap();
                 if dropped != Some(SyncOf::of(path)) {
                     self.sync(*node);
+                }
+            }
+            Step::SyncAll { nodes } => {
+                if dropped != Some(SyncOf::FileSystem) {
+                    nodes.iter().for_each(|node| self.sync(*node));
                 }
             }
         }
@@ -457,6 +466,7 @@ pub(super) fn brief(step: &Step) -> String {
             let name = path.file_name().unwrap_or_default();
             format!("sync {node}, {}", name.display())
         }
+        Step::SyncAll { nodes } => format!("sync all {}", nodes.len()),
     }
 }
 

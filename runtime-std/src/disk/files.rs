@@ -21,11 +21,12 @@ use super::{
     Allocation, Placement,
     handles::{Handle, Handles, PARTS},
     parts::Parts,
+    systems::Systems,
     transfer,
 };
 use crate::{
     paths::Names,
-    platform::{self, Access, Root},
+    platform::{self, Access, FileSystem, Root},
 };
 
 /// What is known of one file, as bits.
@@ -55,6 +56,7 @@ pub(super) struct Files {
     pub(super) paths: Vec<PathBuf>,
     pub(super) flags: Vec<AtomicU8>,
     pub(super) parts: Parts,
+    pub(super) systems: Arc<Systems>,
     /// How far each file was written since the torrent was opened.
     reach: Vec<AtomicU64>,
     pub(super) names: Names,
@@ -173,6 +175,7 @@ impl Files {
         info: &Arc<Info>,
         placement: &Placement,
         before: Option<&Self>,
+        many: usize,
     ) -> Result<Self, OpError> {
         let paths = placement.paths(info);
         let place = platform::place_of(&placement.dir);
@@ -195,6 +198,11 @@ impl Files {
             dir: placement.dir.clone(),
             flags: paths.iter().map(|_| AtomicU8::new(flag::WANTED)).collect(),
             parts: Parts::new(info),
+            // What failed before is told to those that were open before.
+            systems: match before {
+                Some(before) => Arc::clone(&before.systems),
+                None => Arc::new(Systems::new(paths.len(), many)),
+            },
             info: Arc::clone(info),
             paths,
             reach: info.files().iter().map(|_| AtomicU64::new(0)).collect(),
@@ -413,6 +421,14 @@ impl Files {
         }
     }
 
+    /// To be called before a write to a file, and what is returned to be kept until the file is
+    /// marked as written to.
+    pub(super) fn hold_system(&self, file: u32, open: &File) -> Option<Arc<FileSystem>> {
+        let folder = || self.path(file).parent().unwrap_or(Path::new(""));
+        self.systems
+            .hold(file, open, || Root::open(&self.dir)?.file_system(folder()))
+    }
+
     /// Notes that a file is being written to, for the piece that holds byte `at` of the torrent.
     pub(super) fn soil_piece(&self, file: u32, at: u64) {
         self.soil(file);
@@ -434,6 +450,21 @@ impl Files {
         }
     }
 
+    /// Before a flush of a file: what is written from here on is for the next one.
+    pub(super) fn clean(&self, file: u32) {
+        if file == PARTS {
+            self.parts.clean();
+        } else {
+            self.set(file as usize, flag::DIRTY, false);
+        }
+    }
+
+    /// Notes that a file that a flush took up is still to be flushed.
+    pub(super) fn soil_again(&self, file: u32) {
+        self.clean(file);
+        self.soil(file);
+    }
+
     /// Makes the folders that `path` lies in; the next flush covers their names and that of `path`.
     pub(super) fn make_parents(&self, root: &Root, path: &Path) -> io::Result<()> {
         let parent = |p: &Path| p.parent().unwrap_or(Path::new("")).to_path_buf();
@@ -444,9 +475,18 @@ impl Files {
         Ok(())
     }
 
+    /// Folders with names that a flush has to see to: it is to give them to
+    /// [`Self::sync_folders`], or back.
+    pub(super) fn take_folders(&self) -> BTreeSet<PathBuf> {
+        std::mem::take(&mut self.ledger().folders)
+    }
+
     /// Makes new names durable with `sync`, which syncs a folder. What failed stays to be done.
-    pub(super) fn sync_folders(&self, sync: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
-        let folders = std::mem::take(&mut self.ledger().folders);
+    pub(super) fn sync_folders(
+        &self,
+        folders: BTreeSet<PathBuf>,
+        sync: impl Fn(&Path) -> io::Result<()>,
+    ) -> io::Result<()> {
         let synced = folders.iter().try_for_each(|f| match sync(f) {
             // Gone, or somebody else's.
             Err(e) if is_missing(&e) || e.kind() == ErrorKind::PermissionDenied => Ok(()),
@@ -506,6 +546,7 @@ impl Files {
         while at < end {
             let part = (end - at).min(buf.len() as u64) as usize;
             transfer::read_exact(&handle.file, &mut buf[..part], at)?;
+            let _system = self.hold_system(place.file, &handle.file);
             transfer::write_all(&handle.file, &buf[..part], at)?;
             self.soil(place.file);
             at += part as u64;

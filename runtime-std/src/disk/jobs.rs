@@ -1,6 +1,7 @@
 //! What each op does, on one of the threads.
 
 use std::{
+    collections::BTreeSet,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
@@ -16,6 +17,7 @@ use super::{
     files::{Files, flag},
     handles::PARTS,
     queue::{Job, Shared, Work},
+    systems::Group,
     transfer,
 };
 use crate::platform::{Access, Root, sync_file};
@@ -47,7 +49,9 @@ pub(super) fn run(
         // What is opened anew is looked at by its paths.
         shared.handles.close_all(*torrent);
         shared.claims().give_up(*torrent);
-        return match restored.and_then(|()| Files::open(*torrent, info, placement, before)) {
+        let many = shared.many.load(Ordering::Relaxed);
+        let open = || Files::open(*torrent, info, placement, before, many);
+        return match restored.and_then(|()| open()) {
             #[cfg(test)]
             Ok(mut files) if shared.faults.no_ids.load(Ordering::Relaxed) => {
                 files.forget_ids();
@@ -230,6 +234,7 @@ impl Disk<'_> {
             let handle = files.writable(handles, place.file);
             self.with(place.file, handle, |file| {
                 files.check_reach(place.file, file)?;
+                let _system = files.hold_system(place.file, file);
                 let done = transfer::write(file, blocks, from, extent.len as usize, place.offset);
                 // Only now, also when it failed half-way: a flush beside us that clears the
                 // mark before this line is one that sees our bytes.
@@ -313,25 +318,107 @@ impl Disk<'_> {
             return Err(error);
         }
         let dirty = std::mem::take(&mut files.ledger().dirty);
-        for (i, &file) in dirty.iter().enumerate() {
-            if let Err(error) = self.flush_file(file) {
-                files.ledger().dirty.extend_from_slice(&dirty[i + 1..]);
+        // Now, for a file system covers the names that are there when its flush begins.
+        let folders = files.take_folders();
+        match self.flush_dirty(dirty) {
+            Ok(devices) => self.flush_folders(folders, &devices)?,
+            Err(error) => {
+                files.ledger().folders.extend(folders);
                 return Err(error);
             }
         }
-        if !files.ledger().folders.is_empty() {
-            let synced = match Root::open(&files.dir) {
-                Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-                Err(e) => Err(e),
-                Ok(root) => files.sync_folders(|folder| {
-                    #[cfg(test)]
-                    self.shared.faults.folder_error_if_armed()?;
-                    root.sync_folder(folder)
-                }),
-            };
-            synced.map_err(|e| super::files::error(&files.dir, &e))?;
-        }
+        files.systems.close(|| files.ledger().dirty.is_empty());
         Ok(())
+    }
+
+    /// Flushes files, many at once where that can be done; says on which file systems everything
+    /// was flushed.
+    fn flush_dirty(&self, mut dirty: Vec<u32>) -> Result<Vec<u64>, OpError> {
+        let files = self.files;
+        let devices = self.flush_systems(&mut dirty).inspect_err(|_| {
+            dirty.iter().for_each(|&file| files.soil_again(file));
+        })?;
+        for (i, &file) in dirty.iter().enumerate() {
+            if let Err(error) = self.flush_file(file) {
+                let rest = dirty.iter().skip(i + 1);
+                rest.for_each(|&file| files.soil_again(file));
+                return Err(error);
+            }
+        }
+        Ok(devices)
+    }
+
+    /// Flushes the file systems that hold many of the files; says which, and leaves in `dirty` what
+    /// is still to be flushed, which is everything if it failed.
+    fn flush_systems(&self, dirty: &mut Vec<u32>) -> Result<Vec<u64>, OpError> {
+        let files = self.files;
+        let many = self.shared.many.load(Ordering::Relaxed);
+        let (groups, mut rest) = files.systems.group(dirty, many);
+        if groups.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (mut devices, mut flushed) = (Vec::new(), Vec::new());
+        for Group {
+            system,
+            files: mut group,
+        } in groups
+        {
+            group.iter().for_each(|&file| files.clean(file));
+            #[cfg(test)]
+            let done = (self.shared.faults.sync_error_if_armed()).and_then(|()| system.sync());
+            #[cfg(not(test))]
+            let done = system.sync();
+            match done {
+                Ok(()) => {
+                    devices.push(system.device());
+                    // One by itself: then the device keeps nothing back of the others either.
+                    rest.extend(group.pop());
+                    flushed.append(&mut group);
+                }
+                // A sandbox that does not know the call.
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        ErrorKind::Unsupported | ErrorKind::PermissionDenied
+                    ) =>
+                {
+                    rest.append(&mut group);
+                }
+                Err(e) => return Err(super::files::error(&files.dir, &e)),
+            }
+        }
+        let root = files.root()?;
+        for &file in &flushed {
+            self.look_at(root.as_ref(), file)?;
+        }
+        *dirty = rest;
+        Ok(devices)
+    }
+
+    /// Makes new names durable; those on `devices` are.
+    fn flush_folders(&self, folders: BTreeSet<PathBuf>, devices: &[u64]) -> Result<(), OpError> {
+        let files = self.files;
+        if folders.is_empty() {
+            return Ok(());
+        }
+        let synced = match Root::open(&files.dir) {
+            Err(e) => {
+                files.ledger().folders.extend(folders);
+                match e.kind() {
+                    ErrorKind::NotFound => Ok(()),
+                    _ => Err(e),
+                }
+            }
+            Ok(root) => files.sync_folders(folders, |folder| {
+                #[cfg(test)]
+                self.shared.faults.folder_error_if_armed()?;
+                match root.device(folder)? {
+                    Some(device) if devices.contains(&device) => Ok(()),
+                    _ => root.sync_folder(folder),
+                }
+            }),
+        };
+        synced.map_err(|e| super::files::error(&files.dir, &e))
     }
 
     /// The files as they are now that everything written so far is; nothing is flushed.
@@ -406,12 +493,7 @@ impl Disk<'_> {
 
     fn flush_file(&self, file: u32) -> Result<(), OpError> {
         let files = self.files;
-        // Clean first: what is written from here on is for the next flush.
-        if file == PARTS {
-            files.parts.clean();
-        } else {
-            files.set(file as usize, flag::DIRTY, false);
-        }
+        files.clean(file);
         // Never made anew: if somebody deleted it, there is nothing left to flush.
         let handles = &self.shared.handles;
         let handle = handles.get((files.torrent, file), true, || {

@@ -20,6 +20,7 @@ mod handles;
 mod jobs;
 mod parts;
 mod queue;
+mod systems;
 mod transfer;
 
 #[cfg(test)]
@@ -187,6 +188,13 @@ impl Disk {
     pub(crate) fn without_ids(&self) {
         let no_ids = &self.shared.faults.no_ids;
         no_ids.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// So many files are flushed with their file system.
+    #[cfg(test)]
+    pub(crate) fn many_are(&self, files: usize) {
+        let many = &self.shared.many;
+        many.store(files, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Runs something that blocks for a short while, such as saving a record, as `op`.

@@ -177,7 +177,7 @@ impl Files {
             self.parts.clean();
             self.ledger().parts = None;
             // What was fetched has its names first: after a crash it is in one place at least.
-            let synced = self.sync_folders(|folder| root.sync_folder(folder));
+            let synced = self.sync_folders(self.take_folders(), |f| root.sync_folder(f));
             synced.map_err(|e| super::files::error(&self.dir, &e))?;
             match root.remove_file(self.parts.path()) {
                 Err(e) if e.kind() != ErrorKind::NotFound => return Err(self.error(PARTS, &e)),

@@ -3,12 +3,15 @@
 use std::{
     collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize},
+    },
 };
 
 use dunlin_core::{Block, Op, OpErrorKind, OpId, Outcome, TorrentId};
 
-use super::{Placement, claims::Claims, files::Files, handles::Handles, jobs};
+use super::{Placement, claims::Claims, files::Files, handles::Handles, jobs, systems};
 
 /// Notes kept for [`super::Disk::take_notes`]; a hostile torrent could ask for millions.
 const MAX_NOTES: usize = 64;
@@ -140,6 +143,11 @@ pub(super) struct Queues {
 }
 
 impl Queues {
+    #[cfg(test)]
+    pub(super) fn files(&self, torrent: TorrentId) -> Option<Arc<Files>> {
+        self.lanes.get(&torrent)?.files.clone()
+    }
+
     /// Whether a sleeping thread should be called now. One at a time: whoever wakes calls the
     /// next while there is more to do, so that `submit` pays for one call at most.
     fn call(&mut self) -> bool {
@@ -186,6 +194,8 @@ pub(super) struct Shared {
     pub(super) notes: Mutex<Vec<String>>,
     /// Reads that do not wait are of no use here.
     pub(super) no_cached_reads: AtomicBool,
+    /// So many files of one file system are flushed with it; tests say fewer.
+    pub(super) many: AtomicUsize,
     #[cfg(test)]
     pub(super) faults: super::tests::Faults,
 }
@@ -206,6 +216,7 @@ impl Shared {
             claims: Mutex::default(),
             notes: Mutex::default(),
             no_cached_reads: AtomicBool::new(false),
+            many: AtomicUsize::new(systems::MANY),
             #[cfg(test)]
             faults: super::tests::Faults::default(),
         }

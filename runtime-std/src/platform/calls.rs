@@ -17,7 +17,7 @@ use dunlin_core::op::FileStat;
 
 #[cfg(test)]
 use super::trace::{self, Change};
-use super::{Access, sys};
+use super::{Access, sys, whole};
 
 /// Makes a call on an open file; tests record what it changed if it succeeded.
 macro_rules! on_file {
@@ -221,10 +221,49 @@ impl Root {
         self.root.link_target(path)
     }
 
+    /// The file system that the folder `path` is on; `None` if a flush of all of it is worth less
+    /// than one of each file.
+    pub(crate) fn file_system(&self, path: &Path) -> io::Result<Option<FileSystem>> {
+        let system = self.root.file_system(path)?;
+        Ok(system.map(|system| FileSystem {
+            system,
+            #[cfg(test)]
+            dir: self.dir.join(path),
+        }))
+    }
+
+    /// Number of the file system that the folder `path` is on, where there are such numbers.
+    pub(crate) fn device(&self, path: &Path) -> io::Result<Option<u64>> {
+        self.root.device(path)
+    }
+
     /// Makes the names in the folder `path` durable (empty: the root itself).
     pub(crate) fn sync_folder(&self, path: &Path) -> io::Result<()> {
         on_path!(&self.dir.join(path), self.root.sync_folder(path), |()| {
             Change::Sync
         })
+    }
+}
+
+/// A file system, open since before what it is to flush was written.
+#[derive(Debug)]
+pub(crate) struct FileSystem {
+    system: whole::FileSystem,
+    #[cfg(test)]
+    dir: PathBuf,
+}
+
+impl FileSystem {
+    /// The number that it has.
+    pub(crate) fn device(&self) -> u64 {
+        self.system.device()
+    }
+
+    /// What was written to any of its files and folders is on the medium when this returns, apart
+    /// from what the device itself keeps back: the flush of a single file afterwards sees to that.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        on_path!(&self.dir, self.system.sync(), |()| Change::SyncAll(
+            self.device()
+        ))
     }
 }

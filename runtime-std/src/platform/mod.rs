@@ -5,6 +5,7 @@
 mod calls;
 #[cfg(test)]
 pub(crate) mod trace;
+mod whole;
 
 #[cfg(unix)]
 #[path = "unix.rs"]
@@ -14,12 +15,12 @@ mod sys;
 mod sys;
 
 pub(crate) use calls::{
-    Root, allocate, create, make_folders, open_or_create, private_folder, remove_file, rename,
-    set_len, sync_file, write_vectored_at,
+    FileSystem, Root, allocate, create, make_folders, open_or_create, private_folder, remove_file,
+    rename, set_len, sync_file, write_vectored_at,
 };
 pub(crate) use sys::{
-    executable, mark, marked, next_data, open_file_limit, path, place_of, raise_open_file_limit,
-    read_vectored_at, read_vectored_cached, same_file, stable_ids, unmark,
+    device, executable, mark, marked, next_data, open_file_limit, path, place_of,
+    raise_open_file_limit, read_vectored_at, read_vectored_cached, same_file, stable_ids, unmark,
 };
 
 use std::{fs, io, time::UNIX_EPOCH};

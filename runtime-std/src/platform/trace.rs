@@ -20,11 +20,18 @@ pub(crate) type NodeId = usize;
 /// What a call changed, as the call knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    Write { offset: u64, data: Vec<u8> },
+    Write {
+        offset: u64,
+        data: Vec<u8>,
+    },
     Length(u64),
     AtLeast(u64),
     Sync,
-    Create { empty: bool },
+    /// Of the file system with this number.
+    SyncAll(u64),
+    Create {
+        empty: bool,
+    },
     MakeFolder,
     MakeParents,
     Link(PathBuf),
@@ -68,6 +75,10 @@ pub(crate) enum Step {
     Sync {
         node: NodeId,
         path: PathBuf,
+    },
+    /// Of all files and folders of a file system.
+    SyncAll {
+        nodes: Vec<NodeId>,
     },
 }
 
@@ -322,6 +333,12 @@ impl Log {
                 let path = path.into();
                 self.recording.steps.push(Step::Sync { node, path });
             }
+            Change::SyncAll(device) => {
+                let on_it = self.inodes.iter().filter(|((dev, _), _)| *dev == device);
+                let mut nodes: Vec<_> = on_it.map(|(_, node)| *node).collect();
+                nodes.sort_unstable();
+                self.recording.steps.push(Step::SyncAll { nodes });
+            }
             other => unreachable!("{other:?} of a path"),
         }
     }
@@ -362,6 +379,7 @@ fn a_save_is_recorded_call_by_call() {
             let path = path.strip_prefix(base).unwrap();
             format!("sync {}", path.display())
         }
+        Step::SyncAll { .. } => "sync all".to_owned(),
     };
     let steps = recording.steps.iter().map(short).collect::<Vec<_>>();
     let text = steps.join(", ").replace(&torrent.to_string(), "T");

@@ -16,7 +16,7 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
-use super::{Access, escape, file_stat, not_a_file};
+use super::{Access, escape, file_stat, not_a_file, whole::FileSystem};
 use dunlin_core::op::FileStat;
 
 /// Writes from `bufs` at `offset`; may write less.
@@ -110,6 +110,11 @@ pub(crate) fn file_id(meta: &std::fs::Metadata) -> Option<u64> {
 pub(crate) fn place_of(dir: &Path) -> Option<u64> {
     let meta = std::fs::metadata(dir).ok()?;
     Some(std::os::unix::fs::MetadataExt::dev(&meta))
+}
+
+/// Number of the file system that a file or folder is on.
+pub(crate) fn device(meta: &std::fs::Metadata) -> Option<u64> {
+    Some(std::os::unix::fs::MetadataExt::dev(meta))
 }
 
 /// Whether files keep their numbers where `dir` is. FAT, and most of what other machines or
@@ -339,6 +344,22 @@ impl Root {
         match rustix::fs::fsync(dir) {
             Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::ROFS) => Ok(()),
             done => Ok(done?),
+        }
+    }
+
+    /// Number of the file system that the folder `path` is on.
+    pub(crate) fn device(&self, path: &Path) -> io::Result<Option<u64>> {
+        Ok(device(&File::from(self.folder(path)?).metadata()?))
+    }
+
+    /// The file system that the folder `path` is on, if it can be flushed as a whole.
+    pub(crate) fn file_system(&self, path: &Path) -> io::Result<Option<FileSystem>> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        return FileSystem::of(File::from(self.folder(path)?));
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        {
+            let _ = path;
+            Ok(None)
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::{Access, escape, file_stat, not_a_file};
+use super::{Access, escape, file_stat, not_a_file, whole::FileSystem};
 use dunlin_core::op::FileStat;
 
 /// Writes from `bufs` at `offset`; may write less.
@@ -86,6 +86,11 @@ pub(crate) fn place_of(_dir: &Path) -> Option<u64> {
     None
 }
 
+/// Number of a file system: std does not tell on Windows.
+pub(crate) const fn device(_: &fs::Metadata) -> Option<u64> {
+    None
+}
+
 /// Whether files keep their numbers: there are none here.
 pub(crate) fn stable_ids(_dir: &Path) -> bool {
     false
@@ -150,6 +155,16 @@ impl Root {
         } else {
             Err(not_a_file())
         }
+    }
+
+    /// Files are flushed one by one here.
+    pub(crate) fn file_system(&self, _: &Path) -> io::Result<Option<FileSystem>> {
+        Ok(None)
+    }
+
+    /// File systems have no numbers here.
+    pub(crate) fn device(&self, _: &Path) -> io::Result<Option<u64>> {
+        Ok(None)
     }
 
     /// Length and time of the regular file `path`.

@@ -58,7 +58,7 @@ fn a_full_disk_is_reported_and_works_again_when_there_is_room() {
     b.release(true);
 }
 
-struct Unmount(PathBuf);
+pub(super) struct Unmount(pub(super) PathBuf);
 
 impl Drop for Unmount {
     fn drop(&mut self) {

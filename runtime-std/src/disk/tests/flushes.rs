@@ -1,7 +1,10 @@
 //! What a flush covers, and what it is worth after one that failed.
 
-use super::*;
-use crate::platform::trace::{Recorder, Step};
+use super::{failures::Unmount, *};
+use crate::platform::{
+    Root,
+    trace::{Recorder, Step},
+};
 
 /// What was done to the files since `from`, in short.
 fn steps(recorder: &Recorder, from: usize) -> Vec<String> {
@@ -13,6 +16,7 @@ fn steps(recorder: &Recorder, from: usize) -> Vec<String> {
             let path = path.strip_prefix(&base).unwrap();
             Some(format!("sync {}", path.display()))
         }
+        Step::SyncAll { .. } => Some("sync all".into()),
         _ => None,
     };
     recording.steps[from..].iter().filter_map(short).collect()
@@ -131,4 +135,98 @@ fn new_folders_that_could_not_be_synced_are_synced_by_the_next_flush() {
     for folder in ["save", "save/t", "save/t/d"] {
         assert!(done.contains(&format!("sync {folder}")), "{done:?}");
     }
+}
+
+/// A torrent of this many files in each of `folders`, and whether its folder can be flushed as a
+/// whole: not on every file system, nor on every kernel.
+fn many(folders: &[(&str, usize)]) -> (Bench, bool) {
+    let names: Vec<String> = (folders.iter())
+        .flat_map(|(folder, files)| (0..*files).map(move |i| format!("{folder}/f{i:02}")))
+        .collect();
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), 1_000)).collect();
+    let b = Bench::new(info(16_384, &files));
+    let root = Root::open(b.dir.path()).unwrap();
+    let whole = root.file_system("".as_ref()).unwrap().is_some();
+    (b, whole)
+}
+
+/// File systems that the torrent has open.
+fn systems(b: &Bench) -> usize {
+    let files = b.disk.shared.lock().files(T).unwrap();
+    files.systems.len()
+}
+
+#[test]
+fn many_files_are_flushed_with_their_file_system() {
+    let (mut b, whole) = many(&[("d", 70)]);
+    let recorder = Recorder::new(b.dir.path());
+    b.fill();
+    // Open since before the first write, or it would not tell that one failed.
+    assert_eq!(systems(&b), usize::from(whole));
+    let from = recorder.len();
+    let stats = b.flush().unwrap();
+    let done = steps(&recorder, from);
+    match whole {
+        // The device is flushed with one of the files; the names are with the others.
+        true => assert_eq!(done, ["sync all", "sync save/t/d/f69"]),
+        false => assert_eq!(done.len(), 70 + 3, "{done:?}"),
+    }
+    assert!(stats.iter().all(|stat| stat.unwrap().len == 1_000));
+    assert_eq!(systems(&b), 0);
+    // Nothing is left; and a few are flushed by themselves.
+    let from = recorder.len();
+    b.flush().unwrap();
+    b.write(0, &[1; 16_384]).unwrap();
+    b.flush().unwrap();
+    let done = steps(&recorder, from);
+    assert!(!done.contains(&"sync all".to_owned()), "{done:?}");
+    assert!(done.contains(&"sync save/t/d/f16".to_owned()), "{done:?}");
+}
+
+#[test]
+fn a_flush_of_many_files_that_failed_covers_none_of_them() {
+    let (mut b, _) = many(&[("d", 70)]);
+    let data = b.fill();
+    *b.disk.shared.faults.sync_error.lock().unwrap() = Some(io::ErrorKind::StorageFull);
+    assert_eq!(b.flush(), Err(OpErrorKind::NoSpace));
+    assert_eq!(b.flush(), Err(OpErrorKind::NoSpace));
+    *b.disk.shared.faults.sync_error.lock().unwrap() = None;
+    let recorder = Recorder::new(b.dir.path());
+    b.flush().unwrap();
+    let again = steps(&recorder, 0);
+    // Of the pieces that it may have lost everything is written once more.
+    *b.disk.shared.faults.sync_error.lock().unwrap() = Some(io::ErrorKind::StorageFull);
+    b.write(0, &data[..16_384]).unwrap();
+    assert_eq!(b.flush(), Err(OpErrorKind::NoSpace));
+    *b.disk.shared.faults.sync_error.lock().unwrap() = None;
+    let from = recorder.len();
+    b.open(Allocation::Sparse);
+    assert_eq!(steps(&recorder, from).len(), 17, "writes of one piece");
+    let (mut other, _) = many(&[("d", 70)]);
+    other.fill();
+    let recorder = Recorder::new(other.dir.path());
+    other.flush().unwrap();
+    assert_eq!(again, steps(&recorder, 0), "as if it were the first");
+}
+
+#[test]
+fn a_file_system_is_flushed_for_the_files_on_it_alone() {
+    let (mut b, whole) = many(&[("a", 70), ("b", 3)]);
+    let other = b.path("b");
+    fs::create_dir_all(&other).unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    if rustix::mount::mount("tmpfs", &other, "tmpfs", flags, None).is_err() {
+        return; // only for root, in a namespace that may mount
+    }
+    let _unmount = Unmount(other);
+    let recorder = Recorder::new(b.dir.path());
+    b.fill();
+    let from = recorder.len();
+    b.flush().unwrap();
+    let done = steps(&recorder, from);
+    assert_eq!(done.contains(&"sync all".to_owned()), whole, "{done:?}");
+    for synced in ["b/f00", "b/f01", "b/f02", "b"] {
+        assert!(done.contains(&format!("sync save/t/{synced}")), "{done:?}");
+    }
+    b.release(true);
 }

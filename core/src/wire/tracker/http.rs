@@ -142,7 +142,7 @@ pub fn parse_announce(status: u16, body: &[u8]) -> Result<AnnounceAnswer, Tracke
     let answer = dictionary(status, body)?;
     let mut peers = Vec::new();
     if let Some(list) = answer.get(b"peers") {
-        read_peers(list, &mut peers)?;
+        read_peers(list, &mut peers);
     }
     if let Some(list) = answer.bytes(b"peers6") {
         peers.extend(compact_v6(list).take(MAX_PEERS.saturating_sub(peers.len())));
@@ -238,16 +238,14 @@ fn retry_in(answer: &Dict<'_>) -> Option<Retry> {
     Some(Retry::After(Duration::from_secs(60 * u64::from(minutes))))
 }
 
-fn read_peers(list: Value<'_>, peers: &mut Vec<SocketAddr>) -> Result<(), TrackerError> {
+/// Peers in compact form or as dictionaries. Anything else stands for no peers: the rest of the
+/// answer is worth as much as before.
+fn read_peers(list: Value<'_>, peers: &mut Vec<SocketAddr>) {
     if let Some(compact) = list.bytes() {
         peers.extend(compact_v4(compact).take(MAX_PEERS));
-        return Ok(());
+    } else if let Some(list) = list.list() {
+        peers.extend(list.iter().filter_map(dictionary_peer).take(MAX_PEERS));
     }
-    let Some(list) = list.list() else {
-        return Err(malformed("peers are neither a string nor a list", &[]));
-    };
-    peers.extend(list.iter().filter_map(dictionary_peer).take(MAX_PEERS));
-    Ok(())
 }
 
 /// A peer as BEP 3 has it. `ip` may be a name there; those are not looked up, as a hostile

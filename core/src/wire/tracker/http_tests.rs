@@ -142,6 +142,19 @@ fn dictionary_peers_are_read_and_names_are_not_looked_up() {
 }
 
 #[test]
+fn peers_that_are_none_leave_the_rest_of_the_answer() {
+    for peers in ["de", "d4:host9:127.0.0.1e", "i1e", "i-1e"] {
+        let body = format!("d8:intervali1800e5:peers{peers}6:peers60:e");
+        let answer = parse_announce(200, body.as_bytes()).unwrap();
+        assert_eq!(answer.peers, [], "{peers}");
+        assert_eq!(answer.interval, Some(Duration::from_secs(1800)), "{peers}");
+    }
+    let v6 = b"d5:peersde6:peers618:\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x1a\xe1e";
+    let answer = parse_announce(200, v6).unwrap();
+    assert_eq!(answer.peers, ["[2001:db8::1]:6881".parse().unwrap()]);
+}
+
+#[test]
 fn the_number_of_peers_is_bounded() {
     let list = [10, 0, 0, 1, 1, 1].repeat(3000);
     let mut body = format!("d5:peers{}:", list.len()).into_bytes();

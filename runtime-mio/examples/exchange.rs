@@ -25,7 +25,7 @@ use std::{
 
 use dunlin_mio::{
     Add, Changes, Driver, DriverConfig, EncryptionPolicy, Event, Level, State, TorrentStatus,
-    core::engine::Check,
+    dunlin_core::engine::Check,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

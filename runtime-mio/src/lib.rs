@@ -36,7 +36,7 @@ mod poller;
 
 pub use config::DriverConfig;
 pub use driver::{Control, Driver, Handle, Stats};
-pub use dunlin_core as core;
+pub use dunlin_core;
 pub use dunlin_core::engine::{
     Changes, EngineStatus, Event, Existing, FilePriority, FileStatus, Level, Notice, PeerStatus,
     State, TorrentStatus, What,

@@ -30,7 +30,7 @@ mod session;
 
 pub use dht::{DhtNode, DhtSearch};
 pub use driver::{Ended, Stats};
-pub use dunlin_core as core;
+pub use dunlin_core;
 pub use dunlin_core::engine::{
     Changes, EngineStatus, Event, Existing, FilePriority, FileStatus, Level, Notice, PeerStatus,
     State, TorrentStatus, What,

@@ -16,7 +16,7 @@ use std::{
 use common::{Content, Node, PATIENCE, config, within};
 use dunlin_tokio::{
     Add, AddError, Content as Files, FilePriority, InfoHash, Limits, Session, Torrent,
-    core::DhtMode,
+    dunlin_core::DhtMode,
 };
 use tempfile::TempDir;
 

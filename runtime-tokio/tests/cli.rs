@@ -16,7 +16,7 @@ use common::{
     command::{Seed, code, json, run, stderr, stdout, torrent_file},
     dunlin, noise,
 };
-use dunlin_tokio::core::{hash::sha1, metainfo::Builder};
+use dunlin_tokio::dunlin_core::{hash::sha1, metainfo::Builder};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -14,7 +14,7 @@ use std::{
 
 use dunlin_tokio::{
     DhtNode, InfoHash,
-    core::{
+    dunlin_core::{
         dht::{Announce, DhtConfig, LookupReport},
         metainfo::HostPort,
         op::Ports,

@@ -8,7 +8,7 @@ use std::{path::Path, time::Duration};
 use common::{Content, Node, within};
 use dunlin_tokio::{
     Add, SessionConfig, TrackerUse,
-    core::{
+    dunlin_core::{
         DhtMode, InfoHash,
         dht::{DhtConfig, Goal, item},
         metainfo::HostPort,

@@ -19,7 +19,7 @@ use std::{
 use dunlin_mio::{
     Add, Driver, DriverConfig, EngineStatus, Event, Handle, Result, State, Stats, TorrentId,
     TorrentStatus,
-    core::{engine::Check, hash::sha1, metainfo},
+    dunlin_core::{engine::Check, hash::sha1, metainfo},
 };
 use tempfile::TempDir;
 

@@ -17,7 +17,7 @@ use std::{
 
 use dunlin_tokio::{
     Add, Config, Event, Session, SessionConfig, Torrent,
-    core::{engine::Check, hash::sha1, metainfo},
+    dunlin_core::{engine::Check, hash::sha1, metainfo},
 };
 use tempfile::TempDir;
 

@@ -9,7 +9,7 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 use dunlin_tokio::{
     EncryptionPolicy, Proxy,
-    core::{
+    dunlin_core::{
         BLOCK_LEN, DhtMode,
         metainfo::{HostPort, MAX_PIECE_LEN},
         wire::tracker::{Scheme, parse_url},

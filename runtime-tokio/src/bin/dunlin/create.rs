@@ -9,7 +9,7 @@ use std::{
 };
 
 use dunlin_tokio::{
-    core::metainfo::Torrent,
+    dunlin_core::metainfo::Torrent,
     system::{
         paths::{Names, safe_name, safe_paths},
         tree::{Scan, hash_all},

@@ -11,7 +11,7 @@ use std::{
 
 use dunlin_tokio::{
     Add, Event, Level, Session, SessionConfig,
-    core::{
+    dunlin_core::{
         engine::Check,
         metainfo::{Builder, Torrent},
     },
@@ -206,7 +206,7 @@ fn make_torrent(files: &[(PathBuf, Vec<u8>)]) -> Result<Torrent, String> {
     let piece_len = draft.layout().piece_len() as usize;
     let hashes: Vec<_> = bytes
         .chunks(piece_len)
-        .map(dunlin_tokio::core::hash::sha1)
+        .map(dunlin_tokio::dunlin_core::hash::sha1)
         .collect();
     draft.finish(&hashes).map_err(|e| e.to_string())
 }

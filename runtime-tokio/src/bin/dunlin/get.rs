@@ -12,7 +12,7 @@ use std::{
 use dunlin_tokio::{
     Add, Changes, Error, Event, Limits, Session, SessionConfig, State, Torrent, TorrentId,
     TorrentStatus,
-    core::{
+    dunlin_core::{
         OpError, OpErrorKind,
         engine::{Check, DISK_RETRY, Existing},
         metainfo::{HostPort, Info},

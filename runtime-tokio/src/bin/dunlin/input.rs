@@ -7,7 +7,7 @@ use std::{
 
 use dunlin_tokio::{
     Add, Error,
-    core::metainfo::{MAX_TORRENT_LEN, Magnet, Torrent, bare},
+    dunlin_core::metainfo::{MAX_TORRENT_LEN, Magnet, Torrent, bare},
 };
 
 /// Hexadecimal digits of an info-hash; base32 needs 32.

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use dunlin_tokio::{
     FilePriority,
-    core::metainfo::{FileKind, Info},
+    dunlin_core::metainfo::{FileKind, Info},
 };
 use globset::{GlobBuilder, GlobMatcher};
 

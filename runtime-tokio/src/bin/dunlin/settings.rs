@@ -10,7 +10,7 @@ use std::{
 
 use dunlin_tokio::{
     Config, Egress, Limits, SessionConfig,
-    core::{
+    dunlin_core::{
         BLOCK_LEN, DhtMode, EncryptionPolicy,
         dht::{ReadOnly, guard},
         metainfo::HostPort,

@@ -2,7 +2,7 @@
 
 use dunlin_tokio::{
     Error,
-    core::metainfo::{FileKind, Magnet, Torrent},
+    dunlin_core::metainfo::{FileKind, Magnet, Torrent},
 };
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use dunlin_tokio::{
-    core::{
+    dunlin_core::{
         Bitfield, OpErrorKind,
         metainfo::{FileKind, Info},
     },

@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Subcommand, ValueHint};
 use dunlin_tokio::{
-    core::{NodeId, metainfo::HostPort},
+    dunlin_core::{NodeId, metainfo::HostPort},
     system::dht,
 };
 

@@ -1,6 +1,6 @@
 //! `ping` and `sample`: one node is asked.
 
-use dunlin_tokio::{core::NodeId, system::dht::Answer};
+use dunlin_tokio::{dunlin_core::NodeId, system::dht::Answer};
 use serde_json::json;
 
 use super::{args, json as lines, one_call, say::Voice};

@@ -8,7 +8,7 @@ use std::{
 
 use dunlin_tokio::{
     DhtNode,
-    core::{
+    dunlin_core::{
         NodeId,
         dht::{FoundItem, Goal, LookupReport, item},
     },
@@ -82,7 +82,7 @@ pub(super) async fn put(args: args::Put) -> Exit {
         );
         return usage(&message);
     }
-    if args.bencode && !dunlin_tokio::core::wire::krpc::is_canonical(&value) {
+    if args.bencode && !dunlin_tokio::dunlin_core::wire::krpc::is_canonical(&value) {
         return usage(
             "the value is not canonical bencode: keys sorted, no zeros in front, nothing behind",
         );

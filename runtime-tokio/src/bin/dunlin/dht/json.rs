@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dunlin_tokio::{
-    core::dht::{Cause, Contact, DhtLog, DhtStats, Failure, LookupReport},
+    dunlin_core::dht::{Cause, Contact, DhtLog, DhtStats, Failure, LookupReport},
     system::dht::{NodeEvent, Status},
 };
 use serde_json::{Map, Value, json};

@@ -17,7 +17,7 @@ use std::{
 
 use dunlin_tokio::{
     DhtNode,
-    core::dht::{DhtConfig, ReadOnly},
+    dunlin_core::dht::{DhtConfig, ReadOnly},
     has_ipv6,
     system::{
         config::Settings,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use dunlin_tokio::{
-    core::dht::{DhtLog, DhtStats, ReadOnly},
+    dunlin_core::dht::{DhtLog, DhtStats, ReadOnly},
     system::{
         conntrack::Usage,
         dht::{NodeEvent, Status},
@@ -334,7 +334,7 @@ fn line(s: &Status, (down, up): (u64, u64)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use dunlin_tokio::core::{NodeId, dht::Cause};
+    use dunlin_tokio::dunlin_core::{NodeId, dht::Cause};
 
     use super::*;
 

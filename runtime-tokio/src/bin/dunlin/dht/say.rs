@@ -1,7 +1,7 @@
 //! How the commands of `dunlin dht` speak: lines for people, objects for programs.
 
 use dunlin_tokio::{
-    core::dht::{Cause, DhtLog, Failure, LookupReport},
+    dunlin_core::dht::{Cause, DhtLog, Failure, LookupReport},
     system::{conntrack, dht::NodeEvent},
 };
 use indicatif::MultiProgress;

@@ -4,7 +4,7 @@ use std::{collections::HashSet, net::SocketAddr, path::Path, time::Duration};
 
 use dunlin_tokio::{
     DhtNode, DhtSearch, InfoHash,
-    core::{
+    dunlin_core::{
         dht::{self, Goal, LookupReport},
         metainfo::{Magnet, MagnetError, MutableKey},
         op::Ports,

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use dunlin_tokio::{
-    core::{
+    dunlin_core::{
         NodeId,
         dht::{DhtStats, Saved},
     },

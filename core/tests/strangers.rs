@@ -453,3 +453,61 @@ fn the_dht_names_addresses_of_the_internet_only() {
         assert_eq!(dials, near_and_far(near), "a local DHT: {local}");
     }
 }
+
+#[test]
+fn who_asks_for_a_torrent_that_is_being_opened_is_answered_when_it_is_open() {
+    let (info, _) = torrent(100_000, 32 << 10);
+    let hash = info.info_hash();
+    let mut b = Bench::new(Config::default());
+    b.opens_slowly = true;
+    b.add(Source::Info(info.clone()), &[]);
+    // Whether the driver is to read from it, if that changed.
+    let reads = |b: &mut Bench, conn: ConnId| {
+        let told = std::iter::from_fn(|| b.e.poll_interest());
+        let its = told.filter(|(c, _)| *c == conn).last();
+        its.map(|(_, interest)| interest.read)
+    };
+    let early = b.accept(v4(1, 40_000)).unwrap();
+    assert_eq!(reads(&mut b, early), Some(true));
+    b.hello(early, hash, 1);
+    // Nothing more of it is read before it has an answer.
+    assert_eq!(reads(&mut b, early), Some(false));
+    b.say(early, EXTENDED_HELLO);
+    assert!(b.hear(early).is_empty());
+    let stranger = b.peer(v4(2, 40_000), InfoHash([7; 20]), 2);
+    assert_eq!(stranger, None, "asks for a torrent that is not here");
+    b.open();
+    assert_eq!(reads(&mut b, early), Some(true));
+    assert!(b.hear(early).starts_with(b"\x13BitTorrent protocol"));
+    assert!(!b.closed.contains(&early));
+}
+
+#[test]
+fn who_waits_for_a_torrent_has_no_more_time_and_room_than_who_says_nothing() {
+    let (info, _) = torrent(100_000, 32 << 10);
+    let hash = info.info_hash();
+    let mut b = Bench::new(Config::default());
+    b.opens_slowly = true;
+    let id = b.add(Source::Info(info.clone()), &[]);
+    let flood: Vec<_> = (0..600)
+        .map(|n| b.accept(v4(66, 1000 + n)).unwrap())
+        .collect();
+    flood
+        .iter()
+        .rev()
+        .take(8)
+        .for_each(|c| b.hello(*c, hash, 1));
+    assert_eq!(b.connections(), 8);
+    b.wait(MINUTE);
+    assert_eq!(b.connections(), 0);
+    // Nor is there anything to wait for once the torrent is paused.
+    let early = b.peer(v4(1, 40_000), hash, 1).unwrap();
+    b.e.pause(b.now, id);
+    b.pump();
+    assert!(b.closed.contains(&early));
+    assert_eq!(b.peer(v4(1, 40_000), hash, 1), None);
+    b.e.resume(b.now, id);
+    let early = b.peer(v4(1, 40_000), hash, 1).unwrap();
+    b.open();
+    assert!(!b.hear(early).is_empty());
+}

@@ -14,7 +14,7 @@ use super::status::PeerSource;
 use crate::peer::Peer;
 use crate::throttle::NodeId;
 use crate::torrent::picker::{PeerKey, PickState};
-use crate::{BLOCK_LEN, Bitfield, BlockRef, ConnId, Instant, TorrentId};
+use crate::{BLOCK_LEN, Bitfield, BlockRef, ConnId, InfoHash, Instant, PeerId, TorrentId};
 
 /// Bits of a [`PeerKey`] that name the slot; the rest carry its generation, so that a piece in
 /// the making does not blame a successor.
@@ -150,10 +150,16 @@ impl Conn {
         }
     }
 
+    /// The torrent that it asked for, and who it is, while it has no answer.
+    pub(super) fn waits_for(&self) -> Option<(InfoHash, PeerId)> {
+        let peer = self.peer.as_ref().filter(|_| self.torrent.is_none())?;
+        Some((peer.info_hash()?, peer.peer_id()?))
+    }
+
     /// What the driver should be told.
     pub(super) fn interest(&self) -> Interest {
         Interest {
-            read: self.peer.is_some(),
+            read: self.peer.is_some() && self.waits_for().is_none(),
             write: self
                 .peer
                 .as_ref()

@@ -214,6 +214,7 @@ impl Engine {
         {
             self.confirm(id);
         }
+        self.answer_waiting(id);
         self.pump_trackers(id);
         self.connect_more(id);
     }
@@ -231,6 +232,7 @@ impl Engine {
             self.timers.set(timer, None);
         }
         self.close_all(id, why);
+        self.answer_waiting(id);
         self.flush_pieces(id);
         // A torrent at rest is checked all the same.
         let checking = matches!(

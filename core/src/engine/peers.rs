@@ -133,6 +133,8 @@ impl Engine {
         let torrent = self.by_hash.get(&info_hash).copied();
         let refusal = match torrent.and_then(|t| self.torrents.get(&t)) {
             None => Some("asks for a torrent that is not here"),
+            // It waits for an answer, among those that have said nothing yet and for as long.
+            Some(t) if t.is_opening() => return,
             Some(t) if !t.is_running() => Some("asks for a torrent at rest"),
             Some(t) if t.is_full(&self.config) => Some("the torrent has enough connections"),
             Some(_) if peer_id == self.peer_id => Some("this is ourselves"),
@@ -158,6 +160,23 @@ impl Engine {
             && let Some(peer) = &mut conn.peer
         {
             peer.welcome(&mut cx!(self), &local);
+        }
+    }
+
+    /// Answers those who asked for a torrent while it was being opened, unless it still is.
+    pub(super) fn answer_waiting(&mut self, torrent: TorrentId) {
+        let Some(t) = self.torrents.get(&torrent).filter(|t| !t.is_opening()) else {
+            return;
+        };
+        let info_hash = t.info_hash;
+        let asked = |id: ConnId| {
+            let (hash, peer_id) = self.conns.get(id)?.waits_for()?;
+            (hash == info_hash).then_some((id, peer_id))
+        };
+        let waiting: Vec<_> = self.conns.greeting().filter_map(asked).collect();
+        for (id, peer_id) in waiting {
+            self.on_handshake(id, info_hash, peer_id);
+            self.drain(id);
         }
     }
 

@@ -214,6 +214,15 @@ impl Torrent {
         !self.paused && matches!(self.phase, Phase::Metadata | Phase::Ready)
     }
 
+    /// Whether it runs as soon as its files are open and looked at.
+    pub(super) fn is_opening(&self) -> bool {
+        let opening = matches!(
+            self.phase,
+            Phase::Opening | Phase::Checking(_) | Phase::Claiming(_)
+        );
+        !self.paused && opening
+    }
+
     /// Whether pieces are exchanged.
     pub(super) fn is_exchanging(&self) -> bool {
         !self.paused && matches!(self.phase, Phase::Ready)

@@ -106,6 +106,60 @@ fn proxy(named: SocketAddr, login: &str) -> (Proxy, Receiver<Asked>) {
     (proxy.parse().unwrap(), asked)
 }
 
+/// What is said of the proxy and of the tracker, until both were heard.
+fn said(proxy: &str) -> (String, String) {
+    let content = Content::small();
+    let node = Node::with(|c| c.session.route.proxy = Some(proxy.parse().unwrap()));
+    let add = content.add().peers([SocketAddr::from(([127, 0, 0, 1], 9))]);
+    let add = add.trackers(["http://tracker.invalid/announce"]);
+    node.handle.add(add).unwrap();
+    let (mut of_proxy, mut of_tracker) = (Vec::new(), None);
+    while of_proxy.is_empty() || of_tracker.is_none() {
+        let event = node.event("what is said", |e| {
+            matches!(e, Event::Notice(n)
+                if matches!(n.what, What::Proxy { .. } | What::Tracker { .. }))
+        });
+        match event {
+            Event::Notice(notice) => match notice.what {
+                What::Proxy { message } => of_proxy.push(message),
+                What::Tracker { message, .. } => of_tracker = Some(message),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(of_proxy.len(), 1, "{of_proxy:?}");
+    node.stop();
+    (of_proxy.remove(0), of_tracker.unwrap())
+}
+
+#[test]
+fn a_dead_proxy_is_named() {
+    // Nobody listens here any more.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let name = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let (of_proxy, of_tracker) = said(&format!("socks5://me:secret@{name}"));
+    assert!(of_proxy.starts_with(&format!("{name}: ")), "{of_proxy}");
+    let named = format!("the proxy {name}: ");
+    assert!(of_tracker.contains(&named), "{of_tracker}");
+}
+
+#[test]
+fn what_answers_in_place_of_a_proxy_is_named() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let name = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let (of_proxy, of_tracker) = said(&format!("socks5://{name}"));
+    assert!(of_proxy.starts_with(&format!("{name}: ")), "{of_proxy}");
+    let named = format!("the proxy {name}: ");
+    assert!(of_tracker.contains(&named), "{of_tracker}");
+}
+
 #[test]
 fn peers_and_trackers_are_reached_through_the_proxy_alone() {
     let content = Content::small();

@@ -15,6 +15,7 @@ pub mod net;
 pub mod paths;
 mod platform;
 pub mod pool;
+pub mod proxy;
 pub mod resolve;
 pub mod session;
 pub mod setup;

@@ -44,6 +44,8 @@ pub struct Handshake {
     wanted: usize,
     login: Option<(String, String)>,
     target: Target,
+    /// The proxy did its part, and could not reach the target.
+    unreached: bool,
 }
 
 /// RFC 1929: lengths are one byte.
@@ -75,6 +77,7 @@ impl Handshake {
             wanted: 2,
             login: proxy.login.clone(),
             target,
+            unreached: false,
         })
     }
 
@@ -109,6 +112,12 @@ impl Handshake {
         Ok(self.step == Step::Done)
     }
 
+    /// Whether the last error says something of the target, and nothing of the proxy.
+    #[must_use]
+    pub const fn is_about_target(&self) -> bool {
+        self.unreached
+    }
+
     fn next(&mut self, input: &[u8]) -> io::Result<(Step, usize)> {
         match (self.step, input) {
             (Step::Methods, [5, 0]) => Ok(self.ask()),
@@ -127,7 +136,11 @@ impl Handshake {
             (Step::Head, [5, 0, _, 1]) => Ok((Step::Address, 4 + 2)),
             (Step::Head, [5, 0, _, 4]) => Ok((Step::Address, 16 + 2)),
             (Step::Head, [5, 0, _, 3]) => Ok((Step::NameLen, 1)),
-            (Step::Head, [5, reply, ..]) if *reply != 0 => Err(reply_error(*reply)),
+            (Step::Head, [5, reply, ..]) if *reply != 0 => {
+                // All but a command that it does not know, and what the RFC does not list.
+                self.unreached = matches!(reply, 1..=6 | 8);
+                Err(reply_error(*reply))
+            }
             (Step::NameLen, [len]) => Ok((Step::Address, usize::from(*len) + 2)),
             (Step::Address, _) => Ok((Step::Done, 0)),
             _ => {
@@ -265,6 +278,22 @@ mod tests {
         let long = Target::Name("x".repeat(256), 1);
         let error = Handshake::new(&proxy(open), long).unwrap_err();
         assert_eq!(error.kind(), Kind::InvalidInput);
+    }
+
+    #[test]
+    fn what_is_said_of_the_target_is_told_from_what_is_said_of_the_proxy() {
+        let about_target = |bytes: &[u8]| {
+            let target = Target::Name("name".into(), 1);
+            let mut h = Handshake::new(&proxy("socks5://127.0.0.1:1"), target).unwrap();
+            let failed = bytes.iter().any(|byte| h.input(&[*byte]).is_err());
+            assert!(failed, "{bytes:?}");
+            h.is_about_target()
+        };
+        for reply in 1..=u8::MAX {
+            let expected = matches!(reply, 1..=6 | 8);
+            assert_eq!(about_target(&[5, 0, 5, reply, 0, 1]), expected, "{reply}");
+        }
+        assert!(!about_target(&[5, 0xff]) && !about_target(b"HTTP"));
     }
 
     #[test]

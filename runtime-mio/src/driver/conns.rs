@@ -13,6 +13,7 @@ use std::{
     collections::VecDeque,
     io::{self, IoSlice, IoSliceMut, Read, Write},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use dunlin_core::{
@@ -21,6 +22,7 @@ use dunlin_core::{
     op::Close,
 };
 use dunlin_std::{
+    proxy::Watch,
     socket::{self, Route},
     socks::{Handshake, Target},
 };
@@ -80,6 +82,8 @@ pub(super) struct Conns {
     /// Slots to look at. May name one that is empty by now.
     queue: VecDeque<u32>,
     route: Route,
+    /// Of the proxy, if there is one.
+    watch: Option<Arc<Watch>>,
     /// Numbers of the poller below this one belong to other sockets.
     first_key: usize,
 }
@@ -90,6 +94,8 @@ enum Visit {
     Waits,
     /// There is more to do at once.
     More,
+    /// The stream could not be opened.
+    Failed(io::Error),
     /// The stream is over.
     Over(CloseReason),
 }
@@ -106,11 +112,12 @@ pub(super) enum Dial {
 }
 
 impl Conns {
-    pub(super) const fn new(route: Route, first_key: usize) -> Self {
+    pub(super) const fn new(route: Route, watch: Option<Arc<Watch>>, first_key: usize) -> Self {
         Self {
             slots: Vec::new(),
             queue: VecDeque::new(),
             route,
+            watch,
             first_key,
         }
     }
@@ -151,7 +158,13 @@ impl Conns {
         let target = Target::Address(conn.remote);
         addresses.reverse();
         self.try_proxy(poller, id.index, target, addresses)
-            .inspect_err(|_| self.remove(id.index))
+            .map_err(|error| {
+                if let Some(watch) = &self.watch {
+                    watch.fails(&error);
+                }
+                self.remove(id.index);
+                socket::close_reason(&error)
+            })
     }
 
     /// Tries the last of `addresses`, and the others if that fails at once.
@@ -161,8 +174,9 @@ impl Conns {
         index: u32,
         target: Target,
         mut addresses: Vec<SocketAddr>,
-    ) -> Result<(), CloseReason> {
-        let mut why = CloseReason::Unreachable;
+    ) -> io::Result<()> {
+        let none = "the proxy has no address";
+        let mut last = io::Error::new(io::ErrorKind::HostUnreachable, none);
         while let (Some(address), Some(proxy)) = (addresses.pop(), &self.route.proxy) {
             let begun = Handshake::new(proxy, target.clone())
                 .and_then(|greeting| Ok((greeting, self.open(poller, index, address)?)));
@@ -176,11 +190,33 @@ impl Conns {
                     (conn.readable, conn.writable, conn.ended) = (false, false, false);
                     return Ok(());
                 }
-                (Err(error), _) => why = socket::close_reason(&error),
+                (Err(error), _) => last = error,
                 (_, None) => return Ok(()),
             }
         }
-        Err(why)
+        Err(last)
+    }
+
+    /// A stream could not be opened: another address of the proxy is tried, if there is one.
+    fn failed(&mut self, poller: &Poller, index: u32, error: io::Error) -> Visit {
+        let why = Visit::Over(socket::close_reason(&error));
+        let Some(conn) = self.get(index) else {
+            return why;
+        };
+        let target = Target::Address(conn.remote);
+        let others = conn.other_proxies();
+        let reached = conn.reached_proxy();
+        if let Some(others) = others
+            && self.try_proxy(poller, index, target, others).is_ok()
+        {
+            return Visit::Waits;
+        }
+        match (&self.watch, reached) {
+            (Some(watch), true) => watch.works(),
+            (Some(watch), false) => drop(watch.fails(&error)),
+            (None, _) => {}
+        }
+        why
     }
 
     fn open(&self, poller: &Poller, index: u32, remote: SocketAddr) -> io::Result<TcpStream> {
@@ -301,6 +337,7 @@ impl Conns {
         now: Instant,
         stats: &mut Stats,
     ) {
+        let watch = self.watch.clone();
         for _ in 0..self.queue.len().min(VISITS_PER_ROUND) {
             let Some(index) = self.queue.pop_front() else {
                 return;
@@ -310,18 +347,12 @@ impl Conns {
             };
             conn.queued = false;
             let id = conn.id;
-            let mut visit = conn.visit(engine, now, stats);
-            if let Visit::Over(why) = visit
-                && let Some(others) = conn.other_proxies()
-            {
-                let target = Target::Address(conn.remote);
-                visit = match self.try_proxy(poller, index, target, others) {
-                    Ok(()) => Visit::Waits,
-                    Err(_) => Visit::Over(why),
-                };
-            }
+            let visit = match conn.visit(engine, now, stats, watch.as_deref()) {
+                Visit::Failed(error) => self.failed(poller, index, error),
+                visit => visit,
+            };
             match visit {
-                Visit::Waits => {}
+                Visit::Waits | Visit::Failed(_) => {}
                 Visit::More => self.enqueue(index),
                 Visit::Over(why) => {
                     self.remove(index);
@@ -353,11 +384,25 @@ impl Conn {
         }
     }
 
-    fn visit(&mut self, engine: &mut Engine, now: Instant, stats: &mut Stats) -> Visit {
-        match self.advance(engine, now, stats) {
+    /// Whether the proxy did its part: what failed is behind it.
+    const fn reached_proxy(&self) -> bool {
+        match &self.state {
+            State::Greeting { greeting, .. } => greeting.is_about_target(),
+            _ => false,
+        }
+    }
+
+    fn visit(
+        &mut self,
+        engine: &mut Engine,
+        now: Instant,
+        stats: &mut Stats,
+        watch: Option<&Watch>,
+    ) -> Visit {
+        match self.advance(engine, now, stats, watch) {
             Ok(true) => {}
             Ok(false) => return Visit::Waits,
-            Err(error) => return Visit::Over(socket::close_reason(&error)),
+            Err(error) => return Visit::Failed(error),
         }
         // Writes first: they make room, and what they ask for comes back while others are read.
         for direction in [Self::write, Self::read] {
@@ -377,6 +422,7 @@ impl Conn {
         engine: &mut Engine,
         now: Instant,
         stats: &mut Stats,
+        watch: Option<&Watch>,
     ) -> io::Result<bool> {
         if let State::Open(_) = self.state {
             return Ok(true);
@@ -406,6 +452,9 @@ impl Conn {
         if let State::Greeting { stream, greeting } = &mut self.state {
             if !greet(stream, greeting, &mut self.readable, &mut self.writable)? {
                 return Ok(false);
+            }
+            if let Some(watch) = watch {
+                watch.works();
             }
             stats.progress = true;
         }
@@ -548,7 +597,10 @@ fn greet(
         }
         let want = greeting.wanted().min(buf.len());
         match stream.read(&mut buf[..want]) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(0) => {
+                let reason = "it hung up";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
+            }
             Ok(len) => {
                 if greeting.input(&buf[..len])? {
                     return Ok(true);

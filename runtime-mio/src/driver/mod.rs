@@ -25,7 +25,7 @@ use std::{
     fmt,
     sync::{
         Arc, PoisonError,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, SyncSender, channel, sync_channel},
     },
     thread,
     time::Duration,
@@ -43,6 +43,7 @@ use dunlin_std::{
     disk::Disk,
     net::{InterfaceWatch, Turn},
     pool::{Pool, PoolConfig},
+    proxy::Watch,
     resolve::{Resolver, ResolverConfig},
     store::Store,
     torrents::{Torrents, warning},
@@ -94,6 +95,9 @@ pub(crate) struct Core {
     interface: Option<InterfaceWatch>,
     asides: Asides,
     proxy: Option<Proxy>,
+    watch: Option<Arc<Watch>>,
+    /// What is said of the proxy, by whichever thread met it.
+    proxy_events: Receiver<Event>,
     bell: Bell,
     /// `None` once the driver has ended: whoever calls then, or waits, hears of it.
     commands: Option<Receiver<Command>>,
@@ -166,12 +170,17 @@ impl Driver {
         };
         let (sender, commands) = sync_channel(config.commands.max(1));
         let route = session.route.clone();
+        let (tell, proxy_events) = channel();
+        let watch = route.proxy.as_ref().map(|proxy| {
+            let tell = move |event| tell.send(event).unwrap_or_default();
+            Arc::new(Watch::new(proxy, tell))
+        });
         let interface = InterfaceWatch::new(&route.egress, poller.now());
         let core = Core {
             interface,
             engine,
             poller,
-            conns: Conns::new(route.clone(), sockets::KEYS),
+            conns: Conns::new(route.clone(), watch.clone(), sockets::KEYS),
             sockets: Sockets::new(route.clone()),
             disk: Disk::new(session.disk, bell.of(Source::Disk)).map_err(start)?,
             names: Resolver::new(names, bell.of(Source::Names)),
@@ -179,6 +188,8 @@ impl Driver {
             torrents: Torrents::new(store.clone(), route.proxy.is_some()),
             asides: Asides::default(),
             proxy: route.proxy.clone(),
+            watch: watch.clone(),
+            proxy_events,
             bell,
             commands: Some(commands),
             commands_ready: false,
@@ -186,7 +197,7 @@ impl Driver {
             told: told.into_iter().collect(),
             shared: Arc::new(Shared::new(
                 session,
-                Http::new(route),
+                Http::new(route, watch),
                 store.as_ref().map(Arc::downgrade),
             )),
             thread: None,
@@ -446,6 +457,7 @@ impl Core {
 
     /// Passes events on; whether there are more.
     fn pass_events(&mut self, on_event: &mut impl FnMut(Event, &mut Control<'_>)) -> bool {
+        self.told.extend(self.proxy_events.try_iter());
         for _ in 0..EVENTS_PER_ROUND {
             let Some(event) = self.next_event() else {
                 return false;

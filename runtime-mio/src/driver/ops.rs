@@ -50,6 +50,9 @@ impl Core {
                 self.engine.add_peers(now, torrent, &found(port));
             }
             Aside::Proxy(conn) => {
+                if let (Outcome::Failed { error, .. }, Some(watch)) = (&outcome, &self.watch) {
+                    watch.fails(&error.detail);
+                }
                 let port = self.proxy.as_ref().map_or(0, |proxy| proxy.port);
                 let found = self.conns.proxy_found(&self.poller, conn, found(port));
                 if let Err(why) = found {

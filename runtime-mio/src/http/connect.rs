@@ -10,6 +10,7 @@ use std::{
 use dunlin_core::http::{Get, Host, Progress};
 use dunlin_std::{
     http::{MAX_ADDRESSES, PATIENCE},
+    proxy::Watch,
     socket::{self, Route},
     socks::{Handshake, Target},
 };
@@ -28,21 +29,38 @@ pub(super) struct Stream {
 ///
 /// # Errors
 /// What the system or the proxy says.
-pub(super) fn open(route: &Route, get: &mut Get, deadline: Clock) -> io::Result<Option<Stream>> {
+pub(super) fn open(
+    route: &Route,
+    watch: Option<&Watch>,
+    get: &mut Get,
+    deadline: Clock,
+) -> io::Result<Option<Stream>> {
     if let Some(proxy) = &route.proxy {
         // The proxy looks the name up, always: looking it up here would go around it.
         if get.handle_proxied(NOW) == Progress::Done {
             return Ok(None);
         }
+        let fails = |error: io::Error| match watch {
+            // Not what the system says of it: that would be said of the server behind the proxy.
+            Some(watch) => io::Error::other(watch.fails(&in_words(&error))),
+            None => error,
+        };
         // It is named by the user, so its own name may be looked up here.
-        let own = look_up(&proxy.host)?;
-        let mut stream = first(route, &own, proxy.port, deadline)?;
+        let own = look_up(&proxy.host).map_err(fails)?;
+        let mut stream = first(route, &own, proxy.port, deadline).map_err(fails)?;
         let target = match get.host() {
             Host::Ip(ip) => Target::Address(SocketAddr::new(ip, get.port())),
             Host::Name(name) => Target::Name(name.to_owned(), get.port()),
         };
-        greet(&mut stream, Handshake::new(proxy, target)?)?;
-        return Ok(Some(stream));
+        let mut handshake = Handshake::new(proxy, target)?;
+        let greeted = greet(&mut stream, &mut handshake);
+        if greeted.is_err() && !handshake.is_about_target() {
+            return greeted.map(|()| None).map_err(fails);
+        }
+        if let Some(watch) = watch {
+            watch.works();
+        }
+        return greeted.map(|()| Some(stream));
     }
     let mut found = match get.host() {
         Host::Ip(ip) => vec![ip],
@@ -109,8 +127,17 @@ fn left(deadline: Clock) -> io::Result<Duration> {
     }
 }
 
+/// What the system says of a server that did not answer, or of anything else that failed.
+fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        // A blocking call that runs into its limit says `WouldBlock` on Unix.
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "no answer in time".into(),
+        _ => error.to_string(),
+    }
+}
+
 /// Asks the proxy at the other end.
-fn greet(stream: &mut Stream, mut handshake: Handshake) -> io::Result<()> {
+fn greet(stream: &mut Stream, handshake: &mut Handshake) -> io::Result<()> {
     let mut buf = [0; 512];
     loop {
         stream.write_all(handshake.output())?;
@@ -118,7 +145,7 @@ fn greet(stream: &mut Stream, mut handshake: Handshake) -> io::Result<()> {
         let want = handshake.wanted().min(buf.len());
         let len = stream.read(&mut buf[..want])?;
         if len == 0 {
-            let reason = "the proxy hung up";
+            let reason = "it hung up";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
         }
         if handshake.input(&buf[..len])? {

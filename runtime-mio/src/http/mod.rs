@@ -19,6 +19,7 @@ use dunlin_core::{
 };
 use dunlin_std::{
     http::{self, Answer, Failure, PLATFORM},
+    proxy::Watch,
     socket::Route,
 };
 
@@ -36,14 +37,17 @@ const NOW: Instant = Instant::ORIGIN;
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     route: Route,
+    /// Of the proxy, if there is one.
+    watch: Option<Arc<Watch>>,
     /// Made when it is first needed: the roots of trust are many.
     tls: Arc<OnceLock<Arc<rustls::ClientConfig>>>,
 }
 
 impl Http {
-    pub(crate) fn new(route: Route) -> Self {
+    pub(crate) fn new(route: Route, watch: Option<Arc<Watch>>) -> Self {
         Self {
             route,
+            watch,
             tls: Arc::default(),
         }
     }
@@ -85,7 +89,9 @@ impl Http {
     /// What the system says; a request that is refused is done, and no error here.
     fn follow(&self, get: &mut Get, deadline: Clock) -> io::Result<()> {
         loop {
-            let Some(mut stream) = connect::open(&self.route, get, deadline)? else {
+            let Some(mut stream) =
+                connect::open(&self.route, self.watch.as_deref(), get, deadline)?
+            else {
                 return Ok(());
             };
             let step = if get.is_secure() {

@@ -58,7 +58,7 @@ fn request(url: String) -> HttpRequest {
 }
 
 fn get(request: &HttpRequest) -> Result<Answer, Failure> {
-    Http::new(Route::default()).get(request)
+    Http::new(Route::default(), None).get(request)
 }
 
 /// Names lead to loopback, so a tracker that a torrent names is asked to announce and nothing else,
@@ -101,7 +101,7 @@ fn nothing_leaves_over_a_family_that_is_not_bound() {
         },
         ..Route::default()
     };
-    let http = Http::new(only_v6);
+    let http = Http::new(only_v6, None);
     for family in [None, Some(Family::V4)] {
         let mut asked = request(format!("http://{at}/"));
         asked.family = family;

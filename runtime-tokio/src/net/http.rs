@@ -16,6 +16,7 @@ use dunlin_core::{
 };
 use dunlin_std::{
     http::{self, Answer, Failure, MAX_ADDRESSES, PATIENCE, PLATFORM},
+    proxy::Watch,
     socket::{self, Route},
 };
 use tokio::{
@@ -24,7 +25,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::proxy::{self, Watch};
+use super::proxy;
 
 /// Bytes read at once.
 const BUFFER: usize = 8 << 10;

@@ -9,11 +9,10 @@ mod proxy;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use dunlin_std::socket::Route;
+use dunlin_std::{proxy::Watch, socket::Route};
 use tokio::{net::TcpStream, time::timeout};
 
 pub(crate) use http::Http;
-pub(crate) use proxy::Watch;
 
 use crate::platform;
 

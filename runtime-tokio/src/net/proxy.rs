@@ -1,64 +1,11 @@
 //! The proxy: SOCKS5 (RFC 1928) with user name and password (RFC 1929).
 
-use std::{
-    fmt::Display,
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{io, net::SocketAddr};
 
-use dunlin_core::{
-    engine::{Event, What},
-    http::Host,
-};
-use dunlin_std::{config::Proxy, torrents::warning};
-use tokio::{net::TcpStream, sync::broadcast};
+use dunlin_core::http::Host;
+use dunlin_std::{config::Proxy, proxy::Watch};
+use tokio::net::TcpStream;
 use tokio_socks::{IntoTargetAddr, tcp::Socks5Stream};
-
-/// Says that the proxy itself fails: every peer and tracker behind it fails then, and none of them
-/// is to blame. It is said once, and again only after the proxy worked in between.
-#[derive(Debug)]
-pub(crate) struct Watch {
-    /// Host and port; never the login.
-    name: String,
-    failing: AtomicBool,
-    events: broadcast::WeakSender<Event>,
-}
-
-impl Watch {
-    pub(crate) fn new(proxy: &Proxy, events: broadcast::WeakSender<Event>) -> Arc<Self> {
-        let name = match proxy.host.contains(':') {
-            true => format!("[{}]:{}", proxy.host, proxy.port),
-            false => format!("{}:{}", proxy.host, proxy.port),
-        };
-        Arc::new(Self {
-            name,
-            failing: AtomicBool::new(false),
-            events,
-        })
-    }
-
-    /// It did its part, whatever became of the connection behind it.
-    pub(super) fn works(&self) {
-        self.failing.store(false, Ordering::Relaxed);
-    }
-
-    /// It did not; returns that in words.
-    pub(super) fn fails(&self, why: &dyn Display) -> String {
-        let message = format!("{}: {why}", self.name);
-        if !self.failing.swap(true, Ordering::Relaxed)
-            && let Some(events) = self.events.upgrade()
-        {
-            let message = message.clone();
-            // Nobody listens: fine.
-            let _ = events.send(warning(What::Proxy { message }));
-        }
-        format!("the proxy {message}")
-    }
-}
 
 /// Asks the proxy at the other end of `stream` to connect it to a host, whose name the proxy looks
 /// up.

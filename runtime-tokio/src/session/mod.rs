@@ -24,6 +24,7 @@ use dunlin_core::{
 use dunlin_std::{
     add::{Add, Limits},
     disk::Disk,
+    proxy,
     setup::SessionConfig,
     store::Store,
     torrents::warning,
@@ -39,7 +40,7 @@ pub use self::{
 use crate::{
     Ended, Error, Result, Stats,
     driver::{Command, Driver, Parts},
-    net::{self, Http},
+    net::Http,
     platform::Clock,
 };
 
@@ -134,7 +135,15 @@ impl Session {
             let _ = events.send(warning(What::Disk { message }));
         }
         let proxy = config.route.proxy.as_ref();
-        let proxy = proxy.map(|proxy| net::Watch::new(proxy, events.downgrade()));
+        let proxy = proxy.map(|proxy| {
+            let events = events.downgrade();
+            Arc::new(proxy::Watch::new(proxy, move |event| {
+                if let Some(events) = events.upgrade() {
+                    // Nobody listens: fine.
+                    let _ = events.send(event);
+                }
+            }))
+        });
         let http = Http::new(config.route.clone(), proxy);
         let (end, ended) = watch::channel(None);
         let shared = Arc::new(Shared {

@@ -302,6 +302,28 @@ mod tests {
         assert_eq!(queries.find(&tid, addr(1)), None, "answered once");
     }
 
+    /// The next query to the same endpoint takes the same slot.
+    #[test]
+    fn a_reply_that_comes_too_late_does_not_answer_the_next_query() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut cx = Cx {
+            now: Instant::ORIGIN,
+            rng: &mut rng,
+        };
+        let mut queries = Queries::new((1, 2), 4);
+        let mut ask = |queries: &mut Queries| {
+            let slot = queries.open(&mut cx, Purpose::Ping(None), addr(1), None);
+            queries.sent(cx.now, slot.unwrap());
+            (slot, queries.tid(slot.unwrap()))
+        };
+        let (slot, late) = ask(&mut queries);
+        queries.close(slot.unwrap());
+        let (again, next) = ask(&mut queries);
+        assert_eq!(again, slot);
+        assert_eq!(queries.find(&late, addr(1)), None);
+        assert_eq!(queries.find(&next, addr(1)), slot);
+    }
+
     /// The slots follow from each other: what a node is asked with must not tell what others are.
     #[test]
     fn all_bits_of_a_transaction_id_differ_from_endpoint_to_endpoint() {

@@ -159,10 +159,6 @@ impl Dht {
                 self.verify(cx, from, *id);
             }
         }
-        if self.answers.len() >= usize::from(self.config.max_replies.max(1)) {
-            self.limited += 1;
-            return;
-        }
         let Ok(tid) = heapless::Vec::from_slice(message.tid) else {
             return;
         };

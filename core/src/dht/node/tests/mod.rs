@@ -239,6 +239,14 @@ impl Net {
     }
 }
 
+/// The reply that a datagram is.
+fn reply(data: &[u8]) -> krpc::Reply<'_> {
+    match krpc::parse(data).expect("sound").body {
+        Body::Reply(reply) => reply,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn peers(hash: u8, announce: Option<u16>) -> Goal {
     let announce = announce.map(|port| Announce {
         ports: Ports::both(port),

@@ -16,13 +16,6 @@ fn parse(data: &[u8]) -> Message<'_> {
     krpc::parse(data).expect("sound")
 }
 
-fn reply(data: &[u8]) -> krpc::Reply<'_> {
-    match parse(data).body {
-        Body::Reply(reply) => reply,
-        other => panic!("{other:?}"),
-    }
-}
-
 fn code(data: Option<Vec<u8>>) -> Option<i64> {
     match parse(&data?).body {
         Body::Error(code, _) => Some(code),

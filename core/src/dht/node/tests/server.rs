@@ -58,6 +58,53 @@ fn a_read_only_node_answers_nobody() {
     assert!(net.ask(0, stranger_at(1), &QueryOut::Ping).is_some());
 }
 
+/// BEP 43: it answers no query, so that it is of no use to whom it is named.
+#[test]
+fn a_read_only_node_is_not_taken_for_a_contact() {
+    let mut net = Net::formed(10, &DhtConfig::default());
+    let mut query = [0; 200];
+    for (n, read_only) in [(1, true), (2, false)] {
+        let from = stranger_at(n);
+        let ping = QueryOut::Ping;
+        let len = krpc::query(&mut query, b"tt", &stranger(from), read_only, &ping);
+        net.watch = Some(from);
+        assert!(net.tell(0, from, &query[..len.expect("room")]).is_some());
+        net.asked = 0;
+        net.run(Duration::from_secs(60));
+        assert_eq!(net.asked > 0, !read_only, "whether it is pinged");
+    }
+}
+
+/// BEP 5: `implied_port` stands above `port`, for peers that do not know how others see theirs.
+#[test]
+fn an_implied_port_is_the_one_that_the_query_comes_from() {
+    let mut net = Net::formed(10, &DhtConfig::default());
+    let info_hash = NodeId([9; 20]);
+    let get_peers = QueryOut::GetPeers {
+        info_hash,
+        want: None,
+        scrape: false,
+        noseed: false,
+    };
+    for (n, implied_port) in [(1, true), (2, false)] {
+        let from = stranger_at(n);
+        let answer = net.ask(0, from, &get_peers).expect("an answer");
+        let token = reply(&answer).token.expect("a token").to_vec();
+        let announce = QueryOut::AnnouncePeer {
+            info_hash,
+            token: &token,
+            port: 4000,
+            implied_port,
+            seed: false,
+        };
+        net.ask(0, from, &announce).expect("an answer");
+    }
+    let answer = net.ask(0, stranger_at(3), &get_peers).expect("an answer");
+    let peers: BTreeSet<_> = reply(&answer).peers().collect();
+    let explicit = SocketAddr::new(stranger_at(2).ip(), 4000);
+    assert_eq!(peers, BTreeSet::from([stranger_at(1), explicit]));
+}
+
 /// Replies that cannot leave are bounded by the configuration.
 #[test]
 fn replies_that_wait_are_bounded() {

@@ -9,8 +9,8 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use crate::{
-    block::Block, dht::Saved, hash::Hasher, http::Origin, machine::SocketId, metainfo::Info,
-    sync::Arc,
+    bitfield::Bitfield, block::Block, dht::Saved, hash::Hasher, http::Origin, machine::SocketId,
+    metainfo::Info, sync::Arc,
 };
 
 /// Names one op until its outcome.
@@ -48,13 +48,29 @@ pub enum Close {
     Abort,
 }
 
+/// What is known of a file that exists when its torrent takes its files into use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Whose {
+    /// No piece that covers it passed its check.
+    #[default]
+    Unknown,
+    /// Some of the pieces that cover it passed their check, others failed.
+    Partly,
+    /// At least one of the pieces that cover it passed its check, and none failed. Those that could not be checked reach
+    /// beyond its end, or into a file that is missing or too short.
+    Checked,
+    /// The record of the torrent vouches for it, whatever it holds.
+    Recorded,
+}
+
 /// What a torrent takes its files into use for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// To read them: nothing is written, so others may read the same files.
     Read,
-    /// To write them. A file that exists is taken only if it is known to be this torrent's or
-    /// holds nothing: it is empty, or all zeros and not longer than it should be.
+    /// To write them. A file that exists is taken if it is [`Whose::Recorded`]. Else it must not be longer than it should
+    /// be, and where no piece passed its check it must hold nothing but zeros; what could not be checked of a file that is
+    /// [`Whose::Checked`] may hold anything.
     Write,
     /// To write them, whatever they hold: the user insists. Files of another torrent that runs
     /// are refused all the same.
@@ -172,10 +188,11 @@ pub enum Op {
         op: OpId,
         /// Whose files.
         torrent: TorrentId,
-        /// One flag a file: what exists there is known to be this torrent's, by its record or
-        /// because a piece that covers it passed its check. Such a file that is too long is cut
-        /// to its length by a claim for writing.
-        ours: Vec<bool>,
+        /// One for each file: what is known of what exists there. A file that is
+        /// [`Whose::Recorded`] and too long is cut to its length by a claim for writing.
+        whose: Vec<Whose>,
+        /// The pieces that passed their check, or that the record lists.
+        have: Bitfield,
         /// What for.
         claim: Claim,
     },

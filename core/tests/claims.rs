@@ -92,13 +92,36 @@ fn who_insists_overwrites() {
 }
 
 #[test]
-fn a_piece_that_passes_makes_a_file_ours() {
+fn a_piece_that_passes_does_not_make_the_rest_of_the_file_ours() {
     let (info, data) = torrent(1_000_000, 64 << 10);
     let mut w = World::new(3);
     let (s, _) = w.seed(Config::default(), &info, &data);
     let l = w.node(Config::default());
     foreign(&mut w, l, &info, data.len());
     let store = w.nodes[l].shelf.get_mut(&info.info_hash().0).unwrap();
+    store.data[64 << 10..128 << 10].copy_from_slice(&data[64 << 10..128 << 10]);
+    let before = store.data.clone();
+    let torrent = AddTorrent {
+        peers: vec![w.nodes[s].addr],
+        ..add(Source::Info(info.clone()))
+    };
+    let id = w.nodes[l].engine.add(w.now, torrent).unwrap();
+    w.run(MINUTE);
+    let refused = |s: &State| matches!(s, State::Failed(e) if e.kind == OpErrorKind::Exists);
+    assert!(refused(&state(&w, l, id)), "{:?}", state(&w, l, id));
+    assert_eq!(w.nodes[l].bytes_written, 0);
+    assert!(w.nodes[l].stores[&id].data == before);
+}
+
+#[test]
+fn a_download_of_another_program_is_gone_on_with() {
+    let (info, data) = torrent(1_000_000, 64 << 10);
+    let mut w = World::new(3);
+    let (s, _) = w.seed(Config::default(), &info, &data);
+    let l = w.node(Config::default());
+    foreign(&mut w, l, &info, data.len());
+    let store = w.nodes[l].shelf.get_mut(&info.info_hash().0).unwrap();
+    store.data.fill(0);
     store.data[64 << 10..128 << 10].copy_from_slice(&data[64 << 10..128 << 10]);
     let torrent = AddTorrent {
         peers: vec![w.nodes[s].addr],
@@ -107,6 +130,34 @@ fn a_piece_that_passes_makes_a_file_ours() {
     let id = w.nodes[l].engine.add(w.now, torrent).unwrap();
     assert!(w.run_until(MINUTE, |w| w.has(l, id, &data)));
     assert_eq!(w.nodes[l].bytes_written, data.len() as u64 - (64 << 10));
+}
+
+#[test]
+fn what_the_user_changed_in_a_complete_file_is_not_put_back() {
+    let (info, data) = torrent(1_000_000, 64 << 10);
+    let mut w = World::new(4);
+    let (s, _) = w.seed(Config::default(), &info, &data);
+    let (l, id) = w.leech(Config::default(), &info, &[s]);
+    assert!(w.run_until(MINUTE, |w| {
+        w.has(l, id, &data) && w.nodes[l].saved.contains_key(&id)
+    }));
+    w.run(MINUTE);
+    w.restart(l, Config::default());
+    let store = w.nodes[l].shelf.get_mut(&info.info_hash().0).unwrap();
+    store.data[..10].fill(0x55);
+    store.mtime += 1;
+    store.foreign = true;
+    let before = store.data.clone();
+    let torrent = AddTorrent {
+        resume: w.nodes[l].saved.get(&id).cloned(),
+        peers: vec![w.nodes[s].addr],
+        ..add(Source::Info(info))
+    };
+    let id = w.nodes[l].engine.add(w.now, torrent).unwrap();
+    w.run(MINUTE);
+    let refused = |s: &State| matches!(s, State::Failed(e) if e.kind == OpErrorKind::Exists);
+    assert!(refused(&state(&w, l, id)), "{:?}", state(&w, l, id));
+    assert!(w.nodes[l].stores[&id].data == before);
 }
 
 #[test]

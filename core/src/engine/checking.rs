@@ -333,6 +333,29 @@ struct Judged {
     vouched: Vec<bool>,
 }
 
+impl Torrent {
+    /// The pieces that can be checked: the files that they cover are long enough.
+    pub(super) fn present(&self, info: &Info, files: &[Option<FileStat>]) -> Bitfield {
+        let mut present = Bitfield::full(info.piece_count());
+        // A skipped file's bytes may be kept apart, in what is reported behind the files.
+        let apart = files.get(info.files().len()).is_some_and(Option::is_some);
+        for (i, file) in info.files().iter().enumerate() {
+            let skipped = self.priorities.get(i) == Some(&FilePriority::Skip);
+            if file.kind != FileKind::Regular || skipped && apart {
+                continue;
+            }
+            let found = files.get(i).copied().flatten().map_or(0, |f| f.len);
+            if found < file.len {
+                let first = ((file.offset + found) / u64::from(info.piece_len())) as u32;
+                for piece in first..info.pieces_of(i).end {
+                    present.clear(piece);
+                }
+            }
+        }
+        present
+    }
+}
+
 /// What to believe of the files found, and which pieces to hash. A record is believed of files
 /// that are still the same, with their length and time.
 fn judge_files(
@@ -342,8 +365,7 @@ fn judge_files(
     boot: Option<[u8; 16]>,
 ) -> Judged {
     let pieces = info.piece_count();
-    // A piece can only be there if its files are long enough.
-    let mut present = Bitfield::full(pieces);
+    let present = t.present(info, files);
     // A skipped file's bytes may be kept apart, in what is reported behind the files.
     let count = info.files().len();
     let apart = files.get(count).copied().flatten();
@@ -370,17 +392,8 @@ fn judge_files(
         if file.kind != FileKind::Regular || file.len == 0 {
             continue;
         }
-        let missing_from = file.offset + found.map_or(0, |f| f.len).min(file.len);
-        let missing = missing_from < file.offset + file.len;
+        let missing = found.map_or(0, |f| f.len) < file.len;
         let skipped = t.priorities.get(i) == Some(&FilePriority::Skip);
-        if missing {
-            let first = (missing_from / u64::from(info.piece_len())) as u32;
-            for piece in first..info.pieces_of(i).end {
-                if !skipped || apart.is_none() {
-                    present.clear(piece);
-                }
-            }
-        }
         let then = |file: usize| record.and_then(|r| r.files.get(file).copied().flatten());
         let agrees = |a: Option<FileStat>, b: Option<FileStat>| match (a, b) {
             (Some(a), Some(b)) => a.agrees(&b),

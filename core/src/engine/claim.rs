@@ -11,8 +11,9 @@
 //! ```
 //!
 //! The rule: what the engine did not write is the user's. A file that exists is taken for this
-//! torrent's if its record vouches for it, or if a piece that covers it passes its check. With
-//! anything else in the way the torrent is refused, by name, before the first byte is written
+//! torrent's if its record vouches for it, or if nothing that it holds can be lost: the pieces that
+//! cover it pass their check, and where they do not it holds zeros, as downloads of other programs
+//! do. With anything else in the way the torrent is refused, by name, before the first byte is written
 //! (see [`Existing`](super::Existing) for those who insist), and rests until the application
 //! wakes it: unlike a full disk, this does not pass by itself.
 
@@ -24,7 +25,7 @@ use super::ops::Purpose;
 use super::torrent::{Held, Phase, Torrent};
 use super::{Engine, Existing, FilePriority};
 use crate::metainfo::{FileKind, Info};
-use crate::op::{Claim, FileStat, OpError, OpErrorKind};
+use crate::op::{Claim, FileStat, OpError, OpErrorKind, Whose};
 use crate::{Bitfield, Op, Outcome, TorrentId};
 
 /// Files named one by one when they are lost; a torrent may have a million.
@@ -45,19 +46,18 @@ impl Engine {
             Existing::Adopt => Claim::Write,
             Existing::Overwrite => Claim::Overwrite,
         };
-        let have = picker.have();
-        let ours = (0..info.files().len()).map(|i| {
-            let there = t.files.get(i).is_some_and(Option::is_some);
-            let vouched = t.vouched.get(i).copied().unwrap_or_default();
-            there && (vouched || info.pieces_of(i).any(|piece| have.get(piece)))
-        });
-        let ours: Vec<bool> = ours.collect();
-        t.ours.clone_from(&ours);
+        let have = picker.have().clone();
+        let whose = t.whose(info, &have);
+        let ours = whose.iter();
+        t.ours = ours
+            .map(|whose| matches!(whose, Whose::Checked | Whose::Recorded))
+            .collect();
         t.claim = Held::Asked;
         self.ops.job(Purpose::Claim(id, claim), |op| Op::Claim {
             op,
             torrent: id,
-            ours,
+            whose,
+            have,
             claim,
         });
     }
@@ -286,6 +286,31 @@ impl Engine {
 }
 
 impl Torrent {
+    /// What is known of each file, when the pieces `have` passed their check.
+    fn whose(&self, info: &Info, have: &Bitfield) -> Vec<Whose> {
+        let present = self.present(info, &self.files);
+        let whose = |i: usize| {
+            if !self.files.get(i).is_some_and(Option::is_some) {
+                return Whose::Unknown;
+            }
+            if self.vouched.get(i) == Some(&true) {
+                return Whose::Recorded;
+            }
+            let (mut passed, mut failed) = (false, false);
+            for piece in info.pieces_of(i) {
+                let had = have.get(piece);
+                passed |= had;
+                failed |= !had && present.get(piece);
+            }
+            match (passed, failed) {
+                (false, _) => Whose::Unknown,
+                (true, true) => Whose::Partly,
+                (true, false) => Whose::Checked,
+            }
+        };
+        (0..info.files().len()).map(whose).collect()
+    }
+
     /// Whether a file is wanted at all.
     fn wants(&self, file: usize) -> bool {
         self.priorities.get(file) != Some(&FilePriority::Skip)

@@ -95,11 +95,12 @@ pub enum Check {
 
 /// What may become of files that exist where a torrent's files belong.
 ///
-/// Bytes are known to be the torrent's if its record vouches for the file, or if a piece that
-/// covers a part of it passes its check.
+/// A file is known to be the torrent's if its record vouches for it, or if nothing that it holds can be lost: the pieces that
+/// cover it pass their check, where they do not it holds zeros, and it is not too long. What cannot be checked, because
+/// the file ends too early or a neighbour is missing, goes with what passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Existing {
-    /// Those that hold bytes of this torrent, or nothing, are taken over. If there is any other,
+    /// Those that are this torrent's, or hold nothing, are taken over. If there is any other,
     /// nothing is written and the torrent fails with
     /// [`OpErrorKind::Exists`](crate::OpErrorKind::Exists), naming each;
     /// [`Engine::resume`](super::Engine::resume) looks again.

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use dunlin_core::metainfo::{File, FileKind, Info};
-use dunlin_core::op::{Claim, FileStat, SocketKind};
-use dunlin_core::{BLOCK_LEN, Op, OpErrorKind, Outcome};
+use dunlin_core::op::{Claim, FileStat, SocketKind, Whose};
+use dunlin_core::{BLOCK_LEN, Bitfield, Op, OpErrorKind, Outcome};
 
 use super::{LATENCY, Later, Node, Store, World};
 
@@ -19,6 +19,15 @@ fn timed_out() -> Outcome {
 impl Node {
     fn is_silent(&self, text: &str) -> bool {
         self.silent.is_some_and(|name| text.contains(name))
+    }
+}
+
+impl Store {
+    /// Whether something is lost when the pieces that `have` lacks are written over it.
+    fn loses_with(&self, have: &Bitfield, info: &Info) -> bool {
+        let pieces = self.data.chunks(info.piece_len() as usize);
+        let lacked = (0..).zip(pieces).filter(|(i, _)| !have.get(*i));
+        lacked.flat_map(|(_, data)| data).any(|byte| *byte != 0)
     }
 }
 
@@ -98,13 +107,18 @@ impl World {
             Op::Claim {
                 op,
                 torrent,
-                ours,
+                whose,
+                have,
                 claim,
             } => {
                 node.claims.push(claim);
                 let store = node.stores.get_mut(&torrent).unwrap();
                 let outcome = match claim {
-                    Claim::Write if store.foreign && !ours[0] => {
+                    Claim::Write
+                        if store.foreign
+                            && whose[0] != Whose::Recorded
+                            && store.loses_with(&have, &node.infos[&torrent]) =>
+                    {
                         Outcome::failed(OpErrorKind::Exists, "payload.bin: it exists")
                     }
                     _ => Outcome::Flushed(report(node.apart, store.stat(), &node.infos[&torrent])),

@@ -8,8 +8,8 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 
 use dunlin_core::dht::Saved;
 use dunlin_core::metainfo::Info;
-use dunlin_core::op::{Claim, OpError};
-use dunlin_core::{Block, Hasher, Instant, Op, OpErrorKind, OpId, Outcome, TorrentId};
+use dunlin_core::op::{Claim, OpError, Whose};
+use dunlin_core::{Bitfield, Block, Hasher, Instant, Op, OpErrorKind, OpId, Outcome, TorrentId};
 
 pub use ram::{NoDisk, RamDisk};
 
@@ -46,7 +46,11 @@ pub enum DiskJob {
     /// See [`Op::Hash`].
     Hash { at: u64, len: u64, hasher: Hasher },
     /// See [`Op::Claim`].
-    Claim { ours: Vec<bool>, claim: Claim },
+    Claim {
+        whose: Vec<Whose>,
+        have: Bitfield,
+        claim: Claim,
+    },
     /// See [`Op::Confirm`].
     Confirm,
     /// See [`Op::Flush`].
@@ -100,9 +104,10 @@ impl DiskOp {
             Op::Claim {
                 op,
                 torrent,
-                ours,
+                whose,
+                have,
                 claim,
-            } => (op, torrent, DiskJob::Claim { ours, claim }),
+            } => (op, torrent, DiskJob::Claim { whose, have, claim }),
             Op::Confirm { op, torrent, .. } => (op, torrent, DiskJob::Confirm),
             Op::Flush {
                 op,

@@ -21,18 +21,19 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     io::{self, ErrorKind},
+    ops::Range,
     path::{Path, PathBuf},
     sync::atomic::Ordering,
 };
 
 use dunlin_core::{
-    OpError, OpErrorKind, TorrentId,
+    Bitfield, OpError, OpErrorKind, TorrentId,
     metainfo::FileKind,
-    op::{Claim, FileStat},
+    op::{Claim, FileStat, Whose},
 };
 
 use super::{
-    files::{Files, Owned, is_missing, try_lock},
+    files::{Files, Owned, flag, is_missing, try_lock},
     jobs::Disk,
     transfer,
 };
@@ -115,16 +116,20 @@ impl Disk<'_> {
     /// See [`dunlin_core::Op::Claim`].
     pub(super) fn claim(
         &self,
-        ours: &[bool],
+        whose: &[Whose],
+        have: &Bitfield,
         claim: Claim,
     ) -> Result<Vec<Option<FileStat>>, OpError> {
         let files = self.files;
         let write = claim != Claim::Read;
-        let is_ours = |i: usize| ours.get(i).copied().unwrap_or_default();
+        let whose = |i: usize| whose.get(i).copied().unwrap_or_default();
         let regular: Vec<usize> = (0..files.paths.len())
             .filter(|&i| files.info.files()[i].kind == FileKind::Regular)
             .collect();
-        let used = regular.iter().copied().filter(|&i| write || is_ours(i));
+        let used = regular
+            .iter()
+            .copied()
+            .filter(|&i| write || whose(i) != Whose::Unknown);
         let paths = files.canonical(used);
         let name = files.info.name();
         let taken = self.shared.claims().take(files.torrent, name, paths, write);
@@ -135,8 +140,8 @@ impl Disk<'_> {
             })));
         }
         let done = match write {
-            false => self.claim_to_read(&regular, is_ours),
-            true => self.claim_to_write(&regular, is_ours, claim == Claim::Overwrite),
+            false => self.claim_to_read(&regular, whose),
+            true => self.claim_to_write(&regular, whose, have, claim == Claim::Overwrite),
         };
         if done.is_err() {
             self.shared.claims().give_up(files.torrent);
@@ -148,12 +153,15 @@ impl Disk<'_> {
     fn claim_to_read(
         &self,
         regular: &[usize],
-        is_ours: impl Fn(usize) -> bool,
+        whose: impl Fn(usize) -> Whose,
     ) -> Result<(), OpError> {
         let mut ledger = self.files.ledger();
         ledger.writing = false;
         for &i in regular {
-            ledger.owned[i] = ledger.stats[i].filter(|_| is_ours(i)).map(|s| Owned(s.id));
+            let known = ledger.stats[i].filter(|_| whose(i) != Whose::Unknown);
+            ledger.owned[i] = known.map(|s| Owned(s.id));
+            let partly = whose(i) == Whose::Partly;
+            self.files.set(i, flag::PARTLY, partly);
         }
         Ok(())
     }
@@ -161,7 +169,8 @@ impl Disk<'_> {
     fn claim_to_write(
         &self,
         regular: &[usize],
-        is_ours: impl Fn(usize) -> bool,
+        whose: impl Fn(usize) -> Whose,
+        have: &Bitfield,
         insists: bool,
     ) -> Result<(), OpError> {
         let files = self.files;
@@ -173,7 +182,8 @@ impl Disk<'_> {
             let Some(root) = &root else {
                 break;
             };
-            let found = self.judge(root, i, is_ours(i), insists);
+            files.set(i, flag::PARTLY, false);
+            let found = self.judge(root, i, whose(i), have, insists);
             match found.map_err(|e| files.error(i as u32, &e))? {
                 Found::Nothing => {}
                 Found::Ours(stat) => {
@@ -211,7 +221,14 @@ impl Disk<'_> {
     }
 
     /// What is at the path of a file that is to be written.
-    fn judge(&self, root: &Root, i: usize, ours: bool, insists: bool) -> io::Result<Found> {
+    fn judge(
+        &self,
+        root: &Root,
+        i: usize,
+        whose: Whose,
+        have: &Bitfield,
+        insists: bool,
+    ) -> io::Result<Found> {
         let files = self.files;
         let path = &files.paths[i];
         let foreign = |why: &str| Ok(Found::Foreign(why.into()));
@@ -234,22 +251,69 @@ impl Disk<'_> {
         }
         match platform::marked(&file) {
             Some(by) if by == files.info.info_hash().to_string() => return Ok(Found::Ours(found)),
-            Some(_) if !holds_nothing(&file, found.len)? => {
+            Some(_) if !holds_nothing(&file, 0..found.len)? => {
                 return foreign("it belongs to another torrent, which has not completed it");
             }
             _ => {}
         }
-        let ours = ours || files.owned(i as u32).is_some_and(|o| o.is(&found));
-        if ours || found.len <= wanted && holds_nothing(&file, found.len)? {
+        let writes = files.ledger().writing && files.owned(i as u32).is_some_and(|o| o.is(&found));
+        if writes || whose == Whose::Recorded {
             return Ok(Found::Ours(found));
         }
-        let longer = match found.len.checked_sub(wanted) {
-            Some(more) if more > 0 => format!(" and is {more} bytes too long"),
-            _ => String::new(),
+        let kept = self.loses_nothing(&file, i, found.len, whose, have)?;
+        let more = found.len.saturating_sub(wanted);
+        let longer = || format!("{more} bytes too long");
+        Ok(match (whose, kept, more) {
+            (_, true, 0) => Found::Ours(found),
+            (Whose::Unknown, _, 0) => Found::Foreign("it holds nothing of this torrent".into()),
+            (Whose::Unknown, ..) => Found::Foreign(format!(
+                "it holds nothing of this torrent and is {}",
+                longer()
+            )),
+            (_, false, 0) => Found::Foreign("part of it is not this torrent's".into()),
+            (_, false, _) => Found::Foreign(format!(
+                "part of it is not this torrent's, and it is {}",
+                longer()
+            )),
+            (_, true, _) => Found::Foreign(format!("it is {}", longer())),
+        })
+    }
+
+    /// Whether nothing is lost when the pieces that `have` lacks are written over what the first `len` bytes of a file
+    /// hold, as far as they belong to the torrent.
+    fn loses_nothing(
+        &self,
+        file: &File,
+        i: usize,
+        len: u64,
+        whose: Whose,
+        have: &Bitfield,
+    ) -> io::Result<bool> {
+        let info = &self.files.info;
+        let entry = &info.files()[i];
+        let end = len.min(entry.len);
+        let stretch = |piece: u32| {
+            let from = u64::from(piece) * u64::from(info.piece_len());
+            let to = (from + u64::from(info.piece_len())).saturating_sub(entry.offset);
+            from.saturating_sub(entry.offset).min(end)..to.min(end)
         };
-        Ok(Found::Foreign(format!(
-            "it holds nothing of this torrent{longer}"
-        )))
+        let mut empty = true;
+        for piece in info.pieces_of(i).filter(|piece| !have.get(*piece)) {
+            if !holds_nothing(file, stretch(piece))? {
+                empty = false;
+                break;
+            }
+        }
+        if empty || whose != Whose::Checked {
+            return Ok(empty);
+        }
+        // Zeros pass the check of many torrents, so they do not tell whose the rest is.
+        for piece in info.pieces_of(i).filter(|piece| have.get(*piece)) {
+            if !holds_nothing(file, stretch(piece))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Cuts a file to its length.
@@ -350,16 +414,16 @@ fn fold(path: &Path, names: Names) -> PathBuf {
     }
 }
 
-/// Whether a file of `len` bytes is all zeros.
-fn holds_nothing(file: &File, len: u64) -> io::Result<bool> {
-    let mut buf = vec![0; RUN];
-    let mut at = 0;
-    while at < len {
+/// Whether these bytes of a file are all zeros.
+fn holds_nothing(file: &File, bytes: Range<u64>) -> io::Result<bool> {
+    let mut buf = vec![0; RUN.min((bytes.end - bytes.start) as usize)];
+    let mut at = bytes.start;
+    while at < bytes.end {
         match platform::next_data(file, at)? {
             None => return Ok(true),
             Some(data) => at = data.max(at),
         }
-        let part = (len.saturating_sub(at)).min(RUN as u64) as usize;
+        let part = bytes.end.saturating_sub(at).min(buf.len() as u64) as usize;
         transfer::read_exact(file, &mut buf[..part], at)?;
         if buf[..part].iter().any(|byte| *byte != 0) {
             return Ok(false);
@@ -413,7 +477,7 @@ impl Disk<'_> {
             let path = &files.paths[i];
             let ours = match &entry.kind {
                 FileKind::Regular => {
-                    let owned = files.owned(i as u32).is_some();
+                    let owned = files.owned(i as u32).is_some() && !files.has(i, flag::PARTLY);
                     owned && files.look_at(Some(&root), i).is_ok_and(|s| s.is_some())
                 }
                 FileKind::Symlink(target) => self.link_target(target).is_some_and(|to| {

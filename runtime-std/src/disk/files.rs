@@ -41,6 +41,8 @@ pub(super) mod flag {
     pub(in super::super) const ALLOCATED: u8 = 8;
     /// Written to since the torrent was opened.
     pub(in super::super) const WRITTEN: u8 = 16;
+    /// Only read, and part of it is not the torrent's.
+    pub(in super::super) const PARTLY: u8 = 32;
 }
 
 /// Zeros are written in pieces of this size where space cannot be reserved otherwise.

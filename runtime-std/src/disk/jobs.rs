@@ -99,7 +99,9 @@ pub(super) fn run(
         } => disk
             .hash(*at, *len, hasher, scratch)
             .map(|()| Outcome::Hashed(std::mem::replace(hasher, Hasher::sha1()))),
-        Op::Claim { ours, claim, .. } => disk.claim(ours, *claim).map(Outcome::Flushed),
+        Op::Claim {
+            whose, have, claim, ..
+        } => disk.claim(whose, have, *claim).map(Outcome::Flushed),
         Op::Confirm { done, .. } => disk.confirm(*done).map(Outcome::Flushed),
         Op::Flush { durable: true, .. } => disk.flush().map(Outcome::Flushed),
         Op::Flush { .. } => disk.look().map(Outcome::Flushed),

@@ -9,14 +9,20 @@ impl Bench {
     fn claim_of(
         &mut self,
         torrent: TorrentId,
-        ours: &[bool],
+        whose: &[Whose],
+        have: &[u32],
         claim: Claim,
     ) -> Result<Vec<Option<FileStat>>, OpError> {
-        let ours = ours.to_vec();
+        let whose = whose.to_vec();
+        let mut known = Bitfield::new(self.info.piece_count());
+        for piece in have {
+            known.set(*piece);
+        }
         match self.run(|op| Op::Claim {
             op,
             torrent,
-            ours,
+            whose,
+            have: known,
             claim,
         }) {
             Outcome::Flushed(stats) => Ok(stats),
@@ -29,7 +35,7 @@ impl Bench {
     fn claim_anew(&mut self, claim: Claim) -> Result<Vec<Option<FileStat>>, OpError> {
         self.release(false);
         self.open_only(Allocation::Sparse);
-        self.claim_of(T, &[], claim)
+        self.claim_of(T, &[], &[], claim)
     }
 
     /// Opens another torrent, below `dir`.
@@ -130,12 +136,90 @@ fn a_file_of_ours_that_is_too_long_is_cut_and_said() {
     b.release(false);
     b.open_only(Allocation::Sparse);
     // To read it, nothing is cut.
-    assert!(b.claim_of(T, &[true], Claim::Read).is_ok());
+    assert!(b.claim_of(T, &[Whose::Recorded], &[], Claim::Read).is_ok());
     assert_eq!(fs::metadata(b.path("a")).unwrap().len(), 20_000);
-    let stats = b.claim_of(T, &[true], Claim::Write).unwrap();
+    let stats = b
+        .claim_of(T, &[Whose::Recorded], &[], Claim::Write)
+        .unwrap();
     assert_eq!(stats[0].unwrap().len, 16_384);
     assert_eq!(fs::metadata(b.path("a")).unwrap().len(), 16_384);
     assert_eq!(b.disk.take_notes().len(), 1);
+}
+
+#[test]
+fn of_what_is_partly_the_torrents_nothing_is_lost() -> Result<(), TestFailed> {
+    let mut b = Bench::new(info(16_384, &[("a", 50_000), ("b", 50_000)]));
+    fs::create_dir_all(b.path("")).unwrap();
+    // Of the file "a", the second piece passes its check.
+    let mut content = vec![0; 50_000];
+    content[16_384..32_768].fill(7);
+    fs::write(b.path("a"), &content).unwrap();
+    let claim = |b: &mut Bench| {
+        b.release(false);
+        b.open_only(Allocation::Sparse);
+        b.claim_of(T, &[Whose::Partly], &[1], Claim::Write)
+    };
+    assert!(claim(&mut b).is_ok(), "the rest holds nothing");
+    for (at, whole) in [
+        (0, 50_000),
+        (16_383, 20_000),
+        (32_768, 50_000),
+        (49_999, 50_000),
+    ] {
+        let mut content = content[..whole].to_vec();
+        content[at] = 1;
+        fs::write(b.path("a"), &content).unwrap();
+        refused(claim(&mut b), &["t/a", "part of it"])?;
+        assert!(fs::read(b.path("a")).unwrap() == content, "{at}");
+    }
+    // What was only read and is not all the torrent's is not deleted with it.
+    b.release(false);
+    b.open_only(Allocation::Sparse);
+    fs::write(b.path("b"), vec![7; 50_000]).unwrap();
+    b.release(false);
+    b.open_only(Allocation::Sparse);
+    let whose = [Whose::Partly, Whose::Checked];
+    assert!(b.claim_of(T, &whose, &[1, 4], Claim::Read).is_ok());
+    b.release(true);
+    assert!(b.path("a").exists() && !b.path("b").exists());
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_checked_goes_with_what_passed() -> Result<(), TestFailed> {
+    let mut b = Bench::new(info(16_384, &[("a", 50_000)]));
+    fs::create_dir_all(b.path("")).unwrap();
+    let claim = |b: &mut Bench| {
+        b.release(false);
+        b.open_only(Allocation::Sparse);
+        b.claim_of(T, &[Whose::Checked], &[0], Claim::Write)
+    };
+    // A download that was broken off within the second piece.
+    fs::write(b.path("a"), vec![7; 20_000]).unwrap();
+    assert!(claim(&mut b).is_ok());
+    // Zeros pass for many torrents.
+    let mut content = vec![0; 20_000];
+    content[19_999] = 1;
+    fs::write(b.path("a"), &content).unwrap();
+    refused(claim(&mut b), &["t/a", "part of it"])
+}
+
+#[test]
+fn a_verified_file_is_not_cut_unless_the_record_vouches_for_it() -> Result<(), TestFailed> {
+    let mut b = Bench::new(info(16_384, &[("a", 16_384)]));
+    fs::create_dir_all(b.path("")).unwrap();
+    fs::write(b.path("a"), vec![7; 16_391]).unwrap();
+    b.release(false);
+    b.open_only(Allocation::Sparse);
+    let claimed = b.claim_of(T, &[Whose::Checked], &[0], Claim::Write);
+    refused(claimed, &["t/a", "it is 7 bytes too long"])?;
+    assert_eq!(fs::metadata(b.path("a")).unwrap().len(), 16_391);
+    assert!(
+        b.claim_of(T, &[Whose::Checked], &[0], Claim::Overwrite)
+            .is_ok()
+    );
+    assert_eq!(fs::metadata(b.path("a")).unwrap().len(), 16_384);
+    Ok(())
 }
 
 #[test]
@@ -154,22 +238,31 @@ fn two_torrents_do_not_write_to_one_path_and_may_read_it() -> Result<(), TestFai
     let other = info(16_384, &[("b", 70), ("c", 10)]);
     let save = b.dir.path().join("save");
     b.open_other(Arc::clone(&other), save.clone());
-    refused(b.claim_of(O, &[], Claim::Write), &["t/b", "\"t\""])?;
+    refused(b.claim_of(O, &[], &[], Claim::Write), &["t/b", "\"t\""])?;
     // By another name of the folder it is the same path.
     fs::create_dir_all(&save).unwrap();
     let alias = b.dir.path().join("alias");
     std::os::unix::fs::symlink(&save, &alias).unwrap();
     b.open_other(other, alias);
-    refused(b.claim_of(O, &[], Claim::Write), &["t/b"])?;
+    refused(b.claim_of(O, &[], &[], Claim::Write), &["t/b"])?;
     b.fill();
     b.flush().unwrap();
     b.confirm(true);
-    refused(b.claim_of(O, &[true], Claim::Read), &["t/b"])?;
-    assert!(b.claim_of(T, &[true, true], Claim::Read).is_ok());
-    assert!(b.claim_of(O, &[true], Claim::Read).is_ok());
-    refused(b.claim_of(O, &[true], Claim::Overwrite), &["t/b"])?;
+    refused(
+        b.claim_of(O, &[Whose::Recorded], &[], Claim::Read),
+        &["t/b"],
+    )?;
+    assert!(
+        b.claim_of(T, &[Whose::Recorded; 2], &[], Claim::Read)
+            .is_ok()
+    );
+    assert!(b.claim_of(O, &[Whose::Recorded], &[], Claim::Read).is_ok());
+    refused(
+        b.claim_of(O, &[Whose::Recorded], &[], Claim::Overwrite),
+        &["t/b"],
+    )?;
     b.release(false);
-    assert!(b.claim_of(O, &[true], Claim::Write).is_ok());
+    assert!(b.claim_of(O, &[Whose::Recorded], &[], Claim::Write).is_ok());
     Ok(())
 }
 
@@ -181,10 +274,17 @@ fn a_file_that_another_session_writes_is_not_taken() -> Result<(), TestFailed> {
     let dir = b.dir.path().join("save");
     other.open_other(Arc::clone(&b.info), dir);
     for claim in [Claim::Write, Claim::Overwrite] {
-        refused(other.claim_of(O, &[true], claim), &["t/a", "another"])?;
+        refused(
+            other.claim_of(O, &[Whose::Recorded], &[], claim),
+            &["t/a", "another"],
+        )?;
     }
     b.release(false);
-    assert!(other.claim_of(O, &[true], Claim::Write).is_ok());
+    assert!(
+        other
+            .claim_of(O, &[Whose::Recorded], &[], Claim::Write)
+            .is_ok()
+    );
     Ok(())
 }
 
@@ -234,7 +334,7 @@ fn a_killed_process_finds_its_files_again_until_they_are_complete() -> Result<()
     let dir = b.dir.path().join("save");
     b.open_other(other, dir);
     refused(
-        b.claim_of(O, &[true], Claim::Write),
+        b.claim_of(O, &[Whose::Recorded], &[], Claim::Write),
         &["t/a", "another torrent"],
     )?;
     b.open(Allocation::Sparse);

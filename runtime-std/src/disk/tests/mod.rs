@@ -17,10 +17,10 @@ use std::{
 };
 
 use dunlin_core::{
-    BLOCK_LEN, Block, BlockPool, Hasher, Op, OpErrorKind, OpId, Outcome, TorrentId,
+    BLOCK_LEN, Bitfield, Block, BlockPool, Hasher, Op, OpErrorKind, OpId, Outcome, TorrentId,
     hash::sha1,
     metainfo::{FileKind, Info},
-    op::{Claim, FileStat, OpError},
+    op::{Claim, FileStat, OpError, Whose},
 };
 use tempfile::TempDir;
 
@@ -133,11 +133,14 @@ impl Bench {
 
     fn try_open(&mut self, allocation: Allocation) -> Result<Vec<Option<FileStat>>, OpErrorKind> {
         let stats = self.try_open_only(allocation)?;
-        let ours = stats.iter().map(Option::is_some).collect();
+        let recorded = |stat: &Option<_>| stat.map_or(Whose::Unknown, |_| Whose::Recorded);
+        let whose = stats.iter().map(recorded).collect();
+        let have = Bitfield::new(self.info.piece_count());
         let claimed = self.run(|op| Op::Claim {
             op,
             torrent: T,
-            ours,
+            whose,
+            have,
             claim: Claim::Write,
         });
         assert!(matches!(claimed, Outcome::Flushed(_)), "{claimed:?}");

@@ -12,6 +12,7 @@ use dunlin_core::engine::{AddTorrent, Event, Existing, Level, Notice, Source, St
 use dunlin_core::op::Claim;
 use dunlin_core::{Config, OpErrorKind, TorrentId};
 
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn state(w: &World, n: usize, id: TorrentId) -> State {
@@ -158,6 +159,59 @@ fn what_the_user_changed_in_a_complete_file_is_not_put_back() {
     let refused = |s: &State| matches!(s, State::Failed(e) if e.kind == OpErrorKind::Exists);
     assert!(refused(&state(&w, l, id)), "{:?}", state(&w, l, id));
     assert!(w.nodes[l].stores[&id].data == before);
+}
+
+/// A download is killed some time after it was flushed, where files have no numbers. What was flushed tells whether the
+/// file is the one that it was writing.
+#[test]
+fn without_file_numbers_what_was_flushed_tells_whose_an_unfinished_file_is() {
+    for replaced in [false, true] {
+        let (info, data) = torrent(2_000_000, 64 << 10);
+        let mut w = World::new(7);
+        let slow = Config {
+            limit_up: Some(200_000),
+            ..Config::default()
+        };
+        let (s, _) = w.seed(slow, &info, &data);
+        let l = w.node(Config::default());
+        let empty = Store {
+            no_ids: true,
+            ..Store::default()
+        };
+        w.nodes[l].shelf.insert(info.info_hash().0, empty);
+        let torrent = AddTorrent {
+            peers: vec![w.nodes[s].addr],
+            ..add(Source::Info(info.clone()))
+        };
+        let id = w.nodes[l].engine.add(w.now, torrent).unwrap();
+        w.run(3 * SECOND);
+        w.nodes[l].engine.save_all(w.now);
+        w.run(3 * SECOND);
+        w.restart(l, Config::default());
+        let store = w.nodes[l].shelf.get_mut(&info.info_hash().0).unwrap();
+        assert!(store.exists);
+        store.mtime += 1;
+        store.foreign = true;
+        // A block of a piece that was not complete.
+        store.data[1_900_000..1_910_000].copy_from_slice(&data[1_900_000..1_910_000]);
+        if replaced {
+            store.data[..1_000_000].fill(0x55);
+        }
+        let before = store.data.clone();
+        let torrent = AddTorrent {
+            resume: w.nodes[l].saved.get(&id).cloned(),
+            peers: vec![w.nodes[s].addr],
+            ..add(Source::Info(info.clone()))
+        };
+        let id = w.nodes[l].engine.add(w.now, torrent).unwrap();
+        w.run(MINUTE);
+        if replaced {
+            assert!(matches!(state(&w, l, id), State::Failed(_)));
+            assert!(w.nodes[l].stores[&id].data == before);
+        } else {
+            assert!(w.has(l, id, &data), "{:?}", state(&w, l, id));
+        }
+    }
 }
 
 #[test]

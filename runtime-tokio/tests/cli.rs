@@ -463,7 +463,29 @@ fn what_the_user_has_is_left_alone_unless_told_otherwise() {
 }
 
 #[test]
-fn a_tail_is_named_by_check_and_cut_by_get() {
+fn a_file_of_which_one_piece_is_the_torrents_is_left_alone() {
+    let content = Content::new(&[300_000]);
+    let file = torrent_file(&content);
+    let seed = Seed::start(&file, content.dir.path(), &["--no-check"]);
+    let out = TempDir::new().unwrap();
+    let output = get(&file, &seed, out.path(), &[]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let path = out.path().join(&content.files[0].0);
+    let mut mine = fs::read(&path).unwrap();
+    mine[200_000..].fill(0x55);
+    fs::write(&path, &mine).unwrap();
+    let output = get(&file, &seed, out.path(), &[]);
+    let said = stderr(&output);
+    assert_eq!(code(&output), 1, "{said}");
+    assert!(said.contains("part of it is not this torrent's"), "{said}");
+    assert!(fs::read(&path).unwrap() == mine);
+    let output = get(&file, &seed, out.path(), &["--overwrite"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    content.assert_copied(out.path());
+}
+
+#[test]
+fn a_tail_is_named_by_check_and_get_and_cut_on_request() {
     let content = Content::new(&[300_000, 77]);
     let file = torrent_file(&content);
     let seed = Seed::start(&file, content.dir.path(), &["--no-check"]);
@@ -483,7 +505,15 @@ fn a_tail_is_named_by_check_and_cut_by_get() {
         "{}",
         stdout(&output)
     );
+    // Whoever made it longer may want what is there: it is cut only on request.
     let output = get(&file, &seed, out.path(), &[]);
+    let said = stderr(&output);
+    assert_eq!(code(&output), 1, "{said}");
+    for part in ["content/file00", "11 bytes too long", "--overwrite"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    assert!(fs::read(&path).unwrap() == data);
+    let output = get(&file, &seed, out.path(), &["--overwrite"]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert!(stderr(&output).contains("file00"), "{}", stderr(&output));
     content.assert_copied(out.path());

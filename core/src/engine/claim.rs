@@ -289,11 +289,24 @@ impl Torrent {
     /// What is known of each file, when the pieces `have` passed their check.
     fn whose(&self, info: &Info, have: &Bitfield) -> Vec<Whose> {
         let present = self.present(info, &self.files);
+        // Where files have no numbers, an interrupted process is known by what it had flushed.
+        let interrupted = self.resume.as_ref().filter(|record| !record.clean);
+        let flushed =
+            interrupted.and_then(|record| Bitfield::from_wire(&record.durable, info.piece_count()));
+        let went_on = |i: usize, found: FileStat| {
+            let then = interrupted.and_then(|record| record.files.get(i).copied().flatten());
+            let alike = then.is_some_and(|then| then.is_same_file(&found) && then.len <= found.len);
+            let mut listed = info
+                .pieces_of(i)
+                .filter(|piece| flushed.as_ref().is_some_and(|f| f.get(*piece)))
+                .peekable();
+            alike && listed.peek().is_some() && listed.all(|piece| have.get(piece))
+        };
         let whose = |i: usize| {
-            if !self.files.get(i).is_some_and(Option::is_some) {
+            let Some(found) = self.files.get(i).copied().flatten() else {
                 return Whose::Unknown;
-            }
-            if self.vouched.get(i) == Some(&true) {
+            };
+            if self.vouched.get(i) == Some(&true) || went_on(i, found) {
                 return Whose::Recorded;
             }
             let (mut passed, mut failed) = (false, false);

@@ -57,6 +57,8 @@ pub struct Store {
     pub mtime: i64,
     /// Which file it is.
     pub id: u64,
+    /// Files have no numbers, as on FAT.
+    pub no_ids: bool,
     /// It is somebody else's.
     pub foreign: bool,
     /// It is not at its path any more.

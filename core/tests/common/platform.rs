@@ -304,7 +304,7 @@ impl Store {
         (self.exists && !self.gone).then_some(FileStat {
             len: self.data.len() as u64,
             mtime_ns: self.mtime,
-            id: Some(self.id),
+            id: (!self.no_ids).then_some(self.id),
         })
     }
 }

@@ -2,8 +2,8 @@
 
 use std::{
     fmt,
-    fs::File,
-    io::Read,
+    fs::{self, File},
+    io::{self, ErrorKind, Read},
     net::SocketAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -19,6 +19,7 @@ use dunlin_core::{
 use crate::{
     Error, Result,
     disk::{Allocation, Placement},
+    platform,
     setup::SessionConfig,
     store::{Kept, Store},
 };
@@ -157,7 +158,12 @@ impl Add {
     }
 
     /// Saves to `dir`. Without it a torrent that the session folder knows is where it was saved
-    /// before, and any other goes into [`SessionConfig::dir`].
+    /// before, and any other goes into [`SessionConfig::dir`]. If the folder where it was saved before
+    /// is gone, for instance because its disk is not mounted, adding it fails with [`Error::Gone`].
+    ///
+    /// The folder is made when the torrent is added, unless its files are only to be read
+    /// ([`Existing::ReadOnly`]): then it has to exist. A folder that cannot be used is
+    /// [`Error::Dir`].
     #[must_use]
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = Some(dir.into());
@@ -371,14 +377,18 @@ impl Loaded {
         self.add.peers.extend(peers);
     }
 
-    /// Claims the torrent and adds what the session folder knows. A magnet whose metadata came in
-    /// an earlier session is a torrent file by now. Where nobody named a folder, the torrent is
-    /// where an earlier session saved it, if that is still there; else in the folder of
-    /// `defaults`. Blocks.
+    /// Claims the torrent, adds what the session folder knows, and makes the folder that it is saved
+    /// in; without a session folder only the latter. A magnet whose metadata came in an earlier
+    /// session is a torrent file by now. Where nobody named a folder, the torrent is where an earlier
+    /// session saved it, or in the folder of `defaults` if it is there, or is new. Blocks.
     ///
     /// # Errors
-    /// [`Error::Folder`], for instance if another process runs it.
-    pub fn recall(&mut self, store: &Store, defaults: &SessionConfig) -> Result<()> {
+    /// [`Error::Folder`], for instance if another process runs it; [`Error::Gone`] and
+    /// [`Error::Dir`], see [`Add::dir`].
+    pub fn recall(&mut self, store: Option<&Store>, defaults: &SessionConfig) -> Result<()> {
+        let Some(store) = store else {
+            return self.make_dir(&self.dir(defaults));
+        };
         self.kept = store.claim(self.info_hash())?;
         match (&mut self.found, self.kept.torrent.take()) {
             (Found::Magnet(_, magnet), Some(mut torrent)) => {
@@ -420,32 +430,66 @@ impl Loaded {
             return Ok(());
         };
         let here = self.is_in(&usual, defaults);
-        match kept {
-            Some(dir) if dir == usual => return Ok(()),
-            Some(dir) if self.add.dir.is_none() => {
-                let (name, before) = (self.name(), dir.display());
+        let known = kept.as_ref() == Some(&usual);
+        if let (Some(dir), None) = (kept, &self.add.dir) {
+            match is_folder(&dir) {
+                Ok(()) if known => return Ok(()),
                 // It may have been moved here by hand.
-                if dir.is_dir() && (!here || self.is_in(&dir, defaults)) {
-                    let note = format!("{name}: it is in {before}, where it was saved before");
+                Ok(()) if !here || self.is_in(&dir, defaults) => {
+                    let (name, dir_shown) = (self.name(), dir.display());
+                    let note = format!("{name}: it is in {dir_shown}, where it was saved before");
                     self.kept.notes.push(note);
                     self.add.dir = Some(dir);
                     return Ok(());
                 }
-                if !here {
-                    let (gone, usual) = (before, usual.display());
-                    let note = format!(
-                        "{name}: {gone}, where it was saved before, is gone; {usual} is used"
-                    );
-                    self.kept.notes.push(note);
+                // To fetch everything again, into a folder that nobody named, could fill another
+                // disk than the one that was chosen.
+                Err(source) if !here => {
+                    let name = self.name();
+                    return Err(Error::Gone { name, dir, source });
                 }
+                _ => {}
             }
-            _ => {}
         }
+        self.make_dir(&usual)?;
         // A folder in which it was only looked for is not where it is.
-        if here || self.add.existing != Existing::ReadOnly {
+        if !known && (here || self.add.existing != Existing::ReadOnly) {
             store.place(self.info_hash(), &usual)?;
         }
         Ok(())
+    }
+
+    /// Makes the folder `dir` if the torrent may be written. A full disk is not an error here: the
+    /// engine tries again until there is space.
+    fn make_dir(&self, dir: &Path) -> Result<()> {
+        use ErrorKind::{QuotaExceeded, StaleNetworkFileHandle, StorageFull, TimedOut};
+
+        let made = match self.add.existing {
+            Existing::ReadOnly => is_folder(dir),
+            _ => platform::make_folders(dir),
+        };
+        let Err(error) = made else {
+            return Ok(());
+        };
+        if let StorageFull | QuotaExceeded | TimedOut | StaleNetworkFileHandle = error.kind()
+            && self.add.existing != Existing::ReadOnly
+        {
+            return Ok(());
+        }
+        // The system's words name neither what is in the way nor where.
+        let there = dir.ancestors().find(|path| path.symlink_metadata().is_ok());
+        let source = match there {
+            Some(file) if file == dir && !dir.is_dir() => not_a_folder("it is not a folder"),
+            Some(file) if !file.is_dir() => {
+                not_a_folder(&format!("{} is not a folder", file.display()))
+            }
+            _ => error,
+        };
+        Err(Error::Dir {
+            name: self.name(),
+            dir: dir.into(),
+            source,
+        })
     }
 
     /// Whether its file or folder is in `dir`; `false` while its name is not known.
@@ -578,6 +622,18 @@ fn magnet_selector(ranges: Vec<RangeInclusive<u32>>) -> Option<Selector> {
     }))
 }
 
+/// Whether `dir` is a folder, or why not.
+fn is_folder(dir: &Path) -> io::Result<()> {
+    match fs::metadata(dir)?.is_dir() {
+        true => Ok(()),
+        false => Err(not_a_folder("it is not a folder")),
+    }
+}
+
+fn not_a_folder(words: &str) -> io::Error {
+    io::Error::new(ErrorKind::NotADirectory, words)
+}
+
 /// A tier for every URL.
 fn tiers(urls: &[String]) -> Vec<Vec<String>> {
     urls.iter().map(|url| vec![url.clone()]).collect()
@@ -663,6 +719,102 @@ mod tests {
         assert_eq!(loaded.hosts, [("peer.example".to_owned(), 8)]);
         let ready = loaded.ready(&SessionConfig::default(), None);
         assert_eq!(ready.torrent.peers, ["127.0.0.1:7".parse().unwrap()]);
+    }
+
+    /// A torrent of one file, `one`.
+    fn one() -> metainfo::Torrent {
+        let draft = metainfo::Builder::file("one", 1).draft().unwrap();
+        draft.finish(&[dunlin_core::hash::sha1(b"x")]).unwrap()
+    }
+
+    fn saving_to(dir: &Path) -> SessionConfig {
+        SessionConfig {
+            dir: dir.into(),
+            ..SessionConfig::default()
+        }
+    }
+
+    /// Adds the torrent to a session that saves to `usual`, and gives it up again. Returns the
+    /// folder that it would be saved in.
+    fn recalled(add: Add, store: Option<&Store>, usual: &Path) -> Result<PathBuf> {
+        let mut loaded = add.load().unwrap();
+        let defaults = saving_to(usual);
+        loaded.recall(store, &defaults)?;
+        if let Some(store) = store {
+            store.release(loaded.info_hash());
+        }
+        Ok(loaded.dir(&defaults))
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_is_not_replaced_by_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("session")).unwrap();
+        let (disk, home) = (dir.path().join("disk"), dir.path().join("home"));
+        let (mounted, aside) = (disk.join("saved"), dir.path().join("aside"));
+        let add = || Add::torrent(one());
+        let place = recalled(add(), Some(&store), &mounted).unwrap();
+        assert!(place == mounted && mounted.is_dir());
+        fs::rename(&disk, &aside).unwrap();
+        // Where the usual folder is another one, and where it is the same.
+        for (add, usual) in [
+            (add(), &home),
+            (add(), &mounted),
+            (add().existing(Existing::ReadOnly), &home),
+            (Add::magnet(&one().magnet().to_string()).unwrap(), &home),
+        ] {
+            let error = recalled(add, Some(&store), usual).unwrap_err();
+            assert!(
+                matches!(&error, Error::Gone { dir, .. } if *dir == mounted),
+                "{error}"
+            );
+            assert!(error.to_string().contains("saved before"), "{error}");
+        }
+        assert!(!disk.exists() && !home.exists(), "a folder was made");
+        // It is mounted again; nothing was forgotten meanwhile.
+        fs::rename(&aside, &disk).unwrap();
+        assert_eq!(recalled(add(), Some(&store), &home).unwrap(), mounted);
+        // A folder that is named goes before, and so does one to which it was moved by hand.
+        fs::rename(&disk, &aside).unwrap();
+        let named = dir.path().join("named");
+        let place = recalled(add().dir(&named), Some(&store), &home).unwrap();
+        assert!(place == named && named.is_dir());
+        fs::remove_dir(&named).unwrap();
+        fs::create_dir(&home).unwrap();
+        fs::write(home.join("one"), "x").unwrap();
+        assert_eq!(recalled(add(), Some(&store), &home).unwrap(), home);
+    }
+
+    #[test]
+    fn a_folder_is_made_or_refused_when_a_torrent_is_added() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("session")).unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "the user's").unwrap();
+        let inside = file.join("below/it");
+        let new = dir.path().join("new/folder");
+        for store in [None, Some(&store)] {
+            for (dir, read_only, says) in [
+                (&file, false, "file: it is not a folder"),
+                (&file, true, "file: it is not a folder"),
+                (&inside, false, "file is not a folder"),
+                (&inside, true, "file is not a folder"),
+                (&new, true, "new/folder: "),
+            ] {
+                let mut add = Add::torrent(one());
+                if read_only {
+                    add = add.existing(Existing::ReadOnly);
+                }
+                let error = recalled(add, store, dir).unwrap_err();
+                assert!(matches!(error, Error::Dir { .. }), "{error}");
+                assert!(error.to_string().contains(says), "{says} in {error}");
+                assert!(!new.exists());
+            }
+        }
+        assert_eq!(fs::read(&file).unwrap(), b"the user's");
+        // What was refused is not remembered as its place.
+        recalled(Add::torrent(one()), Some(&store), &new).unwrap();
+        assert!(new.is_dir());
     }
 
     #[test]

@@ -3,9 +3,9 @@
 
 use std::path::PathBuf;
 
-use crate::session::SessionError;
+use crate::{platform::NOT_A_FILE, session::SessionError};
 use dunlin_core::{
-    OpError, TorrentId,
+    OpError, OpErrorKind, TorrentId,
     engine::{AddError, DhtNodeError},
     metainfo::{self, MagnetError},
 };
@@ -100,6 +100,28 @@ pub enum Error {
         /// Why.
         source: OpError,
     },
+    /// The folder where an earlier session saved the torrent is gone, for instance because its disk
+    /// is not mounted. The torrent was not added; [`Add::dir`](crate::add::Add::dir) puts it elsewhere.
+    #[error("{name}: {}, where it was saved before, is gone: {source}", dir.display())]
+    Gone {
+        /// The torrent's name.
+        name: String,
+        /// The folder.
+        dir: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// The folder that the torrent belongs in cannot be made, or does not exist where its files are
+    /// only to be read. The torrent was not added.
+    #[error("{name}: the folder {}: {source}", dir.display())]
+    Dir {
+        /// The torrent's name.
+        name: String,
+        /// The folder.
+        dir: PathBuf,
+        /// What is in the way, or the system's words.
+        source: std::io::Error,
+    },
     /// The session's folder cannot be used, or another process runs the torrent.
     #[error(transparent)]
     Folder(#[from] SessionError),
@@ -123,4 +145,36 @@ pub enum Error {
     /// The session has ended.
     #[error("the session has ended")]
     Stopped,
+}
+
+/// Whether a disk error means that something else than one of the torrent's files stands where one
+/// belongs: it lasts until somebody moves that away.
+#[must_use]
+pub fn is_in_the_way(error: &OpError) -> bool {
+    match error.kind {
+        OpErrorKind::Exists => true,
+        OpErrorKind::Io => error.detail.ends_with(NOT_A_FILE),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{disk::io_error, platform};
+    use std::{io::ErrorKind, path::Path};
+
+    #[test]
+    fn what_is_in_the_way_is_told_from_what_passes() {
+        let in_the_way = |error: &std::io::Error| is_in_the_way(&io_error(Path::new("a"), error));
+        assert!(in_the_way(&platform::not_a_file()));
+        assert!(in_the_way(&ErrorKind::AlreadyExists.into()));
+        for passes in [
+            ErrorKind::StorageFull,
+            ErrorKind::NotFound,
+            ErrorKind::Other,
+        ] {
+            assert!(!in_the_way(&passes.into()), "{passes}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ mod crash;
 pub mod dht;
 pub mod dht_cache;
 pub mod disk;
-mod error;
+pub mod error;
 pub mod http;
 pub mod net;
 pub mod paths;

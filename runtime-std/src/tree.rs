@@ -3,8 +3,10 @@
 //!
 //! A folder is walked like this: in the order of names, byte by byte, so that the same content
 //! makes the same torrent everywhere; hidden files are taken, as they may matter; Dunlin's own
-//! parts files are not. Symbolic links are followed if asked, unless they lead back into a
-//! folder that they are in, and otherwise left out. Sockets, pipes and devices are left out,
+//! parts files are not. Symbolic links are followed if asked, and otherwise left out. Never
+//! followed are those that lead back into a folder that they are in, and those that lead out of the
+//! folder that is walked: nobody who shares a folder means to share what is elsewhere, and the disk
+//! does not open such files. An absolute link counts as one that leads out. Sockets, pipes and devices are left out,
 //! and so are names that are not Unicode, which a torrent cannot hold. Whatever is left out is
 //! named in [`Scan::notes`].
 
@@ -27,7 +29,7 @@ use dunlin_core::{
 
 use crate::{
     disk::{Placement, io_error},
-    platform,
+    platform::{self, Root},
 };
 
 /// Bytes read at a time: fits the second-level cache.
@@ -38,7 +40,7 @@ const MAX_DEPTH: usize = 200;
 /// What was found at a path.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// Name of the file or folder itself.
+    /// Name of the file or folder itself; empty if it has none that a torrent can hold, as `/`.
     pub name: String,
     /// A folder, not one file.
     pub folder: bool,
@@ -65,17 +67,10 @@ impl Scan {
     /// Looks at `path`, a file or a folder.
     pub fn new(path: &Path, follow_links: bool) -> Result<Self, OpError> {
         let failed = |e: io::Error| io_error(path, &e);
-        // `.` and `..` have no name of their own.
         let real = fs::canonicalize(path).map_err(failed)?;
-        let name = path.file_name().or(real.file_name());
-        let Some(name) = name.and_then(|n| n.to_str()) else {
-            return Err(failed(io::Error::other(
-                "it has no name that a torrent can hold",
-            )));
-        };
         let meta = fs::metadata(path).map_err(failed)?;
         let mut scan = Self {
-            name: name.to_owned(),
+            name: own_name(path).unwrap_or_default(),
             folder: meta.is_dir(),
             ..Self::default()
         };
@@ -83,6 +78,7 @@ impl Scan {
             let mut walk = Walk {
                 scan: &mut scan,
                 follow_links,
+                root: Root::open(&real).map_err(failed)?,
                 above: vec![real],
                 path: Vec::new(),
             };
@@ -128,6 +124,17 @@ impl Scan {
     }
 }
 
+/// Name of the file or folder `path`; `None` if it has none that a torrent can hold, as `/`.
+#[must_use]
+pub fn own_name(path: &Path) -> Option<String> {
+    // `.` and `..` have no name of their own.
+    let name = match path.file_name() {
+        Some(name) => name.to_owned(),
+        None => fs::canonicalize(path).ok()?.file_name()?.to_owned(),
+    };
+    name.into_string().ok()
+}
+
 fn found(path: Vec<String>, source: &Path, meta: &fs::Metadata) -> Found {
     Found {
         path,
@@ -140,6 +147,8 @@ fn found(path: Vec<String>, source: &Path, meta: &fs::Metadata) -> Found {
 struct Walk<'a> {
     scan: &'a mut Scan,
     follow_links: bool,
+    /// The folder that is walked, which links are resolved below as the disk does it.
+    root: Root,
     /// The folders we are in, without links.
     above: Vec<PathBuf>,
     path: Vec<String>,
@@ -179,6 +188,10 @@ impl Walk<'_> {
                     return Ok(());
                 }
             };
+            if let Some(why) = self.leads_out(&name, path) {
+                self.leave(path, why);
+                return Ok(());
+            }
         }
         if meta.is_dir() {
             let real = fs::canonicalize(path).map_err(failed)?;
@@ -204,6 +217,24 @@ impl Walk<'_> {
             self.scan.files.push(found(path_in_torrent, path, &meta));
         }
         Ok(())
+    }
+
+    /// Why a link is not followed that the disk would not follow below this root either.
+    fn leads_out(&self, name: &str, path: &Path) -> Option<&'static str> {
+        let below: PathBuf = self.path.iter().map(String::as_str).chain([name]).collect();
+        match self.root.stat(&below) {
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+                let is_inside = |real: PathBuf| real.starts_with(&self.above[0]);
+                Some(match fs::canonicalize(path).is_ok_and(is_inside) {
+                    true => {
+                        "a symbolic link leads back into the folder from outside; a relative one \
+                         that stays inside is followed"
+                    }
+                    false => "a symbolic link leads outside the folder",
+                })
+            }
+            _ => None,
+        }
     }
 
     fn leave(&mut self, path: &Path, why: &str) {
@@ -417,6 +448,45 @@ mod tests {
         assert!(Scan::new(&root.join("pipe"), true).is_err());
         let dots = Scan::new(&root.join("a/.."), false).unwrap();
         assert_eq!(dots.name, "set");
+        assert_eq!(own_name(&root.join("a/..")).as_deref(), Some("set"));
+        assert_eq!(own_name(Path::new("/")), None);
+    }
+
+    #[test]
+    fn a_link_that_leads_outside_is_left_out_and_named() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("set");
+        fs::create_dir_all(root.join("sub")).unwrap();
+        fs::create_dir(dir.path().join("private")).unwrap();
+        fs::write(dir.path().join("private/key"), "secret").unwrap();
+        fs::write(root.join("own"), "shared").unwrap();
+        let private = dir.path().join("private");
+        for (name, target) in [
+            ("absolute", private.join("key")),
+            ("folder", private.clone()),
+            ("sub/relative", "../../private/key".into()),
+            ("around", "../set/own".into()),
+            ("chain", "absolute".into()),
+            ("rooted", root.join("own")),
+            // These lead to what is shared.
+            ("sub/inside", "../own".into()),
+            ("again", "sub/inside".into()),
+        ] {
+            symlink(target, root.join(name)).unwrap();
+        }
+        let scan = Scan::new(&root, true).unwrap();
+        assert_eq!(names(&scan), ["again", "own", "sub/inside"]);
+        let said = scan.notes.join("\n");
+        for name in ["absolute", "folder", "sub/relative", "chain"] {
+            let line = format!("{name}: left out: a symbolic link leads outside the folder");
+            assert!(said.contains(&line), "{line} in {said}");
+        }
+        for name in ["rooted", "around"] {
+            let line = format!("{name}: left out: a symbolic link leads back");
+            assert!(said.contains(&line), "{line} in {said}");
+        }
+        assert_eq!(scan.notes.len(), 6, "{said}");
     }
 
     #[test]

@@ -246,6 +246,12 @@ fn a_place_is_remembered_only_where_the_torrent_was_found() {
     );
 }
 
+/// What `command` said, and its exit code.
+fn ended(command: &mut std::process::Command) -> (i32, String) {
+    let output = command.output().unwrap();
+    (code(&output), stderr(&output))
+}
+
 #[test]
 fn get_and_seed_wait_for_a_disk_error_to_go_away() {
     let content = Content::small();
@@ -253,9 +259,11 @@ fn get_and_seed_wait_for_a_disk_error_to_go_away() {
     let file = dir.path().join("content.torrent");
     fs::write(&file, content.torrent.to_bytes()).unwrap();
     let (_seed, peer) = seed(&content, &file);
-    // In place of each folder there is a file.
+    // The system says that a link leads in circles, which is none of the errors that are told apart.
+    let in_circles = |place: &Path| place.join("content");
     let begin = |command: &[&str], dir: &str, place: &Path| {
-        fs::write(place, "not a folder").unwrap();
+        fs::create_dir(place).unwrap();
+        std::os::unix::fs::symlink("content", in_circles(place)).unwrap();
         let mut command = dunlin(command);
         command.args([file.to_str().unwrap(), "--no-listen", "--no-session"]);
         command.arg(dir).arg(place);
@@ -287,9 +295,13 @@ fn get_and_seed_wait_for_a_disk_error_to_go_away() {
     let mut says = |what: &str| said.any(|l| l.unwrap().contains(what));
     assert!(says("tried again every 30 s"), "it ended without a word");
 
-    fs::remove_file(&saved).unwrap();
-    fs::remove_file(&shared).unwrap();
-    std::os::unix::fs::symlink(content.dir.path(), &shared).unwrap();
+    fs::remove_file(in_circles(&saved)).unwrap();
+    fs::remove_file(in_circles(&shared)).unwrap();
+    for (path, data) in &content.files {
+        let copy = shared.join(path);
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::write(copy, data).unwrap();
+    }
     let works = disk().expect("it ended without a word");
     assert_eq!(
         (&works["type"], &works["waiting"]),
@@ -300,6 +312,150 @@ fn get_and_seed_wait_for_a_disk_error_to_go_away() {
     content.assert_copied(&saved);
     assert!(says("the disk works again"), "it ended without a word");
     assert_eq!(seed.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_place_that_cannot_be_used_is_refused_at_once() {
+    let content = Content::small();
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("content.torrent");
+    fs::write(&file, content.torrent.to_bytes()).unwrap();
+    fs::write(dir.path().join("file"), "the user's").unwrap();
+    let (empty, odd) = (dir.path().join("empty"), dir.path().join("odd"));
+    fs::create_dir(&empty).unwrap();
+    // A folder where a file has to be.
+    fs::create_dir_all(odd.join("content/file00")).unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let nowhere = at("nowhere");
+    for (command, place, says) in [
+        ("get", at("file"), "file: it is not a folder"),
+        ("get", at("file/below"), "file is not a folder"),
+        ("get", "/proc/nothing".into(), "/proc/nothing: "),
+        ("get", at("odd"), "not a regular file"),
+        ("seed", at("file"), "file: it is not a folder"),
+        ("seed", nowhere.clone(), "nowhere: "),
+        ("seed", at("empty"), "nothing of it is in"),
+        ("seed", at("odd"), "not a regular file"),
+    ] {
+        let mut command = dunlin(&[command, file.to_str().unwrap(), "--dir", &place]);
+        let (code, said) = ended(command.args(["--no-listen", "--no-session"]));
+        assert_eq!(code, 1, "{place}: {said}");
+        assert!(said.contains(says), "{says} in {said}");
+        assert!(said.contains("--dir"), "{said}");
+        assert!(!said.contains("tried again"), "{said}");
+        assert!(!said.contains("--overwrite"), "{said}");
+    }
+    assert!(!Path::new(&nowhere).exists() && fs::read_dir(&empty).unwrap().count() == 0);
+    assert_eq!(fs::read(dir.path().join("file")).unwrap(), b"the user's");
+}
+
+#[test]
+fn a_place_that_is_gone_is_not_replaced_by_the_current_folder() {
+    let content = Content::small();
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("content.torrent");
+    fs::write(&file, content.torrent.to_bytes()).unwrap();
+    let (session, here) = (dir.path().join("session"), dir.path().join("here"));
+    let (disk, aside) = (dir.path().join("disk"), dir.path().join("aside"));
+    fs::create_dir(&here).unwrap();
+    let (_seed, peer) = seed(&content, &file);
+    let run = |command: &[&str]| {
+        let mut command = dunlin(command);
+        command.args([file.to_str().unwrap(), "--no-listen", "--dht", "disable"]);
+        command.arg("--session").arg(&session);
+        ended(command.current_dir(&here))
+    };
+    let saved = disk.join("saved");
+    let got = run(&["get", "--peer", &peer, "-d", saved.to_str().unwrap()]);
+    assert_eq!(got.0, 0, "{}", got.1);
+    fs::rename(&disk, &aside).unwrap();
+    for command in [&["get", "--peer", &peer][..], &["seed", "--seed-time", "0"]] {
+        let (code, said) = run(command);
+        assert_eq!(code, 1, "{said}");
+        for part in [saved.to_str().unwrap(), "is gone", "mount", "--dir"] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+    }
+    assert_eq!(
+        fs::read_dir(&here).unwrap().count(),
+        0,
+        "it was fetched again"
+    );
+    assert!(!disk.exists(), "its folder was made again");
+    fs::rename(&aside, &disk).unwrap();
+    let shared = run(&["seed", "--seed-time", "0"]);
+    assert_eq!(shared.0, 0, "{}", shared.1);
+    content.assert_copied(&saved);
+}
+
+#[test]
+fn create_leaves_out_what_links_lead_to_outside() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("share");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("own"), noise(1, 1000)).unwrap();
+    fs::write(dir.path().join("secret"), noise(2, 1000)).unwrap();
+    std::os::unix::fs::symlink("../secret", folder.join("out")).unwrap();
+    std::os::unix::fs::symlink("own", folder.join("in")).unwrap();
+    let file = dir.path().join("share.torrent");
+    let mut create = dunlin(&["create", "--json", folder.to_str().unwrap(), "-o"]);
+    let made = create.arg(&file).output().unwrap();
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    let said = stderr(&made);
+    let line = "share/out: left out: a symbolic link leads outside the folder";
+    assert!(said.contains(line), "{said}");
+    let made = lines(&made);
+    let made = made.iter().find(|o| o["type"] == "created").unwrap();
+    assert_eq!(made["files"], 2, "the link inside is followed");
+    // And so it can be shared.
+    let mut seed = dunlin(&["seed", "--seed-time", "0", "--no-listen", "--no-session"]);
+    let (code, said) = ended(seed.arg(&file).arg("--dir").arg(dir.path()));
+    assert_eq!(code, 0, "{said}");
+}
+
+#[test]
+fn create_says_why_a_file_could_not_be_shared() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("set");
+    let deep = folder.join("d/".repeat(32));
+    fs::create_dir_all(&deep).unwrap();
+    let create = |more: &[&str]| {
+        let mut command = dunlin(&["create", folder.to_str().unwrap()]);
+        ended(command.args(more).current_dir(dir.path()))
+    };
+    for i in 0..10 {
+        fs::write(deep.join(format!("deep{i}")), "x").unwrap();
+    }
+    let (code, said) = create(&[]);
+    assert_eq!(code, 1, "{said}");
+    for part in [
+        "deep7: too deep: at most 31 folders",
+        "; and 2 more",
+        "further up",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    assert!(
+        !said.contains("deep8") && !said.contains("rename"),
+        "{said}"
+    );
+    fs::remove_dir_all(folder.join("d")).unwrap();
+    for (name, says) in [
+        ("a\nb", "U+000A (line break)"),
+        ("a\tb", "U+0009 (tab)"),
+        ("a\u{1b}b", "U+001B (escape)"),
+        ("a\u{202e}b", "U+202E (turns the direction of writing)"),
+    ] {
+        fs::write(folder.join(name), "x").unwrap();
+        let (code, said) = create(&[]);
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(says) && said.contains("rename"), "{said}");
+        fs::remove_file(folder.join(name)).unwrap();
+    }
+    assert!(!dir.path().join("set.torrent").exists());
+    let mut root = dunlin(&["create", "/"]);
+    let (code, said) = ended(root.current_dir(dir.path()));
+    assert!(code == 1 && said.contains("--name"), "{said}");
 }
 
 #[test]

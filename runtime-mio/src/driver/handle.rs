@@ -122,8 +122,9 @@ impl Handle {
     /// the caller's thread.
     ///
     /// # Errors
-    /// [`Error::Duplicate`] if it is here already; what is wrong with the torrent file, or why it
-    /// could not be had; else as [`Handle::call`].
+    /// [`Error::Duplicate`] if it is here already; [`Error::Gone`] if the folder where it was saved
+    /// before is gone, [`Error::Dir`] if its folder cannot be used; what is wrong with the torrent
+    /// file, or why it could not be had; else as [`Handle::call`].
     pub fn add(&self, mut add: Add) -> Result<TorrentId> {
         if let Some(url) = add.source_url() {
             let file = self.fetch(url)?;
@@ -143,9 +144,7 @@ impl Handle {
             None => None,
             Some(store) => Some(store.upgrade().ok_or(Error::Stopped)?),
         };
-        if let Some(store) = &store {
-            loaded.recall(store, &self.shared.config)?;
-        }
+        loaded.recall(store.as_deref(), &self.shared.config)?;
         let hosts = std::mem::take(&mut loaded.hosts);
         let ready = loaded.ready(&self.shared.config, store.clone());
         let added = self.call(move |ctl| ctl.core.insert(ready, hosts));
@@ -261,9 +260,7 @@ pub(super) fn prepare(
     config: &SessionConfig,
     store: Option<Arc<Store>>,
 ) -> Result<(Ready, Vec<(String, u16)>)> {
-    if let Some(store) = &store {
-        loaded.recall(store, config)?;
-    }
+    loaded.recall(store.as_deref(), config)?;
     let hosts = std::mem::take(&mut loaded.hosts);
     Ok((loaded.ready(config, store), hosts))
 }

@@ -14,6 +14,7 @@
 use std::{
     collections::{HashMap, HashSet},
     ffi::OsStr,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -143,6 +144,69 @@ pub fn safe_name(name: &str, names: Names) -> Option<String> {
         }
     }
     Some(cut(safe, MAX_NAME, name))
+}
+
+/// Why a file of a torrent is not saved under `path`, which is what it has in the torrent: of all
+/// that may be the case, what a person would have to change first. `None` if nothing is wrong with
+/// the path itself: another file of the torrent has the same name then, as far as `names` can tell.
+#[must_use]
+pub fn unfit(path: &[String], names: Names) -> Option<Unfit> {
+    let windows = names.windows();
+    for name in path {
+        if let Some(c) = name.chars().find(|&c| bad(c, windows)) {
+            return Some(Unfit::Character(c));
+        }
+        if safe_name(name, names).as_ref() != Some(name) {
+            return Some(match name.len() > MAX_NAME {
+                true => Unfit::Long(MAX_NAME),
+                false => Unfit::Reserved(name.clone()),
+            });
+        }
+    }
+    let separators = path.len().saturating_sub(1);
+    let len = path.iter().map(String::len).sum::<usize>() + separators;
+    if path.len() > MAX_DEPTH {
+        Some(Unfit::Deep(MAX_DEPTH - 1))
+    } else if len > MAX_PATH {
+        Some(Unfit::Long(MAX_PATH))
+    } else {
+        None
+    }
+}
+
+/// What is wrong with a path; see [`unfit`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// This character is not kept.
+    Character(char),
+    /// Windows has other uses for this name, or none for its end.
+    Reserved(String),
+    /// A name or the path is longer than this many bytes.
+    Long(usize),
+    /// It is in more than this many folders below the torrent's own.
+    Deep(usize),
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Character(c) => {
+                let name = match c {
+                    '\n' => " (line break)",
+                    '\r' => " (carriage return)",
+                    '\t' => " (tab)",
+                    '\u{1b}' => " (escape)",
+                    c if c.is_control() => " (control character)",
+                    c if c.is_ascii() => return write!(f, "its name has a `{c}`"),
+                    _ => " (turns the direction of writing)",
+                };
+                write!(f, "its name has U+{:04X}{name}", u32::from(*c))
+            }
+            Self::Reserved(name) => write!(f, "`{name}` is not a name that Windows can have"),
+            Self::Long(max) => write!(f, "too long: at most {max} bytes"),
+            Self::Deep(max) => write!(f, "too deep: at most {max} folders below the torrent's own"),
+        }
+    }
 }
 
 fn bad(c: char, windows: bool) -> bool {

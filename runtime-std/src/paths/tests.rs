@@ -159,6 +159,71 @@ fn names(windows: bool) -> Names {
     if windows { Names::Windows } else { Names::Unix }
 }
 
+#[test]
+fn what_is_wrong_with_a_path_is_named() {
+    let path = |path: &str| path.split('/').map(String::from).collect::<Vec<_>>();
+    let deep = |folders: usize| path(&("d/".repeat(folders) + "file"));
+    let (unix, windows) = (Names::Unix, Names::Windows);
+    for (path, names, wrong, says) in [
+        (path("a/b"), unix, None, ""),
+        (
+            path("a/x\ny"),
+            unix,
+            Some(Unfit::Character('\n')),
+            "U+000A (line break)",
+        ),
+        (
+            path("a\tb/c"),
+            unix,
+            Some(Unfit::Character('\t')),
+            "U+0009 (tab)",
+        ),
+        (
+            path("x\u{1b}[2J"),
+            unix,
+            Some(Unfit::Character('\u{1b}')),
+            "U+001B (escape)",
+        ),
+        (
+            path("x\u{202e}gpj"),
+            unix,
+            Some(Unfit::Character('\u{202e}')),
+            "U+202E",
+        ),
+        (path("a:b"), unix, None, ""),
+        (path("a:b"), windows, Some(Unfit::Character(':')), "a `:`"),
+        (
+            path("con.txt"),
+            windows,
+            Some(Unfit::Reserved("con.txt".into())),
+            "`con.txt`",
+        ),
+        (deep(31), unix, None, ""),
+        (deep(32), unix, Some(Unfit::Deep(31)), "at most 31 folders"),
+        (
+            path(&"x".repeat(256)),
+            unix,
+            Some(Unfit::Long(255)),
+            "at most 255 bytes",
+        ),
+        (
+            vec!["x".repeat(200); 4],
+            unix,
+            Some(Unfit::Long(768)),
+            "at most 768 bytes",
+        ),
+    ] {
+        // It says what `safe_paths` does.
+        let saved = safe_paths([path.as_slice()], names);
+        let changed = saved[0] != path.iter().collect::<PathBuf>();
+        assert_eq!(changed, wrong.is_some(), "{path:?}");
+        let found = unfit(&path, names);
+        let shown = found.as_ref().map_or_else(String::new, ToString::to_string);
+        assert!(shown.contains(says), "{shown}");
+        assert_eq!(found, wrong, "{path:?}");
+    }
+}
+
 quickcheck! {
     fn nothing_escapes_and_everything_is_unique(files: Vec<Vec<Nasty>>, windows: bool) -> bool {
         let names = names(windows);

@@ -70,7 +70,10 @@ pub(crate) fn escape() -> io::Error {
     )
 }
 
+/// What [`not_a_file`] says.
+pub(crate) const NOT_A_FILE: &str = "not a regular file";
+
 /// The answer to a pipe, socket or folder where a file should be.
 pub(crate) fn not_a_file() -> io::Error {
-    io::Error::other("not a regular file")
+    io::Error::other(NOT_A_FILE)
 }

@@ -97,11 +97,12 @@ async fn insert(mut loaded: Loaded, shared: Arc<Shared>) -> Result<Torrent, AddE
         return Err(duplicate(id));
     }
     let store = shared.store()?;
-    if let Some(store) = store.clone() {
-        let shared = Arc::clone(&shared);
-        let recall = move || loaded.recall(&store, &shared.config).map(|()| loaded);
-        loaded = blocking(recall).await?;
-    }
+    let (own, config) = (store.clone(), Arc::clone(&shared));
+    let recall = move || {
+        let recalled = loaded.recall(own.as_deref(), &config.config);
+        recalled.map(|()| loaded)
+    };
+    let loaded = blocking(recall).await?;
     let dir = loaded.dir(&shared.config);
     let ready = loaded.ready(&shared.config, store.clone());
     let error = match shared.call(move |driver| driver.add(ready)).await {

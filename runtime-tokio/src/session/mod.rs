@@ -182,8 +182,9 @@ impl Session {
     /// nothing else stays behind.
     ///
     /// # Errors
-    /// [`AddError::Duplicate`], with the torrent, if it is here already; what is wrong with the torrent file, or why
-    /// it could not be had. [`AddError`] becomes an [`Error`] by `?`.
+    /// [`AddError::Duplicate`], with the torrent, if it is here already; [`Error::Gone`] if the folder where an earlier
+    /// session saved it is gone (its disk is not mounted), [`Error::Dir`] if its folder cannot be made; what is wrong
+    /// with the torrent file, or why it could not be had. [`AddError`] becomes an [`Error`] by `?`.
     pub async fn add(&self, add: Add) -> Result<Torrent, AddError> {
         add::add(add, &self.shared).await
     }

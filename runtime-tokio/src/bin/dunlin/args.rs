@@ -255,7 +255,8 @@ impl From<Encryption> for EncryptionPolicy {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Create {
-    /// The file or folder to share
+    /// The file or folder to share. Symbolic links in a folder are followed if they stay inside of it;
+    /// links that lead outside, pipes and devices are left out and named
     #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub(crate) path: PathBuf,
     /// Write the torrent here, - for standard output [default: the name with .torrent, in the

@@ -11,8 +11,8 @@ use std::{
 use dunlin_tokio::{
     dunlin_core::metainfo::Torrent,
     system::{
-        paths::{Names, safe_name, safe_paths},
-        tree::{Scan, hash_all},
+        paths::{Names, Unfit, safe_name, safe_paths, unfit},
+        tree::{Scan, hash_all, own_name},
     },
 };
 use serde_json::json;
@@ -91,6 +91,13 @@ fn show(torrent: &Torrent, file: &Path, as_json: bool) {
 
 /// The torrent, and its file unless that is standard output.
 fn run(args: &args::Create, names: Names) -> Result<(Torrent, Option<PathBuf>), String> {
+    // `/` is not walked in vain.
+    if args.name.is_none() && args.path.exists() && own_name(&args.path).is_none() {
+        return Err(format!(
+            "{}: it has no name that a torrent can hold; give one with --name",
+            args.path.display()
+        ));
+    }
     let mut scan = Scan::new(&args.path, true).map_err(|e| e.to_string())?;
     scan.notes.iter().for_each(|note| remark(note));
     let name = args.name.clone().unwrap_or_else(|| scan.name.clone());
@@ -162,16 +169,18 @@ fn can_write(file: &Path, force: bool) -> Result<(), String> {
 }
 
 /// Files that are named when there are more.
-const MAX_NAMED: usize = 5;
+const MAX_NAMED: usize = 8;
 
 /// Whether `dunlin seed` would look for the files under the names that they have here: some names
 /// are saved under others, so that a torrent cannot harm who fetches it.
 fn can_seed(scan: &Scan, names: Names) -> Result<(), String> {
     let saved_name = safe_name(&scan.name, names).unwrap_or_default();
     if saved_name != scan.name {
+        let why = unfit(std::slice::from_ref(&scan.name), names);
+        let why = why.map_or_else(String::new, |why| format!(" ({why})"));
         return Err(format!(
-            "{}: a torrent of this name is saved as `{saved_name}`; rename the file or folder, or \
-             give another name with --name",
+            "{}: a torrent of this name is saved as `{saved_name}`{why}; rename the file or \
+             folder, or give another name with --name",
             scan.name
         ));
     }
@@ -179,24 +188,38 @@ fn can_seed(scan: &Scan, names: Names) -> Result<(), String> {
         return Ok(());
     }
     let paths = safe_paths(scan.files.iter().map(|file| file.path.as_slice()), names);
-    let changed: Vec<String> = scan
+    let changed: Vec<(String, Option<Unfit>)> = scan
         .files
         .iter()
         .zip(&paths)
         .filter(|(file, saved)| file.path.iter().collect::<PathBuf>() != **saved)
-        .map(|(file, saved)| format!("{} as {}", file.source.display(), saved.display()))
+        .map(|(file, _)| (file.source.display().to_string(), unfit(&file.path, names)))
         .collect();
     if changed.is_empty() {
         return Ok(());
     }
+    let named = changed.iter().take(MAX_NAMED).map(|(file, why)| match why {
+        Some(why) => format!("{file}: {why}"),
+        None => format!("{file}: another file has this name but for upper and lower case"),
+    });
+    let named = named.collect::<Vec<_>>().join("; ");
     let more = match changed.len().saturating_sub(MAX_NAMED) {
         0 => String::new(),
-        more => format!(", and {more} more"),
+        more => format!("; and {more} more"),
+    };
+    // A new name does not help who is too deep, and the other way round.
+    let is_deep = |why: &Option<Unfit>| matches!(why, Some(Unfit::Deep(_)));
+    let advice = match (
+        changed.iter().any(|(_, why)| is_deep(why)),
+        changed.iter().all(|(_, why)| is_deep(why)),
+    ) {
+        (_, true) => "move what is too deep further up",
+        (true, _) => "move what is too deep further up, and rename the others",
+        _ => "rename them first",
     };
     Err(format!(
-        "some names are saved as others, so these files could not be shared from here: {}{more}; \
-         rename them first",
-        changed[..changed.len().min(MAX_NAMED)].join(", ")
+        "these files would be saved under other names, and so could not be shared from here: \
+         {named}{more}; {advice}"
     ))
 }
 

@@ -17,7 +17,7 @@ use dunlin_tokio::{
         engine::{Check, DISK_RETRY, Existing},
         metainfo::{HostPort, Info},
     },
-    system::{conntrack, disk::Placement, session::SessionError},
+    system::{conntrack, disk::Placement, error::is_in_the_way, session::SessionError},
 };
 use futures_util::{StreamExt, future::join_all, stream};
 use tokio::time::{Instant, sleep_until};
@@ -173,6 +173,8 @@ struct Running {
     /// When it has been shared for long enough.
     shared: Option<Instant>,
     failed: bool,
+    /// Nothing can come of it, whatever its state says: a person was told why.
+    refused: bool,
     /// The disk error that a person was told of, while it lasts.
     waiting: Option<OpError>,
 }
@@ -193,6 +195,7 @@ impl Running {
 struct Run {
     report: Report,
     goal: Goal,
+    existing: Existing,
     placement: Placement,
     torrents: BTreeMap<TorrentId, Running>,
     /// Named a second time.
@@ -235,6 +238,7 @@ async fn run(inputs: &[String], swarm: &Swarm, view: View, mut goal: Goal, mut h
     let mut run = Run {
         report: Report::new(view),
         goal,
+        existing: how.existing,
         placement,
         torrents: BTreeMap::new(),
         repeated: 0,
@@ -316,6 +320,10 @@ fn explain(error: &Error) -> String {
              or none with --no-session",
             path.display()
         ),
+        Error::Gone { .. } => {
+            format!("{error}; mount its disk, or name a folder with --dir; nothing was fetched")
+        }
+        Error::Dir { .. } => format!("{error}; name another folder with --dir"),
         error => error.to_string(),
     }
 }
@@ -476,6 +484,7 @@ impl Run {
                 completed: false,
                 shared: None,
                 failed: false,
+                refused: false,
                 waiting: None,
             };
             let name = running.last.name.clone();
@@ -538,7 +547,8 @@ impl Run {
             if !passes(error) {
                 if !running.failed {
                     running.failed = true;
-                    self.report.error(&s.name, &failure(&s.name, error));
+                    self.report
+                        .error(&s.name, &failure(&s.name, error, self.existing));
                 }
             } else if running.waiting.as_ref() != Some(error) {
                 running.waiting = Some(error.clone());
@@ -552,7 +562,7 @@ impl Run {
             }
             return moved;
         }
-        if running.failed && running.choice.get().is_some_and(|picked| picked.nothing) {
+        if running.refused {
             return moved;
         }
         running.failed = false;
@@ -564,6 +574,17 @@ impl Run {
         }
         self.report.progress(s, running.settled(self.goal));
         let partial = !self.goal.fetch && s.pieces_done < s.pieces;
+        if complete(s) && partial && s.done == 0 {
+            (running.failed, running.refused) = (true, true);
+            let message = format!(
+                "{}: nothing of it is in {}, so there is nothing to share; name the folder that \
+                 holds it with --dir, or fetch it with `dunlin get`",
+                s.name,
+                folder(&running.torrent, &self.placement).display()
+            );
+            self.report.error(&s.name, &message);
+            return moved;
+        }
         if complete(s) && partial && !running.warned {
             running.warned = true;
             running.shared = self.goal.time.map(|time| Instant::now() + time);
@@ -603,7 +624,7 @@ impl Run {
         let name = &running.last.name;
         let unmatched = picked.unmatched.join(",");
         if picked.nothing {
-            running.failed = true;
+            (running.failed, running.refused) = (true, true);
             let message = format!(
                 "{name}: it has no file that fits --select {unmatched}; `dunlin show` lists them"
             );
@@ -631,21 +652,33 @@ fn path(placement: &Placement, dir: &Path, info: &Info) -> PathBuf {
 /// Whether the engine's next attempts may succeed without a change of the command: a disk is
 /// emptied, mounted or repaired, but nobody is given a right meanwhile, and files that are in the
 /// way wait for a decision.
-const fn passes(error: &OpError) -> bool {
+fn passes(error: &OpError) -> bool {
     use OpErrorKind::{Io, NoSpace, NotFound, TimedOut, Truncated};
-    matches!(error.kind, Io | NoSpace | NotFound | TimedOut | Truncated)
+    matches!(error.kind, Io | NoSpace | NotFound | TimedOut | Truncated) && !is_in_the_way(error)
 }
 
 /// Why a torrent rests, and what a person can do about it.
-fn failure(name: &str, error: &OpError) -> String {
-    if error.kind != OpErrorKind::Exists {
+fn failure(name: &str, error: &OpError, existing: Existing) -> String {
+    if !is_in_the_way(error) {
         return format!("{name}: {error}");
     }
-    format!(
-        "{name}: nothing was written, because files are in the way: {}; move them away, save \
-         elsewhere with --dir, or overwrite them with --overwrite",
-        error.detail
-    )
+    if existing == Existing::ReadOnly {
+        return format!("{name}: {error}; name another folder with --dir");
+    }
+    // The words of the disk behind the name of each file.
+    let any = |words: &str| error.detail.split("; ").any(|file| file.ends_with(words));
+    let advice = if any("another torrent or program is writing it") {
+        "wait until that is done, or save elsewhere with --dir"
+    } else if existing == Existing::Overwrite
+        || any("a file stands where its folder has to be")
+        || any("not a regular file")
+    {
+        "move them away, or save elsewhere with --dir"
+    } else {
+        "move them away, save elsewhere with --dir, or overwrite them with --overwrite"
+    };
+    let in_the_way = &error.detail;
+    format!("{name}: nothing was written, because files are in the way: {in_the_way}; {advice}")
 }
 
 async fn wait_for(deadline: Option<Instant>) {

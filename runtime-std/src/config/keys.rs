@@ -17,6 +17,8 @@ use crate::{dht, disk::Allocation, paths::Names};
 pub enum Encryption {
     /// Neither offered nor accepted.
     Off,
+    /// Accepted, and tried where plaintext failed.
+    Allowed,
     /// Tried first, plain accepted.
     Preferred,
     /// Nothing else.
@@ -83,8 +85,9 @@ fn choice<T: Copy>(value: &DeValue<'_>, table: &[(&str, T)]) -> Result<T, Expect
     })
 }
 
-const ENCRYPTION: [(&str, Encryption); 3] = [
+const ENCRYPTION: [(&str, Encryption); 4] = [
     ("off", Encryption::Off),
+    ("allowed", Encryption::Allowed),
     ("preferred", Encryption::Preferred),
     ("required", Encryption::Required),
 ];
@@ -142,8 +145,8 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key!(
         "network.encryption" = "\"preferred\"",
-        "Encrypted connections to peers: \"off\", \
-        \"preferred\" (the handshake; all where\nthe peer requires it) or \"required\" (all).",
+        "Encrypted connections to peers: \"off\", \"allowed\" (plaintext is tried first),\n\
+        \"preferred\" (the handshake; all where the peer requires it) or \"required\" (all).",
         |s, v| s.encryption = choice(v, &ENCRYPTION)?
     ),
     key!(
@@ -170,7 +173,8 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key!(
         "limits.down" = "\"off\"",
-        "Download rate of everything together, such as \"2 MiB/s\".",
+        "Download rate of everything together, such as \"2 MiB/s\"; a number alone is bytes per\n\
+        second. At least 1 KiB/s; \"off\" for no limit.",
         |s, v| s.down = with(v, values::rate)?
     ),
     key!(
@@ -234,7 +238,8 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key!(
         "seeding.time" = "\"off\"",
-        "Stop seeding a torrent after this long, such as \"12h\", if not by its ratio before.",
+        "Stop seeding a torrent after this long, such as \"12h\", if not by its ratio before.\n\
+        A number alone is seconds.",
         |s, v| s.seed_time = with(v, values::duration_or_off)?
     ),
     key!(
@@ -277,7 +282,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key!(
         "shutdown.timeout" = "\"3s\"",
-        "How long to wait for trackers when stopping.",
+        "How long to wait for trackers when stopping; a number alone is seconds.",
         |s, v| s.shutdown_timeout = with(v, values::duration)?
     ),
 ];

@@ -30,7 +30,7 @@ use crate::{
 };
 use keys::{KEYS, Key};
 
-/// Everything that can be set. Rates are bytes per second; `None` means no limit, 0 stops the transfer.
+/// Everything that can be set. Rates are bytes per second; `None` means no limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {

@@ -46,7 +46,7 @@ fn every_kind_of_value_is_taken() {
         user_agent = "me/1"
         [limits]
         down = "1.5 MiB/s"
-        up = 0
+        up = "off"
         memory = 0x4000000
         [disk]
         threads = 3
@@ -70,7 +70,7 @@ fn every_kind_of_value_is_taken() {
     assert_eq!(s.interfaces.len(), 2);
     assert!(!s.pex && s.proxy.as_ref().unwrap().remote_names);
     assert_eq!(s.user_agent.as_deref(), Some("me/1"));
-    assert_eq!((s.down, s.up, s.memory), (Some(3 << 19), Some(0), 64 << 20));
+    assert_eq!((s.down, s.up, s.memory), (Some(3 << 19), None, 64 << 20));
     assert_eq!((s.disk().threads, s.allocation), (3, Allocation::Full));
     let nodes = |nodes: &[HostPort]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(
@@ -87,6 +87,28 @@ fn every_kind_of_value_is_taken() {
     assert!(s.dht.read_only);
     assert_eq!(s.seed_ratio, Some(1250));
     assert_eq!(s.seed_time, Some(Duration::from_secs(43_200)));
+}
+
+#[test]
+fn a_time_without_a_unit_is_seconds_as_the_file_says() {
+    let s = parse("[seeding]\ntime = \"12\"\n[shutdown]\ntimeout = 3").unwrap();
+    assert_eq!(s.seed_time, Some(Duration::from_secs(12)));
+    assert_eq!(s.shutdown_timeout, Duration::from_secs(3));
+    assert_eq!(default_file().matches("number alone is seconds").count(), 2);
+}
+
+#[test]
+fn encryption_has_the_words_of_the_command_line() {
+    for (word, wanted) in [
+        ("off", Encryption::Off),
+        ("allowed", Encryption::Allowed),
+        ("preferred", Encryption::Preferred),
+        ("required", Encryption::Required),
+    ] {
+        let s = parse(&format!("[network]\nencryption = {word:?}")).unwrap();
+        assert_eq!(s.encryption, wanted);
+        assert!(default_file().contains(&format!("{word:?}")));
+    }
 }
 
 #[test]
@@ -116,7 +138,7 @@ fn what_is_wrong_is_said_with_its_place_and_what_would_be_right() {
         ),
         (
             "[network]\nencryption = \"require\"",
-            "d.toml:2:14: network.encryption: expected one of \"off\", \"preferred\", \"required\" (did you mean \"required\"?)",
+            "d.toml:2:14: network.encryption: expected one of \"off\", \"allowed\", \"preferred\", \"required\" (did you mean \"required\"?)",
         ),
         (
             "[limits]\ndown = \"fast\"",
@@ -125,6 +147,18 @@ fn what_is_wrong_is_said_with_its_place_and_what_would_be_right() {
         (
             "[limits]\ndown = [1]",
             "d.toml:2:8: limits.down: expected a rate such as",
+        ),
+        (
+            "[limits]\n\ndown = \"0\"",
+            "d.toml:3:8: limits.down: expected a rate of at least 1 KiB/s",
+        ),
+        (
+            "[limits]\nup = 2",
+            "d.toml:2:6: limits.up: expected a rate of at least 1 KiB/s",
+        ),
+        (
+            "[seeding]\ntime = \"12x\"",
+            "d.toml:2:8: seeding.time: expected a time such as",
         ),
         (
             "[limits]\nconnections = 70000",

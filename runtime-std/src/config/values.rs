@@ -58,20 +58,30 @@ pub fn size(text: &str) -> Result<u64, Expected> {
     u64::try_from(bytes).or_else(|_| expected(WHAT))
 }
 
-/// Bytes per second, `None` without limit: `off`, `500 KiB/s`, `1 MB/s`, `0` (stop).
+/// Lowest rate that can be set, in bytes per second. Our choice: below it a block of 16 KiB takes
+/// longer than peers wait, so that a limit of 0 or 2, which is meant otherwise, stops everything.
+const MIN_RATE: u64 = 1024;
+
+/// Bytes per second, `None` without limit: `off`, `500 KiB/s`, `1 MB/s`.
 pub fn rate(text: &str) -> Result<Option<u64>, Expected> {
     if text.trim().eq_ignore_ascii_case("off") {
         return Ok(None);
     }
     let text = text.trim();
-    size(text.strip_suffix("/s").unwrap_or(text))
-        .map(Some)
-        .or_else(|_| expected("a rate such as \"500 KiB/s\", 0 to stop, or \"off\" for no limit"))
+    match size(text.strip_suffix("/s").unwrap_or(text)) {
+        Ok(rate) if rate >= MIN_RATE => Ok(Some(rate)),
+        Ok(_) => expected(
+            "a rate of at least 1 KiB/s such as \"500 KiB/s\", below which nothing would be \
+             transferred, or \"off\" for no limit",
+        ),
+        Err(_) => expected("a rate such as \"500 KiB/s\", or \"off\" for no limit"),
+    }
 }
 
 /// A time: `250ms`, `30s`, `5min`, `1.5h`, `2d`; a bare number is seconds.
 pub fn duration(text: &str) -> Result<Duration, Expected> {
-    const WHAT: &str = "a time such as \"250ms\", \"30s\", \"5min\", \"1.5h\" or \"2d\"";
+    const WHAT: &str =
+        "a time such as \"250ms\", \"30s\", \"5min\", \"1.5h\" or \"2d\", or a number of seconds";
     let Some((thousandths, unit)) = number(text) else {
         return expected(WHAT);
     };
@@ -291,8 +301,13 @@ mod tests {
             assert!(size(bad).is_err(), "{bad}");
         }
         assert_eq!(rate("500 KiB/s"), Ok(Some(512_000)));
-        assert_eq!((rate("off"), rate("0")), (Ok(None), Ok(Some(0))));
-        assert!(rate("fast").is_err());
+        assert_eq!((rate("off"), rate("1024")), (Ok(None), Ok(Some(1024))));
+        for bad in ["fast", "0", "2", "1023", "0.5 KiB/s"] {
+            let Err(Expected(says)) = rate(bad) else {
+                panic!("{bad} is a rate");
+            };
+            assert!(says.contains("\"off\" for no limit"), "{says}");
+        }
         assert_eq!(duration("1.5h"), Ok(Duration::from_secs(5400)));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("30"), Ok(Duration::from_secs(30)));

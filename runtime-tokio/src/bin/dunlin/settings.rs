@@ -134,6 +134,7 @@ pub(crate) fn load(swarm: &Swarm, dir: Option<PathBuf>) -> Result<Loaded, String
     engine.encryption = swarm.encryption.map_or(
         match settings.encryption {
             Encryption::Off => EncryptionPolicy::Off,
+            Encryption::Allowed => EncryptionPolicy::Allowed,
             Encryption::Preferred => EncryptionPolicy::Preferred,
             Encryption::Required => EncryptionPolicy::Required,
         },
@@ -168,13 +169,6 @@ pub(crate) fn load(swarm: &Swarm, dir: Option<PathBuf>) -> Result<Loaded, String
         swarm.dht_local,
         "--dht-local",
     ));
-    for (name, limit) in [("down", engine.limit_down), ("up", engine.limit_up)] {
-        if limit == Some(0) {
-            remarks.push(format!(
-                "limits.{name} is 0 in the configuration: nothing is transferred; \"off\" means no limit"
-            ));
-        }
-    }
     Ok(Loaded {
         session,
         remarks,
@@ -259,13 +253,15 @@ fn dht(engine: &mut Config, swarm: &Swarm, settings: &Settings, remembers: bool)
 }
 
 fn egress(swarm: &Swarm, settings: &Settings) -> Result<Egress, String> {
-    let named: Vec<Interface> = if swarm.bind.is_empty() {
-        settings.interfaces.clone()
-    } else {
-        swarm.bind.clone()
+    let (option, named) = match swarm.bind.is_empty() {
+        true => ("network.interfaces", settings.interfaces.clone()),
+        false => ("--bind", swarm.bind.clone()),
     };
     // Found out now, not when every connection fails.
-    swarm.bind.iter().try_for_each(can_bind)?;
+    named
+        .iter()
+        .try_for_each(can_bind)
+        .map_err(|message| format!("{option} {message}"))?;
     let mut egress = Egress::default();
     for interface in named {
         let taken = match interface {
@@ -274,7 +270,9 @@ fn egress(swarm: &Swarm, settings: &Settings) -> Result<Egress, String> {
             Interface::Name(name) => egress.interface.replace(name).is_some(),
         };
         if taken {
-            return Err("--bind: one address per family and one interface, no more".into());
+            return Err(format!(
+                "{option}: one address per family and one interface, no more"
+            ));
         }
     }
     Ok(egress)
@@ -284,12 +282,12 @@ fn egress(swarm: &Swarm, settings: &Settings) -> Result<Egress, String> {
 fn can_bind(interface: &Interface) -> Result<(), String> {
     match interface {
         Interface::Address(ip) => match UdpSocket::bind((*ip, 0)) {
-            Err(error) => Err(format!("--bind {ip}: {error}")),
+            Err(error) => Err(format!("{ip}: {error}")),
             Ok(_) => Ok(()),
         },
         Interface::Name(name) => match net::addresses() {
             Ok(have) if !have.iter().any(|a| a.interface == *name) => Err(format!(
-                "--bind {name}: there is no such interface, or it has no address"
+                "{name}: there is no such interface, or it has no address"
             )),
             _ => Ok(()),
         },

@@ -32,11 +32,18 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Lowest limit, in bytes per second: that of the configuration file.
+const MIN_LIMIT: u64 = 1024;
+
 /// A rate to limit something to. Nothing would ever arrive at 0, which people take for "no limit"
 /// as often as for "stop".
 pub(crate) fn parse_limit(text: &str) -> Result<u64, String> {
     match parse_size(text)? {
         0 => Err("at 0 nothing would be transferred; leave the option out for no limit".into()),
+        1..MIN_LIMIT => Err(format!(
+            "at {text} bytes a second nothing would be transferred; at least 1 KiB, such as 500k or \
+             2MiB"
+        )),
         limit => Ok(limit),
     }
 }

@@ -115,19 +115,41 @@ fn look_up(lookup: &Lookup, host: &str) -> Outcome {
             let mut seen = std::collections::BTreeSet::new();
             found.retain(|ip| seen.insert(*ip));
             if found.is_empty() {
-                return Outcome::failed(OpErrorKind::NotFound, format!("{host}: no address"));
+                return Outcome::failed(OpErrorKind::NotFound, "no address");
             }
             Outcome::Resolved(found)
         }
         // The system's resolver has no kinds worth telling apart: all of them mean that
         // there is no such name as far as we know.
-        Err(e) => Outcome::failed(OpErrorKind::NotFound, format!("{host}: {e}")),
+        Err(e) => Outcome::failed(OpErrorKind::NotFound, reason(&e)),
     }
+}
+
+/// Why a name cannot be resolved, in the system's words. Whoever shows it names the host.
+#[must_use]
+pub fn reason(error: &io::Error) -> String {
+    let words = error.to_string();
+    // What Rust's standard library puts before the system's words.
+    let own = words.strip_prefix("failed to lookup address information: ");
+    own.unwrap_or(&words).to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_repeats_neither_the_host_nor_that_it_was_looked_up() {
+        let of = |words: &str| reason(&io::Error::other(words));
+        let unknown = "Name or service not known";
+        let long = format!("failed to lookup address information: {unknown}");
+        assert_eq!((of(&long), of(unknown)), (unknown.into(), unknown.into()));
+        let fails = move |_: &str| Err(io::Error::other(long.clone()));
+        let Outcome::Failed { error, .. } = look_up(&fails, "host.invalid") else {
+            panic!("it was resolved");
+        };
+        assert_eq!(error.detail, unknown);
+    }
     use std::sync::{
         Mutex,
         mpsc::{Receiver, channel},

@@ -447,6 +447,18 @@ fn the_cache_is_shown_and_a_live_look_has_the_keys_of_the_page() {
     let live = of(&said, "status");
     assert_eq!((&live["active"], &live["nodes"]), (&1.into(), &1.into()));
     assert!(live["replies_received"].as_u64() >= Some(1));
+    // How long it may take is said before it is over.
+    let mut silent = dunlin(&[
+        "stats",
+        "--live",
+        "--timeout",
+        "0.2",
+        "--no-session",
+        "--local",
+    ]);
+    let silent = silent.args(["--bind", "127.0.0.1"]).output().unwrap();
+    let said = stderr(&silent);
+    assert!(said.contains("for 0.2s at most (--timeout)"), "{said}");
     let kept = dunlin(&["stats", "--session", folder, "--json"])
         .output()
         .unwrap();

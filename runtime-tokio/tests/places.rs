@@ -470,4 +470,26 @@ fn files_in_the_way_are_not_waited_for() {
     let got = get.current_dir(dir.path()).output().unwrap();
     assert_eq!(code(&got), 1, "{}", stderr(&got));
     assert!(!stderr(&got).contains("tried again"), "{}", stderr(&got));
+    assert!(stderr(&got).contains("--overwrite"), "{}", stderr(&got));
+    // Where a folder has to be, or where another torrent writes, overwriting does not help.
+    let held = dir.path().join("content/file00");
+    let lock = fs::File::open(&held).unwrap();
+    lock.lock().unwrap();
+    let get = |more: &[&str]| {
+        let mut get = dunlin(&["get", file.to_str().unwrap(), "--no-listen", "--no-session"]);
+        ended(get.args(more).current_dir(dir.path()))
+    };
+    for more in [&[][..], &["--overwrite"]] {
+        let (code, said) = get(more);
+        assert!(code == 1 && said.contains("is writing it; wait"), "{said}");
+        assert!(!said.contains("--overwrite"), "{said}");
+    }
+    drop(lock);
+    fs::remove_dir_all(dir.path().join("content")).unwrap();
+    fs::write(dir.path().join("content"), "the user's").unwrap();
+    for more in [&[][..], &["--overwrite"]] {
+        let (code, said) = get(more);
+        assert!(code == 1 && said.contains("move them away"), "{said}");
+        assert!(!said.contains("--overwrite"), "{said}");
+    }
 }

@@ -6,7 +6,7 @@ mod common;
 
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Write},
     path::Path,
     process::{Output, Stdio},
     time::Duration,
@@ -41,6 +41,7 @@ fn what_could_never_transfer_anything_is_refused() {
     for option in [
         &["--limit-down", "0"][..],
         &["--limit-up", "0"],
+        &["--limit-down", "2"],
         &["--max-peers", "0"],
     ] {
         let output = run(&[&["get", "x.torrent"], option].concat());
@@ -49,14 +50,126 @@ fn what_could_never_transfer_anything_is_refused() {
     }
     let config = TempDir::new().unwrap();
     let path = config.path().join("dunlin.toml");
-    fs::write(&path, "[limits]\ndown = 0\n").unwrap();
-    let missing = ["get", "/nowhere/x.torrent", "--no-session", "--config"];
-    let output = run(&[&missing[..], &[path.to_str().unwrap()]].concat());
-    assert!(
-        stderr(&output).contains("limits.down is 0"),
-        "{}",
-        stderr(&output)
-    );
+    for (text, says) in [
+        ("[limits]\ndown = 0\n", "dunlin.toml:2:8: limits.down: "),
+        ("[limits]\nup = 2\n", "dunlin.toml:2:6: limits.up: "),
+        (
+            "[network]\ninterfaces = [\"nosuch0\"]\n",
+            "network.interfaces nosuch0: there is no such interface",
+        ),
+    ] {
+        fs::write(&path, text).unwrap();
+        let missing = ["get", "/nowhere/x.torrent", "--no-session", "--config"];
+        let output = run(&[&missing[..], &[path.to_str().unwrap()]].concat());
+        let said = stderr(&output);
+        assert_eq!(code(&output), 2, "{said}");
+        assert!(said.contains(says), "{says} in {said}");
+    }
+}
+
+#[test]
+fn the_configuration_takes_the_words_of_the_command_line() {
+    let config = TempDir::new().unwrap();
+    let path = config.path().join("dunlin.toml");
+    fs::write(&path, "[network]\nencryption = \"allowed\"\n").unwrap();
+    let output = run(&["config", "--config", path.to_str().unwrap()]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    for command in ["get", "seed"] {
+        let help = stdout(&run(&[command, "--help"]));
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for default in [
+            "[default: as configured, or preferred]",
+            "[default: as configured, or the first free one of 6881-6889]",
+        ] {
+            assert!(help.contains(default), "{default} in {help}");
+        }
+    }
+    let help = stdout(&run(&["create", "--help"]));
+    assert!(help.contains("lead outside"), "{help}");
+}
+
+/// Standard output that takes nothing is an error of what only prints, as of `config`; a reader
+/// that goes away is not.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_printed_is_an_error() {
+    let content = Content::small();
+    let file = torrent_file(&content);
+    let file = file.to_str().unwrap();
+    let dir = content.dir.path().to_str().unwrap();
+    for command in [
+        &["show", file][..],
+        &["show", "--json", file],
+        &["check", file, "--dir", dir],
+        &["check", file, "--dir", dir, "--json"],
+        &["config"],
+    ] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full");
+        let output = dunlin(command).stdout(full.unwrap()).output().unwrap();
+        assert_eq!(code(&output), 1, "{command:?}");
+        let said = stderr(&output);
+        assert_eq!(said.matches("standard output: ").count(), 1, "{said}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = dunlin(command).stdout(writer).output().unwrap();
+        assert_eq!(
+            (code(&output), stderr(&output).as_str()),
+            (0, ""),
+            "{command:?}"
+        );
+    }
+}
+
+#[test]
+fn a_message_says_what_is_missing_and_says_it_once() {
+    for command in ["get", "seed", "show", "check"] {
+        let output = run(&[command, ""]);
+        let said = stderr(&output);
+        assert_eq!(code(&output), 1, "{said}");
+        assert!(said.contains("no torrent is named"), "{said}");
+    }
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let output = run(&["man", "--dir", file.to_str().unwrap()]);
+    assert_eq!(code(&output), 1);
+    let said = stderr(&output);
+    assert!(said.contains("it is not a folder"), "{said}");
+    let mut ping = dunlin(&["dht", "ping", "127.0.0.1:7501", "--session"]);
+    let output = ping.arg(dir.path().join("session")).output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(said.matches("127.0.0.1:7501").count(), 1, "{said}");
+    assert!(said.contains("not a public address"), "{said}");
+    // A name that cannot be looked up is named in the tracker's URL alone.
+    let content = Content::small();
+    let torrent = torrent_file(&content);
+    let out = TempDir::new().unwrap();
+    for url in [
+        "http://nosuchhost.invalid/announce",
+        "udp://nosuchhost.invalid:1",
+    ] {
+        let get = [
+            "get",
+            torrent.to_str().unwrap(),
+            "--no-listen",
+            "--no-session",
+        ];
+        let more = ["--tracker", url, "--timeout", "20", "-d"];
+        let mut command = dunlin(&[&get[..], &more].concat());
+        command
+            .arg(out.path())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut lines = lines.map(Result::unwrap);
+        let line = lines.find(|line| line.contains("cannot be resolved"));
+        let _ = child.kill();
+        let _ = child.wait();
+        let line = line.expect("it is said");
+        assert_eq!(line.matches("nosuchhost.invalid").count(), 1, "{line}");
+        assert!(!line.contains("lookup address"), "{line}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use dunlin_core::http::{Get, Host, Progress};
 use dunlin_std::{
     http::{MAX_ADDRESSES, PATIENCE},
     proxy::Watch,
+    resolve,
     socket::{self, Route},
     socks::{Handshake, Target},
 };
@@ -78,10 +79,9 @@ pub(super) fn open(
 /// # Errors
 /// The name does not exist.
 fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
-    let found = (host, 0).to_socket_addrs().map_err(|error| {
-        let reason = format!("{host}: {error}");
-        io::Error::new(io::ErrorKind::NotFound, reason)
-    })?;
+    let found = (host, 0)
+        .to_socket_addrs()
+        .map_err(|error| io::Error::new(io::ErrorKind::NotFound, resolve::reason(&error)))?;
     let mut ips: Vec<IpAddr> = Vec::new();
     for ip in found.map(|address| address.ip()) {
         if !ips.contains(&ip) {

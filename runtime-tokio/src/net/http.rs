@@ -17,6 +17,7 @@ use dunlin_core::{
 use dunlin_std::{
     http::{self, Answer, Failure, MAX_ADDRESSES, PATIENCE, PLATFORM},
     proxy::Watch,
+    resolve,
     socket::{self, Route},
 };
 use tokio::{
@@ -186,7 +187,7 @@ async fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
         }
         Err(error) => Err(io::Error::new(
             io::ErrorKind::NotFound,
-            format!("{host}: {error}"),
+            resolve::reason(&error),
         )),
     }
 }

@@ -9,7 +9,7 @@ mod proxy;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use dunlin_std::{proxy::Watch, socket::Route};
+use dunlin_std::{proxy::Watch, resolve, socket::Route};
 use tokio::{net::TcpStream, time::timeout};
 
 pub(crate) use http::Http;
@@ -44,7 +44,7 @@ impl Dialer {
         // The proxy is named by the user, so its name may be looked up here.
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the proxy has no address");
         let addresses = tokio::net::lookup_host((proxy.host.as_str(), proxy.port)).await;
-        for address in addresses.inspect_err(|error| drop(watch.fails(error)))? {
+        for address in addresses.inspect_err(|error| drop(watch.fails(&resolve::reason(error))))? {
             // An address of a family that is not bound is passed over.
             let stream = match platform::outgoing(address, &self.route.egress) {
                 Ok(socket) => timeout(PROXY_TIMEOUT, socket.connect(address))

@@ -263,8 +263,15 @@ impl fmt::Display for TrackerError {
 impl core::error::Error for TrackerError {}
 
 impl From<OpError> for TrackerError {
-    /// What a failed resolve or HTTP op means for the tracker.
-    fn from(error: OpError) -> Self {
+    /// What a failed resolve or HTTP op means for the tracker. Whoever shows it names the tracker's
+    /// URL, with which the detail of a failed HTTP op begins.
+    fn from(mut error: OpError) -> Self {
+        let is_url = |start: &str| start.starts_with("http://") || start.starts_with("https://");
+        if let Some((start, reason)) = error.detail.split_once(": ")
+            && is_url(start)
+        {
+            error.detail = reason.into();
+        }
         match error.kind {
             OpErrorKind::TimedOut => Self::Timeout,
             OpErrorKind::NotFound => Self::Dns(error.detail),
@@ -303,6 +310,31 @@ mod tests {
         assert_eq!(printable(b"un\x1b[31mregistered\r\n"), "un[31mregistered");
         assert_eq!(printable(b"\xffok"), "\u{fffd}ok");
         assert_eq!(printable(&[b'x'; 5000]).len(), MAX_TEXT);
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_the_url() {
+        for (kind, detail, shown) in [
+            (
+                OpErrorKind::NotFound,
+                "http://host/announce: Name or service not known",
+                "the name cannot be resolved: Name or service not known",
+            ),
+            (
+                OpErrorKind::Io,
+                "https://host:1/a: redirected to http://other/b: no route",
+                "redirected to http://other/b: no route",
+            ),
+            (
+                OpErrorKind::Io,
+                "the proxy [::1]:9: no route",
+                "the proxy [::1]:9: no route",
+            ),
+        ] {
+            let detail = detail.into();
+            let error = TrackerError::from(OpError { kind, detail });
+            assert_eq!(alloc::format!("{error}"), shown);
+        }
     }
 
     #[test]

@@ -79,6 +79,11 @@ pub(crate) struct ShowConfig {
 }
 
 impl Command {
+    /// Whether all it does is to print something.
+    pub(crate) const fn only_prints(&self) -> bool {
+        matches!(self, Self::Check(_) | Self::Show(_) | Self::Dht(_))
+    }
+
     /// Whether a program reads what it prints.
     pub(crate) const fn is_json(&self) -> bool {
         match self {
@@ -157,7 +162,7 @@ pub(crate) struct Seed {
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct Swarm {
-    /// Listen on this port [default: any]
+    /// Listen on this port [default: as configured, or the first free one of 6881-6889]
     #[arg(short, long, value_name = "PORT")]
     pub(crate) port: Option<u16>,
     /// Use only this address or network interface; may be given once per family. Nothing leaves over
@@ -170,7 +175,7 @@ pub(crate) struct Swarm {
     /// Use this tracker as well
     #[arg(long = "tracker", value_name = "URL", value_parser = tracker)]
     pub(crate) trackers: Vec<String>,
-    /// Encryption of peer connections
+    /// Encryption of peer connections [default: as configured, or preferred]
     #[arg(long, value_name = "POLICY")]
     pub(crate) encryption: Option<Encryption>,
     /// Go through this SOCKS5 proxy, with everything: nothing is listened on, and UDP trackers

@@ -687,3 +687,56 @@ async fn wait_for(deadline: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: OpErrorKind, detail: &str) -> OpError {
+        let detail = detail.into();
+        OpError { kind, detail }
+    }
+
+    #[test]
+    fn only_what_can_pass_by_itself_is_waited_for() {
+        use OpErrorKind::{Denied, Exists, Io, NoSpace, NotFound, TimedOut, Truncated};
+        for kind in [Io, NoSpace, NotFound, TimedOut, Truncated] {
+            assert!(passes(&error(kind, "a: the system's words")), "{kind:?}");
+        }
+        for kind in [Denied, Exists] {
+            assert!(!passes(&error(kind, "a: the system's words")), "{kind:?}");
+        }
+        assert!(!passes(&error(Io, "a: not a regular file")));
+    }
+
+    #[test]
+    fn overwriting_is_offered_only_where_it_helps() {
+        let foreign = "it holds nothing of this torrent";
+        for (first, second, existing, offered) in [
+            (foreign, foreign, Existing::Adopt, true),
+            (foreign, foreign, Existing::Overwrite, false),
+            (foreign, foreign, Existing::ReadOnly, false),
+            (
+                foreign,
+                "another torrent or program is writing it",
+                Existing::Adopt,
+                false,
+            ),
+            (
+                "a file stands where its folder has to be",
+                foreign,
+                Existing::Adopt,
+                false,
+            ),
+            (foreign, "it is not a regular file", Existing::Adopt, false),
+        ] {
+            let detail = format!("x/a: {first}; x/b: {second}");
+            let message = failure("x", &error(OpErrorKind::Exists, &detail), existing);
+            assert_eq!(message.contains("--overwrite"), offered, "{message}");
+            assert!(
+                message.contains(&detail) && message.contains("--dir"),
+                "{message}"
+            );
+        }
+    }
+}

@@ -45,6 +45,15 @@ pub(crate) async fn add(text: &str) -> Result<(Add, usize), Error> {
 
 /// The torrent file `path`, or the one on standard input. Blocks.
 pub(crate) fn read(path: &str) -> Result<Torrent, Error> {
+    if bare(path).is_empty() {
+        return Err(Error::File {
+            path: format!("`{path}`").into(),
+            source: io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "no torrent is named: give a torrent file, magnet link, info-hash or URL",
+            ),
+        });
+    }
     if path != STDIN {
         return dunlin_tokio::read_torrent(Path::new(path));
     }

@@ -47,7 +47,12 @@ fn main() -> ExitCode {
     if args.command.is_json() {
         report::speak_json();
     }
-    let exit = run_command(args.command);
+    let prints = args.command.only_prints();
+    let mut exit = run_command(args.command);
+    // What such a command found out is lost then.
+    if prints && exit == Exit::Complete && !report::is_printed() {
+        exit = Exit::Failed;
+    }
     report::end(exit.code(), started.elapsed());
     exit.into()
 }

@@ -261,6 +261,13 @@ pub(crate) fn man(dir: Option<&Path>) -> Exit {
         let all: Vec<u8> = pages.into_iter().flat_map(|page| page.text).collect();
         return print(&all);
     };
+    if dir.exists() && !dir.is_dir() {
+        report::complain(&format!(
+            "{}: it is not a folder; name one with --dir",
+            dir.display()
+        ));
+        return Exit::Failed;
+    }
     let write = |path: &Path, text: &[u8]| {
         fs::create_dir_all(dir)?;
         fs::write(path, text)

@@ -39,8 +39,27 @@ pub(crate) fn verbatim(line: &str) {
 
 /// Prints a line of data.
 pub(crate) fn say(line: &str) {
-    // Whoever reads may stop reading; the work goes on.
-    let _ = writeln!(io::stdout(), "{}", printable(line));
+    print_line(&printable(line));
+}
+
+/// Standard output took something no longer, and a reader that had enough is not the reason.
+static UNWRITTEN: AtomicBool = AtomicBool::new(false);
+
+/// Writes a line to standard output. Whoever reads may stop reading; the work goes on. Any other
+/// error is said once.
+fn print_line(line: &str) {
+    let mut out = io::stdout().lock();
+    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush())
+        && error.kind() != io::ErrorKind::BrokenPipe
+        && !UNWRITTEN.swap(true, Ordering::Relaxed)
+    {
+        complain(&format!("standard output: {error}"));
+    }
+}
+
+/// Whether all that was to be printed could be printed.
+pub(crate) fn is_printed() -> bool {
+    !UNWRITTEN.load(Ordering::Relaxed)
 }
 
 /// Whether a program reads standard output.
@@ -101,7 +120,7 @@ pub(crate) fn say_json(value: &Value) {
             line.push(c);
         }
     }
-    let _ = writeln!(io::stdout(), "{line}");
+    print_line(&line);
 }
 
 /// Names and messages come from strangers: what would steer the terminal is shown, not done.

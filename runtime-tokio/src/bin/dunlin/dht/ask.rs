@@ -1,5 +1,7 @@
 //! `ping` and `sample`: one node is asked.
 
+use std::net::SocketAddr;
+
 use dunlin_tokio::{dunlin_core::NodeId, system::dht::Answer};
 use serde_json::json;
 
@@ -94,14 +96,21 @@ pub(super) async fn sample(args: args::Sample) -> Exit {
 
 /// Says why there is no answer.
 fn unanswered(voice: &Voice, host: &str, answer: Option<Answer>) -> Exit {
+    // An address that was named is not repeated.
+    let other = |addr: SocketAddr| match addr.to_string() {
+        addr if addr == host => None,
+        addr => Some(addr),
+    };
     let message = match answer {
         Some(Answer::Silent(addr)) => format!(
-            "{host}: no answer from {addr}: it is gone, does not take part or does not know \
-             this question, or a firewall drops UDP"
+            "{host}: no answer{}: it is gone, does not take part or does not know \
+             this question, or a firewall drops UDP",
+            other(addr).map_or_else(String::new, |addr| format!(" from {addr}"))
         ),
         Some(Answer::NotPublic(addr)) => format!(
-            "{host}: {addr} is not a public address, and the public DHT does not ask it; add --local \
-             if it is a node of a private network"
+            "{host}: {} is not a public address, and the public DHT does not ask it; add --local \
+             if it is a node of a private network",
+            other(addr).unwrap_or_else(|| "this".into())
         ),
         Some(Answer::Unresolved(reason)) => format!("{host}: {reason}"),
         Some(Answer::Full) => format!("{host}: too many questions are under way"),

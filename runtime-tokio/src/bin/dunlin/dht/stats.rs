@@ -12,7 +12,7 @@ use dunlin_tokio::{
 use serde_json::{Value, json};
 
 use super::{Role, Running, args, folder, json as lines, node::screen, say::Voice};
-use crate::{exit::Exit, settings, units};
+use crate::{exit::Exit, report::verbatim, settings, units};
 
 /// How often is looked whether the DHT can be seen.
 const TICK: Duration = Duration::from_millis(200);
@@ -163,6 +163,10 @@ async fn live(args: args::Stats) -> Exit {
     let patience = args.patience.timeout;
     // A little more than the work itself takes: it ends by itself.
     let whole = patience + Duration::from_secs(5);
+    verbatim(&format!(
+        "dunlin: taking part in the DHT until {USABLE} nodes answer, for {} at most (--timeout)",
+        units::time(patience)
+    ));
     let result = running.until(whole, async |node, _| {
         let end = tokio::time::Instant::now() + patience;
         loop {

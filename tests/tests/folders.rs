@@ -4,6 +4,7 @@
 
 use std::{fs, path::Path};
 
+use dunlin_core::OpErrorKind;
 use dunlin_core::engine::{Check, Event, State};
 use dunlin_mio::{Control, Driver};
 use dunlin_std::{add::Add, setup::SessionConfig};
@@ -68,6 +69,8 @@ fn verdict(state: State) -> Option<bool> {
     match state {
         State::Seeding => Some(true),
         State::Downloading => Some(false),
+        // No record vouches for the file, and what is wrong in it may be the user's.
+        State::Failed(error) if error.kind == OpErrorKind::Exists => Some(false),
         State::Failed(error) => panic!("{error}"),
         _ => None,
     }

@@ -116,7 +116,7 @@ impl World {
                 let outcome = match claim {
                     Claim::Write
                         if store.foreign
-                            && whose[0] != Whose::Recorded
+                            && matches!(whose[0], Whose::Unknown | Whose::Partly)
                             && store.loses_with(&have, &node.infos[&torrent]) =>
                     {
                         Outcome::failed(OpErrorKind::Exists, "payload.bin: it exists")

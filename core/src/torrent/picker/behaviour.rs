@@ -93,6 +93,31 @@ fn a_fast_peers_piece_is_shared_when_it_goes() {
 }
 
 #[test]
+fn a_fast_peers_piece_is_shared_when_it_becomes_slow() {
+    let mut bench = Bench::new(50, 8);
+    let own = bench.pieces(0, FAST, 2);
+    assert_ne!(bench.pieces(1, SLOW, 2), own);
+    assert_eq!(bench.pieces(0, SLOW, 2), own);
+    // The other slow peer is on a piece of its own; a third one finishes what is begun.
+    let helped = bench.pieces(2, SLOW, 16);
+    assert!(helped.contains(&own[0]), "{helped:?}");
+}
+
+#[test]
+fn a_peer_does_not_go_on_with_its_piece_when_another_fills_it_anew() {
+    let mut bench = Bench::new(2, 4);
+    let now = bench.now;
+    bench.picker.set_priority(1, Priority::Skip);
+    for at in bench.pick(0, SLOW, 4) {
+        let _ = bench.picker.received(now, at, 0);
+    }
+    bench.picker.failed(0);
+    assert_eq!(bench.pieces(1, FAST, 1), [0]);
+    bench.picker.set_priority(1, Priority::Normal);
+    assert_eq!(bench.pieces(0, FAST, 1), [1]);
+}
+
+#[test]
 fn a_piece_that_several_made_wrong_is_fetched_by_one_alone() {
     let mut bench = Bench::new(1, 4);
     let now = bench.now;
@@ -267,6 +292,18 @@ fn a_choked_peer_gets_allowed_pieces_only_and_suggestions_are_taken_up() {
         ..FAST
     };
     assert_eq!(bench.pieces(1, suggest, 2), [3]);
+}
+
+#[test]
+fn a_suggestion_costs_no_priority() {
+    let mut bench = Bench::new(50, 4);
+    bench.picker.set_priority(3, Priority::High);
+    let suggested = PickHint {
+        suggested: &[7],
+        ..FAST
+    };
+    assert_eq!(bench.pieces(0, suggested, 4), [3]);
+    assert_eq!(bench.pieces(0, suggested, 4), [7]);
 }
 
 #[test]

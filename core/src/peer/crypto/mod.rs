@@ -56,6 +56,9 @@ pub use offer::{CryptoOffer, Encryption, MseError, StreamEncryption};
 /// where plaintext follows it. Our choice: a BitTorrent handshake (68 bytes) with an extension
 /// handshake and a bitfield behind it fits. What the owner has beyond it follows the handshake.
 pub const MAX_INITIAL_PAYLOAD: usize = 2048;
+/// Keys that who accepts a connection tries in place of one that gives a secret which begins with a zero. Each is enough
+/// in 255 of 256 cases.
+const MAX_KEYS: u32 = 4;
 
 /// Whether the handshake is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -352,9 +355,18 @@ impl MseHandshake {
         let Some(theirs) = self.input.take_array::<KEY_LEN>() else {
             return Ok(Step::Wait(State::TheirKey));
         };
-        let secret = self.key.agree(&theirs).ok_or(MseError::WeakKey)?;
+        let mut secret = self.key.agree(&theirs).ok_or(MseError::WeakKey)?;
         if let Some(skey) = self.wanted {
             return Ok(Step::Next(self.send_provide(cx, &secret, skey)));
+        }
+        // rTorrent leaves zeros at the beginning of the secret out of what it hashes, as OpenSSL hands it over, so one in 256
+        // of its handshakes fails. Who accepts has not told its key yet, and takes another.
+        for _ in 0..MAX_KEYS {
+            if secret.as_bytes()[0] != 0 {
+                break;
+            }
+            self.key = PrivateKey::random(cx);
+            secret = self.key.agree(&theirs).ok_or(MseError::WeakKey)?;
         }
         self.send_key(cx);
         Ok(Step::Next(State::SyncReq1 {

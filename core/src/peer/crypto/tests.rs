@@ -474,6 +474,34 @@ fn only_one_offered_method_may_be_selected() {
     assert_eq!(selected(BOTH, 2, 513), Err(MseError::TooLong));
 }
 
+/// rTorrent cannot go on from a secret that begins with a zero.
+#[test]
+fn who_accepts_avoids_a_secret_that_begins_with_a_zero() {
+    /// Found by trying.
+    const SEED: u64 = 106;
+    let rng = ChaCha8Rng::seed_from_u64;
+    let now = Instant::ORIGIN;
+    let theirs = PrivateKey::random(&mut Cx {
+        now,
+        rng: &mut rng(0),
+    });
+    let secret = |key: &[u8]| theirs.agree(key.first_chunk().unwrap()).unwrap();
+    // What the first key of an acceptor with this seed would lead to.
+    let mut first = rng(SEED);
+    let first = PrivateKey::random(&mut Cx {
+        now,
+        rng: &mut first,
+    });
+    assert_eq!(secret(&first.public()).as_bytes()[0], 0);
+
+    let mut rng = rng(SEED);
+    let mut cx = Cx { now, rng: &mut rng };
+    let mut b = MseHandshake::incoming(&mut cx, BOTH);
+    let outcome = b.receive(&mut cx, &theirs.public(), &known);
+    assert_eq!(outcome, Ok(Progress::NeedMore));
+    assert_ne!(secret(b.output()).as_bytes()[0], 0);
+}
+
 #[test]
 fn nothing_secret_is_printed() {
     let bench = Bench::new(6, BOTH, BOTH, b"");

@@ -32,6 +32,13 @@ fn told(w: &World, n: usize, at_least: Level) -> Vec<String> {
     told.collect()
 }
 
+/// The torrent rests, because a file is in its way.
+fn assert_refused(w: &World, n: usize, id: TorrentId) {
+    let state = state(w, n, id);
+    let refused = matches!(&state, State::Failed(e) if e.kind == OpErrorKind::Exists);
+    assert!(refused, "{state:?}");
+}
+
 /// A file of somebody else's where the torrent's belongs.
 fn foreign(w: &mut World, n: usize, info: &dunlin_core::metainfo::Info, len: usize) {
     let store = Store {
@@ -58,15 +65,14 @@ fn what_is_not_ours_is_refused_once_before_the_first_byte() {
     };
     let id = w.nodes[l].engine.add(w.now, torrent).unwrap();
     w.run(10 * MINUTE);
-    let refused = |s: &State| matches!(s, State::Failed(e) if e.kind == OpErrorKind::Exists);
-    assert!(refused(&state(&w, l, id)), "{:?}", state(&w, l, id));
+    assert_refused(&w, l, id);
     assert_eq!(w.nodes[l].bytes_written, 0);
     assert_eq!(w.nodes[l].claims, [Claim::Write], "it is not tried again");
     assert_eq!(told(&w, l, Level::Error).len(), 1);
     // Nor when it is asked to, while the file is there.
     w.nodes[l].engine.resume(w.now, id);
     w.run(MINUTE);
-    assert!(refused(&state(&w, l, id)));
+    assert_refused(&w, l, id);
     assert_eq!(told(&w, l, Level::Error).len(), 2);
     // Somebody moved it away.
     w.nodes[l].stores.get_mut(&id).unwrap().gone = true;
@@ -108,8 +114,7 @@ fn a_piece_that_passes_does_not_make_the_rest_of_the_file_ours() {
     };
     let id = w.nodes[l].engine.add(w.now, torrent).unwrap();
     w.run(MINUTE);
-    let refused = |s: &State| matches!(s, State::Failed(e) if e.kind == OpErrorKind::Exists);
-    assert!(refused(&state(&w, l, id)), "{:?}", state(&w, l, id));
+    assert_refused(&w, l, id);
     assert_eq!(w.nodes[l].bytes_written, 0);
     assert!(w.nodes[l].stores[&id].data == before);
 }
@@ -156,8 +161,7 @@ fn what_the_user_changed_in_a_complete_file_is_not_put_back() {
     };
     let id = w.nodes[l].engine.add(w.now, torrent).unwrap();
     w.run(MINUTE);
-    let refused = |s: &State| matches!(s, State::Failed(e) if e.kind == OpErrorKind::Exists);
-    assert!(refused(&state(&w, l, id)), "{:?}", state(&w, l, id));
+    assert_refused(&w, l, id);
     assert!(w.nodes[l].stores[&id].data == before);
 }
 
@@ -206,7 +210,7 @@ fn without_file_numbers_what_was_flushed_tells_whose_an_unfinished_file_is() {
         let id = w.nodes[l].engine.add(w.now, torrent).unwrap();
         w.run(MINUTE);
         if replaced {
-            assert!(matches!(state(&w, l, id), State::Failed(_)));
+            assert_refused(&w, l, id);
             assert!(w.nodes[l].stores[&id].data == before);
         } else {
             assert!(w.has(l, id, &data), "{:?}", state(&w, l, id));

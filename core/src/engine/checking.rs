@@ -77,7 +77,7 @@ impl Engine {
     /// Opens the files once the disk owes nothing: what an earlier phase asked for is not to be
     /// taken for the next one's, nor to land under its checks.
     pub(super) fn open_when_quiet(&mut self, id: TorrentId) {
-        let busy = self.ops.disk_jobs(id) > 0;
+        let busy = self.out.ops.disk_jobs(id) > 0;
         let Some(t) = self.torrents.get_mut(&id).filter(|t| t.to_open) else {
             return;
         };
@@ -90,7 +90,7 @@ impl Engine {
             return;
         };
         t.to_open = false;
-        self.ops.job(Purpose::Open(id), |op| Op::Open {
+        self.out.ops.job(Purpose::Open(id), |op| Op::Open {
             op,
             torrent: id,
             info,
@@ -143,7 +143,8 @@ impl Engine {
         t.saving.opened(durable);
         if !doubted.is_empty() && t.resume.as_ref().is_some_and(|r| r.clean) {
             let pieces = doubted.len() as u32;
-            self.notice(Some(id), None, Level::Info, What::Rechecking { pieces });
+            self.out
+                .notice(Some(id), None, Level::Info, What::Rechecking { pieces });
         }
         self.select(id);
         self.begin_check(id, have, doubted);
@@ -193,7 +194,7 @@ impl Engine {
                 };
                 checking.out.insert(piece);
                 let (at, len) = (info.piece_offset(piece), u64::from(info.piece_size(piece)));
-                self.ops.job(Purpose::Check(id, piece), |op| Op::Hash {
+                self.out.ops.job(Purpose::Check(id, piece), |op| Op::Hash {
                     op,
                     torrent: id,
                     at,

@@ -53,7 +53,7 @@ impl Engine {
             .map(|whose| matches!(whose, Whose::Checked | Whose::Recorded))
             .collect();
         t.claim = Held::Asked;
-        self.ops.job(Purpose::Claim(id, claim), |op| Op::Claim {
+        self.out.ops.job(Purpose::Claim(id, claim), |op| Op::Claim {
             op,
             torrent: id,
             whose,
@@ -122,7 +122,7 @@ impl Engine {
             return;
         }
         let done = t.is_done() && t.trouble.is_none();
-        self.ops.job(Purpose::Confirm(id), |op| Op::Confirm {
+        self.out.ops.job(Purpose::Confirm(id), |op| Op::Confirm {
             op,
             torrent: id,
             done,
@@ -179,7 +179,8 @@ impl Engine {
         }
         if let Some(error) = trouble.filter(|_| lost.is_empty()) {
             let message = format!("{}; it is checked again", error.detail);
-            self.notice(Some(id), None, Level::Warning, What::Disk { message });
+            self.out
+                .notice(Some(id), None, Level::Warning, What::Disk { message });
         }
         self.lose(id, files, &lost);
     }
@@ -200,7 +201,8 @@ impl Engine {
             }
         }
         for message in messages {
-            self.notice(Some(id), None, Level::Warning, What::Disk { message });
+            self.out
+                .notice(Some(id), None, Level::Warning, What::Disk { message });
         }
         self.reopen(id, "its files are looked at again");
     }

@@ -18,7 +18,7 @@ use crate::{ConnId, EncryptionPolicy, Op, PeerId, TorrentId};
 impl Engine {
     /// Opens connections of a torrent while it wants more and there is room.
     pub(super) fn connect_more(&mut self, id: TorrentId) {
-        self.timers.set(Timer::Connect(id), None);
+        self.out.timers.set(Timer::Connect(id), None);
         self.queue_dialler(id);
         self.deal_places();
     }
@@ -63,7 +63,7 @@ impl Engine {
                 return false;
             };
             if due > self.now {
-                self.timers.set(Timer::Connect(id), Some(due));
+                self.out.timers.set(Timer::Connect(id), Some(due));
                 return false;
             }
             let Some((addr, known)) = t.swarm.take_due(self.now) else {
@@ -111,15 +111,16 @@ impl Engine {
             conn.listen = Some(addr);
             conn.encrypt = encrypt;
         }
-        self.timers.set(
+        self.out.timers.set(
             Timer::Conn(conn_id.index),
             Some(self.now + self.config.connect_timeout),
         );
-        self.ops.stream(Op::TcpConnect {
+        self.out.ops.stream(Op::TcpConnect {
             conn: conn_id,
             remote: addr,
         });
-        self.notice(Some(id), Some(addr), Level::Detail, What::Connecting);
+        self.out
+            .notice(Some(id), Some(addr), Level::Detail, What::Connecting);
     }
 
     /// An outgoing stream is open: our handshake goes first.
@@ -141,7 +142,7 @@ impl Engine {
         };
         let local = local(t, &self.config, self.peer_id, port, dht, remote);
         let peer = Peer::outgoing(&mut cx!(self), &self.peer_config, &local, crypto);
-        self.timers.set(Timer::Conn(id.index), None);
+        self.out.timers.set(Timer::Conn(id.index), None);
         if let Some(conn) = self.conns.get_mut(id) {
             conn.peer = Some(peer);
         }
@@ -184,8 +185,8 @@ impl Engine {
     /// Closes an incoming connection whose handshake has not come.
     fn dismiss(&mut self, id: ConnId) {
         let how = Close::Abort;
-        self.ops.stream(Op::TcpClose { conn: id, how });
-        self.timers.set(Timer::Conn(id.index), None);
+        self.out.ops.stream(Op::TcpClose { conn: id, how });
+        self.out.timers.set(Timer::Conn(id.index), None);
         if let Some(peer) = self.conns.remove(id).and_then(|conn| conn.peer) {
             { peer }.close(&mut self.pool);
         }

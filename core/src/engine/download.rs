@@ -239,7 +239,7 @@ impl Engine {
             Step::Wait => {}
             Step::Write(run) => {
                 let purpose = Purpose::Write(id, piece, assembly.serial, run.begin, run.len);
-                self.ops.job(purpose, |op| Op::Write {
+                self.out.ops.job(purpose, |op| Op::Write {
                     op,
                     torrent: id,
                     at: at + u64::from(run.begin),
@@ -251,7 +251,7 @@ impl Engine {
             Step::Hash(from, hasher) => {
                 let len = u64::from(info.piece_size(piece) - from);
                 let purpose = Purpose::Verify(id, piece, assembly.serial);
-                self.ops.job(purpose, |op| Op::Hash {
+                self.out.ops.job(purpose, |op| Op::Hash {
                     op,
                     torrent: id,
                     at: at + u64::from(from),
@@ -384,12 +384,14 @@ impl Engine {
         (t.trouble, t.unreadable) = (None, Vec::new());
         self.check_queue.retain(|c| *c != id);
         if !told {
-            self.notice(Some(id), None, Level::Error, What::Disk { message });
+            self.out
+                .notice(Some(id), None, Level::Error, What::Disk { message });
         }
         self.change(id, Changes::STATE);
         self.rest(id, "its torrent met a disk error");
         if again {
-            self.timers
+            self.out
+                .timers
                 .set(Timer::Round(id), Some(self.now + DISK_RETRY));
         }
         self.next_check();
@@ -469,7 +471,8 @@ impl Engine {
                 t.suspects.insert(sender, addr);
             }
         }
-        self.notice(Some(id), None, Level::Warning, What::PieceFailed(piece));
+        self.out
+            .notice(Some(id), None, Level::Warning, What::PieceFailed(piece));
         match verdict {
             Verdict::Guilty(sender) => {
                 self.fetch_again(id, piece);
@@ -522,7 +525,8 @@ impl Engine {
             return;
         }
         let blocks: Vec<Block> = (0..count).map_while(|_| self.pool.take()).collect();
-        self.ops
+        self.out
+            .ops
             .job(Purpose::Blame(id, piece, passed), |op| Op::Read {
                 op,
                 torrent: id,
@@ -587,7 +591,7 @@ impl Engine {
             t.announcer.completed(&mut cx!(self));
         }
         let conns = t.conns.clone();
-        self.notice(Some(id), None, Level::Info, What::Finished);
+        self.out.notice(Some(id), None, Level::Info, What::Finished);
         self.change(id, Changes::FINISHED | Changes::STATE | Changes::PROGRESS);
         for index in conns {
             let Some(conn) = self.conns.at_mut(index) else {

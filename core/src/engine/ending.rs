@@ -57,7 +57,7 @@ impl Engine {
             saved,
             releasing: false,
         });
-        self.timers.at_latest(Timer::Stop, silent_until);
+        self.out.timers.at_latest(Timer::Stop, silent_until);
         self.check_queue.retain(|c| *c != id);
         self.rest(id, "the torrent is stopping");
         self.change(id, Changes::STATE);
@@ -78,7 +78,7 @@ impl Engine {
         let at_rest = t.can_save() && (t.paused || matches!(t.phase, Phase::Failed(_)));
         let stopping = matches!(t.phase, Phase::Stopping(_));
         let due = at_rest && t.unsaved && t.saving.is_free();
-        if !(stopping || due) || self.ops.disk_jobs(id) > 0 {
+        if !(stopping || due) || self.out.ops.disk_jobs(id) > 0 {
             return;
         }
         let Phase::Stopping(stopping) = &mut t.phase else {
@@ -90,7 +90,7 @@ impl Engine {
         }
         if t.assemblies.values().any(Assembly::has_waiting) {
             self.flush_pieces(id);
-            if self.ops.disk_jobs(id) > 0 {
+            if self.out.ops.disk_jobs(id) > 0 {
                 return;
             }
         }
@@ -111,7 +111,7 @@ impl Engine {
         }
         stopping.releasing = true;
         let delete = stopping.delete;
-        self.ops.job(Purpose::Release(id), |op| Op::Release {
+        self.out.ops.job(Purpose::Release(id), |op| Op::Release {
             op,
             torrent: id,
             delete,
@@ -121,7 +121,8 @@ impl Engine {
     pub(super) fn released(&mut self, id: TorrentId, outcome: &Outcome) {
         if let Outcome::Failed { error, .. } = outcome {
             let message = error.detail.clone();
-            self.notice(Some(id), None, Level::Warning, What::Disk { message });
+            self.out
+                .notice(Some(id), None, Level::Warning, What::Disk { message });
         }
         self.discard_assemblies(id);
         self.drop_queries(id);
@@ -129,7 +130,7 @@ impl Engine {
             self.by_hash.remove(&t.info_hash);
             self.by_req2.remove(&req2(&t.info_hash));
             self.throttle.remove(self.now, t.bucket);
-            self.removed.push_back(id);
+            self.out.removed.push_back(id);
         }
     }
 
@@ -164,10 +165,10 @@ impl Engine {
             .collect();
         for (id, until) in stopping {
             if until <= self.now {
-                self.ops.cancel_queries(id);
+                self.out.ops.cancel_queries(id);
                 self.settle(id);
             } else {
-                self.timers.at_latest(Timer::Stop, until);
+                self.out.timers.at_latest(Timer::Stop, until);
             }
         }
     }

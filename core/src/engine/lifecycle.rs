@@ -187,7 +187,8 @@ impl Engine {
         let message = alloc::format!(
             "the resume record is not used: {problem}; the files are checked instead"
         );
-        self.notice(Some(id), None, Level::Warning, What::Disk { message });
+        self.out
+            .notice(Some(id), None, Level::Warning, What::Disk { message });
         None
     }
 
@@ -203,8 +204,9 @@ impl Engine {
         }
         t.announcer.start(&mut cx!(self));
         self.dht_wanted(id);
-        if !self.timers.is_armed(Timer::Save(id)) {
-            self.timers
+        if !self.out.timers.is_armed(Timer::Save(id)) {
+            self.out
+                .timers
                 .set(Timer::Save(id), Some(self.now + self.config.save_interval));
         }
         if self
@@ -229,7 +231,7 @@ impl Engine {
             Timer::Round(id),
             Timer::Enough(id),
         ] {
-            self.timers.set(timer, None);
+            self.out.timers.set(timer, None);
         }
         self.close_all(id, why);
         self.answer_waiting(id);
@@ -239,7 +241,7 @@ impl Engine {
             self.torrents.get(&id).map(|t| &t.phase),
             Some(Phase::Checking(_))
         );
-        let home = self.ops.drop_reads(id, !checking);
+        let home = self.out.ops.drop_reads(id, !checking);
         self.pool.give_all(home);
         if let Some(t) = self.torrents.get_mut(&id) {
             t.announcer.stop(&mut cx!(self));
@@ -429,7 +431,7 @@ impl Engine {
         if let Some(t) = self.torrents.get_mut(&id) {
             t.selection.asked();
         }
-        self.ops.job(Purpose::Select(id), |op| Op::Select {
+        self.out.ops.job(Purpose::Select(id), |op| Op::Select {
             op,
             torrent: id,
             wanted,

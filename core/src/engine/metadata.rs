@@ -122,7 +122,7 @@ impl Engine {
         };
         match Info::from_metadata(raw, t.info_hash) {
             Ok(info) => {
-                self.notice(Some(id), None, Level::Info, What::Metadata);
+                self.out.notice(Some(id), None, Level::Info, What::Metadata);
                 self.change(id, Changes::METADATA);
                 self.open_files(id, Arc::new(info));
             }

@@ -119,6 +119,7 @@ mod lifecycle;
 mod metadata;
 mod network;
 mod ops;
+mod outbox;
 mod peers;
 mod prefix;
 mod queries;
@@ -155,9 +156,10 @@ pub use status::{
 };
 
 use self::conns::Conns;
-use self::ops::{Ops, Purpose};
+use self::ops::Purpose;
+use self::outbox::Outbox;
 use self::sweep::{Sweep, Why};
-use self::timers::{Timer, Timers};
+use self::timers::Timer;
 use self::torrent::Torrent;
 use crate::op::SocketKind;
 use crate::peer::PeerConfig;
@@ -196,8 +198,7 @@ pub struct Engine {
     /// What an encrypted handshake names a torrent by.
     by_req2: BTreeMap<[u8; 20], InfoHash>,
 
-    timers: Timers,
-    ops: Ops,
+    out: Outbox,
     udp: UdpTrackers,
     udp_queries: BTreeMap<QueryId, (TorrentId, QueryKey)>,
     /// Queries to UDP trackers whose names are being looked up.
@@ -215,11 +216,6 @@ pub struct Engine {
     diallers: VecDeque<TorrentId>,
     /// Torrents whose pieces are to be hashed; the first one's turn it is.
     check_queue: VecDeque<TorrentId>,
-    /// Torrents with something to tell.
-    changed: VecDeque<TorrentId>,
-    removed: VecDeque<TorrentId>,
-    notices: VecDeque<Notice>,
-    notices_lost: u64,
     stop: Stop,
 
     listening: BTreeMap<SocketId, SocketAddr>,
@@ -301,8 +297,7 @@ impl Engine {
             next_torrent: 0,
             by_hash: BTreeMap::new(),
             by_req2: BTreeMap::new(),
-            timers: Timers::default(),
-            ops: Ops::new(&config),
+            out: Outbox::new(&config),
             udp: UdpTrackers::new(udp_config(&config)),
             udp_queries: BTreeMap::new(),
             resolving: BTreeMap::new(),
@@ -313,10 +308,6 @@ impl Engine {
             feeding: false,
             diallers: VecDeque::new(),
             check_queue: VecDeque::new(),
-            changed: VecDeque::new(),
-            removed: VecDeque::new(),
-            notices: VecDeque::new(),
-            notices_lost: 0,
             stop: Stop::Running,
             listening: BTreeMap::new(),
             binding: 0,
@@ -343,12 +334,14 @@ impl Engine {
             let socket = SocketId::for_addr(&local);
             for kind in [SocketKind::TcpListener, SocketKind::Udp] {
                 self.binding += 1;
-                self.ops.job(Purpose::Bind(socket, kind), |op| Op::Bind {
-                    op,
-                    socket,
-                    kind,
-                    local,
-                });
+                self.out
+                    .ops
+                    .job(Purpose::Bind(socket, kind), |op| Op::Bind {
+                        op,
+                        socket,
+                        kind,
+                        local,
+                    });
             }
         }
     }
@@ -374,7 +367,7 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.tick(now);
         // Bounded: what is re-armed inside is later than now.
-        while let Some(timer) = self.timers.pop_due(self.now) {
+        while let Some(timer) = self.out.timers.pop_due(self.now) {
             self.last_reason = Some(timer.name());
             match timer {
                 Timer::Conn(index) => self.conn_timeout(index),
@@ -406,13 +399,16 @@ impl Engine {
     /// When [`Engine::handle_timeout`] wants to be called next. O(1).
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next().map(|(at, _)| at)
+        self.out.timers.next().map(|(at, _)| at)
     }
 
     /// What the next timeout is for, and what the last one was for: to explain wake-ups.
     #[must_use]
     pub fn timeout_reason(&self) -> (Option<&'static str>, Option<&'static str>) {
-        (self.timers.next().map(|(_, t)| t.name()), self.last_reason)
+        (
+            self.out.timers.next().map(|(_, t)| t.name()),
+            self.last_reason,
+        )
     }
 
     /// Writes the next datagram into `buf`, which should hold 1500 bytes at least. Trains of
@@ -425,14 +421,14 @@ impl Engine {
     ) -> Option<Transmit> {
         self.tick(now);
         let transmit = self.udp.poll_transmit(&mut cx!(self), buf);
-        self.timers.set(Timer::Udp, self.udp.poll_timeout());
+        self.out.timers.set(Timer::Udp, self.udp.poll_timeout());
         transmit.or_else(|| self.dht_transmit(buf))
     }
 
     /// The next job. A job waits while [`Config::max_jobs`], [`Config::max_requests`] or
     /// [`Config::max_lookups`] of its class are in flight.
     pub fn poll_op(&mut self) -> Option<Op> {
-        self.ops.poll()
+        self.out.ops.poll()
     }
 
     /// The next stream whose interest changed. A driver keeps what it was told until told
@@ -443,16 +439,16 @@ impl Engine {
 
     /// The next thing the application may want to know.
     pub fn poll_event(&mut self) -> Option<Event> {
-        if let Some(notice) = self.notices.pop_front() {
-            return Some(Event::Notice(notice));
+        if let Some(notice) = self.out.poll_notice() {
+            return Some(notice);
         }
-        while let Some(torrent) = self.changed.pop_front() {
+        while let Some(torrent) = self.out.changed.pop_front() {
             if let Some(t) = self.torrents.get_mut(&torrent) {
                 let what = core::mem::take(&mut t.changes);
                 return Some(Event::Changed { torrent, what });
             }
         }
-        if let Some(id) = self.removed.pop_front() {
+        if let Some(id) = self.out.removed.pop_front() {
             return Some(Event::Removed(id));
         }
         if let Some(event) = self.dht.as_mut().and_then(|s| s.poll_event()) {
@@ -468,25 +464,22 @@ impl Engine {
     /// Whether anything waits in one of the `poll_` functions but the timer.
     #[must_use]
     pub fn has_output(&self) -> bool {
-        self.ops.is_pending()
+        self.out.is_pending()
             || self.conns.has_changed()
             || self.udp.has_transmit()
             || self.dht.as_ref().is_some_and(|s| s.has_output())
-            || !self.notices.is_empty()
-            || !self.changed.is_empty()
-            || !self.removed.is_empty()
             || self.is_stopped()
     }
 
     /// Whether all is done after [`Engine::shutdown`], and the application was not told yet.
     fn is_stopped(&self) -> bool {
-        self.stop == Stop::Stopping && self.torrents.is_empty() && self.ops.len() == 0
+        self.stop == Stop::Stopping && self.torrents.is_empty() && self.out.ops.len() == 0
     }
 
     /// What came of an op. An unknown id is ignored, but blocks are taken home all the same.
     pub fn handle_op(&mut self, now: Instant, op: OpId, outcome: Outcome) {
         self.tick(now);
-        let Some(purpose) = self.ops.answered(op) else {
+        let Some(purpose) = self.out.ops.answered(op) else {
             self.stray_outcomes += 1;
             self.take_home(outcome);
             return;
@@ -552,7 +545,8 @@ impl Engine {
             }
             (Outcome::Failed { error, .. }, _) => {
                 let message = error.detail;
-                self.notice(None, None, Level::Warning, What::Bind { message });
+                self.out
+                    .notice(None, None, Level::Warning, What::Bind { message });
             }
             _ => {}
         }
@@ -562,31 +556,11 @@ impl Engine {
         }
     }
 
-    /// Tells the application, within bounds: the oldest make way.
-    fn notice(
-        &mut self,
-        torrent: Option<TorrentId>,
-        peer: Option<SocketAddr>,
-        level: Level,
-        what: What,
-    ) {
-        while self.notices.len() >= self.config.max_notices.max(1) as usize {
-            self.notices.pop_front();
-            self.notices_lost += 1;
-        }
-        self.notices.push_back(Notice {
-            torrent,
-            peer,
-            level,
-            what,
-        });
-    }
-
     /// Marks a torrent as changed; the application hears of it once.
     fn change(&mut self, id: TorrentId, what: Changes) {
         if let Some(t) = self.torrents.get_mut(&id) {
             if t.changes.is_empty() {
-                self.changed.push_back(id);
+                self.out.changed.push_back(id);
             }
             t.changes |= what;
         }

@@ -17,7 +17,8 @@ impl Engine {
     pub fn network_lost(&mut self, now: Instant, name: &str) {
         self.tick(now);
         let name = String::from(name);
-        self.notice(None, None, Level::Warning, What::InterfaceGone { name });
+        self.out
+            .notice(None, None, Level::Warning, What::InterfaceGone { name });
         self.listening.clear();
         self.udp_bound.clear();
         let all: Vec<ConnId> = self.conns.iter().map(|conn| conn.id).collect();
@@ -30,7 +31,8 @@ impl Engine {
     pub fn network_back(&mut self, now: Instant, name: &str) {
         self.tick(now);
         let name = String::from(name);
-        self.notice(None, None, Level::Warning, What::InterfaceBack { name });
+        self.out
+            .notice(None, None, Level::Warning, What::InterfaceBack { name });
         if self.stop != Stop::Running {
             return;
         }
@@ -43,7 +45,7 @@ impl Engine {
     fn dht_rebind(&mut self) {
         for (socket, local) in self.dht_own_sockets() {
             // No start waits for it, so its outcome changes nothing.
-            self.ops.job(Purpose::DhtBind(u32::MAX), |op| Op::Bind {
+            self.out.ops.job(Purpose::DhtBind(u32::MAX), |op| Op::Bind {
                 op,
                 socket,
                 kind: SocketKind::Udp,

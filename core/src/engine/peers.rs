@@ -220,14 +220,14 @@ impl Engine {
         let client = peer.peer_id().map(client_of).unwrap_or_default();
         let (encryption, incoming) = (peer.encryption(), conn.incoming);
         let remote = conn.remote;
-        if !self.timers.is_armed(Timer::Round(torrent)) {
-            self.timers.set(
+        if !self.out.timers.is_armed(Timer::Round(torrent)) {
+            self.out.timers.set(
                 Timer::Round(torrent),
                 Some(self.now + super::rounds::FIRST_ROUND),
             );
         }
-        if self.config.pex && !self.timers.is_armed(Timer::Pex(torrent)) {
-            self.timers.set(
+        if self.config.pex && !self.out.timers.is_armed(Timer::Pex(torrent)) {
+            self.out.timers.set(
                 Timer::Pex(torrent),
                 Some(self.now + super::rounds::PEX_INTERVAL),
             );
@@ -237,7 +237,8 @@ impl Engine {
             encryption,
             incoming,
         };
-        self.notice(Some(torrent), Some(remote), Level::Detail, what);
+        self.out
+            .notice(Some(torrent), Some(remote), Level::Detail, what);
         self.change(torrent, Changes::PEERS);
         self.deal_places();
     }
@@ -409,7 +410,7 @@ impl Engine {
         let Some(mut conn) = self.conns.remove(id) else {
             return;
         };
-        self.timers.set(Timer::Conn(id.index), None);
+        self.out.timers.set(Timer::Conn(id.index), None);
         if conn.established.is_none() && !conn.incoming {
             self.half_open = self.half_open.saturating_sub(1);
         }
@@ -475,7 +476,7 @@ impl Engine {
             let kick = shook_hands && t.is_exchanging();
             let reason = why.reason();
             let peer = Some(conn.remote);
-            self.notice(
+            self.out.notice(
                 Some(torrent),
                 peer,
                 Level::Detail,
@@ -552,7 +553,8 @@ impl Engine {
         let conns: Vec<ConnId> = t.conns.iter().filter_map(refused).collect();
         // More of what it sent may fail once it is gone.
         if news {
-            self.notice(Some(id), Some(addr), Level::Warning, What::Banned);
+            self.out
+                .notice(Some(id), Some(addr), Level::Warning, What::Banned);
         }
         for conn in conns {
             self.close_conn(conn, End::Banned);

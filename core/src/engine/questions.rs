@@ -192,7 +192,7 @@ impl Engine {
             connections: self.conns.len() as u32,
             half_open: self.half_open,
             blocks_lent: self.pool.lent() as u32,
-            jobs: self.ops.emitted() as u32,
+            jobs: self.out.ops.emitted() as u32,
             rate_down: sum(&|t| t.down.get(now)),
             rate_up: sum(&|t| t.up.get(now)),
             listening: self.listening.values().copied().collect(),
@@ -202,7 +202,7 @@ impl Engine {
             hostile_peers: self.hostile_peers,
             forgiven: self.forgiven,
             refused_addresses: self.refused_addresses,
-            notices_lost: self.notices_lost,
+            notices_lost: self.out.lost,
         }
     }
 }

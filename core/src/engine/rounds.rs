@@ -69,7 +69,9 @@ impl Engine {
             _ => {}
         }
         if self.torrents.get(&id).is_some_and(|t| !t.conns.is_empty()) {
-            self.timers.set(Timer::Round(id), Some(self.now + ROUND));
+            self.out
+                .timers
+                .set(Timer::Round(id), Some(self.now + ROUND));
         }
         let poor = self
             .torrents
@@ -149,7 +151,7 @@ impl Engine {
         let wants = peer.is_some_and(|p| p.peer_interested() && p.am_choking());
         if wants && self.has_free_slots(id) {
             let soon = self.now + GATHER;
-            self.timers.at_latest(Timer::Unchoke(id), soon);
+            self.out.timers.at_latest(Timer::Unchoke(id), soon);
         }
     }
 
@@ -278,7 +280,8 @@ impl Engine {
         }
         // Also where nobody is told yet: the peers of a magnet stay while its files are checked,
         // and nothing else sets the timer until the next one connects.
-        self.timers
+        self.out
+            .timers
             .set(Timer::Pex(id), Some(self.now + PEX_INTERVAL));
         if !t.is_running() {
             return;

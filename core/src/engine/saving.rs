@@ -109,7 +109,8 @@ impl Engine {
             return;
         };
         if t.is_running() {
-            self.timers
+            self.out
+                .timers
                 .set(Timer::Save(id), Some(self.now + self.config.save_interval));
         }
         t.saving.held = false;
@@ -152,7 +153,7 @@ impl Engine {
         };
         let have = durable.then(|| picker.have().clone());
         t.saving.begin_flush(have);
-        self.ops.job(Purpose::Flush(id), |op| Op::Flush {
+        self.out.ops.job(Purpose::Flush(id), |op| Op::Flush {
             op,
             torrent: id,
             durable,
@@ -210,7 +211,7 @@ impl Engine {
         // What is not flushed has to be saved again after its flush.
         t.unsaved = t.saving.unflushed && t.picker.is_some();
         let record = t.record(self.config.boot).encode();
-        self.ops.job(Purpose::Save(id), |op| Op::Save {
+        self.out.ops.job(Purpose::Save(id), |op| Op::Save {
             op,
             torrent: id,
             record,
@@ -226,9 +227,10 @@ impl Engine {
             t.unsaved = true;
             t.saving.held = true;
             let again = self.now + self.config.save_interval;
-            self.timers.at_latest(Timer::Save(id), again);
+            self.out.timers.at_latest(Timer::Save(id), again);
             let message = alloc::format!("the resume record was not saved: {error}");
-            self.notice(Some(id), None, Level::Warning, What::Disk { message });
+            self.out
+                .notice(Some(id), None, Level::Warning, What::Disk { message });
             return;
         }
         // What is complete will not change any more: its last pieces are flushed now rather than

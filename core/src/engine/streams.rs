@@ -95,7 +95,8 @@ impl Engine {
                 if out.is_empty() {
                     self.throttle
                         .wait(self.now, bucket, Direction::Down, id.index);
-                    self.timers
+                    self.out
+                        .timers
                         .set(Timer::Throttle, self.throttle.poll_timeout());
                 }
                 return;
@@ -111,7 +112,8 @@ impl Engine {
             if let Some(bucket) = conn.bucket {
                 self.throttle.release(self.now, bucket, Direction::Down);
                 if self.throttle.is_limited(bucket, Direction::Down) {
-                    self.timers
+                    self.out
+                        .timers
                         .set(Timer::Throttle, self.throttle.poll_timeout());
                 }
             }
@@ -137,7 +139,8 @@ impl Engine {
                 self.throttle.release(self.now, bucket, Direction::Down);
             }
             if self.throttle.is_limited(bucket, Direction::Down) {
-                self.timers
+                self.out
+                    .timers
                     .set(Timer::Throttle, self.throttle.poll_timeout());
             }
         }
@@ -186,7 +189,8 @@ impl Engine {
                         .map_or(0, Pace::stint);
                     self.throttle
                         .wait_long(self.now, bucket, Direction::Up, id.index, turn);
-                    self.timers
+                    self.out
+                        .timers
                         .set(Timer::Throttle, self.throttle.poll_timeout());
                     return;
                 }
@@ -220,7 +224,8 @@ impl Engine {
                 self.throttle.release(self.now, bucket, Direction::Up);
             }
             if self.throttle.is_limited(bucket, Direction::Up) {
-                self.timers
+                self.out
+                    .timers
                     .set(Timer::Throttle, self.throttle.poll_timeout());
             }
         }
@@ -272,7 +277,7 @@ impl Engine {
             .and_then(|c| c.peer.as_ref())
             .and_then(Peer::poll_timeout);
         if let Some(at) = at {
-            self.timers.at_latest(Timer::Conn(id.index), at);
+            self.out.timers.at_latest(Timer::Conn(id.index), at);
         }
     }
 
@@ -315,7 +320,8 @@ impl Engine {
             let id = conn.id;
             self.conns.refresh(id);
         }
-        self.timers
+        self.out
+            .timers
             .set(Timer::Throttle, self.throttle.poll_timeout());
     }
 
@@ -379,7 +385,7 @@ impl Engine {
             } else {
                 Close::Abort
             };
-            self.ops.stream(Op::TcpClose { conn: id, how });
+            self.out.ops.stream(Op::TcpClose { conn: id, how });
             self.drop_conn(id, why);
         }
     }

@@ -78,7 +78,7 @@ impl Engine {
             self.sweep.running = self.sweep.next.take();
         }
         if self.sweep.running.is_some() {
-            self.timers.set(Timer::Sweep, Some(self.now + PAUSE));
+            self.out.timers.set(Timer::Sweep, Some(self.now + PAUSE));
         }
     }
 }

@@ -60,7 +60,8 @@ impl Engine {
         }
         self.tracker_events(id);
         if let Some(t) = self.torrents.get(&id) {
-            self.timers
+            self.out
+                .timers
                 .set(Timer::Trackers(id), t.announcer.poll_timeout());
         }
         self.settle(id);
@@ -85,7 +86,8 @@ impl Engine {
                     self.ask_udp(id, key, &[ip]);
                 } else if self.caps.resolve {
                     self.resolving.insert((id, key), query);
-                    self.ops
+                    self.out
+                        .ops
                         .job(Purpose::Resolve(id, key), |op| Op::Resolve { op, host });
                 } else {
                     self.refuse(
@@ -120,7 +122,8 @@ impl Engine {
             timeout: HTTP_TIMEOUT,
             origin: Origin::Torrent,
         };
-        self.ops
+        self.out
+            .ops
             .job(Purpose::Http(id, query.key), |op| Op::Http { op, request });
     }
 
@@ -192,7 +195,7 @@ impl Engine {
             Ok(sent) => {
                 self.udp.set_alternatives(sent, others);
                 self.udp_queries.insert(sent, (id, key));
-                self.timers.set(Timer::Udp, self.udp.poll_timeout());
+                self.out.timers.set(Timer::Udp, self.udp.poll_timeout());
             }
             Err(_) => self.refuse(id, key, TrackerError::Busy),
         }
@@ -215,7 +218,7 @@ impl Engine {
             }
             self.pump_trackers(id);
         }
-        self.timers.set(Timer::Udp, self.udp.poll_timeout());
+        self.out.timers.set(Timer::Udp, self.udp.poll_timeout());
     }
 
     fn tracker_events(&mut self, id: TorrentId) {
@@ -244,7 +247,7 @@ impl Engine {
                 }
                 TrackerEvent::Failed { tracker, error, .. } => {
                     if let Some(what) = self.dht_failed(id, &error) {
-                        self.notice(Some(id), None, Level::Warning, what);
+                        self.out.notice(Some(id), None, Level::Warning, what);
                         continue;
                     }
                     let quiet = matches!(error, TrackerError::Cancelled | TrackerError::Busy);
@@ -285,7 +288,8 @@ impl Engine {
     pub(super) fn learn_external(&mut self, id: Option<TorrentId>, ip: IpAddr) {
         if self.external != Some(ip) {
             self.external = Some(ip);
-            self.notice(id, None, Level::Detail, What::ExternalAddress(ip));
+            self.out
+                .notice(id, None, Level::Detail, What::ExternalAddress(ip));
         }
     }
 
@@ -296,13 +300,14 @@ impl Engine {
             .and_then(|t| t.announcer.url(tracker))
             .unwrap_or_default()
             .into();
-        self.notice(Some(id), None, level, What::Tracker { url, message });
+        self.out
+            .notice(Some(id), None, level, What::Tracker { url, message });
     }
 
     /// Forgets the queries of a torrent that is gone.
     pub(super) fn drop_queries(&mut self, id: TorrentId) {
         self.dht_drop_search(id);
-        self.ops.cancel_queries(id);
+        self.out.ops.cancel_queries(id);
         self.resolving.retain(|(torrent, _), _| *torrent != id);
         let gone: Vec<_> = self
             .udp_queries
@@ -314,7 +319,7 @@ impl Engine {
             self.udp_queries.remove(&query);
             self.udp.cancel(query);
         }
-        self.timers.set(Timer::Trackers(id), None);
+        self.out.timers.set(Timer::Trackers(id), None);
         self.after_udp();
     }
 }

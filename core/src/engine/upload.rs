@@ -105,7 +105,8 @@ impl Engine {
             conn.reading += wanted.len() as u32;
             let at = info.piece_offset(first.piece) + u64::from(first.begin);
             let len = wanted.iter().map(|r| r.len).sum();
-            self.ops
+            self.out
+                .ops
                 .job(Purpose::Upload(id, torrent, wanted), |op| Op::Read {
                     op,
                     torrent,

@@ -108,7 +108,8 @@ impl Engine {
         if let Some(server) = &mut self.dht {
             server.names.asked += 1;
         }
-        self.ops
+        self.out
+            .ops
             .job(Purpose::DhtName(port, wanted), |op| Op::Resolve {
                 op,
                 host,

@@ -85,7 +85,8 @@ impl Engine {
         match self.config.dht {
             DhtMode::On if self.dht.is_some() => self.dht_start(),
             DhtMode::On | DhtMode::Auto if self.dht.is_none() => {
-                self.notice(None, None, Level::Info, What::DhtNeedsSession);
+                self.out
+                    .notice(None, None, Level::Info, What::DhtNeedsSession);
             }
             _ => {}
         }
@@ -103,7 +104,7 @@ impl Engine {
 
     fn dht_start(&mut self) {
         // Whoever starts it wants it to stay.
-        self.timers.set(Timer::DhtLinger, None);
+        self.out.timers.set(Timer::DhtLinger, None);
         let Some(server) = &mut self.dht else {
             return;
         };
@@ -151,7 +152,7 @@ impl Engine {
                 IpAddr::V6(_) => SocketId::DHT_V6,
             };
             let (kind, local) = (SocketKind::Udp, SocketAddr::new(ip, port));
-            self.ops.job(Purpose::DhtBind(epoch), |op| Op::Bind {
+            self.out.ops.job(Purpose::DhtBind(epoch), |op| Op::Bind {
                 op,
                 socket,
                 kind,
@@ -201,7 +202,7 @@ impl Engine {
 
     fn dht_starting(&mut self, port: u16) {
         let log = What::Dht(DhtLog::Starting { port });
-        self.notice(None, None, Level::Info, log);
+        self.out.notice(None, None, Level::Info, log);
     }
 
     /// The main sockets are bound, or could not be.
@@ -272,7 +273,8 @@ impl Engine {
                 }
                 if let Some(OpError { detail, .. }) = error {
                     let message = detail;
-                    self.notice(None, None, Level::Warning, What::Bind { message });
+                    self.out
+                        .notice(None, None, Level::Warning, What::Bind { message });
                 }
                 self.dht_run(port, ports, true);
             }
@@ -291,7 +293,7 @@ impl Engine {
         }
         let (message, cause) = (error.detail, error.kind);
         let what = What::DhtError { message, cause };
-        self.notice(None, None, Level::Error, what);
+        self.out.notice(None, None, Level::Error, what);
     }
 
     /// Runs the node on bound sockets. A family without one is left out.
@@ -315,9 +317,10 @@ impl Engine {
         server.state = State::On { ports, own };
         server.names = Names::default();
         server.starved = false;
-        self.timers
+        self.out
+            .timers
             .set(Timer::DhtUpdate, Some(self.now + UPDATE_EARLY));
-        self.timers.set(Timer::DhtSave, Some(self.now + SAVE));
+        self.out.timers.set(Timer::DhtSave, Some(self.now + SAVE));
         self.dht_contacts(contacts);
         self.after_dht();
         self.sweep_trackers(Why::Ready);
@@ -344,7 +347,7 @@ impl Engine {
             Timer::DhtLinger,
             Timer::DhtSave,
         ] {
-            self.timers.set(timer, None);
+            self.out.timers.set(timer, None);
         }
         let Some(server) = &mut self.dht else {
             return;
@@ -365,7 +368,8 @@ impl Engine {
             .cancel_wait(self.now, server.bucket, Direction::Up);
         self.throttle
             .release(self.now, server.bucket, Direction::Up);
-        self.timers
+        self.out
+            .timers
             .set(Timer::Throttle, self.throttle.poll_timeout());
         if let Some(node) = &mut server.node {
             node.stop(&mut cx!(self));
@@ -410,7 +414,8 @@ impl Engine {
                 IpAddr::V4(_) => SocketId::DHT_V4,
                 IpAddr::V6(_) => SocketId::DHT_V6,
             };
-            self.ops
+            self.out
+                .ops
                 .job(Purpose::DhtQuiet, |op| Op::Unbind { op, socket });
         }
     }
@@ -429,13 +434,17 @@ impl Engine {
         let early = node.stats().cycle < BOOTSTRAPPED;
         let needed = |t: &Torrent| t.is_running() && !t.is_private();
         if mode == DhtMode::Auto
-            && !self.timers.is_armed(Timer::DhtLinger)
+            && !self.out.timers.is_armed(Timer::DhtLinger)
             && !self.torrents.values().any(needed)
         {
-            self.timers.set(Timer::DhtLinger, Some(self.now + LINGER));
+            self.out
+                .timers
+                .set(Timer::DhtLinger, Some(self.now + LINGER));
         }
         let pause = if early { UPDATE_EARLY } else { UPDATE };
-        self.timers.set(Timer::DhtUpdate, Some(self.now + pause));
+        self.out
+            .timers
+            .set(Timer::DhtUpdate, Some(self.now + pause));
         self.dht_try_contacts();
     }
 
@@ -443,14 +452,16 @@ impl Engine {
 
     pub(super) fn save_dht_soon(&mut self) {
         if self.dht_is_active() {
-            self.timers.at_latest(Timer::DhtSave, self.now + SAVE_SOON);
+            self.out
+                .timers
+                .at_latest(Timer::DhtSave, self.now + SAVE_SOON);
         }
     }
 
     /// The table is to be saved.
     pub(in super::super) fn dht_save_due(&mut self) {
         if self.dht_is_active() {
-            self.timers.set(Timer::DhtSave, Some(self.now + SAVE));
+            self.out.timers.set(Timer::DhtSave, Some(self.now + SAVE));
             self.dht_save();
         }
     }
@@ -470,7 +481,8 @@ impl Engine {
                 saved.contacts.push(contact.clone());
             }
         }
-        self.ops
+        self.out
+            .ops
             .job(Purpose::DhtQuiet, |op| Op::SaveDht { op, saved });
     }
 
@@ -478,7 +490,8 @@ impl Engine {
     pub(in super::super) fn dht_quietly_done(&mut self, outcome: &Outcome) {
         if let Outcome::Failed { error, .. } = outcome {
             let message = alloc::format!("the DHT's table was not saved: {error}");
-            self.notice(None, None, Level::Warning, What::Disk { message });
+            self.out
+                .notice(None, None, Level::Warning, What::Disk { message });
         }
     }
 }

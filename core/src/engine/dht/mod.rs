@@ -269,7 +269,8 @@ impl Engine {
         let mut cx = super::cx!(self);
         let transmit = server.poll_transmit(&mut cx, &mut self.throttle, buf);
         if transmit.is_some() || server.throttled {
-            self.timers
+            self.out
+                .timers
                 .set(Timer::Throttle, self.throttle.poll_timeout());
             self.after_dht();
         }
@@ -304,7 +305,7 @@ impl Engine {
         };
         // Later deadlines are left to the early one, which finds out.
         if let Some(at) = node.poll_timeout() {
-            self.timers.at_latest(Timer::Dht, at);
+            self.out.timers.at_latest(Timer::Dht, at);
         }
         if starved && node.is_heard() {
             server.starved = false;
@@ -367,7 +368,7 @@ impl Engine {
         let most = self.config.dht_config.max_events.max(1);
         while server.events.len() >= usize::from(most) {
             server.events.pop_front();
-            self.notices_lost += 1;
+            self.out.lost += 1;
         }
         server.events.push_back(event);
     }
@@ -379,7 +380,7 @@ impl Engine {
             DhtLog::Unreachable(_) | DhtLog::Firewalled(_) => Level::Warning,
             _ => Level::Info,
         };
-        self.notice(None, None, level, What::Dht(log));
+        self.out.notice(None, None, level, What::Dht(log));
         if matches!(log, DhtLog::Bootstrapped { .. }) {
             self.save_dht_soon();
             self.sweep_trackers(Why::DhtKnowsOthers);

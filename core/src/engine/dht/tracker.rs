@@ -61,7 +61,7 @@ impl Engine {
                 true => Level::Warning,
                 false => Level::Detail,
             };
-            self.notice(Some(id), None, level, What::NoTrackers);
+            self.out.notice(Some(id), None, level, What::NoTrackers);
         }
     }
 
@@ -221,7 +221,8 @@ impl Engine {
     /// A tracker has answered: soon it will show whether it knew enough peers.
     pub(in super::super) fn expect_peers(&mut self, id: TorrentId) {
         if self.dht.is_some() {
-            self.timers
+            self.out
+                .timers
                 .at_latest(Timer::Enough(id), self.now + ENOUGH_AFTER);
         }
     }

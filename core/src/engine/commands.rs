@@ -7,7 +7,7 @@ use super::checking::WHOLE;
 use super::event::Changes;
 use super::status::{FilePriority, PeerSource};
 use super::{Engine, Scope, cx};
-use crate::throttle::{Direction, NodeId};
+use crate::throttle::{BucketId, Direction};
 use crate::tracker::TrackerId;
 use crate::{Instant, TorrentId};
 
@@ -124,9 +124,9 @@ impl Engine {
         match scope {
             Scope::Global => {
                 self.throttle
-                    .set_rate(self.now, NodeId::ROOT, Direction::Down, down);
+                    .set_rate(self.now, BucketId::ROOT, Direction::Down, down);
                 self.throttle
-                    .set_rate(self.now, NodeId::ROOT, Direction::Up, up);
+                    .set_rate(self.now, BucketId::ROOT, Direction::Up, up);
                 let all: Vec<TorrentId> = self.torrents.keys().copied().collect();
                 self.limits_changed(all);
                 true

@@ -12,7 +12,7 @@ use super::counts::Counts;
 use super::prefix::Prefix;
 use super::status::PeerSource;
 use crate::peer::Peer;
-use crate::throttle::NodeId;
+use crate::throttle::BucketId;
 use crate::torrent::picker::{PeerKey, PickState};
 use crate::{BLOCK_LEN, Bitfield, BlockRef, ConnId, InfoHash, Instant, PeerId, TorrentId};
 
@@ -65,7 +65,7 @@ pub(super) struct Conn {
     /// Handshakes through since.
     pub(super) established: Option<Instant>,
     /// Node of the throttle tree.
-    pub(super) bucket: Option<NodeId>,
+    pub(super) bucket: Option<BucketId>,
     /// What it may pass, and has passed, while its bucket is dry.
     pub(super) allowance: Allowances,
     /// What the driver was told last.

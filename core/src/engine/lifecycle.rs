@@ -20,7 +20,7 @@ use super::{AddError, AddTorrent, Check, Engine, Existing, Source, Stop, cx};
 use crate::metainfo::FileKind;
 use crate::peer::crypto::req2;
 use crate::rate::Rate;
-use crate::throttle::{Direction, NodeId};
+use crate::throttle::{BucketId, Direction};
 use crate::torrent::blame::Blame;
 use crate::torrent::choker::{Choker, Slots};
 use crate::torrent::picker::Priority;
@@ -79,7 +79,7 @@ impl Engine {
         if let Some(record) = &resume {
             announcer.restore(&mut cx!(self), &record.trackers);
         }
-        let bucket = self.throttle.add(NodeId::ROOT);
+        let bucket = self.throttle.add(BucketId::ROOT);
         let priorities = match &resume {
             Some(record) if add.priorities.is_empty() => record.priorities.clone(),
             _ => add.priorities,

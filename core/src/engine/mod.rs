@@ -163,7 +163,7 @@ use self::timers::Timer;
 use self::torrent::Torrent;
 use crate::op::SocketKind;
 use crate::peer::PeerConfig;
-use crate::throttle::{Direction, NodeId, Throttle};
+use crate::throttle::{BucketId, Direction, Throttle};
 use crate::tracker::{AnnounceConfig, Query, QueryId, QueryKey, UdpConfig, UdpTrackers};
 use crate::{
     BlockPool, BlockRef, Caps, Config, ConnId, Handled, InfoHash, Instant, Machine, Op, OpId,
@@ -274,8 +274,8 @@ impl Engine {
         });
         let tracker_key = rng.next_u32();
         let mut throttle = Throttle::new();
-        throttle.set_rate(now, NodeId::ROOT, Direction::Down, config.limit_down);
-        throttle.set_rate(now, NodeId::ROOT, Direction::Up, config.limit_up);
+        throttle.set_rate(now, BucketId::ROOT, Direction::Down, config.limit_down);
+        throttle.set_rate(now, BucketId::ROOT, Direction::Up, config.limit_up);
         let dht = dht::Server::new(&mut config, caps.session, &mut throttle, now);
         let mut engine = Self {
             now,

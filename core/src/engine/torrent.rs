@@ -25,7 +25,7 @@ use crate::metainfo::Info;
 use crate::op::FileStat;
 use crate::rate::Rate;
 use crate::sync::Arc;
-use crate::throttle::{Direction, NodeId, Throttle};
+use crate::throttle::{BucketId, Direction, Throttle};
 use crate::torrent::blame::Blame;
 use crate::torrent::choker::Choker;
 use crate::torrent::pace::Pace;
@@ -165,7 +165,7 @@ pub(super) struct Torrent {
     /// It stands in the queue of those that connect.
     pub(super) dialling: bool,
     pub(super) choker: Choker,
-    pub(super) bucket: NodeId,
+    pub(super) bucket: BucketId,
 
     /// What may become of files that exist.
     pub(super) existing: Existing,

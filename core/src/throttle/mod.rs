@@ -53,11 +53,11 @@ pub const fn burst(rate: u64) -> u64 {
     }
 }
 
-/// A place in the tree.
+/// Names a bucket of the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NodeId(u32);
+pub struct BucketId(u32);
 
-impl NodeId {
+impl BucketId {
     /// The root: the global limit.
     pub const ROOT: Self = Self(0);
 }
@@ -219,7 +219,7 @@ impl Throttle {
     }
 
     /// Adds an unlimited node below `parent`. Calls cost as much as the path to the root is long.
-    pub fn add(&mut self, parent: NodeId) -> NodeId {
+    pub fn add(&mut self, parent: BucketId) -> BucketId {
         let mut node = Node {
             parent: parent.0,
             children: 0,
@@ -233,19 +233,19 @@ impl Throttle {
         match self.idle.pop() {
             Some(index) => {
                 self.nodes[index as usize] = node;
-                NodeId(index)
+                BucketId(index)
             }
             None => {
                 self.nodes.push(node);
-                NodeId(self.nodes.len() as u32 - 1)
+                BucketId(self.nodes.len() as u32 - 1)
             }
         }
     }
 
     /// Removes a node; its id must not be used again. What was below it is then below its parent:
     /// O(nodes), if there was anything. The root stays.
-    pub fn remove(&mut self, now: Instant, node: NodeId) {
-        if node == NodeId::ROOT {
+    pub fn remove(&mut self, now: Instant, node: BucketId) {
+        if node == BucketId::ROOT {
             return;
         }
         for dir in [Direction::Down, Direction::Up] {
@@ -262,8 +262,8 @@ impl Throttle {
 
     fn orphan(&mut self, now: Instant, node: u32, parent: u32) {
         // Without limits nobody waits here; held bytes are those of buckets further up, too.
-        self.set_rate(now, NodeId(node), Direction::Down, None);
-        self.set_rate(now, NodeId(node), Direction::Up, None);
+        self.set_rate(now, BucketId(node), Direction::Down, None);
+        self.set_rate(now, BucketId(node), Direction::Up, None);
         for dir in [Direction::Down, Direction::Up] {
             for (_, waiter) in core::mem::take(&mut self.way_mut(node, dir).queue) {
                 self.enqueue(now, waiter, dir, parent);
@@ -280,7 +280,7 @@ impl Throttle {
 
     /// Limits a node to `rate` bytes per second: `None` lifts the limit, 0 stops all flow. A limit
     /// above [`MAX_RATE`] counts as that. O(nodes) when a limit comes or goes.
-    pub fn set_rate(&mut self, now: Instant, node: NodeId, dir: Direction, rate: Option<u64>) {
+    pub fn set_rate(&mut self, now: Instant, node: BucketId, dir: Direction, rate: Option<u64>) {
         let rate = rate.map(|r| r.min(MAX_RATE));
         let way = self.way_mut(node.0, dir);
         way.refill(now);
@@ -299,25 +299,25 @@ impl Throttle {
 
     /// The limit of a node itself.
     #[must_use]
-    pub fn rate(&self, node: NodeId, dir: Direction) -> Option<u64> {
+    pub fn rate(&self, node: BucketId, dir: Direction) -> Option<u64> {
         self.way(node.0, dir).rate
     }
 
     /// Whether a limit of 0 on the path stops `node`: waiting does not help.
     #[must_use]
-    pub fn is_stopped(&self, node: NodeId, dir: Direction) -> bool {
+    pub fn is_stopped(&self, node: BucketId, dir: Direction) -> bool {
         self.is_limited(node, dir) && self.path(node.0).any(|n| self.way(n, dir).rate == Some(0))
     }
 
     /// Whether there is a limit on the path.
     #[must_use]
-    pub fn is_limited(&self, node: NodeId, dir: Direction) -> bool {
+    pub fn is_limited(&self, node: BucketId, dir: Direction) -> bool {
         self.way(node.0, dir).limited
     }
 
     /// The lowest limit on the path, if there is one.
     #[must_use]
-    pub fn limit(&self, node: NodeId, dir: Direction) -> Option<u64> {
+    pub fn limit(&self, node: BucketId, dir: Direction) -> Option<u64> {
         self.path(node.0)
             .filter_map(|n| self.way(n, dir).rate)
             .min()
@@ -335,7 +335,7 @@ impl Throttle {
     /// How many of `want` bytes may pass through `node` now: all, none, or a part not worth less
     /// than a turn. 0 means: [`Throttle::wait`].
     #[must_use]
-    pub fn available(&self, now: Instant, node: NodeId, dir: Direction, want: u32) -> u32 {
+    pub fn available(&self, now: Instant, node: BucketId, dir: Direction, want: u32) -> u32 {
         let way = self.way(node.0, dir);
         if !way.limited {
             return want;
@@ -363,7 +363,7 @@ impl Throttle {
 
     /// Charges `bytes` that passed through `node`. More than was available is a debt that later
     /// bytes wait for.
-    pub fn consume(&mut self, now: Instant, node: NodeId, dir: Direction, bytes: u32) {
+    pub fn consume(&mut self, now: Instant, node: BucketId, dir: Direction, bytes: u32) {
         let way = self.way_mut(node.0, dir);
         if !way.limited {
             return;
@@ -400,14 +400,21 @@ impl Throttle {
 
     /// Queues `node` for a turn in one direction; [`Throttle::poll_ready`] names `token` when it
     /// has come. A node that waits already keeps its place.
-    pub fn wait(&mut self, now: Instant, node: NodeId, dir: Direction, token: u32) {
+    pub fn wait(&mut self, now: Instant, node: BucketId, dir: Direction, token: u32) {
         self.wait_long(now, node, dir, token, 0);
     }
 
     /// The same for a node that keeps its place, whenever it waits again, until `turn` bytes have
     /// passed: others that ask for long turns wait meanwhile. It is shorter, though [`QUANTUM`] at
     /// least, where many wait.
-    pub fn wait_long(&mut self, now: Instant, node: NodeId, dir: Direction, token: u32, turn: u64) {
+    pub fn wait_long(
+        &mut self,
+        now: Instant,
+        node: BucketId,
+        dir: Direction,
+        token: u32,
+        turn: u64,
+    ) {
         let next = self.ticket;
         let way = self.way_mut(node.0, dir);
         way.token = token;
@@ -430,7 +437,7 @@ impl Throttle {
     }
 
     /// Takes `node` out of the queue.
-    pub fn cancel_wait(&mut self, now: Instant, node: NodeId, dir: Direction) {
+    pub fn cancel_wait(&mut self, now: Instant, node: BucketId, dir: Direction) {
         if let Some((ticket, bucket)) = self.way_mut(node.0, dir).waits.take() {
             self.way_mut(bucket, dir).queue.remove(&(ticket, node.0));
             self.schedule(now, bucket, dir);
@@ -439,7 +446,7 @@ impl Throttle {
 
     /// Gives back what is left of a grant: `node` has nothing more to pass for now. Without this
     /// a few bytes would keep a whole turn from the others until it lapses.
-    pub fn release(&mut self, now: Instant, node: NodeId, dir: Direction) {
+    pub fn release(&mut self, now: Instant, node: BucketId, dir: Direction) {
         self.revoke(now, node.0, dir);
     }
 
@@ -534,7 +541,7 @@ impl Throttle {
         if let Some((ticket, bucket)) = self.way(node, dir).waits {
             self.way_mut(bucket, dir).long_next = ticket < LONG;
         }
-        self.cancel_wait(now, NodeId(node), dir);
+        self.cancel_wait(now, BucketId(node), dir);
         self.revoke(now, node, dir);
         let way = self.way(node, dir);
         if !way.limited {

@@ -17,7 +17,7 @@ fn rate_from(n: u8) -> Option<u64> {
 
 /// Lets `hungry` nodes pass all they can until `end`, each asking again as soon as it was served;
 /// returns what passed: (when, node, bytes).
-fn run(throttle: &mut Throttle, hungry: &[NodeId], end: u64) -> Vec<(Instant, NodeId, u32)> {
+fn run(throttle: &mut Throttle, hungry: &[BucketId], end: u64) -> Vec<(Instant, BucketId, u32)> {
     let mut passed = Vec::new();
     for (token, &node) in hungry.iter().enumerate() {
         throttle.wait(at(0), node, Down, token as u32);
@@ -45,7 +45,7 @@ fn run(throttle: &mut Throttle, hungry: &[NodeId], end: u64) -> Vec<(Instant, No
     }
 }
 
-fn sum(passed: &[(Instant, NodeId, u32)], node: NodeId) -> u64 {
+fn sum(passed: &[(Instant, BucketId, u32)], node: BucketId) -> u64 {
     passed
         .iter()
         .filter(|(_, n, _)| *n == node)
@@ -56,8 +56,8 @@ fn sum(passed: &[(Instant, NodeId, u32)], node: NodeId) -> u64 {
 #[test]
 fn what_is_given_back_is_there_for_others_at_once() {
     let mut throttle = Throttle::new();
-    throttle.set_rate(at(0), NodeId::ROOT, Up, Some(64 << 10));
-    let peers: Vec<_> = (0..3).map(|_| throttle.add(NodeId::ROOT)).collect();
+    throttle.set_rate(at(0), BucketId::ROOT, Up, Some(64 << 10));
+    let peers: Vec<_> = (0..3).map(|_| throttle.add(BucketId::ROOT)).collect();
     // Two turns are all that the bucket holds, and these pass one short message each.
     for &peer in &peers[..2] {
         throttle.wait(at(0), peer, Up, 0);
@@ -75,8 +75,8 @@ fn what_is_given_back_is_there_for_others_at_once() {
 #[test]
 fn hungry_children_share_equally_and_use_it_all() {
     let mut throttle = Throttle::new();
-    throttle.set_rate(at(0), NodeId::ROOT, Down, Some(1_000_000));
-    let peers: Vec<_> = (0..7).map(|_| throttle.add(NodeId::ROOT)).collect();
+    throttle.set_rate(at(0), BucketId::ROOT, Down, Some(1_000_000));
+    let peers: Vec<_> = (0..7).map(|_| throttle.add(BucketId::ROOT)).collect();
     let passed = run(&mut throttle, &peers, 10_000_000);
     let shares: Vec<_> = peers.iter().map(|&p| sum(&passed, p)).collect();
     let (low, high) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
@@ -87,14 +87,14 @@ fn hungry_children_share_equally_and_use_it_all() {
 
 /// Serves whoever is granted a turn with up to 16 KiB until `end`; each asks again at once, for a
 /// turn of this length.
-fn run_long(throttle: &mut Throttle, hungry: &[(NodeId, u64)], end: u64) -> Vec<(usize, u32)> {
+fn run_long(throttle: &mut Throttle, hungry: &[(BucketId, u64)], end: u64) -> Vec<(usize, u32)> {
     run_long_from(throttle, hungry, 0, end)
 }
 
 /// The same from a later time on.
 fn run_long_from(
     throttle: &mut Throttle,
-    hungry: &[(NodeId, u64)],
+    hungry: &[(BucketId, u64)],
     start: u64,
     end: u64,
 ) -> Vec<(usize, u32)> {
@@ -120,9 +120,11 @@ fn run_long_from(
 #[test]
 fn long_turns_follow_one_another() {
     let mut throttle = Throttle::new();
-    throttle.set_rate(at(0), NodeId::ROOT, Up, Some(1_000_000));
+    throttle.set_rate(at(0), BucketId::ROOT, Up, Some(1_000_000));
     let turn = u64::from(QUANTUM) * 5;
-    let peers: Vec<_> = (0..3).map(|_| (throttle.add(NodeId::ROOT), turn)).collect();
+    let peers: Vec<_> = (0..3)
+        .map(|_| (throttle.add(BucketId::ROOT), turn))
+        .collect();
     let passed = run_long(&mut throttle, &peers, 5_000_000);
     assert!(passed.len() > 50);
     for (i, &(n, _)) in passed.iter().enumerate() {
@@ -133,9 +135,9 @@ fn long_turns_follow_one_another() {
 #[test]
 fn where_many_wait_nobody_waits_for_a_minute() {
     let mut throttle = Throttle::new();
-    throttle.set_rate(at(0), NodeId::ROOT, Up, Some(100_000));
+    throttle.set_rate(at(0), BucketId::ROOT, Up, Some(100_000));
     let peers: Vec<_> = (0..80)
-        .map(|_| (throttle.add(NodeId::ROOT), 1 << 20))
+        .map(|_| (throttle.add(BucketId::ROOT), 1 << 20))
         .collect();
     // The first turns are long, as fewer waited then.
     let _ = run_long(&mut throttle, &peers, 120_000_000);
@@ -147,9 +149,9 @@ fn where_many_wait_nobody_waits_for_a_minute() {
 #[test]
 fn little_messages_pass_between_the_grants_of_a_long_turn() {
     let mut throttle = Throttle::new();
-    throttle.set_rate(at(0), NodeId::ROOT, Up, Some(200_000));
-    let long = [(); 2].map(|()| (throttle.add(NodeId::ROOT), 1 << 20));
-    let little = [(); 2].map(|()| (throttle.add(NodeId::ROOT), 0));
+    throttle.set_rate(at(0), BucketId::ROOT, Up, Some(200_000));
+    let long = [(); 2].map(|()| (throttle.add(BucketId::ROOT), 1 << 20));
+    let little = [(); 2].map(|()| (throttle.add(BucketId::ROOT), 0));
     let all = [long[0], little[0], little[1], long[1]];
     let passed = run_long(&mut throttle, &all, 3_000_000);
     let who: Vec<_> = passed.iter().map(|&(n, _)| n).collect();
@@ -160,10 +162,10 @@ fn little_messages_pass_between_the_grants_of_a_long_turn() {
 #[test]
 fn the_lowest_limit_on_the_path_counts() {
     let mut throttle = Throttle::new();
-    let group = throttle.add(NodeId::ROOT);
+    let group = throttle.add(BucketId::ROOT);
     let peer = throttle.add(group);
     assert_eq!(throttle.limit(peer, Up), None);
-    throttle.set_rate(at(0), NodeId::ROOT, Up, Some(500));
+    throttle.set_rate(at(0), BucketId::ROOT, Up, Some(500));
     assert_eq!(throttle.limit(peer, Up), Some(500));
     throttle.set_rate(at(0), group, Up, Some(900));
     assert_eq!(throttle.limit(peer, Up), Some(500));
@@ -173,9 +175,9 @@ fn the_lowest_limit_on_the_path_counts() {
 #[test]
 fn a_child_slower_than_its_share_leaves_the_rest_to_the_others() {
     let mut throttle = Throttle::new();
-    throttle.set_rate(at(0), NodeId::ROOT, Down, Some(1_000_000));
-    let slow = throttle.add(NodeId::ROOT);
-    let fast = throttle.add(NodeId::ROOT);
+    throttle.set_rate(at(0), BucketId::ROOT, Down, Some(1_000_000));
+    let slow = throttle.add(BucketId::ROOT);
+    let fast = throttle.add(BucketId::ROOT);
     throttle.set_rate(at(0), slow, Down, Some(50_000));
     let passed = run(&mut throttle, &[slow, fast], 10_000_000);
     assert!(sum(&passed, slow) > 490_000, "{}", sum(&passed, slow));
@@ -185,8 +187,8 @@ fn a_child_slower_than_its_share_leaves_the_rest_to_the_others() {
 #[test]
 fn a_newcomer_does_not_overtake_those_who_wait() {
     let mut throttle = Throttle::new();
-    throttle.set_rate(at(0), NodeId::ROOT, Down, Some(100_000));
-    let (a, b) = (throttle.add(NodeId::ROOT), throttle.add(NodeId::ROOT));
+    throttle.set_rate(at(0), BucketId::ROOT, Down, Some(100_000));
+    let (a, b) = (throttle.add(BucketId::ROOT), throttle.add(BucketId::ROOT));
     let all = throttle.available(at(0), a, Down, u32::MAX);
     assert_eq!(u64::from(all), burst(100_000));
     throttle.consume(at(0), a, Down, all);
@@ -199,7 +201,7 @@ fn a_newcomer_does_not_overtake_those_who_wait() {
 #[test]
 fn rate_zero_passes_nothing_and_sets_no_timer() {
     let mut throttle = Throttle::new();
-    let group = throttle.add(NodeId::ROOT);
+    let group = throttle.add(BucketId::ROOT);
     let peer = throttle.add(group);
     throttle.set_rate(at(0), group, Up, Some(0));
     assert_eq!(throttle.available(at(9), peer, Up, 100), 0);
@@ -220,9 +222,9 @@ fn rate_zero_passes_nothing_and_sets_no_timer() {
 #[test]
 fn a_grant_that_is_not_used_goes_to_the_next() {
     let mut throttle = Throttle::new();
-    throttle.set_rate(at(0), NodeId::ROOT, Down, Some(8000));
+    throttle.set_rate(at(0), BucketId::ROOT, Down, Some(8000));
     let peers = [1, 2, 3].map(|token| {
-        let peer = throttle.add(NodeId::ROOT);
+        let peer = throttle.add(BucketId::ROOT);
         throttle.wait(at(0), peer, Down, token);
         peer
     });
@@ -242,10 +244,10 @@ fn a_grant_that_is_not_used_goes_to_the_next() {
 #[test]
 fn removing_a_node_frees_what_it_held_and_lifts_its_children() {
     let mut throttle = Throttle::new();
-    throttle.set_rate(at(0), NodeId::ROOT, Down, Some(8000));
-    let group = throttle.add(NodeId::ROOT);
+    throttle.set_rate(at(0), BucketId::ROOT, Down, Some(8000));
+    let group = throttle.add(BucketId::ROOT);
     throttle.set_rate(at(0), group, Down, Some(0));
-    let (a, b) = (throttle.add(group), throttle.add(NodeId::ROOT));
+    let (a, b) = (throttle.add(group), throttle.add(BucketId::ROOT));
     throttle.wait(at(0), a, Down, 1);
     assert_eq!(throttle.poll_ready(at(0)), None);
     let all = throttle.available(at(0), b, Down, u32::MAX);
@@ -280,8 +282,8 @@ impl Arbitrary for Action {
 }
 
 /// A tree from parent choices and rates; returns its nodes with parent index and rate.
-fn tree(throttle: &mut Throttle, shape: &[(u8, u8)]) -> Vec<(NodeId, usize, Option<u64>)> {
-    let mut nodes = vec![(NodeId::ROOT, 0, None)];
+fn tree(throttle: &mut Throttle, shape: &[(u8, u8)]) -> Vec<(BucketId, usize, Option<u64>)> {
+    let mut nodes = vec![(BucketId::ROOT, 0, None)];
     for &(parent, rate) in shape.iter().take(12) {
         let parent = usize::from(parent) % nodes.len();
         let node = throttle.add(nodes[parent].0);
@@ -356,8 +358,8 @@ quickcheck! {
 #[test]
 fn a_turn_waits_for_every_bucket_on_the_path() {
     let mut throttle = Throttle::new();
-    throttle.set_rate(at(0), NodeId::ROOT, Down, Some(1 << 20));
-    let (a, b) = (throttle.add(NodeId::ROOT), throttle.add(NodeId::ROOT));
+    throttle.set_rate(at(0), BucketId::ROOT, Down, Some(1 << 20));
+    let (a, b) = (throttle.add(BucketId::ROOT), throttle.add(BucketId::ROOT));
     throttle.set_rate(at(0), b, Down, Some(512 << 10));
     for node in [b, a] {
         let all = throttle.available(at(0), node, Down, u32::MAX);
@@ -375,12 +377,12 @@ fn a_turn_waits_for_every_bucket_on_the_path() {
 #[test]
 fn a_lower_limit_leaves_no_more_than_its_own_burst() {
     let mut throttle = Throttle::new();
-    throttle.set_rate(at(0), NodeId::ROOT, Down, Some(8 << 20));
-    let peer = throttle.add(NodeId::ROOT);
+    throttle.set_rate(at(0), BucketId::ROOT, Down, Some(8 << 20));
+    let peer = throttle.add(BucketId::ROOT);
     let now = at(10_000_000);
     assert!(throttle.available(now, peer, Down, u32::MAX) > 1_000_000);
     throttle.consume(now, peer, Down, 1);
-    throttle.set_rate(now, NodeId::ROOT, Down, Some(80_000));
+    throttle.set_rate(now, BucketId::ROOT, Down, Some(80_000));
     let all = throttle.available(now, peer, Down, u32::MAX);
     assert_eq!(u64::from(all), burst(80_000));
     throttle.consume(now, peer, Down, all);

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use dunlin_core::{
     Cx, Ecn, Machine, RecvMeta, SocketId,
     dht::Dht,
-    throttle::{Direction, NodeId as Leaf, Throttle},
+    throttle::{BucketId, Direction, Throttle},
 };
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -118,7 +118,7 @@ impl Net {
         let throttle = limit_up.map(|rate| {
             let mut throttle = Throttle::new();
             let start = dunlin_core::Instant::ORIGIN;
-            throttle.set_rate(start, Leaf::ROOT, Direction::Up, Some(rate));
+            throttle.set_rate(start, BucketId::ROOT, Direction::Up, Some(rate));
             throttle
         });
         Ok(Self {
@@ -219,10 +219,10 @@ impl Net {
                 }
             }
             if let Some(throttle) = &mut self.throttle
-                && throttle.available(cx.now, Leaf::ROOT, Direction::Up, TURN) == 0
+                && throttle.available(cx.now, BucketId::ROOT, Direction::Up, TURN) == 0
             {
                 if dht.has_transmit() {
-                    throttle.wait(cx.now, Leaf::ROOT, Direction::Up, 0);
+                    throttle.wait(cx.now, BucketId::ROOT, Direction::Up, 0);
                 }
                 return;
             }
@@ -237,7 +237,7 @@ impl Net {
             };
             if let Some(throttle) = &mut self.throttle {
                 let bytes = u32::try_from(transmit.len).unwrap_or(u32::MAX);
-                throttle.consume(cx.now, Leaf::ROOT, Direction::Up, bytes);
+                throttle.consume(cx.now, BucketId::ROOT, Direction::Up, bytes);
             }
             self.calls.datagrams_out += 1;
             if transmit.socket == first.id {

@@ -32,7 +32,7 @@ use super::timers::Timer;
 use crate::dht::{Dht, DhtEvent, DhtLog, LookupId, PingId, Saved};
 use crate::metainfo::HostPort;
 use crate::op::Ports;
-use crate::throttle::{Direction, NodeId, Throttle};
+use crate::throttle::{BucketId, Direction, Throttle};
 use crate::{
     Config, Cx, DhtMode, Handled, Instant, Machine, OpError, RecvMeta, SocketId, TorrentId,
     Transmit,
@@ -53,7 +53,7 @@ pub(super) struct Server {
     mode: DhtMode,
     port: Option<u16>,
     throttle: String,
-    bucket: NodeId,
+    bucket: BucketId,
     /// Waits for its turn at the rate limit.
     throttled: bool,
     state: State,
@@ -126,7 +126,7 @@ impl Server {
         if config.dht == DhtMode::Disable || !(session || saved.is_some()) {
             return None;
         }
-        let bucket = throttle.add(NodeId::ROOT);
+        let bucket = throttle.add(BucketId::ROOT);
         throttle.set_rate(now, bucket, Direction::Up, config.dht_limit_up);
         Some(Box::new(Self {
             node: None,

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use dunlin_core::dht::Contact;
-use dunlin_core::dht::table::{Family, Limits, Routes};
+use dunlin_core::dht::table::{Limits, Routes};
+use dunlin_core::net::Family;
 use dunlin_core::{Instant, NodeId};
 use rand_chacha::{
     ChaCha8Rng,

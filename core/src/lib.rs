@@ -20,6 +20,7 @@ pub mod http;
 pub mod id;
 pub mod machine;
 pub mod metainfo;
+pub mod net;
 pub mod op;
 pub mod peer;
 pub mod rate;
@@ -33,7 +34,8 @@ pub mod wire;
 
 pub use bitfield::Bitfield;
 pub use block::{BLOCK_LEN, Block, BlockPool, BlockRef};
-pub use config::{Caps, Config, DhtMode, EncryptionPolicy};
+pub use config::{Caps, Config, EncryptionPolicy};
+pub use dht::DhtMode;
 pub use hash::Hasher;
 pub use id::{InfoHash, NodeId, PeerId};
 pub use machine::{Cx, Ecn, Handled, Machine, RecvMeta, SocketId, Transmit};

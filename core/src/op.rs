@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use crate::{
     bitfield::Bitfield, block::Block, dht::Saved, hash::Hasher, http::Origin, machine::SocketId,
-    metainfo::Info, sync::Arc,
+    metainfo::Info, net::Family, sync::Arc,
 };
 
 /// Names one op until its outcome.
@@ -304,80 +304,6 @@ pub struct HttpRequest {
     /// Who named the URL: decides, with [`Policy`](crate::http::Policy), which addresses the
     /// driver may ask.
     pub origin: Origin,
-}
-
-/// An address family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-/// A port for each family; `None` where nothing is bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ports {
-    /// Over IPv4.
-    pub v4: Option<u16>,
-    /// Over IPv6.
-    pub v6: Option<u16>,
-}
-
-impl Ports {
-    /// The same port over both families.
-    #[must_use]
-    pub const fn both(port: u16) -> Self {
-        Self {
-            v4: Some(port),
-            v6: Some(port),
-        }
-    }
-
-    /// The ports of bound sockets: the first of each family.
-    pub fn bound<'a>(addresses: impl IntoIterator<Item = &'a SocketAddr>) -> Self {
-        let mut ports = Self::default();
-        for address in addresses {
-            ports.set(*address);
-        }
-        ports
-    }
-
-    /// Takes note of a bound socket, unless there is one of its family already.
-    pub fn set(&mut self, bound: SocketAddr) {
-        let port = match bound {
-            SocketAddr::V4(_) => &mut self.v4,
-            SocketAddr::V6(_) => &mut self.v6,
-        };
-        port.get_or_insert(bound.port());
-    }
-
-    /// The port over a family.
-    #[must_use]
-    pub const fn of(&self, family: Family) -> Option<u16> {
-        match family {
-            Family::V4 => self.v4,
-            Family::V6 => self.v6,
-        }
-    }
-
-    /// The port for somebody at `ip`: over its family.
-    #[must_use]
-    pub const fn towards(&self, ip: IpAddr) -> Option<u16> {
-        match ip {
-            IpAddr::V4(_) => self.v4,
-            IpAddr::V6(_) => self.v6,
-        }
-    }
-
-    /// Either port, that over IPv4 if there are two.
-    #[must_use]
-    pub const fn any(&self) -> Option<u16> {
-        match self.v4 {
-            None => self.v6,
-            v4 => v4,
-        }
-    }
 }
 
 /// What came of an op.

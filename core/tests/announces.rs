@@ -134,7 +134,7 @@ impl Host {
         let over = |v6: bool| {
             let of = |r: &&HttpRequest| {
                 let family = r.family.unwrap();
-                (family == dunlin_core::op::Family::V6) == v6
+                (family == dunlin_core::net::Family::V6) == v6
             };
             let asked = self.asked.iter().filter(of);
             asked.map(|r| parameter(&r.url, "port")).collect()

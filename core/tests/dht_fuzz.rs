@@ -174,7 +174,7 @@ impl Fuzz {
             2 => Goal::Peers {
                 hash: InfoHash(target.0),
                 announce: Some(Announce {
-                    ports: dunlin_core::op::Ports::both(6881),
+                    ports: dunlin_core::net::Ports::both(6881),
                     implied: false,
                     seed: false,
                 }),

@@ -6,7 +6,8 @@ use std::alloc::System;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use dunlin_core::dht::table::{Family, Limits, Routes};
+use dunlin_core::dht::table::{Limits, Routes};
+use dunlin_core::net::Family;
 use dunlin_core::{Instant, NodeId};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 

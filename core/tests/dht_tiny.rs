@@ -173,7 +173,7 @@ fn a_tiny_node_lives_in_64_kib() {
     let goal = Goal::Peers {
         hash: InfoHash([9; 20]),
         announce: Some(Announce {
-            ports: dunlin_core::op::Ports::both(6881),
+            ports: dunlin_core::net::Ports::both(6881),
             implied: false,
             seed: false,
         }),

@@ -17,7 +17,7 @@ use dunlin_tokio::{
     dunlin_core::{
         dht::{Announce, DhtConfig, LookupReport},
         metainfo::HostPort,
-        op::Ports,
+        net::Ports,
     },
     system::{
         dht::{Answer, NodeConfig, NodeEvent, Status},

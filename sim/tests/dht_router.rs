@@ -419,7 +419,7 @@ impl Household {
             let goal = Goal::Peers {
                 hash,
                 announce: Some(Announce {
-                    ports: dunlin_core::op::Ports::both(PORT),
+                    ports: dunlin_core::net::Ports::both(PORT),
                     implied: true,
                     seed: false,
                 }),

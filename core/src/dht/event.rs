@@ -5,7 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use super::Contact;
-use crate::op::{Family, Ports};
+use crate::net::{Family, Ports};
 use crate::tracker::NO_PORT;
 use crate::{InfoHash, NodeId};
 

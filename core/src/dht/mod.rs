@@ -19,6 +19,7 @@ pub mod event;
 pub mod guard;
 pub mod item;
 pub mod lookup;
+pub mod mode;
 pub mod named;
 pub mod node;
 pub mod rtt;
@@ -33,6 +34,7 @@ pub use event::{
     Announce, Cause, DhtEvent, DhtLog, DhtStats, Failure, FoundItem, Goal, LookupId, LookupReport,
     PingId,
 };
+pub use mode::{DhtMode, InvalidArgument};
 pub use named::{DEFAULT_PORT, NodeNameError, parse_node};
 pub use node::{Dht, Full, Saved};
 

@@ -12,7 +12,8 @@ use super::{
     url::{Url, shown},
 };
 use crate::{
-    op::{CloseReason, Family, HttpRequest, OpError, OpErrorKind, Outcome},
+    net::Family,
+    op::{CloseReason, HttpRequest, OpError, OpErrorKind, Outcome},
     time::Instant,
 };
 

@@ -14,7 +14,8 @@ use super::{
     respond,
 };
 use crate::{
-    op::{CloseReason, Family, HttpRequest, OpErrorKind, Outcome},
+    net::Family,
+    op::{CloseReason, HttpRequest, OpErrorKind, Outcome},
     time::Instant,
 };
 

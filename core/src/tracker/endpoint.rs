@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::{
     machine::Cx,
-    op::Family,
+    net::Family,
     time::Instant,
     wire::tracker::{AnnounceAnswer, AnnounceEvent, Retry, TrackerError},
 };

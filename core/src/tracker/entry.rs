@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 
 use crate::{
-    op::Family,
+    net::Family,
     time::Instant,
     wire::tracker::{Answer, Scheme, TrackerError, parse_url},
 };

@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::{
     id::PeerId,
-    op::{Family, Ports},
+    net::{Family, Ports},
     time::Instant,
     wire::tracker::{AnnounceRequest, Crypto, TrackerError},
 };

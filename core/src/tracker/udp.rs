@@ -28,7 +28,7 @@ use core::net::SocketAddr;
 use crate::{
     id::InfoHash,
     machine::{Cx, Handled, Machine, RecvMeta, Transmit},
-    op::Family,
+    net::Family,
     time::Instant,
     wire::tracker::{
         AnnounceRequest, Answer, TrackerError, printable,

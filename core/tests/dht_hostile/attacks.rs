@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use dunlin_core::dht::{Announce, Dht, DhtConfig, DhtEvent, DhtLog, Goal};
-use dunlin_core::op::Ports;
+use dunlin_core::net::Ports;
 use dunlin_core::wire::krpc::{Body, Method, ReplyOut};
 use dunlin_core::{InfoHash, Machine, NodeId};
 use rand_chacha::rand_core::Rng;

@@ -120,7 +120,7 @@ fn an_application_hears_of_what_it_asked_for_and_of_nothing_else() {
     let announced = Goal::Peers {
         hash: InfoHash([9; 20]),
         announce: Some(dunlin_core::dht::Announce {
-            ports: dunlin_core::op::Ports::both(4242),
+            ports: dunlin_core::net::Ports::both(4242),
             implied: false,
             seed: false,
         }),

@@ -9,7 +9,7 @@ use std::{
 
 use dunlin_core::{
     http::{MAX_REDIRECTS, Origin},
-    op::Family,
+    net::Family,
 };
 use dunlin_std::socket::Egress;
 

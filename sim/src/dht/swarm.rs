@@ -14,7 +14,7 @@ use std::{
 use dunlin_core::{
     Cx, InfoHash, Instant,
     dht::{Announce, Dht, DhtConfig, DhtEvent, DhtStats, Goal, LookupId, LookupReport},
-    op::Ports,
+    net::Ports,
 };
 use rand_core::Rng;
 

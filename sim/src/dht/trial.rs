@@ -8,7 +8,7 @@ use std::{
 use dunlin_core::{
     Cx, InfoHash, Instant, NodeId as Key,
     dht::{Announce, Dht, DhtConfig, DhtEvent, DhtStats, Goal},
-    op::Ports,
+    net::Ports,
 };
 use rand_core::Rng;
 

@@ -50,7 +50,7 @@ fn node(data: &[u8]) {
     }
     let hash = InfoHash([5; 20]);
     let announce = Some(Announce {
-        ports: dunlin_core::op::Ports::both(6881),
+        ports: dunlin_core::net::Ports::both(6881),
         implied: false,
         seed: false,
     });

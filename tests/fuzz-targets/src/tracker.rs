@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use arbitrary::Unstructured;
-use dunlin_core::op::Ports;
+use dunlin_core::net::Ports;
 use dunlin_core::tracker::{AnnounceConfig, Announcer, QueryKind, Stats, UdpConfig, UdpTrackers};
 use dunlin_core::wire::tracker::{AnnounceEvent, AnnounceRequest, Answer, Crypto, MAX_PEERS, http};
 use dunlin_core::{Cx, Ecn, InfoHash, Instant, Machine, PeerId, RecvMeta, SocketId};

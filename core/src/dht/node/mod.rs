@@ -40,11 +40,11 @@ use super::estimate;
 use super::guard::{self, Guard, GuardLimits};
 use super::rtt::Rtt;
 use super::store::{ItemStore, PeerLimits, PeerStore};
-use super::table::Family;
 use super::token::Tokens;
 use super::vote::Vote;
 use super::{Contact, DhtConfig, DhtEvent, DhtLog, DhtStats, Goal, LookupId, PingId, ReadOnly};
 use crate::metainfo::HostPort;
+use crate::net::Family;
 use crate::wire::krpc::{self, Body};
 use crate::{Cx, Handled, Instant, Machine, NodeId, RecvMeta, Transmit};
 

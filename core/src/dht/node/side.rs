@@ -7,7 +7,8 @@ use core::time::Duration;
 use super::pulse::Pulse;
 use crate::dht::DhtConfig;
 use crate::dht::estimate::SizeEstimate;
-use crate::dht::table::{Family, Limits, Routes};
+use crate::dht::table::{Limits, Routes};
+use crate::net::Family;
 use crate::{Instant, NodeId};
 
 /// Networks (/16 of IPv4, /32 of IPv6) that the nodes of a table are in if they are not one operator's.

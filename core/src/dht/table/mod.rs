@@ -29,6 +29,7 @@ use core::time::Duration;
 
 use self::routing::Table;
 use super::Contact;
+use crate::net::Family;
 use crate::wire::krpc::{COMPACT_V4, COMPACT_V6};
 use crate::{Cx, Instant, NodeId};
 
@@ -36,26 +37,6 @@ use crate::{Cx, Instant, NodeId};
 pub const K: usize = 8;
 /// Most buckets there can be, whatever [`Limits`] say. Our choice: 2⁶⁴ nodes is not a network.
 pub const MAX_BUCKETS: u8 = 64;
-
-/// Which of the two DHTs (BEP 32).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// The IPv4 one.
-    V4,
-    /// The IPv6 one.
-    V6,
-}
-
-impl Family {
-    /// The family of an address.
-    #[must_use]
-    pub const fn of(addr: &SocketAddr) -> Self {
-        match addr {
-            SocketAddr::V4(_) => Self::V4,
-            SocketAddr::V6(_) => Self::V6,
-        }
-    }
-}
 
 /// What a table may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -31,7 +31,7 @@ use super::sweep::Why;
 use super::timers::Timer;
 use crate::dht::{Dht, DhtEvent, DhtLog, LookupId, PingId, Saved};
 use crate::metainfo::HostPort;
-use crate::op::Ports;
+use crate::net::Ports;
 use crate::throttle::{BucketId, Direction, Throttle};
 use crate::{
     Config, Cx, DhtMode, Handled, Instant, Machine, OpError, RecvMeta, SocketId, TorrentId,

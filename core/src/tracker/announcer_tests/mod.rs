@@ -7,7 +7,7 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use super::*;
 use crate::{
     id::PeerId,
-    op::{Family, Ports},
+    net::{Family, Ports},
     tracker::{Families, TrackerState},
     wire::tracker::{Crypto, Retry, ScrapeAnswer, ScrapeFile},
 };

@@ -6,7 +6,7 @@ use super::{
     AnnounceAnswer, AnnounceEvent, AnnounceRequest, MAX_PEERS, ScrapeAnswer, ScrapeFile,
     compact_v4, compact_v6,
 };
-use crate::{id::InfoHash, op::Family};
+use crate::{id::InfoHash, net::Family};
 
 /// The connection id of a connect request (BEP 15).
 const PROTOCOL_ID: u64 = 0x0417_2710_1980;

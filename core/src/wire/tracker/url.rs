@@ -5,7 +5,7 @@ use alloc::borrow::Cow;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::TrackerError;
-use crate::op::Family;
+use crate::net::Family;
 
 /// What is encoded in a path or query that was written with it. `%` stays: the rest is encoded
 /// already. Whatever is beyond ASCII is encoded as UTF-8.

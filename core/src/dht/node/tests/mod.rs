@@ -14,7 +14,7 @@ mod small;
 
 use super::*;
 use crate::dht::{Announce, Failure, LookupReport};
-use crate::op::Ports;
+use crate::net::Ports;
 use crate::wire::krpc::{Method, QueryOut};
 use crate::{Ecn, InfoHash, SocketId};
 

@@ -7,7 +7,7 @@ use dunlin_tokio::{
     dunlin_core::{
         dht::{self, Goal, LookupReport},
         metainfo::{Magnet, MagnetError, MutableKey},
-        op::Ports,
+        net::Ports,
     },
     system::dht::Answer,
 };

@@ -14,8 +14,7 @@ use dunlin_core::dht::{Saved, cache};
 
 use crate::session::{SessionError, Sharing, lock, read, replace, set_aside, sync};
 
-/// Its name in the session folder, which is rTorrent's.
-pub const FILE: &str = "rtorrent.dht_cache";
+pub use crate::session::DHT_CACHE as FILE;
 /// Appended while it is written.
 const NEW: &str = ".new";
 

@@ -29,11 +29,12 @@ use dunlin_core::{InfoHash, OpError, OpErrorKind, Outcome, hash::sha1};
 
 use crate::{
     claims::{self, Claim, Claims, Refused},
-    dht_cache,
     disk::write_all,
     platform::{self, Root, private_folder, same_file},
 };
 
+/// The name of the DHT's table in the folder, which is rTorrent's; see [`dht_cache`](crate::dht_cache).
+pub const DHT_CACHE: &str = "rtorrent.dht_cache";
 /// Starts every sealed record; the digit is the version of the seal.
 const MAGIC: &[u8; 8] = b"dunlin1\n";
 /// Largest file taken for ours. Our choice: a torrent of 2^22 pieces is 80 MiB of hashes.
@@ -235,7 +236,7 @@ impl SessionFolder {
                 Some((Some(_), kind)) if kind.ends_with(".tmp") || kind.contains(".damaged") => {}
                 None if name == "lock" => {}
                 _ if claims::is_ours(name) => {}
-                _ if name.starts_with(dht_cache::FILE) => {}
+                _ if name.starts_with(DHT_CACHE) => {}
                 _ => drop(foreign.insert(entry.path())),
             }
         }

@@ -3,14 +3,14 @@
 
 use std::fmt::Display;
 
-use dunlin_core::{DhtMode, metainfo::HostPort};
+use dunlin_core::{DhtMode, dht, metainfo::HostPort};
 use toml::de::DeValue;
 
 use super::{
     Settings,
     values::{self, Expected, expected},
 };
-use crate::{dht, disk::Allocation, paths::Names};
+use crate::{disk::Allocation, paths::Names};
 
 /// Policy for encrypting connections to peers (MSE).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

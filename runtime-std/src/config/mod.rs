@@ -14,7 +14,7 @@ use std::{
 };
 
 use directories::ProjectDirs;
-use dunlin_core::{DhtMode, metainfo::HostPort};
+use dunlin_core::{DhtMode, dht, metainfo::HostPort};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -24,7 +24,6 @@ pub use keys::Encryption;
 pub use values::{Interface, Ports, Proxy};
 
 use crate::{
-    dht,
     disk::{Allocation, DiskConfig},
     paths::Names,
 };

@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 use super::Dht;
 use super::queries::{Purpose, Query};
 use super::searches::contacts;
-use super::upkeep::AT_ONCE;
+use super::side::AT_ONCE;
 use crate::dht::lookup::Ask;
 use crate::dht::table::{Added, K};
 use crate::dht::{Contact, DhtEvent, Goal, LookupId, secure_id};

@@ -4,8 +4,8 @@ use core::net::SocketAddr;
 
 use super::Dht;
 use super::server::What;
-use crate::wire::krpc::{Args, Item};
-use crate::{Cx, NodeId};
+use crate::Cx;
+use crate::wire::krpc::Args;
 
 impl Dht {
     /// Carries out a `put`. The token comes first: it is the cheaper to check.
@@ -26,30 +26,5 @@ impl Dht {
             Ok(_) => Ok(What::Pong),
             Err(error) => Err(What::Error(error.code(), error.text())),
         }
-    }
-}
-
-/// What a `get` is told of an item: of a mutable one that is not newer than the asker's, only its
-/// version.
-pub(super) fn to_send<'a>(
-    items: &'a crate::dht::store::ItemStore,
-    target: &NodeId,
-    seq: Option<i64>,
-) -> Item<'a> {
-    let Some(kept) = items.get(target) else {
-        return Item::default();
-    };
-    if kept.seq.is_some() && seq >= kept.seq {
-        return Item {
-            seq: kept.seq,
-            ..Item::default()
-        };
-    }
-    Item {
-        v: Some(kept.v),
-        k: kept.k,
-        sig: kept.sig,
-        seq: kept.seq,
-        ..Item::default()
     }
 }

@@ -216,7 +216,7 @@ impl Dht {
             side.routes.hurry(cx.now);
             side.pulse = Pulse::new();
             (side.rounds, side.round) = (0, Some(cx.now));
-            side.pause = upkeep::FIRST_ROUND;
+            side.pause = side::FIRST_ROUND;
         }
         self.upkeep_at = Some(cx.now);
     }

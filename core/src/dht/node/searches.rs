@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 
 use super::Dht;
 use super::queries::{Purpose, Query};
-use super::upkeep::FIRST_ROUND;
+use super::side::FIRST_ROUND;
 use crate::dht::guard::is_martian;
 use crate::dht::lookup::{Lookup, Params};
 use crate::dht::{

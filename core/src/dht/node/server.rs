@@ -3,7 +3,6 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::items::to_send;
 use super::{Dht, Side};
 use crate::dht::guard::Admit;
 use crate::dht::store::PeerStore;
@@ -202,7 +201,7 @@ impl Dht {
         let What::Item { target, seq, .. } = answer.what else {
             return false;
         };
-        let item = to_send(&self.items, &target, seq);
+        let item = self.items.reply(&target, seq);
         item.v.is_some()
             && answer.room(LADEN) < TOKEN + len_of(&item)
             && !self.guard.is_proven(now, &answer.to)
@@ -389,7 +388,7 @@ impl Dht {
             } => {
                 token = self.tokens.make(to.ip());
                 out.token = &token;
-                out.item = to_send(&self.items, &target, seq);
+                out.item = self.items.reply(&target, seq);
                 let len = TOKEN + len_of(&out.item);
                 if out.item.v.is_none() || len <= laden {
                     let room = bare.saturating_sub(TOKEN).min(laden.saturating_sub(len));

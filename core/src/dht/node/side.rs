@@ -14,6 +14,13 @@ use crate::{Instant, NodeId};
 /// Networks (/16 of IPv4, /32 of IPv6) that the nodes of a table are in if they are not one operator's.
 const NETWORKS: usize = 8;
 
+/// The shortest pause before the next round of a search for more nodes, when the last brought nothing; it doubles with
+/// each such round.
+pub(super) const FIRST_ROUND: Duration = Duration::from_millis(500);
+/// The pause before a round that follows from what just happened: not the same instant, so that time goes on.
+pub(super) const AT_ONCE: Duration = Duration::from_millis(1);
+
+/// What a node keeps for one family.
 #[derive(Debug)]
 pub(super) struct Side {
     pub(super) routes: Routes,

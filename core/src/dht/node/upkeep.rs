@@ -6,16 +6,13 @@ use core::time::Duration;
 use super::page::{ENOUGH_NODES, HOUSEKEEPING, Present};
 use super::queries::Purpose;
 use super::searches::{CONTACTS, For};
+use super::side::{AT_ONCE, FIRST_ROUND};
 use super::{Dht, guard};
 use crate::dht::table::Action;
 use crate::dht::{Cause, Contact, DhtEvent, Goal};
 use crate::{Cx, Instant, NodeId};
 
-/// Shortest pause between two rounds that brought nothing; it doubles up to [`SLOW_ROUND`].
-pub(super) const FIRST_ROUND: Duration = Duration::from_millis(500);
-/// A round that follows from what just happened: not the same instant, so that time goes on.
-pub(super) const AT_ONCE: Duration = Duration::from_millis(1);
-/// rTorrent's round (S15): while nobody answers.
+/// The longest pause between two rounds while nobody answers: rTorrent's (S15).
 const SLOW_ROUND: Duration = Duration::from_secs(60);
 /// Rounds before a network is taken to be small: where many cannot be reached, some bring nothing.
 const YOUNG: u32 = 12;

@@ -130,6 +130,28 @@ impl ItemStore {
         Ok(target)
     }
 
+    /// What a `get` is told of the item at `target` (BEP 44): of a mutable one that is not newer than `seq`, which the
+    /// querier has, only the version.
+    #[must_use]
+    pub fn reply(&self, target: &NodeId, seq: Option<i64>) -> Item<'_> {
+        let Some(kept) = self.get(target) else {
+            return Item::default();
+        };
+        if kept.seq.is_some() && seq >= kept.seq {
+            return Item {
+                seq: kept.seq,
+                ..Item::default()
+            };
+        }
+        Item {
+            v: Some(kept.v),
+            k: kept.k,
+            sig: kept.sig,
+            seq: kept.seq,
+            ..Item::default()
+        }
+    }
+
     /// Whether a mutable item is there already, to the bit: it was verified before, and need not be
     /// again. One that may not replace what is there is refused before its signature costs us
     /// anything.

@@ -22,6 +22,7 @@ mod candidates;
 mod entry;
 mod near;
 mod routing;
+mod schedule;
 mod upkeep;
 
 use core::net::SocketAddr;

@@ -12,7 +12,7 @@ use super::candidates::Candidates;
 use super::entry::{
     Entry, State, Tick, endpoint, head, id, ip, is_secure, pack, rtt_byte, seconds, subnet, unpack,
 };
-use super::upkeep::{FRESH, Upkeep};
+use super::schedule::{FRESH, Upkeep};
 use super::{Added, K, Limits, MAX_BUCKETS};
 use crate::dht::Contact;
 use crate::{Instant, NodeId};

@@ -6,11 +6,10 @@ use core::time::Duration;
 use super::bucket::Bucket;
 use super::entry::{Entry, State, Tick, endpoint, pack, seconds, unpack};
 use super::routing::Table;
+use super::schedule::FRESH;
 use super::{Action, K};
 use crate::{Cx, Instant, NodeId};
 
-/// A node is good for so many seconds after it was heard of (BEP 5, S21).
-pub(super) const FRESH: u32 = 15 * 60;
 /// A bad node is dropped after so many seconds without a word (S21).
 const DROPPED: u32 = 4 * 3600;
 /// A table with fewer nodes that are ready is young (S15).
@@ -61,54 +60,12 @@ const EAGER: u8 = 4;
 /// Where those begin again when a bucket loses a node.
 const TRIES_AFTER_LOSS: u8 = 2;
 
-/// The clocks of the upkeep.
-#[derive(Clone, Debug)]
-pub(super) struct Upkeep {
-    ping_at: Instant,
-    refresh_at: Instant,
-    /// When somebody answered last.
-    heard: Option<Instant>,
-    /// Pings since then.
-    unheard: u16,
-    /// Nodes whose failure awaits judgement.
-    suspects: u32,
-    /// When the first of them failed.
-    silent_since: Instant,
-    /// Until then those fail that were asked during an outage.
-    grace: Instant,
-    /// Somebody reliable should be asked, to judge the suspects.
-    probe: bool,
-    /// Since when there is a hurry, in seconds.
-    hurry: Option<u32>,
-}
-
 /// How fast to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
     Hurry,
     Brisk,
     Calm,
-}
-
-impl Upkeep {
-    pub(super) const fn new() -> Self {
-        Self {
-            ping_at: Instant::ORIGIN,
-            refresh_at: Instant::ORIGIN,
-            heard: None,
-            unheard: 0,
-            suspects: 0,
-            silent_since: Instant::ORIGIN,
-            grace: Instant::ORIGIN,
-            probe: false,
-            hurry: None,
-        }
-    }
-
-    #[cfg(test)]
-    pub(super) const fn has_suspects(&self) -> bool {
-        self.suspects > 0
-    }
 }
 
 /// Seconds until a node should be asked; 0: now.

@@ -20,8 +20,8 @@ pub mod guard;
 pub mod item;
 pub mod lookup;
 pub mod mode;
-pub mod named;
 pub mod node;
+pub mod node_name;
 pub mod rtt;
 pub mod secure_id;
 pub mod store;
@@ -35,8 +35,8 @@ pub use event::{
     PingId,
 };
 pub use mode::{DhtMode, InvalidArgument};
-pub use named::{DEFAULT_PORT, NodeNameError, parse_node};
 pub use node::{Dht, Full, Saved};
+pub use node_name::{DEFAULT_PORT, NodeNameError, parse_node};
 
 use crate::NodeId;
 use core::net::{IpAddr, SocketAddr};

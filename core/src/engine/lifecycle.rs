@@ -6,7 +6,7 @@ use alloc::{
 };
 
 use super::deadlines::Deadlines;
-use super::dht::Search;
+use super::dht::PeerSearch;
 use super::event::{Changes, Level, What};
 use super::fetch::Fetch;
 use super::ops::Purpose;
@@ -108,7 +108,7 @@ impl Engine {
             sequential: add.sequential,
             deadlines: Deadlines::default(),
             announcer,
-            dht: Search::default(),
+            dht: PeerSearch::default(),
             swarm: Swarm::new(self.peer_limits(), self.rng.next_u32()),
             conns: Vec::new(),
             connecting: 0,

@@ -12,7 +12,7 @@ use core::net::SocketAddr;
 
 use super::assembly::Assembly;
 use super::deadlines::Deadlines;
-use super::dht::Search;
+use super::dht::PeerSearch;
 use super::event::Changes;
 use super::fetch::Fetch;
 use super::questions::bytes_in;
@@ -156,7 +156,7 @@ pub(super) struct Torrent {
 
     pub(super) announcer: Announcer,
     /// Its search of the DHT.
-    pub(super) dht: Search,
+    pub(super) dht: PeerSearch,
     pub(super) swarm: Swarm,
     /// Slots of its connections.
     pub(super) conns: Vec<u32>,

@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 
 use super::Dht;
-use super::queries::{Purpose, Query};
+use super::queries::{Query, Task};
 use super::searches::contacts;
 use super::side::AT_ONCE;
 use crate::dht::lookup::Ask;
@@ -20,11 +20,11 @@ impl Dht {
     pub(super) fn enqueue(
         &mut self,
         cx: &mut Cx<'_>,
-        purpose: Purpose,
+        task: Task,
         addr: SocketAddr,
         id: Option<NodeId>,
     ) -> bool {
-        let slot = self.queries.open(cx, purpose, addr, id);
+        let slot = self.queries.open(cx, task, addr, id);
         self.outbox.extend(slot);
         slot.is_some()
     }
@@ -58,7 +58,7 @@ impl Dht {
             if self.queries.is_full() {
                 // Who was silent for so long will hardly answer any more.
                 let silent = self.queries.pop_silent(cx.now, self.rtt.stall() * 2)?;
-                self.missed(cx, silent.purpose);
+                self.missed(cx, silent.task);
                 continue;
             }
             let Some((v6, ask)) = self.next_step(cx, id) else {
@@ -73,12 +73,12 @@ impl Dht {
                 self.unsent(id, v6, ask.slot);
                 return None;
             }
-            let purpose = Purpose::Step {
+            let task = Task::Step {
                 search: id,
                 v6,
                 slot: ask.slot,
             };
-            let slot = self.queries.open(cx, purpose, ask.addr, ask.id);
+            let slot = self.queries.open(cx, task, ask.addr, ask.id);
             if let Some(transmit) = slot.and_then(|slot| self.send(cx, slot, buf)) {
                 self.reschedule();
                 return Some(transmit);
@@ -135,29 +135,29 @@ impl Dht {
             return None;
         };
         self.queries.sent(cx.now, slot);
-        self.page.now.queries_out += 1;
-        self.page.now.bytes_out += len as u64;
+        self.monitor.counters.queries_out += 1;
+        self.monitor.counters.bytes_out += len as u64;
         if let Some(side) = &mut self.sides[usize::from(query.addr.is_ipv6())] {
-            side.pulse.sent(cx.now);
+            side.liveness.sent(cx.now);
         }
         Some(Transmit::to(query.addr, len))
     }
 
     fn write(&self, slot: u16, query: &Query, buf: &mut [u8]) -> Option<usize> {
         let v6 = query.addr.is_ipv6();
-        let begun_as = match query.purpose {
-            Purpose::Step { search, .. } | Purpose::Store { search, .. } => {
+        let begun_as = match query.task {
+            Task::Step { search, .. } | Task::Store { search, .. } => {
                 self.searches.get(&search)?.own[usize::from(v6)]
             }
             _ => None,
         };
         let own = begun_as.unwrap_or(*self.sides[usize::from(v6)].as_ref()?.routes.own());
         let want = self.want();
-        let out = match query.purpose {
-            Purpose::Ping(_) => QueryOut::Ping,
-            Purpose::Sample { target } => QueryOut::SampleInfohashes { target, want },
-            Purpose::Refresh { target } => QueryOut::FindNode { target, want },
-            Purpose::Step { search, .. } => {
+        let out = match query.task {
+            Task::Ping(_) => QueryOut::Ping,
+            Task::Sample { target } => QueryOut::SampleInfohashes { target, want },
+            Task::Refresh { target } => QueryOut::FindNode { target, want },
+            Task::Step { search, .. } => {
                 let search = self.searches.get(&search)?;
                 let target = search.target;
                 match &search.goal {
@@ -175,7 +175,7 @@ impl Dht {
                     },
                 }
             }
-            Purpose::Store { search, v6, nth } => {
+            Task::Store { search, v6, nth } => {
                 let search = self.searches.get(&search)?;
                 let lookup = search.lookups[usize::from(v6)].as_ref()?;
                 let (_, _, token) = lookup.stores().nth(usize::from(nth))?;
@@ -257,7 +257,7 @@ impl Dht {
         reply: &Reply<'_>,
     ) {
         let (Some(slot), Some(id)) = (self.queries.find(tid, from), reply.id) else {
-            self.page.now.errors_caught += 1;
+            self.monitor.counters.errors_caught += 1;
             return;
         };
         let Some(query) = self.queries.close(slot) else {
@@ -267,7 +267,7 @@ impl Dht {
         let rtt = query
             .sent
             .map_or(core::time::Duration::MAX, |at| cx.now.saturating_since(at));
-        self.page.now.replies += 1;
+        self.monitor.counters.replies += 1;
         self.rtt.add(rtt);
         self.verifying.retain(|a| *a != from);
         self.budget.heard(cx.now, &from);
@@ -279,7 +279,7 @@ impl Dht {
         if id == *side.routes.own() {
             return self.failed(cx, &query);
         }
-        side.pulse.replied();
+        side.liveness.replied();
         let added = side.routes.replied(cx.now, &id, from, rtt);
         if added == Added::IdChanged {
             self.guard.changed_id(cx.now, from.ip());
@@ -310,9 +310,9 @@ impl Dht {
         version: Option<&[u8]>,
         reply: &Reply<'_>,
     ) {
-        match query.purpose {
-            Purpose::Ping(None) => self.found_alive(cx, &from),
-            Purpose::Ping(Some(ping)) => {
+        match query.task {
+            Task::Ping(None) => self.found_alive(cx, &from),
+            Task::Ping(Some(ping)) => {
                 self.found_alive(cx, &from);
                 let version = version.and_then(|v| v.try_into().ok()).unwrap_or_default();
                 let answer = Some((from.id, rtt, version));
@@ -322,8 +322,8 @@ impl Dht {
                     answer,
                 });
             }
-            Purpose::Refresh { .. } => self.learn(cx, reply),
-            Purpose::Sample { .. } => {
+            Task::Refresh { .. } => self.learn(cx, reply),
+            Task::Sample { .. } => {
                 let hashes = reply.samples.unwrap_or_default().as_chunks::<20>().0;
                 self.tell(DhtEvent::Samples {
                     addr: from.addr,
@@ -332,8 +332,8 @@ impl Dht {
                     interval: core::time::Duration::from_secs(reply.interval.unwrap_or(0)),
                 });
             }
-            Purpose::Step { search, v6, slot } => self.stepped(cx, (search, v6, slot), from, reply),
-            Purpose::Store { search, .. } => self.confirmed(cx, search),
+            Task::Step { search, v6, slot } => self.stepped(cx, (search, v6, slot), from, reply),
+            Task::Store { search, .. } => self.confirmed(cx, search),
         }
     }
 
@@ -356,10 +356,10 @@ impl Dht {
             .find(tid, from)
             .and_then(|slot| self.queries.close(slot))
         else {
-            self.page.now.errors_caught += 1;
+            self.monitor.counters.errors_caught += 1;
             return;
         };
-        self.page.now.errors_received += 1;
+        self.monitor.counters.errors_received += 1;
         self.failed(cx, &query);
     }
 
@@ -377,24 +377,24 @@ impl Dht {
     /// A query came to nothing.
     pub(super) fn failed(&mut self, cx: &mut Cx<'_>, query: &Query) {
         self.verifying.retain(|a| *a != query.addr);
-        match query.purpose {
+        match query.task {
             // A node that asked for a large item gets the small answer, as any querier does.
-            Purpose::Ping(None) => self.release(&query.addr),
-            Purpose::Refresh { .. } => {}
-            Purpose::Ping(Some(ping)) => {
+            Task::Ping(None) => self.release(&query.addr),
+            Task::Refresh { .. } => {}
+            Task::Ping(Some(ping)) => {
                 self.tell(DhtEvent::Ping {
                     ping,
                     addr: query.addr,
                     answer: None,
                 });
             }
-            Purpose::Sample { .. } => self.tell(DhtEvent::Samples {
+            Task::Sample { .. } => self.tell(DhtEvent::Samples {
                 addr: query.addr,
                 hashes: alloc::vec::Vec::new(),
                 num: 0,
                 interval: core::time::Duration::ZERO,
             }),
-            Purpose::Step { .. } | Purpose::Store { .. } => self.missed(cx, query.purpose),
+            Task::Step { .. } | Task::Store { .. } => self.missed(cx, query.task),
         }
     }
 

@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 
 use super::Dht;
-use super::server::What;
+use super::server::Content;
 use crate::Cx;
 use crate::wire::krpc::Args;
 
@@ -14,17 +14,17 @@ impl Dht {
         cx: &Cx<'_>,
         from: SocketAddr,
         args: &Args<'_>,
-    ) -> Result<What, What> {
+    ) -> Result<Content, Content> {
         let item = &args.item;
-        item.v.ok_or(What::Error(203, "v is missing"))?;
-        let token = args.token.ok_or(What::Error(203, "token is missing"))?;
+        item.v.ok_or(Content::Error(203, "v is missing"))?;
+        let token = args.token.ok_or(Content::Error(203, "token is missing"))?;
         if !self.tokens.check(from.ip(), token) {
-            return Err(What::Error(203, "token is wrong or too old"));
+            return Err(Content::Error(203, "token is wrong or too old"));
         }
         self.proven(cx.now, &from);
         match self.items.put(cx.now, item) {
-            Ok(_) => Ok(What::Pong),
-            Err(error) => Err(What::Error(error.code(), error.text())),
+            Ok(_) => Ok(Content::Pong),
+            Err(error) => Err(Content::Error(error.code(), error.text())),
         }
     }
 }

@@ -5,14 +5,14 @@
 //!  server.rs   queries of others ──▶ answers
 //!  client.rs   our queries ──▶ replies, errors, timeouts        queries.rs  those under way
 //!  searches.rs goals ──▶ steps ──▶ stores
-//!  upkeep.rs   bootstrap, refresh, housekeeping                 page.rs     statistics and warnings
-//!  side.rs     what belongs to one family                       pulse.rs    whether anybody answers there
+//!  upkeep.rs   bootstrap, refresh, housekeeping                 monitor.rs  statistics and warnings
+//!  side.rs     what belongs to one family                       liveness.rs whether anybody answers there
 //! ```
 
 mod client;
 mod items;
-mod page;
-mod pulse;
+mod liveness;
+mod monitor;
 mod queries;
 mod searches;
 mod server;
@@ -29,10 +29,10 @@ use alloc::{
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use self::page::Page;
-use self::pulse::Pulse;
-use self::queries::{Purpose, Queries};
-use self::searches::{For, Search};
+use self::liveness::Liveness;
+use self::monitor::Monitor;
+use self::queries::{Queries, Task};
+use self::searches::{Requester, Search};
 use self::server::Answer;
 use self::side::Side;
 use super::budget::Budget;
@@ -95,7 +95,7 @@ pub struct Dht {
     guard: Guard,
     budget: Budget,
     rtt: Rtt,
-    page: Page,
+    monitor: Monitor,
 
     queries: Queries,
     /// Stores to be sent; then pings and refreshes.
@@ -169,7 +169,7 @@ impl Dht {
             guard,
             budget,
             rtt: Rtt::new(),
-            page: Page::new(),
+            monitor: Monitor::new(),
             queries: Queries::new(query_key, config.max_queries),
             urgent: VecDeque::new(),
             outbox: VecDeque::new(),
@@ -211,10 +211,10 @@ impl Dht {
         (self.limited, self.held_back) = (0, 0);
         self.tell(DhtEvent::Log(DhtLog::Starting { port }));
         let nodes = self.sides.iter().flatten().map(|s| s.routes.len()).sum();
-        self.page.start(cx.now, nodes);
+        self.monitor.start(cx.now, nodes);
         for side in self.sides.iter_mut().flatten() {
             side.routes.hurry(cx.now);
-            side.pulse = Pulse::new();
+            side.liveness = Liveness::new();
             (side.rounds, side.round) = (0, Some(cx.now));
             side.pause = side::FIRST_ROUND;
         }
@@ -227,8 +227,8 @@ impl Dht {
         if !self.active {
             return;
         }
-        let present = self.present();
-        if let Some(line) = self.page.stop(&present) {
+        let gauges = self.gauges();
+        if let Some(line) = self.monitor.stop(&gauges) {
             self.tell(DhtEvent::Log(line));
         }
         self.tell(DhtEvent::Log(DhtLog::Stopping));
@@ -324,8 +324,8 @@ impl Dht {
             side.contacts.pop_front();
         }
         side.contacts.push_back(addr);
-        let heard = side.pulse.is_heard();
-        let wanted = !heard || side.routes.good() < page::ENOUGH_NODES;
+        let heard = side.liveness.is_heard();
+        let wanted = !heard || side.routes.good() < monitor::ENOUGH_NODES;
         if !self.active || !wanted {
             return;
         }
@@ -346,15 +346,15 @@ impl Dht {
     pub fn wants_contacts(&self, now: Instant) -> bool {
         let unheard = |v6: &bool| {
             let side = self.sides[usize::from(*v6)].as_ref();
-            side.is_some_and(|s| !s.pulse.is_heard()) && !self.is_resting(now, *v6)
+            side.is_some_and(|s| !s.liveness.is_heard()) && !self.is_resting(now, *v6)
         };
-        self.active && (self.page.is_bootstrapping() || [false, true].iter().any(unheard))
+        self.active && (self.monitor.is_bootstrapping() || [false, true].iter().any(unheard))
     }
 
     /// Whether somebody answers, in either family.
     #[must_use]
     pub fn is_heard(&self) -> bool {
-        self.active && self.sides.iter().flatten().any(|s| s.pulse.is_heard())
+        self.active && self.sides.iter().flatten().any(|s| s.liveness.is_heard())
     }
 
     /// Asks a node for a sign of life; it joins the table if that has space (PORT messages,
@@ -368,7 +368,7 @@ impl Dht {
         }
         let id = PingId(self.next_id);
         self.next_id = self.next_id.wrapping_add(1);
-        let queued = self.enqueue(cx, Purpose::Ping(Some(id)), addr, None);
+        let queued = self.enqueue(cx, Task::Ping(Some(id)), addr, None);
         queued.then_some(id).ok_or(Full)
     }
 
@@ -382,8 +382,7 @@ impl Dht {
         addr: SocketAddr,
         target: NodeId,
     ) -> Result<(), Full> {
-        let queued =
-            self.can_ask(&addr) && self.enqueue(cx, Purpose::Sample { target }, addr, None);
+        let queued = self.can_ask(&addr) && self.enqueue(cx, Task::Sample { target }, addr, None);
         queued.then_some(()).ok_or(Full)
     }
 
@@ -404,7 +403,7 @@ impl Dht {
     /// [`Full`] if too many are under way, or the node is not running.
     pub fn search(&mut self, cx: &mut Cx<'_>, goal: Goal) -> Result<LookupId, Full> {
         let begun = if self.active {
-            self.begin(cx, goal, For::Owner)
+            self.begin(cx, goal, Requester::Owner)
         } else {
             None
         };
@@ -430,11 +429,11 @@ impl Dht {
         if !self.active {
             return DhtStats::default();
         }
-        let (present, counters) = (self.present(), self.page.now);
+        let (gauges, counters) = (self.gauges(), self.monitor.counters);
         let each = || self.sides.iter().flatten();
         DhtStats {
             active: true,
-            cycle: self.page.cycle(),
+            cycle: self.monitor.cycle(),
             queries_received: counters.queries_in,
             queries_sent: counters.queries_out,
             replies_received: counters.replies,
@@ -442,11 +441,11 @@ impl Dht {
             errors_caught: counters.errors_caught,
             bytes_read: counters.bytes_in,
             bytes_written: counters.bytes_out,
-            nodes: present.nodes,
-            buckets: present.buckets,
-            peers: present.peers,
-            peers_max: present.peers_max,
-            torrents: present.torrents,
+            nodes: gauges.nodes,
+            buckets: gauges.buckets,
+            peers: gauges.peers,
+            peers_max: gauges.peers_max,
+            torrents: gauges.torrents,
             items: self.items.count(),
             good_nodes: each().map(|s| s.routes.good()).sum(),
             pending: self.queries.len().into(),
@@ -466,7 +465,7 @@ impl Dht {
     /// Whether queries of others reach us, as far as is known (S17), and are answered.
     #[must_use]
     pub const fn is_reachable(&self) -> bool {
-        self.active && !self.is_read_only() && self.page.can_receive()
+        self.active && !self.is_read_only() && self.monitor.can_receive()
     }
 
     const fn is_read_only(&self) -> bool {
@@ -488,7 +487,7 @@ impl Dht {
             return;
         };
         if let Some(side) = &mut self.sides[usize::from(addr.is_ipv6())] {
-            side.pulse.refused();
+            side.liveness.refused();
         }
         self.failed(cx, &query);
     }
@@ -518,13 +517,13 @@ impl Machine for Dht {
             return Handled::NotMine;
         }
         let from = meta.from;
-        self.page.now.bytes_in += data.len() as u64;
+        self.monitor.counters.bytes_in += data.len() as u64;
         let banned = || self.guard.is_banned(cx.now, from.ip());
         if guard::is_martian(&from, self.config.local) || banned() {
             return Handled::Consumed;
         }
         let Ok(message) = krpc::parse(data) else {
-            self.page.now.errors_caught += 1;
+            self.monitor.counters.errors_caught += 1;
             return Handled::Consumed;
         };
         self.heard = cx.now;
@@ -552,7 +551,7 @@ impl Machine for Dht {
         let sides = || self.sides.iter().flatten();
         let due = sides().filter_map(|s| s.routes.due());
         let rounds = sides().filter(|s| !s.searching).filter_map(|s| s.round);
-        let own = [self.upkeep_at, self.page.poll_timeout()];
+        let own = [self.upkeep_at, self.monitor.poll_timeout()];
         let due = due.chain(rounds).chain(own.into_iter().flatten()).min();
         if due.is_some_and(|at| at <= cx.now) {
             self.upkeep(cx);
@@ -572,7 +571,7 @@ impl Machine for Dht {
         let rounds = sides().filter(|s| !s.searching).filter_map(|s| s.round);
         let own = [
             self.upkeep_at,
-            self.page.poll_timeout(),
+            self.monitor.poll_timeout(),
             self.queries.next_timeout(),
             // A search that may ask already waits for something else.
             self.stall.filter(|_| self.ready.is_empty()),

@@ -29,9 +29,9 @@ const FEW: u16 = 64;
 pub(super) const TID_LEN: usize = 4;
 const NONE: u16 = u16::MAX;
 
-/// What a query is for.
+/// What a query is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(super) enum Task {
     /// A sign of life; for the owner if it asked for one.
     Ping(Option<PingId>),
     /// Nodes for a bucket.
@@ -51,7 +51,7 @@ pub(super) enum Purpose {
 /// One query.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Query {
-    pub(super) purpose: Purpose,
+    pub(super) task: Task,
     pub(super) addr: SocketAddr,
     /// Who should answer, if known.
     pub(super) id: Option<NodeId>,
@@ -106,12 +106,12 @@ impl Queries {
     pub(super) fn open(
         &mut self,
         cx: &mut Cx<'_>,
-        purpose: Purpose,
+        task: Task,
         addr: SocketAddr,
         id: Option<NodeId>,
     ) -> Option<u16> {
         let query = Query {
-            purpose,
+            task,
             addr,
             id,
             sent: None,
@@ -230,7 +230,7 @@ impl Queries {
             if query.sent? + patience > now {
                 return None;
             }
-            if matches!(query.purpose, Purpose::Step { .. }) {
+            if matches!(query.task, Task::Step { .. }) {
                 return self.close(slot);
             }
             slot = query.next;
@@ -244,8 +244,7 @@ impl Queries {
             if self.max - self.len >= wanted {
                 return;
             }
-            let step =
-                |q: &Query| matches!(q.purpose, Purpose::Step { search, .. } if search == id);
+            let step = |q: &Query| matches!(q.task, Task::Step { search, .. } if search == id);
             if self.get(slot).is_some_and(|q| q.sent.is_some() && step(q)) {
                 self.close(slot);
             }
@@ -277,7 +276,7 @@ mod tests {
         };
         let mut queries = Queries::new((1, 2), 4);
         let slot = queries
-            .open(&mut cx, Purpose::Ping(None), addr(1), None)
+            .open(&mut cx, Task::Ping(None), addr(1), None)
             .unwrap();
         let tid = queries.tid(slot);
         assert_eq!(queries.find(&tid, addr(1)), None, "not sent yet");
@@ -312,7 +311,7 @@ mod tests {
         };
         let mut queries = Queries::new((1, 2), 4);
         let mut ask = |queries: &mut Queries| {
-            let slot = queries.open(&mut cx, Purpose::Ping(None), addr(1), None);
+            let slot = queries.open(&mut cx, Task::Ping(None), addr(1), None);
             queries.sent(cx.now, slot.unwrap());
             (slot, queries.tid(slot.unwrap()))
         };
@@ -333,7 +332,7 @@ mod tests {
         let mut ones = [0; 32];
         for n in 0..=255 {
             let rng = &mut rng;
-            let open = queries.open(&mut Cx { now, rng }, Purpose::Ping(None), addr(n), None);
+            let open = queries.open(&mut Cx { now, rng }, Task::Ping(None), addr(n), None);
             let tid = u32::from_be_bytes(queries.tid(open.unwrap()));
             for (bit, ones) in ones.iter_mut().enumerate() {
                 *ones += tid >> bit & 1;
@@ -350,14 +349,14 @@ mod tests {
             let mut queries = Queries::new((1, 2), 8);
             let (mut open, mut sent): (Vec<u16>, Vec<(u16, Instant)>) = Default::default();
             let mut now = Instant::ORIGIN;
-            let step = Purpose::Step { search: LookupId(0), v6: false, slot: 0 };
+            let step = Task::Step { search: LookupId(0), v6: false, slot: 0 };
             for (what, which) in steps {
                 now += Duration::from_millis(u64::from(which) * 20);
                 match what % 5 {
                     0 => {
                         let mut cx = Cx { now, rng: &mut rng };
-                        let purpose = if which % 2 == 0 { step } else { Purpose::Ping(None) };
-                        let got = queries.open(&mut cx, purpose, addr(which), None);
+                        let task = if which % 2 == 0 { step } else { Task::Ping(None) };
+                        let got = queries.open(&mut cx, task, addr(which), None);
                         assert_eq!(got.is_some(), open.len() + sent.len() < 8);
                         open.extend(got);
                     }
@@ -374,7 +373,7 @@ mod tests {
                         let patience = Duration::from_millis(200);
                         let late = |(slot, at): &(u16, Instant)| {
                             let query = queries.get(*slot).unwrap();
-                            *at + patience <= now && query.purpose == step
+                            *at + patience <= now && query.task == step
                         };
                         let late = sent.iter().position(late).map(|i| sent.remove(i).0);
                         let addr = late.and_then(|slot| Some(queries.get(slot)?.addr));

@@ -4,7 +4,7 @@ use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
 use core::net::SocketAddr;
 
 use super::Dht;
-use super::queries::{Purpose, Query};
+use super::queries::{Query, Task};
 use super::side::FIRST_ROUND;
 use crate::dht::guard::is_martian;
 use crate::dht::lookup::{Lookup, Params};
@@ -28,9 +28,9 @@ pub(super) const CONTACTS: usize = 8;
 /// too few where two of three are dead, 96 take the budget of the rounds that follow.
 const ROUND_QUERIES: u8 = 24;
 
-/// What a search is for.
+/// Who asked for a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum For {
+pub(super) enum Requester {
     /// The owner of the node.
     Owner,
     /// The table of a family: the nodes it had when this began.
@@ -43,7 +43,7 @@ pub(super) struct Search {
     pub(super) target: NodeId,
     /// Our ids when it began: some nodes bind tokens to them, and ours may change meanwhile (BEP 42).
     pub(super) own: [Option<NodeId>; 2],
-    pub(super) whom: For,
+    pub(super) requester: Requester,
     started: Instant,
     /// The last reply that mattered.
     last: Instant,
@@ -87,15 +87,20 @@ fn target_of(goal: &Goal) -> NodeId {
 
 impl Dht {
     /// Begins a search; `None` if there are too many.
-    pub(super) fn begin(&mut self, cx: &mut Cx<'_>, goal: Goal, whom: For) -> Option<LookupId> {
+    pub(super) fn begin(
+        &mut self,
+        cx: &mut Cx<'_>,
+        goal: Goal,
+        requester: Requester,
+    ) -> Option<LookupId> {
         let full = self.searches.len() >= usize::from(self.config.max_lookups.max(1));
         if full {
             // The table's own searches make way, and begin again.
-            let upkeep = self.searches.iter().find_map(|(id, s)| match s.whom {
-                For::Table { v6, .. } => Some((*id, v6)),
-                For::Owner => None,
+            let upkeep = self.searches.iter().find_map(|(id, s)| match s.requester {
+                Requester::Table { v6, .. } => Some((*id, v6)),
+                Requester::Owner => None,
             });
-            let (id, v6) = upkeep.filter(|_| whom == For::Owner)?;
+            let (id, v6) = upkeep.filter(|_| requester == Requester::Owner)?;
             self.abandon(id);
             if let Some(side) = &mut self.sides[usize::from(v6)] {
                 side.round = Some(cx.now + FIRST_ROUND);
@@ -106,12 +111,12 @@ impl Dht {
         self.next_id = self.next_id.wrapping_add(1);
         let mut lookups = [None, None];
         for (v6, place) in [false, true].into_iter().zip(&mut lookups) {
-            let fits = match whom {
-                For::Owner => !self.is_resting(cx.now, v6),
-                For::Table { v6: only, .. } => only == v6,
+            let fits = match requester {
+                Requester::Owner => !self.is_resting(cx.now, v6),
+                Requester::Table { v6: only, .. } => only == v6,
             };
             if fits {
-                *place = self.new_lookup(cx.now, target, v6, whom);
+                *place = self.new_lookup(cx.now, target, v6, requester);
             }
         }
         let scrape = matches!(goal, Goal::Peers { scrape: true, .. });
@@ -122,7 +127,7 @@ impl Dht {
                 let side = self.sides[usize::from(v6)].as_ref();
                 side.map(|s| *s.routes.own())
             }),
-            whom,
+            requester,
             started: cx.now,
             last: cx.now,
             lookups,
@@ -145,14 +150,14 @@ impl Dht {
         now: Instant,
         target: NodeId,
         v6: bool,
-        whom: For,
+        requester: Requester,
     ) -> Option<Box<Lookup>> {
         let side = self.sides[usize::from(v6)].as_mut()?;
         let mut params = Params {
             expected: side.estimate.expected_kth_distance(8),
             ..Params::new(*side.routes.own(), self.config.local)
         };
-        if whom != For::Owner && side.rounds > 1 {
+        if requester != Requester::Owner && side.rounds > 1 {
             // Anybody new will do, and a young table has to be sparing: its budget is short.
             (params.ring, params.max_queries) = (0, ROUND_QUERIES);
         }
@@ -166,14 +171,14 @@ impl Dht {
         }
         // While the nodes of the table are all silent, contacts are asked besides: see
         // `probe_contacts`. Here they would have to wait until those have stalled.
-        if seeds.is_empty() || (seeds.len() < SEEDS && side.pulse.is_heard()) {
+        if seeds.is_empty() || (seeds.len() < SEEDS && side.liveness.is_heard()) {
             // The newest first; the next search begins with others.
             let known = side.contacts.len().min(CONTACTS);
             for addr in side.contacts.iter().rev().take(known) {
                 lookup.add(None, *addr);
             }
             side.contacts.rotate_right(known);
-            if whom != For::Owner {
+            if requester != Requester::Owner {
                 side.probes = known;
             }
         }
@@ -298,15 +303,15 @@ impl Dht {
     }
 
     /// A query of a search was not answered, or refused.
-    pub(super) fn missed(&mut self, cx: &mut Cx<'_>, purpose: Purpose) {
-        let (Purpose::Step { search: id, .. } | Purpose::Store { search: id, .. }) = purpose else {
+    pub(super) fn missed(&mut self, cx: &mut Cx<'_>, task: Task) {
+        let (Task::Step { search: id, .. } | Task::Store { search: id, .. }) = task else {
             return;
         };
         let Some(search) = self.searches.get_mut(&id) else {
             return;
         };
-        match purpose {
-            Purpose::Step { v6, slot, .. } => {
+        match task {
+            Task::Step { v6, slot, .. } => {
                 if let Some(lookup) = &mut search.lookups[usize::from(v6)] {
                     lookup.failed(cx.now, slot);
                 }
@@ -348,12 +353,12 @@ impl Dht {
         for (v6, lookup) in lookups {
             let stores = lookup.iter().flat_map(|l| l.stores());
             for (nth, (addr, node, _)) in (0..).zip(stores) {
-                let purpose = Purpose::Store {
+                let task = Task::Store {
                     search: id,
                     v6,
                     nth,
                 };
-                if let Some(slot) = queries.open(cx, purpose, addr, Some(node)) {
+                if let Some(slot) = queries.open(cx, task, addr, Some(node)) {
                     urgent.push_back(slot);
                     opened += 1;
                 }
@@ -384,7 +389,7 @@ impl Dht {
             }
             closest.extend(nodes);
         }
-        if let For::Table { v6, had } = search.whom {
+        if let Requester::Table { v6, had } = search.requester {
             return self.searched_for_table(cx.now, v6, had);
         }
         let (contacted, replied) = search.counts();
@@ -423,7 +428,8 @@ impl Dht {
 
     /// Ends what is under way for a table.
     pub(super) fn abandon_round(&mut self, v6: bool) {
-        let of_table = |s: &Search| matches!(s.whom, For::Table { v6: of, .. } if of == v6);
+        let of_table =
+            |s: &Search| matches!(s.requester, Requester::Table { v6: of, .. } if of == v6);
         let round = self.searches.iter().find(|(_, s)| of_table(s));
         if let Some(id) = round.map(|(id, _)| *id) {
             self.abandon(id);
@@ -435,7 +441,7 @@ impl Dht {
         let gone = self.searches.remove(&id);
         self.ready.retain(|other| *other != id);
         // Queries that were not sent yet are dropped when their turn comes.
-        if let Some(For::Table { v6, .. }) = gone.map(|s| s.whom)
+        if let Some(Requester::Table { v6, .. }) = gone.map(|s| s.requester)
             && let Some(side) = &mut self.sides[usize::from(v6)]
         {
             side.searching = false;
@@ -451,8 +457,8 @@ impl Dht {
 
     /// Whether a query is still wanted.
     pub(super) fn is_wanted(&self, query: &Query) -> bool {
-        match query.purpose {
-            Purpose::Step { search, .. } | Purpose::Store { search, .. } => {
+        match query.task {
+            Task::Step { search, .. } | Task::Store { search, .. } => {
                 self.searches.contains_key(&search)
             }
             _ => true,

@@ -41,7 +41,7 @@ const K: usize = 8;
 /// Most samples in a reply (BEP 51 allows as many as fit).
 const SAMPLES: usize = 20;
 
-/// What is owed to whom.
+/// An answer that waits to be sent.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     to: SocketAddr,
@@ -49,11 +49,12 @@ pub(super) struct Answer {
     tid: heapless::Vec<u8, MAX_TID, u8>,
     /// Length of the query, to bound the answer by.
     asked: u16,
-    what: What,
+    content: Content,
 }
 
+/// What an answer says; what it lists is looked up when it is written.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum What {
+pub(super) enum Content {
     Pong,
     Nodes {
         target: NodeId,
@@ -133,11 +134,11 @@ impl Dht {
         };
         // Our own id comes back from reflectors only.
         if args.id.as_ref() == Some(side.routes.own()) {
-            self.page.now.errors_caught += 1;
+            self.monitor.counters.errors_caught += 1;
             return;
         }
-        self.page.now.queries_in += 1;
-        self.page.received();
+        self.monitor.counters.queries_in += 1;
+        self.monitor.received();
         if self.guard.admit(cx.now, &from) == Admit::Limited {
             self.limited += 1;
             return;
@@ -146,10 +147,10 @@ impl Dht {
         if self.is_read_only() {
             return;
         }
-        let what = self.reply_to(cx, from, method, args);
+        let content = self.reply_to(cx, from, method, args);
         if let (Some(id), false) = (
             &args.id,
-            message.read_only || matches!(what, What::Error(..)),
+            message.read_only || matches!(content, Content::Error(..)),
         ) {
             let worth = self.sides[usize::from(v6)]
                 .as_mut()
@@ -166,7 +167,7 @@ impl Dht {
             at: cx.now,
             tid,
             asked: u16::try_from(len).unwrap_or(u16::MAX),
-            what,
+            content,
         };
         // Whoever stores a large item here must not have us throw it at others: who asks for it
         // shows first that it is there. A read-only node answers no ping (BEP 43):
@@ -198,7 +199,7 @@ impl Dht {
 
     /// Whether an item does not fit a reply to somebody who may not be there.
     fn is_too_large(&self, now: Instant, answer: &Answer) -> bool {
-        let What::Item { target, seq, .. } = answer.what else {
+        let Content::Item { target, seq, .. } = answer.content else {
             return false;
         };
         let item = self.items.reply(&target, seq);
@@ -228,9 +229,15 @@ impl Dht {
     }
 
     /// What to say; announces and puts are carried out here.
-    fn reply_to(&mut self, cx: &Cx<'_>, from: SocketAddr, method: Method, args: &Args<'_>) -> What {
+    fn reply_to(
+        &mut self,
+        cx: &Cx<'_>,
+        from: SocketAddr,
+        method: Method,
+        args: &Args<'_>,
+    ) -> Content {
         if args.id.is_none() {
-            return What::Error(203, "id is missing or not 20 bytes");
+            return Content::Error(203, "id is missing or not 20 bytes");
         }
         let v6 = from.is_ipv6();
         let (want4, want6) = args.want.map_or((!v6, v6), |w| (w.v4, w.v6));
@@ -242,14 +249,14 @@ impl Dht {
         };
         let target = args
             .target
-            .ok_or(What::Error(203, "target is missing or not 20 bytes"));
+            .ok_or(Content::Error(203, "target is missing or not 20 bytes"));
         let hash = args
             .info_hash
-            .ok_or(What::Error(203, "info_hash is missing or not 20 bytes"));
-        let what = match method {
-            Method::Ping => Ok(What::Pong),
-            Method::FindNode => target.map(|target| What::Nodes { target, v4, v6 }),
-            Method::GetPeers => hash.map(|hash| What::Peers {
+            .ok_or(Content::Error(203, "info_hash is missing or not 20 bytes"));
+        let content = match method {
+            Method::Ping => Ok(Content::Pong),
+            Method::FindNode => target.map(|target| Content::Nodes { target, v4, v6 }),
+            Method::GetPeers => hash.map(|hash| Content::Peers {
                 hash,
                 v4,
                 v6,
@@ -257,17 +264,17 @@ impl Dht {
                 scrape: args.scrape,
             }),
             Method::AnnouncePeer => hash.and_then(|hash| self.announced(cx, from, &hash, args)),
-            Method::Get => target.map(|target| What::Item {
+            Method::Get => target.map(|target| Content::Item {
                 target,
                 seq: args.item.seq,
                 v4,
                 v6,
             }),
             Method::Put => self.put(cx, from, args),
-            Method::SampleInfohashes => target.map(|target| What::Samples { target, v4, v6 }),
-            Method::Unknown => Err(What::Error(204, "Unknown query type.")),
+            Method::SampleInfohashes => target.map(|target| Content::Samples { target, v4, v6 }),
+            Method::Unknown => Err(Content::Error(204, "Unknown query type.")),
         };
-        what.unwrap_or_else(|error| error)
+        content.unwrap_or_else(|error| error)
     }
 
     fn announced(
@@ -276,10 +283,10 @@ impl Dht {
         from: SocketAddr,
         hash: &NodeId,
         args: &Args<'_>,
-    ) -> Result<What, What> {
-        let token = args.token.ok_or(What::Error(203, "token is missing"))?;
+    ) -> Result<Content, Content> {
+        let token = args.token.ok_or(Content::Error(203, "token is missing"))?;
         if !self.tokens.check(from.ip(), token) {
-            return Err(What::Error(203, "token is wrong or too old"));
+            return Err(Content::Error(203, "token is wrong or too old"));
         }
         self.proven(cx.now, &from);
         let port = if args.implied_port {
@@ -287,10 +294,10 @@ impl Dht {
         } else {
             args.port
         };
-        let port = port.ok_or(What::Error(203, "port is missing or not 1 to 65535"))?;
+        let port = port.ok_or(Content::Error(203, "port is missing or not 1 to 65535"))?;
         let peer = SocketAddr::new(from.ip(), port);
         self.peers.announce(cx.now, hash, peer, args.seed);
-        Ok(What::Pong)
+        Ok(Content::Pong)
     }
 
     /// Writes the next answer that is still worth it.
@@ -310,7 +317,7 @@ impl Dht {
                 self.limited += 1;
                 continue;
             }
-            self.page.now.bytes_out += len as u64;
+            self.monitor.counters.bytes_out += len as u64;
             return Some(Transmit::to(answer.to, len));
         }
         None
@@ -345,16 +352,16 @@ impl Dht {
         // Filled where they are needed: most replies need none of them.
         let (token, mut values, mut seeds, mut leeches);
         let mut out = ReplyOut::default();
-        let (n4, n6) = match answer.what {
-            What::Error(code, text) => {
+        let (n4, n6) = match answer.content {
+            Content::Error(code, text) => {
                 return krpc::error(buf, &answer.tid, code, text, answer.asked.into());
             }
-            What::Pong => (None, None),
-            What::Nodes { target, v4, v6 } => {
+            Content::Pong => (None, None),
+            Content::Nodes { target, v4, v6 } => {
                 let (n4, n6, _) = write(v4, v6, &target, bare);
                 (n4, n6)
             }
-            What::Peers {
+            Content::Peers {
                 hash,
                 v4,
                 v6,
@@ -380,7 +387,7 @@ impl Dht {
                     (n4, n6)
                 }
             }
-            What::Item {
+            Content::Item {
                 target,
                 seq,
                 v4,
@@ -408,7 +415,7 @@ impl Dht {
                     (n4, n6)
                 }
             }
-            What::Samples { target, v4, v6 } => {
+            Content::Samples { target, v4, v6 } => {
                 // Nodes first: what is left of the bound is for samples.
                 let (n4, n6, used) = write(v4, v6, &target, bare);
                 let left = laden.saturating_sub(SAMPLES_KEYS + used);

@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-use super::pulse::Pulse;
+use super::liveness::Liveness;
 use crate::dht::DhtConfig;
 use crate::dht::estimate::SizeEstimate;
 use crate::dht::table::{Limits, Routes};
@@ -26,7 +26,7 @@ pub(super) struct Side {
     pub(super) routes: Routes,
     pub(super) estimate: SizeEstimate,
     /// Whether anybody answers.
-    pub(super) pulse: Pulse,
+    pub(super) liveness: Liveness,
     /// Nodes to begin with, the newest last.
     pub(super) contacts: VecDeque<SocketAddr>,
     /// Contacts that were asked in this round.
@@ -52,7 +52,7 @@ impl Side {
         Self {
             routes: Routes::new(family, own, limits),
             estimate: SizeEstimate::new(),
-            pulse: Pulse::new(),
+            liveness: Liveness::new(),
             contacts: VecDeque::new(),
             probes: 0,
             searching: false,

@@ -3,9 +3,9 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::page::{ENOUGH_NODES, HOUSEKEEPING, Present};
-use super::queries::Purpose;
-use super::searches::{CONTACTS, For};
+use super::monitor::{ENOUGH_NODES, Gauges, HOUSEKEEPING};
+use super::queries::Task;
+use super::searches::{CONTACTS, Requester};
 use super::side::{AT_ONCE, FIRST_ROUND};
 use super::{Dht, guard};
 use crate::dht::table::Action;
@@ -38,8 +38,8 @@ impl Dht {
             self.table_upkeep(cx, v6);
             self.bootstrap(cx, v6);
         }
-        let present = self.present();
-        if let Some((housekeeping, lines)) = self.page.handle_timeout(cx.now, &present) {
+        let gauges = self.gauges();
+        if let Some((housekeeping, lines)) = self.monitor.handle_timeout(cx.now, &gauges) {
             if housekeeping {
                 let up = self.is_network_up(cx);
                 for side in self.sides.iter_mut().flatten() {
@@ -58,7 +58,7 @@ impl Dht {
         let Some(side) = self.sides[usize::from(v6)].as_mut() else {
             return;
         };
-        if side.pulse.handle_timeout(now) {
+        if side.liveness.handle_timeout(now) {
             (side.rounds, side.pause) = (0, FIRST_ROUND);
             if !side.searching {
                 side.round = Some(now);
@@ -76,14 +76,14 @@ impl Dht {
             }
             match side.routes.next_action(cx) {
                 Some(Action::Ping(node)) => {
-                    self.enqueue(cx, Purpose::Ping(None), node.addr, Some(node.id));
+                    self.enqueue(cx, Task::Ping(None), node.addr, Some(node.id));
                 }
                 Some(Action::Refresh(target)) => {
                     let mut nearest = heapless::Vec::<Contact, 1>::new();
                     side.routes.closest(&target, &mut nearest);
                     if let Some(node) = nearest.first() {
-                        let purpose = Purpose::Refresh { target };
-                        self.enqueue(cx, purpose, node.addr, Some(node.id));
+                        let task = Task::Refresh { target };
+                        self.enqueue(cx, task, node.addr, Some(node.id));
                     }
                 }
                 None => return,
@@ -117,7 +117,7 @@ impl Dht {
         }
         side.rounds = side.rounds.saturating_add(1);
         side.searching = true;
-        let begun = self.begin(cx, Goal::Nodes(target), For::Table { v6, had });
+        let begun = self.begin(cx, Goal::Nodes(target), Requester::Table { v6, had });
         let side = self.sides[usize::from(v6)].as_mut();
         if let Some(side) = side.filter(|_| begun.is_none()) {
             side.searching = false;
@@ -133,7 +133,7 @@ impl Dht {
     fn probe_contacts(&mut self, cx: &mut Cx<'_>, v6: bool) {
         let side = self.sides[usize::from(v6)].as_mut();
         // With an empty table the search itself has begun with them.
-        let Some(side) = side.filter(|s| !s.pulse.is_heard() && !s.routes.is_empty()) else {
+        let Some(side) = side.filter(|s| !s.liveness.is_heard() && !s.routes.is_empty()) else {
             return;
         };
         side.probes = 0;
@@ -153,20 +153,20 @@ impl Dht {
             return;
         };
         side.probes += 1;
-        let slot = self.queries.open(cx, Purpose::Ping(None), addr, None);
+        let slot = self.queries.open(cx, Task::Ping(None), addr, None);
         self.urgent.extend(slot);
     }
 
     /// Whether the other family is where somebody answers.
     fn is_other_heard(&self, v6: bool) -> bool {
         let other = self.sides[usize::from(!v6)].as_ref();
-        other.is_some_and(|s| s.pulse.is_heard())
+        other.is_some_and(|s| s.liveness.is_heard())
     }
 
     /// Whether a family does not work here: nobody answers, and in the other one somebody does.
     pub(super) fn is_resting(&self, now: Instant, v6: bool) -> bool {
         let side = self.sides[usize::from(v6)].as_ref();
-        side.is_some_and(|s| s.pulse.is_silent(now)) && self.is_other_heard(v6)
+        side.is_some_and(|s| s.liveness.is_silent(now)) && self.is_other_heard(v6)
     }
 
     /// The pause between rounds that nobody answers.
@@ -184,7 +184,7 @@ impl Dht {
             return;
         };
         side.searching = false;
-        let (has, heard) = (side.routes.good(), side.pulse.is_heard());
+        let (has, heard) = (side.routes.good(), side.liveness.is_heard());
         if side.diverse && heard && has >= ENOUGH_NODES {
             return;
         }
@@ -232,10 +232,10 @@ impl Dht {
         }
         // The first round looks for our own neighbourhood, however many nodes there are.
         side.round = side.round.filter(|_| side.rounds == 0);
-        if self.page.is_bootstrapping() {
+        if self.monitor.is_bootstrapping() {
             side.contacts.clear();
-            let present = self.present();
-            let line = self.page.bootstrapped(now, &present);
+            let gauges = self.gauges();
+            let line = self.monitor.bootstrapped(now, &gauges);
             self.tell(DhtEvent::Log(line));
             self.tell(DhtEvent::TableChanged);
         }
@@ -252,7 +252,7 @@ impl Dht {
         let (asked, refused) = self.unanswered();
         if is_refusal(asked, refused) {
             Cause::Send
-        } else if self.page.now.replies == 0 || asked > 0 {
+        } else if self.monitor.counters.replies == 0 || asked > 0 {
             Cause::NoReplies
         } else {
             Cause::NodesGone
@@ -263,23 +263,23 @@ impl Dht {
     /// in which nobody answers does not count beside one in which somebody does.
     fn unanswered(&self) -> (u32, u32) {
         let heard = self.is_heard();
-        let sides = self.sides.iter().flatten().map(|s| s.pulse);
+        let sides = self.sides.iter().flatten().map(|s| s.liveness);
         let counts = sides.filter(|p| p.is_heard() == heard);
-        counts.fold((0, 0), |(asked, refused), pulse| {
-            let (a, r) = pulse.unanswered();
+        counts.fold((0, 0), |(asked, refused), liveness| {
+            let (a, r) = liveness.unanswered();
             (asked.saturating_add(a), refused.saturating_add(r))
         })
     }
 
     /// The node as the log sees it.
-    pub(super) fn present(&self) -> Present {
+    pub(super) fn gauges(&self) -> Gauges {
         let each = || self.sides.iter().flatten();
         let mangled = self.votes.observed_port();
         let unreachable = match mangled.filter(|p| *p != self.port) {
             Some(observed) => Cause::PortMangled { observed },
             None => Cause::NotForwarded,
         };
-        Present {
+        Gauges {
             nodes: each().map(|s| s.routes.len()).sum(),
             buckets: each().map(|s| s.routes.buckets()).sum(),
             peers: self.peers.peers(),
@@ -306,7 +306,7 @@ impl Dht {
         if !self.guard.may_probe(cx.now, &addr) {
             return;
         }
-        if self.enqueue(cx, Purpose::Ping(None), addr, Some(id)) {
+        if self.enqueue(cx, Task::Ping(None), addr, Some(id)) {
             let _ = self.verifying.push(addr);
         }
     }

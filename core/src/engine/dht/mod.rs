@@ -23,7 +23,7 @@ use core::net::SocketAddr;
 
 pub(super) use contacts::Wanted;
 pub use status::{DhtNodeError, DhtStatus, StatValue, ThrottleInUse};
-pub(super) use tracker::Search;
+pub(super) use tracker::PeerSearch;
 
 use super::Engine;
 use super::event::{Level, What};

@@ -20,7 +20,7 @@ const ENOUGH_AFTER: Duration = Duration::from_secs(10);
 
 /// A torrent's search, and what came of the last one.
 #[derive(Debug, Default)]
-pub(in super::super) struct Search {
+pub(in super::super) struct PeerSearch {
     /// What the announcer waits for.
     key: Option<QueryKey>,
     /// Under way; without it, `key` waits for its turn.

@@ -7,10 +7,10 @@ use alloc::vec;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 mod client;
-mod page;
 mod server;
 mod silence;
 mod small;
+mod using_dht;
 
 use super::*;
 use crate::dht::{Announce, Failure, LookupReport};

@@ -136,8 +136,8 @@ fn a_family_that_nobody_answers_in_is_left_out_of_searches() {
     }
     // It is tried again later, and one reply is enough.
     net.run(16 * MINUTE);
-    let pulse = net.nodes[n].1.sides[1].as_mut().map(|s| &mut s.pulse);
-    pulse.expect("it takes part").replied();
+    let liveness = net.nodes[n].1.sides[1].as_mut().map(|s| &mut s.liveness);
+    liveness.expect("it takes part").replied();
     assert!(!net.nodes[n].1.is_resting(net.now, true));
 }
 

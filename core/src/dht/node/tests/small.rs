@@ -110,10 +110,10 @@ fn addresses_that_no_public_host_has_are_never_pinged() {
     let places = places.map(SocketAddr::from);
     let nodes: Vec<u8> = places.iter().flat_map(|p| compact(own, *p)).collect();
     let to = addr(5);
-    let purpose = Purpose::Refresh { target: own };
+    let task = Task::Refresh { target: own };
     net.with(0, |dht, cx| {
         dht.outbox.clear();
-        assert!(dht.enqueue(cx, purpose, to, None));
+        assert!(dht.enqueue(cx, task, to, None));
     });
     let query = net.flying.iter().rfind(|f| f.1 == to && f.2 == addr(0));
     let query = query.expect("a query").3.clone();

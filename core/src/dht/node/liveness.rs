@@ -30,7 +30,7 @@ const REST: Duration = Duration::from_secs(15 * 60);
 
 /// Queries of one family, and whether they are answered.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pulse {
+pub(super) struct Liveness {
     heard: bool,
     /// When the first of `asked` left.
     since: Instant,
@@ -39,7 +39,7 @@ pub(super) struct Pulse {
     refused: u32,
 }
 
-impl Pulse {
+impl Liveness {
     pub(super) const fn new() -> Self {
         Self {
             heard: false,
@@ -105,25 +105,25 @@ mod tests {
 
     const T0: Instant = Instant::from_micros(1_000_000);
 
-    fn asked(pulse: &mut Pulse, now: Instant, count: u32) {
-        (0..count).for_each(|_| pulse.sent(now));
+    fn asked(liveness: &mut Liveness, now: Instant, count: u32) {
+        (0..count).for_each(|_| liveness.sent(now));
     }
 
     #[test]
     fn who_answered_is_lost_after_many_queries_and_a_minute() {
-        let mut pulse = Pulse::new();
-        pulse.replied();
+        let mut liveness = Liveness::new();
+        liveness.replied();
         // A night without a query says nothing; nor does one search.
         let morning = T0 + Duration::from_secs(36_000);
-        asked(&mut pulse, morning, MANY);
-        assert!(!pulse.handle_timeout(morning + Duration::from_secs(59)));
-        assert!(pulse.handle_timeout(morning + SILENCE));
-        assert!(!pulse.handle_timeout(morning + SILENCE), "said once");
-        assert!(!pulse.is_heard());
-        pulse.replied();
-        assert!(pulse.is_heard());
+        asked(&mut liveness, morning, MANY);
+        assert!(!liveness.handle_timeout(morning + Duration::from_secs(59)));
+        assert!(liveness.handle_timeout(morning + SILENCE));
+        assert!(!liveness.handle_timeout(morning + SILENCE), "said once");
+        assert!(!liveness.is_heard());
+        liveness.replied();
+        assert!(liveness.is_heard());
 
-        let mut quiet = Pulse::new();
+        let mut quiet = Liveness::new();
         quiet.replied();
         asked(&mut quiet, T0, MANY - 1);
         assert!(!quiet.handle_timeout(morning), "too few to tell");
@@ -131,28 +131,28 @@ mod tests {
 
     #[test]
     fn silence_takes_time_unless_the_platform_refuses() {
-        let mut pulse = Pulse::new();
-        asked(&mut pulse, T0, 100);
-        assert!(!pulse.is_silent(T0 + (AWAITED - Duration::from_micros(1))));
-        assert!(pulse.is_silent(T0 + AWAITED));
+        let mut liveness = Liveness::new();
+        asked(&mut liveness, T0, 100);
+        assert!(!liveness.is_silent(T0 + (AWAITED - Duration::from_micros(1))));
+        assert!(liveness.is_silent(T0 + AWAITED));
 
-        let mut pulse = Pulse::new();
+        let mut liveness = Liveness::new();
         for n in 1..=REFUSED {
-            asked(&mut pulse, T0, 1);
-            pulse.refused();
-            assert_eq!(pulse.is_silent(T0), n == REFUSED);
+            asked(&mut liveness, T0, 1);
+            liveness.refused();
+            assert_eq!(liveness.is_silent(T0), n == REFUSED);
         }
-        asked(&mut pulse, T0, 1);
-        assert!(!pulse.is_silent(T0), "one has left");
+        asked(&mut liveness, T0, 1);
+        assert!(!liveness.is_silent(T0), "one has left");
     }
 
     #[test]
     fn a_silent_family_gets_another_chance() {
-        let mut pulse = Pulse::new();
-        asked(&mut pulse, T0, FEW);
-        assert!(!pulse.handle_timeout(T0 + (REST - Duration::from_micros(1))));
-        assert!(pulse.is_silent(T0 + AWAITED));
-        pulse.handle_timeout(T0 + REST);
-        assert!(!pulse.is_silent(T0 + REST));
+        let mut liveness = Liveness::new();
+        asked(&mut liveness, T0, FEW);
+        assert!(!liveness.handle_timeout(T0 + (REST - Duration::from_micros(1))));
+        assert!(liveness.is_silent(T0 + AWAITED));
+        liveness.handle_timeout(T0 + REST);
+        assert!(!liveness.is_silent(T0 + REST));
     }
 }

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::dht::Cause;
-use crate::dht::node::searches::{For, Search};
+use crate::dht::node::searches::{Requester, Search};
 use crate::wire::krpc::{Item, MAX_DATAGRAM, Message};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -93,7 +93,7 @@ fn s12_no_confirmation_and_no_peers_is_a_failed_announce() {
     // Everybody goes once the search is over and before the announces arrive.
     let searching = |net: &Net| {
         let searches = &net.nodes[0].1.searches;
-        let owners = |s: &Search| s.whom == For::Owner && !s.is_storing();
+        let owners = |s: &Search| s.requester == Requester::Owner && !s.is_storing();
         searches.values().any(|s| owners(s))
     };
     for _ in 0..1_000 {

@@ -1,4 +1,4 @@
-//! What rTorrent's "Using DHT" page promises to say, and when: cycles, statistics, warnings.
+//! Counters, statistics and warnings, as rTorrent's "Using DHT" page describes them.
 
 use core::time::Duration;
 
@@ -30,9 +30,9 @@ pub(super) struct Counters {
     pub(super) bytes_out: u64,
 }
 
-/// The node as it is when a line is written.
+/// What changes both ways, as of now.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Present {
+pub(super) struct Gauges {
     pub(super) nodes: u32,
     pub(super) buckets: u32,
     pub(super) peers: u32,
@@ -40,19 +40,20 @@ pub(super) struct Present {
     pub(super) torrents: u32,
     /// Why queries might not reach us.
     pub(super) unreachable: Option<Cause>,
-    /// Why replies might not.
+    /// Why replies might not reach us.
     pub(super) firewalled: Cause,
 }
 
 /// Lines of one tick: a warning, or statistics.
 pub(super) type Lines = heapless::Vec<DhtLog, 3>;
 
-/// Where the page's clock stands.
+/// Counts what the node does, and says when a line of the log is due.
 #[derive(Clone, Debug)]
-pub(super) struct Page {
-    pub(super) now: Counters,
+pub(super) struct Monitor {
+    /// Since the start.
+    pub(super) counters: Counters,
     /// As of the last statistics.
-    then: Counters,
+    reported: Counters,
     /// 0 inactive, 1 bootstrapping, then one more every 15 minutes.
     cycle: u32,
     /// The cycle of the last statistics.
@@ -62,11 +63,11 @@ pub(super) struct Page {
     firewalled: bool,
 }
 
-impl Page {
+impl Monitor {
     pub(super) fn new() -> Self {
         Self {
-            now: Counters::default(),
-            then: Counters::default(),
+            counters: Counters::default(),
+            reported: Counters::default(),
             cycle: 0,
             line: 0,
             tick: None,
@@ -83,8 +84,8 @@ impl Page {
     }
 
     /// The node stops: the last statistics, if there is something new to say (S5).
-    pub(super) fn stop(&mut self, present: &Present) -> Option<DhtLog> {
-        let told = (self.cycle > 1 && self.cycle != self.line).then(|| self.statistics(present));
+    pub(super) fn stop(&mut self, gauges: &Gauges) -> Option<DhtLog> {
+        let told = (self.cycle > 1 && self.cycle != self.line).then(|| self.statistics(gauges));
         (self.cycle, self.tick) = (0, None);
         told
     }
@@ -122,12 +123,12 @@ impl Page {
     }
 
     /// The table has become usable (S16). Our choice: said at once, not at the next tick.
-    pub(super) fn bootstrapped(&mut self, now: Instant, present: &Present) -> DhtLog {
+    pub(super) fn bootstrapped(&mut self, now: Instant, gauges: &Gauges) -> DhtLog {
         self.cycle = 2;
         self.schedule(now);
         DhtLog::Bootstrapped {
-            nodes: present.nodes,
-            buckets: present.buckets,
+            nodes: gauges.nodes,
+            buckets: gauges.buckets,
         }
     }
 
@@ -135,7 +136,7 @@ impl Page {
     pub(super) fn handle_timeout(
         &mut self,
         now: Instant,
-        present: &Present,
+        gauges: &Gauges,
     ) -> Option<(bool, Lines)> {
         if self.tick? > now {
             return None;
@@ -145,27 +146,27 @@ impl Page {
             self.cycle = self.cycle.saturating_add(1);
         }
         self.schedule(now);
-        Some((housekeeping, self.lines(present)))
+        Some((housekeeping, self.lines(gauges)))
     }
 
-    fn lines(&mut self, present: &Present) -> Lines {
+    fn lines(&mut self, gauges: &Gauges) -> Lines {
         let mut lines = Lines::new();
-        let sent = self.now.queries_out - self.then.queries_out;
-        let silent = self.now.replies == self.then.replies;
-        if sent > 2 * u64::from(present.nodes) + 20 && silent {
+        let sent = self.counters.queries_out - self.reported.queries_out;
+        let silent = self.counters.replies == self.reported.replies;
+        if sent > 2 * u64::from(gauges.nodes) + 20 && silent {
             if !self.firewalled {
-                let _ = lines.push(DhtLog::Firewalled(present.firewalled));
+                let _ = lines.push(DhtLog::Firewalled(gauges.firewalled));
             }
             self.firewalled = true;
             return lines;
         }
         self.firewalled = false;
-        let unasked = self.now.queries_in == self.then.queries_in;
+        let unasked = self.counters.queries_in == self.reported.queries_in;
         if self.cycle > 2
             && sent > UNREACHABLE_AFTER
             && unasked
             && self.can_receive
-            && let Some(cause) = present.unreachable
+            && let Some(cause) = gauges.unreachable
         {
             self.can_receive = false;
             let _ = lines.push(DhtLog::Unreachable(cause));
@@ -176,25 +177,25 @@ impl Page {
             self.line + LINE_EVERY
         };
         if self.cycle >= due {
-            let _ = lines.push(self.statistics(present));
+            let _ = lines.push(self.statistics(gauges));
         }
         lines
     }
 
-    fn statistics(&mut self, present: &Present) -> DhtLog {
-        let (now, then) = (self.now, self.then);
-        (self.then, self.line) = (now, self.cycle);
+    fn statistics(&mut self, gauges: &Gauges) -> DhtLog {
+        let (now, then) = (self.counters, self.reported);
+        (self.reported, self.line) = (now, self.cycle);
         DhtLog::Statistics {
             queries_in: now.queries_in - then.queries_in,
             queries_out: now.queries_out - then.queries_out,
             replies: now.replies - then.replies,
             bytes_in: now.bytes_in - then.bytes_in,
             bytes_out: now.bytes_out - then.bytes_out,
-            nodes: present.nodes,
-            buckets: present.buckets,
-            peers: present.peers,
-            peers_max: present.peers_max,
-            torrents: present.torrents,
+            nodes: gauges.nodes,
+            buckets: gauges.buckets,
+            peers: gauges.peers,
+            peers_max: gauges.peers_max,
+            torrents: gauges.torrents,
         }
     }
 }
@@ -207,8 +208,8 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn present(nodes: u32) -> Present {
-        Present {
+    fn gauges(nodes: u32) -> Gauges {
+        Gauges {
             nodes,
             buckets: 9,
             peers: 3,
@@ -221,15 +222,15 @@ mod tests {
 
     /// What is said until `minutes` have passed, each with its minute.
     fn run(
-        page: &mut Page,
+        monitor: &mut Monitor,
         minutes: u32,
         mut each: impl FnMut(&mut Counters),
     ) -> Vec<(u32, DhtLog)> {
         let mut said = Vec::new();
         for minute in 1..=minutes {
-            each(&mut page.now);
+            each(&mut monitor.counters);
             let now = Instant::ORIGIN + MINUTE * minute;
-            if let Some((_, lines)) = page.handle_timeout(now, &present(40)) {
+            if let Some((_, lines)) = monitor.handle_timeout(now, &gauges(40)) {
                 said.extend(lines.into_iter().map(|l| (minute, l)));
             }
         }
@@ -238,9 +239,9 @@ mod tests {
 
     #[test]
     fn statistics_come_after_15_minutes_and_then_every_two_hours() {
-        let mut page = Page::new();
-        page.start(Instant::ORIGIN, 40);
-        let said = run(&mut page, 300, |c| {
+        let mut monitor = Monitor::new();
+        monitor.start(Instant::ORIGIN, 40);
+        let said = run(&mut monitor, 300, |c| {
             c.queries_in += 1;
             c.queries_out += 2;
             c.replies += 1;
@@ -253,50 +254,51 @@ mod tests {
              0 bytes sent, 40 known nodes in 9 buckets, 3 peers (highest: 4) tracked in 2 torrents."
         );
         assert!(
-            page.stop(&present(40)).is_some(),
+            monitor.stop(&gauges(40)).is_some(),
             "cycles have passed since the last line"
         );
     }
 
     #[test]
     fn unreachable_is_said_once_until_a_query_comes() {
-        let mut page = Page::new();
-        page.start(Instant::ORIGIN, 40);
+        let mut monitor = Monitor::new();
+        monitor.start(Instant::ORIGIN, 40);
         let busy =
             |c: &mut Counters| (c.queries_out, c.replies) = (c.queries_out + 20, c.replies + 9);
-        let said = run(&mut page, 60, busy);
+        let said = run(&mut monitor, 60, busy);
         let warned = |l: &&(u32, DhtLog)| matches!(l.1, DhtLog::Unreachable(Cause::NotForwarded));
         assert_eq!(said.iter().filter(warned).count(), 1);
         assert_eq!(said[0].0, 15);
-        assert!(!page.can_receive());
-        page.received();
-        assert!(page.can_receive());
+        assert!(!monitor.can_receive());
+        monitor.received();
+        assert!(monitor.can_receive());
     }
 
     #[test]
     fn who_answers_nobody_hears_no_warning_that_nobody_asks() {
-        let mut page = Page::new();
-        page.start(Instant::ORIGIN, 40);
-        let quiet = Present {
+        let mut monitor = Monitor::new();
+        monitor.start(Instant::ORIGIN, 40);
+        let quiet = Gauges {
             unreachable: None,
-            ..present(40)
+            ..gauges(40)
         };
         let mut said = Vec::new();
         for quarter in 1..=4 {
-            (page.now.queries_out, page.now.replies) = (500 * quarter, 200 * quarter);
+            (monitor.counters.queries_out, monitor.counters.replies) =
+                (500 * quarter, 200 * quarter);
             let now = Instant::ORIGIN + 15 * MINUTE * quarter as u32;
-            said.extend(page.handle_timeout(now, &quiet).unwrap().1);
+            said.extend(monitor.handle_timeout(now, &quiet).unwrap().1);
         }
         assert!(matches!(said[..], [DhtLog::Statistics { .. }]), "{said:?}");
     }
 
     #[test]
     fn firewalled_is_said_once_and_drowns_the_rest() {
-        let mut page = Page::new();
-        page.start(Instant::ORIGIN, 40);
-        let said = run(&mut page, 200, |c| c.queries_out += 20);
+        let mut monitor = Monitor::new();
+        monitor.start(Instant::ORIGIN, 40);
+        let said = run(&mut monitor, 200, |c| c.queries_out += 20);
         assert_eq!(said, [(15, DhtLog::Firewalled(Cause::NoReplies))]);
-        let said = run(&mut page, 230, |c| {
+        let said = run(&mut monitor, 230, |c| {
             (c.queries_out, c.replies) = (c.queries_out + 20, c.replies + 1);
         });
         assert!(
@@ -307,19 +309,19 @@ mod tests {
 
     #[test]
     fn bootstrapping_is_watched_every_minute_and_ends_with_a_line() {
-        let mut page = Page::new();
-        page.start(Instant::ORIGIN, 31);
+        let mut monitor = Monitor::new();
+        monitor.start(Instant::ORIGIN, 31);
         assert_eq!(
-            (page.cycle(), page.poll_timeout()),
+            (monitor.cycle(), monitor.poll_timeout()),
             (1, Some(Instant::ORIGIN + MINUTE))
         );
-        run(&mut page, 3, |_| ());
-        assert_eq!(page.cycle(), 1);
-        let line = page.bootstrapped(Instant::ORIGIN, &present(32));
+        run(&mut monitor, 3, |_| ());
+        assert_eq!(monitor.cycle(), 1);
+        let line = monitor.bootstrapped(Instant::ORIGIN, &gauges(32));
         assert_eq!(
             line.to_string(),
             "DHT bootstrap complete, have 32 nodes in 9 buckets."
         );
-        assert_eq!(page.cycle(), 2);
+        assert_eq!(monitor.cycle(), 2);
     }
 }

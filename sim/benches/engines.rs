@@ -15,8 +15,8 @@ use std::{
 
 use dunlin_sim::{
     BoxConfig, LinkConfig,
-    engine::{Home, Role, Swarm, SwarmConfig},
-    nat::presets,
+    experiment::swarm::{Home, Role, Swarm, SwarmConfig},
+    middlebox::nat::presets,
 };
 
 const PEERS: usize = 50;
@@ -122,7 +122,7 @@ fn crowd() {
         .filter_map(|(n, _)| {
             swarm
                 .world
-                .host::<dunlin_sim::engine::EngineHost>(*n)?
+                .host::<dunlin_sim::host::engine::EngineHost>(*n)?
                 .engine()
         })
         .map(|engine| engine.status(dunlin_core::Instant::ORIGIN).connections)

@@ -19,7 +19,7 @@ use std::{
 use dunlin_core::Instant;
 use dunlin_sim::{
     Agenda, BoxConfig, Host, HostCx, LinkConfig, NodeId, Packet, RegionMatrix, Rule, SimRng, World,
-    nat::presets,
+    middlebox::nat::presets,
 };
 use rand_core::Rng;
 

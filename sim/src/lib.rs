@@ -9,42 +9,31 @@
 
 #![forbid(unsafe_code)]
 
-mod agenda;
+pub mod agenda;
 pub mod dht;
-pub mod disk;
-pub mod engine;
-pub mod firewall;
-mod host;
-pub mod ledger;
-mod light;
+pub mod experiment;
+pub mod host;
 pub mod link;
-pub mod matrix;
 pub mod middlebox;
-pub mod nat;
-pub mod oracle;
-mod packet;
-pub mod pcapng;
-pub mod punch;
-pub mod region;
+pub mod packet;
 pub mod report;
-mod rng;
+pub mod rng;
 pub mod scenario;
-pub mod service;
-pub mod shrink;
-pub mod stack;
-pub mod sweep;
-mod tcp;
-pub mod trace;
-mod verdict;
 pub mod world;
 
 pub use agenda::Agenda;
-pub use host::{Host, HostCx};
-pub use light::{Light, Scripted};
-pub use link::LinkConfig;
+pub use host::{
+    Host, HostCx,
+    light::{Light, Scripted},
+};
+pub use link::{
+    LinkConfig,
+    region::{Region, RegionMatrix},
+};
 pub use middlebox::{BoxConfig, GatewayConfig, Igd, Middlebox};
-pub use packet::{BadPacket, Flow, Fragment, IcmpError, MAX_PACKET, Packet, Proto, TcpFlags};
-pub use region::{Region, RegionMatrix};
+pub use packet::{
+    BadPacket, Flow, Fragment, IcmpError, MAX_PACKET, Packet, Proto, TcpFlags,
+    verdict::{Rule, Verdict},
+};
 pub use rng::SimRng;
-pub use verdict::{Rule, Verdict};
 pub use world::{Action, NodeId, World};

@@ -37,7 +37,7 @@ use dunlin_core::{
 use dunlin_sim::{
     BoxConfig, Host, HostCx, Light, LinkConfig, NodeId, Packet, Proto, SimRng, TcpFlags, World,
     dht::{Farm, FarmConfig},
-    nat::{Full, Nat, NatConfig, NatStats, Timeouts, presets},
+    middlebox::nat::{Full, Nat, NatConfig, NatStats, Timeouts, presets},
 };
 use rand_core::Rng;
 

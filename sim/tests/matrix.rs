@@ -2,9 +2,11 @@
 
 use dunlin_sim::{
     BoxConfig,
-    matrix::{self, Kind, Matrix, Verdict},
-    nat::{self, Filtering, Hairpin, NatConfig, WanInput},
-    oracle::{Attempt, End, Family, Meet, Transport},
+    experiment::{
+        matrix::{self, Kind, Matrix, Verdict},
+        oracle::{Attempt, End, Family, Meet, Transport},
+    },
+    middlebox::nat::{self, Filtering, Hairpin, NatConfig, WanInput},
 };
 
 /// Kinds of every sort, few enough for each test run.

@@ -4,14 +4,19 @@ use std::fmt::Write as _;
 
 use dunlin_core::Instant;
 use dunlin_sim::{
-    BoxConfig, SimRng, firewall,
-    matrix::{self, Tried},
-    nat::{
-        self, Clash, Filtering, Hairpin, Mapping, NatConfig, PortPolicy, Translation,
-        UnsolicitedSyn, WanInput,
+    BoxConfig, SimRng,
+    experiment::{
+        matrix::{self, Tried},
+        oracle::{Attempt, End, Family, Meet, Pair, Transport},
     },
-    oracle::{Attempt, End, Family, Meet, Pair, Transport},
-    trace::Filter,
+    middlebox::{
+        firewall,
+        nat::{
+            self, Clash, Filtering, Hairpin, Mapping, NatConfig, PortPolicy, Translation,
+            UnsolicitedSyn, WanInput,
+        },
+    },
+    world::trace::Filter,
 };
 use rand_core::Rng;
 

@@ -12,8 +12,11 @@ use std::time::Duration;
 use dunlin_core::{Bitfield, Instant};
 use dunlin_sim::{
     HostCx, LinkConfig, SimRng,
-    disk::{DiskConfig, SimDisk},
-    engine::{EngineHost, Home, Role, Swarm, SwarmConfig},
+    experiment::swarm::{Home, Role, Swarm, SwarmConfig},
+    host::{
+        disk::{DiskConfig, SimDisk},
+        engine::EngineHost,
+    },
     link::Rate,
 };
 use rand_core::Rng;

@@ -3,9 +3,11 @@
 use std::{ops::ControlFlow, time::Duration};
 
 use dunlin_sim::{
-    ledger::{self, Event, Ledger},
-    nat::{Fault, NatConfig, presets},
-    sweep::{self, Shard},
+    experiment::{
+        ledger::{self, Event, Ledger},
+        sweep::{self, Shard},
+    },
+    middlebox::nat::{Fault, NatConfig, presets},
 };
 
 /// Events in a script.

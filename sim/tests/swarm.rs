@@ -5,10 +5,10 @@ use std::time::Duration;
 use dunlin_core::Instant;
 use dunlin_sim::{
     Action, BoxConfig, LinkConfig,
-    disk::DiskConfig,
-    engine::{Home, Role, Swarm, SwarmConfig},
+    experiment::swarm::{Home, Role, Swarm, SwarmConfig},
+    host::disk::DiskConfig,
     link::Rate,
-    nat::presets,
+    middlebox::nat::presets,
 };
 
 const MIB: usize = 1 << 20;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use dunlin_core::Instant;
 use dunlin_sim::{
     Action, BoxConfig, LinkConfig, NodeId, Packet, Proto, Rule, Scripted, TcpFlags, World,
-    firewall, nat,
+    middlebox::{firewall, nat},
 };
 
 fn at(ms: u32) -> Instant {

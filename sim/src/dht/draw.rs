@@ -45,7 +45,7 @@ fn exp(x: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SimRng;
+    use crate::rng::SimRng;
 
     #[test]
     fn powers_of_e_are_right_to_a_thousandth() {

@@ -25,7 +25,11 @@ use super::{
     draw::lognormal,
     space::{Space, below},
 };
-use crate::{Host, HostCx, Packet, Proto, SimRng};
+use crate::{
+    host::{Host, HostCx},
+    packet::{Packet, Proto},
+    rng::SimRng,
+};
 
 /// Nodes in a reply, and nodes that keep an info-hash's peers (BEP 5: K).
 pub const K: usize = 8;

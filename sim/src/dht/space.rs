@@ -9,7 +9,7 @@ use dunlin_core::{NodeId as Key, wire::krpc::COMPACT_V4};
 use rand_core::Rng;
 use rustc_hash::FxBuildHasher;
 
-use crate::SimRng;
+use crate::rng::SimRng;
 
 /// The port of every node.
 pub const PORT: u16 = 6_881;

@@ -23,8 +23,18 @@ use super::{
     space::{self, PORT, below},
 };
 use crate::{
-    Agenda, BoxConfig, Light, LinkConfig, NodeId, Region, RegionMatrix, SimRng, World, firewall,
-    nat::{NatConfig, presets},
+    agenda::Agenda,
+    host::light::Light,
+    link::{
+        LinkConfig,
+        region::{Region, RegionMatrix},
+    },
+    middlebox::{
+        BoxConfig, firewall,
+        nat::{NatConfig, presets},
+    },
+    rng::SimRng,
+    world::{NodeId, World},
 };
 
 /// Events that a node keeps for whoever asks.
@@ -429,7 +439,7 @@ impl Swarm {
         }
         let (host, old) = (member.host, std::mem::replace(&mut member.old, true));
         self.up += 1;
-        self.world.perform(crate::Action::SwitchOn(host));
+        self.world.perform(crate::world::Action::SwitchOn(host));
         self.node(n, |dht, cx| {
             if old {
                 let saved = dht.save(cx.now);
@@ -457,7 +467,7 @@ impl Swarm {
         self.up -= 1;
         self.node(n, Dht::stop);
         self.events(n);
-        self.world.perform(crate::Action::SwitchOff(host));
+        self.world.perform(crate::world::Action::SwitchOff(host));
         self.plan_turn(n);
     }
 

@@ -16,7 +16,12 @@ use super::{
     farm::{Farm, FarmConfig, Kind},
     space::{self, PORT},
 };
-use crate::{Light, LinkConfig, NodeId, SimRng, World};
+use crate::{
+    host::light::Light,
+    link::LinkConfig,
+    rng::SimRng,
+    world::{NodeId, World},
+};
 
 /// Longest time that a search is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -3,7 +3,7 @@
 use std::{fmt::Write, time::Duration};
 
 use super::{Chart, MAX_POINTS, MAX_SERIES, Series, Unit, svg::Svg, svg::escape, svg::short};
-use crate::scenario::words;
+use crate::report::units;
 
 /// Lines that get a colour and a name each; more are drawn alike.
 const MAX_COLOURS: usize = 8;
@@ -19,8 +19,8 @@ fn value(unit: Unit, n: u64) -> String {
     match unit {
         Unit::PerMille if n.is_multiple_of(10) => format!("{} %", n / 10),
         Unit::PerMille => format!("{}.{} %", n / 10, n % 10),
-        Unit::BytesPerSecond => format!("{}/s", words::size(n)),
-        Unit::Count => words::count(n),
+        Unit::BytesPerSecond => format!("{}/s", units::size(n)),
+        Unit::Count => units::count(n),
     }
 }
 
@@ -108,7 +108,7 @@ pub(super) fn draw(chart: &Chart) -> String {
         let label = if t.is_zero() {
             "0".into()
         } else {
-            words::time(t)
+            units::time(t)
         };
         svg.text("tick middle", (x(t), HEIGHT - BOTTOM + 19.0), &label);
     }

@@ -1,7 +1,7 @@
 //! The page.
 
 use super::{Report, chart, matrix, sequence, svg::escape};
-use crate::scenario::words;
+use crate::report::units;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -49,7 +49,7 @@ impl Report {
             let undrawn = s.steps.len().saturating_sub(super::MAX_STEPS) as u64;
             let left_out = s.left_out + undrawn;
             if left_out > 0 {
-                let more = words::count(left_out);
+                let more = units::count(left_out);
                 out.push_str(&format!(
                     "<p class=\"soft\">{more} more packets are left out.</p>\n"
                 ));
@@ -73,7 +73,7 @@ impl Report {
             _ if self.stuck.is_some() => Some(("no", "the run ended early".into())),
             (0, 0) if !self.outcomes.is_empty() => Some(("ok", "all expectations hold".into())),
             (0, 0) if !self.matrices.is_empty() => {
-                let n = words::count(cells().filter(|c| c.runs > 0).count() as u64);
+                let n = units::count(cells().filter(|c| c.runs > 0).count() as u64);
                 Some(("ok", format!("all {n} attempts agree with the oracle")))
             }
             (0, 0) => None,
@@ -148,7 +148,7 @@ impl Report {
                 escape(node),
                 escape(&c.rule),
                 escape(&c.explain),
-                words::count(c.packets)
+                units::count(c.packets)
             ));
         }
         out.push_str("</table>\n</section>\n");

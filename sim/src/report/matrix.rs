@@ -1,7 +1,7 @@
 //! The matrix as a heat map.
 
 use super::{Cell, Matrix, svg::Svg, svg::escape, svg::short};
-use crate::scenario::words;
+use crate::report::units;
 
 /// Characters of a name beside a row.
 const MAX_NAME: usize = 26;
@@ -38,7 +38,7 @@ fn tip(matrix: &Matrix, row: usize, column: usize, cell: &Cell) -> String {
         (runs, n) => format!("connects in {n} of {runs} runs"),
     });
     if let Some(median) = cell.median {
-        text.push_str(&format!(", after {}", words::time(median)));
+        text.push_str(&format!(", after {}", units::time(median)));
     }
     let says = if cell.expected {
         "connects"

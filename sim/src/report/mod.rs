@@ -11,6 +11,7 @@ mod sequence;
 mod svg;
 #[cfg(test)]
 mod tests;
+pub mod units;
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The sequence chart: one row for each packet, from lifeline to lifeline.
 
 use super::{Lifeline, MAX_STEPS, Sequence, svg::Svg, svg::escape, svg::short};
-use crate::scenario::words;
+use crate::report::units;
 
 const LEFT: f64 = 72.0;
 const HEAD: f64 = 58.0;
@@ -51,7 +51,7 @@ pub(super) fn draw(sequence: &Sequence) -> String {
     heads(&mut svg, &sequence.lifelines, height - 6.0);
     for (n, step) in steps.iter().enumerate() {
         let y = HEAD + row - 14.0 + n as f64 * row;
-        svg.text("time end", (LEFT - 12.0, y + 4.0), &words::time(step.at));
+        svg.text("time end", (LEFT - 12.0, y + 4.0), &units::time(step.at));
         for hop in &step.hops {
             let last = sequence.lifelines.len().saturating_sub(1);
             let (from, to) = (x(hop.from.min(last), of), x(hop.to.min(last), of));
@@ -65,7 +65,7 @@ pub(super) fn draw(sequence: &Sequence) -> String {
             };
             let tip = format!(
                 "{}\n{}\n{}: {}",
-                words::time(step.at),
+                units::time(step.at),
                 if hop.label.is_empty() {
                     &step.what
                 } else {

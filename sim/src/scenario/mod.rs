@@ -13,44 +13,29 @@
 //! );
 //! ```
 
-mod build;
-mod check;
-mod describe;
-mod document;
-mod engines;
-mod error;
-mod hosts;
-mod keys;
-mod keys_nat;
-mod keys_parts;
-mod kinds;
-mod links;
 mod model;
-mod names;
-mod plan;
-mod presets;
-mod random;
 mod read;
 mod reference;
 mod run;
-mod sequence;
 mod shrink;
+mod syntax;
 #[cfg(test)]
 mod tests;
-mod timeline;
-mod value;
-pub mod words;
 
-pub use describe::{PresetList, all_presets, nearest_preset, preset_in_full};
-pub use document::{Document, Entry, Item, MAX_FILE, Value, ValueKind, quote};
-pub use error::ScenarioError;
-pub use kinds::{KINDS, KindInfo};
 pub use model::{
     Action, Bound, Check, Event, Expect, Host, Kind, Link, Options, Random, Router, Scenario,
     Torrent,
+    kinds::{KINDS, KindInfo},
+    random::written_out,
 };
-pub use random::written_out;
 pub use read::{MAX_DEPTH, MAX_EVENTS, MAX_NODES};
-pub use reference::reference;
+pub use reference::{
+    describe::{PresetList, all_presets, nearest_preset, preset_in_full},
+    reference,
+};
 pub use run::{MAX_HOPS, Question, RunOptions, RunResult, explain, run};
 pub use shrink::{Small, shrink};
+pub use syntax::{
+    document::{Document, Entry, Item, MAX_FILE, Value, ValueKind, quote},
+    error::ScenarioError,
+};

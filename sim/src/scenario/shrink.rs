@@ -3,13 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::{
-    document::Document,
-    error::ScenarioError,
-    model::Scenario,
-    random::written_out,
+    model::{Scenario, random::written_out},
     run::{RunOptions, run},
+    syntax::{document::Document, error::ScenarioError},
 };
-use crate::shrink;
+use crate::experiment::shrink;
 
 /// Runs that are made at most.
 const MAX_RUNS: u64 = 20_000;

@@ -1,9 +1,11 @@
 use quickcheck::{TestResult, quickcheck};
 
 use super::{
-    keys::{Key, LINK, OPTIONS, TOP, TORRENT},
-    keys_nat::NAT,
-    keys_parts::{CHECKS, EVENT, EXPECT, HOST, RANDOM, ROUTER},
+    read::{
+        keys::{Key, LINK, OPTIONS, TOP, TORRENT},
+        keys_nat::NAT,
+        keys_parts::{CHECKS, EVENT, EXPECT, HOST, RANDOM, ROUTER},
+    },
     *,
 };
 
@@ -92,7 +94,7 @@ fn a_scenario_is_understood() {
     let nat = s.routers[1].nat.as_ref().expect("a NAT");
     assert_eq!(
         nat.tcp.filtering,
-        crate::nat::Filtering::EndpointIndependent
+        crate::middlebox::nat::Filtering::EndpointIndependent
     );
     assert_eq!(s.hosts[2].link.loss, Some(10_000));
     let line = WHOLE.lines().position(|l| l == "[[expect]]");

@@ -3,10 +3,9 @@
 use dunlin_core::Instant;
 
 use super::{Event, Kind, NodeId, Stage, Via, World};
-use crate::{
-    link::{Line, LinkConfig, Pace},
-    region::Region,
-    region::RegionMatrix,
+use crate::link::{
+    Line, LinkConfig, Pace,
+    region::{Region, RegionMatrix},
 };
 
 /// Something that the timetable, or whoever runs the world, does to it.

@@ -4,9 +4,12 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::*;
 use crate::{
-    HostCx, Middlebox, Rule, Scripted, TcpFlags,
-    middlebox::GatewayConfig,
-    nat::{Hairpin, NatConfig, presets},
+    host::{HostCx, light::Scripted},
+    middlebox::{
+        GatewayConfig, Middlebox,
+        nat::{Hairpin, NatConfig, presets},
+    },
+    packet::{TcpFlags, verdict::Rule},
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -77,7 +80,7 @@ fn two_homes_punch_through_their_nats() {
     assert_eq!(heard(&world, b.hosts[0]), both);
     assert_eq!(world.trace().count_at(b.router, Rule::NatNoMapping), 1);
     let seen = world.middlebox(a.router).and_then(Middlebox::nat);
-    assert_eq!(seen.map(crate::nat::Nat::len), Some(2));
+    assert_eq!(seen.map(crate::middlebox::nat::Nat::len), Some(2));
 }
 
 #[test]
@@ -115,7 +118,7 @@ fn a_host_behind_two_nats_speaks_to_the_core() {
 fn hairpins_come_back_and_neighbours_do_not_pass_the_nat() {
     let mut nat = presets::linux();
     nat.hairpin = Hairpin::ExternalSource;
-    nat.udp.filtering = crate::nat::Filtering::EndpointIndependent;
+    nat.udp.filtering = crate::middlebox::nat::Filtering::EndpointIndependent;
     let mut world = World::new(1);
     let a = home(&mut world, "20.0.0.1", nat, LinkConfig::perfect());
     send(&mut world, a.hosts[0], 1, "192.168.1.2:5", "20.9.9.9:6", 9);
@@ -319,7 +322,7 @@ fn version_6_passes_a_nat_and_its_addresses_are_known_above() {
 #[test]
 fn a_refusal_that_was_put_off_comes_six_seconds_later() {
     let mut nat = presets::linux();
-    nat.unsolicited_syn = crate::nat::UnsolicitedSyn::DelayedIcmp;
+    nat.unsolicited_syn = crate::middlebox::nat::UnsolicitedSyn::DelayedIcmp;
     let mut world = World::new(1);
     let a = home(&mut world, "20.0.0.1", nat, LinkConfig::delayed(MS));
     let server = addr("20.1.0.1:0").ip();

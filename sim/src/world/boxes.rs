@@ -3,7 +3,7 @@
 use dunlin_core::Instant;
 
 use super::{Event, Kind, NodeId, Stage, Via, World};
-use crate::Middlebox;
+use crate::middlebox::Middlebox;
 
 impl World {
     /// The NAT and firewall of a router; `None` if it has neither.
@@ -74,7 +74,12 @@ mod tests {
     use dunlin_core::Instant;
 
     use super::*;
-    use crate::{BoxConfig, LinkConfig, Packet, Proto, Scripted, TcpFlags, nat::presets};
+    use crate::{
+        host::light::Scripted,
+        link::LinkConfig,
+        middlebox::{BoxConfig, nat::presets},
+        packet::{Packet, Proto, TcpFlags},
+    };
 
     #[test]
     fn a_box_that_waits_before_it_refuses_a_syn_does_refuse_it() {

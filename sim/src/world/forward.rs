@@ -7,10 +7,14 @@ use super::{
     node::{is_for_many, route_key},
 };
 use crate::{
-    IcmpError, Proto, Rule, SimRng, Verdict,
     link::Fate,
-    pcapng::Way,
-    trace::{self, Ports},
+    packet::{
+        IcmpError, Proto,
+        pcapng::Way,
+        verdict::{Rule, Verdict},
+    },
+    rng::SimRng,
+    world::trace::{self, Ports},
 };
 
 /// When a packet's next step is; `None` if there is none.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use dunlin_core::Instant;
 
 use super::{NodeId, World, node};
-use crate::{IcmpError, Packet, Proto};
+use crate::packet::{IcmpError, Packet, Proto};
 
 /// Errors that a router sends in a second (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).
 pub(super) const ERRORS_PER_SECOND: u32 = 100;

@@ -4,9 +4,10 @@ use dunlin_core::Instant;
 
 use super::{Event, Flight, Kind, NodeId, Stage, Stuck, Via, World};
 use crate::{
-    Host, HostCx, Packet, SimRng,
-    host::MAX_SPARE,
-    trace::{self, PacketId},
+    host::{Host, HostCx, MAX_SPARE},
+    packet::Packet,
+    rng::SimRng,
+    world::trace::{self, PacketId},
 };
 
 /// A host and what the world keeps for it.

@@ -39,6 +39,7 @@ mod node;
 mod run;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 mod watch;
 
 use std::{
@@ -50,12 +51,16 @@ use dunlin_core::Instant;
 use rand_core::Rng;
 
 use crate::{
-    Agenda, Host, Packet, SimRng,
-    link::LinkConfig,
+    agenda::Agenda,
+    host::Host,
+    link::{
+        LinkConfig,
+        region::{Region, RegionMatrix},
+    },
     middlebox::BoxConfig,
-    pcapng::Capture,
-    region::{Region, RegionMatrix},
-    trace::{PacketId, Trace},
+    packet::{Packet, pcapng::Capture},
+    rng::SimRng,
+    world::trace::{PacketId, Trace},
 };
 
 pub use action::Action;
@@ -262,7 +267,7 @@ impl World {
     }
 
     /// Gives a router's box a host inside: it gets the packets that are for the box itself, from
-    /// either side, and may change the box by [`HostCx::middlebox`](crate::HostCx).
+    /// either side, and may change the box by [`HostCx::middlebox`](crate::host::HostCx).
     ///
     /// # Panics
     /// If `router` is none.

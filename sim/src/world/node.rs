@@ -10,9 +10,8 @@ use rustc_hash::FxBuildHasher;
 
 use super::{icmp::ERRORS_PER_SECOND, machine::Machine};
 use crate::{
-    link::Line,
+    link::{Line, region::Region},
     middlebox::{BoxConfig, Middlebox},
-    region::Region,
 };
 
 /// A node of the world: the core, a router or a host.

@@ -2,9 +2,10 @@ use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
 
 use super::*;
 use crate::{
-    HostCx, Proto, Rule, Scripted, TcpFlags,
+    host::{HostCx, light::Scripted},
     link::{Direction, Loss, Rate},
-    trace::Filter,
+    packet::{Proto, TcpFlags, verdict::Rule},
+    world::trace::Filter,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -133,7 +134,7 @@ fn errors_are_not_answered_and_not_too_many() {
     }
     let error = icmp::error(
         v4(1, 0).ip(),
-        crate::IcmpError::NoRoute,
+        crate::packet::IcmpError::NoRoute,
         &udp(v4(77, 1), v4(1, 1), 5),
     );
     plan(&mut world, a, at(2_000), error.expect("an error"));

@@ -6,9 +6,11 @@ use dunlin_core::Instant;
 
 use super::{Flight, Kind, NodeId, World};
 use crate::{
-    Rule,
-    pcapng::{Capture, Way},
-    trace::{Filter, Journey, Journeys},
+    packet::{
+        pcapng::{Capture, Way},
+        verdict::Rule,
+    },
+    world::trace::{Filter, Journey, Journeys},
 };
 
 impl World {

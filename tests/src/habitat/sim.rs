@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use dunlin_core::engine::{AddTorrent, Engine, Event, Source};
 use dunlin_core::{Instant, TorrentId};
-use dunlin_sim::disk::{DiskConfig, SimDisk};
-use dunlin_sim::engine::{EngineHost, EngineSetup};
+use dunlin_sim::host::disk::{DiskConfig, SimDisk};
+use dunlin_sim::host::engine::{EngineHost, EngineSetup};
 use dunlin_sim::{BoxConfig, Host, HostCx, LinkConfig, NodeId, Packet, Scripted, SimRng, World};
 
 use super::guest::{Guest, Post};

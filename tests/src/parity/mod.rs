@@ -1,5 +1,5 @@
 //! The simulator's NAT boxes held against the kernel's: one random packet script goes through a
-//! router in a network namespace and through a [`dunlin_sim::nat::Nat`], and every packet must
+//! router in a network namespace and through a [`dunlin_sim::middlebox::nat::Nat`], and every packet must
 //! meet the same fate in both.
 //!
 //! ```text

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use dunlin_sim::nat::{
+use dunlin_sim::middlebox::nat::{
     Clash, Filtering, Hairpin, Mapping, NatConfig, PortPolicy, Translation, WanInput, presets,
 };
 

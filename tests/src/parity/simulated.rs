@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dunlin_core::Instant;
 use dunlin_sim::Verdict;
-use dunlin_sim::nat::Nat;
+use dunlin_sim::middlebox::nat::Nat;
 
 use super::Fate;
 use super::compare::{Side, fate};

@@ -3,7 +3,7 @@
 use std::{ops::Range, path::PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum, ValueHint};
-use dunlin_sim::{Rule, sweep::Shard};
+use dunlin_sim::{Rule, experiment::sweep::Shard};
 
 use crate::exit;
 

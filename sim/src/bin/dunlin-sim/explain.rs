@@ -1,6 +1,9 @@
 //! `dunlin-sim explain`
 
-use dunlin_sim::scenario::{self, Question, words};
+use dunlin_sim::{
+    report::units,
+    scenario::{self, Question},
+};
 
 use crate::{args, exit::Exit, load, say::say};
 
@@ -34,7 +37,7 @@ pub(crate) fn explain(args: &args::Explain) -> Result<Exit, String> {
     if all > told.len() {
         say(&format!(
             "{} more packets: see --most",
-            words::count((all - told.len()) as u64)
+            units::count((all - told.len()) as u64)
         ));
     } else if all == 0 {
         say("no such packet");

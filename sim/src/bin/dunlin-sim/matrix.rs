@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use dunlin_sim::{
-    BoxConfig, firewall,
-    matrix::{self, Kind, Matrix, Tried},
-    nat,
-    oracle::{Attempt, Family, Meet, Transport},
-    report::{Cell, Matrix as Map, Report},
-    scenario::{self, words},
+    BoxConfig,
+    experiment::{
+        matrix::{self, Kind, Matrix, Tried},
+        oracle::{Attempt, Family, Meet, Transport},
+    },
+    middlebox::{firewall, nat},
+    report::{Cell, Matrix as Map, Report, units},
+    scenario,
 };
 use serde_json::{Value, json};
 
@@ -96,9 +98,9 @@ pub(crate) fn matrix(args: &args::Matrix) -> Result<Exit, String> {
     say(&format!(
         "{} types, {} cells, {} worlds in {}: {}; hash {:016x}",
         m.kinds.len(),
-        words::count(count as u64),
-        words::count(m.runs() as u64),
-        words::time(Duration::from_millis(
+        units::count(count as u64),
+        units::count(m.runs() as u64),
+        units::time(Duration::from_millis(
             u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
         )),
         match wrong.len() {
@@ -156,7 +158,7 @@ fn json_cell(m: &Matrix, cell: &matrix::Cell) -> Value {
         json!({
             "attempt": t.attempt.name(),
             "oracle": t.expected.is_ok(),
-            "reason": t.expected.err().map(dunlin_sim::oracle::Reason::explain),
+            "reason": t.expected.err().map(dunlin_sim::experiment::oracle::Reason::explain),
             "connected": t.runs.iter().filter(|r| r.connected).count(),
             "runs": t.runs.len(),
             "median_us": median(t).and_then(|d| u64::try_from(d.as_micros()).ok()),
@@ -223,7 +225,7 @@ fn report(m: &Matrix, args: &args::Matrix, transports: &[Transport]) -> Report {
         facts: vec![
             fact("types", m.kinds.len().to_string()),
             fact("seeds for each attempt", args.seeds.to_string()),
-            fact("worlds run", words::count(m.runs() as u64)),
+            fact("worlds run", units::count(m.runs() as u64)),
             fact("hash of all", format!("{:016x}", m.hash())),
         ],
         matrices: maps.chain(behind_one(m, transports)).collect(),

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use dunlin_sim::scenario::words;
+use dunlin_sim::report::units;
 use serde_json::{Value, json};
 
 use crate::{args, exit::Exit, say::say};
@@ -224,7 +224,7 @@ fn named(list: &[u64]) -> String {
     let first: Vec<String> = list.iter().take(MAX_NAMED).map(u64::to_string).collect();
     match list.len() {
         n if n > MAX_NAMED => {
-            let more = words::count((n - MAX_NAMED) as u64);
+            let more = units::count((n - MAX_NAMED) as u64);
             format!("{} and {more} more", first.join(", "))
         }
         _ => first.join(", "),

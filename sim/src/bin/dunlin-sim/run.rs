@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fs};
 
-use dunlin_sim::scenario::{self, RunOptions, RunResult, words};
+use dunlin_sim::{
+    report::units,
+    scenario::{self, RunOptions, RunResult},
+};
 use serde_json::{Value, json};
 
 use crate::{args, exit::Exit, load, say::say, shell, write};
@@ -74,8 +77,8 @@ fn text(r: &RunResult) -> String {
         "{}: seed {}, {} simulated, {} packets, trace {:016x}",
         r.name,
         r.seed,
-        words::time(r.ended),
-        words::count(r.packets),
+        units::time(r.ended),
+        units::count(r.packets),
         r.trace
     )];
     for o in &r.outcomes {

@@ -1,6 +1,6 @@
 //! `dunlin-sim shrink`
 
-use dunlin_sim::scenario::{self, words};
+use dunlin_sim::{report::units, scenario};
 
 use crate::{
     args,
@@ -22,11 +22,11 @@ pub(crate) fn shrink(args: &args::Shrink) -> Result<Exit, String> {
     };
     complain(&format!(
         "{} events became {}, {} tables {}, in {} runs",
-        words::count(small.events_before as u64),
-        words::count(small.events as u64),
-        words::count(small.tables_before as u64),
-        words::count(small.tables as u64),
-        words::count(small.runs)
+        units::count(small.events_before as u64),
+        units::count(small.events as u64),
+        units::count(small.tables_before as u64),
+        units::count(small.tables as u64),
+        units::count(small.runs)
     ));
     let mut text = format!(
         "# Shrunk from {}, seed {seed}. It fails because:\n",

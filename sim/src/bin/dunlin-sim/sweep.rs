@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use dunlin_sim::{
+    experiment::sweep::{self, Shard},
     scenario::{self, RunOptions},
-    sweep::{self, Shard},
 };
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 use dunlin_core::wire::krpc::COMPACT_V4;
 
 use super::*;
-use crate::{LinkConfig, Scripted, World};
+use crate::{host::light::Scripted, link::LinkConfig, world::World};
 
 fn farm() -> Farm {
     let config = FarmConfig {

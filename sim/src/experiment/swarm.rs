@@ -1,0 +1,333 @@
+//! A swarm in homes: real engines behind simulated NATs exchange a torrent by way of a tracker.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use dunlin_core::{
+    Config, EncryptionPolicy, Instant,
+    engine::{AddTorrent, Check, Source, State},
+    metainfo::{Builder, Info},
+};
+use rand_core::Rng;
+
+use crate::{
+    host::{
+        disk::{DiskConfig, SimDisk},
+        engine::{EngineHost, EngineSetup},
+        service::{Tracker, TrackerConfig},
+        stack::MTU,
+    },
+    link::LinkConfig,
+    middlebox::BoxConfig,
+    packet::Proto,
+    rng::SimRng,
+    world::{NodeId, World},
+};
+
+/// What a home does in the swarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Has everything from the start.
+    Seed,
+    /// Wants everything and gives what it has.
+    Leech,
+    /// Wants everything and gives nothing.
+    FreeRider,
+}
+
+/// One home: a line, a router, one machine that runs Dunlin.
+#[derive(Clone, Debug)]
+pub struct Home {
+    /// What the machine does.
+    pub role: Role,
+    /// The line.
+    pub link: LinkConfig,
+    /// The router; `None`: the machine has a public address.
+    pub router: Option<BoxConfig>,
+    /// The router forwards the machine's port to it.
+    pub forwarded: bool,
+    /// The machine's disk.
+    pub disk: DiskConfig,
+    /// When it is switched on.
+    pub joins: Duration,
+}
+
+impl Home {
+    /// A home without a router, on the line given, from the start.
+    #[must_use]
+    pub fn new(role: Role, link: LinkConfig) -> Self {
+        Self {
+            role,
+            link,
+            router: None,
+            forwarded: false,
+            disk: DiskConfig::ssd(),
+            joins: Duration::ZERO,
+        }
+    }
+
+    /// The same behind a router.
+    #[must_use]
+    pub fn behind(mut self, router: BoxConfig) -> Self {
+        self.router = Some(router);
+        self
+    }
+}
+
+/// A swarm.
+#[derive(Clone, Debug)]
+pub struct SwarmConfig {
+    /// Bytes of the torrent.
+    pub len: usize,
+    /// Bytes of a piece.
+    pub piece_len: u32,
+    /// The homes. At most 60 000.
+    pub homes: Vec<Home>,
+    /// The tracker is asked by UDP, not HTTP.
+    pub udp_tracker: bool,
+    /// How every engine is configured, but for what a role changes.
+    pub engine: Config,
+    /// Bytes of a TCP socket's buffer, each way.
+    pub tcp_buffer: usize,
+    /// How often the curves are read.
+    pub sample: Duration,
+}
+
+impl SwarmConfig {
+    /// A torrent of `len` bytes in pieces of 256 KiB, without homes.
+    #[must_use]
+    pub fn new(len: usize) -> Self {
+        Self {
+            len,
+            piece_len: 256 << 10,
+            homes: Vec::new(),
+            udp_tracker: false,
+            // RC4 would change nothing that is of interest here but the time it takes.
+            engine: Config {
+                encryption: EncryptionPolicy::Allowed,
+                ..EngineSetup::new(&[]).engine
+            },
+            tcp_buffer: 64 << 10,
+            sample: Duration::from_secs(1),
+        }
+    }
+}
+
+/// How much a home had, over time: seconds since the start and bytes.
+pub type Curve = Vec<(u64, u64)>;
+
+/// What became of a swarm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwarmResult {
+    /// One a home.
+    pub curves: Vec<Curve>,
+    /// When each home had everything, as its engine says.
+    pub completed: Vec<Option<Duration>>,
+    /// Bytes that each home gave.
+    pub uploaded: Vec<u64>,
+    /// Whether each home's disk holds the content, byte for byte.
+    pub exact: Vec<bool>,
+    /// When the run ended.
+    pub ended: Duration,
+    /// The world's trace.
+    pub trace: u64,
+}
+
+impl SwarmResult {
+    /// Whether every home has everything, byte for byte.
+    #[must_use]
+    pub fn all_exact(&self) -> bool {
+        self.exact.iter().all(|exact| *exact)
+    }
+}
+
+/// A swarm in its world.
+#[derive(Debug)]
+pub struct Swarm {
+    /// The world; the curves are read by [`Swarm::run`] only.
+    pub world: World,
+    /// The torrent.
+    pub info: Arc<Info>,
+    /// Machine and router of each home.
+    pub homes: Vec<(NodeId, Option<NodeId>)>,
+    /// The tracker.
+    pub tracker: NodeId,
+    config: SwarmConfig,
+    result: SwarmResult,
+}
+
+const PORT: u16 = 6_881;
+const TRACKER: Ipv4Addr = Ipv4Addr::new(5, 0, 0, 1);
+const INSIDE: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
+
+/// A torrent of one file with content that does not repeat.
+///
+/// # Panics
+/// If `len` is 0, or `piece_len` no power of two of at least 16 KiB.
+#[must_use]
+pub fn torrent(seed: u64, len: usize, piece_len: u32) -> (Arc<Info>, Arc<[u8]>) {
+    let mut content = vec![0; len];
+    SimRng::new(seed).fill_bytes(&mut content);
+    let hashes: Vec<[u8; 20]> = content
+        .chunks(piece_len as usize)
+        .map(dunlin_core::hash::sha1)
+        .collect();
+    let mut builder = Builder::file("content", len as u64);
+    builder.piece_len = Some(piece_len);
+    let draft = builder.draft().expect("a file has a name and bytes");
+    let torrent = draft.finish(&hashes).expect("a hash for each piece");
+    (torrent.info, content.into())
+}
+
+impl Swarm {
+    /// Builds the world. Nothing has happened yet.
+    #[must_use]
+    pub fn new(seed: u64, config: SwarmConfig) -> Self {
+        let mut world = World::new(seed);
+        let core = world.core();
+        let (info, content) = torrent(seed, config.len, config.piece_len);
+        let tracker = [IpAddr::V4(TRACKER)];
+        let serves = TrackerConfig::default();
+        let scheme = if config.udp_tracker { "udp" } else { "http" };
+        let url = format!("{scheme}://{TRACKER}:{}/announce", serves.port);
+        let host = Tracker::new(&tracker, serves);
+        let tracker = world.add_host(core, LinkConfig::perfect(), &tracker, host);
+        let homes: Vec<_> = (0..config.homes.len())
+            .map(|n| build_home(&mut world, n, &config, &info, &content, &url))
+            .collect();
+        let count = homes.len();
+        Self {
+            world,
+            info,
+            homes,
+            tracker,
+            result: SwarmResult {
+                curves: vec![Vec::new(); count],
+                completed: vec![None; count],
+                uploaded: vec![0; count],
+                exact: vec![false; count],
+                ended: Duration::ZERO,
+                trace: 0,
+            },
+            config,
+        }
+    }
+
+    /// Runs until every home has everything, or `until`.
+    pub fn run(&mut self, until: Duration) -> SwarmResult {
+        self.world.start();
+        loop {
+            self.sample();
+            let all = self.result.completed.iter().all(Option::is_some);
+            let now = self.world.now().saturating_since(Instant::ORIGIN);
+            if all || now >= until {
+                break;
+            }
+            self.world.run_for(self.config.sample.min(until - now));
+        }
+        self.result.trace = self.world.trace().hash();
+        self.result.clone()
+    }
+
+    fn sample(&mut self) {
+        let now = self.world.now();
+        let since = now.saturating_since(Instant::ORIGIN);
+        self.result.ended = since;
+        for (n, (machine, _)) in self.homes.iter().enumerate() {
+            let Some(host) = self.world.host::<EngineHost>(*machine) else {
+                continue;
+            };
+            let Some(status) = host.torrent(now, self.info.info_hash()) else {
+                continue;
+            };
+            self.result.curves[n].push((since.as_secs(), status.done));
+            self.result.uploaded[n] = status.uploaded;
+            // The last piece is verified before the files are confirmed.
+            let complete = status.state == State::Seeding && status.done == status.total;
+            if self.result.completed[n].is_none() && complete {
+                self.result.completed[n] = Some(since);
+            }
+            self.result.exact[n] = host.has(&self.info);
+        }
+    }
+}
+
+/// Public address of home number `n`.
+fn public(n: usize) -> Ipv4Addr {
+    Ipv4Addr::from(0x0600_0001 + n as u32)
+}
+
+fn build_home(
+    world: &mut World,
+    n: usize,
+    config: &SwarmConfig,
+    info: &Arc<Info>,
+    content: &Arc<[u8]>,
+    url: &str,
+) -> (NodeId, Option<NodeId>) {
+    let home = &config.homes[n];
+    let core = world.core();
+    let public = IpAddr::V4(public(n));
+    let inside = if home.router.is_some() {
+        IpAddr::V4(INSIDE)
+    } else {
+        public
+    };
+    let mut setup = EngineSetup::new(&[inside]);
+    setup.engine = config.engine.clone();
+    setup.port = PORT;
+    setup.tcp_buffer = config.tcp_buffer;
+    setup.mtu = MTU.min(home.link.up.mtu.min(home.link.down.mtu) as usize);
+    if home.role == Role::FreeRider {
+        // It unchokes nobody.
+        setup.engine.upload_slots = Some(0);
+    }
+    let rng = Box::new(SimRng::part(world.seed(), n as u64));
+    let mut disk = SimDisk::new(home.disk.clone(), rng);
+    disk.expect(info, content.clone());
+    let mut add = AddTorrent::new(Source::Info(info.clone()));
+    add.trackers = vec![vec![url.to_owned()]];
+    if home.role == Role::Seed {
+        disk.fill(info);
+        add.check = Check::Nothing;
+    }
+    let mut machine = EngineHost::new(setup, disk);
+    machine.want(Instant::ORIGIN, add);
+    let (parent, link, router) = match &home.router {
+        Some(router) => {
+            let node = world.add_router(core, home.link.clone(), router.clone(), &[public]);
+            if home.forwarded {
+                forward(world, node, SocketAddr::new(inside, PORT));
+            }
+            (node, LinkConfig::lan(), Some(node))
+        }
+        None => (core, home.link.clone(), None),
+    };
+    let node = world.add_host(parent, link, &[inside], machine);
+    if home.joins > Duration::ZERO {
+        world.set_off(node);
+        world.at(
+            Instant::ORIGIN + home.joins,
+            crate::world::Action::SwitchOn(node),
+        );
+    }
+    (node, router)
+}
+
+/// The owner of a router forwards a port, for good.
+fn forward(world: &mut World, router: NodeId, to: SocketAddr) {
+    let now = world.now();
+    let Some(nat) = world
+        .middlebox_mut(router)
+        .and_then(crate::middlebox::Middlebox::nat_mut)
+    else {
+        return;
+    };
+    for proto in [Proto::Tcp, Proto::Udp] {
+        nat.forward(now, proto, to.port(), to, None)
+            .expect("a new box has no other port mapping");
+    }
+}

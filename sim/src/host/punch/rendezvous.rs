@@ -1,0 +1,163 @@
+//! The public host by which two others find each other.
+
+use std::{net::SocketAddr, time::Duration};
+
+use dunlin_core::Instant;
+
+use super::{
+    message::Message,
+    tcp::{Event, Stack},
+};
+use crate::{
+    host::{Host, HostCx},
+    packet::{Packet, Proto},
+};
+
+/// From the last registration until it tells: what is on its way arrives before.
+const LEAD: Duration = Duration::from_millis(100);
+/// Ends that may register.
+const MAX_ENDS: usize = 64;
+
+/// Whom it tells about whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Introduction {
+    /// Who is told.
+    pub to: u8,
+    /// About whom.
+    pub about: u8,
+    /// How long after the tick.
+    pub after: Duration,
+}
+
+/// An end that registered.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    name: u8,
+    observed: SocketAddr,
+    advertised: Option<SocketAddr>,
+    by: Proto,
+}
+
+/// A rendezvous: UDP and TCP at one port. When all ends that its introductions name have
+/// registered, it tells; all that are due at one time in one tick, as a BEP 55 relay does.
+#[derive(Debug)]
+pub struct Rendezvous {
+    local: SocketAddr,
+    known: Vec<Known>,
+    introductions: Vec<Introduction>,
+    /// The tick.
+    tick: Option<Instant>,
+    /// Introductions that were made.
+    made: usize,
+    stack: Stack,
+}
+
+impl Rendezvous {
+    /// At an endpoint, and with these introductions to make.
+    #[must_use]
+    pub fn new(local: SocketAddr, mut introductions: Vec<Introduction>) -> Self {
+        introductions.sort_by_key(|i| i.after);
+        Self {
+            local,
+            known: Vec::new(),
+            introductions,
+            tick: None,
+            made: 0,
+            stack: Stack::new(local),
+        }
+    }
+
+    /// The tick at which it told, or will.
+    #[must_use]
+    pub const fn tick(&self) -> Option<Instant> {
+        self.tick
+    }
+
+    /// Where it last saw an end.
+    #[must_use]
+    pub fn observed(&self, name: u8) -> Option<SocketAddr> {
+        Some(self.find(name)?.observed)
+    }
+
+    fn find(&self, name: u8) -> Option<&Known> {
+        self.known.iter().find(|k| k.name == name)
+    }
+
+    fn register(&mut self, now: Instant, end: Known) {
+        match self.known.iter().position(|k| k.name == end.name) {
+            Some(n) => self.known[n] = end,
+            None if self.known.len() < MAX_ENDS => self.known.push(end),
+            None => return,
+        }
+        let ready = |i: &Introduction| [i.to, i.about].iter().all(|n| self.find(*n).is_some());
+        if self.tick.is_none() && self.introductions.iter().all(ready) {
+            self.tick = Some(now + LEAD);
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        Some(self.tick? + self.introductions.get(self.made)?.after)
+    }
+
+    fn tell(&mut self, cx: &mut HostCx<'_>) {
+        while self.due().is_some_and(|at| at <= cx.now) {
+            let introduction = self.introductions[self.made];
+            self.made += 1;
+            let (Some(to), Some(about)) =
+                (self.find(introduction.to), self.find(introduction.about))
+            else {
+                continue;
+            };
+            let mut endpoints = vec![about.observed];
+            endpoints.extend(about.advertised.filter(|at| *at != about.observed));
+            let tell = Message::Tell { endpoints }.emit();
+            let (by, to) = (to.by, to.observed);
+            match by {
+                Proto::Tcp => self.stack.send(cx, to, &tell),
+                Proto::Udp | Proto::Icmp => cx.send_udp(self.local, to, &tell),
+            }
+        }
+    }
+
+    fn heard(&mut self, now: Instant, from: SocketAddr, by: Proto, bytes: &[u8]) {
+        if let Some(Message::Register { name, advertised }) = Message::parse(bytes) {
+            let end = Known {
+                name,
+                observed: from,
+                advertised,
+                by,
+            };
+            self.register(now, end);
+        }
+    }
+}
+
+impl Host for Rendezvous {
+    fn packet(&mut self, cx: &mut HostCx<'_>, packet: Packet) {
+        let flow = *packet.flow();
+        if flow.dst == self.local {
+            match flow.proto {
+                Proto::Udp => self.heard(cx.now, flow.src, Proto::Udp, packet.payload()),
+                Proto::Tcp => {
+                    if let Some(Event::Data(from, bytes)) = self.stack.packet(cx, &packet) {
+                        self.heard(cx.now, from, Proto::Tcp, &bytes);
+                    }
+                }
+                Proto::Icmp => {}
+            }
+        }
+        cx.recycle(packet);
+    }
+
+    fn wake(&mut self, cx: &mut HostCx<'_>) {
+        self.stack.wake(cx);
+        self.tell(cx);
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        [self.due(), self.stack.next_wake()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}

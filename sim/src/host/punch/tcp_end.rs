@@ -1,0 +1,168 @@
+//! An end that punches over TCP: it dials from the port it listens on, so that SYNs may cross
+//! (RFC 5128 §3.4).
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use dunlin_core::Instant;
+
+use super::{
+    Connected, EndConfig, EndStats,
+    message::Message,
+    tcp::{Event, Stack},
+};
+use crate::{
+    host::{Host, HostCx},
+    packet::{Packet, Proto},
+};
+
+/// A dial that was refused is made again at the next multiple of this after the end was told:
+/// while punching `ECONNREFUSED` says no more than that the peer's box has not seen its SYN yet.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often.
+const MAX_TRIES: u64 = 8;
+
+/// An end that punches over TCP. Without being told it only listens.
+#[derive(Debug)]
+pub struct TcpEnd {
+    config: EndConfig,
+    stack: Stack,
+    /// Where the peer may be, and when it is dialled again.
+    peers: BTreeMap<SocketAddr, Option<Instant>>,
+    told: Option<Instant>,
+    connected: Option<Connected>,
+    icmp_errors: u64,
+    refused: u64,
+    /// Segments that were sent before it was told.
+    before: u64,
+}
+
+impl TcpEnd {
+    /// Registers as soon as it is switched on.
+    #[must_use]
+    pub const fn new(config: EndConfig) -> Self {
+        Self {
+            stack: Stack::new(config.local),
+            config,
+            peers: BTreeMap::new(),
+            told: None,
+            connected: None,
+            icmp_errors: 0,
+            refused: 0,
+            before: 0,
+        }
+    }
+
+    /// The first connection that came about.
+    #[must_use]
+    pub const fn connected(&self) -> Option<Connected> {
+        self.connected
+    }
+
+    /// When the rendezvous told it about the peer.
+    #[must_use]
+    pub const fn told(&self) -> Option<Instant> {
+        self.told
+    }
+
+    /// See [`EndStats`]. Segments count that were sent since it was told, or, if it was not, all.
+    #[must_use]
+    pub const fn stats(&self) -> EndStats {
+        EndStats {
+            sent: self.stack.sent() - self.before,
+            icmp_errors: self.icmp_errors,
+            refused: self.refused,
+        }
+    }
+
+    fn event(&mut self, cx: &mut HostCx<'_>, event: Event) {
+        let server = self.config.rendezvous;
+        match event {
+            Event::Established(from) if from == server => {
+                let EndConfig {
+                    name, advertised, ..
+                } = self.config;
+                let register = Message::Register { name, advertised };
+                self.stack.send(cx, server, &register.emit());
+            }
+            Event::Established(from) => self.probe(cx, from, false),
+            Event::Data(from, bytes) => match Message::parse(&bytes) {
+                Some(Message::Tell { endpoints }) if from == server => {
+                    if self.told.is_none() {
+                        self.told = Some(cx.now);
+                        self.before = self.stack.sent();
+                    }
+                    for at in endpoints {
+                        self.peers.insert(at, None);
+                        self.stack.dial(cx, at);
+                    }
+                }
+                Some(Message::Probe { heard }) if from != server => {
+                    let first = heard && self.connected.is_none();
+                    if first {
+                        self.connected = Some(Connected {
+                            peer: from,
+                            at: cx.now,
+                        });
+                        self.peers.clear();
+                    }
+                    if first || !heard {
+                        self.probe(cx, from, true);
+                    }
+                }
+                _ => {}
+            },
+            Event::Refused(from) => {
+                self.refused += 1;
+                if let (Some(again), Some(told)) = (self.peers.get_mut(&from), self.told) {
+                    let waited = cx.now.saturating_since(told).as_micros() as u64;
+                    let tries = waited / AGAIN.as_micros() as u64 + 1;
+                    *again = (tries <= MAX_TRIES).then(|| told + AGAIN * tries as u32);
+                }
+            }
+        }
+    }
+
+    fn probe(&mut self, cx: &mut HostCx<'_>, to: SocketAddr, heard: bool) {
+        self.stack.send(cx, to, &Message::Probe { heard }.emit());
+    }
+}
+
+impl Host for TcpEnd {
+    fn start(&mut self, cx: &mut HostCx<'_>) {
+        self.stack.dial(cx, self.config.rendezvous);
+    }
+
+    fn packet(&mut self, cx: &mut HostCx<'_>, packet: Packet) {
+        let flow = *packet.flow();
+        match flow.proto {
+            Proto::Tcp if flow.dst == self.config.local => {
+                if let Some(event) = self.stack.packet(cx, &packet) {
+                    self.event(cx, event);
+                }
+            }
+            // A hint and no more: the SYN is sent again (RFC 1122 §4.2.3.9).
+            Proto::Icmp => self.icmp_errors += 1,
+            Proto::Udp | Proto::Tcp => {}
+        }
+        cx.recycle(packet);
+    }
+
+    fn wake(&mut self, cx: &mut HostCx<'_>) {
+        self.stack.wake(cx);
+        let mut due = Vec::new();
+        for (to, again) in &mut self.peers {
+            if again.is_some_and(|at| at <= cx.now) {
+                *again = None;
+                due.push(*to);
+            }
+        }
+        for to in due {
+            self.stack.dial(cx, to);
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let again = self.peers.values().flatten().min().copied();
+        [again, self.stack.next_wake()].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,176 @@
+//! An end that punches over UDP.
+
+use std::{net::SocketAddr, time::Duration};
+
+use dunlin_core::Instant;
+
+use super::{Connected, EndConfig, EndStats, TRIES, message::Message};
+use crate::{
+    host::{Host, HostCx},
+    packet::{Packet, Proto},
+};
+
+/// Between registrations, which keep the hole to the rendezvous open.
+const REGISTER: Duration = Duration::from_secs(1);
+/// Endpoints of the peer that are kept: those that were told and those that were heard. More are
+/// answered and not kept.
+const MAX_PEERS: usize = 16;
+
+/// An endpoint of the peer.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    at: SocketAddr,
+    heard: bool,
+}
+
+/// An end that punches over UDP. Without being told it only answers.
+#[derive(Debug)]
+pub struct UdpEnd {
+    config: EndConfig,
+    peers: Vec<Candidate>,
+    told: Option<Instant>,
+    /// Tries that were made.
+    tries: usize,
+    register: Instant,
+    connected: Option<Connected>,
+    stats: EndStats,
+}
+
+impl UdpEnd {
+    /// Registers as soon as it is switched on.
+    #[must_use]
+    pub const fn new(config: EndConfig) -> Self {
+        Self {
+            config,
+            peers: Vec::new(),
+            told: None,
+            tries: 0,
+            register: Instant::ORIGIN,
+            connected: None,
+            stats: EndStats {
+                sent: 0,
+                icmp_errors: 0,
+                refused: 0,
+            },
+        }
+    }
+
+    /// The first connection that came about.
+    #[must_use]
+    pub const fn connected(&self) -> Option<Connected> {
+        self.connected
+    }
+
+    /// When the rendezvous told it about the peer.
+    #[must_use]
+    pub const fn told(&self) -> Option<Instant> {
+        self.told
+    }
+
+    /// See [`EndStats`].
+    #[must_use]
+    pub const fn stats(&self) -> EndStats {
+        self.stats
+    }
+
+    fn send(&self, cx: &mut HostCx<'_>, to: SocketAddr, message: &Message) {
+        cx.send_udp(self.config.local, to, &message.emit());
+    }
+
+    fn probe(&mut self, cx: &mut HostCx<'_>, to: SocketAddr, heard: bool) {
+        self.stats.sent += 1;
+        self.send(cx, to, &Message::Probe { heard });
+    }
+
+    fn next_try(&self) -> Option<Instant> {
+        if self.connected.is_some() {
+            return None;
+        }
+        Some(self.told? + *TRIES.get(self.tries)?)
+    }
+
+    fn try_all(&mut self, cx: &mut HostCx<'_>) {
+        while self.next_try().is_some_and(|at| at <= cx.now) {
+            self.tries += 1;
+            for n in 0..self.peers.len() {
+                let Candidate { at, heard } = self.peers[n];
+                self.probe(cx, at, heard);
+            }
+        }
+    }
+
+    fn keep(&mut self, at: SocketAddr, heard: bool) {
+        match self.peers.iter().position(|p| p.at == at) {
+            Some(n) => self.peers[n].heard |= heard,
+            None if self.peers.len() < MAX_PEERS => self.peers.push(Candidate { at, heard }),
+            None => {}
+        }
+    }
+
+    fn message(&mut self, cx: &mut HostCx<'_>, from: SocketAddr, message: &Message) {
+        match message {
+            Message::Tell { endpoints } if from == self.config.rendezvous => {
+                for at in endpoints {
+                    self.keep(*at, false);
+                }
+                self.told.get_or_insert(cx.now);
+                self.try_all(cx);
+            }
+            Message::Probe { heard } if from != self.config.rendezvous => {
+                self.keep(from, true);
+                let first = *heard && self.connected.is_none();
+                if first {
+                    self.connected = Some(Connected {
+                        peer: from,
+                        at: cx.now,
+                    });
+                }
+                // The peer knows that it is heard if it says so a second time.
+                if first || !heard {
+                    self.probe(cx, from, true);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Host for UdpEnd {
+    fn start(&mut self, cx: &mut HostCx<'_>) {
+        self.register = cx.now;
+        self.wake(cx);
+    }
+
+    fn packet(&mut self, cx: &mut HostCx<'_>, packet: Packet) {
+        let flow = *packet.flow();
+        match flow.proto {
+            Proto::Udp if flow.dst == self.config.local => {
+                if let Some(message) = Message::parse(packet.payload()) {
+                    self.message(cx, flow.src, &message);
+                }
+            }
+            Proto::Icmp => self.stats.icmp_errors += 1,
+            Proto::Udp | Proto::Tcp => {}
+        }
+        cx.recycle(packet);
+    }
+
+    fn wake(&mut self, cx: &mut HostCx<'_>) {
+        if self.register <= cx.now {
+            self.register = cx.now + REGISTER;
+            let EndConfig {
+                name, advertised, ..
+            } = self.config;
+            let register = Message::Register { name, advertised };
+            self.send(cx, self.config.rendezvous, &register);
+        }
+        self.try_all(cx);
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        Some(
+            self.next_try()
+                .map_or(self.register, |at| at.min(self.register)),
+        )
+    }
+}

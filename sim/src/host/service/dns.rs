@@ -1,0 +1,174 @@
+//! A name server for the simulated internet (RFC 1035): it knows the names it was told, and has
+//! no doubt that there are no others.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use dunlin_core::Instant;
+
+use crate::{
+    host::{Host, HostCx},
+    packet::{Packet, Proto},
+};
+
+const PORT: u16 = 53;
+/// Seconds that an answer may be kept.
+const TTL: u32 = 300;
+const TYPE_A: u16 = 1;
+const TYPE_AAAA: u16 = 28;
+const HEADER: usize = 12;
+
+/// A name server.
+#[derive(Clone, Debug, Default)]
+pub struct Dns {
+    names: BTreeMap<String, Vec<IpAddr>>,
+    /// Questions that were answered, also with "no such name".
+    pub asked: u64,
+}
+
+impl Dns {
+    /// A server that knows `names`, in any case.
+    #[must_use]
+    pub fn new(names: impl IntoIterator<Item = (String, Vec<IpAddr>)>) -> Self {
+        let lower = |(name, addrs): (String, Vec<IpAddr>)| (name.to_ascii_lowercase(), addrs);
+        Self {
+            names: names.into_iter().map(lower).collect(),
+            asked: 0,
+        }
+    }
+
+    /// The answer to a query of one question; `None` to what is not a query.
+    fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
+        let head = query.get(..HEADER)?;
+        // A query (QR 0, opcode 0) with one question.
+        if head[2] & 0xf8 != 0 || head[4..6] != [0, 1] {
+            return None;
+        }
+        let (name, end) = read_name(query, HEADER)?;
+        let question = query.get(HEADER..end + 4)?;
+        let kind = u16::from_be_bytes([query[end], query[end + 1]]);
+        let known = self.names.get(&name);
+        let found: Vec<IpAddr> = known
+            .into_iter()
+            .flatten()
+            .filter(|ip| kind == if ip.is_ipv4() { TYPE_A } else { TYPE_AAAA })
+            .copied()
+            .collect();
+        let code = if known.is_some() { 0 } else { 3 };
+        let mut answer = head[..2].to_vec();
+        // A response, authoritative, recursion as asked and available.
+        answer.extend_from_slice(&[0x84 | (head[2] & 1), 0x80 | code, 0, 1]);
+        answer.extend_from_slice(&(found.len() as u16).to_be_bytes());
+        answer.extend_from_slice(&[0; 4]);
+        answer.extend_from_slice(question);
+        for ip in found {
+            // The name, by a pointer to the question's (RFC 1035 §4.1.4).
+            answer.extend_from_slice(&[0xc0, HEADER as u8]);
+            answer.extend_from_slice(&kind.to_be_bytes());
+            answer.extend_from_slice(&[0, 1]);
+            answer.extend_from_slice(&TTL.to_be_bytes());
+            match ip {
+                IpAddr::V4(ip) => {
+                    answer.extend_from_slice(&[0, 4]);
+                    answer.extend_from_slice(&ip.octets());
+                }
+                IpAddr::V6(ip) => {
+                    answer.extend_from_slice(&[0, 16]);
+                    answer.extend_from_slice(&ip.octets());
+                }
+            }
+        }
+        Some(answer)
+    }
+}
+
+/// The name at `at` in lower case, and where it ends. Questions carry no pointers.
+fn read_name(data: &[u8], mut at: usize) -> Option<(String, usize)> {
+    let mut name = String::new();
+    loop {
+        let len = usize::from(*data.get(at)?);
+        at += 1;
+        match len {
+            0 => return Some((name, at)),
+            1..64 => {
+                let label = std::str::from_utf8(data.get(at..at + len)?).ok()?;
+                if !name.is_empty() {
+                    name.push('.');
+                }
+                name.push_str(&label.to_ascii_lowercase());
+                at += len;
+            }
+            _ => return None,
+        }
+    }
+}
+
+impl Host for Dns {
+    fn packet(&mut self, cx: &mut HostCx<'_>, packet: Packet) {
+        let flow = *packet.flow();
+        let asked = flow.proto == Proto::Udp && flow.dst.port() == PORT;
+        if asked
+            && packet.checksums_hold()
+            && let Some(answer) = self.answer(packet.payload())
+        {
+            self.asked += 1;
+            cx.send_udp(flow.dst, flow.src, &answer);
+        }
+        cx.recycle(packet);
+    }
+
+    fn wake(&mut self, _: &mut HostCx<'_>) {}
+
+    fn next_wake(&self) -> Option<Instant> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smoltcp::wire::{DnsPacket, DnsQueryType, DnsQuestion, DnsRcode, DnsRecord, DnsRecordData};
+
+    use super::*;
+
+    fn query(name: &str, kind: u8) -> Vec<u8> {
+        let mut query = vec![7, 9, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in name.split('.') {
+            query.push(label.len() as u8);
+            query.extend_from_slice(label.as_bytes());
+        }
+        query.extend_from_slice(&[0, 0, kind, 0, 1]);
+        query
+    }
+
+    #[test]
+    fn another_implementation_reads_the_answers() {
+        let ip = IpAddr::from([5, 5, 5, 7]);
+        let dns = Dns::new([("Tracker.Example".into(), vec![ip])]);
+        let answer = dns.answer(&query("tracker.EXAMPLE", 1)).unwrap();
+        let packet = DnsPacket::new_checked(&answer[..]).unwrap();
+        assert_eq!(
+            (packet.transaction_id(), packet.answer_record_count()),
+            (0x0709, 1)
+        );
+        let (rest, question) = DnsQuestion::parse(packet.payload()).unwrap();
+        assert_eq!(question.type_, DnsQueryType::A);
+        let (_, record) = DnsRecord::parse(rest).unwrap();
+        assert_eq!(record.data, DnsRecordData::A([5, 5, 5, 7].into()));
+
+        let none = dns.answer(&query("tracker.example", 28)).unwrap();
+        let none = DnsPacket::new_checked(&none[..]).unwrap();
+        assert_eq!(
+            (none.rcode(), none.answer_record_count()),
+            (DnsRcode::NoError, 0)
+        );
+        let unknown = dns.answer(&query("other.example", 1)).unwrap();
+        let unknown = DnsPacket::new_checked(&unknown[..]).unwrap();
+        assert_eq!(unknown.rcode(), DnsRcode::NXDomain);
+    }
+
+    quickcheck::quickcheck! {
+        fn no_bytes_panic(bytes: Vec<u8>) -> bool {
+            let _ = Dns::default().answer(&bytes);
+            true
+        }
+    }
+}

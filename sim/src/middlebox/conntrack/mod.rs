@@ -1,0 +1,523 @@
+//! How long a box in the middle keeps a flow: of a TCP connection (RFC 9293 §3.3.2, RFC 5382 §4)
+//! it can tell enough to choose a timeout and, if it follows the windows, which segments belong to
+//! it. Behaves as Linux's connection tracking does.
+
+#[cfg(test)]
+mod tests;
+mod window;
+
+use std::time::Duration;
+
+use dunlin_core::Instant;
+
+use window::{Fit, Reset, Windows};
+
+use crate::{
+    middlebox::nat::Timeouts,
+    packet::{Proto, Segment, TcpFlags},
+};
+
+/// A connection that was taken up in its midst is not trusted for longer than this until it is
+/// answered.
+const UNANSWERED: Duration = Duration::from_secs(300);
+
+/// How a box tracks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules<'a> {
+    pub(crate) times: &'a Timeouts,
+    /// A segment from the middle of a connection begins a flow.
+    pub(crate) loose: bool,
+    /// Segments outside the windows are invalid.
+    pub(crate) windows: bool,
+}
+
+/// What is known of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Track {
+    made: Instant,
+    state: State,
+    /// A packet came back from the side that did not begin.
+    answered: bool,
+    /// One side said that it is done.
+    finished: bool,
+    /// The last segment that passed, and whether it came from the side that began.
+    last: Option<(Kind, bool)>,
+    /// Both sides sent a SYN before either accepted.
+    crossed: bool,
+    /// A SYN passed while the last end was awaited: an acknowledgement may be the answer to that
+    /// (RFC 5961 §4).
+    challenged: bool,
+    /// It was open, as both sides showed.
+    assured: bool,
+    /// Of a TCP connection, if they are followed.
+    windows: Option<Windows>,
+}
+
+/// What a packet does to its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// It lives for so long from now.
+    Lives(Duration),
+    /// It passes, and lives no longer for it.
+    Passes,
+    /// It does not belong there.
+    Invalid,
+    /// It begins another flow; this one is over.
+    Over,
+}
+
+impl Track {
+    /// A new flow and how long it lives; `None` if no flow begins with such a segment.
+    pub(crate) fn begin(
+        rules: &Rules<'_>,
+        now: Instant,
+        proto: Proto,
+        segment: &Segment,
+    ) -> Option<(Self, Duration)> {
+        let times = rules.times;
+        let (state, life) = match proto {
+            Proto::Udp => (State::None, times.udp_first),
+            Proto::Icmp => (State::None, times.icmp),
+            Proto::Tcp => {
+                let state = first(segment.flags, rules.loose)?;
+                (state, life(times, state, false))
+            }
+        };
+        let windows = rules.windows && proto == Proto::Tcp;
+        let track = Self {
+            made: now,
+            state,
+            answered: false,
+            finished: false,
+            last: (proto == Proto::Tcp).then(|| (kind(segment.flags), true)),
+            crossed: false,
+            challenged: false,
+            assured: false,
+            windows: windows.then(|| Windows::begin(segment)),
+        };
+        Some((track, life))
+    }
+
+    /// What a segment does, in the light of what came before.
+    fn step(&mut self, began: bool, segment: &Segment) -> Step {
+        let (old, what) = (self.state, kind(segment.flags));
+        let mut step = next(old, began, segment.flags);
+        let mut within = false;
+        match step {
+            Step::Invalid => return step,
+            Step::Reopen | Step::Ignore => match self.ignored(step, began, segment) {
+                Step::Ignore => return Step::Ignore,
+                other => step = other,
+            },
+            Step::To(State::TimeWait) if old == State::LastAck && self.challenged => {
+                if what == Kind::Ack && self.last == Some((Kind::Syn, !began)) {
+                    self.challenged = false;
+                    return Step::Ignore;
+                }
+            }
+            Step::To(State::SynCrossed) => self.crossed = true,
+            Step::To(State::SynReceived) if self.crossed && !began && what == Kind::Ack => {
+                step = Step::To(State::Established);
+            }
+            Step::To(State::Closed) if what == Kind::Rst => match self.reset(began, segment) {
+                Some((state, sure)) => (step, within) = (Step::To(state), sure),
+                None => return Step::Invalid,
+            },
+            Step::To(_) => {}
+        }
+        if step == Step::Reopen {
+            return step;
+        }
+        if let Some(windows) = &mut self.windows
+            && !within
+        {
+            match windows.fit(began, old, segment) {
+                Fit::In => {}
+                Fit::Old => return Step::Ignore,
+                Fit::Out => return Step::Invalid,
+            }
+        }
+        self.last = Some((what, began));
+        self.finished |= step == Step::To(State::FinWait);
+        step
+    }
+
+    /// A segment that tells nothing by itself. A connection that was reset is opened anew by the
+    /// side that reset it, and by the other when its SYN is accepted.
+    fn ignored(&mut self, step: Step, began: bool, segment: &Segment) -> Step {
+        let what = kind(segment.flags);
+        let aborted = self.last == Some((Kind::Rst, began));
+        if step == Step::Reopen && (self.finished || aborted) {
+            return Step::Reopen;
+        }
+        let accepts = self.windows.is_none_or(|w| w.accepts(segment));
+        if what == Kind::SynAck && self.last == Some((Kind::Syn, !began)) && accepts {
+            if let Some(windows) = &mut self.windows {
+                windows.resync(began);
+            }
+            (self.finished, self.challenged) = (false, false);
+            return Step::To(State::SynReceived);
+        }
+        let fresh = what == Kind::Syn && began;
+        if fresh {
+            self.crossed = false;
+            self.challenged = self.state == State::LastAck;
+        }
+        if let Some(windows) = &mut self.windows {
+            windows.ignored(segment, fresh);
+            if self.state == State::SynSent && what == Kind::Ack && !began {
+                windows.challenged(segment);
+            }
+        }
+        self.last = Some((what, began));
+        Step::Ignore
+    }
+
+    /// The state after a reset, and whether that is sure whatever the windows; `None` if it is an
+    /// old one.
+    fn reset(&self, began: bool, segment: &Segment) -> Option<(State, bool)> {
+        let mut state = State::Closed;
+        let closing = matches!(
+            self.state,
+            State::FinWait | State::CloseWait | State::LastAck | State::TimeWait | State::Closed
+        );
+        let windows = match &self.windows {
+            Some(windows) if !closing => windows,
+            _ => return Some((state, true)),
+        };
+        let open = self.state == State::Established && self.assured;
+        match windows.reset(began, segment) {
+            Reset::Unknown => {}
+            Reset::Old => return None,
+            Reset::Exact => return Some((state, false)),
+            Reset::Next if self.last == Some((Kind::Ack, began)) => return Some((state, false)),
+            _ if !open => return Some((state, false)),
+            // Its receiver will ask again (RFC 5961 §3).
+            Reset::Next | Reset::Ahead => state = self.state,
+        }
+        let strange = match self.last {
+            Some((Kind::Syn, _)) => self.answered,
+            Some((Kind::Ack, _)) => !self.assured,
+            _ => false,
+        };
+        let asked = self.state == State::SynSent && self.last == Some((Kind::Ack, false));
+        let sure =
+            strange && windows.refuses(segment) || asked && windows.answers_challenge(segment);
+        Some((state, sure))
+    }
+
+    /// A packet of the flow; `began` if it comes from the side that sent the first.
+    pub(crate) fn sign(
+        &mut self,
+        times: &Timeouts,
+        now: Instant,
+        proto: Proto,
+        began: bool,
+        segment: &Segment,
+    ) -> Sign {
+        let (before, old) = (self.answered, self.state);
+        let state = match proto {
+            Proto::Icmp => return Sign::Lives(times.icmp),
+            Proto::Udp => {
+                // On Linux the first answer itself does not count.
+                let wait = times.udp_stream_after;
+                let answered = before || (!began && wait.is_zero());
+                self.answered |= !began;
+                return Sign::Lives(if answered && now >= self.made + wait {
+                    times.udp_stream
+                } else {
+                    times.udp_first
+                });
+            }
+            Proto::Tcp => match self.step(began, segment) {
+                Step::Invalid => return Sign::Invalid,
+                Step::Reopen => return Sign::Over,
+                Step::Ignore => {
+                    self.answered |= !began;
+                    return Sign::Passes;
+                }
+                Step::To(state) => state,
+            },
+        };
+        self.answered |= !began;
+        self.state = state;
+        let open = State::Established;
+        self.assured |=
+            before && state == open && matches!(old, State::SynReceived | State::Established);
+        match kind(segment.flags) {
+            // Refused: there never was a connection.
+            Kind::Rst if !before => Sign::Lives(Duration::ZERO),
+            Kind::Rst => Sign::Lives(times.tcp_reset),
+            // Sent again and again it would keep what nobody answers.
+            Kind::Syn if !before && old == State::SynSent => Sign::Passes,
+            _ => Sign::Lives(life(times, state, self.answered)),
+        }
+    }
+}
+
+fn life(times: &Timeouts, state: State, answered: bool) -> Duration {
+    match state {
+        State::SynSent | State::SynCrossed | State::SynReceived => times.tcp_syn,
+        State::Established if answered => times.tcp_established,
+        State::Established => times.tcp_established.min(UNANSWERED),
+        State::None | State::FinWait | State::CloseWait | State::LastAck | State::TimeWait => {
+            times.tcp_fin
+        }
+        State::Closed => times.tcp_reset,
+    }
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum State {
+    /// Not TCP.
+    None,
+    /// A SYN went from the side that began.
+    SynSent,
+    /// A SYN went from either side: a simultaneous open (RFC 5382 REQ-2).
+    SynCrossed,
+    /// A SYN was acknowledged by a SYN.
+    SynReceived,
+    /// Open.
+    Established,
+    /// One side is done.
+    FinWait,
+    /// Its end was acknowledged.
+    CloseWait,
+    /// Both are done.
+    LastAck,
+    /// Both know.
+    TimeWait,
+    /// Reset.
+    Closed,
+}
+
+/// What a segment does to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// The connection is in this state now.
+    To(State),
+    /// Passed, and counts for nothing: not even as a sign of life.
+    Ignore,
+    /// It does not belong there.
+    Invalid,
+    /// It opens a new connection in the place of one that is over.
+    Reopen,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Rst,
+    Syn,
+    SynAck,
+    Fin,
+    Ack,
+    Bare,
+}
+
+const fn kind(flags: TcpFlags) -> Kind {
+    if flags.has(TcpFlags::RST) {
+        Kind::Rst
+    } else if flags.has(TcpFlags::SYN) && flags.has(TcpFlags::ACK) {
+        Kind::SynAck
+    } else if flags.has(TcpFlags::SYN) {
+        Kind::Syn
+    } else if flags.has(TcpFlags::FIN) {
+        Kind::Fin
+    } else if flags.has(TcpFlags::ACK) {
+        Kind::Ack
+    } else {
+        Kind::Bare
+    }
+}
+
+/// The state of a connection whose first segment this is; `None` if none begins so. With `loose`
+/// a segment from the middle of one is taken for its first.
+fn first(flags: TcpFlags, loose: bool) -> Option<State> {
+    match kind(flags) {
+        Kind::Syn => Some(State::SynSent),
+        Kind::Ack if loose => Some(State::Established),
+        _ => None,
+    }
+}
+
+/// What a segment does; `began` if it comes from the side that sent the first.
+fn next(state: State, began: bool, flags: TcpFlags) -> Step {
+    use State::*;
+    let to = match (kind(flags), began) {
+        (Kind::Rst, _) => Closed,
+        (Kind::Syn, true) => match state {
+            SynSent => SynSent,
+            SynCrossed => SynCrossed,
+            TimeWait | Closed => return Step::Reopen,
+            _ => return Step::Ignore,
+        },
+        (Kind::Syn, false) => match state {
+            SynSent | SynCrossed => SynCrossed,
+            TimeWait => return Step::Reopen,
+            _ => return Step::Invalid,
+        },
+        (Kind::SynAck, true) => match state {
+            SynReceived | SynCrossed => SynReceived,
+            _ => return Step::Invalid,
+        },
+        (Kind::SynAck, false) => match state {
+            SynSent | SynCrossed => SynReceived,
+            _ => return Step::Ignore,
+        },
+        (Kind::Fin, _) => match state {
+            SynReceived | Established => FinWait,
+            FinWait | CloseWait | LastAck => LastAck,
+            TimeWait => TimeWait,
+            Closed => Closed,
+            _ => return Step::Invalid,
+        },
+        (Kind::Ack, _) => match state {
+            SynReceived if !began => SynReceived,
+            SynReceived | Established => Established,
+            FinWait | CloseWait => CloseWait,
+            LastAck | TimeWait => TimeWait,
+            Closed => Closed,
+            _ if began => return Step::Invalid,
+            _ => return Step::Ignore,
+        },
+        (Kind::Bare, _) => return Step::Invalid,
+    };
+    Step::To(to)
+}
+
+#[cfg(test)]
+mod steps {
+    use super::*;
+
+    const SYN: TcpFlags = TcpFlags::SYN;
+    const ACK: TcpFlags = TcpFlags::ACK;
+    const FIN: TcpFlags = TcpFlags::FIN;
+    const RST: TcpFlags = TcpFlags::RST;
+
+    fn bare(flags: TcpFlags) -> Segment {
+        Segment {
+            flags,
+            ..Segment::default()
+        }
+    }
+
+    fn begin(segment: &Segment, windows: bool) -> Track {
+        let rules = Rules {
+            times: &crate::middlebox::nat::presets::linux().timeouts,
+            loose: true,
+            windows,
+        };
+        let begun = Track::begin(&rules, Instant::ORIGIN, Proto::Tcp, segment);
+        begun.expect("a connection begins so").0
+    }
+
+    fn walk(steps: &[(bool, TcpFlags)]) -> Vec<Step> {
+        let mut state = first(steps[0].1, false).expect("begins");
+        let mut all = Vec::new();
+        for (began, flags) in &steps[1..] {
+            let step = next(state, *began, *flags);
+            if let Step::To(to) = step {
+                state = to;
+            }
+            all.push(step);
+        }
+        all
+    }
+
+    #[test]
+    fn a_connection_from_its_first_segment_to_its_last() {
+        let (me, you) = (true, false);
+        assert_eq!(
+            walk(&[
+                (me, SYN),
+                (you, SYN.with(ACK)),
+                (me, ACK),
+                (me, FIN.with(ACK)),
+                (you, ACK),
+                (you, FIN.with(ACK)),
+                (me, ACK),
+                (me, SYN),
+            ]),
+            [
+                Step::To(State::SynReceived),
+                Step::To(State::Established),
+                Step::To(State::FinWait),
+                Step::To(State::CloseWait),
+                Step::To(State::LastAck),
+                Step::To(State::TimeWait),
+                Step::Reopen,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_simultaneous_open_becomes_established() {
+        let (me, you) = (true, false);
+        assert_eq!(
+            walk(&[
+                (me, SYN),
+                (you, SYN),
+                (me, SYN.with(ACK)),
+                (you, SYN.with(ACK)),
+                (me, ACK)
+            ]),
+            [
+                Step::To(State::SynCrossed),
+                Step::To(State::SynReceived),
+                Step::Ignore,
+                Step::To(State::Established),
+            ]
+        );
+    }
+
+    #[test]
+    fn only_a_syn_begins_unless_loose() {
+        assert_eq!(first(SYN, false), Some(State::SynSent));
+        for flags in [SYN.with(ACK), FIN, RST, TcpFlags::default()] {
+            assert_eq!((first(flags, false), first(flags, true)), (None, None));
+        }
+        assert_eq!(first(ACK, false), None);
+        assert_eq!(first(ACK, true), Some(State::Established));
+    }
+
+    #[test]
+    fn a_reset_closes_and_a_syn_reopens() {
+        assert_eq!(
+            next(State::Established, false, RST),
+            Step::To(State::Closed)
+        );
+        assert_eq!(next(State::Closed, true, SYN), Step::Reopen);
+        assert_eq!(next(State::Established, true, SYN), Step::Ignore);
+        assert_eq!(next(State::SynSent, true, ACK), Step::Invalid);
+    }
+
+    #[test]
+    fn who_reset_a_connection_opens_it_anew_and_the_other_when_accepted() {
+        let (me, you) = (true, false);
+        let track = |segments: &[(bool, TcpFlags)]| {
+            let mut track = begin(&bare(segments[0].1), false);
+            track.answered = true;
+            let steps: Vec<_> = segments[1..]
+                .iter()
+                .map(|(began, flags)| {
+                    let step = track.step(*began, &bare(*flags));
+                    if let Step::To(to) = step {
+                        track.state = to;
+                    }
+                    step
+                })
+                .collect();
+            steps[steps.len() - 1]
+        };
+        let syn_ack = SYN.with(ACK);
+        assert_eq!(track(&[(me, SYN), (me, RST), (me, SYN)]), Step::Reopen);
+        let by_you = [(me, SYN), (you, syn_ack), (you, RST), (me, SYN)];
+        assert_eq!(track(&by_you), Step::Ignore);
+        assert_eq!(
+            track(&[&by_you[..], &[(you, syn_ack)]].concat()),
+            Step::To(State::SynReceived)
+        );
+        assert_eq!(track(&[(me, SYN), (me, RST), (you, SYN)]), Step::Invalid);
+    }
+}

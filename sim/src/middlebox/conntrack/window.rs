@@ -1,0 +1,283 @@
+//! The windows of a connection, as a box in the middle sees them: which segments its ends can
+//! have meant for it (G. van Rooij, "Real stateful TCP packet filtering in IP Filter", 2000).
+//!
+//! A segment is in the window when it ends no earlier than the receiver's window reaches back,
+//! begins no later than what the receiver has allowed, acknowledges nothing that was not sent,
+//! and nothing that was acknowledged very long ago.
+
+use super::State;
+use crate::packet::{Segment, TcpFlags};
+
+/// How far an acknowledgement may lag behind, at least: the largest window without scale, and
+/// some.
+const LAG: u32 = 66_000;
+
+const fn before(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) < 0
+}
+
+const fn after(a: u32, b: u32) -> bool {
+    before(b, a)
+}
+
+/// What one side has sent and may send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Side {
+    /// First sequence number after all that it sent.
+    end: u32,
+    /// First one after all that it may send.
+    max_end: u32,
+    /// The largest window that it offered; 0: nothing is known of it.
+    max_win: u32,
+    /// The latest that it acknowledged, if it ever did.
+    max_ack: Option<u32>,
+    /// How its windows are shifted.
+    scale: u8,
+    /// Its SYN had the option for that.
+    scales: bool,
+    /// Its SYN permitted selective acknowledgements.
+    sacks: bool,
+    /// What it sends is in the window whatever it is.
+    liberal: bool,
+}
+
+impl Side {
+    /// What a SYN says.
+    fn start(&mut self, segment: &Segment) {
+        self.end = segment.end;
+        self.max_end = segment.end;
+        self.max_win = u32::from(segment.window).max(1);
+        self.options(segment);
+    }
+
+    fn options(&mut self, segment: &Segment) {
+        if segment.options {
+            self.max_ack = None;
+            self.scale = segment.scale.unwrap_or(0);
+            self.scales = segment.scale.is_some();
+            self.sacks = segment.sacks;
+        }
+    }
+}
+
+/// A SYN that was passed though it is not known to belong to the connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Strange {
+    window: u16,
+    scale: Option<u8>,
+    sacks: bool,
+}
+
+/// Whether a segment belongs to the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    In,
+    /// An old one, which does no harm: it passes and counts for nothing.
+    Old,
+    Out,
+}
+
+/// What is known of a connection's sequence numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Windows {
+    /// The side that began, the other.
+    sides: [Side; 2],
+    /// The end of the last segment that was passed without knowing better, or acknowledged.
+    last_end: u32,
+    /// The acknowledgement by which the other side met a SYN, of something else.
+    last_ack: u32,
+    strange: Strange,
+}
+
+impl Windows {
+    /// From the first segment: a SYN, or one from the middle of a connection, of which nothing is
+    /// checked.
+    pub(super) fn begin(segment: &Segment) -> Self {
+        let mut first = Side::default();
+        let mut second = Side::default();
+        first.start(segment);
+        if !segment.flags.has(TcpFlags::SYN) {
+            first.max_end = segment.end.wrapping_add(first.max_win);
+            for side in [&mut first, &mut second] {
+                side.sacks = true;
+                side.liberal = true;
+            }
+        }
+        let mut windows = Self {
+            sides: [first, second],
+            last_end: 0,
+            last_ack: 0,
+            strange: Strange::default(),
+        };
+        windows.fit(true, State::None, segment);
+        windows
+    }
+
+    /// The sender and the receiver of a segment.
+    const fn ends(&mut self, began: bool) -> (&mut Side, &mut Side) {
+        let [a, b] = &mut self.sides;
+        if began { (a, b) } else { (b, a) }
+    }
+
+    /// Judges a segment of a connection in this state, and learns from it.
+    pub(super) fn fit(&mut self, began: bool, state: State, segment: &Segment) -> Fit {
+        let flags = segment.flags;
+        let opening = matches!(state, State::SynSent | State::SynReceived);
+        let syn = flags.has(TcpFlags::SYN);
+        let (from, to) = self.ends(began);
+        if segment.torn {
+            from.liberal = true;
+            to.liberal = true;
+        }
+        let (mut seq, mut end, mut ack) = (segment.seq, segment.end, segment.ack);
+        let mut sack = if to.sacks { segment.sack } else { ack };
+        let again = syn && opening && after(end, from.end);
+        if syn && (from.max_win == 0 || again) {
+            let new = from.max_win == 0;
+            from.start(segment);
+            let scales = from.scales && to.scales;
+            if !began && !scales {
+                from.scale = 0;
+                to.scale = 0;
+            }
+            if !flags.has(TcpFlags::ACK) && (new || !began) {
+                return Fit::In;
+            }
+        } else if from.max_win == 0 {
+            from.end = end;
+            from.max_win = (u32::from(segment.window) << from.scale).max(1);
+            from.max_end = end.wrapping_add(from.max_win);
+            if to.max_win == 0 {
+                to.end = sack;
+                to.max_end = sack;
+            } else if sack == to.end.wrapping_add(1) {
+                // It answers a keep-alive.
+                to.end = sack;
+            }
+        }
+        let nothing = !flags.has(TcpFlags::ACK) || (flags.has(TcpFlags::RST) && ack == 0);
+        if nothing {
+            ack = to.end;
+            sack = to.end;
+        }
+        if flags.has(TcpFlags::RST) && seq == 0 && state == State::SynSent {
+            // It answers a SYN.
+            seq = from.end;
+            end = from.end;
+        }
+        let no = |from: &Side, fit| if from.liberal { Fit::In } else { fit };
+        let lag = from.max_win.max(LAG);
+        let not_old = after(sack, to.end.wrapping_sub(lag).wrapping_sub(1));
+        let not_new = before(sack, to.end.wrapping_add(1));
+        let reaches = after(end, from.end.wrapping_sub(to.max_win).wrapping_sub(1));
+        if !before(seq, from.max_end.wrapping_add(1)) {
+            let over = end.wrapping_sub(from.max_end).wrapping_add(1);
+            if to.max_win > 0 && reaches && not_old && not_new && over <= to.max_win {
+                // More than was allowed; it may be acknowledged all the same.
+                from.end = end;
+                return no(from, Fit::Old);
+            }
+            return no(from, Fit::Out);
+        }
+        if !not_new {
+            return no(from, Fit::Out);
+        }
+        if (to.max_win > 0 && !reaches) || !not_old {
+            return no(from, Fit::Old);
+        }
+
+        let win = u32::from(segment.window) << if syn { 0 } else { from.scale };
+        from.max_win = from.max_win.max(win.wrapping_add(sack.wrapping_sub(ack)));
+        if after(end, from.end) {
+            from.end = end;
+        }
+        if flags.has(TcpFlags::ACK) && from.max_ack.is_none_or(|old| after(ack, old)) {
+            from.max_ack = Some(ack);
+        }
+        if to.max_win > 0 && after(end, from.max_end) {
+            to.max_win = to.max_win.wrapping_add(end.wrapping_sub(from.max_end));
+        }
+        let allowed = sack.wrapping_add(win);
+        if after(allowed, to.max_end.wrapping_sub(1)) {
+            to.max_end = allowed.wrapping_add(u32::from(win == 0));
+        }
+        if super::kind(flags) == super::Kind::Ack {
+            self.last_end = end;
+        }
+        Fit::In
+    }
+
+    /// A segment passed that may show that the two ends know more than the box; `fresh` is a SYN
+    /// from the side that began.
+    pub(super) const fn ignored(&mut self, segment: &Segment, fresh: bool) {
+        self.last_end = segment.end;
+        self.strange.window = segment.window;
+        if fresh {
+            self.strange.scale = segment.scale;
+            self.strange.sacks = segment.sacks;
+        }
+    }
+
+    /// A SYN was met by an acknowledgement of something else.
+    pub(super) const fn challenged(&mut self, segment: &Segment) {
+        self.last_ack = segment.ack;
+    }
+
+    /// Whether a SYN and ACK accepts the SYN that was passed without knowing better.
+    pub(super) const fn accepts(&self, segment: &Segment) -> bool {
+        segment.ack == self.last_end
+    }
+
+    /// It does, `began` being the side that sends it: its connection counts from now.
+    pub(super) fn resync(&mut self, began: bool) {
+        let (last_end, strange) = (self.last_end, self.strange);
+        let (from, to) = self.ends(began);
+        *from = Side::default();
+        *to = Side {
+            end: last_end,
+            max_end: last_end,
+            max_win: u32::from(strange.window).max(1),
+            max_ack: None,
+            scale: strange.scale.unwrap_or(0),
+            scales: strange.scale.is_some(),
+            sacks: strange.sacks,
+            liberal: false,
+        };
+    }
+
+    /// How a reset stands to what the other side has acknowledged.
+    pub(super) fn reset(&self, began: bool, segment: &Segment) -> Reset {
+        match self.sides[usize::from(began)].max_ack {
+            None => Reset::Unknown,
+            Some(ack) if before(segment.seq, ack) => Reset::Old,
+            Some(ack) if segment.seq == ack => Reset::Exact,
+            Some(_) if segment.seq == self.last_end => Reset::Next,
+            Some(_) => Reset::Ahead,
+        }
+    }
+
+    /// Whether a reset acknowledges what was passed without knowing better.
+    pub(super) const fn refuses(&self, segment: &Segment) -> bool {
+        segment.ack == self.last_end
+    }
+
+    /// Whether a reset answers an acknowledgement of something else.
+    pub(super) const fn answers_challenge(&self, segment: &Segment) -> bool {
+        segment.seq == self.last_ack
+    }
+}
+
+/// See [`Windows::reset`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reset {
+    /// The other side has acknowledged nothing.
+    Unknown,
+    /// Of data that were acknowledged.
+    Old,
+    /// What the other side waits for.
+    Exact,
+    /// What comes after the last segment.
+    Next,
+    /// Later.
+    Ahead,
+}

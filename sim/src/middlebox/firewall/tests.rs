@@ -1,0 +1,194 @@
+//! What a firewall lets through.
+
+use std::{net::SocketAddr, time::Duration};
+
+use dunlin_core::Instant;
+
+use super::{Firewall, FirewallConfig, PinholesFull, presets};
+use crate::{
+    middlebox::nat::{Filtering, UnsolicitedSyn},
+    packet::{
+        IcmpError, Packet, Proto, TcpFlags,
+        verdict::{Rule, Verdict},
+    },
+};
+
+const IN: &str = "[2001:db8::2]:6881";
+const P: &str = "[2001:db8:f::1]:7000";
+const P2: &str = "[2001:db8:f::1]:7001";
+const Q: &str = "[2001:db8:e::1]:7000";
+
+fn addr(s: &str) -> SocketAddr {
+    s.parse().expect("an endpoint")
+}
+
+fn at(millis: u64) -> Instant {
+    Instant::from_micros(1_000_000 + millis * 1_000)
+}
+
+fn udp(from: &str, to: &str) -> Packet {
+    Packet::udp(addr(from), addr(to), b"x")
+}
+
+fn tcp(from: &str, to: &str, flags: TcpFlags) -> Packet {
+    Packet::tcp(addr(from), addr(to), flags, 1, 0, b"")
+}
+
+fn passes(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Pass(_))
+}
+
+fn with(filtering: Filtering) -> Firewall {
+    Firewall::new(
+        FirewallConfig {
+            filtering,
+            ..presets::no_inbound()
+        },
+        1,
+    )
+}
+
+#[test]
+fn filtering_is_as_defined() {
+    for (filtering, same_address, stranger) in [
+        (Filtering::EndpointIndependent, true, true),
+        (Filtering::AddressDependent, true, false),
+        (Filtering::AddressAndPortDependent, false, false),
+    ] {
+        let mut wall = with(filtering);
+        assert!(!passes(&wall.inbound(at(0), &udp(P, IN))));
+        assert!(passes(&wall.outbound(at(0), &udp(IN, P))));
+        for (from, lets) in [(P, true), (P2, same_address), (Q, stranger)] {
+            let verdict = wall.inbound(at(1), &udp(from, IN));
+            assert_eq!(passes(&verdict), lets, "{filtering:?} {from}");
+        }
+        // What let them in ends with the flow that asked.
+        assert!(!passes(&wall.inbound(at(200_000), &udp(Q, IN))));
+        assert!(wall.is_empty());
+    }
+}
+
+#[test]
+fn v4_passes_by_a_firewall_for_v6() {
+    let mut wall = Firewall::new(presets::home6(), 1);
+    assert!(passes(
+        &wall.inbound(at(0), &udp("1.2.3.4:5", "10.0.0.1:6"))
+    ));
+    assert!(!passes(&wall.inbound(at(0), &udp(P, IN))));
+}
+
+#[test]
+fn ports_out() {
+    let make = |name| (presets::find(name).expect("a preset").make)();
+    let mut web = Firewall::new(make("web-only"), 1);
+    let syn = |to: &str| tcp("10.0.0.2:999", to, TcpFlags::SYN);
+    assert!(passes(&web.outbound(at(0), &syn("1.2.3.4:443"))));
+    assert_eq!(
+        web.outbound(at(0), &syn("1.2.3.4:6881")),
+        Verdict::Drop(Rule::FirewallPortBlocked)
+    );
+    assert!(passes(
+        &web.outbound(at(0), &udp("10.0.0.2:9", "1.1.1.1:53"))
+    ));
+    let blocked = web.outbound(at(0), &udp("10.0.0.2:9", "1.1.1.1:6881"));
+    assert_eq!(blocked, Verdict::Drop(Rule::FirewallUdpBlocked));
+    // A port mapping led it in: it may be answered, whatever the port.
+    assert!(passes(
+        &web.forwarded(at(0), &udp("1.1.1.1:6881", "10.0.0.2:9"))
+    ));
+    assert!(passes(
+        &web.outbound(at(0), &udp("10.0.0.2:9", "1.1.1.1:6881"))
+    ));
+    let mut open = Firewall::new(make("open"), 1);
+    assert!(passes(&open.inbound(at(0), &udp(P, IN))));
+}
+
+#[test]
+fn unsolicited_syns() {
+    let meet = |how| {
+        let config = FirewallConfig {
+            unsolicited_syn: how,
+            ..presets::no_inbound()
+        };
+        let mut wall = Firewall::new(config, 1);
+        let verdict = wall.inbound(at(0), &tcp(P, IN, TcpFlags::SYN));
+        assert_eq!(verdict.rule(), Rule::FirewallUnsolicited);
+        (wall, verdict)
+    };
+    assert!(matches!(meet(UnsolicitedSyn::Drop).1, Verdict::Drop(_)));
+    let Verdict::Answer(_, reset) = meet(UnsolicitedSyn::Reset).1 else {
+        panic!("no answer");
+    };
+    assert!(reset.flow().flags.has(TcpFlags::RST));
+    let Verdict::Answer(_, error) = meet(UnsolicitedSyn::Icmp).1 else {
+        panic!("no answer");
+    };
+    assert_eq!(error.quoted().map(|q| q.src), Some(addr(P)));
+    // After six seconds, unless a SYN went out.
+    let (mut wall, _) = meet(UnsolicitedSyn::DelayedIcmp);
+    assert_eq!(wall.next_timeout(), Some(at(6_000)));
+    assert_eq!(wall.delayed(at(5_999)), None);
+    assert!(wall.delayed(at(6_000)).is_some());
+    let (mut wall, _) = meet(UnsolicitedSyn::DelayedIcmp);
+    assert!(passes(
+        &wall.outbound(at(1_000), &tcp(IN, P, TcpFlags::SYN))
+    ));
+    assert!(passes(&wall.inbound(at(2_000), &tcp(P, IN, TcpFlags::SYN))));
+    assert_eq!((wall.next_timeout(), wall.delayed(at(9_000))), (None, None));
+}
+
+#[test]
+fn errors_about_known_flows_alone() {
+    let mut wall = with(Filtering::AddressAndPortDependent);
+    let sent = udp(IN, P);
+    let router = "2001:db8:7::7".parse().expect("an address");
+    let error = Packet::icmp_error(router, IcmpError::HopLimit, &sent);
+    assert!(!passes(&wall.inbound(at(0), &error)));
+    assert!(passes(&wall.outbound(at(0), &sent)));
+    assert!(passes(&wall.inbound(at(0), &error)));
+}
+
+#[test]
+fn pinholes_open_renew_and_end() {
+    let config = FirewallConfig {
+        max_pinholes: 1,
+        max_lease: Duration::from_secs(100),
+        ..presets::no_inbound()
+    };
+    let mut wall = Firewall::new(config, 1);
+    let day = Duration::from_secs(86_400);
+    assert_eq!(
+        wall.pinhole(at(0), Proto::Udp, addr(IN), day),
+        Ok(at(100_000))
+    );
+    assert_eq!(
+        wall.pinhole(at(1), Proto::Tcp, addr(IN), day),
+        Err(PinholesFull)
+    );
+    assert_eq!(
+        wall.pinhole(at(1), Proto::Udp, addr(IN), day),
+        Ok(at(100_001))
+    );
+    assert!(passes(&wall.inbound(at(99_000), &udp(P, IN))));
+    assert!(!passes(
+        &wall.inbound(at(99_000), &tcp(P, IN, TcpFlags::SYN))
+    ));
+    assert_eq!(wall.pinholes().count(), 1);
+    // The flow lives on, the hole does not.
+    assert!(passes(&wall.inbound(at(100_500), &udp(P, IN))));
+    assert!(!passes(&wall.inbound(at(100_500), &udp(Q, IN))));
+    assert!(!wall.close_pinhole(Proto::Udp, addr(IN)));
+}
+
+#[test]
+fn a_full_table_takes_no_more() {
+    let config = FirewallConfig {
+        max_entries: 2,
+        ..presets::no_inbound()
+    };
+    let mut wall = Firewall::new(config, 1);
+    for (to, lets) in [(P, true), (P2, true), (Q, false), (P, true)] {
+        assert_eq!(passes(&wall.outbound(at(0), &udp(IN, to))), lets, "{to}");
+    }
+    assert!(passes(&wall.outbound(at(30_000), &udp(IN, Q))));
+}

@@ -1,0 +1,380 @@
+//! What stands between two links: a NAT, a firewall, both or neither, and what the box itself
+//! offers to its own side.
+
+pub(crate) mod conntrack;
+pub mod firewall;
+pub mod nat;
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use dunlin_core::Instant;
+
+use crate::{
+    middlebox::{
+        firewall::{Firewall, FirewallConfig},
+        nat::{Nat, NatConfig},
+    },
+    packet::{
+        Packet,
+        verdict::{Rule, Verdict},
+    },
+};
+
+/// A version of UPnP's internet gateway device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Igd {
+    /// WANIPConnection:1: leases may be refused, a taken port is an error.
+    V1,
+    /// WANIPConnection:2: leases are mandatory, `AddAnyPortMapping` finds a free port.
+    V2,
+}
+
+/// What the box offers to the machines on its inner side: the place of the port-mapping
+/// protocols. All off by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatewayConfig {
+    /// The box's own address on its inner side. What is sent there is
+    /// [`Verdict::Local`].
+    pub lan: Option<IpAddr>,
+    /// UPnP IGD.
+    pub upnp: Option<Igd>,
+    /// NAT-PMP (RFC 6886).
+    pub nat_pmp: bool,
+    /// PCP (RFC 6887).
+    pub pcp: bool,
+}
+
+/// A box: what a router of the network's tree is configured with. By default it only routes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BoxConfig {
+    /// Translates IPv4, if there.
+    pub nat: Option<NatConfig>,
+    /// Filters, if there.
+    pub firewall: Option<FirewallConfig>,
+    /// See [`GatewayConfig`].
+    pub gateway: GatewayConfig,
+}
+
+/// A box at work.
+#[derive(Clone, Debug)]
+pub struct Middlebox {
+    nat: Option<Nat>,
+    firewall: Option<Firewall>,
+    gateway: GatewayConfig,
+}
+
+impl Middlebox {
+    /// A box with these external IPv4 addresses, which only a NAT needs.
+    ///
+    /// # Panics
+    /// As [`Nat::new`].
+    #[must_use]
+    pub fn new(config: BoxConfig, public: &[Ipv4Addr], seed: u64) -> Self {
+        Self {
+            nat: config.nat.map(|nat| Nat::new(nat, public, seed)),
+            firewall: config.firewall.map(|wall| Firewall::new(wall, seed)),
+            gateway: config.gateway,
+        }
+    }
+
+    /// A packet from its inner side. It meets the firewall first, then the NAT.
+    pub fn outbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
+        if self.gateway.lan == Some(packet.flow().dst.ip()) {
+            return Verdict::Local(Rule::BoxLocal);
+        }
+        let walled = match &mut self.firewall {
+            Some(wall) => wall.outbound(now, packet),
+            None => Verdict::Pass(Rule::NatUntouched),
+        };
+        match (&mut self.nat, walled) {
+            (Some(nat), Verdict::Pass(rule)) => match nat.outbound(now, packet) {
+                // It was never outside: the firewall lets it pass, and has to know its flow so
+                // that the answer is none out of nowhere.
+                Verdict::Hairpin(by) => match self.firewall.as_mut() {
+                    Some(wall) => match wall.forwarded(now, packet) {
+                        Verdict::Pass(_) => Verdict::Hairpin(by),
+                        stopped => {
+                            nat.forget_fresh(nat.fresh());
+                            stopped
+                        }
+                    },
+                    None => Verdict::Hairpin(by),
+                },
+                verdict => told(verdict, rule),
+            },
+            (_, verdict) => verdict,
+        }
+    }
+
+    /// A packet from its outer side. It meets the NAT first, then the firewall; what a port
+    /// mapping led in, the firewall lets pass. The NAT keeps no new flow for what the firewall drops.
+    pub fn inbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
+        let verdict = match &mut self.nat {
+            Some(nat) => nat.inbound(now, packet),
+            None => Verdict::Pass(Rule::NatUntouched),
+        };
+        let (Some(wall), Verdict::Pass(rule)) = (&mut self.firewall, &verdict) else {
+            return verdict;
+        };
+        let put_off = wall.put_off();
+        let walled = match *rule {
+            Rule::NatForwarded => wall.forwarded(now, packet),
+            _ => wall.inbound(now, packet),
+        };
+        if let Verdict::Pass(by) = walled {
+            return told(verdict, by);
+        }
+        let fresh = self.nat.as_ref().map(Nat::fresh);
+        // What the firewall says is about the packet as the NAT left it, and must be translated like
+        // any that comes from inside, as long as the flow is known.
+        let walled = match walled {
+            Verdict::Answer(by, answer) => self.answered(now, by, *answer),
+            _ => walled,
+        };
+        if let (Some(nat), Some(wall)) = (&mut self.nat, &mut self.firewall)
+            && wall.put_off() > put_off
+        {
+            wall.translate_last(|error| matches!(nat.outbound(now, error), Verdict::Pass(_)));
+        }
+        if let (Some(nat), Some(fresh)) = (&mut self.nat, fresh) {
+            nat.forget_fresh(fresh);
+        }
+        walled
+    }
+
+    fn answered(&mut self, now: Instant, by: Rule, mut answer: Packet) -> Verdict {
+        match self.nat.as_mut().map(|nat| nat.outbound(now, &mut answer)) {
+            None | Some(Verdict::Pass(_)) => Verdict::Answer(by, Box::new(answer)),
+            Some(_) => Verdict::Drop(by),
+        }
+    }
+
+    /// A refusal that was put off and is due, for the outer side; there may be more. See
+    /// [`Nat::delayed`].
+    pub fn delayed(&mut self, now: Instant) -> Option<Packet> {
+        let translated = self.nat.as_mut().and_then(|nat| nat.delayed(now));
+        translated.or_else(|| self.firewall.as_mut()?.delayed(now))
+    }
+
+    /// When [`Middlebox::delayed`] has something to say.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let nat = self.nat.as_ref().and_then(Nat::next_timeout);
+        let wall = self.firewall.as_ref().and_then(Firewall::next_timeout);
+        [nat, wall].into_iter().flatten().min()
+    }
+
+    /// Its NAT, for looking at.
+    #[must_use]
+    pub const fn nat(&self) -> Option<&Nat> {
+        self.nat.as_ref()
+    }
+
+    /// Its NAT, for port mappings.
+    pub const fn nat_mut(&mut self) -> Option<&mut Nat> {
+        self.nat.as_mut()
+    }
+
+    /// Its firewall, for looking at.
+    #[must_use]
+    pub const fn firewall(&self) -> Option<&Firewall> {
+        self.firewall.as_ref()
+    }
+
+    /// Its firewall, for pinholes.
+    pub const fn firewall_mut(&mut self) -> Option<&mut Firewall> {
+        self.firewall.as_mut()
+    }
+
+    /// What it offers to its inner side.
+    #[must_use]
+    pub const fn gateway(&self) -> &GatewayConfig {
+        &self.gateway
+    }
+
+    /// Restarts it.
+    pub fn reboot(&mut self, now: Instant) {
+        if let Some(nat) = &mut self.nat {
+            nat.reboot(now);
+        }
+        if let Some(wall) = &mut self.firewall {
+            wall.reboot();
+        }
+    }
+
+    /// How much longer each packet takes now; see [`crate::middlebox::nat::Full::Slowdown`].
+    #[must_use]
+    pub fn penalty(&self) -> Duration {
+        self.nat.as_ref().map_or(Duration::ZERO, Nat::penalty)
+    }
+}
+
+/// The rule to name where two decided: the NAT's, unless it had nothing to do.
+fn told(nat: Verdict, wall: Rule) -> Verdict {
+    match nat {
+        Verdict::Pass(Rule::NatUntouched) => Verdict::Pass(wall),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        middlebox::{
+            firewall,
+            nat::{UnsolicitedSyn, presets},
+        },
+        packet::TcpFlags,
+    };
+
+    fn make(nat: Option<NatConfig>, wall: Option<FirewallConfig>) -> Middlebox {
+        let config = BoxConfig {
+            nat,
+            firewall: wall,
+            gateway: GatewayConfig {
+                lan: Some(IpAddr::from([10, 0, 0, 1])),
+                ..GatewayConfig::default()
+            },
+        };
+        Middlebox::new(config, &[Ipv4Addr::new(203, 0, 113, 1)], 1)
+    }
+
+    fn udp(from: &str, to: &str) -> Packet {
+        let addr = |s: &str| s.parse().expect("an endpoint");
+        Packet::udp(addr(from), addr(to), b"x")
+    }
+
+    const NOW: Instant = Instant::from_micros(5);
+
+    #[test]
+    fn v6_meets_the_firewall_and_not_the_nat() {
+        let mut one = make(Some(presets::linux()), Some(firewall::presets::home6()));
+        let mut stranger = udp("[2001:db8::9]:1", "[2001:db8::2]:2");
+        assert_eq!(
+            one.inbound(NOW, &mut stranger).rule(),
+            Rule::FirewallUnsolicited
+        );
+        let mut out = udp("[2001:db8::2]:2", "[2001:db8::9]:1");
+        assert_eq!(
+            one.outbound(NOW, &mut out),
+            Verdict::Pass(Rule::FirewallNew)
+        );
+        assert_eq!(out, udp("[2001:db8::2]:2", "[2001:db8::9]:1"));
+        assert_eq!(
+            one.inbound(NOW, &mut stranger),
+            Verdict::Pass(Rule::FirewallEstablished)
+        );
+    }
+
+    #[test]
+    fn v4_meets_both_and_a_port_mapping_opens_both() {
+        let wall = firewall::presets::no_inbound();
+        let mut one = make(Some(presets::linux()), Some(wall));
+        let mut out = udp("10.0.0.2:6881", "192.0.2.1:9");
+        assert_eq!(
+            one.outbound(NOW, &mut out),
+            Verdict::Pass(Rule::NatNewMapping)
+        );
+        let mut stranger = udp("192.0.2.2:9", "203.0.113.1:6881");
+        assert_eq!(one.inbound(NOW, &mut stranger).rule(), Rule::NatFiltered);
+        let nat = one.nat_mut().expect("has one");
+        let internal = "10.0.0.2:6881".parse().expect("an endpoint");
+        let given = nat.forward(NOW, crate::packet::Proto::Udp, 6881, internal, None);
+        assert_eq!(given, Ok("203.0.113.1:6881".parse().expect("an endpoint")));
+        assert_eq!(
+            one.inbound(NOW, &mut stranger),
+            Verdict::Pass(Rule::NatForwarded)
+        );
+        assert_eq!(stranger.flow().dst, internal);
+    }
+
+    #[test]
+    fn what_the_firewall_answers_is_translated() {
+        let wall = FirewallConfig {
+            unsolicited_syn: UnsolicitedSyn::Icmp,
+            ..firewall::presets::no_inbound()
+        };
+        let nat = (presets::find("full-cone").expect("a preset").make)();
+        let mut one = make(Some(nat), Some(wall));
+        let inside = ([10, 0, 0, 2], 6881).into();
+        let (friend, stranger) = (([192, 0, 2, 1], 9).into(), ([192, 0, 2, 2], 9).into());
+        let mut out = Packet::tcp(inside, friend, TcpFlags::SYN, 1, 0, b"");
+        assert!(matches!(one.outbound(NOW, &mut out), Verdict::Pass(_)));
+        let external = out.flow().src;
+        let mut knock = Packet::tcp(stranger, external, TcpFlags::SYN, 1, 0, b"");
+        let Verdict::Answer(Rule::FirewallUnsolicited, answer) = one.inbound(NOW, &mut knock)
+        else {
+            panic!("no answer");
+        };
+        assert!(answer.checksums_hold());
+        assert_eq!(answer.flow().src.ip(), external.ip());
+        assert_eq!(answer.quoted().map(|q| q.dst), Some(external));
+    }
+
+    #[test]
+    fn a_nat_keeps_no_flow_for_what_its_own_firewall_drops() {
+        let strict = FirewallConfig {
+            filtering: crate::middlebox::nat::Filtering::AddressAndPortDependent,
+            ..firewall::presets::no_inbound()
+        };
+        for refusal in [
+            UnsolicitedSyn::Drop,
+            UnsolicitedSyn::Reset,
+            UnsolicitedSyn::Icmp,
+            UnsolicitedSyn::DelayedIcmp,
+        ] {
+            let wall = FirewallConfig {
+                unsolicited_syn: refusal,
+                ..strict.clone()
+            };
+            let nat = (presets::find("full-cone").expect("a preset").make)();
+            let mut one = make(Some(nat), Some(wall));
+            let mut out = udp("10.0.0.2:6881", "192.0.2.1:9");
+            assert!(matches!(one.outbound(NOW, &mut out), Verdict::Pass(_)));
+            let inside = ([10, 0, 0, 2], 6882).into();
+            let mut syn = Packet::tcp(inside, ([192, 0, 2, 1], 9).into(), TcpFlags::SYN, 1, 0, b"");
+            assert!(matches!(one.outbound(NOW, &mut syn), Verdict::Pass(_)));
+            let flows = |one: &Middlebox| {
+                let nat = one.nat().expect("has one");
+                (nat.len(), nat.stats().flows)
+            };
+            assert_eq!(flows(&one), (2, 2));
+            let mut stranger = Packet::udp(([192, 0, 2, 2], 9).into(), out.flow().src, b"x");
+            let verdict = one.inbound(NOW, &mut stranger);
+            assert_eq!(verdict.rule(), Rule::FirewallUnsolicited);
+            assert_eq!(flows(&one), (2, 2), "{refusal:?}");
+            let from = ([192, 0, 2, 2], 9).into();
+            let mut knock = Packet::tcp(from, syn.flow().src, TcpFlags::SYN, 1, 0, b"");
+            let verdict = one.inbound(NOW, &mut knock);
+            assert_eq!(verdict.rule(), Rule::FirewallUnsolicited);
+            assert_eq!(flows(&one), (2, 2), "{refusal:?}");
+            // What was put off is told by the external address all the same.
+            if refusal == UnsolicitedSyn::DelayedIcmp {
+                let due = one.next_timeout().expect("a refusal is due");
+                let error = one.delayed(due).expect("an error");
+                assert!(error.checksums_hold());
+                assert_eq!(error.flow().src.ip(), syn.flow().src.ip());
+                assert_eq!(error.quoted().map(|q| q.dst), Some(syn.flow().src));
+            }
+            // The flow that the host has is as it was.
+            let mut friend = Packet::udp(([192, 0, 2, 1], 9).into(), out.flow().src, b"x");
+            assert!(matches!(one.inbound(NOW, &mut friend), Verdict::Pass(_)));
+        }
+    }
+
+    #[test]
+    fn its_own_address_is_its_own() {
+        let mut one = make(None, None);
+        let mut ask = udp("10.0.0.2:6881", "10.0.0.1:5351");
+        assert_eq!(one.outbound(NOW, &mut ask), Verdict::Local(Rule::BoxLocal));
+        let mut out = udp("10.0.0.2:6881", "10.0.0.3:5351");
+        assert_eq!(
+            one.outbound(NOW, &mut out),
+            Verdict::Pass(Rule::NatUntouched)
+        );
+    }
+}

@@ -1,0 +1,179 @@
+//! Port mappings that somebody asked for: by hand, or by UPnP, NAT-PMP or PCP.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use dunlin_core::Instant;
+
+use super::{
+    Clash, Nat,
+    key::{End, Key, Kind},
+};
+use crate::packet::Proto;
+
+/// Most port mappings of one box.
+pub const MAX_FORWARDS: usize = 1_024;
+
+/// A port mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// UDP or TCP.
+    pub proto: Proto,
+    /// Where the world finds it.
+    pub external: SocketAddr,
+    /// Where it leads.
+    pub internal: SocketAddr,
+    /// When it ends; `None` for one that was made by hand, which outlives a restart.
+    pub expires: Option<Instant>,
+}
+
+/// Why a port mapping was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardError {
+    /// Another internal endpoint has the external port.
+    Taken,
+    /// There are [`MAX_FORWARDS`] already.
+    Full,
+    /// Not UDP or TCP, not IPv4, or port 0.
+    Unsupported,
+}
+
+type Place = (Proto, u64);
+
+const fn place(proto: Proto, end: End) -> Place {
+    (proto, end.bits())
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    inside: End,
+    external: End,
+    expires: Option<Instant>,
+}
+
+/// The port mappings of a box.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Forwards {
+    by_external: BTreeMap<Place, Lease>,
+    by_inside: BTreeMap<Place, End>,
+    /// The earliest end, or earlier.
+    next: Option<Instant>,
+}
+
+impl Forwards {
+    pub(super) fn external_of(&self, proto: Proto, inside: End) -> Option<End> {
+        // Most boxes have none, and this is asked for every new flow.
+        if self.by_inside.is_empty() {
+            return None;
+        }
+        self.by_inside.get(&place(proto, inside)).copied()
+    }
+
+    pub(super) fn inside_of(&self, proto: Proto, external: End) -> Option<End> {
+        if self.by_external.is_empty() {
+            return None;
+        }
+        Some(self.by_external.get(&place(proto, external))?.inside)
+    }
+
+    fn remove(&mut self, proto: Proto, external: End) -> Option<End> {
+        let lease = self.by_external.remove(&place(proto, external))?;
+        let back = place(proto, lease.inside);
+        if self.by_inside.get(&back) == Some(&external) {
+            self.by_inside.remove(&back);
+        }
+        Some(lease.inside)
+    }
+
+    pub(super) fn expire(&mut self, now: Instant) {
+        if self.next.is_none_or(|at| at > now) {
+            return;
+        }
+        self.retain(|at| at.is_none_or(|at| at > now));
+    }
+
+    /// Leases do not outlive a restart.
+    pub(super) fn reboot(&mut self) {
+        self.retain(|at| at.is_none());
+    }
+
+    fn retain(&mut self, keep: impl Fn(Option<Instant>) -> bool) {
+        let gone: Vec<(Proto, End)> = (self.by_external.iter())
+            .filter(|(_, lease)| !keep(lease.expires))
+            .map(|((proto, _), lease)| (*proto, lease.external))
+            .collect();
+        for (proto, external) in gone {
+            self.remove(proto, external);
+        }
+        self.next = self.by_external.values().filter_map(|l| l.expires).min();
+    }
+}
+
+impl Nat {
+    /// Leads what arrives at `external_port` to `internal`, for `lifetime` or for ever, from
+    /// anybody (RFC 6887 §11). The external address is the one `internal` has of old. A new
+    /// flow of `internal` gets the port, too, if it has no other mapping. Asked again, it
+    /// renews.
+    ///
+    /// # Errors
+    /// See [`ForwardError`].
+    pub fn forward(
+        &mut self,
+        now: Instant,
+        proto: Proto,
+        external_port: u16,
+        internal: SocketAddr,
+        lifetime: Option<Duration>,
+    ) -> Result<SocketAddr, ForwardError> {
+        self.expire(now);
+        let inside = End::of(internal).ok_or(ForwardError::Unsupported)?;
+        if proto == Proto::Icmp || external_port == 0 || internal.port() == 0 {
+            return Err(ForwardError::Unsupported);
+        }
+        let external = End::new(self.paired(inside), external_port);
+        match self.forwards.inside_of(proto, external) {
+            Some(other) if other != inside => return Err(ForwardError::Taken),
+            Some(_) => {}
+            None if self.forwards.by_external.len() >= MAX_FORWARDS => {
+                return Err(ForwardError::Full);
+            }
+            None => {}
+        }
+        let shared = self.translation(proto).clash == Clash::Overload;
+        let key = Key::new(Kind::External, proto, external, End::NONE);
+        let owner = self.table.oldest(key).map(|s| self.table.flow(s).inside);
+        if !shared && owner.is_some_and(|o| o != inside) {
+            return Err(ForwardError::Taken);
+        }
+        let expires = lifetime.map(|l| now + l);
+        let lease = Lease {
+            inside,
+            external,
+            expires,
+        };
+        self.forwards
+            .by_external
+            .insert(place(proto, external), lease);
+        self.forwards
+            .by_inside
+            .insert(place(proto, inside), external);
+        self.forwards.next = [self.forwards.next, expires].into_iter().flatten().min();
+        Ok(external.addr())
+    }
+
+    /// Ends a port mapping; `false` if there was none. Flows that came by it live on.
+    pub fn unforward(&mut self, now: Instant, proto: Proto, external: SocketAddr) -> bool {
+        self.expire(now);
+        End::of(external).is_some_and(|e| self.forwards.remove(proto, e).is_some())
+    }
+
+    /// The port mappings, by protocol and external endpoint. Those that have ended since the
+    /// last packet are among them.
+    pub fn forwards(&self) -> impl Iterator<Item = Forward> {
+        (self.forwards.by_external.iter()).map(|((proto, _), lease)| Forward {
+            proto: *proto,
+            external: lease.external.addr(),
+            internal: lease.inside.addr(),
+            expires: lease.expires,
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! Packets from outside.
+
+use dunlin_core::Instant;
+
+use super::{
+    Dir, Filtering, Fresh, Nat, Use,
+    key::{End, Key, Kind},
+    table::{Flow, Origin},
+};
+use crate::{
+    middlebox::conntrack::Track,
+    packet::{
+        Packet, Proto, Segment,
+        verdict::{Rule, Verdict},
+    },
+};
+
+impl Nat {
+    /// A packet from outside. If it passes, its receiver is an internal endpoint.
+    pub fn inbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
+        self.fresh = Fresh::default();
+        let flow = *packet.flow();
+        let (Some(remote), Some(external)) = (End::of(flow.src), End::of(flow.dst)) else {
+            return Verdict::Pass(Rule::NatUntouched);
+        };
+        self.expire(now);
+        if self.down.is_some() {
+            return Verdict::Drop(Rule::NatRebooted);
+        }
+        if !self.hop(packet) {
+            return Verdict::Drop(Rule::HopLimit);
+        }
+        let fragment = packet.fragment();
+        if let Some(fragment) = fragment
+            && (fragment.offset > 0 || !self.config.fragments)
+        {
+            return self.later_fragment(Dir::In, fragment, packet);
+        }
+        if flow.proto == Proto::Icmp {
+            return self.icmp_in(now, packet);
+        }
+        match self.way_in(now, flow.proto, external, remote, &packet.segment()) {
+            Ok((inside, rule)) => {
+                packet.set_dst(inside.addr());
+                if let Some(fragment) = fragment {
+                    (self.fragments).first(Dir::In, fragment, &flow, inside);
+                }
+                Verdict::Pass(rule)
+            }
+            Err(rule) => self.refuse(now, external, remote, rule, packet),
+        }
+    }
+
+    /// The internal endpoint that a packet from `remote` is for, if it is let in.
+    pub(super) fn way_in(
+        &mut self,
+        now: Instant,
+        proto: Proto,
+        external: End,
+        remote: End,
+        segment: &Segment,
+    ) -> Result<(End, Rule), Rule> {
+        if let Some(slot) = self.table.find_in(proto, external, remote) {
+            if self.table.flow(slot).origin == Origin::Stray {
+                self.touch(now, slot, Dir::In, segment);
+                return Err(Rule::NatStray);
+            }
+            match self.touch(now, slot, Dir::In, segment) {
+                Use::Pass => return Ok((self.table.flow(slot).inside, Rule::NatMapped)),
+                Use::Stop(rule) => return Err(rule),
+                Use::Over => {
+                    self.table.remove(slot);
+                }
+            }
+        }
+        let (inside, rule, until) = match self.forwards.inside_of(proto, external) {
+            Some(inside) => (inside, Rule::NatForwarded, None),
+            None => {
+                let by = self.let_in(proto, external, remote);
+                let by = by.ok_or_else(|| self.why_closed(proto, external, remote))?;
+                let flow = self.table.flow(by);
+                (flow.inside, Rule::NatReusedMapping, Some(flow.expires))
+            }
+        };
+        if self.table.find_out(proto, inside, remote).is_some() {
+            // What would answer it belongs to another flow. A choice of this model: Linux 6.18 lets
+            // it in from another port of the sender (measured), so that the host hears a stranger.
+            return Err(Rule::NatClash);
+        }
+        let (track, mut life) =
+            Track::begin(&self.rules(), now, proto, segment).ok_or(Rule::NatTcpState)?;
+        if let Some(until) = until
+            && proto == Proto::Udp
+            && !self.config.timeouts.inbound_refresh
+        {
+            // What is let in does not keep the mapping that let it in.
+            life = until.saturating_since(now);
+        }
+        self.make_room(now, Some(inside))?;
+        let hairpin = self.is_own(remote);
+        self.admit(Flow {
+            inside,
+            external,
+            remote,
+            track,
+            expires: now + life,
+            proto,
+            origin: Origin::Outside,
+            hairpin,
+        });
+        Ok((inside, rule))
+    }
+
+    /// The flow by whose mapping an unknown sender is let in (RFC 4787 §5). If several internal
+    /// endpoints share the external one, the oldest flow counts.
+    fn let_in(&self, proto: Proto, external: End, remote: End) -> Option<u32> {
+        let key = |kind, far| Key::new(kind, proto, external, far);
+        match self.translation(proto).filtering {
+            Filtering::EndpointIndependent => self.table.oldest(key(Kind::External, End::NONE)),
+            Filtering::AddressDependent => self.table.oldest(key(Kind::Permit, remote.bare())),
+            Filtering::AddressAndPortDependent => None,
+        }
+    }
+}

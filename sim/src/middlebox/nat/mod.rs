@@ -1,0 +1,419 @@
+//! NAT boxes: pure tables with timers, without a network. A box is asked about one packet at a
+//! time and rewrites it in place.
+//!
+//! The table is one of flows, as in Linux's connection tracking; a mapping is what the flows of
+//! one internal endpoint (and, as [`Mapping`] says, one remote address or endpoint) share, and
+//! lives as long as one of them does. A flow that began outside is answered by the external
+//! endpoint that it came to; one between two endpoints that have another flow is not let in.
+
+mod config;
+mod forward;
+mod fragment;
+mod icmp;
+mod inbound;
+mod key;
+mod outbound;
+mod ports;
+pub mod presets;
+mod refuse;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, net::Ipv4Addr, net::SocketAddr, time::Duration};
+
+use dunlin_core::Instant;
+
+pub use config::{
+    Clash, Fault, Filtering, Full, Hairpin, Mapping, NatConfig, Pooling, PortPolicy, Timeouts,
+    Translation, UnsolicitedSyn, WanInput,
+};
+pub use forward::{Forward, ForwardError, MAX_FORWARDS};
+use key::{End, Key, Kind};
+use table::{Flow, Joins, Origin, Table};
+
+use crate::{
+    middlebox::conntrack::{Rules, Sign},
+    packet::{Packet, Proto, Segment, verdict::Rule},
+    rng::SimRng,
+};
+
+/// External endpoints that are remembered after their end, to say why a packet was dropped.
+const GRAVES: usize = 1_024;
+
+/// What a box did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NatStats {
+    /// Flows made.
+    pub flows: u64,
+    /// Mappings made: flows that share their external endpoint with no older one.
+    pub mappings: u64,
+    /// Those of them that did not get the port they asked for.
+    pub remapped: u64,
+    /// Flows that ended by their timer.
+    pub expired: u64,
+    /// Flows that made room for others.
+    pub evicted: u64,
+    /// Packets dropped because the table, or a host's share of it, was full.
+    pub table_full: u64,
+    /// Restarts.
+    pub reboots: u64,
+    /// Most flows at one time.
+    pub peak: u64,
+}
+
+/// A flow, for looking at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Protocol.
+    pub proto: Proto,
+    /// The internal endpoint; `None` if the box itself was taken for it.
+    pub internal: Option<SocketAddr>,
+    /// Its external endpoint.
+    pub external: SocketAddr,
+    /// The remote endpoint.
+    pub remote: SocketAddr,
+    /// When it ends, if nothing comes by.
+    pub expires: Instant,
+}
+
+/// A NAT box. Packets of IPv6 pass it untouched.
+#[derive(Clone, Debug)]
+pub struct Nat {
+    config: NatConfig,
+    public: Vec<Ipv4Addr>,
+    seed: u64,
+    rng: SimRng,
+    table: Table,
+    forwards: forward::Forwards,
+    blocks: ports::Blocks,
+    last_port: [u16; 3],
+    fragments: fragment::Fragments,
+    delayed: VecDeque<refuse::Refusal>,
+    /// Until when the box restarts.
+    down: Option<Instant>,
+    graves: VecDeque<(Proto, End, Rule)>,
+    fault: Option<(Instant, Proto, Key)>,
+    /// What the planted fault made the box forget.
+    forgotten: Vec<(Proto, End, End)>,
+    stats: NatStats,
+    /// The flows that the last packet made.
+    fresh: Fresh,
+}
+
+/// Flows that one packet made: one, or two if it was turned round.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fresh([Option<(Proto, End, End)>; 2]);
+
+/// Which way a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dir {
+    Out,
+    In,
+}
+
+/// What a packet does to its flow.
+enum Use {
+    /// It belongs to it.
+    Pass,
+    /// It may not pass.
+    Stop(Rule),
+    /// The flow is over, and the packet may begin another.
+    Over,
+}
+
+impl Nat {
+    /// A box with these external addresses. Boxes of one seed draw the same ports.
+    ///
+    /// # Panics
+    /// If there is no external address, or the range of ports is empty or holds port 0.
+    #[must_use]
+    pub fn new(config: NatConfig, public: &[Ipv4Addr], seed: u64) -> Self {
+        assert!(!public.is_empty(), "a NAT needs an external address");
+        let (low, high) = config.port_range;
+        assert!(0 < low && low <= high, "the range of ports is empty");
+        let mut nat = Self {
+            table: Table::new(seed, config.full == Full::EvictOldest),
+            public: public.to_vec(),
+            seed,
+            rng: SimRng::new(seed),
+            forwards: forward::Forwards::default(),
+            blocks: ports::Blocks::default(),
+            last_port: [0; 3],
+            fragments: fragment::Fragments::default(),
+            delayed: VecDeque::new(),
+            down: None,
+            graves: VecDeque::new(),
+            fault: None,
+            forgotten: Vec::new(),
+            stats: NatStats::default(),
+            fresh: Fresh::default(),
+            config,
+        };
+        nat.start_ports();
+        nat
+    }
+
+    /// Where sequential allocation begins.
+    fn start_ports(&mut self) {
+        let (low, high) = self.config.port_range;
+        let wide = u64::from(high - low) + 1;
+        for (n, last) in self.last_port.iter_mut().enumerate() {
+            let key = Key::new(Kind::Host, Proto::Udp, End::NONE, End::NONE);
+            *last = low + (key.scatter(self.seed ^ n as u64) % wide) as u16;
+        }
+    }
+
+    /// What it was made with.
+    #[must_use]
+    pub const fn config(&self) -> &NatConfig {
+        &self.config
+    }
+
+    /// Its external addresses.
+    #[must_use]
+    pub fn public(&self) -> &[Ipv4Addr] {
+        &self.public
+    }
+
+    /// What it did so far.
+    #[must_use]
+    pub const fn stats(&self) -> NatStats {
+        self.stats
+    }
+
+    /// Flows in the table; those whose time has come since the last packet are counted.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether the table is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The flows in the table, in an order that only depends on what happened.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.table.iter().map(|flow| Entry {
+            proto: flow.proto,
+            internal: (flow.origin != Origin::Stray).then(|| flow.inside.addr()),
+            external: flow.external.addr(),
+            remote: flow.remote.addr(),
+            expires: flow.expires,
+        })
+    }
+
+    /// The external endpoint by which `internal` speaks to `remote`, or would by a mapping that
+    /// it has; `None` if it would get a new one.
+    pub fn external_of(
+        &mut self,
+        now: Instant,
+        proto: Proto,
+        internal: SocketAddr,
+        remote: SocketAddr,
+    ) -> Option<SocketAddr> {
+        self.expire(now);
+        let (inside, remote) = (End::of(internal)?, End::of(remote)?);
+        let known = self.table.find_out(proto, inside, remote);
+        let known = known.map(|slot| self.table.flow(slot).external);
+        let shared = || {
+            let external = self.shared(proto, inside, remote)?;
+            (self.table.find_in(proto, external, remote).is_none()).then_some(external)
+        };
+        known.or_else(shared).map(End::addr)
+    }
+
+    /// Restarts it: flows and leased port mappings are forgotten, and for
+    /// [`NatConfig::boot`] nothing passes.
+    pub fn reboot(&mut self, now: Instant) {
+        let ends: Vec<_> = self.table.iter().map(|f| (f.proto, f.external)).collect();
+        for (proto, external) in ends {
+            self.bury(proto, external, Rule::NatRebooted);
+        }
+        self.table.clear();
+        self.forwards.reboot();
+        self.blocks = ports::Blocks::default();
+        self.fragments = fragment::Fragments::default();
+        self.delayed.clear();
+        self.start_ports();
+        self.down = Some(now + self.config.boot);
+        self.stats.reboots += 1;
+    }
+
+    /// How much longer each packet takes at this fill of the table; see [`Full::Slowdown`].
+    #[must_use]
+    pub fn penalty(&self) -> Duration {
+        let Full::Slowdown(above) = self.config.full else {
+            return Duration::ZERO;
+        };
+        let filled = self.table.len() as u64 * 1_000 / u64::from(self.config.max_entries.max(1));
+        Duration::from_millis(filled.saturating_sub(u64::from(above)))
+    }
+
+    const fn translation(&self, proto: Proto) -> &Translation {
+        match proto {
+            Proto::Udp => &self.config.udp,
+            Proto::Tcp => &self.config.tcp,
+            Proto::Icmp => &ports::ECHO,
+        }
+    }
+
+    const fn rules(&self) -> Rules<'_> {
+        Rules {
+            times: &self.config.timeouts,
+            loose: self.config.tcp_loose,
+            windows: self.config.tcp_windows,
+        }
+    }
+
+    /// Forgets what has ended by `now`.
+    fn expire(&mut self, now: Instant) {
+        if self.down.is_some_and(|until| until <= now) {
+            self.down = None;
+        }
+        while let Some(slot) = self.table.due(now) {
+            self.stats.expired += 1;
+            self.forget(slot, Rule::NatExpired);
+        }
+        self.forwards.expire(now);
+        if let Some((at, proto, key)) = self.fault
+            && at <= now
+        {
+            self.fault = None;
+            while let Some(slot) = self.table.newest(key) {
+                let flow = self.table.remove(slot);
+                self.forgotten.push((proto, flow.external, flow.remote));
+            }
+        }
+    }
+
+    /// Forgets a flow, and remembers its external endpoint's end.
+    fn forget(&mut self, slot: u32, why: Rule) {
+        let flow = self.table.remove(slot);
+        let key = Key::new(Kind::External, flow.proto, flow.external, End::NONE);
+        if flow.origin != Origin::Stray && self.table.count(key) == 0 {
+            self.bury(flow.proto, flow.external, why);
+        }
+    }
+
+    fn bury(&mut self, proto: Proto, external: End, why: Rule) {
+        if self.graves.len() >= GRAVES {
+            self.graves.pop_front();
+        }
+        self.graves.push_back((proto, external, why));
+    }
+
+    /// Why a packet for `external` finds no way in.
+    fn why_closed(&self, proto: Proto, external: End, remote: End) -> Rule {
+        let key = Key::new(Kind::External, proto, external, End::NONE);
+        let mapped = self.table.count(key) > 0;
+        let same = |f: &&(Proto, End, End)| f.0 == proto && f.1 == external;
+        if self
+            .forgotten
+            .iter()
+            .any(|f| same(&f) && (!mapped || f.2 == remote))
+        {
+            return Rule::PlantedFault;
+        }
+        if mapped {
+            return Rule::NatFiltered;
+        }
+        let grave = (self.graves.iter().rev()).find(|g| g.0 == proto && g.1 == external);
+        grave.map_or(Rule::NatNoMapping, |g| g.2)
+    }
+
+    /// Counts a packet as a sign of life of its flow, and says whether it belongs to it.
+    fn touch(&mut self, now: Instant, slot: u32, dir: Dir, segment: &Segment) -> Use {
+        let times = &self.config.timeouts;
+        let flow = self.table.flow_mut(slot);
+        let proto = flow.proto;
+        let began = (flow.origin == Origin::Inside) == (dir == Dir::Out);
+        let keeps = dir == Dir::Out || times.inbound_refresh || flow.origin == Origin::Stray;
+        match flow.track.sign(times, now, proto, began, segment) {
+            Sign::Lives(life) if keeps || proto != Proto::Udp => {
+                self.table.refresh(slot, now + life);
+            }
+            Sign::Lives(_) | Sign::Passes => {}
+            Sign::Invalid => return Use::Stop(Rule::NatTcpState),
+            Sign::Over => return Use::Over,
+        }
+        Use::Pass
+    }
+
+    /// Whether one more flow of `host` fits; makes room if that is what this box does.
+    fn make_room(&mut self, now: Instant, host: Option<End>) -> Result<(), Rule> {
+        if let (Some(host), Some(cap)) = (host, self.config.max_per_host)
+            && self.table.count(host_key(host)) >= cap
+        {
+            self.stats.table_full += 1;
+            return Err(Rule::NatHostLimit);
+        }
+        if self.table.len() < self.config.max_entries as usize {
+            return Ok(());
+        }
+        match self.config.full {
+            Full::EvictOldest => {
+                if let Some(slot) = self.table.idlest() {
+                    self.stats.evicted += 1;
+                    self.forget(slot, Rule::NatTableFull);
+                    return Ok(());
+                }
+            }
+            Full::Crash => self.reboot(now),
+            Full::DropNew | Full::Slowdown(_) => {}
+        }
+        self.stats.table_full += 1;
+        Err(Rule::NatTableFull)
+    }
+
+    /// Takes a new flow in. There is room, and its two keys are free.
+    fn admit(&mut self, flow: Flow) -> u32 {
+        let (proto, inside, external) = (flow.proto, flow.inside, flow.external);
+        let own = flow.origin != Origin::Stray;
+        let by_address = self.translation(proto).filtering == Filtering::AddressDependent;
+        let key = |kind, near, far| Some(Key::new(kind, proto, near, far));
+        let joins = Joins {
+            source: own.then(|| self.source_key(proto, inside, flow.remote)),
+            external: key(Kind::External, external, End::NONE).filter(|_| own),
+            permit: key(Kind::Permit, external, flow.remote.bare())
+                .filter(|_| by_address && flow.origin == Origin::Inside),
+            host: (own && self.config.max_per_host.is_some()).then(|| host_key(inside)),
+        };
+        let name = (proto, external, flow.remote);
+        let slot = self.table.insert(flow, &joins);
+        if let Some(place) = self.fresh.0.iter_mut().find(|f| f.is_none()) {
+            *place = Some(name);
+        }
+        self.stats.flows += 1;
+        self.stats.peak = self.stats.peak.max(self.table.len() as u64);
+        slot
+    }
+
+    /// The flows that the last packet made.
+    pub(crate) const fn fresh(&self) -> Fresh {
+        self.fresh
+    }
+
+    /// Forgets flows whose first packet did not get through: as in Linux, where an entry is confirmed when its packet
+    /// leaves the box, and goes with a packet that is dropped before.
+    pub(crate) fn forget_fresh(&mut self, fresh: Fresh) {
+        for (proto, external, remote) in fresh.0.into_iter().flatten() {
+            if let Some(slot) = self.table.find_in(proto, external, remote) {
+                self.table.remove(slot);
+                self.stats.flows -= 1;
+            }
+        }
+    }
+
+    /// Takes a hop from the packet if this box does; `false` if none was left.
+    fn hop(&self, packet: &mut Packet) -> bool {
+        !self.config.decrement_ttl || packet.hop()
+    }
+}
+
+const fn host_key(host: End) -> Key {
+    // One count over all protocols.
+    Key::new(Kind::Host, Proto::Udp, host.bare(), End::NONE)
+}

@@ -1,0 +1,209 @@
+//! Which external endpoint a flow gets (RFC 4787 §4).
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use rand_core::Rng;
+
+use super::{
+    Clash, Mapping, Nat, Pooling, PortPolicy, Translation,
+    key::{End, Key, Kind},
+};
+use crate::packet::{Proto, verdict::Rule};
+
+/// How often a port is tried that may be shared: as often as Linux does, about.
+const SHARED_TRIES: u32 = 256;
+
+/// Echo identifiers are translated as Linux does, whatever the box does with ports.
+pub(super) const ECHO: Translation = Translation {
+    mapping: Mapping::EndpointIndependent,
+    filtering: super::Filtering::AddressAndPortDependent,
+    ports: PortPolicy::Preserve,
+    clash: Clash::Overload,
+};
+
+impl Nat {
+    /// The key that flows of one mapping share.
+    pub(super) fn source_key(&self, proto: Proto, inside: End, remote: End) -> Key {
+        let far = match self.translation(proto).mapping {
+            Mapping::EndpointIndependent => End::NONE,
+            Mapping::AddressDependent => remote.bare(),
+            Mapping::AddressAndPortDependent => remote,
+        };
+        Key::new(Kind::Source, proto, inside, far)
+    }
+
+    /// The external endpoint that a new flow to `remote` shares with older ones.
+    pub(super) fn shared(&self, proto: Proto, inside: End, remote: End) -> Option<End> {
+        let newest = self.table.newest(self.source_key(proto, inside, remote))?;
+        Some(self.table.flow(newest).external)
+    }
+
+    /// The external endpoint of a new flow, and how it came by it.
+    pub(super) fn choose(
+        &mut self,
+        proto: Proto,
+        inside: End,
+        remote: End,
+    ) -> Result<(End, Rule), Rule> {
+        if let Some(external) = self.shared(proto, inside, remote)
+            && self.table.find_in(proto, external, remote).is_none()
+        {
+            return Ok((external, Rule::NatReusedMapping));
+        }
+        if let Some(external) = self.forwards.external_of(proto, inside)
+            && self.table.find_in(proto, external, remote).is_none()
+        {
+            return Ok((external, Rule::NatNewMapping));
+        }
+        let key = self.source_key(proto, inside, remote);
+        let (policy, clash) = {
+            let t = self.translation(proto);
+            (t.ports, t.clash)
+        };
+        let address = match self.config.pooling {
+            // A block is of one address.
+            _ if matches!(policy, PortPolicy::Block(_)) => self.paired(inside),
+            Pooling::Paired => self.paired(inside),
+            Pooling::Arbitrary if policy == PortPolicy::Hash => {
+                let n = key.scatter(!self.seed) % self.public.len() as u64;
+                self.public[n as usize]
+            }
+            Pooling::Arbitrary => {
+                let n = self.below(self.public.len() as u32);
+                self.public[n as usize]
+            }
+        };
+        let range = match policy {
+            PortPolicy::Block(size) => self
+                .blocks
+                .of(inside.ip(), address, size, self.config.port_range)
+                .ok_or(Rule::NatNoPort)?,
+            _ => self.config.port_range,
+        };
+        let wide = u32::from(range.1) - u32::from(range.0) + 1;
+        let wanted = match policy {
+            PortPolicy::Preserve | PortPolicy::PreserveParity => inside.port(),
+            PortPolicy::Sequential(step) => {
+                let last = self.last_port[proto as usize];
+                let next = stepped(range, last, step);
+                self.last_port[proto as usize] = next;
+                next
+            }
+            PortPolicy::Random | PortPolicy::Block(_) => range.0 + self.below(wide) as u16,
+            PortPolicy::Hash => range.0 + (key.scatter(self.seed) % u64::from(wide)) as u16,
+        };
+        let external = End::new(address, wanted);
+        if self.is_free(proto, external, remote) {
+            return Ok((external, Rule::NatNewMapping));
+        }
+        let (from, step) = match clash {
+            Clash::Drop => return Err(Rule::NatNoPort),
+            Clash::Next => match policy {
+                PortPolicy::Sequential(step) => (stepped(range, wanted, step), step),
+                _ => (stepped(range, wanted, 1), 1),
+            },
+            Clash::Random | Clash::Overload => (range.0 + self.below(wide) as u16, 1),
+        };
+        let parity = (policy == PortPolicy::PreserveParity).then_some(wanted & 1);
+        let tries = match clash {
+            Clash::Overload => wide.min(SHARED_TRIES),
+            _ => wide,
+        };
+        let mut port = from;
+        for pass in [step, 1] {
+            for _ in 0..tries {
+                let external = End::new(address, port);
+                if parity.is_none_or(|p| p == port & 1) && self.is_free(proto, external, remote) {
+                    if let PortPolicy::Sequential(_) = policy {
+                        self.last_port[proto as usize] = port;
+                    }
+                    return Ok((external, self.moved(policy)));
+                }
+                port = stepped(range, port, pass);
+            }
+            // A step of 1 sees every port; another may go round without.
+            if step == 1 {
+                break;
+            }
+        }
+        Err(Rule::NatNoPort)
+    }
+
+    /// A port that was drawn and not asked for is not a second choice.
+    const fn moved(&self, policy: PortPolicy) -> Rule {
+        match policy {
+            PortPolicy::Random | PortPolicy::Block(_) => Rule::NatNewMapping,
+            _ => Rule::NatRemapped,
+        }
+    }
+
+    /// The public address that an internal one always has.
+    pub(super) fn paired(&self, inside: End) -> Ipv4Addr {
+        let key = Key::new(Kind::Host, Proto::Udp, inside.bare(), End::NONE);
+        self.public[(key.scatter(self.seed) % self.public.len() as u64) as usize]
+    }
+
+    /// Whether a new flow to `remote` may have `external`.
+    fn is_free(&self, proto: Proto, external: End, remote: End) -> bool {
+        let shared = self.translation(proto).clash == Clash::Overload;
+        self.table.find_in(proto, external, remote).is_none()
+            && (shared
+                || (self.forwards.inside_of(proto, external).is_none()
+                    && self
+                        .table
+                        .count(Key::new(Kind::External, proto, external, End::NONE))
+                        == 0))
+    }
+
+    /// A number below `n`, or 0.
+    fn below(&mut self, n: u32) -> u32 {
+        ((u64::from(self.rng.next_u32()) * u64::from(n)) >> 32) as u32
+    }
+}
+
+/// `port` and `step`, round and round in the range.
+fn stepped((low, high): (u16, u16), port: u16, step: i32) -> u16 {
+    let wide = i64::from(high) - i64::from(low) + 1;
+    let at = (i64::from(port) - i64::from(low) + i64::from(step)).rem_euclid(wide);
+    low + at as u16
+}
+
+/// Blocks of ports that internal addresses have to themselves (RFC 7422). A block stays with its
+/// address until the box restarts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Blocks {
+    /// Blocks given of each public address.
+    given: BTreeMap<Ipv4Addr, u32>,
+    /// The number of the block of each internal address.
+    index: BTreeMap<Ipv4Addr, u32>,
+}
+
+impl Blocks {
+    /// The ports of `inside`, with a new block if it has none; `None` if all are taken.
+    fn of(
+        &mut self,
+        inside: Ipv4Addr,
+        public: Ipv4Addr,
+        size: u16,
+        range: (u16, u16),
+    ) -> Option<(u16, u16)> {
+        let size = u32::from(size.max(1));
+        let wide = u32::from(range.1) - u32::from(range.0) + 1;
+        let n = match self.index.get(&inside) {
+            Some(n) => *n,
+            None => {
+                let given = self.given.entry(public).or_default();
+                if *given > 0 && (*given + 1) * size > wide {
+                    return None;
+                }
+                let n = *given;
+                *given += 1;
+                self.index.insert(inside, n);
+                n
+            }
+        };
+        let low = u32::from(range.0) + n * size;
+        let high = (low + size - 1).min(u32::from(range.1));
+        Some((low as u16, high as u16))
+    }
+}

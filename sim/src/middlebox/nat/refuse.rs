@@ -1,0 +1,147 @@
+//! What becomes of packets that are not let in.
+
+use std::time::Duration;
+
+use dunlin_core::Instant;
+
+use super::{
+    Nat, UnsolicitedSyn, WanInput,
+    key::End,
+    table::{Flow, Origin},
+};
+use crate::{
+    middlebox::conntrack::Track,
+    packet::{
+        IcmpError, Packet, Proto, Segment, TcpFlags,
+        verdict::{Rule, Verdict},
+    },
+};
+
+/// How long a SYN from outside is left without an answer, for one from inside to meet it (RFC
+/// 5382 REQ-4).
+const SYN_PATIENCE: Duration = Duration::from_secs(6);
+/// SYNs that wait for their refusal at one time; one more is not answered.
+const MAX_DELAYED: usize = 256;
+
+/// A SYN that will be refused.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    at: Instant,
+    external: End,
+    remote: End,
+    error: Box<Packet>,
+}
+
+impl Nat {
+    /// A packet that is not let in, by a rule.
+    pub(super) fn refuse(
+        &mut self,
+        now: Instant,
+        external: End,
+        remote: End,
+        rule: Rule,
+        packet: &Packet,
+    ) -> Verdict {
+        let nobody = matches!(
+            rule,
+            Rule::NatNoMapping
+                | Rule::NatExpired
+                | Rule::NatFiltered
+                | Rule::NatRebooted
+                | Rule::NatStray
+                | Rule::PlantedFault
+        );
+        if !nobody || !self.is_own(external) {
+            return Verdict::Drop(rule);
+        }
+        let flow = packet.flow();
+        let unreachable = || {
+            let error = Packet::icmp_error(flow.dst.ip(), IcmpError::PortUnreachable, packet);
+            Box::new(error)
+        };
+        if flow.proto == Proto::Udp {
+            return match self.config.wan_input {
+                WanInput::Drop => Verdict::Drop(rule),
+                WanInput::Reject => Verdict::Answer(rule, unreachable()),
+                WanInput::Accept => match self.remember(now, external, remote) {
+                    Ok(()) => Verdict::Answer(Rule::NatStray, unreachable()),
+                    Err(full) => Verdict::Drop(full),
+                },
+            };
+        }
+        let opens = flow.flags.has(TcpFlags::SYN) && !flow.flags.has(TcpFlags::ACK);
+        let rule = match rule {
+            Rule::NatNoMapping if opens => Rule::NatUnsolicitedSyn,
+            _ => rule,
+        };
+        let reset = |rule| match packet.reset() {
+            Some(reset) => Verdict::Answer(rule, Box::new(reset)),
+            None => Verdict::Drop(rule),
+        };
+        match (self.config.wan_input, self.config.unsolicited_syn) {
+            // The box's own stack has no socket there. The reset ends the flow at once, so
+            // nothing is remembered.
+            (WanInput::Accept, _) => reset(rule),
+            (WanInput::Reject, _) if !opens => Verdict::Answer(rule, unreachable()),
+            (WanInput::Drop, _) if !opens => Verdict::Drop(rule),
+            (_, UnsolicitedSyn::Drop) => Verdict::Drop(rule),
+            (_, UnsolicitedSyn::Reset) => reset(rule),
+            (_, UnsolicitedSyn::Icmp) => Verdict::Answer(rule, unreachable()),
+            (_, UnsolicitedSyn::DelayedIcmp) => {
+                let waits = |r: &Refusal| (r.external, r.remote) == (external, remote);
+                if self.delayed.len() < MAX_DELAYED && !self.delayed.iter().any(waits) {
+                    self.delayed.push_back(Refusal {
+                        at: now + SYN_PATIENCE,
+                        external,
+                        remote,
+                        error: unreachable(),
+                    });
+                }
+                Verdict::Drop(rule)
+            }
+        }
+    }
+
+    /// Keeps a flow to the box itself, so that no mapping may have its place.
+    fn remember(&mut self, now: Instant, external: End, remote: End) -> Result<(), Rule> {
+        if self.table.find_in(Proto::Udp, external, remote).is_some() {
+            return Ok(());
+        }
+        self.make_room(now, None)?;
+        let (track, life) = Track::begin(&self.rules(), now, Proto::Udp, &Segment::default())
+            .ok_or(Rule::NatTcpState)?;
+        self.admit(Flow {
+            inside: End::NONE,
+            external,
+            remote,
+            track,
+            expires: now + life,
+            proto: Proto::Udp,
+            origin: Origin::Stray,
+            hairpin: false,
+        });
+        Ok(())
+    }
+
+    /// A flow went out: a SYN that came from there is not refused any more.
+    pub(super) fn called_back(&mut self, proto: Proto, external: End, remote: End) {
+        if proto == Proto::Tcp && !self.delayed.is_empty() {
+            self.delayed
+                .retain(|r| (r.external, r.remote) != (external, remote));
+        }
+    }
+
+    /// A refusal that was put off and is due: an ICMP error for the outer side. There may be
+    /// more.
+    pub fn delayed(&mut self, now: Instant) -> Option<Packet> {
+        let due = self.delayed.front().is_some_and(|r| r.at <= now);
+        let refusal = due.then(|| self.delayed.pop_front()).flatten()?;
+        Some(*refusal.error)
+    }
+
+    /// When [`Nat::delayed`] has something to say.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.delayed.front().map(|r| r.at)
+    }
+}

@@ -1,0 +1,571 @@
+//! One IP packet, as bytes: what links carry, NAT boxes rewrite and captures record.
+//!
+//! A packet is always well-formed here: it comes from a constructor, or from a host's stack by
+//! way of [`Packet::parse`]. Extension headers and options are carried but not looked into;
+//! packets of other protocols than UDP, TCP and ICMP are refused at the door.
+
+mod fragment;
+mod icmp;
+pub mod pcapng;
+mod segment;
+pub mod verdict;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+pub use fragment::Fragment;
+pub use icmp::IcmpError;
+pub(crate) use segment::Segment;
+
+/// Longest packet, in bytes: what an IPv4 header can say.
+pub const MAX_PACKET: usize = 65_535;
+
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+const UDP_HEADER: usize = 8;
+const TCP_HEADER: usize = 20;
+const HOP_LIMIT: u8 = 64;
+
+/// The transport protocols that are simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Proto {
+    /// RFC 768.
+    Udp,
+    /// RFC 9293.
+    Tcp,
+    /// RFC 792 and RFC 4443: errors and echo.
+    Icmp,
+}
+
+impl Proto {
+    const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            6 => Self::Tcp,
+            17 => Self::Udp,
+            1 | 58 => Self::Icmp,
+            _ => return None,
+        })
+    }
+}
+
+/// The flags of a TCP segment (RFC 9293 §3.1), as the header has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TcpFlags(pub u8);
+
+impl TcpFlags {
+    /// No more data from the sender.
+    pub const FIN: Self = Self(0x01);
+    /// Open.
+    pub const SYN: Self = Self(0x02);
+    /// Reset.
+    pub const RST: Self = Self(0x04);
+    /// Push.
+    pub const PSH: Self = Self(0x08);
+    /// The acknowledgement number counts.
+    pub const ACK: Self = Self(0x10);
+
+    /// Both sets.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are set.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// What a NAT box and a firewall look at. ICMP has the identifier of an echo as both ports, 0
+/// in an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// Protocol.
+    pub proto: Proto,
+    /// Sender.
+    pub src: SocketAddr,
+    /// Receiver.
+    pub dst: SocketAddr,
+    /// Flags of a TCP segment; none otherwise.
+    pub flags: TcpFlags,
+}
+
+/// Why bytes are not a packet that the simulator carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadPacket {
+    /// Shorter than its headers say.
+    Short,
+    /// Neither IPv4 nor IPv6, or a transport that is not simulated.
+    Protocol,
+}
+
+/// One IP packet. `flow` is kept beside the bytes so that a hop need not parse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    bytes: Vec<u8>,
+    flow: Flow,
+    /// Where the transport header begins.
+    transport: u16,
+}
+
+impl Packet {
+    /// Takes a host's bytes, checksums unchecked.
+    ///
+    /// # Errors
+    /// See [`BadPacket`].
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, BadPacket> {
+        let (transport, number, src, dst) = match bytes.first().map(|b| b >> 4) {
+            Some(4) => {
+                let head = usize::from(bytes[0] & 15) * 4;
+                if head < IPV4_HEADER || bytes.len() < head {
+                    return Err(BadPacket::Short);
+                }
+                let at =
+                    |i: usize| Ipv4Addr::new(bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]);
+                (head, bytes[9], IpAddr::V4(at(12)), IpAddr::V4(at(16)))
+            }
+            Some(6) => {
+                if bytes.len() < IPV6_HEADER {
+                    return Err(BadPacket::Short);
+                }
+                let at = |i: usize| {
+                    let mut a = [0; 16];
+                    a.copy_from_slice(&bytes[i..i + 16]);
+                    IpAddr::V6(Ipv6Addr::from(a))
+                };
+                (IPV6_HEADER, bytes[6], at(8), at(24))
+            }
+            Some(_) => return Err(BadPacket::Protocol),
+            None => return Err(BadPacket::Short),
+        };
+        let proto = Proto::from_number(number).ok_or(BadPacket::Protocol)?;
+        let body = &bytes[transport..];
+        let later = src.is_ipv4() && (bytes[6] & 0x1f, bytes[7]) != (0, 0);
+        let need = match proto {
+            // A fragment other than the first begins anywhere.
+            _ if later => 0,
+            Proto::Udp | Proto::Icmp => UDP_HEADER,
+            Proto::Tcp => TCP_HEADER,
+        };
+        if body.len() < need {
+            return Err(BadPacket::Short);
+        }
+        let word = |i: usize| u16::from_be_bytes([body[i], body[i + 1]]);
+        let (from, to) = match proto {
+            _ if later => (0, 0),
+            Proto::Icmp if is_echo(src, body[0]) => (word(4), word(4)),
+            Proto::Icmp => (0, 0),
+            Proto::Udp | Proto::Tcp => (word(0), word(2)),
+        };
+        let flags = match proto {
+            Proto::Tcp if !later => TcpFlags(body[13]),
+            _ => TcpFlags::default(),
+        };
+        let flow = Flow {
+            proto,
+            src: SocketAddr::new(src, from),
+            dst: SocketAddr::new(dst, to),
+            flags,
+        };
+        Ok(Self {
+            transport: transport as u16,
+            bytes,
+            flow,
+        })
+    }
+
+    /// A datagram. Both addresses are of one family; `payload` fits an IPv4 packet.
+    ///
+    /// # Panics
+    /// If they are not, or it does not.
+    #[must_use]
+    pub fn udp(src: SocketAddr, dst: SocketAddr, payload: &[u8]) -> Self {
+        Self::udp_in(Vec::new(), src, dst, payload)
+    }
+
+    /// As [`Packet::udp`], in a buffer that was used before.
+    ///
+    /// # Panics
+    /// As [`Packet::udp`].
+    #[must_use]
+    pub fn udp_in(buffer: Vec<u8>, src: SocketAddr, dst: SocketAddr, payload: &[u8]) -> Self {
+        let mut bytes = ip_header(buffer, 17, src.ip(), dst.ip(), UDP_HEADER + payload.len());
+        bytes.extend_from_slice(&src.port().to_be_bytes());
+        bytes.extend_from_slice(&dst.port().to_be_bytes());
+        bytes.extend_from_slice(&((UDP_HEADER + payload.len()) as u16).to_be_bytes());
+        bytes.extend_from_slice(&[0, 0]);
+        bytes.extend_from_slice(payload);
+        Self::finish(bytes, Proto::Udp, src, dst, TcpFlags::default())
+    }
+
+    /// A bare TCP segment, for scripted hosts and for boxes that reset.
+    ///
+    /// # Panics
+    /// As [`Packet::udp`].
+    #[must_use]
+    pub fn tcp(
+        src: SocketAddr,
+        dst: SocketAddr,
+        flags: TcpFlags,
+        seq: u32,
+        ack: u32,
+        payload: &[u8],
+    ) -> Self {
+        let mut bytes = ip_header(
+            Vec::new(),
+            6,
+            src.ip(),
+            dst.ip(),
+            TCP_HEADER + payload.len(),
+        );
+        bytes.extend_from_slice(&src.port().to_be_bytes());
+        bytes.extend_from_slice(&dst.port().to_be_bytes());
+        bytes.extend_from_slice(&seq.to_be_bytes());
+        bytes.extend_from_slice(&ack.to_be_bytes());
+        // Five words of header; a window of 64 KiB; no checksum yet, nothing urgent.
+        bytes.extend_from_slice(&[0x50, flags.0, 0xff, 0xff, 0, 0, 0, 0]);
+        bytes.extend_from_slice(payload);
+        Self::finish(bytes, Proto::Tcp, src, dst, flags)
+    }
+
+    fn finish(
+        bytes: Vec<u8>,
+        proto: Proto,
+        src: SocketAddr,
+        dst: SocketAddr,
+        flags: TcpFlags,
+    ) -> Self {
+        let transport = if src.is_ipv4() {
+            IPV4_HEADER
+        } else {
+            IPV6_HEADER
+        } as u16;
+        let flow = Flow {
+            proto,
+            src,
+            dst,
+            flags,
+        };
+        let mut packet = Self {
+            bytes,
+            flow,
+            transport,
+        };
+        packet.fill_checksums();
+        packet
+    }
+
+    /// Who, to whom, by which protocol.
+    #[must_use]
+    pub const fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// The packet as it goes over the wire.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Gives the buffer back.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// What follows the transport header: of a datagram its data, of a segment its data, of an
+    /// ICMP message what follows its eight bytes.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        let body = &self.bytes[usize::from(self.transport)..];
+        let head = match self.flow.proto {
+            _ if self.is_later_fragment() => 0,
+            Proto::Udp | Proto::Icmp => UDP_HEADER,
+            Proto::Tcp => usize::from(body[12] >> 4) * 4,
+        };
+        body.get(head..).unwrap_or_default()
+    }
+
+    /// The transport header and what follows.
+    #[must_use]
+    pub fn transport(&self) -> &[u8] {
+        &self.bytes[usize::from(self.transport)..]
+    }
+
+    /// Sequence and acknowledgement number of a segment.
+    #[must_use]
+    pub fn tcp_numbers(&self) -> Option<(u32, u32)> {
+        let body = self.transport();
+        let word = |i: usize| u32::from_be_bytes([body[i], body[i + 1], body[i + 2], body[i + 3]]);
+        let there = self.flow.proto == Proto::Tcp && !self.is_later_fragment();
+        there.then(|| (word(4), word(8)))
+    }
+
+    /// Hops that are left.
+    #[must_use]
+    pub fn ttl(&self) -> u8 {
+        self.bytes[if self.flow.src.is_ipv4() { 8 } else { 7 }]
+    }
+
+    /// Takes one hop away; `false` if none was left, and the packet is as it was.
+    pub fn hop(&mut self) -> bool {
+        let ttl = self.ttl();
+        if ttl <= 1 {
+            return false;
+        }
+        if self.flow.src.is_ipv4() {
+            let old = [ttl, self.bytes[9]];
+            self.bytes[8] = ttl - 1;
+            let new = [ttl - 1, self.bytes[9]];
+            patch(&mut self.bytes, 10, &old, &new);
+        } else {
+            self.bytes[7] = ttl - 1;
+        }
+        true
+    }
+
+    /// Rewrites the sender, and the checksums by what changed (RFC 1624).
+    ///
+    /// # Panics
+    /// If `to` is of another family.
+    pub fn set_src(&mut self, to: SocketAddr) {
+        let from = std::mem::replace(&mut self.flow.src, to);
+        let at = if from.is_ipv4() { 12 } else { 8 };
+        self.rewrite(from, to, at, 0);
+    }
+
+    /// Rewrites the receiver, and the checksums by what changed (RFC 1624).
+    ///
+    /// # Panics
+    /// If `to` is of another family.
+    pub fn set_dst(&mut self, to: SocketAddr) {
+        let from = std::mem::replace(&mut self.flow.dst, to);
+        let at = if from.is_ipv4() { 16 } else { 24 };
+        self.rewrite(from, to, at, 2);
+    }
+
+    fn rewrite(&mut self, from: SocketAddr, to: SocketAddr, address_at: usize, port_at: usize) {
+        let (old, len) = octets(from.ip());
+        let (new, new_len) = octets(to.ip());
+        assert_eq!(
+            len, new_len,
+            "an address was replaced by one of another family"
+        );
+        self.bytes[address_at..address_at + len].copy_from_slice(&new[..len]);
+        let transport = usize::from(self.transport);
+        if from.is_ipv4() {
+            patch(&mut self.bytes, 10, &old[..len], &new[..len]);
+        }
+        if self.is_later_fragment() {
+            return;
+        }
+        // ICMP over IPv4 sums no addresses.
+        let check = match self.flow.proto {
+            Proto::Udp => transport + 6,
+            Proto::Tcp => transport + 16,
+            Proto::Icmp => transport + 2,
+        };
+        // A UDP checksum of zero means "none" (RFC 768).
+        let none = self.flow.proto == Proto::Udp && self.bytes[check..check + 2] == [0, 0];
+        if !none && (self.flow.proto != Proto::Icmp || !from.is_ipv4()) {
+            patch(&mut self.bytes, check, &old[..len], &new[..len]);
+        }
+        if from.port() == to.port() {
+            if !none {
+                self.keep_checksum(check);
+            }
+            return;
+        }
+        let at = match self.flow.proto {
+            Proto::Udp | Proto::Tcp => transport + port_at,
+            Proto::Icmp => {
+                // One identifier stands for both ports.
+                self.flow.src.set_port(to.port());
+                self.flow.dst.set_port(to.port());
+                transport + 4
+            }
+        };
+        self.bytes[at..at + 2].copy_from_slice(&to.port().to_be_bytes());
+        if !none {
+            patch(
+                &mut self.bytes,
+                check,
+                &from.port().to_be_bytes(),
+                &to.port().to_be_bytes(),
+            );
+            self.keep_checksum(check);
+        }
+    }
+
+    /// Sees to it that a checksum of a datagram, at `check`, does not come to mean "none".
+    fn keep_checksum(&mut self, check: usize) {
+        if self.flow.proto == Proto::Udp {
+            never_none(&mut self.bytes, check);
+        }
+    }
+
+    /// Changes one bit of what follows the ports, as a bad link would; which, follows from
+    /// `dice`. The flow stays readable, the checksum no longer holds. `false` if there is nothing
+    /// to change.
+    pub fn flip(&mut self, dice: u32) -> bool {
+        // Of a segment the offset and the flags are spared too: `flow` has them.
+        let spared = match self.flow.proto {
+            Proto::Udp => 4,
+            Proto::Tcp => 14,
+            Proto::Icmp => 2,
+        };
+        // An echo's identifier and what it stands for must not part.
+        let keep = match self.flow.proto {
+            Proto::Icmp => 4..6,
+            Proto::Udp | Proto::Tcp => 0..0,
+        };
+        let from = usize::from(self.transport) + spared;
+        let bits = (self.bytes.len().saturating_sub(from) as u64) * 8;
+        if bits == 0 {
+            return false;
+        }
+        let bit = ((u64::from(dice) * bits) >> 32) as usize;
+        let mut at = spared + bit / 8;
+        if keep.contains(&at) {
+            at = spared;
+        }
+        self.bytes[usize::from(self.transport) + at] ^= 1 << (bit % 8);
+        true
+    }
+
+    /// Computes every checksum anew; of a fragment the header's alone.
+    pub fn fill_checksums(&mut self) {
+        let transport = usize::from(self.transport);
+        if self.flow.src.is_ipv4() {
+            self.bytes[10..12].copy_from_slice(&[0, 0]);
+            let sum = !fold(sum(&self.bytes[..transport], 0));
+            self.bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+        if self.fragment().is_some() {
+            return;
+        }
+        let at = transport
+            + match self.flow.proto {
+                Proto::Udp => 6,
+                Proto::Tcp => 16,
+                Proto::Icmp => 2,
+            };
+        self.bytes[at..at + 2].copy_from_slice(&[0, 0]);
+        let mut check = !fold(self.transport_sum());
+        if check == 0 && self.flow.proto == Proto::Udp {
+            check = 0xffff;
+        }
+        self.bytes[at..at + 2].copy_from_slice(&check.to_be_bytes());
+    }
+
+    /// Whether every checksum holds; of a fragment the header's alone.
+    #[must_use]
+    pub fn checksums_hold(&self) -> bool {
+        let transport = usize::from(self.transport);
+        let none = self.fragment().is_some()
+            || self.flow.proto == Proto::Udp && self.transport()[6..8] == [0, 0];
+        let header = !self.flow.src.is_ipv4() || fold(sum(&self.bytes[..transport], 0)) == 0xffff;
+        header && (none || fold(self.transport_sum()) == 0xffff)
+    }
+
+    /// The sum over the transport part, its pseudo-header included where there is one.
+    fn transport_sum(&self) -> u32 {
+        let body = self.transport();
+        let (v4, proto) = (self.flow.src.is_ipv4(), self.flow.proto);
+        let mut total = 0;
+        if !v4 || proto != Proto::Icmp {
+            let number = match proto {
+                Proto::Udp => 17,
+                Proto::Tcp => 6,
+                Proto::Icmp => 58,
+            };
+            let (src, len) = octets(self.flow.src.ip());
+            let (dst, _) = octets(self.flow.dst.ip());
+            total = sum(&src[..len], number + body.len() as u32);
+            total = sum(&dst[..len], total);
+        }
+        sum(body, total)
+    }
+}
+
+/// Whether an ICMP type is an echo request or reply.
+const fn is_echo(family: IpAddr, kind: u8) -> bool {
+    match family {
+        IpAddr::V4(_) => matches!(kind, 0 | 8),
+        IpAddr::V6(_) => matches!(kind, 128 | 129),
+    }
+}
+
+fn octets(ip: IpAddr) -> ([u8; 16], usize) {
+    match ip {
+        IpAddr::V4(ip) => {
+            let mut a = [0; 16];
+            a[..4].copy_from_slice(&ip.octets());
+            (a, 4)
+        }
+        IpAddr::V6(ip) => (ip.octets(), 16),
+    }
+}
+
+fn ip_header(mut bytes: Vec<u8>, number: u8, src: IpAddr, dst: IpAddr, body: usize) -> Vec<u8> {
+    bytes.clear();
+    match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let len = IPV4_HEADER + body;
+            assert!(len <= MAX_PACKET, "{len} bytes do not fit an IPv4 packet");
+            bytes.reserve(len);
+            bytes.extend_from_slice(&[0x45, 0]);
+            bytes.extend_from_slice(&(len as u16).to_be_bytes());
+            // Not a fragment, and not to be made one.
+            bytes.extend_from_slice(&[0, 0, 0x40, 0, HOP_LIMIT, number, 0, 0]);
+            bytes.extend_from_slice(&src.octets());
+            bytes.extend_from_slice(&dst.octets());
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            assert!(body <= MAX_PACKET, "{body} bytes do not fit an IPv6 packet");
+            bytes.reserve(IPV6_HEADER + body);
+            bytes.extend_from_slice(&[0x60, 0, 0, 0]);
+            bytes.extend_from_slice(&(body as u16).to_be_bytes());
+            bytes.extend_from_slice(&[number, HOP_LIMIT]);
+            bytes.extend_from_slice(&src.octets());
+            bytes.extend_from_slice(&dst.octets());
+        }
+        _ => panic!("{src} and {dst} are of different families"),
+    }
+    bytes
+}
+
+/// The ones' complement sum of big-endian words, not folded (RFC 1071).
+fn sum(bytes: &[u8], start: u32) -> u32 {
+    let words = bytes.chunks_exact(2);
+    let last = words.remainder().first().map_or(0, |b| u32::from(*b) << 8);
+    words.fold(start + last, |total, w| {
+        total + u32::from(u16::from_be_bytes([w[0], w[1]]))
+    })
+}
+
+const fn fold(sum: u32) -> u16 {
+    let once = (sum & 0xffff) + (sum >> 16);
+    ((once & 0xffff) + (once >> 16)) as u16
+}
+
+/// A UDP checksum that was computed is not sent as zero, which means "none", but as its other form (RFC 768).
+fn never_none(bytes: &mut [u8], at: usize) {
+    if bytes[at..at + 2] == [0, 0] {
+        bytes[at..at + 2].copy_from_slice(&[0xff, 0xff]);
+    }
+}
+
+/// Mends the checksum at `at` for `old` having become `new` (RFC 1624, equation 3).
+fn patch(bytes: &mut [u8], at: usize, old: &[u8], new: &[u8]) {
+    let check = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    let mut total = u32::from(!check);
+    for (o, n) in old.chunks_exact(2).zip(new.chunks_exact(2)) {
+        total += u32::from(!u16::from_be_bytes([o[0], o[1]]));
+        total += u32::from(u16::from_be_bytes([n[0], n[1]]));
+    }
+    bytes[at..at + 2].copy_from_slice(&(!fold(total)).to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! The kinds of hosts: what each is called, does and takes.
+
+use super::Kind;
+
+/// One kind of host.
+#[derive(Debug)]
+pub struct KindInfo {
+    /// The kind.
+    pub kind: Kind,
+    /// What `kind = …` calls it.
+    pub name: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+    /// The port it uses unless told otherwise.
+    pub port: u16,
+    /// The options that it must have.
+    pub needs: &'static [&'static str],
+    /// The options that it may have.
+    pub takes: &'static [&'static str],
+}
+
+impl Kind {
+    /// All about it.
+    #[must_use]
+    pub fn info(self) -> &'static KindInfo {
+        KINDS
+            .iter()
+            .find(|k| k.kind == self)
+            .expect("every kind is in the table: a test goes through them")
+    }
+
+    /// Whether it exchanges the torrent.
+    #[must_use]
+    pub const fn is_engine(self) -> bool {
+        matches!(self, Self::EngineSeed | Self::EngineLeech)
+    }
+
+    /// Whether it tries to get through to another host.
+    #[must_use]
+    pub const fn is_puncher(self) -> bool {
+        matches!(self, Self::UdpPunch | Self::TcpPunch)
+    }
+}
+
+/// Every kind.
+pub const KINDS: &[KindInfo] = &[
+    KindInfo {
+        kind: Kind::Manual,
+        name: "manual",
+        doc: "Says nothing unless an event makes it, and counts what comes.",
+        port: 40_000,
+        needs: &[],
+        takes: &["port"],
+    },
+    KindInfo {
+        kind: Kind::Echo,
+        name: "echo",
+        doc: "Sends every datagram back to where it came from.",
+        port: 7_000,
+        needs: &[],
+        takes: &["port", "reply-after"],
+    },
+    KindInfo {
+        kind: Kind::Steady,
+        name: "steady",
+        doc: "Sends datagrams from one port at a steady pace and expects each back: somebody's \
+              call or game, the bystander of a swarm.",
+        port: 40_000,
+        needs: &["to"],
+        takes: &["port", "to-port", "every", "size", "start", "stop"],
+    },
+    KindInfo {
+        kind: Kind::Flood,
+        name: "flood",
+        doc: "Sends each datagram from another port to another port: a client that opens flows \
+              without regard for the router's table.",
+        port: 10_000,
+        needs: &["to"],
+        takes: &["flows", "size", "start", "stop"],
+    },
+    KindInfo {
+        kind: Kind::Rendezvous,
+        name: "rendezvous",
+        doc: "Tells punching hosts under which endpoints it sees them, over UDP and TCP.",
+        port: 3_478,
+        needs: &[],
+        takes: &["port"],
+    },
+    KindInfo {
+        kind: Kind::UdpPunch,
+        name: "udp-punch",
+        doc: "Learns the other's endpoint from a rendezvous server, then both send until both \
+              have heard the other.",
+        port: 40_000,
+        needs: &["to", "via"],
+        takes: &["port", "start", "told-after"],
+    },
+    KindInfo {
+        kind: Kind::TcpPunch,
+        name: "tcp-punch",
+        doc: "The same with TCP: both connect at once from the port that the server saw \
+              (simultaneous open).",
+        port: 40_000,
+        needs: &["to", "via"],
+        takes: &["port", "start", "told-after"],
+    },
+    KindInfo {
+        kind: Kind::Tracker,
+        name: "tracker",
+        doc: "A tracker, over HTTP and UDP.",
+        port: 6_969,
+        needs: &[],
+        takes: &["port"],
+    },
+    KindInfo {
+        kind: Kind::EngineSeed,
+        name: "engine-seed",
+        doc: "The real engine over a simulated TCP/IP stack and disk, with all of the torrent.",
+        port: 6_881,
+        needs: &[],
+        takes: &[
+            "port",
+            "trackers",
+            "peers",
+            "upload",
+            "upload-slots",
+            "download",
+            "disk-delay",
+        ],
+    },
+    KindInfo {
+        kind: Kind::EngineLeech,
+        name: "engine-leech",
+        doc: "The same, with none of it.",
+        port: 6_881,
+        needs: &[],
+        takes: &[
+            "port",
+            "trackers",
+            "peers",
+            "upload",
+            "upload-slots",
+            "download",
+            "disk-delay",
+            "start",
+        ],
+    },
+];

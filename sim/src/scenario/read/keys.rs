@@ -1,0 +1,163 @@
+//! Every key of a scenario once: its name, what it takes, its default, an example, what it
+//! means, and where it goes. The parser, its messages and the reference in `SCENARIOS.md` all
+//! come from these tables.
+
+use crate::scenario::{
+    model::{Link, Options, Scenario, Torrent},
+    syntax::{
+        document::Value,
+        value::{self, Wrong},
+    },
+};
+
+/// One key of a table that becomes an `S`.
+pub(crate) struct Key<S> {
+    /// As it stands in the file.
+    pub(crate) name: &'static str,
+    /// What it takes, for the reference.
+    pub(crate) takes: &'static str,
+    /// What holds if it is not there, for the reference.
+    pub(crate) default: &'static str,
+    /// A value that is taken.
+    pub(crate) example: &'static str,
+    /// What it means.
+    pub(crate) doc: &'static str,
+    /// Takes a value over.
+    pub(crate) set: fn(&mut S, &Value) -> Result<(), Wrong>,
+}
+
+/// A table of keys in the order of the reference:
+/// `name, takes, default, example, doc => |target, value| …`.
+macro_rules! keys {
+    ($($name:literal, $takes:literal, $default:literal, $example:literal, $doc:literal
+       => |$s:ident, $v:ident| $set:expr;)+) => {
+        &[$(Key {
+            name: $name,
+            takes: $takes,
+            default: $default,
+            example: $example,
+            doc: $doc,
+            set: |$s, $v| {
+                $set;
+                Ok(())
+            },
+        }),+]
+    };
+}
+pub(crate) use keys;
+
+/// What stands before the first table.
+pub(crate) const TOP: &[Key<Scenario>] = keys! {
+    "name", "text", "the file's name", "\"two homes\"", "What it is called in reports."
+        => |s, v| s.name = value::line(v)?;
+    "about", "text", "\"\"", "\"Who gets through to whom.\"", "What it shows."
+        => |s, v| s.about = value::prose(v)?;
+    "seed", "whole number", "1", "7", "The seed of everything that is random. `--seed` goes before it."
+        => |s, v| s.seed = value::whole(v, 0, u64::MAX)?;
+    "duration", "time", "60s", "\"90s\"", "How long it runs, in simulated time; at most 30 days."
+        => |s, v| s.duration = {
+            let d = value::duration(v)?;
+            if d.is_zero() || d.as_secs() > 30 * 86_400 {
+                return Err("a time from 1us to 30d".into());
+            }
+            d
+        };
+};
+
+/// `[torrent]`
+pub(crate) const TORRENT: &[Key<Torrent>] = keys! {
+    "size", "size", "1 MiB", "\"4 MiB\"", "How much it is; at most 1 GiB."
+        => |s, v| s.size = {
+            let n = value::size(v)?;
+            if n == 0 || n > 1 << 30 {
+                return Err("a size from 1 byte to 1 GiB".into());
+            }
+            n
+        };
+    "piece", "size", "64 KiB", "\"256 KiB\"", "How long its pieces are: a power of two from 16 KiB to 16 MiB."
+        => |s, v| s.piece = {
+            let n = value::size(v)?;
+            if !n.is_power_of_two() || !(16 << 10..=16 << 20).contains(&n) {
+                return Err("a power of two from \"16 KiB\" to \"16 MiB\"".into());
+            }
+            n
+        };
+};
+
+/// A link, of a router, a host or an event.
+pub(crate) const LINK: &[Key<Link>] = keys! {
+    "delay", "time", "the preset's", "\"20ms\"", "How long a packet takes, one way."
+        => |s, v| s.delay = Some(value::duration(v)?);
+    "jitter", "time", "the preset's", "\"5ms\"", "The delay is longer by up to this, evenly spread."
+        => |s, v| s.jitter = Some(value::duration(v)?);
+    "down", "rate", "the preset's", "\"50 Mbit/s\"", "Bandwidth towards the host."
+        => |s, v| s.down = Some(value::rate(v)?);
+    "up", "rate", "the preset's", "\"10 Mbit/s\"", "Bandwidth towards the core."
+        => |s, v| s.up = Some(value::rate(v)?);
+    "queue", "size", "the preset's", "\"64 KiB\"", "Bytes that wait for the link at most, each way; what comes on top is dropped."
+        => |s, v| s.queue = Some(value::size(v)?);
+    "loss", "share", "the preset's", "\"1%\"", "Packets that are lost."
+        => |s, v| s.loss = Some(value::share(v)?);
+    "reorder", "share", "the preset's", "\"0.5%\"", "Packets that others overtake."
+        => |s, v| s.reorder = Some(value::share(v)?);
+    "duplicate", "share", "the preset's", "\"0.1%\"", "Packets that come twice."
+        => |s, v| s.duplicate = Some(value::share(v)?);
+    "corrupt", "share", "the preset's", "\"0.01%\"", "Packets that have a bit changed."
+        => |s, v| s.corrupt = Some(value::share(v)?);
+    "mtu", "whole number", "the preset's", "1400", "Longest packet, in bytes, from 576."
+        => |s, v| s.mtu = Some(value::short(v, 576, u16::MAX)?);
+};
+
+/// What kinds of hosts take, each kind some of them.
+pub(crate) const OPTIONS: &[Key<Options>] = keys! {
+    "port", "port", "the kind's", "6881", "Its own port."
+        => |s, v| s.port = Some(value::short(v, 1, u16::MAX)?);
+    "to", "host", "none: needed", "\"bob\"", "The host that it speaks to."
+        => |s, v| s.to = Some(value::name(v)?);
+    "to-port", "port", "that host's port", "7000", "The port there."
+        => |s, v| s.to_port = Some(value::short(v, 1, u16::MAX)?);
+    "via", "host", "none: needed", "\"server\"", "The rendezvous server."
+        => |s, v| s.via = Some(value::name(v)?);
+    "told-after", "time", "0s", "\"2s\"", "The rendezvous server tells all in one tick; this host is told so much later."
+        => |s, v| s.told_after = value::duration(v)?;
+    "start", "time", "0s", "\"2s\"", "When it begins."
+        => |s, v| s.start = value::duration(v)?;
+    "stop", "time", "never", "\"40s\"", "When it ends."
+        => |s, v| s.stop = Some(value::duration(v)?);
+    "every", "time", "1s", "\"500ms\"", "Time between two datagrams; from 1ms."
+        => |s, v| s.every = {
+            let d = value::duration(v)?;
+            if d.as_micros() < 1_000 {
+                return Err("a time from 1ms".into());
+            }
+            d
+        };
+    "reply-after", "time", "0s", "\"20s\"", "How long a datagram is kept before it goes back."
+        => |s, v| s.reply_after = value::duration(v)?;
+    "flows", "whole number", "100", "200", "New flows per second, from 1 to 10000."
+        => |s, v| s.flows = value::word(v, 1, 10_000)?;
+    "size", "whole number", "64", "200", "Bytes of data in each datagram, from 16 to 1400."
+        => |s, v| s.size = value::short(v, 16, 1_400)?;
+    "trackers", "hosts", "none", "[\"tracker\"]", "Trackers that it announces itself to."
+        => |s, v| s.trackers = value::names(v)?;
+    "peers", "hosts", "none", "[\"alice\", \"bob\"]", "Hosts whose addresses it is told at the start."
+        => |s, v| s.peers = value::names(v)?;
+    "upload", "rate", "off", "\"500 KiB/s\"", "Most that it uploads; `0` is nothing at all, not even requests."
+        => |s, v| s.upload = rate_or_none(v)?;
+    "upload-slots", "whole number", "the engine's choice", "4", "How many peers it uploads to at once; `0` makes a free-rider."
+        => |s, v| s.upload_slots = Some(value::word(v, 0, 1_000)?);
+    "download", "rate", "off", "\"1 MiB/s\"", "Most that it downloads."
+        => |s, v| s.download = value::rate(v)?.map(|bits| bits.div_ceil(8));
+    "disk-delay", "time", "none", "\"200ms\"", "How long each operation of its disk takes."
+        => |s, v| s.disk_delay = Some(value::duration(v)?);
+};
+
+/// Bytes per second; 0 is nothing at all.
+fn rate_or_none(v: &Value) -> Result<Option<u64>, Wrong> {
+    if value::whole(v, 0, 0).is_ok() {
+        return Ok(Some(0));
+    }
+    value::rate(v)
+        .map(|rate| rate.map(|bits| bits.div_ceil(8)))
+        .map_err(|wrong| format!("{wrong}, or 0"))
+}

@@ -1,0 +1,612 @@
+//! From a document to a scenario: every key is known, every value makes sense, every name that
+//! is referred to exists.
+
+pub(crate) mod keys;
+pub(crate) mod keys_nat;
+pub(crate) mod keys_parts;
+pub(crate) mod names;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use self::{
+    keys::{Key, LINK, OPTIONS, TOP, TORRENT},
+    keys_nat::NAT,
+    keys_parts::{
+        ACTIONS, CHECKS, EVENT, EXPECT, EventDraft, ExpectDraft, HOST, Node, RANDOM, ROUTER,
+    },
+    names::Names,
+};
+use super::{
+    model::{
+        Action, Bound, Check, Event, Expect, Host, Link, Options, Random, Router, Scenario,
+        Torrent, kinds::KINDS, plan::Plan, presets,
+    },
+    syntax::{
+        document::{Document, Entry, Item, ValueKind},
+        error::{ScenarioError, suggest},
+    },
+};
+
+/// Most routers and hosts.
+pub const MAX_NODES: usize = 20_000;
+/// Most routers one behind another: a packet has 64 hops.
+pub const MAX_DEPTH: usize = 16;
+/// Most events that are written out.
+pub const MAX_EVENTS: usize = 200_000;
+/// Longest time without an answer of a flow that counts as unbroken, unless said otherwise.
+const DEFAULT_GAP: Duration = Duration::from_secs(3);
+
+/// The tables of a scenario, and whether there may be several.
+const SECTIONS: &[(&str, bool)] = &[
+    ("torrent", false),
+    ("random", false),
+    ("router", true),
+    ("host", true),
+    ("event", true),
+    ("expect", true),
+];
+
+type Res<T> = Result<T, ScenarioError>;
+
+impl Scenario {
+    /// Reads a scenario; `file` is what messages call it.
+    ///
+    /// # Errors
+    /// Says where it makes no sense, and what would.
+    pub fn parse(text: &str, file: &str) -> Res<Self> {
+        Self::from_document(&Document::parse(text, file)?)
+    }
+
+    /// Understands what was read.
+    ///
+    /// # Errors
+    /// As [`Scenario::parse`].
+    pub fn from_document(doc: &Document) -> Res<Self> {
+        let file_name = std::path::Path::new(&doc.file).file_stem();
+        let mut s = Self {
+            name: file_name.map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
+            about: String::new(),
+            seed: 1,
+            duration: Duration::from_secs(60),
+            torrent: Torrent {
+                size: 1 << 20,
+                piece: 64 << 10,
+            },
+            routers: Vec::new(),
+            hosts: Vec::new(),
+            events: Vec::new(),
+            random: None,
+            expects: Vec::new(),
+        };
+        check_sections(doc)?;
+        let names = Names::read(doc)?;
+        for entry in &doc.entries {
+            match entry.section.as_str() {
+                "" => fill(doc, entry, TOP, &mut s)?,
+                "torrent" => fill(doc, entry, TORRENT, &mut s.torrent)?,
+                "router" => s.routers.push(router(doc, entry, &names)?),
+                "host" => s.hosts.push(host(doc, entry, &names)?),
+                "event" => s.events.push(event(doc, entry, &names)?),
+                "random" => s.random = Some(random(doc, entry, &names)?),
+                _ => s.expects.push(expect(doc, entry, &names)?),
+            }
+        }
+        for entry in doc.entries.iter().filter(|e| e.section == "event") {
+            let at = entry
+                .item("at")
+                .map(|i| super::syntax::value::duration(&i.value));
+            if let Some(Ok(at)) = at
+                && at > s.duration
+            {
+                let help = format!(
+                    "the scenario ends at {}",
+                    crate::report::units::time(s.duration)
+                );
+                return Err(doc.error(entry.place("at"), "this never happens", help));
+            }
+        }
+        s.events.sort_by_key(|e| e.at);
+        s.routers = parents_first(doc, s.routers)?;
+        if let Err(conflict) = Plan::new(&s) {
+            let entry = doc.entries.iter().find(|e| is_named(e, &conflict.node));
+            let at = entry.map_or(0..0, |e| e.place(conflict.key));
+            return Err(doc.error(at, conflict.message, conflict.help));
+        }
+        Ok(s)
+    }
+}
+
+fn check_sections(doc: &Document) -> Res<()> {
+    let mut seen = BTreeSet::new();
+    let (mut nodes, mut events) = (0, 0);
+    for entry in doc.entries.iter().skip(1) {
+        let name = entry.section.as_str();
+        let Some((_, several)) = SECTIONS.iter().find(|(s, _)| *s == name) else {
+            let known = SECTIONS.iter().map(|(s, _)| *s);
+            let help = suggest(name, known, "tables");
+            let shape = if entry.listed {
+                format!("[[{name}]]")
+            } else {
+                format!("[{name}]")
+            };
+            return Err(doc.error(
+                entry.at.clone(),
+                format!("`{shape}` is not a table here"),
+                help,
+            ));
+        };
+        if *several != entry.listed {
+            let (is, should) = if *several {
+                (format!("[{name}]"), format!("[[{name}]]"))
+            } else {
+                (format!("[[{name}]]"), format!("[{name}]"))
+            };
+            let message = if *several {
+                format!("`{is}` is one of a list")
+            } else {
+                format!("`{is}` is there once")
+            };
+            return Err(doc.error(entry.at.clone(), message, format!("write `{should}`")));
+        }
+        seen.insert(name);
+        nodes += usize::from(name == "router" || name == "host");
+        events += usize::from(name == "event");
+        if nodes > MAX_NODES || events > MAX_EVENTS {
+            let help = format!("at most {MAX_NODES} routers and hosts and {MAX_EVENTS} events");
+            return Err(doc.error(entry.at.clone(), "this is too much", help));
+        }
+    }
+    // A key of the wrong shape among those before the first table: `router = 5`.
+    for item in &doc.entries[0].items {
+        if let Some((name, several)) = SECTIONS.iter().find(|(s, _)| *s == item.key) {
+            let should = if *several {
+                format!("write `[[{name}]]` and its keys below")
+            } else {
+                format!("write `[{name}]` and its keys below")
+            };
+            return Err(doc.error(item.at.clone(), format!("`{name}` is a table"), should));
+        }
+    }
+    Ok(())
+}
+
+/// Takes an item over if `keys` know it.
+fn take<S>(doc: &Document, item: &Item, keys: &[Key<S>], target: &mut S) -> Option<Res<()>> {
+    let key = keys.iter().find(|k| k.name == item.key)?;
+    Some((key.set)(target, &item.value).map_err(|wrong| {
+        let message = format!("`{}` is wrong", item.key);
+        doc.error(item.value.at.clone(), message, format!("expected {wrong}"))
+    }))
+}
+
+fn unknown(doc: &Document, entry: &Entry, item: &Item, known: &[&str]) -> ScenarioError {
+    let place = match entry.section.as_str() {
+        "" => "before the first table".to_owned(),
+        name if entry.listed => format!("of [[{name}]]"),
+        name => format!("of [{name}]"),
+    };
+    let help = suggest(&item.key, known.iter().copied(), "its keys");
+    doc.error(
+        item.at.clone(),
+        format!("`{}` is not a key {place}", item.key),
+        help,
+    )
+}
+
+fn fill<S>(doc: &Document, entry: &Entry, keys: &[Key<S>], target: &mut S) -> Res<()> {
+    for item in &entry.items {
+        take(doc, item, keys, target).unwrap_or_else(|| {
+            let known: Vec<&str> = keys.iter().map(|k| k.name).collect();
+            Err(unknown(doc, entry, item, &known))
+        })?;
+    }
+    Ok(())
+}
+
+fn names_of<S>(keys: &[Key<S>]) -> impl Iterator<Item = &'static str> {
+    keys.iter().map(|k| k.name)
+}
+
+fn need(doc: &Document, entry: &Entry, key: &str) -> Res<()> {
+    if entry.item(key).is_some() {
+        return Ok(());
+    }
+    let message = format!("`{key}` is missing from this [[{}]]", entry.section);
+    Err(doc.error(entry.at.clone(), message, format!("add `{key} = …`")))
+}
+
+fn link_preset(
+    doc: &Document,
+    entry: &Entry,
+    key: &str,
+    name: Option<String>,
+) -> Res<Option<String>> {
+    if let Some(name) = &name
+        && !presets::links().any(|(n, _)| n == name)
+    {
+        let help = suggest(name, presets::links().map(|(n, _)| n), "presets");
+        return Err(doc.error(
+            entry.place(key),
+            format!("there is no link preset `{name}`"),
+            help,
+        ));
+    }
+    Ok(name)
+}
+
+fn region(doc: &Document, entry: &Entry, node: &Node) -> Res<()> {
+    let Some(region) = &node.region else {
+        return Ok(());
+    };
+    if node.behind.is_some() {
+        let help =
+            "only what is right below the core has a region; give it to the outermost router";
+        return Err(doc.error(entry.place("region"), "this is behind a router", help));
+    }
+    if !presets::regions().any(|r| r == region) {
+        let help = suggest(region, presets::regions(), "regions");
+        return Err(doc.error(
+            entry.place("region"),
+            format!("there is no region `{region}`"),
+            help,
+        ));
+    }
+    Ok(())
+}
+
+fn router(doc: &Document, entry: &Entry, names: &Names) -> Res<Router> {
+    need(doc, entry, "name")?;
+    let mut node = Node::default();
+    let mut link = Link::default();
+    // The preset first, wherever it stands: the other keys change it.
+    let mut nat = match entry.item("nat") {
+        None => None,
+        Some(item) => {
+            take(doc, item, ROUTER, &mut node).unwrap_or(Ok(()))?;
+            let name = node.nat.clone().unwrap_or_default();
+            Some(presets::nat(&name).ok_or_else(|| {
+                let help = suggest(&name, presets::nats().map(|(n, _)| n), "presets");
+                doc.error(
+                    item.value.at.clone(),
+                    format!("there is no NAT preset `{name}`"),
+                    help,
+                )
+            })?)
+        }
+    };
+    for item in &entry.items {
+        let taken = take(doc, item, ROUTER, &mut node)
+            .or_else(|| take(doc, item, LINK, &mut link))
+            .or_else(|| take(doc, item, NAT, nat.as_mut()?));
+        taken.unwrap_or_else(|| {
+            if NAT.iter().any(|k| k.name == item.key) {
+                let message = format!("`{}` changes a NAT, and this router has none", item.key);
+                return Err(doc.error(item.at.clone(), message, "add `nat = \"linux\"`"));
+            }
+            let known: Vec<&str> = names_of(ROUTER)
+                .chain(names_of(LINK))
+                .chain(names_of(NAT))
+                .collect();
+            Err(unknown(doc, entry, item, &known))
+        })?;
+    }
+    if let Some(behind) = &node.behind {
+        names.router(doc, entry.place("behind"), behind)?;
+    }
+    region(doc, entry, &node)?;
+    let firewall = match &node.firewall {
+        None => None,
+        Some(name) => Some(presets::firewall(name).ok_or_else(|| {
+            let help = suggest(name, presets::firewalls().map(|(n, _)| n), "presets");
+            let message = format!("there is no firewall preset `{name}`");
+            doc.error(entry.place("firewall"), message, help)
+        })?),
+    };
+    link.preset = link_preset(doc, entry, "link", node.link)?;
+    Ok(Router {
+        name: node.name,
+        behind: node.behind,
+        nat,
+        nat_name: node.nat.unwrap_or_default(),
+        firewall,
+        firewall_name: node.firewall.unwrap_or_default(),
+        wan: node.wan,
+        wan_count: node.wan_count.unwrap_or(1),
+        region: node.region,
+        link,
+    })
+}
+
+fn host(doc: &Document, entry: &Entry, names: &Names) -> Res<Host> {
+    need(doc, entry, "name")?;
+    need(doc, entry, "kind")?;
+    let mut node = Node::default();
+    let mut link = Link::default();
+    let mut options = Options::default();
+    if let Some(item) = entry.item("kind") {
+        take(doc, item, HOST, &mut node).unwrap_or(Ok(()))?;
+    }
+    let Some(kind) = node.kind else {
+        return Err(doc.error(entry.at.clone(), "`kind` is missing", ""));
+    };
+    let info = kind.info();
+    let options_of = || info.needs.iter().chain(info.takes).copied();
+    for item in &entry.items {
+        let taken = take(doc, item, HOST, &mut node).or_else(|| take(doc, item, LINK, &mut link));
+        let taken = taken.or_else(|| {
+            options_of().find(|o| *o == item.key)?;
+            take(doc, item, OPTIONS, &mut options)
+        });
+        taken.unwrap_or_else(|| {
+            if OPTIONS.iter().any(|k| k.name == item.key) {
+                let who: Vec<&str> = KINDS
+                    .iter()
+                    .filter(|k| k.needs.iter().chain(k.takes).any(|o| *o == item.key))
+                    .map(|k| k.name)
+                    .collect();
+                let message = format!("a host of kind `{}` has no `{}`", info.name, item.key);
+                let help = format!("that is for {}", who.join(", "));
+                return Err(doc.error(item.at.clone(), message, help));
+            }
+            let known: Vec<&str> = names_of(HOST)
+                .chain(names_of(LINK))
+                .chain(options_of())
+                .collect();
+            Err(unknown(doc, entry, item, &known))
+        })?;
+    }
+    for key in info.needs {
+        need(doc, entry, key)?;
+    }
+    if let Some(behind) = &node.behind {
+        names.router(doc, entry.place("behind"), behind)?;
+    }
+    region(doc, entry, &node)?;
+    names.options(doc, entry, kind, &node.name, &options)?;
+    link.preset = link_preset(doc, entry, "link", node.link)?;
+    Ok(Host {
+        name: node.name,
+        behind: node.behind,
+        kind,
+        addresses: node.addresses,
+        region: node.region,
+        link,
+        options,
+    })
+}
+
+/// The one key of `known` that the entry has.
+fn one_of<'a>(doc: &Document, entry: &'a Entry, known: &[&str]) -> Res<&'a Item> {
+    let mut found = entry
+        .items
+        .iter()
+        .filter(|i| known.contains(&i.key.as_str()));
+    let all = || format!("exactly one of: {}", known.join(", "));
+    let Some(first) = found.next() else {
+        let message = format!("this [[{}]] does not say what", entry.section);
+        return Err(doc.error(entry.at.clone(), message, all()));
+    };
+    if let Some(second) = found.next() {
+        let message = format!("`{}` beside `{}`", second.key, first.key);
+        return Err(doc.error(second.at.clone(), message, all()));
+    }
+    Ok(first)
+}
+
+fn event(doc: &Document, entry: &Entry, names: &Names) -> Res<Event> {
+    let mut draft = EventDraft::default();
+    let mut link = Link::default();
+    for item in &entry.items {
+        let taken = take(doc, item, EVENT, &mut draft);
+        taken
+            .or_else(|| take(doc, item, LINK, &mut link))
+            .unwrap_or_else(|| {
+                let known: Vec<&str> = names_of(EVENT).chain(names_of(LINK)).collect();
+                Err(unknown(doc, entry, item, &known))
+            })?;
+    }
+    need(doc, entry, "at")?;
+    let what = one_of(doc, entry, ACTIONS)?;
+    let goes_with: Vec<&str> = match what.key.as_str() {
+        "link" => names_of(LINK).chain(["preset"]).collect(),
+        "send" => vec!["to", "to-port", "port", "size"],
+        _ => Vec::new(),
+    };
+    for item in &entry.items {
+        let key = item.key.as_str();
+        if key != "at" && key != what.key && !goes_with.contains(&key) {
+            let message = format!("`{key}` does not go with `{}`", what.key);
+            let help = match &goes_with[..] {
+                [] => "take it out".into(),
+                keys => format!("what does: {}", keys.join(", ")),
+            };
+            return Err(doc.error(item.at.clone(), message, help));
+        }
+    }
+    let at = || what.value.at.clone();
+    let action = if let Some(name) = draft.reboot {
+        names.router(doc, at(), &name)?;
+        Action::Reboot(name)
+    } else if let Some(name) = draft.cut {
+        names.node(doc, at(), &name)?;
+        Action::Cut(name)
+    } else if let Some(name) = draft.mend {
+        names.node(doc, at(), &name)?;
+        Action::Mend(name)
+    } else if let Some(name) = draft.link {
+        names.node(doc, at(), &name)?;
+        link.preset = link_preset(doc, entry, "preset", draft.preset)?;
+        Action::Link(name, link)
+    } else if let Some(name) = draft.off {
+        names.host(doc, at(), &name)?;
+        Action::Off(name)
+    } else if let Some(name) = draft.on {
+        names.host(doc, at(), &name)?;
+        Action::On(name)
+    } else {
+        need(doc, entry, "to")?;
+        let from = draft.send.unwrap_or_default();
+        let to = draft.to.unwrap_or_default();
+        let own = names.sender(doc, at(), &from)?;
+        let there = names.port(doc, entry.place("to"), &to)?;
+        if there.is_none() {
+            // A router: whatever it has mapped there.
+            need(doc, entry, "to-port")?;
+        }
+        Action::Send {
+            from,
+            port: draft.port.unwrap_or(own.port),
+            to,
+            to_port: draft.to_port.or(there).unwrap_or_default(),
+            size: draft.size.unwrap_or(64),
+        }
+    };
+    Ok(Event {
+        at: draft.at.unwrap_or_default(),
+        action,
+    })
+}
+
+fn random(doc: &Document, entry: &Entry, names: &Names) -> Res<Random> {
+    let mut random = Random {
+        count: 0,
+        from: Duration::ZERO,
+        until: None,
+        senders: Vec::new(),
+        receivers: Vec::new(),
+        ports: 16,
+        to_port: None,
+    };
+    fill(doc, entry, RANDOM, &mut random)?;
+    for key in ["events", "senders", "receivers"] {
+        need(doc, entry, key)?;
+    }
+    for name in &random.senders {
+        names.sender(doc, entry.place("senders"), name)?;
+    }
+    for name in &random.receivers {
+        names.host(doc, entry.place("receivers"), name)?;
+    }
+    if random.until.is_some_and(|until| until < random.from) {
+        return Err(doc.error(entry.place("until"), "`until` is before `from`", ""));
+    }
+    Ok(random)
+}
+
+fn expect(doc: &Document, entry: &Entry, names: &Names) -> Res<Expect> {
+    let mut draft = ExpectDraft::default();
+    fill(doc, entry, EXPECT, &mut draft)?;
+    let known: Vec<&str> = CHECKS.iter().map(|(name, _)| *name).collect();
+    let what = one_of(doc, entry, &known)?;
+    let with = CHECKS.iter().find(|(name, _)| *name == what.key);
+    let with = with.map_or(&[][..], |(_, with)| *with);
+    for item in &entry.items {
+        let key = item.key.as_str();
+        if key != what.key && !with.contains(&key) {
+            let message = format!("`{key}` does not go with `{}`", what.key);
+            let help = match with {
+                [] => "take it out".into(),
+                with => format!("what does: {}", with.join(", ")),
+            };
+            return Err(doc.error(item.at.clone(), message, help));
+        }
+    }
+    let at = what.value.at.clone();
+    let bound = if draft.bound == Bound::default() {
+        Bound {
+            at_least: Some(1),
+            at_most: None,
+        }
+    } else {
+        draft.bound
+    };
+    if let (Some(low), Some(high)) = (bound.at_least, bound.at_most)
+        && low > high
+    {
+        let message = "no number is both at least and at most that";
+        return Err(doc.error(entry.place("at-most"), message, format!("at least {low}")));
+    }
+    let gap = draft.gap.unwrap_or(DEFAULT_GAP);
+    let within = draft.within;
+    let check = if let Some((a, b)) = draft.connected {
+        names.puncher(doc, at.clone(), &a)?;
+        names.puncher(doc, at, &b)?;
+        Check::Connected { a, b, within }
+    } else if let Some((a, b)) = draft.not_connected {
+        names.puncher(doc, at.clone(), &a)?;
+        names.puncher(doc, at, &b)?;
+        Check::NotConnected { a, b }
+    } else if let Some(hosts) = draft.completed {
+        hosts
+            .iter()
+            .try_for_each(|h| names.engine(doc, at.clone(), h))?;
+        Check::Completed { hosts, within }
+    } else if let Some(hosts) = draft.not_completed {
+        hosts
+            .iter()
+            .try_for_each(|h| names.engine(doc, at.clone(), h))?;
+        Check::NotCompleted { hosts }
+    } else if let Some((first, second)) = draft.sooner {
+        names.engine(doc, at.clone(), &first)?;
+        names.engine(doc, at, &second)?;
+        Check::Sooner { first, second }
+    } else if let Some(rule) = draft.rule {
+        if let Some(node) = &draft.at {
+            names.node(doc, entry.place("at"), node)?;
+        }
+        let node = draft.at;
+        Check::Rule { rule, node, bound }
+    } else if let Some((from, to)) = draft.delivered {
+        names.host(doc, at.clone(), &from)?;
+        names.host(doc, at, &to)?;
+        Check::Delivered { from, to, bound }
+    } else if let Some(host) = draft.answered {
+        names.asker(doc, at, &host)?;
+        Check::Answered { host }
+    } else if let Some(host) = draft.unbroken {
+        names.steady(doc, at, &host)?;
+        Check::Unbroken { host, gap }
+    } else if let Some(host) = draft.broken {
+        names.steady(doc, at, &host)?;
+        Check::Broken { host, gap }
+    } else {
+        Check::Trace(draft.trace.unwrap_or_default())
+    };
+    let line = doc.error(what.at.clone(), "", "").line;
+    Ok(Expect { check, line })
+}
+
+fn is_named(entry: &Entry, name: &str) -> bool {
+    let named = entry.item("name").map(|i| &i.value.kind);
+    matches!(entry.section.as_str(), "router" | "host")
+        && matches!(named, Some(ValueKind::Text(t)) if t == name)
+}
+
+/// Routers in an order in which each comes after the one that it is behind.
+fn parents_first(doc: &Document, mut left: Vec<Router>) -> Res<Vec<Router>> {
+    let mut sorted: Vec<Router> = Vec::new();
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    let mut depth = 0;
+    while !left.is_empty() {
+        let before = left.len();
+        let (ready, rest): (Vec<_>, Vec<_>) = left
+            .into_iter()
+            .partition(|r| r.behind.as_ref().is_none_or(|b| known.contains(b)));
+        known.extend(ready.iter().map(|r| r.name.clone()));
+        sorted.extend(ready);
+        left = rest;
+        depth += 1;
+        if left.len() == before || !left.is_empty() && depth >= MAX_DEPTH {
+            let name = &left[0].name;
+            let it = doc.entries.iter().find(|e| is_named(e, name));
+            let at = it.map_or(0..0, |e| e.place("behind"));
+            if left.len() < before {
+                let help = format!("at most {MAX_DEPTH} one behind another");
+                return Err(doc.error(at, "there are too many routers above this one", help));
+            }
+            let message = format!("`{name}` is, over others or at once, behind itself");
+            return Err(doc.error(at, message, "the outermost router is behind nothing"));
+        }
+    }
+    Ok(sorted)
+}

@@ -1,0 +1,216 @@
+//! The names of a scenario, and whether what refers to them may.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use crate::scenario::{
+    model::{
+        Kind, Options,
+        kinds::{KINDS, KindInfo},
+    },
+    syntax::{
+        document::{Document, Entry, ValueKind},
+        error::{ScenarioError, suggest},
+        value,
+    },
+};
+
+/// What bears a name.
+#[derive(Clone, Copy)]
+pub(crate) enum Named {
+    Router,
+    /// The port is its own, or its kind's.
+    Host {
+        kind: Kind,
+        port: u16,
+    },
+}
+
+/// A host that is referred to.
+pub(crate) struct There {
+    pub(crate) kind: Kind,
+    pub(crate) port: u16,
+}
+
+/// Every router and host.
+pub(crate) struct Names(BTreeMap<String, Named>);
+
+type Res<T> = Result<T, ScenarioError>;
+
+impl Names {
+    /// Collects them, so that order in the file does not matter. What is wrong with an entry
+    /// otherwise is told when it is its turn.
+    pub(crate) fn read(doc: &Document) -> Res<Self> {
+        let mut names = BTreeMap::new();
+        for entry in &doc.entries {
+            let is_host = entry.section == "host";
+            if !is_host && entry.section != "router" {
+                continue;
+            }
+            let Some(Ok(name)) = entry.item("name").map(|i| value::name(&i.value)) else {
+                continue;
+            };
+            let named = if is_host { host(entry) } else { Named::Router };
+            if names.insert(name.clone(), named).is_some() {
+                let message = format!("there is a `{name}` already");
+                let help = "every router and host has a name of its own";
+                return Err(doc.error(entry.place("name"), message, help));
+            }
+        }
+        Ok(Self(names))
+    }
+
+    fn missing(&self, doc: &Document, at: Range<usize>, name: &str, what: &str) -> ScenarioError {
+        let is_router = |n: &Named| matches!(n, Named::Router);
+        let fits = |n: &Named| match what {
+            "router" => is_router(n),
+            "host" => !is_router(n),
+            _ => true,
+        };
+        let known = self
+            .0
+            .iter()
+            .filter(|(_, n)| fits(n))
+            .map(|(k, _)| k.as_str());
+        let known: Vec<&str> = known.take(20).collect();
+        let plural = if what == "router" { "routers" } else { "names" };
+        let help = suggest(name, known, plural);
+        doc.error(at, format!("there is no {what} `{name}`"), help)
+    }
+
+    pub(crate) fn router(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<()> {
+        match self.0.get(name) {
+            Some(Named::Router) => Ok(()),
+            Some(Named::Host { .. }) => {
+                let message = format!("`{name}` is a host");
+                Err(doc.error(at, message, "this takes a router"))
+            }
+            None => Err(self.missing(doc, at, name, "router")),
+        }
+    }
+
+    pub(crate) fn host(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<There> {
+        match self.0.get(name) {
+            Some(Named::Host { kind, port }) => Ok(There {
+                kind: *kind,
+                port: *port,
+            }),
+            Some(Named::Router) => {
+                let message = format!("`{name}` is a router");
+                Err(doc.error(at, message, "this takes a host"))
+            }
+            None => Err(self.missing(doc, at, name, "host")),
+        }
+    }
+
+    pub(crate) fn node(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<()> {
+        match self.0.contains_key(name) {
+            true => Ok(()),
+            false => Err(self.missing(doc, at, name, "router or host")),
+        }
+    }
+
+    /// The port of a host; none of a router.
+    pub(crate) fn port(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<Option<u16>> {
+        match self.0.get(name) {
+            Some(Named::Host { port, .. }) => Ok(Some(*port)),
+            Some(Named::Router) => Ok(None),
+            None => Err(self.missing(doc, at, name, "router or host")),
+        }
+    }
+
+    /// A host whose kind is such that …
+    fn host_that(
+        &self,
+        doc: &Document,
+        at: Range<usize>,
+        name: &str,
+        fits: impl Fn(&KindInfo) -> bool,
+    ) -> Res<There> {
+        let there = self.host(doc, at.clone(), name)?;
+        if fits(there.kind.info()) {
+            return Ok(there);
+        }
+        let kinds: Vec<&str> = KINDS.iter().filter(|k| fits(k)).map(|k| k.name).collect();
+        let message = format!("`{name}` is of kind `{}`", there.kind.info().name);
+        Err(doc.error(at, message, format!("this takes {}", kinds.join(" or "))))
+    }
+
+    pub(crate) fn sender(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<There> {
+        self.host_that(doc, at, name, |k| k.kind == Kind::Manual)
+    }
+
+    pub(crate) fn asker(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<()> {
+        let asks = |k: &KindInfo| matches!(k.kind, Kind::Manual | Kind::Steady);
+        self.host_that(doc, at, name, asks).map(|_| ())
+    }
+
+    pub(crate) fn steady(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<()> {
+        self.host_that(doc, at, name, |k| k.kind == Kind::Steady)
+            .map(|_| ())
+    }
+
+    pub(crate) fn engine(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<()> {
+        self.host_that(doc, at, name, |k| k.kind.is_engine())
+            .map(|_| ())
+    }
+
+    /// A host whose direct connections are known. An engine's come and go, and are not judged.
+    pub(crate) fn puncher(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<()> {
+        self.host_that(doc, at, name, |k| k.kind.is_puncher())
+            .map(|_| ())
+    }
+
+    /// The hosts that a host's options speak of.
+    pub(crate) fn options(
+        &self,
+        doc: &Document,
+        entry: &Entry,
+        kind: Kind,
+        own: &str,
+        options: &Options,
+    ) -> Res<()> {
+        if let Some(to) = &options.to {
+            let at = entry.place("to");
+            if to == own {
+                return Err(doc.error(at, "that is the host itself", "name another"));
+            }
+            let there = self.host(doc, at.clone(), to)?;
+            if kind.is_puncher() && there.kind != kind {
+                let message = format!("`{to}` is of kind `{}`", there.kind.info().name);
+                let help = format!("both ends are `{}`", kind.info().name);
+                return Err(doc.error(at, message, help));
+            }
+            if kind == Kind::Steady && there.kind != Kind::Echo {
+                let message = format!("`{to}` is of kind `{}`", there.kind.info().name);
+                return Err(doc.error(at, message, "nothing but an `echo` host answers"));
+            }
+        }
+        if let Some(via) = &options.via {
+            self.host_that(doc, entry.place("via"), via, |k| k.kind == Kind::Rendezvous)?;
+        }
+        for tracker in &options.trackers {
+            let at = entry.place("trackers");
+            self.host_that(doc, at, tracker, |k| k.kind == Kind::Tracker)?;
+        }
+        for peer in &options.peers {
+            self.host_that(doc, entry.place("peers"), peer, |k| k.kind.is_engine())?;
+        }
+        Ok(())
+    }
+}
+
+fn host(entry: &Entry) -> Named {
+    let kind = entry.item("kind").and_then(|i| match &i.value.kind {
+        ValueKind::Text(t) => KINDS.iter().find(|k| k.name == t),
+        _ => None,
+    });
+    // An unknown kind is refused when the host is read.
+    let info = kind.unwrap_or(&KINDS[0]);
+    let port = entry
+        .item("port")
+        .and_then(|i| value::short(&i.value, 1, u16::MAX).ok());
+    Named::Host {
+        kind: info.kind,
+        port: port.unwrap_or(info.port),
+    }
+}

@@ -1,0 +1,235 @@
+//! From a scenario to a world.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use dunlin_core::Instant;
+
+use super::{
+    engines::{self, Shared},
+    hosts::{Echo, Flood, Manual, Pace, Planned, Steady},
+};
+use crate::{
+    host::punch::{EndConfig, Introduction, Rendezvous, TcpEnd, UdpEnd},
+    link::region::{Region, RegionMatrix},
+    middlebox::{BoxConfig, GatewayConfig},
+    scenario::model::{Action, Event, Host, Kind, Scenario, links, plan::Plan},
+    world::{self, NodeId, World},
+};
+
+/// A scenario's world, and who is who in it.
+pub(crate) struct Built {
+    pub(crate) world: World,
+    pub(crate) nodes: BTreeMap<String, NodeId>,
+    pub(crate) plan: Plan,
+    /// What engines exchange.
+    pub(crate) shared: Option<Shared>,
+}
+
+impl Built {
+    pub(crate) fn node(&self, name: &str) -> NodeId {
+        // Names were checked when the scenario was read.
+        self.nodes.get(name).copied().unwrap_or(NodeId::CORE)
+    }
+}
+
+/// A time of the scenario as the world has it.
+pub(crate) fn at(time: Duration) -> Instant {
+    Instant::ORIGIN + time
+}
+
+/// Makes the world of a scenario: not started, all events planned.
+pub(crate) fn build(s: &Scenario, seed: u64) -> Built {
+    let mut world = World::new(seed);
+    // A scenario that makes packets go in circles is told so.
+    world.set_panics(false);
+    // A scenario that was read has a plan.
+    let plan = Plan::new(s).unwrap_or_default();
+    let mut built = Built {
+        world,
+        nodes: BTreeMap::new(),
+        plan,
+        shared: Shared::new(s, seed),
+    };
+    let in_regions =
+        s.routers.iter().any(|r| r.region.is_some()) || s.hosts.iter().any(|h| h.region.is_some());
+    if in_regions {
+        built.world.set_latency(RegionMatrix::earth());
+    }
+    for r in &s.routers {
+        let config = BoxConfig {
+            nat: r.nat.clone(),
+            firewall: r.firewall.clone(),
+            gateway: GatewayConfig::default(),
+        };
+        let above = r.behind.as_deref().map_or(NodeId::CORE, |b| built.node(b));
+        let wan = built.plan.of(&r.name).to_vec();
+        let id = built
+            .world
+            .add_router(above, links::config(&r.link), config, &wan);
+        built.named(id, &r.name, r.region.as_deref());
+    }
+    let events = s.all_events(seed);
+    for h in &s.hosts {
+        let id = built.add_host(s, h, &events);
+        built.named(id, &h.name, h.region.as_deref());
+        if !h.options.start.is_zero() && (h.kind.is_puncher() || h.kind.is_engine()) {
+            built.world.set_off(id);
+            let on = world::Action::SwitchOn(id);
+            built.world.at(at(h.options.start), on);
+        }
+    }
+    for event in &events {
+        let node = |name: &String| built.node(name);
+        let action = match &event.action {
+            Action::Reboot(r) => world::Action::Reboot(node(r)),
+            Action::Cut(n) => world::Action::Cut(node(n)),
+            Action::Mend(n) => world::Action::Mend(node(n)),
+            Action::Link(n, link) => world::Action::SetLink(node(n), links::config(link)),
+            Action::Off(h) => world::Action::SwitchOff(node(h)),
+            Action::On(h) => world::Action::SwitchOn(node(h)),
+            // The sender knows.
+            Action::Send { .. } => continue,
+        };
+        built.world.at(at(event.at), action);
+    }
+    built
+}
+
+impl Built {
+    fn named(&mut self, id: NodeId, name: &str, region: Option<&str>) {
+        self.world.set_name(id, name);
+        if let Some(region) = region.and_then(Region::by_name) {
+            self.world.set_region(id, region);
+        }
+        self.nodes.insert(name.into(), id);
+    }
+
+    /// Where `from` sends from, and to, when it speaks to `to`.
+    fn ends(&self, from: (&str, u16), to: (&str, u16)) -> (SocketAddr, SocketAddr) {
+        let unspecified = std::net::Ipv4Addr::UNSPECIFIED.into();
+        // Checked by the plan.
+        let pair = self.plan.between(from.0, to.0);
+        let (a, b) = pair.unwrap_or((unspecified, unspecified));
+        (SocketAddr::new(a, from.1), SocketAddr::new(b, to.1))
+    }
+
+    fn pace(&self, s: &Scenario, h: &Host, every: Duration) -> Pace {
+        let o = &h.options;
+        let to = o.to.as_deref().unwrap_or_default();
+        let port = o.to_port.unwrap_or_else(|| port_of(s, to));
+        let (from, to) = self.ends((&h.name, h.port()), (to, port));
+        Pace {
+            from,
+            to,
+            every,
+            start: at(o.start),
+            stop: o.stop.map(at),
+            size: o.size,
+        }
+    }
+
+    fn add_host(&mut self, s: &Scenario, h: &Host, events: &[Event]) -> NodeId {
+        let above = h.behind.as_deref().map_or(NodeId::CORE, |b| self.node(b));
+        let addrs = self.plan.of(&h.name).to_vec();
+        let link = links::config(&h.link);
+        let own = addrs.first().map(|ip| SocketAddr::new(*ip, h.port()));
+        let own = own.unwrap_or_else(|| (std::net::Ipv4Addr::UNSPECIFIED, h.port()).into());
+        let o = &h.options;
+        match h.kind {
+            Kind::Manual => {
+                let plan = self.sends(h, events);
+                self.world.add_host(above, link, &addrs, Manual::new(plan))
+            }
+            Kind::Echo => {
+                let echo = Echo::new(h.port(), o.reply_after);
+                self.world.add_host(above, link, &addrs, echo)
+            }
+            Kind::Steady => {
+                let steady = Steady::new(self.pace(s, h, o.every));
+                self.world.add_host(above, link, &addrs, steady)
+            }
+            Kind::Flood => {
+                let every = Duration::from_secs(1) / o.flows.max(1);
+                let flood = Flood::new(self.pace(s, h, every));
+                self.world.add_host(above, link, &addrs, flood)
+            }
+            Kind::Rendezvous => {
+                let server = Rendezvous::new(own, introductions(s, &h.name));
+                self.world.add_host(above, link, &addrs, server)
+            }
+            Kind::UdpPunch | Kind::TcpPunch => {
+                let via = o.via.as_deref().unwrap_or_default();
+                let (local, rendezvous) = self.ends((&h.name, h.port()), (via, port_of(s, via)));
+                let config = EndConfig {
+                    name: end_name(s, via, &h.name),
+                    local,
+                    rendezvous,
+                    advertised: None,
+                };
+                if h.kind == Kind::UdpPunch {
+                    self.world
+                        .add_host(above, link, &addrs, UdpEnd::new(config))
+                } else {
+                    self.world
+                        .add_host(above, link, &addrs, TcpEnd::new(config))
+                }
+            }
+            Kind::Tracker => engines::add_tracker(self, h, above, link),
+            Kind::EngineSeed | Kind::EngineLeech => {
+                let shared = self.shared.clone();
+                let shared = shared.expect("a scenario with engines has a torrent");
+                engines::add(self, s, h, above, link, &shared)
+            }
+        }
+    }
+
+    /// What the events make a host send.
+    fn sends(&self, h: &Host, events: &[Event]) -> Vec<Planned> {
+        let of_host = events.iter().filter_map(|e| match &e.action {
+            Action::Send {
+                from,
+                port,
+                to,
+                to_port,
+                size,
+            } if *from == h.name => {
+                let (from, to) = self.ends((from, *port), (to, *to_port));
+                Some(Planned {
+                    at: at(e.at),
+                    from,
+                    to,
+                    size: *size,
+                })
+            }
+            _ => None,
+        });
+        of_host.collect()
+    }
+}
+
+fn port_of(s: &Scenario, name: &str) -> u16 {
+    let host = s.hosts.iter().find(|h| h.name == name);
+    host.map_or(0, Host::port)
+}
+
+/// Those who meet by a rendezvous server, in the order of the file.
+fn ends<'a>(s: &'a Scenario, via: &'a str) -> impl Iterator<Item = &'a Host> {
+    let of_server = move |h: &&Host| h.options.via.as_deref() == Some(via);
+    s.hosts.iter().filter(of_server)
+}
+
+/// By what the server knows an end.
+fn end_name(s: &Scenario, via: &str, name: &str) -> u8 {
+    let place = ends(s, via).position(|h| h.name == name);
+    place.and_then(|n| u8::try_from(n).ok()).unwrap_or(u8::MAX)
+}
+
+/// Each end is told about the one that it wants.
+fn introductions(s: &Scenario, server: &str) -> Vec<Introduction> {
+    let wanted = |h: &Host| Introduction {
+        to: end_name(s, server, &h.name),
+        about: end_name(s, server, h.options.to.as_deref().unwrap_or_default()),
+        after: h.options.told_after,
+    };
+    ends(s, server).map(wanted).collect()
+}

@@ -1,0 +1,146 @@
+//! Hosts that run the real engine, and their trackers.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use dunlin_core::{
+    EncryptionPolicy, Instant,
+    engine::{AddTorrent, Check, Source},
+    metainfo::Info,
+};
+
+use super::build::Built;
+use crate::{
+    experiment::swarm::torrent,
+    host::{
+        disk::{DiskConfig, SimDisk},
+        engine::{EngineHost, EngineSetup},
+        service::{Tracker, TrackerConfig},
+    },
+    link::LinkConfig,
+    rng::SimRng,
+    scenario::model::{Host, Kind, Link, Scenario, links},
+    world::{NodeId, trace},
+};
+
+/// Sets the disks' randomness apart from everything else that is drawn from the seed.
+const PART: u64 = 0x6469_736b;
+
+/// What the engines of a scenario share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    info: Arc<Info>,
+    content: Arc<[u8]>,
+}
+
+impl Shared {
+    /// The torrent of a scenario; none if nobody exchanges it.
+    pub(crate) fn new(s: &Scenario, seed: u64) -> Option<Self> {
+        s.hosts.iter().any(|h| h.kind.is_engine()).then(|| {
+            // Both were checked to be within bounds when the scenario was read.
+            let size = usize::try_from(s.torrent.size).unwrap_or(1);
+            let piece = u32::try_from(s.torrent.piece).unwrap_or(64 << 10);
+            let (info, content) = torrent(seed, size, piece);
+            Self { info, content }
+        })
+    }
+}
+
+/// Adds a tracker.
+pub(crate) fn add_tracker(built: &mut Built, h: &Host, above: NodeId, link: LinkConfig) -> NodeId {
+    let addrs = built.plan.of(&h.name).to_vec();
+    let config = TrackerConfig {
+        port: h.port(),
+        ..TrackerConfig::default()
+    };
+    let tracker = Tracker::new(&addrs, config);
+    built.world.add_host(above, link, &addrs, tracker)
+}
+
+/// Adds an engine.
+pub(crate) fn add(
+    built: &mut Built,
+    s: &Scenario,
+    h: &Host,
+    above: NodeId,
+    link: LinkConfig,
+    shared: &Shared,
+) -> NodeId {
+    let o = &h.options;
+    let addrs = built.plan.of(&h.name).to_vec();
+    let mut setup = EngineSetup::new(&addrs);
+    setup.port = h.port();
+    setup.mtu = setup.mtu.min(path_mtu(s, h));
+    // RC4 would change nothing that is of interest here but the time it takes.
+    setup.engine.encryption = EncryptionPolicy::Allowed;
+    setup.engine.limit_up = o.upload;
+    setup.engine.limit_down = o.download;
+    if o.upload_slots.is_some() {
+        setup.engine.upload_slots = o.upload_slots;
+    }
+    let mut disk = DiskConfig::ssd();
+    if let Some(delay) = o.disk_delay {
+        disk.latency = (delay, delay);
+    }
+    // By name: one host more or less changes nobody else's disk.
+    let name = trace::digest(h.name.as_bytes());
+    let rng = SimRng::part(built.world.seed() ^ PART, name);
+    let mut disk = SimDisk::new(disk, Box::new(rng));
+    disk.expect(&shared.info, shared.content.clone());
+    let mut add = AddTorrent::new(Source::Info(shared.info.clone()));
+    let port_of = |name: &str| {
+        s.hosts
+            .iter()
+            .find(|o| o.name == name)
+            .map_or(0, Host::port)
+    };
+    for tracker in &o.trackers {
+        if let Some((_, ip)) = built.plan.between(&h.name, tracker) {
+            let at = SocketAddr::new(ip, port_of(tracker));
+            add.trackers.push(vec![format!("http://{at}/announce")]);
+        }
+    }
+    for peer in &o.peers {
+        if let Some((_, ip)) = built.plan.between(&h.name, peer) {
+            add.peers.push(SocketAddr::new(ip, port_of(peer)));
+        }
+    }
+    if h.kind == Kind::EngineSeed {
+        disk.fill(&shared.info);
+        add.check = Check::Nothing;
+    }
+    let mut machine = EngineHost::new(setup, disk);
+    machine.want(Instant::ORIGIN, add);
+    built.world.add_host(above, link, &addrs, machine)
+}
+
+/// The longest packet that passes all links from a host to the core: what path MTU discovery, or
+/// a router that clamps TCP's segments, finds out.
+fn path_mtu(s: &Scenario, h: &Host) -> usize {
+    let mtu = |link: &Link| {
+        let config = links::config(link);
+        config.up.mtu.min(config.down.mtu)
+    };
+    let mut least = mtu(&h.link);
+    let mut above = h.behind.as_deref();
+    while let Some(router) = above.and_then(|name| s.routers.iter().find(|r| r.name == name)) {
+        least = least.min(mtu(&router.link));
+        above = router.behind.as_deref();
+    }
+    usize::try_from(least).unwrap_or(usize::MAX)
+}
+
+/// Bytes of the torrent that an engine has. All of it only if its disk holds it, byte for byte.
+pub(crate) fn progress(built: &Built, name: &str) -> u64 {
+    let host = built.world.host::<EngineHost>(built.node(name));
+    let (Some(host), Some(shared)) = (host, &built.shared) else {
+        return 0;
+    };
+    let status = host.torrent(built.world.now(), shared.info.info_hash());
+    status.map_or(0, |t| {
+        if t.done < t.total || host.has(&shared.info) {
+            t.done
+        } else {
+            t.total.saturating_sub(1)
+        }
+    })
+}

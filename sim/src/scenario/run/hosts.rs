@@ -1,0 +1,285 @@
+//! Scripted hosts of scenarios: those that send when told, answer, call steadily, and flood.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use dunlin_core::Instant;
+
+use crate::{
+    host::{Host, HostCx},
+    packet::{Packet, Proto},
+};
+
+/// Datagrams that an echo host keeps back at most; more are dropped.
+const MAX_KEPT: usize = 65_536;
+/// Datagrams whose answers are awaited at most; the oldest counts as unanswered.
+const MAX_OPEN: usize = 65_536;
+
+/// Numbered data: the number first, so that an answer can be told apart.
+fn data(number: u64, size: u16) -> Vec<u8> {
+    let mut data = number.to_be_bytes().to_vec();
+    data.resize(usize::from(size).max(8), 0x5a);
+    data
+}
+
+fn number(data: &[u8]) -> Option<u64> {
+    data.first_chunk().map(|n| u64::from_be_bytes(*n))
+}
+
+/// What was sent and not yet answered.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    /// How many were sent.
+    pub(crate) sent: u64,
+    /// How many of them were answered.
+    pub(crate) answered: u64,
+    open: BTreeMap<u64, Instant>,
+}
+
+impl Calls {
+    fn call(&mut self, now: Instant) -> u64 {
+        self.sent += 1;
+        if self.open.len() >= MAX_OPEN {
+            self.open.pop_first();
+        }
+        self.open.insert(self.sent, now);
+        self.sent
+    }
+
+    fn answer(&mut self, packet: &Packet) -> bool {
+        let answered = packet.flow().proto == Proto::Udp
+            && number(packet.payload()).is_some_and(|n| self.open.remove(&n).is_some());
+        self.answered += u64::from(answered);
+        answered
+    }
+}
+
+/// A datagram that is sent at its time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Planned {
+    pub(crate) at: Instant,
+    pub(crate) from: SocketAddr,
+    pub(crate) to: SocketAddr,
+    pub(crate) size: u16,
+}
+
+/// Sends what it was told to, and counts what comes.
+#[derive(Debug, Default)]
+pub(crate) struct Manual {
+    plan: VecDeque<Planned>,
+    pub(crate) calls: Calls,
+}
+
+impl Manual {
+    /// `plan` is in the order of time.
+    pub(crate) fn new(plan: Vec<Planned>) -> Self {
+        Self {
+            plan: plan.into(),
+            calls: Calls::default(),
+        }
+    }
+}
+
+impl Host for Manual {
+    fn start(&mut self, cx: &mut HostCx<'_>) {
+        // What was to be sent while it was off is not sent.
+        while self.plan.front().is_some_and(|p| p.at < cx.now) {
+            self.plan.pop_front();
+        }
+    }
+
+    fn packet(&mut self, cx: &mut HostCx<'_>, packet: Packet) {
+        self.calls.answer(&packet);
+        cx.recycle(packet);
+    }
+
+    fn wake(&mut self, cx: &mut HostCx<'_>) {
+        while let Some(p) = self.plan.front().copied().filter(|p| p.at <= cx.now) {
+            self.plan.pop_front();
+            let n = self.calls.call(cx.now);
+            cx.send_udp(p.from, p.to, &data(n, p.size));
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        self.plan.front().map(|p| p.at)
+    }
+}
+
+/// Sends every datagram back.
+#[derive(Debug)]
+pub(crate) struct Echo {
+    port: u16,
+    after: Duration,
+    kept: VecDeque<(Instant, Packet)>,
+}
+
+impl Echo {
+    pub(crate) const fn new(port: u16, after: Duration) -> Self {
+        Self {
+            port,
+            after,
+            kept: VecDeque::new(),
+        }
+    }
+
+    fn send_due(&mut self, cx: &mut HostCx<'_>) {
+        while self.kept.front().is_some_and(|(at, _)| *at <= cx.now) {
+            if let Some((_, packet)) = self.kept.pop_front() {
+                let flow = *packet.flow();
+                cx.send_udp(flow.dst, flow.src, packet.payload());
+                cx.recycle(packet);
+            }
+        }
+    }
+}
+
+impl Host for Echo {
+    fn packet(&mut self, cx: &mut HostCx<'_>, packet: Packet) {
+        let flow = packet.flow();
+        if flow.proto == Proto::Udp && flow.dst.port() == self.port && self.kept.len() < MAX_KEPT {
+            self.kept.push_back((cx.now + self.after, packet));
+            self.send_due(cx);
+        } else {
+            cx.recycle(packet);
+        }
+    }
+
+    fn wake(&mut self, cx: &mut HostCx<'_>) {
+        self.send_due(cx);
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        self.kept.front().map(|(at, _)| *at)
+    }
+}
+
+/// When and how a host sends by itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub(crate) from: SocketAddr,
+    pub(crate) to: SocketAddr,
+    pub(crate) every: Duration,
+    pub(crate) start: Instant,
+    pub(crate) stop: Option<Instant>,
+    pub(crate) size: u16,
+}
+
+impl Pace {
+    fn due(&self, next: Instant) -> Option<Instant> {
+        let next = next.max(self.start);
+        self.stop.is_none_or(|stop| next < stop).then_some(next)
+    }
+}
+
+/// Sends at a steady pace and expects each datagram back.
+#[derive(Debug)]
+pub(crate) struct Steady {
+    pace: Pace,
+    next: Instant,
+    pub(crate) calls: Calls,
+    /// When it last heard an answer, or began.
+    heard: Option<Instant>,
+    /// Longest time between two answers, and when it ended.
+    gap: (Duration, Instant),
+    /// Times of answers, one entry for each second: seconds since the origin, and how many.
+    pub(crate) per_second: BTreeMap<u64, u64>,
+}
+
+impl Steady {
+    pub(crate) fn new(pace: Pace) -> Self {
+        Self {
+            next: pace.start,
+            pace,
+            calls: Calls::default(),
+            heard: None,
+            gap: (Duration::ZERO, pace.start),
+            per_second: BTreeMap::new(),
+        }
+    }
+
+    fn silence(&self, now: Instant) -> Duration {
+        let heard = self.heard.unwrap_or(self.pace.start);
+        now.saturating_since(heard)
+    }
+
+    /// The longest time without an answer up to `now`, and when it ended.
+    pub(crate) fn longest_gap(&self, now: Instant) -> (Duration, Instant) {
+        // What was sent last cannot have been answered yet.
+        let until = self.pace.stop.map_or(now, |stop| stop.min(now));
+        let last = (self.silence(until), until);
+        if last.0 > self.gap.0 { last } else { self.gap }
+    }
+}
+
+impl Host for Steady {
+    fn packet(&mut self, cx: &mut HostCx<'_>, packet: Packet) {
+        if self.calls.answer(&packet) {
+            let silence = self.silence(cx.now);
+            if silence > self.gap.0 {
+                self.gap = (silence, cx.now);
+            }
+            self.heard = Some(cx.now);
+            *self
+                .per_second
+                .entry(cx.now.as_micros() / 1_000_000)
+                .or_default() += 1;
+        }
+        cx.recycle(packet);
+    }
+
+    fn wake(&mut self, cx: &mut HostCx<'_>) {
+        if self.pace.due(self.next).is_some_and(|at| at <= cx.now) {
+            let n = self.calls.call(cx.now);
+            cx.send_udp(self.pace.from, self.pace.to, &data(n, self.pace.size));
+            self.next = cx.now + self.pace.every;
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        self.pace.due(self.next)
+    }
+}
+
+/// Opens one flow after another.
+#[derive(Debug)]
+pub(crate) struct Flood {
+    pace: Pace,
+    next: Instant,
+    sent: u16,
+}
+
+impl Flood {
+    pub(crate) const fn new(pace: Pace) -> Self {
+        Self {
+            next: pace.start,
+            pace,
+            sent: 0,
+        }
+    }
+}
+
+impl Host for Flood {
+    fn packet(&mut self, cx: &mut HostCx<'_>, packet: Packet) {
+        cx.recycle(packet);
+    }
+
+    fn wake(&mut self, cx: &mut HostCx<'_>) {
+        if self.pace.due(self.next).is_some_and(|at| at <= cx.now) {
+            let Pace { mut from, to, .. } = self.pace;
+            // All ports from its first to the last, then again.
+            let ports = u16::MAX - from.port();
+            from.set_port(from.port() + self.sent % ports.max(1));
+            self.sent = self.sent.wrapping_add(1);
+            cx.send_udp(from, to, &data(u64::MAX, self.pace.size));
+            self.next = cx.now + self.pace.every;
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        self.pace.due(self.next)
+    }
+}

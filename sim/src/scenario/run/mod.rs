@@ -1,0 +1,223 @@
+//! Running a scenario, and what comes of it.
+
+mod build;
+mod check;
+mod engines;
+mod hosts;
+mod sequence;
+mod timeline;
+
+use std::time::Duration;
+
+use self::{
+    build::{Built, at},
+    timeline::Timeline,
+};
+use super::model::{Check, Scenario};
+use crate::{
+    packet::verdict::Rule,
+    report::{Chart, Counter, Outcome, Report, Sequence, units},
+    world::trace::Filter,
+};
+
+/// Hops that are remembered for charts and explanations.
+pub const MAX_HOPS: usize = 2_000_000;
+/// Samples of a timeline.
+const SAMPLES: u32 = 240;
+
+/// What is wanted beside the outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunOptions {
+    /// Captures of every node's interfaces.
+    pub capture: bool,
+    /// The ways of packets, for charts and explanations.
+    pub journeys: bool,
+    /// Curves.
+    pub curves: bool,
+    /// Two hosts whose packets are drawn; `None` takes those of the first expectation.
+    pub pair: Option<(String, String)>,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunResult {
+    /// The scenario's name.
+    pub name: String,
+    /// The seed.
+    pub seed: u64,
+    /// The hash of everything that happened.
+    pub trace: u64,
+    /// Packets that were made.
+    pub packets: u64,
+    /// Simulated time.
+    pub ended: Duration,
+    /// Every expectation.
+    pub outcomes: Vec<Outcome>,
+    /// How often which rule was met where.
+    pub counters: Vec<Counter>,
+    /// Curves, if they were wanted.
+    pub charts: Vec<Chart>,
+    /// Packets of a pair, if the ways of packets were wanted.
+    pub sequence: Option<Sequence>,
+    /// Names of nodes and pcapng files, if they were wanted.
+    pub captures: Vec<(String, Vec<u8>)>,
+    /// Why the run ended before its time, if it did.
+    pub stuck: Option<String>,
+}
+
+impl RunResult {
+    /// Whether everything came true that was expected.
+    #[must_use]
+    pub fn held(&self) -> bool {
+        self.stuck.is_none() && self.outcomes.iter().all(|o| o.held)
+    }
+
+    /// The page about it. `command` makes the same again.
+    #[must_use]
+    pub fn report(&self, scenario: &Scenario, command: &str) -> Report {
+        let fact = |name: &str, value: String| (name.to_owned(), value);
+        let facts = vec![
+            fact("seed", self.seed.to_string()),
+            fact("simulated time", units::time(self.ended)),
+            fact("packets", units::count(self.packets)),
+            fact(
+                "nodes",
+                units::count((scenario.hosts.len() + scenario.routers.len()) as u64),
+            ),
+            fact("trace hash", format!("{:016x}", self.trace)),
+        ];
+        Report {
+            title: self.name.clone(),
+            about: scenario.about.clone(),
+            command: command.into(),
+            facts,
+            outcomes: self.outcomes.clone(),
+            matrices: Vec::new(),
+            sequence: self.sequence.clone(),
+            charts: self.charts.clone(),
+            counters: self.counters.clone(),
+            stuck: self.stuck.clone(),
+        }
+    }
+}
+
+/// Runs a scenario with a seed. The same scenario and seed give the same result, whatever the
+/// options ask to be kept.
+#[must_use]
+pub fn run(scenario: &Scenario, seed: u64, options: &RunOptions) -> RunResult {
+    to_the_end(scenario, seed, options).0
+}
+
+/// Which packets to explain, by the names of the scenario.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Question {
+    /// Made by this host or box.
+    pub from: Option<String>,
+    /// Passing this node.
+    pub at: Option<String>,
+    /// That met this rule.
+    pub rule: Option<Rule>,
+    /// From or to these endpoints, before or after rewriting; port 0 is any.
+    pub endpoints: Vec<std::net::SocketAddr>,
+    /// The packet with this number, of those that `from` made.
+    pub number: Option<u32>,
+}
+
+/// Runs a scenario and tells the ways of the packets that are asked for, at most `most`, and how
+/// many there were in all.
+#[must_use]
+pub fn explain(
+    scenario: &Scenario,
+    seed: u64,
+    question: &Question,
+    most: usize,
+) -> (Vec<String>, usize) {
+    let options = RunOptions {
+        journeys: true,
+        ..RunOptions::default()
+    };
+    let (_, built) = to_the_end(scenario, seed, &options);
+    let node = |name: &String| built.nodes.get(name).copied();
+    let filter = Filter {
+        packet: None,
+        proto: None,
+        endpoints: question.endpoints.clone(),
+        node: question.at.as_ref().and_then(node),
+        rule: question.rule,
+    };
+    let from = question.from.as_ref().and_then(node);
+    let wanted = |j: &crate::world::trace::Journey| {
+        from.is_none_or(|f| j.packet.origin == f)
+            && question.number.is_none_or(|n| j.packet.number == n)
+    };
+    let all: Vec<_> = built.world.explain(&filter, usize::MAX);
+    let all: Vec<_> = all.into_iter().filter(wanted).collect();
+    let told = all.iter().take(most).map(|j| built.world.tell(j)).collect();
+    (told, all.len())
+}
+
+fn to_the_end(scenario: &Scenario, seed: u64, options: &RunOptions) -> (RunResult, Built) {
+    let mut built = build::build(scenario, seed);
+    let counts_packets = |c: &Check| matches!(c, Check::Delivered { .. });
+    if options.journeys || scenario.expects.iter().any(|e| counts_packets(&e.check)) {
+        built.world.record_journeys(MAX_HOPS);
+    }
+    if options.capture {
+        let all: Vec<_> = built.nodes.values().copied().collect();
+        all.into_iter().for_each(|node| built.world.capture(node));
+    }
+    built.world.start();
+    let mut timeline = Timeline::new(scenario);
+    if timeline.is_needed() || options.curves {
+        for n in 1..=SAMPLES {
+            built.world.run_until(at(scenario.duration * n / SAMPLES));
+            timeline.sample(&built);
+            if built.world.stuck().is_some() {
+                break;
+            }
+        }
+    } else {
+        built.world.run_until(at(scenario.duration));
+    }
+    let world = &built.world;
+    let outcomes = scenario
+        .expects
+        .iter()
+        .filter_map(|e| check::check(scenario, &built, &timeline, seed, e))
+        .collect();
+    let node_name = |id| world.name(id);
+    let counters = world
+        .trace()
+        .counters_by_node()
+        .map(|(node, rule, packets)| Counter {
+            node: node_name(node),
+            rule: rule.name().into(),
+            explain: rule.explain().into(),
+            packets,
+            drops: sequence::ends(rule),
+        });
+    let result = RunResult {
+        name: scenario.name.clone(),
+        seed,
+        trace: world.trace().hash(),
+        packets: world.trace().packets(),
+        ended: world.now().saturating_since(at(Duration::ZERO)),
+        outcomes,
+        counters: counters.collect(),
+        charts: if options.curves {
+            timeline.charts(&built)
+        } else {
+            Vec::new()
+        },
+        sequence: options
+            .journeys
+            .then(|| sequence::draw(scenario, &built, options.pair.as_ref())),
+        captures: if options.capture {
+            world.captures()
+        } else {
+            Vec::new()
+        },
+        stuck: world.stuck().map(|s| world.explain_stuck(s)),
+    };
+    (result, built)
+}

@@ -1,0 +1,250 @@
+//! From the ways of packets to a sequence chart of two hosts.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use super::build::{Built, at};
+use crate::{
+    packet::verdict::Rule,
+    report::{Hop, Lifeline, MAX_STEPS, Sequence, Step},
+    scenario::model::{Action, Check, Scenario},
+    world::{
+        NodeId,
+        trace::{Filter, Journey},
+    },
+};
+
+/// Whether a packet that met this rule goes no further.
+pub(crate) const fn ends(rule: Rule) -> bool {
+    matches!(
+        rule,
+        Rule::NatNoHairpin
+            | Rule::NatNoMapping
+            | Rule::NatFiltered
+            | Rule::NatExpired
+            | Rule::NatTableFull
+            | Rule::NatHostLimit
+            | Rule::NatNoPort
+            | Rule::NatUnsolicitedSyn
+            | Rule::NatRebooted
+            | Rule::NatIcmpUnknown
+            | Rule::NatFragment
+            | Rule::FirewallUnsolicited
+            | Rule::FirewallUdpBlocked
+            | Rule::FirewallPortBlocked
+            | Rule::FirewallTableFull
+            | Rule::NoRoute
+            | Rule::HopLimit
+            | Rule::LinkQueueFull
+            | Rule::LinkLost
+            | Rule::LinkTooBig
+            | Rule::LinkDown
+            | Rule::HostOff
+            | Rule::Checksum
+            | Rule::PlantedFault
+    )
+}
+
+/// Two hosts whose packets are worth a look: those of the first expectation that names two, else
+/// the first two that speak to each other.
+fn pair(s: &Scenario) -> Option<(String, String)> {
+    let expected = s.expects.iter().find_map(|e| match &e.check {
+        Check::Connected { a, b, .. } | Check::NotConnected { a, b } => {
+            Some((a.clone(), b.clone()))
+        }
+        Check::Delivered { from, to, .. } => Some((from.clone(), to.clone())),
+        Check::Unbroken { host, .. } | Check::Broken { host, .. } => {
+            let host = s.hosts.iter().find(|h| h.name == *host)?;
+            Some((host.name.clone(), host.options.to.clone()?))
+        }
+        _ => None,
+    });
+    let sent = || {
+        s.events.iter().find_map(|e| match &e.action {
+            Action::Send { from, to, .. } => Some((from.clone(), to.clone())),
+            _ => None,
+        })
+    };
+    let speaks = || {
+        let host = s.hosts.iter().find(|h| h.options.to.is_some())?;
+        Some((host.name.clone(), host.options.to.clone()?))
+    };
+    let engines = || {
+        let mut engines = s.hosts.iter().filter(|h| h.kind.is_engine());
+        Some((engines.next()?.name.clone(), engines.next()?.name.clone()))
+    };
+    let drawn = || {
+        let random = s.random.as_ref()?;
+        Some((
+            random.senders.first()?.clone(),
+            random.receivers.first()?.clone(),
+        ))
+    };
+    let found = expected.or_else(sent).or_else(drawn);
+    found.or_else(speaks).or_else(engines)
+}
+
+/// The packets between two hosts.
+pub(crate) fn draw(s: &Scenario, built: &Built, wanted: Option<&(String, String)>) -> Sequence {
+    let Some((a, b)) = wanted.cloned().or_else(|| pair(s)) else {
+        return Sequence::default();
+    };
+    let line = path(built, built.node(&a), built.node(&b));
+    let lifelines = line.iter().map(|id| lifeline(s, built, *id)).collect();
+    let mut sequence = Sequence {
+        lifelines,
+        ..Sequence::default()
+    };
+    let journeys = built.world.explain(&Filter::default(), usize::MAX);
+    let engines = [&a, &b].iter().all(|n| {
+        let host = s.hosts.iter().find(|h| h.name == **n);
+        host.is_some_and(|h| h.kind.is_engine())
+    });
+    let ours = Ours::new([built.node(&a), built.node(&b)], engines, &journeys);
+    for journey in journeys.iter().filter(|j| ours.has(j)) {
+        let Some(step) = step(built, &line, journey) else {
+            continue;
+        };
+        if sequence.steps.len() < MAX_STEPS {
+            sequence.steps.push(step);
+        } else {
+            sequence.left_out += 1;
+        }
+    }
+    sequence
+}
+
+/// Which packets are those of a pair.
+struct Ours {
+    pair: [NodeId; 2],
+    /// Only what goes from one to the other: engines speak to many.
+    strict: bool,
+    /// Endpoints under which their packets were seen.
+    endpoints: BTreeSet<SocketAddr>,
+}
+
+impl Ours {
+    fn new(pair: [NodeId; 2], strict: bool, journeys: &[Journey]) -> Self {
+        let of_pair = journeys.iter().filter(|j| pair.contains(&j.packet.origin));
+        let hops = of_pair.flat_map(|j| &j.hops);
+        let endpoints = hops.flat_map(|h| [h.before.0, h.after.0]).collect();
+        Self {
+            pair,
+            strict,
+            endpoints,
+        }
+    }
+
+    fn has(&self, journey: &Journey) -> bool {
+        let from = self.pair.contains(&journey.packet.origin);
+        let arrives =
+            |h: &crate::world::trace::Hop| h.rule == Rule::Delivered && self.pair.contains(&h.node);
+        let to = journey.hops.iter().any(arrives);
+        let aimed = || {
+            journey
+                .hops
+                .iter()
+                .any(|h| self.endpoints.contains(&h.before.1))
+        };
+        let lost = || journey.hops.iter().any(|h| ends(h.rule));
+        match self.strict {
+            true => from && (to || lost() && aimed()),
+            false => from || to || lost() && aimed(),
+        }
+    }
+}
+
+/// The nodes from one host up to where the ways meet, and down to the other.
+fn path(built: &Built, a: NodeId, b: NodeId) -> Vec<NodeId> {
+    let up = |from: NodeId| -> Vec<NodeId> {
+        std::iter::successors(Some(from), |id| built.world.parent(*id)).collect()
+    };
+    let (up_a, up_b) = (up(a), up(b));
+    let common = up_a
+        .iter()
+        .position(|id| up_b.contains(id))
+        .unwrap_or(up_a.len() - 1);
+    let top = up_a[common];
+    let mut line = up_a[..=common].to_vec();
+    let below = up_b.iter().take_while(|id| **id != top);
+    let below: Vec<NodeId> = below.copied().collect();
+    line.extend(below.iter().rev());
+    line
+}
+
+fn lifeline(s: &Scenario, built: &Built, id: NodeId) -> Lifeline {
+    let name = built.world.name(id);
+    if id == built.world.core() {
+        return Lifeline {
+            name: "internet".into(),
+            what: "the core".into(),
+        };
+    }
+    let router = s.routers.iter().find(|r| r.name == name);
+    let what = match router {
+        Some(r) => {
+            let parts = [r.nat_name.as_str(), r.firewall_name.as_str()];
+            let parts: Vec<&str> = parts.into_iter().filter(|p| !p.is_empty()).collect();
+            if parts.is_empty() {
+                "router".into()
+            } else {
+                parts.join(", ")
+            }
+        }
+        None => {
+            let host = s.hosts.iter().find(|h| h.name == name);
+            host.map_or_else(String::new, |h| h.kind.info().name.into())
+        }
+    };
+    Lifeline { name, what }
+}
+
+/// What a chart shows of a packet; nothing if it does not travel between two of its lifelines.
+fn step(built: &Built, line: &[NodeId], journey: &Journey) -> Option<Step> {
+    let place = |id: NodeId| line.iter().position(|n| *n == id);
+    let mut hops = Vec::new();
+    let mut here = journey.packet.origin;
+    for (n, hop) in journey.hops.iter().enumerate() {
+        let lost_on_link = matches!(
+            hop.rule,
+            Rule::LinkLost | Rule::LinkQueueFull | Rule::LinkTooBig | Rule::LinkDown
+        );
+        if hop.rule != Rule::LinkCarried && !lost_on_link {
+            continue;
+        }
+        let above = built.world.parent(hop.node)?;
+        let (from, to) = if here == hop.node {
+            (hop.node, above)
+        } else {
+            (above, hop.node)
+        };
+        here = to;
+        let arrival = journey.hops[n + 1..]
+            .iter()
+            .find(|h| !matches!(h.rule, Rule::LinkCorrupted | Rule::LinkDuplicated))
+            .filter(|h| !lost_on_link && (h.node == to || h.rule == Rule::LinkDown));
+        let rule = if lost_on_link {
+            Some(hop.rule)
+        } else {
+            arrival.map(|h| h.rule)
+        };
+        if let (Some(from), Some(to)) = (place(from), place(to)) {
+            hops.push(Hop {
+                from,
+                to,
+                label: format!("{} → {}", hop.before.0, hop.before.1),
+                rule: rule.map_or_else(String::new, |r| r.name().into()),
+                explain: rule.map_or_else(|| "under way at the end".into(), |r| r.explain().into()),
+                dropped: rule.is_some_and(ends),
+            });
+        }
+    }
+    let first = journey.hops.first()?;
+    (!hops.is_empty()).then(|| Step {
+        at: first.at.saturating_since(at(std::time::Duration::ZERO)),
+        what: format!(
+            "{:?}, {} bytes, packet {}",
+            journey.proto, journey.len, journey.packet.number
+        ),
+        hops,
+    })
+}

@@ -1,0 +1,180 @@
+//! What changes in the course of a run: progress of engines, answers to callers, packets.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    build::{Built, at},
+    engines,
+    hosts::Steady,
+};
+use crate::{
+    report::{Chart, Series, Unit},
+    scenario::model::{Kind, Scenario},
+};
+
+/// Samples of a run.
+pub(crate) struct Timeline {
+    duration: Duration,
+    /// Engines, with time and bytes that they have.
+    engines: Vec<(String, Vec<(Duration, u64)>)>,
+    /// Bytes that make up the torrent.
+    size: u64,
+    packets: Vec<(Duration, u64)>,
+    callers: Vec<String>,
+    done: BTreeMap<String, Duration>,
+}
+
+impl Timeline {
+    pub(crate) fn new(s: &Scenario) -> Self {
+        let of_kind = |fits: fn(Kind) -> bool| {
+            let hosts = s.hosts.iter().filter(move |h| fits(h.kind));
+            hosts.map(|h| h.name.clone())
+        };
+        Self {
+            duration: s.duration,
+            engines: of_kind(|k| k == Kind::EngineLeech)
+                .map(|n| (n, Vec::new()))
+                .collect(),
+            size: s.torrent.size,
+            packets: vec![(Duration::ZERO, 0)],
+            callers: of_kind(|k| k == Kind::Steady).collect(),
+            done: BTreeMap::new(),
+        }
+    }
+
+    /// Whether somebody's progress has to be watched.
+    pub(crate) fn is_needed(&self) -> bool {
+        !self.engines.is_empty()
+    }
+
+    pub(crate) fn sample(&mut self, built: &Built) {
+        let now = built.world.now().saturating_since(at(Duration::ZERO));
+        self.packets.push((now, built.world.trace().packets()));
+        for (name, points) in &mut self.engines {
+            let have = engines::progress(built, name);
+            points.push((now, have));
+            if have >= self.size && !self.done.contains_key(name) {
+                self.done.insert(name.clone(), now);
+            }
+        }
+    }
+
+    /// When an engine had all of the torrent.
+    pub(crate) fn completed(&self, name: &str) -> Option<Duration> {
+        self.done.get(name).copied()
+    }
+
+    /// How much of it an engine has, in thousandths.
+    pub(crate) fn share(&self, name: &str) -> u64 {
+        let engine = self.engines.iter().find(|(n, _)| n == name);
+        let last = engine.and_then(|(_, points)| points.last());
+        last.map_or(0, |(_, have)| have * 1_000 / self.size.max(1))
+    }
+
+    /// What was sampled, drawn.
+    pub(crate) fn charts(&self, built: &Built) -> Vec<Chart> {
+        let mut charts = Vec::new();
+        if !self.engines.is_empty() {
+            charts.push(self.completion());
+            charts.push(self.throughput());
+        }
+        if !self.callers.is_empty() {
+            charts.push(self.answers(built));
+        }
+        charts.push(Chart {
+            title: "Packets per second".into(),
+            unit: Unit::Count,
+            series: vec![Series {
+                name: "all hosts".into(),
+                strong: false,
+                points: rates(&self.packets),
+            }],
+            end: self.duration,
+        });
+        charts
+    }
+
+    fn completion(&self) -> Chart {
+        let share = |have: u64| have * 1_000 / self.size.max(1);
+        let mut series: Vec<Series> = Vec::new();
+        if self.engines.len() > 1 {
+            let samples = self.engines.iter().map(|(_, p)| p.len()).min().unwrap_or(0);
+            let middle = |n: usize| {
+                let mut have: Vec<u64> = self.engines.iter().map(|(_, p)| p[n].1).collect();
+                have.sort_unstable();
+                (self.engines[0].1[n].0, share(have[have.len() / 2]))
+            };
+            series.push(Series {
+                name: "median".into(),
+                strong: true,
+                points: (0..samples).map(middle).collect(),
+            });
+        }
+        series.extend(self.engines.iter().map(|(name, points)| Series {
+            name: name.clone(),
+            strong: false,
+            points: points.iter().map(|(t, have)| (*t, share(*have))).collect(),
+        }));
+        Chart {
+            title: "Completion".into(),
+            unit: Unit::PerMille,
+            series,
+            end: self.duration,
+        }
+    }
+
+    fn throughput(&self) -> Chart {
+        let series = self.engines.iter().map(|(name, points)| Series {
+            name: name.clone(),
+            strong: false,
+            points: rates(points),
+        });
+        Chart {
+            title: "Download rate".into(),
+            unit: Unit::BytesPerSecond,
+            series: series.collect(),
+            end: self.duration,
+        }
+    }
+
+    fn answers(&self, built: &Built) -> Chart {
+        let series = self.callers.iter().map(|name| {
+            let caller = built.world.host::<Steady>(built.node(name));
+            let seconds = 0..self.duration.as_secs();
+            let of_second = |t: u64| caller.and_then(|c| c.per_second.get(&t)).copied();
+            // In all: who waits has a level line, and lines of several callers stay apart.
+            let mut so_far = 0u64;
+            Series {
+                name: name.clone(),
+                strong: false,
+                points: seconds
+                    .map(|t| {
+                        so_far += of_second(t).unwrap_or(0);
+                        (Duration::from_secs(t + 1), so_far)
+                    })
+                    .collect(),
+            }
+        });
+        Chart {
+            title: "Answers so far".into(),
+            unit: Unit::Count,
+            series: series.collect(),
+            end: self.duration,
+        }
+    }
+}
+
+/// Points of a curve of rates; more would show single blocks, not a rate.
+const RATES: usize = 60;
+
+/// Growth per second, over so many samples that at most about [`RATES`] points result.
+fn rates(points: &[(Duration, u64)]) -> Vec<(Duration, u64)> {
+    let pair = |w: &[(Duration, u64)]| {
+        let micros = (w[1].0.saturating_sub(w[0].0)).as_micros().max(1);
+        let grown = u128::from(w[1].1.saturating_sub(w[0].1)) * 1_000_000 / micros;
+        (w[1].0, u64::try_from(grown).unwrap_or(u64::MAX))
+    };
+    let every = points.len().div_ceil(RATES).max(1);
+    let kept: Vec<_> = points.iter().step_by(every).copied().collect();
+    kept.windows(2).map(pair).collect()
+}

@@ -18,8 +18,8 @@ use std::{
 
 use dunlin_core::Instant;
 use dunlin_sim::{
-    Agenda, BoxConfig, Host, HostCx, LinkConfig, NodeId, Packet, RegionMatrix, Rule, SimRng, World,
-    middlebox::nat::presets,
+    Agenda, BoxConfig, DeviceId, Host, HostCx, LinkConfig, Packet, RegionMatrix, Rule, SimRng,
+    World, middlebox::nat::presets,
 };
 use rand_core::Rng;
 
@@ -130,7 +130,7 @@ fn hosts(count: u32) {
         };
         let delay = Duration::from_micros(u64::from(n % 997) * 20);
         world.add_host(
-            NodeId::CORE,
+            DeviceId::CORE,
             LinkConfig::delayed(delay),
             &[addr(n).ip()],
             host,

@@ -13,6 +13,7 @@ pub mod agenda;
 pub mod dht;
 pub mod experiment;
 pub mod host;
+pub mod id;
 pub mod link;
 pub mod middlebox;
 pub mod packet;
@@ -26,6 +27,7 @@ pub use host::{
     Host, HostCx,
     light::{Light, Scripted},
 };
+pub use id::{DeviceId, PacketId};
 pub use link::{
     LinkConfig,
     region::{Region, RegionMatrix},
@@ -36,4 +38,4 @@ pub use packet::{
     verdict::{Rule, Verdict},
 };
 pub use rng::SimRng;
-pub use world::{Action, NodeId, World};
+pub use world::{Action, World};

@@ -35,9 +35,12 @@ use dunlin_core::{
     dht::{Announce, Dht, DhtConfig, DhtEvent, Goal},
 };
 use dunlin_sim::{
-    BoxConfig, Host, HostCx, Light, LinkConfig, NodeId, Packet, Proto, SimRng, TcpFlags, World,
+    BoxConfig, DeviceId, Host, HostCx, Light, LinkConfig, Packet, Proto, SimRng, TcpFlags, World,
     dht::{Farm, FarmConfig},
-    middlebox::nat::{Full, Nat, NatConfig, NatStats, Timeouts, presets},
+    middlebox::{
+        conntrack::Timeouts,
+        nat::{Full, Nat, NatConfig, NatStats, presets},
+    },
 };
 use rand_core::Rng;
 
@@ -400,7 +403,7 @@ impl Household {
     }
 
     /// All torrents at once, as after a start, then each every 20 minutes.
-    fn announce(&self, world: &mut World, farm: NodeId, node: NodeId) -> (u32, u32) {
+    fn announce(&self, world: &mut World, farm: DeviceId, node: DeviceId) -> (u32, u32) {
         let end = world.now() + self.time;
         let mut agenda: BTreeMap<(Instant, u32), InfoHash> = BTreeMap::new();
         let mut dice = SimRng::new(17);
@@ -436,7 +439,7 @@ impl Household {
     }
 }
 
-fn count(world: &mut World, node: NodeId, mut announced: u32, mut found: u32) -> (u32, u32) {
+fn count(world: &mut World, node: DeviceId, mut announced: u32, mut found: u32) -> (u32, u32) {
     world.call(node, |light: &mut Light<Dht>, _| {
         while let Some(event) = light.take_event() {
             if let DhtEvent::Done { report, .. } = event {
@@ -448,12 +451,12 @@ fn count(world: &mut World, node: NodeId, mut announced: u32, mut found: u32) ->
     (announced, found)
 }
 
-fn with<R>(world: &mut World, node: NodeId, act: impl FnOnce(&mut Dht, &mut Cx<'_>) -> R) -> R {
+fn with<R>(world: &mut World, node: DeviceId, act: impl FnOnce(&mut Dht, &mut Cx<'_>) -> R) -> R {
     let done = world.call(node, |light: &mut Light<Dht>, cx| light.with(cx, act));
     done.expect("the node is there")
 }
 
-fn talks(world: &World, of: NodeId) -> &[Talk] {
+fn talks(world: &World, of: DeviceId) -> &[Talk] {
     &world.host::<Talker>(of).expect("a talker").0
 }
 

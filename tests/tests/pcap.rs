@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dunlin_core::Instant;
 use dunlin_sim::{
-    Action, BoxConfig, LinkConfig, NodeId, Packet, Proto, Rule, Scripted, TcpFlags, World,
+    Action, BoxConfig, DeviceId, LinkConfig, Packet, Proto, Rule, Scripted, TcpFlags, World,
     middlebox::{firewall, nat},
 };
 
@@ -45,7 +45,7 @@ fn server() -> Scripted {
 
 /// A home behind a NAT and a firewall that speaks to a server by everything that there is, and is spoken to
 /// without having asked.
-fn scene() -> (World, NodeId) {
+fn scene() -> (World, DeviceId) {
     let mut world = World::new(1);
     let core = world.core();
     let config = BoxConfig {

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     agenda::Agenda,
     host::light::Light,
+    id::DeviceId,
     link::{
         LinkConfig,
         region::{Region, RegionMatrix},
@@ -34,7 +35,7 @@ use crate::{
         nat::{NatConfig, presets},
     },
     rng::SimRng,
-    world::{NodeId, World},
+    world::World,
 };
 
 /// Events that a node keeps for whoever asks.
@@ -157,7 +158,7 @@ pub struct Found {
 
 struct Member {
     /// The machine.
-    host: NodeId,
+    host: DeviceId,
     reach: Reach,
     /// Where the world sees it.
     public: Ipv4Addr,
@@ -346,7 +347,7 @@ impl Swarm {
     /// # Panics
     /// If there is no such node.
     #[must_use]
-    pub fn host(&self, n: u32) -> NodeId {
+    pub fn host(&self, n: u32) -> DeviceId {
         self.members[n as usize].host
     }
 

@@ -16,12 +16,7 @@ use super::{
     farm::{Farm, FarmConfig, Kind},
     space::{self, PORT},
 };
-use crate::{
-    host::light::Light,
-    link::LinkConfig,
-    rng::SimRng,
-    world::{NodeId, World},
-};
+use crate::{host::light::Light, id::DeviceId, link::LinkConfig, rng::SimRng, world::World};
 
 /// Longest time that a search is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -52,8 +47,8 @@ pub struct Search {
 /// The world with the farm and the node.
 pub struct Trial {
     world: World,
-    farm: NodeId,
-    node: NodeId,
+    farm: DeviceId,
+    node: DeviceId,
     addr: SocketAddr,
     dice: SimRng,
 }

@@ -24,14 +24,16 @@ use crate::{
         sweep::Case,
     },
     host::{Host, HostCx},
+    id::DeviceId,
     link::{Direction, LinkConfig},
     middlebox::{
         BoxConfig,
-        nat::{NatConfig, Timeouts, presets},
+        conntrack::Timeouts,
+        nat::{NatConfig, presets},
     },
     packet::{Packet, Proto},
     rng::SimRng,
-    world::{Action, NodeId, World},
+    world::{Action, World},
 };
 
 /// Hosts behind the NAT, ports of each, and endpoints that they send to.
@@ -223,10 +225,10 @@ impl Promise {
 struct Stage {
     world: World,
     times: Timeouts,
-    hosts: Vec<NodeId>,
-    remotes: Vec<NodeId>,
-    other: NodeId,
-    bystander: NodeId,
+    hosts: Vec<DeviceId>,
+    remotes: Vec<DeviceId>,
+    other: DeviceId,
+    bystander: DeviceId,
     promises: BTreeMap<(u8, u8, u8), Promise>,
 }
 
@@ -275,7 +277,7 @@ impl Stage {
     }
 
     /// Lets a talker send, and the packet arrive.
-    fn send(&mut self, by: NodeId, from: SocketAddr, to: SocketAddr, tag: usize) {
+    fn send(&mut self, by: DeviceId, from: SocketAddr, to: SocketAddr, tag: usize) {
         let tag = (tag as u64).to_be_bytes();
         self.world
             .call(by, |_: &mut Talker, cx| cx.send_udp(from, to, &tag));
@@ -283,12 +285,12 @@ impl Stage {
     }
 
     /// Whence what a talker heard last came, and where to, if it bears the tag.
-    fn heard(&self, by: NodeId, tag: usize) -> Option<(SocketAddr, SocketAddr)> {
+    fn heard(&self, by: DeviceId, tag: usize) -> Option<(SocketAddr, SocketAddr)> {
         let (from, to, heard) = self.world.host::<Talker>(by)?.last?;
         (heard == tag as u64).then_some((from, to))
     }
 
-    fn remote(&self, remote: u8) -> NodeId {
+    fn remote(&self, remote: u8) -> DeviceId {
         self.remotes[usize::from(remote / REMOTES_PER_HOST)]
     }
 

@@ -20,11 +20,12 @@ use crate::{
         service::{Tracker, TrackerConfig},
         stack::MTU,
     },
+    id::DeviceId,
     link::LinkConfig,
     middlebox::BoxConfig,
     packet::Proto,
     rng::SimRng,
-    world::{NodeId, World},
+    world::World,
 };
 
 /// What a home does in the swarm.
@@ -152,9 +153,9 @@ pub struct Swarm {
     /// The torrent.
     pub info: Arc<Info>,
     /// Machine and router of each home.
-    pub homes: Vec<(NodeId, Option<NodeId>)>,
+    pub homes: Vec<(DeviceId, Option<DeviceId>)>,
     /// The tracker.
-    pub tracker: NodeId,
+    pub tracker: DeviceId,
     config: SwarmConfig,
     result: SwarmResult,
 }
@@ -267,7 +268,7 @@ fn build_home(
     info: &Arc<Info>,
     content: &Arc<[u8]>,
     url: &str,
-) -> (NodeId, Option<NodeId>) {
+) -> (DeviceId, Option<DeviceId>) {
     let home = &config.homes[n];
     let core = world.core();
     let public = IpAddr::V4(public(n));
@@ -318,7 +319,7 @@ fn build_home(
 }
 
 /// The owner of a router forwards a port, for good.
-fn forward(world: &mut World, router: NodeId, to: SocketAddr) {
+fn forward(world: &mut World, router: DeviceId, to: SocketAddr) {
     let now = world.now();
     let Some(nat) = world
         .middlebox_mut(router)

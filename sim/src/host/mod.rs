@@ -12,7 +12,7 @@ use std::any::Any;
 use dunlin_core::Instant;
 use rand_core::Rng;
 
-use crate::{middlebox::Middlebox, packet::Packet, world::NodeId};
+use crate::{id::DeviceId, middlebox::Middlebox, packet::Packet};
 
 /// A simulated machine. Everything it does goes through [`HostCx`]; it has no other clock, no
 /// other randomness and no other network.
@@ -34,8 +34,8 @@ pub trait Host: Any {
 pub struct HostCx<'a> {
     /// The present.
     pub now: Instant,
-    /// Which node it is.
-    pub node: NodeId,
+    /// Which device it is.
+    pub device: DeviceId,
     /// This host's own randomness, seeded from the world's seed and the host's place: another
     /// host more or less changes nothing here.
     pub rng: &'a mut dyn Rng,
@@ -73,7 +73,7 @@ impl HostCx<'_> {
         }
     }
 
-    /// Writes a line into the trace: part of its hash, kept with time and node.
+    /// Writes a line into the trace: part of its hash, kept with time and device.
     pub fn mark(&mut self, text: impl Into<String>) {
         self.marks.push(text.into());
     }

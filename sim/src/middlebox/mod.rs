@@ -1,7 +1,7 @@
 //! What stands between two links: a NAT, a firewall, both or neither, and what the box itself
 //! offers to its own side.
 
-pub(crate) mod conntrack;
+pub mod conntrack;
 pub mod firewall;
 pub mod nat;
 

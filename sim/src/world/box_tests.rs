@@ -24,8 +24,8 @@ fn addr(text: &str) -> SocketAddr {
 
 /// A home: a NAT with a public address, and two hosts behind it.
 struct Home {
-    router: NodeId,
-    hosts: [NodeId; 2],
+    router: DeviceId,
+    hosts: [DeviceId; 2],
 }
 
 fn home(world: &mut World, public: &str, nat: NatConfig, wan: LinkConfig) -> Home {
@@ -46,14 +46,14 @@ fn home(world: &mut World, public: &str, nat: NatConfig, wan: LinkConfig) -> Hom
     Home { router, hosts }
 }
 
-fn send(world: &mut World, host: NodeId, ms: u32, from: &str, to: &str, len: usize) {
+fn send(world: &mut World, host: DeviceId, ms: u32, from: &str, to: &str, len: usize) {
     let packet = Packet::udp(addr(from), addr(to), &vec![7; len]);
     let done = world.call(host, |h: &mut Scripted, _| h.plan(at(ms), packet));
     assert!(done.is_some(), "{host:?} is not scripted");
 }
 
 /// Senders of what a host received, with when.
-fn heard(world: &World, host: NodeId) -> Vec<(Instant, String)> {
+fn heard(world: &World, host: DeviceId) -> Vec<(Instant, String)> {
     let host = world.host::<Scripted>(host).expect("a scripted host");
     let packets = host.received().iter();
     packets

@@ -2,25 +2,29 @@
 
 use dunlin_core::Instant;
 
-use super::{Event, Kind, NodeId, Stage, Via, World};
-use crate::middlebox::Middlebox;
+use super::{
+    World,
+    device::Kind,
+    event::{Event, Stage, Via},
+};
+use crate::{id::DeviceId, middlebox::Middlebox};
 
 impl World {
     /// The NAT and firewall of a router; `None` if it has neither.
     #[must_use]
-    pub fn middlebox(&self, id: NodeId) -> Option<&Middlebox> {
-        self.nodes.get(id.index())?.router()?.middlebox.as_ref()
+    pub fn middlebox(&self, id: DeviceId) -> Option<&Middlebox> {
+        self.devices.get(id.index())?.router()?.middlebox.as_ref()
     }
 
     /// As [`World::middlebox`].
-    pub fn middlebox_mut(&mut self, id: NodeId) -> Option<&mut Middlebox> {
-        let node = self.nodes.get_mut(id.index())?;
-        node.router_mut()?.middlebox.as_mut()
+    pub fn middlebox_mut(&mut self, id: DeviceId) -> Option<&mut Middlebox> {
+        let device = self.devices.get_mut(id.index())?;
+        device.router_mut()?.middlebox.as_mut()
     }
 
-    pub(super) fn reboot_box(&mut self, id: NodeId) {
+    pub(super) fn reboot_box(&mut self, id: DeviceId) {
         let now = self.now();
-        if let Kind::Router(router) = &mut self.nodes[id.index()].kind
+        if let Kind::Router(router) = &mut self.devices[id.index()].kind
             && let Some(middlebox) = &mut router.middlebox
         {
             middlebox.reboot(now);
@@ -28,11 +32,11 @@ impl World {
     }
 
     /// Plans a box's timer if it is earlier than what is planned.
-    pub(super) fn plan_box(&mut self, id: NodeId, due: Option<Instant>) {
+    pub(super) fn plan_box(&mut self, id: DeviceId, due: Option<Instant>) {
         let now = self.now();
         let Some(due) = due else { return };
         let due = due.max(now);
-        if let Some(router) = self.nodes[id.index()].router_mut()
+        if let Some(router) = self.devices[id.index()].router_mut()
             && router.planned.is_none_or(|planned| due < planned)
         {
             router.planned = Some(due);
@@ -41,10 +45,10 @@ impl World {
     }
 
     /// A box's timer is due: what it says then goes to its outer side.
-    pub(super) fn box_timer(&mut self, id: NodeId) {
+    pub(super) fn box_timer(&mut self, id: DeviceId) {
         let now = self.now();
-        let off = self.nodes[id.index()].off;
-        let Some(router) = self.nodes[id.index()].router_mut() else {
+        let off = self.devices[id.index()].off;
+        let Some(router) = self.devices[id.index()].router_mut() else {
             return;
         };
         if router.planned != Some(now) {

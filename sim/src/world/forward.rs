@@ -3,10 +3,13 @@
 use dunlin_core::Instant;
 
 use super::{
-    Event, Flight, Kind, NodeId, Stage, Via, World,
-    node::{is_for_many, route_key},
+    World,
+    device::{Kind, is_for_many, route_key},
+    event::{Event, Flight, Stage, Via},
+    trace::{self, Ports},
 };
 use crate::{
+    id::DeviceId,
     link::Fate,
     packet::{
         IcmpError, Proto,
@@ -14,7 +17,6 @@ use crate::{
         verdict::{Rule, Verdict},
     },
     rng::SimRng,
-    world::trace::{self, Ports},
 };
 
 /// When a packet's next step is; `None` if there is none.
@@ -36,8 +38,8 @@ impl World {
                         self.captured_in(at, n, via, &flight);
                         self.end(at, n, rule, &flight)
                     } else {
-                        match self.nodes[n as usize].kind {
-                            Kind::Host(_) => return self.deliver(at, NodeId(n), via, flight),
+                        match self.devices[n as usize].kind {
+                            Kind::Host(_) => return self.deliver(at, DeviceId(n), via, flight),
                             Kind::Core(_) => self.at_core(at, via, &mut flight),
                             Kind::Router(_) => self.at_router(at, n, via, &mut flight),
                         }
@@ -55,11 +57,11 @@ impl World {
     fn has_state(&self, stage: Stage) -> bool {
         match stage {
             Stage::Enter(n, up) => {
-                let link = &self.links[self.nodes[n as usize].link as usize];
+                let link = &self.links[self.devices[n as usize].link as usize];
                 let steady = if up { link.up } else { link.down };
                 steady.is_none()
             }
-            Stage::Arrive(n, _) => match &self.nodes[n as usize].kind {
+            Stage::Arrive(n, _) => match &self.devices[n as usize].kind {
                 Kind::Core(_) => false,
                 Kind::Router(router) => router.has_state(),
                 Kind::Host(_) => true,
@@ -91,10 +93,10 @@ impl World {
 
     /// Writes a hop into the trace.
     fn seen(&mut self, at: Instant, n: u32, rule: Rule, flight: &Flight, before: Ports, body: u64) {
-        let node = NodeId(n);
-        self.trace.hop(at, node, rule, body);
+        let device = DeviceId(n);
+        self.trace.hop(at, device, rule, body);
         if let Some(journeys) = &mut self.trace.journeys {
-            journeys.note((at, node, rule), flight.id, &flight.packet, before);
+            journeys.note((at, device, rule), flight.id, &flight.packet, before);
         }
     }
 
@@ -104,42 +106,42 @@ impl World {
         self.seen(at, n, rule, flight, (flow.src, flow.dst), body);
     }
 
-    /// Ends a packet's way at a node.
+    /// Ends a packet's way at a device.
     fn end(&mut self, at: Instant, n: u32, rule: Rule, flight: &Flight) -> Next {
         self.pass(at, n, rule, flight, 0);
         self.captured_why(n, rule);
         None
     }
 
-    /// Whether a packet cannot arrive: its link was cut meanwhile, or the node is off.
+    /// Whether a packet cannot arrive: its link was cut meanwhile, or the device is off.
     fn barred(&self, n: u32, via: Via) -> Option<Rule> {
         let link = match via {
-            Via::Parent => &self.nodes[n as usize],
-            Via::Child(child) => &self.nodes[child as usize],
+            Via::Parent => &self.devices[n as usize],
+            Via::Child(child) => &self.devices[child as usize],
             Via::Within | Via::Without => return None,
         };
         if link.cut {
             Some(Rule::LinkDown)
-        } else if self.nodes[n as usize].off {
+        } else if self.devices[n as usize].off {
             Some(Rule::HostOff)
         } else {
             None
         }
     }
 
-    /// Puts a packet on a node's link.
+    /// Puts a packet on a device's link.
     fn enter(&mut self, at: Instant, n: u32, up: bool, flight: &mut Flight) -> Next {
-        let node = &mut self.nodes[n as usize];
-        let link = &self.links[node.link as usize];
+        let device = &mut self.devices[n as usize];
+        let link = &self.links[device.link as usize];
         let len = flight.packet.bytes().len();
         let (config, steady, line) = if up {
-            (&link.config.up, link.up, &mut node.up)
+            (&link.config.up, link.up, &mut device.up)
         } else {
-            (&link.config.down, link.down, &mut node.down)
+            (&link.config.down, link.down, &mut device.down)
         };
         let mtu = config.mtu;
         let fate = match steady {
-            _ if node.cut => Fate::Dropped(Rule::LinkDown),
+            _ if device.cut => Fate::Dropped(Rule::LinkDown),
             Some(delay) if len <= mtu as usize => Fate::Arrives {
                 at: at + delay,
                 sent: 0,
@@ -149,14 +151,14 @@ impl World {
             _ => line.offer(config, at, len),
         };
         let (sender, stage) = if up {
-            (node.parent, Stage::Arrive(node.parent, Via::Child(n)))
+            (device.parent, Stage::Arrive(device.parent, Via::Child(n)))
         } else {
             (n, Stage::Arrive(n, Via::Parent))
         };
         let sender = if up {
             n
         } else {
-            self.nodes[sender as usize].parent
+            self.devices[sender as usize].parent
         };
         if fate == Fate::Dropped(Rule::LinkTooBig) && self.split(at, n, mtu, flight) {
             return None;
@@ -231,9 +233,9 @@ impl World {
     }
 
     /// A packet reaches a host.
-    fn deliver(&mut self, at: Instant, id: NodeId, via: Via, flight: Flight) {
+    fn deliver(&mut self, at: Instant, id: DeviceId, via: Via, flight: Flight) {
         self.captured_in(at, id.0, via, &flight);
-        let rule = if self.nodes[id.index()].off {
+        let rule = if self.devices[id.index()].off {
             Rule::HostOff
         } else if flight.corrupt && !flight.packet.checksums_hold() {
             Rule::Checksum
@@ -248,13 +250,13 @@ impl World {
 
     /// A packet is in the core.
     fn at_core(&mut self, at: Instant, via: Via, flight: &mut Flight) -> Next {
-        const CORE: u32 = NodeId::CORE.0;
+        const CORE: u32 = DeviceId::CORE.0;
         self.captured_in(at, CORE, via, flight);
         let dst = flight.packet.flow().dst.ip();
         if is_for_many(dst) {
             return self.end(at, CORE, Rule::NoRoute, flight);
         }
-        let router = self.nodes[0].router()?;
+        let router = self.devices[0].router()?;
         if router.owns(dst) {
             return self.end(at, CORE, Rule::BoxLocal, flight);
         }
@@ -268,14 +270,14 @@ impl World {
                 self.report(at, CORE, IcmpError::HopLimit, flight, None);
                 return self.end(at, CORE, Rule::HopLimit, flight);
             }
-            let a = self.nodes[from as usize].region;
-            let b = self.nodes[to as usize].region;
+            let a = self.devices[from as usize].region;
+            let b = self.devices[to as usize].region;
             if !self.parted.is_empty() && self.parted.contains(&(a.min(b), a.max(b))) {
                 return self.end(at, CORE, Rule::RegionsParted, flight);
             }
             // Each packet's own number, so that no other packet has a part in its delay.
             let (origin, number) = (flight.id.origin, flight.id.number);
-            let key = self.nodes[origin.index()].key;
+            let key = self.devices[origin.index()].key;
             delay = self.regions.sample(a, b, || {
                 rand_core::Rng::next_u64(&mut SimRng::part(key, number.into()))
             });
@@ -296,7 +298,7 @@ impl World {
             }
             return self.flood(at, n, via, flight);
         }
-        let router = self.nodes[n as usize].router()?;
+        let router = self.devices[n as usize].router()?;
         let below = router.routes.get(&route_key(dst)).copied();
         if outward && let Some(child) = below {
             self.pass(at, n, Rule::Switched, flight, 0);
@@ -332,7 +334,7 @@ impl World {
     fn at_box(&mut self, at: Instant, n: u32, outward: bool, flight: &mut Flight) -> Next {
         let flow = flight.packet.flow();
         let before = (flow.src, flow.dst);
-        let middlebox = self.nodes[n as usize].router_mut()?.middlebox.as_mut()?;
+        let middlebox = self.devices[n as usize].router_mut()?.middlebox.as_mut()?;
         let verdict = if outward {
             middlebox.outbound(at, &mut flight.packet)
         } else {
@@ -343,7 +345,7 @@ impl World {
         let put_off =
             matches!(verdict, Verdict::Drop(_)) && flight.packet.flow().proto == Proto::Tcp;
         let due = put_off.then(|| middlebox.next_timeout()).flatten();
-        self.plan_box(NodeId(n), due);
+        self.plan_box(DeviceId(n), due);
         let rule = verdict.rule();
         let body = trace::headers(&flight.packet, flight.digest);
         self.seen(at, n, rule, flight, before, body);
@@ -361,14 +363,14 @@ impl World {
             Verdict::Answer(_, answer) => {
                 self.captured_why(n, rule);
                 let stage = Stage::Arrive(n, Via::Within);
-                let answer = self.born(at, NodeId(n), *answer, stage);
+                let answer = self.born(at, DeviceId(n), *answer, stage);
                 // `inward` is where the packet came from.
                 self.send_back(at, n, outward, answer);
                 return None;
             }
         };
         let dst = flight.packet.flow().dst.ip();
-        let router = self.nodes[n as usize].router()?;
+        let router = self.devices[n as usize].router()?;
         let below = router.routes.get(&route_key(dst)).copied();
         let Some(stage) = onward(n, outward, below) else {
             return self.end(at, n, Rule::NoRoute, flight);
@@ -384,23 +386,23 @@ impl World {
     }
 
     fn local_seen(&mut self, at: Instant, n: u32, flight: &Flight) -> Next {
-        let node = &self.nodes[n as usize];
-        if node.off || node.machine().is_none() {
+        let device = &self.devices[n as usize];
+        if device.off || device.machine().is_none() {
             return None;
         }
         if flight.corrupt && !flight.packet.checksums_hold() {
             return self.end(at, n, Rule::Checksum, flight);
         }
-        self.hand_over(NodeId(n), flight.packet.clone());
+        self.hand_over(DeviceId(n), flight.packet.clone());
         None
     }
 
     /// Copies a packet for many to everybody on a router's inner side but its sender.
     fn flood(&mut self, at: Instant, n: u32, via: Via, flight: &Flight) -> Next {
         self.pass(at, n, Rule::Switched, flight, 0);
-        let children = self.nodes[n as usize].router()?.children.len();
+        let children = self.devices[n as usize].router()?.children.len();
         for i in 0..children {
-            let child = self.nodes[n as usize].router()?.children[i];
+            let child = self.devices[n as usize].router()?.children[i];
             if via != Via::Child(child) {
                 let mut copy = flight.clone();
                 copy.stage = Stage::Enter(child, false);
@@ -414,13 +416,13 @@ impl World {
     }
 
     /// Sends a packet that a box's gateway made.
-    pub(super) fn send_from_box(&mut self, at: Instant, id: NodeId, flight: Flight) {
+    pub(super) fn send_from_box(&mut self, at: Instant, id: DeviceId, flight: Flight) {
         let dst = flight.packet.flow().dst.ip();
         if is_for_many(dst) {
             self.flood(at, id.0, Via::Within, &flight);
             return self.recycle(flight.packet);
         }
-        let Some(router) = self.nodes[id.index()].router() else {
+        let Some(router) = self.devices[id.index()].router() else {
             return;
         };
         let below = router.routes.get(&route_key(dst)).copied();
@@ -431,7 +433,7 @@ impl World {
     /// Sends a packet that a box made to one of its sides, past the box's own rules.
     pub(super) fn send_back(&mut self, at: Instant, n: u32, inward: bool, mut flight: Flight) {
         let dst = flight.packet.flow().dst.ip();
-        let Some(router) = self.nodes[n as usize].router() else {
+        let Some(router) = self.devices[n as usize].router() else {
             return;
         };
         let below = router.routes.get(&route_key(dst)).copied();
@@ -444,7 +446,7 @@ impl World {
     }
 
     /// Tells a packet's sender what is wrong with it, if that may be told. With `via` the error
-    /// passes through the node's box.
+    /// passes through the device's box.
     fn report(
         &mut self,
         at: Instant,
@@ -454,14 +456,14 @@ impl World {
         via: Option<Via>,
     ) {
         let src = route_key(flight.packet.flow().src.ip());
-        let node = &self.nodes[n as usize];
-        let inward = node.router().is_some_and(|r| r.routes.contains_key(&src));
-        let id = NodeId(n);
+        let device = &self.devices[n as usize];
+        let inward = device.router().is_some_and(|r| r.routes.contains_key(&src));
+        let id = DeviceId(n);
         let Some(error) = self.complain(at, id, inward, trouble, &flight.packet) else {
             return;
         };
         let mut stage = Stage::Arrive(n, Via::Within);
-        let is_router = matches!(self.nodes[n as usize].kind, Kind::Router(_));
+        let is_router = matches!(self.devices[n as usize].kind, Kind::Router(_));
         match via {
             Some(via) if is_router => stage = Stage::Arrive(n, via),
             _ if is_router => {
@@ -475,7 +477,8 @@ impl World {
     }
 
     fn captured_in(&mut self, at: Instant, n: u32, via: Via, flight: &Flight) {
-        if self.nodes[n as usize].capture.is_some() && matches!(via, Via::Parent | Via::Child(_)) {
+        if self.devices[n as usize].capture.is_some() && matches!(via, Via::Parent | Via::Child(_))
+        {
             self.capture_packet(at, n, via == Via::Parent, Way::In, flight, None);
         }
     }
@@ -488,7 +491,7 @@ impl World {
         flight: &Flight,
         why: Option<Rule>,
     ) {
-        if self.nodes[n as usize].capture.is_some() {
+        if self.devices[n as usize].capture.is_some() {
             self.capture_packet(at, n, upper, Way::Out, flight, why);
         }
     }
@@ -496,7 +499,7 @@ impl World {
 
 /// Where a packet goes from a router: to its parent, or down to who is below.
 fn onward(n: u32, outward: bool, below: Option<u32>) -> Option<Stage> {
-    if outward && n != NodeId::CORE.0 {
+    if outward && n != DeviceId::CORE.0 {
         Some(Stage::Enter(n, true))
     } else {
         below.map(|child| Stage::Enter(child, false))

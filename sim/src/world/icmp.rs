@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use dunlin_core::Instant;
 
-use super::{NodeId, World, node};
-use crate::packet::{IcmpError, Packet, Proto};
-
-/// Errors that a router sends in a second (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).
-pub(super) const ERRORS_PER_SECOND: u32 = 100;
+use super::{World, device};
+use crate::{
+    id::DeviceId,
+    packet::{IcmpError, Packet, Proto},
+};
 
 /// The ICMP error about a packet, if there may be one: none about an ICMP error, a packet for
 /// many, a later fragment, or a sender that is nobody (RFC 1122 §3.2.2, RFC 4443 §2.4 (e)).
@@ -16,24 +16,24 @@ pub(super) fn error(from: IpAddr, error: IcmpError, about: &Packet) -> Option<Pa
     let flow = about.flow();
     let is_error = flow.proto == Proto::Icmp && about.is_echo_reply().is_none();
     let later = about.fragment().is_some_and(|f| f.offset > 0);
-    let answerable = node::is_answerable(flow.src.ip()) && !node::is_for_many(flow.dst.ip());
+    let answerable = device::is_answerable(flow.src.ip()) && !device::is_for_many(flow.dst.ip());
     let fits = from.is_ipv4() == flow.src.is_ipv4();
     (fits && answerable && !is_error && !later).then(|| Packet::icmp_error(from, error, about))
 }
 
 impl World {
-    /// The error that a node sends about a packet, if it has an address to send from and has not
+    /// The error that a device sends about a packet, if it has an address to send from and has not
     /// sent too many.
     pub(super) fn complain(
         &mut self,
         at: Instant,
-        id: NodeId,
+        id: DeviceId,
         inward: bool,
         trouble: IcmpError,
         about: &Packet,
     ) -> Option<Packet> {
         let v4 = about.flow().src.is_ipv4();
-        let Some(router) = self.nodes[id.index()].router_mut() else {
+        let Some(router) = self.devices[id.index()].router_mut() else {
             // A host's own stack says so to itself.
             return error(about.flow().src.ip(), trouble, about);
         };
@@ -43,7 +43,7 @@ impl World {
         let packet = error(from, trouble, about)?;
         let (left, since) = &mut router.errors;
         if at.saturating_since(*since).as_secs() > 0 {
-            (*left, *since) = (ERRORS_PER_SECOND, at);
+            (*left, *since) = (device::ERRORS_PER_SECOND, at);
         }
         *left = left.checked_sub(1)?;
         Some(packet)

@@ -1,4 +1,4 @@
-//! The world: the tree of nodes, the packets under way between them, and the time.
+//! The world: the tree of devices, the packets under way between them, and the time.
 //!
 //! ```
 //! use dunlin_sim::{BoxConfig, LinkConfig, Packet, Scripted, World};
@@ -19,7 +19,7 @@
 //! # How a packet travels
 //!
 //! From a host it goes up the tree until a router knows its receiver among its descendants, and
-//! then down. A router knows the addresses of every node below it, except those that a NAT hides:
+//! then down. A router knows the addresses of every device below it, except those that a NAT hides:
 //! of what is behind one, the parent knows the NAT's own addresses alone. Packets between two
 //! children of a router are switched and do not pass its box. Multicast and broadcast reach every
 //! other child of the sender's parent and the gateway inside its box, and no further.
@@ -28,17 +28,19 @@
 //! takes time is planned in the [`Agenda`]. Hops that have no state may be looked through ahead of
 //! time: the outcome is the same and it costs no event.
 
-mod action;
 #[cfg(test)]
 mod box_tests;
 mod boxes;
+mod calls;
+mod device;
+mod event;
 mod forward;
 mod icmp;
 mod machine;
-mod node;
 mod run;
 #[cfg(test)]
 mod tests;
+mod timetable;
 pub mod trace;
 mod watch;
 
@@ -53,6 +55,7 @@ use rand_core::Rng;
 use crate::{
     agenda::Agenda,
     host::Host,
+    id::DeviceId,
     link::{
         LinkConfig,
         region::{Region, RegionMatrix},
@@ -60,15 +63,14 @@ use crate::{
     middlebox::BoxConfig,
     packet::{Packet, pcapng::Capture},
     rng::SimRng,
-    world::trace::{PacketId, Trace},
+    world::trace::Trace,
 };
 
-pub use action::Action;
-pub use node::NodeId;
-pub use run::Stuck;
+pub use event::Stuck;
 
+use device::{Device, Kind, Router};
+use event::{Event, Flight};
 use machine::Machine;
-use node::{Kind, Node, Router};
 
 /// The addresses that the core has for its ICMP errors, out of the ranges for benchmarks
 /// (RFC 2544, RFC 5180).
@@ -84,7 +86,7 @@ const MAX_LOOKED_UP: usize = 64;
 pub struct World {
     seed: u64,
     agenda: Agenda<Event>,
-    nodes: Vec<Node>,
+    devices: Vec<Device>,
     /// Packets under way whose next step is planned; freed places are used again.
     flights: Vec<Option<Flight>>,
     /// Places in `flights` that are empty and not free yet: their events are still planned.
@@ -104,12 +106,68 @@ pub struct World {
     changes: BTreeMap<Instant, u32>,
     horizon: Instant,
     trace: Trace,
-    captures: Vec<(NodeId, Capture)>,
+    captures: Vec<(DeviceId, Capture)>,
     started: bool,
     panics: bool,
     stuck: Option<Stuck>,
     /// Packets that were carried since the clock moved last.
     at_once: u64,
+}
+
+/// Something that the timetable, or whoever runs the world, does to it.
+// A timetable is short, and a link's configuration is more often made than moved.
+#[allow(clippy::large_enum_variant)]
+pub enum Action {
+    /// A host is switched off and on; a box forgets what it does not keep.
+    Reboot(DeviceId),
+    /// The device's link to its parent carries nothing. What is on it is lost if it would arrive
+    /// while the link is cut. A packet that is on it both before the cut and after the mending
+    /// arrives: a cut shorter than a flight is taken for one of the end of the line.
+    Cut(DeviceId),
+    /// And carries again.
+    Mend(DeviceId),
+    /// The device's link changes. What waits to be sent goes on at the new rate; delays, loss and the length of the queue
+    /// are those of the time at which a packet was put on the link.
+    SetLink(DeviceId, LinkConfig),
+    /// Nothing passes through, or comes from, this device.
+    SwitchOff(DeviceId),
+    /// And it starts anew.
+    SwitchOn(DeviceId),
+    /// Two regions cannot reach one another.
+    Part(Region, Region),
+    /// And can again.
+    Join(Region, Region),
+    /// Distances change.
+    SetLatency(Box<RegionMatrix>),
+    /// A line for the trace.
+    Mark(String),
+    /// Anything else.
+    Do(Box<dyn FnOnce(&mut World)>),
+}
+
+impl Action {
+    /// Whether packets under way may fare differently for it.
+    const fn changes_paths(&self) -> bool {
+        !matches!(self, Self::Mark(_))
+    }
+}
+
+impl std::fmt::Debug for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Reboot(device) => write!(f, "Reboot({device:?})"),
+            Self::Cut(device) => write!(f, "Cut({device:?})"),
+            Self::Mend(device) => write!(f, "Mend({device:?})"),
+            Self::SetLink(device, link) => write!(f, "SetLink({device:?}, {link:?})"),
+            Self::SwitchOff(device) => write!(f, "SwitchOff({device:?})"),
+            Self::SwitchOn(device) => write!(f, "SwitchOn({device:?})"),
+            Self::Part(a, b) => write!(f, "Part({a:?}, {b:?})"),
+            Self::Join(a, b) => write!(f, "Join({a:?}, {b:?})"),
+            Self::SetLatency(_) => write!(f, "SetLatency(..)"),
+            Self::Mark(text) => write!(f, "Mark({text:?})"),
+            Self::Do(_) => write!(f, "Do(..)"),
+        }
+    }
 }
 
 /// What calls of hosts fill.
@@ -127,61 +185,12 @@ struct Link {
     down: Option<std::time::Duration>,
 }
 
-/// What is planned.
-#[derive(Clone, Copy)]
-enum Event {
-    /// The packet in this place takes its next step.
-    Packet(u32),
-    /// A host, or a box's gateway, may want to be woken.
-    Wake(u32),
-    /// A box's timer may be due.
-    Box(u32),
-    /// An action of the timetable.
-    Act(u32),
-}
-
-/// A packet under way.
-#[derive(Clone)]
-struct Flight {
-    packet: Packet,
-    id: PacketId,
-    /// Digest of its payload.
-    digest: u64,
-    stage: Stage,
-    /// When its next step is planned.
-    due: Instant,
-    /// When its last bit was put on the line it is on, in nanoseconds; 0 where no rate is set.
-    sent: u64,
-    /// A bit of it was changed.
-    corrupt: bool,
-}
-
-/// What is next for a packet.
-#[derive(Clone, Copy)]
-enum Stage {
-    /// It arrives at a node.
-    Arrive(u32, Via),
-    /// It is put on the link of this node, upwards or downwards.
-    Enter(u32, bool),
-}
-
-/// Whence a packet comes to a node.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Via {
-    Parent,
-    Child(u32),
-    /// From the node itself, to be handled as if from one of its children.
-    Within,
-    /// From the node itself, to be handled as if from its parent.
-    Without,
-}
-
 impl World {
     /// A world with nothing but its core, at the origin of time.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let key = SimRng::new(seed).next_u64();
-        let core = Node::new(
+        let core = Device::new(
             0,
             0,
             key,
@@ -190,7 +199,7 @@ impl World {
         Self {
             seed,
             agenda: Agenda::new(),
-            nodes: vec![core],
+            devices: vec![core],
             flights: Vec::new(),
             vacated: 0,
             free: Vec::new(),
@@ -219,8 +228,8 @@ impl World {
 
     /// The root of the tree: the internet's core.
     #[must_use]
-    pub const fn core(&self) -> NodeId {
-        NodeId::CORE
+    pub const fn core(&self) -> DeviceId {
+        DeviceId::CORE
     }
 
     /// The present.
@@ -236,11 +245,11 @@ impl World {
     /// If `parent` is a host, or the parent's side has one of the addresses already.
     pub fn add_router(
         &mut self,
-        parent: NodeId,
+        parent: DeviceId,
         link: LinkConfig,
         config: BoxConfig,
         wan: &[IpAddr],
-    ) -> NodeId {
+    ) -> DeviceId {
         let key = self.key_below(parent, wan);
         let router = Router::with_box(config, wan, key);
         self.add(parent, link, wan, key, Kind::Router(Box::new(router)))
@@ -252,11 +261,11 @@ impl World {
     /// If `parent` is a host, or the parent's side has one of the addresses already.
     pub fn add_host(
         &mut self,
-        parent: NodeId,
+        parent: DeviceId,
         link: LinkConfig,
         addrs: &[IpAddr],
         host: impl Host,
-    ) -> NodeId {
+    ) -> DeviceId {
         let key = self.key_below(parent, addrs);
         let machine = Machine::new(Box::new(host), key);
         let id = self.add(parent, link, addrs, key, Kind::Host(machine));
@@ -271,10 +280,10 @@ impl World {
     ///
     /// # Panics
     /// If `router` is none.
-    pub fn set_gateway(&mut self, router: NodeId, host: impl Host) {
-        let node = &mut self.nodes[router.index()];
-        let machine = Machine::new(Box::new(host), node.key ^ 1);
-        let Kind::Router(inner) = &mut node.kind else {
+    pub fn set_gateway(&mut self, router: DeviceId, host: impl Host) {
+        let device = &mut self.devices[router.index()];
+        let machine = Machine::new(Box::new(host), device.key ^ 1);
+        let Kind::Router(inner) = &mut device.kind else {
             panic!("{router:?} is not a router");
         };
         inner.gateway = Some(machine);
@@ -283,12 +292,12 @@ impl World {
         }
     }
 
-    /// A key for the randomness of a new node. It follows from the node's place, by its parent
-    /// and address, not from its number: another node more or less leaves it as it is.
-    fn key_below(&mut self, parent: NodeId, addrs: &[IpAddr]) -> u64 {
-        let parent = &mut self.nodes[parent.index()];
+    /// A key for the randomness of a new device. It follows from the device's place, by its parent
+    /// and address, not from its number: another device more or less leaves it as it is.
+    fn key_below(&mut self, parent: DeviceId, addrs: &[IpAddr]) -> u64 {
+        let parent = &mut self.devices[parent.index()];
         let place = if let Some(addr) = addrs.first() {
-            let wide = node::route_key(*addr);
+            let wide = device::route_key(*addr);
             SimRng::part((wide >> 64) as u64, wide as u64).next_u64()
         } else {
             parent.nameless += 1;
@@ -299,17 +308,17 @@ impl World {
 
     fn add(
         &mut self,
-        parent: NodeId,
+        parent: DeviceId,
         link: LinkConfig,
         addrs: &[IpAddr],
         key: u64,
         kind: Kind,
-    ) -> NodeId {
-        let id = NodeId::at(self.nodes.len());
+    ) -> DeviceId {
+        let id = DeviceId::at(self.devices.len());
         let profile = self.intern(link);
-        let mut node = Node::new(parent.0, profile, key, kind);
-        let above = &mut self.nodes[parent.index()];
-        node.region = above.region;
+        let mut device = Device::new(parent.0, profile, key, kind);
+        let above = &mut self.devices[parent.index()];
+        device.region = above.region;
         let Some(router) = above.router_mut() else {
             panic!("{parent:?} is a host: nothing can be below it");
         };
@@ -317,21 +326,21 @@ impl World {
         for addr in addrs {
             self.announce(*addr, parent, id);
         }
-        self.nodes.push(node);
+        self.devices.push(device);
         id
     }
 
     /// Makes `addr`, of the child `by`, known to `router` and all above it that may know.
-    fn announce(&mut self, addr: IpAddr, mut router: NodeId, mut by: NodeId) {
+    fn announce(&mut self, addr: IpAddr, mut router: DeviceId, mut by: DeviceId) {
         loop {
-            let node = &mut self.nodes[router.index()];
-            let (parent, name) = (NodeId(node.parent), node.label(router));
-            let Some(inner) = node.router_mut() else {
+            let device = &mut self.devices[router.index()];
+            let (parent, name) = (DeviceId(device.parent), device.label(router));
+            let Some(inner) = device.router_mut() else {
                 return;
             };
-            let before = inner.routes.insert(node::route_key(addr), by.0);
+            let before = inner.routes.insert(device::route_key(addr), by.0);
             assert!(before.is_none(), "{addr} is there twice, below {name}");
-            if router == NodeId::CORE || inner.hides(addr) {
+            if router == DeviceId::CORE || inner.hides(addr) {
                 return;
             }
             (by, router) = (router, parent);
@@ -352,15 +361,15 @@ impl World {
         self.links.len() as u32 - 1
     }
 
-    /// Puts a node, with everything below it, into a region: what counts is where its subtree
-    /// joins the core. New nodes are where their parents are, those at the core in
+    /// Puts a device, with everything below it, into a region: what counts is where its subtree
+    /// joins the core. New devices are where their parents are, those at the core in
     /// [`Region::default`].
-    pub fn set_region(&mut self, node: NodeId, region: Region) {
-        let mut top = node;
-        while self.nodes[top.index()].parent != 0 {
-            top = NodeId(self.nodes[top.index()].parent);
+    pub fn set_region(&mut self, device: DeviceId, region: Region) {
+        let mut top = device;
+        while self.devices[top.index()].parent != 0 {
+            top = DeviceId(self.devices[top.index()].parent);
         }
-        self.nodes[top.index()].region = region;
+        self.devices[top.index()].region = region;
     }
 
     /// Sets how long packets take through the core.
@@ -368,40 +377,41 @@ impl World {
         self.regions = matrix;
     }
 
-    /// Names a node, for captures and people.
-    pub fn set_name(&mut self, node: NodeId, name: &str) {
-        self.nodes[node.index()].name = Some(name.into());
+    /// Names a device, for captures and people.
+    pub fn set_name(&mut self, device: DeviceId, name: &str) {
+        self.devices[device.index()].name = Some(name.into());
     }
 
-    /// A node's name; without one, its kind and number.
+    /// A device's name; without one, its kind and number.
     #[must_use]
-    pub fn name(&self, node: NodeId) -> String {
-        self.nodes[node.index()].label(node)
+    pub fn name(&self, device: DeviceId) -> String {
+        self.devices[device.index()].label(device)
     }
 
-    /// The node of this name.
+    /// The device of this name.
     #[must_use]
-    pub fn by_name(&self, name: &str) -> Option<NodeId> {
-        let found = (0..self.nodes.len()).find(|n| self.nodes[*n].label(NodeId::at(*n)) == name);
-        found.map(NodeId::at)
+    pub fn by_name(&self, name: &str) -> Option<DeviceId> {
+        let found =
+            (0..self.devices.len()).find(|n| self.devices[*n].label(DeviceId::at(*n)) == name);
+        found.map(DeviceId::at)
     }
 
-    /// A node's parent; none of the core.
+    /// A device's parent; none of the core.
     #[must_use]
-    pub fn parent(&self, node: NodeId) -> Option<NodeId> {
-        (node != NodeId::CORE).then(|| NodeId(self.nodes[node.index()].parent))
+    pub fn parent(&self, device: DeviceId) -> Option<DeviceId> {
+        (device != DeviceId::CORE).then(|| DeviceId(self.devices[device.index()].parent))
     }
 
-    /// How many nodes there are, the core included.
+    /// How many devices there are, the core included.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.nodes.len()
+        self.devices.len()
     }
 
     /// Whether there is nothing but the core.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.nodes.len() < 2
+        self.devices.len() < 2
     }
 
     /// How many packets are under way.
@@ -416,10 +426,10 @@ impl World {
         &self.trace
     }
 
-    /// The host at a node, or a box's gateway, if it is one of this type.
+    /// The host at a device, or a box's gateway, if it is one of this type.
     #[must_use]
-    pub fn host<T: Host>(&self, id: NodeId) -> Option<&T> {
-        let host: &dyn std::any::Any = &*self.nodes.get(id.index())?.machine()?.host;
+    pub fn host<T: Host>(&self, id: DeviceId) -> Option<&T> {
+        let host: &dyn std::any::Any = &*self.devices.get(id.index())?.machine()?.host;
         host.downcast_ref()
     }
 }
@@ -439,7 +449,7 @@ impl std::fmt::Debug for World {
         f.debug_struct("World")
             .field("seed", &self.seed)
             .field("now", &self.now())
-            .field("nodes", &self.nodes.len())
+            .field("devices", &self.devices.len())
             .finish_non_exhaustive()
     }
 }

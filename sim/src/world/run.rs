@@ -4,37 +4,32 @@ use std::time::Duration;
 
 use dunlin_core::Instant;
 
-use super::{Event, NodeId, World};
+use super::{
+    World,
+    event::{Event, Stuck},
+};
+use crate::id::DeviceId;
 
-/// Why a world cannot go on: something happens again and again and no time passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stuck {
-    /// This host always wants to be woken at once.
-    Wakes(NodeId, Instant),
-    /// Packets go round and round over links without delay; this node made one of them.
-    Packets(NodeId, Instant),
-}
-
-/// How many packets may be carried at one instant, for each node.
-const MAX_AT_ONCE_PER_NODE: u64 = 10_000;
+/// How many packets may be carried at one instant, for each device.
+const MAX_AT_ONCE_PER_DEVICE: u64 = 10_000;
 
 impl World {
-    /// Switches on every node that is not to stay off, in the order in which they were added.
+    /// Switches on every device that is not to stay off, in the order in which they were added.
     pub fn start(&mut self) {
         if std::mem::replace(&mut self.started, true) {
             return;
         }
-        for n in 0..self.nodes.len() {
-            if !self.nodes[n].off {
-                self.switch_on(NodeId::at(n));
+        for n in 0..self.devices.len() {
+            if !self.devices[n].off {
+                self.switch_on(DeviceId::at(n));
             }
         }
         self.settle();
     }
 
-    /// Leaves a node off when the world is started, or switches it off now.
-    pub fn set_off(&mut self, node: NodeId) {
-        self.switch_off(node);
+    /// Leaves a device off when the world is started, or switches it off now.
+    pub fn set_off(&mut self, device: DeviceId) {
+        self.switch_off(device);
     }
 
     /// Lets the next event happen. `false` if there is none, or the world is stuck.
@@ -58,8 +53,8 @@ impl World {
                     None => self.vacated -= 1,
                 }
             }
-            Event::Wake(node) => self.wake(NodeId(node)),
-            Event::Box(node) => self.box_timer(NodeId(node)),
+            Event::Wake(device) => self.wake(DeviceId(device)),
+            Event::Box(device) => self.box_timer(DeviceId(device)),
             Event::Act(n) => self.act(n),
         }
         self.settle();
@@ -72,7 +67,7 @@ impl World {
         while let Some(flight) = self.ready.pop_front() {
             let origin = flight.id.origin;
             self.at_once += 1;
-            if self.at_once > MAX_AT_ONCE_PER_NODE.saturating_mul(self.nodes.len() as u64) {
+            if self.at_once > MAX_AT_ONCE_PER_DEVICE.saturating_mul(self.devices.len() as u64) {
                 self.ready.clear();
                 return self.give_up(Stuck::Packets(origin, now));
             }
@@ -127,11 +122,11 @@ impl World {
     /// What a person should read about a world that is stuck.
     #[must_use]
     pub fn explain_stuck(&self, stuck: Stuck) -> String {
-        let (what, node, at) = match stuck {
-            Stuck::Wakes(node, at) => ("asks again and again to be woken at once", node, at),
-            Stuck::Packets(node, at) => ("sends packets that never rest", node, at),
+        let (what, device, at) = match stuck {
+            Stuck::Wakes(device, at) => ("asks again and again to be woken at once", device, at),
+            Stuck::Packets(device, at) => ("sends packets that never rest", device, at),
         };
-        format!("{} {what}, at {} µs", self.name(node), at.as_micros())
+        format!("{} {what}, at {} µs", self.name(device), at.as_micros())
     }
 
     pub(super) fn give_up(&mut self, stuck: Stuck) {

@@ -27,7 +27,7 @@ fn udp(from: SocketAddr, to: SocketAddr, len: usize) -> Packet {
 }
 
 /// Two scripted hosts at the core, with these links.
-fn pair(seed: u64, a: LinkConfig, b: LinkConfig) -> (World, NodeId, NodeId) {
+fn pair(seed: u64, a: LinkConfig, b: LinkConfig) -> (World, DeviceId, DeviceId) {
     let mut world = World::new(seed);
     let core = world.core();
     let addrs = |d: u8| [v4(d, 0).ip(), v6(d.into(), 0).ip()];
@@ -36,17 +36,17 @@ fn pair(seed: u64, a: LinkConfig, b: LinkConfig) -> (World, NodeId, NodeId) {
     (world, a, b)
 }
 
-fn plan(world: &mut World, host: NodeId, when: Instant, packet: Packet) {
+fn plan(world: &mut World, host: DeviceId, when: Instant, packet: Packet) {
     let done = world.call(host, |h: &mut Scripted, _| h.plan(when, packet));
     assert!(done.is_some(), "{host:?} is not scripted");
 }
 
-fn times(world: &World, host: NodeId) -> Vec<Instant> {
+fn times(world: &World, host: DeviceId) -> Vec<Instant> {
     let host = world.host::<Scripted>(host).expect("a scripted host");
     host.received().iter().map(|(at, _)| *at).collect()
 }
 
-fn last(world: &World, host: NodeId) -> Packet {
+fn last(world: &World, host: DeviceId) -> Packet {
     let host = world.host::<Scripted>(host).expect("a scripted host");
     host.received().last().expect("a packet").1.clone()
 }
@@ -159,7 +159,7 @@ fn neighbours_are_switched_and_groups_reach_the_whole_network() {
         BoxConfig::default(),
         &[],
     );
-    let hosts: Vec<NodeId> = (1..=3)
+    let hosts: Vec<DeviceId> = (1..=3)
         .map(|d| {
             world.add_host(
                 router,
@@ -323,7 +323,7 @@ fn busy(seed: u64, more: bool, watched: bool) -> World {
     }
     if watched {
         for n in 0..world.len() {
-            world.capture(NodeId::at(n));
+            world.capture(DeviceId::at(n));
         }
         world.record_journeys(100);
     }
@@ -414,7 +414,7 @@ impl Host for Sleeper {
     }
 }
 
-fn sleeper(forever: bool) -> (World, NodeId, Rc<Cell<Option<Instant>>>) {
+fn sleeper(forever: bool) -> (World, DeviceId, Rc<Cell<Option<Instant>>>) {
     let next = Rc::new(Cell::new(None));
     let host = Sleeper {
         next: next.clone(),

@@ -4,41 +4,46 @@ use std::fmt::Write;
 
 use dunlin_core::Instant;
 
-use super::{Flight, Kind, NodeId, World};
+use super::{
+    World,
+    device::Kind,
+    event::Flight,
+    trace::{Filter, Journey, Journeys},
+};
 use crate::{
+    id::DeviceId,
     packet::{
         pcapng::{Capture, Way},
         verdict::Rule,
     },
-    world::trace::{Filter, Journey, Journeys},
 };
 
 impl World {
-    /// Captures what crosses a node's interfaces from now on: of a host its one, of a router
+    /// Captures what crosses a device's interfaces from now on: of a host its one, of a router
     /// that to its parent, `wan`, and that to its children, `lan`, of the core that to its
     /// children. A packet that was dropped has a comment that says by which rule. What is
     /// captured changes nothing in the run.
-    pub fn capture(&mut self, node: NodeId) {
-        let name = self.name(node);
-        if self.nodes[node.index()].capture.is_some() {
+    pub fn capture(&mut self, device: DeviceId) {
+        let name = self.name(device);
+        if self.devices[device.index()].capture.is_some() {
             return;
         }
-        let interfaces = match self.nodes[node.index()].kind {
+        let interfaces = match self.devices[device.index()].kind {
             Kind::Host(_) => vec![name],
             Kind::Router(_) => vec![format!("{name}.wan"), format!("{name}.lan")],
             Kind::Core(_) => vec![format!("{name}.wan"), name],
         };
-        self.nodes[node.index()].capture = Some(self.captures.len() as u32);
-        self.captures.push((node, Capture::new(interfaces)));
+        self.devices[device.index()].capture = Some(self.captures.len() as u32);
+        self.captures.push((device, Capture::new(interfaces)));
     }
 
-    /// The captures so far, as pcapng files, with the names of their nodes, in the order in which
+    /// The captures so far, as pcapng files, with the names of their devices, in the order in which
     /// they were asked for.
     #[must_use]
     pub fn captures(&self) -> Vec<(String, Vec<u8>)> {
         let files = self.captures.iter();
         files
-            .map(|(node, capture)| (self.name(*node), capture.to_pcapng()))
+            .map(|(device, capture)| (self.name(*device), capture.to_pcapng()))
             .collect()
     }
 
@@ -51,7 +56,7 @@ impl World {
         flight: &Flight,
         why: Option<Rule>,
     ) {
-        let Some(capture) = self.nodes[n as usize].capture else {
+        let Some(capture) = self.devices[n as usize].capture else {
             return;
         };
         let (_, capture) = &mut self.captures[capture as usize];
@@ -66,9 +71,9 @@ impl World {
         );
     }
 
-    /// Says in a node's capture why the packet that came in last did not go on.
+    /// Says in a device's capture why the packet that came in last did not go on.
     pub(super) fn captured_why(&mut self, n: u32, rule: Rule) {
-        if let Some(capture) = self.nodes[n as usize].capture {
+        if let Some(capture) = self.devices[n as usize].capture {
             self.captures[capture as usize].1.comment(&dropped(rule));
         }
     }
@@ -107,7 +112,7 @@ impl World {
                 "{:>8}.{:06}  {:<16} {:<22} {from} > {to}",
                 micros / 1_000_000,
                 micros % 1_000_000,
-                self.name(hop.node),
+                self.name(hop.device),
                 hop.rule.name(),
             );
             if hop.after != hop.before {

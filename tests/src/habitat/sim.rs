@@ -8,7 +8,7 @@ use dunlin_core::engine::{AddTorrent, Engine, Event, Source};
 use dunlin_core::{Instant, TorrentId};
 use dunlin_sim::host::disk::{DiskConfig, SimDisk};
 use dunlin_sim::host::engine::{EngineHost, EngineSetup};
-use dunlin_sim::{BoxConfig, Host, HostCx, LinkConfig, NodeId, Packet, Scripted, SimRng, World};
+use dunlin_sim::{BoxConfig, DeviceId, Host, HostCx, LinkConfig, Packet, Scripted, SimRng, World};
 
 use super::guest::{Guest, Post};
 use super::link;
@@ -41,8 +41,8 @@ fn ips(n: usize) -> [IpAddr; 2] {
 pub struct Sim {
     seed: u64,
     world: World,
-    router: NodeId,
-    guest: NodeId,
+    router: DeviceId,
+    guest: DeviceId,
     machines: Vec<Machine>,
 }
 
@@ -55,7 +55,7 @@ impl std::fmt::Debug for Sim {
 }
 
 struct Machine {
-    id: NodeId,
+    id: DeviceId,
     events: Vec<Event>,
     stopped: bool,
 }

@@ -11,9 +11,10 @@ use super::Run;
 use crate::{
     experiment::oracle::{Attempt, End, Family, Meet, Pair, RENDEZVOUS_PORT, Transport},
     host::punch::{Connected, EndConfig, EndStats, Introduction, Rendezvous, TcpEnd, UdpEnd},
+    id::DeviceId,
     link::{Direction, LinkConfig},
     packet::Proto,
-    world::{NodeId, World},
+    world::World,
 };
 
 /// How long an attempt may take, from the tick of the rendezvous or, if that never comes, from
@@ -38,9 +39,9 @@ pub struct Scene {
     /// The world, not started.
     pub world: World,
     /// The ends' hosts: each a [`UdpEnd`] or a [`TcpEnd`].
-    pub ends: [NodeId; 2],
+    pub ends: [DeviceId; 2],
     /// The rendezvous' host.
-    pub rendezvous: NodeId,
+    pub rendezvous: DeviceId,
     transport: Transport,
     seed: u64,
 }
@@ -149,7 +150,7 @@ impl Plan<'_> {
 
     /// Adds the boxes from the core inwards, and the host. `shared` is the outermost box of the
     /// end before, if this one is behind it too, and else becomes this one's.
-    fn build(&self, world: &mut World, shared: &mut Option<NodeId>) -> NodeId {
+    fn build(&self, world: &mut World, shared: &mut Option<DeviceId>) -> DeviceId {
         let (mut parent, mut nats) = (world.core(), 0);
         let mut boxes = Vec::new();
         let path = &self.end.path;
@@ -201,7 +202,7 @@ impl Plan<'_> {
     fn forward(
         &self,
         world: &mut World,
-        boxes: &[NodeId],
+        boxes: &[DeviceId],
         local: SocketAddr,
     ) -> Option<SocketAddr> {
         if !self.end.forwarded {
@@ -247,7 +248,7 @@ impl Scene {
         if let Some(tick) = server.and_then(Rendezvous::tick) {
             let (ends, transport) = (self.ends, self.transport);
             let trying = |world: &World| {
-                let open = |id: &NodeId| look(world, *id, transport).connected.is_some();
+                let open = |id: &DeviceId| look(world, *id, transport).connected.is_some();
                 !ends.iter().all(open)
             };
             self.world.run_while(trying, tick + TIME);
@@ -282,7 +283,7 @@ struct Look {
     stats: EndStats,
 }
 
-fn look(world: &World, id: NodeId, transport: Transport) -> Look {
+fn look(world: &World, id: DeviceId, transport: Transport) -> Look {
     let seen = match transport {
         Transport::Udp => world.host::<UdpEnd>(id).map(|end| Look {
             connected: end.connected(),

@@ -2,10 +2,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::middlebox::{
+    conntrack::Timeouts,
     firewall::{Families, FirewallConfig, Ports},
     nat::{
-        Clash, Filtering, Full, Hairpin, Mapping, NatConfig, Pooling, PortPolicy, Timeouts,
-        Translation, UnsolicitedSyn, WanInput,
+        Clash, Filtering, Full, Hairpin, Mapping, NatConfig, Pooling, PortPolicy, Translation,
+        UnsolicitedSyn, WanInput,
     },
 };
 

@@ -65,7 +65,7 @@ fn addr(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-fn add(world: &mut World, host: Light<Caller>, addrs: &[&str]) -> crate::world::NodeId {
+fn add(world: &mut World, host: Light<Caller>, addrs: &[&str]) -> crate::id::DeviceId {
     let addrs: Vec<_> = addrs.iter().map(|a| addr(a).ip()).collect();
     world.add_host(world.core(), LinkConfig::perfect(), &addrs, host)
 }

@@ -2,6 +2,7 @@
 //! it can tell enough to choose a timeout and, if it follows the windows, which segments belong to
 //! it. Behaves as Linux's connection tracking does.
 
+mod state;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -10,16 +11,40 @@ use std::time::Duration;
 
 use dunlin_core::Instant;
 
-use window::{Fit, Reset, Windows};
-
-use crate::{
-    middlebox::nat::Timeouts,
-    packet::{Proto, Segment, TcpFlags},
+use self::{
+    state::{Kind, State, Step, first, kind, next},
+    window::{Fit, Reset, Windows},
 };
+
+use crate::packet::{Proto, Segment};
 
 /// A connection that was taken up in its midst is not trusted for longer than this until it is
 /// answered.
 const UNANSWERED: Duration = Duration::from_secs(300);
+
+/// How long entries live without traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A UDP flow that was not answered yet.
+    pub udp_first: Duration,
+    /// A UDP flow that was.
+    pub udp_stream: Duration,
+    /// How old a UDP flow must be for `udp_stream` to count; Linux waits 2 s.
+    pub udp_stream_after: Duration,
+    /// Whether packets from outside keep a UDP mapping alive (RFC 4787 REQ-6).
+    pub inbound_refresh: bool,
+    /// A TCP connection that is being opened.
+    pub tcp_syn: Duration,
+    /// One that is open.
+    pub tcp_established: Duration,
+    /// One that is being closed.
+    pub tcp_fin: Duration,
+    /// One that was reset after it was answered. One whose first answer is a reset is forgotten
+    /// at once.
+    pub tcp_reset: Duration,
+    /// An ICMP echo.
+    pub icmp: Duration,
+}
 
 /// How a box tracks.
 #[derive(Clone, Copy, Debug)]
@@ -267,128 +292,10 @@ fn life(times: &Timeouts, state: State, answered: bool) -> Duration {
     }
 }
 
-/// How far a connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum State {
-    /// Not TCP.
-    None,
-    /// A SYN went from the side that began.
-    SynSent,
-    /// A SYN went from either side: a simultaneous open (RFC 5382 REQ-2).
-    SynCrossed,
-    /// A SYN was acknowledged by a SYN.
-    SynReceived,
-    /// Open.
-    Established,
-    /// One side is done.
-    FinWait,
-    /// Its end was acknowledged.
-    CloseWait,
-    /// Both are done.
-    LastAck,
-    /// Both know.
-    TimeWait,
-    /// Reset.
-    Closed,
-}
-
-/// What a segment does to a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// The connection is in this state now.
-    To(State),
-    /// Passed, and counts for nothing: not even as a sign of life.
-    Ignore,
-    /// It does not belong there.
-    Invalid,
-    /// It opens a new connection in the place of one that is over.
-    Reopen,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Rst,
-    Syn,
-    SynAck,
-    Fin,
-    Ack,
-    Bare,
-}
-
-const fn kind(flags: TcpFlags) -> Kind {
-    if flags.has(TcpFlags::RST) {
-        Kind::Rst
-    } else if flags.has(TcpFlags::SYN) && flags.has(TcpFlags::ACK) {
-        Kind::SynAck
-    } else if flags.has(TcpFlags::SYN) {
-        Kind::Syn
-    } else if flags.has(TcpFlags::FIN) {
-        Kind::Fin
-    } else if flags.has(TcpFlags::ACK) {
-        Kind::Ack
-    } else {
-        Kind::Bare
-    }
-}
-
-/// The state of a connection whose first segment this is; `None` if none begins so. With `loose`
-/// a segment from the middle of one is taken for its first.
-fn first(flags: TcpFlags, loose: bool) -> Option<State> {
-    match kind(flags) {
-        Kind::Syn => Some(State::SynSent),
-        Kind::Ack if loose => Some(State::Established),
-        _ => None,
-    }
-}
-
-/// What a segment does; `began` if it comes from the side that sent the first.
-fn next(state: State, began: bool, flags: TcpFlags) -> Step {
-    use State::*;
-    let to = match (kind(flags), began) {
-        (Kind::Rst, _) => Closed,
-        (Kind::Syn, true) => match state {
-            SynSent => SynSent,
-            SynCrossed => SynCrossed,
-            TimeWait | Closed => return Step::Reopen,
-            _ => return Step::Ignore,
-        },
-        (Kind::Syn, false) => match state {
-            SynSent | SynCrossed => SynCrossed,
-            TimeWait => return Step::Reopen,
-            _ => return Step::Invalid,
-        },
-        (Kind::SynAck, true) => match state {
-            SynReceived | SynCrossed => SynReceived,
-            _ => return Step::Invalid,
-        },
-        (Kind::SynAck, false) => match state {
-            SynSent | SynCrossed => SynReceived,
-            _ => return Step::Ignore,
-        },
-        (Kind::Fin, _) => match state {
-            SynReceived | Established => FinWait,
-            FinWait | CloseWait | LastAck => LastAck,
-            TimeWait => TimeWait,
-            Closed => Closed,
-            _ => return Step::Invalid,
-        },
-        (Kind::Ack, _) => match state {
-            SynReceived if !began => SynReceived,
-            SynReceived | Established => Established,
-            FinWait | CloseWait => CloseWait,
-            LastAck | TimeWait => TimeWait,
-            Closed => Closed,
-            _ if began => return Step::Invalid,
-            _ => return Step::Ignore,
-        },
-        (Kind::Bare, _) => return Step::Invalid,
-    };
-    Step::To(to)
-}
-
 #[cfg(test)]
 mod steps {
     use super::*;
+    use crate::packet::TcpFlags;
 
     const SYN: TcpFlags = TcpFlags::SYN;
     const ACK: TcpFlags = TcpFlags::ACK;

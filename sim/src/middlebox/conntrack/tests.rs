@@ -4,6 +4,7 @@ use dunlin_core::Instant;
 use quickcheck::quickcheck;
 
 use super::*;
+use crate::packet::TcpFlags;
 
 const SYN: TcpFlags = TcpFlags::SYN;
 const ACK: TcpFlags = TcpFlags::ACK;

@@ -5,7 +5,7 @@
 //! begins no later than what the receiver has allowed, acknowledges nothing that was not sent,
 //! and nothing that was acknowledged very long ago.
 
-use super::State;
+use super::state::{Kind, State, kind};
 use crate::packet::{Segment, TcpFlags};
 
 /// How far an acknowledgement may lag behind, at least: the largest window without scale, and
@@ -201,7 +201,7 @@ impl Windows {
         if after(allowed, to.max_end.wrapping_sub(1)) {
             to.max_end = allowed.wrapping_add(u32::from(win == 0));
         }
-        if super::kind(flags) == super::Kind::Ack {
+        if kind(flags) == Kind::Ack {
             self.last_end = end;
         }
         Fit::In

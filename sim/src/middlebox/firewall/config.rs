@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::middlebox::nat::{Filtering, Timeouts, UnsolicitedSyn};
+use crate::middlebox::{
+    conntrack::Timeouts,
+    nat::{Filtering, UnsolicitedSyn},
+};
 
 /// Which destination ports may be reached from inside.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::middlebox::conntrack::Timeouts;
+
 /// How outgoing flows share an external endpoint (RFC 4787 §4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mapping {
@@ -128,29 +130,13 @@ pub struct Translation {
     pub clash: Clash,
 }
 
-/// How long entries live without traffic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// A UDP flow that was not answered yet.
-    pub udp_first: Duration,
-    /// A UDP flow that was.
-    pub udp_stream: Duration,
-    /// How old a UDP flow must be for `udp_stream` to count; Linux waits 2 s.
-    pub udp_stream_after: Duration,
-    /// Whether packets from outside keep a UDP mapping alive (RFC 4787 REQ-6).
-    pub inbound_refresh: bool,
-    /// A TCP connection that is being opened.
-    pub tcp_syn: Duration,
-    /// One that is open.
-    pub tcp_established: Duration,
-    /// One that is being closed.
-    pub tcp_fin: Duration,
-    /// One that was reset after it was answered. One whose first answer is a reset is forgotten
-    /// at once.
-    pub tcp_reset: Duration,
-    /// An ICMP echo.
-    pub icmp: Duration,
-}
+/// Echo identifiers are translated as Linux does, whatever the box does with ports.
+pub(super) const ECHO: Translation = Translation {
+    mapping: Mapping::EndpointIndependent,
+    filtering: Filtering::AddressAndPortDependent,
+    ports: PortPolicy::Preserve,
+    clash: Clash::Overload,
+};
 
 /// A NAT box. Presets are in [`super::presets`].
 #[derive(Clone, Debug, PartialEq, Eq)]

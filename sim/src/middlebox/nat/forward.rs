@@ -1,13 +1,10 @@
 //! Port mappings that somebody asked for: by hand, or by UPnP, NAT-PMP or PCP.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use dunlin_core::Instant;
 
-use super::{
-    Clash, Nat,
-    key::{End, Key, Kind},
-};
+use super::key::End;
 use crate::packet::Proto;
 
 /// Most port mappings of one box.
@@ -60,6 +57,39 @@ pub(super) struct Forwards {
 }
 
 impl Forwards {
+    /// Whether there are [`MAX_FORWARDS`].
+    pub(super) fn is_full(&self) -> bool {
+        self.by_external.len() >= MAX_FORWARDS
+    }
+
+    /// Makes or renews a mapping.
+    pub(super) fn insert(
+        &mut self,
+        proto: Proto,
+        external: End,
+        inside: End,
+        expires: Option<Instant>,
+    ) {
+        let lease = Lease {
+            inside,
+            external,
+            expires,
+        };
+        self.by_external.insert(place(proto, external), lease);
+        self.by_inside.insert(place(proto, inside), external);
+        self.next = [self.next, expires].into_iter().flatten().min();
+    }
+
+    /// All mappings, by protocol and external endpoint.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Forward> {
+        self.by_external.iter().map(|((proto, _), lease)| Forward {
+            proto: *proto,
+            external: lease.external.addr(),
+            internal: lease.inside.addr(),
+            expires: lease.expires,
+        })
+    }
+
     pub(super) fn external_of(&self, proto: Proto, inside: End) -> Option<End> {
         // Most boxes have none, and this is asked for every new flow.
         if self.by_inside.is_empty() {
@@ -75,7 +105,7 @@ impl Forwards {
         Some(self.by_external.get(&place(proto, external))?.inside)
     }
 
-    fn remove(&mut self, proto: Proto, external: End) -> Option<End> {
+    pub(super) fn remove(&mut self, proto: Proto, external: End) -> Option<End> {
         let lease = self.by_external.remove(&place(proto, external))?;
         let back = place(proto, lease.inside);
         if self.by_inside.get(&back) == Some(&external) {
@@ -105,75 +135,5 @@ impl Forwards {
             self.remove(proto, external);
         }
         self.next = self.by_external.values().filter_map(|l| l.expires).min();
-    }
-}
-
-impl Nat {
-    /// Leads what arrives at `external_port` to `internal`, for `lifetime` or for ever, from
-    /// anybody (RFC 6887 §11). The external address is the one `internal` has of old. A new
-    /// flow of `internal` gets the port, too, if it has no other mapping. Asked again, it
-    /// renews.
-    ///
-    /// # Errors
-    /// See [`ForwardError`].
-    pub fn forward(
-        &mut self,
-        now: Instant,
-        proto: Proto,
-        external_port: u16,
-        internal: SocketAddr,
-        lifetime: Option<Duration>,
-    ) -> Result<SocketAddr, ForwardError> {
-        self.expire(now);
-        let inside = End::of(internal).ok_or(ForwardError::Unsupported)?;
-        if proto == Proto::Icmp || external_port == 0 || internal.port() == 0 {
-            return Err(ForwardError::Unsupported);
-        }
-        let external = End::new(self.paired(inside), external_port);
-        match self.forwards.inside_of(proto, external) {
-            Some(other) if other != inside => return Err(ForwardError::Taken),
-            Some(_) => {}
-            None if self.forwards.by_external.len() >= MAX_FORWARDS => {
-                return Err(ForwardError::Full);
-            }
-            None => {}
-        }
-        let shared = self.translation(proto).clash == Clash::Overload;
-        let key = Key::new(Kind::External, proto, external, End::NONE);
-        let owner = self.table.oldest(key).map(|s| self.table.flow(s).inside);
-        if !shared && owner.is_some_and(|o| o != inside) {
-            return Err(ForwardError::Taken);
-        }
-        let expires = lifetime.map(|l| now + l);
-        let lease = Lease {
-            inside,
-            external,
-            expires,
-        };
-        self.forwards
-            .by_external
-            .insert(place(proto, external), lease);
-        self.forwards
-            .by_inside
-            .insert(place(proto, inside), external);
-        self.forwards.next = [self.forwards.next, expires].into_iter().flatten().min();
-        Ok(external.addr())
-    }
-
-    /// Ends a port mapping; `false` if there was none. Flows that came by it live on.
-    pub fn unforward(&mut self, now: Instant, proto: Proto, external: SocketAddr) -> bool {
-        self.expire(now);
-        End::of(external).is_some_and(|e| self.forwards.remove(proto, e).is_some())
-    }
-
-    /// The port mappings, by protocol and external endpoint. Those that have ended since the
-    /// last packet are among them.
-    pub fn forwards(&self) -> impl Iterator<Item = Forward> {
-        (self.forwards.by_external.iter()).map(|((proto, _), lease)| Forward {
-            proto: *proto,
-            external: lease.external.addr(),
-            internal: lease.inside.addr(),
-            expires: lease.expires,
-        })
     }
 }

@@ -3,11 +3,8 @@
 
 use std::{collections::VecDeque, net::SocketAddr};
 
-use super::{Dir, Nat, key::End};
-use crate::packet::{
-    Flow, Fragment, Packet, Proto,
-    verdict::{Rule, Verdict},
-};
+use super::key::{Dir, End};
+use crate::packet::{Flow, Fragment, Packet, Proto};
 
 /// Datagrams in parts that are followed at one time; the oldest makes room.
 const MAX_DATAGRAMS: usize = 64;
@@ -46,26 +43,22 @@ impl Fragments {
         }
         self.0.push_back((key, end));
     }
-}
 
-impl Nat {
-    /// A fragment that is not the first, or that this box does not pass.
-    pub(super) fn later_fragment(
-        &self,
-        dir: Dir,
-        fragment: Fragment,
-        packet: &mut Packet,
-    ) -> Verdict {
-        let key = datagram(dir, fragment, packet.flow());
-        let known = self.fragments.0.iter().find(|(k, _)| *k == key);
-        let Some((_, end)) = known.filter(|_| self.config.fragments) else {
-            return Verdict::Drop(Rule::NatFragment);
+    /// The endpoint by which the first fragment of the same datagram went.
+    fn end(&self, dir: Dir, fragment: Fragment, flow: &Flow) -> Option<End> {
+        let key = datagram(dir, fragment, flow);
+        self.0.iter().find(|(k, _)| *k == key).map(|(_, end)| *end)
+    }
+
+    /// Sends a later fragment where the first one went; `false` if that is not known.
+    pub(super) fn follow(&self, dir: Dir, fragment: Fragment, packet: &mut Packet) -> bool {
+        let Some(end) = self.end(dir, fragment, packet.flow()) else {
+            return false;
         };
-        let end = end.bare().addr();
         match dir {
-            Dir::Out => packet.set_src(end),
-            Dir::In => packet.set_dst(end),
+            Dir::Out => packet.set_src(end.bare().addr()),
+            Dir::In => packet.set_dst(end.bare().addr()),
         }
-        Verdict::Pass(Rule::NatMapped)
+        true
     }
 }

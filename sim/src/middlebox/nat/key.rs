@@ -46,6 +46,13 @@ impl End {
     }
 }
 
+/// Which way a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dir {
+    Out,
+    In,
+}
+
 /// What a key is the key of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {

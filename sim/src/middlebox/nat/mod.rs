@@ -6,15 +6,18 @@
 //! lives as long as one of them does. A flow that began outside is answered by the external
 //! endpoint that it came to; one between two endpoints that have another flow is not let in.
 
+mod blocks;
 mod config;
 mod forward;
 mod fragment;
 mod icmp;
 mod inbound;
 mod key;
+mod mapping;
 mod outbound;
 mod ports;
 pub mod presets;
+mod refusals;
 mod refuse;
 mod table;
 #[cfg(test)]
@@ -24,17 +27,24 @@ use std::{collections::VecDeque, net::Ipv4Addr, net::SocketAddr, time::Duration}
 
 use dunlin_core::Instant;
 
+use blocks::Blocks;
 pub use config::{
-    Clash, Fault, Filtering, Full, Hairpin, Mapping, NatConfig, Pooling, PortPolicy, Timeouts,
-    Translation, UnsolicitedSyn, WanInput,
+    Clash, Fault, Filtering, Full, Hairpin, Mapping, NatConfig, Pooling, PortPolicy, Translation,
+    UnsolicitedSyn, WanInput,
 };
+use forward::Forwards;
 pub use forward::{Forward, ForwardError, MAX_FORWARDS};
-use key::{End, Key, Kind};
+use fragment::Fragments;
+use key::{Dir, End, Key, Kind};
+use refusals::Refusals;
 use table::{Flow, Joins, Origin, Table};
 
 use crate::{
     middlebox::conntrack::{Rules, Sign},
-    packet::{Packet, Proto, Segment, verdict::Rule},
+    packet::{
+        Fragment, Packet, Proto, Segment,
+        verdict::{Rule, Verdict},
+    },
     rng::SimRng,
 };
 
@@ -85,11 +95,11 @@ pub struct Nat {
     seed: u64,
     rng: SimRng,
     table: Table,
-    forwards: forward::Forwards,
-    blocks: ports::Blocks,
+    forwards: Forwards,
+    blocks: Blocks,
     last_port: [u16; 3],
-    fragments: fragment::Fragments,
-    delayed: VecDeque<refuse::Refusal>,
+    fragments: Fragments,
+    delayed: Refusals,
     /// Until when the box restarts.
     down: Option<Instant>,
     graves: VecDeque<(Proto, End, Rule)>,
@@ -104,13 +114,6 @@ pub struct Nat {
 /// Flows that one packet made: one, or two if it was turned round.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Fresh([Option<(Proto, End, End)>; 2]);
-
-/// Which way a packet goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Dir {
-    Out,
-    In,
-}
 
 /// What a packet does to its flow.
 enum Use {
@@ -137,11 +140,11 @@ impl Nat {
             public: public.to_vec(),
             seed,
             rng: SimRng::new(seed),
-            forwards: forward::Forwards::default(),
-            blocks: ports::Blocks::default(),
+            forwards: Forwards::default(),
+            blocks: Blocks::default(),
             last_port: [0; 3],
-            fragments: fragment::Fragments::default(),
-            delayed: VecDeque::new(),
+            fragments: Fragments::default(),
+            delayed: Refusals::default(),
             down: None,
             graves: VecDeque::new(),
             fault: None,
@@ -234,8 +237,8 @@ impl Nat {
         }
         self.table.clear();
         self.forwards.reboot();
-        self.blocks = ports::Blocks::default();
-        self.fragments = fragment::Fragments::default();
+        self.blocks = Blocks::default();
+        self.fragments = Fragments::default();
         self.delayed.clear();
         self.start_ports();
         self.down = Some(now + self.config.boot);
@@ -256,7 +259,7 @@ impl Nat {
         match proto {
             Proto::Udp => &self.config.udp,
             Proto::Tcp => &self.config.tcp,
-            Proto::Icmp => &ports::ECHO,
+            Proto::Icmp => &config::ECHO,
         }
     }
 
@@ -340,6 +343,15 @@ impl Nat {
             Sign::Over => return Use::Over,
         }
         Use::Pass
+    }
+
+    /// A fragment that is not the first, or that this box does not pass.
+    fn later_fragment(&self, dir: Dir, fragment: Fragment, packet: &mut Packet) -> Verdict {
+        if self.config.fragments && self.fragments.follow(dir, fragment, packet) {
+            Verdict::Pass(Rule::NatMapped)
+        } else {
+            Verdict::Drop(Rule::NatFragment)
+        }
     }
 
     /// Whether one more flow of `host` fits; makes room if that is what this box does.

@@ -1,25 +1,17 @@
 //! Which external endpoint a flow gets (RFC 4787 §4).
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use rand_core::Rng;
 
 use super::{
-    Clash, Mapping, Nat, Pooling, PortPolicy, Translation,
+    Clash, Mapping, Nat, Pooling, PortPolicy,
     key::{End, Key, Kind},
 };
 use crate::packet::{Proto, verdict::Rule};
 
 /// How often a port is tried that may be shared: as often as Linux does, about.
 const SHARED_TRIES: u32 = 256;
-
-/// Echo identifiers are translated as Linux does, whatever the box does with ports.
-pub(super) const ECHO: Translation = Translation {
-    mapping: Mapping::EndpointIndependent,
-    filtering: super::Filtering::AddressAndPortDependent,
-    ports: PortPolicy::Preserve,
-    clash: Clash::Overload,
-};
 
 impl Nat {
     /// The key that flows of one mapping share.
@@ -166,44 +158,4 @@ fn stepped((low, high): (u16, u16), port: u16, step: i32) -> u16 {
     let wide = i64::from(high) - i64::from(low) + 1;
     let at = (i64::from(port) - i64::from(low) + i64::from(step)).rem_euclid(wide);
     low + at as u16
-}
-
-/// Blocks of ports that internal addresses have to themselves (RFC 7422). A block stays with its
-/// address until the box restarts.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Blocks {
-    /// Blocks given of each public address.
-    given: BTreeMap<Ipv4Addr, u32>,
-    /// The number of the block of each internal address.
-    index: BTreeMap<Ipv4Addr, u32>,
-}
-
-impl Blocks {
-    /// The ports of `inside`, with a new block if it has none; `None` if all are taken.
-    fn of(
-        &mut self,
-        inside: Ipv4Addr,
-        public: Ipv4Addr,
-        size: u16,
-        range: (u16, u16),
-    ) -> Option<(u16, u16)> {
-        let size = u32::from(size.max(1));
-        let wide = u32::from(range.1) - u32::from(range.0) + 1;
-        let n = match self.index.get(&inside) {
-            Some(n) => *n,
-            None => {
-                let given = self.given.entry(public).or_default();
-                if *given > 0 && (*given + 1) * size > wide {
-                    return None;
-                }
-                let n = *given;
-                *given += 1;
-                self.index.insert(inside, n);
-                n
-            }
-        };
-        let low = u32::from(range.0) + n * size;
-        let high = (low + size - 1).min(u32::from(range.1));
-        Some((low as u16, high as u16))
-    }
 }

@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use super::{
-    Clash, Filtering, Full, Hairpin, Mapping, NatConfig, Pooling, PortPolicy, Timeouts,
-    Translation, UnsolicitedSyn, WanInput,
+    Clash, Filtering, Full, Hairpin, Mapping, NatConfig, Pooling, PortPolicy, Translation,
+    UnsolicitedSyn, WanInput,
 };
+use crate::middlebox::conntrack::Timeouts;
 use Clash::Overload;
 use Filtering::{
     AddressAndPortDependent as Apdf, AddressDependent as Adf, EndpointIndependent as Eif,

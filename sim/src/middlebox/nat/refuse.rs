@@ -1,7 +1,5 @@
 //! What becomes of packets that are not let in.
 
-use std::time::Duration;
-
 use dunlin_core::Instant;
 
 use super::{
@@ -16,21 +14,6 @@ use crate::{
         verdict::{Rule, Verdict},
     },
 };
-
-/// How long a SYN from outside is left without an answer, for one from inside to meet it (RFC
-/// 5382 REQ-4).
-const SYN_PATIENCE: Duration = Duration::from_secs(6);
-/// SYNs that wait for their refusal at one time; one more is not answered.
-const MAX_DELAYED: usize = 256;
-
-/// A SYN that will be refused.
-#[derive(Clone, Debug)]
-pub(super) struct Refusal {
-    at: Instant,
-    external: End,
-    remote: End,
-    error: Box<Packet>,
-}
 
 impl Nat {
     /// A packet that is not let in, by a rule.
@@ -88,15 +71,7 @@ impl Nat {
             (_, UnsolicitedSyn::Reset) => reset(rule),
             (_, UnsolicitedSyn::Icmp) => Verdict::Answer(rule, unreachable()),
             (_, UnsolicitedSyn::DelayedIcmp) => {
-                let waits = |r: &Refusal| (r.external, r.remote) == (external, remote);
-                if self.delayed.len() < MAX_DELAYED && !self.delayed.iter().any(waits) {
-                    self.delayed.push_back(Refusal {
-                        at: now + SYN_PATIENCE,
-                        external,
-                        remote,
-                        error: unreachable(),
-                    });
-                }
+                self.delayed.put_off(now, external, remote, unreachable);
                 Verdict::Drop(rule)
             }
         }
@@ -125,23 +100,20 @@ impl Nat {
 
     /// A flow went out: a SYN that came from there is not refused any more.
     pub(super) fn called_back(&mut self, proto: Proto, external: End, remote: End) {
-        if proto == Proto::Tcp && !self.delayed.is_empty() {
-            self.delayed
-                .retain(|r| (r.external, r.remote) != (external, remote));
+        if proto == Proto::Tcp {
+            self.delayed.take_back(external, remote);
         }
     }
 
     /// A refusal that was put off and is due: an ICMP error for the outer side. There may be
     /// more.
     pub fn delayed(&mut self, now: Instant) -> Option<Packet> {
-        let due = self.delayed.front().is_some_and(|r| r.at <= now);
-        let refusal = due.then(|| self.delayed.pop_front()).flatten()?;
-        Some(*refusal.error)
+        self.delayed.due(now)
     }
 
     /// When [`Nat::delayed`] has something to say.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.delayed.front().map(|r| r.at)
+        self.delayed.next_at()
     }
 }

@@ -2,40 +2,19 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use dunlin_core::Instant;
-
 use super::{
-    engines::{self, Shared},
+    built::{Built, Shared, at},
+    engines,
     hosts::{Echo, Flood, Manual, Pace, Planned, Steady},
 };
 use crate::{
     host::punch::{EndConfig, Introduction, Rendezvous, TcpEnd, UdpEnd},
-    link::region::{Region, RegionMatrix},
+    id::DeviceId,
+    link::region::RegionMatrix,
     middlebox::{BoxConfig, GatewayConfig},
     scenario::model::{Action, Event, Host, Kind, Scenario, links, plan::Plan},
-    world::{self, NodeId, World},
+    world::{self, World},
 };
-
-/// A scenario's world, and who is who in it.
-pub(crate) struct Built {
-    pub(crate) world: World,
-    pub(crate) nodes: BTreeMap<String, NodeId>,
-    pub(crate) plan: Plan,
-    /// What engines exchange.
-    pub(crate) shared: Option<Shared>,
-}
-
-impl Built {
-    pub(crate) fn node(&self, name: &str) -> NodeId {
-        // Names were checked when the scenario was read.
-        self.nodes.get(name).copied().unwrap_or(NodeId::CORE)
-    }
-}
-
-/// A time of the scenario as the world has it.
-pub(crate) fn at(time: Duration) -> Instant {
-    Instant::ORIGIN + time
-}
 
 /// Makes the world of a scenario: not started, all events planned.
 pub(crate) fn build(s: &Scenario, seed: u64) -> Built {
@@ -61,7 +40,10 @@ pub(crate) fn build(s: &Scenario, seed: u64) -> Built {
             firewall: r.firewall.clone(),
             gateway: GatewayConfig::default(),
         };
-        let above = r.behind.as_deref().map_or(NodeId::CORE, |b| built.node(b));
+        let above = r
+            .behind
+            .as_deref()
+            .map_or(DeviceId::CORE, |b| built.node(b));
         let wan = built.plan.of(&r.name).to_vec();
         let id = built
             .world
@@ -96,23 +78,6 @@ pub(crate) fn build(s: &Scenario, seed: u64) -> Built {
 }
 
 impl Built {
-    fn named(&mut self, id: NodeId, name: &str, region: Option<&str>) {
-        self.world.set_name(id, name);
-        if let Some(region) = region.and_then(Region::by_name) {
-            self.world.set_region(id, region);
-        }
-        self.nodes.insert(name.into(), id);
-    }
-
-    /// Where `from` sends from, and to, when it speaks to `to`.
-    fn ends(&self, from: (&str, u16), to: (&str, u16)) -> (SocketAddr, SocketAddr) {
-        let unspecified = std::net::Ipv4Addr::UNSPECIFIED.into();
-        // Checked by the plan.
-        let pair = self.plan.between(from.0, to.0);
-        let (a, b) = pair.unwrap_or((unspecified, unspecified));
-        (SocketAddr::new(a, from.1), SocketAddr::new(b, to.1))
-    }
-
     fn pace(&self, s: &Scenario, h: &Host, every: Duration) -> Pace {
         let o = &h.options;
         let to = o.to.as_deref().unwrap_or_default();
@@ -128,8 +93,8 @@ impl Built {
         }
     }
 
-    fn add_host(&mut self, s: &Scenario, h: &Host, events: &[Event]) -> NodeId {
-        let above = h.behind.as_deref().map_or(NodeId::CORE, |b| self.node(b));
+    fn add_host(&mut self, s: &Scenario, h: &Host, events: &[Event]) -> DeviceId {
+        let above = h.behind.as_deref().map_or(DeviceId::CORE, |b| self.node(b));
         let addrs = self.plan.of(&h.name).to_vec();
         let link = links::config(&h.link);
         let own = addrs.first().map(|ip| SocketAddr::new(*ip, h.port()));

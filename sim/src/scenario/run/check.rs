@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    build::{Built, at},
+    built::{Built, at},
     hosts::{Manual, Steady},
     timeline::Timeline,
 };
@@ -15,6 +15,8 @@ use crate::{
     world::trace::Filter,
 };
 
+/// Hops that are remembered for charts and explanations.
+pub const MAX_HOPS: usize = 2_000_000;
 /// Tells whether an expectation came true. `None` if it says nothing about a run with this seed.
 pub(crate) fn check(
     s: &Scenario,
@@ -188,16 +190,16 @@ impl Judge<'_> {
         let (from, to) = (self.built.node(from), self.built.node(to));
         let trace = self.built.world.trace();
         let hops: u64 = trace.counters().map(|(_, n)| n).sum();
-        if hops > super::MAX_HOPS as u64 {
+        if hops > MAX_HOPS as u64 {
             return None;
         }
         let filter = Filter {
-            node: Some(to),
+            device: Some(to),
             rule: Some(Rule::Delivered),
             ..Filter::default()
         };
         let journeys = self.built.world.explain(&filter, usize::MAX);
-        let arrived = |h: &&crate::world::trace::Hop| h.node == to && h.rule == Rule::Delivered;
+        let arrived = |h: &&crate::world::trace::Hop| h.device == to && h.rule == Rule::Delivered;
         let of_from = journeys.iter().filter(|j| j.packet.origin == from);
         Some(
             of_from

@@ -1,52 +1,36 @@
 //! Hosts that run the real engine, and their trackers.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use dunlin_core::{
     EncryptionPolicy, Instant,
     engine::{AddTorrent, Check, Source},
-    metainfo::Info,
 };
 
-use super::build::Built;
+use super::built::{Built, Shared};
 use crate::{
-    experiment::swarm::torrent,
     host::{
         disk::{DiskConfig, SimDisk},
         engine::{EngineHost, EngineSetup},
         service::{Tracker, TrackerConfig},
     },
+    id::DeviceId,
     link::LinkConfig,
     rng::SimRng,
     scenario::model::{Host, Kind, Link, Scenario, links},
-    world::{NodeId, trace},
+    world::trace,
 };
 
 /// Sets the disks' randomness apart from everything else that is drawn from the seed.
 const PART: u64 = 0x6469_736b;
 
-/// What the engines of a scenario share.
-#[derive(Clone)]
-pub(crate) struct Shared {
-    info: Arc<Info>,
-    content: Arc<[u8]>,
-}
-
-impl Shared {
-    /// The torrent of a scenario; none if nobody exchanges it.
-    pub(crate) fn new(s: &Scenario, seed: u64) -> Option<Self> {
-        s.hosts.iter().any(|h| h.kind.is_engine()).then(|| {
-            // Both were checked to be within bounds when the scenario was read.
-            let size = usize::try_from(s.torrent.size).unwrap_or(1);
-            let piece = u32::try_from(s.torrent.piece).unwrap_or(64 << 10);
-            let (info, content) = torrent(seed, size, piece);
-            Self { info, content }
-        })
-    }
-}
-
 /// Adds a tracker.
-pub(crate) fn add_tracker(built: &mut Built, h: &Host, above: NodeId, link: LinkConfig) -> NodeId {
+pub(crate) fn add_tracker(
+    built: &mut Built,
+    h: &Host,
+    above: DeviceId,
+    link: LinkConfig,
+) -> DeviceId {
     let addrs = built.plan.of(&h.name).to_vec();
     let config = TrackerConfig {
         port: h.port(),
@@ -61,10 +45,10 @@ pub(crate) fn add(
     built: &mut Built,
     s: &Scenario,
     h: &Host,
-    above: NodeId,
+    above: DeviceId,
     link: LinkConfig,
     shared: &Shared,
-) -> NodeId {
+) -> DeviceId {
     let o = &h.options;
     let addrs = built.plan.of(&h.name).to_vec();
     let mut setup = EngineSetup::new(&addrs);

@@ -1,6 +1,7 @@
 //! Running a scenario, and what comes of it.
 
 mod build;
+mod built;
 mod check;
 mod engines;
 mod hosts;
@@ -9,8 +10,9 @@ mod timeline;
 
 use std::time::Duration;
 
+pub use self::check::MAX_HOPS;
 use self::{
-    build::{Built, at},
+    built::{Built, at},
     timeline::Timeline,
 };
 use super::model::{Check, Scenario};
@@ -20,8 +22,6 @@ use crate::{
     world::trace::Filter,
 };
 
-/// Hops that are remembered for charts and explanations.
-pub const MAX_HOPS: usize = 2_000_000;
 /// Samples of a timeline.
 const SAMPLES: u32 = 240;
 
@@ -142,7 +142,7 @@ pub fn explain(
         packet: None,
         proto: None,
         endpoints: question.endpoints.clone(),
-        node: question.at.as_ref().and_then(node),
+        device: question.at.as_ref().and_then(node),
         rule: question.rule,
     };
     let from = question.from.as_ref().and_then(node);
@@ -188,7 +188,7 @@ fn to_the_end(scenario: &Scenario, seed: u64, options: &RunOptions) -> (RunResul
     let node_name = |id| world.name(id);
     let counters = world
         .trace()
-        .counters_by_node()
+        .counters_by_device()
         .map(|(node, rule, packets)| Counter {
             node: node_name(node),
             rule: rule.name().into(),

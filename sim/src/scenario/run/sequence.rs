@@ -2,15 +2,13 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use super::build::{Built, at};
+use super::built::{Built, at};
 use crate::{
+    id::DeviceId,
     packet::verdict::Rule,
     report::{Hop, Lifeline, MAX_STEPS, Sequence, Step},
     scenario::model::{Action, Check, Scenario},
-    world::{
-        NodeId,
-        trace::{Filter, Journey},
-    },
+    world::trace::{Filter, Journey},
 };
 
 /// Whether a packet that met this rule goes no further.
@@ -115,7 +113,7 @@ pub(crate) fn draw(s: &Scenario, built: &Built, wanted: Option<&(String, String)
 
 /// Which packets are those of a pair.
 struct Ours {
-    pair: [NodeId; 2],
+    pair: [DeviceId; 2],
     /// Only what goes from one to the other: engines speak to many.
     strict: bool,
     /// Endpoints under which their packets were seen.
@@ -123,7 +121,7 @@ struct Ours {
 }
 
 impl Ours {
-    fn new(pair: [NodeId; 2], strict: bool, journeys: &[Journey]) -> Self {
+    fn new(pair: [DeviceId; 2], strict: bool, journeys: &[Journey]) -> Self {
         let of_pair = journeys.iter().filter(|j| pair.contains(&j.packet.origin));
         let hops = of_pair.flat_map(|j| &j.hops);
         let endpoints = hops.flat_map(|h| [h.before.0, h.after.0]).collect();
@@ -136,8 +134,9 @@ impl Ours {
 
     fn has(&self, journey: &Journey) -> bool {
         let from = self.pair.contains(&journey.packet.origin);
-        let arrives =
-            |h: &crate::world::trace::Hop| h.rule == Rule::Delivered && self.pair.contains(&h.node);
+        let arrives = |h: &crate::world::trace::Hop| {
+            h.rule == Rule::Delivered && self.pair.contains(&h.device)
+        };
         let to = journey.hops.iter().any(arrives);
         let aimed = || {
             journey
@@ -154,8 +153,8 @@ impl Ours {
 }
 
 /// The nodes from one host up to where the ways meet, and down to the other.
-fn path(built: &Built, a: NodeId, b: NodeId) -> Vec<NodeId> {
-    let up = |from: NodeId| -> Vec<NodeId> {
+fn path(built: &Built, a: DeviceId, b: DeviceId) -> Vec<DeviceId> {
+    let up = |from: DeviceId| -> Vec<DeviceId> {
         std::iter::successors(Some(from), |id| built.world.parent(*id)).collect()
     };
     let (up_a, up_b) = (up(a), up(b));
@@ -166,12 +165,12 @@ fn path(built: &Built, a: NodeId, b: NodeId) -> Vec<NodeId> {
     let top = up_a[common];
     let mut line = up_a[..=common].to_vec();
     let below = up_b.iter().take_while(|id| **id != top);
-    let below: Vec<NodeId> = below.copied().collect();
+    let below: Vec<DeviceId> = below.copied().collect();
     line.extend(below.iter().rev());
     line
 }
 
-fn lifeline(s: &Scenario, built: &Built, id: NodeId) -> Lifeline {
+fn lifeline(s: &Scenario, built: &Built, id: DeviceId) -> Lifeline {
     let name = built.world.name(id);
     if id == built.world.core() {
         return Lifeline {
@@ -199,8 +198,8 @@ fn lifeline(s: &Scenario, built: &Built, id: NodeId) -> Lifeline {
 }
 
 /// What a chart shows of a packet; nothing if it does not travel between two of its lifelines.
-fn step(built: &Built, line: &[NodeId], journey: &Journey) -> Option<Step> {
-    let place = |id: NodeId| line.iter().position(|n| *n == id);
+fn step(built: &Built, line: &[DeviceId], journey: &Journey) -> Option<Step> {
+    let place = |id: DeviceId| line.iter().position(|n| *n == id);
     let mut hops = Vec::new();
     let mut here = journey.packet.origin;
     for (n, hop) in journey.hops.iter().enumerate() {
@@ -211,17 +210,17 @@ fn step(built: &Built, line: &[NodeId], journey: &Journey) -> Option<Step> {
         if hop.rule != Rule::LinkCarried && !lost_on_link {
             continue;
         }
-        let above = built.world.parent(hop.node)?;
-        let (from, to) = if here == hop.node {
-            (hop.node, above)
+        let above = built.world.parent(hop.device)?;
+        let (from, to) = if here == hop.device {
+            (hop.device, above)
         } else {
-            (above, hop.node)
+            (above, hop.device)
         };
         here = to;
         let arrival = journey.hops[n + 1..]
             .iter()
             .find(|h| !matches!(h.rule, Rule::LinkCorrupted | Rule::LinkDuplicated))
-            .filter(|h| !lost_on_link && (h.node == to || h.rule == Rule::LinkDown));
+            .filter(|h| !lost_on_link && (h.device == to || h.rule == Rule::LinkDown));
         let rule = if lost_on_link {
             Some(hop.rule)
         } else {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    build::{Built, at},
+    built::{Built, at},
     engines,
     hosts::Steady,
 };

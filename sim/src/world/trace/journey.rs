@@ -4,10 +4,9 @@ use std::{collections::VecDeque, net::SocketAddr};
 
 use dunlin_core::Instant;
 
-use super::PacketId;
 use crate::{
+    id::{DeviceId, PacketId},
     packet::{Flow, Packet, Proto, verdict::Rule},
-    world::NodeId,
 };
 
 /// Sender and receiver.
@@ -19,7 +18,7 @@ pub struct Hop {
     /// When.
     pub at: Instant,
     /// Where; of a link, its lower end.
-    pub node: NodeId,
+    pub device: DeviceId,
     /// What decided; [`Rule::explain`] says it to a person.
     pub rule: Rule,
     /// Sender and receiver as it came.
@@ -51,8 +50,8 @@ pub struct Filter {
     pub proto: Option<Proto>,
     /// From or to this endpoint, before or after any rewriting. Port 0 is any port.
     pub endpoints: Vec<SocketAddr>,
-    /// Passing, or made by, this node.
-    pub node: Option<NodeId>,
+    /// Passing, or made by, this device.
+    pub device: Option<DeviceId>,
     /// Decided upon by this rule.
     pub rule: Option<Rule>,
 }
@@ -70,8 +69,8 @@ impl Filter {
             && self.proto.is_none_or(|p| p == journey.proto)
             && self.endpoints.iter().all(|e| any(&|h| meets(e, h)))
             && self
-                .node
-                .is_none_or(|n| n == journey.packet.origin || any(&|h| h.node == n))
+                .device
+                .is_none_or(|n| n == journey.packet.origin || any(&|h| h.device == n))
             && self.rule.is_none_or(|r| any(&|h| h.rule == r))
     }
 }
@@ -99,7 +98,7 @@ impl Journeys {
 
     pub(crate) fn note(
         &mut self,
-        (at, node, rule): (Instant, NodeId, Rule),
+        (at, device, rule): (Instant, DeviceId, Rule),
         id: PacketId,
         packet: &Packet,
         before: Ports,
@@ -116,7 +115,7 @@ impl Journeys {
             len: packet.bytes().len() as u32,
             hop: Hop {
                 at,
-                node,
+                device,
                 rule,
                 before,
                 after: (src, dst),

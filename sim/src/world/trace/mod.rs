@@ -1,7 +1,7 @@
 //! What can be seen of a run: a hash of everything, counters, marks, and journeys of packets.
 //!
 //! The hash is fed with each packet's bytes where they come into being or change, and with time,
-//! node and rule at each hop. It is a chain of folded 64-bit multiplications: cheap, the same on
+//! device and rule at each hop. It is a chain of folded 64-bit multiplications: cheap, the same on
 //! 32- and 64-bit machines, and no defence against somebody who wants two runs to look alike.
 
 mod journey;
@@ -9,37 +9,20 @@ mod journey;
 use dunlin_core::Instant;
 
 use crate::{
+    id::{DeviceId, PacketId},
     packet::{Packet, verdict::Rule},
-    world::NodeId,
 };
 
 pub(crate) use journey::Journeys;
 pub use journey::{Filter, Hop, Journey, Ports};
-
-/// The number of a packet: that of the node that made it, and which of its packets it is. A copy
-/// keeps the number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PacketId {
-    /// Who made it.
-    pub origin: NodeId,
-    /// Which of its packets, counted from 1.
-    pub number: u32,
-}
-
-impl std::fmt::Display for PacketId {
-    /// `7#12`: the twelfth packet of node 7.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}#{}", self.origin.index(), self.number)
-    }
-}
 
 /// Something that a host or the timetable wrote into the trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// When.
     pub at: Instant,
-    /// Which node, the core for the timetable.
-    pub node: NodeId,
+    /// Which device, the core for the timetable.
+    pub device: DeviceId,
     /// What.
     pub text: String,
 }
@@ -54,8 +37,8 @@ pub struct Trace {
     totals: [u64; RULES],
     /// What stands for each rule in the hash: its name, so that a new rule changes no old hash.
     names: [u64; RULES],
-    /// By node; each node has few rules, in the order in which they first came up.
-    by_node: Vec<Vec<(Rule, u64)>>,
+    /// By device; each device has few rules, in the order in which they first came up.
+    by_device: Vec<Vec<(Rule, u64)>>,
     marks: Vec<Mark>,
     pub(crate) journeys: Option<Journeys>,
 }
@@ -73,7 +56,7 @@ impl Trace {
             packets: 0,
             totals: [0; RULES],
             names,
-            by_node: Vec::new(),
+            by_device: Vec::new(),
             marks: Vec::new(),
             journeys: None,
         }
@@ -97,11 +80,11 @@ impl Trace {
         self.totals[rule as usize]
     }
 
-    /// How often a rule decided at a node. What happens on a link is counted at its lower end.
+    /// How often a rule decided at a device. What happens on a link is counted at its lower end.
     #[must_use]
-    pub fn count_at(&self, node: NodeId, rule: Rule) -> u64 {
-        let of_node = self.by_node.get(node.index()).into_iter().flatten();
-        of_node.filter(|(r, _)| *r == rule).map(|(_, n)| n).sum()
+    pub fn count_at(&self, device: DeviceId, rule: Rule) -> u64 {
+        let of_device = self.by_device.get(device.index()).into_iter().flatten();
+        of_device.filter(|(r, _)| *r == rule).map(|(_, n)| n).sum()
     }
 
     /// Every rule that decided anywhere, with how often, in the order of [`Rule::ALL`].
@@ -110,15 +93,18 @@ impl Trace {
         all.filter(|(_, n)| *n > 0)
     }
 
-    /// Every rule that decided at each node, with how often.
-    pub fn counters_by_node(&self) -> impl Iterator<Item = (NodeId, Rule, u64)> + '_ {
-        self.by_node.iter().enumerate().flat_map(|(node, rules)| {
-            let mut rules = rules.clone();
-            rules.sort_unstable();
-            rules
-                .into_iter()
-                .map(move |(rule, n)| (NodeId::at(node), rule, n))
-        })
+    /// Every rule that decided at each device, with how often.
+    pub fn counters_by_device(&self) -> impl Iterator<Item = (DeviceId, Rule, u64)> + '_ {
+        self.by_device
+            .iter()
+            .enumerate()
+            .flat_map(|(device, rules)| {
+                let mut rules = rules.clone();
+                rules.sort_unstable();
+                rules
+                    .into_iter()
+                    .map(move |(rule, n)| (DeviceId::at(device), rule, n))
+            })
     }
 
     /// What hosts and the timetable wrote, the first [`MAX_MARKS`].
@@ -137,25 +123,25 @@ impl Trace {
 
     /// A rule decided about a packet, and changed at most its headers.
     #[inline]
-    pub(crate) fn hop(&mut self, at: Instant, node: NodeId, rule: Rule, body: u64) {
-        let place = ((node.index() as u64) << 32) ^ self.names[rule as usize];
+    pub(crate) fn hop(&mut self, at: Instant, device: DeviceId, rule: Rule, body: u64) {
+        let place = ((device.index() as u64) << 32) ^ self.names[rule as usize];
         self.hash = fold(self.hash ^ at.as_micros(), place ^ body);
         self.totals[rule as usize] += 1;
-        if self.by_node.len() <= node.index() {
-            self.by_node.resize_with(node.index() + 1, Vec::new);
+        if self.by_device.len() <= device.index() {
+            self.by_device.resize_with(device.index() + 1, Vec::new);
         }
-        let rules = &mut self.by_node[node.index()];
+        let rules = &mut self.by_device[device.index()];
         match rules.iter_mut().find(|(r, _)| *r == rule) {
             Some((_, n)) => *n += 1,
             None => rules.push((rule, 1)),
         }
     }
 
-    pub(crate) fn mark(&mut self, at: Instant, node: NodeId, text: String) {
-        let word = fold(at.as_micros(), node.index() as u64);
+    pub(crate) fn mark(&mut self, at: Instant, device: DeviceId, text: String) {
+        let word = fold(at.as_micros(), device.index() as u64);
         self.hash = fold(self.hash, word ^ digest(text.as_bytes()));
         if self.marks.len() < MAX_MARKS {
-            self.marks.push(Mark { at, node, text });
+            self.marks.push(Mark { at, device, text });
         }
     }
 }

@@ -33,7 +33,7 @@ fn with_cx<T>(call: impl FnOnce(&mut HostCx<'_>) -> T) -> (T, Vec<Packet>) {
     let (mut out, mut spare) = (Vec::new(), Vec::new());
     let mut cx = HostCx {
         now: Instant::from_micros(5),
-        node: crate::world::NodeId::CORE,
+        device: crate::id::DeviceId::CORE,
         rng: &mut SimRng::new(3),
         out: &mut out,
         spare: &mut spare,

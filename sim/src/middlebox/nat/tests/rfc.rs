@@ -5,9 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Lab, addr};
 use crate::{
-    middlebox::nat::{
-        Clash, Filtering, Hairpin, Mapping, NatConfig, PortPolicy, Timeouts, UnsolicitedSyn,
-        WanInput, presets,
+    middlebox::{
+        conntrack::Timeouts,
+        nat::{
+            Clash, Filtering, Hairpin, Mapping, NatConfig, PortPolicy, UnsolicitedSyn, WanInput,
+            presets,
+        },
     },
     packet::{
         IcmpError, Packet, TcpFlags,

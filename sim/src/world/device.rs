@@ -1,4 +1,4 @@
-//! Nodes of the tree and what routers know.
+//! Devices of the tree and what routers know.
 
 use std::{
     collections::HashMap,
@@ -8,32 +8,17 @@ use std::{
 use dunlin_core::Instant;
 use rustc_hash::FxBuildHasher;
 
-use super::{icmp::ERRORS_PER_SECOND, machine::Machine};
+use super::machine::Machine;
 use crate::{
+    id::DeviceId,
     link::{Line, region::Region},
     middlebox::{BoxConfig, Middlebox},
 };
 
-/// A node of the world: the core, a router or a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId(pub(super) u32);
+/// Errors that a router sends in a second (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).
+pub(super) const ERRORS_PER_SECOND: u32 = 100;
 
-impl NodeId {
-    /// The core's.
-    pub const CORE: Self = Self(0);
-
-    /// Its number: nodes are counted in the order in which they are added, the core being 0.
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self.0 as usize
-    }
-
-    pub(crate) const fn at(index: usize) -> Self {
-        Self(index as u32)
-    }
-}
-
-pub(super) struct Node {
+pub(super) struct Device {
     pub(super) parent: u32,
     /// Its link's configuration, see `World::links`.
     pub(super) link: u32,
@@ -60,7 +45,7 @@ pub(super) enum Kind {
     Host(Machine),
 }
 
-impl Node {
+impl Device {
     pub(super) fn new(parent: u32, link: u32, key: u64, kind: Kind) -> Self {
         Self {
             parent,
@@ -79,7 +64,7 @@ impl Node {
         }
     }
 
-    pub(super) fn label(&self, id: NodeId) -> String {
+    pub(super) fn label(&self, id: DeviceId) -> String {
         match (&self.name, &self.kind) {
             (Some(name), _) => name.to_string(),
             (None, Kind::Core(_)) => "core".into(),

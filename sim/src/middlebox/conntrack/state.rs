@@ -1,0 +1,122 @@
+//! The states of a TCP connection as a middlebox sees them, and the segments that lead from one to another.
+
+use crate::packet::TcpFlags;
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum State {
+    /// Not TCP.
+    None,
+    /// A SYN went from the side that began.
+    SynSent,
+    /// A SYN went from either side: a simultaneous open (RFC 5382 REQ-2).
+    SynCrossed,
+    /// A SYN was acknowledged by a SYN.
+    SynReceived,
+    /// Open.
+    Established,
+    /// One side is done.
+    FinWait,
+    /// Its end was acknowledged.
+    CloseWait,
+    /// Both are done.
+    LastAck,
+    /// Both know.
+    TimeWait,
+    /// Reset.
+    Closed,
+}
+
+/// What a segment does to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The connection is in this state now.
+    To(State),
+    /// Passed, and counts for nothing: not even as a sign of life.
+    Ignore,
+    /// It does not belong there.
+    Invalid,
+    /// It opens a new connection in the place of one that is over.
+    Reopen,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Rst,
+    Syn,
+    SynAck,
+    Fin,
+    Ack,
+    Bare,
+}
+
+pub(super) const fn kind(flags: TcpFlags) -> Kind {
+    if flags.has(TcpFlags::RST) {
+        Kind::Rst
+    } else if flags.has(TcpFlags::SYN) && flags.has(TcpFlags::ACK) {
+        Kind::SynAck
+    } else if flags.has(TcpFlags::SYN) {
+        Kind::Syn
+    } else if flags.has(TcpFlags::FIN) {
+        Kind::Fin
+    } else if flags.has(TcpFlags::ACK) {
+        Kind::Ack
+    } else {
+        Kind::Bare
+    }
+}
+
+/// The state of a connection whose first segment this is; `None` if none begins so. With `loose`
+/// a segment from the middle of one is taken for its first.
+pub(super) fn first(flags: TcpFlags, loose: bool) -> Option<State> {
+    match kind(flags) {
+        Kind::Syn => Some(State::SynSent),
+        Kind::Ack if loose => Some(State::Established),
+        _ => None,
+    }
+}
+
+/// What a segment does; `began` if it comes from the side that sent the first.
+pub(super) fn next(state: State, began: bool, flags: TcpFlags) -> Step {
+    use State::*;
+    let to = match (kind(flags), began) {
+        (Kind::Rst, _) => Closed,
+        (Kind::Syn, true) => match state {
+            SynSent => SynSent,
+            SynCrossed => SynCrossed,
+            TimeWait | Closed => return Step::Reopen,
+            _ => return Step::Ignore,
+        },
+        (Kind::Syn, false) => match state {
+            SynSent | SynCrossed => SynCrossed,
+            TimeWait => return Step::Reopen,
+            _ => return Step::Invalid,
+        },
+        (Kind::SynAck, true) => match state {
+            SynReceived | SynCrossed => SynReceived,
+            _ => return Step::Invalid,
+        },
+        (Kind::SynAck, false) => match state {
+            SynSent | SynCrossed => SynReceived,
+            _ => return Step::Ignore,
+        },
+        (Kind::Fin, _) => match state {
+            SynReceived | Established => FinWait,
+            FinWait | CloseWait | LastAck => LastAck,
+            TimeWait => TimeWait,
+            Closed => Closed,
+            _ => return Step::Invalid,
+        },
+        (Kind::Ack, _) => match state {
+            SynReceived if !began => SynReceived,
+            SynReceived | Established => Established,
+            FinWait | CloseWait => CloseWait,
+            LastAck | TimeWait => TimeWait,
+            Closed => Closed,
+            _ if began => return Step::Invalid,
+            _ => return Step::Ignore,
+        },
+        (Kind::Bare, _) => return Step::Invalid,
+    };
+    Step::To(to)
+}

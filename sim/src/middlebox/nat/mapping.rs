@@ -1,0 +1,63 @@
+//! Making and ending port mappings.
+
+use std::{net::SocketAddr, time::Duration};
+
+use dunlin_core::Instant;
+
+use super::{
+    Clash, Forward, ForwardError, Nat,
+    key::{End, Key, Kind},
+};
+use crate::packet::Proto;
+
+impl Nat {
+    /// Leads what arrives at `external_port` to `internal`, for `lifetime` or for ever, from
+    /// anybody (RFC 6887 §11). The external address is the one `internal` has of old. A new
+    /// flow of `internal` gets the port, too, if it has no other mapping. Asked again, it
+    /// renews.
+    ///
+    /// # Errors
+    /// See [`ForwardError`].
+    pub fn forward(
+        &mut self,
+        now: Instant,
+        proto: Proto,
+        external_port: u16,
+        internal: SocketAddr,
+        lifetime: Option<Duration>,
+    ) -> Result<SocketAddr, ForwardError> {
+        self.expire(now);
+        let inside = End::of(internal).ok_or(ForwardError::Unsupported)?;
+        if proto == Proto::Icmp || external_port == 0 || internal.port() == 0 {
+            return Err(ForwardError::Unsupported);
+        }
+        let external = End::new(self.paired(inside), external_port);
+        match self.forwards.inside_of(proto, external) {
+            Some(other) if other != inside => return Err(ForwardError::Taken),
+            Some(_) => {}
+            None if self.forwards.is_full() => return Err(ForwardError::Full),
+            None => {}
+        }
+        let shared = self.translation(proto).clash == Clash::Overload;
+        let key = Key::new(Kind::External, proto, external, End::NONE);
+        let owner = self.table.oldest(key).map(|s| self.table.flow(s).inside);
+        if !shared && owner.is_some_and(|o| o != inside) {
+            return Err(ForwardError::Taken);
+        }
+        let expires = lifetime.map(|l| now + l);
+        self.forwards.insert(proto, external, inside, expires);
+        Ok(external.addr())
+    }
+
+    /// Ends a port mapping; `false` if there was none. Flows that came by it live on.
+    pub fn unforward(&mut self, now: Instant, proto: Proto, external: SocketAddr) -> bool {
+        self.expire(now);
+        End::of(external).is_some_and(|e| self.forwards.remove(proto, e).is_some())
+    }
+
+    /// The port mappings, by protocol and external endpoint. Those that have ended since the
+    /// last packet are among them.
+    pub fn forwards(&self) -> impl Iterator<Item = Forward> {
+        self.forwards.iter()
+    }
+}

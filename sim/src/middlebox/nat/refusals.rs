@@ -1,0 +1,76 @@
+//! Refusals that a box has put off.
+
+use std::{collections::VecDeque, time::Duration};
+
+use dunlin_core::Instant;
+
+use super::key::End;
+use crate::packet::Packet;
+
+/// How long a SYN from outside is left without an answer, for one from inside to meet it (RFC
+/// 5382 REQ-4).
+const SYN_PATIENCE: Duration = Duration::from_secs(6);
+/// SYNs that wait for their refusal at one time; one more is not answered.
+const MAX_DELAYED: usize = 256;
+
+/// A SYN that will be refused.
+#[derive(Clone, Debug)]
+struct Refusal {
+    at: Instant,
+    external: End,
+    remote: End,
+    error: Box<Packet>,
+}
+
+impl Refusal {
+    fn is_for(&self, external: End, remote: End) -> bool {
+        (self.external, self.remote) == (external, remote)
+    }
+}
+
+/// The SYNs that wait for their refusal, the oldest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Refusals(VecDeque<Refusal>);
+
+impl Refusals {
+    /// Puts off the refusal of a SYN, unless the same one waits already or too many do.
+    pub(super) fn put_off(
+        &mut self,
+        now: Instant,
+        external: End,
+        remote: End,
+        error: impl FnOnce() -> Box<Packet>,
+    ) {
+        let known = self.0.iter().any(|r| r.is_for(external, remote));
+        if self.0.len() < MAX_DELAYED && !known {
+            self.0.push_back(Refusal {
+                at: now + SYN_PATIENCE,
+                external,
+                remote,
+                error: error(),
+            });
+        }
+    }
+
+    /// Takes back the refusal of a SYN.
+    pub(super) fn take_back(&mut self, external: End, remote: End) {
+        self.0.retain(|r| !r.is_for(external, remote));
+    }
+
+    /// The error of the oldest refusal that is due.
+    pub(super) fn due(&mut self, now: Instant) -> Option<Packet> {
+        let due = self.0.front().is_some_and(|r| r.at <= now);
+        let refusal = due.then(|| self.0.pop_front()).flatten()?;
+        Some(*refusal.error)
+    }
+
+    /// When the next refusal is due.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        self.0.front().map(|r| r.at)
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}

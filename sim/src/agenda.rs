@@ -1,39 +1,40 @@
-//! Virtual time: what happens next, in an order that never depends on chance.
+//! Virtual time: the queue of events, ordered by time and by when they were planned.
 
 use std::{collections::VecDeque, time::Duration};
 
 use dunlin_core::Instant;
 
-/// A clock and what it has in store. Equal times keep the order in which they were planned.
+/// A clock and the events that are planned. Events of equal times keep the order in which they were
+/// planned.
 ///
-/// A radix heap: an event lies in the bucket of the highest bit in which its time differs from
-/// the time of the event that was taken last. Nothing is ever planned before that time, so events
-/// only move to lower buckets, and events of one time always lie together in the order of their
-/// planning: no sequence number need be stored or compared. `sim/benches/world.rs` has it beside
-/// a binary heap.
+/// A radix heap: an event lies in the bucket of the highest bit in which its time differs from the
+/// time of the event that was taken last. Nothing is ever planned before that time, so events only
+/// move to lower buckets, and events of one time always lie together in the order of their
+/// planning: no sequence number has to be stored or compared. `sim/benches/world.rs` compares it
+/// with a binary heap.
 pub struct Agenda<E> {
     now: Instant,
-    /// Time of the event that was taken last: what buckets are relative to.
+    /// The time of the event that was taken last. Buckets are relative to it.
     last: u64,
     len: usize,
-    /// Bit `n - 1` says whether bucket `n` has events.
+    /// Bit `n - 1` is set when bucket `n` has events.
     occupied: u64,
-    /// Events of the time `last`.
+    /// The events of the time `last`.
     due: VecDeque<E>,
     later: Vec<Bucket<E>>,
 }
 
 struct Bucket<E> {
-    /// Earliest time in it.
+    /// The earliest time of an event in the bucket.
     least: u64,
     events: Vec<(u64, E)>,
 }
 
-/// Times that differ have a highest bit in which they do.
+/// One bucket for each position of the highest bit in which two times can differ.
 const BUCKETS: usize = u64::BITS as usize;
 
 impl<E> Agenda<E> {
-    /// An empty agenda at the origin of time.
+    /// Creates an empty agenda at the origin of time.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -51,14 +52,14 @@ impl<E> Agenda<E> {
         }
     }
 
-    /// The present: the time of the event that was taken last, or what [`Agenda::advance`] made
-    /// of it.
+    /// The present: the time of the event that was taken last, or the time to which
+    /// [`Agenda::advance`] has moved the clock since.
     #[must_use]
     pub const fn now(&self) -> Instant {
         self.now
     }
 
-    /// Plans an event; the past counts as the present.
+    /// Plans an event. A time in the past counts as the present.
     pub fn plan(&mut self, at: Instant, event: E) {
         self.len += 1;
         self.put(at.max(self.now).as_micros(), event);
@@ -76,12 +77,12 @@ impl<E> Agenda<E> {
         }
     }
 
-    /// Plans an event for a while from now.
+    /// Plans an event for `after` from now.
     pub fn plan_in(&mut self, after: Duration, event: E) {
         self.plan(self.now + after, event);
     }
 
-    /// When the next event is.
+    /// The time of the next event.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
         if !self.due.is_empty() {
@@ -91,14 +92,14 @@ impl<E> Agenda<E> {
         Some(Instant::from_micros(first.least))
     }
 
-    /// Moves the clock to the next event and takes it.
+    /// Moves the clock to the next event and takes that event.
     pub fn step(&mut self) -> Option<E> {
         if self.due.is_empty() {
             let first = self.occupied.trailing_zeros() as usize;
             let bucket = self.later.get_mut(first)?;
             self.occupied &= !(1 << first);
             self.last = std::mem::replace(&mut bucket.least, u64::MAX);
-            // What is in this bucket now belongs into lower ones, which are all empty.
+            // The events of this bucket belong into lower buckets now, which are all empty.
             let mut events = std::mem::take(&mut bucket.events);
             for (at, event) in events.drain(..) {
                 self.put(at, event);
@@ -111,19 +112,20 @@ impl<E> Agenda<E> {
         Some(event)
     }
 
-    /// Moves the clock on, no further than the next event and never back.
+    /// Moves the clock forward to `to`, or to the next event if that is earlier. Never moves it
+    /// back.
     pub fn advance(&mut self, to: Instant) {
         let limit = self.next_at().unwrap_or(to);
         self.now = self.now.max(to.min(limit));
     }
 
-    /// How many events are planned.
+    /// The number of planned events.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nothing is planned.
+    /// Returns `true` when no event is planned.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
@@ -153,13 +155,13 @@ mod tests {
             std::iter::from_fn(|| agenda.step()).eq(expected)
         }
 
-        // Planning, taking and waiting in any order, against the plainest model there is.
+        // Plans, takes and waits in any order, and compares with a sorted list.
         fn it_is_a_sorted_list(acts: Vec<(u8, u16)>) -> bool {
             let mut agenda = Agenda::new();
             let mut model: Vec<(Instant, usize)> = Vec::new();
             let mut now = Instant::ORIGIN;
             for (n, (act, by)) in acts.into_iter().enumerate() {
-                // Near and far: up to 2^31 µs.
+                // Near and far times: up to 2^31 µs ahead.
                 let by = Duration::from_micros(u64::from(by) << (act % 16));
                 match act % 4 {
                     0 => {

@@ -1,26 +1,26 @@
-//! Randomness of one host, box or link.
+//! The random numbers of a host, a box or a link.
 
 use std::convert::Infallible;
 
 use rand_core::{SeedableRng, TryRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-/// A small, fast generator: 32 bytes of state, the same numbers on every machine.
+/// A small, fast generator: 32 bytes of state, and the same numbers on every machine.
 #[derive(Clone, Debug)]
 pub struct SimRng(Xoshiro256PlusPlus);
 
 impl SimRng {
-    /// From one number.
+    /// Creates a generator from a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(Xoshiro256PlusPlus::seed_from_u64(seed))
     }
 
-    /// The generator of part number `n` of something that was seeded with `seed`: parts share
-    /// nothing, so one more or less changes no other.
+    /// Creates the generator of part number `n` of something that was seeded with `seed`. Parts
+    /// share no state, so adding or removing a part changes no other.
     #[must_use]
     pub fn part(seed: u64, n: u64) -> Self {
-        // SplitMix64's increment keeps neighbours apart before the seed is expanded.
+        // SplitMix64's increment separates neighbouring seeds before they are expanded.
         Self::new(seed ^ n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 }

@@ -7,16 +7,16 @@ use rand_xoshiro::SplitMix64;
 
 use super::below;
 
-/// How long a packet is on its way once it was sent. Microseconds count; finer is cut off.
+/// How long a packet travels after it was sent, in whole microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delay {
-    /// Always as long.
+    /// The same for every packet.
     Fixed(Duration),
-    /// Any time between the two.
+    /// Any time between two limits, evenly distributed.
     Uniform {
-        /// Shortest.
+        /// The shortest delay.
         from: Duration,
-        /// Longest.
+        /// The longest delay.
         to: Duration,
     },
     /// Bell-shaped: the sum of eight uniform numbers (Irwin–Hall), within five deviations of the
@@ -27,15 +27,16 @@ pub enum Delay {
         /// The standard deviation.
         deviation: Duration,
     },
-    /// Mostly short, sometimes very long: `least` and a Pareto (Lomax) tail.
+    /// Mostly short and sometimes very long: `least` plus a Pareto (Lomax) tail.
     Pareto {
-        /// Shortest.
+        /// The shortest delay.
         least: Duration,
-        /// The tail's scale: about what half of the packets take more, at most.
+        /// The scale of the tail: about half of the packets take at most this much more than
+        /// `least`.
         scale: Duration,
-        /// How heavy the tail is.
+        /// The shape of the tail.
         tail: Tail,
-        /// Longest, as no queue is endless.
+        /// The longest delay: no real queue is endless.
         most: Duration,
     },
 }
@@ -43,16 +44,16 @@ pub enum Delay {
 /// The shape of a Pareto tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tail {
-    /// α = 1: one of a hundred takes 99 times the scale.
+    /// α = 1: one packet in a hundred takes 99 times the scale.
     Heavy,
-    /// α = 2: one of a hundred takes 9 times the scale.
+    /// α = 2: one packet in a hundred takes 9 times the scale.
     Medium,
-    /// α = 4: one of a hundred takes 2.2 times the scale.
+    /// α = 4: one packet in a hundred takes 2.2 times the scale.
     Light,
 }
 
 impl Delay {
-    /// The delay of one packet.
+    /// Draws the delay of one packet.
     pub(super) fn sample(&self, dice: &mut SplitMix64) -> Duration {
         match *self {
             Self::Fixed(delay) => delay,
@@ -64,7 +65,8 @@ impl Delay {
                     .flat_map(|w| [w & 0xffff, (w >> 16) & 0xffff, (w >> 32) & 0xffff, w >> 48])
                     .map(|n| n as i64)
                     .sum();
-                // Eight numbers below 2^16: mean 4 × 65535, deviation 65536 × √(8/12).
+                // Eight numbers below 2^16 have the mean 4 × 65535 and the deviation 65536 ×
+                // √(8/12).
                 let away = i128::from(sum - 4 * 65_535);
                 let by = deviation.as_micros() as i128 * away / 53_510;
                 let micros = (mean.as_micros() as i128 + by).max(0);
@@ -76,7 +78,7 @@ impl Delay {
                 tail,
                 most,
             } => {
-                // u is in (0, 1], in units of 2^-32; what follows is u^(-1/α) in units of 2^-16.
+                // `u` is in (0, 1] in units of 2^-32; the result is u^(-1/α) in units of 2^-16.
                 let u = u128::from(dice.next_u32()) + 1;
                 let power = match tail {
                     Tail::Heavy => (1 << 48) / u,
@@ -90,7 +92,7 @@ impl Delay {
         }
     }
 
-    /// The shortest delay there may be, for estimates.
+    /// The shortest delay that can occur, for estimates.
     #[must_use]
     pub fn least(&self) -> Duration {
         match *self {
@@ -137,7 +139,7 @@ mod tests {
         });
         let mean = all.iter().sum::<u64>() / 10_000;
         assert!((99_500..100_500).contains(&mean), "{mean}");
-        // 68.3 % within one deviation, 95.4 % within two.
+        // 68.3 % lie within one deviation, and 95.4 % within two.
         let within = |n: u64| all.iter().filter(|d| d.abs_diff(100_000) <= n).count();
         assert!(
             (6_650..7_000).contains(&within(10_000)),

@@ -1,8 +1,11 @@
 //! Links: delay, bandwidth with a finite queue, loss, reordering, duplication, corruption, MTU.
 //!
-//! A link has two directions that share nothing. Everything is in integers: what a direction does
-//! to a packet follows from its configuration, its state and its own random numbers, the same on
-//! every machine. A queue needs no events: how full it is follows from when the line falls idle.
+//! A link has two directions that share no state. All arithmetic is in integers: what a direction
+//! does to a packet follows from its configuration, its state and its own random numbers, and is
+//! the same on every machine. A queue needs no events, because its length follows from the time at
+//! which the line falls idle.
+//!
+//! [`region`] adds the distances of the core, between the regions of the world.
 
 mod delay;
 mod presets;
@@ -19,50 +22,51 @@ use crate::packet::verdict::Rule;
 pub use delay::{Delay, Tail};
 pub use presets::Preset;
 
-/// A link between a node and its parent.
+/// The link between a device and its parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkConfig {
-    /// From the node to its parent.
+    /// From the device to its parent.
     pub up: Direction,
-    /// From the parent to the node.
+    /// From the parent to the device.
     pub down: Direction,
 }
 
 /// One direction of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Direction {
-    /// Propagation.
+    /// The time of propagation.
     pub delay: Delay,
-    /// Bandwidth; without it packets take no time to be sent and never queue.
+    /// The bandwidth. Without one, packets take no time to be sent and never queue.
     pub rate: Option<Rate>,
-    /// See [`Loss`].
+    /// Loss by chance.
     pub loss: Loss,
-    /// So many packets of a million are late by up to `reorder_by`, and may be overtaken. Without
-    /// it packets stay in order, whatever the delay's distribution.
+    /// The number of packets in a million that are delayed by up to `reorder_by` more, so that
+    /// others may overtake them. All other packets stay in order, whatever the distribution of the
+    /// delay.
     pub reorder_ppm: u32,
-    /// See `reorder_ppm`.
+    /// The longest additional delay of a reordered packet.
     pub reorder_by: Duration,
-    /// So many packets of a million arrive twice.
+    /// The number of packets in a million that arrive twice.
     pub duplicate_ppm: u32,
-    /// So many packets of a million arrive with one bit changed, behind their ports.
+    /// The number of packets in a million that arrive with one bit changed, behind the ports.
     pub corrupt_ppm: u32,
-    /// Longest packet, in bytes. A longer one is split if that is allowed (IPv4 without "don't
-    /// fragment"; a fragment is not split again), else answered with an ICMP error.
+    /// The longest packet in bytes. A longer one is split if that is allowed (IPv4 without "don't
+    /// fragment"; a fragment is not split again), and otherwise answered with an ICMP error.
     pub mtu: u32,
 }
 
-/// Bandwidth and the queue before it.
+/// A bandwidth and the queue before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// Bits per second; 0 counts as 1.
     pub bits_per_second: u64,
-    /// What may wait, in bytes. A packet that does not fit is dropped (drop-tail). A packet is
-    /// always sent when the line is idle.
+    /// The bytes that may wait. A packet that does not fit is dropped (drop-tail); an idle line
+    /// always accepts a packet.
     pub queue: u32,
 }
 
 impl Rate {
-    /// With a queue that holds `buffer` of sending, and at least ten full packets.
+    /// Creates a rate whose queue holds what is sent in `buffer`, and at least ten full packets.
     #[must_use]
     pub const fn buffered(bits_per_second: u64, buffer: Duration) -> Self {
         let bytes = bits_per_second as u128 * buffer.as_micros() / 8_000_000;
@@ -79,7 +83,7 @@ impl Rate {
         }
     }
 
-    /// Nanoseconds that `bytes` take.
+    /// The nanoseconds that sending `bytes` takes.
     const fn time_of(&self, bytes: u64) -> u64 {
         let rate = if self.bits_per_second == 0 {
             1
@@ -89,7 +93,7 @@ impl Rate {
         (bytes * 8).saturating_mul(1_000_000_000).div_ceil(rate)
     }
 
-    /// Bytes that `nanos` send.
+    /// The bytes that are sent in `nanos` nanoseconds.
     const fn bytes_in(&self, nanos: u64) -> u64 {
         (nanos as u128 * self.bits_per_second as u128 / 8_000_000_000) as u64
     }
@@ -98,27 +102,27 @@ impl Rate {
 /// How packets are lost by chance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Loss {
-    /// Never.
+    /// No loss.
     #[default]
     None,
-    /// Each for itself, so many of a million.
+    /// Each packet is lost independently, with this chance in a million.
     Random(u32),
-    /// In bursts, after Gilbert (1960) and Elliott (1963): a good and a bad state, each left
-    /// with its own chance before each packet. All of a million.
+    /// Losses in bursts, after Gilbert (1960) and Elliott (1963): a good and a bad state, each left
+    /// with its own chance before each packet. All chances are in a million.
     Burst {
-        /// From good to bad.
+        /// The chance of going from the good state to the bad one.
         worsen: u32,
-        /// From bad to good.
+        /// The chance of going from the bad state to the good one.
         mend: u32,
-        /// Lost while good.
+        /// The chance of loss in the good state.
         good: u32,
-        /// Lost while bad.
+        /// The chance of loss in the bad state.
         bad: u32,
     },
 }
 
 impl Direction {
-    /// Nothing but a delay: no limit, no fault.
+    /// A direction that only delays packets: no limit and no faults.
     #[must_use]
     pub const fn delayed(delay: Duration) -> Self {
         Self {
@@ -133,7 +137,7 @@ impl Direction {
         }
     }
 
-    /// The delay, if that is all this direction does to a packet that fits.
+    /// The delay, if that is all that this direction does to a packet that fits.
     pub(crate) const fn steady(&self) -> Option<Duration> {
         match (self.delay, self.rate, self.loss) {
             (Delay::Fixed(delay), None, Loss::None)
@@ -146,22 +150,23 @@ impl Direction {
     }
 }
 
-/// What Ethernet carries.
+/// The MTU of Ethernet.
 const ETHERNET_MTU: u32 = 1_500;
 
-/// How what waits on a line is affected by a change of its rate: the bytes stay, and take another time.
+/// A change of a line's rate: the bytes that wait stay, and take another time to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pace {
-    /// When it changes, in nanoseconds.
+    /// The time of the change, in nanoseconds.
     now: u64,
-    /// Bits per second until then.
+    /// The bits per second before the change.
     old: u64,
-    /// And from then on; `None`: no limit.
+    /// The bits per second after the change; `None` means unlimited.
     new: Option<u64>,
 }
 
 impl Pace {
-    /// When that is sent which was to be sent at `left`, in nanoseconds.
+    /// The time, in nanoseconds, at which a packet is sent that was to be sent at `left` before the
+    /// change.
     pub(crate) fn sent(&self, left: u64) -> u64 {
         let waits = u128::from(left.saturating_sub(self.now)) * u128::from(self.old);
         match self.new {
@@ -178,29 +183,29 @@ impl Pace {
 /// The state of one direction.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
-    /// When all that was accepted will have been sent, in nanoseconds.
+    /// When everything that was accepted will have been sent, in nanoseconds.
     idle_at: u64,
-    /// When the last packet that kept its place arrives.
+    /// When the last packet that kept its order arrives.
     last_arrival: Instant,
     dice: SplitMix64,
-    /// The bad state of [`Loss::Burst`].
+    /// The line is in the bad state of [`Loss::Burst`].
     bad: bool,
 }
 
-/// What becomes of a packet that is put on a line.
+/// What happens to a packet that is put on a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// It does not arrive.
+    /// The packet does not arrive.
     Dropped(Rule),
-    /// It arrives.
+    /// The packet arrives.
     Arrives {
-        /// When.
+        /// The time of arrival.
         at: Instant,
-        /// When its last bit was sent, in nanoseconds; 0 where no rate is set.
+        /// When its last bit was sent, in nanoseconds; 0 when no rate is set.
         sent: u64,
-        /// And once more, then.
+        /// The time at which a duplicate arrives, if there is one.
         again: Option<Instant>,
-        /// With one bit changed; which, follows from this number.
+        /// The packet arrives with one bit changed, and this number selects which.
         flip: Option<u32>,
     },
 }
@@ -215,7 +220,7 @@ impl Line {
         }
     }
 
-    /// Whether one in a million, `ppm` times over, it does.
+    /// Returns `true` with a chance of `ppm` in a million.
     fn chance(&mut self, ppm: u32) -> bool {
         ppm > 0 && (u64::from(self.dice.next_u32()) * 1_000_000) >> 32 < u64::from(ppm)
     }
@@ -254,7 +259,7 @@ impl Line {
             sent = Instant::from_micros(self.idle_at.div_ceil(1_000));
             sent_nanos = self.idle_at;
         }
-        // What is lost was sent all the same.
+        // A packet that is lost has used the line all the same.
         if self.lost(config.loss) {
             return Fate::Dropped(Rule::LinkLost);
         }
@@ -279,7 +284,7 @@ impl Line {
         }
     }
 
-    /// Changes the rate of the line; how that affects the packets on it, if it does.
+    /// Changes the rate of the line. Returns how that affects the packets on it, if any wait.
     pub(crate) fn change(
         &mut self,
         old: Option<Rate>,
@@ -297,12 +302,13 @@ impl Line {
         Some(pace)
     }
 
-    /// What is on the line arrives at other times now: the last of it, in order, at `last`.
+    /// Keeps the order after packets on the line were planned anew: the last of them arrives at
+    /// `last`.
     pub(crate) const fn keep_order_from(&mut self, last: Instant) {
         self.last_arrival = last;
     }
 
-    /// Bytes that wait.
+    /// The bytes that wait.
     pub(crate) fn backlog(&self, config: &Direction, now: Instant) -> u64 {
         config.rate.map_or(0, |rate| {
             rate.bytes_in(

@@ -1,6 +1,6 @@
-//! Links as people have them. The figures are round ones of the order that public measurements
-//! give for the access line alone, with the long queues ("bufferbloat") that such lines are known
-//! for. They were chosen for plausibility and are not measurements.
+//! Links of common kinds. Their figures are round ones, of the order that public measurements give
+//! for the access line alone, with the long queues ("bufferbloat") for which such lines are known.
+//! They were chosen for plausibility and are not measurements.
 
 use std::time::Duration;
 
@@ -31,11 +31,11 @@ impl Direction {
     }
 }
 
-/// Makes a preset.
+/// A function that makes the configuration of a preset.
 pub type Preset = fn() -> LinkConfig;
 
 impl LinkConfig {
-    /// Every preset, by the name it has in scenario files.
+    /// Every preset with its name in scenario files.
     pub const PRESETS: &'static [(&'static str, Preset)] = &[
         ("perfect", Self::perfect),
         ("lan", Self::lan),
@@ -54,7 +54,7 @@ impl LinkConfig {
         found.map(|(_, preset)| preset())
     }
 
-    /// The same in both directions.
+    /// A link that is the same in both directions.
     #[must_use]
     pub fn both(direction: Direction) -> Self {
         Self {
@@ -63,13 +63,13 @@ impl LinkConfig {
         }
     }
 
-    /// A fixed delay each way and nothing else.
+    /// A link with a fixed delay in each direction and nothing else.
     #[must_use]
     pub fn delayed(one_way: Duration) -> Self {
         Self::both(Direction::delayed(one_way))
     }
 
-    /// No delay, no limit, no fault; any packet fits.
+    /// A link without delay, limit or faults, which carries any packet.
     #[must_use]
     pub fn perfect() -> Self {
         Self::both(Direction::delayed(Duration::ZERO).with_mtu(u32::MAX))

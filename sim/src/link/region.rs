@@ -1,4 +1,4 @@
-//! Where in the world a subtree stands, and how long packets take from one place to another.
+//! The regions of the world, and how long packets take from one to another.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ impl Region {
         Self::Oceania,
     ];
 
-    /// Its name in scenario files.
+    /// The region's name in scenario files.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -73,19 +73,19 @@ impl Region {
     }
 }
 
-/// How long a packet is on its way through the core, from any region to any other.
+/// How long a packet takes through the core from any region to any other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegionMatrix {
-    /// One way, in microseconds.
+    /// The time one way, in microseconds.
     one_way: [[u32; REGIONS]; REGIONS],
-    /// At most this many per mille more, evenly spread.
+    /// The largest additional time, per mille, evenly distributed.
     jitter: u16,
-    /// Whether any entry is not zero.
+    /// At least one entry is not zero.
     any: bool,
 }
 
 impl RegionMatrix {
-    /// No distance anywhere: what a new world has.
+    /// No distances: the state of a new world.
     #[must_use]
     pub const fn none() -> Self {
         Self {
@@ -95,11 +95,11 @@ impl RegionMatrix {
         }
     }
 
-    /// A plausible earth, without jitter: round figures of the order that public measurements
-    /// between such places give, chosen for plausibility. They are not measurements.
+    /// Distances on earth, without jitter: round figures of the order that public measurements
+    /// between such places give. They were chosen for plausibility and are not measurements.
     #[must_use]
     pub fn earth() -> Self {
-        // Milliseconds there and back: the lower triangle, with the diagonal.
+        // Round-trip times in milliseconds: the lower triangle with the diagonal.
         const ROUND_TRIP: [&[u32]; REGIONS] = [
             &[6],
             &[64, 6],
@@ -131,8 +131,8 @@ impl RegionMatrix {
         self.any = self.one_way.iter().flatten().any(|d| *d > 0);
     }
 
-    /// Lets each packet take up to `per_mille` longer, whatever its forerunners took: packets may
-    /// overtake one another.
+    /// Lets each packet take up to `per_mille` longer, independently of the packets before it:
+    /// packets may overtake one another.
     #[must_use]
     pub const fn with_jitter(mut self, per_mille: u16) -> Self {
         self.jitter = per_mille;
@@ -145,7 +145,7 @@ impl RegionMatrix {
         Duration::from_micros(self.one_way[a as usize][b as usize].into())
     }
 
-    /// Microseconds that one packet takes, `dice` being a random number of its own.
+    /// The microseconds that one packet takes; `dice` gives a random number for it.
     pub(crate) fn sample(&self, a: Region, b: Region, dice: impl FnOnce() -> u64) -> u64 {
         if !self.any {
             return 0;
@@ -179,7 +179,7 @@ mod tests {
                 assert_eq!(earth.one_way(a, b), earth.one_way(b, a));
                 assert!(earth.one_way(a, b) >= earth.one_way(a, a));
                 for c in Region::ALL.iter().copied() {
-                    // Real routes make detours, but none twice as long.
+                    // Real routes make detours, but none that is twice as long.
                     let detour = earth.one_way(a, c) + earth.one_way(c, b);
                     assert!(earth.one_way(a, b) <= detour * 2, "{a:?} {b:?} by {c:?}");
                 }

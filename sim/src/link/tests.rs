@@ -8,7 +8,7 @@ fn at(ms: u64) -> Instant {
     Instant::from_micros(1_000_000 + ms * 1_000)
 }
 
-/// Offers `count` packets of 1 000 bytes, one each `gap`, and gives their arrivals.
+/// Offers `count` packets of 1 000 bytes, one each `gap`, and returns their fates.
 fn arrivals(config: &Direction, count: usize, gap: Duration) -> Vec<Fate> {
     let mut line = Line::new(3);
     let mut now = at(0);
@@ -45,7 +45,7 @@ fn bandwidth_spaces_packets_and_the_queue_is_finite() {
     assert_eq!(line.backlog(&config, at(0)), 0);
     let _ = line.offer(&config, at(0), 1_000);
     assert_eq!(line.backlog(&config, at(4)), 500);
-    // As fast as it is sent, nothing waits.
+    // Nothing waits when packets come as fast as they are sent.
     assert_eq!(
         dropped(&arrivals(&config, 100, 8 * MS), Rule::LinkQueueFull),
         0
@@ -60,7 +60,7 @@ fn what_waits_goes_on_at_the_new_rate() {
     };
     let mut config = Direction::delayed(10 * MS);
     config.rate = Some(rate(80_000));
-    // Ten packets of a tenth of a second each.
+    // Ten packets take a tenth of a second each.
     let mut line = Line::new(3);
     for _ in 0..10 {
         let _ = line.offer(&config, at(0), 1_000);
@@ -69,7 +69,7 @@ fn what_waits_goes_on_at_the_new_rate() {
     config.rate = Some(rate(8_000_000));
     let pace = line.change(old, config.rate, at(500)).expect("bytes wait");
     assert_eq!(line.backlog(&config, at(500)), 5_000);
-    // The last but four was sent; half a second's bytes take five milliseconds now.
+    // Four packets are left. What would have taken half a second takes five milliseconds now.
     let nanos = |ms: u64| at(ms).as_micros() * 1_000;
     assert_eq!(pace.sent(nanos(400)), nanos(400));
     assert_eq!(pace.sent(nanos(1_000)), nanos(505));
@@ -78,7 +78,7 @@ fn what_waits_goes_on_at_the_new_rate() {
         panic!("dropped");
     };
     assert_eq!(next, at(516));
-    // Slower again: the same bytes take longer.
+    // The same bytes take longer when the rate is lower again.
     let pace = line.change(config.rate, old, at(503)).expect("bytes wait");
     assert_eq!(line.backlog(&config, at(503)) / 100, 3_000);
     assert_eq!(pace.sent(nanos(506)), nanos(803));
@@ -135,7 +135,7 @@ fn bursts_come_in_bursts() {
         bad: 1_000_000,
     };
     let fates = arrivals(&config, 100_000, MS);
-    // One in eleven is spent in the bad state, ten at a time.
+    // One packet in eleven meets the bad state, which lasts for ten packets on average.
     let lost = dropped(&fates, Rule::LinkLost);
     assert!((8_000..10_200).contains(&lost), "{lost}");
     let is_lost = |f: &Fate| matches!(f, Fate::Dropped(_));

@@ -1,20 +1,21 @@
-//! Fragments of IPv4 (RFC 791 §3.2). IPv6 is not split on its way.
+//! Fragments of IPv4 (RFC 791 §3.2). IPv6 packets are not split on their way.
 
 use super::{Packet, Proto, fold, sum};
 
-/// Which part of a datagram a fragment is.
+/// The part of a datagram that a fragment carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
-    /// The datagram's identification.
+    /// The identification field of the datagram.
     pub id: u16,
-    /// How many bytes of the datagram's payload come before; the first alone has the ports.
+    /// The number of bytes of the datagram's payload that precede this fragment. Only the first
+    /// fragment has the ports.
     pub offset: u16,
-    /// Whether more come after.
+    /// More fragments follow.
     pub more: bool,
 }
 
 impl Packet {
-    /// Which part of its datagram this is; `None` if it is the whole.
+    /// The part of its datagram that this packet carries; `None` when it is a whole datagram.
     #[must_use]
     pub fn fragment(&self) -> Option<Fragment> {
         if !self.flow.src.is_ipv4() {
@@ -29,19 +30,20 @@ impl Packet {
         })
     }
 
-    /// Whether it has no transport header: a fragment other than the first.
+    /// Returns `true` for a fragment other than the first, which has no transport header.
     pub(super) fn is_later_fragment(&self) -> bool {
         self.flow.src.is_ipv4() && (self.bytes[6] & 0x1f, self.bytes[7]) != (0, 0)
     }
 
-    /// Whether a router may split it: IPv4 without the flag that forbids it.
+    /// Returns `true` when a router may split the packet: IPv4 without the "don't fragment" flag.
     #[must_use]
     pub fn may_fragment(&self) -> bool {
         self.flow.src.is_ipv4() && self.bytes[6] & 0x40 == 0
     }
 
-    /// Splits a whole datagram into packets of at most `mtu` bytes, as its sender would; `None`
-    /// if it is not IPv4, a fragment already, or `mtu` leaves no room.
+    /// Splits a whole datagram into packets of at most `mtu` bytes, as its sender would. Returns
+    /// `None` when the packet is IPv6 or a fragment already, or when `mtu` leaves no room for
+    /// payload.
     #[must_use]
     pub fn split(&self, mtu: u16, id: u16) -> Option<Vec<Self>> {
         let head = usize::from(self.transport);

@@ -1,4 +1,4 @@
-//! ICMP messages (RFC 792, RFC 4443), and what a box needs to translate them (RFC 5508).
+//! ICMP messages (RFC 792, RFC 4443), and what a NAT needs to translate them (RFC 5508).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,29 +7,29 @@ use super::{
     patch,
 };
 
-/// Longest error message (RFC 1812 §4.3.2.3, RFC 4443 §2.4).
+/// The longest error message over IPv4 and over IPv6 (RFC 1812 §4.3.2.3, RFC 4443 §2.4).
 const MAX_ERROR: (usize, usize) = (576, 1_280);
 
 /// The errors that boxes and routers report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IcmpError {
-    /// Nobody listens there.
+    /// Nothing listens on the port.
     PortUnreachable,
-    /// A firewall forbids it.
+    /// A firewall forbids the packet.
     Prohibited,
-    /// Nobody has that address.
+    /// There is no route to the address.
     NoRoute,
     /// The hop limit ran out on the way.
     HopLimit,
-    /// The packet is longer than this, and may not be split.
+    /// The packet is longer than this many bytes and may not be split.
     TooBig(u16),
 }
 
 impl Packet {
-    /// An echo request, or the reply to one. Both addresses are of one family.
+    /// Creates an echo request or reply.
     ///
     /// # Panics
-    /// If they are not, or the payload does not fit.
+    /// When the addresses are of different families, or the payload does not fit.
     #[must_use]
     pub fn echo(src: IpAddr, dst: IpAddr, reply: bool, id: u16, seq: u16, payload: &[u8]) -> Self {
         let kind = match (src.is_ipv4(), reply) {
@@ -44,10 +44,10 @@ impl Packet {
         Self::icmp(src, dst, [kind, 0, a, b, c, d], payload)
     }
 
-    /// An error about a packet, to its sender.
+    /// Creates an error about a packet, addressed to that packet's sender.
     ///
     /// # Panics
-    /// If `from` is of another family than the packet.
+    /// When `from` is of another family than the packet.
     #[must_use]
     pub fn icmp_error(from: IpAddr, error: IcmpError, about: &Self) -> Self {
         let v4 = from.is_ipv4();
@@ -80,7 +80,7 @@ impl Packet {
         Self::icmp(src, dst, [kind, code, 0, 0, c, d], quote)
     }
 
-    /// `head` is type, code, and what follows the checksum.
+    /// Builds a message; `head` is the type, the code, and the four bytes that follow the checksum.
     fn icmp(src: SocketAddr, dst: SocketAddr, head: [u8; 6], payload: &[u8]) -> Self {
         let number = if src.is_ipv4() { 1 } else { 58 };
         let len = UDP_HEADER + payload.len();
@@ -91,8 +91,8 @@ impl Packet {
         Self::finish(bytes, Proto::Icmp, src, dst, TcpFlags::default())
     }
 
-    /// The reset that answers a segment for which there is no connection (RFC 9293 §3.10.7.1);
-    /// `None` if it is not a segment, or a reset itself.
+    /// The reset that answers a segment for which there is no connection (RFC 9293 §3.10.7.1).
+    /// Returns `None` when the packet is a reset itself, or not a segment.
     #[must_use]
     pub fn reset(&self) -> Option<Self> {
         let (seq, ack) = self.tcp_numbers()?;
@@ -111,7 +111,7 @@ impl Packet {
         })
     }
 
-    /// Whether it is an echo request (`Some(false)`) or a reply.
+    /// `Some(false)` for an echo request, `Some(true)` for a reply, `None` for any other packet.
     #[must_use]
     pub fn is_echo_reply(&self) -> Option<bool> {
         if self.flow.proto != Proto::Icmp {
@@ -124,8 +124,9 @@ impl Packet {
         }
     }
 
-    /// The flow of the packet that an ICMP error is about; `None` if it is not an error, or quotes
-    /// too little. Of an echo both ports are its identifier. Flags are not told.
+    /// The flow of the packet that an ICMP error quotes; `None` when this packet is not an error,
+    /// or quotes too little. Both ports of a quoted echo are its identifier. The flags of a quoted
+    /// segment are not given.
     #[must_use]
     pub fn quoted(&self) -> Option<Flow> {
         let v4 = self.flow.src.is_ipv4();
@@ -165,7 +166,7 @@ impl Packet {
         })
     }
 
-    /// Where the quoted transport header begins; eight bytes of it are there.
+    /// The offset of the quoted transport header, of which at least eight bytes are present.
     fn quoted_transport(&self) -> Option<(usize, Proto)> {
         let inner = usize::from(self.transport) + UDP_HEADER;
         let quote = self.bytes.get(inner..)?;
@@ -183,13 +184,13 @@ impl Packet {
         Some((inner + head, Proto::from_number(number)?))
     }
 
-    /// Rewrites the sender of the IPv4 packet that an error is about, and all checksums (RFC
-    /// 5508 REQ-4). Nothing happens if there is none.
+    /// Rewrites the sender of the IPv4 packet that an error quotes, and all checksums (RFC 5508
+    /// REQ-4). Does nothing when there is no such packet.
     pub fn set_quoted_src(&mut self, to: SocketAddr) {
         self.set_quoted(to, 12, 0);
     }
 
-    /// As [`Packet::set_quoted_src`], of the receiver.
+    /// Rewrites the quoted receiver, like [`Packet::set_quoted_src`].
     pub fn set_quoted_dst(&mut self, to: SocketAddr) {
         self.set_quoted(to, 16, 2);
     }
@@ -199,7 +200,8 @@ impl Packet {
             return;
         };
         let inner = usize::from(self.transport) + UDP_HEADER;
-        // A TCP checksum is 18 bytes in, if it is quoted; the rest does not change.
+        // A TCP checksum is 18 bytes into the header, if it is quoted at all. The rest does not
+        // change.
         let end = inner + ((self.bytes.len().min(at + 18) - inner) & !1);
         let before = self.bytes[inner..end].to_vec();
         let old_ip: [u8; 4] = [0, 1, 2, 3].map(|i| self.bytes[inner + address_at + i]);
@@ -233,8 +235,8 @@ impl Packet {
         );
     }
 
-    /// Puts `new` wherever the payload of a datagram or segment has `old`, of one length, and
-    /// mends the checksum; how often.
+    /// Replaces `old` by `new`, of the same length, wherever it occurs in the payload of a datagram
+    /// or segment, and corrects the checksum. Returns the number of replacements.
     pub fn replace(&mut self, old: &[u8], new: &[u8]) -> usize {
         let len = self.payload().len();
         let from = self.bytes.len() - len;
@@ -254,7 +256,8 @@ impl Packet {
                 at += 1;
                 continue;
             }
-            // Words are counted from the transport header; the last may be half a one.
+            // The checksum counts words from the transport header, so the range begins at an even
+            // offset from it; its last word may be half a word.
             let start = at - (at - transport) % 2;
             let end = (at + old.len()).next_multiple_of(2).max(start) + 1;
             let words = |bytes: &[u8]| {

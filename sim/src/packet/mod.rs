@@ -1,8 +1,10 @@
-//! One IP packet, as bytes: what links carry, NAT boxes rewrite and captures record.
+//! IP packets as bytes: what links carry, NAT boxes rewrite and captures record.
 //!
-//! A packet is always well-formed here: it comes from a constructor, or from a host's stack by
-//! way of [`Packet::parse`]. Extension headers and options are carried but not looked into;
-//! packets of other protocols than UDP, TCP and ICMP are refused at the door.
+//! A [`Packet`] is always well-formed: it comes from a constructor, or from a host's stack through
+//! [`Packet::parse`]. Extension headers and options are carried but not interpreted. Only UDP, TCP
+//! and ICMP are accepted.
+//!
+//! [`verdict`] names what can happen to a packet, and [`pcapng`] writes packets to a capture file.
 
 mod fragment;
 mod icmp;
@@ -16,7 +18,7 @@ pub use fragment::Fragment;
 pub use icmp::IcmpError;
 pub(crate) use segment::Segment;
 
-/// Longest packet, in bytes: what an IPv4 header can say.
+/// The length of the longest packet in bytes: the most that an IPv4 header can express.
 pub const MAX_PACKET: usize = 65_535;
 
 const IPV4_HEADER: usize = 20;
@@ -25,7 +27,7 @@ const UDP_HEADER: usize = 8;
 const TCP_HEADER: usize = 20;
 const HOP_LIMIT: u8 = 64;
 
-/// The transport protocols that are simulated.
+/// The transport protocols that the simulator carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Proto {
     /// RFC 768.
@@ -47,72 +49,72 @@ impl Proto {
     }
 }
 
-/// The flags of a TCP segment (RFC 9293 §3.1), as the header has them.
+/// The flags of a TCP segment (RFC 9293 §3.1), as bits of the header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TcpFlags(pub u8);
 
 impl TcpFlags {
-    /// No more data from the sender.
+    /// The sender has no more data.
     pub const FIN: Self = Self(0x01);
-    /// Open.
+    /// Synchronise sequence numbers: opens a connection.
     pub const SYN: Self = Self(0x02);
-    /// Reset.
+    /// Resets the connection.
     pub const RST: Self = Self(0x04);
-    /// Push.
+    /// Push: data should be handed to the application at once.
     pub const PSH: Self = Self(0x08);
-    /// The acknowledgement number counts.
+    /// The acknowledgement number is valid.
     pub const ACK: Self = Self(0x10);
 
-    /// Both sets.
+    /// The union of both sets of flags.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether all of `other` are set.
+    /// Returns `true` when all flags of `other` are set.
     #[must_use]
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 }
 
-/// What a NAT box and a firewall look at. ICMP has the identifier of an echo as both ports, 0
-/// in an error.
+/// The fields that a NAT or a firewall looks at. Both ports of an ICMP echo are its identifier, and
+/// 0 in an ICMP error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Flow {
-    /// Protocol.
+    /// The transport protocol.
     pub proto: Proto,
-    /// Sender.
+    /// The sender.
     pub src: SocketAddr,
-    /// Receiver.
+    /// The receiver.
     pub dst: SocketAddr,
-    /// Flags of a TCP segment; none otherwise.
+    /// The flags of a TCP segment; empty for other protocols.
     pub flags: TcpFlags,
 }
 
-/// Why bytes are not a packet that the simulator carries.
+/// The reasons why bytes are not a packet that the simulator carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadPacket {
-    /// Shorter than its headers say.
+    /// The bytes are fewer than the headers require.
     Short,
     /// Neither IPv4 nor IPv6, or a transport that is not simulated.
     Protocol,
 }
 
-/// One IP packet. `flow` is kept beside the bytes so that a hop need not parse.
+/// One IP packet. `flow` is kept beside the bytes so that a hop does not have to parse them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
     bytes: Vec<u8>,
     flow: Flow,
-    /// Where the transport header begins.
+    /// The offset of the transport header.
     transport: u16,
 }
 
 impl Packet {
-    /// Takes a host's bytes, checksums unchecked.
+    /// Takes the bytes that a host sends. Checksums are not verified.
     ///
     /// # Errors
-    /// See [`BadPacket`].
+    /// When the bytes are not a packet that the simulator carries, see [`BadPacket`].
     pub fn parse(bytes: Vec<u8>) -> Result<Self, BadPacket> {
         let (transport, number, src, dst) = match bytes.first().map(|b| b >> 4) {
             Some(4) => {
@@ -142,7 +144,7 @@ impl Packet {
         let body = &bytes[transport..];
         let later = src.is_ipv4() && (bytes[6] & 0x1f, bytes[7]) != (0, 0);
         let need = match proto {
-            // A fragment other than the first begins anywhere.
+            // A fragment other than the first may begin with any bytes.
             _ if later => 0,
             Proto::Udp | Proto::Icmp => UDP_HEADER,
             Proto::Tcp => TCP_HEADER,
@@ -174,19 +176,19 @@ impl Packet {
         })
     }
 
-    /// A datagram. Both addresses are of one family; `payload` fits an IPv4 packet.
+    /// Creates a datagram.
     ///
     /// # Panics
-    /// If they are not, or it does not.
+    /// When the addresses are of different families, or `payload` does not fit an IP packet.
     #[must_use]
     pub fn udp(src: SocketAddr, dst: SocketAddr, payload: &[u8]) -> Self {
         Self::udp_in(Vec::new(), src, dst, payload)
     }
 
-    /// As [`Packet::udp`], in a buffer that was used before.
+    /// Creates a datagram in a buffer that was used before, like [`Packet::udp`].
     ///
     /// # Panics
-    /// As [`Packet::udp`].
+    /// Like [`Packet::udp`].
     #[must_use]
     pub fn udp_in(buffer: Vec<u8>, src: SocketAddr, dst: SocketAddr, payload: &[u8]) -> Self {
         let mut bytes = ip_header(buffer, 17, src.ip(), dst.ip(), UDP_HEADER + payload.len());
@@ -198,10 +200,10 @@ impl Packet {
         Self::finish(bytes, Proto::Udp, src, dst, TcpFlags::default())
     }
 
-    /// A bare TCP segment, for scripted hosts and for boxes that reset.
+    /// Creates a TCP segment without options, for scripted hosts and for boxes that send resets.
     ///
     /// # Panics
-    /// As [`Packet::udp`].
+    /// Like [`Packet::udp`].
     #[must_use]
     pub fn tcp(
         src: SocketAddr,
@@ -222,7 +224,7 @@ impl Packet {
         bytes.extend_from_slice(&dst.port().to_be_bytes());
         bytes.extend_from_slice(&seq.to_be_bytes());
         bytes.extend_from_slice(&ack.to_be_bytes());
-        // Five words of header; a window of 64 KiB; no checksum yet, nothing urgent.
+        // A header of five words, a window of 65 535, no checksum yet, no urgent data.
         bytes.extend_from_slice(&[0x50, flags.0, 0xff, 0xff, 0, 0, 0, 0]);
         bytes.extend_from_slice(payload);
         Self::finish(bytes, Proto::Tcp, src, dst, flags)
@@ -255,7 +257,7 @@ impl Packet {
         packet
     }
 
-    /// Who, to whom, by which protocol.
+    /// The sender, the receiver and the protocol.
     #[must_use]
     pub const fn flow(&self) -> &Flow {
         &self.flow
@@ -267,14 +269,14 @@ impl Packet {
         &self.bytes
     }
 
-    /// Gives the buffer back.
+    /// Returns the buffer of the packet, for reuse.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// What follows the transport header: of a datagram its data, of a segment its data, of an
-    /// ICMP message what follows its eight bytes.
+    /// The bytes after the transport header: the data of a datagram or segment, or what follows the
+    /// first eight bytes of an ICMP message.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         let body = &self.bytes[usize::from(self.transport)..];
@@ -286,13 +288,13 @@ impl Packet {
         body.get(head..).unwrap_or_default()
     }
 
-    /// The transport header and what follows.
+    /// The transport header and the bytes after it.
     #[must_use]
     pub fn transport(&self) -> &[u8] {
         &self.bytes[usize::from(self.transport)..]
     }
 
-    /// Sequence and acknowledgement number of a segment.
+    /// The sequence and acknowledgement numbers of a segment.
     #[must_use]
     pub fn tcp_numbers(&self) -> Option<(u32, u32)> {
         let body = self.transport();
@@ -301,13 +303,13 @@ impl Packet {
         there.then(|| (word(4), word(8)))
     }
 
-    /// Hops that are left.
+    /// The remaining hops (IPv4's time to live, IPv6's hop limit).
     #[must_use]
     pub fn ttl(&self) -> u8 {
         self.bytes[if self.flow.src.is_ipv4() { 8 } else { 7 }]
     }
 
-    /// Takes one hop away; `false` if none was left, and the packet is as it was.
+    /// Takes one hop away. Returns `false`, and leaves the packet as it was, when none was left.
     pub fn hop(&mut self) -> bool {
         let ttl = self.ttl();
         if ttl <= 1 {
@@ -324,20 +326,20 @@ impl Packet {
         true
     }
 
-    /// Rewrites the sender, and the checksums by what changed (RFC 1624).
+    /// Rewrites the sender, and updates the checksums (RFC 1624).
     ///
     /// # Panics
-    /// If `to` is of another family.
+    /// When `to` is of another family.
     pub fn set_src(&mut self, to: SocketAddr) {
         let from = std::mem::replace(&mut self.flow.src, to);
         let at = if from.is_ipv4() { 12 } else { 8 };
         self.rewrite(from, to, at, 0);
     }
 
-    /// Rewrites the receiver, and the checksums by what changed (RFC 1624).
+    /// Rewrites the receiver, and updates the checksums (RFC 1624).
     ///
     /// # Panics
-    /// If `to` is of another family.
+    /// When `to` is of another family.
     pub fn set_dst(&mut self, to: SocketAddr) {
         let from = std::mem::replace(&mut self.flow.dst, to);
         let at = if from.is_ipv4() { 16 } else { 24 };
@@ -359,13 +361,13 @@ impl Packet {
         if self.is_later_fragment() {
             return;
         }
-        // ICMP over IPv4 sums no addresses.
+        // The checksum of ICMP over IPv4 does not cover the addresses.
         let check = match self.flow.proto {
             Proto::Udp => transport + 6,
             Proto::Tcp => transport + 16,
             Proto::Icmp => transport + 2,
         };
-        // A UDP checksum of zero means "none" (RFC 768).
+        // A UDP checksum of zero means that there is none (RFC 768).
         let none = self.flow.proto == Proto::Udp && self.bytes[check..check + 2] == [0, 0];
         if !none && (self.flow.proto != Proto::Icmp || !from.is_ipv4()) {
             patch(&mut self.bytes, check, &old[..len], &new[..len]);
@@ -379,7 +381,7 @@ impl Packet {
         let at = match self.flow.proto {
             Proto::Udp | Proto::Tcp => transport + port_at,
             Proto::Icmp => {
-                // One identifier stands for both ports.
+                // Both ports of an echo are its one identifier.
                 self.flow.src.set_port(to.port());
                 self.flow.dst.set_port(to.port());
                 transport + 4
@@ -397,24 +399,26 @@ impl Packet {
         }
     }
 
-    /// Sees to it that a checksum of a datagram, at `check`, does not come to mean "none".
+    /// Keeps the checksum of a datagram, at `check`, from becoming zero, which would mean that
+    /// there is none.
     fn keep_checksum(&mut self, check: usize) {
         if self.flow.proto == Proto::Udp {
             never_none(&mut self.bytes, check);
         }
     }
 
-    /// Changes one bit of what follows the ports, as a bad link would; which, follows from
-    /// `dice`. The flow stays readable, the checksum no longer holds. `false` if there is nothing
-    /// to change.
+    /// Changes one bit behind the ports, as a noisy link would; `dice` selects which. The flow
+    /// stays readable and the checksum no longer holds. Returns `false` when there is nothing to
+    /// change.
     pub fn flip(&mut self, dice: u32) -> bool {
-        // Of a segment the offset and the flags are spared too: `flow` has them.
+        // The offset and the flags of a segment are spared too, because `flow` has a copy of the
+        // flags.
         let spared = match self.flow.proto {
             Proto::Udp => 4,
             Proto::Tcp => 14,
             Proto::Icmp => 2,
         };
-        // An echo's identifier and what it stands for must not part.
+        // The identifier of an echo is spared, because `flow` has a copy of it.
         let keep = match self.flow.proto {
             Proto::Icmp => 4..6,
             Proto::Udp | Proto::Tcp => 0..0,
@@ -433,7 +437,7 @@ impl Packet {
         true
     }
 
-    /// Computes every checksum anew; of a fragment the header's alone.
+    /// Computes every checksum anew. A fragment has only the one of its IP header.
     pub fn fill_checksums(&mut self) {
         let transport = usize::from(self.transport);
         if self.flow.src.is_ipv4() {
@@ -458,7 +462,7 @@ impl Packet {
         self.bytes[at..at + 2].copy_from_slice(&check.to_be_bytes());
     }
 
-    /// Whether every checksum holds; of a fragment the header's alone.
+    /// Returns `true` when every checksum holds. A fragment has only the one of its IP header.
     #[must_use]
     pub fn checksums_hold(&self) -> bool {
         let transport = usize::from(self.transport);
@@ -468,7 +472,8 @@ impl Packet {
         header && (none || fold(self.transport_sum()) == 0xffff)
     }
 
-    /// The sum over the transport part, its pseudo-header included where there is one.
+    /// The sum over the transport header and payload, and over the pseudo-header where there is
+    /// one.
     fn transport_sum(&self) -> u32 {
         let body = self.transport();
         let (v4, proto) = (self.flow.src.is_ipv4(), self.flow.proto);
@@ -488,7 +493,7 @@ impl Packet {
     }
 }
 
-/// Whether an ICMP type is an echo request or reply.
+/// Returns `true` when an ICMP type is an echo request or reply.
 const fn is_echo(family: IpAddr, kind: u8) -> bool {
     match family {
         IpAddr::V4(_) => matches!(kind, 0 | 8),
@@ -516,7 +521,7 @@ fn ip_header(mut bytes: Vec<u8>, number: u8, src: IpAddr, dst: IpAddr, body: usi
             bytes.reserve(len);
             bytes.extend_from_slice(&[0x45, 0]);
             bytes.extend_from_slice(&(len as u16).to_be_bytes());
-            // Not a fragment, and not to be made one.
+            // Neither a fragment nor allowed to become one.
             bytes.extend_from_slice(&[0, 0, 0x40, 0, HOP_LIMIT, number, 0, 0]);
             bytes.extend_from_slice(&src.octets());
             bytes.extend_from_slice(&dst.octets());
@@ -535,7 +540,7 @@ fn ip_header(mut bytes: Vec<u8>, number: u8, src: IpAddr, dst: IpAddr, body: usi
     bytes
 }
 
-/// The ones' complement sum of big-endian words, not folded (RFC 1071).
+/// The ones' complement sum of big-endian words, not folded yet (RFC 1071).
 fn sum(bytes: &[u8], start: u32) -> u32 {
     let words = bytes.chunks_exact(2);
     let last = words.remainder().first().map_or(0, |b| u32::from(*b) << 8);
@@ -549,14 +554,15 @@ const fn fold(sum: u32) -> u16 {
     ((once & 0xffff) + (once >> 16)) as u16
 }
 
-/// A UDP checksum that was computed is not sent as zero, which means "none", but as its other form (RFC 768).
+/// Sends a UDP checksum that was computed as zero in its other form, because zero means that there
+/// is none (RFC 768).
 fn never_none(bytes: &mut [u8], at: usize) {
     if bytes[at..at + 2] == [0, 0] {
         bytes[at..at + 2].copy_from_slice(&[0xff, 0xff]);
     }
 }
 
-/// Mends the checksum at `at` for `old` having become `new` (RFC 1624, equation 3).
+/// Updates the checksum at `at` after `old` has become `new` (RFC 1624, equation 3).
 fn patch(bytes: &mut [u8], at: usize, old: &[u8], new: &[u8]) {
     let check = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
     let mut total = u32::from(!check);

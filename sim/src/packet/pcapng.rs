@@ -1,21 +1,23 @@
-//! Captures as Wireshark reads them: pcapng (draft-ietf-opsawg-pcapng), raw IP (LINKTYPE_RAW).
+//! Captures that Wireshark reads: pcapng (draft-ietf-opsawg-pcapng) with raw IP packets
+//! (LINKTYPE_RAW).
 //!
-//! Packets are kept until they are asked for, then written in the order of their times: a world
-//! may know what happens on a link before an earlier event elsewhere was handled.
+//! Packets are kept until the capture is written, and then sorted by time: a world may know what
+//! happens on a link before it handles an earlier event elsewhere.
 
 use dunlin_core::Instant;
 
 /// LINKTYPE_RAW of the pcapng registry: the packet begins with an IPv4 or IPv6 header.
 const LINKTYPE_RAW: u16 = 101;
-/// Bytes of packets and comments that one capture keeps; what comes later is left out and counted.
+/// The bytes of packets and comments that one capture keeps. Later packets are left out and
+/// counted.
 pub const MAX_CAPTURE: usize = 256 << 20;
 
-/// Which way a packet crossed an interface (`epb_flags`).
+/// The direction in which a packet crossed an interface (`epb_flags`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// Into the node.
+    /// Into the device.
     In = 1,
-    /// Out of the node.
+    /// Out of the device.
     Out = 2,
 }
 
@@ -23,13 +25,14 @@ struct Record {
     at: Instant,
     interface: u32,
     way: Way,
-    /// Where its bytes end and its comment ends, in `bytes`; they begin where the last one's end.
+    /// Where the packet and its comment end in `bytes`. They begin where those of the previous
+    /// record end.
     begin: usize,
     data_end: usize,
     end: usize,
 }
 
-/// The interfaces of one node, and what crossed them.
+/// The interfaces of one device, and the packets that crossed them.
 pub struct Capture {
     interfaces: Vec<String>,
     records: Vec<Record>,
@@ -38,7 +41,7 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// With interfaces of these names.
+    /// Creates a capture with interfaces of these names.
     #[must_use]
     pub const fn new(interfaces: Vec<String>) -> Self {
         Self {
@@ -49,7 +52,7 @@ impl Capture {
         }
     }
 
-    /// Keeps a packet. `interface` counts from 0 in the order of [`Capture::new`].
+    /// Keeps a packet. `interface` is an index into the names given to [`Capture::new`].
     pub fn record(
         &mut self,
         at: Instant,
@@ -77,7 +80,7 @@ impl Capture {
         });
     }
 
-    /// Gives the packet that was kept last a comment.
+    /// Adds a comment to the packet that was kept last.
     pub fn comment(&mut self, text: &str) {
         if let Some(last) = self.records.last_mut()
             && last.data_end == last.end
@@ -88,13 +91,13 @@ impl Capture {
         }
     }
 
-    /// Packets that did not fit into [`MAX_CAPTURE`].
+    /// The number of packets that did not fit into [`MAX_CAPTURE`].
     #[must_use]
     pub const fn left_out(&self) -> u64 {
         self.left_out
     }
 
-    /// The capture as a file's content.
+    /// The content of the capture file.
     #[must_use]
     pub fn to_pcapng(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.bytes.len() + self.records.len() * 64 + 256);
@@ -140,7 +143,7 @@ impl Capture {
     }
 }
 
-/// Writes a block around what `body` writes, its length before and behind.
+/// Writes a block: its length, what `body` writes, and its length again.
 fn block(out: &mut Vec<u8>, kind: u32, body: impl FnOnce(&mut Vec<u8>)) {
     let begin = out.len();
     out.extend_from_slice(&kind.to_le_bytes());
@@ -151,7 +154,7 @@ fn block(out: &mut Vec<u8>, kind: u32, body: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(&len);
 }
 
-/// Bytes, filled up to a multiple of four.
+/// Writes bytes, padded to a multiple of four.
 fn padded(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
     out.resize(out.len().next_multiple_of(4), 0);
@@ -159,7 +162,8 @@ fn padded(out: &mut Vec<u8>, bytes: &[u8]) {
 
 fn option(out: &mut Vec<u8>, code: u16, value: &[u8]) {
     let value = &value[..value.len().min(usize::from(u16::MAX))];
-    // Every block begins at a multiple of four, so padding to it in the file does in the block.
+    // Every block begins at a multiple of four in the file, so padding relative to the file is
+    // padding relative to the block.
     out.extend_from_slice(&code.to_le_bytes());
     out.extend_from_slice(&(value.len() as u16).to_le_bytes());
     padded(out, value);

@@ -1,35 +1,35 @@
-//! What boxes that keep track of connections read in a TCP header (RFC 9293 §3.1).
+//! The fields of a TCP header that connection tracking reads (RFC 9293 §3.1).
 
 use super::{Packet, Proto, TCP_HEADER, TcpFlags};
 
-/// Most bits that a window may be shifted by (RFC 7323 §2.3).
+/// The largest shift of a window (RFC 7323 §2.3).
 const MAX_SCALE: u8 = 14;
 
-/// A segment's header; all zero for other packets than segments.
+/// The header of a segment; all zero for packets that are not segments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Segment {
     pub(crate) flags: TcpFlags,
-    /// First sequence number.
+    /// The first sequence number of the segment.
     pub(crate) seq: u32,
-    /// First sequence number after it; SYN and FIN count.
+    /// The first sequence number after the segment. SYN and FIN count.
     pub(crate) end: u32,
     pub(crate) ack: u32,
-    /// As the header has it.
+    /// The window field, not shifted.
     pub(crate) window: u16,
-    /// The latest that is acknowledged, selectively or not (RFC 2018 §3).
+    /// The highest sequence number that is acknowledged, selectively or not (RFC 2018 §3).
     pub(crate) sack: u32,
-    /// There are options.
+    /// The header has options.
     pub(crate) options: bool,
-    /// Window scale option.
+    /// The window scale option.
     pub(crate) scale: Option<u8>,
-    /// SACK-permitted option.
+    /// The SACK-permitted option is present.
     pub(crate) sacks: bool,
-    /// The first fragment of a segment: where it ends is not known.
+    /// The first fragment of a segment: where the segment ends is not known.
     pub(crate) torn: bool,
 }
 
 impl Packet {
-    /// What it says as a segment.
+    /// The packet's TCP header.
     pub(crate) fn segment(&self) -> Segment {
         if self.flow.proto != Proto::Tcp || self.is_later_fragment() {
             return Segment::default();
@@ -62,7 +62,7 @@ impl Packet {
 }
 
 impl Segment {
-    /// Reads the first option; the others, if there are.
+    /// Reads the first option and returns the options after it, if there are any.
     fn option<'a>(&mut self, options: &'a [u8]) -> Option<&'a [u8]> {
         let (kind, rest) = options.split_first()?;
         match kind {
@@ -100,7 +100,7 @@ mod tests {
     fn with_options(flags: TcpFlags, options: &[u8]) -> Segment {
         let at = |port| SocketAddr::from(([10, 0, 0, 1], port));
         let mut bytes = Packet::tcp(at(1), at(2), flags, 7, 100, options).into_bytes();
-        // The payload is made options.
+        // The payload is turned into options.
         bytes[32] = ((5 + options.len() / 4) << 4) as u8;
         Packet::parse(bytes).expect("a packet").segment()
     }

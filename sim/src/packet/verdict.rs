@@ -1,20 +1,19 @@
-//! What a box decides about a packet, and the rule by which it did: what `explain` names.
+//! What a box decides about a packet, and the rule by which it decided, which `explain` names.
 
 use crate::packet::Packet;
 
-/// What is to become of a packet that was handed to a box. The packet itself was rewritten in
-/// place.
+/// What a box decided about a packet. The packet itself was rewritten in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes on to the other side.
+    /// The packet goes on to the other side.
     Pass(Rule),
-    /// It goes back to the side it came from (RFC 4787 §6).
+    /// The packet goes back to the side from which it came (RFC 4787 §6).
     Hairpin(Rule),
-    /// It is for the box itself: its control plane, or nobody.
+    /// The packet is for the box itself.
     Local(Rule),
-    /// It ends here.
+    /// The packet is dropped.
     Drop(Rule),
-    /// It ends here, and this goes back to where it came from.
+    /// The packet is dropped, and this one goes back to its sender.
     Answer(Rule, Box<Packet>),
 }
 

@@ -1,5 +1,8 @@
-//! What stands between two links: a NAT, a firewall, both or neither, and what the box itself
-//! offers to its own side.
+//! The boxes between two links: a NAT, a firewall, both or neither, and the port-mapping services
+//! that the box offers to its inner side.
+//!
+//! [`nat`] and [`firewall`] both follow flows with [`conntrack`]. None of them knows a network: a
+//! box is handed one packet at a time and returns a [`Verdict`].
 
 pub mod conntrack;
 pub mod firewall;
@@ -26,39 +29,38 @@ use crate::{
 /// A version of UPnP's internet gateway device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Igd {
-    /// WANIPConnection:1: leases may be refused, a taken port is an error.
+    /// WANIPConnection:1: leases may be refused, and a port that is taken is an error.
     V1,
-    /// WANIPConnection:2: leases are mandatory, `AddAnyPortMapping` finds a free port.
+    /// WANIPConnection:2: leases are mandatory, and `AddAnyPortMapping` finds a free port.
     V2,
 }
 
-/// What the box offers to the machines on its inner side: the place of the port-mapping
-/// protocols. All off by default.
+/// What the box offers to the machines on its inner side, such as the port-mapping protocols.
+/// Everything is off by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GatewayConfig {
-    /// The box's own address on its inner side. What is sent there is
-    /// [`Verdict::Local`].
+    /// The box's own address on its inner side. Packets for it get [`Verdict::Local`].
     pub lan: Option<IpAddr>,
-    /// UPnP IGD.
+    /// Offers UPnP IGD.
     pub upnp: Option<Igd>,
-    /// NAT-PMP (RFC 6886).
+    /// Offers NAT-PMP (RFC 6886).
     pub nat_pmp: bool,
-    /// PCP (RFC 6887).
+    /// Offers PCP (RFC 6887).
     pub pcp: bool,
 }
 
-/// A box: what a router of the network's tree is configured with. By default it only routes.
+/// The configuration of a box. By default it only routes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BoxConfig {
-    /// Translates IPv4, if there.
+    /// Translates IPv4, if set.
     pub nat: Option<NatConfig>,
-    /// Filters, if there.
+    /// Filters, if set.
     pub firewall: Option<FirewallConfig>,
-    /// See [`GatewayConfig`].
+    /// The services for the inner side.
     pub gateway: GatewayConfig,
 }
 
-/// A box at work.
+/// A box with its state.
 #[derive(Clone, Debug)]
 pub struct Middlebox {
     nat: Option<Nat>,
@@ -67,10 +69,10 @@ pub struct Middlebox {
 }
 
 impl Middlebox {
-    /// A box with these external IPv4 addresses, which only a NAT needs.
+    /// Creates a box. Only a NAT needs the external IPv4 addresses in `public`.
     ///
     /// # Panics
-    /// As [`Nat::new`].
+    /// Like [`Nat::new`].
     #[must_use]
     pub fn new(config: BoxConfig, public: &[Ipv4Addr], seed: u64) -> Self {
         Self {
@@ -80,37 +82,38 @@ impl Middlebox {
         }
     }
 
-    /// A packet from its inner side. It meets the firewall first, then the NAT.
+    /// Handles a packet from the inner side. It meets the firewall first, then the NAT.
     pub fn outbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
         if self.gateway.lan == Some(packet.flow().dst.ip()) {
             return Verdict::Local(Rule::BoxLocal);
         }
-        let walled = match &mut self.firewall {
+        let filtered = match &mut self.firewall {
             Some(wall) => wall.outbound(now, packet),
             None => Verdict::Pass(Rule::NatUntouched),
         };
-        match (&mut self.nat, walled) {
+        match (&mut self.nat, filtered) {
             (Some(nat), Verdict::Pass(rule)) => match nat.outbound(now, packet) {
-                // It was never outside: the firewall lets it pass, and has to know its flow so
-                // that the answer is none out of nowhere.
+                // The packet was never outside, so the firewall lets it pass. It has to know the
+                // flow all the same, or it would drop the answer as unsolicited.
                 Verdict::Hairpin(by) => match self.firewall.as_mut() {
                     Some(wall) => match wall.forwarded(now, packet) {
                         Verdict::Pass(_) => Verdict::Hairpin(by),
                         stopped => {
-                            nat.forget_fresh(nat.fresh());
+                            nat.forget_created(nat.created());
                             stopped
                         }
                     },
                     None => Verdict::Hairpin(by),
                 },
-                verdict => told(verdict, rule),
+                verdict => reported(verdict, rule),
             },
             (_, verdict) => verdict,
         }
     }
 
-    /// A packet from its outer side. It meets the NAT first, then the firewall; what a port
-    /// mapping led in, the firewall lets pass. The NAT keeps no new flow for what the firewall drops.
+    /// Handles a packet from the outer side. It meets the NAT first, then the firewall, which lets
+    /// pass what a port mapping has let in. The NAT keeps no new flow for a packet that the
+    /// firewall drops.
     pub fn inbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
         let verdict = match &mut self.nat {
             Some(nat) => nat.inbound(now, packet),
@@ -119,30 +122,30 @@ impl Middlebox {
         let (Some(wall), Verdict::Pass(rule)) = (&mut self.firewall, &verdict) else {
             return verdict;
         };
-        let put_off = wall.put_off();
-        let walled = match *rule {
+        let put_off = wall.delayed_count();
+        let filtered = match *rule {
             Rule::NatForwarded => wall.forwarded(now, packet),
             _ => wall.inbound(now, packet),
         };
-        if let Verdict::Pass(by) = walled {
-            return told(verdict, by);
+        if let Verdict::Pass(by) = filtered {
+            return reported(verdict, by);
         }
-        let fresh = self.nat.as_ref().map(Nat::fresh);
-        // What the firewall says is about the packet as the NAT left it, and must be translated like
-        // any that comes from inside, as long as the flow is known.
-        let walled = match walled {
+        let created = self.nat.as_ref().map(Nat::created);
+        // An answer of the firewall is about the packet as the NAT left it, and must be translated
+        // like a packet from inside while the flow is still known.
+        let filtered = match filtered {
             Verdict::Answer(by, answer) => self.answered(now, by, *answer),
-            _ => walled,
+            _ => filtered,
         };
         if let (Some(nat), Some(wall)) = (&mut self.nat, &mut self.firewall)
-            && wall.put_off() > put_off
+            && wall.delayed_count() > put_off
         {
             wall.translate_last(|error| matches!(nat.outbound(now, error), Verdict::Pass(_)));
         }
-        if let (Some(nat), Some(fresh)) = (&mut self.nat, fresh) {
-            nat.forget_fresh(fresh);
+        if let (Some(nat), Some(created)) = (&mut self.nat, created) {
+            nat.forget_created(created);
         }
-        walled
+        filtered
     }
 
     fn answered(&mut self, now: Instant, by: Rule, mut answer: Packet) -> Verdict {
@@ -152,14 +155,14 @@ impl Middlebox {
         }
     }
 
-    /// A refusal that was put off and is due, for the outer side; there may be more. See
-    /// [`Nat::delayed`].
+    /// Returns a refusal that was delayed and is due now, for the outer side. Call it until it
+    /// returns `None`. See [`Nat::delayed`].
     pub fn delayed(&mut self, now: Instant) -> Option<Packet> {
         let translated = self.nat.as_mut().and_then(|nat| nat.delayed(now));
         translated.or_else(|| self.firewall.as_mut()?.delayed(now))
     }
 
-    /// When [`Middlebox::delayed`] has something to say.
+    /// When [`Middlebox::delayed`] returns something next.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         let nat = self.nat.as_ref().and_then(Nat::next_timeout);
@@ -167,35 +170,35 @@ impl Middlebox {
         [nat, wall].into_iter().flatten().min()
     }
 
-    /// Its NAT, for looking at.
+    /// The NAT, if the box has one.
     #[must_use]
     pub const fn nat(&self) -> Option<&Nat> {
         self.nat.as_ref()
     }
 
-    /// Its NAT, for port mappings.
+    /// The NAT, for port mappings.
     pub const fn nat_mut(&mut self) -> Option<&mut Nat> {
         self.nat.as_mut()
     }
 
-    /// Its firewall, for looking at.
+    /// The firewall, if the box has one.
     #[must_use]
     pub const fn firewall(&self) -> Option<&Firewall> {
         self.firewall.as_ref()
     }
 
-    /// Its firewall, for pinholes.
+    /// The firewall, for pinholes.
     pub const fn firewall_mut(&mut self) -> Option<&mut Firewall> {
         self.firewall.as_mut()
     }
 
-    /// What it offers to its inner side.
+    /// The services for the inner side.
     #[must_use]
     pub const fn gateway(&self) -> &GatewayConfig {
         &self.gateway
     }
 
-    /// Restarts it.
+    /// Restarts the box.
     pub fn reboot(&mut self, now: Instant) {
         if let Some(nat) = &mut self.nat {
             nat.reboot(now);
@@ -205,15 +208,17 @@ impl Middlebox {
         }
     }
 
-    /// How much longer each packet takes now; see [`crate::middlebox::nat::Full::Slowdown`].
+    /// How much longer each packet takes at present; see
+    /// [`Full::Slowdown`](crate::middlebox::nat::Full::Slowdown).
     #[must_use]
     pub fn penalty(&self) -> Duration {
         self.nat.as_ref().map_or(Duration::ZERO, Nat::penalty)
     }
 }
 
-/// The rule to name where two decided: the NAT's, unless it had nothing to do.
-fn told(nat: Verdict, wall: Rule) -> Verdict {
+/// The rule to report when both the NAT and the firewall decided: the NAT's, unless the NAT had
+/// nothing to do.
+fn reported(nat: Verdict, wall: Rule) -> Verdict {
     match nat {
         Verdict::Pass(Rule::NatUntouched) => Verdict::Pass(wall),
         other => other,
@@ -352,7 +357,7 @@ mod tests {
             let verdict = one.inbound(NOW, &mut knock);
             assert_eq!(verdict.rule(), Rule::FirewallUnsolicited);
             assert_eq!(flows(&one), (2, 2), "{refusal:?}");
-            // What was put off is told by the external address all the same.
+            // A delayed refusal comes from the external address, too.
             if refusal == UnsolicitedSyn::DelayedIcmp {
                 let due = one.next_timeout().expect("a refusal is due");
                 let error = one.delayed(due).expect("an error");
@@ -360,7 +365,7 @@ mod tests {
                 assert_eq!(error.flow().src.ip(), syn.flow().src.ip());
                 assert_eq!(error.quoted().map(|q| q.dst), Some(syn.flow().src));
             }
-            // The flow that the host has is as it was.
+            // The host's own flow is unchanged.
             let mut friend = Packet::udp(([192, 0, 2, 1], 9).into(), out.flow().src, b"x");
             assert!(matches!(one.inbound(NOW, &mut friend), Verdict::Pass(_)));
         }

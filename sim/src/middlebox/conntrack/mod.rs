@@ -1,6 +1,11 @@
-//! How long a box in the middle keeps a flow: of a TCP connection (RFC 9293 §3.3.2, RFC 5382 §4)
-//! it can tell enough to choose a timeout and, if it follows the windows, which segments belong to
-//! it. Behaves as Linux's connection tracking does.
+//! Connection tracking: how long a middlebox keeps a flow, and which packets belong to it.
+//!
+//! Of a TCP connection (RFC 9293 §3.3.2, RFC 5382 §4) a middlebox can tell enough to choose a
+//! timeout and, if it follows the windows, to reject segments that do not belong. The model behaves
+//! like Linux's connection tracking.
+//!
+//! The *originator* of a flow is the side that sent its first packet; parameters called `began` are
+//! `true` for packets from that side.
 
 mod state;
 #[cfg(test)]
@@ -18,81 +23,82 @@ use self::{
 
 use crate::packet::{Proto, Segment};
 
-/// A connection that was taken up in its midst is not trusted for longer than this until it is
-/// answered.
+/// A connection that was picked up in the middle gets at most this long until the other side
+/// answers.
 const UNANSWERED: Duration = Duration::from_secs(300);
 
-/// How long entries live without traffic.
+/// How long flows live without traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// A UDP flow that was not answered yet.
+    /// A UDP flow that has not been answered yet.
     pub udp_first: Duration,
-    /// A UDP flow that was.
+    /// A UDP flow that has been answered.
     pub udp_stream: Duration,
-    /// How old a UDP flow must be for `udp_stream` to count; Linux waits 2 s.
+    /// The age that a UDP flow needs for `udp_stream` to apply; 2 s on Linux.
     pub udp_stream_after: Duration,
-    /// Whether packets from outside keep a UDP mapping alive (RFC 4787 REQ-6).
+    /// Packets from outside keep a UDP mapping alive (RFC 4787 REQ-6).
     pub inbound_refresh: bool,
     /// A TCP connection that is being opened.
     pub tcp_syn: Duration,
-    /// One that is open.
+    /// An open TCP connection.
     pub tcp_established: Duration,
-    /// One that is being closed.
+    /// A TCP connection that is being closed.
     pub tcp_fin: Duration,
-    /// One that was reset after it was answered. One whose first answer is a reset is forgotten
-    /// at once.
+    /// A TCP connection that was reset after it had been answered. One whose first answer is a
+    /// reset is forgotten at once.
     pub tcp_reset: Duration,
     /// An ICMP echo.
     pub icmp: Duration,
 }
 
-/// How a box tracks.
+/// The configuration of connection tracking.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules<'a> {
     pub(crate) times: &'a Timeouts,
-    /// A segment from the middle of a connection begins a flow.
+    /// A segment from the middle of a connection may begin a flow.
     pub(crate) loose: bool,
     /// Segments outside the windows are invalid.
     pub(crate) windows: bool,
 }
 
-/// What is known of a flow.
+/// The state of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Track {
     made: Instant,
     state: State,
-    /// A packet came back from the side that did not begin.
+    /// The other side has sent a packet.
     answered: bool,
-    /// One side said that it is done.
+    /// At least one side has sent its FIN.
     finished: bool,
-    /// The last segment that passed, and whether it came from the side that began.
+    /// The last segment that passed, and whether the originator sent it.
     last: Option<(Kind, bool)>,
-    /// Both sides sent a SYN before either accepted.
+    /// Both sides sent a SYN before either was accepted.
     crossed: bool,
-    /// A SYN passed while the last end was awaited: an acknowledgement may be the answer to that
-    /// (RFC 5961 §4).
+    /// A SYN passed while the last acknowledgement was awaited, so the next acknowledgement may be
+    /// a challenge (RFC 5961 §4).
     challenged: bool,
-    /// It was open, as both sides showed.
+    /// Both sides have shown that the connection was open.
     assured: bool,
-    /// Of a TCP connection, if they are followed.
+    /// The windows of a TCP connection, if they are followed.
     windows: Option<Windows>,
 }
 
 /// What a packet does to its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
-    /// It lives for so long from now.
+    /// The flow lives for this long from now.
     Lives(Duration),
-    /// It passes, and lives no longer for it.
+    /// The packet passes and does not prolong the flow.
     Passes,
-    /// It does not belong there.
+    /// The packet does not belong to the flow.
     Invalid,
-    /// It begins another flow; this one is over.
+    /// The packet begins another flow, and this one is over.
     Over,
 }
 
 impl Track {
-    /// A new flow and how long it lives; `None` if no flow begins with such a segment.
+    /// Creates a flow, and returns it with its lifetime. Returns `None` when no flow may begin with
+    /// this segment.
     pub(crate) fn begin(
         rules: &Rules<'_>,
         now: Instant,
@@ -123,7 +129,7 @@ impl Track {
         Some((track, life))
     }
 
-    /// What a segment does, in the light of what came before.
+    /// What a segment does, given the segments before it.
     fn step(&mut self, began: bool, segment: &Segment) -> Step {
         let (old, what) = (self.state, kind(segment.flags));
         let mut step = next(old, began, segment.flags);
@@ -167,8 +173,8 @@ impl Track {
         step
     }
 
-    /// A segment that tells nothing by itself. A connection that was reset is opened anew by the
-    /// side that reset it, and by the other when its SYN is accepted.
+    /// Handles a segment that changes no state by itself. A connection that was reset may be opened
+    /// anew by the side that reset it, and by the other side when its SYN is accepted.
     fn ignored(&mut self, step: Step, began: bool, segment: &Segment) -> Step {
         let what = kind(segment.flags);
         let aborted = self.last == Some((Kind::Rst, began));
@@ -198,8 +204,8 @@ impl Track {
         Step::Ignore
     }
 
-    /// The state after a reset, and whether that is sure whatever the windows; `None` if it is an
-    /// old one.
+    /// The state after a reset, and whether that holds regardless of the windows. Returns `None`
+    /// for a reset of old data.
     fn reset(&self, began: bool, segment: &Segment) -> Option<(State, bool)> {
         let mut state = State::Closed;
         let closing = matches!(
@@ -217,7 +223,8 @@ impl Track {
             Reset::Exact => return Some((state, false)),
             Reset::Next if self.last == Some((Kind::Ack, began)) => return Some((state, false)),
             _ if !open => return Some((state, false)),
-            // Its receiver will ask again (RFC 5961 §3).
+            // The receiver answers such a reset with a challenge (RFC 5961 §3), so the connection
+            // stays.
             Reset::Next | Reset::Ahead => state = self.state,
         }
         let strange = match self.last {
@@ -231,7 +238,7 @@ impl Track {
         Some((state, sure))
     }
 
-    /// A packet of the flow; `began` if it comes from the side that sent the first.
+    /// Accounts for a packet of the flow; `began` is `true` when the originator sent it.
     pub(crate) fn sign(
         &mut self,
         times: &Timeouts,
@@ -244,7 +251,7 @@ impl Track {
         let state = match proto {
             Proto::Icmp => return Sign::Lives(times.icmp),
             Proto::Udp => {
-                // On Linux the first answer itself does not count.
+                // On Linux the first answer itself does not extend the lifetime.
                 let wait = times.udp_stream_after;
                 let answered = before || (!began && wait.is_zero());
                 self.answered |= !began;
@@ -270,10 +277,10 @@ impl Track {
         self.assured |=
             before && state == open && matches!(old, State::SynReceived | State::Established);
         match kind(segment.flags) {
-            // Refused: there never was a connection.
+            // The connection was refused, so it never existed.
             Kind::Rst if !before => Sign::Lives(Duration::ZERO),
             Kind::Rst => Sign::Lives(times.tcp_reset),
-            // Sent again and again it would keep what nobody answers.
+            // Repeated SYNs must not keep a flow that nobody answers.
             Kind::Syn if !before && old == State::SynSent => Sign::Passes,
             _ => Sign::Lives(life(times, state, self.answered)),
         }

@@ -1,29 +1,30 @@
-//! The states of a TCP connection as a middlebox sees them, and the segments that lead from one to another.
+//! The states of a TCP connection as a middlebox sees them, and the segments that lead from one to
+//! another.
 
 use crate::packet::TcpFlags;
 
-/// How far a connection is.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum State {
-    /// Not TCP.
+    /// The flow is not TCP.
     None,
-    /// A SYN went from the side that began.
+    /// The originator sent a SYN.
     SynSent,
-    /// A SYN went from either side: a simultaneous open (RFC 5382 REQ-2).
+    /// Both sides sent a SYN: a simultaneous open (RFC 5382 REQ-2).
     SynCrossed,
-    /// A SYN was acknowledged by a SYN.
+    /// A SYN was answered by a SYN with ACK.
     SynReceived,
-    /// Open.
+    /// The connection is open.
     Established,
-    /// One side is done.
+    /// One side has sent its FIN.
     FinWait,
-    /// Its end was acknowledged.
+    /// That FIN was acknowledged.
     CloseWait,
-    /// Both are done.
+    /// Both sides have sent their FIN.
     LastAck,
-    /// Both know.
+    /// Both FINs were acknowledged.
     TimeWait,
-    /// Reset.
+    /// The connection was reset.
     Closed,
 }
 
@@ -32,11 +33,11 @@ pub(super) enum State {
 pub(super) enum Step {
     /// The connection is in this state now.
     To(State),
-    /// Passed, and counts for nothing: not even as a sign of life.
+    /// The segment passes without any effect; it does not prolong the flow either.
     Ignore,
-    /// It does not belong there.
+    /// The segment does not belong to the connection.
     Invalid,
-    /// It opens a new connection in the place of one that is over.
+    /// The segment opens a new connection in place of one that is over.
     Reopen,
 }
 
@@ -66,8 +67,8 @@ pub(super) const fn kind(flags: TcpFlags) -> Kind {
     }
 }
 
-/// The state of a connection whose first segment this is; `None` if none begins so. With `loose`
-/// a segment from the middle of one is taken for its first.
+/// The state of a connection that begins with this segment; `None` when none may. With `loose`, a
+/// segment from the middle of a connection may begin one.
 pub(super) fn first(flags: TcpFlags, loose: bool) -> Option<State> {
     match kind(flags) {
         Kind::Syn => Some(State::SynSent),
@@ -76,7 +77,7 @@ pub(super) fn first(flags: TcpFlags, loose: bool) -> Option<State> {
     }
 }
 
-/// What a segment does; `began` if it comes from the side that sent the first.
+/// What a segment does; `began` is `true` when the originator sent it.
 pub(super) fn next(state: State, began: bool, flags: TcpFlags) -> Step {
     use State::*;
     let to = match (kind(flags), began) {

@@ -16,7 +16,7 @@ const WINDOW: u32 = 1_000;
 const ME: bool = true;
 const YOU: bool = false;
 
-/// A connection: where each side is.
+/// A connection with the next sequence number of each side.
 #[derive(Clone, Copy)]
 struct Lab {
     track: Track,
@@ -53,7 +53,7 @@ fn sign(track: &mut Track, began: bool, segment: &Segment) -> Sign {
 }
 
 impl Lab {
-    /// Open, by these initial sequence numbers.
+    /// Opens a connection with these initial sequence numbers.
     fn open(me: u32, you: u32) -> Self {
         Self::open_with(me, you, |_, _| {})
     }
@@ -76,7 +76,8 @@ impl Lab {
         lab
     }
 
-    /// A segment, its numbers counted from where the two sides are, which does not move them.
+    /// Sends a segment with numbers relative to the next ones of the two sides, which stay as they
+    /// are.
     fn send(&mut self, began: bool, flags: TcpFlags, seq: i32, ack: i32, len: u32) -> Sign {
         let (mine, theirs) = if began {
             (self.me, self.you)
@@ -96,7 +97,7 @@ fn lives(sign: Sign) -> bool {
 }
 
 quickcheck! {
-    /// Whatever the numbers, around zero too: what well-behaved ends send is in the window.
+    /// Segments of well-behaved ends are in the window for all initial numbers, also around zero.
     fn a_connection_without_loss_is_in_the_window(me: u32, you: u32, sizes: Vec<(bool, u16)>) -> bool {
         let edge = |n: u32| if n.is_multiple_of(2) { 0_u32.wrapping_sub(n % 5_000) } else { n };
         let mut lab = Lab::open(edge(me), edge(you));
@@ -119,16 +120,16 @@ quickcheck! {
 fn what_is_outside_the_window_does_not_belong_to_it() {
     let open = Lab::open(7, 70_000);
     let send = |began, flags, seq, ack, len| open.clone().send(began, flags, seq, ack, len);
-    // Nothing of this was sent yet.
+    // None of this was sent yet.
     assert!(lives(send(ME, ACK, 0, 0, 10)));
     assert_eq!(send(ME, ACK, 0, 1, 10), Sign::Invalid);
     assert_eq!(send(YOU, FIN, 0, 1, 0), Sign::Invalid);
-    // More than is allowed.
+    // The segment exceeds the window.
     assert!(lives(send(ME, ACK, WINDOW as i32, 0, 0)));
     assert_eq!(send(ME, ACK, 5 * WINDOW as i32, 0, 10), Sign::Invalid);
-    // From another connection altogether.
+    // The segment belongs to another connection.
     assert_eq!(send(YOU, ACK, i32::MAX, 0, 10), Sign::Invalid);
-    // Sent again long after, or acknowledged: no harm, but no sign of life either.
+    // An old segment or acknowledgement does no harm, but does not prolong the flow either.
     assert_eq!(send(ME, ACK, -2 * WINDOW as i32, 0, 10), Sign::Passes);
     assert_eq!(send(ME, ACK, 0, -70_000, 0), Sign::Passes);
 }
@@ -147,16 +148,16 @@ fn an_old_reset_is_refused_and_a_guessed_one_closes_nothing() {
     assert!(lives(lab.send(YOU, ACK, 0, 0, 10)));
     lab.you += 10;
     assert!(lives(lab.send(ME, ACK, 0, 0, 0)));
-    // What comes before that was acknowledged.
+    // The segment precedes what was acknowledged.
     assert_eq!(lab.send(YOU, RST, -1, 0, 0), Sign::Invalid);
     assert_eq!(lab.track.state, State::Established);
-    // In the window, but not what is waited for.
+    // The reset is in the window but not at the next sequence number.
     assert!(lives(lab.send(YOU, RST, 5, 0, 0)));
     assert_eq!(lab.track.state, State::Established);
     let mut closing = lab;
     assert!(lives(lab.send(YOU, RST, 0, 0, 0)));
     assert_eq!(lab.track.state, State::Closed);
-    // Once an end is announced a reset does no harm.
+    // After a FIN a reset does no harm.
     assert!(lives(closing.send(ME, FIN, 0, 0, 0)));
     assert!(lives(closing.send(YOU, RST, -1, 0, 0)));
     assert_eq!(closing.track.state, State::Closed);
@@ -191,7 +192,7 @@ fn of_a_connection_whose_begin_was_missed_everything_passes() {
 fn a_syn_that_is_accepted_begins_the_windows_anew() {
     let mut lab = Lab::open(1, 2);
     let other = 1 << 30;
-    // The side that began has restarted: the box cannot know, until the other accepts.
+    // The originator has restarted. The box cannot know that until the other side accepts.
     assert_eq!(
         sign(&mut lab.track, ME, &segment(SYN, other, 0, 0)),
         Sign::Passes

@@ -1,15 +1,15 @@
-//! The windows of a connection, as a box in the middle sees them: which segments its ends can
-//! have meant for it (G. van Rooij, "Real stateful TCP packet filtering in IP Filter", 2000).
+//! The windows of a connection as a middlebox sees them: which segments its ends can have sent (G.
+//! van Rooij, "Real stateful TCP packet filtering in IP Filter", 2000).
 //!
 //! A segment is in the window when it ends no earlier than the receiver's window reaches back,
-//! begins no later than what the receiver has allowed, acknowledges nothing that was not sent,
-//! and nothing that was acknowledged very long ago.
+//! begins no later than the receiver has allowed, and acknowledges neither data that were not sent
+//! nor data that were acknowledged very long ago.
 
 use super::state::{Kind, State, kind};
 use crate::packet::{Segment, TcpFlags};
 
-/// How far an acknowledgement may lag behind, at least: the largest window without scale, and
-/// some.
+/// An acknowledgement may lag behind by at least this much: somewhat more than the largest window
+/// without scaling.
 const LAG: u32 = 66_000;
 
 const fn before(a: u32, b: u32) -> bool {
@@ -23,26 +23,26 @@ const fn after(a: u32, b: u32) -> bool {
 /// What one side has sent and may send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Side {
-    /// First sequence number after all that it sent.
+    /// The first sequence number after everything that it sent.
     end: u32,
-    /// First one after all that it may send.
+    /// The first sequence number after everything that it may send.
     max_end: u32,
-    /// The largest window that it offered; 0: nothing is known of it.
+    /// The largest window that it offered; 0 while nothing is known of this side.
     max_win: u32,
-    /// The latest that it acknowledged, if it ever did.
+    /// The latest number that it acknowledged, if any.
     max_ack: Option<u32>,
-    /// How its windows are shifted.
+    /// The shift of its windows.
     scale: u8,
-    /// Its SYN had the option for that.
+    /// Its SYN had the window scale option.
     scales: bool,
     /// Its SYN permitted selective acknowledgements.
     sacks: bool,
-    /// What it sends is in the window whatever it is.
+    /// Everything that it sends counts as in the window.
     liberal: bool,
 }
 
 impl Side {
-    /// What a SYN says.
+    /// Takes the numbers of a SYN.
     fn start(&mut self, segment: &Segment) {
         self.end = segment.end;
         self.max_end = segment.end;
@@ -60,7 +60,7 @@ impl Side {
     }
 }
 
-/// A SYN that was passed though it is not known to belong to the connection.
+/// A SYN that was passed although it is not known to belong to the connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Strange {
     window: u16,
@@ -72,26 +72,26 @@ struct Strange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fit {
     In,
-    /// An old one, which does no harm: it passes and counts for nothing.
+    /// The segment is old and does no harm: it passes without any effect.
     Old,
     Out,
 }
 
-/// What is known of a connection's sequence numbers.
+/// The sequence numbers of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Windows {
-    /// The side that began, the other.
+    /// The originator, and the other side.
     sides: [Side; 2],
-    /// The end of the last segment that was passed without knowing better, or acknowledged.
+    /// The end of the last segment that was passed unverified, or acknowledged.
     last_end: u32,
-    /// The acknowledgement by which the other side met a SYN, of something else.
+    /// The acknowledgement number of a challenge that answered a SYN.
     last_ack: u32,
     strange: Strange,
 }
 
 impl Windows {
-    /// From the first segment: a SYN, or one from the middle of a connection, of which nothing is
-    /// checked.
+    /// Begins with the first segment: a SYN, or a segment from the middle of a connection, which is
+    /// not verified.
     pub(super) fn begin(segment: &Segment) -> Self {
         let mut first = Side::default();
         let mut second = Side::default();
@@ -119,7 +119,7 @@ impl Windows {
         if began { (a, b) } else { (b, a) }
     }
 
-    /// Judges a segment of a connection in this state, and learns from it.
+    /// Judges a segment of a connection in this state, and updates the numbers.
     pub(super) fn fit(&mut self, began: bool, state: State, segment: &Segment) -> Fit {
         let flags = segment.flags;
         let opening = matches!(state, State::SynSent | State::SynReceived);
@@ -151,7 +151,7 @@ impl Windows {
                 to.end = sack;
                 to.max_end = sack;
             } else if sack == to.end.wrapping_add(1) {
-                // It answers a keep-alive.
+                // The segment answers a keep-alive.
                 to.end = sack;
             }
         }
@@ -161,7 +161,7 @@ impl Windows {
             sack = to.end;
         }
         if flags.has(TcpFlags::RST) && seq == 0 && state == State::SynSent {
-            // It answers a SYN.
+            // The segment answers a SYN.
             seq = from.end;
             end = from.end;
         }
@@ -173,7 +173,7 @@ impl Windows {
         if !before(seq, from.max_end.wrapping_add(1)) {
             let over = end.wrapping_sub(from.max_end).wrapping_add(1);
             if to.max_win > 0 && reaches && not_old && not_new && over <= to.max_win {
-                // More than was allowed; it may be acknowledged all the same.
+                // The segment exceeds what was allowed, but it may be acknowledged all the same.
                 from.end = end;
                 return no(from, Fit::Old);
             }
@@ -207,8 +207,8 @@ impl Windows {
         Fit::In
     }
 
-    /// A segment passed that may show that the two ends know more than the box; `fresh` is a SYN
-    /// from the side that began.
+    /// Notes a segment that was passed although the two ends may know more than the box; `fresh`
+    /// marks a SYN from the originator.
     pub(super) const fn ignored(&mut self, segment: &Segment, fresh: bool) {
         self.last_end = segment.end;
         self.strange.window = segment.window;
@@ -218,17 +218,18 @@ impl Windows {
         }
     }
 
-    /// A SYN was met by an acknowledgement of something else.
+    /// Notes an acknowledgement that challenges a SYN.
     pub(super) const fn challenged(&mut self, segment: &Segment) {
         self.last_ack = segment.ack;
     }
 
-    /// Whether a SYN and ACK accepts the SYN that was passed without knowing better.
+    /// Returns `true` when a SYN with ACK accepts the SYN that was passed unverified.
     pub(super) const fn accepts(&self, segment: &Segment) -> bool {
         segment.ack == self.last_end
     }
 
-    /// It does, `began` being the side that sends it: its connection counts from now.
+    /// Begins anew with the SYN that was passed unverified and that this side, `began`, has
+    /// accepted.
     pub(super) fn resync(&mut self, began: bool) {
         let (last_end, strange) = (self.last_end, self.strange);
         let (from, to) = self.ends(began);
@@ -245,7 +246,7 @@ impl Windows {
         };
     }
 
-    /// How a reset stands to what the other side has acknowledged.
+    /// How the sequence number of a reset relates to what the other side has acknowledged.
     pub(super) fn reset(&self, began: bool, segment: &Segment) -> Reset {
         match self.sides[usize::from(began)].max_ack {
             None => Reset::Unknown,
@@ -256,28 +257,28 @@ impl Windows {
         }
     }
 
-    /// Whether a reset acknowledges what was passed without knowing better.
+    /// Returns `true` when a reset acknowledges the segment that was passed unverified.
     pub(super) const fn refuses(&self, segment: &Segment) -> bool {
         segment.ack == self.last_end
     }
 
-    /// Whether a reset answers an acknowledgement of something else.
+    /// Returns `true` when a reset answers a challenge.
     pub(super) const fn answers_challenge(&self, segment: &Segment) -> bool {
         segment.seq == self.last_ack
     }
 }
 
-/// See [`Windows::reset`].
+/// The sequence number of a reset, relative to what the other side has acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reset {
     /// The other side has acknowledged nothing.
     Unknown,
-    /// Of data that were acknowledged.
+    /// It lies before what was acknowledged.
     Old,
-    /// What the other side waits for.
+    /// It is the number that the other side expects.
     Exact,
-    /// What comes after the last segment.
+    /// It follows the last segment.
     Next,
-    /// Later.
+    /// It lies further ahead.
     Ahead,
 }

@@ -1,4 +1,4 @@
-//! What a firewall is like (RFC 6092).
+//! The configuration of a firewall (RFC 6092).
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use crate::middlebox::{
     nat::{Filtering, UnsolicitedSyn},
 };
 
-/// Which destination ports may be reached from inside.
+/// The destination ports that may be reached from inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ports {
-    /// All.
+    /// Every port.
     All,
-    /// These. With none, the protocol is blocked.
+    /// Only these ports. An empty list blocks the protocol.
     Only(Vec<u16>),
 }
 
 impl Ports {
-    /// Whether `port` is among them.
+    /// Returns `true` when `port` may be reached.
     #[must_use]
     pub fn allow(&self, port: u16) -> bool {
         match self {
@@ -27,44 +27,43 @@ impl Ports {
     }
 }
 
-/// Which packets a firewall keeps state for and filters; others pass by it.
+/// The packets that a firewall filters and keeps state for. Others pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Families {
     /// IPv4 and IPv6.
     Both,
-    /// IPv6 alone: what IPv4 lets in is the NAT's affair.
+    /// IPv6 only; a NAT decides about IPv4.
     V6,
 }
 
 /// A stateful firewall. Presets are in [`super::presets`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirewallConfig {
-    /// See [`Families`].
+    /// The address families that are filtered.
     pub families: Families,
-    /// Who may send in without having been asked: nobody but those whom [`Filtering`] lets
-    /// answer, or with `true` everybody.
+    /// Anybody may send to the inside. Otherwise only remotes that [`Filtering`] lets answer may.
     pub open: bool,
-    /// Who may answer a flow from inside (RFC 6092 REC-16 and REC-33).
+    /// Which remotes may answer a flow from inside (RFC 6092 REC-16 and REC-33).
     pub filtering: Filtering,
     /// UDP ports that may be reached from inside.
     pub udp_out: Ports,
     /// TCP ports that may be reached from inside.
     pub tcp_out: Ports,
-    /// How an unsolicited SYN is met (RFC 6092 REC-34).
+    /// How an unsolicited SYN is answered (RFC 6092 REC-34).
     pub unsolicited_syn: UnsolicitedSyn,
     /// Echo requests from outside are let in.
     pub echo_in: bool,
     /// ICMP errors about a known flow pass (RFC 6092 REC-10 and REC-18).
     pub icmp_errors: bool,
-    /// TCP segments outside the windows of their connection are dropped; else sequence numbers
-    /// are not looked at.
+    /// TCP segments outside the windows of their connection are dropped. Otherwise sequence numbers
+    /// are ignored.
     pub tcp_windows: bool,
-    /// See [`Timeouts`].
+    /// The lifetimes of flows.
     pub timeouts: Timeouts,
-    /// Most flows in the table; a new one over it is dropped.
+    /// The most flows in the table; further ones are dropped.
     pub max_entries: u32,
-    /// Most pinholes.
+    /// The most pinholes.
     pub max_pinholes: u32,
-    /// Longest life of a pinhole.
+    /// The longest lifetime of a pinhole.
     pub max_lease: Duration,
 }

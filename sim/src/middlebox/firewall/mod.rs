@@ -1,5 +1,5 @@
-//! Stateful firewalls for IPv4 and IPv6 (RFC 6092). A firewall stands on the inner side of a NAT
-//! in the same box: it sees internal addresses.
+//! Stateful firewalls for IPv4 and IPv6 (RFC 6092). In a box with a NAT the firewall is on the
+//! inner side and sees internal addresses.
 
 mod config;
 pub mod presets;
@@ -30,11 +30,11 @@ use crate::{
     },
 };
 
-/// As [`crate::middlebox::nat::Nat::delayed`] has them.
+/// How long a SYN from outside waits for one from inside before it is refused, as in a NAT.
 const SYN_PATIENCE: Duration = Duration::from_secs(6);
 const MAX_DELAYED: usize = 256;
 
-/// A flow's name.
+/// The endpoints that identify a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Key {
     proto: Proto,
@@ -47,21 +47,21 @@ struct State {
     track: Track,
     from_inside: bool,
     expires: Instant,
-    /// The timer that counts; never later than `expires`.
+    /// The time of the timer that is in force; never later than `expires`.
     timer: Instant,
 }
 
-/// Whom a flow lets in, beside the far end of its own.
+/// Who may send to a flow's internal endpoint besides the flow's own remote endpoint.
 type Permit = (Proto, SocketAddr, Option<IpAddr>);
 
-/// A hole that somebody asked for (RFC 6887 §11 without translation).
+/// A pinhole that a host asked for (RFC 6887 §11, without translation).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pinhole {
     /// UDP or TCP.
     pub proto: Proto,
-    /// Where it leads.
+    /// The internal endpoint that anybody may send to.
     pub internal: SocketAddr,
-    /// When it ends.
+    /// When the pinhole ends.
     pub expires: Instant,
 }
 
@@ -69,11 +69,11 @@ pub struct Pinhole {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PinholesFull;
 
-/// Keyed, and the same on every machine; nothing depends on it but speed.
+/// A seeded hasher, the same on every machine. Only speed depends on it.
 #[derive(Clone, Copy, Debug)]
-struct Keyed(u64);
+struct SeededHasher(u64);
 
-impl BuildHasher for Keyed {
+impl BuildHasher for SeededHasher {
     type Hasher = Self;
 
     fn build_hasher(&self) -> Self {
@@ -81,7 +81,7 @@ impl BuildHasher for Keyed {
     }
 }
 
-impl Hasher for Keyed {
+impl Hasher for SeededHasher {
     fn write(&mut self, bytes: &[u8]) {
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];
@@ -97,20 +97,20 @@ impl Hasher for Keyed {
     }
 }
 
-/// A firewall at work.
+/// A firewall with its state.
 #[derive(Clone, Debug)]
 pub struct Firewall {
     config: FirewallConfig,
-    flows: HashMap<Key, State, Keyed>,
-    permits: HashMap<Permit, u32, Keyed>,
+    flows: HashMap<Key, State, SeededHasher>,
+    permits: HashMap<Permit, u32, SeededHasher>,
     timers: BinaryHeap<Reverse<(Instant, Key)>>,
     pinholes: BTreeMap<(Proto, SocketAddr), Instant>,
-    /// When the first of them ends, or earlier.
+    /// The earliest end of a pinhole, or earlier.
     next_pinhole: Option<Instant>,
     delayed: VecDeque<(Instant, Key, Packet)>,
 }
 
-/// The far end of an echo is its address alone.
+/// The remote endpoint of an echo is an address without a port.
 fn key(proto: Proto, inside: SocketAddr, outside: SocketAddr) -> Key {
     let port = if proto == Proto::Icmp {
         0
@@ -125,13 +125,13 @@ fn key(proto: Proto, inside: SocketAddr, outside: SocketAddr) -> Key {
 }
 
 impl Firewall {
-    /// A firewall that knows no flow yet.
+    /// Creates a firewall with an empty table.
     #[must_use]
     pub const fn new(config: FirewallConfig, seed: u64) -> Self {
         Self {
             config,
-            flows: HashMap::with_hasher(Keyed(seed)),
-            permits: HashMap::with_hasher(Keyed(!seed)),
+            flows: HashMap::with_hasher(SeededHasher(seed)),
+            permits: HashMap::with_hasher(SeededHasher(!seed)),
             timers: BinaryHeap::new(),
             pinholes: BTreeMap::new(),
             next_pinhole: None,
@@ -139,28 +139,28 @@ impl Firewall {
         }
     }
 
-    /// What it was made with.
+    /// The configuration.
     #[must_use]
     pub const fn config(&self) -> &FirewallConfig {
         &self.config
     }
 
-    /// Flows in its table; those whose time has come since the last packet are counted.
+    /// The number of flows in the table, including flows that have expired since the last packet.
     #[must_use]
     pub fn len(&self) -> usize {
         self.flows.len()
     }
 
-    /// Whether its table is empty.
+    /// Returns `true` when the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.flows.is_empty()
     }
 
-    /// A packet from inside.
+    /// Handles a packet from inside.
     pub fn outbound(&mut self, now: Instant, packet: &Packet) -> Verdict {
         let flow = packet.flow();
-        if let Some(verdict) = self.aside(now, packet, true) {
+        if let Some(verdict) = self.without_flow(now, packet, true) {
             return verdict;
         }
         let key = key(flow.proto, flow.src, flow.dst);
@@ -183,10 +183,10 @@ impl Firewall {
         self.admit(now, key, true, &packet.segment(), Rule::FirewallNew)
     }
 
-    /// A packet from outside.
+    /// Handles a packet from outside.
     pub fn inbound(&mut self, now: Instant, packet: &Packet) -> Verdict {
         let flow = packet.flow();
-        if let Some(verdict) = self.aside(now, packet, false) {
+        if let Some(verdict) = self.without_flow(now, packet, false) {
             return verdict;
         }
         let key = key(flow.proto, flow.dst, flow.src);
@@ -210,10 +210,11 @@ impl Firewall {
         self.refuse(now, key, packet)
     }
 
-    /// A packet that the NAT's own port mapping led in: it is let through, and known from now.
+    /// Handles a packet that a port mapping of the NAT has let in: it passes, and its flow is known
+    /// from now on.
     pub fn forwarded(&mut self, now: Instant, packet: &Packet) -> Verdict {
         let flow = packet.flow();
-        if let Some(verdict) = self.aside(now, packet, false) {
+        if let Some(verdict) = self.without_flow(now, packet, false) {
             return verdict;
         }
         let key = key(flow.proto, flow.dst, flow.src);
@@ -223,14 +224,15 @@ impl Firewall {
         }
     }
 
-    /// What needs no flow of its own: other families, fragments, ICMP errors.
-    fn aside(&mut self, now: Instant, packet: &Packet, out: bool) -> Option<Verdict> {
+    /// Decides about packets without a flow of their own: other families, later fragments, ICMP
+    /// errors.
+    fn without_flow(&mut self, now: Instant, packet: &Packet, out: bool) -> Option<Verdict> {
         let flow = packet.flow();
         if self.config.families == Families::V6 && flow.src.is_ipv4() {
             return Some(Verdict::Pass(Rule::FirewallAllowed));
         }
         self.expire(now);
-        // The first decides; without it the others are not a datagram.
+        // The first fragment decides. Without it the others do not make a datagram.
         if packet.fragment().is_some_and(|f| f.offset > 0) {
             return Some(Verdict::Pass(Rule::FirewallAllowed));
         }
@@ -244,7 +246,7 @@ impl Firewall {
             };
             self.config.icmp_errors && self.flows.contains_key(&key)
         });
-        // With an open firewall there is nothing to hide.
+        // An open firewall hides nothing.
         Some(match known || self.config.open {
             true => Verdict::Pass(Rule::FirewallEstablished),
             false => Verdict::Drop(Rule::FirewallUnsolicited),
@@ -259,7 +261,7 @@ impl Firewall {
         }
     }
 
-    /// A packet of a flow that is known; `None` if it is of none.
+    /// Handles a packet of a known flow; returns `None` when its flow is not known.
     fn touch(&mut self, now: Instant, key: Key, out: bool, segment: &Segment) -> Option<Verdict> {
         let state = self.flows.get_mut(&key)?;
         let (times, began) = (&self.config.timeouts, state.from_inside == out);
@@ -319,7 +321,8 @@ impl Firewall {
         Verdict::Pass(rule)
     }
 
-    /// A flow from inside lets in by its internal endpoint; one from outside lets nobody else in.
+    /// A flow from inside lets remotes send to its internal endpoint; a flow from outside lets in
+    /// no one else.
     fn permit(&self, key: Key, out: bool) -> Option<Permit> {
         match self.config.filtering {
             _ if !out => None,
@@ -364,7 +367,7 @@ impl Firewall {
         }
     }
 
-    /// Timers that count no more are thrown out when they are the most.
+    /// Removes timers that are no longer in force once they are the majority.
     fn tidy(&mut self) {
         if self.timers.len() > 4 * self.flows.len() + 64 {
             let flows = &self.flows;
@@ -373,7 +376,7 @@ impl Firewall {
         }
     }
 
-    /// A packet that nobody inside asked for.
+    /// Handles an unsolicited packet.
     fn refuse(&mut self, now: Instant, key: Key, packet: &Packet) -> Verdict {
         let rule = Rule::FirewallUnsolicited;
         let flags = packet.flow().flags;
@@ -399,19 +402,20 @@ impl Firewall {
         }
     }
 
-    /// As [`crate::middlebox::nat::Nat::delayed`].
+    /// Returns a delayed refusal that is due, like
+    /// [`Nat::delayed`](crate::middlebox::nat::Nat::delayed).
     pub fn delayed(&mut self, now: Instant) -> Option<Packet> {
         let due = self.delayed.front().is_some_and(|(at, ..)| *at <= now);
         let (_, _, error) = due.then(|| self.delayed.pop_front()).flatten()?;
         Some(error)
     }
 
-    /// How many refusals are put off.
-    pub(crate) fn put_off(&self) -> usize {
+    /// The number of delayed refusals.
+    pub(crate) fn delayed_count(&self) -> usize {
         self.delayed.len()
     }
 
-    /// Has the refusal that was put off last translated; without a translation there is none.
+    /// Translates the refusal that was delayed last, and discards it when there is no translation.
     pub(crate) fn translate_last(&mut self, translate: impl FnOnce(&mut Packet) -> bool) {
         if let Some((_, _, error)) = self.delayed.back_mut()
             && !translate(error)
@@ -420,17 +424,17 @@ impl Firewall {
         }
     }
 
-    /// As [`crate::middlebox::nat::Nat::next_timeout`].
+    /// When [`Firewall::delayed`] returns something next.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         self.delayed.front().map(|(at, ..)| *at)
     }
 
-    /// Lets anybody in to `internal` for `lifetime`, or as long as the firewall grants; when it
-    /// ends. Asked again, it renews.
+    /// Lets anybody send to `internal` for `lifetime`, or for as long as the firewall grants.
+    /// Returns when that ends. A second call renews the pinhole.
     ///
     /// # Errors
-    /// See [`PinholesFull`].
+    /// [`PinholesFull`] when there is no room for another pinhole.
     pub fn pinhole(
         &mut self,
         now: Instant,
@@ -453,13 +457,13 @@ impl Firewall {
         Ok(expires)
     }
 
-    /// Closes a pinhole; `false` if there was none. Flows that came by it live on.
+    /// Closes a pinhole. Returns `false` when there was none. Flows that came through it stay.
     pub fn close_pinhole(&mut self, proto: Proto, internal: SocketAddr) -> bool {
         self.pinholes.remove(&(proto, internal)).is_some()
     }
 
-    /// The pinholes, by protocol and endpoint. Those that have ended since the last packet are
-    /// among them.
+    /// The pinholes, by protocol and endpoint, including those that have ended since the last
+    /// packet.
     pub fn pinholes(&self) -> impl Iterator<Item = Pinhole> {
         (self.pinholes.iter()).map(|((proto, internal), expires)| Pinhole {
             proto: *proto,
@@ -468,7 +472,7 @@ impl Firewall {
         })
     }
 
-    /// Restarts it: it forgets everything, pinholes too.
+    /// Restarts the firewall, which forgets its flows and pinholes.
     pub fn reboot(&mut self) {
         self.flows.clear();
         self.permits.clear();

@@ -1,4 +1,4 @@
-//! Firewalls as they are found.
+//! Firewalls of common kinds.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use crate::middlebox::nat::{Filtering, UnsolicitedSyn, presets};
 /// A named firewall.
 #[derive(Clone, Copy, Debug)]
 pub struct Preset {
-    /// Its name in scenarios.
+    /// Its name in scenario files.
     pub name: &'static str,
-    /// What it is, in one line.
+    /// A description in one line.
     pub about: &'static str,
-    /// Makes it.
+    /// Makes the configuration.
     pub make: fn() -> FirewallConfig,
 }
 
-/// Every named firewall.
+/// Every preset.
 #[must_use]
 pub const fn all() -> &'static [Preset] {
     ALL
 }
 
-/// The firewall of that name.
+/// The preset of this name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Preset> {
     ALL.iter().find(|p| p.name == name)
@@ -85,7 +85,7 @@ const ALL: &[Preset] = &[
     },
 ];
 
-/// A stateful firewall for both families that lets nothing in unasked.
+/// A stateful firewall for both families that lets in no unsolicited packets.
 #[must_use]
 pub fn no_inbound() -> FirewallConfig {
     FirewallConfig {
@@ -105,7 +105,7 @@ pub fn no_inbound() -> FirewallConfig {
     }
 }
 
-/// The same for IPv6 alone.
+/// The same for IPv6 only.
 #[must_use]
 pub fn home6() -> FirewallConfig {
     FirewallConfig {

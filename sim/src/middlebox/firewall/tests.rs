@@ -62,7 +62,7 @@ fn filtering_is_as_defined() {
             let verdict = wall.inbound(at(1), &udp(from, IN));
             assert_eq!(passes(&verdict), lets, "{filtering:?} {from}");
         }
-        // What let them in ends with the flow that asked.
+        // Others are let in only as long as the flow from inside lives.
         assert!(!passes(&wall.inbound(at(200_000), &udp(Q, IN))));
         assert!(wall.is_empty());
     }
@@ -92,7 +92,7 @@ fn ports_out() {
     ));
     let blocked = web.outbound(at(0), &udp("10.0.0.2:9", "1.1.1.1:6881"));
     assert_eq!(blocked, Verdict::Drop(Rule::FirewallUdpBlocked));
-    // A port mapping led it in: it may be answered, whatever the port.
+    // A port mapping led the flow in, so it may be answered whatever the port.
     assert!(passes(
         &web.forwarded(at(0), &udp("1.1.1.1:6881", "10.0.0.2:9"))
     ));
@@ -124,7 +124,7 @@ fn unsolicited_syns() {
         panic!("no answer");
     };
     assert_eq!(error.quoted().map(|q| q.src), Some(addr(P)));
-    // After six seconds, unless a SYN went out.
+    // The refusal comes after six seconds unless a SYN went out.
     let (mut wall, _) = meet(UnsolicitedSyn::DelayedIcmp);
     assert_eq!(wall.next_timeout(), Some(at(6_000)));
     assert_eq!(wall.delayed(at(5_999)), None);
@@ -174,7 +174,7 @@ fn pinholes_open_renew_and_end() {
         &wall.inbound(at(99_000), &tcp(P, IN, TcpFlags::SYN))
     ));
     assert_eq!(wall.pinholes().count(), 1);
-    // The flow lives on, the hole does not.
+    // The flow outlives the pinhole.
     assert!(passes(&wall.inbound(at(100_500), &udp(P, IN))));
     assert!(!passes(&wall.inbound(at(100_500), &udp(Q, IN))));
     assert!(!wall.close_pinhole(Proto::Udp, addr(IN)));

@@ -2,18 +2,18 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-/// Blocks of ports that internal addresses have to themselves (RFC 7422). A block stays with its
-/// address until the box restarts.
+/// The blocks that were given out. A block stays with its internal address until the box restarts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Blocks {
-    /// Blocks given of each public address.
+    /// The number of blocks given out of each public address.
     given: BTreeMap<Ipv4Addr, u32>,
     /// The number of the block of each internal address.
     index: BTreeMap<Ipv4Addr, u32>,
 }
 
 impl Blocks {
-    /// The ports of `inside`, with a new block if it has none; `None` if all are taken.
+    /// The port range of `inside`, which gets a block if it has none. Returns `None` when all
+    /// blocks are taken.
     pub(super) fn of(
         &mut self,
         inside: Ipv4Addr,

@@ -1,4 +1,5 @@
-//! What a NAT box is like: every property that RFC 4787, RFC 5382 and the field tell apart.
+//! The configuration of a NAT: every property that RFC 4787, RFC 5382 and observed devices
+//! distinguish.
 
 use std::time::Duration;
 
@@ -7,130 +8,131 @@ use crate::middlebox::conntrack::Timeouts;
 /// How outgoing flows share an external endpoint (RFC 4787 §4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mapping {
-    /// EIM: one external endpoint for one internal endpoint.
+    /// EIM: one external endpoint for each internal endpoint.
     EndpointIndependent,
-    /// ADM: one for each remote address.
+    /// ADM: one external endpoint for each internal endpoint and remote address.
     AddressDependent,
-    /// APDM: one for each remote address and port; "symmetric".
+    /// APDM, also called symmetric: one external endpoint for each internal and remote endpoint.
     AddressAndPortDependent,
 }
 
-/// Who may answer through an external endpoint (RFC 4787 §5).
+/// Which remotes may send through an external endpoint (RFC 4787 §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Filtering {
-    /// EIF: anybody.
+    /// EIF: any remote.
     EndpointIndependent,
     /// ADF: any port of an address that was sent to.
     AddressDependent,
-    /// APDF: an endpoint that was sent to.
+    /// APDF: only endpoints that were sent to.
     AddressAndPortDependent,
 }
 
-/// Which external port a new mapping asks for (RFC 4787 §4.2).
+/// The external port that a new mapping asks for (RFC 4787 §4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortPolicy {
-    /// The internal one.
+    /// The internal port.
     Preserve,
-    /// The internal one, or another of the same parity (RFC 4787 §4.2.2).
+    /// The internal port, or another of the same parity (RFC 4787 §4.2.2).
     PreserveParity,
-    /// The last one given plus this; may be negative.
+    /// The port given out last plus this number, which may be negative.
     Sequential(i32),
-    /// Any of the range.
+    /// A random port of the range.
     Random,
-    /// Random within a block of this size that the internal address has to itself (RFC 7422).
+    /// A random port of the block of this size that belongs to the internal address (RFC 7422).
     Block(u16),
-    /// Computed from the flow's key, so that a mapping that expired comes back the same.
+    /// Computed from the flow's key, so that a mapping that expired gets the same port again.
     Hash,
 }
 
-/// What happens when the port that is asked for is taken.
+/// What happens when the port that a mapping asks for is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clash {
-    /// The next free one.
+    /// The mapping gets the next free port.
     Next,
-    /// A random free one.
+    /// The mapping gets a random free port.
     Random,
-    /// It is shared as long as the remote endpoints differ; else a random free one. Linux.
+    /// The port is shared as long as the remote endpoints differ, and otherwise the mapping gets a
+    /// random free port, as on Linux.
     Overload,
     /// The packet is dropped.
     Drop,
 }
 
-/// Whether, and how, a packet from inside to the box's own external endpoint comes back in
+/// Whether and how a packet from inside to one of the box's own external endpoints comes back in
 /// (RFC 4787 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hairpin {
-    /// It does not.
+    /// It does not come back.
     None,
-    /// With the internal endpoint as its sender.
+    /// It comes back with the internal endpoint as its sender.
     InternalSource,
-    /// With the external endpoint as its sender, as RFC 4787 asks.
+    /// It comes back with the external endpoint as its sender, as RFC 4787 requires.
     ExternalSource,
 }
 
-/// What the box does with packets for itself on the WAN side that nothing maps. A kernel that
-/// takes them in remembers them, and may then have to move a mapping that wants the same port:
-/// the inbound-first collision.
+/// What the box does with packets to its external address for which it has no mapping. A kernel
+/// that accepts them creates flows for them, and may then have to give another port to a mapping
+/// that wants the same one: the inbound-first collision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WanInput {
-    /// Dropped and forgotten.
+    /// Drops them without a flow.
     Drop,
-    /// Answered with an ICMP error, and forgotten.
+    /// Answers with an ICMP error, without a flow.
     Reject,
-    /// Taken in and remembered.
+    /// Accepts them and creates a flow.
     Accept,
 }
 
-/// What becomes of a packet that needs an entry when the table is full.
+/// What happens to a packet that needs a flow when the table is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     /// It is dropped.
     DropNew,
-    /// The entry that was idle longest makes room.
+    /// The flow that has been idle longest is removed.
     EvictOldest,
     /// The box restarts and forgets everything.
     Crash,
-    /// New flows are dropped, and above this many per mille every packet takes 1 ms more for
-    /// each per mille above.
+    /// New flows are dropped. Above this fill in per mille, every packet takes 1 ms longer for each
+    /// per mille.
     Slowdown(u16),
 }
 
-/// How an unsolicited SYN from outside is met (RFC 5382 §4.3).
+/// How an unsolicited SYN from outside is answered (RFC 5382 §4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnsolicitedSyn {
-    /// In silence.
+    /// Not at all.
     Drop,
     /// With a reset.
     Reset,
     /// With an ICMP port unreachable.
     Icmp,
-    /// With an ICMP error 6 s later, unless a SYN went out meanwhile (RFC 5382 REQ-4).
+    /// With an ICMP error after 6 s, unless a SYN went out in the meantime (RFC 5382 REQ-4).
     DelayedIcmp,
 }
 
-/// How external addresses are chosen when there are several (RFC 4787 §4.1).
+/// How an external address is chosen when there are several (RFC 4787 §4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {
-    /// One internal host always gets the same.
+    /// An internal host always gets the same one.
     Paired,
-    /// Any.
+    /// Any address.
     Arbitrary,
 }
 
-/// How one transport protocol is translated.
+/// The translation of one transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Translation {
-    /// See [`Mapping`].
+    /// How external endpoints are shared.
     pub mapping: Mapping,
-    /// See [`Filtering`].
+    /// Which remotes may send in.
     pub filtering: Filtering,
-    /// See [`PortPolicy`].
+    /// The port that is asked for.
     pub ports: PortPolicy,
-    /// See [`Clash`].
+    /// What happens when that port is taken.
     pub clash: Clash,
 }
 
-/// Echo identifiers are translated as Linux does, whatever the box does with ports.
+/// The translation of echo identifiers, which is that of Linux in every box.
 pub(super) const ECHO: Translation = Translation {
     mapping: Mapping::EndpointIndependent,
     filtering: Filtering::AddressAndPortDependent,
@@ -138,60 +140,60 @@ pub(super) const ECHO: Translation = Translation {
     clash: Clash::Overload,
 };
 
-/// A NAT box. Presets are in [`super::presets`].
+/// A NAT. Presets are in [`super::presets`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatConfig {
-    /// UDP.
+    /// The translation of UDP.
     pub udp: Translation,
-    /// TCP.
+    /// The translation of TCP.
     pub tcp: Translation,
-    /// External ports that are given out, ends included. Preserved ports may lie outside.
+    /// The external ports that are given out, both ends included. Preserved ports may lie outside.
     pub port_range: (u16, u16),
-    /// See [`WanInput`].
+    /// What happens to packets for the box itself.
     pub wan_input: WanInput,
-    /// See [`Timeouts`].
+    /// The lifetimes of flows.
     pub timeouts: Timeouts,
-    /// See [`Pooling`].
+    /// How external addresses are chosen.
     pub pooling: Pooling,
-    /// See [`Hairpin`].
+    /// Whether packets between two hosts inside can use external endpoints.
     pub hairpin: Hairpin,
-    /// Most flows in the table.
+    /// The most flows in the table.
     pub max_entries: u32,
-    /// Most flows of one internal address.
+    /// The most flows of one internal address.
     pub max_per_host: Option<u32>,
-    /// See [`Full`].
+    /// What happens when the table is full.
     pub full: Full,
-    /// See [`UnsolicitedSyn`].
+    /// How an unsolicited SYN is answered.
     pub unsolicited_syn: UnsolicitedSyn,
-    /// ICMP errors about a mapped flow are passed on, translated (RFC 5508).
+    /// ICMP errors about a known flow are translated and passed on (RFC 5508).
     pub icmp_errors: bool,
     /// Fragments are passed on (RFC 4787 REQ-14).
     pub fragments: bool,
-    /// A TCP segment from inside that opens nothing and belongs to no known connection is taken
-    /// for one of a connection that was forgotten, as Linux does; else it is dropped.
+    /// A TCP segment from the inside that belongs to no known flow, and is not a SYN, begins a
+    /// flow, as on Linux. Otherwise it is dropped.
     pub tcp_loose: bool,
-    /// TCP segments outside the windows of their connection are dropped, as Linux does; else
-    /// sequence numbers are not looked at.
+    /// TCP segments outside the windows of their connection are dropped, as on Linux. Otherwise
+    /// sequence numbers are ignored.
     pub tcp_windows: bool,
-    /// An application-level gateway rewrites addresses in payloads that equal the sender's own.
+    /// An application-level gateway rewrites the sender's own address in payloads.
     pub alg: bool,
-    /// Takes a hop from the TTL.
+    /// Decrements the TTL.
     pub decrement_ttl: bool,
-    /// How long a restart takes; meanwhile nothing passes.
+    /// How long a restart takes. Nothing passes until then.
     pub boot: Duration,
-    /// A defect, for tests of what finds defects.
+    /// A defect, for tests of the tools that find defects.
     pub fault: Option<Fault>,
 }
 
 /// A defect that is planted on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// One mapping is forgotten, once. What came in by it until then is dropped with
-    /// [`crate::packet::verdict::Rule::PlantedFault`].
+    /// One mapping is forgotten, once. Packets that came in through it until then are dropped with
+    /// [`Rule::PlantedFault`](crate::packet::verdict::Rule::PlantedFault).
     ForgetMapping {
-        /// Which one, counted from 1 in the order in which they are made.
+        /// The number of the mapping, counted from 1 in the order of creation.
         nth: u32,
-        /// How old it becomes.
+        /// The age at which it is forgotten.
         after: Duration,
     },
 }

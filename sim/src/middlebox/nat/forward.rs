@@ -1,4 +1,4 @@
-//! Port mappings that somebody asked for: by hand, or by UPnP, NAT-PMP or PCP.
+//! Port mappings that were asked for: by hand, or with UPnP, NAT-PMP or PCP.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -7,7 +7,7 @@ use dunlin_core::Instant;
 use super::key::End;
 use crate::packet::Proto;
 
-/// Most port mappings of one box.
+/// The most port mappings of one box.
 pub const MAX_FORWARDS: usize = 1_024;
 
 /// A port mapping.
@@ -15,22 +15,22 @@ pub const MAX_FORWARDS: usize = 1_024;
 pub struct Forward {
     /// UDP or TCP.
     pub proto: Proto,
-    /// Where the world finds it.
+    /// The endpoint outside.
     pub external: SocketAddr,
-    /// Where it leads.
+    /// The endpoint inside.
     pub internal: SocketAddr,
-    /// When it ends; `None` for one that was made by hand, which outlives a restart.
+    /// When the mapping ends; `None` for a mapping made by hand, which survives a restart.
     pub expires: Option<Instant>,
 }
 
-/// Why a port mapping was not made.
+/// The reasons why a port mapping was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardError {
-    /// Another internal endpoint has the external port.
+    /// The external port belongs to another internal endpoint.
     Taken,
     /// There are [`MAX_FORWARDS`] already.
     Full,
-    /// Not UDP or TCP, not IPv4, or port 0.
+    /// The protocol is neither UDP nor TCP, the address is not IPv4, or the port is 0.
     Unsupported,
 }
 
@@ -52,12 +52,12 @@ struct Lease {
 pub(super) struct Forwards {
     by_external: BTreeMap<Place, Lease>,
     by_inside: BTreeMap<Place, End>,
-    /// The earliest end, or earlier.
+    /// The earliest end of a mapping, or earlier.
     next: Option<Instant>,
 }
 
 impl Forwards {
-    /// Whether there are [`MAX_FORWARDS`].
+    /// Returns `true` when there are [`MAX_FORWARDS`].
     pub(super) fn is_full(&self) -> bool {
         self.by_external.len() >= MAX_FORWARDS
     }
@@ -91,7 +91,7 @@ impl Forwards {
     }
 
     pub(super) fn external_of(&self, proto: Proto, inside: End) -> Option<End> {
-        // Most boxes have none, and this is asked for every new flow.
+        // This is called for every new flow, and most boxes have no mappings.
         if self.by_inside.is_empty() {
             return None;
         }
@@ -121,7 +121,7 @@ impl Forwards {
         self.retain(|at| at.is_none_or(|at| at > now));
     }
 
-    /// Leases do not outlive a restart.
+    /// Removes the leases, which do not survive a restart.
     pub(super) fn reboot(&mut self) {
         self.retain(|at| at.is_none());
     }

@@ -1,12 +1,12 @@
-//! Fragments (RFC 4787 REQ-14): those that follow the first have no ports, and go where it went.
-//! They are known by it, so one that overtakes the first is dropped.
+//! Fragments (RFC 4787 REQ-14). Those after the first have no ports and follow the first one, so a
+//! fragment that overtakes it is dropped.
 
 use std::{collections::VecDeque, net::SocketAddr};
 
 use super::key::{Dir, End};
 use crate::packet::{Flow, Fragment, Packet, Proto};
 
-/// Datagrams in parts that are followed at one time; the oldest makes room.
+/// The most datagrams whose fragments are followed at one time. The oldest is removed.
 const MAX_DATAGRAMS: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ struct Datagram {
     id: u16,
 }
 
-/// Where the first fragments went.
+/// The endpoints through which first fragments went.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fragments(VecDeque<(Datagram, End)>);
 
@@ -34,7 +34,8 @@ fn datagram(dir: Dir, fragment: Fragment, flow: &Flow) -> Datagram {
 }
 
 impl Fragments {
-    /// Remembers by which endpoint a first fragment went; `flow` is as it came.
+    /// Remembers the endpoint through which a first fragment went; `flow` is that of the fragment
+    /// as it came.
     pub(super) fn first(&mut self, dir: Dir, fragment: Fragment, flow: &Flow, end: End) {
         let key = datagram(dir, fragment, flow);
         self.0.retain(|(k, _)| *k != key);
@@ -44,13 +45,14 @@ impl Fragments {
         self.0.push_back((key, end));
     }
 
-    /// The endpoint by which the first fragment of the same datagram went.
+    /// The endpoint through which the first fragment of the same datagram went.
     fn end(&self, dir: Dir, fragment: Fragment, flow: &Flow) -> Option<End> {
         let key = datagram(dir, fragment, flow);
         self.0.iter().find(|(k, _)| *k == key).map(|(_, end)| *end)
     }
 
-    /// Sends a later fragment where the first one went; `false` if that is not known.
+    /// Translates a later fragment like the first one. Returns `false` when the first one is not
+    /// known.
     pub(super) fn follow(&self, dir: Dir, fragment: Fragment, packet: &mut Packet) -> bool {
         let Some(end) = self.end(dir, fragment, packet.flow()) else {
             return false;

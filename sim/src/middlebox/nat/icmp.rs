@@ -1,5 +1,5 @@
-//! ICMP (RFC 5508): echoes are flows by their identifier, errors follow the flow that they are
-//! about and do not touch its timer.
+//! ICMP (RFC 5508). Echoes are flows by their identifier; errors follow the flow that they quote
+//! and do not prolong it.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use crate::packet::{
     verdict::{Rule, Verdict},
 };
 
-/// The far end of a flow: an echo has none but the address.
+/// The remote end of a flow, which is an address without a port for an echo.
 fn far(proto: Proto, addr: SocketAddr) -> Option<End> {
     let end = End::of(addr)?;
     Some(if proto == Proto::Icmp {
@@ -22,7 +22,7 @@ fn far(proto: Proto, addr: SocketAddr) -> Option<End> {
 }
 
 impl Nat {
-    /// A message from inside.
+    /// Handles an ICMP message from inside.
     pub(super) fn icmp_out(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
         let flow = *packet.flow();
         if let Some(quoted) = packet.quoted() {
@@ -46,7 +46,7 @@ impl Nat {
         }
     }
 
-    /// An error from inside: about a packet that came in.
+    /// Handles an error from inside, about a packet that came in.
     fn error_out(&self, quoted: Flow, packet: &mut Packet) -> Verdict {
         let known = End::of(quoted.dst)
             .zip(far(quoted.proto, quoted.src))
@@ -79,7 +79,7 @@ impl Nat {
         }
     }
 
-    /// A message from outside.
+    /// Handles an ICMP message from outside.
     pub(super) fn icmp_in(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
         let flow = *packet.flow();
         if let Some(quoted) = packet.quoted() {
@@ -114,7 +114,7 @@ impl Nat {
         }
     }
 
-    /// An error from outside: about a packet that went out.
+    /// Handles an error from outside, about a packet that went out.
     fn error_in(&self, quoted: Flow, packet: &mut Packet) -> Verdict {
         let known = End::of(quoted.src)
             .zip(far(quoted.proto, quoted.dst))

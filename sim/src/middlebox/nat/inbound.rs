@@ -3,7 +3,7 @@
 use dunlin_core::Instant;
 
 use super::{
-    Dir, Filtering, Fresh, Nat, Use,
+    Created, Dir, Filtering, Nat, Use,
     key::{End, Key, Kind},
     table::{Flow, Origin},
 };
@@ -16,9 +16,9 @@ use crate::{
 };
 
 impl Nat {
-    /// A packet from outside. If it passes, its receiver is an internal endpoint.
+    /// Handles a packet from outside. If it passes, its receiver is an internal endpoint.
     pub fn inbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
-        self.fresh = Fresh::default();
+        self.created = Created::default();
         let flow = *packet.flow();
         let (Some(remote), Some(external)) = (End::of(flow.src), End::of(flow.dst)) else {
             return Verdict::Pass(Rule::NatUntouched);
@@ -51,7 +51,7 @@ impl Nat {
         }
     }
 
-    /// The internal endpoint that a packet from `remote` is for, if it is let in.
+    /// The internal endpoint that a packet from `remote` is for, if the packet is let in.
     pub(super) fn way_in(
         &mut self,
         now: Instant,
@@ -83,8 +83,8 @@ impl Nat {
             }
         };
         if self.table.find_out(proto, inside, remote).is_some() {
-            // What would answer it belongs to another flow. A choice of this model: Linux 6.18 lets
-            // it in from another port of the sender (measured), so that the host hears a stranger.
+            // The answer would belong to another flow. Linux 6.18 lets the packet in from another
+            // port of the sender (measured); this model drops it.
             return Err(Rule::NatClash);
         }
         let (track, mut life) =
@@ -93,7 +93,7 @@ impl Nat {
             && proto == Proto::Udp
             && !self.config.timeouts.inbound_refresh
         {
-            // What is let in does not keep the mapping that let it in.
+            // The flow does not outlive the mapping that let it in.
             life = until.saturating_since(now);
         }
         self.make_room(now, Some(inside))?;
@@ -111,8 +111,8 @@ impl Nat {
         Ok((inside, rule))
     }
 
-    /// The flow by whose mapping an unknown sender is let in (RFC 4787 §5). If several internal
-    /// endpoints share the external one, the oldest flow counts.
+    /// The flow through whose mapping an unknown remote is let in (RFC 4787 §5). When several
+    /// internal endpoints share the external one, this is the oldest flow.
     fn let_in(&self, proto: Proto, external: End, remote: End) -> Option<u32> {
         let key = |kind, far| Key::new(kind, proto, external, far);
         match self.translation(proto).filtering {

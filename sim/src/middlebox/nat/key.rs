@@ -1,4 +1,4 @@
-//! Endpoints and keys in as few bits as they need, and how they are hashed.
+//! Endpoints and keys in few bits, and how they are hashed.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -9,14 +9,14 @@ use crate::packet::Proto;
 pub(super) struct End(u64);
 
 impl End {
-    /// Nobody.
+    /// No endpoint.
     pub(super) const NONE: Self = Self(0);
 
     pub(super) const fn new(ip: Ipv4Addr, port: u16) -> Self {
         Self((ip.to_bits() as u64) << 16 | port as u64)
     }
 
-    /// `None` for IPv6.
+    /// Returns `None` for IPv6.
     pub(super) const fn of(addr: SocketAddr) -> Option<Self> {
         match addr.ip() {
             IpAddr::V4(ip) => Some(Self::new(ip, addr.port())),
@@ -32,7 +32,7 @@ impl End {
         self.0 as u16
     }
 
-    /// The address, with port 0.
+    /// The address with port 0.
     pub(super) const fn bare(self) -> Self {
         Self(self.0 & !0xffff)
     }
@@ -46,19 +46,19 @@ impl End {
     }
 }
 
-/// Which way a packet goes.
+/// The direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dir {
     Out,
     In,
 }
 
-/// What a key is the key of.
+/// What a key identifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A flow by its internal and remote endpoint.
+    /// A flow, by its internal and remote endpoints.
     Out,
-    /// A flow by its external and remote endpoint.
+    /// A flow, by its external and remote endpoints.
     In,
     /// The flows of one mapping.
     Source,
@@ -80,12 +80,12 @@ impl Key {
         Self(near.0 | tag << 48, far.0)
     }
 
-    /// Which of a flow's lists this is the key of.
+    /// The list of a flow that this key belongs to.
     pub(super) const fn list(self) -> usize {
         ((self.0 >> 50) as usize).saturating_sub(Kind::Source as usize)
     }
 
-    /// For tables: fast, spread over all bits, the same on every machine.
+    /// A hash for tables: fast, and the same on every machine.
     pub(super) const fn hash(self, seed: u64) -> u64 {
         let a = (self.0 ^ seed ^ 0x2d35_8dcc_aa6c_78a5) as u128;
         let b = (self.1 ^ seed.rotate_left(32) ^ 0x8bb8_4b93_962e_acc9) as u128;
@@ -93,7 +93,8 @@ impl Key {
         wide as u64 ^ (wide >> 64) as u64
     }
 
-    /// For decisions: every bit depends on every bit (the finaliser of SplitMix64).
+    /// A hash for decisions, in which every bit depends on every bit of the key (the finaliser of
+    /// SplitMix64).
     pub(super) const fn scatter(self, seed: u64) -> u64 {
         let mut z = self.hash(seed).wrapping_add(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -11,10 +11,10 @@ use super::{
 use crate::packet::Proto;
 
 impl Nat {
-    /// Leads what arrives at `external_port` to `internal`, for `lifetime` or for ever, from
-    /// anybody (RFC 6887 §11). The external address is the one `internal` has of old. A new
-    /// flow of `internal` gets the port, too, if it has no other mapping. Asked again, it
-    /// renews.
+    /// Makes a port mapping: what arrives at `external_port`, from anybody, goes to `internal` for
+    /// `lifetime`, or forever (RFC 6887 §11). The external address is the one that is paired with
+    /// `internal`. A new flow of `internal` uses the port, too, if it has no other mapping. A
+    /// second call renews the mapping.
     ///
     /// # Errors
     /// See [`ForwardError`].
@@ -49,14 +49,14 @@ impl Nat {
         Ok(external.addr())
     }
 
-    /// Ends a port mapping; `false` if there was none. Flows that came by it live on.
+    /// Ends a port mapping. Returns `false` when there was none. Flows that came through it stay.
     pub fn unforward(&mut self, now: Instant, proto: Proto, external: SocketAddr) -> bool {
         self.expire(now);
         End::of(external).is_some_and(|e| self.forwards.remove(proto, e).is_some())
     }
 
-    /// The port mappings, by protocol and external endpoint. Those that have ended since the
-    /// last packet are among them.
+    /// The port mappings, by protocol and external endpoint, including those that have ended since
+    /// the last packet.
     pub fn forwards(&self) -> impl Iterator<Item = Forward> {
         self.forwards.iter()
     }

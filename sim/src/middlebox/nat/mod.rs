@@ -1,10 +1,11 @@
-//! NAT boxes: pure tables with timers, without a network. A box is asked about one packet at a
-//! time and rewrites it in place.
+//! NATs: tables with timers, without a network. A NAT is handed one packet at a time and rewrites
+//! it in place.
 //!
-//! The table is one of flows, as in Linux's connection tracking; a mapping is what the flows of
-//! one internal endpoint (and, as [`Mapping`] says, one remote address or endpoint) share, and
-//! lives as long as one of them does. A flow that began outside is answered by the external
-//! endpoint that it came to; one between two endpoints that have another flow is not let in.
+//! The table holds flows, as in Linux's connection tracking. A mapping is the external endpoint
+//! that the flows of one internal endpoint share (and, depending on [`Mapping`], of one remote
+//! address or endpoint), and lives as long as one of these flows. A flow that began outside is
+//! answered from the external endpoint at which it arrived. A packet from outside is dropped when
+//! its two ends already have another flow.
 
 mod blocks;
 mod config;
@@ -48,46 +49,47 @@ use crate::{
     rng::SimRng,
 };
 
-/// External endpoints that are remembered after their end, to say why a packet was dropped.
-const GRAVES: usize = 1_024;
+/// The most external endpoints that are remembered after their end, to explain why a packet was
+/// dropped.
+const MAX_ENDED: usize = 1_024;
 
-/// What a box did.
+/// Counters of a NAT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NatStats {
-    /// Flows made.
+    /// Flows created.
     pub flows: u64,
-    /// Mappings made: flows that share their external endpoint with no older one.
+    /// Mappings created: flows that share their external endpoint with no older flow.
     pub mappings: u64,
-    /// Those of them that did not get the port they asked for.
+    /// Mappings that did not get the port that they asked for.
     pub remapped: u64,
-    /// Flows that ended by their timer.
+    /// Flows that expired.
     pub expired: u64,
-    /// Flows that made room for others.
+    /// Flows removed to make room for others.
     pub evicted: u64,
-    /// Packets dropped because the table, or a host's share of it, was full.
+    /// Packets dropped because the table, or the share of one host, was full.
     pub table_full: u64,
     /// Restarts.
     pub reboots: u64,
-    /// Most flows at one time.
+    /// The most flows at one time.
     pub peak: u64,
 }
 
-/// A flow, for looking at.
+/// A flow, for inspection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Protocol.
+    /// The protocol.
     pub proto: Proto,
-    /// The internal endpoint; `None` if the box itself was taken for it.
+    /// The internal endpoint; `None` for a flow of the box itself.
     pub internal: Option<SocketAddr>,
-    /// Its external endpoint.
+    /// The external endpoint.
     pub external: SocketAddr,
     /// The remote endpoint.
     pub remote: SocketAddr,
-    /// When it ends, if nothing comes by.
+    /// When the flow expires if no packet comes.
     pub expires: Instant,
 }
 
-/// A NAT box. Packets of IPv6 pass it untouched.
+/// A NAT. IPv6 packets pass untouched.
 #[derive(Clone, Debug)]
 pub struct Nat {
     config: NatConfig,
@@ -100,36 +102,37 @@ pub struct Nat {
     last_port: [u16; 3],
     fragments: Fragments,
     delayed: Refusals,
-    /// Until when the box restarts.
+    /// When the restart in progress ends.
     down: Option<Instant>,
-    graves: VecDeque<(Proto, End, Rule)>,
+    ended: VecDeque<(Proto, End, Rule)>,
     fault: Option<(Instant, Proto, Key)>,
-    /// What the planted fault made the box forget.
+    /// The flows that the planted fault removed.
     forgotten: Vec<(Proto, End, End)>,
     stats: NatStats,
-    /// The flows that the last packet made.
-    fresh: Fresh,
+    /// The flows that the last packet created.
+    created: Created,
 }
 
-/// Flows that one packet made: one, or two if it was turned round.
+/// The flows that one packet created: one, or two if it was hairpinned.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Fresh([Option<(Proto, End, End)>; 2]);
+pub(crate) struct Created([Option<(Proto, End, End)>; 2]);
 
 /// What a packet does to its flow.
 enum Use {
-    /// It belongs to it.
+    /// The packet belongs to the flow.
     Pass,
-    /// It may not pass.
+    /// The packet must not pass.
     Stop(Rule),
     /// The flow is over, and the packet may begin another.
     Over,
 }
 
 impl Nat {
-    /// A box with these external addresses. Boxes of one seed draw the same ports.
+    /// Creates a NAT with these external addresses. Two boxes with the same seed draw the same
+    /// ports.
     ///
     /// # Panics
-    /// If there is no external address, or the range of ports is empty or holds port 0.
+    /// When there is no external address, or the port range is empty or contains port 0.
     #[must_use]
     pub fn new(config: NatConfig, public: &[Ipv4Addr], seed: u64) -> Self {
         assert!(!public.is_empty(), "a NAT needs an external address");
@@ -146,18 +149,18 @@ impl Nat {
             fragments: Fragments::default(),
             delayed: Refusals::default(),
             down: None,
-            graves: VecDeque::new(),
+            ended: VecDeque::new(),
             fault: None,
             forgotten: Vec::new(),
             stats: NatStats::default(),
-            fresh: Fresh::default(),
+            created: Created::default(),
             config,
         };
         nat.start_ports();
         nat
     }
 
-    /// Where sequential allocation begins.
+    /// Chooses where sequential allocation begins.
     fn start_ports(&mut self) {
         let (low, high) = self.config.port_range;
         let wide = u64::from(high - low) + 1;
@@ -167,37 +170,37 @@ impl Nat {
         }
     }
 
-    /// What it was made with.
+    /// The configuration.
     #[must_use]
     pub const fn config(&self) -> &NatConfig {
         &self.config
     }
 
-    /// Its external addresses.
+    /// The external addresses.
     #[must_use]
     pub fn public(&self) -> &[Ipv4Addr] {
         &self.public
     }
 
-    /// What it did so far.
+    /// The counters.
     #[must_use]
     pub const fn stats(&self) -> NatStats {
         self.stats
     }
 
-    /// Flows in the table; those whose time has come since the last packet are counted.
+    /// The number of flows in the table, including flows that have expired since the last packet.
     #[must_use]
     pub fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Whether the table is empty.
+    /// Returns `true` when the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The flows in the table, in an order that only depends on what happened.
+    /// The flows in the table, in an order that depends only on what happened before.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
         self.table.iter().map(|flow| Entry {
             proto: flow.proto,
@@ -208,8 +211,8 @@ impl Nat {
         })
     }
 
-    /// The external endpoint by which `internal` speaks to `remote`, or would by a mapping that
-    /// it has; `None` if it would get a new one.
+    /// The external endpoint from which `internal` sends to `remote`, or would send with a mapping
+    /// that exists; `None` when a new mapping would be created.
     pub fn external_of(
         &mut self,
         now: Instant,
@@ -228,12 +231,12 @@ impl Nat {
         known.or_else(shared).map(End::addr)
     }
 
-    /// Restarts it: flows and leased port mappings are forgotten, and for
-    /// [`NatConfig::boot`] nothing passes.
+    /// Restarts the NAT: flows and leased port mappings are forgotten, and nothing passes for
+    /// [`NatConfig::boot`].
     pub fn reboot(&mut self, now: Instant) {
         let ends: Vec<_> = self.table.iter().map(|f| (f.proto, f.external)).collect();
         for (proto, external) in ends {
-            self.bury(proto, external, Rule::NatRebooted);
+            self.remember_end(proto, external, Rule::NatRebooted);
         }
         self.table.clear();
         self.forwards.reboot();
@@ -245,7 +248,7 @@ impl Nat {
         self.stats.reboots += 1;
     }
 
-    /// How much longer each packet takes at this fill of the table; see [`Full::Slowdown`].
+    /// How much longer each packet takes at the present fill of the table; see [`Full::Slowdown`].
     #[must_use]
     pub fn penalty(&self) -> Duration {
         let Full::Slowdown(above) = self.config.full else {
@@ -271,7 +274,7 @@ impl Nat {
         }
     }
 
-    /// Forgets what has ended by `now`.
+    /// Removes what has expired by `now`.
     fn expire(&mut self, now: Instant) {
         if self.down.is_some_and(|until| until <= now) {
             self.down = None;
@@ -292,23 +295,23 @@ impl Nat {
         }
     }
 
-    /// Forgets a flow, and remembers its external endpoint's end.
+    /// Removes a flow. If its external endpoint has no other flow, remembers why that ended.
     fn forget(&mut self, slot: u32, why: Rule) {
         let flow = self.table.remove(slot);
         let key = Key::new(Kind::External, flow.proto, flow.external, End::NONE);
         if flow.origin != Origin::Stray && self.table.count(key) == 0 {
-            self.bury(flow.proto, flow.external, why);
+            self.remember_end(flow.proto, flow.external, why);
         }
     }
 
-    fn bury(&mut self, proto: Proto, external: End, why: Rule) {
-        if self.graves.len() >= GRAVES {
-            self.graves.pop_front();
+    fn remember_end(&mut self, proto: Proto, external: End, why: Rule) {
+        if self.ended.len() >= MAX_ENDED {
+            self.ended.pop_front();
         }
-        self.graves.push_back((proto, external, why));
+        self.ended.push_back((proto, external, why));
     }
 
-    /// Why a packet for `external` finds no way in.
+    /// The rule by which a packet for `external` is dropped.
     fn why_closed(&self, proto: Proto, external: End, remote: End) -> Rule {
         let key = Key::new(Kind::External, proto, external, End::NONE);
         let mapped = self.table.count(key) > 0;
@@ -323,11 +326,11 @@ impl Nat {
         if mapped {
             return Rule::NatFiltered;
         }
-        let grave = (self.graves.iter().rev()).find(|g| g.0 == proto && g.1 == external);
-        grave.map_or(Rule::NatNoMapping, |g| g.2)
+        let end = (self.ended.iter().rev()).find(|g| g.0 == proto && g.1 == external);
+        end.map_or(Rule::NatNoMapping, |g| g.2)
     }
 
-    /// Counts a packet as a sign of life of its flow, and says whether it belongs to it.
+    /// Accounts for a packet of a flow, and returns whether it belongs to the flow.
     fn touch(&mut self, now: Instant, slot: u32, dir: Dir, segment: &Segment) -> Use {
         let times = &self.config.timeouts;
         let flow = self.table.flow_mut(slot);
@@ -345,7 +348,7 @@ impl Nat {
         Use::Pass
     }
 
-    /// A fragment that is not the first, or that this box does not pass.
+    /// Handles a fragment other than the first.
     fn later_fragment(&self, dir: Dir, fragment: Fragment, packet: &mut Packet) -> Verdict {
         if self.config.fragments && self.fragments.follow(dir, fragment, packet) {
             Verdict::Pass(Rule::NatMapped)
@@ -354,7 +357,8 @@ impl Nat {
         }
     }
 
-    /// Whether one more flow of `host` fits; makes room if that is what this box does.
+    /// Checks that there is room for one more flow of `host`, and makes room if the configuration
+    /// says so.
     fn make_room(&mut self, now: Instant, host: Option<End>) -> Result<(), Rule> {
         if let (Some(host), Some(cap)) = (host, self.config.max_per_host)
             && self.table.count(host_key(host)) >= cap
@@ -380,7 +384,7 @@ impl Nat {
         Err(Rule::NatTableFull)
     }
 
-    /// Takes a new flow in. There is room, and its two keys are free.
+    /// Adds a new flow. There must be room, and its two keys must be free.
     fn admit(&mut self, flow: Flow) -> u32 {
         let (proto, inside, external) = (flow.proto, flow.inside, flow.external);
         let own = flow.origin != Origin::Stray;
@@ -395,7 +399,7 @@ impl Nat {
         };
         let name = (proto, external, flow.remote);
         let slot = self.table.insert(flow, &joins);
-        if let Some(place) = self.fresh.0.iter_mut().find(|f| f.is_none()) {
+        if let Some(place) = self.created.0.iter_mut().find(|f| f.is_none()) {
             *place = Some(name);
         }
         self.stats.flows += 1;
@@ -403,15 +407,15 @@ impl Nat {
         slot
     }
 
-    /// The flows that the last packet made.
-    pub(crate) const fn fresh(&self) -> Fresh {
-        self.fresh
+    /// The flows that the last packet created.
+    pub(crate) const fn created(&self) -> Created {
+        self.created
     }
 
-    /// Forgets flows whose first packet did not get through: as in Linux, where an entry is confirmed when its packet
-    /// leaves the box, and goes with a packet that is dropped before.
-    pub(crate) fn forget_fresh(&mut self, fresh: Fresh) {
-        for (proto, external, remote) in fresh.0.into_iter().flatten() {
+    /// Removes flows whose first packet did not get through. Linux does the same: a flow is
+    /// confirmed when its packet leaves the box.
+    pub(crate) fn forget_created(&mut self, created: Created) {
+        for (proto, external, remote) in created.0.into_iter().flatten() {
             if let Some(slot) = self.table.find_in(proto, external, remote) {
                 self.table.remove(slot);
                 self.stats.flows -= 1;
@@ -419,13 +423,13 @@ impl Nat {
         }
     }
 
-    /// Takes a hop from the packet if this box does; `false` if none was left.
+    /// Decrements the TTL if the configuration says so. Returns `false` when no hop was left.
     fn hop(&self, packet: &mut Packet) -> bool {
         !self.config.decrement_ttl || packet.hop()
     }
 }
 
 const fn host_key(host: End) -> Key {
-    // One count over all protocols.
+    // The limit of a host counts all protocols together.
     Key::new(Kind::Host, Proto::Udp, host.bare(), End::NONE)
 }

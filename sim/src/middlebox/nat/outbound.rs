@@ -3,7 +3,7 @@
 use dunlin_core::Instant;
 
 use super::{
-    Dir, Fresh, Hairpin, Nat, Use,
+    Created, Dir, Hairpin, Nat, Use,
     key::{End, Key, Kind},
     table::{Flow, Origin},
 };
@@ -23,10 +23,10 @@ pub(super) struct Way {
 }
 
 impl Nat {
-    /// A packet from inside. If it passes, its sender is an external endpoint of this box; if
-    /// it is [`Verdict::Hairpin`], its receiver is an internal one.
+    /// Handles a packet from inside. If it passes, its sender is an external endpoint of this box;
+    /// with [`Verdict::Hairpin`], its receiver is an internal endpoint.
     pub fn outbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
-        self.fresh = Fresh::default();
+        self.created = Created::default();
         let flow = *packet.flow();
         let (Some(inside), Some(remote)) = (End::of(flow.src), End::of(flow.dst)) else {
             return Verdict::Pass(Rule::NatUntouched);
@@ -73,7 +73,7 @@ impl Nat {
         self.public.contains(&end.ip())
     }
 
-    /// The external endpoint of a packet's flow, which is made if it is new.
+    /// The external endpoint of a packet's flow, which is created if it does not exist.
     pub(super) fn way_out(
         &mut self,
         now: Instant,
@@ -113,7 +113,7 @@ impl Nat {
             origin: Origin::Inside,
             hairpin,
         });
-        self.called_back(proto, external, remote);
+        self.cancel_refusal(proto, external, remote);
         if rule != Rule::NatReusedMapping {
             self.mapping_made(now, rule, self.source_key(proto, inside, remote), proto);
         }
@@ -124,7 +124,7 @@ impl Nat {
         })
     }
 
-    /// Counts a new mapping, and plans its end if that is the planted fault.
+    /// Counts a new mapping, and schedules its end if it is the one that the planted fault removes.
     fn mapping_made(&mut self, now: Instant, rule: Rule, key: Key, proto: Proto) {
         self.stats.mappings += 1;
         self.stats.remapped += u64::from(rule == Rule::NatRemapped);
@@ -135,15 +135,16 @@ impl Nat {
         }
     }
 
-    /// A packet from inside for one of the box's own addresses, of a box that does not translate
-    /// its sender: it goes back with the sender it has, or not at all.
+    /// Handles a packet from inside to one of the box's own addresses when the box does not
+    /// translate the sender of such packets: it comes back with its sender unchanged, or is
+    /// dropped.
     fn turn_back(&self, inside: End, remote: End, packet: &mut Packet) -> Verdict {
         if self.config.hairpin == Hairpin::None {
             return Verdict::Drop(Rule::NatNoHairpin);
         }
         let proto = packet.flow().proto;
         let key = Key::new(Kind::External, proto, remote, End::NONE);
-        // Filtering is for those outside.
+        // Filtering does not apply to packets from inside.
         let target = (self.forwards.inside_of(proto, remote))
             .or_else(|| Some(self.table.flow(self.table.oldest(key)?).inside));
         match target {
@@ -155,8 +156,8 @@ impl Nat {
         }
     }
 
-    /// A packet whose sender is one of the box's external endpoints, and its receiver another:
-    /// it comes in as if from outside (RFC 4787 REQ-9).
+    /// Handles a packet between two external endpoints of the box: it comes in like one from
+    /// outside (RFC 4787 REQ-9).
     pub(super) fn back_in(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
         let flow = *packet.flow();
         let (Some(from), Some(to)) = (End::of(flow.src), End::of(flow.dst)) else {
@@ -172,8 +173,8 @@ impl Nat {
     }
 }
 
-/// What an application-level gateway does: the sender's own endpoint, or else its address alone,
-/// becomes the external one where the payload has it.
+/// Does what an application-level gateway does: the sender's own endpoint, or else its address
+/// alone, is replaced by the external one wherever the payload contains it.
 fn rewrite_payload(packet: &mut Packet, inside: End, external: End) {
     let octets = |end: End| {
         let ([a, b, c, d], [e, f]) = (end.ip().octets(), end.port().to_be_bytes());

@@ -1,4 +1,4 @@
-//! Which external endpoint a flow gets (RFC 4787 §4).
+//! The choice of the external endpoint for a flow (RFC 4787 §4).
 
 use std::net::Ipv4Addr;
 
@@ -10,11 +10,11 @@ use super::{
 };
 use crate::packet::{Proto, verdict::Rule};
 
-/// How often a port is tried that may be shared: as often as Linux does, about.
+/// How many ports are tried that may be shared; about as many as on Linux.
 const SHARED_TRIES: u32 = 256;
 
 impl Nat {
-    /// The key that flows of one mapping share.
+    /// The key that the flows of one mapping share.
     pub(super) fn source_key(&self, proto: Proto, inside: End, remote: End) -> Key {
         let far = match self.translation(proto).mapping {
             Mapping::EndpointIndependent => End::NONE,
@@ -24,13 +24,14 @@ impl Nat {
         Key::new(Kind::Source, proto, inside, far)
     }
 
-    /// The external endpoint that a new flow to `remote` shares with older ones.
+    /// The external endpoint that a new flow to `remote` would share with older flows.
     pub(super) fn shared(&self, proto: Proto, inside: End, remote: End) -> Option<End> {
         let newest = self.table.newest(self.source_key(proto, inside, remote))?;
         Some(self.table.flow(newest).external)
     }
 
-    /// The external endpoint of a new flow, and how it came by it.
+    /// Chooses the external endpoint of a new flow. Returns it with the rule that describes the
+    /// choice.
     pub(super) fn choose(
         &mut self,
         proto: Proto,
@@ -53,7 +54,7 @@ impl Nat {
             (t.ports, t.clash)
         };
         let address = match self.config.pooling {
-            // A block is of one address.
+            // A block of ports belongs to one address.
             _ if matches!(policy, PortPolicy::Block(_)) => self.paired(inside),
             Pooling::Paired => self.paired(inside),
             Pooling::Arbitrary if policy == PortPolicy::Hash => {
@@ -113,7 +114,7 @@ impl Nat {
                 }
                 port = stepped(range, port, pass);
             }
-            // A step of 1 sees every port; another may go round without.
+            // A step of 1 visits every port; other steps may not, so a second pass uses 1.
             if step == 1 {
                 break;
             }
@@ -121,7 +122,7 @@ impl Nat {
         Err(Rule::NatNoPort)
     }
 
-    /// A port that was drawn and not asked for is not a second choice.
+    /// The rule for a port that is not the first choice. A random port is never a second choice.
     const fn moved(&self, policy: PortPolicy) -> Rule {
         match policy {
             PortPolicy::Random | PortPolicy::Block(_) => Rule::NatNewMapping,
@@ -129,13 +130,13 @@ impl Nat {
         }
     }
 
-    /// The public address that an internal one always has.
+    /// The public address that is always used for an internal address.
     pub(super) fn paired(&self, inside: End) -> Ipv4Addr {
         let key = Key::new(Kind::Host, Proto::Udp, inside.bare(), End::NONE);
         self.public[(key.scatter(self.seed) % self.public.len() as u64) as usize]
     }
 
-    /// Whether a new flow to `remote` may have `external`.
+    /// Returns `true` when a new flow to `remote` may use `external`.
     fn is_free(&self, proto: Proto, external: End, remote: End) -> bool {
         let shared = self.translation(proto).clash == Clash::Overload;
         self.table.find_in(proto, external, remote).is_none()
@@ -147,13 +148,13 @@ impl Nat {
                         == 0))
     }
 
-    /// A number below `n`, or 0.
+    /// A random number below `n`; 0 when `n` is 0.
     fn below(&mut self, n: u32) -> u32 {
         ((u64::from(self.rng.next_u32()) * u64::from(n)) >> 32) as u32
     }
 }
 
-/// `port` and `step`, round and round in the range.
+/// The port `step` after `port`, wrapping around within the range.
 fn stepped((low, high): (u16, u16), port: u16, step: i32) -> u16 {
     let wide = i64::from(high) - i64::from(low) + 1;
     let at = (i64::from(port) - i64::from(low) + i64::from(step)).rem_euclid(wide);

@@ -1,6 +1,7 @@
-//! NAT boxes as they are found, and every combination of mapping and filtering.
+//! NATs of common devices, and every combination of mapping and filtering.
 //!
-//! Where `about` names no other source a value is Linux's, measured on 6.18.
+//! Where a preset's description names no other source, its values are those of Linux, measured on
+//! 6.18.
 
 use std::time::Duration;
 
@@ -18,21 +19,21 @@ use Mapping::{
 };
 use PortPolicy::{Hash, Preserve, PreserveParity, Random, Sequential};
 
-/// A named NAT box.
+/// A named NAT.
 #[derive(Clone, Copy, Debug)]
 pub struct Preset {
-    /// Its name in scenarios.
+    /// Its name in scenario files.
     pub name: &'static str,
-    /// What it is, in one line.
+    /// A description in one line.
     pub about: &'static str,
-    /// Makes it.
+    /// Makes the configuration.
     pub make: fn() -> NatConfig,
 }
 
-/// No box has this name.
+/// The error when no preset has a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unknown {
-    /// Names that are like it, the most alike first.
+    /// Similar names, the most similar first.
     pub close: Vec<&'static str>,
 }
 
@@ -48,22 +49,23 @@ impl std::fmt::Display for Unknown {
 
 impl std::error::Error for Unknown {}
 
-/// Every named box, the grid of [`grid`] at the end; the order stays.
+/// Every preset in a fixed order, with those of [`grid`] at the end.
 #[must_use]
 pub const fn all() -> &'static [Preset] {
     ALL
 }
 
-/// The boxes that are found nowhere but stand for all: each mapping with each filtering, with
-/// ports preserved (a clash gets a random one) and random.
+/// Presets that model no device: each mapping with each filtering, once with preserved ports (a
+/// random one on a clash) and once with random ports.
 #[must_use]
 pub fn grid() -> &'static [Preset] {
     &ALL[ALL.len() - GRID..]
 }
 
-/// The box of that name.
+/// The preset of this name.
 ///
 /// # Errors
+/// [`Unknown`], with up to three similar names.
 /// With up to three names that are like it.
 pub fn find(name: &str) -> Result<&'static Preset, Unknown> {
     if let Some(preset) = ALL.iter().find(|p| p.name == name) {
@@ -84,7 +86,7 @@ const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// Linux's timers: its `nf_conntrack` defaults.
+/// The timeouts of Linux: the defaults of its `nf_conntrack`.
 const LINUX_TIMES: Timeouts = Timeouts {
     udp_first: secs(30),
     udp_stream: secs(120),
@@ -97,7 +99,8 @@ const LINUX_TIMES: Timeouts = Timeouts {
     icmp: secs(30),
 };
 
-/// The least that RFC 4787 REQ-5 (its recommendation), RFC 5382 REQ-5 and RFC 5508 REQ-1 ask for.
+/// The shortest timeouts that RFC 4787 REQ-5 (as recommended), RFC 5382 REQ-5 and RFC 5508 REQ-1
+/// allow.
 const RFC_TIMES: Timeouts = Timeouts {
     udp_first: secs(300),
     udp_stream: secs(300),
@@ -110,7 +113,7 @@ const RFC_TIMES: Timeouts = Timeouts {
     icmp: secs(60),
 };
 
-/// One translation for UDP and TCP, the rest as [`linux`] has it.
+/// The same translation for UDP and TCP, with everything else as in [`linux`].
 #[must_use]
 pub const fn with(
     mapping: Mapping,
@@ -147,13 +150,13 @@ pub const fn with(
     }
 }
 
-/// Linux with `masquerade`, and an INPUT chain that drops what nobody asked for.
+/// Linux with `masquerade` and an INPUT chain that drops unsolicited packets.
 #[must_use]
 pub const fn linux() -> NatConfig {
     with(Eim, Apdf, Preserve, Overload)
 }
 
-/// A home router that does what RFC 4787 recommends.
+/// A home router that follows the recommendations of RFC 4787.
 const fn rfc() -> NatConfig {
     NatConfig {
         timeouts: RFC_TIMES,
@@ -206,7 +209,7 @@ macro_rules! presets {
     };
 }
 
-/// How many of [`ALL`] are the grid.
+/// The number of grid presets in [`ALL`].
 const GRID: usize = 18;
 
 #[rustfmt::skip]

@@ -1,4 +1,4 @@
-//! Refusals that a box has put off.
+//! Refusals that a box has delayed.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -7,10 +7,9 @@ use dunlin_core::Instant;
 use super::key::End;
 use crate::packet::Packet;
 
-/// How long a SYN from outside is left without an answer, for one from inside to meet it (RFC
-/// 5382 REQ-4).
+/// How long a SYN from outside waits for one from inside before it is refused (RFC 5382 REQ-4).
 const SYN_PATIENCE: Duration = Duration::from_secs(6);
-/// SYNs that wait for their refusal at one time; one more is not answered.
+/// The most SYNs that wait for their refusal at one time. Further ones are not answered.
 const MAX_DELAYED: usize = 256;
 
 /// A SYN that will be refused.
@@ -33,7 +32,7 @@ impl Refusal {
 pub(super) struct Refusals(VecDeque<Refusal>);
 
 impl Refusals {
-    /// Puts off the refusal of a SYN, unless the same one waits already or too many do.
+    /// Delays the refusal of a SYN, unless the same SYN waits already or too many do.
     pub(super) fn put_off(
         &mut self,
         now: Instant,
@@ -52,12 +51,12 @@ impl Refusals {
         }
     }
 
-    /// Takes back the refusal of a SYN.
+    /// Cancels the refusal of a SYN.
     pub(super) fn take_back(&mut self, external: End, remote: End) {
         self.0.retain(|r| !r.is_for(external, remote));
     }
 
-    /// The error of the oldest refusal that is due.
+    /// Removes the oldest refusal if it is due, and returns its error.
     pub(super) fn due(&mut self, now: Instant) -> Option<Packet> {
         let due = self.0.front().is_some_and(|r| r.at <= now);
         let refusal = due.then(|| self.0.pop_front()).flatten()?;
@@ -69,7 +68,7 @@ impl Refusals {
         self.0.front().map(|r| r.at)
     }
 
-    /// Forgets all.
+    /// Cancels all refusals.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

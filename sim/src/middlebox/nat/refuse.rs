@@ -1,4 +1,4 @@
-//! What becomes of packets that are not let in.
+//! Packets that are not let in.
 
 use dunlin_core::Instant;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Nat {
-    /// A packet that is not let in, by a rule.
+    /// Handles a packet that is not let in, for the reason `rule`.
     pub(super) fn refuse(
         &mut self,
         now: Instant,
@@ -62,8 +62,8 @@ impl Nat {
             None => Verdict::Drop(rule),
         };
         match (self.config.wan_input, self.config.unsolicited_syn) {
-            // The box's own stack has no socket there. The reset ends the flow at once, so
-            // nothing is remembered.
+            // The box's own stack has no socket there. The reset ends the flow at once, so no flow
+            // is created.
             (WanInput::Accept, _) => reset(rule),
             (WanInput::Reject, _) if !opens => Verdict::Answer(rule, unreachable()),
             (WanInput::Drop, _) if !opens => Verdict::Drop(rule),
@@ -77,7 +77,7 @@ impl Nat {
         }
     }
 
-    /// Keeps a flow to the box itself, so that no mapping may have its place.
+    /// Creates a flow of the box itself, so that no mapping can take its place.
     fn remember(&mut self, now: Instant, external: End, remote: End) -> Result<(), Rule> {
         if self.table.find_in(Proto::Udp, external, remote).is_some() {
             return Ok(());
@@ -98,20 +98,20 @@ impl Nat {
         Ok(())
     }
 
-    /// A flow went out: a SYN that came from there is not refused any more.
-    pub(super) fn called_back(&mut self, proto: Proto, external: End, remote: End) {
+    /// Notes a flow that went out: a SYN that came from its remote end is not refused any more.
+    pub(super) fn cancel_refusal(&mut self, proto: Proto, external: End, remote: End) {
         if proto == Proto::Tcp {
             self.delayed.take_back(external, remote);
         }
     }
 
-    /// A refusal that was put off and is due: an ICMP error for the outer side. There may be
-    /// more.
+    /// Returns a refusal that was delayed and is due: an ICMP error for the outer side. Call it
+    /// until it returns `None`.
     pub fn delayed(&mut self, now: Instant) -> Option<Packet> {
         self.delayed.due(now)
     }
 
-    /// When [`Nat::delayed`] has something to say.
+    /// When [`Nat::delayed`] returns something next.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         self.delayed.next_at()

@@ -1,5 +1,6 @@
-//! The table of flows: found from either side in one look-up, in lists by what they share, and
-//! forgotten when their time has come. Nothing here depends on the order of a hash table.
+//! The table of flows. A flow is found from either side in one look-up, is linked into lists by
+//! what it shares with others, and is removed when it expires. Nothing depends on the order of a
+//! hash table.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -9,24 +10,24 @@ use hashbrown::HashTable;
 use super::key::{End, Key, Kind};
 use crate::{middlebox::conntrack::Track, packet::Proto};
 
-/// No slot.
+/// The index that stands for no slot.
 const NIL: u32 = u32::MAX;
 
-/// Lists that a flow may be in; the first four are those of a [`Key`].
+/// The lists that a flow may be in; the first four are those of a [`Key`].
 const LISTS: usize = 5;
 const LRU: usize = 4;
-/// Who sent the first packet.
+/// Which endpoint sent the first packet of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// The internal endpoint.
     Inside,
-    /// The remote one, to a mapping or a forwarded port.
+    /// The remote endpoint, to a mapping or a forwarded port.
     Outside,
-    /// The remote one, to the box itself.
+    /// The remote endpoint, to the box itself.
     Stray,
 }
 
-/// One flow.
+/// A flow.
 #[derive(Clone, Debug)]
 pub(super) struct Flow {
     pub(super) inside: End,
@@ -40,12 +41,12 @@ pub(super) struct Flow {
     pub(super) hairpin: bool,
 }
 
-/// A flow's place: in the lists, and in the queue of timers.
+/// A flow with its links in the lists and its timer.
 #[derive(Clone, Debug)]
 struct Slot {
     flow: Flow,
     live: bool,
-    /// When the timer that counts will go off; never later than the flow expires.
+    /// When the timer that is in force fires; never later than the flow expires.
     timer: Instant,
     groups: [u32; 4],
     links: [(u32, u32); LISTS],
@@ -73,7 +74,7 @@ struct Group {
     list: List,
 }
 
-/// The lists that a new flow joins beside the look-ups.
+/// The lists that a new flow joins.
 pub(super) struct Joins {
     pub(super) source: Option<Key>,
     pub(super) external: Option<Key>,
@@ -106,7 +107,7 @@ fn in_key(flow: &Flow) -> Key {
 }
 
 impl Table {
-    /// An empty table; with `keep_lru` it knows which flow was idle longest.
+    /// Creates an empty table; with `keep_lru` it tracks which flow has been idle longest.
     pub(super) fn new(seed: u64, keep_lru: bool) -> Self {
         Self {
             seed,
@@ -163,24 +164,24 @@ impl Table {
         self.group_index.find(key.hash(self.seed), same).copied()
     }
 
-    /// How many flows share `key`.
+    /// The number of flows that share `key`.
     pub(super) fn count(&self, key: Key) -> u32 {
         self.group(key)
             .map_or(0, |g| self.groups[g as usize].list.len)
     }
 
-    /// The flow of `key` that was made first.
+    /// The oldest flow of `key`.
     pub(super) fn oldest(&self, key: Key) -> Option<u32> {
         self.group(key).map(|g| self.groups[g as usize].list.head)
     }
 
-    /// The flow of `key` that was made last.
+    /// The newest flow of `key`.
     pub(super) fn newest(&self, key: Key) -> Option<u32> {
         self.group(key).map(|g| self.groups[g as usize].list.tail)
     }
 
-    /// Takes a flow in. No other has its external and remote endpoint, nor its internal and remote
-    /// one; a stray one is found from outside alone.
+    /// Adds a flow. No other flow may have the same external and remote endpoints, or the same
+    /// internal and remote ones. A flow of the box itself can be found from outside only.
     pub(super) fn insert(&mut self, flow: Flow, joins: &Joins) -> u32 {
         let (out, into) = (
             out_key(&flow).hash(self.seed),
@@ -294,7 +295,7 @@ impl Table {
         ends.len -= 1;
     }
 
-    /// Forgets a flow.
+    /// Removes a flow.
     pub(super) fn remove(&mut self, slot: u32) -> Flow {
         let flow = self.flow(slot).clone();
         let (out, into) = (
@@ -330,7 +331,7 @@ impl Table {
         flow
     }
 
-    /// The flow lives until `expires`, and was used just now.
+    /// Prolongs a flow that was used just now until `expires`.
     pub(super) fn refresh(&mut self, slot: u32, expires: Instant) {
         let entry = &mut self.slots[slot as usize];
         entry.flow.expires = expires;
@@ -345,7 +346,7 @@ impl Table {
         }
     }
 
-    /// Timers that count no more are thrown out when they are the most.
+    /// Removes timers that are no longer in force once they are the majority.
     fn tidy(&mut self) {
         if self.timers.len() > 4 * self.slots.len() + 64 {
             let slots = &self.slots;
@@ -356,7 +357,7 @@ impl Table {
         }
     }
 
-    /// A flow whose time has come, if there is one; it is still in the table.
+    /// A flow that has expired, if there is one. It stays in the table.
     pub(super) fn due(&mut self, now: Instant) -> Option<u32> {
         while let Some(Reverse((at, slot))) = self.timers.peek().copied() {
             if at > now {
@@ -371,19 +372,19 @@ impl Table {
             if expires <= now {
                 return Some(slot);
             }
-            // It was refreshed: look again then.
+            // The flow was refreshed, so the timer fires again later.
             entry.timer = expires;
             self.timers.push(Reverse((expires, slot)));
         }
         None
     }
 
-    /// The flow that was idle longest.
+    /// The flow that has been idle longest.
     pub(super) fn idlest(&self) -> Option<u32> {
         (self.lru.head != NIL).then_some(self.lru.head)
     }
 
-    /// Forgets everything.
+    /// Removes everything.
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.seed, self.keep_lru);
     }

@@ -76,7 +76,7 @@ fn every_port_is_given_before_there_is_none() {
             (None, Rule::NatNoPort),
             "{policy:?}"
         );
-        // Time frees them.
+        // Ports are free again when their mappings have expired.
         lab.wait(30_000);
         assert!(lab.udp_out(inside, "192.0.2.1:1").0.is_some());
     }
@@ -220,7 +220,7 @@ fn a_full_table_drops_evicts_or_crashes() {
     assert_eq!(drops.udp_out(A, &to(5)), (None, Rule::NatTableFull));
     assert_eq!(drops.nat.stats().table_full, 1);
     assert!(drops.udp_in(&to(2), external).0.is_some());
-    // The first was used again: the second goes.
+    // The first flow was used again, so the second one is removed.
     assert!(evicts.udp_out(A, &to(5)).0.is_some());
     assert_eq!((evicts.nat.len(), evicts.nat.stats().evicted), (4, 1));
     assert_eq!(evicts.udp_in(&to(2), external).0, None);
@@ -275,7 +275,7 @@ fn port_mappings_lead_in_renew_end_and_outlive_a_restart_if_made_by_hand() {
     assert_eq!(given, Ok(external));
     assert_eq!(lab.udp_in(S, external), (Some(inside), Rule::NatForwarded));
     assert_eq!(lab.udp_in(S, external), (Some(inside), Rule::NatMapped));
-    // Answers, and new flows, go out by it.
+    // Answers and new flows use the mapping, too.
     assert_eq!(lab.ext("10.1.0.2:6881", S), external);
     assert_eq!(lab.ext("10.1.0.2:6881", "192.0.2.9:9"), external);
     let taken = lab.nat.forward(lab.now, Proto::Udp, 7_000, addr(A), minute);
@@ -333,7 +333,7 @@ fn port_mappings_have_a_limit_and_respect_mappings() {
         .nat
         .forward(lab.now, Proto::Tcp, 1, addr("[::1]:1"), None);
     assert_eq!(v6, Err(ForwardError::Unsupported));
-    // A port that leads elsewhere is not given away.
+    // A port that is mapped to another host is not given out.
     let (external, rule) = lab.udp_out("10.1.0.9:1000", S);
     assert_eq!(rule, Rule::NatRemapped);
     assert_ne!(external.map(|e| e.port()), Some(1_000));
@@ -367,7 +367,7 @@ fn a_planted_fault_forgets_one_mapping_once() {
     lab.wait(1);
     assert_eq!(lab.udp_in(S, two), (None, Rule::PlantedFault));
     assert!(lab.udp_in(S, one).0.is_some());
-    // Made anew, it stays.
+    // A mapping that is made again stays.
     assert_eq!(lab.ext("10.1.0.3:50000", S), two);
     lab.wait(6_000);
     assert!(lab.udp_in(S, two).0.is_some());

@@ -1,4 +1,4 @@
-//! What was measured on Linux.
+//! Behaviour that was measured on Linux.
 
 use super::{Lab, addr};
 use crate::{
@@ -50,10 +50,10 @@ fn thirty_seconds_unanswered_and_two_minutes_answered() {
     let external = lab.ext(A, S1);
     lab.wait(29_999);
     assert_eq!(lab.udp_in(S1, external).1, Rule::NatMapped);
-    // The answer itself counts as the first packets do.
+    // The lifetime after the answer is still that of an unanswered flow.
     lab.wait(29_999);
     assert_eq!(lab.udp_in(S1, external).1, Rule::NatMapped);
-    // From outside alone it is kept alive, and for two minutes now.
+    // Packets from outside alone keep the flow, which now lives for two minutes.
     for _ in 0..3 {
         lab.wait(119_999);
         assert_eq!(lab.udp_in(S1, external).1, Rule::NatMapped);
@@ -88,13 +88,13 @@ fn who_knocks_first_takes_the_port_where_the_wan_is_let_in() {
     let (external, rule) = lab.udp_out(A, S1);
     assert_eq!(rule, Rule::NatRemapped);
     assert_ne!(external, Some(wanted));
-    // Retries keep it so.
+    // Repeated SYNs do not change that.
     for _ in 0..4 {
         lab.wait(29_000);
         assert_eq!(lab.udp_in(S1, wanted).1, Rule::NatStray);
         assert_eq!(lab.udp_out(A, S1).0, external);
     }
-    // Silence of both ends it.
+    // The flow ends when both sides are silent.
     lab.wait(30_000);
     assert_eq!(lab.ext(A, S1), wanted);
     assert_eq!(lab.udp_in(S1, wanted).0, Some(addr(A)));
@@ -125,7 +125,7 @@ fn simultaneous_open_and_refusal() {
     assert!(lab.tcp_out(A, S1, ack).0.is_some());
     lab.wait(431_999_000);
     assert_eq!(lab.tcp_in(S1, external, ack).0, Some(addr(A)));
-    // A reset in answer to a SYN ends the flow at once.
+    // A reset that answers a SYN ends the flow at once.
     assert_eq!(lab.tcp_out(A, S2, syn).0, Some(external));
     assert!(
         lab.tcp_in(S2, external, TcpFlags::RST.with(ack))

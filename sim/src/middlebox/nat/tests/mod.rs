@@ -1,4 +1,4 @@
-//! What a box does, seen from both its sides.
+//! The behaviour of a NAT, seen from both sides.
 
 mod limits;
 mod linux;
@@ -15,7 +15,7 @@ use crate::packet::{
     verdict::{Rule, Verdict},
 };
 
-/// A box and a clock.
+/// A NAT and a clock.
 struct Lab {
     nat: Nat,
     now: Instant,
@@ -38,7 +38,7 @@ impl Lab {
         self.now += Duration::from_millis(millis);
     }
 
-    /// Sends out of the box: the external endpoint, and the rule.
+    /// Sends a packet out. Returns the external endpoint, if it passed, and the rule.
     fn out(&mut self, packet: &mut Packet) -> (Option<SocketAddr>, Rule) {
         let verdict = self.nat.outbound(self.now, packet);
         assert!(packet.checksums_hold());
@@ -46,7 +46,7 @@ impl Lab {
         (passed.then_some(packet.flow().src), verdict.rule())
     }
 
-    /// Sends into the box: the internal endpoint that gets it, and the rule.
+    /// Sends a packet in. Returns the internal endpoint that gets it, if it passed, and the rule.
     fn enter(&mut self, packet: &mut Packet) -> (Option<SocketAddr>, Rule) {
         let verdict = self.nat.inbound(self.now, packet);
         assert!(packet.checksums_hold());

@@ -1,4 +1,4 @@
-//! What holds for every box, whatever it is asked.
+//! Properties that hold for every NAT and every sequence of packets.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// One packet, and how long after the last.
+/// One packet, and the time since the last one.
 #[derive(Clone, Debug)]
 struct Step {
     millis: u64,
@@ -22,7 +22,8 @@ struct Step {
     tcp: bool,
     flags: u8,
     host: u8,
-    /// Of an inward packet: which of the external endpoints that were seen, if any.
+    /// For a packet from outside: which of the external endpoints seen so far it is sent to, if
+    /// any.
     port: u8,
     remote: u8,
     error: bool,
@@ -59,7 +60,7 @@ fn remote(n: u8) -> SocketAddr {
     ([192, 0, 2, n / 2], 7_000 + u16::from(n % 2)).into()
 }
 
-/// The box under test: a preset with little room.
+/// The NAT under test: a preset with a small table.
 fn small(n: u8) -> NatConfig {
     let all = presets::all();
     let mut config = (all[usize::from(n) % all.len()].make)();
@@ -69,7 +70,7 @@ fn small(n: u8) -> NatConfig {
     config
 }
 
-/// Runs a script and checks after each step what must hold; the verdicts.
+/// Runs a script, and checks after each step what must always hold. Returns the verdicts.
 fn run(config: &NatConfig, steps: &[Step]) -> Vec<String> {
     let public = [[203, 0, 113, 1].into(), [203, 0, 113, 2].into()];
     let mut nat = Nat::new(config.clone(), &public, 5);
@@ -91,7 +92,7 @@ fn run(config: &NatConfig, steps: &[Step]) -> Vec<String> {
             false => Packet::udp(src, dst, b"abc"),
         };
         if step.error {
-            // As if a packet the other way had met an error.
+            // An error about a packet in the opposite direction.
             let about = match step.tcp {
                 true => Packet::tcp(dst, src, TcpFlags(step.flags), 1, 1, b"abc"),
                 false => Packet::udp(dst, src, b"abc"),
@@ -189,7 +190,7 @@ quickcheck! {
             PortPolicy::Block(128),
             PortPolicy::Hash,
         ][usize::from(policy % 7)];
-        // Nothing is shared but what the class says.
+        // Flows share nothing except what their class of mapping says.
         let config = presets::with(mapping, Filtering::EndpointIndependent, ports, Clash::Next);
         let mut lab = Lab::new(config);
         let class = |r: SocketAddr| match mapping {

@@ -1,5 +1,5 @@
-//! The requirements of RFC 4787 (UDP), RFC 5382 (TCP) and RFC 5508 (ICMP), and the switches that
-//! break them.
+//! The requirements of RFC 4787 (UDP), RFC 5382 (TCP) and RFC 5508 (ICMP), and the options that
+//! violate them.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -96,7 +96,7 @@ fn rfc4787_req9_hairpinning_shows_the_external_sender() {
     let mut lab = lab("hairpin-external");
     let (a, b) = (lab.ext(A, S), lab.ext(B, S));
     let mut packet = Packet::udp(addr(A), b, b"hi");
-    // B has not sent to A's external endpoint yet, and filters.
+    // B has not sent to A's external endpoint yet, so B's filtering drops the packet.
     let verdict = lab.nat.outbound(lab.now, &mut packet);
     assert_eq!(verdict, Verdict::Drop(Rule::NatFiltered));
     let mut packet = Packet::udp(addr(B), a, b"hi");
@@ -108,7 +108,7 @@ fn rfc4787_req9_hairpinning_shows_the_external_sender() {
     let verdict = lab.nat.outbound(lab.now, &mut back);
     assert_eq!(verdict, Verdict::Hairpin(Rule::NatHairpin));
     assert_eq!((back.flow().src, back.flow().dst), (a, addr(B)));
-    // An error takes the same way (RFC 5508 REQ-7).
+    // An error is translated the same way (RFC 5508 REQ-7).
     let mut error = Packet::icmp_error(addr(B).ip(), IcmpError::PortUnreachable, &back);
     let verdict = lab.nat.outbound(lab.now, &mut error);
     assert_eq!(verdict, Verdict::Hairpin(Rule::NatIcmp));
@@ -180,7 +180,7 @@ fn rfc5508_errors_pass_translated_and_do_not_end_the_mapping() {
         Rule::NatMapped,
         "the mapping lives"
     );
-    // The other way: what came in is refused inside.
+    // In the other direction, a packet that came in is refused inside.
     let mut came = Packet::udp(addr(S), external, b"in");
     lab.enter(&mut came);
     let mut error = Packet::icmp_error(addr(A).ip(), IcmpError::PortUnreachable, &came);
@@ -192,11 +192,11 @@ fn rfc5508_errors_pass_translated_and_do_not_end_the_mapping() {
         error.quoted().map(|q| (q.src, q.dst)),
         Some((addr(S), external))
     );
-    // About nothing that is known.
+    // The error quotes an unknown flow.
     let stranger = Packet::udp(external, addr(T), b"");
     let mut error = Packet::icmp_error(router, IcmpError::HopLimit, &stranger);
     assert_eq!(lab.enter(&mut error), (None, Rule::NatIcmpUnknown));
-    // An error does not refresh.
+    // An error does not prolong the flow.
     lab.wait(29_000);
     let mut error = Packet::icmp_error(router, IcmpError::HopLimit, &sent);
     assert_eq!(lab.enter(&mut error).1, Rule::NatIcmp);
@@ -244,7 +244,7 @@ fn rfc4787_req14_fragments_follow_the_first() {
     let external = lab.ext(A, S);
     let whole = Packet::udp(addr(S), external, &[5; 100]);
     let mut parts = whole.split(60, 4).expect("splits");
-    // One that overtakes the first is not known.
+    // A fragment that overtakes the first one is not known.
     let mut early = parts[1].clone();
     assert_eq!(lab.enter(&mut early), (None, Rule::NatFragment));
     for part in &mut parts {
@@ -254,7 +254,7 @@ fn rfc4787_req14_fragments_follow_the_first() {
     for part in &mut whole.split(60, 5).expect("splits") {
         assert_eq!(lab.out(part).0.map(|a| a.ip()), Some(external.ip()));
     }
-    // Of two datagrams at once, and of one that was sent again.
+    // Two datagrams at once, and one that was sent again.
     let mut both = Vec::new();
     for id in [6, 7, 6] {
         both.push(whole.split(60, id).expect("splits"));
@@ -385,7 +385,7 @@ fn rfc5382_req5_an_open_connection_lives_two_hours_and_four_minutes() {
     assert!(lab.tcp_in(S, external, TcpFlags::ACK).0.is_some());
     lab.wait(7_440_000);
     assert_eq!(lab.tcp_in(S, external, TcpFlags::ACK).1, Rule::NatExpired);
-    // One that is opening: four minutes.
+    // A connection that is opening lives for four minutes.
     let external = lab.tcp_out(A, T, SYN).0.expect("passes");
     lab.wait(239_999);
     assert!(lab.tcp_in(T, external, SYN.with(TcpFlags::ACK)).0.is_some());
@@ -414,7 +414,7 @@ fn loose_or_not() {
     let ack = TcpFlags::ACK;
     let mut loose = lab("linux");
     assert_eq!(loose.tcp_out(A, S, ack).0, Some(addr("203.0.113.11:40000")));
-    // Not for five days, until it is answered.
+    // A connection that was picked up does not live for five days until it is answered.
     loose.wait(300_000);
     assert_eq!(loose.tcp_in(S, addr("203.0.113.11:40000"), ack).0, None);
     assert_eq!(lab("rfc4787").tcp_out(A, S, ack), (None, Rule::NatTcpState));
@@ -440,7 +440,7 @@ fn udp_and_tcp_are_translated_each_in_its_own_way() {
 
 #[test]
 fn two_endpoints_speak_through_one_mapping_at_a_time() {
-    // APDM mapping, EIF filtering: S knocks at the endpoint that was made for T.
+    // With APDM mapping and EIF filtering, S sends to the endpoint that was created for T.
     let mut lab = Lab::new(presets::with(
         Mapping::AddressAndPortDependent,
         Filtering::EndpointIndependent,
@@ -452,7 +452,7 @@ fn two_endpoints_speak_through_one_mapping_at_a_time() {
     assert_eq!(lab.udp_in(S, for_t), (None, Rule::NatClash));
     let stranger = "192.0.2.3:3478";
     assert_eq!(lab.udp_in(stranger, for_t).1, Rule::NatReusedMapping);
-    // Answered from where it came in.
+    // The answer leaves from the endpoint at which the packet came in.
     assert_eq!(lab.ext(A, stranger), for_t);
     assert_eq!(lab.udp_in(S, for_s), (Some(addr(A)), Rule::NatMapped));
 }
@@ -464,7 +464,7 @@ fn strangers_keep_a_mapping_where_what_comes_in_refreshes() {
     lab.wait(20_000);
     assert_eq!(lab.udp_in(T, external).1, Rule::NatReusedMapping);
     lab.wait(20_000);
-    // The flow that made the mapping is over; the mapping is not.
+    // The flow that created the mapping is over, but the mapping is not.
     assert_eq!(lab.ext(A, "192.0.2.3:3478"), external);
     assert_eq!((lab.nat.len(), lab.nat.stats().expired), (2, 1));
 }

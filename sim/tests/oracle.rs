@@ -195,7 +195,7 @@ fn told(seed: u64, transport: Transport, attempt: Attempt) -> String {
     world.start();
     world.run_until(Instant::ORIGIN + matrix::TIME);
     for journey in world.explain(&Filter::default(), usize::MAX) {
-        let _ = writeln!(text, "{}", world.tell(&journey));
+        let _ = writeln!(text, "{}", world.describe(&journey));
     }
     text
 }

@@ -1,4 +1,5 @@
-//! Hosts without an IP stack: a core machine that speaks datagrams, and a script.
+//! Hosts without an IP stack: one that runs a datagram machine of the core, and one that follows a
+//! script.
 
 use std::{collections::VecDeque, net::SocketAddr};
 
@@ -9,14 +10,16 @@ use crate::{
     packet::{Packet, Proto},
 };
 
-/// Longest datagram that a light host sends: Ethernet's MTU without the headers of IPv6 and UDP.
+/// The longest datagram that a light host sends: Ethernet's MTU without the headers of IPv6 and
+/// UDP.
 const MAX_DATAGRAM: usize = 1_452;
-/// Events that are kept until somebody takes them, unless fewer are asked for; then the oldest go.
+/// The default limit of events that are kept until somebody takes them. The oldest are dropped.
 const MAX_EVENTS: usize = 1_024;
-/// Datagrams that a machine may send in a row before others have their turn.
+/// The most datagrams that a machine sends in a row before others get their turn.
 const MAX_BURST: usize = 4_096;
 
-/// Runs a datagram machine of the core straight on the network: a DHT of 10^5 nodes fits in memory.
+/// Runs a datagram machine of the core directly on the network, so that a DHT of 10^5 nodes fits in
+/// memory.
 pub struct Light<M: Machine> {
     machine: M,
     v4: Option<SocketAddr>,
@@ -29,7 +32,7 @@ pub struct Light<M: Machine> {
 }
 
 impl<M: Machine> Light<M> {
-    /// A machine with one socket; it sends and hears nothing of the other family.
+    /// Creates a host with one socket. It neither sends nor receives datagrams of the other family.
     #[must_use]
     pub const fn new(machine: M, local: SocketAddr) -> Self {
         let (v4, v6) = match local {
@@ -47,7 +50,7 @@ impl<M: Machine> Light<M> {
         }
     }
 
-    /// With a second socket, of the other family.
+    /// Adds a second socket, of the other family.
     #[must_use]
     pub const fn and(mut self, local: SocketAddr) -> Self {
         match local {
@@ -57,7 +60,7 @@ impl<M: Machine> Light<M> {
         self
     }
 
-    /// Keeps no more than `most` events, and at least one.
+    /// Limits the events that are kept to `most`, which counts as at least one.
     #[must_use]
     pub const fn keeping(mut self, most: usize) -> Self {
         self.max_events = if most > 0 { most } else { 1 };
@@ -70,7 +73,7 @@ impl<M: Machine> Light<M> {
         &self.machine
     }
 
-    /// Does something to the machine, and sends what it then wants sent.
+    /// Calls the machine, and sends the datagrams that it then has.
     pub fn with<R>(
         &mut self,
         cx: &mut HostCx<'_>,
@@ -85,18 +88,18 @@ impl<M: Machine> Light<M> {
         result
     }
 
-    /// The next thing that the machine reported.
+    /// The oldest event that was not taken yet.
     pub fn take_event(&mut self) -> Option<M::Event> {
         self.events.pop_front()
     }
 
-    /// How many things that it reported wait to be taken.
+    /// The number of events that were not taken yet.
     #[must_use]
     pub fn events(&self) -> usize {
         self.events.len()
     }
 
-    /// Datagrams that the machine did not take.
+    /// The number of datagrams that the machine did not consume.
     #[must_use]
     pub const fn not_mine(&self) -> u64 {
         self.not_mine
@@ -118,7 +121,7 @@ impl<M: Machine> Light<M> {
                 SocketAddr::V4(_) => self.v4,
                 SocketAddr::V6(_) => self.v6,
             };
-            // No route of that family: as if lost.
+            // There is no route of that family, so the datagram is lost.
             let Some(local) = local else { continue };
             let train = &buf[..transmit.len];
             let each = transmit.segment.map_or(train.len(), usize::from).max(1);
@@ -184,26 +187,26 @@ impl<M: Machine + 'static> Host for Light<M> {
     }
 }
 
-/// What a [`Scripted`] host answers to a packet.
+/// Computes the answer of a [`Scripted`] host to a packet.
 type Reply = Box<dyn FnMut(&Packet) -> Option<Packet>>;
 
-/// Sends given packets at given times and keeps what it receives, with times.
+/// Sends given packets at given times, and keeps what it receives with the times of arrival.
 #[derive(Default)]
 pub struct Scripted {
-    /// In the order of time; those of one time in the order of the script.
+    /// In order of time; packets of one time are in the order of the script.
     script: VecDeque<(Instant, Packet)>,
     received: Vec<(Instant, Packet)>,
     reply: Option<Reply>,
 }
 
 impl Scripted {
-    /// Does nothing but listen.
+    /// Creates a host that only listens.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sends every datagram back.
+    /// Creates a host that sends every datagram back.
     #[must_use]
     pub fn echo() -> Self {
         Self::new().replying(|packet| {
@@ -213,7 +216,7 @@ impl Scripted {
         })
     }
 
-    /// Sends what `reply` makes of each packet that arrives.
+    /// Answers each packet with what `reply` returns.
     #[must_use]
     pub fn replying(mut self, reply: impl FnMut(&Packet) -> Option<Packet> + 'static) -> Self {
         self.reply = Some(Box::new(reply));
@@ -227,24 +230,25 @@ impl Scripted {
         self
     }
 
-    /// As [`Scripted::send`], by way of [`World::call`](crate::world::World::call).
+    /// Adds a packet to the script while the world runs, by way of
+    /// [`World::call`](crate::world::World::call).
     pub fn plan(&mut self, at: Instant, packet: Packet) {
         let place = self.script.partition_point(|(t, _)| *t <= at);
         self.script.insert(place, (at, packet));
     }
 
-    /// What arrived, with when.
+    /// The packets that arrived, with their times.
     #[must_use]
     pub fn received(&self) -> &[(Instant, Packet)] {
         &self.received
     }
 
-    /// Takes what arrived.
+    /// Takes the packets that arrived.
     pub fn take_received(&mut self) -> Vec<(Instant, Packet)> {
         std::mem::take(&mut self.received)
     }
 
-    /// Packets that are still to be sent.
+    /// The number of packets that are still to be sent.
     #[must_use]
     pub fn left(&self) -> usize {
         self.script.len()

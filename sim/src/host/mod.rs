@@ -1,4 +1,11 @@
-//! What stands at the end of a link: anything that takes packets and may ask to be woken.
+//! Hosts: the machines at the leaves of the tree, which receive packets and ask to be woken.
+//!
+//! - [`light`]: hosts without an IP stack, for machines of the core that speak UDP.
+//! - [`engine`]: a host that runs the whole engine on the firmware's driver, with a simulated
+//!   [`disk`].
+//! - [`stack`]: a network card and a small TCP server, for hosts that speak TCP.
+//! - [`service`]: trackers, name servers and STUN servers.
+//! - [`punch`]: hosts that punch holes through NATs.
 
 pub mod disk;
 pub mod engine;
@@ -14,38 +21,41 @@ use rand_core::Rng;
 
 use crate::{id::DeviceId, middlebox::Middlebox, packet::Packet};
 
-/// A simulated machine. Everything it does goes through [`HostCx`]; it has no other clock, no
-/// other randomness and no other network.
+/// A simulated machine. It acts only through [`HostCx`], and has no other clock, randomness or
+/// network.
 pub trait Host: Any {
-    /// It is switched on, at the present time. After [`Action::SwitchOff`](crate::world::Action) or
-    /// a reboot it is called again: what would not survive is to be forgotten here.
+    /// The host is switched on now. This is called again after
+    /// [`Action::SwitchOff`](crate::world::Action) or a reboot, and must forget what would not
+    /// survive that.
     fn start(&mut self, cx: &mut HostCx<'_>) {
         let _ = cx;
     }
-    /// A packet for one of its addresses. What it does not want it drops.
+    /// A packet for one of the host's addresses has arrived. The host drops packets that it has no
+    /// use for.
     fn packet(&mut self, cx: &mut HostCx<'_>, packet: Packet);
-    /// The time that it asked for with [`Host::next_wake`] has come.
+    /// The time that [`Host::next_wake`] returned has come.
     fn wake(&mut self, cx: &mut HostCx<'_>);
-    /// When it wants to be woken; asked after each of the calls above. Must be cheap.
+    /// When the host wants to be woken. This is asked after each of the calls above and must be
+    /// cheap.
     fn next_wake(&self) -> Option<Instant>;
 }
 
-/// What a host may use during a call.
+/// What a host can use during a call.
 pub struct HostCx<'a> {
     /// The present.
     pub now: Instant,
-    /// Which device it is.
+    /// The device at which the host is.
     pub device: DeviceId,
-    /// This host's own randomness, seeded from the world's seed and the host's place: another
-    /// host more or less changes nothing here.
+    /// The host's own random numbers, seeded from the world's seed and the host's place in the
+    /// tree, so that adding another host does not change them.
     pub rng: &'a mut dyn Rng,
-    /// Packets it sends, in order. Taken up by the world after the call.
+    /// The packets that the host sends, in order. The world takes them after the call.
     pub out: &'a mut Vec<Packet>,
-    /// Buffers of packets that are gone, for new ones.
+    /// Spare buffers for new packets.
     pub spare: &'a mut Vec<Vec<u8>>,
-    /// The box that it is the gateway of; `None` for a host of its own.
+    /// The box whose gateway the host is; `None` for other hosts.
     pub middlebox: Option<&'a mut Middlebox>,
-    /// What it wants written into the trace, see [`HostCx::mark`].
+    /// The lines that the host writes into the trace, see [`HostCx::mark`].
     pub marks: &'a mut Vec<String>,
 }
 
@@ -55,7 +65,7 @@ impl HostCx<'_> {
         self.out.push(packet);
     }
 
-    /// Sends a datagram, in a buffer that was used before if there is one.
+    /// Sends a datagram, in a spare buffer if there is one.
     pub fn send_udp(
         &mut self,
         src: core::net::SocketAddr,
@@ -66,18 +76,19 @@ impl HostCx<'_> {
         self.out.push(Packet::udp_in(buffer, src, dst, payload));
     }
 
-    /// Keeps a packet's buffer for reuse.
+    /// Keeps the buffer of a packet for reuse.
     pub fn recycle(&mut self, packet: Packet) {
         if self.spare.len() < MAX_SPARE {
             self.spare.push(packet.into_bytes());
         }
     }
 
-    /// Writes a line into the trace: part of its hash, kept with time and device.
+    /// Writes a line into the trace. It is part of the trace's hash and is kept with the time and
+    /// the device.
     pub fn mark(&mut self, text: impl Into<String>) {
         self.marks.push(text.into());
     }
 }
 
-/// Buffers kept for reuse.
+/// The most buffers that are kept for reuse.
 pub(crate) const MAX_SPARE: usize = 4_096;

@@ -1,4 +1,4 @@
-//! Boxes in the tree, and their timers.
+//! The boxes of routers, and their timers.
 
 use dunlin_core::Instant;
 
@@ -10,13 +10,13 @@ use super::{
 use crate::{id::DeviceId, middlebox::Middlebox};
 
 impl World {
-    /// The NAT and firewall of a router; `None` if it has neither.
+    /// The NAT and firewall of a router; `None` when it has neither.
     #[must_use]
     pub fn middlebox(&self, id: DeviceId) -> Option<&Middlebox> {
         self.devices.get(id.index())?.router()?.middlebox.as_ref()
     }
 
-    /// As [`World::middlebox`].
+    /// The NAT and firewall of a router, to change them.
     pub fn middlebox_mut(&mut self, id: DeviceId) -> Option<&mut Middlebox> {
         let device = self.devices.get_mut(id.index())?;
         device.router_mut()?.middlebox.as_mut()
@@ -31,7 +31,7 @@ impl World {
         }
     }
 
-    /// Plans a box's timer if it is earlier than what is planned.
+    /// Plans a box's timer, if it is earlier than the one that is planned.
     pub(super) fn plan_box(&mut self, id: DeviceId, due: Option<Instant>) {
         let now = self.now();
         let Some(due) = due else { return };
@@ -44,7 +44,7 @@ impl World {
         }
     }
 
-    /// A box's timer is due: what it says then goes to its outer side.
+    /// Handles a box's timer: delayed refusals go to its outer side.
     pub(super) fn box_timer(&mut self, id: DeviceId) {
         let now = self.now();
         let off = self.devices[id.index()].off;
@@ -59,11 +59,11 @@ impl World {
             return;
         };
         let said: Vec<_> = std::iter::from_fn(|| middlebox.delayed(now)).collect();
-        // Nothing that is still due may keep the world from going on.
+        // A timer that remains due would keep the world from making progress.
         let due = middlebox.next_timeout().filter(|due| *due > now);
         for packet in said {
             if !off {
-                let flight = self.born(now, id, packet, Stage::Arrive(id.0, Via::Within));
+                let flight = self.created(now, id, packet, Stage::Arrive(id.0, Via::Within));
                 self.send_back(now, id.0, false, flight);
             }
         }

@@ -1,4 +1,4 @@
-//! Calls of hosts, and their wake-ups.
+//! Calls of hosts, and their timers.
 
 use dunlin_core::Instant;
 
@@ -18,8 +18,8 @@ use crate::{
 const MAX_WAKES: u32 = 10_000;
 
 impl World {
-    /// Calls a host of a known type, as an application would, and sends what it wants sent.
-    /// `None` if the device has no host, or one of another type.
+    /// Calls a host of a known type, as an application would, and sends the packets that it
+    /// produces. Returns `None` when the device has no host, or one of another type.
     pub fn call<T: Host, R>(
         &mut self,
         id: DeviceId,
@@ -50,43 +50,43 @@ impl World {
             now: self.agenda.now(),
             device: id,
             rng: &mut machine.rng,
-            out: &mut self.desk.out,
-            spare: &mut self.desk.spare,
+            out: &mut self.buffers.out,
+            spare: &mut self.buffers.spare,
             middlebox,
-            marks: &mut self.desk.marks,
+            marks: &mut self.buffers.marks,
         };
         let result = call(&mut *machine.host, &mut cx);
         self.after_call(id);
         Some(result)
     }
 
-    /// Takes up what a call left: marks, packets, and when it wants to be woken.
+    /// Processes what a host's call left behind: marks, packets and a new wake-up time.
     fn after_call(&mut self, id: DeviceId) {
         let now = self.now();
-        if !self.desk.marks.is_empty() {
-            for text in self.desk.marks.drain(..) {
+        if !self.buffers.marks.is_empty() {
+            for text in self.buffers.marks.drain(..) {
                 self.trace.mark(now, id, text);
             }
         }
-        if !self.desk.out.is_empty() {
-            let mut out = std::mem::take(&mut self.desk.out);
+        if !self.buffers.out.is_empty() {
+            let mut out = std::mem::take(&mut self.buffers.out);
             let is_host = matches!(self.devices[id.index()].kind, Kind::Host(_));
             for packet in out.drain(..) {
                 if is_host {
-                    let flight = self.born(now, id, packet, Stage::Enter(id.0, true));
+                    let flight = self.created(now, id, packet, Stage::Enter(id.0, true));
                     self.ready.push_back(flight);
                 } else {
-                    let flight = self.born(now, id, packet, Stage::Arrive(id.0, Via::Within));
+                    let flight = self.created(now, id, packet, Stage::Arrive(id.0, Via::Within));
                     self.send_from_box(now, id, flight);
                 }
             }
-            self.desk.out = out;
+            self.buffers.out = out;
         }
         self.replan(id);
     }
 
-    /// Plans a host's wake-up if it wants one earlier than is planned. One that it wants later
-    /// is found out about when the planned one is due.
+    /// Plans a host's wake-up, if it is earlier than the one that is planned. A later one is
+    /// planned when the earlier one is due.
     pub(super) fn replan(&mut self, id: DeviceId) {
         let now = self.agenda.now();
         let Some(machine) = self.devices[id.index()].machine_mut() else {
@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    /// A planned wake-up is due; it may be an old one.
+    /// Handles a planned wake-up, which may be out of date.
     pub(super) fn wake(&mut self, id: DeviceId) {
         let now = self.now();
         let Some(machine) = self.devices[id.index()].machine_mut() else {
@@ -137,8 +137,8 @@ impl World {
         self.call_host(id, |host, cx| host.packet(cx, packet));
     }
 
-    /// Makes a packet known to the world.
-    pub(super) fn born(
+    /// Makes a new packet known to the world.
+    pub(super) fn created(
         &mut self,
         at: Instant,
         origin: DeviceId,
@@ -152,7 +152,7 @@ impl World {
             number: device.sent,
         };
         let digest = trace::digest(packet.payload());
-        self.trace.born(at, id, &packet, digest);
+        self.trace.created(at, id, &packet, digest);
         Flight {
             packet,
             id,
@@ -164,14 +164,14 @@ impl World {
         }
     }
 
-    /// Ends a packet's life; its buffer is used again.
+    /// Keeps the buffer of a packet that has arrived or was dropped.
     pub(super) fn recycle(&mut self, packet: Packet) {
-        if self.desk.spare.len() < MAX_SPARE {
-            self.desk.spare.push(packet.into_bytes());
+        if self.buffers.spare.len() < MAX_SPARE {
+            self.buffers.spare.push(packet.into_bytes());
         }
     }
 
-    /// Switches a machine on: it starts.
+    /// Switches a device on.
     pub(super) fn switch_on(&mut self, id: DeviceId) {
         let device = &mut self.devices[id.index()];
         device.off = false;

@@ -1,4 +1,4 @@
-//! Devices of the tree and what routers know.
+//! The devices of the tree, and the routes that routers know.
 
 use std::{
     collections::HashMap,
@@ -15,25 +15,25 @@ use crate::{
     middlebox::{BoxConfig, Middlebox},
 };
 
-/// Errors that a router sends in a second (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).
+/// The most errors that a router sends in a second (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).
 pub(super) const ERRORS_PER_SECOND: u32 = 100;
 
 pub(super) struct Device {
     pub(super) parent: u32,
-    /// Its link's configuration, see `World::links`.
+    /// The index of its link's configuration in `World::links`.
     pub(super) link: u32,
     pub(super) up: Line,
     pub(super) down: Line,
     pub(super) key: u64,
     pub(super) name: Option<Box<str>>,
-    /// Packets that it made.
+    /// The number of packets that it made.
     pub(super) sent: u32,
-    /// Children without an address.
+    /// The number of its children without an address.
     pub(super) nameless: u32,
-    /// Its capture, see `World::captures`.
+    /// The index of its capture in `World::captures`.
     pub(super) capture: Option<u32>,
     pub(super) region: Region,
-    /// Its link is cut.
+    /// Its link to the parent is cut.
     pub(super) cut: bool,
     pub(super) off: bool,
     pub(super) kind: Kind,
@@ -103,16 +103,16 @@ impl Device {
 }
 
 pub(super) struct Router {
-    /// Which child leads to an address. Looked up, never iterated.
+    /// The child that leads to an address. The map is never iterated.
     pub(super) routes: HashMap<u128, u32, FxBuildHasher>,
     pub(super) children: Vec<u32>,
     pub(super) wan: Vec<IpAddr>,
     pub(super) lan: Option<IpAddr>,
     pub(super) gateway: Option<Machine>,
     pub(super) middlebox: Option<Middlebox>,
-    /// When the box's one timer that counts is planned.
+    /// When the box's timer that is in force fires.
     pub(super) planned: Option<Instant>,
-    /// ICMP errors that it may still send, and since when.
+    /// The ICMP errors that it may still send in the current second, and when that began.
     pub(super) errors: (u32, Instant),
 }
 
@@ -144,13 +144,13 @@ impl Router {
         router
     }
 
-    /// Whether a packet of this family is translated.
+    /// Returns `true` when packets of this family are translated.
     pub(super) fn translates(&self, v4: bool) -> bool {
         v4 && self.middlebox.as_ref().is_some_and(|b| b.nat().is_some())
     }
 
-    /// Whether what is above must not know `addr`, which is below: a NAT translates it, or it
-    /// means something on one link alone.
+    /// Returns `true` when routers above must not know `addr`, an address below: a NAT translates
+    /// it, or it is valid on one link only.
     pub(super) fn hides(&self, addr: IpAddr) -> bool {
         match addr {
             IpAddr::V4(addr) => self.translates(true) || addr.is_link_local(),
@@ -158,27 +158,28 @@ impl Router {
         }
     }
 
-    /// Whether what it does with a packet depends on others.
+    /// Returns `true` when the treatment of a packet depends on other packets.
     pub(super) fn has_state(&self) -> bool {
         self.middlebox.is_some() || self.gateway.is_some()
     }
 
-    /// Whether `addr` is the router's own.
+    /// Returns `true` when `addr` is the router's own.
     pub(super) fn owns(&self, addr: IpAddr) -> bool {
         self.lan == Some(addr) || self.wan.contains(&addr)
     }
 }
 
-/// An address as the key of a table, both families in one space.
+/// An address as a key, with both families in one space.
 pub(super) fn route_key(addr: IpAddr) -> u128 {
     match addr {
-        // What RFC 4291 §2.5.5.2 maps IPv4 to; never on a wire.
+        // The IPv4-mapped form of RFC 4291 §2.5.5.2, which is never on a wire.
         IpAddr::V4(addr) => 0xffff_0000_0000 | u128::from(u32::from(addr)),
         IpAddr::V6(addr) => u128::from(addr),
     }
 }
 
-/// Whether a packet to `addr` is for many: multicast, or IPv4's limited broadcast.
+/// Returns `true` when packets to `addr` have many receivers: multicast, or IPv4's limited
+/// broadcast.
 pub(super) fn is_for_many(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V4(addr) => addr.is_multicast() || addr.is_broadcast(),
@@ -186,7 +187,7 @@ pub(super) fn is_for_many(addr: IpAddr) -> bool {
     }
 }
 
-/// Whether `addr` can be an answer's receiver.
+/// Returns `true` when an answer can be sent to `addr`.
 pub(super) fn is_answerable(addr: IpAddr) -> bool {
     !addr.is_unspecified() && !addr.is_loopback() && !is_for_many(addr)
 }

@@ -1,4 +1,4 @@
-//! What a world plans: events, packets under way, and what stops it.
+//! The events that a world plans, the packets under way, and the conditions that stop it.
 
 use dunlin_core::Instant;
 
@@ -7,16 +7,16 @@ use crate::{
     packet::Packet,
 };
 
-/// What is planned.
+/// A planned event. Hosts, boxes and packets are named by their index.
 #[derive(Clone, Copy)]
 pub(super) enum Event {
-    /// The packet in this place takes its next step.
+    /// The packet in this slot takes its next step.
     Packet(u32),
-    /// A host, or a box's gateway, may want to be woken.
+    /// A host, or the gateway of a box, may want to be woken.
     Wake(u32),
     /// A box's timer may be due.
     Box(u32),
-    /// An action of the timetable.
+    /// An action of the timetable is due.
     Act(u32),
 }
 
@@ -25,42 +25,42 @@ pub(super) enum Event {
 pub(super) struct Flight {
     pub(super) packet: Packet,
     pub(super) id: PacketId,
-    /// Digest of its payload.
+    /// The digest of its payload.
     pub(super) digest: u64,
     pub(super) stage: Stage,
     /// When its next step is planned.
     pub(super) due: Instant,
-    /// When its last bit was put on the line it is on, in nanoseconds; 0 where no rate is set.
+    /// When its last bit is put on the current line, in nanoseconds; 0 when no rate is set.
     pub(super) sent: u64,
-    /// A bit of it was changed.
+    /// One of its bits was changed.
     pub(super) corrupt: bool,
 }
 
-/// What is next for a packet.
+/// The next step of a packet.
 #[derive(Clone, Copy)]
 pub(super) enum Stage {
     /// It arrives at a device.
     Arrive(u32, Via),
-    /// It is put on the link of this device, upwards or downwards.
+    /// It is put on the link of this device, upwards (`true`) or downwards.
     Enter(u32, bool),
 }
 
-/// Whence a packet comes to a device.
+/// Where a packet at a device comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Via {
     Parent,
     Child(u32),
-    /// From the device itself, to be handled as if from one of its children.
+    /// The device itself; to be handled as if one of its children had sent it.
     Within,
-    /// From the device itself, to be handled as if from its parent.
+    /// The device itself; to be handled as if its parent had sent it.
     Without,
 }
 
-/// Why a world cannot go on: something happens again and again and no time passes.
+/// Why a world cannot go on: the same happens again and again without time passing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stuck {
     /// This host always wants to be woken at once.
     Wakes(DeviceId, Instant),
-    /// Packets go round and round over links without delay; this device made one of them.
+    /// Packets travel in circles over links without delay; this device made one of them.
     Packets(DeviceId, Instant),
 }

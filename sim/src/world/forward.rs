@@ -1,4 +1,4 @@
-//! The way of a packet: links, routers, the core, delivery.
+//! The path of a packet: links, routers, the core, delivery.
 
 use dunlin_core::Instant;
 
@@ -19,12 +19,12 @@ use crate::{
     rng::SimRng,
 };
 
-/// When a packet's next step is; `None` if there is none.
+/// The time of a packet's next step; `None` when it has none.
 type Next = Option<Instant>;
 
 impl World {
-    /// Carries a packet as far as it gets at this instant, and through what has no state also
-    /// beyond.
+    /// Carries a packet as far as it gets at this instant, and further through devices and links
+    /// without state.
     pub(super) fn carry(&mut self, mut flight: Flight, mut at: Instant) {
         let now = self.now();
         loop {
@@ -34,7 +34,7 @@ impl World {
             let next = match flight.stage {
                 Stage::Enter(link, up) => self.enter(at, link, up, &mut flight),
                 Stage::Arrive(n, via) => {
-                    if let Some(rule) = self.barred(n, via) {
+                    if let Some(rule) = self.blocked_by(n, via) {
                         self.captured_in(at, n, via, &flight);
                         self.end(at, n, rule, &flight)
                     } else {
@@ -53,7 +53,7 @@ impl World {
         }
     }
 
-    /// Whether what is next for a packet depends on what else happens until then.
+    /// Returns `true` when the next step of a packet depends on other events until then.
     fn has_state(&self, stage: Stage) -> bool {
         match stage {
             Stage::Enter(n, up) => {
@@ -69,7 +69,7 @@ impl World {
         }
     }
 
-    /// Plans a packet's next step.
+    /// Plans the next step of a packet.
     pub(super) fn plan_flight(&mut self, at: Instant, mut flight: Flight) {
         flight.due = at;
         let place = if let Some(place) = self.free.pop() {
@@ -82,7 +82,7 @@ impl World {
         self.agenda.plan(at, Event::Packet(place));
     }
 
-    /// Sends a packet on its way, now or at a time to come.
+    /// Starts a packet on its way, now or later.
     fn launch(&mut self, at: Instant, flight: Flight) {
         if at > self.now() {
             self.plan_flight(at, flight);
@@ -92,7 +92,15 @@ impl World {
     }
 
     /// Writes a hop into the trace.
-    fn seen(&mut self, at: Instant, n: u32, rule: Rule, flight: &Flight, before: Ports, body: u64) {
+    fn record_hop(
+        &mut self,
+        at: Instant,
+        n: u32,
+        rule: Rule,
+        flight: &Flight,
+        before: Ports,
+        body: u64,
+    ) {
         let device = DeviceId(n);
         self.trace.hop(at, device, rule, body);
         if let Some(journeys) = &mut self.trace.journeys {
@@ -100,21 +108,22 @@ impl World {
         }
     }
 
-    /// As [`World::seen`], for a packet that is as it was.
+    /// Writes a hop that left the packet unchanged, like [`World::record_hop`].
     fn pass(&mut self, at: Instant, n: u32, rule: Rule, flight: &Flight, body: u64) {
         let flow = flight.packet.flow();
-        self.seen(at, n, rule, flight, (flow.src, flow.dst), body);
+        self.record_hop(at, n, rule, flight, (flow.src, flow.dst), body);
     }
 
-    /// Ends a packet's way at a device.
+    /// Ends the path of a packet at a device.
     fn end(&mut self, at: Instant, n: u32, rule: Rule, flight: &Flight) -> Next {
         self.pass(at, n, rule, flight, 0);
         self.captured_why(n, rule);
         None
     }
 
-    /// Whether a packet cannot arrive: its link was cut meanwhile, or the device is off.
-    fn barred(&self, n: u32, via: Via) -> Option<Rule> {
+    /// The rule by which a packet cannot arrive, if any: its link was cut since it was sent, or the
+    /// device is off.
+    fn blocked_by(&self, n: u32, via: Via) -> Option<Rule> {
         let link = match via {
             Via::Parent => &self.devices[n as usize],
             Via::Child(child) => &self.devices[child as usize],
@@ -172,8 +181,8 @@ impl World {
             Fate::Dropped(rule) => {
                 self.pass(at, n, rule, flight, 0);
                 if rule == Rule::LinkTooBig {
-                    // A router handles it as if it came from beyond the link, so that its NAT
-                    // translates it.
+                    // A router handles the error as if it came from beyond the link, so that its
+                    // NAT translates it.
                     let via = if up { Via::Without } else { Via::Within };
                     self.report(
                         at,
@@ -210,13 +219,15 @@ impl World {
         Some(arrival)
     }
 
-    /// Sends a packet that is longer than a link carries in fragments, if it may be split.
+    /// Sends a packet that is longer than a link carries in fragments. Returns `false` when it may
+    /// not be split.
     fn split(&mut self, at: Instant, n: u32, mtu: u32, flight: &Flight) -> bool {
         let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
         if !flight.packet.may_fragment() {
             return false;
         }
-        // A number of the packet's own, as its sender may have set none.
+        // The identification is the packet's number in this world, because its sender may have set
+        // none.
         let Some(parts) = flight.packet.split(mtu, flight.id.number as u16) else {
             return false;
         };
@@ -232,7 +243,7 @@ impl World {
         true
     }
 
-    /// A packet reaches a host.
+    /// Delivers a packet to a host.
     fn deliver(&mut self, at: Instant, id: DeviceId, via: Via, flight: Flight) {
         self.captured_in(at, id.0, via, &flight);
         let rule = if self.devices[id.index()].off {
@@ -248,7 +259,7 @@ impl World {
         self.recycle(flight.packet);
     }
 
-    /// A packet is in the core.
+    /// Routes a packet in the core.
     fn at_core(&mut self, at: Instant, via: Via, flight: &mut Flight) -> Next {
         const CORE: u32 = DeviceId::CORE.0;
         self.captured_in(at, CORE, via, flight);
@@ -275,7 +286,7 @@ impl World {
             if !self.parted.is_empty() && self.parted.contains(&(a.min(b), a.max(b))) {
                 return self.end(at, CORE, Rule::RegionsParted, flight);
             }
-            // Each packet's own number, so that no other packet has a part in its delay.
+            // The random number belongs to this packet, so that no other packet affects its delay.
             let (origin, number) = (flight.id.origin, flight.id.number);
             let key = self.devices[origin.index()].key;
             delay = self.regions.sample(a, b, || {
@@ -287,7 +298,7 @@ impl World {
         Some(at + std::time::Duration::from_micros(delay))
     }
 
-    /// A packet is at a router.
+    /// Routes a packet at a router.
     fn at_router(&mut self, at: Instant, n: u32, via: Via, flight: &mut Flight) -> Next {
         self.captured_in(at, n, via, flight);
         let dst = flight.packet.flow().dst.ip();
@@ -313,7 +324,7 @@ impl World {
         if own && !translates {
             return self.local(at, n, Rule::BoxLocal, flight);
         }
-        // A NAT takes hops itself, or does not.
+        // Whether a NAT takes a hop depends on its configuration.
         if !translates && !flight.packet.hop() {
             self.report(at, n, IcmpError::HopLimit, flight, None);
             return self.end(at, n, Rule::HopLimit, flight);
@@ -330,7 +341,7 @@ impl World {
         Some(at)
     }
 
-    /// A box decides about a packet.
+    /// Lets a box decide about a packet.
     fn at_box(&mut self, at: Instant, n: u32, outward: bool, flight: &mut Flight) -> Next {
         let flow = flight.packet.flow();
         let before = (flow.src, flow.dst);
@@ -348,7 +359,7 @@ impl World {
         self.plan_box(DeviceId(n), due);
         let rule = verdict.rule();
         let body = trace::headers(&flight.packet, flight.digest);
-        self.seen(at, n, rule, flight, before, body);
+        self.record_hop(at, n, rule, flight, before, body);
         let outward = match verdict {
             Verdict::Pass(_) => outward,
             Verdict::Hairpin(_) => !outward,
@@ -363,8 +374,8 @@ impl World {
             Verdict::Answer(_, answer) => {
                 self.captured_why(n, rule);
                 let stage = Stage::Arrive(n, Via::Within);
-                let answer = self.born(at, DeviceId(n), *answer, stage);
-                // `inward` is where the packet came from.
+                let answer = self.created(at, DeviceId(n), *answer, stage);
+                // The answer goes to the side from which the packet came.
                 self.send_back(at, n, outward, answer);
                 return None;
             }
@@ -379,7 +390,7 @@ impl World {
         Some(at + slowed)
     }
 
-    /// A packet is for a box itself.
+    /// Handles a packet for the box itself.
     fn local(&mut self, at: Instant, n: u32, rule: Rule, flight: &Flight) -> Next {
         self.pass(at, n, rule, flight, 0);
         self.local_seen(at, n, flight)
@@ -397,7 +408,8 @@ impl World {
         None
     }
 
-    /// Copies a packet for many to everybody on a router's inner side but its sender.
+    /// Copies a multicast or broadcast packet to every device on a router's inner side except its
+    /// sender.
     fn flood(&mut self, at: Instant, n: u32, via: Via, flight: &Flight) -> Next {
         self.pass(at, n, Rule::Switched, flight, 0);
         let children = self.devices[n as usize].router()?.children.len();
@@ -415,7 +427,7 @@ impl World {
         self.local_seen(at, n, flight)
     }
 
-    /// Sends a packet that a box's gateway made.
+    /// Sends a packet that the gateway of a box made.
     pub(super) fn send_from_box(&mut self, at: Instant, id: DeviceId, flight: Flight) {
         let dst = flight.packet.flow().dst.ip();
         if is_for_many(dst) {
@@ -430,7 +442,7 @@ impl World {
         self.send_back(at, id.0, !outward, flight);
     }
 
-    /// Sends a packet that a box made to one of its sides, past the box's own rules.
+    /// Sends a packet that a box made to one of its sides, without applying the box's rules.
     pub(super) fn send_back(&mut self, at: Instant, n: u32, inward: bool, mut flight: Flight) {
         let dst = flight.packet.flow().dst.ip();
         let Some(router) = self.devices[n as usize].router() else {
@@ -445,8 +457,8 @@ impl World {
         }
     }
 
-    /// Tells a packet's sender what is wrong with it, if that may be told. With `via` the error
-    /// passes through the device's box.
+    /// Reports an error to the sender of a packet, if errors about it are allowed. With `via`, the
+    /// error passes through the device's box.
     fn report(
         &mut self,
         at: Instant,
@@ -459,7 +471,7 @@ impl World {
         let device = &self.devices[n as usize];
         let inward = device.router().is_some_and(|r| r.routes.contains_key(&src));
         let id = DeviceId(n);
-        let Some(error) = self.complain(at, id, inward, trouble, &flight.packet) else {
+        let Some(error) = self.icmp_error_from(at, id, inward, trouble, &flight.packet) else {
             return;
         };
         let mut stage = Stage::Arrive(n, Via::Within);
@@ -467,12 +479,12 @@ impl World {
         match via {
             Some(via) if is_router => stage = Stage::Arrive(n, via),
             _ if is_router => {
-                let error = self.born(at, id, error, stage);
+                let error = self.created(at, id, error, stage);
                 return self.send_back(at, n, inward, error);
             }
             _ => {}
         }
-        let error = self.born(at, id, error, stage);
+        let error = self.created(at, id, error, stage);
         self.launch(at, error);
     }
 
@@ -497,7 +509,8 @@ impl World {
     }
 }
 
-/// Where a packet goes from a router: to its parent, or down to who is below.
+/// The next link of a packet at a router: up to the parent, or down to the child that leads to its
+/// receiver.
 fn onward(n: u32, outward: bool, below: Option<u32>) -> Option<Stage> {
     if outward && n != DeviceId::CORE.0 {
         Some(Stage::Enter(n, true))

@@ -1,4 +1,4 @@
-//! When routers send ICMP errors (RFC 792, RFC 1812 §4.3, RFC 4443).
+//! The ICMP errors of routers (RFC 792, RFC 1812 §4.3, RFC 4443).
 
 use std::net::IpAddr;
 
@@ -10,8 +10,9 @@ use crate::{
     packet::{IcmpError, Packet, Proto},
 };
 
-/// The ICMP error about a packet, if there may be one: none about an ICMP error, a packet for
-/// many, a later fragment, or a sender that is nobody (RFC 1122 §3.2.2, RFC 4443 §2.4 (e)).
+/// The ICMP error about a packet. Returns `None` when there must be no error: about an ICMP error,
+/// a multicast or broadcast packet, a later fragment, or a packet whose source is not the address
+/// of one host (RFC 1122 §3.2.2, RFC 4443 §2.4 (e)).
 pub(super) fn error(from: IpAddr, error: IcmpError, about: &Packet) -> Option<Packet> {
     let flow = about.flow();
     let is_error = flow.proto == Proto::Icmp && about.is_echo_reply().is_none();
@@ -22,9 +23,9 @@ pub(super) fn error(from: IpAddr, error: IcmpError, about: &Packet) -> Option<Pa
 }
 
 impl World {
-    /// The error that a device sends about a packet, if it has an address to send from and has not
-    /// sent too many.
-    pub(super) fn complain(
+    /// The error that a device sends about a packet. Returns `None` when the device has no address
+    /// to send from, or has sent too many errors.
+    pub(super) fn icmp_error_from(
         &mut self,
         at: Instant,
         id: DeviceId,
@@ -34,7 +35,7 @@ impl World {
     ) -> Option<Packet> {
         let v4 = about.flow().src.is_ipv4();
         let Some(router) = self.devices[id.index()].router_mut() else {
-            // A host's own stack says so to itself.
+            // A host's own stack reports the error to itself.
             return error(about.flow().src.ip(), trouble, about);
         };
         let lan = router.lan.iter().filter(|_| inward);

@@ -1,16 +1,16 @@
-//! A host in the tree, and when it wants to be woken.
+//! A host in the tree, with its timer.
 
 use dunlin_core::Instant;
 
 use crate::{host::Host, rng::SimRng};
 
-/// A host and what the world keeps for it.
+/// A host, and what the world stores for it.
 pub(super) struct Machine {
     pub(super) host: Box<dyn Host>,
     pub(super) rng: SimRng,
-    /// When its one wake-up that counts is planned.
+    /// When the wake-up that is in force is planned.
     pub(super) planned: Option<Instant>,
-    /// When it was woken last, and how often at that instant.
+    /// When it was last woken, and how often at that instant.
     pub(super) woken: (Instant, u32),
     pub(super) on: bool,
 }

@@ -1,4 +1,4 @@
-//! The world: the tree of devices, the packets under way between them, and the time.
+//! The world: the tree of devices, the packets that travel between them, and virtual time.
 //!
 //! ```
 //! use dunlin_sim::{BoxConfig, LinkConfig, Packet, Scripted, World};
@@ -18,15 +18,15 @@
 //!
 //! # How a packet travels
 //!
-//! From a host it goes up the tree until a router knows its receiver among its descendants, and
-//! then down. A router knows the addresses of every device below it, except those that a NAT hides:
-//! of what is behind one, the parent knows the NAT's own addresses alone. Packets between two
-//! children of a router are switched and do not pass its box. Multicast and broadcast reach every
-//! other child of the sender's parent and the gateway inside its box, and no further.
+//! A packet from a host goes up the tree until a router knows its receiver among its descendants,
+//! and then down. A router knows the addresses of every device below it, except those that a NAT
+//! hides: of the devices behind a NAT, the parent knows only the NAT's own addresses. Packets
+//! between two children of a router are switched and do not pass its box. Multicast and broadcast
+//! reach every other child of the sender's parent and the gateway inside its box, and no further.
 //!
-//! At one instant each packet goes as far as it can, in the order in which packets came up; what
-//! takes time is planned in the [`Agenda`]. Hops that have no state may be looked through ahead of
-//! time: the outcome is the same and it costs no event.
+//! At each instant every packet goes as far as it can, in the order in which the packets were sent;
+//! steps that take time are planned in the [`Agenda`]. Hops without state are computed ahead of
+//! time: the outcome is the same, and no event is needed.
 
 #[cfg(test)]
 mod box_tests;
@@ -72,14 +72,14 @@ use device::{Device, Kind, Router};
 use event::{Event, Flight};
 use machine::Machine;
 
-/// The addresses that the core has for its ICMP errors, out of the ranges for benchmarks
-/// (RFC 2544, RFC 5180).
+/// The addresses of the core, from which it sends ICMP errors. They are from the ranges for
+/// benchmarks (RFC 2544, RFC 5180).
 pub const CORE_ADDRESSES: [IpAddr; 2] = [
     IpAddr::V4(std::net::Ipv4Addr::new(198, 19, 255, 254)),
     IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 2, 0, 0xffff, 0, 0, 0, 1)),
 ];
 
-/// Links of one world that may differ before new ones are no longer looked up among old ones.
+/// New link configurations are shared with equal ones among this many older ones.
 const MAX_LOOKED_UP: usize = 64;
 
 /// A simulated network under virtual time.
@@ -87,22 +87,22 @@ pub struct World {
     seed: u64,
     agenda: Agenda<Event>,
     devices: Vec<Device>,
-    /// Packets under way whose next step is planned; freed places are used again.
+    /// Packets whose next step is planned. Free slots are used again.
     flights: Vec<Option<Flight>>,
-    /// Places in `flights` that are empty and not free yet: their events are still planned.
+    /// Slots in `flights` that are empty and not free yet, because their events are still planned.
     vacated: usize,
     free: Vec<u32>,
-    /// Packets that are to be carried on at this instant.
+    /// Packets that go on at this instant.
     ready: VecDeque<Flight>,
-    desk: Desk,
-    /// Link configurations in use; many links share one.
+    buffers: CallBuffers,
+    /// The link configurations in use. Many links share one.
     links: Vec<Link>,
     regions: RegionMatrix,
-    /// Pairs of regions that cannot reach one another.
+    /// Pairs of regions that cannot reach each other.
     parted: Vec<(Region, Region)>,
     timetable: Vec<Option<Action>>,
-    /// Times of planned actions that change what packets meet, with how many there are: no
-    /// packet is looked ahead beyond the first.
+    /// The times of planned actions that affect packets, with the number of actions at each. Hops
+    /// are not computed ahead beyond the first of these times.
     changes: BTreeMap<Instant, u32>,
     horizon: Instant,
     trace: Trace,
@@ -110,43 +110,44 @@ pub struct World {
     started: bool,
     panics: bool,
     stuck: Option<Stuck>,
-    /// Packets that were carried since the clock moved last.
+    /// The packets that were handled since the clock last moved.
     at_once: u64,
 }
 
-/// Something that the timetable, or whoever runs the world, does to it.
-// A timetable is short, and a link's configuration is more often made than moved.
+/// A change of the world, planned or immediate.
+// Few actions exist at a time, and a link's configuration is rarely moved, so the size of the
+// largest variant does not matter.
 #[allow(clippy::large_enum_variant)]
 pub enum Action {
-    /// A host is switched off and on; a box forgets what it does not keep.
+    /// A host is switched off and on; a box forgets what it does not store durably.
     Reboot(DeviceId),
-    /// The device's link to its parent carries nothing. What is on it is lost if it would arrive
-    /// while the link is cut. A packet that is on it both before the cut and after the mending
-    /// arrives: a cut shorter than a flight is taken for one of the end of the line.
+    /// The device's link to its parent carries nothing. A packet on the link is lost if it would
+    /// arrive while the link is cut. A packet that is on the link both before the cut and after it
+    /// was mended arrives, as if the line was cut at its far end.
     Cut(DeviceId),
-    /// And carries again.
+    /// The device's link carries packets again.
     Mend(DeviceId),
-    /// The device's link changes. What waits to be sent goes on at the new rate; delays, loss and the length of the queue
-    /// are those of the time at which a packet was put on the link.
+    /// The device's link changes. Packets that wait to be sent go on at the new rate; their delay,
+    /// loss and queue length are those of the time at which they were put on the link.
     SetLink(DeviceId, LinkConfig),
-    /// Nothing passes through, or comes from, this device.
+    /// Nothing passes through this device or comes from it.
     SwitchOff(DeviceId),
-    /// And it starts anew.
+    /// The device starts again.
     SwitchOn(DeviceId),
-    /// Two regions cannot reach one another.
+    /// Two regions can no longer reach each other.
     Part(Region, Region),
-    /// And can again.
+    /// The two regions can reach each other again.
     Join(Region, Region),
-    /// Distances change.
+    /// The distances between regions change.
     SetLatency(Box<RegionMatrix>),
-    /// A line for the trace.
+    /// A line is written into the trace.
     Mark(String),
-    /// Anything else.
+    /// Any other change.
     Do(Box<dyn FnOnce(&mut World)>),
 }
 
 impl Action {
-    /// Whether packets under way may fare differently for it.
+    /// Returns `true` when the action can change what happens to packets that are under way.
     const fn changes_paths(&self) -> bool {
         !matches!(self, Self::Mark(_))
     }
@@ -170,9 +171,9 @@ impl std::fmt::Debug for Action {
     }
 }
 
-/// What calls of hosts fill.
+/// Buffers that hosts fill during their calls.
 #[derive(Default)]
-struct Desk {
+struct CallBuffers {
     out: Vec<Packet>,
     spare: Vec<Vec<u8>>,
     marks: Vec<String>,
@@ -180,13 +181,13 @@ struct Desk {
 
 struct Link {
     config: LinkConfig,
-    /// The delays of directions that do nothing else.
+    /// The delay upwards and downwards, for directions that do nothing else.
     up: Option<std::time::Duration>,
     down: Option<std::time::Duration>,
 }
 
 impl World {
-    /// A world with nothing but its core, at the origin of time.
+    /// Creates a world that has only its core, at the origin of time.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let key = SimRng::new(seed).next_u64();
@@ -204,7 +205,7 @@ impl World {
             vacated: 0,
             free: Vec::new(),
             ready: VecDeque::new(),
-            desk: Desk::default(),
+            buffers: CallBuffers::default(),
             links: vec![Link::new(LinkConfig::perfect())],
             regions: RegionMatrix::none(),
             parted: Vec::new(),
@@ -220,13 +221,13 @@ impl World {
         }
     }
 
-    /// The seed that it was made with.
+    /// The seed of the world.
     #[must_use]
     pub const fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// The root of the tree: the internet's core.
+    /// The root of the tree: the core of the internet.
     #[must_use]
     pub const fn core(&self) -> DeviceId {
         DeviceId::CORE
@@ -238,11 +239,11 @@ impl World {
         self.agenda.now()
     }
 
-    /// Adds a router with a NAT, a firewall, both or neither. `wan` are its own addresses on the
-    /// parent's side; of its inner side it has that of its [`BoxConfig::gateway`].
+    /// Adds a router with a NAT, a firewall, both or neither. `wan` lists its own addresses on the
+    /// parent's side; on its inner side it has the address of its [`BoxConfig::gateway`].
     ///
     /// # Panics
-    /// If `parent` is a host, or the parent's side has one of the addresses already.
+    /// When `parent` is a host, or another device on the parent's side has one of the addresses.
     pub fn add_router(
         &mut self,
         parent: DeviceId,
@@ -255,10 +256,10 @@ impl World {
         self.add(parent, link, wan, key, Kind::Router(Box::new(router)))
     }
 
-    /// Adds a host. If the world was started, it is switched on at once.
+    /// Adds a host. It is switched on at once if the world was started.
     ///
     /// # Panics
-    /// If `parent` is a host, or the parent's side has one of the addresses already.
+    /// When `parent` is a host, or another device on the parent's side has one of the addresses.
     pub fn add_host(
         &mut self,
         parent: DeviceId,
@@ -275,11 +276,11 @@ impl World {
         id
     }
 
-    /// Gives a router's box a host inside: it gets the packets that are for the box itself, from
-    /// either side, and may change the box by [`HostCx::middlebox`](crate::host::HostCx).
+    /// Puts a host inside a router's box. It receives the packets that are for the box itself, from
+    /// either side, and can change the box through [`HostCx::middlebox`](crate::host::HostCx).
     ///
     /// # Panics
-    /// If `router` is none.
+    /// When `router` is not a router.
     pub fn set_gateway(&mut self, router: DeviceId, host: impl Host) {
         let device = &mut self.devices[router.index()];
         let machine = Machine::new(Box::new(host), device.key ^ 1);
@@ -292,8 +293,8 @@ impl World {
         }
     }
 
-    /// A key for the randomness of a new device. It follows from the device's place, by its parent
-    /// and address, not from its number: another device more or less leaves it as it is.
+    /// The key for the random numbers of a new device. It depends on the parent and the address of
+    /// the device, not on its number, so that adding another device does not change it.
     fn key_below(&mut self, parent: DeviceId, addrs: &[IpAddr]) -> u64 {
         let parent = &mut self.devices[parent.index()];
         let place = if let Some(addr) = addrs.first() {
@@ -330,7 +331,8 @@ impl World {
         id
     }
 
-    /// Makes `addr`, of the child `by`, known to `router` and all above it that may know.
+    /// Makes `addr`, an address of the child `by`, known to `router` and to the routers above it
+    /// that may know it.
     fn announce(&mut self, addr: IpAddr, mut router: DeviceId, mut by: DeviceId) {
         loop {
             let device = &mut self.devices[router.index()];
@@ -361,9 +363,8 @@ impl World {
         self.links.len() as u32 - 1
     }
 
-    /// Puts a device, with everything below it, into a region: what counts is where its subtree
-    /// joins the core. New devices are where their parents are, those at the core in
-    /// [`Region::default`].
+    /// Moves a device, with the rest of its subtree below the core, into a region. New devices are
+    /// in the region of their parent; those at the core are in [`Region::default`].
     pub fn set_region(&mut self, device: DeviceId, region: Region) {
         let mut top = device;
         while self.devices[top.index()].parent != 0 {
@@ -377,12 +378,12 @@ impl World {
         self.regions = matrix;
     }
 
-    /// Names a device, for captures and people.
+    /// Sets the name of a device in captures and reports.
     pub fn set_name(&mut self, device: DeviceId, name: &str) {
         self.devices[device.index()].name = Some(name.into());
     }
 
-    /// A device's name; without one, its kind and number.
+    /// The name of a device, or its kind and number when it has none.
     #[must_use]
     pub fn name(&self, device: DeviceId) -> String {
         self.devices[device.index()].label(device)
@@ -396,37 +397,37 @@ impl World {
         found.map(DeviceId::at)
     }
 
-    /// A device's parent; none of the core.
+    /// The parent of a device; `None` for the core.
     #[must_use]
     pub fn parent(&self, device: DeviceId) -> Option<DeviceId> {
         (device != DeviceId::CORE).then(|| DeviceId(self.devices[device.index()].parent))
     }
 
-    /// How many devices there are, the core included.
+    /// The number of devices, including the core.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.devices.len()
     }
 
-    /// Whether there is nothing but the core.
+    /// Returns `true` when there is no device besides the core.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.devices.len() < 2
     }
 
-    /// How many packets are under way.
+    /// The number of packets that are under way.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.flights.len() - self.free.len() - self.vacated + self.ready.len()
     }
 
-    /// What was seen so far.
+    /// The trace of the run so far.
     #[must_use]
     pub const fn trace(&self) -> &Trace {
         &self.trace
     }
 
-    /// The host at a device, or a box's gateway, if it is one of this type.
+    /// The host at a device, or the gateway of a box, if it has this type.
     #[must_use]
     pub fn host<T: Host>(&self, id: DeviceId) -> Option<&T> {
         let host: &dyn std::any::Any = &*self.devices.get(id.index())?.machine()?.host;

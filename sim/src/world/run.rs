@@ -10,11 +10,12 @@ use super::{
 };
 use crate::id::DeviceId;
 
-/// How many packets may be carried at one instant, for each device.
+/// The number of packets that may be handled at one instant, for each device, before the world is
+/// [`Stuck`].
 const MAX_AT_ONCE_PER_DEVICE: u64 = 10_000;
 
 impl World {
-    /// Switches on every device that is not to stay off, in the order in which they were added.
+    /// Switches on every device that is not set to stay off, in the order in which they were added.
     pub fn start(&mut self) {
         if std::mem::replace(&mut self.started, true) {
             return;
@@ -27,12 +28,12 @@ impl World {
         self.settle();
     }
 
-    /// Leaves a device off when the world is started, or switches it off now.
+    /// Keeps a device off when the world is started, or switches it off now.
     pub fn set_off(&mut self, device: DeviceId) {
         self.switch_off(device);
     }
 
-    /// Lets the next event happen. `false` if there is none, or the world is stuck.
+    /// Handles the next event. Returns `false` when there is none, or the world is stuck.
     pub fn step(&mut self) -> bool {
         if self.stuck.is_some() {
             return false;
@@ -49,7 +50,7 @@ impl World {
                 self.free.push(place);
                 match self.flights[place as usize].take() {
                     Some(flight) => self.carry(flight, self.now()),
-                    // It was planned anew.
+                    // The packet was planned for another time.
                     None => self.vacated -= 1,
                 }
             }
@@ -61,7 +62,7 @@ impl World {
         true
     }
 
-    /// Carries on everything that is to happen at this instant without having been planned.
+    /// Carries on all packets that go on at this instant.
     pub(super) fn settle(&mut self) {
         let now = self.now();
         while let Some(flight) = self.ready.pop_front() {
@@ -75,7 +76,7 @@ impl World {
         }
     }
 
-    /// Lets everything happen that is due up to `until`, then makes that the present.
+    /// Handles every event up to `until`, and then makes `until` the present.
     pub fn run_until(&mut self, until: Instant) {
         self.run_while(|_| true, until);
         if self.stuck.is_none() {
@@ -83,13 +84,13 @@ impl World {
         }
     }
 
-    /// As [`World::run_until`], for a while from now.
+    /// Runs for `time` from now, like [`World::run_until`].
     pub fn run_for(&mut self, time: Duration) {
         self.run_until(self.now() + time);
     }
 
-    /// Lets events happen as long as `goes_on` says so, which is asked before each, and up to
-    /// `until`. Whether it was `goes_on` that ended it.
+    /// Handles events up to `until` as long as `goes_on`, which is called before each of them,
+    /// returns `true`. Returns `true` when `goes_on` ended the run.
     pub fn run_while(&mut self, goes_on: impl Fn(&Self) -> bool, until: Instant) -> bool {
         loop {
             if !goes_on(self) {
@@ -101,7 +102,7 @@ impl World {
         }
     }
 
-    /// When the next event is.
+    /// The time of the next event.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
         self.agenda.next_at()
@@ -113,13 +114,13 @@ impl World {
         self.stuck
     }
 
-    /// Whether a world that is stuck panics, as it does at first, or merely stops and says so by
+    /// Sets whether a stuck world panics, which is the default, or stops and reports it through
     /// [`World::stuck`].
     pub const fn set_panics(&mut self, panics: bool) {
         self.panics = panics;
     }
 
-    /// What a person should read about a world that is stuck.
+    /// Describes for people why a world is stuck.
     #[must_use]
     pub fn explain_stuck(&self, stuck: Stuck) -> String {
         let (what, device, at) = match stuck {

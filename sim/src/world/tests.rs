@@ -382,7 +382,7 @@ fn journeys_tell_every_hop() {
     };
     let dropped = world.explain(&filter, 10);
     assert_eq!(dropped.len(), 1);
-    let text = world.tell(&dropped[0]);
+    let text = world.describe(&dropped[0]);
     assert!(
         text.contains("server") && text.contains("queue was full"),
         "{text}"

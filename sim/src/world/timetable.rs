@@ -1,4 +1,4 @@
-//! Planned actions, and how each changes the world.
+//! Planned actions, and how each of them changes the world.
 
 use dunlin_core::Instant;
 
@@ -13,8 +13,8 @@ use crate::{
 };
 
 impl World {
-    /// Plans an action; the past counts as the present. Actions of one time happen in the order
-    /// in which they were planned.
+    /// Plans an action. A time in the past counts as the present. Actions of one time happen in the
+    /// order in which they were planned.
     pub fn at(&mut self, when: Instant, action: Action) {
         let when = when.max(self.now());
         if action.changes_paths() {
@@ -26,7 +26,7 @@ impl World {
         self.timetable.push(Some(action));
     }
 
-    /// Does something now.
+    /// Performs an action now.
     pub fn perform(&mut self, action: Action) {
         self.apply(action);
         self.settle();
@@ -73,7 +73,7 @@ impl World {
         }
     }
 
-    /// Changes a device's link to its parent. What waits to be sent goes on at the new rate.
+    /// Changes a device's link to its parent. Packets that wait to be sent go on at the new rate.
     pub fn set_link(&mut self, device: DeviceId, link: LinkConfig) {
         let (now, old) = (self.now(), self.link(device));
         let (up, down) = ((old.up.rate, link.up.rate), (old.down.rate, link.down.rate));
@@ -90,7 +90,8 @@ impl World {
         if up { &mut device.up } else { &mut device.down }
     }
 
-    /// Plans anew when the packets on a line arrive, those that are sent already excepted. They keep their order.
+    /// Plans the arrival of the packets on a line anew, except those that were sent already. They
+    /// keep their order.
     fn repace(&mut self, device: DeviceId, up: bool, pace: Pace) {
         let is_there = |stage: Stage| match stage {
             Stage::Arrive(_, Via::Child(child)) => up && child == device.0,
@@ -110,7 +111,7 @@ impl World {
                 last = last.max(due);
                 continue;
             }
-            // As long on its way as before, once it is sent.
+            // Once sent, the packet travels for as long as before.
             let way = due.as_micros().saturating_sub(sent.div_ceil(1_000));
             last = last.max(Instant::from_micros(
                 then.div_ceil(1_000).saturating_add(way),
@@ -130,7 +131,7 @@ impl World {
         &self.links[self.devices[device.index()].link as usize].config
     }
 
-    /// Bytes that wait before a device's link, upwards and downwards.
+    /// The bytes that wait before a device's link, upwards and downwards.
     #[must_use]
     pub fn backlog(&self, device: DeviceId) -> (u64, u64) {
         let (link, device) = (self.link(device), &self.devices[device.index()]);

@@ -1,4 +1,4 @@
-//! Captures, journeys, and what else lets a person look in.
+//! Captures and journeys: how people look into a run.
 
 use std::fmt::Write;
 
@@ -19,10 +19,10 @@ use crate::{
 };
 
 impl World {
-    /// Captures what crosses a device's interfaces from now on: of a host its one, of a router
-    /// that to its parent, `wan`, and that to its children, `lan`, of the core that to its
-    /// children. A packet that was dropped has a comment that says by which rule. What is
-    /// captured changes nothing in the run.
+    /// Captures the packets on a device's interfaces from now on. A host has one interface; a
+    /// router has `wan` to its parent and `lan` to its children; the core has one to its children.
+    /// A packet that was dropped has a comment that names the rule. Capturing does not change the
+    /// run.
     pub fn capture(&mut self, device: DeviceId) {
         let name = self.name(device);
         if self.devices[device.index()].capture.is_some() {
@@ -37,8 +37,8 @@ impl World {
         self.captures.push((device, Capture::new(interfaces)));
     }
 
-    /// The captures so far, as pcapng files, with the names of their devices, in the order in which
-    /// they were asked for.
+    /// The captures so far as pcapng files, with the names of their devices, in the order in which
+    /// they were requested.
     #[must_use]
     pub fn captures(&self) -> Vec<(String, Vec<u8>)> {
         let files = self.captures.iter();
@@ -71,30 +71,31 @@ impl World {
         );
     }
 
-    /// Says in a device's capture why the packet that came in last did not go on.
+    /// Adds a comment to the packet that came in last at a device, with the reason why it did not
+    /// go on.
     pub(super) fn captured_why(&mut self, n: u32, rule: Rule) {
         if let Some(capture) = self.devices[n as usize].capture {
             self.captures[capture as usize].1.comment(&dropped(rule));
         }
     }
 
-    /// Keeps the newest `hops` hops of all packets from now on, for [`World::explain`]. Changes
-    /// nothing in the run.
+    /// Records the newest `hops` hops of all packets from now on, for [`World::explain`]. Recording
+    /// does not change the run.
     pub fn record_journeys(&mut self, hops: usize) {
         self.trace.journeys = Some(Journeys::new(hops));
     }
 
-    /// The journeys that `filter` wants, in the order in which they began, at most `most`; none
-    /// if they were not recorded.
+    /// The first `most` journeys that match `filter`, in the order in which they began. Empty when
+    /// journeys were not recorded.
     #[must_use]
     pub fn explain(&self, filter: &Filter, most: usize) -> Vec<Journey> {
         let journeys = self.trace.journeys.as_ref();
         journeys.map_or_else(Vec::new, |j| j.find(filter, most))
     }
 
-    /// A journey as a person reads it: a line for each hop.
+    /// Describes a journey for people, one line for each hop.
     #[must_use]
-    pub fn tell(&self, journey: &Journey) -> String {
+    pub fn describe(&self, journey: &Journey) -> String {
         let id = journey.packet;
         let mut text = format!(
             "packet {} of {}: {:?}, {} bytes\n",
@@ -106,7 +107,7 @@ impl World {
         for hop in &journey.hops {
             let micros = hop.at.as_micros();
             let (from, to) = hop.before;
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = write!(
                 text,
                 "{:>8}.{:06}  {:<16} {:<22} {from} > {to}",

@@ -1,29 +1,29 @@
-//! A run of bytes, kept as its difference from bytes that everybody shares.
+//! A range of bytes, stored as its difference from shared content.
 //!
-//! A swarm of fifty hosts that hold one torrent would keep fifty copies of it. Here each keeps a
-//! bit for every page that equals the true content, and only what differs as bytes of its own.
+//! A swarm of fifty hosts with one torrent would hold fifty copies of it. Here each host stores one
+//! bit for every page that equals the true content, and only pages that differ as bytes of its own.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use dunlin_core::Bitfield;
 
-/// Bytes of a page: what a disk writes in one go at best.
+/// The bytes of a page: the unit in which a disk writes at best.
 pub(super) const PAGE: usize = 4_096;
-/// Bytes of a sector: what a disk writes whole or not at all.
+/// The bytes of a sector: the unit that a disk writes completely or not at all.
 pub(super) const SECTOR: usize = 512;
 
-/// What a page holds.
+/// The content of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Page {
-    /// Nothing was ever written: it reads as zeros.
+    /// The page was never written and reads as zeros.
     Hole,
-    /// The shared content.
+    /// The page equals the shared content.
     Same,
-    /// Something else.
+    /// The page has content of its own.
     Own(Box<[u8]>),
 }
 
-/// A run of bytes, sparse.
+/// A sparse range of bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Image {
     content: Arc<[u8]>,
@@ -33,7 +33,7 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// `len` bytes of holes. `content` is what most of them are expected to become; it may be
+    /// Creates `len` bytes of holes. Most of them are expected to become `content`, which may be
     /// empty.
     pub(super) fn new(len: usize, content: Arc<[u8]>) -> Self {
         let pages = len.div_ceil(PAGE);
@@ -53,7 +53,7 @@ impl Image {
         self.len.div_ceil(PAGE) as u32
     }
 
-    /// Everything is as the shared content has it.
+    /// Sets everything to the shared content.
     pub(super) fn fill(&mut self) {
         self.own.clear();
         for page in 0..self.pages() {
@@ -70,7 +70,7 @@ impl Image {
             .map_or(Page::Hole, |own| Page::Own(own.clone()))
     }
 
-    /// Bytes that equal the shared content are kept as that.
+    /// Sets a page. Bytes that equal the shared content are stored as [`Page::Same`].
     pub(super) fn set(&mut self, page: u32, to: Page) {
         self.same.clear(page);
         self.own.remove(&page);
@@ -79,7 +79,7 @@ impl Image {
             Page::Same => {
                 self.same.set(page);
             }
-            // Torn halves of two writes may add up to the content.
+            // The torn halves of two writes can add up to the shared content.
             Page::Own(bytes) if self.content.get(self.span(page)) == Some(&bytes[..]) => {
                 self.same.set(page);
             }
@@ -89,7 +89,7 @@ impl Image {
         }
     }
 
-    /// The bytes of a page, whatever it is.
+    /// The bytes of a page.
     pub(super) fn bytes(&self, page: u32) -> Box<[u8]> {
         let mut bytes = vec![0; self.span(page).len()].into_boxed_slice();
         let at = page as usize * PAGE;
@@ -102,7 +102,7 @@ impl Image {
         at..(at + PAGE).min(self.len)
     }
 
-    /// Reads `into.len()` bytes at `at`, which lie within the image.
+    /// Reads `into.len()` bytes at `at`. The range must lie within the image.
     pub(super) fn read(&self, at: usize, into: &mut [u8]) {
         let mut done = 0;
         while done < into.len() {
@@ -119,7 +119,7 @@ impl Image {
         }
     }
 
-    /// Hands `len` bytes at `at` to `feed` in pieces, without a copy where that can be.
+    /// Passes `len` bytes at `at` to `feed` in pieces, without a copy where possible.
     pub(super) fn feed(&self, at: usize, len: usize, mut feed: impl FnMut(&[u8])) {
         const ZEROS: [u8; PAGE] = [0; PAGE];
         let mut done = 0;
@@ -141,7 +141,7 @@ impl Image {
         }
     }
 
-    /// Writes `data` at `at`, within the image; tells of each page that was touched.
+    /// Writes `data` at `at`, within the image, and calls `touched` for each page that is affected.
     pub(super) fn write(&mut self, at: usize, data: &[u8], mut touched: impl FnMut(u32)) {
         let mut done = 0;
         while done < data.len() {
@@ -161,13 +161,13 @@ impl Image {
         }
     }
 
-    /// The page at `at`, the offset in it and how many of `left` bytes lie in it.
+    /// The page at `at`, the offset in it, and how many of `left` bytes lie in it.
     fn step(&self, at: usize, left: usize) -> (u32, usize, usize) {
         let offset = at % PAGE;
         ((at / PAGE) as u32, offset, (PAGE - offset).min(left))
     }
 
-    /// Bytes of its own that it keeps.
+    /// The bytes of memory that pages with content of their own take.
     pub(super) fn own_bytes(&self) -> usize {
         self.own.values().map(|own| own.len()).sum()
     }

@@ -1,9 +1,9 @@
-//! A disk under virtual time: one head, a queue, and everything that goes wrong with disks.
+//! A disk under virtual time: one head, a queue, and the faults of real disks.
 //!
-//! It takes one job after the other, each for as long as [`DiskConfig`] says. What was written
-//! is seen by reads at once and survives a power cut only once it was flushed. A flush may be told
-//! to go on beside later jobs, as it does on a real machine, and the power to fail at any job.
-//! Content that the whole swarm shares is kept once (see `image`).
+//! The disk does one job after another, each for as long as [`DiskConfig`] says. Reads see what was
+//! written at once, but it survives a power cut only after a flush. A flush can run beside later
+//! jobs, as on a real machine, and the power can fail at any job. Content that the whole swarm
+//! shares is stored once (see `image`).
 
 mod image;
 mod volume;
@@ -23,18 +23,18 @@ use rand_core::Rng;
 
 use self::volume::Volume;
 
-/// How fast a disk is, how large, and what goes wrong.
+/// The speed, size and faults of a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskConfig {
-    /// Time of a job beside its bytes: at least, at most.
+    /// The shortest and the longest time of a job, besides that for its bytes.
     pub latency: (Duration, Duration),
-    /// Bytes per second; `None`: no limit.
+    /// Bytes per second; `None` means unlimited.
     pub bandwidth: Option<u64>,
-    /// Time of a flush, beside the latency.
+    /// The time of a flush, besides the latency.
     pub flush: Duration,
-    /// Bytes that fit on it.
+    /// The size of the disk in bytes.
     pub capacity: u64,
-    /// Jobs in a million that fail with an I/O error.
+    /// The number of jobs in a million that fail with an I/O error.
     pub errors_ppm: u32,
 }
 
@@ -74,29 +74,29 @@ impl DiskConfig {
     }
 }
 
-/// A job that is being done.
+/// The job in progress.
 struct Job {
     done: Instant,
     op: DiskOp,
 }
 
-/// The disk of one host. It outlives the host's process and its power.
+/// The disk of one host. It survives the end of the host's process and power cuts.
 pub struct SimDisk {
     config: DiskConfig,
     rng: Box<dyn Rng + Send>,
     contents: BTreeMap<InfoHash, Arc<[u8]>>,
     volumes: BTreeMap<InfoHash, Volume>,
     records: BTreeMap<InfoHash, Vec<u8>>,
-    /// The DHT's table.
+    /// The DHT's table that was saved last.
     dht: Option<Saved>,
-    /// Torrents whose files are open.
+    /// The torrents whose files are open.
     open: BTreeMap<TorrentId, InfoHash>,
-    /// Of every torrent of the present process.
+    /// All torrents of the current process.
     names: BTreeMap<TorrentId, InfoHash>,
     jobs: VecDeque<Job>,
-    /// Flushes go on beside the jobs after them.
+    /// Flushes run beside the jobs after them.
     flushes_beside: bool,
-    /// Flushes that do.
+    /// The flushes that run beside other jobs.
     flushing: VecDeque<Job>,
     power: Power,
     stats: DiskStats,
@@ -105,29 +105,29 @@ pub struct SimDisk {
 /// When the power fails, counted in jobs.
 #[derive(Clone, Copy, Debug, Default)]
 struct Power {
-    /// Jobs done since the disk was made.
+    /// The jobs done since the disk was created.
     jobs: u64,
-    /// It fails when so many were done.
+    /// The number of jobs after which the power fails.
     fails_at: Option<u64>,
-    /// It has failed, and the machine is about to notice.
+    /// The power has failed, and the machine is about to notice.
     failed: bool,
     cuts: u32,
 }
 
-/// What a disk did.
+/// Counters of a disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskStats {
-    /// Bytes read, hashed ones included.
+    /// Bytes read, including those that were hashed.
     pub read: u64,
     /// Bytes written.
     pub written: u64,
-    /// Flushes.
+    /// Flushes done.
     pub flushes: u64,
     /// Jobs that failed.
     pub failures: u64,
-    /// Most jobs that waited at once.
+    /// The most jobs that waited at once.
     pub most_waiting: usize,
-    /// Time it was busy.
+    /// The time that the disk was busy.
     pub busy: Duration,
 }
 
@@ -141,7 +141,7 @@ impl std::fmt::Debug for SimDisk {
 }
 
 impl SimDisk {
-    /// An empty disk.
+    /// Creates an empty disk.
     #[must_use]
     pub fn new(config: DiskConfig, rng: Box<dyn Rng + Send>) -> Self {
         Self {
@@ -161,37 +161,37 @@ impl SimDisk {
         }
     }
 
-    /// Lets flushes go on while later jobs are done: what those write is not covered.
+    /// Lets flushes run beside later jobs, whose writes they do not cover.
     pub fn flush_beside(&mut self) {
         self.flushes_beside = true;
     }
 
-    /// Has the power fail when `jobs` jobs were done since the disk was made. The job whose turn it
-    /// is then may be done or not, and is not answered.
+    /// Makes the power fail when `jobs` jobs were done since the disk was created. The job in
+    /// progress may be done or not, and is not answered.
     pub fn fail_power_at(&mut self, jobs: u64) {
         self.power.fails_at = Some(jobs);
     }
 
-    /// Whether the power has failed; [`SimDisk::power_cut`] is to follow.
+    /// Returns `true` when the power has failed; [`SimDisk::power_cut`] must follow.
     #[must_use]
     pub const fn has_lost_power(&self) -> bool {
         self.power.failed
     }
 
-    /// How often the power failed.
+    /// The number of power cuts.
     #[must_use]
     pub const fn power_cuts(&self) -> u32 {
         self.power.cuts
     }
 
-    /// Jobs done since the disk was made.
+    /// The number of jobs done since the disk was created.
     #[must_use]
     pub const fn jobs_done(&self) -> u64 {
         self.power.jobs
     }
 
-    /// Whether a piece is there, byte for byte right. `false` if the content was not
-    /// [expected](Self::expect).
+    /// Returns `true` when the disk holds a piece correctly; `false` when the content was not
+    /// [announced](Self::expect).
     #[must_use]
     pub fn holds_piece(&self, info: &Info, piece: u32) -> bool {
         let hash = info.info_hash();
@@ -200,33 +200,33 @@ impl SimDisk {
         self.contents.contains_key(&hash) && volume.is_some_and(|v| v.is_true_at(at, len.into()))
     }
 
-    /// Tells what a torrent's true content is, so that copies of it cost no memory and
-    /// [`SimDisk::holds`] can tell. To be called before the torrent is added.
+    /// Announces the true content of a torrent, so that copies of it take no memory and
+    /// [`SimDisk::holds`] can verify it. Call this before the torrent is added.
     pub fn expect(&mut self, info: &Info, content: Arc<[u8]>) {
         self.contents.insert(info.info_hash(), content);
     }
 
-    /// Puts a torrent's whole content on the disk, durably: what a seed starts with.
+    /// Puts the whole content of a torrent on the disk, durably, as a seed has it.
     pub fn fill(&mut self, info: &Arc<Info>) {
         self.volume(info).fill();
     }
 
-    /// Whether a torrent is there, complete and byte for byte right. `false` if its content was
-    /// not [expected](Self::expect).
+    /// Returns `true` when the disk holds a torrent completely and correctly; `false` when its
+    /// content was not [announced](Self::expect).
     #[must_use]
     pub fn holds(&self, info: &Info) -> bool {
         let hash = info.info_hash();
         self.contents.contains_key(&hash) && self.volumes.get(&hash).is_some_and(Volume::is_true)
     }
 
-    /// Deletes a torrent's files, as its user may at any time.
+    /// Deletes the files of a torrent, as its user may at any time.
     pub fn lose(&mut self, info: &Info) {
         if let Some(volume) = self.volumes.get_mut(&info.info_hash()) {
             volume.delete();
         }
     }
 
-    /// What a reader sees of a torrent, in its own order; `None` unless each file has its length.
+    /// The content of a torrent as a reader sees it; `None` unless every file has its full length.
     #[must_use]
     pub fn content(&self, info: &Info) -> Option<Vec<u8>> {
         let volume = self.volumes.get(&info.info_hash())?;
@@ -234,7 +234,7 @@ impl SimDisk {
         volume.read(0, &mut bytes).then_some(bytes)
     }
 
-    /// The record that was saved last for a torrent.
+    /// The record of a torrent that was saved last.
     #[must_use]
     pub fn record(&self, info_hash: InfoHash) -> Option<&[u8]> {
         self.records.get(&info_hash).map(Vec::as_slice)
@@ -246,24 +246,24 @@ impl SimDisk {
         self.dht.as_ref()
     }
 
-    /// What it did.
+    /// The counters.
     #[must_use]
     pub const fn stats(&self) -> DiskStats {
         self.stats
     }
 
-    /// Bytes of memory that contents of its own take.
+    /// The bytes of memory that content of the disk's own takes.
     #[must_use]
     pub fn own_bytes(&self) -> usize {
         self.volumes.values().map(Volume::own_bytes).sum()
     }
 
-    /// Another speed, size or rate of errors from now on.
+    /// Changes the speed, size and error rate from now on.
     pub fn set_config(&mut self, config: DiskConfig) {
         self.config = config;
     }
 
-    /// The process ends: jobs that were not begun are undone, the rest stays as it is.
+    /// The process ends: jobs that were not begun are dropped, and everything else stays as it is.
     pub fn process_ended(&mut self) {
         self.jobs.clear();
         self.flushing.clear();
@@ -271,9 +271,9 @@ impl SimDisk {
         self.names.clear();
     }
 
-    /// The power fails: the process ends, and of what was not flushed a part is lost or torn.
+    /// The power fails: the process ends, and parts of what was not flushed are lost or torn.
     pub fn power_cut(&mut self) {
-        // What the head was at may have reached the platter in part.
+        // The job in progress may have been written in part.
         if let Some(job) = self.jobs.pop_front()
             && self.rng.next_u32().is_multiple_of(2)
         {
@@ -288,7 +288,7 @@ impl SimDisk {
         }
     }
 
-    /// Names a torrent whose files are not known yet, so that its record can be kept.
+    /// Names a torrent whose files are not known yet, so that its record can be saved.
     pub fn name(&mut self, torrent: TorrentId, info_hash: InfoHash) {
         self.names.insert(torrent, info_hash);
     }
@@ -353,7 +353,7 @@ impl SimDisk {
                     Outcome::failed(OpErrorKind::Truncated, "the file ends early")
                 }
             }
-            // A volume is its torrent's alone: what it holds was written for it.
+            // A volume belongs to one torrent, so everything in it was written for that torrent.
             DiskJob::Claim { .. } | DiskJob::Confirm => {
                 Outcome::Flushed(self.flush(torrent, false))
             }
@@ -375,7 +375,7 @@ impl SimDisk {
                 }
                 None => Outcome::failed(OpErrorKind::NotFound, "no such torrent"),
             },
-            // Unwanted files take no room here anyway.
+            // Unwanted files take no space on this disk.
             DiskJob::Select { .. } => Outcome::Done,
         }
     }
@@ -485,7 +485,7 @@ impl Storage for SimDisk {
 }
 
 impl SimDisk {
-    /// What is written from here on is not covered.
+    /// Begins a flush, which does not cover later writes.
     fn begin_flush(&mut self, mut job: Job) {
         if let Some(volume) = opened(&self.open, &mut self.volumes, job.op.torrent) {
             volume.begin_flush();
@@ -504,7 +504,7 @@ impl SimDisk {
     }
 }
 
-/// The open volume of a torrent, from disjoint fields.
+/// The open volume of a torrent, borrowed from disjoint fields.
 fn opened<'a>(
     open: &BTreeMap<TorrentId, InfoHash>,
     volumes: &'a mut BTreeMap<InfoHash, Volume>,

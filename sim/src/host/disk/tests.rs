@@ -85,7 +85,7 @@ impl Bench {
         assert!(matches!(done, Outcome::Flushed(_)));
     }
 
-    /// Which pieces are right.
+    /// Which pieces are correct.
     fn pieces(&mut self) -> Vec<bool> {
         (0..self.info.piece_count())
             .map(|piece| {
@@ -162,7 +162,7 @@ fn a_full_disk_says_so_and_keeps_what_it_has() {
         panic!("written to a full disk");
     };
     assert_eq!((error.kind, blocks.len()), (OpErrorKind::NoSpace, 2));
-    // What it has may be written again.
+    // Data that the disk already holds may be written again.
     assert!(matches!(bench.write(0, PIECE), Outcome::Written { .. }));
     assert!(bench.pieces()[0]);
 }

@@ -1,5 +1,5 @@
-//! A torrent's files on a simulated disk: what reads see, what would survive a power cut, and
-//! what lies between.
+//! The files of a torrent on a simulated disk: what reads see, what survives a power cut, and what
+//! is between the two.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -11,11 +11,11 @@ use rand_core::Rng;
 
 use super::image::{Image, PAGE, Page, SECTOR};
 
-/// A file, as the directory has it.
+/// A file's entry in the directory.
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     exists: bool,
-    /// End of what was written.
+    /// The end of what was written.
     len: u64,
     mtime_ns: i64,
 }
@@ -26,7 +26,7 @@ impl Entry {
         self.exists.then_some(FileStat {
             len,
             mtime_ns,
-            // A volume belongs to one torrent: nothing else can be in its place.
+            // A volume belongs to one torrent, so nothing else can be in its place.
             id: None,
         })
     }
@@ -39,17 +39,17 @@ struct State {
     files: Vec<Entry>,
 }
 
-/// A torrent's files.
+/// The files of a torrent.
 #[derive(Debug)]
 pub(super) struct Volume {
     info: Arc<Info>,
-    /// What the system's cache holds: reads see it.
+    /// The state that reads see, as in the system's cache.
     seen: State,
-    /// What the platter holds.
+    /// The state that survives a power cut.
     durable: State,
-    /// Pages that were written since the last flush, or since one that has begun.
+    /// The pages written since the last flush, or since a flush has begun.
     dirty: BTreeSet<u32>,
-    /// What a flush that has begun covers, and the pages that it has to write.
+    /// The state that a flush in progress covers, and the pages that it has to write.
     flushing: Option<(State, BTreeSet<u32>)>,
 }
 
@@ -68,7 +68,7 @@ impl Volume {
         }
     }
 
-    /// Makes everything complete and durable, as a seed finds it.
+    /// Makes everything complete and durable, as a seed has it.
     pub(super) fn fill(&mut self) {
         self.seen.image.fill();
         let info = self.info.clone();
@@ -83,7 +83,7 @@ impl Volume {
         self.seen.files.iter().map(|f| f.stat()).collect()
     }
 
-    /// Reads; `false` where a file ends before what is asked for.
+    /// Reads bytes; returns `false` when a file ends before the range does.
     #[must_use]
     pub(super) fn read(&self, at: u64, into: &mut [u8]) -> bool {
         self.reaches(at, into.len() as u64) && {
@@ -92,7 +92,7 @@ impl Volume {
         }
     }
 
-    /// As [`Volume::read`], without a copy where that can be.
+    /// Passes bytes to `feed` like [`Volume::read`], without a copy where possible.
     #[must_use]
     pub(super) fn feed(&self, at: u64, len: u64, feed: impl FnMut(&[u8])) -> bool {
         self.reaches(at, len) && {
@@ -125,12 +125,12 @@ impl Volume {
         }
     }
 
-    /// Bytes that all files take up.
+    /// The bytes that all files take up.
     pub(super) fn used(&self) -> u64 {
         self.seen.files.iter().map(|f| f.len).sum()
     }
 
-    /// How much more room the files would take with `len` bytes at `at` written.
+    /// The additional space that the files would take after writing `len` bytes at `at`.
     pub(super) fn growth(&self, at: u64, len: u64) -> u64 {
         self.info
             .extents(at, len)
@@ -138,7 +138,7 @@ impl Volume {
             .sum()
     }
 
-    /// A flush begins; [`Volume::flush`] ends it. What is written meanwhile is not covered.
+    /// Begins a flush, which [`Volume::flush`] ends. Writes in between are not covered.
     pub(super) fn begin_flush(&mut self) {
         let mut pages = std::mem::take(&mut self.dirty);
         pages.extend(
@@ -150,7 +150,7 @@ impl Volume {
         self.flushing = Some((self.seen.clone(), pages));
     }
 
-    /// What was written, before the flush began if one did, is on the platter.
+    /// Makes everything durable that was written before the flush began, or until now if none did.
     pub(super) fn flush(&mut self) {
         if let Some((covered, _)) = self.flushing.take() {
             self.durable = covered;
@@ -160,8 +160,8 @@ impl Volume {
         self.durable = self.seen.clone();
     }
 
-    /// The power fails: of what was not flushed each page is kept, lost or torn at a sector, in
-    /// no order.
+    /// Cuts the power: each page that was not flushed is kept, lost or torn at a sector, in no
+    /// order.
     pub(super) fn power_cut(&mut self, rng: &mut dyn Rng) {
         let mut left = self.durable.clone();
         let mut reached = vec![0; left.files.len()];
@@ -196,7 +196,7 @@ impl Volume {
                 *end = (*end).max(extent.offset + extent.len);
             }
         }
-        // A file that has new bytes has its new entry too: journals order it so.
+        // A file with new bytes has its new entry, too, because journals keep that order.
         for (n, end) in reached.into_iter().enumerate().filter(|(_, end)| *end > 0) {
             let seen = self.seen.files[n];
             let len = end.min(seen.len).max(left.files[n].len);
@@ -206,7 +206,7 @@ impl Volume {
         self.durable = left;
     }
 
-    /// The files are deleted.
+    /// Deletes the files.
     pub(super) fn delete(&mut self) {
         for page in 0..self.seen.image.pages() {
             self.seen.image.set(page, Page::Hole);
@@ -216,12 +216,12 @@ impl Volume {
         self.flush();
     }
 
-    /// Whether the torrent's content is complete and right, as far as the shared content tells.
+    /// Returns `true` when the content is complete and equals the shared content.
     pub(super) fn is_true(&self) -> bool {
         (0..self.seen.image.pages()).all(|page| self.seen.image.page(page) == Page::Same)
     }
 
-    /// The same of `len` bytes at `at`, which begin with a page.
+    /// Returns `true` when `len` bytes at `at`, the beginning of a page, equal the shared content.
     pub(super) fn is_true_at(&self, at: u64, len: u64) -> bool {
         let pages = at as usize / PAGE..(at + len).div_ceil(PAGE as u64) as usize;
         self.reaches(at, len)
@@ -230,7 +230,7 @@ impl Volume {
                 .all(|page| self.seen.image.page(page as u32) == Page::Same)
     }
 
-    /// Bytes of its own that it keeps in memory.
+    /// The bytes of memory that content of its own takes.
     pub(super) fn own_bytes(&self) -> usize {
         self.seen.image.own_bytes() + self.durable.image.own_bytes()
     }

@@ -1,5 +1,5 @@
-//! A simulated machine that runs Dunlin: the real engine, the firmware's driver, a real TCP, and
-//! a disk under virtual time.
+//! A simulated machine that runs Dunlin: the real engine on the firmware's driver, with a real TCP,
+//! and a disk under virtual time.
 
 use std::{
     collections::VecDeque,
@@ -23,35 +23,34 @@ use crate::{
     rng::SimRng,
 };
 
-/// Events kept for whoever looks; the oldest make way.
+/// The most events that are kept until somebody takes them. The oldest are dropped.
 const MAX_EVENTS: usize = 1_024;
-/// Polls of the driver in one go, should it stay busy: after that the host is woken again at
-/// the same time, so that a defect shows as a spin of this host and not as a hang.
+/// The most polls of the driver in a row. Afterwards the host is woken again at the same time, so
+/// that a driver that never rests is reported as a spin of this host instead of a hang.
 const MAX_POLLS: usize = 1_024;
 
-/// How a simulated machine is set up.
+/// The configuration of a simulated machine.
 #[derive(Clone, Debug)]
 pub struct EngineSetup {
-    /// The engine's limits and habits. Its addresses to listen on are those of the host, with
-    /// the port that is given here.
+    /// The engine's configuration. Its addresses to listen on are replaced by those of the host.
     pub engine: Config,
-    /// Port to listen on.
+    /// The port to listen on.
     pub port: u16,
-    /// Where to listen in place of that, at most one address of each family.
+    /// Addresses to listen on instead, at most one of each family.
     pub listen: Vec<SocketAddr>,
     /// The host's addresses.
     pub addrs: Vec<IpAddr>,
-    /// Name servers.
+    /// The name servers.
     pub dns: Vec<IpAddr>,
-    /// Longest packet.
+    /// The longest packet in bytes.
     pub mtu: usize,
-    /// Bytes of a TCP socket's buffer, each way: what may be on the way.
+    /// The size of a TCP socket's buffer in each direction, in bytes.
     pub tcp_buffer: usize,
 }
 
 impl EngineSetup {
-    /// A machine with these addresses and defaults for the rest, its limits those of a small
-    /// machine: a simulated world has many.
+    /// A machine with these addresses and the limits of a small machine, because a simulated world
+    /// has many of them.
     #[must_use]
     pub fn new(addrs: &[IpAddr]) -> Self {
         let engine = Config {
@@ -81,7 +80,7 @@ impl EngineSetup {
         for addr in wanted {
             let taken = config.listen.iter().any(|l| l.is_ipv4() == addr.is_ipv4());
             if !taken {
-                // One of each family: there is room for two.
+                // There is room for one address of each family.
                 let _ = config.listen.push(addr);
             }
         }
@@ -91,7 +90,7 @@ impl EngineSetup {
     fn net_config(&self, engine: &Config) -> NetConfig {
         let mut net = NetConfig::for_engine(Hardware::Ip, engine);
         for ip in &self.addrs {
-            // No neighbours: everything goes up the one link.
+            // The link has no other neighbours, so everything goes to the router.
             net = net
                 .address(*ip, if ip.is_ipv4() { 32 } else { 128 })
                 .gateway(*ip);
@@ -106,9 +105,9 @@ impl EngineSetup {
 /// A machine that runs Dunlin.
 pub struct EngineHost {
     setup: EngineSetup,
-    /// While the machine is off.
+    /// The disk, while the machine is off.
     disk: Option<SimDisk>,
-    /// While it is on.
+    /// The driver, which has the disk, while the machine is on.
     driver: Option<Driver<SimDisk>>,
     cable: Cable,
     wanted: Vec<AddTorrent>,
@@ -127,7 +126,7 @@ impl std::fmt::Debug for EngineHost {
 }
 
 impl EngineHost {
-    /// A machine that is off.
+    /// Creates a machine that is off.
     #[must_use]
     pub fn new(setup: EngineSetup, disk: SimDisk) -> Self {
         Self {
@@ -142,7 +141,7 @@ impl EngineHost {
         }
     }
 
-    /// Has it fetch or seed a torrent: at once, and again after each start.
+    /// Adds a torrent, now and again after each start.
     pub fn want(&mut self, now: Instant, add: AddTorrent) {
         if self.driver.is_some() {
             self.add(now, add.clone());
@@ -169,19 +168,19 @@ impl EngineHost {
         self.driver.as_ref().map(Driver::engine)
     }
 
-    /// The engine, for commands. To be used through [`crate::world::World::call`], after which the
-    /// machine runs.
+    /// The engine, for commands. Call it through [`World::call`](crate::world::World::call), which
+    /// runs the machine afterwards.
     pub fn engine_mut(&mut self) -> Option<&mut Engine> {
         self.driver.as_mut().map(Driver::engine_mut)
     }
 
-    /// The driver's figures.
+    /// The counters of the driver.
     #[must_use]
     pub fn driver_stats(&self) -> Option<dunlin_smoltcp::Stats> {
         self.driver.as_ref().map(Driver::stats)
     }
 
-    /// The disk, on or off.
+    /// The disk, whether the machine is on or off.
     #[must_use]
     pub fn disk(&self) -> Option<&SimDisk> {
         self.driver
@@ -198,42 +197,42 @@ impl EngineHost {
         }
     }
 
-    /// What happened, the latest last.
+    /// The events that were not taken yet, oldest first.
     pub fn events(&self) -> impl Iterator<Item = &(Instant, Event)> {
         self.events.iter()
     }
 
-    /// Takes what happened since it was taken last; the oldest may have made way.
+    /// Takes the events since they were taken last. The oldest may be missing.
     pub fn take_events(&mut self) -> Vec<(Instant, Event)> {
         self.events.drain(..).collect()
     }
 
-    /// How it stands with a torrent.
+    /// The status of a torrent.
     #[must_use]
     pub fn torrent(&self, now: Instant, info_hash: InfoHash) -> Option<TorrentStatus> {
         let engine = self.engine()?;
         engine.torrent(now, engine.find(info_hash)?)
     }
 
-    /// Whether a torrent is complete here and, byte for byte, right.
+    /// Returns `true` when the disk holds a torrent completely and correctly.
     #[must_use]
     pub fn has(&self, info: &Info) -> bool {
         self.disk().is_some_and(|disk| disk.holds(info))
     }
 
-    /// Whether the engine says that a torrent is complete.
+    /// Returns `true` when the engine reports a torrent as complete.
     #[must_use]
     pub fn seeds(&self, now: Instant, info_hash: InfoHash) -> bool {
         self.torrent(now, info_hash)
             .is_some_and(|t| t.state == State::Seeding)
     }
 
-    /// The process is killed: what it had in memory is gone, the disk is as it was.
+    /// Kills the process: its memory is lost, and the disk stays as it is.
     pub fn kill(&mut self) {
         self.stop(SimDisk::process_ended);
     }
 
-    /// The power fails.
+    /// Cuts the power.
     pub fn power_cut(&mut self) {
         self.boots = self.boots.wrapping_add(1);
         self.stop(SimDisk::power_cut);
@@ -250,7 +249,7 @@ impl EngineHost {
         self.busy = false;
     }
 
-    /// Lets the driver work, and sends what it has for the network.
+    /// Runs the driver, and sends the packets that it has for the network.
     pub fn run(&mut self, cx: &mut HostCx<'_>) {
         let Some(driver) = &mut self.driver else {
             return;
@@ -260,7 +259,7 @@ impl EngineHost {
             let polled = driver.poll(cx.now, &mut self.cable);
             self.cable.pass(cx);
             if driver.storage().has_lost_power() {
-                // It is switched on again at once.
+                // The machine is switched on again at once.
                 return self.start(cx);
             }
             while let Some(event) = driver.poll_event() {
@@ -277,7 +276,7 @@ impl EngineHost {
     }
 }
 
-/// The torrent that a source names.
+/// The info-hash of the torrent that a source names.
 fn hash_of(source: &Source) -> InfoHash {
     match source {
         Source::Info(info) => info.info_hash(),
@@ -295,7 +294,7 @@ impl Host for EngineHost {
             return;
         };
         let mut engine = self.setup.engine_config();
-        // Another boot after every power cut.
+        // Every power cut begins another boot.
         engine.boot = Some([self.boots; 16]);
         engine.dht_saved = disk.dht().cloned().or(engine.dht_saved);
         let net = self.setup.net_config(&engine);

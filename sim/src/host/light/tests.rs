@@ -7,7 +7,7 @@ use crate::{link::LinkConfig, world::World};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Sends `tell` to its peer each second, and reports what it hears.
+/// Sends `tell` to its peer each second, and reports what it receives.
 struct Caller {
     peer: SocketAddr,
     tell: &'static [u8],

@@ -1,4 +1,5 @@
-//! One TCP connection, as far as opening it and passing short messages goes (RFC 9293 §3.10).
+//! One TCP connection, as far as opening it and exchanging short messages requires (RFC 9293
+//! §3.10).
 
 use std::time::Duration;
 
@@ -6,16 +7,16 @@ use dunlin_core::Instant;
 
 use crate::packet::TcpFlags;
 
-/// The first retransmission; doubled each time (RFC 6298 §2.1).
+/// The first retransmission timeout, which doubles each time (RFC 6298 §2.1).
 const RTO: Duration = Duration::from_secs(1);
-/// Retransmissions of one thing.
+/// The most retransmissions of one segment.
 const MAX_RETRIES: u32 = 6;
-/// Acknowledgements of segments that are out of place are this far apart (RFC 5961 §7): two ends
-/// that are each out of place for the other would otherwise send them for ever.
+/// The interval between acknowledgements of unacceptable segments (RFC 5961 §7). Without a limit,
+/// two ends that each find the other's segments unacceptable would exchange them forever.
 const CHALLENGES: Duration = Duration::from_millis(500);
-/// What is in one segment at most, and what may wait.
+/// The most data in one segment, and the most that may wait.
 const MAX_UNSENT: usize = 1_200;
-/// The window that is offered, as every packet of the simulator's own says.
+/// The window that is offered, which every segment of this stack carries.
 const WINDOW: u32 = 65_535;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub(super) enum State {
     Established,
 }
 
-/// A segment, of what is looked at.
+/// The fields of a segment that matter here.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment<'a> {
     pub(super) flags: TcpFlags,
@@ -35,14 +36,14 @@ pub(super) struct Segment<'a> {
 }
 
 impl Segment<'_> {
-    /// What it takes of the sequence space.
+    /// The length of the segment in the sequence space.
     fn len(&self) -> u32 {
         self.data.len() as u32
             + u32::from(self.flags.has(TcpFlags::SYN))
             + u32::from(self.flags.has(TcpFlags::FIN))
     }
 
-    /// The reset that answers it if nobody wants it (RFC 9293 §3.10.7.1).
+    /// The reset that answers the segment when no connection wants it (RFC 9293 §3.10.7.1).
     pub(super) fn reset(&self) -> Reply {
         if self.flags.has(TcpFlags::ACK) {
             Reply {
@@ -71,13 +72,13 @@ pub(super) struct Reply {
     pub(super) data: Vec<u8>,
 }
 
-/// What came of a segment.
+/// The outcome of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum News {
     Nothing,
     Established,
     Data(Vec<u8>),
-    /// The connection is no more.
+    /// The connection has ended.
     Gone {
         refused: bool,
     },
@@ -86,26 +87,26 @@ pub(super) enum News {
 #[derive(Clone, Debug)]
 pub(super) struct Conn {
     pub(super) state: State,
-    /// It was opened from here.
+    /// This side opened the connection.
     active: bool,
     iss: u32,
     una: u32,
     nxt: u32,
     rcv: u32,
-    /// What was sent since `una`, and what may not be sent yet.
+    /// Data that was sent since `una`, or cannot be sent yet.
     unacked: Vec<u8>,
     retries: u32,
     timer: Option<Instant>,
     challenged: Option<Instant>,
 }
 
-/// `a` is before `b` in the sequence space.
+/// Returns `true` when `a` is before `b` in the sequence space.
 const fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 
 impl Conn {
-    /// Opens: sends a SYN.
+    /// Opens a connection: returns its SYN.
     pub(super) fn open(now: Instant, iss: u32) -> (Self, Reply) {
         let conn = Self {
             state: State::SynSent,
@@ -123,7 +124,7 @@ impl Conn {
         (conn, syn)
     }
 
-    /// A SYN came to a listener (RFC 9293 §3.10.7.2).
+    /// Accepts a SYN (RFC 9293 §3.10.7.2).
     pub(super) fn accept(now: Instant, iss: u32, syn: &Segment<'_>) -> (Self, Reply) {
         let (mut conn, _) = Self::open(now, iss);
         conn.active = false;
@@ -168,7 +169,7 @@ impl Conn {
         self.timer
     }
 
-    /// Sends bytes, now or when the connection is open. What does not fit is not sent.
+    /// Sends bytes, now or when the connection is open. Bytes that do not fit are dropped.
     pub(super) fn send(&mut self, now: Instant, bytes: &[u8]) -> Option<Reply> {
         if self.unacked.len() + bytes.len() > MAX_UNSENT {
             return None;
@@ -191,7 +192,8 @@ impl Conn {
         self.timer.get_or_insert(now + RTO);
     }
 
-    /// The time of [`Conn::timer`] has come. `None`: it was in vain too often.
+    /// The time of [`Conn::timer`] has come. Returns `None` when there were too many
+    /// retransmissions.
     pub(super) fn timeout(&mut self, now: Instant) -> Option<Reply> {
         if self.retries == MAX_RETRIES {
             return None;
@@ -205,7 +207,7 @@ impl Conn {
         })
     }
 
-    /// RFC 9293 §3.10.7.3 and §3.10.7.4.
+    /// Handles a segment (RFC 9293 §3.10.7.3 and §3.10.7.4).
     pub(super) fn segment(
         &mut self,
         now: Instant,
@@ -246,13 +248,13 @@ impl Conn {
         if acks {
             return self.opened(now, segment.ack, out);
         }
-        // Both opened at once.
+        // Both sides opened at once.
         self.state = State::SynReceived;
         out.push(self.syn());
         News::Nothing
     }
 
-    /// Our SYN was acknowledged: says so, and sends what waited.
+    /// Our SYN was acknowledged: acknowledges the other SYN, and sends what waited.
     fn opened(&mut self, now: Instant, ack: u32, out: &mut Vec<Reply>) -> News {
         self.state = State::Established;
         self.una = ack;
@@ -270,8 +272,8 @@ impl Conn {
 
     fn while_open(&mut self, now: Instant, segment: &Segment<'_>, out: &mut Vec<Reply>) -> News {
         let flags = segment.flags;
-        // The SYN/ACK of a simultaneous open lies before the window, and yet is what opens it
-        // (RFC 9293 §3.5, figure 8).
+        // The SYN with ACK of a simultaneous open lies before the window, but it opens the
+        // connection (RFC 9293 §3.5, figure 8).
         let crossing = self.state == State::SynReceived
             && flags.has(TcpFlags::SYN.with(TcpFlags::ACK))
             && segment.seq.wrapping_add(1) == self.rcv
@@ -288,7 +290,7 @@ impl Conn {
             };
         }
         if !crossing && (!in_window || flags.has(TcpFlags::SYN)) {
-            // A SYN/ACK, or data, that comes again must be acknowledged again.
+            // A repeated SYN with ACK, or repeated data, must be acknowledged again.
             let again = self.state == State::Established && before(segment.seq, self.rcv);
             self.challenge(now, again && segment.len() > 0, out);
             return News::Nothing;
@@ -324,7 +326,7 @@ impl Conn {
         }
         self.rcv = self.rcv.wrapping_add(segment.data.len() as u32);
         out.push(self.ack());
-        // An end tells `Established` from data that came with it.
+        // The caller distinguishes `Established` from data that came in the same segment.
         News::Data(segment.data.to_vec())
     }
 
@@ -349,7 +351,7 @@ mod tests {
         Instant::from_micros(ms * 1_000 + 1)
     }
 
-    /// Gives a segment to a connection; what it says and what it sends.
+    /// Gives a segment to a connection. Returns the outcome and the answers.
     fn give(conn: &mut Conn, now: Instant, sent: &Reply) -> (News, Vec<Reply>) {
         let mut out = Vec::new();
         let segment = Segment {
@@ -370,7 +372,7 @@ mod tests {
         }
     }
 
-    /// Passes segments to and fro until there are none; what each heard.
+    /// Exchanges segments until there are none left. Returns the outcomes on each side.
     fn talk(a: &mut Conn, b: &mut Conn, from_a: Vec<Reply>, from_b: Vec<Reply>) -> [Vec<News>; 2] {
         let mut heard = [Vec::new(), Vec::new()];
         let mut wires = [from_a, from_b];

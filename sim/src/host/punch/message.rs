@@ -1,23 +1,23 @@
-//! The messages, as bytes.
+//! The messages between ends and the rendezvous.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// What the messages begin with.
+/// The first bytes of every message.
 const MAGIC: [u8; 3] = *b"Dpn";
-/// Endpoints in one message at most: the observed one and the advertised one.
+/// The most endpoints in one message: the observed one and the advertised one.
 pub(super) const MAX_ENDPOINTS: usize = 2;
 
 /// A message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Message {
-    /// To the rendezvous: I am `name`, and also reachable at `advertised`.
+    /// To the rendezvous: registers `name`, which may also be reachable at `advertised`.
     Register {
         name: u8,
         advertised: Option<SocketAddr>,
     },
-    /// From the rendezvous: the other one is here.
+    /// From the rendezvous: the endpoints of the other end.
     Tell { endpoints: Vec<SocketAddr> },
-    /// Between ends. `heard`: a probe came from where this one goes to.
+    /// Between ends; `heard` means that a probe has come from the receiver.
     Probe { heard: bool },
 }
 
@@ -38,7 +38,7 @@ impl Message {
         out
     }
 
-    /// `None` if the bytes are not a message.
+    /// Returns `None` when the bytes are not a message.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let (kind, body) = bytes.strip_prefix(&MAGIC)?.split_first()?;
         match (kind, body) {

@@ -1,7 +1,7 @@
-//! Hosts that punch holes: a rendezvous, and hosts that register with it and connect to each
-//! other over UDP or TCP as it tells them to.
+//! Hosts that punch holes: a rendezvous, and ends that register with it and connect to each other
+//! over UDP or TCP when it tells them to.
 //!
-//! They speak a small protocol of their own, alike over both transports:
+//! They use a small protocol, which is the same over both transports:
 //!
 //! ```text
 //!  A ──Register──▶ R ◀──Register── B      R sees both endpoints
@@ -9,7 +9,7 @@
 //!  A ◀───────────Probe───────────▶ B      until each has had a probe that says "I heard you"
 //! ```
 //!
-//! An end answers to wherever a probe came from, whatever it was told.
+//! An end answers every probe at the endpoint from which it came, regardless of what it was told.
 
 mod conn;
 mod message;
@@ -28,7 +28,7 @@ pub use self::{
     udp_end::UdpEnd,
 };
 
-/// When an end sends to the endpoints it was told, counted from then.
+/// When an end sends to the endpoints that it was told, relative to the time when it was told.
 pub const TRIES: [Duration; 6] = [
     Duration::ZERO,
     Duration::from_millis(200),
@@ -38,34 +38,34 @@ pub const TRIES: [Duration; 6] = [
     Duration::from_millis(4_000),
 ];
 
-/// What an end is.
+/// The configuration of an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndConfig {
-    /// By what the rendezvous knows it.
+    /// The name by which the rendezvous knows it.
     pub name: u8,
-    /// Where it listens, and sends from.
+    /// The endpoint at which it listens and from which it sends.
     pub local: SocketAddr,
-    /// Where the rendezvous is.
+    /// The endpoint of the rendezvous.
     pub rendezvous: SocketAddr,
-    /// Where it believes to be reachable besides: a port that was forwarded to it.
+    /// Another endpoint at which it may be reachable, such as a forwarded port.
     pub advertised: Option<SocketAddr>,
 }
 
-/// A connection that came about: each heard the other, and knows that it was heard.
+/// A connection: each end has heard the other, and knows that it was heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connected {
-    /// Where the peer is, as seen from here.
+    /// The endpoint of the peer, as seen from here.
     pub peer: SocketAddr,
-    /// When it was certain.
+    /// When the connection was certain.
     pub at: Instant,
 }
 
-/// What an end did.
+/// Counters of an end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndStats {
-    /// Packets that it sent to others than the rendezvous.
+    /// Packets sent to anybody but the rendezvous.
     pub sent: u64,
-    /// ICMP errors that it got.
+    /// ICMP errors received.
     pub icmp_errors: u64,
     /// Attempts over TCP that were reset.
     pub refused: u64,

@@ -1,4 +1,4 @@
-//! The public host by which two others find each other.
+//! The public host through which two others find each other.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -13,23 +13,23 @@ use crate::{
     packet::{Packet, Proto},
 };
 
-/// From the last registration until it tells: what is on its way arrives before.
+/// The time between the last registration and the introductions, in which packets under way arrive.
 const LEAD: Duration = Duration::from_millis(100);
-/// Ends that may register.
+/// The most ends that can register.
 const MAX_ENDS: usize = 64;
 
-/// Whom it tells about whom.
+/// One end to be told about another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Introduction {
-    /// Who is told.
+    /// The end that is told.
     pub to: u8,
-    /// About whom.
+    /// The end that it is told about.
     pub about: u8,
-    /// How long after the tick.
+    /// How long after the tick it is told.
     pub after: Duration,
 }
 
-/// An end that registered.
+/// An end that has registered.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     name: u8,
@@ -38,22 +38,23 @@ struct Known {
     by: Proto,
 }
 
-/// A rendezvous: UDP and TCP at one port. When all ends that its introductions name have
-/// registered, it tells; all that are due at one time in one tick, as a BEP 55 relay does.
+/// A rendezvous over UDP and TCP at one port. It makes its introductions when every end that they
+/// name has registered; all that are due at one time are made in one tick, like those of a BEP 55
+/// relay.
 #[derive(Debug)]
 pub struct Rendezvous {
     local: SocketAddr,
     known: Vec<Known>,
     introductions: Vec<Introduction>,
-    /// The tick.
+    /// The time of the first introductions.
     tick: Option<Instant>,
-    /// Introductions that were made.
+    /// The number of introductions made.
     made: usize,
     stack: Stack,
 }
 
 impl Rendezvous {
-    /// At an endpoint, and with these introductions to make.
+    /// Creates a rendezvous at an endpoint with these introductions to make.
     #[must_use]
     pub fn new(local: SocketAddr, mut introductions: Vec<Introduction>) -> Self {
         introductions.sort_by_key(|i| i.after);
@@ -67,13 +68,13 @@ impl Rendezvous {
         }
     }
 
-    /// The tick at which it told, or will.
+    /// The tick at which introductions were made or will be made.
     #[must_use]
     pub const fn tick(&self) -> Option<Instant> {
         self.tick
     }
 
-    /// Where it last saw an end.
+    /// The endpoint from which an end was last heard.
     #[must_use]
     pub fn observed(&self, name: u8) -> Option<SocketAddr> {
         Some(self.find(name)?.observed)

@@ -1,4 +1,5 @@
-//! TCP of one endpoint: it listens, dials from where it listens, and opens simultaneously.
+//! TCP at one endpoint, which listens, dials from the port on which it listens, and opens
+//! simultaneously.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -10,29 +11,29 @@ use crate::{
     packet::{Packet, Proto, TcpFlags},
 };
 
-/// Connections at one time. A SYN that finds no room is not answered.
+/// The most connections at one time. Further SYNs are not answered.
 const MAX_CONNS: usize = 64;
 
-/// What happened.
+/// An event of the stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// A connection is open.
     Established(SocketAddr),
-    /// Bytes came; if they came with the segment that opened the connection, that is said by
-    /// nothing else.
+    /// Bytes have arrived. If they came in the segment that opened the connection, there is no
+    /// other event for the opening.
     Data(SocketAddr, Vec<u8>),
-    /// A connection that was dialled was reset: `ECONNREFUSED`.
+    /// A connection that was dialled was reset (`ECONNREFUSED`).
     Refused(SocketAddr),
 }
 
-/// Its connections, by remote endpoint.
+/// The connections of an endpoint, by remote endpoint.
 #[derive(Debug)]
 pub(super) struct Stack {
     local: SocketAddr,
     conns: BTreeMap<SocketAddr, Conn>,
     /// The earliest timer, or earlier.
     timer: Option<Instant>,
-    /// Segments that were sent.
+    /// The number of segments sent.
     sent: u64,
 }
 
@@ -61,7 +62,7 @@ impl Stack {
         self.find_timer();
     }
 
-    /// Sends by a connection; without one nothing.
+    /// Sends on a connection; does nothing when there is none.
     pub(super) fn send(&mut self, cx: &mut HostCx<'_>, to: SocketAddr, bytes: &[u8]) {
         let reply = self.conns.get_mut(&to).and_then(|c| c.send(cx.now, bytes));
         if let Some(reply) = reply {
@@ -82,7 +83,7 @@ impl Stack {
         ));
     }
 
-    /// A packet for the endpoint.
+    /// Handles a packet for the endpoint.
     pub(super) fn packet(&mut self, cx: &mut HostCx<'_>, packet: &Packet) -> Option<Event> {
         let flow = *packet.flow();
         let (seq, ack) = packet.tcp_numbers()?;
@@ -115,7 +116,7 @@ impl Stack {
         }
     }
 
-    /// A segment that belongs to no connection (RFC 9293 §3.10.7.1, §3.10.7.2).
+    /// Handles a segment that belongs to no connection (RFC 9293 §3.10.7.1, §3.10.7.2).
     fn unknown(&mut self, cx: &mut HostCx<'_>, from: SocketAddr, segment: &Segment<'_>) {
         let flags = segment.flags;
         if flags.has(TcpFlags::RST) {

@@ -1,4 +1,4 @@
-//! An end that punches over TCP: it dials from the port it listens on, so that SYNs may cross
+//! An end that punches over TCP: it dials from the port on which it listens, so that SYNs can cross
 //! (RFC 5128 §3.4).
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
@@ -15,29 +15,29 @@ use crate::{
     packet::{Packet, Proto},
 };
 
-/// A dial that was refused is made again at the next multiple of this after the end was told:
-/// while punching `ECONNREFUSED` says no more than that the peer's box has not seen its SYN yet.
+/// A dial that was refused is repeated at the next multiple of this after the introduction: while
+/// punching, `ECONNREFUSED` only means that the peer's box has not seen the peer's SYN yet.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How often.
+/// The most dials to one endpoint.
 const MAX_TRIES: u64 = 8;
 
-/// An end that punches over TCP. Without being told it only listens.
+/// An end that punches over TCP. Until it is introduced it only listens.
 #[derive(Debug)]
 pub struct TcpEnd {
     config: EndConfig,
     stack: Stack,
-    /// Where the peer may be, and when it is dialled again.
+    /// The endpoints at which the peer may be, and when each is dialled again.
     peers: BTreeMap<SocketAddr, Option<Instant>>,
     told: Option<Instant>,
     connected: Option<Connected>,
     icmp_errors: u64,
     refused: u64,
-    /// Segments that were sent before it was told.
+    /// The number of segments sent before the introduction.
     before: u64,
 }
 
 impl TcpEnd {
-    /// Registers as soon as it is switched on.
+    /// Creates an end that registers as soon as it is switched on.
     #[must_use]
     pub const fn new(config: EndConfig) -> Self {
         Self {
@@ -52,19 +52,20 @@ impl TcpEnd {
         }
     }
 
-    /// The first connection that came about.
+    /// The first connection.
     #[must_use]
     pub const fn connected(&self) -> Option<Connected> {
         self.connected
     }
 
-    /// When the rendezvous told it about the peer.
+    /// When the rendezvous introduced the peer.
     #[must_use]
     pub const fn told(&self) -> Option<Instant> {
         self.told
     }
 
-    /// See [`EndStats`]. Segments count that were sent since it was told, or, if it was not, all.
+    /// The counters. Segments are counted from the introduction, or from the beginning if there was
+    /// none.
     #[must_use]
     pub const fn stats(&self) -> EndStats {
         EndStats {
@@ -140,7 +141,7 @@ impl Host for TcpEnd {
                     self.event(cx, event);
                 }
             }
-            // A hint and no more: the SYN is sent again (RFC 1122 §4.2.3.9).
+            // The error is only a hint: the SYN is sent again (RFC 1122 §4.2.3.9).
             Proto::Icmp => self.icmp_errors += 1,
             Proto::Udp | Proto::Tcp => {}
         }

@@ -10,26 +10,25 @@ use crate::{
     packet::{Packet, Proto},
 };
 
-/// Between registrations, which keep the hole to the rendezvous open.
+/// The interval of registrations, which keep the mapping to the rendezvous alive.
 const REGISTER: Duration = Duration::from_secs(1);
-/// Endpoints of the peer that are kept: those that were told and those that were heard. More are
-/// answered and not kept.
+/// The most endpoints of the peer that are kept, told or heard. Others are answered and not kept.
 const MAX_PEERS: usize = 16;
 
-/// An endpoint of the peer.
+/// A possible endpoint of the peer.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     at: SocketAddr,
     heard: bool,
 }
 
-/// An end that punches over UDP. Without being told it only answers.
+/// An end that punches over UDP. Until it is introduced it only answers.
 #[derive(Debug)]
 pub struct UdpEnd {
     config: EndConfig,
     peers: Vec<Candidate>,
     told: Option<Instant>,
-    /// Tries that were made.
+    /// The number of tries made.
     tries: usize,
     register: Instant,
     connected: Option<Connected>,
@@ -37,7 +36,7 @@ pub struct UdpEnd {
 }
 
 impl UdpEnd {
-    /// Registers as soon as it is switched on.
+    /// Creates an end that registers as soon as it is switched on.
     #[must_use]
     pub const fn new(config: EndConfig) -> Self {
         Self {
@@ -55,19 +54,19 @@ impl UdpEnd {
         }
     }
 
-    /// The first connection that came about.
+    /// The first connection.
     #[must_use]
     pub const fn connected(&self) -> Option<Connected> {
         self.connected
     }
 
-    /// When the rendezvous told it about the peer.
+    /// When the rendezvous introduced the peer.
     #[must_use]
     pub const fn told(&self) -> Option<Instant> {
         self.told
     }
 
-    /// See [`EndStats`].
+    /// The counters.
     #[must_use]
     pub const fn stats(&self) -> EndStats {
         self.stats
@@ -125,7 +124,7 @@ impl UdpEnd {
                         at: cx.now,
                     });
                 }
-                // The peer knows that it is heard if it says so a second time.
+                // A second answer tells the peer that it was heard.
                 if first || !heard {
                     self.probe(cx, from, true);
                 }

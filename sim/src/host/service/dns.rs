@@ -1,5 +1,5 @@
-//! A name server for the simulated internet (RFC 1035): it knows the names it was told, and has
-//! no doubt that there are no others.
+//! A name server of the simulated internet (RFC 1035). It is authoritative for everything: names
+//! that it was not given do not exist.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 const PORT: u16 = 53;
-/// Seconds that an answer may be kept.
+/// The seconds for which an answer may be cached.
 const TTL: u32 = 300;
 const TYPE_A: u16 = 1;
 const TYPE_AAAA: u16 = 28;
@@ -21,12 +21,12 @@ const HEADER: usize = 12;
 #[derive(Clone, Debug, Default)]
 pub struct Dns {
     names: BTreeMap<String, Vec<IpAddr>>,
-    /// Questions that were answered, also with "no such name".
+    /// The number of questions answered, including those for names that do not exist.
     pub asked: u64,
 }
 
 impl Dns {
-    /// A server that knows `names`, in any case.
+    /// Creates a server that knows `names`, which are matched regardless of case.
     #[must_use]
     pub fn new(names: impl IntoIterator<Item = (String, Vec<IpAddr>)>) -> Self {
         let lower = |(name, addrs): (String, Vec<IpAddr>)| (name.to_ascii_lowercase(), addrs);
@@ -36,7 +36,7 @@ impl Dns {
         }
     }
 
-    /// The answer to a query of one question; `None` to what is not a query.
+    /// The answer to a query with one question; `None` for anything else.
     fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
         let head = query.get(..HEADER)?;
         // A query (QR 0, opcode 0) with one question.
@@ -55,13 +55,13 @@ impl Dns {
             .collect();
         let code = if known.is_some() { 0 } else { 3 };
         let mut answer = head[..2].to_vec();
-        // A response, authoritative, recursion as asked and available.
+        // An authoritative response; recursion is available, and desired if the query said so.
         answer.extend_from_slice(&[0x84 | (head[2] & 1), 0x80 | code, 0, 1]);
         answer.extend_from_slice(&(found.len() as u16).to_be_bytes());
         answer.extend_from_slice(&[0; 4]);
         answer.extend_from_slice(question);
         for ip in found {
-            // The name, by a pointer to the question's (RFC 1035 §4.1.4).
+            // The name, as a pointer to that of the question (RFC 1035 §4.1.4).
             answer.extend_from_slice(&[0xc0, HEADER as u8]);
             answer.extend_from_slice(&kind.to_be_bytes());
             answer.extend_from_slice(&[0, 1]);
@@ -81,7 +81,7 @@ impl Dns {
     }
 }
 
-/// The name at `at` in lower case, and where it ends. Questions carry no pointers.
+/// The name at `at` in lower case, and where it ends. Names in questions contain no pointers.
 fn read_name(data: &[u8], mut at: usize) -> Option<(String, usize)> {
     let mut name = String::new();
     loop {

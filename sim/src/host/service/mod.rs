@@ -1,4 +1,4 @@
-//! Servers that a simulated internet has: trackers, names, STUN.
+//! Servers of the simulated internet: trackers, name servers, STUN servers.
 
 mod dns;
 mod stun;

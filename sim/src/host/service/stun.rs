@@ -1,5 +1,5 @@
-//! A STUN server with two addresses and two ports: it tells who asks how they are seen, and lets
-//! them find out what their NAT is like (RFC 8489, RFC 5780).
+//! A STUN server with two addresses and two ports, which tells clients their external endpoint and
+//! lets them discover the behaviour of their NAT (RFC 8489, RFC 5780).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,9 +13,9 @@ use crate::{
     packet::{Packet, Proto},
 };
 
-/// Most types named in a refusal.
+/// The most unknown attributes that an error response lists.
 const MAX_UNKNOWN: usize = 8;
-/// Longest response.
+/// The longest response.
 const MAX_RESPONSE: usize = 548;
 
 /// A STUN server.
@@ -23,13 +23,13 @@ const MAX_RESPONSE: usize = 548;
 pub struct StunServer {
     addrs: [IpAddr; 2],
     ports: [u16; 2],
-    /// Requests that were answered.
+    /// The number of requests answered.
     pub answered: u64,
 }
 
 impl StunServer {
-    /// A server on two addresses of one family, on the usual port and the one above. With one
-    /// address given twice it is a plain STUN server, without the discovery of RFC 5780.
+    /// Creates a server on two addresses of one family, on the default port and the one after it.
+    /// With the same address twice it is a plain STUN server, without the discovery of RFC 5780.
     #[must_use]
     pub const fn new(addrs: [IpAddr; 2]) -> Self {
         Self {
@@ -39,7 +39,7 @@ impl StunServer {
         }
     }
 
-    /// Writes the response to a request; where it goes from and to, and its length.
+    /// Writes the response to a request. Returns its source, destination and length.
     fn answer(
         &self,
         from: SocketAddr,

@@ -1,4 +1,4 @@
-//! What a tracker knows: who is in which swarm.
+//! The state of a tracker: the members of each swarm.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,14 +9,14 @@ use std::{
 use dunlin_core::{InfoHash, Instant};
 use rand_core::Rng;
 
-/// Most peers in one answer.
+/// The most peers in one answer.
 pub(super) const MAX_ANSWER: usize = 200;
 
-/// One announce, however it came.
+/// An announce over HTTP or UDP.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Announce {
     pub(super) info_hash: InfoHash,
-    /// Where it came from, with the port that it names.
+    /// The address from which it came, with the port that it names.
     pub(super) peer: SocketAddr,
     pub(super) left: u64,
     pub(super) stopped: bool,
@@ -24,12 +24,12 @@ pub(super) struct Announce {
     pub(super) want: usize,
 }
 
-/// Figures of one torrent (BEP 48).
+/// The counters of one torrent (BEP 48).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SwarmStats {
-    /// Peers that have everything.
+    /// Peers that are complete.
     pub seeds: u32,
-    /// Peers that do not.
+    /// Peers that are not complete.
     pub leeches: u32,
     /// Downloads that were completed.
     pub completed: u32,
@@ -46,12 +46,12 @@ struct Member {
 pub struct Swarm {
     members: BTreeMap<(InfoHash, SocketAddr), Member>,
     completed: BTreeMap<InfoHash, u32>,
-    /// Picked peers, reused.
+    /// The peers picked for an answer; kept to reuse its memory.
     picked: BTreeSet<usize>,
 }
 
 impl Swarm {
-    /// Takes an announce and picks peers of the same family for the answer.
+    /// Records an announce, and picks peers of the same family for the answer.
     pub(super) fn announce(
         &mut self,
         now: Instant,
@@ -72,7 +72,7 @@ impl Swarm {
         if a.completed {
             *self.completed.entry(a.info_hash).or_default() += 1;
         }
-        // Seeds have no use for seeds.
+        // A seed does not need other seeds.
         let others: Vec<SocketAddr> = self
             .of(a.info_hash)
             .filter(|(peer, m)| *peer != a.peer && (a.left > 0 || m.left > 0))
@@ -83,7 +83,7 @@ impl Swarm {
         if others.len() <= want {
             return others;
         }
-        // Floyd's sampling: `want` distinct ones, each as likely as any.
+        // Floyd's sampling: `want` distinct peers, each with the same probability.
         self.picked.clear();
         for top in others.len() - want..others.len() {
             let at = ((u64::from(rng.next_u32()) * (top as u64 + 1)) >> 32) as usize;
@@ -102,7 +102,7 @@ impl Swarm {
             .map(|((_, peer), m)| (*peer, *m))
     }
 
-    /// Figures of a torrent.
+    /// The counters of a torrent.
     #[must_use]
     pub fn stats(&self, hash: InfoHash) -> SwarmStats {
         let mut stats = SwarmStats {
@@ -118,7 +118,7 @@ impl Swarm {
         stats
     }
 
-    /// The members of a torrent, as they were announced.
+    /// The members of a torrent, as they announced themselves.
     #[must_use]
     pub fn members(&self, hash: InfoHash) -> Vec<SocketAddr> {
         self.of(hash).map(|(peer, _)| peer).collect()
@@ -149,7 +149,7 @@ mod tests {
         let mut say = |s, a: Announce| swarm.announce(at(s), &mut rng, hour, &a);
         assert!(say(0, announce(1, 0, 50)).is_empty());
         assert_eq!(say(1, announce(2, 9, 50)), [announce(1, 0, 0).peer]);
-        // A seed is not told of a seed.
+        // A seed is not told about another seed.
         assert_eq!(say(2, announce(3, 0, 50)), [announce(2, 9, 0).peer]);
         let gone = Announce {
             stopped: true,

@@ -1,4 +1,4 @@
-//! A tracker: HTTP (BEP 3, 7, 23, 48) and UDP (BEP 15) on one port, one memory.
+//! A tracker over HTTP (BEP 3, 7, 23, 48) and UDP (BEP 15), on one port and with one state.
 
 use std::{
     collections::BTreeMap,
@@ -17,25 +17,25 @@ use crate::{
     packet::{Packet, Proto},
 };
 
-/// The constant a UDP connect request begins with (BEP 15).
+/// The constant at the beginning of a UDP connect request (BEP 15).
 const PROTOCOL_ID: u64 = 0x0417_2710_1980;
-/// How long a connection id holds (BEP 15).
+/// How long a connection id is valid (BEP 15).
 const CONNECTION_LIFE: Duration = Duration::from_secs(120);
-/// Peers in an answer where none were asked for.
+/// The peers in an answer when the request names no number.
 const DEFAULT_WANT: usize = 50;
-/// Torrents of one UDP scrape (BEP 15).
+/// The most torrents in one UDP scrape (BEP 15).
 const MAX_SCRAPE: usize = 74;
 
-/// How a tracker behaves.
+/// The configuration of a tracker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackerConfig {
-    /// Its port, for TCP and UDP.
+    /// The port, for TCP and UDP.
     pub port: u16,
-    /// What it tells peers to wait between announces.
+    /// The announce interval that peers are told.
     pub interval: Duration,
-    /// Answers to HTTP.
+    /// Answers over HTTP.
     pub http: bool,
-    /// Answers to UDP.
+    /// Answers over UDP.
     pub udp: bool,
 }
 
@@ -50,7 +50,7 @@ impl Default for TrackerConfig {
     }
 }
 
-/// A tracker. It tells peers of each other by the address that an announce came from.
+/// A tracker. It tells peers about each other by the address from which an announce came.
 #[derive(Debug)]
 pub struct Tracker {
     config: TrackerConfig,
@@ -61,7 +61,7 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// A tracker on the addresses of its host.
+    /// Creates a tracker on the addresses of its host.
     #[must_use]
     pub fn new(addrs: &[IpAddr], config: TrackerConfig) -> Self {
         Self {
@@ -73,13 +73,13 @@ impl Tracker {
         }
     }
 
-    /// Who is in which swarm.
+    /// The members of each swarm.
     #[must_use]
     pub const fn swarm(&self) -> &Swarm {
         &self.swarm
     }
 
-    /// A member is dropped after two intervals of silence.
+    /// A member is dropped after two announce intervals of silence.
     fn lifetime(&self) -> Duration {
         self.config.interval * 2 + Duration::from_secs(60)
     }
@@ -159,7 +159,8 @@ impl Tracker {
         Some(())
     }
 
-    /// The id that an address is given at a time: nothing is remembered, BEP 15 leaves it free.
+    /// The connection id of an address at a time. It is computed instead of stored, as BEP 15
+    /// permits.
     fn connection(&self, now: Instant, from: SocketAddr) -> u64 {
         let epoch = now.as_micros() / CONNECTION_LIFE.as_micros() as u64;
         let mut seen = Vec::with_capacity(42);
@@ -240,7 +241,7 @@ impl Tracker {
         compact(&[from], &mut external);
         external.truncate(external.len() - 2);
         let mut body = format!("d8:completei{}e", stats.seeds).into_bytes();
-        // Who asks, as seen from here (BEP 24).
+        // The address of the client, as seen from here (BEP 24).
         body.extend_from_slice(format!("11:external ip{}:", external.len()).as_bytes());
         body.extend_from_slice(&external);
         let interval = self.config.interval.as_secs();
@@ -257,7 +258,7 @@ impl Tracker {
             .filter(|(key, _)| *key == "info_hash")
             .filter_map(|(_, value)| value.try_into().ok())
             .collect();
-        // A dictionary's keys are sorted and differ.
+        // The keys of a dictionary are sorted and distinct.
         hashes.sort_unstable();
         hashes.dedup();
         let mut body = b"d5:filesd".to_vec();
@@ -329,7 +330,7 @@ fn u64_at(data: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_be_bytes(data.get(at..at + 8)?.try_into().ok()?))
 }
 
-/// Addresses as BEP 23 and BEP 7 pack them.
+/// Addresses in the compact form of BEP 23 and BEP 7.
 fn compact(peers: &[SocketAddr], into: &mut Vec<u8>) {
     for peer in peers {
         match peer.ip() {
@@ -340,7 +341,7 @@ fn compact(peers: &[SocketAddr], into: &mut Vec<u8>) {
     }
 }
 
-/// The fields of a query, values decoded.
+/// The fields of a query, with their values decoded.
 fn pairs(query: &str) -> impl Iterator<Item = (&str, Vec<u8>)> {
     query.split('&').filter_map(|pair| {
         let (key, value) = pair.split_once('=')?;

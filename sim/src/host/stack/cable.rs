@@ -9,14 +9,14 @@ use smoltcp::{
 
 use crate::{host::HostCx, packet::Packet};
 
-/// Longest packet it takes and sends, unless told otherwise: that of an Ethernet.
+/// The default MTU: that of Ethernet.
 pub const MTU: usize = 1_500;
-/// Packets that wait to be sent; then the stack has to wait.
+/// The most packets that wait to be sent. The stack has to wait while there are as many.
 const MAX_QUEUE: usize = 1_024;
-/// Buffers kept for reuse.
+/// The most buffers that are kept for reuse.
 const MAX_SPARE: usize = 64;
 
-/// A card without a link layer. What the stack sends is taken out by [`Cable::pass`].
+/// A card without a link layer. [`Cable::pass`] takes what the stack has sent.
 #[derive(Debug)]
 pub struct Cable {
     mtu: usize,
@@ -26,7 +26,7 @@ pub struct Cable {
 }
 
 impl Cable {
-    /// A card for packets of at most `mtu` bytes.
+    /// Creates a card for packets of at most `mtu` bytes.
     #[must_use]
     pub const fn new(mtu: usize) -> Self {
         Self {
@@ -37,7 +37,7 @@ impl Cable {
         }
     }
 
-    /// A packet arrives. It waits for the stack's next poll.
+    /// A packet arrives. It waits for the next poll of the stack.
     pub fn arrive(&mut self, packet: Packet) {
         self.received.push_back(packet.into_bytes());
     }
@@ -45,7 +45,7 @@ impl Cable {
     /// Hands what the stack sent to the world.
     pub fn pass(&mut self, cx: &mut HostCx<'_>) {
         while let Some(bytes) = self.sent.pop_front() {
-            // The stack emits nothing that the simulator does not carry, but for IGMP and the like.
+            // The simulator carries everything that the stack emits, except IGMP and the like.
             if let Ok(packet) = Packet::parse(bytes) {
                 cx.send(packet);
             }
@@ -67,7 +67,7 @@ impl Device for Cable {
             return None;
         }
         let bytes = self.received.pop_front()?;
-        // The buffer of what arrived serves the answer, if there is one.
+        // The buffer of the packet that arrives can be used for the answer.
         let (spare, sent) = (&mut self.spare, &mut self.sent);
         Some((
             Arrived(bytes, std::marker::PhantomData),
@@ -88,7 +88,7 @@ impl Device for Cable {
     }
 }
 
-/// A packet that the stack takes.
+/// A packet that the stack receives.
 #[derive(Debug)]
 pub struct Arrived<'a>(Vec<u8>, std::marker::PhantomData<&'a ()>);
 
@@ -98,7 +98,7 @@ impl RxToken for Arrived<'_> {
     }
 }
 
-/// Room for a packet that the stack sends.
+/// A buffer for a packet that the stack sends.
 #[derive(Debug)]
 pub struct Leaving<'a> {
     spare: &'a mut Vec<Vec<u8>>,

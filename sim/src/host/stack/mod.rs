@@ -1,4 +1,4 @@
-//! What simulated machines that speak TCP are made of: a network card, and a small server.
+//! The parts of simulated machines that speak TCP: a network card and a small server.
 
 mod cable;
 mod server;

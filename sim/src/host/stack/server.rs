@@ -1,5 +1,5 @@
-//! A server that answers one request a connection, over a real TCP: HTTP trackers, the control
-//! pages of gateways.
+//! A server that answers one request on each connection over a real TCP, such as an HTTP tracker or
+//! the control page of a gateway.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,21 +15,21 @@ use smoltcp::{
 use super::Cable;
 use crate::{host::HostCx, packet::Packet};
 
-/// Connections at once; more find nobody listening and try again.
+/// The most connections at once. Further clients find no listening socket and try again.
 const SLOTS: usize = 64;
-/// Buffer of a connection, each way.
+/// The size of a connection's buffer in each direction.
 const BUFFER: usize = 8 << 10;
-/// Longest request that is waited for.
+/// The longest request.
 const MAX_REQUEST: usize = 64 << 10;
-/// A client that says nothing for this long is dropped.
+/// A client that is silent for this long is dropped.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What becomes of the bytes that a client has sent so far.
+/// What to do with the bytes that a client has sent so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// The request goes on.
+    /// Wait for more bytes.
     More,
-    /// This is the answer; the connection is closed after it.
+    /// Send this answer, and close the connection.
     Close(Vec<u8>),
 }
 
@@ -61,7 +61,7 @@ impl std::fmt::Debug for TcpServer {
 }
 
 impl TcpServer {
-    /// A server on `port` of `addrs`. `seed` picks its sequence numbers.
+    /// Creates a server on `port` of `addrs`. `seed` selects its sequence numbers.
     #[must_use]
     pub fn new(addrs: &[IpAddr], port: u16, mtu: usize, seed: u64) -> Self {
         let mut cable = Cable::new(mtu);
@@ -70,7 +70,8 @@ impl TcpServer {
         let mut iface = Interface::new(config, &mut cable, smoltcp::time::Instant::ZERO);
         iface.update_ip_addrs(|own| {
             for addr in addrs {
-                // As many as the stack has room for; a simulated server has one or two.
+                // Addresses for which the stack has no room are left out; a simulated server has
+                // one or two.
                 let _ = own.push(IpCidr::new(IpAddress::from(*addr), 0));
             }
         });
@@ -102,17 +103,17 @@ impl TcpServer {
         server
     }
 
-    /// The port it listens on.
+    /// The port on which it listens.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// Every idle slot listens.
+    /// Makes every idle socket listen.
     fn listen(&mut self) {
         for slot in &mut self.slots {
             let socket = self.sockets.get_mut::<Socket<'_>>(slot.handle);
-            // A connection that lingers after its end is of no use to a server.
+            // A server does not need the TIME-WAIT state.
             if socket.state() == State::TimeWait {
                 socket.abort();
             }
@@ -120,25 +121,26 @@ impl TcpServer {
                 slot.inbox.clear();
                 slot.outbox.clear();
                 (slot.sent, slot.answered) = (0, false);
-                // Fails only for port 0 or an open socket.
+                // Listening fails only for port 0 or an open socket.
                 let _ = socket.listen(self.port);
             }
         }
     }
 
-    /// A segment for this server, or anything else that its stack may answer.
+    /// A segment for this server has arrived, or another packet that its stack may answer.
     pub fn arrive(&mut self, packet: Packet) {
         self.cable.arrive(packet);
     }
 
-    /// Lets the stack and `answer` work. `answer` is given who asks and all that they have sent.
+    /// Runs the stack and `answer`, which receives the client's address and everything that it has
+    /// sent.
     pub fn run(
         &mut self,
         cx: &mut HostCx<'_>,
         mut answer: impl FnMut(&mut HostCx<'_>, SocketAddr, &[u8]) -> Reply,
     ) {
         let now = time::to_stack(cx.now);
-        // What is answered is sent by the next round; each makes progress, or is the last.
+        // Answers are sent by the next iteration. Each iteration makes progress or is the last.
         loop {
             self.iface.poll(now, &mut self.cable, &mut self.sockets);
             if !self.serve(cx, &mut answer) {
@@ -167,7 +169,7 @@ impl TcpServer {
             }
             if socket.can_recv() {
                 progress = true;
-                // Fails only where nothing can be received.
+                // Receiving fails only when there is nothing to receive.
                 let _ = socket.recv(|data| {
                     let room = MAX_REQUEST.saturating_sub(slot.inbox.len());
                     slot.inbox.extend_from_slice(&data[..data.len().min(room)]);

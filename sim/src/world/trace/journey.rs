@@ -1,4 +1,4 @@
-//! The ways that packets took, for `explain`.
+//! The paths of packets, for `explain`.
 
 use std::{collections::VecDeque, net::SocketAddr};
 
@@ -9,50 +9,51 @@ use crate::{
     packet::{Flow, Packet, Proto, verdict::Rule},
 };
 
-/// Sender and receiver.
+/// The endpoints of the sender and the receiver.
 pub type Ports = (SocketAddr, SocketAddr);
 
-/// One thing that happened to a packet.
+/// One event on the path of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hop {
-    /// When.
+    /// The time of the event.
     pub at: Instant,
-    /// Where; of a link, its lower end.
+    /// Where it happened. An event on a link is assigned to the lower end.
     pub device: DeviceId,
-    /// What decided; [`Rule::explain`] says it to a person.
+    /// The rule that decided, which [`Rule::explain`] describes.
     pub rule: Rule,
-    /// Sender and receiver as it came.
+    /// The endpoints before the event.
     pub before: Ports,
-    /// Sender and receiver as it went on.
+    /// The endpoints after the event.
     pub after: Ports,
 }
 
-/// The way of one packet.
+/// The path of one packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Journey {
-    /// The packet.
+    /// The number of the packet.
     pub packet: PacketId,
-    /// Protocol.
+    /// The protocol.
     pub proto: Proto,
-    /// Length in bytes.
+    /// The length in bytes.
     pub len: u32,
-    /// What happened to it, in the order of time. Its first hops are missing if they have made
-    /// room for newer ones.
+    /// The events in order of time. The first ones are missing if they were discarded for newer
+    /// ones.
     pub hops: Vec<Hop>,
 }
 
-/// Which packets are meant. Everything that is given must hold.
+/// Selects packets. All conditions that are set must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// This one.
+    /// The packet has this number.
     pub packet: Option<PacketId>,
-    /// Of this protocol.
+    /// The packet is of this protocol.
     pub proto: Option<Proto>,
-    /// From or to this endpoint, before or after any rewriting. Port 0 is any port.
+    /// The packet was from or to each of these endpoints, before or after a translation. Port 0
+    /// matches any port.
     pub endpoints: Vec<SocketAddr>,
-    /// Passing, or made by, this device.
+    /// The packet passed this device, or was made by it.
     pub device: Option<DeviceId>,
-    /// Decided upon by this rule.
+    /// This rule decided about the packet.
     pub rule: Option<Rule>,
 }
 
@@ -82,7 +83,7 @@ struct Record {
     hop: Hop,
 }
 
-/// The newest hops of all packets.
+/// The newest events of all packets.
 pub(crate) struct Journeys {
     records: VecDeque<Record>,
     limit: usize,
@@ -123,10 +124,10 @@ impl Journeys {
         });
     }
 
-    /// The journeys that `filter` wants, in the order in which they began, at most `most`.
+    /// The first `most` journeys that match `filter`, in the order in which they began.
     pub(crate) fn find(&self, filter: &Filter, most: usize) -> Vec<Journey> {
         let mut order: Vec<usize> = (0..self.records.len()).collect();
-        // Stable: the hops of one packet stay in their order.
+        // The sort is stable, so the events of one packet stay in order.
         order.sort_by_key(|n| (self.records[*n].packet, self.records[*n].hop.at));
         let mut found: Vec<(usize, Journey)> = order
             .chunk_by(|a, b| self.records[*a].packet == self.records[*b].packet)

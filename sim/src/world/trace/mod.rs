@@ -1,8 +1,9 @@
-//! What can be seen of a run: a hash of everything, counters, marks, and journeys of packets.
+//! The observable outcome of a run: a hash of everything, counters, marks, and the journeys of
+//! packets.
 //!
-//! The hash is fed with each packet's bytes where they come into being or change, and with time,
-//! device and rule at each hop. It is a chain of folded 64-bit multiplications: cheap, the same on
-//! 32- and 64-bit machines, and no defence against somebody who wants two runs to look alike.
+//! The hash covers the bytes of each packet when it is created or changed, and the time, device and
+//! rule of each hop. It is a chain of folded 64-bit multiplications: cheap, and the same on 32- and
+//! 64-bit machines. It is not cryptographic.
 
 mod journey;
 
@@ -16,28 +17,29 @@ use crate::{
 pub(crate) use journey::Journeys;
 pub use journey::{Filter, Hop, Journey, Ports};
 
-/// Something that a host or the timetable wrote into the trace.
+/// A line that a host or the timetable wrote into the trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// When.
+    /// The time of the mark.
     pub at: Instant,
-    /// Which device, the core for the timetable.
+    /// The device that wrote it; the core for the timetable.
     pub device: DeviceId,
-    /// What.
+    /// The line.
     pub text: String,
 }
 
-/// Marks that are kept; later ones are in the hash alone.
+/// The most marks that are kept. Later ones are only part of the hash.
 pub const MAX_MARKS: usize = 1 << 20;
 
-/// What was seen so far.
+/// The trace of a run.
 pub struct Trace {
     hash: u64,
     packets: u64,
     totals: [u64; RULES],
-    /// What stands for each rule in the hash: its name, so that a new rule changes no old hash.
+    /// The value that stands for each rule in the hash. It is derived from the rule's name, so that
+    /// adding a rule does not change old hashes.
     names: [u64; RULES],
-    /// By device; each device has few rules, in the order in which they first came up.
+    /// Counters by device. Each device has few rules, in the order of their first use.
     by_device: Vec<Vec<(Rule, u64)>>,
     marks: Vec<Mark>,
     pub(crate) journeys: Option<Journeys>,
@@ -62,13 +64,13 @@ impl Trace {
         }
     }
 
-    /// The hash of everything up to now.
+    /// The hash of everything so far.
     #[must_use]
     pub const fn hash(&self) -> u64 {
         self.hash
     }
 
-    /// Packets that came into being.
+    /// The number of packets that were created.
     #[must_use]
     pub const fn packets(&self) -> u64 {
         self.packets
@@ -80,14 +82,14 @@ impl Trace {
         self.totals[rule as usize]
     }
 
-    /// How often a rule decided at a device. What happens on a link is counted at its lower end.
+    /// How often a rule decided at a device. Events on a link are counted at its lower end.
     #[must_use]
     pub fn count_at(&self, device: DeviceId, rule: Rule) -> u64 {
         let of_device = self.by_device.get(device.index()).into_iter().flatten();
         of_device.filter(|(r, _)| *r == rule).map(|(_, n)| n).sum()
     }
 
-    /// Every rule that decided anywhere, with how often, in the order of [`Rule::ALL`].
+    /// Every rule that decided, with how often, in the order of [`Rule::ALL`].
     pub fn counters(&self) -> impl Iterator<Item = (Rule, u64)> + '_ {
         let all = Rule::ALL.iter().map(|rule| (*rule, self.count(*rule)));
         all.filter(|(_, n)| *n > 0)
@@ -107,21 +109,21 @@ impl Trace {
             })
     }
 
-    /// What hosts and the timetable wrote, the first [`MAX_MARKS`].
+    /// The first [`MAX_MARKS`] lines that hosts and the timetable wrote.
     #[must_use]
     pub fn marks(&self) -> &[Mark] {
         &self.marks
     }
 
-    /// A packet came into being; its payload's digest is kept beside it.
-    pub(crate) fn born(&mut self, at: Instant, id: PacketId, packet: &Packet, digest: u64) {
+    /// Records a new packet; `digest` is that of its payload.
+    pub(crate) fn created(&mut self, at: Instant, id: PacketId, packet: &Packet, digest: u64) {
         self.packets += 1;
         let word = (u64::from(id.number) << 32) ^ id.origin.index() as u64;
         let head = fold(at.as_micros(), word);
         self.hash = fold(self.hash, head ^ headers(packet, digest));
     }
 
-    /// A rule decided about a packet, and changed at most its headers.
+    /// Records that a rule decided about a packet.
     #[inline]
     pub(crate) fn hop(&mut self, at: Instant, device: DeviceId, rule: Rule, body: u64) {
         let place = ((device.index() as u64) << 32) ^ self.names[rule as usize];
@@ -146,14 +148,14 @@ impl Trace {
     }
 }
 
-/// Odd constants: the fractional parts of the golden ratio and of the roots of 2 and 3.
+/// Odd constants: the fractional parts of the golden ratio and of the square roots of 2 and 3.
 const K: [u64; 3] = [
     0x9e37_79b9_7f4a_7c15,
     0x6a09_e667_f3bc_c909,
     0xbb67_ae85_84ca_a73b,
 ];
 
-/// Both halves of a product, folded.
+/// The two halves of a product, combined.
 const fn fold(a: u64, b: u64) -> u64 {
     let product = (a ^ K[1]) as u128 * (b ^ K[2]) as u128;
     (product as u64) ^ ((product >> 64) as u64)
@@ -166,7 +168,7 @@ pub(crate) fn digest(bytes: &[u8]) -> u64 {
         w[..b.len()].copy_from_slice(b);
         u64::from_le_bytes(w)
     };
-    // Two chains, so that a processor may work at both at once.
+    // Two independent chains, so that a processor can compute them in parallel.
     let (mut even, mut odd) = (K[0] ^ bytes.len() as u64, K[1]);
     let (pairs, rest) = bytes.as_chunks::<32>();
     for c in pairs {
@@ -179,7 +181,7 @@ pub(crate) fn digest(bytes: &[u8]) -> u64 {
     fold(even, odd)
 }
 
-/// The digest of a packet's headers over the digest of its payload.
+/// The digest of a packet's headers, combined with the digest of its payload.
 pub(crate) fn headers(packet: &Packet, payload: u64) -> u64 {
     let bytes = packet.bytes();
     let head = bytes.len() - packet.payload().len();
@@ -217,7 +219,8 @@ mod tests {
         }
     }
 
-    // The same on every machine, build and version: a change here means that no stored hash holds.
+    // The digest must be the same on every machine and in every version, or stored hashes no longer
+    // hold.
     #[test]
     fn the_digest_is_the_same_everywhere() {
         let bytes: Vec<u8> = (0..=255).collect();

@@ -1,4 +1,4 @@
-//! The tracker against the client halves of core.
+//! The tracker, tested with the core's tracker clients.
 
 use dunlin_core::{
     Cx, Handled, Machine, PeerId, RecvMeta,

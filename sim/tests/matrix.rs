@@ -3,7 +3,7 @@
 use dunlin_sim::{
     BoxConfig,
     experiment::{
-        matrix::{self, Kind, Matrix, Verdict},
+        matrix::{self, Connects, Kind, Matrix},
         oracle::{Attempt, End, Family, Meet, Transport},
     },
     middlebox::nat::{self, Filtering, Hairpin, NatConfig, WanInput},
@@ -54,8 +54,8 @@ fn some_of_all_kinds_agree_with_the_oracle() {
     for transport in Transport::ALL {
         for attempt in Attempt::ALL {
             let count = |verdict| counts.get(&(transport, attempt, verdict)).copied();
-            assert!(count(Verdict::Always) > Some(10) && count(Verdict::Never) > Some(10));
-            assert_eq!(count(Verdict::Sometimes), None);
+            assert!(count(Connects::Always) > Some(10) && count(Connects::Never) > Some(10));
+            assert_eq!(count(Connects::Sometimes), None);
         }
     }
 }
@@ -130,6 +130,6 @@ fn packets_of_one_tick_cross_before_a_box_that_both_are_behind() {
         let together = &tried[1];
         assert_eq!(together.attempt, Attempt::Together);
         assert_eq!(together.expected, Ok(()));
-        assert_eq!(together.verdict(), Verdict::Always);
+        assert_eq!(together.connects(), Connects::Always);
     }
 }

@@ -1,13 +1,14 @@
-//! Random durations, in integers: the same on every machine.
+//! Random durations in integers, the same on every machine.
 
 use std::time::Duration;
 
 use rand_core::Rng;
 
-/// A random time whose logarithm is normal: `median`, and a deviation of the logarithm in
-/// thousandths (600 is the σ = 0.6 that round trips in the wide area have).
+/// Draws a time whose logarithm is normally distributed. `median` is its median and `sigma_milli`
+/// the deviation of the logarithm in thousandths (600 for the σ = 0.6 of round trips in the wide
+/// area).
 ///
-/// The normal number is the sum of twelve uniform ones, so nothing is beyond six deviations.
+/// The normal number is the sum of twelve uniform ones, so that nothing lies beyond six deviations.
 pub fn lognormal(dice: &mut dyn Rng, median: Duration, sigma_milli: u32) -> Duration {
     let power = normal(dice) * i64::from(sigma_milli) / 1_000;
     let factor = exp(power);
@@ -15,12 +16,12 @@ pub fn lognormal(dice: &mut dyn Rng, median: Duration, sigma_milli: u32) -> Dura
     Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
-/// Bits behind the point.
+/// The number of bits of the fraction.
 const ONE: u32 = 16;
 
-/// A number of mean 0 and deviation 1, in units of 2^-16.
+/// Draws a number with mean 0 and deviation 1, in units of 2^-16.
 fn normal(dice: &mut dyn Rng) -> i64 {
-    // Twelve numbers below 2^16: variance 12 × 2^32 / 12.
+    // Twelve numbers below 2^16 have the variance 12 × 2^32 / 12.
     let sum: u64 = (0..3)
         .map(|_| dice.next_u64())
         .map(|w| (w & 0xffff) + ((w >> 16) & 0xffff) + ((w >> 32) & 0xffff) + (w >> 48))
@@ -28,9 +29,9 @@ fn normal(dice: &mut dyn Rng) -> i64 {
     sum as i64 - 6 * 0xffff
 }
 
-/// e to the power of `x`, both in units of 2^-16; saturates.
+/// e to the power of `x`, both in units of 2^-16. Saturates.
 fn exp(x: i64) -> u64 {
-    // log2(e), then Taylor's coefficients of 2^f, in units of 2^-16.
+    // log2(e), then the Taylor coefficients of 2^f, in units of 2^-16.
     const LOG2_E: i64 = 94_548;
     const TERMS: [u64; 5] = [65_536, 45_426, 15_743, 3_638, 630];
     let y = (x.clamp(-(40 << ONE), 30 << ONE) * LOG2_E) >> ONE;

@@ -1,11 +1,11 @@
-//! A wide-area DHT in one host: it owns every address of a [`Space`] and answers as the node there
-//! would, after that node's own round trip.
+//! A synthetic wide-area DHT in one host, which owns every address of a [`Space`] and answers as
+//! the node there would, after that node's own round trip.
 //!
-//! Nodes have full tables of the true key space with k = 8: asked for a target they tell eight
-//! random nodes of the branch that is one bit closer than themselves, always the same ones, or the
-//! true closest where that branch is small. Some are dead, silent but told all the same. Some are
-//! Sybils, who tell the Sybils closest to the target and nobody else. The eight closest live nodes
-//! have peers of whatever is searched for.
+//! Nodes have full tables of the whole key space with k = 8. A node that is asked for a target
+//! returns eight random nodes of the branch that is one bit closer than itself, always the same
+//! ones, or the closest nodes where that branch is small. Dead nodes are silent, but are returned
+//! all the same. Sybils return the Sybils closest to the target and nobody else. The eight closest
+//! live nodes have peers for every target.
 
 use std::{
     cmp::Reverse,
@@ -31,29 +31,29 @@ use crate::{
     rng::SimRng,
 };
 
-/// Nodes in a reply, and nodes that keep an info-hash's peers (BEP 5: K).
+/// The nodes in a reply, and the nodes that store the peers of an info-hash (K of BEP 5).
 pub const K: usize = 8;
-/// Peers that a node tells.
+/// The peers that a node returns.
 const PEERS: u8 = 3;
-/// Shortest round trip.
+/// The shortest round trip.
 const LEAST_RTT: Duration = Duration::from_millis(5);
 
-/// What the emulated network is like.
+/// The configuration of a synthetic DHT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FarmConfig {
-    /// How many nodes.
+    /// The number of nodes.
     pub nodes: u32,
-    /// So many of a million are dead.
+    /// The number of dead nodes in a million.
     pub dead_ppm: u32,
-    /// So many packets of a million are lost, each way.
+    /// The number of lost packets in a million, in each direction.
     pub loss_ppm: u32,
-    /// So many nodes of a million are Sybils. None of them is dead.
+    /// The number of Sybils in a million nodes. None of them is dead.
     pub sybil_ppm: u32,
-    /// So many nodes of a million have ids that follow from their address (BEP 42).
+    /// The number of nodes in a million whose ids are derived from their address (BEP 42).
     pub secure_ppm: u32,
-    /// Median of the nodes' round trips.
+    /// The median of the nodes' round trips.
     pub rtt: Duration,
-    /// Deviation of their logarithm, in thousandths.
+    /// The deviation of their logarithm, in thousandths.
     pub rtt_sigma_milli: u32,
 }
 
@@ -71,42 +71,42 @@ impl Default for FarmConfig {
     }
 }
 
-/// What a node is like.
+/// The kind of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Answers.
+    /// It answers.
     Live,
-    /// Does not.
+    /// It does not answer.
     Dead,
-    /// Leads to its like.
+    /// It returns only other Sybils.
     Sybil,
 }
 
-/// How the search for one target went, as the farm saw it.
+/// The search for one target, as observed by the synthetic nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Track {
-    /// The closest nodes that answer, closest first, and when their replies arrived.
+    /// The closest nodes that answer, closest first, with the times at which their replies arrived.
     pub closest: Vec<(u32, Option<Instant>)>,
-    /// Queries for it.
+    /// Queries for the target.
     pub queries: u32,
-    /// Those of them to nodes that are dead.
+    /// Queries for the target to dead nodes.
     pub dead: u32,
-    /// Announces with the right token.
+    /// Announces with a valid token.
     pub announced: u32,
-    /// And with a wrong one.
+    /// Announces with an invalid token.
     pub refused: u32,
 }
 
-/// A reply under way.
+/// A reply that is on its way.
 struct Late {
     at: Instant,
     number: u64,
     packet: Packet,
-    /// What its arrival means: for the target of this number its node of that place was reached.
+    /// When it arrives, this place among the closest nodes of this target was reached.
     reaches: Option<(u32, u8)>,
 }
 
-/// The host.
+/// The host of a synthetic DHT.
 pub struct Farm {
     config: FarmConfig,
     seed: u64,
@@ -124,7 +124,7 @@ pub struct Farm {
     strays: u64,
 }
 
-/// Queries of the farm's own.
+/// The queries that the synthetic nodes send themselves.
 struct Knock {
     victim: SocketAddr,
     every: Duration,
@@ -133,13 +133,13 @@ struct Knock {
 }
 
 impl Farm {
-    /// A farm that follows from its seed.
+    /// Creates a synthetic DHT from a seed.
     #[must_use]
     pub fn new(seed: u64, config: FarmConfig) -> Self {
         Self::attacked(seed, config, &[])
     }
 
-    /// As [`Farm::new`], with these Sybils besides.
+    /// Creates a synthetic DHT with additional Sybils.
     #[must_use]
     pub fn attacked(seed: u64, config: FarmConfig, sybils: &[(Key, Ipv4Addr)]) -> Self {
         let space = Space::random(seed, config.nodes, config.secure_ppm);
@@ -157,7 +157,7 @@ impl Farm {
         farm
     }
 
-    /// Sybils alone, with these ids at these addresses.
+    /// Creates a synthetic DHT of Sybils only, with these ids and addresses.
     #[must_use]
     pub fn crowd(seed: u64, nodes: Vec<(Key, Ipv4Addr)>) -> Self {
         let config = FarmConfig {
@@ -203,7 +203,7 @@ impl Farm {
         farm
     }
 
-    /// Makes the Sybils known to one another.
+    /// Makes the Sybils known to each other.
     fn gather(&mut self) {
         let all = 0..self.space.len() as u32;
         let sybils = all.filter(|n| self.kind(*n) == Kind::Sybil);
@@ -211,8 +211,8 @@ impl Farm {
         self.sybils = Space::of(sybils.collect());
     }
 
-    /// Lets its nodes, except the dead, one after another ask `victim` for nodes near a random id,
-    /// one every so often, from the beginning.
+    /// Makes the nodes, except the dead ones, query `victim` for nodes near a random id, one node
+    /// after another at an interval of `every`.
     #[must_use]
     pub const fn knocking(mut self, victim: SocketAddr, every: Duration) -> Self {
         self.knock = Some(Knock {
@@ -224,29 +224,29 @@ impl Farm {
         self
     }
 
-    /// The addresses that the host has to have.
+    /// The addresses that the host needs.
     #[must_use]
     pub fn addresses(&self) -> Vec<IpAddr> {
         let all = 0..self.space.len() as u32;
         all.map(|n| IpAddr::V4(*self.space.addr(n).ip())).collect()
     }
 
-    /// Its nodes.
+    /// The nodes.
     #[must_use]
     pub const fn space(&self) -> &Space {
         &self.space
     }
 
-    /// What node `n` is like.
+    /// The kind of node `n`.
     ///
     /// # Panics
-    /// If there is no such node.
+    /// When there is no such node.
     #[must_use]
     pub fn kind(&self, n: u32) -> Kind {
         self.kinds[n as usize]
     }
 
-    /// So many nodes that live, spread over the key space.
+    /// `count` live nodes, spread over the key space.
     #[must_use]
     pub fn contacts(&self, count: usize) -> Vec<SocketAddr> {
         let live: Vec<u32> = (0..self.space.len() as u32)
@@ -257,14 +257,15 @@ impl Farm {
         some.map(|n| self.space.addr(*n).into()).collect()
     }
 
-    /// Watches what is asked about a target from now on, and lets its closest nodes have peers, if
-    /// they are honest. Its number, for [`Farm::track`].
+    /// Observes the queries for a target from now on, and gives its closest honest nodes peers.
+    /// Returns the number for [`Farm::track`].
     pub fn watch(&mut self, target: &Key) -> usize {
         let closest = (self.space).closest(target, K, |n| self.kind(n) != Kind::Dead);
         self.watched(target, closest)
     }
 
-    /// As [`Farm::watch`], but of honest nodes alone, as if the others had come later.
+    /// Observes a target like [`Farm::watch`], counting honest nodes only, as if the others had
+    /// joined later.
     pub fn watch_honest(&mut self, target: &Key) -> usize {
         let closest = (self.space).closest(target, K, |n| self.kind(n) == Kind::Live);
         self.watched(target, closest)
@@ -280,38 +281,38 @@ impl Farm {
         number
     }
 
-    /// How it went.
+    /// The observations of a target.
     #[must_use]
     pub fn track(&self, number: usize) -> Option<&Track> {
         self.tracks.get(number)
     }
 
-    /// Queries that came, for whatever target.
+    /// The number of queries received, for any target.
     #[must_use]
     pub const fn queries(&self) -> u64 {
         self.queries
     }
 
-    /// Replies that came, to what it asked by [`Farm::knocking`] or unasked.
+    /// The number of replies received.
     #[must_use]
     pub const fn replies(&self) -> u64 {
         self.replies
     }
 
-    /// Datagrams that were neither.
+    /// The number of datagrams that were neither queries nor replies.
     #[must_use]
     pub const fn strays(&self) -> u64 {
         self.strays
     }
 
-    /// The nodes that node `me` tells about `target`.
+    /// The nodes that node `me` returns for `target`.
     fn told(&self, me: u32, target: &Key) -> Vec<u32> {
         let shared = self.space.key(me).common_prefix(target);
         let branch = self.space.branch(target, shared + 1);
         if branch.len() <= K {
             return self.space.closest(target, K, |_| true);
         }
-        // The same branch of the same node's table has the same nodes.
+        // The table of a node has the same nodes of a branch every time.
         let mut dice = SimRng::part(self.seed ^ u64::from(me), u64::from(shared) + 10);
         let mut told = Vec::with_capacity(K);
         while told.len() < K {
@@ -324,7 +325,7 @@ impl Farm {
         told
     }
 
-    /// The token of node `me` for somebody at an address.
+    /// The token of node `me` for an address.
     fn token(&self, me: u32, of: IpAddr) -> [u8; 8] {
         let of = match of {
             IpAddr::V4(v4) => u64::from(u32::from(v4)),
@@ -383,7 +384,7 @@ impl Farm {
         if self.lost(cx) {
             return None;
         }
-        // Each packet's way differs by up to 5 %.
+        // The delay of each packet differs by up to 5 %.
         let rtt = u64::from(self.rtts[me as usize]);
         let jitter = rtt * u64::from(below(cx.rng, 101)) / 1_000;
         let at = cx.now + Duration::from_micros(rtt * 95 / 100 + jitter);
@@ -399,7 +400,7 @@ impl Farm {
         Some(())
     }
 
-    /// Asks the victim if it is time.
+    /// Sends the next query to the victim if it is time.
     fn knock(&mut self, cx: &mut HostCx<'_>) -> Option<()> {
         let knock = self.knock.as_mut().filter(|k| k.next <= cx.now)?;
         knock.next = cx.now + knock.every;

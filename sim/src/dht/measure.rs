@@ -1,10 +1,10 @@
-//! Figures of many searches.
+//! Statistics of many searches.
 
 use std::time::Duration;
 
 use super::{farm::K, trial::Search};
 
-/// The value that `per_mille` of `all` do not exceed (nearest rank); zero of nothing.
+/// The value that `per_mille` of `all` do not exceed (nearest rank); zero when there are none.
 #[must_use]
 pub fn percentile<T: Copy + Ord + Default>(all: &[T], per_mille: usize) -> T {
     let mut all = all.to_vec();
@@ -13,21 +13,21 @@ pub fn percentile<T: Copy + Ord + Default>(all: &[T], per_mille: usize) -> T {
     all.get(rank - 1).copied().unwrap_or_default()
 }
 
-/// The middle, and what one in 20 and one in 100 exceed.
+/// The median, and the 95th and 99th percentiles.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spread {
-    /// How many there were.
+    /// The number of values.
     pub count: usize,
-    /// Half are below.
+    /// The median.
     pub p50: Duration,
-    /// 95 %.
+    /// The 95th percentile.
     pub p95: Duration,
-    /// 99 %.
+    /// The 99th percentile.
     pub p99: Duration,
 }
 
 impl Spread {
-    /// Of these.
+    /// The percentiles of these durations.
     #[must_use]
     pub fn of(all: &[Duration]) -> Self {
         Self {
@@ -39,37 +39,38 @@ impl Spread {
     }
 }
 
-/// What came of many searches. Shares and means are in thousandths.
+/// The outcome of many searches. Shares and means are in thousandths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Searches.
+    /// The number of searches.
     pub searches: usize,
-    /// Those of them that found peers, in thousandths.
+    /// The searches that found peers, in thousandths.
     pub found_milli: usize,
-    /// Until the first peers.
+    /// The time until the first peers.
     pub first_values: Spread,
-    /// Until the last of the closest 8 live nodes that were reached at all had answered.
+    /// The time until the last of the closest 8 live nodes that were reached had answered.
     pub closest: Spread,
-    /// How many of the closest 8 live nodes answered: the mean, in thousandths.
+    /// The mean number of the closest 8 live nodes that answered, in thousandths.
     pub reached_milli: usize,
-    /// Searches that reached at least one honest node of the closest 8, of a million that had one.
+    /// The searches that reached at least one honest node of the closest 8, in a million of those
+    /// that had one.
     pub honest_ppm: usize,
-    /// Until the search said it was over.
+    /// The time until the search was done.
     pub done: Spread,
-    /// Queries for one search: the mean, in thousandths.
+    /// The mean number of queries of a search, in thousandths.
     pub queries_milli: usize,
-    /// The most.
+    /// The most queries of a search.
     pub queries_most: u32,
-    /// Those of them to dead nodes, in thousandths of all.
+    /// The queries to dead nodes, in thousandths of all queries.
     pub dead_milli: usize,
-    /// Nodes that took an announce: the mean, in thousandths.
+    /// The mean number of nodes that accepted an announce, in thousandths.
     pub announced_milli: usize,
-    /// Searches that were called suspicious, in thousandths.
+    /// The searches whose result the node considered suspicious, in thousandths.
     pub suspicious_milli: usize,
 }
 
 impl Summary {
-    /// Of these.
+    /// The statistics of these searches.
     #[must_use]
     pub fn of(all: &[Search]) -> Self {
         let count = all.len().max(1);

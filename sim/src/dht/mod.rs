@@ -1,8 +1,8 @@
-//! The DHT in the simulator.
+//! DHTs in the simulator.
 //!
-//! - [`swarm`]: a DHT of real nodes, in homes as people have them, that come and go.
-//! - [`farm`]: one host that emulates a wide-area DHT of any size, and [`trial`] puts one real
-//!   [`Dht`](dunlin_core::dht::Dht) before it and measures its searches.
+//! - [`swarm`]: a DHT of real nodes in homes, which come and go.
+//! - [`farm`]: one host that emulates a wide-area DHT of any size. [`trial`] connects one real
+//!   [`Dht`](dunlin_core::dht::Dht) to it and measures its searches.
 
 mod draw;
 pub mod farm;

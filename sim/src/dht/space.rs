@@ -19,13 +19,14 @@ pub const PORT: u16 = 6_881;
 pub struct Space {
     keys: Vec<Key>,
     addrs: Vec<Ipv4Addr>,
-    /// Looked up, never iterated.
+    /// The index of each address. The map is never iterated.
     places: HashMap<Ipv4Addr, u32, FxBuildHasher>,
 }
 
 impl Space {
-    /// `count` nodes at random public addresses, no two in one /24; of a million `secure_ppm`
-    /// have ids that follow from their address (BEP 42), the others any.
+    /// Creates `count` nodes at random public addresses, no two of them in one /24. Of a million
+    /// nodes, `secure_ppm` have ids that are derived from their address (BEP 42), and the others
+    /// random ids.
     #[must_use]
     pub fn random(seed: u64, count: u32, secure_ppm: u32) -> Self {
         let mut dice = SimRng::part(seed, 1);
@@ -42,7 +43,7 @@ impl Space {
         Self::of(nodes)
     }
 
-    /// These nodes; of those with one id or one address one remains.
+    /// Creates a space of these nodes. Of nodes with the same id or address only one is kept.
     #[must_use]
     pub fn of(mut nodes: Vec<(Key, Ipv4Addr)>) -> Self {
         nodes.sort_unstable();
@@ -58,13 +59,13 @@ impl Space {
         space
     }
 
-    /// How many there are.
+    /// The number of nodes.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether there are none.
+    /// Returns `true` when there are no nodes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.keys.is_empty()
@@ -73,7 +74,7 @@ impl Space {
     /// The id of node `n`.
     ///
     /// # Panics
-    /// If there is no such node.
+    /// When there is no such node.
     #[must_use]
     pub fn key(&self, n: u32) -> &Key {
         &self.keys[n as usize]
@@ -82,7 +83,7 @@ impl Space {
     /// The address of node `n`.
     ///
     /// # Panics
-    /// If there is no such node.
+    /// When there is no such node.
     #[must_use]
     pub fn addr(&self, n: u32) -> SocketAddrV4 {
         SocketAddrV4::new(self.addrs[n as usize], PORT)
@@ -94,7 +95,7 @@ impl Space {
         self.places.get(&addr).copied()
     }
 
-    /// The nodes that share the first `bits` of `target`, as a range of numbers.
+    /// The nodes that share the first `bits` bits of `target`, as a range of indices.
     #[must_use]
     pub fn branch(&self, target: &Key, bits: u32) -> std::ops::Range<u32> {
         let (mut low, mut high) = (target.0, target.0);
@@ -109,7 +110,7 @@ impl Space {
         from as u32..to as u32
     }
 
-    /// The nodes closest to `target` of those that are wanted, closest first, at most `most`.
+    /// The `most` nodes closest to `target` for which `wanted` returns `true`, closest first.
     #[must_use]
     pub fn closest(&self, target: &Key, most: usize, wanted: impl Fn(u32) -> bool) -> Vec<u32> {
         let mut bits = (self.len() + 1).ilog2() + 4;
@@ -128,7 +129,7 @@ impl Space {
         found
     }
 
-    /// Writes a node as `nodes` has it (BEP 5).
+    /// Writes a node in the form of `nodes` (BEP 5).
     pub fn write(&self, n: u32, into: &mut Vec<u8>) {
         into.reserve(COMPACT_V4);
         into.extend_from_slice(&self.key(n).0);
@@ -137,12 +138,12 @@ impl Space {
     }
 }
 
-/// An id; one that follows from the address if it is to be `secure` (BEP 42).
+/// Draws an id, which is derived from the address when it is to be `secure` (BEP 42).
 pub fn key_for(dice: &mut SimRng, addr: Ipv4Addr, secure: bool) -> Key {
     let mut key = Key([0; 20]);
     dice.fill_bytes(&mut key.0);
     if secure {
-        // The id's last byte tells which of eight ids of this address it is.
+        // The last byte of the id says which of the eight ids of this address it is.
         let r = u32::from(key.0[19] & 7);
         let masked = (u32::from(addr) & 0x030f_3fff) | (r << 29);
         let crc = crc32c(masked.to_be_bytes());
@@ -153,7 +154,8 @@ pub fn key_for(dice: &mut SimRng, addr: Ipv4Addr, secure: bool) -> Key {
     key
 }
 
-/// CRC-32C, bit by bit: not the engine's own, so that the farm would not share its mistake.
+/// CRC-32C, bit by bit. This is not the engine's implementation, so that a mistake in that one is
+/// noticed.
 fn crc32c(bytes: [u8; 4]) -> u32 {
     const POLYNOMIAL: u32 = 0x82f6_3b78;
     !bytes.into_iter().fold(u32::MAX, |crc, byte| {
@@ -163,7 +165,7 @@ fn crc32c(bytes: [u8; 4]) -> u32 {
     })
 }
 
-/// Whether a node of the internet can have this address.
+/// Returns `true` when a node of the internet can have this address.
 #[must_use]
 pub const fn is_public(addr: Ipv4Addr) -> bool {
     let [a, b, c, d] = addr.octets();
@@ -178,7 +180,7 @@ pub const fn is_public(addr: Ipv4Addr) -> bool {
     !special && d != 0 && d != 255
 }
 
-/// A number below `bound`.
+/// A random number below `bound`.
 pub(super) fn below(dice: &mut dyn Rng, bound: u32) -> u32 {
     ((u64::from(dice.next_u32()) * u64::from(bound)) >> 32) as u32
 }

@@ -1,9 +1,8 @@
-//! A DHT of real nodes: open, behind firewalls, behind NATs; in all parts of the world; coming and
+//! A DHT of real nodes: open ones, and ones behind firewalls or NATs, in all regions, coming and
 //! going.
 //!
-//! Node 0 is the router: it is open, there from the beginning and always, and what every other
-//! node begins with. A node that leaves keeps its table, as a cache file would, and comes back
-//! with it.
+//! Node 0 is the router, from which every other node bootstraps. It is open and never leaves. A
+//! node that leaves keeps its table, like a cache file, and has it when it comes back.
 
 use std::{
     collections::BTreeSet,
@@ -38,60 +37,62 @@ use crate::{
     world::World,
 };
 
-/// Events that a node keeps for whoever asks.
+/// The most events that a node keeps.
 const EVENTS: usize = 16;
-/// The address of whatever is behind a NAT, and its own on that side.
+/// The address of a node behind a NAT, which has it on the inner side.
 const INSIDE: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
 
-/// How a node can be reached.
+/// Who can reach a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// By everybody.
+    /// Everybody.
     Open,
-    /// By those it asked: a stateful firewall.
+    /// The nodes that it queried: it is behind a stateful firewall.
     Firewalled,
-    /// By those it asked: a port-restricted NAT.
+    /// The nodes that it queried: it is behind a port-restricted NAT.
     Restricted,
-    /// By those it asked, each by another port: a symmetric NAT.
+    /// The nodes that it queried, each through another port: it is behind a symmetric NAT.
     Symmetric,
 }
 
-/// What the DHT is made of.
+/// The configuration of a DHT.
 #[derive(Clone, Debug)]
 pub struct SwarmConfig {
-    /// How many nodes, the router included.
+    /// The number of nodes, including the router.
     pub nodes: u32,
-    /// Each node's limits and habits.
+    /// The configuration of each node.
     pub dht: DhtConfig,
-    /// The router's.
+    /// The configuration of the router.
     pub router: DhtConfig,
-    /// So many of a million have a firewall; 106 000 of them in what Jimenez and others counted.
+    /// The number of nodes in a million behind a firewall; Jimenez et al. counted 106 000.
     pub firewalled_ppm: u32,
-    /// So many have a port-restricted NAT; with the symmetric ones 313 000 there.
+    /// The number of nodes in a million behind a port-restricted NAT; Jimenez et al. counted 313
+    /// 000 behind NATs of any kind.
     pub restricted_ppm: u32,
-    /// So many have a symmetric one.
+    /// The number of nodes in a million behind a symmetric NAT.
     pub symmetric_ppm: u32,
-    /// They come one after another within this time.
+    /// The time within which the nodes join, one after another.
     pub joins: Duration,
-    /// Median of how long a node stays, and of how long it is away; without it nobody leaves.
+    /// The median of the time that a node stays, and of the time that it is away. Without it nobody
+    /// leaves.
     pub session: Option<Duration>,
-    /// Deviation of the logarithm of both, in thousandths.
+    /// The deviation of the logarithm of both, in thousandths.
     pub session_sigma_milli: u32,
-    /// Distances between parts of the world.
+    /// The distances between regions.
     pub latency: RegionMatrix,
-    /// Longest way, one way, from a node to where its part of the world meets.
+    /// The longest one-way delay between a node and the core.
     pub access: Duration,
 }
 
 impl SwarmConfig {
-    /// So many nodes that come within a minute and stay.
+    /// A configuration of nodes that join within a minute and stay.
     #[must_use]
     pub fn new(nodes: u32) -> Self {
         Self {
             nodes,
             dht: lean(),
             router: DhtConfig {
-                // A server with a public address: there is no NAT that it could wear out.
+                // The router has a public address, so there is no NAT whose table it could fill.
                 new_remote_budget: None,
                 ..DhtConfig::default()
             },
@@ -106,14 +107,14 @@ impl SwarmConfig {
         }
     }
 
-    /// With nodes that leave after half an hour, half of them earlier, and come back.
+    /// The same with nodes that stay for half an hour in the median, and come back.
     #[must_use]
     pub const fn churning(mut self) -> Self {
         self.session = Some(Duration::from_secs(30 * 60));
         self
     }
 
-    /// With nobody behind a NAT or a firewall.
+    /// The same without NATs and firewalls.
     #[must_use]
     pub const fn open(mut self) -> Self {
         self.firewalled_ppm = 0;
@@ -123,7 +124,7 @@ impl SwarmConfig {
     }
 }
 
-/// A configuration for very many nodes on one machine.
+/// A configuration of nodes for very many of them on one machine.
 #[must_use]
 pub fn lean() -> DhtConfig {
     DhtConfig {
@@ -143,29 +144,29 @@ pub fn lean() -> DhtConfig {
     }
 }
 
-/// What a search found.
+/// The outcome of a search.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// Distinct peers, in the order in which they came.
+    /// Distinct peers, in the order of arrival.
     pub peers: Vec<SocketAddr>,
-    /// Until the first of them.
+    /// The time until the first peer.
     pub first: Option<Duration>,
-    /// Until it was over.
+    /// The time until the search was done.
     pub done: Option<Duration>,
-    /// What the node says of it.
+    /// The node's own report of the search.
     pub report: Option<LookupReport>,
 }
 
 struct Member {
-    /// The machine.
+    /// The device of the node.
     host: DeviceId,
     reach: Reach,
-    /// Where the world sees it.
+    /// The public address of the node.
     public: Ipv4Addr,
     up: bool,
-    /// It has been up before.
+    /// The node has been up before.
     old: bool,
-    /// When it comes or goes; what the agenda says otherwise is out of date.
+    /// When the node comes or goes. Other entries of the agenda are out of date.
     next: Option<Instant>,
 }
 
@@ -174,14 +175,14 @@ pub struct Swarm {
     world: World,
     config: SwarmConfig,
     members: Vec<Member>,
-    /// Who comes or goes next.
+    /// Which node comes or goes next.
     agenda: Agenda<u32>,
     dice: SimRng,
     up: u32,
 }
 
 impl Swarm {
-    /// A swarm of which nobody is there yet but the router.
+    /// Creates a DHT in which only the router is up.
     #[must_use]
     pub fn new(seed: u64, config: SwarmConfig) -> Self {
         let mut world = World::new(seed);
@@ -216,9 +217,9 @@ impl Swarm {
         swarm
     }
 
-    /// Sets a node up, off.
+    /// Adds a node, switched off.
     fn member(&mut self, n: u32, public: Ipv4Addr) -> Member {
-        // Sixteen distances, so that few links differ.
+        // Only sixteen delays are used, so that many links are equal.
         let steps = below(&mut self.dice, 16);
         let link = LinkConfig::delayed(self.config.access * steps / 16);
         let region = Region::ALL[below(&mut self.dice, Region::ALL.len() as u32) as usize];
@@ -233,7 +234,7 @@ impl Swarm {
             ..BoxConfig::default()
         };
         let preset = |name| presets::find(name).map_or_else(|_| presets::linux(), |p| (p.make)());
-        // Behind a NAT the box has the public address, behind a firewall the node.
+        // The public address is the NAT's, or the node's own behind a firewall.
         let (middlebox, wan, local) = match reach {
             Reach::Open => (None, vec![], public),
             Reach::Firewalled => (Some(wall()), vec![], public),
@@ -300,61 +301,61 @@ impl Swarm {
         self.world.now()
     }
 
-    /// How many nodes there are, away or not.
+    /// The number of nodes, up or away.
     #[must_use]
     pub const fn len(&self) -> u32 {
         self.members.len() as u32
     }
 
-    /// Whether there are none.
+    /// Returns `true` when there are no nodes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// How many are there now.
+    /// The number of nodes that are up.
     #[must_use]
     pub const fn up(&self) -> u32 {
         self.up
     }
 
-    /// Whether node `n` is there now.
+    /// Returns `true` when node `n` is up.
     #[must_use]
     pub fn is_up(&self, n: u32) -> bool {
         self.members.get(n as usize).is_some_and(|m| m.up)
     }
 
-    /// How node `n` can be reached.
+    /// Who can reach node `n`.
     ///
     /// # Panics
-    /// If there is no such node.
+    /// When there is no such node.
     #[must_use]
     pub fn reach(&self, n: u32) -> Reach {
         self.members[n as usize].reach
     }
 
-    /// Where node `n` is found if it is open.
+    /// The endpoint of node `n`, which can be reached if the node is open.
     ///
     /// # Panics
-    /// If there is no such node.
+    /// When there is no such node.
     #[must_use]
     pub fn addr(&self, n: u32) -> SocketAddr {
         (self.members[n as usize].public, PORT).into()
     }
 
-    /// The machine of node `n`.
+    /// The device of node `n`.
     ///
     /// # Panics
-    /// If there is no such node.
+    /// When there is no such node.
     #[must_use]
     pub fn host(&self, n: u32) -> DeviceId {
         self.members[n as usize].host
     }
 
-    /// A random node that is there, other than the router.
+    /// A random node that is up, other than the router.
     ///
     /// # Panics
-    /// If there is none.
+    /// When there is none.
     pub fn random(&mut self) -> u32 {
         assert!(self.up > 1, "nobody but the router is there");
         let others = self.len() - 1;
@@ -366,10 +367,10 @@ impl Swarm {
         }
     }
 
-    /// Does something to node `n`, and sends what it then wants sent.
+    /// Calls node `n`, and sends the datagrams that it then has.
     ///
     /// # Panics
-    /// If there is no such node.
+    /// When there is no such node.
     pub fn node<R>(&mut self, n: u32, act: impl FnOnce(&mut Dht, &mut Cx<'_>) -> R) -> R {
         let host = self.host(n);
         let done = (self.world).call(host, |light: &mut Light<Dht>, cx| light.with(cx, act));
@@ -379,17 +380,17 @@ impl Swarm {
     /// The counters of node `n`.
     ///
     /// # Panics
-    /// If there is no such node.
+    /// When there is no such node.
     #[must_use]
     pub fn stats(&self, n: u32) -> DhtStats {
         let light = self.world.host::<Light<Dht>>(self.host(n));
         light.map_or_else(DhtStats::default, |light| light.machine().stats())
     }
 
-    /// What node `n` told since it was asked last, at most the last few.
+    /// Takes the last few events of node `n`.
     ///
     /// # Panics
-    /// If there is no such node.
+    /// When there is no such node.
     pub fn events(&mut self, n: u32) -> Vec<DhtEvent> {
         let taken = self.world.call(self.host(n), |light: &mut Light<Dht>, _| {
             std::iter::from_fn(|| light.take_event()).collect()
@@ -397,18 +398,18 @@ impl Swarm {
         taken.unwrap_or_default()
     }
 
-    /// Lets time pass; nodes come and go.
+    /// Runs for `time`, while nodes come and go.
     pub fn run_for(&mut self, time: Duration) {
         self.run_until(self.now() + time);
     }
 
-    /// As [`Swarm::run_for`], up to a moment.
+    /// Runs until a time, like [`Swarm::run_for`].
     pub fn run_until(&mut self, until: Instant) {
         self.run_while(|_| true, until);
         self.world.run_until(until);
     }
 
-    /// As [`World::run_while`]; nodes come and go.
+    /// Runs like [`World::run_while`], while nodes come and go.
     pub fn run_while(&mut self, goes_on: impl Fn(&World) -> bool, until: Instant) -> bool {
         loop {
             let next = self.agenda.next_at().filter(|at| *at <= until);
@@ -428,10 +429,10 @@ impl Swarm {
         }
     }
 
-    /// Node `n` comes, or comes back.
+    /// Switches node `n` on.
     ///
     /// # Panics
-    /// If there is no such node.
+    /// When there is no such node.
     pub fn come(&mut self, n: u32) {
         let router = self.addr(0);
         let member = &mut self.members[n as usize];
@@ -455,10 +456,10 @@ impl Swarm {
         self.plan_turn(n);
     }
 
-    /// Node `n` leaves.
+    /// Switches node `n` off.
     ///
     /// # Panics
-    /// If there is no such node.
+    /// When there is no such node.
     pub fn go(&mut self, n: u32) {
         let member = &mut self.members[n as usize];
         if !std::mem::replace(&mut member.up, false) {
@@ -472,7 +473,7 @@ impl Swarm {
         self.plan_turn(n);
     }
 
-    /// Plans when it leaves again, or comes back.
+    /// Plans when a node goes again, or comes back.
     fn plan_turn(&mut self, n: u32) {
         self.members[n as usize].next = None;
         if let Some(median) = self.config.session
@@ -489,10 +490,10 @@ impl Swarm {
         self.agenda.plan(at, n);
     }
 
-    /// Lets node `n` search, and waits until that is over, at most for `patience`.
+    /// Makes node `n` search, and runs until the search is done, for at most `patience`.
     ///
     /// # Panics
-    /// If there is no such node.
+    /// When there is no such node.
     pub fn search(&mut self, n: u32, goal: Goal, patience: Duration) -> Found {
         let mut found = Found::default();
         let began = self.now();
@@ -531,10 +532,10 @@ impl Swarm {
         }
     }
 
-    /// Lets node `n` announce itself for a torrent.
+    /// Makes node `n` announce itself for a torrent.
     ///
     /// # Panics
-    /// If there is no such node.
+    /// When there is no such node.
     pub fn announce(&mut self, n: u32, hash: InfoHash, patience: Duration) -> Found {
         let goal = Goal::Peers {
             hash,
@@ -548,10 +549,10 @@ impl Swarm {
         self.search(n, goal, patience)
     }
 
-    /// Lets node `n` look for the peers of a torrent.
+    /// Makes node `n` look for the peers of a torrent.
     ///
     /// # Panics
-    /// If there is no such node.
+    /// When there is no such node.
     pub fn find(&mut self, n: u32, hash: InfoHash, patience: Duration) -> Found {
         let goal = Goal::Peers {
             hash,

@@ -1,4 +1,4 @@
-//! One real node before a [`Farm`], and the searches it makes.
+//! One real node in a synthetic DHT, and the searches that it makes.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -18,33 +18,33 @@ use super::{
 };
 use crate::{host::light::Light, id::DeviceId, link::LinkConfig, rng::SimRng, world::World};
 
-/// Longest time that a search is waited for.
+/// The longest time to wait for a search.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How one search went. Times are from its beginning.
+/// The outcome of one search. Times are measured from its beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Search {
-    /// Until the node told of the first peers.
+    /// The time until the node reported the first peers.
     pub first_values: Option<Duration>,
-    /// Until the last of the closest live nodes had answered, if all did.
+    /// The time until the last of the closest live nodes had answered, if all of them did.
     pub closest: Option<Duration>,
     /// How many of the closest 8 live nodes answered.
     pub reached: u8,
-    /// Honest ones among the closest 8 live nodes: those that answered, and all.
+    /// The honest nodes among the closest 8 live nodes: those that answered, and all.
     pub honest: (u8, u8),
-    /// Until the node called it over.
+    /// The time until the node reported the end of the search.
     pub done: Option<Duration>,
-    /// Queries for its target.
+    /// Queries for the target.
     pub queries: u32,
-    /// Those of them to dead nodes.
+    /// Queries for the target to dead nodes.
     pub dead: u32,
-    /// Nodes that took an announce.
+    /// Nodes that accepted an announce.
     pub announced: u32,
-    /// The node doubts the result.
+    /// The node considers the result suspicious.
     pub suspicious: bool,
 }
 
-/// The world with the farm and the node.
+/// A world with a synthetic DHT and a real node.
 pub struct Trial {
     world: World,
     farm: DeviceId,
@@ -54,13 +54,13 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// A farm, and a node with a public address that knows nobody yet.
+    /// Creates a synthetic DHT, and a node with a public address that knows nobody yet.
     #[must_use]
     pub fn new(seed: u64, farm: FarmConfig, config: DhtConfig) -> Self {
         Self::of(seed, Farm::new(seed, farm), config)
     }
 
-    /// As [`Trial::new`], with a farm that was made otherwise.
+    /// Creates a trial with this synthetic DHT.
     #[must_use]
     pub fn of(seed: u64, farm: Farm, config: DhtConfig) -> Self {
         let mut world = World::new(seed);
@@ -98,40 +98,40 @@ impl Trial {
         &mut self.world
     }
 
-    /// The farm.
+    /// The synthetic DHT.
     ///
     /// # Panics
-    /// Never: it is there.
+    /// Never, because every trial has one.
     #[must_use]
     pub fn farm(&self) -> &Farm {
         (self.world.host(self.farm)).unwrap_or_else(|| unreachable!("the farm is there"))
     }
 
-    /// Does something to the farm.
+    /// Calls the synthetic DHT.
     pub fn farm_mut<R>(&mut self, act: impl FnOnce(&mut Farm) -> R) -> R {
         let done = (self.world).call(self.farm, |farm: &mut Farm, _| act(farm));
         done.unwrap_or_else(|| unreachable!("the farm is there"))
     }
 
-    /// Where the node is.
+    /// The endpoint of the node.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Does something to the node, and sends what it then wants sent.
+    /// Calls the node, and sends the datagrams that it then has.
     pub fn node<R>(&mut self, act: impl FnOnce(&mut Dht, &mut Cx<'_>) -> R) -> R {
         let done = (self.world).call(self.node, |light: &mut Light<Dht>, cx| light.with(cx, act));
         done.unwrap_or_else(|| unreachable!("the node is there"))
     }
 
-    /// The node's counters.
+    /// The counters of the node.
     pub fn stats(&mut self) -> DhtStats {
         self.node(|dht, _| dht.stats())
     }
 
-    /// Gives the node so many live nodes to begin with, and lets it be for `time`. How long it
-    /// took until its table held `enough`, if it did.
+    /// Gives the node `contacts` live nodes to begin with, and runs for `time`. Returns how long it
+    /// took until the node's table held `enough` nodes, if it did.
     pub fn warm(&mut self, contacts: usize, time: Duration, enough: u32) -> Option<Duration> {
         const STEP: Duration = Duration::from_millis(10);
         let began = self.world.now();
@@ -149,7 +149,7 @@ impl Trial {
         took
     }
 
-    /// Searches for the peers of a random torrent, and waits until that is over.
+    /// Searches for the peers of a random torrent, and runs until the search is done.
     pub fn search(&mut self, announce: bool) -> Search {
         let mut target = Key([0; 20]);
         self.dice.fill_bytes(&mut target.0);
@@ -157,7 +157,7 @@ impl Trial {
         self.search_for(target, track, announce)
     }
 
-    /// As [`Trial::search`], for a target that the farm watches under this number already.
+    /// Searches for a target that is observed already under the number `track`.
     pub fn search_for(&mut self, target: Key, track: usize, announce: bool) -> Search {
         let node = self.node;
         let began = self.world.now();
@@ -218,8 +218,8 @@ impl Trial {
         search
     }
 
-    /// So many searches, each begun `gap` after the one before it, or when that is over.
-    /// `each` learns of them.
+    /// Makes `count` searches. Each begins `gap` after the one before, or when that one is done.
+    /// `each` is called with their outcomes.
     pub fn searches(
         &mut self,
         count: u32,
@@ -242,7 +242,7 @@ impl Trial {
         self.world.now().saturating_since(began)
     }
 
-    /// What the node told since it was asked last.
+    /// Takes the events of the node.
     pub fn events(&mut self) -> Vec<DhtEvent> {
         let taken = self.world.call(self.node, |light: &mut Light<Dht>, _| {
             std::iter::from_fn(|| light.take_event()).collect()

@@ -1,13 +1,12 @@
-//! A property with its own bookkeeping: what a NAT has mapped is reachable as long as its timeout
-//! has not run out.
+//! A NAT keeps its promises: while a timeout has not run out, what a NAT has mapped is reachable.
 //!
-//! A [`script`] is drawn from a seed: hosts behind a NAT send, those they sent to answer, time
-//! passes, another box restarts. [`play`] lets it happen in a world and keeps a ledger of what
-//! each flow was promised; an answer that does not arrive although it was promised breaks it. A
-//! script that breaks is made short by [`shorten`].
+//! A [`script`] is drawn from a seed: hosts behind a NAT send, the remotes to which they sent
+//! answer, time passes, another box restarts. [`play`] runs it in a world and keeps a ledger of how
+//! long each flow was promised to live. An answer that was promised and does not arrive breaks the
+//! property; [`shorten`] then reduces the script.
 //!
-//! The ledger never claims more than the box's timeouts grant, so it claims less than a box keeps
-//! where the two cannot know the same: flows count from when they were last seen to be alive.
+//! The ledger never claims more than the timeouts grant. It may claim less than the box keeps,
+//! because it counts from when a flow was last seen to be alive.
 
 use std::{
     collections::BTreeMap,
@@ -36,50 +35,50 @@ use crate::{
     world::{Action, World},
 };
 
-/// Hosts behind the NAT, ports of each, and endpoints that they send to.
+/// The hosts behind the NAT; the ports of each and the remote endpoints follow.
 const HOSTS: u8 = 3;
 const PORTS: u8 = 3;
 const REMOTES: u8 = 6;
-/// Remote endpoints that have one address.
+/// The remote endpoints that share one address.
 const REMOTES_PER_HOST: u8 = 2;
-/// After each event the world goes on for so long: more than any packet is under way.
+/// How long the world runs after each event: longer than any packet travels.
 const SETTLE: Duration = Duration::from_millis(50);
-/// The longest wait in a script.
+/// The longest wait in a script, in milliseconds.
 const LONGEST_WAIT: u64 = 40_000;
 
-/// Something that happens. Flows are named by what they are, not by when they came about, so that
-/// an event means the same when others are left out.
+/// An event of a script. Flows are named by their endpoints and not by the order of their creation,
+/// so that an event means the same when others are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Event {
     /// A host sends from one of its ports to a remote endpoint.
     Send {
-        /// Which host.
+        /// The host.
         host: u8,
-        /// From which of its ports.
+        /// The port of the host.
         port: u8,
-        /// To which remote endpoint.
+        /// The remote endpoint.
         remote: u8,
     },
-    /// The remote endpoint answers to where it last saw that flow come from. Nothing happens if
-    /// it was not promised that this arrives.
+    /// The remote endpoint answers to where it last saw the flow come from. Nothing is expected
+    /// when the flow's lifetime has run out.
     Answer {
-        /// Which host.
+        /// The host.
         host: u8,
-        /// To which of its ports.
+        /// The port of the host.
         port: u8,
-        /// From which remote endpoint.
+        /// The remote endpoint.
         remote: u8,
     },
     /// Time passes.
     Wait {
-        /// So many milliseconds.
+        /// The milliseconds that pass.
         ms: u32,
     },
-    /// A box that is none of these hosts' restarts.
+    /// A box restarts that none of these hosts is behind.
     RebootOther,
     /// The bystander behind that other box sends to a remote endpoint.
     Bystander {
-        /// Which remote endpoint.
+        /// The remote endpoint.
         remote: u8,
     },
 }
@@ -87,28 +86,28 @@ pub enum Event {
 /// An answer that was promised and did not arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken {
-    /// Which event it was.
+    /// The index of the event.
     pub event: usize,
-    /// Where the answer went.
+    /// The endpoint to which the answer went.
     pub to: SocketAddr,
-    /// How long ago the flow had been seen alive.
+    /// How long ago the flow was last seen to be alive.
     pub idle: Duration,
     /// How long it was promised to live.
     pub promised: Duration,
 }
 
-/// A script that was played to its end.
+/// The outcome of a script in which no promise was broken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// Answers that were promised, and arrived.
+    /// Answers that were promised and arrived.
     pub answers: u32,
-    /// Answers that were not promised any more.
+    /// Answers that were no longer promised.
     pub lapsed: u32,
     /// The hash of the world's trace.
     pub hash: u64,
 }
 
-/// A script of so many events.
+/// Draws a script of `len` events.
 #[must_use]
 pub fn script(seed: u64, len: usize) -> Vec<Event> {
     let mut rng = SimRng::part(seed, 1);
@@ -130,7 +129,7 @@ pub fn script(seed: u64, len: usize) -> Vec<Event> {
             8 => Event::Bystander {
                 remote: below(REMOTES.into()) as u8,
             },
-            // Short waits as often as long ones, whatever their length.
+            // Every magnitude of waits is equally likely.
             _ => Event::Wait {
                 ms: (LONGEST_WAIT >> below(12)) as u32,
             },
@@ -152,15 +151,15 @@ pub fn play(nat: &NatConfig, seed: u64, events: &[Event]) -> Result<Kept, Broken
     Ok(kept)
 }
 
-/// Makes a script that breaks short, and its waits too.
+/// Shortens a script that breaks a promise, and its waits.
 #[must_use]
 pub fn shorten(nat: &NatConfig, seed: u64, events: Vec<Event>) -> Shrunk<Event> {
     let fails = |events: &[Event]| play(nat, seed, events).is_err();
     shrink::shrink_with(events, simpler, fails, shrink::MAX_RUNS)
 }
 
-/// What an event may be replaced by: the same with smaller numbers, each at least halved or, at
-/// last, less by one.
+/// Simpler replacements for an event: the same event with a smaller number, which is at least
+/// halved or, at the end, reduced by one.
 #[must_use]
 pub fn simpler(event: &Event) -> Vec<Event> {
     match *event {
@@ -171,17 +170,17 @@ pub fn simpler(event: &Event) -> Vec<Event> {
             .collect(),
         Event::Bystander { remote: 0 } => Vec::new(),
         Event::Bystander { remote } => vec![Event::Bystander { remote: remote / 2 }],
-        // A flow's name stands in several events: changing one alone makes another flow.
+        // Several events name the same flow, so changing one of them would make it another flow.
         Event::Send { .. } | Event::Answer { .. } | Event::RebootOther => Vec::new(),
     }
 }
 
-/// The property as a case for a sweep.
+/// The property as a case of a sweep.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    /// The NAT.
+    /// The configuration of the NAT.
     pub nat: NatConfig,
-    /// How long scripts are.
+    /// The number of events of each script.
     pub events: usize,
 }
 
@@ -196,7 +195,7 @@ impl Case for Ledger {
 /// What a flow was promised.
 #[derive(Clone, Copy, Debug)]
 struct Promise {
-    /// Where the remote endpoint sees it.
+    /// Where the remote endpoint sees the flow come from.
     seen: SocketAddr,
     made: Instant,
     alive: Instant,
@@ -205,7 +204,7 @@ struct Promise {
 }
 
 impl Promise {
-    /// A packet of the flow passes; `answer`: from the remote endpoint.
+    /// Accounts for a packet of the flow; `answer` marks packets from the remote endpoint.
     fn pass(&mut self, now: Instant, times: &Timeouts, answer: bool) {
         if now >= self.made + times.udp_stream_after && self.answered {
             self.life = times.udp_stream;
@@ -276,7 +275,7 @@ impl Stage {
         }
     }
 
-    /// Lets a talker send, and the packet arrive.
+    /// Makes a host send a packet, and lets it arrive.
     fn send(&mut self, by: DeviceId, from: SocketAddr, to: SocketAddr, tag: usize) {
         let tag = (tag as u64).to_be_bytes();
         self.world
@@ -284,7 +283,7 @@ impl Stage {
         self.world.run_for(SETTLE);
     }
 
-    /// Whence what a talker heard last came, and where to, if it bears the tag.
+    /// The source and destination of the packet that a host received last, if it carries the tag.
     fn heard(&self, by: DeviceId, tag: usize) -> Option<(SocketAddr, SocketAddr)> {
         let (from, to, heard) = self.world.host::<Talker>(by)?.last?;
         (heard == tag as u64).then_some((from, to))
@@ -305,7 +304,8 @@ impl Stage {
                 let now = self.world.now();
                 let (by, to) = (self.hosts[usize::from(host)], remote_at(remote));
                 self.send(by, host_at(host, port), to, n);
-                // What does not arrive was not mapped: the table may be full, or no port free.
+                // A packet that does not arrive was not mapped: the table was full, or no port was
+                // free.
                 if let Some((seen, _)) = self.heard(self.remote(remote), n) {
                     self.sent((host, port, remote), seen, now);
                 }
@@ -354,7 +354,7 @@ impl Stage {
     }
 }
 
-/// A host that remembers what it heard last.
+/// A host that remembers the last packet that it received.
 #[derive(Debug, Default)]
 struct Talker {
     last: Option<(SocketAddr, SocketAddr, u64)>,

@@ -1,9 +1,10 @@
-//! Experiments: many worlds, each run and judged, and what they come to.
+//! Experiments: many worlds that are run and judged.
 //!
-//! [`sweep`] runs a property over a range of seeds and [`shrink`] makes a failing input small; both know
-//! nothing of networks. [`oracle`] predicts which hosts can connect, and [`matrix`] compares it with what
-//! the simulator does. [`ledger`] accounts for every packet of a random script, and [`swarm`] lets engines
-//! in simulated homes exchange a torrent.
+//! - [`sweep`] runs a case over a range of seeds, and [`shrink`] reduces a failing script. Neither
+//!   knows about networks.
+//! - [`oracle`] predicts which hosts can connect, and [`matrix`] compares the simulator with it.
+//! - [`ledger`] checks that NATs keep what their timeouts promise.
+//! - [`swarm`] lets engines in simulated homes exchange a torrent.
 
 pub mod ledger;
 pub mod matrix;

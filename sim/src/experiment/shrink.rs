@@ -1,44 +1,45 @@
-//! From a long script that fails to a short one: delta debugging.
+//! Reduces a long script that fails to a short one by delta debugging.
 //!
-//! First ddmin (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002):
-//! halves, quarters and so on are left out as long as what remains fails. Then one event after the
-//! other is left out, and at last each is made simpler, until nothing more can be done.
+//! First comes ddmin (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input",
+//! 2002): halves, quarters and so on are left out as long as the rest fails. Then single events are
+//! left out, and finally each event is replaced by a simpler one, until nothing more can be done.
 //!
 //! ```
 //! let script: Vec<u32> = (0..100).collect();
-//! let short = dunlin_sim::shrink::shrink(script, |s| s.contains(&17) && s.contains(&80));
+//! let fails = |s: &[u32]| s.contains(&17) && s.contains(&80);
+//! let short = dunlin_sim::experiment::shrink::shrink(script, fails);
 //! assert_eq!(short, [17, 80]);
 //! ```
 
-/// How often a script is run at most, if nothing else is said.
+/// The default limit of runs.
 pub const MAX_RUNS: u64 = 100_000;
 
-/// What is left of a script, and how it came about.
+/// A reduced script, and how it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shrunk<E> {
-    /// The short script; it fails. If `reproduced` is false, the script as it was given.
+    /// The reduced script, which fails; the original script if `reproduced` is false.
     pub events: Vec<E>,
-    /// How long the script was.
+    /// The length of the original script.
     pub from: usize,
     /// How often a script was run.
     pub runs: u64,
-    /// Whether the script failed at all.
+    /// The original script failed.
     pub reproduced: bool,
-    /// Whether no event can be left out, nor made simpler: false if the runs ran out.
+    /// No event can be left out or simplified. False when the limit of runs was reached.
     pub minimal: bool,
 }
 
-/// The shortest script that still fails, by leaving out events. A script that does not fail comes
-/// back as it is.
+/// The shortest script found that still fails, by leaving out events. A script that does not fail
+/// is returned unchanged.
 ///
-/// `fails` must be a function of the events alone: a world with a fixed seed is.
+/// `fails` must depend on the events only, as a world with a fixed seed does.
 pub fn shrink<E: Clone>(events: Vec<E>, fails: impl FnMut(&[E]) -> bool) -> Vec<E> {
     shrink_with(events, |_| Vec::new(), fails, MAX_RUNS).events
 }
 
-/// As [`shrink`], and makes the events that remain simpler: `simpler` gives replacements for an
-/// event, simplest first. A replacement must be simpler by a measure that cannot shrink for ever.
-/// Stops after `max_runs` runs with the best there is.
+/// Reduces a script like [`shrink`], and then simplifies the events that remain: `simpler` returns
+/// replacements for an event, simplest first. Each replacement must be smaller by a measure that
+/// cannot decrease forever. Returns the best script so far after `max_runs` runs.
 pub fn shrink_with<E: Clone>(
     events: Vec<E>,
     simpler: impl Fn(&E) -> Vec<E>,
@@ -71,7 +72,7 @@ pub fn shrink_with<E: Clone>(
     }
 }
 
-/// The question and how often it was asked.
+/// The predicate, and how often it was called.
 struct Trial<F> {
     fails: F,
     runs: u64,
@@ -79,7 +80,8 @@ struct Trial<F> {
 }
 
 impl<F> Trial<F> {
-    /// Whether a script fails. When the runs have run out nothing fails, so that nothing changes.
+    /// Runs a script. After the last permitted run nothing fails any more, so that the script stays
+    /// as it is.
     fn fails<E>(&mut self, events: &[E]) -> bool
     where
         F: FnMut(&[E]) -> bool,
@@ -92,7 +94,7 @@ impl<F> Trial<F> {
     }
 }
 
-/// Leaves out ever smaller parts. A part alone is tried before what is left without it.
+/// Leaves out smaller and smaller parts. Each part is also tried alone, before the rest without it.
 fn ddmin<E: Clone, F: FnMut(&[E]) -> bool>(best: &mut Vec<E>, trial: &mut Trial<F>) {
     let mut parts = 2;
     while best.len() >= 2 {
@@ -117,8 +119,8 @@ fn ddmin<E: Clone, F: FnMut(&[E]) -> bool>(best: &mut Vec<E>, trial: &mut Trial<
     }
 }
 
-/// Leaves out one event at a time, the last first, until none can be spared. Other than ddmin it
-/// ends with a script that may be empty.
+/// Leaves out one event at a time, the last one first, until every event is needed. Unlike ddmin,
+/// this can end with an empty script.
 fn one_by_one<E: Clone, F: FnMut(&[E]) -> bool>(best: &mut Vec<E>, trial: &mut Trial<F>) {
     let mut shorter = true;
     while shorter {
@@ -133,7 +135,7 @@ fn one_by_one<E: Clone, F: FnMut(&[E]) -> bool>(best: &mut Vec<E>, trial: &mut T
     }
 }
 
-/// Replaces events by simpler ones; says whether it could.
+/// Replaces events by simpler ones. Returns whether any was replaced.
 fn simplify<E: Clone, F: FnMut(&[E]) -> bool>(
     best: &mut [E],
     simpler: &impl Fn(&E) -> Vec<E>,
@@ -171,7 +173,7 @@ mod tests {
     use super::*;
 
     quickcheck! {
-        /// A script that fails as soon as certain events are all in it shrinks to those.
+        /// A script that fails when it contains certain events shrinks to those.
         fn what_is_needed_remains(script: Vec<u8>, needed: Vec<u8>) -> bool {
             let needed: BTreeSet<u8> = needed.into_iter().take(4).filter(|n| script.contains(n)).collect();
             let fails = |s: &[u8]| needed.iter().all(|n| s.contains(n));
@@ -180,7 +182,7 @@ mod tests {
             short.into_iter().eq(needed.iter().copied())
         }
 
-        /// Whatever the failure, what remains fails and no event of it can be spared.
+        /// Whatever the failure, the reduced script fails, and none of its events can be left out.
         fn what_remains_is_minimal(script: Vec<u8>, modulus: u8, rest: u8) -> bool {
             let modulus = u32::from(modulus) + 1;
             let fails = |s: &[u8]| s.iter().map(|e| u32::from(*e)).sum::<u32>() % modulus == u32::from(rest) % modulus;

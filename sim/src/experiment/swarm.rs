@@ -1,4 +1,5 @@
-//! A swarm in homes: real engines behind simulated NATs exchange a torrent by way of a tracker.
+//! A swarm in homes: real engines behind simulated NATs exchange a torrent with the help of a
+//! tracker.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -31,33 +32,33 @@ use crate::{
 /// What a home does in the swarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Has everything from the start.
+    /// It has everything from the start.
     Seed,
-    /// Wants everything and gives what it has.
+    /// It downloads everything and uploads what it has.
     Leech,
-    /// Wants everything and gives nothing.
+    /// It downloads everything and uploads nothing.
     FreeRider,
 }
 
-/// One home: a line, a router, one machine that runs Dunlin.
+/// One home: a line, a router, and one machine that runs Dunlin.
 #[derive(Clone, Debug)]
 pub struct Home {
     /// What the machine does.
     pub role: Role,
     /// The line.
     pub link: LinkConfig,
-    /// The router; `None`: the machine has a public address.
+    /// The router; `None` when the machine has a public address.
     pub router: Option<BoxConfig>,
-    /// The router forwards the machine's port to it.
+    /// The router forwards the machine's port.
     pub forwarded: bool,
     /// The machine's disk.
     pub disk: DiskConfig,
-    /// When it is switched on.
+    /// When the machine is switched on.
     pub joins: Duration,
 }
 
 impl Home {
-    /// A home without a router, on the line given, from the start.
+    /// A home without a router, which is on from the start.
     #[must_use]
     pub fn new(role: Role, link: LinkConfig) -> Self {
         Self {
@@ -70,7 +71,7 @@ impl Home {
         }
     }
 
-    /// The same behind a router.
+    /// The same home behind a router.
     #[must_use]
     pub fn behind(mut self, router: BoxConfig) -> Self {
         self.router = Some(router);
@@ -78,22 +79,22 @@ impl Home {
     }
 }
 
-/// A swarm.
+/// The configuration of a swarm.
 #[derive(Clone, Debug)]
 pub struct SwarmConfig {
-    /// Bytes of the torrent.
+    /// The length of the torrent in bytes.
     pub len: usize,
-    /// Bytes of a piece.
+    /// The length of a piece in bytes.
     pub piece_len: u32,
-    /// The homes. At most 60 000.
+    /// The homes, at most 60 000.
     pub homes: Vec<Home>,
-    /// The tracker is asked by UDP, not HTTP.
+    /// The tracker is reached over UDP instead of HTTP.
     pub udp_tracker: bool,
-    /// How every engine is configured, but for what a role changes.
+    /// The configuration of every engine, except for what a role changes.
     pub engine: Config,
-    /// Bytes of a TCP socket's buffer, each way.
+    /// The size of a TCP socket's buffer in each direction, in bytes.
     pub tcp_buffer: usize,
-    /// How often the curves are read.
+    /// The interval at which progress is sampled.
     pub sample: Duration,
 }
 
@@ -106,7 +107,7 @@ impl SwarmConfig {
             piece_len: 256 << 10,
             homes: Vec::new(),
             udp_tracker: false,
-            // RC4 would change nothing that is of interest here but the time it takes.
+            // RC4 would take processor time and change nothing else of interest.
             engine: Config {
                 encryption: EncryptionPolicy::Allowed,
                 ..EngineSetup::new(&[]).engine
@@ -117,28 +118,28 @@ impl SwarmConfig {
     }
 }
 
-/// How much a home had, over time: seconds since the start and bytes.
+/// The progress of a home: pairs of seconds since the start and bytes.
 pub type Curve = Vec<(u64, u64)>;
 
-/// What became of a swarm.
+/// The outcome of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwarmResult {
-    /// One a home.
+    /// The progress of each home.
     pub curves: Vec<Curve>,
-    /// When each home had everything, as its engine says.
+    /// When each home was complete, according to its engine.
     pub completed: Vec<Option<Duration>>,
-    /// Bytes that each home gave.
+    /// The bytes that each home uploaded.
     pub uploaded: Vec<u64>,
-    /// Whether each home's disk holds the content, byte for byte.
+    /// Whether each home's disk holds the content correctly.
     pub exact: Vec<bool>,
     /// When the run ended.
     pub ended: Duration,
-    /// The world's trace.
+    /// The hash of the world's trace.
     pub trace: u64,
 }
 
 impl SwarmResult {
-    /// Whether every home has everything, byte for byte.
+    /// Returns `true` when every home's disk holds the content correctly.
     #[must_use]
     pub fn all_exact(&self) -> bool {
         self.exact.iter().all(|exact| *exact)
@@ -148,11 +149,11 @@ impl SwarmResult {
 /// A swarm in its world.
 #[derive(Debug)]
 pub struct Swarm {
-    /// The world; the curves are read by [`Swarm::run`] only.
+    /// The world. Only [`Swarm::run`] samples the progress.
     pub world: World,
     /// The torrent.
     pub info: Arc<Info>,
-    /// Machine and router of each home.
+    /// The machine and the router of each home.
     pub homes: Vec<(DeviceId, Option<DeviceId>)>,
     /// The tracker.
     pub tracker: DeviceId,
@@ -164,10 +165,10 @@ const PORT: u16 = 6_881;
 const TRACKER: Ipv4Addr = Ipv4Addr::new(5, 0, 0, 1);
 const INSIDE: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
 
-/// A torrent of one file with content that does not repeat.
+/// Makes a torrent of one file whose content does not repeat.
 ///
 /// # Panics
-/// If `len` is 0, or `piece_len` no power of two of at least 16 KiB.
+/// When `len` is 0, or `piece_len` is not a power of two of at least 16 KiB.
 #[must_use]
 pub fn torrent(seed: u64, len: usize, piece_len: u32) -> (Arc<Info>, Arc<[u8]>) {
     let mut content = vec![0; len];
@@ -184,7 +185,7 @@ pub fn torrent(seed: u64, len: usize, piece_len: u32) -> (Arc<Info>, Arc<[u8]>) 
 }
 
 impl Swarm {
-    /// Builds the world. Nothing has happened yet.
+    /// Builds the world without starting it.
     #[must_use]
     pub fn new(seed: u64, config: SwarmConfig) -> Self {
         let mut world = World::new(seed);
@@ -217,7 +218,7 @@ impl Swarm {
         }
     }
 
-    /// Runs until every home has everything, or `until`.
+    /// Runs until every home is complete, or until `until`.
     pub fn run(&mut self, until: Duration) -> SwarmResult {
         self.world.start();
         loop {
@@ -256,7 +257,7 @@ impl Swarm {
     }
 }
 
-/// Public address of home number `n`.
+/// The public address of home number `n`.
 fn public(n: usize) -> Ipv4Addr {
     Ipv4Addr::from(0x0600_0001 + n as u32)
 }
@@ -283,7 +284,7 @@ fn build_home(
     setup.tcp_buffer = config.tcp_buffer;
     setup.mtu = MTU.min(home.link.up.mtu.min(home.link.down.mtu) as usize);
     if home.role == Role::FreeRider {
-        // It unchokes nobody.
+        // A free rider unchokes nobody.
         setup.engine.upload_slots = Some(0);
     }
     let rng = Box::new(SimRng::part(world.seed(), n as u64));
@@ -318,7 +319,7 @@ fn build_home(
     (node, router)
 }
 
-/// The owner of a router forwards a port, for good.
+/// Forwards a port permanently, as the owner of a router would.
 fn forward(world: &mut World, router: DeviceId, to: SocketAddr) {
     let now = world.now();
     let Some(nat) = world

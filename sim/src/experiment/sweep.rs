@@ -1,7 +1,8 @@
-//! One case over many seeds, spread over shards and threads.
+//! Runs one case with many seeds, spread over shards and threads.
 //!
-//! A job array runs `--shard 1/N` to `--shard N/N`; each seed belongs to one of them, whatever the
-//! range, so results can be joined by sorting. Threads run whole worlds; no world is shared.
+//! A job array runs `--shard 1/N` to `--shard N/N`. Each seed belongs to exactly one shard,
+//! whatever the range, so results can be joined by sorting. Each thread runs whole worlds and
+//! shares none.
 
 use std::{
     collections::BTreeMap,
@@ -14,11 +15,11 @@ use std::{
     },
 };
 
-/// What is run once for each seed.
+/// A case, which is run once for each seed.
 pub trait Case {
-    /// What comes of it.
+    /// The outcome of a run.
     type Outcome;
-    /// Runs with a seed; the same seed gives the same outcome.
+    /// Runs the case. The same seed must give the same outcome.
     fn run(&self, seed: u64) -> Self::Outcome;
 }
 
@@ -29,19 +30,19 @@ impl<T, F: Fn(u64) -> T> Case for F {
     }
 }
 
-/// A share of the seeds: the `index`th of `of`, counted from one.
+/// A share of the seeds: number `index` of `of`, counted from one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     index: u64,
     of: u64,
 }
 
-/// Why there is no such shard.
+/// The reasons why a shard is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadShard {
-    /// Not of the form `I/N`.
+    /// The text is not of the form `I/N`.
     Form,
-    /// Not `1 ≤ I ≤ N`.
+    /// The numbers do not satisfy `1 ≤ I ≤ N`.
     Range,
 }
 
@@ -60,7 +61,7 @@ impl Shard {
     /// All seeds.
     pub const WHOLE: Self = Self { index: 1, of: 1 };
 
-    /// The `index`th of `of` shards.
+    /// Shard number `index` of `of`.
     ///
     /// # Errors
     /// [`BadShard::Range`] unless `1 ≤ index ≤ of`.
@@ -72,19 +73,19 @@ impl Shard {
         }
     }
 
-    /// Which shard, from one, and of how many.
+    /// The number of the shard, counted from one, and the number of shards.
     #[must_use]
     pub const fn parts(self) -> (u64, u64) {
         (self.index, self.of)
     }
 
-    /// Whether a seed is in this share.
+    /// Returns `true` when a seed belongs to this shard.
     #[must_use]
     pub const fn has(self, seed: u64) -> bool {
         seed % self.of == self.index - 1
     }
 
-    /// The seeds of a range that are in this share, in order.
+    /// The seeds of a range that belong to this shard, in order.
     pub fn seeds(self, range: Range<u64>) -> impl Iterator<Item = u64> {
         let skip = (self.index - 1 + self.of - range.start % self.of) % self.of;
         let mut next = range.start.checked_add(skip).filter(|n| *n < range.end);
@@ -112,8 +113,8 @@ impl fmt::Display for Shard {
     }
 }
 
-/// Runs a case with every seed of a shard, in order; `on_result` may end the sweep. Returns how
-/// many results were given to it.
+/// Runs a case with every seed of a shard, in order, until `on_result` ends the sweep. Returns the
+/// number of results that `on_result` received.
 pub fn run<C: Case + ?Sized>(
     case: &C,
     seeds: Range<u64>,
@@ -130,10 +131,11 @@ pub fn run<C: Case + ?Sized>(
     ran
 }
 
-/// Seeds that one thread may be ahead of the result that is waited for.
+/// How many seeds a thread may be ahead of the result that is awaited.
 const AHEAD: u64 = 64;
 
-/// Ends the sweep should a case panic: the other threads would wait for its result for ever.
+/// Ends the sweep when a case panics; the other threads would otherwise wait for its result
+/// forever.
 struct EndOnPanic<'a>(&'a AtomicBool);
 
 impl Drop for EndOnPanic<'_> {
@@ -144,11 +146,11 @@ impl Drop for EndOnPanic<'_> {
     }
 }
 
-/// As [`run`], on several threads. Results still come in the order of the seeds, and a sweep that
-/// is ended gives the same ones.
+/// Runs a case on several threads, like [`run`]. Results come in the order of the seeds, also when
+/// the sweep is ended early.
 ///
 /// # Panics
-/// If the case does.
+/// When the case panics.
 pub fn run_on<C>(
     threads: usize,
     case: &C,
@@ -186,7 +188,7 @@ where
                     if n >= count || over.load(Ordering::Relaxed) {
                         return;
                     }
-                    // A receiver that is gone means that the sweep was ended.
+                    // The receiver is gone when the sweep was ended.
                     if tx.send((n, case.run(first + n * shard.of))).is_err() {
                         return;
                     }

@@ -5,12 +5,12 @@ use std::{fmt::Write, time::Duration};
 use super::{Chart, MAX_POINTS, MAX_SERIES, Series, Unit, svg::Svg, svg::escape, svg::short};
 use crate::report::units;
 
-/// Lines that get a colour and a name each; more are drawn alike.
+/// The most lines with a colour and a name of their own. Further ones look alike.
 const MAX_COLOURS: usize = 8;
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 78.0;
-/// Room for half of the last label of the axis.
+/// Space for half of the last label of the axis.
 const RIGHT: f64 = 36.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 34.0;
@@ -24,7 +24,7 @@ fn value(unit: Unit, n: u64) -> String {
     }
 }
 
-/// A round step so that `most` takes at most `parts` of them.
+/// A round step of which `most` takes at most `parts`.
 fn step(most: u64, parts: u64, binary: bool) -> u64 {
     let mut unit = 1u64;
     loop {
@@ -54,7 +54,7 @@ fn time_step(end: Duration, parts: u32) -> Duration {
         })
 }
 
-/// At most [`MAX_POINTS`], the last always among them.
+/// At most [`MAX_POINTS`] points, always including the last.
 fn thin(points: &[(Duration, u64)]) -> impl Iterator<Item = &(Duration, u64)> {
     let every = points.len().div_ceil(MAX_POINTS).max(1);
     let last = points.len().saturating_sub(1);
@@ -130,7 +130,7 @@ pub(super) fn draw(chart: &Chart) -> String {
         let mut path = String::new();
         for (i, (t, v)) in thin(&series.points).enumerate() {
             let command = if i == 0 { 'M' } else { 'L' };
-            // To a string: cannot fail.
+            // Writing to a string cannot fail.
             let _ = write!(path, "{command}{:.1} {:.1}", x(*t), y(*v));
         }
         svg.raw(&format!(

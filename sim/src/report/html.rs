@@ -1,4 +1,4 @@
-//! The page.
+//! The HTML page.
 
 use super::{Report, chart, matrix, sequence, svg::escape};
 use crate::report::units;
@@ -139,7 +139,7 @@ impl Report {
         );
         let mut last = None;
         for c in &self.counters {
-            // A name once, then its rules.
+            // The name is written once, before its first rule.
             let node = if last == Some(&c.node) { "" } else { &c.node };
             last = Some(&c.node);
             let class = if c.drops { " class=\"drop\"" } else { "" };

@@ -3,15 +3,15 @@
 use super::{Cell, Matrix, svg::Svg, svg::escape, svg::short};
 use crate::report::units;
 
-/// Characters of a name beside a row.
+/// The most characters of a name beside a row.
 const MAX_NAME: usize = 26;
-/// Upper ends of the steps in which the time to connect is coloured, in milliseconds.
+/// The upper bounds of the colour steps for the time to connect, in milliseconds.
 const STEPS: [u128; 4] = [50, 100, 250, 1_000];
 
 /// With more columns than this, the letters are small.
 const DENSE: usize = 64;
 
-/// The colour of a cell, and what it says.
+/// The class that colours a cell.
 fn class(cell: &Cell) -> String {
     if cell.runs == 0 {
         return "cell none".into();
@@ -79,7 +79,7 @@ pub(super) fn draw(matrix: &Matrix) -> String {
     };
     let left = 14.0 + letters(rows(matrix)) * letter;
     let letters = letters(&matrix.names);
-    // Names of columns rise at 50°.
+    // The names of columns rise at 50°.
     let top = 24.0 + letters * letter * 0.8;
     let right = letters * letter * 0.66 + 8.0;
     let (width, height) = (
@@ -124,7 +124,7 @@ pub(super) fn draw(matrix: &Matrix) -> String {
             let mark = match (cell.runs, cell.agrees(), cell.expected) {
                 (0, ..) => continue,
                 (_, false, _) => "!",
-                // Among very many they only make it restless; the colour says it.
+                // In a large matrix, the colour alone says it.
                 (_, true, false) if dense => continue,
                 (_, true, false) => "×",
                 (_, true, true) => continue,
@@ -136,7 +136,7 @@ pub(super) fn draw(matrix: &Matrix) -> String {
     svg.end()
 }
 
-/// What the colours mean, and how many cells have which.
+/// The meaning of the colours, and the number of cells of each.
 pub(super) fn legend(matrix: &Matrix) -> String {
     let cells = || matrix.cells.iter().flatten();
     let mut out = String::from("<ul class=\"legend\">");

@@ -1,8 +1,8 @@
-//! What a run comes to, as one HTML file that stands alone: styles and drawings inside, nothing
-//! fetched, no scripts, light and dark.
+//! Reports of runs: one self-contained HTML file with styles and drawings, for light and dark,
+//! without scripts and external resources.
 //!
-//! The data below are plain; [`Report::html`] draws them. Text in them may come from anywhere:
-//! all of it is escaped.
+//! The types here are plain data, and [`Report::html`] draws them. Any text in them is escaped.
+//! [`units`] formats times, sizes and rates, here and in messages.
 
 mod chart;
 mod html;
@@ -15,117 +15,117 @@ pub mod units;
 
 use std::time::Duration;
 
-/// Most arrows that a sequence chart draws; what comes after is said to be left out.
+/// The most arrows of a sequence chart. The chart says how many were left out.
 pub const MAX_STEPS: usize = 150;
-/// Most lines of one chart.
+/// The most lines of one chart.
 pub const MAX_SERIES: usize = 1_000;
-/// Most points of one line; more are thinned out.
+/// The most points of one line. Longer lines are thinned out.
 pub const MAX_POINTS: usize = 600;
 
-/// Everything that is shown.
+/// The content of a report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The heading.
     pub title: String,
-    /// A sentence or two below it.
+    /// A sentence or two below the heading.
     pub about: String,
-    /// The command that makes the same again.
+    /// The command that reproduces the run.
     pub command: String,
-    /// What is worth knowing at a glance: name and value.
+    /// The main results: names and values.
     pub facts: Vec<(String, String)>,
-    /// What was expected, and what came of it.
+    /// The expectations and their outcomes.
     pub outcomes: Vec<Outcome>,
-    /// Who connects to whom.
+    /// The matrices of connections.
     pub matrices: Vec<Matrix>,
-    /// Packets between two hosts.
+    /// The packets between two hosts.
     pub sequence: Option<Sequence>,
-    /// Curves.
+    /// The curves.
     pub charts: Vec<Chart>,
-    /// How often which rule was met where.
+    /// How often each rule decided at each device.
     pub counters: Vec<Counter>,
-    /// Why the run ended before its time, if it did: then nothing held.
+    /// Why the run ended early, if it did. No expectation holds then.
     pub stuck: Option<String>,
 }
 
-/// An expectation and what came of it.
+/// An expectation and its outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Where it stands, in words: `line 12`.
+    /// The place of the expectation in the scenario: `line 12`.
     pub place: String,
-    /// What was expected.
+    /// The expectation.
     pub what: String,
-    /// Whether it came true.
+    /// The expectation holds.
     pub held: bool,
-    /// What was seen.
+    /// What was observed.
     pub why: String,
 }
 
-/// Who connects to whom, by kind of NAT.
+/// Which kinds of ends connect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Matrix {
-    /// `UDP: who connects to whom`.
+    /// The title: `UDP: who connects to whom`.
     pub title: String,
-    /// Columns, and rows unless those have names of their own.
+    /// The names of the columns, and of the rows unless those have names of their own.
     pub names: Vec<String>,
-    /// The rows; empty if they are the columns.
+    /// The names of the rows; empty when they are those of the columns.
     pub rows: Vec<String>,
-    /// A sentence about each of `names`, for its tooltip; as many as those.
+    /// A sentence about each of `names`, for its tooltip.
     pub about: Vec<String>,
-    /// Row by row.
+    /// The cells, row by row.
     pub cells: Vec<Vec<Cell>>,
 }
 
-/// One pair.
+/// One pair of ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cell {
-    /// In how many of the runs it connected.
+    /// The number of runs that connected.
     pub connected: u64,
-    /// How many runs.
+    /// The number of runs.
     pub runs: u64,
-    /// What the oracle says.
+    /// The prediction of the oracle.
     pub expected: bool,
-    /// Median time to connect.
+    /// The median time to connect.
     pub median: Option<Duration>,
-    /// More for the tooltip.
+    /// Additional text for the tooltip.
     pub note: String,
 }
 
 impl Cell {
-    /// Whether every run did as the oracle says.
+    /// Returns `true` when every run agrees with the prediction.
     #[must_use]
     pub const fn agrees(&self) -> bool {
         self.connected == if self.expected { self.runs } else { 0 }
     }
 }
 
-/// Packets between two hosts, over what stands between them.
+/// The packets between two hosts, and the devices between them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sequence {
-    /// Hosts and boxes from left to right.
+    /// Hosts and boxes, from left to right.
     pub lifelines: Vec<Lifeline>,
-    /// In the order of time.
+    /// The packets, in order of time.
     pub steps: Vec<Step>,
-    /// How many more there were.
+    /// The number of packets that were left out.
     pub left_out: u64,
 }
 
-/// A host, box or the core.
+/// A host, a box or the core.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lifeline {
     /// Its name.
     pub name: String,
-    /// What it is: `linux`, `udp-punch`.
+    /// Its kind: `linux`, `udp-punch`.
     pub what: String,
 }
 
-/// One packet's way.
+/// The path of one packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    /// When it set out.
+    /// When the packet was sent.
     pub at: Duration,
-    /// `UDP, 64 bytes`.
+    /// A description: `UDP, 64 bytes`.
     pub what: String,
-    /// From lifeline to lifeline.
+    /// The hops from lifeline to lifeline.
     pub hops: Vec<Hop>,
 }
 
@@ -134,15 +134,15 @@ pub struct Step {
 pub struct Hop {
     /// The lifeline that it leaves.
     pub from: usize,
-    /// The one that it is for.
+    /// The lifeline to which it goes.
     pub to: usize,
-    /// Its endpoints as they are here.
+    /// Its endpoints on this hop.
     pub label: String,
-    /// The rule that it met where it arrived, or on the way if it was dropped there.
+    /// The rule that decided at the end of the hop, or on the way if the packet was dropped there.
     pub rule: String,
-    /// What the rule means.
+    /// The meaning of the rule.
     pub explain: String,
-    /// Whether it ended here.
+    /// The packet was dropped here.
     pub dropped: bool,
 }
 
@@ -151,18 +151,18 @@ pub struct Hop {
 pub struct Chart {
     /// The heading.
     pub title: String,
-    /// What the values are.
+    /// The unit of the values.
     pub unit: Unit,
     /// The lines.
     pub series: Vec<Series>,
-    /// The time at the right edge; that of the last point if it is less.
+    /// The time at the right edge, or that of the last point if that is later.
     pub end: Duration,
 }
 
-/// What a value is.
+/// The unit of a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unit {
-    /// Thousandths of a whole; drawn from 0 to 100 %.
+    /// Thousandths of a whole, drawn from 0 to 100 %.
     #[default]
     PerMille,
     /// Bytes per second.
@@ -176,23 +176,23 @@ pub enum Unit {
 pub struct Series {
     /// Its name.
     pub name: String,
-    /// Drawn thick, before all others.
+    /// Drawn thick, on top of all others.
     pub strong: bool,
-    /// Time and value, in the order of time.
+    /// Times and values, in order of time.
     pub points: Vec<(Duration, u64)>,
 }
 
-/// How often a rule was met at a node.
+/// How often a rule decided at a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counter {
-    /// The router, host or link.
+    /// The name of the router or host; a link is named by its lower end.
     pub node: String,
-    /// `nat.filtered`.
+    /// The name of the rule: `nat.filtered`.
     pub rule: String,
-    /// What that means.
+    /// The meaning of the rule.
     pub explain: String,
-    /// So many packets.
+    /// The number of packets.
     pub packets: u64,
-    /// Whether they ended there.
+    /// The rule drops packets.
     pub drops: bool,
 }

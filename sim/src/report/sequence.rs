@@ -6,16 +6,16 @@ use crate::report::units;
 const LEFT: f64 = 72.0;
 const HEAD: f64 = 58.0;
 const ROW: f64 = 46.0;
-/// Height of a row in which endpoints stand one below the other.
+/// The height of a row in which the two endpoints are on separate lines.
 const TALL_ROW: f64 = 60.0;
-/// With more lifelines than this, they do.
+/// With more lifelines than this, they are.
 const CROWDED: usize = 5;
-/// Characters that fit above an arrow.
+/// The characters that fit above an arrow.
 const MAX_LABEL: usize = 44;
-/// … of one endpoint alone.
+/// The characters of one endpoint that fit above an arrow.
 const MAX_HALF: usize = 31;
 
-/// Where a lifeline of so many is. Five fit a page at full width; more are closer together.
+/// The position of a lifeline. Five fit a page at full width; more are closer together.
 fn x(lifeline: usize, of: usize) -> f64 {
     let column = if of > CROWDED { 177.0 } else { 224.0 };
     LEFT + 70.0 + lifeline as f64 * column
@@ -57,7 +57,7 @@ pub(super) fn draw(sequence: &Sequence) -> String {
             let (from, to) = (x(hop.from.min(last), of), x(hop.to.min(last), of));
             let way = if to >= from { 1.0 } else { -1.0 };
             let class = if hop.dropped { "hop lost" } else { "hop" };
-            // A packet that is dropped ends before the lifeline, at a cross.
+            // The arrow of a packet that is dropped ends before the lifeline, at a cross.
             let end = if hop.dropped {
                 to - way * 16.0
             } else {

@@ -1,8 +1,8 @@
-//! What all drawings need.
+//! The parts that all drawings share.
 
 use std::fmt::Write;
 
-/// `text` so that it is text in HTML and SVG, also within an attribute in quotes.
+/// Escapes `text` for HTML and SVG, also for attributes in quotes.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -13,7 +13,8 @@ pub(super) fn escape(text: &str) -> String {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
             '\n' => out.push('\n'),
-            // Control characters are none in XML; others reverse what is read.
+            // XML does not permit control characters, and bidirectional ones would change the order
+            // of what is read.
             c if c.is_control()
                 || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}'
                     | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
@@ -26,7 +27,7 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-/// `text` cut to so many characters, escaped.
+/// `text` cut to `most` characters, and escaped.
 pub(super) fn short(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => escape(text),
@@ -41,7 +42,7 @@ pub(super) fn short(text: &str, most: usize) -> String {
 pub(super) struct Svg(String);
 
 impl Svg {
-    /// An empty drawing of that size in pixels, with a name for those who cannot see it.
+    /// An empty drawing of this size in pixels, with a label for screen readers.
     pub(super) fn new(class: &str, width: f64, height: f64, label: &str) -> Self {
         Self(format!(
             "<svg class=\"{class}\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
@@ -50,21 +51,21 @@ impl Svg {
         ))
     }
 
-    /// Adds markup as it is.
+    /// Adds markup without escaping.
     pub(super) fn raw(&mut self, markup: &str) {
         self.0.push_str(markup);
         self.0.push('\n');
     }
 
     pub(super) fn line(&mut self, class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
-        // To a string: cannot fail, here and below.
+        // Writing to a string cannot fail, here and below.
         let _ = writeln!(
             self.0,
             "<line class=\"{class}\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>"
         );
     }
 
-    /// A box, with a tooltip unless that is empty.
+    /// Adds a rectangle, with a tooltip unless that is empty.
     pub(super) fn rect(&mut self, class: &str, at: (f64, f64), size: (f64, f64), tip: &str) {
         let (x, y) = at;
         let (w, h) = size;
@@ -79,7 +80,7 @@ impl Svg {
         }
     }
 
-    /// Text that is escaped already.
+    /// Adds text that was escaped already.
     pub(super) fn text(&mut self, class: &str, (x, y): (f64, f64), text: &str) {
         let _ = writeln!(
             self.0,

@@ -4,7 +4,7 @@ use quickcheck::quickcheck;
 
 use super::*;
 
-/// Something of everything, with names that would do harm if they were not escaped.
+/// A report with every part, whose names would do harm if they were not escaped.
 fn sample(names: usize) -> Report {
     let hostile = "<script>alert(1)</script>\"'&";
     let ms = Duration::from_millis;
@@ -131,8 +131,8 @@ fn sample(names: usize) -> Report {
     }
 }
 
-/// Whether every tag that is opened is closed, attributes are in quotes, and nothing but what
-/// this module writes is a tag.
+/// Checks that every tag is closed, that attributes are in quotes, and that there are no tags
+/// besides those that this module writes.
 fn is_well_formed(html: &str) -> Result<(), String> {
     const EMPTY: [&str; 4] = ["!doctype", "meta", "br", "hr"];
     const KNOWN: [&str; 42] = [
@@ -181,7 +181,7 @@ fn the_page_is_well_formed_and_nothing_in_it_runs() {
     for outside in ["http:", "https:", "url(h", "@import", "src=", "href="] {
         assert!(!html.contains(outside), "{outside}");
     }
-    // What is wrong shows.
+    // Failures are shown.
     assert!(html.contains("1 of 2 expectations failed"));
     assert!(html.contains("class=\"cell wrong\""));
     assert!(html.contains("7 more packets are left out"));

@@ -1,8 +1,8 @@
-//! Figures for people.
+//! Quantities formatted for people.
 
 use std::time::Duration;
 
-/// A time, to three digits or so: `250 ms`, `1.5 s`, `2 min 5 s`.
+/// Formats a time with about three digits: `250 ms`, `1.5 s`, `2 min 5 s`.
 #[must_use]
 pub fn time(d: Duration) -> String {
     let micros = d.as_micros();
@@ -33,7 +33,7 @@ pub fn time(d: Duration) -> String {
     }
 }
 
-/// Bytes: `1.5 MiB`.
+/// Formats a number of bytes: `1.5 MiB`.
 #[must_use]
 pub fn size(n: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
@@ -50,7 +50,7 @@ pub fn size(n: u64) -> String {
     }
 }
 
-/// Bits per second: `10 Mbit/s`.
+/// Formats bits per second: `10 Mbit/s`.
 #[must_use]
 pub fn rate(bits: u64) -> String {
     const UNITS: [(u64, &str); 3] = [
@@ -69,7 +69,7 @@ pub fn rate(bits: u64) -> String {
     format!("{bits} bit/s")
 }
 
-/// A count with thin gaps between thousands.
+/// Formats a count with thin spaces between groups of three digits.
 #[must_use]
 pub fn count(n: u64) -> String {
     let digits = n.to_string();

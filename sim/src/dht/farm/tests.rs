@@ -1,4 +1,4 @@
-//! The farm, asked by hand.
+//! A synthetic DHT that is queried by hand.
 
 use dunlin_core::wire::krpc::COMPACT_V4;
 
@@ -72,7 +72,7 @@ fn what_is_watched_is_near_the_closest_that_answer() {
     );
 }
 
-/// What a node answers to a query of a stranger's, and when.
+/// The answer of a node to a query from a stranger, and its delay.
 fn asked(dead: bool, query: &krpc::QueryOut<'_>) -> Option<(Duration, Vec<u8>)> {
     let mut farm = farm();
     let target = Key([0xa5; 20]);

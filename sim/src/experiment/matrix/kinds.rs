@@ -5,21 +5,21 @@ use crate::{
     middlebox::{BoxConfig, firewall, nat},
 };
 
-/// The port of BitTorrent's ends, where nothing else is said.
+/// The port of an end, unless another is given.
 const PORT: u16 = 6881;
 
 /// An end with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// Its name: that of a preset, `a>b` for a chain from the host outwards, `+mapped` for a port
-    /// that is forwarded.
+    /// The name: that of a preset, `a>b` for a chain from the host outwards, with `+mapped` when a
+    /// port is forwarded.
     pub name: String,
-    /// What it is.
+    /// The end.
     pub end: End,
 }
 
 impl Kind {
-    /// A host behind these boxes, from the host to the core.
+    /// A host behind these boxes, in order from the host to the core.
     #[must_use]
     pub fn new(name: impl Into<String>, path: Vec<BoxConfig>) -> Self {
         Self {
@@ -32,7 +32,7 @@ impl Kind {
         }
     }
 
-    /// The same with its port forwarded by every box.
+    /// The same host with its port forwarded by every box.
     #[must_use]
     pub fn mapped(mut self) -> Self {
         self.name.push_str("+mapped");
@@ -40,7 +40,7 @@ impl Kind {
         self
     }
 
-    /// The same at another port.
+    /// The same host at another port.
     #[must_use]
     pub fn at(mut self, port: u16) -> Self {
         self.name = format!("{}:{port}", self.name);
@@ -49,7 +49,8 @@ impl Kind {
     }
 }
 
-/// A box with a NAT, a firewall or both, by their presets' names; `None` if there is none such.
+/// A box with a NAT, a firewall or both, by the names of their presets; `None` when a name is
+/// unknown.
 fn one(nat: Option<&str>, firewall: Option<&str>) -> Option<BoxConfig> {
     let nat = match nat {
         Some(name) => Some((nat::presets::find(name).ok()?.make)()),
@@ -66,7 +67,7 @@ fn one(nat: Option<&str>, firewall: Option<&str>) -> Option<BoxConfig> {
     })
 }
 
-/// Chains of two, the inner one first.
+/// Chains of two boxes, the inner one first.
 const CHAINS: &[(&str, &str)] = &[
     ("linux", "cgnat-good"),
     ("linux", "cgnat-bad"),
@@ -80,7 +81,7 @@ const CHAINS: &[(&str, &str)] = &[
     ("full-cone", "hairpin-internal"),
 ];
 
-/// A box with a NAT and a firewall.
+/// Boxes with a NAT and a firewall.
 const BOTH: &[(&str, &str)] = &[
     ("linux", "no-inbound"),
     ("full-cone", "no-inbound"),
@@ -93,9 +94,8 @@ const BOTH: &[(&str, &str)] = &[
 /// NATs at which a port is forwarded.
 const MAPPED: &[&str] = &["linux", "symmetric", "pf", "cgnat-good", "tcp-reset"];
 
-/// For IPv4: a public host, also at a port that every firewall lets out; every NAT; every
-/// firewall; boxes with both; chains; and hosts whose port is forwarded. In this order, which
-/// stays.
+/// The kinds for IPv4, in a fixed order: a public host, also at a port that every firewall lets
+/// out; every NAT; every firewall; boxes with both; chains; and hosts whose port is forwarded.
 #[must_use]
 pub fn kinds() -> Vec<Kind> {
     let mut all = vec![Kind::new("open", Vec::new())];
@@ -122,8 +122,9 @@ pub fn kinds() -> Vec<Kind> {
     all
 }
 
-/// For IPv6: a public host, also at a port that every firewall lets out, a host behind a NAT
-/// that does not concern it, and every firewall, also with the port forwarded.
+/// The kinds for IPv6, in a fixed order: a public host, also at a port that every firewall lets
+/// out; a host behind a NAT, which does not affect IPv6; and every firewall, also with the port
+/// forwarded.
 #[must_use]
 pub fn kinds_v6() -> Vec<Kind> {
     let mut all = vec![Kind::new("open", Vec::new())];
@@ -138,7 +139,7 @@ pub fn kinds_v6() -> Vec<Kind> {
     all
 }
 
-/// What the presets in a kind's name say of themselves, from the host to the core.
+/// The descriptions of the presets in a kind's name, from the host to the core.
 #[must_use]
 pub fn about(kind: &str) -> String {
     let (kind, mapped) = match kind.strip_suffix("+mapped") {

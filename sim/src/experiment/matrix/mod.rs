@@ -1,13 +1,12 @@
-//! Every kind of NAT against every other: what the simulator does beside what the oracle says.
+//! Every kind of NAT against every other: what the simulator does, beside what the oracle predicts.
 //!
-//! A *kind* is an [`End`] with a name. A *cell* is an ordered pair of kinds and a transport; in it
-//! each [`Attempt`] is made once for each seed, in a world of its own with five or more nodes, and
-//! compared with [`oracle::ask`].
+//! A *kind* is an [`End`] with a name. A *cell* is an ordered pair of kinds and a transport. In a
+//! cell each [`Attempt`] is made once for each seed, in a world of its own with five or more
+//! devices, and compared with [`oracle::ask`].
 //!
-//! Ports that a NAT draws may be right by luck, one time in 64512 for each packet. The seeds are
-//! part of the input and a world is a function of its seed, so a matrix that agrees once agrees
-//! always; where a seed is lucky the runs of an attempt differ, and that is said as
-//! [`Verdict::Sometimes`].
+//! A port that a NAT draws can be right by luck, one time in 64512 for each packet. The seeds are
+//! part of the input and a world depends only on its seed, so a matrix that agrees once agrees
+//! always. Where luck makes the runs of an attempt differ, the result is [`Connects::Sometimes`].
 
 mod kinds;
 mod scene;
@@ -26,52 +25,52 @@ use crate::experiment::{
 /// One attempt in one world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// The world's seed.
+    /// The seed of the world.
     pub seed: u64,
     /// Both ends know that they are connected.
     pub connected: bool,
-    /// How long that took, from the tick at which the rendezvous told them.
+    /// How long that took from the tick at which the rendezvous introduced them.
     pub after: Option<Duration>,
-    /// Packets that the two sent to each other from then on, those included that got lost.
+    /// The packets that the two sent to each other from then on, including lost ones.
     pub packets: u64,
     /// The hash of the world's trace.
     pub hash: u64,
 }
 
-/// What the runs of an attempt say together.
+/// How many of an attempt's runs connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Verdict {
-    /// Connected with every seed.
+pub enum Connects {
+    /// All of them.
     Always,
-    /// With none.
+    /// None of them.
     Never,
-    /// With some.
+    /// Some of them.
     Sometimes,
 }
 
-/// An attempt, as it was and as it should have been.
+/// An attempt: its prediction and its runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tried {
-    /// Which.
+    /// The attempt.
     pub attempt: Attempt,
-    /// What the oracle says: that it connects, or why not.
+    /// The prediction: that it connects, or the reason why it does not.
     pub expected: Result<(), Reason>,
-    /// One for each seed.
+    /// One run for each seed.
     pub runs: Vec<Run>,
 }
 
 impl Tried {
-    /// See [`Verdict`]. Of no runs: [`Verdict::Never`].
+    /// How many of the runs connected; [`Connects::Never`] when there are no runs.
     #[must_use]
-    pub fn verdict(&self) -> Verdict {
+    pub fn connects(&self) -> Connects {
         match self.runs.iter().filter(|r| r.connected).count() {
-            0 => Verdict::Never,
-            n if n == self.runs.len() => Verdict::Always,
-            _ => Verdict::Sometimes,
+            0 => Connects::Never,
+            n if n == self.runs.len() => Connects::Always,
+            _ => Connects::Sometimes,
         }
     }
 
-    /// Whether every run was as the oracle says.
+    /// Returns `true` when every run agrees with the prediction.
     #[must_use]
     pub fn agrees(&self) -> bool {
         self.runs
@@ -79,7 +78,7 @@ impl Tried {
             .all(|r| r.connected == self.expected.is_ok())
     }
 
-    /// The time that the slowest run took, if all connected.
+    /// The time of the slowest run, if all connected.
     #[must_use]
     pub fn slowest(&self) -> Option<Duration> {
         let times = self.runs.iter().map(|r| r.after);
@@ -90,66 +89,66 @@ impl Tried {
 /// Two kinds and a transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
-    /// The place of the first kind among the matrix's.
+    /// The index of the first kind.
     pub a: usize,
-    /// The place of the second.
+    /// The index of the second kind.
     pub b: usize,
     /// Whether both are behind one box.
     pub meet: Meet,
-    /// UDP or TCP.
+    /// The transport.
     pub transport: Transport,
-    /// How they may connect, by the oracle.
+    /// How they can connect, according to the oracle.
     pub way: Way,
-    /// One for each of [`Attempt::ALL`], in that order. The first is the one that dials.
+    /// The attempts, in the order of [`Attempt::ALL`]. The first kind is the one that dials.
     pub tried: Vec<Tried>,
 }
 
 impl Cell {
-    /// Whether every run was as the oracle says.
+    /// Returns `true` when every run agrees with the predictions.
     #[must_use]
     pub fn agrees(&self) -> bool {
         self.tried.iter().all(Tried::agrees)
     }
 
-    /// What came of an attempt.
+    /// The runs of an attempt.
     #[must_use]
     pub fn of(&self, attempt: Attempt) -> Option<&Tried> {
         self.tried.iter().find(|t| t.attempt == attempt)
     }
 }
 
-/// A run that was not as the oracle says.
+/// A run that does not agree with the prediction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disagreement {
-    /// The first kind's name.
+    /// The name of the first kind.
     pub a: String,
-    /// The second's.
+    /// The name of the second kind.
     pub b: String,
     /// Whether both are behind one box.
     pub meet: Meet,
-    /// UDP or TCP.
+    /// The transport.
     pub transport: Transport,
-    /// What was tried.
+    /// The attempt.
     pub attempt: Attempt,
-    /// With which seed.
+    /// The seed.
     pub seed: u64,
-    /// What the oracle says.
+    /// The prediction.
     pub expected: Result<(), Reason>,
-    /// What was found.
+    /// Whether the two connected.
     pub connected: bool,
 }
 
 /// All cells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matrix {
-    /// Names of the kinds, in order.
+    /// The names of the kinds, in order.
     pub kinds: Vec<String>,
     /// The seeds with which each attempt was made.
     pub seeds: Vec<u64>,
     /// IPv4 or IPv6.
     pub family: Family,
-    /// First those that meet in the core, by first kind, second kind and transport; then those
-    /// behind one box.
+    /// The cells whose ends meet in the core, by first kind, second kind and transport, followed by
+    /// those whose ends are behind one box.
     pub cells: Vec<Cell>,
 }
 
@@ -162,7 +161,7 @@ impl Matrix {
             .find(|c| (c.a, c.b, c.meet, c.transport) == (a, b, meet, transport))
     }
 
-    /// Every run that was not as the oracle says.
+    /// Every run that does not agree with its prediction.
     pub fn disagreements(&self) -> impl Iterator<Item = Disagreement> + '_ {
         self.cells.iter().flat_map(move |cell| {
             cell.tried.iter().flat_map(move |tried| {
@@ -181,14 +180,14 @@ impl Matrix {
         })
     }
 
-    /// How many worlds were run.
+    /// The number of worlds that were run.
     #[must_use]
     pub fn runs(&self) -> usize {
         let tried = self.cells.iter().flat_map(|c| &c.tried);
         tried.map(|t| t.runs.len()).sum()
     }
 
-    /// One number for everything that happened in all worlds.
+    /// A hash of all traces.
     #[must_use]
     pub fn hash(&self) -> u64 {
         let runs = self
@@ -202,23 +201,23 @@ impl Matrix {
     }
 }
 
-/// How far a matrix is.
+/// The progress of a matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Cells that are done.
     pub done: usize,
-    /// All.
+    /// All cells.
     pub of: usize,
-    /// Those of them that do not agree.
+    /// Cells that are done and do not agree.
     pub disagreeing: usize,
 }
 
-/// Runs all cells of these kinds over IPv4, on this thread.
+/// Runs all cells of these kinds over IPv4 on this thread.
 pub fn run(kinds: &[Kind], seeds: &[u64], progress: impl FnMut(Progress)) -> Matrix {
     run_on(1, kinds, Family::V4, seeds, progress)
 }
 
-/// As [`run`], on several threads; the outcome is the same.
+/// Runs all cells on several threads. The outcome is the same as on one.
 pub fn run_on(
     threads: usize,
     kinds: &[Kind],
@@ -261,7 +260,7 @@ pub fn run_on(
     }
 }
 
-/// The cells that there are.
+/// The cells of these kinds.
 fn places(kinds: &[Kind], family: Family) -> Vec<(usize, usize, Meet, Transport)> {
     let mut all = Vec::new();
     for a in 0..kinds.len() {
@@ -278,8 +277,8 @@ fn places(kinds: &[Kind], family: Family) -> Vec<(usize, usize, Meet, Transport)
     all
 }
 
-/// Makes every attempt between two ends. Ends behind one box use ports that differ: the second
-/// has the next one.
+/// Makes every attempt between two ends. Ends behind one box use different ports: the second one
+/// uses the next port.
 #[must_use]
 pub fn cell(
     (a, b): (&End, &End),
@@ -308,13 +307,13 @@ pub fn cell(
     (oracle::way(transport, pair), tried.into())
 }
 
-/// How many cells of each verdict and expectation there are, by attempt: what a summary says.
+/// The number of cells for each transport, attempt and result.
 #[must_use]
-pub fn summary(matrix: &Matrix) -> BTreeMap<(Transport, Attempt, Verdict), usize> {
+pub fn summary(matrix: &Matrix) -> BTreeMap<(Transport, Attempt, Connects), usize> {
     let mut counts = BTreeMap::new();
     for cell in &matrix.cells {
         for tried in &cell.tried {
-            let key = (cell.transport, tried.attempt, tried.verdict());
+            let key = (cell.transport, tried.attempt, tried.connects());
             *counts.entry(key).or_default() += 1;
         }
     }

@@ -17,39 +17,40 @@ use crate::{
     world::World,
 };
 
-/// How long an attempt may take, from the tick of the rendezvous or, if that never comes, from
-/// the beginning.
+/// How long an attempt may take from the tick of the rendezvous or, if that never comes, from the
+/// beginning.
 pub const TIME: Duration = Duration::from_secs(5);
-/// By how much the second is later in [`Attempt::First`]: more than a round trip, and not a
-/// difference of the times at which ends try again.
+/// How much later the second end is introduced in [`Attempt::First`]: more than a round trip, and
+/// different from the intervals between an end's tries.
 const LATER: Duration = Duration::from_millis(350);
 
-/// From a host to its first box, between boxes, and from the last one to the core. Each end is
-/// nearer to all its boxes than to where the paths meet, so that packets of one tick cross there:
-/// the core, or else the box that both ends are behind, from which its subscribers are as far.
+/// The delays from a host to its first box, between boxes, and from the last box to the core. Each
+/// end is nearer to all its boxes than to the point where the paths meet, so that packets of one
+/// tick cross there. That point is the core, or the box that both ends are behind, which is as far
+/// from its subscribers.
 const LAN: Duration = Duration::from_millis(1);
 const ACCESS: Duration = Duration::from_millis(2);
 const CORE: Duration = Duration::from_millis(10);
 
 const NAMES: [u8; 2] = [b'A', b'B'];
 
-/// A world in which two ends are about to try.
+/// A world in which two ends are about to connect.
 #[derive(Debug)]
 pub struct Scene {
     /// The world, not started.
     pub world: World,
-    /// The ends' hosts: each a [`UdpEnd`] or a [`TcpEnd`].
+    /// The hosts of the two ends, each a [`UdpEnd`] or a [`TcpEnd`].
     pub ends: [DeviceId; 2],
-    /// The rendezvous' host.
+    /// The host of the rendezvous.
     pub rendezvous: DeviceId,
     transport: Transport,
     seed: u64,
 }
 
-/// Builds it.
+/// Builds the world of an attempt.
 ///
 /// # Panics
-/// If the ends are behind one box and their outermost boxes differ.
+/// When the ends are behind one box and their outermost boxes differ.
 #[must_use]
 pub fn scene(pair: Pair<'_>, transport: Transport, attempt: Attempt, seed: u64) -> Scene {
     let mut world = World::new(seed);
@@ -105,7 +106,8 @@ fn delayed(delay: Duration) -> LinkConfig {
     LinkConfig::both(Direction::delayed(delay))
 }
 
-/// The address of the `place`th node, counted from the core, of end `n`, behind `nats` NATs.
+/// The address of device number `place`, counted from the core, on the path of end `n` and behind
+/// `nats` NATs.
 fn address(family: Family, n: u8, nats: u8, place: u8) -> IpAddr {
     match family {
         Family::V4 => IpAddr::V4(match nats {
@@ -133,7 +135,7 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// The link to the `place`th node, counted from the core.
+    /// The link to device number `place`, counted from the core.
     fn link(&self, place: usize) -> LinkConfig {
         let beyond = match self.meet {
             Meet::Core => 1,
@@ -149,12 +151,12 @@ impl Plan<'_> {
     }
 
     /// Adds the boxes from the core inwards, and the host. `shared` is the outermost box of the
-    /// end before, if this one is behind it too, and else becomes this one's.
+    /// previous end, if this end is behind it too; otherwise it is set to this end's.
     fn build(&self, world: &mut World, shared: &mut Option<DeviceId>) -> DeviceId {
         let (mut parent, mut nats) = (world.core(), 0);
         let mut boxes = Vec::new();
         let path = &self.end.path;
-        // The rendezvous is end 0's neighbour in the address plan, hence the 1.
+        // The rendezvous is end 0's neighbour in the address plan, so places begin at 1.
         for (place, one) in (1u8..).zip(path.iter().rev()) {
             let translates = one.nat.is_some() && self.family == Family::V4;
             let outermost = place == 1;
@@ -163,7 +165,7 @@ impl Plan<'_> {
             } else {
                 let wan = address(self.family, self.n, nats, place);
                 let link = self.link(place.into());
-                // A NAT has an address of IPv4 even where none is used.
+                // A NAT needs an IPv4 address even when the attempt uses IPv6.
                 let wan = match (one.nat.is_some(), self.family) {
                     (false, _) => Vec::new(),
                     (true, Family::V4) => vec![wan],
@@ -198,7 +200,8 @@ impl Plan<'_> {
         id
     }
 
-    /// Has the port forwarded by every box, from the host outwards; where it is found then.
+    /// Forwards the port at every box, from the host outwards. Returns the endpoint at which the
+    /// host can be reached then.
     fn forward(
         &self,
         world: &mut World,
@@ -231,7 +234,7 @@ impl Plan<'_> {
 }
 
 impl Scene {
-    /// Lets them try until both are connected or the time is over.
+    /// Runs until both are connected or the time is over.
     #[must_use]
     pub fn run(mut self) -> Run {
         self.world.start();
@@ -256,7 +259,7 @@ impl Scene {
         self.outcome()
     }
 
-    /// What has come of it so far.
+    /// The outcome so far.
     #[must_use]
     pub fn outcome(&self) -> Run {
         let ends = self.ends.map(|id| look(&self.world, id, self.transport));
@@ -276,7 +279,7 @@ impl Scene {
     }
 }
 
-/// What there is to see of an end.
+/// What can be observed at an end.
 #[derive(Clone, Copy, Default)]
 struct Look {
     connected: Option<Connected>,
@@ -298,7 +301,7 @@ fn look(world: &World, id: DeviceId, transport: Transport) -> Look {
 }
 
 impl Scene {
-    /// When the rendezvous tells, once that is known.
+    /// When the rendezvous introduces the ends, once that is known.
     #[must_use]
     pub fn tick(&self) -> Option<Instant> {
         self.world.host::<Rendezvous>(self.rendezvous)?.tick()

@@ -1,47 +1,50 @@
-//! Can two hosts come to a direct connection, and how? Answered from what their boxes are like,
-//! without a packet being sent.
+//! Predicts from the properties of their boxes whether two hosts can connect directly, and how,
+//! without sending a packet.
 //!
-//! The NAT boxes of this crate are tables of flows; this is a predicate over properties. The two
-//! share the words in which a box is described and nothing else, so where they agree neither is
-//! likely to be wrong. The rules stand in [`rules`](self) row by row, each with its source.
+//! The NATs of this crate are tables of flows, while the oracle is a predicate over properties.
+//! They share the types that describe a box and nothing else, so that an error in one of them shows
+//! as a disagreement. The rules are in `rules.rs`, one in each row of its tables, with their
+//! sources.
 //!
-//! # What is asked
+//! # The question
 //!
-//! Two [`End`]s, each a host behind a chain of boxes, and a public host, the rendezvous, at which
-//! both have registered from the port they use, so that it knows their observed endpoints. Then
-//! one of them dials the other ([`Attempt::Dial`]), or both send to each other's endpoint at once
-//! ([`Attempt::Together`]) or one after the other ([`Attempt::First`]).
+//! There are two [`End`]s, each a host behind a chain of boxes, and a public host, the rendezvous.
+//! Both ends have registered with it from the port that they use, so that it knows their observed
+//! endpoints. Then one end dials the other ([`Attempt::Dial`]), or both send to each other's
+//! endpoint at once ([`Attempt::Together`]) or one after the other ([`Attempt::First`]).
 //!
-//! # What is assumed
+//! # Assumptions
 //!
-//! - *Together* means that the rendezvous tells both in one tick, as a BEP 55 relay does, and that
-//!   each is nearer to its own boxes than to where their paths meet: the core, or the box that
-//!   both are behind. Then both holes exist before either packet lands: one end is told and its
-//!   packet leaves its boxes while that of the other is on its way to that place and back down.
-//!   (Without it that does not follow. Behind one box, one end may be at its very door, and the
-//!   other three boxes further down.)
-//! - *First* means that one side's first packet has been met by the other's boxes, and an answer
-//!   to it has come back, before the other side sends anything; and that no later packets cross:
+//! - *Together* means that the rendezvous introduces both in one tick, as a BEP 55 relay does, and
+//!   that each end is nearer to its own boxes than to where their paths meet: the core, or the box
+//!   that both are behind. Then both holes exist before either packet arrives, because the packet
+//!   of one end leaves its boxes while that of the other is on its way to that point and back down.
+//!   (Otherwise this does not follow: behind one box, one end may be next to it and the other three
+//!   boxes further down.)
+//! - *First* means that one side's first packet has reached the other's boxes, and an answer to it
+//!   has come back, before the other side sends anything; and that no later packets cross, because
 //!   both sides try again at the same intervals.
-//! - Nobody gives up before both have tried twice. Timeouts of the boxes are longer than that,
-//!   their tables are not full, nothing else uses the ends' ports.
-//! - An end answers to the endpoint that a packet came from, whatever it was told
-//!   (peer-reflexive learning), and over TCP it listens on the port that it dials from.
+//! - Both sides try at least twice. The timeouts of the boxes are longer than that, their tables
+//!   are not full, and nothing else uses the ports of the ends.
+//! - An end answers to the endpoint from which a packet came, whatever it was told (peer-reflexive
+//!   learning), and over TCP it listens on the port from which it dials.
 //! - Each NAT has one external address.
-//! - Guessing right by luck, one try in 64512, does not count as possible. That it would pay to
-//!   try often is said in [`Hint`].
+//! - Guessing a port by luck, one try in 64512, does not count as possible. [`Hint`] says where
+//!   many tries would help.
 //!
-//! # What it does not decide
+//! # Limits
 //!
-//! - Two hosts behind one box that hairpins with the external source and maps by address (ADM):
-//!   there it counts whose packet is first at that box.
+//! The oracle does not decide about:
+//!
+//! - Two hosts behind one box that hairpins with the external source and maps by address (ADM). The
+//!   outcome depends on whose packet reaches that box first.
 //! - TCP, First, behind chains of an inner box that refuses and an outer one that admits strangers
-//!   but maps by destination, if SYNs are reset: in about one of 5000 random pairs of paths a
-//!   third or later attempt connects where this says that none does.
-//! - TCP, First, where a NAT that admits strangers but maps by destination drops the late packet
-//!   because its host speaks to the peer by another external endpoint already, and a reset from
-//!   the peer's inner box then ends that other flow: the next packet is admitted, and they connect
-//!   where this says that they do not.
+//!   but maps by destination, when SYNs are reset. In about one of 5000 random pairs of paths a
+//!   third or later attempt connects where the prediction is that none does.
+//! - TCP, First, when a NAT that admits strangers but maps by destination drops the late packet
+//!   because its host already sends to the peer from another external endpoint, and a reset from
+//!   the peer's inner box then ends that other flow. The next packet is admitted, and the ends
+//!   connect where the prediction is that they do not.
 
 mod rules;
 mod side;
@@ -53,10 +56,10 @@ use std::fmt;
 pub use self::rules::{ask, way};
 use crate::middlebox::BoxConfig;
 
-/// The port at which hosts find the rendezvous: one that even strict firewalls let out.
+/// The port of the rendezvous, which even strict firewalls let out.
 pub const RENDEZVOUS_PORT: u16 = 443;
 
-/// The transport that is to connect.
+/// The transport of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
     /// UDP, as uTP uses it.
@@ -66,7 +69,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Both.
+    /// Both transports.
     pub const ALL: [Self; 2] = [Self::Udp, Self::Tcp];
 
     /// `udp` or `tcp`.
@@ -82,30 +85,30 @@ impl Transport {
 /// The version of IP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
-    /// Translated by NATs.
+    /// IPv4, which NATs translate.
     #[default]
     V4,
-    /// Never translated here: only firewalls count.
+    /// IPv6, which is not translated, so that only firewalls matter.
     V6,
 }
 
-/// A host and what stands before it.
+/// A host and the boxes that it is behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
-    /// Its boxes, from the host to the core. None: it has a public address.
+    /// The boxes from the host to the core. With none, the host has a public address.
     pub path: Vec<BoxConfig>,
-    /// The port that it listens on and sends from.
+    /// The port on which the host listens and from which it sends.
     pub port: u16,
-    /// That port is forwarded to it by every NAT, and open in every firewall, of its path.
+    /// The port is forwarded by every NAT and open in every firewall of the path.
     pub forwarded: bool,
 }
 
 /// Where the paths of two hosts meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Meet {
-    /// In the core: they have no box in common.
+    /// In the core: they share no box.
     Core,
-    /// Behind one box: the last of either path is the same one, and it is a NAT. They use
+    /// Behind one box: the last box of both paths is the same one, and it is a NAT. The hosts use
     /// different ports.
     Box,
 }
@@ -113,18 +116,18 @@ pub enum Meet {
 /// Two hosts.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair<'a> {
-    /// One.
+    /// The first host.
     pub a: &'a End,
-    /// The other.
+    /// The second host.
     pub b: &'a End,
-    /// See [`Meet`].
+    /// Where their paths meet.
     pub meet: Meet,
-    /// See [`Family`].
+    /// The version of IP.
     pub family: Family,
 }
 
 impl Pair<'_> {
-    /// The same pair, named the other way round.
+    /// The same pair with the two hosts exchanged.
     #[must_use]
     pub const fn turned(self) -> Self {
         Self {
@@ -138,16 +141,16 @@ impl Pair<'_> {
 /// What the two hosts do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Attempt {
-    /// The first sends; the other only answers.
+    /// The first host sends, and the other only answers.
     Dial,
     /// Both send in one tick.
     Together,
-    /// The first sends, and a while later the other does.
+    /// The first host sends, and the other one later.
     First,
 }
 
 impl Attempt {
-    /// All.
+    /// All attempts.
     pub const ALL: [Self; 3] = [Self::Dial, Self::Together, Self::First];
 
     /// `dial`, `together` or `first`.
@@ -163,14 +166,14 @@ impl Attempt {
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// Why no connection can come about.
+        /// The reasons why two hosts cannot connect.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason {
             $($(#[doc = $doc])+ $name,)+
         }
 
         impl Reason {
-            /// What a person should read.
+            /// The reason, described for people.
             #[must_use]
             pub const fn explain(self) -> &'static str {
                 match self { $(Self::$name => concat!($($doc),+).trim_ascii(),)+ }
@@ -209,17 +212,17 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What might help where nothing is certain. Not counted as possible.
+/// What might help where no attempt is certain. It does not count as possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hint {
-    /// One side is remapped, the other is not: many ports on the one and many guesses from the
+    /// One side is remapped and the other is not: N open ports of the one and K guesses of the
     /// other meet with P = 1 − (1 − N/64512)^K.
     Birthday,
-    /// The next port of a side that is remapped can be computed.
+    /// The next port of a remapped side can be computed.
     Prediction,
 }
 
-/// How two hosts may come to a connection.
+/// How two hosts can connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Way {
     /// By dialling.
@@ -231,12 +234,12 @@ pub enum Way {
     },
     /// Only with the help of a rendezvous.
     Punch {
-        /// Also if only the first of a pair has sent when its packet arrives, either way round.
+        /// Also when only the first of the pair has sent when its packet arrives, in either order.
         uncrossed: bool,
     },
     /// Not at all.
     No {
-        /// Why.
+        /// The reason.
         reason: Reason,
         /// What might be tried.
         hint: Option<Hint>,
@@ -244,7 +247,7 @@ pub enum Way {
 }
 
 impl Way {
-    /// Whether there is one.
+    /// Returns `true` when there is a way.
     #[must_use]
     pub const fn is_possible(self) -> bool {
         !matches!(self, Self::No { .. })

@@ -1,19 +1,19 @@
-//! The rules.
+//! The rules of the oracle.
 //!
-//! In what follows `A→B` is the packet from A's endpoint for B to the endpoint of B that the
-//! rendezvous observed. It is *admitted* if it reaches B's host. Then B answers to where it came
-//! from, by the flow that it made on its way, which A's boxes know: a connection comes about. So
-//! two hosts connect if and only if one of `A→B`, `B→A` is ever admitted.
+//! `A→B` denotes the packet from A's endpoint for B to the endpoint of B that the rendezvous
+//! observed. It is *admitted* when it reaches B's host. B then answers to where it came from,
+//! through the flow that the packet created on its way and that A's boxes know, so a connection
+//! comes about. Two hosts therefore connect if and only if one of `A→B` and `B→A` is ever admitted.
 //!
-//! | A→B is admitted by a layer of B, if … | because |
+//! | a layer of B admits A→B when … | because |
 //! |---|---|
-//! | it admits everybody (EIF, forwarded, open) | RFC 4787 §5 |
+//! | it admits every remote (EIF, forwarded, open) | RFC 4787 §5 |
 //! | or it is ADF, B has sent to A, and B's endpoint for A is the observed one | the packet is for the observed endpoint, and from an address that it was used to send to (RFC 4787 §5) |
 //! | or it is APDF, B has sent to A, and both endpoints are the observed ones | the same, with the port |
 //!
-//! and B's endpoint is the observed one at a layer if that layer and all between it and B give
-//! every destination the same one (EIM, or preserved and shared). Hence the table that was
-//! measured on kernels, with Y for certain and n for never:
+//! B's endpoint is the observed one at a layer when that layer, and every layer between it and B,
+//! gives every destination the same endpoint (EIM, or preserved and shared). Hence the table that
+//! was measured on kernels, with Y for always and n for never:
 //!
 //! | UDP, Together | EIM/EIF | EIM/ADF | EIM/APDF | APDM/APDF |
 //! |---|---|---|---|---|
@@ -22,7 +22,7 @@
 //! | EIM/APDF  | Y | Y | Y | n |
 //! | APDM/APDF | Y | Y | n | n |
 //!
-//! | besides | then |
+//! | in addition | then |
 //! |---|---|
 //! | a firewall lets nothing of the transport out | never |
 //! | a firewall does not let A out to B's port, or a NAT has no port for it | `A→B` is not sent, though it opens A's boxes that are further in |
@@ -43,10 +43,10 @@ use super::{
 };
 use crate::middlebox::nat::{Filtering, Hairpin};
 
-/// Whether an attempt leads to a connection; else why not.
+/// Predicts whether an attempt leads to a connection.
 ///
 /// # Errors
-/// The reason that comes first on the way.
+/// The first reason on the path why it does not.
 pub fn ask(transport: Transport, attempt: Attempt, pair: Pair<'_>) -> Result<(), Reason> {
     let a = Side::of(pair.a, transport, pair.family, pair.meet);
     let b = Side::of(pair.b, transport, pair.family, pair.meet);
@@ -90,7 +90,7 @@ pub fn ask(transport: Transport, attempt: Attempt, pair: Pair<'_>) -> Result<(),
     })
 }
 
-/// How the two may come to a connection, with each doing its best.
+/// How the two can connect when each does what it can.
 #[must_use]
 pub fn way(transport: Transport, pair: Pair<'_>) -> Way {
     let possible = |attempt, pair| ask(transport, attempt, pair).is_ok();
@@ -114,12 +114,12 @@ pub fn way(transport: Transport, pair: Pair<'_>) -> Way {
     }
 }
 
-/// Whether `from→to` is admitted, if the packet of `to` for `from` has passed the first `sent` of
-/// its own layers and they are still open.
+/// Returns `true` when `from→to` is admitted, given that the packet of `to` for `from` has passed
+/// the first `sent` of its own layers and they are still open.
 fn admitted(from: &Side<'_>, to: &Side<'_>, sent: usize) -> bool {
     let expected = from.is_stable();
     if expected && to.layers[..sent].iter().any(|l| !l.stable) {
-        // The two endpoints speak through another mapping already.
+        // The two endpoints already have another flow.
         return false;
     }
     let mut observed = true;
@@ -133,8 +133,8 @@ fn admitted(from: &Side<'_>, to: &Side<'_>, sent: usize) -> bool {
     })
 }
 
-/// A has sent, and been answered if there is an answer, before B begins. `turned`: their packets
-/// are turned round in a box that both are behind.
+/// A sends, and is answered if there is an answer, before B begins. `turned` means that their
+/// packets are hairpinned in a box that both are behind.
 fn in_turn(transport: Transport, turned: bool, a: &Side<'_>, b: &Side<'_>) -> bool {
     let a_sent = a.progress(b);
     let a_sends = a_sent == a.layers.len();
@@ -143,7 +143,7 @@ fn in_turn(transport: Transport, turned: bool, a: &Side<'_>, b: &Side<'_>) -> bo
     }
     let closes =
         |side: &Side<'_>| transport == Transport::Tcp && side.meets(turned) == Meets::Reset;
-    // A's packet was refused, and has left its mark on the flow by which B is going to send.
+    // A's packet was refused, and affects the flow from which B is going to send.
     let after = a_sends.then(|| b.refusing(turned, a.is_stable(), closes(b)));
     let b = after.as_ref().unwrap_or(b);
     let b_sent = b.progress(a);
@@ -152,30 +152,30 @@ fn in_turn(transport: Transport, turned: bool, a: &Side<'_>, b: &Side<'_>) -> bo
     if b_sends && admitted(b, a, a_left) {
         return true;
     }
-    // So was B's, and it has left its mark likewise, unless A has a flow to there.
+    // B's packet was refused, too, and has the same effect, unless A has a flow to its endpoint.
     let after = (b_sends && a_left == 0).then(|| a.refusing(turned, b.is_stable(), closes(a)));
     let a = after.as_ref().unwrap_or(a);
     let b_left = if b_sends && closes(a) { 0 } else { b_sent };
-    // What a box took in for itself the first time, it takes in again.
+    // A box that accepted a packet for itself the first time accepts it again.
     let kept = transport == Transport::Udp && b.remembers(turned);
     if a_sends && !kept && admitted(a, b, b_left) {
         return true;
     }
-    // A's second packet may be dropped where nobody resets it, and then its hole stays.
+    // A's second packet may be dropped where nothing resets it; its hole then stays open.
     let quiet = a_sends && a.is_stable() && b.shields(b_left);
     quiet && b_sends && admitted(b, a, a_sent)
 }
 
-/// Both are behind a box that turns packets round, does not filter them (RFC 4787 §5 is about
-/// what comes from outside), and leaves their sender as it is inside. To the boxes further in the
-/// peer is a stranger then, in either direction.
+/// Both are behind a box that hairpins packets, does not filter them (RFC 4787 §5 is about packets
+/// from outside), and leaves their internal sender. The boxes further inside take the peer for a
+/// stranger, in either direction.
 fn by_the_inside(
     transport: Transport,
     attempt: Attempt,
     a: &Side<'_>,
     b: &Side<'_>,
 ) -> Result<(), Reason> {
-    // The NAT that turns it round, the last layer, needs no port for it.
+    // The last layer, the NAT that hairpins the packet, needs no port for it.
     let sends = |from: &Side<'_>, to: &Side<'_>| from.progress(to) + 1 >= from.layers.len();
     if !sends(a, b) && (attempt == Attempt::Dial || !sends(b, a)) {
         return Err(not_sent(a, a.progress(b)));
@@ -187,7 +187,7 @@ fn by_the_inside(
     }
 }
 
-/// Why the layer `at` which a packet of `side` ended let it not pass.
+/// The reason why a packet of `side` did not pass the layer `at`.
 fn not_sent(side: &Side<'_>, at: usize) -> Reason {
     if side.layers.get(at).is_some_and(|l| l.translates) {
         Reason::NoPort
@@ -196,7 +196,7 @@ fn not_sent(side: &Side<'_>, at: usize) -> Reason {
     }
 }
 
-/// Both send, and neither packet is admitted because an endpoint is not the observed one.
+/// The hint for a pair whose packets are not admitted because an endpoint is not the observed one.
 fn hint(transport: Transport, pair: Pair<'_>) -> Option<Hint> {
     let a = Side::of(pair.a, transport, pair.family, pair.meet);
     let b = Side::of(pair.b, transport, pair.family, pair.meet);

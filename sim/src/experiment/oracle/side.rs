@@ -1,4 +1,4 @@
-//! What counts of one end's boxes for one transport.
+//! The properties of one end's boxes that matter for one transport.
 
 use super::{End, Family, Meet, RENDEZVOUS_PORT, Transport};
 use crate::middlebox::{
@@ -9,51 +9,53 @@ use crate::middlebox::{
     },
 };
 
-/// How a layer meets a SYN that nobody asked for.
+/// How a layer answers an unsolicited SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meets {
-    /// In silence, or with an ICMP error, which a host that is opening takes for a hint only
-    /// (RFC 5461 §2.1, RFC 1122 §4.2.3.9; measured: error 111, and it connects all the same).
+    /// Not at all, or with an ICMP error, which is only a hint to a host that is connecting (RFC
+    /// 5461 §2.1, RFC 1122 §4.2.3.9; measured: error 111, and it connects all the same).
     Softly,
     /// With a reset.
     Reset,
 }
 
-/// One layer: a NAT or a firewall. A box with both has two, the firewall nearer to the host.
+/// One layer: a NAT or a firewall. A box with both has two layers, the firewall nearer to the host.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layer<'a> {
-    /// The ports that it lets out; `None`: all.
+    /// The ports that it lets out; `None` for all.
     out: Option<&'a Ports>,
-    /// A NAT, that is.
+    /// The layer is a NAT.
     pub(super) translates: bool,
-    /// It is the NAT of the box whose firewall is the layer before it: it keeps no flow for what that drops.
+    /// The layer is the NAT of the box whose firewall is the layer before it, so it keeps no flow
+    /// for what that one drops.
     walled: bool,
-    /// The external endpoint does not change with the destination.
+    /// The external endpoint is the same for every destination.
     pub(super) stable: bool,
-    /// Whom an endpoint that was used admits; `None`: everybody, whether it was used or not.
+    /// The remotes that an endpoint in use admits; `None` for every remote, also when it is not in
+    /// use.
     pub(super) filtering: Option<Filtering>,
-    /// See [`Meets`].
+    /// How it answers an unsolicited SYN.
     pub(super) meets: Meets,
-    /// Takes in, and remembers, what comes for the box itself.
+    /// It accepts packets for the box itself and creates flows for them.
     pub(super) remembers: bool,
     /// The external port is the internal one.
     pub(super) preserves: bool,
-    /// If the external port is taken, there is no other.
+    /// There is no other port when the external port is taken.
     pub(super) rigid: bool,
-    /// The external endpoint is one for each address (ADM).
+    /// There is one external endpoint for each remote address (ADM).
     by_address: bool,
-    /// The external port can be told in advance.
+    /// The external port can be predicted.
     pub(super) predictable: bool,
     /// How packets to the box's own endpoints come back in.
     pub(super) hairpin: Hairpin,
 }
 
-/// One end for one transport.
+/// One end, for one transport.
 #[derive(Clone, Debug)]
 pub(super) struct Side<'a> {
-    /// From the host to the core.
+    /// The layers from the host to the core.
     pub(super) layers: Vec<Layer<'a>>,
-    /// How many of them stand before the outermost box.
+    /// The number of layers that are not part of the outermost box.
     pub(super) inner: usize,
     port: u16,
 }
@@ -70,7 +72,7 @@ impl<'a> Side<'a> {
             if outermost {
                 side.inner = side.layers.len();
             }
-            // The firewall of the box that both are behind takes nothing for a stranger's.
+            // The firewall of the box that both are behind does not see a stranger.
             let turned = outermost && meet == Meet::Box;
             let before = side.layers.len();
             if let Some(firewall) = &one.firewall
@@ -94,22 +96,22 @@ impl<'a> Side<'a> {
         side
     }
 
-    /// It can register: what goes to the rendezvous leaves.
+    /// Returns `true` when packets to the rendezvous leave.
     pub(super) fn registers(&self) -> bool {
         let mut ports = self.layers.iter().filter_map(|l| l.out);
         ports.all(|ports| ports.allow(RENDEZVOUS_PORT))
     }
 
-    /// Nothing at all of this transport leaves.
+    /// Returns `true` when no packet of this transport leaves.
     pub(super) fn is_blocked(&self) -> bool {
         let mut ports = self.layers.iter().filter_map(|l| l.out);
         ports.any(|ports| matches!(ports, Ports::Only(some) if some.is_empty()))
     }
 
-    /// How many layers a packet passes that goes to the endpoint of `peer` that the rendezvous
-    /// told. If it is all of them, it is sent.
+    /// The number of layers that a packet to the observed endpoint of `peer` passes. The packet is
+    /// sent when it passes all of them.
     pub(super) fn progress(&self, peer: &Self) -> usize {
-        // What a NAT chooses is some port above 1023.
+        // A NAT chooses some port above 1023.
         let observed = peer.layers.iter().all(|l| !l.translates || l.preserves);
         let lets_out = |ports: &Ports| match ports {
             Ports::All => true,
@@ -118,7 +120,7 @@ impl<'a> Side<'a> {
         let mut same = true;
         let stops = self.layers.iter().position(|layer| {
             let stopped = layer.out.is_some_and(|ports| !lets_out(ports))
-                // The port is taken by its own packet to the rendezvous.
+                // The port is taken by the end's own packet to the rendezvous.
                 || same && layer.rigid && !layer.stable;
             same &= layer.stable;
             stopped
@@ -126,47 +128,47 @@ impl<'a> Side<'a> {
         stops.unwrap_or(self.layers.len())
     }
 
-    /// The endpoint that the rendezvous observed is the one that every peer sees.
+    /// Returns `true` when every peer sees the endpoint that the rendezvous observed.
     pub(super) fn is_stable(&self) -> bool {
         self.layers.iter().all(|l| l.stable)
     }
 
-    /// Whoever sends to an endpoint that was used is let in by all boxes but the outermost.
+    /// Returns `true` when all boxes but the outermost admit any remote to an endpoint in use.
     pub(super) fn inner_admits_strangers(&self) -> bool {
         self.layers[..self.inner]
             .iter()
             .all(Layer::admits_strangers)
     }
 
-    /// The layer at which a stranger's packet ends, seen from the core.
+    /// The first layer, seen from the core, that refuses a packet from a stranger.
     fn refuser(&self) -> Option<usize> {
         self.layers.iter().rposition(|l| !l.admits_strangers())
     }
 
-    /// The same, if that layer reacts to it. What was turned round in a box is not from outside:
-    /// with `turned` the outermost layer drops it in silence.
+    /// The same layer, if it reacts. A packet that is hairpinned (`turned`) is not from outside, so
+    /// the outermost layer drops it silently.
     fn reacting(&self, turned: bool) -> Option<usize> {
         self.refuser()
             .filter(|n| !(turned && n + 1 == self.layers.len()))
     }
 
-    /// How a stranger's SYN is met.
+    /// How a stranger's SYN is answered.
     pub(super) fn meets(&self, turned: bool) -> Meets {
         self.reacting(turned)
             .map_or(Meets::Softly, |n| self.layers[n].meets)
     }
 
-    /// A stranger's packet is taken in by a box, for itself.
+    /// Returns `true` when a box accepts a stranger's packet for itself.
     pub(super) fn remembers(&self, turned: bool) -> bool {
         self.reacting(turned)
             .is_some_and(|n| self.layers[n].remembers)
     }
 
-    /// As it is after a stranger's packet was refused. What counts is whether it came from the
-    /// `very` endpoint that this end is going to send to. A box that took it in for itself and
-    /// remembers it gives the end another port then. A box that had let it pass to the one that
-    /// refused it keeps the flow that it made, whatever the port of others, unless it was `reset`,
-    /// or the one that refused it is its own firewall.
+    /// The side after a stranger's packet was refused. `very` means that the packet came from the
+    /// endpoint to which this end is going to send. A box that accepted the packet for itself gives
+    /// the end another port then. A box that passed it on to the one that refused it keeps the
+    /// flow, whatever its policy for ports, unless the flow was `reset` or the refusal came from
+    /// the box's own firewall.
     pub(super) fn refusing(&self, turned: bool, very: bool, reset: bool) -> Self {
         let mut side = self.clone();
         let Some(n) = self.refuser() else {
@@ -182,19 +184,19 @@ impl<'a> Side<'a> {
         side
     }
 
-    /// With its packet in its first `sent` layers: a stranger's is dropped in silence by a layer
-    /// in front of that which refuses strangers, because the end speaks by another endpoint.
+    /// Returns `true` when a packet of this end in its first `sent` layers makes a layer before the
+    /// refusing one drop a stranger's packet, because the end already sends from another endpoint.
     pub(super) fn shields(&self, sent: usize) -> bool {
         let clash = self.layers[..sent].iter().position(|l| !l.stable);
         clash.is_some_and(|n| self.refuser().is_none_or(|r| r < n))
     }
 
-    /// How the box that both ends are behind turns packets round.
+    /// How the box that both ends are behind hairpins packets.
     pub(super) fn hairpin(&self) -> Hairpin {
         self.layers.last().map_or(Hairpin::None, |l| l.hairpin)
     }
 
-    /// Every layer that changes ports does so in a way that can be computed.
+    /// Returns `true` when every layer that changes ports does so predictably.
     pub(super) fn is_predictable(&self) -> bool {
         self.layers.iter().all(|l| l.stable || l.predictable)
     }
@@ -216,7 +218,7 @@ impl<'a> Layer<'a> {
             out: None,
             translates: true,
             walled: false,
-            // New flows of a port that is forwarded leave by the forwarded one.
+            // New flows of a forwarded port leave from it.
             stable: forwarded || is_stable(t),
             filtering: (!forwarded).then_some(t.filtering),
             meets: if reset { Meets::Reset } else { Meets::Softly },
@@ -264,10 +266,10 @@ const fn preserves(t: &Translation) -> bool {
     matches!(t.ports, PortPolicy::Preserve | PortPolicy::PreserveParity)
 }
 
-/// Whether all destinations see one external endpoint. A box that asks for the internal port each
-/// time, and shares it among destinations, gives the same one each time though nothing binds it to
-/// (measured: Linux masquerade keeps 40000 to four of four destinations). One that does not share
-/// it finds it taken by the host's own first flow.
+/// Returns `true` when all destinations see one external endpoint. A box that asks for the internal
+/// port each time and shares it among destinations gives the same one each time without a binding
+/// (measured: Linux masquerade keeps 40000 for four of four destinations). A box that does not
+/// share ports finds it taken by the host's own first flow.
 fn is_stable(t: &Translation) -> bool {
     t.mapping == Mapping::EndpointIndependent || (preserves(t) && t.clash == Clash::Overload)
 }

@@ -134,8 +134,8 @@ fn asked(transport: Transport, attempt: Attempt, a: &End, b: &End) -> Result<(),
     ask(transport, attempt, pair(a, b))
 }
 
-/// The table of what was measured on kernels: columns open/mapped, EIM/EIF, EIM/ADF, EIM/APDF,
-/// APDM/APDF; rows without the first.
+/// The results measured on kernels. Columns: open or mapped, EIM/EIF, EIM/ADF, EIM/APDF, APDM/APDF;
+/// rows: the same without the first.
 const MEASURED: [&str; 4] = ["YYYYY", "YYYYY", "YYYYn", "YYYnn"];
 
 fn types() -> [End; 5] {
@@ -148,7 +148,7 @@ fn types() -> [End; 5] {
     ]
 }
 
-/// The same table, whichever way the ends are like that.
+/// Checks the table for ends of these types.
 fn is_as_measured(transport: Transport, types: &[End; 5]) {
     for (row, expected) in MEASURED.iter().enumerate() {
         let a = &types[row + 1];
@@ -250,7 +250,7 @@ fn an_accepting_wan_side_collides_unless_packets_cross() {
     assert_eq!(udp(&dropping, &accepting), Err(Reason::Collision));
     assert_eq!(udp(&accepting, &accepting), Err(Reason::Collision));
     assert_eq!(udp(&accepting, &dropping), Ok(()));
-    // Who is moved can still reach who admits any port of its address.
+    // A remapped end can still reach one that admits any port of its address.
     let lenient = behind([nat(Eim, Adf)]);
     assert_eq!(udp(&lenient, &accepting), Ok(()));
     // An inner box never sees what the outer one drops.
@@ -262,7 +262,7 @@ fn an_accepting_wan_side_collides_unless_packets_cross() {
         linux(),
     ]);
     assert_eq!(udp(&dropping, &within), Ok(()));
-    // Over TCP the box's own stack resets, and what is reset is not remembered.
+    // Over TCP the box's own stack sends a reset, and a flow that was reset is not kept.
     let tcp = |a, b| asked(Transport::Tcp, Attempt::First, a, b);
     assert_eq!(tcp(&accepting, &accepting), Err(Reason::Reset));
     assert_eq!(tcp(&dropping, &accepting), Ok(()));

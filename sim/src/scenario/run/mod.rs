@@ -152,7 +152,11 @@ pub fn explain(
     };
     let all: Vec<_> = built.world.explain(&filter, usize::MAX);
     let all: Vec<_> = all.into_iter().filter(wanted).collect();
-    let told = all.iter().take(most).map(|j| built.world.describe(j)).collect();
+    let told = all
+        .iter()
+        .take(most)
+        .map(|j| built.world.describe(j))
+        .collect();
     (told, all.len())
 }
 

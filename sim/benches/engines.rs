@@ -1,10 +1,10 @@
-//! How fast, and how large, simulated machines with real engines are.
+//! The speed and memory of simulated machines with real engines.
 //!
 //! `cargo bench -p dunlin-sim --bench engines` prints two figures:
 //!
-//! - simulated seconds per second of processor time for a swarm of 50 homes, 49 of them behind
-//!   NATs of seven kinds, that exchange 64 MiB on cable lines, median of three;
-//! - machines with an engine per GiB of memory, 400 of them with 20 connections each at rest.
+//! - simulated seconds per second of processor time for a swarm of 50 homes, 49 of them behind NATs
+//!   of seven kinds, that exchange 64 MiB on cable lines; the median of three runs;
+//! - machines with an engine per GiB of memory, for 400 machines with 20 idle connections each.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
@@ -42,7 +42,7 @@ fn behind(name: &str) -> BoxConfig {
     }
 }
 
-/// A seed, then leechers one after the other; every third has a forwarded port.
+/// A seed, followed by leechers that join one after another. Every third has a forwarded port.
 fn homes(count: usize) -> Vec<Home> {
     (0..count)
         .map(|n| {
@@ -58,7 +58,7 @@ fn homes(count: usize) -> Vec<Home> {
         .collect()
 }
 
-/// Processor time of this process, in seconds.
+/// The processor time of this process in seconds.
 fn processor() -> f64 {
     // Fields 14 and 15 of proc_pid_stat(5), in ticks of 10 ms.
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -68,7 +68,7 @@ fn processor() -> f64 {
     (ticks(11).unwrap_or(0.0) + ticks(12).unwrap_or(0.0)) / 100.0
 }
 
-/// Memory of this process, in bytes.
+/// The memory of this process in bytes.
 fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
@@ -136,7 +136,7 @@ fn crowd() {
 }
 
 fn main() {
-    // Under `cargo test` a benchmark is only to be built.
+    // `cargo test` only builds the benchmark.
     if std::env::args().any(|arg| arg == "--bench") {
         exchange();
         crowd();

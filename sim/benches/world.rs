@@ -1,10 +1,10 @@
-//! How fast the world turns: `cargo bench -p dunlin-sim --bench world [-- part…]`.
+//! The speed of the world: `cargo bench -p dunlin-sim --bench world [-- part…]`.
 //!
-//! - `nats`: datagrams between light hosts, each through two NATs; the bar is 10^6 packets/s.
+//! - `nats`: datagrams between light hosts, each through two NATs; the target is 10^6 packets/s.
 //! - `delays`: the same with a delay on every link, so that each hop is an event.
-//! - `plain`: without NATs.
+//! - `plain`: the same without NATs.
 //! - `hosts`: 10^5 light hosts at the core, each with one packet under way; memory for each host.
-//! - `agenda`: the event queue beside a binary heap.
+//! - `agenda`: the event queue compared with a binary heap.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
@@ -23,7 +23,7 @@ use dunlin_sim::{
 };
 use rand_core::Rng;
 
-/// Answers every datagram with one of the same length; the first `balls` it sends by itself.
+/// Answers every datagram with one of the same length, and sends the first `balls` on its own.
 struct Ping {
     local: SocketAddr,
     peer: SocketAddr,
@@ -52,7 +52,8 @@ impl Host for Ping {
     }
 }
 
-/// `pairs` pairs of hosts, each behind a box of its own, that throw `balls` to one another.
+/// `pairs` pairs of hosts, each behind a box of its own, that keep `balls` packets in the air
+/// between them.
 fn pairs(pairs: u16, balls: u32, config: &BoxConfig, lan: LinkConfig, wan: LinkConfig) -> World {
     let mut world = World::new(1);
     let core = world.core();
@@ -72,7 +73,7 @@ fn pairs(pairs: u16, balls: u32, config: &BoxConfig, lan: LinkConfig, wan: LinkC
                 IpAddr::from([21 - side, high, low, 2])
             };
             let router = world.add_router(core, wan.clone(), config.clone(), &[public(side)]);
-            // Both send first: that opens both NATs, which preserve the port.
+            // Both send first, which opens both NATs; they preserve the port.
             let host = Ping {
                 local: SocketAddr::new(inside, 4_000),
                 peer: SocketAddr::new(there, 4_000),
@@ -147,7 +148,7 @@ fn hosts(count: u32) {
     turn("10^5 hosts", world, 5_000_000);
 }
 
-/// As many planned events as a world may have, each planned anew when it is taken.
+/// As many planned events as a world may have. Each is planned anew when it is taken.
 fn agenda(planned: u32) {
     const TURNS: u32 = 5_000_000;
     let gap = |rng: &mut SimRng| 1_000 + u64::from(rng.next_u32() >> 15);

@@ -1,8 +1,7 @@
 //! Scenario files: a network, what happens in it and what is expected of it, in TOML.
 //!
-//! `SCENARIOS.md` beside the crate's manifest lists every key; it is made from the same tables
-//! as the parser. A file that makes no sense is refused with its line and column and what would
-//! be right:
+//! `SCENARIOS.md` beside the crate's manifest lists every key; it is generated from the tables that
+//! the parser uses. An invalid file is rejected with the line, the column and what would be valid:
 //!
 //! ```
 //! let error = dunlin_sim::scenario::Scenario::parse("sede = 5", "home.toml").unwrap_err();

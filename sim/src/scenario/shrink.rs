@@ -1,4 +1,4 @@
-//! From a scenario that fails to the smallest that fails in the same way.
+//! Reduces a scenario that fails to the smallest one that fails in the same way.
 
 use std::collections::BTreeSet;
 
@@ -9,29 +9,29 @@ use super::{
 };
 use crate::experiment::shrink;
 
-/// Runs that are made at most.
+/// The limit of runs.
 const MAX_RUNS: u64 = 20_000;
 
-/// A small scenario.
+/// A reduced scenario.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Small {
     /// The scenario, with its seed and without `[random]`.
     pub document: Document,
-    /// What fails.
+    /// The expectations that fail.
     pub failed: Vec<String>,
-    /// Events that are left.
+    /// The number of events that are left.
     pub events: usize,
-    /// Events that there were, those included that were made up.
+    /// The number of events before, including random ones.
     pub events_before: usize,
-    /// Routers, hosts, events and expectations that are left.
+    /// The number of routers, hosts, events and expectations that are left.
     pub tables: usize,
-    /// … that there were.
+    /// The number of these tables before.
     pub tables_before: usize,
     /// How often a scenario was run.
     pub runs: u64,
 }
 
-/// What a scenario expected in vain with a seed; `None` if it is not a scenario.
+/// The expectations that fail with a seed; `None` when the document is not a valid scenario.
 fn failures(doc: &Document, seed: u64) -> Option<BTreeSet<String>> {
     let s = Scenario::from_document(doc).ok()?;
     let result = run(&s, seed, &RunOptions::default());
@@ -47,11 +47,11 @@ fn failures(doc: &Document, seed: u64) -> Option<BTreeSet<String>> {
     )
 }
 
-/// Leaves out events, then expectations, hosts and routers, as long as one of the expectations
-/// that failed still does. `None` if nothing fails with this seed.
+/// Leaves out events, then expectations, hosts and routers, as long as one of the expectations that
+/// failed still fails. Returns `None` when nothing fails with this seed.
 ///
 /// # Errors
-/// If the document is not a scenario.
+/// When the document is not a valid scenario.
 pub fn shrink(doc: &Document, seed: u64) -> Result<Option<Small>, ScenarioError> {
     let doc = written_out(doc, seed)?;
     Scenario::from_document(&doc)?;
@@ -61,7 +61,7 @@ pub fn shrink(doc: &Document, seed: u64) -> Result<Option<Small>, ScenarioError>
     }
     let mut runs = 1;
     let mut best = doc.clone();
-    // Events first: there are many, and what is left depends on few nodes.
+    // Events come first: there are many of them, and each needs few hosts and routers.
     for sections in [&["event"][..], &["expect", "host", "router"], &["event"]] {
         let numbers = |d: &Document| -> Vec<usize> {
             let all = d.entries.iter().enumerate();

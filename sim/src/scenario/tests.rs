@@ -9,7 +9,7 @@ use super::{
     *,
 };
 
-/// Something of everything.
+/// A scenario that uses every table.
 const WHOLE: &str = r#"
 name = "everything"
 about = "Something of everything."
@@ -79,7 +79,7 @@ at = "home"
 fn a_scenario_is_understood() {
     let s = Scenario::parse(WHOLE, "x/whole.toml").expect("valid");
     assert_eq!((s.name.as_str(), s.seed), ("everything", 7));
-    // Parents first, events in order.
+    // Parents come first, and events in order of time.
     assert_eq!(s.routers[0].name, "isp");
     assert_eq!(
         s.events[0].action,
@@ -98,13 +98,13 @@ fn a_scenario_is_understood() {
     );
     assert_eq!(s.hosts[2].link.loss, Some(10_000));
     let line = WHOLE.lines().position(|l| l == "[[expect]]");
-    // The line of the key that says what is expected.
+    // The line of the key that states the expectation.
     assert_eq!(Some(s.expects[0].line - 2), line);
     let unnamed = Scenario::parse("", "dir/small.toml").expect("valid");
     assert_eq!(unnamed.name, "small");
 }
 
-/// What is said about a wrong file, one case of each.
+/// The messages about invalid files, one case of each.
 #[test]
 fn what_is_wrong_is_told_with_its_place_and_what_would_be_right() {
     const HOST: &str = "[[host]]\nname='a'\nkind='manual'\n";
@@ -239,7 +239,7 @@ fn what_is_wrong_is_told_with_its_place_and_what_would_be_right() {
     }
 }
 
-/// A file that uses one key, in a surrounding in which it makes sense.
+/// A file that uses one key, in a context in which it is valid.
 fn with_key(section: &str, key: &str, example: &str) -> String {
     let routers = "[[router]]\nname='isp'\n[[router]]\nname='home'\n";
     let hosts = "[[host]]\nname='server'\nkind='echo'\n[[host]]\nname='alice'\nkind='manual'\n\
@@ -301,7 +301,7 @@ fn with_key(section: &str, key: &str, example: &str) -> String {
     }
 }
 
-/// Some expectations want engines, some hosts that punch.
+/// Some expectations need engines, and some need hosts that punch holes.
 fn with_hosts(text: &str, options: &str) -> String {
     let text = text.replace("[[host]]\nname='alice'\nkind='manual'\n", "");
     let text = text.replace("[[host]]\nname='bob'\nkind='manual'\n", "");
@@ -399,7 +399,7 @@ fn what_is_written_back_means_the_same() {
     assert_eq!(strip(&one), strip(&two));
 }
 
-/// One change to a file, in bytes.
+/// Applies changes to a file, byte by byte.
 fn mutate(text: &str, changes: &[(u16, u8, String)]) -> String {
     let mut bytes = text.as_bytes().to_vec();
     for (at, how, with) in changes {
@@ -419,20 +419,21 @@ fn mutate(text: &str, changes: &[(u16, u8, String)]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Topologies at which a careless builder would stumble.
+/// Networks of unusual shape.
 #[test]
 fn odd_networks_run() {
     let cases = [
-        // Two NATs, one in the other, with the same inside; a host with an address of each family.
+        // Two NATs, one inside the other, with the same inner addresses; and a host with an address
+        // of each family.
         "[[router]]\nname='a'\nnat='linux'\n[[router]]\nname='b'\nbehind='a'\nnat='linux'\nwan='10.0.0.2'\n\
          [[host]]\nname='h'\nbehind='b'\nkind='echo'\naddress=['10.0.0.2','2001:db8::2']",
-        // A router without a NAT below one with, and the other way round.
+        // A router without a NAT below one with a NAT, and the other way round.
         "[[router]]\nname='a'\n[[router]]\nname='b'\nbehind='a'\nnat='symmetric'\n[[router]]\nname='c'\nbehind='b'\n\
          [[host]]\nname='h'\nbehind='c'\nkind='steady'\nto='e'\n[[host]]\nname='e'\nkind='echo'",
-        // A host that speaks to one behind its own router, and one that nobody can reach.
+        // A host that sends to one behind its own router, and one that nobody can reach.
         "[[router]]\nname='a'\nnat='full-cone'\n[[host]]\nname='h'\nbehind='a'\nkind='flood'\nto='e'\nflows=10000\n\
          [[host]]\nname='e'\nbehind='a'\nkind='echo'\n[[host]]\nname='o'\nkind='steady'\nto='e'\nevery='1ms'",
-        // Events upon events.
+        // Several events at one time.
         "[[host]]\nname='h'\nkind='manual'\n[[event]]\nat=1\noff='h'\n[[event]]\nat=1\noff='h'\n[[event]]\nat=1\non='h'\n\
          [[event]]\nat=1\nsend='h'\nto='h'\n[[event]]\nat=1\ncut='h'\n[[event]]\nat=2\nlink='h'\nloss=1\nup='1 bit/s'",
     ];
@@ -455,7 +456,7 @@ quickcheck! {
     fn no_file_panics(changes: Vec<(u16, u8, String)>) -> bool {
         let text = mutate(WHOLE, &changes);
         match Scenario::parse(&text, "f") {
-            // What is taken can be written back and is taken again.
+            // A valid scenario can be written back and is read again as the same one.
             Ok(_) => {
                 let doc = Document::parse(&text, "f").expect("valid");
                 Scenario::parse(&doc.to_toml(), "f").is_ok()
@@ -469,7 +470,7 @@ quickcheck! {
         let Ok(mut scenario) = Scenario::parse(&text, "f") else {
             return TestResult::discard();
         };
-        // Long enough for every event of the file's first seconds.
+        // Long enough for the events in the first seconds of the file.
         scenario.duration = scenario.duration.min(std::time::Duration::from_secs(5));
         let options = RunOptions { capture: true, journeys: true, curves: true, pair: None };
         let first = run(&scenario, 3, &options);

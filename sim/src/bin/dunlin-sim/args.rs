@@ -7,7 +7,7 @@ use dunlin_sim::{Rule, experiment::sweep::Shard};
 
 use crate::exit;
 
-/// What every page of help ends with.
+/// The examples at the end of every help page.
 const EXAMPLES: &str = "\
 Examples:
   dunlin-sim run sim/scenarios/02-two-homes.toml --report /tmp/two-homes.html
@@ -27,28 +27,28 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a scenario and say whether what it expects came true
+    /// Run a scenario and check its expectations
     #[command(after_help = exit::HELP)]
     Run(Run),
-    /// Let every type of NAT meet every other, beside what the oracle says
+    /// Try every type of NAT against every other, and compare with the oracle
     #[command(after_help = exit::HELP)]
     Matrix(Matrix),
-    /// Run a scenario with many seeds: one line of JSON for each
+    /// Run a scenario with many seeds; prints one line of JSON for each
     #[command(after_help = exit::HELP, long_about = crate::sweep::ABOUT)]
     Sweep(Sweep),
-    /// Join what the shards of a sweep printed
+    /// Join the output of a sweep's shards
     #[command(after_help = exit::HELP)]
     Merge(Merge),
     /// Find the smallest scenario that still fails
     #[command(after_help = exit::HELP)]
     Shrink(Shrink),
-    /// Tell the way of packets: which rule passed, rewrote or dropped each where
+    /// Show the paths of packets: which rule passed, rewrote or dropped them where
     #[command(after_help = exit::HELP)]
     Explain(Explain),
-    /// List the presets of NATs, firewalls and links, or all about one
+    /// List the presets of NATs, firewalls and links, or describe one
     #[command(after_help = exit::HELP)]
     Presets(Presets),
-    /// The DHT: searches among emulated nodes, and a DHT of real ones
+    /// Simulate the DHT: searches in a synthetic one, or a DHT of real nodes
     #[command(subcommand)]
     Dht(crate::dht::args::Command),
     /// Print the reference of scenario files: every table, key and rule
@@ -57,19 +57,19 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
-    /// The scenario
+    /// The scenario file
     #[arg(value_name = "SCENARIO.toml", value_hint = ValueHint::FilePath)]
     pub(crate) scenario: PathBuf,
-    /// The seed of everything that is random [default: the scenario's]
+    /// The seed of everything random [default: the scenario's]
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// Write what crosses each node's interfaces to NODE.pcapng in this folder
+    /// Write the packets on each router's and host's interfaces to NAME.pcapng in this folder
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) pcap: Option<PathBuf>,
-    /// Write a page with charts to this file
+    /// Write a report with charts to this HTML file
     #[arg(long, value_name = "FILE.html", value_hint = ValueHint::FilePath)]
     pub(crate) report: Option<PathBuf>,
-    /// In the page, draw the packets between these two hosts
+    /// Draw the packets between these two hosts in the report
     #[arg(long, value_name = "A,B", value_parser = pair, requires = "report")]
     pub(crate) pair: Option<(String, String)>,
     /// Print the result as one JSON object
@@ -77,21 +77,21 @@ pub(crate) struct Run {
     pub(crate) json: bool,
 }
 
-/// What a kind of run draws upon.
+/// The version of IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Family {
     /// IPv4
     V4,
-    /// IPv6: firewalls alone
+    /// IPv6, where only firewalls matter
     V6,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Matrix {
-    /// Only these types, by the names of the matrix or of presets [default: all of the matrix]
+    /// Only these types, named as in the matrix or like presets [default: all of the matrix]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub(crate) types: Vec<String>,
-    /// So many seeds for each attempt
+    /// The number of seeds for each attempt
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) seeds: u64,
     /// Only UDP
@@ -100,13 +100,13 @@ pub(crate) struct Matrix {
     /// Only TCP
     #[arg(long)]
     pub(crate) tcp: bool,
-    /// Over this version of IP
+    /// The version of IP
     #[arg(long, value_name = "FAMILY", default_value = "v4")]
     pub(crate) ip: Family,
-    /// Threads [default: one for each processor]
+    /// The number of threads [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_024))]
     pub(crate) jobs: Option<u16>,
-    /// Write a page with heat maps to this file
+    /// Write a report with heat maps to this HTML file
     #[arg(long, value_name = "FILE.html", value_hint = ValueHint::FilePath)]
     pub(crate) report: Option<PathBuf>,
     /// Print one JSON object for each cell, and a summary
@@ -116,43 +116,43 @@ pub(crate) struct Matrix {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Sweep {
-    /// The scenario
+    /// The scenario file
     #[arg(value_name = "SCENARIO.toml", value_hint = ValueHint::FilePath)]
     pub(crate) scenario: PathBuf,
-    /// From the first seed to the one before the second: 0..1000
+    /// The seeds, from the first to the one before the second: 0..1000
     #[arg(long, value_name = "A..B", value_parser = seeds)]
     pub(crate) seeds: Range<u64>,
-    /// Only this share of them: 3/10 is the third of ten
+    /// Only this share of the seeds: 3/10 is the third of ten
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<Shard>,
-    /// Threads [default: one for each processor]
+    /// The number of threads [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_024))]
     pub(crate) jobs: Option<u16>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Merge {
-    /// What sweeps printed
+    /// The files with the output of the sweeps
     #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) files: Vec<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Shrink {
-    /// The scenario
+    /// The scenario file
     #[arg(value_name = "SCENARIO.toml", value_hint = ValueHint::FilePath)]
     pub(crate) scenario: PathBuf,
     /// The seed with which it fails [default: the scenario's]
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// Write the small scenario to this file [default: standard output]
+    /// Write the reduced scenario to this file [default: standard output]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Explain {
-    /// The scenario
+    /// The scenario file
     #[arg(value_name = "SCENARIO.toml", value_hint = ValueHint::FilePath)]
     pub(crate) scenario: PathBuf,
     /// The seed [default: the scenario's]
@@ -161,26 +161,27 @@ pub(crate) struct Explain {
     /// Packets that this host or router made
     #[arg(long, value_name = "NODE")]
     pub(crate) from: Option<String>,
-    /// Packets that came to, or by, this host or router
+    /// Packets that passed this host or router
     #[arg(long, value_name = "NODE", visible_alias = "to")]
     pub(crate) at: Option<String>,
-    /// Packets that met this rule
+    /// Packets about which this rule decided
     #[arg(long, value_name = "RULE", value_parser = rule)]
     pub(crate) rule: Option<Rule>,
-    /// Packets with this endpoint, before or after rewriting; port 0 is any. Twice for a flow
+    /// Packets with this endpoint, before or after a translation; port 0 matches any. Give it twice
+    /// for a flow
     #[arg(long = "flow", value_name = "ADDR:PORT")]
     pub(crate) endpoints: Vec<std::net::SocketAddr>,
-    /// The packet with this number, of those that --from made
+    /// The packet with this number among those that --from made
     #[arg(long, value_name = "N", requires = "from")]
     pub(crate) packet: Option<u32>,
-    /// Tell of so many packets at most
+    /// The most packets to show
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) most: usize,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Presets {
-    /// All about this one
+    /// Describe this preset
     pub(crate) name: Option<String>,
 }
 

@@ -1,19 +1,19 @@
-//! Exit codes.
+//! The exit codes of the command.
 
 use std::process::ExitCode;
 
-/// How a command ended, for scripts.
+/// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// 0: it ran, and everything that was expected came true.
+    /// 0: the command ran, and every expectation held.
     Held,
-    /// 1: it ran, and something did not come true.
+    /// 1: the command ran, and an expectation failed.
     Failed,
-    /// 2: the command line or a file makes no sense, or cannot be read or written.
+    /// 2: the command line or a file is invalid, or a file could not be read or written.
     Usage,
 }
 
-/// What `--help` says about them.
+/// The description of the exit codes in `--help`.
 pub(crate) const HELP: &str = "\
 Exit codes:
   0  it ran, and everything that was expected came true
@@ -23,7 +23,7 @@ Exit codes:
   2  the command line or a file makes no sense, or cannot be read or written";
 
 impl Exit {
-    /// The code of a check.
+    /// The code for a check that held or failed.
     pub(crate) const fn of(held: bool) -> Self {
         if held { Self::Held } else { Self::Failed }
     }

@@ -1,4 +1,4 @@
-//! `dunlin-sim explain`
+//! The command `dunlin-sim explain`.
 
 use dunlin_sim::{
     report::units,

@@ -1,7 +1,7 @@
 //! The `dunlin-sim` command.
 //!
-//! Data goes to standard output, everything meant for a person's eye alone (bars, errors) to
-//! standard error. What the exit codes mean stands in [`exit::Exit`].
+//! Data go to standard output; progress and errors go to standard error. The exit codes are
+//! described in [`exit::Exit`].
 
 mod args;
 mod dht;
@@ -27,7 +27,7 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    // Wrong usage ends here, with code 2.
+    // Exits with code 2 when the command line is invalid.
     let args = Args::parse();
     let done = match args.command {
         Command::Run(args) => run::run(&args),
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// Reads a scenario, or says what is wrong with it.
+/// Reads a scenario, or describes what is wrong with it.
 fn load(path: &Path) -> Result<(Document, Scenario), String> {
     let name = path.display().to_string();
     let bytes = fs::read(path).map_err(|e| format!("{name}: {e}"))?;
@@ -68,18 +68,18 @@ fn load(path: &Path) -> Result<(Document, Scenario), String> {
     Ok((document, scenario))
 }
 
-/// Writes a file, or says why not.
+/// Writes a file, or describes why that failed.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
     fs::write(path, bytes).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// As many threads as were asked for, or as there are processors.
+/// The requested number of threads, or the number of processors.
 fn threads(jobs: Option<u16>) -> usize {
     let processors = || std::thread::available_parallelism().map_or(1, usize::from);
     jobs.map_or_else(processors, usize::from)
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell.
 fn shell(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

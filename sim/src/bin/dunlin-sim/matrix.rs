@@ -1,4 +1,4 @@
-//! `dunlin-sim matrix`
+//! The command `dunlin-sim matrix`.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::{
     shell, threads, write,
 };
 
-/// Disagreements that are told one by one.
+/// The most disagreements that are listed one by one.
 const MAX_TOLD: usize = 50;
 
 pub(crate) fn matrix(args: &args::Matrix) -> Result<Exit, String> {
@@ -135,7 +135,7 @@ fn chosen(args: &args::Matrix) -> Result<Vec<Kind>, String> {
     args.types.iter().map(find).collect()
 }
 
-/// A NAT or firewall by itself.
+/// A single NAT or firewall.
 fn preset(name: &str) -> Option<Kind> {
     let mut config = BoxConfig::default();
     if let Ok(preset) = nat::presets::find(name) {
@@ -175,7 +175,7 @@ fn json_cell(m: &Matrix, cell: &matrix::Cell) -> Value {
     })
 }
 
-/// Of the runs that connected.
+/// The median over the runs that connected.
 fn median(tried: &Tried) -> Option<Duration> {
     let mut times: Vec<Duration> = tried.runs.iter().filter_map(|r| r.after).collect();
     times.sort_unstable();
@@ -253,7 +253,7 @@ fn map(m: &Matrix, transport: Transport, attempt: Attempt, title: String) -> Map
     }
 }
 
-/// Two hosts behind one and the same box: a column for each type, a row for each attempt.
+/// The matrix of two hosts behind the same box: a column for each type, a row for each attempt.
 fn behind_one(m: &Matrix, transports: &[Transport]) -> Option<Map> {
     let with_box = |n: &usize| {
         let mut cells = m.cells.iter();

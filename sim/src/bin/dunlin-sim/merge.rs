@@ -1,4 +1,4 @@
-//! `dunlin-sim merge`
+//! The command `dunlin-sim merge`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use crate::{args, exit::Exit, say::say};
 
-/// Seeds that are named at most in a message.
+/// The most seeds that a message lists.
 const MAX_NAMED: usize = 20;
-/// Longest range of seeds that is joined.
+/// The longest range of seeds that can be joined.
 const MAX_SEEDS: u64 = 100_000_000;
 
-/// What the shards have in common.
+/// What all shards must have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Sweep {
     scenario: String,
@@ -26,7 +26,7 @@ struct Sweep {
     of: u64,
 }
 
-/// What came of a seed.
+/// The result of a seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Seed {
     trace: String,

@@ -1,4 +1,4 @@
-//! `dunlin-sim presets`
+//! The command `dunlin-sim presets`.
 
 use dunlin_sim::scenario;
 

@@ -1,4 +1,4 @@
-//! `dunlin-sim run`
+//! The command `dunlin-sim run`.
 
 use std::{collections::BTreeSet, fs};
 
@@ -49,11 +49,11 @@ pub(crate) fn run(args: &args::Run) -> Result<Exit, String> {
     Ok(Exit::of(result.held()))
 }
 
-/// Most bytes of a node's name in that of a file; file systems take 255 in all.
+/// The most bytes of a device's name in a file name; file systems accept 255 in total.
 const MAX_FILE_NAME: usize = 200;
 
-/// A node's name as a file's: no folders, nothing odd, and none that is taken, also where case
-/// makes no difference.
+/// A file name for a device: without folders or unusual characters, and different from those that
+/// are taken, also where the file system ignores case.
 fn file_name(name: &str, taken: &mut BTreeSet<String>) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_".contains(c);
     let mut plain: String = name
@@ -122,7 +122,7 @@ mod tests {
     fn names_of_nodes_lead_nowhere_else() {
         let taken = &mut BTreeSet::new();
         assert_eq!(file_name("../a b/é", taken), "___a_b_é.pcapng");
-        // Nor over one another.
+        // Two names may not give the same file.
         assert_eq!(file_name("a/b", taken), "a_b.pcapng");
         assert_eq!(file_name("A_b", taken), "A_b-2.pcapng");
         assert!(file_name(&"𝔞".repeat(64), taken).len() < 255);

@@ -1,4 +1,4 @@
-//! Output: data to standard output, everything else to standard error.
+//! Output: data go to standard output, everything else to standard error.
 
 use std::{
     borrow::Cow,
@@ -8,15 +8,15 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Whether standard output could not be written, for another reason than that nobody reads it.
+/// Standard output could not be written, for another reason than that nobody reads it.
 static LOST: AtomicBool = AtomicBool::new(false);
 
-/// Whether data that was said is lost: what was found then goes for nothing.
+/// Returns `true` when data could not be written, so that the command must fail.
 pub(crate) fn lost() -> bool {
     LOST.load(Ordering::Relaxed)
 }
 
-/// What would steer a terminal is shown, not done: names come from files of strangers.
+/// Escapes control characters, because names may come from untrusted files.
 fn printable(text: &str) -> Cow<'_, str> {
     let hostile = |c: char| {
         c.is_control() && c != '\n'
@@ -29,14 +29,14 @@ fn printable(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Prints lines of data. `false` if nobody reads any more.
+/// Prints lines of data. Returns `false` when nobody reads them any more.
 pub(crate) fn say(text: &str) -> bool {
     let mut out = io::stdout().lock();
     let written = writeln!(out, "{}", printable(text)).and_then(|()| out.flush());
     match written {
         Ok(()) => true,
         Err(error) => {
-            // A reader that went away early has what it wanted.
+            // A reader that closed the pipe has what it wanted.
             if error.kind() != io::ErrorKind::BrokenPipe {
                 LOST.store(true, Ordering::Relaxed);
                 complain(&format!("standard output: {error}"));
@@ -48,11 +48,11 @@ pub(crate) fn say(text: &str) -> bool {
 
 /// Prints a message.
 pub(crate) fn complain(message: &str) {
-    // Without standard error there is nobody to tell.
+    // When standard error cannot be written there is nowhere left to report it.
     let _ = writeln!(io::stderr(), "dunlin-sim: {}", printable(message));
 }
 
-/// A bar on a terminal, nothing elsewhere.
+/// A progress bar on a terminal; nothing elsewhere.
 pub(crate) struct Meter(Option<ProgressBar>);
 
 impl Meter {
@@ -70,7 +70,7 @@ impl Meter {
         Self(Some(bar))
     }
 
-    /// One more is done.
+    /// Advances the bar by one.
     pub(crate) fn step(&self, message: impl FnOnce() -> String) {
         if let Some(bar) = &self.0 {
             bar.inc(1);
@@ -78,7 +78,7 @@ impl Meter {
         }
     }
 
-    /// Prints a line of data without tearing the bar.
+    /// Prints a line of data above the bar.
     pub(crate) fn say(&self, text: &str) -> bool {
         match &self.0 {
             Some(bar) => bar.suspend(|| say(text)),

@@ -1,4 +1,4 @@
-//! `dunlin-sim shrink`
+//! The command `dunlin-sim shrink`.
 
 use dunlin_sim::{report::units, scenario};
 

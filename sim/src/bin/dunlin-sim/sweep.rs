@@ -1,4 +1,4 @@
-//! `dunlin-sim sweep`
+//! The command `dunlin-sim sweep`.
 
 use std::ops::ControlFlow;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{args, exit::Exit, load, say::Meter, threads};
 
-/// What `--help` says.
+/// The description in `--help`.
 pub(crate) const ABOUT: &str = "\
 Run a scenario with many seeds and print one line of JSON for each.
 
@@ -18,9 +18,9 @@ The first line says what is run: type (sweep), scenario, sum (of the file), firs
 of. Each other line is one seed: type (seed), seed, trace (hash), held, failed (the
 expectations that did not come true). `merge` joins the lines of all shards.";
 
-/// A sum of the file, so that results of different files are not joined.
+/// A checksum of the file, so that results of different files are not joined.
 pub(crate) fn sum(text: &str) -> String {
-    // FNV-1a: no defence against malice, and none is needed.
+    // FNV-1a: the checksum guards against mistakes, not against malice.
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
         (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
     });

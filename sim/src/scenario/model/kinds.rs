@@ -1,26 +1,26 @@
-//! The kinds of hosts: what each is called, does and takes.
+//! The kinds of hosts: their names, descriptions and options.
 
 use super::Kind;
 
-/// One kind of host.
+/// A kind of host.
 #[derive(Debug)]
 pub struct KindInfo {
     /// The kind.
     pub kind: Kind,
-    /// What `kind = …` calls it.
+    /// Its name, as the value of `kind`.
     pub name: &'static str,
-    /// What it does.
+    /// What the host does.
     pub doc: &'static str,
-    /// The port it uses unless told otherwise.
+    /// Its default port.
     pub port: u16,
-    /// The options that it must have.
+    /// The options that are required.
     pub needs: &'static [&'static str],
-    /// The options that it may have.
+    /// The options that are permitted.
     pub takes: &'static [&'static str],
 }
 
 impl Kind {
-    /// All about it.
+    /// The description of the kind.
     #[must_use]
     pub fn info(self) -> &'static KindInfo {
         KINDS
@@ -29,13 +29,13 @@ impl Kind {
             .expect("every kind is in the table: a test goes through them")
     }
 
-    /// Whether it exchanges the torrent.
+    /// Returns `true` when the host exchanges the torrent.
     #[must_use]
     pub const fn is_engine(self) -> bool {
         matches!(self, Self::EngineSeed | Self::EngineLeech)
     }
 
-    /// Whether it tries to get through to another host.
+    /// Returns `true` when the host connects to another one through a rendezvous.
     #[must_use]
     pub const fn is_puncher(self) -> bool {
         matches!(self, Self::UdpPunch | Self::TcpPunch)

@@ -1,4 +1,4 @@
-//! Links: from a preset and what differs to a configuration, and back to words.
+//! Links: from a preset and changes to a configuration, and descriptions of configurations.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use crate::{
     report::units,
 };
 
-/// How long a queue lasts if only the bandwidth is said.
+/// The time that a queue holds when only the bandwidth is given.
 const BUFFER: Duration = Duration::from_millis(100);
-/// How late a packet is that others overtake, at most.
+/// The largest additional delay of a packet that others overtake.
 const REORDER_BY: Duration = Duration::from_millis(20);
 
-/// The preset of links that say none.
+/// The preset of links that name none.
 const DEFAULT: &str = "lan";
 
 /// The configuration of a link.
@@ -67,7 +67,7 @@ fn change(direction: &mut Direction, link: &Link, rate: Option<Option<u64>>) {
     }
 }
 
-/// A link in words: `10 ms; 50 Mbit/s down, 10 Mbit/s up`.
+/// Describes a link: `10 ms; 50 Mbit/s down, 10 Mbit/s up`.
 pub(crate) fn about(link: &LinkConfig) -> String {
     let rate = |d: &Direction| {
         d.rate

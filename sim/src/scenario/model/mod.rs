@@ -1,4 +1,4 @@
-//! What a scenario says, understood and checked.
+//! The content of a scenario, after it was checked.
 
 pub(crate) mod kinds;
 pub(crate) mod links;
@@ -16,91 +16,91 @@ use crate::{
 /// A network, what happens in it, and what is expected of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scenario {
-    /// Its name; that of the file if it says none.
+    /// Its name; that of the file when the scenario names none.
     pub name: String,
     /// What it shows, in a sentence or two.
     pub about: String,
-    /// The seed that is used unless another is asked for.
+    /// The default seed.
     pub seed: u64,
     /// How long it runs.
     pub duration: Duration,
     /// The torrent that engine hosts share.
     pub torrent: Torrent,
-    /// Routers, parents before what is behind them.
+    /// The routers, each after the one that it is behind.
     pub routers: Vec<Router>,
-    /// Hosts.
+    /// The hosts.
     pub hosts: Vec<Host>,
-    /// What happens, in the order of time.
+    /// The events, in order of time.
     pub events: Vec<Event>,
-    /// Events to be made up.
+    /// Random events.
     pub random: Option<Random>,
-    /// What must come true.
+    /// The expectations.
     pub expects: Vec<Expect>,
 }
 
-/// The torrent of the engine hosts. Its data are made up from the seed.
+/// The torrent of the engine hosts. Its content is derived from the seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Torrent {
-    /// Bytes.
+    /// The length in bytes.
     pub size: u64,
-    /// Bytes of a piece.
+    /// The length of a piece in bytes.
     pub piece: u64,
 }
 
-/// A box between the core and what is behind it.
+/// A router with its box.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Router {
     /// Its name.
     pub name: String,
-    /// The router above it; `None` is the core of the internet.
+    /// The router above it; `None` for the core of the internet.
     pub behind: Option<String>,
     /// Its NAT.
     pub nat: Option<NatConfig>,
-    /// The preset that it came from.
+    /// The preset of the NAT.
     pub nat_name: String,
     /// Its firewall.
     pub firewall: Option<FirewallConfig>,
-    /// The preset that it came from.
+    /// The preset of the firewall.
     pub firewall_name: String,
-    /// Its addresses on the upper side; chosen for it if there are none.
+    /// Its addresses on the upper side; chosen automatically when empty.
     pub wan: Vec<IpAddr>,
-    /// How many to choose.
+    /// The number of addresses to choose.
     pub wan_count: u16,
-    /// Its region, if it is right below the core.
+    /// Its region, if it is directly below the core.
     pub region: Option<String>,
-    /// The link to what is above it.
+    /// The link to the device above it.
     pub link: Link,
 }
 
-/// A link: a preset and what differs from it.
+/// A link: a preset and changes to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// The preset.
     pub preset: Option<String>,
-    /// One way.
+    /// The one-way delay.
     pub delay: Option<Duration>,
-    /// The delay varies by up to this much, evenly.
+    /// The largest additional delay, evenly distributed.
     pub jitter: Option<Duration>,
-    /// Bits per second towards the leaf; the inner `None` means no limit.
+    /// Bits per second towards the leaf; the inner `None` means unlimited.
     pub down: Option<Option<u64>>,
     /// Bits per second towards the core.
     pub up: Option<Option<u64>>,
-    /// Bytes that wait before the link at most, each way.
+    /// The most bytes that wait before the link, in each direction.
     pub queue: Option<u64>,
-    /// Share of packets that are lost, in parts per million.
+    /// The packets in a million that are lost.
     pub loss: Option<u32>,
-    /// … that come later than they should.
+    /// The packets in a million that are reordered.
     pub reorder: Option<u32>,
-    /// … that come twice.
+    /// The packets in a million that are duplicated.
     pub duplicate: Option<u32>,
-    /// … that have a bit changed.
+    /// The packets in a million that have a bit changed.
     pub corrupt: Option<u32>,
-    /// Longest packet, in bytes.
+    /// The longest packet in bytes.
     pub mtu: Option<u16>,
 }
 
 impl Link {
-    /// Whether nothing is said about it.
+    /// Returns `true` when nothing is specified.
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
@@ -112,22 +112,22 @@ impl Link {
 pub struct Host {
     /// Its name.
     pub name: String,
-    /// The router above it; `None` is the core of the internet.
+    /// The router above it; `None` for the core of the internet.
     pub behind: Option<String>,
     /// What it does.
     pub kind: Kind,
-    /// Its addresses; chosen for it if there are none.
+    /// Its addresses; chosen automatically when empty.
     pub addresses: Vec<IpAddr>,
-    /// Its region, if it is right below the core.
+    /// Its region, if it is directly below the core.
     pub region: Option<String>,
-    /// The link to what is above it.
+    /// The link to the device above it.
     pub link: Link,
-    /// What its kind takes beside that.
+    /// The options of its kind.
     pub options: Options,
 }
 
 impl Host {
-    /// Its own port.
+    /// The host's port.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.options.port.unwrap_or(self.kind.info().port)
@@ -137,64 +137,65 @@ impl Host {
 /// What a host does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Says nothing unless an event makes it; counts what comes.
+    /// Sends only when an event says so, and counts what it receives.
     Manual,
     /// Sends every datagram back.
     Echo,
-    /// Sends datagrams at a steady pace and expects each back: somebody's call or game.
+    /// Sends datagrams at a steady pace and expects each of them back, like a call or a game.
     Steady,
-    /// Opens one flow after another: a client without manners.
+    /// Opens one flow after another.
     Flood,
-    /// Tells peers of each other.
+    /// Introduces peers to each other.
     Rendezvous,
-    /// Punches a hole with UDP.
+    /// Connects to another host over UDP hole punching.
     UdpPunch,
-    /// Opens a connection from both sides at once with TCP.
+    /// Connects to another host over TCP hole punching.
     TcpPunch,
-    /// A tracker.
+    /// Runs a tracker.
     Tracker,
-    /// The engine, with all of the torrent.
+    /// Runs the engine with the complete torrent.
     EngineSeed,
-    /// The engine, with none of it.
+    /// Runs the engine without any of the torrent.
     EngineLeech,
 }
 
-/// What kinds of hosts take; which takes which stands in [`super::KINDS`].
+/// The options of hosts. [`KINDS`](super::KINDS) says which kind takes which.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Its own port; the kind's default if `None`.
+    /// The host's port; `None` for the kind's default.
     pub port: Option<u16>,
-    /// The host that it speaks to.
+    /// The host that it sends to or connects to.
     pub to: Option<String>,
-    /// The port there.
+    /// The port of that host.
     pub to_port: Option<u16>,
     /// The rendezvous server.
     pub via: Option<String>,
-    /// How long after the other it is told, at least.
+    /// How much later than the others it is introduced.
     pub told_after: Duration,
     /// When it begins.
     pub start: Duration,
-    /// When it ends; never if `None`.
+    /// When it ends; `None` for never.
     pub stop: Option<Duration>,
-    /// Time between two datagrams.
+    /// The time between two datagrams.
     pub every: Duration,
-    /// How long a datagram is kept before it goes back.
+    /// How long a datagram is kept before it is sent back.
     pub reply_after: Duration,
     /// New flows per second.
     pub flows: u32,
-    /// Bytes of each datagram's data.
+    /// The bytes of data in each datagram.
     pub size: u16,
-    /// Trackers.
+    /// The trackers.
     pub trackers: Vec<String>,
-    /// Hosts whose addresses it is told.
+    /// The hosts whose addresses it is given.
     pub peers: Vec<String>,
-    /// Upload limit, in bytes per second; `None` means no limit.
+    /// The upload limit in bytes per second; `None` means unlimited.
     pub upload: Option<u64>,
-    /// How many peers it uploads to at once; the engine's own choice if `None`, 0 a free-rider.
+    /// The number of peers that it uploads to at once; `None` for the engine's default, 0 for a
+    /// free rider.
     pub upload_slots: Option<u32>,
-    /// Download limit, in bytes per second.
+    /// The download limit in bytes per second.
     pub download: Option<u64>,
-    /// What each operation of its disk takes.
+    /// The time that each operation of its disk takes.
     pub disk_delay: Option<Duration>,
 }
 
@@ -222,90 +223,90 @@ impl Default for Options {
     }
 }
 
-/// Something that happens.
+/// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// When.
+    /// The time.
     pub at: Duration,
-    /// What.
+    /// The action.
     pub action: Action,
 }
 
 /// What happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A router restarts and forgets everything.
+    /// A router restarts and forgets every flow.
     Reboot(String),
-    /// The link above a node is cut.
+    /// The link above a router or host is cut.
     Cut(String),
-    /// … and joined again.
+    /// The link above a router or host is mended.
     Mend(String),
-    /// The link above a node changes.
+    /// The link above a router or host changes.
     Link(String, Link),
     /// A host is switched off.
     Off(String),
-    /// … and on again, anew.
+    /// A host is switched on, and starts anew.
     On(String),
     /// A host sends a datagram.
     Send {
-        /// Who.
+        /// The sending host.
         from: String,
-        /// From its port.
+        /// Its port.
         port: u16,
-        /// To this host.
+        /// The receiving host or router.
         to: String,
-        /// And its port.
+        /// The port of the receiver.
         to_port: u16,
-        /// So many bytes of data.
+        /// The bytes of data.
         size: u16,
     },
 }
 
-/// Events to be made up from the seed: `count` datagrams between hosts at random times.
+/// Events that are derived from the seed: `count` datagrams between hosts at random times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Random {
-    /// How many.
+    /// The number of datagrams.
     pub count: u32,
-    /// Not before.
+    /// The earliest time.
     pub from: Duration,
-    /// Not after; the scenario's end if `None`.
+    /// The latest time; `None` for the end of the scenario.
     pub until: Option<Duration>,
-    /// Who sends.
+    /// The senders.
     pub senders: Vec<String>,
-    /// To whom.
+    /// The receivers.
     pub receivers: Vec<String>,
-    /// From one of that many ports, counted from 40000.
+    /// The number of source ports, counted from 40000.
     pub ports: u16,
-    /// The receivers' port, if not each one's own.
+    /// The receivers' port; `None` for each receiver's own.
     pub to_port: Option<u16>,
 }
 
-/// Something that must come true.
+/// An expectation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expect {
-    /// What.
+    /// The condition.
     pub check: Check,
-    /// At this line of the file.
+    /// The line in the file.
     pub line: usize,
 }
 
-/// How often.
+/// Bounds of a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bound {
-    /// At least.
+    /// The lower bound.
     pub at_least: Option<u64>,
-    /// At most.
+    /// The upper bound.
     pub at_most: Option<u64>,
 }
 
 impl Bound {
-    /// Whether `n` is within.
+    /// Returns `true` when `n` is within the bounds.
     #[must_use]
     pub fn holds(self, n: u64) -> bool {
         self.at_least.is_none_or(|low| n >= low) && self.at_most.is_none_or(|high| n <= high)
     }
 
-    /// In words.
+    /// The bounds in words.
     #[must_use]
     pub fn words(self) -> String {
         match (self.at_least, self.at_most) {
@@ -318,82 +319,81 @@ impl Bound {
     }
 }
 
-/// What is checked.
+/// A condition that is checked at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// Two hosts have a direct connection, both ways.
+    /// Two hosts have a direct connection in both directions.
     Connected {
-        /// One.
+        /// The first host.
         a: String,
-        /// The other.
+        /// The second host.
         b: String,
-        /// This long after the start of the scenario at the latest.
+        /// The latest time, from the start of the scenario.
         within: Option<Duration>,
     },
-    /// They have none, to the end.
+    /// Two hosts have no connection at the end.
     NotConnected {
-        /// One.
+        /// The first host.
         a: String,
-        /// The other.
+        /// The second host.
         b: String,
     },
-    /// Hosts have the whole torrent.
+    /// Hosts have the complete torrent.
     Completed {
-        /// All of these.
+        /// The hosts.
         hosts: Vec<String>,
-        /// This long after the start of the scenario at the latest.
+        /// The latest time, from the start of the scenario.
         within: Option<Duration>,
     },
-    /// They do not have it, to the end.
+    /// None of these hosts has the complete torrent at the end.
     NotCompleted {
-        /// None of these.
+        /// The hosts.
         hosts: Vec<String>,
     },
-    /// One host has the torrent before another, or the other never has.
+    /// One host completes the torrent before another one, or the other never does.
     Sooner {
-        /// The quicker one.
+        /// The host that is faster.
         first: String,
-        /// The slower one.
+        /// The host that is slower.
         second: String,
     },
-    /// Packets met a rule.
+    /// A rule decided about packets.
     Rule {
         /// The rule.
         rule: Rule,
-        /// At this router or host; anywhere if `None`.
+        /// The router or host; `None` for anywhere.
         node: Option<String>,
-        /// So many.
+        /// The number of packets.
         bound: Bound,
     },
     /// Datagrams or segments from one host reached another.
     Delivered {
-        /// From.
+        /// The sender.
         from: String,
-        /// To.
+        /// The receiver.
         to: String,
-        /// So many.
+        /// The number of packets.
         bound: Bound,
     },
-    /// A steady host was answered all the time: no gap longer than this.
+    /// A steady host was never without an answer for longer than `gap`.
     Unbroken {
         /// The host.
         host: String,
-        /// Longest time without an answer.
+        /// The longest time without an answer.
         gap: Duration,
     },
-    /// Every datagram that a host sent to an echo host came back, and was there to be had by the
-    /// end.
+    /// Every datagram that a host sent to an echo host came back in time.
     Answered {
         /// The host.
         host: String,
     },
-    /// A steady host was left without an answer for longer than this at least once.
+    /// A steady host was without an answer for longer than `gap` at least once.
     Broken {
         /// The host.
         host: String,
-        /// That long.
+        /// The time without an answer.
         gap: Duration,
     },
-    /// The trace has this hash, with the scenario's own seed.
+    /// The hash of the trace, with the scenario's own seed.
     Trace(u64),
 }

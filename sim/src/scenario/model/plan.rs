@@ -1,4 +1,4 @@
-//! Which addresses everything has, and whether that can be.
+//! The addresses of a scenario, and the checks that they are consistent.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,14 +8,14 @@ use std::{
 use super::{Action, Kind, Scenario};
 use crate::world::CORE_ADDRESSES;
 
-/// Ends that one rendezvous server introduces at most.
+/// The most ends that one rendezvous server introduces.
 const MAX_ENDS: usize = 64;
 
-/// The addresses of a scenario's nodes, by name.
+/// The addresses of routers and hosts, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan(BTreeMap<String, Vec<IpAddr>>);
 
-/// What cannot be: about this key of this node.
+/// A contradiction, at a key of a router or host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Conflict {
     pub(crate) node: String,
@@ -24,7 +24,8 @@ pub(crate) struct Conflict {
     pub(crate) help: String,
 }
 
-/// Within what an address is one node's alone: below the nearest NAT, the core if there is none.
+/// The scope in which addresses must be unique: everything below the nearest NAT, or the core when
+/// there is none.
 type Scope = Option<String>;
 
 struct Wanted<'a> {
@@ -114,7 +115,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Whether whoever speaks to somebody has an address of the same family.
+    /// Checks that every host has an address of the same family as the host that it sends to.
     fn check_pairs(&self, s: &Scenario) -> Result<(), Conflict> {
         let speak = |a: &str, b: &str, key| match self.between(a, b) {
             Some(_) => Ok(()),
@@ -167,12 +168,12 @@ impl Plan {
         list.join(", ")
     }
 
-    /// A node's addresses; never empty for a node of the scenario.
+    /// The addresses of a router or host of the scenario, of which there is at least one.
     pub(crate) fn of(&self, name: &str) -> &[IpAddr] {
         self.0.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// Addresses of one family by which `a` speaks to `b`.
+    /// The addresses, of one family, between which `a` sends to `b`.
     pub(crate) fn between(&self, a: &str, b: &str) -> Option<(IpAddr, IpAddr)> {
         let of_family = |a: &IpAddr| {
             let there = self.of(b).iter().find(|b| b.is_ipv4() == a.is_ipv4());
@@ -214,17 +215,17 @@ impl Wanted<'_> {
     }
 }
 
-/// The `n`th address, counted from 1, that is chosen below the NAT with that number.
+/// The `n`th address, counted from 1, to be chosen below the NAT with this number.
 fn chosen(below: Option<usize>, is_router: bool, n: u32) -> IpAddr {
     let [_, b, c, d] = n.to_be_bytes();
     let (c1, d1) = (((n / 250) % 256) as u8, (n % 250 + 1) as u8);
     let v4 = match (below, is_router) {
-        // The ranges for documentation (RFC 5737), and beyond them a wide one.
+        // The ranges for documentation (RFC 5737), and a wide one after them.
         (None, true) if n < 250 => Ipv4Addr::new(203, 0, 113, d),
         (None, false) if n < 250 => Ipv4Addr::new(198, 51, 100, d),
         (None, true) => Ipv4Addr::new(20, b, c, d),
         (None, false) => Ipv4Addr::new(30, b, c, d),
-        // A carrier's inside (RFC 6598), and a home's (RFC 1918).
+        // The inside of a carrier (RFC 6598), and of a home (RFC 1918).
         (Some(_), true) => Ipv4Addr::new(100, 64 + ((n / 64_000) % 64) as u8, c1, d1),
         (Some(k), false) if n < 64_000 => Ipv4Addr::new(10, (k % 250) as u8, c1, d1),
         (Some(_), false) => Ipv4Addr::new(11, b, c, d),

@@ -1,4 +1,4 @@
-//! The presets that a scenario may name, in one place: each with a sentence about it.
+//! The presets that a scenario may name, each with a description.
 
 use crate::{
     link::{LinkConfig, region::Region},
@@ -8,27 +8,27 @@ use crate::{
     },
 };
 
-/// A NAT by its name.
+/// The NAT of this name.
 pub(crate) fn nat(name: &str) -> Option<NatConfig> {
     nat::presets::find(name).ok().map(|p| (p.make)())
 }
 
-/// The NATs and what each is like.
+/// The NATs and their descriptions.
 pub(crate) fn nats() -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
     nat::presets::all().iter().map(|p| (p.name, p.about))
 }
 
-/// A firewall by its name.
+/// The firewall of this name.
 pub(crate) fn firewall(name: &str) -> Option<FirewallConfig> {
     firewall::presets::find(name).map(|p| (p.make)())
 }
 
-/// The firewalls.
+/// The firewalls and their descriptions.
 pub(crate) fn firewalls() -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
     firewall::presets::all().iter().map(|p| (p.name, p.about))
 }
 
-/// The links.
+/// The links and their descriptions.
 pub(crate) fn links() -> impl Iterator<Item = (&'static str, String)> + Clone {
     let presets = LinkConfig::PRESETS.iter();
     presets.map(|(name, preset)| (*name, super::links::about(&preset())))

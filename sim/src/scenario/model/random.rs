@@ -1,4 +1,4 @@
-//! Events that are made up from the seed.
+//! Events that are derived from the seed.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use crate::{
     },
 };
 
-/// Sets the made-up events apart from everything else that is drawn from the seed.
+/// Separates random events from everything else that is derived from the seed.
 const PART: u64 = 0x7261_6e64_6f6d;
 
-/// A number below `end`, evenly enough: the bias is `end` in 2^64.
+/// A number below `end`. The bias is `end` in 2^64, which does not matter.
 fn below(rng: &mut SimRng, end: u64) -> u64 {
     ((u128::from(rng.next_u64()) * u128::from(end.max(1))) >> 64) as u64
 }
 
 impl Random {
-    /// The events of a seed, in the order of time. `ports` gives each host's own.
+    /// The events of a seed, in order of time. `port` returns the port of a host.
     fn draw(&self, seed: u64, end: Duration, port: impl Fn(&str) -> u16) -> Vec<Event> {
         let mut rng = SimRng::part(seed, PART);
         let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
@@ -51,7 +51,7 @@ impl Random {
 }
 
 impl Scenario {
-    /// Every event, those included that are made up from `seed`, in the order of time.
+    /// All events, including those derived from `seed`, in order of time.
     #[must_use]
     pub fn all_events(&self, seed: u64) -> Vec<Event> {
         let mut events = self.events.clone();
@@ -67,14 +67,15 @@ impl Scenario {
     }
 }
 
-/// The same scenario with what `[random]` makes of `seed` written out, and that seed.
+/// The same scenario with its seed, and with the events that `[random]` derives from it written
+/// out.
 ///
 /// # Errors
-/// If the document is not a scenario.
+/// When the document is not a valid scenario.
 pub fn written_out(doc: &Document, seed: u64) -> Result<Document, ScenarioError> {
     let scenario = Scenario::from_document(doc)?;
     let mut text = format!("seed = {seed}\n");
-    // The seed stands before the first table; the file's own gives way.
+    // The seed comes before the first table, in place of the file's own.
     let rest = doc
         .only(|_, e| e.section != "random")
         .without_key("seed")

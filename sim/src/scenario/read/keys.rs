@@ -1,6 +1,5 @@
-//! Every key of a scenario once: its name, what it takes, its default, an example, what it
-//! means, and where it goes. The parser, its messages and the reference in `SCENARIOS.md` all
-//! come from these tables.
+//! Every key of a scenario: its name, type, default, example and description, and the field that it
+//! sets. The parser, its messages and the reference in `SCENARIOS.md` all use these tables.
 
 use crate::scenario::{
     model::{Link, Options, Scenario, Torrent},
@@ -10,24 +9,24 @@ use crate::scenario::{
     },
 };
 
-/// One key of a table that becomes an `S`.
+/// A key of a table that sets a field of `S`.
 pub(crate) struct Key<S> {
-    /// As it stands in the file.
+    /// The name in the file.
     pub(crate) name: &'static str,
-    /// What it takes, for the reference.
+    /// The type, for the reference.
     pub(crate) takes: &'static str,
-    /// What holds if it is not there, for the reference.
+    /// The default, for the reference.
     pub(crate) default: &'static str,
-    /// A value that is taken.
+    /// A valid value.
     pub(crate) example: &'static str,
-    /// What it means.
+    /// The description.
     pub(crate) doc: &'static str,
-    /// Takes a value over.
+    /// Sets the field, or describes what was expected.
     pub(crate) set: fn(&mut S, &Value) -> Result<(), Wrong>,
 }
 
-/// A table of keys in the order of the reference:
-/// `name, takes, default, example, doc => |target, value| …`.
+/// Builds a table of keys, in the order of the reference: `name, takes, default, example, doc =>
+/// |target, value| …`.
 macro_rules! keys {
     ($($name:literal, $takes:literal, $default:literal, $example:literal, $doc:literal
        => |$s:ident, $v:ident| $set:expr;)+) => {
@@ -46,7 +45,7 @@ macro_rules! keys {
 }
 pub(crate) use keys;
 
-/// What stands before the first table.
+/// The keys before the first table.
 pub(crate) const TOP: &[Key<Scenario>] = keys! {
     "name", "text", "the file's name", "\"two homes\"", "What it is called in reports."
         => |s, v| s.name = value::line(v)?;
@@ -64,7 +63,7 @@ pub(crate) const TOP: &[Key<Scenario>] = keys! {
         };
 };
 
-/// `[torrent]`
+/// The keys of `[torrent]`.
 pub(crate) const TORRENT: &[Key<Torrent>] = keys! {
     "size", "size", "1 MiB", "\"4 MiB\"", "How much it is; at most 1 GiB."
         => |s, v| s.size = {
@@ -84,7 +83,7 @@ pub(crate) const TORRENT: &[Key<Torrent>] = keys! {
         };
 };
 
-/// A link, of a router, a host or an event.
+/// The keys of a link, in a router, a host or an event.
 pub(crate) const LINK: &[Key<Link>] = keys! {
     "delay", "time", "the preset's", "\"20ms\"", "How long a packet takes, one way."
         => |s, v| s.delay = Some(value::duration(v)?);
@@ -108,7 +107,7 @@ pub(crate) const LINK: &[Key<Link>] = keys! {
         => |s, v| s.mtu = Some(value::short(v, 576, u16::MAX)?);
 };
 
-/// What kinds of hosts take, each kind some of them.
+/// The options of hosts, of which each kind takes some.
 pub(crate) const OPTIONS: &[Key<Options>] = keys! {
     "port", "port", "the kind's", "6881", "Its own port."
         => |s, v| s.port = Some(value::short(v, 1, u16::MAX)?);
@@ -152,7 +151,7 @@ pub(crate) const OPTIONS: &[Key<Options>] = keys! {
         => |s, v| s.disk_delay = Some(value::duration(v)?);
 };
 
-/// Bytes per second; 0 is nothing at all.
+/// Bytes per second; 0 forbids all transfer.
 fn rate_or_none(v: &Value) -> Result<Option<u64>, Wrong> {
     if value::whole(v, 0, 0).is_ok() {
         return Ok(Some(0));

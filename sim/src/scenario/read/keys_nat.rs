@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// What a `[[router]]` takes beside its own keys if it has a NAT.
+/// The additional keys of a `[[router]]` that has a NAT.
 pub(crate) const NAT: &[Key<NatConfig>] = keys! {
     "mapping", "EIM, ADM or APDM", "the preset's", "\"EIM\"", "How flows share an external port: endpoint-independent, address-dependent, or address-and-port-dependent (\"symmetric\"). For UDP and TCP."
         => |s, v| { s.udp.mapping = mapping(v)?; s.tcp.mapping = s.udp.mapping };

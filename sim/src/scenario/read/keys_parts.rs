@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// A `[[router]]` or `[[host]]` before it is understood.
+/// The keys of a `[[router]]` or `[[host]]`, before references are resolved.
 #[derive(Default)]
 pub(crate) struct Node {
     pub(crate) name: String,
@@ -26,7 +26,7 @@ pub(crate) struct Node {
     pub(crate) addresses: Vec<IpAddr>,
 }
 
-/// `[[router]]`, beside [`super::keys::LINK`] and [`super::keys_nat::NAT`].
+/// The keys of `[[router]]`, besides [`super::keys::LINK`] and [`super::keys_nat::NAT`].
 pub(crate) const ROUTER: &[Key<Node>] = keys! {
     "name", "name", "none: needed", "\"home\"", "Its name, different from every other router's and host's."
         => |s, v| s.name = value::name(v)?;
@@ -46,7 +46,7 @@ pub(crate) const ROUTER: &[Key<Node>] = keys! {
         => |s, v| s.wan_count = Some(value::short(v, 1, 64)?);
 };
 
-/// `[[host]]`, beside [`super::keys::LINK`] and [`super::keys::OPTIONS`].
+/// The keys of `[[host]]`, besides [`super::keys::LINK`] and [`super::keys::OPTIONS`].
 pub(crate) const HOST: &[Key<Node>] = keys! {
     "name", "name", "none: needed", "\"alice\"", "Its name, different from every other router's and host's."
         => |s, v| s.name = value::name(v)?;
@@ -65,7 +65,7 @@ pub(crate) const HOST: &[Key<Node>] = keys! {
         => |s, v| s.addresses = value::addresses(v)?;
 };
 
-/// An `[[event]]` before it is understood.
+/// The keys of an `[[event]]`, before references are resolved.
 #[derive(Default)]
 pub(crate) struct EventDraft {
     pub(crate) at: Option<Duration>,
@@ -83,10 +83,10 @@ pub(crate) struct EventDraft {
     pub(crate) size: Option<u16>,
 }
 
-/// The keys that say what an event is; exactly one is there.
+/// The keys that select the action of an event. Exactly one is required.
 pub(crate) const ACTIONS: &[&str] = &["reboot", "cut", "mend", "link", "off", "on", "send"];
 
-/// `[[event]]`, beside [`super::keys::LINK`] for `link`.
+/// The keys of `[[event]]`, besides [`super::keys::LINK`] for `link`.
 pub(crate) const EVENT: &[Key<EventDraft>] = keys! {
     "at", "time", "none: needed", "\"12s\"", "When it happens, from the start of the scenario."
         => |s, v| s.at = Some(value::duration(v)?);
@@ -116,7 +116,7 @@ pub(crate) const EVENT: &[Key<EventDraft>] = keys! {
         => |s, v| s.size = Some(value::short(v, 16, 1_400)?);
 };
 
-/// `[random]`
+/// The keys of `[random]`.
 pub(crate) const RANDOM: &[Key<Random>] = keys! {
     "events", "whole number", "none: needed", "100", "How many datagrams are sent at times, by hosts and from ports that are drawn from the seed; at most 100000."
         => |s, v| s.count = value::word(v, 1, 100_000)?;
@@ -134,7 +134,7 @@ pub(crate) const RANDOM: &[Key<Random>] = keys! {
         => |s, v| s.to_port = Some(value::short(v, 1, u16::MAX)?);
 };
 
-/// An `[[expect]]` before it is understood.
+/// The keys of an `[[expect]]`, before references are resolved.
 #[derive(Default)]
 pub(crate) struct ExpectDraft {
     pub(crate) connected: Option<(String, String)>,
@@ -154,7 +154,7 @@ pub(crate) struct ExpectDraft {
     pub(crate) bound: Bound,
 }
 
-/// The keys that say what is expected, and which others go with each.
+/// The keys that select the condition of an expectation, and the keys that go with each.
 pub(crate) const CHECKS: &[(&str, &[&str])] = &[
     ("connected", &["within"]),
     ("not-connected", &[]),
@@ -169,7 +169,7 @@ pub(crate) const CHECKS: &[(&str, &[&str])] = &[
     ("trace", &[]),
 ];
 
-/// `[[expect]]`
+/// The keys of `[[expect]]`.
 pub(crate) const EXPECT: &[Key<ExpectDraft>] = keys! {
     "connected", "two hosts", "", "[\"alice\", \"bob\"]", "The two get a direct connection."
         => |s, v| s.connected = Some(value::pair(v)?);

@@ -1,5 +1,5 @@
-//! From a document to a scenario: every key is known, every value makes sense, every name that
-//! is referred to exists.
+//! Reads a document into a scenario: checks that every key is known, every value is valid, and
+//! every name that is referred to exists.
 
 pub(crate) mod keys;
 pub(crate) mod keys_nat;
@@ -27,16 +27,17 @@ use super::{
     },
 };
 
-/// Most routers and hosts.
+/// The most routers and hosts.
 pub const MAX_NODES: usize = 20_000;
-/// Most routers one behind another: a packet has 64 hops.
+/// The most routers one behind another. A packet can make 64 hops.
 pub const MAX_DEPTH: usize = 16;
-/// Most events that are written out.
+/// The most events that a file lists.
 pub const MAX_EVENTS: usize = 200_000;
-/// Longest time without an answer of a flow that counts as unbroken, unless said otherwise.
+/// The longest time without an answer for a flow to count as unbroken, unless the scenario says
+/// otherwise.
 const DEFAULT_GAP: Duration = Duration::from_secs(3);
 
-/// The tables of a scenario, and whether there may be several.
+/// The tables of a scenario, and whether each may occur several times.
 const SECTIONS: &[(&str, bool)] = &[
     ("torrent", false),
     ("random", false),
@@ -49,18 +50,18 @@ const SECTIONS: &[(&str, bool)] = &[
 type Res<T> = Result<T, ScenarioError>;
 
 impl Scenario {
-    /// Reads a scenario; `file` is what messages call it.
+    /// Reads a scenario. `file` is its name in messages.
     ///
     /// # Errors
-    /// Says where it makes no sense, and what would.
+    /// Says what is invalid, where, and what would be valid.
     pub fn parse(text: &str, file: &str) -> Res<Self> {
         Self::from_document(&Document::parse(text, file)?)
     }
 
-    /// Understands what was read.
+    /// Reads a scenario from a document.
     ///
     /// # Errors
-    /// As [`Scenario::parse`].
+    /// Like [`Scenario::parse`].
     pub fn from_document(doc: &Document) -> Res<Self> {
         let file_name = std::path::Path::new(&doc.file).file_stem();
         let mut s = Self {
@@ -156,7 +157,7 @@ fn check_sections(doc: &Document) -> Res<()> {
             return Err(doc.error(entry.at.clone(), "this is too much", help));
         }
     }
-    // A key of the wrong shape among those before the first table: `router = 5`.
+    // A table that was written as a key before the first table, such as `router = 5`.
     for item in &doc.entries[0].items {
         if let Some((name, several)) = SECTIONS.iter().find(|(s, _)| *s == item.key) {
             let should = if *several {
@@ -170,7 +171,7 @@ fn check_sections(doc: &Document) -> Res<()> {
     Ok(())
 }
 
-/// Takes an item over if `keys` know it.
+/// Sets the field of an item; returns `None` when `keys` do not contain its key.
 fn take<S>(doc: &Document, item: &Item, keys: &[Key<S>], target: &mut S) -> Option<Res<()>> {
     let key = keys.iter().find(|k| k.name == item.key)?;
     Some((key.set)(target, &item.value).map_err(|wrong| {
@@ -258,7 +259,7 @@ fn router(doc: &Document, entry: &Entry, names: &Names) -> Res<Router> {
     need(doc, entry, "name")?;
     let mut node = Node::default();
     let mut link = Link::default();
-    // The preset first, wherever it stands: the other keys change it.
+    // The preset is read first, wherever it is, because the other keys change it.
     let mut nat = match entry.item("nat") {
         None => None,
         Some(item) => {
@@ -450,7 +451,7 @@ fn event(doc: &Document, entry: &Entry, names: &Names) -> Res<Event> {
         let own = names.sender(doc, at(), &from)?;
         let there = names.port(doc, entry.place("to"), &to)?;
         if there.is_none() {
-            // A router: whatever it has mapped there.
+            // For a router, the datagram goes to a port that it may have mapped.
             need(doc, entry, "to-port")?;
         }
         Action::Send {
@@ -582,7 +583,7 @@ fn is_named(entry: &Entry, name: &str) -> bool {
         && matches!(named, Some(ValueKind::Text(t)) if t == name)
 }
 
-/// Routers in an order in which each comes after the one that it is behind.
+/// Sorts routers so that each comes after the one that it is behind.
 fn parents_first(doc: &Document, mut left: Vec<Router>) -> Res<Vec<Router>> {
     let mut sorted: Vec<Router> = Vec::new();
     let mut known: BTreeSet<String> = BTreeSet::new();

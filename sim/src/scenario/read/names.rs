@@ -1,4 +1,4 @@
-//! The names of a scenario, and whether what refers to them may.
+//! The names in a scenario, and the checks of references to them.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -14,11 +14,11 @@ use crate::scenario::{
     },
 };
 
-/// What bears a name.
+/// What a name refers to.
 #[derive(Clone, Copy)]
 pub(crate) enum Named {
     Router,
-    /// The port is its own, or its kind's.
+    /// A host. The port is its own, or that of its kind.
     Host {
         kind: Kind,
         port: u16,
@@ -37,8 +37,8 @@ pub(crate) struct Names(BTreeMap<String, Named>);
 type Res<T> = Result<T, ScenarioError>;
 
 impl Names {
-    /// Collects them, so that order in the file does not matter. What is wrong with an entry
-    /// otherwise is told when it is its turn.
+    /// Collects the names first, so that the order in the file does not matter. Other errors of an
+    /// entry are reported when that entry is read.
     pub(crate) fn read(doc: &Document) -> Res<Self> {
         let mut names = BTreeMap::new();
         for entry in &doc.entries {
@@ -109,7 +109,7 @@ impl Names {
         }
     }
 
-    /// The port of a host; none of a router.
+    /// The port of a host; `None` for a router.
     pub(crate) fn port(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<Option<u16>> {
         match self.0.get(name) {
             Some(Named::Host { port, .. }) => Ok(Some(*port)),
@@ -118,7 +118,7 @@ impl Names {
         }
     }
 
-    /// A host whose kind is such that …
+    /// Checks that a name is that of a host whose kind satisfies a condition.
     fn host_that(
         &self,
         doc: &Document,
@@ -154,13 +154,14 @@ impl Names {
             .map(|_| ())
     }
 
-    /// A host whose direct connections are known. An engine's come and go, and are not judged.
+    /// Checks that a name is that of a host that connects to another one. The connections of
+    /// engines come and go, so expectations cannot name them.
     pub(crate) fn puncher(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<()> {
         self.host_that(doc, at, name, |k| k.kind.is_puncher())
             .map(|_| ())
     }
 
-    /// The hosts that a host's options speak of.
+    /// Checks the hosts that the options of a host refer to.
     pub(crate) fn options(
         &self,
         doc: &Document,
@@ -204,7 +205,7 @@ fn host(entry: &Entry) -> Named {
         ValueKind::Text(t) => KINDS.iter().find(|k| k.name == t),
         _ => None,
     });
-    // An unknown kind is refused when the host is read.
+    // An unknown kind is rejected when the host is read.
     let info = kind.unwrap_or(&KINDS[0]);
     let port = entry
         .item("port")

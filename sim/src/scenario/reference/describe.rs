@@ -1,4 +1,4 @@
-//! Presets in full, as the keys of a scenario that say the same.
+//! Describes presets in full, with the keys of a scenario that are equivalent to them.
 
 use std::fmt::Write;
 
@@ -13,10 +13,10 @@ use crate::{
     },
 };
 
-/// A heading, and names with a sentence each.
+/// A heading, and names with their descriptions.
 pub type PresetList = (&'static str, Vec<(String, String)>);
 
-/// Every preset by kind.
+/// Every preset, by kind.
 #[must_use]
 pub fn all_presets() -> Vec<PresetList> {
     let owned = |(name, about): (&str, &str)| (name.to_owned(), about.to_owned());
@@ -30,7 +30,7 @@ pub fn all_presets() -> Vec<PresetList> {
     ]
 }
 
-/// The preset whose name is nearest to `name`.
+/// The preset with the most similar name.
 #[must_use]
 pub fn nearest_preset(name: &str) -> Option<String> {
     let lists = all_presets();
@@ -40,12 +40,12 @@ pub fn nearest_preset(name: &str) -> Option<String> {
     nearest(name, names).map(Into::into)
 }
 
-/// All about a preset: a NAT as the keys of a `[[router]]`.
+/// Describes a preset; a NAT is written as the keys of a `[[router]]`.
 #[must_use]
 pub fn preset_in_full(name: &str) -> Option<String> {
     let mut out = String::new();
     if let Some(config) = presets::nat(name) {
-        // To a string: cannot fail, here and below.
+        // Writing to a string cannot fail, here and below.
         let _ = writeln!(out, "# {}\nnat = \"{name}\"", about(presets::nats(), name));
         for (key, value) in nat(&config) {
             let _ = writeln!(out, "{key} = {value}");
@@ -106,7 +106,8 @@ fn clash(c: Clash) -> &'static str {
     }
 }
 
-/// A NAT's parameters as keys and values. Port policy and clash policy are those for UDP.
+/// The parameters of a NAT as keys and values. The policies for ports and clashes are those for
+/// UDP.
 pub(crate) fn nat(c: &NatConfig) -> Vec<(&'static str, String)> {
     let time = |d: std::time::Duration| format!("\"{}us\"", d.as_micros());
     let t = &c.timeouts;
@@ -207,7 +208,7 @@ mod tests {
     fn every_nat_in_full_is_that_nat() {
         for (name, _) in presets::nats() {
             let config = presets::nat(name).expect("a preset");
-            // All keys over another preset: nothing may be left of that.
+            // All keys replace another preset, of which nothing may remain.
             let keys: Vec<String> = nat(&config)
                 .iter()
                 .map(|(k, v)| format!("{k} = {v}"))

@@ -1,4 +1,4 @@
-//! The reference of `SCENARIOS.md`, from the tables that the parser goes by.
+//! Generates the reference in `SCENARIOS.md` from the tables that the parser uses.
 
 pub(crate) mod describe;
 
@@ -32,7 +32,7 @@ pub fn reference() -> String {
     section(&mut out, "`[[event]]`", EVENT);
     section(&mut out, "`[random]`", RANDOM);
     section(&mut out, "`[[expect]]`", EXPECT);
-    // To a string: cannot fail, here and below.
+    // Writing to a string cannot fail, here and below.
     let _ = writeln!(
         out,
         "### Kinds of hosts\n\n| kind | needs | takes | port | what it does |\n|---|---|---|---|---|"

@@ -1,4 +1,4 @@
-//! From a scenario to a world.
+//! Builds the world of a scenario.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -16,12 +16,12 @@ use crate::{
     world::{self, World},
 };
 
-/// Makes the world of a scenario: not started, all events planned.
+/// Builds the world of a scenario, with all events planned and without starting it.
 pub(crate) fn build(s: &Scenario, seed: u64) -> Built {
     let mut world = World::new(seed);
-    // A scenario that makes packets go in circles is told so.
+    // A scenario in which packets travel in circles gets a message instead of a panic.
     world.set_panics(false);
-    // A scenario that was read has a plan.
+    // A scenario that was read without errors has a plan.
     let plan = Plan::new(s).unwrap_or_default();
     let mut built = Built {
         world,
@@ -69,7 +69,7 @@ pub(crate) fn build(s: &Scenario, seed: u64) -> Built {
             Action::Link(n, link) => world::Action::SetLink(node(n), links::config(link)),
             Action::Off(h) => world::Action::SwitchOff(node(h)),
             Action::On(h) => world::Action::SwitchOn(node(h)),
-            // The sender knows.
+            // The sending host has its own list.
             Action::Send { .. } => continue,
         };
         built.world.at(at(event.at), action);
@@ -148,7 +148,7 @@ impl Built {
         }
     }
 
-    /// What the events make a host send.
+    /// The datagrams that events make a host send.
     fn sends(&self, h: &Host, events: &[Event]) -> Vec<Planned> {
         let of_host = events.iter().filter_map(|e| match &e.action {
             Action::Send {
@@ -177,19 +177,19 @@ fn port_of(s: &Scenario, name: &str) -> u16 {
     host.map_or(0, Host::port)
 }
 
-/// Those who meet by a rendezvous server, in the order of the file.
+/// The hosts that meet through a rendezvous server, in the order of the file.
 fn ends<'a>(s: &'a Scenario, via: &'a str) -> impl Iterator<Item = &'a Host> {
     let of_server = move |h: &&Host| h.options.via.as_deref() == Some(via);
     s.hosts.iter().filter(of_server)
 }
 
-/// By what the server knows an end.
+/// The name by which the server knows an end.
 fn end_name(s: &Scenario, via: &str, name: &str) -> u8 {
     let place = ends(s, via).position(|h| h.name == name);
     place.and_then(|n| u8::try_from(n).ok()).unwrap_or(u8::MAX)
 }
 
-/// Each end is told about the one that it wants.
+/// Introduces to each end the one that it wants to connect to.
 fn introductions(s: &Scenario, server: &str) -> Vec<Introduction> {
     let wanted = |h: &Host| Introduction {
         to: end_name(s, server, &h.name),

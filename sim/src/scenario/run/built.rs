@@ -1,4 +1,4 @@
-//! The world of a scenario, and what its parts are called there.
+//! The world of a scenario, and the devices that its names refer to.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -12,12 +12,12 @@ use crate::{
     world::World,
 };
 
-/// A scenario's world, and who is who in it.
+/// The world of a scenario.
 pub(crate) struct Built {
     pub(crate) world: World,
     pub(crate) nodes: BTreeMap<String, DeviceId>,
     pub(crate) plan: Plan,
-    /// What engines exchange.
+    /// The torrent that engines exchange.
     pub(crate) shared: Option<Shared>,
 }
 
@@ -35,17 +35,17 @@ impl Built {
         self.nodes.insert(name.into(), id);
     }
 
-    /// Where `from` sends from, and to, when it speaks to `to`.
+    /// The endpoints between which `from` sends to `to`.
     pub(crate) fn ends(&self, from: (&str, u16), to: (&str, u16)) -> (SocketAddr, SocketAddr) {
         let unspecified = std::net::Ipv4Addr::UNSPECIFIED.into();
-        // Checked by the plan.
+        // The plan has checked that they exist.
         let pair = self.plan.between(from.0, to.0);
         let (a, b) = pair.unwrap_or((unspecified, unspecified));
         (SocketAddr::new(a, from.1), SocketAddr::new(b, to.1))
     }
 }
 
-/// What the engines of a scenario share.
+/// The torrent that the engines of a scenario share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) info: Arc<Info>,
@@ -53,10 +53,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The torrent of a scenario; none if nobody exchanges it.
+    /// The torrent of a scenario; `None` when it has no engines.
     pub(crate) fn new(s: &Scenario, seed: u64) -> Option<Self> {
         s.hosts.iter().any(|h| h.kind.is_engine()).then(|| {
-            // Both were checked to be within bounds when the scenario was read.
+            // The bounds of both were checked when the scenario was read.
             let size = usize::try_from(s.torrent.size).unwrap_or(1);
             let piece = u32::try_from(s.torrent.piece).unwrap_or(64 << 10);
             let (info, content) = torrent(seed, size, piece);
@@ -65,7 +65,7 @@ impl Shared {
     }
 }
 
-/// A time of the scenario as the world has it.
+/// The world's time for a time of the scenario.
 pub(crate) fn at(time: Duration) -> Instant {
     Instant::ORIGIN + time
 }

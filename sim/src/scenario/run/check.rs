@@ -1,4 +1,4 @@
-//! Whether what was expected came true.
+//! Checks the expectations after a run.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use crate::{
     world::trace::Filter,
 };
 
-/// Hops that are remembered for charts and explanations.
+/// The most hops that are recorded for charts, explanations and expectations.
 pub const MAX_HOPS: usize = 2_000_000;
-/// Tells whether an expectation came true. `None` if it says nothing about a run with this seed.
+/// Checks an expectation. Returns `None` when it does not apply to a run with this seed.
 pub(crate) fn check(
     s: &Scenario,
     built: &Built,
@@ -149,7 +149,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// How one end sees its connection.
+    /// The connection of an end, as that end sees it.
     fn end(&self, name: &str) -> Option<Connected> {
         let id = self.built.node(name);
         let udp = self.built.world.host::<UdpEnd>(id).map(UdpEnd::connected);
@@ -185,7 +185,7 @@ impl Judge<'_> {
         }
     }
 
-    /// Packets of one host that reached another; `None` if some are forgotten.
+    /// The packets of one host that reached another; `None` when some hops were discarded.
     fn delivered(&self, from: &str, to: &str) -> Option<u64> {
         let (from, to) = (self.built.node(from), self.built.node(to));
         let trace = self.built.world.trace();

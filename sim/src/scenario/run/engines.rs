@@ -21,7 +21,7 @@ use crate::{
     world::trace,
 };
 
-/// Sets the disks' randomness apart from everything else that is drawn from the seed.
+/// Separates the disks' random numbers from everything else that is derived from the seed.
 const PART: u64 = 0x6469_736b;
 
 /// Adds a tracker.
@@ -54,7 +54,7 @@ pub(crate) fn add(
     let mut setup = EngineSetup::new(&addrs);
     setup.port = h.port();
     setup.mtu = setup.mtu.min(path_mtu(s, h));
-    // RC4 would change nothing that is of interest here but the time it takes.
+    // RC4 would take processor time and change nothing else of interest.
     setup.engine.encryption = EncryptionPolicy::Allowed;
     setup.engine.limit_up = o.upload;
     setup.engine.limit_down = o.download;
@@ -65,7 +65,7 @@ pub(crate) fn add(
     if let Some(delay) = o.disk_delay {
         disk.latency = (delay, delay);
     }
-    // By name: one host more or less changes nobody else's disk.
+    // The name is the key, so that adding a host does not change another host's disk.
     let name = trace::digest(h.name.as_bytes());
     let rng = SimRng::part(built.world.seed() ^ PART, name);
     let mut disk = SimDisk::new(disk, Box::new(rng));
@@ -97,8 +97,8 @@ pub(crate) fn add(
     built.world.add_host(above, link, &addrs, machine)
 }
 
-/// The longest packet that passes all links from a host to the core: what path MTU discovery, or
-/// a router that clamps TCP's segments, finds out.
+/// The longest packet that passes every link from a host to the core, which path MTU discovery or a
+/// router that clamps TCP's segments would find out.
 fn path_mtu(s: &Scenario, h: &Host) -> usize {
     let mtu = |link: &Link| {
         let config = links::config(link);
@@ -113,7 +113,8 @@ fn path_mtu(s: &Scenario, h: &Host) -> usize {
     usize::try_from(least).unwrap_or(usize::MAX)
 }
 
-/// Bytes of the torrent that an engine has. All of it only if its disk holds it, byte for byte.
+/// The bytes of the torrent that an engine has. Counts as complete only when the disk holds it
+/// correctly.
 pub(crate) fn progress(built: &Built, name: &str) -> u64 {
     let host = built.world.host::<EngineHost>(built.node(name));
     let (Some(host), Some(shared)) = (host, &built.shared) else {

@@ -1,4 +1,4 @@
-//! Scripted hosts of scenarios: those that send when told, answer, call steadily, and flood.
+//! The scripted hosts of scenarios.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,12 +13,12 @@ use crate::{
     packet::{Packet, Proto},
 };
 
-/// Datagrams that an echo host keeps back at most; more are dropped.
+/// The most datagrams that an echo host delays. Further ones are dropped.
 const MAX_KEPT: usize = 65_536;
-/// Datagrams whose answers are awaited at most; the oldest counts as unanswered.
+/// The most datagrams whose answers are awaited. The oldest counts as unanswered.
 const MAX_OPEN: usize = 65_536;
 
-/// Numbered data: the number first, so that an answer can be told apart.
+/// Data that begin with a number, so that answers can be matched.
 fn data(number: u64, size: u16) -> Vec<u8> {
     let mut data = number.to_be_bytes().to_vec();
     data.resize(usize::from(size).max(8), 0x5a);
@@ -29,12 +29,12 @@ fn number(data: &[u8]) -> Option<u64> {
     data.first_chunk().map(|n| u64::from_be_bytes(*n))
 }
 
-/// What was sent and not yet answered.
+/// Datagrams that were sent and not answered yet.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    /// How many were sent.
+    /// The number of datagrams sent.
     pub(crate) sent: u64,
-    /// How many of them were answered.
+    /// The number of datagrams answered.
     pub(crate) answered: u64,
     open: BTreeMap<u64, Instant>,
 }
@@ -57,7 +57,7 @@ impl Calls {
     }
 }
 
-/// A datagram that is sent at its time.
+/// A datagram that is sent at a given time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Planned {
     pub(crate) at: Instant,
@@ -66,7 +66,7 @@ pub(crate) struct Planned {
     pub(crate) size: u16,
 }
 
-/// Sends what it was told to, and counts what comes.
+/// Sends planned datagrams, and counts what it receives.
 #[derive(Debug, Default)]
 pub(crate) struct Manual {
     plan: VecDeque<Planned>,
@@ -74,7 +74,7 @@ pub(crate) struct Manual {
 }
 
 impl Manual {
-    /// `plan` is in the order of time.
+    /// `plan` must be in order of time.
     pub(crate) fn new(plan: Vec<Planned>) -> Self {
         Self {
             plan: plan.into(),
@@ -85,7 +85,7 @@ impl Manual {
 
 impl Host for Manual {
     fn start(&mut self, cx: &mut HostCx<'_>) {
-        // What was to be sent while it was off is not sent.
+        // Datagrams that were due while the host was off are not sent.
         while self.plan.front().is_some_and(|p| p.at < cx.now) {
             self.plan.pop_front();
         }
@@ -157,7 +157,7 @@ impl Host for Echo {
     }
 }
 
-/// When and how a host sends by itself.
+/// When and how a host sends on its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub(crate) from: SocketAddr,
@@ -175,17 +175,17 @@ impl Pace {
     }
 }
 
-/// Sends at a steady pace and expects each datagram back.
+/// Sends at a steady pace, and expects each datagram back.
 #[derive(Debug)]
 pub(crate) struct Steady {
     pace: Pace,
     next: Instant,
     pub(crate) calls: Calls,
-    /// When it last heard an answer, or began.
+    /// When it last received an answer, or began.
     heard: Option<Instant>,
-    /// Longest time between two answers, and when it ended.
+    /// The longest time between two answers, and when it ended.
     gap: (Duration, Instant),
-    /// Times of answers, one entry for each second: seconds since the origin, and how many.
+    /// The number of answers in each second since the origin.
     pub(crate) per_second: BTreeMap<u64, u64>,
 }
 
@@ -208,7 +208,7 @@ impl Steady {
 
     /// The longest time without an answer up to `now`, and when it ended.
     pub(crate) fn longest_gap(&self, now: Instant) -> (Duration, Instant) {
-        // What was sent last cannot have been answered yet.
+        // The datagram that was sent last cannot have been answered yet.
         let until = self.pace.stop.map_or(now, |stop| stop.min(now));
         let last = (self.silence(until), until);
         if last.0 > self.gap.0 { last } else { self.gap }
@@ -270,7 +270,7 @@ impl Host for Flood {
     fn wake(&mut self, cx: &mut HostCx<'_>) {
         if self.pace.due(self.next).is_some_and(|at| at <= cx.now) {
             let Pace { mut from, to, .. } = self.pace;
-            // All ports from its first to the last, then again.
+            // It uses every port from its first to the last, and then begins again.
             let ports = u16::MAX - from.port();
             from.set_port(from.port() + self.sent % ports.max(1));
             self.sent = self.sent.wrapping_add(1);

@@ -1,4 +1,4 @@
-//! Running a scenario, and what comes of it.
+//! Runs scenarios, and reports the results.
 
 mod build;
 mod built;
@@ -22,57 +22,57 @@ use crate::{
     world::trace::Filter,
 };
 
-/// Samples of a timeline.
+/// The number of samples of a timeline.
 const SAMPLES: u32 = 240;
 
-/// What is wanted beside the outcome.
+/// What a run records besides its outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunOptions {
-    /// Captures of every node's interfaces.
+    /// Captures of the interfaces of every device.
     pub capture: bool,
-    /// The ways of packets, for charts and explanations.
+    /// The paths of packets, for charts and explanations.
     pub journeys: bool,
-    /// Curves.
+    /// Curves over time.
     pub curves: bool,
-    /// Two hosts whose packets are drawn; `None` takes those of the first expectation.
+    /// The two hosts whose packets are drawn; `None` for those of the first expectation.
     pub pair: Option<(String, String)>,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunResult {
-    /// The scenario's name.
+    /// The name of the scenario.
     pub name: String,
     /// The seed.
     pub seed: u64,
-    /// The hash of everything that happened.
+    /// The hash of the trace.
     pub trace: u64,
-    /// Packets that were made.
+    /// The number of packets that were created.
     pub packets: u64,
-    /// Simulated time.
+    /// The simulated time.
     pub ended: Duration,
-    /// Every expectation.
+    /// The outcome of every expectation.
     pub outcomes: Vec<Outcome>,
-    /// How often which rule was met where.
+    /// How often each rule decided at each device.
     pub counters: Vec<Counter>,
-    /// Curves, if they were wanted.
+    /// The curves, if they were requested.
     pub charts: Vec<Chart>,
-    /// Packets of a pair, if the ways of packets were wanted.
+    /// The packets of a pair, if the paths of packets were requested.
     pub sequence: Option<Sequence>,
-    /// Names of nodes and pcapng files, if they were wanted.
+    /// The names of devices and their pcapng files, if they were requested.
     pub captures: Vec<(String, Vec<u8>)>,
-    /// Why the run ended before its time, if it did.
+    /// Why the run ended early, if it did.
     pub stuck: Option<String>,
 }
 
 impl RunResult {
-    /// Whether everything came true that was expected.
+    /// Returns `true` when every expectation held.
     #[must_use]
     pub fn held(&self) -> bool {
         self.stuck.is_none() && self.outcomes.iter().all(|o| o.held)
     }
 
-    /// The page about it. `command` makes the same again.
+    /// The report of the run. `command` is the command that reproduces it.
     #[must_use]
     pub fn report(&self, scenario: &Scenario, command: &str) -> Report {
         let fact = |name: &str, value: String| (name.to_owned(), value);
@@ -102,29 +102,29 @@ impl RunResult {
 }
 
 /// Runs a scenario with a seed. The same scenario and seed give the same result, whatever the
-/// options ask to be kept.
+/// options record.
 #[must_use]
 pub fn run(scenario: &Scenario, seed: u64, options: &RunOptions) -> RunResult {
     to_the_end(scenario, seed, options).0
 }
 
-/// Which packets to explain, by the names of the scenario.
+/// The packets to explain, by the names of the scenario.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Question {
-    /// Made by this host or box.
+    /// Packets made by this host or router.
     pub from: Option<String>,
-    /// Passing this node.
+    /// Packets that passed this host or router.
     pub at: Option<String>,
-    /// That met this rule.
+    /// Packets about which this rule decided.
     pub rule: Option<Rule>,
-    /// From or to these endpoints, before or after rewriting; port 0 is any.
+    /// Packets from or to these endpoints, before or after a translation. Port 0 matches any port.
     pub endpoints: Vec<std::net::SocketAddr>,
-    /// The packet with this number, of those that `from` made.
+    /// The packet with this number among those that `from` made.
     pub number: Option<u32>,
 }
 
-/// Runs a scenario and tells the ways of the packets that are asked for, at most `most`, and how
-/// many there were in all.
+/// Runs a scenario and describes the paths of the packets that match, at most `most` of them. Also
+/// returns how many matched.
 #[must_use]
 pub fn explain(
     scenario: &Scenario,

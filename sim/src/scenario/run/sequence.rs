@@ -1,4 +1,4 @@
-//! From the ways of packets to a sequence chart of two hosts.
+//! Makes the sequence chart of two hosts from the paths of packets.
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
@@ -11,7 +11,7 @@ use crate::{
     world::trace::{Filter, Journey},
 };
 
-/// Whether a packet that met this rule goes no further.
+/// Returns `true` when a packet goes no further after this rule.
 pub(crate) const fn ends(rule: Rule) -> bool {
     matches!(
         rule,
@@ -42,8 +42,8 @@ pub(crate) const fn ends(rule: Rule) -> bool {
     )
 }
 
-/// Two hosts whose packets are worth a look: those of the first expectation that names two, else
-/// the first two that speak to each other.
+/// The two hosts to draw: those of the first expectation that names two, or the first two that send
+/// to each other.
 fn pair(s: &Scenario) -> Option<(String, String)> {
     let expected = s.expects.iter().find_map(|e| match &e.check {
         Check::Connected { a, b, .. } | Check::NotConnected { a, b } => {
@@ -111,12 +111,12 @@ pub(crate) fn draw(s: &Scenario, built: &Built, wanted: Option<&(String, String)
     sequence
 }
 
-/// Which packets are those of a pair.
+/// Selects the packets of a pair.
 struct Ours {
     pair: [DeviceId; 2],
-    /// Only what goes from one to the other: engines speak to many.
+    /// Only packets from one of the two to the other, because engines send to many hosts.
     strict: bool,
-    /// Endpoints under which their packets were seen.
+    /// The endpoints under which their packets were seen.
     endpoints: BTreeSet<SocketAddr>,
 }
 
@@ -152,7 +152,7 @@ impl Ours {
     }
 }
 
-/// The nodes from one host up to where the ways meet, and down to the other.
+/// The devices from one host up to where the paths meet, and down to the other host.
 fn path(built: &Built, a: DeviceId, b: DeviceId) -> Vec<DeviceId> {
     let up = |from: DeviceId| -> Vec<DeviceId> {
         std::iter::successors(Some(from), |id| built.world.parent(*id)).collect()
@@ -197,7 +197,8 @@ fn lifeline(s: &Scenario, built: &Built, id: DeviceId) -> Lifeline {
     Lifeline { name, what }
 }
 
-/// What a chart shows of a packet; nothing if it does not travel between two of its lifelines.
+/// The chart's step for a packet; `None` when the packet does not travel between two of the
+/// lifelines.
 fn step(built: &Built, line: &[DeviceId], journey: &Journey) -> Option<Step> {
     let place = |id: DeviceId| line.iter().position(|n| *n == id);
     let mut hops = Vec::new();

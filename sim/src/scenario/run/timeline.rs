@@ -1,4 +1,4 @@
-//! What changes in the course of a run: progress of engines, answers to callers, packets.
+//! What changes during a run: the progress of engines, answers to steady hosts, packets.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,12 +12,12 @@ use crate::{
     scenario::model::{Kind, Scenario},
 };
 
-/// Samples of a run.
+/// The samples of a run.
 pub(crate) struct Timeline {
     duration: Duration,
-    /// Engines, with time and bytes that they have.
+    /// The engines, with times and the bytes that each has.
     engines: Vec<(String, Vec<(Duration, u64)>)>,
-    /// Bytes that make up the torrent.
+    /// The length of the torrent.
     size: u64,
     packets: Vec<(Duration, u64)>,
     callers: Vec<String>,
@@ -42,7 +42,7 @@ impl Timeline {
         }
     }
 
-    /// Whether somebody's progress has to be watched.
+    /// Returns `true` when the progress of a host has to be sampled.
     pub(crate) fn is_needed(&self) -> bool {
         !self.engines.is_empty()
     }
@@ -59,19 +59,19 @@ impl Timeline {
         }
     }
 
-    /// When an engine had all of the torrent.
+    /// When an engine completed the torrent.
     pub(crate) fn completed(&self, name: &str) -> Option<Duration> {
         self.done.get(name).copied()
     }
 
-    /// How much of it an engine has, in thousandths.
+    /// The share of the torrent that an engine has, in thousandths.
     pub(crate) fn share(&self, name: &str) -> u64 {
         let engine = self.engines.iter().find(|(n, _)| n == name);
         let last = engine.and_then(|(_, points)| points.last());
         last.map_or(0, |(_, have)| have * 1_000 / self.size.max(1))
     }
 
-    /// What was sampled, drawn.
+    /// The samples as charts.
     pub(crate) fn charts(&self, built: &Built) -> Vec<Chart> {
         let mut charts = Vec::new();
         if !self.engines.is_empty() {
@@ -142,7 +142,8 @@ impl Timeline {
             let caller = built.world.host::<Steady>(built.node(name));
             let seconds = 0..self.duration.as_secs();
             let of_second = |t: u64| caller.and_then(|c| c.per_second.get(&t)).copied();
-            // In all: who waits has a level line, and lines of several callers stay apart.
+            // The total so far: a host that waits has a level line, and the lines of several hosts
+            // do not overlap.
             let mut so_far = 0u64;
             Series {
                 name: name.clone(),
@@ -164,10 +165,10 @@ impl Timeline {
     }
 }
 
-/// Points of a curve of rates; more would show single blocks, not a rate.
+/// The number of points in a curve of rates. With more of them, single blocks would show.
 const RATES: usize = 60;
 
-/// Growth per second, over so many samples that at most about [`RATES`] points result.
+/// The growth per second, over as many samples as give about [`RATES`] points.
 fn rates(points: &[(Duration, u64)]) -> Vec<(Duration, u64)> {
     let pair = |w: &[(Duration, u64)]| {
         let micros = (w[1].0.saturating_sub(w[0].0)).as_micros().max(1);

@@ -1,5 +1,5 @@
-//! A scenario as it was written: tables of keys and values with their places, before anything
-//! is understood. What shrinks a scenario works here, so that it can be written back.
+//! A scenario as it was written: tables of keys and values with their positions, before they are
+//! interpreted. Shrinking works on this form, because it can be written back.
 
 use std::{fmt::Write, ops::Range};
 
@@ -10,30 +10,30 @@ use toml::{
 
 use super::error::ScenarioError;
 
-/// Longest scenario, in bytes.
+/// The longest scenario file in bytes.
 pub const MAX_FILE: usize = 4 << 20;
 
-/// A value, and which bytes of the file it is.
+/// A value, and its position in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value {
     /// The value.
     pub kind: ValueKind,
-    /// Its place.
+    /// The bytes of the file that it takes up.
     pub at: Range<usize>,
 }
 
-/// What a value is.
+/// The type of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValueKind {
     /// A string.
     Text(String),
-    /// A number, in decimal, as it was written.
+    /// A number in decimal, as it was written.
     Number(String),
     /// `true` or `false`.
     Bool(bool),
     /// A list.
     List(Vec<Value>),
-    /// A date or a table: nothing here takes one.
+    /// A date or a table, which no key accepts.
     Other,
 }
 
@@ -42,46 +42,47 @@ pub enum ValueKind {
 pub struct Item {
     /// The key.
     pub key: String,
-    /// The key's place.
+    /// The position of the key.
     pub at: Range<usize>,
     /// The value.
     pub value: Value,
-    /// The value on its own: numbers, strings and dates as they were written, and the tables in
-    /// it inline.
+    /// The text of the value alone: numbers, strings and dates as they were written, and tables
+    /// inline.
     raw: String,
 }
 
 /// A table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// `router`, `host`, …; empty for what stands before the first table.
+    /// `router`, `host` and so on; empty for the keys before the first table.
     pub section: String,
-    /// Whether it is one of a list: `[[section]]`.
+    /// The table is an element of a list, written as `[[section]]`.
     pub listed: bool,
-    /// Its place.
+    /// The position of its header.
     pub at: Range<usize>,
     /// Its keys, in the order of the file.
     pub items: Vec<Item>,
 }
 
 impl Entry {
-    /// The item of that name.
+    /// The item with this key.
     #[must_use]
     pub fn item(&self, key: &str) -> Option<&Item> {
         self.items.iter().find(|i| i.key == key)
     }
 
-    /// The place to complain about `key`: its value if it is there, else the table.
+    /// The position for an error about `key`: that of its value if it is present, or that of the
+    /// table.
     pub(crate) fn place(&self, key: &str) -> Range<usize> {
         self.item(key)
             .map_or_else(|| self.at.clone(), |i| i.value.at.clone())
     }
 }
 
-/// A whole scenario as it was written.
+/// A whole scenario, as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// What messages call the file.
+    /// The name of the file in messages.
     pub file: String,
     text: String,
     /// The tables, in the order of the file.
@@ -92,7 +93,7 @@ impl Document {
     /// Reads TOML.
     ///
     /// # Errors
-    /// If it is none, or longer than [`MAX_FILE`].
+    /// When the text is not TOML, or longer than [`MAX_FILE`].
     pub fn parse(text: &str, file: &str) -> Result<Self, ScenarioError> {
         if text.len() > MAX_FILE {
             let help = format!("at most {} MiB", MAX_FILE >> 20);
@@ -145,13 +146,13 @@ impl Document {
         })
     }
 
-    /// What was read.
+    /// The text that was read.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// An error about a place in it.
+    /// An error about a position in the text.
     pub(crate) fn error(
         &self,
         at: Range<usize>,
@@ -161,8 +162,8 @@ impl Document {
         ScenarioError::new(&self.file, &self.text, at, message, help)
     }
 
-    /// The same without the tables for which `keep`, given their number, says no. What stands
-    /// before the first table is always kept.
+    /// The same document with only those tables for which `keep` returns `true`. The keys before
+    /// the first table are always kept.
     #[must_use]
     pub fn only(&self, mut keep: impl FnMut(usize, &Entry) -> bool) -> Self {
         let entries = self.entries.iter().enumerate();
@@ -176,7 +177,7 @@ impl Document {
         }
     }
 
-    /// The same without a key of those before the first table.
+    /// The same document without one of the keys before the first table.
     #[must_use]
     pub fn without_key(mut self, key: &str) -> Self {
         if let Some(top) = self.entries.first_mut() {
@@ -185,8 +186,8 @@ impl Document {
         self
     }
 
-    /// Writes it as TOML, without its comments. Reads back as the same document, whether or not a
-    /// scenario takes what it says.
+    /// Writes the document as TOML without comments. Reading that gives the same document, whether
+    /// or not it is a valid scenario.
     #[must_use]
     pub fn to_toml(&self) -> String {
         let mut out = String::new();
@@ -197,7 +198,7 @@ impl Document {
                 } else {
                     ("[", "]")
                 };
-                // To a string: cannot fail, here and below.
+                // Writing to a string cannot fail, here and below.
                 let _ = writeln!(out, "\n{open}{}{close}", quote_key(&entry.section));
             }
             for item in &entry.items {
@@ -238,8 +239,8 @@ fn item(
     }
 }
 
-/// A value as TOML on its own. What the file says at its place will not do for tables: `[[a.b]]`
-/// stands for a list in the table `a`, and may be continued further down.
+/// A value as TOML that can be read alone. The text at a table's position is not enough: `[[a.b]]`
+/// is an element of a list in the table `a`, which may be continued further down.
 fn written(text: &str, value: &Spanned<DeValue<'_>>) -> String {
     match value.get_ref() {
         DeValue::Array(list) => {
@@ -314,7 +315,7 @@ mod tests {
     const TEXT: &str = "seed = 0x10 # sixteen\n[[host]]\nname = 'a\"b'\nports = [1, 2_000]\n\
                         [random]\nevents = 3\n[[host]]\n\"odd key\" = true\n";
 
-    /// Without places, which differ.
+    /// The document without positions, which differ after writing it.
     fn bare(d: &Document) -> Vec<(String, Vec<(String, String)>)> {
         let items = |e: &Entry| {
             e.items

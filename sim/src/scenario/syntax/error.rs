@@ -1,11 +1,11 @@
-//! Why a scenario was refused, and where, and what would be right.
+//! Errors in scenario files: what is invalid, where, and what would be valid.
 
 use std::{fmt, ops::Range};
 
-/// Characters of the offending line that are shown; longer lines are cut around the place.
+/// The characters shown of the line with the error. Longer lines are cut around it.
 const MAX_SHOWN: usize = 100;
 
-/// A scenario that makes no sense.
+/// An invalid scenario.
 ///
 /// ```text
 /// home.toml:7:1: `maping` is not a key of [[router]]
@@ -14,19 +14,19 @@ const MAX_SHOWN: usize = 100;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScenarioError {
-    /// The file, as it was named.
+    /// The name of the file.
     pub file: String,
-    /// Line, from 1.
+    /// The line, counted from 1.
     pub line: usize,
-    /// Column in characters, from 1.
+    /// The column in characters, counted from 1.
     pub column: usize,
-    /// What is wrong.
+    /// What is invalid.
     pub message: String,
-    /// What would be right.
+    /// What would be valid.
     pub help: String,
-    /// The line, printable, cut if it is long.
+    /// The line in printable characters, cut if it is long.
     shown: Box<str>,
-    /// Where the marks begin below it, and how many there are.
+    /// The column of the marks below it, and their number.
     marks: (usize, usize),
 }
 
@@ -62,7 +62,7 @@ impl ScenarioError {
         let line: Vec<char> = text[line_start..line_end].chars().map(printable).collect();
         let column = before.len();
         let marked = text[start..end.min(line_end)].chars().count().max(1);
-        // A window around the place.
+        // The part of the line around the error.
         let first = if line.len() <= MAX_SHOWN {
             0
         } else {
@@ -93,7 +93,7 @@ impl ScenarioError {
     }
 }
 
-/// What would steer a terminal is shown, not done.
+/// Control characters are shown and not sent to the terminal.
 fn printable(c: char) -> char {
     match c {
         '\t' => ' ',
@@ -129,7 +129,8 @@ impl std::error::Error for ScenarioError {}
 
 /// The known name that `text` was probably meant to be.
 pub(crate) fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Names are short; what is long is not a misspelling, and the distance takes time by its length.
+    // Names are short, so a long text is not a misspelt one, and computing its distance would take
+    // long.
     if text.len() > 64 {
         return None;
     }
@@ -145,7 +146,7 @@ pub(crate) fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, k)| k)
 }
 
-/// `did you mean …?`, or the whole list.
+/// `did you mean …?`, or the list of all known names.
 pub(crate) fn suggest<'a>(
     text: &str,
     known: impl IntoIterator<Item = &'a str> + Clone,
@@ -199,7 +200,7 @@ mod tests {
             let e = ScenarioError::new("x", text, 4..5, "m", "h");
             assert_eq!(e.to_string(), "x:1:5: m\n  1 | a = 1\n    |     ^ h");
         }
-        // A place between the two.
+        // A position between the two characters of a line's end.
         let e = ScenarioError::new("x", "a\r\nb", 2..2, "m", "h");
         assert_eq!((e.line, e.column), (1, 3));
     }

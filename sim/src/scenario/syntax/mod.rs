@@ -1,5 +1,5 @@
-//! The text of a scenario file: its entries and where they stand, values of the right kind, and messages
-//! that point to the line that is wrong.
+//! The text of a scenario file: its entries and their positions, the types of values, and the
+//! errors that point to a line.
 
 pub(crate) mod document;
 pub(crate) mod error;

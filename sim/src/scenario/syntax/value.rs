@@ -7,13 +7,13 @@ use super::{
     error::nearest,
 };
 
-/// What was expected instead: follows "expected".
+/// A description of what was expected, to follow the word "expected".
 pub(crate) type Wrong = String;
 
-/// Longest time that is taken: a hundred years.
+/// The longest time that is accepted: a hundred years.
 const MAX_SECONDS: u64 = 100 * 366 * 86_400;
 
-/// A value as text, so that `5`, `"5"` and `"5s"` go one way.
+/// A value as text, so that `5`, `"5"` and `"5s"` are read the same way.
 fn text(value: &Value) -> Option<String> {
     match &value.kind {
         ValueKind::Text(s) | ValueKind::Number(s) => Some(s.trim().to_owned()),
@@ -22,7 +22,7 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// A number with up to six decimals, as millionths; and what follows it.
+/// Reads a number with up to six decimals as millionths. Also returns the rest of the text.
 fn number(text: &str) -> Option<(u128, &str)> {
     let end = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -41,7 +41,7 @@ fn number(text: &str) -> Option<(u128, &str)> {
     ))
 }
 
-/// A number with one of `units`, each so many of the smallest.
+/// A number with one of `units`, each given in multiples of the smallest.
 fn with_unit(value: &Value, units: &[(&str, u64)]) -> Option<u64> {
     let text = text(value)?;
     let (millionths, unit) = number(&text)?;
@@ -82,7 +82,7 @@ pub(crate) fn size(value: &Value) -> Result<u64, Wrong> {
         .ok_or_else(|| "a size in bytes such as 4096, \"16 KiB\" or \"4 MiB\"".into())
 }
 
-/// Bits per second; `None` means no limit.
+/// Bits per second; `None` means unlimited.
 pub(crate) fn rate(value: &Value) -> Result<Option<u64>, Wrong> {
     const UNITS: &[(&str, u64)] = &[
         ("bit/s", 1),
@@ -121,12 +121,12 @@ pub(crate) fn whole(value: &Value, low: u64, high: u64) -> Result<u64, Wrong> {
         .ok_or_else(|| format!("a whole number from {low} to {high}"))
 }
 
-/// [`whole`], for what has 16 bits.
+/// A whole number of 16 bits, like [`whole`].
 pub(crate) fn short(value: &Value, low: u16, high: u16) -> Result<u16, Wrong> {
     whole(value, low.into(), high.into()).map(|n| u16::try_from(n).unwrap_or(high))
 }
 
-/// [`whole`], for what has 32 bits.
+/// A whole number of 32 bits, like [`whole`].
 pub(crate) fn word(value: &Value, low: u32, high: u32) -> Result<u32, Wrong> {
     whole(value, low.into(), high.into()).map(|n| u32::try_from(n).unwrap_or(high))
 }
@@ -140,7 +140,7 @@ pub(crate) fn switch(value: &Value) -> Result<bool, Wrong> {
     }
 }
 
-/// Some text, not empty, of at most 200 characters.
+/// A text of 1 to 200 characters.
 pub(crate) fn line(value: &Value) -> Result<String, Wrong> {
     match &value.kind {
         ValueKind::Text(t) if !t.is_empty() && t.chars().count() <= 200 => Ok(t.clone()),
@@ -148,7 +148,7 @@ pub(crate) fn line(value: &Value) -> Result<String, Wrong> {
     }
 }
 
-/// Some text of any length.
+/// A text of any length.
 pub(crate) fn prose(value: &Value) -> Result<String, Wrong> {
     match &value.kind {
         ValueKind::Text(t) => Ok(t.clone()),

@@ -8,7 +8,7 @@ use crate::exit;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Let one node search among many emulated ones, as in the wide area
+    /// Let one real node search in a synthetic DHT of the wide area
     #[command(after_help = exit::HELP)]
     Farm(Farm),
     /// Let many real nodes form a DHT, and search in it
@@ -18,40 +18,40 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Farm {
-    /// So many emulated nodes
+    /// The number of synthetic nodes
     #[arg(long, value_name = "N", default_value_t = 60_000, value_parser = clap::value_parser!(u32).range(16..=1_000_000))]
     pub(crate) nodes: u32,
-    /// The share of them that is dead, yet told by the others
+    /// The share of nodes that are dead, but still returned by others
     #[arg(long, value_name = "SHARE", default_value = "0.5", value_parser = ppm)]
     pub(crate) dead: u32,
-    /// The share of packets that is lost, each way
+    /// The share of packets that are lost, in each direction
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = ppm)]
     pub(crate) loss: u32,
-    /// The share of nodes that are Sybils: they lead to their like alone
+    /// The share of nodes that are Sybils, which return only other Sybils
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = ppm)]
     pub(crate) sybils: u32,
-    /// The share of nodes whose id follows from their address (BEP 42)
+    /// The share of nodes whose ids are derived from their addresses (BEP 42)
     #[arg(long, value_name = "SHARE", default_value = "1", value_parser = ppm)]
     pub(crate) secure: u32,
-    /// Median of the nodes' round trips, in milliseconds
+    /// The median of the nodes' round trips, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 90)]
     pub(crate) rtt: u64,
-    /// So many searches
+    /// The number of searches
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) lookups: u32,
-    /// From the beginning of one search to that of the next, in seconds
+    /// The time from the beginning of one search to that of the next, in seconds
     #[arg(long, value_name = "S", default_value = "4", value_parser = seconds)]
     pub(crate) gap: Duration,
-    /// So many live nodes are known at first
+    /// The number of live nodes that are known at first
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub(crate) contacts: usize,
-    /// The node has so long before the first search, in seconds
+    /// The time before the first search, in seconds
     #[arg(long, value_name = "S", default_value = "120", value_parser = seconds)]
     pub(crate) warm: Duration,
-    /// Announce, too
+    /// Announce as well
     #[arg(long)]
     pub(crate) announce: bool,
-    /// The seed of everything that is random
+    /// The seed of everything random
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
     /// Print the result as one JSON object
@@ -61,25 +61,25 @@ pub(crate) struct Farm {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Swarm {
-    /// So many nodes
+    /// The number of nodes
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     pub(crate) nodes: u32,
-    /// For so many simulated minutes, those of joining included
+    /// The simulated minutes, including the time of joining
     #[arg(long, value_name = "M", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) minutes: u32,
-    /// They come one after another within this time, in seconds
+    /// The nodes join one after another within this time, in seconds
     #[arg(long, value_name = "S", default_value = "120", value_parser = seconds)]
     pub(crate) joins: Duration,
-    /// Nobody leaves [default: half of them within half an hour, to come back]
+    /// No node leaves [default: half of them leave within half an hour and come back]
     #[arg(long)]
     pub(crate) steady: bool,
-    /// Nobody is behind a NAT or a firewall [default: 42 of 100 are]
+    /// No node is behind a NAT or a firewall [default: 42 of 100 are]
     #[arg(long)]
     pub(crate) open: bool,
-    /// At the end, so many torrents are announced and searched for
+    /// The number of torrents that are announced and searched for at the end
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(crate) searches: u32,
-    /// The seed of everything that is random
+    /// The seed of everything random
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
     /// Print the result as one JSON object
@@ -87,7 +87,7 @@ pub(crate) struct Swarm {
     pub(crate) json: bool,
 }
 
-/// A share, as so many of a million.
+/// Parses a share, in parts per million.
 fn ppm(text: &str) -> Result<u32, String> {
     let share: Option<f64> = text.parse().ok();
     let share = share.filter(|s| (0.0..=1.0).contains(s));

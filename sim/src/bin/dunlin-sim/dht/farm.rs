@@ -1,4 +1,4 @@
-//! `dunlin-sim dht farm`
+//! The command `dunlin-sim dht farm`.
 
 use std::time::Instant as Clock;
 
@@ -88,7 +88,7 @@ pub(crate) fn farm(args: &args::Farm) -> Result<Exit, String> {
     Ok(Exit::of(summary.found_milli == 1_000))
 }
 
-/// Nodes with which bootstrapping is over.
+/// The number of nodes in the table at which bootstrapping counts as done.
 const ENOUGH: u32 = 32;
 
 pub(super) fn spread(s: &Spread) -> Value {

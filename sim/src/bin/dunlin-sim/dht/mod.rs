@@ -1,4 +1,4 @@
-//! `dunlin-sim dht`
+//! The command `dunlin-sim dht`.
 
 pub(crate) mod args;
 mod farm;

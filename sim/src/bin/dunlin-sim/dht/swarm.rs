@@ -1,4 +1,4 @@
-//! `dunlin-sim dht swarm`
+//! The command `dunlin-sim dht swarm`.
 
 use std::time::{Duration, Instant as Clock};
 
@@ -14,11 +14,11 @@ use crate::{
     say::{Meter, say},
 };
 
-/// Longest time that a search is waited for.
+/// The longest time to wait for a search.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Nodes with which bootstrapping is over.
+/// The number of nodes in the table at which bootstrapping counts as done.
 const ENOUGH: u32 = 32;
-/// Of a thousand searches so many have to find what was announced.
+/// The searches in a thousand that must find what was announced.
 const GOOD: usize = 990;
 
 pub(crate) fn swarm(args: &args::Swarm) -> Result<Exit, String> {
@@ -117,7 +117,7 @@ pub(crate) fn swarm(args: &args::Swarm) -> Result<Exit, String> {
     Ok(Exit::of(found_milli >= GOOD && ready_milli >= GOOD))
 }
 
-/// The memory that this process has in use; 0 where that is not told.
+/// The memory that this process uses; 0 when the system does not report it.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|l| l.starts_with("VmRSS:"));

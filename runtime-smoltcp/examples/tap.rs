@@ -1,4 +1,4 @@
-//! Downloads or seeds a torrent with a network stack of its own, over a TAP device (Linux).
+//! Downloads or seeds a torrent over a TAP device with a network stack of its own (Linux).
 //!
 //! ```sh
 //! ip tuntap add mode tap name tap0 && ip addr add 10.78.0.1/24 dev tap0 && ip link set tap0 up
@@ -53,7 +53,7 @@ mod linux {
     [--encryption off|preferred|required]
 
 Downloads into FOLDER and ends, or seeds what lies in FOLDER until it is killed.";
-    /// Longest sleep, so that progress is said every second.
+    /// The longest sleep, so that progress is printed every second.
     const SECOND: Duration = Duration::from_secs(1);
 
     struct Args {
@@ -71,7 +71,7 @@ Downloads into FOLDER and ends, or seeds what lies in FOLDER until it is killed.
             max_connections: 50,
             ..Config::default()
         };
-        // The address of the machine behind the device, made up.
+        // A locally administered address for the machine behind the device.
         let hardware = Hardware::Ethernet([2, 0x44, 0x55, 0x4e, 0, 1]);
         let mut net = NetConfig::for_engine(hardware, &config);
         let (mut tap, mut torrent, mut out, mut seed) = (None, None, None, None);
@@ -181,7 +181,7 @@ Downloads into FOLDER and ends, or seeds what lies in FOLDER until it is killed.
             }
             let until = driver.poll_timeout();
             let sleep = until.map_or(SECOND, |at| at.saturating_since(now()).min(SECOND));
-            // The system counts in milliseconds here: waking too early would be waking twice.
+            // The system waits in whole milliseconds, and waking too early would mean waking twice.
             let sleep =
                 smoltcp::time::Duration::from_millis(sleep.as_micros().div_ceil(1000) as u64);
             wait(device.as_raw_fd(), Some(sleep))?;
@@ -201,7 +201,7 @@ Downloads into FOLDER and ends, or seeds what lies in FOLDER until it is killed.
         }
     }
 
-    /// Where the files of a torrent lie below `folder`, with their place in its bytes.
+    /// The paths of a torrent's files below `folder`, with their ranges in its bytes.
     fn places(info: &Info, folder: &Path) -> Result<Vec<(PathBuf, usize, usize)>> {
         let mut places = Vec::new();
         for file in info.files() {
@@ -212,7 +212,7 @@ Downloads into FOLDER and ends, or seeds what lies in FOLDER until it is killed.
             if info.files().len() > 1 || file.path != [info.name()] {
                 path.extend(&file.path);
             }
-            // Names come from strangers.
+            // Names in torrent files are not trusted.
             if !path.components().all(|c| matches!(c, Component::Normal(_))) {
                 return Err(format!("{}: not a name for a file", path.display()).into());
             }

@@ -1,4 +1,4 @@
-//! Our addresses, when a DHCP server says what they are.
+//! The addresses of the interface when a DHCP server assigns them.
 
 use alloc::vec::Vec;
 
@@ -14,15 +14,15 @@ use crate::net::Net;
 pub(crate) struct Dhcp {
     socket: SocketHandle,
     bit: usize,
-    /// The socket rang.
+    /// The socket's waker was called.
     pub(crate) ready: bool,
     lease: Option<Ipv4Cidr>,
-    /// Whether names are asked of the servers it names.
+    /// Name servers are taken from the lease.
     dns: bool,
 }
 
 impl Dhcp {
-    /// A client; `dns`: take the servers for names from the lease.
+    /// Creates a client. With `dns`, name servers are taken from the lease.
     pub(crate) fn new(net: &mut Net, bit: usize, dns: bool) -> Self {
         let mut socket = dhcpv4::Socket::new();
         socket.register_waker(net.ready.waker(bit));
@@ -35,7 +35,7 @@ impl Dhcp {
         }
     }
 
-    /// Takes up what the server says; whether our address changed.
+    /// Applies what the server has said. Returns whether the address changed.
     pub(crate) fn poll(&mut self, net: &mut Net, names: &Names) -> bool {
         if !core::mem::take(&mut self.ready) {
             return false;
@@ -59,12 +59,13 @@ impl Dhcp {
             net.iface.update_ip_addrs(|addrs| {
                 addrs.retain(|a| Some(*a) != before.map(IpCidr::Ipv4));
                 if let Some(lease) = lease {
-                    // The configuration was checked to leave a place for it.
+                    // The configuration was checked to leave room for it.
                     let _ = addrs.push(IpCidr::Ipv4(lease));
                 }
             });
         }
-        // The stack asks the neighbours for it, and panics if it is not the address of one machine.
+        // The stack sends ARP requests for the gateway, and panics if it is not the address of one
+        // machine.
         match router.filter(|router| is_gateway((*router).into())) {
             Some(router) => {
                 let _ = net.iface.routes_mut().add_default_ipv4_route(router);

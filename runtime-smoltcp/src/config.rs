@@ -1,4 +1,4 @@
-//! The interface and its sockets: addresses, numbers and sizes. Memory is bounded by this.
+//! The configuration of the interface and its sockets, which bounds memory.
 
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,87 +9,87 @@ use dunlin_core::scope::is_unicast;
 use smoltcp::config::{DNS_MAX_SERVER_COUNT, IFACE_MAX_ADDR_COUNT};
 use smoltcp::phy::Medium;
 
-/// What frames on the device look like.
+/// The format of the frames on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hardware {
-    /// Ethernet, with this address.
+    /// Ethernet, with the hardware address of the interface.
     Ethernet([u8; 6]),
-    /// Bare IP packets.
+    /// IP packets without a link layer.
     Ip,
 }
 
-/// The interface and its sockets.
+/// The configuration of the interface and its sockets.
 ///
 /// # Memory
 ///
-/// A TCP socket takes [`tcp_rx`](Self::tcp_rx) + [`tcp_tx`](Self::tcp_tx) bytes and about 1 KiB
-/// of state; at most [`connections`](Self::connections) + [`reserve`](Self::reserve) for each
-/// port that is listened on exist. They are made when first needed, unless
-/// [`preallocate`](Self::preallocate) asks for all of them at once, and are used again, never
-/// freed. A UDP socket takes 2 × [`udp_bytes`](Self::udp_bytes), a DNS query about 0.5 KiB.
-/// Blocks and tables of the engine are bounded by its own [`Config`].
+/// A TCP socket takes [`tcp_rx`](Self::tcp_rx) + [`tcp_tx`](Self::tcp_tx) bytes and about 1 KiB of
+/// state. There are at most [`connections`](Self::connections), plus [`reserve`](Self::reserve) for
+/// each port that the engine listens on. Sockets are created when first needed, unless
+/// [`preallocate`](Self::preallocate) is set, and are reused and never freed. A UDP socket takes 2
+/// × [`udp_bytes`](Self::udp_bytes), and a DNS query about 0.5 KiB. The engine's blocks and tables
+/// are bounded by its own [`Config`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetConfig {
-    /// What frames look like.
+    /// The format of the frames.
     pub hardware: Hardware,
-    /// Our addresses with the length of their prefix; at most 4.
+    /// The addresses of the interface with their prefix lengths; at most 4.
     pub addresses: Vec<(IpAddr, u8)>,
-    /// Where IPv4 packets go that are for nobody on the link.
+    /// The gateway for IPv4 packets to destinations off the link.
     pub gateway_v4: Option<Ipv4Addr>,
-    /// The same for IPv6.
+    /// The gateway for IPv6 packets to destinations off the link.
     pub gateway_v6: Option<Ipv6Addr>,
-    /// Ask for an IPv4 address, a gateway and DNS servers by DHCP. Ethernet only.
+    /// Requests an IPv4 address, a gateway and DNS servers over DHCP. Ethernet only.
     pub dhcp: bool,
-    /// Servers to ask for names; at most 4. Those of DHCP are used if there are none.
+    /// The DNS servers; at most 4. Those of DHCP are used when there are none.
     pub dns: Vec<IpAddr>,
-    /// Multicast groups to join; at most 4.
+    /// The multicast groups to join; at most 4.
     pub multicast: Vec<IpAddr>,
 
-    /// Most TCP sockets, beside those that listen. Peers' connections, those being opened and
-    /// those that linger after their end, and HTTP requests share them.
+    /// The most TCP sockets besides listening ones. Connections to peers, connections that are
+    /// being opened or that linger after their end, and HTTP requests share them.
     pub connections: usize,
-    /// Sockets that listen on each port. The stack has no backlog: a socket that got a SYN
-    /// listens no longer. Another takes its place before the next packet is looked at, so 1
-    /// loses nothing; more are a reserve for when all other sockets are in use.
+    /// The sockets that listen on each port. The stack has no backlog: a socket that has received a
+    /// SYN no longer listens. Another socket takes its place before the next packet is processed,
+    /// so 1 loses no SYN; more are a reserve for when all other sockets are in use.
     pub reserve: usize,
-    /// Bytes a TCP socket receives ahead: its window.
+    /// The receive buffer of a TCP socket in bytes, which is its window.
     pub tcp_rx: usize,
-    /// Bytes a TCP socket keeps until they are acknowledged: what may be on the way.
+    /// The send buffer of a TCP socket in bytes, which limits the data in flight.
     pub tcp_tx: usize,
-    /// Make all sockets at once, so that memory cannot run out later: those for connections, and
+    /// Creates all sockets at once, so that memory cannot run out later: those for connections, and
     /// those that listen on the ports of [`Config::listen`].
     pub preallocate: bool,
-    /// Most incoming connections whose handshake is not through; the oldest makes way.
+    /// The most incoming connections with an unfinished handshake. The oldest one is dropped.
     pub half_open: usize,
     /// How long such a handshake may take.
     pub half_open_timeout: Duration,
-    /// How long a connection that we ended may take to deliver the rest.
+    /// How long a connection that was closed here may take to deliver its remaining data.
     pub linger: Duration,
-    /// Silence after which a connection is probed.
+    /// The silence after which a connection is probed.
     pub keep_alive: Duration,
-    /// Silence after which a connection is given up; has to be longer than `keep_alive`.
+    /// The silence after which a connection is given up. Must be longer than `keep_alive`.
     pub timeout: Duration,
-    /// How long an acknowledgement may wait for company.
+    /// How long an acknowledgement may be delayed.
     pub ack_delay: Duration,
-    /// Connect to peers from the port we listen on where that address and port are not in use
-    /// already: two ends that do so at the same time open one connection through their NATs
-    /// (RFC 5382 §4.3, RFC 9293 §3.5).
+    /// Connects to peers from the port that the engine listens on, when that combination of
+    /// addresses and ports is not in use. Two ends that do so at the same time open one connection
+    /// through their NATs (RFC 5382 §4.3, RFC 9293 §3.5).
     pub connect_from_listen_port: bool,
 
-    /// UDP sockets: one per port that the engine binds.
+    /// The number of UDP sockets, one for each port that the engine binds.
     pub udp_sockets: usize,
-    /// Datagrams a UDP socket keeps, each way.
+    /// The datagrams that a UDP socket buffers, in each direction.
     pub udp_packets: usize,
-    /// Bytes a UDP socket keeps, each way.
+    /// The bytes that a UDP socket buffers, in each direction.
     pub udp_bytes: usize,
-    /// Names looked up at once; others wait.
+    /// The most names looked up at once. Further ones wait.
     pub lookups: usize,
-    /// HTTP requests made at once; others wait.
+    /// The most HTTP requests at once. Further ones wait.
     pub http_requests: usize,
 }
 
 impl NetConfig {
-    /// An interface without addresses, with sockets for what `config` allows an engine.
+    /// An interface without addresses, with as many sockets as `config` lets an engine use.
     #[must_use]
     pub fn for_engine(hardware: Hardware, config: &Config) -> Self {
         let connections = (config.max_connections as usize).clamp(1, 10_000);
@@ -102,7 +102,7 @@ impl NetConfig {
             dhcp: false,
             dns: Vec::new(),
             multicast: Vec::new(),
-            // One in eight lingers.
+            // One additional socket in eight is for connections that linger.
             connections: connections + connections.div_ceil(8) + http_requests,
             reserve: 2,
             tcp_rx: 128 << 10,
@@ -123,8 +123,8 @@ impl NetConfig {
         }
     }
 
-    /// For a machine with tens of KiB to spare and [`Config::tiny`]: four TCP sockets in all, of
-    /// two segments each way.
+    /// The configuration for a machine with tens of KiB to spare and [`Config::tiny`]: four TCP
+    /// sockets in total, with two segments of buffer in each direction.
     #[must_use]
     pub fn tiny(hardware: Hardware) -> Self {
         Self {
@@ -143,14 +143,14 @@ impl NetConfig {
         }
     }
 
-    /// The same with one address more.
+    /// Adds an address.
     #[must_use]
     pub fn address(mut self, address: IpAddr, prefix: u8) -> Self {
         self.addresses.push((address, prefix));
         self
     }
 
-    /// The same with a gateway, of whichever family.
+    /// Sets the gateway of the address's family.
     #[must_use]
     pub fn gateway(mut self, gateway: IpAddr) -> Self {
         match gateway {
@@ -160,12 +160,12 @@ impl NetConfig {
         self
     }
 
-    /// Whether IPv4 or IPv6 is in use, or will be.
+    /// Returns `true` when IPv4 (or IPv6) is in use, or will be.
     pub(crate) fn has(&self, v6: bool) -> bool {
         (self.dhcp && !v6) || self.addresses.iter().any(|(a, _)| a.is_ipv6() == v6)
     }
 
-    /// Looks for what the stack would panic about.
+    /// Checks for everything that would make the stack panic.
     pub(crate) fn check(&self, medium: Medium) -> Result<(), SetupError> {
         match (self.hardware, medium) {
             (Hardware::Ethernet(mac), Medium::Ethernet) if mac[0] & 1 == 0 && mac != [0; 6] => {}
@@ -174,7 +174,7 @@ impl NetConfig {
             (Hardware::Ethernet(_), Medium::Ethernet) => return Err(SetupError::Hardware),
             _ => return Err(SetupError::Medium),
         }
-        // DHCP takes a place of its own.
+        // DHCP needs room for one more address.
         if self.addresses.len() + usize::from(self.dhcp) > IFACE_MAX_ADDR_COUNT
             || self.dns.len() > DNS_MAX_SERVER_COUNT
         {
@@ -206,7 +206,7 @@ impl NetConfig {
             self.udp_packets,
             self.udp_bytes,
         ];
-        // The window cannot be larger (RFC 7323 §2.3).
+        // TCP windows are limited to this size (RFC 7323 §2.3).
         if sizes.contains(&0) || self.tcp_rx > 1 << 30 || self.timeout <= self.keep_alive {
             return Err(SetupError::Size);
         }
@@ -214,24 +214,24 @@ impl NetConfig {
     }
 }
 
-/// Whether `ip` can be a gateway or a server: another machine, and only one.
+/// Returns `true` when `ip` can be the address of one other machine.
 pub(crate) fn is_gateway(ip: IpAddr) -> bool {
     is_unicast(ip) && !ip.is_loopback()
 }
 
-/// Why a driver could not be made.
+/// The reasons why a driver could not be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SetupError {
-    /// The device's frames are not what [`NetConfig::hardware`] says.
+    /// The device's frames are not of the format in [`NetConfig::hardware`].
     Medium,
     /// The hardware address is not that of one machine.
     Hardware,
-    /// DHCP needs Ethernet.
+    /// DHCP requires Ethernet.
     Dhcp,
-    /// More addresses, servers or groups than the stack has places for.
+    /// There are more addresses, servers or groups than the stack has room for.
     TooMany,
-    /// Not an address of this kind, or its prefix is too long.
+    /// The address is not valid in its place, or its prefix is too long.
     Address(IpAddr),
     /// A number is zero or too large, or `timeout` is not longer than `keep_alive`.
     Size,

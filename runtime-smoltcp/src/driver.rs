@@ -1,4 +1,4 @@
-//! The driver: engine, stack and storage, and the loop around them.
+//! The driver: an engine, a network stack and a storage, and the loop that runs them.
 
 use alloc::{boxed::Box, format, string::ToString, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
@@ -23,20 +23,20 @@ use crate::stats::Stats;
 use crate::storage::{DiskOp, Storage};
 use crate::time::to_stack;
 
-/// Turns in one call of [`Driver::poll`].
+/// The most turns in one call of [`Driver::poll`].
 const TURNS_PER_POLL: usize = 64;
-/// Packets taken in in one turn.
+/// The most packets received in one turn.
 const PACKETS_PER_TURN: usize = 64;
-/// Ops taken from the engine in one turn.
+/// The most ops taken from the engine in one turn.
 const OPS_PER_TURN: usize = 256;
 
-/// Whether [`Driver::poll`] got everything done.
+/// Whether [`Driver::poll`] has done everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Polled {
-    /// Nothing is left to do before [`Driver::poll_timeout`], or a packet.
+    /// Nothing is left to do until [`Driver::poll_timeout`] or the next packet.
     Idle,
-    /// More is left to do at once; the machine may look after something else first.
+    /// More is left to do at once. The machine may do something else first.
     Busy,
 }
 
@@ -52,11 +52,11 @@ pub struct Driver<S: Storage> {
     dhcp: Option<Dhcp>,
     stats: Stats,
     now: Instant,
-    /// The engine was lent to the application, or the last poll ran out of turns.
+    /// The application may have changed the engine, or the last poll reached its limit of turns.
     touched: bool,
-    /// Bits: UDP sockets, then names, then DHCP, then TCP.
+    /// The first bits of each kind in the ready set: UDP sockets, names, DHCP, TCP sockets.
     names_bit: usize,
-    /// Ports that were chosen for us: IPv4, IPv6.
+    /// The ports that were chosen automatically, for IPv4 and IPv6.
     chosen: [Option<u16>; 2],
 }
 
@@ -71,11 +71,11 @@ impl<S: Storage + core::fmt::Debug> core::fmt::Debug for Driver<S> {
 }
 
 impl<S: Storage> Driver<S> {
-    /// Sets up the interface and an engine on it. `rng` must be well seeded: sequence numbers,
-    /// ports and what peers see are drawn from it.
+    /// Creates an interface with an engine. `rng` must be well seeded: sequence numbers, ports and
+    /// values that peers see are drawn from it.
     ///
     /// # Errors
-    /// `config` does not suit the device, or contradicts itself.
+    /// When `config` does not match the device, or is inconsistent.
     pub fn new<D: Device + ?Sized>(
         now: Instant,
         device: &mut D,
@@ -95,7 +95,7 @@ impl<S: Storage> Driver<S> {
         let mut iface = Interface::new(stack, device, to_stack(now));
         iface.update_ip_addrs(|addrs| {
             for (address, prefix) in &config.addresses {
-                // Their number was checked.
+                // The number of addresses was checked.
                 let _ = addrs.push(IpCidr::new((*address).into(), *prefix));
             }
         });
@@ -129,7 +129,8 @@ impl<S: Storage> Driver<S> {
         if config.preallocate {
             pool.preallocate(&mut net, &engine.listen);
         }
-        // What the engine hands out begins at once, so its time-out does, too.
+        // The engine's timeout of an op begins when the engine emits it, so every op must be
+        // started at once.
         let most = |limit: u32, places: usize| limit.min(u32::try_from(places).unwrap_or(limit));
         engine.max_requests = most(engine.max_requests, config.http_requests);
         engine.max_lookups = most(engine.max_lookups, config.lookups);
@@ -161,7 +162,7 @@ impl<S: Storage> Driver<S> {
         &self.engine
     }
 
-    /// The engine, for the application's commands. Afterwards [`Driver::poll`] is due.
+    /// The engine, for the application's commands. Call [`Driver::poll`] afterwards.
     pub const fn engine_mut(&mut self) -> &mut Engine {
         self.touched = true;
         &mut self.engine
@@ -173,30 +174,30 @@ impl<S: Storage> Driver<S> {
         &self.storage
     }
 
-    /// The storage, to look after it. Afterwards [`Driver::poll`] is due.
+    /// The storage, for the application. Call [`Driver::poll`] afterwards.
     pub const fn storage_mut(&mut self) -> &mut S {
         self.touched = true;
         &mut self.storage
     }
 
-    /// Ends the driver, as a power cut would, and gives the storage back.
+    /// Drops the driver without a shutdown, and returns the storage.
     #[must_use]
     pub fn into_storage(self) -> S {
         self.storage
     }
 
-    /// The next thing the application may want to know.
+    /// The next event for the application.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.engine.poll_event()
     }
 
-    /// Our addresses at present.
+    /// The present addresses of the interface.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         let addrs = self.net.iface.ip_addrs().iter();
         addrs.map(|cidr| cidr.address().into())
     }
 
-    /// What the driver did so far, and who has its sockets.
+    /// The counters of the driver, and the use of its sockets.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let [free, listening, half_open, used, ending] = self.pool.census();
@@ -211,8 +212,8 @@ impl<S: Storage> Driver<S> {
         }
     }
 
-    /// When [`Driver::poll`] wants to be called next, packets apart: the earliest of what
-    /// engine, stack and storage wait for. In the past: at once.
+    /// When [`Driver::poll`] must be called next if no packet arrives first: the earliest deadline
+    /// of the engine, the stack and the storage. A time in the past means at once.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.touched {
@@ -230,8 +231,8 @@ impl<S: Storage> Driver<S> {
         own.into_iter().flatten().min()
     }
 
-    /// Runs stack, engine and storage until none has anything left to do at `now`, within a
-    /// budget of turns. To be called when a packet came in, when the device takes packets again,
+    /// Runs the stack, the engine and the storage until nothing is left to do at `now`, within a
+    /// limit of turns. Call it when a packet has arrived, when the device accepts packets again,
     /// when [`Driver::poll_timeout`] is due, and after commands.
     pub fn poll<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D) -> Polled {
         self.now = self.now.max(now);
@@ -239,7 +240,7 @@ impl<S: Storage> Driver<S> {
         self.stats.polls += 1;
         for _ in 0..TURNS_PER_POLL {
             self.stats.turns += 1;
-            // What is unstuck makes room for what the engine wants to send.
+            // Dropping a datagram that is stuck makes room for others from the engine.
             if !self.turn(device) && !self.udp.unstick(&mut self.net, self.now, &mut self.stats) {
                 self.net.settle(self.now);
                 return Polled::Idle;
@@ -250,7 +251,7 @@ impl<S: Storage> Driver<S> {
         Polled::Busy
     }
 
-    /// One turn; whether anything happened.
+    /// Runs one turn. Returns whether anything happened.
     fn turn<D: Device + ?Sized>(&mut self, device: &mut D) -> bool {
         let now = self.now;
         let mut progress = false;
@@ -260,7 +261,7 @@ impl<S: Storage> Driver<S> {
             }
             progress = true;
             self.stats.packets_in += 1;
-            // Before the next packet: a listener that got a SYN has to be replaced.
+            // A listener that has received a SYN must be replaced before the next packet.
             self.sort(Stage::Ingress);
         }
         progress |= self.run_timers();
@@ -288,20 +289,21 @@ impl<S: Storage> Driver<S> {
         if self.net.egress(now, device) {
             progress = true;
         }
-        // Also what timers of the stack ended without sending anything: those concerned are looked
-        // at in another turn.
+        // Timers of the stack may have ended connections without sending anything. Their owners are
+        // visited in another turn.
         progress |= self.sort(Stage::Egress);
         progress
     }
 
-    /// Hands what rang to those concerned; whether anything did.
+    /// Dispatches the sockets whose wakers were called to their owners. Returns whether there were
+    /// any.
     fn sort(&mut self, stage: Stage) -> bool {
         let now = self.now;
-        let mut rang = false;
+        let mut became_ready = false;
         while let Some(bit) = self.net.ready.pop() {
-            rang = true;
+            became_ready = true;
             if bit < self.names_bit {
-                self.udp.rang(&mut self.net, bit);
+                self.udp.became_ready(&mut self.net, bit);
             } else if bit == self.names_bit {
                 self.names.ready = true;
             } else if bit == self.names_bit + 1 {
@@ -311,11 +313,11 @@ impl<S: Storage> Driver<S> {
             } else {
                 let index = bit - self.names_bit - 2;
                 self.pool
-                    .rang(&mut self.net, now, index, stage, &mut self.stats);
+                    .became_ready(&mut self.net, now, index, stage, &mut self.stats);
             }
         }
         self.pool.fill(&mut self.net, &mut self.stats);
-        rang
+        became_ready
     }
 
     fn run_timers(&mut self) -> bool {
@@ -323,7 +325,8 @@ impl<S: Storage> Driver<S> {
         let mut progress = false;
         if self.engine.poll_timeout().is_some_and(|at| at <= now) {
             self.engine.handle_timeout(now);
-            // Law 3: either it is later now, or there is output, which counts by itself.
+            // By law 3 the next timeout is later, or there is output, which counts as progress by
+            // itself.
             progress = self.engine.poll_timeout().is_none_or(|at| at > now);
         }
         self.pool.tick(&mut self.net, now, &mut self.stats);
@@ -447,7 +450,7 @@ impl<S: Storage> Driver<S> {
                 fetches.cancel(&mut tools, op);
             }
             other => {
-                // Law 1 holds for ops that are newer than this driver, too.
+                // Law 1 also holds for ops that this driver does not know.
                 if let Some(op) = other.id() {
                     let reason = "this driver does not know the op";
                     self.answer(op, Outcome::failed(OpErrorKind::Unsupported, reason));
@@ -466,7 +469,7 @@ impl<S: Storage> Driver<S> {
             return Outcome::failed(OpErrorKind::NotFound, detail);
         }
         if local.port() == 0 {
-            // One port for datagrams and streams: peers are told one.
+            // Datagrams and streams share one port, because peers are told one port.
             let chosen = self.chosen[usize::from(v6)].or_else(|| self.free_port());
             let Some(chosen) = chosen else {
                 let detail = local.to_string() + ": no port is free";
@@ -492,7 +495,7 @@ impl<S: Storage> Driver<S> {
         self.pool.ephemeral(|port| udp.uses(port))
     }
 
-    /// Looks at the streams that rang or whose interest changed, once each.
+    /// Visits each stream whose socket or readiness has changed, once.
     fn visit_streams(&mut self) -> bool {
         let mut progress = false;
         let now = self.now;

@@ -1,4 +1,4 @@
-//! HTTP requests: core's own client over the pool's sockets. No TLS.
+//! HTTP requests: the core's client over sockets of the pool. There is no TLS.
 
 use alloc::{collections::VecDeque, string::ToString, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
@@ -17,9 +17,9 @@ use crate::stats::Stats;
 struct Job {
     op: OpId,
     get: Get,
-    /// Addresses not tried yet.
+    /// The addresses that were not tried yet.
     addrs: VecDeque<IpAddr>,
-    /// When the next of them is tried, if the present one has not answered.
+    /// When the next address is tried, if the current one has not answered.
     patience: Option<Instant>,
 }
 
@@ -28,13 +28,13 @@ const PATIENCE: Duration = Duration::from_secs(4);
 
 /// All requests.
 pub(crate) struct Fetches {
-    /// By the number their socket knows them by.
+    /// Indexed by the number that their sockets have.
     jobs: Vec<Option<Job>>,
     waiting: VecDeque<Job>,
     done: VecDeque<(OpId, Outcome)>,
 }
 
-/// What requests are made with.
+/// The parts of the driver that requests need.
 pub(crate) struct Tools<'a> {
     pub(crate) net: &'a mut Net,
     pub(crate) pool: &'a mut Pool,
@@ -44,7 +44,7 @@ pub(crate) struct Tools<'a> {
 }
 
 impl Fetches {
-    /// At most `most` at once.
+    /// Creates a client for at most `most` requests at once.
     pub(crate) fn new(most: usize) -> Self {
         Self {
             jobs: (0..most).map(|_| None).collect(),
@@ -53,7 +53,7 @@ impl Fetches {
         }
     }
 
-    /// Makes a request. Its outcome comes out of [`Fetches::poll`].
+    /// Makes a request. [`Fetches::poll`] returns its outcome.
     pub(crate) fn submit(&mut self, tools: &mut Tools<'_>, op: OpId, request: &HttpRequest) {
         if self.jobs.is_empty() {
             let outcome = Outcome::failed(OpErrorKind::Unsupported, "no HTTP on this machine");
@@ -61,7 +61,7 @@ impl Fetches {
             return;
         }
         match Get::new(tools.now, request) {
-            // The engine has a bounded number of ops out.
+            // The engine limits the number of its ops.
             Ok(get) => {
                 self.waiting.push_back(Job {
                     op,
@@ -77,7 +77,7 @@ impl Fetches {
         }
     }
 
-    /// Gives up a request; it is answered all the same.
+    /// Cancels a request, which is answered all the same.
     pub(crate) fn cancel(&mut self, tools: &mut Tools<'_>, op: OpId) {
         if let Some(at) = self.waiting.iter().position(|j| j.op == op)
             && let Some(job) = self.waiting.remove(at)
@@ -90,7 +90,7 @@ impl Fetches {
         }
     }
 
-    /// The next answer.
+    /// The next outcome.
     pub(crate) fn poll(&mut self) -> Option<(OpId, Outcome)> {
         self.done.pop_front()
     }
@@ -102,7 +102,7 @@ impl Fetches {
         jobs.filter_map(at).min()
     }
 
-    /// Ends what has taken too long.
+    /// Ends requests and connection attempts that take too long.
     pub(crate) fn tick(&mut self, tools: &mut Tools<'_>) {
         let now = tools.now;
         while let Some(at) = self
@@ -138,7 +138,7 @@ impl Fetches {
         }
     }
 
-    /// Looks up whom to ask.
+    /// Looks up the host of a request.
     fn start(&mut self, tools: &mut Tools<'_>, at: usize) {
         let Some(job) = &mut self.jobs[at] else {
             return;
@@ -156,7 +156,7 @@ impl Fetches {
         }
     }
 
-    /// A name was looked up.
+    /// Handles the answer for a name.
     pub(crate) fn resolved(
         &mut self,
         tools: &mut Tools<'_>,
@@ -187,7 +187,7 @@ impl Fetches {
         }
     }
 
-    /// Tries the next address; `why` the last one failed.
+    /// Connects to the next address. `why` is the reason why the last one failed.
     fn connect(&mut self, tools: &mut Tools<'_>, at: usize, mut why: CloseReason) {
         loop {
             let Some(job) = &mut self.jobs[at] else {
@@ -208,7 +208,7 @@ impl Fetches {
         }
     }
 
-    /// Looks at a request's socket.
+    /// Visits the socket of a request.
     pub(crate) fn visit(&mut self, tools: &mut Tools<'_>, index: usize, at: usize) {
         let Some(Some(job)) = self.jobs.get_mut(at) else {
             return tools.pool.abort(tools.net, tools.now, index);
@@ -240,7 +240,7 @@ impl Fetches {
         }
     }
 
-    /// Answers a request and takes the next one on.
+    /// Answers a request, and begins the next one.
     fn finish(&mut self, tools: &mut Tools<'_>, at: usize) {
         if let Some(job) = self.jobs[at].take() {
             self.done.push_back((job.op, job.get.into_outcome()));
@@ -253,7 +253,7 @@ impl Fetches {
     }
 }
 
-/// Writes and reads what there is.
+/// Writes and reads as much as possible.
 fn exchange(
     get: &mut Get,
     socket: &mut smoltcp::socket::tcp::Socket<'_>,

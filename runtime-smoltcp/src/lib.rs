@@ -1,6 +1,6 @@
 //! The `no_std` driver of Dunlin: an engine on a network interface, over
-//! [smoltcp](https://docs.rs/smoltcp) and any of its devices, with `alloc` and nothing else. It
-//! is what firmware uses, and what every simulated machine that speaks TCP runs.
+//! [smoltcp](https://docs.rs/smoltcp) and any of its devices. It needs `alloc` and nothing else.
+//! Firmware uses it, and so does every simulated machine that speaks TCP.
 //!
 //! ```
 //! use dunlin_core::{Config, Instant};
@@ -27,7 +27,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How it is put together
+//! # Layers
 //!
 //! ```text
 //!   application ──engine_mut──▶ ┌─────────────────────────────────────┐
@@ -36,24 +36,28 @@
 //!                               └─────────────────────────────────────┘
 //! ```
 //!
-//! A turn of [`Driver::poll`] takes packets in one by one, runs timers, carries out ops, moves
-//! bytes of the streams that rang, sends, and repeats until nothing happens. Sockets ring by the
-//! wakers that the stack calls, so work of ours is in proportion to what changed; the stack
-//! itself looks at every socket for each packet.
+//! A turn of [`Driver::poll`] receives packets one by one, runs timers, carries out ops, moves the
+//! bytes of streams that have become ready, and sends; turns repeat until nothing happens. The
+//! stack wakes sockets through wakers, so that the driver's own work is proportional to what has
+//! changed. The stack itself looks at every socket for each packet.
 //!
-//! - **Streams** go straight between the engine's lists and the sockets' rings.
-//! - **Accepting**: smoltcp has no backlog. A listener that got a SYN is replaced before the next
-//!   packet is looked at; handshakes that do not get through make way, oldest first.
-//! - **Ends**: a connection that we ended lingers within bounds, and makes way to others
-//!   before its time if no socket is free. If all are in use, attempts to connect fail at once and
-//!   those from outside are reset.
-//! - **Datagrams** are built when there is room for them, and at no other time.
-//! - **Names** are asked of the configured servers or those of DHCP; **HTTP** is core's own small
-//!   client; `https://` answers `Unsupported`.
-//! - **Disk**: whatever implements [`Storage`]; [`RamDisk`] and [`NoDisk`] are here.
+//! From top to bottom, each layer using only those below it:
 //!
-//! Everything is a function of the device's packets, the times handed in and the random
-//! generator: the same inputs give the same frames.
+//! - `driver`: the loop, and the dispatch of ops.
+//! - `net/streams`: bytes go directly between the engine's buffers and the sockets' rings.
+//! - `fetch`: HTTP requests with the core's client. `https://` is answered with `Unsupported`.
+//! - `names` and `address`: DNS and DHCP. Names are looked up at the configured servers, or those
+//!   of DHCP.
+//! - `net/pool`: the TCP sockets. smoltcp has no backlog, so a listener that has received a SYN is
+//!   replaced before the next packet is processed; unfinished handshakes are dropped, oldest first.
+//!   A connection that was closed here lingers for a limited time, and less if no other socket is
+//!   free. When all sockets are in use, attempts to connect fail at once and those from outside are
+//!   reset.
+//! - `net/udp`: datagrams, which are built only when there is room for them.
+//! - `net`, `ready`: the stack, and the set of sockets that have become ready.
+//! - [`storage`]: the disk, through the trait [`Storage`]. [`RamDisk`] and [`NoDisk`] implement it.
+//!
+//! The driver is deterministic: the same packets, times and random numbers give the same frames.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -1,5 +1,5 @@
-//! Names: literal addresses are answered at once, others by the stack's DNS socket, for both
-//! families at the same time.
+//! Name resolution: literal addresses are answered at once, and other names by the stack's DNS
+//! socket, for both families at the same time.
 
 use alloc::{collections::VecDeque, string::String, vec, vec::Vec};
 use core::net::IpAddr;
@@ -12,15 +12,15 @@ use smoltcp::wire::{DnsQueryType, IpAddress};
 
 use crate::net::Net;
 
-/// Most names that wait.
+/// The most names that wait.
 const MAX_WAITING: usize = 1024;
 
-/// Who asks.
+/// Who asked for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asker {
     /// The engine.
     Op(OpId),
-    /// An HTTP request of ours.
+    /// An HTTP request of the driver.
     Http(usize),
 }
 
@@ -29,12 +29,12 @@ struct Lookup {
     host: String,
     queries: [Option<QueryHandle>; 2],
     found: Vec<IpAddr>,
-    /// When the other family is no longer waited for.
+    /// When to stop waiting for the other family.
     until: Option<Instant>,
 }
 
-/// How long an answer for one family waits for the other's: some servers never give one. (RFC
-/// 8305 §3 has 50 ms for those in a hurry; nobody is here.)
+/// How long an answer for one family waits for the other family, because some servers never answer
+/// for one of them. RFC 8305 §3 recommends 50 ms for interactive use; nothing here is that urgent.
 const OTHER_FAMILY: Duration = Duration::from_secs(1);
 
 /// The resolver.
@@ -42,11 +42,11 @@ pub(crate) struct Names {
     socket: SocketHandle,
     bit: usize,
     most: usize,
-    /// Which families to ask for: IPv4, IPv6.
+    /// The families to ask for: IPv4, IPv6.
     families: [bool; 2],
     active: Vec<Lookup>,
     waiting: VecDeque<(Asker, String)>,
-    /// A query rang.
+    /// The waker of a query was called.
     pub(crate) ready: bool,
     done: VecDeque<(Asker, Result<Vec<IpAddr>, Outcome>)>,
 }
@@ -72,13 +72,13 @@ impl Names {
         }
     }
 
-    /// Says whom to ask from now on.
+    /// Sets the servers.
     pub(crate) fn set_servers(&self, net: &mut Net, servers: &[IpAddress]) {
         let socket = net.sockets.get_mut::<dns::Socket<'_>>(self.socket);
         socket.update_servers(servers);
     }
 
-    /// Looks a name up. The answer comes out of [`Names::poll`].
+    /// Looks a name up. [`Names::poll`] returns the answer.
     pub(crate) fn ask(&mut self, net: &mut Net, asker: Asker, host: String) {
         let literal = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
         if let Ok(ip) = literal.unwrap_or(&host).parse() {
@@ -126,10 +126,10 @@ impl Names {
         });
     }
 
-    /// Nobody waits for this answer any more; whether somebody did.
+    /// Cancels a lookup. Returns whether there was one.
     pub(crate) fn cancel(&mut self, net: &mut Net, asker: Asker) -> bool {
         if matches!(asker, Asker::Http(_)) {
-            // The next request of that number must not take it for its own.
+            // The next request with this number must not receive the answer.
             self.done.retain(|(a, _)| *a != asker);
         }
         if let Some(at) = self.active.iter().position(|l| l.asker == asker) {
@@ -167,7 +167,7 @@ impl Names {
         self.done.pop_front()
     }
 
-    /// When [`Names::poll`] has something without a packet.
+    /// When [`Names::poll`] has something to return without a packet.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.active.iter().filter_map(|l| l.until).min()
     }

@@ -1,19 +1,19 @@
-//! Which sockets have something new: one bit each, set by the wakers the stack calls.
+//! The set of sockets that have become ready: one bit each, set by the wakers that the stack calls.
 
 use alloc::{boxed::Box, sync::Arc, task::Wake, vec::Vec};
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::task::Waker;
 
-/// The bits, shared with the wakers.
+/// The bits, which the wakers share.
 struct Bits(Box<[AtomicU32]>);
 
-/// Sets one bit.
-struct Bell {
+/// A waker that sets one bit.
+struct BitWaker {
     bits: Arc<Bits>,
     bit: usize,
 }
 
-impl Wake for Bell {
+impl Wake for BitWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -25,20 +25,20 @@ impl Wake for Bell {
     }
 }
 
-/// The sockets that rang and were not looked at since.
+/// The sockets that became ready and were not visited since.
 pub(crate) struct Ready {
     bits: Arc<Bits>,
     wakers: Vec<Waker>,
 }
 
 impl Ready {
-    /// Bells for `sockets` sockets.
+    /// Creates the set for `sockets` sockets.
     pub(crate) fn new(sockets: usize) -> Self {
         let words = (0..sockets.div_ceil(32)).map(|_| AtomicU32::new(0));
         let bits = Arc::new(Bits(words.collect()));
         let bell = |bit| {
             let bits = Arc::clone(&bits);
-            Waker::from(Arc::new(Bell { bits, bit }))
+            Waker::from(Arc::new(BitWaker { bits, bit }))
         };
         let wakers = (0..sockets).map(bell).collect();
         Self { bits, wakers }
@@ -46,11 +46,11 @@ impl Ready {
 
     /// The waker of a socket.
     pub(crate) fn waker(&self, socket: usize) -> &Waker {
-        // One per socket was made, and sockets are never more than was said.
+        // There is one waker for each socket, and there are never more sockets than announced.
         &self.wakers[socket]
     }
 
-    /// The next socket that rang, lowest first.
+    /// Removes and returns the ready socket with the lowest number.
     pub(crate) fn pop(&self) -> Option<usize> {
         for (i, word) in self.bits.0.iter().enumerate() {
             let set = word.load(Ordering::Relaxed);

@@ -1,14 +1,14 @@
-//! What a driver did: counters since its start.
+//! The counters of a driver.
 
-/// Counters since the driver's start, and the sockets' present use.
+/// Counters since the driver was created, and the present use of its sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Calls of [`Driver::poll`](crate::Driver::poll).
     pub polls: u64,
-    /// Turns within these calls.
+    /// Turns in these calls.
     pub turns: u64,
-    /// Packets taken from the device.
+    /// Packets received from the device.
     pub packets_in: u64,
     /// Bytes read from streams.
     pub read_bytes: u64,
@@ -18,27 +18,28 @@ pub struct Stats {
     pub datagrams_in: u64,
     /// Datagrams sent.
     pub datagrams_out: u64,
-    /// Datagrams without a way or a taker.
+    /// Datagrams dropped, because there was no route or nobody to receive them.
     pub datagrams_dropped: u64,
     /// Handshakes that began from outside.
     pub syns: u64,
-    /// Streams the engine took.
+    /// Streams that the engine accepted.
     pub accepted: u64,
-    /// Streams it did not take.
+    /// Streams that the engine refused.
     pub refused: u64,
-    /// Sockets taken from a handshake, or from a connection that had ended, as others needed one.
+    /// Sockets taken from an unfinished handshake or an ended connection, because another
+    /// connection needed one.
     pub evicted: u64,
-    /// Handshakes and endings that took too long.
+    /// Handshakes and closing connections that took too long.
     pub overdue: u64,
-    /// Attempts to connect without a free socket.
+    /// Attempts to connect that found no free socket.
     pub exhausted: u64,
-    /// Ops taken from the engine that an outcome is due for.
+    /// Ops taken from the engine that need an outcome.
     pub ops: u64,
-    /// Outcomes handed to it. Law 1: all ops have one in the end.
+    /// Outcomes handed to the engine. By law 1 this is equal to `ops` in the end.
     pub outcomes: u64,
-    /// TCP sockets that exist: memory was taken for each.
+    /// TCP sockets that exist, each of which takes memory.
     pub sockets_made: usize,
-    /// TCP sockets: free, or not made yet.
+    /// TCP sockets that are free or not created yet.
     pub sockets_free: usize,
     /// TCP sockets that listen.
     pub sockets_listening: usize,
@@ -46,6 +47,6 @@ pub struct Stats {
     pub sockets_half_open: usize,
     /// TCP sockets of the engine's streams and of HTTP requests.
     pub sockets_used: usize,
-    /// TCP sockets that linger after the end of their connection.
+    /// TCP sockets that linger after their connection was closed.
     pub sockets_ending: usize,
 }

@@ -1,29 +1,29 @@
-//! One time for the engine and the stack: microseconds since the same origin.
+//! The time of the engine and of the stack: microseconds since the same origin.
 
 use core::time::Duration;
 
 use dunlin_core::Instant;
 
-/// The engine's instant as the stack's. Beyond 292 000 years it saturates.
+/// Converts the engine's instant to the stack's. Saturates beyond 292 000 years.
 #[must_use]
 pub fn to_stack(at: Instant) -> smoltcp::time::Instant {
     smoltcp::time::Instant::from_micros(i64::try_from(at.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// The stack's instant as the engine's; what lies before the origin is the origin.
+/// Converts the stack's instant to the engine's. Times before the origin become the origin.
 #[must_use]
 pub fn to_engine(at: smoltcp::time::Instant) -> Instant {
     Instant::from_micros(u64::try_from(at.total_micros()).unwrap_or(0))
 }
 
-/// A span of time as the stack has it.
+/// Converts a duration to the stack's type.
 #[must_use]
 pub fn to_stack_duration(span: Duration) -> smoltcp::time::Duration {
     smoltcp::time::Duration::from_micros(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
 }
 
-/// How long a board may sleep: until the earlier of the engine's and the stack's deadline; zero
-/// if one has passed, `None` if there is none.
+/// How long a board may sleep: until the earlier deadline of the engine and the stack. Zero when
+/// one has passed, and `None` when there is none.
 #[must_use]
 pub fn sleep(
     now: Instant,

@@ -1,4 +1,4 @@
-//! Law 6: hostile bytes never panic, whatever layer they get to.
+//! Law 6: hostile bytes never panic, whichever layer they reach.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
 
@@ -9,8 +9,8 @@ use std::time::Duration;
 use common::{World, addr, torrent};
 use quickcheck::{Gen, QuickCheck};
 
-/// Damaged frames, with checksums that nobody looks at: what an attacker would send, who can
-/// compute one.
+/// Damaged frames whose checksums are not verified, like those of an attacker who computes the
+/// checksums.
 #[test]
 fn damage_that_passes_every_checksum_is_survived() {
     let (info, data) = torrent(400_000, 64 << 10);
@@ -29,7 +29,7 @@ fn damage_that_passes_every_checksum_is_survived() {
         }
         world.run(Duration::from_secs(60));
         frames += world.frames;
-        // They are still themselves.
+        // The drivers still work.
         world.link.corrupt = 0;
         world.run(Duration::from_secs(60));
         world.audit();
@@ -37,7 +37,7 @@ fn damage_that_passes_every_checksum_is_survived() {
     assert!(frames > 2_000, "{frames} frames");
 }
 
-/// Frames of no sense at all.
+/// Random frames.
 #[test]
 fn random_frames_are_survived() {
     fn survives(ethernet: bool, seed: u64, frames: Vec<Vec<u8>>) -> bool {
@@ -46,7 +46,7 @@ fn random_frames_are_survived() {
         let n = world.plain(ethernet);
         world.run(Duration::from_millis(10));
         for mut frame in frames {
-            // Past the first look: for us, and of a kind that is read on.
+            // The frame passes the first checks: it is for this machine, and of a known type.
             if ethernet && frame.len() > 14 {
                 frame[..6].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
                 frame[12] = 8;

@@ -1,4 +1,4 @@
-//! What a machine needs beside streams: names, HTTP, datagrams, an address.
+//! The services besides streams: names, HTTP, datagrams, DHCP.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
 
@@ -24,7 +24,7 @@ use rand_chacha::rand_core::SeedableRng;
 const LIMIT: Duration = Duration::from_secs(120);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 200);
 
-/// A tracker's answer that tells of `peer` (BEP 3, BEP 23).
+/// A tracker's response with one peer (BEP 3, BEP 23).
 fn page(peer: SocketAddr) -> Vec<u8> {
     let mut body = b"d8:intervali1800e5:peers6:".to_vec();
     if let IpAddr::V4(ip) = peer.ip() {
@@ -35,7 +35,7 @@ fn page(peer: SocketAddr) -> Vec<u8> {
     respond(200, "text/plain", &body)
 }
 
-/// A node on bare IP that asks the server for names.
+/// A node on bare IP that uses the server for names.
 fn node(world: &mut World, change: impl FnOnce(&mut NetConfig)) -> usize {
     let config = Config {
         announce_to_all: true,
@@ -63,7 +63,7 @@ fn leech(world: &mut World, n: usize, info: &Arc<Info>, trackers: &[&str]) -> To
     engine.add(world.now, add).unwrap()
 }
 
-/// What trackers had to say to a node.
+/// The tracker messages of a node.
 fn tracker_notices(world: &mut World, n: usize) -> Vec<String> {
     let driver = &mut world.nodes[n].driver;
     let events = std::iter::from_fn(|| driver.poll_event());
@@ -89,7 +89,7 @@ fn a_tracker_found_by_name_over_http_leads_to_the_seed() {
     let script = serve(
         &mut world,
         Script {
-            // Nobody is at the first address, and at that of the other family.
+            // Nobody has the first address, nor the one of the other family.
             names: vec![("tracker.test".into(), vec![dead, SERVER.into(), dead6])],
             pages: vec![("/announce?".into(), page(addr(a, false)))],
             ..Script::default()
@@ -98,7 +98,7 @@ fn a_tracker_found_by_name_over_http_leads_to_the_seed() {
     let url = format!("http://tracker.test:{HTTP}/announce");
     let id = leech(&mut world, b, &info, &[&url]);
     assert!(world.run_until(LIMIT, |w| w.has(b, id, &info, &data)));
-    // Whoever shuts down does not wait for the dead.
+    // A shutdown does not wait for machines that do not answer.
     world.run(Duration::from_secs(60));
     script.borrow_mut().names[0].1 = vec![SERVER.into()];
     world.audit();
@@ -136,7 +136,7 @@ fn a_udp_tracker_found_by_name_leads_to_the_seed() {
         stats.datagrams_in >= 4 && stats.datagrams_dropped == 0,
         "{stats:?}"
     );
-    // From the port it listens on.
+    // The engine sends from the port on which it listens.
     let from = SocketAddr::new(World::ip(b, false), common::PORT);
     assert!(script.borrow().announced.contains(&from));
 }
@@ -148,7 +148,7 @@ fn redirects_are_followed_and_what_cannot_be_done_is_said() {
     let a = node(&mut world, |_| {});
     let b = node(&mut world, |_| {});
     world.seed(a, &info, &data);
-    // Bytes and FIN arrive together; none of either is lost.
+    // The bytes and the FIN arrive together, and neither is lost.
     let page = page(addr(a, false));
     let body = page.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
     let until_closed = [b"HTTP/1.0 200 OK", &page[body..]].concat();
@@ -237,7 +237,7 @@ fn a_server_that_never_answers_costs_no_more_than_its_time() {
     ];
     leech(&mut world, b, &info, &trackers);
     world.run(Duration::from_secs(20));
-    // Shutting down while names are looked up: each op is answered all the same.
+    // Each op is answered also when the engine shuts down while names are looked up.
     world.audit();
     assert!(!script.borrow().asked.is_empty());
 }
@@ -266,7 +266,7 @@ fn dhcp_gives_an_address_and_takes_another_in_its_place() {
     assert!(world.run_until(LIMIT, |w| has(w, first)));
     let id = world.leech(b, &info, &[addr(a, false)]);
     assert!(world.run_until(LIMIT, |w| w.nodes[b].driver.stats().read_bytes > 300_000));
-    // Slow enough that the lease changes in the middle.
+    // The transfer is slow enough for the lease to change during it.
     let limit = Some(20_000);
     let engine = world.nodes[b].driver.engine_mut();
     engine.set_limits(world.now, dunlin_core::engine::Scope::Global, limit, None);
@@ -280,7 +280,7 @@ fn dhcp_gives_an_address_and_takes_another_in_its_place() {
     world.audit();
 }
 
-/// Datagrams to a neighbour that is not there must not hold up those to others.
+/// Datagrams to a neighbour that does not exist must not block datagrams to others.
 #[test]
 fn a_dead_neighbour_does_not_silence_the_udp_socket() {
     let (info, data) = torrent(100_000, 64 << 10);
@@ -288,7 +288,7 @@ fn a_dead_neighbour_does_not_silence_the_udp_socket() {
     let a = world.plain(true);
     let b = world.plain(true);
     world.seed(a, &info, &data);
-    // Nobody has these.
+    // Nobody has these addresses.
     let trackers = ["udp://10.0.0.91:1", "udp://10.0.0.92:1"];
     leech(&mut world, b, &info, &trackers);
     world.run(Duration::from_secs(20));
@@ -298,7 +298,7 @@ fn a_dead_neighbour_does_not_silence_the_udp_socket() {
     world.audit();
 }
 
-/// Many servers drop questions for IPv6: the answer that is there does not wait for them.
+/// Many servers ignore queries for IPv6. The answer for IPv4 is not delayed for long.
 #[test]
 fn a_name_server_that_ignores_one_family_costs_a_second() {
     let (info, data) = torrent(100_000, 64 << 10);
@@ -325,8 +325,8 @@ fn a_name_server_that_ignores_one_family_costs_a_second() {
 /// The address of a machine that is not on the link.
 const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 
-/// What a DHCP server says is hostile input: the stack panics when it asks its neighbours for a
-/// gateway that is not the address of one machine.
+/// Messages of a DHCP server are untrusted: the stack would panic when it sends an ARP request for
+/// a gateway that is not the address of one machine.
 #[test]
 fn a_dhcp_server_with_a_senseless_gateway_does_no_harm() {
     for router in [
@@ -353,7 +353,7 @@ fn a_dhcp_server_with_a_senseless_gateway_does_no_harm() {
         }));
         let has = |w: &World| w.nodes[b].driver.addresses().any(|a| a == leased);
         assert!(world.run_until(LIMIT, |w| has(w)), "{router}");
-        // Hosts on the link can be reached, hosts behind a gateway cannot.
+        // Hosts on the link can be reached, and hosts behind a gateway cannot.
         let far = SocketAddr::new(FAR.into(), 6881);
         let id = world.leech(b, &info, &[far, addr(a, false)]);
         let done = world.run_until(LIMIT, |w| w.has(b, id, &info, &data));
@@ -392,8 +392,8 @@ fn a_senseless_gateway_or_name_server_is_refused() {
     }
 }
 
-/// Nothing else happens on the link: the answer comes when the stack gives the name up, not with
-/// the next packet.
+/// Nothing else happens on the link, so the answer must come when the stack gives up the name, and
+/// not with the next packet.
 #[test]
 fn a_name_is_given_up_when_its_time_is_over() {
     let (info, _) = torrent(100_000, 64 << 10);
@@ -409,14 +409,14 @@ fn a_name_is_given_up_when_its_time_is_over() {
         let trackers = w.nodes[b].driver.engine().trackers(id);
         trackers.iter().any(|t| t.state == TrackerState::Failed)
     };
-    // The stack gives a server 10 seconds, and looks at that when it would ask again: after 1, 3, 7
-    // and 15.
+    // The stack gives a server 10 seconds, but checks this only when it would ask again: after 1,
+    // 3, 7 and 15 seconds.
     assert!(!world.run_until(Duration::from_secs(14), failed));
     assert!(world.run_until(Duration::from_secs(2), failed));
     world.audit();
 }
 
-/// What was announced as "all sockets at once" includes those that listen.
+/// "All sockets at once" includes those that listen.
 #[test]
 fn no_socket_is_made_after_all_were_made_at_once() {
     for same in [true, false] {
@@ -449,7 +449,7 @@ fn no_socket_is_made_after_all_were_made_at_once() {
     }
 }
 
-/// A local tracker must not lead us to other services of the network.
+/// A tracker on the local network must not lead the driver to other services of that network.
 #[test]
 fn neither_a_tracker_nor_its_redirect_reaches_other_services() {
     let (info, _) = torrent(100_000, 64 << 10);

@@ -1,4 +1,4 @@
-//! The pool of TCP sockets under load, attack and want.
+//! The pool of TCP sockets under load, under attack, and when sockets are short.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
 
@@ -22,7 +22,7 @@ fn v4(n: usize) -> Ipv4Addr {
     }
 }
 
-/// A node on bare IP whose network reaches the knockers', too.
+/// A node on bare IP whose network includes the addresses of the knockers.
 fn wide(world: &mut World, change: impl FnOnce(&mut NetConfig, &mut Config)) -> usize {
     let mut config = Config::default();
     let n = world.nodes.len();
@@ -32,7 +32,7 @@ fn wide(world: &mut World, change: impl FnOnce(&mut NetConfig, &mut Config)) -> 
     world.node(net, config)
 }
 
-/// Why streams of a node ended, in the engine's words.
+/// The reasons why streams of a node ended, as the engine reports them.
 fn endings(world: &mut World, n: usize) -> Vec<String> {
     let driver = &mut world.nodes[n].driver;
     let events = std::iter::from_fn(|| driver.poll_event());
@@ -76,13 +76,13 @@ fn when_every_socket_is_in_use_newcomers_are_reset_and_the_next_free_one_listens
     world.stations.push(Box::new(knocker));
     world.run(Duration::from_secs(1));
     let stats = world.nodes[a].driver.stats();
-    // Of the handshakes the oldest made way, so that one socket listens.
+    // The oldest handshakes were dropped, so that one socket listens.
     assert_eq!(
         (stats.accepted, stats.sockets_listening),
         (7, 1),
         "{stats:?}"
     );
-    // To the others it is as if their SYN was lost: they would send it again.
+    // To the others it looks as if their SYN was lost, so they would send it again.
     assert_eq!(resets.get(), 0);
     for knocked in 0..2 {
         let knocker = Knocker::new(v4(a), world.now, 1, 1, true);
@@ -97,7 +97,8 @@ fn when_every_socket_is_in_use_newcomers_are_reset_and_the_next_free_one_listens
         assert_eq!((stats.accepted, stats.sockets_listening), (8, 0));
     }
     assert_eq!(resets.get(), 1);
-    // They never say a word, so the engine lets them go; a real peer finds a listener then.
+    // These connections never send anything, so the engine closes them, and a real peer then finds
+    // a listener.
     let b = wide(&mut world, |_, _| {});
     let id = world.leech(b, &info, &[addr(a, false)]);
     assert!(world.run_until(LIMIT * 5, |w| w.has(b, id, &info, &data)));
@@ -114,7 +115,7 @@ fn a_flood_of_syns_does_not_keep_a_real_peer_out() {
     });
     let b = wide(&mut world, |_, _| {});
     world.seed(a, &info, &data);
-    // One each millisecond: the oldest of 8 is 8 ms old, a handshake takes 4.
+    // One SYN arrives each millisecond: the oldest of 8 is 8 ms old, and a handshake takes 4 ms.
     let mut flood = Knocker::new(v4(a), world.now, 20_000, 1, false);
     flood.every = Duration::from_millis(1);
     world.stations.push(Box::new(flood));
@@ -141,7 +142,7 @@ fn attempts_to_connect_beyond_the_pool_are_answered_at_once() {
     let a = wide(&mut world, |_, _| {});
     let b = wide(&mut world, |net, _| net.connections = 2);
     world.seed(a, &info, &data);
-    // Nobody is at 10.0.2.x; they keep both sockets busy until their time is over.
+    // Nobody is at 10.0.2.x, so these attempts occupy both sockets until they time out.
     let mut peers: Vec<SocketAddr> = (1..8)
         .map(|i| SocketAddr::from(([10, 0, 2, i], 6881)))
         .collect();
@@ -169,7 +170,7 @@ fn a_closed_port_refuses_and_an_address_without_a_route_is_unreachable() {
     world.audit();
 }
 
-/// The other end vanishes: keep-alive probes find out.
+/// Keep-alive probes notice that the other end has vanished.
 #[test]
 fn a_peer_that_vanishes_is_given_up() {
     let (info, data) = torrent(600_000, 64 << 10);
@@ -189,13 +190,13 @@ fn a_peer_that_vanishes_is_given_up() {
         reasons.iter().any(|r| r.contains("no answer")),
         "{reasons:?}"
     );
-    // And it comes back.
+    // The other end comes back.
     world.link.loss = 0;
     assert!(world.run_until(LIMIT * 3, |w| w.has(b, id, &info, &data)));
     world.audit();
 }
 
-/// RFC 9293 §3.5: both connect from the port they listen on, and the SYNs cross.
+/// RFC 9293 §3.5: both connect from the port on which they listen, and the SYNs cross.
 #[test]
 fn two_that_connect_at_the_same_time_get_one_connection() {
     for v6 in [false, true] {
@@ -209,12 +210,12 @@ fn two_that_connect_at_the_same_time_get_one_connection() {
         for _ in 0..2 {
             nodes.push(wide(&mut world, |net, config| {
                 net.connect_from_listen_port = true;
-                // Both take the initiator's part, which encryption gives to one of them.
+                // Both act as the initiator, a role that encryption gives to only one of them.
                 config.encryption = EncryptionPolicy::Off;
             }));
         }
         let (a, b) = (nodes[0], nodes[1]);
-        // Half of it each, so that both want something and both go out.
+        // Each has one half, so that both want something and both connect.
         for (n, half) in [(a, 0..data.len() / 2), (b, data.len() / 2..data.len())] {
             let mut part = vec![0; data.len()];
             part[half.clone()].copy_from_slice(&data[half]);
@@ -234,7 +235,7 @@ fn two_that_connect_at_the_same_time_get_one_connection() {
             assert_eq!((stats.accepted, stats.syns), (0, 0), "{stats:?}");
             assert_eq!(stats.sockets_used, 1, "{stats:?}");
         }
-        // The one piece in the middle neither has; the others come over.
+        // Neither has the piece in the middle; all other pieces are exchanged.
         let want = (data.len() as u32).div_ceil(64 << 10) - 1;
         let done = world.run_until(LIMIT, |w| {
             [a, b].iter().zip(ids).all(|(n, id)| {
@@ -247,7 +248,7 @@ fn two_that_connect_at_the_same_time_get_one_connection() {
     }
 }
 
-/// SYNs that arrive twice, or are sent again, belong to the connection they began.
+/// SYNs that are duplicated or sent again belong to the connection that they began.
 #[test]
 fn repeated_syns_open_nothing_twice() {
     let (info, data) = torrent(100_000, 64 << 10);
@@ -278,7 +279,7 @@ fn repeated_syns_open_nothing_twice() {
     }
 }
 
-/// However slots come and go, a SYN's second copy finds the socket that has the first.
+/// However slots are reused, the second copy of a SYN finds the socket that received the first.
 #[test]
 fn a_syn_that_arrives_twice_is_one_knock() {
     let (info, data) = torrent(100_000, 64 << 10);

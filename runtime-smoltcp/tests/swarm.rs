@@ -1,4 +1,4 @@
-//! Drivers exchange a torrent over a link that misbehaves.
+//! Drivers exchange a torrent over a faulty link.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
 
@@ -13,7 +13,7 @@ use dunlin_smoltcp::{Hardware, NetConfig};
 
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// One seed, one that fetches; returns the world once the content is over.
+/// Runs a seed and a leecher. Returns the world when the leecher is complete.
 fn pair(seed: u64, ethernet: bool, v6: bool, link: Link, len: usize) -> World {
     let (info, data) = torrent(len, 64 << 10);
     let mut world = World::new(seed);
@@ -64,7 +64,7 @@ fn four_drivers_share_what_one_has() {
         world.seed(nodes[0], &info, &data);
         let ids: Vec<_> = nodes[1..]
             .iter()
-            // Half of them know the seed by its IPv6 address; the others are told by PEX.
+            // Half of them know the seed by its IPv6 address, and PEX tells the others.
             .map(|n| (*n, world.leech(*n, &info, &[addr(0, n % 2 == 1)])))
             .collect();
         let done = world.run_until(LIMIT, |w| {
@@ -77,7 +77,7 @@ fn four_drivers_share_what_one_has() {
 
 #[test]
 fn the_tiny_configuration_both_seeds_and_fetches() {
-    // One piece fits the three blocks.
+    // One piece fits into the three blocks.
     let (info, data) = torrent(200_000, 32 << 10);
     for tiny_seeds in [false, true] {
         let mut world = World::new(5);
@@ -240,7 +240,7 @@ fn a_configuration_that_cannot_work_is_refused() {
     }
 }
 
-/// A network card with room for few packets, that does not say when it has room again.
+/// A network card with room for few packets, which does not report when it has room again.
 #[test]
 fn a_device_that_is_often_full_slows_and_loses_nothing() {
     let (info, data) = torrent(1_000_000, 64 << 10);
@@ -256,7 +256,7 @@ fn a_device_that_is_often_full_slows_and_loses_nothing() {
     }
 }
 
-/// Law 4, seen from outside: who has nothing to do sleeps.
+/// Law 4, seen from outside: an idle driver sleeps.
 #[test]
 fn drivers_at_rest_sleep() {
     for ethernet in [false, true] {
@@ -266,7 +266,7 @@ fn drivers_at_rest_sleep() {
         world.run(Duration::from_secs(600));
         for (node, before) in world.nodes.iter().zip(before) {
             let polls = node.polls - before;
-            // Probes and timers of the engine: a few a minute.
+            // The engine has a few timers and probes a minute.
             assert!(
                 polls < 200,
                 "{polls} polls in ten minutes: {:?}",

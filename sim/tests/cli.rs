@@ -1,4 +1,4 @@
-//! The command as a person or a script meets it.
+//! The command, as people and scripts use it.
 #![cfg(feature = "cli")]
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-/// A folder of its own for one test, gone afterwards.
+/// A temporary folder for one test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -168,7 +168,7 @@ fn shards_are_joined_and_what_is_wrong_with_them_is_found() {
     let summary = lines(&out(&all)).pop().expect("a summary");
     assert_eq!(summary["complete"], true, "{summary}");
     assert_eq!(summary["seeds"], 12);
-    // As one machine alone would have it, on several threads.
+    // The output must be that of one machine, also with several threads.
     let whole = sim(&["sweep", &planted, "--seeds", "0..12", "--jobs", "2"]);
     let failed = lines(&out(&whole))
         .iter()

@@ -1,4 +1,4 @@
-//! One node among 60 000 emulated ones. `dunlin-sim dht farm` does the same with any figures.
+//! One node among 60 000 synthetic ones. `dunlin-sim dht farm` runs the same with other figures.
 
 #![allow(clippy::print_stdout, reason = "the figures are worth seeing")]
 
@@ -13,7 +13,7 @@ const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// From one search to the next: the budget of new remotes is full again.
+/// The time between searches, after which the budget of new remotes is full again.
 const GAP: Duration = Duration::from_secs(10);
 
 fn trial(farm: FarmConfig) -> Trial {
@@ -37,7 +37,7 @@ fn dead(ppm: u32) -> FarmConfig {
     }
 }
 
-/// When new nodes had 32 nodes, in order.
+/// The times after which new nodes had 32 nodes, sorted.
 fn cold_starts(dead_ppm: u32) -> Vec<Duration> {
     let start = |seed| {
         let mut trial = Trial::new(seed, dead(dead_ppm), DhtConfig::default());
@@ -49,14 +49,14 @@ fn cold_starts(dead_ppm: u32) -> Vec<Duration> {
     took
 }
 
-/// G3. The id changes meanwhile, to the one that follows from the address (BEP 42).
+/// The id changes to the one that is derived from the address (BEP 42).
 #[test]
 fn a_cold_start_takes_less_than_a_second() {
     let took = cold_starts(0);
     assert!(took.iter().all(|t| *t <= ms(1_000)), "{took:?}");
 }
 
-/// Many of the packets that its budget allows then go to waste.
+/// Many of the packets that the budget allows go to dead nodes then.
 #[test]
 fn a_cold_start_among_dead_nodes_takes_two_seconds() {
     let took = cold_starts(500_000);
@@ -64,7 +64,7 @@ fn a_cold_start_among_dead_nodes_takes_two_seconds() {
     assert!(took.iter().all(|t| *t <= ms(6_000)), "{took:?}");
 }
 
-/// So many nodes of a session long ago, all of them gone.
+/// `count` nodes of a session long ago, all of them gone.
 fn dead_cache(count: u16) -> Saved {
     let node = |n: u16| {
         let [a, b] = n.to_be_bytes();
@@ -79,7 +79,7 @@ fn dead_cache(count: u16) -> Saved {
     }
 }
 
-/// S24 at its worst: nobody of the cache is there any more, and one node to begin with is.
+/// The worst case: no node of the cache is up any more, and one other node is known.
 #[test]
 fn a_cache_of_dead_nodes_alone_costs_a_second() {
     for cached in [8, 16, 100, 400] {
@@ -149,7 +149,7 @@ fn lost_packets_do_not_keep_it_from_finding() {
     );
 }
 
-/// G9. So many searches that its bar, 99.9 %, is two of them.
+/// Enough searches for two of them to be the 0.1 % that may fail.
 #[test]
 fn among_sybils_it_reaches_honest_nodes_near_the_target() {
     let s = searches(
@@ -177,7 +177,7 @@ fn announces_reach_the_closest_with_the_right_token() {
 
 #[test]
 fn the_size_of_the_network_is_known_after_twelve_searches() {
-    // Who is dead answers nobody, and is not counted.
+    // Dead nodes answer nobody and are not counted.
     let mut trial = trial(dead(0));
     trial.searches(12, GAP, false, |_| {});
     let size = trial.stats().size_by_lookups;

@@ -1,5 +1,5 @@
-//! Attacks on a DHT node that need a network. Those that a node alone can show are tests of the
-//! core; the numbers are those of the catalogue of attacks that both follow.
+//! Attacks on a DHT node that need a network. Attacks on a node alone are tests of the core. Both
+//! follow one numbered list of attacks.
 
 #![allow(clippy::print_stdout, reason = "the figures are worth seeing")]
 
@@ -34,7 +34,7 @@ fn config() -> FarmConfig {
     }
 }
 
-/// A node that has found its place among honest ones.
+/// A node that has bootstrapped among honest ones.
 fn settled(farm: Farm) -> Trial {
     let mut trial = Trial::of(9, farm, DhtConfig::default());
     trial.warm(8, secs(180), 32).expect("it finds 32 nodes");
@@ -45,7 +45,7 @@ fn table(trial: &mut Trial) -> Vec<Contact> {
     trial.node(|dht, _| dht.nodes().collect())
 }
 
-/// 254 addresses of one /24, with ids that follow from them or not.
+/// 254 addresses of one /24, with or without ids that are derived from them.
 fn subnet(net: [u8; 3], secure: bool) -> Vec<(Key, Ipv4Addr)> {
     let mut dice = SimRng::new(21);
     let [a, b, c] = net;
@@ -55,8 +55,8 @@ fn subnet(net: [u8; 3], secure: bool) -> Vec<(Key, Ipv4Addr)> {
         .collect()
 }
 
-/// Attack 4, goal G9: whoever has one subnet has one seat of a bucket at most, and searches do not
-/// notice him.
+/// Attack 4: an attacker with one subnet gets at most one entry of a bucket, and searches are not
+/// affected.
 #[test]
 fn a04_one_subnet_gets_one_seat_of_a_bucket() {
     let mut trial = Trial::of(9, Farm::new(9, config()), DhtConfig::default());
@@ -66,7 +66,7 @@ fn a04_one_subnet_gets_one_seat_of_a_bucket() {
     let crowd = trial
         .world()
         .add_host(core, LinkConfig::perfect(), &addrs, crowd);
-    // It has the empty table for itself at first.
+    // The attacker has the empty table for itself at first.
     trial.world().run_for(secs(60));
     trial.warm(8, secs(20 * 60), 32).expect("it finds 32 nodes");
     let asked = trial.world().host::<Farm>(crowd);
@@ -102,13 +102,13 @@ fn a04_one_subnet_gets_one_seat_of_a_bucket() {
     );
 }
 
-/// Attack 5: somebody sits closer to a hash than anybody honest, in many subnets.
+/// Attack 5: an attacker with many subnets has nodes closer to a hash than any honest node.
 #[test]
 fn a05_a_hash_that_is_surrounded_is_found_and_announced_all_the_same() {
     let mut dice = SimRng::new(31);
     let mut target = Key([0; 20]);
     dice.fill_bytes(&mut target.0);
-    // No address makes such ids by BEP 42, so they do not follow from theirs.
+    // BEP 42 derives no such ids from any address.
     let sybil = |n: u8| {
         let mut key = target;
         dice.fill_bytes(&mut key.0[8..]);
@@ -116,7 +116,7 @@ fn a05_a_hash_that_is_surrounded_is_found_and_announced_all_the_same() {
     };
     let sybils: Vec<_> = (0..20).map(sybil).collect();
     let mut trial = settled(Farm::attacked(9, config(), &sybils));
-    // The node learns how large the network is.
+    // The node learns the size of the network.
     trial.searches(12, secs(4), false, |_| {});
     let track = trial.farm_mut(|farm| farm.watch_honest(&target));
     let search = trial.search_for(target, track, true);
@@ -126,8 +126,8 @@ fn a05_a_hash_that_is_surrounded_is_found_and_announced_all_the_same() {
     assert!(search.suspicious, "{search:?}");
 }
 
-/// Attack 9: queries from very many sources fill no table beyond its cap, and what is sent for
-/// them stays within the budget.
+/// Attack 9: queries from very many sources fill no table beyond its limit, and the packets sent
+/// for them stay within the budget.
 #[test]
 fn a09_a_flood_from_very_many_sources_costs_what_the_caps_say() {
     let mut trial = settled(Farm::new(9, config()));
@@ -156,7 +156,8 @@ fn a09_a_flood_from_very_many_sources_costs_what_the_caps_say() {
     let asked = after.queries_received - before.queries_received;
     println!("{asked} queries in a minute, {replies} answered, {after:?}");
     assert!(asked > 25_000);
-    // Who asks has an entry of the NAT already; whom we ask on our own gets one.
+    // A remote that queries the node has an entry in the NAT already; one that the node queries on
+    // its own gets a new one.
     let budget = config.new_remote_budget.expect("there is one");
     let sent = after.queries_sent - before.queries_sent;
     let allowed = config.new_remote_burst + 61 * budget;
@@ -171,7 +172,7 @@ fn a09_a_flood_from_very_many_sources_costs_what_the_caps_say() {
         after.nodes <= u32::from(config.max_buckets) * 8,
         "{after:?}"
     );
-    // When it is over all is as before.
+    // Afterwards everything is as before.
     trial.world().perform(Action::SwitchOff(flood));
     trial.world().run_for(secs(30));
     let searches = trial.searches(20, secs(4), false, |_| {});
@@ -201,7 +202,7 @@ fn a10_a_new_external_address_keeps_the_table() {
     assert!(after.nodes + 4 >= before.nodes, "{before:?} {after:?}");
 }
 
-/// Attack 12: all that a new node is told of is one operator's.
+/// Attack 12: a new node is told only about nodes of one operator.
 #[test]
 fn a12_a_captured_bootstrap_is_not_taken_for_a_network() {
     let mut dice = SimRng::new(41);
@@ -240,7 +241,7 @@ fn a12_a_captured_bootstrap_is_not_taken_for_a_network() {
     }
 }
 
-/// How many nodes the node tells a stranger.
+/// The number of nodes that the node returns to a stranger.
 fn handed_out(trial: &mut Trial) -> usize {
     let (stranger, to) = (SocketAddr::from(([81, 2, 3, 4], PORT)), trial.addr());
     let mut buf = [0; 200];
@@ -268,10 +269,10 @@ fn handed_out(trial: &mut Trial) -> usize {
     replies.max().expect("an answer")
 }
 
-/// Sends what it cannot be answered to: queries and replies with others' addresses.
+/// Sends packets with spoofed sources: queries and replies.
 struct Spoofer {
     victim: SocketAddr,
-    /// Nodes whose names it takes.
+    /// The nodes whose addresses it spoofs.
     known: Vec<Contact>,
     left: u32,
     every: Duration,
@@ -292,9 +293,9 @@ impl Spoofer {
             want: None,
         };
         let (src, len) = match lot >> 16 & 3 {
-            // An unknown node from anywhere.
+            // An unknown node at any address.
             0 => (stranger, krpc::query(&mut buf, &tid, &key, false, &query)?),
-            // A known node that has moved.
+            // A known node at another address.
             1 => (
                 stranger,
                 krpc::query(&mut buf, &tid, &known.id, false, &query)?,
@@ -344,7 +345,7 @@ impl Host for Spoofer {
     }
 }
 
-/// Attacks 1 and 2, goal G8: spoofed packets neither add nor remove a node.
+/// Attacks 1 and 2: spoofed packets neither add nor remove a node.
 fn spoofed(packets: u32) {
     let honest = FarmConfig {
         dead_ppm: 0,

@@ -1,26 +1,26 @@
-//! The household router: a NAT table of 1 024 entries behind which a DHT node and 200 peers' flows
-//! live, and a bystander who must not notice.
+//! The household router: a DHT node and the flows of 200 peers are behind a NAT table of 1 024
+//! entries, together with other users, who must not be affected.
 //!
-//! # The arithmetic of the table
+//! # The size of the table
 //!
-//! A datagram to an endpoint that the NAT has no entry for makes one, which lives 30 s
-//! (`nf_conntrack_udp_timeout`). If it is used again more than 2 s after it was made, and was
-//! answered, it lives 180 s from then on (`nf_conntrack_udp_timeout_stream`; 120 s in newer
-//! kernels). A search asks some 38 nodes and then announces to 8 of them; while many searches
-//! share the budget each takes longer than 2 s, so those 8 live 180 s.
+//! A datagram to an endpoint for which the NAT has no entry creates one, which lives for 30 s
+//! (`nf_conntrack_udp_timeout`). If the entry is used again more than 2 s after its creation, and
+//! was answered, it lives for 180 s from then on (`nf_conntrack_udp_timeout_stream`; 120 s in newer
+//! kernels). A search queries some 38 nodes and then announces to 8 of them. While many searches
+//! share the budget, each takes longer than 2 s, so those 8 entries live for 180 s.
 //!
-//! | who | entries, sustained | with 12 a second |
+//! | who | entries, sustained | with 12 new remotes a second |
 //! |---|---|---|
-//! | nodes asked once: 30/38 of the rate, for 30 s | 24 × rate | 284 |
+//! | nodes queried once: 30/38 of the rate, for 30 s | 24 × rate | 284 |
 //! | nodes announced to: 8/38 of the rate, for 180 s | 38 × rate | 455 |
-//! | peers: 200, and those left behind within 180 s | 206 | 206 |
-//! | the bystander: a new flow every 5 s, for 30 s | 8 | 8 |
-//! | strangers that ask: half a second each, for 30 s | 60 | 60 |
+//! | peers: 200, and those that left within 180 s | 206 | 206 |
+//! | the other users: a new flow every 5 s, for 30 s | 8 | 8 |
+//! | strangers that query: one every half second, for 30 s | 60 | 60 |
 //!
-//! That is 1 013 at the very most, if the announces never paused. The burst of 100 is taken from
-//! what is sustained later. Measured with 60 torrents, which announce at once and then every 20
-//! minutes: a peak of 1 024 (full) with 25 a second, 835 with 15, 635 with 10; with 300 torrents
-//! full, 989, 670. Hence the default of 12.
+//! The sum, 1 013, would be reached only if the announces never paused. The burst of 100 is
+//! subtracted from what is sustained later. Measured with 60 torrents, which announce at once and
+//! then every 20 minutes, the peak was 1 024 (full) with 25 new remotes a second, 835 with 15, and
+//! 635 with 10; with 300 torrents it was full, 989 and 670. Hence the default of 12.
 
 #![allow(clippy::print_stdout, reason = "the figures are worth seeing")]
 
@@ -49,27 +49,27 @@ const PUBLIC: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
 const NODE: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
 const PEERS: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 3);
 const BYSTANDER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 4);
-/// Who answers peers and the bystander.
+/// The server that answers peers and the other users.
 const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const STRANGERS: u32 = 8_000;
-/// An announce is repeated so often (S10).
+/// The interval between announces of a torrent.
 const INTERVAL: Duration = Duration::from_secs(20 * 60);
 
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// One conversation: a line is sent every so often, and an answer is expected.
+/// A conversation: a line is sent at intervals, and an answer is expected.
 struct Talk {
     proto: Proto,
     local: SocketAddr,
     remote: SocketAddr,
-    /// From one line to the next.
+    /// The time from one line to the next.
     every: Duration,
-    /// So many lines, then a new flow after this pause.
+    /// The number of lines, and the pause before a new flow begins.
     then: Option<(u32, Duration)>,
     next: Instant,
-    /// Of TCP: our next number, and theirs; none before the handshake is over.
+    /// For TCP, the next sequence numbers of both sides; `None` until the handshake is finished.
     numbers: Option<(u32, u32)>,
     lines: u32,
     sent: u64,
@@ -95,7 +95,7 @@ impl Talk {
     fn speak(&mut self, cx: &mut HostCx<'_>) {
         const LINE: [u8; 40] = [7; 40];
         if self.then.is_some_and(|(lines, _)| self.lines >= lines) {
-            // Another flow: both ends move on.
+            // Both sides begin another flow.
             self.lines = 0;
             for end in [&mut self.local, &mut self.remote] {
                 end.set_port(1_024 + (end.port() + 1 - 1_024) % 60_000);
@@ -172,14 +172,14 @@ impl Host for Talker {
     }
 }
 
-/// Answers every line, on TCP after a while: what a quiet session shows on its screen comes at
-/// any time, and needs the entry that is there.
+/// Answers every line, on TCP after a while: the output of a quiet session can arrive at any time,
+/// and needs its entry.
 struct Server {
-    /// Our next number and theirs, by flow.
+    /// The next sequence numbers of both sides, by flow.
     numbers: BTreeMap<(SocketAddr, SocketAddr), (u32, u32)>,
     late: BTreeMap<(Instant, u64), Packet>,
     count: u64,
-    /// How late, on which port.
+    /// The delay of answers on a port.
     thinks: (u16, Duration),
 }
 
@@ -237,7 +237,7 @@ impl Host for Server {
     }
 }
 
-/// Nodes that ask ours: each time another one.
+/// Nodes that query the node under test, each time another one.
 struct Strangers {
     every: Duration,
     next: Instant,
@@ -247,7 +247,8 @@ struct Strangers {
 
 impl Strangers {
     fn addr(n: u32) -> Ipv4Addr {
-        // 198.18.0.0/15 is for benchmarks; these stand for people, so other addresses are used.
+        // 198.18.0.0/15 is reserved for benchmarks. These nodes stand for real ones, so they use
+        // other addresses.
         Ipv4Addr::from(0x5000_0001 + (n << 8))
     }
 }
@@ -273,20 +274,20 @@ impl Host for Strangers {
     }
 }
 
-/// What a run is like.
+/// The configuration of a run.
 struct Household {
     full: Full,
     config: DhtConfig,
     torrents: u32,
-    /// From one stranger's query to the next; the port is forwarded for it.
+    /// The interval of queries from strangers, for which the port is forwarded.
     strangers: Option<Duration>,
     time: Duration,
 }
 
 #[derive(Debug)]
 struct Outcome {
-    /// Lines of the quiet TCP session, of the telephone's registration, of its calls, and of
-    /// peers, that were not answered, of so many.
+    /// For the quiet TCP session, the telephone's registration, its calls, and the peers: the lines
+    /// that were not answered, and all lines.
     ssh: (u64, u64),
     registration: (u64, u64),
     calls: (u64, u64),
@@ -402,7 +403,7 @@ impl Household {
         }
     }
 
-    /// All torrents at once, as after a start, then each every 20 minutes.
+    /// All torrents announce at once, as after a start, and then every 20 minutes.
     fn announce(&self, world: &mut World, farm: DeviceId, node: DeviceId) -> (u32, u32) {
         let end = world.now() + self.time;
         let mut agenda: BTreeMap<(Instant, u32), InfoHash> = BTreeMap::new();
@@ -429,7 +430,7 @@ impl Household {
                 scrape: false,
             };
             let began = with(world, node, |dht, cx| dht.search(cx, goal));
-            // Too many at once: a little later.
+            // There are too many searches at once, so this one is repeated a little later.
             let again = if began.is_ok() { INTERVAL } else { secs(1) };
             agenda.insert((world.now() + again, n), hash);
             (announced, found) = count(world, node, announced, found);
@@ -460,7 +461,8 @@ fn talks(world: &World, of: DeviceId) -> &[Talk] {
     &world.host::<Talker>(of).expect("a talker").0
 }
 
-/// Lines that were not answered, but for the last of each flow, which may still be; and lines.
+/// The lines that were not answered, except for the last of each flow, which may still be answered;
+/// and all lines.
 fn unanswered(talks: &[Talk]) -> (u64, u64) {
     let lost = talks
         .iter()
@@ -468,7 +470,8 @@ fn unanswered(talks: &[Talk]) -> (u64, u64) {
     (lost.sum(), talks.iter().map(|t| t.sent).sum())
 }
 
-/// 200 peers, half of them over TCP. Each of those over uTP gives way to another after 50 minutes.
+/// 200 peers, half of them over TCP. Each of those over uTP is replaced by another after 50
+/// minutes.
 fn peers() -> Vec<Talk> {
     let talk = |n: u16| {
         let tcp = n.is_multiple_of(2);
@@ -476,7 +479,7 @@ fn peers() -> Vec<Talk> {
         let mut talk = Talk::new(proto, (PEERS, 20_000 + 97 * n), 30_000 + 97 * n, secs(10));
         talk.next = Instant::ORIGIN + Duration::from_millis(u64::from(n) * 50);
         if !tcp {
-            // The first give way at different times.
+            // The first ones are replaced at different times.
             talk.then = Some((300, secs(10)));
             talk.lines = u32::from(n) * 3 / 2;
         }
@@ -495,7 +498,7 @@ fn bystander() -> Vec<Talk> {
         7_078,
         Duration::from_millis(100),
     );
-    // As many as a browser that looks names up: a new flow every 5 s.
+    // As many as a browser that resolves names: a new flow every 5 s.
     calls.then = Some((10, secs(4)));
     vec![ssh, registration, calls]
 }
@@ -510,7 +513,7 @@ fn household(full: Full, time: Duration) -> Household {
     }
 }
 
-/// Boxes differ in what they do when the table is full.
+/// Routers differ in what they do when the table is full.
 const FULL: [Full; 2] = [Full::DropNew, Full::EvictOldest];
 
 fn kind(household: &Household) {
@@ -525,7 +528,7 @@ fn kind(household: &Household) {
         (0, 0),
         "{outcome:?}"
     );
-    // It was kind, and worked all the same.
+    // The node used fewer entries, and its searches succeeded all the same.
     let rounds = (household.time.as_secs() / INTERVAL.as_secs()).max(1) as u32;
     assert!(
         outcome.announced >= household.torrents * rounds * 95 / 100,

@@ -1,4 +1,4 @@
-//! Real nodes among themselves. `dunlin-sim dht swarm` does the same with any number of them.
+//! A DHT of real nodes. `dunlin-sim dht swarm` runs the same with any number of them.
 
 #![allow(clippy::print_stdout, reason = "the figures are worth seeing")]
 
@@ -16,7 +16,7 @@ const fn minutes(n: u64) -> Duration {
     Duration::from_secs(60 * n)
 }
 
-/// So many nodes that have found one another.
+/// `nodes` nodes that have bootstrapped.
 fn formed(nodes: u32, config: impl FnOnce(&mut SwarmConfig)) -> Swarm {
     let mut all = SwarmConfig::new(nodes);
     config(&mut all);
@@ -25,7 +25,7 @@ fn formed(nodes: u32, config: impl FnOnce(&mut SwarmConfig)) -> Swarm {
     swarm
 }
 
-/// The first node that can be reached so.
+/// The first node with this reachability.
 fn like(swarm: &Swarm, reach: Reach) -> u32 {
     let all = 1..swarm.len();
     let mut such = all.filter(|n| swarm.is_up(*n) && swarm.reach(*n) == reach);
@@ -91,7 +91,7 @@ fn nodes_that_come_and_go_leave_a_dht_that_finds() {
     assert!(found >= 38, "{found} of 40");
 }
 
-/// How long it takes until somebody new has 32 nodes.
+/// The time until a new node knows 32 nodes.
 fn cold_start(swarm: &mut Swarm, reach: Reach) -> Duration {
     let late = (1..swarm.len()).find(|n| !swarm.is_up(*n) && swarm.reach(*n) == reach);
     let n = late.expect("not all are there yet");
@@ -114,7 +114,7 @@ fn who_comes_new_has_32_nodes_within_two_seconds() {
     assert!(took <= Duration::from_secs(2), "{took:?}");
 }
 
-/// Two nodes of five cannot be reached, but are told of.
+/// Two nodes of five cannot be reached, but others return them.
 #[test]
 fn and_soon_where_many_cannot_be_reached() {
     for reach in KINDS {
@@ -142,7 +142,7 @@ fn an_outage_costs_no_entry_and_searches_go_on_at_once() {
         };
         let before = known(&mut swarm);
         swarm.world().perform(Action::Cut(link));
-        // It tries all the same.
+        // The node tries them all the same.
         let hopeless = swarm.hash();
         swarm.find(n, hopeless, Duration::from_secs(5));
         swarm.run_for(minutes(10));

@@ -1,4 +1,4 @@
-//! The routing table at work: how soon it is of use, what it costs at rest, what an outage costs it.
+//! The routing table: how soon it is useful, what it costs at rest, and what an outage costs it.
 //!
 //! `cargo test -p dunlin-sim --test dht_table -- --nocapture` prints the figures.
 
@@ -9,11 +9,11 @@ use dunlin_core::dht::{Contact, DhtConfig};
 use dunlin_sim::Action;
 use dunlin_sim::dht::{Swarm, SwarmConfig};
 
-/// A table with so many nodes is of use (S15).
+/// A table with this many nodes is useful.
 const ENOUGH: u32 = 32;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Nodes with everything that a desktop has, that come one every two seconds and stay.
+/// Nodes with the defaults of a desktop, of which one joins every two seconds and stays.
 fn desktops(nodes: u32) -> SwarmConfig {
     SwarmConfig {
         dht: DhtConfig::default(),
@@ -22,7 +22,7 @@ fn desktops(nodes: u32) -> SwarmConfig {
     }
 }
 
-/// When node `n` comes, by itself.
+/// When node `n` joins by default.
 fn arrival(nodes: u32, n: u32) -> dunlin_core::Instant {
     dunlin_core::Instant::ORIGIN + Duration::from_secs(2) * nodes * n / nodes
 }
@@ -31,7 +31,7 @@ fn table(swarm: &mut Swarm, n: u32) -> Vec<Contact> {
     swarm.node(n, |dht, _| dht.nodes().collect())
 }
 
-/// How many of the nodes of `n`'s table are there.
+/// How many of the nodes in `n`'s table are up.
 fn alive(swarm: &mut Swarm, n: u32) -> usize {
     let up = (0..swarm.len()).filter(|m| swarm.is_up(*m));
     let up: BTreeSet<_> = up.map(|m| swarm.addr(m)).collect();
@@ -39,7 +39,7 @@ fn alive(swarm: &mut Swarm, n: u32) -> usize {
     table.iter().filter(|c| up.contains(&c.addr)).count()
 }
 
-/// G3: from one node to 32 in two seconds.
+/// From one node to 32 in two seconds.
 #[test]
 fn a_cold_start_takes_two_seconds() {
     const NODES: u32 = 300;
@@ -61,7 +61,7 @@ fn a_cold_start_takes_two_seconds() {
     assert!(times.iter().all(enough), "{times:?}");
 }
 
-/// G3: nine tenths of a cache are gone, the router with them.
+/// Nine tenths of the cached nodes are gone, and so is the router.
 #[test]
 fn an_old_cache_is_of_use_in_three_seconds_and_healthy_in_a_minute() {
     const NODES: u32 = 400;
@@ -72,7 +72,7 @@ fn an_old_cache_is_of_use_in_three_seconds_and_healthy_in_a_minute() {
         swarm.run_until(arrival(NODES, OLD));
         swarm.go(WHO);
         swarm.run_until(arrival(NODES, NODES) + MINUTE);
-        // Of those that it knows a tenth stays; the others have forgotten the rest by and by.
+        // A tenth of the nodes that it knows stays; those have gradually forgotten the rest.
         for n in (0..OLD).filter(|n| n % 10 != 3 && *n != WHO) {
             swarm.go(n);
         }
@@ -83,7 +83,7 @@ fn an_old_cache_is_of_use_in_three_seconds_and_healthy_in_a_minute() {
 
         let cached = table(&mut swarm, WHO).len();
         let share = alive(&mut swarm, WHO) * 100 / cached.max(1);
-        // What the test begins with: over six seeds a cache has 40 to 52 nodes.
+        // The precondition of the test: over six seeds a cache has 40 to 52 nodes.
         let large = cached >= ENOUGH as usize;
         assert!(large && share <= 20, "{share} % of {cached}");
         let came = swarm.now();
@@ -104,7 +104,7 @@ fn an_old_cache_is_of_use_in_three_seconds_and_healthy_in_a_minute() {
             "seed {seed}: after a minute {} nodes, {} good, {alive} alive, {} queries",
             stats.nodes, stats.good_nodes, stats.queries_sent
         );
-        // As good as that of a node that was there all the time.
+        // The table is as good as that of a node that was up all the time.
         let other = swarm.stats(OLD + 7).good_nodes;
         assert!(
             stats.good_nodes * 10 >= other * 9,
@@ -115,7 +115,7 @@ fn an_old_cache_is_of_use_in_three_seconds_and_healthy_in_a_minute() {
     }
 }
 
-/// G7: a query and its reply are two packets.
+/// A query and its reply count as two packets.
 #[test]
 fn a_table_at_rest_sends_one_query_a_minute() {
     const NODES: u32 = 200;
@@ -135,7 +135,7 @@ fn a_table_at_rest_sends_one_query_a_minute() {
     assert!(most.is_some_and(|m| m <= 60), "{most:?}");
 }
 
-/// G10: ten minutes without a network.
+/// Ten minutes without a network.
 #[test]
 fn an_outage_of_ten_minutes_loses_nothing() {
     const WHO: u32 = 77;
@@ -143,7 +143,7 @@ fn an_outage_of_ten_minutes_loses_nothing() {
     swarm.run_for(Duration::from_secs(3600));
     let hash = swarm.hash();
     let _ = swarm.announce(5, hash, MINUTE);
-    // Those aside that took another id since, and are not that node any more.
+    // Except nodes that took another id since, and are different nodes now.
     let ids: BTreeSet<_> = (0..300)
         .map(|n| swarm.node(n, |dht, _| dht.id(false).0))
         .collect();
@@ -153,7 +153,7 @@ fn an_outage_of_ten_minutes_loses_nothing() {
     let host = swarm.host(WHO);
     swarm.world().perform(Action::Cut(host));
     for _ in 0..10 {
-        // Its torrents go on asking.
+        // Its torrents go on searching.
         let failed = swarm.find(WHO, hash, MINUTE);
         assert!(failed.first.is_none());
         let rest = MINUTE.saturating_sub(failed.done.unwrap_or(MINUTE));

@@ -1,4 +1,4 @@
-//! What the simulator does is what the oracle says, whatever two hosts are behind.
+//! The simulator does what the oracle predicts, whichever boxes two hosts are behind.
 
 use dunlin_sim::{
     BoxConfig,
@@ -49,7 +49,8 @@ fn some_of_all_kinds_agree_with_the_oracle() {
     });
     assert_eq!(told, matrix.cells.len());
     agrees(&matrix);
-    // Neither answer is rare: a simulator or an oracle that says one thing always is found out.
+    // Both outcomes are common, so a simulator or an oracle that always gives the same one fails
+    // here.
     let counts = matrix::summary(&matrix);
     for transport in Transport::ALL {
         for attempt in Attempt::ALL {
@@ -90,8 +91,9 @@ fn punching_takes_a_round_trip_and_few_packets() {
     let linux = kinds.iter().position(|k| k.name == "linux").expect("there");
     let kinds = &kinds[linux..=linux];
     let matrix = matrix::run(kinds, &[1], |_| {});
-    // 21 ms until they are told, 22 ms from one to the other. Over UDP a probe and its answer, and one more to say that it came;
-    // over TCP SYN, SYN/ACK, and then the same, at most one after the other.
+    // 21 ms until they are introduced, and 22 ms from one to the other. UDP needs a probe, its
+    // answer, and one more probe to confirm it. TCP needs a SYN and a SYN with ACK, and then the
+    // same exchange, at most one after the other.
     for (transport, ms, packets) in [(Transport::Udp, 65, 6), (Transport::Tcp, 109, 18)] {
         let cell = matrix.cell(0, 0, Meet::Core, transport).expect("there");
         let run = &cell.of(Attempt::Together).expect("tried").runs[0];
@@ -100,8 +102,8 @@ fn punching_takes_a_round_trip_and_few_packets() {
     }
 }
 
-/// One has one box of its own, the other three, the outermost of which remembers what comes too
-/// early. The packets of one tick cross all the same.
+/// One host has one box of its own, and the other has three, the outermost of which remembers
+/// packets that come too early. Packets of one tick cross all the same.
 #[test]
 fn packets_of_one_tick_cross_before_a_box_that_both_are_behind() {
     let nat = |config| BoxConfig {
@@ -110,7 +112,7 @@ fn packets_of_one_tick_cross_before_a_box_that_both_are_behind() {
     };
     let mut shared = nat::presets::linux();
     shared.hairpin = Hairpin::ExternalSource;
-    // It filters nothing, else an early packet would end there.
+    // It filters nothing; otherwise an early packet would be dropped there.
     shared.udp.filtering = Filtering::EndpointIndependent;
     let shared = nat(shared);
     let strict = nat(nat::presets::linux());

@@ -1,4 +1,4 @@
-//! The oracle and the simulator agree about paths that nobody thought of.
+//! The oracle and the simulator agree about random paths.
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ use dunlin_sim::{
 };
 use rand_core::Rng;
 
-/// Draws configurations; every value has the same chance but for endpoint-independent mapping,
+/// Draws configurations. Every value has the same probability, except endpoint-independent mapping,
 /// which has twice that.
 struct Draw(SimRng);
 
@@ -106,7 +106,7 @@ impl Draw {
     }
 }
 
-/// Whether two hosts may be put behind this box, and the oracle knows what comes of it.
+/// Returns `true` when two hosts may be behind this box and the oracle can predict the outcome.
 fn may_be_shared(one: &BoxConfig) -> bool {
     one.nat.as_ref().is_some_and(|nat| {
         let by_address = [&nat.udp, &nat.tcp].map(|t| t.mapping == Mapping::AddressDependent);
@@ -114,7 +114,7 @@ fn may_be_shared(one: &BoxConfig) -> bool {
     })
 }
 
-/// Two ends, where their paths meet, and over which version of IP.
+/// Two ends, where their paths meet, and the version of IP.
 fn ends(seed: u64) -> (End, End, Meet, Family) {
     let mut draw = Draw(SimRng::new(seed));
     let (a, mut b) = (draw.end(), draw.end());
@@ -132,7 +132,7 @@ fn ends(seed: u64) -> (End, End, Meet, Family) {
     (a, b, meet, family)
 }
 
-/// What comes of one draw: everything tried that does not agree, and how many connected.
+/// The outcome of one draw: every attempt that does not agree, and how many connected.
 fn drawn(seed: u64) -> (Vec<(Transport, Tried)>, usize) {
     let (a, b, meet, family) = ends(seed);
     let mut odd = Vec::new();
@@ -149,7 +149,7 @@ fn drawn(seed: u64) -> (Vec<(Transport, Tried)>, usize) {
     (odd, connected)
 }
 
-/// What a person needs who looks into a draw: the ends, and every packet's way.
+/// What is needed to examine a draw: the ends, and the path of every packet.
 fn told(seed: u64, transport: Transport, attempt: Attempt) -> String {
     let (a, mut b, meet, family) = ends(seed);
     if meet == Meet::Box && a.port == b.port {

@@ -1,9 +1,9 @@
-//! The power fails at every job of a disk, of a machine that downloads and saves all the while.
+//! The power fails at every job of a disk, on a machine that downloads and saves all the while.
 //!
-//! Saves come every tenth of a second and flushes take their time beside the writes, so at any
-//! moment some pieces are durable, some verified and not, and a record that tells which is in the
-//! making. After each cut a part of what was not flushed is lost or torn, and the machine starts
-//! anew under another boot token.
+//! Saves come every tenth of a second, and flushes run beside the writes. At any moment some pieces
+//! are durable, some are verified but not durable, and a record that says which is being written.
+//! After each power cut, parts of what was not flushed are lost or torn, and the machine starts
+//! with another boot token.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -23,12 +23,12 @@ use rand_core::Rng;
 
 const LEN: usize = 512 << 10;
 const PIECE: u32 = 32 << 10;
-/// Time between two looks at what is believed.
+/// The interval at which the engine's claims are compared with the disk.
 const LOOK: Duration = Duration::from_millis(20);
-/// The longest that a download with its restarts may take.
+/// The longest time of a download with its restarts.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// A seed, and a machine whose power fails when its disk has done so many jobs.
+/// A seed, and a machine whose power fails when its disk has done `jobs` jobs.
 fn swarm(seed: u64) -> Swarm {
     let mut config = SwarmConfig::new(LEN);
     config.piece_len = PIECE;
@@ -49,20 +49,21 @@ fn swarm(seed: u64) -> Swarm {
     swarm
 }
 
-/// Does something to the disk of the machine whose power fails.
+/// Calls the disk of the machine whose power fails.
 fn disk(swarm: &mut Swarm, act: impl FnOnce(&mut SimDisk)) {
     let victim = swarm.homes[1].0;
     let act = |host: &mut EngineHost, _: &mut HostCx<'_>| act(host.disk_mut().unwrap());
     swarm.world.call(victim, act).unwrap();
 }
 
-/// What a run came to.
+/// The outcome of a run.
 struct Ran {
     cuts: u32,
     jobs: u64,
 }
 
-/// Runs a download whose power fails when the disk has done the jobs of `cuts`, in order.
+/// Runs a download whose power fails when the disk has done the numbers of jobs in `cuts`, in
+/// order.
 fn run(seed: u64, cuts: &[u64]) -> Ran {
     let mut swarm = swarm(seed);
     let victim = swarm.homes[1].0;
@@ -106,8 +107,8 @@ fn run(seed: u64, cuts: &[u64]) -> Ran {
     }
 }
 
-/// Downloads until the power has failed `wanted` times: at every job of the first download once,
-/// then at two or three drawn ones of each.
+/// Downloads until the power has failed `wanted` times: once at every job of the first download,
+/// and then at two or three random jobs of each further one.
 fn cut(wanted: u32) -> u32 {
     let mut rng = SimRng::new(9);
     let mut cuts = 0;

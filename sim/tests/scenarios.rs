@@ -1,4 +1,4 @@
-//! The worked scenarios, each by its name: what they expect comes true, and again the same.
+//! The example scenarios, one test each: their expectations hold, and the runs can be repeated.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ fn read(file: &str) -> (Document, Scenario) {
     (doc, scenario)
 }
 
-/// Runs a scenario twice, once with everything that can be kept.
+/// Runs a scenario twice, once with everything recorded.
 fn holds(file: &str) {
     let (_, s) = read(file);
     let plain = run(&s, s.seed, &RunOptions::default());
@@ -47,7 +47,7 @@ macro_rules! scenarios {
             holds($file);
         })+
 
-        /// Every file is one of those above.
+        /// Every file has a test above.
         #[test]
         fn every_scenario_is_run() {
             let mut files: Vec<String> = std::fs::read_dir(folder())
@@ -77,7 +77,7 @@ scenarios! {
     the_planted_fault_is_not_seen_by_every_seed = "13-planted-fault.toml";
 }
 
-/// The same with another seed is another run: the hash says something.
+/// Another seed gives another hash, so the hash depends on what happens.
 #[test]
 fn another_seed_is_another_run() {
     let (_, s) = read("10-swarm.toml");
@@ -93,7 +93,7 @@ fn a_sweep_finds_the_planted_fault_and_it_shrinks() {
     let small = shrink(&doc, seed).expect("a scenario").expect("it fails");
     assert_eq!(small.events_before, 100);
     assert!(small.events <= 10, "{}", small.document.to_toml());
-    // What is written reads, and fails in the same way, by the fault that was planted.
+    // The reduced scenario can be read, and fails in the same way because of the planted fault.
     let text = small.document.to_toml();
     let again = Scenario::parse(&text, "small.toml").unwrap_or_else(|e| panic!("{e}\n{text}"));
     assert_eq!(again.seed, seed);

@@ -1,4 +1,4 @@
-//! A fault is planted, found by a sweep, and made small.
+//! A planted fault is found by a sweep and reduced.
 
 use std::{ops::ControlFlow, time::Duration};
 
@@ -10,7 +10,7 @@ use dunlin_sim::{
     middlebox::nat::{Fault, NatConfig, presets},
 };
 
-/// Events in a script.
+/// The number of events in a script.
 const LEN: usize = 60;
 
 fn forgetful() -> NatConfig {
@@ -27,7 +27,7 @@ const fn case(nat: NatConfig) -> Ledger {
     Ledger { nat, events: LEN }
 }
 
-/// Seeds of a shard with which the property does not hold.
+/// The seeds of a shard for which the property does not hold.
 fn failing(nat: &NatConfig, seeds: u64, shard: Shard) -> Vec<u64> {
     let mut found = Vec::new();
     sweep::run(&case(nat.clone()), 0..seeds, shard, |seed, outcome| {
@@ -65,7 +65,7 @@ fn a_planted_fault_is_found_by_a_sweep_and_shrunk() {
     let broken = ledger::play(&nat, seed, &shrunk.events).expect_err("it still fails");
     assert_eq!(broken.event, shrunk.events.len() - 1);
     assert!(matches!(shrunk.events[broken.event], Event::Answer { .. }));
-    // It is the fault that it shows, and not the script's own doing.
+    // The reduced script fails because of the fault, not on its own.
     let sound = ledger::play(&presets::linux(), seed, &shrunk.events).expect("kept");
     assert_eq!(sound.answers, 1);
 }

@@ -24,8 +24,8 @@ fn minutes(n: u64) -> Duration {
     Duration::from_secs(60 * n)
 }
 
-/// One seed that can be reached, and leechers that cannot. They come when the seed is there:
-/// who asks the tracker before it knows anybody is told to ask again in half an hour.
+/// One reachable seed, and leechers that are not reachable. They join after the seed, because a
+/// peer that announces before anybody else is told to announce again in half an hour.
 fn homes(leechers: usize) -> Vec<Home> {
     let mut seed = Home::new(Role::Seed, LinkConfig::cable()).behind(linux());
     seed.forwarded = true;
@@ -63,8 +63,8 @@ fn the_same_seed_is_the_same_run() {
     assert!(c.all_exact());
 }
 
-/// Homes with 0.3 Mbit/s to give, a seed with little more: what a leecher gets it gets from
-/// leechers. Home 4 gives nothing.
+/// Homes that upload 0.3 Mbit/s, and a seed with little more, so that leechers have to exchange
+/// pieces. Home 4 uploads nothing.
 fn slow_lines(seed: u64, slots: u32) -> (Duration, Vec<Duration>) {
     let mut config = SwarmConfig::new(8 * MIB);
     config.piece_len = 64 << 10;
@@ -101,7 +101,7 @@ const RIDER: usize = 4;
 #[ignore = "two hours of a swarm of 25; `tests/run sim` runs it in release"]
 fn tit_for_tat_beats_a_free_rider() {
     for seed in [1, 2] {
-        // Four slots a home, three of them for those who give.
+        // Each home has four slots, three of them for peers that upload to it.
         let (rider, honest) = slow_lines(seed, 4);
         let ahead = honest.iter().filter(|t| **t < rider).count();
         assert!(
@@ -109,7 +109,8 @@ fn tit_for_tat_beats_a_free_rider() {
             "seed {seed}: only {ahead} of 23 came before {rider:?}: {honest:?}"
         );
     }
-    // Where everybody serves everybody, it pays to give nothing: the line is free for asking.
+    // When everybody serves everybody, it pays to upload nothing, because the line is free for
+    // requests.
     let (rider, honest) = slow_lines(1, 30);
     let ahead = honest.iter().filter(|t| **t < rider).count();
     assert!(

@@ -1,4 +1,4 @@
-//! The stack: one interface, its sockets, and what they are used for.
+//! The network stack: one interface, its sockets, and their uses.
 
 pub(crate) mod pool;
 pub(crate) mod streams;
@@ -16,19 +16,19 @@ use smoltcp::wire::IpEndpoint;
 use crate::ready::Ready;
 use crate::time::to_stack;
 
-/// Times each socket may send a packet before the driver looks at something else.
+/// How many times each socket may send before the driver does something else.
 const EGRESS_ROUNDS: usize = 64;
 
-/// The stack.
+/// The interface and its sockets.
 pub(crate) struct Net {
     pub(crate) iface: Interface,
     pub(crate) sockets: SocketSet<'static>,
     pub(crate) ready: Ready,
-    /// Something happened that may let a socket send.
+    /// Something has happened that may let a socket send.
     pub(crate) dirty: bool,
-    /// When the stack wants to be called.
+    /// When the stack must be called.
     deadline: Option<Instant>,
-    /// The stack was called since the deadline was asked for.
+    /// The stack was called since the deadline was computed.
     stale: bool,
 }
 
@@ -44,7 +44,7 @@ impl Net {
         }
     }
 
-    /// A TCP socket; `bit` is the one that its wakers set from now on.
+    /// A TCP socket, whose wakers set `bit` from now on.
     pub(crate) fn watch(&mut self, handle: SocketHandle, bit: usize) -> &mut tcp::Socket<'static> {
         let socket = self.sockets.get_mut::<tcp::Socket<'static>>(handle);
         let waker = self.ready.waker(bit);
@@ -57,7 +57,8 @@ impl Net {
         self.sockets.get_mut(handle)
     }
 
-    /// Whether a packet to `to` can leave: smoltcp would hold it, and all behind it, forever.
+    /// Returns `true` when a packet to `to` can be sent. smoltcp would hold a packet without a
+    /// route, and all packets behind it, forever.
     pub(crate) fn has_route(&self, to: IpAddr) -> bool {
         let on_link = || {
             self.iface
@@ -77,7 +78,7 @@ impl Net {
         default || on_link()
     }
 
-    /// Takes in one packet, if there is one.
+    /// Receives one packet, if there is one.
     pub(crate) fn ingress<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D) -> bool {
         let at = to_stack(now);
         match self
@@ -93,7 +94,7 @@ impl Net {
         }
     }
 
-    /// Lets sockets send; whether any did.
+    /// Lets sockets send. Returns whether any did.
     pub(crate) fn egress<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D) -> bool {
         if !self.dirty && self.deadline.is_none_or(|at| at > now) {
             return false;
@@ -111,11 +112,11 @@ impl Net {
         true
     }
 
-    /// Asks the stack anew when it wants to be called.
+    /// Computes the deadline of the stack anew.
     pub(crate) fn settle(&mut self, now: Instant) {
         if core::mem::take(&mut self.stale) {
             let at = self.iface.poll_at(to_stack(now), &self.sockets);
-            // What is due but did not happen waits for the device to take packets.
+            // Whatever is due and did not happen waits for the device to accept packets.
             self.deadline = at.map(|at| crate::time::to_engine(at).max(now + BLOCKED));
         }
     }
@@ -125,10 +126,10 @@ impl Net {
     }
 }
 
-/// How long to wait for a device that takes no packets, if it does not wake the driver itself.
+/// How long to wait for a device that accepts no packets and does not wake the driver.
 const BLOCKED: core::time::Duration = core::time::Duration::from_micros(100);
 
-/// An address as the engine has it.
+/// Converts an endpoint of the stack.
 pub(crate) fn socket_addr(endpoint: IpEndpoint) -> SocketAddr {
     SocketAddr::new(endpoint.addr.into(), endpoint.port)
 }

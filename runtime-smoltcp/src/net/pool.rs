@@ -1,14 +1,14 @@
-//! The TCP sockets: who has which, who listens, who has to make way.
+//! The pool of TCP sockets: their owners, listening, and eviction.
 //!
 //! ```text
 //!  slots   0 …………………………………………… base …………… len
 //!          connections, and free ones │ listeners
 //! ```
 //!
-//! smoltcp hands a SYN to the first socket, in order, that would take it: a listener takes it
-//! even if a socket behind it has that very connection (a SYN that was sent again, or one that
-//! crosses ours, RFC 9293 §3.5). So listeners are kept behind all other sockets: one that got a
-//! SYN is moved below `base`, and what is to listen is moved above it.
+//! smoltcp gives a SYN to the first socket, in order, that accepts it. A listener accepts it even
+//! if a socket behind it has that very connection (a SYN that was sent again, or that crosses
+//! another one, RFC 9293 §3.5). Listeners are therefore kept behind all other sockets: a listener
+//! that has received a SYN is moved below `base`, and a socket that is to listen is moved above it.
 
 mod room;
 
@@ -32,26 +32,26 @@ use crate::config::NetConfig;
 use crate::stats::Stats;
 use crate::time::to_stack_duration;
 
-/// First port that connections leave from (RFC 6335 §6).
+/// The first port from which connections are made (RFC 6335 §6).
 const EPHEMERAL: u16 = 49152;
 
-/// Ports that are listened on at most: one per family.
+/// The most ports to listen on: one for each family.
 const MAX_PORTS: usize = 2;
 
-/// Who has a socket.
+/// The owner of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// Nobody.
+    /// The socket has no owner.
     Free,
-    /// It listens on [`Slot::port`].
+    /// The socket listens on [`Slot::port`].
     Listener,
-    /// It got a SYN; the handshake is not through.
+    /// The socket has received a SYN, and its handshake is not finished.
     HalfOpen,
-    /// A stream of the engine's.
+    /// A stream of the engine.
     Peer(ConnId),
     /// An HTTP request.
     Http(usize),
-    /// Nobody any more, but the stack is not done with it.
+    /// The connection has no owner any more, but the stack is not done with it.
     Ending,
 }
 
@@ -61,15 +61,15 @@ pub(crate) struct Slot {
     pub(crate) owner: Owner,
     /// The local port.
     pub(crate) port: u16,
-    /// The handshake is through.
+    /// The handshake is finished.
     pub(crate) open: bool,
     pub(crate) interest: Interest,
-    /// Waits in the queue of those to look at.
+    /// The slot is in the queue of slots to visit.
     pub(crate) queued: bool,
-    /// Since when it is half-open or ending.
+    /// When it became half-open or began to end.
     since: Instant,
     deadline: Option<Instant>,
-    /// How the stack ended it.
+    /// How the stack ended the connection.
     pub(crate) cause: Option<CloseReason>,
 }
 
@@ -87,41 +87,41 @@ const VACANT: Slot = Slot {
     cause: None,
 };
 
-/// What the stack was doing when a socket changed: tells a reset from a timeout.
+/// What the stack was doing when a socket changed, which tells a reset from a timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// A packet came in.
+    /// It received a packet.
     Ingress,
-    /// Packets went out, and timers fired.
+    /// It sent packets and ran timers.
     Egress,
 }
 
-/// The sockets.
+/// The pool.
 pub(crate) struct Pool {
     slots: Vec<Slot>,
     handles: Vec<SocketHandle>,
-    /// See the module's picture.
+    /// The first slot of listeners; see the figure above.
     base: usize,
-    /// Ports that are listened on.
+    /// The ports to listen on.
     ports: Vec<u16>,
-    /// Which families each of `ports` is for: IPv4, IPv6.
+    /// The families for which each of `ports` is used: IPv4, IPv6.
     families: Vec<[bool; 2]>,
-    /// Listeners may be missing, and may be had.
+    /// Listeners may be missing, and there may be sockets for them.
     short: bool,
     /// Listeners are missing, and no socket is left.
     missing: bool,
-    /// No deadline of a slot is earlier.
+    /// The earliest deadline of a slot, or earlier.
     next_deadline: Option<Instant>,
     half_open: usize,
     by_conn: BTreeMap<u32, usize>,
     queue: VecDeque<usize>,
-    /// Bit of the first slot.
+    /// The bit of the first slot.
     first_bit: usize,
     next_port: u16,
     config: Sizes,
 }
 
-/// The part of [`NetConfig`] that is needed later.
+/// The values of [`NetConfig`] that are needed later.
 struct Sizes {
     connections: usize,
     reserve: usize,
@@ -137,7 +137,7 @@ struct Sizes {
 }
 
 impl Pool {
-    /// Bits that a pool for `config` needs.
+    /// The number of bits that a pool for `config` needs.
     pub(crate) const fn bits(config: &NetConfig) -> usize {
         config.connections + MAX_PORTS * config.reserve
     }
@@ -173,11 +173,11 @@ impl Pool {
         }
     }
 
-    /// Makes all sockets there may be once the addresses of `listen` are bound.
+    /// Creates all sockets that can be needed once the addresses of `listen` are bound.
     pub(crate) fn preallocate(&mut self, net: &mut Net, listen: &[SocketAddr]) {
         let new = |(i, addr): (usize, &SocketAddr)| {
             let same = |other: &SocketAddr| other.port() == addr.port();
-            // Each family chooses a port of its own for 0.
+            // For port 0, each family chooses a port of its own.
             addr.port() == 0 || !listen[..i].iter().any(same)
         };
         let ports = listen.iter().enumerate().filter(|&at| new(at)).count();
@@ -188,17 +188,17 @@ impl Pool {
         self.base = self.slots.len();
     }
 
-    /// Sockets that exist.
+    /// The number of sockets that exist.
     pub(crate) fn made(&self) -> usize {
         self.slots.len()
     }
 
-    /// Most sockets, with the ports that are bound now.
+    /// The most sockets for the ports that are bound now.
     fn max(&self) -> usize {
         self.config.connections + self.config.reserve * self.ports.len()
     }
 
-    /// One socket more, at the end; `None` if there are enough.
+    /// Creates one more socket, at the end; `None` when there are enough.
     fn grow(&mut self, net: &mut Net) -> Option<usize> {
         (self.slots.len() < self.max()).then(|| self.make(net))
     }
@@ -216,11 +216,11 @@ impl Pool {
         index
     }
 
-    /// Listens on a port, for one family more. False if it did so already.
+    /// Listens on a port for another family. Returns `false` when it does so already.
     pub(crate) fn listen(&mut self, net: &mut Net, port: u16, v6: bool) -> bool {
         let at = match self.ports.iter().position(|p| *p == port) {
             Some(at) => at,
-            // There are bits for no more.
+            // There are no bits for more ports.
             None if self.ports.len() == MAX_PORTS => return false,
             None => {
                 self.ports.push(port);
@@ -236,12 +236,13 @@ impl Pool {
         true
     }
 
-    /// Whether a socket has this local port.
+    /// Returns `true` when a socket has this local port.
     pub(crate) fn uses(&self, port: u16) -> bool {
         self.ports.contains(&port) || self.slots.iter().any(|s| s.port == port)
     }
 
-    /// The next port that no socket has and that is not `taken`; `None` if there is none.
+    /// The next ephemeral port that no socket has and that is not `taken`; `None` when there is
+    /// none.
     pub(crate) fn ephemeral(&mut self, taken: impl Fn(u16) -> bool) -> Option<u16> {
         let port = free_port(self.next_port, |port| self.uses(port) || taken(port))?;
         self.next_port = port.checked_add(1).unwrap_or(EPHEMERAL);
@@ -260,7 +261,7 @@ impl Pool {
         self.handles[index]
     }
 
-    /// The bit a slot's socket sets.
+    /// The bit of a slot.
     pub(crate) const fn bit(&self, index: usize) -> usize {
         self.first_bit + index
     }
@@ -276,9 +277,9 @@ impl Pool {
         self.slots.iter().position(|s| s.owner == Owner::Http(job))
     }
 
-    /// Sockets by use, for the statistics: free, listening, half-open, in use, ending.
+    /// The number of sockets by use: free, listening, half-open, in use, ending.
     pub(crate) fn census(&self) -> [usize; 5] {
-        // Made at once, sockets exist before the ports that they are for are bound.
+        // Preallocated sockets exist before the ports for which they are meant are bound.
         let unmade = self.max().saturating_sub(self.slots.len());
         let mut counts = [unmade, 0, 0, 0, 0];
         for slot in &self.slots {
@@ -293,7 +294,7 @@ impl Pool {
         counts
     }
 
-    /// Exchanges two slots with all that belongs to them.
+    /// Exchanges two slots with everything that belongs to them.
     fn swap(&mut self, net: &mut Net, a: usize, b: usize) {
         if a == b {
             return;
@@ -316,7 +317,7 @@ impl Pool {
         }
     }
 
-    /// Says that a slot is to be looked at.
+    /// Adds a slot to the queue of slots to visit.
     pub(crate) fn enqueue(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         if !core::mem::replace(&mut slot.queued, true) {
@@ -324,12 +325,12 @@ impl Pool {
         }
     }
 
-    /// Slots that wait to be looked at, some of them twice.
+    /// The length of the queue, in which some slots may be twice.
     pub(crate) fn queued(&self) -> usize {
         self.queue.len()
     }
 
-    /// The next slot to look at.
+    /// The next slot to visit.
     pub(crate) fn next_queued(&mut self) -> Option<usize> {
         while let Some(index) = self.queue.pop_front() {
             // Swapping slots may have left a second entry.
@@ -340,9 +341,9 @@ impl Pool {
         None
     }
 
-    /// A socket rang: sorts out what that means for the pool, and queues what its owner should
-    /// look at.
-    pub(crate) fn rang(
+    /// Handles a socket that has become ready: updates the pool, and queues the slot if its owner
+    /// must visit it.
+    pub(crate) fn became_ready(
         &mut self,
         net: &mut Net,
         now: Instant,
@@ -363,7 +364,7 @@ impl Pool {
             }
             Owner::HalfOpen => match state {
                 State::SynReceived => {}
-                // A reset makes it listen again, but it is not in its place for that.
+                // A reset makes the socket listen again, but listeners must be above `base`.
                 State::Listen | State::Closed => self.free(net, index),
                 _ => self.enqueue(index),
             },
@@ -386,13 +387,13 @@ impl Pool {
         if state == State::Closed && socket.remote_endpoint().is_none() {
             self.free(net, index);
         } else if socket.recv_queue() > 0 && state != State::Closed {
-            // They still send, and nobody will read it.
+            // The other side still sends, and nobody will read it.
             socket.abort();
             net.dirty = true;
         }
     }
 
-    /// What each new connection starts with: the stack's own reset leaves these as they were.
+    /// Sets the options of a new connection, which the stack's own reset leaves unchanged.
     fn tune(&self, net: &mut Net, index: usize) {
         let socket = net.tcp(self.handles[index]);
         socket.set_congestion_control(CongestionControl::Reno);
@@ -403,7 +404,7 @@ impl Pool {
     /// Begins to connect.
     ///
     /// # Errors
-    /// No socket is free, or there is no way to `remote`.
+    /// When no socket is free, or there is no route to `remote`.
     pub(crate) fn connect(
         &mut self,
         net: &mut Net,
@@ -412,7 +413,7 @@ impl Pool {
         owner: Owner,
         stats: &mut Stats,
     ) -> Result<usize, CloseReason> {
-        // What strangers tell of need not be the address of one machine.
+        // Addresses from peers may be anything, also multicast.
         let many = match remote.ip() {
             IpAddr::V4(ip) => ip.is_broadcast() || ip.is_multicast(),
             IpAddr::V6(ip) => ip.is_multicast(),
@@ -450,7 +451,7 @@ impl Pool {
         Ok(index)
     }
 
-    /// The port to connect from, if it should be the one we listen on and that is possible.
+    /// The port to connect from, if that is to be the one listened on and this is possible.
     fn listen_port(&self, net: &Net, remote: SocketAddr, peer: bool) -> Option<u16> {
         if !peer || !self.config.from_listen_port {
             return None;
@@ -466,9 +467,9 @@ impl Pool {
         (!used).then_some(port)
     }
 
-    /// Gives a slot to a stream of the engine's.
+    /// Gives a slot to a stream of the engine.
     pub(crate) fn own(&mut self, net: &mut Net, now: Instant, index: usize, id: ConnId) {
-        // An older stream of that number is one the engine has given up; its close is to come.
+        // The engine has given up an older stream with this index, and will close it.
         if let Some(old) = self.by_conn.insert(id.index, index)
             && old != index
             && matches!(self.slots[old].owner, Owner::Peer(o) if o.index == id.index)
@@ -484,7 +485,7 @@ impl Pool {
         slot.deadline = None;
     }
 
-    /// Ends a connection.
+    /// Closes a connection.
     pub(crate) fn close(&mut self, net: &mut Net, now: Instant, index: usize, how: Close) {
         let socket = net.tcp(self.handles[index]);
         let established = !matches!(socket.state(), State::SynSent | State::SynReceived);
@@ -502,7 +503,7 @@ impl Pool {
         self.end(net, now, index);
     }
 
-    /// Leaves a slot to the stack.
+    /// Takes a connection from its owner, and lets the stack finish it.
     fn end(&mut self, net: &mut Net, now: Instant, index: usize) {
         net.dirty = true;
         self.disown(index);
@@ -530,11 +531,11 @@ impl Pool {
         }
     }
 
-    /// Takes a slot back, whatever its socket is doing.
+    /// Frees a slot, whatever its socket is doing.
     fn free(&mut self, net: &mut Net, index: usize) {
         self.disown(index);
         let socket = net.tcp(self.handles[index]);
-        // Says nothing to the other side, if the socket is used again at once.
+        // The other side learns nothing if the socket is reused at once.
         socket.abort();
         net.dirty = true;
         self.slots[index] = VACANT;
@@ -546,12 +547,12 @@ impl Pool {
         self.next_deadline = Some(self.next_deadline.map_or(at, |next| next.min(at)));
     }
 
-    /// When [`Pool::tick`] has something to do; may be early.
+    /// When [`Pool::tick`] has something to do, or earlier.
     pub(crate) const fn deadline(&self) -> Option<Instant> {
         self.next_deadline
     }
 
-    /// Ends what has taken too long.
+    /// Ends handshakes and closing connections that take too long.
     pub(crate) fn tick(&mut self, net: &mut Net, now: Instant, stats: &mut Stats) {
         if self.next_deadline.is_none_or(|at| at > now) {
             return;
@@ -574,7 +575,7 @@ impl Pool {
         }
     }
 
-    /// Ends connections whose local address is no longer ours.
+    /// Ends connections whose local address the interface no longer has.
     pub(crate) fn drop_orphans(&mut self, net: &mut Net) {
         for index in 0..self.base {
             let local = net.tcp(self.handles[index]).local_endpoint();
@@ -593,7 +594,7 @@ impl Pool {
     }
 }
 
-/// The first port from `start` on, round the ephemeral ones, that is not `used`.
+/// The first ephemeral port from `start` on, wrapping around, that is not `used`.
 fn free_port(start: u16, used: impl Fn(u16) -> bool) -> Option<u16> {
     (start..=u16::MAX)
         .chain(EPHEMERAL..start)

@@ -1,4 +1,5 @@
-//! Bytes between the engine's lists and the sockets' rings: one copy each way.
+//! Moves bytes between the engine's buffers and the sockets' rings, with one copy in each
+//! direction.
 
 use dunlin_core::engine::{Engine, ReadBufs, WriteBufs};
 use dunlin_core::op::Close;
@@ -9,21 +10,21 @@ use super::pool::{Owner, Pool};
 use super::{Net, socket_addr};
 use crate::stats::Stats;
 
-/// Lists spent on one direction of one stream in one visit.
+/// The most buffer lists for one direction of a stream in one visit.
 const LISTS_PER_VISIT: usize = 4;
 
-/// What became of a visit.
+/// The result of a visit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Visit {
-    /// The socket rings when there is more to do.
+    /// The socket becomes ready when there is more to do.
     Waits,
     /// There is more to do at once.
     More,
-    /// The stream is over.
+    /// The stream has ended.
     Over(CloseReason),
 }
 
-/// A handshake is through: offers the stream to the engine.
+/// Offers a stream whose handshake is finished to the engine.
 pub(crate) fn accept(
     pool: &mut Pool,
     net: &mut Net,
@@ -38,7 +39,7 @@ pub(crate) fn accept(
             stats.accepted += 1;
             pool.own(net, now, index, id);
             pool.slot_mut(index).open = true;
-            // Its first bytes may be here already.
+            // Its first bytes may have arrived already.
             pool.enqueue(index);
         }
         None => {
@@ -48,7 +49,7 @@ pub(crate) fn accept(
     }
 }
 
-/// Looks at a stream: opens it, writes, reads, or ends it.
+/// Visits a stream: opens it, writes, reads, or ends it.
 pub(crate) fn visit(
     pool: &mut Pool,
     net: &mut Net,
@@ -84,7 +85,7 @@ pub(crate) fn visit(
     }
 }
 
-/// Tells the engine once that a stream is open; `More` if it is.
+/// Tells the engine once that a stream is open. Returns `More` when it is.
 fn open(
     pool: &mut Pool,
     net: &mut Net,
@@ -131,7 +132,7 @@ fn write(
             let mut bufs = WriteBufs::new();
             engine.write_bufs(now, id, &mut bufs);
             if bufs.iter().all(|buf| buf.is_empty()) {
-                // Until the engine says otherwise.
+                // The engine has nothing to write until it says otherwise.
                 *interest = false;
                 return Visit::Waits;
             }
@@ -173,7 +174,7 @@ fn read(
             return Visit::Waits;
         }
         if !socket.can_recv() {
-            // A `FIN` shows once all before it was read.
+            // The `FIN` is reported only when everything before it was read.
             return match socket.may_recv() || socket.state() == State::Established {
                 true => Visit::Waits,
                 false => Visit::Over(CloseReason::Eof),
@@ -195,7 +196,7 @@ fn read(
                 }
             }
         }
-        // The window may have opened.
+        // Reading may have opened the window.
         *dirty = true;
         stats.read_bytes += done as u64;
         engine.handle_read(now, id, done);

@@ -1,5 +1,5 @@
-//! Datagrams. One socket of the stack per port: smoltcp would hand all datagrams of a port to
-//! the first socket that has it, whatever their family.
+//! Datagrams. There is one socket for each port, because smoltcp gives all datagrams of a port to
+//! the first socket that has it, whatever the family.
 
 use alloc::{vec, vec::Vec};
 use core::net::SocketAddr;
@@ -15,22 +15,22 @@ use super::{Net, socket_addr};
 use crate::config::NetConfig;
 use crate::stats::Stats;
 
-/// Datagrams taken in or sent in one turn.
+/// The most datagrams received, or sent, in one turn.
 const DATAGRAMS_PER_TURN: usize = 64;
-/// How long a datagram may keep others waiting while its neighbour is looked for.
+/// How long a datagram may block others while its neighbour is resolved.
 const STUCK: Duration = Duration::from_secs(3);
 
 struct Port {
     handle: SocketHandle,
-    /// 0 while not in use.
+    /// The port; 0 when the socket is not in use.
     number: u16,
-    /// The engine's names: IPv4, IPv6.
+    /// The engine's ids for IPv4 and IPv6.
     ids: [Option<SocketId>; 2],
-    /// Something came in.
+    /// A datagram has arrived.
     ready: bool,
-    /// Bytes handed to the stack, ever.
+    /// The total of bytes handed to the stack.
     enqueued: u64,
-    /// Since when datagrams have been waiting, and how many bytes were sent before.
+    /// Since when datagrams have been waiting, and how many bytes had been sent by then.
     waiting: Option<(Instant, u64)>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Udp {
 }
 
 impl Udp {
-    /// Makes the sockets, with bits from 0; `mtu` is the longest IP packet.
+    /// Creates the sockets, whose bits begin at 0. `mtu` is the length of the longest IP packet.
     pub(crate) fn new(net: &mut Net, config: &NetConfig, mtu: usize) -> Self {
         let buffer = || {
             PacketBuffer::new(
@@ -58,12 +58,12 @@ impl Udp {
             waiting: None,
         };
         let ports = (0..config.udp_sockets).map(port).collect();
-        // An IPv4 header of 20 bytes and a UDP one of 8 are the least.
+        // The headers take at least 20 bytes for IPv4 and 8 for UDP.
         let buf = vec![0; mtu.saturating_sub(28).min(config.udp_bytes)];
         Self { ports, buf }
     }
 
-    /// Binds; false if there is no socket left, or the port is taken.
+    /// Binds a socket. Returns `false` when there is no socket left, or the port is taken.
     pub(crate) fn bind(&mut self, net: &mut Net, id: SocketId, local: SocketAddr) -> bool {
         let family = usize::from(local.is_ipv6());
         let same = self.ports.iter().position(|p| p.number == local.port());
@@ -85,7 +85,7 @@ impl Udp {
         true
     }
 
-    /// Closes what is bound by this name; its port, too, if no other name has it.
+    /// Removes an id, and closes the port when it has no other id.
     pub(crate) fn unbind(&mut self, net: &mut Net, id: SocketId) {
         for port in &mut self.ports {
             for name in &mut port.ids {
@@ -99,13 +99,13 @@ impl Udp {
         }
     }
 
-    /// Whether a port is bound.
+    /// Returns `true` when a port is bound.
     pub(crate) fn uses(&self, port: u16) -> bool {
         self.ports.iter().any(|p| p.number == port)
     }
 
-    /// A socket rang.
-    pub(crate) fn rang(&mut self, net: &mut Net, index: usize) {
+    /// Handles a socket that has become ready.
+    pub(crate) fn became_ready(&mut self, net: &mut Net, index: usize) {
         let port = &mut self.ports[index];
         port.ready = true;
         let socket = net.sockets.get_mut::<udp::Socket<'_>>(port.handle);
@@ -113,7 +113,7 @@ impl Udp {
         socket.register_send_waker(net.ready.waker(index));
     }
 
-    /// Hands in what came; whether anything did.
+    /// Hands received datagrams to the engine. Returns whether there were any.
     pub(crate) fn receive(
         &mut self,
         net: &mut Net,
@@ -134,7 +134,7 @@ impl Udp {
                 any = true;
                 let from = socket_addr(meta.endpoint);
                 let id = port.ids[usize::from(from.is_ipv6())];
-                // The stack lends it read-only, the engine may change it in place.
+                // The stack lends the datagram read-only, and the engine may change it in place.
                 let (Some(socket), Some(buf)) = (id, self.buf.get_mut(..data.len())) else {
                     stats.datagrams_dropped += 1;
                     continue;
@@ -154,7 +154,8 @@ impl Udp {
         any
     }
 
-    /// Sends while every socket has room for whatever comes; whether anything was sent.
+    /// Sends datagrams while every socket has room for the longest one. Returns whether any was
+    /// sent.
     pub(crate) fn send(
         &mut self,
         net: &mut Net,
@@ -164,11 +165,11 @@ impl Udp {
     ) -> bool {
         let mut any = false;
         for _ in 0..DATAGRAMS_PER_TURN {
-            // No packet waits outside: it is not built before there is room.
+            // Datagrams are not built before there is room for them.
             let room = self.ports.iter().all(|port| {
                 let socket = net.sockets.get::<udp::Socket<'_>>(port.handle);
                 let free = socket.payload_send_capacity() - socket.send_queue();
-                // At the end of its ring as much may be skipped.
+                // Up to as much space again may be skipped at the end of the ring.
                 socket.can_send() && (socket.send_queue() == 0 || free >= 2 * self.buf.len())
             });
             if !room {
@@ -200,7 +201,8 @@ impl Udp {
         any
     }
 
-    /// A family that is not listened on sends from the other's port: trackers are asked over both.
+    /// Lets a family without a bound socket send from the port of the other one, because trackers
+    /// are asked over both.
     fn lend(&mut self, id: SocketId, v6: bool) {
         let family = usize::from(v6);
         let bound = self.ports.iter().any(|p| p.ids.contains(&Some(id)));
@@ -210,8 +212,8 @@ impl Udp {
         }
     }
 
-    /// Sockets whose first datagram waits for a neighbour that does not answer: those behind it
-    /// would wait forever, so all are dropped. Whether there was one.
+    /// Drops the datagrams of sockets whose first datagram waits for a neighbour that does not
+    /// answer, because those behind it would wait forever. Returns whether there were any.
     pub(crate) fn unstick(&mut self, net: &mut Net, now: Instant, stats: &mut Stats) -> bool {
         let mut any = false;
         for (index, port) in self.ports.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! The disk, as the driver sees it: ops go in, outcomes come out, at once or later.
+//! The disk as the driver sees it: it accepts ops and returns outcomes, at once or later.
 
 mod ram;
 #[cfg(test)]
@@ -13,18 +13,18 @@ use dunlin_core::{Bitfield, Block, Hasher, Instant, Op, OpErrorKind, OpId, Outco
 
 pub use ram::{NoDisk, RamDisk};
 
-/// A disk op, taken out of [`Op`].
+/// A disk op, taken from [`Op`].
 #[derive(Debug)]
 pub struct DiskOp {
-    /// What its outcome has to carry.
+    /// The id that its outcome must carry.
     pub id: OpId,
-    /// Whose files.
+    /// The torrent whose files it concerns.
     pub torrent: TorrentId,
     /// What to do.
     pub job: DiskJob,
 }
 
-/// What to do; the documentation of [`Op`]'s variants holds.
+/// What to do. The documentation of [`Op`]'s variants applies.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the fields are those of Op")]
 pub enum DiskJob {
@@ -64,10 +64,10 @@ pub enum DiskJob {
 }
 
 impl DiskOp {
-    /// Takes a disk op out of `op`.
+    /// Takes a disk op from `op`.
     ///
     /// # Errors
-    /// The op itself, if it is of another kind.
+    /// The op itself, when it is of another kind.
     pub fn take(op: Op) -> Result<Self, Op> {
         let (id, torrent, job) = match op {
             Op::Open { op, torrent, info } => (op, torrent, DiskJob::Open { info }),
@@ -134,7 +134,7 @@ impl DiskOp {
         Ok(Self { id, torrent, job })
     }
 
-    /// The op failed: its blocks come home.
+    /// The outcome of an op that failed, which returns its blocks.
     #[must_use]
     pub fn fail(self, kind: OpErrorKind, detail: impl Into<String>) -> Outcome {
         let blocks = match self.job {
@@ -147,26 +147,26 @@ impl DiskOp {
     }
 }
 
-/// A disk. Law 1 is its to keep: each op that went in comes out with exactly one outcome, and
-/// with the blocks that went in.
+/// A disk, which must keep law 1: each op that was submitted gets exactly one outcome, which
+/// returns the blocks of the op.
 ///
-/// Ops of one torrent that overlap may be carried out in any order, except that
-/// [`DiskJob::Claim`], [`DiskJob::Confirm`], [`DiskJob::Flush`] and [`DiskJob::Release`] come
-/// after all that was submitted before them. A storage that keeps what belongs to one torrent
-/// apart from everything else may answer each claim with the files as they are.
-/// At most [`Config::max_jobs`](dunlin_core::Config::max_jobs) ops are out at once.
+/// Overlapping ops of one torrent may be carried out in any order, except that [`DiskJob::Claim`],
+/// [`DiskJob::Confirm`], [`DiskJob::Flush`] and [`DiskJob::Release`] come after everything that was
+/// submitted before them. A storage that keeps the data of each torrent apart may answer a claim
+/// with the files as they are. At most [`Config::max_jobs`](dunlin_core::Config::max_jobs) ops are
+/// outstanding at once.
 pub trait Storage {
-    /// Takes an op on.
+    /// Accepts an op.
     fn submit(&mut self, now: Instant, op: DiskOp);
-    /// The next op that is done by `now`.
+    /// The next op that is done by `now`, with its outcome.
     fn poll(&mut self, now: Instant) -> Option<(OpId, Outcome)>;
-    /// Keeps the DHT's table for [`Config::dht_saved`](dunlin_core::Config::dht_saved) of the next
-    /// start. A storage that does not keep it leaves the node to its routers.
+    /// Saves the DHT's table for [`Config::dht_saved`](dunlin_core::Config::dht_saved) of the next
+    /// start. Without it, the node bootstraps from its routers.
     fn save_dht(&mut self, saved: Saved) -> Outcome {
         drop(saved);
         Outcome::Done
     }
-    /// When [`Storage::poll`] will have something; `None` if nothing is out, or if the platform
-    /// wakes the driver by itself.
+    /// When [`Storage::poll`] will have something; `None` when no op is outstanding, or the
+    /// platform wakes the driver itself.
     fn poll_timeout(&self) -> Option<Instant>;
 }

@@ -1,4 +1,4 @@
-//! A disk in memory, and none at all.
+//! A disk in memory, and a disk that does not exist.
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -14,27 +14,28 @@ use dunlin_core::{
 
 use super::{DiskJob, DiskOp, Storage};
 
-/// A disk in memory: one run of bytes per torrent, of bounded size in all. Ops are done at once.
+/// A disk in memory: one range of bytes for each torrent, with a limit of the total size. Ops are
+/// done at once.
 ///
-/// What is on it is known by info-hash and outlives the engine: [`RamDisk::reopen`] hands it to
-/// the next one.
+/// Content is stored by info-hash and outlives the engine: [`RamDisk::reopen`] prepares it for the
+/// next one.
 #[derive(Debug, Default)]
 pub struct RamDisk {
     capacity: u64,
     used: u64,
     open: BTreeMap<TorrentId, (InfoHash, Arc<Info>)>,
     stores: BTreeMap<InfoHash, Store>,
-    /// Records of torrents whose files are not known yet.
+    /// The records of torrents whose files are not known yet.
     unopened: BTreeMap<TorrentId, Vec<u8>>,
     done: VecDeque<(OpId, Outcome)>,
-    /// The last time a file was changed, in nanoseconds: each change gets a later one.
+    /// The time of the last change of a file, in nanoseconds. Each change gets a later one.
     mtime: i64,
 }
 
-/// One torrent's bytes.
+/// The data of one torrent.
 #[derive(Debug, Default)]
 struct Store {
-    /// All of the torrent's byte space, or nothing.
+    /// The whole byte space of the torrent, or empty.
     data: Vec<u8>,
     files: Vec<File>,
     record: Option<Vec<u8>>,
@@ -43,15 +44,15 @@ struct Store {
 #[derive(Clone, Copy, Debug, Default)]
 struct File {
     wanted: bool,
-    /// Bytes of it were written.
+    /// Bytes of the file were written.
     touched: bool,
-    /// It shows: a piece shared with a wanted neighbour does not create an unwanted file.
+    /// The file exists. A piece that is shared with a wanted file does not create an unwanted one.
     exists: bool,
     mtime: i64,
 }
 
 impl RamDisk {
-    /// An empty disk of `capacity` bytes.
+    /// Creates an empty disk of `capacity` bytes.
     #[must_use]
     pub fn new(capacity: u64) -> Self {
         Self {
@@ -60,10 +61,10 @@ impl RamDisk {
         }
     }
 
-    /// Puts the content of a torrent on the disk, all files complete.
+    /// Puts the content of a torrent on the disk, with all files complete.
     ///
     /// # Errors
-    /// The bytes, if they are not exactly what `info` describes or there is no room.
+    /// The bytes, when they do not match `info` or there is no room for them.
     pub fn put(&mut self, info: &Info, data: Vec<u8>) -> Result<(), Vec<u8>> {
         let len = data.len() as u64;
         self.remove(info.info_hash());
@@ -87,29 +88,30 @@ impl RamDisk {
         Ok(())
     }
 
-    /// The bytes of a torrent; those never written are zero. `None` if nothing was written.
+    /// The bytes of a torrent, in which those never written are zero. `None` when nothing was
+    /// written.
     #[must_use]
     pub fn content(&self, torrent: InfoHash) -> Option<&[u8]> {
         let store = self.stores.get(&torrent)?;
         (!store.data.is_empty()).then_some(&store.data[..])
     }
 
-    /// The same, to be changed behind the engine's back, as a fault or a test would. Nothing
-    /// is said of it by a file's time.
+    /// The bytes of a torrent, for faults and tests that change them without the engine's
+    /// knowledge. The times of files do not change.
     pub fn content_mut(&mut self, torrent: InfoHash) -> Option<&mut [u8]> {
         let store = self.stores.get_mut(&torrent)?;
         (!store.data.is_empty()).then_some(&mut store.data[..])
     }
 
-    /// The record a torrent's engine saved last, for
+    /// The record that the engine saved last for a torrent, for
     /// [`AddTorrent::resume`](dunlin_core::engine::AddTorrent::resume).
     #[must_use]
     pub fn record(&self, torrent: InfoHash) -> Option<&[u8]> {
         self.stores.get(&torrent)?.record.as_deref()
     }
 
-    /// The same by the engine's name for the torrent, while that engine lives; also finds what
-    /// was saved before the files were known.
+    /// The record of a torrent by the engine's id, while that engine lives. Also finds records that
+    /// were saved before the files were known.
     #[must_use]
     pub fn record_of(&self, torrent: TorrentId) -> Option<&[u8]> {
         match self.open.get(&torrent) {
@@ -118,14 +120,14 @@ impl RamDisk {
         }
     }
 
-    /// Bytes in use.
+    /// The bytes in use.
     #[must_use]
     pub const fn used(&self) -> u64 {
         self.used
     }
 
-    /// Forgets the engine that used the disk, which is gone: its torrents are closed, what it
-    /// had asked for is dropped. Content and records stay.
+    /// Prepares the disk for the next engine: closes all torrents, and drops the ops of the
+    /// previous engine. Content and records stay.
     pub fn reopen(&mut self) {
         self.open.clear();
         self.unopened.clear();
@@ -138,7 +140,7 @@ impl RamDisk {
         }
     }
 
-    /// Carries out an op at once: for storages that add a latency of their own to this one.
+    /// Carries out an op at once, for storages that add a latency of their own.
     pub fn apply(&mut self, now: Instant, op: DiskOp) -> Outcome {
         let torrent = op.torrent;
         if let DiskJob::Open { info } = op.job {
@@ -149,7 +151,7 @@ impl RamDisk {
             return Outcome::Done;
         }
         let Some((hash, info)) = self.open.get(&torrent).cloned() else {
-            // Nothing is open, so nothing is left to do.
+            // Nothing is open, so there is nothing to release.
             if matches!(op.job, DiskJob::Release { .. }) {
                 self.unopened.remove(&torrent);
                 return Outcome::Done;
@@ -176,7 +178,7 @@ impl RamDisk {
                 self.write(hash, &info, at, len, blocks, hasher)
             }
             DiskJob::Hash { at, len, hasher } => self.hash(hash, at, len, hasher),
-            // A store is its torrent's alone: what it holds was written for it.
+            // A store belongs to one torrent, so everything in it was written for that torrent.
             DiskJob::Claim { .. } | DiskJob::Confirm | DiskJob::Flush { .. } => {
                 Outcome::Flushed(self.stat(hash, &info))
             }
@@ -191,7 +193,7 @@ impl RamDisk {
                 }
                 Outcome::Done
             }
-            // Dealt with above.
+            // These jobs were handled above.
             DiskJob::Open { .. } | DiskJob::Save { .. } => Outcome::Done,
         }
     }
@@ -227,7 +229,7 @@ impl RamDisk {
         }
     }
 
-    /// Makes room for a torrent's bytes, all at once.
+    /// Makes room for all bytes of a torrent at once.
     fn reserve(&mut self, hash: InfoHash, len: u64) -> bool {
         let Some(store) = self.stores.get_mut(&hash) else {
             return false;
@@ -257,7 +259,7 @@ impl RamDisk {
             file.exists.then_some(FileStat {
                 len: named.len,
                 mtime_ns: file.mtime,
-                // A store belongs to one torrent: nothing else can be in its place.
+                // A store belongs to one torrent, so nothing else can be in its place.
                 id: None,
             })
         };
@@ -273,7 +275,7 @@ impl RamDisk {
         }
     }
 
-    /// The bytes of a range that was checked; shorter where nothing was written.
+    /// The bytes of a range that was checked. Shorter where nothing was written.
     fn range(&self, hash: InfoHash, at: u64, len: u64) -> &[u8] {
         let (Ok(at), Ok(len)) = (usize::try_from(at), usize::try_from(len)) else {
             return &[];
@@ -315,7 +317,7 @@ impl RamDisk {
                 }
             }
             for extent in info.extents(at, u64::from(len)) {
-                // Padding is in no file.
+                // Padding belongs to no file.
                 let regular = info.files()[extent.file].kind == FileKind::Regular;
                 if let Some(file) = store.files.get_mut(extent.file).filter(|_| regular) {
                     file.touched = true;
@@ -323,7 +325,7 @@ impl RamDisk {
                     file.mtime = mtime;
                 }
             }
-            // Empty files come with the first bytes of any.
+            // Empty files are created with the first bytes of any file.
             for (file, named) in store.files.iter_mut().zip(info.files()) {
                 if named.len == 0 && file.wanted && !file.exists {
                     file.exists = true;
@@ -389,7 +391,7 @@ impl Storage for RamDisk {
     }
 }
 
-/// No disk: every op fails as unsupported, but for those that ask for nothing.
+/// No disk: every op that needs one fails as unsupported.
 #[derive(Debug, Default)]
 pub struct NoDisk {
     done: VecDeque<(OpId, Outcome)>,

@@ -10,7 +10,7 @@ use super::{DiskJob, DiskOp, NoDisk, RamDisk, Storage};
 
 const T: TorrentId = TorrentId(3);
 
-/// Two files of these lengths in one torrent with pieces of 32 KiB.
+/// Two files of these lengths in one torrent, with pieces of 32 KiB.
 fn info(first: u64, second: u64) -> Arc<Info> {
     let mut builder = Builder::folder("both");
     builder.add(vec!["a".into()], first);
@@ -28,7 +28,7 @@ fn blocks(pool: &mut BlockPool, fill: u8, len: u32) -> Vec<Block> {
     blocks
 }
 
-/// Submits one job; exactly one outcome comes back, for it.
+/// Submits one job, and returns its outcome, which must be the only one.
 fn run(disk: &mut impl Storage, job: DiskJob) -> Outcome {
     let id = OpId(77);
     let now = Instant::from_micros(5);
@@ -154,7 +154,7 @@ fn content_and_record_outlive_the_engine_and_deletion_ends_both() {
     let mut pool = BlockPool::new(8);
     let mut disk = RamDisk::new(50_000);
     let record = |n: u8| DiskJob::Save { record: vec![n] };
-    // A magnet saves before its files are known.
+    // A magnet link saves before its files are known.
     run(&mut disk, record(1));
     assert_eq!(
         (disk.record_of(T), disk.record(hash)),
@@ -234,7 +234,7 @@ fn other_ops_are_handed_back() {
 }
 
 quickcheck! {
-    /// Whatever range is asked for: an answer, no panic.
+    /// Every range gets an answer, and no panic.
     fn ranges_out_of_bounds_are_answered(at: u64, len: u32, hash: u64) -> bool {
         let mut disk = RamDisk::new(1 << 20);
         let info = info(40_000, 10_000);

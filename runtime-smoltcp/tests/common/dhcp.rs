@@ -1,4 +1,4 @@
-//! A DHCP server on Ethernet (RFC 2131): it offers one address, and can be told to take it back.
+//! A DHCP server on Ethernet (RFC 2131), which offers one address and can withdraw it.
 
 use std::cell::Cell;
 use std::net::Ipv4Addr;
@@ -14,14 +14,14 @@ use smoltcp::wire::{
 use super::Station;
 
 const MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 0xfe]);
-/// Its own address.
+/// The address of the server.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 
 pub struct Dhcp {
-    /// What it offers; changed, the old one is refused when it is to be renewed.
+    /// The address that it offers. After a change, the old one is refused on renewal.
     pub offer: Rc<Cell<Ipv4Addr>>,
     pub lease: u32,
-    /// What it says the gateway is.
+    /// The gateway that it announces.
     pub router: Ipv4Addr,
     pub acks: Rc<Cell<u32>>,
 }
@@ -117,7 +117,7 @@ fn datagram(to: EthernetAddress, reply: &DhcpRepr<'_>) -> Vec<u8> {
     bytes
 }
 
-/// RFC 826: where the server is.
+/// The answer to an ARP request for the server (RFC 826).
 fn arp_reply(request: &[u8]) -> Option<Vec<u8>> {
     if request[7] != 1 || request[24..28] != SERVER.octets() {
         return None;

@@ -1,4 +1,4 @@
-//! A memory disk that takes its time, and counts.
+//! A memory disk with latency and counters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Drivers on one link, under virtual time: frames may be late, lost, or overtake one another.
+//! Drivers on one link under virtual time. Frames may be delayed, lost or reordered.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -28,7 +28,7 @@ use disk::SlowDisk;
 pub use wire::Wire;
 use wire::is_for;
 
-/// The port every driver listens on.
+/// The port on which every driver listens.
 pub const PORT: u16 = 6881;
 
 /// A torrent of one file with predictable content.
@@ -46,17 +46,17 @@ pub fn torrent(len: usize, piece_len: u32) -> (Arc<Info>, Vec<u8>) {
     (torrent.info, data)
 }
 
-/// Something else on the link: a server, an attacker.
+/// Another machine on the link: a server or an attacker.
 pub trait Station {
-    /// A frame arrived; those it sends go into `out`.
+    /// Handles a frame that has arrived. Frames to send go into `out`.
     fn frame(&mut self, now: Instant, frame: &[u8], out: &mut Vec<Vec<u8>>);
-    /// Its time has come.
+    /// Handles its timer.
     fn tick(&mut self, _now: Instant, _out: &mut Vec<Vec<u8>>) {}
-    /// When that is.
+    /// When its timer is due.
     fn timeout(&self) -> Option<Instant> {
         None
     }
-    /// Whether it wants to see a frame.
+    /// Returns `true` when it wants to see a frame.
     fn hears(&self, frame: &[u8]) -> bool;
 }
 
@@ -68,17 +68,17 @@ pub struct Node {
     pub polls: u64,
 }
 
-/// What the link does to frames.
+/// The faults of the link.
 #[derive(Clone, Copy)]
 pub struct Link {
     pub delay: Duration,
-    /// Up to this much more, at random: frames overtake one another.
+    /// The largest additional delay, at random, so that frames are reordered.
     pub jitter: Duration,
-    /// Of a thousand frames so many are lost.
+    /// The number of lost frames in a thousand.
     pub loss: u32,
-    /// Of a thousand frames so many arrive twice.
+    /// The number of duplicated frames in a thousand.
     pub twice: u32,
-    /// Of a thousand frames so many arrive with a bit turned over.
+    /// The number of frames in a thousand that arrive with one bit changed.
     pub corrupt: u32,
 }
 
@@ -102,10 +102,10 @@ pub struct World {
     air: BTreeMap<(Instant, u64), (usize, Vec<u8>)>,
     seq: u64,
     rng: ChaCha8Rng,
-    /// All frames with their times, folded.
+    /// A hash of all frames with their times.
     pub trace: u64,
     pub frames: u64,
-    /// Nodes made from now on look at no checksum.
+    /// Nodes created from now on verify no checksums.
     pub unchecked: bool,
 }
 
@@ -133,7 +133,7 @@ impl World {
         }
     }
 
-    /// What node `n`'s interface is like, with both families, before a test changes it.
+    /// The configuration of node `n`'s interface, with both families, before a test changes it.
     pub fn net(n: usize, ethernet: bool, config: &Config) -> NetConfig {
         let hardware = match ethernet {
             true => Hardware::Ethernet([2, 0, 0, 0, 0, n as u8 + 1]),
@@ -148,7 +148,7 @@ impl World {
         .address(Self::ip(n, true), 64)
     }
 
-    /// Adds a driver; returns its number.
+    /// Adds a driver, and returns its number.
     pub fn node(&mut self, net: NetConfig, mut config: Config) -> usize {
         if config.listen.is_empty() {
             for unspecified in [IpAddr::from([0, 0, 0, 0]), IpAddr::from([0u16; 8])] {
@@ -169,14 +169,14 @@ impl World {
         self.nodes.len() - 1
     }
 
-    /// A node with both families that listens on [`PORT`].
+    /// Adds a node with both families that listens on [`PORT`].
     pub fn plain(&mut self, ethernet: bool) -> usize {
         let config = Config::default();
         let net = Self::net(self.nodes.len(), ethernet, &config);
         self.node(net, config)
     }
 
-    /// Gives a node the content, to seed it.
+    /// Gives a node the content to seed.
     pub fn seed(&mut self, n: usize, info: &Arc<Info>, data: &[u8]) -> TorrentId {
         let node = &mut self.nodes[n];
         let disk = node.driver.storage_mut();
@@ -185,7 +185,7 @@ impl World {
         node.driver.engine_mut().add(self.now, add).unwrap()
     }
 
-    /// Has a node fetch the content from others.
+    /// Makes a node download the content from peers.
     pub fn leech(&mut self, n: usize, info: &Arc<Info>, peers: &[SocketAddr]) -> TorrentId {
         let add = AddTorrent {
             peers: peers.to_vec(),
@@ -195,7 +195,7 @@ impl World {
         engine.add(self.now, add).unwrap()
     }
 
-    /// Whether a node has all of a torrent, bit for bit.
+    /// Returns `true` when a node has the complete and correct content.
     pub fn has(&self, n: usize, id: TorrentId, info: &Info, data: &[u8]) -> bool {
         let driver = &self.nodes[n].driver;
         let status = driver.engine().torrent(self.now, id);
@@ -240,7 +240,7 @@ impl World {
         }
     }
 
-    /// Runs until `done` or until `limit` of virtual time has passed; returns whether `done`.
+    /// Runs until `done` returns `true` or `limit` has passed. Returns whether it was `done`.
     pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
         let end = self.now + limit;
         let mut at_once = 0;
@@ -272,12 +272,12 @@ impl World {
             .collect()
     }
 
-    /// Runs for a while.
+    /// Runs for `time`.
     pub fn run(&mut self, time: Duration) {
         self.run_until(time, |_| false);
     }
 
-    /// All that happens now.
+    /// Handles everything that happens now.
     fn step(&mut self) {
         let mut out = Vec::new();
         while let Some(entry) = self.air.first_entry() {
@@ -327,7 +327,7 @@ impl World {
         }
     }
 
-    /// Law 1: shuts everybody down, and every op was answered.
+    /// Law 1: shuts every node down, and checks that every op was answered.
     pub fn audit(&mut self) {
         for node in &mut self.nodes {
             node.driver.engine_mut().shutdown(self.now);
@@ -343,7 +343,7 @@ impl World {
     }
 }
 
-/// The address node `n` listens on.
+/// The endpoint on which node `n` listens.
 pub fn addr(n: usize, v6: bool) -> SocketAddr {
     SocketAddr::new(World::ip(n, v6), PORT)
 }

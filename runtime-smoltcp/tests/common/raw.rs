@@ -1,4 +1,4 @@
-//! Stations that make TCP segments by hand.
+//! Stations that build TCP segments by hand.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -47,21 +47,21 @@ pub fn plain(src_port: u16, dst_port: u16, control: TcpControl, seq: i32) -> Tcp
     }
 }
 
-/// Knocks at a port from many addresses of 10.0.1.0/24, and perhaps answers.
+/// Sends SYNs to a port from many addresses of 10.0.1.0/24.
 pub struct Knocker {
     pub target: Ipv4Addr,
     pub port: u16,
-    /// When the next knock is, and how many are left.
+    /// When the next SYN is sent, and how many are left.
     pub next: Option<Instant>,
     pub left: u32,
     pub every: Duration,
-    /// Knocks at once.
+    /// The number of SYNs sent at once.
     pub burst: u32,
-    /// Whether handshakes are gone through with.
+    /// Whether it completes handshakes.
     pub finish: bool,
-    /// Knocks so far: says from where the next comes.
+    /// The number of SYNs so far, which selects the next source address.
     pub count: u32,
-    /// Answers seen: SYN|ACK, RST.
+    /// The answers received: SYN with ACK, and RST.
     pub synacks: std::rc::Rc<std::cell::Cell<u32>>,
     pub resets: std::rc::Rc<std::cell::Cell<u32>>,
 }

@@ -1,4 +1,4 @@
-//! A machine with a scripted DNS and HTTP server, on bare IP.
+//! A machine on bare IP with scripted DNS, HTTP and tracker servers.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,24 +13,24 @@ use smoltcp::wire::{HardwareAddress, IpCidr};
 use super::wire::destination;
 use super::{Station, Wire};
 
-/// What it was asked, and what it answers.
+/// The answers of the servers, and the requests that they received.
 #[derive(Default)]
 pub struct Script {
-    /// Names and their addresses; others do not exist.
+    /// Names and their addresses. Other names do not exist.
     pub names: Vec<(String, Vec<IpAddr>)>,
-    /// Questions that were answered: name and whether for IPv6.
+    /// The questions that were answered: the name, and whether IPv6 was asked for.
     pub asked: Vec<(String, bool)>,
-    /// Requests, whole: who asked, and the first line.
+    /// The HTTP requests: the client and the first line.
     pub requests: Vec<(SocketAddr, String)>,
-    /// Answer to a request for this target; others get 404. Complete, as sent.
+    /// The complete response for a target. Other targets get a 404.
     pub pages: Vec<(String, Vec<u8>)>,
-    /// Questions are heard and not answered.
+    /// No question is answered.
     pub silent: bool,
-    /// Only those for IPv6 are not.
+    /// No question for IPv6 is answered.
     pub silent_v6: bool,
-    /// What the UDP tracker tells of (BEP 15).
+    /// The peers in the responses of the UDP tracker (BEP 15).
     pub peers: Vec<SocketAddr>,
-    /// Who announced there.
+    /// The clients that announced to the UDP tracker.
     pub announced: Vec<SocketAddr>,
 }
 
@@ -46,9 +46,9 @@ pub struct Server {
     pub script: Rc<RefCell<Script>>,
 }
 
-/// The port of its HTTP server.
+/// The port of the HTTP server.
 pub const HTTP: u16 = 8080;
-/// The port of its UDP tracker.
+/// The port of the UDP tracker.
 pub const TRACKER: u16 = 6969;
 
 impl Server {
@@ -200,7 +200,7 @@ impl Station for Server {
     }
 
     fn timeout(&self) -> Option<Instant> {
-        // No timers but those of retransmission, looked at often enough.
+        // The only timers are those for retransmission, which are polled often enough.
         let busy = self.http.iter().any(|(h, _)| {
             let state = self.sockets.get::<tcp::Socket<'_>>(*h).state();
             !matches!(state, tcp::State::Listen | tcp::State::Closed)
@@ -227,7 +227,7 @@ fn parse_question(packet: &[u8]) -> Option<(String, bool, usize)> {
     Some((labels.join("."), kind == 28, at + 4))
 }
 
-/// RFC 1035 §4: the question repeated, the answers pointing back at its name.
+/// A response that repeats the question, with answers that point to its name (RFC 1035 §4).
 fn answer<'a>(question: &[u8], addrs: Option<impl Iterator<Item = &'a IpAddr>>) -> Vec<u8> {
     let mut packet = question.to_vec();
     let exists = addrs.is_some();

@@ -14,9 +14,9 @@ pub struct Wire {
     pub rx: VecDeque<Vec<u8>>,
     pub tx: Vec<Vec<u8>>,
     ethernet: bool,
-    /// Frames it takes before somebody takes them away; 0: any number.
+    /// How many frames it holds until they are taken; 0 for any number.
     pub room: usize,
-    /// Checksums are not looked at: damage gets through to the stack.
+    /// Checksums are not verified, so that damaged frames reach the stack.
     pub unchecked: bool,
 }
 
@@ -60,7 +60,7 @@ impl Device for Wire {
     type TxToken<'a> = Tx<'a>;
 
     fn receive(&mut self, _: Instant) -> Option<(Rx, Tx<'_>)> {
-        // Whoever receives has to be able to answer.
+        // The stack must be able to answer what it receives.
         if self.is_full() {
             return None;
         }
@@ -76,7 +76,7 @@ impl Device for Wire {
         let mut caps = DeviceCapabilities::default();
         if self.unchecked {
             caps.checksum = ChecksumCapabilities::ignored();
-            // What is sent has one, for those who look.
+            // Frames that are sent have checksums, for receivers that verify them.
             caps.checksum.ipv4 = Checksum::Tx;
             caps.checksum.tcp = Checksum::Tx;
             caps.checksum.udp = Checksum::Tx;
@@ -91,7 +91,7 @@ impl Device for Wire {
     }
 }
 
-/// Whether a machine's interface takes a frame up.
+/// Returns `true` when a machine's interface accepts a frame.
 pub fn is_for(net: &NetConfig, mut ours: impl Iterator<Item = IpAddr>, frame: &[u8]) -> bool {
     match net.hardware {
         Hardware::Ethernet(mac) => frame[..6] == mac || frame[0] & 1 == 1,
@@ -102,7 +102,7 @@ pub fn is_for(net: &NetConfig, mut ours: impl Iterator<Item = IpAddr>, frame: &[
     }
 }
 
-/// Where an IP packet goes.
+/// The destination of an IP packet.
 pub fn destination(packet: &[u8]) -> IpAddr {
     if packet[0] >> 4 == 4 {
         IpAddr::from(<[u8; 4]>::try_from(&packet[16..20]).unwrap())

@@ -1,4 +1,4 @@
-//! Who listens, and who makes way.
+//! Listening, and eviction of connections when sockets are short.
 
 use core::net::SocketAddr;
 
@@ -10,7 +10,8 @@ use crate::net::{Net, socket_addr};
 use crate::stats::Stats;
 
 impl Pool {
-    /// A listener got a SYN: it becomes a connection, another takes its place.
+    /// Handles a listener that has received a SYN: it becomes a connection, and another socket
+    /// takes its place.
     pub(super) fn got_syn(&mut self, net: &mut Net, now: Instant, index: usize, stats: &mut Stats) {
         self.swap(net, index, self.base);
         let index = self.base;
@@ -23,7 +24,7 @@ impl Pool {
         slot.since = now;
         self.set_deadline(index, deadline);
         stats.syns += 1;
-        // A listener takes both families; not all are bound.
+        // A listener accepts both families, and only one may be bound.
         let socket = net.tcp(self.handles[index]);
         let v6 = socket
             .local_endpoint()
@@ -44,7 +45,7 @@ impl Pool {
         self.fill(net, stats);
     }
 
-    /// Brings the number of listeners up to what it should be, as far as sockets go.
+    /// Creates missing listeners, as far as there are sockets.
     pub(crate) fn fill(&mut self, net: &mut Net, stats: &mut Stats) {
         if !core::mem::take(&mut self.short) {
             return;
@@ -55,20 +56,20 @@ impl Pool {
             let listening = |s: &&Slot| s.owner == Owner::Listener && s.port == port;
             let mut have = self.slots[self.base..].iter().filter(listening).count();
             while have < self.config.reserve {
-                // Others make way for the last listener only.
+                // Other connections are evicted only for the last listener.
                 let index = self.grow(net).or_else(|| self.lower(net));
                 let index = index.or_else(|| {
                     let room = have == 0 && self.make_room(net, true, stats);
                     room.then(|| self.lower(net)).flatten()
                 });
                 let Some(index) = index else {
-                    // Goes on when a socket can be had.
+                    // This continues when a socket becomes free.
                     self.missing = true;
                     break;
                 };
                 self.tune(net, index);
                 let socket = net.watch(self.handles[index], self.bit(index));
-                // Port and state are fit for it: see `grow` and `free`.
+                // The port and the state permit it; see `grow` and `free`.
                 let _ = socket.listen(port);
                 self.slots[index] = Slot {
                     owner: Owner::Listener,
@@ -81,7 +82,7 @@ impl Pool {
         }
     }
 
-    /// Moves a free socket above `base`; where to.
+    /// Moves a free socket above `base`. Returns its new index.
     pub(super) fn lower(&mut self, net: &mut Net) -> Option<usize> {
         let free = self.free_slot()?;
         self.swap(net, free, self.base - 1);
@@ -110,9 +111,9 @@ impl Pool {
         made.then(|| self.free_slot()).flatten()
     }
 
-    /// Frees a socket that can be spared: one in TIME-WAIT, else one that lingers, else (for a
-    /// listener) one whose handshake is not through; always the oldest. The only handshake there
-    /// is goes on: with the last socket one more gets in, and then nobody.
+    /// Frees a socket that can be spared: one in TIME-WAIT, otherwise one that lingers, otherwise
+    /// (for a listener) one in a handshake; always the oldest. A single handshake is spared: with
+    /// the last socket, it lets one more peer in.
     pub(super) fn make_room(&mut self, net: &mut Net, half_open: bool, stats: &mut Stats) -> bool {
         let mut best: Option<(u8, Instant, usize)> = None;
         for (index, slot) in self.slots[..self.base].iter().enumerate() {
@@ -139,7 +140,7 @@ impl Pool {
         true
     }
 
-    /// The oldest handshake makes way.
+    /// Drops the oldest handshake.
     pub(super) fn drop_half_open(&mut self, net: &mut Net, stats: &mut Stats) {
         let half_open = self.slots[..self.base].iter().enumerate();
         let oldest = half_open
@@ -151,12 +152,13 @@ impl Pool {
         }
     }
 
-    /// Takes a slot from a connection without a word to the other side, for whom it is as if
-    /// its packets were lost: it will try again, where a reset would turn it away.
+    /// Takes a slot from a connection silently. To the other side it looks like packet loss, so it
+    /// tries again, while a reset would make it give up.
     fn evict(&mut self, net: &mut Net, index: usize) {
         self.free(net, index);
         let socket = net.tcp(self.handles[index]);
-        // A socket that listens has forgotten what it was; on which port matters to nobody.
+        // A listening socket has forgotten its previous connection. The port does not matter,
+        // because the socket is closed next.
         let _ = socket.listen(1);
         socket.close();
     }

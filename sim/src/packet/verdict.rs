@@ -60,54 +60,54 @@ macro_rules! rules {
 }
 
 rules! {
-    /// A flow that the NAT knows was translated.
+    /// The packet of a known flow was translated.
     NatMapped = "nat.mapped",
-    /// A new mapping was made for it.
+    /// A new mapping was created for the flow.
     NatNewMapping = "nat.new-mapping",
-    /// A new flow uses a mapping that exists.
+    /// A new flow uses an existing mapping.
     NatReusedMapping = "nat.reused-mapping",
-    /// The port that it asked for was taken; it got another.
+    /// The preferred port was taken, so the new mapping has another one.
     NatRemapped = "nat.remapped",
-    /// A port mapping that was asked for (UPnP, NAT-PMP, PCP) led it in.
+    /// A port mapping that was requested (UPnP, NAT-PMP, PCP) let the packet in.
     NatForwarded = "nat.forwarded",
-    /// Sent back in by its external endpoint (hairpin).
+    /// The packet was for an external endpoint of this NAT and came back in (hairpin).
     NatHairpin = "nat.hairpin",
-    /// This NAT does not send packets back in (no hairpin).
+    /// This NAT does not hairpin packets.
     NatNoHairpin = "nat.no-hairpin",
-    /// Nothing maps the external endpoint that it is for.
+    /// The external endpoint has no mapping.
     NatNoMapping = "nat.no-mapping",
-    /// The mapping exists, but its filtering does not let this sender in.
+    /// The mapping exists, but its filtering does not admit this sender.
     NatFiltered = "nat.filtered",
-    /// The two endpoints speak through another mapping already.
+    /// The two endpoints already have a flow through another mapping.
     NatClash = "nat.clash",
     /// The mapping had expired.
     NatExpired = "nat.expired",
-    /// Taken for the box itself and remembered: a mapping that wants this port towards this
+    /// The box accepted the packet for itself and created a flow: a mapping that wants this port towards this
     /// sender will get another (the inbound-first collision).
     NatStray = "nat.stray",
     /// The segment belongs to no connection that the NAT knows, and opens none.
     NatTcpState = "nat.tcp-state",
     /// The NAT's table is full.
     NatTableFull = "nat.table-full",
-    /// The internal host has as many flows as one host may have.
+    /// The internal host has reached its limit of flows.
     NatHostLimit = "nat.host-limit",
-    /// No external port is free for it.
+    /// No external port is free for the flow.
     NatNoPort = "nat.no-port",
-    /// An unsolicited SYN.
+    /// The SYN was not solicited.
     NatUnsolicitedSyn = "nat.unsolicited-syn",
-    /// The NAT restarted and forgot it.
+    /// The NAT has forgotten the mapping in a restart.
     NatRebooted = "nat.rebooted",
-    /// An ICMP error about a flow that is mapped.
+    /// An ICMP error about a known flow was translated.
     NatIcmp = "nat.icmp",
-    /// An ICMP message that belongs to no flow.
+    /// The ICMP message belongs to no flow.
     NatIcmpUnknown = "nat.icmp-unknown",
-    /// ICMP errors are not passed on by this NAT.
+    /// This NAT does not pass ICMP errors on.
     NatIcmpBlocked = "nat.icmp-blocked",
-    /// A fragment, which this NAT does not pass.
+    /// This NAT does not pass the fragment on.
     NatFragment = "nat.fragment",
-    /// A protocol or family that this NAT does not translate: passed as it is.
+    /// This NAT does not translate the protocol or family, so the packet passed unchanged.
     NatUntouched = "nat.untouched",
-    /// For the box itself.
+    /// The packet is for the box itself.
     BoxLocal = "box.local",
     /// The firewall lets this through without regard to state.
     FirewallAllowed = "firewall.allowed",
@@ -115,19 +115,19 @@ rules! {
     FirewallEstablished = "firewall.established",
     /// A new flow from inside.
     FirewallNew = "firewall.new",
-    /// A new flow from outside, which the firewall does not let in.
+    /// The firewall does not let in new flows from outside.
     FirewallUnsolicited = "firewall.unsolicited",
-    /// UDP is blocked.
+    /// The firewall blocks UDP.
     FirewallUdpBlocked = "firewall.udp-blocked",
-    /// The port is not among those that are allowed out.
+    /// The firewall does not let out packets to this port.
     FirewallPortBlocked = "firewall.port-blocked",
     /// The firewall's table is full.
     FirewallTableFull = "firewall.table-full",
-    /// Sent on by a router.
+    /// The router sent the packet on.
     Forwarded = "route.forwarded",
-    /// Handed on within one network, past the box of its router.
+    /// The packet stayed within one network and did not pass the router's box.
     Switched = "route.switched",
-    /// The two regions cannot reach one another at this time.
+    /// The two regions cannot reach each other at this time.
     RegionsParted = "route.parted",
     /// Nobody has this address.
     NoRoute = "route.none",
@@ -135,26 +135,26 @@ rules! {
     HopLimit = "route.hop-limit",
     /// The link's queue was full.
     LinkQueueFull = "link.queue-full",
-    /// Lost on the link, by chance.
+    /// The packet was lost on the link by chance.
     LinkLost = "link.lost",
-    /// Longer than the link carries.
+    /// The packet is longer than the link's MTU.
     LinkTooBig = "link.too-big",
-    /// Longer than the link carries, and split.
+    /// The packet is longer than the link's MTU and was split.
     LinkFragmented = "link.fragmented",
     /// The link is cut at this time.
     LinkDown = "link.down",
-    /// A bit was changed on the link.
+    /// The link changed a bit of the packet.
     LinkCorrupted = "link.corrupted",
-    /// The link delivered it twice.
+    /// The link delivered the packet twice.
     LinkDuplicated = "link.duplicated",
-    /// Carried by the link.
+    /// The link carried the packet.
     LinkCarried = "link.carried",
-    /// Reached the host.
+    /// The packet reached the host.
     Delivered = "host.delivered",
     /// The host is switched off.
     HostOff = "host.off",
-    /// A bit error was found by a checksum, and the packet dropped.
+    /// A checksum revealed a bit error, so the packet was dropped.
     Checksum = "host.checksum",
-    /// A fault that was planted for a test dropped it.
+    /// A fault that was planted for a test dropped the packet.
     PlantedFault = "fault.planted",
 }

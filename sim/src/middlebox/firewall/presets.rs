@@ -31,17 +31,17 @@ pub fn find(name: &str) -> Option<&'static Preset> {
 const ALL: &[Preset] = &[
     Preset {
         name: "home6",
-        about: "IPv6 at home: what inside asked for comes in, the rest is dropped in silence; IPv4 is the NAT's affair (RFC 6092)",
+        about: "IPv6 at home: only answers come in, the rest is dropped silently; IPv4 is left to the NAT (RFC 6092)",
         make: home6,
     },
     Preset {
         name: "no-inbound",
-        about: "both families: what inside asked for comes in, nothing else",
+        about: "both families: only answers come in",
         make: no_inbound,
     },
     Preset {
         name: "udp-blocked",
-        about: "a company or hotel: no UDP at all but DNS, any TCP out, nothing unasked in",
+        about: "a company or hotel: UDP to DNS only, any TCP out, only answers in",
         make: || FirewallConfig {
             udp_out: Ports::Only(vec![53]),
             ..no_inbound()
@@ -49,7 +49,7 @@ const ALL: &[Preset] = &[
     },
     Preset {
         name: "web-only",
-        about: "TCP out to ports 80 and 443 alone, UDP to DNS alone, nothing unasked in",
+        about: "TCP to ports 80 and 443 only, UDP to DNS only, only answers in",
         make: || FirewallConfig {
             udp_out: Ports::Only(vec![53]),
             tcp_out: Ports::Only(vec![80, 443]),
@@ -58,7 +58,7 @@ const ALL: &[Preset] = &[
     },
     Preset {
         name: "open",
-        about: "keeps state and stops nothing",
+        about: "keeps state and blocks nothing",
         make: || FirewallConfig {
             open: true,
             echo_in: true,
@@ -67,7 +67,7 @@ const ALL: &[Preset] = &[
     },
     Preset {
         name: "simple6",
-        about: "IPv6 at home as RFC 6092 recommends it: endpoint-independent filtering, SYNs refused after 6 s, pings let in",
+        about: "IPv6 at home as RFC 6092 recommends: endpoint-independent filtering, SYNs refused after 6 s, pings let in",
         make: || FirewallConfig {
             filtering: Filtering::EndpointIndependent,
             unsolicited_syn: UnsolicitedSyn::DelayedIcmp,
@@ -77,7 +77,7 @@ const ALL: &[Preset] = &[
     },
     Preset {
         name: "no-inbound-reset",
-        about: "as no-inbound, and refuses SYNs with a reset",
+        about: "like no-inbound, but refuses SYNs with a reset",
         make: || FirewallConfig {
             unsolicited_syn: UnsolicitedSyn::Reset,
             ..no_inbound()

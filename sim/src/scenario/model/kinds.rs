@@ -47,7 +47,7 @@ pub const KINDS: &[KindInfo] = &[
     KindInfo {
         kind: Kind::Manual,
         name: "manual",
-        doc: "Says nothing unless an event makes it, and counts what comes.",
+        doc: "Sends only when an event says so, and counts what it receives.",
         port: 40_000,
         needs: &[],
         takes: &["port"],
@@ -63,8 +63,8 @@ pub const KINDS: &[KindInfo] = &[
     KindInfo {
         kind: Kind::Steady,
         name: "steady",
-        doc: "Sends datagrams from one port at a steady pace and expects each back: somebody's \
-              call or game, the bystander of a swarm.",
+        doc: "Sends datagrams from one port at a steady pace and expects each of them \
+              back, like a call or a game of another user of the network.",
         port: 40_000,
         needs: &["to"],
         takes: &["port", "to-port", "every", "size", "start", "stop"],
@@ -72,8 +72,8 @@ pub const KINDS: &[KindInfo] = &[
     KindInfo {
         kind: Kind::Flood,
         name: "flood",
-        doc: "Sends each datagram from another port to another port: a client that opens flows \
-              without regard for the router's table.",
+        doc: "Sends each datagram from another port to another port, like a client that \
+              opens flows without regard for the router's table.",
         port: 10_000,
         needs: &["to"],
         takes: &["flows", "size", "start", "stop"],
@@ -81,7 +81,7 @@ pub const KINDS: &[KindInfo] = &[
     KindInfo {
         kind: Kind::Rendezvous,
         name: "rendezvous",
-        doc: "Tells punching hosts under which endpoints it sees them, over UDP and TCP.",
+        doc: "Tells hosts that punch holes each other's observed endpoints, over UDP and TCP.",
         port: 3_478,
         needs: &[],
         takes: &["port"],
@@ -89,8 +89,8 @@ pub const KINDS: &[KindInfo] = &[
     KindInfo {
         kind: Kind::UdpPunch,
         name: "udp-punch",
-        doc: "Learns the other's endpoint from a rendezvous server, then both send until both \
-              have heard the other.",
+        doc: "Learns the other host's endpoint from a rendezvous server. Then both send until \
+              each has heard the other.",
         port: 40_000,
         needs: &["to", "via"],
         takes: &["port", "start", "told-after"],
@@ -98,7 +98,7 @@ pub const KINDS: &[KindInfo] = &[
     KindInfo {
         kind: Kind::TcpPunch,
         name: "tcp-punch",
-        doc: "The same with TCP: both connect at once from the port that the server saw \
+        doc: "The same over TCP: both connect at once from the port that the server saw \
               (simultaneous open).",
         port: 40_000,
         needs: &["to", "via"],
@@ -115,7 +115,7 @@ pub const KINDS: &[KindInfo] = &[
     KindInfo {
         kind: Kind::EngineSeed,
         name: "engine-seed",
-        doc: "The real engine over a simulated TCP/IP stack and disk, with all of the torrent.",
+        doc: "The real engine over a simulated TCP/IP stack and disk, with the complete torrent.",
         port: 6_881,
         needs: &[],
         takes: &[
@@ -131,7 +131,7 @@ pub const KINDS: &[KindInfo] = &[
     KindInfo {
         kind: Kind::EngineLeech,
         name: "engine-leech",
-        doc: "The same, with none of it.",
+        doc: "The same engine without any of the torrent.",
         port: 6_881,
         needs: &[],
         takes: &[

@@ -47,13 +47,13 @@ pub(crate) use keys;
 
 /// The keys before the first table.
 pub(crate) const TOP: &[Key<Scenario>] = keys! {
-    "name", "text", "the file's name", "\"two homes\"", "What it is called in reports."
+    "name", "text", "the file's name", "\"two homes\"", "The name in reports."
         => |s, v| s.name = value::line(v)?;
-    "about", "text", "\"\"", "\"Who gets through to whom.\"", "What it shows."
+    "about", "text", "\"\"", "\"Who gets through to whom.\"", "What the scenario shows."
         => |s, v| s.about = value::prose(v)?;
-    "seed", "whole number", "1", "7", "The seed of everything that is random. `--seed` goes before it."
+    "seed", "whole number", "1", "7", "The seed of everything random. `--seed` overrides it."
         => |s, v| s.seed = value::whole(v, 0, u64::MAX)?;
-    "duration", "time", "60s", "\"90s\"", "How long it runs, in simulated time; at most 30 days."
+    "duration", "time", "60s", "\"90s\"", "The simulated time that it runs, at most 30 days."
         => |s, v| s.duration = {
             let d = value::duration(v)?;
             if d.is_zero() || d.as_secs() > 30 * 86_400 {
@@ -65,7 +65,7 @@ pub(crate) const TOP: &[Key<Scenario>] = keys! {
 
 /// The keys of `[torrent]`.
 pub(crate) const TORRENT: &[Key<Torrent>] = keys! {
-    "size", "size", "1 MiB", "\"4 MiB\"", "How much it is; at most 1 GiB."
+    "size", "size", "1 MiB", "\"4 MiB\"", "Its length, at most 1 GiB."
         => |s, v| s.size = {
             let n = value::size(v)?;
             if n == 0 || n > 1 << 30 {
@@ -73,7 +73,7 @@ pub(crate) const TORRENT: &[Key<Torrent>] = keys! {
             }
             n
         };
-    "piece", "size", "64 KiB", "\"256 KiB\"", "How long its pieces are: a power of two from 16 KiB to 16 MiB."
+    "piece", "size", "64 KiB", "\"256 KiB\"", "The length of its pieces: a power of two from 16 KiB to 16 MiB."
         => |s, v| s.piece = {
             let n = value::size(v)?;
             if !n.is_power_of_two() || !(16 << 10..=16 << 20).contains(&n) {
@@ -85,45 +85,45 @@ pub(crate) const TORRENT: &[Key<Torrent>] = keys! {
 
 /// The keys of a link, in a router, a host or an event.
 pub(crate) const LINK: &[Key<Link>] = keys! {
-    "delay", "time", "the preset's", "\"20ms\"", "How long a packet takes, one way."
+    "delay", "time", "the preset's", "\"20ms\"", "The one-way delay."
         => |s, v| s.delay = Some(value::duration(v)?);
-    "jitter", "time", "the preset's", "\"5ms\"", "The delay is longer by up to this, evenly spread."
+    "jitter", "time", "the preset's", "\"5ms\"", "The largest additional delay, evenly distributed."
         => |s, v| s.jitter = Some(value::duration(v)?);
     "down", "rate", "the preset's", "\"50 Mbit/s\"", "Bandwidth towards the host."
         => |s, v| s.down = Some(value::rate(v)?);
     "up", "rate", "the preset's", "\"10 Mbit/s\"", "Bandwidth towards the core."
         => |s, v| s.up = Some(value::rate(v)?);
-    "queue", "size", "the preset's", "\"64 KiB\"", "Bytes that wait for the link at most, each way; what comes on top is dropped."
+    "queue", "size", "the preset's", "\"64 KiB\"", "The most bytes that wait for the link, in each direction. Further packets are dropped."
         => |s, v| s.queue = Some(value::size(v)?);
-    "loss", "share", "the preset's", "\"1%\"", "Packets that are lost."
+    "loss", "share", "the preset's", "\"1%\"", "The share of packets that are lost."
         => |s, v| s.loss = Some(value::share(v)?);
-    "reorder", "share", "the preset's", "\"0.5%\"", "Packets that others overtake."
+    "reorder", "share", "the preset's", "\"0.5%\"", "The share of packets that others overtake."
         => |s, v| s.reorder = Some(value::share(v)?);
-    "duplicate", "share", "the preset's", "\"0.1%\"", "Packets that come twice."
+    "duplicate", "share", "the preset's", "\"0.1%\"", "The share of packets that arrive twice."
         => |s, v| s.duplicate = Some(value::share(v)?);
-    "corrupt", "share", "the preset's", "\"0.01%\"", "Packets that have a bit changed."
+    "corrupt", "share", "the preset's", "\"0.01%\"", "The share of packets that have a bit changed."
         => |s, v| s.corrupt = Some(value::share(v)?);
-    "mtu", "whole number", "the preset's", "1400", "Longest packet, in bytes, from 576."
+    "mtu", "whole number", "the preset's", "1400", "The longest packet in bytes, at least 576."
         => |s, v| s.mtu = Some(value::short(v, 576, u16::MAX)?);
 };
 
 /// The options of hosts, of which each kind takes some.
 pub(crate) const OPTIONS: &[Key<Options>] = keys! {
-    "port", "port", "the kind's", "6881", "Its own port."
+    "port", "port", "the kind's", "6881", "The host's port."
         => |s, v| s.port = Some(value::short(v, 1, u16::MAX)?);
-    "to", "host", "none: needed", "\"bob\"", "The host that it speaks to."
+    "to", "host", "required", "\"bob\"", "The host that it sends to or connects to."
         => |s, v| s.to = Some(value::name(v)?);
-    "to-port", "port", "that host's port", "7000", "The port there."
+    "to-port", "port", "that host's port", "7000", "The port of that host."
         => |s, v| s.to_port = Some(value::short(v, 1, u16::MAX)?);
-    "via", "host", "none: needed", "\"server\"", "The rendezvous server."
+    "via", "host", "required", "\"server\"", "The rendezvous server."
         => |s, v| s.via = Some(value::name(v)?);
-    "told-after", "time", "0s", "\"2s\"", "The rendezvous server tells all in one tick; this host is told so much later."
+    "told-after", "time", "0s", "\"2s\"", "The rendezvous server introduces all hosts in one tick. This host is told later by this much."
         => |s, v| s.told_after = value::duration(v)?;
-    "start", "time", "0s", "\"2s\"", "When it begins."
+    "start", "time", "0s", "\"2s\"", "When the host begins."
         => |s, v| s.start = value::duration(v)?;
-    "stop", "time", "never", "\"40s\"", "When it ends."
+    "stop", "time", "never", "\"40s\"", "When the host stops."
         => |s, v| s.stop = Some(value::duration(v)?);
-    "every", "time", "1s", "\"500ms\"", "Time between two datagrams; from 1ms."
+    "every", "time", "1s", "\"500ms\"", "The time between two datagrams, at least 1ms."
         => |s, v| s.every = {
             let d = value::duration(v)?;
             if d.as_micros() < 1_000 {
@@ -131,23 +131,23 @@ pub(crate) const OPTIONS: &[Key<Options>] = keys! {
             }
             d
         };
-    "reply-after", "time", "0s", "\"20s\"", "How long a datagram is kept before it goes back."
+    "reply-after", "time", "0s", "\"20s\"", "How long a datagram is kept before it is sent back."
         => |s, v| s.reply_after = value::duration(v)?;
     "flows", "whole number", "100", "200", "New flows per second, from 1 to 10000."
         => |s, v| s.flows = value::word(v, 1, 10_000)?;
-    "size", "whole number", "64", "200", "Bytes of data in each datagram, from 16 to 1400."
+    "size", "whole number", "64", "200", "The bytes of data in each datagram, from 16 to 1400."
         => |s, v| s.size = value::short(v, 16, 1_400)?;
-    "trackers", "hosts", "none", "[\"tracker\"]", "Trackers that it announces itself to."
+    "trackers", "hosts", "none", "[\"tracker\"]", "The trackers to which it announces."
         => |s, v| s.trackers = value::names(v)?;
-    "peers", "hosts", "none", "[\"alice\", \"bob\"]", "Hosts whose addresses it is told at the start."
+    "peers", "hosts", "none", "[\"alice\", \"bob\"]", "Hosts whose addresses it is given at the start."
         => |s, v| s.peers = value::names(v)?;
-    "upload", "rate", "off", "\"500 KiB/s\"", "Most that it uploads; `0` is nothing at all, not even requests."
+    "upload", "rate", "off", "\"500 KiB/s\"", "The upload limit. `0` stops all uploading, including requests."
         => |s, v| s.upload = rate_or_none(v)?;
-    "upload-slots", "whole number", "the engine's choice", "4", "How many peers it uploads to at once; `0` makes a free-rider."
+    "upload-slots", "whole number", "the engine's choice", "4", "The number of peers that it uploads to at once. `0` makes a free rider."
         => |s, v| s.upload_slots = Some(value::word(v, 0, 1_000)?);
-    "download", "rate", "off", "\"1 MiB/s\"", "Most that it downloads."
+    "download", "rate", "off", "\"1 MiB/s\"", "The download limit."
         => |s, v| s.download = value::rate(v)?.map(|bits| bits.div_ceil(8));
-    "disk-delay", "time", "none", "\"200ms\"", "How long each operation of its disk takes."
+    "disk-delay", "time", "none", "\"200ms\"", "The time that each operation of its disk takes."
         => |s, v| s.disk_delay = Some(value::duration(v)?);
 };
 

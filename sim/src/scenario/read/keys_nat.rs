@@ -16,81 +16,81 @@ use crate::{
 pub(crate) const NAT: &[Key<NatConfig>] = keys! {
     "mapping", "EIM, ADM or APDM", "the preset's", "\"EIM\"", "How flows share an external port: endpoint-independent, address-dependent, or address-and-port-dependent (\"symmetric\"). For UDP and TCP."
         => |s, v| { s.udp.mapping = mapping(v)?; s.tcp.mapping = s.udp.mapping };
-    "udp-mapping", "EIM, ADM or APDM", "the preset's", "\"ADM\"", "The same for UDP alone."
+    "udp-mapping", "EIM, ADM or APDM", "the preset's", "\"ADM\"", "The same for UDP only."
         => |s, v| s.udp.mapping = mapping(v)?;
-    "tcp-mapping", "EIM, ADM or APDM", "the preset's", "\"APDM\"", "The same for TCP alone."
+    "tcp-mapping", "EIM, ADM or APDM", "the preset's", "\"APDM\"", "The same for TCP only."
         => |s, v| s.tcp.mapping = mapping(v)?;
-    "filtering", "EIF, ADF or APDF", "the preset's", "\"EIF\"", "Who may send in through a mapping: anybody, addresses that were sent to, or endpoints that were sent to. For UDP and TCP."
+    "filtering", "EIF, ADF or APDF", "the preset's", "\"EIF\"", "Which remotes may send in through a mapping: any, addresses that were sent to, or endpoints that were sent to. For UDP and TCP."
         => |s, v| { s.udp.filtering = filtering(v)?; s.tcp.filtering = s.udp.filtering };
-    "udp-filtering", "EIF, ADF or APDF", "the preset's", "\"ADF\"", "The same for UDP alone."
+    "udp-filtering", "EIF, ADF or APDF", "the preset's", "\"ADF\"", "The same for UDP only."
         => |s, v| s.udp.filtering = filtering(v)?;
-    "tcp-filtering", "EIF, ADF or APDF", "the preset's", "\"APDF\"", "The same for TCP alone."
+    "tcp-filtering", "EIF, ADF or APDF", "the preset's", "\"APDF\"", "The same for TCP only."
         => |s, v| s.tcp.filtering = filtering(v)?;
-    "ports", "preserve, preserve-parity, sequential(step), random, block(size) or hash", "the preset's", "\"sequential(1)\"", "Which external port a new mapping asks for. For UDP and TCP."
+    "ports", "preserve, preserve-parity, sequential(step), random, block(size) or hash", "the preset's", "\"sequential(1)\"", "The external port that a new mapping asks for. For UDP and TCP."
         => |s, v| { s.udp.ports = ports(v)?; s.tcp.ports = s.udp.ports };
-    "udp-ports", "the same", "the preset's", "\"random\"", "The same for UDP alone."
+    "udp-ports", "the same", "the preset's", "\"random\"", "The same for UDP only."
         => |s, v| s.udp.ports = ports(v)?;
-    "tcp-ports", "the same", "the preset's", "\"hash\"", "The same for TCP alone."
+    "tcp-ports", "the same", "the preset's", "\"hash\"", "The same for TCP only."
         => |s, v| s.tcp.ports = ports(v)?;
-    "clash", "next, random, overload or drop", "the preset's", "\"overload\"", "When that port is taken: the next free one, a random one, shared as long as the remote endpoints differ, or none at all. For UDP and TCP."
+    "clash", "next, random, overload or drop", "the preset's", "\"overload\"", "What happens when that port is taken: the next free one is used, a random one, the same one as long as the remote endpoints differ, or none. For UDP and TCP."
         => |s, v| { s.udp.clash = clash(v)?; s.tcp.clash = s.udp.clash };
-    "udp-clash", "the same", "the preset's", "\"next\"", "The same for UDP alone."
+    "udp-clash", "the same", "the preset's", "\"next\"", "The same for UDP only."
         => |s, v| s.udp.clash = clash(v)?;
-    "tcp-clash", "the same", "the preset's", "\"drop\"", "The same for TCP alone."
+    "tcp-clash", "the same", "the preset's", "\"drop\"", "The same for TCP only."
         => |s, v| s.tcp.clash = clash(v)?;
-    "port-range", "\"low-high\"", "the preset's", "\"1024-65535\"", "External ports that are given out."
+    "port-range", "\"low-high\"", "the preset's", "\"1024-65535\"", "The external ports that are given out."
         => |s, v| s.port_range = value::port_range(v)?;
-    "wan-input", "drop, reject or accept", "the preset's", "\"accept\"", "Packets from outside that nothing maps. A box that accepts them remembers them, and may then have to move a mapping that wants the same port: the inbound-first collision."
+    "wan-input", "drop, reject or accept", "the preset's", "\"accept\"", "What happens to packets from outside for which there is no mapping. A box that accepts them creates flows for them, and may then have to give another port to a mapping that wants the same one: the inbound-first collision."
         => |s, v| s.wan_input = value::choice(v, &[("drop", WanInput::Drop), ("reject", WanInput::Reject), ("accept", WanInput::Accept)])?;
-    "udp-first", "time", "the preset's", "\"30s\"", "How long a UDP flow lives that was never answered."
+    "udp-first", "time", "the preset's", "\"30s\"", "The lifetime of a UDP flow that was not answered."
         => |s, v| s.timeouts.udp_first = value::duration(v)?;
-    "udp-stream", "time", "the preset's", "\"120s\"", "How long an answered one lives."
+    "udp-stream", "time", "the preset's", "\"120s\"", "The lifetime of a UDP flow that was answered."
         => |s, v| s.timeouts.udp_stream = value::duration(v)?;
-    "udp-stream-after", "time", "the preset's", "\"2s\"", "How old a flow must be for that."
+    "udp-stream-after", "time", "the preset's", "\"2s\"", "The age that a flow needs for `udp-stream` to apply."
         => |s, v| s.timeouts.udp_stream_after = value::duration(v)?;
     "inbound-refresh", "true or false", "the preset's", "true", "Whether packets from outside keep a UDP mapping alive."
         => |s, v| s.timeouts.inbound_refresh = value::switch(v)?;
-    "tcp-syn", "time", "the preset's", "\"120s\"", "How long a TCP connection lives that is being opened."
+    "tcp-syn", "time", "the preset's", "\"120s\"", "The lifetime of a TCP connection that is being opened."
         => |s, v| s.timeouts.tcp_syn = value::duration(v)?;
-    "tcp-established", "time", "the preset's", "\"2h\"", "… that is open."
+    "tcp-established", "time", "the preset's", "\"2h\"", "The lifetime of an open TCP connection."
         => |s, v| s.timeouts.tcp_established = value::duration(v)?;
-    "tcp-fin", "time", "the preset's", "\"120s\"", "… that is being closed."
+    "tcp-fin", "time", "the preset's", "\"120s\"", "The lifetime of a TCP connection that is being closed."
         => |s, v| s.timeouts.tcp_fin = value::duration(v)?;
-    "tcp-reset", "time", "the preset's", "\"10s\"", "… that was reset."
+    "tcp-reset", "time", "the preset's", "\"10s\"", "The lifetime of a TCP connection that was reset."
         => |s, v| s.timeouts.tcp_reset = value::duration(v)?;
-    "icmp-timeout", "time", "the preset's", "\"30s\"", "How long an ICMP echo is remembered."
+    "icmp-timeout", "time", "the preset's", "\"30s\"", "The lifetime of an ICMP echo."
         => |s, v| s.timeouts.icmp = value::duration(v)?;
-    "pooling", "paired or arbitrary", "the preset's", "\"paired\"", "Whether one inner host always gets the same external address."
+    "pooling", "paired or arbitrary", "the preset's", "\"paired\"", "Whether an internal host always gets the same external address."
         => |s, v| s.pooling = value::choice(v, &[("paired", Pooling::Paired), ("arbitrary", Pooling::Arbitrary)])?;
-    "hairpin", "none, internal-source or external-source", "the preset's", "\"external-source\"", "Whether, and from whom, a packet to the box's own external endpoint comes back in."
+    "hairpin", "none, internal-source or external-source", "the preset's", "\"external-source\"", "Whether a packet to the box's own external endpoint comes back in, and with which sender."
         => |s, v| s.hairpin = value::choice(v, &[("none", Hairpin::None), ("internal-source", Hairpin::InternalSource), ("external-source", Hairpin::ExternalSource)])?;
-    "max-entries", "whole number", "the preset's", "1024", "Most flows in the table."
+    "max-entries", "whole number", "the preset's", "1024", "The most flows in the table."
         => |s, v| s.max_entries = value::word(v, 1, 16 << 20)?;
-    "max-per-host", "whole number or off", "the preset's", "256", "Most flows of one inner host."
+    "max-per-host", "whole number or off", "the preset's", "256", "The most flows of one internal host."
         => |s, v| s.max_per_host = if is_off(v) { None } else {
             Some(value::word(v, 1, 16 << 20).map_err(|w| format!("{w}, or \"off\""))?)
         };
-    "full", "drop-new, evict-oldest, crash or slowdown(per mille)", "the preset's", "\"evict-oldest\"", "When the table is full: new flows are dropped, the one idle longest makes room, or the box restarts. `slowdown` drops, and above that many thousandths of the table delays everything."
+    "full", "drop-new, evict-oldest, crash or slowdown(per mille)", "the preset's", "\"evict-oldest\"", "What happens when the table is full: new flows are dropped, the flow that has been idle longest is removed, or the box restarts. `slowdown` drops new flows, and delays all packets when the table is filled above that many thousandths."
         => |s, v| s.full = full(v)?;
-    "unsolicited-syn", "drop, reset, icmp or delayed-icmp", "the preset's", "\"reset\"", "How a SYN from outside that nothing maps is met."
+    "unsolicited-syn", "drop, reset, icmp or delayed-icmp", "the preset's", "\"reset\"", "How a SYN from outside for which there is no mapping is answered."
         => |s, v| s.unsolicited_syn = value::choice(v, &[("drop", UnsolicitedSyn::Drop), ("reset", UnsolicitedSyn::Reset), ("icmp", UnsolicitedSyn::Icmp), ("delayed-icmp", UnsolicitedSyn::DelayedIcmp)])?;
-    "icmp-errors", "true or false", "the preset's", "true", "ICMP errors about a mapped flow are passed on."
+    "icmp-errors", "true or false", "the preset's", "true", "ICMP errors about a known flow are passed on."
         => |s, v| s.icmp_errors = value::switch(v)?;
     "fragments", "true or false", "the preset's", "true", "Fragments are passed on."
         => |s, v| s.fragments = value::switch(v)?;
-    "tcp-loose", "true or false", "the preset's", "true", "A TCP segment from inside that belongs to no known connection is taken for one that was forgotten."
+    "tcp-loose", "true or false", "the preset's", "true", "A TCP segment from inside that belongs to no known connection begins a flow."
         => |s, v| s.tcp_loose = value::switch(v)?;
     "tcp-windows", "true or false", "the preset's", "true", "TCP segments outside the windows of their connection are dropped."
         => |s, v| s.tcp_windows = value::switch(v)?;
-    "alg", "true or false", "the preset's", "false", "Addresses in payloads that equal the sender's are rewritten."
+    "alg", "true or false", "the preset's", "false", "An application-level gateway rewrites the sender's address in payloads."
         => |s, v| s.alg = value::switch(v)?;
-    "decrement-ttl", "true or false", "the preset's", "true", "Takes a hop from the TTL."
+    "decrement-ttl", "true or false", "the preset's", "true", "The TTL is decremented."
         => |s, v| s.decrement_ttl = value::switch(v)?;
-    "boot", "time", "the preset's", "\"20s\"", "How long a restart takes; meanwhile nothing passes."
+    "boot", "time", "the preset's", "\"20s\"", "How long a restart takes. Nothing passes until then."
         => |s, v| s.boot = value::duration(v)?;
-    "forget-mapping", "whole number", "none", "3", "A planted fault: the mapping with this number, counted from 1 in the order of making, is forgotten once."
+    "forget-mapping", "whole number", "none", "3", "A planted fault: the mapping with this number, counted from 1 in the order of creation, is forgotten once."
         => |s, v| s.fault = Some(Fault::ForgetMapping { nth: value::word(v, 1, u32::MAX)?, after: forget_after(s) });
-    "forget-after", "time", "1s", "\"30s\"", "… when it is this old. After `forget-mapping`."
+    "forget-after", "time", "1s", "\"30s\"", "With `forget-mapping`: the age at which it is forgotten."
         => |s, v| s.fault = match s.fault {
             Some(Fault::ForgetMapping { nth, .. }) => Some(Fault::ForgetMapping { nth, after: value::duration(v)? }),
             None => return Err("`forget-mapping` before it".into()),

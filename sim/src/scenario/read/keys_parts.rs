@@ -28,40 +28,40 @@ pub(crate) struct Node {
 
 /// The keys of `[[router]]`, besides [`super::keys::LINK`] and [`super::keys_nat::NAT`].
 pub(crate) const ROUTER: &[Key<Node>] = keys! {
-    "name", "name", "none: needed", "\"home\"", "Its name, different from every other router's and host's."
+    "name", "name", "required", "\"home\"", "The name, which must be unique among routers and hosts."
         => |s, v| s.name = value::name(v)?;
-    "behind", "router", "the core", "\"isp\"", "The router above it: a home router behind a carrier's."
+    "behind", "router", "the core", "\"isp\"", "The router above it, such as a carrier's above a home router."
         => |s, v| s.behind = Some(value::name(v)?);
-    "region", "region", "none", "\"eu-west\"", "Where in the world it is, if it is right below the core: what a packet takes through the core goes by the regions."
+    "region", "region", "none", "\"eu-west\"", "Its region, if it is directly below the core. Delays through the core depend on the regions."
         => |s, v| s.region = Some(value::name(v)?);
-    "link", "link preset", "\"lan\"", "\"dsl\"", "The link to what is above it; the keys below change the preset."
+    "link", "link preset", "\"lan\"", "\"dsl\"", "The link to the router above it, or to the core. The keys below change the preset."
         => |s, v| s.link = Some(value::name(v)?);
-    "nat", "NAT preset", "none", "\"linux\"", "Its NAT. Every parameter of the preset can be changed by the keys below."
+    "nat", "NAT preset", "none", "\"linux\"", "Its NAT. The keys below change any parameter of the preset."
         => |s, v| s.nat = Some(value::name(v)?);
     "firewall", "firewall preset", "none", "\"udp-blocked\"", "Its firewall."
         => |s, v| s.firewall = Some(value::name(v)?);
-    "wan", "addresses", "chosen for it", "[\"203.0.113.1\"]", "Its addresses on the upper side."
+    "wan", "addresses", "chosen for it", "[\"203.0.113.1\"]", "Its addresses on the outer side."
         => |s, v| s.wan = value::addresses(v)?;
-    "wan-count", "whole number", "1", "2", "How many addresses are chosen for it, from 1 to 64."
+    "wan-count", "whole number", "1", "2", "The number of addresses to choose, from 1 to 64."
         => |s, v| s.wan_count = Some(value::short(v, 1, 64)?);
 };
 
 /// The keys of `[[host]]`, besides [`super::keys::LINK`] and [`super::keys::OPTIONS`].
 pub(crate) const HOST: &[Key<Node>] = keys! {
-    "name", "name", "none: needed", "\"alice\"", "Its name, different from every other router's and host's."
+    "name", "name", "required", "\"alice\"", "The name, which must be unique among routers and hosts."
         => |s, v| s.name = value::name(v)?;
-    "behind", "router", "the core", "\"home\"", "The router above it; without one it stands on the open internet."
+    "behind", "router", "the core", "\"home\"", "The router above it. Without one the host is on the open internet."
         => |s, v| s.behind = Some(value::name(v)?);
-    "kind", "kind of host", "none: needed", "\"echo\"", "What it does; see the kinds of hosts below."
+    "kind", "kind of host", "required", "\"echo\"", "What the host does; see the kinds of hosts below."
         => |s, v| s.kind = Some({
             let names: Vec<(&str, Kind)> = KINDS.iter().map(|k| (k.name, k.kind)).collect();
             value::choice(v, &names)?
         });
-    "region", "region", "none", "\"india\"", "As for a router."
+    "region", "region", "none", "\"india\"", "Its region, like a router's."
         => |s, v| s.region = Some(value::name(v)?);
-    "link", "link preset", "\"lan\"", "\"cable\"", "The link to what is above it; the keys below change the preset."
+    "link", "link preset", "\"lan\"", "\"cable\"", "The link to the router above it, or to the core. The keys below change the preset."
         => |s, v| s.link = Some(value::name(v)?);
-    "address", "addresses", "chosen for it", "[\"198.51.100.7\"]", "Its own addresses."
+    "address", "addresses", "chosen for it", "[\"198.51.100.7\"]", "The host's addresses."
         => |s, v| s.addresses = value::addresses(v)?;
 };
 
@@ -88,49 +88,49 @@ pub(crate) const ACTIONS: &[&str] = &["reboot", "cut", "mend", "link", "off", "o
 
 /// The keys of `[[event]]`, besides [`super::keys::LINK`] for `link`.
 pub(crate) const EVENT: &[Key<EventDraft>] = keys! {
-    "at", "time", "none: needed", "\"12s\"", "When it happens, from the start of the scenario."
+    "at", "time", "required", "\"12s\"", "The time of the event, from the start of the scenario."
         => |s, v| s.at = Some(value::duration(v)?);
     "reboot", "router", "", "\"home\"", "The router restarts and forgets every flow."
         => |s, v| s.reboot = Some(value::name(v)?);
-    "cut", "router or host", "", "\"home\"", "The link above it is cut: nothing passes."
+    "cut", "router or host", "", "\"home\"", "The link above it is cut, and nothing passes."
         => |s, v| s.cut = Some(value::name(v)?);
-    "mend", "router or host", "", "\"home\"", "The link above it is joined again."
+    "mend", "router or host", "", "\"home\"", "The link above it works again."
         => |s, v| s.mend = Some(value::name(v)?);
     "link", "router or host", "", "\"home\"", "The link above it changes to `preset` with the keys of a link."
         => |s, v| s.link = Some(value::name(v)?);
-    "off", "host", "", "\"alice\"", "The host is switched off: what is for it is dropped."
+    "off", "host", "", "\"alice\"", "The host is switched off, and packets for it are dropped."
         => |s, v| s.off = Some(value::name(v)?);
-    "on", "host", "", "\"alice\"", "It is switched on again and starts anew."
+    "on", "host", "", "\"alice\"", "The host is switched on and starts anew."
         => |s, v| s.on = Some(value::name(v)?);
     "send", "host", "", "\"alice\"", "The host, of kind `manual`, sends a datagram to `to`."
         => |s, v| s.send = Some(value::name(v)?);
-    "preset", "link preset", "\"lan\"", "\"dsl\"", "With `link`: what the link becomes."
+    "preset", "link preset", "\"lan\"", "\"dsl\"", "With `link`: the preset of the new link."
         => |s, v| s.preset = Some(value::name(v)?);
-    "to", "host or router", "none: needed", "\"server\"", "With `send`: to whom; a router stands for what it maps to its outer address."
+    "to", "host or router", "required", "\"server\"", "With `send`: the receiver. A router stands for its outer address, and what is mapped there."
         => |s, v| s.to = Some(value::name(v)?);
-    "to-port", "port", "that host's port", "7000", "With `send`: to which port; needed if that is a router."
+    "to-port", "port", "that host's port", "7000", "With `send`: the port of the receiver, which is required for a router."
         => |s, v| s.to_port = Some(value::short(v, 1, u16::MAX)?);
-    "port", "port", "the sender's port", "40001", "With `send`: from which port."
+    "port", "port", "the sender's port", "40001", "With `send`: the port of the sender."
         => |s, v| s.port = Some(value::short(v, 1, u16::MAX)?);
-    "size", "whole number", "64", "100", "With `send`: bytes of data, from 16 to 1400."
+    "size", "whole number", "64", "100", "With `send`: the bytes of data, from 16 to 1400."
         => |s, v| s.size = Some(value::short(v, 16, 1_400)?);
 };
 
 /// The keys of `[random]`.
 pub(crate) const RANDOM: &[Key<Random>] = keys! {
-    "events", "whole number", "none: needed", "100", "How many datagrams are sent at times, by hosts and from ports that are drawn from the seed; at most 100000."
+    "events", "whole number", "required", "100", "The number of datagrams whose times, senders and ports are drawn from the seed; at most 100000."
         => |s, v| s.count = value::word(v, 1, 100_000)?;
-    "senders", "hosts", "none: needed", "[\"alice\", \"bob\"]", "Who sends: hosts of kind `manual`."
+    "senders", "hosts", "required", "[\"alice\", \"bob\"]", "The senders: hosts of kind `manual`."
         => |s, v| s.senders = value::names(v)?;
-    "receivers", "hosts", "none: needed", "\"server\"", "To whom."
+    "receivers", "hosts", "required", "\"server\"", "The receivers."
         => |s, v| s.receivers = value::names(v)?;
-    "from", "time", "0s", "\"1s\"", "Not before this."
+    "from", "time", "0s", "\"1s\"", "The earliest time."
         => |s, v| s.from = value::duration(v)?;
-    "until", "time", "the end", "\"50s\"", "Not after this."
+    "until", "time", "the end", "\"50s\"", "The latest time."
         => |s, v| s.until = Some(value::duration(v)?);
-    "ports", "whole number", "16", "8", "From how many different ports, counted from 40000."
+    "ports", "whole number", "16", "8", "The number of source ports, counted from 40000."
         => |s, v| s.ports = value::short(v, 1, 20_000)?;
-    "to-port", "port", "that host's port", "7000", "To which port."
+    "to-port", "port", "that host's port", "7000", "The port of the receivers."
         => |s, v| s.to_port = Some(value::short(v, 1, u16::MAX)?);
 };
 
@@ -171,17 +171,17 @@ pub(crate) const CHECKS: &[(&str, &[&str])] = &[
 
 /// The keys of `[[expect]]`.
 pub(crate) const EXPECT: &[Key<ExpectDraft>] = keys! {
-    "connected", "two hosts", "", "[\"alice\", \"bob\"]", "The two get a direct connection."
+    "connected", "two hosts", "", "[\"alice\", \"bob\"]", "The two hosts get a direct connection."
         => |s, v| s.connected = Some(value::pair(v)?);
-    "not-connected", "two hosts", "", "[\"alice\", \"bob\"]", "They get none, to the end."
+    "not-connected", "two hosts", "", "[\"alice\", \"bob\"]", "The two hosts have no direct connection at the end."
         => |s, v| s.not_connected = Some(value::pair(v)?);
-    "completed", "hosts", "", "[\"alice\", \"bob\"]", "Each has the whole torrent."
+    "completed", "hosts", "", "[\"alice\", \"bob\"]", "Each of the hosts completes the torrent."
         => |s, v| s.completed = Some(value::names(v)?);
-    "not-completed", "hosts", "", "\"alice\"", "None has it, to the end."
+    "not-completed", "hosts", "", "\"alice\"", "None of the hosts has the complete torrent at the end."
         => |s, v| s.not_completed = Some(value::names(v)?);
-    "sooner", "two hosts", "", "[\"alice\", \"bob\"]", "The first has the whole torrent, and sooner than the second, if that ever has."
+    "sooner", "two hosts", "", "[\"alice\", \"bob\"]", "The first host completes the torrent, and sooner than the second, if that one ever does."
         => |s, v| s.sooner = Some(value::pair(v)?);
-    "rule", "rule", "", "\"nat.filtered\"", "Packets met this rule; see the rules below."
+    "rule", "rule", "", "\"nat.filtered\"", "This rule decided about packets; see the rules below."
         => |s, v| s.rule = Some({
             let names: Vec<(&str, Rule)> = Rule::ALL.iter().map(|r| (r.name(), *r)).collect();
             value::choice(v, &names).map_err(|wrong| match wrong.split_once("(did you mean ") {
@@ -195,9 +195,9 @@ pub(crate) const EXPECT: &[Key<ExpectDraft>] = keys! {
         => |s, v| s.answered = Some(value::name(v)?);
     "unbroken", "host", "", "\"caller\"", "This `steady` host never waited longer than `gap` for an answer."
         => |s, v| s.unbroken = Some(value::name(v)?);
-    "broken", "host", "", "\"caller\"", "It did, at least once."
+    "broken", "host", "", "\"caller\"", "This `steady` host waited longer than `gap` for an answer at least once."
         => |s, v| s.broken = Some(value::name(v)?);
-    "trace", "hash", "", "\"0123456789abcdef\"", "With the scenario's own seed the trace has this hash, 16 hexadecimal digits as `run` prints them."
+    "trace", "hash", "", "\"0123456789abcdef\"", "The hash of the trace with the scenario's own seed: 16 hexadecimal digits, as `run` prints them."
         => |s, v| s.trace = Some({
             let text = value::line(v).unwrap_or_default();
             match u64::from_str_radix(&text, 16) {
@@ -205,17 +205,17 @@ pub(crate) const EXPECT: &[Key<ExpectDraft>] = keys! {
                 _ => return Err("a hash of 16 hexadecimal digits, in quotes".into()),
             }
         });
-    "within", "time", "the end", "\"5s\"", "With `connected` and `completed`: at the latest, from the start of the scenario."
+    "within", "time", "the end", "\"5s\"", "With `connected` and `completed`: the latest time, from the start of the scenario."
         => |s, v| s.within = Some(value::duration(v)?);
     "gap", "time", "3s", "\"3s\"", "With `unbroken` and `broken`: the longest time without an answer."
         => |s, v| s.gap = Some(value::duration(v)?);
-    "at", "router or host", "anywhere", "\"home\"", "With `rule`: where."
+    "at", "router or host", "anywhere", "\"home\"", "With `rule`: the router or host that decided."
         => |s, v| s.at = Some(value::name(v)?);
-    "at-least", "whole number", "1 if nothing is said", "3", "With `rule` and `delivered`: so many packets or more."
+    "at-least", "whole number", "1 if nothing is said", "3", "With `rule` and `delivered`: at least this many packets."
         => |s, v| s.bound.at_least = Some(value::whole(v, 0, u64::MAX)?);
-    "at-most", "whole number", "no limit", "10", "… or fewer."
+    "at-most", "whole number", "no limit", "10", "With `rule` and `delivered`: at most this many packets."
         => |s, v| s.bound.at_most = Some(value::whole(v, 0, u64::MAX)?);
-    "exactly", "whole number", "", "0", "… no more and no fewer."
+    "exactly", "whole number", "", "0", "With `rule` and `delivered`: exactly this many packets."
         => |s, v| {
             let n = value::whole(v, 0, u64::MAX)?;
             s.bound = Bound { at_least: Some(n), at_most: Some(n) };

@@ -140,9 +140,48 @@ impl<E> Default for Agenda<E> {
 
 #[cfg(test)]
 mod tests {
-    use quickcheck::quickcheck;
+    use quickcheck::{Arbitrary, Gen, quickcheck};
 
     use super::*;
+
+    /// Something that a user of an agenda does.
+    #[derive(Clone, Copy, Debug)]
+    enum Op {
+        /// Plans an event for so long from now.
+        Plan(Duration),
+        /// Takes the next event.
+        Take,
+        /// Moves the clock forward by this much, or to the next event.
+        Wait(Duration),
+    }
+
+    /// A time of any magnitude up to 2^31 µs.
+    fn span(g: &mut Gen) -> Duration {
+        Duration::from_micros(u64::from(u16::arbitrary(g)) << (u8::arbitrary(g) % 16))
+    }
+
+    fn shorter(span: Duration) -> impl Iterator<Item = Duration> {
+        let micros = u64::try_from(span.as_micros()).unwrap();
+        micros.shrink().map(Duration::from_micros)
+    }
+
+    impl Arbitrary for Op {
+        fn arbitrary(g: &mut Gen) -> Self {
+            match u8::arbitrary(g) % 4 {
+                0 => Self::Take,
+                1 => Self::Wait(span(g)),
+                _ => Self::Plan(span(g)),
+            }
+        }
+
+        fn shrink(&self) -> Box<dyn Iterator<Item = Self>> {
+            match *self {
+                Self::Plan(after) => Box::new(shorter(after).map(Self::Plan)),
+                Self::Take => quickcheck::empty_shrinker(),
+                Self::Wait(time) => Box::new(shorter(time).map(Self::Wait)),
+            }
+        }
+    }
 
     quickcheck! {
         fn events_come_in_order_of_time_then_of_planning(times: Vec<u8>) -> bool {
@@ -155,16 +194,13 @@ mod tests {
             std::iter::from_fn(|| agenda.step()).eq(expected)
         }
 
-        // Plans, takes and waits in any order, and compares with a sorted list.
-        fn it_is_a_sorted_list(acts: Vec<(u8, u16)>) -> bool {
+        fn it_is_a_sorted_list(ops: Vec<Op>) -> bool {
             let mut agenda = Agenda::new();
             let mut model: Vec<(Instant, usize)> = Vec::new();
             let mut now = Instant::ORIGIN;
-            for (n, (act, by)) in acts.into_iter().enumerate() {
-                // Near and far times: up to 2^31 µs ahead.
-                let by = Duration::from_micros(u64::from(by) << (act % 16));
-                match act % 4 {
-                    0 => {
+            for (n, op) in ops.into_iter().enumerate() {
+                match op {
+                    Op::Take => {
                         let first = model.iter().enumerate().min_by_key(|(i, e)| (e.0, *i)).map(|(i, _)| i);
                         let expected = first.map(|i| model.remove(i));
                         if agenda.next_at() != expected.map(|e| e.0) || agenda.step() != expected.map(|e| e.1) {
@@ -172,13 +208,13 @@ mod tests {
                         }
                         now = expected.map_or(now, |e| e.0);
                     }
-                    1 => {
-                        now = (now + by).min(model.iter().map(|e| e.0).min().unwrap_or(now + by));
+                    Op::Wait(time) => {
+                        now = (now + time).min(model.iter().map(|e| e.0).min().unwrap_or(now + time));
                         agenda.advance(now);
                     }
-                    _ => {
-                        agenda.plan_in(by, n);
-                        model.push((now + by, n));
+                    Op::Plan(after) => {
+                        agenda.plan_in(after, n);
+                        model.push((now + after, n));
                     }
                 }
                 if agenda.now() != now || agenda.len() != model.len() {

@@ -1,4 +1,4 @@
-use quickcheck::quickcheck;
+use quickcheck::{Arbitrary, Gen, quickcheck};
 
 use super::*;
 
@@ -184,19 +184,52 @@ fn presets_have_their_names_and_only_the_perfect_ones_are_steady() {
     assert_eq!(LinkConfig::preset("string"), None);
 }
 
-quickcheck! {
-    fn without_reordering_packets_stay_in_order(seed: u64, steps: Vec<(u16, u16)>, kind: u8) -> bool {
+/// A direction that delays packets at random, with or without a rate.
+#[derive(Clone, Debug)]
+struct Jittery(Direction);
+
+impl Arbitrary for Jittery {
+    fn arbitrary(g: &mut Gen) -> Self {
+        let delays = [
+            Delay::Uniform {
+                from: MS,
+                to: 50 * MS,
+            },
+            Delay::Normal {
+                mean: 20 * MS,
+                deviation: 20 * MS,
+            },
+            Delay::Pareto {
+                least: MS,
+                scale: MS,
+                tail: Tail::Heavy,
+                most: 900 * MS,
+            },
+        ];
         let mut config = Direction::delayed(MS);
-        config.delay = match kind % 3 {
-            0 => Delay::Uniform { from: MS, to: 50 * MS },
-            1 => Delay::Normal { mean: 20 * MS, deviation: 20 * MS },
-            _ => Delay::Pareto { least: MS, scale: MS, tail: Tail::Heavy, most: 900 * MS },
-        };
-        config.rate = (kind & 4 != 0).then(|| Rate::buffered(1_000_000, 50 * MS));
+        config.delay = *g.choose(&delays).unwrap();
+        config.rate = bool::arbitrary(g).then(|| Rate::buffered(1_000_000, 50 * MS));
+        Self(config)
+    }
+
+    fn shrink(&self) -> Box<dyn Iterator<Item = Self>> {
+        let mut without_rate = self.0.clone();
+        Box::new(
+            without_rate
+                .rate
+                .take()
+                .map(|_| Self(without_rate))
+                .into_iter(),
+        )
+    }
+}
+
+quickcheck! {
+    fn without_reordering_packets_stay_in_order(seed: u64, link: Jittery, packets: Vec<(u16, u16)>) -> bool {
         let (mut line, mut now, mut last) = (Line::new(seed), at(0), at(0));
-        for (gap, len) in steps {
+        for (gap, len) in packets {
             now += Duration::from_micros(gap.into());
-            if let Fate::Arrives { at, .. } = line.offer(&config, now, usize::from(len % 1_500)) {
+            if let Fate::Arrives { at, .. } = line.offer(&link.0, now, usize::from(len % 1_500)) {
                 if at < last || at < now {
                     return false;
                 }

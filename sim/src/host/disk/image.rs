@@ -175,7 +175,7 @@ impl Image {
 
 #[cfg(test)]
 mod tests {
-    use quickcheck::quickcheck;
+    use quickcheck::{Arbitrary, Gen, quickcheck};
 
     use super::*;
 
@@ -189,24 +189,50 @@ mod tests {
         }
     }
 
-    quickcheck! {
-        fn it_reads_back_what_was_written(writes: Vec<(u16, u16, u8)>, shared: bool) -> bool {
-            let len = 5 * PAGE + 77;
-            let content: Arc<[u8]> = (0..len).map(|i| (i / 300) as u8).collect();
-            let mut image = Image::new(len, if shared { content.clone() } else { Arc::default() });
-            let mut model = vec![0; len];
-            for (at, n, byte) in writes {
-                let at = usize::from(at) % len;
-                let n = (usize::from(n) % (2 * PAGE)).min(len - at);
-                // Half of the writes are of the true content.
-                let data = if byte & 1 == 0 { content[at..at + n].to_vec() } else { vec![byte; n] };
-                image.write(at, &data, |_| {});
-                model[at..at + n].copy_from_slice(&data);
+    const LEN: usize = 5 * PAGE + 77;
+
+    /// A write within an image of [`LEN`] bytes.
+    #[derive(Clone, Debug)]
+    struct Write {
+        at: usize,
+        len: usize,
+        /// The byte that is written; `None` for the true content.
+        byte: Option<u8>,
+    }
+
+    impl Arbitrary for Write {
+        fn arbitrary(g: &mut Gen) -> Self {
+            let at = usize::arbitrary(g) % LEN;
+            Self {
+                at,
+                len: (usize::arbitrary(g) % (2 * PAGE)).min(LEN - at),
+                byte: Option::arbitrary(g),
             }
-            let mut read = vec![1; len];
+        }
+
+        fn shrink(&self) -> Box<dyn Iterator<Item = Self>> {
+            let parts = (self.at, self.len, self.byte).shrink();
+            Box::new(parts.map(|(at, len, byte)| Self { at, len, byte }))
+        }
+    }
+
+    quickcheck! {
+        fn it_reads_back_what_was_written(writes: Vec<Write>, shared: bool) -> bool {
+            let content: Arc<[u8]> = (0..LEN).map(|i| (i / 300) as u8).collect();
+            let mut image = Image::new(LEN, if shared { content.clone() } else { Arc::default() });
+            let mut model = vec![0; LEN];
+            for Write { at, len, byte } in writes {
+                let data = match byte {
+                    Some(byte) => vec![byte; len],
+                    None => content[at..at + len].to_vec(),
+                };
+                image.write(at, &data, |_| {});
+                model[at..at + len].copy_from_slice(&data);
+            }
+            let mut read = vec![1; LEN];
             image.read(0, &mut read);
             let mut fed = Vec::new();
-            image.feed(3, len - 3, |part| fed.extend_from_slice(part));
+            image.feed(3, LEN - 3, |part| fed.extend_from_slice(part));
             read == model && fed == model[3..]
         }
     }

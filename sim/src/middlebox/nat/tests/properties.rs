@@ -1,6 +1,10 @@
 //! Properties that hold for every NAT and every sequence of packets.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use dunlin_core::Instant;
 use quickcheck::{Arbitrary, Gen, quickcheck};
@@ -14,48 +18,108 @@ use crate::{
     },
 };
 
-/// One packet, and the time since the last one.
-#[derive(Clone, Debug)]
-struct Step {
-    millis: u64,
-    inward: bool,
-    tcp: bool,
-    flags: u8,
-    host: u8,
-    /// For a packet from outside: which of the external endpoints seen so far it is sent to, if
-    /// any.
-    port: u8,
-    remote: u8,
+/// Something that happens at a NAT.
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    /// Time passes.
+    Wait(Duration),
+    /// A host sends to a remote endpoint.
+    Send {
+        host: u8,
+        port: u8,
+        remote: u8,
+        what: What,
+    },
+    /// A remote endpoint sends to one of the external endpoints seen so far.
+    Receive { remote: u8, seen: u8, what: What },
+}
+
+/// A packet of an operation.
+#[derive(Clone, Copy, Debug)]
+struct What {
+    /// The flags of a segment; `None` for a datagram.
+    tcp: Option<TcpFlags>,
+    /// The packet is an ICMP error about such a packet in the opposite direction.
     error: bool,
 }
 
-impl Arbitrary for Step {
+const HOSTS: u8 = 3;
+const PORTS: u8 = 4;
+const REMOTES: u8 = 6;
+
+impl Arbitrary for What {
     fn arbitrary(g: &mut Gen) -> Self {
-        let byte = |g: &mut Gen| u8::arbitrary(g);
-        let waits = [0, 0, 1, 50, 1_500, 7_000, 40_000, 130_000];
-        let flags = [0x02, 0x02, 0x12, 0x10, 0x11, 0x04, 0x00];
+        let flags = [0x02, 0x02, 0x12, 0x10, 0x11, 0x04, 0x00].map(TcpFlags);
         Self {
-            millis: waits[usize::from(byte(g) % 8)],
-            inward: bool::arbitrary(g),
-            tcp: bool::arbitrary(g),
-            flags: flags[usize::from(byte(g) % 7)],
-            host: byte(g) % 3,
-            port: byte(g) % 4,
-            remote: byte(g) % 6,
-            error: byte(g).is_multiple_of(8),
+            tcp: bool::arbitrary(g).then(|| *g.choose(&flags).unwrap()),
+            error: u8::arbitrary(g).is_multiple_of(8),
         }
     }
 
     fn shrink(&self) -> Box<dyn Iterator<Item = Self>> {
-        let calm = Self {
-            millis: 0,
+        let datagram = Self { tcp: None, ..*self };
+        let no_error = Self {
             error: false,
-            ..self.clone()
+            ..*self
         };
-        Box::new((self.millis > 0 || self.error).then_some(calm).into_iter())
+        let simpler = [
+            self.tcp.is_some().then_some(datagram),
+            self.error.then_some(no_error),
+        ];
+        Box::new(simpler.into_iter().flatten())
     }
 }
 
+impl Arbitrary for Op {
+    fn arbitrary(g: &mut Gen) -> Self {
+        let waits = [1, 50, 1_500, 7_000, 40_000, 130_000].map(Duration::from_millis);
+        let what = What::arbitrary(g);
+        let remote = u8::arbitrary(g) % REMOTES;
+        match u8::arbitrary(g) % 8 {
+            0 | 1 => Self::Wait(*g.choose(&waits).unwrap()),
+            2..5 => Self::Send {
+                host: u8::arbitrary(g) % HOSTS,
+                port: u8::arbitrary(g) % PORTS,
+                remote,
+                what,
+            },
+            _ => Self::Receive {
+                remote,
+                seen: u8::arbitrary(g),
+                what,
+            },
+        }
+    }
+
+    fn shrink(&self) -> Box<dyn Iterator<Item = Self>> {
+        match *self {
+            Self::Wait(time) => {
+                let millis = u64::try_from(time.as_millis()).unwrap().shrink();
+                Box::new(millis.map(|ms| Self::Wait(Duration::from_millis(ms))))
+            }
+            Self::Send {
+                host,
+                port,
+                remote,
+                what,
+            } => {
+                let smaller = (host, port, remote, what).shrink();
+                Box::new(smaller.map(|(host, port, remote, what)| Self::Send {
+                    host,
+                    port,
+                    remote,
+                    what,
+                }))
+            }
+            Self::Receive { remote, seen, what } => {
+                let smaller = (remote, seen, what).shrink();
+                Box::new(smaller.map(|(remote, seen, what)| Self::Receive { remote, seen, what }))
+            }
+        }
+    }
+}
+
+/// Endpoint number `n` of [`REMOTES`] or more, of which two share an address.
 fn remote(n: u8) -> SocketAddr {
     ([192, 0, 2, n / 2], 7_000 + u16::from(n % 2)).into()
 }
@@ -70,69 +134,131 @@ fn small(n: u8) -> NatConfig {
     config
 }
 
-/// Runs a script, and checks after each step what must always hold. Returns the verdicts.
-fn run(config: &NatConfig, steps: &[Step]) -> Vec<String> {
-    let public = [[203, 0, 113, 1].into(), [203, 0, 113, 2].into()];
+impl What {
+    /// The packet from `src` to `dst`.
+    fn packet(self, src: SocketAddr, dst: SocketAddr) -> Packet {
+        let plain = |src, dst| match self.tcp {
+            Some(flags) => Packet::tcp(src, dst, flags, 1, 1, b"abc"),
+            None => Packet::udp(src, dst, b"abc"),
+        };
+        if self.error {
+            Packet::icmp_error(src.ip(), IcmpError::PortUnreachable, &plain(dst, src))
+        } else {
+            plain(src, dst)
+        }
+    }
+}
+
+/// Runs a script, and checks after each operation what must always hold. Returns the verdicts.
+fn run(config: &NatConfig, ops: &[Op]) -> Vec<String> {
+    let public = [[203, 0, 113, 1], [203, 0, 113, 2]].map(Ipv4Addr::from);
     let mut nat = Nat::new(config.clone(), &public, 5);
     let mut now = Instant::from_micros(9);
     let mut seen = vec![addr("203.0.113.1:40000")];
     let mut log = Vec::new();
-    for step in steps {
-        now += Duration::from_millis(step.millis);
-        let far = remote(step.remote);
-        let internal = SocketAddr::from(([10, 0, 0, step.host], 40_000 + u16::from(step.port)));
-        let external = seen[usize::from(step.host * 4 + step.port) % seen.len()];
-        let (src, dst) = if step.inward {
-            (far, external)
-        } else {
-            (internal, far)
-        };
-        let mut packet = match step.tcp {
-            true => Packet::tcp(src, dst, TcpFlags(step.flags), 1, 1, b"abc"),
-            false => Packet::udp(src, dst, b"abc"),
-        };
-        if step.error {
-            // An error about a packet in the opposite direction.
-            let about = match step.tcp {
-                true => Packet::tcp(dst, src, TcpFlags(step.flags), 1, 1, b"abc"),
-                false => Packet::udp(dst, src, b"abc"),
-            };
-            packet = Packet::icmp_error(src.ip(), IcmpError::PortUnreachable, &about);
-        }
+    for op in ops {
         let before: Vec<_> = nat.entries().collect();
-        let verdict = if step.inward {
-            nat.inbound(now, &mut packet)
-        } else {
-            nat.outbound(now, &mut packet)
-        };
-        assert!(packet.checksums_hold(), "{step:?}");
-        if let Verdict::Answer(_, answer) = &verdict {
-            assert!(answer.checksums_hold(), "{step:?}");
-        }
-        if matches!(verdict, Verdict::Pass(_)) && step.inward && !step.error {
-            let (to, proto) = (packet.flow().dst, packet.flow().proto);
-            let owns = |e: &&crate::middlebox::nat::Entry| {
-                (e.proto, e.external, e.internal) == (proto, external, Some(to))
-            };
-            assert!(
-                before.iter().any(|e| owns(&e)),
-                "{to} does not own {external}"
-            );
-        }
-        if matches!(verdict, Verdict::Pass(_)) && !step.inward && !step.error {
-            let from = packet.flow().src;
-            assert!(public.contains(&match from.ip() {
-                std::net::IpAddr::V4(ip) => ip,
-                std::net::IpAddr::V6(_) => panic!("v6"),
-            }));
-            if !seen.contains(&from) {
-                seen.push(from);
+        let (verdict, packet) = match *op {
+            Op::Wait(time) => {
+                now += time;
+                continue;
             }
+            Op::Send {
+                host,
+                port,
+                remote: to,
+                what,
+            } => {
+                let from = SocketAddr::from(([10, 0, 0, host], 40_000 + u16::from(port)));
+                let mut packet = what.packet(from, remote(to));
+                let verdict = nat.outbound(now, &mut packet);
+                if matches!(verdict, Verdict::Pass(_)) && !what.error {
+                    let from = packet.flow().src;
+                    assert!(public.iter().any(|ip| from.ip() == *ip), "{from}");
+                    if !seen.contains(&from) {
+                        seen.push(from);
+                    }
+                }
+                (verdict, packet)
+            }
+            Op::Receive {
+                remote: from,
+                seen: n,
+                what,
+            } => {
+                let external = seen[usize::from(n) % seen.len()];
+                let mut packet = what.packet(remote(from), external);
+                let verdict = nat.inbound(now, &mut packet);
+                if matches!(verdict, Verdict::Pass(_)) && !what.error {
+                    let (to, proto) = (packet.flow().dst, packet.flow().proto);
+                    let owner = (proto, external, Some(to));
+                    assert!(
+                        before
+                            .iter()
+                            .any(|e| (e.proto, e.external, e.internal) == owner),
+                        "{to} does not own {external}"
+                    );
+                }
+                (verdict, packet)
+            }
+        };
+        assert!(packet.checksums_hold(), "{op:?}");
+        if let Verdict::Answer(_, answer) = &verdict {
+            assert!(answer.checksums_hold(), "{op:?}");
         }
         invariants(&nat, config);
         log.push(format!("{verdict:?} {:?}", packet.flow()));
     }
     log
+}
+
+/// One of the classes of mapping.
+#[derive(Clone, Copy, Debug)]
+struct AnyMapping(Mapping);
+
+impl Arbitrary for AnyMapping {
+    fn arbitrary(g: &mut Gen) -> Self {
+        let all = [
+            Mapping::EndpointIndependent,
+            Mapping::AddressDependent,
+            Mapping::AddressAndPortDependent,
+        ];
+        Self(*g.choose(&all).unwrap())
+    }
+}
+
+/// One of the classes of filtering.
+#[derive(Clone, Copy, Debug)]
+struct AnyFiltering(Filtering);
+
+impl Arbitrary for AnyFiltering {
+    fn arbitrary(g: &mut Gen) -> Self {
+        let all = [
+            Filtering::EndpointIndependent,
+            Filtering::AddressDependent,
+            Filtering::AddressAndPortDependent,
+        ];
+        Self(*g.choose(&all).unwrap())
+    }
+}
+
+/// One of the policies for ports.
+#[derive(Clone, Copy, Debug)]
+struct AnyPorts(PortPolicy);
+
+impl Arbitrary for AnyPorts {
+    fn arbitrary(g: &mut Gen) -> Self {
+        let all = [
+            PortPolicy::Preserve,
+            PortPolicy::PreserveParity,
+            PortPolicy::Sequential(3),
+            PortPolicy::Sequential(-1),
+            PortPolicy::Random,
+            PortPolicy::Block(128),
+            PortPolicy::Hash,
+        ];
+        Self(*g.choose(&all).unwrap())
+    }
 }
 
 fn invariants(nat: &Nat, config: &NatConfig) {
@@ -170,26 +296,13 @@ fn invariants(nat: &Nat, config: &NatConfig) {
 }
 
 quickcheck! {
-    fn every_box_keeps_its_promises_and_repeats_itself(preset: u8, steps: Vec<Step>) -> bool {
+    fn every_box_keeps_its_promises_and_repeats_itself(preset: u8, ops: Vec<Op>) -> bool {
         let config = small(preset);
-        run(&config, &steps) == run(&config, &steps)
+        run(&config, &ops) == run(&config, &ops)
     }
 
-    fn a_mapping_is_shared_as_its_class_says(class: u8, policy: u8, remotes: Vec<u8>) -> bool {
-        let mapping = [
-            Mapping::EndpointIndependent,
-            Mapping::AddressDependent,
-            Mapping::AddressAndPortDependent,
-        ][usize::from(class % 3)];
-        let ports = [
-            PortPolicy::Preserve,
-            PortPolicy::PreserveParity,
-            PortPolicy::Sequential(3),
-            PortPolicy::Sequential(-1),
-            PortPolicy::Random,
-            PortPolicy::Block(128),
-            PortPolicy::Hash,
-        ][usize::from(policy % 7)];
+    fn a_mapping_is_shared_as_its_class_says(mapping: AnyMapping, ports: AnyPorts, remotes: Vec<u8>) -> bool {
+        let (AnyMapping(mapping), AnyPorts(ports)) = (mapping, ports);
         // Flows share nothing except what their class of mapping says.
         let config = presets::with(mapping, Filtering::EndpointIndependent, ports, Clash::Next);
         let mut lab = Lab::new(config);
@@ -210,12 +323,8 @@ quickcheck! {
         true
     }
 
-    fn filtering_lets_in_whom_its_class_says(class: u8, tcp: bool, asked: Vec<u8>, knocks: Vec<u8>) -> bool {
-        let filtering = [
-            Filtering::EndpointIndependent,
-            Filtering::AddressDependent,
-            Filtering::AddressAndPortDependent,
-        ][usize::from(class % 3)];
+    fn filtering_lets_in_whom_its_class_says(filtering: AnyFiltering, tcp: bool, asked: Vec<u8>, knocks: Vec<u8>) -> bool {
+        let AnyFiltering(filtering) = filtering;
         let config = presets::with(
             Mapping::EndpointIndependent, filtering, PortPolicy::Preserve, Clash::Next,
         );

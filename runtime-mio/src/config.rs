@@ -1,6 +1,6 @@
 //! What a driver is made with.
 
-use dunlin_std::setup::SessionConfig;
+use dunlin_std::session::setup::SessionConfig;
 
 /// What a driver is made with. Start from the default and change fields.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use std::{
 
 use dunlin_core::dht::{Saved, cache};
 
-use crate::session::{SessionError, Sharing, lock, read, replace, set_aside, sync};
+use crate::session::folder::{SessionError, Sharing, lock, read, replace, set_aside, sync};
 
 pub use crate::session::DHT_CACHE as FILE;
 /// Appended while it is written.

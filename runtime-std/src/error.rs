@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::{platform::NOT_A_FILE, session::SessionError};
+use crate::{platform::NOT_A_FILE, session::folder::SessionError};
 use dunlin_core::{
     OpError, OpErrorKind, TorrentId,
     engine::{AddError, DhtNodeError},
@@ -101,7 +101,7 @@ pub enum Error {
         source: OpError,
     },
     /// The folder where an earlier session saved the torrent is gone, for instance because its disk
-    /// is not mounted. The torrent was not added; [`Add::dir`](crate::add::Add::dir) puts it elsewhere.
+    /// is not mounted. The torrent was not added; [`Add::dir`](crate::session::add::Add::dir) puts it elsewhere.
     #[error("{name}: {}, where it was saved before, is gone: {source}", dir.display())]
     Gone {
         /// The torrent's name.

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use dunlin_core::InfoHash;
-use dunlin_std::{setup, setup::SessionConfig, store::Store};
+use dunlin_std::{session::setup, session::setup::SessionConfig, session::store::Store};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[test]

@@ -39,10 +39,10 @@ pub use dunlin_core::peer::crypto::StreamEncryption;
 pub use dunlin_core::tracker::TrackerState;
 pub use dunlin_core::{Config, EncryptionPolicy, InfoHash, TorrentId};
 pub use dunlin_std as system;
-pub use dunlin_std::add::{Add, Limits, read_torrent};
 pub use dunlin_std::config::Proxy;
-pub use dunlin_std::setup::SessionConfig;
-pub use dunlin_std::socket::{Egress, Route, free_port, has_ipv6};
+pub use dunlin_std::net::socket::{Egress, Route, free_port, has_ipv6};
+pub use dunlin_std::session::add::{Add, Limits, read_torrent};
+pub use dunlin_std::session::setup::SessionConfig;
 pub use dunlin_std::{Error, Result};
 pub use session::{
     AddError, Content, Events, Session, Torrent, TorrentKey, Tracker, TrackerUse, Watch,

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use dunlin_std::socket::{self, Egress};
+use dunlin_std::net::socket::{self, Egress};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 

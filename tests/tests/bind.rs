@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use dunlin_std::socket::{self, Egress};
+use dunlin_std::net::socket::{self, Egress};
 use dunlin_tests::lab::{Family, Lab, Proc};
 use dunlin_tests::peers::dunlin;
 use dunlin_tests::wait::until;

@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 use dunlin_core::OpErrorKind;
 use dunlin_core::engine::{Check, Event, State};
 use dunlin_mio::{Control, Driver};
-use dunlin_std::{add::Add, setup::SessionConfig};
+use dunlin_std::{session::add::Add, session::setup::SessionConfig};
 use dunlin_tests::payload::{Payload, Torrent};
 use dunlin_tokio::Session;
 

@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use dunlin_std::conntrack::{Firewall, notrack};
+use dunlin_std::net::conntrack::{Firewall, notrack};
 
 /// Runs commands in a namespace that ends with them, and answers what the last one prints.
 fn alone(commands: &[String]) -> String {

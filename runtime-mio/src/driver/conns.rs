@@ -22,9 +22,9 @@ use dunlin_core::{
     op::Close,
 };
 use dunlin_std::{
-    proxy::Watch,
-    socket::{self, Route},
-    socks::{Handshake, Target},
+    net::proxy::Watch,
+    net::socket::{self, Route},
+    net::socks::{Handshake, Target},
 };
 use mio::net::TcpStream;
 

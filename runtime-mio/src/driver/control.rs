@@ -8,7 +8,7 @@ use dunlin_core::{
 };
 use dunlin_std::{
     Error, Result,
-    add::{Add, Limits},
+    session::add::{Add, Limits},
 };
 
 use super::{Core, Stats, handle};

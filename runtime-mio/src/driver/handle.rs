@@ -18,9 +18,10 @@ use dunlin_core::{
 };
 use dunlin_std::{
     Error, Result,
-    add::{Add, Loaded, Ready, shown},
-    setup::SessionConfig,
-    store::Store,
+    net::http::shown,
+    session::add::{Add, Loaded, Ready},
+    session::setup::SessionConfig,
+    session::store::Store,
 };
 
 use super::{Control, Core};

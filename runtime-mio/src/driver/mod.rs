@@ -38,15 +38,15 @@ use dunlin_core::{
 };
 use dunlin_std::{
     Error, Result,
-    add::Ready,
     config::Proxy,
     disk::Disk,
-    net::{InterfaceWatch, Turn},
+    driver::torrents::{Torrents, warning},
+    net::interfaces::{InterfaceWatch, Turn},
+    net::proxy::Watch,
+    net::resolve::{Resolver, ResolverConfig},
     pool::{Pool, PoolConfig},
-    proxy::Watch,
-    resolve::{Resolver, ResolverConfig},
-    store::Store,
-    torrents::{Torrents, warning},
+    session::add::Ready,
+    session::store::Store,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 

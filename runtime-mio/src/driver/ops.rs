@@ -6,7 +6,7 @@ use dunlin_core::{
     ConnId, Instant, Op, OpId,
     op::{OpErrorKind, Outcome},
 };
-use dunlin_std::{add::shown, socket};
+use dunlin_std::net::{http::shown, socket};
 
 use super::{
     Core,

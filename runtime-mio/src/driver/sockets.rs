@@ -7,7 +7,7 @@ use std::{
 };
 
 use dunlin_core::{Ecn, Instant, RecvMeta, SocketId, Transmit, engine::Engine, op::SocketKind};
-use dunlin_std::socket::{self, Route};
+use dunlin_std::net::socket::{self, Route};
 use mio::{
     event::Source,
     net::{TcpListener, UdpSocket},

@@ -9,11 +9,11 @@ use std::{
 
 use dunlin_core::http::{Get, Host, Progress};
 use dunlin_std::{
-    http::{MAX_ADDRESSES, PATIENCE},
-    proxy::Watch,
-    resolve,
-    socket::{self, Route},
-    socks::{Handshake, Target},
+    net::http::{MAX_ADDRESSES, PATIENCE},
+    net::proxy::Watch,
+    net::resolve,
+    net::socket::{self, Route},
+    net::socks::{Handshake, Target},
 };
 
 use super::NOW;

@@ -18,9 +18,9 @@ use dunlin_core::{
     op::{HttpRequest, OpErrorKind, Outcome},
 };
 use dunlin_std::{
-    http::{self, Answer, Failure, PLATFORM},
-    proxy::Watch,
-    socket::Route,
+    net::http::{self, Answer, Failure, PLATFORM},
+    net::proxy::Watch,
+    net::socket::Route,
 };
 
 /// Beyond a request's own limit, for a name that the system's resolver does not let go of.

@@ -11,7 +11,7 @@ use dunlin_core::{
     http::{MAX_REDIRECTS, Origin},
     net::Family,
 };
-use dunlin_std::socket::Egress;
+use dunlin_std::net::socket::Egress;
 
 use super::*;
 

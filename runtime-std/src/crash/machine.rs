@@ -27,7 +27,7 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use crate::{
     disk::{Disk, DiskConfig, Placement},
     platform::trace::Recorder,
-    store::Store,
+    session::store::Store,
 };
 
 /// Time between two looks at everything.

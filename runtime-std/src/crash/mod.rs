@@ -38,7 +38,7 @@ use self::{
 use crate::{
     disk::Placement,
     platform::{self, trace::Recording},
-    store::Store,
+    session::store::Store,
 };
 
 /// A fault put in on purpose, beside syncs that are left out.

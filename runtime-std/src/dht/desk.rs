@@ -18,7 +18,7 @@ use mio::Waker;
 use super::{Answer, Calls, NodeConfig, NodeEvent, Sink, Status};
 use crate::{
     dht_cache::{self, CacheLock},
-    resolve::{Resolver, ResolverConfig},
+    net::resolve::{Resolver, ResolverConfig},
 };
 
 /// Nodes that are enough to search with. Our choice: the first bucket's worth.

@@ -47,7 +47,7 @@ pub use desk::RequestId;
 pub use dunlin_core::dht::{DEFAULT_PORT, NodeNameError, parse_node};
 pub use node::Node;
 
-use crate::socket::Egress;
+use crate::net::socket::Egress;
 
 /// Public nodes that know many others, to begin with where nothing else is known. Theirs: run by
 /// the makers of BitTorrent, µTorrent, Transmission and libtorrent.

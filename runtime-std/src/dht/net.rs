@@ -13,7 +13,7 @@ use super::{
     Calls,
     batch::{BATCH, Batch, Flushed, OUT_SLOT},
 };
-use crate::socket::{self, Egress};
+use crate::net::socket::{self, Egress};
 
 /// Batches taken from one socket before timers and commands have their turn.
 const BATCHES_PER_TURN: usize = 8;

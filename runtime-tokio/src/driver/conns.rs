@@ -22,7 +22,7 @@ use dunlin_core::{
     engine::{Engine, Interest, MAX_IOV, ReadBufs, WriteBufs},
     op::Close,
 };
-use dunlin_std::socket;
+use dunlin_std::net::socket;
 use tokio::{io::Interest as Readiness, net::TcpStream};
 
 use super::{

@@ -34,13 +34,13 @@ use dunlin_core::{
     op::{OpErrorKind, Outcome},
 };
 use dunlin_std::{
-    add::Ready,
     disk::Disk,
-    net::{InterfaceWatch, Turn},
-    resolve::{Resolver, ResolverConfig},
-    socket::{self, Route},
-    store::Store,
-    torrents::{Torrents, warning},
+    driver::torrents::{Torrents, warning},
+    net::interfaces::{InterfaceWatch, Turn},
+    net::resolve::{Resolver, ResolverConfig},
+    net::socket::{self, Route},
+    session::add::Ready,
+    session::store::Store,
 };
 use tokio::{
     sync::{broadcast, mpsc},

@@ -8,7 +8,7 @@ use std::{
 };
 
 use dunlin_core::{Ecn, Instant, RecvMeta, SocketId, Transmit, engine::Engine, op::SocketKind};
-use dunlin_std::socket::{self, Route};
+use dunlin_std::net::socket::{self, Route};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::{

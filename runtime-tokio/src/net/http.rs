@@ -15,10 +15,10 @@ use dunlin_core::{
     op::{HttpRequest, OpErrorKind, Outcome},
 };
 use dunlin_std::{
-    http::{self, Answer, Failure, MAX_ADDRESSES, PATIENCE, PLATFORM},
-    proxy::Watch,
-    resolve,
-    socket::{self, Route},
+    net::http::{self, Answer, Failure, MAX_ADDRESSES, PATIENCE, PLATFORM},
+    net::proxy::Watch,
+    net::resolve,
+    net::socket::{self, Route},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},

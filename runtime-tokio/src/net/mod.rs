@@ -9,7 +9,7 @@ mod proxy;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use dunlin_std::{proxy::Watch, resolve, socket::Route};
+use dunlin_std::{net::proxy::Watch, net::resolve, net::socket::Route};
 use tokio::{net::TcpStream, time::timeout};
 
 pub(crate) use http::Http;

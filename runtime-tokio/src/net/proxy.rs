@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr};
 
 use dunlin_core::http::Host;
-use dunlin_std::{config::Proxy, proxy::Watch};
+use dunlin_std::{config::Proxy, net::proxy::Watch};
 use tokio::net::TcpStream;
 use tokio_socks::{IntoTargetAddr, tcp::Socks5Stream};
 

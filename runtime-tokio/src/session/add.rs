@@ -3,7 +3,10 @@
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use dunlin_core::{TorrentId, engine, http::Origin, metainfo::MAX_TORRENT_LEN, op::HttpRequest};
-use dunlin_std::add::{Add, Loaded, shown};
+use dunlin_std::{
+    net::http::shown,
+    session::add::{Add, Loaded},
+};
 
 use super::{Shared, Torrent, blocking, key};
 use crate::{Error, Result};

@@ -22,12 +22,12 @@ use dunlin_core::{
     engine::{DhtStatus, Engine, EngineStatus, Event, Scope, What},
 };
 use dunlin_std::{
-    add::{Add, Limits},
     disk::Disk,
-    proxy,
-    setup::SessionConfig,
-    store::Store,
-    torrents::warning,
+    driver::torrents::warning,
+    net::proxy,
+    session::add::{Add, Limits},
+    session::setup::SessionConfig,
+    session::store::Store,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};

@@ -8,7 +8,7 @@ use dunlin_core::{
     metainfo::Info,
     tracker::{DhtProgress, TrackerState},
 };
-use dunlin_std::add::Limits;
+use dunlin_std::session::add::Limits;
 
 use super::{Shared, Watch};
 use crate::{Error, Result};

@@ -8,8 +8,8 @@ use std::thread::{self, JoinHandle};
 use dunlin_core::engine::{Engine, EngineStatus, Event};
 use dunlin_core::{Instant, TorrentId};
 use dunlin_mio::{Control, Driver, Handle};
-use dunlin_std::add::Add;
-use dunlin_std::setup::SessionConfig;
+use dunlin_std::session::add::Add;
+use dunlin_std::session::setup::SessionConfig;
 
 use super::real::{Loopback, Runner};
 use super::{Effort, End};

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant as Clock};
 
 use dunlin_core::engine::{Engine, Event};
 use dunlin_core::{Instant, TorrentId};
-use dunlin_std::add::{Add, Limits};
-use dunlin_std::setup::SessionConfig;
+use dunlin_std::session::add::{Add, Limits};
+use dunlin_std::session::setup::SessionConfig;
 use tempfile::TempDir;
 
 use super::guest::Guest;

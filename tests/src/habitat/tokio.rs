@@ -7,8 +7,8 @@ use std::thread::{self, JoinHandle};
 
 use dunlin_core::engine::{Engine, Event};
 use dunlin_core::{Instant, TorrentId};
-use dunlin_std::add::Add;
-use dunlin_std::setup::SessionConfig;
+use dunlin_std::session::add::Add;
+use dunlin_std::session::setup::SessionConfig;
 use dunlin_tokio::{Content, Ended, Events, Session, Torrent};
 use tokio::runtime::{Builder, Runtime};
 

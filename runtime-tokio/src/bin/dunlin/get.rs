@@ -17,7 +17,9 @@ use dunlin_tokio::{
         engine::{Check, DISK_RETRY, Existing},
         metainfo::{HostPort, Info},
     },
-    system::{conntrack, disk::Placement, error::is_in_the_way, session::SessionError},
+    system::{
+        disk::Placement, error::is_in_the_way, net::conntrack, session::folder::SessionError,
+    },
 };
 use futures_util::{StreamExt, future::join_all, stream};
 use tokio::time::{Instant, sleep_until};

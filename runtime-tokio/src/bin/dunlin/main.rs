@@ -118,7 +118,7 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
 /// Runs a command that needs a network. One thread is enough: the disk has its own, and waking
 /// others would cost more than they could do.
 fn run(command: impl Future<Output = Exit>) -> Exit {
-    dunlin_std::setup::raise_open_file_limit();
+    dunlin_std::session::setup::raise_open_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

@@ -19,7 +19,7 @@ use dunlin_tokio::{
     system::{
         config::{self, Encryption, Interface, Ports, Settings},
         dht::routers,
-        net,
+        net::interfaces,
     },
 };
 
@@ -285,7 +285,7 @@ fn can_bind(interface: &Interface) -> Result<(), String> {
             Err(error) => Err(format!("{ip}: {error}")),
             Ok(_) => Ok(()),
         },
-        Interface::Name(name) => match net::addresses() {
+        Interface::Name(name) => match interfaces::addresses() {
             Ok(have) if !have.iter().any(|a| a.interface == *name) => Err(format!(
                 "{name}: there is no such interface, or it has no address"
             )),

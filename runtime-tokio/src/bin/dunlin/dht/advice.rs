@@ -1,6 +1,6 @@
 //! `advice`: how to keep the DHT out of the kernel's table of connections.
 
-use dunlin_tokio::system::conntrack::{Firewall, Usage, notrack};
+use dunlin_tokio::system::net::conntrack::{Firewall, Usage, notrack};
 use serde_json::json;
 
 use super::args;

@@ -9,8 +9,8 @@ use std::{
 use dunlin_tokio::{
     dunlin_core::dht::{DhtLog, DhtStats, ReadOnly},
     system::{
-        conntrack::Usage,
         dht::{NodeEvent, Status},
+        net::conntrack::Usage,
     },
 };
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -431,7 +431,7 @@ mod tests {
         assert!(watch.conntrack(usage(90)).is_none());
         assert!(watch.conntrack(None).is_none());
         assert!(watch.conntrack(usage(99)).is_some());
-        let said = dunlin_tokio::system::conntrack::warning(&usage(99).unwrap(), 6881);
+        let said = dunlin_tokio::system::net::conntrack::warning(&usage(99).unwrap(), 6881);
         assert!(
             said.contains("99 %") && said.contains("advice --port 6881"),
             "{said}"

@@ -2,7 +2,7 @@
 
 use dunlin_tokio::{
     dunlin_core::dht::{Cause, DhtLog, Failure, LookupReport},
-    system::{conntrack, dht::NodeEvent},
+    system::{dht::NodeEvent, net::conntrack},
 };
 use indicatif::MultiProgress;
 use serde_json::{Value, json};

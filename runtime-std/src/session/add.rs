@@ -19,9 +19,10 @@ use dunlin_core::{
 use crate::{
     Error, Result,
     disk::{Allocation, Placement},
+    net::http::shown,
     platform,
-    setup::SessionConfig,
-    store::{Kept, Store},
+    session::setup::SessionConfig,
+    session::store::{Kept, Store},
 };
 
 /// How much of a magnet link is repeated in messages.
@@ -682,24 +683,9 @@ fn read(path: &Path) -> Result<Box<metainfo::Torrent>> {
     parse(&name, &data).map(Box::new)
 }
 
-/// The URL without its query, which is long, binary and may hold a secret key.
-#[must_use]
-pub fn shown(url: &str) -> &str {
-    url.split(['?', '#']).next().unwrap_or(url)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_url_is_shown_without_its_secrets() {
-        assert_eq!(
-            shown("http://host/announce?key=1#x"),
-            "http://host/announce"
-        );
-        assert_eq!(shown("http://host/a#x"), "http://host/a");
-    }
 
     #[test]
     fn a_url_has_to_be_fetched_before_it_is_loaded() {

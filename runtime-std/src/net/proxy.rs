@@ -7,7 +7,7 @@ use std::{
 
 use dunlin_core::engine::{Event, What};
 
-use crate::{config::Proxy, torrents::warning};
+use crate::{config::Proxy, driver::torrents::warning};
 
 /// Says that the proxy itself fails: every peer and tracker behind it fails then, and none of them
 /// is to blame. It is said once, and again only after the proxy worked in between.

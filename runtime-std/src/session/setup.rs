@@ -10,10 +10,10 @@ use dunlin_core::{Caps, Config, DhtMode, dht::Saved};
 use crate::{
     dht::routers,
     disk::{Allocation, DiskConfig},
+    net::socket::{self, Route},
     paths::Names,
     platform,
-    socket::{self, Route},
-    store::Store,
+    session::store::Store,
 };
 
 /// Descriptors that are neither files of torrents nor connections with peers: the program's

@@ -28,9 +28,9 @@ use std::{
 use dunlin_core::{InfoHash, OpError, OpErrorKind, Outcome, hash::sha1};
 
 use crate::{
-    claims::{self, Claim, Claims, Refused},
     disk::write_all,
     platform::{self, Root, private_folder, same_file},
+    session::claims::{self, Claim, Claims, Refused},
 };
 
 /// The name of the DHT's table in the folder, which is rTorrent's; see [`dht_cache`](crate::dht_cache).

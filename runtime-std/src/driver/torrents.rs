@@ -10,9 +10,9 @@ use dunlin_core::{
 };
 
 use crate::{
-    add::{Job, OnInfo, Ready},
     disk::Disk,
-    store::Store,
+    session::add::{Job, OnInfo, Ready},
+    session::store::Store,
 };
 
 /// All of them.

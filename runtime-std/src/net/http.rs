@@ -12,8 +12,6 @@ use dunlin_core::{
 };
 use rustls::pki_types::ServerName;
 
-use crate::add::shown;
-
 /// What this client can do.
 pub const PLATFORM: Platform = Platform {
     tls: true,
@@ -129,9 +127,24 @@ pub fn result(request: &HttpRequest, outcome: Outcome) -> Result<Answer, Failure
     }
 }
 
+/// The URL without its query, which is long, binary and may hold a secret key.
+#[must_use]
+pub fn shown(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or(url)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_secrets() {
+        assert_eq!(
+            shown("http://host/announce?key=1#x"),
+            "http://host/announce"
+        );
+        assert_eq!(shown("http://host/a#x"), "http://host/a");
+    }
 
     #[test]
     fn names_beyond_ascii_are_written_in_ascii() {

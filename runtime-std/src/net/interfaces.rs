@@ -8,7 +8,7 @@ use std::{
 
 use dunlin_core::Instant;
 
-use crate::{config::Interface, socket::Egress};
+use crate::{config::Interface, net::socket::Egress};
 
 /// One address of one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::{
 
 use dunlin_core::{OpErrorKind, OpId, Outcome};
 
-use crate::http::to_ascii;
+use crate::net::http::to_ascii;
 use crate::pool::{Pool, PoolConfig};
 
 /// How much to look up at once.

@@ -1,0 +1,3 @@
+//! What every driver does in the same way.
+
+pub mod torrents;

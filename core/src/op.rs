@@ -180,8 +180,9 @@ pub enum Op {
         hasher: Hasher,
     },
     /// Take the files of a torrent into use, before the first write and before anything of them
-    /// is served; answered by [`Outcome::Flushed`], or by [`OpErrorKind::Exists`] with the name
-    /// of each file that stands in the way. Two torrents never have a claim for writing on one
+    /// is served; answered by [`Outcome::Flushed`], or by [`OpErrorKind::Exists`],
+    /// [`OpErrorKind::InUse`] or [`OpErrorKind::NotAFile`] with the name of each file that stands
+    /// in the way: the last two if overwriting would not help with one of them. Two torrents never have a claim for writing on one
     /// path; several may share what none of them writes to.
     Claim {
         /// Answer to.
@@ -417,9 +418,15 @@ pub enum OpErrorKind {
     NotFound,
     /// Not allowed.
     Denied,
-    /// Something stands where a file has to be that is not known to be this torrent's. It lasts
-    /// until somebody decides what becomes of it.
+    /// A file stands where one of this torrent's has to be, and is not known to be this torrent's.
+    /// [`Claim::Overwrite`] would take it. It lasts until somebody decides what becomes of it.
     Exists,
+    /// Another torrent or program uses a file that this torrent has to write. It lasts until that
+    /// one has ended.
+    InUse,
+    /// Something other than a regular file stands where a file has to be, or a file where a folder
+    /// has to be. No claim takes it: it lasts until somebody moves it away.
+    NotAFile,
     /// The disk or the quota is full.
     NoSpace,
     /// Shorter than expected: a file ended early.
@@ -434,6 +441,14 @@ pub enum OpErrorKind {
     Tls,
     /// Any other I/O error.
     Io,
+}
+
+impl OpErrorKind {
+    /// Whether something is in the way of a file: it is not tried again before somebody says so.
+    #[must_use]
+    pub const fn is_obstruction(self) -> bool {
+        matches!(self, Self::Exists | Self::InUse | Self::NotAFile)
+    }
 }
 
 /// Why a stream ended, as the driver saw it.

@@ -3,9 +3,9 @@
 
 use std::path::PathBuf;
 
-use crate::{platform::NOT_A_FILE, session::folder::SessionError};
+use crate::session::folder::SessionError;
 use dunlin_core::{
-    OpError, OpErrorKind, TorrentId,
+    OpError, TorrentId,
     engine::{AddError, DhtNodeError},
     metainfo::{self, MagnetError},
 };
@@ -145,36 +145,4 @@ pub enum Error {
     /// The session has ended.
     #[error("the session has ended")]
     Stopped,
-}
-
-/// Whether a disk error means that something else than one of the torrent's files stands where one
-/// belongs: it lasts until somebody moves that away.
-#[must_use]
-pub fn is_in_the_way(error: &OpError) -> bool {
-    match error.kind {
-        OpErrorKind::Exists => true,
-        OpErrorKind::Io => error.detail.ends_with(NOT_A_FILE),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{disk::io_error, platform};
-    use std::{io::ErrorKind, path::Path};
-
-    #[test]
-    fn what_is_in_the_way_is_told_from_what_passes() {
-        let in_the_way = |error: &std::io::Error| is_in_the_way(&io_error(Path::new("a"), error));
-        assert!(in_the_way(&platform::not_a_file()));
-        assert!(in_the_way(&ErrorKind::AlreadyExists.into()));
-        for passes in [
-            ErrorKind::StorageFull,
-            ErrorKind::NotFound,
-            ErrorKind::Other,
-        ] {
-            assert!(!in_the_way(&passes.into()), "{passes}");
-        }
-    }
 }

@@ -376,7 +376,7 @@ impl Engine {
         let message = error.detail.clone();
         // Metadata that is of no use will not be of more use in a while, and what stands in the
         // way is somebody's to move.
-        let again = t.info.is_some() && error.kind != OpErrorKind::Exists;
+        let again = t.info.is_some() && !error.kind.is_obstruction();
         let told = t.failing.as_ref() == Some(&error);
         t.failing = Some(error.clone());
         t.phase = Phase::Failed(error);

@@ -291,10 +291,8 @@ impl Engine {
             return;
         };
         // A file that was not what it should be has to be looked at again.
-        let vanished = matches!(
-            error.kind,
-            OpErrorKind::NotFound | OpErrorKind::Truncated | OpErrorKind::Exists
-        );
+        let vanished = error.kind.is_obstruction()
+            || matches!(error.kind, OpErrorKind::NotFound | OpErrorKind::Truncated);
         if let Some(halted) = t.halted.take() {
             self.check(id, halted);
             return;

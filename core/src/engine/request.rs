@@ -102,7 +102,8 @@ pub enum Check {
 pub enum Existing {
     /// Those that are this torrent's, or hold nothing, are taken over. If there is any other,
     /// nothing is written and the torrent fails with
-    /// [`OpErrorKind::Exists`](crate::OpErrorKind::Exists), naming each;
+    /// [`OpErrorKind::Exists`](crate::OpErrorKind::Exists) or another
+    /// [obstruction](crate::OpErrorKind::is_obstruction), naming each;
     /// [`Engine::resume`](super::Engine::resume) looks again.
     #[default]
     Adopt,

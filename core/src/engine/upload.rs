@@ -183,6 +183,8 @@ impl Engine {
                 OpErrorKind::NotFound
                 | OpErrorKind::Truncated
                 | OpErrorKind::Exists
+                | OpErrorKind::InUse
+                | OpErrorKind::NotAFile
                 | OpErrorKind::Io => self.unreadable(torrent, piece, error),
                 _ => self.disk_failed(torrent, error),
             }

@@ -134,10 +134,12 @@ impl Disk<'_> {
         let name = files.info.name();
         let taken = self.shared.claims().take(files.torrent, name, paths, write);
         if let Err(taken) = taken {
-            let taken = taken.into_iter();
-            return Err(in_the_way(taken.map(|(path, by)| {
-                format!("{}: the torrent {by:?} uses it", path.display())
-            })));
+            let mut obstacles = Obstacles::default();
+            for (path, by) in taken {
+                let why = format!("the torrent {by:?} uses it");
+                obstacles.add(&path, Obstacle::new(OpErrorKind::InUse, why));
+            }
+            return Err(obstacles.into());
         }
         let done = match write {
             false => self.claim_to_read(&regular, whose),
@@ -177,7 +179,7 @@ impl Disk<'_> {
         let root = files.root()?;
         let mut owned = vec![None; files.paths.len()];
         let mut too_long = Vec::new();
-        let mut foreign = Vec::new();
+        let mut obstacles = Obstacles::default();
         for &i in regular {
             let Some(root) = &root else {
                 break;
@@ -193,16 +195,13 @@ impl Disk<'_> {
                     }
                     files.ledger().stats[i] = Some(stat);
                 }
-                Found::Foreign(why) => {
-                    foreign.push(format!(
-                        "{}: {why}",
-                        files.dir.join(&files.paths[i]).display()
-                    ));
+                Found::Obstacle(obstacle) => {
+                    obstacles.add(&files.dir.join(&files.paths[i]), obstacle);
                 }
             }
         }
-        if !foreign.is_empty() {
-            return Err(in_the_way(foreign.into_iter()));
+        if !obstacles.is_empty() {
+            return Err(obstacles.into());
         }
         {
             let mut ledger = files.ledger();
@@ -212,9 +211,9 @@ impl Disk<'_> {
             self.cut(i).map_err(|e| files.error(i as u32, &e))?;
             let (path, wanted) = (files.dir.join(&files.paths[i]), files.info.files()[i].len);
             self.shared.note(format!(
-                "{}: it was too long; {} bytes after its end were cut off",
+                "{}: it was {} too long, which were cut off",
                 path.display(),
-                len - wanted
+                bytes(len - wanted)
             ));
         }
         Ok(())
@@ -231,28 +230,35 @@ impl Disk<'_> {
     ) -> io::Result<Found> {
         let files = self.files;
         let path = &files.paths[i];
-        let foreign = |why: &str| Ok(Found::Foreign(why.into()));
+        let obstacle = |kind, why: &str| Ok(Found::Obstacle(Obstacle::new(kind, why)));
         let found = match root.stat(path) {
             Ok(found) => files.known(found),
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
             Err(e) if e.kind() == ErrorKind::NotADirectory => {
-                return foreign("a file stands where its folder has to be");
+                let why = "a file stands where its folder has to be";
+                return obstacle(OpErrorKind::NotAFile, why);
             }
-            Err(e) if e.kind() == ErrorKind::Other => return foreign("it is not a regular file"),
+            Err(e) if platform::is_not_a_file(&e) => {
+                return obstacle(OpErrorKind::NotAFile, "it is not a regular file");
+            }
             Err(e) => return Err(e),
         };
         let wanted = files.info.files()[i].len;
         let file = root.file(path, Access::Read)?;
         if !try_lock(&file) {
-            return foreign("another torrent or program is writing it");
+            return obstacle(
+                OpErrorKind::InUse,
+                "another torrent or program is writing it",
+            );
         }
         if insists {
             return Ok(Found::Ours(found));
         }
         match platform::marked(&file) {
             Some(by) if by == files.info.info_hash().to_string() => return Ok(Found::Ours(found)),
-            Some(_) if !holds_nothing(&file, 0..found.len)? => {
-                return foreign("it belongs to another torrent, which has not completed it");
+            Some(_) if !holds_nothing(&file, 0..found.len, &mut Vec::new())? => {
+                let why = "it belongs to another torrent, which has not completed it";
+                return obstacle(OpErrorKind::Exists, why);
             }
             _ => {}
         }
@@ -262,21 +268,18 @@ impl Disk<'_> {
         }
         let kept = self.loses_nothing(&file, i, found.len, whose, have)?;
         let more = found.len.saturating_sub(wanted);
-        let longer = || format!("{more} bytes too long");
-        Ok(match (whose, kept, more) {
-            (_, true, 0) => Found::Ours(found),
-            (Whose::Unknown, _, 0) => Found::Foreign("it holds nothing of this torrent".into()),
-            (Whose::Unknown, ..) => Found::Foreign(format!(
-                "it holds nothing of this torrent and is {}",
-                longer()
-            )),
-            (_, false, 0) => Found::Foreign("part of it is not this torrent's".into()),
-            (_, false, _) => Found::Foreign(format!(
-                "part of it is not this torrent's, and it is {}",
-                longer()
-            )),
-            (_, true, _) => Found::Foreign(format!("it is {}", longer())),
-        })
+        if kept && more == 0 {
+            return Ok(Found::Ours(found));
+        }
+        let too_long = format!("{} too long", bytes(more));
+        let why = match (whose, kept, more) {
+            (Whose::Unknown, _, 0) => "it holds nothing of this torrent".into(),
+            (Whose::Unknown, ..) => format!("it holds nothing of this torrent and is {too_long}"),
+            (_, false, 0) => "part of it is not this torrent's".into(),
+            (_, false, _) => format!("part of it is not this torrent's, and it is {too_long}"),
+            (_, true, _) => format!("it is {too_long}"),
+        };
+        obstacle(OpErrorKind::Exists, &why)
     }
 
     /// Whether nothing is lost when the pieces that `have` lacks are written over what the first `len` bytes of a file
@@ -292,14 +295,19 @@ impl Disk<'_> {
         let info = &self.files.info;
         let entry = &info.files()[i];
         let end = len.min(entry.len);
-        let stretch = |piece: u32| {
-            let from = u64::from(piece) * u64::from(info.piece_len());
-            let to = (from + u64::from(info.piece_len())).saturating_sub(entry.offset);
-            from.saturating_sub(entry.offset).min(end)..to.min(end)
+        let pieces = info.pieces_of(i);
+        let holds_nothing = |run: Range<u32>, buf: &mut Vec<u8>| {
+            let piece_len = u64::from(info.piece_len());
+            let within = |piece: u32| {
+                let at = u64::from(piece) * piece_len;
+                at.saturating_sub(entry.offset).min(end)
+            };
+            holds_nothing(file, within(run.start)..within(run.end), buf)
         };
+        let mut buf = Vec::new();
         let mut empty = true;
-        for piece in info.pieces_of(i).filter(|piece| !have.get(*piece)) {
-            if !holds_nothing(file, stretch(piece))? {
+        for run in runs(pieces.clone(), |piece| !have.get(piece)) {
+            if !holds_nothing(run, &mut buf)? {
                 empty = false;
                 break;
             }
@@ -308,8 +316,8 @@ impl Disk<'_> {
             return Ok(empty);
         }
         // Zeros pass the check of many torrents, so they do not tell whose the rest is.
-        for piece in info.pieces_of(i).filter(|piece| have.get(*piece)) {
-            if !holds_nothing(file, stretch(piece))? {
+        for run in runs(pieces, |piece| have.get(piece)) {
+            if !holds_nothing(run, &mut buf)? {
                 return Ok(true);
             }
         }
@@ -363,8 +371,62 @@ enum Found {
     Nothing,
     /// A file that may be written to.
     Ours(FileStat),
-    /// Something else, and why it is not ours.
-    Foreign(String),
+    /// Something that may not.
+    Obstacle(Obstacle),
+}
+
+/// Something at the path of a file that has to be written.
+struct Obstacle {
+    kind: OpErrorKind,
+    /// For people, without the path.
+    why: String,
+}
+
+impl Obstacle {
+    fn new(kind: OpErrorKind, why: impl Into<String>) -> Self {
+        let why = why.into();
+        Self { kind, why }
+    }
+}
+
+/// The obstacles to a claim, of which [`MAX_NAMED`] are named.
+#[derive(Default)]
+struct Obstacles {
+    named: Vec<String>,
+    all: usize,
+    /// The kind that takes most to get out of the way.
+    kind: Option<OpErrorKind>,
+}
+
+impl Obstacles {
+    fn is_empty(&self) -> bool {
+        self.all == 0
+    }
+
+    fn add(&mut self, path: &Path, Obstacle { kind, why }: Obstacle) {
+        self.all += 1;
+        if self.named.len() < MAX_NAMED {
+            self.named.push(format!("{}: {why}", path.display()));
+        }
+        self.kind = match (self.kind, kind) {
+            (Some(OpErrorKind::InUse), _) => self.kind,
+            (Some(OpErrorKind::NotAFile), OpErrorKind::Exists) => self.kind,
+            _ => Some(kind),
+        };
+    }
+}
+
+impl From<Obstacles> for OpError {
+    fn from(obstacles: Obstacles) -> Self {
+        let mut detail = obstacles.named.join("; ");
+        if obstacles.all > MAX_NAMED {
+            detail.push_str(&format!("; and {} more", obstacles.all - MAX_NAMED));
+        }
+        Self {
+            kind: obstacles.kind.unwrap_or(OpErrorKind::Exists),
+            detail,
+        }
+    }
 }
 
 impl Files {
@@ -414,16 +476,27 @@ fn fold(path: &Path, names: Names) -> PathBuf {
     }
 }
 
-/// Whether these bytes of a file are all zeros.
-fn holds_nothing(file: &File, bytes: Range<u64>) -> io::Result<bool> {
-    let mut buf = vec![0; RUN.min((bytes.end - bytes.start) as usize)];
+/// The runs of consecutive pieces that `belongs` selects.
+fn runs(mut pieces: Range<u32>, belongs: impl Fn(u32) -> bool) -> impl Iterator<Item = Range<u32>> {
+    std::iter::from_fn(move || {
+        let start = pieces.find(|piece| belongs(*piece))?;
+        let end = pieces.find(|piece| !belongs(*piece));
+        Some(start..end.unwrap_or(pieces.end))
+    })
+}
+
+/// Whether these bytes of a file are all zeros; `buf` is memory to read them into.
+fn holds_nothing(file: &File, bytes: Range<u64>, buf: &mut Vec<u8>) -> io::Result<bool> {
     let mut at = bytes.start;
     while at < bytes.end {
         match platform::next_data(file, at)? {
             None => return Ok(true),
             Some(data) => at = data.max(at),
         }
-        let part = bytes.end.saturating_sub(at).min(buf.len() as u64) as usize;
+        let part = bytes.end.saturating_sub(at).min(RUN as u64) as usize;
+        if buf.len() < part {
+            buf.resize(part, 0);
+        }
         transfer::read_exact(file, &mut buf[..part], at)?;
         if buf[..part].iter().any(|byte| *byte != 0) {
             return Ok(false);
@@ -433,20 +506,11 @@ fn holds_nothing(file: &File, bytes: Range<u64>) -> io::Result<bool> {
     Ok(true)
 }
 
-/// What stands in the way, by name.
-fn in_the_way(mut files: impl ExactSizeIterator<Item = String>) -> OpError {
-    let all = files.len();
-    let mut detail = files
-        .by_ref()
-        .take(MAX_NAMED)
-        .collect::<Vec<_>>()
-        .join("; ");
-    if all > MAX_NAMED {
-        detail.push_str(&format!("; and {} more", all - MAX_NAMED));
-    }
-    OpError {
-        kind: OpErrorKind::Exists,
-        detail,
+/// A number of bytes, in words.
+fn bytes(count: u64) -> String {
+    match count {
+        1 => "1 byte".into(),
+        count => format!("{count} bytes"),
     }
 }
 

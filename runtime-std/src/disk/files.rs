@@ -293,8 +293,7 @@ impl Files {
             Some(Ok(found)) => Some(self.known(found)),
             None => None,
             Some(Err(e)) if is_missing(&e) => None,
-            // A folder or a pipe is in its place.
-            Some(Err(e)) if e.kind() == ErrorKind::Other => None,
+            Some(Err(e)) if platform::is_not_a_file(&e) => None,
             Some(Err(e)) => return Err(e),
         };
         let mut ledger = self.ledger();
@@ -687,6 +686,7 @@ pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 /// `e` as an outcome has it.
 pub(crate) fn error(path: &Path, e: &io::Error) -> OpError {
     let kind = match e.kind() {
+        _ if platform::is_not_a_file(e) => OpErrorKind::NotAFile,
         ErrorKind::NotFound | ErrorKind::NotADirectory => OpErrorKind::NotFound,
         ErrorKind::AlreadyExists => OpErrorKind::Exists,
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => OpErrorKind::Denied,

@@ -70,10 +70,17 @@ pub(crate) fn escape() -> io::Error {
     )
 }
 
-/// What [`not_a_file`] says.
-pub(crate) const NOT_A_FILE: &str = "not a regular file";
+/// A pipe, socket or folder stands where a file should be.
+#[derive(Debug, thiserror::Error)]
+#[error("not a regular file")]
+struct NotAFile;
 
 /// The answer to a pipe, socket or folder where a file should be.
 pub(crate) fn not_a_file() -> io::Error {
-    io::Error::other(NOT_A_FILE)
+    io::Error::other(NotAFile)
+}
+
+/// Whether `error` is [`not_a_file`].
+pub(crate) fn is_not_a_file(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<NotAFile>())
 }

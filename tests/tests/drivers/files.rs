@@ -208,10 +208,10 @@ pub(crate) fn two_torrents_that_want_one_path_do_not_share_it<H: Habitat>() {
     let ours = h.add(fetcher, &content, Spec::from(&[addr]));
     let theirs = h.add(fetcher, &rival, Spec::from(&[there]));
     let real = !H::VIRTUAL;
-    let refused =
-        |s: &State| matches!(s, State::Failed(e) if real && e.kind == OpErrorKind::Exists);
+    let refused = |kind| move |s: &State| matches!(s, State::Failed(e) if e.kind == kind);
     if real {
-        h.state(fetcher, theirs, "the second to be refused", refused);
+        let in_use = refused(OpErrorKind::InUse);
+        h.state(fetcher, theirs, "the second to be refused", in_use);
     } else {
         // Each has a place of its own there.
         h.exact(fetcher, theirs, &rival);
@@ -222,7 +222,8 @@ pub(crate) fn two_torrents_that_want_one_path_do_not_share_it<H: Habitat>() {
         h.remove(fetcher, ours, false);
         h.until("the removal", |h| h.torrent(fetcher, ours).is_none());
         h.with_engine(fetcher, move |e, now| e.resume(now, theirs));
-        h.state(fetcher, theirs, "it to be refused again", refused);
+        let exists = refused(OpErrorKind::Exists);
+        h.state(fetcher, theirs, "it to be refused again", exists);
         assert_eq!(h.bytes(fetcher, &content), Some(content.data.clone()));
         // What was never its own does not go with it.
         h.remove(fetcher, theirs, true);

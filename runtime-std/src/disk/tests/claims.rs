@@ -69,9 +69,17 @@ fn refused(
     claimed: Result<Vec<Option<FileStat>>, OpError>,
     names: &[&str],
 ) -> Result<(), TestFailed> {
+    refused_as(OpErrorKind::Exists, claimed, names)
+}
+
+fn refused_as(
+    kind: OpErrorKind,
+    claimed: Result<Vec<Option<FileStat>>, OpError>,
+    names: &[&str],
+) -> Result<(), TestFailed> {
     let error = claimed.err().ok_or("it was claimed")?;
-    if error.kind != OpErrorKind::Exists || !names.iter().all(|n| error.detail.contains(n)) {
-        return Err(error.detail.into());
+    if error.kind != kind || !names.iter().all(|n| error.detail.contains(n)) {
+        return Err(format!("{:?}: {}", error.kind, error.detail).into());
     }
     Ok(())
 }
@@ -92,6 +100,23 @@ fn what_the_user_put_there_is_refused_by_name_and_left_alone() -> Result<(), Tes
     b.release(true);
     assert_eq!(fs::read(b.path("d/b")).unwrap(), b"and this");
     assert_eq!(fs::read(b.path("c")).unwrap(), b"too");
+    Ok(())
+}
+
+/// Overwriting is the user's to decide, and helps only with files; what does not pass by it is said first.
+#[test]
+fn the_kind_of_a_refusal_says_what_would_help() -> Result<(), TestFailed> {
+    let mut b = Bench::new(info(16_384, &[("a", 16_384), ("b", 16_384), ("c", 16_384)]));
+    fs::create_dir_all(b.path("")).unwrap();
+    fs::write(b.path("a"), "mine").unwrap();
+    refused(b.claim_anew(Claim::Write), &["t/a"])?;
+    fs::create_dir(b.path("b")).unwrap();
+    for claim in [Claim::Write, Claim::Overwrite] {
+        let claimed = b.claim_anew(claim);
+        refused_as(OpErrorKind::NotAFile, claimed, &["t/b", "not a regular"])?;
+    }
+    fs::remove_dir(b.path("b")).unwrap();
+    assert!(b.claim_anew(Claim::Overwrite).is_ok());
     Ok(())
 }
 
@@ -124,7 +149,7 @@ fn what_holds_nothing_is_taken_unless_it_is_too_long() -> Result<(), TestFailed>
     fs::write(b.path("c"), [0; 101]).unwrap();
     refused(
         b.claim_anew(Claim::Write),
-        &["t/b", "t/c", "1 bytes too long"],
+        &["t/b", "t/c", "1 byte too long"],
     )
 }
 
@@ -238,17 +263,26 @@ fn two_torrents_do_not_write_to_one_path_and_may_read_it() -> Result<(), TestFai
     let other = info(16_384, &[("b", 70), ("c", 10)]);
     let save = b.dir.path().join("save");
     b.open_other(Arc::clone(&other), save.clone());
-    refused(b.claim_of(O, &[], &[], Claim::Write), &["t/b", "\"t\""])?;
+    refused_as(
+        OpErrorKind::InUse,
+        b.claim_of(O, &[], &[], Claim::Write),
+        &["t/b", "\"t\""],
+    )?;
     // By another name of the folder it is the same path.
     fs::create_dir_all(&save).unwrap();
     let alias = b.dir.path().join("alias");
     std::os::unix::fs::symlink(&save, &alias).unwrap();
     b.open_other(other, alias);
-    refused(b.claim_of(O, &[], &[], Claim::Write), &["t/b"])?;
+    refused_as(
+        OpErrorKind::InUse,
+        b.claim_of(O, &[], &[], Claim::Write),
+        &["t/b"],
+    )?;
     b.fill();
     b.flush().unwrap();
     b.confirm(true);
-    refused(
+    refused_as(
+        OpErrorKind::InUse,
         b.claim_of(O, &[Whose::Recorded], &[], Claim::Read),
         &["t/b"],
     )?;
@@ -257,7 +291,8 @@ fn two_torrents_do_not_write_to_one_path_and_may_read_it() -> Result<(), TestFai
             .is_ok()
     );
     assert!(b.claim_of(O, &[Whose::Recorded], &[], Claim::Read).is_ok());
-    refused(
+    refused_as(
+        OpErrorKind::InUse,
         b.claim_of(O, &[Whose::Recorded], &[], Claim::Overwrite),
         &["t/b"],
     )?;
@@ -274,7 +309,8 @@ fn a_file_that_another_session_writes_is_not_taken() -> Result<(), TestFailed> {
     let dir = b.dir.path().join("save");
     other.open_other(Arc::clone(&b.info), dir);
     for claim in [Claim::Write, Claim::Overwrite] {
-        refused(
+        refused_as(
+            OpErrorKind::InUse,
             other.claim_of(O, &[Whose::Recorded], &[], claim),
             &["t/a", "another"],
         )?;

@@ -47,8 +47,10 @@ impl Checked {
     fn length(&self) -> Option<String> {
         let found = self.found?;
         match (found.checked_sub(self.len), self.len.checked_sub(found)) {
-            (Some(more), _) if more > 0 => Some(format!("{more} bytes too long")),
-            (_, Some(less)) if less > 0 => Some(format!("{less} bytes too short")),
+            (Some(more), _) if more > 0 => Some(format!("{} too long", units::count(more, "byte"))),
+            (_, Some(less)) if less > 0 => {
+                Some(format!("{} too short", units::count(less, "byte")))
+            }
             _ => None,
         }
     }

@@ -35,7 +35,7 @@ mod http;
 mod poller;
 
 pub use config::DriverConfig;
-pub use driver::{Control, Driver, Handle, Stats};
+pub use driver::{Control, Driver, Handle};
 pub use dunlin_core;
 pub use dunlin_core::engine::{
     Changes, EngineStatus, Event, Existing, FilePriority, FileStatus, Level, Notice, PeerStatus,
@@ -44,6 +44,7 @@ pub use dunlin_core::engine::{
 pub use dunlin_core::{Config, EncryptionPolicy, InfoHash, TorrentId};
 pub use dunlin_std as system;
 pub use dunlin_std::config::Proxy;
+pub use dunlin_std::driver::Stats;
 pub use dunlin_std::net::socket::{Egress, Route, free_port, has_ipv6};
 pub use dunlin_std::session::add::{Add, Limits, read_torrent};
 pub use dunlin_std::session::setup::SessionConfig;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::session::folder::SessionError;
 use dunlin_core::{
     OpError, TorrentId,
-    engine::{AddError, DhtNodeError},
+    engine::{AddError, CommandError},
     metainfo::{self, MagnetError},
 };
 
@@ -71,7 +71,7 @@ pub enum Error {
         /// The node, as it was named.
         node: String,
         /// Why.
-        source: DhtNodeError,
+        source: CommandError,
     },
     /// A DHT node's cache could not be written: the reason.
     #[error("{0}")]
@@ -84,6 +84,9 @@ pub enum Error {
         /// What it is called in this session.
         id: TorrentId,
     },
+    /// The engine did not carry out a command.
+    #[error("{0}")]
+    Command(CommandError),
     /// The engine did not take the torrent.
     #[error("{name}: {source}")]
     Add {
@@ -145,4 +148,24 @@ pub enum Error {
     /// The session has ended.
     #[error("the session has ended")]
     Stopped,
+}
+
+impl Error {
+    /// Why the engine did not take the torrent `name`.
+    #[must_use]
+    pub const fn of_add(name: String, error: AddError) -> Self {
+        match error {
+            AddError::Duplicate(id) => Self::Duplicate { name, id },
+            source => Self::Add { name, source },
+        }
+    }
+}
+
+impl From<CommandError> for Error {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::NoTorrent(_) => Self::Removed,
+            error => Self::Command(error),
+        }
+    }
 }

@@ -29,7 +29,7 @@ mod platform;
 mod session;
 
 pub use dht::{DhtNode, DhtSearch};
-pub use driver::{Ended, Stats};
+pub use driver::Ended;
 pub use dunlin_core;
 pub use dunlin_core::engine::{
     Changes, EngineStatus, Event, Existing, FilePriority, FileStatus, Level, Notice, PeerStatus,
@@ -40,6 +40,7 @@ pub use dunlin_core::tracker::TrackerState;
 pub use dunlin_core::{Config, EncryptionPolicy, InfoHash, TorrentId};
 pub use dunlin_std as system;
 pub use dunlin_std::config::Proxy;
+pub use dunlin_std::driver::Stats;
 pub use dunlin_std::net::socket::{Egress, Route, free_port, has_ipv6};
 pub use dunlin_std::session::add::{Add, Limits, read_torrent};
 pub use dunlin_std::session::setup::SessionConfig;

@@ -1,40 +1,6 @@
-//! The operating system in tokio's terms: sockets, vectored I/O and the clock.
+//! The clock.
 
-use std::{
-    io::{self, IoSlice, IoSliceMut, Read, Write},
-    net::SocketAddr,
-    time::Duration,
-};
-
-use dunlin_std::net::socket::{self, Egress};
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
-
-/// A datagram socket.
-pub(crate) fn udp(local: SocketAddr, egress: &Egress) -> io::Result<UdpSocket> {
-    UdpSocket::from_std(socket::udp(local, egress)?.into())
-}
-
-/// A listener.
-pub(crate) fn listener(local: SocketAddr, egress: &Egress) -> io::Result<TcpListener> {
-    TcpListener::from_std(socket::listener(local, egress)?.into())
-}
-
-/// A socket to connect to `remote` with.
-pub(crate) fn outgoing(remote: SocketAddr, egress: &Egress) -> io::Result<TcpSocket> {
-    let socket = socket::outgoing(remote, egress)?;
-    Ok(TcpSocket::from_std_stream(socket.into()))
-}
-
-/// One `readv`.
-pub(crate) fn read(stream: &TcpStream, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-    (&*SockRef::from(stream)).read_vectored(bufs)
-}
-
-/// One `writev`.
-pub(crate) fn write(stream: &TcpStream, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-    (&*SockRef::from(stream)).write_vectored(bufs)
-}
+use std::time::Duration;
 
 /// The engine's clock: microseconds since the driver began. It is tokio's, so that a test that
 /// pauses the runtime's time pauses the engine's too.

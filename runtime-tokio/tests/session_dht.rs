@@ -132,7 +132,7 @@ async fn a_port_of_its_own_is_bound_and_freed() {
     })
     .await;
     drop(probe);
-    assert!(own.session.set_dht(DhtMode::On).await.unwrap());
+    own.session.set_dht(DhtMode::On).await.unwrap();
     wait_for("a node", async || nodes_known(&own).await > 0).await;
     let status = own.session.dht().await.unwrap().unwrap();
     assert_eq!(status.port, Some(port));

@@ -14,7 +14,7 @@ use crate::metainfo::{FileKind, Info};
 use crate::throttle::Direction;
 use crate::torrent::blame::Verdict;
 use crate::torrent::picker::{PeerKey, PickHint, Received};
-use crate::{Block, BlockRef, ConnId, Op, OpError, OpErrorKind, Outcome, TorrentId};
+use crate::{Block, BlockRef, ConnId, Op, OpError, Outcome, TorrentId};
 
 /// Most blocks written by one op.
 const MAX_RUN: usize = 64;

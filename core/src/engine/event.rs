@@ -33,6 +33,19 @@ pub enum Event {
     Stopped,
 }
 
+impl Event {
+    /// A warning that concerns no torrent in particular: something did not work, and all goes on.
+    #[must_use]
+    pub const fn warning(what: What) -> Self {
+        Self::Notice(Notice {
+            torrent: None,
+            peer: None,
+            level: Level::Warning,
+            what,
+        })
+    }
+}
+
 /// A set of things that changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes(u8);

@@ -13,7 +13,7 @@
 //! | [`read_bufs`](Engine::read_bufs) + [`handle_read`](Engine::handle_read), [`write_bufs`](Engine::write_bufs) + [`handle_written`](Engine::handle_written) | [`poll_interest`](Engine::poll_interest) |
 //! | [`handle_op`](Engine::handle_op) | [`poll_op`](Engine::poll_op) (disk, names, HTTP) |
 //! | [`handle_timeout`](Engine::handle_timeout) | [`poll_timeout`](Engine::poll_timeout) |
-//! | commands: [`add`](Engine::add), [`pause`](Engine::pause), … | [`poll_event`](Engine::poll_event) |
+//! | [`command`](Engine::command) | [`poll_event`](Engine::poll_event) |
 //!
 //! Any order of calls is legal. After calling anything on the left, a driver empties the right
 //! column before it waits again; doing so later is merely less timely.
@@ -105,6 +105,7 @@ mod assembly;
 mod audit;
 mod checking;
 mod claim;
+mod command;
 mod commands;
 mod connect;
 mod conns;
@@ -147,6 +148,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use rand_core::Rng;
 
+pub use command::{Command, CommandError, Reply};
 pub use dht::{DhtNodeError, DhtStatus, StatValue, ThrottleInUse};
 pub use download::DISK_RETRY;
 pub use event::{Changes, Event, Level, Notice, What};

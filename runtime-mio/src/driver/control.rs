@@ -4,14 +4,15 @@ use std::{fmt, net::SocketAddr};
 
 use dunlin_core::{
     Instant, TorrentId,
-    engine::{Engine, EngineStatus, Scope, TorrentStatus},
+    engine::{AddError, Command, CommandError, Engine, EngineStatus, Reply, Scope, TorrentStatus},
 };
 use dunlin_std::{
     Error, Result,
-    session::add::{Add, Limits},
+    driver::Stats,
+    session::add::{Add, Limits, Ready},
 };
 
-use super::{Core, Stats, handle};
+use super::Core;
 
 /// The driver, at the disposal of the thread that runs it. None of the calls waits for anything
 /// but a short file.
@@ -22,7 +23,7 @@ pub struct Control<'a> {
 impl fmt::Debug for Control<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Control")
-            .field("engine", &self.core.engine)
+            .field("engine_loop", &self.core.engine_loop)
             .finish_non_exhaustive()
     }
 }
@@ -48,103 +49,130 @@ impl<'a> Control<'a> {
         }
         let loaded = add.load()?;
         let (info_hash, name) = (loaded.info_hash(), loaded.name());
-        if let Some(id) = self.core.engine.find(info_hash) {
+        if let Some(id) = self.core.engine_loop.engine.find(info_hash) {
             return Err(Error::Duplicate { name, id });
         }
-        let store = self.core.torrents.store().cloned();
-        let config = &self.core.shared.config;
-        let (ready, hosts) = handle::prepare(loaded, config, store.clone())?;
-        self.core.insert(ready, hosts).map_err(|error| {
-            if let Some(store) = store {
-                store.release(info_hash);
-            }
-            handle::refusal(name, error)
-        })
+        let store = self.core.engine_loop.store().cloned();
+        let ready = loaded.claim(store, &self.core.shared.config)?;
+        self.add_ready(ready)
+            .map_err(|error| Error::of_add(name, error))
     }
 
-    /// Puts a torrent to rest. Returns, as all commands on torrents do, whether there is one of
-    /// that name.
-    pub fn pause(&mut self, id: TorrentId) -> bool {
+    pub(super) fn add_ready(&mut self, ready: Ready) -> Result<TorrentId, AddError> {
         let now = self.now();
-        self.core.engine.pause(now, id)
+        self.core.engine_loop.add(now, ready)
+    }
+
+    /// Carries out a command. Torrents are added by [`Control::add`], which also sees to their
+    /// files and to the session folder.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub fn command(&mut self, command: Command) -> Result<Reply, CommandError> {
+        let now = self.now();
+        self.core.engine_loop.command(now, command)
+    }
+
+    /// Puts a torrent to rest.
+    ///
+    /// # Errors
+    /// [`CommandError::NoTorrent`].
+    pub fn pause(&mut self, id: TorrentId) -> Result<(), CommandError> {
+        self.command(Command::Pause(id)).map(drop)
     }
 
     /// Wakes a torrent that rests, or tries one again that has failed.
-    pub fn resume(&mut self, id: TorrentId) -> bool {
-        let now = self.now();
-        self.core.engine.resume(now, id)
+    ///
+    /// # Errors
+    /// [`CommandError::NoTorrent`].
+    pub fn resume(&mut self, id: TorrentId) -> Result<(), CommandError> {
+        self.command(Command::Resume(id)).map(drop)
     }
 
     /// Takes a torrent out, with what was downloaded if `delete`, and with what the session
     /// folder knows of it. [`Event::Removed`](crate::Event::Removed) follows when that is done.
-    pub fn remove(&mut self, id: TorrentId, delete: bool) -> bool {
-        let now = self.now();
-        self.core.torrents.forget(id);
-        self.core.engine.remove(now, id, delete)
+    ///
+    /// # Errors
+    /// [`CommandError::NoTorrent`].
+    pub fn remove(&mut self, id: TorrentId, delete: bool) -> Result<(), CommandError> {
+        let torrent = id;
+        self.command(Command::Remove { torrent, delete }).map(drop)
     }
 
     /// Tells a torrent of peers.
-    pub fn add_peers(&mut self, id: TorrentId, peers: &[SocketAddr]) -> bool {
-        let now = self.now();
-        self.core.engine.add_peers(now, id, peers)
+    ///
+    /// # Errors
+    /// [`CommandError::NoTorrent`].
+    pub fn add_peers(&mut self, id: TorrentId, peers: &[SocketAddr]) -> Result<(), CommandError> {
+        let (torrent, peers) = (id, peers.to_vec());
+        self.command(Command::AddPeers { torrent, peers }).map(drop)
     }
 
     /// Adds trackers to a torrent, a tier each.
-    pub fn add_trackers(&mut self, id: TorrentId, mut urls: Vec<String>) -> bool {
-        let (now, core) = (self.now(), &mut *self.core);
-        core.torrents
-            .keep_reachable(&mut urls, &mut |event| core.told.push_back(event));
-        core.engine.add_trackers(now, id, &urls)
+    ///
+    /// # Errors
+    /// [`CommandError::NoTorrent`].
+    pub fn add_trackers(&mut self, id: TorrentId, urls: Vec<String>) -> Result<(), CommandError> {
+        let torrent = id;
+        self.command(Command::AddTrackers { torrent, urls })
+            .map(drop)
     }
 
     /// Limits a torrent's traffic, or with `None` all traffic.
-    pub fn set_limits(&mut self, id: Option<TorrentId>, limits: Limits) -> bool {
-        let now = self.now();
+    ///
+    /// # Errors
+    /// [`CommandError::NoTorrent`].
+    pub fn set_limits(
+        &mut self,
+        id: Option<TorrentId>,
+        limits: Limits,
+    ) -> Result<(), CommandError> {
+        let Limits { down, up } = limits;
         let scope = id.map_or(Scope::Global, Scope::Torrent);
-        self.core
-            .engine
-            .set_limits(now, scope, limits.down, limits.up)
+        self.command(Command::SetLimits { scope, down, up })
+            .map(drop)
     }
 
     /// A torrent, now.
     #[must_use]
     pub fn status(&self, id: TorrentId) -> Option<TorrentStatus> {
-        self.core.engine.torrent(self.now(), id)
+        self.core.engine_loop.engine.torrent(self.now(), id)
     }
 
     /// The torrents, oldest first.
     #[must_use]
     pub fn torrents(&self) -> Vec<TorrentId> {
-        self.core.engine.torrents().collect()
+        self.core.engine_loop.engine.torrents().collect()
     }
 
     /// The engine, now.
     #[must_use]
     pub fn engine_status(&self) -> EngineStatus {
-        self.core.engine.status(self.now())
+        self.core.engine_loop.engine.status(self.now())
     }
 
     /// What the driver did so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.core.stats
+        self.core.engine_loop.stats
     }
 
     /// Begins to end the driver: trackers hear `stopped`, what was written is made durable, the
     /// records are saved. [`Event::Stopped`](crate::Event::Stopped) is the last event.
     pub fn stop(&mut self) {
-        self.core.stop();
+        let now = self.now();
+        self.core.engine_loop.stop(now);
     }
 
     /// The engine itself, for everything else. Torrents are added and removed by the methods
     /// above, which also see to their files and to the session folder.
     pub fn engine(&mut self) -> &mut Engine {
-        &mut self.core.engine
+        &mut self.core.engine_loop.engine
     }
 
     /// The present, as the engine counts it.
     #[must_use]
     pub fn now(&self) -> Instant {
-        self.core.poller.now()
+        self.core.sockets.0.now()
     }
 }

@@ -11,23 +11,18 @@ use std::{
 
 use dunlin_core::{
     Instant, TorrentId,
-    engine::{AddError, Engine, EngineStatus, TorrentStatus},
-    http::Origin,
-    metainfo::MAX_TORRENT_LEN,
-    op::HttpRequest,
+    engine::{self, Engine, EngineStatus, Reply, TorrentStatus},
 };
 use dunlin_std::{
     Error, Result,
-    net::http::shown,
-    session::add::{Add, Loaded, Ready},
-    session::setup::SessionConfig,
-    session::store::Store,
+    net::http,
+    session::{add::Add, setup::SessionConfig, store::Store},
 };
 
 use super::{Control, Core};
 use crate::{
     bell::{Bell, Source},
-    http::{FETCH_TIMEOUT, Http},
+    http::Http,
 };
 
 /// What another thread wants done, on the loop's thread.
@@ -128,10 +123,12 @@ impl Handle {
     /// file, or why it could not be had; else as [`Handle::call`].
     pub fn add(&self, mut add: Add) -> Result<TorrentId> {
         if let Some(url) = add.source_url() {
-            let file = self.fetch(url)?;
+            let user_agent = &self.shared.config.engine.user_agent;
+            let request = http::torrent_request(url, user_agent);
+            let file = http::torrent_file(url, self.shared.http.get(&request))?;
             add = add.fetched(&file)?;
         }
-        let mut loaded = add.load()?;
+        let loaded = add.load()?;
         let (info_hash, name) = (loaded.info_hash(), loaded.name());
         let _one_at_a_time = self
             .shared
@@ -145,37 +142,18 @@ impl Handle {
             None => None,
             Some(store) => Some(store.upgrade().ok_or(Error::Stopped)?),
         };
-        loaded.recall(store.as_deref(), &self.shared.config)?;
-        let hosts = std::mem::take(&mut loaded.hosts);
-        let ready = loaded.ready(&self.shared.config, store.clone());
-        let added = self.call(move |ctl| ctl.core.insert(ready, hosts));
-        let error = match added {
-            Ok(Ok(id)) => return Ok(id),
-            Ok(Err(error)) => refusal(name, error),
-            Err(error) => error,
-        };
-        if let Some(store) = store {
-            store.release(info_hash);
-        }
-        Err(error)
+        let ready = loaded.claim(store, &self.shared.config)?;
+        let added = self.call(move |ctl| ctl.add_ready(ready))?;
+        added.map_err(|error| Error::of_add(name, error))
     }
 
-    fn fetch(&self, url: &str) -> Result<Vec<u8>> {
-        let request = HttpRequest {
-            url: url.to_owned(),
-            user_agent: self.shared.config.engine.user_agent.clone(),
-            family: None,
-            max_body: MAX_TORRENT_LEN,
-            timeout: FETCH_TIMEOUT,
-            origin: Origin::User,
-        };
-        let reason = match self.shared.http.get(&request) {
-            Ok(answer) if answer.status == 200 => return Ok(answer.body),
-            Ok(answer) => format!("the server answered with status {}", answer.status),
-            Err(failure) => failure.reason,
-        };
-        let url = shown(url).to_owned();
-        Err(Error::Fetch { url, reason })
+    /// Carries out a command, as [`Control::command`].
+    ///
+    /// # Errors
+    /// [`Error::Removed`] if there is no torrent of that id, [`Error::Command`] for any other reason
+    /// of the engine; else as [`Handle::call`].
+    pub fn command(&self, command: engine::Command) -> Result<Reply> {
+        Ok(self.call(move |ctl| ctl.command(command))??)
     }
 
     /// Runs `f` on the engine.
@@ -211,29 +189,27 @@ impl Handle {
     /// Puts a torrent to rest.
     ///
     /// # Errors
-    /// As [`Handle::status`].
+    /// As [`Handle::command`].
     pub fn pause(&self, id: TorrentId) -> Result<()> {
-        self.tell(move |ctl| ctl.pause(id))
+        self.command(engine::Command::Pause(id)).map(drop)
     }
 
     /// Wakes a torrent that rests, or tries one again that has failed.
     ///
     /// # Errors
-    /// As [`Handle::status`].
+    /// As [`Handle::command`].
     pub fn resume(&self, id: TorrentId) -> Result<()> {
-        self.tell(move |ctl| ctl.resume(id))
+        self.command(engine::Command::Resume(id)).map(drop)
     }
 
     /// Takes a torrent out; see [`Control::remove`].
     ///
     /// # Errors
-    /// As [`Handle::status`].
+    /// As [`Handle::command`].
     pub fn remove(&self, id: TorrentId, delete: bool) -> Result<()> {
-        self.tell(move |ctl| ctl.remove(id, delete))
-    }
-
-    fn tell(&self, f: impl FnOnce(&mut Control<'_>) -> bool + Send + 'static) -> Result<()> {
-        self.call(f)?.then_some(()).ok_or(Error::Removed)
+        let torrent = id;
+        let remove = engine::Command::Remove { torrent, delete };
+        self.command(remove).map(drop)
     }
 
     /// Begins to end the driver; [`Driver::run`](crate::Driver::run) returns when that is done.
@@ -245,23 +221,4 @@ impl Handle {
             ctl.stop();
         })
     }
-}
-
-/// Why the engine did not take a torrent, with its name.
-pub(super) fn refusal(name: String, error: AddError) -> Error {
-    match error {
-        AddError::Duplicate(id) => Error::Duplicate { name, id },
-        source => Error::Add { name, source },
-    }
-}
-
-/// What [`Control::add`] does at once, on the loop's thread.
-pub(super) fn prepare(
-    mut loaded: Loaded,
-    config: &SessionConfig,
-    store: Option<Arc<Store>>,
-) -> Result<(Ready, Vec<(String, u16)>)> {
-    loaded.recall(store.as_deref(), config)?;
-    let hosts = std::mem::take(&mut loaded.hosts);
-    Ok((loaded.ready(config, store), hosts))
 }

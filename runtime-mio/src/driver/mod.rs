@@ -12,51 +12,39 @@
 //! events. Rounds repeat while they make progress, within a budget, after which the kernel is
 //! asked again, without waiting, who else has come.
 
-mod asides;
-mod conns;
 mod control;
 mod handle;
-mod ops;
-mod sockets;
-mod stats;
+mod reactor;
+mod requests;
 
 use std::{
-    collections::VecDeque,
     fmt,
     sync::{
         Arc, PoisonError,
-        mpsc::{Receiver, SyncSender, channel, sync_channel},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
     time::Duration,
 };
 
-use dunlin_core::{
-    Instant, OpId, TorrentId,
-    engine::{AddError, Engine, Event, What},
-    op::Outcome,
-};
+use dunlin_core::{Instant, engine::Event};
 use dunlin_std::{
     Error, Result,
-    config::Proxy,
     disk::Disk,
-    driver::torrents::{Torrents, warning},
-    net::interfaces::{InterfaceWatch, Turn},
-    net::proxy::Watch,
-    net::resolve::{Resolver, ResolverConfig},
-    pool::{Pool, PoolConfig},
-    session::add::Ready,
-    session::store::Store,
+    driver::{EngineLoop, Parts, Prepared},
+    net::{
+        proxy,
+        resolve::{Resolver, ResolverConfig},
+    },
+    pool::PoolConfig,
 };
-use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
+pub use self::{control::Control, handle::Handle};
 use self::{
-    asides::{Aside, Asides},
-    conns::Conns,
     handle::{Command, Shared},
-    sockets::Sockets,
+    reactor::{Key, Sockets},
+    requests::Requests,
 };
-pub use self::{control::Control, handle::Handle, stats::Stats};
 use crate::{
     DriverConfig,
     bell::{Bell, Source},
@@ -66,6 +54,10 @@ use crate::{
 
 /// Rounds in one turn before the kernel is asked again.
 const ROUNDS_PER_TURN: usize = 16;
+/// Turns in a row that nothing from outside caused and that may do nothing. A few are in order (a
+/// wait that was interrupted, a timer that was put off); a row this long means that something
+/// spins (law 3).
+const MAX_SPIN: u32 = 100;
 /// Commands carried out in one round.
 const COMMANDS_PER_ROUND: usize = 32;
 /// Events passed on in one round.
@@ -82,47 +74,24 @@ pub struct Driver {
 
 /// All of it but the callback.
 pub(crate) struct Core {
-    engine: Engine,
-    poller: Poller,
-    conns: Conns,
+    engine_loop: EngineLoop<Sockets, Requests>,
     sockets: Sockets,
-    disk: Disk,
-    names: Resolver,
-    /// HTTP requests under way.
-    requests: Pool,
-    torrents: Torrents,
-    /// Over the interface that traffic is bound to, if it is.
-    interface: Option<InterfaceWatch>,
-    asides: Asides,
-    proxy: Option<Proxy>,
-    watch: Option<Arc<Watch>>,
-    /// What is said of the proxy, by whichever thread met it.
-    proxy_events: Receiver<Event>,
     bell: Bell,
     /// `None` once the driver has ended: whoever calls then, or waits, hears of it.
     commands: Option<Receiver<Command>>,
     commands_ready: bool,
-    outcomes: Vec<(OpId, Outcome)>,
-    /// Events that are not the engine's.
-    told: VecDeque<Event>,
     shared: Arc<Shared>,
     thread: Option<thread::ThreadId>,
-    stats: Stats,
     /// There is more to do at once.
     busy: bool,
     /// The engine has output that nobody takes at present.
     blocked: bool,
-    stopping: bool,
-    /// The engine has ended, and the application is to hear of it last.
-    ended: bool,
-    stopped: bool,
 }
 
 impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver")
-            .field("engine", &self.core.engine)
-            .field("stats", &self.core.stats)
+            .field("engine_loop", &self.core.engine_loop)
             .finish_non_exhaustive()
     }
 }
@@ -137,32 +106,21 @@ impl Driver {
     pub fn new(config: impl Into<DriverConfig>) -> Result<Self> {
         let config: DriverConfig = config.into();
         let start = |error: std::io::Error| Error::Start(error.to_string());
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|error| Error::Start(error.to_string()))?;
         let session = config.session;
-        let store = match &session.folder {
-            None => None,
-            Some(dir) => Some(Arc::new(Store::open(dir)?)),
-        };
+        let mut prepared = Prepared::new(&session)?;
         let poller = Poller::new().map_err(start)?;
         let bell = Bell::new(poller.waker());
-        let (mut for_engine, note) = session.for_engine_with(store.as_deref());
         // What waits does so in the engine, which is fair between torrents and servers.
         let most = |limit: u32, threads: usize| limit.min(u32::try_from(threads).unwrap_or(limit));
-        for_engine.max_requests = most(for_engine.max_requests, config.http_threads);
-        for_engine.max_lookups = most(for_engine.max_lookups, config.name_threads);
-        let told = note.map(|message| warning(What::Disk { message }));
-        let engine = Engine::new(
-            poller.now(),
-            for_engine,
-            session.caps(),
-            Box::new(ChaCha8Rng::from_seed(seed)),
-        );
+        let engine = &mut prepared.config;
+        engine.max_requests = most(engine.max_requests, config.http_threads);
+        engine.max_lookups = most(engine.max_lookups, config.name_threads);
+        let store = prepared.store.as_ref().map(Arc::downgrade);
         let names = ResolverConfig {
             threads: config.name_threads,
             ..ResolverConfig::default()
         };
-        let requests = PoolConfig {
+        let pool = PoolConfig {
             name: "http",
             threads: config.http_threads,
             // The engine keeps to its own limit.
@@ -170,44 +128,28 @@ impl Driver {
         };
         let (sender, commands) = sync_channel(config.commands.max(1));
         let route = session.route.clone();
-        let (tell, proxy_events) = channel();
-        let watch = route.proxy.as_ref().map(|proxy| {
-            let tell = move |event| tell.send(event).unwrap_or_default();
-            Arc::new(Watch::new(proxy, tell))
-        });
-        let interface = InterfaceWatch::new(&route.egress, poller.now());
-        let core = Core {
-            interface,
-            engine,
-            poller,
-            conns: Conns::new(route.clone(), watch.clone(), sockets::KEYS),
-            sockets: Sockets::new(route.clone()),
+        let (watch, proxy_events) = proxy::watch(&route, bell.of(Source::Http));
+        let http = Http::new(route.clone(), watch.clone());
+        let parts = Parts {
+            prepared,
+            route,
             disk: Disk::new(session.disk, bell.of(Source::Disk)).map_err(start)?,
             names: Resolver::new(names, bell.of(Source::Names)),
-            requests: Pool::new(requests, bell.of(Source::Http)),
-            torrents: Torrents::new(store.clone(), route.proxy.is_some()),
-            asides: Asides::default(),
-            proxy: route.proxy.clone(),
-            watch: watch.clone(),
+            requests: Requests::new(http.clone(), pool, bell.of(Source::Http)),
+            watch,
             proxy_events,
+        };
+        let core = Core {
+            engine_loop: EngineLoop::new(poller.now(), parts),
+            sockets: Sockets(poller),
             bell,
             commands: Some(commands),
             commands_ready: false,
-            outcomes: Vec::new(),
-            told: told.into_iter().collect(),
-            shared: Arc::new(Shared::new(
-                session,
-                Http::new(route, watch),
-                store.as_ref().map(Arc::downgrade),
-            )),
+            shared: Arc::new(Shared::new(session, http, store)),
             thread: None,
-            stats: Stats::default(),
             // The engine asks for its sockets.
             busy: true,
             blocked: false,
-            stopping: false,
-            ended: false,
-            stopped: false,
         };
         Ok(Self {
             core,
@@ -251,23 +193,18 @@ impl Driver {
         mut on_event: impl FnMut(Event, &mut Control<'_>),
     ) -> Result<bool> {
         let core = &mut self.core;
-        if core.stopped {
+        if core.engine_loop.has_stopped() {
             return Ok(false);
         }
         core.claim_thread();
-        core.stats.progress = false;
         let mut outside = core.wait(limit)?;
         for _ in 0..ROUNDS_PER_TURN {
-            let before = std::mem::take(&mut core.stats.progress);
             outside |= core.listen();
-            let more = core.round();
+            core.run_commands();
+            let more = core.engine_loop.round(&core.sockets) || core.commands_ready;
             let more = core.pass_events(&mut on_event) || more;
-            // Output that nobody takes (all jobs in flight, a full socket) is not a reason to go
-            // on: it shows as a round without progress.
-            core.busy = more || core.stats.progress && core.engine.has_output();
-            core.stats.progress |= before;
-            core.stats.rounds += 1;
-            if core.stopped {
+            core.busy = more || core.engine_loop.can_go_on();
+            if core.engine_loop.has_stopped() {
                 core.finish();
                 return Ok(false);
             }
@@ -275,8 +212,8 @@ impl Driver {
                 break;
             }
         }
-        core.stats.end_turn(outside);
-        core.blocked = core.engine.has_output();
+        core.engine_loop.stats.end_turn(outside, MAX_SPIN);
+        core.blocked = core.engine_loop.engine.has_output();
         // From here on whoever rings wakes the next wait.
         core.busy |= !core.bell.sleep();
         Ok(true)
@@ -286,7 +223,7 @@ impl Driver {
     /// from outside can tell.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
-        let now = self.core.poller.now();
+        let now = self.core.sockets.0.now();
         self.core.deadline().map(|at| at.saturating_since(now))
     }
 }
@@ -296,7 +233,7 @@ impl Driver {
 #[cfg(unix)]
 impl std::os::fd::AsFd for Driver {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.core.poller.as_fd()
+        self.core.sockets.0.as_fd()
     }
 }
 
@@ -335,31 +272,27 @@ impl Core {
     /// When the next turn has something to do, whatever happens outside.
     fn deadline(&self) -> Option<Instant> {
         // A command between two turns may have left something to do.
-        let told = !self.told.is_empty() || self.engine.has_output() && !self.blocked;
-        if self.busy || told {
+        let output = self.engine_loop.engine.has_output() && !self.blocked;
+        if self.busy || self.engine_loop.has_told() || output {
             return Some(Instant::ORIGIN);
         }
-        let engine = self.engine.poll_timeout();
-        let interface = self.interface.as_ref().map(InterfaceWatch::poll_timeout);
-        let others = self.sockets.poll_timeout().into_iter().chain(interface);
-        engine.into_iter().chain(others).min()
+        self.engine_loop.poll_timeout()
     }
 
     /// Waits, and takes note of what became ready; whether anything did, or the caller would not
     /// wait longer.
     fn wait(&mut self, limit: Option<Duration>) -> Result<bool> {
-        let limit = limit.map(|limit| self.poller.now() + limit);
+        let limit = limit.map(|limit| self.sockets.0.now() + limit);
         let until = self.deadline().into_iter().chain(limit).min();
         let mut any = until == limit && limit.is_some();
-        for ready in self.poller.wait(until).map_err(Error::Poll)? {
+        let engine_loop = &mut self.engine_loop;
+        for ready in self.sockets.0.wait(until).map_err(Error::Poll)? {
             any = true;
-            match ready.key.checked_sub(sockets::KEYS) {
-                None => self.sockets.ready(ready),
-                Some(index) => {
-                    if let Ok(index) = u32::try_from(index) {
-                        self.conns.ready(index, ready);
-                    }
-                }
+            match Key::of(ready.key) {
+                Some(Key::Udp(id)) => engine_loop.wake_udp(id, |udp| udp.note(ready)),
+                Some(Key::Listener(id)) => engine_loop.wake_listener(id, |_| {}),
+                Some(Key::Stream(slot)) => engine_loop.wake_stream(slot, |s| s.note(ready)),
+                None => {}
             }
         }
         Ok(any)
@@ -373,71 +306,15 @@ impl Core {
         }
         self.commands_ready |= rung.has(Source::Commands);
         if rung.has(Source::Disk) {
-            self.disk.drain(&mut self.outcomes);
-            for message in self.disk.take_notes() {
-                self.told.push_back(warning(What::Disk { message }));
-            }
+            self.engine_loop.drain_disk();
         }
         if rung.has(Source::Names) {
-            self.names.drain(&mut self.outcomes);
+            self.engine_loop.drain_names();
         }
         if rung.has(Source::Http) {
-            self.requests.drain(&mut self.outcomes);
+            self.engine_loop.drain_requests();
         }
         true
-    }
-
-    /// One round but for the events; whether anything is left to do at once.
-    fn round(&mut self) -> bool {
-        let mut now = self.poller.now();
-        self.run_timer(now);
-        self.watch_interface(now);
-        self.take_outcomes(now);
-        self.run_commands();
-        let more_ops = self.start_ops(now);
-
-        now = self.poller.now();
-        while let Some((id, interest)) = self.engine.poll_interest() {
-            self.stats.progress = true;
-            self.conns.interest(id, interest);
-        }
-        let (engine, stats) = (&mut self.engine, &mut self.stats);
-        self.conns.round(&self.poller, engine, now, stats);
-        let more_datagrams = self.sockets.send(&self.poller, engine, now, stats);
-        self.sockets.receive(engine, now, stats);
-        self.sockets
-            .accept(&self.poller, &mut self.conns, engine, now, stats);
-        more_ops
-            || more_datagrams
-            || self.commands_ready
-            || self.conns.busy()
-            || self.sockets.busy()
-    }
-
-    fn run_timer(&mut self, now: Instant) {
-        if self.engine.poll_timeout().is_some_and(|at| at <= now) {
-            self.engine.handle_timeout(now);
-            // Law 3: either it is later now, or there is output, which counts as progress.
-            self.stats.progress |= self.engine.poll_timeout().is_none_or(|at| at > now);
-        }
-    }
-
-    fn watch_interface(&mut self, now: Instant) {
-        let Some(watch) = &mut self.interface else {
-            return;
-        };
-        let Some(turn) = watch.look(now) else {
-            return;
-        };
-        self.stats.progress = true;
-        if matches!(turn, Turn::Gone | Turn::Replaced) {
-            self.engine.network_lost(now, watch.name());
-        }
-        if matches!(turn, Turn::Back | Turn::Replaced) {
-            // Those that were bound for a datagram have no successors yet.
-            self.sockets.clear();
-            self.engine.network_back(now, watch.name());
-        }
     }
 
     fn run_commands(&mut self) {
@@ -446,93 +323,27 @@ impl Core {
                 return;
             }
             match self.commands.as_ref().map(Receiver::try_recv) {
-                Some(Ok(command)) => {
-                    self.stats.progress = true;
-                    command(self);
-                }
+                Some(Ok(command)) => command(self),
                 Some(Err(_)) | None => self.commands_ready = false,
             }
         }
     }
 
-    /// Passes events on; whether there are more.
+    /// Passes events on; whether there may be more.
     fn pass_events(&mut self, on_event: &mut impl FnMut(Event, &mut Control<'_>)) -> bool {
-        self.told.extend(self.proxy_events.try_iter());
         for _ in 0..EVENTS_PER_ROUND {
-            let Some(event) = self.next_event() else {
+            let now = self.sockets.0.now();
+            let Some(event) = self.engine_loop.next_event(now) else {
                 return false;
             };
-            self.stats.progress = true;
             on_event(event, &mut Control::new(self));
         }
         true
     }
 
-    fn next_event(&mut self) -> Option<Event> {
-        loop {
-            if let Some(event) = self.told.pop_front() {
-                return Some(event);
-            }
-            let now = self.poller.now();
-            let Some(event) = self.engine.poll_event() else {
-                if self.ended && !self.stopped && !self.asides.telling() {
-                    self.stopped = true;
-                    return Some(Event::Stopped);
-                }
-                return None;
-            };
-            if event == Event::Stopped {
-                self.ended = true;
-                continue;
-            }
-            let Some(job) = self.torrents.event(&mut self.engine, now, &event) else {
-                return Some(event);
-            };
-            let aside = match event {
-                Event::Removed(_) => Aside::Tell(event.clone()),
-                _ => Aside::Nothing,
-            };
-            let late = matches!(aside, Aside::Tell(_));
-            let op = self.asides.open(aside);
-            let job = move || {
-                job();
-                Outcome::Done
-            };
-            self.disk.run(op, job);
-            if !late {
-                return Some(event);
-            }
-        }
-    }
-
-    /// Gives a torrent to the engine and the disk, and has the names of its peers looked up.
-    fn insert(&mut self, ready: Ready, hosts: Vec<(String, u16)>) -> Result<TorrentId, AddError> {
-        let (now, told) = (self.poller.now(), &mut self.told);
-        let mut tell = |event| told.push_back(event);
-        let (engine, disk) = (&mut self.engine, &self.disk);
-        let id = self.torrents.add(engine, disk, now, ready, &mut tell)?;
-        // Names are not looked up around a proxy.
-        if self.proxy.is_none() {
-            for (host, port) in hosts {
-                let op = self.asides.open(Aside::Peer(id, port));
-                self.names.submit(op, host);
-            }
-        }
-        Ok(id)
-    }
-
-    /// Begins to stop.
-    fn stop(&mut self) {
-        if !self.stopping {
-            self.stopping = true;
-            self.engine.shutdown(self.poller.now());
-        }
-    }
-
     /// The engine has no op in flight any more (law 1); what is left are sockets.
     fn finish(&mut self) {
-        self.conns.clear();
-        self.sockets.clear();
+        self.engine_loop.close();
         // Whoever waits for an answer, or for room in the queue, hears that the driver has stopped.
         self.commands = None;
         self.commands_ready = false;

@@ -25,8 +25,6 @@ use dunlin_std::{
 
 /// Beyond a request's own limit, for a name that the system's resolver does not let go of.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
-/// How long fetching a torrent file by URL may take.
-pub(crate) const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes read at once.
 const BUFFER: usize = 8 << 10;

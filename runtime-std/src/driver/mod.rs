@@ -1,3 +1,31 @@
-//! What every driver does in the same way.
+//! The driver kit: what every driver does in the same way. A driver adds how it waits.
+//!
+//! ```text
+//!   commands ──▶ ┌───────────────────────────────────┐ ──ops──▶ disk threads, names, HTTP
+//!                │ EngineLoop { Engine, Conns,       │ ◀─outcomes──┘
+//!   ◀──events─── │   Sockets, Torrents, OwnOps, … }  │
+//!                └──────────────┬────────────────────┘
+//!                            Reactor: the driver's way of waiting for sockets
+//! ```
+//!
+//! A driver waits until something happens, notes what became ready (`wake_stream` and its like),
+//! and then runs rounds ([`EngineLoop::round`], [`EngineLoop::next_event`]) as long as there is
+//! something to do, within a budget.
 
-pub mod torrents;
+mod conn;
+mod conns;
+mod datagrams;
+mod engine_loop;
+mod ops;
+mod own_ops;
+mod prepare;
+mod reactor;
+mod sockets;
+mod stats;
+mod torrents;
+
+pub use engine_loop::{EngineLoop, Parts};
+pub use ops::Requests;
+pub use prepare::Prepared;
+pub use reactor::{Called, Direction, Reactor, Source};
+pub use stats::Stats;

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use dunlin_core::{
     InfoHash, Instant, OpId, Outcome, TorrentId,
     dht::Saved,
-    engine::{AddError, Changes, Engine, Event, Level, Notice, Source, What},
+    engine::{AddError, Changes, Engine, Event, Source, What},
 };
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 
 /// All of them.
 #[derive(Default)]
-pub struct Torrents {
+pub(super) struct Torrents {
     known: BTreeMap<TorrentId, Known>,
     store: Option<Arc<Store>>,
     proxied: bool,
@@ -42,7 +42,7 @@ impl Torrents {
     /// None yet. `store` keeps records; with `proxied`, trackers that could only be asked around
     /// the proxy are left out.
     #[must_use]
-    pub const fn new(store: Option<Arc<Store>>, proxied: bool) -> Self {
+    pub(super) const fn new(store: Option<Arc<Store>>, proxied: bool) -> Self {
         Self {
             known: BTreeMap::new(),
             store,
@@ -52,7 +52,7 @@ impl Torrents {
 
     /// The session folder.
     #[must_use]
-    pub const fn store(&self) -> Option<&Arc<Store>> {
+    pub(super) const fn store(&self) -> Option<&Arc<Store>> {
         self.store.as_ref()
     }
 
@@ -60,7 +60,7 @@ impl Torrents {
     ///
     /// # Errors
     /// See [`AddError`].
-    pub fn add(
+    pub(super) fn add(
         &mut self,
         engine: &mut Engine,
         disk: &Disk,
@@ -69,7 +69,7 @@ impl Torrents {
         tell: &mut dyn FnMut(Event),
     ) -> Result<TorrentId, AddError> {
         for message in ready.notes {
-            tell(warning(What::Disk { message }));
+            tell(Event::warning(What::Disk { message }));
         }
         let info_hash = match &ready.torrent.source {
             Source::Info(info) => info.info_hash(),
@@ -79,6 +79,9 @@ impl Torrents {
             self.keep_reachable(tier, tell);
         }
         let id = engine.add(now, ready.torrent)?;
+        if let Some(claim) = ready.claim {
+            claim.keep();
+        }
         // Before the engine's ops are looked at, the first of which opens the files.
         disk.place(id, ready.placement);
         let on_info = ready.on_info;
@@ -92,7 +95,7 @@ impl Torrents {
     }
 
     /// Takes those trackers out of `urls` that could only be asked around the proxy, and says so.
-    pub fn keep_reachable(&self, urls: &mut Vec<String>, tell: &mut dyn FnMut(Event)) {
+    pub(super) fn keep_reachable(&self, urls: &mut Vec<String>, tell: &mut dyn FnMut(Event)) {
         let udp = |url: &str| {
             url.get(..4)
                 .is_some_and(|scheme| scheme.eq_ignore_ascii_case("udp:"))
@@ -102,14 +105,14 @@ impl Torrents {
             if around {
                 let message = "not asked: datagrams would go around the proxy".into();
                 let url = url.clone();
-                tell(warning(What::Tracker { url, message }));
+                tell(Event::warning(What::Tracker { url, message }));
             }
             !around
         });
     }
 
     /// Does an `Op::Save` on the disk's threads; the outcome at once where nothing is kept.
-    pub fn save(
+    pub(super) fn save(
         &self,
         disk: &Disk,
         op: OpId,
@@ -125,7 +128,7 @@ impl Torrents {
     }
 
     /// Does an `Op::SaveDht` on the disk's threads; the outcome at once where nothing is kept.
-    pub fn save_dht(&self, disk: &Disk, op: OpId, saved: Saved) -> Option<Outcome> {
+    pub(super) fn save_dht(&self, disk: &Disk, op: OpId, saved: Saved) -> Option<Outcome> {
         let Some(store) = self.store.clone() else {
             return Some(Outcome::Done);
         };
@@ -134,7 +137,7 @@ impl Torrents {
     }
 
     /// What the session folder knows of a torrent is forgotten when it has been removed.
-    pub fn forget(&mut self, torrent: TorrentId) {
+    pub(super) fn forget(&mut self, torrent: TorrentId) {
         if let Some(known) = self.known.get_mut(&torrent) {
             known.forget = true;
         }
@@ -144,7 +147,12 @@ impl Torrents {
     /// files are known, before anything is asked for. What comes back is to be done off this
     /// thread, and before the application hears of a torrent that was removed.
     #[must_use = "the job keeps or forgets what the session folder holds"]
-    pub fn event(&mut self, engine: &mut Engine, now: Instant, event: &Event) -> Option<Job> {
+    pub(super) fn event(
+        &mut self,
+        engine: &mut Engine,
+        now: Instant,
+        event: &Event,
+    ) -> Option<Job> {
         match event {
             Event::Changed { torrent, what } if what.contains(Changes::METADATA) => {
                 let info = engine.info(*torrent)?;
@@ -158,20 +166,9 @@ impl Torrents {
             Event::Removed(torrent) => {
                 let known = self.known.remove(torrent)?;
                 let store = self.store.clone().filter(|_| known.forget)?;
-                Some(Box::new(move || drop(store.forget(known.info_hash))))
+                Some(Box::new(move || store.forget(known.info_hash)))
             }
             _ => None,
         }
     }
-}
-
-/// An event that is not the engine's: something did not work, and all goes on.
-#[must_use]
-pub const fn warning(what: What) -> Event {
-    Event::Notice(Notice {
-        torrent: None,
-        peer: None,
-        level: Level::Warning,
-        what,
-    })
 }

@@ -2,12 +2,16 @@
 
 use std::{
     fmt::{self, Display},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, channel},
+    },
 };
 
 use dunlin_core::engine::{Event, What};
 
-use crate::{config::Proxy, driver::torrents::warning};
+use crate::{config::Proxy, net::socket::Route};
 
 /// Says that the proxy itself fails: every peer and tracker behind it fails then, and none of them
 /// is to blame. It is said once, and again only after the proxy worked in between.
@@ -52,16 +56,33 @@ impl Watch {
         let message = format!("{}: {why}", self.name);
         if !self.failing.swap(true, Ordering::Relaxed) {
             let message = message.clone();
-            (self.tell)(warning(What::Proxy { message }));
+            (self.tell)(Event::warning(What::Proxy { message }));
         }
         format!("the proxy {message}")
     }
 }
 
+/// The watch over the proxy of a route, if it has one, and what that says. `notify` is called, from
+/// any thread, when it has said something.
+#[must_use]
+pub fn watch(
+    route: &Route,
+    notify: Arc<dyn Fn() + Send + Sync>,
+) -> (Option<Arc<Watch>>, Receiver<Event>) {
+    let (sender, events) = channel();
+    let watch = route.proxy.as_ref().map(|proxy| {
+        let tell = move |event| {
+            // Nobody listens any more: fine.
+            let _ = sender.send(event);
+            notify();
+        };
+        Arc::new(Watch::new(proxy, tell))
+    });
+    (watch, events)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
-
     use super::*;
 
     #[test]

@@ -181,6 +181,15 @@ pub fn listener(local: SocketAddr, egress: &Egress) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// The address that a socket is bound to.
+///
+/// # Errors
+/// What the platform says.
+pub fn local_addr(socket: &Socket) -> io::Result<SocketAddr> {
+    let local = socket.local_addr()?;
+    local.as_socket().ok_or(io::ErrorKind::Unsupported.into())
+}
+
 /// A socket to connect to `remote` with; see [`connect`].
 ///
 /// # Errors

@@ -1,22 +1,26 @@
-//! Ops that run as tasks of their own: HTTP. Every one is answered once (law 1),
-//! also when it is cancelled or panics.
+//! HTTP requests, a task each. Every one is answered once (law 1), also when it is cancelled or
+//! panics.
 
 use std::{
     collections::HashMap,
-    future::Future,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use dunlin_core::{
     OpId,
-    op::{OpErrorKind, Outcome},
+    op::{HttpRequest, OpErrorKind, Outcome},
 };
+use dunlin_std::driver;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::ready::{Bell, List, Source};
+use crate::net::Http;
 
 /// The tasks under way.
+#[derive(Debug)]
 pub(super) struct Jobs {
+    http: Arc<Http>,
     tasks: JoinSet<Outcome>,
     ops: HashMap<tokio::task::Id, OpId>,
     handles: HashMap<OpId, AbortHandle>,
@@ -24,8 +28,9 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    pub(super) fn new(list: &List) -> Self {
+    pub(super) fn new(http: Arc<Http>, list: &List) -> Self {
         Self {
+            http,
             tasks: JoinSet::new(),
             ops: HashMap::new(),
             handles: HashMap::new(),
@@ -33,29 +38,8 @@ impl Jobs {
         }
     }
 
-    /// Runs `job` and answers `op` with what comes of it.
-    pub(super) fn spawn(&mut self, op: OpId, job: impl Future<Output = Outcome> + Send + 'static) {
-        let handle = self.tasks.spawn(job);
-        // An empty set has nobody to wake; now it has.
-        self.bell.own.ring();
-        self.ops.insert(handle.id(), op);
-        self.handles.insert(op, handle);
-    }
-
-    /// Ends the task of `op`, if it runs here. The answer comes as for any other.
-    pub(super) fn cancel(&self, op: OpId) {
-        if let Some(handle) = self.handles.get(&op) {
-            handle.abort();
-        }
-    }
-
-    /// To be called before a round of [`Jobs::poll`].
-    pub(super) fn rang(&self) {
-        self.bell.own.clear();
-    }
-
     /// The next outcome.
-    pub(super) fn poll(&mut self) -> Option<(OpId, Outcome)> {
+    fn poll(&mut self) -> Option<(OpId, Outcome)> {
         let mut cx = Context::from_waker(&self.bell.waker);
         loop {
             let Poll::Ready(Some(done)) = self.tasks.poll_join_next_with_id(&mut cx) else {
@@ -87,5 +71,26 @@ impl Jobs {
         let mut ops: Vec<OpId> = self.ops.drain().map(|(_, op)| op).collect();
         ops.sort_unstable();
         ops
+    }
+}
+
+impl driver::Requests for Jobs {
+    fn start(&mut self, op: OpId, request: HttpRequest) {
+        let handle = self.tasks.spawn(Arc::clone(&self.http).answer(request));
+        // An empty set has nobody to wake; now it has.
+        self.bell.own.ring();
+        self.ops.insert(handle.id(), op);
+        self.handles.insert(op, handle);
+    }
+
+    fn cancel(&mut self, op: OpId) {
+        if let Some(handle) = self.handles.get(&op) {
+            handle.abort();
+        }
+    }
+
+    fn drain(&mut self, out: &mut Vec<(OpId, Outcome)>) {
+        self.bell.own.clear();
+        out.extend(std::iter::from_fn(|| self.poll()));
     }
 }

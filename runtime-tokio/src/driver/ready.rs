@@ -22,14 +22,16 @@ use dunlin_core::SocketId;
 /// Something that can become ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// The queue of the application's commands.
-    Commands,
+    /// The queue of the application's calls.
+    Calls,
     /// Outcomes of disk ops.
     Disk,
     /// Names that were looked up.
     Names,
-    /// Outcomes of ops that run as tasks of their own.
+    /// Outcomes of HTTP requests.
     Jobs,
+    /// What is said of the proxy.
+    Proxy,
     /// The one timer.
     Timer,
     /// The timer of those who watch torrents.
@@ -142,6 +144,12 @@ impl Bell {
             waker: Waker::from(Arc::clone(&own)),
             own,
         }
+    }
+
+    /// A callback that rings.
+    pub(super) fn ringer(&self) -> Arc<dyn Fn() + Send + Sync> {
+        let own = Arc::clone(&self.own);
+        Arc::new(move || own.ring())
     }
 }
 

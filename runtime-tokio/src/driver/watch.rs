@@ -17,8 +17,12 @@ use super::ready::{Bell, List, Source};
 /// How often rates and progress are shown anew.
 const PERIOD: Duration = Duration::from_millis(500);
 
+/// Sees the snapshots of one torrent, and the channel closed when that is gone.
+pub(crate) type Receiver = watch::Receiver<TorrentStatus>;
+
 /// The watched torrents.
-pub(crate) struct Watches {
+#[derive(Debug)]
+pub(super) struct Watches {
     senders: BTreeMap<TorrentId, watch::Sender<TorrentStatus>>,
     tick: Option<Pin<Box<Sleep>>>,
     bell: Bell,
@@ -37,12 +41,7 @@ impl Watches {
 
     /// Begins to watch; `None` if there is no such torrent. The receiver sees the channel
     /// closed when the torrent is gone.
-    pub(crate) fn add(
-        &mut self,
-        engine: &Engine,
-        now: Instant,
-        id: TorrentId,
-    ) -> Option<watch::Receiver<TorrentStatus>> {
+    pub(super) fn add(&mut self, engine: &Engine, now: Instant, id: TorrentId) -> Option<Receiver> {
         let status = engine.torrent(now, id)?;
         let sender = self
             .senders
@@ -97,15 +96,11 @@ impl Watches {
             return false;
         }
         self.senders.retain(|&id, sender| {
-            // Without a watcher, or a torrent, there is nothing to keep.
-            if sender.receiver_count() == 0 {
-                return false;
+            // A torrent that is gone is told of by its last event.
+            if let Some(status) = engine.torrent(now, id) {
+                sender.send_if_modified(|old| replace(old, status));
             }
-            let Some(status) = engine.torrent(now, id) else {
-                return false;
-            };
-            sender.send_if_modified(|old| replace(old, status));
-            true
+            sender.receiver_count() > 0
         });
         self.tick = None;
         if !self.senders.is_empty() {

@@ -52,11 +52,6 @@ impl Http {
         })
     }
 
-    /// The watch over the proxy, if there is one.
-    pub(crate) fn watch(&self) -> Option<Arc<Watch>> {
-        self.watch.clone()
-    }
-
     /// Answers an HTTP op.
     pub(crate) async fn answer(self: Arc<Self>, request: HttpRequest) -> Outcome {
         self.outcome(&request).await
@@ -125,7 +120,7 @@ impl Http {
             // It is named by the user, so its own name may be looked up here.
             let own = look_up(&proxy.host).await.map_err(unreachable)?;
             let stream = self.first(&own, proxy.port).await.map_err(unreachable)?;
-            return proxy::connect_to(proxy, watch, stream, get.host(), get.port())
+            return proxy::connect(proxy, watch, stream, get.host(), get.port())
                 .await
                 .map(Some);
         }

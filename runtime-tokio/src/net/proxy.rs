@@ -1,72 +1,59 @@
-//! The proxy: SOCKS5 (RFC 1928) with user name and password (RFC 1929).
+//! The way through a SOCKS5 proxy.
 
 use std::{io, net::SocketAddr};
 
 use dunlin_core::http::Host;
-use dunlin_std::{config::Proxy, net::proxy::Watch};
-use tokio::net::TcpStream;
-use tokio_socks::{IntoTargetAddr, tcp::Socks5Stream};
+use dunlin_std::{
+    config::Proxy,
+    net::{
+        proxy::Watch,
+        socks::{Handshake, Target},
+    },
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 /// Asks the proxy at the other end of `stream` to connect it to a host, whose name the proxy looks
 /// up.
-pub(super) async fn connect_to(
-    proxy: &Proxy,
-    watch: &Watch,
-    stream: TcpStream,
-    host: Host<'_>,
-    port: u16,
-) -> io::Result<TcpStream> {
-    match host {
-        Host::Ip(ip) => connect(proxy, watch, stream, SocketAddr::new(ip, port)).await,
-        Host::Name(name) => connect(proxy, watch, stream, (name, port)).await,
-    }
-}
-
-/// Asks the proxy at the other end of `stream` to connect it to `remote`.
+///
+/// # Errors
+/// What the proxy or the system says.
 pub(super) async fn connect(
     proxy: &Proxy,
     watch: &Watch,
-    stream: TcpStream,
-    remote: impl IntoTargetAddr<'_>,
+    mut stream: TcpStream,
+    host: Host<'_>,
+    port: u16,
 ) -> io::Result<TcpStream> {
-    let stream = match &proxy.login {
-        None => Socks5Stream::connect_with_socket(stream, remote).await,
-        Some((user, password)) => {
-            Socks5Stream::connect_with_password_and_socket(stream, remote, user, password).await
+    let target = match host {
+        Host::Ip(ip) => Target::Address(SocketAddr::new(ip, port)),
+        Host::Name(name) => Target::Name(name.to_owned(), port),
+    };
+    let mut handshake = Handshake::new(proxy, target)?;
+    match greet(&mut stream, &mut handshake).await {
+        Err(error) if !handshake.is_about_target() => Err(io::Error::other(watch.fails(&error))),
+        greeted => {
+            watch.works();
+            greeted.map(|()| stream)
         }
-    };
-    match &stream {
-        Err(error) if is_own_fault(error) => drop(watch.fails(error)),
-        _ => watch.works(),
     }
-    stream.map(Socks5Stream::into_inner).map_err(refusal)
 }
 
-/// Whether an answer is about the proxy, and not about the peer behind it.
-fn is_own_fault(error: &tokio_socks::Error) -> bool {
-    use tokio_socks::Error as Socks;
-    !matches!(
-        error,
-        Socks::HostUnreachable
-            | Socks::NetworkUnreachable
-            | Socks::ConnectionRefused
-            | Socks::TtlExpired
-            | Socks::GeneralSocksServerFailure
-            | Socks::ConnectionNotAllowedByRuleset
-            | Socks::AddressTypeNotSupported
-    )
-}
-
-/// What the proxy's answer means for the peer behind it.
-fn refusal(error: tokio_socks::Error) -> io::Error {
-    use tokio_socks::Error as Socks;
-    let kind = match &error {
-        Socks::Io(inner) => inner.kind(),
-        Socks::HostUnreachable => io::ErrorKind::HostUnreachable,
-        Socks::NetworkUnreachable => io::ErrorKind::NetworkUnreachable,
-        Socks::ConnectionRefused => io::ErrorKind::ConnectionRefused,
-        Socks::TtlExpired => io::ErrorKind::TimedOut,
-        _ => io::ErrorKind::Other,
-    };
-    io::Error::new(kind, error)
+async fn greet(stream: &mut TcpStream, handshake: &mut Handshake) -> io::Result<()> {
+    let mut buf = [0; 512];
+    loop {
+        stream.write_all(handshake.output()).await?;
+        handshake.sent(handshake.output().len());
+        let want = handshake.wanted().min(buf.len());
+        let len = stream.read(&mut buf[..want]).await?;
+        if len == 0 {
+            let reason = "it hung up";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
+        }
+        if handshake.input(&buf[..len])? {
+            return Ok(());
+        }
+    }
 }

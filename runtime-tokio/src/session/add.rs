@@ -1,10 +1,10 @@
 //! Adding a torrent to a session.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
-use dunlin_core::{TorrentId, engine, http::Origin, metainfo::MAX_TORRENT_LEN, op::HttpRequest};
+use dunlin_core::{TorrentId, engine};
 use dunlin_std::{
-    net::http::shown,
+    net::http,
     session::add::{Add, Loaded},
 };
 
@@ -65,30 +65,26 @@ impl From<AddError> for Error {
     }
 }
 
-/// How long fetching a torrent file by URL may take.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
-
 pub(super) async fn add(mut add: Add, shared: &Arc<Shared>) -> Result<Torrent, AddError> {
     if let Some(url) = add.source_url() {
-        let file = fetch(shared, url.to_owned()).await?;
+        let request = http::torrent_request(url, &shared.config.engine.user_agent);
+        let file = http::torrent_file(url, shared.http.get(&request).await)?;
         add = add.fetched(&file)?;
     }
     if let Some(key) = add.key().cloned() {
         add = add.pointed(key::look_up(shared, key).await?);
     }
-    let mut loaded = match add.blocks() {
+    let loaded = match add.blocks() {
         true => blocking(move || add.load()).await?,
         false => add.load()?,
     };
-    let hosts = std::mem::take(&mut loaded.hosts);
-    loaded.add_peers(addresses(hosts, shared).await);
     let own = Arc::clone(shared);
     shared.to_the_end(insert(loaded, own)).await?
 }
 
-/// Gives a torrent to the engine. From the claim on a torrent to its release, or to the moment it is the engine's, this
-/// must not be dropped.
-async fn insert(mut loaded: Loaded, shared: Arc<Shared>) -> Result<Torrent, AddError> {
+/// Gives a torrent to the engine. From the moment that it is the engine's this must not be dropped before the torrent's
+/// folder is known.
+async fn insert(loaded: Loaded, shared: Arc<Shared>) -> Result<Torrent, AddError> {
     let (info_hash, name) = (loaded.info_hash(), loaded.name());
     let duplicate = |id: TorrentId| AddError::Duplicate {
         name: name.clone(),
@@ -100,59 +96,15 @@ async fn insert(mut loaded: Loaded, shared: Arc<Shared>) -> Result<Torrent, AddE
         return Err(duplicate(id));
     }
     let store = shared.store()?;
-    let (own, config) = (store.clone(), Arc::clone(&shared));
-    let recall = move || {
-        let recalled = loaded.recall(own.as_deref(), &config.config);
-        recalled.map(|()| loaded)
-    };
-    let loaded = blocking(recall).await?;
-    let dir = loaded.dir(&shared.config);
-    let ready = loaded.ready(&shared.config, store.clone());
-    let error = match shared.call(move |driver| driver.add(ready)).await {
-        Ok(Ok(id)) => {
+    let own = Arc::clone(&shared);
+    let ready = blocking(move || loaded.claim(store, &own.config)).await?;
+    let dir = ready.placement.dir.clone();
+    match shared.call(move |driver| driver.add(ready)).await? {
+        Ok(id) => {
             shared.dirs().insert(id, dir);
-            return Ok(Torrent::new(Arc::clone(&shared), id, info_hash));
+            Ok(Torrent::new(Arc::clone(&shared), id, info_hash))
         }
-        Ok(Err(engine::AddError::Duplicate(id))) => duplicate(id),
-        Ok(Err(source)) => AddError::Other(Error::Add {
-            name: name.clone(),
-            source,
-        }),
-        Err(error) => AddError::Other(error),
-    };
-    if let Some(store) = store {
-        store.release(info_hash);
+        Err(engine::AddError::Duplicate(id)) => Err(duplicate(id)),
+        Err(error) => Err(AddError::Other(Error::of_add(name.clone(), error))),
     }
-    Err(error)
-}
-
-/// The addresses of the peers that a magnet names by host.
-async fn addresses(hosts: Vec<(String, u16)>, shared: &Shared) -> Vec<SocketAddr> {
-    let mut addresses = Vec::new();
-    // Names are not looked up around a proxy.
-    if shared.config.route.proxy.is_none() {
-        for (host, port) in hosts {
-            let found = tokio::net::lookup_host((host.as_str(), port)).await;
-            addresses.extend(found.into_iter().flatten());
-        }
-    }
-    addresses
-}
-
-async fn fetch(shared: &Shared, url: String) -> Result<Vec<u8>> {
-    let name = shown(&url).to_owned();
-    let request = HttpRequest {
-        url,
-        user_agent: shared.config.engine.user_agent.clone(),
-        family: None,
-        max_body: MAX_TORRENT_LEN,
-        timeout: FETCH_TIMEOUT,
-        origin: Origin::User,
-    };
-    let reason = match shared.http.get(&request).await {
-        Ok(answer) if answer.status == 200 => return Ok(answer.body),
-        Ok(answer) => format!("the server answered with status {}", answer.status),
-        Err(failure) => failure.reason,
-    };
-    Err(Error::Fetch { url: name, reason })
 }

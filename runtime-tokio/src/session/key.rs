@@ -5,7 +5,7 @@ use std::{fmt::Write, time::Duration};
 use dunlin_core::{
     InfoHash,
     dht::{DhtEvent, Goal, LookupReport, item::read_pointer},
-    engine::Event,
+    engine::{Command, Event, Reply},
     metainfo::MutableKey,
 };
 use tokio::{
@@ -40,17 +40,21 @@ pub(super) async fn look_up(shared: &Shared, key: MutableKey) -> Result<InfoHash
             key: key.key,
             salt: key.salt.clone(),
         };
-        let begun = shared.with_engine(move |engine, now| {
-            engine.dht_want(now).then(|| engine.dht_search(now, goal))
-        });
-        let Some(begun) = begun.await? else {
-            return Err(failed(
-                "the DHT has to be asked which torrent this is, and it is off; \
-                 switch it on (it needs a session folder)"
-                    .into(),
-            ));
+        if let Err(error) = shared.command(Command::UseDht).await {
+            return Err(match error {
+                Error::Command(_) => failed(
+                    "the DHT has to be asked which torrent this is, and it is off; \
+                     switch it on (it needs a session folder)"
+                        .into(),
+                ),
+                error => error,
+            });
+        }
+        let begun = match shared.command(Command::Search(goal)).await {
+            Err(Error::Stopped) => return Err(Error::Stopped),
+            begun => begun,
         };
-        if let Ok(lookup) = begun {
+        if let Ok(Reply::Lookup(lookup)) = begun {
             let search = result(&mut events, |e| match e {
                 Event::Dht(DhtEvent::Item { lookup: l, item }) if *l == lookup => {
                     Some(Told::Item(item.value.clone()))

@@ -19,17 +19,16 @@ use std::{
 
 use dunlin_core::{
     DhtMode, InfoHash, Instant, TorrentId,
-    engine::{DhtStatus, Engine, EngineStatus, Event, Scope, What},
+    engine::{Command, DhtStatus, Engine, EngineStatus, Event, Reply, Scope},
 };
 use dunlin_std::{
-    disk::Disk,
-    driver::torrents::warning,
-    net::proxy,
-    session::add::{Add, Limits},
-    session::setup::SessionConfig,
-    session::store::Store,
+    driver::{Prepared, Stats},
+    session::{
+        add::{Add, Limits},
+        setup::SessionConfig,
+        store::Store,
+    },
 };
-use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use self::{
@@ -38,14 +37,13 @@ pub use self::{
     torrent::{Content, Torrent, Tracker, TrackerUse},
 };
 use crate::{
-    Ended, Error, Result, Stats,
-    driver::{Command, Driver, Parts},
+    Ended, Error, Result,
+    driver::{Call, Driver},
     net::Http,
-    platform::Clock,
 };
 
-/// Commands that may wait for the engine's task; more make the callers wait.
-const COMMAND_QUEUE: usize = 64;
+/// Calls that may wait for the engine's task; more make the callers wait.
+const CALL_QUEUE: usize = 64;
 /// Events kept for a listener that is slow; the oldest make way.
 const EVENT_QUEUE: usize = 1024;
 
@@ -63,7 +61,7 @@ pub struct Session {
 /// What handles need.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    commands: mpsc::Sender<Command>,
+    calls: mpsc::Sender<Call>,
     events: broadcast::WeakSender<Event>,
     http: Arc<Http>,
     config: SessionConfig,
@@ -111,64 +109,30 @@ impl Session {
     /// # Panics
     /// Outside a tokio runtime with I/O and time enabled.
     pub async fn new(config: SessionConfig) -> Result<Self> {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|error| Error::Start(error.to_string()))?;
-        let store = match config.folder.clone() {
-            None => None,
-            Some(dir) => Some(Arc::new(blocking(move || Store::open(&dir)).await?)),
-        };
-        let (setup, kept) = (config.clone(), store.clone());
-        let with_dht = blocking(move || Ok(setup.for_engine_with(kept.as_deref())));
-        let (for_engine, note) = with_dht.await?;
-        let clock = Clock::start();
-        let engine = Engine::new(
-            clock.now(),
-            for_engine,
-            config.caps(),
-            Box::new(ChaCha8Rng::from_seed(seed)),
-        );
-        let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
+        let (prepared, config) = blocking(move || {
+            let prepared = Prepared::new(&config)?;
+            Ok((prepared, config))
+        })
+        .await?;
+        let store = prepared.store.as_ref().map(Arc::downgrade);
+        let (calls, queue) = mpsc::channel(CALL_QUEUE);
         let events = broadcast::Sender::new(EVENT_QUEUE);
         let first = Mutex::new(Some(events.subscribe()));
-        if let Some(message) = note {
-            // The first who asks hears of it.
-            let _ = events.send(warning(What::Disk { message }));
-        }
-        let proxy = config.route.proxy.as_ref();
-        let proxy = proxy.map(|proxy| {
-            let events = events.downgrade();
-            Arc::new(proxy::Watch::new(proxy, move |event| {
-                if let Some(events) = events.upgrade() {
-                    // Nobody listens: fine.
-                    let _ = events.send(event);
-                }
-            }))
-        });
-        let http = Http::new(config.route.clone(), proxy);
+        let weak_events = events.downgrade();
+        let (driver, http) = Driver::new(prepared, &config, queue, events)
+            .map_err(|error| Error::Start(error.to_string()))?;
         let (end, ended) = watch::channel(None);
         let shared = Arc::new(Shared {
-            commands,
-            events: events.downgrade(),
-            http: Arc::clone(&http),
+            calls,
+            events: weak_events,
+            http,
             config,
-            store: store.as_ref().map(Arc::downgrade),
+            store,
             adding: tokio::sync::Mutex::default(),
             dirs: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
             ended,
         });
-        let parts = Parts {
-            engine,
-            clock,
-            route: shared.config.route.clone(),
-            http,
-            store,
-            commands: queue,
-            events,
-        };
-        let disk = shared.config.disk;
-        let driver = Driver::new(parts, |notify| Disk::new(disk, notify))
-            .map_err(|error| Error::Start(error.to_string()))?;
         // The driver has a budget of its own; tokio's would only make streams look busy.
         let task = tokio::task::unconstrained(driver);
         tokio::spawn(async move {
@@ -215,7 +179,7 @@ impl Session {
             .shared
             .call(|driver| {
                 let now = driver.now();
-                let engine = &driver.engine;
+                let engine = driver.engine();
                 engine
                     .torrents()
                     .filter_map(|id| Some((id, engine.torrent(now, id)?.info_hash)))
@@ -251,7 +215,7 @@ impl Session {
     /// # Errors
     /// [`Error::Stopped`].
     pub async fn stats(&self) -> Result<Stats> {
-        self.shared.call(|driver| driver.stats).await
+        self.shared.call(|driver| driver.stats()).await
     }
 
     /// Limits all traffic.
@@ -260,10 +224,10 @@ impl Session {
     /// [`Error::Stopped`].
     pub async fn set_limits(&self, limits: Limits) -> Result<()> {
         let Limits { down, up } = limits;
-        let set = move |engine: &mut Engine, now: Instant| {
-            engine.set_limits(now, Scope::Global, down, up);
-        };
-        self.shared.with_engine(set).await
+        let scope = Scope::Global;
+        self.command(Command::SetLimits { scope, down, up })
+            .await
+            .map(drop)
     }
 
     /// The DHT's mode and statistics; `None` if there is no DHT: it is disabled, or the session
@@ -277,14 +241,12 @@ impl Session {
             .await
     }
 
-    /// Changes the DHT's mode; see [`Engine::set_dht`]. Returns whether there is a DHT.
+    /// Changes the DHT's mode; see [`Engine::set_dht`].
     ///
     /// # Errors
-    /// [`Error::Stopped`].
-    pub async fn set_dht(&self, mode: DhtMode) -> Result<bool> {
-        self.shared
-            .with_engine(move |engine, now| engine.set_dht(now, mode))
-            .await
+    /// [`Error::Command`] if there is no DHT; [`Error::Stopped`].
+    pub async fn set_dht(&self, mode: DhtMode) -> Result<()> {
+        self.command(Command::SetDht(mode)).await.map(drop)
     }
 
     /// Tells the DHT of a node, `host` or `host:port`; see [`Engine::dht_add_node`].
@@ -292,12 +254,21 @@ impl Session {
     /// # Errors
     /// [`Error::DhtNode`] if there is no DHT, or the text names no node; [`Error::Stopped`].
     pub async fn add_dht_node(&self, node: String) -> Result<()> {
-        self.shared
-            .with_engine(move |engine, now| {
-                let added = engine.dht_add_node(now, &node);
-                added.map_err(|source| Error::DhtNode { node, source })
-            })
-            .await?
+        let added = self.command(Command::AddDhtNode(node.clone())).await;
+        added.map(drop).map_err(|error| match error {
+            Error::Command(source) => Error::DhtNode { node, source },
+            error => error,
+        })
+    }
+
+    /// Carries out a command. Torrents are added and removed by [`Session::add`] and
+    /// [`Torrent::remove`], which also see to their files and to the session folder.
+    ///
+    /// # Errors
+    /// [`Error::Removed`] if there is no torrent of that id, [`Error::Command`] for any other reason
+    /// of the engine; [`Error::Stopped`].
+    pub async fn command(&self, command: Command) -> Result<Reply> {
+        self.shared.command(command).await
     }
 
     /// Runs `f` on the engine, in the engine's task, for everything that has no method here.
@@ -326,15 +297,15 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let stop: Command = Box::new(Driver::stop);
-        let Err(mpsc::error::TrySendError::Full(stop)) = self.shared.commands.try_send(stop) else {
+        let stop: Call = Box::new(Driver::stop);
+        let Err(mpsc::error::TrySendError::Full(stop)) = self.shared.calls.try_send(stop) else {
             return;
         };
         // Busy: somebody else has to wait for a place in the queue.
-        let commands = self.shared.commands.clone();
+        let calls = self.shared.calls.clone();
         self.shared
             .runtime
-            .spawn(async move { commands.send(stop).await });
+            .spawn(async move { calls.send(stop).await });
     }
 }
 
@@ -345,14 +316,11 @@ impl Shared {
         f: impl FnOnce(&mut Driver) -> R + Send + 'static,
     ) -> Result<R> {
         let (reply, answer) = oneshot::channel();
-        let command: Command = Box::new(move |driver| {
+        let call: Call = Box::new(move |driver| {
             // A caller that gave up does not want the answer.
             let _ = reply.send(f(driver));
         });
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| Error::Stopped)?;
+        self.calls.send(call).await.map_err(|_| Error::Stopped)?;
         answer.await.map_err(|_| Error::Stopped)
     }
 
@@ -363,9 +331,14 @@ impl Shared {
     ) -> Result<R> {
         self.call(|driver| {
             let now = driver.now();
-            f(&mut driver.engine, now)
+            f(driver.engine(), now)
         })
         .await
+    }
+
+    /// Carries out a command.
+    pub(crate) async fn command(&self, command: Command) -> Result<Reply> {
+        Ok(self.call(move |driver| driver.command(command)).await??)
     }
 
     /// Runs `work` in a task of its own, so that it comes to its end even if nobody waits for that.

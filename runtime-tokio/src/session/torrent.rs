@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dunlin_core::{
     InfoHash, Instant, TorrentId,
-    engine::{Engine, FilePriority, FileStatus, PeerStatus, Scope, State, TorrentStatus},
+    engine::{Command, Engine, FilePriority, FileStatus, PeerStatus, Scope, State, TorrentStatus},
     metainfo::Info,
     tracker::{DhtProgress, TrackerState},
 };
@@ -125,12 +125,8 @@ impl Torrent {
         answer.await?.ok_or(Error::Removed)
     }
 
-    async fn tell(
-        &self,
-        f: impl FnOnce(&mut Engine, Instant, TorrentId) -> bool + Send + 'static,
-    ) -> Result<()> {
-        self.ask(move |engine, now, id| f(engine, now, id).then_some(()))
-            .await
+    async fn tell(&self, command: Command) -> Result<()> {
+        self.shared.command(command).await.map(drop)
     }
 
     /// A snapshot.
@@ -151,10 +147,7 @@ impl Torrent {
 
     async fn watcher(&self) -> Result<tokio::sync::watch::Receiver<TorrentStatus>> {
         let id = self.id;
-        let receiver = self.shared.call(move |driver| {
-            let now = driver.now();
-            driver.watches.add(&driver.engine, now, id)
-        });
+        let receiver = self.shared.call(move |driver| driver.watch(id));
         receiver.await?.ok_or(Error::Removed)
     }
 
@@ -173,7 +166,7 @@ impl Torrent {
                 });
             }
             if watcher.changed().await.is_err() {
-                return Err(if self.shared.commands.is_closed() {
+                return Err(if self.shared.calls.is_closed() {
                     Error::Stopped
                 } else {
                     Error::Removed
@@ -264,7 +257,7 @@ impl Torrent {
     /// # Errors
     /// See [`Torrent`].
     pub async fn scrape(&self) -> Result<()> {
-        self.tell(Engine::scrape).await
+        self.tell(Command::Scrape(self.id)).await
     }
 
     /// Puts it to rest.
@@ -272,7 +265,7 @@ impl Torrent {
     /// # Errors
     /// See [`Torrent`].
     pub async fn pause(&self) -> Result<()> {
-        self.tell(Engine::pause).await
+        self.tell(Command::Pause(self.id)).await
     }
 
     /// Wakes it, also after a failure.
@@ -280,7 +273,7 @@ impl Torrent {
     /// # Errors
     /// See [`Torrent`].
     pub async fn resume(&self) -> Result<()> {
-        self.tell(Engine::resume).await
+        self.tell(Command::Resume(self.id)).await
     }
 
     /// Hashes what is on disk anew.
@@ -288,7 +281,7 @@ impl Torrent {
     /// # Errors
     /// See [`Torrent`].
     pub async fn recheck(&self) -> Result<()> {
-        self.tell(Engine::recheck).await
+        self.tell(Command::Recheck(self.id)).await
     }
 
     /// Takes it out of the session, and returns when its files are closed. What the session
@@ -301,21 +294,15 @@ impl Torrent {
         self.shared.to_the_end(removal).await?
     }
 
-    /// Must not be dropped between the end of the torrent and that of its record.
+    /// Must not be dropped before the torrent's folder is forgotten.
     async fn remove_now(self, content: Content) -> Result<()> {
         let mut watcher = self.watcher().await?;
-        let delete = content == Content::Delete;
-        self.tell(move |engine, now, id| engine.remove(now, id, delete))
-            .await?;
+        let (torrent, delete) = (self.id, content == Content::Delete);
+        self.tell(Command::Remove { torrent, delete }).await?;
+        // It ends with the last event of the torrent, when its record is gone, too.
         while watcher.changed().await.is_ok() {}
         self.shared.dirs().remove(&self.id);
-        match self.shared.store()? {
-            Some(store) => {
-                let info_hash = self.info_hash;
-                super::blocking(move || store.forget(info_hash)).await
-            }
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Says how much each file is wanted; those beyond the list are normal.
@@ -323,8 +310,12 @@ impl Torrent {
     /// # Errors
     /// See [`Torrent`].
     pub async fn set_priorities(&self, priorities: Vec<FilePriority>) -> Result<()> {
-        self.tell(move |engine, now, id| engine.set_priorities(now, id, &priorities))
-            .await
+        let torrent = self.id;
+        self.tell(Command::SetPriorities {
+            torrent,
+            priorities,
+        })
+        .await
     }
 
     /// Pieces in order, or rarest first.
@@ -332,8 +323,8 @@ impl Torrent {
     /// # Errors
     /// See [`Torrent`].
     pub async fn set_sequential(&self, on: bool) -> Result<()> {
-        self.tell(move |engine, now, id| engine.set_sequential(now, id, on))
-            .await
+        let torrent = self.id;
+        self.tell(Command::SetSequential { torrent, on }).await
     }
 
     /// Limits its traffic.
@@ -342,8 +333,8 @@ impl Torrent {
     /// See [`Torrent`].
     pub async fn set_limits(&self, limits: Limits) -> Result<()> {
         let Limits { down, up } = limits;
-        self.tell(move |engine, now, id| engine.set_limits(now, Scope::Torrent(id), down, up))
-            .await
+        let scope = Scope::Torrent(self.id);
+        self.tell(Command::SetLimits { scope, down, up }).await
     }
 
     /// Tells it of peers.
@@ -351,33 +342,29 @@ impl Torrent {
     /// # Errors
     /// See [`Torrent`].
     pub async fn add_peers(&self, peers: Vec<SocketAddr>) -> Result<()> {
-        self.tell(move |engine, now, id| engine.add_peers(now, id, &peers))
-            .await
+        let torrent = self.id;
+        self.tell(Command::AddPeers { torrent, peers }).await
     }
 
     /// Adds trackers, a tier each.
     ///
     /// # Errors
     /// See [`Torrent`].
-    pub async fn add_trackers(&self, mut urls: Vec<String>) -> Result<()> {
-        let id = self.id;
-        let added = self.shared.call(move |driver| {
-            driver.keep_reachable(&mut urls);
-            let now = driver.now();
-            driver.engine.add_trackers(now, id, &urls)
-        });
-        added.await?.then_some(()).ok_or(Error::Removed)
+    pub async fn add_trackers(&self, urls: Vec<String>) -> Result<()> {
+        let torrent = self.id;
+        self.tell(Command::AddTrackers { torrent, urls }).await
     }
 
     /// Switches a tracker on or off; `dht://` is the DHT's pseudo-tracker.
     ///
     /// # Errors
-    /// See [`Torrent`]; [`Error::Removed`] also if there is no such tracker.
+    /// See [`Torrent`]; [`Error::Command`] if there is no such tracker.
     pub async fn set_tracker_enabled(&self, url: String, enabled: bool) -> Result<()> {
-        self.tell(move |engine, now, id| {
-            let found = engine.trackers(id).into_iter().find(|t| t.url == url);
-            let tracker = found.map(|t| t.id);
-            tracker.is_some_and(|tracker| engine.set_tracker_enabled(now, id, tracker, enabled))
+        let torrent = self.id;
+        self.tell(Command::SetTrackerEnabled {
+            torrent,
+            url,
+            enabled,
         })
         .await
     }
@@ -387,6 +374,6 @@ impl Torrent {
     /// # Errors
     /// See [`Torrent`].
     pub async fn reannounce(&self) -> Result<()> {
-        self.tell(Engine::reannounce).await
+        self.tell(Command::Reannounce(self.id)).await
     }
 }

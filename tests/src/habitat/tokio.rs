@@ -113,7 +113,7 @@ impl Runner for TokioRunner {
     fn effort(&mut self) -> Effort {
         let stats = self.within(async |s| s.stats().await).unwrap();
         Effort {
-            wakes: stats.polls,
+            wakes: stats.turns,
             read: stats.read_bytes,
             written: stats.written_bytes,
             datagrams_in: stats.datagrams_in,

@@ -240,8 +240,8 @@ impl Report {
         self.tell(&format!(
             "driver: {} wakeups, {} of them idle; {} reads of {}, {} writes of {}; {} datagrams \
              in, {} out; {} disk jobs",
-            s.polls,
-            s.idle_polls,
+            s.turns,
+            s.idle_turns,
             s.reads,
             units::size(s.read_bytes),
             s.writes,

@@ -1,11 +1,6 @@
-//! What the driver did, in numbers.
+//! What a driver did, in numbers.
 
-/// Turns in a row that nothing from outside caused and that did nothing. A few are in order (a
-/// wait that was interrupted, a timer that was put off); a row this long means that something
-/// spins (law 3).
-const MAX_SPIN: u32 = 100;
-
-/// What the driver did. Counters since its start.
+/// What a driver did. Counters since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -15,7 +10,8 @@ pub struct Stats {
     pub rounds: u64,
     /// Turns that found nothing to do.
     pub idle_turns: u64,
-    /// Most of these in a row that nothing from outside had caused. Hundreds mean a spin.
+    /// Most of these in a row that nothing from outside had caused. A large number means a spin
+    /// (law 3).
     pub spin: u32,
     /// `readv` calls on streams.
     pub reads: u64,
@@ -35,16 +31,31 @@ pub struct Stats {
     pub disk_ops: u64,
     /// Times that accepting paused for want of descriptors or memory.
     pub accept_pauses: u64,
-    /// Whether this turn did anything.
+    /// Whether this round did anything.
     pub(super) progress: bool,
+    /// Whether an earlier round of this turn did.
+    turn_progress: bool,
     spin_now: u32,
 }
 
 impl Stats {
-    /// A turn is over; `outside` says whether anything from outside ended the wait.
-    pub(super) fn end_turn(&mut self, outside: bool) {
+    /// A round begins.
+    pub(super) const fn begin_round(&mut self) {
+        self.rounds += 1;
+        self.turn_progress |= self.progress;
+        self.progress = false;
+    }
+
+    /// A turn is over. `outside` says whether anything from outside caused it; `max_spin` is how
+    /// many idle turns in a row are in order: a wait that was interrupted, a timer that was put off.
+    ///
+    /// # Panics
+    /// In debug builds, if there were more: this crate or the engine has a bug then.
+    pub fn end_turn(&mut self, outside: bool, max_spin: u32) {
         self.turns += 1;
-        if self.progress {
+        let progress = self.turn_progress | self.progress;
+        (self.turn_progress, self.progress) = (false, false);
+        if progress {
             self.spin_now = 0;
             return;
         }
@@ -56,7 +67,7 @@ impl Stats {
         self.spin_now = self.spin_now.saturating_add(1);
         self.spin = self.spin.max(self.spin_now);
         debug_assert!(
-            self.spin_now < MAX_SPIN,
+            self.spin_now < max_spin,
             "law 3: {} turns in a row for nothing",
             self.spin_now
         );

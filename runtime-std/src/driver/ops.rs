@@ -3,30 +3,42 @@
 use std::net::SocketAddr;
 
 use dunlin_core::{
-    ConnId, Instant, Op, OpId,
-    op::{OpErrorKind, Outcome},
+    ConnId, Instant, Op, OpErrorKind, OpId, Outcome,
+    engine::{Event, What},
+    op::HttpRequest,
 };
-use dunlin_std::net::{http::shown, socket};
 
 use super::{
-    Core,
-    asides::{Aside, Asides},
+    EngineLoop, Reactor,
     conns::Dial,
+    own_ops::{FollowUp, OwnOps},
 };
-use crate::http::GRACE;
+use crate::net::socket;
 
 /// Ops taken from the engine in one round.
 const OPS_PER_ROUND: usize = 256;
 
-impl Core {
-    /// Hands outcomes to the engine, or does what an errand was for.
-    pub(super) fn take_outcomes(&mut self, now: Instant) {
+/// How a driver makes HTTP requests.
+pub trait Requests {
+    /// Begins a request. Its outcome comes out of [`Requests::drain`], also after a cancel.
+    fn start(&mut self, op: OpId, request: HttpRequest);
+
+    /// Ends the request of `op`, if there is one.
+    fn cancel(&mut self, op: OpId);
+
+    /// Moves the outcomes that wait into `out`.
+    fn drain(&mut self, out: &mut Vec<(OpId, Outcome)>);
+}
+
+impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
+    /// Hands outcomes to the engine, or does what an op of the driver's own was for.
+    pub(super) fn take_outcomes(&mut self, reactor: &R, now: Instant) {
         let mut outcomes = std::mem::take(&mut self.outcomes);
         self.stats.progress |= !outcomes.is_empty();
         for (op, outcome) in outcomes.drain(..) {
-            if Asides::are(op) {
-                let aside = self.asides.done(op);
-                self.errand(aside, outcome, now);
+            if OwnOps::includes(op) {
+                let follow_up = self.own_ops.end(op);
+                self.follow_up(reactor, now, follow_up, outcome);
             } else {
                 self.engine.handle_op(now, op, outcome);
             }
@@ -35,7 +47,7 @@ impl Core {
         self.outcomes = outcomes;
     }
 
-    fn errand(&mut self, aside: Aside, outcome: Outcome, now: Instant) {
+    fn follow_up(&mut self, reactor: &R, now: Instant, follow_up: FollowUp, outcome: Outcome) {
         let found = |port: u16| -> Vec<SocketAddr> {
             let ips = match &outcome {
                 Outcome::Resolved(ips) => ips.as_slice(),
@@ -43,18 +55,21 @@ impl Core {
             };
             ips.iter().map(|ip| (*ip, port).into()).collect()
         };
-        match aside {
-            Aside::Nothing => {}
-            Aside::Tell(event) => self.told.push_back(event),
-            Aside::Peer(torrent, port) => {
+        match follow_up {
+            FollowUp::Report => self.report(outcome),
+            FollowUp::Tell(event) => {
+                self.report(outcome);
+                self.told.push_back(event);
+            }
+            FollowUp::Peer(torrent, port) => {
                 self.engine.add_peers(now, torrent, &found(port));
             }
-            Aside::Proxy(conn) => {
+            FollowUp::Proxy(conn) => {
                 if let (Outcome::Failed { error, .. }, Some(watch)) = (&outcome, &self.watch) {
                     watch.fails(&error.detail);
                 }
                 let port = self.proxy.as_ref().map_or(0, |proxy| proxy.port);
-                let found = self.conns.proxy_found(&self.poller, conn, found(port));
+                let found = self.conns.proxy_found(reactor, conn, found(port));
                 if let Err(why) = found {
                     self.engine.handle_closed(now, conn, why);
                 }
@@ -62,8 +77,15 @@ impl Core {
         }
     }
 
+    fn report(&mut self, outcome: Outcome) {
+        if let Outcome::Failed { error, .. } = outcome {
+            let message = error.detail;
+            self.told.push_back(Event::warning(What::Disk { message }));
+        }
+    }
+
     /// Starts what the engine wants done; whether the budget was too small for all of it.
-    pub(super) fn start_ops(&mut self, now: Instant) -> bool {
+    pub(super) fn start_ops(&mut self, reactor: &R, now: Instant) -> bool {
         for _ in 0..OPS_PER_ROUND {
             let Some(op) = self.engine.poll_op() else {
                 return false;
@@ -78,7 +100,7 @@ impl Core {
                 Err(op) => match self.disk.submit(op) {
                     None => self.stats.disk_ops += 1,
                     Some(op) => {
-                        if let Some((op, outcome)) = self.start_op(op, now) {
+                        if let Some((op, outcome)) = self.start_op(reactor, now, op) {
                             self.engine.handle_op(now, op, outcome);
                         }
                     }
@@ -89,19 +111,20 @@ impl Core {
     }
 
     /// Starts an op that is not for the disk; what can be answered at once is.
-    fn start_op(&mut self, op: Op, now: Instant) -> Option<(OpId, Outcome)> {
+    fn start_op(&mut self, reactor: &R, now: Instant, op: Op) -> Option<(OpId, Outcome)> {
+        let unsupported = |why: String| Outcome::failed(OpErrorKind::Unsupported, why);
         match op {
+            Op::Bind { op, local, .. } if self.proxy.is_some() => {
+                let why = format!("{local}: with a proxy nothing is bound beside it");
+                Some((op, unsupported(why)))
+            }
             Op::Bind {
                 op,
                 socket,
                 kind,
                 local,
             } => {
-                if self.proxy.is_some() {
-                    let why = format!("{local}: with a proxy nothing is bound beside it");
-                    return Some((op, Outcome::failed(OpErrorKind::Unsupported, why)));
-                }
-                let outcome = match self.sockets.bind(&self.poller, socket, kind, local) {
+                let outcome = match self.sockets.bind(reactor, socket, kind, local) {
                     Ok(bound) => Outcome::Bound(bound),
                     Err(error) => socket::bind_failure(local, &error),
                 };
@@ -112,7 +135,7 @@ impl Core {
                 Some((op, Outcome::Done))
             }
             Op::TcpConnect { conn, remote } => {
-                self.dial(conn, remote, now);
+                self.dial(reactor, now, conn, remote);
                 None
             }
             Op::TcpClose { conn, how } => {
@@ -121,17 +144,14 @@ impl Core {
             }
             Op::Resolve { op, host } if self.proxy.is_some() => {
                 let why = format!("{host}: with a proxy names are not looked up here");
-                Some((op, Outcome::failed(OpErrorKind::Unsupported, why)))
+                Some((op, unsupported(why)))
             }
             Op::Resolve { op, host } => {
                 self.names.submit(op, host);
                 None
             }
             Op::Http { op, request } => {
-                let (what, limit) = (shown(&request.url).to_owned(), request.timeout + GRACE);
-                let http = self.shared.http.clone();
-                self.requests
-                    .submit(op, what, limit, move || http.answer(&request));
+                self.requests.start(op, request);
                 None
             }
             Op::Save {
@@ -151,23 +171,22 @@ impl Core {
                 self.names.cancel(op);
                 None
             }
+            // Law 1 holds for ops that are newer than this driver, too.
             other => {
-                // Law 1 holds for ops that are newer than this driver, too.
-                let why = "this driver does not know the op";
-                let outcome = || Outcome::failed(OpErrorKind::Unsupported, why);
+                let outcome = || unsupported("this driver does not know the op".into());
                 other.id().map(|op| (op, outcome()))
             }
         }
     }
 
-    fn dial(&mut self, conn: ConnId, remote: SocketAddr, now: Instant) {
-        match self.conns.connect(&self.poller, conn, remote) {
+    fn dial(&mut self, reactor: &R, now: Instant, conn: ConnId, remote: SocketAddr) {
+        match self.conns.connect(reactor, conn, remote) {
             Dial::Begun => {}
             Dial::Failed(why) => self.engine.handle_closed(now, conn, why),
             Dial::FindProxy => {
                 if let Some(proxy) = &self.proxy {
-                    // Named by the user, so it may be looked up here.
-                    let op = self.asides.open(Aside::Proxy(conn));
+                    // The user named it, so it may be looked up here.
+                    let op = self.own_ops.begin(FollowUp::Proxy(conn));
                     self.names.submit(op, proxy.host.clone());
                 }
             }

@@ -1,0 +1,331 @@
+//! The streams, by the engine's slot numbers, and whose turn it is.
+//!
+//! A stream is in the queue while the kernel's readiness and the engine's interest meet, and at no
+//! other time. What its turn consists of is said in [`conn`](super::conn).
+
+use std::{
+    collections::VecDeque,
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use dunlin_core::{
+    CloseReason, ConnId, Instant,
+    engine::{Engine, Interest},
+    op::Close,
+};
+
+use super::{
+    Stats,
+    conn::{Conn, State, Visit},
+    reactor::Reactor,
+};
+use crate::net::{
+    proxy::Watch,
+    socket::{self, Route},
+    socks::{Handshake, Target},
+};
+
+/// Connections looked at in one round; the rest keep their place in the queue.
+const VISITS_PER_ROUND: usize = 64;
+/// How long an address of the proxy may take to accept a connection: less than the engine waits for
+/// a peer, so that a silent proxy is told from a silent peer.
+const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// All streams.
+#[derive(Debug)]
+pub(super) struct Conns<R: Reactor> {
+    slots: Vec<Option<Conn<R::Stream>>>,
+    /// Slots to look at. May name one that is empty by now.
+    queue: VecDeque<u32>,
+    /// When attempts to reach the proxy are given up, in order. May name some that ended before.
+    proxy_timeouts: VecDeque<(Instant, ConnId)>,
+    route: Route,
+    /// Of the proxy, if there is one.
+    watch: Option<Arc<Watch>>,
+}
+
+/// What is left to do for [`Conns::connect`].
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Dial {
+    /// Nothing.
+    Begun,
+    /// [`Conns::proxy_found`] is to be called with the proxy's addresses.
+    FindProxy,
+    /// It failed at once.
+    Failed(CloseReason),
+}
+
+impl<R: Reactor> Conns<R> {
+    pub(super) const fn new(route: Route, watch: Option<Arc<Watch>>) -> Self {
+        Self {
+            slots: Vec::new(),
+            queue: VecDeque::new(),
+            proxy_timeouts: VecDeque::new(),
+            route,
+            watch,
+        }
+    }
+
+    /// Begins to connect.
+    pub(super) fn connect(&mut self, reactor: &R, id: ConnId, remote: SocketAddr) -> Dial {
+        if self.route.proxy.is_some() {
+            self.insert(id, remote, State::Resolving);
+            return Dial::FindProxy;
+        }
+        match self.open(reactor, id.index, remote) {
+            Ok(stream) => {
+                self.insert(id, remote, State::Connecting { stream });
+                Dial::Begun
+            }
+            Err(error) => Dial::Failed(socket::close_reason(&error)),
+        }
+    }
+
+    /// The proxy's addresses are known; for a stream that is gone they are of no use.
+    ///
+    /// # Errors
+    /// None of them can be tried.
+    pub(super) fn proxy_found(
+        &mut self,
+        reactor: &R,
+        id: ConnId,
+        mut addresses: Vec<SocketAddr>,
+    ) -> Result<(), CloseReason> {
+        if self.get(id.index).is_none_or(|conn| conn.id != id) {
+            return Ok(());
+        }
+        addresses.reverse();
+        self.try_proxy(reactor, id, addresses).map_err(|error| {
+            if let Some(watch) = &self.watch {
+                watch.fails(&error);
+            }
+            self.remove(id.index);
+            socket::close_reason(&error)
+        })
+    }
+
+    /// Tries the last of `addresses`, and the others if that fails at once.
+    fn try_proxy(
+        &mut self,
+        reactor: &R,
+        id: ConnId,
+        mut addresses: Vec<SocketAddr>,
+    ) -> io::Result<()> {
+        let none = "the proxy has no address";
+        let mut last = io::Error::new(ErrorKind::HostUnreachable, none);
+        while let (Some(address), Some(proxy)) = (addresses.pop(), &self.route.proxy) {
+            let Some(Some(conn)) = self.slots.get(id.index as usize) else {
+                return Ok(());
+            };
+            let target = Target::Address(conn.remote);
+            let begun = Handshake::new(proxy, target)
+                .and_then(|greeting| Ok((greeting, self.open(reactor, id.index, address)?)));
+            match (begun, self.get(id.index)) {
+                (Ok((greeting, stream)), Some(conn)) => {
+                    let until = reactor.now() + PROXY_TIMEOUT;
+                    conn.state = State::Reaching {
+                        stream,
+                        greeting: Box::new(greeting),
+                        others: addresses,
+                        until,
+                    };
+                    self.proxy_timeouts.push_back((until, id));
+                    self.enqueue(id.index);
+                    return Ok(());
+                }
+                (Err(error), _) => last = error,
+                (_, None) => return Ok(()),
+            }
+        }
+        Err(last)
+    }
+
+    /// A stream could not be opened: another address of the proxy is tried, if there is one.
+    fn failed(&mut self, reactor: &R, id: ConnId, error: io::Error) -> Visit {
+        let why = Visit::Over(socket::close_reason(&error));
+        let Some(conn) = self.get(id.index) else {
+            return why;
+        };
+        let others = conn.other_proxies();
+        let reached = conn.has_reached_proxy();
+        if !others.is_empty() && self.try_proxy(reactor, id, others).is_ok() {
+            return Visit::Waits;
+        }
+        match (&self.watch, reached) {
+            (Some(watch), true) => watch.works(),
+            (Some(watch), false) => drop(watch.fails(&error)),
+            (None, _) => {}
+        }
+        why
+    }
+
+    fn open(&self, reactor: &R, slot: u32, remote: SocketAddr) -> io::Result<R::Stream> {
+        let socket = socket::outgoing(remote, &self.route.egress)?;
+        socket::connect(&socket, remote)?;
+        reactor.stream(slot, socket)
+    }
+
+    /// Takes over an accepted stream.
+    ///
+    /// # Errors
+    /// The system refuses to wait for it.
+    pub(super) fn accepted(
+        &mut self,
+        reactor: &R,
+        id: ConnId,
+        remote: SocketAddr,
+        accepted: R::Accepted,
+    ) -> io::Result<()> {
+        let stream = reactor.accepted(id.index, accepted)?;
+        self.insert(id, remote, State::Open(stream));
+        Ok(())
+    }
+
+    fn insert(&mut self, id: ConnId, remote: SocketAddr, state: State<R::Stream>) {
+        let index = id.index as usize;
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+        }
+        // An older stream in this slot is one that the engine has given up: its TcpClose, still
+        // to come, will find another generation. Dropping the stream closes it.
+        self.slots[index] = Some(Conn::new(id, remote, state));
+        self.enqueue(id.index);
+    }
+
+    fn remove(&mut self, index: u32) {
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            *slot = None;
+        }
+    }
+
+    /// Carries out the engine's wish to end a stream; a stale id means that it ended already.
+    pub(super) fn close(&mut self, id: ConnId, how: Close) {
+        let Some(slot) = self.slots.get_mut(id.index as usize) else {
+            return;
+        };
+        if let Some(conn) = slot.take_if(|conn| conn.id == id) {
+            conn.close(how);
+        }
+    }
+
+    /// Closes everything.
+    pub(super) fn clear(&mut self) {
+        self.slots.clear();
+        self.queue.clear();
+        self.proxy_timeouts.clear();
+    }
+
+    /// Takes note of a change of interest; costs no system call.
+    pub(super) fn interest(&mut self, id: ConnId, interest: Interest) {
+        if let Some(conn) = self.get(id.index).filter(|conn| conn.id == id) {
+            conn.interest = interest;
+            self.enqueue(id.index);
+        }
+    }
+
+    /// The stream in a slot may be ready again.
+    pub(super) fn wake(&mut self, index: u32, note: impl FnOnce(&mut R::Stream)) {
+        if let Some(conn) = self.get(index) {
+            if let Some(stream) = conn.stream_mut() {
+                note(stream);
+            }
+            self.enqueue(index);
+        }
+    }
+
+    fn get(&mut self, index: u32) -> Option<&mut Conn<R::Stream>> {
+        self.slots.get_mut(index as usize)?.as_mut()
+    }
+
+    /// Puts a stream into the queue if it can go on.
+    fn enqueue(&mut self, index: u32) {
+        if let Some(Some(conn)) = self.slots.get_mut(index as usize)
+            && !conn.queued
+            && conn.can_go_on()
+        {
+            conn.queued = true;
+            self.queue.push_back(index);
+        }
+    }
+
+    /// Whether some stream waits to be looked at.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// When an attempt to reach the proxy is given up.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.proxy_timeouts.front().map(|(until, _)| *until)
+    }
+
+    /// Looks at the streams that wait, once each, within the budget.
+    pub(super) fn round(
+        &mut self,
+        reactor: &R,
+        engine: &mut Engine,
+        now: Instant,
+        stats: &mut Stats,
+    ) {
+        self.give_up_silent_proxies(reactor, engine, now, stats);
+        let watch = self.watch.clone();
+        for _ in 0..self.queue.len().min(VISITS_PER_ROUND) {
+            let Some(index) = self.queue.pop_front() else {
+                return;
+            };
+            let Some(conn) = self.get(index) else {
+                continue;
+            };
+            conn.queued = false;
+            let id = conn.id;
+            let visit = conn.visit(engine, now, stats, watch.as_deref());
+            self.settle(reactor, engine, now, stats, id, visit);
+        }
+    }
+
+    /// What follows from a visit.
+    fn settle(
+        &mut self,
+        reactor: &R,
+        engine: &mut Engine,
+        now: Instant,
+        stats: &mut Stats,
+        id: ConnId,
+        visit: Visit,
+    ) {
+        let visit = match visit {
+            Visit::Failed(error) => self.failed(reactor, id, error),
+            visit => visit,
+        };
+        match visit {
+            Visit::Waits | Visit::Failed(_) => {}
+            Visit::More => self.enqueue(id.index),
+            Visit::Over(why) => {
+                self.remove(id.index);
+                engine.handle_closed(now, id, why);
+                stats.progress = true;
+            }
+        }
+    }
+
+    fn give_up_silent_proxies(
+        &mut self,
+        reactor: &R,
+        engine: &mut Engine,
+        now: Instant,
+        stats: &mut Stats,
+    ) {
+        while let Some(&(until, id)) = self.proxy_timeouts.front()
+            && until <= now
+        {
+            self.proxy_timeouts.pop_front();
+            let overdue = |conn: &mut Conn<_>| conn.id == id && conn.is_overdue(now);
+            if self.get(id.index).is_some_and(overdue) {
+                let silent = Visit::Failed(ErrorKind::TimedOut.into());
+                self.settle(reactor, engine, now, stats, id, silent);
+            }
+        }
+    }
+}

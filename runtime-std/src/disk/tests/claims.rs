@@ -112,7 +112,7 @@ fn the_kind_of_a_refusal_says_what_would_help() -> Result<(), TestFailed> {
     refused(b.claim_anew(Claim::Write), &["t/a"])?;
     fs::create_dir(b.path("b")).unwrap();
     for claim in [Claim::Write, Claim::Overwrite] {
-        let claimed = b.claim_anew(claim);
+        let claimed = b.claim_of(T, &[], &[], claim);
         refused_as(OpErrorKind::NotAFile, claimed, &["t/b", "not a regular"])?;
     }
     fs::remove_dir(b.path("b")).unwrap();

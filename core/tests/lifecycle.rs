@@ -168,3 +168,30 @@ fn a_shutdown_in_any_phase_ends() {
         }
     }
 }
+
+/// Somebody has to move it away first: a retry would only repeat itself.
+#[test]
+fn what_is_in_the_way_of_a_file_is_not_tried_again_before_somebody_says_so() {
+    for kind in [
+        OpErrorKind::Exists,
+        OpErrorKind::InUse,
+        OpErrorKind::NotAFile,
+    ] {
+        let (info, data) = torrent(2_000_000, 64 << 10);
+        let mut w = World::new(7);
+        let (s, _) = w.seed(slow(), &info, &data);
+        let (l, id) = w.leech(Config::default(), &info, &[s]);
+        w.run(Duration::from_secs(2));
+        w.nodes[l].disk_error = Some(kind);
+        w.run(10 * MINUTE);
+        w.nodes[l].disk_error = None;
+        w.run(10 * MINUTE);
+        let state = w.nodes[l].engine.torrent(w.now, id).unwrap().state;
+        assert!(
+            matches!(&state, State::Failed(e) if e.kind == kind),
+            "{state:?}"
+        );
+        w.nodes[l].engine.resume(w.now, id);
+        assert!(w.run_until(2 * MINUTE, |w| w.has(l, id, &data)), "{kind:?}");
+    }
+}

@@ -14,7 +14,7 @@ use dunlin_core::dht::{Saved, cache};
 
 use crate::session::folder::{SessionError, Sharing, lock, read, replace, set_aside, sync};
 
-pub use crate::session::DHT_CACHE as FILE;
+pub use crate::session::folder::DHT_CACHE as FILE;
 /// Appended while it is written.
 const NEW: &str = ".new";
 

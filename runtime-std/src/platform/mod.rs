@@ -82,5 +82,5 @@ pub(crate) fn not_a_file() -> io::Error {
 
 /// Whether `error` is [`not_a_file`].
 pub(crate) fn is_not_a_file(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<NotAFile>())
+    matches!(error.get_ref(), Some(inner) if inner.is::<NotAFile>())
 }

@@ -12,9 +12,9 @@ use std::{
 
 use dunlin_core::dht::{Saved, cache};
 
-use crate::session::folder::{SessionError, Sharing, lock, read, replace, set_aside, sync};
+use crate::folder::{SessionError, Sharing, lock, read, replace, set_aside, sync};
 
-pub use crate::session::folder::DHT_CACHE as FILE;
+pub use crate::folder::DHT_CACHE as FILE;
 /// Appended while it is written.
 const NEW: &str = ".new";
 

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::session::folder::SessionError;
+use crate::folder::SessionError;
 use dunlin_core::{
     OpError, TorrentId,
     engine::{AddError, CommandError},

@@ -8,6 +8,7 @@ pub mod dht_cache;
 pub mod disk;
 pub mod driver;
 pub mod error;
+pub mod folder;
 pub mod net;
 pub mod paths;
 mod platform;

@@ -15,8 +15,11 @@ use dunlin_core::{
 };
 use dunlin_std::{
     Error, Result,
-    net::http,
-    session::{add::Add, setup::SessionConfig, store::Store},
+    session::{
+        add::{self, Add},
+        setup::SessionConfig,
+        store::Store,
+    },
 };
 
 use super::{Control, Core};
@@ -124,8 +127,8 @@ impl Handle {
     pub fn add(&self, mut add: Add) -> Result<TorrentId> {
         if let Some(url) = add.source_url() {
             let user_agent = &self.shared.config.engine.user_agent;
-            let request = http::torrent_request(url, user_agent);
-            let file = http::torrent_file(url, self.shared.http.get(&request))?;
+            let request = add::torrent_request(url, user_agent);
+            let file = add::torrent_file(url, self.shared.http.get(&request))?;
             add = add.fetched(&file)?;
         }
         let loaded = add.load()?;

@@ -20,12 +20,13 @@ mod ops;
 mod own_ops;
 mod prepare;
 mod reactor;
+mod requests;
 mod sockets;
 mod stats;
 mod torrents;
 
 pub use engine_loop::{EngineLoop, Parts};
-pub use ops::Requests;
 pub use prepare::Prepared;
 pub use reactor::{Called, Direction, Reactor, Source};
+pub use requests::Requests;
 pub use stats::Stats;

@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use dunlin_core::{
     ConnId, Instant, Op, OpErrorKind, OpId, Outcome,
     engine::{Event, What},
-    op::HttpRequest,
 };
 
 use super::{
-    EngineLoop, Reactor,
+    EngineLoop, Reactor, Requests,
     conns::Dial,
     own_ops::{FollowUp, OwnOps},
 };
@@ -17,18 +16,6 @@ use crate::net::socket;
 
 /// Ops taken from the engine in one round.
 const OPS_PER_ROUND: usize = 256;
-
-/// How a driver makes HTTP requests.
-pub trait Requests {
-    /// Begins a request. Its outcome comes out of [`Requests::drain`], also after a cancel.
-    fn start(&mut self, op: OpId, request: HttpRequest);
-
-    /// Ends the request of `op`, if there is one.
-    fn cancel(&mut self, op: OpId);
-
-    /// Moves the outcomes that wait into `out`.
-    fn drain(&mut self, out: &mut Vec<(OpId, Outcome)>);
-}
 
 impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
     /// Hands outcomes to the engine, or does what an op of the driver's own was for.

@@ -7,13 +7,10 @@ use std::{io, sync::Arc, time::Duration};
 
 use dunlin_core::{
     OpErrorKind, Outcome,
-    http::{Get, Host, Origin, Platform},
-    metainfo::MAX_TORRENT_LEN,
+    http::{Get, Host, Platform},
     op::HttpRequest,
 };
 use rustls::pki_types::ServerName;
-
-use crate::Error;
 
 /// What this client can do.
 pub const PLATFORM: Platform = Platform {
@@ -106,36 +103,6 @@ pub struct Failure {
     pub kind: OpErrorKind,
     /// For people, without the URL.
     pub reason: String,
-}
-
-/// How long fetching a torrent file by URL may take.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The request for the torrent file at `url`, which the user named.
-#[must_use]
-pub fn torrent_request(url: &str, user_agent: &str) -> HttpRequest {
-    HttpRequest {
-        url: url.to_owned(),
-        user_agent: user_agent.to_owned(),
-        family: None,
-        max_body: MAX_TORRENT_LEN,
-        timeout: FETCH_TIMEOUT,
-        origin: Origin::User,
-    }
-}
-
-/// The torrent file that was fetched from `url`.
-///
-/// # Errors
-/// [`Error::Fetch`].
-pub fn torrent_file(url: &str, fetched: Result<Answer, Failure>) -> crate::Result<Vec<u8>> {
-    let reason = match fetched {
-        Ok(answer) if answer.status == 200 => return Ok(answer.body),
-        Ok(answer) => format!("the server answered with status {}", answer.status),
-        Err(failure) => failure.reason,
-    };
-    let url = shown(url).to_owned();
-    Err(Error::Fetch { url, reason })
 }
 
 /// What came of `request`, for a caller that names the URL itself.

@@ -346,7 +346,7 @@ impl Log {
 
 #[test]
 fn a_save_is_recorded_call_by_call() {
-    use crate::session::folder::{SessionFolder, Sharing};
+    use crate::folder::{SessionFolder, Sharing};
     use dunlin_core::InfoHash;
 
     let dir = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     Error, Result,
     dht_cache::{self, CacheLock},
-    session::folder::{SessionFolder, Sharing, TorrentLock},
+    folder::{SessionFolder, Sharing, TorrentLock},
 };
 use dunlin_core::{InfoHash, dht::Saved, metainfo, op::Outcome};
 

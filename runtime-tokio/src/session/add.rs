@@ -3,10 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use dunlin_core::{TorrentId, engine};
-use dunlin_std::{
-    net::http,
-    session::add::{Add, Loaded},
-};
+use dunlin_std::session::add::{self, Add, Loaded};
 
 use super::{Shared, Torrent, blocking, key};
 use crate::{Error, Result};
@@ -67,8 +64,8 @@ impl From<AddError> for Error {
 
 pub(super) async fn add(mut add: Add, shared: &Arc<Shared>) -> Result<Torrent, AddError> {
     if let Some(url) = add.source_url() {
-        let request = http::torrent_request(url, &shared.config.engine.user_agent);
-        let file = http::torrent_file(url, shared.http.get(&request).await)?;
+        let request = add::torrent_request(url, &shared.config.engine.user_agent);
+        let file = add::torrent_file(url, shared.http.get(&request).await)?;
         add = add.fetched(&file)?;
     }
     if let Some(key) = add.key().cloned() {

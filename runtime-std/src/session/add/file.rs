@@ -1,10 +1,47 @@
-//! Reading torrent files.
+//! Reading torrent files, from the disk or from a server.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{fs::File, io::Read, path::Path, time::Duration};
 
-use dunlin_core::metainfo::{self, MAX_TORRENT_LEN};
+use dunlin_core::{
+    http::Origin,
+    metainfo::{self, MAX_TORRENT_LEN},
+    op::HttpRequest,
+};
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    net::http::{Answer, Failure, shown},
+};
+
+/// How long fetching a torrent file by URL may take.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The request for the torrent file at `url`, which the user named.
+#[must_use]
+pub fn torrent_request(url: &str, user_agent: &str) -> HttpRequest {
+    HttpRequest {
+        url: url.to_owned(),
+        user_agent: user_agent.to_owned(),
+        family: None,
+        max_body: MAX_TORRENT_LEN,
+        timeout: FETCH_TIMEOUT,
+        origin: Origin::User,
+    }
+}
+
+/// The torrent file that was fetched from `url`.
+///
+/// # Errors
+/// [`Error::Fetch`].
+pub fn torrent_file(url: &str, fetched: Result<Answer, Failure>) -> Result<Vec<u8>> {
+    let reason = match fetched {
+        Ok(answer) if answer.status == 200 => return Ok(answer.body),
+        Ok(answer) => format!("the server answered with status {}", answer.status),
+        Err(failure) => failure.reason,
+    };
+    let url = shown(url).to_owned();
+    Err(Error::Fetch { url, reason })
+}
 
 /// Reads what is in a torrent file that is called `name`.
 pub(super) fn parse(name: &str, data: &[u8]) -> Result<metainfo::Torrent> {

@@ -21,14 +21,14 @@ use dunlin_core::{
 
 use crate::{Error, Result, disk::Allocation, net::http::shown};
 
-pub use self::{
-    file::read_torrent,
-    loaded::Loaded,
-    ready::{Job, OnInfo, Ready},
-};
 use self::{
     file::{parse, read},
     loaded::Found,
+};
+pub use self::{
+    file::{read_torrent, torrent_file, torrent_request},
+    loaded::Loaded,
+    ready::{Job, OnInfo, Ready},
 };
 
 /// How much of a magnet link is repeated in messages.

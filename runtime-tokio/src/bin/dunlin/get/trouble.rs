@@ -3,7 +3,7 @@
 use dunlin_tokio::{
     Error,
     dunlin_core::{OpError, OpErrorKind, engine::Existing},
-    system::session::folder::SessionError,
+    system::folder::SessionError,
 };
 
 /// An error, and what a person can do about it.

@@ -17,6 +17,8 @@
 //! leaves the old or the new one. Nothing that is damaged or foreign is fatal, and nothing of
 //! the kind is deleted.
 
+mod claims;
+
 use std::{
     collections::BTreeSet,
     fmt,
@@ -27,10 +29,10 @@ use std::{
 
 use dunlin_core::{InfoHash, OpError, OpErrorKind, Outcome, hash::sha1};
 
+use self::claims::{Claim, Claims, Refused};
 use crate::{
     disk::write_all,
     platform::{self, Root, private_folder, same_file},
-    session::claims::{self, Claim, Claims, Refused},
 };
 
 /// The name of the DHT's table in the folder, which is rTorrent's; see [`dht_cache`](crate::dht_cache).

@@ -1,7 +1,7 @@
-use alloc::{collections::BTreeSet, format, string::String, vec, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeSet, format, string::String, vec, vec::Vec};
 use core::{net::SocketAddr, time::Duration};
 
-use quickcheck::quickcheck;
+use quickcheck::{Arbitrary, Gen, quickcheck};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 use super::*;
@@ -295,45 +295,114 @@ fn scrapes_are_asked_where_possible_and_not_too_often() {
     assert!(b.query().is_some());
 }
 
-quickcheck! {
-    /// Law 3: whenever a timeout is due there is a query, and only then; and all of it ends in
-    /// `all_stopped`. Law 2: in whatever order things are called.
-    fn any_order_of_calls_is_legal(calls: Vec<(u8, u8)>) -> bool {
-        let config = AnnounceConfig {
-            reach: [Reach::First, Reach::EachTier, Reach::All][calls.len() % 3],
-            max_queries: 3,
-            ..AnnounceConfig::default()
-        };
-        let mut b = Bench::new("a b | http://c/announce [::1]:x | d", config);
-        let mut out = Vec::new();
+/// What may befall an announcer.
+#[derive(Clone, Debug)]
+enum Call {
+    Start,
+    Stop,
+    Completed,
+    Reannounce {
+        force: bool,
+    },
+    NeedPeers,
+    Scrape,
+    Add {
+        tier: u32,
+        port: u8,
+    },
+    Remove(TrackerId),
+    SetEnabled(TrackerId, bool),
+    /// Time passes: tens of seconds.
+    Pass(u8),
+    /// One of the queries that are out is answered: which, and the interval.
+    Answer(usize, u8),
+    /// One of the queries that are out fails.
+    Fail(usize, TrackerError),
+    Poll,
+}
+
+impl Arbitrary for Call {
+    fn arbitrary(g: &mut Gen) -> Self {
+        let id = TrackerId(u32::arbitrary(g) % 8);
         let errors = [
             TrackerError::Timeout,
             TrackerError::NoAddress,
             TrackerError::Cancelled,
-            TrackerError::Failure { reason: "no".into(), retry: Some(Retry::Never) },
+            TrackerError::Failure {
+                reason: "no".into(),
+                retry: Some(Retry::Never),
+            },
         ];
-        for (call, argument) in calls {
-            let id = TrackerId(u32::from(argument % 8));
-            match call % 13 {
-                0 => b.with(Announcer::start),
-                1 => b.with(Announcer::stop),
-                2 => b.with(Announcer::completed),
-                3 => b.with(|t, cx| t.reannounce(cx, argument % 2 == 0)),
-                4 => b.with(Announcer::need_peers),
-                5 => b.with(Announcer::scrape),
-                6 => b.with(|t, cx| _ = t.add(cx, u32::from(argument % 3), &format!("udp://n:{argument}"))),
-                7 => b.with(|t, cx| t.remove(cx, id)),
-                8 => b.with(|t, cx| t.set_enabled(cx, id, argument >= 128)),
-                9 => b.pass(u64::from(argument) * 10),
-                10 | 11 if !out.is_empty() => {
-                    let query: Query = out.swap_remove(usize::from(argument) % out.len());
-                    if call % 13 == 10 {
-                        b.answer(&query, answer(u64::from(argument), None));
-                    } else {
-                        b.fail(&query, errors[usize::from(argument) % 4].clone());
-                    }
+        let calls = [
+            Self::Start,
+            Self::Stop,
+            Self::Completed,
+            Self::Reannounce {
+                force: bool::arbitrary(g),
+            },
+            Self::NeedPeers,
+            Self::Scrape,
+            Self::Add {
+                tier: u32::arbitrary(g) % 3,
+                port: u8::arbitrary(g),
+            },
+            Self::Remove(id),
+            Self::SetEnabled(id, bool::arbitrary(g)),
+            Self::Pass(u8::arbitrary(g)),
+            Self::Answer(usize::arbitrary(g), u8::arbitrary(g)),
+            Self::Fail(usize::arbitrary(g), g.choose(&errors).unwrap().clone()),
+            Self::Poll,
+        ];
+        g.choose(&calls).unwrap().clone()
+    }
+
+    fn shrink(&self) -> Box<dyn Iterator<Item = Self>> {
+        match self.clone() {
+            Self::Pass(tens) => Box::new(tens.shrink().map(Self::Pass)),
+            Self::Answer(which, interval) => {
+                let simpler = (which, interval).shrink();
+                Box::new(simpler.map(|(which, interval)| Self::Answer(which, interval)))
+            }
+            Self::Fail(which, error) => {
+                Box::new(which.shrink().map(move |n| Self::Fail(n, error.clone())))
+            }
+            _ => quickcheck::empty_shrinker(),
+        }
+    }
+}
+
+quickcheck! {
+    /// Law 3: whenever a timeout is due there is a query, and only then; and all of it ends in
+    /// `all_stopped`. Law 2: in whatever order things are called.
+    fn any_order_of_calls_is_legal(reach: usize, calls: Vec<Call>) -> bool {
+        let config = AnnounceConfig {
+            reach: [Reach::First, Reach::EachTier, Reach::All][reach % 3],
+            max_queries: 3,
+            ..AnnounceConfig::default()
+        };
+        let mut b = Bench::new("a b | http://c/announce [::1]:x | d", config);
+        let mut out: Vec<Query> = Vec::new();
+        for call in calls {
+            match call {
+                Call::Start => b.with(Announcer::start),
+                Call::Stop => b.with(Announcer::stop),
+                Call::Completed => b.with(Announcer::completed),
+                Call::Reannounce { force } => b.with(|t, cx| t.reannounce(cx, force)),
+                Call::NeedPeers => b.with(Announcer::need_peers),
+                Call::Scrape => b.with(Announcer::scrape),
+                Call::Add { tier, port } => b.with(|t, cx| _ = t.add(cx, tier, &format!("udp://n:{port}"))),
+                Call::Remove(id) => b.with(|t, cx| t.remove(cx, id)),
+                Call::SetEnabled(id, enabled) => b.with(|t, cx| t.set_enabled(cx, id, enabled)),
+                Call::Pass(tens) => b.pass(u64::from(tens) * 10),
+                Call::Answer(which, interval) if !out.is_empty() => {
+                    let query = out.swap_remove(which % out.len());
+                    b.answer(&query, answer(u64::from(interval), None));
                 }
-                _ => {
+                Call::Fail(which, error) if !out.is_empty() => {
+                    let query = out.swap_remove(which % out.len());
+                    b.fail(&query, error);
+                }
+                Call::Answer(..) | Call::Fail(..) | Call::Poll => {
                     let due = b.trackers.poll_timeout().is_some_and(|t| t <= b.now);
                     let query = b.query();
                     if query.is_some() != due {

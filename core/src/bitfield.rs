@@ -61,7 +61,7 @@ impl Bitfield {
         }
     }
 
-    /// Reads the wire form as [`Bitfield::as_wire`] writes it; `None` if the size is wrong or a
+    /// Reads the form of a `bitfield` message; `None` if the size is wrong or a
     /// spare bit is set.
     #[must_use]
     pub fn from_wire(bytes: &[u8], len: u32) -> Option<Self> {
@@ -82,7 +82,7 @@ impl Bitfield {
     /// Reads what a peer sent, also with spare bits set, which are cleared; says whether any was.
     /// `None` if the size is wrong.
     #[must_use]
-    pub fn from_peer(bytes: &[u8], len: u32) -> Option<(Self, bool)> {
+    pub(crate) fn from_peer(bytes: &[u8], len: u32) -> Option<(Self, bool)> {
         if bytes.len() != len.div_ceil(8) as usize {
             return None;
         }
@@ -114,7 +114,7 @@ impl Bitfield {
 
     /// The wire form.
     #[must_use]
-    pub fn as_wire(&self) -> Cow<'_, [u8]> {
+    pub(crate) fn as_wire(&self) -> Cow<'_, [u8]> {
         let size = self.len.div_ceil(8) as usize;
         if !self.inverted && self.bytes.len() == size {
             return Cow::Borrowed(&self.bytes);

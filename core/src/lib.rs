@@ -10,6 +10,8 @@
 
 extern crate alloc;
 
+// What is hidden from the documentation is for the other crates of this workspace, its tests and its benchmarks: it changes
+// without notice. core/public-items.txt lists what is not.
 pub mod bitfield;
 pub mod block;
 pub mod config;
@@ -22,14 +24,17 @@ pub mod machine;
 pub mod metainfo;
 pub mod net;
 pub mod op;
+#[doc(hidden)]
 pub mod peer;
 pub mod rate;
 pub mod scope;
 pub mod sync;
 pub mod throttle;
 pub mod time;
+#[doc(hidden)]
 pub mod torrent;
 pub mod tracker;
+#[doc(hidden)]
 pub mod wire;
 
 pub use bitfield::Bitfield;

@@ -31,11 +31,11 @@ mod session;
 pub use dht::{DhtNode, DhtSearch};
 pub use driver::Ended;
 pub use dunlin_core;
+pub use dunlin_core::engine::StreamEncryption;
 pub use dunlin_core::engine::{
     Changes, EngineStatus, Event, Existing, FilePriority, FileStatus, Level, Notice, PeerStatus,
     State, TorrentStatus, What,
 };
-pub use dunlin_core::peer::crypto::StreamEncryption;
 pub use dunlin_core::tracker::TrackerState;
 pub use dunlin_core::{Config, EncryptionPolicy, InfoHash, TorrentId};
 pub use dunlin_std as system;

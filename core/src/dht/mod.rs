@@ -11,22 +11,32 @@
 //! [`Dht`] is a [`Machine`](crate::Machine): feed it datagrams, call it at its timeout, send what
 //! it writes. IPv4 and IPv6 are two tables under two ids, one node (BEP 32).
 
+#[doc(hidden)]
 pub mod budget;
 pub mod cache;
 pub mod config;
+#[doc(hidden)]
 pub mod estimate;
 pub mod event;
+#[doc(hidden)]
 pub mod guard;
 pub mod item;
+#[doc(hidden)]
 pub mod lookup;
 pub mod mode;
 pub mod node;
 pub mod node_name;
+#[doc(hidden)]
 pub mod rtt;
+#[doc(hidden)]
 pub mod secure_id;
+#[doc(hidden)]
 pub mod store;
+#[doc(hidden)]
 pub mod table;
+#[doc(hidden)]
 pub mod token;
+#[doc(hidden)]
 pub mod vote;
 
 pub use config::{DhtConfig, ReadOnly};

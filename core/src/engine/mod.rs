@@ -173,6 +173,7 @@ use crate::{
 };
 
 pub use crate::peer::MAX_IOV;
+pub use crate::peer::crypto::StreamEncryption;
 
 /// A list of buffers to read into, in order.
 pub type ReadBufs<'a> = heapless::Vec<&'a mut [u8], MAX_IOV>;

@@ -49,6 +49,7 @@ mod body;
 mod coding;
 mod get;
 mod policy;
+#[doc(hidden)]
 pub mod request;
 mod respond;
 mod response;
@@ -62,7 +63,10 @@ mod tests;
 use alloc::string::String;
 
 pub use get::{Get, Platform, Progress};
-pub use policy::{Origin, Policy, Refused, is_announce_like};
+pub use policy::{Origin, Refused};
+#[doc(hidden)]
+pub use policy::{Policy, is_announce_like};
+#[doc(hidden)]
 pub use respond::respond;
 pub use url::Host;
 

@@ -305,13 +305,13 @@ impl Throttle {
 
     /// Whether a limit of 0 on the path stops `node`: waiting does not help.
     #[must_use]
-    pub fn is_stopped(&self, node: BucketId, dir: Direction) -> bool {
+    pub(crate) fn is_stopped(&self, node: BucketId, dir: Direction) -> bool {
         self.is_limited(node, dir) && self.path(node.0).any(|n| self.way(n, dir).rate == Some(0))
     }
 
     /// Whether there is a limit on the path.
     #[must_use]
-    pub fn is_limited(&self, node: BucketId, dir: Direction) -> bool {
+    pub(crate) fn is_limited(&self, node: BucketId, dir: Direction) -> bool {
         self.way(node.0, dir).limited
     }
 
@@ -407,7 +407,7 @@ impl Throttle {
     /// The same for a node that keeps its place, whenever it waits again, until `turn` bytes have
     /// passed: others that ask for long turns wait meanwhile. It is shorter, though [`QUANTUM`] at
     /// least, where many wait.
-    pub fn wait_long(
+    pub(crate) fn wait_long(
         &mut self,
         now: Instant,
         node: BucketId,
@@ -437,7 +437,7 @@ impl Throttle {
     }
 
     /// Takes `node` out of the queue.
-    pub fn cancel_wait(&mut self, now: Instant, node: BucketId, dir: Direction) {
+    pub(crate) fn cancel_wait(&mut self, now: Instant, node: BucketId, dir: Direction) {
         if let Some((ticket, bucket)) = self.way_mut(node.0, dir).waits.take() {
             self.way_mut(bucket, dir).queue.remove(&(ticket, node.0));
             self.schedule(now, bucket, dir);

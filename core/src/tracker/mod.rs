@@ -24,13 +24,22 @@ mod endpoint;
 mod entry;
 mod plan;
 mod types;
+#[doc(hidden)]
 pub mod udp;
 
+#[doc(hidden)]
 pub use announcer::Announcer;
+#[doc(hidden)]
 pub use dht::{DHT_URL, SERVER_DOWN};
+#[doc(hidden)]
 pub use types::{
-    AnnounceConfig, DhtFound, DhtProgress, DhtState, Families, MAX_TRACKERS, NO_PORT, Query,
-    QueryKey, QueryKind, Reach, SavedTracker, Stats, TrackerEvent, TrackerId, TrackerState,
-    TrackerStatus,
+    AnnounceConfig, Families, MAX_TRACKERS, NO_PORT, Query, QueryKey, QueryKind, Stats,
+    TrackerEvent,
 };
+pub use types::{
+    DhtFound, DhtProgress, DhtState, Reach, SavedTracker, TrackerId, TrackerState, TrackerStatus,
+};
+#[doc(hidden)]
 pub use udp::{Full, QueryId, UdpConfig, UdpTrackers};
+
+pub use crate::wire::tracker::TrackerError;

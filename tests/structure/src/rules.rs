@@ -54,8 +54,8 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     (
         "values",
         &[
-            "bitfield", "block", "config", "hash", "id", "machine", "op", "rate", "scope", "sync",
-            "time",
+            "bitfield", "block", "config", "hash", "id", "machine", "net", "op", "rate", "scope",
+            "sync", "time",
         ],
     ),
     ("wire", &["wire"]),

@@ -4,8 +4,8 @@ use alloc::{format, string::String};
 
 use super::Engine;
 use super::conns::Conn;
+use super::member::Member;
 use super::torrent::Torrent;
-use crate::peer::Peer;
 use crate::torrent::picker::Picker;
 
 impl Engine {
@@ -15,22 +15,24 @@ impl Engine {
     /// Says what is not as it should be.
     #[doc(hidden)]
     pub fn audit(&self) -> Result<(), String> {
-        let outgoing = |c: &&Conn| !c.incoming && c.established.is_none();
-        let half_open = self.conns.iter().filter(outgoing).count();
-        if half_open != self.half_open as usize {
-            return Err(format!("{half_open} half-open, not {}", self.half_open));
-        }
-        for conn in self.conns.iter() {
-            let id = conn.id;
-            if let Some(torrent) = conn.torrent {
-                let t = self.torrents.get(&torrent);
-                let known = t.is_some_and(|t| t.conns.contains(&id.index));
-                if !known {
-                    return Err(format!("{id:?} is not in its torrent"));
-                }
+        for (id, _, conn) in self.conns.iter() {
+            let t = conn
+                .torrent()
+                .and_then(|torrent| self.torrents.get(&torrent));
+            let known = match conn {
+                Conn::Member(_, member) => t.is_some_and(|t| {
+                    let member = t.members.get(*member);
+                    member.is_some_and(|m| m.stream.id == id)
+                }),
+                _ if conn.torrent().is_none() => true,
+                _ => t.is_some_and(|t| t.members.unfinished().any(|c| c == id)),
+            };
+            if !known {
+                return Err(format!("{id:?} is not in its torrent"));
             }
         }
-        if !self.conns.is_counted_right() {
+        let members = self.torrents.values().flat_map(|t| t.members.iter());
+        if !self.conns.is_counted_right(members) {
             return Err("the counters of connections are wrong".into());
         }
         for t in self.torrents.values() {
@@ -53,16 +55,16 @@ impl Engine {
     }
 
     fn audit_torrent(&self, t: &Torrent) -> Result<(), String> {
-        let conns = || t.conns.iter().filter_map(|i| self.conns.at(*i));
-        if conns().count() != t.conns.len() || conns().any(|c| c.torrent != Some(t.id)) {
+        let conn = |id| self.conns.get(id).and_then(Conn::torrent) == Some(t.id);
+        let mut all = t.members.iter().map(|m| m.stream.id);
+        if !all.all(conn) || !t.members.unfinished().all(conn) {
             return Err("its list of connections is wrong".into());
         }
-        let connecting = conns().filter(|c| c.established.is_none()).count();
-        if connecting != t.connecting as usize {
-            return Err(format!("{connecting} connecting, not {}", t.connecting));
+        if !t.members.is_counted_right(|id| self.conns.remote(id)) {
+            return Err("the counters of its connections are wrong".into());
         }
         for (addr, known) in t.swarm.iter() {
-            let used = conns().any(|c| c.listen == Some(addr));
+            let used = t.members.uses(addr);
             if known.busy != used {
                 return Err(format!("{addr} is busy: {}, used: {used}", known.busy));
             }
@@ -71,8 +73,8 @@ impl Engine {
             return Ok(());
         };
         for piece in 0..picker.have().len() {
-            let has = |c: &&Conn| c.peer.as_ref().is_some_and(|p: &Peer| p.has().get(piece));
-            let copies = conns().filter(has).count();
+            let has = |m: &&Member| m.stream.peer.has().get(piece);
+            let copies = t.members.iter().filter(has).count();
             if copies != picker.availability(piece) as usize {
                 let counted = picker.availability(piece);
                 return Err(format!("piece {piece}: {copies} copies, not {counted}"));

@@ -6,20 +6,22 @@ use alloc::{
     vec::Vec,
 };
 
+use super::Check;
 use super::assembly::Assembly;
-use super::connect::local;
+use super::conns::Conn;
 use super::event::{Changes, Level, What};
-use super::ops::Purpose;
+use super::io::Io;
+use super::member::MemberId;
+use super::ops::{DiskJob, Purpose};
 use super::peers::End;
 use super::resume::Record;
 use super::status::{FilePriority, PeerSource};
-use super::torrent::{Checking, Held, Phase, Selection, Torrent};
-use super::{Check, Engine};
+use super::torrent::{Checking, Held, Phase, Selection, Torrent, Wants};
 use crate::metainfo::{FileKind, Info};
 use crate::op::FileStat;
 use crate::sync::Arc;
 use crate::torrent::picker::{Picker, Sequential};
-use crate::{Bitfield, Hasher, Instant, Op, OpError, OpErrorKind, Outcome, TorrentId};
+use crate::{Bitfield, ConnId, Hasher, Instant, Op, OpError, OpErrorKind, Outcome};
 
 /// Sequential from the first piece to the last.
 pub(super) const WHOLE: Sequential = Sequential {
@@ -32,93 +34,98 @@ const CHECKS_IN_FLIGHT: usize = 16;
 /// more, connecting anew is cheaper for both sides.
 const MAX_LATE_HAVES: u32 = 1000;
 
-impl Engine {
+impl Torrent {
     /// The metadata is known: the files come next.
-    pub(super) fn open_files(&mut self, id: TorrentId, info: Arc<Info>) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        t.info = Some(info.clone());
-        t.padded = info.files().iter().any(|f| f.kind == FileKind::Padding);
-        (t.halted, t.selection) = (None, Selection::default());
-        t.claim = Held::No;
-        t.phase = Phase::Opening;
-        t.to_open = true;
-        t.priorities.truncate(info.files().len());
-        self.change(id, Changes::STATE);
-        self.dht_tracker(id);
-        self.forget_strangers(id);
-        self.open_when_quiet(id);
+    pub(super) fn open_files(&mut self, io: &mut Io<'_>, info: Arc<Info>) {
+        self.info = Some(info.clone());
+        self.padded = info.files().iter().any(|f| f.kind == FileKind::Padding);
+        (self.halted, self.selection) = (None, Selection::default());
+        self.claim = Held::No;
+        self.phase = Phase::Opening;
+        self.to_open = true;
+        self.priorities.truncate(info.files().len());
+        self.change(io, Changes::STATE);
+        self.want(io, Wants::DHT_TRACKER);
+        self.forget_strangers(io);
+        self.open_when_quiet(io);
     }
 
     /// A private torrent has peers from its trackers only (BEP 27): those that other peers and the
     /// DHT told of while a magnet's metadata was unknown go, whatever state they are in.
-    fn forget_strangers(&mut self, id: TorrentId) {
+    fn forget_strangers(&mut self, io: &mut Io<'_>) {
         const STRANGERS: [PeerSource; 2] = [PeerSource::Pex, PeerSource::Dht];
-        let Some(t) = self.torrents.get_mut(&id).filter(|t| t.is_private()) else {
+        if !self.is_private() {
             return;
-        };
+        }
         // Before any place becomes free for them, and again for those that have just lost theirs.
-        STRANGERS.iter().for_each(|source| t.swarm.forget(*source));
-        for index in t.conns.clone() {
-            let stranger = self
-                .conns
-                .at(index)
-                .filter(|c| STRANGERS.contains(&c.source));
-            if let Some(conn) = stranger.map(|c| c.id) {
-                self.close_conn(conn, End::Finished("the torrent is private"));
+        STRANGERS
+            .iter()
+            .for_each(|source| self.swarm.forget(*source));
+        let end = "the torrent is private";
+        let strangers = self
+            .members
+            .iter()
+            .filter(|m| STRANGERS.contains(&m.source));
+        let strangers: Vec<MemberId> = strangers.map(|m| m.id).collect();
+        for id in strangers {
+            self.close_member(io, id, End::Finished(end));
+        }
+        let unfinished: Vec<ConnId> = self.members.unfinished().collect();
+        for conn in unfinished {
+            let source = io.conns.get(conn).and_then(Conn::source);
+            if source.is_some_and(|source| STRANGERS.contains(&source)) {
+                self.close_conn(io, conn, End::Finished(end));
             }
         }
-        if let Some(t) = self.torrents.get_mut(&id) {
-            STRANGERS.iter().for_each(|source| t.swarm.forget(*source));
-        }
+        STRANGERS
+            .iter()
+            .for_each(|source| self.swarm.forget(*source));
     }
 
     /// Opens the files once the disk owes nothing: what an earlier phase asked for is not to be
     /// taken for the next one's, nor to land under its checks.
-    pub(super) fn open_when_quiet(&mut self, id: TorrentId) {
-        let busy = self.out.ops.disk_jobs(id) > 0;
-        let Some(t) = self.torrents.get_mut(&id).filter(|t| t.to_open) else {
-            return;
-        };
-        if !matches!(t.phase, Phase::Opening) {
-            t.to_open = false;
-            self.settle(id);
+    pub(super) fn open_when_quiet(&mut self, io: &mut Io<'_>) {
+        if !self.to_open {
             return;
         }
-        let Some(info) = t.info.clone().filter(|_| !busy) else {
+        if !matches!(self.phase, Phase::Opening) {
+            self.to_open = false;
+            self.want(io, Wants::PROCEED);
+            return;
+        }
+        let busy = io.out.ops.disk_jobs(self.id) > 0;
+        let Some(info) = self.info.clone().filter(|_| !busy) else {
             return;
         };
-        t.to_open = false;
-        self.out.ops.job(Purpose::Open(id), |op| Op::Open {
-            op,
-            torrent: id,
-            info,
-        });
+        self.to_open = false;
+        io.out
+            .ops
+            .job(Purpose::Disk(self.id, DiskJob::Open), |op| Op::Open {
+                op,
+                torrent: self.id,
+                info,
+            });
     }
 
-    pub(super) fn opened(&mut self, id: TorrentId, outcome: Outcome) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        if !matches!(t.phase, Phase::Opening) {
+    pub(super) fn opened(&mut self, io: &mut Io<'_>, outcome: Outcome) {
+        if !matches!(self.phase, Phase::Opening) {
             return;
         }
         let files = match outcome {
             Outcome::Opened(files) => files,
             Outcome::Failed { error, .. } => {
-                self.disk_failed(id, error);
+                self.disk_failed(io, error);
                 return;
             }
             other => {
-                self.take_home(other);
+                io.take_home(other);
                 return;
             }
         };
-        let Some(info) = t.info.clone() else {
+        let Some(info) = self.info.clone() else {
             return;
         };
-        if let Some(record) = t.resume.as_mut().filter(|_| t.saving.lost) {
+        if let Some(record) = self.resume.as_mut().filter(|_| self.saving.lost) {
             // They were written to since the last good flush: there is nothing to compare with.
             record.files.clone_from(&files);
         }
@@ -127,12 +134,12 @@ impl Engine {
             doubted,
             steady,
             vouched,
-        } = judge_files(t, &info, &files, self.config.boot);
-        t.vouched = vouched;
-        t.doubted.clear();
-        t.files = files;
+        } = judge_files(self, &info, &files, io.config.boot);
+        self.vouched = vouched;
+        self.doubted.clear();
+        self.files = files;
         let mut durable = Bitfield::new(info.piece_count());
-        if let Some(record) = &mut t.resume {
+        if let Some(record) = &mut self.resume {
             record.partial.retain(|piece, _| steady.get(*piece));
             let flushed = record.flushed(info.piece_count());
             let kept = |piece: &u32| flushed.as_ref().is_some_and(|f| f.get(*piece));
@@ -140,17 +147,21 @@ impl Engine {
                 durable.set(piece);
             });
         }
-        t.saving.opened(durable);
-        if !doubted.is_empty() && t.resume.as_ref().is_some_and(|r| r.clean) {
+        self.saving.opened(durable);
+        if !doubted.is_empty() && self.resume.as_ref().is_some_and(|r| r.clean) {
             let pieces = doubted.len() as u32;
-            self.out
-                .notice(Some(id), None, Level::Info, What::Rechecking { pieces });
+            io.out.notice(
+                Some(self.id),
+                None,
+                Level::Info,
+                What::Rechecking { pieces },
+            );
         }
-        self.select(id);
-        self.begin_check(id, have, doubted);
+        self.select(io);
+        self.begin_check(io, have, doubted);
     }
 
-    pub(super) fn begin_check(&mut self, id: TorrentId, have: Bitfield, doubted: Vec<u32>) {
+    pub(super) fn begin_check(&mut self, io: &mut Io<'_>, have: Bitfield, doubted: Vec<u32>) {
         let checking = Checking {
             total: doubted.len() as u32,
             queue: doubted.into(),
@@ -158,59 +169,48 @@ impl Engine {
             done: 0,
             have,
         };
-        self.check(id, checking);
+        self.check(io, checking);
     }
 
     /// Hashes what is in the queue of a check, once its turn has come.
-    pub(super) fn check(&mut self, id: TorrentId, checking: Checking) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
+    pub(super) fn check(&mut self, io: &mut Io<'_>, checking: Checking) {
         let nothing_to_do = checking.queue.is_empty();
-        t.phase = Phase::Checking(checking);
-        self.change(id, Changes::STATE);
+        self.phase = Phase::Checking(checking);
+        self.change(io, Changes::STATE);
         if nothing_to_do {
-            self.checks_done(id);
+            self.checks_done(io);
         } else {
-            self.check_queue.push_back(id);
-            self.next_check();
+            io.out.checks.push_back(self.id);
+            io.out.next_check = true;
         }
     }
 
-    /// Hashes on, one torrent at a time: a disk with a moving head would suffer otherwise.
-    pub(super) fn next_check(&mut self) {
-        while let Some(id) = self.check_queue.front().copied() {
-            let Some(t) = self.torrents.get_mut(&id) else {
-                self.check_queue.pop_front();
-                continue;
-            };
-            let (Phase::Checking(checking), Some(info)) = (&mut t.phase, &t.info) else {
-                self.check_queue.pop_front();
-                continue;
-            };
-            while checking.out.len() < CHECKS_IN_FLIGHT {
-                let Some(piece) = checking.queue.pop_front() else {
-                    break;
-                };
-                checking.out.insert(piece);
-                let (at, len) = (info.piece_offset(piece), u64::from(info.piece_size(piece)));
-                self.out.ops.job(Purpose::Check(id, piece), |op| Op::Hash {
-                    op,
-                    torrent: id,
-                    at,
-                    len,
-                    hasher: Hasher::sha1(),
-                });
-            }
-            return;
-        }
-    }
-
-    pub(super) fn checked(&mut self, id: TorrentId, piece: u32, outcome: Outcome) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
+    /// Hashes on; `false` if there is nothing to hash.
+    pub(super) fn check_on(&mut self, io: &mut Io<'_>) -> bool {
+        let (Phase::Checking(checking), Some(info)) = (&mut self.phase, &self.info) else {
+            return false;
         };
-        let (Phase::Checking(checking), Some(info)) = (&mut t.phase, &t.info) else {
+        while checking.out.len() < CHECKS_IN_FLIGHT {
+            let Some(piece) = checking.queue.pop_front() else {
+                break;
+            };
+            checking.out.insert(piece);
+            let (at, len) = (info.piece_offset(piece), u64::from(info.piece_size(piece)));
+            let torrent = self.id;
+            let purpose = Purpose::Disk(torrent, DiskJob::Check { piece });
+            io.out.ops.job(purpose, |op| Op::Hash {
+                op,
+                torrent,
+                at,
+                len,
+                hasher: Hasher::sha1(),
+            });
+        }
+        true
+    }
+
+    pub(super) fn checked(&mut self, io: &mut Io<'_>, piece: u32, outcome: Outcome) {
+        let (Phase::Checking(checking), Some(info)) = (&mut self.phase, &self.info) else {
             return;
         };
         if !checking.out.contains(&piece) {
@@ -225,7 +225,7 @@ impl Engine {
             Outcome::Failed { error, .. }
                 if !matches!(error.kind, OpErrorKind::NotFound | OpErrorKind::Truncated) =>
             {
-                self.halt_check(id, error);
+                self.halt_check(io, error);
                 return;
             }
             _ => false,
@@ -236,74 +236,61 @@ impl Engine {
         checking.out.remove(&piece);
         checking.done += 1;
         let finished = checking.queue.is_empty() && checking.out.is_empty();
-        self.change(id, Changes::PROGRESS);
+        self.change(io, Changes::PROGRESS);
         if finished {
-            self.check_queue.retain(|c| *c != id);
-            self.checks_done(id);
+            io.out.checks.retain(|c| *c != self.id);
+            self.checks_done(io);
         }
-        self.next_check();
+        io.out.next_check = true;
     }
 
     /// A check cannot go on for now: what it found is kept until the disk works again.
-    fn halt_check(&mut self, id: TorrentId, error: OpError) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        if let Phase::Checking(mut checking) = core::mem::replace(&mut t.phase, Phase::Opening) {
+    fn halt_check(&mut self, io: &mut Io<'_>, error: OpError) {
+        if let Phase::Checking(mut checking) = core::mem::replace(&mut self.phase, Phase::Opening) {
             for piece in core::mem::take(&mut checking.out).into_iter().rev() {
                 checking.queue.push_front(piece);
             }
-            t.halted = Some(checking);
+            self.halted = Some(checking);
         }
-        self.disk_failed(id, error);
+        self.disk_failed(io, error);
     }
 
-    fn checks_done(&mut self, id: TorrentId) {
-        let Some(t) = self.torrents.get_mut(&id) else {
+    fn checks_done(&mut self, io: &mut Io<'_>) {
+        let Some(info) = self.info.clone() else {
             return;
         };
-        let Some(info) = t.info.clone() else {
-            return;
-        };
-        let Phase::Checking(checking) = core::mem::replace(&mut t.phase, Phase::Claiming(None))
+        let Phase::Checking(checking) = core::mem::replace(&mut self.phase, Phase::Claiming(None))
         else {
             return;
         };
         let mut picker = Picker::new(&info, checking.have);
-        picker.set_sequential(t.sequential.then_some(WHOLE));
-        t.picker = Some(picker);
-        t.check = Check::Doubted;
-        self.apply_priorities(id);
-        self.claim(id);
-        if let Some(t) = self.torrents.get_mut(&id) {
-            t.phase = Phase::Claiming(t.picker.take().map(Box::new));
-        }
+        picker.set_sequential(self.sequential.then_some(WHOLE));
+        self.picker = Some(picker);
+        self.check = Check::Doubted;
+        self.apply_priorities();
+        self.claim(io);
+        self.phase = Phase::Claiming(self.picker.take().map(Box::new));
     }
 
     /// Peers that connected while the metadata was missing are taken into the swarm proper.
-    pub(super) fn meet_peers(&mut self, id: TorrentId) {
-        let Some(t) = self.torrents.get(&id) else {
+    pub(super) fn meet_peers(&mut self, io: &mut Io<'_>) {
+        let Some(pieces) = self.info.as_ref().map(|i| i.piece_count()) else {
             return;
         };
-        let Some(pieces) = t.info.as_ref().map(|i| i.piece_count()) else {
-            return;
-        };
-        let (ports, dht) = (self.ports(), self.dht_is_active());
-        for index in t.conns.clone() {
-            let Some(conn) = self.conns.at_mut(index) else {
+        for id in self.members.ids() {
+            let Some(remote) = self.members.get(id).map(|member| member.stream.remote) else {
                 continue;
             };
-            let conn_id = conn.id;
-            let Some(peer) = conn.peer.as_mut().filter(|_| conn.established.is_some()) else {
+            let local = self.local(io, remote);
+            let Some(member) = self.members.get_mut(id) else {
                 continue;
             };
+            let peer = &mut member.stream.peer;
             peer.set_pieces(pieces);
-            let Some(t) = self.torrents.get(&id) else {
-                return;
-            };
-            let have = t.picker.as_ref().map(Picker::have);
+            let have = self.picker.as_ref().map(Picker::have);
             if have.is_some_and(|have| have.count() > MAX_LATE_HAVES) {
-                self.close_conn(conn_id, End::Resting("it has to hear what we have anew"));
+                let end = End::Resting("it has to hear what we have anew");
+                self.close_member(io, id, end);
                 continue;
             }
             // The bitfield's moment has passed; what an earlier session left is told piece by piece.
@@ -311,12 +298,10 @@ impl Engine {
                 have.iter().for_each(|piece| peer.have(piece));
             }
             // Now there is metadata to be had from us.
-            let port = ports.towards(conn.remote.ip());
-            let local = local(t, &self.config, self.peer_id, port, dht, conn.remote);
             peer.send_extended(&local);
             // It may have told while the files were being looked at.
-            self.on_has_changed(conn_id);
-            self.drain(conn_id);
+            self.on_has_changed(io, id);
+            self.handle_peer(io, id);
         }
     }
 }

@@ -21,269 +21,249 @@ use alloc::{format, string::String, vec::Vec};
 
 use super::checking::{WHOLE, restore_partial};
 use super::event::{Changes, Level, What};
-use super::ops::Purpose;
+use super::io::Io;
+use super::ops::{DiskJob, Purpose};
 use super::torrent::{Held, Phase, Torrent};
-use super::{Engine, Existing, FilePriority};
+use super::{Existing, FilePriority};
 use crate::metainfo::{FileKind, Info};
 use crate::op::{Claim, FileStat, OpError, OpErrorKind, Whose};
-use crate::{Bitfield, Op, Outcome, TorrentId};
+use crate::{Bitfield, Op, Outcome};
 
 /// Files named one by one when they are lost; a torrent may have a million.
 const MAX_NAMED: usize = 8;
 
-impl Engine {
+impl Torrent {
     /// Takes the files into use, as far as this torrent needs them now.
-    pub(super) fn claim(&mut self, id: TorrentId) {
-        let Some(t) = self.torrents.get_mut(&id) else {
+    pub(super) fn claim(&mut self, io: &mut Io<'_>) {
+        let (Some(info), Some(picker)) = (&self.info, &self.picker) else {
             return;
         };
-        let (Some(info), Some(picker)) = (&t.info, &t.picker) else {
-            return;
-        };
-        let claim = match t.existing {
+        let claim = match self.existing {
             Existing::ReadOnly => Claim::Read,
-            _ if picker.is_done() && !t.needs_mending(info) => Claim::Read,
+            _ if picker.is_done() && !self.needs_mending(info) => Claim::Read,
             Existing::Adopt => Claim::Write,
             Existing::Overwrite => Claim::Overwrite,
         };
         let have = picker.have().clone();
-        let whose = t.whose(info, &have);
+        let whose = self.whose(info, &have);
         let ours = whose.iter();
-        t.ours = ours
+        self.ours = ours
             .map(|whose| matches!(whose, Whose::Checked | Whose::Recorded))
             .collect();
-        t.claim = Held::Asked;
-        self.out.ops.job(Purpose::Claim(id, claim), |op| Op::Claim {
-            op,
-            torrent: id,
-            whose,
-            have,
-            claim,
-        });
+        self.claim = Held::Asked;
+        io.out
+            .ops
+            .job(Purpose::Disk(self.id, DiskJob::Claim(claim)), |op| {
+                Op::Claim {
+                    op,
+                    torrent: self.id,
+                    whose,
+                    have,
+                    claim,
+                }
+            });
     }
 
-    pub(super) fn claimed(&mut self, id: TorrentId, claim: Claim, outcome: Outcome) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        if t.claim != Held::Asked {
-            self.take_home(outcome);
+    pub(super) fn claimed(&mut self, io: &mut Io<'_>, claim: Claim, outcome: Outcome) {
+        if self.claim != Held::Asked {
+            io.take_home(outcome);
             return;
         }
-        t.claim = Held::No;
+        self.claim = Held::No;
         match outcome {
             Outcome::Flushed(_) | Outcome::Done => {
                 if let Outcome::Flushed(files) = outcome {
-                    t.files = files;
+                    self.files = files;
                 }
-                t.claim = match claim {
+                self.claim = match claim {
                     Claim::Read => Held::Read,
                     Claim::Write | Claim::Overwrite => Held::Write,
                 };
                 // The permission to overwrite holds for one claim.
-                if t.existing == Existing::Overwrite {
-                    t.existing = Existing::Adopt;
+                if self.existing == Existing::Overwrite {
+                    self.existing = Existing::Adopt;
                 }
-                match t.phase {
-                    Phase::Claiming(_) => self.ready(id),
-                    Phase::Ready if t.is_done() => self.confirm(id),
-                    Phase::Ready => self.refill_all(id),
+                match self.phase {
+                    Phase::Claiming(_) => self.ready(io),
+                    Phase::Ready if self.is_done() => self.confirm(io),
+                    Phase::Ready => self.refill_all(io),
                     _ => {}
                 }
             }
-            Outcome::Failed { error, .. } => self.disk_failed(id, error),
-            other => self.take_home(other),
+            Outcome::Failed { error, .. } => self.disk_failed(io, error),
+            other => io.take_home(other),
         }
     }
 
     /// More is wanted than when the files were claimed, or looked at last.
-    pub(super) fn claim_more(&mut self, id: TorrentId) {
-        let ready = |t: &&Torrent| matches!(t.phase, Phase::Ready);
-        let Some(t) = self.torrents.get(&id).filter(ready) else {
+    pub(super) fn claim_more(&mut self, io: &mut Io<'_>) {
+        if !matches!(self.phase, Phase::Ready) {
             return;
-        };
-        let mend = t.existing != Existing::ReadOnly
-            && t.info.as_ref().is_some_and(|info| t.needs_mending(info));
-        match t.claim {
-            Held::Read if !t.is_done() || mend => self.claim(id),
+        }
+        let mend = self.existing != Existing::ReadOnly
+            && self
+                .info
+                .as_ref()
+                .is_some_and(|info| self.needs_mending(info));
+        match self.claim {
+            Held::Read if !self.is_done() || mend => self.claim(io),
             // Nothing is fetched for an empty file: it is made when the files are looked at.
-            Held::Write if t.is_done() && mend => self.confirm(id),
+            Held::Write if self.is_done() && mend => self.confirm(io),
             _ => {}
         }
     }
 
     /// Looks at the files by their paths, once: all that is wanted is verified, or something
     /// went wrong with one of them.
-    pub(super) fn confirm(&mut self, id: TorrentId) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        if !matches!(t.phase, Phase::Ready) || core::mem::replace(&mut t.confirming, true) {
+    pub(super) fn confirm(&mut self, io: &mut Io<'_>) {
+        if !matches!(self.phase, Phase::Ready) || core::mem::replace(&mut self.confirming, true) {
             return;
         }
-        let done = t.is_done() && t.trouble.is_none();
-        self.out.ops.job(Purpose::Confirm(id), |op| Op::Confirm {
-            op,
-            torrent: id,
-            done,
-        });
+        let done = self.is_done() && self.trouble.is_none();
+        io.out
+            .ops
+            .job(Purpose::Disk(self.id, DiskJob::Confirm), |op| Op::Confirm {
+                op,
+                torrent: self.id,
+                done,
+            });
     }
 
-    pub(super) fn confirmed(&mut self, id: TorrentId, outcome: Outcome) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        t.confirming = false;
-        if !matches!(t.phase, Phase::Ready) {
-            self.take_home(outcome);
+    pub(super) fn confirmed(&mut self, io: &mut Io<'_>, outcome: Outcome) {
+        self.confirming = false;
+        if !matches!(self.phase, Phase::Ready) {
+            io.take_home(outcome);
             return;
         }
         let (files, looked) = match outcome {
             Outcome::Flushed(files) => (files, true),
             // A platform that has nothing to look at.
-            Outcome::Done => (t.files.clone(), false),
+            Outcome::Done => (self.files.clone(), false),
             Outcome::Failed { error, .. } => {
-                self.disk_failed(id, error);
+                self.disk_failed(io, error);
                 return;
             }
             other => {
-                self.take_home(other);
+                io.take_home(other);
                 return;
             }
         };
-        let have = match &t.picker {
+        let have = match &self.picker {
             Some(picker) => picker.have().clone(),
             None => return,
         };
-        let trouble = t.trouble.take();
-        let whole = t.is_done() && trouble.is_none() && t.existing != Existing::ReadOnly;
+        let trouble = self.trouble.take();
+        let whole = self.is_done() && trouble.is_none() && self.existing != Existing::ReadOnly;
         let lost = match looked {
-            true => t.lost(&files, &have, whole),
+            true => self.lost(&files, &have, whole),
             false => Vec::new(),
         };
         if let Some(error) = &trouble
             && lost.is_empty()
-            && t.unreadable.is_empty()
+            && self.unreadable.is_empty()
         {
             // The files are as they should be: it is the disk.
-            self.disk_failed(id, error.clone());
+            self.disk_failed(io, error.clone());
             return;
         }
-        let changed = t.existing == Existing::ReadOnly && t.files != files;
-        if lost.is_empty() && t.unreadable.is_empty() && !changed {
-            t.files = files;
-            if t.is_done() && !t.paused && t.existing != Existing::ReadOnly {
-                self.finished(id);
+        let changed = self.existing == Existing::ReadOnly && self.files != files;
+        if lost.is_empty() && self.unreadable.is_empty() && !changed {
+            self.files = files;
+            if self.is_done() && !self.paused && self.existing != Existing::ReadOnly {
+                self.finished(io);
             }
             return;
         }
         if let Some(error) = trouble.filter(|_| lost.is_empty()) {
             let message = format!("{}; it is checked again", error.detail);
-            self.out
-                .notice(Some(id), None, Level::Warning, What::Disk { message });
+            io.out
+                .notice(Some(self.id), None, Level::Warning, What::Disk { message });
         }
-        self.lose(id, files, &lost);
+        self.lose(io, files, &lost);
     }
 
     /// Says which files are not as they were left, and finds out what is still there.
-    pub(super) fn lose(&mut self, id: TorrentId, files: Vec<Option<FileStat>>, lost: &[usize]) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        let messages = t.name_lost(&files, lost);
-        if t.claim == Held::Write {
+    pub(super) fn lose(&mut self, io: &mut Io<'_>, files: Vec<Option<FileStat>>, lost: &[usize]) {
+        let messages = self.name_lost(&files, lost);
+        if self.claim == Held::Write {
             // Writes since the last flush do not make the other files doubtful.
-            t.files = files;
+            self.files = files;
         }
         for &file in lost {
-            if let Some(stat) = t.files.get_mut(file) {
+            if let Some(stat) = self.files.get_mut(file) {
                 *stat = None;
             }
         }
         for message in messages {
-            self.out
-                .notice(Some(id), None, Level::Warning, What::Disk { message });
+            io.out
+                .notice(Some(self.id), None, Level::Warning, What::Disk { message });
         }
-        self.reopen(id, "its files are looked at again");
+        self.reopen(io, "its files are looked at again");
     }
 
     /// A read or write met something that says that a file is not what it was.
-    pub(super) fn disk_trouble(&mut self, id: TorrentId, error: OpError) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
+    pub(super) fn disk_trouble(&mut self, io: &mut Io<'_>, error: OpError) {
         let vanished = matches!(error.kind, OpErrorKind::NotFound | OpErrorKind::Truncated);
-        if vanished && matches!(t.phase, Phase::Ready) && t.claim != Held::No {
-            t.trouble = Some(error);
-            self.confirm(id);
+        if vanished && matches!(self.phase, Phase::Ready) && self.claim != Held::No {
+            self.trouble = Some(error);
+            self.confirm(io);
         } else {
-            self.disk_failed(id, error);
+            self.disk_failed(io, error);
         }
     }
 
     /// A piece that we have could not be read: it is not served until it has been checked.
-    pub(super) fn unreadable(&mut self, id: TorrentId, piece: u32, error: OpError) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        if !matches!(t.phase, Phase::Ready) {
+    pub(super) fn unreadable(&mut self, io: &mut Io<'_>, piece: u32, error: OpError) {
+        if !matches!(self.phase, Phase::Ready) {
             return;
         }
-        if !t.unreadable.contains(&piece) {
-            t.unreadable.push(piece);
+        if !self.unreadable.contains(&piece) {
+            self.unreadable.push(piece);
         }
-        t.trouble = Some(error);
-        self.confirm(id);
+        self.trouble = Some(error);
+        self.confirm(io);
     }
 
     /// A torrent that may not write, and lacks something, sees whether it came.
-    pub(super) fn watch_files(&mut self, id: TorrentId) {
-        let waits = self
-            .torrents
-            .get(&id)
-            .is_some_and(|t| t.existing == Existing::ReadOnly && t.is_exchanging() && !t.is_seed());
+    pub(super) fn watch_files(&mut self, io: &mut Io<'_>) {
+        let waits = self.existing == Existing::ReadOnly && self.is_exchanging() && !self.is_seed();
         if waits {
-            self.confirm(id);
+            self.confirm(io);
         }
     }
 
     /// The files are claimed: peers and trackers come next.
-    pub(super) fn ready(&mut self, id: TorrentId) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        if let Phase::Claiming(picker) = core::mem::replace(&mut t.phase, Phase::Ready) {
-            t.picker = picker.map(|picker| *picker);
+    pub(super) fn ready(&mut self, io: &mut Io<'_>) {
+        if let Phase::Claiming(picker) = core::mem::replace(&mut self.phase, Phase::Ready) {
+            self.picker = picker.map(|picker| *picker);
         }
-        if let Some(picker) = &mut t.picker {
-            picker.set_sequential(t.sequential.then_some(WHOLE));
-            t.deadlines.apply(picker);
+        if let Some(picker) = &mut self.picker {
+            picker.set_sequential(self.sequential.then_some(WHOLE));
+            self.deadlines.apply(picker);
         }
-        if let (Some(picker), Some(info), Some(record)) = (&mut t.picker, &t.info, t.resume.take())
+        if let (Some(picker), Some(info), Some(record)) =
+            (&mut self.picker, &self.info, self.resume.take())
         {
-            t.assemblies = restore_partial(self.now, picker, info, record);
+            self.assemblies = restore_partial(io.now, picker, info, record);
         }
-        t.failing = None;
+        self.failing = None;
         // They may have been changed meanwhile.
-        self.apply_priorities(id);
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
+        self.apply_priorities();
         // What was written or mended is looked at before it is called complete.
-        let done = t.is_done() && t.claim != Held::Write;
-        t.finished = done && (t.existing != Existing::ReadOnly || t.is_seed());
-        t.wrote = false;
-        t.unsaved = true;
+        let done = self.is_done() && self.claim != Held::Write;
+        self.finished = done && (self.existing != Existing::ReadOnly || self.is_seed());
+        self.wrote = false;
+        self.unsaved = true;
         // What is here without ever having been flushed, by whoever wrote it.
-        let have = t.picker.as_ref().map_or(0, |p| p.have().count());
-        t.saving.unflushed |= have > t.saving.durable.count();
-        self.change(id, Changes::STATE | Changes::PROGRESS);
-        if self.torrents.get(&id).is_some_and(|t| t.finished) {
-            self.change(id, Changes::FINISHED);
+        let have = self.picker.as_ref().map_or(0, |p| p.have().count());
+        self.saving.unflushed |= have > self.saving.durable.count();
+        self.change(io, Changes::STATE | Changes::PROGRESS);
+        if self.finished {
+            self.change(io, Changes::FINISHED);
         }
-        self.start(id);
-        self.meet_peers(id);
-        self.claim_more(id);
+        self.start(io);
+        self.meet_peers(io);
+        self.claim_more(io);
     }
 }
 

@@ -1,17 +1,133 @@
 //! What an application may ask for while a torrent runs.
 
-use alloc::{string::String, vec::Vec};
+use alloc::string::String;
 use core::net::SocketAddr;
 
 use super::checking::WHOLE;
 use super::event::Changes;
+use super::io::Io;
 use super::status::{FilePriority, PeerSource};
+use super::torrent::{Torrent, Wants};
 use super::{Engine, Scope, cx};
 use crate::throttle::{BucketId, Direction};
 use crate::tracker::TrackerId;
 use crate::{Instant, TorrentId};
 
+impl Torrent {
+    fn set_priorities(&mut self, io: &mut Io<'_>, priorities: &[FilePriority]) {
+        let files = self.info.as_ref().map_or(usize::MAX, |i| i.files().len());
+        self.priorities = priorities.iter().copied().take(files).collect();
+        if self.priorities.is_empty() {
+            // An empty list would leave the picker with the old ones.
+            self.priorities.push(FilePriority::Normal);
+        }
+        self.unsaved = true;
+        // Files may be put together from others.
+        self.saving.wrote();
+        self.select(io);
+        self.apply_priorities();
+        let done = self.is_done();
+        if self.finished && !done {
+            // Peers that were of no use to a seed are now.
+            self.swarm.hurry(io.now);
+        }
+        self.finished &= done;
+        if done && !self.is_confirmed() && self.is_exchanging() {
+            self.confirm(io);
+        }
+        self.claim_more(io);
+        self.reconsider(io);
+        self.change(io, Changes::STATE | Changes::PROGRESS);
+        self.want(io, Wants::PROCEED);
+        self.save_early(io);
+    }
+
+    /// What is wanted changed: so may our interest in each peer.
+    fn reconsider(&mut self, io: &mut Io<'_>) {
+        for id in self.members.ids() {
+            if let (Some(member), Some(picker)) = (self.members.get_mut(id), &mut self.picker) {
+                let peer = &mut member.stream.peer;
+                peer.set_interested(picker.is_interesting(peer.has()));
+            }
+            self.refill(io, id);
+            self.refresh(io, id);
+        }
+        self.want(io, Wants::PLACES);
+    }
+
+    fn set_sequential(&mut self, on: bool) {
+        self.sequential = on;
+        if let Some(picker) = &mut self.picker {
+            picker.set_sequential(on.then_some(WHOLE));
+        }
+    }
+
+    fn set_deadline(&mut self, io: &mut Io<'_>, piece: u32, by: Option<Instant>) {
+        match &mut self.picker {
+            Some(picker) => picker.set_deadline(piece, by),
+            None => self.deadlines.set(piece, by),
+        }
+        self.refill_all(io);
+    }
+
+    fn add_trackers(&mut self, io: &mut Io<'_>, urls: &[String]) {
+        // The DHT stays behind all of them.
+        let trackers = self.announcer.status().filter(|s| s.dht.is_none());
+        let last = trackers.map(|s| s.tier + 1).max().unwrap_or(0);
+        for (tier, url) in (last..).zip(urls) {
+            // More than the announcer can hold are of no use to anybody.
+            if self.announcer.add(&mut cx!(io), tier, url).is_err() {
+                break;
+            }
+        }
+        self.trackers_changed(io);
+    }
+
+    fn set_tracker_enabled(&mut self, io: &mut Io<'_>, tracker: TrackerId, enabled: bool) {
+        self.announcer.set_enabled(&mut cx!(io), tracker, enabled);
+        if !self.announcer.is_dht_enabled() {
+            // A search under way is of no use any more.
+            self.want(io, Wants::DHT_END);
+        }
+        self.change(io, Changes::TRACKERS);
+        self.trackers_changed(io);
+    }
+
+    fn trackers_changed(&mut self, io: &mut Io<'_>) {
+        self.unsaved = true;
+        self.want(io, Wants::TRACKERS | Wants::PROCEED);
+        self.save_early(io);
+    }
+
+    /// Limits changed, and a stop may have been lifted: pieces and blocks are asked for again.
+    fn limits_changed(&mut self, io: &mut Io<'_>) {
+        for id in self.members.ids() {
+            if let Some(member) = self.members.get_mut(id) {
+                member.stream.limits_changed();
+            }
+            self.refill(io, id);
+            self.pump_uploads(io, id);
+            self.refresh(io, id);
+        }
+    }
+}
+
 impl Engine {
+    /// Puts a torrent to rest: peers are let go, trackers hear `stopped`.
+    pub fn pause(&mut self, now: Instant, id: TorrentId) -> bool {
+        self.with(now, id, Torrent::pause)
+    }
+
+    /// Wakes a torrent, also out of [`State::Failed`](super::State::Failed).
+    pub fn resume(&mut self, now: Instant, id: TorrentId) -> bool {
+        self.with(now, id, Torrent::wake)
+    }
+
+    /// Hashes everything that is on disk anew.
+    pub fn recheck(&mut self, now: Instant, id: TorrentId) -> bool {
+        self.with(now, id, Torrent::recheck)
+    }
+
     /// Says how much each file is wanted; a list that is too short leaves the rest normal.
     /// Returns, like all commands, whether the torrent exists.
     pub fn set_priorities(
@@ -20,75 +136,12 @@ impl Engine {
         id: TorrentId,
         priorities: &[FilePriority],
     ) -> bool {
-        self.tick(now);
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return false;
-        };
-        let files = t.info.as_ref().map_or(usize::MAX, |i| i.files().len());
-        t.priorities = priorities.iter().copied().take(files).collect();
-        if t.priorities.is_empty() {
-            // An empty list would leave the picker with the old ones.
-            t.priorities.push(FilePriority::Normal);
-        }
-        t.unsaved = true;
-        // Files may be put together from others.
-        t.saving.wrote();
-        self.select(id);
-        self.apply_priorities(id);
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return false;
-        };
-        let done = t.is_done();
-        if t.finished && !done {
-            // Peers that were of no use to a seed are now.
-            t.swarm.hurry(self.now);
-        }
-        t.finished &= done;
-        if done && !t.is_confirmed() && t.is_exchanging() {
-            self.confirm(id);
-        }
-        self.claim_more(id);
-        self.reconsider(id);
-        self.change(id, Changes::STATE | Changes::PROGRESS);
-        self.settle(id);
-        self.save_early(id);
-        true
-    }
-
-    /// What is wanted changed: so may our interest in each peer.
-    fn reconsider(&mut self, id: TorrentId) {
-        let conns = self
-            .torrents
-            .get(&id)
-            .map(|t| t.conns.clone())
-            .unwrap_or_default();
-        for index in conns {
-            let Some(conn) = self.conns.at_mut(index) else {
-                continue;
-            };
-            let conn_id = conn.id;
-            if let Some(peer) = conn.peer.as_mut().filter(|_| conn.established.is_some())
-                && let Some(picker) = self.torrents.get_mut(&id).and_then(|t| t.picker.as_mut())
-            {
-                peer.set_interested(picker.is_interesting(peer.has()));
-            }
-            self.refill(conn_id);
-            self.conns.refresh(conn_id);
-        }
-        self.connect_more(id);
+        self.with(now, id, |t, io| t.set_priorities(io, priorities))
     }
 
     /// Pieces in order, or rarest first.
     pub fn set_sequential(&mut self, now: Instant, id: TorrentId, on: bool) -> bool {
-        self.tick(now);
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return false;
-        };
-        t.sequential = on;
-        if let Some(picker) = &mut t.picker {
-            picker.set_sequential(on.then_some(WHOLE));
-        }
-        true
+        self.with(now, id, |t, _| t.set_sequential(on))
     }
 
     /// Wants a piece by then (streaming); `None` takes that back. Holds also for a torrent whose
@@ -100,16 +153,7 @@ impl Engine {
         piece: u32,
         by: Option<Instant>,
     ) -> bool {
-        self.tick(now);
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return false;
-        };
-        match &mut t.picker {
-            Some(picker) => picker.set_deadline(piece, by),
-            None => t.deadlines.set(piece, by),
-        }
-        self.refill_all(id);
-        true
+        self.with(now, id, |t, io| t.set_deadline(io, piece, by))
     }
 
     /// Limits rates, in bytes per second; `None` lifts a limit, `Some(0)` stops.
@@ -121,50 +165,53 @@ impl Engine {
         up: Option<u64>,
     ) -> bool {
         self.tick(now);
-        match scope {
+        let found = match scope {
             Scope::Global => {
+                let root = BucketId::ROOT;
                 self.throttle
-                    .set_rate(self.now, BucketId::ROOT, Direction::Down, down);
-                self.throttle
-                    .set_rate(self.now, BucketId::ROOT, Direction::Up, up);
-                let all: Vec<TorrentId> = self.torrents.keys().copied().collect();
-                self.limits_changed(all);
+                    .set_rate(self.now, root, Direction::Down, down);
+                self.throttle.set_rate(self.now, root, Direction::Up, up);
+                self.throttle_ready();
+                let (torrents, mut io) = self.parts();
+                for t in torrents.values_mut() {
+                    t.limits_changed(&mut io);
+                }
                 true
             }
-            Scope::Torrent(id) => {
-                self.limit_torrent(id, down, up);
-                self.torrents.contains_key(&id)
-            }
+            Scope::Torrent(id) => self.limit_torrent(id, down, up),
+        };
+        self.settle();
+        found
+    }
+
+    pub(super) fn limit_torrent(
+        &mut self,
+        id: TorrentId,
+        down: Option<u64>,
+        up: Option<u64>,
+    ) -> bool {
+        let Some(bucket) = self.torrents.get(&id).map(|t| t.bucket) else {
+            return false;
+        };
+        self.throttle
+            .set_rate(self.now, bucket, Direction::Down, down);
+        self.throttle.set_rate(self.now, bucket, Direction::Up, up);
+        self.throttle_ready();
+        if let Some((t, mut io)) = self.at(id) {
+            t.limits_changed(&mut io);
         }
+        true
     }
 
     /// Tells of peers.
     pub fn add_peers(&mut self, now: Instant, id: TorrentId, peers: &[SocketAddr]) -> bool {
-        self.tick(now);
-        self.learn(id, peers.iter().copied(), PeerSource::Manual);
-        self.torrents.contains_key(&id)
+        let peers = peers.iter().copied();
+        self.with(now, id, |t, io| t.learn(io, peers, PeerSource::Manual))
     }
 
     /// Adds trackers, one tier each.
     pub fn add_trackers(&mut self, now: Instant, id: TorrentId, urls: &[String]) -> bool {
-        self.tick(now);
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return false;
-        };
-        // The DHT stays behind all of them.
-        let trackers = t.announcer.status().filter(|s| s.dht.is_none());
-        let last = trackers.map(|s| s.tier + 1).max().unwrap_or(0);
-        for (tier, url) in (last..).zip(urls) {
-            // More than the announcer can hold are of no use to anybody.
-            if t.announcer.add(&mut cx!(self), tier, url).is_err() {
-                break;
-            }
-        }
-        t.unsaved = true;
-        self.pump_trackers(id);
-        self.settle(id);
-        self.save_early(id);
-        true
+        self.with(now, id, |t, io| t.add_trackers(io, urls))
     }
 
     /// Switches a tracker on or off, the DHT's pseudo-tracker like any other; one that is
@@ -176,48 +223,33 @@ impl Engine {
         tracker: TrackerId,
         enabled: bool,
     ) -> bool {
-        self.tick(now);
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return false;
-        };
-        t.announcer.set_enabled(&mut cx!(self), tracker, enabled);
-        t.unsaved = true;
-        self.dht_switched(id);
-        self.pump_trackers(id);
-        self.settle(id);
-        self.save_early(id);
-        true
+        self.with(now, id, |t, io| t.set_tracker_enabled(io, tracker, enabled))
     }
 
     /// Asks the trackers for peers now, as far as their minimum interval allows.
     pub fn reannounce(&mut self, now: Instant, id: TorrentId) -> bool {
-        self.tick(now);
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return false;
-        };
-        t.announcer.reannounce(&mut cx!(self), false);
-        self.pump_trackers(id);
-        true
+        self.with(now, id, |t, io| {
+            t.announcer.reannounce(&mut cx!(io), false);
+            t.want(io, Wants::TRACKERS);
+        })
     }
 
     /// Asks the trackers how large the swarm is (BEP 48), as far as they allow.
     pub fn scrape(&mut self, now: Instant, id: TorrentId) -> bool {
-        self.tick(now);
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return false;
-        };
-        t.announcer.scrape(&mut cx!(self));
-        self.pump_trackers(id);
-        true
+        self.with(now, id, |t, io| {
+            t.announcer.scrape(&mut cx!(io));
+            t.want(io, Wants::TRACKERS);
+        })
     }
 
     /// Saves the resume record of every torrent that changed, and the DHT's table.
     pub fn save_all(&mut self, now: Instant) {
         self.tick(now);
         self.dht_save_due();
-        let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
-        for id in ids {
-            self.save(id);
+        let (torrents, mut io) = self.parts();
+        for t in torrents.values_mut() {
+            t.save(&mut io);
         }
+        self.settle();
     }
 }

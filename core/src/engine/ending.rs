@@ -5,13 +5,16 @@ use core::time::Duration;
 
 use super::assembly::Assembly;
 use super::event::{Changes, Level, What};
+use super::io::Io;
 use super::ops::Purpose;
 use super::timers::Timer;
 use super::torrent::{Phase, Stopping};
+use super::torrent::{Torrent, Wants};
 use super::{Engine, Stop};
+use crate::op::Close;
 use crate::peer::crypto::req2;
 use crate::tracker::Announcer;
-use crate::{Instant, Op, Outcome, TorrentId};
+use crate::{ConnId, Instant, Op, Outcome, TorrentId};
 
 /// How long trackers are waited for that have not answered so far: one may just be about to, and
 /// has to hear `stopped` then; a dead one shall not hold anybody up. Ours.
@@ -25,113 +28,103 @@ fn deadline(stopping: &Stopping, announcer: &Announcer) -> Instant {
     }
 }
 
-impl Engine {
-    /// Takes a torrent out: trackers hear `stopped`, its files are closed, and deleted if
-    /// asked; [`Event::Removed`](super::Event::Removed) follows.
-    pub fn remove(&mut self, now: Instant, id: TorrentId, delete: bool) -> bool {
-        self.tick(now);
-        if !self.torrents.contains_key(&id) {
-            return false;
-        }
-        self.begin_stop(id, delete);
-        true
-    }
-
-    pub(super) fn begin_stop(&mut self, id: TorrentId, delete: bool) {
-        let until = self.now + self.config.stop_timeout;
-        let silent_until = until.min(self.now + SILENT_STOP_TIMEOUT);
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        if let Phase::Stopping(stopping) = &mut t.phase {
+impl Torrent {
+    /// Begins to stop: trackers hear `stopped`, what waits is written, files are released.
+    pub(super) fn begin_stop(&mut self, io: &mut Io<'_>, delete: bool) {
+        let until = io.now + io.config.stop_timeout;
+        let silent_until = until.min(io.now + SILENT_STOP_TIMEOUT);
+        if let Phase::Stopping(stopping) = &mut self.phase {
             stopping.delete |= delete;
             return;
         }
         // While its files are not known, the last record stands unless something else changed.
-        let saved = t.info.is_some() && t.picker.is_none() && !t.unsaved;
+        let saved = self.info.is_some() && self.picker.is_none() && !self.unsaved;
         // First of all, or places that become free would be filled again.
-        t.phase = Phase::Stopping(Stopping {
+        self.phase = Phase::Stopping(Stopping {
             until,
             silent_until,
             delete,
             saved,
             releasing: false,
         });
-        self.out.timers.at_latest(Timer::Stop, silent_until);
-        self.check_queue.retain(|c| *c != id);
-        self.rest(id, "the torrent is stopping");
-        self.change(id, Changes::STATE);
-        self.settle(id);
-        self.next_check();
+        io.out.timers.at_latest(Timer::Stop, silent_until);
+        io.out.checks.retain(|c| *c != self.id);
+        self.rest(io, "the torrent is stopping");
+        self.change(io, Changes::STATE);
+        self.want(io, Wants::PROCEED);
+        io.out.next_check = true;
     }
 
     /// Once nothing of a torrent is in flight: saves one that came to rest, and moves one that is
     /// stopping on. What waits is written first, then the record saved, then the files released.
-    pub(super) fn settle(&mut self, id: TorrentId) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        if t.to_open {
-            self.open_when_quiet(id);
+    pub(super) fn proceed(&mut self, io: &mut Io<'_>) {
+        if self.to_open {
+            self.open_when_quiet(io);
             return;
         }
-        let at_rest = t.can_save() && (t.paused || matches!(t.phase, Phase::Failed(_)));
-        let stopping = matches!(t.phase, Phase::Stopping(_));
-        let due = at_rest && t.unsaved && t.saving.is_free();
-        if !(stopping || due) || self.out.ops.disk_jobs(id) > 0 {
+        let at_rest = self.can_save() && (self.paused || matches!(self.phase, Phase::Failed(_)));
+        let stopping = matches!(self.phase, Phase::Stopping(_));
+        let due = at_rest && self.unsaved && self.saving.is_free();
+        if !(stopping || due) || io.out.ops.disk_jobs(self.id) > 0 {
             return;
         }
-        let Phase::Stopping(stopping) = &mut t.phase else {
-            self.save_changes(id);
+        let Phase::Stopping(stopping) = &mut self.phase else {
+            self.save_changes(io);
             return;
         };
         if stopping.releasing {
             return;
         }
-        if t.assemblies.values().any(Assembly::has_waiting) {
-            self.flush_pieces(id);
-            if self.out.ops.disk_jobs(id) > 0 {
+        if self.assemblies.values().any(Assembly::has_waiting) {
+            self.flush_pieces(io);
+            if io.out.ops.disk_jobs(self.id) > 0 {
                 return;
             }
         }
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        let Phase::Stopping(stopping) = &mut t.phase else {
+        let Phase::Stopping(stopping) = &mut self.phase else {
             return;
         };
         if !stopping.delete && !core::mem::replace(&mut stopping.saved, true) {
             // Waiting for a slow disk at every exit would be no service: within one boot the page
             // cache is as good, and the record says what was flushed.
-            self.flush_and_save(id, self.config.boot.is_none());
+            self.flush_and_save(io, io.config.boot.is_none());
             return;
         }
-        if !t.announcer.all_stopped() && self.now < deadline(stopping, &t.announcer) {
+        if !self.announcer.all_stopped() && io.now < deadline(stopping, &self.announcer) {
             return;
         }
         stopping.releasing = true;
         let delete = stopping.delete;
-        self.out.ops.job(Purpose::Release(id), |op| Op::Release {
+        io.out.ops.job(Purpose::Release(self.id), |op| Op::Release {
             op,
-            torrent: id,
+            torrent: self.id,
             delete,
         });
     }
+}
 
+impl Engine {
+    /// The files of a torrent that stops are released: it is gone.
     pub(super) fn released(&mut self, id: TorrentId, outcome: &Outcome) {
         if let Outcome::Failed { error, .. } = outcome {
             let message = error.detail.clone();
             self.out
                 .notice(Some(id), None, Level::Warning, What::Disk { message });
         }
-        self.discard_assemblies(id);
         self.drop_queries(id);
-        if let Some(t) = self.torrents.remove(&id) {
+        if let Some(mut t) = self.torrents.remove(&id) {
+            t.discard_assemblies(&mut self.pool);
             self.by_hash.remove(&t.info_hash);
             self.by_req2.remove(&req2(&t.info_hash));
             self.throttle.remove(self.now, t.bucket);
             self.out.removed.push_back(id);
         }
+    }
+
+    /// Takes a torrent out: trackers hear `stopped`, its files are closed, and deleted if
+    /// asked; [`Event::Removed`](super::Event::Removed) follows.
+    pub fn remove(&mut self, now: Instant, id: TorrentId, delete: bool) -> bool {
+        self.with(now, id, |t, io| t.begin_stop(io, delete))
     }
 
     /// Ends: trackers hear `stopped`, what waits is written, records are saved;
@@ -144,31 +137,34 @@ impl Engine {
         }
         self.stop = Stop::Stopping;
         self.dht_stop();
-        let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
-        for id in ids {
-            self.begin_stop(id, false);
+        let (torrents, mut io) = self.parts();
+        for t in torrents.values_mut() {
+            t.begin_stop(&mut io, false);
         }
-        while let Some(conn) = self.conns.first() {
-            self.close_conn(conn, super::peers::End::Finished("shutting down"));
+        // Those that belong to a torrent were closed with it.
+        let silent: Vec<ConnId> = io.conns.silent().collect();
+        for conn in silent {
+            io.dismiss(conn, Close::Flush);
         }
+        self.settle();
     }
 
     /// Trackers had their time.
     pub(super) fn stop_overdue(&mut self) {
-        let stopping: Vec<(TorrentId, Instant)> = self
-            .torrents
-            .iter()
-            .filter_map(|(id, t)| match &t.phase {
-                Phase::Stopping(s) if !s.releasing => Some((*id, deadline(s, &t.announcer))),
-                _ => None,
-            })
-            .collect();
-        for (id, until) in stopping {
-            if until <= self.now {
-                self.out.ops.cancel_queries(id);
-                self.settle(id);
+        let (torrents, mut io) = self.parts();
+        for t in torrents.values_mut() {
+            let Phase::Stopping(stopping) = &t.phase else {
+                continue;
+            };
+            if stopping.releasing {
+                continue;
+            }
+            let until = deadline(stopping, &t.announcer);
+            if until <= io.now {
+                io.out.ops.cancel_queries(t.id);
+                t.want(&mut io, Wants::PROCEED);
             } else {
-                self.out.timers.at_latest(Timer::Stop, until);
+                io.out.timers.at_latest(Timer::Stop, until);
             }
         }
     }

@@ -11,7 +11,8 @@ use core::cmp::Reverse;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use crate::{BLOCK_LEN, ConnId, Instant};
+use super::member::MemberId;
+use crate::{BLOCK_LEN, Instant};
 
 /// Most attempts at once: enough that a few liars do not keep an honest peer waiting.
 const MAX_ATTEMPTS: usize = 4;
@@ -23,7 +24,7 @@ const TURN_PER_PIECE: Duration = Duration::from_secs(2);
 /// What a peer says of the metadata it would send.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {
-    pub(super) conn: ConnId,
+    pub(super) member: MemberId,
     /// Bytes of the whole.
     pub(super) size: u32,
     /// Attempts it took part in that lost their place: others go before it.
@@ -35,7 +36,7 @@ pub(super) struct Claim {
 pub(super) struct Attempt {
     size: u32,
     /// The only peer that may fill it.
-    only: Option<ConnId>,
+    only: Option<MemberId>,
     pieces: Vec<Option<Vec<u8>>>,
     /// Who sent each piece: one sender of all is guilty if the hash is wrong.
     senders: Vec<Option<SocketAddr>>,
@@ -44,7 +45,7 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    fn new(now: Instant, size: u32, only: Option<ConnId>) -> Self {
+    fn new(now: Instant, size: u32, only: Option<MemberId>) -> Self {
         let pieces = (size as usize).div_ceil(BLOCK_LEN);
         Self {
             size,
@@ -57,8 +58,8 @@ impl Attempt {
     }
 
     /// Whether a peer that makes this claim takes part.
-    pub(super) fn serves(&self, conn: ConnId, size: u32) -> bool {
-        self.size == size && self.only.is_none_or(|only| only == conn)
+    pub(super) fn serves(&self, member: MemberId, size: u32) -> bool {
+        self.size == size && self.only.is_none_or(|only| only == member)
     }
 
     /// Pieces from `from` on that it lacks.
@@ -113,9 +114,9 @@ pub(super) struct Fetch {
 
 impl Fetch {
     /// The attempt that a peer takes part in, and its place.
-    pub(super) fn attempt(&self, conn: ConnId, size: u32) -> Option<(usize, &Attempt)> {
+    pub(super) fn attempt(&self, member: MemberId, size: u32) -> Option<(usize, &Attempt)> {
         let mut all = self.attempts.iter().enumerate();
-        all.find(|(_, attempt)| attempt.serves(conn, size))
+        all.find(|(_, attempt)| attempt.serves(member, size))
     }
 
     /// Begins attempts for those who wait, the untried first and then the size that most peers
@@ -126,15 +127,15 @@ impl Fetch {
         for claim in claims {
             *claimers.entry(claim.size).or_default() += 1;
         }
-        let waits = |c: &&Claim| self.attempt(c.conn, c.size).is_none();
+        let waits = |c: &&Claim| self.attempt(c.member, c.size).is_none();
         let mut waiting: Vec<&Claim> = claims.iter().filter(waits).collect();
         waiting.sort_by_key(|c| (c.turns, Reverse(claimers.get(&c.size).copied())));
         for next in waiting {
-            if self.attempt(next.conn, next.size).is_some() {
+            if self.attempt(next.member, next.size).is_some() {
                 continue;
             }
             if self.attempts.len() >= MAX_ATTEMPTS {
-                let served = |a: &Attempt| claims.iter().any(|c| a.serves(c.conn, c.size));
+                let served = |a: &Attempt| claims.iter().any(|c| a.serves(c.member, c.size));
                 let place = self.attempts.iter().position(|a| !served(a)).or_else(|| {
                     let mut all = self.attempts.iter();
                     all.position(|a| a.has_lost_its_turn(now))
@@ -144,7 +145,7 @@ impl Fetch {
                 };
                 lost.push(self.attempts.remove(place));
             }
-            let only = self.alone.then_some(next.conn);
+            let only = self.alone.then_some(next.member);
             self.attempts.push(Attempt::new(now, next.size, only));
         }
         lost
@@ -154,12 +155,12 @@ impl Fetch {
     /// bytes.
     pub(super) fn accept(
         &mut self,
-        (conn, size): (ConnId, u32),
+        (member, size): (MemberId, u32),
         (index, data): (u32, Vec<u8>),
         from: SocketAddr,
         most: usize,
     ) -> Accepted {
-        let Some((place, attempt)) = self.attempt(conn, size) else {
+        let Some((place, attempt)) = self.attempt(member, size) else {
             return Accepted::Taken;
         };
         if data.is_empty() || data.len() != attempt.piece_len(index) {
@@ -212,16 +213,9 @@ mod tests {
 
     const SIZE: u32 = BLOCK_LEN as u32 + 5;
 
-    fn conn(index: u32) -> ConnId {
-        ConnId {
-            index,
-            generation: 0,
-        }
-    }
-
     fn claim(index: u32, size: u32) -> Claim {
         Claim {
-            conn: conn(index),
+            member: MemberId::numbered(index),
             size,
             turns: 0,
         }
@@ -233,7 +227,7 @@ mod tests {
 
     fn send(fetch: &mut Fetch, who: u32, size: u32, index: u32, len: usize) -> Accepted {
         let piece = (index, vec![index as u8; len]);
-        fetch.accept((conn(who), size), piece, addr(who), 1 << 24)
+        fetch.accept((MemberId::numbered(who), size), piece, addr(who), 1 << 24)
     }
 
     #[test]
@@ -289,15 +283,15 @@ mod tests {
         now += Duration::from_secs(13);
         let lost = fetch.schedule(now, &claims);
         assert_eq!(lost.len(), 1);
-        assert!(fetch.attempt(conn(9), SIZE).is_some());
+        assert!(fetch.attempt(MemberId::numbered(9), SIZE).is_some());
         // Whoever lost a turn comes after whoever did not.
         for claim in &mut claims {
-            let passed = |a: &Attempt| a.serves(claim.conn, claim.size);
+            let passed = |a: &Attempt| a.serves(claim.member, claim.size);
             claim.turns += u32::from(lost.iter().any(passed));
         }
         claims.push(claim(8, 77));
         fetch.schedule(now, &claims);
-        assert!(fetch.attempt(conn(8), 77).is_some());
+        assert!(fetch.attempt(MemberId::numbered(8), 77).is_some());
     }
 
     #[test]
@@ -322,7 +316,7 @@ mod tests {
         for index in 0..1000 {
             for claim in &claims {
                 let piece = (index, vec![0; BLOCK_LEN]);
-                fetch.accept((claim.conn, claim.size), piece, addr(1), 1 << 24);
+                fetch.accept((claim.member, claim.size), piece, addr(1), 1 << 24);
                 let held: usize = fetch.attempts.iter().map(|a| a.received as usize).sum();
                 assert!(held * BLOCK_LEN <= 1 << 24);
             }

@@ -4,15 +4,14 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::Engine;
-use super::conns::{Conn, MetadataAsked};
 use super::event::{Changes, Level, What};
 use super::fetch::{Accepted, Claim};
-use super::torrent::Phase;
+use super::io::Io;
+use super::member::{Member, MemberId, MetadataAsked};
+use super::torrent::{Phase, Torrent};
 use crate::metainfo::{Error, Info, Problem};
-use crate::peer::Peer;
 use crate::sync::Arc;
-use crate::{BLOCK_LEN, ConnId, Instant, TorrentId};
+use crate::{BLOCK_LEN, Instant};
 
 /// How long a peer may take for a piece before it is asked for another.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -21,22 +20,19 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// Most peers asked for the same piece.
 const MAX_ASKED: u32 = 3;
 
-impl Engine {
+impl Torrent {
     /// Asks every able peer for a piece of the metadata that nobody is asked for, and if there
     /// is none left, for one that few others are asked for. O(peers + pieces).
-    pub(super) fn request_metadata(&mut self, id: TorrentId) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        if !matches!(t.phase, Phase::Metadata) || t.paused {
+    pub(super) fn request_metadata(&mut self, io: &mut Io<'_>) {
+        if !matches!(self.phase, Phase::Metadata) || self.paused {
             return;
         }
-        let conns = t.conns.iter().filter_map(|i| self.conns.at(*i));
-        let claims: Vec<Claim> = conns.filter_map(|c| claim(c, self.now)).collect();
-        for lost in t.fetch.schedule(self.now, &claims) {
-            for claim in claims.iter().filter(|c| lost.serves(c.conn, c.size)) {
-                if let Some(conn) = self.conns.get_mut(claim.conn) {
-                    conn.metadata_turns += 1;
+        let members = self.members.iter();
+        let claims: Vec<Claim> = members.filter_map(|m| claim(m, io.now)).collect();
+        for lost in self.fetch.schedule(io.now, &claims) {
+            for claim in claims.iter().filter(|c| lost.serves(c.member, c.size)) {
+                if let Some(member) = self.members.get_mut(claim.member) {
+                    member.metadata_turns += 1;
                 }
             }
         }
@@ -44,10 +40,11 @@ impl Engine {
         let mut asked: BTreeMap<(usize, u32), u32> = BTreeMap::new();
         let mut idle = Vec::new();
         for claim in &claims {
-            let out = self.conns.get(claim.conn).and_then(|c| c.metadata_asked);
-            match out.filter(|out| out.at + PATIENCE > self.now) {
+            let member = self.members.get(claim.member);
+            let out = member.and_then(|m| m.metadata_asked);
+            match out.filter(|out| out.at + PATIENCE > io.now) {
                 Some(out) => {
-                    if let Some((attempt, _)) = t.fetch.attempt(claim.conn, out.size) {
+                    if let Some((attempt, _)) = self.fetch.attempt(claim.member, out.size) {
                         *asked.entry((attempt, out.piece)).or_default() += 1;
                     }
                 }
@@ -56,8 +53,11 @@ impl Engine {
         }
         // No piece before this one is free: each attempt is gone through once.
         let mut free_from: BTreeMap<usize, u32> = BTreeMap::new();
-        for Claim { conn: id, size, .. } in idle {
-            let Some((place, attempt)) = t.fetch.attempt(id, size) else {
+        for Claim {
+            member: id, size, ..
+        } in idle
+        {
+            let Some((place, attempt)) = self.fetch.attempt(id, size) else {
                 continue;
             };
             let times = |n: &u32| asked.get(&(place, *n)).copied().unwrap_or(0);
@@ -68,76 +68,69 @@ impl Engine {
                 let all = attempt.missing_from(0);
                 all.min_by_key(times).filter(|n| times(n) < MAX_ASKED)
             });
-            let (Some(piece), Some(conn)) = (next, self.conns.get_mut(id)) else {
+            let (Some(piece), Some(member)) = (next, self.members.get_mut(id)) else {
                 continue;
             };
             *asked.entry((place, piece)).or_default() += 1;
-            conn.metadata_asked = Some(MetadataAsked {
+            member.metadata_asked = Some(MetadataAsked {
                 piece,
                 size,
-                at: self.now,
+                at: io.now,
             });
-            if let Some(peer) = &mut conn.peer {
-                peer.metadata_request(piece);
-            }
-            self.conns.refresh(id);
+            member.stream.peer.metadata_request(piece);
+            io.refresh(member);
         }
     }
 
     /// A piece of the metadata came. It was asked for, but perhaps long ago.
-    pub(super) fn on_metadata(&mut self, id: ConnId, index: u32, data: Vec<u8>) {
-        let Some(conn) = self.conns.get_mut(id) else {
+    pub(super) fn on_metadata(&mut self, io: &mut Io<'_>, id: MemberId, index: u32, data: Vec<u8>) {
+        let Some(member) = self.members.get_mut(id) else {
             return;
         };
-        let asked = conn.metadata_asked.filter(|asked| asked.piece == index);
+        let asked = member.metadata_asked.filter(|asked| asked.piece == index);
         if asked.is_some() {
-            conn.metadata_asked = None;
-            conn.useful = self.now;
+            member.metadata_asked = None;
+            member.useful = io.now;
         }
-        let from = conn.listen.unwrap_or(conn.remote);
-        let claimed = conn.peer.as_ref().and_then(Peer::metadata_size);
-        let (Some(torrent), Some(size)) = (conn.torrent, asked.map(|a| a.size).or(claimed)) else {
+        let from = member.addr();
+        let claimed = member.stream.peer.metadata_size();
+        let Some(size) = asked.map(|a| a.size).or(claimed) else {
             return;
         };
-        let Some(t) = self.torrents.get_mut(&torrent) else {
-            return;
-        };
-        if !matches!(t.phase, Phase::Metadata) {
+        if !matches!(self.phase, Phase::Metadata) {
             return;
         }
-        let most = self.peer_config.max_metadata as usize;
-        match t.fetch.accept((id, size), (index, data), from, most) {
+        let most = io.peer_config.max_metadata as usize;
+        match self.fetch.accept((id, size), (index, data), from, most) {
             // Only the answer to what it was asked last contradicts what it claimed.
-            Accepted::Wrong if asked.is_some() => conn.metadata_pause = Some(self.now + PAUSE),
+            Accepted::Wrong if asked.is_some() => member.metadata_pause = Some(io.now + PAUSE),
             Accepted::Wrong | Accepted::Taken => {}
-            Accepted::Whole(raw, sender) => self.judge_metadata(torrent, raw, sender),
+            Accepted::Whole(raw, sender) => self.judge_metadata(io, raw, sender),
         }
-        self.request_metadata(torrent);
+        self.request_metadata(io);
     }
 
     /// A whole is there; `sender` names the only peer it came from.
-    fn judge_metadata(&mut self, id: TorrentId, raw: Vec<u8>, sender: Option<SocketAddr>) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        match Info::from_metadata(raw, t.info_hash) {
+    fn judge_metadata(&mut self, io: &mut Io<'_>, raw: Vec<u8>, sender: Option<SocketAddr>) {
+        match Info::from_metadata(raw, self.info_hash) {
             Ok(info) => {
-                self.out.notice(Some(id), None, Level::Info, What::Metadata);
-                self.change(id, Changes::METADATA);
-                self.open_files(id, Arc::new(info));
+                io.out
+                    .notice(Some(self.id), None, Level::Info, What::Metadata);
+                self.change(io, Changes::METADATA);
+                self.open_files(io, Arc::new(info));
             }
             Err(Error {
                 problem: Problem::WrongHash(_),
                 ..
             }) => match sender {
-                Some(sender) => self.ban(id, sender),
-                None => t.fetch.part(),
+                Some(sender) => self.ban(io, sender),
+                None => self.fetch.part(),
             },
             // The hash is right and the content is not usable: nobody has a better one.
             Err(error) => {
                 let detail = alloc::format!("the metadata of this magnet is not usable: {error}");
                 self.disk_failed(
-                    id,
+                    io,
                     crate::OpError {
                         kind: crate::OpErrorKind::Unsupported,
                         detail,
@@ -148,34 +141,27 @@ impl Engine {
     }
 
     /// A peer does not have a piece of the metadata, or not now.
-    pub(super) fn on_no_metadata(&mut self, id: ConnId, piece: u32) {
-        let Some(conn) = self.conns.get_mut(id) else {
+    pub(super) fn on_no_metadata(&mut self, io: &mut Io<'_>, id: MemberId, piece: u32) {
+        let Some(member) = self.members.get_mut(id) else {
             return;
         };
-        if conn
+        if member
             .metadata_asked
             .is_some_and(|asked| asked.piece == piece)
         {
-            conn.metadata_asked = None;
+            member.metadata_asked = None;
         }
-        conn.metadata_pause = Some(self.now + PAUSE);
-        if let Some(torrent) = conn.torrent {
-            self.request_metadata(torrent);
-        }
+        member.metadata_pause = Some(io.now + PAUSE);
+        self.request_metadata(io);
     }
 
     /// A peer asks for a piece of the metadata.
-    pub(super) fn serve_metadata(&mut self, id: ConnId, index: u32) {
-        let Some(conn) = self.conns.get_mut(id) else {
+    pub(super) fn serve_metadata(&mut self, id: MemberId, index: u32) {
+        let Some(member) = self.members.get_mut(id) else {
             return;
         };
-        let (Some(t), Some(peer)) = (
-            conn.torrent.and_then(|t| self.torrents.get(&t)),
-            &mut conn.peer,
-        ) else {
-            return;
-        };
-        let piece = t.info.as_ref().and_then(|info| {
+        let peer = &mut member.stream.peer;
+        let piece = self.info.as_ref().and_then(|info| {
             let raw = info.raw();
             let from = (index as usize)
                 .checked_mul(BLOCK_LEN)
@@ -193,14 +179,14 @@ impl Engine {
 }
 
 /// What a connection would send, if it may be asked.
-fn claim(conn: &Conn, now: Instant) -> Option<Claim> {
-    if conn.metadata_pause.is_some_and(|until| until > now) {
+fn claim(member: &Member, now: Instant) -> Option<Claim> {
+    if member.metadata_pause.is_some_and(|until| until > now) {
         return None;
     }
-    let size = conn.peer.as_ref()?.metadata_size()?;
+    let size = member.stream.peer.metadata_size()?;
     (size > 0).then_some(Claim {
-        conn: conn.id,
+        member: member.id,
         size,
-        turns: conn.metadata_turns,
+        turns: member.metadata_turns,
     })
 }

@@ -101,6 +101,7 @@
 //! }
 //! ```
 
+mod adding;
 mod assembly;
 mod audit;
 mod checking;
@@ -116,7 +117,9 @@ mod download;
 mod ending;
 mod event;
 mod fetch;
+mod io;
 mod lifecycle;
+mod member;
 mod metadata;
 mod network;
 mod ops;
@@ -130,6 +133,7 @@ mod resume;
 mod rounds;
 mod saving;
 mod status;
+mod stream;
 mod streams;
 mod swarm;
 mod sweep;
@@ -158,18 +162,19 @@ pub use status::{
 };
 
 use self::conns::Conns;
+use self::io::Io;
 use self::ops::Purpose;
 use self::outbox::Outbox;
 use self::sweep::{Sweep, Why};
 use self::timers::Timer;
-use self::torrent::Torrent;
+use self::torrent::{Torrent, Wants};
 use crate::op::SocketKind;
 use crate::peer::PeerConfig;
 use crate::throttle::{BucketId, Direction, Throttle};
 use crate::tracker::{AnnounceConfig, Query, QueryId, QueryKey, UdpConfig, UdpTrackers};
 use crate::{
-    BlockPool, BlockRef, Caps, Config, ConnId, Handled, InfoHash, Instant, Machine, Op, OpId,
-    Outcome, PeerId, RecvMeta, SocketId, TorrentId, Transmit,
+    BlockPool, BlockRef, Caps, Config, Handled, InfoHash, Instant, Machine, Op, OpId, Outcome,
+    PeerId, RecvMeta, SocketId, TorrentId, Transmit,
 };
 
 pub use crate::peer::MAX_IOV;
@@ -194,7 +199,6 @@ pub struct Engine {
 
     pool: BlockPool,
     conns: Conns,
-    half_open: u32,
     torrents: BTreeMap<TorrentId, Torrent>,
     next_torrent: u32,
     by_hash: BTreeMap<InfoHash, TorrentId>,
@@ -211,14 +215,8 @@ pub struct Engine {
     /// `None`: there is no DHT at all.
     dht: Option<Box<dht::Server>>,
 
-    /// Connections that wait for blocks of the pool.
-    pool_waiters: VecDeque<ConnId>,
-    /// They are being woken.
-    feeding: bool,
     /// Torrents with addresses to connect to; they take turns.
     diallers: VecDeque<TorrentId>,
-    /// Torrents whose pieces are to be hashed; the first one's turn it is.
-    check_queue: VecDeque<TorrentId>,
     stop: Stop,
 
     listening: BTreeMap<SocketId, SocketAddr>,
@@ -228,9 +226,6 @@ pub struct Engine {
     external: Option<IpAddr>,
     stray_datagrams: u64,
     stray_outcomes: u64,
-    hostile_peers: u64,
-    forgiven: u64,
-    refused_addresses: u64,
     last_reason: Option<&'static str>,
     /// Reused by the picker, so that asking for blocks allocates nothing.
     picked: Vec<BlockRef>,
@@ -295,7 +290,6 @@ impl Engine {
             tracker_key,
             pool: BlockPool::new(config.max_blocks.max(1) as usize),
             conns: Conns::default(),
-            half_open: 0,
             torrents: BTreeMap::new(),
             next_torrent: 0,
             by_hash: BTreeMap::new(),
@@ -307,10 +301,7 @@ impl Engine {
             throttle,
             sweep: Sweep::default(),
             dht,
-            pool_waiters: VecDeque::new(),
-            feeding: false,
             diallers: VecDeque::new(),
-            check_queue: VecDeque::new(),
             stop: Stop::Running,
             listening: BTreeMap::new(),
             binding: 0,
@@ -318,9 +309,6 @@ impl Engine {
             external: None,
             stray_datagrams: 0,
             stray_outcomes: 0,
-            hostile_peers: 0,
-            forgiven: 0,
-            refused_addresses: 0,
             last_reason: None,
             picked: Vec::new(),
             rng,
@@ -358,12 +346,13 @@ impl Engine {
     pub fn handle_udp(&mut self, now: Instant, meta: &RecvMeta, data: &mut [u8]) {
         self.tick(now);
         if self.dht_datagram(meta, data) == Handled::Consumed {
-            return;
+            return self.settle();
         }
         if self.udp.handle_datagram(&mut cx!(self), meta, data) == Handled::NotMine {
             self.stray_datagrams += 1;
         }
         self.after_udp();
+        self.settle();
     }
 
     /// Lets due timers act. A call too early does nothing.
@@ -373,21 +362,16 @@ impl Engine {
         while let Some(timer) = self.out.timers.pop_due(self.now) {
             self.last_reason = Some(timer.name());
             match timer {
-                Timer::Conn(index) => self.conn_timeout(index),
-                Timer::Trackers(id) => self.pump_trackers(id),
-                Timer::Connect(id) => self.connect_more(id),
-                Timer::Round(id) => self.round(id),
-                Timer::Unchoke(id) => self.fill_slots(id),
-                Timer::Pex(id) => self.pex_round(id),
-                Timer::Save(id) => {
-                    self.watch_files(id);
-                    self.save(id);
+                Timer::Conn(id) => self.conn_timeout(id),
+                Timer::Torrent(id, timer) => {
+                    if let Some((t, mut io)) = self.at(id) {
+                        t.handle_timeout(&mut io, timer);
+                    }
                 }
                 Timer::Udp => {
                     self.udp.handle_timeout(&mut cx!(self));
                     self.after_udp();
                 }
-                Timer::Enough(id) => self.judge_peers(id),
                 Timer::Dht => self.dht_timeout(),
                 Timer::DhtUpdate => self.dht_update(),
                 Timer::DhtLinger => self.dht_stop(),
@@ -396,6 +380,7 @@ impl Engine {
                 Timer::Sweep => self.sweep_step(),
                 Timer::Stop => self.stop_overdue(),
             }
+            self.settle();
         }
     }
 
@@ -434,12 +419,6 @@ impl Engine {
         self.out.ops.poll()
     }
 
-    /// The next stream whose interest changed. A driver keeps what it was told until told
-    /// otherwise: it reads while `read` is set and the stream is readable, likewise for writing.
-    pub fn poll_interest(&mut self) -> Option<(ConnId, Interest)> {
-        self.conns.poll_changed()
-    }
-
     /// The next thing the application may want to know.
     pub fn poll_event(&mut self) -> Option<Event> {
         if let Some(notice) = self.out.poll_notice() {
@@ -468,7 +447,6 @@ impl Engine {
     #[must_use]
     pub fn has_output(&self) -> bool {
         self.out.is_pending()
-            || self.conns.has_changed()
             || self.udp.has_transmit()
             || self.dht.as_ref().is_some_and(|s| s.has_output())
             || self.is_stopped()
@@ -487,43 +465,131 @@ impl Engine {
             self.take_home(outcome);
             return;
         };
-        let disk = purpose.disk();
         match purpose {
             Purpose::Bind(socket, kind) => self.bound(socket, kind, outcome),
             Purpose::Resolve(id, key) => self.resolved(id, key, outcome),
             Purpose::Http(id, key) => self.fetched(id, key, outcome),
-            Purpose::Open(id) => self.opened(id, outcome),
-            Purpose::Upload(conn, id, wanted) => self.upload_read(conn, id, wanted, outcome),
-            Purpose::Write(id, piece, serial, begin, len) => {
-                if self.is_assembling(id, piece, serial) {
-                    self.written(id, piece, begin, len, outcome);
-                } else {
-                    self.too_late(id, outcome);
-                }
-            }
-            Purpose::Verify(id, piece, serial) => {
-                if self.is_assembling(id, piece, serial) {
-                    self.hashed(id, piece, outcome);
-                } else {
-                    self.too_late(id, outcome);
-                }
-            }
-            Purpose::Check(id, piece) => self.checked(id, piece, outcome),
-            Purpose::Blame(id, piece, passed) => self.blamed(id, piece, passed, outcome),
-            Purpose::Claim(id, claim) => self.claimed(id, claim, outcome),
-            Purpose::Confirm(id) => self.confirmed(id, outcome),
-            Purpose::Flush(id) => self.flushed(id, outcome),
-            Purpose::Save(id) => self.saved(id, &outcome),
-            Purpose::Select(id) => self.selected(id, &outcome),
+            Purpose::Disk(id, job) => match self.at(id) {
+                Some((t, mut io)) => t.handle_disk(&mut io, job, outcome),
+                None => self.take_home(outcome),
+            },
             Purpose::Release(id) => self.released(id, &outcome),
             Purpose::DhtBind(epoch) => self.dht_bound(epoch, outcome),
             Purpose::DhtName(port, wanted) => self.dht_resolved(port, wanted, &outcome),
             Purpose::DhtQuiet => self.dht_quietly_done(&outcome),
         }
-        if let Some(id) = disk {
-            self.settle(id);
+        self.settle();
+    }
+
+    /// What a torrent works with, beside all torrents.
+    fn parts(&mut self) -> (&mut BTreeMap<TorrentId, Torrent>, Io<'_>) {
+        let io = Io {
+            now: self.now,
+            rng: &mut *self.rng,
+            config: &self.config,
+            caps: &self.caps,
+            peer_config: &self.peer_config,
+            peer_id: self.peer_id,
+            listening: &self.listening,
+            dht: self.dht.as_deref(),
+            pool: &mut self.pool,
+            throttle: &mut self.throttle,
+            conns: &mut self.conns,
+            out: &mut self.out,
+            picked: &mut self.picked,
+        };
+        (&mut self.torrents, io)
+    }
+
+    /// A torrent, and what it works with.
+    fn at(&mut self, id: TorrentId) -> Option<(&mut Torrent, Io<'_>)> {
+        let (torrents, io) = self.parts();
+        Some((torrents.get_mut(&id)?, io))
+    }
+
+    /// Does something with a torrent, and what follows from it; `false` if there is none of this name.
+    fn with(
+        &mut self,
+        now: Instant,
+        id: TorrentId,
+        what: impl FnOnce(&mut Torrent, &mut Io<'_>),
+    ) -> bool {
+        self.tick(now);
+        let Some((t, mut io)) = self.at(id) else {
+            return false;
+        };
+        what(t, &mut io);
+        self.settle();
+        true
+    }
+
+    /// Deals with what a call has left for others, until nothing is left.
+    fn settle(&mut self) {
+        loop {
+            if let Some(id) = self.out.wanting.pop_front() {
+                self.serve(id);
+            } else if let Some(node) = self.out.dht_nodes.pop_front() {
+                self.dht_ping_quietly(node);
+            } else if let Some(conn) = self.out.welcomed.pop_front() {
+                self.deliver(conn);
+            } else if core::mem::take(&mut self.out.next_check) {
+                self.next_check();
+            } else if core::mem::take(&mut self.out.places) {
+                self.deal_places();
+            } else if !self.out.starving.is_empty() {
+                // Who still finds too few waits until more come home.
+                let before = self.pool.available();
+                self.feed_starving();
+                if self.pool.available() <= before && self.out.is_settled() {
+                    return;
+                }
+            } else {
+                return;
+            }
         }
-        self.feed_pool_waiters();
+    }
+
+    /// What a torrent wants because others are concerned.
+    fn serve(&mut self, id: TorrentId) {
+        let Some(t) = self.torrents.get_mut(&id) else {
+            return;
+        };
+        let wants = core::mem::take(&mut t.wants);
+        if wants.contains(Wants::DHT_TRACKER) {
+            self.dht_tracker(id);
+        }
+        if wants.contains(Wants::DHT_END) {
+            self.dht_drop_search(id);
+        }
+        if wants.contains(Wants::DHT) {
+            self.dht_wanted(id);
+        }
+        if wants.contains(Wants::TRACKERS) {
+            self.pump_trackers(id);
+        }
+        if wants.contains(Wants::PROCEED)
+            && let Some((t, mut io)) = self.at(id)
+        {
+            t.proceed(&mut io);
+        }
+        if wants.contains(Wants::PLACES) {
+            self.queue_dialler(id);
+        }
+        if wants.contains(Wants::TO_SHARE) {
+            self.share_places(id);
+        }
+    }
+
+    /// Hashes on, one torrent at a time: a disk with a moving head would suffer otherwise.
+    fn next_check(&mut self) {
+        while let Some(id) = self.out.checks.front().copied() {
+            let (torrents, mut io) = self.parts();
+            let t = torrents.get_mut(&id);
+            if t.is_some_and(|t| t.check_on(&mut io)) {
+                return;
+            }
+            self.out.checks.pop_front();
+        }
     }
 
     fn take_home(&mut self, outcome: Outcome) {
@@ -556,16 +622,6 @@ impl Engine {
         if self.binding == 0 {
             self.dht_share();
             self.sweep_trackers(Why::Ready);
-        }
-    }
-
-    /// Marks a torrent as changed; the application hears of it once.
-    fn change(&mut self, id: TorrentId, what: Changes) {
-        if let Some(t) = self.torrents.get_mut(&id) {
-            if t.changes.is_empty() {
-                self.out.changed.push_back(id);
-            }
-            t.changes |= what;
         }
     }
 }

@@ -4,10 +4,9 @@ use alloc::{string::String, vec::Vec};
 
 use super::event::{Level, What};
 use super::ops::Purpose;
-use super::peers::End;
 use super::sweep::Why;
 use super::{Engine, Stop};
-use crate::op::SocketKind;
+use crate::op::{Close, SocketKind};
 use crate::{ConnId, Instant, Op};
 
 impl Engine {
@@ -21,10 +20,15 @@ impl Engine {
             .notice(None, None, Level::Warning, What::InterfaceGone { name });
         self.listening.clear();
         self.udp_bound.clear();
-        let all: Vec<ConnId> = self.conns.iter().map(|conn| conn.id).collect();
-        for id in all {
-            self.close_conn(id, End::Resting("its interface is gone"));
+        let (torrents, mut io) = self.parts();
+        for t in torrents.values_mut() {
+            t.close_all(&mut io, "its interface is gone");
         }
+        let silent: Vec<ConnId> = io.conns.silent().collect();
+        for conn in silent {
+            io.dismiss(conn, Close::Flush);
+        }
+        self.settle();
     }
 
     /// The interface is back: all sockets are bound anew, and peers and trackers are asked again.
@@ -39,6 +43,7 @@ impl Engine {
         self.bind_all();
         self.dht_rebind();
         self.sweep_trackers(Why::NetworkBack);
+        self.settle();
     }
 
     /// The DHT's own sockets, if it has any, get successors on the same ports.

@@ -8,11 +8,12 @@ use alloc::{
 };
 
 use super::dht::Wanted;
+use super::member::MemberId;
 use super::queries::Queries;
 use crate::op::{Claim, SocketKind};
 use crate::tracker::QueryKey;
 use crate::wire::tracker::{TrackerUrl, parse_url};
-use crate::{Block, BlockRef, Config, ConnId, Op, OpId, SocketId, TorrentId};
+use crate::{Block, BlockRef, Config, Op, OpId, SocketId, TorrentId};
 
 /// Why an op was asked for: what its outcome means.
 #[derive(Debug)]
@@ -20,30 +21,54 @@ pub(super) enum Purpose {
     Bind(SocketId, SocketKind),
     Resolve(TorrentId, QueryKey),
     Http(TorrentId, QueryKey),
-    Open(TorrentId),
-    /// Blocks that a peer asked for.
-    Upload(ConnId, TorrentId, Vec<BlockRef>),
-    /// A run of a piece that is being assembled, by the serial number of the assembly: its
-    /// offset in the piece and its length.
-    Write(TorrentId, u32, u64, u32, u32),
-    /// A piece whose rest is hashed from the disk, after its last write.
-    Verify(TorrentId, u32, u64),
-    /// A piece that is hashed because its content is doubted.
-    Check(TorrentId, u32),
-    /// A failed (false) or passed (true) piece is read back to find who lied.
-    Blame(TorrentId, u32, bool),
-    Claim(TorrentId, Claim),
-    Confirm(TorrentId),
-    Flush(TorrentId),
-    Select(TorrentId),
+    /// Work of a torrent's on its files.
+    Disk(TorrentId, DiskJob),
     Release(TorrentId),
-    Save(TorrentId),
     /// A socket of the DHT's own, by the count of its starts.
     DhtBind(u32),
     /// The name of a DHT node, its port, and what it is wanted for.
     DhtName(u16, Wanted),
     /// Something of the DHT's that nobody waits for.
     DhtQuiet,
+}
+
+/// Work on a torrent's files: what its outcome means for the torrent.
+#[derive(Debug)]
+pub(super) enum DiskJob {
+    /// The files are opened.
+    Open,
+    /// The files are taken into use.
+    Claim(Claim),
+    /// Blocks that a peer asked for are read.
+    Upload {
+        /// Who asked.
+        member: MemberId,
+        wanted: Vec<BlockRef>,
+    },
+    /// A run of a piece that is being assembled is written.
+    Write {
+        piece: u32,
+        /// Of the assembly: a later one of the same piece has another.
+        serial: u64,
+        /// Offset in the piece, in bytes.
+        begin: u32,
+        /// Bytes.
+        len: u32,
+    },
+    /// The rest of a piece is hashed from the disk, after its last write.
+    Verify { piece: u32, serial: u64 },
+    /// A piece is hashed because its content is doubted.
+    Check { piece: u32 },
+    /// A piece that passed or failed its check is read back to find who sent false blocks.
+    Blame { piece: u32, passed: bool },
+    /// The files are looked at by their paths.
+    Confirm,
+    /// What was written is flushed.
+    Flush,
+    /// The resume record is saved.
+    Save,
+    /// The disk is told which files are wanted.
+    Select,
 }
 
 impl Purpose {
@@ -58,17 +83,7 @@ impl Purpose {
     /// The torrent whose disk ops this one has to be waited for with.
     pub(super) const fn disk(&self) -> Option<TorrentId> {
         match self {
-            Self::Open(t)
-            | Self::Upload(_, t, _)
-            | Self::Write(t, ..)
-            | Self::Verify(t, ..)
-            | Self::Check(t, _)
-            | Self::Blame(t, ..)
-            | Self::Claim(t, _)
-            | Self::Confirm(t)
-            | Self::Flush(t)
-            | Self::Select(t)
-            | Self::Save(t) => Some(*t),
+            Self::Disk(t, _) => Some(*t),
             Self::Bind(..)
             | Self::Resolve(..)
             | Self::Http(..)
@@ -196,8 +211,8 @@ impl Ops {
         let purposes = &mut self.purposes;
         self.jobs.retain_mut(|op| {
             let idle = op.id().is_some_and(|id| match purposes.get(&id) {
-                Some(Purpose::Upload(_, t, _)) => *t == torrent,
-                Some(Purpose::Check(t, _)) => checks && *t == torrent,
+                Some(Purpose::Disk(t, DiskJob::Upload { .. })) => *t == torrent,
+                Some(Purpose::Disk(t, DiskJob::Check { .. })) => checks && *t == torrent,
                 _ => false,
             });
             if idle {

@@ -8,13 +8,35 @@ use super::event::{Level, Notice, What};
 use super::ops::Ops;
 use super::timers::Timers;
 use super::{Config, Event};
-use crate::TorrentId;
+use crate::{ConnId, TorrentId};
 
 /// Where a torrent, a connection or the DHT puts what concerns others. Nothing in it calls back.
 #[derive(Debug)]
 pub(super) struct Outbox {
     pub(super) ops: Ops,
     pub(super) timers: Timers,
+    /// Torrents that want something of the engine.
+    pub(super) wanting: VecDeque<TorrentId>,
+    /// Places for connections are free, or more torrents want some.
+    pub(super) places: bool,
+    /// Torrents whose pieces are to be hashed; it is the turn of the first one.
+    pub(super) checks: VecDeque<TorrentId>,
+    /// The first of [`Outbox::checks`] may go on, or it is another one's turn.
+    pub(super) next_check: bool,
+    /// Connections that were welcomed, whose events wait.
+    pub(super) welcomed: VecDeque<ConnId>,
+    /// Streams the driver should hear of.
+    pub(super) streams: VecDeque<ConnId>,
+    /// Connections that wait for blocks of the pool, oldest first.
+    pub(super) starving: VecDeque<ConnId>,
+    /// Nodes of the DHT that peers told of.
+    pub(super) dht_nodes: VecDeque<SocketAddr>,
+    /// Peers that broke the protocol.
+    pub(super) hostile_peers: u64,
+    /// Faults of peers that were passed over.
+    pub(super) forgiven: u64,
+    /// Addresses that were not believed.
+    pub(super) refused_addresses: u64,
     /// Torrents with changes the application has not heard of.
     pub(super) changed: VecDeque<TorrentId>,
     pub(super) removed: VecDeque<TorrentId>,
@@ -30,6 +52,17 @@ impl Outbox {
         Self {
             ops: Ops::new(config),
             timers: Timers::default(),
+            wanting: VecDeque::new(),
+            places: false,
+            checks: VecDeque::new(),
+            next_check: false,
+            welcomed: VecDeque::new(),
+            streams: VecDeque::new(),
+            starving: VecDeque::new(),
+            dht_nodes: VecDeque::new(),
+            hostile_peers: 0,
+            forgiven: 0,
+            refused_addresses: 0,
             changed: VecDeque::new(),
             removed: VecDeque::new(),
             notices: VecDeque::new(),
@@ -63,9 +96,19 @@ impl Outbox {
         self.notices.pop_front().map(Event::Notice)
     }
 
+    /// Whether nothing waits for the engine itself.
+    pub(super) fn is_settled(&self) -> bool {
+        self.wanting.is_empty()
+            && self.welcomed.is_empty()
+            && self.dht_nodes.is_empty()
+            && !self.next_check
+            && !self.places
+    }
+
     /// Whether the driver or the application has something to fetch here.
     pub(super) fn is_pending(&self) -> bool {
         self.ops.is_pending()
+            || !self.streams.is_empty()
             || !self.notices.is_empty()
             || !self.changed.is_empty()
             || !self.removed.is_empty()

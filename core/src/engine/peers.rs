@@ -5,19 +5,21 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::connect::local;
-use super::conns::key;
+use super::conns::{Conn, Opened};
+use super::cx;
 use super::event::{Changes, Level, What};
+use super::io::Io;
+use super::member::{Member, MemberId};
 use super::status::PeerSource;
 use super::swarm::{Origin, Released, canonical};
-use super::timers::Timer;
+use super::timers::{Timer, TorrentTimer};
 use super::torrent::Phase;
-use super::torrent::Torrent;
-use super::{Engine, cx};
-use crate::peer::{Blame, Peer, PeerEvent, PeerFault};
+use super::torrent::{Torrent, Wants};
+use crate::op::Close;
+use crate::peer::{Blame, PeerEvent, PeerFault};
 use crate::throttle::Direction;
 use crate::wire::peer::allowed_fast_set;
-use crate::{Bitfield, CloseReason, ConnId, EncryptionPolicy, InfoHash, PeerId, TorrentId};
+use crate::{Bitfield, CloseReason, ConnId, EncryptionPolicy, Op, PeerId};
 
 /// A connection that moved nothing has worked all the same if it held for so long.
 const WORKED: Duration = Duration::from_secs(60);
@@ -42,6 +44,14 @@ pub(super) enum End {
 }
 
 impl End {
+    /// How its stream is closed.
+    pub(super) const fn how(&self) -> Close {
+        match self {
+            Self::Finished(_) | Self::Resting(_) => Close::Flush,
+            Self::Stream(_) | Self::Fault(_) | Self::Banned => Close::Abort,
+        }
+    }
+
     fn reason(&self) -> String {
         match self {
             Self::Stream(CloseReason::Eof) => "closed by the peer".into(),
@@ -57,33 +67,27 @@ impl End {
     }
 }
 
-impl Engine {
+impl Torrent {
     // ---- messages ----
 
-    pub(super) fn on_peer_event(&mut self, id: ConnId, event: PeerEvent) {
+    pub(super) fn on_peer_event(&mut self, io: &mut Io<'_>, id: MemberId, event: PeerEvent) {
         match event {
-            PeerEvent::Handshake { info_hash, peer_id } => {
-                self.on_handshake(id, info_hash, peer_id);
-            }
-            PeerEvent::Established => self.on_established(id),
+            // They were heard before the peer was taken in.
+            PeerEvent::Handshake { .. } | PeerEvent::Established => {}
             PeerEvent::Closed(fault) => {
                 if fault.blame() == Blame::Peer {
-                    self.hostile_peers += 1;
+                    io.out.hostile_peers += 1;
                 }
-                self.close_conn(id, End::Fault(fault));
+                self.close_member(io, id, End::Fault(fault));
             }
-            PeerEvent::Block { at, block } => self.on_block(id, at, block),
+            PeerEvent::Block { at, block } => self.on_block(io, id, at, block),
             PeerEvent::Rejected(at) => self.on_rejected(id, at),
-            PeerEvent::Unwanted { len } => {
-                if let Some(t) = self.torrent_of(id) {
-                    t.wasted += u64::from(len);
-                }
-            }
-            PeerEvent::Forgiven => self.forgiven += 1,
-            PeerEvent::HasChanged => self.on_has_changed(id),
-            PeerEvent::HasAll => self.on_has_reset(id, true),
-            PeerEvent::HasNone => self.on_has_reset(id, false),
-            PeerEvent::Have(piece) => self.on_have(id, piece),
+            PeerEvent::Unwanted { len } => self.wasted += u64::from(len),
+            PeerEvent::Forgiven => io.out.forgiven += 1,
+            PeerEvent::HasChanged => self.on_has_changed(io, id),
+            PeerEvent::HasAll => self.on_has_reset(io, id, true),
+            PeerEvent::HasNone => self.on_has_reset(io, id, false),
+            PeerEvent::Have(piece) => self.on_have(io, id, piece),
             PeerEvent::DontHave(piece) => {
                 if let Some(mut tally) = self.tally(id) {
                     tally.lost(piece);
@@ -91,156 +95,185 @@ impl Engine {
             }
             PeerEvent::Requested(at) => self.on_request(id, at),
             PeerEvent::Cancelled(at) => {
-                if let Some(conn) = self.conns.get_mut(id) {
-                    conn.uploads.retain(|r| *r != at);
+                if let Some(member) = self.members.get_mut(id) {
+                    member.uploads.retain(|r| *r != at);
                 }
             }
-            PeerEvent::TakesNothing => self.take_back(id),
-            PeerEvent::Extended => self.on_extended(id),
+            PeerEvent::TakesNothing => self.take_back(io, id),
+            PeerEvent::Extended => self.on_extended(io, id),
             PeerEvent::MetadataRequested(piece) => self.serve_metadata(id, piece),
-            PeerEvent::MetadataPiece { index, data, .. } => self.on_metadata(id, index, data),
-            PeerEvent::MetadataRejected(piece) => self.on_no_metadata(id, piece),
-            PeerEvent::Pex { added, .. } => self.on_pex(id, added.iter().map(|(addr, _)| *addr)),
+            PeerEvent::MetadataPiece { index, data, .. } => self.on_metadata(io, id, index, data),
+            PeerEvent::MetadataRejected(piece) => self.on_no_metadata(io, id, piece),
+            PeerEvent::Pex { added, .. } => {
+                self.on_pex(io, id, added.iter().map(|(addr, _)| *addr));
+            }
             PeerEvent::Choked => {
                 if let Some(mut tally) = self.tally(id) {
                     tally.choked();
                 }
             }
-            PeerEvent::Interested => self.on_interested(id),
+            PeerEvent::Interested => self.on_interested(io, id),
             // A refill follows every batch of events, and the choker looks for itself.
             PeerEvent::Unchoked
             | PeerEvent::NotInterested
             | PeerEvent::Suggested(_)
             | PeerEvent::AllowedFast(_) => {}
-            PeerEvent::DhtPort(port) => self.on_dht_port(id, port),
+            PeerEvent::DhtPort(port) => self.on_dht_port(io, id, port),
         }
     }
 
-    fn torrent_of(&mut self, id: ConnId) -> Option<&mut Torrent> {
-        let torrent = self.conns.get(id)?.torrent?;
-        self.torrents.get_mut(&torrent)
-    }
-
-    /// An incoming peer names the torrent it is after.
-    fn on_handshake(&mut self, id: ConnId, info_hash: InfoHash, peer_id: PeerId) {
-        let Some(conn) = self.conns.get(id) else {
+    /// An accepted peer named this torrent: answers it, or lets it go.
+    pub(super) fn welcome(&mut self, io: &mut Io<'_>, id: ConnId, peer_id: PeerId) {
+        let Some(remote) = io.conns.remote(id) else {
             return;
         };
-        if !conn.incoming {
+        // It waits for an answer, among those that have said nothing yet and for as long.
+        if self.is_opening() {
             return;
         }
-        let remote = conn.remote;
-        let torrent = self.by_hash.get(&info_hash).copied();
-        let refusal = match torrent.and_then(|t| self.torrents.get(&t)) {
-            None => Some("asks for a torrent that is not here"),
-            // It waits for an answer, among those that have said nothing yet and for as long.
-            Some(t) if t.is_opening() => return,
-            Some(t) if !t.is_running() => Some("asks for a torrent at rest"),
-            Some(t) if t.is_full(&self.config) => Some("the torrent has enough connections"),
-            Some(_) if peer_id == self.peer_id => Some("this is ourselves"),
-            Some(t) if t.swarm.is_ip_banned(remote.ip()) => Some("bad data came from its address"),
-            Some(t) if self.is_crowded(t.id, remote.ip()) => {
-                Some("too many connections from one address")
+        let refused = !self.is_running()
+            || self.is_full(io.config)
+            || peer_id == io.peer_id
+            || self.swarm.is_ip_banned(remote.ip())
+            || self.is_crowded(io, remote.ip());
+        if refused {
+            io.dismiss(id, Close::Flush);
+            return;
+        }
+        self.members.connecting(id, remote, None);
+        let local = self.local(io, remote);
+        if let Some(stream) = io.conns.claimed(id, self.id) {
+            stream.peer.welcome(&mut cx!(io), &local);
+        }
+    }
+
+    /// Answers those who asked for the torrent while it was being opened, unless it still is.
+    pub(super) fn answer_waiting(&mut self, io: &mut Io<'_>) {
+        if self.is_opening() {
+            return;
+        }
+        let waiting: Vec<ConnId> = io.conns.silent().collect();
+        for id in waiting {
+            let Some(greeting) = io.conns.greeting(id) else {
+                continue;
+            };
+            let peer = &greeting.stream.peer;
+            if let Some(peer_id) = peer.peer_id()
+                && peer.info_hash() == Some(self.info_hash)
+                && peer.awaits_welcome()
+            {
+                self.welcome(io, id, peer_id);
+                // It is heard like any other whose state has changed.
+                io.out.welcomed.push_back(id);
             }
-            Some(_) => None,
-        };
-        let (Some(torrent), None) = (torrent, refusal) else {
-            self.close_conn(id, End::Finished(refusal.unwrap_or_default()));
+        }
+    }
+
+    /// Bytes came from a peer.
+    pub(super) fn handle_read(&mut self, io: &mut Io<'_>, id: MemberId, len: usize) {
+        let Some(member) = self.members.get_mut(id) else {
             return;
         };
-        let (port, dht) = (self.ports().towards(remote.ip()), self.dht_is_active());
-        let Some(t) = self.torrents.get_mut(&torrent) else {
+        member.stream.charge_read(&mut io.flow(), len);
+        let peer = &mut member.stream.peer;
+        peer.handle_read(&mut cx!(io), io.pool, len, &|_| None);
+        self.handle_peer(io, id);
+    }
+
+    /// Bytes were sent to a peer.
+    pub(super) fn handle_written(&mut self, io: &mut Io<'_>, id: MemberId, len: usize) {
+        let Some(member) = self.members.get_mut(id) else {
             return;
         };
-        self.conns.greeted(id);
-        t.conns.push(id.index);
-        t.connecting += 1;
-        let local = local(t, &self.config, self.peer_id, port, dht, remote);
-        if let Some(conn) = self.conns.join(id, torrent)
-            && let Some(peer) = &mut conn.peer
+        let peer = &mut member.stream.peer;
+        let before = peer.totals().payload_up;
+        peer.handle_written(&mut cx!(io), io.pool, len);
+        let sent = peer.totals().payload_up - before;
+        member.stream.charge_written(&mut io.flow(), len);
+        if sent > 0 {
+            member.useful = io.now;
+            self.uploaded += sent;
+            self.unsaved = true;
+            self.up.add(io.now, sent);
+        }
+        self.handle_peer(io, id);
+        if sent > 0 {
+            self.end_turn(io, id, sent);
+        }
+    }
+
+    /// Deals with what a peer's machine has to say, then with what follows from it.
+    pub(super) fn handle_peer(&mut self, io: &mut Io<'_>, id: MemberId) {
+        while let Some(member) = self.members.get_mut(id)
+            && let Some(event) = member.stream.peer.poll_event()
         {
-            peer.welcome(&mut cx!(self), &local);
+            self.on_peer_event(io, id, event);
+        }
+        if core::mem::take(&mut self.freed) {
+            self.refill_all(io);
+        }
+        self.refill(io, id);
+        self.pump_uploads(io, id);
+        if let Some(member) = self.members.get_mut(id) {
+            member.stream.rearm(io.out);
+            io.refresh(member);
         }
     }
 
-    /// Answers those who asked for a torrent while it was being opened, unless it still is.
-    pub(super) fn answer_waiting(&mut self, torrent: TorrentId) {
-        let Some(t) = self.torrents.get(&torrent).filter(|t| !t.is_opening()) else {
-            return;
-        };
-        let info_hash = t.info_hash;
-        let asked = |id: ConnId| {
-            let (hash, peer_id) = self.conns.get(id)?.waits_for()?;
-            (hash == info_hash).then_some((id, peer_id))
-        };
-        let waiting: Vec<_> = self.conns.greeting().filter_map(asked).collect();
-        for (id, peer_id) in waiting {
-            self.on_handshake(id, info_hash, peer_id);
-            self.drain(id);
-        }
-    }
-
-    /// Both handshakes are through.
-    fn on_established(&mut self, id: ConnId) {
-        if self.is_duplicate(id) {
+    /// Both handshakes of a connection are through.
+    pub(super) fn take_in(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        if self.is_duplicate(io, conn) {
             return;
         }
         // Only one that others reach is worth telling of.
-        let dht_ports = self.dht.as_ref().and_then(|s| s.reachable_ports());
-        let Some(conn) = self.conns.get_mut(id) else {
+        let dht_ports = io.dht.and_then(super::dht::Server::reachable_ports);
+        let bucket = io.throttle.add(self.bucket);
+        let (now, members) = (io.now, &mut self.members);
+        let mut id = None;
+        io.conns.established(conn, self.id, |greeting| {
+            let new = members.insert(conn, |id| Member::new(id, now, bucket, greeting));
+            *id.insert(new)
+        });
+        let Some(member) = id.and_then(|id| self.members.get_mut(id)) else {
+            io.throttle.remove(io.now, bucket);
             return;
         };
-        let (Some(torrent), Some(peer)) = (conn.torrent, &mut conn.peer) else {
-            return;
-        };
-        let Some(t) = self.torrents.get_mut(&torrent) else {
-            return;
-        };
-        conn.established = Some(self.now);
-        conn.useful = self.now;
-        if !conn.incoming {
-            self.half_open = self.half_open.saturating_sub(1);
-        }
-        t.connecting = t.connecting.saturating_sub(1);
-        if conn.bucket.is_none() {
-            conn.bucket = Some(self.throttle.add(t.bucket));
-        }
-        if let Some(info) = &t.info {
+        let peer = &mut member.stream.peer;
+        if let Some(info) = &self.info {
             peer.set_pieces(info.piece_count());
         }
-        match &t.picker {
+        match &self.picker {
             Some(picker) => peer.bitfield(picker.have()),
             // BEP 6 wants one of the three messages, also before we know what there is to have.
             None => peer.bitfield(&Bitfield::new(0)),
         }
-        let dht_port = dht_ports.and_then(|ports| ports.towards(conn.remote.ip()));
-        if let Some(port) = dht_port.filter(|_| !t.is_private()) {
+        let remote = member.stream.remote;
+        let private = self.info.as_ref().is_some_and(|info| info.private());
+        let dht_port = dht_ports.and_then(|ports| ports.towards(remote.ip()));
+        if let Some(port) = dht_port.filter(|_| !private) {
             peer.port(port);
         }
-        let client = peer.peer_id().map(client_of).unwrap_or_default();
-        let (encryption, incoming) = (peer.encryption(), conn.incoming);
-        let remote = conn.remote;
-        if !self.out.timers.is_armed(Timer::Round(torrent)) {
-            self.out.timers.set(
-                Timer::Round(torrent),
-                Some(self.now + super::rounds::FIRST_ROUND),
-            );
-        }
-        if self.config.pex && !self.out.timers.is_armed(Timer::Pex(torrent)) {
-            self.out.timers.set(
-                Timer::Pex(torrent),
-                Some(self.now + super::rounds::PEX_INTERVAL),
-            );
-        }
         let what = What::Connected {
-            client,
-            encryption,
-            incoming,
+            client: peer.peer_id().map(client_of).unwrap_or_default(),
+            encryption: peer.encryption(),
+            incoming: member.incoming,
         };
-        self.out
-            .notice(Some(torrent), Some(remote), Level::Detail, what);
-        self.change(torrent, Changes::PEERS);
-        self.deal_places();
+        self.arm_once(io, TorrentTimer::Round, super::rounds::FIRST_ROUND);
+        if io.config.pex {
+            self.arm_once(io, TorrentTimer::Pex, super::rounds::PEX_INTERVAL);
+        }
+        io.out
+            .notice(Some(self.id), Some(remote), Level::Detail, what);
+        self.change(io, Changes::PEERS);
+        io.out.places = true;
+    }
+
+    /// Arms a timer unless it is armed.
+    fn arm_once(&self, io: &mut Io<'_>, timer: TorrentTimer, after: Duration) {
+        let timer = Timer::Torrent(self.id, timer);
+        if !io.out.timers.is_armed(timer) {
+            io.out.timers.set(timer, Some(io.now + after));
+        }
     }
 
     /// Ends one of two connections with the same peer, or one with ourselves. Both sides keep
@@ -248,316 +281,345 @@ impl Engine {
     ///
     /// Anybody can repeat the id of another peer: two connections are taken for one peer's only
     /// if they lead to the same IP address. Else both stay.
-    fn is_duplicate(&mut self, id: ConnId) -> bool {
-        let Some(conn) = self.conns.get(id) else {
+    fn is_duplicate(&mut self, io: &mut Io<'_>, conn: ConnId) -> bool {
+        let Some(greeting) = io.conns.greeting(conn) else {
             return true;
         };
-        let (Some(torrent), Some(peer_id)) =
-            (conn.torrent, conn.peer.as_ref().and_then(Peer::peer_id))
-        else {
+        let stream = &greeting.stream;
+        let (incoming, ip) = (greeting.is_incoming(), stream.remote.ip());
+        let Some(peer_id) = stream.peer.peer_id() else {
             return false;
         };
-        if peer_id == self.peer_id {
-            self.close_conn(id, End::Finished("this is ourselves"));
+        if peer_id == io.peer_id {
+            self.close_conn(io, conn, End::Finished("this is ourselves"));
             return true;
         }
-        let (incoming, ip) = (conn.incoming, conn.remote.ip());
-        let Some(t) = self.torrents.get(&torrent) else {
-            return true;
-        };
-        let other = t.conns.iter().filter(|i| **i != id.index).find_map(|i| {
-            let c = self.conn_at(*i)?;
-            let same = c.remote.ip() == ip && c.peer.as_ref()?.peer_id() == Some(peer_id);
-            (c.established.is_some() && same).then_some((c.id, c.incoming))
-        });
-        let Some((other, other_incoming)) = other else {
+        let same =
+            |m: &&Member| m.stream.remote.ip() == ip && m.stream.peer.peer_id() == Some(peer_id);
+        let Some(other) = self.members.iter().find(same) else {
             return false;
         };
-        let keep_incoming = peer_id > self.peer_id;
-        let keep_new = incoming != other_incoming && incoming == keep_incoming;
-        let loser = if keep_new { other } else { id };
-        self.close_conn(loser, End::Finished("connected twice"));
+        let keep_incoming = peer_id > io.peer_id;
+        let keep_new = incoming != other.incoming && incoming == keep_incoming;
+        let end = End::Finished("connected twice");
+        if keep_new {
+            let other = other.id;
+            self.close_member(io, other, end);
+        } else {
+            self.close_conn(io, conn, end);
+        }
         !keep_new
     }
 
     /// The extension handshake came (BEP 10).
-    fn on_extended(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id) else {
+    fn on_extended(&mut self, io: &mut Io<'_>, id: MemberId) {
+        let Some(member) = self.members.get_mut(id) else {
             return;
         };
-        let (Some(torrent), Some(peer)) = (conn.torrent, &conn.peer) else {
-            return;
-        };
+        let peer = &member.stream.peer;
         // One that had no metadata may have said that it has now.
-        conn.metadata_pause = None;
+        member.metadata_pause = None;
         let port = peer.extended().and_then(|e| e.port).filter(|p| *p != 0);
-        if let (true, Some(port), None) = (conn.incoming, port, conn.listen) {
-            let addr = canonical(SocketAddr::new(conn.remote.ip(), port));
-            conn.listen = Some(addr);
-            if let Some(t) = self.torrents.get_mut(&torrent) {
-                t.swarm.learn(&mut cx!(self), addr, PeerSource::Incoming);
-                t.swarm.occupy(addr);
-                if t.swarm.is_banned(addr) {
-                    self.close_conn(id, End::Banned);
-                    return;
-                }
+        if let (true, Some(port), None) = (member.incoming, port, member.listen) {
+            let addr = canonical(SocketAddr::new(member.stream.remote.ip(), port));
+            member.listen = Some(addr);
+            self.swarm.learn(&mut cx!(io), addr, PeerSource::Incoming);
+            self.swarm.occupy(addr);
+            if self.swarm.is_banned(addr) {
+                self.close_member(io, id, End::Banned);
+                return;
             }
         }
-        self.request_metadata(torrent);
-        self.check_usefulness(id);
+        self.request_metadata(io);
+        self.check_usefulness(io, id);
     }
 
     /// A new, whole set of pieces.
-    pub(super) fn on_has_changed(&mut self, id: ConnId) {
+    pub(super) fn on_has_changed(&mut self, io: &mut Io<'_>, id: MemberId) {
         if let Some(mut tally) = self.tally(id) {
             tally.replaced();
-            self.note_seed(id);
+            self.note_seed(io, id);
         }
     }
 
-    fn on_has_reset(&mut self, id: ConnId, all: bool) {
+    fn on_has_reset(&mut self, io: &mut Io<'_>, id: MemberId, all: bool) {
         if let Some(mut tally) = self.tally(id) {
             tally.reset(all);
-            self.note_seed(id);
+            self.note_seed(io, id);
         }
     }
 
     /// Remembers a peer that has everything as a seed, and lets it go if so do we.
-    fn note_seed(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get(id) else {
+    fn note_seed(&mut self, io: &mut Io<'_>, id: MemberId) {
+        let Some(member) = self.members.get(id) else {
             return;
         };
-        if let (Some(torrent), Some(peer), Some(addr)) = (conn.torrent, &conn.peer, conn.listen)
-            && peer.is_seed()
-            && let Some(t) = self.torrents.get_mut(&torrent)
+        if let Some(addr) = member.listen
+            && member.stream.peer.is_seed()
         {
-            t.swarm.mark_seed(addr);
+            self.swarm.mark_seed(addr);
         }
-        self.check_usefulness(id);
+        self.check_usefulness(io, id);
     }
 
-    fn on_have(&mut self, id: ConnId, piece: u32) {
+    fn on_have(&mut self, io: &mut Io<'_>, id: MemberId, piece: u32) {
         if self.tally(id).is_some_and(|mut tally| tally.gained(piece)) {
-            self.note_seed(id);
+            self.note_seed(io, id);
         }
     }
 
     /// It became interested: a free upload slot need not wait for the next round.
-    fn on_interested(&mut self, id: ConnId) {
-        if let Some(torrent) = self.conns.get(id).and_then(|c| c.torrent) {
-            self.unchoke_early(torrent, id);
-        }
-        self.allow_fast(id);
+    fn on_interested(&mut self, io: &mut Io<'_>, id: MemberId) {
+        self.unchoke_early(io, id);
+        self.allow_fast(io, id);
     }
 
     /// A newcomer that has to wait for its turn gets something to trade with before (BEP 6). Not
     /// under an upload limit: those who have a slot would wait for it, and the first pieces of a
     /// seed with a thin uplink would all be late.
-    fn allow_fast(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id) else {
+    fn allow_fast(&mut self, io: &mut Io<'_>, id: MemberId) {
+        if !self.is_exchanging() {
+            return;
+        }
+        let Some(member) = self.members.get_mut(id) else {
             return;
         };
-        let (Some(torrent), Some(peer), SocketAddr::V4(remote)) =
-            (conn.torrent, &mut conn.peer, conn.remote)
-        else {
+        let SocketAddr::V4(remote) = member.stream.remote else {
             return;
         };
-        let (Some(t), Some(bucket)) = (self.torrents.get(&torrent), conn.bucket) else {
+        let peer = &mut member.stream.peer;
+        if !peer.peer_interested() || !peer.am_choking() {
             return;
-        };
-        let waits = peer.peer_interested() && peer.am_choking();
-        let (true, true, Some(info), Some(picker)) = (waits, t.is_exchanging(), &t.info, &t.picker)
-        else {
+        }
+        let (Some(info), Some(picker)) = (&self.info, &self.picker) else {
             return;
         };
         // Without slots no peer is served, and a free slot is assigned within 50 ms anyway.
-        let served = self.config.upload_slots != Some(0) && !t.choker.has_vacancy();
-        let limited = self.throttle.is_limited(bucket, Direction::Up);
+        let served = io.config.upload_slots != Some(0) && !self.choker.has_vacancy();
+        let limited = io.throttle.is_limited(member.bucket, Direction::Up);
         if peer.has_granted_fast() || limited || !served {
             return;
         }
-        for piece in allowed_fast_set(*remote.ip(), t.info_hash, info.piece_count(), ALLOWED_FAST) {
+        for piece in allowed_fast_set(
+            *remote.ip(),
+            self.info_hash,
+            info.piece_count(),
+            ALLOWED_FAST,
+        ) {
             if picker.have().get(piece) {
                 peer.allow_fast(piece);
             }
         }
-        self.conns.refresh(id);
+        io.refresh(member);
+    }
+
+    /// A peer told the port of its DHT node (BEP 5). Once a connection is enough, and a private
+    /// torrent's peers are nobody's business.
+    fn on_dht_port(&mut self, io: &mut Io<'_>, id: MemberId, port: u16) {
+        if self.is_private() || port == 0 {
+            return;
+        }
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        if core::mem::replace(&mut member.dht_port_told, true) {
+            return;
+        }
+        let node = SocketAddr::new(member.stream.remote.ip(), port);
+        io.out.dht_nodes.push_back(node);
     }
 
     /// Ends a connection that neither side can gain from: both are complete.
-    pub(super) fn check_usefulness(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get(id) else {
+    pub(super) fn check_usefulness(&mut self, io: &mut Io<'_>, id: MemberId) {
+        let Some(member) = self.members.get(id) else {
             return;
         };
-        let (Some(t), Some(peer)) = (conn.torrent.and_then(|t| self.torrents.get(&t)), &conn.peer)
-        else {
-            return;
-        };
+        let peer = &member.stream.peer;
         let they_are_done = peer.is_seed() || peer.extended().is_some_and(|e| e.upload_only);
-        if t.is_done()
-            && they_are_done
-            && conn.established.is_some()
-            && matches!(t.phase, Phase::Ready)
-        {
-            self.close_conn(id, End::Finished("both sides are complete"));
+        if self.is_done() && they_are_done && matches!(self.phase, Phase::Ready) {
+            self.close_member(io, id, End::Finished("both sides are complete"));
         }
     }
 
     // ---- the end ----
 
-    /// Forgets a connection: its blocks go home, its requests to others, its place to the next.
-    pub(super) fn drop_conn(&mut self, id: ConnId, why: End) {
-        let Some(mut conn) = self.conns.remove(id) else {
+    /// Closes the stream of a peer and forgets it.
+    pub(super) fn close_member(&mut self, io: &mut Io<'_>, id: MemberId, why: End) {
+        if let Some(member) = self.members.get(id) {
+            let (conn, how) = (member.stream.id, why.how());
+            io.out.ops.stream(Op::TcpClose { conn, how });
+            self.drop_member(io, id, &why);
+        }
+    }
+
+    /// Closes a stream and forgets the connection.
+    pub(super) fn close_conn(&mut self, io: &mut Io<'_>, conn: ConnId, why: End) {
+        let how = why.how();
+        io.out.ops.stream(Op::TcpClose { conn, how });
+        self.drop_conn(io, conn, why);
+    }
+
+    /// Forgets a connection of this torrent.
+    pub(super) fn drop_conn(&mut self, io: &mut Io<'_>, conn: ConnId, why: End) {
+        if let Some(Conn::Member(_, id)) = io.conns.get(conn) {
+            let id = *id;
+            return self.drop_member(io, id, &why);
+        }
+        let Some(remote) = io.conns.remote(conn) else {
             return;
         };
-        self.out.timers.set(Timer::Conn(id.index), None);
-        if conn.established.is_none() && !conn.incoming {
-            self.half_open = self.half_open.saturating_sub(1);
-        }
-        if let Some(bucket) = conn.bucket {
-            self.throttle.remove(self.now, bucket);
-        }
-        let shook_hands = conn.established.is_some();
-        let moved = conn
-            .peer
-            .as_ref()
-            .map(Peer::totals)
-            .is_some_and(|t| t.payload_down + t.payload_up > 0);
-        let worked = moved || conn.established.is_some_and(|at| at + WORKED <= self.now);
-        if let Some(torrent) = conn.torrent
-            && let Some(t) = self.torrents.get_mut(&torrent)
-        {
-            t.conns.retain(|i| *i != id.index);
-            if !shook_hands {
-                t.connecting = t.connecting.saturating_sub(1);
-            }
-            if let (Some(peer), Some(picker)) = (&mut conn.peer, &mut t.picker) {
-                for at in peer.in_flight() {
-                    picker.aborted(at, key(id));
-                }
-                if !conn.counted.is_empty() {
-                    picker.peer_left(&conn.counted);
-                }
-                picker.peer_gone(key(id), &mut conn.pick);
-            }
-            if conn.peer.as_ref().is_some_and(|p| !p.am_choking()) {
-                t.choker.peer_gone();
-            }
-            let opened = conn.peer.is_some();
+        let dialing = match io.forget(conn) {
+            Some(Conn::Dialing(dialing)) => Some((dialing, false)),
+            Some(Conn::Greeting(greeting)) => match greeting.opened {
+                Opened::ByUs(dialing) => Some((dialing, true)),
+                Opened::ByPeer(_) => None,
+            },
+            _ => None,
+        };
+        self.members.given_up(conn, remote);
+        if let Some((dialing, opened)) = dialing {
             let how = match &why {
+                End::Banned => Released::Banned,
+                End::Finished(_) => Released::Useless,
+                End::Resting(_) => Released::Resting,
+                End::Fault(fault) if fault.blame() == Blame::Peer => Released::Failed,
+                _ if opened => match io.config.encryption {
+                    // Only once: the second kind fails for good.
+                    EncryptionPolicy::Preferred if dialing.encrypt => Released::TryOtherEncryption,
+                    EncryptionPolicy::Allowed if !dialing.encrypt => Released::TryOtherEncryption,
+                    _ => Released::Failed,
+                },
+                _ => Released::Failed,
+            };
+            self.release(io, dialing.addr, how);
+        }
+        self.part(io, remote, &why);
+    }
+
+    /// Forgets a peer: its blocks go home, its requests to others, its place to the next.
+    pub(super) fn drop_member(&mut self, io: &mut Io<'_>, id: MemberId, why: &End) {
+        let Some(mut member) = self.members.remove(id) else {
+            return;
+        };
+        let conn = member.stream.id;
+        io.conns.remove(conn);
+        io.conns.left(&member);
+        io.out.timers.set(Timer::Conn(conn), None);
+        io.throttle.remove(io.now, member.bucket);
+        let peer = &mut member.stream.peer;
+        let totals = peer.totals();
+        let moved = totals.payload_down + totals.payload_up > 0;
+        let worked = moved || member.established + WORKED <= io.now;
+        if let Some(picker) = &mut self.picker {
+            for at in peer.in_flight() {
+                picker.aborted(at, id.key());
+            }
+            if !member.counted.is_empty() {
+                picker.peer_left(&member.counted);
+            }
+            picker.peer_gone(id.key(), &mut member.pick);
+        }
+        if !peer.am_choking() {
+            self.choker.peer_gone();
+        }
+        if let Some(addr) = member.listen {
+            let how = match why {
                 End::Banned => Released::Banned,
                 End::Finished(_) => Released::Useless,
                 End::Resting(_) => Released::Resting,
                 End::Fault(fault) if fault.blame() == Blame::Peer => Released::Failed,
                 // One that lets us in only to hang up is not to be called every ten seconds.
                 _ if worked => Released::Worked,
-                _ if shook_hands => Released::Failed,
-                _ if opened && !conn.incoming => match self.config.encryption {
-                    // Only once: the second kind fails for good.
-                    EncryptionPolicy::Preferred if conn.encrypt => Released::TryOtherEncryption,
-                    EncryptionPolicy::Allowed if !conn.encrypt => Released::TryOtherEncryption,
-                    _ => Released::Failed,
-                },
                 _ => Released::Failed,
             };
-            let twin = |i: &u32| self.conns.at(*i).is_some_and(|c| c.listen == conn.listen);
-            if let Some(addr) = conn.listen
-                && (how == Released::Banned || !t.conns.iter().any(twin))
-            {
-                t.swarm.released(self.now, addr, how);
-            }
-            if moved {
-                if t.departed.len() >= MAX_DEPARTED {
-                    t.departed.pop_front();
-                }
-                let addr = conn.listen.unwrap_or(conn.remote);
-                t.departed.push_back((key(id), addr));
-            }
-            let kick = shook_hands && t.is_exchanging();
-            let reason = why.reason();
-            let peer = Some(conn.remote);
-            self.out.notice(
-                Some(torrent),
-                peer,
-                Level::Detail,
-                What::Disconnected { reason },
-            );
-            self.change(torrent, Changes::PEERS);
-            if kick {
-                self.refill_all(torrent);
-            }
-            if conn.metadata_asked.is_some() {
-                self.request_metadata(torrent);
-            }
-            // Behind those that wait for the place.
-            self.queue_dialler(torrent);
+            self.release(io, addr, how);
         }
-        if let Some(mut peer) = conn.peer {
-            peer.close(&mut self.pool);
+        if moved {
+            if self.departed.len() >= MAX_DEPARTED {
+                self.departed.pop_front();
+            }
+            self.departed.push_back((id.key(), member.addr()));
         }
-        self.deal_places();
-        self.feed_pool_waiters();
+        self.part(io, member.stream.remote, why);
+        if self.is_exchanging() {
+            self.refill_all(io);
+        }
+        if member.metadata_asked.is_some() {
+            self.request_metadata(io);
+        }
+        member.stream.peer.close(io.pool);
+    }
+
+    /// An address is free to be tried again, unless another connection leads there.
+    fn release(&mut self, io: &Io<'_>, addr: SocketAddr, how: Released) {
+        if how == Released::Banned || !self.members.uses(addr) {
+            self.swarm.released(io.now, addr, how);
+        }
+    }
+
+    /// Tells of the end of a connection. Its place is free; this torrent stands behind those that
+    /// wait for it.
+    fn part(&mut self, io: &mut Io<'_>, remote: SocketAddr, why: &End) {
+        let reason = why.reason();
+        let what = What::Disconnected { reason };
+        io.out
+            .notice(Some(self.id), Some(remote), Level::Detail, what);
+        self.change(io, Changes::PEERS);
+        self.want(io, Wants::PLACES);
     }
 
     /// Learns addresses, as far as they are believed, and tries them.
     pub(super) fn learn(
         &mut self,
-        id: TorrentId,
+        io: &mut Io<'_>,
         peers: impl IntoIterator<Item = SocketAddr>,
         origin: impl Into<Origin>,
     ) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
         let origin = origin.into();
         for addr in peers {
             let addr = canonical(addr);
             if !origin.may_name(addr.ip()) {
-                self.refused_addresses += 1;
+                io.out.refused_addresses += 1;
                 continue;
             }
             // One that is connected may have been forgotten for want of room.
-            let used = |i: &u32| self.conns.at(*i).is_some_and(|c| c.listen == Some(addr));
-            if t.swarm.learn(&mut cx!(self), addr, origin) && t.conns.iter().any(used) {
-                t.swarm.occupy(addr);
+            if self.swarm.learn(&mut cx!(io), addr, origin) && self.members.uses(addr) {
+                self.swarm.occupy(addr);
             }
         }
-        self.connect_more(id);
+        self.want(io, Wants::PLACES);
     }
 
     /// Lets all peers of a torrent go.
-    pub(super) fn close_all(&mut self, id: TorrentId, why: &'static str) {
-        let conns = self
-            .torrents
-            .get(&id)
-            .map(|t| t.conns.clone())
-            .unwrap_or_default();
-        for index in conns {
-            if let Some(id) = self.conn_at(index).map(|c| c.id) {
-                self.close_conn(id, End::Resting(why));
-            }
+    pub(super) fn close_all(&mut self, io: &mut Io<'_>, why: &'static str) {
+        for id in self.members.ids() {
+            self.close_member(io, id, End::Resting(why));
+        }
+        let unfinished: Vec<ConnId> = self.members.unfinished().collect();
+        for conn in unfinished {
+            self.close_conn(io, conn, End::Resting(why));
         }
     }
 
     /// Refuses a peer from now on: it sent bytes that failed the hash check.
-    pub(super) fn ban(&mut self, id: TorrentId, addr: SocketAddr) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        let news = t.swarm.ban(addr);
-        let refused = |i: &u32| {
-            let conn = self.conns.at(*i)?;
-            let banned = conn.listen.is_some_and(|a| t.swarm.is_banned(a));
-            (banned || t.swarm.is_banned(conn.remote)).then_some(conn.id)
-        };
-        let conns: Vec<ConnId> = t.conns.iter().filter_map(refused).collect();
+    pub(super) fn ban(&mut self, io: &mut Io<'_>, addr: SocketAddr) {
+        let news = self.swarm.ban(addr);
+        let banned = |addr: SocketAddr| self.swarm.is_banned(addr);
+        let refused = |m: &&Member| m.listen.is_some_and(banned) || banned(m.stream.remote);
+        let members = self.members.iter().filter(refused).map(|m| m.id);
+        let members: Vec<MemberId> = members.collect();
+        let refused = |conn: &ConnId| io.conns.remote(*conn).is_some_and(banned);
+        let conns: Vec<ConnId> = self.members.unfinished().filter(refused).collect();
         // More of what it sent may fail once it is gone.
         if news {
-            self.out
-                .notice(Some(id), Some(addr), Level::Warning, What::Banned);
+            io.out
+                .notice(Some(self.id), Some(addr), Level::Warning, What::Banned);
+        }
+        for id in members {
+            self.close_member(io, id, End::Banned);
         }
         for conn in conns {
-            self.close_conn(conn, End::Banned);
+            self.close_conn(io, conn, End::Banned);
         }
     }
 }

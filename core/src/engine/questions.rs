@@ -1,12 +1,13 @@
 //! Snapshots for the application. None of these is on a hot path.
 
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 
+use super::conns::Conn;
 use super::status::{EngineStatus, FileStatus, PeerStatus, TorrentStatus};
 use super::torrent::Torrent;
 use super::{Engine, FilePriority};
 use crate::metainfo::{FileKind, Info};
-use crate::peer::Peer;
+use crate::peer::crypto::StreamEncryption;
 use crate::sync::Arc;
 use crate::torrent::picker::Picker;
 use crate::tracker::TrackerStatus;
@@ -53,15 +54,7 @@ impl Engine {
     pub fn torrent(&self, now: Instant, id: TorrentId) -> Option<TorrentStatus> {
         let now = self.now.max(now);
         let t = self.torrents.get(&id)?;
-        let peers = || {
-            t.conns
-                .iter()
-                .filter_map(|i| self.conns.at(*i))
-                .filter(|c| c.established.is_some())
-        };
-        let seeds = peers()
-            .filter(|c| c.peer.as_ref().is_some_and(Peer::is_seed))
-            .count();
+        let seeds = t.members.iter().filter(|m| m.stream.peer.is_seed()).count();
         let total = t.info.as_ref().map_or(0, |i| i.total_len());
         let (done, pieces_done) = match (&t.picker, &t.info) {
             (Some(picker), Some(info)) => (bytes_in(info, picker.have()), picker.have().count()),
@@ -93,9 +86,9 @@ impl Engine {
             wasted: t.wasted,
             rate_down: t.down.get(now),
             rate_up: t.up.get(now),
-            peers: peers().count() as u32,
+            peers: t.members.established() as u32,
             seeds: seeds as u32,
-            connecting: t.connecting,
+            connecting: t.members.unfinished_len() as u32,
             known: t.swarm.len() as u32,
             swarm_seeds: swarm(|s| s.seeds),
             swarm_leeches: swarm(|s| s.leeches),
@@ -110,33 +103,51 @@ impl Engine {
         let Some(t) = self.torrents.get(&id) else {
             return Vec::new();
         };
-        let conns = t.conns.iter().filter_map(|i| self.conns.at(*i));
-        let status = conns.map(|c| {
-            let p = c.peer.as_ref();
+        let established = t.members.iter().map(|m| {
+            let p = &m.stream.peer;
             PeerStatus {
-                addr: c.listen.unwrap_or(c.remote),
-                client: p
-                    .and_then(|p| p.extended())
-                    .map(|e| e.client.clone())
-                    .unwrap_or_default(),
-                source: c.source,
-                incoming: c.incoming,
-                encryption: p.map(Peer::encryption).unwrap_or_default(),
-                established: c.established.is_some(),
-                am_choking: p.is_none_or(Peer::am_choking),
-                am_interested: p.is_some_and(Peer::am_interested),
-                peer_choking: p.is_none_or(Peer::peer_choking),
-                peer_interested: p.is_some_and(Peer::peer_interested),
-                snubbed: p.is_some_and(Peer::is_snubbed),
-                pieces: p.map_or(0, |p| p.has().count()),
-                rate_down: p.map_or(0, |p| p.rate_down(now)),
-                rate_up: p.map_or(0, |p| p.rate_up(now)),
-                downloaded: p.map_or(0, |p| p.totals().payload_down),
-                uploaded: p.map_or(0, |p| p.totals().payload_up),
-                requests: p.map_or(0, |p| p.in_flight_len() as u32),
+                addr: m.addr(),
+                client: p.extended().map(|e| e.client.clone()).unwrap_or_default(),
+                source: m.source,
+                incoming: m.incoming,
+                encryption: p.encryption(),
+                established: true,
+                am_choking: p.am_choking(),
+                am_interested: p.am_interested(),
+                peer_choking: p.peer_choking(),
+                peer_interested: p.peer_interested(),
+                snubbed: p.is_snubbed(),
+                pieces: p.has().count(),
+                rate_down: p.rate_down(now),
+                rate_up: p.rate_up(now),
+                downloaded: p.totals().payload_down,
+                uploaded: p.totals().payload_up,
+                requests: p.in_flight_len() as u32,
             }
         });
-        status.collect()
+        let unfinished = t.members.unfinished().filter_map(|id| {
+            let conn = self.conns.get(id)?;
+            Some(PeerStatus {
+                addr: self.conns.remote(id)?,
+                client: String::new(),
+                source: conn.source()?,
+                incoming: matches!(conn, Conn::Greeting(g) if g.is_incoming()),
+                encryption: StreamEncryption::default(),
+                established: false,
+                am_choking: true,
+                am_interested: false,
+                peer_choking: true,
+                peer_interested: false,
+                snubbed: false,
+                pieces: 0,
+                rate_down: 0,
+                rate_up: 0,
+                downloaded: 0,
+                uploaded: 0,
+                requests: 0,
+            })
+        });
+        established.chain(unfinished).collect()
     }
 
     /// A torrent's files; empty until the metadata is known.
@@ -190,7 +201,7 @@ impl Engine {
         EngineStatus {
             torrents: self.torrents.len() as u32,
             connections: self.conns.len() as u32,
-            half_open: self.half_open,
+            half_open: self.conns.half_open(),
             blocks_lent: self.pool.lent() as u32,
             jobs: self.out.ops.emitted() as u32,
             rate_down: sum(&|t| t.down.get(now)),
@@ -199,9 +210,9 @@ impl Engine {
             external: self.external,
             stray_datagrams: self.stray_datagrams,
             stray_outcomes: self.stray_outcomes,
-            hostile_peers: self.hostile_peers,
-            forgiven: self.forgiven,
-            refused_addresses: self.refused_addresses,
+            hostile_peers: self.out.hostile_peers,
+            forgiven: self.out.forgiven,
+            refused_addresses: self.out.refused_addresses,
             notices_lost: self.out.lost,
         }
     }

@@ -12,14 +12,15 @@
 //! What changes while a flush or a save is out belongs to the next record: a record never says
 //! more than the flush before it covered.
 
+use super::Check;
 use super::event::{Level, What};
-use super::ops::Purpose;
+use super::io::Io;
+use super::ops::{DiskJob, Purpose};
 use super::resume::{MAX_PEERS, Record};
-use super::timers::Timer;
+use super::timers::{Timer, TorrentTimer};
 use super::torrent::{Phase, Torrent};
-use super::{Check, Engine};
 use crate::torrent::picker::Picker;
-use crate::{Bitfield, Op, Outcome, TorrentId};
+use crate::{Bitfield, Op, Outcome};
 
 /// How far a torrent's files and record have reached the medium.
 #[derive(Debug)]
@@ -102,165 +103,151 @@ impl Saving {
     }
 }
 
-impl Engine {
+impl Torrent {
     /// Flushes what was written, then saves. Without changes it does neither.
-    pub(super) fn save(&mut self, id: TorrentId) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        if t.is_running() {
-            self.out
-                .timers
-                .set(Timer::Save(id), Some(self.now + self.config.save_interval));
+    pub(super) fn save(&mut self, io: &mut Io<'_>) {
+        if self.is_running() {
+            io.out.timers.set(
+                Timer::Torrent(self.id, TorrentTimer::Save),
+                Some(io.now + io.config.save_interval),
+            );
         }
-        t.saving.held = false;
-        self.save_changes(id);
+        self.saving.held = false;
+        self.save_changes(io);
     }
 
     /// The same, but not before a failed save is due again.
-    pub(super) fn save_changes(&mut self, id: TorrentId) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        let due = t.unsaved && t.saving.is_free() && t.can_save();
-        if due && !matches!(t.phase, Phase::Stopping(_)) {
-            self.flush_and_save(id, true);
+    pub(super) fn save_changes(&mut self, io: &mut Io<'_>) {
+        let due = self.unsaved && self.saving.is_free() && self.can_save();
+        if due && !matches!(self.phase, Phase::Stopping(_)) {
+            self.flush_and_save(io, true);
         }
     }
 
     /// Saves what changed while the files are not known yet: nothing else would before the end of
     /// a check, which may take hours.
-    pub(super) fn save_early(&mut self, id: TorrentId) {
-        let early =
-            |t: &Torrent| t.unsaved && t.saving.is_free() && t.info.is_some() && t.picker.is_none();
-        if let Some(t) = self.torrents.get(&id)
-            && early(t)
-            && !matches!(t.phase, Phase::Stopping(_))
+    pub(super) fn save_early(&mut self, io: &mut Io<'_>) {
+        if self.unsaved
+            && self.saving.is_free()
+            && self.info.is_some()
+            && self.picker.is_none()
+            && !matches!(self.phase, Phase::Stopping(_))
         {
-            self.save_now(id);
+            self.save_now(io);
         }
     }
 
     /// Saves, after a flush if files changed. `durable` is left out where waiting for the medium
     /// would be no service; see [`Op::Flush`].
-    pub(super) fn flush_and_save(&mut self, id: TorrentId, durable: bool) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        let Some(picker) = t.picker.as_ref().filter(|_| t.saving.unflushed) else {
-            self.save_now(id);
+    pub(super) fn flush_and_save(&mut self, io: &mut Io<'_>, durable: bool) {
+        let Some(picker) = self.picker.as_ref().filter(|_| self.saving.unflushed) else {
+            self.save_now(io);
             return;
         };
         let have = durable.then(|| picker.have().clone());
-        t.saving.begin_flush(have);
-        self.out.ops.job(Purpose::Flush(id), |op| Op::Flush {
-            op,
-            torrent: id,
-            durable,
-        });
+        self.saving.begin_flush(have);
+        io.out
+            .ops
+            .job(Purpose::Disk(self.id, DiskJob::Flush), |op| Op::Flush {
+                op,
+                torrent: self.id,
+                durable,
+            });
     }
 
-    pub(super) fn flushed(&mut self, id: TorrentId, outcome: Outcome) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
+    pub(super) fn flushed(&mut self, io: &mut Io<'_>, outcome: Outcome) {
         let error = match outcome {
             Outcome::Flushed(files) => {
                 // Pieces that came meanwhile may be beyond what the flush saw.
-                let lost = match (&t.saving.flushing, &t.phase) {
-                    (Some(then), Phase::Ready) => t.lost(&files, then, false),
+                let lost = match (&self.saving.flushing, &self.phase) {
+                    (Some(then), Phase::Ready) => self.lost(&files, then, false),
                     _ => alloc::vec::Vec::new(),
                 };
                 if !lost.is_empty() {
-                    (t.saving.flushing, t.saving.busy) = (None, false);
-                    t.saving.wrote();
-                    self.lose(id, files, &lost);
+                    (self.saving.flushing, self.saving.busy) = (None, false);
+                    self.saving.wrote();
+                    self.lose(io, files, &lost);
                     return;
                 }
-                t.files = files;
-                t.saving.flushed(t.picker.as_ref().map(Picker::have));
+                self.files = files;
+                self.saving.flushed(self.picker.as_ref().map(Picker::have));
                 None
             }
             other => {
-                t.saving.flush_failed();
+                self.saving.flush_failed();
                 match other {
                     Outcome::Failed { error, blocks } => {
-                        self.pool.give_all(blocks);
+                        io.pool.give_all(blocks);
                         Some(error)
                     }
                     other => {
-                        self.take_home(other);
+                        io.take_home(other);
                         None
                     }
                 }
             }
         };
         // After a failure too: an older record may list pieces that are doubted now.
-        self.save_now(id);
+        self.save_now(io);
         if let Some(error) = error {
-            self.disk_failed(id, error);
+            self.disk_failed(io, error);
         }
     }
 
     /// Saves the record as things stand.
-    pub(super) fn save_now(&mut self, id: TorrentId) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        t.saving.busy = true;
+    pub(super) fn save_now(&mut self, io: &mut Io<'_>) {
+        self.saving.busy = true;
         // What is not flushed has to be saved again after its flush.
-        t.unsaved = t.saving.unflushed && t.picker.is_some();
-        let record = t.record(self.config.boot).encode();
-        self.out.ops.job(Purpose::Save(id), |op| Op::Save {
-            op,
-            torrent: id,
-            record,
-        });
+        self.unsaved = self.saving.unflushed && self.picker.is_some();
+        let record = self.record(io.config.boot).encode();
+        io.out
+            .ops
+            .job(Purpose::Disk(self.id, DiskJob::Save), |op| Op::Save {
+                op,
+                torrent: self.id,
+                record,
+            });
     }
 
-    pub(super) fn saved(&mut self, id: TorrentId, outcome: &Outcome) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        t.saving.busy = false;
+    pub(super) fn saved(&mut self, io: &mut Io<'_>, outcome: &Outcome) {
+        self.saving.busy = false;
         if let Outcome::Failed { error, .. } = outcome {
-            t.unsaved = true;
-            t.saving.held = true;
-            let again = self.now + self.config.save_interval;
-            self.out.timers.at_latest(Timer::Save(id), again);
+            self.unsaved = true;
+            self.saving.held = true;
+            let again = io.now + io.config.save_interval;
+            io.out
+                .timers
+                .at_latest(Timer::Torrent(self.id, TorrentTimer::Save), again);
             let message = alloc::format!("the resume record was not saved: {error}");
-            self.out
-                .notice(Some(id), None, Level::Warning, What::Disk { message });
+            io.out
+                .notice(Some(self.id), None, Level::Warning, What::Disk { message });
             return;
         }
         // What is complete will not change any more: its last pieces are flushed now rather than
         // in a while.
-        if t.is_done() && t.saving.unflushed && t.is_running() {
-            self.save_changes(id);
+        if self.is_done() && self.saving.unflushed && self.is_running() {
+            self.save_changes(io);
         }
-        self.save_early(id);
+        self.save_early(io);
     }
 
     /// Opens the files anew. What was known is believed where the files are as they were at the
     /// last flush, and hashed where they are not, or where a failed flush may have lost it.
-    pub(super) fn reopen(&mut self, id: TorrentId, why: &'static str) {
-        let Some(t) = self.torrents.get_mut(&id) else {
+    pub(super) fn reopen(&mut self, io: &mut Io<'_>, why: &'static str) {
+        let Some(info) = self.info.clone().filter(|_| self.picker.is_some()) else {
             return;
         };
-        let Some(info) = t.info.clone().filter(|_| t.picker.is_some()) else {
-            return;
-        };
-        let mut record = t.record(self.config.boot);
+        let mut record = self.record(io.config.boot);
         record.partial.clear();
         record.clean = true;
-        if t.saving.lost {
+        if self.saving.lost {
             // As after a loss of power: what is durable is believed, the rest is hashed.
             record.boot = None;
-            if let Some(picker) = &t.picker {
+            if let Some(picker) = &self.picker {
                 record.have = picker.have().as_wire().to_vec();
             }
         }
-        for piece in core::mem::take(&mut t.unreadable) {
+        for piece in core::mem::take(&mut self.unreadable) {
             let without = |bytes: &mut [u8]| {
                 if let Some(byte) = bytes.get_mut(piece as usize / 8) {
                     *byte &= !(0x80 >> (piece % 8));
@@ -268,12 +255,12 @@ impl Engine {
             };
             without(&mut record.have);
             without(&mut record.durable);
-            t.doubted.push(piece);
+            self.doubted.push(piece);
         }
-        t.resume = Some(record);
-        t.check = Check::Doubted;
-        self.close_files(id, why);
-        self.open_files(id, info);
+        self.resume = Some(record);
+        self.check = Check::Doubted;
+        self.close_files(io, why);
+        self.open_files(io, info);
     }
 }
 

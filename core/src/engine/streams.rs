@@ -1,22 +1,19 @@
-//! Streams: what a driver does with them, and when they may read and write.
+//! Streams: what a driver does with them.
 
 use core::net::SocketAddr;
 
-use super::conns::{Allowances, Conn};
+use super::conns::{Conn, Greeting, Opened};
 use super::dht::THROTTLE_TOKEN;
 use super::peers::End;
+use super::stream::{Flow, Stream};
 use super::swarm::canonical;
 use super::timers::Timer;
-use super::{Engine, ReadBufs, Stop, WriteBufs, cx};
+use super::{Engine, Interest, ReadBufs, Stop, WriteBufs, cx};
 use crate::op::Close;
-use crate::peer::Peer;
 use crate::peer::crypto::Encryption;
-use crate::throttle::Direction;
-use crate::torrent::pace::Pace;
-use crate::{CloseReason, ConnId, EncryptionPolicy, InfoHash, Instant, Op, TorrentId};
+use crate::peer::{Blame, Peer, PeerEvent};
+use crate::{CloseReason, ConnId, EncryptionPolicy, InfoHash, Instant};
 
-/// Longest read or write in one go, in bytes, where no rate limit says less.
-const TURN: u32 = 1 << 20;
 /// Free blocks that are worth waking a waiting connection for.
 const MIN_BLOCKS_FREE: usize = 4;
 /// The same as a share of a small pool.
@@ -33,268 +30,252 @@ impl Engine {
         {
             return None;
         }
-        let id = self.conns.accept(self.now, remote);
-        let policy = self.encryption();
-        let peer = Peer::incoming(&mut cx!(self), &self.peer_config, policy);
-        if let Some(conn) = self.conns.get_mut(id) {
-            conn.peer = Some(peer);
-        }
-        self.rearm(id);
-        self.conns.refresh(id);
-        Some(id)
-    }
-
-    /// What incoming connections may do.
-    pub(super) const fn encryption(&self) -> Encryption {
-        match self.config.encryption {
+        let policy = match self.config.encryption {
             EncryptionPolicy::Off => Encryption::Off,
             EncryptionPolicy::Allowed | EncryptionPolicy::Preferred => Encryption::Preferred,
             EncryptionPolicy::Required => Encryption::Required,
-        }
+        };
+        let peer = Peer::incoming(&mut cx!(self), &self.peer_config, policy);
+        let id = self.conns.insert(remote, |id| {
+            let stream = Stream::new(id, remote, peer);
+            let opened = Opened::ByPeer(None);
+            Conn::Greeting(Greeting { stream, opened }.into())
+        });
+        self.deliver(id);
+        self.settle();
+        Some(id)
     }
 
-    /// The stream of an [`Op::TcpConnect`] is open.
+    /// The stream of an [`Op::TcpConnect`](crate::Op::TcpConnect) is open.
     pub fn handle_connected(&mut self, now: Instant, id: ConnId) {
         self.tick(now);
-        self.greet(id);
-        self.rearm(id);
-        self.conns.refresh(id);
+        if let Some(Conn::Dialing(dialing)) = self.conns.get(id)
+            && let dialing = *dialing
+            && let Some((t, mut io)) = self.at(dialing.torrent)
+        {
+            t.greet(&mut io, id, dialing);
+        }
+        self.deliver(id);
+        self.settle();
     }
 
     /// A stream ended, or could not be opened. Stale ids are ignored.
     pub fn handle_closed(&mut self, now: Instant, id: ConnId, why: CloseReason) {
         self.tick(now);
         self.drop_conn(id, End::Stream(why));
+        self.settle();
+    }
+
+    /// A stream, and what its bytes pass through.
+    fn stream(&mut self, id: ConnId) -> Option<(&mut Stream, Flow<'_>)> {
+        let stream = match self.conns.get_mut(id)? {
+            Conn::Dialing(_) => return None,
+            Conn::Greeting(greeting) => &mut greeting.stream,
+            Conn::Member(torrent, member) => {
+                let t = self.torrents.get_mut(torrent)?;
+                &mut t.members.get_mut(*member)?.stream
+            }
+        };
+        let flow = Flow {
+            now: self.now,
+            pool: &mut self.pool,
+            throttle: &mut self.throttle,
+            out: &mut self.out,
+        };
+        Some((stream, flow))
+    }
+
+    /// The next stream whose interest changed. A driver keeps what it was told until told
+    /// otherwise: it reads while `read` is set and the stream is readable, likewise for writing.
+    pub fn poll_interest(&mut self) -> Option<(ConnId, Interest)> {
+        loop {
+            let id = self.out.streams.pop_front()?;
+            let stream = self.stream(id);
+            if let Some(news) = stream.and_then(|(stream, _)| stream.poll_interest()) {
+                return Some((id, news));
+            }
+        }
     }
 
     /// Where the next bytes of a stream go: a list for one `readv`, in order. Empty: do not
-    /// read until [`Engine::poll_interest`] names the stream again. The list stays valid until the next
-    /// call to the engine, and [`Engine::handle_read`] says how much of it was filled.
+    /// read until [`Engine::poll_interest`] names the stream again. The list stays valid until the
+    /// next call to the engine, and [`Engine::handle_read`] says how much of it was filled.
     pub fn read_bufs<'a>(&'a mut self, now: Instant, id: ConnId, out: &mut ReadBufs<'a>) {
         self.tick(now);
-        let Some(conn) = self.conns.get_mut(id) else {
-            return;
-        };
-        let Some(peer) = &mut conn.peer else {
-            return;
-        };
-        let mut limit = TURN;
-        if let Some(bucket) = conn.bucket {
-            limit = self
-                .throttle
-                .available(self.now, bucket, Direction::Down, TURN);
-            if limit == 0 {
-                // A stop holds payload only: without the requests of others nothing could be
-                // sent either.
-                let free = if self.throttle.is_stopped(bucket, Direction::Down) {
-                    TURN
-                } else {
-                    conn.allowance.down.dry()
-                };
-                peer.read_control(&mut self.pool, free as usize, out);
-                if out.is_empty() {
-                    self.throttle
-                        .wait(self.now, bucket, Direction::Down, id.index);
-                    self.out
-                        .timers
-                        .set(Timer::Throttle, self.throttle.poll_timeout());
-                }
-                return;
-            }
-            conn.allowance.down.turn();
-        }
-        peer.read_bufs(&mut self.pool, limit as usize, out);
-        if out.is_empty() {
-            if !core::mem::replace(&mut conn.starved, true) {
-                self.pool_waiters.push_back(id);
-            }
-            // Others may use its turn meanwhile.
-            if let Some(bucket) = conn.bucket {
-                self.throttle.release(self.now, bucket, Direction::Down);
-                if self.throttle.is_limited(bucket, Direction::Down) {
-                    self.out
-                        .timers
-                        .set(Timer::Throttle, self.throttle.poll_timeout());
-                }
-            }
+        if let Some((stream, mut flow)) = self.stream(id) {
+            stream.read_bufs(&mut flow, out);
         }
     }
 
     /// `len` bytes were read into the list that [`Engine::read_bufs`] lent last.
     pub fn handle_read(&mut self, now: Instant, id: ConnId, len: usize) {
         self.tick(now);
-        let Some(conn) = self.conns.get_mut(id) else {
-            return;
-        };
-        let Some(peer) = &mut conn.peer else {
-            return;
-        };
-        if let Some(bucket) = conn.bucket {
-            conn.allowance.down.passed(len as u32);
-            self.throttle
-                .consume(self.now, bucket, Direction::Down, len as u32);
-            // A read that falls short has drained the stream: what is left of the turn is for
-            // others.
-            if !peer.fills_read(len) {
-                self.throttle.release(self.now, bucket, Direction::Down);
+        self.read(id, len);
+        self.settle();
+    }
+
+    fn read(&mut self, id: ConnId, len: usize) {
+        match self.conns.get_mut(id) {
+            Some(Conn::Greeting(greeting)) => {
+                let by_req2 = &self.by_req2;
+                let skeys = |req2: &[u8; 20]| -> Option<InfoHash> { by_req2.get(req2).copied() };
+                let peer = &mut greeting.stream.peer;
+                peer.handle_read(&mut cx!(self), &mut self.pool, len, &skeys);
+                self.deliver(id);
             }
-            if self.throttle.is_limited(bucket, Direction::Down) {
-                self.out
-                    .timers
-                    .set(Timer::Throttle, self.throttle.poll_timeout());
+            Some(Conn::Member(torrent, member)) => {
+                let (torrent, member) = (*torrent, *member);
+                if let Some((t, mut io)) = self.at(torrent) {
+                    t.handle_read(&mut io, member, len);
+                }
             }
+            _ => {}
         }
-        let by_req2 = &self.by_req2;
-        let skeys = |req2: &[u8; 20]| -> Option<InfoHash> { by_req2.get(req2).copied() };
-        peer.handle_read(&mut cx!(self), &mut self.pool, len, &skeys);
-        self.drain(id);
-        self.feed_pool_waiters();
     }
 
     /// The next bytes to send: a list for one `writev`. Empty: do not write until
     /// [`Engine::poll_interest`] names the stream again.
     pub fn write_bufs<'a>(&'a mut self, now: Instant, id: ConnId, out: &mut WriteBufs<'a>) {
         self.tick(now);
-        let Some(conn) = self.conns.get_mut(id) else {
-            return;
+        let flow = &mut Flow {
+            now: self.now,
+            pool: &mut self.pool,
+            throttle: &mut self.throttle,
+            out: &mut self.out,
         };
-        let Some(peer) = &mut conn.peer else {
-            return;
-        };
-        if !peer.wants_write() {
-            conn.told.write = false;
-            return;
-        }
-        let mut limit = TURN;
-        if let Some(bucket) = conn.bucket {
-            limit = self
-                .throttle
-                .available(self.now, bucket, Direction::Up, TURN);
-            if limit == 0 {
-                let stopped = self.throttle.is_stopped(bucket, Direction::Up);
-                let free = if stopped {
-                    TURN
-                } else {
-                    conn.allowance.up.dry()
-                };
-                if free == 0 || !peer.control_waits(stopped) {
-                    peer.hold_writing();
-                    conn.allowance.held = Some(stopped);
-                    conn.told.write = false;
-                    let payload = peer.queued_payload() > 0;
-                    let turn = conn
-                        .torrent
-                        .filter(|_| payload)
-                        .and_then(|t| self.torrents.get(&t)?.pace(&self.throttle))
-                        .map_or(0, Pace::stint);
-                    self.throttle
-                        .wait_long(self.now, bucket, Direction::Up, id.index, turn);
-                    self.out
-                        .timers
-                        .set(Timer::Throttle, self.throttle.poll_timeout());
-                    return;
+        match self.conns.get_mut(id) {
+            Some(Conn::Greeting(greeting)) => greeting.stream.write_bufs(flow, None, out),
+            Some(Conn::Member(torrent, member)) => {
+                if let Some(t) = self.torrents.get_mut(torrent) {
+                    let pace = t.pace(flow.throttle);
+                    if let Some(member) = t.members.get_mut(*member) {
+                        member.stream.write_bufs(flow, pace, out);
+                    }
                 }
-                peer.write_control(free as usize, stopped, out);
-                return;
             }
-            conn.allowance.up.turn();
+            _ => {}
         }
-        conn.allowance.held = None;
-        peer.write_bufs(limit as usize, out);
     }
 
     /// `len` bytes of the list were sent.
     pub fn handle_written(&mut self, now: Instant, id: ConnId, len: usize) {
         self.tick(now);
-        let Some(conn) = self.conns.get_mut(id) else {
-            return;
-        };
-        let Some(peer) = &mut conn.peer else {
-            return;
-        };
-        let before = peer.totals().payload_up;
-        peer.handle_written(&mut cx!(self), &mut self.pool, len);
-        let sent = peer.totals().payload_up - before;
-        let more = peer.wants_write();
-        if let Some(bucket) = conn.bucket {
-            conn.allowance.up.passed(len as u32);
-            self.throttle
-                .consume(self.now, bucket, Direction::Up, len as u32);
-            if !more {
-                self.throttle.release(self.now, bucket, Direction::Up);
+        match self.conns.get_mut(id) {
+            Some(Conn::Greeting(greeting)) => {
+                let peer = &mut greeting.stream.peer;
+                peer.handle_written(&mut cx!(self), &mut self.pool, len);
+                let flow = &mut Flow {
+                    now: self.now,
+                    pool: &mut self.pool,
+                    throttle: &mut self.throttle,
+                    out: &mut self.out,
+                };
+                greeting.stream.charge_written(flow, len);
+                self.deliver(id);
             }
-            if self.throttle.is_limited(bucket, Direction::Up) {
-                self.out
-                    .timers
-                    .set(Timer::Throttle, self.throttle.poll_timeout());
+            Some(Conn::Member(torrent, member)) => {
+                let (torrent, member) = (*torrent, *member);
+                if let Some((t, mut io)) = self.at(torrent) {
+                    t.handle_written(&mut io, member, len);
+                }
             }
+            _ => {}
         }
-        // The driver goes on by itself while there is more.
-        conn.told.write = more;
-        if sent > 0 {
-            conn.useful = self.now;
-            if let Some(t) = conn.torrent.and_then(|t| self.torrents.get_mut(&t)) {
-                t.uploaded += sent;
-                t.unsaved = true;
-                t.up.add(self.now, sent);
-            }
-        }
-        self.drain(id);
-        if sent > 0 {
-            self.end_turn(id, sent);
-        }
-        self.feed_pool_waiters();
+        self.settle();
     }
 
-    /// Deals with what a peer's machine has to say, then with what follows from it.
-    pub(super) fn drain(&mut self, id: ConnId) {
-        while let Some(event) = self
-            .conns
-            .get_mut(id)
-            .and_then(|c| c.peer.as_mut())
-            .and_then(Peer::poll_event)
-        {
-            self.on_peer_event(id, event);
+    /// Deals with what the machine of a peer has to say.
+    pub(super) fn deliver(&mut self, id: ConnId) {
+        loop {
+            let greeting = match self.conns.get_mut(id) {
+                Some(Conn::Greeting(greeting)) => greeting,
+                Some(Conn::Member(torrent, member)) => {
+                    let (torrent, member) = (*torrent, *member);
+                    if let Some((t, mut io)) = self.at(torrent) {
+                        t.handle_peer(&mut io, member);
+                    }
+                    return;
+                }
+                _ => return,
+            };
+            let torrent = greeting.torrent();
+            let Some(event) = greeting.stream.peer.poll_event() else {
+                greeting.stream.rearm(&mut self.out);
+                greeting.stream.refresh(&mut self.out);
+                return;
+            };
+            match (event, torrent) {
+                (PeerEvent::Handshake { info_hash, peer_id }, None) => {
+                    let torrent = self.by_hash.get(&info_hash).copied();
+                    match torrent.and_then(|torrent| self.at(torrent)) {
+                        Some((t, mut io)) => t.welcome(&mut io, id, peer_id),
+                        None => self.parts().1.dismiss(id, Close::Flush),
+                    }
+                }
+                (PeerEvent::Established, Some(torrent)) => {
+                    if let Some((t, mut io)) = self.at(torrent) {
+                        t.take_in(&mut io, id);
+                    }
+                }
+                (PeerEvent::Closed(fault), _) => {
+                    self.out.hostile_peers += u64::from(fault.blame() == Blame::Peer);
+                    self.close_conn(id, End::Fault(fault));
+                }
+                (PeerEvent::Forgiven, _) => self.out.forgiven += 1,
+                _ => {}
+            }
         }
-        if let Some(torrent) = self.conns.get(id).and_then(|c| c.torrent)
-            && let Some(t) = self.torrents.get_mut(&torrent)
-            && core::mem::take(&mut t.freed)
-        {
-            self.refill_all(torrent);
-        }
-        self.refill(id);
-        self.pump_uploads(id);
-        self.rearm(id);
-        self.conns.refresh(id);
     }
 
-    /// Brings a connection's timer up to date. Later deadlines are left to the early one,
-    /// which finds out: the hot path moves no timers.
-    pub(super) fn rearm(&mut self, id: ConnId) {
-        let at = self
-            .conns
-            .get(id)
-            .and_then(|c| c.peer.as_ref())
-            .and_then(Peer::poll_timeout);
-        if let Some(at) = at {
-            self.out.timers.at_latest(Timer::Conn(id.index), at);
+    /// Closes a stream and forgets it.
+    fn close_conn(&mut self, id: ConnId, why: End) {
+        let (torrents, mut io) = self.parts();
+        match io.conns.get(id).and_then(Conn::torrent) {
+            Some(torrent) => {
+                if let Some(t) = torrents.get_mut(&torrent) {
+                    t.close_conn(&mut io, id, why);
+                }
+            }
+            None => io.dismiss(id, why.how()),
+        }
+    }
+
+    /// Forgets a connection whose stream is closed.
+    fn drop_conn(&mut self, id: ConnId, why: End) {
+        let (torrents, mut io) = self.parts();
+        match io.conns.get(id).and_then(Conn::torrent) {
+            Some(torrent) => {
+                if let Some(t) = torrents.get_mut(&torrent) {
+                    t.drop_conn(&mut io, id, why);
+                }
+            }
+            None => {
+                io.forget(id);
+            }
         }
     }
 
     /// A connection's own timers.
-    pub(super) fn conn_timeout(&mut self, index: u32) {
-        let Some(conn) = self.conns.at_mut(index) else {
+    pub(super) fn conn_timeout(&mut self, id: ConnId) {
+        if let Some(Conn::Dialing(_)) = self.conns.get(id) {
+            self.close_conn(id, End::Stream(CloseReason::TimedOut));
             return;
-        };
-        let id = conn.id;
-        match &mut conn.peer {
-            Some(peer) => {
-                peer.handle_timeout(&mut cx!(self));
-                self.drain(id);
-            }
-            // Still connecting.
-            None => self.close_conn(id, End::Stream(CloseReason::TimedOut)),
         }
+        let now = self.now;
+        let rng = &mut *self.rng;
+        let stream = match self.conns.get_mut(id) {
+            Some(Conn::Greeting(greeting)) => &mut greeting.stream,
+            Some(Conn::Member(torrent, member)) => {
+                let t = self.torrents.get_mut(torrent);
+                let Some(member) = t.and_then(|t| t.members.get_mut(*member)) else {
+                    return;
+                };
+                &mut member.stream
+            }
+            _ => return,
+        };
+        stream.peer.handle_timeout(&mut crate::Cx { now, rng });
+        self.deliver(id);
     }
 
     /// Rate buckets have refilled: those that waited may go on.
@@ -306,92 +287,37 @@ impl Engine {
                 }
                 continue;
             }
-            let Some(conn) = self.conns.at_mut(index) else {
+            let Some(id) = self.conns.at(index) else {
                 continue;
             };
-            // The driver gave up on it: it has to be told anew.
-            match direction {
-                Direction::Down => conn.told.read = false,
-                Direction::Up => {
-                    conn.told.write = false;
-                    conn.allowance.held = None;
-                }
-            }
-            let id = conn.id;
-            self.conns.refresh(id);
-        }
-        self.out
-            .timers
-            .set(Timer::Throttle, self.throttle.poll_timeout());
-    }
-
-    /// Limits are others now: whoever waited asks again, and pieces are asked for again where
-    /// a stop was lifted.
-    pub(super) fn limits_changed(&mut self, now_passing: impl IntoIterator<Item = TorrentId>) {
-        self.throttle_ready();
-        for torrent in now_passing {
-            let conns = self.torrents.get(&torrent).map(|t| t.conns.clone());
-            for index in conns.unwrap_or_default() {
-                let Some(conn) = self.conns.at_mut(index) else {
-                    continue;
-                };
-                let id = conn.id;
-                (conn.told.read, conn.told.write) = (false, false);
-                conn.allowance = Allowances::default();
-                self.refill(id);
-                self.pump_uploads(id);
-                self.conns.refresh(id);
+            if let Some((stream, flow)) = self.stream(id) {
+                stream.throttle_ready(direction);
+                stream.refresh(flow.out);
             }
         }
+        let at = self.throttle.poll_timeout();
+        self.out.timers.set(Timer::Throttle, at);
     }
 
     /// Blocks came home: those that waited for them may go on, oldest first.
-    pub(super) fn feed_pool_waiters(&mut self) {
-        if self.pool_waiters.is_empty() {
-            return;
-        }
-        // What is freed on the way is dealt with here, not in calls within calls.
-        if core::mem::replace(&mut self.feeding, true) {
-            return;
-        }
+    pub(super) fn feed_starving(&mut self) {
         let least = (self.pool.cap() / MIN_FREE_SHARE).clamp(1, MIN_BLOCKS_FREE);
         // One that still finds too few queues again behind the others: each gets one try.
-        for _ in 0..self.pool_waiters.len() {
+        for _ in 0..self.out.starving.len() {
             if self.pool.available() < least {
                 break;
             }
-            let Some(id) = self.pool_waiters.pop_front() else {
+            let Some(id) = self.out.starving.pop_front() else {
                 break;
             };
-            let Some(conn) = self.conns.get_mut(id) else {
+            let Some((stream, _)) = self.stream(id) else {
                 continue;
             };
-            // The driver gave up on it: it has to be told anew.
-            conn.told.read = false;
-            conn.starved = false;
-            if let Some(peer) = conn.peer.as_mut().filter(|p| p.stalled()) {
-                peer.handle_read(&mut cx!(self), &mut self.pool, 0, &|_| None);
+            stream.fed();
+            match stream.peer.stalled() {
+                true => self.read(id, 0),
+                false => self.deliver(id),
             }
-            self.drain(id);
         }
-        self.feeding = false;
-    }
-
-    /// Closes a stream and forgets it.
-    pub(super) fn close_conn(&mut self, id: ConnId, why: End) {
-        if self.conns.get(id).is_some() {
-            let how = if matches!(why, End::Finished(_) | End::Resting(_)) {
-                Close::Flush
-            } else {
-                Close::Abort
-            };
-            self.out.ops.stream(Op::TcpClose { conn: id, how });
-            self.drop_conn(id, why);
-        }
-    }
-
-    /// The connection in a slot.
-    pub(super) fn conn_at(&self, index: u32) -> Option<&Conn> {
-        self.conns.at(index)
     }
 }

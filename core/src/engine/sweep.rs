@@ -68,7 +68,7 @@ impl Engine {
                 }
             }
             if back {
-                self.connect_more(id);
+                self.queue_dialler(id);
             }
             self.pump_trackers(id);
         }

@@ -1,10 +1,10 @@
 //! What a peer says of its pieces, counted by the picker of its torrent.
 
-use super::Engine;
-use super::conns::key;
+use super::member::MemberId;
+use super::torrent::Torrent;
+use crate::Bitfield;
 use crate::peer::Peer;
 use crate::torrent::picker::{PeerKey, PickState, Picker};
-use crate::{Bitfield, ConnId};
 
 /// A peer beside the picker of its torrent. What the picker was told is kept beside the peer's
 /// own set of pieces: that one runs ahead, by the events that still wait.
@@ -18,22 +18,21 @@ pub(super) struct Tally<'a> {
     picker: &'a mut Picker,
 }
 
-impl Engine {
-    /// The peer of a connection beside the picker of its torrent; `None` while its pieces are not
-    /// counted, because the metadata is not known or the files are not open yet.
-    pub(super) fn tally(&mut self, id: ConnId) -> Option<Tally<'_>> {
-        let conn = self.conns.get_mut(id)?;
-        let peer = conn.peer.as_mut()?;
-        let torrent = self.torrents.get_mut(&conn.torrent?)?;
-        let picker = torrent.picker.as_mut()?;
-        if conn.counted.is_empty() {
-            conn.counted = Bitfield::new(peer.has().len());
+impl Torrent {
+    /// A peer beside the picker; `None` while its pieces are not counted, because the metadata is
+    /// not known or the files are not open yet.
+    pub(super) fn tally(&mut self, id: MemberId) -> Option<Tally<'_>> {
+        let member = self.members.get_mut(id)?;
+        let picker = self.picker.as_mut()?;
+        let peer = &mut member.stream.peer;
+        if member.counted.is_empty() {
+            member.counted = Bitfield::new(peer.has().len());
         }
         Some(Tally {
-            key: key(id),
+            key: id.key(),
             peer,
-            counted: &mut conn.counted,
-            pick: &mut conn.pick,
+            counted: &mut member.counted,
+            pick: &mut member.pick,
             picker,
         })
     }

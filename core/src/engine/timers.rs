@@ -2,27 +2,15 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use crate::{Instant, TorrentId};
+use crate::{ConnId, Instant, TorrentId};
 
 /// What a deadline belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    /// A connection's own timers, by slot.
-    Conn(u32),
-    /// A torrent's trackers.
-    Trackers(TorrentId),
-    /// The next known peer to try.
-    Connect(TorrentId),
-    /// The choking round and other ten-second chores.
-    Round(TorrentId),
-    /// Upload slots are free, and peers want them.
-    Unchoke(TorrentId),
-    /// Peers are told of peers.
-    Pex(TorrentId),
-    /// The resume record is due.
-    Save(TorrentId),
-    /// Whether the trackers knew enough peers.
-    Enough(TorrentId),
+    /// A connection's own timers.
+    Conn(ConnId),
+    /// One of a torrent's.
+    Torrent(TorrentId, TorrentTimer),
     /// UDP tracker transactions.
     Udp,
     /// The DHT node's own timers.
@@ -46,13 +34,7 @@ impl Timer {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Conn(_) => "connection",
-            Self::Trackers(_) => "trackers",
-            Self::Connect(_) => "connect",
-            Self::Round(_) => "choking round",
-            Self::Unchoke(_) => "free upload slots",
-            Self::Pex(_) => "peer exchange",
-            Self::Save(_) => "resume record",
-            Self::Enough(_) => "enough peers",
+            Self::Torrent(_, timer) => timer.name(),
             Self::Udp => "UDP trackers",
             Self::Dht => "DHT",
             Self::DhtUpdate => "DHT upkeep",
@@ -61,6 +43,39 @@ impl Timer {
             Self::Throttle => "rate limit",
             Self::Sweep => "trackers of all torrents",
             Self::Stop => "shutdown",
+        }
+    }
+}
+
+/// What a deadline of a torrent is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum TorrentTimer {
+    /// Its trackers.
+    Trackers,
+    /// The next known peer to try.
+    Connect,
+    /// The choking round and other ten-second chores.
+    Round,
+    /// Upload slots are free, and peers want them.
+    Unchoke,
+    /// Peers are told of peers.
+    Pex,
+    /// The resume record is due.
+    Save,
+    /// Whether the trackers knew enough peers.
+    Enough,
+}
+
+impl TorrentTimer {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Trackers => "trackers",
+            Self::Connect => "connect",
+            Self::Round => "choking round",
+            Self::Unchoke => "free upload slots",
+            Self::Pex => "peer exchange",
+            Self::Save => "resume record",
+            Self::Enough => "enough peers",
         }
     }
 }
@@ -125,14 +140,18 @@ mod tests {
     #[test]
     fn deadlines_come_out_in_order_and_once() {
         let at = Instant::from_micros;
+        let conn = ConnId {
+            index: 1,
+            generation: 0,
+        };
         let mut timers = Timers::default();
-        timers.set(Timer::Conn(1), Some(at(30)));
+        timers.set(Timer::Conn(conn), Some(at(30)));
         timers.set(Timer::Udp, Some(at(20)));
-        timers.set(Timer::Conn(1), Some(at(10)));
+        timers.set(Timer::Conn(conn), Some(at(10)));
         timers.at_latest(Timer::Udp, at(25));
-        assert_eq!(timers.next(), Some((at(10), Timer::Conn(1))));
+        assert_eq!(timers.next(), Some((at(10), Timer::Conn(conn))));
         assert_eq!(timers.pop_due(at(9)), None);
-        assert_eq!(timers.pop_due(at(20)), Some(Timer::Conn(1)));
+        assert_eq!(timers.pop_due(at(20)), Some(Timer::Conn(conn)));
         assert_eq!(timers.pop_due(at(20)), Some(Timer::Udp));
         assert_eq!(timers.pop_due(at(99)), None);
     }

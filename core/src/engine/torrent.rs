@@ -15,11 +15,15 @@ use super::deadlines::Deadlines;
 use super::dht::PeerSearch;
 use super::event::Changes;
 use super::fetch::Fetch;
+use super::io::Io;
+use super::member::{MemberId, Members};
+use super::ops::DiskJob;
 use super::questions::bytes_in;
 use super::resume::Record;
 use super::saving::Saving;
 use super::status::{FilePriority, State};
 use super::swarm::Swarm;
+use super::timers::TorrentTimer;
 use super::{Check, Config, Existing};
 use crate::metainfo::Info;
 use crate::op::FileStat;
@@ -31,7 +35,7 @@ use crate::torrent::choker::Choker;
 use crate::torrent::pace::Pace;
 use crate::torrent::picker::{PeerKey, Picker};
 use crate::tracker::Announcer;
-use crate::{Bitfield, InfoHash, Instant, OpError, TorrentId};
+use crate::{Bitfield, InfoHash, Instant, OpError, Outcome, TorrentId};
 
 /// Where a torrent stands.
 #[derive(Debug)]
@@ -158,10 +162,8 @@ pub(super) struct Torrent {
     /// Its search of the DHT.
     pub(super) dht: PeerSearch,
     pub(super) swarm: Swarm,
-    /// Slots of its connections.
-    pub(super) conns: Vec<u32>,
-    /// Those of them that are not established.
-    pub(super) connecting: u32,
+    /// Its connections.
+    pub(super) members: Members,
     /// It stands in the queue of those that connect.
     pub(super) dialling: bool,
     pub(super) choker: Choker,
@@ -206,9 +208,108 @@ pub(super) struct Torrent {
     pub(super) finished: bool,
     /// Changes the application has not heard of.
     pub(super) changes: Changes,
+    /// What is wanted of the engine before the call ends.
+    pub(super) wants: Wants,
+}
+
+/// What a torrent wants of the engine, because others are concerned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wants(u8);
+
+impl Wants {
+    /// A place in the queue of those that have addresses to connect to.
+    pub(super) const PLACES: Self = Self(1);
+    /// Its queries to be sent to trackers, and their events to be dealt with.
+    pub(super) const TRACKERS: Self = Self(2);
+    /// To be looked at once the disk owes it nothing.
+    pub(super) const PROCEED: Self = Self(4);
+    /// The DHT, in mode `auto`.
+    pub(super) const DHT: Self = Self(8);
+    /// Its search of the DHT to be given up.
+    pub(super) const DHT_END: Self = Self(16);
+    /// The pseudo-tracker of the DHT, or none if it is private.
+    pub(super) const DHT_TRACKER: Self = Self(32);
+    /// To give a connection up if another torrent needs its place.
+    pub(super) const TO_SHARE: Self = Self(64);
+
+    /// Whether this contains all of `other`.
+    pub(super) const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl core::ops::BitOr for Wants {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 impl Torrent {
+    /// Wants something of the engine before the call ends.
+    pub(super) fn want(&mut self, io: &mut Io<'_>, what: Wants) {
+        if self.wants == Wants::default() {
+            io.out.wanting.push_back(self.id);
+        }
+        self.wants = self.wants | what;
+    }
+
+    /// Something was done with a peer: see [`Io::refresh`].
+    pub(super) fn refresh(&mut self, io: &mut Io<'_>, id: MemberId) {
+        if let Some(member) = self.members.get_mut(id) {
+            io.refresh(member);
+        }
+    }
+
+    /// Takes note of a change; the application hears of it once.
+    pub(super) fn change(&mut self, io: &mut Io<'_>, what: Changes) {
+        if self.changes.is_empty() {
+            io.out.changed.push_back(self.id);
+        }
+        self.changes |= what;
+    }
+
+    /// Work on the files is done, or failed.
+    pub(super) fn handle_disk(&mut self, io: &mut Io<'_>, job: DiskJob, outcome: Outcome) {
+        match job {
+            DiskJob::Open => self.opened(io, outcome),
+            DiskJob::Claim(claim) => self.claimed(io, claim, outcome),
+            DiskJob::Upload { member, wanted } => self.upload_read(io, member, wanted, outcome),
+            DiskJob::Write { piece, serial, .. } | DiskJob::Verify { piece, serial }
+                if !self.is_assembling(piece, serial) =>
+            {
+                self.too_late(io, outcome);
+            }
+            DiskJob::Write {
+                piece, begin, len, ..
+            } => self.written(io, piece, begin, len, outcome),
+            DiskJob::Verify { piece, .. } => self.hashed(io, piece, outcome),
+            DiskJob::Check { piece } => self.checked(io, piece, outcome),
+            DiskJob::Blame { piece, passed } => self.blamed(io, piece, passed, outcome),
+            DiskJob::Confirm => self.confirmed(io, outcome),
+            DiskJob::Flush => self.flushed(io, outcome),
+            DiskJob::Save => self.saved(io, &outcome),
+            DiskJob::Select => self.selected(io, &outcome),
+        }
+        self.want(io, Wants::PROCEED);
+    }
+
+    /// A deadline has come.
+    pub(super) fn handle_timeout(&mut self, io: &mut Io<'_>, timer: TorrentTimer) {
+        match timer {
+            TorrentTimer::Trackers => self.want(io, Wants::TRACKERS),
+            TorrentTimer::Connect => self.want(io, Wants::PLACES),
+            TorrentTimer::Round => self.round(io),
+            TorrentTimer::Unchoke => self.fill_slots(io),
+            TorrentTimer::Pex => self.pex_round(io),
+            TorrentTimer::Save => {
+                self.watch_files(io);
+                self.save(io);
+            }
+            TorrentTimer::Enough => self.judge_peers(io),
+        }
+    }
+
     /// Whether peers and trackers are dealt with.
     pub(super) fn is_running(&self) -> bool {
         !self.paused && matches!(self.phase, Phase::Metadata | Phase::Ready)
@@ -326,6 +427,6 @@ impl Torrent {
 
     /// Most connections it may have.
     pub(super) fn is_full(&self, config: &Config) -> bool {
-        self.conns.len() >= config.max_connections_per_torrent as usize
+        self.members.len() >= config.max_connections_per_torrent as usize
     }
 }

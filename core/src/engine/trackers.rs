@@ -6,10 +6,11 @@ use core::time::Duration;
 
 use super::event::{Changes, Level, What};
 use super::ops::Purpose;
-use super::timers::Timer;
+use super::timers::{Timer, TorrentTimer};
+use super::torrent::Wants;
 use super::{Engine, cx, swarm};
 use crate::http::Origin;
-use crate::net::Family;
+use crate::net::{Family, Ports};
 use crate::op::HttpRequest;
 use crate::scope::{Scope, is_unicast};
 use crate::tracker::{DHT_URL, Query, QueryKey, QueryKind, Stats, TrackerEvent, TrackerId};
@@ -32,7 +33,7 @@ impl Engine {
             EncryptionPolicy::Required => Crypto::Required,
         };
         loop {
-            let ports = self.ports();
+            let ports = Ports::bound(self.listening.values());
             let Some(t) = self.torrents.get_mut(&id) else {
                 return;
             };
@@ -61,11 +62,14 @@ impl Engine {
         }
         self.tracker_events(id);
         if let Some(t) = self.torrents.get(&id) {
-            self.out
-                .timers
-                .set(Timer::Trackers(id), t.announcer.poll_timeout());
+            self.out.timers.set(
+                Timer::Torrent(id, TorrentTimer::Trackers),
+                t.announcer.poll_timeout(),
+            );
         }
-        self.settle(id);
+        if let Some((t, mut io)) = self.at(id) {
+            t.want(&mut io, Wants::PROCEED);
+        }
     }
 
     fn ask(&mut self, id: TorrentId, query: Query) {
@@ -228,7 +232,9 @@ impl Engine {
             .get_mut(&id)
             .and_then(|t| t.announcer.poll_event())
         {
-            self.change(id, Changes::TRACKERS);
+            if let Some((t, mut io)) = self.at(id) {
+                t.change(&mut io, Changes::TRACKERS);
+            }
             match event {
                 TrackerEvent::Peers { tracker, peers } => {
                     let message = match peers.len() {
@@ -240,7 +246,9 @@ impl Engine {
                     if let Some(url) = t.and_then(|t| t.announcer.url(tracker)) {
                         let scope = parse_url(url).map(|url| Scope::of_name(url.host));
                         let scope = scope.unwrap_or(Scope::Global);
-                        self.learn(id, peers, swarm::Origin::tracker(scope));
+                        if let Some((t, mut io)) = self.at(id) {
+                            t.learn(&mut io, peers, swarm::Origin::tracker(scope));
+                        }
                     }
                 }
                 TrackerEvent::Warning { tracker, text } => {
@@ -281,7 +289,7 @@ impl Engine {
             t.announcer.has_usable()
                 || (dht && t.announcer.is_dht_enabled())
                 || t.swarm.len() > 0
-                || !t.conns.is_empty()
+                || !t.members.is_empty()
         })
     }
 
@@ -320,7 +328,9 @@ impl Engine {
             self.udp_queries.remove(&query);
             self.udp.cancel(query);
         }
-        self.out.timers.set(Timer::Trackers(id), None);
+        self.out
+            .timers
+            .set(Timer::Torrent(id, TorrentTimer::Trackers), None);
         self.after_udp();
     }
 }

@@ -2,10 +2,12 @@
 
 use alloc::vec::Vec;
 
-use super::Engine;
-use super::ops::Purpose;
+use super::io::Io;
+use super::member::MemberId;
+use super::ops::{DiskJob, Purpose};
+use super::torrent::Torrent;
 use crate::throttle::Direction;
-use crate::{BLOCK_LEN, Block, BlockRef, ConnId, Op, OpErrorKind, Outcome, TorrentId};
+use crate::{BLOCK_LEN, Block, BlockRef, Op, OpErrorKind, Outcome};
 
 /// Most blocks read by one op.
 const MAX_RUN: usize = 16;
@@ -22,112 +24,106 @@ const SHARED: usize = 2;
 /// What the peers of one address have of it at most: this part of the pool.
 const ONE_ADDRESS: usize = 8;
 
-impl Engine {
-    pub(super) fn on_request(&mut self, id: ConnId, at: BlockRef) {
-        let Some(conn) = self.conns.get_mut(id) else {
-            return;
-        };
-        let (Some(t), Some(peer)) = (
-            conn.torrent.and_then(|t| self.torrents.get(&t)),
-            &mut conn.peer,
-        ) else {
-            return;
-        };
-        let within = t.info.as_ref().is_some_and(|i| {
+impl Torrent {
+    pub(super) fn on_request(&mut self, id: MemberId, at: BlockRef) {
+        let within = self.info.as_ref().is_some_and(|i| {
             at.begin
                 .checked_add(at.len)
                 .is_some_and(|end| end <= i.piece_size(at.piece))
         });
-        let have = t.is_exchanging() && t.picker.as_ref().is_some_and(|p| p.have().get(at.piece));
+        let have =
+            self.is_exchanging() && self.picker.as_ref().is_some_and(|p| p.have().get(at.piece));
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        let peer = &mut member.stream.peer;
         if !within || !have || at.len == 0 || at.len as usize > BLOCK_LEN {
             peer.reject(at);
             return;
         }
-        conn.uploads.push_back(at);
+        member.uploads.push_back(at);
     }
 
     /// Reads ahead for a peer: runs of neighbouring blocks become one op.
-    pub(super) fn pump_uploads(&mut self, id: ConnId) {
+    pub(super) fn pump_uploads(&mut self, io: &mut Io<'_>, id: MemberId) {
         loop {
-            let share = self.upload_share(id);
-            let Some(conn) = self.conns.get_mut(id) else {
+            let share = self.upload_share(io, id);
+            let Some(member) = self.members.get_mut(id) else {
                 return;
             };
-            let (Some(torrent), Some(peer), Some(&first)) =
-                (conn.torrent, &mut conn.peer, conn.uploads.front())
-            else {
+            let Some(&first) = member.uploads.front() else {
                 return;
             };
+            let peer = &mut member.stream.peer;
             if peer.takes_nothing() {
                 return;
             }
             // A stop would only pin the blocks.
-            let bucket = conn.bucket;
-            if bucket.is_some_and(|b| self.throttle.is_stopped(b, Direction::Up)) {
+            if io.throttle.is_stopped(member.bucket, Direction::Up) {
                 return;
             }
             let ready = peer.queued_payload() / BLOCK_LEN;
-            let half_second = peer.rate_up(self.now) / 2 / BLOCK_LEN as u64;
+            let half_second = peer.rate_up(io.now) / 2 / BLOCK_LEN as u64;
             let enough = half_second.clamp(*READY.start(), *READY.end()) as usize;
             let most = share.min(enough * AHEAD);
-            let room = most.saturating_sub(ready + conn.reading as usize);
+            let room = most.saturating_sub(ready + member.reading as usize);
             if ready >= enough || room == 0 {
                 return;
             }
-            let Some(info) = self.torrents.get(&torrent).and_then(|t| t.info.as_ref()) else {
+            let Some(info) = self.info.as_ref() else {
                 return;
             };
-            let run = 1 + conn
+            let run = 1 + member
                 .uploads
                 .iter()
-                .zip(conn.uploads.iter().skip(1))
+                .zip(member.uploads.iter().skip(1))
                 .take(MAX_RUN - 1)
                 .take_while(|(a, b)| {
                     a.len as usize == BLOCK_LEN && a.piece == b.piece && a.begin + a.len == b.begin
                 })
                 .count();
             // Never the last blocks: downloads must be able to go on.
-            let spare = self.pool.available().saturating_sub(self.pool.cap() / 8);
+            let spare = io.pool.available().saturating_sub(io.pool.cap() / 8);
             let run = run.min(spare).min(room);
-            if run == 0 && self.pool.lent() > 0 {
-                if !conn.starved {
-                    conn.starved = true;
-                    self.pool_waiters.push_back(id);
-                }
+            if run == 0 && io.pool.lent() > 0 {
+                member.stream.starve(io.out);
                 return;
             }
             let run = run.max(1);
-            let blocks: Vec<Block> = (0..run).map_while(|_| self.pool.take()).collect();
-            let wanted: Vec<BlockRef> = conn.uploads.drain(..blocks.len()).collect();
+            let blocks: Vec<Block> = (0..run).map_while(|_| io.pool.take()).collect();
+            let wanted: Vec<BlockRef> = member.uploads.drain(..blocks.len()).collect();
             if wanted.is_empty() {
                 return;
             }
-            conn.reading += wanted.len() as u32;
+            member.reading += wanted.len() as u32;
             let at = info.piece_offset(first.piece) + u64::from(first.begin);
             let len = wanted.iter().map(|r| r.len).sum();
-            self.out
-                .ops
-                .job(Purpose::Upload(id, torrent, wanted), |op| Op::Read {
+            let torrent = self.id;
+            io.out.ops.job(
+                Purpose::Disk(torrent, DiskJob::Upload { member: id, wanted }),
+                |op| Op::Read {
                     op,
                     torrent,
                     at,
                     len,
                     blocks,
-                });
+                },
+            );
         }
     }
 
     /// How many blocks a peer may have ready and being read: where they are scarce no more than
     /// its part, so that peers that ask for much and read little leave some to others.
-    fn upload_share(&mut self, id: ConnId) -> usize {
-        let cap = self.pool.cap();
-        if self.pool.available() * SHARED >= cap {
+    fn upload_share(&mut self, io: &mut Io<'_>, id: MemberId) -> usize {
+        let cap = io.pool.cap();
+        if io.pool.available() * SHARED >= cap {
             return usize::MAX;
         }
-        self.conns.settle(id);
-        let Some((peers, neighbours)) = self.conns.uploading_beside(id) else {
+        let Some(member) = self.members.get_mut(id) else {
             return usize::MAX;
         };
+        io.conns.settle(member);
+        let (peers, neighbours) = io.conns.uploading_beside(member);
         let part = cap / SHARED / peers.max(1) as usize;
         part.min((cap / ONE_ADDRESS).saturating_sub(neighbours as usize))
             .max(1)
@@ -135,23 +131,21 @@ impl Engine {
 
     /// A peer takes nothing of the blocks that wait for it: they go home, and are read again when
     /// it goes on.
-    pub(super) fn take_back(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id) else {
+    pub(super) fn take_back(&mut self, io: &mut Io<'_>, id: MemberId) {
+        let Some(member) = self.members.get_mut(id) else {
             return;
         };
-        if let Some(peer) = &mut conn.peer {
-            for at in peer.take_back(&mut self.pool).into_iter().rev() {
-                conn.uploads.push_front(at);
-            }
+        let waiting = member.stream.peer.take_back(io.pool);
+        for at in waiting.into_iter().rev() {
+            member.uploads.push_front(at);
         }
-        self.feed_pool_waiters();
     }
 
     /// Blocks for a peer came from the disk.
     pub(super) fn upload_read(
         &mut self,
-        id: ConnId,
-        torrent: TorrentId,
+        io: &mut Io<'_>,
+        id: MemberId,
         wanted: Vec<BlockRef>,
         outcome: Outcome,
     ) {
@@ -159,21 +153,18 @@ impl Engine {
             Outcome::Read(blocks) => (blocks, None),
             Outcome::Failed { error, blocks } => (blocks, Some(error)),
             other => {
-                self.take_home(other);
+                io.take_home(other);
                 return;
             }
         };
-        let Some(conn) = self.conns.get_mut(id) else {
-            self.pool.give_all(blocks);
+        let Some(member) = self.members.get_mut(id) else {
+            io.pool.give_all(blocks);
             return;
         };
-        conn.reading = conn.reading.saturating_sub(wanted.len() as u32);
-        let Some(peer) = &mut conn.peer else {
-            self.pool.give_all(blocks);
-            return;
-        };
+        member.reading = member.reading.saturating_sub(wanted.len() as u32);
+        let peer = &mut member.stream.peer;
         if let Some(error) = error {
-            self.pool.give_all(blocks);
+            io.pool.give_all(blocks);
             let piece = wanted.first().map_or(0, |at| at.piece);
             for at in wanted {
                 peer.reject(at);
@@ -185,26 +176,26 @@ impl Engine {
                 | OpErrorKind::Exists
                 | OpErrorKind::InUse
                 | OpErrorKind::NotAFile
-                | OpErrorKind::Io => self.unreadable(torrent, piece, error),
-                _ => self.disk_failed(torrent, error),
+                | OpErrorKind::Io => self.unreadable(io, piece, error),
+                _ => self.disk_failed(io, error),
             }
             return;
         }
         if peer.takes_nothing() {
-            self.pool.give_all(blocks);
+            io.pool.give_all(blocks);
             for at in wanted.into_iter().rev() {
-                conn.uploads.push_front(at);
+                member.uploads.push_front(at);
             }
             return;
         }
         for (at, block) in wanted.into_iter().zip(blocks) {
             if let Some(block) = peer.send_block(at, block) {
-                self.pool.give(block);
+                io.pool.give(block);
             }
         }
-        peer.blocks_wait(self.now);
-        self.rearm(id);
-        self.pump_uploads(id);
-        self.conns.refresh(id);
+        peer.blocks_wait(io.now);
+        member.stream.rearm(io.out);
+        self.pump_uploads(io, id);
+        self.refresh(io, id);
     }
 }

@@ -26,6 +26,12 @@ impl Peer {
         &self.has
     }
 
+    /// Whether its handshake named a torrent, and waits for [`Peer::welcome`].
+    #[must_use]
+    pub const fn awaits_welcome(&self) -> bool {
+        matches!(self.phase, super::Phase::Waiting)
+    }
+
     /// Whether it has every piece, as far as it said.
     #[must_use]
     pub fn is_seed(&self) -> bool {

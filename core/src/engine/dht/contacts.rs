@@ -8,7 +8,7 @@ use super::super::{Engine, cx};
 use super::DhtNodeError;
 use crate::dht::{Cause, parse_node};
 use crate::metainfo::HostPort;
-use crate::{ConnId, Instant, Op, Outcome};
+use crate::{Instant, Op, Outcome};
 
 /// Most names kept; the oldest make way (rTorrent's).
 const MAX_CONTACTS: usize = 64;
@@ -146,26 +146,9 @@ impl Engine {
         self.after_dht();
     }
 
-    /// A peer told the port of its node (BEP 5). Once a connection is enough, and a private
-    /// torrent's peers are nobody's business.
-    pub(in super::super) fn on_dht_port(&mut self, id: ConnId, port: u16) {
-        let Some(conn) = self.conns.get_mut(id) else {
-            return;
-        };
-        let private = conn
-            .torrent
-            .and_then(|t| self.torrents.get(&t))
-            .is_none_or(super::super::torrent::Torrent::is_private);
-        if private || port == 0 || core::mem::replace(&mut conn.dht_port_told, true) {
-            return;
-        }
-        let addr = SocketAddr::new(conn.remote.ip(), port);
-        self.dht_ping_quietly(addr);
-    }
-
     /// Asks for a sign of life whose coming nobody has to hear of. More than the node can watch
     /// are not worth waiting for.
-    fn dht_ping_quietly(&mut self, addr: SocketAddr) {
+    pub(in super::super) fn dht_ping_quietly(&mut self, addr: SocketAddr) {
         if let Some(node) = self.dht.as_mut().and_then(|s| s.running()) {
             let _ = node.ping(&mut cx!(self), addr);
             self.after_dht();

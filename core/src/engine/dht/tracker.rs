@@ -4,14 +4,17 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::super::event::{Changes, Level, What};
+use super::super::event::{Level, What};
+use super::super::io::Io;
+use super::super::member::Member;
 use super::super::status::PeerSource;
-use super::super::timers::Timer;
-use super::super::torrent::Torrent;
+use super::super::timers::{Timer, TorrentTimer};
+use super::super::torrent::{Torrent, Wants};
 use super::super::{Engine, cx};
 use super::Owner;
 use crate::TorrentId;
 use crate::dht::{Announce, Cause, Failure, Goal, LookupId, LookupReport};
+use crate::net::Ports;
 use crate::tracker::{DhtFound, DhtProgress, DhtState, QueryKey, SERVER_DOWN, TrackerStatus};
 use crate::wire::tracker::TrackerError;
 
@@ -56,7 +59,7 @@ impl Engine {
         let none = |t: &Torrent| t.announcer.is_empty();
         if self.torrents.get(&id).is_some_and(none) {
             // With peers that somebody named it can do without.
-            let alone = |t: &Torrent| t.swarm.len() == 0 && t.conns.is_empty();
+            let alone = |t: &Torrent| t.swarm.len() == 0 && t.members.is_empty();
             let level = match self.torrents.get(&id).is_some_and(alone) {
                 true => Level::Warning,
                 false => Level::Detail,
@@ -90,7 +93,7 @@ impl Engine {
     /// Begins the searches that wait, as far as there is room.
     pub(super) fn next_search(&mut self) {
         loop {
-            let ports = self.ports();
+            let ports = Ports::bound(self.listening.values());
             let Some(server) = &mut self.dht else {
                 return;
             };
@@ -148,8 +151,10 @@ impl Engine {
 
     pub(super) fn dht_peers(&mut self, id: TorrentId, peers: Vec<SocketAddr>) {
         // While its files are looked at they wait: a torrent at rest searches for none.
-        if self.torrents.get(&id).is_some_and(|t| !t.is_private()) {
-            self.learn(id, peers, PeerSource::Dht);
+        if self.torrents.get(&id).is_some_and(|t| !t.is_private())
+            && let Some((t, mut io)) = self.at(id)
+        {
+            t.learn(&mut io, peers, PeerSource::Dht);
         }
     }
 
@@ -221,47 +226,36 @@ impl Engine {
     /// A tracker has answered: soon it will show whether it knew enough peers.
     pub(in super::super) fn expect_peers(&mut self, id: TorrentId) {
         if self.dht.is_some() {
-            self.out
-                .timers
-                .at_latest(Timer::Enough(id), self.now + ENOUGH_AFTER);
+            self.out.timers.at_latest(
+                Timer::Torrent(id, TorrentTimer::Enough),
+                self.now + ENOUGH_AFTER,
+            );
         }
     }
+}
 
+impl Torrent {
     /// Whether the trackers know enough peers. Where peers tell of peers, they do.
-    pub(in super::super) fn judge_peers(&mut self, id: TorrentId) {
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        if !t.is_running() {
+    pub(in super::super) fn judge_peers(&mut self, io: &mut Io<'_>) {
+        if !self.is_running() {
             return;
         }
-        let told = |i: &u32| {
-            let conn = self.conns.at(*i).filter(|c| c.established.is_some());
-            let peer = conn.and_then(|c| c.peer.as_ref());
-            let extended = peer.and_then(|p| p.extended());
+        let told = |m: &Member| {
+            let extended = m.stream.peer.extended();
             extended.is_some_and(|e| e.ids.ut_pex != 0)
         };
-        let short = if self.config.pex && !t.is_private() && t.conns.iter().any(told) {
+        let short = if io.config.pex && !self.is_private() && self.members.iter().any(told) {
             Some(false)
         } else {
-            let here = t.conns.len() - t.connecting as usize;
-            let few = here + t.swarm.available() / 2 < self.config.min_peers as usize;
+            let here = self.members.established();
+            let few = here + self.swarm.available() / 2 < io.config.min_peers as usize;
             few.then_some(true)
         };
         if let Some(short) = short {
             // Who has everything can wait for others to come.
-            let hurry = short && !t.is_done();
-            t.announcer.set_short(&mut cx!(self), short, hurry);
-            self.pump_trackers(id);
+            let hurry = short && !self.is_done();
+            self.announcer.set_short(&mut cx!(io), short, hurry);
+            self.want(io, Wants::TRACKERS);
         }
-    }
-
-    /// The pseudo-tracker of a torrent was switched: a search under way is of no use any more.
-    pub(in super::super) fn dht_switched(&mut self, id: TorrentId) {
-        let off = |t: &Torrent| !t.announcer.is_dht_enabled();
-        if self.torrents.get(&id).is_some_and(off) {
-            self.dht_drop_search(id);
-        }
-        self.change(id, Changes::TRACKERS);
     }
 }

@@ -1,0 +1,114 @@
+//! What a torrent works with while the engine is being called: the time, the limits, and what it
+//! shares with other torrents.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+use core::net::SocketAddr;
+
+use rand_core::Rng;
+
+use super::connect::max_conns;
+use super::conns::{Conn, Conns};
+use super::dht;
+use super::member::Member;
+use super::outbox::Outbox;
+use super::stream::Flow;
+use super::swarm::Limits;
+use super::timers::Timer;
+use crate::net::Ports;
+use crate::op::Close;
+use crate::peer::PeerConfig;
+use crate::throttle::Throttle;
+use crate::{BlockPool, BlockRef, Caps, Config, ConnId, Instant, Op, Outcome, PeerId, SocketId};
+
+/// Everything outside a torrent that it may look at or change. A torrent never sees another one:
+/// what concerns others is left in the [`Outbox`], and the engine deals with it before the call ends.
+pub(super) struct Io<'a> {
+    pub(super) now: Instant,
+    pub(super) rng: &'a mut (dyn Rng + Send),
+    pub(super) config: &'a Config,
+    pub(super) caps: &'a Caps,
+    pub(super) peer_config: &'a PeerConfig,
+    pub(super) peer_id: PeerId,
+    /// Where streams are accepted.
+    pub(super) listening: &'a BTreeMap<SocketId, SocketAddr>,
+    /// `None`: there is no DHT at all.
+    pub(super) dht: Option<&'a dht::Server>,
+    pub(super) pool: &'a mut BlockPool,
+    pub(super) throttle: &'a mut Throttle,
+    pub(super) conns: &'a mut Conns,
+    pub(super) out: &'a mut Outbox,
+    /// Reused by the picker, so that asking for blocks allocates nothing.
+    pub(super) picked: &'a mut Vec<BlockRef>,
+}
+
+impl Io<'_> {
+    /// The ports that peers are told: where streams are accepted, over each family.
+    pub(super) fn ports(&self) -> Ports {
+        Ports::bound(self.listening.values())
+    }
+
+    /// Whether the DHT node runs.
+    pub(super) fn dht_is_active(&self) -> bool {
+        self.dht.is_some_and(|server| server.active().is_some())
+    }
+
+    /// Most connections in all.
+    pub(super) fn max_conns(&self) -> usize {
+        max_conns(self.config)
+    }
+
+    /// Bounds of each torrent's table of known peers.
+    pub(super) const fn peer_limits(&self) -> Limits {
+        Limits {
+            known: self.config.max_known_peers as usize,
+            per_ip: self.config.max_connections_per_ip as usize,
+            families: (self.caps.ipv4, self.caps.ipv6),
+        }
+    }
+
+    /// Something was done with a peer: takes note of the blocks that it holds, and puts its stream
+    /// on the list for the driver if there is news.
+    pub(super) fn refresh(&mut self, member: &mut Member) {
+        self.conns.settle(member);
+        member.stream.refresh(self.out);
+    }
+
+    /// What bytes pass through.
+    pub(super) fn flow(&mut self) -> Flow<'_> {
+        Flow {
+            now: self.now,
+            pool: self.pool,
+            throttle: self.throttle,
+            out: self.out,
+        }
+    }
+
+    /// Closes the stream of a connection that belongs to no torrent, and forgets it.
+    pub(super) fn dismiss(&mut self, id: ConnId, how: Close) {
+        self.out.ops.stream(Op::TcpClose { conn: id, how });
+        self.forget(id);
+    }
+
+    /// Forgets a connection whose handshakes are not through.
+    pub(super) fn forget(&mut self, id: ConnId) -> Option<Conn> {
+        self.out.timers.set(Timer::Conn(id), None);
+        let mut conn = self.conns.remove(id)?;
+        if let Conn::Greeting(greeting) = &mut conn {
+            greeting.stream.peer.close(self.pool);
+        }
+        self.out.places = true;
+        Some(conn)
+    }
+
+    /// Takes the blocks of an outcome back that nobody has a use for.
+    pub(super) fn take_home(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Read(blocks)
+            | Outcome::Written { blocks, .. }
+            | Outcome::Failed { blocks, .. } => {
+                self.pool.give_all(blocks);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! The peers of a torrent: connections whose handshakes are through.
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    vec::Vec,
+};
+use core::net::SocketAddr;
+
+use super::conns::{Greeting, Holding, Opened};
+use super::counts::Counts;
+use super::prefix::Prefix;
+use super::status::PeerSource;
+use super::stream::Stream;
+use crate::throttle::BucketId;
+use crate::torrent::picker::{PeerKey, PickState};
+use crate::{BLOCK_LEN, Bitfield, BlockRef, ConnId, Instant};
+
+/// Bits of a [`PeerKey`] that name the slot; the rest carry its generation, so that a piece in
+/// the making does not blame a successor.
+const KEY_BITS: u32 = 20;
+
+/// Names one peer of a torrent; a stale name is recognised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct MemberId {
+    index: u32,
+    generation: u32,
+}
+
+impl MemberId {
+    /// The picker's name for it.
+    pub(super) const fn key(self) -> PeerKey {
+        (self.generation & 0x1ff) << KEY_BITS | (self.index & ((1 << KEY_BITS) - 1))
+    }
+
+    /// One that stands for the peer number `n` in a test.
+    #[cfg(test)]
+    pub(super) const fn numbered(n: u32) -> Self {
+        Self {
+            index: n,
+            generation: 0,
+        }
+    }
+}
+
+/// A metadata request that is out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MetadataAsked {
+    pub(super) piece: u32,
+    /// Bytes of the whole, as the peer claimed then: its answer is judged by that.
+    pub(super) size: u32,
+    pub(super) at: Instant,
+}
+
+/// A peer of a torrent, and what the torrent knows of it beyond the wire.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) id: MemberId,
+    pub(super) stream: Stream,
+    /// The address it is known by to others: that of the stream, or for incoming ones the same
+    /// host with the port it says it listens on.
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) source: PeerSource,
+    pub(super) incoming: bool,
+    /// Handshakes through since.
+    pub(super) established: Instant,
+    /// Node of the throttle tree.
+    pub(super) bucket: BucketId,
+    /// Its pieces as the picker was told of them.
+    pub(super) counted: Bitfield,
+    /// What the picker remembers of it.
+    pub(super) pick: PickState,
+    /// Requests of the peer that were not read from disk yet.
+    pub(super) uploads: VecDeque<BlockRef>,
+    /// Blocks being read from disk for it.
+    pub(super) reading: u32,
+    /// What it holds as [`Conns`](super::conns::Conns) has counted it.
+    pub(super) settled: Holding,
+    /// We wait for its answer to a metadata request (BEP 9).
+    pub(super) metadata_asked: Option<MetadataAsked>,
+    /// It is not asked for metadata until then: it said no, or what it said was wrong.
+    pub(super) metadata_pause: Option<Instant>,
+    /// Attempts to fetch the metadata that it took part in and that were too slow.
+    pub(super) metadata_turns: u32,
+    /// The peers it was told of (BEP 11).
+    pub(super) pex_told: BTreeSet<SocketAddr>,
+    /// When it told us last; faster ones are ignored.
+    pub(super) pex_heard: Option<Instant>,
+    /// It told the port of its DHT node (BEP 5).
+    pub(super) dht_port_told: bool,
+    /// When we choked or unchoked it last.
+    pub(super) choke_changed: Instant,
+    /// Payload it had been sent when it was unchoked last.
+    pub(super) sent_before: u64,
+    /// The last moment either side had something to gain.
+    pub(super) useful: Instant,
+}
+
+impl Member {
+    /// The peer at the end of a connection whose handshakes are through.
+    pub(super) fn new(id: MemberId, now: Instant, bucket: BucketId, greeting: Greeting) -> Self {
+        let Greeting { mut stream, opened } = greeting;
+        stream.bucket = Some(bucket);
+        let (listen, source) = match opened {
+            Opened::ByUs(dialing) => (Some(dialing.addr), dialing.source),
+            Opened::ByPeer(_) => (None, PeerSource::Incoming),
+        };
+        Self {
+            id,
+            stream,
+            listen,
+            source,
+            incoming: matches!(opened, Opened::ByPeer(_)),
+            established: now,
+            bucket,
+            counted: Bitfield::new(0),
+            pick: PickState::default(),
+            uploads: VecDeque::new(),
+            reading: 0,
+            settled: Holding::default(),
+            metadata_asked: None,
+            metadata_pause: None,
+            metadata_turns: 0,
+            pex_told: BTreeSet::new(),
+            pex_heard: None,
+            dht_port_told: false,
+            choke_changed: now,
+            sent_before: 0,
+            useful: now,
+        }
+    }
+
+    /// The address to call it by: where it listens, if that is known.
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.listen.unwrap_or(self.stream.remote)
+    }
+
+    /// What it holds of the blocks for uploads.
+    pub(super) fn holding(&self) -> Holding {
+        let queued = self.stream.peer.queued_payload();
+        let blocks = self.reading + queued.div_ceil(BLOCK_LEN) as u32;
+        Holding {
+            blocks,
+            uploads: blocks > 0 || !self.uploads.is_empty(),
+        }
+    }
+}
+
+/// All connections of a torrent.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    slots: Vec<(u32, Option<Box<Member>>)>,
+    free: Vec<u32>,
+    used: usize,
+    /// Those whose handshakes are not through, and the addresses that were dialled.
+    connecting: BTreeMap<ConnId, Option<SocketAddr>>,
+    /// How many there are with each prefix, those included.
+    prefixes: Counts<Prefix>,
+}
+
+impl Members {
+    /// A connection belongs to the torrent, and its handshakes are not through; `dialled`: the
+    /// address, if we opened it.
+    pub(super) fn connecting(
+        &mut self,
+        id: ConnId,
+        remote: SocketAddr,
+        dialled: Option<SocketAddr>,
+    ) {
+        self.connecting.insert(id, dialled);
+        self.prefixes.add(Prefix::of(remote.ip()), 1);
+    }
+
+    /// A connection whose handshakes were not through is gone.
+    pub(super) fn given_up(&mut self, id: ConnId, remote: SocketAddr) {
+        if self.connecting.remove(&id).is_some() {
+            self.prefixes.remove(&Prefix::of(remote.ip()), 1);
+        }
+    }
+
+    /// Those whose handshakes are not through.
+    pub(super) fn unfinished(&self) -> impl Iterator<Item = ConnId> {
+        self.connecting.keys().copied()
+    }
+
+    /// How many of them there are.
+    pub(super) fn unfinished_len(&self) -> usize {
+        self.connecting.len()
+    }
+
+    /// The handshakes of a connection are through.
+    pub(super) fn insert(
+        &mut self,
+        conn: ConnId,
+        make: impl FnOnce(MemberId) -> Member,
+    ) -> MemberId {
+        self.connecting.remove(&conn);
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push((0, None));
+            self.slots.len() as u32 - 1
+        });
+        let (generation, slot) = &mut self.slots[index as usize];
+        let id = MemberId {
+            index,
+            generation: *generation,
+        };
+        *slot = Some(Box::new(make(id)));
+        self.used += 1;
+        id
+    }
+
+    /// Frees a slot; its name is stale from here on.
+    pub(super) fn remove(&mut self, id: MemberId) -> Option<Box<Member>> {
+        self.get(id)?;
+        let (generation, slot) = self.slots.get_mut(id.index as usize)?;
+        *generation = generation.wrapping_add(1);
+        let member = slot.take()?;
+        self.free.push(id.index);
+        self.used -= 1;
+        self.prefixes
+            .remove(&Prefix::of(member.stream.remote.ip()), 1);
+        Some(member)
+    }
+
+    pub(super) fn get(&self, id: MemberId) -> Option<&Member> {
+        let (generation, member) = self.slots.get(id.index as usize)?;
+        member.as_deref().filter(|_| *generation == id.generation)
+    }
+
+    pub(super) fn get_mut(&mut self, id: MemberId) -> Option<&mut Member> {
+        let (generation, member) = self.slots.get_mut(id.index as usize)?;
+        member
+            .as_deref_mut()
+            .filter(|_| *generation == id.generation)
+    }
+
+    /// The peer that the picker knows by `key`.
+    pub(super) fn by_key(&self, key: PeerKey) -> Option<&Member> {
+        let (_, member) = self.slots.get((key & ((1 << KEY_BITS) - 1)) as usize)?;
+        member.as_deref().filter(|member| member.id.key() == key)
+    }
+
+    /// The peers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Member> {
+        self.slots
+            .iter()
+            .filter_map(|(_, member)| member.as_deref())
+    }
+
+    /// The peers.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Member> {
+        let slots = self.slots.iter_mut();
+        slots.filter_map(|(_, member)| member.as_deref_mut())
+    }
+
+    /// The names of all peers, for those who may lose some on the way.
+    pub(super) fn ids(&self) -> Vec<MemberId> {
+        self.iter().map(|member| member.id).collect()
+    }
+
+    /// How many peers there are.
+    pub(super) const fn established(&self) -> usize {
+        self.used
+    }
+
+    /// How many connections there are.
+    pub(super) fn len(&self) -> usize {
+        self.used + self.connecting.len()
+    }
+
+    /// Whether there is no connection.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many connections there are with a prefix.
+    pub(super) fn count_with(&self, prefix: Prefix) -> u32 {
+        self.prefixes.of(&prefix)
+    }
+
+    /// Whether a connection leads, or is to lead, to an address that others know.
+    pub(super) fn uses(&self, addr: SocketAddr) -> bool {
+        self.iter().any(|member| member.listen == Some(addr))
+            || self.connecting.values().any(|to| *to == Some(addr))
+    }
+
+    /// Whether the counters say what is so. `remote`: whom a connection leads to.
+    pub(super) fn is_counted_right(&self, remote: impl Fn(ConnId) -> Option<SocketAddr>) -> bool {
+        let mut right = Counts::default();
+        let established = self.iter().map(|member| Some(member.stream.remote));
+        let unfinished = self.unfinished().map(remote);
+        for remote in established.chain(unfinished) {
+            let Some(remote) = remote else {
+                return false;
+            };
+            right.add(Prefix::of(remote.ip()), 1);
+        }
+        self.prefixes == right && self.iter().count() == self.used
+    }
+}

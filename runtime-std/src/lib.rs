@@ -14,6 +14,9 @@ pub mod paths;
 mod platform;
 pub mod pool;
 pub mod session;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 pub mod tree;
 
 pub use error::{Error, Result};

@@ -3,102 +3,19 @@
 
 mod common;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
-use common::{Content, Node, event, within};
-use dunlin_tokio::{Event, Proxy, What};
+use common::{Content, Node, PATIENCE, event, within};
+use dunlin_std::testing::socks::{Asked, proxy};
+use dunlin_tokio::{Event, What};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
     sync::mpsc,
 };
 
 /// Where the session is bound to.
 const BOUND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
-
-/// What a client asked the proxy for: login, and target by address or name.
-#[derive(Debug)]
-struct Asked {
-    login: Option<(String, String)>,
-    target: String,
-    /// Where the client connected from.
-    from: IpAddr,
-}
-
-async fn text(stream: &mut TcpStream) -> String {
-    String::from_utf8(bytes(stream).await).unwrap()
-}
-
-/// One client; names lead to `named`.
-async fn serve(mut stream: TcpStream, named: SocketAddr, asked: mpsc::UnboundedSender<Asked>) {
-    assert_eq!(stream.read_u8().await.unwrap(), 5);
-    let methods = bytes(&mut stream).await;
-    let login = methods.contains(&2);
-    stream
-        .write_all(&[5, if login { 2 } else { 0 }])
-        .await
-        .unwrap();
-    let login = if login {
-        assert_eq!(stream.read_u8().await.unwrap(), 1);
-        let login = (text(&mut stream).await, text(&mut stream).await);
-        stream.write_all(&[1, 0]).await.unwrap();
-        Some(login)
-    } else {
-        None
-    };
-    let mut head = [0; 4];
-    stream.read_exact(&mut head).await.unwrap();
-    assert_eq!(head[..3], [5, 1, 0]);
-    let (target, to) = match head[3] {
-        1 => {
-            let ip = Ipv4Addr::from(stream.read_u32().await.unwrap());
-            let to = SocketAddr::from((ip, stream.read_u16().await.unwrap()));
-            (to.to_string(), to)
-        }
-        3 => {
-            let name = text(&mut stream).await;
-            let port = stream.read_u16().await.unwrap();
-            (format!("{name}:{port}"), named)
-        }
-        other => panic!("address type {other}"),
-    };
-    let from = stream.peer_addr().unwrap().ip();
-    let whole = Asked {
-        login,
-        target,
-        from,
-    };
-    asked.send(whole).unwrap();
-    let mut far = TcpStream::connect(to).await.unwrap();
-    stream
-        .write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])
-        .await
-        .unwrap();
-    // Either side may hang up as it likes.
-    let _ = copy_bidirectional(&mut stream, &mut far).await;
-}
-
-async fn bytes(stream: &mut TcpStream) -> Vec<u8> {
-    let len = stream.read_u8().await.unwrap();
-    let mut bytes = vec![0; len.into()];
-    stream.read_exact(&mut bytes).await.unwrap();
-    bytes
-}
-
-async fn proxy(named: SocketAddr, login: &str) -> (Proxy, mpsc::UnboundedReceiver<Asked>) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (tell, asked) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, named, tell.clone()));
-        }
-    });
-    // By name, which may have addresses that the proxy does not listen on.
-    let port = address.port();
-    let proxy = format!("socks5://{login}localhost:{port}");
-    (proxy.parse().unwrap(), asked)
-}
 
 /// A tracker that knows nobody, and what it was told.
 async fn tracker() -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
@@ -125,13 +42,13 @@ async fn tracker() -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
     (address, told)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn peers_and_trackers_are_reached_through_the_proxy_alone() {
     let content = Content::small();
     let (seeder, _shares) = Node::sharing(&content).await;
     for login in ["", "me:p%40ss@"] {
         let (tracker, mut told) = tracker().await;
-        let (proxy, mut asked) = proxy(tracker, login).await;
+        let (proxy, asked) = proxy(tracker, login);
         let dir = tempfile::TempDir::new().unwrap();
         let mut config = common::config(dir.path());
         config.route.proxy = Some(proxy);
@@ -153,7 +70,7 @@ async fn peers_and_trackers_are_reached_through_the_proxy_alone() {
                 login: given,
                 target,
                 from,
-            } = within(asked.recv()).await.unwrap();
+            } = tokio::task::block_in_place(|| asked.recv_timeout(PATIENCE)).unwrap();
             let expected = (!login.is_empty()).then(|| ("me".into(), "p@ss".into()));
             assert_eq!(given, expected);
             assert_eq!(from, BOUND, "the proxy is reached from the bound address");

@@ -1,6 +1,7 @@
-//! A content, its torrent, and drivers on loopback, each on a thread of its own.
+//! Drivers on loopback, each on a thread of its own.
 #![allow(
     dead_code,
+    unused_imports,
     clippy::unwrap_used,
     reason = "tests, and each uses a part of it"
 )]
@@ -8,96 +9,22 @@
 pub(crate) mod tracker;
 
 use std::{
-    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use dunlin_mio::{
-    Add, Driver, DriverConfig, EngineStatus, Event, Handle, Result, State, Stats, TorrentId,
+    Driver, DriverConfig, EngineStatus, Event, Handle, Result, State, Stats, TorrentId,
     TorrentStatus,
-    dunlin_core::{engine::Check, hash::sha1, metainfo},
 };
+pub(crate) use dunlin_std::testing::content::Content;
 use tempfile::TempDir;
 
 /// Longer than any of these transfers takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A folder of files, and the torrent of it.
-pub(crate) struct Content {
-    pub(crate) dir: TempDir,
-    pub(crate) files: Vec<(PathBuf, Vec<u8>)>,
-    pub(crate) torrent: metainfo::Torrent,
-}
-
-/// Bytes that neither repeat nor compress.
-pub(crate) fn noise(mut seed: u64, len: usize) -> Vec<u8> {
-    let mut data = Vec::with_capacity(len + 8);
-    while data.len() < len {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        data.extend_from_slice(&seed.to_le_bytes());
-    }
-    data.truncate(len);
-    data
-}
-
-impl Content {
-    /// Files of the given lengths, in pieces of 64 KiB, which they share.
-    pub(crate) fn new(lengths: &[usize]) -> Self {
-        let dir = TempDir::new().unwrap();
-        let mut builder = metainfo::Builder::folder("content");
-        builder.piece_len = Some(64 << 10);
-        let mut files = Vec::new();
-        fs::create_dir_all(dir.path().join("content")).unwrap();
-        for (i, &len) in lengths.iter().enumerate() {
-            let name = format!("file{i:02}");
-            let data = noise(i as u64 + 1, len);
-            builder.add(vec![name.clone()], len as u64);
-            let path = Path::new("content").join(name);
-            fs::write(dir.path().join(&path), &data).unwrap();
-            files.push((path, data));
-        }
-        let all: Vec<u8> = files.iter().flat_map(|(_, data)| data.clone()).collect();
-        let hashes: Vec<_> = all.chunks(64 << 10).map(sha1).collect();
-        let torrent = builder.draft().unwrap().finish(&hashes).unwrap();
-        Self {
-            dir,
-            files,
-            torrent,
-        }
-    }
-
-    /// About 4 MiB in three files.
-    pub(crate) fn small() -> Self {
-        Self::new(&[1 << 20, 77, (3 << 20) + 12_345])
-    }
-
-    pub(crate) fn add(&self) -> Add {
-        Add::torrent(self.torrent.clone())
-    }
-
-    /// To share the original.
-    pub(crate) fn share(&self) -> Add {
-        self.add().dir(self.dir.path()).check(Check::All)
-    }
-
-    pub(crate) fn magnet(&self) -> Add {
-        Add::magnet(&self.torrent.magnet().to_string()).unwrap()
-    }
-
-    /// Every byte below `dir` is as it should be.
-    pub(crate) fn assert_copied(&self, dir: &Path) {
-        for (path, data) in &self.files {
-            let copy = fs::read(dir.join(path)).unwrap_or_default();
-            assert!(copy == *data, "{} differs", path.display());
-        }
-    }
-}
 
 /// How a driver ended.
 pub(crate) struct End {

@@ -33,8 +33,10 @@ use dunlin_core::{
 };
 
 use super::{
-    files::{Files, Owned, flag, is_missing, try_lock},
-    jobs::Disk,
+    access::Disk,
+    errors::{self, is_missing},
+    files::{Files, flag, try_lock},
+    ledger::Owned,
     transfer,
 };
 use crate::{
@@ -341,7 +343,7 @@ impl Disk<'_> {
         let files = self.files;
         files.settle(&self.shared.handles)?;
         if files.ledger().writing || files.written.load(Ordering::Acquire) {
-            self.make_extras();
+            self.extras().make();
         }
         let root = files.root()?;
         let mut stats = vec![None; files.paths.len()];
@@ -532,7 +534,7 @@ impl Disk<'_> {
             );
             match root.remove_file(path) {
                 Err(e) if !is_missing(&e) && first.is_ok() => {
-                    first = Err(super::files::error(&files.dir.join(path), &e));
+                    first = Err(errors::error(&files.dir.join(path), &e));
                 }
                 _ => {}
             }
@@ -544,9 +546,9 @@ impl Disk<'_> {
                     let owned = files.owned(i as u32).is_some() && !files.has(i, flag::PARTLY);
                     owned && files.look_at(Some(&root), i).is_ok_and(|s| s.is_some())
                 }
-                FileKind::Symlink(target) => self.link_target(target).is_some_and(|to| {
+                FileKind::Symlink(target) => self.extras().link_target(target).is_some_and(|to| {
                     root.link_target(path)
-                        .is_ok_and(|is| is == self.link(i, to))
+                        .is_ok_and(|is| is == self.extras().link(i, to))
                 }),
                 _ => false,
             };

@@ -14,10 +14,15 @@
 //! written, with the folders they need. Pieces that an unwanted file shares with a wanted one
 //! are kept in a parts file instead (see `parts`).
 
+mod access;
 mod claims;
+mod errors;
+mod extras;
 mod files;
+mod flush;
 mod handles;
 mod jobs;
+mod ledger;
 mod parts;
 mod queue;
 mod systems;
@@ -40,7 +45,7 @@ use crate::{
     paths::{self, Names},
     platform,
 };
-pub(crate) use files::error as io_error;
+pub(crate) use errors::error as io_error;
 use queue::{Shared, Work};
 pub(crate) use transfer::{read_exact, write_all};
 

@@ -25,8 +25,10 @@ use dunlin_core::{
 };
 
 use super::{
-    files::{Files, Owned, flag, found},
+    errors::{self, found},
+    files::{Files, flag},
     handles::{Handles, PARTS},
+    ledger::Owned,
     transfer,
 };
 use crate::platform::{self, Access, Root};
@@ -132,7 +134,7 @@ impl Files {
         let root = match Root::open(&self.dir) {
             Ok(root) => Some(root),
             Err(e) if e.kind() == ErrorKind::NotFound => None,
-            Err(e) => return Err(super::files::error(&self.dir, &e)),
+            Err(e) => return Err(errors::error(&self.dir, &e)),
         };
         {
             // Others may be wanted now.
@@ -178,7 +180,7 @@ impl Files {
             self.ledger().parts = None;
             // What was fetched has its names first: after a crash it is in one place at least.
             let synced = self.sync_folders(self.take_folders(), |f| root.sync_folder(f));
-            synced.map_err(|e| super::files::error(&self.dir, &e))?;
+            synced.map_err(|e| errors::error(&self.dir, &e))?;
             match root.remove_file(self.parts.path()) {
                 Err(e) if e.kind() != ErrorKind::NotFound => return Err(self.error(PARTS, &e)),
                 _ => {}

@@ -200,7 +200,7 @@ impl<S: Storage> Driver<S> {
     /// The counters of the driver, and the use of its sockets.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let [free, listening, half_open, used, ending] = self.pool.census();
+        let [free, listening, half_open, used, ending] = self.pool.usage();
         Stats {
             sockets_made: self.pool.made(),
             sockets_free: free,
@@ -241,7 +241,11 @@ impl<S: Storage> Driver<S> {
         for _ in 0..TURNS_PER_POLL {
             self.stats.turns += 1;
             // Dropping a datagram that is stuck makes room for others from the engine.
-            if !self.turn(device) && !self.udp.unstick(&mut self.net, self.now, &mut self.stats) {
+            if !self.turn(device)
+                && !self
+                    .udp
+                    .drop_stuck(&mut self.net, self.now, &mut self.stats)
+            {
                 self.net.settle(self.now);
                 return Polled::Idle;
             }

@@ -105,7 +105,7 @@ fn exchange() {
     println!("median: {:.2} x real time on one core", rates[RUNS / 2]);
 }
 
-fn crowd() {
+fn of_sybils() {
     let mut config = SwarmConfig::new(1 << 20);
     config.homes = homes(CROWD);
     config.engine.max_connections = 20;
@@ -139,6 +139,6 @@ fn main() {
     // `cargo test` only builds the benchmark.
     if std::env::args().any(|arg| arg == "--bench") {
         exchange();
-        crowd();
+        of_sybils();
     }
 }

@@ -16,7 +16,7 @@ use dunlin_core::{
 };
 use dunlin_sim::{
     Action, Host, HostCx, LinkConfig, Packet, Scripted, SimRng,
-    dht::{Farm, FarmConfig, Reach, Swarm, SwarmConfig, Trial, space},
+    dht::{Reach, Swarm, SwarmConfig, SyntheticConfig, SyntheticDht, Trial, space},
 };
 use rand_core::Rng;
 
@@ -26,17 +26,17 @@ const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-fn config() -> FarmConfig {
-    FarmConfig {
+fn config() -> SyntheticConfig {
+    SyntheticConfig {
         nodes: 20_000,
         dead_ppm: 200_000,
-        ..FarmConfig::default()
+        ..SyntheticConfig::default()
     }
 }
 
 /// A node that has bootstrapped among honest ones.
-fn settled(farm: Farm) -> Trial {
-    let mut trial = Trial::of(9, farm, DhtConfig::default());
+fn settled(synthetic: SyntheticDht) -> Trial {
+    let mut trial = Trial::of(9, synthetic, DhtConfig::default());
     trial.warm(8, secs(180), 32).expect("it finds 32 nodes");
     trial
 }
@@ -59,20 +59,20 @@ fn subnet(net: [u8; 3], secure: bool) -> Vec<(Key, Ipv4Addr)> {
 /// affected.
 #[test]
 fn a04_one_subnet_gets_one_seat_of_a_bucket() {
-    let mut trial = Trial::of(9, Farm::new(9, config()), DhtConfig::default());
-    let crowd = Farm::crowd(9, subnet([45, 77, 1], true));
-    let crowd = crowd.knocking(trial.addr(), Duration::from_millis(100));
-    let (core, addrs) = (trial.world().core(), crowd.addresses());
-    let crowd = trial
+    let mut trial = Trial::of(9, SyntheticDht::new(9, config()), DhtConfig::default());
+    let of_sybils = SyntheticDht::of_sybils(9, subnet([45, 77, 1], true));
+    let of_sybils = of_sybils.querying(trial.addr(), Duration::from_millis(100));
+    let (core, addrs) = (trial.world().core(), of_sybils.addresses());
+    let of_sybils = trial
         .world()
-        .add_host(core, LinkConfig::perfect(), &addrs, crowd);
+        .add_host(core, LinkConfig::perfect(), &addrs, of_sybils);
     // The attacker has the empty table for itself at first.
     trial.world().run_for(secs(60));
     trial.warm(8, secs(20 * 60), 32).expect("it finds 32 nodes");
-    let asked = trial.world().host::<Farm>(crowd);
+    let asked = trial.world().host::<SyntheticDht>(of_sybils);
     assert!(
         asked.expect("there").queries() > 0,
-        "nobody of the crowd was even asked"
+        "nobody of the of_sybils was even asked"
     );
     let own = trial.node(|dht, _| dht.id(false));
     let mut seats: BTreeMap<u32, u32> = BTreeMap::new();
@@ -115,10 +115,10 @@ fn a05_a_hash_that_is_surrounded_is_found_and_announced_all_the_same() {
         (key, Ipv4Addr::new(60 + n, 9, n, 7))
     };
     let sybils: Vec<_> = (0..20).map(sybil).collect();
-    let mut trial = settled(Farm::attacked(9, config(), &sybils));
+    let mut trial = settled(SyntheticDht::with_sybils(9, config(), &sybils));
     // The node learns the size of the network.
     trial.searches(12, secs(4), false, |_| {});
-    let track = trial.farm_mut(|farm| farm.watch_honest(&target));
+    let track = trial.synthetic_mut(|synthetic| synthetic.watch_honest(&target));
     let search = trial.search_for(target, track, true);
     println!("{search:?}");
     assert!(search.first_values.is_some(), "{search:?}");
@@ -130,15 +130,15 @@ fn a05_a_hash_that_is_surrounded_is_found_and_announced_all_the_same() {
 /// for them stay within the budget.
 #[test]
 fn a09_a_flood_from_very_many_sources_costs_what_the_caps_say() {
-    let mut trial = settled(Farm::new(9, config()));
-    let flood = FarmConfig {
+    let mut trial = settled(SyntheticDht::new(9, config()));
+    let flood = SyntheticConfig {
         nodes: 20_000,
-        ..FarmConfig::default()
+        ..SyntheticConfig::default()
     };
-    let flood = Farm::new(77, flood).knocking(trial.addr(), Duration::from_millis(2));
+    let flood = SyntheticDht::new(77, flood).querying(trial.addr(), Duration::from_millis(2));
     let (core, addrs) = (trial.world().core(), flood.addresses());
     let taken = |ip: &IpAddr| match ip {
-        IpAddr::V4(ip) => trial.farm().space().at(*ip).is_some(),
+        IpAddr::V4(ip) => trial.synthetic().space().at(*ip).is_some(),
         IpAddr::V6(_) => true,
     };
     assert!(
@@ -152,7 +152,11 @@ fn a09_a_flood_from_very_many_sources_costs_what_the_caps_say() {
     trial.world().run_for(secs(60));
     let after = trial.stats();
     let config = DhtConfig::default();
-    let replies = trial.world().host::<Farm>(flood).expect("there").replies();
+    let replies = trial
+        .world()
+        .host::<SyntheticDht>(flood)
+        .expect("there")
+        .replies();
     let asked = after.queries_received - before.queries_received;
     println!("{asked} queries in a minute, {replies} answered, {after:?}");
     assert!(asked > 25_000);
@@ -206,21 +210,21 @@ fn a10_a_new_external_address_keeps_the_table() {
 #[test]
 fn a12_a_captured_bootstrap_is_not_taken_for_a_network() {
     let mut dice = SimRng::new(41);
-    let crowd: Vec<(Key, Ipv4Addr)> = (0..=255)
+    let of_sybils: Vec<(Key, Ipv4Addr)> = (0..=255)
         .flat_map(|c| [7, 99].map(|d| Ipv4Addr::new(77, 3, c, d)))
         .map(|addr| (space::key_for(&mut dice, addr, true), addr))
         .collect();
-    let gate = SocketAddr::from((crowd[0].1, PORT));
+    let gate = SocketAddr::from((of_sybils[0].1, PORT));
     for honest in [false, true] {
-        let mut trial = Trial::of(9, Farm::new(9, config()), DhtConfig::default());
-        let farm = Farm::crowd(9, crowd.clone());
-        let (core, addrs) = (trial.world().core(), farm.addresses());
+        let mut trial = Trial::of(9, SyntheticDht::new(9, config()), DhtConfig::default());
+        let synthetic = SyntheticDht::of_sybils(9, of_sybils.clone());
+        let (core, addrs) = (trial.world().core(), synthetic.addresses());
         trial
             .world()
-            .add_host(core, LinkConfig::perfect(), &addrs, farm);
+            .add_host(core, LinkConfig::perfect(), &addrs, synthetic);
         trial.node(|dht, cx| dht.add_contact(cx, gate));
         if honest {
-            let contact = trial.farm().contacts(1)[0];
+            let contact = trial.synthetic().contacts(1)[0];
             trial.node(|dht, cx| dht.add_contact(cx, contact));
         }
         trial.world().run_for(secs(10 * 60));
@@ -347,11 +351,11 @@ impl Host for Spoofer {
 
 /// Attacks 1 and 2: spoofed packets neither add nor remove a node.
 fn spoofed(packets: u32) {
-    let honest = FarmConfig {
+    let honest = SyntheticConfig {
         dead_ppm: 0,
         ..config()
     };
-    let mut trial = settled(Farm::new(9, honest));
+    let mut trial = settled(SyntheticDht::new(9, honest));
     let before = table(&mut trial);
     let spoofer = Spoofer {
         victim: trial.addr(),
@@ -376,8 +380,8 @@ fn spoofed(packets: u32) {
         let SocketAddr::V4(addr) = node.addr else {
             panic!("{node:?}");
         };
-        let true_key = trial.farm().space().at(*addr.ip());
-        let true_key = true_key.map(|n| *trial.farm().space().key(n));
+        let true_key = trial.synthetic().space().at(*addr.ip());
+        let true_key = true_key.map(|n| *trial.synthetic().space().key(n));
         assert_eq!((true_key, addr.port()), (Some(node.id), PORT));
     }
 }

@@ -36,7 +36,7 @@ use dunlin_core::{
 };
 use dunlin_sim::{
     BoxConfig, DeviceId, Host, HostCx, Light, LinkConfig, Packet, Proto, SimRng, TcpFlags, World,
-    dht::{Farm, FarmConfig},
+    dht::{SyntheticConfig, SyntheticDht},
     middlebox::{
         conntrack::Timeouts,
         nat::{Full, Nat, NatConfig, NatStats, presets},
@@ -325,16 +325,16 @@ impl Household {
     fn run(&self) -> Outcome {
         let mut world = World::new(11);
         let core = world.core();
-        let farm = Farm::new(
+        let synthetic = SyntheticDht::new(
             11,
-            FarmConfig {
+            SyntheticConfig {
                 nodes: 20_000,
-                ..FarmConfig::default()
+                ..SyntheticConfig::default()
             },
         );
-        let contacts = farm.contacts(8);
-        let addrs = farm.addresses();
-        let farm = world.add_host(core, LinkConfig::perfect(), &addrs, farm);
+        let contacts = synthetic.contacts(8);
+        let addrs = synthetic.addresses();
+        let synthetic = world.add_host(core, LinkConfig::perfect(), &addrs, synthetic);
         let wan = LinkConfig::delayed(Duration::from_millis(5));
         let router = world.add_router(core, wan, self.router(), &[PUBLIC.into()]);
 
@@ -384,7 +384,7 @@ impl Household {
         });
         world.run_for(secs(60));
 
-        let (announced, found) = self.announce(&mut world, farm, node);
+        let (announced, found) = self.announce(&mut world, synthetic, node);
         let (peers, bystander) = (talks(&world, peers), talks(&world, bystander));
         let stats = world
             .middlebox(router)
@@ -404,14 +404,14 @@ impl Household {
     }
 
     /// All torrents announce at once, as after a start, and then every 20 minutes.
-    fn announce(&self, world: &mut World, farm: DeviceId, node: DeviceId) -> (u32, u32) {
+    fn announce(&self, world: &mut World, synthetic: DeviceId, node: DeviceId) -> (u32, u32) {
         let end = world.now() + self.time;
         let mut agenda: BTreeMap<(Instant, u32), InfoHash> = BTreeMap::new();
         let mut dice = SimRng::new(17);
         for n in 0..self.torrents {
             let mut hash = InfoHash([0; 20]);
             dice.fill_bytes(&mut hash.0);
-            world.call(farm, |f: &mut Farm, _| f.watch(&Key(hash.0)));
+            world.call(synthetic, |f: &mut SyntheticDht, _| f.watch(&Key(hash.0)));
             agenda.insert((world.now(), n), hash);
         }
         let (mut announced, mut found) = (0, 0);

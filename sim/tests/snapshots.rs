@@ -9,7 +9,7 @@ use std::{env, fmt::Write as _, fs, path::Path, time::Duration};
 use dunlin_core::dht::DhtConfig;
 use dunlin_sim::{
     BoxConfig, LinkConfig,
-    dht::{FarmConfig, Summary, Trial},
+    dht::{Summary, SyntheticConfig, Trial},
     experiment::swarm::{Home, Role, Swarm, SwarmConfig},
     link::{Direction, Loss, Rate},
     middlebox::nat::presets,
@@ -144,14 +144,14 @@ fn searches_by_dead_nodes_and_loss() {
         "40 searches among 2 000 nodes, round trips of 100 ms: ms until 95 % have their first peers.",
         rows,
         |dead_ppm, loss_ppm, seed| {
-            let farm = FarmConfig {
+            let synthetic = SyntheticConfig {
                 nodes: 2_000,
                 dead_ppm: *dead_ppm,
                 loss_ppm,
                 rtt: Duration::from_millis(100),
-                ..FarmConfig::default()
+                ..SyntheticConfig::default()
             };
-            let mut trial = Trial::new(seed, farm, DhtConfig::default());
+            let mut trial = Trial::new(seed, synthetic, DhtConfig::default());
             trial.warm(8, Duration::from_secs(60), 32);
             let searches = trial.searches(40, Duration::from_secs(10), false, |_| {});
             Summary::of(&searches).first_values.p95.as_millis() as u64

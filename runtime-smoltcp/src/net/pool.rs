@@ -278,7 +278,7 @@ impl Pool {
     }
 
     /// The number of sockets by use: free, listening, half-open, in use, ending.
-    pub(crate) fn census(&self) -> [usize; 5] {
+    pub(crate) fn usage(&self) -> [usize; 5] {
         // Preallocated sockets exist before the ports for which they are meant are bound.
         let unmade = self.max().saturating_sub(self.slots.len());
         let mut counts = [unmade, 0, 0, 0, 0];

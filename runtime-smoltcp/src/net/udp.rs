@@ -214,7 +214,7 @@ impl Udp {
 
     /// Drops the datagrams of sockets whose first datagram waits for a neighbour that does not
     /// answer, because those behind it would wait forever. Returns whether there were any.
-    pub(crate) fn unstick(&mut self, net: &mut Net, now: Instant, stats: &mut Stats) -> bool {
+    pub(crate) fn drop_stuck(&mut self, net: &mut Net, now: Instant, stats: &mut Stats) -> bool {
         let mut any = false;
         for (index, port) in self.ports.iter_mut().enumerate() {
             let socket = net.sockets.get_mut::<udp::Socket<'_>>(port.handle);
@@ -237,7 +237,7 @@ impl Udp {
         any
     }
 
-    /// When [`Udp::unstick`] may have something to do.
+    /// When [`Udp::drop_stuck`] may have something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let waiting = self.ports.iter().filter_map(|p| p.waiting);
         waiting.map(|(since, _)| since + STUCK).min()

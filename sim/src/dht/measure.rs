@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{farm::K, trial::Search};
+use super::{synthetic::K, trial::Search};
 
 /// The value that `per_mille` of `all` do not exceed (nearest rank); zero when there are none.
 #[must_use]

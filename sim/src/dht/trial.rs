@@ -13,8 +13,8 @@ use dunlin_core::{
 use rand_core::Rng;
 
 use super::{
-    farm::{Farm, FarmConfig, Kind},
     space::{self, PORT},
+    synthetic::{Kind, SyntheticConfig, SyntheticDht},
 };
 use crate::{host::light::Light, id::DeviceId, link::LinkConfig, rng::SimRng, world::World};
 
@@ -47,7 +47,7 @@ pub struct Search {
 /// A world with a synthetic DHT and a real node.
 pub struct Trial {
     world: World,
-    farm: DeviceId,
+    synthetic: DeviceId,
     node: DeviceId,
     addr: SocketAddr,
     dice: SimRng,
@@ -56,18 +56,18 @@ pub struct Trial {
 impl Trial {
     /// Creates a synthetic DHT, and a node with a public address that knows nobody yet.
     #[must_use]
-    pub fn new(seed: u64, farm: FarmConfig, config: DhtConfig) -> Self {
-        Self::of(seed, Farm::new(seed, farm), config)
+    pub fn new(seed: u64, synthetic: SyntheticConfig, config: DhtConfig) -> Self {
+        Self::of(seed, SyntheticDht::new(seed, synthetic), config)
     }
 
     /// Creates a trial with this synthetic DHT.
     #[must_use]
-    pub fn of(seed: u64, farm: Farm, config: DhtConfig) -> Self {
+    pub fn of(seed: u64, synthetic: SyntheticDht, config: DhtConfig) -> Self {
         let mut world = World::new(seed);
         let mut dice = SimRng::part(seed, 4);
         let addr = loop {
             let addr = Ipv4Addr::from(dice.next_u32());
-            if space::is_public(addr) && farm.space().at(addr).is_none() {
+            if space::is_public(addr) && synthetic.space().at(addr).is_none() {
                 break addr;
             }
         };
@@ -78,13 +78,13 @@ impl Trial {
         };
         let light = Light::new(Dht::new(&mut cx, config), local);
         let core = world.core();
-        let addrs = farm.addresses();
-        let farm = world.add_host(core, LinkConfig::perfect(), &addrs, farm);
+        let addrs = synthetic.addresses();
+        let synthetic = world.add_host(core, LinkConfig::perfect(), &addrs, synthetic);
         let node = world.add_host(core, LinkConfig::perfect(), &[IpAddr::V4(addr)], light);
         world.start();
         let mut trial = Self {
             world,
-            farm,
+            synthetic,
             node,
             addr: local,
             dice,
@@ -103,14 +103,17 @@ impl Trial {
     /// # Panics
     /// Never, because every trial has one.
     #[must_use]
-    pub fn farm(&self) -> &Farm {
-        (self.world.host(self.farm)).unwrap_or_else(|| unreachable!("the farm is there"))
+    pub fn synthetic(&self) -> &SyntheticDht {
+        (self.world.host(self.synthetic))
+            .unwrap_or_else(|| unreachable!("a trial has a synthetic DHT"))
     }
 
     /// Calls the synthetic DHT.
-    pub fn farm_mut<R>(&mut self, act: impl FnOnce(&mut Farm) -> R) -> R {
-        let done = (self.world).call(self.farm, |farm: &mut Farm, _| act(farm));
-        done.unwrap_or_else(|| unreachable!("the farm is there"))
+    pub fn synthetic_mut<R>(&mut self, act: impl FnOnce(&mut SyntheticDht) -> R) -> R {
+        let done = (self.world).call(self.synthetic, |synthetic: &mut SyntheticDht, _| {
+            act(synthetic)
+        });
+        done.unwrap_or_else(|| unreachable!("a trial has a synthetic DHT"))
     }
 
     /// The endpoint of the node.
@@ -135,7 +138,7 @@ impl Trial {
     pub fn warm(&mut self, contacts: usize, time: Duration, enough: u32) -> Option<Duration> {
         const STEP: Duration = Duration::from_millis(10);
         let began = self.world.now();
-        for addr in self.farm().contacts(contacts) {
+        for addr in self.synthetic().contacts(contacts) {
             self.node(|dht, cx| dht.add_contact(cx, addr));
         }
         let mut took = None;
@@ -153,7 +156,7 @@ impl Trial {
     pub fn search(&mut self, announce: bool) -> Search {
         let mut target = Key([0; 20]);
         self.dice.fill_bytes(&mut target.0);
-        let track = self.farm_mut(|farm| farm.watch(&target));
+        let track = self.synthetic_mut(|synthetic| synthetic.watch(&target));
         self.search_for(target, track, announce)
     }
 
@@ -194,13 +197,13 @@ impl Trial {
                 }
             }
         }
-        let farm = self.farm();
-        let Some(track) = farm.track(track) else {
+        let synthetic = self.synthetic();
+        let Some(track) = synthetic.track(track) else {
             return search;
         };
         for (n, at) in &track.closest {
             search.reached += u8::from(at.is_some());
-            if farm.kind(*n) == Kind::Live {
+            if synthetic.kind(*n) == Kind::Live {
                 search.honest.0 += u8::from(at.is_some());
                 search.honest.1 += 1;
             }

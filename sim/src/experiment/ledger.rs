@@ -142,7 +142,7 @@ pub fn script(seed: u64, len: usize) -> Vec<Event> {
 /// # Errors
 /// The first promise that was broken.
 pub fn play(nat: &NatConfig, seed: u64, events: &[Event]) -> Result<Kept, Broken> {
-    let mut stage = Stage::new(nat, seed);
+    let mut stage = Scene::new(nat, seed);
     let mut kept = Kept::default();
     for (n, event) in events.iter().enumerate() {
         stage.happen(n, *event, &mut kept)?;
@@ -221,7 +221,7 @@ impl Promise {
 }
 
 /// The world of a script.
-struct Stage {
+struct Scene {
     world: World,
     times: Timeouts,
     hosts: Vec<DeviceId>,
@@ -243,7 +243,7 @@ const fn remote_at(remote: u8) -> SocketAddr {
 
 const BYSTANDER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 168, 2, 10)), 5_000);
 
-impl Stage {
+impl Scene {
     fn new(nat: &NatConfig, seed: u64) -> Self {
         let mut world = World::new(seed);
         let link = |ms| LinkConfig::both(Direction::delayed(Duration::from_millis(ms)));
@@ -255,14 +255,14 @@ impl Stage {
         let wan = |n| IpAddr::V4(Ipv4Addr::new(198, 51, 100, n));
         let router = world.add_router(core, link(5), boxed(nat), &[wan(1)]);
         let hosts = (0..HOSTS)
-            .map(|n| world.add_host(router, link(1), &[host_at(n, 0).ip()], Talker::default()))
+            .map(|n| world.add_host(router, link(1), &[host_at(n, 0).ip()], Recorder::default()))
             .collect();
         let remotes = (0..REMOTES / REMOTES_PER_HOST)
             .map(|n| remote_at(n * REMOTES_PER_HOST).ip())
-            .map(|ip| world.add_host(core, link(5), &[ip], Talker::default()))
+            .map(|ip| world.add_host(core, link(5), &[ip], Recorder::default()))
             .collect();
         let other = world.add_router(core, link(5), boxed(&presets::linux()), &[wan(2)]);
-        let bystander = world.add_host(other, link(1), &[BYSTANDER.ip()], Talker::default());
+        let bystander = world.add_host(other, link(1), &[BYSTANDER.ip()], Recorder::default());
         world.start();
         Self {
             world,
@@ -279,13 +279,13 @@ impl Stage {
     fn send(&mut self, by: DeviceId, from: SocketAddr, to: SocketAddr, tag: usize) {
         let tag = (tag as u64).to_be_bytes();
         self.world
-            .call(by, |_: &mut Talker, cx| cx.send_udp(from, to, &tag));
+            .call(by, |_: &mut Recorder, cx| cx.send_udp(from, to, &tag));
         self.world.run_for(SETTLE);
     }
 
     /// The source and destination of the packet that a host received last, if it carries the tag.
-    fn heard(&self, by: DeviceId, tag: usize) -> Option<(SocketAddr, SocketAddr)> {
-        let (from, to, heard) = self.world.host::<Talker>(by)?.last?;
+    fn last_received(&self, by: DeviceId, tag: usize) -> Option<(SocketAddr, SocketAddr)> {
+        let (from, to, heard) = self.world.host::<Recorder>(by)?.last?;
         (heard == tag as u64).then_some((from, to))
     }
 
@@ -306,7 +306,7 @@ impl Stage {
                 self.send(by, host_at(host, port), to, n);
                 // A packet that does not arrive was not mapped: the table was full, or no port was
                 // free.
-                if let Some((seen, _)) = self.heard(self.remote(remote), n) {
+                if let Some((seen, _)) = self.last_received(self.remote(remote), n) {
                     self.sent((host, port, remote), seen, now);
                 }
             }
@@ -321,7 +321,7 @@ impl Stage {
                 }
                 self.send(self.remote(remote), remote_at(remote), promise.seen, n);
                 let arrived = (remote_at(remote), host_at(host, port));
-                if self.heard(self.hosts[usize::from(host)], n) != Some(arrived) {
+                if self.last_received(self.hosts[usize::from(host)], n) != Some(arrived) {
                     return Err(Broken {
                         event: n,
                         to: promise.seen,
@@ -356,11 +356,11 @@ impl Stage {
 
 /// A host that remembers the last packet that it received.
 #[derive(Debug, Default)]
-struct Talker {
+struct Recorder {
     last: Option<(SocketAddr, SocketAddr, u64)>,
 }
 
-impl Host for Talker {
+impl Host for Recorder {
     fn packet(&mut self, cx: &mut HostCx<'_>, packet: Packet) {
         let flow = *packet.flow();
         if let (Proto::Udp, Ok(tag)) = (flow.proto, packet.payload().try_into()) {

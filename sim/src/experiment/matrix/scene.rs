@@ -281,18 +281,18 @@ impl Scene {
 
 /// What can be observed at an end.
 #[derive(Clone, Copy, Default)]
-struct Look {
+struct Observed {
     connected: Option<Connected>,
     stats: EndStats,
 }
 
-fn look(world: &World, id: DeviceId, transport: Transport) -> Look {
+fn look(world: &World, id: DeviceId, transport: Transport) -> Observed {
     let seen = match transport {
-        Transport::Udp => world.host::<UdpEnd>(id).map(|end| Look {
+        Transport::Udp => world.host::<UdpEnd>(id).map(|end| Observed {
             connected: end.connected(),
             stats: end.stats(),
         }),
-        Transport::Tcp => world.host::<TcpEnd>(id).map(|end| Look {
+        Transport::Tcp => world.host::<TcpEnd>(id).map(|end| Observed {
             connected: end.connected(),
             stats: end.stats(),
         }),

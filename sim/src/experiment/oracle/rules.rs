@@ -39,7 +39,7 @@
 
 use super::{
     Attempt, Hint, Meet, Pair, Reason, Transport, Way,
-    side::{Meets, Side},
+    side::{Side, SynAnswer},
 };
 use crate::middlebox::nat::{Filtering, Hairpin};
 
@@ -141,8 +141,9 @@ fn in_turn(transport: Transport, turned: bool, a: &Side<'_>, b: &Side<'_>) -> bo
     if a_sends && admitted(a, b, 0) {
         return true;
     }
-    let closes =
-        |side: &Side<'_>| transport == Transport::Tcp && side.meets(turned) == Meets::Reset;
+    let closes = |side: &Side<'_>| {
+        transport == Transport::Tcp && side.syn_answer(turned) == SynAnswer::Reset
+    };
     // A's packet was refused, and affects the flow from which B is going to send.
     let after = a_sends.then(|| b.refusing(turned, a.is_stable(), closes(b)));
     let b = after.as_ref().unwrap_or(b);

@@ -11,7 +11,7 @@ use crate::middlebox::{
 
 /// How a layer answers an unsolicited SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meets {
+pub(super) enum SynAnswer {
     /// Not at all, or with an ICMP error, which is only a hint to a host that is connecting (RFC
     /// 5461 §2.1, RFC 1122 §4.2.3.9; measured: error 111, and it connects all the same).
     Softly,
@@ -35,7 +35,7 @@ pub(super) struct Layer<'a> {
     /// use.
     pub(super) filtering: Option<Filtering>,
     /// How it answers an unsolicited SYN.
-    pub(super) meets: Meets,
+    pub(super) syn_answer: SynAnswer,
     /// It accepts packets for the box itself and creates flows for them.
     pub(super) remembers: bool,
     /// The external port is the internal one.
@@ -153,9 +153,9 @@ impl<'a> Side<'a> {
     }
 
     /// How a stranger's SYN is answered.
-    pub(super) fn meets(&self, turned: bool) -> Meets {
+    pub(super) fn syn_answer(&self, turned: bool) -> SynAnswer {
         self.reacting(turned)
-            .map_or(Meets::Softly, |n| self.layers[n].meets)
+            .map_or(SynAnswer::Softly, |n| self.layers[n].syn_answer)
     }
 
     /// Returns `true` when a box accepts a stranger's packet for itself.
@@ -221,7 +221,11 @@ impl<'a> Layer<'a> {
             // New flows of a forwarded port leave from it.
             stable: forwarded || is_stable(t),
             filtering: (!forwarded).then_some(t.filtering),
-            meets: if reset { Meets::Reset } else { Meets::Softly },
+            syn_answer: if reset {
+                SynAnswer::Reset
+            } else {
+                SynAnswer::Softly
+            },
             // A connection whose first answer is a reset is forgotten at once.
             remembers: accepts && transport == Transport::Udp,
             preserves: forwarded || preserves(t),
@@ -242,10 +246,10 @@ impl<'a> Layer<'a> {
             walled: false,
             stable: true,
             filtering: (!forwarded && !firewall.open).then_some(firewall.filtering),
-            meets: match firewall.unsolicited_syn {
-                UnsolicitedSyn::Reset => Meets::Reset,
+            syn_answer: match firewall.unsolicited_syn {
+                UnsolicitedSyn::Reset => SynAnswer::Reset,
                 UnsolicitedSyn::Drop | UnsolicitedSyn::Icmp | UnsolicitedSyn::DelayedIcmp => {
-                    Meets::Softly
+                    SynAnswer::Softly
                 }
             },
             remembers: false,

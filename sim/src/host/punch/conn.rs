@@ -74,7 +74,7 @@ pub(super) struct Reply {
 
 /// The outcome of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum News {
+pub(super) enum Outcome {
     Nothing,
     Established,
     Data(Vec<u8>),
@@ -213,7 +213,7 @@ impl Conn {
         now: Instant,
         segment: &Segment<'_>,
         out: &mut Vec<Reply>,
-    ) -> News {
+    ) -> Outcome {
         if self.state == State::SynSent {
             self.while_opening(now, segment, out)
         } else {
@@ -225,24 +225,29 @@ impl Conn {
         before(self.una, segment.ack) && !before(self.nxt, segment.ack)
     }
 
-    fn while_opening(&mut self, now: Instant, segment: &Segment<'_>, out: &mut Vec<Reply>) -> News {
+    fn while_opening(
+        &mut self,
+        now: Instant,
+        segment: &Segment<'_>,
+        out: &mut Vec<Reply>,
+    ) -> Outcome {
         let flags = segment.flags;
         let acks = flags.has(TcpFlags::ACK);
         if acks && !self.acceptable(segment) {
             if !flags.has(TcpFlags::RST) {
                 out.push(segment.reset());
             }
-            return News::Nothing;
+            return Outcome::Nothing;
         }
         if flags.has(TcpFlags::RST) {
             return if acks {
-                News::Gone { refused: true }
+                Outcome::Gone { refused: true }
             } else {
-                News::Nothing
+                Outcome::Nothing
             };
         }
         if !flags.has(TcpFlags::SYN) {
-            return News::Nothing;
+            return Outcome::Nothing;
         }
         self.rcv = segment.seq.wrapping_add(1);
         if acks {
@@ -251,11 +256,11 @@ impl Conn {
         // Both sides opened at once.
         self.state = State::SynReceived;
         out.push(self.syn());
-        News::Nothing
+        Outcome::Nothing
     }
 
     /// Our SYN was acknowledged: acknowledges the other SYN, and sends what waited.
-    fn opened(&mut self, now: Instant, ack: u32, out: &mut Vec<Reply>) -> News {
+    fn opened(&mut self, now: Instant, ack: u32, out: &mut Vec<Reply>) -> Outcome {
         self.state = State::Established;
         self.una = ack;
         self.retries = 0;
@@ -267,10 +272,10 @@ impl Conn {
             out.push(self.data());
             self.arm(now);
         }
-        News::Established
+        Outcome::Established
     }
 
-    fn while_open(&mut self, now: Instant, segment: &Segment<'_>, out: &mut Vec<Reply>) -> News {
+    fn while_open(&mut self, now: Instant, segment: &Segment<'_>, out: &mut Vec<Reply>) -> Outcome {
         let flags = segment.flags;
         // The SYN with ACK of a simultaneous open lies before the window, but it opens the
         // connection (RFC 9293 §3.5, figure 8).
@@ -282,27 +287,27 @@ impl Conn {
         let in_window = offset < WINDOW;
         if flags.has(TcpFlags::RST) {
             return if offset == 0 {
-                News::Gone {
+                Outcome::Gone {
                     refused: self.active && self.state == State::SynReceived,
                 }
             } else {
-                News::Nothing
+                Outcome::Nothing
             };
         }
         if !crossing && (!in_window || flags.has(TcpFlags::SYN)) {
             // A repeated SYN with ACK, or repeated data, must be acknowledged again.
             let again = self.state == State::Established && before(segment.seq, self.rcv);
             self.challenge(now, again && segment.len() > 0, out);
-            return News::Nothing;
+            return Outcome::Nothing;
         }
         if !flags.has(TcpFlags::ACK) {
-            return News::Nothing;
+            return Outcome::Nothing;
         }
-        let mut news = News::Nothing;
+        let mut news = Outcome::Nothing;
         if self.state == State::SynReceived {
             if !self.acceptable(segment) {
                 out.push(segment.reset());
-                return News::Nothing;
+                return Outcome::Nothing;
             }
             let replies = out.len();
             news = self.opened(now, segment.ack, out);
@@ -327,7 +332,7 @@ impl Conn {
         self.rcv = self.rcv.wrapping_add(segment.data.len() as u32);
         out.push(self.ack());
         // The caller distinguishes `Established` from data that came in the same segment.
-        News::Data(segment.data.to_vec())
+        Outcome::Data(segment.data.to_vec())
     }
 
     fn challenge(&mut self, now: Instant, always: bool, out: &mut Vec<Reply>) {
@@ -352,7 +357,7 @@ mod tests {
     }
 
     /// Gives a segment to a connection. Returns the outcome and the answers.
-    fn give(conn: &mut Conn, now: Instant, sent: &Reply) -> (News, Vec<Reply>) {
+    fn give(conn: &mut Conn, now: Instant, sent: &Reply) -> (Outcome, Vec<Reply>) {
         let mut out = Vec::new();
         let segment = Segment {
             flags: sent.flags,
@@ -373,7 +378,12 @@ mod tests {
     }
 
     /// Exchanges segments until there are none left. Returns the outcomes on each side.
-    fn talk(a: &mut Conn, b: &mut Conn, from_a: Vec<Reply>, from_b: Vec<Reply>) -> [Vec<News>; 2] {
+    fn talk(
+        a: &mut Conn,
+        b: &mut Conn,
+        from_a: Vec<Reply>,
+        from_b: Vec<Reply>,
+    ) -> [Vec<Outcome>; 2] {
         let mut heard = [Vec::new(), Vec::new()];
         let mut wires = [from_a, from_b];
         for _ in 0..20 {
@@ -381,7 +391,7 @@ mod tests {
             for (n, conn, segments) in [(0, &mut *a, to_a), (1, &mut *b, to_b)] {
                 for segment in segments {
                     let (news, replies) = give(conn, at(0), &segment);
-                    if news != News::Nothing {
+                    if news != Outcome::Nothing {
                         heard[n].push(news);
                     }
                     wires[n].extend(replies);
@@ -407,7 +417,7 @@ mod tests {
         let (mut b, reply) = Conn::accept(at(0), 300, &syn_of(&syn));
         assert_eq!((reply.flags, reply.ack), (SYN.with(ACK), 0));
         let heard = talk(&mut a, &mut b, vec![], vec![reply]);
-        assert_eq!(heard, [[News::Established], [News::Established]]);
+        assert_eq!(heard, [[Outcome::Established], [Outcome::Established]]);
         assert_eq!((a.timer(), b.timer()), (None, None));
     }
 
@@ -416,7 +426,7 @@ mod tests {
         let (mut a, from_a) = Conn::open(at(0), 100);
         let (mut b, from_b) = Conn::open(at(0), 300);
         let heard = talk(&mut a, &mut b, vec![from_a], vec![from_b]);
-        assert_eq!(heard, [[News::Established], [News::Established]]);
+        assert_eq!(heard, [[Outcome::Established], [Outcome::Established]]);
         assert_eq!((a.nxt, a.rcv, b.nxt, b.rcv), (101, 301, 301, 101));
     }
 
@@ -427,10 +437,10 @@ mod tests {
         let (_, lost) = give(&mut a, at(0), &from_b);
         assert_eq!(lost, [bare(SYN.with(ACK), 100, 301)]);
         let (_, answer) = give(&mut b, at(0), &from_a);
-        assert_eq!(give(&mut a, at(0), &answer[0]).0, News::Established);
+        assert_eq!(give(&mut a, at(0), &answer[0]).0, Outcome::Established);
         let again = b.timeout(at(1_000)).expect("tries again");
         let heard = talk(&mut a, &mut b, vec![], vec![again]);
-        assert_eq!(heard, [vec![], vec![News::Established]]);
+        assert_eq!(heard, [vec![], vec![Outcome::Established]]);
     }
 
     #[test]
@@ -443,7 +453,7 @@ mod tests {
         let again = a.timeout(at(1_000)).expect("tries again");
         assert_eq!(again, sent[0]);
         let heard = talk(&mut a, &mut b, vec![sent[0].clone(), again], vec![]);
-        assert_eq!(heard[1], [News::Data(b"hello".to_vec())]);
+        assert_eq!(heard[1], [Outcome::Data(b"hello".to_vec())]);
         assert_eq!((a.timer(), a.una), (None, 106));
     }
 
@@ -452,13 +462,13 @@ mod tests {
         for (segment, news, reply) in [
             (
                 bare(RST.with(ACK), 0, 101),
-                News::Gone { refused: true },
+                Outcome::Gone { refused: true },
                 None,
             ),
-            (bare(RST, 0, 0), News::Nothing, None),
-            (bare(RST.with(ACK), 0, 102), News::Nothing, None),
-            (bare(ACK, 7, 102), News::Nothing, Some(bare(RST, 102, 0))),
-            (bare(ACK, 7, 101), News::Nothing, None),
+            (bare(RST, 0, 0), Outcome::Nothing, None),
+            (bare(RST.with(ACK), 0, 102), Outcome::Nothing, None),
+            (bare(ACK, 7, 102), Outcome::Nothing, Some(bare(RST, 102, 0))),
+            (bare(ACK, 7, 101), Outcome::Nothing, None),
         ] {
             let (mut a, _) = Conn::open(at(0), 100);
             let (heard, sent) = give(&mut a, at(0), &segment);

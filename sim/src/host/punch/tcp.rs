@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use dunlin_core::Instant;
 
-use super::conn::{Conn, News, Reply, Segment};
+use super::conn::{Conn, Outcome, Reply, Segment};
 use crate::{
     host::HostCx,
     packet::{Packet, Proto, TcpFlags},
@@ -101,7 +101,7 @@ impl Stack {
         };
         let mut replies = Vec::new();
         let news = conn.segment(cx.now, &segment, &mut replies);
-        if let News::Gone { .. } = news {
+        if let Outcome::Gone { .. } = news {
             self.conns.remove(&from);
         }
         for reply in replies {
@@ -109,10 +109,10 @@ impl Stack {
         }
         self.find_timer();
         match news {
-            News::Established => Some(Event::Established(from)),
-            News::Data(bytes) => Some(Event::Data(from, bytes)),
-            News::Gone { refused: true } => Some(Event::Refused(from)),
-            News::Gone { refused: false } | News::Nothing => None,
+            Outcome::Established => Some(Event::Established(from)),
+            Outcome::Data(bytes) => Some(Event::Data(from, bytes)),
+            Outcome::Gone { refused: true } => Some(Event::Refused(from)),
+            Outcome::Gone { refused: false } | Outcome::Nothing => None,
         }
     }
 

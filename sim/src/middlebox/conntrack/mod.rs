@@ -85,7 +85,7 @@ pub(crate) struct Track {
 
 /// What a packet does to its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sign {
+pub(crate) enum Outcome {
     /// The flow lives for this long from now.
     Lives(Duration),
     /// The packet passes and does not prolong the flow.
@@ -239,34 +239,34 @@ impl Track {
     }
 
     /// Accounts for a packet of the flow; `began` is `true` when the originator sent it.
-    pub(crate) fn sign(
+    pub(crate) fn account(
         &mut self,
         times: &Timeouts,
         now: Instant,
         proto: Proto,
         began: bool,
         segment: &Segment,
-    ) -> Sign {
+    ) -> Outcome {
         let (before, old) = (self.answered, self.state);
         let state = match proto {
-            Proto::Icmp => return Sign::Lives(times.icmp),
+            Proto::Icmp => return Outcome::Lives(times.icmp),
             Proto::Udp => {
                 // On Linux the first answer itself does not extend the lifetime.
                 let wait = times.udp_stream_after;
                 let answered = before || (!began && wait.is_zero());
                 self.answered |= !began;
-                return Sign::Lives(if answered && now >= self.made + wait {
+                return Outcome::Lives(if answered && now >= self.made + wait {
                     times.udp_stream
                 } else {
                     times.udp_first
                 });
             }
             Proto::Tcp => match self.step(began, segment) {
-                Step::Invalid => return Sign::Invalid,
-                Step::Reopen => return Sign::Over,
+                Step::Invalid => return Outcome::Invalid,
+                Step::Reopen => return Outcome::Over,
                 Step::Ignore => {
                     self.answered |= !began;
-                    return Sign::Passes;
+                    return Outcome::Passes;
                 }
                 Step::To(state) => state,
             },
@@ -278,11 +278,11 @@ impl Track {
             before && state == open && matches!(old, State::SynReceived | State::Established);
         match kind(segment.flags) {
             // The connection was refused, so it never existed.
-            Kind::Rst if !before => Sign::Lives(Duration::ZERO),
-            Kind::Rst => Sign::Lives(times.tcp_reset),
+            Kind::Rst if !before => Outcome::Lives(Duration::ZERO),
+            Kind::Rst => Outcome::Lives(times.tcp_reset),
             // Repeated SYNs must not keep a flow that nobody answers.
-            Kind::Syn if !before && old == State::SynSent => Sign::Passes,
-            _ => Sign::Lives(life(times, state, self.answered)),
+            Kind::Syn if !before && old == State::SynSent => Outcome::Passes,
+            _ => Outcome::Lives(life(times, state, self.answered)),
         }
     }
 }

@@ -47,9 +47,9 @@ fn begin(first: &Segment, windows: bool) -> Track {
     begun.expect("a connection begins so").0
 }
 
-fn sign(track: &mut Track, began: bool, segment: &Segment) -> Sign {
+fn account(track: &mut Track, began: bool, segment: &Segment) -> Outcome {
     let times = crate::middlebox::nat::presets::linux().timeouts;
-    track.sign(&times, Instant::ORIGIN, Proto::Tcp, began, segment)
+    track.account(&times, Instant::ORIGIN, Proto::Tcp, began, segment)
 }
 
 impl Lab {
@@ -70,7 +70,7 @@ impl Lab {
             me: syn.end,
             you: syn_ack.end,
         };
-        assert!(lives(sign(&mut lab.track, YOU, &syn_ack)));
+        assert!(lives(account(&mut lab.track, YOU, &syn_ack)));
         assert!(lives(lab.send(ME, ACK, 0, 0, 0)));
         assert_eq!(lab.track.state, State::Established);
         lab
@@ -78,7 +78,7 @@ impl Lab {
 
     /// Sends a segment with numbers relative to the next ones of the two sides, which stay as they
     /// are.
-    fn send(&mut self, began: bool, flags: TcpFlags, seq: i32, ack: i32, len: u32) -> Sign {
+    fn send(&mut self, began: bool, flags: TcpFlags, seq: i32, ack: i32, len: u32) -> Outcome {
         let (mine, theirs) = if began {
             (self.me, self.you)
         } else {
@@ -88,12 +88,12 @@ impl Lab {
             mine.wrapping_add_signed(seq),
             theirs.wrapping_add_signed(ack),
         );
-        sign(&mut self.track, began, &segment(flags, seq, ack, len))
+        account(&mut self.track, began, &segment(flags, seq, ack, len))
     }
 }
 
-fn lives(sign: Sign) -> bool {
-    matches!(sign, Sign::Lives(_))
+fn lives(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Lives(_))
 }
 
 quickcheck! {
@@ -122,23 +122,23 @@ fn what_is_outside_the_window_does_not_belong_to_it() {
     let send = |began, flags, seq, ack, len| open.clone().send(began, flags, seq, ack, len);
     // None of this was sent yet.
     assert!(lives(send(ME, ACK, 0, 0, 10)));
-    assert_eq!(send(ME, ACK, 0, 1, 10), Sign::Invalid);
-    assert_eq!(send(YOU, FIN, 0, 1, 0), Sign::Invalid);
+    assert_eq!(send(ME, ACK, 0, 1, 10), Outcome::Invalid);
+    assert_eq!(send(YOU, FIN, 0, 1, 0), Outcome::Invalid);
     // The segment exceeds the window.
     assert!(lives(send(ME, ACK, WINDOW as i32, 0, 0)));
-    assert_eq!(send(ME, ACK, 5 * WINDOW as i32, 0, 10), Sign::Invalid);
+    assert_eq!(send(ME, ACK, 5 * WINDOW as i32, 0, 10), Outcome::Invalid);
     // The segment belongs to another connection.
-    assert_eq!(send(YOU, ACK, i32::MAX, 0, 10), Sign::Invalid);
+    assert_eq!(send(YOU, ACK, i32::MAX, 0, 10), Outcome::Invalid);
     // An old segment or acknowledgement does no harm, but does not prolong the flow either.
-    assert_eq!(send(ME, ACK, -2 * WINDOW as i32, 0, 10), Sign::Passes);
-    assert_eq!(send(ME, ACK, 0, -70_000, 0), Sign::Passes);
+    assert_eq!(send(ME, ACK, -2 * WINDOW as i32, 0, 10), Outcome::Passes);
+    assert_eq!(send(ME, ACK, 0, -70_000, 0), Outcome::Passes);
 }
 
 #[test]
 fn a_segment_outside_changes_nothing() {
     let mut lab = Lab::open(1, 2);
     let before = lab.track;
-    assert_eq!(lab.send(YOU, FIN, 0, 1, 0), Sign::Invalid);
+    assert_eq!(lab.send(YOU, FIN, 0, 1, 0), Outcome::Invalid);
     assert_eq!(lab.track, before);
 }
 
@@ -149,7 +149,7 @@ fn an_old_reset_is_refused_and_a_guessed_one_closes_nothing() {
     lab.you += 10;
     assert!(lives(lab.send(ME, ACK, 0, 0, 0)));
     // The segment precedes what was acknowledged.
-    assert_eq!(lab.send(YOU, RST, -1, 0, 0), Sign::Invalid);
+    assert_eq!(lab.send(YOU, RST, -1, 0, 0), Outcome::Invalid);
     assert_eq!(lab.track.state, State::Established);
     // The reset is in the window but not at the next sequence number.
     assert!(lives(lab.send(YOU, RST, 5, 0, 0)));
@@ -184,7 +184,11 @@ fn a_window_is_shifted_if_both_sides_can() {
 fn of_a_connection_whose_begin_was_missed_everything_passes() {
     let mut track = begin(&segment(ACK, 5, 6, 10), true);
     for (began, seq, ack) in [(YOU, 1 << 30, 1 << 29), (ME, 1 << 31, 9), (YOU, 3, 3)] {
-        assert!(lives(sign(&mut track, began, &segment(ACK, seq, ack, 10))));
+        assert!(lives(account(
+            &mut track,
+            began,
+            &segment(ACK, seq, ack, 10)
+        )));
     }
 }
 
@@ -194,15 +198,15 @@ fn a_syn_that_is_accepted_begins_the_windows_anew() {
     let other = 1 << 30;
     // The originator has restarted. The box cannot know that until the other side accepts.
     assert_eq!(
-        sign(&mut lab.track, ME, &segment(SYN, other, 0, 0)),
-        Sign::Passes
+        account(&mut lab.track, ME, &segment(SYN, other, 0, 0)),
+        Outcome::Passes
     );
     let mut same = lab;
     let wrong = segment(SYN_ACK, other, other, 0);
-    assert_eq!(sign(&mut same.track, YOU, &wrong), Sign::Passes);
+    assert_eq!(account(&mut same.track, YOU, &wrong), Outcome::Passes);
     assert_eq!(same.track.state, State::Established);
     let right = segment(SYN_ACK, other, other + 1, 0);
-    assert!(lives(sign(&mut lab.track, YOU, &right)));
+    assert!(lives(account(&mut lab.track, YOU, &right)));
     assert_eq!(lab.track.state, State::SynReceived);
     (lab.me, lab.you) = (other + 1, other + 1);
     assert!(lives(lab.send(ME, ACK, 0, 0, 10)));
@@ -219,12 +223,12 @@ fn a_simultaneous_open_is_in_the_window() {
         (ME, ACK, 101, 9_001),
         (YOU, ACK, 9_001, 101),
     ] {
-        let sign = sign(&mut track, began, &segment(flags, seq, ack, 0));
-        assert_ne!(sign, Sign::Invalid, "{flags:?} {began}");
+        let outcome = account(&mut track, began, &segment(flags, seq, ack, 0));
+        assert_ne!(outcome, Outcome::Invalid, "{flags:?} {began}");
     }
     assert_eq!(track.state, State::Established);
     let astray = segment(ACK, 9_001, 5_000, 0);
-    assert_eq!(sign(&mut track, YOU, &astray), Sign::Invalid);
+    assert_eq!(account(&mut track, YOU, &astray), Outcome::Invalid);
 }
 
 #[test]
@@ -232,7 +236,7 @@ fn without_windows_numbers_do_not_count() {
     let mut track = begin(&segment(SYN, 100, 0, 0), false);
     for (began, flags) in [(YOU, SYN_ACK), (ME, ACK), (YOU, ACK), (ME, RST)] {
         let astray = segment(flags, 1 << 31, 1 << 30, 10);
-        assert!(lives(sign(&mut track, began, &astray)));
+        assert!(lives(account(&mut track, began, &astray)));
     }
     assert_eq!(track.state, State::Closed);
 }

@@ -62,7 +62,7 @@ impl Side {
 
 /// A SYN that was passed although it is not known to belong to the connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Strange {
+struct Unverified {
     window: u16,
     scale: Option<u8>,
     sacks: bool,
@@ -86,7 +86,7 @@ pub(super) struct Windows {
     last_end: u32,
     /// The acknowledgement number of a challenge that answered a SYN.
     last_ack: u32,
-    strange: Strange,
+    unverified: Unverified,
 }
 
 impl Windows {
@@ -107,7 +107,7 @@ impl Windows {
             sides: [first, second],
             last_end: 0,
             last_ack: 0,
-            strange: Strange::default(),
+            unverified: Unverified::default(),
         };
         windows.fit(true, State::None, segment);
         windows
@@ -211,10 +211,10 @@ impl Windows {
     /// marks a SYN from the originator.
     pub(super) const fn ignored(&mut self, segment: &Segment, fresh: bool) {
         self.last_end = segment.end;
-        self.strange.window = segment.window;
+        self.unverified.window = segment.window;
         if fresh {
-            self.strange.scale = segment.scale;
-            self.strange.sacks = segment.sacks;
+            self.unverified.scale = segment.scale;
+            self.unverified.sacks = segment.sacks;
         }
     }
 
@@ -231,17 +231,17 @@ impl Windows {
     /// Begins anew with the SYN that was passed unverified and that this side, `began`, has
     /// accepted.
     pub(super) fn resync(&mut self, began: bool) {
-        let (last_end, strange) = (self.last_end, self.strange);
+        let (last_end, unverified) = (self.last_end, self.unverified);
         let (from, to) = self.ends(began);
         *from = Side::default();
         *to = Side {
             end: last_end,
             max_end: last_end,
-            max_win: u32::from(strange.window).max(1),
+            max_win: u32::from(unverified.window).max(1),
             max_ack: None,
-            scale: strange.scale.unwrap_or(0),
-            scales: strange.scale.is_some(),
-            sacks: strange.sacks,
+            scale: unverified.scale.unwrap_or(0),
+            scales: unverified.scale.is_some(),
+            sacks: unverified.sacks,
             liberal: false,
         };
     }

@@ -21,7 +21,7 @@ pub use config::{Families, FirewallConfig, Ports};
 
 use crate::{
     middlebox::{
-        conntrack::{Rules, Sign, Track},
+        conntrack::{Outcome, Rules, Track},
         nat::{Filtering, UnsolicitedSyn},
     },
     packet::{
@@ -265,20 +265,20 @@ impl Firewall {
     fn touch(&mut self, now: Instant, key: Key, out: bool, segment: &Segment) -> Option<Verdict> {
         let state = self.flows.get_mut(&key)?;
         let (times, began) = (&self.config.timeouts, state.from_inside == out);
-        match state.track.sign(times, now, key.proto, began, segment) {
-            Sign::Lives(life) => {
+        match state.track.account(times, now, key.proto, began, segment) {
+            Outcome::Lives(life) => {
                 if out || times.inbound_refresh || key.proto != Proto::Udp {
                     state.expires = now + life;
                     if state.expires < state.timer {
                         state.timer = state.expires;
                         self.timers.push(Reverse((state.expires, key)));
-                        self.tidy();
+                        self.remove_stale_timers();
                     }
                 }
             }
-            Sign::Passes => {}
-            Sign::Invalid => return Some(Verdict::Drop(Rule::FirewallUnsolicited)),
-            Sign::Over => {
+            Outcome::Passes => {}
+            Outcome::Invalid => return Some(Verdict::Drop(Rule::FirewallUnsolicited)),
+            Outcome::Over => {
                 self.forget(key);
                 return None;
             }
@@ -368,7 +368,7 @@ impl Firewall {
     }
 
     /// Removes timers that are no longer in force once they are the majority.
-    fn tidy(&mut self) {
+    fn remove_stale_timers(&mut self) {
         if self.timers.len() > 4 * self.flows.len() + 64 {
             let flows = &self.flows;
             self.timers

@@ -41,7 +41,7 @@ use refusals::Refusals;
 use table::{Flow, Joins, Origin, Table};
 
 use crate::{
-    middlebox::conntrack::{Rules, Sign},
+    middlebox::conntrack::{Outcome, Rules},
     packet::{
         Fragment, Packet, Proto, Segment,
         verdict::{Rule, Verdict},
@@ -337,13 +337,13 @@ impl Nat {
         let proto = flow.proto;
         let began = (flow.origin == Origin::Inside) == (dir == Dir::Out);
         let keeps = dir == Dir::Out || times.inbound_refresh || flow.origin == Origin::Stray;
-        match flow.track.sign(times, now, proto, began, segment) {
-            Sign::Lives(life) if keeps || proto != Proto::Udp => {
+        match flow.track.account(times, now, proto, began, segment) {
+            Outcome::Lives(life) if keeps || proto != Proto::Udp => {
                 self.table.refresh(slot, now + life);
             }
-            Sign::Lives(_) | Sign::Passes => {}
-            Sign::Invalid => return Use::Stop(Rule::NatTcpState),
-            Sign::Over => return Use::Over,
+            Outcome::Lives(_) | Outcome::Passes => {}
+            Outcome::Invalid => return Use::Stop(Rule::NatTcpState),
+            Outcome::Over => return Use::Over,
         }
         Use::Pass
     }
@@ -371,7 +371,7 @@ impl Nat {
         }
         match self.config.full {
             Full::EvictOldest => {
-                if let Some(slot) = self.table.idlest() {
+                if let Some(slot) = self.table.least_recent() {
                     self.stats.evicted += 1;
                     self.forget(slot, Rule::NatTableFull);
                     return Ok(());

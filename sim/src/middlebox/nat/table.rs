@@ -338,7 +338,7 @@ impl Table {
         if expires < entry.timer {
             entry.timer = expires;
             self.timers.push(Reverse((expires, slot)));
-            self.tidy();
+            self.remove_stale_timers();
         }
         if self.keep_lru && self.lru.tail != slot {
             self.unlink(LRU, None, slot);
@@ -347,7 +347,7 @@ impl Table {
     }
 
     /// Removes timers that are no longer in force once they are the majority.
-    fn tidy(&mut self) {
+    fn remove_stale_timers(&mut self) {
         if self.timers.len() > 4 * self.slots.len() + 64 {
             let slots = &self.slots;
             self.timers.retain(|Reverse((at, slot))| {
@@ -380,7 +380,7 @@ impl Table {
     }
 
     /// The flow that has been idle longest.
-    pub(super) fn idlest(&self) -> Option<u32> {
+    pub(super) fn least_recent(&self) -> Option<u32> {
         (self.lru.head != NIL).then_some(self.lru.head)
     }
 

@@ -16,7 +16,7 @@ use crate::scenario::{
 
 /// What a name refers to.
 #[derive(Clone, Copy)]
-pub(crate) enum Named {
+pub(crate) enum Referent {
     Router,
     /// A host. The port is its own, or that of its kind.
     Host {
@@ -26,13 +26,13 @@ pub(crate) enum Named {
 }
 
 /// A host that is referred to.
-pub(crate) struct There {
+pub(crate) struct HostRef {
     pub(crate) kind: Kind,
     pub(crate) port: u16,
 }
 
 /// Every router and host.
-pub(crate) struct Names(BTreeMap<String, Named>);
+pub(crate) struct Names(BTreeMap<String, Referent>);
 
 type Res<T> = Result<T, ScenarioError>;
 
@@ -49,7 +49,11 @@ impl Names {
             let Some(Ok(name)) = entry.item("name").map(|i| value::name(&i.value)) else {
                 continue;
             };
-            let named = if is_host { host(entry) } else { Named::Router };
+            let named = if is_host {
+                host(entry)
+            } else {
+                Referent::Router
+            };
             if names.insert(name.clone(), named).is_some() {
                 let message = format!("there is a `{name}` already");
                 let help = "every router and host has a name of its own";
@@ -60,8 +64,8 @@ impl Names {
     }
 
     fn missing(&self, doc: &Document, at: Range<usize>, name: &str, what: &str) -> ScenarioError {
-        let is_router = |n: &Named| matches!(n, Named::Router);
-        let fits = |n: &Named| match what {
+        let is_router = |n: &Referent| matches!(n, Referent::Router);
+        let fits = |n: &Referent| match what {
             "router" => is_router(n),
             "host" => !is_router(n),
             _ => true,
@@ -79,8 +83,8 @@ impl Names {
 
     pub(crate) fn router(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<()> {
         match self.0.get(name) {
-            Some(Named::Router) => Ok(()),
-            Some(Named::Host { .. }) => {
+            Some(Referent::Router) => Ok(()),
+            Some(Referent::Host { .. }) => {
                 let message = format!("`{name}` is a host");
                 Err(doc.error(at, message, "this takes a router"))
             }
@@ -88,13 +92,13 @@ impl Names {
         }
     }
 
-    pub(crate) fn host(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<There> {
+    pub(crate) fn host(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<HostRef> {
         match self.0.get(name) {
-            Some(Named::Host { kind, port }) => Ok(There {
+            Some(Referent::Host { kind, port }) => Ok(HostRef {
                 kind: *kind,
                 port: *port,
             }),
-            Some(Named::Router) => {
+            Some(Referent::Router) => {
                 let message = format!("`{name}` is a router");
                 Err(doc.error(at, message, "this takes a host"))
             }
@@ -112,8 +116,8 @@ impl Names {
     /// The port of a host; `None` for a router.
     pub(crate) fn port(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<Option<u16>> {
         match self.0.get(name) {
-            Some(Named::Host { port, .. }) => Ok(Some(*port)),
-            Some(Named::Router) => Ok(None),
+            Some(Referent::Host { port, .. }) => Ok(Some(*port)),
+            Some(Referent::Router) => Ok(None),
             None => Err(self.missing(doc, at, name, "router or host")),
         }
     }
@@ -125,7 +129,7 @@ impl Names {
         at: Range<usize>,
         name: &str,
         fits: impl Fn(&KindInfo) -> bool,
-    ) -> Res<There> {
+    ) -> Res<HostRef> {
         let there = self.host(doc, at.clone(), name)?;
         if fits(there.kind.info()) {
             return Ok(there);
@@ -135,7 +139,7 @@ impl Names {
         Err(doc.error(at, message, format!("this takes {}", kinds.join(" or "))))
     }
 
-    pub(crate) fn sender(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<There> {
+    pub(crate) fn sender(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<HostRef> {
         self.host_that(doc, at, name, |k| k.kind == Kind::Manual)
     }
 
@@ -200,7 +204,7 @@ impl Names {
     }
 }
 
-fn host(entry: &Entry) -> Named {
+fn host(entry: &Entry) -> Referent {
     let kind = entry.item("kind").and_then(|i| match &i.value.kind {
         ValueKind::Text(t) => KINDS.iter().find(|k| k.name == t),
         _ => None,
@@ -210,7 +214,7 @@ fn host(entry: &Entry) -> Named {
     let port = entry
         .item("port")
         .and_then(|i| value::short(&i.value, 1, u16::MAX).ok());
-    Named::Host {
+    Referent::Host {
         kind: info.kind,
         port: port.unwrap_or(info.port),
     }

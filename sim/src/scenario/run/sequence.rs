@@ -97,8 +97,8 @@ pub(crate) fn draw(s: &Scenario, built: &Built, wanted: Option<&(String, String)
         let host = s.hosts.iter().find(|h| h.name == **n);
         host.is_some_and(|h| h.kind.is_engine())
     });
-    let ours = Ours::new([built.node(&a), built.node(&b)], engines, &journeys);
-    for journey in journeys.iter().filter(|j| ours.has(j)) {
+    let of_pair = PairFilter::new([built.node(&a), built.node(&b)], engines, &journeys);
+    for journey in journeys.iter().filter(|j| of_pair.has(j)) {
         let Some(step) = step(built, &line, journey) else {
             continue;
         };
@@ -112,7 +112,7 @@ pub(crate) fn draw(s: &Scenario, built: &Built, wanted: Option<&(String, String)
 }
 
 /// Selects the packets of a pair.
-struct Ours {
+struct PairFilter {
     pair: [DeviceId; 2],
     /// Only packets from one of the two to the other, because engines send to many hosts.
     strict: bool,
@@ -120,7 +120,7 @@ struct Ours {
     endpoints: BTreeSet<SocketAddr>,
 }
 
-impl Ours {
+impl PairFilter {
     fn new(pair: [DeviceId; 2], strict: bool, journeys: &[Journey]) -> Self {
         let of_pair = journeys.iter().filter(|j| pair.contains(&j.packet.origin));
         let hops = of_pair.flat_map(|j| &j.hops);

@@ -3,7 +3,7 @@
 use std::time::Instant as Clock;
 
 use dunlin_core::dht::DhtConfig;
-use dunlin_sim::dht::{FarmConfig, Summary, Trial, measure::Spread};
+use dunlin_sim::dht::{Summary, SyntheticConfig, Trial, measure::Spread};
 use serde_json::{Value, json};
 
 use super::args;
@@ -17,14 +17,14 @@ pub(crate) fn farm(args: &args::Farm) -> Result<Exit, String> {
         return Err("with everybody dead there is nobody to find".into());
     }
     let clock = Clock::now();
-    let config = FarmConfig {
+    let config = SyntheticConfig {
         nodes: args.nodes,
         dead_ppm: args.dead,
         loss_ppm: args.loss,
         sybil_ppm: args.sybils,
         secure_ppm: args.secure,
         rtt: std::time::Duration::from_millis(args.rtt),
-        ..FarmConfig::default()
+        ..SyntheticConfig::default()
     };
     let mut trial = Trial::new(args.seed, config, DhtConfig::default());
     let cold = trial.warm(args.contacts, args.warm, ENOUGH);

@@ -40,7 +40,7 @@ const LEAST_RTT: Duration = Duration::from_millis(5);
 
 /// The configuration of a synthetic DHT.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FarmConfig {
+pub struct SyntheticConfig {
     /// The number of nodes.
     pub nodes: u32,
     /// The number of dead nodes in a million.
@@ -57,7 +57,7 @@ pub struct FarmConfig {
     pub rtt_sigma_milli: u32,
 }
 
-impl Default for FarmConfig {
+impl Default for SyntheticConfig {
     fn default() -> Self {
         Self {
             nodes: 60_000,
@@ -98,7 +98,7 @@ pub struct Track {
 }
 
 /// A reply that is on its way.
-struct Late {
+struct Delayed {
     at: Instant,
     number: u64,
     packet: Packet,
@@ -107,68 +107,68 @@ struct Late {
 }
 
 /// The host of a synthetic DHT.
-pub struct Farm {
-    config: FarmConfig,
+pub struct SyntheticDht {
+    config: SyntheticConfig,
     seed: u64,
     space: Space,
     kinds: Vec<Kind>,
     rtts: Vec<u32>,
     sybils: Space,
-    late: BinaryHeap<Reverse<Late>>,
+    late: BinaryHeap<Reverse<Delayed>>,
     number: u64,
     tracks: Vec<Track>,
     by_target: HashMap<[u8; 20], u32, FxBuildHasher>,
-    knock: Option<Knock>,
+    query_next: Option<Queries>,
     queries: u64,
     replies: u64,
     strays: u64,
 }
 
 /// The queries that the synthetic nodes send themselves.
-struct Knock {
+struct Queries {
     victim: SocketAddr,
     every: Duration,
     next: Instant,
     turn: u32,
 }
 
-impl Farm {
+impl SyntheticDht {
     /// Creates a synthetic DHT from a seed.
     #[must_use]
-    pub fn new(seed: u64, config: FarmConfig) -> Self {
-        Self::attacked(seed, config, &[])
+    pub fn new(seed: u64, config: SyntheticConfig) -> Self {
+        Self::with_sybils(seed, config, &[])
     }
 
     /// Creates a synthetic DHT with additional Sybils.
     #[must_use]
-    pub fn attacked(seed: u64, config: FarmConfig, sybils: &[(Key, Ipv4Addr)]) -> Self {
+    pub fn with_sybils(seed: u64, config: SyntheticConfig, sybils: &[(Key, Ipv4Addr)]) -> Self {
         let space = Space::random(seed, config.nodes, config.secure_ppm);
         let mut nodes: Vec<_> = (0..space.len() as u32)
             .map(|n| (*space.key(n), *space.addr(n).ip()))
             .collect();
         nodes.extend(sybils);
-        let mut farm = Self::of(seed, Space::of(nodes), config);
+        let mut synthetic = Self::of(seed, Space::of(nodes), config);
         for (_, addr) in sybils {
-            if let Some(n) = farm.space.at(*addr) {
-                farm.kinds[n as usize] = Kind::Sybil;
+            if let Some(n) = synthetic.space.at(*addr) {
+                synthetic.kinds[n as usize] = Kind::Sybil;
             }
         }
-        farm.gather();
-        farm
+        synthetic.link_sybils();
+        synthetic
     }
 
     /// Creates a synthetic DHT of Sybils only, with these ids and addresses.
     #[must_use]
-    pub fn crowd(seed: u64, nodes: Vec<(Key, Ipv4Addr)>) -> Self {
-        let config = FarmConfig {
+    pub fn of_sybils(seed: u64, nodes: Vec<(Key, Ipv4Addr)>) -> Self {
+        let config = SyntheticConfig {
             sybil_ppm: 1_000_000,
             dead_ppm: 0,
-            ..FarmConfig::default()
+            ..SyntheticConfig::default()
         };
         Self::of(seed, Space::of(nodes), config)
     }
 
-    fn of(seed: u64, space: Space, config: FarmConfig) -> Self {
+    fn of(seed: u64, space: Space, config: SyntheticConfig) -> Self {
         let mut dice = SimRng::part(seed, 2);
         let mut kinds = Vec::with_capacity(space.len());
         let mut rtts = Vec::with_capacity(space.len());
@@ -183,7 +183,7 @@ impl Farm {
             let rtt = lognormal(&mut dice, config.rtt, config.rtt_sigma_milli).max(LEAST_RTT);
             rtts.push(u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
         }
-        let mut farm = Self {
+        let mut synthetic = Self {
             sybils: Space::default(),
             config,
             seed,
@@ -194,17 +194,17 @@ impl Farm {
             number: 0,
             tracks: Vec::new(),
             by_target: HashMap::default(),
-            knock: None,
+            query_next: None,
             queries: 0,
             replies: 0,
             strays: 0,
         };
-        farm.gather();
-        farm
+        synthetic.link_sybils();
+        synthetic
     }
 
     /// Makes the Sybils known to each other.
-    fn gather(&mut self) {
+    fn link_sybils(&mut self) {
         let all = 0..self.space.len() as u32;
         let sybils = all.filter(|n| self.kind(*n) == Kind::Sybil);
         let sybils = sybils.map(|n| (*self.space.key(n), *self.space.addr(n).ip()));
@@ -214,8 +214,8 @@ impl Farm {
     /// Makes the nodes, except the dead ones, query `victim` for nodes near a random id, one node
     /// after another at an interval of `every`.
     #[must_use]
-    pub const fn knocking(mut self, victim: SocketAddr, every: Duration) -> Self {
-        self.knock = Some(Knock {
+    pub const fn querying(mut self, victim: SocketAddr, every: Duration) -> Self {
+        self.query_next = Some(Queries {
             victim,
             every,
             next: Instant::ORIGIN,
@@ -258,13 +258,13 @@ impl Farm {
     }
 
     /// Observes the queries for a target from now on, and gives its closest honest nodes peers.
-    /// Returns the number for [`Farm::track`].
+    /// Returns the number for [`SyntheticDht::track`].
     pub fn watch(&mut self, target: &Key) -> usize {
         let closest = (self.space).closest(target, K, |n| self.kind(n) != Kind::Dead);
         self.watched(target, closest)
     }
 
-    /// Observes a target like [`Farm::watch`], counting honest nodes only, as if the others had
+    /// Observes a target like [`SyntheticDht::watch`], counting honest nodes only, as if the others had
     /// joined later.
     pub fn watch_honest(&mut self, target: &Key) -> usize {
         let closest = (self.space).closest(target, K, |n| self.kind(n) == Kind::Live);
@@ -391,7 +391,7 @@ impl Farm {
         let src = self.space.addr(me).into();
         let buffer = cx.spare.pop().unwrap_or_default();
         self.number += 1;
-        self.late.push(Reverse(Late {
+        self.late.push(Reverse(Delayed {
             at,
             number: self.number,
             packet: Packet::udp_in(buffer, src, from, &buf[..len]),
@@ -401,20 +401,20 @@ impl Farm {
     }
 
     /// Sends the next query to the victim if it is time.
-    fn knock(&mut self, cx: &mut HostCx<'_>) -> Option<()> {
-        let knock = self.knock.as_mut().filter(|k| k.next <= cx.now)?;
-        knock.next = cx.now + knock.every;
+    fn query_next(&mut self, cx: &mut HostCx<'_>) -> Option<()> {
+        let query_next = self.query_next.as_mut().filter(|k| k.next <= cx.now)?;
+        query_next.next = cx.now + query_next.every;
         let count = self.kinds.len() as u32;
-        let mut turns = (0..count).map(|n| (knock.turn + n) % count);
+        let mut turns = (0..count).map(|n| (query_next.turn + n) % count);
         let me = turns.find(|n| self.kinds[*n as usize] != Kind::Dead)?;
-        knock.turn = (me + 1) % count;
+        query_next.turn = (me + 1) % count;
         let mut target = Key([0; 20]);
         cx.rng.fill_bytes(&mut target.0);
         let mut buf = [0; 200];
         let tid = cx.rng.next_u32().to_be_bytes();
         let query = QueryOut::FindNode { target, want: None };
         let len = krpc::query(&mut buf, &tid, self.space.key(me), false, &query)?;
-        cx.send_udp(self.space.addr(me).into(), knock.victim, &buf[..len]);
+        cx.send_udp(self.space.addr(me).into(), query_next.victim, &buf[..len]);
         Some(())
     }
 
@@ -480,7 +480,7 @@ impl Farm {
     }
 }
 
-impl Host for Farm {
+impl Host for SyntheticDht {
     fn packet(&mut self, cx: &mut HostCx<'_>, packet: Packet) {
         let flow = *packet.flow();
         if let (Proto::Udp, IpAddr::V4(to)) = (flow.proto, flow.dst.ip())
@@ -505,31 +505,31 @@ impl Host for Farm {
             }
             cx.send(late.packet);
         }
-        self.knock(cx);
+        self.query_next(cx);
     }
 
     fn next_wake(&self) -> Option<Instant> {
         let late = self.late.peek().map(|late| late.0.at);
-        let knock = self.knock.as_ref().map(|knock| knock.next);
-        [late, knock].into_iter().flatten().min()
+        let query_next = self.query_next.as_ref().map(|query_next| query_next.next);
+        [late, query_next].into_iter().flatten().min()
     }
 }
 
-impl PartialEq for Late {
+impl PartialEq for Delayed {
     fn eq(&self, other: &Self) -> bool {
         self.number == other.number
     }
 }
 
-impl Eq for Late {}
+impl Eq for Delayed {}
 
-impl PartialOrd for Late {
+impl PartialOrd for Delayed {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Late {
+impl Ord for Delayed {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.at, self.number).cmp(&(other.at, other.number))
     }

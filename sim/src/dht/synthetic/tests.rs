@@ -5,37 +5,37 @@ use dunlin_core::wire::krpc::COMPACT_V4;
 use super::*;
 use crate::{host::light::Scripted, link::LinkConfig, world::World};
 
-fn farm() -> Farm {
-    let config = FarmConfig {
+fn synthetic() -> SyntheticDht {
+    let config = SyntheticConfig {
         nodes: 2_000,
         sybil_ppm: 300_000,
-        ..FarmConfig::default()
+        ..SyntheticConfig::default()
     };
-    Farm::new(3, config)
+    SyntheticDht::new(3, config)
 }
 
 #[test]
 fn nodes_tell_who_is_closer_than_themselves_and_always_the_same() {
-    let farm = farm();
+    let synthetic = synthetic();
     let target = Key([0x5a; 20]);
     for me in (0..2_000).step_by(37) {
-        let told = farm.told(me, &target);
+        let told = synthetic.told(me, &target);
         assert_eq!(told.len(), K);
-        assert_eq!(told, farm.told(me, &target));
-        let shared = farm.space.key(me).common_prefix(&target);
-        let branch = farm.space.branch(&target, shared + 1);
+        assert_eq!(told, synthetic.told(me, &target));
+        let shared = synthetic.space.key(me).common_prefix(&target);
+        let branch = synthetic.space.branch(&target, shared + 1);
         if branch.len() > K {
             assert!(told.iter().all(|n| branch.contains(n)));
         } else {
-            assert_eq!(told, farm.space.closest(&target, K, |_| true));
+            assert_eq!(told, synthetic.space.closest(&target, K, |_| true));
         }
     }
 }
 
 #[test]
 fn shares_are_as_configured() {
-    let farm = farm();
-    let count = |kind| farm.kinds.iter().filter(|k| **k == kind).count();
+    let synthetic = synthetic();
+    let count = |kind| synthetic.kinds.iter().filter(|k| **k == kind).count();
     assert!(
         count(Kind::Sybil).abs_diff(600) < 80,
         "{}",
@@ -46,48 +46,51 @@ fn shares_are_as_configured() {
         "{}",
         count(Kind::Dead)
     );
-    assert!(farm.sybils.len() == count(Kind::Sybil));
-    let contacts = farm.contacts(8);
+    assert!(synthetic.sybils.len() == count(Kind::Sybil));
+    let contacts = synthetic.contacts(8);
     assert_eq!(contacts.len(), 8);
     for contact in contacts {
         let IpAddr::V4(ip) = contact.ip() else {
             panic!("{contact}")
         };
-        assert_eq!(farm.space.at(ip).map(|n| farm.kind(n)), Some(Kind::Live));
+        assert_eq!(
+            synthetic.space.at(ip).map(|n| synthetic.kind(n)),
+            Some(Kind::Live)
+        );
     }
 }
 
 #[test]
 fn what_is_watched_is_near_the_closest_that_answer() {
-    let mut farm = farm();
+    let mut synthetic = synthetic();
     let target = Key([0xa5; 20]);
-    let n = farm.watch(&target);
-    let track = farm.track(n).expect("it is watched");
+    let n = synthetic.watch(&target);
+    let track = synthetic.track(n).expect("it is watched");
     assert_eq!(track.closest.len(), K);
     assert!(
         track
             .closest
             .iter()
-            .all(|(n, _)| farm.kind(*n) != Kind::Dead)
+            .all(|(n, _)| synthetic.kind(*n) != Kind::Dead)
     );
 }
 
 /// The answer of a node to a query from a stranger, and its delay.
 fn asked(dead: bool, query: &krpc::QueryOut<'_>) -> Option<(Duration, Vec<u8>)> {
-    let mut farm = farm();
+    let mut synthetic = synthetic();
     let target = Key([0xa5; 20]);
-    farm.watch(&target);
+    synthetic.watch(&target);
     let (wanted, me) = (if dead { Kind::Dead } else { Kind::Live }, [9, 9, 9, 9]);
-    let nearest = farm
+    let nearest = synthetic
         .space
-        .closest(&target, 1, |n| farm.kinds[n as usize] == wanted);
+        .closest(&target, 1, |n| synthetic.kinds[n as usize] == wanted);
     let mut buf = [0; 500];
     let len = krpc::query(&mut buf, b"ab", &Key([1; 20]), false, query)?;
-    let (from, to) = ((me, 5).into(), farm.space.addr(nearest[0]).into());
+    let (from, to) = ((me, 5).into(), synthetic.space.addr(nearest[0]).into());
     let packet = Packet::udp(from, to, &buf[..len]);
     let mut world = World::new(1);
-    let (core, link, addrs) = (world.core(), LinkConfig::perfect, farm.addresses());
-    world.add_host(core, link(), &addrs, farm);
+    let (core, link, addrs) = (world.core(), LinkConfig::perfect, synthetic.addresses());
+    world.add_host(core, link(), &addrs, synthetic);
     let asker = Scripted::new().send(Instant::ORIGIN, packet);
     let asker = world.add_host(core, link(), &[me.into()], asker);
     world.start();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dunlin_core::NodeId;
 use dunlin_core::dht::{Contact, DhtConfig, DhtStats, Saved};
-use dunlin_sim::dht::{FarmConfig, Summary, Trial};
+use dunlin_sim::dht::{Summary, SyntheticConfig, Trial};
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -16,24 +16,24 @@ const fn ms(n: u64) -> Duration {
 /// The time between searches, after which the budget of new remotes is full again.
 const GAP: Duration = Duration::from_secs(10);
 
-fn trial(farm: FarmConfig) -> Trial {
-    let mut trial = Trial::new(7, farm, DhtConfig::default());
+fn trial(synthetic: SyntheticConfig) -> Trial {
+    let mut trial = Trial::new(7, synthetic, DhtConfig::default());
     let took = trial.warm(8, Duration::from_secs(120), 32);
     assert!(took.is_some(), "it never found 32 nodes");
     trial
 }
 
-fn searches(farm: FarmConfig, count: u32) -> Summary {
-    let searches = trial(farm).searches(count, GAP, false, |_| {});
+fn searches(synthetic: SyntheticConfig, count: u32) -> Summary {
+    let searches = trial(synthetic).searches(count, GAP, false, |_| {});
     let summary = Summary::of(&searches);
     println!("{summary}");
     summary
 }
 
-fn dead(ppm: u32) -> FarmConfig {
-    FarmConfig {
+fn dead(ppm: u32) -> SyntheticConfig {
+    SyntheticConfig {
         dead_ppm: ppm,
-        ..FarmConfig::default()
+        ..SyntheticConfig::default()
     }
 }
 
@@ -87,7 +87,7 @@ fn a_cache_of_dead_nodes_alone_costs_a_second() {
             let mut trial = Trial::new(seed, dead(500_000), DhtConfig::default());
             trial.node(|dht, cx| dht.restore(cx, &dead_cache(cached)));
             let began = trial.world().now();
-            for addr in trial.farm().contacts(1) {
+            for addr in trial.synthetic().contacts(1) {
                 trial.node(|dht, cx| dht.add_contact(cx, addr));
             }
             let mut wait = |wanted: fn(&DhtStats) -> bool| {
@@ -136,7 +136,7 @@ fn with_two_of_three_dead_every_search_still_finds_peers() {
 #[test]
 fn lost_packets_do_not_keep_it_from_finding() {
     let s = searches(
-        FarmConfig {
+        SyntheticConfig {
             loss_ppm: 50_000,
             ..dead(200_000)
         },
@@ -153,10 +153,10 @@ fn lost_packets_do_not_keep_it_from_finding() {
 #[test]
 fn among_sybils_it_reaches_honest_nodes_near_the_target() {
     let s = searches(
-        FarmConfig {
+        SyntheticConfig {
             sybil_ppm: 300_000,
             dead_ppm: 200_000,
-            ..FarmConfig::default()
+            ..SyntheticConfig::default()
         },
         2_000,
     );
@@ -170,7 +170,7 @@ fn announces_reach_the_closest_with_the_right_token() {
     let summary = Summary::of(&searches);
     assert!(summary.announced_milli >= 7_500, "{summary}");
     for n in 0..50 {
-        let track = trial.farm().track(n).expect("it was watched");
+        let track = trial.synthetic().track(n).expect("it was watched");
         assert_eq!(track.refused, 0, "{track:?}");
     }
 }
@@ -187,12 +187,12 @@ fn the_size_of_the_network_is_known_after_twelve_searches() {
 #[test]
 fn the_same_seed_is_the_same_run() {
     let run = |seed| {
-        let farm = FarmConfig {
+        let synthetic = SyntheticConfig {
             nodes: 5_000,
             loss_ppm: 20_000,
-            ..FarmConfig::default()
+            ..SyntheticConfig::default()
         };
-        let mut trial = Trial::new(seed, farm, DhtConfig::default());
+        let mut trial = Trial::new(seed, synthetic, DhtConfig::default());
         trial.warm(8, Duration::from_secs(60), 32);
         let searches = trial.searches(5, GAP, true, |_| {});
         (searches, trial.world().trace().hash())

@@ -1,5 +1,6 @@
 //! The network stack: one interface, its sockets, and their uses.
 
+mod ephemeral;
 pub(crate) mod pool;
 pub(crate) mod streams;
 pub(crate) mod udp;

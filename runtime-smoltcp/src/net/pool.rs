@@ -28,12 +28,10 @@ use smoltcp::socket::tcp::{self, CongestionControl, State};
 use smoltcp::wire::IpEndpoint;
 
 use super::Net;
+use super::ephemeral::{EPHEMERAL, free_port};
 use crate::config::NetConfig;
 use crate::stats::Stats;
 use crate::time::to_stack_duration;
-
-/// The first port from which connections are made (RFC 6335 §6).
-const EPHEMERAL: u16 = 49152;
 
 /// The most ports to listen on: one for each family.
 const MAX_PORTS: usize = 2;
@@ -378,11 +376,11 @@ impl Pool {
                 }
                 self.enqueue(index);
             }
-            Owner::Ending => self.ending_rang(net, index, state),
+            Owner::Ending => self.ending_became_ready(net, index, state),
         }
     }
 
-    fn ending_rang(&mut self, net: &mut Net, index: usize, state: State) {
+    fn ending_became_ready(&mut self, net: &mut Net, index: usize, state: State) {
         let socket = net.tcp(self.handles[index]);
         if state == State::Closed && socket.remote_endpoint().is_none() {
             self.free(net, index);
@@ -591,28 +589,5 @@ impl Pool {
                 _ => self.free(net, index),
             }
         }
-    }
-}
-
-/// The first ephemeral port from `start` on, wrapping around, that is not `used`.
-fn free_port(start: u16, used: impl Fn(u16) -> bool) -> Option<u16> {
-    (start..=u16::MAX)
-        .chain(EPHEMERAL..start)
-        .find(|port| !used(*port))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_search_for_a_port_ends_when_all_are_used() {
-        assert_eq!(free_port(60_000, |_| true), None);
-        assert_eq!(free_port(60_000, |port| port != 50_000), Some(50_000));
-        assert_eq!(
-            free_port(u16::MAX, |port| port == u16::MAX),
-            Some(EPHEMERAL)
-        );
-        assert_eq!(free_port(60_000, |port| port < 60_010), Some(60_010));
     }
 }

@@ -1,6 +1,9 @@
 //! Reads a document into a scenario: checks that every key is known, every value is valid, and
 //! every name that is referred to exists.
 
+mod entry;
+mod events;
+mod expects;
 pub(crate) mod keys;
 pub(crate) mod keys_nat;
 pub(crate) mod keys_parts;
@@ -9,21 +12,19 @@ pub(crate) mod names;
 use std::{collections::BTreeSet, time::Duration};
 
 use self::{
-    keys::{Key, LINK, OPTIONS, TOP, TORRENT},
+    entry::{Res, fill, link_preset, names_of, need, take, unknown},
+    events::{event, random},
+    expects::expect,
+    keys::{LINK, OPTIONS, TOP, TORRENT},
     keys_nat::NAT,
-    keys_parts::{
-        ACTIONS, CHECKS, EVENT, EXPECT, EventDraft, ExpectDraft, HOST, Node, RANDOM, ROUTER,
-    },
+    keys_parts::{HOST, Node, ROUTER},
     names::Names,
 };
 use super::{
-    model::{
-        Action, Bound, Check, Event, Expect, Host, Link, Options, Random, Router, Scenario,
-        Torrent, kinds::KINDS, plan::Plan, presets,
-    },
+    model::{Host, Link, Options, Router, Scenario, Torrent, kinds::KINDS, plan::Plan, presets},
     syntax::{
-        document::{Document, Entry, Item, ValueKind},
-        error::{ScenarioError, suggest},
+        document::{Document, Entry, ValueKind},
+        error::suggest,
     },
 };
 
@@ -33,10 +34,6 @@ pub const MAX_NODES: usize = 20_000;
 pub const MAX_DEPTH: usize = 16;
 /// The most events that a file lists.
 pub const MAX_EVENTS: usize = 200_000;
-/// The longest time without an answer for a flow to count as unbroken, unless the scenario says
-/// otherwise.
-const DEFAULT_GAP: Duration = Duration::from_secs(3);
-
 /// The tables of a scenario, and whether each may occur several times.
 const SECTIONS: &[(&str, bool)] = &[
     ("torrent", false),
@@ -46,8 +43,6 @@ const SECTIONS: &[(&str, bool)] = &[
     ("event", true),
     ("expect", true),
 ];
-
-type Res<T> = Result<T, ScenarioError>;
 
 impl Scenario {
     /// Reads a scenario. `file` is its name in messages.
@@ -169,70 +164,6 @@ fn check_sections(doc: &Document) -> Res<()> {
         }
     }
     Ok(())
-}
-
-/// Sets the field of an item; returns `None` when `keys` do not contain its key.
-fn take<S>(doc: &Document, item: &Item, keys: &[Key<S>], target: &mut S) -> Option<Res<()>> {
-    let key = keys.iter().find(|k| k.name == item.key)?;
-    Some((key.set)(target, &item.value).map_err(|wrong| {
-        let message = format!("`{}` is wrong", item.key);
-        doc.error(item.value.at.clone(), message, format!("expected {wrong}"))
-    }))
-}
-
-fn unknown(doc: &Document, entry: &Entry, item: &Item, known: &[&str]) -> ScenarioError {
-    let place = match entry.section.as_str() {
-        "" => "before the first table".to_owned(),
-        name if entry.listed => format!("of [[{name}]]"),
-        name => format!("of [{name}]"),
-    };
-    let help = suggest(&item.key, known.iter().copied(), "its keys");
-    doc.error(
-        item.at.clone(),
-        format!("`{}` is not a key {place}", item.key),
-        help,
-    )
-}
-
-fn fill<S>(doc: &Document, entry: &Entry, keys: &[Key<S>], target: &mut S) -> Res<()> {
-    for item in &entry.items {
-        take(doc, item, keys, target).unwrap_or_else(|| {
-            let known: Vec<&str> = keys.iter().map(|k| k.name).collect();
-            Err(unknown(doc, entry, item, &known))
-        })?;
-    }
-    Ok(())
-}
-
-fn names_of<S>(keys: &[Key<S>]) -> impl Iterator<Item = &'static str> {
-    keys.iter().map(|k| k.name)
-}
-
-fn need(doc: &Document, entry: &Entry, key: &str) -> Res<()> {
-    if entry.item(key).is_some() {
-        return Ok(());
-    }
-    let message = format!("`{key}` is missing from this [[{}]]", entry.section);
-    Err(doc.error(entry.at.clone(), message, format!("add `{key} = …`")))
-}
-
-fn link_preset(
-    doc: &Document,
-    entry: &Entry,
-    key: &str,
-    name: Option<String>,
-) -> Res<Option<String>> {
-    if let Some(name) = &name
-        && !presets::links().any(|(n, _)| n == name)
-    {
-        let help = suggest(name, presets::links().map(|(n, _)| n), "presets");
-        return Err(doc.error(
-            entry.place(key),
-            format!("there is no link preset `{name}`"),
-            help,
-        ));
-    }
-    Ok(name)
 }
 
 fn region(doc: &Document, entry: &Entry, node: &Node) -> Res<()> {
@@ -376,207 +307,6 @@ fn host(doc: &Document, entry: &Entry, names: &Names) -> Res<Host> {
     })
 }
 
-/// The one key of `known` that the entry has.
-fn one_of<'a>(doc: &Document, entry: &'a Entry, known: &[&str]) -> Res<&'a Item> {
-    let mut found = entry
-        .items
-        .iter()
-        .filter(|i| known.contains(&i.key.as_str()));
-    let all = || format!("exactly one of: {}", known.join(", "));
-    let Some(first) = found.next() else {
-        let message = format!("this [[{}]] does not say what", entry.section);
-        return Err(doc.error(entry.at.clone(), message, all()));
-    };
-    if let Some(second) = found.next() {
-        let message = format!("`{}` beside `{}`", second.key, first.key);
-        return Err(doc.error(second.at.clone(), message, all()));
-    }
-    Ok(first)
-}
-
-fn event(doc: &Document, entry: &Entry, names: &Names) -> Res<Event> {
-    let mut draft = EventDraft::default();
-    let mut link = Link::default();
-    for item in &entry.items {
-        let taken = take(doc, item, EVENT, &mut draft);
-        taken
-            .or_else(|| take(doc, item, LINK, &mut link))
-            .unwrap_or_else(|| {
-                let known: Vec<&str> = names_of(EVENT).chain(names_of(LINK)).collect();
-                Err(unknown(doc, entry, item, &known))
-            })?;
-    }
-    need(doc, entry, "at")?;
-    let what = one_of(doc, entry, ACTIONS)?;
-    let goes_with: Vec<&str> = match what.key.as_str() {
-        "link" => names_of(LINK).chain(["preset"]).collect(),
-        "send" => vec!["to", "to-port", "port", "size"],
-        _ => Vec::new(),
-    };
-    for item in &entry.items {
-        let key = item.key.as_str();
-        if key != "at" && key != what.key && !goes_with.contains(&key) {
-            let message = format!("`{key}` does not go with `{}`", what.key);
-            let help = match &goes_with[..] {
-                [] => "take it out".into(),
-                keys => format!("what does: {}", keys.join(", ")),
-            };
-            return Err(doc.error(item.at.clone(), message, help));
-        }
-    }
-    let at = || what.value.at.clone();
-    let action = if let Some(name) = draft.reboot {
-        names.router(doc, at(), &name)?;
-        Action::Reboot(name)
-    } else if let Some(name) = draft.cut {
-        names.node(doc, at(), &name)?;
-        Action::Cut(name)
-    } else if let Some(name) = draft.mend {
-        names.node(doc, at(), &name)?;
-        Action::Mend(name)
-    } else if let Some(name) = draft.link {
-        names.node(doc, at(), &name)?;
-        link.preset = link_preset(doc, entry, "preset", draft.preset)?;
-        Action::Link(name, link)
-    } else if let Some(name) = draft.off {
-        names.host(doc, at(), &name)?;
-        Action::Off(name)
-    } else if let Some(name) = draft.on {
-        names.host(doc, at(), &name)?;
-        Action::On(name)
-    } else {
-        need(doc, entry, "to")?;
-        let from = draft.send.unwrap_or_default();
-        let to = draft.to.unwrap_or_default();
-        let own = names.sender(doc, at(), &from)?;
-        let there = names.port(doc, entry.place("to"), &to)?;
-        if there.is_none() {
-            // For a router, the datagram goes to a port that it may have mapped.
-            need(doc, entry, "to-port")?;
-        }
-        Action::Send {
-            from,
-            port: draft.port.unwrap_or(own.port),
-            to,
-            to_port: draft.to_port.or(there).unwrap_or_default(),
-            size: draft.size.unwrap_or(64),
-        }
-    };
-    Ok(Event {
-        at: draft.at.unwrap_or_default(),
-        action,
-    })
-}
-
-fn random(doc: &Document, entry: &Entry, names: &Names) -> Res<Random> {
-    let mut random = Random {
-        count: 0,
-        from: Duration::ZERO,
-        until: None,
-        senders: Vec::new(),
-        receivers: Vec::new(),
-        ports: 16,
-        to_port: None,
-    };
-    fill(doc, entry, RANDOM, &mut random)?;
-    for key in ["events", "senders", "receivers"] {
-        need(doc, entry, key)?;
-    }
-    for name in &random.senders {
-        names.sender(doc, entry.place("senders"), name)?;
-    }
-    for name in &random.receivers {
-        names.host(doc, entry.place("receivers"), name)?;
-    }
-    if random.until.is_some_and(|until| until < random.from) {
-        return Err(doc.error(entry.place("until"), "`until` is before `from`", ""));
-    }
-    Ok(random)
-}
-
-fn expect(doc: &Document, entry: &Entry, names: &Names) -> Res<Expect> {
-    let mut draft = ExpectDraft::default();
-    fill(doc, entry, EXPECT, &mut draft)?;
-    let known: Vec<&str> = CHECKS.iter().map(|(name, _)| *name).collect();
-    let what = one_of(doc, entry, &known)?;
-    let with = CHECKS.iter().find(|(name, _)| *name == what.key);
-    let with = with.map_or(&[][..], |(_, with)| *with);
-    for item in &entry.items {
-        let key = item.key.as_str();
-        if key != what.key && !with.contains(&key) {
-            let message = format!("`{key}` does not go with `{}`", what.key);
-            let help = match with {
-                [] => "take it out".into(),
-                with => format!("what does: {}", with.join(", ")),
-            };
-            return Err(doc.error(item.at.clone(), message, help));
-        }
-    }
-    let at = what.value.at.clone();
-    let bound = if draft.bound == Bound::default() {
-        Bound {
-            at_least: Some(1),
-            at_most: None,
-        }
-    } else {
-        draft.bound
-    };
-    if let (Some(low), Some(high)) = (bound.at_least, bound.at_most)
-        && low > high
-    {
-        let message = "no number is both at least and at most that";
-        return Err(doc.error(entry.place("at-most"), message, format!("at least {low}")));
-    }
-    let gap = draft.gap.unwrap_or(DEFAULT_GAP);
-    let within = draft.within;
-    let check = if let Some((a, b)) = draft.connected {
-        names.puncher(doc, at.clone(), &a)?;
-        names.puncher(doc, at, &b)?;
-        Check::Connected { a, b, within }
-    } else if let Some((a, b)) = draft.not_connected {
-        names.puncher(doc, at.clone(), &a)?;
-        names.puncher(doc, at, &b)?;
-        Check::NotConnected { a, b }
-    } else if let Some(hosts) = draft.completed {
-        hosts
-            .iter()
-            .try_for_each(|h| names.engine(doc, at.clone(), h))?;
-        Check::Completed { hosts, within }
-    } else if let Some(hosts) = draft.not_completed {
-        hosts
-            .iter()
-            .try_for_each(|h| names.engine(doc, at.clone(), h))?;
-        Check::NotCompleted { hosts }
-    } else if let Some((first, second)) = draft.sooner {
-        names.engine(doc, at.clone(), &first)?;
-        names.engine(doc, at, &second)?;
-        Check::Sooner { first, second }
-    } else if let Some(rule) = draft.rule {
-        if let Some(node) = &draft.at {
-            names.node(doc, entry.place("at"), node)?;
-        }
-        let node = draft.at;
-        Check::Rule { rule, node, bound }
-    } else if let Some((from, to)) = draft.delivered {
-        names.host(doc, at.clone(), &from)?;
-        names.host(doc, at, &to)?;
-        Check::Delivered { from, to, bound }
-    } else if let Some(host) = draft.answered {
-        names.asker(doc, at, &host)?;
-        Check::Answered { host }
-    } else if let Some(host) = draft.unbroken {
-        names.steady(doc, at, &host)?;
-        Check::Unbroken { host, gap }
-    } else if let Some(host) = draft.broken {
-        names.steady(doc, at, &host)?;
-        Check::Broken { host, gap }
-    } else {
-        Check::Trace(draft.trace.unwrap_or_default())
-    };
-    let line = doc.error(what.at.clone(), "", "").line;
-    Ok(Expect { check, line })
-}
-
 fn is_named(entry: &Entry, name: &str) -> bool {
     let named = entry.item("name").map(|i| &i.value.kind);
     matches!(entry.section.as_str(), "router" | "host")
@@ -605,8 +335,8 @@ fn parents_first(doc: &Document, mut left: Vec<Router>) -> Res<Vec<Router>> {
                 let help = format!("at most {MAX_DEPTH} one behind another");
                 return Err(doc.error(at, "there are too many routers above this one", help));
             }
-            let message = format!("`{name}` is, over others or at once, behind itself");
-            return Err(doc.error(at, message, "the outermost router is behind nothing"));
+            let message = format!("`{name}` is behind itself, directly or through other routers");
+            return Err(doc.error(at, message, "remove `behind` from the outermost router"));
         }
     }
     Ok(sorted)

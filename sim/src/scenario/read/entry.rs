@@ -1,0 +1,99 @@
+//! The steps that are common to all tables: setting fields, and errors about keys.
+
+use super::keys::Key;
+use crate::scenario::{
+    model::presets,
+    syntax::{
+        document::{Document, Entry, Item},
+        error::{ScenarioError, suggest},
+    },
+};
+
+pub(super) type Res<T> = Result<T, ScenarioError>;
+
+/// Sets the field of an item; returns `None` when `keys` do not contain its key.
+pub(super) fn take<S>(
+    doc: &Document,
+    item: &Item,
+    keys: &[Key<S>],
+    target: &mut S,
+) -> Option<Res<()>> {
+    let key = keys.iter().find(|k| k.name == item.key)?;
+    Some((key.set)(target, &item.value).map_err(|wrong| {
+        let message = format!("`{}` is wrong", item.key);
+        doc.error(item.value.at.clone(), message, format!("expected {wrong}"))
+    }))
+}
+
+pub(super) fn unknown(doc: &Document, entry: &Entry, item: &Item, known: &[&str]) -> ScenarioError {
+    let place = match entry.section.as_str() {
+        "" => "before the first table".to_owned(),
+        name if entry.listed => format!("of [[{name}]]"),
+        name => format!("of [{name}]"),
+    };
+    let help = suggest(&item.key, known.iter().copied(), "its keys");
+    doc.error(
+        item.at.clone(),
+        format!("`{}` is not a key {place}", item.key),
+        help,
+    )
+}
+
+pub(super) fn fill<S>(doc: &Document, entry: &Entry, keys: &[Key<S>], target: &mut S) -> Res<()> {
+    for item in &entry.items {
+        take(doc, item, keys, target).unwrap_or_else(|| {
+            let known: Vec<&str> = keys.iter().map(|k| k.name).collect();
+            Err(unknown(doc, entry, item, &known))
+        })?;
+    }
+    Ok(())
+}
+
+pub(super) fn names_of<S>(keys: &[Key<S>]) -> impl Iterator<Item = &'static str> {
+    keys.iter().map(|k| k.name)
+}
+
+pub(super) fn need(doc: &Document, entry: &Entry, key: &str) -> Res<()> {
+    if entry.item(key).is_some() {
+        return Ok(());
+    }
+    let message = format!("`{key}` is missing from this [[{}]]", entry.section);
+    Err(doc.error(entry.at.clone(), message, format!("add `{key} = …`")))
+}
+
+pub(super) fn link_preset(
+    doc: &Document,
+    entry: &Entry,
+    key: &str,
+    name: Option<String>,
+) -> Res<Option<String>> {
+    if let Some(name) = &name
+        && !presets::links().any(|(n, _)| n == name)
+    {
+        let help = suggest(name, presets::links().map(|(n, _)| n), "presets");
+        return Err(doc.error(
+            entry.place(key),
+            format!("there is no link preset `{name}`"),
+            help,
+        ));
+    }
+    Ok(name)
+}
+
+/// The one key of `known` that the entry has.
+pub(super) fn one_of<'a>(doc: &Document, entry: &'a Entry, known: &[&str]) -> Res<&'a Item> {
+    let mut found = entry
+        .items
+        .iter()
+        .filter(|i| known.contains(&i.key.as_str()));
+    let all = || format!("exactly one of: {}", known.join(", "));
+    let Some(first) = found.next() else {
+        let message = format!("this [[{}]] does not say what", entry.section);
+        return Err(doc.error(entry.at.clone(), message, all()));
+    };
+    if let Some(second) = found.next() {
+        let message = format!("`{}` beside `{}`", second.key, first.key);
+        return Err(doc.error(second.at.clone(), message, all()));
+    }
+    Ok(first)
+}

@@ -3,7 +3,7 @@
 use alloc::{format, string::String};
 
 use super::Engine;
-use super::conns::Conn;
+use super::conn::Conn;
 use super::member::Member;
 use super::torrent::Torrent;
 use crate::torrent::picker::Picker;

@@ -8,10 +8,10 @@ use alloc::{
 
 use super::Check;
 use super::assembly::Assembly;
-use super::conns::Conn;
+use super::conn::Conn;
 use super::event::{Changes, Level, What};
 use super::io::Io;
-use super::member::MemberId;
+use super::member_id::MemberId;
 use super::ops::{DiskJob, Purpose};
 use super::peers::End;
 use super::resume::Record;

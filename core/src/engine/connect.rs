@@ -2,7 +2,8 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use super::conns::{Conn, Dialing, Greeting, MAX_CONNS, Opened};
+use super::conn::{Conn, Dialing, Greeting, Opened};
+use super::conns::max_conns;
 use super::event::{Level, What};
 use super::io::Io;
 use super::prefix::Prefix;
@@ -11,7 +12,7 @@ use super::stream::Stream;
 use super::swarm::Released;
 use super::timers::{Timer, TorrentTimer};
 use super::torrent::Torrent;
-use super::{Config, Engine, Stop, cx};
+use super::{Engine, Stop, cx};
 use crate::op::Close;
 use crate::peer::crypto::CryptoOffer;
 use crate::peer::{Local, Peer};
@@ -218,9 +219,4 @@ impl Engine {
         self.parts().1.dismiss(leaver, Close::Abort);
         true
     }
-}
-
-/// Most connections in all.
-pub(super) fn max_conns(config: &Config) -> usize {
-    (config.max_connections as usize).min(MAX_CONNS)
 }

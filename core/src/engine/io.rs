@@ -6,8 +6,8 @@ use core::net::SocketAddr;
 
 use rand_core::Rng;
 
-use super::connect::max_conns;
-use super::conns::{Conn, Conns};
+use super::conn::Conn;
+use super::conns::{Conns, max_conns};
 use super::dht;
 use super::member::Member;
 use super::outbox::Outbox;

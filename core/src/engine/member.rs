@@ -7,41 +7,15 @@ use alloc::{
 };
 use core::net::SocketAddr;
 
-use super::conns::{Greeting, Holding, Opened};
+use super::conn::{Greeting, Holding, Opened};
 use super::counts::Counts;
+use super::member_id::{MemberId, index_of};
 use super::prefix::Prefix;
 use super::status::PeerSource;
 use super::stream::Stream;
 use crate::throttle::BucketId;
 use crate::torrent::picker::{PeerKey, PickState};
 use crate::{BLOCK_LEN, Bitfield, BlockRef, ConnId, Instant};
-
-/// Bits of a [`PeerKey`] that name the slot; the rest carry its generation, so that a piece in
-/// the making does not blame a successor.
-const KEY_BITS: u32 = 20;
-
-/// Names one peer of a torrent; a stale name is recognised.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct MemberId {
-    index: u32,
-    generation: u32,
-}
-
-impl MemberId {
-    /// The picker's name for it.
-    pub(super) const fn key(self) -> PeerKey {
-        (self.generation & 0x1ff) << KEY_BITS | (self.index & ((1 << KEY_BITS) - 1))
-    }
-
-    /// One that stands for the peer number `n` in a test.
-    #[cfg(test)]
-    pub(super) const fn numbered(n: u32) -> Self {
-        Self {
-            index: n,
-            generation: 0,
-        }
-    }
-}
 
 /// A metadata request that is out.
 #[derive(Clone, Copy, Debug)]
@@ -236,7 +210,7 @@ impl Members {
 
     /// The peer that the picker knows by `key`.
     pub(super) fn by_key(&self, key: PeerKey) -> Option<&Member> {
-        let (_, member) = self.slots.get((key & ((1 << KEY_BITS) - 1)) as usize)?;
+        let (_, member) = self.slots.get(index_of(key))?;
         member.as_deref().filter(|member| member.id.key() == key)
     }
 

@@ -8,7 +8,7 @@ use alloc::{
 };
 
 use super::dht::Wanted;
-use super::member::MemberId;
+use super::member_id::MemberId;
 use super::queries::Queries;
 use crate::op::{Claim, SocketKind};
 use crate::tracker::QueryKey;

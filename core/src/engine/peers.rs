@@ -5,11 +5,12 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::conns::{Conn, Opened};
+use super::conn::{Conn, Opened};
 use super::cx;
 use super::event::{Changes, Level, What};
 use super::io::Io;
-use super::member::{Member, MemberId};
+use super::member::Member;
+use super::member_id::MemberId;
 use super::status::PeerSource;
 use super::swarm::{Origin, Released, canonical};
 use super::timers::{Timer, TorrentTimer};

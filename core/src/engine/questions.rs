@@ -2,7 +2,7 @@
 
 use alloc::{string::String, vec::Vec};
 
-use super::conns::Conn;
+use super::conn::Conn;
 use super::status::{EngineStatus, FileStatus, PeerStatus, TorrentStatus};
 use super::torrent::Torrent;
 use super::{Engine, FilePriority};

@@ -6,7 +6,8 @@ use core::time::Duration;
 
 use super::cx;
 use super::io::Io;
-use super::member::{Member, MemberId};
+use super::member::Member;
+use super::member_id::MemberId;
 use super::peers::End;
 use super::swarm::Origin;
 use super::timers::{Timer, TorrentTimer};

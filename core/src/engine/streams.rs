@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 
-use super::conns::{Conn, Greeting, Opened};
+use super::conn::{Conn, Greeting, Opened};
 use super::dht::THROTTLE_TOKEN;
 use super::peers::End;
 use super::stream::{Flow, Stream};

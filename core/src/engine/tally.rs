@@ -1,6 +1,6 @@
 //! What a peer says of its pieces, counted by the picker of its torrent.
 
-use super::member::MemberId;
+use super::member_id::MemberId;
 use super::torrent::Torrent;
 use crate::Bitfield;
 use crate::peer::Peer;

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::io::Io;
-use super::member::MemberId;
+use super::member_id::MemberId;
 use super::ops::{DiskJob, Purpose};
 use super::torrent::Torrent;
 use crate::throttle::Direction;

@@ -375,8 +375,21 @@ fn signature(path: &str, sig: &syn::Signature) -> String {
     format!(
         "{words}{path}{}({}){output}{bounds}",
         text(&sig.generics),
-        text(without_docs(sig.inputs.to_token_stream()))
+        arguments(sig)
     )
+}
+
+/// The arguments as a caller sees them: whether the body changes one is its own affair.
+fn arguments(sig: &syn::Signature) -> String {
+    let shown = |input: &syn::FnArg| match input {
+        syn::FnArg::Typed(typed) => match &*typed.pat {
+            syn::Pat::Ident(name) => format!("{}: {}", name.ident, text(&typed.ty)),
+            pattern => format!("{}: {}", text(pattern), text(&typed.ty)),
+        },
+        receiver @ syn::FnArg::Receiver(_) => text(without_docs(receiver.to_token_stream())),
+    };
+    let all: Vec<String> = sig.inputs.iter().map(shown).collect();
+    all.join(", ")
 }
 
 /// What is derived, and whether fields or variants may be added.

@@ -28,7 +28,7 @@ fn an_item_stands_once_under_its_first_public_path() {
         (
             "shown.rs",
             "#[derive(Debug, Clone)] #[non_exhaustive] pub struct Value { pub a: u8, b: u8 }\n\
-             impl Value { pub const fn get(&self, n: &mut [u8; 4]) -> Option<&'static str> { None } fn own(&self) {} }\n\
+             impl Value { pub const fn get(&self, mut n: &mut [u8; 4]) -> Option<&'static str> { None } fn own(&self) {} }\n\
              impl Iterator for Value { type Item = u8; fn next(&mut self) -> Option<u8> { None } }\n\
              pub enum Kind<T> { A, B(T), C { x: u8 } }\n\
              pub(crate) fn internal() {}",

@@ -52,7 +52,7 @@ const LONGEST_WAIT: u64 = 40_000;
 pub enum Event {
     /// A host sends from one of its ports to a remote endpoint.
     Send {
-        /// The host.
+        /// The number of the host, from 0.
         host: u8,
         /// The port of the host.
         port: u8,
@@ -62,14 +62,14 @@ pub enum Event {
     /// The remote endpoint answers to where it last saw the flow come from. Nothing is expected
     /// when the flow's lifetime has run out.
     Answer {
-        /// The host.
+        /// The number of the host, from 0.
         host: u8,
         /// The port of the host.
         port: u8,
         /// The remote endpoint.
         remote: u8,
     },
-    /// Time passes.
+    /// Time passes without packets.
     Wait {
         /// The milliseconds that pass.
         ms: u32,

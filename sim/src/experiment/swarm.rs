@@ -45,7 +45,7 @@ pub enum Role {
 pub struct Home {
     /// What the machine does.
     pub role: Role,
-    /// The line.
+    /// The line to the internet.
     pub link: LinkConfig,
     /// The router; `None` when the machine has a public address.
     pub router: Option<BoxConfig>,
@@ -151,11 +151,11 @@ impl SwarmResult {
 pub struct Swarm {
     /// The world. Only [`Swarm::run`] samples the progress.
     pub world: World,
-    /// The torrent.
+    /// The torrent that the homes exchange.
     pub info: Arc<Info>,
     /// The machine and the router of each home.
     pub homes: Vec<(DeviceId, Option<DeviceId>)>,
-    /// The tracker.
+    /// The device of the tracker.
     pub tracker: DeviceId,
     config: SwarmConfig,
     result: SwarmResult,

@@ -51,7 +51,7 @@ pub enum Connects {
 /// An attempt: its prediction and its runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tried {
-    /// The attempt.
+    /// What the two ends did.
     pub attempt: Attempt,
     /// The prediction: that it connects, or the reason why it does not.
     pub expected: Result<(), Reason>,
@@ -95,7 +95,7 @@ pub struct Cell {
     pub b: usize,
     /// Whether both are behind one box.
     pub meet: Meet,
-    /// The transport.
+    /// The transport over which they tried.
     pub transport: Transport,
     /// How they can connect, according to the oracle.
     pub way: Way,
@@ -126,19 +126,19 @@ pub struct Disagreement {
     pub b: String,
     /// Whether both are behind one box.
     pub meet: Meet,
-    /// The transport.
+    /// The transport over which they tried.
     pub transport: Transport,
-    /// The attempt.
+    /// What the two ends did.
     pub attempt: Attempt,
-    /// The seed.
+    /// The seed of the world.
     pub seed: u64,
-    /// The prediction.
+    /// What the oracle predicted.
     pub expected: Result<(), Reason>,
     /// Whether the two connected.
     pub connected: bool,
 }
 
-/// All cells.
+/// The cells of a matrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matrix {
     /// The names of the kinds, in order.
@@ -206,7 +206,7 @@ impl Matrix {
 pub struct Progress {
     /// Cells that are done.
     pub done: usize,
-    /// All cells.
+    /// The number of cells in total.
     pub of: usize,
     /// Cells that are done and do not agree.
     pub disagreeing: usize,

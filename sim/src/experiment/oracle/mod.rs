@@ -113,7 +113,7 @@ pub enum Meet {
     Box,
 }
 
-/// Two hosts.
+/// Two hosts that are to connect, and where their paths meet.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair<'a> {
     /// The first host.
@@ -239,7 +239,7 @@ pub enum Way {
     },
     /// Not at all.
     No {
-        /// The reason.
+        /// The reason that the oracle found first.
         reason: Reason,
         /// What might be tried.
         hint: Option<Hint>,

@@ -119,9 +119,9 @@ struct Power {
 pub struct DiskStats {
     /// Bytes read, including those that were hashed.
     pub read: u64,
-    /// Bytes written.
+    /// Bytes written by jobs that succeeded.
     pub written: u64,
-    /// Flushes done.
+    /// Flush jobs that were carried out.
     pub flushes: u64,
     /// Jobs that failed.
     pub failures: u64,

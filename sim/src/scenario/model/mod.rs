@@ -28,7 +28,7 @@ pub struct Scenario {
     pub torrent: Torrent,
     /// The routers, each after the one that it is behind.
     pub routers: Vec<Router>,
-    /// The hosts.
+    /// The names of the hosts.
     pub hosts: Vec<Host>,
     /// The events, in order of time.
     pub events: Vec<Event>,
@@ -50,15 +50,15 @@ pub struct Torrent {
 /// A router with its box.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Router {
-    /// Its name.
+    /// The name, which is unique among routers and hosts.
     pub name: String,
     /// The router above it; `None` for the core of the internet.
     pub behind: Option<String>,
-    /// Its NAT.
+    /// The NAT; `None` when the router does not translate.
     pub nat: Option<NatConfig>,
     /// The preset of the NAT.
     pub nat_name: String,
-    /// Its firewall.
+    /// The firewall; `None` when the router does not filter.
     pub firewall: Option<FirewallConfig>,
     /// The preset of the firewall.
     pub firewall_name: String,
@@ -75,7 +75,7 @@ pub struct Router {
 /// A link: a preset and changes to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
-    /// The preset.
+    /// The name of the preset; `None` for the default.
     pub preset: Option<String>,
     /// The one-way delay.
     pub delay: Option<Duration>,
@@ -110,7 +110,7 @@ impl Link {
 /// A machine at the end of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
-    /// Its name.
+    /// The name, which is unique among routers and hosts.
     pub name: String,
     /// The router above it; `None` for the core of the internet.
     pub behind: Option<String>,
@@ -184,7 +184,7 @@ pub struct Options {
     pub flows: u32,
     /// The bytes of data in each datagram.
     pub size: u16,
-    /// The trackers.
+    /// The names of the trackers to which an engine announces.
     pub trackers: Vec<String>,
     /// The hosts whose addresses it is given.
     pub peers: Vec<String>,
@@ -223,16 +223,16 @@ impl Default for Options {
     }
 }
 
-/// An event.
+/// A change of the network, or a datagram, at a given time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// The time.
+    /// The time of the event, from the start of the scenario.
     pub at: Duration,
-    /// The action.
+    /// What happens at that time.
     pub action: Action,
 }
 
-/// What happens.
+/// What an event does. Routers and hosts are given by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A router restarts and forgets every flow.
@@ -251,7 +251,7 @@ pub enum Action {
     Send {
         /// The sending host.
         from: String,
-        /// Its port.
+        /// The port from which it sends.
         port: u16,
         /// The receiving host or router.
         to: String,
@@ -271,9 +271,9 @@ pub struct Random {
     pub from: Duration,
     /// The latest time; `None` for the end of the scenario.
     pub until: Option<Duration>,
-    /// The senders.
+    /// The names of the sending hosts.
     pub senders: Vec<String>,
-    /// The receivers.
+    /// The names of the receiving hosts.
     pub receivers: Vec<String>,
     /// The number of source ports, counted from 40000.
     pub ports: u16,
@@ -281,10 +281,10 @@ pub struct Random {
     pub to_port: Option<u16>,
 }
 
-/// An expectation.
+/// A condition that the scenario expects to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expect {
-    /// The condition.
+    /// The condition that must hold.
     pub check: Check,
     /// The line in the file.
     pub line: usize,
@@ -340,14 +340,14 @@ pub enum Check {
     },
     /// Hosts have the complete torrent.
     Completed {
-        /// The hosts.
+        /// The names of the hosts.
         hosts: Vec<String>,
         /// The latest time, from the start of the scenario.
         within: Option<Duration>,
     },
     /// None of these hosts has the complete torrent at the end.
     NotCompleted {
-        /// The hosts.
+        /// The names of the hosts.
         hosts: Vec<String>,
     },
     /// One host completes the torrent before another one, or the other never does.
@@ -359,7 +359,7 @@ pub enum Check {
     },
     /// A rule decided about packets.
     Rule {
-        /// The rule.
+        /// The rule whose packets are counted.
         rule: Rule,
         /// The router or host; `None` for anywhere.
         node: Option<String>,
@@ -368,28 +368,28 @@ pub enum Check {
     },
     /// Datagrams or segments from one host reached another.
     Delivered {
-        /// The sender.
+        /// The name of the sending host.
         from: String,
-        /// The receiver.
+        /// The name of the receiving host.
         to: String,
         /// The number of packets.
         bound: Bound,
     },
     /// A steady host was never without an answer for longer than `gap`.
     Unbroken {
-        /// The host.
+        /// The name of the host.
         host: String,
         /// The longest time without an answer.
         gap: Duration,
     },
     /// Every datagram that a host sent to an echo host came back in time.
     Answered {
-        /// The host.
+        /// The name of the host.
         host: String,
     },
     /// A steady host was without an answer for longer than `gap` at least once.
     Broken {
-        /// The host.
+        /// The name of the host.
         host: String,
         /// The time without an answer.
         gap: Duration,

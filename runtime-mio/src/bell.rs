@@ -1,5 +1,5 @@
-//! What other threads ring to be looked at: one word of bits, and one wake-up at most for as many
-//! rings as come while the loop sleeps.
+//! Wake-ups of the loop by other threads: one word with a bit for each source, and at most one
+//! system call however often they ring while the loop sleeps.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use std::{
 
 use mio::Waker;
 
-/// Who rings.
+/// The source of a wake-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Source {
@@ -28,7 +28,7 @@ pub(crate) enum Source {
 /// The loop waits, or is about to.
 const SLEEPING: u32 = 1 << 31;
 
-/// Who has rung since the loop looked last.
+/// The sources that have rung since the loop looked last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rung(u32);
 

@@ -13,16 +13,16 @@ use dunlin_core::{
 /// Result with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why something was not done.
+/// An error of a session, a torrent or a DHT node.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// The system's words.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// Something is not a torrent file.
@@ -38,7 +38,7 @@ pub enum Error {
     TooLong {
         /// Path or URL of it.
         name: String,
-        /// The limit.
+        /// The length of the longest torrent file that is read, in bytes.
         limit: usize,
     },
     /// A text is not a magnet link.
@@ -46,7 +46,7 @@ pub enum Error {
     Magnet {
         /// The link, shortened.
         link: String,
-        /// Why.
+        /// What is wrong with it.
         source: MagnetError,
     },
     /// A torrent file could not be fetched from a URL.
@@ -54,7 +54,7 @@ pub enum Error {
     Fetch {
         /// Where from, without its query.
         url: String,
-        /// Why.
+        /// The reason, for people.
         reason: String,
     },
     /// The DHT was asked in vain which torrent a key stands for (BEP 46).
@@ -62,7 +62,7 @@ pub enum Error {
     Key {
         /// The key, in hex.
         key: String,
-        /// Why.
+        /// The reason, for people.
         reason: String,
     },
     /// The DHT was not told of a node.
@@ -70,7 +70,7 @@ pub enum Error {
     DhtNode {
         /// The node, as it was named.
         node: String,
-        /// Why.
+        /// The reason of the engine.
         source: CommandError,
     },
     /// A DHT node's cache could not be written: the reason.
@@ -79,7 +79,7 @@ pub enum Error {
     /// The torrent has been added already.
     #[error("{name}: this torrent has been added already")]
     Duplicate {
-        /// Its name.
+        /// The torrent's name.
         name: String,
         /// What it is called in this session.
         id: TorrentId,
@@ -90,17 +90,17 @@ pub enum Error {
     /// The engine did not take the torrent.
     #[error("{name}: {source}")]
     Add {
-        /// Its name.
+        /// The torrent's name.
         name: String,
-        /// Why.
+        /// The reason of the engine.
         source: AddError,
     },
     /// The torrent cannot go on by itself, for instance because the disk is full.
     #[error("{name}: {source}")]
     Failed {
-        /// Its name.
+        /// The torrent's name.
         name: String,
-        /// Why.
+        /// The error of the disk.
         source: OpError,
     },
     /// The folder where an earlier session saved the torrent is gone, for instance because its disk
@@ -109,9 +109,9 @@ pub enum Error {
     Gone {
         /// The torrent's name.
         name: String,
-        /// The folder.
+        /// The path of the folder.
         dir: PathBuf,
-        /// The system's words.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The folder that the torrent belongs in cannot be made, or does not exist where its files are
@@ -120,9 +120,9 @@ pub enum Error {
     Dir {
         /// The torrent's name.
         name: String,
-        /// The folder.
+        /// The path of the folder.
         dir: PathBuf,
-        /// What is in the way, or the system's words.
+        /// What stands in its place, or the error of the system.
         source: std::io::Error,
     },
     /// The session's folder cannot be used, or another process runs the torrent.

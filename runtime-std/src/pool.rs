@@ -19,7 +19,7 @@ use std::{
 
 use dunlin_core::{OpErrorKind, OpId, Outcome};
 
-/// How much to do at once.
+/// The limits of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
     /// What the threads are called.
@@ -48,7 +48,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<(OpId, String, Job)>,
-    /// Unanswered.
+    /// The jobs that are not answered yet.
     open: BTreeMap<OpId, Open>,
     /// When a thread last took up a job.
     taken: Option<Instant>,

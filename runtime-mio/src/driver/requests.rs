@@ -11,7 +11,7 @@ use dunlin_std::{
 
 use crate::http::{GRACE, Http};
 
-/// Those under way.
+/// The requests under way.
 #[derive(Debug)]
 pub(crate) struct Requests {
     http: Http,

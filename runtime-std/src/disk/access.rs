@@ -8,11 +8,11 @@ use std::{
 
 use dunlin_core::{OpError, OpErrorKind, metainfo::Extent};
 
-use super::{files::Files, handles::Handle, queue::Shared};
+use super::{common::Common, files::Files, handles::Handle};
 
 /// One torrent's files and what all torrents share.
 pub(super) struct Disk<'a> {
-    pub(super) shared: &'a Shared,
+    pub(super) shared: &'a Common,
     pub(super) files: &'a Files,
 }
 

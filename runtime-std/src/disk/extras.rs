@@ -8,14 +8,14 @@ use std::{
 use dunlin_core::metainfo::FileKind;
 
 use super::{
+    common::Common,
     files::{Files, flag},
-    queue::Shared,
 };
 use crate::platform::Root;
 
 /// The empty files and the links of one torrent.
 pub(super) struct Extras<'a> {
-    pub(super) shared: &'a Shared,
+    pub(super) shared: &'a Common,
     pub(super) files: &'a Files,
 }
 

@@ -80,7 +80,7 @@ pub(super) struct Files {
 pub(super) struct Place {
     /// File number, or [`PARTS`].
     pub(super) file: u32,
-    /// Offset there.
+    /// The offset in that file.
     pub(super) offset: u64,
 }
 

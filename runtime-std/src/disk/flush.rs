@@ -5,14 +5,14 @@ use std::{collections::BTreeSet, io::ErrorKind, path::PathBuf, sync::atomic::Ord
 use dunlin_core::{OpError, OpErrorKind, op::FileStat};
 
 use super::{
-    access::Disk, errors, extras::Extras, files::Files, handles::PARTS, queue::Shared,
+    access::Disk, common::Common, errors, extras::Extras, files::Files, handles::PARTS,
     systems::Group,
 };
 use crate::platform::{Access, Root, sync_file};
 
 /// A flush of one torrent's files.
 pub(super) struct Flush<'a> {
-    pub(super) shared: &'a Shared,
+    pub(super) shared: &'a Common,
     pub(super) files: &'a Files,
 }
 

@@ -32,7 +32,7 @@ pub(super) const PARTS: u32 = u32::MAX;
 /// An open file.
 #[derive(Debug)]
 pub(super) struct Handle {
-    /// The file.
+    /// The open file.
     pub(super) file: File,
     /// Opened for writing too.
     pub(super) writable: bool,

@@ -9,11 +9,12 @@ use dunlin_core::{BLOCK_LEN, Block, Hasher, Op, OpError, OpErrorKind, Outcome};
 
 use super::{
     access::Disk,
+    common::Common,
     extras::Extras,
     files::Files,
     flush::Flush,
-    queue::{Job, Shared, Work},
     transfer,
+    work::{Job, Work},
 };
 
 /// Bytes read at a time for hashing: fits the second-level cache beside the hash's own work.
@@ -21,7 +22,7 @@ const HASH_RUN: usize = 256 * 1024;
 
 /// Runs a job. Blocks stay in `job` until it is over, so that a panic cannot lose them.
 pub(super) fn run(
-    shared: &Shared,
+    shared: &Common,
     job: &mut Job,
     opened: &mut Option<Arc<Files>>,
     scratch: &mut Vec<u8>,
@@ -112,7 +113,7 @@ pub(super) fn run(
 
 /// Fills `blocks` from memory, or returns `false`: a file is not open, or the device is needed.
 pub(super) fn read_cached(
-    shared: &Shared,
+    shared: &Common,
     files: &Files,
     at: u64,
     len: u32,

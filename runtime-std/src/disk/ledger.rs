@@ -1,4 +1,4 @@
-//! What was done to one torrent's files, and what a flush has to see to.
+//! What was written to one torrent's files, and what the next flush has to make durable.
 
 use std::{collections::BTreeSet, path::PathBuf};
 

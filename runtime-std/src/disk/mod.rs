@@ -15,7 +15,9 @@
 //! are kept in a parts file instead (see `parts`).
 
 mod access;
+mod claiming;
 mod claims;
+mod common;
 mod errors;
 mod extras;
 mod files;
@@ -27,6 +29,7 @@ mod parts;
 mod queue;
 mod systems;
 mod transfer;
+mod work;
 
 #[cfg(test)]
 mod tests;
@@ -46,8 +49,9 @@ use crate::{
     platform,
 };
 pub(crate) use errors::error as io_error;
-use queue::{Shared, Work};
+use queue::Shared;
 pub(crate) use transfer::{read_exact, write_all};
+use work::Work;
 
 /// How much of the machine the disk may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,14 +195,14 @@ impl Disk {
     /// Files have no numbers from now on, as on FAT: what a test copies elsewhere is the same.
     #[cfg(test)]
     pub(crate) fn without_ids(&self) {
-        let no_ids = &self.shared.faults.no_ids;
+        let no_ids = &self.shared.common.faults.no_ids;
         no_ids.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// So many files are flushed with their file system.
     #[cfg(test)]
     pub(crate) fn many_are(&self, files: usize) {
-        let many = &self.shared.many;
+        let many = &self.shared.common.many;
         many.store(files, std::sync::atomic::Ordering::Relaxed);
     }
 
@@ -218,6 +222,7 @@ impl Disk {
         std::mem::take(
             &mut *self
                 .shared
+                .common
                 .notes
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
@@ -227,7 +232,7 @@ impl Disk {
     /// Files open now.
     #[must_use]
     pub fn open_files(&self) -> usize {
-        self.shared.handles.len()
+        self.shared.common.handles.len()
     }
 
     /// Finishes writes and flushes, answers everything else as cancelled, and waits for the

@@ -3,95 +3,18 @@
 use std::{
     collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize},
-    },
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use dunlin_core::{Block, Op, OpErrorKind, OpId, Outcome, TorrentId};
+use dunlin_core::{Op, OpErrorKind, OpId, Outcome, TorrentId};
 
-use super::{Placement, claims::Claims, files::Files, handles::Handles, jobs, systems};
-
-/// Notes kept for [`super::Disk::take_notes`]; a hostile torrent could ask for millions.
-const MAX_NOTES: usize = 64;
-
-/// Something to run off the engine's thread.
-pub(super) type Task = Box<dyn FnOnce() -> Outcome + Send>;
-
-/// What the threads are given.
-pub(super) enum Work {
-    /// An op on a torrent's files.
-    Op(Op),
-    /// Anything else; `None` once it started.
-    Task(OpId, Option<Task>),
-}
-
-impl Work {
-    fn torrent(&self) -> Option<TorrentId> {
-        match self {
-            Self::Op(
-                Op::Open { torrent, .. }
-                | Op::Read { torrent, .. }
-                | Op::Write { torrent, .. }
-                | Op::Hash { torrent, .. }
-                | Op::Claim { torrent, .. }
-                | Op::Confirm { torrent, .. }
-                | Op::Flush { torrent, .. }
-                | Op::Select { torrent, .. }
-                | Op::Release { torrent, .. },
-            ) => Some(*torrent),
-            _ => None,
-        }
-    }
-
-    fn id(&self) -> Option<OpId> {
-        match self {
-            Self::Op(op) => op.id(),
-            Self::Task(id, _) => Some(*id),
-        }
-    }
-
-    /// Runs only after everything of its torrent that came before.
-    fn waits_for_all(&self) -> bool {
-        matches!(self, Self::Op(Op::Flush { .. })) || self.is_alone()
-    }
-
-    /// Nothing of its torrent runs beside it.
-    fn is_alone(&self) -> bool {
-        matches!(
-            self,
-            Self::Op(
-                Op::Open { .. }
-                    | Op::Claim { .. }
-                    | Op::Confirm { .. }
-                    | Op::Select { .. }
-                    | Op::Release { .. }
-            )
-        )
-    }
-
-    /// Of no use to anybody once the disk stops.
-    fn is_idle_curiosity(&self) -> bool {
-        matches!(self, Self::Op(Op::Read { .. } | Op::Hash { .. }))
-    }
-
-    /// What was lent to it, given back.
-    fn blocks(&mut self) -> Vec<Block> {
-        match self {
-            Self::Op(Op::Read { blocks, .. } | Op::Write { blocks, .. }) => std::mem::take(blocks),
-            _ => Vec::new(),
-        }
-    }
-
-    pub(super) fn fail(&mut self, kind: OpErrorKind, detail: impl Into<String>) -> Outcome {
-        let mut outcome = Outcome::failed(kind, detail);
-        if let Outcome::Failed { blocks, .. } = &mut outcome {
-            *blocks = self.blocks();
-        }
-        outcome
-    }
-}
+use super::{
+    Placement,
+    common::Common,
+    files::Files,
+    jobs,
+    work::{Job, Work},
+};
 
 /// The ops of one torrent.
 #[derive(Default)]
@@ -123,19 +46,12 @@ impl Lane {
     }
 }
 
-/// Work whose turn has come.
-pub(super) struct Job {
-    pub(super) files: Option<Arc<Files>>,
-    pub(super) placement: Option<Arc<Placement>>,
-    pub(super) work: Work,
-}
-
 #[derive(Default)]
 pub(super) struct Queues {
     lanes: HashMap<TorrentId, Lane>,
     ready: VecDeque<Job>,
     pub(super) done: Vec<(OpId, Outcome)>,
-    /// Threads asleep.
+    /// The number of threads that wait for work.
     idle: usize,
     /// One of them was called and has not come yet.
     called: bool,
@@ -189,15 +105,8 @@ pub(super) struct Shared {
     queues: Mutex<Queues>,
     wake: Condvar,
     notify: Arc<dyn Fn() + Send + Sync>,
-    pub(super) handles: Handles,
-    claims: Mutex<Claims>,
-    pub(super) notes: Mutex<Vec<String>>,
-    /// Reads that do not wait are of no use here.
-    pub(super) no_cached_reads: AtomicBool,
-    /// So many files of one file system are flushed with it; tests say fewer.
-    pub(super) many: AtomicUsize,
-    #[cfg(test)]
-    pub(super) faults: super::tests::Faults,
+    /// What jobs use.
+    pub(super) common: Common,
 }
 
 impl std::fmt::Debug for Shared {
@@ -212,29 +121,12 @@ impl Shared {
             queues: Mutex::default(),
             wake: Condvar::new(),
             notify,
-            handles: Handles::new(open_files),
-            claims: Mutex::default(),
-            notes: Mutex::default(),
-            no_cached_reads: AtomicBool::new(false),
-            many: AtomicUsize::new(systems::MANY),
-            #[cfg(test)]
-            faults: super::tests::Faults::default(),
+            common: Common::new(open_files),
         }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Queues> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn claims(&self) -> MutexGuard<'_, Claims> {
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn note(&self, note: String) {
-        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        if notes.len() < MAX_NOTES {
-            notes.push(note);
-        }
     }
 
     pub(super) fn place(&self, torrent: TorrentId, placement: Placement) {
@@ -291,7 +183,7 @@ impl Shared {
             Some(files)
         });
         let done = files.is_some_and(|files| {
-            let done = jobs::read_cached(self, &files, at, len, &mut blocks);
+            let done = jobs::read_cached(&self.common, &files, at, len, &mut blocks);
             let mut queues = self.lock();
             queues.advance(torrent, None, false);
             let call = queues.call();
@@ -393,7 +285,7 @@ impl Shared {
             job.work
                 .fail(OpErrorKind::Cancelled, "the disk is stopping")
         } else {
-            let run = || jobs::run(self, &mut job, &mut opened, scratch);
+            let run = || jobs::run(&self.common, &mut job, &mut opened, scratch);
             catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
                 job.work
                     .fail(OpErrorKind::Io, "a bug in the disk: the job panicked")

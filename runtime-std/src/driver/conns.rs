@@ -34,7 +34,7 @@ const VISITS_PER_ROUND: usize = 64;
 /// a peer, so that a silent proxy is told from a silent peer.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// All streams.
+/// The streams of a driver.
 #[derive(Debug)]
 pub(super) struct Conns<R: Reactor> {
     slots: Vec<Option<Conn<R::Stream>>>,
@@ -50,11 +50,11 @@ pub(super) struct Conns<R: Reactor> {
 /// What is left to do for [`Conns::connect`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Dial {
-    /// Nothing.
+    /// The stream is being opened; nothing is left to do.
     Begun,
     /// [`Conns::proxy_found`] is to be called with the proxy's addresses.
     FindProxy,
-    /// It failed at once.
+    /// The attempt failed at once.
     Failed(CloseReason),
 }
 
@@ -211,7 +211,7 @@ impl<R: Reactor> Conns<R> {
         }
     }
 
-    /// Closes everything.
+    /// Closes every stream.
     pub(super) fn clear(&mut self) {
         self.slots.clear();
         self.queue.clear();

@@ -21,7 +21,7 @@ pub(super) enum FollowUp {
     Peer(TorrentId, u16),
 }
 
-/// Those under way.
+/// The ops of the driver that are under way.
 #[derive(Debug, Default)]
 pub(super) struct OwnOps {
     open: BTreeMap<OpId, FollowUp>,

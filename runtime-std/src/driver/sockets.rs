@@ -112,7 +112,7 @@ impl<R: Reactor> Sockets<R> {
         self.udp.retain(|udp| udp.id != id);
     }
 
-    /// Closes everything.
+    /// Closes every socket.
     pub(super) fn clear(&mut self) {
         self.udp.clear();
         self.listeners.clear();
@@ -195,14 +195,14 @@ impl<R: Reactor> Sockets<R> {
         let _ = self.bind_udp(reactor, id, local);
     }
 
-    /// Takes what has arrived.
+    /// Hands the datagrams that have arrived to the engine.
     pub(super) fn receive(&mut self, engine: &mut Engine, now: Instant, stats: &mut Stats) {
         for udp in &mut self.udp {
             udp.receive(&mut self.buf, engine, now, stats, PAUSE);
         }
     }
 
-    /// Accepts streams.
+    /// Accepts the streams that wait at the listeners.
     pub(super) fn accept(
         &mut self,
         reactor: &R,

@@ -15,7 +15,7 @@ use crate::{
     session::store::Store,
 };
 
-/// All of them.
+/// The torrents of one driver.
 #[derive(Default)]
 pub(super) struct Torrents {
     known: BTreeMap<TorrentId, Known>,

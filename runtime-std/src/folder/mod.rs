@@ -51,7 +51,7 @@ const LOCK_TRIES: u32 = 8;
 pub enum Sharing {
     /// With others that run other torrents.
     Shared,
-    /// With nobody.
+    /// Held by one process alone.
     Alone,
 }
 

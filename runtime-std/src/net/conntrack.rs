@@ -15,7 +15,7 @@ pub const WARN_ABOVE: u64 = 70;
 /// How full the table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// Entries.
+    /// The number of entries in the table.
     pub count: u64,
     /// The most there may be.
     pub max: u64,

@@ -87,16 +87,16 @@ fn kind(error: &io::Error) -> OpErrorKind {
     }
 }
 
-/// An answer.
+/// The answer of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Status code.
+    /// The status code.
     pub status: u16,
     /// Decoded from transfer and content coding.
     pub body: Vec<u8>,
 }
 
-/// Why there is none.
+/// Why a request has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What a program can act on.

@@ -15,7 +15,7 @@ use crate::{config::Interface, net::socket::Egress};
 pub struct Address {
     /// Name of the interface.
     pub interface: String,
-    /// The address.
+    /// An address of the interface.
     pub ip: IpAddr,
     /// Bits of the network part.
     pub prefix: u8,
@@ -41,8 +41,9 @@ pub fn addresses() -> io::Result<Vec<Address>> {
     Ok(found.into_iter().map(address).collect())
 }
 
-/// Addresses to bind to for what the settings name; none named is none returned, and means
-/// all. The second list is of interfaces that have no address now.
+/// Returns the addresses to bind to for the interfaces and addresses that the settings name, and the
+/// interfaces that have no address at present. If the settings name nothing, both lists are empty,
+/// and every address is meant.
 #[must_use]
 pub fn bind_addresses(wanted: &[Interface], have: &[Address]) -> (Vec<IpAddr>, Vec<String>) {
     let (mut found, mut missing) = (Vec::new(), Vec::new());
@@ -86,7 +87,7 @@ pub enum Turn {
 #[derive(Debug)]
 pub struct InterfaceWatch {
     name: String,
-    /// Its number when it was seen last, the number of none being `None`; `Err` while it is gone.
+    /// The interface's number when it was seen last, where it has one; `Err` while it is gone.
     seen: Result<Option<u32>, ()>,
     next: Instant,
 }
@@ -105,7 +106,7 @@ impl InterfaceWatch {
         Some(watch)
     }
 
-    /// Its name.
+    /// The name of the interface.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

@@ -166,7 +166,7 @@ pub fn udp(local: SocketAddr, egress: &Egress) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A listener.
+/// A socket that listens for streams.
 ///
 /// # Errors
 /// What the platform says.

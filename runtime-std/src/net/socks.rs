@@ -17,7 +17,7 @@ use crate::config::Proxy;
 /// Where the proxy is to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// This address.
+    /// An address and a port.
     Address(SocketAddr),
     /// A name, which the proxy looks up, and a port.
     Name(String, u16),

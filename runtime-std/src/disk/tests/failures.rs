@@ -25,14 +25,14 @@ fn every_kind_of_failure_brings_blocks_home_and_passes() {
         (io::ErrorKind::TimedOut, OpErrorKind::Io),
     ] {
         let data = [kind as u8; 16_384];
-        *b.disk.shared.faults.error.lock().unwrap() = Some(error);
+        *b.disk.shared.common.faults.error.lock().unwrap() = Some(error);
         assert_eq!(b.write(0, &data), Err(kind));
         assert_eq!(b.read(0, 16_384), Err(kind));
-        *b.disk.shared.faults.error.lock().unwrap() = None;
+        *b.disk.shared.common.faults.error.lock().unwrap() = None;
         assert_eq!(b.write(0, &data), Ok(()));
-        *b.disk.shared.faults.error.lock().unwrap() = Some(error);
+        *b.disk.shared.common.faults.error.lock().unwrap() = Some(error);
         assert_eq!(b.flush(), Err(kind));
-        *b.disk.shared.faults.error.lock().unwrap() = None;
+        *b.disk.shared.common.faults.error.lock().unwrap() = None;
         assert_eq!(b.flush().unwrap()[0].unwrap().len, 16_384);
         assert_eq!(b.read(0, 16_384).unwrap(), data);
     }
@@ -69,7 +69,12 @@ impl Drop for Unmount {
 #[test]
 fn a_panic_costs_one_op_and_nothing_else() {
     let mut b = Bench::new(info(16_384, &[("a", 50_000)]));
-    b.disk.shared.faults.panics.store(3, Ordering::SeqCst);
+    b.disk
+        .shared
+        .common
+        .faults
+        .panics
+        .store(3, Ordering::SeqCst);
     for _ in 0..3 {
         assert_eq!(b.write(0, &[1; 16_384]), Err(OpErrorKind::Io));
     }

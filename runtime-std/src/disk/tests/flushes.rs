@@ -64,11 +64,11 @@ fn what_a_failed_flush_may_have_lost_is_written_again_when_the_files_are_opened_
         let at = piece * 16_384;
         b.write(at as u64, &data[at..at + 16_384]).unwrap();
     }
-    *b.disk.shared.faults.sync_error.lock().unwrap() = Some(io::ErrorKind::StorageFull);
+    *b.disk.shared.common.faults.sync_error.lock().unwrap() = Some(io::ErrorKind::StorageFull);
     assert_eq!(b.flush(), Err(OpErrorKind::NoSpace));
     // Nor is it forgotten by a second one.
     assert_eq!(b.flush(), Err(OpErrorKind::NoSpace));
-    *b.disk.shared.faults.sync_error.lock().unwrap() = None;
+    *b.disk.shared.common.faults.sync_error.lock().unwrap() = None;
     let recorder = Recorder::new(b.dir.path());
     b.open(Allocation::Sparse);
     let again = ["write 0 16384", "write 32768 7232", "write 0 9152"];
@@ -91,9 +91,9 @@ fn what_a_failed_flush_may_have_lost_is_written_again_when_the_files_are_opened_
 fn what_was_lost_stays_lost_while_it_cannot_be_written_again() {
     let mut b = Bench::new(info(16_384, &[("a", 40_000)]));
     b.fill();
-    *b.disk.shared.faults.sync_error.lock().unwrap() = Some(io::ErrorKind::TimedOut);
+    *b.disk.shared.common.faults.sync_error.lock().unwrap() = Some(io::ErrorKind::TimedOut);
     assert_eq!(b.flush(), Err(OpErrorKind::Io));
-    *b.disk.shared.faults.sync_error.lock().unwrap() = None;
+    *b.disk.shared.common.faults.sync_error.lock().unwrap() = None;
     let path = b.path("a");
     fs::rename(&path, b.path("aside")).unwrap();
     fs::create_dir(&path).unwrap();
@@ -110,10 +110,10 @@ fn a_flush_after_one_that_failed_covers_every_file() {
     let files = [("a", 20_000), ("b", 20_000), ("c", 20_000)];
     let mut b = Bench::new(info(16_384, &files));
     b.fill();
-    *b.disk.shared.faults.sync_error.lock().unwrap() = Some(io::ErrorKind::TimedOut);
+    *b.disk.shared.common.faults.sync_error.lock().unwrap() = Some(io::ErrorKind::TimedOut);
     // It ends at the first file; the others are not reached.
     assert_eq!(b.flush(), Err(OpErrorKind::Io));
-    *b.disk.shared.faults.sync_error.lock().unwrap() = None;
+    *b.disk.shared.common.faults.sync_error.lock().unwrap() = None;
     let recorder = Recorder::new(b.dir.path());
     b.flush().unwrap();
     let done = steps(&recorder, 0);
@@ -126,9 +126,9 @@ fn a_flush_after_one_that_failed_covers_every_file() {
 fn new_folders_that_could_not_be_synced_are_synced_by_the_next_flush() {
     let mut b = Bench::new(info(16_384, &[("a", 20_000), ("d/b", 20_000)]));
     b.fill();
-    *b.disk.shared.faults.folder_error.lock().unwrap() = Some(io::ErrorKind::TimedOut);
+    *b.disk.shared.common.faults.folder_error.lock().unwrap() = Some(io::ErrorKind::TimedOut);
     assert_eq!(b.flush(), Err(OpErrorKind::Io));
-    *b.disk.shared.faults.folder_error.lock().unwrap() = None;
+    *b.disk.shared.common.faults.folder_error.lock().unwrap() = None;
     let recorder = Recorder::new(b.dir.path());
     b.flush().unwrap();
     let done = steps(&recorder, 0);
@@ -187,18 +187,18 @@ fn many_files_are_flushed_with_their_file_system() {
 fn a_flush_of_many_files_that_failed_covers_none_of_them() {
     let (mut b, _) = many(&[("d", 70)]);
     let data = b.fill();
-    *b.disk.shared.faults.sync_error.lock().unwrap() = Some(io::ErrorKind::StorageFull);
+    *b.disk.shared.common.faults.sync_error.lock().unwrap() = Some(io::ErrorKind::StorageFull);
     assert_eq!(b.flush(), Err(OpErrorKind::NoSpace));
     assert_eq!(b.flush(), Err(OpErrorKind::NoSpace));
-    *b.disk.shared.faults.sync_error.lock().unwrap() = None;
+    *b.disk.shared.common.faults.sync_error.lock().unwrap() = None;
     let recorder = Recorder::new(b.dir.path());
     b.flush().unwrap();
     let again = steps(&recorder, 0);
     // Of the pieces that it may have lost everything is written once more.
-    *b.disk.shared.faults.sync_error.lock().unwrap() = Some(io::ErrorKind::StorageFull);
+    *b.disk.shared.common.faults.sync_error.lock().unwrap() = Some(io::ErrorKind::StorageFull);
     b.write(0, &data[..16_384]).unwrap();
     assert_eq!(b.flush(), Err(OpErrorKind::NoSpace));
-    *b.disk.shared.faults.sync_error.lock().unwrap() = None;
+    *b.disk.shared.common.faults.sync_error.lock().unwrap() = None;
     let from = recorder.len();
     b.open(Allocation::Sparse);
     assert_eq!(steps(&recorder, from).len(), 17, "writes of one piece");

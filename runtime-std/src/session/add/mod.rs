@@ -40,9 +40,9 @@ type Selector = Box<dyn FnOnce(&Info) -> Vec<FilePriority> + Send>;
 /// Rates in bytes per second; `None` is unlimited, `Some(0)` stops.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// In.
+    /// Limit of what is received.
     pub down: Option<u64>,
-    /// Out.
+    /// Limit of what is sent.
     pub up: Option<u64>,
 }
 

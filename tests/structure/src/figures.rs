@@ -126,11 +126,9 @@ pub fn all(root: &Path) -> Result<Vec<(String, String)>, String> {
     for folder in FOLDERS {
         let files = sources(&root.join(folder))?;
         let lines: usize = files.iter().map(|(_, n)| n).sum();
-        let shipped = crates.iter().filter(|(k, _)| {
-            k.files()
-                .next()
-                .is_some_and(|f| f.starts_with(root.join(folder)))
-        });
+        let shipped = crates
+            .iter()
+            .filter(|(k, _)| k.files().next().is_some_and(|f| f.starts_with(folder)));
         let shipped = shipped.flat_map(|(k, _)| k.files().map(|f| root.join(f)));
         let shipped: BTreeSet<PathBuf> = shipped.collect();
         let outside_tests: usize = files

@@ -223,7 +223,7 @@ fn random_paths_agree() {
 }
 
 #[test]
-#[ignore = "half a minute unoptimised; run with --release"]
+#[ignore = "thousands of worlds; `tests/run sim` runs it"]
 fn many_random_paths_agree() {
     agree(300..5_000);
 }

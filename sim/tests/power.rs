@@ -136,7 +136,7 @@ fn a_power_cut_at_any_job_of_the_disk_is_survived() {
 }
 
 #[test]
-#[ignore = "a thousand power cuts; `tests/run sim` runs it in release"]
+#[ignore = "a thousand power cuts; `tests/run sim` runs it"]
 #[allow(clippy::print_stdout, reason = "the count is part of the proof")]
 fn a_thousand_power_cuts_are_survived() {
     let cuts = cut(1_000);

@@ -98,7 +98,7 @@ fn slow_lines(seed: u64, slots: u32) -> (Duration, Vec<Duration>) {
 const RIDER: usize = 4;
 
 #[test]
-#[ignore = "two hours of a swarm of 25; `tests/run sim` runs it in release"]
+#[ignore = "two hours of a swarm of 25; `tests/run sim` runs it"]
 fn tit_for_tat_beats_a_free_rider() {
     // Each home has four slots, three of them for peers that upload to it. Which peers meet, and
     // so who is first, differs from seed to seed: the rider is early where the seed of the torrent

@@ -543,7 +543,7 @@ fn no_crash_loses_or_believes_what_it_must_not() {
 }
 
 #[test]
-#[ignore = "tens of thousands of restarts; `tests/run crash` runs it in release"]
+#[ignore = "tens of thousands of restarts; `tests/run crash` runs it"]
 fn no_crash_at_any_call_loses_or_believes_what_it_must_not() {
     nothing_is_found(LONG);
 }

@@ -177,6 +177,24 @@ pub struct LookupReport {
     pub suspicious: bool,
 }
 
+impl LookupReport {
+    /// The report of a search that did not ask anybody.
+    pub(crate) const fn failed(failure: Failure, cause: Cause) -> Self {
+        Self {
+            contacted: 0,
+            replied: 0,
+            peers: 0,
+            stores: 0,
+            stored: 0,
+            took: Duration::ZERO,
+            failure: Some((failure, cause)),
+            swarm: None,
+            closest: Vec::new(),
+            suspicious: false,
+        }
+    }
+}
+
 /// What the owner learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -28,8 +28,10 @@ pub mod node;
 pub mod node_name;
 #[doc(hidden)]
 pub mod rtt;
+pub mod saved;
 #[doc(hidden)]
 pub mod secure_id;
+pub mod service;
 #[doc(hidden)]
 pub mod store;
 #[doc(hidden)]
@@ -45,8 +47,10 @@ pub use event::{
     PingId,
 };
 pub use mode::{DhtMode, InvalidArgument};
-pub use node::{Dht, Full, Saved};
+pub use node::{Dht, Full};
 pub use node_name::{DEFAULT_PORT, NodeNameError, parse_node};
+pub use saved::Saved;
+pub use service::{Service, ServiceConfig, ServiceEvent};
 
 use crate::NodeId;
 use core::net::{IpAddr, SocketAddr};

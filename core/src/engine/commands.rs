@@ -245,7 +245,7 @@ impl Engine {
     /// Saves the resume record of every torrent that changed, and the DHT's table.
     pub fn save_all(&mut self, now: Instant) {
         self.tick(now);
-        self.dht_save_due();
+        self.dht_save();
         let (torrents, mut io) = self.parts();
         for t in torrents.values_mut() {
             t.save(&mut io);

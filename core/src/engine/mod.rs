@@ -276,7 +276,7 @@ impl Engine {
         let mut throttle = Throttle::new();
         throttle.set_rate(now, BucketId::ROOT, Direction::Down, config.limit_down);
         throttle.set_rate(now, BucketId::ROOT, Direction::Up, config.limit_up);
-        let dht = dht::Server::new(&mut config, caps.session, &mut throttle, now);
+        let dht = dht::Server::new(&mut config, &caps, &mut throttle, now);
         let mut engine = Self {
             now,
             peer_id,
@@ -375,9 +375,6 @@ impl Engine {
                     self.after_udp();
                 }
                 Timer::Dht => self.dht_timeout(),
-                Timer::DhtUpdate => self.dht_update(),
-                Timer::DhtLinger => self.dht_stop(),
-                Timer::DhtSave => self.dht_save_due(),
                 Timer::Throttle => self.throttle_ready(),
                 Timer::Sweep => self.sweep_step(),
                 Timer::Stop => self.stop_overdue(),

@@ -13,14 +13,8 @@ pub(super) enum Timer {
     Torrent(TorrentId, TorrentTimer),
     /// UDP tracker transactions.
     Udp,
-    /// The DHT node's own timers.
+    /// The DHT service.
     Dht,
-    /// A look at the DHT node: is it still needed, does it know others?
-    DhtUpdate,
-    /// The DHT node has run for nobody for long.
-    DhtLinger,
-    /// The DHT's table is to be saved.
-    DhtSave,
     /// A rate bucket has refilled.
     Throttle,
     /// More torrents are to look at their trackers anew.
@@ -37,9 +31,6 @@ impl Timer {
             Self::Torrent(_, timer) => timer.name(),
             Self::Udp => "UDP trackers",
             Self::Dht => "DHT",
-            Self::DhtUpdate => "DHT upkeep",
-            Self::DhtLinger => "DHT stop",
-            Self::DhtSave => "DHT cache",
             Self::Throttle => "rate limit",
             Self::Sweep => "trackers of all torrents",
             Self::Stop => "shutdown",

@@ -24,7 +24,6 @@ mod upkeep;
 use alloc::{
     boxed::Box,
     collections::{BTreeMap, VecDeque},
-    vec::Vec,
 };
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -42,7 +41,9 @@ use super::rtt::Rtt;
 use super::store::{ItemStore, PeerLimits, PeerStore};
 use super::token::Tokens;
 use super::vote::Vote;
-use super::{Contact, DhtConfig, DhtEvent, DhtLog, DhtStats, Goal, LookupId, PingId, ReadOnly};
+use super::{
+    Contact, DhtConfig, DhtEvent, DhtLog, DhtStats, Goal, LookupId, PingId, ReadOnly, Saved,
+};
 use crate::metainfo::HostPort;
 use crate::net::Family;
 use crate::wire::krpc::{self, Body};
@@ -66,19 +67,6 @@ fn few(max: u16) -> usize {
 /// The limit was reached: see [`DhtConfig`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
-
-/// What of a node is worth keeping between sessions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Saved {
-    /// Our id in the IPv4 DHT.
-    pub id: Option<NodeId>,
-    /// Our id in the IPv6 DHT.
-    pub id6: Option<NodeId>,
-    /// Nodes, each with the seconds since it was last heard of.
-    pub nodes: Vec<(Contact, u32)>,
-    /// Nodes to begin with that were not reached yet: known by name or address.
-    pub contacts: Vec<HostPort>,
-}
 
 /// A DHT node.
 #[derive(Debug)]
@@ -410,6 +398,12 @@ impl Dht {
         begun.ok_or(Full)
     }
 
+    /// Whether [`Dht::search`] has room for one more.
+    #[must_use]
+    pub fn can_search(&self) -> bool {
+        self.active && self.has_room()
+    }
+
     /// Ends a search without a word.
     pub fn cancel(&mut self, lookup: LookupId) {
         self.abandon(lookup);
@@ -447,7 +441,7 @@ impl Dht {
             peers_max: gauges.peers_max,
             torrents: gauges.torrents,
             items: self.items.count(),
-            good_nodes: each().map(|s| s.routes.good()).sum(),
+            good_nodes: self.good_nodes(),
             pending: self.queries.len().into(),
             lookups: self.searches.len() as u32,
             limited: self.limited,
@@ -460,6 +454,18 @@ impl Dht {
             size_by_lookups: each().map(|s| s.estimate.get()).max().unwrap_or(0),
             observed_port: self.votes.observed_port().unwrap_or(0),
         }
+    }
+
+    /// Nodes that answered and did not fail since.
+    #[must_use]
+    pub fn good_nodes(&self) -> u32 {
+        self.sides.iter().flatten().map(|s| s.routes.good()).sum()
+    }
+
+    /// Whether the node runs, and its table has too few nodes yet.
+    #[must_use]
+    pub const fn is_bootstrapping(&self) -> bool {
+        self.monitor.is_bootstrapping()
     }
 
     /// Whether queries of others reach us, as far as is known (S17), and are answered.
@@ -498,6 +504,11 @@ impl Dht {
         let queued = !self.urgent.is_empty() || !self.outbox.is_empty();
         let steps = !self.ready.is_empty() && !self.queries.is_full();
         !self.answers.is_empty() || (self.held_until.is_none() && (queued || steps))
+    }
+
+    /// Whether [`Machine::poll_event`] has something.
+    pub(crate) fn has_events(&self) -> bool {
+        !self.events.is_empty()
     }
 
     /// Tells the owner, within bounds: the oldest make way.

@@ -86,6 +86,13 @@ fn target_of(goal: &Goal) -> NodeId {
 }
 
 impl Dht {
+    /// Whether a search for the owner can begin: the table's own make way for it.
+    pub(super) fn has_room(&self) -> bool {
+        let table = |s: &Search| s.requester != Requester::Owner;
+        self.searches.len() < usize::from(self.config.max_lookups.max(1))
+            || self.searches.values().any(|s| table(s))
+    }
+
     /// Begins a search; `None` if there are too many.
     pub(super) fn begin(
         &mut self,

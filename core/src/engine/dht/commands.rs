@@ -1,46 +1,94 @@
 //! What an application may ask of the DHT.
 
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
 
 use super::super::{Engine, cx};
-use super::{DhtStatus, Owner, ThrottleInUse};
-use crate::dht::{Dht, Full, Goal, LookupId, PingId};
+use super::{DhtNodeError, DhtStatus, Owner, ThrottleInUse};
+use crate::dht::{Dht, Full, Goal, LookupId, PingId, parse_node};
 use crate::throttle::Direction;
-use crate::{DhtMode, Instant, NodeId};
+use crate::{DhtMode, Instant, NodeId, TorrentId};
 
 impl Engine {
+    // ---- modes ----
+
+    /// Changes the DHT's mode. `Off` stops the node, `On` starts it, `Auto` changes nothing now:
+    /// the next torrent that starts, and is not private, starts it. After `Disable` there is no
+    /// DHT any more, whatever is commanded later. Returns whether there is one.
+    pub fn set_dht(&mut self, now: Instant, mode: DhtMode) -> bool {
+        self.tick(now);
+        let Some(server) = &mut self.dht else {
+            return false;
+        };
+        server.service.set_mode(&mut cx!(self), mode);
+        self.after_dht();
+        if mode == DhtMode::Disable {
+            self.dht = None;
+            let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
+            for id in ids {
+                self.dht_tracker(id);
+            }
+        }
+        self.dht.is_some()
+    }
+
+    /// The application is about to use the DHT: in mode `auto` that starts the node, as a torrent
+    /// would. Returns whether it runs, or is about to.
+    pub fn dht_want(&mut self, now: Instant) -> bool {
+        self.tick(now);
+        if let Some(server) = &mut self.dht {
+            server.service.want();
+            self.after_dht();
+        }
+        // What cannot be bound has failed by now.
+        self.dht.as_ref().is_some_and(|s| s.service.is_on())
+    }
+
+    /// Changes the UDP port for the next start; see [`Config::dht_port`](crate::Config::dht_port).
+    pub fn set_dht_port(&mut self, now: Instant, port: Option<u16>) {
+        self.tick(now);
+        if let Some(server) = &mut self.dht {
+            server.set_port(port);
+        }
+    }
+
+    // ---- state ----
+
     /// The DHT's mode and statistics; `None` while there is no DHT at all.
     #[must_use]
     pub fn dht_stats(&self) -> Option<DhtStatus> {
         let server = self.dht.as_ref()?;
-        let active = server.active();
-        let node = server.node.as_ref().filter(|_| active.is_some());
+        let ports = server.service.ports();
+        let node = server.service.node().filter(|_| ports.is_some());
         Some(DhtStatus {
-            mode: server.mode,
+            mode: server.service.mode(),
             throttle: server.throttle.clone(),
-            port: active,
-            stats: node.map(|n| n.stats()).unwrap_or_default(),
+            port: ports.and_then(|ports| ports.any()),
+            stats: node.map(Dht::stats).unwrap_or_default(),
         })
     }
 
     /// The DHT's mode.
     #[must_use]
     pub fn dht_mode(&self) -> DhtMode {
-        self.dht.as_ref().map_or(DhtMode::Disable, |s| s.mode)
+        let server = self.dht.as_ref();
+        server.map_or(DhtMode::Disable, |s| s.service.mode())
     }
 
     /// The node, to look at, once it was started.
     #[must_use]
     pub fn dht_node(&self) -> Option<&Dht> {
-        self.dht.as_ref()?.node.as_deref()
+        self.dht.as_ref()?.service.node()
     }
 
     /// Whether the node runs.
     #[must_use]
     pub fn dht_is_active(&self) -> bool {
-        self.dht.as_ref().is_some_and(|s| s.active().is_some())
+        let server = self.dht.as_ref();
+        server.is_some_and(|s| s.service.ports().is_some())
     }
+
+    // ---- searches and the like ----
 
     /// Searches the DHT; [`Event::Dht`](super::super::Event::Dht) tells what is found, and of the
     /// end.
@@ -49,40 +97,32 @@ impl Engine {
     /// [`Full`] if too many searches are under way, or if the node does not run.
     pub fn dht_search(&mut self, now: Instant, goal: Goal) -> Result<LookupId, Full> {
         self.tick(now);
-        let server = self.dht.as_mut().ok_or(Full)?;
-        let node = server.running().ok_or(Full)?;
-        let lookup = node.search(&mut cx!(self), goal)?;
-        server.lookups.insert(lookup, Owner::Application);
+        let service = &mut self.dht.as_mut().ok_or(Full)?.service;
+        let lookup = service.search(&mut cx!(self), Owner::Application, goal)?;
         self.after_dht();
         Ok(lookup)
     }
 
-    /// Ends a search of [`Engine::dht_search`] without a word.
+    /// Ends a search of [`Engine::dht_search`]; nothing more is told of it.
     pub fn dht_cancel(&mut self, now: Instant, lookup: LookupId) {
         self.tick(now);
         let Some(server) = &mut self.dht else {
             return;
         };
-        if server.lookups.get(&lookup) == Some(&Owner::Application) {
-            server.lookups.remove(&lookup);
-            if let Some(node) = &mut server.node {
-                node.cancel(lookup);
-            }
-            self.next_search();
+        if server.service.owner(lookup) == Some(Owner::Application) {
+            server.service.cancel(lookup);
             self.after_dht();
         }
     }
 
-    /// Asks a node for a sign of life; [`Event::Dht`](super::super::Event::Dht) tells of it.
+    /// Pings a node; [`Event::Dht`](super::super::Event::Dht) tells of the answer, or that there is none.
     ///
     /// # Errors
     /// [`Full`] if too many queries are under way, or if the node does not run.
     pub fn dht_ping(&mut self, now: Instant, addr: SocketAddr) -> Result<PingId, Full> {
         self.tick(now);
-        let server = self.dht.as_mut().ok_or(Full)?;
-        let node = server.running().ok_or(Full)?;
-        let ping = node.ping(&mut cx!(self), addr)?;
-        server.pings.insert(ping);
+        let service = &mut self.dht.as_mut().ok_or(Full)?.service;
+        let ping = service.ping(&mut cx!(self), Some(Owner::Application), addr)?;
         self.after_dht();
         Ok(ping)
     }
@@ -91,7 +131,7 @@ impl Engine {
     /// tells them.
     ///
     /// # Errors
-    /// [`Full`] if too many queries are under way, or if the node does not run.
+    /// [`Full`] if too many queries are under way, if the same node is being asked, or if our node does not run.
     pub fn dht_sample(
         &mut self,
         now: Instant,
@@ -99,13 +139,36 @@ impl Engine {
         target: NodeId,
     ) -> Result<(), Full> {
         self.tick(now);
-        let server = self.dht.as_mut().ok_or(Full)?;
-        let node = server.running().ok_or(Full)?;
-        node.sample(&mut cx!(self), addr, target)?;
-        server.samples += 1;
+        let service = &mut self.dht.as_mut().ok_or(Full)?.service;
+        service.sample(&mut cx!(self), Owner::Application, addr, target)?;
         self.after_dht();
         Ok(())
     }
+
+    /// `host` or `host:port`, the way a person writes it: the node is pinged, and joins the table
+    /// if that has space. While the DHT does not run it is remembered as one to begin with.
+    ///
+    /// # Errors
+    /// See [`DhtNodeError`].
+    pub fn dht_add_node(&mut self, now: Instant, node: &str) -> Result<(), DhtNodeError> {
+        self.tick(now);
+        let server = self.dht.as_mut().ok_or(DhtNodeError::NotEnabled)?;
+        let node = parse_node(node)?;
+        server.service.add_node(&mut cx!(self), node);
+        self.after_dht();
+        Ok(())
+    }
+
+    /// Pings a node that a peer named, whose answer is of interest to its table alone.
+    pub(in super::super) fn dht_ping_quietly(&mut self, addr: SocketAddr) {
+        if let Some(server) = &mut self.dht {
+            // More than the node can watch are not worth waiting for.
+            let _ = server.service.ping(&mut cx!(self), None, addr);
+            self.after_dht();
+        }
+    }
+
+    // ---- sockets and limits ----
 
     /// Names and sets the DHT's own limit, in bytes per second out.
     ///
@@ -134,8 +197,8 @@ impl Engine {
     pub fn handle_unsent(&mut self, now: Instant, addr: SocketAddr) {
         self.tick(now);
         self.udp_unsent(addr);
-        if let Some(node) = self.dht.as_mut().and_then(|s| s.running()) {
-            node.send_failed(&mut cx!(self), addr);
+        if let Some(server) = &mut self.dht {
+            server.service.handle_unsent(&mut cx!(self), addr);
             self.after_dht();
         }
     }

@@ -1,40 +1,33 @@
-//! The DHT node in the engine: when it runs, what it is told, what becomes of what it finds.
+//! The DHT service in the engine: its sockets, its rate limit, and what becomes of what it finds.
 //!
-//! ```text
-//!   Off ──start──▶ Waiting (main sockets) ──▶ On ──stop──▶ Off
-//!        └───────▶ Binding (own sockets) ───▲
-//! ```
-//!
-//! [`Server`] exists unless the mode was `disable`, or nothing is kept between sessions: then there
-//! is not a DHT at all.
+//! When the node runs, whom it begins with and whose searches it has is decided by
+//! [`Service`](crate::dht::Service); what that asks for becomes ops here. [`Server`] exists unless the mode was `disable`,
+//! or nothing is kept between sessions: then there is no DHT at all.
 
 mod commands;
-mod contacts;
-mod lifecycle;
+mod sockets;
 mod status;
 mod tracker;
 
-use alloc::{
-    boxed::Box,
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    string::String,
-};
-use core::net::SocketAddr;
+use alloc::{boxed::Box, collections::VecDeque, string::String};
 
-pub(super) use contacts::Wanted;
 pub use status::{DhtNodeError, DhtStatus, StatValue, ThrottleInUse};
 pub(super) use tracker::PeerSearch;
 
-use super::Engine;
+use self::sockets::Sockets;
 use super::event::{Level, What};
+use super::ops::Purpose;
 use super::sweep::Why;
 use super::timers::Timer;
-use crate::dht::{Dht, DhtEvent, DhtLog, LookupId, PingId, Saved};
+use super::torrent::Torrent;
+use super::{Engine, cx};
+use crate::dht::service::Wanted;
+use crate::dht::{DhtEvent, DhtLog, Saved, Service, ServiceConfig, ServiceEvent};
 use crate::metainfo::HostPort;
 use crate::net::Ports;
 use crate::throttle::{BucketId, Direction, Throttle};
 use crate::{
-    Config, Cx, DhtMode, Handled, Instant, Machine, OpError, RecvMeta, SocketId, TorrentId,
+    Caps, Config, Cx, DhtMode, Handled, Instant, Machine, Op, Outcome, RecvMeta, TorrentId,
     Transmit,
 };
 
@@ -45,138 +38,90 @@ const DATAGRAM: u32 = 600;
 /// First byte of every message of the DHT: it is a dictionary.
 const FIRST_BYTE: u8 = b'd';
 
-/// The node, and what the engine knows of it.
-#[derive(Debug)]
-pub(super) struct Server {
-    /// Made when it is started first.
-    node: Option<Box<Dht>>,
-    mode: DhtMode,
-    port: Option<u16>,
-    throttle: String,
-    bucket: BucketId,
-    /// Waits for its turn at the rate limit.
-    throttled: bool,
-    state: State,
-    /// Counts the starts, so that sockets of an earlier one are told apart.
-    epoch: u32,
-    /// From the last session, for the first start.
-    saved: Option<Saved>,
-    /// Nodes to begin with whose names were not looked up yet.
-    contacts: VecDeque<HostPort>,
-    names: Names,
-    lookups: BTreeMap<LookupId, Owner>,
-    pings: BTreeSet<PingId>,
-    /// The application asked for samples.
-    samples: u32,
-    /// Torrents that wait for a search to end, so that theirs can begin.
-    waiting: VecDeque<TorrentId>,
-    /// For the application.
-    events: VecDeque<DhtEvent>,
-    /// A search failed because nobody was known, or nobody answered yet.
-    starved: bool,
-    /// Its events are being dealt with.
-    draining: bool,
-}
-
-/// Names of nodes to begin with, since the start.
-#[derive(Clone, Copy, Debug, Default)]
-struct Names {
-    asked: u32,
-    answered: u32,
-    found: u32,
-}
-
 /// Who wants a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
+pub(super) enum Owner {
     Torrent(TorrentId),
     Application,
 }
 
-/// Where the server stands.
-#[derive(Debug, Default)]
-enum State {
-    #[default]
-    Off,
-    /// The main sockets are not bound yet.
-    Waiting,
-    /// Its own sockets are not bound yet.
-    Binding {
-        left: u8,
-        bound: Ports,
-        error: Option<OpError>,
-    },
-    On {
-        /// Where its sockets are bound, or those it shares.
-        ports: Ports,
-        /// It has sockets of its own.
-        own: bool,
-    },
+/// The service, its sockets and its rate limit.
+#[derive(Debug)]
+pub(super) struct Server {
+    service: Service<Owner>,
+    /// The UDP port for the next start; see [`Config::dht_port`].
+    port: Option<u16>,
+    sockets: Sockets,
+    /// What the rate limit is called.
+    throttle: String,
+    bucket: BucketId,
+    /// Waits for its turn at the rate limit.
+    throttled: bool,
+    /// For the application.
+    events: VecDeque<DhtEvent>,
+    /// Its events are being dealt with.
+    draining: bool,
 }
 
 impl Server {
     /// The server of an engine with this configuration, if it has one.
     pub(super) fn new(
         config: &mut Config,
-        session: bool,
+        caps: &Caps,
         throttle: &mut Throttle,
         now: Instant,
     ) -> Option<Box<Self>> {
         let saved = config.dht_saved.take();
-        if config.dht == DhtMode::Disable || !(session || saved.is_some()) {
+        if config.dht == DhtMode::Disable || !(caps.session || saved.is_some()) {
             return None;
         }
         let bucket = throttle.add(BucketId::ROOT);
         throttle.set_rate(now, bucket, Direction::Up, config.dht_limit_up);
-        Some(Box::new(Self {
-            node: None,
-            mode: config.dht,
-            port: config.dht_port,
+        let mut node = config.dht_config.clone();
+        node.ipv4 &= caps.ipv4;
+        node.ipv6 &= caps.ipv6;
+        let mut server = Self {
+            service: Service::new(ServiceConfig {
+                node,
+                mode: config.dht,
+                // Asked at each start, whatever the table holds: so does rTorrent.
+                bootstrap: config.dht_routers.clone(),
+                routers: config.dht_routers.clone(),
+                saved,
+                resolve: caps.resolve,
+                gather: false,
+            }),
+            port: None,
+            sockets: Sockets::default(),
             throttle: config.dht_throttle.clone(),
             bucket,
             throttled: false,
-            state: State::Off,
-            epoch: 0,
-            saved,
-            contacts: VecDeque::new(),
-            names: Names::default(),
-            lookups: BTreeMap::new(),
-            pings: BTreeSet::new(),
-            samples: 0,
-            waiting: VecDeque::new(),
             events: VecDeque::new(),
-            starved: false,
             draining: false,
-        }))
+        };
+        server.set_port(config.dht_port);
+        Some(Box::new(server))
     }
 
-    /// The port, while it runs.
-    pub(super) const fn active(&self) -> Option<u16> {
-        match self.state {
-            State::On { ports, .. } => ports.any(),
-            _ => None,
-        }
+    /// With port 0 the node never starts.
+    const fn set_port(&mut self, port: Option<u16>) {
+        self.port = port;
+        self.service.set_startable(!matches!(port, Some(0)));
     }
 
-    /// The node, while it runs.
-    fn running(&mut self) -> Option<&mut Dht> {
-        self.active()?;
-        self.node.as_deref_mut()
+    /// The port, while the node runs.
+    pub(super) fn active(&self) -> Option<u16> {
+        self.service.ports()?.any()
     }
 
     /// The ports to tell peers, if others reach them.
     pub(super) fn reachable_ports(&self) -> Option<Ports> {
-        let State::On { ports, .. } = self.state else {
-            return None;
-        };
-        let node = self.node.as_ref()?;
-        node.is_reachable().then_some(ports)
+        self.service.reachable_ports()
     }
 
     /// Whether datagrams wait that may leave.
     pub(super) fn has_transmit(&self) -> bool {
-        let runs = self.active().is_some() && !self.throttled;
-        runs && self.node.as_ref().is_some_and(|node| node.has_transmit())
+        !self.throttled && self.service.has_transmit()
     }
 
     /// Whether datagrams or events wait.
@@ -193,20 +138,18 @@ impl Server {
         self.throttled = false;
     }
 
-    /// Whether the datagrams of a socket are the node's.
-    fn listens_on(&self, socket: SocketId) -> bool {
-        let own_socket = socket == SocketId::DHT_V4 || socket == SocketId::DHT_V6;
-        matches!(self.state, State::On { own, .. } if own == own_socket)
+    /// It waits at the rate limit no longer, and needs nothing of it.
+    fn leave_throttle(&mut self, now: Instant, throttle: &mut Throttle) {
+        self.throttled = false;
+        throttle.cancel_wait(now, self.bucket, Direction::Up);
+        throttle.release(now, self.bucket, Direction::Up);
     }
 
     fn handle_datagram(&mut self, cx: &mut Cx<'_>, meta: &RecvMeta, data: &[u8]) -> Handled {
-        if data.first() != Some(&FIRST_BYTE) || !self.listens_on(meta.socket) {
+        if data.first() != Some(&FIRST_BYTE) || !self.sockets.has(meta.socket) {
             return Handled::NotMine;
         }
-        match &mut self.node {
-            Some(node) => node.handle_datagram(cx, meta, data),
-            None => Handled::NotMine,
-        }
+        self.service.handle_datagram(cx, meta, data)
     }
 
     fn poll_transmit(
@@ -218,33 +161,22 @@ impl Server {
         if !self.has_transmit() {
             return None;
         }
-        let State::On { own, .. } = self.state else {
-            return None;
-        };
-        let node = self.node.as_mut()?;
         if throttle.available(cx.now, self.bucket, Direction::Up, DATAGRAM) == 0 {
             self.throttled = true;
             throttle.wait(cx.now, self.bucket, Direction::Up, THROTTLE_TOKEN);
             return None;
         }
-        let transmit = node.poll_transmit(cx, buf);
+        let transmit = self.service.poll_transmit(cx, buf);
         if let Some(transmit) = &transmit {
             let len = u32::try_from(transmit.len).unwrap_or(u32::MAX);
             throttle.consume(cx.now, self.bucket, Direction::Up, len);
         }
-        if !node.has_transmit() {
+        if !self.service.has_transmit() {
             throttle.release(cx.now, self.bucket, Direction::Up);
         }
-        let socket = |t: &Transmit| match t.dst {
-            SocketAddr::V4(_) => SocketId::DHT_V4,
-            SocketAddr::V6(_) => SocketId::DHT_V6,
-        };
-        transmit.map(|t| match own {
-            true => Transmit {
-                socket: socket(&t),
-                ..t
-            },
-            false => t,
+        transmit.map(|t| Transmit {
+            socket: self.sockets.towards(&t.dst),
+            ..t
         })
     }
 }
@@ -255,8 +187,7 @@ impl Engine {
         let Some(server) = &mut self.dht else {
             return Handled::NotMine;
         };
-        let mut cx = super::cx!(self);
-        let handled = server.handle_datagram(&mut cx, meta, data);
+        let handled = server.handle_datagram(&mut cx!(self), meta, data);
         if handled == Handled::Consumed {
             self.after_dht();
         }
@@ -266,8 +197,7 @@ impl Engine {
     /// The next datagram of the DHT.
     pub(super) fn dht_transmit(&mut self, buf: &mut [u8]) -> Option<Transmit> {
         let server = self.dht.as_mut()?;
-        let mut cx = super::cx!(self);
-        let transmit = server.poll_transmit(&mut cx, &mut self.throttle, buf);
+        let transmit = server.poll_transmit(&mut cx!(self), &mut self.throttle, buf);
         if transmit.is_some() || server.throttled {
             self.out
                 .timers
@@ -277,87 +207,151 @@ impl Engine {
         transmit
     }
 
-    /// A timer of the node.
+    /// A timer of the service.
     pub(super) fn dht_timeout(&mut self) {
-        if let Some(node) = self.dht.as_mut().and_then(|s| s.running()) {
-            node.handle_timeout(&mut super::cx!(self));
+        if let Some(server) = &mut self.dht {
+            server.service.handle_timeout(&mut cx!(self));
         }
         self.after_dht();
     }
 
-    /// Whatever was done to the node: deals with what it has to say, and with its timer.
+    /// What follows from the configuration.
+    pub(super) fn dht_begin(&mut self) {
+        match &mut self.dht {
+            Some(server) => server.service.begin(),
+            None if matches!(self.config.dht, DhtMode::On | DhtMode::Auto) => {
+                self.out
+                    .notice(None, None, Level::Info, What::DhtNeedsSession);
+            }
+            None => {}
+        }
+        self.after_dht();
+    }
+
+    /// A torrent starts: in mode `auto` that may start the node, and keeps it going.
+    pub(super) fn dht_wanted(&mut self, id: TorrentId) {
+        let private = self.torrents.get(&id).is_none_or(Torrent::is_private);
+        if let Some(server) = self.dht.as_mut().filter(|_| !private) {
+            server.service.want();
+            self.after_dht();
+        }
+    }
+
+    /// The engine shuts down: the node stops, and does not start again.
+    pub(super) fn dht_stop(&mut self) {
+        if let Some(server) = &mut self.dht {
+            server.service.set_startable(false);
+            server.service.stop(&mut cx!(self));
+            self.after_dht();
+        }
+    }
+
+    /// Nodes to begin with, from a torrent.
+    pub(super) fn dht_contacts(&mut self, nodes: impl IntoIterator<Item = HostPort>) {
+        if let Some(server) = &mut self.dht {
+            server.service.add_contacts(&mut cx!(self), nodes);
+            self.after_dht();
+        }
+    }
+
+    /// The name of a node was looked up.
+    pub(super) fn dht_resolved(&mut self, port: u16, wanted: Wanted, outcome: &Outcome) {
+        let found = match outcome {
+            Outcome::Resolved(ips) => Some(ips.as_slice()),
+            _ => None,
+        };
+        if let Some(server) = &mut self.dht {
+            let mut cx = cx!(self);
+            server.service.resolved(&mut cx, port, wanted, found);
+            self.after_dht();
+        }
+    }
+
+    /// Saves the table now, whatever the time.
+    pub(super) fn dht_save(&mut self) {
+        let now = self.now;
+        let saved = self.dht.as_mut().and_then(|s| s.service.save_now(now));
+        if let Some(saved) = saved {
+            self.save_dht(saved);
+        }
+    }
+
+    fn save_dht(&mut self, saved: Saved) {
+        self.out
+            .ops
+            .job(Purpose::DhtQuiet, |op| Op::SaveDht { op, saved });
+    }
+
+    /// Something that nobody waits for was done, or not.
+    pub(super) fn dht_quietly_done(&mut self, outcome: &Outcome) {
+        if let Outcome::Failed { error, .. } = outcome {
+            let message = alloc::format!("the DHT's table was not saved: {error}");
+            self.out
+                .notice(None, None, Level::Warning, What::Disk { message });
+        }
+    }
+
+    /// Whatever was done to the service: deals with what it has to say, and with its timer.
     fn after_dht(&mut self) {
         // What follows from an event is dealt with here, not in calls within calls.
         let Some(server) = self.dht.as_mut().filter(|s| !s.draining) else {
             return;
         };
         server.draining = true;
-        while let Some(event) = self.dht_event() {
+        while let Some(event) = self.dht.as_mut().and_then(|s| s.service.poll_event()) {
             self.on_dht_event(event);
         }
         let Some(server) = &mut self.dht else {
             return;
         };
         server.draining = false;
-        let starved = server.starved;
-        let Some(node) = server.running() else {
-            return;
-        };
-        // Later deadlines are left to the early one, which finds out.
-        if let Some(at) = node.poll_timeout() {
-            self.out.timers.at_latest(Timer::Dht, at);
-        }
-        if starved && node.is_heard() {
-            server.starved = false;
-            self.sweep_trackers(Why::DhtKnowsOthers);
+        match server.service.poll_timeout() {
+            // Later deadlines are left to the early one, which finds out.
+            Some(at) => self.out.timers.at_latest(Timer::Dht, at),
+            None => self.out.timers.set(Timer::Dht, None),
         }
     }
 
-    fn dht_event(&mut self) -> Option<DhtEvent> {
-        self.dht.as_mut()?.node.as_mut()?.poll_event()
-    }
-
-    fn on_dht_event(&mut self, event: DhtEvent) {
+    fn on_dht_event(&mut self, event: ServiceEvent<Owner>) {
         match event {
-            DhtEvent::Log(log) => self.dht_log(log),
-            DhtEvent::External(ip) => self.learn_external(None, ip),
-            DhtEvent::TableChanged => self.save_dht_soon(),
-            DhtEvent::NeedContacts { .. } => self.dht_contacts(self.config.dht_routers.clone()),
-            DhtEvent::Peers { lookup, peers } => match self.dht_owner(lookup) {
-                Some(Owner::Torrent(id)) => self.dht_peers(id, peers),
-                Some(Owner::Application) => self.dht_tell(DhtEvent::Peers { lookup, peers }),
-                None => {}
+            ServiceEvent::Bind => self.dht_bind(),
+            ServiceEvent::Unbind => self.dht_unbind(),
+            ServiceEvent::Started => self.sweep_trackers(Why::Ready),
+            ServiceEvent::Stopped => self.dht_stopped(),
+            ServiceEvent::Resolve { name, wanted } => {
+                let HostPort { host, port } = name;
+                self.out
+                    .ops
+                    .job(Purpose::DhtName(port, wanted), |op| Op::Resolve {
+                        op,
+                        host,
+                    });
+            }
+            ServiceEvent::Save(saved) => self.save_dht(saved),
+            ServiceEvent::IsUsed => {
+                let needs = |t: &Torrent| t.is_running() && !t.is_private();
+                if let Some(server) = &mut self.dht
+                    && !self.torrents.values().any(needs)
+                {
+                    server.service.unused(self.now);
+                }
+            }
+            ServiceEvent::Ready(Owner::Torrent(id)) => self.dht_ready(id),
+            // The application's searches do not wait.
+            ServiceEvent::Ready(Owner::Application) => {}
+            ServiceEvent::Heard => self.sweep_trackers(Why::DhtKnowsOthers),
+            ServiceEvent::Answer { owner, event } => match (owner, event) {
+                (Owner::Application, event) => self.dht_tell(event),
+                (Owner::Torrent(id), DhtEvent::Peers { peers, .. }) => self.dht_peers(id, peers),
+                (Owner::Torrent(id), DhtEvent::Done { lookup, report }) => {
+                    self.dht_done(id, lookup, &report);
+                }
+                // A torrent asks for nothing else.
+                (Owner::Torrent(_), _) => {}
             },
-            DhtEvent::Done { lookup, report } => {
-                let owner = self.dht.as_mut().and_then(|s| s.lookups.remove(&lookup));
-                match owner {
-                    Some(Owner::Torrent(id)) => self.dht_done(id, &report),
-                    Some(Owner::Application) => self.dht_tell(DhtEvent::Done { lookup, report }),
-                    None => {}
-                }
-                self.next_search();
-            }
-            DhtEvent::Item { lookup, .. } => {
-                if self.dht_owner(lookup) == Some(Owner::Application) {
-                    self.dht_tell(event);
-                }
-            }
-            DhtEvent::Ping { ping, .. } => {
-                if self.dht.as_mut().is_some_and(|s| s.pings.remove(&ping)) {
-                    self.dht_tell(event);
-                }
-            }
-            DhtEvent::Samples { .. } => {
-                if let Some(server) = self.dht.as_mut().filter(|s| s.samples > 0) {
-                    server.samples -= 1;
-                    self.dht_tell(event);
-                }
-            }
+            ServiceEvent::External(ip) => self.learn_external(None, ip),
+            ServiceEvent::Log(log) => self.dht_log(log),
         }
-    }
-
-    fn dht_owner(&self, lookup: LookupId) -> Option<Owner> {
-        self.dht.as_ref()?.lookups.get(&lookup).copied()
     }
 
     /// Keeps an event for the application, within bounds: the oldest make way.
@@ -382,7 +376,6 @@ impl Engine {
         };
         self.out.notice(None, None, level, What::Dht(log));
         if matches!(log, DhtLog::Bootstrapped { .. }) {
-            self.save_dht_soon();
             self.sweep_trackers(Why::DhtKnowsOthers);
         }
     }

@@ -84,68 +84,62 @@ impl Engine {
         t.dht.key = Some(key);
         t.dht.lookup = None;
         if let Some(server) = &mut self.dht {
-            server.waiting.push_back(id);
+            server.service.request(self.now, Owner::Torrent(id));
         }
-        self.next_search();
         self.after_dht();
     }
 
-    /// Begins the searches that wait, as far as there is room.
-    pub(super) fn next_search(&mut self) {
-        loop {
-            let ports = Ports::bound(self.listening.values());
-            let Some(server) = &mut self.dht else {
-                return;
-            };
-            let Some(&id) = server.waiting.front() else {
-                return;
-            };
-            let t = self.torrents.get_mut(&id);
-            let Some(t) = t.filter(|t| t.dht.key.is_some() && t.dht.lookup.is_none()) else {
-                server.waiting.pop_front();
-                continue;
-            };
-            let seed = t.is_seed();
-            let goal = Goal::Peers {
-                hash: t.info_hash,
-                announce: ports.any().map(|_| Announce {
-                    ports,
-                    implied: false,
-                    seed,
-                }),
-                scrape: false,
-            };
-            let Some(Ok(lookup)) = server.running().map(|n| n.search(&mut cx!(self), goal)) else {
-                // The next that ends makes room.
-                return;
-            };
-            server.waiting.pop_front();
-            server.lookups.insert(lookup, Owner::Torrent(id));
-            t.dht.lookup = Some(lookup);
-        }
+    /// The turn of a torrent's search has come.
+    pub(super) fn dht_ready(&mut self, id: TorrentId) {
+        let ports = Ports::bound(self.listening.values());
+        let t = self.torrents.get_mut(&id);
+        let t = t.filter(|t| t.dht.key.is_some() && t.dht.lookup.is_none());
+        let (Some(t), Some(server)) = (t, &mut self.dht) else {
+            return;
+        };
+        let goal = Goal::Peers {
+            hash: t.info_hash,
+            announce: ports.any().map(|_| Announce {
+                ports,
+                implied: false,
+                seed: t.is_seed(),
+            }),
+            scrape: false,
+        };
+        let owner = Owner::Torrent(id);
+        t.dht.lookup = server.service.search(&mut cx!(self), owner, goal).ok();
     }
 
-    /// Gives a torrent's search up, without a word to its announcer but that.
+    /// Ends a torrent's search; its announcer is told that it was cancelled.
     pub(in super::super) fn dht_drop_search(&mut self, id: TorrentId) {
         self.dht_end_search(id, TrackerError::Cancelled);
     }
 
-    pub(super) fn dht_end_search(&mut self, id: TorrentId, why: TrackerError) {
+    /// The node has stopped, and with it the searches of all torrents: their announcers would wait for ever.
+    pub(super) fn dht_end_searches(&mut self) {
+        let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
+        for id in ids {
+            if let Some(t) = self.torrents.get_mut(&id) {
+                t.announcer.set_dht_up(&mut cx!(self), false);
+            }
+            self.dht_end_search(id, TrackerError::Dht(SERVER_DOWN));
+            self.pump_trackers(id);
+        }
+    }
+
+    fn dht_end_search(&mut self, id: TorrentId, why: TrackerError) {
         let Some(t) = self.torrents.get_mut(&id) else {
             return;
         };
         let Some(key) = t.dht.key.take() else {
             return;
         };
-        if let (Some(server), Some(lookup)) = (&mut self.dht, t.dht.lookup.take()) {
-            server.lookups.remove(&lookup);
-            if let Some(node) = &mut server.node {
-                node.cancel(lookup);
-            }
+        t.dht.lookup = None;
+        if let Some(server) = &mut self.dht {
+            server.service.withdraw(Owner::Torrent(id));
         }
         t.announcer.handle_dht(&mut cx!(self), key, Err(why));
         // There is room for the next that waits.
-        self.next_search();
         self.after_dht();
     }
 
@@ -159,25 +153,19 @@ impl Engine {
     }
 
     /// A torrent's search is over.
-    pub(super) fn dht_done(&mut self, id: TorrentId, report: &LookupReport) {
-        let failure = report.failure.map(|(f, cause)| (f, self.dht_cause(cause)));
-        if let (Some(server), Some((failure, _))) = (&mut self.dht, failure) {
-            // Whoever is found later is worth another search.
-            let unheard = server.node.as_ref().is_some_and(|node| !node.is_heard());
-            let nobody = matches!(failure, Failure::NoNodes | Failure::NoReplies);
-            server.starved |= unheard && nobody;
-        }
-        let Some(t) = self.torrents.get_mut(&id) else {
+    pub(super) fn dht_done(&mut self, id: TorrentId, lookup: LookupId, report: &LookupReport) {
+        let t = self.torrents.get_mut(&id);
+        let Some(t) = t.filter(|t| t.dht.lookup == Some(lookup)) else {
             return;
         };
         t.dht.lookup = None;
         t.dht.replied = report.replied;
         t.dht.contacted = report.contacted;
-        t.dht.failure = failure;
+        t.dht.failure = report.failure;
         let Some(key) = t.dht.key.take() else {
             return;
         };
-        let outcome = match failure {
+        let outcome = match report.failure {
             None => Ok(DhtFound {
                 peers: report.peers,
                 swarm: report.swarm,
@@ -202,7 +190,7 @@ impl Engine {
         let Some(told) = &mut status.dht else {
             return;
         };
-        let node = self.dht.as_ref().and_then(|s| s.node.as_ref());
+        let node = self.dht.as_ref().and_then(|s| s.service.node());
         let running = t.dht.lookup.and_then(|lookup| node?.progress(lookup));
         *told = match running {
             Some((replied, contacted, announcing)) => DhtProgress {

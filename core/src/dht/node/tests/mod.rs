@@ -3,6 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString;
 use alloc::vec;
+use alloc::vec::Vec;
 
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 

@@ -26,9 +26,9 @@
 //! each way, and nothing is allocated for any of them.
 
 mod batch;
-mod desk;
 mod net;
 mod node;
+mod requests;
 
 use std::{
     fmt,
@@ -43,9 +43,9 @@ use dunlin_core::{
     metainfo::HostPort,
 };
 
-pub use desk::RequestId;
 pub use dunlin_core::dht::{DEFAULT_PORT, NodeNameError, parse_node};
 pub use node::Node;
+pub use requests::RequestId;
 
 use crate::net::socket::Egress;
 

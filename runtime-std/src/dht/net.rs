@@ -4,13 +4,13 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use dunlin_core::{
     Cx, Ecn, Machine, RecvMeta, SocketId,
-    dht::Dht,
+    dht::Service,
     throttle::{BucketId, Direction, Throttle},
 };
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::{
-    Calls,
+    Calls, RequestId,
     batch::{BATCH, Batch, Flushed, OUT_SLOT},
 };
 use crate::net::socket::{self, Egress};
@@ -166,7 +166,7 @@ impl Net {
     }
 
     /// Takes what has come, and sends what comes of it.
-    pub(super) fn receive(&mut self, dht: &mut Dht, cx: &mut Cx<'_>) {
+    pub(super) fn receive(&mut self, service: &mut Service<RequestId>, cx: &mut Cx<'_>) {
         for at in 0..self.families.len() {
             for _ in 0..BATCHES_PER_TURN {
                 let Some(family) = self.families.get_mut(at).filter(|f| f.readable) else {
@@ -192,28 +192,28 @@ impl Net {
                         local: None,
                         ecn: Ecn::NotEct,
                     };
-                    let _ = dht.handle_datagram(cx, &meta, data);
-                    self.fill(dht, cx);
+                    let _ = service.handle_datagram(cx, &meta, data);
+                    self.fill(service, cx);
                 }
-                self.flush(dht, cx);
+                self.flush(service, cx);
             }
         }
     }
 
     /// Sends what there is to send.
-    pub(super) fn send(&mut self, dht: &mut Dht, cx: &mut Cx<'_>) {
+    pub(super) fn send(&mut self, service: &mut Service<RequestId>, cx: &mut Cx<'_>) {
         if let Some(throttle) = &mut self.throttle {
             while throttle.poll_ready(cx.now).is_some() {}
         }
-        self.fill(dht, cx);
-        self.flush(dht, cx);
+        self.fill(service, cx);
+        self.flush(service, cx);
     }
 
     /// Writes datagrams into the batches until there is no more, or no room.
-    fn fill(&mut self, dht: &mut Dht, cx: &mut Cx<'_>) {
+    fn fill(&mut self, service: &mut Service<RequestId>, cx: &mut Cx<'_>) {
         loop {
             if self.families.iter().any(|family| family.batch.is_full()) {
-                self.flush(dht, cx);
+                self.flush(service, cx);
                 if self.families.iter().any(|family| family.batch.is_full()) {
                     return;
                 }
@@ -221,7 +221,7 @@ impl Net {
             if let Some(throttle) = &mut self.throttle
                 && throttle.available(cx.now, BucketId::ROOT, Direction::Up, TURN) == 0
             {
-                if dht.has_transmit() {
+                if service.has_transmit() {
                     throttle.wait(cx.now, BucketId::ROOT, Direction::Up, 0);
                 }
                 return;
@@ -232,7 +232,7 @@ impl Net {
             let Some(slot) = first.batch.slot() else {
                 return;
             };
-            let Some(transmit) = dht.poll_transmit(cx, slot) else {
+            let Some(transmit) = service.poll_transmit(cx, slot) else {
                 return;
             };
             if let Some(throttle) = &mut self.throttle {
@@ -252,14 +252,14 @@ impl Net {
         }
     }
 
-    fn flush(&mut self, dht: &mut Dht, cx: &mut Cx<'_>) {
+    fn flush(&mut self, service: &mut Service<RequestId>, cx: &mut Cx<'_>) {
         for (at, family) in self.families.iter_mut().enumerate() {
             while family.batch.is_dirty() && !family.blocked {
                 match family.batch.flush() {
                     Flushed::All => break,
                     Flushed::Refused(to) => {
                         self.calls.refused += 1;
-                        dht.send_failed(cx, to);
+                        service.handle_unsent(cx, to);
                     }
                     Flushed::Blocked => {
                         let both = Interest::READABLE | Interest::WRITABLE;

@@ -14,16 +14,17 @@ use std::{
 
 use dunlin_core::{
     Cx, Machine, NodeId,
-    dht::{Dht, DhtConfig, Goal},
+    dht::{DhtConfig, DhtMode, Goal, Service, ServiceConfig},
     metainfo::HostPort,
+    net::Ports,
 };
 use mio::Waker;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 use super::{
     Answer, NodeConfig, NodeEvent, Sink, Status,
-    desk::{Command, Desk, RequestId},
     net::{Bound, Net},
+    requests::{Command, RequestId, Requests},
 };
 
 /// A running node; a handle that is cheap to clone. The node stops when it is told to, or when
@@ -87,9 +88,13 @@ impl Node {
 
     /// Begins a search, as soon as there are nodes to ask; what it finds goes to `sink`.
     pub fn search(&self, goal: Goal, sink: Sink) -> RequestId {
-        let id = RequestId(self.shared.requests.fetch_add(1, Ordering::Relaxed));
+        let id = self.next_id();
         self.send(Command::Search(id, goal, sink));
         id
+    }
+
+    fn next_id(&self) -> RequestId {
+        RequestId(self.shared.requests.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Ends a search; its sink is dropped.
@@ -99,12 +104,12 @@ impl Node {
 
     /// Asks a node for a sign of life; it joins the table if that has space.
     pub fn ping(&self, host: HostPort, sink: Sink) {
-        self.send(Command::Ping(host, sink));
+        self.send(Command::Ping(self.next_id(), host, sink));
     }
 
     /// Asks a node which info-hashes near `target` it knows (BEP 51).
     pub fn sample(&self, host: HostPort, target: NodeId, sink: Sink) {
-        self.send(Command::Sample(host, target, sink));
+        self.send(Command::Sample(self.next_id(), host, target, sink));
     }
 
     /// Begins with this node as well, while there is need for that.
@@ -200,46 +205,49 @@ impl Start {
         let mut net = Net::new(std::mem::replace(bound, empty), config.limit_up)?;
         let clock = Clock(Instant::now());
         let mut rng = ChaCha8Rng::from_seed(*seed);
-        let settings = DhtConfig {
-            ipv4: local.iter().any(SocketAddr::is_ipv4),
-            ipv6: local.iter().any(SocketAddr::is_ipv6),
-            ..config.dht.clone()
-        };
         let mut cx = Cx {
             now: clock.now(),
             rng: &mut rng,
         };
-        let mut dht = Dht::new(&mut cx, settings);
-        let mut desk = Desk::new(config, local.clone(), waker, tell);
-        desk.restore(&mut dht, &mut cx);
-        let port = local.first().map_or(0, SocketAddr::port);
-        dht.start(&mut cx, port);
-        desk.begin(cx.now);
+        let mut requests = Requests::new(config, local.clone(), waker, tell);
+        let mut service = Service::new(ServiceConfig {
+            node: DhtConfig {
+                ipv4: true,
+                ipv6: true,
+                ..config.dht.clone()
+            },
+            mode: DhtMode::On,
+            bootstrap: config.bootstrap.clone(),
+            routers: config.routers.clone(),
+            saved: requests.load(cx.now),
+            resolve: true,
+            gather: true,
+        });
+        service.begin();
+        service.bound(&mut cx, Ports::bound(&local));
         loop {
-            net.send(&mut dht, &mut cx);
-            desk.events(&mut dht, &mut cx);
-            let due = [dht.poll_timeout(), net.poll_timeout(), desk.poll_timeout()];
+            net.send(&mut service, &mut cx);
+            requests.events(&mut service, &mut cx);
+            let due = [service.poll_timeout(), net.poll_timeout()];
             let due = due.into_iter().flatten().min();
             // The clock is read again: what was done took its time.
             let timeout = due.map(|at| at.saturating_since(clock.now()));
             let called = net.wait(timeout.map(whole_millis))?;
             cx.now = clock.now();
-            net.receive(&mut dht, &mut cx);
-            if dht.poll_timeout().is_some_and(|at| at <= cx.now) {
-                dht.handle_timeout(&mut cx);
+            net.receive(&mut service, &mut cx);
+            if service.poll_timeout().is_some_and(|at| at <= cx.now) {
+                service.handle_timeout(&mut cx);
             }
             if called {
-                desk.calls = net.calls;
-                if !desk.commands(inbox, &mut dht, &mut cx) {
+                requests.calls = net.calls;
+                if !requests.commands(inbox, &mut service, &mut cx) {
                     break;
                 }
             }
-            desk.handle_timeout(&mut dht, &mut cx);
         }
-        dht.stop(&mut cx);
-        net.send(&mut dht, &mut cx);
-        desk.events(&mut dht, &mut cx);
-        desk.end(&dht, cx.now);
+        service.stop(&mut cx);
+        net.send(&mut service, &mut cx);
+        requests.events(&mut service, &mut cx);
         Ok(())
     }
 }

@@ -54,8 +54,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     (
         "values",
         &[
-            "bitfield", "block", "config", "hash", "id", "machine", "net", "op", "rate", "scope",
-            "sync", "time",
+            "bitfield", "block", "hash", "id", "machine", "net", "rate", "scope", "sync", "time",
         ],
     ),
     ("wire", &["wire"]),
@@ -66,6 +65,8 @@ pub const LAYERS: &[(&str, &[&str])] = &[
             "utp",
         ],
     ),
+    // What the engine's contract with its driver is written in: values of machines stand in it.
+    ("contract", &["config", "op"]),
     ("engine", &["engine"]),
 ];
 

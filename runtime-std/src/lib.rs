@@ -3,7 +3,6 @@
 pub mod config;
 #[cfg(test)]
 mod crash;
-pub mod dht;
 pub mod dht_cache;
 pub mod disk;
 pub mod driver;
@@ -13,6 +12,7 @@ pub mod net;
 pub mod paths;
 mod platform;
 pub mod pool;
+pub mod routers;
 pub mod session;
 #[cfg(feature = "testing")]
 #[doc(hidden)]

@@ -12,7 +12,8 @@ use dunlin_core::{
     dht::{Announce, Goal},
     metainfo::HostPort,
 };
-use dunlin_std::dht::{Answer, Node, NodeConfig, NodeEvent, RequestId, Sink, Status};
+pub use dunlin_dht::{Answer, Calls, NodeConfig, NodeEvent, Status};
+use dunlin_dht::{Node, RequestId, Sink};
 use futures_core::Stream;
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,7 +25,7 @@ const EVENT_QUEUE: usize = 256;
 /// A DHT node, on a thread of its own: the runtime is woken for answers, never for datagrams.
 ///
 /// ```no_run
-/// use dunlin_tokio::{DhtNode, InfoHash, system::dht::{Answer, NodeConfig}};
+/// use dunlin_tokio::{DhtNode, InfoHash, dht::{Answer, NodeConfig}};
 ///
 /// # async fn peers(hash: InfoHash) -> std::io::Result<()> {
 /// let (node, _events) = DhtNode::start(NodeConfig::default())?;

@@ -22,7 +22,7 @@
 //! With a [`SessionConfig::folder`] a session remembers: adding the same torrent again goes on
 //! where the last session stopped, and a magnet's metadata is fetched once.
 
-mod dht;
+pub mod dht;
 mod driver;
 mod net;
 mod platform;

@@ -14,15 +14,13 @@ use std::{
 
 use dunlin_tokio::{
     DhtNode, InfoHash,
+    dht::{Answer, NodeConfig, NodeEvent, Status},
     dunlin_core::{
         dht::{Announce, DhtConfig, LookupReport},
         metainfo::HostPort,
         net::Ports,
     },
-    system::{
-        dht::{Answer, NodeConfig, NodeEvent, Status},
-        dht_cache,
-    },
+    system::dht_cache,
 };
 use serde_json::Value;
 use tokio::sync::mpsc;

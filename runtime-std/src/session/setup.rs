@@ -8,11 +8,11 @@ use std::{
 use dunlin_core::{Caps, Config, DhtMode, dht::Saved};
 
 use crate::{
-    dht::routers,
     disk::{Allocation, DiskConfig},
     net::socket::{self, Route},
     paths::Names,
     platform,
+    routers::routers,
     session::store::Store,
 };
 
@@ -48,7 +48,7 @@ pub struct SessionConfig {
 
 impl Default for SessionConfig {
     /// Listens on a port that the system chooses, keeps nothing, saves to the current folder. The DHT runs while there
-    /// are torrents that are not private, and begins with the public [`ROUTERS`](crate::dht::ROUTERS); see
+    /// are torrents that are not private, and begins with the public [`ROUTERS`](crate::routers::ROUTERS); see
     /// [`SessionConfig::without_dht`].
     fn default() -> Self {
         let mut engine = Config {

@@ -13,6 +13,12 @@ use crate::uses;
 pub const CRATES: &[(&str, &str, &[&str])] = &[
     ("dunlin_core", "core/src/lib.rs", &[]),
     ("dunlin_std", "runtime-std/src/lib.rs", &["dunlin_core"]),
+    // A driver of the DHT's service alone, for drivers of the engine to hand out.
+    (
+        "dunlin_dht",
+        "runtime-dht/src/lib.rs",
+        &["dunlin_core", "dunlin_std"],
+    ),
     (
         "dunlin_smoltcp",
         "runtime-smoltcp/src/lib.rs",
@@ -21,13 +27,13 @@ pub const CRATES: &[(&str, &str, &[&str])] = &[
     (
         "dunlin_tokio",
         "runtime-tokio/src/lib.rs",
-        &["dunlin_core", "dunlin_std"],
+        &["dunlin_core", "dunlin_std", "dunlin_dht"],
     ),
     // The command is a crate of its own, above the library.
     (
         "dunlin",
         "runtime-tokio/src/bin/dunlin/main.rs",
-        &["dunlin_core", "dunlin_std", "dunlin_tokio"],
+        &["dunlin_core", "dunlin_std", "dunlin_dht", "dunlin_tokio"],
     ),
     (
         "dunlin_mio",

@@ -18,8 +18,8 @@ use dunlin_tokio::{
     free_port, has_ipv6,
     system::{
         config::{self, Encryption, Interface, Ports, Settings},
-        dht::routers,
         net::interfaces,
+        routers::routers,
     },
 };
 

@@ -3,10 +3,7 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Subcommand, ValueHint};
-use dunlin_tokio::{
-    dunlin_core::{NodeId, metainfo::HostPort},
-    system::dht,
-};
+use dunlin_tokio::dunlin_core::{NodeId, dht, metainfo::HostPort};
 
 use super::HELP;
 use crate::units;

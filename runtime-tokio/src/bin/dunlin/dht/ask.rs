@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use dunlin_tokio::{dunlin_core::NodeId, system::dht::Answer};
+use dunlin_tokio::{dht::Answer, dunlin_core::NodeId};
 use serde_json::json;
 
 use super::{args, json as lines, one_call, say::Voice};

@@ -8,11 +8,11 @@ use std::{
 
 use dunlin_tokio::{
     DhtNode,
+    dht::Answer,
     dunlin_core::{
         NodeId,
         dht::{FoundItem, Goal, LookupReport, item},
     },
-    system::dht::Answer,
 };
 use serde_json::{Value, json};
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use dunlin_tokio::{
+    dht::{NodeEvent, Status},
     dunlin_core::dht::{Cause, Contact, DhtLog, DhtStats, Failure, LookupReport},
-    system::dht::{NodeEvent, Status},
 };
 use serde_json::{Map, Value, json};
 

@@ -17,12 +17,10 @@ use std::{
 
 use dunlin_tokio::{
     DhtNode,
+    dht::{NodeConfig, NodeEvent},
     dunlin_core::dht::{DhtConfig, ReadOnly},
     has_ipv6,
-    system::{
-        config::Settings,
-        dht::{NodeConfig, NodeEvent, routers},
-    },
+    system::{config::Settings, routers::routers},
 };
 use tokio::sync::mpsc;
 

@@ -7,11 +7,9 @@ use std::{
 };
 
 use dunlin_tokio::{
+    dht::{NodeEvent, Status},
     dunlin_core::dht::{DhtLog, DhtStats, ReadOnly},
-    system::{
-        dht::{NodeEvent, Status},
-        net::conntrack::Usage,
-    },
+    system::net::conntrack::Usage,
 };
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -356,7 +354,7 @@ mod tests {
             local: vec![([0, 0, 0, 0], 6881).into()],
             external: None,
             uptime: Duration::from_secs(10),
-            calls: dunlin_tokio::system::dht::Calls::default(),
+            calls: dunlin_tokio::dht::Calls::default(),
         }
     }
 

@@ -1,8 +1,9 @@
 //! How the commands of `dunlin dht` speak: lines for people, objects for programs.
 
 use dunlin_tokio::{
+    dht::NodeEvent,
     dunlin_core::dht::{Cause, DhtLog, Failure, LookupReport},
-    system::{dht::NodeEvent, net::conntrack},
+    system::net::conntrack,
 };
 use indicatif::MultiProgress;
 use serde_json::{Value, json};

@@ -4,12 +4,12 @@ use std::{collections::HashSet, net::SocketAddr, path::Path, time::Duration};
 
 use dunlin_tokio::{
     DhtNode, DhtSearch, InfoHash,
+    dht::Answer,
     dunlin_core::{
         dht::{self, Goal, LookupReport},
         metainfo::{Magnet, MagnetError, MutableKey},
         net::Ports,
     },
-    system::dht::Answer,
 };
 use serde_json::json;
 

@@ -3,11 +3,12 @@
 use std::{path::Path, time::Duration};
 
 use dunlin_tokio::{
+    dht::Status,
     dunlin_core::{
         NodeId,
         dht::{DhtStats, Saved},
     },
-    system::{dht::Status, dht_cache},
+    system::dht_cache,
 };
 use serde_json::{Value, json};
 

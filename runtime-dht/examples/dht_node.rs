@@ -1,5 +1,5 @@
 //! A DHT node over a plain UDP socket, with nothing but the engine's machine:
-//! `cargo run -p dunlin-std --example dht_node -- router.example:6881`
+//! `cargo run -p dunlin-dht --example dht_node -- router.example:6881`
 #![allow(clippy::print_stdout, reason = "an example")]
 
 use std::net::{ToSocketAddrs, UdpSocket};

@@ -9,13 +9,13 @@ use std::{
 
 use dunlin_core::{
     Cx, Instant, Machine, NodeId, OpId, Outcome,
-    dht::{DhtEvent, Full, Goal, Saved, Service, ServiceEvent, service::Wanted},
+    dht::{Dht, DhtEvent, Full, Goal, Saved, Service, ServiceEvent, service::Wanted},
     metainfo::HostPort,
 };
 use mio::Waker;
 
 use super::{Answer, Calls, NodeConfig, NodeEvent, Sink, Status};
-use crate::{
+use dunlin_std::{
     dht_cache::{self, CacheLock},
     net::resolve::{Resolver, ResolverConfig},
 };
@@ -198,7 +198,7 @@ impl<'a> Requests<'a> {
             takes_part.then(|| node.map(|node| node.id(v6))).flatten()
         };
         Status {
-            stats: node.map(|node| node.stats()).unwrap_or_default(),
+            stats: node.map(Dht::stats).unwrap_or_default(),
             id: id(false),
             id6: id(true),
             local: self.local.clone(),

@@ -11,8 +11,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use dunlin_core::InfoHash;
-use dunlin_core::dht::{DhtConfig, Goal};
-use dunlin_std::dht::{Answer, Node, NodeConfig, parse_node};
+use dunlin_core::dht::{DhtConfig, Goal, parse_node};
+use dunlin_dht::{Answer, Node, NodeConfig};
 
 /// A search that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(30);

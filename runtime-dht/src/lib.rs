@@ -1,7 +1,7 @@
 //! A DHT node of its own: sockets, a thread, and a handle. No torrents.
 //!
 //! ```no_run
-//! use dunlin_std::dht::{Answer, Node, NodeConfig};
+//! use dunlin_dht::{Answer, Node, NodeConfig};
 //! use dunlin_core::{InfoHash, dht::Goal};
 //!
 //! # fn main() -> std::io::Result<()> {
@@ -21,7 +21,8 @@
 //! # }
 //! ```
 //!
-//! The thread sleeps until datagrams come or a timer is due. It takes them in batches, answers
+//! It is a driver of [`dht::Service`](dunlin_core::dht::Service), as others are drivers of the engine, and needs no engine
+//! and no runtime. The thread sleeps until datagrams come or a timer is due. It takes them in batches, answers
 //! each into a batch and sends that: where the platform can, one system call for 64 datagrams
 //! each way, and nothing is allocated for any of them.
 
@@ -43,29 +44,10 @@ use dunlin_core::{
     metainfo::HostPort,
 };
 
-pub use dunlin_core::dht::{DEFAULT_PORT, NodeNameError, parse_node};
 pub use node::Node;
 pub use requests::RequestId;
 
-use crate::net::socket::Egress;
-
-/// Public nodes that know many others, to begin with where nothing else is known. Theirs: run by
-/// the makers of BitTorrent, µTorrent, Transmission and libtorrent.
-pub const ROUTERS: [&str; 4] = [
-    "router.bittorrent.com:6881",
-    "router.utorrent.com:6881",
-    "dht.transmissionbt.com:6881",
-    "dht.libtorrent.org:25401",
-];
-
-/// [`ROUTERS`], parsed.
-#[must_use]
-pub fn routers() -> Vec<HostPort> {
-    ROUTERS
-        .iter()
-        .filter_map(|text| text.parse().ok())
-        .collect()
-}
+use dunlin_std::{net::socket::Egress, routers::routers};
 
 /// What a node is started with.
 #[derive(Clone, Debug)]
@@ -219,14 +201,4 @@ pub struct Calls {
     pub datagrams_out: u64,
     /// Datagrams that the platform refused to send.
     pub refused: u64,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_routers_are_well_formed() {
-        assert_eq!(routers().len(), ROUTERS.len());
-    }
 }

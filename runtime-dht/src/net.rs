@@ -13,7 +13,7 @@ use super::{
     Calls, RequestId,
     batch::{BATCH, Batch, Flushed, OUT_SLOT},
 };
-use crate::net::socket::{self, Egress};
+use dunlin_std::net::socket::{self, Egress};
 
 /// Batches taken from one socket before timers and commands have their turn.
 const BATCHES_PER_TURN: usize = 8;

@@ -60,7 +60,8 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     (
         "values",
         &[
-            "bitfield", "block", "hash", "id", "machine", "net", "rate", "scope", "sync", "time",
+            "bitfield", "block", "hash", "id", "machine", "net", "op", "rate", "scope", "sync",
+            "time",
         ],
     ),
     ("wire", &["wire"]),
@@ -71,8 +72,8 @@ pub const LAYERS: &[(&str, &[&str])] = &[
             "utp",
         ],
     ),
-    // What the engine's contract with its driver is written in: values of machines stand in it.
-    ("contract", &["config", "op"]),
+    // Made of the configurations of the machines.
+    ("configuration", &["config"]),
     ("engine", &["engine"]),
 ];
 

@@ -44,7 +44,7 @@ fn mean(scores: &[Score], pick: fn(&Score) -> u32) -> u64 {
     mean_milli(scores.iter().map(pick))
 }
 
-/// G1: half of the nodes are dead, but named all the same. The node's own table has 290 live
+/// Half of the nodes are dead, but named all the same. The node's own table has 290 live
 /// ones, as that of the nodes this is compared with.
 #[test]
 fn g1_half_of_the_nodes_dead() {
@@ -77,7 +77,7 @@ fn g1_half_of_the_nodes_dead_and_of_the_table_too() {
     assert!(queries <= 65_000, "{queries}");
 }
 
-/// G2: two of three are dead.
+/// Two of three nodes are dead.
 #[test]
 fn g2_two_of_three_nodes_dead() {
     let nature = Nature {
@@ -88,7 +88,7 @@ fn g2_two_of_three_nodes_dead() {
     found_within(&scores, 300, 1_000);
 }
 
-/// G9: of 30 % Sybils, who answer but lead to Sybils only, the search gets around.
+/// The search gets around 30 % of Sybils, which answer but name only Sybils.
 #[test]
 fn g9_thirty_percent_sybils() {
     let nature = Nature {

@@ -1,4 +1,4 @@
-//! A DHT node of its own: sockets, a thread, and a handle. No torrents.
+//! A DHT node that runs alone: its sockets, its thread, and a handle, without torrents.
 //!
 //! ```no_run
 //! use dunlin_dht::{Answer, Node, NodeConfig};
@@ -56,16 +56,16 @@ pub struct NodeConfig {
     pub listen: Vec<SocketAddr>,
     /// Source addresses and interface.
     pub egress: Egress,
-    /// Limits and habits; `ipv4` and `ipv6` are set by [`NodeConfig::listen`].
+    /// The limits of the node, and how it behaves; `ipv4` and `ipv6` follow from [`NodeConfig::listen`].
     pub dht: DhtConfig,
     /// The session folder with the table's cache; `None` keeps nothing.
     pub folder: Option<PathBuf>,
-    /// The cache is read for its nodes; its id stays for who owns the folder, and nodes are
-    /// only added to it. For a command that is soon over.
+    /// The cache is read for its nodes only: its id belongs to the process that owns the folder, and nodes are
+    /// added to those that it holds. For a command that ends soon.
     pub guest: bool,
     /// Nodes to begin with, asked at once.
     pub bootstrap: Vec<HostPort>,
-    /// Nodes to begin with, asked if the cache is of no help.
+    /// Nodes to begin with, asked if no node of the cache answers.
     pub routers: Vec<HostPort>,
     /// Bytes per second out; `None` unlimited.
     pub limit_up: Option<u64>,
@@ -97,14 +97,14 @@ pub enum NodeEvent {
     External(IpAddr),
     /// A node to begin with has no address.
     Unresolved {
-        /// Its name.
+        /// Its name and port.
         host: HostPort,
-        /// Why.
+        /// The reason, for people.
         reason: String,
     },
-    /// The cache was not of use, or could not be written.
+    /// The cache could not be used or written; the reason, for people.
     Cache(String),
-    /// The node cannot go on.
+    /// The node has stopped because of an error.
     Failed(String),
 }
 
@@ -122,7 +122,7 @@ impl fmt::Display for NodeEvent {
     }
 }
 
-/// What comes of a request.
+/// An answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Answer {
@@ -134,31 +134,31 @@ pub enum Answer {
     Done(Box<LookupReport>),
     /// The node that was pinged answered. The last answer.
     Pong {
-        /// Where it is.
+        /// The node's address.
         addr: SocketAddr,
-        /// Who it is.
+        /// The node's id.
         id: NodeId,
-        /// How long it took.
+        /// The round-trip time.
         rtt: Duration,
-        /// Its version (`v`); zeros if it tells none.
+        /// The node's version (`v`); zeros if it does not send one.
         version: [u8; 4],
     },
-    /// What the node that was asked for info-hashes told. The last answer.
+    /// The info-hashes that the node returned. The last answer.
     Samples {
-        /// Where it is.
+        /// The node's address.
         addr: SocketAddr,
-        /// Some that it knows.
+        /// Some of the info-hashes that it knows.
         hashes: Vec<InfoHash>,
-        /// How many it knows.
+        /// How many info-hashes it knows.
         num: u64,
-        /// When to ask for others.
+        /// After what time it returns others.
         interval: Duration,
     },
-    /// The node did not answer, or not to the point. The last answer.
+    /// The node did not answer, or its reply does not answer the question. The last answer.
     Silent(SocketAddr),
     /// The name has no address, and why. The last answer.
     Unresolved(String),
-    /// The node's address is not a public one, and this node is not one of a private network. The
+    /// The node's address is not public, and this node does not run in a private network. The
     /// last answer.
     NotPublic(SocketAddr),
     /// Too much is under way. The last answer.
@@ -166,7 +166,7 @@ pub enum Answer {
 }
 
 /// Takes the answers to a request, on the node's thread: it must not block. It is dropped after
-/// the last one, and unanswered if the node stops.
+/// the last answer, or without one if the node stops.
 pub type Sink = Box<dyn FnMut(Answer) + Send>;
 
 /// The state of a node.
@@ -182,13 +182,13 @@ pub struct Status {
     pub local: Vec<SocketAddr>,
     /// Its address, as enough others see it.
     pub external: Option<IpAddr>,
-    /// Since the start.
+    /// Time since the start.
     pub uptime: Duration,
     /// What the thread did.
     pub calls: Calls,
 }
 
-/// What the node's thread did.
+/// Counters of the node's thread since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
     /// Times it woke.

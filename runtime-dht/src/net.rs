@@ -19,15 +19,15 @@ use dunlin_std::net::socket::{self, Egress};
 const BATCHES_PER_TURN: usize = 8;
 /// The poll's token of the waker; below it are the sockets.
 const WAKE: Token = Token(usize::MAX);
-/// What may pass is asked for in turns of this size.
+/// How many bytes are requested of the rate limit at a time.
 const TURN: u32 = OUT_SLOT as u32;
 
 struct Family {
     id: SocketId,
     batch: Batch,
-    /// There may be something to receive.
+    /// Datagrams may have arrived.
     readable: bool,
-    /// The poll tells when it takes more.
+    /// The socket is full; the poll tells when it takes more.
     blocked: bool,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Net {
     pub(super) calls: Calls,
 }
 
-/// Sockets that are bound, before they have a thread.
+/// The bound sockets, before the thread starts.
 pub(super) struct Bound {
     poll: Poll,
     sockets: Vec<mio::net::UdpSocket>,
@@ -53,7 +53,7 @@ impl Bound {
     /// for both families, if that is free.
     ///
     /// # Errors
-    /// What the platform says of the first address that cannot be bound.
+    /// The platform's error for the first address that cannot be bound.
     pub(super) fn new(listen: &[SocketAddr], egress: &Egress) -> io::Result<Self> {
         let poll = Poll::new()?;
         let (mut sockets, mut local) = (Vec::new(), Vec::<SocketAddr>::new());
@@ -86,7 +86,7 @@ impl Bound {
     /// What wakes the poll.
     ///
     /// # Errors
-    /// What the platform says.
+    /// The platform's error.
     pub(super) fn waker(&self) -> io::Result<Waker> {
         Waker::new(self.poll.registry(), WAKE)
     }
@@ -96,7 +96,7 @@ impl Net {
     /// The buffers are made here, on the thread that uses them.
     ///
     /// # Errors
-    /// What the platform says.
+    /// The platform's error.
     pub(super) fn new(bound: Bound, limit_up: Option<u64>) -> io::Result<Self> {
         let mut families = heapless::Vec::new();
         for io in bound.sockets {
@@ -130,10 +130,10 @@ impl Net {
         })
     }
 
-    /// Sleeps until there is something to do, `timeout` at most; whether somebody called.
+    /// Sleeps until there is something to do, or for `timeout`; returns whether the waker was used.
     ///
     /// # Errors
-    /// What the platform says; the node cannot go on.
+    /// The platform's error; the node cannot go on.
     pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let busy = self.families.iter().any(|family| family.readable);
         let timeout = if busy { Some(Duration::ZERO) } else { timeout };
@@ -165,14 +165,14 @@ impl Net {
         self.throttle.as_ref().and_then(Throttle::poll_timeout)
     }
 
-    /// Takes what has come, and sends what comes of it.
+    /// Receives datagrams, and sends the answers.
     pub(super) fn receive(&mut self, service: &mut Service<RequestId>, cx: &mut Cx<'_>) {
         for at in 0..self.families.len() {
             for _ in 0..BATCHES_PER_TURN {
                 let Some(family) = self.families.get_mut(at).filter(|f| f.readable) else {
                     break;
                 };
-                // An error takes nothing from the queue; the next datagram rings again.
+                // An error leaves the queue as it is; the poll wakes again for the next datagram.
                 let n = family.batch.receive().unwrap_or(0);
                 family.readable = n == BATCH;
                 if n == 0 {
@@ -200,7 +200,7 @@ impl Net {
         }
     }
 
-    /// Sends what there is to send.
+    /// Sends all datagrams that wait.
     pub(super) fn send(&mut self, service: &mut Service<RequestId>, cx: &mut Cx<'_>) {
         if let Some(throttle) = &mut self.throttle {
             while throttle.poll_ready(cx.now).is_some() {}
@@ -209,7 +209,7 @@ impl Net {
         self.flush(service, cx);
     }
 
-    /// Writes datagrams into the batches until there is no more, or no room.
+    /// Writes datagrams into the batches until there are no more, or the batches are full.
     fn fill(&mut self, service: &mut Service<RequestId>, cx: &mut Cx<'_>) {
         loop {
             if self.families.iter().any(|family| family.batch.is_full()) {

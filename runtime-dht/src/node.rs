@@ -80,7 +80,7 @@ impl Node {
         })
     }
 
-    /// Where it is bound.
+    /// The addresses that the node is bound to.
     #[must_use]
     pub fn local(&self) -> &[SocketAddr] {
         &self.shared.local
@@ -102,7 +102,7 @@ impl Node {
         self.send(Command::Cancel(id));
     }
 
-    /// Asks a node for a sign of life; it joins the table if that has space.
+    /// Pings a node, which joins the table if that has space.
     pub fn ping(&self, host: HostPort, sink: Sink) {
         self.send(Command::Ping(self.next_id(), host, sink));
     }
@@ -112,23 +112,23 @@ impl Node {
         self.send(Command::Sample(self.next_id(), host, target, sink));
     }
 
-    /// Begins with this node as well, while there is need for that.
+    /// Adds a node to begin with, which is tried while the table needs any.
     pub fn add(&self, host: HostPort) {
         self.send(Command::Add(host));
     }
 
-    /// Tells the state, on the node's thread; `tell` must not block.
+    /// Passes the state to `tell` on the node's thread; it must not block.
     pub fn status(&self, tell: impl FnOnce(Status) + Send + 'static) {
         self.send(Command::Status(Box::new(tell)));
     }
 
-    /// Writes the cache now, and says what went wrong.
+    /// Writes the cache now, and passes the result to `tell` on the node's thread.
     pub fn save(&self, tell: impl FnOnce(Result<(), String>) + Send + 'static) {
         self.send(Command::Save(Box::new(tell)));
     }
 
-    /// Stops the node and waits for the end: the cache is written. What was asked for stays
-    /// unanswered. From the node's own thread it does not wait.
+    /// Stops the node, writes the cache and waits for the end. Open requests stay
+    /// unanswered. Called from the node's own thread, it does not wait.
     pub fn stop(&self) {
         self.send(Command::Stop);
         let thread = self.shared.thread.lock();
@@ -136,13 +136,13 @@ impl Node {
         if let Some(thread) = thread
             && thread.thread().id() != thread::current().id()
         {
-            // A panic there was told there.
+            // If it panicked, the panic hook has reported that.
             let _ = thread.join();
         }
     }
 
     fn send(&self, command: Command) {
-        // A node that has stopped drops the command, and with it the sink: that is the answer.
+        // A node that has stopped drops the command and its sink, which tells the caller.
         if self.shared.commands.send(command).is_ok() {
             let _ = self.shared.waker.wake();
         }
@@ -163,7 +163,7 @@ impl fmt::Debug for Node {
     }
 }
 
-/// What the thread begins with.
+/// What the thread needs to start.
 struct Start {
     bound: Bound,
     config: NodeConfig,
@@ -252,14 +252,14 @@ impl Start {
     }
 }
 
-/// Rounded up: a timer that is due within the millisecond would otherwise spin.
+/// Rounds up to milliseconds: a timer that is due within the next one would otherwise spin.
 fn whole_millis(timeout: Duration) -> Duration {
     let millis = timeout.as_micros().div_ceil(1000);
     Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
 impl Answer {
-    /// Whether no other follows.
+    /// Whether this is the last answer to its request.
     #[must_use]
     pub const fn is_last(&self) -> bool {
         !matches!(self, Self::Peers(_) | Self::Item(_))

@@ -1,7 +1,7 @@
 //! The DHT's table between sessions: rTorrent's `rtorrent.dht_cache`, read and written.
 //!
-//! Deleting the file is how to begin anew. It is replaced as rTorrent does: written with `.new`
-//! appended, then renamed. One that makes no sense is put aside for a person to look at, and the
+//! Deleting the file resets the table. It is replaced as rTorrent does: written with `.new`
+//! appended, then renamed. A damaged file is renamed and kept for a person to look at, and the
 //! table begins empty.
 
 use std::{
@@ -18,12 +18,12 @@ pub use crate::folder::DHT_CACHE as FILE;
 /// Appended while it is written.
 const NEW: &str = ".new";
 
-/// What was found.
+/// The content of the cache.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// What was saved; `None` without a file, or if it makes no sense.
+    /// What was saved; `None` if there is no file, or it is damaged.
     pub saved: Option<Saved>,
-    /// What a person should know.
+    /// A problem to report, for people.
     pub note: Option<String>,
 }
 
@@ -53,10 +53,10 @@ pub fn load(dir: &Path) -> Loaded {
     }
 }
 
-/// Reads the cache of the session folder `dir`, and leaves it alone whatever it is.
+/// Reads the cache of the session folder `dir` without changing anything, also if it is damaged.
 ///
 /// # Errors
-/// A sentence: it cannot be read, or makes no sense.
+/// A sentence: the file cannot be read, or is damaged.
 pub fn look(dir: &Path) -> Result<Option<Saved>, String> {
     let bytes = read(&dir.join(FILE)).map_err(|error| error.to_string())?;
     let decode = |bytes: Vec<u8>| {
@@ -72,8 +72,7 @@ pub struct CacheLock {
     _file: File,
 }
 
-/// Takes the cache of the session folder `dir` for this process: two nodes of one id would be
-/// one too many.
+/// Claims the cache of the session folder `dir` for this process: two nodes must not have one id.
 ///
 /// # Errors
 /// Another process has it, or the platform refuses.
@@ -85,7 +84,7 @@ pub fn claim(dir: &Path) -> Result<CacheLock, SessionError> {
 /// Writes the cache of the session folder `dir`.
 ///
 /// # Errors
-/// What the platform says; the file of before is still there then.
+/// The platform's error; the previous file is still there then.
 pub fn save(dir: &Path, saved: &Saved) -> Result<(), SessionError> {
     let bytes = cache::encode(saved, unix_now());
     replace(&dir.join(FILE), NEW, &[&bytes], false)?;

@@ -2,7 +2,7 @@
 
 use dunlin_core::metainfo::HostPort;
 
-/// Public nodes that know many others, to begin with where nothing else is known. Theirs: run by
+/// Public nodes that know many others, to begin with where no other node is known. They are run by
 /// the makers of BitTorrent, µTorrent, Transmission and libtorrent.
 pub const ROUTERS: [&str; 4] = [
     "router.bittorrent.com:6881",

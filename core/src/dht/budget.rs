@@ -1,9 +1,10 @@
-//! How many new remote endpoints a second: each costs every NAT and firewall on the way an entry.
+//! Limits how many new remote endpoints are contacted a second, because each takes an entry in every NAT and
+//! firewall on the way.
 //!
-//! An entry lives 30 seconds and more, and a user's router has a few thousand of them; above a
-//! hundred new ones a second it drops flows of others. So maintenance, lookups and replies share
-//! one bucket of tokens, a token is what an endpoint costs that the NAT does not know, and an
-//! endpoint that was spoken to lately costs nothing.
+//! An entry lives for 30 seconds or more, and a home router has a few thousand of them; above a
+//! hundred new ones a second it drops other flows. So maintenance, lookups and replies share
+//! one token bucket. A datagram to an endpoint that the NAT does not know costs one token; a
+//! datagram to an endpoint that was contacted recently is free.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -11,7 +12,7 @@ use core::time::Duration;
 use super::guard::{Assoc, Half, hash_endpoint};
 use crate::Instant;
 
-/// Tokens for new endpoints, and the memory of which are not new.
+/// A token bucket for new endpoints, and a memory of those that are not new.
 #[derive(Clone, Debug)]
 pub struct Budget {
     key: (u64, u64),
@@ -44,7 +45,7 @@ impl Budget {
         }
     }
 
-    /// Whether a datagram may leave for `to` now; if so, it is taken to leave.
+    /// Whether a datagram may leave for `to` now. If so, it counts as sent.
     pub fn spend(&mut self, now: Instant, to: &SocketAddr) -> bool {
         let Some(rate) = self.rate else {
             return true;
@@ -61,8 +62,8 @@ impl Budget {
         true
     }
 
-    /// A datagram came from `from`, so the NAT has an entry for it: an answer costs nothing more.
-    /// A flood of them does not make us forget whom we spoke to.
+    /// A datagram came from `from`, so the NAT has an entry for it and an answer is free.
+    /// A flood of such datagrams does not displace the endpoints that we contacted ourselves.
     pub fn heard(&mut self, now: Instant, from: &SocketAddr) {
         if self.rate.is_some() {
             let hash = hash_endpoint(self.key, from);
@@ -70,7 +71,7 @@ impl Budget {
         }
     }
 
-    /// Whether a datagram to `addr` costs nothing.
+    /// Whether a datagram to `addr` is free.
     #[must_use]
     pub fn is_known(&self, now: Instant, addr: &SocketAddr) -> bool {
         let known = |hash| self.remotes.noted(now, hash, self.memory);
@@ -91,8 +92,8 @@ impl Budget {
     }
 }
 
-/// How long a token takes to flow in: whole microseconds, as instants are, or waiting for a part of
-/// one would be no waiting.
+/// How long one token takes to accrue, in whole microseconds like instants: a caller that waits for less than a
+/// microsecond would not wait at all.
 const fn cost(rate: u32) -> Duration {
     let micros = 1_000_000 / if rate == 0 { 1 } else { rate };
     Duration::from_micros(if micros == 0 { 1 } else { micros } as u64)

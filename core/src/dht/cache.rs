@@ -20,14 +20,14 @@ use crate::metainfo::HostPort;
 use crate::wire::bencode::{self, Dict, Limits};
 use crate::wire::tracker::dialable;
 
-/// Longest file that is read, in bytes. Our choice: some 15 000 nodes.
+/// The longest file that is read, in bytes. Our choice: about 15 000 nodes.
 pub const MAX_LEN: usize = 1 << 20;
-/// Most nodes of each family that are read. Our choice: more than any table has.
+/// The most nodes of each family that are read. Our choice: more than any table holds.
 pub const MAX_NODES: usize = 4096;
 /// Most contacts that are read (S15).
 pub const MAX_CONTACTS: usize = 64;
 
-/// What a node's entry needs: a key, a dictionary, and three pairs.
+/// Limits of the parser: a node takes a key, a dictionary and three pairs.
 const LIMITS: Limits = Limits {
     depth: 8,
     items: 1 << 17,
@@ -39,7 +39,7 @@ const LIMITS: Limits = Limits {
 pub enum CacheError {
     /// Longer than [`MAX_LEN`].
     TooLong,
-    /// Not one bencoded dictionary: cut off, or never a cache.
+    /// The file is not one bencoded dictionary: it is cut off, or was never a cache.
     Bencode(bencode::Error),
     /// Something follows the dictionary, at this offset.
     Trailing(usize),
@@ -65,10 +65,10 @@ impl fmt::Display for CacheError {
 
 impl core::error::Error for CacheError {}
 
-/// What to write to the file. `unix_now`: seconds since 1970.
+/// Returns the content of the file. `unix_now` is in seconds since 1970.
 #[must_use]
 pub fn encode(saved: &Saved, unix_now: u64) -> Vec<u8> {
-    // Sorted, and of two entries with one id the last: a dictionary has each key once.
+    // Sorted, and the last of several entries with one id, because a dictionary has each key once.
     let (mut v4, mut v6) = (BTreeMap::new(), BTreeMap::new());
     for (contact, age) in &saved.nodes {
         let heard = unix_now.saturating_sub(u64::from(*age));
@@ -135,7 +135,7 @@ fn emit_contacts(e: SingleItemEncoder<'_>, contacts: &[HostPort]) -> Result<(), 
     })
 }
 
-/// Reads the file. `unix_now`: seconds since 1970. Entries that make no sense are left out, as are
+/// Reads the content of the file. `unix_now` is in seconds since 1970. Malformed entries are skipped, and so are
 /// those beyond the limits.
 ///
 /// # Errors
@@ -171,7 +171,7 @@ pub fn decode(data: &[u8], unix_now: u64) -> Result<Saved, CacheError> {
             };
             let port = u16::try_from(node.uint(b"p")?).ok()?;
             let addr = SocketAddr::new(ip, port);
-            // A clock that was set back since makes no node older, or younger than new.
+            // If the clock was set back since, the age is 0.
             let age = unix_now.saturating_sub(node.uint(b"t")?);
             let age = u32::try_from(age).unwrap_or(u32::MAX);
             dialable(&addr).then_some((Contact { id, addr }, age))

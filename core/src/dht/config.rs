@@ -1,4 +1,4 @@
-//! What a node may use, and how it behaves.
+//! The limits of a node, and how it behaves.
 
 use core::time::Duration;
 
@@ -10,11 +10,11 @@ pub enum ReadOnly {
     /// It answers.
     #[default]
     Never,
-    /// It does not answer, and says so in its queries: for batteries and shared NATs.
+    /// It does not answer, and says so in its queries: for devices on battery and behind shared NATs.
     Always,
 }
 
-/// Limits and habits of a node.
+/// The limits of a node, and how it behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DhtConfig {
     /// Take part in the IPv4 DHT.
@@ -25,8 +25,8 @@ pub struct DhtConfig {
     pub id: Option<NodeId>,
     /// Whether to answer queries.
     pub read_only: ReadOnly,
-    /// A private network: loopback and private addresses are nodes as good as any, several may
-    /// share one address, and ids are not expected to follow BEP 42.
+    /// A private network: nodes may have loopback and private addresses, several may
+    /// share one address, and ids need not follow BEP 42.
     pub local: bool,
 
     /// Most buckets of a table.
@@ -54,7 +54,7 @@ pub struct DhtConfig {
     pub source_rate: Option<u32>,
     /// Such queries at once.
     pub source_burst: u32,
-    /// Most events kept for an owner that does not fetch them.
+    /// The most events that wait for the owner to fetch them.
     pub max_events: u16,
 
     /// New remote endpoints a second, sustained: each costs the NAT an entry. `None`: no limit.

@@ -7,15 +7,15 @@
 
 use crate::NodeId;
 
-/// Most nodes of one search that count. Our choice: beyond these a search did not look for all.
+/// The most nodes of one search that count. Our choice: a search does not look for all nodes beyond these.
 const MAX_NODES: usize = 16;
-/// Fewest nodes of a search that tell anything.
+/// The fewest nodes of a search that are a measurement.
 const MIN_NODES: usize = 4;
-/// Searches that the mean goes back, about. Our choice: one hour of a busy client; spread 5 %.
+/// About how many searches the mean covers. Our choice: one hour of a busy client, with a spread of 5 %.
 const MEMORY: u64 = 64;
 /// Searches after which one that differs a lot counts for less.
 const SETTLED: u64 = 8;
-/// How far one search may differ then, as a factor: who fakes a crowd at one target should not
+/// How far one search may differ then, as a factor: somebody who fakes a crowd of nodes at one target should not
 /// move the estimate much.
 const MAX_FACTOR: u64 = 8;
 
@@ -51,7 +51,7 @@ pub struct SizeEstimate {
 }
 
 impl SizeEstimate {
-    /// Nothing known yet.
+    /// An estimate without any measurement yet.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -93,7 +93,7 @@ impl SizeEstimate {
         }
     }
 
-    /// Searches that the estimate rests on, at most 64.
+    /// How many searches the estimate is based on, at most 64.
     #[must_use]
     pub const fn searches(&self) -> u64 {
         self.searches
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(by_buckets(200), u64::MAX);
     }
 
-    /// G12. The closest 8 of 12 searches are 96 gaps: their spread is 1/√96 = 10 % at best, so
+    /// The closest 8 of 12 searches are 96 gaps: their spread is 1/√96 = 10 % at best, so
     /// "within 15 %" is asked of the root mean square.
     #[test]
     fn g12_twelve_searches_estimate_the_size_within_fifteen_percent() {

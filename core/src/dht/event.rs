@@ -103,16 +103,16 @@ pub struct FoundItem {
 /// Why a search came to nothing; the words are those of the "Using DHT" page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// There was nobody to ask.
+    /// There was no node to ask.
     NoNodes,
-    /// Nobody answered.
+    /// No node answered.
     NoReplies,
     /// The nodes that we announced to did not answer.
     AnnounceFailed,
 }
 
 impl Failure {
-    /// The page's words.
+    /// The words of the page.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -129,7 +129,7 @@ impl core::fmt::Display for Failure {
     }
 }
 
-/// What a machine can tell about the reason of a failure or a warning.
+/// The reason of a failure or a warning, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
@@ -195,49 +195,49 @@ impl LookupReport {
     }
 }
 
-/// What the owner learns.
+/// What a node tells its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DhtEvent {
     /// Peers of a torrent, as they come in: new ones only, never empty.
     Peers {
-        /// By which search.
+        /// The search that found them.
         lookup: LookupId,
-        /// Not free of ourselves.
+        /// Their addresses, which may include our own.
         peers: Vec<SocketAddr>,
     },
     /// An item was found; a mutable one may be followed by a newer version.
     Item {
-        /// By which search.
+        /// The search that found it.
         lookup: LookupId,
-        /// What.
+        /// The item.
         item: FoundItem,
     },
     /// A search is over.
     Done {
-        /// Which.
+        /// The search.
         lookup: LookupId,
-        /// What came of it.
+        /// Its result.
         report: LookupReport,
     },
     /// A ping of [`Dht::ping`](super::Dht::ping) was answered, or not.
     Ping {
-        /// Which.
+        /// The ping.
         ping: PingId,
-        /// Whom.
+        /// The node's address.
         addr: SocketAddr,
         /// Its id, round trip and version (`v`), if it answered.
         answer: Option<(NodeId, Duration, [u8; 4])>,
     },
     /// A node told some of the info-hashes it knows (BEP 51).
     Samples {
-        /// Who was asked.
+        /// The node's address.
         addr: SocketAddr,
         /// Empty if it did not answer, or has none.
         hashes: Vec<InfoHash>,
-        /// How many it knows.
+        /// How many info-hashes the node knows.
         num: u64,
-        /// When it has others to tell.
+        /// After what time it tells others.
         interval: Duration,
     },
     /// Enough nodes agree on our address (BEP 42).
@@ -246,11 +246,11 @@ pub enum DhtEvent {
     Log(DhtLog),
     /// The table changed enough to be worth saving.
     TableChanged,
-    /// A table has nobody to begin with, or nobody who answers: names of routers should be looked
+    /// A table has no node to begin with, or none that answers: names of routers should be looked
     /// up (again), and given to [`Dht::add_contact`](super::Dht::add_contact). Repeated every
-    /// minute while it is so; every quarter of an hour if the other family has somebody.
+    /// minute while that is so; every quarter of an hour if nodes of the other family answer.
     NeedContacts {
-        /// The IPv6 one.
+        /// Whether it is the IPv6 table.
         v6: bool,
     },
 }
@@ -356,7 +356,7 @@ pub struct DhtStats {
     pub replies_received: u64,
     /// Errors that others sent us.
     pub errors_received: u64,
-    /// Datagrams that made no sense.
+    /// Datagrams that were malformed or unexpected.
     pub errors_caught: u64,
     /// Bytes in.
     pub bytes_read: u64,

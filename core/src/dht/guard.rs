@@ -1,10 +1,10 @@
-//! Who is answered: no martian addresses, and nobody who asks too much.
+//! Decides which sources are answered: not martian addresses, and not those that ask too much.
 //!
-//! The source of a datagram may be forged, so a limit serves two: us, and whoever gets the replies.
+//! The source of a datagram may be forged, so a limit protects both us and whoever receives the replies.
 //! Each network (a /24, or a /64 of IPv6) has a bucket of queries, and one of bytes by which replies
 //! may exceed queries. What we send of our own accord is limited by destination, since the
-//! addresses in replies may be a victim's. Who answered us is not a forgery, and gets large items; who
-//! answers under ever new ids is banned.
+//! addresses in replies may be a victim's. A source that has answered one of our queries has proved its
+//! address, so it may receive large items. An address that keeps changing its id is banned.
 
 mod assoc;
 
@@ -20,21 +20,21 @@ use crate::Instant;
 const SEND_RATE: u32 = 2;
 const SEND_BURST: u32 = 10;
 /// Bytes by which replies may exceed queries, for each query that a network may send. Our choice: about
-/// the excess of a reply with eight nodes, so that who only asks for peers meets this limit first.
+/// the excess of a reply with eight nodes, so that a source that asks only for peers meets this limit first.
 const EXCESS_PER_QUERY: u32 = 200;
 
-/// How long who answered a query of ours is taken to be there. Our choice: two epochs of a token, which
-/// proves the same.
+/// How long the address of a source that answered one of our queries counts as proved. Our choice: two lifetimes of
+/// a token's key, because a token proves the same.
 const PROVEN: Duration = Duration::from_secs(600);
-/// Who changes its id twice within this time is banned for as long. Our choice: a node that is restarted
-/// comes back under another id, but not every half hour.
+/// An address that changes its id twice within this time is banned for the same time. Our choice: a node that is
+/// restarted may come back under another id, but not every half hour.
 const BAN: Duration = Duration::from_secs(3600);
-/// A port of a well-known service gets one ping in this time.
+/// A port of a well-known service is pinged once in this time.
 const PROBE: Duration = Duration::from_secs(24 * 3600);
-/// Ports below are those of services, which a DHT node seldom has.
+/// Lower ports belong to services; a DHT node seldom uses them.
 const FIRST_USER_PORT: u16 = 1024;
 
-/// What is remembered of an address; a tweak of the key, so that one table has all.
+/// What is remembered of an address. It changes the key of the hash, so that one table holds all kinds.
 #[derive(Clone, Copy, Debug)]
 enum Note {
     Proven = 1,
@@ -43,7 +43,7 @@ enum Note {
     Banned,
 }
 
-/// What a network of queriers may ask for.
+/// The limits of a [`Guard`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuardLimits {
     /// Networks and destinations that are watched at once.
@@ -60,13 +60,13 @@ pub struct GuardLimits {
 /// Whether a query is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admit {
-    /// It is.
+    /// The query is looked at.
     Yes,
-    /// Its source asks too much: it is dropped without an answer.
+    /// Its source asks too much: the query is dropped without an answer.
     Limited,
 }
 
-/// Watches sources and destinations, in constant space.
+/// Watches sources and destinations in constant space.
 #[derive(Clone, Debug)]
 pub struct Guard {
     key: (u64, u64),
@@ -77,12 +77,12 @@ pub struct Guard {
     excess: Assoc,
     sends: Assoc,
     notes: Assoc,
-    /// No ban lasts longer than this.
+    /// When the last ban ends.
     banning: Option<Instant>,
 }
 
 impl Guard {
-    /// Nobody has asked for anything yet; `key` is drawn from the node's randomness.
+    /// A guard that has not seen any query; `key` is drawn from the node's random source.
     #[must_use]
     pub fn new(key: (u64, u64), limits: GuardLimits) -> Self {
         let limited = limits.rate.is_some() && !limits.local;
@@ -117,8 +117,8 @@ impl Guard {
         }
     }
 
-    /// Counts a reply of `reply_len` bytes to a query of `query_len`. `false` if the source got too
-    /// much out of too little: what is sent to it now must not be longer than its query.
+    /// Counts a reply of `reply_len` bytes to a query of `query_len`. `false` if the replies to the source exceed its
+    /// queries by too much: what is sent to it now must not be longer than its query.
     pub fn charge(
         &mut self,
         now: Instant,
@@ -136,7 +136,7 @@ impl Guard {
         self.excess.take(now, hash, cost, self.depth.1)
     }
 
-    /// Counts a query of ours to `to`; `false` if that has had enough for now.
+    /// Counts a query of ours to `to`; `false` if that destination may not be sent more now.
     pub fn may_send(&mut self, now: Instant, to: &SocketAddr) -> bool {
         let port = if self.limits.local { to.port() } else { 0 };
         let hash = hash_endpoint(self.key, &SocketAddr::new(to.ip(), port));
@@ -144,13 +144,13 @@ impl Guard {
         self.sends.take(now, hash, cost, depth)
     }
 
-    /// The node at `at` answered a query of ours, or brought a token that we gave it: it is there.
+    /// The node at `at` answered a query of ours, or brought a token that we gave it, which proves its address.
     pub fn prove(&mut self, now: Instant, at: &SocketAddr) {
         let hash = self.hash_note(Note::Proven, at);
         self.notes.note(now, hash, Half::Ours);
     }
 
-    /// Whether a source is known not to be forged; anybody is, in a private network.
+    /// Whether a source has proved its address; in a private network every source counts as proved.
     #[must_use]
     pub fn is_proven(&self, now: Instant, at: &SocketAddr) -> bool {
         let hash = || self.hash_note(Note::Proven, at);
@@ -192,7 +192,7 @@ impl Guard {
     /// Whether nothing that comes from `ip` counts.
     #[must_use]
     pub fn is_banned(&self, now: Instant, ip: IpAddr) -> bool {
-        // As a rule there is no ban, and nothing to look up.
+        // Usually there is no ban, so nothing has to be looked up.
         if self.banning.is_none_or(|until| until <= now) {
             return false;
         }
@@ -269,8 +269,8 @@ const fn is_martian_v4(ip: Ipv4Addr, local: bool) -> bool {
     if a == 0 || a >= 224 {
         return true;
     }
-    // RFC 1918, and the space that providers' NATs share (RFC 6598). Networks for documentation
-    // are nobody's: they harm no one.
+    // RFC 1918, and the space that providers' NATs share (RFC 6598). Networks for documentation are not
+    // assigned to anybody, so datagrams to them harm nobody.
     !local
         && (ip.is_loopback()
             || ip.is_private()
@@ -282,7 +282,7 @@ const fn is_martian_v6(ip: Ipv6Addr, local: bool) -> bool {
     if ip.is_unspecified() || ip.is_multicast() {
         return true;
     }
-    // An IPv4 address in disguise is not what an IPv6 node is reached at.
+    // An IPv6 node is not reached at an IPv4-mapped address.
     if ip.to_ipv4_mapped().is_some() {
         return true;
     }

@@ -23,11 +23,11 @@ const MAX_SIGNED: usize = 9 + MAX_SALT + 30 + MAX_VALUE;
 /// Why an item is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// A field is missing or makes no sense, or the value is not canonical bencode.
+    /// A field is missing or malformed, or the value is not canonical bencode.
     Malformed,
     /// The value is longer than [`MAX_VALUE`].
     TooBig,
-    /// It was not signed by its owner.
+    /// The signature is not its owner's.
     BadSignature,
     /// The salt is longer than [`MAX_SALT`].
     SaltTooBig,
@@ -91,11 +91,11 @@ pub fn mutable_target(key: &[u8; 32], salt: &[u8]) -> NodeId {
     )
 }
 
-/// What `put` brings, checked as far as it can be without knowing what is kept already: the
-/// target it belongs to.
+/// Checks what a `put` brings as far as that is possible without knowing what is stored already, and returns the
+/// target that it belongs to.
 ///
 /// # Errors
-/// What is wrong with it, the cheaper to tell first: a signature is verified last.
+/// What is wrong with it. The signature is verified last, because that is the most expensive check.
 pub fn check(item: &Item<'_>) -> Result<NodeId, Refusal> {
     let value = item
         .v
@@ -144,7 +144,7 @@ pub fn check_update(
 }
 
 /// Whether the owner of `key` signed this version of the item under `salt`; `value` is bencode.
-/// Keys for which anybody could have signed are nobody's.
+/// Weak keys, for which anybody could have signed, are rejected.
 #[must_use]
 pub fn verify(key: &[u8; 32], salt: &[u8], seq: i64, value: &[u8], sig: &[u8; 64]) -> bool {
     let (Some(text), Ok(key)) = (signed(salt, seq, value), VerifyingKey::from_bytes(key)) else {
@@ -158,7 +158,7 @@ pub fn verify(key: &[u8; 32], salt: &[u8], seq: i64, value: &[u8], sig: &[u8; 64
 ///
 /// # Errors
 /// [`Refusal::TooBig`], [`Refusal::SaltTooBig`], [`Refusal::Malformed`] if `value` is not canonical
-/// bencode or `seq` is negative: nobody would keep it.
+/// bencode or `seq` is negative, because no node would store it.
 pub fn sign(secret: &[u8; 32], salt: &[u8], seq: i64, value: &[u8]) -> Result<[u8; 64], Refusal> {
     if salt.len() > MAX_SALT {
         return Err(Refusal::SaltTooBig);

@@ -1,4 +1,4 @@
-//! The DHT (BEP 5, 32, 33, 42, 43, 44, 45, 51): a node, usable alone.
+//! The DHT (BEP 5, 32, 33, 42, 43, 44, 45, 51): a node that is usable without the engine.
 //!
 //! ```text
 //!               ┌────────────── Dht ──────────────┐
@@ -10,6 +10,8 @@
 //!
 //! [`Dht`] is a [`Machine`](crate::Machine): feed it datagrams, call it at its timeout, send what
 //! it writes. IPv4 and IPv6 are two tables under two ids, one node (BEP 32).
+//!
+//! [`Service`] is a node with its policy: when it runs, whom it begins with, who owns a search, when its table is saved.
 
 #[doc(hidden)]
 pub mod budget;
@@ -55,12 +57,12 @@ pub use service::{Service, ServiceConfig, ServiceEvent};
 use crate::NodeId;
 use core::net::{IpAddr, SocketAddr};
 
-/// A node: its id and where it is.
+/// A node's id and address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contact {
-    /// Who.
+    /// The node's id.
     pub id: NodeId,
-    /// Where.
+    /// The node's address.
     pub addr: SocketAddr,
 }
 

@@ -1,19 +1,19 @@
-//! Nodes as people write them.
+//! Reads the address of a node as people write it.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr};
 
 use crate::metainfo::HostPort;
 
-/// The port of the DHT, and of a node, if nobody says otherwise ("Using DHT").
+/// The port of the DHT, and of a node, unless another one is given ("Using DHT").
 pub const DEFAULT_PORT: u16 = 6881;
 
-/// Why a text names no node; the words are rTorrent's.
+/// Why a text is not the address of a node; the words are rTorrent's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeNameError {
-    /// This is not `host` or `host:port`.
+    /// The text is not `host` or `host:port`.
     Host,
-    /// The port is not one of 1 to 65535.
+    /// The port is not between 1 and 65535.
     Port,
 }
 

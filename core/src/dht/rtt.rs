@@ -1,4 +1,4 @@
-//! How long a reply takes, as a histogram.
+//! A histogram of how long replies take.
 //!
 //! What a search needs to know is not the mean but the tail: after how long is a node that has not
 //! answered unlikely to answer at all? Octaves of milliseconds, each in four parts, answer that in
@@ -10,13 +10,14 @@ use core::time::Duration;
 const PARTS: usize = 48;
 /// Longest reply that is told from longer ones, in milliseconds.
 const MAX_MS: u32 = 8_191;
-/// Samples at which all counts are halved. Our choice: a few searches are enough to forget a network.
+/// Samples at which all counts are halved. Our choice: after a change of network a few searches are enough to forget the
+/// one before.
 const FADE_AT: u16 = 256;
-/// Samples before the histogram is believed. Our choice: with fewer, the tail is a guess.
+/// Samples before the histogram is used. Our choice: with fewer, its tail is a guess.
 const ENOUGH: u16 = 8;
-/// Stall time before there are samples. Our choice: above nine tenths of the replies of a usual network.
+/// The stall time before there are samples. Our choice: nine tenths of the replies of a usual network are faster.
 const DEFAULT_STALL: Duration = Duration::from_millis(300);
-/// Median before there are samples. Our choice: that of wide-area nodes, roughly.
+/// The median before there are samples. Our choice: roughly that of nodes across the Internet.
 const DEFAULT_MEDIAN: Duration = Duration::from_millis(100);
 /// Shortest stall time: a burst of replies from nearby must not make the others look dead.
 const MIN_STALL: Duration = Duration::from_millis(100);
@@ -39,7 +40,7 @@ impl Default for Rtt {
 }
 
 impl Rtt {
-    /// Nothing known yet.
+    /// A histogram without samples.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -50,7 +51,7 @@ impl Rtt {
         }
     }
 
-    /// A reply took `rtt`.
+    /// Counts a reply that took `rtt`.
     pub fn add(&mut self, rtt: Duration) {
         let ms = u32::try_from(rtt.as_millis()).map_or(MAX_MS, |ms| ms.min(MAX_MS));
         if let Some(count) = self.counts.get_mut(part(ms)) {
@@ -77,7 +78,7 @@ impl Rtt {
         self.p90.clamp(MIN_STALL, MAX_STALL)
     }
 
-    /// Half of the replies are faster.
+    /// The median: half of the replies are faster.
     #[must_use]
     pub const fn p50(&self) -> Duration {
         self.p50

@@ -1,4 +1,4 @@
-//! Ids that follow from the address (BEP 42): who wants a place near an id needs an address for it.
+//! Ids that are derived from the address (BEP 42): to take a place near an id, a node needs a matching address.
 
 use core::net::IpAddr;
 
@@ -7,10 +7,10 @@ use crc::{CRC_32_ISCSI, Crc};
 use crate::{Cx, NodeId};
 
 static CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
-/// The bits of an IPv4 address that count (BEP 42): the more, the further left, for whoever has a
-/// large network has few of those.
+/// The bits of an IPv4 address that count (BEP 42). More of them count further left, because the owner of a
+/// large network cannot vary those.
 const MASK_V4: [u8; 4] = [0x03, 0x0f, 0x3f, 0xff];
-/// The same of the first half of an IPv6 address.
+/// The same for the first half of an IPv6 address.
 const MASK_V6: [u8; 8] = [0x01, 0x03, 0x07, 0x0f, 0x1f, 0x3f, 0x7f, 0xff];
 /// The leading bits of the id that follow from the address (BEP 42): 21.
 const FIXED_BITS: u32 = 0xffff_f800;

@@ -1,4 +1,4 @@
-//! Write tokens (BEP 5): whoever announces or puts must have asked us before, from the same address.
+//! Write tokens (BEP 5): a node that announces or puts must have queried us before, from the same address.
 //!
 //! A token is a keyed hash of the querier's IP address and of nothing else, so that none is kept.
 //! BEP 5 §get_peers asks for no more, and nodes in use rely on it: some draw a new id for each put,
@@ -34,13 +34,13 @@ impl Tokens {
     pub fn new(cx: &mut Cx<'_>) -> Self {
         Self {
             current: draw(cx),
-            // Nobody can have a token of an epoch that never was.
+            // There was no key before, so no token of it may count.
             previous: draw(cx),
             until: cx.now + EPOCH,
         }
     }
 
-    /// Draws a new key if it is time; a call too early does nothing. After a long sleep no old
+    /// Draws a new key if it is due; a call too early does nothing. After a long sleep no old
     /// token counts.
     pub fn rotate(&mut self, cx: &mut Cx<'_>) {
         if cx.now < self.until {

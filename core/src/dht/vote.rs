@@ -1,4 +1,4 @@
-//! Votes on our address: nodes tell how they see us (BEP 42 `ip`), and some lie.
+//! Votes on our address: nodes report the address that they see us at (BEP 42 `ip`), and some of them lie.
 //!
 //! The last vote of each of the latest 32 networks counts. An address is agreed on once 8 of them
 //! and more than half of all name it: who owns one network has one vote. An agreed address is
@@ -13,9 +13,9 @@ use crate::Instant;
 
 /// Networks whose votes are kept, of each family. Our choice: four times what is needed.
 const BALLOTS: usize = 32;
-/// Votes that an address needs. Our choice: more than a friend's mistake, fewer than a bootstrap gives.
+/// Votes that an address needs. Our choice: more than a few mistaken nodes have, and fewer than a bootstrap collects.
 pub const QUORUM: usize = 8;
-/// Votes that a port needs; it decides nothing but the words of a warning.
+/// Votes that a port needs; it only decides what a warning says.
 const PORT_QUORUM: usize = 3;
 /// An agreed address stands at least this long: each change costs a new id.
 pub const TERM: Duration = Duration::from_secs(30 * 60);
@@ -39,7 +39,7 @@ struct Urn {
 #[derive(Clone, Debug, Default)]
 pub struct Vote {
     v4: Urn,
-    /// Since the first vote: many a node has no IPv6.
+    /// Allocated at the first vote, because many nodes have no IPv6.
     v6: Option<Box<Urn>>,
 }
 
@@ -53,7 +53,7 @@ impl Vote {
     /// The node at `from`, which answered a query of ours, says that it sees us at `seen`. Returns
     /// the address if this vote made it the agreed one.
     pub fn vote(&mut self, now: Instant, from: IpAddr, seen: SocketAddr) -> Option<IpAddr> {
-        // A node of the other family has not seen this address, and nobody reaches a martian.
+        // A node of the other family cannot have seen this address, and a martian address is not reachable.
         if from.is_ipv4() != seen.is_ipv4() || is_martian(&SocketAddr::new(seen.ip(), 1), false) {
             return None;
         }
@@ -70,7 +70,7 @@ impl Vote {
         urn.count(now, seen.ip())
     }
 
-    /// The address agreed on.
+    /// The address that was agreed on.
     #[must_use]
     pub fn agreed(&self, v6: bool) -> Option<IpAddr> {
         let urn = if v6 {
@@ -127,7 +127,7 @@ impl Urn {
     }
 
     fn port(&self) -> Option<u16> {
-        // Boyer and Moore: if there is a majority, it is what is left.
+        // Boyer and Moore's majority vote: if there is a majority, it is the candidate that is left.
         let (mut candidate, mut lead) = (0, 0_usize);
         for ballot in &self.ballots {
             match (lead, ballot.port == candidate) {

@@ -27,14 +27,14 @@ fn peers(hash: u8, port: Option<u16>) -> Goal {
     }
 }
 
-/// Datagrams of a flood: G8's million takes its time without optimisation.
+/// Datagrams of a flood: a million take too long without optimisation.
 const FLOOD: u32 = if cfg!(debug_assertions) {
     100_000
 } else {
     1_000_000
 };
 
-/// Row 1, G8.
+/// Row 1.
 #[test]
 fn forged_queries_neither_insert_nor_evict() {
     let mut b = Bench::settled(DhtConfig::default(), 200);

@@ -15,13 +15,13 @@ use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, addr::SocketAddrArg, 
 
 use super::{BATCH, IN_SLOT, Inbox, NOBODY, Outbox};
 
-/// The kernel's headers, made once.
+/// The headers that the kernel fills, allocated once.
 pub(super) enum Calls {
     V4(Headers<SockaddrIn>),
     V6(Headers<SockaddrIn6>),
 }
 
-/// Headers of one family, for what comes.
+/// Headers of one family, to receive.
 pub(super) struct Headers<A>(MultiHeaders<A>);
 
 impl Calls {
@@ -32,7 +32,7 @@ impl Calls {
         }
     }
 
-    /// Fills `inbox` from its beginning.
+    /// Receives datagrams into `inbox`, from its beginning.
     pub(super) fn receive(&mut self, io: &UdpSocket, inbox: &mut Inbox) -> io::Result<usize> {
         match self {
             Self::V4(headers) => headers.receive(io, inbox),
@@ -40,11 +40,11 @@ impl Calls {
         }
     }
 
-    /// Sends of `outbox` what the socket takes.
+    /// Sends as many datagrams of `outbox` as the socket takes.
     pub(super) fn send(&self, io: &UdpSocket, outbox: &Outbox) -> io::Result<usize> {
         let v6 = matches!(self, Self::V6(_));
         let (what, bytes) = outbox.rest();
-        // What is of the other family is refused by itself, when it is the first.
+        // A datagram for the other family is refused when it is the first.
         let fit = what.iter().take_while(|(to, _)| to.is_ipv6() == v6);
         let to: Vec<_, BATCH> = fit.map(|(to, _)| to.as_any()).collect();
         if to.is_empty() && !what.is_empty() {

@@ -1,6 +1,6 @@
-//! Datagrams in batches: what a socket has, and what it is to send, with one system call for many.
+//! Receives and sends datagrams in batches, with one system call for many.
 //!
-//! The buffers are made once. Where the platform has no call for many, each takes one.
+//! The buffers are allocated once. Where the platform has no such call, each datagram takes one.
 
 #[cfg(target_os = "linux")]
 mod mmsg;
@@ -23,15 +23,15 @@ use plain::Calls;
 /// Datagrams in a batch. Our choice: more gains nothing that can be measured, and a burst of this size
 /// is answered within 200 µs.
 pub(super) const BATCH: usize = 64;
-/// Room for a datagram that came: one byte more than any that is looked at, so that a longer one
-/// is seen to be longer.
+/// The buffer for a received datagram: one byte longer than any that is parsed, so that a longer one
+/// is recognised as too long.
 const IN_SLOT: usize = krpc::MAX_DATAGRAM + 1;
-/// Room for a datagram to send.
+/// The buffer for a datagram to send.
 pub(super) const OUT_SLOT: usize = krpc::MAX_DATAGRAM;
 
 const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// What came.
+/// Datagrams that were received.
 pub(super) struct Inbox {
     bytes: Box<[u8]>,
     /// Sender and length of each.
@@ -54,7 +54,7 @@ impl Inbox {
     }
 }
 
-/// What is to be sent: places `sent..filled`.
+/// Datagrams to send: places `sent..filled`.
 pub(super) struct Outbox {
     bytes: Box<[u8]>,
     /// Receiver and length of each.
@@ -73,7 +73,7 @@ impl Outbox {
         }
     }
 
-    /// What is left to send: receivers with lengths, and the bytes of each, in the same order.
+    /// The datagrams left to send: receivers with lengths, and the bytes of each, in the same order.
     fn rest(&self) -> (&[(SocketAddr, usize)], impl Iterator<Item = &[u8]>) {
         let what = &self.what[self.sent..self.filled];
         let slots = self.bytes.chunks_exact(OUT_SLOT).skip(self.sent);
@@ -82,14 +82,14 @@ impl Outbox {
     }
 }
 
-/// How a flush went.
+/// The result of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flushed {
-    /// All is sent.
+    /// Everything was sent.
     All,
     /// The socket takes no more now.
     Blocked,
-    /// The platform refused to send to this address; it is given up.
+    /// The platform refused to send to this address; the datagram is dropped.
     Refused(SocketAddr),
 }
 
@@ -118,10 +118,10 @@ impl Batch {
         &mut self.io
     }
 
-    /// Takes what has come, and says how many; fewer than [`BATCH`] is all there was.
+    /// Receives up to [`BATCH`] datagrams and returns how many; fewer means that no more wait.
     ///
     /// # Errors
-    /// What the platform says, `WouldBlock` excepted: that is 0.
+    /// The platform's error, except for `WouldBlock`, which is 0.
     pub(super) fn receive(&mut self) -> io::Result<usize> {
         loop {
             match self.calls.receive(&self.io, &mut self.inbox) {
@@ -139,7 +139,7 @@ impl Batch {
         self.inbox.get(i)
     }
 
-    /// Room for one more datagram to send, unless the batch is full.
+    /// The buffer for one more datagram to send, unless the batch is full.
     pub(super) fn slot(&mut self) -> Option<&mut [u8]> {
         let at = self.outbox.filled;
         self.outbox
@@ -147,7 +147,7 @@ impl Batch {
             .get_mut(at * OUT_SLOT..(at + 1) * OUT_SLOT)
     }
 
-    /// What was written into [`Batch::slot`] is to be sent.
+    /// Queues the `len` bytes that were written into [`Batch::slot`].
     pub(super) fn fill(&mut self, to: SocketAddr, len: usize) {
         if let Some(what) = self.outbox.what.get_mut(self.outbox.filled) {
             *what = (to, len.min(OUT_SLOT));
@@ -161,7 +161,7 @@ impl Batch {
         slot.and_then(|slot| slot.get(..len)).unwrap_or_default()
     }
 
-    /// Whether something is to be sent.
+    /// Whether datagrams wait to be sent.
     pub(super) fn is_dirty(&self) -> bool {
         self.outbox.filled > 0
     }
@@ -171,7 +171,7 @@ impl Batch {
         self.outbox.filled == BATCH
     }
 
-    /// Sends what is to be sent. After [`Flushed::Refused`] there may be more.
+    /// Sends the queued datagrams. After [`Flushed::Refused`] there may be more.
     pub(super) fn flush(&mut self) -> Flushed {
         while self.outbox.sent < self.outbox.filled {
             match self.calls.send(&self.io, &self.outbox) {

@@ -1,4 +1,4 @@
-//! One system call for each datagram: every platform has that.
+//! One system call for each datagram, which every platform has.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use mio::net::UdpSocket;
 
 use super::{IN_SLOT, Inbox, Outbox};
 
-/// What is kept between calls: nothing.
+/// The system calls of every platform; they keep no state.
 pub(super) struct Calls;
 
 impl Calls {
@@ -14,7 +14,7 @@ impl Calls {
         Self
     }
 
-    /// Fills `inbox` from its beginning.
+    /// Receives datagrams into `inbox`, from its beginning.
     pub(super) fn receive(&self, io: &UdpSocket, inbox: &mut Inbox) -> io::Result<usize> {
         let slots = inbox.bytes.chunks_exact_mut(IN_SLOT);
         let mut n = 0;
@@ -22,7 +22,7 @@ impl Calls {
             match io.recv_from(slot) {
                 Ok((len, from)) => *what = (from, len),
                 Err(error) if n == 0 => return Err(error),
-                // Told again by the next call, if it still holds.
+                // The next call reports it again if it persists.
                 Err(_) => break,
             }
             n += 1;
@@ -30,7 +30,7 @@ impl Calls {
         Ok(n)
     }
 
-    /// Sends of `outbox` what the socket takes.
+    /// Sends as many datagrams of `outbox` as the socket takes.
     pub(super) fn send(&self, io: &UdpSocket, outbox: &Outbox) -> io::Result<usize> {
         let (what, bytes) = outbox.rest();
         let mut n = 0;

@@ -1,8 +1,8 @@
-//! Token buckets of many, in constant space and time: a set-associative table under a keyed hash.
+//! Token buckets for many sources in constant space and time: a set-associative table with a keyed hash.
 //!
-//! A full bucket is as good as none, so only those that owe something need a place. When a set is
-//! full of debtors the one that owes least makes room: a flood of single datagrams from everywhere
-//! neither hides who asks too much nor locks out who is new.
+//! A full bucket need not be stored, so only buckets that are not full take a place. When a set is
+//! full, the bucket that is closest to full makes room: a flood of single datagrams from everywhere
+//! neither hides a source that asks too much nor locks out a new one.
 
 use alloc::{boxed::Box, vec};
 use core::time::Duration;
@@ -17,12 +17,12 @@ const UNIT: u32 = 4;
 const TIME_BITS: u32 = 48;
 const TIME: u64 = (1 << TIME_BITS) - 1;
 
-/// Who a remembered entry is owed to; neither kind can crowd out the other.
+/// What an entry was made for; neither kind can crowd out the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::dht) enum Half {
-    /// What others sent, maybe under a false address.
+    /// A datagram that others sent, perhaps from a forged address.
     Theirs,
-    /// What we sent.
+    /// A datagram that we sent.
     Ours,
 }
 
@@ -61,8 +61,8 @@ impl Assoc {
     pub(in crate::dht) fn take(&mut self, now: Instant, hash: u64, cost: u64, depth: u64) -> bool {
         let (now, tag) = (units(now), hash & !TIME);
         let set = self.set(hash);
-        // An entry is the moment at which the bucket is full again. It fits its owner, or else the
-        // one that owes least goes.
+        // An entry is the moment at which the bucket is full again. Without an entry of this source, the
+        // bucket that is closest to full makes room.
         let way = find(set, tag).unwrap_or_else(|| least(set));
         let entry = &mut set[way];
         let full_at = if *entry & !TIME == tag {
@@ -84,7 +84,7 @@ impl Assoc {
         let set = self.set(hash);
         let found = find(set, tag);
         let way = match (found, half) {
-            // What we found out ourselves is not demoted by what others send.
+            // An entry for what we sent does not become one for what others sent.
             (Some(way), Half::Theirs) => way,
             (Some(way), Half::Ours) if way >= WAYS / 2 => way,
             (_, Half::Theirs) => least(&set[..WAYS / 2]),

@@ -6,12 +6,12 @@ use super::endpoint::Endpoint;
 use crate::NodeId;
 use crate::dht::Contact;
 
-/// How far a candidate is with answering.
+/// What became of the query to a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// Not asked.
     Fresh,
-    /// Asked, and has had less than one stall time.
+    /// Asked less than one stall time ago.
     Asked,
     /// Silent for a stall time: another may be asked in its place.
     Stalled,
@@ -26,7 +26,7 @@ pub(super) const NONE: u8 = u8::MAX;
 /// The distance of those whose id is not known: after all others.
 const UNKNOWN: [u8; 20] = [u8::MAX; 20];
 
-/// A node that a search knows of: its distance stands for its id.
+/// A node that a search knows of. Its distance is kept in place of its id.
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
     pub(super) dist: [u8; 20],

@@ -1,4 +1,4 @@
-//! An address in 18 bytes, and what of it must not repeat.
+//! An address in 18 bytes, and which parts of it must not repeat within a search.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

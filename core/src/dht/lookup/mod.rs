@@ -7,18 +7,17 @@
 //!                                  └────────replied──┴──▶ Replied ◀─────┘    failed ──▶ forgotten
 //! ```
 //!
-//! Candidates are kept in order of distance. What decides the speed of a search is what it does
-//! about the nodes that never answer, of which there are many: a query that has *stalled*, that is
-//! for which nine of ten replies would have come, no longer counts as under way, so the closest
-//! candidate that was not asked is asked in its place; its reply still counts when it comes. The
-//! search is over when the 8 closest nodes that are alive have answered.
+//! Candidates are kept in order of distance. The speed of a search depends on how it treats the many
+//! nodes that never answer: a query has *stalled* when nine of ten replies would have come by now. It then
+//! no longer counts as under way, so the closest candidate that was not asked is asked in its place;
+//! its reply still counts when it comes. The search is over when the 8 closest nodes that are alive have answered.
 //!
-//! Against nodes that lie: only who has answered counts for the end; one contact per address and
-//! two per subnet; nodes whose id does not follow from their address (BEP 42) count for half of
-//! the 8 at most. Once the network's size is known, so is how densely nodes must lie around the
-//! target. Liars that lead to each other only leave a hole behind them: the search goes on until
-//! it is filled. A crowd too dense makes it go on behind that. Before the size is known, a search
-//! follows several branches, and each must come to an end of its own.
+//! Against nodes that lie: only nodes that have answered count for the end; there is one contact per
+//! address and two per subnet; nodes whose id does not follow from their address (BEP 42) count for half of
+//! the 8 at most. Once the network's size is known, so is the density of nodes around the
+//! target. Liars that only name each other leave a hole in the key space behind them, and the search goes on
+//! until it is filled; a crowd that is too dense makes it go on behind that crowd. Before the size is
+//! known, a search follows several branches, and each must come to an end of its own.
 
 mod candidate;
 mod endpoint;
@@ -44,7 +43,7 @@ use crate::{Instant, NodeId};
 /// Candidates that are kept. Our choice: 80 find a little more where two of three are dead (7.4 of the
 /// closest 8 instead of 7.2), at 1.5 KiB more.
 const MAX_CANDIDATES: usize = 48;
-/// Queries of one search, at most. Our choice: half more than what a search among half-dead nodes takes.
+/// The most queries of one search. Our choice: half more than a search takes when half of the nodes are dead.
 const MAX_QUERIES: usize = 96;
 /// Responders whose token is kept: more than 8, since some are announced to besides.
 const MAX_STORES: usize = 16;
@@ -61,10 +60,10 @@ const PER_SUBNET: usize = 2;
 /// Stall times that are waited when nobody else is left to ask.
 const PATIENCE: u32 = 4;
 
-/// Nobody's [`Endpoint::owner`].
+/// A value that [`Endpoint::owner`] never has.
 const UNSENT: u32 = 0;
 
-/// What a search goes by.
+/// The parameters of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Params {
     /// Our own id, which is never asked.
@@ -93,7 +92,7 @@ pub struct Params {
 }
 
 impl Params {
-    /// What is best in general.
+    /// The parameters for a search without special needs.
     #[must_use]
     pub const fn new(own: NodeId, local: bool) -> Self {
         Self {
@@ -128,12 +127,12 @@ pub struct Lookup {
     target: NodeId,
     params: Params,
     start: Instant,
-    /// The latest time that was told.
+    /// The latest time passed in.
     now: Instant,
     stall: Duration,
     /// Closest first; those of unknown id last.
     candidates: heapless::Vec<Candidate, MAX_CANDIDATES>,
-    /// Whom each query went to, as [`Endpoint::owner`]; [`UNSENT`] for one that was not sent.
+    /// Where each query went, as [`Endpoint::owner`]; [`UNSENT`] for one that was not sent.
     asked: heapless::Vec<u32, MAX_QUERIES>,
     tokens: [heapless::Vec<u8, TOKEN_LEN, u8>; MAX_STORES],
     /// Tokens in use, a bit each.
@@ -147,7 +146,7 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// A search that knows nobody yet: see [`Lookup::add`].
+    /// A search without candidates yet: see [`Lookup::add`].
     #[must_use]
     pub fn new(now: Instant, target: NodeId, params: Params) -> Self {
         Self {
@@ -237,7 +236,7 @@ impl Lookup {
             return;
         };
         if self.done {
-            // Too late to change whom to store at: tokens may be on their way already.
+            // The nodes to store at are chosen already: stores may be on their way.
             self.replied += 1;
             self.found += u32::from(found);
             return self.forget(index);
@@ -272,13 +271,13 @@ impl Lookup {
         self.next
     }
 
-    /// Whether the closest nodes that are alive have answered, or nobody is left to ask.
+    /// Whether the closest nodes that are alive have answered, or no node is left to ask.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.done || (self.asked.is_empty() && self.candidates.is_empty())
     }
 
-    /// Whom to announce or put to: the closest nodes that answered with a token, and their
+    /// The nodes to announce or put to: the closest ones that answered with a token, and their
     /// tokens. Usually 8; more if the search had reason to look behind the closest.
     pub fn stores(&self) -> impl Iterator<Item = (SocketAddr, NodeId, &[u8])> {
         let mut tally = Tally::new(&self.params);
@@ -344,7 +343,7 @@ impl Lookup {
             .position(|c| c.ask == slot && c.is_open())
     }
 
-    /// Takes note of the time: queries stall, and are given up.
+    /// Advances the time: queries stall, and are given up.
     fn advance(&mut self, now: Instant, stall: Option<Duration>) {
         self.now = self.now.max(now);
         self.stall = stall.unwrap_or(self.stall);
@@ -457,7 +456,7 @@ impl Lookup {
         nearest
     }
 
-    /// Takes up a node that was named, unless something speaks against it.
+    /// Adds a node that a reply names, unless a rule forbids it.
     fn accept(&mut self, id: Option<&NodeId>, addr: SocketAddr, branches: u8) -> bool {
         let Params { own, local, .. } = self.params;
         if id == Some(&own) || is_martian(&addr, local) {

@@ -1,4 +1,4 @@
-//! Whom to ask next, and when it is over.
+//! Which candidate a search asks next, and when it is over.
 
 use core::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::dht::estimate::top64;
 
 /// How much a query under way counts that was sent less than half a stall time ago.
 const WEIGHT: u32 = 4;
-/// How much an older one does.
+/// How much an older one counts.
 const WEIGHT_LATE: u32 = 1;
-/// What is near the target: so many times the distance of the k-th closest node. Our choice: that many
-/// nodes are asked in any case when half of them are dead.
+/// A candidate is near the target if it is closer than this many times the distance of the k-th closest node. Our
+/// choice: when half of the nodes are dead, that many are asked in any case.
 const NEAR: u64 = 4;
 
 /// What a search should do.
@@ -36,7 +36,7 @@ impl Lookup {
                     busy += self.weight(candidate);
                     waits = true;
                 }
-                // The ring is a bonus: nobody waits for its silent ones.
+                // The ring behind the closest is optional, so its silent nodes are not waited for.
                 State::Stalled => waits |= !tally.is_full(),
                 State::GivenUp => {}
                 State::Fresh => {
@@ -99,7 +99,7 @@ impl Lookup {
         u32::from(alpha) * WEIGHT
     }
 
-    /// When all else has failed, whether this one may still answer.
+    /// Whether this candidate may still answer when nobody else is left.
     fn is_hope(&self, candidate: &Candidate) -> bool {
         let patience = micros(self.stall).saturating_mul(PATIENCE);
         let waited = self.age().saturating_sub(candidate.sent);
@@ -123,7 +123,7 @@ impl Lookup {
         micros(self.now.saturating_since(self.start))
     }
 
-    /// Whether a branch has come to an end of its own: its closest two have answered.
+    /// What a branch needs to come to its own end, which is when its closest two have answered.
     fn branch(&self, bit: u8) -> Step {
         const ENDS: u8 = 2;
         let mut ends = 0;
@@ -146,7 +146,7 @@ impl Lookup {
         if waits { Step::Wait } else { Step::End }
     }
 
-    /// After anything happened: whether the search is over, and when to look again.
+    /// Decides whether the search is over, and when to look again; called after every change.
     pub(super) fn settle(&mut self) {
         self.done = self.done || (!self.asked.is_empty() && matches!(self.step(), Step::End));
         self.next = None;

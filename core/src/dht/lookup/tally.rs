@@ -23,14 +23,14 @@ pub(super) struct Tally {
     k: u8,
     ring: u8,
     expected: Option<u64>,
-    /// Those that count.
+    /// Nodes that count.
     counted: u8,
-    /// Those that do not follow BEP 42.
+    /// Nodes whose id does not follow from their address (BEP 42).
     insecure: u8,
     all: u8,
-    /// The k-th was too close.
+    /// The k-th node is too close.
     crowd: bool,
-    /// The last is too far: nodes between it and the target are missing.
+    /// The last node is too far: nodes between it and the target are missing.
     hole: bool,
     full: bool,
 }
@@ -50,17 +50,17 @@ impl Tally {
         }
     }
 
-    /// The closest are found.
+    /// Whether the closest nodes are found.
     pub(super) const fn is_full(&self) -> bool {
         self.full
     }
 
-    /// The ring around them is, too.
+    /// Whether the ring around them is found, too.
     pub(super) const fn is_ended(&self) -> bool {
         self.full && !self.hole && self.all >= self.k.saturating_add(self.ring)
     }
 
-    /// One more answered, farther than those before.
+    /// Counts one more node that answered, farther than those before.
     pub(super) fn with(mut self, candidate: &Candidate) -> Self {
         let distance = top64(&candidate.dist);
         self.all = self.all.saturating_add(1);
@@ -78,7 +78,7 @@ impl Tally {
                 .is_some_and(|expected| is_crowd(distance, expected));
         }
         self.full = if self.crowd {
-            // Behind the crowd, where the honest ones are.
+            // The honest nodes are behind the crowd.
             self.all >= self.k.saturating_mul(2) || self.expected.is_some_and(|e| distance > e)
         } else {
             self.counted >= self.k || self.all >= self.k.saturating_add(self.k / 2)

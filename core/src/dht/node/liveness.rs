@@ -1,4 +1,4 @@
-//! Whether anybody answers in one family's network.
+//! Whether nodes of one family answer at all.
 //!
 //! ```text
 //!   Unheard ──a reply──▶ Heard ──16 queries and a minute without a reply──▶ Unheard

@@ -51,9 +51,9 @@ use crate::{Cx, Handled, Instant, Machine, NodeId, RecvMeta, Transmit};
 
 /// Most nodes to begin with that are kept (S15).
 const MAX_CONTACTS: usize = 64;
-/// Most unknown nodes that are asked for a sign of life at once.
+/// The most unknown nodes that are pinged at once.
 const MAX_VERIFYING: usize = 32;
-/// Most large answers that wait for a sign of life.
+/// The most large answers that wait for a querier to prove its address.
 const MAX_WITHHELD: usize = 8;
 /// Upkeep looks at the clock at least this often while the node runs.
 const UPKEEP: Duration = Duration::from_secs(60);
@@ -92,7 +92,7 @@ pub struct Dht {
     /// No query leaves before.
     held_until: Option<Instant>,
     answers: VecDeque<Answer>,
-    /// Large answers, to be sent once who asked is known to be there.
+    /// Large answers, to be sent once the querier has proved its address.
     withheld: heapless::Deque<Answer, MAX_WITHHELD>,
     verifying: heapless::Vec<SocketAddr, MAX_VERIFYING>,
 
@@ -180,7 +180,7 @@ impl Dht {
         dht
     }
 
-    /// Peers of far hashes make way first: the store has to know where we are.
+    /// Tells the stores our id: they evict what is farthest from it.
     fn own_changed(&mut self) {
         if let Some(side) = self.sides.iter().flatten().next() {
             let own = *side.routes.own();
@@ -209,7 +209,7 @@ impl Dht {
         self.upkeep_at = Some(cx.now);
     }
 
-    /// Ends it: searches end without a word, table, peers and items are kept.
+    /// Stops the node: searches end without an event; table, peers and items are kept.
     pub fn stop(&mut self, cx: &mut Cx<'_>) {
         let _ = cx.now;
         if !self.active {
@@ -339,14 +339,13 @@ impl Dht {
         self.active && (self.monitor.is_bootstrapping() || [false, true].iter().any(unheard))
     }
 
-    /// Whether somebody answers, in either family.
+    /// Whether nodes answer, in either family.
     #[must_use]
     pub fn is_heard(&self) -> bool {
         self.active && self.sides.iter().flatten().any(|s| s.liveness.is_heard())
     }
 
-    /// Asks a node for a sign of life; it joins the table if that has space (PORT messages,
-    /// `dht_add_node`).
+    /// Pings a node, which joins the table if that has space (PORT messages, `dht_add_node`).
     ///
     /// # Errors
     /// [`Full`] if too many queries are under way, or the node is not running.
@@ -404,7 +403,7 @@ impl Dht {
         self.active && self.has_room()
     }
 
-    /// Ends a search without a word.
+    /// Ends a search without an event.
     pub fn cancel(&mut self, lookup: LookupId) {
         self.abandon(lookup);
     }
@@ -511,7 +510,7 @@ impl Dht {
         !self.events.is_empty()
     }
 
-    /// Tells the owner, within bounds: the oldest make way.
+    /// Queues an event for the owner; the oldest make way.
     fn tell(&mut self, event: DhtEvent) {
         if self.events.len() >= usize::from(self.config.max_events.max(1)) {
             self.events.pop_front();

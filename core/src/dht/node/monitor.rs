@@ -107,7 +107,7 @@ impl Monitor {
         self.tick
     }
 
-    /// A query came in: we are reachable after all (S17).
+    /// A query came in, so we are reachable (S17).
     pub(super) const fn received(&mut self) {
         self.can_receive = true;
     }
@@ -132,7 +132,7 @@ impl Monitor {
         }
     }
 
-    /// A tick is due: whether it is time for housekeeping too, and what to say.
+    /// Handles a tick if one is due: returns whether it is time for housekeeping, and lines of the log.
     pub(super) fn handle_timeout(
         &mut self,
         now: Instant,

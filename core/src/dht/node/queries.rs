@@ -32,7 +32,7 @@ const NONE: u16 = u16::MAX;
 /// What a query is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Task {
-    /// A sign of life; for the owner if it asked for one.
+    /// A ping; with an id, for the owner of the node.
     Ping(Option<PingId>),
     /// Nodes for a bucket.
     Refresh { target: NodeId },
@@ -155,7 +155,7 @@ impl Queries {
         hash_endpoint((self.key.0 ^ u64::from(nonce), self.key.1), addr) as u16
     }
 
-    /// It leaves now.
+    /// The query leaves now.
     pub(super) fn sent(&mut self, now: Instant, slot: u16) {
         let tail = self.tail;
         let Some(query) = self.get_mut(slot).filter(|q| q.sent.is_none()) else {
@@ -191,7 +191,7 @@ impl Queries {
         None
     }
 
-    /// It is over.
+    /// Ends a query.
     pub(super) fn close(&mut self, slot: u16) -> Option<Query> {
         let query = self.slots.get_mut(usize::from(slot))?.take()?;
         self.len -= 1;
@@ -251,7 +251,7 @@ impl Queries {
         }
     }
 
-    /// Ends all.
+    /// Ends all queries.
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.key, self.max);
     }
@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(queries.find(&next, addr(1)), slot);
     }
 
-    /// The slots follow from each other: what a node is asked with must not tell what others are.
+    /// Slots are assigned in order: the transaction id that one node sees must not tell those that others see.
     #[test]
     fn all_bits_of_a_transaction_id_differ_from_endpoint_to_endpoint() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);

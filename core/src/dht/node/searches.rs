@@ -15,8 +15,8 @@ use crate::scope::Scope;
 use crate::wire::krpc::{BLOOM_LEN, MAX_TOKEN, Reply, bloom};
 use crate::{Cx, Instant, NodeId};
 
-/// Most distinct peers that a search tells of; a node that keeps fewer for others stops there. Ours:
-/// ten times what a torrent keeps connected.
+/// The most distinct peers that a search reports; a node that stores fewer for others stops there. Our choice:
+/// ten times as many as a torrent keeps connected.
 const MAX_PEERS: usize = 1_000;
 /// Nodes of our own table that a search begins with.
 const SEEDS: usize = 16;
@@ -24,8 +24,8 @@ const SEEDS: usize = 16;
 const SPARES: usize = 8;
 /// Contacts that a search begins with if the table does not suffice (S15).
 pub(super) const CONTACTS: usize = 8;
-/// Queries of a round that looks for nodes of one bucket: it need not find its end. Our choice: 12 are
-/// too few where two of three are dead, 96 take the budget of the rounds that follow.
+/// The most queries of a round that looks for nodes of one bucket: it need not find the closest ones. Our choice: 12 are
+/// too few where two of three nodes are dead, and 96 use up the budget of the next rounds.
 const ROUND_QUERIES: u8 = 24;
 
 /// Who asked for a search.
@@ -165,7 +165,7 @@ impl Dht {
             ..Params::new(*side.routes.own(), self.config.local)
         };
         if requester != Requester::Owner && side.rounds > 1 {
-            // Anybody new will do, and a young table has to be sparing: its budget is short.
+            // Any new node will do, and a young table has little budget for new endpoints.
             (params.ring, params.max_queries) = (0, ROUND_QUERIES);
         }
         let mut lookup = Box::new(Lookup::new(now, target, params));
@@ -192,8 +192,8 @@ impl Dht {
         Some(lookup)
     }
 
-    /// A node lives: searches that nobody answered so far begin with it. After an old cache is
-    /// read, the first that are asked may all be gone.
+    /// A node answered: searches without any reply so far ask it, too. After an old cache was
+    /// read, the first nodes that are asked may all be gone.
     pub(super) fn found_alive(&mut self, cx: &mut Cx<'_>, node: &Contact) {
         let v6 = usize::from(node.addr.is_ipv6());
         let mut begun = Vec::new();
@@ -210,7 +210,7 @@ impl Dht {
         }
     }
 
-    /// Something happened to a search: it may ask on, store, or end.
+    /// Lets a search ask more nodes, store, or end; called after every change.
     pub(super) fn advance(&mut self, cx: &mut Cx<'_>, id: LookupId) {
         let Some(search) = self.searches.get_mut(&id) else {
             return;
@@ -418,12 +418,12 @@ impl Dht {
         self.tell(DhtEvent::Done { lookup: id, report });
     }
 
-    /// S12: what it came to.
+    /// Why a search failed, if it did (S12).
     fn failure(&self, search: &Search, contacted: u32, replied: u32) -> Option<(Failure, Cause)> {
         if contacted == 0 {
             return Some((Failure::NoNodes, Cause::NoContacts));
         }
-        // Of a family for which there is nothing to store, nothing is missing.
+        // In a family for which nothing is to be stored, no store can be missing.
         let mut sides = [false, true].into_iter().zip(&search.lookups);
         let stores = sides.any(|(v6, side)| side.is_some() && search.goal.stores(v6))
             && (search.known.is_empty() || !matches!(search.goal, Goal::Peers { .. }));
@@ -433,7 +433,7 @@ impl Dht {
         (stores && search.stored == 0).then_some((Failure::AnnounceFailed, Cause::NodesGone))
     }
 
-    /// Ends what is under way for a table.
+    /// Ends the search that is under way for a table.
     pub(super) fn abandon_round(&mut self, v6: bool) {
         let of_table =
             |s: &Search| matches!(s.requester, Requester::Table { v6: of, .. } if of == v6);
@@ -443,7 +443,7 @@ impl Dht {
         }
     }
 
-    /// Ends a search without a word.
+    /// Ends a search without an event.
     pub(super) fn abandon(&mut self, id: LookupId) {
         let gone = self.searches.remove(&id);
         self.ready.retain(|other| *other != id);
@@ -456,7 +456,7 @@ impl Dht {
         self.reschedule();
     }
 
-    /// Whether nobody is left to be asked.
+    /// Whether no node is left to be asked.
     pub(super) fn is_through(&self, id: LookupId) -> bool {
         let search = self.searches.get(&id);
         search.is_some_and(|s| !s.storing && s.lookups.iter().flatten().all(|l| l.is_done()))
@@ -483,7 +483,7 @@ pub(super) fn contacts<'a>(reply: &Reply<'a>, v6: bool) -> impl Iterator<Item = 
     list.chunks_exact(stride).filter_map(Contact::from_compact)
 }
 
-/// The item that a reply brings, if it is sound and news.
+/// The item that a reply brings, if it is valid and newer than those before.
 fn found_item(search: &mut Search, reply: &Reply<'_>) -> Option<FoundItem> {
     let value = reply.item.v?;
     match &search.goal {

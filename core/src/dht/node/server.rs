@@ -1,4 +1,4 @@
-//! Answering: a query becomes a small note, the note becomes a datagram when there is room to send.
+//! Answers queries: a query becomes a small [`Answer`], which becomes a datagram when there is room to send.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -11,20 +11,20 @@ use crate::wire::krpc::{
 };
 use crate::{Cx, Instant, NodeId, Transmit};
 
-/// A reply that waited longer is of no use: whoever asked has gone on (S30).
+/// A reply that waited longer is dropped, because the querier has given up (S30).
 const STALE: Duration = Duration::from_secs(15);
-/// Most bytes of a reply: 8 nodes and some 30 peers.
+/// The most bytes of a reply: 8 nodes and about 30 peers.
 const MAX_REPLY: usize = 560;
-/// Bytes for a byte of the query, in tenths: without peers, and with them or the like (G8). Eight
-/// nodes of IPv6 alone take more than the former, so that it binds IPv4 only.
+/// How many tenths of the query's length a reply may have: without peers, and with peers, items or samples. It bounds
+/// amplification. Eight IPv6 nodes alone take more than the former, which therefore applies to IPv4 only.
 const BARE: usize = 32;
 const LADEN: usize = 60;
-/// Most bytes of a reply with a large item, to who is known to be there. Our choice: what every path
+/// The most bytes of a reply with a large item to a querier that has proved its address. Our choice: what every path
 /// carries unfragmented (RFC 8200 §5: 1280, less headers).
 const MAX_ITEM_REPLY: usize = 1232;
 /// Bytes of a reply beside its values: `d2:ip6:…1:rd2:id20:…e1:t0:1:v4:…1:y1:re`, for IPv4.
 const FRAME: usize = 66;
-/// By so much is an IPv6 address in `ip` longer.
+/// How much longer an IPv6 address in `ip` is.
 const FRAME_V6: usize = 13;
 /// `5:token8:…`
 const TOKEN: usize = 17;
@@ -132,7 +132,7 @@ impl Dht {
         let Some(side) = self.sides[usize::from(v6)].as_mut() else {
             return;
         };
-        // Our own id comes back from reflectors only.
+        // Our own id comes back only when our queries are reflected.
         if args.id.as_ref() == Some(side.routes.own()) {
             self.monitor.counters.errors_caught += 1;
             return;
@@ -169,9 +169,9 @@ impl Dht {
             asked: u16::try_from(len).unwrap_or(u16::MAX),
             content,
         };
-        // Whoever stores a large item here must not have us throw it at others: who asks for it
-        // shows first that it is there. A read-only node answers no ping (BEP 43):
-        // it gets at once what it gets without that.
+        // A large item must not be sent to a forged address, so the querier has to prove its own first, by
+        // answering a ping. A read-only node does not answer pings (BEP 43), so it gets
+        // the small answer at once.
         let large = !message.read_only && self.is_too_large(cx.now, &answer);
         if let (Some(id), true) = (args.id, large) {
             self.verify(cx, from, id);
@@ -197,7 +197,7 @@ impl Dht {
         }
     }
 
-    /// Whether an item does not fit a reply to somebody who may not be there.
+    /// Whether an item is too large for a reply to an address that is not proved.
     fn is_too_large(&self, now: Instant, answer: &Answer) -> bool {
         let Content::Item { target, seq, .. } = answer.content else {
             return false;
@@ -208,7 +208,7 @@ impl Dht {
             && !self.guard.is_proven(now, &answer.to)
     }
 
-    /// A node answered, or showed that it got what we sent: it gets what was withheld.
+    /// A node has proved its address: answers that were withheld are sent.
     pub(super) fn proven(&mut self, now: Instant, at: &SocketAddr) {
         self.guard.prove(now, at);
         self.release(at);
@@ -228,7 +228,7 @@ impl Dht {
         }
     }
 
-    /// What to say; announces and puts are carried out here.
+    /// Decides what to answer; announces and puts are carried out here.
     fn reply_to(
         &mut self,
         cx: &Cx<'_>,
@@ -328,7 +328,7 @@ impl Dht {
         let own = self.sides[usize::from(to.is_ipv6())].as_ref()?.routes.own();
         let (mut nodes4, mut nodes6) = ([0; K * COMPACT_V4], [0; K * COMPACT_V6]);
         let sides = &self.sides;
-        // What one operator alone told of is not handed on.
+        // Nodes that may all be one operator's are not handed out.
         let told = |side: &Side, target: &NodeId, out: &mut [u8]| {
             if side.diverse || side.routes.len() < K as u32 {
                 side.routes.write_closest(target, out)
@@ -349,7 +349,7 @@ impl Dht {
             (n4, n6, used)
         };
         let (bare, laden) = (answer.room(BARE), answer.room(LADEN));
-        // Filled where they are needed: most replies need none of them.
+        // Filled only where they are needed: most replies need none of them.
         let (token, mut values, mut seeds, mut leeches);
         let mut out = ReplyOut::default();
         let (n4, n6) = match answer.content {
@@ -372,7 +372,7 @@ impl Dht {
                 out.token = &token;
                 (seeds, leeches) = ([0; BLOOM_LEN], [0; BLOOM_LEN]);
                 if scrape && self.peers.scrape(&hash, &mut seeds, &mut leeches) {
-                    // Filters take the place of nodes: a reply must not grow beyond measure.
+                    // Filters take the place of nodes, because both would make the reply too large.
                     (out.seeds, out.leeches) = (Some(&seeds), Some(&leeches));
                     (None, None)
                 } else {

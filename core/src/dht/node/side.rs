@@ -63,8 +63,8 @@ impl Side {
         }
     }
 
-    /// Bootstrap capture: nodes of one operator are not a network. Those that
-    /// answered count, whether they are new or came from a cache.
+    /// Decides whether the nodes that answered belong to more than one operator, who could otherwise capture the
+    /// bootstrap. It does not matter whether they are new or came from a cache.
     pub(super) fn judge_diversity(&mut self) {
         if self.diverse {
             return;

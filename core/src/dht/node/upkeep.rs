@@ -1,4 +1,4 @@
-//! Keeping the tables: bootstrap, refresh, housekeeping, and what the log is told.
+//! Looks after the tables: bootstrap, refresh, housekeeping, and lines of the log.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -14,13 +14,14 @@ use crate::{Cx, Instant, NodeId};
 
 /// The longest pause between two rounds while nobody answers: rTorrent's (S15).
 const SLOW_ROUND: Duration = Duration::from_secs(60);
-/// Rounds before a network is taken to be small: where many cannot be reached, some bring nothing.
+/// Rounds before a network counts as small: where many nodes cannot be reached, some rounds find none.
 const YOUNG: u32 = 12;
-/// Our choice: a network that is just small is searched no more often than the table is looked after.
+/// The longest pause between two rounds in a small network. Our choice: it is searched as often as the table is looked
+/// after.
 const SMALL_NETWORK: Duration = HOUSEKEEPING;
 /// Upkeep actions that are done at one time.
 const ACTIONS: usize = 16;
-/// Nothing at all came in for so long: it is the network that is silent, not its nodes (S22).
+/// If no datagram came for this time, the network is down, not its nodes (S22).
 const SILENCE: Duration = Duration::from_secs(60);
 
 impl Dht {
@@ -53,7 +54,7 @@ impl Dht {
         }
     }
 
-    /// Begins anew if nobody of the table is there any more: after a long sleep, or elsewhere.
+    /// Bootstraps again if no node of the table answers any more: after a long sleep, or in another network.
     fn watch(&mut self, now: Instant, v6: bool) {
         let Some(side) = self.sides[usize::from(v6)].as_mut() else {
             return;
@@ -108,10 +109,10 @@ impl Dht {
         }
         let mut target = *side.routes.own();
         if side.rounds == 0 {
-            // Our own neighbourhood; the last bit, so that nobody takes it for a reflection.
+            // Our own neighbourhood. The last bit differs, so that no node takes the query for a reflection.
             target.0[19] ^= 1;
         } else {
-            // Then bucket by bucket: one that nobody was looked for in may be empty for want of luck.
+            // Then bucket by bucket: one that was never searched may be empty by chance.
             let bits = (side.rounds - 1) % (side.routes.buckets() + 1);
             target = beside(cx, side.routes.own(), bits);
         }
@@ -128,8 +129,8 @@ impl Dht {
         }
     }
 
-    /// Nobody of the table has answered yet: asks nodes to begin with for a sign of life, too.
-    /// Searches that nobody answered go on with whoever gives one (see [`Dht::found_alive`]).
+    /// While no node of the table has answered, pings contacts as well. Searches that no node
+    /// answered go on with those that reply (see [`Dht::found_alive`]).
     fn probe_contacts(&mut self, cx: &mut Cx<'_>, v6: bool) {
         let side = self.sides[usize::from(v6)].as_mut();
         // With an empty table the search itself has begun with them.
@@ -145,7 +146,7 @@ impl Dht {
         }
     }
 
-    /// Asks a node to begin with for a sign of life, before anything else leaves; so many in a round
+    /// Pings a contact before anything else is sent; at most [`CONTACTS`] in a round
     /// (S15).
     pub(super) fn probe(&mut self, cx: &mut Cx<'_>, addr: SocketAddr) {
         let side = self.sides[usize::from(addr.is_ipv6())].as_mut();
@@ -157,13 +158,13 @@ impl Dht {
         self.urgent.extend(slot);
     }
 
-    /// Whether the other family is where somebody answers.
+    /// Whether nodes of the other family answer.
     fn is_other_heard(&self, v6: bool) -> bool {
         let other = self.sides[usize::from(!v6)].as_ref();
         other.is_some_and(|s| s.liveness.is_heard())
     }
 
-    /// Whether a family does not work here: nobody answers, and in the other one somebody does.
+    /// Whether a family does not work here: none of its nodes answers, and some of the other's do.
     pub(super) fn is_resting(&self, now: Instant, v6: bool) -> bool {
         let side = self.sides[usize::from(v6)].as_ref();
         side.is_some_and(|s| s.liveness.is_silent(now)) && self.is_other_heard(v6)
@@ -206,7 +207,7 @@ impl Dht {
         }
     }
 
-    /// A node was added: is that enough (S16)? Or is it the first (S15)?
+    /// A node was added. That may be enough (S16); if not, the next round begins at once (S15).
     pub(super) fn grown(&mut self, now: Instant, v6: bool) {
         if self.is_enough(now, v6) {
             return;
@@ -215,7 +216,7 @@ impl Dht {
             && !side.searching
             && side.round.is_none_or(|at| at > now)
         {
-            // News: no need to wait for the next round.
+            // The new node knows others, so the next round need not wait.
             side.pause = FIRST_ROUND;
             side.round = Some(now + AT_ONCE);
         }
@@ -242,12 +243,12 @@ impl Dht {
         true
     }
 
-    /// Anything came in lately, or nothing was expected.
+    /// Whether a datagram came in recently.
     pub(super) fn is_network_up(&self, cx: &Cx<'_>) -> bool {
         cx.now.saturating_since(self.heard) < SILENCE
     }
 
-    /// Why nobody answered.
+    /// Why no node answered.
     pub(super) fn silence(&self) -> Cause {
         let (asked, refused) = self.unanswered();
         if is_refusal(asked, refused) {
@@ -285,7 +286,7 @@ impl Dht {
             peers: self.peers.peers(),
             peers_max: self.peers.peers_max(),
             torrents: self.peers.hashes(),
-            // Nobody asks one that does not answer.
+            // A read-only node is not queried, so a lack of queries says nothing.
             unreachable: (!self.is_read_only()).then_some(unreachable),
             firewalled: match self.unanswered() {
                 (asked, refused) if is_refusal(asked, refused) => Cause::Send,
@@ -296,7 +297,7 @@ impl Dht {
 
     /// An unknown node asked us something or was told of, and the table would like to have it.
     pub(super) fn verify(&mut self, cx: &mut Cx<'_>, addr: SocketAddr, id: NodeId) {
-        // Replies may tell of any address: those of no public host are not asked.
+        // A reply may name any address; one that is not public is not asked.
         if guard::is_martian(&addr, self.config.local) {
             return;
         }
@@ -312,12 +313,12 @@ impl Dht {
     }
 }
 
-/// Whether it is the platform that does not let queries out: it refused half of them or more.
+/// Whether the platform does not let queries out: it refused half of them or more.
 const fn is_refusal(asked: u32, refused: u32) -> bool {
     refused > 0 && refused >= asked - asked / 2
 }
 
-/// A random id that shares just `bits` leading bits with `own`.
+/// A random id that shares exactly `bits` leading bits with `own`.
 fn beside(cx: &mut Cx<'_>, own: &NodeId, bits: u32) -> NodeId {
     let mut id = NodeId([0; 20]);
     cx.rng.fill_bytes(&mut id.0);

@@ -12,7 +12,7 @@ pub(super) const MAX_CONTACTS: usize = 64;
 /// Most names looked up in one round, the newest (rTorrent's).
 const NAMES_PER_ROUND: usize = 8;
 
-/// Names that were not looked up yet, or whose addresses were of no help so far.
+/// Names that were not looked up yet, or whose addresses have not helped so far.
 #[derive(Debug)]
 pub(super) struct Contacts {
     names: VecDeque<HostPort>,

@@ -1,4 +1,4 @@
-//! Items that others put here (BEP 44), under what they hash to.
+//! Items that other nodes put here (BEP 44), by the hash that they are found under.
 
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -8,7 +8,7 @@ use crate::dht::item::{self, Refusal};
 use crate::wire::krpc::Item;
 use crate::{Instant, NodeId};
 
-/// How long an item is kept that nobody puts again (BEP 44: two hours).
+/// How long an item is kept unless it is put again (BEP 44: two hours).
 pub const ITEM_LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
 /// A tick of the wheel, whose 32 are two hours and a quarter.
 const TICK: Duration = Duration::from_secs(256);
@@ -20,9 +20,9 @@ const EXPIRE_PAUSE: Duration = Duration::from_millis(10);
 /// Why an item was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutError {
-    /// There is something wrong with it.
+    /// The item is not valid.
     Refused(Refusal),
-    /// The store is full of what is closer to us.
+    /// The store is full of items that are closer to our id.
     Full,
 }
 
@@ -83,7 +83,7 @@ struct Version {
 pub struct ItemStore {
     items: Keyed<Stored>,
     max_items: u32,
-    /// No batch before this moment.
+    /// When the next batch may be dropped.
     resume: Instant,
 }
 
@@ -98,7 +98,7 @@ impl ItemStore {
         }
     }
 
-    /// Our id: what is farthest from it gives way when the store is full.
+    /// Sets our id: the items that are farthest from it are evicted when the store is full.
     pub fn set_own(&mut self, id: NodeId) {
         self.items.set_own(id);
     }
@@ -152,9 +152,8 @@ impl ItemStore {
         }
     }
 
-    /// Whether a mutable item is there already, to the bit: it was verified before, and need not be
-    /// again. One that may not replace what is there is refused before its signature costs us
-    /// anything.
+    /// Renews a mutable item that is stored already with the same bytes, and returns its target: it was verified before.
+    /// An item that may not replace the stored one is refused before its signature is verified, which is expensive.
     fn renews(&mut self, now: Instant, put: &Item<'_>) -> Result<Option<NodeId>, Refusal> {
         let (Some(v), Some(k), Some(sig), Some(seq @ 0..)) = (put.v, put.k, put.sig, put.seq)
         else {
@@ -176,7 +175,7 @@ impl ItemStore {
         Ok(Some(target))
     }
 
-    /// The item of a target.
+    /// The item that is stored under a target.
     #[must_use]
     pub fn get(&self, target: &NodeId) -> Option<StoredItem<'_>> {
         let Stored { v, version } = &self.items.slot(self.items.find(target)?).value;
@@ -189,13 +188,13 @@ impl ItemStore {
         })
     }
 
-    /// Items now.
+    /// How many items are stored.
     #[must_use]
     pub const fn count(&self) -> u32 {
         self.items.len() as u32
     }
 
-    /// Drops items that nobody put for two hours; a part of them, if many are due.
+    /// Drops items that were not put for two hours; only some of them, if many are due.
     pub fn expire(&mut self, now: Instant) {
         if now < self.resume {
             return;

@@ -1,4 +1,4 @@
-//! What is kept by id: found in constant time, expired in order, and the farthest gives way.
+//! A table by id: look-ups in constant time, expiry in order, and eviction of the farthest.
 //!
 //! Values lie in slots without gaps. A keyed hash finds the slot of an id; a ring for each distance
 //! from our own id, the last used in front, tells which to give up; and a wheel of 32 ticks tells
@@ -24,14 +24,14 @@ pub(super) struct Slot<T> {
     pub(super) id: NodeId,
     /// When it expires, as far as is known, in ticks.
     deadline: u32,
-    /// In which list of the wheel it is: one turn of it at most, it is looked at too early else.
+    /// The list of the wheel that it is in. A deadline beyond one turn of the wheel is looked at too early, and put off.
     list: u8,
     near: Link,
     wheel: Link,
     pub(super) value: T,
 }
 
-/// See above.
+/// A table by id; see the module documentation.
 #[derive(Clone, Debug)]
 pub(super) struct Keyed<T> {
     key: (u64, u64),
@@ -163,7 +163,7 @@ impl<T> Keyed<T> {
             self.wheel
                 .renamed(&mut Wheel(&mut self.slots), list, last, slot);
         }
-        // Memory of a flood is given back once three quarters of it lie idle.
+        // Memory that a flood took is given back once three quarters of it are unused.
         if self.slots.len() < self.slots.capacity() / 4 {
             self.slots.shrink_to(self.slots.len() * 2);
             let (key, slots) = (self.key, &self.slots);
@@ -173,7 +173,7 @@ impl<T> Keyed<T> {
         removed.value
     }
 
-    /// It was used: of those as far away, it is the last to be given up.
+    /// Marks a slot as used: it is evicted after the others at its distance.
     pub(super) fn touch(&mut self, slot: u32) {
         let list = self.distance_list(slot);
         if self.near.front(list) != Some(slot) {
@@ -182,8 +182,7 @@ impl<T> Keyed<T> {
         }
     }
 
-    /// What to give up first: of those farthest away (within a factor of two), the one that was not
-    /// used for longest.
+    /// The slot to evict first: the least recently used of those that are farthest away (within a factor of two).
     pub(super) fn farthest(&mut self) -> Option<u32> {
         let list = self.near.used().trailing_zeros() as usize;
         if list >= LISTS {
@@ -225,7 +224,7 @@ impl<T> Keyed<T> {
         self.enter_wheel(slot, deadline);
     }
 
-    /// Passes over the ticks that have nothing.
+    /// Skips the ticks that have nothing.
     fn serve(&mut self, now: Instant) {
         let now = self.tick_of(now);
         let before = self.next_used().map_or(now, |next| now.min(next - 1));

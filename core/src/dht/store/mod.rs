@@ -1,4 +1,4 @@
-//! What is kept for others: peers and items.
+//! What a node stores for others: peers and items.
 
 pub mod items;
 mod keyed;

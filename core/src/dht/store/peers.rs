@@ -1,4 +1,4 @@
-//! Peers that announced themselves (BEP 5), told to who asks for them.
+//! Peers that announced themselves (BEP 5), for nodes that ask for them.
 
 use alloc::boxed::Box;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,7 +14,7 @@ pub const PEER_LIFETIME: Duration = Duration::from_secs(30 * 60);
 /// Info-hashes of a sample: with the other keys they fill a reply of 560 bytes.
 pub const SAMPLES: usize = 20;
 /// How long a sample stays the same (BEP 51 allows six hours). Our choice: half a peer's lifetime, so that
-/// an indexer sees most of what comes and goes.
+/// an indexer sees most of the info-hashes that come and go.
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// Info-hashes that one call of [`PeerStore::expire`] looks at.
 const EXPIRE_BATCH: usize = 64;
@@ -25,9 +25,9 @@ const EXPIRE_PAUSE: Duration = Duration::from_millis(10);
 const AGE_TICK: u64 = 16;
 /// Ticks of age to a tick of the wheel, whose 32 are 34 minutes.
 const WHEEL_TICK: u32 = 4;
-/// A peer of more ticks is expired.
+/// A peer that is older than this many ticks is expired.
 const LIFETIME_TICKS: u32 = PEER_LIFETIME.as_secs().div_ceil(AGE_TICK) as u32;
-/// In a peer's mark: it has everything (BEP 33). The other bits are its tick.
+/// The bit of a peer's mark that says it is a seed (BEP 33). The other bits are its tick.
 const SEED: u8 = 0x80;
 /// The bits of a mark that are a tick.
 const TICK: u8 = 0x7f;
@@ -35,14 +35,14 @@ const TICK: u8 = 0x7f;
 const V4: usize = 6;
 const V6: usize = 18;
 
-/// Caps of a [`PeerStore`].
+/// The limits of a [`PeerStore`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerLimits {
-    /// Info-hashes.
+    /// The most info-hashes.
     pub max_hashes: u32,
-    /// Peers in all.
+    /// The most peers in all.
     pub max_peers: u32,
-    /// Peers of one info-hash.
+    /// The most peers of one info-hash.
     pub max_per_hash: u32,
 }
 
@@ -62,7 +62,7 @@ pub struct PeerStore {
     limits: PeerLimits,
     peers: u32,
     peers_max: u32,
-    /// No batch before this moment.
+    /// When the next batch may be looked at.
     resume: Instant,
     sample: heapless::Vec<NodeId, SAMPLES>,
     sampled: Option<Instant>,
@@ -84,7 +84,7 @@ impl PeerStore {
         }
     }
 
-    /// Our id: what is farthest from it gives way when the store is full.
+    /// Sets our id: the info-hashes that are farthest from it are evicted when the store is full.
     pub fn set_own(&mut self, id: NodeId) {
         self.swarms.set_own(id);
     }
@@ -108,7 +108,7 @@ impl PeerStore {
         self.peers -= (before - swarm.len()) as u32;
         if self.peers >= self.limits.max_peers {
             self.make_room(hash, addr.is_ipv6());
-            // Others may have moved, and this one may be what had to give way.
+            // Making room may have moved the slot, or evicted it.
             match self.swarms.find(hash) {
                 Some(moved) => slot = moved,
                 None => return false,
@@ -155,7 +155,7 @@ impl PeerStore {
 
     /// Drops a peer of the farthest info-hash; of `hash`, if none is farther.
     fn make_room(&mut self, hash: &NodeId, for_v6: bool) {
-        // An info-hash that was just entered has none.
+        // An info-hash that was just entered has no peers.
         let own = self.swarms.find(hash);
         let victim = self
             .swarms
@@ -246,7 +246,7 @@ impl PeerStore {
         let stale = |at: Instant| cx.now >= at + SAMPLE_INTERVAL;
         if len <= SAMPLES || self.sampled.is_none_or(stale) {
             self.draw(cx);
-            // What fits is all there is: the next one is drawn anew.
+            // All info-hashes fit, so the sample is not kept.
             self.sampled = (len > SAMPLES).then_some(cx.now);
         }
         let (rooms, _) = out.as_chunks_mut::<20>();
@@ -306,19 +306,19 @@ impl PeerStore {
         Some(self.swarms.next_due()?.max(self.resume))
     }
 
-    /// Peers now.
+    /// How many peers are stored.
     #[must_use]
     pub const fn peers(&self) -> u32 {
         self.peers
     }
 
-    /// The most there were.
+    /// The most peers that were stored at one time.
     #[must_use]
     pub const fn peers_max(&self) -> u32 {
         self.peers_max
     }
 
-    /// Info-hashes now.
+    /// How many info-hashes are stored.
     #[must_use]
     pub const fn hashes(&self) -> u32 {
         self.swarms.len() as u32
@@ -335,7 +335,7 @@ impl Swarm {
         u32::from((newest as u8).wrapping_sub(mark) & TICK)
     }
 
-    /// Takes note of the time; what is expired goes, so that 7 bits tell how old the others are.
+    /// Advances the time and drops expired peers, so that 7 bits are enough for the age of the others.
     fn advance(&mut self, tick: u32) {
         let tick = tick.max(self.newest);
         self.drop_expired(tick);

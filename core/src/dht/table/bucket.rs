@@ -1,4 +1,4 @@
-//! Eight nodes, laid out as they go on the wire.
+//! A bucket of eight nodes, laid out as they are sent.
 
 use super::K;
 use super::entry::{Entry, State, Tick};
@@ -39,7 +39,7 @@ impl<const S: usize> Bucket<S> {
         usize::from(self.len)
     }
 
-    /// How many are to be handed out: they are the first ones.
+    /// How many nodes are ready to be handed out; they are the first ones.
     pub(super) fn ready(&self) -> usize {
         usize::from(self.ready)
     }
@@ -52,12 +52,12 @@ impl<const S: usize> Bucket<S> {
         self.nodes.get(..self.len()).unwrap_or_default()
     }
 
-    /// A whole answer, if all are to be handed out.
+    /// A whole answer, if all eight nodes are ready.
     pub(super) fn answer(&self) -> Option<&[[u8; S]; K]> {
         (self.ready() == K).then_some(&self.nodes)
     }
 
-    /// The nodes to be handed out, one after the other.
+    /// The nodes that are ready, as they are sent.
     pub(super) fn ready_bytes(&self) -> &[u8] {
         self.nodes
             .as_flattened()
@@ -69,15 +69,15 @@ impl<const S: usize> Bucket<S> {
         self.state.get(..self.len()).unwrap_or_default()
     }
 
-    /// The node that should go first, if any may: the one that failed most, unheard the longest.
+    /// The node to replace first, if any may be replaced: the one that failed most, then the one not heard of for longest.
     pub(super) fn worst(&self) -> Option<usize> {
-        // Those that are ready are no worse than any.
+        // Nodes that are ready are not worse than any other.
         let rest = self.ready()..self.len();
         let worse = rest.filter(|i| self.state[*i].is_worse());
         worse.max_by_key(|i| (self.state[*i].fails(), u32::MAX - self.heard[*i]))
     }
 
-    /// The node that should go first of those with any id they like (BEP 42).
+    /// The node to replace first among those whose id does not follow from their address (BEP 42).
     pub(super) fn loosest(&self) -> Option<usize> {
         let loose = (0..self.len()).filter(|i| !self.state[*i].has(State::SECURE));
         loose.max_by_key(|i| (*i >= self.ready(), self.rtt[*i]))
@@ -104,14 +104,14 @@ impl<const S: usize> Bucket<S> {
             .position(|n| n.first_chunk() == Some(&id.0))
     }
 
-    /// Heard of a node, without having asked it.
+    /// A node was heard of without having been asked.
     pub(super) fn hear(&mut self, i: usize, seconds: u32) {
         if let Some(heard) = self.heard.get_mut(i) {
             *heard = seconds;
         }
     }
 
-    /// Takes it that all were asked last at `when`.
+    /// Sets the time at which all nodes were last asked.
     pub(super) fn forget_asked(&mut self, when: Tick) {
         self.asked = [when; K];
     }

@@ -1,4 +1,4 @@
-//! Nodes that answered but found no place: they take those of nodes that fail.
+//! Nodes that answered but found no place in the table; they replace nodes that fail.
 
 use alloc::vec::Vec;
 
@@ -6,10 +6,10 @@ use super::K;
 use super::entry::{Entry, State, Tick, endpoint, head, id, ip, subnet};
 use crate::NodeId;
 
-/// After so many seconds unheard a candidate may well be gone. Our choice: a verified node is known by
-/// then to live with even odds (median session).
+/// A candidate that was not heard of for this many seconds may be gone. Our choice: the median session of a node,
+/// after which it is alive with even odds.
 const STALE: u32 = 15 * 60;
-/// After so many seconds it is forgotten.
+/// After this many seconds it is forgotten.
 const FORGOTTEN: u32 = 60 * 60;
 
 /// What is kept of a candidate.
@@ -21,7 +21,7 @@ pub(super) struct Candidate<const S: usize> {
     heard: u32,
 }
 
-/// The less the better: lately heard of, BEP 42, filling a gap, near.
+/// The order of preference, lowest first: recently heard of, a secure id (BEP 42), in a gap, near.
 pub(super) type Rank = (bool, bool, bool, u8);
 
 impl<const S: usize> Candidate<S> {
@@ -39,7 +39,7 @@ impl<const S: usize> Candidate<S> {
         (stale, !self.secure, !diverse, self.rtt)
     }
 
-    /// As a node of the table.
+    /// The candidate as an entry of the table.
     pub(super) fn entry(&self) -> Entry<S> {
         let state = State::default().answered();
         Entry {
@@ -73,7 +73,7 @@ const fn most(depth: u32) -> usize {
     }
 }
 
-/// At most so many, and of one depth at most [`most`].
+/// At most `max` candidates, and at most [`most`] of one depth.
 #[derive(Clone, Debug)]
 pub(super) struct Candidates<const S: usize> {
     list: Vec<Candidate<S>>,
@@ -92,7 +92,7 @@ impl<const S: usize> Candidates<S> {
         self.list.iter().enumerate()
     }
 
-    /// Those lately heard of.
+    /// The candidates that were heard of recently.
     pub(super) fn fresh(&self, seconds: u32) -> impl Iterator<Item = &[u8; S]> {
         let fresh = move |c: &&Candidate<S>| seconds.saturating_sub(c.heard) <= STALE;
         self.list.iter().filter(fresh).map(|c| &c.node)
@@ -128,7 +128,7 @@ impl<const S: usize> Candidates<S> {
         let new = Candidate::new(entry);
         self.forget(&new.node);
         let depth = new.depth(own);
-        // One party has one chance: one candidate of an address, one of a subnet at this depth.
+        // One candidate for each address, and one for each subnet at this depth.
         if !local
             && self.list.iter().any(|c| {
                 ip(&c.node) == ip(&new.node)
@@ -146,13 +146,13 @@ impl<const S: usize> Candidates<S> {
             depth
         } else if self.list.len() < self.max {
             if self.list.len() == self.list.capacity() {
-                // In small steps: half of what doubling takes would be air.
+                // In small steps: doubling would leave half of the memory unused.
                 self.list.reserve_exact(K.min(self.max - self.list.len()));
             }
             self.list.push(new);
             return true;
         } else {
-            // Whoever has more than a bucket's worth gives way first.
+            // Depths with more candidates than a bucket holds give way first.
             (0u32..)
                 .zip(count)
                 .max_by_key(|(_, n)| *n)

@@ -9,7 +9,7 @@ use crate::{Instant, NodeId};
 
 /// Bytes of an id.
 const ID: usize = 20;
-/// So far before the driver's origin a node may have been heard of.
+/// How long before the driver's origin a node may have been heard of.
 const PAST: u64 = 30 * 24 * 3600;
 /// Seconds of a [`Tick`].
 const TICK: u32 = 4;
@@ -32,7 +32,7 @@ pub(super) fn seconds(now: Instant) -> u32 {
 pub(super) struct Tick(u16);
 
 impl Tick {
-    /// A day ago: what never happened.
+    /// A day ago, which stands for never.
     pub(super) const fn never(seconds: u32) -> Self {
         Self::at(seconds.saturating_sub(24 * 3600))
     }
@@ -53,13 +53,13 @@ pub(super) struct State(u8);
 
 impl State {
     const FAILS: u8 = 0b111;
-    /// It has answered us.
+    /// The node has answered us.
     pub(super) const VERIFIED: Self = Self(1 << 3);
-    /// It did not answer, while nobody else did either.
+    /// The node did not answer at a time when no other did either.
     pub(super) const SUSPECT: Self = Self(1 << 4);
     /// Its id follows from its address (BEP 42).
     pub(super) const SECURE: Self = Self(1 << 5);
-    /// It was next to one that changed its id: to be asked again.
+    /// A node in the same bucket changed its id, so this one is to be asked again.
     pub(super) const DOUBTED: Self = Self(1 << 6);
 
     pub(super) const fn has(self, flag: Self) -> bool {
@@ -87,7 +87,7 @@ impl State {
         }
     }
 
-    /// It answered.
+    /// The state after an answer.
     pub(super) const fn answered(self) -> Self {
         Self(self.0 & !Self::FAILS)
             .without(Self::SUSPECT)
@@ -95,7 +95,7 @@ impl State {
             .with(Self::VERIFIED)
     }
 
-    /// To be handed out.
+    /// Whether the node may be handed out.
     pub(super) const fn is_ready(self) -> bool {
         self.has(Self::VERIFIED) && self.fails() == 0
     }
@@ -104,7 +104,7 @@ impl State {
         self.fails() >= BAD
     }
 
-    /// A node that is known to live may have its place.
+    /// Whether a node that is known to live may take its place.
     pub(super) const fn is_worse(self) -> bool {
         self.fails() >= WORSE || (self.fails() > 0 && !self.has(Self::VERIFIED))
     }
@@ -113,9 +113,9 @@ impl State {
 /// A node on its way into a bucket, or out of one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry<const S: usize> {
-    /// As on the wire.
+    /// Its bytes on the wire.
     pub(super) node: [u8; S],
-    /// When it was heard of last, in [`seconds`].
+    /// When the node was last heard of, in [`seconds`].
     pub(super) heard: u32,
     /// When the table had it asked last, or it failed.
     pub(super) asked: Tick,

@@ -1,4 +1,4 @@
-//! The routing table (BEP 5): who is asked, and who is handed out.
+//! The routing table (BEP 5): the nodes that are asked, and those that are handed out.
 //!
 //! ```text
 //!  own id 1011…        shared bits       a bucket: 8 nodes as they go on the wire, best first
@@ -11,10 +11,10 @@
 //! ```
 //!
 //! A node enters only by a reply to a query of ours; a query of its own earns it a ping at most.
-//! What is handed out has answered, and has not failed since. The nodes that are ready lie at the
+//! Nodes that are handed out have answered, and have not failed since: they are *ready*. They lie at the
 //! front of their bucket as bytes of the answer, so that most answers are one copy.
 //!
-//! Silence is first the network's fault: a failure counts once somebody else is heard at about
+//! A query without a reply may be the network's fault: a failure counts once another node is heard at about
 //! the same time, and a node leaves only when a living one takes its place, or after hours.
 
 mod bucket;
@@ -36,7 +36,7 @@ use crate::{Cx, Instant, NodeId};
 
 /// Nodes of a bucket, and of an answer (BEP 5 "K").
 pub const K: usize = 8;
-/// Most buckets there can be, whatever [`Limits`] say. Our choice: 2⁶⁴ nodes is not a network.
+/// The most buckets, whatever [`Limits`] say. Our choice: more would only be needed beyond 2⁶⁴ nodes.
 pub const MAX_BUCKETS: u8 = 64;
 
 /// What a table may hold.
@@ -54,26 +54,26 @@ pub struct Limits {
 /// What became of a node that replied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
-    /// It was there, and is refreshed.
+    /// The node was in the table, and is refreshed.
     Known,
-    /// It took a free place.
+    /// The node took a free place.
     New,
-    /// It took the place of a worse one.
+    /// The node took the place of a worse one.
     Replaced,
-    /// There is no place now; it is kept for later.
+    /// There is no place now; the node is kept as a candidate.
     Candidate,
-    /// It is not wanted: our own id, a shared address or subnet, a known id elsewhere.
+    /// The node is not wanted: our own id, a shared address or subnet, a known id elsewhere.
     Refused,
     /// The same endpoint had another id: that node is evicted, and this one not trusted yet.
     IdChanged,
 }
 
-/// What the table would like to be done.
+/// What the table asks its owner to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Ask this node for a sign of life; then tell [`Routes::replied`] or [`Routes::failed`].
+    /// Ping this node; then call [`Routes::replied`] or [`Routes::failed`].
     Ping(Contact),
-    /// Ask somebody for nodes near this id, and ping those that are wanted.
+    /// Ask a node for nodes near this id, and ping those that [`Routes::wants`].
     Refresh(NodeId),
 }
 
@@ -110,7 +110,7 @@ impl Routes {
         Self { inner }
     }
 
-    /// Whose nodes these are.
+    /// The family of the nodes.
     #[must_use]
     pub const fn family(&self) -> Family {
         match &self.inner {
@@ -125,7 +125,7 @@ impl Routes {
         each!(&self.inner, t => t.own())
     }
 
-    /// Nodes, whatever their state.
+    /// How many nodes there are, whatever their state.
     #[must_use]
     pub fn len(&self) -> u32 {
         each!(&self.inner, t => t.len())
@@ -137,13 +137,13 @@ impl Routes {
         self.len() == 0
     }
 
-    /// Nodes that answered us and did not fail since.
+    /// How many nodes answered us and did not fail since.
     #[must_use]
     pub fn good(&self) -> u32 {
         each!(&self.inner, t => t.ready())
     }
 
-    /// Buckets, 1 at least.
+    /// How many buckets there are, at least 1.
     #[must_use]
     pub fn buckets(&self) -> u32 {
         each!(&self.inner, t => t.buckets.len() as u32)
@@ -220,7 +220,7 @@ impl Routes {
         v4.chain(v6.into_iter().flat_map(move |t| t.nodes(now)))
     }
 
-    /// When [`Routes::next_action`] wants to be asked; `None` while there is nobody to ask.
+    /// When to call [`Routes::next_action`]; `None` while there is no node to ask.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         each!(&self.inner, t => t.due())

@@ -1,4 +1,4 @@
-//! Who is closest to an id: exact, and without sorting the table.
+//! Finds the nodes closest to an id, exactly and without sorting the table.
 
 use super::K;
 use super::bucket::Bucket;
@@ -31,7 +31,7 @@ impl Order {
         }
     }
 
-    /// Where it begins.
+    /// The bucket to begin with.
     fn first(mut self) -> Option<usize> {
         self.next()
     }
@@ -85,7 +85,7 @@ impl<const S: usize> Table<S> {
     /// See [`Routes::write_closest`](super::Routes::write_closest).
     pub(super) fn write_closest(&self, target: &NodeId, out: &mut [u8]) -> usize {
         let order = self.order(target);
-        // Nearly always the closest bucket is the answer: one copy of a constant length.
+        // Nearly always the closest bucket is the whole answer: one copy of a constant length.
         if let Some(first) = order.first().and_then(|i| self.buckets.get(i))
             && let Some(answer) = first.answer()
             && let Some((free, _)) = out.as_chunks_mut::<S>().0.split_first_chunk_mut()
@@ -108,7 +108,7 @@ impl<const S: usize> Table<S> {
                 at += ready.len();
                 continue;
             }
-            // More than fit: the closest of them.
+            // More nodes than fit: the closest of them.
             let (free, _) = free.as_chunks_mut::<S>();
             for (to, (_, from)) in free.iter_mut().zip(sorted(bucket, target, State::is_ready)) {
                 if let Some(node) = bucket.nodes().get(from) {

@@ -1,4 +1,4 @@
-//! Who enters the table, who stays, who leaves.
+//! Which nodes enter the table, which stay, and which leave.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -17,14 +17,14 @@ use super::{Added, K, Limits, MAX_BUCKETS};
 use crate::dht::Contact;
 use crate::{Instant, NodeId};
 
-/// From here on a bucket splits only if most of its near half have BEP 42 ids. Our choice: an honest
-/// network this deep has 4·2²⁴ = 67 million nodes, several times those that exist.
+/// From this depth on a bucket splits only if most nodes of its near half have BEP 42 ids. Our choice: an honest
+/// network this deep has 4·2²⁴ = 67 million nodes, several times as many as exist.
 const DEEP: usize = 24;
 /// Words of the filter of addresses. Our choice: of 200 nodes, one query in six has a false alarm, which
 /// costs a search.
 const IPS: usize = 16;
-/// A query of a node that may be dead earns it a ping, but not more often than every so many
-/// seconds: the query may be forged.
+/// A query from a node that may be dead makes us ping it, at most once in this many
+/// seconds, because the query may be forged.
 const REPING: u32 = 60;
 
 /// A table of nodes of `S` bytes.
@@ -49,7 +49,7 @@ enum Seat {
     /// In place of this one.
     Instead(usize),
     Full,
-    /// Its subnet has a node here already.
+    /// The bucket has a node of its subnet already.
     Barred,
 }
 
@@ -138,7 +138,7 @@ impl<const S: usize> Table<S> {
                 self.buckets[b].set(i, &entry);
                 return Added::Known;
             }
-            // The same id elsewhere: it may have moved, but then the old place is silent.
+            // The same id at another endpoint: the node may have moved, but then the old endpoint is silent.
             if !entry.state.is_worse() {
                 return Added::Refused;
             }
@@ -147,7 +147,7 @@ impl<const S: usize> Table<S> {
         self.candidates.forget(&node);
         let holder = self.holder(&node);
         if let Some((b, i, old)) = holder.filter(|h| self.is_at(h.0, h.1, &node)) {
-            // Whoever learns their address takes an id that suits it (BEP 42).
+            // A node that learns its address takes an id that follows from it (BEP 42).
             let improved = !old.has(State::SECURE) && is_secure(&node);
             self.evict(b, i, now_s);
             if old.has(State::VERIFIED) && !improved {
@@ -183,7 +183,7 @@ impl<const S: usize> Table<S> {
         added
     }
 
-    /// Who has the address of `node`, in a private network its endpoint: bucket, place and state.
+    /// The node with the address of `node`, or in a private network with its endpoint: bucket, place and state.
     pub(super) fn holder(&self, node: &[u8; S]) -> Option<(usize, usize, State)> {
         let (word, bit) = filter_bit(node);
         if self.ips.get(word)? & bit == 0 {
@@ -202,7 +202,7 @@ impl<const S: usize> Table<S> {
         there.is_some_and(|n| endpoint(n) == endpoint(node))
     }
 
-    /// Remembers an address in the filter; what has gone is forgotten by [`Table::sift`].
+    /// Adds an address to the filter; [`Table::sift`] forgets those of nodes that have left.
     fn note(&mut self, node: &[u8; S]) {
         let (word, bit) = filter_bit(node);
         if let Some(word) = self.ips.get_mut(word) {
@@ -210,7 +210,7 @@ impl<const S: usize> Table<S> {
         }
     }
 
-    /// Makes the filter anew.
+    /// Builds the filter anew.
     pub(super) fn sift(&mut self) {
         let mut ips = [0; IPS];
         for node in self.buckets.iter().flat_map(Bucket::nodes) {
@@ -220,7 +220,7 @@ impl<const S: usize> Table<S> {
         self.ips = ips;
     }
 
-    /// Gives a living node the place that there is for it.
+    /// Puts a living node where there is a place for it.
     fn place(&mut self, entry: &Entry<S>, now_s: u32) -> Added {
         let node_id = id(&entry.node);
         let b = self.index(&node_id);
@@ -283,7 +283,7 @@ impl<const S: usize> Table<S> {
             return !state.is_ready() && self.asks(b, i, now_s);
         }
         match self.holder(&node) {
-            // The same node under another id, or a forgery: the node itself will tell.
+            // The same node under another id, or a forgery: a ping of the node tells which.
             Some((b, i, _)) => self.is_at(b, i, &node) && self.asks(b, i, seconds(now)),
             None => self.has_seat(b, id, &node),
         }
@@ -346,7 +346,7 @@ impl<const S: usize> Table<S> {
         }
     }
 
-    /// Adds a node where there is room; whether there was.
+    /// Adds a node if there is room; returns whether there was.
     fn keep(&mut self, entry: &Entry<S>) -> bool {
         let node_id = id(&entry.node);
         match self.seat(self.index(&node_id), &entry.node, false) {
@@ -360,7 +360,7 @@ impl<const S: usize> Table<S> {
         true
     }
 
-    /// Where a node could go in its bucket; others have to make room only for one that `lives`.
+    /// Where a node could go in its bucket; other nodes make room only for one that `lives`.
     fn seat(&self, b: usize, node: &[u8; S], lives: bool) -> Seat {
         let Some(bucket) = self.buckets.get(b) else {
             return Seat::Full;
@@ -389,7 +389,7 @@ impl<const S: usize> Table<S> {
         if let Some(i) = bucket.worst() {
             return Seat::Instead(i);
         }
-        // A place that anybody can choose yields to one that is bound to its address (BEP 42).
+        // A node that chose its id gives way to one whose id follows from its address (BEP 42).
         if let Some(i) = bucket.loosest()
             && is_secure(node)
         {
@@ -398,8 +398,8 @@ impl<const S: usize> Table<S> {
         Seat::Full
     }
 
-    /// Whether the full bucket `b` splits for a node with this id. Both halves must get one, else
-    /// ids made up to share our first bits would grow the table at will.
+    /// Whether the full bucket `b` splits for a node with this id. Both halves must get a node; otherwise
+    /// ids that were made up to share our first bits could grow the table without limit.
     fn can_split(&self, b: usize, new: &NodeId) -> bool {
         let buckets = self.buckets.len();
         if b + 1 != buckets || buckets >= usize::from(self.limits.max_buckets) {
@@ -430,7 +430,7 @@ impl<const S: usize> Table<S> {
         let Some(last) = self.buckets.last_mut() else {
             return;
         };
-        // Both begin with few nodes, and are refreshed at once.
+        // Both halves begin with few nodes, so they are refreshed at once.
         let (mut far, mut near) = (Bucket::new(), Bucket::new());
         for e in last.entries() {
             if (own ^ head(&id(&e.node))).leading_zeros() as usize >= depth {
@@ -447,7 +447,7 @@ impl<const S: usize> Table<S> {
     /// See [`Routes::set_own`](super::Routes::set_own).
     pub(super) fn set_own(&mut self, now: Instant, own: NodeId) {
         let mut entries: Vec<_> = self.buckets.iter().flat_map(Bucket::entries).collect();
-        // Where room is short, those stay that are most likely to live.
+        // Where there is not enough room, the nodes that are most likely to live stay.
         entries.sort_by_key(|e| (!e.state.is_ready(), u32::MAX - e.heard));
         self.own = own;
         self.candidates.forget_id(&own);
@@ -471,7 +471,7 @@ impl<const S: usize> Table<S> {
         Some((i, bucket.get(i)?))
     }
 
-    /// The first node like this, in the whole table: not for every packet.
+    /// The first node of the whole table that matches; too slow to call for every packet.
     fn search(&self, is: impl Fn(&[u8; S]) -> bool) -> Option<(usize, usize)> {
         let mut buckets = self.buckets.iter().enumerate();
         buckets.find_map(|(b, bucket)| Some((b, bucket.nodes().iter().position(&is)?)))

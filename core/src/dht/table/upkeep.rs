@@ -1,4 +1,4 @@
-//! Who is asked for a sign of life, and when; what silence means.
+//! Which nodes are pinged, and when; when a node that does not answer has failed.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -10,45 +10,45 @@ use super::schedule::FRESH;
 use super::{Action, K};
 use crate::{Cx, Instant, NodeId};
 
-/// A bad node is dropped after so many seconds without a word (S21).
+/// A bad node is dropped when it was not heard of for this many seconds (S21).
 const DROPPED: u32 = 4 * 3600;
 /// A table with fewer nodes that are ready is young (S15).
 const YOUNG: u32 = 32;
 
-/// Somebody answered so lately that the network is up.
+/// The network is up if a node answered within this time.
 const RECENT: Duration = Duration::from_secs(5);
-/// Failures count if somebody else answers so soon after the first of them.
+/// Failures count if another node answers within this time after the first of them.
 const JUDGED: Duration = Duration::from_secs(12);
-/// So many failures forgiven at once were an outage.
+/// Forgiving at least this many failures at once means that the network was down, not the nodes.
 const OUTAGE: u32 = 3;
-/// After so many pings without any reply there is no point in haste.
+/// After this many pings without any reply the pace slows down.
 const UNHEARD: u16 = 64;
 
-/// Between two pings in a hurry, or while young: within the NAT's budget of 25 a second.
+/// The time between two pings in a hurry, or while the table is young: at most 25 a second, which a NAT can take.
 const PING_HURRY: Duration = Duration::from_millis(40);
-/// Between two pings if over an eighth of the nodes are not ready.
+/// The time between two pings if more than an eighth of the nodes are not ready.
 const PING_BRISK: Duration = Duration::from_secs(2);
-/// Between two pings of a healthy table: with the reply, and a retry here and there, 2 packets a
+/// The time between two pings of a healthy table: with the reply and occasional retries, 2 packets a
 /// minute.
 const PING_CALM: Duration = Duration::from_secs(65);
 /// The same for refreshes: a query, and a ping to each of those of its 8 nodes that are wanted.
 const REFRESH_HURRY: Duration = Duration::from_millis(100);
 const REFRESH_BRISK: Duration = Duration::from_secs(1);
 const REFRESH_CALM: Duration = Duration::from_secs(600);
-/// A hurry ends after so many seconds.
+/// A hurry ends after this many seconds.
 const HURRY: u32 = 60;
-/// Not asked for so many seconds: not since the hurry began.
+/// A node that was not asked for this many seconds was not asked since the hurry began.
 const NEVER: u32 = 12 * 3600;
-/// Looks again at least so often.
+/// The longest time between two looks at the table, in seconds.
 const IDLE: u32 = 60;
 
-/// Pauses, in seconds, before a node is asked again: after its first failure; doubled with each.
+/// The pause in seconds before a node is asked again after its first failure; it doubles with each.
 const RETRY: u32 = 30;
-/// When it is bad.
+/// The same for a bad node.
 const RETRY_BAD: u32 = 30 * 60;
-/// When a neighbour changed its id.
+/// The same for a node that shares its bucket with one that changed its id.
 const RETRY_DOUBTED: u32 = 5 * 60;
-/// When it never answered.
+/// The same for a node that never answered.
 const RETRY_UNVERIFIED: u32 = 60;
 
 /// Refreshes of a bucket come 4ⁿ seconds after the last, up to 4½ hours; an hour for our own.
@@ -57,7 +57,7 @@ const MAX_TRIES_OWN: u8 = 6;
 /// The first few come at once, also in a table that is healthy otherwise: a bucket with holes is
 /// mended, or found to have no more nodes in the network, within 1½ minutes.
 const EAGER: u8 = 4;
-/// Where those begin again when a bucket loses a node.
+/// The count of refreshes that a bucket goes back to when it loses a node.
 const TRIES_AFTER_LOSS: u8 = 2;
 
 /// How fast to go.
@@ -89,7 +89,7 @@ fn wait<const S: usize>(e: &Entry<S>, now: u32, hurry: Option<u32>) -> u32 {
 }
 
 impl<const S: usize> Table<S> {
-    /// Somebody answered: the network is up, and who failed just now did so by itself.
+    /// A node answered, so the network is up, and nodes that failed just now failed by themselves.
     pub(super) fn alive(&mut self, now: Instant) {
         self.upkeep.heard = Some(now);
         self.upkeep.unheard = 0;
@@ -100,7 +100,7 @@ impl<const S: usize> Table<S> {
         let guilty = now.saturating_since(self.upkeep.silent_since) < JUDGED;
         let (now_s, mut forgiven) = (seconds(now), 0);
         for b in 0..self.buckets.len() {
-            // Blaming changes the order: from the last, none is missed.
+            // Counting a failure changes the order: from the last to the first, no node is missed.
             for i in (0..K).rev() {
                 let Some(mut e) = self.buckets[b].get(i) else {
                     continue;

@@ -31,9 +31,9 @@ use crate::{
     Transmit,
 };
 
-/// Who waits at the rate limit, as the throttle's token: no connection has this number.
+/// Names the DHT at the rate limit, as the throttle's token: no connection has this number.
 pub(super) const THROTTLE_TOKEN: u32 = u32::MAX;
-/// What a datagram is taken to need of the rate limit: the largest that the node sends as a rule.
+/// The bytes that a datagram is assumed to need of the rate limit: the largest that the node usually sends.
 const DATAGRAM: u32 = 600;
 /// First byte of every message of the DHT: it is a dictionary.
 const FIRST_BYTE: u8 = b'd';
@@ -55,11 +55,11 @@ pub(super) struct Server {
     /// What the rate limit is called.
     throttle: String,
     bucket: BucketId,
-    /// Waits for its turn at the rate limit.
+    /// Whether it waits for its turn at the rate limit.
     throttled: bool,
     /// For the application.
     events: VecDeque<DhtEvent>,
-    /// Its events are being dealt with.
+    /// Whether its events are being handled.
     draining: bool,
 }
 

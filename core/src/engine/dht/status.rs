@@ -11,7 +11,7 @@ use crate::dht::{DhtStats, NodeNameError};
 pub struct DhtStatus {
     /// Whether and when it runs.
     pub mode: DhtMode,
-    /// What its rate limit is called; empty: it has none of its own.
+    /// The name of its rate limit; empty if it has none of its own.
     pub throttle: String,
     /// UDP port, while it runs.
     pub port: Option<u16>,
@@ -22,11 +22,11 @@ pub struct DhtStatus {
 /// A value of rTorrent's map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StatValue {
-    /// A word.
+    /// Text.
     Text(String),
-    /// Yes or no.
+    /// A flag, shown as 1 or 0.
     Flag(bool),
-    /// A count.
+    /// A number.
     Number(u64),
 }
 
@@ -62,7 +62,7 @@ impl DhtStatus {
 pub enum DhtNodeError {
     /// There is no DHT: it is disabled, or nothing is kept between sessions.
     NotEnabled,
-    /// The text names no node.
+    /// The text is not the address of a node.
     Name(NodeNameError),
 }
 

@@ -97,7 +97,7 @@ impl World {
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// G7: 2 packets a minute are one ping and its answer.
+/// 2 packets a minute are one ping and its answer.
 #[test]
 fn a_healthy_idle_table_sends_at_most_one_packet_a_minute() {
     let mut w = World::healthy(20);
@@ -119,7 +119,7 @@ fn every_node_is_asked_in_time() {
     assert!(w.all().iter().all(asked));
 }
 
-/// G3, as far as the table goes: a tenth of a cache of 200 lives.
+/// A tenth of a cache of 200 nodes is alive.
 #[test]
 fn a_cache_that_is_nine_tenths_dead_is_healthy_within_a_minute() {
     let mut w = World::new();
@@ -150,7 +150,7 @@ fn a_cache_that_is_nine_tenths_dead_is_healthy_within_a_minute() {
     }
 }
 
-/// G10, S22: nothing is lost, nobody blamed.
+/// S22: no node is lost, and no failure counts.
 #[test]
 fn an_outage_costs_no_node() {
     let mut w = World::healthy(12);

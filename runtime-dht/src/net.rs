@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use dunlin_core::{
     Cx, Ecn, Machine, RecvMeta, SocketId,
     dht::Service,
-    throttle::{BucketId, Direction, Throttle},
+    throttle::{BucketId, Direction, Throttle, Waiter},
 };
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -222,7 +222,7 @@ impl Net {
                 && throttle.available(cx.now, BucketId::ROOT, Direction::Up, TURN) == 0
             {
                 if service.has_transmit() {
-                    throttle.wait(cx.now, BucketId::ROOT, Direction::Up, 0);
+                    throttle.wait(cx.now, BucketId::ROOT, Direction::Up, Waiter::Dht);
                 }
                 return;
             }

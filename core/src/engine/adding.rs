@@ -15,11 +15,12 @@ impl Engine {
     ///
     /// # Errors
     /// See [`AddError`].
-    pub fn add(&mut self, now: Instant, mut add: AddTorrent) -> Result<TorrentId, AddError> {
+    pub fn add(&mut self, now: Instant, add: AddTorrent) -> Result<TorrentId, AddError> {
         self.tick(now);
         if self.stop != Stop::Running {
             return Err(AddError::Stopping);
         }
+        let mut add = add;
         let (info, info_hash, name) = match &mut add.source {
             Source::Info(info) => (Some(info.clone()), info.info_hash(), None),
             Source::Hash { info_hash, name } => (None, *info_hash, name.take()),

@@ -32,6 +32,7 @@ impl Engine {
             }
         }
         let members = self.torrents.values().flat_map(|t| t.members.iter());
+        let members = members.map(|m| (m.stream.remote, m.holding()));
         if !self.conns.is_counted_right(members) {
             return Err("the counters of connections are wrong".into());
         }

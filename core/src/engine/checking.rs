@@ -9,11 +9,11 @@ use alloc::{
 use super::Check;
 use super::assembly::Assembly;
 use super::conn::Conn;
+use super::end::End;
 use super::event::{Changes, Level, What};
 use super::io::Io;
 use super::member_id::MemberId;
 use super::ops::{DiskJob, Purpose};
-use super::peers::End;
 use super::resume::Record;
 use super::status::{FilePriority, PeerSource};
 use super::torrent::{Checking, Held, Phase, Selection, Torrent, Wants};
@@ -125,7 +125,7 @@ impl Torrent {
         let Some(info) = self.info.clone() else {
             return;
         };
-        if let Some(record) = self.resume.as_mut().filter(|_| self.saving.lost) {
+        if let Some(record) = self.resume.as_mut().filter(|_| self.durability.lost) {
             // They were written to since the last good flush: there is nothing to compare with.
             record.files.clone_from(&files);
         }
@@ -147,7 +147,7 @@ impl Torrent {
                 durable.set(piece);
             });
         }
-        self.saving.opened(durable);
+        self.durability.opened(durable);
         if !doubted.is_empty() && self.resume.as_ref().is_some_and(|r| r.clean) {
             let pieces = doubted.len() as u32;
             io.out.notice(

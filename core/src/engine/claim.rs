@@ -256,7 +256,7 @@ impl Torrent {
         self.unsaved = true;
         // What is here without ever having been flushed, by whoever wrote it.
         let have = self.picker.as_ref().map_or(0, |p| p.have().count());
-        self.saving.unflushed |= have > self.saving.durable.count();
+        self.durability.unflushed |= have > self.durability.durable.count();
         self.change(io, Changes::STATE | Changes::PROGRESS);
         if self.finished {
             self.change(io, Changes::FINISHED);

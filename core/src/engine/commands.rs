@@ -23,7 +23,7 @@ impl Torrent {
         }
         self.unsaved = true;
         // Files may be put together from others.
-        self.saving.wrote();
+        self.durability.wrote();
         self.select(io);
         self.apply_priorities();
         let done = self.is_done();

@@ -110,7 +110,7 @@ impl Torrent {
         Local {
             info_hash: self.info_hash,
             peer_id: io.peer_id,
-            dht: io.dht_is_active() && !self.is_private(),
+            dht: io.dht.active && !self.is_private(),
             pex: io.config.pex && !self.is_private(),
             listen_port: io.ports().towards(remote.ip()),
             version: &io.config.user_agent,

@@ -11,19 +11,18 @@ use core::net::SocketAddr;
 
 use super::conn::{Conn, Greeting, Holding, Opened};
 use super::counts::Counts;
-use super::member::Member;
 use super::member_id::MemberId;
 use super::prefix::Prefix;
 use super::stream::Stream;
 use crate::{Config, ConnId, TorrentId};
 
-/// Most connections.
-const MAX_CONNS: usize = 1 << 20;
-
 /// Most connections in all.
 pub(super) fn max_conns(config: &Config) -> usize {
     (config.max_connections as usize).min(MAX_CONNS)
 }
+
+/// Most connections.
+const MAX_CONNS: usize = 1 << 20;
 
 #[derive(Debug)]
 struct Slot {
@@ -165,19 +164,12 @@ impl Conns {
         self.half_open
     }
 
-    /// Takes note of the blocks that a member holds, where they may have changed.
-    pub(super) fn settle(&mut self, member: &mut Member) {
-        let now = member.holding();
-        let then = core::mem::replace(&mut member.settled, now);
+    /// Takes note of the blocks that a member with `remote` holds, where they may have changed.
+    pub(super) fn settle(&mut self, remote: SocketAddr, then: &mut Holding, now: Holding) {
+        let then = core::mem::replace(then, now);
         if now != then {
-            self.settled(Prefix::of(member.stream.remote.ip()), then, now);
+            self.settled(Prefix::of(remote.ip()), then, now);
         }
-    }
-
-    /// A member is gone, and its blocks are home.
-    pub(super) fn left(&mut self, member: &Member) {
-        let prefix = Prefix::of(member.stream.remote.ip());
-        self.settled(prefix, member.settled, Holding::default());
     }
 
     fn settled(&mut self, prefix: Prefix, then: Holding, now: Holding) {
@@ -190,11 +182,10 @@ impl Conns {
         self.uploading += u32::from(now.uploads);
     }
 
-    /// How many connections ask for blocks or hold some, and how many blocks are held by the
-    /// others with the prefix of `member`.
-    pub(super) fn uploading_beside(&self, member: &Member) -> (u32, u32) {
-        let held = self.held.of(&Prefix::of(member.stream.remote.ip()));
-        (self.uploading, held - member.settled.blocks)
+    /// How many connections ask for blocks or hold some, and how many blocks are held by those with
+    /// the prefix of `remote`.
+    pub(super) fn uploading_beside(&self, remote: SocketAddr) -> (u32, u32) {
+        (self.uploading, self.held.of(&Prefix::of(remote.ip())))
     }
 
     pub(super) fn get(&self, id: ConnId) -> Option<&Conn> {
@@ -214,14 +205,6 @@ impl Conns {
         let slot = self.slots.get(id.index as usize)?;
         let (remote, _) = slot.used.as_ref()?;
         (slot.generation == id.generation).then_some(*remote)
-    }
-
-    /// The connection in a slot.
-    pub(super) fn at(&self, index: u32) -> Option<ConnId> {
-        let slot = self.slots.get(index as usize)?;
-        let generation = slot.generation;
-        let id = ConnId { index, generation };
-        slot.used.is_some().then_some(id)
     }
 
     /// A stream whose handshakes are under way.
@@ -246,8 +229,11 @@ impl Conns {
         self.used
     }
 
-    /// Whether all counters say what is so, given all `members`. O(connections).
-    pub(super) fn is_counted_right<'a>(&self, members: impl Iterator<Item = &'a Member>) -> bool {
+    /// Whether all counters say what is so, given what each member holds. O(connections).
+    pub(super) fn is_counted_right(
+        &self,
+        members: impl Iterator<Item = (SocketAddr, Holding)>,
+    ) -> bool {
         let mut right = Self::default();
         for (_, remote, conn) in self.iter() {
             right.prefixes.add(Prefix::of(remote.ip()), 1);
@@ -257,9 +243,8 @@ impl Conns {
                 Conn::Member(..) => 0,
             };
         }
-        for member in members {
-            let prefix = Prefix::of(member.stream.remote.ip());
-            right.settled(prefix, Holding::default(), member.holding());
+        for (remote, holding) in members {
+            right.settled(Prefix::of(remote.ip()), Holding::default(), holding);
         }
         self.prefixes == right.prefixes
             && self.held == right.held

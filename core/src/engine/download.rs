@@ -260,7 +260,7 @@ impl Torrent {
         match outcome {
             Outcome::Written { blocks, hasher } => {
                 io.pool.give_all(blocks);
-                self.saving.wrote();
+                self.durability.wrote();
                 if let Some(a) = self.assemblies.get_mut(&piece) {
                     a.wrote(begin, len, hasher);
                 }
@@ -278,7 +278,7 @@ impl Torrent {
 
     /// An op of an assembly that was given up came back.
     pub(super) fn too_late(&mut self, io: &mut Io<'_>, outcome: Outcome) {
-        self.saving.wrote();
+        self.durability.wrote();
         match outcome {
             Outcome::Failed { error, blocks } => {
                 io.pool.give_all(blocks);
@@ -309,7 +309,7 @@ impl Torrent {
             }
         };
         // A write that failed half-way changed the file too.
-        self.saving.wrote();
+        self.durability.wrote();
         self.unsaved = true;
         if let Some(assembly) = self.assemblies.remove(&piece) {
             io.pool.give_all(assembly.abandon());
@@ -366,7 +366,7 @@ impl Torrent {
         let done = picker.is_done();
         let suspected = self.blame.is_suspect(piece);
         self.unsaved = true;
-        self.saving.wrote();
+        self.durability.wrote();
         if suspected {
             self.read_for_blame(io, piece, true);
         }

@@ -64,7 +64,7 @@ impl Torrent {
         }
         let at_rest = self.can_save() && (self.paused || matches!(self.phase, Phase::Failed(_)));
         let stopping = matches!(self.phase, Phase::Stopping(_));
-        let due = at_rest && self.unsaved && self.saving.is_free();
+        let due = at_rest && self.unsaved && self.durability.is_free();
         if !(stopping || due) || io.out.ops.disk_jobs(self.id) > 0 {
             return;
         }

@@ -8,7 +8,6 @@ use rand_core::Rng;
 
 use super::conn::Conn;
 use super::conns::{Conns, max_conns};
-use super::dht;
 use super::member::Member;
 use super::outbox::Outbox;
 use super::stream::Flow;
@@ -19,6 +18,17 @@ use crate::op::Close;
 use crate::peer::PeerConfig;
 use crate::throttle::Throttle;
 use crate::{BlockPool, BlockRef, Caps, Config, ConnId, Instant, Op, Outcome, PeerId, SocketId};
+
+/// What torrents have to know of the DHT.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct DhtState {
+    /// There is one, though its node may not run.
+    pub(super) exists: bool,
+    /// Its node runs.
+    pub(super) active: bool,
+    /// The ports to tell peers, if others reach the node.
+    pub(super) reachable: Option<Ports>,
+}
 
 /// Everything outside a torrent that it may look at or change. A torrent never sees another one:
 /// what concerns others is left in the [`Outbox`], and the engine deals with it before the call ends.
@@ -31,8 +41,7 @@ pub(super) struct Io<'a> {
     pub(super) peer_id: PeerId,
     /// Where streams are accepted.
     pub(super) listening: &'a BTreeMap<SocketId, SocketAddr>,
-    /// `None`: there is no DHT at all.
-    pub(super) dht: Option<&'a dht::Server>,
+    pub(super) dht: DhtState,
     pub(super) pool: &'a mut BlockPool,
     pub(super) throttle: &'a mut Throttle,
     pub(super) conns: &'a mut Conns,
@@ -45,11 +54,6 @@ impl Io<'_> {
     /// The ports that peers are told: where streams are accepted, over each family.
     pub(super) fn ports(&self) -> Ports {
         Ports::bound(self.listening.values())
-    }
-
-    /// Whether the DHT node runs.
-    pub(super) fn dht_is_active(&self) -> bool {
-        self.dht.is_some_and(|server| server.active().is_some())
     }
 
     /// Most connections in all.
@@ -69,8 +73,15 @@ impl Io<'_> {
     /// Something was done with a peer: takes note of the blocks that it holds, and puts its stream
     /// on the list for the driver if there is news.
     pub(super) fn refresh(&mut self, member: &mut Member) {
-        self.conns.settle(member);
+        self.settle(member);
         member.stream.refresh(self.out);
+    }
+
+    /// Takes note of the blocks that a peer holds.
+    pub(super) fn settle(&mut self, member: &mut Member) {
+        let now = member.holding();
+        self.conns
+            .settle(member.stream.remote, &mut member.settled, now);
     }
 
     /// What bytes pass through.

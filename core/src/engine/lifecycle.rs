@@ -7,14 +7,14 @@ use alloc::{
 };
 
 use super::deadlines::Deadlines;
-use super::dht::PeerSearch;
+use super::durability::Durability;
 use super::event::Changes;
 use super::fetch::Fetch;
 use super::io::Io;
 use super::member::Members;
 use super::ops::{DiskJob, Purpose};
 use super::resume::Record;
-use super::saving::Saving;
+use super::search::PeerSearch;
 use super::status::FilePriority;
 use super::swarm::Swarm;
 use super::timers::{Timer, TorrentTimer};
@@ -54,8 +54,8 @@ impl Torrent {
         };
         let mut announcer = Announcer::new(&mut cx!(io), info_hash, &add.trackers, announce);
         let private = matches!(&add.source, Source::Info(info) if info.private());
-        let dht_up = io.dht_is_active();
-        if io.dht.is_some() && !private {
+        let dht_up = io.dht.active;
+        if io.dht.exists && !private {
             announcer.add_dht(&mut cx!(io), dht_up);
         }
         if let Some(record) = &resume {
@@ -108,7 +108,7 @@ impl Torrent {
             failing: None,
             files: Vec::new(),
             unsaved: false,
-            saving: Saving::new(),
+            durability: Durability::new(),
             wanted: 0,
             downloaded: 0,
             uploaded: 0,
@@ -207,7 +207,8 @@ impl Torrent {
             self.check(io, halted);
             return;
         }
-        let anew = vanished || self.saving.lost || self.selection.failed || self.claim == Held::No;
+        let anew =
+            vanished || self.durability.lost || self.selection.failed || self.claim == Held::No;
         match (&self.picker, self.info.clone()) {
             (Some(_), Some(_)) if anew => {
                 self.reopen(io, "its files are opened anew");

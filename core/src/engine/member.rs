@@ -9,7 +9,7 @@ use core::net::SocketAddr;
 
 use super::conn::{Greeting, Holding, Opened};
 use super::counts::Counts;
-use super::member_id::{MemberId, index_of};
+use super::member_id::MemberId;
 use super::prefix::Prefix;
 use super::status::PeerSource;
 use super::stream::Stream;
@@ -174,10 +174,7 @@ impl Members {
             self.slots.len() as u32 - 1
         });
         let (generation, slot) = &mut self.slots[index as usize];
-        let id = MemberId {
-            index,
-            generation: *generation,
-        };
+        let id = MemberId::new(index, *generation);
         *slot = Some(Box::new(make(id)));
         self.used += 1;
         id
@@ -186,10 +183,10 @@ impl Members {
     /// Frees a slot; its name is stale from here on.
     pub(super) fn remove(&mut self, id: MemberId) -> Option<Box<Member>> {
         self.get(id)?;
-        let (generation, slot) = self.slots.get_mut(id.index as usize)?;
+        let (generation, slot) = self.slots.get_mut(id.index())?;
         *generation = generation.wrapping_add(1);
         let member = slot.take()?;
-        self.free.push(id.index);
+        self.free.push(id.index() as u32);
         self.used -= 1;
         self.prefixes
             .remove(&Prefix::of(member.stream.remote.ip()), 1);
@@ -197,20 +194,20 @@ impl Members {
     }
 
     pub(super) fn get(&self, id: MemberId) -> Option<&Member> {
-        let (generation, member) = self.slots.get(id.index as usize)?;
-        member.as_deref().filter(|_| *generation == id.generation)
+        let (generation, member) = self.slots.get(id.index())?;
+        member.as_deref().filter(|_| *generation == id.generation())
     }
 
     pub(super) fn get_mut(&mut self, id: MemberId) -> Option<&mut Member> {
-        let (generation, member) = self.slots.get_mut(id.index as usize)?;
+        let (generation, member) = self.slots.get_mut(id.index())?;
         member
             .as_deref_mut()
-            .filter(|_| *generation == id.generation)
+            .filter(|_| *generation == id.generation())
     }
 
     /// The peer that the picker knows by `key`.
     pub(super) fn by_key(&self, key: PeerKey) -> Option<&Member> {
-        let (_, member) = self.slots.get(index_of(key))?;
+        let (_, member) = self.slots.get(MemberId::slot(key))?;
         member.as_deref().filter(|member| member.id.key() == key)
     }
 

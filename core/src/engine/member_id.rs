@@ -1,4 +1,4 @@
-//! The names of a torrent's peers.
+//! Names of the peers of a torrent.
 
 use crate::torrent::picker::PeerKey;
 
@@ -9,16 +9,31 @@ const KEY_BITS: u32 = 20;
 /// Names one peer of a torrent; a stale name is recognised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct MemberId {
-    pub(super) index: u32,
-    pub(super) generation: u32,
-}
-
-/// The slot of the peer that the picker calls by this name.
-pub(super) const fn index_of(key: PeerKey) -> usize {
-    (key & ((1 << KEY_BITS) - 1)) as usize
+    index: u32,
+    generation: u32,
 }
 
 impl MemberId {
+    /// The user of a slot.
+    pub(super) const fn new(index: u32, generation: u32) -> Self {
+        Self { index, generation }
+    }
+
+    /// Its slot.
+    pub(super) const fn index(self) -> usize {
+        self.index as usize
+    }
+
+    /// How many had the slot before.
+    pub(super) const fn generation(self) -> u32 {
+        self.generation
+    }
+
+    /// The slot that the picker's name stands for.
+    pub(super) const fn slot(key: PeerKey) -> usize {
+        (key & ((1 << KEY_BITS) - 1)) as usize
+    }
+
     /// The picker's name for it.
     pub(super) const fn key(self) -> PeerKey {
         (self.generation & 0x1ff) << KEY_BITS | (self.index & ((1 << KEY_BITS) - 1))
@@ -27,9 +42,6 @@ impl MemberId {
     /// One that stands for the peer number `n` in a test.
     #[cfg(test)]
     pub(super) const fn numbered(n: u32) -> Self {
-        Self {
-            index: n,
-            generation: 0,
-        }
+        Self::new(n, 0)
     }
 }

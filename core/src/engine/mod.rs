@@ -115,6 +115,8 @@ mod counts;
 mod deadlines;
 mod dht;
 mod download;
+mod durability;
+mod end;
 mod ending;
 mod event;
 mod fetch;
@@ -133,6 +135,7 @@ mod request;
 mod resume;
 mod rounds;
 mod saving;
+mod search;
 mod snapshots;
 mod status;
 mod stream;
@@ -164,7 +167,7 @@ pub use status::{
 };
 
 use self::conns::Conns;
-use self::io::Io;
+use self::io::{DhtState, Io};
 use self::ops::Purpose;
 use self::outbox::Outbox;
 use self::sweep::{Sweep, Why};
@@ -490,7 +493,10 @@ impl Engine {
             peer_config: &self.peer_config,
             peer_id: self.peer_id,
             listening: &self.listening,
-            dht: self.dht.as_deref(),
+            dht: self
+                .dht
+                .as_deref()
+                .map_or_else(DhtState::default, dht::Server::state_for_torrents),
             pool: &mut self.pool,
             throttle: &mut self.throttle,
             conns: &mut self.conns,

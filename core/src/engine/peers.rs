@@ -1,12 +1,13 @@
 //! Peers: how connections begin, what their messages mean for a torrent, how they end.
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::conn::{Conn, Opened};
+use super::conn::{Conn, Holding, Opened};
 use super::cx;
+use super::end::End;
 use super::event::{Changes, Level, What};
 use super::io::Io;
 use super::member::Member;
@@ -17,10 +18,10 @@ use super::timers::{Timer, TorrentTimer};
 use super::torrent::Phase;
 use super::torrent::{Torrent, Wants};
 use crate::op::Close;
-use crate::peer::{Blame, PeerEvent, PeerFault};
+use crate::peer::{Blame, PeerEvent};
 use crate::throttle::Direction;
 use crate::wire::peer::allowed_fast_set;
-use crate::{Bitfield, CloseReason, ConnId, EncryptionPolicy, Op, PeerId};
+use crate::{Bitfield, ConnId, EncryptionPolicy, Op, PeerId};
 
 /// A connection that moved nothing has worked all the same if it held for so long.
 const WORKED: Duration = Duration::from_secs(60);
@@ -28,45 +29,6 @@ const WORKED: Duration = Duration::from_secs(60);
 const MAX_DEPARTED: usize = 64;
 /// Pieces a choked peer may fetch (BEP 6 suggests 10).
 const ALLOWED_FAST: usize = 5;
-
-/// Why a connection ended.
-#[derive(Debug)]
-pub(super) enum End {
-    /// The stream did.
-    Stream(CloseReason),
-    /// The peer broke the protocol, or took too long.
-    Fault(PeerFault),
-    /// We have no use for it, and say why.
-    Finished(&'static str),
-    /// Its torrent is at rest.
-    Resting(&'static str),
-    /// It sent bad data.
-    Banned,
-}
-
-impl End {
-    /// How its stream is closed.
-    pub(super) const fn how(&self) -> Close {
-        match self {
-            Self::Finished(_) | Self::Resting(_) => Close::Flush,
-            Self::Stream(_) | Self::Fault(_) | Self::Banned => Close::Abort,
-        }
-    }
-
-    fn reason(&self) -> String {
-        match self {
-            Self::Stream(CloseReason::Eof) => "closed by the peer".into(),
-            Self::Stream(CloseReason::Reset) => "reset by the peer".into(),
-            Self::Stream(CloseReason::Refused) => "connection refused".into(),
-            Self::Stream(CloseReason::TimedOut) => "no answer".into(),
-            Self::Stream(CloseReason::Unreachable) => "no route".into(),
-            Self::Stream(CloseReason::Io) => "I/O error".into(),
-            Self::Fault(fault) => fault.to_string(),
-            Self::Finished(why) | Self::Resting(why) => (*why).into(),
-            Self::Banned => "banned".into(),
-        }
-    }
-}
 
 impl Torrent {
     // ---- messages ----
@@ -227,7 +189,7 @@ impl Torrent {
             return;
         }
         // Only one that others reach is worth telling of.
-        let dht_ports = io.dht.and_then(super::dht::Server::reachable_ports);
+        let dht_ports = io.dht.reachable;
         let bucket = io.throttle.add(self.bucket);
         let (now, members) = (io.now, &mut self.members);
         let mut id = None;
@@ -504,7 +466,9 @@ impl Torrent {
         };
         let conn = member.stream.id;
         io.conns.remove(conn);
-        io.conns.left(&member);
+        let then = &mut member.settled;
+        io.conns
+            .settle(member.stream.remote, then, Holding::default());
         io.out.timers.set(Timer::Conn(conn), None);
         io.throttle.remove(io.now, member.bucket);
         let peer = &mut member.stream.peer;

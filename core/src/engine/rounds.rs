@@ -5,10 +5,10 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::cx;
+use super::end::End;
 use super::io::Io;
 use super::member::Member;
 use super::member_id::MemberId;
-use super::peers::End;
 use super::swarm::Origin;
 use super::timers::{Timer, TorrentTimer};
 use super::torrent::{Phase, Torrent, Wants};

@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use super::conn::Conn;
 use super::status::{EngineStatus, FileStatus, PeerStatus, TorrentStatus};
-use super::torrent::Torrent;
+use super::torrent::{Torrent, bytes_in};
 use super::{Engine, FilePriority};
 use crate::metainfo::{FileKind, Info};
 use crate::peer::crypto::StreamEncryption;
@@ -216,14 +216,4 @@ impl Engine {
             notices_lost: self.out.lost,
         }
     }
-}
-
-/// Bytes in the pieces of a set.
-pub(super) fn bytes_in(info: &Info, have: &Bitfield) -> u64 {
-    let Some(last) = info.piece_count().checked_sub(1) else {
-        return 0;
-    };
-    let full = u64::from(have.count()) * u64::from(info.piece_len());
-    let short = u64::from(info.piece_len() - info.piece_size(last));
-    full - if have.get(last) { short } else { 0 }
 }

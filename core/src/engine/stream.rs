@@ -7,7 +7,7 @@ use super::outbox::Outbox;
 use super::timers::Timer;
 use super::{Interest, ReadBufs, WriteBufs};
 use crate::peer::Peer;
-use crate::throttle::{BucketId, Direction, Throttle};
+use crate::throttle::{BucketId, Direction, Throttle, Waiter};
 use crate::torrent::pace::Pace;
 use crate::{BlockPool, ConnId, Instant};
 
@@ -120,7 +120,8 @@ impl Stream {
                 };
                 self.peer.read_control(flow.pool, free as usize, out);
                 if out.is_empty() {
-                    flow.throttle.wait(flow.now, bucket, way, self.id.index);
+                    flow.throttle
+                        .wait(flow.now, bucket, way, Waiter::Conn(self.id));
                     flow.rearm_throttle();
                 }
                 return;
@@ -186,7 +187,7 @@ impl Stream {
                     let pace = pace.filter(|_| self.peer.queued_payload() > 0);
                     let turn = pace.map_or(0, Pace::stint);
                     flow.throttle
-                        .wait_long(flow.now, bucket, way, self.id.index, turn);
+                        .wait_long(flow.now, bucket, way, Waiter::Conn(self.id), turn);
                     flow.rearm_throttle();
                     return;
                 }

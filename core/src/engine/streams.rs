@@ -3,8 +3,7 @@
 use core::net::SocketAddr;
 
 use super::conn::{Conn, Greeting, Opened};
-use super::dht::THROTTLE_TOKEN;
-use super::peers::End;
+use super::end::End;
 use super::stream::{Flow, Stream};
 use super::swarm::canonical;
 use super::timers::Timer;
@@ -12,6 +11,7 @@ use super::{Engine, Interest, ReadBufs, Stop, WriteBufs, cx};
 use crate::op::Close;
 use crate::peer::crypto::Encryption;
 use crate::peer::{Blame, Peer, PeerEvent};
+use crate::throttle::Waiter;
 use crate::{CloseReason, ConnId, EncryptionPolicy, InfoHash, Instant};
 
 /// Free blocks that are worth waking a waiting connection for.
@@ -280,19 +280,19 @@ impl Engine {
 
     /// Rate buckets have refilled: those that waited may go on.
     pub(super) fn throttle_ready(&mut self) {
-        while let Some((index, direction)) = self.throttle.poll_ready(self.now) {
-            if index == THROTTLE_TOKEN {
-                if let Some(server) = &mut self.dht {
-                    server.throttle_ready();
+        while let Some((waiter, direction)) = self.throttle.poll_ready(self.now) {
+            match waiter {
+                Waiter::Dht => {
+                    if let Some(server) = &mut self.dht {
+                        server.throttle_ready();
+                    }
                 }
-                continue;
-            }
-            let Some(id) = self.conns.at(index) else {
-                continue;
-            };
-            if let Some((stream, flow)) = self.stream(id) {
-                stream.throttle_ready(direction);
-                stream.refresh(flow.out);
+                Waiter::Conn(id) => {
+                    if let Some((stream, flow)) = self.stream(id) {
+                        stream.throttle_ready(direction);
+                        stream.refresh(flow.out);
+                    }
+                }
             }
         }
         let at = self.throttle.poll_timeout();

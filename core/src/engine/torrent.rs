@@ -12,7 +12,7 @@ use core::net::SocketAddr;
 
 use super::assembly::Assembly;
 use super::deadlines::Deadlines;
-use super::dht::PeerSearch;
+use super::durability::Durability;
 use super::event::Changes;
 use super::fetch::Fetch;
 use super::io::Io;
@@ -20,8 +20,7 @@ use super::member::Members;
 use super::member_id::MemberId;
 use super::ops::DiskJob;
 use super::resume::Record;
-use super::saving::Saving;
-use super::snapshots::bytes_in;
+use super::search::PeerSearch;
 use super::status::{FilePriority, State};
 use super::swarm::Swarm;
 use super::timers::TorrentTimer;
@@ -194,7 +193,7 @@ pub(super) struct Torrent {
     pub(super) files: Vec<Option<FileStat>>,
     /// Something changed since the last record.
     pub(super) unsaved: bool,
-    pub(super) saving: Saving,
+    pub(super) durability: Durability,
 
     /// Bytes of the wanted pieces.
     pub(super) wanted: u64,
@@ -430,4 +429,14 @@ impl Torrent {
     pub(super) fn is_full(&self, config: &Config) -> bool {
         self.members.len() >= config.max_connections_per_torrent as usize
     }
+}
+
+/// Bytes in the pieces of a set.
+pub(super) fn bytes_in(info: &Info, have: &Bitfield) -> u64 {
+    let Some(last) = info.piece_count().checked_sub(1) else {
+        return 0;
+    };
+    let full = u64::from(have.count()) * u64::from(info.piece_len());
+    let short = u64::from(info.piece_len() - info.piece_size(last));
+    full - if have.get(last) { short } else { 0 }
 }

@@ -122,8 +122,9 @@ impl Torrent {
         let Some(member) = self.members.get_mut(id) else {
             return usize::MAX;
         };
-        io.conns.settle(member);
-        let (peers, neighbours) = io.conns.uploading_beside(member);
+        io.settle(member);
+        let (peers, all) = io.conns.uploading_beside(member.stream.remote);
+        let neighbours = all - member.settled.blocks;
         let part = cap / SHARED / peers.max(1) as usize;
         part.min((cap / ONE_ADDRESS).saturating_sub(neighbours as usize))
             .max(1)

@@ -20,7 +20,7 @@ mod tests;
 use alloc::{collections::BTreeSet, vec, vec::Vec};
 use core::time::Duration;
 
-use crate::Instant;
+use crate::{ConnId, Instant};
 
 /// What one turn grants at most: one block, so that turns change often even at low rates.
 pub const QUANTUM: u32 = 16 * 1024;
@@ -97,7 +97,7 @@ struct Bucket {
     waits: Option<(u64, u32)>,
     /// The ticket of its longer turn, and the bytes that are left of it.
     turn: Option<(u64, u64)>,
-    token: u32,
+    waiter: Option<Waiter>,
 }
 
 impl Bucket {
@@ -181,6 +181,15 @@ struct Node {
     children: u32,
     /// By [`Direction`].
     ways: [Bucket; 2],
+}
+
+/// Who waits for a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiter {
+    /// A stream.
+    Conn(ConnId),
+    /// The datagrams of the DHT.
+    Dht,
 }
 
 /// The tree of limits.
@@ -398,10 +407,10 @@ impl Throttle {
 
     // ---- waiting ----
 
-    /// Queues `node` for a turn in one direction; [`Throttle::poll_ready`] names `token` when it
-    /// has come. A node that waits already keeps its place.
-    pub fn wait(&mut self, now: Instant, node: BucketId, dir: Direction, token: u32) {
-        self.wait_long(now, node, dir, token, 0);
+    /// Queues `node` for a turn in one direction; [`Throttle::poll_ready`] names `waiter` when
+    /// it has come. A node that waits already keeps its place.
+    pub fn wait(&mut self, now: Instant, node: BucketId, dir: Direction, waiter: Waiter) {
+        self.wait_long(now, node, dir, waiter, 0);
     }
 
     /// The same for a node that keeps its place, whenever it waits again, until `turn` bytes have
@@ -412,12 +421,12 @@ impl Throttle {
         now: Instant,
         node: BucketId,
         dir: Direction,
-        token: u32,
+        waiter: Waiter,
         turn: u64,
     ) {
         let next = self.ticket;
         let way = self.way_mut(node.0, dir);
-        way.token = token;
+        way.waiter = Some(waiter);
         if way.waits.is_none() {
             let begun = way.turn;
             let bucket = self.slowest(now, node.0, dir);
@@ -457,7 +466,7 @@ impl Throttle {
     }
 
     /// The next whose turn it is. A grant is held for it: [`Throttle::available`] tells how much.
-    pub fn poll_ready(&mut self, now: Instant) -> Option<(u32, Direction)> {
+    pub fn poll_ready(&mut self, now: Instant) -> Option<(Waiter, Direction)> {
         loop {
             let &(at, bucket, dir) = self.due.first()?;
             if at > now {
@@ -472,7 +481,7 @@ impl Throttle {
             // this one not ready, which is then due later.
             let slowest = self.slowest(now, node, dir);
             if self.way(slowest, dir).is_ready(now) {
-                return Some((self.grant(now, node, dir), dir));
+                return Some((self.grant(now, node, dir)?, dir));
             }
             self.enqueue(now, node, dir, slowest);
         }
@@ -536,8 +545,8 @@ impl Throttle {
         }
     }
 
-    /// Ends a wait with a grant; returns the token.
-    fn grant(&mut self, now: Instant, node: u32, dir: Direction) -> u32 {
+    /// Ends a wait with a grant; returns who waited.
+    fn grant(&mut self, now: Instant, node: u32, dir: Direction) -> Option<Waiter> {
         if let Some((ticket, bucket)) = self.way(node, dir).waits {
             self.way_mut(bucket, dir).long_next = ticket < LONG;
         }
@@ -545,7 +554,7 @@ impl Throttle {
         self.revoke(now, node, dir);
         let way = self.way(node, dir);
         if !way.limited {
-            return way.token;
+            return way.waiter;
         }
         let least = self.path(node).map(|n| self.way(n, dir).quantum()).min();
         let bytes = least.unwrap_or(0) as u32;
@@ -553,14 +562,14 @@ impl Throttle {
         let way = self.way_mut(node, dir);
         way.credit = bytes;
         way.lapses = Some(at);
-        let token = way.token;
+        let waiter = way.waiter;
         self.grants.insert((at, node, dir));
         let mut n = node;
         loop {
             self.way_mut(n, dir).held += u64::from(bytes);
             self.schedule(now, n, dir);
             if n == 0 {
-                return token;
+                return waiter;
             }
             n = self.nodes[n as usize].parent;
         }

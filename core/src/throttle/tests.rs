@@ -7,6 +7,18 @@ fn at(micros: u64) -> Instant {
     Instant::from_micros(1 + micros)
 }
 
+fn waiter(index: u32) -> Waiter {
+    let generation = 0;
+    Waiter::Conn(ConnId { index, generation })
+}
+
+fn number(waiter: Waiter) -> usize {
+    match waiter {
+        Waiter::Conn(conn) => conn.index as usize,
+        Waiter::Dht => panic!("nobody of this kind waits"),
+    }
+}
+
 fn rate_from(n: u8) -> Option<u64> {
     match n % 8 {
         0 | 1 => None,
@@ -19,18 +31,18 @@ fn rate_from(n: u8) -> Option<u64> {
 /// returns what passed: (when, node, bytes).
 fn run(throttle: &mut Throttle, hungry: &[BucketId], end: u64) -> Vec<(Instant, BucketId, u32)> {
     let mut passed = Vec::new();
-    for (token, &node) in hungry.iter().enumerate() {
-        throttle.wait(at(0), node, Down, token as u32);
+    for (n, &node) in hungry.iter().enumerate() {
+        throttle.wait(at(0), node, Down, waiter(n as u32));
     }
     let mut now = at(0);
     loop {
-        while let Some((token, _)) = throttle.poll_ready(now) {
-            let node = hungry[token as usize];
+        while let Some((ready, _)) = throttle.poll_ready(now) {
+            let node = hungry[number(ready)];
             let bytes = throttle.available(now, node, Down, 50_000);
             assert!(bytes > 0, "a turn without bytes");
             throttle.consume(now, node, Down, bytes);
             passed.push((now, node, bytes));
-            throttle.wait(now, node, Down, token);
+            throttle.wait(now, node, Down, ready);
             if passed.len() > 20_000 {
                 return passed;
             }
@@ -60,7 +72,7 @@ fn what_is_given_back_is_there_for_others_at_once() {
     let peers: Vec<_> = (0..3).map(|_| throttle.add(BucketId::ROOT)).collect();
     // Two turns are all that the bucket holds, and these pass one short message each.
     for &peer in &peers[..2] {
-        throttle.wait(at(0), peer, Up, 0);
+        throttle.wait(at(0), peer, Up, waiter(0));
         assert!(throttle.poll_ready(at(0)).is_some());
         throttle.consume(at(0), peer, Up, 17);
     }
@@ -100,13 +112,13 @@ fn run_long_from(
 ) -> Vec<(usize, u32)> {
     let mut passed = Vec::new();
     let wait = |throttle: &mut Throttle, now, n: usize| {
-        throttle.wait_long(now, hungry[n].0, Up, n as u32, hungry[n].1);
+        throttle.wait_long(now, hungry[n].0, Up, waiter(n as u32), hungry[n].1);
     };
     (0..hungry.len()).for_each(|n| wait(throttle, at(start), n));
     let mut now = at(start);
     while now <= at(end) {
-        while let Some((token, _)) = throttle.poll_ready(now) {
-            let n = token as usize;
+        while let Some((ready, _)) = throttle.poll_ready(now) {
+            let n = number(ready);
             let bytes = throttle.available(now, hungry[n].0, Up, QUANTUM);
             throttle.consume(now, hungry[n].0, Up, bytes);
             passed.push((n, bytes));
@@ -192,9 +204,9 @@ fn a_newcomer_does_not_overtake_those_who_wait() {
     let all = throttle.available(at(0), a, Down, u32::MAX);
     assert_eq!(u64::from(all), burst(100_000));
     throttle.consume(at(0), a, Down, all);
-    throttle.wait(at(0), a, Down, 1);
+    throttle.wait(at(0), a, Down, waiter(1));
     assert_eq!(throttle.available(at(5_000_000), b, Down, 1000), 0);
-    assert_eq!(throttle.poll_ready(at(5_000_000)), Some((1, Down)));
+    assert_eq!(throttle.poll_ready(at(5_000_000)), Some((waiter(1), Down)));
     assert!(throttle.available(at(5_000_000), a, Down, 1000) == 1000);
 }
 
@@ -206,13 +218,13 @@ fn rate_zero_passes_nothing_and_sets_no_timer() {
     throttle.set_rate(at(0), group, Up, Some(0));
     assert_eq!(throttle.available(at(9), peer, Up, 100), 0);
     assert_eq!(throttle.available(at(9), peer, Down, 100), 100);
-    throttle.wait(at(9), peer, Up, 3);
+    throttle.wait(at(9), peer, Up, waiter(3));
     assert_eq!(throttle.poll_timeout(), None);
     assert_eq!(throttle.poll_ready(at(1 << 40)), None);
     // Lifting the stop wakes who waits.
     throttle.set_rate(at(1 << 40), group, Up, None);
     assert_eq!(throttle.poll_timeout(), Some(at(1 << 40)));
-    assert_eq!(throttle.poll_ready(at(1 << 40)), Some((3, Up)));
+    assert_eq!(throttle.poll_ready(at(1 << 40)), Some((waiter(3), Up)));
     assert_eq!(
         throttle.available(at(1 << 40), peer, Up, u32::MAX),
         u32::MAX
@@ -225,16 +237,16 @@ fn a_grant_that_is_not_used_goes_to_the_next() {
     throttle.set_rate(at(0), BucketId::ROOT, Down, Some(8000));
     let peers = [1, 2, 3].map(|token| {
         let peer = throttle.add(BucketId::ROOT);
-        throttle.wait(at(0), peer, Down, token);
+        throttle.wait(at(0), peer, Down, waiter(token));
         peer
     });
-    assert_eq!(throttle.poll_ready(at(0)), Some((1, Down)));
-    assert_eq!(throttle.poll_ready(at(0)), Some((2, Down)));
+    assert_eq!(throttle.poll_ready(at(0)), Some((waiter(1), Down)));
+    assert_eq!(throttle.poll_ready(at(0)), Some((waiter(2), Down)));
     // The grants fill the bucket: nothing for the third until they lapse.
     assert_eq!(throttle.poll_ready(at(0)), None);
     let next = throttle.poll_timeout().unwrap();
     assert_eq!(next, at(0) + HOLD);
-    assert_eq!(throttle.poll_ready(next), Some((3, Down)));
+    assert_eq!(throttle.poll_ready(next), Some((waiter(3), Down)));
     assert_eq!(
         peers.map(|p| throttle.available(next, p, Down, 4096)),
         [2048, 2048, 4096]
@@ -248,16 +260,16 @@ fn removing_a_node_frees_what_it_held_and_lifts_its_children() {
     let group = throttle.add(BucketId::ROOT);
     throttle.set_rate(at(0), group, Down, Some(0));
     let (a, b) = (throttle.add(group), throttle.add(BucketId::ROOT));
-    throttle.wait(at(0), a, Down, 1);
+    throttle.wait(at(0), a, Down, waiter(1));
     assert_eq!(throttle.poll_ready(at(0)), None);
     let all = throttle.available(at(0), b, Down, u32::MAX);
     throttle.consume(at(0), b, Down, all - 2048);
-    throttle.wait(at(0), b, Down, 2);
-    assert_eq!(throttle.poll_ready(at(0)), Some((2, Down)));
+    throttle.wait(at(0), b, Down, waiter(2));
+    assert_eq!(throttle.poll_ready(at(0)), Some((waiter(2), Down)));
     throttle.remove(at(0), group);
     assert_eq!(throttle.poll_ready(at(0)), None);
     throttle.remove(at(0), b);
-    assert_eq!(throttle.poll_ready(at(0)), Some((1, Down)));
+    assert_eq!(throttle.poll_ready(at(0)), Some((waiter(1), Down)));
 }
 
 #[derive(Clone, Debug)]
@@ -316,7 +328,7 @@ quickcheck! {
                         i = nodes[i].1;
                     }
                 }
-                Action::Wait(n) => throttle.wait(now, pick(n).0, Down, 0),
+                Action::Wait(n) => throttle.wait(now, pick(n).0, Down, waiter(0)),
                 Action::Cancel(n) => throttle.cancel_wait(now, pick(n).0, Down),
                 Action::Ready => {
                     while throttle.poll_ready(now).is_some() {}
@@ -366,12 +378,12 @@ fn a_turn_waits_for_every_bucket_on_the_path() {
         throttle.consume(at(0), node, Down, all);
     }
     // Its own bucket has a block for it after 31.25 ms; just before, the root's is emptied.
-    throttle.wait(at(0), b, Down, 7);
+    throttle.wait(at(0), b, Down, waiter(7));
     let all = throttle.available(at(30_000), a, Down, u32::MAX);
     assert!(all > QUANTUM);
     throttle.consume(at(30_000), a, Down, all);
     assert_eq!(throttle.poll_ready(at(32_000)), None, "2 KiB are there");
-    assert_eq!(throttle.poll_ready(at(46_000)), Some((7, Down)));
+    assert_eq!(throttle.poll_ready(at(46_000)), Some((waiter(7), Down)));
 }
 
 #[test]

@@ -12,10 +12,10 @@ mod tracker;
 use alloc::{boxed::Box, collections::VecDeque, string::String};
 
 pub use status::{DhtNodeError, DhtStatus, StatValue, ThrottleInUse};
-pub(super) use tracker::PeerSearch;
 
 use self::sockets::Sockets;
 use super::event::{Level, What};
+use super::io::DhtState;
 use super::ops::Purpose;
 use super::sweep::Why;
 use super::timers::Timer;
@@ -24,15 +24,12 @@ use super::{Engine, cx};
 use crate::dht::service::Wanted;
 use crate::dht::{DhtEvent, DhtLog, Saved, Service, ServiceConfig, ServiceEvent};
 use crate::metainfo::HostPort;
-use crate::net::Ports;
-use crate::throttle::{BucketId, Direction, Throttle};
+use crate::throttle::{BucketId, Direction, Throttle, Waiter};
 use crate::{
     Caps, Config, Cx, DhtMode, Handled, Instant, Machine, Op, Outcome, RecvMeta, TorrentId,
     Transmit,
 };
 
-/// Names the DHT at the rate limit, as the throttle's token: no connection has this number.
-pub(super) const THROTTLE_TOKEN: u32 = u32::MAX;
 /// The bytes that a datagram is assumed to need of the rate limit: the largest that the node usually sends.
 const DATAGRAM: u32 = 600;
 /// First byte of every message of the DHT: it is a dictionary.
@@ -114,9 +111,13 @@ impl Server {
         self.service.ports()?.any()
     }
 
-    /// The ports to tell peers, if others reach them.
-    pub(super) fn reachable_ports(&self) -> Option<Ports> {
-        self.service.reachable_ports()
+    /// What torrents have to know.
+    pub(super) fn state_for_torrents(&self) -> DhtState {
+        DhtState {
+            exists: true,
+            active: self.active().is_some(),
+            reachable: self.service.reachable_ports(),
+        }
     }
 
     /// Whether datagrams wait that may leave.
@@ -163,7 +164,7 @@ impl Server {
         }
         if throttle.available(cx.now, self.bucket, Direction::Up, DATAGRAM) == 0 {
             self.throttled = true;
-            throttle.wait(cx.now, self.bucket, Direction::Up, THROTTLE_TOKEN);
+            throttle.wait(cx.now, self.bucket, Direction::Up, Waiter::Dht);
             return None;
         }
         let transmit = self.service.poll_transmit(cx, buf);

@@ -13,25 +13,13 @@ use super::super::torrent::{Torrent, Wants};
 use super::super::{Engine, cx};
 use super::Owner;
 use crate::TorrentId;
-use crate::dht::{Announce, Cause, Failure, Goal, LookupId, LookupReport};
+use crate::dht::{Announce, Goal, LookupId, LookupReport};
 use crate::net::Ports;
 use crate::tracker::{DhtFound, DhtProgress, DhtState, QueryKey, SERVER_DOWN, TrackerStatus};
 use crate::wire::tracker::TrackerError;
 
 /// How long after a tracker's answer it is looked whether there are enough peers (rTorrent's).
 const ENOUGH_AFTER: Duration = Duration::from_secs(10);
-
-/// A torrent's search, and what came of the last one.
-#[derive(Debug, Default)]
-pub(in super::super) struct PeerSearch {
-    /// What the announcer waits for.
-    key: Option<QueryKey>,
-    /// Under way; without it, `key` waits for its turn.
-    lookup: Option<LookupId>,
-    replied: u32,
-    contacted: u32,
-    failure: Option<(Failure, Cause)>,
-}
 
 impl Engine {
     /// Gives a torrent its pseudo-tracker, or takes it away: private torrents have none.

@@ -199,7 +199,7 @@ impl Torrent {
         let least = if force || scarce {
             1
         } else {
-            io.config.write_run.max(1) as usize
+            io.setup.config.write_run.max(1) as usize
         };
         let at = info.piece_offset(piece);
         match assembly.step(least, MAX_RUN) {

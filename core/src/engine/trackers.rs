@@ -1,6 +1,6 @@
 //! Trackers: queries become HTTP ops or UDP transactions, answers become peers.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
@@ -10,37 +10,60 @@ use super::timers::{Timer, TorrentTimer};
 use super::torrent::Wants;
 use super::{Engine, cx, swarm};
 use crate::http::Origin;
-use crate::net::{Family, Ports};
+use crate::net::Family;
 use crate::op::HttpRequest;
 use crate::scope::{Scope, is_unicast};
-use crate::tracker::{DHT_URL, Query, QueryKey, QueryKind, Stats, TrackerEvent, TrackerId};
+use crate::tracker::{
+    AnnounceConfig, DHT_URL, Query, QueryId, QueryKey, QueryKind, Stats, TrackerEvent, TrackerId,
+    UdpConfig, UdpTrackers,
+};
 use crate::wire::tracker::{Crypto, Scheme, TrackerError, encoded, http, parse_url};
-use crate::{DhtMode, EncryptionPolicy, Machine, Op, Outcome, TorrentId};
+use crate::{Config, DhtMode, EncryptionPolicy, Machine, Op, Outcome, TorrentId};
 
 /// How long an HTTP tracker may take.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Queries to trackers that are under way.
+#[derive(Debug)]
+pub(super) struct Trackers {
+    pub(super) udp: UdpTrackers,
+    /// Transactions with UDP trackers.
+    asked: BTreeMap<QueryId, (TorrentId, QueryKey)>,
+    /// Queries to UDP trackers whose names are being looked up.
+    resolving: BTreeMap<(TorrentId, QueryKey), Query>,
+}
+
+impl Trackers {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            udp: UdpTrackers::new(udp_config(config)),
+            asked: BTreeMap::new(),
+            resolving: BTreeMap::new(),
+        }
+    }
+}
 
 impl Engine {
     /// Sends what is due to a torrent's trackers and reports what they said.
     pub(super) fn pump_trackers(&mut self, id: TorrentId) {
         // Without its port an announce would be of no use to anybody.
-        if self.binding > 0 {
+        if self.endpoints.binding > 0 {
             return;
         }
-        let crypto = match self.config.encryption {
+        let crypto = match self.setup.config.encryption {
             EncryptionPolicy::Off => Crypto::Plain,
             EncryptionPolicy::Allowed | EncryptionPolicy::Preferred => Crypto::Supported,
             EncryptionPolicy::Required => Crypto::Required,
         };
         loop {
-            let ports = Ports::bound(self.listening.values());
+            let ports = self.endpoints.ports();
             let Some(t) = self.torrents.get_mut(&id) else {
                 return;
             };
-            let numwant = if t.is_full(&self.config) {
+            let numwant = if t.is_full(&self.setup.config) {
                 0
             } else {
-                self.config.numwant
+                self.setup.config.numwant
             };
             let stats = Stats {
                 uploaded: t.uploaded,
@@ -48,8 +71,8 @@ impl Engine {
                 left: t.left(),
                 partial: t.is_partial_seed(),
                 ports,
-                peer_id: self.peer_id,
-                key: self.tracker_key,
+                peer_id: self.setup.peer_id,
+                key: self.setup.tracker_key,
                 numwant: Some(numwant),
                 crypto,
                 ipv4: None,
@@ -82,15 +105,15 @@ impl Engine {
             Err(error) => return self.refuse(id, key, error),
         };
         match url.scheme {
-            Scheme::Http if self.caps.http => self.ask_http(id, query),
-            Scheme::Https if self.caps.https => self.ask_http(id, query),
+            Scheme::Http if self.setup.caps.http => self.ask_http(id, query),
+            Scheme::Https if self.setup.caps.https => self.ask_http(id, query),
             Scheme::Udp => {
                 let host = String::from(url.host);
                 if let Ok(ip) = host.parse::<IpAddr>() {
-                    self.resolving.insert((id, key), query);
+                    self.trackers.resolving.insert((id, key), query);
                     self.ask_udp(id, key, &[ip]);
-                } else if self.caps.resolve {
-                    self.resolving.insert((id, key), query);
+                } else if self.setup.caps.resolve {
+                    self.trackers.resolving.insert((id, key), query);
                     self.out
                         .ops
                         .job(Purpose::Resolve(id, key), |op| Op::Resolve { op, host });
@@ -121,7 +144,7 @@ impl Engine {
     fn ask_http(&mut self, id: TorrentId, query: Query) {
         let request = HttpRequest {
             url: query.url,
-            user_agent: self.config.user_agent.clone(),
+            user_agent: self.setup.config.user_agent.clone(),
             family: query.family,
             max_body: http::MAX_BODY,
             timeout: HTTP_TIMEOUT,
@@ -152,11 +175,11 @@ impl Engine {
         match outcome {
             Outcome::Resolved(addrs) => self.ask_udp(id, key, &addrs),
             Outcome::Failed { error, .. } => {
-                self.resolving.remove(&(id, key));
+                self.trackers.resolving.remove(&(id, key));
                 self.refuse(id, key, TrackerError::from(error));
             }
             _ => {
-                self.resolving.remove(&(id, key));
+                self.trackers.resolving.remove(&(id, key));
                 self.refuse(id, key, TrackerError::Cancelled);
             }
         }
@@ -164,7 +187,7 @@ impl Engine {
     }
 
     fn ask_udp(&mut self, id: TorrentId, key: QueryKey, addrs: &[IpAddr]) {
-        let Some(query) = self.resolving.remove(&(id, key)) else {
+        let Some(query) = self.trackers.resolving.remove(&(id, key)) else {
             return;
         };
         let (Ok(url), Some(info_hash)) = (parse_url(&query.url), self.info_hash(id)) else {
@@ -173,8 +196,8 @@ impl Engine {
         let fits = |ip: &&IpAddr| match query.family {
             Some(Family::V4) => ip.is_ipv4(),
             Some(Family::V6) => ip.is_ipv6(),
-            None if ip.is_ipv4() => self.caps.ipv4,
-            None => self.caps.ipv6,
+            None if ip.is_ipv4() => self.setup.caps.ipv4,
+            None => self.setup.caps.ipv6,
         };
         // What a torrent names may be anything. On a local address this is harmless: nothing that
         // the torrent chose is sent before a tracker has answered the connect request (BEP 15).
@@ -185,22 +208,25 @@ impl Engine {
             .map(|ip| SocketAddr::new(*ip, url.port))
             .collect();
         // One that has answered before is asked first: the others may still be silent.
-        fitting.sort_by_key(|at| !self.udp.has_answered(at));
+        fitting.sort_by_key(|at| !self.trackers.udp.has_answered(at));
         let Some((&dst, others)) = fitting.split_first() else {
             return self.refuse(id, key, TrackerError::NoAddress);
         };
         let sent = match query.kind {
             QueryKind::Announce(request) => {
-                self.udp
+                self.trackers
+                    .udp
                     .announce(&mut cx!(self), dst, &encoded(url.path), request)
             }
-            QueryKind::Scrape => self.udp.scrape(&mut cx!(self), dst, &[info_hash]),
+            QueryKind::Scrape => self.trackers.udp.scrape(&mut cx!(self), dst, &[info_hash]),
         };
         match sent {
             Ok(sent) => {
-                self.udp.set_alternatives(sent, others);
-                self.udp_queries.insert(sent, (id, key));
-                self.out.timers.set(Timer::Udp, self.udp.poll_timeout());
+                self.trackers.udp.set_alternatives(sent, others);
+                self.trackers.asked.insert(sent, (id, key));
+                self.out
+                    .timers
+                    .set(Timer::Udp, self.trackers.udp.poll_timeout());
             }
             Err(_) => self.refuse(id, key, TrackerError::Busy),
         }
@@ -208,14 +234,14 @@ impl Engine {
 
     /// A datagram to this address could not be sent.
     pub(super) fn udp_unsent(&mut self, addr: SocketAddr) {
-        self.udp.handle_unsent(&mut cx!(self), addr);
+        self.trackers.udp.handle_unsent(&mut cx!(self), addr);
         self.after_udp();
     }
 
     /// UDP tracker transactions may have ended, or want their timer moved.
     pub(super) fn after_udp(&mut self) {
-        while let Some(event) = self.udp.poll_event() {
-            let Some((id, key)) = self.udp_queries.remove(&event.id) else {
+        while let Some(event) = self.trackers.udp.poll_event() {
+            let Some((id, key)) = self.trackers.asked.remove(&event.id) else {
                 continue;
             };
             if let Some(t) = self.torrents.get_mut(&id) {
@@ -223,7 +249,9 @@ impl Engine {
             }
             self.pump_trackers(id);
         }
-        self.out.timers.set(Timer::Udp, self.udp.poll_timeout());
+        self.out
+            .timers
+            .set(Timer::Udp, self.trackers.udp.poll_timeout());
     }
 
     fn tracker_events(&mut self, id: TorrentId) {
@@ -295,8 +323,8 @@ impl Engine {
 
     /// Somebody told how others see us.
     pub(super) fn learn_external(&mut self, id: Option<TorrentId>, ip: IpAddr) {
-        if self.external != Some(ip) {
-            self.external = Some(ip);
+        if self.endpoints.external != Some(ip) {
+            self.endpoints.external = Some(ip);
             self.out
                 .notice(id, None, Level::Detail, What::ExternalAddress(ip));
         }
@@ -317,20 +345,38 @@ impl Engine {
     pub(super) fn drop_queries(&mut self, id: TorrentId) {
         self.dht_drop_search(id);
         self.out.ops.cancel_queries(id);
-        self.resolving.retain(|(torrent, _), _| *torrent != id);
+        self.trackers
+            .resolving
+            .retain(|(torrent, _), _| *torrent != id);
         let gone: Vec<_> = self
-            .udp_queries
+            .trackers
+            .asked
             .iter()
             .filter(|(_, (t, _))| *t == id)
             .map(|(q, _)| *q)
             .collect();
         for query in gone {
-            self.udp_queries.remove(&query);
-            self.udp.cancel(query);
+            self.trackers.asked.remove(&query);
+            self.trackers.udp.cancel(query);
         }
         self.out
             .timers
             .set(Timer::Torrent(id, TorrentTimer::Trackers), None);
         self.after_udp();
+    }
+}
+
+/// Limits of the UDP trackers: no more than the torrents could ask for.
+fn udp_config(config: &Config) -> UdpConfig {
+    let default = UdpConfig::default();
+    let each = usize::from(AnnounceConfig::default().max_queries);
+    let most = (config.max_torrents as usize)
+        .saturating_mul(each)
+        .max(each);
+    UdpConfig {
+        max_queries: default.max_queries.min(most),
+        max_per_tracker: default.max_per_tracker.min(most),
+        max_connections: default.max_connections.min(most),
+        ..default
     }
 }

@@ -220,7 +220,7 @@ impl Engine {
     pub(super) fn dht_begin(&mut self) {
         match &mut self.dht {
             Some(server) => server.service.begin(),
-            None if matches!(self.config.dht, DhtMode::On | DhtMode::Auto) => {
+            None if matches!(self.setup.config.dht, DhtMode::On | DhtMode::Auto) => {
                 self.out
                     .notice(None, None, Level::Info, What::DhtNeedsSession);
             }
@@ -360,7 +360,7 @@ impl Engine {
         let Some(server) = &mut self.dht else {
             return;
         };
-        let most = self.config.dht_config.max_events.max(1);
+        let most = self.setup.config.dht_config.max_events.max(1);
         while server.events.len() >= usize::from(most) {
             server.events.pop_front();
             self.out.lost += 1;

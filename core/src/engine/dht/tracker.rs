@@ -14,7 +14,6 @@ use super::super::{Engine, cx};
 use super::Owner;
 use crate::TorrentId;
 use crate::dht::{Announce, Goal, LookupId, LookupReport};
-use crate::net::Ports;
 use crate::tracker::{DhtFound, DhtProgress, DhtState, QueryKey, SERVER_DOWN, TrackerStatus};
 use crate::wire::tracker::TrackerError;
 
@@ -79,7 +78,7 @@ impl Engine {
 
     /// The turn of a torrent's search has come.
     pub(super) fn dht_ready(&mut self, id: TorrentId) {
-        let ports = Ports::bound(self.listening.values());
+        let ports = self.endpoints.ports();
         let t = self.torrents.get_mut(&id);
         let t = t.filter(|t| t.dht.key.is_some() && t.dht.lookup.is_none());
         let (Some(t), Some(server)) = (t, &mut self.dht) else {
@@ -105,7 +104,7 @@ impl Engine {
 
     /// The node has stopped, and with it the searches of all torrents: their announcers would wait for ever.
     pub(super) fn dht_end_searches(&mut self) {
-        let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
+        let ids = self.torrents.all_ids();
         for id in ids {
             if let Some(t) = self.torrents.get_mut(&id) {
                 t.announcer.set_dht_up(&mut cx!(self), false);
@@ -220,11 +219,11 @@ impl Torrent {
             let extended = m.stream.peer.extended();
             extended.is_some_and(|e| e.ids.ut_pex != 0)
         };
-        let short = if io.config.pex && !self.is_private() && self.members.iter().any(told) {
+        let short = if io.setup.config.pex && !self.is_private() && self.members.iter().any(told) {
             Some(false)
         } else {
             let here = self.members.established();
-            let few = here + self.swarm.available() / 2 < io.config.min_peers as usize;
+            let few = here + self.swarm.available() / 2 < io.setup.config.min_peers as usize;
             few.then_some(true)
         };
         if let Some(short) = short {

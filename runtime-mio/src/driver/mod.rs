@@ -323,7 +323,10 @@ impl Core {
                 return;
             }
             match self.commands.as_ref().map(Receiver::try_recv) {
-                Some(Ok(command)) => command(self),
+                Some(Ok(command)) => {
+                    self.engine_loop.stats.note_progress();
+                    command(self);
+                }
                 Some(Err(_)) | None => self.commands_ready = false,
             }
         }

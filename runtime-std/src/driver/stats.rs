@@ -46,6 +46,11 @@ impl Stats {
         self.progress = false;
     }
 
+    /// A driver did something that a turn was worth: it ran a command.
+    pub const fn note_progress(&mut self) {
+        self.progress = true;
+    }
+
     /// A turn is over. `outside` says whether anything from outside caused it; `max_spin` is how
     /// many idle turns in a row are in order: a wait that was interrupted, a timer that was put off.
     ///

@@ -245,7 +245,10 @@ impl Driver {
         let mut cx = Context::from_waker(&waker);
         for _ in 0..COMMANDS_PER_ROUND {
             match self.calls.poll_recv(&mut cx) {
-                Poll::Ready(Some(call)) => call(self),
+                Poll::Ready(Some(call)) => {
+                    self.engine_loop.stats.note_progress();
+                    call(self);
+                }
                 // Every handle is gone: nobody can want anything any more.
                 Poll::Ready(None) => {
                     self.calls_ready = false;

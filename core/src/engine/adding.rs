@@ -53,7 +53,10 @@ impl Engine {
         if !private {
             self.dht_contacts(add.nodes);
         }
-        self.note_no_trackers(id);
+        if let Some((t, mut io)) = self.at(id) {
+            t.note_no_trackers(&mut io);
+        }
+        self.settle();
         Ok(id)
     }
 

@@ -15,6 +15,9 @@ impl Engine {
     /// Says what is not as it should be.
     #[doc(hidden)]
     pub fn audit(&self) -> Result<(), String> {
+        if !self.out.is_settled() {
+            return Err("something waits for the engine itself".into());
+        }
         for (id, _, conn) in self.conns.iter() {
             let t = conn
                 .torrent()

@@ -148,6 +148,7 @@ mod tally;
 mod timers;
 mod torrent;
 mod torrents;
+mod tracker_queries;
 mod trackers;
 mod upload;
 
@@ -174,7 +175,7 @@ use self::sweep::{Sweep, Why};
 use self::timers::Timer;
 use self::torrent::{Torrent, Wants};
 use self::torrents::Torrents;
-use self::trackers::Trackers;
+use self::tracker_queries::Trackers;
 use crate::op::SocketKind;
 use crate::throttle::{BucketId, Direction, Throttle};
 use crate::{
@@ -272,6 +273,7 @@ impl Engine {
         };
         engine.bind_all();
         engine.dht_begin();
+        engine.settle();
         engine
     }
 
@@ -368,7 +370,9 @@ impl Engine {
         self.out
             .timers
             .set(Timer::Udp, self.trackers.udp.poll_timeout());
-        transmit.or_else(|| self.dht_transmit(buf))
+        let transmit = transmit.or_else(|| self.dht_transmit(buf));
+        self.settle();
+        transmit
     }
 
     /// The next job. A job waits while [`Config::max_jobs`], [`Config::max_requests`] or
@@ -425,8 +429,16 @@ impl Engine {
         };
         match purpose {
             Purpose::Bind(socket, kind) => self.bound(socket, kind, outcome),
-            Purpose::Resolve(id, key) => self.resolved(id, key, outcome),
-            Purpose::Http(id, key) => self.fetched(id, key, outcome),
+            Purpose::Resolve(id, key) => {
+                if let Some((t, mut io)) = self.at(id) {
+                    t.resolved(&mut io, key, outcome);
+                }
+            }
+            Purpose::Http(id, key) => {
+                if let Some((t, mut io)) = self.at(id) {
+                    t.fetched(&mut io, key, outcome);
+                }
+            }
             Purpose::Disk(id, job) => match self.at(id) {
                 Some((t, mut io)) => t.handle_disk(&mut io, job, outcome),
                 None => self.take_home(outcome),
@@ -445,7 +457,8 @@ impl Engine {
             now: self.now,
             rng: &mut *self.rng,
             setup: &self.setup,
-            endpoints: &self.endpoints,
+            endpoints: &mut self.endpoints,
+            trackers: &mut self.trackers,
             dht: self
                 .dht
                 .as_deref()
@@ -522,8 +535,13 @@ impl Engine {
         if wants.contains(Wants::DHT) {
             self.dht_wanted(id);
         }
-        if wants.contains(Wants::TRACKERS) {
-            self.pump_trackers(id);
+        if wants.contains(Wants::DHT_SEARCH) {
+            self.dht_request(id);
+        }
+        if wants.contains(Wants::TRACKERS)
+            && let Some((t, mut io)) = self.at(id)
+        {
+            t.pump_trackers(&mut io);
         }
         if wants.contains(Wants::PROCEED)
             && let Some((t, mut io)) = self.at(id)

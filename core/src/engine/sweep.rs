@@ -4,6 +4,7 @@
 use core::time::Duration;
 
 use super::timers::Timer;
+use super::torrent::Wants;
 use super::{Engine, cx};
 use crate::TorrentId;
 
@@ -68,7 +69,9 @@ impl Engine {
             if back {
                 self.queue_dialler(id);
             }
-            self.pump_trackers(id);
+            if let Some((t, mut io)) = self.at(id) {
+                t.want(&mut io, Wants::TRACKERS);
+            }
         }
         let ended = !ids.is_full();
         if ended {

@@ -115,6 +115,7 @@ impl Server {
     pub(super) fn state_for_torrents(&self) -> DhtState {
         DhtState {
             exists: true,
+            wanted: matches!(self.service.mode(), DhtMode::Auto | DhtMode::On),
             active: self.active().is_some(),
             reachable: self.service.reachable_ports(),
         }
@@ -350,7 +351,7 @@ impl Engine {
                 // A torrent asks for nothing else.
                 (Owner::Torrent(_), _) => {}
             },
-            ServiceEvent::External(ip) => self.learn_external(None, ip),
+            ServiceEvent::External(ip) => self.parts().1.learn_external(None, ip),
             ServiceEvent::Log(log) => self.dht_log(log),
         }
     }

@@ -284,7 +284,7 @@ fn texts(folder: &Path) -> Result<Vec<Vec<String>>, String> {
     files.iter().map(read).collect()
 }
 
-/// How many lines of `ours` stand in a row of [`RUN`] lines or more that `theirs` has too.
+/// How many lines of `ours` stand in a row of `RUN` lines or more that `theirs` has too.
 #[must_use]
 pub fn alike(ours: &[Vec<String>], theirs: &[Vec<String>]) -> usize {
     let known: BTreeSet<&[String]> = theirs.iter().flat_map(|f| f.windows(RUN)).collect();

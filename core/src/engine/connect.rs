@@ -124,7 +124,8 @@ impl Torrent {
 impl Engine {
     /// Gives free places to the torrents that want them: one each, in turn.
     pub(super) fn deal_places(&mut self) {
-        if self.stop != Stop::Running || !self.setup.caps.tcp_connect {
+        let may = self.setup.caps.tcp_connect && !self.endpoints.lost;
+        if self.stop != Stop::Running || !may {
             return;
         }
         // Each turn fills a place or shortens the queue.

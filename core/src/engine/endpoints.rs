@@ -15,6 +15,8 @@ pub(super) struct Endpoints {
     pub(super) udp_bound: BTreeMap<SocketId, SocketAddr>,
     /// Sockets that are not bound yet.
     pub(super) binding: u32,
+    /// The interface that all traffic is bound to is gone: nothing is dialled.
+    pub(super) lost: bool,
     /// Our address as somebody told it.
     pub(super) external: Option<IpAddr>,
 }

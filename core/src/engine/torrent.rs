@@ -229,10 +229,10 @@ impl Wants {
     pub(super) const DHT_END: Self = Self(16);
     /// The pseudo-tracker of the DHT, or none if it is private.
     pub(super) const DHT_TRACKER: Self = Self(32);
-    /// Its search of the DHT to begin.
-    pub(super) const DHT_SEARCH: Self = Self(128);
     /// To give a connection up if another torrent needs its place.
     pub(super) const TO_SHARE: Self = Self(64);
+    /// Its search of the DHT to begin.
+    pub(super) const DHT_SEARCH: Self = Self(128);
 
     /// Whether this contains all of `other`.
     pub(super) const fn contains(self, other: Self) -> bool {

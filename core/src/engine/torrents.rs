@@ -39,6 +39,7 @@ impl Torrents {
 
     pub(super) fn remove(&mut self, id: TorrentId) -> Option<Torrent> {
         let torrent = self.all.remove(&id)?;
+        self.diallers.retain(|dialler| *dialler != id);
         self.by_hash.remove(&torrent.info_hash);
         self.by_req2.remove(&req2(&torrent.info_hash));
         Some(torrent)

@@ -261,6 +261,10 @@ impl Torrent {
             Outcome::Written { blocks, hasher } => {
                 io.pool.give_all(blocks);
                 self.durability.wrote();
+                if matches!(self.phase, Phase::Ready) {
+                    // The disk works again: the same error later is news.
+                    self.failing = None;
+                }
                 if let Some(a) = self.assemblies.get_mut(&piece) {
                     a.wrote(begin, len, hasher);
                 }

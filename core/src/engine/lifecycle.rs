@@ -238,6 +238,7 @@ impl Torrent {
             return;
         };
         self.check = Check::All;
+        self.failing = None;
         // Or a stop in the middle would leave a record that is believed.
         (self.resume, self.unsaved) = (None, true);
         self.close_files(io, "the torrent is being checked");

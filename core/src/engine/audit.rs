@@ -15,17 +15,6 @@ impl Engine {
     /// Says what is not as it should be.
     #[doc(hidden)]
     pub fn audit(&self) -> Result<(), String> {
-        if !self.out.is_settled() {
-            return Err("something waits for the engine itself".into());
-        }
-        let known = |id: &crate::ConnId| self.conns.get(*id).is_some();
-        if !self.out.starving.iter().all(known) {
-            return Err("a connection that is gone waits for blocks".into());
-        }
-        let known = |id: &crate::TorrentId| self.torrents.get(id).is_some();
-        if !self.torrents.diallers.iter().all(known) {
-            return Err("a torrent that is gone waits for places".into());
-        }
         for (id, _, conn) in self.conns.iter() {
             let t = conn
                 .torrent()

@@ -31,10 +31,6 @@ pub(super) struct Outbox {
     pub(super) starving: VecDeque<ConnId>,
     /// Nodes of the DHT that peers told of.
     pub(super) dht_nodes: VecDeque<SocketAddr>,
-    /// Datagrams that nobody expected.
-    pub(super) stray_datagrams: u64,
-    /// Outcomes of ops that were not in flight.
-    pub(super) stray_outcomes: u64,
     /// Peers that broke the protocol.
     pub(super) hostile_peers: u64,
     /// Faults of peers that were passed over.
@@ -64,8 +60,6 @@ impl Outbox {
             streams: VecDeque::new(),
             starving: VecDeque::new(),
             dht_nodes: VecDeque::new(),
-            stray_datagrams: 0,
-            stray_outcomes: 0,
             hostile_peers: 0,
             forgiven: 0,
             refused_addresses: 0,

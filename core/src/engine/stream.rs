@@ -200,7 +200,7 @@ impl Stream {
         self.peer.write_bufs(limit as usize, out);
     }
 
-    /// `len` bytes were sent.
+    /// `len` bytes were sent. `more`: there is more to send.
     pub(super) fn charge_written(&mut self, flow: &mut Flow<'_>, len: usize) {
         let more = self.peer.wants_write();
         if let Some(bucket) = self.bucket {
@@ -234,13 +234,6 @@ impl Stream {
         (self.told.read, self.told.write) = (false, false);
         (self.down, self.up) = (Allowance::default(), Allowance::default());
         self.held = None;
-    }
-
-    /// It is gone, and waits for no blocks any more.
-    pub(super) fn forget(&self, out: &mut Outbox) {
-        if self.starved {
-            out.starving.retain(|id| *id != self.id);
-        }
     }
 
     /// It waits for blocks of the pool.

@@ -98,7 +98,7 @@ impl fmt::Debug for Driver {
 
 impl Driver {
     /// Makes a driver. Its sockets are bound in the first turn; one that cannot be is told of by
-    /// [`What::Bind`].
+    /// [`What::Bind`](dunlin_core::engine::What::Bind).
     ///
     /// # Errors
     /// [`Error::Folder`] if the session's folder cannot be used or belongs to a daemon,

@@ -1,13 +1,13 @@
 //! What an application may ask of the DHT.
 
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
 
 use super::super::{Engine, cx};
 use super::{DhtNodeError, DhtStatus, Owner, ThrottleInUse};
 use crate::dht::{Dht, Full, Goal, LookupId, PingId, parse_node};
 use crate::throttle::Direction;
-use crate::{DhtMode, Instant, NodeId};
+use crate::{DhtMode, Instant, NodeId, TorrentId};
 
 impl Engine {
     // ---- modes ----
@@ -24,12 +24,11 @@ impl Engine {
         self.after_dht();
         if mode == DhtMode::Disable {
             self.dht = None;
-            let ids = self.torrents.all_ids();
+            let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
             for id in ids {
                 self.dht_tracker(id);
             }
         }
-        self.settle();
         self.dht.is_some()
     }
 
@@ -41,7 +40,6 @@ impl Engine {
             server.service.want();
             self.after_dht();
         }
-        self.settle();
         // What cannot be bound has failed by now.
         self.dht.as_ref().is_some_and(|s| s.service.is_on())
     }
@@ -102,7 +100,6 @@ impl Engine {
         let service = &mut self.dht.as_mut().ok_or(Full)?.service;
         let lookup = service.search(&mut cx!(self), Owner::Application, goal)?;
         self.after_dht();
-        self.settle();
         Ok(lookup)
     }
 
@@ -115,7 +112,6 @@ impl Engine {
         if server.service.owner(lookup) == Some(Owner::Application) {
             server.service.cancel(lookup);
             self.after_dht();
-            self.settle();
         }
     }
 
@@ -128,7 +124,6 @@ impl Engine {
         let service = &mut self.dht.as_mut().ok_or(Full)?.service;
         let ping = service.ping(&mut cx!(self), Some(Owner::Application), addr)?;
         self.after_dht();
-        self.settle();
         Ok(ping)
     }
 
@@ -147,7 +142,6 @@ impl Engine {
         let service = &mut self.dht.as_mut().ok_or(Full)?.service;
         service.sample(&mut cx!(self), Owner::Application, addr, target)?;
         self.after_dht();
-        self.settle();
         Ok(())
     }
 
@@ -162,7 +156,6 @@ impl Engine {
         let node = parse_node(node)?;
         server.service.add_node(&mut cx!(self), node);
         self.after_dht();
-        self.settle();
         Ok(())
     }
 
@@ -208,6 +201,5 @@ impl Engine {
             server.service.handle_unsent(&mut cx!(self), addr);
             self.after_dht();
         }
-        self.settle();
     }
 }

@@ -160,7 +160,7 @@ impl Add {
     }
 
     /// Saves to `dir`. Without it a torrent that the session folder knows is where it was saved
-    /// before, and any other goes into [`SessionConfig::dir`]. If the folder where it was saved before
+    /// before, and any other goes into [`SessionConfig::dir`](crate::session::setup::SessionConfig::dir). If the folder where it was saved before
     /// is gone, for instance because its disk is not mounted, adding it fails with [`Error::Gone`].
     ///
     /// The folder is made when the torrent is added, unless its files are only to be read

@@ -464,7 +464,7 @@ impl Engine {
         self.tick(now);
         let Some(purpose) = self.out.ops.answered(op) else {
             self.stray_outcomes += 1;
-            self.take_home(outcome);
+            self.parts().1.take_home(outcome);
             return;
         };
         match purpose {
@@ -473,7 +473,7 @@ impl Engine {
             Purpose::Http(id, key) => self.fetched(id, key, outcome),
             Purpose::Disk(id, job) => match self.at(id) {
                 Some((t, mut io)) => t.handle_disk(&mut io, job, outcome),
-                None => self.take_home(outcome),
+                None => self.parts().1.take_home(outcome),
             },
             Purpose::Release(id) => self.released(id, &outcome),
             Purpose::DhtBind(epoch) => self.dht_bound(epoch, outcome),
@@ -594,17 +594,6 @@ impl Engine {
                 return;
             }
             self.out.checks.pop_front();
-        }
-    }
-
-    fn take_home(&mut self, outcome: Outcome) {
-        match outcome {
-            Outcome::Read(blocks)
-            | Outcome::Written { blocks, .. }
-            | Outcome::Failed { blocks, .. } => {
-                self.pool.give_all(blocks);
-            }
-            _ => {}
         }
     }
 

@@ -200,7 +200,7 @@ impl Stream {
         self.peer.write_bufs(limit as usize, out);
     }
 
-    /// `len` bytes were sent. `more`: there is more to send.
+    /// `len` bytes were sent.
     pub(super) fn charge_written(&mut self, flow: &mut Flow<'_>, len: usize) {
         let more = self.peer.wants_write();
         if let Some(bucket) = self.bucket {

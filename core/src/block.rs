@@ -48,6 +48,8 @@ pub struct BlockPool {
     free: Vec<Block>,
     lent: usize,
     cap: usize,
+    /// Blocks that were taken back so far.
+    given: u64,
 }
 
 impl BlockPool {
@@ -58,6 +60,7 @@ impl BlockPool {
             free: Vec::new(),
             lent: 0,
             cap,
+            given: 0,
         }
     }
 
@@ -77,6 +80,7 @@ impl BlockPool {
     /// Takes a block back.
     pub fn give(&mut self, block: Block) {
         self.lent = self.lent.saturating_sub(1);
+        self.given = self.given.wrapping_add(1);
         if self.free.len() < self.cap {
             self.free.push(block);
         }
@@ -87,6 +91,11 @@ impl BlockPool {
         for block in blocks {
             self.give(block);
         }
+    }
+
+    /// Counts the blocks that were taken back: more can be lent only if it has moved on.
+    pub(crate) const fn given(&self) -> u64 {
+        self.given
     }
 
     /// Blocks that can be lent now.

@@ -58,6 +58,7 @@ impl Engine {
             self.dht_contacts(add.nodes);
         }
         self.note_no_trackers(id);
+        self.settle();
         Ok(id)
     }
 

@@ -2,6 +2,8 @@
 
 use alloc::{format, string::String};
 
+use crate::ConnId;
+
 use super::Engine;
 use super::conn::Conn;
 use super::member::Member;
@@ -15,6 +17,20 @@ impl Engine {
     /// Says what is not as it should be.
     #[doc(hidden)]
     pub fn audit(&self) -> Result<(), String> {
+        if !self.out.is_settled() {
+            return Err("something waits for the engine itself".into());
+        }
+        let gone = |id: &ConnId| self.conns.get(*id).is_none();
+        if self.out.starving.iter().any(|(id, _)| gone(id)) {
+            return Err("a connection that is gone waits for blocks".into());
+        }
+        if self
+            .diallers
+            .iter()
+            .any(|id| !self.torrents.contains_key(id))
+        {
+            return Err("a torrent that is gone waits for places".into());
+        }
         for (id, _, conn) in self.conns.iter() {
             let t = conn
                 .torrent()

@@ -49,7 +49,7 @@ impl Torrent {
         }
         // A slow disk shows as blocks out on loan: nothing new is asked for until they return.
         if io.pool.available() == 0 {
-            member.stream.starve(io.out);
+            member.stream.starve(io.out, 1);
             // Blocks that wait for longer runs are wanted more than the runs.
             self.flush_pieces(io);
             return;

@@ -113,6 +113,7 @@ impl Engine {
         }
         self.drop_queries(id);
         if let Some(mut t) = self.torrents.remove(&id) {
+            self.diallers.retain(|dialler| *dialler != id);
             t.discard_assemblies(&mut self.pool);
             self.by_hash.remove(&t.info_hash);
             self.by_req2.remove(&req2(&t.info_hash));

@@ -105,6 +105,7 @@ impl Io<'_> {
         self.out.timers.set(Timer::Conn(id), None);
         let mut conn = self.conns.remove(id)?;
         if let Conn::Greeting(greeting) = &mut conn {
+            greeting.stream.forget(self.out);
             greeting.stream.peer.close(self.pool);
         }
         self.out.places = true;

@@ -322,6 +322,7 @@ impl Engine {
         };
         engine.bind_all();
         engine.dht_begin();
+        engine.settle();
         engine
     }
 
@@ -412,7 +413,9 @@ impl Engine {
         self.tick(now);
         let transmit = self.udp.poll_transmit(&mut cx!(self), buf);
         self.out.timers.set(Timer::Udp, self.udp.poll_timeout());
-        transmit.or_else(|| self.dht_transmit(buf))
+        let transmit = transmit.or_else(|| self.dht_transmit(buf));
+        self.settle();
+        transmit
     }
 
     /// The next job. A job waits while [`Config::max_jobs`], [`Config::max_requests`] or
@@ -541,13 +544,10 @@ impl Engine {
                 self.next_check();
             } else if core::mem::take(&mut self.out.places) {
                 self.deal_places();
-            } else if !self.out.starving.is_empty() {
-                // Who still finds too few waits until more come home.
-                let before = self.pool.available();
+            } else if !self.out.starving.is_empty() && self.out.fed != self.pool.given() {
+                // A connection that still finds too few waits until more come home.
+                self.out.fed = self.pool.given();
                 self.feed_starving();
-                if self.pool.available() <= before && self.out.is_settled() {
-                    return;
-                }
             } else {
                 return;
             }

@@ -27,8 +27,10 @@ pub(super) struct Outbox {
     pub(super) welcomed: VecDeque<ConnId>,
     /// Streams the driver should hear of.
     pub(super) streams: VecDeque<ConnId>,
-    /// Connections that wait for blocks of the pool, oldest first.
-    pub(super) starving: VecDeque<ConnId>,
+    /// Connections that wait for blocks of the pool, oldest first, and how many have to be free.
+    pub(super) starving: VecDeque<(ConnId, usize)>,
+    /// [`BlockPool::given`](crate::BlockPool) when they were woken last.
+    pub(super) fed: u64,
     /// Nodes of the DHT that peers told of.
     pub(super) dht_nodes: VecDeque<SocketAddr>,
     /// Peers that broke the protocol.
@@ -59,6 +61,7 @@ impl Outbox {
             welcomed: VecDeque::new(),
             streams: VecDeque::new(),
             starving: VecDeque::new(),
+            fed: 0,
             dht_nodes: VecDeque::new(),
             hostile_peers: 0,
             forgiven: 0,

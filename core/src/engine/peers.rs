@@ -512,6 +512,7 @@ impl Torrent {
         if member.metadata_asked.is_some() {
             self.request_metadata(io);
         }
+        member.stream.forget(io.out);
         member.stream.peer.close(io.pool);
     }
 

@@ -131,7 +131,7 @@ impl Stream {
         self.peer.read_bufs(flow.pool, limit as usize, out);
         if out.is_empty() {
             if !core::mem::replace(&mut self.starved, true) {
-                flow.out.starving.push_back(self.id);
+                flow.out.starving.push_back((self.id, 1));
             }
             // Others may use its turn meanwhile.
             if let Some(bucket) = self.bucket {
@@ -236,10 +236,17 @@ impl Stream {
         self.held = None;
     }
 
-    /// It waits for blocks of the pool.
-    pub(super) fn starve(&mut self, out: &mut Outbox) {
+    /// It is gone, and waits for no blocks any more.
+    pub(super) fn forget(&self, out: &mut Outbox) {
+        if self.starved {
+            out.starving.retain(|(id, _)| *id != self.id);
+        }
+    }
+
+    /// It waits until `need` blocks of the pool are free.
+    pub(super) fn starve(&mut self, out: &mut Outbox, need: usize) {
         if !core::mem::replace(&mut self.starved, true) {
-            out.starving.push_back(self.id);
+            out.starving.push_back((self.id, need));
         }
     }
 

@@ -307,9 +307,13 @@ impl Engine {
             if self.pool.available() < least {
                 break;
             }
-            let Some(id) = self.out.starving.pop_front() else {
+            let Some((id, need)) = self.out.starving.pop_front() else {
                 break;
             };
+            if self.pool.available() < need {
+                self.out.starving.push_back((id, need));
+                continue;
+            }
             let Some((stream, _)) = self.stream(id) else {
                 continue;
             };

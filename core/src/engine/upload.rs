@@ -83,10 +83,11 @@ impl Torrent {
                 })
                 .count();
             // Never the last blocks: downloads must be able to go on.
-            let spare = io.pool.available().saturating_sub(io.pool.cap() / 8);
+            let kept = io.pool.cap() / 8;
+            let spare = io.pool.available().saturating_sub(kept);
             let run = run.min(spare).min(room);
             if run == 0 && io.pool.lent() > 0 {
-                member.stream.starve(io.out);
+                member.stream.starve(io.out, kept + 1);
                 return;
             }
             let run = run.max(1);

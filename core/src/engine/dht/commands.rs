@@ -29,6 +29,7 @@ impl Engine {
                 self.dht_tracker(id);
             }
         }
+        self.settle();
         self.dht.is_some()
     }
 
@@ -40,6 +41,7 @@ impl Engine {
             server.service.want();
             self.after_dht();
         }
+        self.settle();
         // What cannot be bound has failed by now.
         self.dht.as_ref().is_some_and(|s| s.service.is_on())
     }
@@ -100,6 +102,7 @@ impl Engine {
         let service = &mut self.dht.as_mut().ok_or(Full)?.service;
         let lookup = service.search(&mut cx!(self), Owner::Application, goal)?;
         self.after_dht();
+        self.settle();
         Ok(lookup)
     }
 
@@ -112,6 +115,7 @@ impl Engine {
         if server.service.owner(lookup) == Some(Owner::Application) {
             server.service.cancel(lookup);
             self.after_dht();
+            self.settle();
         }
     }
 
@@ -124,6 +128,7 @@ impl Engine {
         let service = &mut self.dht.as_mut().ok_or(Full)?.service;
         let ping = service.ping(&mut cx!(self), Some(Owner::Application), addr)?;
         self.after_dht();
+        self.settle();
         Ok(ping)
     }
 
@@ -142,6 +147,7 @@ impl Engine {
         let service = &mut self.dht.as_mut().ok_or(Full)?.service;
         service.sample(&mut cx!(self), Owner::Application, addr, target)?;
         self.after_dht();
+        self.settle();
         Ok(())
     }
 
@@ -156,6 +162,7 @@ impl Engine {
         let node = parse_node(node)?;
         server.service.add_node(&mut cx!(self), node);
         self.after_dht();
+        self.settle();
         Ok(())
     }
 
@@ -201,5 +208,6 @@ impl Engine {
             server.service.handle_unsent(&mut cx!(self), addr);
             self.after_dht();
         }
+        self.settle();
     }
 }

@@ -255,6 +255,32 @@ fn law_3_a_handled_timeout_never_spins() {
 
 /// Counted, not timed: an idle engine with many torrents touches none of them.
 #[test]
+fn law_3_who_waits_for_blocks_does_not_keep_the_driver_polling() {
+    let (info, data) = common::torrent(4_000_000, 64 << 10);
+    let mut w = World::new(3);
+    // Uploads leave an eighth of the pool alone, so they wait while some blocks are free.
+    let few = Config {
+        max_blocks: 40,
+        ..Config::default()
+    };
+    let (seed, _) = w.seed(few, &info, &data);
+    w.nodes[seed].disk_delay = Duration::from_millis(50);
+    for _ in 0..12 {
+        w.leech(Config::default(), &info, &[seed]);
+    }
+    let (mut buf, mut waited) = ([0; 1500], false);
+    for _ in 0..1_000 {
+        w.run(Duration::from_millis(10));
+        let now = w.now;
+        let engine = &mut w.nodes[seed].engine;
+        waited |= engine.waits_for_blocks();
+        assert!(engine.poll_transmit(now, 1, &mut buf).is_none());
+        assert!(!engine.has_output());
+    }
+    assert!(waited, "blocks were never short");
+}
+
+#[test]
 fn law_4_an_idle_engine_wakes_seldom_and_for_one_thing() {
     let mut e = engine(4, Config::default());
     let mut now = Instant::from_micros(10);

@@ -59,6 +59,13 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether a connection waits for blocks of the pool.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn waits_for_blocks(&self) -> bool {
+        !self.out.starving.is_empty()
+    }
+
     /// How many pieces and peers the handling of messages has looked at so far, where it looks at
     /// more than the one at hand.
     #[doc(hidden)]

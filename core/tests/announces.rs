@@ -415,7 +415,13 @@ fn a_network_that_goes_away_and_comes_back_is_said_and_used() {
     host.pump();
     assert_eq!(host.e.status(now).listening, []);
     assert_eq!(host.e.status(now).connections, 0);
+    // Nobody is called over an interface that is gone, and an address does not fail for it.
+    host.e
+        .add_peers(now, id, &["192.0.2.10:6881".parse().unwrap()]);
+    host.pump();
+    assert_eq!(host.e.status(now).connections, 0);
     host.wait(30 * SECOND);
+    assert_eq!(host.e.status(host.now).connections, 0);
     // Meanwhile somebody else took the port of one family.
     host.taken
         .push((V6.parse().unwrap(), SocketKind::TcpListener));
@@ -424,6 +430,7 @@ fn a_network_that_goes_away_and_comes_back_is_said_and_used() {
     host.pump();
     assert_eq!(host.e.status(now).listening, [V4.parse().unwrap()]);
     host.wait(SECOND);
+    assert!(host.e.status(host.now).connections > 0);
     let [v4, v6] = host.ports();
     assert_eq!(
         (v4, v6),

@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::{World, add, torrent};
-use dunlin_core::engine::{AddTorrent, Event, FilePriority, Source, State};
+use dunlin_core::engine::{AddTorrent, DISK_RETRY, Event, FilePriority, Source, State, What};
 use dunlin_core::{Config, OpErrorKind};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -98,6 +98,28 @@ fn a_disk_that_cannot_flush_is_not_asked_without_end() {
         w.run_until(2 * MINUTE, |w| w.has(l, id, &data)),
         "peers come back soon after a disk error"
     );
+}
+
+#[test]
+fn an_error_that_comes_back_after_the_disk_has_worked_is_said_again() {
+    let (info, data) = torrent(20_000_000, 64 << 10);
+    let mut w = World::new(5);
+    let (s, _) = w.seed(slow(), &info, &data);
+    let (l, id) = w.leech(Config::default(), &info, &[s]);
+    let said = |w: &World| {
+        let of_disk = |event: &&Event| matches!(event, Event::Notice(notice) if matches!(notice.what, What::Disk { .. }));
+        w.nodes[l].events.iter().filter(of_disk).count()
+    };
+    w.run(Duration::from_secs(2));
+    w.nodes[l].write_error = Some(OpErrorKind::NoSpace);
+    w.run(Duration::from_secs(2 * DISK_RETRY.as_secs() + 5));
+    assert_eq!(said(&w), 1, "it is the same error all the time");
+    w.nodes[l].write_error = None;
+    w.run(DISK_RETRY + Duration::from_secs(10));
+    assert!(!w.has(l, id, &data));
+    w.nodes[l].write_error = Some(OpErrorKind::NoSpace);
+    w.run(Duration::from_secs(10));
+    assert_eq!(said(&w), 2);
 }
 
 #[test]

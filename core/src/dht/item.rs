@@ -15,8 +15,7 @@ use crate::{InfoHash, NodeId};
 
 /// Longest value, as bencode, in bytes (BEP 44).
 pub const MAX_VALUE: usize = 1000;
-/// Longest salt in bytes (BEP 44).
-pub const MAX_SALT: usize = 64;
+pub use crate::wire::krpc::MAX_SALT;
 /// Longest signed text: `4:salt64:` salt `3:seqi-9223372036854775808e1:v` value.
 const MAX_SIGNED: usize = 9 + MAX_SALT + 30 + MAX_VALUE;
 

@@ -7,7 +7,6 @@ use super::resume::Record;
 use super::status::PeerSource;
 use super::torrent::Torrent;
 use super::{AddError, AddTorrent, Engine, Source, Stop};
-use crate::peer::crypto::req2;
 use crate::{InfoHash, Instant, TorrentId};
 
 impl Engine {
@@ -25,22 +24,19 @@ impl Engine {
             Source::Info(info) => (Some(info.clone()), info.info_hash(), None),
             Source::Hash { info_hash, name } => (None, *info_hash, name.take()),
         };
-        if let Some(id) = self.by_hash.get(&info_hash) {
-            return Err(AddError::Duplicate(*id));
+        if let Some(id) = self.torrents.find(&info_hash) {
+            return Err(AddError::Duplicate(id));
         }
-        if self.torrents.len() >= self.config.max_torrents as usize {
+        if self.torrents.len() >= self.setup.config.max_torrents as usize {
             return Err(AddError::Full);
         }
-        self.next_torrent += 1;
-        let id = TorrentId(self.next_torrent);
+        let id = self.torrents.next_id();
         let resume = add.resume.take();
         let resume = resume.and_then(|bytes| self.read_record(id, &bytes, info_hash));
         let remembered = resume.as_ref().map(|r| r.peers.clone());
         let named = (info_hash, name);
         let t = Torrent::new(&mut self.parts().1, id, named, resume, &mut add);
-        self.torrents.insert(id, t);
-        self.by_hash.insert(info_hash, id);
-        self.by_req2.insert(req2(&info_hash), info_hash);
+        self.torrents.insert(t);
         self.limit_torrent(id, add.limit_down, add.limit_up);
         let private = info.as_ref().is_some_and(|i| i.private());
         if let Some((t, mut io)) = self.at(id) {
@@ -57,7 +53,9 @@ impl Engine {
         if !private {
             self.dht_contacts(add.nodes);
         }
-        self.note_no_trackers(id);
+        if let Some((t, mut io)) = self.at(id) {
+            t.note_no_trackers(&mut io);
+        }
         self.settle();
         Ok(id)
     }

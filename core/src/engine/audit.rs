@@ -2,7 +2,7 @@
 
 use alloc::{format, string::String};
 
-use crate::ConnId;
+use crate::{ConnId, TorrentId};
 
 use super::Engine;
 use super::conn::Conn;
@@ -20,15 +20,12 @@ impl Engine {
         if !self.out.is_settled() {
             return Err("something waits for the engine itself".into());
         }
-        let gone = |id: &ConnId| self.conns.get(*id).is_none();
-        if self.out.starving.iter().any(|(id, _)| gone(id)) {
+        let known = |(id, _): &(ConnId, usize)| self.conns.get(*id).is_some();
+        if !self.out.starving.iter().all(known) {
             return Err("a connection that is gone waits for blocks".into());
         }
-        if self
-            .diallers
-            .iter()
-            .any(|id| !self.torrents.contains_key(id))
-        {
+        let known = |id: &TorrentId| self.torrents.get(id).is_some();
+        if !self.torrents.diallers.iter().all(known) {
             return Err("a torrent that is gone waits for places".into());
         }
         for (id, _, conn) in self.conns.iter() {

@@ -134,7 +134,7 @@ impl Torrent {
             doubted,
             steady,
             vouched,
-        } = judge_files(self, &info, &files, io.config.boot);
+        } = judge_files(self, &info, &files, io.setup.config.boot);
         self.vouched = vouched;
         self.doubted.clear();
         self.files = files;

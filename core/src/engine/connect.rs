@@ -25,7 +25,7 @@ impl Torrent {
     /// Opens one connection; `false` if none is wanted now.
     pub(super) fn connect_one(&mut self, io: &mut Io<'_>) -> bool {
         loop {
-            if !self.is_running() || self.is_full(io.config) {
+            if !self.is_running() || self.is_full(&io.setup.config) {
                 return false;
             }
             let Some(due) = self.swarm.next_due() else {
@@ -44,7 +44,7 @@ impl Torrent {
                 self.swarm.released(io.now, addr, Released::Useless);
                 continue;
             }
-            let encrypt = match io.config.encryption {
+            let encrypt = match io.setup.config.encryption {
                 EncryptionPolicy::Off => false,
                 EncryptionPolicy::Allowed => known.other_encryption,
                 EncryptionPolicy::Preferred => !known.other_encryption,
@@ -53,7 +53,7 @@ impl Torrent {
             // An application that names several peers at one address wants them all.
             let from_there = io.conns.count_from(Prefix::of(addr.ip()));
             let crowded =
-                from_there >= io.config.max_per_ip_in_all() || self.is_crowded(io, addr.ip());
+                from_there >= io.setup.config.max_per_ip_in_all() || self.is_crowded(io, addr.ip());
             if crowded && known.source != PeerSource::Manual {
                 self.swarm.released(io.now, addr, Released::Crowded);
                 continue;
@@ -76,7 +76,7 @@ impl Torrent {
         };
         let id = io.conns.insert(addr, |_| Conn::Dialing(dialing));
         self.members.connecting(id, addr, Some(addr));
-        let patience = io.now + io.config.connect_timeout;
+        let patience = io.now + io.setup.config.connect_timeout;
         io.out.timers.set(Timer::Conn(id), Some(patience));
         io.out.ops.stream(Op::TcpConnect {
             conn: id,
@@ -89,11 +89,11 @@ impl Torrent {
     /// A stream that we opened is open: our handshake goes first.
     pub(super) fn greet(&self, io: &mut Io<'_>, id: ConnId, dialing: Dialing) {
         let crypto = dialing.encrypt.then_some(CryptoOffer {
-            plaintext: io.config.encryption != EncryptionPolicy::Required,
+            plaintext: io.setup.config.encryption != EncryptionPolicy::Required,
             rc4: true,
         });
         let local = self.local(io, dialing.addr);
-        let peer = Peer::outgoing(&mut cx!(io), io.peer_config, &local, crypto);
+        let peer = Peer::outgoing(&mut cx!(io), &io.setup.peer_config, &local, crypto);
         io.out.timers.set(Timer::Conn(id), None);
         let stream = Stream::new(id, dialing.addr, peer);
         let opened = Opened::ByUs(dialing);
@@ -102,18 +102,18 @@ impl Torrent {
 
     /// Whether there are enough connections with an IP address.
     pub(super) fn is_crowded(&self, io: &Io<'_>, ip: IpAddr) -> bool {
-        self.members.count_with(Prefix::of(ip)) >= io.config.max_connections_per_ip
+        self.members.count_with(Prefix::of(ip)) >= io.setup.config.max_connections_per_ip
     }
 
     /// What our handshakes say to `remote`.
     pub(super) fn local<'a>(&self, io: &Io<'a>, remote: SocketAddr) -> Local<'a> {
         Local {
             info_hash: self.info_hash,
-            peer_id: io.peer_id,
+            peer_id: io.setup.peer_id,
             dht: io.dht.active && !self.is_private(),
-            pex: io.config.pex && !self.is_private(),
-            listen_port: io.ports().towards(remote.ip()),
-            version: &io.config.user_agent,
+            pex: io.setup.config.pex && !self.is_private(),
+            listen_port: io.endpoints.ports().towards(remote.ip()),
+            version: &io.setup.config.user_agent,
             remote_ip: remote.ip(),
             metadata_size: self.info.as_ref().map(|i| i.raw().len() as u32),
             upload_only: self.is_done(),
@@ -124,18 +124,19 @@ impl Torrent {
 impl Engine {
     /// Gives free places to the torrents that want them: one each, in turn.
     pub(super) fn deal_places(&mut self) {
-        if self.stop != Stop::Running || !self.caps.tcp_connect {
+        let may = self.setup.caps.tcp_connect && !self.endpoints.lost;
+        if self.stop != Stop::Running || !may {
             return;
         }
         // Each turn fills a place or shortens the queue.
         while self.has_place()
-            && let Some(id) = self.diallers.pop_front()
+            && let Some(id) = self.torrents.diallers.pop_front()
         {
             let Some((t, mut io)) = self.at(id) else {
                 continue;
             };
             if t.connect_one(&mut io) {
-                self.diallers.push_back(id);
+                self.torrents.diallers.push_back(id);
             } else {
                 t.dialling = false;
             }
@@ -151,7 +152,7 @@ impl Engine {
             && t.is_running()
             && !core::mem::replace(&mut t.dialling, true)
         {
-            self.diallers.push_back(id);
+            self.torrents.diallers.push_back(id);
         }
         self.out.places = true;
     }
@@ -159,14 +160,14 @@ impl Engine {
     /// Lets a torrent give a connection up if all places are taken and another one, which has
     /// fewer, waits for a place.
     pub(super) fn share_places(&mut self, id: TorrentId) {
-        if self.conns.len() < max_conns(&self.config) {
+        if self.conns.len() < max_conns(&self.setup.config) {
             return;
         }
         let Some(here) = self.torrents.get(&id).map(|t| t.members.len()) else {
             return;
         };
         let now = self.now;
-        let others = self.diallers.iter().filter(|other| **other != id);
+        let others = self.torrents.diallers.iter().filter(|other| **other != id);
         let mut waiting = others.take(MAX_ASKED).filter_map(|other| {
             let other = self.torrents.get(other)?;
             let due = other.swarm.next_due()?;
@@ -175,21 +176,21 @@ impl Engine {
         let Some(theirs) = waiting.find(|theirs| theirs + 1 < here) else {
             return;
         };
-        let at = self.diallers.iter().position(|other| *other == id);
+        let at = self.torrents.diallers.iter().position(|other| *other == id);
         if let Some((t, mut io)) = self.at(id)
             && t.give_place(&mut io, theirs)
             && let Some(at) = at
         {
-            self.diallers.remove(at);
-            self.diallers.push_back(id);
+            self.torrents.diallers.remove(at);
+            self.torrents.diallers.push_back(id);
         }
     }
 
     /// Whether one more connection may be opened. Those that came and say nothing make way.
     fn has_place(&self) -> bool {
-        let free = self.conns.len() < max_conns(&self.config);
+        let free = self.conns.len() < max_conns(&self.setup.config);
         let place = free || self.conns.silent().len() > 0;
-        place && self.conns.half_open() < self.config.max_half_open.max(1)
+        place && self.conns.half_open() < self.setup.config.max_half_open.max(1)
     }
 
     /// Makes room for one more incoming connection; `false` if there is none. Of those that have
@@ -200,14 +201,14 @@ impl Engine {
         let mut own = self.conns.silent_from(prefix);
         let oldest = own.next();
         let silent = own.count() + usize::from(oldest.is_some());
-        let silent_is_enough = silent >= self.config.max_connections_per_ip.max(1) as usize;
-        let silent_room = self.config.max_handshaking.max(1) as usize;
+        let silent_is_enough = silent >= self.setup.config.max_connections_per_ip.max(1) as usize;
+        let silent_room = self.setup.config.max_handshaking.max(1) as usize;
         let leaver = if silent_is_enough
-            || self.conns.count_from(prefix) >= self.config.max_per_ip_in_all()
+            || self.conns.count_from(prefix) >= self.setup.config.max_per_ip_in_all()
         {
             oldest
         } else if self.conns.silent().len() >= silent_room
-            || self.conns.len() >= max_conns(&self.config)
+            || self.conns.len() >= max_conns(&self.setup.config)
         {
             self.conns.silent().next()
         } else {

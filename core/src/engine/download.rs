@@ -199,7 +199,7 @@ impl Torrent {
         let least = if force || scarce {
             1
         } else {
-            io.config.write_run.max(1) as usize
+            io.setup.config.write_run.max(1) as usize
         };
         let at = info.piece_offset(piece);
         match assembly.step(least, MAX_RUN) {
@@ -261,6 +261,10 @@ impl Torrent {
             Outcome::Written { blocks, hasher } => {
                 io.pool.give_all(blocks);
                 self.durability.wrote();
+                if matches!(self.phase, Phase::Ready) {
+                    // The disk works again: the same error later is news.
+                    self.failing = None;
+                }
                 if let Some(a) = self.assemblies.get_mut(&piece) {
                     a.wrote(begin, len, hasher);
                 }

@@ -12,7 +12,6 @@ use super::torrent::{Phase, Stopping};
 use super::torrent::{Torrent, Wants};
 use super::{Engine, Stop};
 use crate::op::Close;
-use crate::peer::crypto::req2;
 use crate::tracker::Announcer;
 use crate::{ConnId, Instant, Op, Outcome, TorrentId};
 
@@ -31,7 +30,7 @@ fn deadline(stopping: &Stopping, announcer: &Announcer) -> Instant {
 impl Torrent {
     /// Begins to stop: trackers hear `stopped`, what waits is written, files are released.
     pub(super) fn begin_stop(&mut self, io: &mut Io<'_>, delete: bool) {
-        let until = io.now + io.config.stop_timeout;
+        let until = io.now + io.setup.config.stop_timeout;
         let silent_until = until.min(io.now + SILENT_STOP_TIMEOUT);
         if let Phase::Stopping(stopping) = &mut self.phase {
             stopping.delete |= delete;
@@ -87,7 +86,7 @@ impl Torrent {
         if !stopping.delete && !core::mem::replace(&mut stopping.saved, true) {
             // Waiting for a slow disk at every exit would be no service: within one boot the page
             // cache is as good, and the record says what was flushed.
-            self.flush_and_save(io, io.config.boot.is_none());
+            self.flush_and_save(io, io.setup.config.boot.is_none());
             return;
         }
         if !self.announcer.all_stopped() && io.now < deadline(stopping, &self.announcer) {
@@ -112,11 +111,8 @@ impl Engine {
                 .notice(Some(id), None, Level::Warning, What::Disk { message });
         }
         self.drop_queries(id);
-        if let Some(mut t) = self.torrents.remove(&id) {
-            self.diallers.retain(|dialler| *dialler != id);
+        if let Some(mut t) = self.torrents.remove(id) {
             t.discard_assemblies(&mut self.pool);
-            self.by_hash.remove(&t.info_hash);
-            self.by_req2.remove(&req2(&t.info_hash));
             self.throttle.remove(self.now, t.bucket);
             self.out.removed.push_back(id);
         }

@@ -1,29 +1,34 @@
 //! What a torrent works with while the engine is being called: the time, the limits, and what it
 //! shares with other torrents.
 
-use alloc::{collections::BTreeMap, vec::Vec};
-use core::net::SocketAddr;
+use alloc::vec::Vec;
 
 use rand_core::Rng;
 
 use super::conn::Conn;
 use super::conns::{Conns, max_conns};
+use super::endpoints::Endpoints;
+use super::event::{Level, What};
 use super::member::Member;
 use super::outbox::Outbox;
+use super::setup::Setup;
 use super::stream::Flow;
 use super::swarm::Limits;
 use super::timers::Timer;
+use super::tracker_queries::Trackers;
 use crate::net::Ports;
 use crate::op::Close;
-use crate::peer::PeerConfig;
 use crate::throttle::Throttle;
-use crate::{BlockPool, BlockRef, Caps, Config, ConnId, Instant, Op, Outcome, PeerId, SocketId};
+use crate::{BlockPool, BlockRef, ConnId, Instant, Op, Outcome, TorrentId};
+use core::net::IpAddr;
 
 /// What torrents have to know of the DHT.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct DhtState {
     /// There is one, though its node may not run.
     pub(super) exists: bool,
+    /// Its node runs, or starts when it is needed.
+    pub(super) wanted: bool,
     /// Its node runs.
     pub(super) active: bool,
     /// The ports to tell peers, if others reach the node.
@@ -35,38 +40,39 @@ pub(super) struct DhtState {
 pub(super) struct Io<'a> {
     pub(super) now: Instant,
     pub(super) rng: &'a mut (dyn Rng + Send),
-    pub(super) config: &'a Config,
-    pub(super) caps: &'a Caps,
-    pub(super) peer_config: &'a PeerConfig,
-    pub(super) peer_id: PeerId,
-    /// Where streams are accepted.
-    pub(super) listening: &'a BTreeMap<SocketId, SocketAddr>,
+    pub(super) setup: &'a Setup,
+    pub(super) endpoints: &'a mut Endpoints,
     pub(super) dht: DhtState,
     pub(super) pool: &'a mut BlockPool,
     pub(super) throttle: &'a mut Throttle,
     pub(super) conns: &'a mut Conns,
+    pub(super) trackers: &'a mut Trackers,
     pub(super) out: &'a mut Outbox,
     /// Reused by the picker, so that asking for blocks allocates nothing.
     pub(super) picked: &'a mut Vec<BlockRef>,
 }
 
 impl Io<'_> {
-    /// The ports that peers are told: where streams are accepted, over each family.
-    pub(super) fn ports(&self) -> Ports {
-        Ports::bound(self.listening.values())
+    /// Somebody told how others see us.
+    pub(super) fn learn_external(&mut self, torrent: Option<TorrentId>, ip: IpAddr) {
+        if self.endpoints.external != Some(ip) {
+            self.endpoints.external = Some(ip);
+            let what = What::ExternalAddress(ip);
+            self.out.notice(torrent, None, Level::Detail, what);
+        }
     }
 
     /// Most connections in all.
     pub(super) fn max_conns(&self) -> usize {
-        max_conns(self.config)
+        max_conns(&self.setup.config)
     }
 
     /// Bounds of each torrent's table of known peers.
     pub(super) const fn peer_limits(&self) -> Limits {
         Limits {
-            known: self.config.max_known_peers as usize,
-            per_ip: self.config.max_connections_per_ip as usize,
-            families: (self.caps.ipv4, self.caps.ipv6),
+            known: self.setup.config.max_known_peers as usize,
+            per_ip: self.setup.config.max_connections_per_ip as usize,
+            families: (self.setup.caps.ipv4, self.setup.caps.ipv6),
         }
     }
 

@@ -39,13 +39,13 @@ impl Torrent {
         add: &mut AddTorrent,
     ) -> Self {
         let announce = AnnounceConfig {
-            families: match (io.caps.ipv4, io.caps.ipv6) {
-                _ if io.caps.proxied => Families::Any,
+            families: match (io.setup.caps.ipv4, io.setup.caps.ipv6) {
+                _ if io.setup.caps.proxied => Families::Any,
                 (true, true) => Families::Both,
                 (false, true) => Families::V6,
                 _ => Families::V4,
             },
-            reach: if io.config.announce_to_all {
+            reach: if io.setup.config.announce_to_all {
                 Reach::All
             } else {
                 Reach::First
@@ -94,7 +94,12 @@ impl Torrent {
             swarm: Swarm::new(io.peer_limits(), io.rng.next_u32()),
             members: Members::default(),
             dialling: false,
-            choker: Choker::new(io.config.upload_slots.map_or(Slots::Auto, Slots::Fixed)),
+            choker: Choker::new(
+                io.setup
+                    .config
+                    .upload_slots
+                    .map_or(Slots::Auto, Slots::Fixed),
+            ),
             bucket,
             existing: add.existing,
             claim: Held::No,
@@ -140,7 +145,7 @@ impl Torrent {
         {
             io.out.timers.set(
                 Timer::Torrent(self.id, TorrentTimer::Save),
-                Some(io.now + io.config.save_interval),
+                Some(io.now + io.setup.config.save_interval),
             );
         }
         if self.is_done() && !self.is_confirmed() {
@@ -233,6 +238,7 @@ impl Torrent {
             return;
         };
         self.check = Check::All;
+        self.failing = None;
         // Or a stop in the middle would leave a record that is believed.
         (self.resume, self.unsaved) = (None, true);
         self.close_files(io, "the torrent is being checked");

@@ -124,7 +124,8 @@ impl Member {
 #[derive(Debug, Default)]
 pub(super) struct Members {
     slots: Vec<(u32, Option<Box<Member>>)>,
-    free: Vec<u32>,
+    /// The one that has been free for longest is used first, so that names repeat late.
+    free: VecDeque<u32>,
     used: usize,
     /// Those whose handshakes are not through, and the addresses that were dialled.
     connecting: BTreeMap<ConnId, Option<SocketAddr>>,
@@ -169,7 +170,7 @@ impl Members {
         make: impl FnOnce(MemberId) -> Member,
     ) -> MemberId {
         self.connecting.remove(&conn);
-        let index = self.free.pop().unwrap_or_else(|| {
+        let index = self.free.pop_front().unwrap_or_else(|| {
             self.slots.push((0, None));
             self.slots.len() as u32 - 1
         });
@@ -186,7 +187,7 @@ impl Members {
         let (generation, slot) = self.slots.get_mut(id.index())?;
         *generation = generation.wrapping_add(1);
         let member = slot.take()?;
-        self.free.push(id.index() as u32);
+        self.free.push_back(id.index() as u32);
         self.used -= 1;
         self.prefixes
             .remove(&Prefix::of(member.stream.remote.ip()), 1);

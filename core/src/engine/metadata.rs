@@ -101,7 +101,7 @@ impl Torrent {
         if !matches!(self.phase, Phase::Metadata) {
             return;
         }
-        let most = io.peer_config.max_metadata as usize;
+        let most = io.setup.peer_config.max_metadata as usize;
         match self.fetch.accept((id, size), (index, data), from, most) {
             // Only the answer to what it was asked last contradicts what it claimed.
             Accepted::Wrong if asked.is_some() => member.metadata_pause = Some(io.now + PAUSE),

@@ -118,6 +118,7 @@ mod download;
 mod durability;
 mod end;
 mod ending;
+mod endpoints;
 mod event;
 mod fetch;
 mod io;
@@ -136,6 +137,7 @@ mod resume;
 mod rounds;
 mod saving;
 mod search;
+mod setup;
 mod snapshots;
 mod status;
 mod stream;
@@ -145,15 +147,12 @@ mod sweep;
 mod tally;
 mod timers;
 mod torrent;
+mod torrents;
+mod tracker_queries;
 mod trackers;
 mod upload;
 
-use alloc::{
-    boxed::Box,
-    collections::{BTreeMap, VecDeque},
-    vec::Vec,
-};
-use core::net::{IpAddr, SocketAddr};
+use alloc::{boxed::Box, vec::Vec};
 
 use rand_core::Rng;
 
@@ -167,19 +166,21 @@ pub use status::{
 };
 
 use self::conns::Conns;
+use self::endpoints::Endpoints;
 use self::io::{DhtState, Io};
 use self::ops::Purpose;
 use self::outbox::Outbox;
+use self::setup::Setup;
 use self::sweep::{Sweep, Why};
 use self::timers::Timer;
 use self::torrent::{Torrent, Wants};
+use self::torrents::Torrents;
+use self::tracker_queries::Trackers;
 use crate::op::SocketKind;
-use crate::peer::PeerConfig;
 use crate::throttle::{BucketId, Direction, Throttle};
-use crate::tracker::{AnnounceConfig, Query, QueryId, QueryKey, UdpConfig, UdpTrackers};
 use crate::{
-    BlockPool, BlockRef, Caps, Config, Handled, InfoHash, Instant, Machine, Op, OpId, Outcome,
-    PeerId, RecvMeta, SocketId, TorrentId, Transmit,
+    BlockPool, BlockRef, Caps, Config, Handled, Instant, Machine, Op, OpId, Outcome, RecvMeta,
+    SocketId, TorrentId, Transmit,
 };
 
 pub use crate::peer::MAX_IOV;
@@ -196,42 +197,19 @@ pub type WriteBufs<'a> = heapless::Vec<&'a [u8], MAX_IOV>;
 pub struct Engine {
     now: Instant,
     rng: Box<dyn Rng + Send>,
-    config: Config,
-    caps: Caps,
-    peer_id: PeerId,
-    peer_config: PeerConfig,
-    tracker_key: u32,
-
+    setup: Setup,
     pool: BlockPool,
     conns: Conns,
-    torrents: BTreeMap<TorrentId, Torrent>,
-    next_torrent: u32,
-    by_hash: BTreeMap<InfoHash, TorrentId>,
-    /// What an encrypted handshake names a torrent by.
-    by_req2: BTreeMap<[u8; 20], InfoHash>,
-
+    torrents: Torrents,
     out: Outbox,
-    udp: UdpTrackers,
-    udp_queries: BTreeMap<QueryId, (TorrentId, QueryKey)>,
-    /// Queries to UDP trackers whose names are being looked up.
-    resolving: BTreeMap<(TorrentId, QueryKey), Query>,
+    trackers: Trackers,
     throttle: Throttle,
     sweep: Sweep,
     /// `None`: there is no DHT at all.
     dht: Option<Box<dht::Server>>,
 
-    /// Torrents with addresses to connect to; they take turns.
-    diallers: VecDeque<TorrentId>,
     stop: Stop,
-
-    listening: BTreeMap<SocketId, SocketAddr>,
-    /// Sockets that are not bound yet.
-    binding: u32,
-    udp_bound: BTreeMap<SocketId, SocketAddr>,
-    external: Option<IpAddr>,
-    stray_datagrams: u64,
-    stray_outcomes: u64,
-    last_reason: Option<&'static str>,
+    endpoints: Endpoints,
     /// Reused by the picker, so that asking for blocks allocates nothing.
     picked: Vec<BlockRef>,
 }
@@ -270,55 +248,28 @@ impl Engine {
     /// seeded: peers and trackers see what it yields.
     #[must_use]
     pub fn new(now: Instant, mut config: Config, caps: Caps, mut rng: Box<dyn Rng + Send>) -> Self {
-        let peer_id = config.peer_id.unwrap_or_else(|| {
-            let mut id = *b"-DN0100-............";
-            rng.fill_bytes(&mut id[8..]);
-            PeerId(id)
-        });
-        let tracker_key = rng.next_u32();
         let mut throttle = Throttle::new();
         throttle.set_rate(now, BucketId::ROOT, Direction::Down, config.limit_down);
         throttle.set_rate(now, BucketId::ROOT, Direction::Up, config.limit_up);
         let dht = dht::Server::new(&mut config, &caps, &mut throttle, now);
+        let out = Outbox::new(&config);
+        let trackers = Trackers::new(&config);
+        let pool = BlockPool::new(config.max_blocks.max(1) as usize);
         let mut engine = Self {
             now,
-            peer_id,
-            peer_config: PeerConfig {
-                reqq: config.reqq,
-                max_pipeline: config.max_pipeline,
-                max_metadata: config.max_metadata,
-                max_early: config.max_early_bitfields as usize
-                    / config.max_connections.max(1) as usize,
-                max_extended: config.max_extended(),
-                ..PeerConfig::default()
-            },
-            tracker_key,
-            pool: BlockPool::new(config.max_blocks.max(1) as usize),
+            setup: Setup::new(config, caps, &mut *rng),
+            rng,
+            pool,
             conns: Conns::default(),
-            torrents: BTreeMap::new(),
-            next_torrent: 0,
-            by_hash: BTreeMap::new(),
-            by_req2: BTreeMap::new(),
-            out: Outbox::new(&config),
-            udp: UdpTrackers::new(udp_config(&config)),
-            udp_queries: BTreeMap::new(),
-            resolving: BTreeMap::new(),
+            torrents: Torrents::default(),
+            out,
+            trackers,
             throttle,
             sweep: Sweep::default(),
             dht,
-            diallers: VecDeque::new(),
             stop: Stop::Running,
-            listening: BTreeMap::new(),
-            binding: 0,
-            udp_bound: BTreeMap::new(),
-            external: None,
-            stray_datagrams: 0,
-            stray_outcomes: 0,
-            last_reason: None,
+            endpoints: Endpoints::default(),
             picked: Vec::new(),
-            rng,
-            caps,
-            config,
         };
         engine.bind_all();
         engine.dht_begin();
@@ -327,10 +278,10 @@ impl Engine {
     }
 
     fn bind_all(&mut self) {
-        for local in self.config.listen.clone() {
+        for local in self.setup.config.listen.clone() {
             let socket = SocketId::for_addr(&local);
             for kind in [SocketKind::TcpListener, SocketKind::Udp] {
-                self.binding += 1;
+                self.endpoints.binding += 1;
                 self.out
                     .ops
                     .job(Purpose::Bind(socket, kind), |op| Op::Bind {
@@ -354,8 +305,13 @@ impl Engine {
         if self.dht_datagram(meta, data) == Handled::Consumed {
             return self.settle();
         }
-        if self.udp.handle_datagram(&mut cx!(self), meta, data) == Handled::NotMine {
-            self.stray_datagrams += 1;
+        if self
+            .trackers
+            .udp
+            .handle_datagram(&mut cx!(self), meta, data)
+            == Handled::NotMine
+        {
+            self.out.stray_datagrams += 1;
         }
         self.after_udp();
         self.settle();
@@ -366,7 +322,6 @@ impl Engine {
         self.tick(now);
         // Bounded: what is re-armed inside is later than now.
         while let Some(timer) = self.out.timers.pop_due(self.now) {
-            self.last_reason = Some(timer.name());
             match timer {
                 Timer::Conn(id) => self.conn_timeout(id),
                 Timer::Torrent(id, timer) => {
@@ -375,7 +330,7 @@ impl Engine {
                     }
                 }
                 Timer::Udp => {
-                    self.udp.handle_timeout(&mut cx!(self));
+                    self.trackers.udp.handle_timeout(&mut cx!(self));
                     self.after_udp();
                 }
                 Timer::Dht => self.dht_timeout(),
@@ -398,7 +353,7 @@ impl Engine {
     pub fn timeout_reason(&self) -> (Option<&'static str>, Option<&'static str>) {
         (
             self.out.timers.next().map(|(_, t)| t.name()),
-            self.last_reason,
+            self.out.timers.last().map(Timer::name),
         )
     }
 
@@ -411,8 +366,10 @@ impl Engine {
         buf: &mut [u8],
     ) -> Option<Transmit> {
         self.tick(now);
-        let transmit = self.udp.poll_transmit(&mut cx!(self), buf);
-        self.out.timers.set(Timer::Udp, self.udp.poll_timeout());
+        let transmit = self.trackers.udp.poll_transmit(&mut cx!(self), buf);
+        self.out
+            .timers
+            .set(Timer::Udp, self.trackers.udp.poll_timeout());
         let transmit = transmit.or_else(|| self.dht_transmit(buf));
         self.settle();
         transmit
@@ -452,7 +409,7 @@ impl Engine {
     #[must_use]
     pub fn has_output(&self) -> bool {
         self.out.is_pending()
-            || self.udp.has_transmit()
+            || self.trackers.udp.has_transmit()
             || self.dht.as_ref().is_some_and(|s| s.has_output())
             || self.is_stopped()
     }
@@ -466,14 +423,22 @@ impl Engine {
     pub fn handle_op(&mut self, now: Instant, op: OpId, outcome: Outcome) {
         self.tick(now);
         let Some(purpose) = self.out.ops.answered(op) else {
-            self.stray_outcomes += 1;
+            self.out.stray_outcomes += 1;
             self.parts().1.take_home(outcome);
             return;
         };
         match purpose {
             Purpose::Bind(socket, kind) => self.bound(socket, kind, outcome),
-            Purpose::Resolve(id, key) => self.resolved(id, key, outcome),
-            Purpose::Http(id, key) => self.fetched(id, key, outcome),
+            Purpose::Resolve(id, key) => {
+                if let Some((t, mut io)) = self.at(id) {
+                    t.resolved(&mut io, key, outcome);
+                }
+            }
+            Purpose::Http(id, key) => {
+                if let Some((t, mut io)) = self.at(id) {
+                    t.fetched(&mut io, key, outcome);
+                }
+            }
             Purpose::Disk(id, job) => match self.at(id) {
                 Some((t, mut io)) => t.handle_disk(&mut io, job, outcome),
                 None => self.parts().1.take_home(outcome),
@@ -487,15 +452,13 @@ impl Engine {
     }
 
     /// What a torrent works with, beside all torrents.
-    fn parts(&mut self) -> (&mut BTreeMap<TorrentId, Torrent>, Io<'_>) {
+    fn parts(&mut self) -> (&mut Torrents, Io<'_>) {
         let io = Io {
             now: self.now,
             rng: &mut *self.rng,
-            config: &self.config,
-            caps: &self.caps,
-            peer_config: &self.peer_config,
-            peer_id: self.peer_id,
-            listening: &self.listening,
+            setup: &self.setup,
+            endpoints: &mut self.endpoints,
+            trackers: &mut self.trackers,
             dht: self
                 .dht
                 .as_deref()
@@ -569,8 +532,13 @@ impl Engine {
         if wants.contains(Wants::DHT) {
             self.dht_wanted(id);
         }
-        if wants.contains(Wants::TRACKERS) {
-            self.pump_trackers(id);
+        if wants.contains(Wants::DHT_SEARCH) {
+            self.dht_request(id);
+        }
+        if wants.contains(Wants::TRACKERS)
+            && let Some((t, mut io)) = self.at(id)
+        {
+            t.pump_trackers(&mut io);
         }
         if wants.contains(Wants::PROCEED)
             && let Some((t, mut io)) = self.at(id)
@@ -598,13 +566,13 @@ impl Engine {
     }
 
     fn bound(&mut self, socket: SocketId, kind: SocketKind, outcome: Outcome) {
-        self.binding = self.binding.saturating_sub(1);
+        self.endpoints.binding = self.endpoints.binding.saturating_sub(1);
         match (outcome, kind) {
             (Outcome::Bound(addr), SocketKind::TcpListener) => {
-                self.listening.insert(socket, addr);
+                self.endpoints.listening.insert(socket, addr);
             }
             (Outcome::Bound(addr), SocketKind::Udp) => {
-                self.udp_bound.insert(socket, addr);
+                self.endpoints.udp_bound.insert(socket, addr);
             }
             (Outcome::Failed { error, .. }, _) => {
                 let message = error.detail;
@@ -613,24 +581,9 @@ impl Engine {
             }
             _ => {}
         }
-        if self.binding == 0 {
+        if self.endpoints.binding == 0 {
             self.dht_share();
             self.sweep_trackers(Why::Ready);
         }
-    }
-}
-
-/// Limits of the UDP trackers: no more than the torrents could ask for.
-fn udp_config(config: &Config) -> UdpConfig {
-    let default = UdpConfig::default();
-    let each = usize::from(AnnounceConfig::default().max_queries);
-    let most = (config.max_torrents as usize)
-        .saturating_mul(each)
-        .max(each);
-    UdpConfig {
-        max_queries: default.max_queries.min(most),
-        max_per_tracker: default.max_per_tracker.min(most),
-        max_connections: default.max_connections.min(most),
-        ..default
     }
 }

@@ -18,8 +18,9 @@ impl Engine {
         let name = String::from(name);
         self.out
             .notice(None, None, Level::Warning, What::InterfaceGone { name });
-        self.listening.clear();
-        self.udp_bound.clear();
+        self.endpoints.listening.clear();
+        self.endpoints.udp_bound.clear();
+        self.endpoints.lost = true;
         let (torrents, mut io) = self.parts();
         for t in torrents.values_mut() {
             t.close_all(&mut io, "its interface is gone");
@@ -37,6 +38,7 @@ impl Engine {
         let name = String::from(name);
         self.out
             .notice(None, None, Level::Warning, What::InterfaceBack { name });
+        self.endpoints.lost = false;
         if self.stop != Stop::Running {
             return;
         }

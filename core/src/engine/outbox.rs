@@ -33,6 +33,10 @@ pub(super) struct Outbox {
     pub(super) fed: u64,
     /// Nodes of the DHT that peers told of.
     pub(super) dht_nodes: VecDeque<SocketAddr>,
+    /// Datagrams that nobody expected.
+    pub(super) stray_datagrams: u64,
+    /// Outcomes of ops that were not in flight.
+    pub(super) stray_outcomes: u64,
     /// Peers that broke the protocol.
     pub(super) hostile_peers: u64,
     /// Faults of peers that were passed over.
@@ -63,6 +67,8 @@ impl Outbox {
             starving: VecDeque::new(),
             fed: 0,
             dht_nodes: VecDeque::new(),
+            stray_datagrams: 0,
+            stray_outcomes: 0,
             hostile_peers: 0,
             forgiven: 0,
             refused_addresses: 0,

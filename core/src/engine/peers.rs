@@ -95,8 +95,8 @@ impl Torrent {
             return;
         }
         let refused = !self.is_running()
-            || self.is_full(io.config)
-            || peer_id == io.peer_id
+            || self.is_full(&io.setup.config)
+            || peer_id == io.setup.peer_id
             || self.swarm.is_ip_banned(remote.ip())
             || self.is_crowded(io, remote.ip());
         if refused {
@@ -222,7 +222,7 @@ impl Torrent {
             incoming: member.incoming,
         };
         self.arm_once(io, TorrentTimer::Round, super::rounds::FIRST_ROUND);
-        if io.config.pex {
+        if io.setup.config.pex {
             self.arm_once(io, TorrentTimer::Pex, super::rounds::PEX_INTERVAL);
         }
         io.out
@@ -253,7 +253,7 @@ impl Torrent {
         let Some(peer_id) = stream.peer.peer_id() else {
             return false;
         };
-        if peer_id == io.peer_id {
+        if peer_id == io.setup.peer_id {
             self.close_conn(io, conn, End::Finished("this is ourselves"));
             return true;
         }
@@ -262,7 +262,7 @@ impl Torrent {
         let Some(other) = self.members.iter().find(same) else {
             return false;
         };
-        let keep_incoming = peer_id > io.peer_id;
+        let keep_incoming = peer_id > io.setup.peer_id;
         let keep_new = incoming != other.incoming && incoming == keep_incoming;
         let end = End::Finished("connected twice");
         if keep_new {
@@ -358,7 +358,7 @@ impl Torrent {
             return;
         };
         // Without slots no peer is served, and a free slot is assigned within 50 ms anyway.
-        let served = io.config.upload_slots != Some(0) && !self.choker.has_vacancy();
+        let served = io.setup.config.upload_slots != Some(0) && !self.choker.has_vacancy();
         let limited = io.throttle.is_limited(member.bucket, Direction::Up);
         if peer.has_granted_fast() || limited || !served {
             return;
@@ -446,7 +446,7 @@ impl Torrent {
                 End::Finished(_) => Released::Useless,
                 End::Resting(_) => Released::Resting,
                 End::Fault(fault) if fault.blame() == Blame::Peer => Released::Failed,
-                _ if opened => match io.config.encryption {
+                _ if opened => match io.setup.config.encryption {
                     // Only once: the second kind fails for good.
                     EncryptionPolicy::Preferred if dialing.encrypt => Released::TryOtherEncryption,
                     EncryptionPolicy::Allowed if !dialing.encrypt => Released::TryOtherEncryption,

@@ -188,7 +188,7 @@ impl Torrent {
 
     /// Where places are short, peers that neither side gains from make way.
     fn make_places(&mut self, io: &mut Io<'_>) {
-        let short = self.is_full(io.config) || io.conns.len() >= io.max_conns();
+        let short = self.is_full(&io.setup.config) || io.conns.len() >= io.max_conns();
         if !short || self.swarm.next_due().is_none_or(|due| due > io.now) {
             return;
         }
@@ -294,7 +294,7 @@ impl Torrent {
         id: MemberId,
         added: impl Iterator<Item = SocketAddr>,
     ) {
-        if !io.config.pex || self.is_private() {
+        if !io.setup.config.pex || self.is_private() {
             return;
         }
         let Some(member) = self.members.get_mut(id) else {

@@ -28,7 +28,7 @@ impl Torrent {
         if self.is_running() {
             io.out.timers.set(
                 Timer::Torrent(self.id, TorrentTimer::Save),
-                Some(io.now + io.config.save_interval),
+                Some(io.now + io.setup.config.save_interval),
             );
         }
         self.durability.held = false;
@@ -119,7 +119,7 @@ impl Torrent {
         self.durability.busy = true;
         // What is not flushed has to be saved again after its flush.
         self.unsaved = self.durability.unflushed && self.picker.is_some();
-        let record = self.record(io.config.boot).encode();
+        let record = self.record(io.setup.config.boot).encode();
         io.out
             .ops
             .job(Purpose::Disk(self.id, DiskJob::Save), |op| Op::Save {
@@ -134,7 +134,7 @@ impl Torrent {
         if let Outcome::Failed { error, .. } = outcome {
             self.unsaved = true;
             self.durability.held = true;
-            let again = io.now + io.config.save_interval;
+            let again = io.now + io.setup.config.save_interval;
             io.out
                 .timers
                 .at_latest(Timer::Torrent(self.id, TorrentTimer::Save), again);
@@ -157,7 +157,7 @@ impl Torrent {
         let Some(info) = self.info.clone().filter(|_| self.picker.is_some()) else {
             return;
         };
-        let mut record = self.record(io.config.boot);
+        let mut record = self.record(io.setup.config.boot);
         record.partial.clear();
         record.clean = true;
         if self.durability.lost {

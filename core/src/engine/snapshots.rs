@@ -16,13 +16,13 @@ use crate::{Bitfield, InfoHash, Instant, PeerId, TorrentId};
 impl Engine {
     /// The torrents, oldest first.
     pub fn torrents(&self) -> impl Iterator<Item = TorrentId> + '_ {
-        self.torrents.keys().copied()
+        self.torrents.ids()
     }
 
     /// Finds a torrent.
     #[must_use]
     pub fn find(&self, info_hash: InfoHash) -> Option<TorrentId> {
-        self.by_hash.get(&info_hash).copied()
+        self.torrents.find(&info_hash)
     }
 
     /// A torrent's info-hash.
@@ -46,7 +46,7 @@ impl Engine {
     /// What we call ourselves.
     #[must_use]
     pub const fn peer_id(&self) -> PeerId {
-        self.peer_id
+        self.setup.peer_id
     }
 
     /// A torrent, now.
@@ -206,10 +206,10 @@ impl Engine {
             jobs: self.out.ops.emitted() as u32,
             rate_down: sum(&|t| t.down.get(now)),
             rate_up: sum(&|t| t.up.get(now)),
-            listening: self.listening.values().copied().collect(),
-            external: self.external,
-            stray_datagrams: self.stray_datagrams,
-            stray_outcomes: self.stray_outcomes,
+            listening: self.endpoints.listening.values().copied().collect(),
+            external: self.endpoints.external,
+            stray_datagrams: self.out.stray_datagrams,
+            stray_outcomes: self.out.stray_outcomes,
             hostile_peers: self.out.hostile_peers,
             forgiven: self.out.forgiven,
             refused_addresses: self.out.refused_addresses,

@@ -12,7 +12,7 @@ use crate::op::Close;
 use crate::peer::crypto::Encryption;
 use crate::peer::{Blame, Peer, PeerEvent};
 use crate::throttle::Waiter;
-use crate::{CloseReason, ConnId, EncryptionPolicy, InfoHash, Instant};
+use crate::{CloseReason, ConnId, EncryptionPolicy, Instant};
 
 /// Free blocks that are worth waking a waiting connection for.
 const MIN_BLOCKS_FREE: usize = 4;
@@ -30,12 +30,12 @@ impl Engine {
         {
             return None;
         }
-        let policy = match self.config.encryption {
+        let policy = match self.setup.config.encryption {
             EncryptionPolicy::Off => Encryption::Off,
             EncryptionPolicy::Allowed | EncryptionPolicy::Preferred => Encryption::Preferred,
             EncryptionPolicy::Required => Encryption::Required,
         };
-        let peer = Peer::incoming(&mut cx!(self), &self.peer_config, policy);
+        let peer = Peer::incoming(&mut cx!(self), &self.setup.peer_config, policy);
         let id = self.conns.insert(remote, |id| {
             let stream = Stream::new(id, remote, peer);
             let opened = Opened::ByPeer(None);
@@ -117,8 +117,8 @@ impl Engine {
     fn read(&mut self, id: ConnId, len: usize) {
         match self.conns.get_mut(id) {
             Some(Conn::Greeting(greeting)) => {
-                let by_req2 = &self.by_req2;
-                let skeys = |req2: &[u8; 20]| -> Option<InfoHash> { by_req2.get(req2).copied() };
+                let torrents = &self.torrents;
+                let skeys = |req2: &[u8; 20]| torrents.find_req2(req2);
                 let peer = &mut greeting.stream.peer;
                 peer.handle_read(&mut cx!(self), &mut self.pool, len, &skeys);
                 self.deliver(id);
@@ -206,7 +206,7 @@ impl Engine {
             };
             match (event, torrent) {
                 (PeerEvent::Handshake { info_hash, peer_id }, None) => {
-                    let torrent = self.by_hash.get(&info_hash).copied();
+                    let torrent = self.torrents.find(&info_hash);
                     match torrent.and_then(|torrent| self.at(torrent)) {
                         Some((t, mut io)) => t.welcome(&mut io, id, peer_id),
                         None => self.parts().1.dismiss(id, Close::Flush),

@@ -1,10 +1,10 @@
 //! What has to be done for every torrent because something changed that concerns them all: a few
 //! at a time, so that no call works through thousands (law 4).
 
-use core::ops::Bound;
 use core::time::Duration;
 
 use super::timers::Timer;
+use super::torrent::Wants;
 use super::{Engine, cx};
 use crate::TorrentId;
 
@@ -47,9 +47,8 @@ impl Engine {
 
     /// The next few torrents.
     pub(super) fn sweep_step(&mut self) {
-        let from = self.sweep.after.map_or(Bound::Unbounded, Bound::Excluded);
-        let next = self.torrents.range((from, Bound::Unbounded));
-        let ids: heapless::Vec<TorrentId, BATCH> = next.take(BATCH).map(|(id, _)| *id).collect();
+        let next = self.torrents.ids_after(self.sweep.after);
+        let ids: heapless::Vec<TorrentId, BATCH> = next.take(BATCH).collect();
         self.sweep.after = ids.last().copied();
         let up = self.dht_is_active();
         let retry = self.sweep.running >= Some(Why::DhtKnowsOthers);
@@ -70,7 +69,9 @@ impl Engine {
             if back {
                 self.queue_dialler(id);
             }
-            self.pump_trackers(id);
+            if let Some((t, mut io)) = self.at(id) {
+                t.want(&mut io, Wants::TRACKERS);
+            }
         }
         let ended = !ids.is_full();
         if ended {

@@ -77,6 +77,8 @@ impl TorrentTimer {
 pub(super) struct Timers {
     order: BTreeSet<(Instant, Timer)>,
     armed: BTreeMap<Timer, Instant>,
+    /// The one that came last.
+    last: Option<Timer>,
 }
 
 impl Timers {
@@ -114,11 +116,17 @@ impl Timers {
         self.order.first().copied()
     }
 
+    /// The deadline that came last.
+    pub(super) const fn last(&self) -> Option<Timer> {
+        self.last
+    }
+
     /// Disarms and returns the earliest deadline that is due.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<Timer> {
         let (at, timer) = self.next()?;
         (at <= now).then(|| {
             self.set(timer, None);
+            self.last = Some(timer);
             timer
         })
     }

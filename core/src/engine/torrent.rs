@@ -231,6 +231,8 @@ impl Wants {
     pub(super) const DHT_TRACKER: Self = Self(32);
     /// To give a connection up if another torrent needs its place.
     pub(super) const TO_SHARE: Self = Self(64);
+    /// Its search of the DHT to begin.
+    pub(super) const DHT_SEARCH: Self = Self(128);
 
     /// Whether this contains all of `other`.
     pub(super) const fn contains(self, other: Self) -> bool {

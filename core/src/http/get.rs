@@ -3,6 +3,7 @@
 use alloc::{format, string::String, vec, vec::Vec};
 use core::{net::IpAddr, time::Duration};
 
+use super::platform::Platform;
 use super::{
     Fault, Host, MAX_REDIRECTS,
     body::Body,
@@ -31,17 +32,6 @@ pub enum Progress {
     Redirect,
     /// Close the stream and take [`Get::into_outcome`]. Said again at every later call.
     Done,
-}
-
-/// What a platform adds to what this client can do by itself.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Platform {
-    /// It opens streams over TLS: `https://` URLs are asked.
-    pub tls: bool,
-    /// Compressed answers are asked for. They are read in any case.
-    pub compression: bool,
-    /// Writes a host name beyond ASCII in ASCII (IDNA, RFC 5891); `None` for what is not a name.
-    pub to_ascii: Option<fn(&str) -> Option<String>>,
 }
 
 /// A GET, on one stream after another if it is redirected.

@@ -48,6 +48,7 @@
 mod body;
 mod coding;
 mod get;
+mod platform;
 mod policy;
 #[doc(hidden)]
 pub mod request;
@@ -62,7 +63,8 @@ mod tests;
 
 use alloc::string::String;
 
-pub use get::{Get, Platform, Progress};
+pub use get::{Get, Progress};
+pub use platform::Platform;
 pub use policy::{Origin, Refused};
 #[doc(hidden)]
 pub use policy::{Policy, is_announce_like};

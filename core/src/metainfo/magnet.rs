@@ -7,7 +7,7 @@ use data_encoding::{BASE32_NOPAD, HEXLOWER_PERMISSIVE};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::{HostPort, Info, MAX_ADDRESSES, Torrent};
-use crate::{InfoHash, dht::item::MAX_SALT, sync::Arc};
+use crate::{InfoHash, sync::Arc, wire::krpc::MAX_SALT};
 
 /// Longest link that is read, in bytes; those with a hundred trackers have some 8 KiB.
 const MAX_LEN: usize = 64 << 10;
@@ -396,4 +396,15 @@ fn parse_ranges(list: &str, room: usize) -> Option<Vec<RangeInclusive<u32>>> {
         out.push(from..=to);
     }
     Some(out)
+}
+impl Torrent {
+    /// A magnet link to the torrent.
+    #[must_use]
+    pub fn magnet(&self) -> Magnet {
+        let mut magnet = Magnet::new(self.info.info_hash());
+        magnet.name = Some(self.info.name().into());
+        magnet.trackers = self.trackers.iter().flatten().cloned().collect();
+        magnet.web_seeds.clone_from(&self.web_seeds);
+        magnet
+    }
 }

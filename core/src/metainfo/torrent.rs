@@ -10,7 +10,7 @@ use core::{
 use bendy::encoding::{Encoder, Error as EmitError, SingleItemEncoder, SortedDictEncoder};
 
 use super::{
-    Error, Info, MAX_ADDRESSES, Magnet, Place, Problem,
+    Error, Info, MAX_ADDRESSES, Place, Problem,
     info::{keys, parse},
     names::Charset,
 };
@@ -127,16 +127,6 @@ impl Torrent {
         let before = before.strip_suffix(b"e").unwrap_or_default();
         let after = after.strip_prefix(b"d").unwrap_or_default();
         [before, b"4:info", self.info.raw(), after].concat()
-    }
-
-    /// A magnet link to the torrent.
-    #[must_use]
-    pub fn magnet(&self) -> Magnet {
-        let mut magnet = Magnet::new(self.info.info_hash());
-        magnet.name = Some(self.info.name().into());
-        magnet.trackers = self.trackers.iter().flatten().cloned().collect();
-        magnet.web_seeds.clone_from(&self.web_seeds);
-        magnet
     }
 }
 

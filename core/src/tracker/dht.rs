@@ -14,12 +14,7 @@ use crate::wire::tracker::{AnnounceAnswer, Answer, TrackerError};
 use super::announcer::Announcer;
 use super::endpoint::Endpoint;
 use super::entry::{Dht, Entry};
-use super::types::{DhtFound, Families, QueryKey, SavedTracker, TrackerId};
-
-/// What the pseudo-tracker has in place of a URL.
-pub const DHT_URL: &str = "dht://";
-/// Why it cannot be asked while the node does not run; rTorrent's words.
-pub const SERVER_DOWN: &str = "DHT server not active.";
+use super::types::{DHT_URL, DhtFound, Families, QueryKey, SavedTracker, TrackerId};
 
 /// Time between searches (rTorrent's).
 const INTERVAL: Duration = Duration::from_secs(20 * 60);

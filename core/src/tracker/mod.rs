@@ -30,11 +30,10 @@ pub mod udp;
 #[doc(hidden)]
 pub use announcer::Announcer;
 #[doc(hidden)]
-pub use dht::{DHT_URL, SERVER_DOWN};
 #[doc(hidden)]
 pub use types::{
-    AnnounceConfig, Families, MAX_TRACKERS, NO_PORT, Query, QueryKey, QueryKind, Stats,
-    TrackerEvent,
+    AnnounceConfig, DHT_URL, Families, MAX_TRACKERS, NO_PORT, Query, QueryKey, QueryKind,
+    SERVER_DOWN, Stats, TrackerEvent,
 };
 pub use types::{
     DhtFound, DhtProgress, DhtState, Reach, SavedTracker, TrackerId, TrackerState, TrackerStatus,

@@ -10,6 +10,11 @@ use crate::{
     wire::tracker::{AnnounceRequest, Crypto, TrackerError},
 };
 
+/// What the pseudo-tracker of the DHT has in place of a URL.
+pub const DHT_URL: &str = "dht://";
+/// Why it cannot be asked while the node does not run; rTorrent's words.
+pub const SERVER_DOWN: &str = "DHT server not active.";
+
 /// Most trackers of one torrent; magnets with over a hundred are seen, more are of no use.
 pub const MAX_TRACKERS: usize = 256;
 

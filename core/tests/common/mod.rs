@@ -119,6 +119,8 @@ pub struct Node {
     pub open_ops: BTreeMap<OpId, &'static str>,
     /// Disk writes and flushes fail with this while set.
     pub disk_error: Option<OpErrorKind>,
+    /// Writes fail with this while set, and flushes do not.
+    pub write_error: Option<OpErrorKind>,
     pub disk_delay: Duration,
     /// Flushes fail with this while set, and writes do not.
     pub flush_error: Option<OpErrorKind>,
@@ -210,6 +212,7 @@ impl World {
             streams: BTreeMap::new(),
             open_ops: BTreeMap::new(),
             disk_error: None,
+            write_error: None,
             disk_delay: Duration::from_micros(200),
             flush_error: None,
             select_error: None,

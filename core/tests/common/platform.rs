@@ -166,7 +166,7 @@ impl World {
                 blocks,
                 mut hasher,
             } => {
-                if let Some(kind) = node.disk_error {
+                if let Some(kind) = node.disk_error.or(node.write_error) {
                     let mut outcome = Outcome::failed(kind, "payload.bin: no room");
                     if let Outcome::Failed { blocks: home, .. } = &mut outcome {
                         *home = blocks;

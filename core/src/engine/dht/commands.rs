@@ -1,13 +1,13 @@
 //! What an application may ask of the DHT.
 
-use alloc::{string::String, vec::Vec};
+use alloc::string::String;
 use core::net::SocketAddr;
 
 use super::super::{Engine, cx};
 use super::{DhtNodeError, DhtStatus, Owner, ThrottleInUse};
 use crate::dht::{Dht, Full, Goal, LookupId, PingId, parse_node};
 use crate::throttle::Direction;
-use crate::{DhtMode, Instant, NodeId, TorrentId};
+use crate::{DhtMode, Instant, NodeId};
 
 impl Engine {
     // ---- modes ----
@@ -24,7 +24,7 @@ impl Engine {
         self.after_dht();
         if mode == DhtMode::Disable {
             self.dht = None;
-            let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
+            let ids = self.torrents.all_ids();
             for id in ids {
                 self.dht_tracker(id);
             }

@@ -115,6 +115,7 @@ impl Server {
     pub(super) fn state_for_torrents(&self) -> DhtState {
         DhtState {
             exists: true,
+            wanted: matches!(self.service.mode(), DhtMode::Auto | DhtMode::On),
             active: self.active().is_some(),
             reachable: self.service.reachable_ports(),
         }
@@ -220,7 +221,7 @@ impl Engine {
     pub(super) fn dht_begin(&mut self) {
         match &mut self.dht {
             Some(server) => server.service.begin(),
-            None if matches!(self.config.dht, DhtMode::On | DhtMode::Auto) => {
+            None if matches!(self.setup.config.dht, DhtMode::On | DhtMode::Auto) => {
                 self.out
                     .notice(None, None, Level::Info, What::DhtNeedsSession);
             }
@@ -350,7 +351,7 @@ impl Engine {
                 // A torrent asks for nothing else.
                 (Owner::Torrent(_), _) => {}
             },
-            ServiceEvent::External(ip) => self.learn_external(None, ip),
+            ServiceEvent::External(ip) => self.parts().1.learn_external(None, ip),
             ServiceEvent::Log(log) => self.dht_log(log),
         }
     }
@@ -360,7 +361,7 @@ impl Engine {
         let Some(server) = &mut self.dht else {
             return;
         };
-        let most = self.config.dht_config.max_events.max(1);
+        let most = self.setup.config.dht_config.max_events.max(1);
         while server.events.len() >= usize::from(most) {
             server.events.pop_front();
             self.out.lost += 1;

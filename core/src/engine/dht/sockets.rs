@@ -79,13 +79,15 @@ impl Engine {
             return;
         };
         let main = |port: u16| {
-            let bound = self.udp_bound.values().any(|a| a.port() == port);
-            bound || self.config.listen.iter().any(|a| a.port() == port)
+            let bound = self.endpoints.udp_bound.values().any(|a| a.port() == port);
+            bound || self.setup.config.listen.iter().any(|a| a.port() == port)
         };
-        let shares = server.port.map_or(!self.config.listen.is_empty(), main);
+        let shares = server
+            .port
+            .map_or(!self.setup.config.listen.is_empty(), main);
         if shares {
             server.sockets.state = State::Awaited;
-            if self.binding == 0 {
+            if self.endpoints.binding == 0 {
                 self.dht_share();
             }
             return;
@@ -124,20 +126,20 @@ impl Engine {
 
     /// Where its own sockets are bound: the addresses that are listened on, if any are.
     fn dht_families(&self) -> heapless::Vec<IpAddr, 2> {
-        let config = &self.config.dht_config;
+        let config = &self.setup.config.dht_config;
         let wanted = [
             (
-                config.ipv4 && self.caps.ipv4,
+                config.ipv4 && self.setup.caps.ipv4,
                 IpAddr::from(Ipv4Addr::UNSPECIFIED),
             ),
             (
-                config.ipv6 && self.caps.ipv6,
+                config.ipv6 && self.setup.caps.ipv6,
                 IpAddr::from(Ipv6Addr::UNSPECIFIED),
             ),
         ];
         let wanted = wanted.iter().filter(|(wanted, _)| *wanted);
         let listened = |any: IpAddr| {
-            let mut listen = self.config.listen.iter().map(SocketAddr::ip);
+            let mut listen = self.setup.config.listen.iter().map(SocketAddr::ip);
             listen
                 .find(|ip| ip.is_ipv4() == any.is_ipv4())
                 .unwrap_or(any)
@@ -175,8 +177,8 @@ impl Engine {
         }
         let configured = server
             .port
-            .or_else(|| Some(self.config.listen.first()?.port()));
-        let ports = Ports::bound(self.udp_bound.values());
+            .or_else(|| Some(self.setup.config.listen.first()?.port()));
+        let ports = Ports::bound(self.endpoints.udp_bound.values());
         match ports.any() {
             Some(port) => {
                 self.dht_starting(port);

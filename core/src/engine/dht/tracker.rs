@@ -2,24 +2,17 @@
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
-use core::time::Duration;
 
-use super::super::event::{Level, What};
 use super::super::io::Io;
 use super::super::member::Member;
 use super::super::status::PeerSource;
-use super::super::timers::{Timer, TorrentTimer};
 use super::super::torrent::{Torrent, Wants};
 use super::super::{Engine, cx};
 use super::Owner;
 use crate::TorrentId;
 use crate::dht::{Announce, Goal, LookupId, LookupReport};
-use crate::net::Ports;
-use crate::tracker::{DhtFound, DhtProgress, DhtState, QueryKey, SERVER_DOWN, TrackerStatus};
+use crate::tracker::{DhtFound, DhtProgress, DhtState, SERVER_DOWN, TrackerStatus};
 use crate::wire::tracker::TrackerError;
-
-/// How long after a tracker's answer it is looked whether there are enough peers (rTorrent's).
-const ENOUGH_AFTER: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Gives a torrent its pseudo-tracker, or takes it away: private torrents have none.
@@ -38,39 +31,16 @@ impl Engine {
             if let Some(t) = self.torrents.get_mut(&id) {
                 t.announcer.remove_dht(&mut cx!(self));
             }
-            self.note_no_trackers(id);
-        }
-    }
-
-    /// Says so if a torrent has nobody to ask for peers.
-    pub(in super::super) fn note_no_trackers(&mut self, id: TorrentId) {
-        let none = |t: &Torrent| t.announcer.is_empty();
-        if self.torrents.get(&id).is_some_and(none) {
-            // With peers that somebody named it can do without.
-            let alone = |t: &Torrent| t.swarm.len() == 0 && t.members.is_empty();
-            let level = match self.torrents.get(&id).is_some_and(alone) {
-                true => Level::Warning,
-                false => Level::Detail,
-            };
-            self.out.notice(Some(id), None, level, What::NoTrackers);
+            if let Some((t, mut io)) = self.at(id) {
+                t.note_no_trackers(&mut io);
+            }
         }
     }
 
     // ---- searching ----
 
-    /// The announcer wants a search.
-    pub(in super::super) fn ask_dht(&mut self, id: TorrentId, key: QueryKey) {
-        let active = self.dht_is_active();
-        let Some(t) = self.torrents.get_mut(&id) else {
-            return;
-        };
-        if !active || t.is_private() {
-            let error = TrackerError::Dht(SERVER_DOWN);
-            t.announcer.handle_dht(&mut cx!(self), key, Err(error));
-            return;
-        }
-        t.dht.key = Some(key);
-        t.dht.lookup = None;
+    /// A torrent wants to search.
+    pub(in super::super) fn dht_request(&mut self, id: TorrentId) {
         if let Some(server) = &mut self.dht {
             server.service.request(self.now, Owner::Torrent(id));
         }
@@ -79,7 +49,7 @@ impl Engine {
 
     /// The turn of a torrent's search has come.
     pub(super) fn dht_ready(&mut self, id: TorrentId) {
-        let ports = Ports::bound(self.listening.values());
+        let ports = self.endpoints.ports();
         let t = self.torrents.get_mut(&id);
         let t = t.filter(|t| t.dht.key.is_some() && t.dht.lookup.is_none());
         let (Some(t), Some(server)) = (t, &mut self.dht) else {
@@ -105,13 +75,15 @@ impl Engine {
 
     /// The node has stopped, and with it the searches of all torrents: their announcers would wait for ever.
     pub(super) fn dht_end_searches(&mut self) {
-        let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
+        let ids = self.torrents.all_ids();
         for id in ids {
             if let Some(t) = self.torrents.get_mut(&id) {
                 t.announcer.set_dht_up(&mut cx!(self), false);
             }
             self.dht_end_search(id, TrackerError::Dht(SERVER_DOWN));
-            self.pump_trackers(id);
+            if let Some((t, mut io)) = self.at(id) {
+                t.want(&mut io, Wants::TRACKERS);
+            }
         }
     }
 
@@ -161,16 +133,9 @@ impl Engine {
             Some((failure, _)) => Err(TrackerError::Dht(failure.words())),
         };
         t.announcer.handle_dht(&mut cx!(self), key, outcome);
-        self.pump_trackers(id);
-    }
-
-    /// What a failed announce is told as.
-    pub(in super::super) fn dht_failed(&self, id: TorrentId, error: &TrackerError) -> Option<What> {
-        let TrackerError::Dht(words) = error else {
-            return None;
-        };
-        let (failure, cause) = self.torrents.get(&id)?.dht.failure?;
-        (failure.words() == *words).then_some(What::DhtFailed { failure, cause })
+        if let Some((t, mut io)) = self.at(id) {
+            t.want(&mut io, Wants::TRACKERS);
+        }
     }
 
     /// Fills in how the search of the pseudo-tracker goes.
@@ -196,18 +161,6 @@ impl Engine {
             },
         };
     }
-
-    // ---- enough peers? ----
-
-    /// A tracker has answered: soon it will show whether it knew enough peers.
-    pub(in super::super) fn expect_peers(&mut self, id: TorrentId) {
-        if self.dht.is_some() {
-            self.out.timers.at_latest(
-                Timer::Torrent(id, TorrentTimer::Enough),
-                self.now + ENOUGH_AFTER,
-            );
-        }
-    }
 }
 
 impl Torrent {
@@ -220,11 +173,11 @@ impl Torrent {
             let extended = m.stream.peer.extended();
             extended.is_some_and(|e| e.ids.ut_pex != 0)
         };
-        let short = if io.config.pex && !self.is_private() && self.members.iter().any(told) {
+        let short = if io.setup.config.pex && !self.is_private() && self.members.iter().any(told) {
             Some(false)
         } else {
             let here = self.members.established();
-            let few = here + self.swarm.available() / 2 < io.config.min_peers as usize;
+            let few = here + self.swarm.available() / 2 < io.setup.config.min_peers as usize;
             few.then_some(true)
         };
         if let Some(short) = short {

@@ -26,6 +26,8 @@ pub const MAX_DATAGRAM: usize = 1500;
 pub const COMPACT_V4: usize = 26;
 /// Bytes of a node of `nodes6`: id, IPv6 address, port (BEP 32).
 pub const COMPACT_V6: usize = 38;
+/// Longest salt in bytes (BEP 44).
+pub const MAX_SALT: usize = 64;
 /// Bytes of a bloom filter (BEP 33).
 pub const BLOOM_LEN: usize = 256;
 

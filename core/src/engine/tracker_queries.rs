@@ -1,0 +1,41 @@
+//! Queries to UDP trackers that are under way.
+
+use alloc::collections::BTreeMap;
+
+use crate::tracker::{AnnounceConfig, Query, QueryId, QueryKey, UdpConfig, UdpTrackers};
+use crate::{Config, TorrentId};
+
+/// Queries to trackers that are under way.
+#[derive(Debug)]
+pub(super) struct Trackers {
+    pub(super) udp: UdpTrackers,
+    /// Transactions with UDP trackers.
+    pub(super) asked: BTreeMap<QueryId, (TorrentId, QueryKey)>,
+    /// Queries to UDP trackers whose names are being looked up.
+    pub(super) resolving: BTreeMap<(TorrentId, QueryKey), Query>,
+}
+
+impl Trackers {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            udp: UdpTrackers::new(udp_config(config)),
+            asked: BTreeMap::new(),
+            resolving: BTreeMap::new(),
+        }
+    }
+}
+
+/// Limits of the UDP trackers: no more than the torrents could ask for.
+fn udp_config(config: &Config) -> UdpConfig {
+    let default = UdpConfig::default();
+    let each = usize::from(AnnounceConfig::default().max_queries);
+    let most = (config.max_torrents as usize)
+        .saturating_mul(each)
+        .max(each);
+    UdpConfig {
+        max_queries: default.max_queries.min(most),
+        max_per_tracker: default.max_per_tracker.min(most),
+        max_connections: default.max_connections.min(most),
+        ..default
+    }
+}

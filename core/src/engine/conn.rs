@@ -16,6 +16,8 @@ pub(super) struct Dialing {
     pub(super) source: PeerSource,
     /// Whether encryption is tried.
     pub(super) encrypt: bool,
+    /// Whether the last attempt ended with [`Released::TryAgain`](super::swarm::Released::TryAgain).
+    pub(super) again: bool,
 }
 
 /// Who opened a stream.

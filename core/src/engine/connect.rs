@@ -9,7 +9,7 @@ use super::io::Io;
 use super::prefix::Prefix;
 use super::status::PeerSource;
 use super::stream::Stream;
-use super::swarm::Released;
+use super::swarm::{Known, Released};
 use super::timers::{Timer, TorrentTimer};
 use super::torrent::Torrent;
 use super::{Engine, Stop, cx};
@@ -58,12 +58,12 @@ impl Torrent {
                 self.swarm.released(io.now, addr, Released::Crowded);
                 continue;
             }
-            self.open(io, addr, known.source, encrypt);
+            self.open(io, addr, &known, encrypt);
             return true;
         }
     }
 
-    fn open(&mut self, io: &mut Io<'_>, addr: SocketAddr, source: PeerSource, encrypt: bool) {
+    fn open(&mut self, io: &mut Io<'_>, addr: SocketAddr, known: &Known, encrypt: bool) {
         if io.conns.len() >= io.max_conns() {
             let silent = io.conns.silent().next();
             silent.inspect(|id| io.dismiss(*id, Close::Abort));
@@ -71,8 +71,9 @@ impl Torrent {
         let dialing = Dialing {
             torrent: self.id,
             addr,
-            source,
+            source: known.source,
             encrypt,
+            again: known.again,
         };
         let id = io.conns.insert(addr, |_| Conn::Dialing(dialing));
         self.members.connecting(id, addr, Some(addr));

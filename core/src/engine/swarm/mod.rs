@@ -54,6 +54,8 @@ pub(super) struct Known {
     pub(super) busy: bool,
     /// Encryption failed last time, so plaintext comes first now, or the reverse.
     pub(super) other_encryption: bool,
+    /// The last attempt ended with [`Released::TryAgain`].
+    pub(super) again: bool,
     /// Has everything; useless once we do too.
     pub(super) seed: bool,
     /// A connection to it was of use.
@@ -130,6 +132,7 @@ impl Swarm {
             teller,
             busy: false,
             other_encryption: false,
+            again: false,
             seed: false,
             worked: false,
             failures: 0,
@@ -340,7 +343,9 @@ impl Swarm {
         let Some(known) = self.known.get_mut(&addr).filter(|k| k.busy) else {
             return;
         };
+        known.again = how == Released::TryAgain;
         let wait = match how {
+            Released::TryAgain => Duration::ZERO,
             Released::Worked => {
                 (known.failures, known.worked) = (0, true);
                 RECONNECT
@@ -452,6 +457,9 @@ impl Swarm {
 pub(super) enum Released {
     /// Handshakes had been through.
     Worked,
+    /// It broke during an encrypted handshake with a secret that some peers fail on. Another handshake has another
+    /// secret.
+    TryAgain,
     /// It broke during the handshake: the other kind of encryption may work.
     TryOtherEncryption,
     /// No connection.

@@ -169,6 +169,8 @@ pub struct MseHandshake {
     output: Vec<u8>,
     /// Bytes of `output` that are gone.
     sent: usize,
+    /// See [`MseHandshake::has_short_secret`].
+    short_secret: bool,
 }
 
 impl MseHandshake {
@@ -206,6 +208,7 @@ impl MseHandshake {
             input: Input::default(),
             output: Vec::new(),
             sent: 0,
+            short_secret: false,
         }
     }
 
@@ -252,6 +255,16 @@ impl MseHandshake {
             self.output.clear();
             self.sent = 0;
         }
+    }
+
+    /// Whether the shared secret begins with a zero byte, as one in 256 does.
+    ///
+    /// Some peers leave that byte out of a hash: libtorrent before June 2026 (out of `req3`) and rTorrent before
+    /// August 2026 (out of every hash). To them, such a handshake is one for an unknown torrent, while another
+    /// handshake with the same peer works.
+    #[must_use]
+    pub const fn has_short_secret(&self) -> bool {
+        self.short_secret
     }
 
     /// The result, after [`Progress::Done`]; `None` before it.
@@ -357,12 +370,12 @@ impl MseHandshake {
         };
         let mut secret = self.key.agree(&theirs).ok_or(MseError::WeakKey)?;
         if let Some(skey) = self.wanted {
+            self.short_secret = secret.begins_with_zero();
             return Ok(Step::Next(self.send_provide(cx, &secret, skey)));
         }
-        // rTorrent leaves zeros at the beginning of the secret out of what it hashes, as OpenSSL hands it over, so one in 256
-        // of its handshakes fails. Who accepts has not told its key yet, and takes another.
+        // Such a secret may fail (see `has_short_secret`). The side that accepts has not sent its key yet, and takes another.
         for _ in 0..MAX_KEYS {
-            if secret.as_bytes()[0] != 0 {
+            if !secret.begins_with_zero() {
                 break;
             }
             self.key = PrivateKey::random(cx);

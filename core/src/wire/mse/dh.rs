@@ -87,6 +87,12 @@ impl Secret {
     pub const fn as_bytes(&self) -> &[u8; KEY_LEN] {
         &self.0
     }
+
+    /// Whether the first byte is zero.
+    #[must_use]
+    pub const fn begins_with_zero(&self) -> bool {
+        self.0[0] == 0
+    }
 }
 
 impl core::fmt::Debug for Secret {

@@ -23,8 +23,8 @@ enum Hello {
     Encrypted,
 }
 
-/// The first `attempts` of a connection to a peer that closes each stream when the key exchange is through, which gives
-/// secrets that begin with a zero byte, or with another, as `short` says.
+/// The first `attempts` of a connection to a peer that closes each stream when the keys are exchanged. Its secrets begin with
+/// a zero byte, or with another, as `short` says.
 fn attempts(encryption: EncryptionPolicy, short: &[bool], attempts: usize) -> Vec<Hello> {
     let (info, _) = torrent(100_000, 32 << 10);
     let config = Config {
@@ -63,7 +63,13 @@ fn attempts(encryption: EncryptionPolicy, short: &[bool], attempts: usize) -> Ve
                 }
             };
             b.say(conn, &key.public());
-            assert!(!b.hear(conn).is_empty(), "step 3 of the handshake");
+            // Who would wait for a hash that never comes is not left to wait.
+            let refused = short && n == 0;
+            assert_eq!(b.closed.contains(&conn), refused);
+            assert_eq!(b.hear(conn).is_empty(), refused, "step 3 of the handshake");
+            if refused {
+                continue;
+            }
         }
         b.e.handle_closed(b.now, conn, CloseReason::Eof);
         b.pump();
@@ -71,7 +77,7 @@ fn attempts(encryption: EncryptionPolicy, short: &[bool], attempts: usize) -> Ve
     hellos
 }
 
-/// libtorrent before June 2026 and rTorrent before August 2026 fail on one secret in 256.
+/// libtorrent before June 2026 closes the stream at one secret in 256, and rTorrent before August 2026 waits.
 #[test]
 fn a_handshake_with_a_short_secret_is_tried_again_with_another() {
     use EncryptionPolicy::{Preferred, Required};

@@ -94,7 +94,11 @@ impl Torrent {
             rc4: true,
         });
         let local = self.local(io, dialing.addr);
-        let peer = Peer::outgoing(&mut cx!(io), &io.setup.peer_config, &local, crypto);
+        let mut peer = Peer::outgoing(&mut cx!(io), &io.setup.peer_config, &local, crypto);
+        // Only once: a peer that can choose the secret would have us connect without end.
+        if !dialing.again {
+            peer.refuse_short_secret();
+        }
         io.out.timers.set(Timer::Conn(id), None);
         let stream = Stream::new(id, dialing.addr, peer);
         let opened = Opened::ByUs(dialing);

@@ -18,7 +18,8 @@ use super::timers::{Timer, TorrentTimer};
 use super::torrent::Phase;
 use super::torrent::{Torrent, Wants};
 use crate::op::Close;
-use crate::peer::{Blame, PeerEvent};
+use crate::peer::crypto::MseError;
+use crate::peer::{Blame, PeerEvent, PeerFault};
 use crate::throttle::Direction;
 use crate::wire::peer::allowed_fast_set;
 use crate::{Bitfield, ConnId, EncryptionPolicy, Op, PeerId};
@@ -431,8 +432,6 @@ impl Torrent {
         let Some(remote) = io.conns.remote(conn) else {
             return;
         };
-        let greeting = io.conns.greeting(conn);
-        let short_secret = greeting.is_some_and(|g| g.stream.peer.has_short_secret());
         let dialing = match io.forget(conn) {
             Some(Conn::Dialing(dialing)) => Some((dialing, false)),
             Some(Conn::Greeting(greeting)) => match greeting.opened {
@@ -447,7 +446,7 @@ impl Torrent {
                 End::Banned => Released::Banned,
                 End::Finished(_) => Released::Useless,
                 End::Resting(_) => Released::Resting,
-                _ if short_secret && !dialing.again => Released::TryAgain,
+                End::Fault(PeerFault::Mse(MseError::ShortSecret)) => Released::TryAgain,
                 End::Fault(fault) if fault.blame() == Blame::Peer => Released::Failed,
                 _ if opened => match io.setup.config.encryption {
                     // Only once: the second kind fails for good.

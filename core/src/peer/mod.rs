@@ -349,6 +349,14 @@ impl Peer {
         this
     }
 
+    /// Ends an encrypted handshake with a secret that some peers fail on:
+    /// [`MseHandshake::refuse_short_secret`].
+    pub(crate) fn refuse_short_secret(&mut self) {
+        if let Phase::Mse(mse) = &mut self.phase {
+            mse.refuse_short_secret();
+        }
+    }
+
     /// A connection somebody else opened.
     #[must_use]
     pub fn incoming(cx: &mut Cx<'_>, cfg: &PeerConfig, policy: Encryption) -> Self {

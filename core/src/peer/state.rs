@@ -2,7 +2,7 @@
 
 use super::crypto::StreamEncryption;
 use super::inbound::Stage;
-use super::{Peer, Phase, Totals};
+use super::{Peer, Totals};
 use crate::wire::{extension::ExtHandshake, peer::Reserved};
 use crate::{Bitfield, BlockRef, InfoHash, Instant, PeerId};
 
@@ -89,13 +89,6 @@ impl Peer {
             Some(_) if self.inb.is_encrypted() => StreamEncryption::Full,
             Some(_) => StreamEncryption::Handshake,
         }
-    }
-
-    /// Whether it stopped in an encrypted handshake with a secret that some peers fail on
-    /// ([`MseHandshake::has_short_secret`](super::crypto::MseHandshake::has_short_secret)).
-    #[must_use]
-    pub(crate) const fn has_short_secret(&self) -> bool {
-        matches!(&self.phase, Phase::Mse(mse) if mse.has_short_secret())
     }
 
     /// Whether we choke it.

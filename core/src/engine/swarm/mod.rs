@@ -457,8 +457,7 @@ impl Swarm {
 pub(super) enum Released {
     /// Handshakes had been through.
     Worked,
-    /// It broke during an encrypted handshake with a secret that some peers fail on. Another handshake has another
-    /// secret.
+    /// We gave an encrypted handshake up whose secret some peers fail on. Another handshake has another secret.
     TryAgain,
     /// It broke during the handshake: the other kind of encryption may work.
     TryOtherEncryption,

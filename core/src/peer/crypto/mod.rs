@@ -169,8 +169,8 @@ pub struct MseHandshake {
     output: Vec<u8>,
     /// Bytes of `output` that are gone.
     sent: usize,
-    /// See [`MseHandshake::has_short_secret`].
-    short_secret: bool,
+    /// See [`MseHandshake::refuse_short_secret`].
+    refuses_short_secret: bool,
 }
 
 impl MseHandshake {
@@ -208,7 +208,7 @@ impl MseHandshake {
             input: Input::default(),
             output: Vec::new(),
             sent: 0,
-            short_secret: false,
+            refuses_short_secret: false,
         }
     }
 
@@ -257,14 +257,14 @@ impl MseHandshake {
         }
     }
 
-    /// Whether the shared secret begins with a zero byte, as one in 256 does.
+    /// Makes an outgoing handshake fail with [`MseError::ShortSecret`] if the shared secret begins with a zero byte, as
+    /// one in 256 does. An incoming one avoids such secrets by itself.
     ///
-    /// Some peers leave that byte out of a hash: libtorrent before June 2026 (out of `req3`) and rTorrent before
-    /// August 2026 (out of every hash). To them, such a handshake is one for an unknown torrent, while another
-    /// handshake with the same peer works.
-    #[must_use]
-    pub const fn has_short_secret(&self) -> bool {
-        self.short_secret
+    /// Some peers leave that byte out of a hash: libtorrent before June 2026 (out of `req3`, and closes the stream) and
+    /// rTorrent before August 2026 (out of every hash, and waits for bytes that never come). The next handshake with the
+    /// same peer has another secret.
+    pub const fn refuse_short_secret(&mut self) {
+        self.refuses_short_secret = true;
     }
 
     /// The result, after [`Progress::Done`]; `None` before it.
@@ -370,10 +370,12 @@ impl MseHandshake {
         };
         let mut secret = self.key.agree(&theirs).ok_or(MseError::WeakKey)?;
         if let Some(skey) = self.wanted {
-            self.short_secret = secret.begins_with_zero();
+            if self.refuses_short_secret && secret.begins_with_zero() {
+                return Err(MseError::ShortSecret);
+            }
             return Ok(Step::Next(self.send_provide(cx, &secret, skey)));
         }
-        // Such a secret may fail (see `has_short_secret`). The side that accepts has not sent its key yet, and takes another.
+        // Such a secret may fail (see `refuse_short_secret`). The side that accepts has not sent its key yet, and takes another.
         for _ in 0..MAX_KEYS {
             if !secret.begins_with_zero() {
                 break;

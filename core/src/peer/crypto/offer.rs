@@ -130,6 +130,9 @@ impl Method {
 pub enum MseError {
     /// A public key outside `2..=P-2`.
     WeakKey,
+    /// The shared secret begins with a zero byte, which some peers fail on: no fault of the peer's. See
+    /// [`MseHandshake::refuse_short_secret`](super::MseHandshake::refuse_short_secret).
+    ShortSecret,
     /// The expected mark did not come within the longest padding (MSE, "synchronisation point").
     NoSync,
     /// The handshake names a torrent we do not have.
@@ -148,6 +151,7 @@ impl core::fmt::Display for MseError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Self::WeakKey => "weak public key",
+            Self::ShortSecret => "this shared secret is one that some peers fail on",
             Self::NoSync => "no synchronisation within the padding",
             Self::UnknownTorrent => "unknown torrent",
             Self::BadVerification => "wrong verification constant",

@@ -502,6 +502,37 @@ fn who_accepts_avoids_a_secret_that_begins_with_a_zero() {
     assert_ne!(secret(b.output()).as_bytes()[0], 0);
 }
 
+/// libtorrent and rTorrent fail on it when they are called, too.
+#[test]
+fn who_calls_refuses_a_secret_that_begins_with_a_zero_if_it_is_told_to() {
+    for refuses in [false, true] {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut cx = Cx {
+            now: Instant::ORIGIN,
+            rng: &mut rng,
+        };
+        let mut a = MseHandshake::outgoing(&mut cx, torrent(), BOTH, &[]);
+        if refuses {
+            a.refuse_short_secret();
+        }
+        let ours = *a.output().first_chunk().unwrap();
+        a.sent(a.output().len());
+        let theirs = loop {
+            let key = PrivateKey::random(&mut cx);
+            if key.agree(&ours).unwrap().begins_with_zero() {
+                break key.public();
+            }
+        };
+        let outcome = a.receive(&mut cx, &theirs, &known);
+        if refuses {
+            assert_eq!(outcome, Err(MseError::ShortSecret));
+        } else {
+            assert_eq!(outcome, Ok(Progress::NeedMore));
+        }
+        assert_eq!(a.output().is_empty(), refuses);
+    }
+}
+
 #[test]
 fn nothing_secret_is_printed() {
     let bench = Bench::new(6, BOTH, BOTH, b"");

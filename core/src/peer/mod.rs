@@ -603,6 +603,9 @@ impl Peer {
         }
         self.reqs.resume(cx.now);
         self.check_arrival(cx.now);
+        if !self.phase.is_open() {
+            return;
+        }
         while let Some(at) = self.reqs.give_up_overdue(cx.now, self.cfg.snub) {
             // It would only arrive when somebody else has sent it.
             self.emit(Message::Cancel(at));

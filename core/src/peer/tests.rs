@@ -72,6 +72,7 @@ impl End {
 
     fn collect(&mut self) {
         while let Some(event) = self.peer.poll_event() {
+            assert!(self.fault().is_none(), "after the end: {event:?}");
             self.events.push(event);
         }
     }

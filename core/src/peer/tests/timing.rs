@@ -186,6 +186,28 @@ fn a_block_that_drips_is_given_up_and_ends_the_connection_at_last() {
 }
 
 #[test]
+fn nothing_is_said_after_a_block_that_drips_has_ended_the_connection() {
+    let mut world = World::new(1);
+    let mut end = open(&mut world, 8);
+    request(&mut end, &mut world, 0);
+    let (whole, start) = (at(0, 0, BLOCK), world.now);
+    end.hear(&mut world.cx(), &crate::wire::peer::piece_header(whole));
+    run_until(&mut end, &mut world, start + 61 * SECOND);
+    assert_eq!(rejected(&mut end), [0]);
+    // The driver comes late: this one is overdue by then as well.
+    request(&mut end, &mut world, 1);
+    end.said(&mut world.cx());
+    world.now = start + 500 * SECOND;
+    end.hear(&mut world.cx(), &payload(whole)[..1]);
+    world.now = world.now + SECOND;
+    end.peer.handle_timeout(&mut world.cx());
+    end.collect();
+    assert_eq!(end.fault(), Some(PeerFault::TooSlow));
+    assert_eq!(end.events.len(), 1);
+    assert_eq!(end.lent_after_close(), 0);
+}
+
+#[test]
 fn a_block_that_was_given_up_is_welcome_and_not_asked_for_twice() {
     let mut world = World::new(1);
     let mut end = open(&mut world, 8);

@@ -40,8 +40,8 @@ pub(super) struct Payload {
     filled: usize,
     /// When its header came, or reading went on after a pause of ours.
     begun: Instant,
-    /// It takes too long: it was reported as rejected, and is welcome if it comes all the same.
-    pub(super) given_up: bool,
+    /// When it had taken too long: it was reported as rejected, and is welcome if it comes all the same.
+    pub(super) given_up: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -453,7 +453,7 @@ impl Peer {
                     block: a.block,
                     filled: payload,
                     begun: now,
-                    given_up: false,
+                    given_up: None,
                 });
                 self.finish_block();
                 continue;

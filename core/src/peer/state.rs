@@ -137,7 +137,7 @@ impl Peer {
     /// oldest first.
     pub fn in_flight(&self) -> impl Iterator<Item = BlockRef> + '_ {
         let current = match &self.inb.stage {
-            Stage::Payload(p) if !p.given_up => Some(p.at),
+            Stage::Payload(p) if p.given_up.is_none() => Some(p.at),
             _ => None,
         };
         current.into_iter().chain(self.reqs.iter())

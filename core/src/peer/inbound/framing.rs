@@ -24,8 +24,11 @@ impl Inbound {
     /// When the block that arrives is due; first it is given up, then the connection.
     pub(in crate::peer) fn due(&self, patience: Duration) -> Option<Instant> {
         match &self.stage {
-            Stage::Payload(p) if p.given_up => Some(p.begun + patience * DRIPS),
-            Stage::Payload(p) => Some(p.begun + patience),
+            Stage::Payload(p) => Some(match p.given_up {
+                None => p.begun + patience,
+                // However late we were to give it up.
+                Some(at) => (p.begun + patience * DRIPS).max(at + patience),
+            }),
             _ => None,
         }
     }
@@ -187,7 +190,7 @@ impl Peer {
             block,
             filled: 0,
             begun: now,
-            given_up: false,
+            given_up: None,
         });
         true
     }
@@ -201,7 +204,7 @@ impl Peer {
         if let Stage::Payload(p) = core::mem::replace(&mut self.inb.stage, Stage::Head) {
             self.inb.blocks += 1;
             self.slips.end();
-            if p.given_up && self.reqs.reject(p.at) {
+            if p.given_up.is_some() && self.reqs.reject(p.at) {
                 // It was asked for once more meanwhile.
                 self.emit(Message::Cancel(p.at));
             }
@@ -221,10 +224,10 @@ impl Peer {
         let Stage::Payload(p) = &mut self.inb.stage else {
             return;
         };
-        if p.given_up {
+        if p.given_up.is_some() {
             return self.fail(PeerFault::TooSlow);
         }
-        p.given_up = true;
+        p.given_up = Some(now);
         self.reqs.snub();
         self.events.push_back(PeerEvent::Rejected(p.at));
     }

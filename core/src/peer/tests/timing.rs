@@ -185,6 +185,28 @@ fn a_block_that_drips_is_given_up_and_ends_the_connection_at_last() {
     }
 }
 
+/// After a suspend, say.
+#[test]
+fn a_driver_that_comes_late_gives_a_block_up_before_the_connection() {
+    let mut world = World::new(1);
+    let mut end = open(&mut world, 8);
+    request(&mut end, &mut world, 0);
+    let whole = at(0, 0, BLOCK);
+    end.hear(&mut world.cx(), &crate::wire::peer::piece_header(whole));
+    end.said(&mut world.cx());
+    world.now = world.now + 500 * SECOND;
+    end.hear(&mut world.cx(), &payload(whole)[..1]);
+    end.peer.handle_timeout(&mut world.cx());
+    let next = end.peer.poll_timeout().unwrap();
+    assert!(next > world.now, "it spins");
+    assert_eq!(rejected(&mut end), [0]);
+    assert!(end.peer.is_open());
+    let late = world.now + 60 * SECOND;
+    run_until(&mut end, &mut world, late);
+    assert_eq!(end.fault(), Some(PeerFault::TooSlow));
+    assert_eq!(end.lent_after_close(), 0);
+}
+
 #[test]
 fn nothing_is_said_after_a_block_that_drips_has_ended_the_connection() {
     let mut world = World::new(1);

@@ -35,7 +35,10 @@ fn main() {
     let (seed, _) = world.seed(config(), &info, &data);
     let (leech, id) = world.leech(config(), &info, &[seed]);
     let done = world.run_until(Duration::from_secs(600), |world| {
-        let status = world.nodes[leech].engine.torrent(world.now, id);
+        let status = world.nodes[leech]
+            .engine
+            .torrent(id)
+            .map(|t| t.status(world.now));
         status.is_some_and(|status| status.state == State::Seeding)
     });
     assert!(done, "the leecher has everything");

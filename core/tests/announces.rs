@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use common::commands::Commands;
 use common::{World, add, torrent};
 use dunlin_core::engine::{
     AddTorrent, Engine, Event, FilePriority, Level, ReadBufs, Source, State, What, WriteBufs,
@@ -267,7 +268,7 @@ fn left_is_what_is_missing_of_the_whole_torrent() {
         ..add(Source::Info(info.clone()))
     };
     let id = w.nodes[l].engine.add(w.now, partly).unwrap();
-    let state = |w: &World| w.nodes[l].engine.torrent(w.now, id).unwrap().state;
+    let state = |w: &World| w.nodes[l].engine.torrent(id).unwrap().status(w.now).state;
     assert!(w.run_until(60 * SECOND, |w| state(w) == State::Seeding));
     w.run(60 * SECOND);
     let (half, all) = (data.len() / 2, data.len());
@@ -304,7 +305,7 @@ fn what_the_status_calls_missing_is_what_is_wanted() {
     };
     let id = w.nodes[n].engine.add(w.now, partly).unwrap();
     w.run(10 * SECOND);
-    let status = w.nodes[n].engine.torrent(w.now, id).unwrap();
+    let status = w.nodes[n].engine.torrent(id).unwrap().status(w.now);
     assert_eq!(status.wanted, status.total / 2);
     assert_eq!(status.wanted_done, status.wanted);
 }
@@ -322,7 +323,7 @@ fn a_resumed_torrent_counts_from_started() {
         ..add(Source::Info(info.clone()))
     };
     let id = w.nodes[l].engine.add(w.now, with).unwrap();
-    let state = |w: &World| w.nodes[l].engine.torrent(w.now, id).unwrap().state;
+    let state = |w: &World| w.nodes[l].engine.torrent(id).unwrap().status(w.now).state;
     assert!(w.run_until(60 * SECOND, |w| state(w) == State::Seeding));
     w.nodes[l].engine.pause(w.now, id);
     w.run(10 * SECOND);

@@ -8,6 +8,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::commands::Commands;
 use common::{World, add, torrent};
 use dunlin_core::engine::{AddTorrent, Check, Event, FilePriority, Scope, Source};
 use dunlin_core::metainfo::Info;
@@ -257,8 +258,8 @@ impl Trouble {
                             .take(5)
                             .collect::<Vec<_>>(),
                         m.config,
-                        e.torrent(self.w.now, m.id.unwrap()),
-                        e.peers(self.w.now, m.id.unwrap()),
+                        e.torrent(m.id.unwrap()).map(|t| t.status(self.w.now)),
+                        e.torrent(m.id.unwrap()).unwrap().peers(self.w.now),
                         e.status(self.w.now)
                     )
                 })

@@ -7,6 +7,7 @@ mod common;
 
 use std::time::Duration;
 
+use common::commands::Commands;
 use common::{Store, World, add, torrent};
 use dunlin_core::engine::{AddTorrent, Event, Existing, Level, Notice, Source, State, What};
 use dunlin_core::op::Claim;
@@ -16,7 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn state(w: &World, n: usize, id: TorrentId) -> State {
-    w.nodes[n].engine.torrent(w.now, id).unwrap().state
+    w.nodes[n].engine.torrent(id).unwrap().status(w.now).state
 }
 
 /// What was said of the disk.
@@ -246,13 +247,14 @@ fn where_nothing_may_be_written_what_is_there_is_shared_and_the_rest_waited_for(
     assert!(w.run_until(MINUTE, |w| {
         w.nodes[l]
             .engine
-            .torrent(w.now, lid)
+            .torrent(lid)
+            .map(|t| t.status(w.now))
             .is_some_and(|t| t.pieces_done == 7)
     }));
     w.run(MINUTE);
     assert_eq!(w.nodes[half].bytes_written, 0);
     assert_eq!(w.nodes[half].claims, [Claim::Read]);
-    let status = w.nodes[half].engine.torrent(w.now, id).unwrap();
+    let status = w.nodes[half].engine.torrent(id).unwrap().status(w.now);
     assert_eq!(status.pieces_done, 7);
     assert!(status.wanted > status.wanted_done);
     // Somebody puts the rest there.
@@ -270,16 +272,26 @@ fn a_file_that_vanishes_under_a_seed_is_said_once_and_fetched_again() {
     let (other, _) = w.seed(Config::default(), &info, &data);
     let (s, id) = w.seed(Config::default(), &info, &data);
     assert!(w.run_until(MINUTE, |w| state(w, s, id) == State::Seeding));
-    let served = w.nodes[s].engine.torrent(w.now, id).unwrap().uploaded;
+    let served = w.nodes[s]
+        .engine
+        .torrent(id)
+        .unwrap()
+        .status(w.now)
+        .uploaded;
     w.nodes[s].stores.get_mut(&id).unwrap().gone = true;
     w.nodes[s].shelf.clear();
     let (l, lid) = w.leech(Config::default(), &info, &[s]);
     assert!(w.run_until(MINUTE, |w| {
-        let t = w.nodes[s].engine.torrent(w.now, id).unwrap();
+        let t = w.nodes[s].engine.torrent(id).unwrap().status(w.now);
         t.state == State::Downloading && t.pieces_done == 0
     }));
     assert_eq!(
-        w.nodes[s].engine.torrent(w.now, id).unwrap().uploaded,
+        w.nodes[s]
+            .engine
+            .torrent(id)
+            .unwrap()
+            .status(w.now)
+            .uploaded,
         served
     );
     for _ in 0..100 {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::bench::{Bench, message, number_of};
+use common::commands::Commands;
 use common::torrent;
 use dunlin_core::engine::{Event, Source, What};
 use dunlin_core::metainfo::{Builder, Info};
@@ -93,7 +94,10 @@ fn pieces_are_counted_once_however_they_are_told() {
     let all: Vec<u8> = (0..12).flat_map(have).collect();
     b.say(conn, &all);
     assert_eq!(
-        b.e.peers(b.now, b.e.torrents().next().unwrap())[0].pieces,
+        b.e.torrent(b.e.torrents().next().unwrap())
+            .unwrap()
+            .peers(b.now)[0]
+            .pieces,
         12
     );
     let other = peer(&mut b, 2, &info);
@@ -292,7 +296,7 @@ fn a_holder_that_was_fast_and_drips_is_taken_over_by_a_slow_peer() {
     assert_eq!(taken_over, [asked[63]]);
     b.say(slow, &last);
     let id = b.e.torrents().next().unwrap();
-    assert_eq!(b.e.torrent(b.now, id).unwrap().pieces_done, 1);
+    assert_eq!(b.e.torrent(id).unwrap().status(b.now).pieces_done, 1);
 }
 
 fn magnet(info: &Info) -> Source {

@@ -7,9 +7,12 @@ mod common;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use common::commands::Commands;
 use common::{World, add, torrent};
 use dunlin_core::dht::{DhtConfig, Goal};
-use dunlin_core::engine::{Engine, Event, FilePriority, ReadBufs, Scope, Source, WriteBufs};
+use dunlin_core::engine::{
+    Command, Engine, Event, FilePriority, ReadBufs, Scope, Source, WriteBufs,
+};
 use dunlin_core::{
     Caps, CloseReason, Config, ConnId, DhtMode, Instant, Op, OpErrorKind, OpId, Outcome, RecvMeta,
     SocketId,
@@ -173,7 +176,7 @@ fn arbitrary_calls(engine: &mut Engine, mut now: Instant, calls: &[(u8, u32)]) {
             }
             (24, _) => {
                 engine.set_dht_port(now, [None, Some(6881), Some(7000), Some(0)][n as usize % 4]);
-                let _ = engine.set_dht_throttle(now, "dht", Some(u64::from(n % 300)));
+                let _ = engine.set_dht_limit(now, "dht", Some(u64::from(n % 300)));
             }
             (25, _) => {
                 let node = ["10.4.4.4", "node.example:7", "10.4.4.4:99999", "x:y"];
@@ -185,11 +188,12 @@ fn arbitrary_calls(engine: &mut Engine, mut now: Instant, calls: &[(u8, u32)]) {
                 if let Ok(lookup) = engine.dht_search(now, goal)
                     && n.is_multiple_of(3)
                 {
-                    engine.dht_cancel(now, lookup);
+                    engine.done(now, Command::CancelSearch(lookup));
                 }
             }
             (27, Some(id)) => {
-                let last = engine.trackers(id).last().map(|t| t.id);
+                let trackers = engine.torrent(id).map(|t| t.trackers()).unwrap_or_default();
+                let last = trackers.last().map(|t| t.id);
                 if let Some(tracker) = last {
                     engine.set_tracker_enabled(now, id, tracker, n.is_multiple_of(2));
                 }
@@ -391,7 +395,7 @@ fn law_5_time_is_clamped_and_a_jump_is_survived() {
     assert!(
         w.run_until(60 * MINUTE, |w| w.has(l, id, &data)),
         "{:?}",
-        w.nodes[l].engine.torrent(w.now, id)
+        w.nodes[l].engine.torrent(id).map(|t| t.status(w.now))
     );
 }
 
@@ -499,12 +503,16 @@ fn law_8_every_table_has_a_bound() {
         );
         w.has(l, id, &data)
     });
-    assert!(done, "{:?}", w.nodes[l].engine.torrent(w.now, id));
+    assert!(
+        done,
+        "{:?}",
+        w.nodes[l].engine.torrent(id).map(|t| t.status(w.now))
+    );
     let status = w.nodes[l].engine.status(w.now);
     assert_eq!(status.torrents, 3);
     assert!(most.0 <= 5 && most.1 <= 4 && most.2 <= 6, "{most:?}");
     assert!(w.nodes[l].most_jobs <= 4);
-    assert!(w.nodes[l].engine.torrent(w.now, id).unwrap().known <= 20);
+    assert!(w.nodes[l].engine.torrent(id).unwrap().status(w.now).known <= 20);
     // An application that fetches no events: notices make way and are counted.
     for _ in 0..50 {
         w.nodes[l].engine.pause(w.now, id);

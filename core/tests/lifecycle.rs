@@ -6,6 +6,7 @@ mod common;
 
 use std::time::Duration;
 
+use common::commands::Commands;
 use common::{World, add, torrent};
 use dunlin_core::engine::{AddTorrent, DISK_RETRY, Event, FilePriority, Source, State, What};
 use dunlin_core::{Config, OpErrorKind};
@@ -64,7 +65,7 @@ fn a_check_goes_on_when_its_torrent_is_paused() {
     let (s, id) = w.seed(narrow, &info, &data);
     w.nodes[s].disk_delay = Duration::from_millis(10);
     w.run(Duration::from_millis(100));
-    let state = |w: &World| w.nodes[s].engine.torrent(w.now, id).unwrap().state;
+    let state = |w: &World| w.nodes[s].engine.torrent(id).unwrap().status(w.now).state;
     assert!(matches!(state(&w), State::Checking { .. }));
     w.nodes[s].engine.pause(w.now, id);
     assert!(w.run_until(MINUTE, |w| state(w) == State::Paused));
@@ -208,7 +209,7 @@ fn what_is_in_the_way_of_a_file_is_not_tried_again_before_somebody_says_so() {
         w.run(10 * MINUTE);
         w.nodes[l].disk_error = None;
         w.run(10 * MINUTE);
-        let state = w.nodes[l].engine.torrent(w.now, id).unwrap().state;
+        let state = w.nodes[l].engine.torrent(id).unwrap().status(w.now).state;
         assert!(
             matches!(&state, State::Failed(e) if e.kind == kind),
             "{state:?}"

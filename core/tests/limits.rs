@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::add;
+use common::commands::Commands;
 use dunlin_core::engine::{AddTorrent, Check, Engine, ReadBufs, Scope, Source, WriteBufs};
 use dunlin_core::metainfo::{Builder, Info};
 use dunlin_core::op::FileStat;
@@ -268,7 +269,7 @@ impl Scene {
     }
 
     fn moved(&self) -> (u64, u64) {
-        let t = self.engine.torrent(self.now, self.torrent).unwrap();
+        let t = self.engine.torrent(self.torrent).unwrap().status(self.now);
         (t.downloaded, t.uploaded)
     }
 
@@ -454,7 +455,11 @@ fn a_download_limit_of_zero_holds_payload_and_hears_requests() {
     scene.run(&info, 30 * SECOND);
     assert_eq!(scene.moved().0, 0);
     assert_eq!(scene.sum(Role::Seed, |r| r.requested), 0);
-    let known = scene.engine.peers(scene.now, scene.torrent);
+    let known = scene
+        .engine
+        .torrent(scene.torrent)
+        .unwrap()
+        .peers(scene.now);
     assert!(
         known.iter().filter(|p| p.pieces > 10).count() == 5,
         "{known:?}"
@@ -477,7 +482,11 @@ fn a_download_limit_of_zero_holds_payload_and_hears_requests() {
     assert!(held < got + 2 * BLOCK_LEN as u64 * 2, "{held} after {got}");
     global(&mut scene, None);
     scene.run(&info, 10 * SECOND);
-    let status = scene.engine.torrent(scene.now, scene.torrent).unwrap();
+    let status = scene
+        .engine
+        .torrent(scene.torrent)
+        .unwrap()
+        .status(scene.now);
     assert_eq!(status.done, info.total_len());
     // A seed whose download is stopped serves all the same.
     let config = Config {
@@ -521,7 +530,11 @@ fn an_upload_limit_of_zero_holds_payload_and_lets_requests_out() {
     scene.join(&info, Role::Seed, 2);
     scene.join(&info, Role::Leech, 2);
     scene.run(&info, 20 * SECOND);
-    let status = scene.engine.torrent(scene.now, scene.torrent).unwrap();
+    let status = scene
+        .engine
+        .torrent(scene.torrent)
+        .unwrap()
+        .status(scene.now);
     assert_eq!((status.done, status.uploaded), (info.total_len(), 0));
     assert_eq!(scene.sum(Role::Leech, |r| r.haves), 2 * info.piece_count());
 }

@@ -59,7 +59,12 @@ fn trusting(w: &mut World, info: &Arc<Info>, data: Vec<u8>) -> usize {
 }
 
 fn pieces_done(w: &World, n: usize, id: TorrentId) -> u32 {
-    w.nodes[n].engine.torrent(w.now, id).unwrap().pieces_done
+    w.nodes[n]
+        .engine
+        .torrent(id)
+        .unwrap()
+        .status(w.now)
+        .pieces_done
 }
 
 #[test]
@@ -81,6 +86,6 @@ fn a_piece_that_wants_other_padding_is_never_verified() {
     let (l, id) = w.leech(Config::default(), &info, &[s]);
     let all = info.piece_count();
     assert!(!w.run_until(5 * MINUTE, |w| pieces_done(w, l, id) == all));
-    let state = w.nodes[l].engine.torrent(w.now, id).unwrap().state;
+    let state = w.nodes[l].engine.torrent(id).unwrap().status(w.now).state;
     assert_eq!(state, State::Downloading);
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::bench::{self, message, number_of, pex_payload};
+use common::commands::Commands;
 use common::torrent;
 use dunlin_core::dht::DhtConfig;
 use dunlin_core::engine::Source;
@@ -140,7 +141,7 @@ impl Bench {
         payload.extend_from_slice(info.raw());
         self.say(stranger, &message(20, &payload));
         assert!(
-            self.e.info(self.torrent).is_some(),
+            self.e.torrent(self.torrent).unwrap().info().is_some(),
             "the metadata was not taken"
         );
     }
@@ -167,12 +168,12 @@ impl Bench {
     /// Whether there is a connection to `remote`, or an attempt at one.
     fn connected(&self, remote: &str) -> bool {
         let remote: SocketAddr = remote.parse().unwrap();
-        let peers = self.e.peers(self.now, self.torrent);
+        let peers = self.e.torrent(self.torrent).unwrap().peers(self.now);
         peers.iter().any(|p| p.addr == remote)
     }
 
     fn established(&self) -> usize {
-        let peers = self.e.peers(self.now, self.torrent);
+        let peers = self.e.torrent(self.torrent).unwrap().peers(self.now);
         peers.iter().filter(|p| p.established).count()
     }
 }
@@ -218,7 +219,7 @@ fn the_dht_is_told_of_on_public_torrents_only() {
     for private in [false, true] {
         let info = info(private);
         let mut b = Bench::new(Source::Info(info.clone()), config());
-        assert!(b.e.dht_is_active());
+        assert!(b.e.dht().unwrap().status().port.is_some());
         let caller = b.caller("10.8.0.1:4000", &info).unwrap();
         assert_eq!(
             caller.heard[27] & 1 == 1,
@@ -239,7 +240,7 @@ fn a_dht_port_is_heard_on_public_torrents_only() {
         b.say(&mut caller, &message(PORT, &7777u16.to_be_bytes()));
         b.wait(MINUTE);
         let node: SocketAddr = "10.8.0.1:7777".parse().unwrap();
-        let dht = b.e.dht_node().unwrap();
+        let dht = b.e.dht().unwrap().node().unwrap();
         assert_eq!(dht.nodes().any(|c| c.addr == node), !private);
     }
 }

@@ -7,6 +7,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::commands::Commands;
 use common::{World, add, torrent};
 use dunlin_core::engine::{AddTorrent, Event, FilePriority, Source, State, What};
 use dunlin_core::metainfo::Info;
@@ -59,11 +60,16 @@ fn saved(w: &World, n: usize, id: TorrentId) -> Saved<'_> {
 }
 
 fn state(w: &World, n: usize, id: TorrentId) -> State {
-    w.nodes[n].engine.torrent(w.now, id).unwrap().state
+    w.nodes[n].engine.torrent(id).unwrap().status(w.now).state
 }
 
 fn pieces_done(w: &World, n: usize, id: TorrentId) -> u32 {
-    w.nodes[n].engine.torrent(w.now, id).unwrap().pieces_done
+    w.nodes[n]
+        .engine
+        .torrent(id)
+        .unwrap()
+        .status(w.now)
+        .pieces_done
 }
 
 fn stop(w: &mut World, n: usize) {
@@ -184,7 +190,10 @@ fn what_is_deselected_during_a_check_stays_so_after_a_stop_and_after_a_kill() {
         w.restart(s, Config::default());
         let id = again(&mut w, s, &info, &[]);
         assert!(w.run_until(MINUTE, |w| state(w, s, id) == State::Seeding));
-        assert_eq!(w.nodes[s].engine.files(id)[0].priority, FilePriority::Skip);
+        assert_eq!(
+            w.nodes[s].engine.torrent(id).unwrap().files()[0].priority,
+            FilePriority::Skip
+        );
         assert_eq!(pieces_done(&w, s, id), info.piece_count(), "all was hashed");
     }
 }
@@ -352,7 +361,12 @@ fn blocks_of_a_partial_piece_are_believed_only_if_its_file_is_as_it_was() {
         let id = again(&mut w, l, &info, &[s]);
         assert!(w.run_until(5 * MINUTE, |w| w.has(l, id, &data)));
         assert_eq!(failed_pieces(&w, l), 0, "no peer is suspected");
-        let fetched = w.nodes[l].engine.torrent(w.now, id).unwrap().downloaded;
+        let fetched = w.nodes[l]
+            .engine
+            .torrent(id)
+            .unwrap()
+            .status(w.now)
+            .downloaded;
         assert_eq!(fetched == 4 << 20, changed, "{fetched}");
     }
 }

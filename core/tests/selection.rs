@@ -7,6 +7,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::commands::Commands;
 use common::{World, add, torrent};
 use dunlin_core::engine::{AddTorrent, Event, FilePriority, Source, State, What};
 use dunlin_core::metainfo::Info;
@@ -19,11 +20,16 @@ const SKIP: [FilePriority; 1] = [FilePriority::Skip];
 const NORMAL: [FilePriority; 1] = [FilePriority::Normal];
 
 fn state(w: &World, n: usize, id: TorrentId) -> State {
-    w.nodes[n].engine.torrent(w.now, id).unwrap().state
+    w.nodes[n].engine.torrent(id).unwrap().status(w.now).state
 }
 
 fn pieces_done(w: &World, n: usize, id: TorrentId) -> u32 {
-    w.nodes[n].engine.torrent(w.now, id).unwrap().pieces_done
+    w.nodes[n]
+        .engine
+        .torrent(id)
+        .unwrap()
+        .status(w.now)
+        .pieces_done
 }
 
 /// How often it was told that all that is wanted is here.
@@ -273,7 +279,14 @@ fn a_piece_with_a_deadline_from_before_the_check_comes_first() {
         let peers = [w.nodes[s].addr];
         w.nodes[l].engine.add_peers(w.now, id, &peers);
         assert!(w.run_until(MINUTE, |w| pieces_done(w, l, id) > 0));
-        let have: Vec<u32> = w.nodes[l].engine.have(id).unwrap().iter().collect();
+        let have: Vec<u32> = w.nodes[l]
+            .engine
+            .torrent(id)
+            .unwrap()
+            .have()
+            .unwrap()
+            .iter()
+            .collect();
         assert_eq!(have, [last]);
     }
 }

@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use common::bench::{Bench, message, number_of, pex_payload};
+use common::commands::Commands;
 use common::{add, torrent};
 use dunlin_core::engine::{Engine, Source};
 use dunlin_core::{Caps, CloseReason, Config, ConnId, DhtMode, InfoHash, Instant};
@@ -254,7 +255,7 @@ fn addresses_of_a_family_that_is_missing_are_not_learned() {
     };
     let id = e.add(now, add(source)).unwrap();
     e.add_peers(now, id, &["[2001:db8::1]:5".parse().unwrap(), v4(1, 1)]);
-    assert_eq!(e.torrent(now, id).unwrap().known, 1);
+    assert_eq!(e.torrent(id).unwrap().status(now).known, 1);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
+use common::commands::Commands;
 use common::{World, add, torrent};
 use dunlin_core::engine::{AddTorrent, FilePriority, Scope, Source, State};
 use dunlin_core::metainfo::Info;
@@ -22,7 +23,7 @@ fn one_leech_fetches_from_one_seed() {
     assert!(
         w.run_until(MINUTE, |w| w.has(l, id, &data)),
         "{:?}",
-        w.nodes[l].engine.torrent(w.now, id)
+        w.nodes[l].engine.torrent(id).map(|t| t.status(w.now))
     );
     assert_eq!(
         w.nodes[l].bytes_written,
@@ -75,7 +76,7 @@ fn a_magnet_becomes_a_download() {
     assert!(
         w.run_until(MINUTE, |w| w.has(l, id, &data)),
         "{:?}",
-        w.nodes[l].engine.torrent(w.now, id)
+        w.nodes[l].engine.torrent(id).map(|t| t.status(w.now))
     );
 }
 
@@ -97,7 +98,12 @@ fn ten_leeches_share_what_one_seed_sends() {
     }
     let all = |w: &mut World| leeches.iter().all(|(n, id)| w.has(*n, *id, &data));
     assert!(w.run_until(10 * MINUTE, all));
-    let sent = w.nodes[s].engine.torrent(w.now, sid).unwrap().uploaded;
+    let sent = w.nodes[s]
+        .engine
+        .torrent(sid)
+        .unwrap()
+        .status(w.now)
+        .uploaded;
     assert!(
         sent < 4 * data.len() as u64,
         "the seed sent {sent} bytes: the leeches did not share"
@@ -142,7 +148,12 @@ fn thin_uplinks_are_full_until_all_is_sent() {
     let took = w.now.saturating_since(start);
     let bytes = data.len() as u64 * LEECHES;
     let bound = Duration::from_micros(bytes * 1_000_000 / (RATE * (LEECHES + 2)));
-    let sent = w.nodes[s].engine.torrent(w.now, sid).unwrap().uploaded;
+    let sent = w.nodes[s]
+        .engine
+        .torrent(sid)
+        .unwrap()
+        .status(w.now)
+        .uploaded;
     assert!(
         took < bound * 145 / 100,
         "{took:?} where {bound:?} is the bound; the seed sent {sent} bytes of {}",
@@ -163,7 +174,7 @@ fn pieces_leave_a_thin_uplink_one_after_the_other() {
     let start = w.now;
     let begun = |w: &mut World| {
         let one = |(n, id): &&(usize, _)| {
-            let status = w.nodes[*n].engine.torrent(w.now, *id);
+            let status = w.nodes[*n].engine.torrent(*id).map(|t| t.status(w.now));
             status.is_some_and(|t| t.pieces_done > 0)
         };
         leeches.iter().filter(one).count() >= 4
@@ -199,7 +210,7 @@ fn a_cut_connection_is_made_again_and_nothing_is_lost() {
     assert!(
         w.run_until(5 * MINUTE, |w| w.has(l, id, &data)),
         "{:?}",
-        w.nodes[l].engine.torrent(w.now, id)
+        w.nodes[l].engine.torrent(id).map(|t| t.status(w.now))
     );
 }
 
@@ -223,7 +234,7 @@ fn a_peer_that_lies_is_found_and_banned() {
     assert!(
         w.run_until(5 * MINUTE, |w| w.has(l, id, &data)),
         "{:?}",
-        w.nodes[l].engine.torrent(w.now, id)
+        w.nodes[l].engine.torrent(id).map(|t| t.status(w.now))
     );
     let banned = |addr| {
         w.nodes[l].events.iter().any(|e| {
@@ -242,7 +253,7 @@ fn a_full_disk_is_reported_and_survived() {
     let (s, _) = w.seed(Config::default(), &info, &data);
     let (l, id) = w.leech(Config::default(), &info, &[s]);
     w.nodes[l].disk_error = Some(OpErrorKind::NoSpace);
-    let failed = |w: &mut World| matches!(w.nodes[l].engine.torrent(w.now, id).unwrap().state, State::Failed(ref e) if e.kind == OpErrorKind::NoSpace);
+    let failed = |w: &mut World| matches!(w.nodes[l].engine.torrent(id).unwrap().status(w.now).state, State::Failed(ref e) if e.kind == OpErrorKind::NoSpace);
     assert!(w.run_until(MINUTE, failed));
     w.nodes[l].disk_error = None;
     assert!(
@@ -262,7 +273,7 @@ fn a_restart_trusts_its_record_and_fetches_only_the_rest() {
     let (s, _) = w.seed(slow, &info, &data);
     let (l, id) = w.leech(Config::default(), &info, &[s]);
     w.run(Duration::from_secs(4));
-    let before = w.nodes[l].engine.torrent(w.now, id).unwrap();
+    let before = w.nodes[l].engine.torrent(id).unwrap().status(w.now);
     assert!(
         before.pieces_done > 3 && before.pieces_done < before.pieces,
         "{before:?}"
@@ -289,7 +300,7 @@ fn a_restart_trusts_its_record_and_fetches_only_the_rest() {
     let id = w.nodes[n].engine.add(w.now, again).unwrap();
     let fetched = before.downloaded;
     assert!(w.run_until(MINUTE, |w| w.has(n, id, &data)));
-    let after = w.nodes[n].engine.torrent(w.now, id).unwrap();
+    let after = w.nodes[n].engine.torrent(id).unwrap().status(w.now);
     let twice = fetched + after.downloaded - data.len() as u64;
     assert!(twice < 300_000, "{twice} bytes were fetched twice");
     assert_eq!(after.downloaded_ever, fetched + after.downloaded);
@@ -308,7 +319,15 @@ fn a_skipped_file_is_not_fetched_until_wanted() {
     };
     let id = w.nodes[l].engine.add(w.now, skipping).unwrap();
     w.run(MINUTE);
-    assert_eq!(w.nodes[l].engine.torrent(w.now, id).unwrap().downloaded, 0);
+    assert_eq!(
+        w.nodes[l]
+            .engine
+            .torrent(id)
+            .unwrap()
+            .status(w.now)
+            .downloaded,
+        0
+    );
     assert!(
         w.nodes[l]
             .engine
@@ -320,7 +339,7 @@ fn a_skipped_file_is_not_fetched_until_wanted() {
     assert!(
         w.run_until(40 * MINUTE, |w| w.has(l, id, &data)),
         "{:?}",
-        w.nodes[l].engine.torrent(w.now, id)
+        w.nodes[l].engine.torrent(id).map(|t| t.status(w.now))
     );
 }
 
@@ -334,7 +353,12 @@ fn limits_hold_and_zero_stops() {
         .engine
         .set_limits(w.now, Scope::Torrent(id), Some(100_000), None);
     w.run(Duration::from_secs(10));
-    let got = w.nodes[l].engine.torrent(w.now, id).unwrap().downloaded;
+    let got = w.nodes[l]
+        .engine
+        .torrent(id)
+        .unwrap()
+        .status(w.now)
+        .downloaded;
     assert!(
         (700_000..1_200_000).contains(&got),
         "{got} bytes in 10 s at 100 kB/s"
@@ -343,10 +367,20 @@ fn limits_hold_and_zero_stops() {
         .engine
         .set_limits(w.now, Scope::Global, Some(0), None);
     w.run(Duration::from_secs(2));
-    let stopped = w.nodes[l].engine.torrent(w.now, id).unwrap().downloaded;
+    let stopped = w.nodes[l]
+        .engine
+        .torrent(id)
+        .unwrap()
+        .status(w.now)
+        .downloaded;
     w.run(Duration::from_secs(30));
     assert_eq!(
-        w.nodes[l].engine.torrent(w.now, id).unwrap().downloaded,
+        w.nodes[l]
+            .engine
+            .torrent(id)
+            .unwrap()
+            .status(w.now)
+            .downloaded,
         stopped
     );
     w.nodes[l]
@@ -367,6 +401,6 @@ fn a_pool_of_three_blocks_is_enough() {
     assert!(
         w.run_until(5 * MINUTE, |w| w.has(l, id, &data)),
         "{:?}",
-        w.nodes[l].engine.torrent(w.now, id)
+        w.nodes[l].engine.torrent(id).map(|t| t.status(w.now))
     );
 }

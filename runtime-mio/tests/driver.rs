@@ -49,7 +49,7 @@ fn a_magnet_travels_too_and_a_selection_is_kept_to() {
     assert!(status.wanted < status.total, "{status:?}");
     let info = fetcher
         .handle
-        .with_engine(move |engine, _| engine.info(torrent));
+        .with_engine(move |engine, _| engine.torrent(torrent).and_then(|t| t.info().cloned()));
     assert_eq!(info.unwrap().unwrap().raw(), content.torrent.info.raw());
     let (dir, _) = fetcher.stop();
     let (wanted, data) = &content.files[1];

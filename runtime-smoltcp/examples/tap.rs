@@ -38,7 +38,7 @@ mod linux {
     use std::path::{Component, Path, PathBuf};
     use std::time::{Duration, Instant as Clock};
 
-    use dunlin_core::engine::{AddTorrent, Event, Level, Source, State};
+    use dunlin_core::engine::{AddTorrent, Command, Event, Level, Source, State};
     use dunlin_core::metainfo::{FileKind, Info, Torrent};
     use dunlin_core::{Config, EncryptionPolicy, Instant, TorrentId};
     use dunlin_smoltcp::{Driver, Hardware, NetConfig, Polled, RamDisk};
@@ -162,7 +162,7 @@ Downloads into FOLDER and ends, or seeds what lies in FOLDER until it is killed.
                     _ => {}
                 }
             }
-            let status = driver.engine().torrent(now(), id);
+            let status = driver.engine().torrent(id).map(|t| t.status(now()));
             if let Some(State::Failed(error)) = status.as_ref().map(|s| &s.state) {
                 return Err(error.detail.clone().into());
             }
@@ -176,7 +176,10 @@ Downloads into FOLDER and ends, or seeds what lies in FOLDER until it is killed.
                 write(&info, content.unwrap_or_default(), folder)?;
                 println!("saved");
                 stopping = true;
-                driver.engine_mut().shutdown(now());
+                driver
+                    .engine_mut()
+                    .command(now(), Command::Shutdown)
+                    .expect("it is always carried out");
                 continue;
             }
             let until = driver.poll_timeout();
@@ -189,7 +192,7 @@ Downloads into FOLDER and ends, or seeds what lies in FOLDER until it is killed.
     }
 
     fn progress(driver: &Driver<RamDisk>, now: Instant, id: TorrentId) {
-        if let Some(s) = driver.engine().torrent(now, id) {
+        if let Some(s) = driver.engine().torrent(id).map(|t| t.status(now)) {
             println!(
                 "{} of {} pieces, {} peers, {} KiB/s down, {} KiB/s up",
                 s.pieces_done,

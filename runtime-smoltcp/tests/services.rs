@@ -13,7 +13,7 @@ use std::time::Duration;
 use common::dhcp::{self, Dhcp};
 use common::server::{HTTP, Script, Server, TRACKER};
 use common::{World, addr, torrent};
-use dunlin_core::engine::{AddTorrent, Event, Source, What};
+use dunlin_core::engine::{AddTorrent, Command, Event, Source, What};
 use dunlin_core::http::respond;
 use dunlin_core::metainfo::Info;
 use dunlin_core::tracker::TrackerState;
@@ -269,12 +269,30 @@ fn dhcp_gives_an_address_and_takes_another_in_its_place() {
     // The transfer is slow enough for the lease to change during it.
     let limit = Some(20_000);
     let engine = world.nodes[b].driver.engine_mut();
-    engine.set_limits(world.now, dunlin_core::engine::Scope::Global, limit, None);
+    engine
+        .command(
+            world.now,
+            Command::SetLimits {
+                scope: dunlin_core::engine::Scope::Global,
+                down: limit,
+                up: None,
+            },
+        )
+        .unwrap();
     offer.set(Ipv4Addr::new(10, 0, 0, 78));
     assert!(world.run_until(LIMIT, |w| has(w, Ipv4Addr::new(10, 0, 0, 78))));
     assert!(!has(&world, first) && !world.has(b, id, &info, &data));
     let engine = world.nodes[b].driver.engine_mut();
-    engine.set_limits(world.now, dunlin_core::engine::Scope::Global, None, None);
+    engine
+        .command(
+            world.now,
+            Command::SetLimits {
+                scope: dunlin_core::engine::Scope::Global,
+                down: None,
+                up: None,
+            },
+        )
+        .unwrap();
     assert!(world.run_until(LIMIT * 3, |w| w.has(b, id, &info, &data)));
     assert!(acks.get() >= 2);
     world.audit();
@@ -406,7 +424,7 @@ fn a_name_is_given_up_when_its_time_is_over() {
     serve(&mut world, script);
     let id = leech(&mut world, b, &info, &["udp://one.test:1"]);
     let failed = |w: &mut World| {
-        let trackers = w.nodes[b].driver.engine().trackers(id);
+        let trackers = w.nodes[b].driver.engine().torrent(id).unwrap().trackers();
         trackers.iter().any(|t| t.state == TrackerState::Failed)
     };
     // The stack gives a server 10 seconds, but checks this only when it would ask again: after 1,
@@ -472,7 +490,7 @@ fn neither_a_tracker_nor_its_redirect_reaches_other_services() {
     let urls = [literal.as_str(), named.as_str(), moved.as_str()];
     let id = leech(&mut world, b, &info, &urls);
     let all_failed = |w: &mut World| {
-        let trackers = w.nodes[b].driver.engine().trackers(id);
+        let trackers = w.nodes[b].driver.engine().torrent(id).unwrap().trackers();
         let mut http = trackers.iter().filter(|t| t.dht.is_none());
         http.all(|t| t.state == TrackerState::Failed)
     };

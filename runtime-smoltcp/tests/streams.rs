@@ -239,7 +239,11 @@ fn two_that_connect_at_the_same_time_get_one_connection() {
         let want = (data.len() as u32).div_ceil(64 << 10) - 1;
         let done = world.run_until(LIMIT, |w| {
             [a, b].iter().zip(ids).all(|(n, id)| {
-                let status = w.nodes[*n].driver.engine().torrent(w.now, id);
+                let status = w.nodes[*n]
+                    .driver
+                    .engine()
+                    .torrent(id)
+                    .map(|t| t.status(w.now));
                 status.is_some_and(|t| t.pieces_done >= want)
             })
         });

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{Link, World, addr, torrent};
 use dunlin_core::Config;
-use dunlin_core::engine::{AddTorrent, Source, State};
+use dunlin_core::engine::{AddTorrent, Command, Source, State};
 use dunlin_smoltcp::{Hardware, NetConfig};
 
 const LIMIT: Duration = Duration::from_secs(300);
@@ -134,7 +134,11 @@ fn a_full_memory_disk_is_said_and_its_blocks_come_home() {
     world.nodes[b].driver.storage_mut().inner = dunlin_smoltcp::RamDisk::new(500_000);
     let id = world.leech(b, &info, &[addr(a, false)]);
     let failed = world.run_until(LIMIT, |w| {
-        let status = w.nodes[b].driver.engine().torrent(w.now, id);
+        let status = w.nodes[b]
+            .driver
+            .engine()
+            .torrent(id)
+            .map(|t| t.status(w.now));
         status.is_some_and(|t| matches!(t.state, State::Failed(_)))
     });
     assert!(failed);
@@ -149,11 +153,19 @@ fn a_restart_goes_on_with_what_the_disk_has() {
     world.seed(a, &info, &data);
     let id = world.leech(b, &info, &[addr(a, false)]);
     let half = world.run_until(LIMIT, |w| {
-        let status = w.nodes[b].driver.engine().torrent(w.now, id);
+        let status = w.nodes[b]
+            .driver
+            .engine()
+            .torrent(id)
+            .map(|t| t.status(w.now));
         status.is_some_and(|t| t.pieces_done * 2 > t.pieces)
     });
     assert!(half);
-    world.nodes[b].driver.engine_mut().shutdown(world.now);
+    world.nodes[b]
+        .driver
+        .engine_mut()
+        .command(world.now, Command::Shutdown)
+        .unwrap();
     world.run(Duration::from_secs(10));
     let (net, old) = (world.nodes[b].net.clone(), world.nodes.remove(b));
     let disk = old.driver.into_storage().reopened();

@@ -11,6 +11,7 @@ use dunlin_tokio::{
     dunlin_core::{
         DhtMode, InfoHash,
         dht::{DhtConfig, Goal, item},
+        engine::Command,
         metainfo::HostPort,
         tracker::DHT_URL,
     },
@@ -165,7 +166,7 @@ async fn a_magnet_that_names_a_key_becomes_the_torrent_it_points_to() {
     };
     let begun = seeder
         .session
-        .with_engine(move |engine, now| engine.dht_search(now, put));
+        .with_engine(move |engine, now| engine.command(now, Command::Search(put)));
     begun.await.unwrap().unwrap();
     wait_for("the item", async || {
         router.session.dht().await.unwrap().unwrap().stats.items == 1

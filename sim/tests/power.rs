@@ -84,7 +84,7 @@ fn run(seed: u64, cuts: &[u64]) -> Ran {
         let host = swarm.world.host::<EngineHost>(victim).unwrap();
         let (disk, jobs) = (host.disk().unwrap(), host.disk().unwrap().jobs_done());
         let id = host.engine().and_then(|e| e.find(swarm.info.info_hash()));
-        let have = id.and_then(|id| host.engine()?.have(id));
+        let have = id.and_then(|id| host.engine()?.torrent(id)?.have());
         for piece in have.into_iter().flat_map(Bitfield::iter) {
             assert!(
                 disk.holds_piece(&swarm.info, piece),

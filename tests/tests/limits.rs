@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dunlin_core::engine::{Check, Scope, State};
+use dunlin_core::engine::{Check, Command, Scope, State};
 use dunlin_core::hash::sha1;
 use dunlin_core::metainfo::Builder;
 use dunlin_core::{BLOCK_LEN, Config, TorrentId};
@@ -234,7 +234,12 @@ impl Reading {
 /// Watches both directions until each has reached the limit of `rate` in some period.
 fn reach<H: Habitat>(h: &mut H, node: Node, rate: u64, crowds: &[Crowd; 2]) {
     h.with_engine(node, move |engine, now| {
-        engine.set_limits(now, Scope::Global, Some(rate), Some(rate))
+        let command = Command::SetLimits {
+            scope: Scope::Global,
+            down: Some(rate),
+            up: Some(rate),
+        };
+        engine.command(now, command).unwrap()
     });
     // What was queued under another limit passes.
     h.pass(Duration::from_millis(500), |_| ());

@@ -25,7 +25,7 @@ impl Engine {
             return Err("a connection that is gone waits for blocks".into());
         }
         let known = |id: &TorrentId| self.torrents.get(id).is_some();
-        if !self.torrents.diallers.iter().all(known) {
+        if !self.torrents.diallers().all(|id| known(&id)) {
             return Err("a torrent that is gone waits for places".into());
         }
         for (id, _, conn) in self.conns.iter() {

@@ -7,11 +7,14 @@
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::{fmt, net::SocketAddr};
 
-use super::Engine;
-use super::dht::{DhtNodeError, ThrottleInUse};
+use super::dht::ThrottleInUse;
+use super::io::Io;
 use super::request::{AddError, AddTorrent, Scope};
-use super::status::FilePriority;
-use crate::dht::{Full, Goal, LookupId, PingId};
+use super::status::{FilePriority, PeerSource};
+use super::torrent::Torrent;
+use super::{Engine, Stop};
+use crate::dht::{Full, Goal, LookupId, NodeNameError, PingId};
+use crate::throttle::{BucketId, Direction};
 use crate::{DhtMode, Instant, NodeId, TorrentId};
 
 /// Something to be changed.
@@ -95,9 +98,12 @@ pub enum Command {
     Scrape(TorrentId),
     /// Save the resume record of every torrent that changed, and the DHT's table.
     SaveAll,
-    /// End: [`Event::Stopped`](super::Event::Stopped) follows.
+    /// End: trackers hear `stopped`, what waits is written, records are saved;
+    /// [`Event::Stopped`](super::Event::Stopped) follows when the disk is done, at the latest
+    /// [`Config::stop_timeout`](crate::Config::stop_timeout) after that.
     Shutdown,
-    /// Change the DHT's mode; see [`Engine::set_dht`].
+    /// Change the DHT's mode. `Off` stops the node, `On` starts it, `Auto` changes nothing now: the next torrent that
+    /// starts, and is not private, starts it. After `Disable` there is no DHT any more, whatever is commanded later.
     SetDht(DhtMode),
     /// Change the DHT's UDP port for its next start; see
     /// [`Config::dht_port`](crate::Config::dht_port).
@@ -111,7 +117,8 @@ pub enum Command {
     },
     /// Start the DHT's node in mode `auto`, as a torrent would.
     UseDht,
-    /// Tell the DHT of a node; see [`Engine::dht_add_node`].
+    /// Tell the DHT of a node, as `host` or `host:port`, the way a person writes it: the node is pinged, and joins the
+    /// table if that has space. While the DHT does not run it is remembered as one to begin with.
     AddDhtNode(String),
     /// Search the DHT; answered by [`Reply::Lookup`], and by [`Event::Dht`](super::Event::Dht) as
     /// something is found.
@@ -161,8 +168,8 @@ pub enum CommandError {
     DhtNotRunning,
     /// Too many of the DHT's queries or searches are under way.
     DhtBusy,
-    /// The DHT was not told of a node.
-    DhtNode(DhtNodeError),
+    /// The text is not the address of a node.
+    DhtNode(NodeNameError),
     /// The DHT's limit is not changed while the node runs.
     DhtLimit(ThrottleInUse),
 }
@@ -196,12 +203,9 @@ impl From<Full> for CommandError {
     }
 }
 
-impl From<DhtNodeError> for CommandError {
-    fn from(error: DhtNodeError) -> Self {
-        match error {
-            DhtNodeError::NotEnabled => Self::NoDht,
-            error => Self::DhtNode(error),
-        }
+impl From<NodeNameError> for CommandError {
+    fn from(error: NodeNameError) -> Self {
+        Self::DhtNode(error)
     }
 }
 
@@ -217,112 +221,207 @@ impl Engine {
     /// # Errors
     /// See [`CommandError`].
     pub fn command(&mut self, now: Instant, command: Command) -> Result<Reply, CommandError> {
-        let known = |torrent: TorrentId, exists: bool| match exists {
-            true => Ok(Reply::Done),
-            false => Err(CommandError::NoTorrent(torrent)),
-        };
+        self.tick(now);
+        let reply = self.carry_out(command);
+        self.settle();
+        reply
+    }
+
+    /// Adds a torrent: what [`Command::Add`] does.
+    ///
+    /// # Errors
+    /// See [`AddError`].
+    pub fn add(&mut self, now: Instant, mut add: AddTorrent) -> Result<TorrentId, AddError> {
+        self.tick(now);
+        if self.stop != Stop::Running {
+            return Err(AddError::Stopping);
+        }
+        let (_, torrents, mut io) = self.parts();
+        let id = torrents.add(&mut io, &mut add)?;
+        let nodes = core::mem::take(&mut add.nodes);
+        self.set_limits(Scope::Torrent(id), add.limit_down, add.limit_up);
+        if let Some((t, mut io)) = self.at(id) {
+            t.begin(&mut io, add);
+        }
+        self.settle();
+        let (dht, torrents, mut io) = self.parts();
+        if let Some(dht) = dht
+            && torrents.get(&id).is_some_and(|t| !t.is_private())
+        {
+            dht.add_contacts(&mut io, torrents, nodes);
+        }
+        if let Some(t) = torrents.get(&id) {
+            t.note_no_trackers(&mut io);
+        }
+        self.settle();
+        Ok(id)
+    }
+
+    fn carry_out(&mut self, command: Command) -> Result<Reply, CommandError> {
         match command {
-            Command::Add(torrent) => return Ok(Reply::Added(self.add(now, *torrent)?)),
-            Command::Pause(id) => return known(id, self.pause(now, id)),
-            Command::Resume(id) => return known(id, self.resume(now, id)),
-            Command::Recheck(id) => return known(id, self.recheck(now, id)),
-            Command::Remove {
-                torrent: id,
-                delete,
-            } => return known(id, self.remove(now, id, delete)),
-            Command::SetPriorities {
-                torrent: id,
-                priorities,
-            } => return known(id, self.set_priorities(now, id, &priorities)),
-            Command::SetSequential { torrent: id, on } => {
-                return known(id, self.set_sequential(now, id, on));
+            Command::Add(torrent) => return Ok(Reply::Added(self.add(self.now, *torrent)?)),
+            Command::Pause(id) => self.with(id, Torrent::pause)?,
+            Command::Resume(id) => self.with(id, Torrent::wake)?,
+            Command::Recheck(id) => self.with(id, Torrent::recheck)?,
+            Command::Remove { torrent, delete } => {
+                self.with(torrent, |t, io| t.begin_stop(io, delete))?;
             }
-            Command::SetDeadline {
-                torrent: id,
-                piece,
-                by,
-            } => return known(id, self.set_deadline(now, id, piece, by)),
+            Command::SetPriorities {
+                torrent,
+                priorities,
+            } => self.with(torrent, |t, io| t.set_priorities(io, &priorities))?,
+            Command::SetSequential { torrent, on } => {
+                self.with(torrent, |t, _| t.set_sequential(on))?;
+            }
+            Command::SetDeadline { torrent, piece, by } => {
+                self.with(torrent, |t, io| t.set_deadline(io, piece, by))?;
+            }
             Command::SetLimits { scope, down, up } => {
-                let exists = self.set_limits(now, scope, down, up);
-                if let Scope::Torrent(id) = scope {
-                    return known(id, exists);
+                if !self.set_limits(scope, down, up)
+                    && let Scope::Torrent(id) = scope
+                {
+                    return Err(CommandError::NoTorrent(id));
                 }
             }
-            Command::AddPeers { torrent: id, peers } => {
-                return known(id, self.add_peers(now, id, &peers));
+            Command::AddPeers { torrent, peers } => {
+                self.with(torrent, |t, io| t.learn(io, peers, PeerSource::Manual))?;
             }
-            Command::AddTrackers { torrent: id, urls } => {
-                return known(id, self.add_trackers(now, id, &urls));
+            Command::AddTrackers { torrent, urls } => {
+                self.with(torrent, |t, io| t.add_trackers(io, &urls))?;
             }
             Command::SetTrackerEnabled {
-                torrent: id,
+                torrent,
                 url,
                 enabled,
-            } => self.switch_tracker(now, id, &url, enabled)?,
-            Command::Reannounce(id) => return known(id, self.reannounce(now, id)),
-            Command::Scrape(id) => return known(id, self.scrape(now, id)),
-            Command::SaveAll => self.save_all(now),
-            Command::Shutdown => self.shutdown(now),
-            Command::SetDht(mode) => {
-                if self.dht.is_none() && mode != DhtMode::Disable {
-                    return Err(CommandError::NoDht);
-                }
-                self.set_dht(now, mode);
+            } => {
+                let found = self.with(torrent, |t, io| t.set_tracker_enabled(io, &url, enabled))?;
+                return found.then_some(Reply::Done).ok_or(CommandError::NoTracker);
             }
-            Command::SetDhtPort(port) => self.set_dht_port(now, port),
-            Command::SetDhtLimit { name, up } => self.set_dht_throttle(now, &name, up)?,
-            Command::UseDht => {
-                if !self.dht_want(now) {
-                    return Err(self.dht_absence());
+            Command::Reannounce(id) => self.with(id, Torrent::reannounce)?,
+            Command::Scrape(id) => self.with(id, Torrent::scrape)?,
+            Command::SaveAll => {
+                let (dht, torrents, mut io) = self.parts();
+                if let Some(dht) = dht {
+                    dht.save(&mut io);
+                }
+                for t in torrents.values_mut() {
+                    t.save(&mut io);
                 }
             }
-            Command::AddDhtNode(node) => self.dht_add_node(now, &node)?,
-            Command::Search(goal) => {
-                self.dht_running()?;
-                return Ok(Reply::Lookup(self.dht_search(now, goal)?));
+            Command::Shutdown => self.begin_stop(),
+            Command::SetDht(DhtMode::Disable) => {
+                let (dht, torrents, mut io) = self.parts();
+                if let Some(dht) = dht {
+                    dht.set_mode(&mut io, torrents, DhtMode::Disable);
+                }
+                self.dht = None;
+                let (_, torrents, mut io) = self.parts();
+                for t in torrents.values_mut() {
+                    t.lose_dht(&mut io);
+                }
             }
-            Command::CancelSearch(lookup) => self.dht_cancel(now, lookup),
-            Command::Ping(addr) => {
-                self.dht_running()?;
-                return Ok(Reply::Ping(self.dht_ping(now, addr)?));
+            Command::SetDhtPort(port) => {
+                if let Some(dht) = &mut self.dht {
+                    dht.set_port(port);
+                }
             }
-            Command::Sample { addr, target } => {
-                self.dht_running()?;
-                self.dht_sample(now, addr, target)?;
+            Command::SetDhtLimit { name, up } => {
+                if let (Some(dht), _, mut io) = self.parts() {
+                    dht.set_limit(&mut io, name, up)?;
+                }
             }
+            Command::CancelSearch(lookup) => {
+                if let (Some(dht), torrents, mut io) = self.parts() {
+                    dht.cancel(&mut io, torrents, lookup);
+                }
+            }
+            command => return self.ask_dht(command),
         }
         Ok(Reply::Done)
     }
 
-    fn dht_running(&self) -> Result<(), CommandError> {
-        match self.dht_is_active() {
-            true => Ok(()),
-            false => Err(self.dht_absence()),
+    /// Carries out a command for which there has to be a DHT.
+    fn ask_dht(&mut self, command: Command) -> Result<Reply, CommandError> {
+        let (dht, torrents, mut io) = self.parts();
+        let (dht, io) = (dht.ok_or(CommandError::NoDht)?, &mut io);
+        let running = match dht.active() {
+            Some(_) => Ok(()),
+            None => Err(CommandError::DhtNotRunning),
+        };
+        match command {
+            Command::SetDht(mode) => dht.set_mode(io, torrents, mode),
+            Command::UseDht => match dht.want(io, torrents) {
+                true => {}
+                false => return Err(CommandError::DhtNotRunning),
+            },
+            Command::AddDhtNode(node) => dht.add_node(io, torrents, &node)?,
+            Command::Search(goal) => {
+                running?;
+                return Ok(Reply::Lookup(dht.search(io, torrents, goal)?));
+            }
+            Command::Ping(addr) => {
+                running?;
+                return Ok(Reply::Ping(dht.ping(io, torrents, addr)?));
+            }
+            Command::Sample { addr, target } => {
+                running?;
+                dht.sample(io, torrents, (addr, target))?;
+            }
+            _ => {}
         }
+        Ok(Reply::Done)
     }
 
-    const fn dht_absence(&self) -> CommandError {
-        match self.dht {
-            None => CommandError::NoDht,
-            Some(_) => CommandError::DhtNotRunning,
-        }
-    }
-
-    fn switch_tracker(
+    /// Does something with a torrent.
+    fn with<T>(
         &mut self,
-        now: Instant,
         id: TorrentId,
-        url: &str,
-        enabled: bool,
-    ) -> Result<(), CommandError> {
-        let torrent = self.torrents.get(&id).ok_or(CommandError::NoTorrent(id))?;
-        let tracker = torrent
-            .announcer
-            .status()
-            .find(|tracker| tracker.url == url)
-            .map(|tracker| tracker.id)
-            .ok_or(CommandError::NoTracker)?;
-        self.set_tracker_enabled(now, id, tracker, enabled);
-        Ok(())
+        what: impl FnOnce(&mut Torrent, &mut Io<'_>) -> T,
+    ) -> Result<T, CommandError> {
+        let (t, mut io) = self.at(id).ok_or(CommandError::NoTorrent(id))?;
+        Ok(what(t, &mut io))
+    }
+
+    /// Limits rates, in bytes per second; `false` if there is no such torrent.
+    fn set_limits(&mut self, scope: Scope, down: Option<u64>, up: Option<u64>) -> bool {
+        let bucket = match scope {
+            Scope::Global => BucketId::ROOT,
+            Scope::Torrent(id) => match self.torrents.get(&id) {
+                Some(t) => t.bucket,
+                None => return false,
+            },
+        };
+        let now = self.now;
+        self.throttle.set_rate(now, bucket, Direction::Down, down);
+        self.throttle.set_rate(now, bucket, Direction::Up, up);
+        self.throttle_ready();
+        let (_, torrents, mut io) = self.parts();
+        match scope {
+            Scope::Global => torrents
+                .values_mut()
+                .for_each(|t| t.limits_changed(&mut io)),
+            Scope::Torrent(id) => {
+                if let Some(t) = torrents.get_mut(&id) {
+                    t.limits_changed(&mut io);
+                }
+            }
+        }
+        true
+    }
+
+    /// Ends: trackers hear `stopped`, what waits is written, records are saved; at the latest
+    /// [`Config::stop_timeout`](crate::Config::stop_timeout) after that.
+    fn begin_stop(&mut self) {
+        if self.stop != Stop::Running {
+            return;
+        }
+        self.stop = Stop::Stopping;
+        let (dht, torrents, mut io) = self.parts();
+        if let Some(dht) = dht {
+            dht.shut_down(&mut io, torrents);
+        }
+        torrents.begin_stop(&mut io);
+        // Those that belong to a torrent were closed with it.
+        io.dismiss_silent();
     }
 }

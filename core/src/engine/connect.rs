@@ -3,7 +3,7 @@
 use core::net::{IpAddr, SocketAddr};
 
 use super::conn::{Conn, Dialing, Greeting, Opened};
-use super::conns::max_conns;
+use super::cx;
 use super::event::{Level, What};
 use super::io::Io;
 use super::prefix::Prefix;
@@ -12,14 +12,10 @@ use super::stream::Stream;
 use super::swarm::{Known, Released};
 use super::timers::{Timer, TorrentTimer};
 use super::torrent::Torrent;
-use super::{Engine, Stop, cx};
 use crate::op::Close;
 use crate::peer::crypto::CryptoOffer;
 use crate::peer::{Local, Peer};
-use crate::{ConnId, EncryptionPolicy, Op, TorrentId};
-
-/// Torrents looked at for one that waits for a place.
-const MAX_ASKED: usize = 16;
+use crate::{ConnId, EncryptionPolicy, Op};
 
 impl Torrent {
     /// Opens one connection; `false` if none is wanted now.
@@ -123,106 +119,5 @@ impl Torrent {
             metadata_size: self.info.as_ref().map(|i| i.raw().len() as u32),
             upload_only: self.is_done(),
         }
-    }
-}
-
-impl Engine {
-    /// Gives free places to the torrents that want them: one each, in turn.
-    pub(super) fn deal_places(&mut self) {
-        let may = self.setup.caps.tcp_connect && !self.endpoints.lost;
-        if self.stop != Stop::Running || !may {
-            return;
-        }
-        // Each turn fills a place or shortens the queue.
-        while self.has_place()
-            && let Some(id) = self.torrents.diallers.pop_front()
-        {
-            let Some((t, mut io)) = self.at(id) else {
-                continue;
-            };
-            if t.connect_one(&mut io) {
-                self.torrents.diallers.push_back(id);
-            } else {
-                t.dialling = false;
-            }
-        }
-    }
-
-    /// Puts a torrent behind the others that have addresses to connect to.
-    pub(super) fn queue_dialler(&mut self, id: TorrentId) {
-        self.out
-            .timers
-            .set(Timer::Torrent(id, TorrentTimer::Connect), None);
-        if let Some(t) = self.torrents.get_mut(&id)
-            && t.is_running()
-            && !core::mem::replace(&mut t.dialling, true)
-        {
-            self.torrents.diallers.push_back(id);
-        }
-        self.out.places = true;
-    }
-
-    /// Lets a torrent give a connection up if all places are taken and another one, which has
-    /// fewer, waits for a place.
-    pub(super) fn share_places(&mut self, id: TorrentId) {
-        if self.conns.len() < max_conns(&self.setup.config) {
-            return;
-        }
-        let Some(here) = self.torrents.get(&id).map(|t| t.members.len()) else {
-            return;
-        };
-        let now = self.now;
-        let others = self.torrents.diallers.iter().filter(|other| **other != id);
-        let mut waiting = others.take(MAX_ASKED).filter_map(|other| {
-            let other = self.torrents.get(other)?;
-            let due = other.swarm.next_due()?;
-            (other.is_running() && due <= now).then_some(other.members.len())
-        });
-        let Some(theirs) = waiting.find(|theirs| theirs + 1 < here) else {
-            return;
-        };
-        let at = self.torrents.diallers.iter().position(|other| *other == id);
-        if let Some((t, mut io)) = self.at(id)
-            && t.give_place(&mut io, theirs)
-            && let Some(at) = at
-        {
-            self.torrents.diallers.remove(at);
-            self.torrents.diallers.push_back(id);
-        }
-    }
-
-    /// Whether one more connection may be opened. Those that came and say nothing make way.
-    fn has_place(&self) -> bool {
-        let free = self.conns.len() < max_conns(&self.setup.config);
-        let place = free || self.conns.silent().len() > 0;
-        place && self.conns.half_open() < self.setup.config.max_half_open.max(1)
-    }
-
-    /// Makes room for one more incoming connection; `false` if there is none. Of those that have
-    /// not said yet what they want, the oldest makes way: one of the same address if that has
-    /// its share, else any.
-    pub(super) fn make_room_for(&mut self, ip: IpAddr) -> bool {
-        let prefix = Prefix::of(ip);
-        let mut own = self.conns.silent_from(prefix);
-        let oldest = own.next();
-        let silent = own.count() + usize::from(oldest.is_some());
-        let silent_is_enough = silent >= self.setup.config.max_connections_per_ip.max(1) as usize;
-        let silent_room = self.setup.config.max_handshaking.max(1) as usize;
-        let leaver = if silent_is_enough
-            || self.conns.count_from(prefix) >= self.setup.config.max_per_ip_in_all()
-        {
-            oldest
-        } else if self.conns.silent().len() >= silent_room
-            || self.conns.len() >= max_conns(&self.setup.config)
-        {
-            self.conns.silent().next()
-        } else {
-            return true;
-        };
-        let Some(leaver) = leaver else {
-            return false;
-        };
-        self.parts().1.dismiss(leaver, Close::Abort);
-        true
     }
 }

@@ -1,19 +1,15 @@
 //! How a torrent ends: what waits is written, the record saved, trackers told, files released.
 
-use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::assembly::Assembly;
-use super::event::{Changes, Level, What};
+use super::event::Changes;
 use super::io::Io;
 use super::ops::Purpose;
 use super::timers::Timer;
-use super::torrent::{Phase, Stopping};
-use super::torrent::{Torrent, Wants};
-use super::{Engine, Stop};
-use crate::op::Close;
+use super::torrent::{Phase, Stopping, Torrent, Wants};
 use crate::tracker::Announcer;
-use crate::{ConnId, Instant, Op, Outcome, TorrentId};
+use crate::{Instant, Op};
 
 /// How long trackers are waited for that have not answered so far: one may just be about to, and
 /// has to hear `stopped` then; a dead one shall not hold anybody up. Ours.
@@ -100,69 +96,21 @@ impl Torrent {
             delete,
         });
     }
-}
 
-impl Engine {
-    /// The files of a torrent that stops are released: it is gone.
-    pub(super) fn released(&mut self, id: TorrentId, outcome: &Outcome) {
-        if let Outcome::Failed { error, .. } = outcome {
-            let message = error.detail.clone();
-            self.out
-                .notice(Some(id), None, Level::Warning, What::Disk { message });
-        }
-        self.drop_queries(id);
-        if let Some(mut t) = self.torrents.remove(id) {
-            t.discard_assemblies(&mut self.pool);
-            self.throttle.remove(self.now, t.bucket);
-            self.out.removed.push_back(id);
-        }
-    }
-
-    /// Takes a torrent out: trackers hear `stopped`, its files are closed, and deleted if
-    /// asked; [`Event::Removed`](super::Event::Removed) follows.
-    pub fn remove(&mut self, now: Instant, id: TorrentId, delete: bool) -> bool {
-        self.with(now, id, |t, io| t.begin_stop(io, delete))
-    }
-
-    /// Ends: trackers hear `stopped`, what waits is written, records are saved;
-    /// [`Event::Stopped`](super::Event::Stopped) follows when the disk is done, at the latest
-    /// [`Config::stop_timeout`](crate::Config::stop_timeout) after that.
-    pub fn shutdown(&mut self, now: Instant) {
-        self.tick(now);
-        if self.stop != Stop::Running {
+    /// Trackers may have had their time.
+    pub(super) fn stop_overdue(&mut self, io: &mut Io<'_>) {
+        let Phase::Stopping(stopping) = &self.phase else {
+            return;
+        };
+        if stopping.releasing {
             return;
         }
-        self.stop = Stop::Stopping;
-        self.dht_stop();
-        let (torrents, mut io) = self.parts();
-        for t in torrents.values_mut() {
-            t.begin_stop(&mut io, false);
-        }
-        // Those that belong to a torrent were closed with it.
-        let silent: Vec<ConnId> = io.conns.silent().collect();
-        for conn in silent {
-            io.dismiss(conn, Close::Flush);
-        }
-        self.settle();
-    }
-
-    /// Trackers had their time.
-    pub(super) fn stop_overdue(&mut self) {
-        let (torrents, mut io) = self.parts();
-        for t in torrents.values_mut() {
-            let Phase::Stopping(stopping) = &t.phase else {
-                continue;
-            };
-            if stopping.releasing {
-                continue;
-            }
-            let until = deadline(stopping, &t.announcer);
-            if until <= io.now {
-                io.out.ops.cancel_queries(t.id);
-                t.want(&mut io, Wants::PROCEED);
-            } else {
-                io.out.timers.at_latest(Timer::Stop, until);
-            }
+        let until = deadline(stopping, &self.announcer);
+        if until <= io.now {
+            io.out.ops.cancel_queries(self.id);
+            self.want(io, Wants::PROCEED);
+        } else {
+            io.out.timers.at_latest(Timer::Stop, until);
         }
     }
 }

@@ -27,7 +27,7 @@ pub enum Event {
     /// A sentence for the log. Bounded: the oldest make way, and are counted in
     /// [`EngineStatus::notices_lost`](super::EngineStatus::notices_lost).
     Notice(Notice),
-    /// What the DHT answers to [`Engine::dht_search`](super::Engine::dht_search) and the like.
+    /// What the DHT answers to [`Command::Search`](super::Command::Search) and the like.
     Dht(DhtEvent),
     /// Shutting down has ended; nothing more will come.
     Stopped,

@@ -10,16 +10,18 @@ use super::conns::{Conns, max_conns};
 use super::endpoints::Endpoints;
 use super::event::{Level, What};
 use super::member::Member;
+use super::ops::Purpose;
 use super::outbox::Outbox;
+use super::prefix::Prefix;
 use super::setup::Setup;
 use super::stream::Flow;
 use super::swarm::Limits;
-use super::timers::Timer;
+use super::timers::{Timer, TorrentTimer};
 use super::tracker_queries::Trackers;
 use crate::net::Ports;
-use crate::op::Close;
+use crate::op::{Close, SocketKind};
 use crate::throttle::Throttle;
-use crate::{BlockPool, BlockRef, ConnId, Instant, Op, Outcome, TorrentId};
+use crate::{BlockPool, BlockRef, ConnId, Instant, Op, Outcome, SocketId, TorrentId};
 use core::net::IpAddr;
 
 /// What torrents have to know of the DHT.
@@ -65,6 +67,95 @@ impl Io<'_> {
     /// Most connections in all.
     pub(super) fn max_conns(&self) -> usize {
         max_conns(&self.setup.config)
+    }
+
+    /// Whether one more connection may be opened. Those that came and say nothing make way.
+    pub(super) fn has_place(&self) -> bool {
+        let free = self.conns.len() < self.max_conns();
+        let place = free || self.conns.silent().len() > 0;
+        place && self.conns.half_open() < self.setup.config.max_half_open.max(1)
+    }
+
+    /// Makes room for one more incoming connection; `false` if there is none. Of those that have
+    /// not said yet what they want, the oldest makes way: one of the same address if that has
+    /// its share, else any.
+    pub(super) fn make_room_for(&mut self, ip: IpAddr) -> bool {
+        let config = &self.setup.config;
+        let prefix = Prefix::of(ip);
+        let mut own = self.conns.silent_from(prefix);
+        let oldest = own.next();
+        let silent = own.count() + usize::from(oldest.is_some());
+        let silent_is_enough = silent >= config.max_connections_per_ip.max(1) as usize;
+        let silent_room = config.max_handshaking.max(1) as usize;
+        let leaver = if silent_is_enough
+            || self.conns.count_from(prefix) >= config.max_per_ip_in_all()
+        {
+            oldest
+        } else if self.conns.silent().len() >= silent_room || self.conns.len() >= self.max_conns() {
+            self.conns.silent().next()
+        } else {
+            return true;
+        };
+        let Some(leaver) = leaver else {
+            return false;
+        };
+        self.dismiss(leaver, Close::Abort);
+        true
+    }
+
+    /// Lets go of the connections that belong to no torrent.
+    pub(super) fn dismiss_silent(&mut self) {
+        let silent: Vec<ConnId> = self.conns.silent().collect();
+        for conn in silent {
+            self.dismiss(conn, Close::Flush);
+        }
+    }
+
+    /// Asks for the sockets that are configured.
+    pub(super) fn bind_all(&mut self) {
+        for &local in &self.setup.config.listen {
+            let socket = SocketId::for_addr(&local);
+            for kind in [SocketKind::TcpListener, SocketKind::Udp] {
+                self.endpoints.binding += 1;
+                self.out
+                    .ops
+                    .job(Purpose::Bind(socket, kind), |op| Op::Bind {
+                        op,
+                        socket,
+                        kind,
+                        local,
+                    });
+            }
+        }
+    }
+
+    /// A socket is bound, or could not be; returns whether it was the last that was waited for.
+    pub(super) fn bound(&mut self, socket: SocketId, kind: SocketKind, outcome: Outcome) -> bool {
+        self.endpoints.binding = self.endpoints.binding.saturating_sub(1);
+        match (outcome, kind) {
+            (Outcome::Bound(addr), SocketKind::TcpListener) => {
+                self.endpoints.listening.insert(socket, addr);
+            }
+            (Outcome::Bound(addr), SocketKind::Udp) => {
+                self.endpoints.udp_bound.insert(socket, addr);
+            }
+            (Outcome::Failed { error, .. }, _) => {
+                let message = error.detail;
+                self.out
+                    .notice(None, None, Level::Warning, What::Bind { message });
+            }
+            _ => {}
+        }
+        self.endpoints.binding == 0
+    }
+
+    /// Forgets the queries to trackers of a torrent that is gone.
+    pub(super) fn forget_queries(&mut self, id: TorrentId) {
+        self.out.ops.cancel_queries(id);
+        self.trackers.forget(id);
+        self.out
+            .timers
+            .set(Timer::Torrent(id, TorrentTimer::Trackers), None);
     }
 
     /// Bounds of each torrent's table of known peers.

@@ -107,7 +107,6 @@ mod audit;
 mod checking;
 mod claim;
 mod command;
-mod commands;
 mod conn;
 mod connect;
 mod conns;
@@ -137,13 +136,12 @@ mod resume;
 mod rounds;
 mod saving;
 mod search;
+mod settings;
 mod setup;
-mod snapshots;
 mod status;
 mod stream;
 mod streams;
 mod swarm;
-mod sweep;
 mod tally;
 mod timers;
 mod torrent;
@@ -151,19 +149,22 @@ mod torrents;
 mod tracker_queries;
 mod trackers;
 mod upload;
+mod views;
 
 use alloc::{boxed::Box, vec::Vec};
+use core::net::SocketAddr;
 
 use rand_core::Rng;
 
 pub use command::{Command, CommandError, Reply};
-pub use dht::{DhtNodeError, DhtStatus, StatValue, ThrottleInUse};
+pub use dht::{DhtRef, DhtStatus, StatValue, ThrottleInUse};
 pub use download::DISK_RETRY;
 pub use event::{Changes, Event, Level, Notice, What};
 pub use request::{AddError, AddTorrent, Check, Existing, Interest, Scope, Source};
 pub use status::{
     EngineStatus, FilePriority, FileStatus, PeerSource, PeerStatus, State, TorrentStatus,
 };
+pub use views::TorrentRef;
 
 use self::conns::Conns;
 use self::endpoints::Endpoints;
@@ -171,16 +172,14 @@ use self::io::{DhtState, Io};
 use self::ops::Purpose;
 use self::outbox::Outbox;
 use self::setup::Setup;
-use self::sweep::{Sweep, Why};
 use self::timers::Timer;
 use self::torrent::{Torrent, Wants};
-use self::torrents::Torrents;
+use self::torrents::{Torrents, Why};
 use self::tracker_queries::Trackers;
-use crate::op::SocketKind;
 use crate::throttle::{BucketId, Direction, Throttle};
 use crate::{
-    BlockPool, BlockRef, Caps, Config, Handled, Instant, Machine, Op, OpId, Outcome, RecvMeta,
-    SocketId, TorrentId, Transmit,
+    BlockPool, BlockRef, Caps, Config, DhtMode, Handled, Instant, Machine, Op, OpId, Outcome,
+    RecvMeta, TorrentId, Transmit,
 };
 
 pub use crate::peer::MAX_IOV;
@@ -204,7 +203,6 @@ pub struct Engine {
     out: Outbox,
     trackers: Trackers,
     throttle: Throttle,
-    sweep: Sweep,
     /// `None`: there is no DHT at all.
     dht: Option<Box<dht::Server>>,
 
@@ -265,33 +263,23 @@ impl Engine {
             out,
             trackers,
             throttle,
-            sweep: Sweep::default(),
             dht,
             stop: Stop::Running,
             endpoints: Endpoints::default(),
             picked: Vec::new(),
         };
-        engine.bind_all();
-        engine.dht_begin();
+        let (dht, torrents, mut io) = engine.parts();
+        io.bind_all();
+        match dht {
+            Some(dht) => dht.begin(&mut io, torrents),
+            None if matches!(io.setup.config.dht, DhtMode::On | DhtMode::Auto) => {
+                io.out
+                    .notice(None, None, Level::Info, What::DhtNeedsSession);
+            }
+            None => {}
+        }
         engine.settle();
         engine
-    }
-
-    fn bind_all(&mut self) {
-        for local in self.setup.config.listen.clone() {
-            let socket = SocketId::for_addr(&local);
-            for kind in [SocketKind::TcpListener, SocketKind::Udp] {
-                self.endpoints.binding += 1;
-                self.out
-                    .ops
-                    .job(Purpose::Bind(socket, kind), |op| Op::Bind {
-                        op,
-                        socket,
-                        kind,
-                        local,
-                    });
-            }
-        }
     }
 
     /// Law 5: time never runs backwards inside.
@@ -302,18 +290,28 @@ impl Engine {
     /// Hands the engine a datagram. It may be changed in place.
     pub fn handle_udp(&mut self, now: Instant, meta: &RecvMeta, data: &mut [u8]) {
         self.tick(now);
-        if self.dht_datagram(meta, data) == Handled::Consumed {
-            return self.settle();
+        let (dht, torrents, mut io) = self.parts();
+        let handled = dht.map(|dht| dht.handle_datagram(&mut io, torrents, meta, data));
+        if handled != Some(Handled::Consumed) {
+            let udp = &mut io.trackers.udp;
+            if udp.handle_datagram(&mut cx!(io), meta, data) == Handled::NotMine {
+                io.out.stray_datagrams += 1;
+            }
+            torrents.hear_trackers(&mut io);
         }
-        if self
-            .trackers
-            .udp
-            .handle_datagram(&mut cx!(self), meta, data)
-            == Handled::NotMine
-        {
-            self.out.stray_datagrams += 1;
+        self.settle();
+    }
+
+    /// The driver could not send a datagram to `addr`: the platform refused it. If it was a query
+    /// to a tracker or of the DHT, that has failed.
+    pub fn handle_unsent(&mut self, now: Instant, addr: SocketAddr) {
+        self.tick(now);
+        let (dht, torrents, mut io) = self.parts();
+        io.trackers.udp.handle_unsent(&mut cx!(io), addr);
+        torrents.hear_trackers(&mut io);
+        if let Some(dht) = dht {
+            dht.handle_unsent(&mut io, torrents, addr);
         }
-        self.after_udp();
         self.settle();
     }
 
@@ -322,21 +320,27 @@ impl Engine {
         self.tick(now);
         // Bounded: what is re-armed inside is later than now.
         while let Some(timer) = self.out.timers.pop_due(self.now) {
+            let (dht, torrents, mut io) = self.parts();
+            let io = &mut io;
             match timer {
                 Timer::Conn(id) => self.conn_timeout(id),
                 Timer::Torrent(id, timer) => {
-                    if let Some((t, mut io)) = self.at(id) {
-                        t.handle_timeout(&mut io, timer);
+                    if let Some(t) = torrents.get_mut(&id) {
+                        t.handle_timeout(io, timer);
                     }
                 }
                 Timer::Udp => {
-                    self.trackers.udp.handle_timeout(&mut cx!(self));
-                    self.after_udp();
+                    io.trackers.udp.handle_timeout(&mut cx!(io));
+                    torrents.hear_trackers(io);
                 }
-                Timer::Dht => self.dht_timeout(),
+                Timer::Dht => {
+                    if let Some(dht) = dht {
+                        dht.handle_timeout(io, torrents);
+                    }
+                }
                 Timer::Throttle => self.throttle_ready(),
-                Timer::Sweep => self.sweep_step(),
-                Timer::Stop => self.stop_overdue(),
+                Timer::Sweep => torrents.sweep_step(io),
+                Timer::Stop => torrents.stop_overdue(io),
             }
             self.settle();
         }
@@ -366,11 +370,13 @@ impl Engine {
         buf: &mut [u8],
     ) -> Option<Transmit> {
         self.tick(now);
-        let transmit = self.trackers.udp.poll_transmit(&mut cx!(self), buf);
-        self.out
+        let (dht, torrents, mut io) = self.parts();
+        let transmit = io.trackers.udp.poll_transmit(&mut cx!(io), buf);
+        io.out
             .timers
-            .set(Timer::Udp, self.trackers.udp.poll_timeout());
-        let transmit = transmit.or_else(|| self.dht_transmit(buf));
+            .set(Timer::Udp, io.trackers.udp.poll_timeout());
+        let transmit =
+            transmit.or_else(|| dht.and_then(|dht| dht.poll_transmit(&mut io, torrents, buf)));
         self.settle();
         transmit
     }
@@ -414,7 +420,7 @@ impl Engine {
             || self.is_stopped()
     }
 
-    /// Whether all is done after [`Engine::shutdown`], and the application was not told yet.
+    /// Whether all is done after [`Command::Shutdown`], and the application was not told yet.
     fn is_stopped(&self) -> bool {
         self.stop == Stop::Stopping && self.torrents.is_empty() && self.out.ops.len() == 0
     }
@@ -422,45 +428,67 @@ impl Engine {
     /// What came of an op. An unknown id is ignored, but blocks are taken home all the same.
     pub fn handle_op(&mut self, now: Instant, op: OpId, outcome: Outcome) {
         self.tick(now);
-        let Some(purpose) = self.out.ops.answered(op) else {
-            self.out.stray_outcomes += 1;
-            self.parts().1.take_home(outcome);
+        let (dht, torrents, mut io) = self.parts();
+        let io = &mut io;
+        let Some(purpose) = io.out.ops.answered(op) else {
+            io.out.stray_outcomes += 1;
+            io.take_home(outcome);
             return;
         };
         match purpose {
-            Purpose::Bind(socket, kind) => self.bound(socket, kind, outcome),
+            Purpose::Bind(socket, kind) => {
+                if io.bound(socket, kind, outcome) {
+                    if let Some(dht) = dht {
+                        dht.main_bound(io, torrents);
+                    }
+                    torrents.sweep(io, Why::Ready);
+                }
+            }
             Purpose::Resolve(id, key) => {
-                if let Some((t, mut io)) = self.at(id) {
-                    t.resolved(&mut io, key, outcome);
+                if let Some(t) = torrents.get_mut(&id) {
+                    t.resolved(io, key, outcome);
                 }
             }
             Purpose::Http(id, key) => {
-                if let Some((t, mut io)) = self.at(id) {
-                    t.fetched(&mut io, key, outcome);
+                if let Some(t) = torrents.get_mut(&id) {
+                    t.fetched(io, key, outcome);
                 }
             }
-            Purpose::Disk(id, job) => match self.at(id) {
-                Some((t, mut io)) => t.handle_disk(&mut io, job, outcome),
-                None => self.parts().1.take_home(outcome),
+            Purpose::Disk(id, job) => match torrents.get_mut(&id) {
+                Some(t) => t.handle_disk(io, job, outcome),
+                None => io.take_home(outcome),
             },
-            Purpose::Release(id) => self.released(id, &outcome),
-            Purpose::DhtBind(epoch) => self.dht_bound(epoch, outcome),
-            Purpose::DhtName(port, wanted) => self.dht_resolved(port, wanted, &outcome),
-            Purpose::DhtQuiet => self.dht_quietly_done(&outcome),
+            Purpose::Release(id) => {
+                if let Some(dht) = dht {
+                    dht.drop_search(io, torrents, id);
+                }
+                torrents.released(io, id, &outcome);
+            }
+            Purpose::DhtBind(epoch) => {
+                if let Some(dht) = dht {
+                    dht.own_bound(io, torrents, epoch, outcome);
+                }
+            }
+            Purpose::DhtName(port, wanted) => {
+                if let Some(dht) = dht {
+                    dht.resolved(io, torrents, (port, wanted), &outcome);
+                }
+            }
+            Purpose::DhtQuiet => dht::quietly_done(io, &outcome),
         }
         self.settle();
     }
 
-    /// What a torrent works with, beside all torrents.
-    fn parts(&mut self) -> (&mut Torrents, Io<'_>) {
+    /// What a call works with, in parts that are borrowed side by side.
+    fn parts(&mut self) -> (Option<&mut dht::Server>, &mut Torrents, Io<'_>) {
+        let dht = self.dht.as_deref_mut();
         let io = Io {
             now: self.now,
             rng: &mut *self.rng,
             setup: &self.setup,
             endpoints: &mut self.endpoints,
             trackers: &mut self.trackers,
-            dht: self
-                .dht
+            dht: dht
                 .as_deref()
                 .map_or_else(DhtState::default, dht::Server::state_for_torrents),
             pool: &mut self.pool,
@@ -469,29 +497,13 @@ impl Engine {
             out: &mut self.out,
             picked: &mut self.picked,
         };
-        (&mut self.torrents, io)
+        (dht, &mut self.torrents, io)
     }
 
     /// A torrent, and what it works with.
     fn at(&mut self, id: TorrentId) -> Option<(&mut Torrent, Io<'_>)> {
-        let (torrents, io) = self.parts();
+        let (_, torrents, io) = self.parts();
         Some((torrents.get_mut(&id)?, io))
-    }
-
-    /// Does something with a torrent, and what follows from it; `false` if there is none of this name.
-    fn with(
-        &mut self,
-        now: Instant,
-        id: TorrentId,
-        what: impl FnOnce(&mut Torrent, &mut Io<'_>),
-    ) -> bool {
-        self.tick(now);
-        let Some((t, mut io)) = self.at(id) else {
-            return false;
-        };
-        what(t, &mut io);
-        self.settle();
-        true
     }
 
     /// Deals with what a call has left for others, until nothing is left.
@@ -500,13 +512,17 @@ impl Engine {
             if let Some(id) = self.out.wanting.pop_front() {
                 self.serve(id);
             } else if let Some(node) = self.out.dht_nodes.pop_front() {
-                self.dht_ping_quietly(node);
+                if let (Some(dht), torrents, mut io) = self.parts() {
+                    dht.ping_quietly(&mut io, torrents, node);
+                }
             } else if let Some(conn) = self.out.welcomed.pop_front() {
                 self.deliver(conn);
             } else if core::mem::take(&mut self.out.next_check) {
-                self.next_check();
+                let (_, torrents, mut io) = self.parts();
+                torrents.next_check(&mut io);
             } else if core::mem::take(&mut self.out.places) {
-                self.deal_places();
+                let (_, torrents, mut io) = self.parts();
+                torrents.deal_places(&mut io);
             } else if !self.out.starving.is_empty() && self.out.fed != self.pool.given() {
                 // A connection that still finds too few waits until more come home.
                 self.out.fed = self.pool.given();
@@ -519,71 +535,28 @@ impl Engine {
 
     /// What a torrent wants because others are concerned.
     fn serve(&mut self, id: TorrentId) {
-        let Some(t) = self.torrents.get_mut(&id) else {
+        let (dht, torrents, mut io) = self.parts();
+        let io = &mut io;
+        let Some(t) = torrents.get_mut(&id) else {
             return;
         };
         let wants = core::mem::take(&mut t.wants);
-        if wants.contains(Wants::DHT_TRACKER) {
-            self.dht_tracker(id);
+        if let Some(dht) = dht {
+            dht.serve(io, torrents, id, wants);
         }
-        if wants.contains(Wants::DHT_END) {
-            self.dht_drop_search(id);
-        }
-        if wants.contains(Wants::DHT) {
-            self.dht_wanted(id);
-        }
-        if wants.contains(Wants::DHT_SEARCH) {
-            self.dht_request(id);
-        }
-        if wants.contains(Wants::TRACKERS)
-            && let Some((t, mut io)) = self.at(id)
-        {
-            t.pump_trackers(&mut io);
-        }
-        if wants.contains(Wants::PROCEED)
-            && let Some((t, mut io)) = self.at(id)
-        {
-            t.proceed(&mut io);
+        if let Some(t) = torrents.get_mut(&id) {
+            if wants.contains(Wants::TRACKERS) {
+                t.pump_trackers(io);
+            }
+            if wants.contains(Wants::PROCEED) {
+                t.proceed(io);
+            }
         }
         if wants.contains(Wants::PLACES) {
-            self.queue_dialler(id);
+            torrents.queue_dialler(io, id);
         }
         if wants.contains(Wants::TO_SHARE) {
-            self.share_places(id);
-        }
-    }
-
-    /// Hashes on, one torrent at a time: a disk with a moving head would suffer otherwise.
-    fn next_check(&mut self) {
-        while let Some(id) = self.out.checks.front().copied() {
-            let (torrents, mut io) = self.parts();
-            let t = torrents.get_mut(&id);
-            if t.is_some_and(|t| t.check_on(&mut io)) {
-                return;
-            }
-            self.out.checks.pop_front();
-        }
-    }
-
-    fn bound(&mut self, socket: SocketId, kind: SocketKind, outcome: Outcome) {
-        self.endpoints.binding = self.endpoints.binding.saturating_sub(1);
-        match (outcome, kind) {
-            (Outcome::Bound(addr), SocketKind::TcpListener) => {
-                self.endpoints.listening.insert(socket, addr);
-            }
-            (Outcome::Bound(addr), SocketKind::Udp) => {
-                self.endpoints.udp_bound.insert(socket, addr);
-            }
-            (Outcome::Failed { error, .. }, _) => {
-                let message = error.detail;
-                self.out
-                    .notice(None, None, Level::Warning, What::Bind { message });
-            }
-            _ => {}
-        }
-        if self.endpoints.binding == 0 {
-            self.dht_share();
-            self.sweep_trackers(Why::Ready);
+            torrents.share_places(io, id);
         }
     }
 }

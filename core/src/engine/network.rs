@@ -1,13 +1,11 @@
 //! The network below goes away and comes back, as the interface of a VPN does.
 
-use alloc::{string::String, vec::Vec};
+use alloc::string::String;
 
 use super::event::{Level, What};
-use super::ops::Purpose;
-use super::sweep::Why;
+use super::torrents::Why;
 use super::{Engine, Stop};
-use crate::op::{Close, SocketKind};
-use crate::{ConnId, Instant, Op};
+use crate::Instant;
 
 impl Engine {
     /// The interface that all traffic is bound to, by its `name`, is gone. Nothing is bound any
@@ -21,14 +19,9 @@ impl Engine {
         self.endpoints.listening.clear();
         self.endpoints.udp_bound.clear();
         self.endpoints.lost = true;
-        let (torrents, mut io) = self.parts();
-        for t in torrents.values_mut() {
-            t.close_all(&mut io, "its interface is gone");
-        }
-        let silent: Vec<ConnId> = io.conns.silent().collect();
-        for conn in silent {
-            io.dismiss(conn, Close::Flush);
-        }
+        let (_, torrents, mut io) = self.parts();
+        torrents.close_all(&mut io, "its interface is gone");
+        io.dismiss_silent();
         self.settle();
     }
 
@@ -42,22 +35,12 @@ impl Engine {
         if self.stop != Stop::Running {
             return;
         }
-        self.bind_all();
-        self.dht_rebind();
-        self.sweep_trackers(Why::NetworkBack);
-        self.settle();
-    }
-
-    /// The DHT's own sockets, if it has any, get successors on the same ports.
-    fn dht_rebind(&mut self) {
-        for (socket, local) in self.dht_own_sockets() {
-            // No start waits for it, so its outcome changes nothing.
-            self.out.ops.job(Purpose::DhtBind(u32::MAX), |op| Op::Bind {
-                op,
-                socket,
-                kind: SocketKind::Udp,
-                local,
-            });
+        let (dht, torrents, mut io) = self.parts();
+        io.bind_all();
+        if let Some(dht) = dht {
+            dht.rebind(&mut io);
         }
+        torrents.sweep(&mut io, Why::NetworkBack);
+        self.settle();
     }
 }

@@ -104,7 +104,7 @@ pub enum Existing {
     /// nothing is written and the torrent fails with
     /// [`OpErrorKind::Exists`](crate::OpErrorKind::Exists) or another
     /// [obstruction](crate::OpErrorKind::is_obstruction), naming each;
-    /// [`Engine::resume`](super::Engine::resume) looks again.
+    /// [`Command::Resume`](super::Command::Resume) looks again.
     #[default]
     Adopt,
     /// They are overwritten, and cut to their lengths, whatever they hold. This holds until the

@@ -1,23 +1,81 @@
 //! How a torrent's search of the DHT stands.
 
 use super::event::What;
-use crate::dht::{Cause, Failure, LookupId};
-use crate::tracker::QueryKey;
+use crate::dht::{Cause, Failure, LookupId, LookupReport};
+use crate::tracker::{DhtProgress, DhtState, QueryKey};
 use crate::wire::tracker::TrackerError;
 
 /// A torrent's search, and what came of the last one.
 #[derive(Debug, Default)]
 pub(super) struct PeerSearch {
-    /// What the announcer waits for.
-    pub(super) key: Option<QueryKey>,
-    /// Under way; without it, `key` waits for its turn.
-    pub(super) lookup: Option<LookupId>,
-    pub(super) replied: u32,
-    pub(super) contacted: u32,
-    pub(super) failure: Option<(Failure, Cause)>,
+    stage: Stage,
+    replied: u32,
+    contacted: u32,
+    failure: Option<(Failure, Cause)>,
+}
+
+/// How far a search has come. The announcer waits for the answer to its query.
+#[derive(Clone, Copy, Debug, Default)]
+enum Stage {
+    #[default]
+    Idle,
+    /// For its turn.
+    Waiting(QueryKey),
+    UnderWay(QueryKey, LookupId),
 }
 
 impl PeerSearch {
+    /// The announcer wants a search.
+    pub(super) const fn ask(&mut self, key: QueryKey) {
+        self.stage = Stage::Waiting(key);
+    }
+
+    /// Whether a search is to begin.
+    pub(super) const fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Waiting(_))
+    }
+
+    /// The search that was waited for has begun.
+    pub(super) const fn begin(&mut self, lookup: LookupId) {
+        if let Stage::Waiting(key) = self.stage {
+            self.stage = Stage::UnderWay(key, lookup);
+        }
+    }
+
+    /// Gives the search up; returns what the announcer waits for.
+    pub(super) const fn end(&mut self) -> Option<QueryKey> {
+        match core::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Idle => None,
+            Stage::Waiting(key) | Stage::UnderWay(key, _) => Some(key),
+        }
+    }
+
+    /// A search is over; returns what the announcer waits for, if it is this one.
+    pub(super) fn done(&mut self, lookup: LookupId, report: &LookupReport) -> Option<QueryKey> {
+        self.lookup().filter(|current| *current == lookup)?;
+        self.replied = report.replied;
+        self.contacted = report.contacted;
+        self.failure = report.failure;
+        self.end()
+    }
+
+    /// The search that is under way.
+    pub(super) const fn lookup(&self) -> Option<LookupId> {
+        match self.stage {
+            Stage::UnderWay(_, lookup) => Some(lookup),
+            Stage::Idle | Stage::Waiting(_) => None,
+        }
+    }
+
+    /// What is told of it while none is under way.
+    pub(super) fn last(&self) -> DhtProgress {
+        DhtProgress {
+            state: DhtState::Idle,
+            replied: self.replied,
+            contacted: self.contacted,
+        }
+    }
+
     /// What an announce that failed for `error` is told as.
     pub(super) fn told_as(&self, error: &TrackerError) -> Option<What> {
         let TrackerError::Dht(words) = error else {

@@ -27,7 +27,7 @@ pub enum State {
     Seeding,
     /// At rest, at the application's wish.
     Paused,
-    /// At rest, because of this. [`Engine::resume`](super::Engine::resume) tries again.
+    /// At rest, because of this. [`Command::Resume`](super::Command::Resume) tries again.
     Failed(OpError),
     /// Closing.
     Stopping,

@@ -26,7 +26,7 @@ impl Engine {
         let remote = canonical(remote);
         if self.stop != Stop::Running
             || self.torrents.is_empty()
-            || !self.make_room_for(remote.ip())
+            || !self.parts().2.make_room_for(remote.ip())
         {
             return None;
         }
@@ -209,7 +209,7 @@ impl Engine {
                     let torrent = self.torrents.find(&info_hash);
                     match torrent.and_then(|torrent| self.at(torrent)) {
                         Some((t, mut io)) => t.welcome(&mut io, id, peer_id),
-                        None => self.parts().1.dismiss(id, Close::Flush),
+                        None => self.parts().2.dismiss(id, Close::Flush),
                     }
                 }
                 (PeerEvent::Established, Some(torrent)) => {
@@ -229,7 +229,7 @@ impl Engine {
 
     /// Closes a stream and forgets it.
     fn close_conn(&mut self, id: ConnId, why: End) {
-        let (torrents, mut io) = self.parts();
+        let (_, torrents, mut io) = self.parts();
         match io.conns.get(id).and_then(Conn::torrent) {
             Some(torrent) => {
                 if let Some(t) = torrents.get_mut(&torrent) {
@@ -242,7 +242,7 @@ impl Engine {
 
     /// Forgets a connection whose stream is closed.
     fn drop_conn(&mut self, id: ConnId, why: End) {
-        let (torrents, mut io) = self.parts();
+        let (_, torrents, mut io) = self.parts();
         match io.conns.get(id).and_then(Conn::torrent) {
             Some(torrent) => {
                 if let Some(t) = torrents.get_mut(&torrent) {

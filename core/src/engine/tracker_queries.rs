@@ -23,6 +23,19 @@ impl Trackers {
             resolving: BTreeMap::new(),
         }
     }
+
+    /// Gives up what was asked for a torrent.
+    pub(super) fn forget(&mut self, id: TorrentId) {
+        self.resolving.retain(|(torrent, _), _| *torrent != id);
+        let udp = &mut self.udp;
+        self.asked.retain(|query, (torrent, _)| {
+            let gone = *torrent == id;
+            if gone {
+                udp.cancel(*query);
+            }
+            !gone
+        });
+    }
 }
 
 /// Limits of the UDP trackers: no more than the torrents could ask for.

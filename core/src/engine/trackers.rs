@@ -9,7 +9,7 @@ use super::io::Io;
 use super::ops::Purpose;
 use super::timers::{Timer, TorrentTimer};
 use super::torrent::{Torrent, Wants};
-use super::{Engine, cx, swarm};
+use super::{cx, swarm};
 use crate::http::Origin;
 use crate::net::Family;
 use crate::op::HttpRequest;
@@ -18,7 +18,7 @@ use crate::tracker::{
     DHT_URL, Query, QueryKey, QueryKind, SERVER_DOWN, Stats, TrackerEvent, TrackerId,
 };
 use crate::wire::tracker::{Crypto, Scheme, TrackerError, encoded, http, parse_url};
-use crate::{EncryptionPolicy, Machine, Op, Outcome, TorrentId};
+use crate::{EncryptionPolicy, Machine, Op, Outcome};
 
 /// How long after a tracker's answer it is looked whether there are enough peers (rTorrent's).
 const ENOUGH_AFTER: Duration = Duration::from_secs(10);
@@ -271,8 +271,7 @@ impl Torrent {
             self.announcer.handle_dht(&mut cx!(io), key, Err(error));
             return;
         }
-        self.dht.key = Some(key);
-        self.dht.lookup = None;
+        self.dht.ask(key);
         self.want(io, Wants::DHT_SEARCH);
     }
 
@@ -292,55 +291,5 @@ impl Torrent {
         let url = self.announcer.url(tracker).unwrap_or_default().into();
         io.out
             .notice(Some(self.id), None, level, What::Tracker { url, message });
-    }
-}
-
-impl Engine {
-    /// A datagram to this address could not be sent.
-    pub(super) fn udp_unsent(&mut self, addr: SocketAddr) {
-        self.trackers.udp.handle_unsent(&mut cx!(self), addr);
-        self.after_udp();
-    }
-
-    /// UDP tracker transactions may have ended, or want their timer moved.
-    pub(super) fn after_udp(&mut self) {
-        while let Some(event) = self.trackers.udp.poll_event() {
-            let Some((id, key)) = self.trackers.asked.remove(&event.id) else {
-                continue;
-            };
-            if let Some(t) = self.torrents.get_mut(&id) {
-                t.announcer.handle_answer(&mut cx!(self), key, event.result);
-            }
-            if let Some((t, mut io)) = self.at(id) {
-                t.pump_trackers(&mut io);
-            }
-        }
-        self.out
-            .timers
-            .set(Timer::Udp, self.trackers.udp.poll_timeout());
-    }
-
-    /// Forgets the queries of a torrent that is gone.
-    pub(super) fn drop_queries(&mut self, id: TorrentId) {
-        self.dht_drop_search(id);
-        self.out.ops.cancel_queries(id);
-        self.trackers
-            .resolving
-            .retain(|(torrent, _), _| *torrent != id);
-        let gone: Vec<_> = self
-            .trackers
-            .asked
-            .iter()
-            .filter(|(_, (t, _))| *t == id)
-            .map(|(q, _)| *q)
-            .collect();
-        for query in gone {
-            self.trackers.asked.remove(&query);
-            self.trackers.udp.cancel(query);
-        }
-        self.out
-            .timers
-            .set(Timer::Torrent(id, TorrentTimer::Trackers), None);
-        self.after_udp();
     }
 }

@@ -264,7 +264,7 @@ impl Bench {
     }
 
     pub fn known(&self, id: TorrentId) -> u32 {
-        self.e.torrent(self.now, id).unwrap().known
+        self.e.torrent(id).unwrap().status(self.now).known
     }
 
     pub fn connections(&self) -> u32 {

@@ -8,6 +8,7 @@
 )]
 
 pub mod bench;
+pub mod commands;
 mod platform;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -581,7 +582,8 @@ impl World {
     pub fn has(&self, n: usize, id: TorrentId, data: &[u8]) -> bool {
         let done = self.nodes[n]
             .engine
-            .torrent(self.now, id)
+            .torrent(id)
+            .map(|t| t.status(self.now))
             .is_some_and(|t| t.pieces == t.pieces_done && t.pieces > 0);
         done && self.nodes[n].stores[&id].data == data
     }

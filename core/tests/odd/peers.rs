@@ -155,7 +155,12 @@ pub(super) fn verdict(bytes: &[u8]) -> String {
     let conn = b.peer(from, info.info_hash(), 1).unwrap();
     b.say(conn, bytes);
     b.wait(Duration::from_secs(1));
-    let has = b.e.peers(b.now, id).first().map(|peer| peer.pieces);
+    let has =
+        b.e.torrent(id)
+            .unwrap()
+            .peers(b.now)
+            .first()
+            .map(|peer| peer.pieces);
     match has {
         Some(has) if has as usize == PIECES => "accepts".into(),
         Some(has) => format!("accepts: {has} pieces"),

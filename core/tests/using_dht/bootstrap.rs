@@ -91,7 +91,7 @@ fn s14_who_answers_nobody_does_not_tell_its_port() {
     // It asks the other, who is to be reached.
     assert!(w.run_until(MINUTE, |w| knows(w, s, l)));
     w.run(MINUTE);
-    assert!(!knows(&w, l, s) && w.nodes[l].engine.dht_node().is_some());
+    assert!(!knows(&w, l, s) && w.nodes[l].engine.dht().and_then(|dht| dht.node()).is_some());
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_magnet_without_trackers_completes_through_the_dht() {
         log(&w, l)
     );
     assert!(active(&w, s));
-    let found = w.nodes[l].engine.trackers(id)[0].peers;
+    let found = w.nodes[l].engine.torrent(id).unwrap().trackers()[0].peers;
     assert!(found >= 1, "{found}");
 }
 
@@ -187,7 +187,7 @@ fn s24_nodes_to_begin_with_are_asked_though_the_cache_is_full() {
         ("torrent", by_torrent),
     ] {
         let heard = |w: &mut World| {
-            let node = w.nodes[m].engine.dht_node();
+            let node = w.nodes[m].engine.dht().and_then(|dht| dht.node());
             node.is_some_and(dunlin_core::dht::Dht::is_heard)
         };
         assert!(w.run_until(5 * SECOND, heard), "by {who}");

@@ -13,11 +13,14 @@ mod tracker;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::commands::Commands;
 use common::{World, add, torrent};
 use dunlin_core::dht::{
     Cause, Contact, DhtConfig, DhtEvent, DhtLog, Failure, Goal, ReadOnly, Saved,
 };
-use dunlin_core::engine::{AddTorrent, Event, Level, Notice, Source, StatValue, What};
+use dunlin_core::engine::{
+    AddTorrent, CommandError, Event, Level, Notice, Source, StatValue, What,
+};
 use dunlin_core::metainfo::{Builder, HostPort, Info};
 use dunlin_core::tracker::{DHT_URL, DhtState, TrackerState};
 use dunlin_core::{Config, DhtMode, InfoHash, NodeId, SocketId, TorrentId};
@@ -68,11 +71,17 @@ fn start(w: &mut World, n: usize, torrent: AddTorrent) -> TorrentId {
 }
 
 fn active(w: &World, n: usize) -> bool {
-    w.nodes[n].engine.dht_is_active()
+    w.nodes[n]
+        .engine
+        .dht()
+        .is_some_and(|dht| dht.status().port.is_some())
 }
 
 fn mode(w: &World, n: usize) -> DhtMode {
-    w.nodes[n].engine.dht_mode()
+    w.nodes[n]
+        .engine
+        .dht()
+        .map_or(DhtMode::Disable, |dht| dht.status().mode)
 }
 
 fn set(w: &mut World, n: usize, mode: DhtMode) -> bool {
@@ -82,7 +91,7 @@ fn set(w: &mut World, n: usize, mode: DhtMode) -> bool {
 
 /// The pseudo-tracker: its state, rTorrent's word for it, its message.
 fn pseudo(w: &World, n: usize, id: TorrentId) -> Option<(TrackerState, &'static str, String)> {
-    let trackers = w.nodes[n].engine.trackers(id);
+    let trackers = w.nodes[n].engine.torrent(id).unwrap().trackers();
     let dht = trackers.iter().find(|t| t.url == DHT_URL)?;
     let error = dht.error.map(ToString::to_string).unwrap_or_default();
     Some((dht.state, dht.enabled(), error))
@@ -106,6 +115,6 @@ fn pair(seed: u64) -> (World, usize, usize) {
 
 fn knows(w: &World, n: usize, other: usize) -> bool {
     let addr = w.nodes[other].addr;
-    let node = w.nodes[n].engine.dht_node();
+    let node = w.nodes[n].engine.dht().and_then(|dht| dht.node());
     node.is_some_and(|node| node.nodes().any(|c| c.addr == addr))
 }

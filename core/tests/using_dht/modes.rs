@@ -8,12 +8,12 @@ fn s02_without_a_session_folder_there_is_no_dht_at_all() {
     let n = w.node_on(config(DhtMode::On), false);
     let id = start(&mut w, n, magnet(1));
     w.run(5 * MINUTE);
-    assert_eq!(w.nodes[n].engine.dht_stats(), None);
+    assert_eq!(w.nodes[n].engine.dht().map(|dht| dht.status()), None);
     assert_eq!(pseudo(&w, n, id), None);
     assert!(!set(&mut w, n, DhtMode::On));
     let now = w.now;
     let refused = w.nodes[n].engine.dht_add_node(now, "10.0.0.9").unwrap_err();
-    assert_eq!(refused.to_string(), "DHT not enabled.");
+    assert_eq!(refused, CommandError::NoDht);
     let needs = What::DhtNeedsSession.to_string();
     assert_eq!(said(&w, n, &needs), 1, "the reason is told once");
     assert!(w.nodes[n].sent.is_empty());
@@ -232,10 +232,10 @@ fn s06_a_start_resets_the_statistics() {
         ..config(DhtMode::On)
     });
     w.run(MINUTE);
-    let sent = |w: &World| w.nodes[m].engine.dht_stats().unwrap().stats.queries_sent;
+    let sent = |w: &World| w.nodes[m].engine.dht().unwrap().status().stats.queries_sent;
     assert!(sent(&w) > 0);
     set(&mut w, m, DhtMode::Off);
-    assert_eq!(w.nodes[m].engine.dht_stats().unwrap().stats.cycle, 0);
+    assert_eq!(w.nodes[m].engine.dht().unwrap().status().stats.cycle, 0);
     set(&mut w, m, DhtMode::On);
     assert_eq!(sent(&w), 0);
 }

@@ -7,11 +7,11 @@ fn s19_the_map_has_every_key_of_rtorrent() {
     let mut w = World::new(1);
     let n = w.node(config(DhtMode::Off));
     let keys = |w: &World| -> Vec<&str> {
-        let status = w.nodes[n].engine.dht_stats().unwrap();
+        let status = w.nodes[n].engine.dht().unwrap().status();
         status.entries().map(|(key, _)| key).collect()
     };
     assert_eq!(keys(&w), ["dht", "active", "throttle"]);
-    let status = w.nodes[n].engine.dht_stats().unwrap();
+    let status = w.nodes[n].engine.dht().unwrap().status();
     let first = status.entries().next().unwrap();
     assert_eq!(first, ("dht", StatValue::Text("off".into())));
     set(&mut w, n, DhtMode::On);
@@ -48,7 +48,10 @@ fn s29_the_table_is_saved_every_twenty_minutes_and_at_the_end() {
         },
     );
     w.run(SECOND);
-    assert_eq!(Some(w.nodes[m].engine.dht_node().unwrap().id(false)), own);
+    assert_eq!(
+        Some(w.nodes[m].engine.dht().unwrap().node().unwrap().id(false)),
+        own
+    );
     assert!(knows(&w, m, n));
 }
 
@@ -56,14 +59,14 @@ fn s29_the_table_is_saved_every_twenty_minutes_and_at_the_end() {
 fn s30_the_node_obeys_its_own_limit_which_rests_while_it_runs() {
     let (mut w, n, m) = pair(1);
     let now = w.now;
-    let busy = w.nodes[n].engine.set_dht_throttle(now, "dht", Some(100));
+    let busy = w.nodes[n].engine.set_dht_limit(now, "dht", Some(100));
     assert_eq!(
         busy.unwrap_err().to_string(),
         "Cannot set DHT throttle while active."
     );
     set(&mut w, n, DhtMode::Off);
     let now = w.now;
-    let idle = w.nodes[n].engine.set_dht_throttle(now, "dht", Some(100));
+    let idle = w.nodes[n].engine.set_dht_limit(now, "dht", Some(100));
     assert!(idle.is_ok());
     set(&mut w, n, DhtMode::On);
     let from = w.nodes[n].sent.len();
@@ -96,7 +99,7 @@ fn s32_everything_has_one_port_unless_another_is_wanted() {
         ..config(DhtMode::On)
     });
     w.run(MINUTE);
-    assert_eq!(w.nodes[m].engine.dht_stats().unwrap().port, Some(7000));
+    assert_eq!(w.nodes[m].engine.dht().unwrap().status().port, Some(7000));
     assert!(knows(&w, m, n));
     assert!(w.nodes[m].sent.iter().all(|s| s.1 == SocketId::DHT_V4));
     assert!(w.nodes[m].udp.contains_key(&SocketId::DHT_V4));
@@ -151,7 +154,7 @@ fn an_application_hears_of_what_it_asked_for_and_of_nothing_else() {
     }
     assert_eq!(done, 2);
     assert_eq!(
-        w.nodes[n].engine.dht_stats().unwrap().stats.torrents,
+        w.nodes[n].engine.dht().unwrap().status().stats.torrents,
         2,
         "both are kept by the other"
     );
@@ -196,7 +199,7 @@ fn s30_while_torrents_run_it_takes_no_more_than_a_peer() {
             .engine
             .torrents()
             .map(|id| {
-                let status = w.nodes[s].engine.torrent(now, id).unwrap();
+                let status = w.nodes[s].engine.torrent(id).unwrap().status(now);
                 status.uploaded
             })
             .sum::<u64>()
@@ -246,7 +249,7 @@ fn searches_beyond_the_limit_wait_for_their_turn() {
     let ids: Vec<TorrentId> = (1..=20).map(|i| start(&mut w, m, magnet(i))).collect();
     let working = |w: &World, id| pseudo(w, m, id).unwrap().0 == TrackerState::Working;
     assert!(w.run_until(2 * MINUTE, |w| ids.iter().all(|id| working(w, *id))));
-    let stats = w.nodes[n].engine.dht_stats().unwrap().stats;
+    let stats = w.nodes[n].engine.dht().unwrap().status().stats;
     assert_eq!(stats.torrents, 20);
     w.nodes[m].engine.audit().unwrap();
 }

@@ -22,7 +22,7 @@ fn s07_it_is_a_group_of_its_own_behind_all_others() {
     w.nodes[n]
         .engine
         .add_trackers(now, id, &["http://d.example/".to_owned()]);
-    let trackers = w.nodes[n].engine.trackers(id);
+    let trackers = w.nodes[n].engine.torrent(id).unwrap().trackers();
     let last = trackers.last().unwrap();
     assert_eq!((last.url, last.tier, trackers.len()), (DHT_URL, 3, 5));
     assert!(trackers[..4].iter().all(|t| t.tier < 3));
@@ -80,7 +80,13 @@ fn s08_a_magnet_that_turns_out_private_leaves_the_dht() {
     };
     let id = start(&mut w, n, found);
     assert!(pseudo(&w, n, id).is_some(), "nobody can know yet");
-    assert!(w.run_until(MINUTE, |w| w.nodes[n].engine.info(id).is_some()));
+    assert!(w.run_until(MINUTE, |w| {
+        w.nodes[n]
+            .engine
+            .torrent(id)
+            .and_then(|t| t.info().cloned())
+            .is_some()
+    }));
     assert_eq!(pseudo(&w, n, id), None);
     w.nodes[n].engine.audit().unwrap();
 }
@@ -156,7 +162,7 @@ fn s09_it_is_asked_at_once_when_the_others_are_switched_off() {
     let id = start(&mut w, n, tracker);
     w.run(SECOND);
     assert_eq!(pseudo(&w, n, id).unwrap().0, TrackerState::Idle);
-    let other = w.nodes[n].engine.trackers(id)[0].id;
+    let other = w.nodes[n].engine.torrent(id).unwrap().trackers()[0].id;
     let now = w.now;
     w.nodes[n].engine.set_tracker_enabled(now, id, other, false);
     w.run(SECOND);
@@ -174,7 +180,7 @@ fn s10_it_shows_yes_off_and_no() {
     set(&mut w, n, DhtMode::On);
     w.run(SECOND);
     assert_eq!(shown(&w), "yes");
-    let tracker = w.nodes[n].engine.trackers(id)[0].id;
+    let tracker = w.nodes[n].engine.torrent(id).unwrap().trackers()[0].id;
     let now = w.now;
     w.nodes[n]
         .engine
@@ -194,7 +200,7 @@ fn s10_the_switch_is_remembered() {
     let mut w = World::new(1);
     let n = w.node(config(DhtMode::Off));
     let id = start(&mut w, n, magnet(1));
-    let tracker = w.nodes[n].engine.trackers(id)[0].id;
+    let tracker = w.nodes[n].engine.torrent(id).unwrap().trackers()[0].id;
     let now = w.now;
     w.nodes[n]
         .engine
@@ -209,7 +215,7 @@ fn s10_the_switch_is_remembered() {
     };
     let id = start(&mut w, n, resumed);
     assert_eq!(pseudo(&w, n, id).unwrap().1, " no");
-    assert_eq!(w.nodes[n].engine.trackers(id).len(), 1);
+    assert_eq!(w.nodes[n].engine.torrent(id).unwrap().trackers().len(), 1);
 }
 
 #[test]
@@ -261,7 +267,12 @@ fn s10_it_is_asked_every_twenty_minutes_and_stopped_says_nothing() {
 fn s11_the_status_tells_how_the_search_goes() {
     let (mut w, _, m) = pair(1);
     let id = start(&mut w, m, magnet(1));
-    let shown = |w: &World| w.nodes[m].engine.trackers(id)[0].dht.unwrap().to_string();
+    let shown = |w: &World| {
+        w.nodes[m].engine.torrent(id).unwrap().trackers()[0]
+            .dht
+            .unwrap()
+            .to_string()
+    };
     let mut seen = vec![shown(&w)];
     w.run_until(MINUTE, |w| {
         if seen.last() != Some(&shown(w)) {
@@ -330,7 +341,7 @@ fn s12_who_is_not_confirmed_by_anybody_has_failed_to_announce() {
     w.run(MINUTE);
     let id = start(&mut w, m, magnet(1));
     let announcing = |w: &mut World| {
-        let dht = w.nodes[m].engine.trackers(id)[0].dht;
+        let dht = w.nodes[m].engine.torrent(id).unwrap().trackers()[0].dht;
         dht.is_some_and(|dht| dht.to_string().starts_with("[Announcing: "))
     };
     assert!(w.run_until(MINUTE, announcing));
@@ -357,7 +368,7 @@ fn a_search_that_is_given_up_makes_room_for_the_next() {
     let first = start(&mut w, n, magnet(1));
     let second = start(&mut w, n, magnet(2));
     let searching = |w: &World, id| {
-        let trackers = w.nodes[n].engine.trackers(id);
+        let trackers = w.nodes[n].engine.torrent(id).unwrap().trackers();
         let dht = trackers.iter().find_map(|t| t.dht.as_ref());
         dht.is_some_and(|progress| progress.state == DhtState::Searching)
     };

@@ -136,7 +136,11 @@ impl<'a> Control<'a> {
     /// A torrent, now.
     #[must_use]
     pub fn status(&self, id: TorrentId) -> Option<TorrentStatus> {
-        self.core.engine_loop.engine.torrent(self.now(), id)
+        self.core
+            .engine_loop
+            .engine
+            .torrent(id)
+            .map(|t| t.status(self.now()))
     }
 
     /// The torrents, oldest first.

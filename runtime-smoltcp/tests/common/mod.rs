@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunlin_core::engine::{AddTorrent, Source, State};
+use dunlin_core::engine::{AddTorrent, Command, Source, State};
 use dunlin_core::metainfo::{Builder, Info};
 use dunlin_core::{Config, Instant, TorrentId};
 use dunlin_smoltcp::{Driver, Hardware, NetConfig, Polled};
@@ -198,7 +198,7 @@ impl World {
     /// Returns `true` when a node has the complete and correct content.
     pub fn has(&self, n: usize, id: TorrentId, info: &Info, data: &[u8]) -> bool {
         let driver = &self.nodes[n].driver;
-        let status = driver.engine().torrent(self.now, id);
+        let status = driver.engine().torrent(id).map(|t| t.status(self.now));
         let done = status.is_some_and(|t| t.state == State::Seeding && t.pieces_done == t.pieces);
         let content = driver.storage().inner.content(info.info_hash());
         done && content == Some(data)
@@ -330,7 +330,10 @@ impl World {
     /// Law 1: shuts every node down, and checks that every op was answered.
     pub fn audit(&mut self) {
         for node in &mut self.nodes {
-            node.driver.engine_mut().shutdown(self.now);
+            node.driver
+                .engine_mut()
+                .command(self.now, Command::Shutdown)
+                .unwrap();
         }
         self.run(Duration::from_secs(60));
         for (n, node) in self.nodes.iter().enumerate() {

@@ -240,16 +240,16 @@ impl Machine {
     }
 
     pub(super) fn state(&self, now: Instant, id: TorrentId) -> Option<State> {
-        self.engine.torrent(now, id).map(|t| t.state)
+        self.engine.torrent(id).map(|t| t.status(now).state)
     }
 
     /// Whether it looks for what it has and has begun to say so.
     pub(super) fn is_checked(&self, id: TorrentId) -> bool {
-        self.engine.have(id).is_some()
+        self.engine.torrent(id).and_then(|t| t.have()).is_some()
     }
 
     pub(super) fn have(&self, id: TorrentId) -> Bitfield {
-        self.engine.have(id).unwrap().clone()
+        self.engine.torrent(id).unwrap().have().unwrap().clone()
     }
 
     /// Keeps a DHT table with the id `n`.

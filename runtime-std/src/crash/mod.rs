@@ -18,6 +18,7 @@
 mod machine;
 mod states;
 
+use dunlin_core::engine::Command;
 use std::{
     collections::{BTreeMap, HashSet},
     fs,
@@ -209,7 +210,16 @@ impl Stage {
             }
             let now = world.now;
             let all = vec![FilePriority::Normal; stage.content.info().files().len()];
-            world.machines[0].engine.set_priorities(now, id, &all);
+            world.machines[0]
+                .engine
+                .command(
+                    now,
+                    Command::SetPriorities {
+                        torrent: id,
+                        priorities: all,
+                    },
+                )
+                .unwrap();
             world.until("complete", |w| seeds(w, id));
             stop(world, id);
         })
@@ -223,20 +233,38 @@ impl Stage {
             let id = stage.restart(world, base, Leave::Kill, Vec::new());
             world.until("at seven pieces", |w| pieces(w, id) >= 7);
             let now = world.now;
-            world.machines[0].engine.pause(now, id);
+            world.machines[0]
+                .engine
+                .command(now, Command::Pause(id))
+                .unwrap();
             world.until("paused", |w| {
                 w.machines[0].state(w.now, id) == Some(State::Paused)
             });
             world.rest(0);
             let now = world.now;
-            world.machines[0].engine.resume(now, id);
+            world.machines[0]
+                .engine
+                .command(now, Command::Resume(id))
+                .unwrap();
             world.until("complete", |w| seeds(w, id));
             let now = world.now;
-            world.machines[0].engine.recheck(now, id);
+            world.machines[0]
+                .engine
+                .command(now, Command::Recheck(id))
+                .unwrap();
             world.until("checked", |w| seeds(w, id));
             world.rest(0);
             let now = world.now;
-            world.machines[0].engine.remove(now, id, true);
+            world.machines[0]
+                .engine
+                .command(
+                    now,
+                    Command::Remove {
+                        torrent: id,
+                        delete: true,
+                    },
+                )
+                .unwrap();
             let gone = |w: &mut World| w.machines[0].engine.torrents().next().is_none();
             world.until("removed", gone);
             world.machines[0].forget();
@@ -283,7 +311,11 @@ enum Leave {
 }
 
 fn pieces(world: &World, id: TorrentId) -> u32 {
-    world.machines[0].engine.have(id).map_or(0, Bitfield::count)
+    world.machines[0]
+        .engine
+        .torrent(id)
+        .and_then(|t| t.have())
+        .map_or(0, Bitfield::count)
 }
 
 fn seeds(world: &World, id: TorrentId) -> bool {
@@ -291,7 +323,10 @@ fn seeds(world: &World, id: TorrentId) -> bool {
 }
 
 fn stop(world: &mut World, _: TorrentId) {
-    world.machines[0].engine.shutdown(world.now);
+    world.machines[0]
+        .engine
+        .command(world.now, Command::Shutdown)
+        .unwrap();
     let gone = |w: &mut World| w.machines[0].engine.torrents().next().is_none();
     world.until("stopped", gone);
 }
@@ -406,7 +441,16 @@ impl Stage {
         if finish {
             let now = world.now;
             let all = vec![FilePriority::Normal; self.content.info().files().len()];
-            world.machines[0].engine.set_priorities(now, id, &all);
+            world.machines[0]
+                .engine
+                .command(
+                    now,
+                    Command::SetPriorities {
+                        torrent: id,
+                        priorities: all,
+                    },
+                )
+                .unwrap();
             world.until("complete", |w| seeds(w, id));
             let failures = &world.machines[0].failures;
             if !failures.is_empty() {

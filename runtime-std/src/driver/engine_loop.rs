@@ -219,7 +219,8 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
     pub fn stop(&mut self, now: Instant) {
         if self.end == End::Running {
             self.end = End::Stopping;
-            self.engine.shutdown(now);
+            // It is always carried out.
+            let _ = self.engine.command(now, Command::Shutdown);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The engine's ops, and what came of them.
 
+use dunlin_core::engine::Command;
 use std::net::SocketAddr;
 
 use dunlin_core::{
@@ -49,7 +50,11 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
                 self.told.push_back(event);
             }
             FollowUp::Peer(torrent, port) => {
-                self.engine.add_peers(now, torrent, &found(port));
+                let peers = found(port);
+                // It may be gone meanwhile.
+                let _ = self
+                    .engine
+                    .command(now, Command::AddPeers { torrent, peers });
             }
             FollowUp::Proxy(conn) => {
                 if let (Outcome::Failed { error, .. }, Some(watch)) = (&outcome, &self.watch) {

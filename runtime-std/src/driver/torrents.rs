@@ -1,6 +1,7 @@
 //! What a driver remembers of each torrent beyond what the engine knows: its place in the session
 //! folder, and what to do when a magnet's files are known.
 
+use dunlin_core::engine::Command;
 use std::{collections::BTreeMap, sync::Arc};
 
 use dunlin_core::{
@@ -155,11 +156,17 @@ impl Torrents {
     ) -> Option<Job> {
         match event {
             Event::Changed { torrent, what } if what.contains(Changes::METADATA) => {
-                let info = engine.info(*torrent)?;
+                let info = engine.torrent(*torrent)?.info()?.clone();
                 let on_info = self.known.get_mut(torrent)?.on_info.take()?;
                 let (priorities, keep) = on_info(info);
                 if !priorities.is_empty() {
-                    engine.set_priorities(now, *torrent, &priorities);
+                    let torrent = *torrent;
+                    let selected = Command::SetPriorities {
+                        torrent,
+                        priorities,
+                    };
+                    // It is here: it has just been looked at.
+                    let _ = engine.command(now, selected);
                 }
                 keep
             }

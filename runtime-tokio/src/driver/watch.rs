@@ -42,7 +42,7 @@ impl Watches {
     /// Begins to watch; `None` if there is no such torrent. The receiver sees the channel
     /// closed when the torrent is gone.
     pub(super) fn add(&mut self, engine: &Engine, now: Instant, id: TorrentId) -> Option<Receiver> {
-        let status = engine.torrent(now, id)?;
+        let status = engine.torrent(id)?.status(now);
         let sender = self
             .senders
             .entry(id)
@@ -71,7 +71,7 @@ impl Watches {
                 let urgent = [Changes::STATE, Changes::FINISHED, Changes::METADATA];
                 if urgent.iter().any(|&change| what.contains(change))
                     && let Some(sender) = self.senders.get(torrent)
-                    && let Some(status) = engine.torrent(now, *torrent)
+                    && let Some(status) = engine.torrent(*torrent).map(|t| t.status(now))
                 {
                     sender.send_if_modified(|old| replace(old, status));
                 }
@@ -97,7 +97,7 @@ impl Watches {
         }
         self.senders.retain(|&id, sender| {
             // A torrent that is gone is told of by its last event.
-            if let Some(status) = engine.torrent(now, id) {
+            if let Some(status) = engine.torrent(id).map(|t| t.status(now)) {
                 sender.send_if_modified(|old| replace(old, status));
             }
             sender.receiver_count() > 0

@@ -159,12 +159,12 @@ impl Session {
     /// [`Error::Stopped`].
     pub async fn get(&self, torrent: impl Into<TorrentKey>) -> Result<Option<Torrent>> {
         let key = torrent.into();
-        let found = self.shared.with_engine(move |engine, now| {
+        let found = self.shared.with_engine(move |engine, _| {
             let id = match key {
                 TorrentKey::Id(id) => id,
                 TorrentKey::Hash(info_hash) => engine.find(info_hash)?,
             };
-            Some((id, engine.torrent(now, id)?.info_hash))
+            Some((id, engine.torrent(id)?.info_hash()))
         });
         let handle = |(id, info_hash)| Torrent::new(Arc::clone(&self.shared), id, info_hash);
         Ok(found.await?.map(handle))
@@ -178,11 +178,10 @@ impl Session {
         let ids: Vec<_> = self
             .shared
             .call(|driver| {
-                let now = driver.now();
                 let engine = driver.engine();
                 engine
                     .torrents()
-                    .filter_map(|id| Some((id, engine.torrent(now, id)?.info_hash)))
+                    .filter_map(|id| Some((id, engine.torrent(id)?.info_hash())))
                     .collect()
             })
             .await?;
@@ -237,11 +236,11 @@ impl Session {
     /// [`Error::Stopped`].
     pub async fn dht(&self) -> Result<Option<DhtStatus>> {
         self.shared
-            .with_engine(|engine, _| engine.dht_stats())
+            .with_engine(|engine, _| engine.dht().map(|dht| dht.status()))
             .await
     }
 
-    /// Changes the DHT's mode; see [`Engine::set_dht`].
+    /// Changes the DHT's mode; see [`Command::SetDht`].
     ///
     /// # Errors
     /// [`Error::Command`] if there is no DHT; [`Error::Stopped`].
@@ -249,7 +248,7 @@ impl Session {
         self.command(Command::SetDht(mode)).await.map(drop)
     }
 
-    /// Tells the DHT of a node, `host` or `host:port`; see [`Engine::dht_add_node`].
+    /// Tells the DHT of a node, `host` or `host:port`; see [`Command::AddDhtNode`].
     ///
     /// # Errors
     /// [`Error::DhtNode`] if there is no DHT, or the text names no node; [`Error::Stopped`].

@@ -134,7 +134,8 @@ impl Torrent {
     /// # Errors
     /// See [`Torrent`].
     pub async fn status(&self) -> Result<TorrentStatus> {
-        self.ask(|engine, now, id| engine.torrent(now, id)).await
+        self.ask(|engine, now, id| engine.torrent(id).map(|t| t.status(now)))
+            .await
     }
 
     /// Snapshots as they come.
@@ -200,7 +201,7 @@ impl Torrent {
     pub async fn info(&self) -> Result<Option<Arc<Info>>> {
         let id = self.id;
         self.shared
-            .with_engine(move |engine, _| engine.info(id))
+            .with_engine(move |engine, _| engine.torrent(id)?.info().cloned())
             .await
     }
 
@@ -209,7 +210,8 @@ impl Torrent {
     /// # Errors
     /// See [`Torrent`].
     pub async fn files(&self) -> Result<Vec<FileStatus>> {
-        self.ask(|engine, _, id| Some(engine.files(id))).await
+        self.ask(|engine, _, id| Some(engine.torrent(id)?.files()))
+            .await
     }
 
     /// The connections.
@@ -217,7 +219,7 @@ impl Torrent {
     /// # Errors
     /// See [`Torrent`].
     pub async fn peers(&self) -> Result<Vec<PeerStatus>> {
-        self.ask(|engine, now, id| Some(engine.peers(now, id)))
+        self.ask(|engine, now, id| Some(engine.torrent(id)?.peers(now)))
             .await
     }
 
@@ -227,7 +229,7 @@ impl Torrent {
     /// See [`Torrent`].
     pub async fn trackers(&self) -> Result<Vec<Tracker>> {
         let trackers = |engine: &mut Engine, now: Instant, id| {
-            let all = engine.trackers(id).into_iter();
+            let all = engine.torrent(id)?.trackers().into_iter();
             let told = all.map(|t| Tracker {
                 url: t.url.to_owned(),
                 tier: t.tier,

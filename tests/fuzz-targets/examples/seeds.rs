@@ -6,7 +6,7 @@ use std::path::Path;
 use std::{env, fs, io};
 
 use dunlin_core::dht::{Contact, Saved, cache};
-use dunlin_core::engine::{AddTorrent, Check, Engine, Source};
+use dunlin_core::engine::{AddTorrent, Check, Command, Engine, Source};
 use dunlin_core::metainfo::Torrent;
 use dunlin_core::op::FileStat;
 use dunlin_core::{Caps, Config, Instant, NodeId, Op, Outcome};
@@ -154,7 +154,9 @@ fn record() -> Vec<u8> {
             engine.handle_op(now, id, outcome);
         }
         if turn == 0 {
-            engine.shutdown(now);
+            engine
+                .command(now, Command::Shutdown)
+                .expect("it is always carried out");
         }
     }
     saved

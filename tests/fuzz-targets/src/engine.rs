@@ -14,7 +14,7 @@ use std::time::Duration;
 use arbitrary::Unstructured;
 use dunlin_core::dht::{DhtConfig, Goal};
 use dunlin_core::engine::{
-    AddTorrent, Check, Engine, Event, FilePriority, ReadBufs, Scope, Source, WriteBufs,
+    AddTorrent, Check, Command, Engine, Event, FilePriority, ReadBufs, Scope, Source, WriteBufs,
 };
 use dunlin_core::{
     Caps, CloseReason, Config, ConnId, DhtMode, Ecn, EncryptionPolicy, Instant, NodeId, Op, OpId,
@@ -275,73 +275,75 @@ impl Rig {
 
     fn command(&mut self, n: u8, u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
         let what: u8 = u.arbitrary()?;
-        let (now, id) = (self.now, self.torrent(n));
-        let e = &mut self.engine;
+        let (now, torrent) = (self.now, self.torrent(n));
         let limit = [None, Some(0), Some(20_000)][usize::from(n) % 3];
-        match what % 20 {
-            0 | 1 => self.add(n),
-            2 => {
-                e.remove(now, id, n & 0x80 != 0);
+        let limits = |scope| Command::SetLimits {
+            scope,
+            down: limit,
+            up: limit,
+        };
+        let commands = match what % 20 {
+            0 | 1 => {
+                self.add(n);
+                vec![]
             }
-            3 => {
-                e.pause(now, id);
-            }
-            4 | 5 => {
-                e.resume(now, id);
-            }
-            6 => {
-                e.recheck(now, id);
-            }
+            2 => vec![Command::Remove {
+                torrent,
+                delete: n & 0x80 != 0,
+            }],
+            3 => vec![Command::Pause(torrent)],
+            4 | 5 => vec![Command::Resume(torrent)],
+            6 => vec![Command::Recheck(torrent)],
             7 => {
                 let p = [FilePriority::Skip, FilePriority::High, FilePriority::Normal];
-                let p = [
-                    p[usize::from(n) % 3],
-                    p[usize::from(n >> 2) % 3],
-                    p[usize::from(n >> 4) % 3],
-                ];
-                e.set_priorities(now, id, &p);
+                let priorities = [n, n >> 2, n >> 4].map(|n| p[usize::from(n) % 3]).into();
+                vec![Command::SetPriorities {
+                    torrent,
+                    priorities,
+                }]
             }
-            8 => {
-                e.set_limits(now, Scope::Torrent(id), limit, limit);
-            }
-            9 => {
-                e.set_limits(now, Scope::Global, limit, limit);
-            }
-            10 | 11 => {
-                e.add_peers(now, id, &[address(n), address(n >> 4)]);
-            }
-            12 => {
-                e.set_sequential(now, id, n & 16 == 0);
-                e.set_deadline(
-                    now,
-                    id,
-                    u32::from(n % 7),
-                    Some(now + Duration::from_secs(2)),
-                );
-            }
-            13 => {
-                e.reannounce(now, id);
-                e.scrape(now, id);
-            }
+            8 => vec![limits(Scope::Torrent(torrent))],
+            9 => vec![limits(Scope::Global)],
+            10 | 11 => vec![Command::AddPeers {
+                torrent,
+                peers: vec![address(n), address(n >> 4)],
+            }],
+            12 => vec![
+                Command::SetSequential {
+                    torrent,
+                    on: n & 16 == 0,
+                },
+                Command::SetDeadline {
+                    torrent,
+                    piece: u32::from(n % 7),
+                    by: Some(now + Duration::from_secs(2)),
+                },
+            ],
+            13 => vec![Command::Reannounce(torrent), Command::Scrape(torrent)],
             14 => {
                 let modes = [DhtMode::On, DhtMode::Auto, DhtMode::Off, DhtMode::On];
-                e.set_dht(now, modes[usize::from(n) % 4]);
+                vec![Command::SetDht(modes[usize::from(n) % 4])]
             }
-            15 => {
-                let _ = e.dht_search(now, Goal::Nodes(NodeId([n; 20])));
-                let _ = e.dht_ping(now, address(n));
-            }
-            16 => e.save_all(now),
+            15 => vec![
+                Command::Search(Goal::Nodes(NodeId([n; 20]))),
+                Command::Ping(address(n)),
+            ],
+            16 => vec![Command::SaveAll],
             17 => {
-                let _ = e.dht_add_node(now, "node.example:6881");
-                e.handle_unsent(now, address(n));
+                self.engine.handle_unsent(now, address(n));
+                vec![Command::AddDhtNode("node.example:6881".into())]
             }
-            18 => {
-                e.add_trackers(now, id, &["http://more.example/announce".into()]);
-            }
+            18 => vec![Command::AddTrackers {
+                torrent,
+                urls: vec!["http://more.example/announce".into()],
+            }],
             // Once in a while only: nothing much happens afterwards.
-            _ if n == 0 => e.shutdown(now),
-            _ => {}
+            _ if n == 0 => vec![Command::Shutdown],
+            _ => vec![],
+        };
+        for command in commands {
+            // It may be refused: torrents come and go, and the DHT does.
+            let _ = self.engine.command(now, command);
         }
         Ok(())
     }
@@ -414,7 +416,11 @@ impl Rig {
         let jobs = config.max_jobs + config.max_requests + config.max_lookups;
         assert!(status.jobs <= jobs, "law 8: {status:?}");
         for id in self.engine.torrents() {
-            let t = self.engine.torrent(self.now, id).expect("it is there");
+            let t = self
+                .engine
+                .torrent(id)
+                .expect("it is there")
+                .status(self.now);
             assert!(t.known <= config.max_known_peers, "law 8: {t:?}");
             assert!(t.pieces_done <= t.pieces && t.done <= t.total, "{t:?}");
             assert!(t.total <= u64::from(t.pieces) * u64::from(PIECE), "{t:?}");
@@ -424,7 +430,9 @@ impl Rig {
 
     /// Law 1: once everything is answered, all is home.
     fn stop(&mut self) {
-        self.engine.shutdown(self.now);
+        self.engine
+            .command(self.now, Command::Shutdown)
+            .expect("it is always carried out");
         let end = self.now + STOP;
         loop {
             loop {

@@ -1,6 +1,6 @@
 //! Resume records: an engine is handed one, and a disk on which some files exist.
 
-use dunlin_core::engine::{AddTorrent, Engine, Source};
+use dunlin_core::engine::{AddTorrent, Command, Engine, Source};
 use dunlin_core::op::FileStat;
 use dunlin_core::{Caps, Config, Instant, Op, Outcome};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -52,10 +52,14 @@ pub fn run(data: &[u8]) {
         .map(stat)
         .collect();
     drive(&mut engine, now, &stats, how & 0x80 == 0);
-    let status = engine.torrent(now, id).expect("it is there");
+    let status = engine.torrent(id).expect("it is there").status(now);
     assert!(status.pieces_done <= status.pieces && status.done <= status.total);
-    engine.save_all(now);
-    engine.shutdown(now);
+    engine
+        .command(now, Command::SaveAll)
+        .expect("it is always carried out");
+    engine
+        .command(now, Command::Shutdown)
+        .expect("it is always carried out");
     drive(&mut engine, now, &stats, true);
     assert_eq!(engine.status(now).blocks_lent, 0);
 }

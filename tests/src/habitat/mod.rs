@@ -274,7 +274,9 @@ pub trait HabitatExt: Habitat {
 
     /// The torrent, now.
     fn torrent(&mut self, node: Node, id: TorrentId) -> Option<TorrentStatus> {
-        self.with_engine(node, move |engine, now| engine.torrent(now, id))
+        self.with_engine(node, move |engine, now| {
+            engine.torrent(id).map(|t| t.status(now))
+        })
     }
 
     /// The engine, now.

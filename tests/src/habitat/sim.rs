@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunlin_core::engine::{AddTorrent, Engine, Event, Source};
+use dunlin_core::engine::{AddTorrent, Command, Engine, Event, Source};
 use dunlin_core::{Instant, TorrentId};
 use dunlin_sim::host::disk::{DiskConfig, SimDisk};
 use dunlin_sim::host::engine::{EngineHost, EngineSetup};
@@ -242,7 +242,9 @@ impl Habitat for Sim {
     }
 
     fn stop(&mut self, node: Node) {
-        self.with_engine(node, Engine::shutdown);
+        self.with_engine(node, |engine, now| {
+            engine.command(now, Command::Shutdown).is_ok()
+        });
     }
 
     fn ended(&mut self, node: Node) -> Option<End> {
@@ -318,7 +320,9 @@ impl Habitat for Sim {
     }
 
     fn remove(&mut self, node: Node, torrent: TorrentId, delete: bool) {
-        let removed = self.with_engine(node, move |e, now| e.remove(now, torrent, delete));
+        let removed = self.with_engine(node, move |e, now| {
+            e.command(now, Command::Remove { torrent, delete }).is_ok()
+        });
         assert!(removed);
     }
 

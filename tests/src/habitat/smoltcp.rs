@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use dunlin_core::engine::{AddTorrent, Engine, Event, Source};
+use dunlin_core::engine::{AddTorrent, Command, Engine, Event, Source};
 use dunlin_core::{Instant, OpErrorKind, OpId, Outcome, TorrentId};
 use dunlin_smoltcp::storage::{DiskJob, DiskOp, Storage};
 use dunlin_smoltcp::{Driver, Hardware, NetConfig, Polled, RamDisk};
@@ -251,7 +251,10 @@ impl Habitat for Smoltcp {
 
     fn stop(&mut self, node: Node) {
         let now = self.now;
-        self.driver(node).engine_mut().shutdown(now);
+        self.driver(node)
+            .engine_mut()
+            .command(now, Command::Shutdown)
+            .expect("it is always carried out");
     }
 
     fn ended(&mut self, node: Node) -> Option<End> {
@@ -318,7 +321,12 @@ impl Habitat for Smoltcp {
 
     fn remove(&mut self, node: Node, torrent: TorrentId, delete: bool) {
         let now = self.now;
-        assert!(self.driver(node).engine_mut().remove(now, torrent, delete));
+        assert!(
+            self.driver(node)
+                .engine_mut()
+                .command(now, Command::Remove { torrent, delete })
+                .is_ok()
+        );
     }
 
     fn events(&mut self, node: Node) -> Vec<Event> {

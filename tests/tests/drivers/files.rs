@@ -1,7 +1,7 @@
 //! What the contract says of the disk, and of what is kept between two lives.
 
 use dunlin_core::OpErrorKind;
-use dunlin_core::engine::{Check, Event, Existing, State};
+use dunlin_core::engine::{Check, Command, Event, Existing, State};
 use dunlin_tests::habitat::{Content, Fault, Habitat, HabitatExt, Setup, Spec};
 
 /// Bytes per second at which a transfer has a middle.
@@ -25,7 +25,9 @@ pub(crate) fn a_disk_that_takes_nothing_is_said_and_can_be_mended<H: Habitat>() 
         h.status(fetcher).blocks_lent == 0
     });
     h.mend_disk(fetcher, &content);
-    assert!(h.with_engine(fetcher, move |e, now| e.resume(now, id)));
+    assert!(h.with_engine(fetcher, move |e, now| {
+        e.command(now, Command::Resume(id)).is_ok()
+    }));
     h.exact(fetcher, id, &content);
     h.end(fetcher);
     h.end(seeder);
@@ -37,7 +39,9 @@ pub(crate) fn files_that_vanish_under_a_seed_are_said<H: Habitat>() {
     let (seeder, addr, is) = h.seed(Setup::default(), &content);
     h.break_disk(seeder, &content, Fault::Missing);
     // Files that are open may still be read: a check opens them anew.
-    assert!(h.with_engine(seeder, move |e, now| e.recheck(now, is)));
+    assert!(h.with_engine(seeder, move |e, now| {
+        e.command(now, Command::Recheck(is)).is_ok()
+    }));
     let (fetcher, _) = h.listen(Setup::default());
     let id = h.add(fetcher, &content, Spec::from(&[addr]));
     h.until("the loss to show", |h| {
@@ -67,21 +71,36 @@ pub(crate) fn a_pause_holds_until_it_is_ended<H: Habitat>() {
     let paused = |state: &State| *state == State::Paused;
     h.state(fetcher, id, "a first rest", paused);
     assert_eq!(h.effort(fetcher).read, 0, "it was added at rest");
-    assert!(h.with_engine(fetcher, move |e, now| e.resume(now, id)));
+    assert!(h.with_engine(fetcher, move |e, now| {
+        e.command(now, Command::Resume(id)).is_ok()
+    }));
     h.until("some pieces", |h| {
         h.torrent(fetcher, id).is_some_and(|t| t.pieces_done > 2)
     });
-    assert!(h.with_engine(fetcher, move |e, now| e.pause(now, id)));
+    assert!(h.with_engine(fetcher, move |e, now| {
+        e.command(now, Command::Pause(id)).is_ok()
+    }));
     h.state(fetcher, id, "a second rest", paused);
     h.until("connections to end", |h| h.status(fetcher).connections == 0);
     let rested = h.torrent(fetcher, id).unwrap();
     assert!(rested.pieces_done < rested.pieces);
     let newcomer = h.guest(|g| g.closed_addr(false));
-    h.with_engine(fetcher, move |e, now| e.add_peers(now, id, &[newcomer]));
+    h.with_engine(fetcher, move |e, now| {
+        e.command(
+            now,
+            Command::AddPeers {
+                torrent: id,
+                peers: vec![newcomer],
+            },
+        )
+        .is_ok()
+    });
     let read = h.effort(fetcher).read;
     h.pass(std::time::Duration::from_millis(300), |_| ());
     assert_eq!(h.effort(fetcher).read, read, "it rests");
-    assert!(h.with_engine(fetcher, move |e, now| e.resume(now, id)));
+    assert!(h.with_engine(fetcher, move |e, now| {
+        e.command(now, Command::Resume(id)).is_ok()
+    }));
     h.exact(fetcher, id, &content);
     let status = h.torrent(fetcher, id).unwrap();
     let twice = status.downloaded - content.data.len() as u64;
@@ -221,7 +240,9 @@ pub(crate) fn two_torrents_that_want_one_path_do_not_share_it<H: Habitat>() {
         // Nor does it take what the first left behind.
         h.remove(fetcher, ours, false);
         h.until("the removal", |h| h.torrent(fetcher, ours).is_none());
-        h.with_engine(fetcher, move |e, now| e.resume(now, theirs));
+        h.with_engine(fetcher, move |e, now| {
+            e.command(now, Command::Resume(theirs)).is_ok()
+        });
         let exists = refused(OpErrorKind::Exists);
         h.state(fetcher, theirs, "it to be refused again", exists);
         assert_eq!(h.bytes(fetcher, &content), Some(content.data.clone()));
@@ -260,12 +281,23 @@ pub(crate) fn files_that_are_lost_are_fetched_again<H: Habitat>() {
     let (seeder, addr, _) = h.seed(Setup::default(), &content);
     let (node, _, id) = h.seed(Setup::default(), &content);
     h.break_disk(node, &content, Fault::Missing);
-    assert!(h.with_engine(node, move |e, now| e.recheck(now, id)));
+    assert!(h.with_engine(node, move |e, now| {
+        e.command(now, Command::Recheck(id)).is_ok()
+    }));
     h.state(node, id, "the loss to show", |s| *s == State::Downloading);
     if H::VIRTUAL {
         h.mend_disk(node, &content);
     }
-    h.with_engine(node, move |e, now| e.add_peers(now, id, &[addr]));
+    h.with_engine(node, move |e, now| {
+        e.command(
+            now,
+            Command::AddPeers {
+                torrent: id,
+                peers: vec![addr],
+            },
+        )
+        .is_ok()
+    });
     h.exact(node, id, &content);
     h.end(node);
     h.end(seeder);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dunlin_core::engine::{Scope, Source, State};
+use dunlin_core::engine::{Command, Scope, Source, State};
 use dunlin_core::{Config, InfoHash, Instant};
 use dunlin_tests::habitat::{Content, Habitat, HabitatExt, Life, Setup, Spec};
 
@@ -38,10 +38,14 @@ pub(crate) fn law_1_every_op_is_answered_once<H: Habitat>() {
         let mut h = H::new(1);
         let (seeder, fetcher, id) = half_way(&mut h, &content, Setup::default());
         match way {
-            "pause" => assert!(h.with_engine(fetcher, move |e, now| e.pause(now, id))),
+            "pause" => assert!(h.with_engine(fetcher, move |e, now| {
+                e.command(now, Command::Pause(id)).is_ok()
+            })),
             "remove" => h.remove(fetcher, id, false),
             "delete" => h.remove(fetcher, id, true),
-            "recheck" => assert!(h.with_engine(fetcher, move |e, now| e.recheck(now, id))),
+            "recheck" => assert!(h.with_engine(fetcher, move |e, now| {
+                e.command(now, Command::Recheck(id)).is_ok()
+            })),
             _ => {}
         }
         if way == "stop" {
@@ -70,19 +74,46 @@ pub(crate) fn law_2_late_and_in_any_order<H: Habitat>() {
     for round in 0..4u32 {
         h.stall(fetcher, Duration::from_millis(120));
         h.with_engine(fetcher, move |e, now| {
-            assert!(e.pause(now, id));
-            assert!(e.resume(now, id));
-            assert!(e.set_sequential(now, id, round.is_multiple_of(2)));
+            assert!(e.command(now, Command::Pause(id)).is_ok());
+            assert!(e.command(now, Command::Resume(id)).is_ok());
+            assert!(
+                e.command(
+                    now,
+                    Command::SetSequential {
+                        torrent: id,
+                        on: round.is_multiple_of(2)
+                    }
+                )
+                .is_ok()
+            );
             e.handle_timeout(now);
-            assert!(e.set_limits(now, Scope::Torrent(id), Some(2 * SLOW), None));
-            e.save_all(now);
+            assert!(
+                e.command(
+                    now,
+                    Command::SetLimits {
+                        scope: Scope::Torrent(id),
+                        down: Some(2 * SLOW),
+                        up: None
+                    }
+                )
+                .is_ok()
+            );
+            e.command(now, Command::SaveAll).unwrap();
             let _ = e.poll_timeout();
         });
         h.stall(seeder, Duration::from_millis(80));
         h.pass(Duration::from_millis(50), |_| ());
     }
     h.with_engine(fetcher, move |e, now| {
-        e.set_limits(now, Scope::Torrent(id), None, None)
+        e.command(
+            now,
+            Command::SetLimits {
+                scope: Scope::Torrent(id),
+                down: None,
+                up: None,
+            },
+        )
+        .is_ok()
     });
     h.exact(fetcher, id, &content);
     h.end(fetcher);
@@ -272,12 +303,21 @@ pub(crate) fn law_8_nothing_exceeds_its_limit<H: Habitat>() {
     // A crowd that stays, knocks again when it is sent away, and addresses where nobody is.
     let mut crowd = h.guest(|g| (0..12).map(|_| g.connect(addr)).collect::<Vec<_>>());
     let closed = h.guest(|g| (0..60).map(|_| g.closed_addr(false)).collect::<Vec<_>>());
-    h.with_engine(fetcher, move |e, now| e.add_peers(now, id, &closed));
+    h.with_engine(fetcher, move |e, now| {
+        e.command(
+            now,
+            Command::AddPeers {
+                torrent: id,
+                peers: closed,
+            },
+        )
+        .is_ok()
+    });
     let (mut most, mut knocks) = ([0; 5], 0);
     let max = [5, 2, 4, 8, 20];
     h.until("completion in a crowd", |h| {
         let (status, torrent) = h.with_engine(fetcher, move |e, now| {
-            (e.status(now), e.torrent(now, id).unwrap())
+            (e.status(now), e.torrent(id).unwrap().status(now))
         });
         let now = [
             status.connections,

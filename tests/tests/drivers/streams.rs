@@ -338,7 +338,11 @@ fn transfer<H: Habitat>(v6: bool, magnet: bool) {
     };
     let id: TorrentId = h.add(fetcher, &content, spec);
     h.exact(fetcher, id, &content);
-    let info = h.with_engine(fetcher, move |e, _| e.info(id)).unwrap();
+    let info = h
+        .with_engine(fetcher, move |e, _| {
+            e.torrent(id).and_then(|t| t.info().cloned())
+        })
+        .unwrap();
     assert_eq!(info.raw(), content.info().raw());
     assert!(h.effort(fetcher).read > content.data.len() as u64);
     h.end(fetcher);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dunlin_core::engine::Check;
+use dunlin_core::engine::{Check, Command};
 use dunlin_tests::habitat::{
     Content, Habitat, HabitatExt, Mio, Setup, Sim, Smoltcp, Spec, Tokio, Transcript,
 };
@@ -50,18 +50,37 @@ fn play<H: Habitat>() -> Transcript {
     let limit = move |down| {
         move |e: &mut dunlin_core::engine::Engine, now| {
             let scope = dunlin_core::engine::Scope::Torrent(bert_id);
-            e.set_limits(now, scope, down, None)
+            e.command(
+                now,
+                Command::SetLimits {
+                    scope,
+                    down,
+                    up: None,
+                },
+            )
+            .is_ok()
         }
     };
     assert!(h.with_engine(bert, limit(Some(PACE))));
-    assert!(h.with_engine(bert, move |e, now| e.add_peers(now, bert_id, &[seed_addr])));
+    assert!(h.with_engine(bert, move |e, now| {
+        e.command(
+            now,
+            Command::AddPeers {
+                torrent: bert_id,
+                peers: vec![seed_addr],
+            },
+        )
+        .is_ok()
+    }));
 
     h.until("Anna to have a third", |h| {
         t.look(h);
         let status = h.torrent(anna, anna_id).unwrap();
         status.pieces_done * 3 >= status.pieces
     });
-    assert!(h.with_engine(anna, move |e, now| e.pause(now, anna_id)));
+    assert!(h.with_engine(anna, move |e, now| {
+        e.command(now, Command::Pause(anna_id)).is_ok()
+    }));
     h.until("Anna to rest", |h| {
         t.look(h);
         t.is("anna", "paused")
@@ -80,7 +99,9 @@ fn play<H: Habitat>() -> Transcript {
     let resting = h.torrent(anna, anna_id).unwrap();
     assert_eq!(resting.pieces_done, rested.pieces_done, "Anna rests");
     assert_eq!(resting.peers, 0, "Anna rests");
-    assert!(h.with_engine(anna, move |e, now| e.resume(now, anna_id)));
+    assert!(h.with_engine(anna, move |e, now| {
+        e.command(now, Command::Resume(anna_id)).is_ok()
+    }));
 
     h.until("Bert to be complete", |h| {
         t.look(h);

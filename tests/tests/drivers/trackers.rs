@@ -114,7 +114,12 @@ pub(crate) fn http_answers_of_all_kinds<H: Habitat>() {
         let states: BTreeMap<String, TrackerState> = h.with_engine(node, move |e, _| {
             let last = |url: &str| url.rsplit('-').next().unwrap().to_owned();
             // The DHT is off here.
-            let all = e.trackers(id).into_iter().filter(|t| t.dht.is_none());
+            let all = e
+                .torrent(id)
+                .unwrap()
+                .trackers()
+                .into_iter()
+                .filter(|t| t.dht.is_none());
             all.map(|t| (last(t.url), t.state)).collect()
         });
         let over = |s: &TrackerState| matches!(s, TrackerState::Working | TrackerState::Failed);
@@ -194,7 +199,12 @@ pub(crate) fn names_are_looked_up<H: Habitat>() {
             tracker.poll(g);
         });
         let states: Vec<TrackerState> = h.with_engine(node, move |e, _| {
-            let all = e.trackers(id).into_iter().filter(|t| t.dht.is_none());
+            let all = e
+                .torrent(id)
+                .unwrap()
+                .trackers()
+                .into_iter()
+                .filter(|t| t.dht.is_none());
             all.map(|t| t.state).collect()
         });
         let over = |s: &TrackerState| matches!(s, TrackerState::Working | TrackerState::Failed);
@@ -239,7 +249,12 @@ pub(crate) fn other_services_are_not_asked<H: Habitat>() {
     let states = h.wait("all answers", |h| {
         h.guest(|g| server.poll(g));
         let states: Vec<TrackerState> = h.with_engine(node, move |e, _| {
-            let all = e.trackers(id).into_iter().filter(|t| t.dht.is_none());
+            let all = e
+                .torrent(id)
+                .unwrap()
+                .trackers()
+                .into_iter()
+                .filter(|t| t.dht.is_none());
             all.map(|t| t.state).collect()
         });
         let over = |s: &TrackerState| matches!(s, TrackerState::Working | TrackerState::Failed);
@@ -420,7 +435,12 @@ pub(crate) fn sloppy_answers_are_read<H: Habitat>() {
     let states = h.wait("all answers", |h| {
         h.guest(|g| server.poll(g));
         let states: Vec<(String, TrackerState, String)> = h.with_engine(node, move |e, _| {
-            let all = e.trackers(id).into_iter().filter(|t| t.dht.is_none());
+            let all = e
+                .torrent(id)
+                .unwrap()
+                .trackers()
+                .into_iter()
+                .filter(|t| t.dht.is_none());
             let error = |t: &TrackerStatus<'_>| t.error.map(ToString::to_string);
             all.map(|t| (t.url.to_owned(), t.state, error(&t).unwrap_or_default()))
                 .collect()
@@ -480,7 +500,7 @@ pub(crate) fn a_url_with_spaces_and_unicode_is_asked<H: Habitat>() {
     h.until("the tracker to work", |h| {
         h.guest(|g| server.poll(g));
         h.with_engine(node, move |e, _| {
-            let mut all = e.trackers(id).into_iter();
+            let mut all = e.torrent(id).unwrap().trackers().into_iter();
             all.any(|t| t.state == TrackerState::Working)
         })
     });

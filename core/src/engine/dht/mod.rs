@@ -10,17 +10,18 @@ mod status;
 mod tracker;
 
 use alloc::{boxed::Box, collections::VecDeque, string::String};
+use core::net::SocketAddr;
 
-pub use status::{DhtNodeError, DhtStatus, StatValue, ThrottleInUse};
+pub use status::{DhtRef, DhtStatus, StatValue, ThrottleInUse};
 
 use self::sockets::Sockets;
+use super::cx;
 use super::event::{Level, What};
-use super::io::DhtState;
+use super::io::{DhtState, Io};
 use super::ops::Purpose;
-use super::sweep::Why;
 use super::timers::Timer;
-use super::torrent::Torrent;
-use super::{Engine, cx};
+use super::torrent::{Torrent, Wants};
+use super::torrents::{Torrents, Why};
 use crate::dht::service::Wanted;
 use crate::dht::{DhtEvent, DhtLog, Saved, Service, ServiceConfig, ServiceEvent};
 use crate::metainfo::HostPort;
@@ -56,8 +57,6 @@ pub(super) struct Server {
     throttled: bool,
     /// For the application.
     events: VecDeque<DhtEvent>,
-    /// Whether its events are being handled.
-    draining: bool,
 }
 
 impl Server {
@@ -94,14 +93,13 @@ impl Server {
             bucket,
             throttled: false,
             events: VecDeque::new(),
-            draining: false,
         };
         server.set_port(config.dht_port);
         Some(Box::new(server))
     }
 
     /// With port 0 the node never starts.
-    const fn set_port(&mut self, port: Option<u16>) {
+    pub(super) const fn set_port(&mut self, port: Option<u16>) {
         self.port = port;
         self.service.set_startable(!matches!(port, Some(0)));
     }
@@ -147,14 +145,8 @@ impl Server {
         throttle.release(now, self.bucket, Direction::Up);
     }
 
-    fn handle_datagram(&mut self, cx: &mut Cx<'_>, meta: &RecvMeta, data: &[u8]) -> Handled {
-        if data.first() != Some(&FIRST_BYTE) || !self.sockets.has(meta.socket) {
-            return Handled::NotMine;
-        }
-        self.service.handle_datagram(cx, meta, data)
-    }
-
-    fn poll_transmit(
+    /// The next datagram, as far as the rate limit allows.
+    fn next_transmit(
         &mut self,
         cx: &mut Cx<'_>,
         throttle: &mut Throttle,
@@ -183,202 +175,235 @@ impl Server {
     }
 }
 
-impl Engine {
-    /// Offers a datagram to the DHT.
-    pub(super) fn dht_datagram(&mut self, meta: &RecvMeta, data: &[u8]) -> Handled {
-        let Some(server) = &mut self.dht else {
+/// What happens to it. Each call deals with all that follows, for torrents too, before it returns.
+impl Server {
+    /// A datagram came, which may be for the node.
+    pub(super) fn handle_datagram(
+        &mut self,
+        io: &mut Io<'_>,
+        torrents: &mut Torrents,
+        meta: &RecvMeta,
+        data: &[u8],
+    ) -> Handled {
+        if data.first() != Some(&FIRST_BYTE) || !self.sockets.has(meta.socket) {
             return Handled::NotMine;
-        };
-        let handled = server.handle_datagram(&mut cx!(self), meta, data);
+        }
+        let handled = self.service.handle_datagram(&mut cx!(io), meta, data);
         if handled == Handled::Consumed {
-            self.after_dht();
+            self.settle(io, torrents);
         }
         handled
     }
 
-    /// The next datagram of the DHT.
-    pub(super) fn dht_transmit(&mut self, buf: &mut [u8]) -> Option<Transmit> {
-        let server = self.dht.as_mut()?;
-        let transmit = server.poll_transmit(&mut cx!(self), &mut self.throttle, buf);
-        if transmit.is_some() || server.throttled {
-            self.out
+    /// The next datagram.
+    pub(super) fn poll_transmit(
+        &mut self,
+        io: &mut Io<'_>,
+        torrents: &mut Torrents,
+        buf: &mut [u8],
+    ) -> Option<Transmit> {
+        let transmit = self.next_transmit(&mut cx!(io), io.throttle, buf);
+        if transmit.is_some() || self.throttled {
+            io.out
                 .timers
-                .set(Timer::Throttle, self.throttle.poll_timeout());
-            self.after_dht();
+                .set(Timer::Throttle, io.throttle.poll_timeout());
+            self.settle(io, torrents);
         }
         transmit
     }
 
+    /// A datagram to `addr` could not be sent. If it was a query, that has failed.
+    pub(super) fn handle_unsent(
+        &mut self,
+        io: &mut Io<'_>,
+        torrents: &mut Torrents,
+        addr: SocketAddr,
+    ) {
+        self.service.handle_unsent(&mut cx!(io), addr);
+        self.settle(io, torrents);
+    }
+
     /// A timer of the service.
-    pub(super) fn dht_timeout(&mut self) {
-        if let Some(server) = &mut self.dht {
-            server.service.handle_timeout(&mut cx!(self));
-        }
-        self.after_dht();
+    pub(super) fn handle_timeout(&mut self, io: &mut Io<'_>, torrents: &mut Torrents) {
+        self.service.handle_timeout(&mut cx!(io));
+        self.settle(io, torrents);
     }
 
-    /// What follows from the configuration.
-    pub(super) fn dht_begin(&mut self) {
-        match &mut self.dht {
-            Some(server) => server.service.begin(),
-            None if matches!(self.setup.config.dht, DhtMode::On | DhtMode::Auto) => {
-                self.out
-                    .notice(None, None, Level::Info, What::DhtNeedsSession);
-            }
-            None => {}
-        }
-        self.after_dht();
-    }
-
-    /// A torrent starts: in mode `auto` that may start the node, and keeps it going.
-    pub(super) fn dht_wanted(&mut self, id: TorrentId) {
-        let private = self.torrents.get(&id).is_none_or(Torrent::is_private);
-        if let Some(server) = self.dht.as_mut().filter(|_| !private) {
-            server.service.want();
-            self.after_dht();
-        }
+    /// Does what follows from the configuration.
+    pub(super) fn begin(&mut self, io: &mut Io<'_>, torrents: &mut Torrents) {
+        self.service.begin();
+        self.settle(io, torrents);
     }
 
     /// The engine shuts down: the node stops, and does not start again.
-    pub(super) fn dht_stop(&mut self) {
-        if let Some(server) = &mut self.dht {
-            server.service.set_startable(false);
-            server.service.stop(&mut cx!(self));
-            self.after_dht();
+    pub(super) fn shut_down(&mut self, io: &mut Io<'_>, torrents: &mut Torrents) {
+        self.service.set_startable(false);
+        self.service.stop(&mut cx!(io));
+        self.settle(io, torrents);
+    }
+
+    /// A torrent wants something of the DHT.
+    pub(super) fn serve(
+        &mut self,
+        io: &mut Io<'_>,
+        torrents: &mut Torrents,
+        id: TorrentId,
+        wants: Wants,
+    ) {
+        if wants.contains(Wants::DHT_TRACKER) {
+            self.update_tracker(io, torrents, id);
+        }
+        if wants.contains(Wants::DHT_END) {
+            self.drop_search(io, torrents, id);
+        }
+        // A torrent starts: in mode `auto` that may start the node, and keeps it going.
+        if wants.contains(Wants::DHT) && torrents.get(&id).is_some_and(|t| !t.is_private()) {
+            self.service.want();
+            self.settle(io, torrents);
+        }
+        if wants.contains(Wants::DHT_SEARCH) {
+            self.service.request(io.now, Owner::Torrent(id));
+            self.settle(io, torrents);
         }
     }
 
     /// Nodes to begin with, from a torrent.
-    pub(super) fn dht_contacts(&mut self, nodes: impl IntoIterator<Item = HostPort>) {
-        if let Some(server) = &mut self.dht {
-            server.service.add_contacts(&mut cx!(self), nodes);
-            self.after_dht();
-        }
+    pub(super) fn add_contacts(
+        &mut self,
+        io: &mut Io<'_>,
+        torrents: &mut Torrents,
+        nodes: impl IntoIterator<Item = HostPort>,
+    ) {
+        self.service.add_contacts(&mut cx!(io), nodes);
+        self.settle(io, torrents);
+    }
+
+    /// Pings a node that a peer named, whose answer is of interest to its table alone.
+    pub(super) fn ping_quietly(
+        &mut self,
+        io: &mut Io<'_>,
+        torrents: &mut Torrents,
+        addr: SocketAddr,
+    ) {
+        // More than the node can watch are not worth waiting for.
+        let _ = self.service.ping(&mut cx!(io), None, addr);
+        self.settle(io, torrents);
     }
 
     /// The name of a node was looked up.
-    pub(super) fn dht_resolved(&mut self, port: u16, wanted: Wanted, outcome: &Outcome) {
+    pub(super) fn resolved(
+        &mut self,
+        io: &mut Io<'_>,
+        torrents: &mut Torrents,
+        (port, wanted): (u16, Wanted),
+        outcome: &Outcome,
+    ) {
         let found = match outcome {
             Outcome::Resolved(ips) => Some(ips.as_slice()),
             _ => None,
         };
-        if let Some(server) = &mut self.dht {
-            let mut cx = cx!(self);
-            server.service.resolved(&mut cx, port, wanted, found);
-            self.after_dht();
-        }
+        self.service.resolved(&mut cx!(io), port, wanted, found);
+        self.settle(io, torrents);
     }
 
     /// Saves the table now, whatever the time.
-    pub(super) fn dht_save(&mut self) {
-        let now = self.now;
-        let saved = self.dht.as_mut().and_then(|s| s.service.save_now(now));
-        if let Some(saved) = saved {
-            self.save_dht(saved);
+    pub(super) fn save(&mut self, io: &mut Io<'_>) {
+        if let Some(saved) = self.service.save_now(io.now) {
+            save(io, saved);
         }
     }
 
-    fn save_dht(&mut self, saved: Saved) {
-        self.out
-            .ops
-            .job(Purpose::DhtQuiet, |op| Op::SaveDht { op, saved });
-    }
-
-    /// Something that nobody waits for was done, or not.
-    pub(super) fn dht_quietly_done(&mut self, outcome: &Outcome) {
-        if let Outcome::Failed { error, .. } = outcome {
-            let message = alloc::format!("the DHT's table was not saved: {error}");
-            self.out
-                .notice(None, None, Level::Warning, What::Disk { message });
+    /// Deals with what the service has to say, and with its timer.
+    fn settle(&mut self, io: &mut Io<'_>, torrents: &mut Torrents) {
+        while let Some(event) = self.service.poll_event() {
+            io.dht = self.state_for_torrents();
+            self.on_event(io, torrents, event);
         }
-    }
-
-    /// Whatever was done to the service: deals with what it has to say, and with its timer.
-    fn after_dht(&mut self) {
-        // What follows from an event is dealt with here, not in calls within calls.
-        let Some(server) = self.dht.as_mut().filter(|s| !s.draining) else {
-            return;
-        };
-        server.draining = true;
-        while let Some(event) = self.dht.as_mut().and_then(|s| s.service.poll_event()) {
-            self.on_dht_event(event);
-        }
-        let Some(server) = &mut self.dht else {
-            return;
-        };
-        server.draining = false;
-        match server.service.poll_timeout() {
+        match self.service.poll_timeout() {
             // Later deadlines are left to the early one, which finds out.
-            Some(at) => self.out.timers.at_latest(Timer::Dht, at),
-            None => self.out.timers.set(Timer::Dht, None),
+            Some(at) => io.out.timers.at_latest(Timer::Dht, at),
+            None => io.out.timers.set(Timer::Dht, None),
         }
     }
 
-    fn on_dht_event(&mut self, event: ServiceEvent<Owner>) {
+    fn on_event(&mut self, io: &mut Io<'_>, torrents: &mut Torrents, event: ServiceEvent<Owner>) {
         match event {
-            ServiceEvent::Bind => self.dht_bind(),
-            ServiceEvent::Unbind => self.dht_unbind(),
-            ServiceEvent::Started => self.sweep_trackers(Why::Ready),
-            ServiceEvent::Stopped => self.dht_stopped(),
+            ServiceEvent::Bind => self.bind(io),
+            ServiceEvent::Unbind => self.unbind(io),
+            ServiceEvent::Started => torrents.sweep(io, Why::Ready),
+            ServiceEvent::Stopped => {
+                self.leave_throttle(io.now, io.throttle);
+                io.out
+                    .timers
+                    .set(Timer::Throttle, io.throttle.poll_timeout());
+                self.end_searches(io, torrents);
+            }
             ServiceEvent::Resolve { name, wanted } => {
                 let HostPort { host, port } = name;
-                self.out
+                io.out
                     .ops
                     .job(Purpose::DhtName(port, wanted), |op| Op::Resolve {
                         op,
                         host,
                     });
             }
-            ServiceEvent::Save(saved) => self.save_dht(saved),
+            ServiceEvent::Save(saved) => save(io, saved),
             ServiceEvent::IsUsed => {
                 let needs = |t: &Torrent| t.is_running() && !t.is_private();
-                if let Some(server) = &mut self.dht
-                    && !self.torrents.values().any(needs)
-                {
-                    server.service.unused(self.now);
+                if !torrents.values().any(needs) {
+                    self.service.unused(io.now);
                 }
             }
-            ServiceEvent::Ready(Owner::Torrent(id)) => self.dht_ready(id),
+            ServiceEvent::Ready(Owner::Torrent(id)) => self.search_for(io, torrents, id),
             // The application's searches do not wait.
             ServiceEvent::Ready(Owner::Application) => {}
-            ServiceEvent::Heard => self.sweep_trackers(Why::DhtKnowsOthers),
-            ServiceEvent::Answer { owner, event } => match (owner, event) {
-                (Owner::Application, event) => self.dht_tell(event),
-                (Owner::Torrent(id), DhtEvent::Peers { peers, .. }) => self.dht_peers(id, peers),
-                (Owner::Torrent(id), DhtEvent::Done { lookup, report }) => {
-                    self.dht_done(id, lookup, &report);
+            ServiceEvent::Heard => torrents.sweep(io, Why::DhtKnowsOthers),
+            ServiceEvent::Answer { owner, event } => match owner {
+                Owner::Application => self.tell(io, event),
+                Owner::Torrent(id) => {
+                    if let Some(t) = torrents.get_mut(&id) {
+                        t.dht_answered(io, event);
+                    }
                 }
-                // A torrent asks for nothing else.
-                (Owner::Torrent(_), _) => {}
             },
-            ServiceEvent::External(ip) => self.parts().1.learn_external(None, ip),
-            ServiceEvent::Log(log) => self.dht_log(log),
+            ServiceEvent::External(ip) => io.learn_external(None, ip),
+            ServiceEvent::Log(log) => {
+                let level = match log {
+                    // Said before the sockets are bound, as in rTorrent.
+                    DhtLog::Starting { .. } => return,
+                    DhtLog::Unreachable(_) | DhtLog::Firewalled(_) => Level::Warning,
+                    _ => Level::Info,
+                };
+                io.out.notice(None, None, level, What::Dht(log));
+                if matches!(log, DhtLog::Bootstrapped { .. }) {
+                    torrents.sweep(io, Why::DhtKnowsOthers);
+                }
+            }
         }
     }
 
     /// Keeps an event for the application, within bounds: the oldest make way.
-    fn dht_tell(&mut self, event: DhtEvent) {
-        let Some(server) = &mut self.dht else {
-            return;
-        };
-        let most = self.setup.config.dht_config.max_events.max(1);
-        while server.events.len() >= usize::from(most) {
-            server.events.pop_front();
-            self.out.lost += 1;
+    fn tell(&mut self, io: &mut Io<'_>, event: DhtEvent) {
+        let most = io.setup.config.dht_config.max_events.max(1);
+        while self.events.len() >= usize::from(most) {
+            self.events.pop_front();
+            io.out.lost += 1;
         }
-        server.events.push_back(event);
+        self.events.push_back(event);
     }
+}
 
-    fn dht_log(&mut self, log: DhtLog) {
-        let level = match log {
-            // Said before the sockets are bound, as in rTorrent.
-            DhtLog::Starting { .. } => return,
-            DhtLog::Unreachable(_) | DhtLog::Firewalled(_) => Level::Warning,
-            _ => Level::Info,
-        };
-        self.out.notice(None, None, level, What::Dht(log));
-        if matches!(log, DhtLog::Bootstrapped { .. }) {
-            self.sweep_trackers(Why::DhtKnowsOthers);
-        }
+fn save(io: &mut Io<'_>, saved: Saved) {
+    io.out
+        .ops
+        .job(Purpose::DhtQuiet, |op| Op::SaveDht { op, saved });
+}
+
+/// Something that nobody waits for was done, or not.
+pub(super) fn quietly_done(io: &mut Io<'_>, outcome: &Outcome) {
+    if let Outcome::Failed { error, .. } = outcome {
+        let message = alloc::format!("the DHT's table was not saved: {error}");
+        io.out
+            .notice(None, None, Level::Warning, What::Disk { message });
     }
 }

@@ -8,11 +8,12 @@
 use alloc::string::String;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::super::Engine;
 use super::super::cx;
 use super::super::event::{Level, What};
+use super::super::io::Io;
 use super::super::ops::Purpose;
-use super::super::timers::Timer;
+use super::super::torrents::Torrents;
+use super::Server;
 use crate::dht::DhtLog;
 use crate::net::Ports;
 use crate::op::SocketKind;
@@ -72,135 +73,131 @@ const fn own_socket(ip: IpAddr) -> SocketId {
     }
 }
 
-impl Engine {
+/// Where the DHT's own sockets are bound: the addresses that are listened on, if any are.
+fn families(io: &Io<'_>) -> heapless::Vec<IpAddr, 2> {
+    let (config, caps) = (&io.setup.config, &io.setup.caps);
+    let wanted = [
+        (
+            config.dht_config.ipv4 && caps.ipv4,
+            IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        ),
+        (
+            config.dht_config.ipv6 && caps.ipv6,
+            IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        ),
+    ];
+    let wanted = wanted.iter().filter(|(wanted, _)| *wanted);
+    let listened = |any: IpAddr| {
+        let mut listen = config.listen.iter().map(SocketAddr::ip);
+        listen
+            .find(|ip| ip.is_ipv4() == any.is_ipv4())
+            .unwrap_or(any)
+    };
+    wanted.map(|(_, any)| listened(*any)).collect()
+}
+
+fn say_starting(io: &mut Io<'_>, port: u16) {
+    let log = What::Dht(DhtLog::Starting { port });
+    io.out.notice(None, None, Level::Info, log);
+}
+
+/// Asks for one of the DHT's own sockets.
+fn ask_to_bind(io: &mut Io<'_>, epoch: u32, local: SocketAddr) {
+    let socket = own_socket(local.ip());
+    io.out.ops.job(Purpose::DhtBind(epoch), |op| Op::Bind {
+        op,
+        socket,
+        kind: SocketKind::Udp,
+        local,
+    });
+}
+
+impl Server {
     /// The service wants sockets: the main ones, if those have the port that it is to use.
-    pub(super) fn dht_bind(&mut self) {
-        let Some(server) = &mut self.dht else {
-            return;
-        };
+    pub(super) fn bind(&mut self, io: &mut Io<'_>) {
         let main = |port: u16| {
-            let bound = self.endpoints.udp_bound.values().any(|a| a.port() == port);
-            bound || self.setup.config.listen.iter().any(|a| a.port() == port)
+            let bound = io.endpoints.udp_bound.values().any(|a| a.port() == port);
+            bound || io.setup.config.listen.iter().any(|a| a.port() == port)
         };
-        let shares = server
-            .port
-            .map_or(!self.setup.config.listen.is_empty(), main);
+        let shares = self.port.map_or(!io.setup.config.listen.is_empty(), main);
         if shares {
-            server.sockets.state = State::Awaited;
-            if self.endpoints.binding == 0 {
-                self.dht_share();
+            self.sockets.state = State::Awaited;
+            if io.endpoints.binding == 0 {
+                self.share(io);
             }
             return;
         }
-        let port = server.port.unwrap_or(0);
-        server.sockets.epoch += 1;
-        let epoch = server.sockets.epoch;
-        let families = self.dht_families();
+        let port = self.port.unwrap_or(0);
+        self.sockets.epoch += 1;
+        let families = families(io);
         if families.is_empty() {
-            return self.dht_error(OpError {
-                kind: OpErrorKind::Unsupported,
-                detail: String::from("neither IPv4 nor IPv6 is to be used"),
-            });
+            return self.failed_to_start(
+                io,
+                OpError {
+                    kind: OpErrorKind::Unsupported,
+                    detail: String::from("neither IPv4 nor IPv6 is to be used"),
+                },
+            );
         }
-        if let Some(server) = &mut self.dht {
-            server.sockets.state = State::Binding {
-                left: families.len() as u8,
-                bound: Ports::default(),
-                error: None,
-            };
-        }
+        self.sockets.state = State::Binding {
+            left: families.len() as u8,
+            bound: Ports::default(),
+            error: None,
+        };
         if port != 0 {
-            self.dht_starting(port);
+            say_starting(io, port);
         }
         for ip in families {
-            let (socket, kind, local) =
-                (own_socket(ip), SocketKind::Udp, SocketAddr::new(ip, port));
-            self.out.ops.job(Purpose::DhtBind(epoch), |op| Op::Bind {
-                op,
-                socket,
-                kind,
-                local,
-            });
+            ask_to_bind(io, self.sockets.epoch, SocketAddr::new(ip, port));
         }
-    }
-
-    /// Where its own sockets are bound: the addresses that are listened on, if any are.
-    fn dht_families(&self) -> heapless::Vec<IpAddr, 2> {
-        let config = &self.setup.config.dht_config;
-        let wanted = [
-            (
-                config.ipv4 && self.setup.caps.ipv4,
-                IpAddr::from(Ipv4Addr::UNSPECIFIED),
-            ),
-            (
-                config.ipv6 && self.setup.caps.ipv6,
-                IpAddr::from(Ipv6Addr::UNSPECIFIED),
-            ),
-        ];
-        let wanted = wanted.iter().filter(|(wanted, _)| *wanted);
-        let listened = |any: IpAddr| {
-            let mut listen = self.setup.config.listen.iter().map(SocketAddr::ip);
-            listen
-                .find(|ip| ip.is_ipv4() == any.is_ipv4())
-                .unwrap_or(any)
-        };
-        wanted.map(|(_, any)| listened(*any)).collect()
-    }
-
-    /// The DHT's own sockets and where they are bound; none while it shares the main ones.
-    pub(in super::super) fn dht_own_sockets(&self) -> heapless::Vec<(SocketId, SocketAddr), 2> {
-        let server = self.dht.as_ref();
-        let server = server.filter(|s| matches!(s.sockets.state, State::Own));
-        let Some(ports) = server.and_then(|s| s.service.ports()) else {
-            return heapless::Vec::new();
-        };
-        let families = self.dht_families();
-        let bound = families.iter().filter_map(|ip| {
-            let local = SocketAddr::new(*ip, ports.towards(*ip)?);
-            Some((own_socket(*ip), local))
-        });
-        bound.collect()
-    }
-
-    fn dht_starting(&mut self, port: u16) {
-        let log = What::Dht(DhtLog::Starting { port });
-        self.out.notice(None, None, Level::Info, log);
     }
 
     /// The main sockets are bound, or could not be.
-    pub(in super::super) fn dht_share(&mut self) {
-        let Some(server) = &mut self.dht else {
-            return;
-        };
-        if !matches!(server.sockets.state, State::Awaited) {
+    pub(in super::super) fn main_bound(&mut self, io: &mut Io<'_>, torrents: &mut Torrents) {
+        self.share(io);
+        self.settle(io, torrents);
+    }
+
+    /// Runs the node on the main sockets, if it waits for them.
+    fn share(&mut self, io: &mut Io<'_>) {
+        if !matches!(self.sockets.state, State::Awaited) {
             return;
         }
-        let configured = server
+        let configured = self
             .port
-            .or_else(|| Some(self.setup.config.listen.first()?.port()));
-        let ports = Ports::bound(self.endpoints.udp_bound.values());
+            .or_else(|| Some(io.setup.config.listen.first()?.port()));
+        let ports = Ports::bound(io.endpoints.udp_bound.values());
         match ports.any() {
             Some(port) => {
-                self.dht_starting(port);
-                self.dht_run(ports, State::Shared);
+                say_starting(io, port);
+                self.run(io, ports, State::Shared);
             }
             None => {
-                self.dht_starting(configured.unwrap_or(0));
-                self.dht_error(OpError {
-                    kind: OpErrorKind::Denied,
-                    detail: String::from("the UDP port is in use or invalid"),
-                });
+                say_starting(io, configured.unwrap_or(0));
+                self.failed_to_start(
+                    io,
+                    OpError {
+                        kind: OpErrorKind::Denied,
+                        detail: String::from("the UDP port is in use or invalid"),
+                    },
+                );
             }
         }
     }
 
     /// One of its own sockets is bound, or could not be. If it was stopped meanwhile, the socket may serve a later start
     /// already: if it does not, its closing was asked for when that stop came.
-    pub(in super::super) fn dht_bound(&mut self, epoch: u32, outcome: Outcome) {
-        let Some(server) = self.dht.as_mut().filter(|s| s.sockets.epoch == epoch) else {
+    pub(in super::super) fn own_bound(
+        &mut self,
+        io: &mut Io<'_>,
+        torrents: &mut Torrents,
+        epoch: u32,
+        outcome: Outcome,
+    ) {
+        if self.sockets.epoch != epoch {
             return;
-        };
-        let State::Binding { left, bound, error } = &mut server.sockets.state else {
+        }
+        let State::Binding { left, bound, error } = &mut self.sockets.state else {
             return;
         };
         *left = left.saturating_sub(1);
@@ -218,72 +215,71 @@ impl Engine {
         if *left > 0 {
             return;
         }
-        let (ports, configured) = (*bound, server.port);
-        let error = error.take();
+        let (ports, error) = (*bound, error.take());
         match ports.any() {
             Some(port) => {
-                if configured.is_none() {
-                    self.dht_starting(port);
+                if self.port.is_none() {
+                    say_starting(io, port);
                 }
                 if let Some(OpError { detail, .. }) = error {
                     let message = detail;
-                    self.out
+                    io.out
                         .notice(None, None, Level::Warning, What::Bind { message });
                 }
-                self.dht_run(ports, State::Own);
+                self.run(io, ports, State::Own);
             }
-            None => self.dht_error(error.unwrap_or(OpError {
-                kind: OpErrorKind::Io,
-                detail: String::from("no UDP socket could be bound"),
-            })),
+            None => {
+                let error = error.unwrap_or(OpError {
+                    kind: OpErrorKind::Io,
+                    detail: String::from("no UDP socket could be bound"),
+                });
+                self.failed_to_start(io, error);
+            }
+        }
+        self.settle(io, torrents);
+    }
+
+    /// The network is back: the DHT's own sockets, if it has any, get successors on the same ports.
+    pub(in super::super) fn rebind(&self, io: &mut Io<'_>) {
+        if !matches!(self.sockets.state, State::Own) {
+            return;
+        }
+        let Some(ports) = self.service.ports() else {
+            return;
+        };
+        for ip in families(io) {
+            if let Some(port) = ports.towards(ip) {
+                // No start waits for it, so its outcome changes nothing.
+                ask_to_bind(io, u32::MAX, SocketAddr::new(ip, port));
+            }
         }
     }
 
-    /// It could not be started.
-    fn dht_error(&mut self, error: OpError) {
-        if let Some(server) = &mut self.dht {
-            server.sockets.state = State::None;
-            server.service.not_bound();
-        }
+    fn failed_to_start(&mut self, io: &mut Io<'_>, error: OpError) {
+        self.sockets.state = State::None;
+        self.service.not_bound();
         let (message, cause) = (error.detail, error.kind);
         let what = What::DhtError { message, cause };
-        self.out.notice(None, None, Level::Error, what);
+        io.out.notice(None, None, Level::Error, what);
     }
 
     /// Runs the node on bound sockets.
-    fn dht_run(&mut self, ports: Ports, sockets: State) {
-        if let Some(server) = &mut self.dht {
-            server.sockets.state = sockets;
-            server.service.bound(&mut cx!(self), ports);
-            self.after_dht();
-        }
+    fn run(&mut self, io: &mut Io<'_>, ports: Ports, sockets: State) {
+        self.sockets.state = sockets;
+        self.service.bound(&mut cx!(io), ports);
     }
 
     /// The node has stopped, or is not to start any more: its own sockets are closed.
-    pub(super) fn dht_unbind(&mut self) {
-        let Some(server) = &mut self.dht else {
-            return;
-        };
-        let state = core::mem::take(&mut server.sockets.state);
+    pub(super) fn unbind(&mut self, io: &mut Io<'_>) {
+        let state = core::mem::take(&mut self.sockets.state);
         if !matches!(state, State::Binding { .. } | State::Own) {
             return;
         }
-        for ip in self.dht_families() {
+        for ip in families(io) {
             let socket = own_socket(ip);
-            self.out
+            io.out
                 .ops
                 .job(Purpose::DhtQuiet, |op| Op::Unbind { op, socket });
         }
-    }
-
-    /// The node has stopped: it sends nothing more, and torrents search no longer.
-    pub(super) fn dht_stopped(&mut self) {
-        if let Some(server) = &mut self.dht {
-            server.leave_throttle(self.now, &mut self.throttle);
-            self.out
-                .timers
-                .set(Timer::Throttle, self.throttle.poll_timeout());
-        }
-        self.dht_end_searches();
     }
 }

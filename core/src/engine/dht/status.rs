@@ -2,8 +2,39 @@
 
 use alloc::string::String;
 
+use super::Server;
 use crate::DhtMode;
-use crate::dht::{DhtStats, NodeNameError};
+use crate::dht::{Dht, DhtStats};
+
+/// The DHT, to look at.
+#[derive(Clone, Copy, Debug)]
+pub struct DhtRef<'a>(&'a Server);
+
+impl<'a> DhtRef<'a> {
+    pub(in super::super) const fn new(server: &'a Server) -> Self {
+        Self(server)
+    }
+
+    /// Its mode and statistics.
+    #[must_use]
+    pub fn status(&self) -> DhtStatus {
+        let Self(server) = self;
+        let port = server.active();
+        let node = server.service.node().filter(|_| port.is_some());
+        DhtStatus {
+            mode: server.service.mode(),
+            throttle: server.throttle.clone(),
+            port,
+            stats: node.map(Dht::stats).unwrap_or_default(),
+        }
+    }
+
+    /// The node, once it was started.
+    #[must_use]
+    pub fn node(&self) -> Option<&'a Dht> {
+        self.0.service.node()
+    }
+}
 
 /// The DHT, now: rTorrent's `dht_statistics`, and more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,33 +86,6 @@ impl DhtStatus {
         always.into_iter().chain(counts)
     }
 }
-
-/// Why a node was not added; the words are rTorrent's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DhtNodeError {
-    /// There is no DHT: it is disabled, or nothing is kept between sessions.
-    NotEnabled,
-    /// The text is not the address of a node.
-    Name(NodeNameError),
-}
-
-impl From<NodeNameError> for DhtNodeError {
-    fn from(error: NodeNameError) -> Self {
-        Self::Name(error)
-    }
-}
-
-impl core::fmt::Display for DhtNodeError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::NotEnabled => f.write_str("DHT not enabled."),
-            Self::Name(error) => error.fmt(f),
-        }
-    }
-}
-
-impl core::error::Error for DhtNodeError {}
 
 /// The rate limit of the DHT is changed only while the node does not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

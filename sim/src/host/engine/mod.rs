@@ -211,7 +211,9 @@ impl EngineHost {
     #[must_use]
     pub fn torrent(&self, now: Instant, info_hash: InfoHash) -> Option<TorrentStatus> {
         let engine = self.engine()?;
-        engine.torrent(now, engine.find(info_hash)?)
+        engine
+            .torrent(engine.find(info_hash)?)
+            .map(|t| t.status(now))
     }
 
     /// Returns `true` when the disk holds a torrent completely and correctly.

@@ -290,7 +290,9 @@ impl Run {
         let Some(usage) = conntrack::Usage::read().filter(conntrack::Usage::is_high) else {
             return;
         };
-        if let Ok(Some(dht)) = session.with_engine(|engine, _| engine.dht_stats()).await
+        if let Ok(Some(dht)) = session
+            .with_engine(|engine, _| engine.dht().map(|dht| dht.status()))
+            .await
             && let Some(port) = dht.port
             && !std::mem::replace(&mut self.told_of_connections, true)
         {

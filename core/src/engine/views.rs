@@ -1,8 +1,9 @@
-//! Snapshots for the application. None of these is on a hot path.
+//! What an application sees when it looks: none of this is on a hot path, and none changes anything.
 
 use alloc::{string::String, vec::Vec};
 
 use super::conn::Conn;
+use super::dht::DhtRef;
 use super::status::{EngineStatus, FileStatus, PeerStatus, TorrentStatus};
 use super::torrent::{Torrent, bytes_in};
 use super::{Engine, FilePriority};
@@ -11,7 +12,23 @@ use crate::peer::crypto::StreamEncryption;
 use crate::sync::Arc;
 use crate::torrent::picker::Picker;
 use crate::tracker::TrackerStatus;
-use crate::{Bitfield, InfoHash, Instant, PeerId, TorrentId};
+use crate::{Bitfield, InfoHash, Instant, TorrentId};
+
+/// A torrent, to look at.
+#[derive(Clone, Copy)]
+pub struct TorrentRef<'a> {
+    torrent: &'a Torrent,
+    engine: &'a Engine,
+}
+
+impl core::fmt::Debug for TorrentRef<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("TorrentRef")
+            .field("id", &self.torrent.id)
+            .field("info_hash", &self.torrent.info_hash)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Engine {
     /// The torrents, oldest first.
@@ -25,172 +42,20 @@ impl Engine {
         self.torrents.find(&info_hash)
     }
 
-    /// A torrent's info-hash.
+    /// A torrent, to look at.
     #[must_use]
-    pub fn info_hash(&self, id: TorrentId) -> Option<InfoHash> {
-        self.torrents.get(&id).map(|t| t.info_hash)
-    }
-
-    /// A torrent's info dictionary, once known.
-    #[must_use]
-    pub fn info(&self, id: TorrentId) -> Option<Arc<Info>> {
-        self.torrents.get(&id)?.info.clone()
-    }
-
-    /// A torrent's verified pieces, once its files were checked.
-    #[must_use]
-    pub fn have(&self, id: TorrentId) -> Option<&Bitfield> {
-        Some(self.torrents.get(&id)?.picker.as_ref()?.have())
-    }
-
-    /// What we call ourselves.
-    #[must_use]
-    pub const fn peer_id(&self) -> PeerId {
-        self.setup.peer_id
-    }
-
-    /// A torrent, now.
-    #[must_use]
-    pub fn torrent(&self, now: Instant, id: TorrentId) -> Option<TorrentStatus> {
-        let now = self.now.max(now);
-        let t = self.torrents.get(&id)?;
-        let seeds = t.members.iter().filter(|m| m.stream.peer.is_seed()).count();
-        let total = t.info.as_ref().map_or(0, |i| i.total_len());
-        let (done, pieces_done) = match (&t.picker, &t.info) {
-            (Some(picker), Some(info)) => (bytes_in(info, picker.have()), picker.have().count()),
-            _ => (0, 0),
-        };
-        let (wanted, left) = t
-            .picker
-            .as_ref()
-            .map_or((total, total), |_| (t.wanted, t.wanted_left()));
-        let swarm = |f: fn(&TrackerStatus<'_>) -> Option<u32>| {
-            t.announcer.status().filter_map(|s| f(&s)).max()
-        };
-        Some(TorrentStatus {
-            id,
-            info_hash: t.info_hash,
-            name: t.name(),
-            state: t.state(),
-            has_metadata: t.info.is_some(),
-            total,
-            wanted,
-            done,
-            wanted_done: wanted.saturating_sub(left),
-            pieces: t.info.as_ref().map_or(0, |i| i.piece_count()),
-            pieces_done,
-            downloaded: t.downloaded,
-            uploaded: t.uploaded,
-            downloaded_ever: t.downloaded_before + t.downloaded,
-            uploaded_ever: t.uploaded_before + t.uploaded,
-            wasted: t.wasted,
-            rate_down: t.down.get(now),
-            rate_up: t.up.get(now),
-            peers: t.members.established() as u32,
-            seeds: seeds as u32,
-            connecting: t.members.unfinished_len() as u32,
-            known: t.swarm.len() as u32,
-            swarm_seeds: swarm(|s| s.seeds),
-            swarm_leeches: swarm(|s| s.leeches),
-            availability: t.picker.as_ref().map_or(0, |p| p.distributed_copies().0),
+    pub fn torrent(&self, id: TorrentId) -> Option<TorrentRef<'_>> {
+        let torrent = self.torrents.get(&id)?;
+        Some(TorrentRef {
+            torrent,
+            engine: self,
         })
     }
 
-    /// A torrent's connections.
+    /// The DHT, to look at; `None` while there is none at all.
     #[must_use]
-    pub fn peers(&self, now: Instant, id: TorrentId) -> Vec<PeerStatus> {
-        let now = self.now.max(now);
-        let Some(t) = self.torrents.get(&id) else {
-            return Vec::new();
-        };
-        let established = t.members.iter().map(|m| {
-            let p = &m.stream.peer;
-            PeerStatus {
-                addr: m.addr(),
-                client: p.extended().map(|e| e.client.clone()).unwrap_or_default(),
-                source: m.source,
-                incoming: m.incoming,
-                encryption: p.encryption(),
-                established: true,
-                am_choking: p.am_choking(),
-                am_interested: p.am_interested(),
-                peer_choking: p.peer_choking(),
-                peer_interested: p.peer_interested(),
-                snubbed: p.is_snubbed(),
-                pieces: p.has().count(),
-                rate_down: p.rate_down(now),
-                rate_up: p.rate_up(now),
-                downloaded: p.totals().payload_down,
-                uploaded: p.totals().payload_up,
-                requests: p.in_flight_len() as u32,
-            }
-        });
-        let unfinished = t.members.unfinished().filter_map(|id| {
-            let conn = self.conns.get(id)?;
-            Some(PeerStatus {
-                addr: self.conns.remote(id)?,
-                client: String::new(),
-                source: conn.source()?,
-                incoming: matches!(conn, Conn::Greeting(g) if g.is_incoming()),
-                encryption: StreamEncryption::default(),
-                established: false,
-                am_choking: true,
-                am_interested: false,
-                peer_choking: true,
-                peer_interested: false,
-                snubbed: false,
-                pieces: 0,
-                rate_down: 0,
-                rate_up: 0,
-                downloaded: 0,
-                uploaded: 0,
-                requests: 0,
-            })
-        });
-        established.chain(unfinished).collect()
-    }
-
-    /// A torrent's files; empty until the metadata is known.
-    #[must_use]
-    pub fn files(&self, id: TorrentId) -> Vec<FileStatus> {
-        let Some((t, info)) = self
-            .torrents
-            .get(&id)
-            .and_then(|t| Some((t, t.info.as_ref()?)))
-        else {
-            return Vec::new();
-        };
-        let have = t.picker.as_ref().map(Picker::have);
-        let status = info.files().iter().enumerate().map(|(i, file)| {
-            let overlap = |piece: u32| {
-                let start = info.piece_offset(piece).max(file.offset);
-                let end = info.piece_offset(piece) + u64::from(info.piece_size(piece));
-                end.min(file.offset + file.len).saturating_sub(start)
-            };
-            let verified = |piece: &u32| have.is_some_and(|h| h.get(*piece));
-            FileStatus {
-                len: file.len,
-                done: info.pieces_of(i).filter(verified).map(overlap).sum(),
-                priority: match file.kind {
-                    FileKind::Regular => t.priorities.get(i).copied().unwrap_or_default(),
-                    _ => FilePriority::Skip,
-                },
-            }
-        });
-        status.collect()
-    }
-
-    /// A torrent's trackers.
-    #[must_use]
-    pub fn trackers(&self, id: TorrentId) -> Vec<TrackerStatus<'_>> {
-        let Some(t) = self.torrents.get(&id) else {
-            return Vec::new();
-        };
-        let told = t.announcer.status().map(|mut status| {
-            self.dht_progress(t, &mut status);
-            status
-        });
-        told.collect()
+    pub fn dht(&self) -> Option<DhtRef<'_>> {
+        self.dht.as_deref().map(DhtRef::new)
     }
 
     /// The engine, now.
@@ -215,5 +80,166 @@ impl Engine {
             refused_addresses: self.out.refused_addresses,
             notices_lost: self.out.lost,
         }
+    }
+}
+
+impl<'a> TorrentRef<'a> {
+    /// Its info-hash.
+    #[must_use]
+    pub const fn info_hash(&self) -> InfoHash {
+        self.torrent.info_hash
+    }
+
+    /// Its info dictionary, once known.
+    #[must_use]
+    pub const fn info(&self) -> Option<&'a Arc<Info>> {
+        self.torrent.info.as_ref()
+    }
+
+    /// Its verified pieces, once its files were checked.
+    #[must_use]
+    pub fn have(&self) -> Option<&'a Bitfield> {
+        self.torrent.picker.as_ref().map(Picker::have)
+    }
+
+    /// What it is doing, and how far it has come.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> TorrentStatus {
+        let now = self.engine.now.max(now);
+        let t = self.torrent;
+        let seeds = t.members.iter().filter(|m| m.stream.peer.is_seed()).count();
+        let total = t.info.as_ref().map_or(0, |i| i.total_len());
+        let (done, pieces_done) = match (&t.picker, &t.info) {
+            (Some(picker), Some(info)) => (bytes_in(info, picker.have()), picker.have().count()),
+            _ => (0, 0),
+        };
+        let (wanted, left) = t
+            .picker
+            .as_ref()
+            .map_or((total, total), |_| (t.wanted, t.wanted_left()));
+        let swarm = |f: fn(&TrackerStatus<'_>) -> Option<u32>| {
+            t.announcer.status().filter_map(|s| f(&s)).max()
+        };
+        TorrentStatus {
+            id: t.id,
+            info_hash: t.info_hash,
+            name: t.name(),
+            state: t.state(),
+            has_metadata: t.info.is_some(),
+            total,
+            wanted,
+            done,
+            wanted_done: wanted.saturating_sub(left),
+            pieces: t.info.as_ref().map_or(0, |i| i.piece_count()),
+            pieces_done,
+            downloaded: t.downloaded,
+            uploaded: t.uploaded,
+            downloaded_ever: t.downloaded_before + t.downloaded,
+            uploaded_ever: t.uploaded_before + t.uploaded,
+            wasted: t.wasted,
+            rate_down: t.down.get(now),
+            rate_up: t.up.get(now),
+            peers: t.members.established() as u32,
+            seeds: seeds as u32,
+            connecting: t.members.unfinished_len() as u32,
+            known: t.swarm.len() as u32,
+            swarm_seeds: swarm(|s| s.seeds),
+            swarm_leeches: swarm(|s| s.leeches),
+            availability: t.picker.as_ref().map_or(0, |p| p.distributed_copies().0),
+        }
+    }
+
+    /// Its connections.
+    #[must_use]
+    pub fn peers(&self, now: Instant) -> Vec<PeerStatus> {
+        let now = self.engine.now.max(now);
+        let (t, conns) = (self.torrent, &self.engine.conns);
+        let established = t.members.iter().map(|m| {
+            let p = &m.stream.peer;
+            PeerStatus {
+                addr: m.addr(),
+                client: p.extended().map(|e| e.client.clone()).unwrap_or_default(),
+                source: m.source,
+                incoming: m.incoming,
+                encryption: p.encryption(),
+                established: true,
+                am_choking: p.am_choking(),
+                am_interested: p.am_interested(),
+                peer_choking: p.peer_choking(),
+                peer_interested: p.peer_interested(),
+                snubbed: p.is_snubbed(),
+                pieces: p.has().count(),
+                rate_down: p.rate_down(now),
+                rate_up: p.rate_up(now),
+                downloaded: p.totals().payload_down,
+                uploaded: p.totals().payload_up,
+                requests: p.in_flight_len() as u32,
+            }
+        });
+        let unfinished = t.members.unfinished().filter_map(|id| {
+            let conn = conns.get(id)?;
+            Some(PeerStatus {
+                addr: conns.remote(id)?,
+                client: String::new(),
+                source: conn.source()?,
+                incoming: matches!(conn, Conn::Greeting(g) if g.is_incoming()),
+                encryption: StreamEncryption::default(),
+                established: false,
+                am_choking: true,
+                am_interested: false,
+                peer_choking: true,
+                peer_interested: false,
+                snubbed: false,
+                pieces: 0,
+                rate_down: 0,
+                rate_up: 0,
+                downloaded: 0,
+                uploaded: 0,
+                requests: 0,
+            })
+        });
+        established.chain(unfinished).collect()
+    }
+
+    /// Its files; empty until the metadata is known.
+    #[must_use]
+    pub fn files(&self) -> Vec<FileStatus> {
+        let t = self.torrent;
+        let Some(info) = &t.info else {
+            return Vec::new();
+        };
+        let have = t.picker.as_ref().map(Picker::have);
+        let status = info.files().iter().enumerate().map(|(i, file)| {
+            let overlap = |piece: u32| {
+                let start = info.piece_offset(piece).max(file.offset);
+                let end = info.piece_offset(piece) + u64::from(info.piece_size(piece));
+                end.min(file.offset + file.len).saturating_sub(start)
+            };
+            let verified = |piece: &u32| have.is_some_and(|h| h.get(*piece));
+            FileStatus {
+                len: file.len,
+                done: info.pieces_of(i).filter(verified).map(overlap).sum(),
+                priority: match file.kind {
+                    FileKind::Regular => t.priorities.get(i).copied().unwrap_or_default(),
+                    _ => FilePriority::Skip,
+                },
+            }
+        });
+        status.collect()
+    }
+
+    /// Its trackers.
+    #[must_use]
+    pub fn trackers(&self) -> Vec<TrackerStatus<'a>> {
+        let t = self.torrent;
+        let told = t.announcer.status().map(|mut status| {
+            if let Some(progress) = &mut status.dht {
+                let server = self.engine.dht.as_deref();
+                let running = server.and_then(|server| server.progress(&t.dht));
+                *progress = running.unwrap_or_else(|| t.dht.last());
+            }
+            status
+        });
+        told.collect()
     }
 }

@@ -3,9 +3,11 @@
 
 use core::time::Duration;
 
-use super::timers::Timer;
-use super::torrent::Wants;
-use super::{Engine, cx};
+use super::super::cx;
+use super::super::io::Io;
+use super::super::timers::Timer;
+use super::super::torrent::Wants;
+use super::Torrents;
 use crate::TorrentId;
 
 /// Torrents dealt with at once; fewer than this notice no difference.
@@ -25,7 +27,7 @@ pub(super) struct Sweep {
 
 /// What changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Why {
+pub(in super::super) enum Why {
     /// The sockets are bound, or the DHT node is up.
     Ready,
     /// The DHT node knows others now: a search that failed is worth repeating.
@@ -34,43 +36,42 @@ pub(super) enum Why {
     NetworkBack,
 }
 
-impl Engine {
+impl Torrents {
     /// Lets every torrent look at its trackers anew.
-    pub(super) fn sweep_trackers(&mut self, why: Why) {
+    pub(in super::super) fn sweep(&mut self, io: &mut Io<'_>, why: Why) {
         if self.sweep.running.is_some() {
             self.sweep.next = self.sweep.next.max(Some(why));
             return;
         }
         self.sweep.running = Some(why);
-        self.sweep_step();
+        self.sweep_step(io);
     }
 
     /// The next few torrents.
-    pub(super) fn sweep_step(&mut self) {
-        let next = self.torrents.ids_after(self.sweep.after);
+    pub(in super::super) fn sweep_step(&mut self, io: &mut Io<'_>) {
+        let next = self.ids_after(self.sweep.after);
         let ids: heapless::Vec<TorrentId, BATCH> = next.take(BATCH).collect();
         self.sweep.after = ids.last().copied();
-        let up = self.dht_is_active();
+        let up = io.dht.active;
         let retry = self.sweep.running >= Some(Why::DhtKnowsOthers);
         let back = self.sweep.running == Some(Why::NetworkBack);
         for &id in &ids {
-            if let Some(t) = self.torrents.get_mut(&id) {
-                if up {
-                    t.announcer.set_dht_up(&mut cx!(self), true);
-                }
-                if up && retry {
-                    t.announcer.retry_dht(&mut cx!(self));
-                }
-                if back {
-                    t.announcer.network_back(&mut cx!(self));
-                    t.swarm.hurry(self.now);
-                }
+            let Some(t) = self.get_mut(&id) else {
+                continue;
+            };
+            if up {
+                t.announcer.set_dht_up(&mut cx!(io), true);
+            }
+            if up && retry {
+                t.announcer.retry_dht(&mut cx!(io));
             }
             if back {
-                self.queue_dialler(id);
+                t.announcer.network_back(&mut cx!(io));
+                t.swarm.hurry(io.now);
+                self.queue_dialler(io, id);
             }
-            if let Some((t, mut io)) = self.at(id) {
-                t.want(&mut io, Wants::TRACKERS);
+            if let Some(t) = self.get_mut(&id) {
+                t.want(io, Wants::TRACKERS);
             }
         }
         let ended = !ids.is_full();
@@ -79,7 +80,7 @@ impl Engine {
             self.sweep.running = self.sweep.next.take();
         }
         if self.sweep.running.is_some() {
-            self.out.timers.set(Timer::Sweep, Some(self.now + PAUSE));
+            io.out.timers.set(Timer::Sweep, Some(io.now + PAUSE));
         }
     }
 }

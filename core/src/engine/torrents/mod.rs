@@ -1,0 +1,166 @@
+//! The torrents of an engine, by id and by hash, and what is done for all of them or for each in turn.
+
+mod places;
+mod sweep;
+
+use alloc::collections::{BTreeMap, VecDeque, btree_map};
+use core::ops::Bound;
+
+pub(super) use self::sweep::Why;
+
+use self::sweep::Sweep;
+use super::cx;
+use super::event::{Level, What};
+use super::io::Io;
+use super::timers::Timer;
+use super::torrent::Torrent;
+use crate::peer::crypto::req2;
+use crate::{InfoHash, Machine, Outcome, TorrentId};
+
+/// All torrents.
+#[derive(Debug, Default)]
+pub(super) struct Torrents {
+    all: BTreeMap<TorrentId, Torrent>,
+    /// Torrents that there have been.
+    count: u32,
+    by_hash: BTreeMap<InfoHash, TorrentId>,
+    /// What an encrypted handshake names a torrent by.
+    by_req2: BTreeMap<[u8; 20], InfoHash>,
+    /// Those with addresses to connect to; they take turns.
+    diallers: VecDeque<TorrentId>,
+    sweep: Sweep,
+}
+
+impl Torrents {
+    /// The id of the next torrent.
+    pub(super) const fn next_id(&mut self) -> TorrentId {
+        self.count += 1;
+        TorrentId(self.count)
+    }
+
+    pub(super) fn insert(&mut self, torrent: Torrent) {
+        self.by_hash.insert(torrent.info_hash, torrent.id);
+        let hash = torrent.info_hash;
+        self.by_req2.insert(req2(&hash), hash);
+        self.all.insert(torrent.id, torrent);
+    }
+
+    fn remove(&mut self, id: TorrentId) -> Option<Torrent> {
+        let torrent = self.all.remove(&id)?;
+        self.diallers.retain(|dialler| *dialler != id);
+        self.by_hash.remove(&torrent.info_hash);
+        self.by_req2.remove(&req2(&torrent.info_hash));
+        Some(torrent)
+    }
+
+    pub(super) fn get(&self, id: &TorrentId) -> Option<&Torrent> {
+        self.all.get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &TorrentId) -> Option<&mut Torrent> {
+        self.all.get_mut(id)
+    }
+
+    /// The torrent with a hash.
+    pub(super) fn find(&self, info_hash: &InfoHash) -> Option<TorrentId> {
+        self.by_hash.get(info_hash).copied()
+    }
+
+    /// The torrent that an encrypted handshake names.
+    pub(super) fn find_req2(&self, req2: &[u8; 20]) -> Option<InfoHash> {
+        self.by_req2.get(req2).copied()
+    }
+
+    /// Their ids, oldest first.
+    pub(super) fn ids(&self) -> impl Iterator<Item = TorrentId> {
+        self.all.keys().copied()
+    }
+
+    /// Ids of those that were added after `id`.
+    fn ids_after(&self, id: Option<TorrentId>) -> impl Iterator<Item = TorrentId> {
+        let from = id.map_or(Bound::Unbounded, Bound::Excluded);
+        let later = self.all.range((from, Bound::Unbounded));
+        later.map(|(id, _)| *id)
+    }
+
+    pub(super) fn values(&self) -> btree_map::Values<'_, TorrentId, Torrent> {
+        self.all.values()
+    }
+
+    pub(super) fn values_mut(&mut self) -> btree_map::ValuesMut<'_, TorrentId, Torrent> {
+        self.all.values_mut()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+}
+
+impl Torrents {
+    /// Transactions with UDP trackers may have ended, or want their timer moved.
+    pub(super) fn hear_trackers(&mut self, io: &mut Io<'_>) {
+        while let Some(event) = io.trackers.udp.poll_event() {
+            let Some((id, key)) = io.trackers.asked.remove(&event.id) else {
+                continue;
+            };
+            if let Some(t) = self.get_mut(&id) {
+                t.announcer.handle_answer(&mut cx!(io), key, event.result);
+                t.pump_trackers(io);
+            }
+        }
+        io.out
+            .timers
+            .set(Timer::Udp, io.trackers.udp.poll_timeout());
+    }
+
+    /// Hashes on, one torrent at a time: a disk with a moving head would suffer otherwise.
+    pub(super) fn next_check(&mut self, io: &mut Io<'_>) {
+        while let Some(id) = io.out.checks.front().copied() {
+            if self.get_mut(&id).is_some_and(|t| t.check_on(io)) {
+                return;
+            }
+            io.out.checks.pop_front();
+        }
+    }
+
+    /// The files of a torrent that stops are released: it is gone.
+    pub(super) fn released(&mut self, io: &mut Io<'_>, id: TorrentId, outcome: &Outcome) {
+        if let Outcome::Failed { error, .. } = outcome {
+            let message = error.detail.clone();
+            io.out
+                .notice(Some(id), None, Level::Warning, What::Disk { message });
+        }
+        io.forget_queries(id);
+        self.hear_trackers(io);
+        if let Some(mut t) = self.remove(id) {
+            t.discard_assemblies(io.pool);
+            io.throttle.remove(io.now, t.bucket);
+            io.out.removed.push_back(id);
+        }
+    }
+
+    /// The network is gone: every connection of every torrent is closed.
+    pub(super) fn close_all(&mut self, io: &mut Io<'_>, why: &'static str) {
+        for t in self.values_mut() {
+            t.close_all(io, why);
+        }
+    }
+
+    /// All of them begin to stop.
+    pub(super) fn begin_stop(&mut self, io: &mut Io<'_>) {
+        for t in self.values_mut() {
+            t.begin_stop(io, false);
+        }
+    }
+
+    /// Trackers had their time: what stops is waited for no longer.
+    pub(super) fn stop_overdue(&mut self, io: &mut Io<'_>) {
+        for t in self.values_mut() {
+            t.stop_overdue(io);
+        }
+    }
+}

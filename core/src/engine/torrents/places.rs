@@ -1,0 +1,78 @@
+//! Places for connections: which torrent may open the next one.
+
+use super::super::io::Io;
+use super::super::timers::{Timer, TorrentTimer};
+use super::Torrents;
+use crate::TorrentId;
+
+/// Torrents looked at for one that waits for a place.
+const MAX_ASKED: usize = 16;
+
+impl Torrents {
+    /// Gives free places to the torrents that want them: one each, in turn.
+    pub(in super::super) fn deal_places(&mut self, io: &mut Io<'_>) {
+        if !io.setup.caps.tcp_connect || io.endpoints.lost {
+            return;
+        }
+        // Each turn fills a place or shortens the queue.
+        while io.has_place()
+            && let Some(id) = self.diallers.pop_front()
+        {
+            let Some(t) = self.get_mut(&id) else {
+                continue;
+            };
+            if t.connect_one(io) {
+                self.diallers.push_back(id);
+            } else {
+                t.dialling = false;
+            }
+        }
+    }
+
+    /// Puts a torrent behind the others that have addresses to connect to.
+    pub(in super::super) fn queue_dialler(&mut self, io: &mut Io<'_>, id: TorrentId) {
+        io.out
+            .timers
+            .set(Timer::Torrent(id, TorrentTimer::Connect), None);
+        if let Some(t) = self.get_mut(&id)
+            && t.is_running()
+            && !core::mem::replace(&mut t.dialling, true)
+        {
+            self.diallers.push_back(id);
+        }
+        io.out.places = true;
+    }
+
+    /// Lets a torrent give a connection up if all places are taken and another one, which has
+    /// fewer, waits for a place.
+    pub(in super::super) fn share_places(&mut self, io: &mut Io<'_>, id: TorrentId) {
+        if io.conns.len() < io.max_conns() {
+            return;
+        }
+        let Some(here) = self.get(&id).map(|t| t.members.len()) else {
+            return;
+        };
+        let others = self.diallers.iter().filter(|other| **other != id);
+        let mut waiting = others.take(MAX_ASKED).filter_map(|other| {
+            let other = self.get(other)?;
+            let due = other.swarm.next_due()?;
+            (other.is_running() && due <= io.now).then_some(other.members.len())
+        });
+        let Some(theirs) = waiting.find(|theirs| theirs + 1 < here) else {
+            return;
+        };
+        let at = self.diallers.iter().position(|other| *other == id);
+        if let Some(t) = self.get_mut(&id)
+            && t.give_place(io, theirs)
+            && let Some(at) = at
+        {
+            self.diallers.remove(at);
+            self.diallers.push_back(id);
+        }
+    }
+
+    /// The torrents that stand in the queue.
+    pub(in super::super) fn diallers(&self) -> impl Iterator<Item = TorrentId> {
+        self.diallers.iter().copied()
+    }
+}

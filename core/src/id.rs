@@ -1,4 +1,4 @@
-//! The 20-byte names of the protocol.
+//! Names: the 20-byte ones of the protocol, and those by which the engine and its driver mean the same op, stream or torrent.
 
 use core::fmt;
 
@@ -35,6 +35,23 @@ id20! {
     /// What a client calls itself in the handshake and to trackers (BEP 20).
     PeerId
 }
+
+/// Names one op until its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpId(pub u64);
+
+/// Names one stream; a stale id is recognised, never mistaken for its successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId {
+    /// Slot.
+    pub index: u32,
+    /// How often the slot was reused.
+    pub generation: u32,
+}
+
+/// Names one torrent of an engine; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TorrentId(pub u32);
 
 impl NodeId {
     /// How many leading bits two ids share: 0 to 160. The more, the closer they are (BEP 5).

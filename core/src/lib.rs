@@ -24,6 +24,7 @@ pub mod machine;
 pub mod metainfo;
 pub mod net;
 pub mod op;
+mod outcome;
 #[doc(hidden)]
 pub mod peer;
 pub mod rate;
@@ -42,7 +43,8 @@ pub use block::{BLOCK_LEN, Block, BlockPool, BlockRef};
 pub use config::{Caps, Config, EncryptionPolicy};
 pub use dht::DhtMode;
 pub use hash::Hasher;
-pub use id::{InfoHash, NodeId, PeerId};
+pub use id::{ConnId, InfoHash, NodeId, OpId, PeerId, TorrentId};
 pub use machine::{Cx, Ecn, Handled, Machine, RecvMeta, SocketId, Transmit};
-pub use op::{CloseReason, ConnId, Op, OpError, OpErrorKind, OpId, Outcome, TorrentId};
+pub use op::Op;
+pub use outcome::{CloseReason, OpError, OpErrorKind, Outcome};
 pub use time::Instant;

@@ -14,9 +14,9 @@ use dunlin_core::engine::{
     AddTorrent, Engine, Event, FilePriority, Level, ReadBufs, Source, State, What, WriteBufs,
 };
 use dunlin_core::metainfo::{Builder, Info};
-use dunlin_core::op::{HttpRequest, SocketKind};
 use dunlin_core::tracker::NO_PORT;
 use dunlin_core::{Caps, Config, InfoHash, Instant, Op, OpErrorKind, Outcome, TorrentId, Transmit};
+use dunlin_core::{http::HttpRequest, op::SocketKind};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 

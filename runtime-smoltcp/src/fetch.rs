@@ -4,8 +4,9 @@ use alloc::{collections::VecDeque, string::ToString, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
+use dunlin_core::http::HttpRequest;
 use dunlin_core::http::{Get, Host, Progress};
-use dunlin_core::op::{Close, HttpRequest, OpError};
+use dunlin_core::op::{Close, OpError};
 use dunlin_core::{CloseReason, Instant, OpErrorKind, OpId, Outcome};
 use smoltcp::socket::tcp::State;
 

@@ -10,9 +10,8 @@ use super::ops::Purpose;
 use super::timers::{Timer, TorrentTimer};
 use super::torrent::{Torrent, Wants};
 use super::{cx, swarm};
-use crate::http::Origin;
+use crate::http::{HttpRequest, Origin};
 use crate::net::Family;
-use crate::op::HttpRequest;
 use crate::scope::{Scope, is_unicast};
 use crate::tracker::{
     DHT_URL, Query, QueryKey, QueryKind, SERVER_DOWN, Stats, TrackerEvent, TrackerId,

@@ -3,7 +3,7 @@
 use alloc::{format, vec::Vec};
 
 use super::{Fault, MAX_CHUNK_LINE, MAX_HEAD};
-use crate::op::OpErrorKind;
+use crate::outcome::OpErrorKind;
 
 /// A body on its way in.
 #[derive(Debug)]

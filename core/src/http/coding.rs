@@ -83,7 +83,7 @@ mod tests {
     use quickcheck::quickcheck;
 
     use super::*;
-    use crate::op::OpErrorKind;
+    use crate::outcome::OpErrorKind;
 
     /// `data` as gzip, with every optional field or none.
     pub(crate) fn gzip(data: &[u8], fields: bool) -> Vec<u8> {

@@ -8,18 +8,36 @@ use super::{
     Fault, Host, MAX_REDIRECTS,
     body::Body,
     coding::Coding,
-    policy::{Policy, Refused},
+    policy::{Origin, Policy, Refused},
     response::{Answer, Collector},
     url::{Url, shown},
 };
 use crate::{
     net::Family,
-    op::{CloseReason, HttpRequest, OpError, OpErrorKind, Outcome},
+    outcome::{CloseReason, OpError, OpErrorKind, Outcome},
     time::Instant,
 };
 
 /// Most room made for a body before it is there, whatever length the server claims.
 const MAX_RESERVE: u64 = 16 * 1024;
+
+/// An HTTP GET. Proxy, TLS, redirects and name resolution are the driver's policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// Absolute `http://` or `https://` URL.
+    pub url: String,
+    /// `User-Agent` to send.
+    pub user_agent: String,
+    /// Connect from this family only, so that a tracker learns both our addresses (BEP 7).
+    pub family: Option<Family>,
+    /// Longest body to accept, in bytes; more is [`OpErrorKind::TooLarge`].
+    pub max_body: usize,
+    /// Give up after this long in all.
+    pub timeout: Duration,
+    /// Who named the URL: decides, with [`Policy`], which addresses the
+    /// driver may ask.
+    pub origin: Origin,
+}
 
 /// What a driver does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

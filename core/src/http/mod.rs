@@ -12,8 +12,8 @@
 //!
 //! ```
 //! use core::time::Duration;
-//! use dunlin_core::http::{Get, Host, Origin, Progress};
-//! use dunlin_core::{Instant, Outcome, op::HttpRequest};
+//! use dunlin_core::http::{Get, Host, HttpRequest, Origin, Progress};
+//! use dunlin_core::{Instant, Outcome};
 //!
 //! let request = HttpRequest {
 //!     url: "http://tracker.example:6969/announce?port=1".into(),
@@ -63,7 +63,7 @@ mod tests;
 
 use alloc::string::String;
 
-pub use get::{Get, Progress};
+pub use get::{Get, HttpRequest, Progress};
 pub use platform::Platform;
 pub use policy::{Origin, Refused};
 #[doc(hidden)]
@@ -72,7 +72,7 @@ pub use policy::{Policy, is_announce_like};
 pub use respond::respond;
 pub use url::Host;
 
-use crate::op::OpErrorKind;
+use crate::outcome::OpErrorKind;
 
 /// Longest head of an answer, interim answers included, and longest trailer section, in bytes.
 pub const MAX_HEAD: usize = 16 * 1024;

@@ -9,7 +9,7 @@ use super::{
     body::{Body, Chunked, too_large},
     coding::Coding,
 };
-use crate::{op::OpErrorKind, wire::tracker::printable};
+use crate::{outcome::OpErrorKind, wire::tracker::printable};
 
 /// How an answer begins, whatever the case of its letters; what begins otherwise is not waited for.
 /// The second is what some streaming servers say for `HTTP/1.0`.

@@ -9,13 +9,13 @@ use alloc::{
 use core::{net::IpAddr, time::Duration};
 
 use super::{
-    Get, Host, MAX_CHUNK_LINE, MAX_HEAD, MAX_HEADERS, Origin, Platform, Progress,
+    Get, Host, HttpRequest, MAX_CHUNK_LINE, MAX_HEAD, MAX_HEADERS, Origin, Platform, Progress,
     request::{self, BadRequest},
     respond,
 };
 use crate::{
     net::Family,
-    op::{CloseReason, HttpRequest, OpErrorKind, Outcome},
+    outcome::{CloseReason, OpErrorKind, Outcome},
     time::Instant,
 };
 

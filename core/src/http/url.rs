@@ -10,7 +10,7 @@ use data_encoding::BASE64;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use super::{Fault, MAX_URL, Platform};
-use crate::{op::OpErrorKind, wire::tracker::printable};
+use crate::{outcome::OpErrorKind, wire::tracker::printable};
 
 /// Port of `http`, or with `tls` of `https` (RFC 9110 §4.2).
 const fn default_port(tls: bool) -> u16 {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dunlin_core::{OpId, Outcome, op::HttpRequest};
+use dunlin_core::{OpId, Outcome, http::HttpRequest};
 use dunlin_std::{
     driver,
     net::http::shown,

@@ -14,8 +14,8 @@ use std::{
 
 use dunlin_core::{
     Instant,
-    http::{Get, Progress},
-    op::{HttpRequest, OpErrorKind, Outcome},
+    http::{Get, HttpRequest, Progress},
+    op::{OpErrorKind, Outcome},
 };
 use dunlin_std::{
     net::http::{self, Answer, Failure, PLATFORM},

@@ -1,6 +1,6 @@
 //! How a driver makes HTTP requests, as the rest of the kit sees it.
 
-use dunlin_core::{OpId, Outcome, op::HttpRequest};
+use dunlin_core::{OpId, Outcome, http::HttpRequest};
 
 /// An HTTP client that a driver runs in its own way.
 pub trait Requests {

@@ -7,8 +7,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use dunlin_core::{
     OpErrorKind, Outcome,
-    http::{Get, Host, Platform},
-    op::HttpRequest,
+    http::{Get, Host, HttpRequest, Platform},
 };
 use rustls::pki_types::ServerName;
 

@@ -9,9 +9,8 @@ use std::{
 
 use dunlin_core::{
     OpErrorKind,
-    http::{MAX_REDIRECTS, Origin},
+    http::{HttpRequest, MAX_REDIRECTS, Origin},
     net::Family,
-    op::HttpRequest,
 };
 
 use crate::net::{

@@ -9,7 +9,8 @@ use std::{
 
 use dunlin_core::{
     OpId,
-    op::{HttpRequest, OpErrorKind, Outcome},
+    http::HttpRequest,
+    op::{OpErrorKind, Outcome},
 };
 use dunlin_std::driver;
 use tokio::task::{AbortHandle, JoinSet};

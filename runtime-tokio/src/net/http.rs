@@ -11,8 +11,8 @@ use std::{
 
 use dunlin_core::{
     Instant,
-    http::{Get, Host, Progress},
-    op::{HttpRequest, OpErrorKind, Outcome},
+    http::{Get, Host, HttpRequest, Progress},
+    op::{OpErrorKind, Outcome},
 };
 use dunlin_std::{
     net::http::{self, Answer, Failure, MAX_ADDRESSES, PATIENCE, PLATFORM},

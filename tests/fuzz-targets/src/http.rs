@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use dunlin_core::http::HttpRequest;
 use dunlin_core::http::{Get, Origin, Progress, request};
-use dunlin_core::op::HttpRequest;
 use dunlin_core::{Instant, Outcome};
 
 const NOW: Instant = Instant::ORIGIN;

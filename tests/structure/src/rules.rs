@@ -60,16 +60,16 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     (
         "values",
         &[
-            "bitfield", "block", "hash", "id", "machine", "net", "op", "rate", "scope", "sync",
-            "time",
+            "bitfield", "block", "hash", "id", "machine", "net", "outcome", "rate", "scope",
+            "sync", "time",
         ],
     ),
     ("wire", &["wire"]),
     (
         "machines",
         &[
-            "dht", "http", "lsd", "metainfo", "nat", "peer", "throttle", "torrent", "tracker",
-            "utp",
+            "dht", "http", "lsd", "metainfo", "nat", "op", "peer", "throttle", "torrent",
+            "tracker", "utp",
         ],
     ),
     // Made of the configurations of the machines.

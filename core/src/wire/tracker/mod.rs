@@ -17,7 +17,7 @@ use core::{
 
 use crate::{
     id::{InfoHash, PeerId},
-    op::{OpError, OpErrorKind},
+    outcome::{OpError, OpErrorKind},
 };
 
 pub use peers::{compact_v4, compact_v6, dialable};

@@ -3,9 +3,8 @@
 use std::{fs::File, io::Read, path::Path, time::Duration};
 
 use dunlin_core::{
-    http::Origin,
+    http::{HttpRequest, Origin},
     metainfo::{self, MAX_TORRENT_LEN},
-    op::HttpRequest,
 };
 
 use crate::{

@@ -13,6 +13,7 @@ use common::{World, add, torrent};
 use dunlin_core::engine::{AddTorrent, Check, Event, FilePriority, Scope, Source};
 use dunlin_core::metainfo::Info;
 use dunlin_core::{Config, EncryptionPolicy, OpErrorKind, TorrentId};
+use quickcheck::{Arbitrary, Gen};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -53,50 +54,233 @@ fn config(rng: &mut ChaCha8Rng) -> Config {
     }
 }
 
+/// A case: a swarm, and the trouble it gets into. The same seed always makes the same one.
+#[derive(Clone, Debug)]
+struct Case {
+    seed: u64,
+    len: usize,
+    piece_len: u32,
+    members: Vec<Member>,
+    /// One more node, whose data is bad, and which does not know.
+    liar: bool,
+    steps: Vec<Step>,
+}
+
+/// A node of the swarm. The first has everything.
+#[derive(Clone, Debug)]
 struct Member {
+    config: Config,
+    disk_delay: Duration,
+    /// It knows nothing but the info-hash.
+    magnet: bool,
+}
+
+/// After some time, something happens to a member (modulo their number). A member whose torrent is gone is started anew
+/// instead.
+#[derive(Clone, Debug)]
+struct Step {
+    after: Duration,
+    member: usize,
+    trouble: Trouble,
+}
+
+#[derive(Clone, Debug)]
+enum Trouble {
+    Pause,
+    Resume,
+    CutStreams,
+    DiskFull,
+    DiskWorks,
+    Recheck,
+    LimitTorrent(Option<u64>),
+    LimitAll(Option<u64>),
+    SetPriority(FilePriority),
+    Stream { sequential: bool, piece: u32 },
+    Remove,
+    Shutdown,
+    Restart,
+    SaveAll,
+}
+
+impl Trouble {
+    fn draw(rng: &mut ChaCha8Rng) -> Self {
+        let n = below(rng, 1_000_000);
+        match below(rng, 16) {
+            0 | 1 => Self::Pause,
+            2 | 3 => Self::Resume,
+            4 => Self::CutStreams,
+            5 => Self::DiskFull,
+            6 => Self::DiskWorks,
+            7 => Self::Recheck,
+            8 => Self::LimitTorrent(pick(rng, &[None, Some(0), Some(50_000)])),
+            9 => Self::LimitAll(pick(rng, &[None, Some(0), Some(50_000)])),
+            10 => Self::SetPriority(pick(rng, &[FilePriority::Skip, FilePriority::High])),
+            11 => Self::Stream {
+                sequential: n.is_multiple_of(2),
+                piece: n % 7,
+            },
+            12 => Self::Remove,
+            13 => Self::Shutdown,
+            14 => Self::Restart,
+            _ => Self::SaveAll,
+        }
+    }
+}
+
+impl Case {
+    fn new(seed: u64) -> Self {
+        let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+        let len = 1 + below(rng, 700_000) as usize;
+        let piece_len = pick(rng, &[16 << 10, 32 << 10, 64 << 10]);
+        let members: Vec<Member> = (0..2 + below(rng, 4))
+            .map(|n| Member {
+                config: config(rng),
+                disk_delay: Duration::from_millis(pick(rng, &[0, 1, 30, 300])),
+                magnet: n > 0 && below(rng, 3) == 0,
+            })
+            .collect();
+        let liar = below(rng, 4) == 0;
+        let mut has_torrent = vec![true; members.len()];
+        let steps = (0..below(rng, 25))
+            .map(|_| {
+                let ms = pick(rng, &[0, 1, 7, 50, 300, 3000, 40_000]);
+                let after = Duration::from_millis(u64::from(below(rng, ms + 1)));
+                let member = below(rng, members.len() as u32) as usize;
+                let trouble = match has_torrent[member] {
+                    true => Trouble::draw(rng),
+                    false => Trouble::Restart,
+                };
+                has_torrent[member] = !matches!(trouble, Trouble::Remove | Trouble::Shutdown);
+                Step {
+                    after,
+                    member,
+                    trouble,
+                }
+            })
+            .collect();
+        Self {
+            seed,
+            len,
+            piece_len,
+            members,
+            liar,
+            steps,
+        }
+    }
+
+    /// Whether all ends well, or what does not.
+    fn run(&self) -> Result<(), String> {
+        let end = std::panic::catch_unwind(|| Run::new(self).run(&self.steps));
+        end.unwrap_or_else(|_| Err("it panics".into()))
+    }
+
+    /// The simplest case that shrinking this one leads to and that still fails.
+    fn shrunk(mut self) -> Self {
+        // Bounds the time: a case takes up to some seconds.
+        let mut tries = 500;
+        while let Some(simpler) = self.shrink().take(tries).find(|case| {
+            tries -= 1;
+            case.run().is_err()
+        }) {
+            self = simpler;
+        }
+        self
+    }
+}
+
+impl Arbitrary for Case {
+    fn arbitrary(g: &mut Gen) -> Self {
+        Self::new(u64::arbitrary(g))
+    }
+
+    fn shrink(&self) -> Box<dyn Iterator<Item = Self>> {
+        let this = self.clone();
+        let with = move |change: &dyn Fn(&mut Self)| {
+            let mut case = this.clone();
+            change(&mut case);
+            case
+        };
+        let mut simpler: Vec<Self> = Vec::new();
+        // Half of the steps, then all but one of them.
+        let (n, half) = (self.steps.len(), self.steps.len() / 2);
+        if n > 1 {
+            simpler.push(with(&|case| case.steps.truncate(half)));
+            simpler.push(with(&|case| drop(case.steps.drain(..half))));
+        }
+        for i in 0..n {
+            simpler.push(with(&|case| {
+                case.steps.remove(i);
+            }));
+        }
+        if self.liar {
+            simpler.push(with(&|case| case.liar = false));
+        }
+        if self.members.len() > 2 {
+            simpler.push(with(&|case| drop(case.members.pop())));
+        }
+        for i in 0..self.members.len() {
+            let member = &self.members[i];
+            if member.config != Config::default() {
+                simpler.push(with(&|case| case.members[i].config = Config::default()));
+            }
+            if member.magnet {
+                simpler.push(with(&|case| case.members[i].magnet = false));
+            }
+            if !member.disk_delay.is_zero() {
+                simpler.push(with(&|case| case.members[i].disk_delay = Duration::ZERO));
+            }
+        }
+        if self.len > 1 {
+            simpler.push(with(&|case| case.len = case.len.div_ceil(2)));
+        }
+        for i in 0..n {
+            if !self.steps[i].after.is_zero() {
+                simpler.push(with(&|case| case.steps[i].after = Duration::ZERO));
+                simpler.push(with(&|case| case.steps[i].after /= 2));
+            }
+        }
+        Box::new(simpler.into_iter())
+    }
+}
+
+/// A case under way.
+struct Run {
+    w: World,
+    info: Arc<Info>,
+    data: Vec<u8>,
+    members: Vec<Running>,
+}
+
+struct Running {
     node: usize,
     config: Config,
     id: Option<TorrentId>,
     magnet: bool,
 }
 
-struct Trouble {
-    w: World,
-    rng: ChaCha8Rng,
-    info: Arc<Info>,
-    data: Vec<u8>,
-    members: Vec<Member>,
-}
-
-impl Trouble {
-    fn new(seed: u64) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let len = 1 + below(&mut rng, 700_000) as usize;
-        let (info, data) = torrent(len, pick(&mut rng, &[16 << 10, 32 << 10, 64 << 10]));
+impl Run {
+    fn new(case: &Case) -> Self {
+        let (info, data) = torrent(case.len, case.piece_len);
         let mut this = Self {
-            w: World::new(seed),
-            rng,
+            w: World::new(case.seed),
             info,
             data,
             members: Vec::new(),
         };
-        for n in 0..2 + below(&mut this.rng, 4) as usize {
-            let config = config(&mut this.rng);
-            let node = this.w.node(config.clone());
-            this.w.nodes[node].disk_delay =
-                Duration::from_millis(pick(&mut this.rng, &[0, 1, 30, 300]));
+        for (n, member) in case.members.iter().enumerate() {
+            let node = this.w.node(member.config.clone());
+            this.w.nodes[node].disk_delay = member.disk_delay;
             if n == 0 {
                 this.w.put(node, &this.info, this.data.clone());
             }
-            let magnet = n > 0 && below(&mut this.rng, 3) == 0;
-            this.members.push(Member {
+            this.members.push(Running {
                 node,
-                config,
+                config: member.config.clone(),
                 id: None,
-                magnet,
+                magnet: member.magnet,
             });
         }
-        if below(&mut this.rng, 4) == 0 {
+        if case.liar {
             this.add_liar();
         }
         for m in 0..this.members.len() {
@@ -144,53 +328,49 @@ impl Trouble {
         self.add(m);
     }
 
-    fn disturb(&mut self) {
-        let m = below(&mut self.rng, self.members.len() as u32) as usize;
+    fn disturb(&mut self, step: &Step) {
+        let m = step.member % self.members.len();
         let (node, Some(id)) = (self.members[m].node, self.members[m].id) else {
             return self.restart(m);
         };
-        let n = below(&mut self.rng, 1_000_000);
         let now = self.w.now;
         let engine = &mut self.w.nodes[node].engine;
-        match below(&mut self.rng, 16) {
-            0 | 1 => {
+        match step.trouble {
+            Trouble::Pause => {
                 engine.pause(now, id);
             }
-            2 | 3 => {
+            Trouble::Resume => {
                 engine.resume(now, id);
             }
-            4 => self.w.cut(node),
-            5 => self.w.nodes[node].disk_error = Some(OpErrorKind::NoSpace),
-            6 => self.w.nodes[node].disk_error = None,
-            7 => {
+            Trouble::CutStreams => self.w.cut(node),
+            Trouble::DiskFull => self.w.nodes[node].disk_error = Some(OpErrorKind::NoSpace),
+            Trouble::DiskWorks => self.w.nodes[node].disk_error = None,
+            Trouble::Recheck => {
                 engine.recheck(now, id);
             }
-            8 => {
-                let limit = pick(&mut self.rng, &[None, Some(0), Some(50_000)]);
+            Trouble::LimitTorrent(limit) => {
                 engine.set_limits(now, Scope::Torrent(id), limit, limit);
             }
-            9 => {
-                let limit = pick(&mut self.rng, &[None, Some(0), Some(50_000)]);
+            Trouble::LimitAll(limit) => {
                 engine.set_limits(now, Scope::Global, limit, limit);
             }
-            10 => {
-                let p = pick(&mut self.rng, &[FilePriority::Skip, FilePriority::High]);
-                engine.set_priorities(now, id, &[p]);
+            Trouble::SetPriority(priority) => {
+                engine.set_priorities(now, id, &[priority]);
             }
-            11 => {
-                engine.set_sequential(now, id, n.is_multiple_of(2));
-                engine.set_deadline(now, id, n % 7, Some(now + Duration::from_secs(1)));
+            Trouble::Stream { sequential, piece } => {
+                engine.set_sequential(now, id, sequential);
+                engine.set_deadline(now, id, piece, Some(now + Duration::from_secs(1)));
             }
-            12 => {
+            Trouble::Remove => {
                 engine.remove(now, id, false);
                 self.members[m].id = None;
             }
-            13 => {
+            Trouble::Shutdown => {
                 engine.shutdown(now);
                 self.members[m].id = None;
             }
-            14 => self.restart(m),
-            _ => engine.save_all(now),
+            Trouble::Restart => self.restart(m),
+            Trouble::SaveAll => engine.save_all(now),
         }
     }
 
@@ -220,13 +400,11 @@ impl Trouble {
         Ok(())
     }
 
-    fn run(&mut self) -> Result<(), String> {
-        for _ in 0..below(&mut self.rng, 25) {
-            let ms = pick(&mut self.rng, &[0, 1, 7, 50, 300, 3000, 40_000]);
-            let time = Duration::from_millis(u64::from(below(&mut self.rng, ms + 1)));
-            self.w.run(time);
+    fn run(&mut self, steps: &[Step]) -> Result<(), String> {
+        for step in steps {
+            self.w.run(step.after);
             self.audit()?;
-            self.disturb();
+            self.disturb(step);
             self.audit()?;
         }
         self.calm();
@@ -299,23 +477,25 @@ impl Trouble {
 #[test]
 fn every_swarm_ends_well_once_the_trouble_ends() {
     let number = |name| std::env::var(name).ok().and_then(|s| s.parse().ok());
-    // One case, with its words; or many, for a long run.
-    if let Some(seed) = number("CHAOS_SEED") {
-        Trouble::new(seed).run().unwrap();
-        return;
+    let (first, cases, found) = match number("CHAOS_SEED") {
+        // One case; or many, for a long run.
+        Some(seed) => (seed, 1, &[][..]),
+        None => (
+            number("CHAOS_FIRST").unwrap_or(0),
+            number("CHAOS_CASES").unwrap_or(30),
+            &FOUND[..],
+        ),
+    };
+    let seeds = (first..first + cases).chain(found.iter().copied());
+    let bad: Vec<u64> = seeds
+        .filter(|seed| Case::new(*seed).run().is_err())
+        .collect();
+    if let Some(seed) = bad.first() {
+        let case = Case::new(*seed).shrunk();
+        let why = case.run().unwrap_err();
+        panic!(
+            "{} of {cases} failed, seeds {bad:?}; the first one, shrunk: {case:#?}\n{why}",
+            bad.len()
+        );
     }
-    let first = number("CHAOS_FIRST").unwrap_or(0);
-    let cases = number("CHAOS_CASES").unwrap_or(30);
-    let mut bad = Vec::new();
-    for seed in (first..first + cases).chain(FOUND) {
-        let end = std::panic::catch_unwind(|| Trouble::new(seed).run());
-        if !matches!(end, Ok(Ok(()))) {
-            bad.push(seed);
-        }
-    }
-    assert!(
-        bad.is_empty(),
-        "{} of {cases} failed, seeds {bad:?}",
-        bad.len()
-    );
 }

@@ -2,21 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
 
+mod calls;
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use calls::Step;
 use common::commands::Commands;
 use common::{World, add, torrent};
-use dunlin_core::dht::{DhtConfig, Goal};
-use dunlin_core::engine::{
-    Command, Engine, Event, FilePriority, ReadBufs, Scope, Source, WriteBufs,
-};
-use dunlin_core::{
-    Caps, CloseReason, Config, ConnId, DhtMode, Instant, Op, OpErrorKind, OpId, Outcome, RecvMeta,
-    SocketId,
-};
+use dunlin_core::dht::DhtConfig;
+use dunlin_core::engine::{Engine, Event, ReadBufs, Source};
+use dunlin_core::{Caps, CloseReason, Config, DhtMode, Instant, Op, OpErrorKind, Outcome};
 use quickcheck::{Gen, QuickCheck, TestResult};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -65,145 +63,6 @@ fn law_1_every_op_gets_one_outcome_and_blocks_come_home() {
     }
 }
 
-/// Commands and driver calls in an arbitrary order, with stale ids among them.
-fn arbitrary_calls(engine: &mut Engine, mut now: Instant, calls: &[(u8, u32)]) {
-    let (info, _) = torrent(100_000, 32 << 10);
-    let mut torrents = Vec::new();
-    let mut conns = vec![ConnId {
-        index: 7,
-        generation: 3,
-    }];
-    let mut ops = vec![OpId(999)];
-    let mut buf = [0; 2048];
-    for &(what, n) in calls {
-        now += Duration::from_millis(u64::from(n % 5000));
-        let conn = conns[n as usize % conns.len()];
-        let id = torrents.get(n as usize % torrents.len().max(1)).copied();
-        match (what % 28, id) {
-            (0, _) => torrents.extend(engine.add(now, add(Source::Info(info.clone())))),
-            (1, _) => torrents.extend(engine.add(
-                now,
-                add(Source::Hash {
-                    info_hash: dunlin_core::InfoHash([n as u8; 20]),
-                    name: None,
-                }),
-            )),
-            (2, Some(id)) => {
-                let _ = engine.pause(now, id);
-            }
-            (3, Some(id)) => {
-                let _ = engine.resume(now, id);
-            }
-            (4, Some(id)) => {
-                let _ = engine.remove(now, id, n.is_multiple_of(2));
-            }
-            (5, Some(id)) => {
-                let _ = engine.recheck(now, id);
-            }
-            (6, Some(id)) => {
-                let _ = engine.set_priorities(now, id, &[FilePriority::Skip]);
-            }
-            (7, Some(id)) => {
-                let _ = engine.add_peers(now, id, &["10.9.9.9:99".parse().unwrap()]);
-            }
-            (8, Some(id)) => {
-                let _ = engine.set_limits(now, Scope::Torrent(id), Some(u64::from(n)), None);
-            }
-            (9, _) => conns.extend(engine.accept(now, "10.8.8.8:88".parse().unwrap())),
-            (10, _) => engine.handle_connected(now, conn),
-            (11, _) => engine.handle_closed(now, conn, CloseReason::Reset),
-            (12, _) => {
-                let mut bufs = ReadBufs::new();
-                engine.read_bufs(now, conn, &mut bufs);
-                let len = bufs.first_mut().map_or(0, |b| {
-                    b.fill(n as u8);
-                    b.len()
-                });
-                drop(bufs);
-                engine.handle_read(now, conn, len);
-            }
-            (13, _) => engine.handle_read(now, conn, n as usize % 100),
-            (14, _) => {
-                let mut bufs = WriteBufs::new();
-                engine.write_bufs(now, conn, &mut bufs);
-                let len = bufs.first().map_or(0, |b| b.len());
-                drop(bufs);
-                engine.handle_written(now, conn, len);
-            }
-            (15, _) => {
-                let op = ops[n as usize % ops.len()];
-                let outcome = match n % 6 {
-                    0 => Outcome::Opened(vec![None]),
-                    1 => Outcome::Done,
-                    2 => Outcome::Resolved(vec!["10.1.1.1".parse().unwrap()]),
-                    3 => Outcome::Flushed(vec![None]),
-                    4 => Outcome::Bound("10.0.0.1:6881".parse().unwrap()),
-                    _ => Outcome::failed(OpErrorKind::Io, "broken"),
-                };
-                engine.handle_op(now, op, outcome);
-            }
-            (16, _) => {
-                while let Some(op) = engine.poll_op() {
-                    if let dunlin_core::Op::TcpConnect { conn, .. } = op {
-                        conns.push(conn);
-                    }
-                    ops.extend(op.id());
-                }
-            }
-            (17, _) => while engine.poll_interest().is_some() {},
-            (18, _) => while engine.poll_event().is_some() {},
-            (19, _) => while engine.poll_transmit(now, 1, &mut buf).is_some() {},
-            (20, _) => {
-                let meta = RecvMeta {
-                    socket: [SocketId::V4, SocketId::DHT_V4][n as usize % 2],
-                    from: "10.7.7.7:77".parse().unwrap(),
-                    local: None,
-                    ecn: dunlin_core::Ecn::NotEct,
-                };
-                let mut ping = *b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe";
-                match n % 3 {
-                    0 => engine.handle_udp(now, &meta, &mut ping),
-                    1 => engine.handle_udp(now, &meta, &mut ping[..n as usize % 56]),
-                    _ => engine.handle_udp(now, &meta, &mut buf[..n as usize % 1500]),
-                }
-            }
-            (21, _) => engine.handle_timeout(now),
-            (22, _) if n.is_multiple_of(40) => engine.shutdown(now),
-            (23, _) => {
-                let modes = [DhtMode::On, DhtMode::Auto, DhtMode::On, DhtMode::Off];
-                let last = n.is_multiple_of(50).then_some(DhtMode::Disable);
-                engine.set_dht(now, last.unwrap_or(modes[n as usize % 4]));
-            }
-            (24, _) => {
-                engine.set_dht_port(now, [None, Some(6881), Some(7000), Some(0)][n as usize % 4]);
-                let _ = engine.set_dht_limit(now, "dht", Some(u64::from(n % 300)));
-            }
-            (25, _) => {
-                let node = ["10.4.4.4", "node.example:7", "10.4.4.4:99999", "x:y"];
-                let _ = engine.dht_add_node(now, node[n as usize % 4]);
-                let _ = engine.dht_ping(now, "10.4.4.4:4".parse().unwrap());
-            }
-            (26, _) => {
-                let goal = Goal::Nodes(dunlin_core::NodeId([n as u8; 20]));
-                if let Ok(lookup) = engine.dht_search(now, goal)
-                    && n.is_multiple_of(3)
-                {
-                    engine.done(now, Command::CancelSearch(lookup));
-                }
-            }
-            (27, Some(id)) => {
-                let trackers = engine.torrent(id).map(|t| t.trackers()).unwrap_or_default();
-                let last = trackers.last().map(|t| t.id);
-                if let Some(tracker) = last {
-                    engine.set_tracker_enabled(now, id, tracker, n.is_multiple_of(2));
-                }
-                engine.reannounce(now, id);
-            }
-            _ => engine.save_all(now),
-        }
-    }
-}
-
 /// A DHT where private addresses count.
 fn with_dht() -> Config {
     Config {
@@ -224,22 +83,22 @@ fn engine(seed: u64, config: Config) -> Engine {
 
 #[test]
 fn law_2_any_call_order_is_legal() {
-    fn survives(seed: u64, calls: Vec<(u8, u32)>) -> bool {
+    fn survives(seed: u64, steps: Vec<Step>) -> bool {
         let mut e = engine(seed, with_dht());
-        arbitrary_calls(&mut e, Instant::from_micros(5), &calls);
+        calls::make(&mut e, Instant::from_micros(5), &steps);
         true
     }
     QuickCheck::new()
         .rng(Gen::new(300))
         .tests(300)
-        .quickcheck(survives as fn(u64, Vec<(u8, u32)>) -> bool);
+        .quickcheck(survives as fn(u64, Vec<Step>) -> bool);
 }
 
 #[test]
 fn law_3_a_handled_timeout_never_spins() {
-    fn no_spin(seed: u64, calls: Vec<(u8, u32)>) -> TestResult {
+    fn no_spin(seed: u64, steps: Vec<Step>) -> TestResult {
         let mut e = engine(seed, with_dht());
-        arbitrary_calls(&mut e, Instant::from_micros(5), &calls);
+        calls::make(&mut e, Instant::from_micros(5), &steps);
         for _ in 0..50 {
             let Some(at) = e.poll_timeout() else {
                 return TestResult::passed();
@@ -254,10 +113,9 @@ fn law_3_a_handled_timeout_never_spins() {
     QuickCheck::new()
         .rng(Gen::new(200))
         .tests(300)
-        .quickcheck(no_spin as fn(u64, Vec<(u8, u32)>) -> TestResult);
+        .quickcheck(no_spin as fn(u64, Vec<Step>) -> TestResult);
 }
 
-/// Counted, not timed: an idle engine with many torrents touches none of them.
 #[test]
 fn law_3_who_waits_for_blocks_does_not_keep_the_driver_polling() {
     let (info, data) = common::torrent(4_000_000, 64 << 10);
@@ -284,6 +142,7 @@ fn law_3_who_waits_for_blocks_does_not_keep_the_driver_polling() {
     assert!(waited, "blocks were never short");
 }
 
+/// Counted, not timed: an idle engine with many torrents touches none of them.
 #[test]
 fn law_4_an_idle_engine_wakes_seldom_and_for_one_thing() {
     let mut e = engine(4, Config::default());

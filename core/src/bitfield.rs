@@ -8,10 +8,9 @@ const CHANGES: u32 = 512;
 
 /// A fixed-size set of piece indices that knows how many it holds.
 ///
-/// It is stored as its difference from the empty or the full set, so that
-/// [`fill`](Bitfield::fill) and [`empty`](Bitfield::empty) cost what was changed since the last
-/// of them, not what the set could hold. A full or empty set that was never changed has no
-/// storage.
+/// It is stored as its difference from the empty or the full set, so that filling and emptying it
+/// costs what was changed since the last time, not what the set could hold. A full or empty set
+/// that was never changed has no storage.
 #[derive(Clone, Debug)]
 pub struct Bitfield {
     /// The indices that differ from the base, high bit first; no bytes if none ever did. Spare
@@ -226,12 +225,12 @@ impl Bitfield {
     }
 
     /// Adds every index. Returns how many bytes that touched.
-    pub fn fill(&mut self) -> usize {
+    pub(crate) fn fill(&mut self) -> usize {
         self.rebase(true)
     }
 
     /// Removes every index. Returns how many bytes that touched.
-    pub fn empty(&mut self) -> usize {
+    pub(crate) fn empty(&mut self) -> usize {
         self.rebase(false)
     }
 

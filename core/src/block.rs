@@ -112,13 +112,8 @@ impl BlockPool {
 
     /// Most blocks that may be on loan at once.
     #[must_use]
-    pub const fn cap(&self) -> usize {
+    pub(crate) const fn cap(&self) -> usize {
         self.cap
-    }
-
-    /// Frees idle memory beyond `keep` blocks.
-    pub fn trim(&mut self, keep: usize) {
-        self.free.truncate(keep);
     }
 }
 

@@ -12,15 +12,15 @@ extern crate alloc;
 
 // What is hidden from the documentation is for the other crates of this workspace, its tests and its benchmarks: it changes
 // without notice. core/public-items.txt lists what is not.
-pub mod bitfield;
-pub mod block;
-pub mod config;
+mod bitfield;
+mod block;
+mod config;
 pub mod dht;
 pub mod engine;
 pub mod hash;
 pub mod http;
-pub mod id;
-pub mod machine;
+mod id;
+mod machine;
 pub mod metainfo;
 pub mod net;
 pub mod op;
@@ -31,7 +31,7 @@ pub mod rate;
 pub mod scope;
 pub mod sync;
 pub mod throttle;
-pub mod time;
+mod time;
 #[doc(hidden)]
 pub mod torrent;
 pub mod tracker;

@@ -76,7 +76,7 @@ pub struct FileStat {
 impl FileStat {
     /// Whether both may be the same file, whatever was written to it meanwhile.
     #[must_use]
-    pub fn is_same_file(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_file(&self, other: &Self) -> bool {
         self.id == other.id || self.id.is_none() || other.id.is_none()
     }
 

@@ -33,7 +33,7 @@ impl Scope {
     /// What the name alone says, where somebody else looks it up, such as a proxy: `Global` unless
     /// it is a name that only a machine or a network gives itself.
     #[must_use]
-    pub fn of_name(name: &str) -> Self {
+    pub(crate) fn of_name(name: &str) -> Self {
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         if let Ok(ip) = bare.parse() {
             return Self::of(ip);
@@ -63,7 +63,7 @@ impl Scope {
 
     /// Whether an address of this scope belongs to this machine or its own network.
     #[must_use]
-    pub const fn is_local(self) -> bool {
+    pub(crate) const fn is_local(self) -> bool {
         !matches!(self, Self::Global)
     }
 }

@@ -10,9 +10,8 @@ use std::time::Duration;
 use common::bench::Bench;
 use common::torrent;
 use dunlin_core::engine::Source;
-use dunlin_core::machine::Cx;
 use dunlin_core::wire::mse::{KEY_LEN, PrivateKey};
-use dunlin_core::{CloseReason, Config, EncryptionPolicy};
+use dunlin_core::{CloseReason, Config, Cx, EncryptionPolicy};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 

@@ -9,7 +9,7 @@ use std::{
 
 use dunlin_core::{
     Cx, Instant, Machine, NodeId, OpId, Outcome,
-    dht::{Dht, DhtEvent, Full, Goal, Saved, Service, ServiceEvent, service::Wanted},
+    dht::{Dht, DhtEvent, Full, Goal, Saved, Service, ServiceEvent, Wanted},
     metainfo::HostPort,
 };
 use mio::Waker;

@@ -21,10 +21,12 @@ use crate::wire::bencode::{self, Dict, Limits};
 use crate::wire::tracker::dialable;
 
 /// The longest file that is read, in bytes. Our choice: about 15 000 nodes.
-pub const MAX_LEN: usize = 1 << 20;
+pub(crate) const MAX_LEN: usize = 1 << 20;
 /// The most nodes of each family that are read. Our choice: more than any table holds.
+#[doc(hidden)]
 pub const MAX_NODES: usize = 4096;
 /// Most contacts that are read (S15).
+#[doc(hidden)]
 pub const MAX_CONTACTS: usize = 64;
 
 /// Limits of the parser: a node takes a key, a dictionary and three pairs.
@@ -37,7 +39,7 @@ const LIMITS: Limits = Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CacheError {
-    /// Longer than [`MAX_LEN`].
+    /// Longer than 1 MiB.
     TooLong,
     /// The file is not one bencoded dictionary: it is cut off, or was never a cache.
     Bencode(bencode::Error),

@@ -39,7 +39,7 @@ pub enum Refusal {
 impl Refusal {
     /// The code of the error message (BEP 5, 44).
     #[must_use]
-    pub const fn code(self) -> u32 {
+    pub(crate) const fn code(self) -> u32 {
         match self {
             Self::Malformed => 203,
             Self::TooBig => 205,
@@ -95,7 +95,7 @@ pub fn mutable_target(key: &[u8; 32], salt: &[u8]) -> NodeId {
 ///
 /// # Errors
 /// What is wrong with it. The signature is verified last, because that is the most expensive check.
-pub fn check(item: &Item<'_>) -> Result<NodeId, Refusal> {
+pub(crate) fn check(item: &Item<'_>) -> Result<NodeId, Refusal> {
     let value = item
         .v
         .filter(|_| !item.malformed)
@@ -128,7 +128,7 @@ pub fn check(item: &Item<'_>) -> Result<NodeId, Refusal> {
 ///
 /// # Errors
 /// [`Refusal::CasMismatch`] or [`Refusal::Old`].
-pub fn check_update(
+pub(crate) fn check_update(
     (kept_seq, kept_value): (i64, &[u8]),
     (seq, value): (i64, &[u8]),
     cas: Option<i64>,

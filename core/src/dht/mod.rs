@@ -16,24 +16,24 @@
 #[doc(hidden)]
 pub mod budget;
 pub mod cache;
-pub mod config;
+mod config;
 #[doc(hidden)]
 pub mod estimate;
-pub mod event;
+mod event;
 #[doc(hidden)]
 pub mod guard;
 pub mod item;
 #[doc(hidden)]
 pub mod lookup;
-pub mod mode;
-pub mod node;
-pub mod node_name;
+mod mode;
+mod node;
+mod node_name;
 #[doc(hidden)]
 pub mod rtt;
-pub mod saved;
+mod saved;
 #[doc(hidden)]
 pub mod secure_id;
-pub mod service;
+mod service;
 #[doc(hidden)]
 pub mod store;
 #[doc(hidden)]
@@ -52,7 +52,7 @@ pub use mode::{DhtMode, InvalidArgument};
 pub use node::{Dht, Full};
 pub use node_name::{DEFAULT_PORT, NodeNameError, parse_node};
 pub use saved::Saved;
-pub use service::{Service, ServiceConfig, ServiceEvent};
+pub use service::{Service, ServiceConfig, ServiceEvent, Wanted};
 
 use crate::NodeId;
 use core::net::{IpAddr, SocketAddr};
@@ -69,7 +69,7 @@ pub struct Contact {
 impl Contact {
     /// Reads the compact form (BEP 5, BEP 32): 26 or 38 bytes. `None` for another length.
     #[must_use]
-    pub fn from_compact(node: &[u8]) -> Option<Self> {
+    pub(crate) fn from_compact(node: &[u8]) -> Option<Self> {
         let (id, rest) = node.split_first_chunk::<20>()?;
         let (ip, port) = rest.split_last_chunk::<2>()?;
         let ip = match ip.len() {

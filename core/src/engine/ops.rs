@@ -9,7 +9,7 @@ use alloc::{
 
 use super::member_id::MemberId;
 use super::queries::Queries;
-use crate::dht::service::Wanted;
+use crate::dht::Wanted;
 use crate::op::{Claim, SocketKind};
 use crate::tracker::QueryKey;
 use crate::wire::tracker::{TrackerUrl, parse_url};

@@ -77,13 +77,13 @@ use crate::outcome::OpErrorKind;
 /// Longest head of an answer, interim answers included, and longest trailer section, in bytes.
 pub const MAX_HEAD: usize = 16 * 1024;
 /// Header fields the head of a request may have.
-pub const MAX_HEADERS: usize = 64;
+pub(crate) const MAX_HEADERS: usize = 64;
 /// Redirects that are followed.
 pub const MAX_REDIRECTS: u8 = 5;
 /// Longest URL, as it was given or in a `Location`, in bytes.
-pub const MAX_URL: usize = 8 * 1024;
+pub(crate) const MAX_URL: usize = 8 * 1024;
 /// Longest chunk-size line with its extensions, in bytes (RFC 9112 §7.1.1).
-pub const MAX_CHUNK_LINE: usize = 256;
+pub(crate) const MAX_CHUNK_LINE: usize = 256;
 
 /// Why a request fails; the URL is put in front of it for the [`OpError`](crate::OpError).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ const AUTO_PIECES: u64 = 2048;
 /// The piece length for `total` bytes: the smallest power of two from 16 KiB to 16 MiB that
 /// makes at most 2048 pieces; more than 16 MiB only where there would be too many pieces to load.
 #[must_use]
-pub const fn auto_piece_len(total: u64) -> u32 {
+pub(crate) const fn auto_piece_len(total: u64) -> u32 {
     let (mut len, top) = AUTO_PIECE_LEN;
     loop {
         let pieces = total.div_ceil(len as u64);

@@ -43,7 +43,7 @@ impl Info {
 
     /// Reads the info dictionary that was fetched from peers as `expected` (BEP 9), which it must
     /// hash to.
-    pub fn from_metadata(raw: Vec<u8>, expected: InfoHash) -> Result<Self, Error> {
+    pub(crate) fn from_metadata(raw: Vec<u8>, expected: InfoHash) -> Result<Self, Error> {
         let found = InfoHash(sha1(&raw));
         if found != expected {
             return Err(Problem::WrongHash(found).at(Place::Whole, 0));
@@ -111,7 +111,7 @@ impl Info {
 
     /// The info dictionary, for keys that have no accessor here.
     #[must_use]
-    pub fn dict(&self) -> Dict<'_> {
+    pub(crate) fn dict(&self) -> Dict<'_> {
         Dict::trusted(&self.raw)
     }
 
@@ -174,14 +174,16 @@ impl Info {
         self.layout.piece_offset(index)
     }
 
-    /// See [`Layout::blocks_in`].
+    /// The number of blocks of piece `index`.
     #[must_use]
+    #[doc(hidden)]
     pub fn blocks_in(&self, index: u32) -> u32 {
         self.layout.blocks_in(index)
     }
 
-    /// See [`Layout::block`].
+    /// Block number `block` of piece `index`; `None` if there is no such block.
     #[must_use]
+    #[doc(hidden)]
     pub fn block(&self, index: u32, block: u32) -> Option<BlockRef> {
         self.layout.block(index, block)
     }

@@ -128,13 +128,13 @@ impl Layout {
 
     /// How many blocks piece `index` has.
     #[must_use]
-    pub fn blocks_in(&self, index: u32) -> u32 {
+    pub(crate) fn blocks_in(&self, index: u32) -> u32 {
         self.piece_size(index).div_ceil(BLOCK_LEN as u32)
     }
 
     /// Block number `block` of piece `index`; `None` if there is no such block.
     #[must_use]
-    pub fn block(&self, index: u32, block: u32) -> Option<BlockRef> {
+    pub(crate) fn block(&self, index: u32, block: u32) -> Option<BlockRef> {
         let begin = block.checked_mul(BLOCK_LEN as u32)?;
         let left = self
             .piece_size(index)

@@ -18,7 +18,7 @@ mod magnet;
 mod names;
 mod torrent;
 
-pub use create::{Builder, Draft, auto_piece_len};
+pub use create::{Builder, Draft};
 pub use error::{Error, Place, Problem};
 pub use info::Info;
 pub use layout::{Extent, File, FileKind, Layout};
@@ -29,18 +29,18 @@ pub use torrent::{HostPort, NotHostPort, Torrent};
 /// and a long list of files. Whoever collects metadata from peers should stop here too.
 pub const MAX_TORRENT_LEN: usize = 64 << 20;
 /// Most pieces. Their hashes take 40 MiB and a `bitfield` message 256 KiB.
-pub const MAX_PIECES: u32 = 1 << 21;
+pub(crate) const MAX_PIECES: u32 = 1 << 21;
 /// Longest piece, in bytes: offsets in a piece travel as 32 bits and stay positive when signed.
 pub const MAX_PIECE_LEN: u32 = 1 << 30;
 /// Most files; each costs some 100 bytes of memory.
-pub const MAX_FILES: usize = 1 << 19;
+pub(crate) const MAX_FILES: usize = 1 << 19;
 /// Most folders and files on one path, link targets included.
-pub const MAX_PATH_DEPTH: usize = 100;
+pub(crate) const MAX_PATH_DEPTH: usize = 100;
 /// Most path elements of all files together: in memory each is a string of its own.
-pub const MAX_PATH_ELEMENTS: usize = 1 << 21;
+pub(crate) const MAX_PATH_ELEMENTS: usize = 1 << 21;
 /// Most trackers, web seeds, DHT nodes or peers, each, that a torrent or magnet may list; more are
 /// left out.
-pub const MAX_ADDRESSES: usize = 256;
+pub(crate) const MAX_ADDRESSES: usize = 256;
 
 /// Size of a SHA-1 piece hash.
 const HASH_LEN: usize = 20;

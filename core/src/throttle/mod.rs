@@ -23,11 +23,11 @@ use core::time::Duration;
 use crate::{ConnId, Instant};
 
 /// What one turn grants at most: one block, so that turns change often even at low rates.
-pub const QUANTUM: u32 = 16 * 1024;
+pub(crate) const QUANTUM: u32 = 16 * 1024;
 /// Smallest burst: two full Ethernet frames and then some, below which streams turn to dribbles.
-pub const MIN_BURST: u64 = 4096;
+pub(crate) const MIN_BURST: u64 = 4096;
 /// Highest limit, in bytes per second; above it the arithmetic would not fit 64 bits.
-pub const MAX_RATE: u64 = 1 << 40;
+pub(crate) const MAX_RATE: u64 = 1 << 40;
 /// How long a grant is held for a waiter that does not use it.
 const HOLD: Duration = Duration::from_secs(1);
 /// All who wait for longer turns at a bucket have one within about so many seconds: a peer that is sent
@@ -41,6 +41,7 @@ const UNIT: i64 = 1_000_000;
 /// The most a node with this limit (bytes per second) passes at once: an eighth of a second's
 /// worth, at least [`MIN_BURST`]; nothing if the limit is 0.
 #[must_use]
+#[doc(hidden)]
 pub const fn burst(rate: u64) -> u64 {
     let rate = if rate < MAX_RATE { rate } else { MAX_RATE };
     let eighth = rate / 8;
@@ -253,7 +254,7 @@ impl Throttle {
 
     /// Removes a node; its id must not be used again. What was below it is then below its parent:
     /// O(nodes), if there was anything. The root stays.
-    pub fn remove(&mut self, now: Instant, node: BucketId) {
+    pub(crate) fn remove(&mut self, now: Instant, node: BucketId) {
         if node == BucketId::ROOT {
             return;
         }
@@ -306,12 +307,6 @@ impl Throttle {
         self.schedule(now, node.0, dir);
     }
 
-    /// The limit of a node itself.
-    #[must_use]
-    pub fn rate(&self, node: BucketId, dir: Direction) -> Option<u64> {
-        self.way(node.0, dir).rate
-    }
-
     /// Whether a limit of 0 on the path stops `node`: waiting does not help.
     #[must_use]
     pub(crate) fn is_stopped(&self, node: BucketId, dir: Direction) -> bool {
@@ -326,7 +321,7 @@ impl Throttle {
 
     /// The lowest limit on the path, if there is one.
     #[must_use]
-    pub fn limit(&self, node: BucketId, dir: Direction) -> Option<u64> {
+    pub(crate) fn limit(&self, node: BucketId, dir: Direction) -> Option<u64> {
         self.path(node.0)
             .filter_map(|n| self.way(n, dir).rate)
             .min()
@@ -455,7 +450,7 @@ impl Throttle {
 
     /// Gives back what is left of a grant: `node` has nothing more to pass for now. Without this
     /// a few bytes would keep a whole turn from the others until it lapses.
-    pub fn release(&mut self, now: Instant, node: BucketId, dir: Direction) {
+    pub(crate) fn release(&mut self, now: Instant, node: BucketId, dir: Direction) {
         self.revoke(now, node.0, dir);
     }
 

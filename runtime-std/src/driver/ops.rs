@@ -1,11 +1,10 @@
 //! The engine's ops, and what came of them.
 
-use dunlin_core::engine::Command;
 use std::net::SocketAddr;
 
 use dunlin_core::{
     ConnId, Instant, Op, OpErrorKind, OpId, Outcome,
-    engine::{Event, What},
+    engine::{Command, Event, What},
 };
 
 use super::{
@@ -51,7 +50,7 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
             }
             FollowUp::Peer(torrent, port) => {
                 let peers = found(port);
-                // It may be gone meanwhile.
+                // The torrent may have been removed since.
                 let _ = self
                     .engine
                     .command(now, Command::AddPeers { torrent, peers });

@@ -1,13 +1,12 @@
 //! What a driver remembers of each torrent beyond what the engine knows: its place in the session
 //! folder, and what to do when a magnet's files are known.
 
-use dunlin_core::engine::Command;
 use std::{collections::BTreeMap, sync::Arc};
 
 use dunlin_core::{
     InfoHash, Instant, OpId, Outcome, TorrentId,
     dht::Saved,
-    engine::{AddError, Changes, Engine, Event, Source, What},
+    engine::{AddError, Changes, Command, Engine, Event, Source, What},
 };
 
 use crate::{
@@ -161,12 +160,12 @@ impl Torrents {
                 let (priorities, keep) = on_info(info);
                 if !priorities.is_empty() {
                     let torrent = *torrent;
-                    let selected = Command::SetPriorities {
+                    let set = Command::SetPriorities {
                         torrent,
                         priorities,
                     };
-                    // It is here: it has just been looked at.
-                    let _ = engine.command(now, selected);
+                    // The event just named the torrent.
+                    let _ = engine.command(now, set);
                 }
                 keep
             }

@@ -235,12 +235,6 @@ impl Dht {
         }
     }
 
-    /// Whether it runs.
-    #[must_use]
-    pub const fn is_active(&self) -> bool {
-        self.active
-    }
-
     /// Our id in the IPv4 DHT, or in the IPv6 one; zero if we do not take part in it.
     #[must_use]
     pub fn id(&self, v6: bool) -> NodeId {
@@ -331,7 +325,7 @@ impl Dht {
     /// Whether nodes to begin with are of use: too few nodes are known, or nobody answers in a
     /// family in which somebody could.
     #[must_use]
-    pub fn wants_contacts(&self, now: Instant) -> bool {
+    pub(crate) fn wants_contacts(&self, now: Instant) -> bool {
         let unheard = |v6: &bool| {
             let side = self.sides[usize::from(*v6)].as_ref();
             side.is_some_and(|s| !s.liveness.is_heard()) && !self.is_resting(now, *v6)
@@ -341,6 +335,7 @@ impl Dht {
 
     /// Whether nodes answer, in either family.
     #[must_use]
+    #[doc(hidden)]
     pub fn is_heard(&self) -> bool {
         self.active && self.sides.iter().flatten().any(|s| s.liveness.is_heard())
     }
@@ -399,7 +394,7 @@ impl Dht {
 
     /// Whether [`Dht::search`] has room for one more.
     #[must_use]
-    pub fn can_search(&self) -> bool {
+    pub(crate) fn can_search(&self) -> bool {
         self.active && self.has_room()
     }
 
@@ -463,13 +458,13 @@ impl Dht {
 
     /// Whether the node runs, and its table has too few nodes yet.
     #[must_use]
-    pub const fn is_bootstrapping(&self) -> bool {
+    pub(crate) const fn is_bootstrapping(&self) -> bool {
         self.monitor.is_bootstrapping()
     }
 
     /// Whether queries of others reach us, as far as is known (S17), and are answered.
     #[must_use]
-    pub const fn is_reachable(&self) -> bool {
+    pub(crate) const fn is_reachable(&self) -> bool {
         self.active && !self.is_read_only() && self.monitor.can_receive()
     }
 

@@ -112,7 +112,7 @@ impl<T: Copy + PartialEq> Service<T> {
     }
 
     /// Changes the mode. `Off` and `Disable` stop the node, `On` starts it, `Auto` changes nothing now.
-    pub fn set_mode(&mut self, cx: &mut Cx<'_>, mode: DhtMode) {
+    pub(crate) fn set_mode(&mut self, cx: &mut Cx<'_>, mode: DhtMode) {
         self.mode = mode;
         match mode {
             DhtMode::On => self.start(),
@@ -130,7 +130,7 @@ impl<T: Copy + PartialEq> Service<T> {
 
     /// Whether the node runs, or is about to.
     #[must_use]
-    pub fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         self.state != State::Off
     }
 
@@ -142,7 +142,7 @@ impl<T: Copy + PartialEq> Service<T> {
     }
 
     /// Whether the node may start from now on; it may at first.
-    pub const fn set_startable(&mut self, startable: bool) {
+    pub(crate) const fn set_startable(&mut self, startable: bool) {
         self.startable = startable;
     }
 
@@ -237,7 +237,7 @@ impl<T: Copy + PartialEq> Service<T> {
 
     /// The ports to tell peers: those of a node that runs, is reached by others, and answers.
     #[must_use]
-    pub fn reachable_ports(&self) -> Option<Ports> {
+    pub(crate) fn reachable_ports(&self) -> Option<Ports> {
         let reachable = self.node.as_ref().is_some_and(|node| node.is_reachable());
         self.ports().filter(|_| reachable)
     }

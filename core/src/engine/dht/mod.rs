@@ -22,7 +22,7 @@ use super::ops::Purpose;
 use super::timers::Timer;
 use super::torrent::{Torrent, Wants};
 use super::torrents::{Torrents, Why};
-use crate::dht::service::Wanted;
+use crate::dht::Wanted;
 use crate::dht::{DhtEvent, DhtLog, Saved, Service, ServiceConfig, ServiceEvent};
 use crate::metainfo::HostPort;
 use crate::throttle::{BucketId, Direction, Throttle, Waiter};

@@ -1,3 +1,4 @@
+use super::super::create::auto_piece_len;
 use super::*;
 
 fn path(names: &[&str]) -> Vec<String> {

@@ -216,7 +216,7 @@ pub enum TrackerError {
 impl TrackerError {
     /// Whether asking again is pointless until somebody changes something.
     #[must_use]
-    pub const fn is_permanent(&self) -> bool {
+    pub(crate) const fn is_permanent(&self) -> bool {
         matches!(
             self,
             Self::Unsupported { .. }

@@ -1,8 +1,7 @@
 //! The tracker, tested with the core's tracker clients.
 
 use dunlin_core::{
-    Cx, Handled, Machine, PeerId, RecvMeta,
-    machine::{Ecn, SocketId},
+    Cx, Ecn, Handled, Machine, PeerId, RecvMeta, SocketId,
     tracker::{UdpConfig, UdpTrackers},
     wire::tracker::{AnnounceEvent, AnnounceRequest, Answer, Crypto, http as wire},
 };

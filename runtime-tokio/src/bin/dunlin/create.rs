@@ -20,7 +20,8 @@ use serde_json::json;
 use crate::{
     args,
     exit::Exit,
-    report::{Meter, fail, remark, say, say_json},
+    output::{fail, remark, say, say_json},
+    report::Meter,
     settings, units,
 };
 

@@ -20,7 +20,7 @@ use dunlin_tokio::{
 use crate::{
     args,
     exit::Exit,
-    report::{complain, say},
+    output::{complain, say},
     signals::Signals,
     units,
 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dunlin_tokio::{InfoHash, Level, Notice, State, TorrentStatus};
 use serde_json::{Value, json};
 
-use crate::{report, schema::VERSION};
+use crate::schema::VERSION;
 
 /// What `--help` says about them.
 pub(crate) const HELP: &str = "\
@@ -115,21 +115,26 @@ pub(crate) fn warning(message: &str) -> Value {
     })
 }
 
-/// The end of any command.
-pub(crate) fn summary(exit: u8, after: Duration) -> Value {
+/// The end of any command that printed so many `errors`.
+pub(crate) fn summary(exit: u8, after: Duration, errors: usize) -> Value {
     json!({
         "type": "summary",
         "version": VERSION,
         "exit": exit,
         "seconds": seconds(after),
-        "errors": report::errors(),
+        "errors": errors,
     })
 }
 
 /// The end of one that ran `torrents`.
-pub(crate) fn summary_of(exit: u8, after: Duration, torrents: &[&TorrentStatus]) -> Value {
+pub(crate) fn summary_of(
+    exit: u8,
+    after: Duration,
+    errors: usize,
+    torrents: &[&TorrentStatus],
+) -> Value {
     let sum = |f: fn(&TorrentStatus) -> u64| torrents.iter().map(|s| f(s)).sum::<u64>();
-    let mut summary = summary(exit, after);
+    let mut summary = summary(exit, after, errors);
     summary["downloaded"] = sum(|s| s.downloaded).into();
     summary["uploaded"] = sum(|s| s.uploaded).into();
     summary["wasted"] = sum(|s| s.wasted).into();

@@ -12,6 +12,7 @@ mod get;
 mod input;
 mod json;
 mod man;
+mod output;
 mod report;
 mod schema;
 mod screen;
@@ -19,6 +20,7 @@ mod select;
 mod settings;
 mod show;
 mod signals;
+mod status;
 mod units;
 mod verify;
 
@@ -45,15 +47,15 @@ fn main() -> ExitCode {
         Err(error) => return refused(&error, &given, started),
     };
     if args.command.is_json() {
-        report::speak_json();
+        output::speak_json();
     }
     let prints = args.command.only_prints();
     let mut exit = run_command(args.command);
     // What such a command found out is lost then.
-    if prints && exit == Exit::Complete && !report::is_printed() {
+    if prints && exit == Exit::Complete && !output::is_printed() {
         exit = Exit::Failed;
     }
-    report::end(exit.code(), started.elapsed());
+    output::end(exit.code(), started.elapsed());
     exit.into()
 }
 
@@ -65,11 +67,11 @@ fn refused(error: &clap::Error, given: &[OsString], started: Instant) -> ExitCod
         return Exit::Complete.into();
     }
     if given.iter().any(|arg| arg == "--json") {
-        report::speak_json();
+        output::speak_json();
         let message = error.to_string();
         let message = message.lines().next().unwrap_or_default();
-        report::say_json(&json::error("command line", message));
-        report::end(Exit::Usage.code(), started.elapsed());
+        output::say_json(&json::error("command line", message));
+        output::end(Exit::Usage.code(), started.elapsed());
     }
     Exit::Usage.into()
 }
@@ -131,7 +133,7 @@ fn run(command: impl Future<Output = Exit>) -> Exit {
             exit
         }
         Err(error) => {
-            report::fail("runtime", &format!("cannot start: {error}"));
+            output::fail("runtime", &format!("cannot start: {error}"));
             Exit::Failed
         }
     }
@@ -142,7 +144,7 @@ fn print(text: &[u8]) -> Exit {
     let mut out = io::stdout().lock();
     match out.write_all(text).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            report::complain(&format!("standard output: {error}"));
+            output::complain(&format!("standard output: {error}"));
             Exit::Failed
         }
         _ => Exit::Complete,

@@ -12,7 +12,7 @@ use dunlin_tokio::system::config::{self, Settings};
 use crate::{
     args::Args,
     exit::{self, Exit},
-    print, report,
+    output, print,
 };
 
 /// What a page says beside its synopsis and options.
@@ -254,7 +254,7 @@ pub(crate) fn man(dir: Option<&Path>) -> Exit {
     let mut pages = Vec::new();
     let made = render(&Args::command(), "dunlin", &mut pages);
     if let Err(error) = made {
-        report::complain(&format!("cannot write the pages: {error}"));
+        output::complain(&format!("cannot write the pages: {error}"));
         return Exit::Failed;
     }
     let Some(dir) = dir else {
@@ -262,7 +262,7 @@ pub(crate) fn man(dir: Option<&Path>) -> Exit {
         return print(&all);
     };
     if dir.exists() && !dir.is_dir() {
-        report::complain(&format!(
+        output::complain(&format!(
             "{}: it is not a folder; name one with --dir",
             dir.display()
         ));
@@ -275,11 +275,11 @@ pub(crate) fn man(dir: Option<&Path>) -> Exit {
     for page in &pages {
         let path = dir.join(&page.file);
         if let Err(error) = write(&path, &page.text) {
-            report::complain(&format!("{}: {error}", path.display()));
+            output::complain(&format!("{}: {error}", path.display()));
             return Exit::Failed;
         }
     }
-    report::say(&format!(
+    output::say(&format!(
         "{} pages written to {}",
         pages.len(),
         dir.display()

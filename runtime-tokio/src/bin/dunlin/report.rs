@@ -1,11 +1,9 @@
 //! How a running command shows itself: bars on a terminal, lines elsewhere, or JSON.
 
 use std::{
-    borrow::Cow,
     cell::RefCell,
     collections::{BTreeMap, VecDeque},
-    io::{self, IsTerminal, Write},
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    io::{self, IsTerminal},
     time::{Duration, Instant},
 };
 
@@ -13,7 +11,14 @@ use dunlin_tokio::{InfoHash, Level, Notice, State, Stats, TorrentId, TorrentStat
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
-use crate::{args::View, json, schema, screen::Screen, units};
+use crate::{
+    args::View,
+    json,
+    output::{complain, errors, fail, remark, say, say_json},
+    screen::Screen,
+    status::line,
+    units,
+};
 
 /// How often a line about a torrent may come where there are no bars, unless its state changes:
 /// often enough to see that it works, and later rarely enough for a log.
@@ -25,119 +30,6 @@ const LATER: Duration = Duration::from_secs(60);
 const REPEAT_PERIOD: Duration = Duration::from_secs(600);
 /// Warnings remembered for that; beyond them the oldest are forgotten.
 const MAX_REMEMBERED: usize = 64;
-
-/// Prints an error.
-pub(crate) fn complain(message: &str) {
-    // Without standard error there is nobody to tell.
-    let _ = writeln!(io::stderr(), "dunlin: {}", printable(message));
-}
-
-/// Prints a line for people as it is.
-pub(crate) fn verbatim(line: &str) {
-    let _ = writeln!(io::stderr(), "{}", printable(line));
-}
-
-/// Prints a line of data.
-pub(crate) fn say(line: &str) {
-    print_line(&printable(line));
-}
-
-/// Standard output took something no longer, and a reader that had enough is not the reason.
-static UNWRITTEN: AtomicBool = AtomicBool::new(false);
-
-/// Writes a line to standard output. Whoever reads may stop reading; the work goes on. Any other
-/// error is said once.
-fn print_line(line: &str) {
-    let mut out = io::stdout().lock();
-    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush())
-        && error.kind() != io::ErrorKind::BrokenPipe
-        && !UNWRITTEN.swap(true, Ordering::Relaxed)
-    {
-        complain(&format!("standard output: {error}"));
-    }
-}
-
-/// Whether all that was to be printed could be printed.
-pub(crate) fn is_printed() -> bool {
-    !UNWRITTEN.load(Ordering::Relaxed)
-}
-
-/// Whether a program reads standard output.
-static JSON: AtomicBool = AtomicBool::new(false);
-/// `error` objects so far.
-static ERRORS: AtomicUsize = AtomicUsize::new(0);
-/// The `summary` is printed.
-static ENDED: AtomicBool = AtomicBool::new(false);
-
-/// From here on objects are printed for what goes wrong.
-pub(crate) fn speak_json() {
-    JSON.store(true, Ordering::Relaxed);
-}
-
-/// How many `error` objects were printed.
-pub(crate) fn errors() -> usize {
-    ERRORS.load(Ordering::Relaxed)
-}
-
-/// The last object, unless the command printed one of its own.
-pub(crate) fn end(exit: u8, after: Duration) {
-    if JSON.load(Ordering::Relaxed) && !ENDED.load(Ordering::Relaxed) {
-        say_json(&json::summary(exit, after));
-    }
-}
-
-/// Something was not done: said to people, and to programs.
-pub(crate) fn fail(what: &str, message: &str) {
-    complain(message);
-    if JSON.load(Ordering::Relaxed) {
-        say_json(&json::error(what, message));
-    }
-}
-
-/// Something is odd, and done all the same.
-pub(crate) fn remark(message: &str) {
-    complain(message);
-    if JSON.load(Ordering::Relaxed) {
-        say_json(&json::warning(message));
-    }
-}
-
-/// Prints a JSON value, in which nothing may be lost: what could steer a terminal is escaped.
-pub(crate) fn say_json(value: &Value) {
-    debug_assert_eq!(schema::fault(value), None, "{value}");
-    match value["type"].as_str() {
-        Some("error") => drop(ERRORS.fetch_add(1, Ordering::Relaxed)),
-        Some("summary") => ENDED.store(true, Ordering::Relaxed),
-        _ => {}
-    }
-    let text = value.to_string();
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_hostile(c) {
-            // All of them are below U+10000.
-            line.push_str(&format!("\\u{:04x}", u32::from(c)));
-        } else {
-            line.push(c);
-        }
-    }
-    print_line(&line);
-}
-
-/// Names and messages come from strangers: what would steer the terminal is shown, not done.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    match text.contains(is_hostile) {
-        false => text.into(),
-        true => text.replace(is_hostile, "\u{fffd}").into(),
-    }
-}
-
-/// Whether a character does something to a terminal other than to appear in its place: control
-/// characters, and those that reverse the writing, so that `exe.txt` looks like `txt.exe`.
-fn is_hostile(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{2028}' | '\u{2029}'
-            | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
 
 /// The face of a running command.
 pub(crate) struct Report {
@@ -343,7 +235,7 @@ impl Report {
     pub(crate) fn summary(&self, exit: u8, torrents: &[&TorrentStatus]) {
         match &self.style {
             Style::Json(_) => {
-                Self::json(&json::summary_of(exit, self.elapsed(), torrents));
+                Self::json(&json::summary_of(exit, self.elapsed(), errors(), torrents));
             }
             Style::Quiet => {}
             Style::Screen(screen) => screen.borrow_mut().clear(),
@@ -368,44 +260,6 @@ fn is_news(old: &TorrentStatus, new: &TorrentStatus) -> bool {
         State::Seeding => old.uploaded != new.uploaded || old.peers != new.peers,
         State::Paused => false,
         _ => true,
-    }
-}
-
-/// One torrent in one line.
-pub(crate) fn line(s: &TorrentStatus) -> String {
-    let name = &s.name;
-    let peers = units::count(s.peers.into(), "peer");
-    match &s.state {
-        State::Metadata => format!("{name}: asking {peers} for the metadata, {} known", s.known),
-        State::Opening => format!("{name}: opening"),
-        State::Checking { done, total } => {
-            let done = units::percent((*done).into(), (*total).into());
-            format!("{name}: checking what is here, {done}")
-        }
-        State::Downloading => {
-            let mut text = format!(
-                "{name}: {} of {}, {} down, {} up, {peers}",
-                units::percent(s.wanted_done, s.wanted),
-                units::size(s.wanted),
-                units::rate(s.rate_down),
-                units::rate(s.rate_up),
-            );
-            if let Some(seconds) = s
-                .wanted
-                .saturating_sub(s.wanted_done)
-                .checked_div(s.rate_down)
-            {
-                text.push_str(&format!(
-                    ", {} left",
-                    units::time(Duration::from_secs(seconds))
-                ));
-            }
-            text
-        }
-        State::Seeding => format!("{name}: sharing, {} up, {peers}", units::rate(s.rate_up)),
-        State::Paused => format!("{name}: at rest"),
-        State::Failed(error) => format!("{name}: {error}"),
-        _ => format!("{name}: stopping"),
     }
 }
 
@@ -441,18 +295,5 @@ impl Drop for Meter {
         if let Some(bar) = &self.0 {
             bar.finish_and_clear();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_would_steer_a_terminal_is_shown_not_done() {
-        assert_eq!(
-            printable("a\u{1b}[2J\n\u{202e}b é 日本"),
-            "a\u{fffd}[2J\u{fffd}\u{fffd}b é 日本"
-        );
     }
 }

@@ -7,10 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use console::{Term, measure_text_width, truncate_str};
 use dunlin_tokio::{State, TorrentId, TorrentStatus};
 
-use crate::{
-    report::{line, printable},
-    units,
-};
+use crate::{output::printable, status::line, units};
 
 /// Least time between two pictures: events may come faster than anybody reads.
 const PERIOD: Duration = Duration::from_millis(100);

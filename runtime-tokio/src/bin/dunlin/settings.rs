@@ -26,7 +26,7 @@ use dunlin_tokio::{
 use crate::{
     args::{ShowConfig, Swarm},
     exit::Exit,
-    report,
+    output,
 };
 
 /// The configuration file: the one that is named, or the usual one.
@@ -52,24 +52,24 @@ pub(crate) fn print(args: &ShowConfig) -> Exit {
     if args.init {
         return match init(&path) {
             Ok(()) => {
-                report::say(&format!("{} is written", path.display()));
+                output::say(&format!("{} is written", path.display()));
                 Exit::Complete
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                report::complain(&format!(
+                output::complain(&format!(
                     "{} is there already and stays as it is",
                     path.display()
                 ));
                 Exit::Failed
             }
             Err(error) => {
-                report::complain(&format!("{}: {error}", path.display()));
+                output::complain(&format!("{}: {error}", path.display()));
                 Exit::Failed
             }
         };
     }
     if let Err(error) = read(args.config.as_deref()) {
-        report::complain(&error);
+        output::complain(&error);
         return Exit::Usage;
     }
     let state = if path.exists() {

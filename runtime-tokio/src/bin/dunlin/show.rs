@@ -10,7 +10,7 @@ use crate::{
     args,
     exit::Exit,
     input::{self, Kind},
-    report::{complain, fail, say, say_json},
+    output::{complain, fail, say, say_json},
     units,
 };
 

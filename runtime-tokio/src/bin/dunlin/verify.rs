@@ -22,7 +22,8 @@ use crate::{
     args,
     exit::Exit,
     input,
-    report::{Meter, fail, say, say_json},
+    output::{fail, say, say_json},
+    report::Meter,
     settings, units,
 };
 

@@ -3,10 +3,10 @@
 use dunlin_tokio::system::net::conntrack::{Firewall, Usage, notrack};
 use serde_json::json;
 
-use super::args;
 use crate::{
+    args::dht as args,
     exit::Exit,
-    report::{fail, say, say_json},
+    output::{fail, say, say_json},
     settings,
 };
 

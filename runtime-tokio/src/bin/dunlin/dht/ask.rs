@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use dunlin_tokio::{dht::Answer, dunlin_core::NodeId};
 use serde_json::json;
 
-use super::{args, json as lines, one_call, say::Voice};
-use crate::{exit::Exit, units};
+use super::{json as lines, one_call, say::Voice};
+use crate::{args::dht as args, exit::Exit, units};
 
 /// Runs `dunlin dht ping`.
 pub(super) async fn ping(args: args::Ping) -> Exit {
@@ -50,7 +50,7 @@ pub(super) async fn sample(args: args::Sample) -> Exit {
     let target = match args.target.map_or_else(random_id, Ok) {
         Ok(target) => target,
         Err(error) => {
-            crate::report::fail("sample", &format!("no random numbers: {error}"));
+            crate::output::fail("sample", &format!("no random numbers: {error}"));
             return Exit::Failed;
         }
     };

@@ -16,15 +16,11 @@ use dunlin_tokio::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    args::{self, Wanted},
-    json as lines, one_shot,
-    say::Voice,
-    search::finished,
-};
+use super::{json as lines, one_shot, say::Voice};
 use crate::{
+    args::dht::{self as args, Wanted},
     exit::Exit,
-    report::{complain, fail, say, say_json},
+    output::{complain, fail, say, say_json},
 };
 
 /// Longest value, as bencode (BEP 44).
@@ -51,7 +47,7 @@ pub(super) async fn get(args: args::Get) -> Exit {
                 false => show(voice, target, key, &salt, found),
             }
         }
-        finished(voice, &target.to_string(), &report);
+        voice.finished(&target.to_string(), &report);
         match (&found, &report.failure) {
             (Some(_), _) => Exit::Complete,
             (None, Some(_)) => Exit::Failed,
@@ -154,7 +150,7 @@ async fn store(node: &DhtNode, voice: &Voice, goal: Goal, target: NodeId, more: 
             || name,
         );
     }
-    finished(voice, &target.to_string(), &report);
+    voice.finished(&target.to_string(), &report);
     match (report.stored, &report.failure) {
         (0, None) => {
             voice.error(

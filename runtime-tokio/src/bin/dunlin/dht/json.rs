@@ -8,31 +8,6 @@ use dunlin_tokio::{
 };
 use serde_json::{Map, Value, json};
 
-/// What `--help` says about them.
-pub(crate) const HELP: &str = "\
-Print one JSON object a line on standard output (docs/JSON.md has every key). Every object
-has `type`:
-
-  peer      get-peers: torrent (info-hash), peer (address)
-  item      get: target, key, salt (hex), seq, sig, bencode (hex), text (if it is one)
-  stored    put: target, key, salt (hex), seq
-  pong      ping: node (address), id, seconds, version (hex)
-  samples   sample: node, num (how many it knows), interval (seconds), hashes
-  done      the end of a search: contacted, replied, peers, stores, stored (nodes), seconds,
-            failure (one of the page's sentences), cause, seeds, leeches, suspicious,
-            closest (nodes: id, node)
-  status    node and stats: rTorrent's dht_statistics (dht, active, cycle, queries_received,
-            queries_sent, replies_received, errors_received, errors_caught, bytes_read,
-            bytes_written, nodes, buckets, peers, peers_max, torrents, throttle) and more
-  log       what the node says: event, message, cause
-  key       keygen: key (public), file
-  advice    advice: port, iptables, ip6tables, nftables (lists of commands), conntrack
-  error     something was not done: what, message, cause
-  summary   the last line, always: version (of docs/JSON.md), exit, seconds, errors
-
-A cause has `kind` (no_contacts, dns, send, no_replies, not_forwarded, port_mangled,
-nodes_gone) and, for port_mangled, `observed`";
-
 /// Why, for a machine.
 pub(super) fn cause(cause: Cause) -> Value {
     let kind = match cause {

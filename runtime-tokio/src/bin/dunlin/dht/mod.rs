@@ -1,7 +1,6 @@
 //! `dunlin dht`: the DHT by itself, without torrents.
 
 mod advice;
-pub(crate) mod args;
 mod ask;
 mod item;
 mod json;
@@ -24,21 +23,13 @@ use dunlin_tokio::{
 };
 use tokio::sync::mpsc;
 
-use self::{
-    args::{Command, Common},
-    say::Voice,
+use self::say::Voice;
+use crate::{
+    args::dht::{self as args, Command, Common},
+    exit::Exit,
+    settings,
+    signals::Signals,
 };
-use crate::{exit::Exit, settings, signals::Signals};
-
-/// What `--help` says about the exit codes.
-pub(crate) const HELP: &str = "\
-Exit codes:
-  0    done, and something was found
-  1    nothing was done; the reason is on standard error
-  2    the command line or the configuration makes no sense
-  3    nodes answered, but none has what was asked for, or time ran out
-  130  interrupted (Ctrl-C)
-  143  terminated (SIGTERM, SIGHUP)";
 
 /// Runs `dunlin dht`.
 pub(crate) fn dht(dht: args::Dht) -> Exit {

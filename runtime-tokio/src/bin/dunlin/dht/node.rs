@@ -15,10 +15,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::{
-    Role, Running, args, config, finish, json as lines,
+    Role, Running, config, finish, json as lines,
     say::{Voice, explain},
 };
-use crate::{exit::Exit, report, signals::Signals, units};
+use crate::{args::dht as args, exit::Exit, output, signals::Signals, units};
 
 /// How often the kernel's table of connections is looked at.
 const CONNTRACK_PERIOD: Duration = Duration::from_secs(60);
@@ -216,7 +216,7 @@ impl Screen {
         }
         for (i, bar) in self.bars.iter().enumerate() {
             let line = text.get(i).map_or("", String::as_str);
-            bar.set_message(report::printable(line).into_owned());
+            bar.set_message(output::printable(line).into_owned());
         }
     }
 }

@@ -8,8 +8,8 @@ use dunlin_tokio::{
 use indicatif::MultiProgress;
 use serde_json::{Value, json};
 
-use super::{args::View, json as lines};
-use crate::report;
+use super::json as lines;
+use crate::{args::dht::View, output, units};
 
 /// The voice of a command.
 #[derive(Clone)]
@@ -32,11 +32,6 @@ impl Voice {
         }
     }
 
-    /// Whether a program reads it.
-    pub(super) const fn is_json(&self) -> bool {
-        self.view.json
-    }
-
     fn calmly(&self, say: impl FnOnce()) {
         match &self.screen {
             Some(screen) => screen.suspend(say),
@@ -47,8 +42,8 @@ impl Voice {
     /// A result: an object for programs, lines for people.
     pub(super) fn result(&self, value: impl FnOnce() -> Value, line: impl FnOnce() -> String) {
         self.calmly(|| match self.view.json {
-            true => report::say_json(&value()),
-            false => line().lines().for_each(report::say),
+            true => output::say_json(&value()),
+            false => line().lines().for_each(output::say),
         });
     }
 
@@ -59,9 +54,9 @@ impl Voice {
 
     fn failure(&self, what: &str, message: &str, why: Option<(Failure, Cause)>) {
         self.calmly(|| {
-            report::complain(message);
+            output::complain(message);
             if self.view.json {
-                report::say_json(&lines::failed(what, message, why));
+                output::say_json(&lines::failed(what, message, why));
             }
         });
     }
@@ -72,6 +67,18 @@ impl Voice {
             let message = format!("{failure} {}", explain(why));
             self.failure(what, message.trim_end(), report.failure);
         }
+    }
+
+    /// The end of a search: how it went, and why it failed if it did.
+    pub(super) fn finished(&self, what: &str, report: &LookupReport) {
+        if self.view.json {
+            let mut done = lines::done(report);
+            done["what"] = what.into();
+            output::say_json(&done);
+        } else {
+            output::verbatim(&summary(report));
+        }
+        self.unsuccessful(what, report);
     }
 
     /// What the node says: the page's lines verbatim.
@@ -87,12 +94,12 @@ impl Voice {
         };
         self.calmly(|| {
             if self.view.json {
-                report::say_json(&lines::event(event));
+                output::say_json(&lines::event(event));
             }
             if news {
-                report::verbatim(&event.to_string());
+                output::verbatim(&event.to_string());
                 if let Some(why) = why {
-                    report::verbatim(&format!("  {}", explain(why)));
+                    output::verbatim(&format!("  {}", explain(why)));
                 }
             }
         });
@@ -102,9 +109,9 @@ impl Voice {
     pub(super) fn conntrack(&self, usage: &conntrack::Usage, port: u16) {
         let message = conntrack::warning(usage, port);
         self.calmly(|| {
-            report::verbatim(&message);
+            output::verbatim(&message);
             if self.view.json {
-                report::say_json(&json!({
+                output::say_json(&json!({
                     "type": "log",
                     "event": "conntrack",
                     "message": message,
@@ -141,5 +148,60 @@ pub(super) fn explain(why: Cause) -> String {
              minutes; if it does not, delete rtorrent.dht_cache in the session folder."
             .into(),
         _ => String::new(),
+    }
+}
+
+/// A search in one line.
+fn summary(report: &LookupReport) -> String {
+    let mut text = format!(
+        "{} of {} replied in {}",
+        report.replied,
+        units::count(report.contacted.into(), "node"),
+        units::time(report.took),
+    );
+    if report.peers > 0 {
+        text.push_str(&format!(", {}", units::count(report.peers.into(), "peer")));
+    }
+    if report.stores > 0 {
+        text.push_str(&format!(
+            ", {} of {} stored it",
+            report.stored,
+            units::count(report.stores.into(), "node")
+        ));
+    }
+    if let Some((seeds, leeches)) = report.swarm {
+        text.push_str(&format!(", about {seeds} seeds and {leeches} leeches"));
+    }
+    if report.suspicious {
+        text.push_str("; the answers do not fit the size of the network: somebody may be lying");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_search_is_one_line() {
+        let report = LookupReport {
+            contacted: 20,
+            replied: 1,
+            peers: 1,
+            stores: 8,
+            stored: 7,
+            took: Duration::from_millis(340),
+            failure: None,
+            swarm: Some((3, 4)),
+            closest: Vec::new(),
+            suspicious: false,
+        };
+        assert_eq!(
+            summary(&report),
+            "1 of 20 nodes replied in 0.3s, 1 peer, 7 of 8 nodes stored it, \
+             about 3 seeds and 4 leeches"
+        );
     }
 }

@@ -13,12 +13,12 @@ use dunlin_tokio::{
 };
 use serde_json::json;
 
-use super::{args, json as lines, one_shot, say::Voice};
+use super::{one_shot, say::Voice};
 use crate::{
+    args::dht as args,
     exit::Exit,
     input::{self, Kind},
-    report::fail,
-    units,
+    output::fail,
 };
 
 /// Runs `dunlin dht get-peers`.
@@ -106,7 +106,7 @@ async fn look_up(node: &DhtNode, voice: &Voice, named: Named) -> Result<InfoHash
         return Err(Exit::Failed);
     };
     let Some(found) = found else {
-        finished(voice, &target, &report);
+        voice.finished(&target, &report);
         voice.error(&target, "no node knows the item that the magnet link names");
         return Err(Exit::Incomplete);
     };
@@ -177,7 +177,7 @@ async fn search(
     }
     let mut whole = whole?;
     whole.peers = u32::try_from(found.len()).unwrap_or(u32::MAX);
-    finished(voice, &hash.to_string(), &whole);
+    voice.finished(&hash.to_string(), &whole);
     Some(whole)
 }
 
@@ -230,49 +230,8 @@ async fn follow(
     None
 }
 
-/// The end of a search, said.
-pub(super) fn finished(voice: &Voice, what: &str, report: &LookupReport) {
-    if voice.is_json() {
-        let mut done = lines::done(report);
-        done["what"] = what.into();
-        crate::report::say_json(&done);
-    } else {
-        crate::report::verbatim(&summary(report));
-    }
-    voice.unsuccessful(what, report);
-}
-
-/// A search in one line.
-fn summary(report: &LookupReport) -> String {
-    let mut text = format!(
-        "{} of {} replied in {}",
-        report.replied,
-        units::count(report.contacted.into(), "node"),
-        units::time(report.took),
-    );
-    if report.peers > 0 {
-        text.push_str(&format!(", {}", units::count(report.peers.into(), "peer")));
-    }
-    if report.stores > 0 {
-        text.push_str(&format!(
-            ", {} of {} stored it",
-            report.stored,
-            units::count(report.stores.into(), "node")
-        ));
-    }
-    if let Some((seeds, leeches)) = report.swarm {
-        text.push_str(&format!(", about {seeds} seeds and {leeches} leeches"));
-    }
-    if report.suspicious {
-        text.push_str("; the answers do not fit the size of the network: somebody may be lying");
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -286,26 +245,5 @@ mod tests {
         assert!(torrent("https://host/a.torrent").is_err());
         assert!(torrent("magnet:?dn=x").is_err());
         assert!(torrent("/nowhere/a.torrent").is_err());
-    }
-
-    #[test]
-    fn the_end_of_a_search_is_one_line() {
-        let report = LookupReport {
-            contacted: 20,
-            replied: 1,
-            peers: 1,
-            stores: 8,
-            stored: 7,
-            took: Duration::from_millis(340),
-            failure: None,
-            swarm: Some((3, 4)),
-            closest: Vec::new(),
-            suspicious: false,
-        };
-        assert_eq!(
-            summary(&report),
-            "1 of 20 nodes replied in 0.3s, 1 peer, 7 of 8 nodes stored it, \
-             about 3 seeds and 4 leeches"
-        );
     }
 }

@@ -12,8 +12,8 @@ use dunlin_tokio::{
 };
 use serde_json::{Value, json};
 
-use super::{Role, Running, args, folder, json as lines, node::screen, say::Voice};
-use crate::{exit::Exit, report::verbatim, settings, units};
+use super::{Role, Running, folder, json as lines, node::screen, say::Voice};
+use crate::{args::dht as args, exit::Exit, output::verbatim, settings, units};
 
 /// How often is looked whether the DHT can be seen.
 const TICK: Duration = Duration::from_millis(200);

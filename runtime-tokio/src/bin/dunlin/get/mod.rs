@@ -27,7 +27,8 @@ use self::{
 use crate::{
     args::{self, Swarm, View},
     exit::Exit,
-    report::{Report, fail},
+    output::fail,
+    report::Report,
     settings,
     signals::Signals,
     units,

@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod dht;
+
 use std::{
     path::{Path, PathBuf},
     str::FromStr,
@@ -45,7 +47,7 @@ pub(crate) enum Command {
     #[command(after_help = exit::HELP)]
     Show(Show),
     /// Ask the DHT, or be a part of it
-    Dht(crate::dht::args::Dht),
+    Dht(dht::Dht),
     /// See it work, without a network: make a torrent, share and fetch it on this machine
     #[command(after_help = exit::HELP)]
     Demo(Demo),
@@ -202,7 +204,7 @@ pub(crate) struct Swarm {
     #[arg(long, alias = "dht_port", value_name = "PORT")]
     pub(crate) dht_port: Option<u16>,
     /// Begin with this node of the DHT as well
-    #[arg(long = "dht-node", alias = "dht_add_node", value_name = "HOST[:PORT]", value_parser = crate::dht::args::node)]
+    #[arg(long = "dht-node", alias = "dht_add_node", value_name = "HOST[:PORT]", value_parser = dht::node)]
     pub(crate) dht_nodes: Vec<HostPort>,
     /// The DHT is that of a private network: its addresses count, public routers are not asked
     #[arg(long)]

@@ -5,8 +5,42 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use clap::{Subcommand, ValueHint};
 use dunlin_tokio::dunlin_core::{NodeId, dht, metainfo::HostPort};
 
-use super::HELP;
 use crate::units;
+
+/// What `--help` says about the exit codes.
+const HELP: &str = "\
+Exit codes:
+  0    done, and something was found
+  1    nothing was done; the reason is on standard error
+  2    the command line or the configuration makes no sense
+  3    nodes answered, but none has what was asked for, or time ran out
+  130  interrupted (Ctrl-C)
+  143  terminated (SIGTERM, SIGHUP)";
+
+/// What `--help` says about `--json`.
+const JSON_HELP: &str = "\
+Print one JSON object a line on standard output (docs/JSON.md has every key). Every object
+has `type`:
+
+  peer      get-peers: torrent (info-hash), peer (address)
+  item      get: target, key, salt (hex), seq, sig, bencode (hex), text (if it is one)
+  stored    put: target, key, salt (hex), seq
+  pong      ping: node (address), id, seconds, version (hex)
+  samples   sample: node, num (how many it knows), interval (seconds), hashes
+  done      the end of a search: contacted, replied, peers, stores, stored (nodes), seconds,
+            failure (one of the page's sentences), cause, seeds, leeches, suspicious,
+            closest (nodes: id, node)
+  status    node and stats: rTorrent's dht_statistics (dht, active, cycle, queries_received,
+            queries_sent, replies_received, errors_received, errors_caught, bytes_read,
+            bytes_written, nodes, buckets, peers, peers_max, torrents, throttle) and more
+  log       what the node says: event, message, cause
+  key       keygen: key (public), file
+  advice    advice: port, iptables, ip6tables, nftables (lists of commands), conntrack
+  error     something was not done: what, message, cause
+  summary   the last line, always: version (of docs/JSON.md), exit, seconds, errors
+
+A cause has `kind` (no_contacts, dns, send, no_replies, not_forwarded, port_mangled,
+nodes_gone) and, for port_mangled, `observed`";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Dht {
@@ -100,7 +134,7 @@ pub(crate) struct View {
     #[arg(short, long)]
     pub(crate) verbose: bool,
     /// Print one JSON object a line (see the manual page)
-    #[arg(long, long_help = super::json::HELP)]
+    #[arg(long, long_help = JSON_HELP)]
     pub(crate) json: bool,
 }
 
@@ -281,7 +315,7 @@ pub(crate) fn node(text: &str) -> Result<HostPort, String> {
 }
 
 /// Hexadecimal digits.
-pub(super) fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub(crate) fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     if pairs.len() != N || !rest.is_empty() || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;

@@ -8,7 +8,7 @@ use std::{
 
 use dunlin_core::{OpError, OpErrorKind, metainfo::Extent};
 
-use super::{common::Common, files::Files, handles::Handle};
+use super::{common::Common, files::Files, handles::Handle, selection::Selection};
 
 /// One torrent's files and what all torrents share.
 pub(super) struct Disk<'a> {
@@ -17,6 +17,13 @@ pub(super) struct Disk<'a> {
 }
 
 impl Disk<'_> {
+    pub(super) const fn selection(&self) -> Selection<'_> {
+        Selection {
+            files: self.files,
+            handles: &self.shared.handles,
+        }
+    }
+
     /// Calls `act` with each extent of a range, and how far into the range it starts.
     pub(super) fn each(
         &self,
@@ -31,7 +38,7 @@ impl Disk<'_> {
                 detail: "a range beyond the end of the torrent".into(),
             });
         }
-        self.files.settle(&self.shared.handles)?;
+        self.selection().settle()?;
         let mut from = 0;
         for extent in self.files.info.extents(at, len) {
             act(&extent, from)?;

@@ -276,7 +276,7 @@ impl Disk<'_> {
     /// See [`dunlin_core::Op::Confirm`].
     pub(super) fn confirm(&self, done: bool) -> Result<Vec<Option<FileStat>>, OpError> {
         let files = self.files;
-        files.settle(&self.shared.handles)?;
+        self.selection().settle()?;
         if files.ledger().writing || files.written.load(Ordering::Acquire) {
             self.extras().make();
         }

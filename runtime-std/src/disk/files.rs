@@ -145,7 +145,7 @@ impl Files {
     fn inherit(&self, stats: &[Option<FileStat>]) {
         let there = |(i, stat): (usize, &Option<FileStat>)| stat.map(|_| i as u32);
         let mut inherited: Vec<u32> = stats.iter().enumerate().filter_map(there).collect();
-        if self.parts.were_there() {
+        if self.parts.is_unsettled() {
             inherited.push(PARTS);
         }
         let mut ledger = self.ledger();
@@ -154,6 +154,19 @@ impl Files {
             ledger.folders.extend(above.map(Path::to_path_buf));
         }
         ledger.inherited = inherited;
+    }
+
+    /// At the opening: missing files may have their bytes in a parts file of an earlier run, if
+    /// there is one.
+    fn remember_parts(&self, stats: &[Option<FileStat>], parts: Option<FileStat>) {
+        if parts.is_none() {
+            return;
+        }
+        for (i, file) in self.info.files().iter().enumerate() {
+            let missing = file.kind == FileKind::Regular && file.len > 0 && stats[i].is_none();
+            self.set(i, flag::IN_PARTS, missing);
+        }
+        self.parts.inherit();
     }
 
     fn stat_all(&self) -> Result<(), OpError> {

@@ -17,6 +17,13 @@ pub(super) struct Flush<'a> {
 }
 
 impl Flush<'_> {
+    const fn disk(&self) -> Disk<'_> {
+        Disk {
+            shared: self.shared,
+            files: self.files,
+        }
+    }
+
     const fn extras(&self) -> Extras<'_> {
         Extras {
             shared: self.shared,
@@ -28,7 +35,7 @@ impl Flush<'_> {
     /// files. What could not be flushed stays to be flushed.
     pub(super) fn run(&self) -> Result<Vec<Option<FileStat>>, OpError> {
         let files = self.files;
-        files.settle(&self.shared.handles)?;
+        self.disk().selection().settle()?;
         if files.written.load(Ordering::Acquire) {
             self.extras().make();
         }
@@ -156,7 +163,7 @@ impl Flush<'_> {
     /// The files as they are now that everything written so far is; nothing is flushed.
     pub(super) fn look(&self) -> Result<Vec<Option<FileStat>>, OpError> {
         let files = self.files;
-        files.settle(&self.shared.handles)?;
+        self.disk().selection().settle()?;
         if files.written.load(Ordering::Acquire) {
             self.extras().make();
         }
@@ -231,11 +238,7 @@ impl Flush<'_> {
         let handle = handles.get((files.torrent, file), true, || {
             Root::open(&files.dir)?.file(files.path(file), Access::Write)
         });
-        let disk = Disk {
-            shared: self.shared,
-            files,
-        };
-        let synced = disk.with(file, handle, |f| {
+        let synced = self.disk().with(file, handle, |f| {
             #[cfg(test)]
             self.shared.faults.sync_error_if_armed()?;
             sync_file(f)

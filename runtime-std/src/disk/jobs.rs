@@ -101,10 +101,7 @@ pub(super) fn run(
         Op::Confirm { done, .. } => disk.confirm(*done).map(Outcome::Flushed),
         Op::Flush { durable: true, .. } => flush.run().map(Outcome::Flushed),
         Op::Flush { .. } => flush.look().map(Outcome::Flushed),
-        Op::Select { wanted, .. } => disk
-            .files
-            .select(&shared.handles, wanted)
-            .map(|()| Outcome::Done),
+        Op::Select { wanted, .. } => disk.selection().select(wanted).map(|()| Outcome::Done),
         Op::Release { delete, .. } => disk.release(*delete).map(|()| Outcome::Done),
         _ => return Outcome::failed(OpErrorKind::Unsupported, "not an op for the disk"),
     };

@@ -12,7 +12,7 @@
 //! A file is written as one run of blocks by one vectored call, and hashed in the same job,
 //! while its bytes are in the processor's cache. Files are made when their first byte is
 //! written, with the folders they need. Pieces that an unwanted file shares with a wanted one
-//! are kept in a parts file instead (see `parts`).
+//! are kept in a parts file instead (see `parts` and `selection`).
 
 mod access;
 mod claiming;
@@ -27,6 +27,7 @@ mod jobs;
 mod ledger;
 mod parts;
 mod queue;
+mod selection;
 mod systems;
 mod transfer;
 mod work;

@@ -10,7 +10,7 @@ use dunlin_core::Instant;
 use super::Run;
 use crate::{
     experiment::oracle::{Attempt, End, Family, Meet, Pair, RENDEZVOUS_PORT, Transport},
-    host::punch::{Connected, EndConfig, EndStats, Introduction, Rendezvous, TcpEnd, UdpEnd},
+    host::punch::{EndConfig, Introduction, Observed, Rendezvous, TcpEnd, UdpEnd},
     id::DeviceId,
     link::{Direction, LinkConfig},
     packet::Proto,
@@ -279,23 +279,10 @@ impl Scene {
     }
 }
 
-/// What can be observed at an end.
-#[derive(Clone, Copy, Default)]
-struct Observed {
-    connected: Option<Connected>,
-    stats: EndStats,
-}
-
 fn look(world: &World, id: DeviceId, transport: Transport) -> Observed {
     let seen = match transport {
-        Transport::Udp => world.host::<UdpEnd>(id).map(|end| Observed {
-            connected: end.connected(),
-            stats: end.stats(),
-        }),
-        Transport::Tcp => world.host::<TcpEnd>(id).map(|end| Observed {
-            connected: end.connected(),
-            stats: end.stats(),
-        }),
+        Transport::Udp => world.host::<UdpEnd>(id).map(UdpEnd::observed),
+        Transport::Tcp => world.host::<TcpEnd>(id).map(TcpEnd::observed),
     };
     seen.unwrap_or_default()
 }

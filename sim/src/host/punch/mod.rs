@@ -60,6 +60,17 @@ pub struct Connected {
     pub at: Instant,
 }
 
+/// What can be observed at an end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// When the rendezvous introduced the peer.
+    pub told: Option<Instant>,
+    /// The first connection.
+    pub connected: Option<Connected>,
+    /// The counters.
+    pub stats: EndStats,
+}
+
 /// Counters of an end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndStats {

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use dunlin_core::Instant;
 
 use super::{
-    Connected, EndConfig, EndStats,
+    Connected, EndConfig, EndStats, Observed,
     message::Message,
     tcp::{Event, Stack},
 };
@@ -52,26 +52,18 @@ impl TcpEnd {
         }
     }
 
-    /// The first connection.
-    #[must_use]
-    pub const fn connected(&self) -> Option<Connected> {
-        self.connected
-    }
-
-    /// When the rendezvous introduced the peer.
-    #[must_use]
-    pub const fn told(&self) -> Option<Instant> {
-        self.told
-    }
-
-    /// The counters. Segments are counted from the introduction, or from the beginning if there was
+    /// What can be observed at this end. Segments are counted from the introduction, or from the beginning if there was
     /// none.
     #[must_use]
-    pub const fn stats(&self) -> EndStats {
-        EndStats {
-            sent: self.stack.sent() - self.before,
-            icmp_errors: self.icmp_errors,
-            refused: self.refused,
+    pub const fn observed(&self) -> Observed {
+        Observed {
+            told: self.told,
+            connected: self.connected,
+            stats: EndStats {
+                sent: self.stack.sent() - self.before,
+                icmp_errors: self.icmp_errors,
+                refused: self.refused,
+            },
         }
     }
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use dunlin_core::Instant;
 
-use super::{Connected, EndConfig, EndStats, TRIES, message::Message};
+use super::{Connected, EndConfig, EndStats, Observed, TRIES, message::Message};
 use crate::{
     host::{Host, HostCx},
     packet::{Packet, Proto},
@@ -27,12 +27,10 @@ struct Candidate {
 pub struct UdpEnd {
     config: EndConfig,
     peers: Vec<Candidate>,
-    told: Option<Instant>,
     /// The number of tries made.
     tries: usize,
     register: Instant,
-    connected: Option<Connected>,
-    stats: EndStats,
+    seen: Observed,
 }
 
 impl UdpEnd {
@@ -42,34 +40,24 @@ impl UdpEnd {
         Self {
             config,
             peers: Vec::new(),
-            told: None,
             tries: 0,
             register: Instant::ORIGIN,
-            connected: None,
-            stats: EndStats {
-                sent: 0,
-                icmp_errors: 0,
-                refused: 0,
+            seen: Observed {
+                told: None,
+                connected: None,
+                stats: EndStats {
+                    sent: 0,
+                    icmp_errors: 0,
+                    refused: 0,
+                },
             },
         }
     }
 
-    /// The first connection.
+    /// What can be observed at this end.
     #[must_use]
-    pub const fn connected(&self) -> Option<Connected> {
-        self.connected
-    }
-
-    /// When the rendezvous introduced the peer.
-    #[must_use]
-    pub const fn told(&self) -> Option<Instant> {
-        self.told
-    }
-
-    /// The counters.
-    #[must_use]
-    pub const fn stats(&self) -> EndStats {
-        self.stats
+    pub const fn observed(&self) -> Observed {
+        self.seen
     }
 
     fn send(&self, cx: &mut HostCx<'_>, to: SocketAddr, message: &Message) {
@@ -77,15 +65,15 @@ impl UdpEnd {
     }
 
     fn probe(&mut self, cx: &mut HostCx<'_>, to: SocketAddr, heard: bool) {
-        self.stats.sent += 1;
+        self.seen.stats.sent += 1;
         self.send(cx, to, &Message::Probe { heard });
     }
 
     fn next_try(&self) -> Option<Instant> {
-        if self.connected.is_some() {
+        if self.seen.connected.is_some() {
             return None;
         }
-        Some(self.told? + *TRIES.get(self.tries)?)
+        Some(self.seen.told? + *TRIES.get(self.tries)?)
     }
 
     fn try_all(&mut self, cx: &mut HostCx<'_>) {
@@ -112,14 +100,14 @@ impl UdpEnd {
                 for at in endpoints {
                     self.keep(*at, false);
                 }
-                self.told.get_or_insert(cx.now);
+                self.seen.told.get_or_insert(cx.now);
                 self.try_all(cx);
             }
             Message::Probe { heard } if from != self.config.rendezvous => {
                 self.keep(from, true);
-                let first = *heard && self.connected.is_none();
+                let first = *heard && self.seen.connected.is_none();
                 if first {
-                    self.connected = Some(Connected {
+                    self.seen.connected = Some(Connected {
                         peer: from,
                         at: cx.now,
                     });
@@ -148,7 +136,7 @@ impl Host for UdpEnd {
                     self.message(cx, flow.src, &message);
                 }
             }
-            Proto::Icmp => self.stats.icmp_errors += 1,
+            Proto::Icmp => self.seen.stats.icmp_errors += 1,
             Proto::Udp | Proto::Tcp => {}
         }
         cx.recycle(packet);

@@ -3,7 +3,7 @@
 use dunlin_core::Instant;
 
 use super::{
-    Created, Dir, Filtering, Nat, Use,
+    Dir, Entered, Filtering, Nat, Use,
     key::{End, Key, Kind},
     table::{Flow, Origin},
 };
@@ -18,24 +18,15 @@ use crate::{
 impl Nat {
     /// Handles a packet from outside. If it passes, its receiver is an internal endpoint.
     pub fn inbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
-        self.created = Created::default();
-        let flow = *packet.flow();
-        let (Some(remote), Some(external)) = (End::of(flow.src), End::of(flow.dst)) else {
-            return Verdict::Pass(Rule::NatUntouched);
+        let Entered {
+            flow,
+            src: remote,
+            dst: external,
+            fragment,
+        } = match self.enter(now, Dir::In, packet) {
+            Ok(entered) => entered,
+            Err(verdict) => return verdict,
         };
-        self.expire(now);
-        if self.down.is_some() {
-            return Verdict::Drop(Rule::NatRebooted);
-        }
-        if !self.hop(packet) {
-            return Verdict::Drop(Rule::HopLimit);
-        }
-        let fragment = packet.fragment();
-        if let Some(fragment) = fragment
-            && (fragment.offset > 0 || !self.config.fragments)
-        {
-            return self.later_fragment(Dir::In, fragment, packet);
-        }
         if flow.proto == Proto::Icmp {
             return self.icmp_in(now, packet);
         }

@@ -43,7 +43,7 @@ use table::{Flow, Joins, Origin, Table};
 use crate::{
     middlebox::conntrack::{Outcome, Rules},
     packet::{
-        Fragment, Packet, Proto, Segment,
+        self, Fragment, Packet, Proto, Segment,
         verdict::{Rule, Verdict},
     },
     rng::SimRng,
@@ -116,6 +116,15 @@ pub struct Nat {
 /// The flows that one packet created: one, or two if it was hairpinned.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Created([Option<(Proto, End, End)>; 2]);
+
+/// A packet that the box may translate, whichever way it goes. ICMP errors are among them.
+struct Entered {
+    flow: packet::Flow,
+    src: End,
+    dst: End,
+    /// It is the first fragment of a packet.
+    fragment: Option<Fragment>,
+}
 
 /// What a packet does to its flow.
 enum Use {
@@ -405,6 +414,37 @@ impl Nat {
         self.stats.flows += 1;
         self.stats.peak = self.stats.peak.max(self.table.len() as u64);
         slot
+    }
+
+    /// Does what packets from both sides need first.
+    ///
+    /// # Errors
+    /// The verdict on a packet that is not translated by itself: it passes untouched, is dropped, or is a later fragment.
+    fn enter(&mut self, now: Instant, dir: Dir, packet: &mut Packet) -> Result<Entered, Verdict> {
+        self.created = Created::default();
+        let flow = *packet.flow();
+        let (Some(src), Some(dst)) = (End::of(flow.src), End::of(flow.dst)) else {
+            return Err(Verdict::Pass(Rule::NatUntouched));
+        };
+        self.expire(now);
+        if self.down.is_some() {
+            return Err(Verdict::Drop(Rule::NatRebooted));
+        }
+        if !self.hop(packet) {
+            return Err(Verdict::Drop(Rule::HopLimit));
+        }
+        let fragment = packet.fragment();
+        if let Some(fragment) = fragment
+            && (fragment.offset > 0 || !self.config.fragments)
+        {
+            return Err(self.later_fragment(dir, fragment, packet));
+        }
+        Ok(Entered {
+            flow,
+            src,
+            dst,
+            fragment,
+        })
     }
 
     /// The flows that the last packet created.

@@ -3,7 +3,7 @@
 use dunlin_core::Instant;
 
 use super::{
-    Created, Dir, Hairpin, Nat, Use,
+    Dir, Entered, Hairpin, Nat, Use,
     key::{End, Key, Kind},
     table::{Flow, Origin},
 };
@@ -26,24 +26,15 @@ impl Nat {
     /// Handles a packet from inside. If it passes, its sender is an external endpoint of this box;
     /// with [`Verdict::Hairpin`], its receiver is an internal endpoint.
     pub fn outbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
-        self.created = Created::default();
-        let flow = *packet.flow();
-        let (Some(inside), Some(remote)) = (End::of(flow.src), End::of(flow.dst)) else {
-            return Verdict::Pass(Rule::NatUntouched);
+        let Entered {
+            flow,
+            src: inside,
+            dst: remote,
+            fragment,
+        } = match self.enter(now, Dir::Out, packet) {
+            Ok(entered) => entered,
+            Err(verdict) => return verdict,
         };
-        self.expire(now);
-        if self.down.is_some() {
-            return Verdict::Drop(Rule::NatRebooted);
-        }
-        if !self.hop(packet) {
-            return Verdict::Drop(Rule::HopLimit);
-        }
-        let fragment = packet.fragment();
-        if let Some(fragment) = fragment
-            && (fragment.offset > 0 || !self.config.fragments)
-        {
-            return self.later_fragment(Dir::Out, fragment, packet);
-        }
         if flow.proto == Proto::Icmp {
             return self.icmp_out(now, packet);
         }

@@ -152,9 +152,9 @@ impl Judge<'_> {
     /// The connection of an end, as that end sees it.
     fn end(&self, name: &str) -> Option<Connected> {
         let id = self.built.node(name);
-        let udp = self.built.world.host::<UdpEnd>(id).map(UdpEnd::connected);
-        let tcp = || self.built.world.host::<TcpEnd>(id).map(TcpEnd::connected);
-        udp.or_else(tcp).flatten()
+        let udp = self.built.world.host::<UdpEnd>(id).map(UdpEnd::observed);
+        let tcp = || self.built.world.host::<TcpEnd>(id).map(TcpEnd::observed);
+        udp.or_else(tcp)?.connected
     }
 
     /// When two ends both had their connection, or what is missing.

@@ -1,8 +1,7 @@
-//! The DHT's table between sessions: rTorrent's `rtorrent.dht_cache`, read and written.
+//! Loads and saves the DHT's table between sessions, as rTorrent's file `rtorrent.dht_cache`.
 //!
-//! Deleting the file resets the table. It is replaced as rTorrent does: written with `.new`
-//! appended, then renamed. A damaged file is renamed and kept for a person to look at, and the
-//! table begins empty.
+//! Deleting the file resets the table. As in rTorrent, the file is written with `.new` appended and then
+//! renamed. A damaged file is renamed and kept for a person to look at, and the table starts empty.
 
 use std::{
     fs::File,
@@ -15,19 +14,20 @@ use dunlin_core::dht::{Saved, cache};
 use crate::folder::{SessionError, Sharing, lock, read, replace, set_aside, sync};
 
 pub use crate::folder::DHT_CACHE as FILE;
-/// Appended while it is written.
+/// Appended to the name while the file is written.
 const NEW: &str = ".new";
 
 /// The content of the cache.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// What was saved; `None` if there is no file, or it is damaged.
+    /// What was saved; `None` if there is no file or it is damaged.
     pub saved: Option<Saved>,
     /// A problem to report, for people.
     pub note: Option<String>,
 }
 
-/// Reads the cache of the session folder `dir`. Nothing is fatal: without it the table is empty.
+/// Reads the cache of the session folder `dir`. No problem is fatal: without the cache the table starts
+/// empty.
 #[must_use]
 pub fn load(dir: &Path) -> Loaded {
     let path = dir.join(FILE);
@@ -66,16 +66,16 @@ pub fn look(dir: &Path) -> Result<Option<Saved>, String> {
     bytes.map(decode).transpose()
 }
 
-/// The right to be the node whose id the cache holds; given up when dropped.
+/// A claim on the cache, and with it on the node id that it holds; released when dropped.
 #[derive(Debug)]
 pub struct CacheLock {
     _file: File,
 }
 
-/// Claims the cache of the session folder `dir` for this process: two nodes must not have one id.
+/// Claims the cache of the session folder `dir` for this process: two nodes must not have the same id.
 ///
 /// # Errors
-/// Another process has it, or the platform refuses.
+/// Another process holds it, or the platform's error.
 pub fn claim(dir: &Path) -> Result<CacheLock, SessionError> {
     let path = dir.join(format!("{FILE}.lock"));
     lock(&path, Sharing::Alone).map(|file| CacheLock { _file: file })
@@ -84,7 +84,7 @@ pub fn claim(dir: &Path) -> Result<CacheLock, SessionError> {
 /// Writes the cache of the session folder `dir`.
 ///
 /// # Errors
-/// The platform's error; the previous file is still there then.
+/// The platform's error; the previous file is then unchanged.
 pub fn save(dir: &Path, saved: &Saved) -> Result<(), SessionError> {
     let bytes = cache::encode(saved, unix_now());
     replace(&dir.join(FILE), NEW, &[&bytes], false)?;
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(found.nodes.len(), saved.nodes.len());
         for ((found, age), (kept, _)) in found.nodes.iter().zip(&saved.nodes) {
             assert_eq!(found, kept);
-            // Seconds may have passed between the two.
+            // Up to some seconds pass between saving and loading.
             assert!((60..120).contains(age), "{age}");
         }
         let names: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();

@@ -1,5 +1,4 @@
-//! What can go wrong for an application, whichever driver it uses: each names the thing, the
-//! place and the reason.
+//! Errors for applications, the same for every driver. Each names the subject, the place and the reason.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,11 @@
-//! Blocking pieces shared by Dunlin's std drivers: disk, session folder, configuration.
+//! What Dunlin's drivers with `std` share.
+//!
+//! - [`driver`]: the driver kit, everything but the way of waiting.
+//! - [`session`]: settings, adding torrents, and what is saved of them, on top of [`folder`], the session
+//!   folder.
+//! - [`disk`]: threads that carry out the engine's disk ops; [`paths`] makes safe file names.
+//! - [`net`]: sockets, proxies, names, HTTP.
+//! - [`config`]: the settings file.
 
 pub mod config;
 #[cfg(test)]

@@ -1,11 +1,10 @@
-//! A few threads for what blocks and cannot be interrupted, such as asking the system's resolver
-//! or a blocking HTTP client.
+//! A few threads for calls that block and cannot be interrupted, such as the system's resolver or a
+//! blocking HTTP client.
 //!
-//! A job's time runs from when a thread takes it up, so jobs that wait behind slow ones lose none
-//! of theirs; they are given up only if no thread takes up anything for as long. An answer that
-//! comes too late is thrown away: the op was answered with `TimedOut` when its time was up, and the
-//! thread is back for work when the call lets go of it. Stuck threads and waiting jobs are both
-//! bounded.
+//! The time of a job runs from when a thread starts it, so jobs that wait behind slow ones do not lose
+//! time; a waiting job is given up only if no thread starts any job for as long. A late answer is
+//! discarded: the op was answered with `TimedOut` when its time was up, and the thread is available again
+//! when the call returns. The numbers of blocked threads and waiting jobs are both bounded.
 
 use std::{
     any::Any,
@@ -22,24 +21,24 @@ use dunlin_core::{OpErrorKind, OpId, Outcome};
 /// The limits of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
-    /// What the threads are called.
+    /// The name of the threads.
     pub name: &'static str,
-    /// Threads at most; they exist only while there is work.
+    /// The most threads; they exist only while there is work.
     pub threads: usize,
-    /// Jobs under way or waiting at most; more are refused.
+    /// The most jobs running or waiting; more are refused.
     pub in_flight: usize,
 }
 
 type Job = Box<dyn FnOnce() -> Outcome + Send>;
 
-/// Runs jobs. Dropping it answers nothing more; its threads end by themselves.
+/// Runs jobs. After it is dropped nothing is answered any more; its threads end by themselves.
 pub struct Pool {
     shared: Arc<Shared>,
 }
 
 struct Shared {
     state: Mutex<State>,
-    /// For the timekeeper.
+    /// Wakes the timekeeper when a deadline moved forward.
     sooner: Condvar,
     config: PoolConfig,
     notify: Arc<dyn Fn() + Send + Sync>,
@@ -50,7 +49,7 @@ struct State {
     waiting: VecDeque<(OpId, String, Job)>,
     /// The jobs that are not answered yet.
     open: BTreeMap<OpId, Open>,
-    /// When a thread last took up a job.
+    /// When a thread last started a job.
     taken: Option<Instant>,
     done: Vec<(OpId, Outcome)>,
     threads: usize,
@@ -61,14 +60,14 @@ struct State {
 /// A job that is not answered yet.
 #[derive(Clone, Copy)]
 struct Open {
-    /// Since when it is under way; `None` while it waits.
+    /// When it started; `None` while it waits.
     begun: Option<Instant>,
     submitted: Instant,
     limit: Duration,
 }
 
 impl Open {
-    /// When it is given up, if a thread last took up a job at `taken`.
+    /// When it is given up, if a thread last started a job at `taken`.
     fn due(&self, taken: Option<Instant>) -> Instant {
         let since = self
             .begun
@@ -78,8 +77,8 @@ impl Open {
 }
 
 impl Pool {
-    /// A pool that calls `notify`, from any thread, when outcomes wait where none waited before;
-    /// it must not block.
+    /// Creates a pool. It calls `notify`, from any thread, when an outcome is ready and none was before; it
+    /// must not block.
     #[must_use]
     pub fn new(config: PoolConfig, notify: Arc<dyn Fn() + Send + Sync>) -> Self {
         let shared = Shared {
@@ -98,8 +97,8 @@ impl Pool {
         self.shared.answer(self.shared.lock(), op, outcome);
     }
 
-    /// Runs `job` for `op`, which is about `what`, and gives it up when it has taken `limit`. Never
-    /// blocks.
+    /// Runs `job` for `op`, and gives it up when it has taken `limit`. `what` names its subject in errors.
+    /// Never blocks.
     pub fn submit(
         &self,
         op: OpId,
@@ -138,7 +137,7 @@ impl Pool {
         }
     }
 
-    /// Answers `op` as cancelled, if it is one of ours and not answered yet.
+    /// Answers `op` as cancelled, if it belongs to this pool and is not answered yet.
     pub fn cancel(&self, op: OpId) {
         let mut state = self.shared.lock();
         if state.open.remove(&op).is_some() {
@@ -148,12 +147,12 @@ impl Pool {
         }
     }
 
-    /// Moves the outcomes that wait into `out`.
+    /// Moves the finished outcomes to the end of `out`.
     pub fn drain(&self, out: &mut Vec<(OpId, Outcome)>) {
         out.append(&mut self.shared.lock().done);
     }
 
-    /// Starts a thread. Without one, jobs time out or wait for a thread that there is.
+    /// Starts a thread. If that fails, jobs wait for a thread that exists, or time out.
     fn start(&self, role: &str, run: fn(&Shared), undo: fn(&mut State)) {
         let shared = Arc::clone(&self.shared);
         let name = format!("{}{role}", self.shared.config.name);
@@ -164,7 +163,7 @@ impl Pool {
             if state.threads > 0 && state.timekeeper {
                 return;
             }
-            // Nobody would ever answer these.
+            // No thread would ever answer these.
             let open: Vec<_> = std::mem::take(&mut state.open).into_keys().collect();
             state.waiting.clear();
             drop(state);
@@ -209,7 +208,7 @@ impl Shared {
         }
     }
 
-    /// Does jobs until none waits.
+    /// Runs jobs until none is waiting.
     fn work(&self) {
         loop {
             let mut state = self.lock();
@@ -217,14 +216,14 @@ impl Shared {
                 state.threads -= 1;
                 return;
             };
-            // The timekeeper wakes too early at worst: a job's time only moves back here.
+            // At worst the timekeeper wakes too early: a deadline only moves back here.
             let now = Instant::now();
             state.taken = Some(now);
             if let Some(open) = state.open.get_mut(&op) {
                 open.begun = Some(now);
             }
             drop(state);
-            // Whatever a job left half done went with it.
+            // Nothing of a job that panicked is used again.
             let outcome = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| {
                 Outcome::failed(
                     OpErrorKind::Io,
@@ -233,7 +232,7 @@ impl Shared {
             });
             let mut state = self.lock();
             if state.open.remove(&op).is_some() {
-                // The timekeeper need not outlive the last job.
+                // The timekeeper ends with the last job.
                 if state.open.is_empty() {
                     self.sooner.notify_all();
                 }
@@ -242,7 +241,7 @@ impl Shared {
         }
     }
 
-    /// Gives up what takes too long; ends when nothing is open.
+    /// Gives up jobs that take too long; ends when no job is open.
     fn keep_time(&self) {
         let mut state = self.lock();
         while !state.stopping {
@@ -305,8 +304,8 @@ mod tests {
         out
     }
 
-    /// A job's time begins with its turn: while it waits, it is given up only if no thread takes
-    /// up anything for as long.
+    /// The time of a job begins when it starts. While it waits, it is given up only if no thread starts any
+    /// job for as long.
     #[test]
     fn waiting_for_a_thread_costs_no_time_of_its_own() {
         let submitted = Instant::now();
@@ -340,7 +339,7 @@ mod tests {
         assert_eq!(wait(&pool, &wake, 2).len(), 2);
     }
 
-    /// With all threads stuck, those that wait are given up, too.
+    /// With all threads blocked, waiting jobs are given up as well.
     #[test]
     fn a_job_that_no_thread_takes_up_is_given_up() {
         let (pool, wake) = pool(1);
@@ -372,7 +371,7 @@ mod tests {
         assert!(matches!(out[1], (OpId(2), Outcome::Done)), "{text}");
     }
 
-    /// The timekeeper sleeps until the first deadline, which a later job may move forward.
+    /// The timekeeper sleeps until the earliest deadline, which a later job may bring forward.
     #[test]
     fn a_short_limit_behind_a_long_one_holds() {
         let (pool, wake) = pool(2);

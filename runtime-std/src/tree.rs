@@ -1,14 +1,13 @@
-//! Whole files and folders: what a new torrent is made of, and whether one on the disk is
-//! intact. Hashing takes all processors.
+//! Whole files and folders: collecting the content of a new torrent, and checking whether a torrent on disk
+//! is intact. Hashing uses all processors.
 //!
-//! A folder is walked like this: in the order of names, byte by byte, so that the same content
-//! makes the same torrent everywhere; hidden files are taken, as they may matter; Dunlin's own
-//! parts files are not. Symbolic links are followed if asked, and otherwise left out. Never
-//! followed are those that lead back into a folder that they are in, and those that lead out of the
-//! folder that is walked: nobody who shares a folder means to share what is elsewhere, and the disk
-//! does not open such files. An absolute link counts as one that leads out. Sockets, pipes and devices are left out,
-//! and so are names that are not Unicode, which a torrent cannot hold. Whatever is left out is
-//! named in [`Scan::notes`].
+//! A folder is walked in the order of names, byte by byte, so that the same content makes the same torrent
+//! everywhere. Hidden files are included; Dunlin's own parts files are not. Symbolic links are followed if
+//! the caller asks for it, and left out otherwise. Two kinds of links are never followed: those that lead
+//! back into a folder that contains them, and those that lead out of the walked folder, as people who share
+//! a folder do not mean to share what is elsewhere, and the disk does not open such files. An absolute link
+//! counts as leading out. Sockets, pipes, devices, and names that are not Unicode, which a torrent cannot
+//! hold, are left out. [`Scan::notes`] names everything that was left out.
 
 use std::{
     fs::{self, File},
@@ -32,39 +31,39 @@ use crate::{
     platform::{self, Root},
 };
 
-/// Bytes read at a time: fits the second-level cache.
+/// Bytes read at a time; they fit into the second-level cache.
 const RUN: usize = 256 * 1024;
-/// Folders inside folders, at most. Our choice: far beyond real trees, far below what the stack takes.
+/// The deepest nesting of folders: far more than real trees have, and far less than the stack allows.
 const MAX_DEPTH: usize = 200;
 
-/// What was found at a path.
+/// The files found at a path.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// Name of the file or folder itself; empty if it has none that a torrent can hold, as `/`.
+    /// The name of the file or folder itself; empty if it has none that a torrent can hold, such as `/`.
     pub name: String,
-    /// A folder, not one file.
+    /// Whether it is a folder, not one file.
     pub folder: bool,
-    /// The files, sorted as the torrent will have them.
+    /// The files in the order of the torrent.
     pub files: Vec<Found>,
-    /// What was left out, and why.
+    /// What was left out, and the reasons.
     pub notes: Vec<String>,
 }
 
 /// A file for a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Below the folder; the name alone for a single file.
+    /// Relative to the folder; the name alone for a single file.
     pub path: Vec<String>,
-    /// On this disk.
+    /// The path on this disk.
     pub source: PathBuf,
-    /// Bytes.
+    /// Length in bytes.
     pub len: u64,
-    /// Its owner may execute it.
+    /// Whether its owner may execute it.
     pub executable: bool,
 }
 
 impl Scan {
-    /// Looks at `path`, a file or a folder.
+    /// Collects the files at `path`, which is a file or a folder.
     pub fn new(path: &Path, follow_links: bool) -> Result<Self, OpError> {
         let failed = |e: io::Error| io_error(path, &e);
         let real = fs::canonicalize(path).map_err(failed)?;
@@ -83,7 +82,7 @@ impl Scan {
                 path: Vec::new(),
             };
             walk.folder(path)?;
-            // Element by element: not the order of a walk where `a.b` lies beside `a/`.
+            // Compared element by element: the order of a walk differs where `a.b` is beside `a/`.
             scan.files.sort_by(|a, b| a.path.cmp(&b.path));
         } else if meta.is_file() {
             let path_in_torrent = vec![scan.name.clone()];
@@ -94,8 +93,8 @@ impl Scan {
         Ok(scan)
     }
 
-    /// A torrent of what was found; its layout has the files in the order of `self.files`,
-    /// with padding between if the builder is told to align.
+    /// A builder for a torrent of these files. Its layout has them in the order of `self.files`, with
+    /// padding in between if the builder is told to align.
     #[must_use]
     pub fn builder(&self) -> Builder {
         if !self.folder {
@@ -112,7 +111,7 @@ impl Scan {
         builder
     }
 
-    /// Where the files of `layout`, made by [`Scan::builder`], are on the disk.
+    /// The paths on disk of the files of `layout`, made by [`Scan::builder`].
     #[must_use]
     pub fn sources(&self, layout: &Layout) -> Vec<PathBuf> {
         let mut ours = self.files.iter();
@@ -124,7 +123,7 @@ impl Scan {
     }
 }
 
-/// Name of the file or folder `path`; `None` if it has none that a torrent can hold, as `/`.
+/// The name of the file or folder `path`; `None` if it has none that a torrent can hold, such as `/`.
 #[must_use]
 pub fn own_name(path: &Path) -> Option<String> {
     // `.` and `..` have no name of their own.
@@ -147,9 +146,9 @@ fn found(path: Vec<String>, source: &Path, meta: &fs::Metadata) -> Found {
 struct Walk<'a> {
     scan: &'a mut Scan,
     follow_links: bool,
-    /// The folder that is walked, which links are resolved below as the disk does it.
+    /// The walked folder, below which links are resolved as the disk does it.
     root: Root,
-    /// The folders we are in, without links.
+    /// The folders that contain the current one, with links resolved.
     above: Vec<PathBuf>,
     path: Vec<String>,
 }
@@ -219,7 +218,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Why a link is not followed that the disk would not follow below this root either.
+    /// The reason why a link is not followed, if the disk would not follow it below this folder either.
     fn leads_out(&self, name: &str, path: &Path) -> Option<&'static str> {
         let below: PathBuf = self.path.iter().map(String::as_str).chain([name]).collect();
         match self.root.stat(&below) {
@@ -251,16 +250,16 @@ fn is_parts_file(name: &str) -> bool {
     hash.is_some_and(|h| h.len() == 40 && h.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// Where the files of a torrent are that is kept as `placement` says.
+/// The paths of a torrent's files that are kept as `placement` says.
 #[must_use]
 pub fn saved_files(info: &Info, placement: &Placement) -> Vec<PathBuf> {
     let paths = placement.paths(info);
     paths.iter().map(|path| placement.dir.join(path)).collect()
 }
 
-/// Hashes every piece of `layout`, whose files are at `sources`, on `threads` threads (`None`:
-/// one a processor). `each` gets every piece as it is ready, in no order, from any of them; it
-/// may stop the whole. Padding reads as zeros.
+/// Hashes every piece of `layout`, whose files are at `sources`, on `threads` threads (`None`: one for each
+/// processor). `each` is called for every piece, in any order, from any of the threads, and may stop the
+/// whole. Padding reads as zeros.
 pub fn hash_pieces(
     layout: &Layout,
     sources: &[PathBuf],
@@ -295,8 +294,8 @@ pub fn hash_pieces(
     });
 }
 
-/// The hashes of every piece, for a new torrent. `progress` hears of bytes as they are done,
-/// from any thread, and may stop the whole, which is answered as cancelled.
+/// Hashes every piece for a new torrent. `progress` is told the number of bytes done, from any thread, and
+/// may stop the whole, which is answered as cancelled.
 pub fn hash_all(
     layout: &Layout,
     sources: &[PathBuf],
@@ -337,7 +336,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One thread's view of the files.
+/// The open files of one thread.
 struct Reader<'a> {
     layout: &'a Layout,
     sources: &'a [PathBuf],
@@ -384,7 +383,7 @@ impl Reader<'_> {
     }
 }
 
-/// Opens a regular file; anything else could block for ever.
+/// Opens a regular file; opening anything else could block forever.
 fn open(path: &Path) -> io::Result<File> {
     if !fs::metadata(path)?.is_file() {
         return Err(platform::not_a_file());
@@ -469,7 +468,7 @@ mod tests {
             ("around", "../set/own".into()),
             ("chain", "absolute".into()),
             ("rooted", root.join("own")),
-            // These lead to what is shared.
+            // These lead to files that are shared.
             ("sub/inside", "../own".into()),
             ("again", "sub/inside".into()),
         ] {

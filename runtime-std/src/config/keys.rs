@@ -1,5 +1,5 @@
-//! Every setting once: name, default, what it does, what is allowed, and where it goes. The
-//! file that is read, the messages about it and the commented default file all come from here.
+//! Every setting, defined once: name, default, effect, allowed values, and the field it sets. The file that
+//! is read, messages about it and the commented default file are all made from this.
 
 use std::fmt::Display;
 
@@ -15,13 +15,13 @@ use crate::{disk::Allocation, paths::Names};
 /// Policy for encrypting connections to peers (MSE).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encryption {
-    /// Neither offered nor accepted.
+    /// Encrypted connections are neither offered nor accepted.
     Off,
-    /// Accepted, and tried where plaintext failed.
+    /// Accepted, and tried if plaintext failed.
     Allowed,
-    /// Tried first, plain accepted.
+    /// Tried first; plaintext is accepted.
     Preferred,
-    /// Nothing else.
+    /// Only encrypted connections.
     Required,
 }
 
@@ -29,15 +29,15 @@ pub enum Encryption {
 pub(super) struct Key {
     /// `section.name`.
     pub(super) path: &'static str,
-    /// As it would stand in the file; computed for the session folder.
+    /// As written in the file; the defaults of folders are computed.
     pub(super) default: &'static str,
-    /// For the default file; lines of at most 90 columns.
+    /// The comment in the default file; lines have at most 90 columns.
     pub(super) doc: &'static str,
-    /// Takes a value over.
+    /// Stores a value.
     pub(super) set: fn(&mut Settings, &DeValue<'_>) -> Result<(), Expected>,
 }
 
-/// A value as text, so that `5`, `"5"` and `"5s"` go one way.
+/// A value as text, so that `5`, `"5"` and `"5s"` are parsed by the same function.
 fn text(value: &DeValue<'_>) -> Result<String, Expected> {
     match value {
         DeValue::String(s) => Ok(s.to_string()),
@@ -51,8 +51,7 @@ fn text(value: &DeValue<'_>) -> Result<String, Expected> {
     }
 }
 
-/// Parses a value with `parse`, whatever kind it has; a wrong kind gets the same answer as a
-/// wrong text.
+/// Parses a value with `parse`, whatever type it has: a wrong type gets the same error as a wrong text.
 fn with<T>(
     value: &DeValue<'_>,
     parse: impl Fn(&str) -> Result<T, Expected>,
@@ -73,7 +72,7 @@ fn number<T: TryFrom<u64> + Display + PartialOrd>(
         .ok_or_else(|| Expected(format!("a number from {low} to {high}")))
 }
 
-/// `value` by one of the names in `table`.
+/// The entry of `table` that `value` names.
 fn choice<T: Copy>(value: &DeValue<'_>, table: &[(&str, T)]) -> Result<T, Expected> {
     let text = text(value).unwrap_or_default();
     let found = table.iter().find(|(name, _)| *name == text);
@@ -358,7 +357,7 @@ fn memory(text: &str) -> Result<u64, Expected> {
     }
 }
 
-/// It goes into an HTTP header: one line of plain characters.
+/// The name becomes an HTTP header field: one line of printable ASCII.
 fn user_agent(text: &str) -> Result<Option<String>, Expected> {
     if text.len() > 128 || !text.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
         return expected("at most 128 plain ASCII characters");

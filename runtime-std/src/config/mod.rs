@@ -1,7 +1,7 @@
 //! Settings: a TOML file with a documented default for everything.
 //!
-//! An unknown name or a wrong value is refused, with file, line, column and what would be
-//! right: a setting that is silently ignored is worse than a start that fails.
+//! An unknown name or an invalid value is an error that gives file, line, column and what is allowed:
+//! silently ignoring a setting is worse than failing to start.
 
 mod keys;
 pub mod values;
@@ -29,59 +29,59 @@ use crate::{
 };
 use keys::{KEYS, Key};
 
-/// Everything that can be set. Rates are bytes per second; `None` means no limit.
+/// All settings. Rates are in bytes per second; `None` means unlimited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
-    /// Where torrents are saved; a relative path starts from the current folder.
+    /// The folder where torrents are saved; a relative path starts at the current folder.
     pub downloads: PathBuf,
     /// The session folder.
     pub session: PathBuf,
-    /// Ports to try to listen on.
+    /// The ports to try to listen on.
     pub ports: Ports,
-    /// Where to listen and connect from; empty is everywhere.
+    /// The addresses and interfaces to listen on and connect from; empty means all.
     pub interfaces: Vec<Interface>,
     /// Encryption of peer connections.
     pub encryption: Encryption,
-    /// Peer exchange.
+    /// Whether peer exchange is used.
     pub pex: bool,
-    /// For outgoing connections.
+    /// The proxy for outgoing connections.
     pub proxy: Option<Proxy>,
-    /// In place of our own name.
+    /// The user agent, in place of Dunlin's own.
     pub user_agent: Option<String>,
-    /// Download rate in all.
+    /// The limit for all downloads together.
     pub down: Option<u64>,
-    /// Upload rate in all.
+    /// The limit for all uploads together.
     pub up: Option<u64>,
-    /// Download rate of each torrent.
+    /// The limit for the download of each torrent.
     pub torrent_down: Option<u64>,
-    /// Upload rate of each torrent.
+    /// The limit for the upload of each torrent.
     pub torrent_up: Option<u64>,
-    /// Connections in all.
+    /// The most connections of all torrents together.
     pub connections: u32,
-    /// Connections of each torrent.
+    /// The most connections of one torrent.
     pub torrent_connections: u32,
-    /// Bytes of blocks on loan at most.
+    /// The most bytes of blocks in use at once.
     pub memory: u64,
-    /// Disk threads; `None` goes by the processors.
+    /// The number of disk threads; `None` depends on the number of processors.
     pub disk_threads: Option<usize>,
-    /// When files take up space.
+    /// When disk space is reserved.
     pub allocation: Allocation,
-    /// Files kept open.
+    /// The most files kept open.
     pub open_files: usize,
-    /// Rules for file names.
+    /// The rules that file names follow.
     pub names: Names,
-    /// Uploaded by size, in thousandths, at which seeding ends.
+    /// The ratio of uploaded bytes to size, in thousandths, at which seeding ends.
     pub seed_ratio: Option<u32>,
-    /// Time after which seeding ends.
+    /// The time after which seeding ends.
     pub seed_time: Option<Duration>,
-    /// Longest wait when stopping.
+    /// The longest wait when stopping.
     pub shutdown_timeout: Duration,
     /// The DHT.
     pub dht: DhtSettings,
 }
 
-/// What can be set of the DHT.
+/// Settings of the DHT.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DhtSettings {
@@ -89,20 +89,20 @@ pub struct DhtSettings {
     pub mode: DhtMode,
     /// Its UDP port; `None` shares [`Settings::ports`].
     pub port: Option<u16>,
-    /// Nodes to begin with where no other is known; `None` are the usual public ones.
+    /// Nodes to start from if no other node is known; `None` means the usual public ones.
     pub routers: Option<Vec<HostPort>>,
-    /// Nodes to begin with, always.
+    /// Nodes to start from in any case.
     pub add_node: Vec<HostPort>,
-    /// Upload rate of the DHT.
+    /// The limit for what the DHT sends.
     pub limit_up: Option<u64>,
-    /// Ask, do not answer (BEP 43).
+    /// Whether to send queries without answering any (BEP 43).
     pub read_only: bool,
-    /// New remote endpoints a second; `None` means no limit.
+    /// The most new remote endpoints a second; `None` means unlimited.
     pub new_remote_budget: Option<u32>,
 }
 
 impl Default for Settings {
-    /// As the default file says; folders are where the platform keeps such things.
+    /// The defaults of the default file; folders are at the platform's usual places.
     fn default() -> Self {
         let mut settings = Self {
             downloads: ".".into(),
@@ -140,7 +140,10 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads `path`. A file that is missing is as good as an empty one.
+    /// Reads `path`. A file that does not exist counts as an empty one.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         match fs::read_to_string(path) {
             Ok(text) => Self::parse(&text, path),
@@ -153,7 +156,10 @@ impl Settings {
         }
     }
 
-    /// Reads `text`; `file` is what messages call it.
+    /// Parses `text`; `file` is its name in messages.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
         let fail = |at: usize, message: String| ConfigError {
             file: file.into(),
@@ -189,7 +195,7 @@ impl Settings {
         (key.set)(self, value.get_ref())
     }
 
-    /// The UDP port of a DHT node that runs alone: its own, or the first to listen on.
+    /// The UDP port of a DHT node that runs alone: its own, or else the first port to listen on.
     #[must_use]
     pub fn dht_port(&self) -> u16 {
         match self.ports.first {
@@ -198,7 +204,7 @@ impl Settings {
         }
     }
 
-    /// What the disk needs to know.
+    /// The settings of the disk.
     #[must_use]
     pub fn disk(&self) -> DiskConfig {
         let default = DiskConfig::default();
@@ -209,7 +215,7 @@ impl Settings {
     }
 }
 
-/// Where the settings are kept if nobody says otherwise.
+/// The path of the settings file if no other is named.
 #[must_use]
 pub fn default_path() -> PathBuf {
     project().map_or_else(
@@ -234,7 +240,7 @@ pub fn default_file() -> String {
                 text.push_str(&format!("# {line}\n"));
             }
             let folder = (key.path == "folders.session").then_some(&defaults.session);
-            // A string of Rust's making is one of TOML's for any path that is plain text.
+            // For a path of plain text, Rust's debug form is a valid TOML string.
             let value = folder.map_or(key.default.into(), |f| format!("{:?}", f.to_string_lossy()));
             text.push_str(&format!("#{} = {value}\n", split(key.path).1));
         }
@@ -242,14 +248,14 @@ pub fn default_file() -> String {
     text
 }
 
-/// Why settings were refused, and where.
+/// The reason why settings were refused, and the position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file.
     pub file: PathBuf,
-    /// Line and column, from 1.
+    /// Line and column, counted from 1.
     pub at: Option<(usize, usize)>,
-    /// What is wrong and what would be right.
+    /// What is wrong and what is allowed.
     pub message: String,
 }
 
@@ -278,7 +284,7 @@ fn sections() -> impl Iterator<Item = &'static str> {
 
 fn unknown_section(name: &str) -> String {
     let known: Vec<_> = sections().map(|s| format!("[{s}]")).collect();
-    // A setting outside of its section is the most likely slip.
+    // A setting outside its section is the most likely mistake.
     let home = KEYS.iter().map(|k| split(k.path)).find(|k| k.1 == name);
     let hint = match (home, nearest(name, sections())) {
         (Some((section, _)), _) => format!("it belongs into [{section}]"),
@@ -304,7 +310,7 @@ fn unknown_key(section: &str, name: &str) -> String {
     format!("unknown setting `{name}` in [{section}]: {hint}")
 }
 
-/// The name most like `wrong`, if one is like it.
+/// The name most similar to `wrong`, if one is similar.
 fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const LIKE: f64 = 0.75;
     let wrong = wrong.to_lowercase().replace('-', "_");
@@ -315,7 +321,7 @@ fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a 
         .map(|(_, name)| name)
 }
 
-/// Counted in characters, from 1.
+/// Line and column, counted from 1; columns count characters.
 fn line_and_column(text: &str, at: usize) -> (usize, usize) {
     let before = &text[..text.floor_char_boundary(at)];
     let line = before.rfind('\n').map_or(0, |newline| newline + 1);

@@ -15,7 +15,7 @@ fn an_empty_file_and_the_default_file_mean_the_same() {
     assert_eq!(parse("").unwrap(), default);
     let file = default_file();
     assert_eq!(parse(&file).unwrap(), default);
-    // With every `#name = value` taken into force.
+    // With every `#name = value` uncommented.
     let mut in_force = String::new();
     let mut settings = 0;
     for line in file.lines() {

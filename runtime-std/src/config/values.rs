@@ -1,8 +1,8 @@
-//! Values as people write them: `16 MiB`, `500 KiB/s`, `30s`. The command line takes the same.
+//! Values as people write them: `16 MiB`, `500 KiB/s`, `30s`. The command line accepts the same.
 
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
-/// What was expected instead.
+/// What was expected instead of an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected(pub String);
 
@@ -14,12 +14,12 @@ impl fmt::Display for Expected {
 
 impl std::error::Error for Expected {}
 
-/// `text` with what it stands for, or what is allowed.
+/// An error that says what was expected.
 pub(super) fn expected<T>(what: &str) -> Result<T, Expected> {
     Err(Expected(what.into()))
 }
 
-/// A number, with up to three decimals, as thousandths; and what follows it.
+/// A number with up to three decimals, as thousandths, and the text after it.
 fn number(text: &str) -> Option<(u64, &str)> {
     let text = text.trim();
     let end = text
@@ -58,11 +58,11 @@ pub fn size(text: &str) -> Result<u64, Expected> {
     u64::try_from(bytes).or_else(|_| expected(WHAT))
 }
 
-/// Lowest rate that can be set, in bytes per second. Our choice: below it a block of 16 KiB takes
-/// longer than peers wait, so that a limit of 0 or 2, which is meant otherwise, stops everything.
+/// The lowest rate that can be set, in bytes per second. Below it a block of 16 KiB takes longer than peers
+/// wait; a limit of 0 or 2 would stop everything, which is rarely meant.
 const MIN_RATE: u64 = 1024;
 
-/// Bytes per second, `None` without limit: `off`, `500 KiB/s`, `1 MB/s`.
+/// Bytes per second, `None` for `off`: `500 KiB/s`, `1 MB/s`.
 pub fn rate(text: &str) -> Result<Option<u64>, Expected> {
     if text.trim().eq_ignore_ascii_case("off") {
         return Ok(None);
@@ -129,12 +129,12 @@ pub fn switch(text: &str) -> Result<bool, Expected> {
     }
 }
 
-/// Ports to try, in order, first and last.
+/// A range of ports to try in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
-    /// First; 0 lets the system choose.
+    /// The first port; 0 lets the system choose.
     pub first: u16,
-    /// Last, not below the first.
+    /// The last port, not below the first.
     pub last: u16,
 }
 
@@ -150,7 +150,7 @@ impl FromStr for Ports {
     }
 }
 
-/// Where to listen: an address, or whatever addresses an interface has.
+/// An address, or all addresses of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Interface {
     /// This address.
@@ -179,16 +179,16 @@ impl FromStr for Interface {
 pub struct Proxy {
     /// Host name or address, without brackets.
     pub host: String,
-    /// Port.
+    /// Its port.
     pub port: u16,
     /// User name and password.
     pub login: Option<(String, String)>,
-    /// The proxy resolves names too (`socks5h`).
+    /// Whether the proxy resolves names (`socks5h`).
     pub remote_names: bool,
 }
 
 impl fmt::Debug for Proxy {
-    /// Without the password.
+    /// Leaves the password out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Proxy({}:{})", self.host, self.port)
     }
@@ -237,7 +237,7 @@ impl FromStr for Proxy {
     }
 }
 
-/// Undoes `%40` and the like.
+/// Decodes `%40` and the like.
 fn unescape(text: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
@@ -254,7 +254,7 @@ fn unescape(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// A folder; `~/` is the home of the user.
+/// A folder; `~/` stands for the user's home.
 pub fn folder(text: &str) -> Result<PathBuf, Expected> {
     if text.is_empty() || text.contains('\0') {
         return expected("a folder");

@@ -1,8 +1,8 @@
-//! A machine with a real engine on the real disk and session code, and a stream to another one.
+//! A machine: a real engine on the real disk and session code, with streams to another machine.
 //!
-//! Time is virtual and every op is done before the next one is looked at, so a run is the same
-//! each time and the recording tells exactly what was promised when. Outcomes reach the engine
-//! some time later: what it does meanwhile is what makes a promise too early.
+//! Time is virtual and each op is finished before the next one is looked at, so a run is always the same
+//! and the recording shows exactly what was promised when. Outcomes reach the engine some time later: a
+//! promise made too early shows in what the engine does meanwhile.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -30,23 +30,23 @@ use crate::{
     session::store::Store,
 };
 
-/// Time between two looks at everything.
+/// The time between two steps of the world.
 const TICK: Duration = Duration::from_millis(10);
-/// Bytes that a stream carries in that time: several saves come in one download.
+/// Bytes that a stream carries in one step: a download takes long enough for several saves.
 const PER_TICK: usize = 8 << 10;
-/// Saves come this often.
+/// The interval of saves.
 const SAVE_INTERVAL: Duration = Duration::from_millis(50);
-/// No run needs as many ticks.
+/// More steps than any run needs.
 const MAX_TICKS: usize = 4_000;
-/// Until the engine hears of a flush: pieces are verified meanwhile that it does not cover.
+/// The time until the engine hears of a flush. Pieces that the flush does not cover are verified meanwhile.
 const FLUSH: Duration = Duration::from_millis(40);
 const SAVE: Duration = Duration::from_millis(20);
 pub(super) const PIECE: u32 = 32 << 10;
 
-/// What has been promised, and what has been begun that may be seen before it is.
+/// A promise, or something that was begun and may be visible before it is promised.
 #[derive(Clone, Debug)]
 pub(super) enum Fact {
-    /// The torrent file is kept.
+    /// The torrent file is saved.
     Kept,
     SaveBegun(Vec<u8>),
     Saved(Vec<u8>),
@@ -57,7 +57,7 @@ pub(super) enum Fact {
     DeleteBegun,
 }
 
-/// A recorder, and what was true after how many steps.
+/// A recorder, and what was promised after how many steps.
 pub(super) struct Watch {
     pub(super) recorder: Recorder,
     pub(super) facts: Vec<(usize, Fact)>,
@@ -76,7 +76,7 @@ impl Watch {
     }
 }
 
-/// What to download: files that share pieces, in folders, none of whose pages is zeros.
+/// What is downloaded: files in folders that share pieces, and no page of which is all zeros.
 pub(super) struct Content {
     pub(super) torrent: Torrent,
     pub(super) data: Vec<u8>,
@@ -116,7 +116,7 @@ impl Content {
         self.torrent.info.info_hash()
     }
 
-    /// Puts all of it below `dir`, as a seed has it.
+    /// Writes all of it below `dir`, as a seed has it.
     pub(super) fn write(&self, dir: &Path) {
         let paths = Placement::default().paths(self.info());
         for (file, path) in self.info().files().iter().zip(paths) {
@@ -140,7 +140,7 @@ pub(super) struct Machine {
     pub(super) disk: Disk,
     pub(super) store: Option<Store>,
     pub(super) watch: Option<Watch>,
-    /// Saves claim everything that was verified as durable: a fault for the replay to find.
+    /// Records claim that everything verified is durable: a fault that the replay has to find.
     pub(super) claims_early: bool,
     pub(super) failures: Vec<String>,
     downloads: PathBuf,
@@ -153,9 +153,9 @@ pub(super) struct Machine {
     next_op: u64,
 }
 
-/// How to start a machine.
+/// The parameters of a machine.
 pub(super) struct Start<'a> {
-    /// Holds `home/dl` and `session`.
+    /// The parent of `home/dl` and `session`.
     pub(super) base: &'a Path,
     pub(super) boot: u8,
     pub(super) session: bool,
@@ -184,7 +184,7 @@ impl Machine {
             notify,
         )
         .unwrap();
-        // Another machine's copy of a file has another number.
+        // A copy of a file has another file number.
         disk.without_ids();
         let rng = Box::new(ChaCha8Rng::seed_from_u64(start.number.into()));
         Self {
@@ -205,7 +205,7 @@ impl Machine {
         }
     }
 
-    /// Adds the torrent as drivers do: claimed, and kept if it is new.
+    /// Adds the torrent as drivers do: claims it, and saves its torrent file if it is new.
     pub(super) fn add(
         &mut self,
         now: Instant,
@@ -243,7 +243,7 @@ impl Machine {
         self.engine.torrent(id).map(|t| t.status(now).state)
     }
 
-    /// Whether it looks for what it has and has begun to say so.
+    /// Whether the check of existing files is over.
     pub(super) fn is_checked(&self, id: TorrentId) -> bool {
         self.engine.torrent(id).and_then(|t| t.have()).is_some()
     }
@@ -252,7 +252,7 @@ impl Machine {
         self.engine.torrent(id).unwrap().have().unwrap().clone()
     }
 
-    /// Keeps a DHT table with the id `n`.
+    /// Saves a DHT table with the id `n`.
     pub(super) fn save_dht(&mut self, n: u8) {
         self.note(Fact::DhtBegun(n));
         let saved = Saved {
@@ -271,7 +271,7 @@ impl Machine {
         self.note(Fact::Forgotten);
     }
 
-    /// Does an op on the disk, now.
+    /// Carries out an op of the disk at once.
     pub(super) fn on_disk(&mut self, op: impl FnOnce(OpId) -> Op) -> Outcome {
         self.next_op += 1;
         self.run(op(OpId(self.next_op))).1
@@ -302,7 +302,7 @@ impl Machine {
                 }
                 (TICK, self.run(op))
             }
-            // What is not there cannot be hashed, and is fetched.
+            // What does not exist cannot be hashed, and is downloaded.
             Op::Hash { .. } => {
                 let (id, outcome) = self.run(op);
                 return self.later.push((now, id, outcome));
@@ -368,7 +368,7 @@ impl Machine {
     }
 }
 
-/// Makes a record say that everything verified was flushed.
+/// Changes a record to claim that everything verified was flushed.
 fn claim_all(record: &mut [u8]) {
     let find = |key: &[u8]| record.windows(key.len()).position(|part| part == key);
     let (Some(durable), Some(have)) = (find(b"7:durable"), find(b"4:have")) else {
@@ -380,14 +380,14 @@ fn claim_all(record: &mut [u8]) {
     record.copy_within(from..from + len, to);
 }
 
-/// Where the bencoded string at `at` begins, and its length.
+/// The start and the length of the bencoded string at `at`.
 fn string_at(bytes: &[u8], at: usize) -> (usize, usize) {
     let digits = bytes[at..].iter().position(|b| *b == b':').unwrap();
     let len = str::from_utf8(&bytes[at..at + digits]).unwrap();
     (at + digits + 1, len.parse().unwrap())
 }
 
-/// The pieces that a record says were flushed.
+/// The pieces that a record claims as flushed.
 pub(super) fn durable(record: &[u8], pieces: u32) -> Bitfield {
     let key = b"7:durable";
     let found = record.windows(key.len()).position(|part| part == key);
@@ -396,7 +396,7 @@ pub(super) fn durable(record: &[u8], pieces: u32) -> Bitfield {
     Bitfield::from_wire(bytes, pieces).unwrap_or_else(|| Bitfield::new(pieces))
 }
 
-/// One machine or two, and the time.
+/// One or two machines, and the time.
 pub(super) struct World {
     pub(super) now: Instant,
     pub(super) machines: Vec<Machine>,
@@ -410,7 +410,7 @@ impl World {
         }
     }
 
-    /// Lets time pass until `done`.
+    /// Lets time pass until `done` returns true.
     pub(super) fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         for _ in 0..MAX_TICKS {
             self.tick();
@@ -421,7 +421,7 @@ impl World {
         panic!("not {what} after {MAX_TICKS} ticks");
     }
 
-    /// Lets time pass until nothing is under way at machine `n` any more.
+    /// Lets time pass until machine `n` has nothing left to do.
     pub(super) fn rest(&mut self, n: usize) {
         self.until("at rest", |world| world.machines[n].is_idle());
     }
@@ -486,7 +486,7 @@ impl World {
                 }
             }
         }
-        // What was closed over there is at its end here once all was read.
+        // A stream that was closed there ends here once everything was read.
         let open: Vec<ConnId> = self.machines[from].streams.keys().copied().collect();
         let Machine {
             streams, engine, ..

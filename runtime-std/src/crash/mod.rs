@@ -1,19 +1,19 @@
-//! Durability, proved: every state that a crash may leave behind is tried.
+//! Tests of durability: every state that a crash may leave behind is tried.
 //!
 //! A real engine downloads through the real disk and session code, whose calls are recorded (see
-//! `platform::trace`). After every call the power may fail. What POSIX allows the medium to hold
-//! then (see `states`) is made in a folder, and Dunlin is started on it as after a reboot:
+//! `platform::trace`). After every call the power may fail. The states that POSIX allows on the medium at
+//! that point (see `states`) are created in a folder, and Dunlin is started on each as after a reboot:
 //!
-//! - No piece is believed whose bytes are wrong.
-//! - What a saved record calls durable is there.
-//! - The torrent file is there once it was kept, the record is the last one saved or a later one,
-//!   and so is the DHT's table; what was forgotten stays forgotten.
-//! - Files of the user are as they were.
-//! - A restart completes the download, bit for bit (tried on a sample of the states).
+//! - No piece with wrong bytes is believed.
+//! - What a saved record calls durable exists.
+//! - A torrent file that was saved exists; the record is the last one saved or a later one, and so is the
+//! DHT's table; what was removed stays removed.
+//! - Files of the user are unchanged.
+//! - A restart completes the download, bit for bit (for a sample of the states).
 //!
-//! One of the runs flushes its files with their file system. Each kind of sync is then left out of
-//! the recording, which has to be noticed: every sync is necessary, and the replay would see one
-//! that is missing.
+//! One of the runs flushes its files with their file system. Finally each kind of sync is left out of the
+//! recording, which has to be noticed: this proves that each sync is necessary, and that the replay would
+//! find a missing one.
 
 mod machine;
 mod states;
@@ -42,12 +42,12 @@ use crate::{
     session::store::Store,
 };
 
-/// A fault put in on purpose, beside syncs that are left out.
+/// A deliberate fault, besides syncs that are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    /// Records call everything that was verified durable.
+    /// Records claim that everything verified is durable.
     EarlyClaim,
-    /// The restart takes itself for one within the same boot.
+    /// The restart believes that the machine was not rebooted.
     SameBoot,
 }
 
@@ -56,18 +56,18 @@ struct Run {
     name: &'static str,
     recording: Recording,
     facts: Vec<(usize, Fact)>,
-    /// Below the base.
+    /// Files of the user: path below the base, and content.
     users: Vec<(PathBuf, Vec<u8>)>,
 }
 
-/// Where a scenario plays.
+/// The content and the folders of a scenario.
 struct Stage {
     content: Content,
     seed: TempDir,
     fault: Option<Fault>,
 }
 
-/// In memory where there is a place for it: a thousand states are written.
+/// A temporary folder, in memory if possible: a thousand states are written to it.
 fn folder() -> TempDir {
     let shm = Path::new("/dev/shm");
     if shm.is_dir() {
@@ -89,7 +89,7 @@ impl Stage {
         }
     }
 
-    /// A machine that has everything.
+    /// A machine that has the whole torrent.
     fn seed(&self, now: Instant) -> Machine {
         let start = Start {
             base: self.seed.path(),
@@ -102,7 +102,7 @@ impl Stage {
         machine
     }
 
-    /// A machine on `base`, and beside it one that has everything.
+    /// A machine on `base`, and another one that has the whole torrent.
     fn world(&self, base: &Path, boot: u8) -> World {
         let mut world = World::new(Vec::new());
         let now = world.now;
@@ -129,7 +129,7 @@ impl Stage {
         world.machines[0].add(world.now, &self.content, add)
     }
 
-    /// What to take first: two files that share pieces with others are left out.
+    /// A first selection: two files that share pieces with others are left out.
     fn some(&self) -> Vec<FilePriority> {
         let wanted = |path: &str| match path {
             "two.bin" | "four.bin" => FilePriority::Skip,
@@ -154,7 +154,7 @@ impl Stage {
             fs::write(base.join(path), path).unwrap();
             own.push((path.into(), path.as_bytes().to_vec()));
         }
-        // Everything counts from here on, the session folder too.
+        // The recording begins here and includes the session folder.
         let watch = Watch::new(base);
         let mut world = self.world(base, 1);
         world.machines[0].watch = Some(watch);
@@ -163,7 +163,7 @@ impl Stage {
         assert_eq!(machine.failures, [""; 0], "{name}");
         let watch = machine.watch.take().unwrap();
         let recording = watch.recorder.recording();
-        // The recording has it all, or what follows proves nothing.
+        // The recording is complete; otherwise what follows would prove nothing.
         let mut medium = Medium::new(&recording);
         recording.steps.iter().for_each(|s| medium.step(s, None));
         medium.whole().assert_is(base);
@@ -175,7 +175,7 @@ impl Stage {
         }
     }
 
-    /// Into a folder that is not there yet, with a restart after a stop, until it seeds.
+    /// A download into a folder that does not exist yet, with a stop and a restart, until it seeds.
     fn download(&self) -> Run {
         self.record("download", &["home/notes.txt"], |stage, world, base| {
             let id = stage.add(world, Vec::new());
@@ -188,7 +188,7 @@ impl Stage {
         })
     }
 
-    /// Its files flushed with their file system.
+    /// A download whose files are flushed with their file system.
     fn whole(&self) -> Run {
         self.record("whole", &["home/notes.txt"], |stage, world, _| {
             world.machines[0].disk.many_are(2);
@@ -198,7 +198,7 @@ impl Stage {
         })
     }
 
-    /// With files left out at first, beside files of the user.
+    /// A download with files left out at first, next to files of the user.
     fn selection(&self) -> Run {
         let users = ["home/dl/own.txt", "home/dl/t.d/a/own.txt"];
         self.record("selection", &users, |stage, world, _| {
@@ -225,7 +225,7 @@ impl Stage {
         })
     }
 
-    /// Killed within one boot, paused, checked, removed.
+    /// A download that is killed without a reboot, paused, checked and removed.
     fn killed(&self) -> Run {
         self.record("killed", &["home/dl/own.txt"], |stage, world, base| {
             let id = stage.add(world, Vec::new());
@@ -280,7 +280,7 @@ impl Stage {
         ]
     }
 
-    /// Ends the first machine and starts another one in its place within the same boot.
+    /// Replaces the first machine by a new process, without a reboot.
     fn restart(
         &self,
         world: &mut World,
@@ -331,22 +331,22 @@ fn stop(world: &mut World, _: TorrentId) {
     world.until("stopped", gone);
 }
 
-/// How much of all there is to try.
+/// How many of the states are tried.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
-    /// Drawn states at each point, beside the systematic ones.
+    /// Random states at each point, besides the systematic ones.
     samples: usize,
-    /// Every so many points is tried.
+    /// The distance of the points that are tried.
     stride: usize,
-    /// Every so many states is run to the end of its download.
+    /// Of this many states, one is run to the end of its download.
     finish: usize,
     seed: u64,
 }
 
-/// Calls before a crash that a message tells.
+/// The number of calls before the crash that a message lists.
 const SHOWN: usize = 12;
 
-/// What was tried.
+/// Counts of what was tried.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     points: usize,
@@ -356,7 +356,7 @@ struct Tally {
 }
 
 impl Stage {
-    /// Tries the crash states of `run`; `Err` says what is wrong with the first that is.
+    /// Tries the crash states of `run`. The error describes the first one that breaks a promise.
     fn replay(&self, run: &Run, dropped: Option<SyncOf>, plan: Plan) -> Result<Tally, String> {
         let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
         let mut medium = Medium::new(&run.recording);
@@ -399,7 +399,7 @@ impl Stage {
         Ok(tally)
     }
 
-    /// Marks the files that the torrent was writing: the mark is a part of their inodes.
+    /// Marks the files that the torrent was writing: the mark is part of their inodes.
     fn mark(&self, base: &Path, run: &Run) {
         let info = self.content.info();
         for path in Placement::default().paths(info) {
@@ -411,7 +411,7 @@ impl Stage {
         }
     }
 
-    /// Starts Dunlin on what a crash left in `base` after the first `known` facts.
+    /// Starts Dunlin on what a crash left in `base` after the first `known` facts, and checks the promises.
     fn verdict(&self, base: &Path, run: &Run, known: usize, finish: bool) -> Result<(), String> {
         let facts = || run.facts[..known].iter().map(|(_, fact)| fact);
         let any = |is: fn(&Fact) -> bool| facts().any(is);
@@ -496,7 +496,7 @@ impl Stage {
         }
     }
 
-    /// Whether the session folder keeps what it promised; the record saved last, if one was.
+    /// Checks what the session folder promised. Returns the record that was saved last, if one was.
     fn session(&self, base: &Path, run: &Run, known: usize) -> Result<Option<Vec<u8>>, String> {
         let (mut kept, mut forgetting, mut forgotten) = (false, false, false);
         let (mut records, mut saved) = (Vec::new(), None);

@@ -1,13 +1,13 @@
-//! Which states a crash may leave behind: a model of what POSIX promises and no more.
+//! The states that a crash may leave behind: a model of what POSIX promises, and no more.
 //!
-//! - What was written to a file is on the medium once the file was synced. Before that every page
-//!   of every write may be there, missing, or torn at a sector, in any order.
-//! - Length and time of a file change together, and may do so before or after the data: a file
-//!   that grew without its data reads as zeros.
-//! - A name that was made, moved or removed is on the medium once its folder was synced, and not
-//!   because the file was. Before that names change in any order, except that changes of one name
-//!   keep theirs. A rename is done or not, never by half.
-//! - A sync of a file system is one of each of its files and folders.
+//! - What was written to a file is on the medium once the file was synced. Before that, each page of each
+//!   write may be present, missing, or torn at a sector, in any order.
+//! - Length and time of a file change together, before or after the data: a file that grew without its data
+//!   reads as zeros.
+//! - A name that was created, moved or removed is on the medium once its folder was synced, not once the
+//!   file was. Before that, changes of different names happen in any order; changes of one name happen in
+//!   their order. A rename is complete or has not happened.
+//! - A sync of a file system is a sync of each of its files and folders.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,17 +21,17 @@ use rand_chacha::{ChaCha8Rng, rand_core::Rng};
 
 use crate::platform::trace::{Entry, Kind, NodeId, Recording, Step};
 
-/// What the page cache writes at once.
+/// The unit in which the page cache writes.
 const PAGE: usize = 4096;
-/// What a disk writes whole or not at all.
+/// The unit that a disk writes completely or not at all.
 const SECTOR: usize = 512;
 
-/// What a sync makes durable: each is necessary, as a test shows.
+/// The kinds of sync, by what they make durable. A test shows that each is necessary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SyncOf {
     Data,
     Parts,
-    /// A file put together from the parts file, before it gets its name.
+    /// A file assembled from the parts file, before it gets its name.
     Assembled,
     Record,
     TorrentFile,
@@ -46,7 +46,7 @@ pub(super) enum SyncOf {
     Downloads,
     /// The names in the torrent's folders.
     Subfolder,
-    /// All of a file system.
+    /// A whole file system.
     FileSystem,
 }
 
@@ -66,7 +66,7 @@ impl SyncOf {
         Self::FileSystem,
     ];
 
-    /// Tells by the path below the base, as `super::machine` lays it out.
+    /// The kind of a path below the base, as `super::machine` lays it out.
     pub(super) fn of(path: &Path) -> Self {
         let text = path.to_str().unwrap();
         let named = |end: &str| text.ends_with(end);
@@ -114,13 +114,13 @@ struct Node {
     kind: Kind,
     data: Vec<u8>,
     mtime: SystemTime,
-    /// Since the last sync.
+    /// Changes since the last sync.
     pending: Vec<DataChange>,
 }
 
 #[derive(Clone, Debug)]
 struct NameChange {
-    /// Entries that it needs, in the order in which they are taken away and given.
+    /// The names removed and added by this change, in this order.
     gone: Option<Entry>,
     made: Option<Entry>,
     node: NodeId,
@@ -136,7 +136,7 @@ impl NameChange {
     }
 }
 
-/// The disk after a number of steps.
+/// The state of the medium after a number of steps.
 #[derive(Clone, Debug)]
 pub(super) struct Medium {
     base: PathBuf,
@@ -145,16 +145,16 @@ pub(super) struct Medium {
     pending: Vec<NameChange>,
 }
 
-/// How much of what was not synced is there.
+/// Which of the changes that were not synced are on the medium.
 #[derive(Clone, Debug)]
 pub(super) struct Choice {
     names: Vec<bool>,
-    /// For each file with pending changes: how many of them count for length and time, and of each
-    /// page of each write how many sectors are there.
+    /// For each file with pending changes: how many of them count for length and time, and for each page of
+    /// each write the number of sectors present.
     files: BTreeMap<NodeId, (usize, Vec<Vec<usize>>)>,
 }
 
-/// A tree of files as a crash leaves it.
+/// The files and folders that a crash leaves behind.
 #[derive(Debug)]
 pub(super) struct Tree(BTreeMap<PathBuf, (Kind, Vec<u8>, SystemTime)>);
 
@@ -186,7 +186,7 @@ impl Medium {
         medium
     }
 
-    /// Does one step; a sync of `dropped` is left out.
+    /// Applies one step; a sync of the kind `dropped` is ignored.
     pub(super) fn step(&mut self, step: &Step, dropped: Option<SyncOf>) {
         match step {
             Step::Make { at, node, kind } => {
@@ -273,7 +273,7 @@ impl Medium {
         (self.names, self.pending) = (names, left);
     }
 
-    /// Adds what the changes in `keep` build upon.
+    /// Adds the changes that those in `keep` depend on.
     fn close(&self, keep: &mut [bool]) {
         for n in (0..keep.len()).rev() {
             if keep[n] {
@@ -284,7 +284,7 @@ impl Medium {
         }
     }
 
-    /// Takes out what builds upon changes that are not in `keep`.
+    /// Removes the changes that depend on changes missing from `keep`.
     fn prune(&self, keep: &mut [bool]) {
         for n in 0..keep.len() {
             keep[n] =
@@ -311,8 +311,8 @@ impl Medium {
         }
     }
 
-    /// States to try: the extremes, each change of a name and each file alone and alone missing,
-    /// and `samples` drawn ones.
+    /// The states to try: the extremes; each change of a name and each file alone present and alone
+    /// missing; and `samples` random ones.
     pub(super) fn choices(&self, samples: usize, rng: &mut ChaCha8Rng) -> Vec<Choice> {
         let count = self.pending.len();
         let mut out = Vec::new();
@@ -365,14 +365,14 @@ impl Medium {
         choice
     }
 
-    /// What is there when `choice` is.
+    /// The files and folders of a choice.
     pub(super) fn tree(&self, choice: &Choice) -> Tree {
         let mut names = self.names.clone();
         for (change, _) in self.pending.iter().zip(&choice.names).filter(|(_, k)| **k) {
             apply(&mut names, change);
         }
         let mut tree = BTreeMap::new();
-        // A name counts if its folder has one: folders come before what is in them.
+        // A name counts if its folder has one: folders come before their content.
         let mut folders = vec![(0, PathBuf::new())];
         let mut seen = BTreeSet::new();
         while let Some((folder, path)) = folders.pop() {
@@ -395,14 +395,14 @@ impl Medium {
         Tree(tree)
     }
 
-    /// As if nothing had crashed.
+    /// The state without a crash.
     pub(super) fn whole(&self) -> Tree {
         self.tree(&self.choice(vec![true; self.pending.len()], true, true))
     }
 }
 
 impl Node {
-    /// Content and time with the changes counted and the sectors kept that are given.
+    /// Content and time of a file with the given changes and sectors.
     fn after(&self, (counted, kept): &(usize, Vec<Vec<usize>>)) -> (Vec<u8>, SystemTime) {
         let (mut data, mut mtime, mut end) = (self.data.clone(), self.mtime, self.data.len());
         for (n, (change, pages)) in self.pending.iter().zip(kept).enumerate() {
@@ -452,7 +452,7 @@ fn apply(names: &mut BTreeMap<Entry, NodeId>, change: &NameChange) {
     }
 }
 
-/// What a step does, in a line.
+/// A step in one line.
 pub(super) fn brief(step: &Step) -> String {
     match step {
         Step::Make { at, node, .. } => format!("make {} as {node}", at.1),
@@ -483,7 +483,7 @@ impl Tree {
         hasher.finish()
     }
 
-    /// Makes it below `dir`, with its times.
+    /// Creates it below `dir`, with its times.
     pub(super) fn write(&self, dir: &Path) {
         for (path, (kind, data, mtime)) in &self.0 {
             let path = dir.join(path);
@@ -500,7 +500,7 @@ impl Tree {
         }
     }
 
-    /// Asserts that the folder `dir` is just this: nothing was changed past the recording.
+    /// Asserts that the folder `dir` is equal to this: nothing was changed without being recorded.
     pub(super) fn assert_is(&self, dir: &Path) {
         let mut found = BTreeMap::new();
         let mut folders = vec![PathBuf::new()];

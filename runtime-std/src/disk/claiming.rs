@@ -1,21 +1,22 @@
-//! Whose a path is: claims of torrents on their files, and which files that exist may be taken.
+//! Claims of torrents on their files: which path belongs to which torrent, and which files that exist may
+//! be taken.
 //!
-//! A torrent claims the paths of its files before it writes, or serves, any of them.
+//! A torrent claims the paths of its files before it writes or serves any of them.
 //!
-//! - In one [`Disk`](super::Disk), a path that one torrent writes is not another torrent's; what
-//!   nobody writes may be shared. Paths are compared as the system resolves the folders they are
-//!   in, links included.
-//! - What exists is taken for writing only if the engine vouches for it, if it carries this
-//!   torrent's mark (an extended attribute, from the first write until the torrent is complete,
-//!   so that a killed process finds its own files again), or if it holds nothing.
-//! - A file that does not exist is made by an exclusive create, so whatever else appears at its
-//!   path meanwhile, however the file system compares names, is left alone.
-//! - A file that is open for writing is locked, which holds between processes and sessions.
+//! - Within one [`Disk`](super::Disk), a path that one torrent writes cannot be used by another torrent; a
+//!   path that nobody writes may be shared. Paths are compared after the system has resolved their folders,
+//!   links included.
+//! - A file that exists is taken for writing only if the engine vouches for it, if it carries this
+//!   torrent's mark (an extended attribute, kept from the first write until the torrent is complete, so that
+//!   a process recognises its own files after it was killed), or if it holds nothing but zeros.
+//! - A file that does not exist is created exclusively, so anything that appears at its path in the
+//!   meantime is left alone, however the file system compares names.
+//! - A file that is open for writing is locked, also against other processes and sessions.
 //!
-//! What this does not cover: other programs, file systems without locks or attributes (there the
-//! engine's record and the content decide alone), a file that is reached by two mounts of one
-//! folder while neither torrent has it open, and a file that a user overwrites in place while it
-//! is being fetched: until the next look at it, it is a file of ours that somebody wrote to.
+//! Not covered: other programs; file systems without locks or attributes, where the engine's record and the
+//! content alone decide; a file reached through two mounts of one folder while neither torrent has it open;
+//! and a file that a user overwrites in place during a download, which counts as this torrent's file until
+//! it is next looked at.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -44,9 +45,9 @@ use crate::{
     platform::{self, Access, Root},
 };
 
-/// Files named in one error; a torrent may have a million.
+/// The most files named in one error: a torrent may have a million.
 const MAX_NAMED: usize = 10;
-/// Read at a time when a file is searched for anything but zeros.
+/// Bytes read at a time when a file is searched for anything but zeros.
 const RUN: usize = 64 * 1024;
 
 impl Disk<'_> {
@@ -156,7 +157,7 @@ impl Disk<'_> {
         Ok(())
     }
 
-    /// What is at the path of a file that is to be written.
+    /// Decides about what exists at the path of a file that is to be written.
     fn judge(
         &self,
         root: &Root,
@@ -219,8 +220,8 @@ impl Disk<'_> {
         obstacle(OpErrorKind::Exists, &why)
     }
 
-    /// Whether nothing is lost when the pieces that `have` lacks are written over what the first `len` bytes of a file
-    /// hold, as far as they belong to the torrent.
+    /// Whether overwriting the pieces that `have` lacks loses nothing: the first `len` bytes of the file,
+    /// as far as they belong to those pieces, are all zeros.
     fn loses_nothing(
         &self,
         file: &File,
@@ -252,7 +253,8 @@ impl Disk<'_> {
         if empty || whose != Whose::Checked {
             return Ok(empty);
         }
-        // Zeros pass the check of many torrents, so they do not tell whose the rest is.
+        // Zeros pass the check of many torrents, so a piece of zeros does not prove whose the rest of the
+        // file is.
         for run in runs(pieces, |piece| have.get(piece)) {
             if !holds_nothing(run, &mut buf)? {
                 return Ok(true);
@@ -261,7 +263,7 @@ impl Disk<'_> {
         Ok(false)
     }
 
-    /// Cuts a file to its length.
+    /// Truncates a file to its length in the torrent.
     fn cut(&self, i: usize) -> io::Result<()> {
         let files = self.files;
         let file = i as u32;
@@ -290,7 +292,7 @@ impl Disk<'_> {
         }
         files.ledger().stats.clone_from(&stats);
         if done && files.ledger().writing {
-            // What is complete is an ordinary file, that nobody writes any more.
+            // The torrent is complete, so nobody writes its files any more: their marks are removed.
             self.shared.handles.close_all(files.torrent);
             for (i, _) in stats.iter().enumerate().filter(|(_, s)| s.is_some()) {
                 let file = root.as_ref().map(|r| r.file(&files.paths[i], Access::Read));
@@ -303,19 +305,19 @@ impl Disk<'_> {
     }
 }
 
-/// What is at a path.
+/// What exists at a path.
 enum Found {
     Nothing,
     /// A file that may be written to.
     Ours(FileStat),
-    /// Something that may not.
+    /// Something that may not be written to.
     Obstacle(Obstacle),
 }
 
 /// Something at the path of a file that has to be written.
 struct Obstacle {
     kind: OpErrorKind,
-    /// For people, without the path.
+    /// The reason, for people, without the path.
     why: String,
 }
 
@@ -331,7 +333,7 @@ impl Obstacle {
 struct Obstacles {
     named: Vec<String>,
     all: usize,
-    /// The kind that takes most to get out of the way.
+    /// The kind of obstacle that is hardest to remove.
     kind: Option<OpErrorKind>,
 }
 
@@ -367,7 +369,7 @@ impl From<Obstacles> for OpError {
 }
 
 impl Files {
-    /// The paths of some files as the system resolves them.
+    /// The paths of the given files with all links of their folders resolved.
     fn canonical(&self, of: impl Iterator<Item = usize>) -> Vec<PathBuf> {
         let mut folders: HashMap<&Path, PathBuf> = HashMap::new();
         let mut paths = Vec::new();
@@ -384,7 +386,7 @@ impl Files {
     }
 }
 
-/// The folder `dir` without links, as far as it exists.
+/// The folder `dir` with links resolved, as far as it exists.
 fn resolve(dir: &Path) -> PathBuf {
     let here = Path::new(".");
     for above in dir.ancestors() {
@@ -405,7 +407,7 @@ fn resolve(dir: &Path) -> PathBuf {
     dir.to_path_buf()
 }
 
-/// One spelling for all names that the system takes for the same.
+/// The path in a form that is equal for all spellings that the file system takes for the same file.
 fn fold(path: &Path, names: Names) -> PathBuf {
     match names.folds_case() {
         true => path.to_string_lossy().to_lowercase().into(),
@@ -422,7 +424,7 @@ fn runs(mut pieces: Range<u32>, belongs: impl Fn(u32) -> bool) -> impl Iterator<
     })
 }
 
-/// Whether these bytes of a file are all zeros; `buf` is memory to read them into.
+/// Whether these bytes of a file are all zeros; `buf` is scratch memory.
 fn holds_nothing(file: &File, bytes: Range<u64>, buf: &mut Vec<u8>) -> io::Result<bool> {
     let mut at = bytes.start;
     while at < bytes.end {
@@ -443,7 +445,7 @@ fn holds_nothing(file: &File, bytes: Range<u64>, buf: &mut Vec<u8>) -> io::Resul
     Ok(true)
 }
 
-/// A number of bytes, in words.
+/// A number of bytes with its unit.
 fn bytes(count: u64) -> String {
     match count {
         1 => "1 byte".into(),
@@ -452,7 +454,7 @@ fn bytes(count: u64) -> String {
 }
 
 impl Disk<'_> {
-    /// Removes what is this torrent's, and the folders that are empty then.
+    /// Deletes the files that belong to this torrent, and the folders that are empty afterwards.
     pub(super) fn delete(&self) -> Result<(), OpError> {
         let files = self.files;
         let Some(root) = files.root()? else {
@@ -492,8 +494,8 @@ impl Disk<'_> {
             }
         }
         remove(files.parts.path());
-        // Children come after their parents in this order. One that is not empty holds
-        // something that is not ours, and stays.
+        // Children come after their parents in this order. A folder that is not empty holds something that
+        // is not this torrent's, and stays.
         for folder in folders.iter().rev() {
             let _ = root.remove_folder(folder);
         }

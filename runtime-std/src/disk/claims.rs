@@ -7,7 +7,7 @@ use std::{
 
 use dunlin_core::TorrentId;
 
-/// Who uses a path.
+/// A path in use.
 #[derive(Debug)]
 struct Use {
     by: BTreeSet<TorrentId>,
@@ -22,7 +22,8 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Takes `paths` for `torrent` in place of what it had; else says who has which of them.
+    /// Replaces what `torrent` has by `paths`; if other torrents use some of them, changes nothing and
+    /// returns which.
     pub(super) fn take(
         &mut self,
         torrent: TorrentId,
@@ -56,7 +57,7 @@ impl Claims {
         Ok(())
     }
 
-    /// Gives up what `torrent` has.
+    /// Releases all paths of `torrent`.
     pub(super) fn give_up(&mut self, torrent: TorrentId) {
         let Some((_, paths)) = self.torrents.remove(&torrent) else {
             return;

@@ -7,7 +7,7 @@ use std::sync::{
 
 use super::{claims::Claims, handles::Handles, systems};
 
-/// Notes kept for [`super::Disk::take_notes`]; a hostile torrent could ask for millions.
+/// The most notes kept for [`super::Disk::take_notes`]; a hostile torrent could cause millions.
 const MAX_NOTES: usize = 64;
 
 /// What the jobs of all torrents share.
@@ -15,9 +15,11 @@ pub(super) struct Common {
     pub(super) handles: Handles,
     claims: Mutex<Claims>,
     pub(super) notes: Mutex<Vec<String>>,
-    /// Reads that do not wait are of no use here.
+    /// The platform cannot tell whether a read would wait for the device, so [`super::Disk::read_cached`]
+    /// is not tried.
     pub(super) no_cached_reads: AtomicBool,
-    /// So many files of one file system are flushed with it; tests say fewer.
+    /// A flush covers a whole file system if it holds at least this many of the files; tests set a smaller
+    /// number.
     pub(super) many: AtomicUsize,
     #[cfg(test)]
     pub(super) faults: super::tests::Faults,

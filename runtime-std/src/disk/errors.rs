@@ -1,4 +1,4 @@
-//! What the system says, as an outcome has it.
+//! Errors of the system as errors of ops.
 
 use std::{
     io::{self, ErrorKind},
@@ -9,13 +9,13 @@ use dunlin_core::{OpError, OpErrorKind};
 
 use crate::platform;
 
-/// Whether an error says that nothing is there. Any other says nothing about what is there: a
-/// process that may open no more files has not lost its content.
+/// Whether an error means that nothing exists at the path. Any other error says nothing about that: a
+/// process that may not open more files has not lost its content.
 pub(super) fn is_missing(e: &io::Error) -> bool {
     matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-/// `None` in place of an error that says that nothing is there.
+/// `Ok(None)` in place of an error that means that nothing exists at the path.
 pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Err(e) if is_missing(&e) => Ok(None),
@@ -23,7 +23,7 @@ pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// `e` as an outcome has it.
+/// The error of an op for `e`, with the path in its detail.
 pub(crate) fn error(path: &Path, e: &io::Error) -> OpError {
     let kind = match e.kind() {
         _ if platform::is_not_a_file(e) => OpErrorKind::NotAFile,

@@ -1,4 +1,4 @@
-//! What no block ever touches: empty files, and links within the torrent.
+//! Files that no block belongs to: empty files, and links within the torrent.
 
 use std::{
     io::{self, ErrorKind},
@@ -20,8 +20,7 @@ pub(super) struct Extras<'a> {
 }
 
 impl Extras<'_> {
-    /// Makes what no block ever touches: empty files, and links within the torrent, whose
-    /// targets have to be there first.
+    /// Creates the empty files, and then the links within the torrent, whose targets have to exist first.
     pub(super) fn make(&self) {
         self.make_empty_files();
         if !std::mem::replace(&mut self.files.ledger().links_made, true) {
@@ -61,8 +60,8 @@ impl Extras<'_> {
         Ok(())
     }
 
-    /// BEP 47: a link may only point at another entry of the same torrent, and is made
-    /// relative, from path to path as they are on this disk.
+    /// Creates a link (BEP 47). It may only point at another entry of the same torrent, and is relative,
+    /// between the paths as they are on this disk.
     fn make_link(&self, index: usize, target: &[String]) -> io::Result<()> {
         let Some(to) = self.link_target(target) else {
             return Err(io::Error::other(
@@ -78,19 +77,19 @@ impl Extras<'_> {
         }
     }
 
-    /// The file that a link points at.
+    /// The number of the file that a link points at.
     pub(super) fn link_target(&self, target: &[String]) -> Option<usize> {
         let mut entries = self.files.info.files().iter();
         entries.position(|f| f.path == target && f.kind == FileKind::Regular)
     }
 
-    /// What the link `index` to the file `to` says.
+    /// The content of the link `index` to the file `to`.
     pub(super) fn link(&self, index: usize, to: usize) -> PathBuf {
         relative(&self.files.paths[index], &self.files.paths[to])
     }
 }
 
-/// `to` as seen from the folder of `from`; both plain and relative to the same folder.
+/// `to` relative to the folder of `from`. Both are relative to the same folder and have no `..`.
 fn relative(from: &Path, to: &Path) -> PathBuf {
     let folder = from.parent().unwrap_or(Path::new(""));
     let common = folder

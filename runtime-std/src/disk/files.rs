@@ -1,4 +1,4 @@
-//! The files of one torrent: where they are, what was done to them, and opening them.
+//! The files of one torrent: their paths, their state, and opening them.
 
 use std::{
     collections::BTreeSet,
@@ -31,52 +31,52 @@ use crate::{
     platform::{self, Access, FileSystem, Root},
 };
 
-/// What is known of one file, as bits.
+/// The state of one file, as bits.
 pub(super) mod flag {
-    /// Somebody wants it.
+    /// The file is wanted.
     pub(in super::super) const WANTED: u8 = 1;
     /// Unwanted and not on the disk: its bytes of shared pieces are in the parts file.
     pub(in super::super) const IN_PARTS: u8 = 2;
     /// Written to since the last flush.
     pub(in super::super) const DIRTY: u8 = 4;
-    /// Its space was reserved.
+    /// Space was reserved for the file.
     pub(in super::super) const ALLOCATED: u8 = 8;
     /// Written to since the torrent was opened.
     pub(in super::super) const WRITTEN: u8 = 16;
-    /// Only read, and part of it is not the torrent's.
+    /// Claimed for reading, and part of its content is not the torrent's.
     pub(in super::super) const PARTLY: u8 = 32;
 }
 
-/// Zeros are written in pieces of this size where space cannot be reserved otherwise.
+/// Bytes of zeros written at a time where the file system cannot reserve space.
 const ZEROS: usize = 256 * 1024;
 
-/// One torrent on the disk.
+/// The files of one torrent.
 #[derive(Debug)]
 pub(super) struct Files {
     pub(super) torrent: TorrentId,
     pub(super) info: Arc<Info>,
     pub(super) dir: PathBuf,
-    /// Below `dir`, in the order of the torrent.
+    /// Paths relative to `dir`, in the order of the torrent.
     pub(super) paths: Vec<PathBuf>,
     pub(super) flags: Vec<AtomicU8>,
     pub(super) parts: Parts,
     pub(super) systems: Arc<Systems>,
-    /// How far each file was written since the torrent was opened.
+    /// How far each file was written since the torrent was opened, in bytes.
     reach: Vec<AtomicU64>,
     pub(super) names: Names,
     allocation: Allocation,
-    /// Files keep their numbers where `dir` is.
+    /// File numbers (inode numbers) stay the same over mounts on the file system of `dir`.
     stable_ids: bool,
-    /// The file system that `dir` was found on.
+    /// The file system that `dir` was on when the torrent was opened.
     place: Option<u64>,
     /// Something was written since the torrent was opened.
     pub(super) written: AtomicBool,
     pub(super) ledger: Mutex<Ledger>,
-    /// Held while an empty file is made: two threads at once would seem to be two torrents.
+    /// Held while an empty file is created: to each other, two threads would look like two torrents.
     making: Mutex<()>,
 }
 
-/// Where the bytes of an extent are.
+/// Where the bytes of an extent are kept.
 pub(super) struct Place {
     /// File number, or [`PARTS`].
     pub(super) file: u32,
@@ -85,9 +85,8 @@ pub(super) struct Place {
 }
 
 impl Files {
-    /// Looks at what is on the disk; makes nothing. `before` is the same torrent as it was open
-    /// until now: what it has not flushed is still to be flushed, and the folder that it was in
-    /// has to be there.
+    /// Looks at what is on the disk, and creates nothing. `before` is the same torrent as it was open until
+    /// now: what was not flushed then still has to be, and its folder has to exist.
     pub(super) fn open(
         torrent: TorrentId,
         info: &Arc<Info>,
@@ -116,7 +115,7 @@ impl Files {
             dir: placement.dir.clone(),
             flags: paths.iter().map(|_| AtomicU8::new(flag::WANTED)).collect(),
             parts: Parts::new(info),
-            // What failed before is told to those that were open before.
+            // Errors of earlier writes are reported to descriptors that were open at the time.
             systems: match before {
                 Some(before) => Arc::clone(&before.systems),
                 None => Arc::new(Systems::new(paths.len(), many)),
@@ -134,14 +133,14 @@ impl Files {
         };
         files.stat_all()?;
         if let Some(before) = before {
-            // Nobody flushed them yet.
+            // What `before` wrote and did not flush.
             let touched = before.ledger().touched.clone();
             files.ledger().touched = touched;
         }
         Ok(files)
     }
 
-    /// Has the first flush cover what is there already, its names included.
+    /// Adds existing files and the names of their folders to the first flush.
     fn inherit(&self, stats: &[Option<FileStat>]) {
         let there = |(i, stat): (usize, &Option<FileStat>)| stat.map(|_| i as u32);
         let mut inherited: Vec<u32> = stats.iter().enumerate().filter_map(there).collect();
@@ -156,8 +155,7 @@ impl Files {
         ledger.inherited = inherited;
     }
 
-    /// At the opening: missing files may have their bytes in a parts file of an earlier run, if
-    /// there is one.
+    /// Marks missing files as possibly kept in the parts file of an earlier run, if there is one.
     fn remember_parts(&self, stats: &[Option<FileStat>], parts: Option<FileStat>) {
         if parts.is_none() {
             return;
@@ -202,7 +200,7 @@ impl Files {
         }
     }
 
-    /// `stat` without a number that does not last.
+    /// `stat` without its file number where numbers do not last.
     pub(super) fn known(&self, stat: FileStat) -> FileStat {
         FileStat {
             id: stat.id.filter(|_| self.stable_ids),
@@ -210,13 +208,13 @@ impl Files {
         }
     }
 
-    /// The same of an open file.
+    /// The state of an open file.
     pub(super) fn stat_of(&self, file: &File) -> io::Result<FileStat> {
         Ok(self.known(platform::file_stat(&file.metadata()?)))
     }
 
-    /// What is at the path of a file now; `None` if that is not this torrent's file any more,
-    /// which is forgotten then.
+    /// The state of what is at the path of a file; `None` if that is not this torrent's file any more,
+    /// which then no longer counts as its own.
     pub(super) fn look_at(&self, root: Option<&Root>, file: usize) -> io::Result<Option<FileStat>> {
         let found = match root.map(|root| root.stat(&self.paths[file])) {
             Some(Ok(found)) => Some(self.known(found)),
@@ -236,7 +234,7 @@ impl Files {
         Ok(ours)
     }
 
-    /// The folder, if it is there.
+    /// The folder, or `None` if it does not exist.
     pub(super) fn root(&self) -> Result<Option<Root>, OpError> {
         match Root::open(&self.dir) {
             Ok(root) => Ok(Some(root)),
@@ -275,7 +273,7 @@ impl Files {
         }
     }
 
-    /// Where `extent` is kept; `None` for padding, which is kept nowhere.
+    /// Where `extent` is kept; `None` for padding, which is not stored.
     pub(super) fn place(&self, extent: &Extent) -> Option<Place> {
         let file = &self.info.files()[extent.file];
         if file.kind != FileKind::Regular {
@@ -293,7 +291,7 @@ impl Files {
         })
     }
 
-    /// Path of a file by number, below the folder.
+    /// The path of a file, relative to the folder.
     pub(super) fn path(&self, file: u32) -> &Path {
         if file == PARTS {
             self.parts.path()
@@ -302,7 +300,7 @@ impl Files {
         }
     }
 
-    /// `e` as an outcome has it, with the path.
+    /// The error of an op for `e`, with the path of the file.
     pub(super) fn error(&self, file: u32, e: &io::Error) -> OpError {
         error(&self.dir.join(self.path(file)), e)
     }
@@ -325,18 +323,18 @@ impl Files {
         })
     }
 
-    /// A handle to write with; the file, its folders and its space are made if need be.
+    /// A handle for writing. Creates the file, its folders and its space if necessary.
     pub(super) fn writable(&self, handles: &Handles, file: u32) -> io::Result<Arc<Handle>> {
         handles.get((self.torrent, file), true, || self.open_to_write(file))
     }
 
-    /// Before a write: a file that is shorter than what was written to it was cut meanwhile. The
-    /// write would lengthen it again, and hide the loss.
+    /// Called before a write: fails if the file is shorter than what was written to it, so somebody
+    /// truncated it. The write would make it longer again and hide the loss.
     pub(super) fn check_reach(&self, file: u32, open: &File) -> io::Result<()> {
         let Some(reach) = self.reach.get(file as usize) else {
             return Ok(());
         };
-        // In this order: what another thread writes meanwhile is not missed.
+        // Read before the length, so that a write of another thread in between is not taken for a loss.
         let reach = reach.load(Ordering::Acquire);
         match reach > 0 && open.metadata()?.len() < reach {
             true => Err(ErrorKind::UnexpectedEof.into()),
@@ -344,29 +342,28 @@ impl Files {
         }
     }
 
-    /// After a write up to `end`.
+    /// Called after a write up to `end`.
     pub(super) fn reached(&self, file: u32, end: u64) {
         if let Some(reach) = self.reach.get(file as usize) {
             reach.fetch_max(end, Ordering::AcqRel);
         }
     }
 
-    /// To be called before a write to a file, and what is returned to be kept until the file is
-    /// marked as written to.
+    /// Called before a write. The result is kept until the file is marked as written to.
     pub(super) fn hold_system(&self, file: u32, open: &File) -> Option<Arc<FileSystem>> {
         let folder = || self.path(file).parent().unwrap_or(Path::new(""));
         self.systems
             .hold(file, open, || Root::open(&self.dir)?.file_system(folder()))
     }
 
-    /// Notes that a file is being written to, for the piece that holds byte `at` of the torrent.
+    /// Marks a file and the piece that holds byte `at` of the torrent as written to.
     pub(super) fn soil_piece(&self, file: u32, at: u64) {
         self.soil(file);
         let piece = at / u64::from(self.info.piece_len());
         self.ledger().touched.set(piece as u32);
     }
 
-    /// Notes that a file is being written to.
+    /// Marks a file as written to.
     pub(super) fn soil(&self, file: u32) {
         self.written.store(true, Ordering::Release);
         let fresh = if file == PARTS {
@@ -380,7 +377,7 @@ impl Files {
         }
     }
 
-    /// Before a flush of a file: what is written from here on is for the next one.
+    /// Called before a flush of a file: later writes belong to the next flush.
     pub(super) fn clean(&self, file: u32) {
         if file == PARTS {
             self.parts.clean();
@@ -389,13 +386,13 @@ impl Files {
         }
     }
 
-    /// Notes that a file that a flush took up is still to be flushed.
+    /// Marks a file again that a flush has taken up and not flushed.
     pub(super) fn soil_again(&self, file: u32) {
         self.clean(file);
         self.soil(file);
     }
 
-    /// Makes the folders that `path` lies in; the next flush covers their names and that of `path`.
+    /// Creates the folders of `path`. The next flush covers their names and that of `path`.
     pub(super) fn make_parents(&self, root: &Root, path: &Path) -> io::Result<()> {
         let parent = |p: &Path| p.parent().unwrap_or(Path::new("")).to_path_buf();
         root.make_parents(path, |folder| {
@@ -405,20 +402,21 @@ impl Files {
         Ok(())
     }
 
-    /// Folders with names that a flush has to see to: it is to give them to
-    /// [`Self::sync_folders`], or back.
+    /// Takes the folders whose new names are not durable yet. A flush passes them to
+    /// [`Self::sync_folders`], or puts them back.
     pub(super) fn take_folders(&self) -> BTreeSet<PathBuf> {
         std::mem::take(&mut self.ledger().folders)
     }
 
-    /// Makes new names durable with `sync`, which syncs a folder. What failed stays to be done.
+    /// Makes new names durable with `sync`, which syncs one folder. If that fails, all of them stay to be
+    /// done.
     pub(super) fn sync_folders(
         &self,
         folders: BTreeSet<PathBuf>,
         sync: impl Fn(&Path) -> io::Result<()>,
     ) -> io::Result<()> {
         let synced = folders.iter().try_for_each(|f| match sync(f) {
-            // Gone, or somebody else's.
+            // The folder is gone, or belongs to somebody else.
             Err(e) if is_missing(&e) || e.kind() == ErrorKind::PermissionDenied => Ok(()),
             done => done,
         });
@@ -428,8 +426,8 @@ impl Files {
         synced
     }
 
-    /// Writes what a failed flush may have lost once more, as it reads now, so that a later flush
-    /// is not about nothing. Whether it still is what it should be is for others to find out.
+    /// Writes what a failed flush may have lost again, as it reads now, so that a later flush can succeed
+    /// truthfully. Whether the bytes are still correct is not checked here.
     pub(super) fn write_again(&self, handles: &Handles) -> Result<(), OpError> {
         if !self.ledger().suspect {
             return Ok(());
@@ -467,7 +465,7 @@ impl Files {
         };
         let found = self.stat_of(&handle.file)?;
         if place.file != PARTS && !self.owned(place.file).is_some_and(|owned| owned.is(&found)) {
-            // Another file is in its place.
+            // Another file has taken its place.
             handles.close((self.torrent, place.file));
             return Ok(());
         }
@@ -484,7 +482,8 @@ impl Files {
         Ok(())
     }
 
-    /// Opens a file for writing, made if missing. What is there has to be this torrent's.
+    /// Opens a file for writing, and creates it if it does not exist. A file that exists has to be this
+    /// torrent's.
     pub(super) fn make(&self, file: u32) -> io::Result<File> {
         let _one = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         self.open_to_write(file)
@@ -504,7 +503,7 @@ impl Files {
         let made = match root.file(path, Access::Write) {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 if owned.is_some() {
-                    // What it held is gone: nobody shall take a new file for the whole.
+                    // The content is gone: a new file at this path must not be taken for it.
                     self.own(file, None);
                     return Err(io::Error::new(
                         ErrorKind::NotFound,
@@ -560,9 +559,9 @@ fn replaced() -> io::Error {
     io::Error::new(ErrorKind::NotFound, "another file is in its place")
 }
 
-/// Locks a file that is open for writing against other torrents, in this process and others,
-/// for as long as it is open. Advisory, so it holds against Dunlin alone, and not at all on file
-/// systems without locks.
+/// Locks a file that is open for writing against other torrents, of this process and others, as long as it
+/// is open. The lock is advisory, so it only keeps out Dunlin, and it has no effect on file systems without
+/// locks.
 fn lock(file: &File) -> io::Result<()> {
     if try_lock(file) {
         return Ok(());
@@ -573,13 +572,13 @@ fn lock(file: &File) -> io::Result<()> {
     ))
 }
 
-/// Whether nobody else has locked a file, which is locked from now on.
+/// Whether the file could be locked; `false` if somebody else has locked it.
 pub(super) fn try_lock(file: &File) -> bool {
-    // On Windows such locks would keep readers out.
+    // Locks on Windows are mandatory and would keep readers out.
     !cfg!(unix) || !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
 }
 
-/// Takes up the space of `file` up to `len`.
+/// Reserves the space of `file` up to `len`.
 fn reserve(file: &File, len: u64) -> io::Result<()> {
     if len == 0 {
         return Ok(());

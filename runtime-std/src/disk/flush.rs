@@ -1,4 +1,4 @@
-//! Making durable what was written to a torrent's files, and looking at them by their paths.
+//! Makes written data durable, and checks files by their paths.
 
 use std::{collections::BTreeSet, io::ErrorKind, path::PathBuf, sync::atomic::Ordering};
 
@@ -31,8 +31,8 @@ impl Flush<'_> {
         }
     }
 
-    /// Everything written so far is on the medium afterwards, and so are the names of new
-    /// files. What could not be flushed stays to be flushed.
+    /// Makes everything written so far durable, including the names of new files. What could not be flushed
+    /// is tried again by the next flush.
     pub(super) fn run(&self) -> Result<Vec<Option<FileStat>>, OpError> {
         let files = self.files;
         self.disk().selection().settle()?;
@@ -57,7 +57,7 @@ impl Flush<'_> {
             return Err(error);
         }
         let dirty = std::mem::take(&mut files.ledger().dirty);
-        // Now, for a file system covers the names that are there when its flush begins.
+        // Taken now: flushing a file system covers the names that exist when the flush begins.
         let folders = files.take_folders();
         match self.flush_dirty(dirty) {
             Ok(devices) => self.flush_folders(folders, &devices)?,
@@ -70,8 +70,8 @@ impl Flush<'_> {
         Ok(())
     }
 
-    /// Flushes files, many at once where that can be done; says on which file systems everything
-    /// was flushed.
+    /// Flushes files, whole file systems at once where that is possible. Returns the file systems that were
+    /// flushed completely.
     fn flush_dirty(&self, mut dirty: Vec<u32>) -> Result<Vec<u64>, OpError> {
         let files = self.files;
         let devices = self.flush_systems(&mut dirty).inspect_err(|_| {
@@ -87,8 +87,8 @@ impl Flush<'_> {
         Ok(devices)
     }
 
-    /// Flushes the file systems that hold many of the files; says which, and leaves in `dirty` what
-    /// is still to be flushed, which is everything if it failed.
+    /// Flushes the file systems that hold many of the files. Returns them, and leaves in `dirty` the files
+    /// that still have to be flushed: all of them after a failure.
     fn flush_systems(&self, dirty: &mut Vec<u32>) -> Result<Vec<u64>, OpError> {
         let files = self.files;
         let many = self.shared.many.load(Ordering::Relaxed);
@@ -110,11 +110,12 @@ impl Flush<'_> {
             match done {
                 Ok(()) => {
                     devices.push(system.device());
-                    // One by itself: then the device keeps nothing back of the others either.
+                    // One file is flushed by itself as well, which makes the device write its cache for all
+                    // of them.
                     rest.extend(group.pop());
                     flushed.append(&mut group);
                 }
-                // A sandbox that does not know the call.
+                // The call is blocked by a sandbox.
                 Err(e)
                     if matches!(
                         e.kind(),
@@ -134,7 +135,7 @@ impl Flush<'_> {
         Ok(devices)
     }
 
-    /// Makes new names durable; those on `devices` are.
+    /// Makes new names durable; those on `devices` already are.
     fn flush_folders(&self, folders: BTreeSet<PathBuf>, devices: &[u64]) -> Result<(), OpError> {
         let files = self.files;
         if folders.is_empty() {
@@ -160,7 +161,7 @@ impl Flush<'_> {
         synced.map_err(|e| errors::error(&files.dir, &e))
     }
 
-    /// The files as they are now that everything written so far is; nothing is flushed.
+    /// Waits for the writes so far and returns the current state of the files; flushes nothing.
     pub(super) fn look(&self) -> Result<Vec<Option<FileStat>>, OpError> {
         let files = self.files;
         self.disk().selection().settle()?;
@@ -175,8 +176,8 @@ impl Flush<'_> {
         Ok(files.ledger().report())
     }
 
-    /// Makes durable what was written to these files before they were opened here. They may be
-    /// somebody else's that can only be read.
+    /// Makes durable what was written to these files before they were opened here. They may belong to
+    /// somebody else and be readable only.
     fn flush_inherited(&self, inherited: &[u32]) -> Result<(), OpError> {
         let files = self.files;
         if inherited.is_empty() {
@@ -198,7 +199,7 @@ impl Flush<'_> {
                             | ErrorKind::NotADirectory
                             | ErrorKind::PermissionDenied
                             | ErrorKind::ReadOnlyFilesystem
-                            // Media that are never written to, such as an ISO image.
+                            // Read-only media, such as an ISO image.
                             | ErrorKind::InvalidInput
                     ) =>
                 {
@@ -210,8 +211,8 @@ impl Flush<'_> {
         Ok(())
     }
 
-    /// Notes what is at the path of a file that was written to; what is written from here on
-    /// does not go into a file that is not there any more.
+    /// Records what is at the path of a file that was written to. If the file is no longer there, later
+    /// writes do not go into the file that was deleted.
     fn look_at(&self, root: Option<&Root>, file: u32) -> Result<(), OpError> {
         let files = self.files;
         let looked = match (file, root) {
@@ -233,7 +234,7 @@ impl Flush<'_> {
     fn flush_file(&self, file: u32) -> Result<(), OpError> {
         let files = self.files;
         files.clean(file);
-        // Never made anew: if somebody deleted it, there is nothing left to flush.
+        // Never created anew: if the file was deleted, there is nothing left to flush.
         let handles = &self.shared.handles;
         let handle = handles.get((files.torrent, file), true, || {
             Root::open(&files.dir)?.file(files.path(file), Access::Write)

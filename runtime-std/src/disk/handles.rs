@@ -1,18 +1,17 @@
-//! Open files: opened when first needed, the one unused for longest closed when there are too
-//! many. A handle in use stays valid after it was pushed out of here.
+//! Open files. A file is opened when it is first needed; when there are too many, the least recently used
+//! one is closed. A handle in use stays valid after it has left this table.
 //!
 //! ```text
-//!            get            used no more, when there are too many
+//!            get            least recently used, when there are too many
 //!   closed ───────▶ open ──────────────────────────────────────────▶ closed
-//!      ▲             │ ▲ get            pushed out while it is used     ▲
+//!      ▲             │ ▲ get            removed while in use            ▲
 //!      │             │ └─────────────────── leaving ◀─── open           │
-//!      │             │ close                   │ its last use is over   │
+//!      │             │ close                   │ last use is over       │
 //!      └── closing ◀─┘                         └────────────────────────┘
 //! ```
 //!
-//! A file that is open for writing is locked against others, so it must not be opened a second
-//! time while it is. One that is leaving is taken back; one that is closing has to be opened anew,
-//! once its last use is over.
+//! A file that is open for writing is locked, so it must not be opened a second time meanwhile. A file that
+//! is leaving is taken back; a file that is closing is opened anew after its last use.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,10 +22,10 @@ use std::{
 
 use dunlin_core::TorrentId;
 
-/// Number of a file in its torrent.
+/// A torrent and the number of a file in it.
 type Key = (TorrentId, u32);
 
-/// The parts file of a torrent, beside its numbered files.
+/// The file number that stands for the parts file of a torrent.
 pub(super) const PARTS: u32 = u32::MAX;
 
 /// An open file.
@@ -36,7 +35,7 @@ pub(super) struct Handle {
     pub(super) file: File,
     /// Opened for writing too.
     pub(super) writable: bool,
-    /// Fields are dropped in the order in which they stand here: the file is closed by then.
+    /// Declared after `file`: fields are dropped in this order, so the file is closed first.
     _writer: Option<Writer>,
 }
 
@@ -49,15 +48,15 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Table {
     open: BTreeMap<Key, Entry>,
-    /// Pushed out while they were used.
+    /// Handles that were removed while in use.
     leaving: BTreeMap<Key, Weak<Handle>>,
-    /// Files that are open for writing, wherever their handles are, or being opened.
+    /// Files that are open for writing, also by handles that have left the table, or are being opened.
     writers: BTreeSet<Key>,
     clock: u64,
 }
 
 impl Table {
-    /// The open file `key`, if it is fit for writing if `write` is set.
+    /// The handle of `key`, if it is open, and writable if `write` is set.
     fn find(&mut self, key: Key, write: bool) -> Option<Arc<Handle>> {
         self.clock += 1;
         let entry = self.open.get_mut(&key)?;
@@ -68,12 +67,12 @@ impl Table {
         Some(Arc::clone(&entry.handle))
     }
 
-    /// Takes an open file in. What is returned leaves, and is to be dropped without the lock:
-    /// closing a file may wait for the network.
+    /// Adds an open file. The handles it returns have left the table, and are to be dropped without holding
+    /// the lock: closing a file may wait for the network.
     fn admit(&mut self, key: Key, handle: Arc<Handle>, cap: usize) -> [Option<Entry>; 2] {
         let used = self.clock;
         let replaced = self.open.insert(key, Entry { handle, used });
-        // A scan, but only when a file was opened, which costs more.
+        // A scan, but only after a file was opened, which costs more.
         let oldest = (self.open.len() > cap)
             .then(|| self.open.iter().min_by_key(|(_, e)| e.used))
             .flatten()
@@ -81,7 +80,7 @@ impl Table {
         let evicted = oldest.and_then(|key| Some((key, self.open.remove(&key)?)));
         self.leaving.retain(|_, handle| handle.strong_count() > 0);
         let evicted = evicted.map(|(key, entry)| {
-            // Whoever else has it uses it.
+            // Somebody else still uses it.
             if Arc::strong_count(&entry.handle) > 1 {
                 self.leaving.insert(key, Arc::downgrade(&entry.handle));
             }
@@ -94,7 +93,7 @@ impl Table {
 #[derive(Debug, Default)]
 struct Shared {
     table: Mutex<Table>,
-    /// A file was opened or closed.
+    /// Signalled whenever a file was opened or closed.
     changed: Condvar,
 }
 
@@ -104,7 +103,7 @@ impl Shared {
     }
 }
 
-/// Stands for a file that is open for writing.
+/// A file that is open for writing, for as long as this exists.
 #[derive(Debug)]
 struct Writer {
     key: Key,
@@ -113,7 +112,7 @@ struct Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // Gone with all the files that it had.
+        // The table was dropped with all its files.
         let Some(shared) = self.shared.upgrade() else {
             return;
         };
@@ -122,7 +121,7 @@ impl Drop for Writer {
     }
 }
 
-/// At most `cap` open files.
+/// The open files, at most `cap`.
 #[derive(Debug)]
 pub(super) struct Handles {
     shared: Arc<Shared>,
@@ -137,8 +136,8 @@ impl Handles {
         }
     }
 
-    /// The open file `key`, else what `open` opens, fit for writing if `write` is set. Waits for
-    /// the last use of one that is closing; so nobody who uses a file may ask for it.
+    /// The handle of `key`, writable if `write` is set; `open` opens the file if necessary. Waits for the
+    /// last use of a file that is closing, so a caller that uses the file already must not ask for it.
     pub(super) fn get(
         &self,
         key: Key,
@@ -175,12 +174,12 @@ impl Handles {
         Ok(handle)
     }
 
-    /// The open file `key`, if it is open and fit for writing if `write` is set.
+    /// The handle of `key` if the file is open, and writable if `write` is set.
     pub(super) fn cached(&self, key: Key, write: bool) -> Option<Arc<Handle>> {
         self.find(self.shared.lock(), key, write).ok()
     }
 
-    /// The same. Gives the table back if there is none.
+    /// The handle of `key`, or the lock on the table if it is not open.
     fn find<'a>(
         &'a self,
         mut table: MutexGuard<'a, Table>,
@@ -200,7 +199,7 @@ impl Handles {
         Ok(handle)
     }
 
-    /// Closes one file, so that the next use opens it anew.
+    /// Closes one file, so that its next use opens it anew.
     pub(super) fn close(&self, key: Key) {
         let mut table = self.shared.lock();
         table.leaving.remove(&key);
@@ -223,7 +222,7 @@ impl Handles {
         drop(closing);
     }
 
-    /// How many files are open.
+    /// The number of open files.
     pub(super) fn len(&self) -> usize {
         self.shared.lock().open.len()
     }
@@ -238,7 +237,7 @@ mod tests {
     const ONE: Key = (TorrentId(1), 0);
     const TWO: Key = (TorrentId(1), 1);
 
-    /// Opens a file that may be open once only.
+    /// Opens a file, and fails if it is open already.
     fn open(dir: &tempfile::TempDir) -> io::Result<File> {
         let file = File::create(dir.path().join("file"))?;
         file.try_lock()?;
@@ -258,7 +257,7 @@ mod tests {
         assert!(handles.len() == 1);
         let again = handles.get(ONE, true, || panic!("it is open")).unwrap();
         assert!(Arc::ptr_eq(&used, &again));
-        // Once its last use is over it is closed like any other.
+        // After its last use it is closed like any other file.
         handles.get(TWO, true, other).unwrap();
         drop((used, again));
         handles.get(ONE, true, || open(&dir)).unwrap();
@@ -277,7 +276,7 @@ mod tests {
                 let handle = handles.get(ONE, true, || open(&dir));
                 opened.send(handle.map(|_| ())).unwrap();
             });
-            // Others do not wait.
+            // Other files do not wait.
             handles.get(TWO, true, other).unwrap();
             assert!(opens.recv_timeout(Duration::from_millis(20)).is_err());
             drop(used);

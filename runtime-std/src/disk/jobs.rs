@@ -1,4 +1,4 @@
-//! What each op does, on one of the threads.
+//! Carries out each op, on one of the threads.
 
 use std::{
     io::ErrorKind,
@@ -17,10 +17,11 @@ use super::{
     work::{Job, Work},
 };
 
-/// Bytes read at a time for hashing: fits the second-level cache beside the hash's own work.
+/// Bytes read at a time for hashing. They fit into the second-level cache beside the data of the hash
+/// function.
 const HASH_RUN: usize = 256 * 1024;
 
-/// Runs a job. Blocks stay in `job` until it is over, so that a panic cannot lose them.
+/// Runs a job. Blocks stay in `job` until it is over, so a panic cannot lose them.
 pub(super) fn run(
     shared: &Common,
     job: &mut Job,
@@ -41,7 +42,7 @@ pub(super) fn run(
         };
         let before = job.files.as_deref();
         let restored = before.map_or(Ok(()), |files| files.write_again(&shared.handles));
-        // What is opened anew is looked at by its paths.
+        // Opening looks at files by their paths, so open handles are not reused.
         shared.handles.close_all(*torrent);
         shared.claims().give_up(*torrent);
         let many = shared.many.load(Ordering::Relaxed);
@@ -108,7 +109,7 @@ pub(super) fn run(
     done.unwrap_or_else(|error| job.work.fail(error.kind, error.detail))
 }
 
-/// Fills `blocks` from memory, or returns `false`: a file is not open, or the device is needed.
+/// Fills `blocks` from the page cache. Returns `false` if a file is not open or the device would be needed.
 pub(super) fn read_cached(
     shared: &Common,
     files: &Files,
@@ -174,8 +175,8 @@ impl Disk<'_> {
         }
         let (files, handles) = (self.files, &self.shared.handles);
         if !files.written.load(Ordering::Acquire) {
-            // With the first bytes, not with the last: who hears that a torrent is complete
-            // expects all of its files.
+            // Created with the first bytes, not with the last: when a torrent is reported complete, all of
+            // its files have to exist.
             self.extras().make_empty_files();
         }
         self.each(at, len.into(), |extent, from| {
@@ -187,8 +188,8 @@ impl Disk<'_> {
                 files.check_reach(place.file, file)?;
                 let _system = files.hold_system(place.file, file);
                 let done = transfer::write(file, blocks, from, extent.len as usize, place.offset);
-                // Only now, also when it failed half-way: a flush beside us that clears the
-                // mark before this line is one that sees our bytes.
+                // Marked after the write, also if it failed half-way: a concurrent flush that clears the
+                // mark before this line has seen these bytes.
                 files.soil_piece(place.file, at);
                 if done.is_ok() {
                     files.reached(place.file, place.offset + extent.len);

@@ -1,4 +1,4 @@
-//! What was written to one torrent's files, and what the next flush has to make durable.
+//! What was written to the files of one torrent, and what the next flush has to make durable.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -6,25 +6,25 @@ use dunlin_core::{Bitfield, op::FileStat};
 
 use super::handles::PARTS;
 
-/// What a flush has to see to.
+/// The state that flushes work with.
 #[derive(Debug)]
 pub(super) struct Ledger {
     /// Files with [`flag::DIRTY`](super::files::flag::DIRTY); [`PARTS`] is the parts file.
     pub(super) dirty: Vec<u32>,
-    /// Files that were there at the opening, until the first flush: an earlier process, or an
-    /// earlier opening by this one, may have written to them and not flushed.
+    /// Files that existed when the torrent was opened, until the first flush: an earlier process, or an
+    /// earlier opening by this one, may have written to them without a flush.
     pub(super) inherited: Vec<u32>,
-    /// Folders that got new names.
+    /// Folders in which names were created.
     pub(super) folders: BTreeSet<PathBuf>,
-    /// As of the opening or the last flush.
+    /// The state of each file at the opening or the last flush.
     pub(super) stats: Vec<Option<FileStat>>,
-    /// The same of the parts file.
+    /// The state of the parts file.
     pub(super) parts: Option<FileStat>,
     /// Pieces written to since the last flush that succeeded.
     pub(super) touched: Bitfield,
-    /// A flush failed: the system may have forgotten what was written to those pieces.
+    /// A flush failed, so the system may have lost what was written to those pieces.
     pub(super) suspect: bool,
-    /// The files that are this torrent's: made by it, or taken over by a claim.
+    /// The files that belong to this torrent: created by it, or taken over by a claim.
     pub(super) owned: Vec<Option<Owned>>,
     /// The files are claimed for writing.
     pub(super) writing: bool,
@@ -51,13 +51,13 @@ impl Ledger {
         }
     }
 
-    /// What an outcome says of the files.
+    /// The states of all files, in the form that outcomes have.
     pub(super) fn report(&self) -> Vec<Option<FileStat>> {
         let parts = self.parts.map(Some);
         self.stats.iter().copied().chain(parts).collect()
     }
 
-    /// Notes how a file is now; [`PARTS`] is the parts file.
+    /// Records the state of a file; [`PARTS`] is the parts file.
     pub(super) fn note(&mut self, file: u32, stat: Option<FileStat>) {
         if file == PARTS {
             self.parts = stat;
@@ -66,13 +66,13 @@ impl Ledger {
         }
     }
 
-    /// A flush begins: returns the pieces that are durable if it succeeds.
+    /// Begins a flush. Returns the pieces that are durable if it succeeds.
     pub(super) fn begin_flush(&mut self) -> Bitfield {
         let none = Bitfield::new(self.touched.len());
         std::mem::replace(&mut self.touched, none)
     }
 
-    /// A flush failed for these pieces.
+    /// Puts the pieces of a failed flush back.
     pub(super) fn flush_failed(&mut self, touched: &Bitfield) {
         touched.iter().for_each(|piece| {
             self.touched.set(piece);
@@ -81,12 +81,12 @@ impl Ledger {
     }
 }
 
-/// A file that is this torrent's, by its number as far as there is one.
+/// A file that belongs to this torrent, with its number where the file system has numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Owned(pub(super) Option<u64>);
 
 impl Owned {
-    /// Whether `found` may be this file.
+    /// Whether `found` can be this file.
     pub(super) fn is(self, found: &FileStat) -> bool {
         self.0.is_none() || found.id.is_none() || self.0 == found.id
     }

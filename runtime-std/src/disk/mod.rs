@@ -54,22 +54,22 @@ use queue::Shared;
 pub(crate) use transfer::{read_exact, write_all};
 use work::Work;
 
-/// How much of the machine the disk may use.
+/// The resources that the disk may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskConfig {
-    /// Threads, at least 1. They bound how many system calls wait for the device at once.
+    /// The number of threads, at least 1: the most system calls that wait for the device at once.
     pub threads: usize,
-    /// Files kept open at most; lowered to a quarter of what the process may have open.
+    /// The most files kept open; lowered to a quarter of what the process may have open.
     pub open_files: usize,
 }
 
-/// Default of [`DiskConfig::open_files`]: below a quarter of the usual limit of 1024, so that
-/// sockets have room.
+/// Default of [`DiskConfig::open_files`]: below a quarter of the usual limit of 1024, so that enough is
+/// left for sockets.
 const OPEN_FILES: usize = 256;
 
 impl Default for DiskConfig {
-    /// As many threads as processors, from 2 to 4: hashing is what keeps them busy, and two
-    /// let one wait for the device while the other works.
+    /// As many threads as processors, from 2 to 4: hashing keeps them busy, and with two, one can wait for
+    /// the device while the other works.
     fn default() -> Self {
         Self {
             threads: thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4)),
@@ -78,34 +78,34 @@ impl Default for DiskConfig {
     }
 }
 
-/// When files take up their space.
+/// When disk space is reserved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Allocation {
-    /// As they are written.
+    /// As blocks are written.
     #[default]
     Sparse,
-    /// All of it when the first byte of a file is written.
+    /// The whole file, when its first byte is written.
     Full,
 }
 
-/// Where and how a torrent is kept.
+/// Where and how the files of a torrent are kept.
 #[derive(Clone, Debug, Default)]
 pub struct Placement {
-    /// The folder that the torrent's file or folder goes into.
+    /// The folder for the torrent's file or folder.
     pub dir: PathBuf,
-    /// When files take up their space.
+    /// When disk space is reserved.
     pub allocation: Allocation,
-    /// Whose rules file names keep.
+    /// The rules that file names follow.
     pub names: Names,
-    /// Name of the torrent's own folder or only file, in place of the torrent's suggestion.
+    /// The name of the torrent's own folder or only file, in place of the one that the torrent suggests.
     pub root: Option<String>,
-    /// Files that go elsewhere below `dir`: file index to relative path.
+    /// Files with other paths below `dir`: file index to relative path.
     pub renames: BTreeMap<usize, PathBuf>,
 }
 
 impl Placement {
-    /// Paths of the files of a torrent, below `dir`. A rename that would put two files in one
-    /// place, or a file in place of a folder, is not followed.
+    /// The paths of all files of a torrent, relative to `dir`. A rename that would give two files one path,
+    /// or put a file where a folder has to be, is ignored.
     #[must_use]
     pub fn paths(&self, info: &Info) -> Vec<PathBuf> {
         let mut paths = paths::layout(info, self.root.as_deref(), self.names);
@@ -124,7 +124,7 @@ impl Placement {
     }
 }
 
-/// The disk threads. Dropping it finishes what was submitted.
+/// The disk threads. Dropping this finishes what was submitted.
 #[derive(Debug)]
 pub struct Disk {
     shared: Arc<Shared>,
@@ -132,8 +132,11 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Starts the threads. `notify` is called from them when outcomes wait where none waited
-    /// before; it must not block.
+    /// Starts the threads. They call `notify` when an outcome is ready and none was before; it must not
+    /// block.
+    ///
+    /// # Errors
+    /// A thread could not be started.
     pub fn new(config: DiskConfig, notify: Arc<dyn Fn() + Send + Sync>) -> io::Result<Self> {
         let limit = platform::open_file_limit()
             .map_or(usize::MAX, |n| usize::try_from(n / 4).unwrap_or(usize::MAX));
@@ -150,13 +153,13 @@ impl Disk {
         Ok(disk)
     }
 
-    /// Says where a torrent goes. To be called before its `Op::Open` is submitted.
+    /// Sets where the files of a torrent are kept. Called before its `Op::Open` is submitted.
     pub fn place(&self, torrent: TorrentId, placement: Placement) {
         self.shared.place(torrent, placement);
     }
 
-    /// Takes a disk op (or a cancel, which still belongs to others too); gives back an op that
-    /// is none. Never blocks. The outcome comes out of [`Disk::drain`], also after a cancel.
+    /// Takes an op for the disk, or a cancel, which may concern others as well; returns any other op. Never
+    /// blocks. Outcomes are fetched with [`Disk::drain`], also after a cancel.
     #[must_use = "an op that is not for the disk comes back"]
     pub fn submit(&self, op: Op) -> Option<Op> {
         match op {
@@ -180,12 +183,12 @@ impl Disk {
         }
     }
 
-    /// Does an `Op::Read` on the spot if its bytes are in memory already, so that no thread has
-    /// to be woken and the bytes stay in this core's cache; never waits for the device. Any op
-    /// it cannot do at once comes back, for [`Disk::submit`].
+    /// Carries out an `Op::Read` at once if its bytes are in the page cache, which saves waking a thread
+    /// and keeps the bytes in the cache of this core. Never waits for the device. Any op that cannot be
+    /// carried out at once is returned, for [`Disk::submit`].
     ///
     /// # Errors
-    /// The op, untouched but for the content of its blocks.
+    /// The op, unchanged except for the content of its blocks.
     pub fn read_cached(&self, op: Op) -> Result<(OpId, Outcome), Op> {
         match op {
             Op::Read { .. } => self.shared.read_cached(op),
@@ -193,31 +196,32 @@ impl Disk {
         }
     }
 
-    /// Files have no numbers from now on, as on FAT: what a test copies elsewhere is the same.
+    /// Ignores file numbers from now on, as on FAT: a copy of a file then counts as the same file.
     #[cfg(test)]
     pub(crate) fn without_ids(&self) {
         let no_ids = &self.shared.common.faults.no_ids;
         no_ids.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// So many files are flushed with their file system.
+    /// Sets from how many files on a whole file system is flushed.
     #[cfg(test)]
     pub(crate) fn many_are(&self, files: usize) {
         let many = &self.shared.common.many;
         many.store(files, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Runs something that blocks for a short while, such as saving a record, as `op`.
+    /// Runs a task that blocks for a short while, such as saving a record; its result is the outcome of
+    /// `op`.
     pub fn run(&self, op: OpId, task: impl FnOnce() -> Outcome + Send + 'static) {
         self.shared.submit(Work::Task(op, Some(Box::new(task))));
     }
 
-    /// Moves the outcomes that wait into `out`.
+    /// Moves the finished outcomes to the end of `out`.
     pub fn drain(&self, out: &mut Vec<(OpId, Outcome)>) {
         out.append(&mut self.shared.lock().done);
     }
 
-    /// What a person should know and no outcome says, such as a link that was left out.
+    /// Takes messages for people that belong to no outcome, such as about a link that was left out.
     #[must_use]
     pub fn take_notes(&self) -> Vec<String> {
         std::mem::take(
@@ -230,14 +234,15 @@ impl Disk {
         )
     }
 
-    /// Files open now.
+    /// The number of open files.
     #[must_use]
     pub fn open_files(&self) -> usize {
         self.shared.common.handles.len()
     }
 
-    /// Finishes writes and flushes, answers everything else as cancelled, and waits for the
-    /// threads. Returns the outcomes that were not drained.
+    /// Finishes writes and flushes, answers everything else with
+    /// [`OpErrorKind::Cancelled`](dunlin_core::OpErrorKind::Cancelled), and waits for the threads. Returns
+    /// the outcomes that were not drained.
     #[must_use]
     pub fn shutdown(mut self) -> Vec<(OpId, Outcome)> {
         self.stop();
@@ -247,7 +252,7 @@ impl Disk {
     fn stop(&mut self) {
         self.shared.stop();
         for thread in self.threads.drain(..) {
-            // A job's panic is caught where it happens; nothing is lost with the handle.
+            // A panic of a job is caught in the job, so nothing is lost here.
             let _ = thread.join();
         }
     }

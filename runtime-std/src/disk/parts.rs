@@ -60,7 +60,7 @@ impl Parts {
         &self.path
     }
 
-    /// Where byte `at` of the torrent is kept.
+    /// The offset in the parts file at which byte `at` of the torrent is kept.
     pub(super) fn offset(&self, info: &Info, at: u64) -> u64 {
         let piece_len = u64::from(info.piece_len());
         let slot = |n: usize| n as u64 * piece_len;
@@ -98,7 +98,7 @@ impl Parts {
         }
     }
 
-    /// Whether it was clean before.
+    /// Marks it as written to; returns whether it was clean before.
     pub(super) fn soil(&self) -> bool {
         !self.dirty.swap(true, Ordering::AcqRel)
     }

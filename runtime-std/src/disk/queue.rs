@@ -1,4 +1,4 @@
-//! Who may run when, and the threads' loop.
+//! The order in which ops run, and the loop of the threads.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,13 +16,13 @@ use super::{
     work::{Job, Work},
 };
 
-/// The ops of one torrent.
+/// The ops of one torrent in their order.
 #[derive(Default)]
 struct Lane {
     placement: Option<Arc<Placement>>,
     files: Option<Arc<Files>>,
     running: usize,
-    /// What runs wants to be alone.
+    /// The running op excludes all others of its torrent.
     alone: bool,
     waiting: VecDeque<Work>,
 }
@@ -51,9 +51,9 @@ pub(super) struct Queues {
     lanes: HashMap<TorrentId, Lane>,
     ready: VecDeque<Job>,
     pub(super) done: Vec<(OpId, Outcome)>,
-    /// The number of threads that wait for work.
+    /// Threads that wait for work.
     idle: usize,
-    /// One of them was called and has not come yet.
+    /// A waiting thread was woken and has not run yet.
     called: bool,
     stopping: bool,
 }
@@ -64,15 +64,15 @@ impl Queues {
         self.lanes.get(&torrent)?.files.clone()
     }
 
-    /// Whether a sleeping thread should be called now. One at a time: whoever wakes calls the
-    /// next while there is more to do, so that `submit` pays for one call at most.
+    /// Whether a waiting thread should be woken now. Only one at a time: each thread that wakes up wakes
+    /// the next one while there is more to do, so that `submit` pays for one wake-up at most.
     fn call(&mut self) -> bool {
         let call = self.idle > 0 && !self.called && !self.ready.is_empty();
         self.called |= call;
         call
     }
 
-    /// Takes `torrent`'s lane on after one of its jobs ended.
+    /// Continues with `torrent`'s lane after one of its jobs ended.
     fn advance(&mut self, torrent: TorrentId, opened: Option<Arc<Files>>, released: bool) {
         let Some(lane) = self.lanes.get_mut(&torrent) else {
             return;
@@ -100,12 +100,12 @@ impl Queues {
     }
 }
 
-/// What the threads share.
+/// The state that the threads share.
 pub(super) struct Shared {
     queues: Mutex<Queues>,
     wake: Condvar,
     notify: Arc<dyn Fn() + Send + Sync>,
-    /// What jobs use.
+    /// The state that jobs use.
     pub(super) common: Common,
 }
 
@@ -175,7 +175,7 @@ impl Shared {
         else {
             return Err(op);
         };
-        // Counted as running, so that nothing that wants to be alone begins beside it.
+        // Counted as running, so that no op that excludes others starts beside it.
         let files = self.lock().lanes.get_mut(&torrent).and_then(|lane| {
             let free = lane.waiting.is_empty() && !lane.alone;
             let files = lane.files.clone().filter(|_| free)?;
@@ -206,13 +206,13 @@ impl Shared {
         }
     }
 
-    /// Answers a read or hash that has not started; anything else runs its course.
+    /// Answers a read or a hash that has not started; any other op runs to its end.
     pub(super) fn cancel(&self, id: OpId) {
         let mut queues = self.lock();
         let found = queues
             .ready
             .iter()
-            .position(|job| job.work.id() == Some(id) && job.work.is_idle_curiosity());
+            .position(|job| job.work.id() == Some(id) && job.work.is_dropped_at_stop());
         let Some(mut job) = found.and_then(|i| queues.ready.remove(i)) else {
             return;
         };
@@ -232,7 +232,7 @@ impl Shared {
         self.wake.notify_all();
     }
 
-    /// Puts an outcome where `drain` finds it.
+    /// Stores an outcome for `drain`.
     fn answer(&self, mut queues: MutexGuard<'_, Queues>, id: Option<OpId>, outcome: Outcome) {
         let first = queues.done.is_empty();
         queues.done.extend(id.map(|id| (id, outcome)));
@@ -242,7 +242,7 @@ impl Shared {
         }
     }
 
-    /// A thread's life.
+    /// The loop of a thread.
     pub(super) fn work(&self) {
         let mut scratch = Vec::new();
         let mut queues = self.lock();
@@ -268,7 +268,7 @@ impl Shared {
             queues = self.finish(job, stopping, &mut scratch);
         }
         drop(queues);
-        // Whoever else waits for the last job may go too.
+        // Other threads that wait for the last job may end too.
         self.wake.notify_all();
     }
 
@@ -281,7 +281,7 @@ impl Shared {
         let (id, torrent) = (job.work.id(), job.work.torrent());
         let released = matches!(job.work, Work::Op(Op::Release { .. }));
         let mut opened = None;
-        let outcome = if stopping && job.work.is_idle_curiosity() {
+        let outcome = if stopping && job.work.is_dropped_at_stop() {
             job.work
                 .fail(OpErrorKind::Cancelled, "the disk is stopping")
         } else {

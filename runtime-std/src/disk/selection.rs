@@ -32,7 +32,7 @@ impl Selection<'_> {
         self.files.parts.settle(|| self.select(&[]))
     }
 
-    /// Follows a selection; files beyond the end of `wanted` are wanted.
+    /// Applies a selection; files beyond the end of `wanted` count as wanted.
     pub(super) fn select(&self, wanted: &[bool]) -> Result<(), OpError> {
         let (files, handles) = (self.files, self.handles);
         let root = match Root::open(&files.dir) {
@@ -41,7 +41,7 @@ impl Selection<'_> {
             Err(e) => return Err(errors::error(&files.dir, &e)),
         };
         {
-            // Others may be wanted now.
+            // Empty files and links may be wanted now that were not before.
             let mut ledger = files.ledger();
             (ledger.empty_made, ledger.links_made) = (false, false);
         }
@@ -82,7 +82,7 @@ impl Selection<'_> {
             files.ledger().dirty.retain(|file| *file != PARTS);
             files.parts.clean();
             files.ledger().parts = None;
-            // What was fetched has its names first: after a crash it is in one place at least.
+            // New names are made durable first: after a crash the bytes are in at least one place.
             let synced = files.sync_folders(files.take_folders(), |f| root.sync_folder(f));
             synced.map_err(|e| errors::error(&files.dir, &e))?;
             match root.remove_file(files.parts.path()) {
@@ -94,13 +94,13 @@ impl Selection<'_> {
         Ok(())
     }
 
-    /// Puts file `index` together from the parts file, unless that ends before any byte of it.
-    /// What is at the file's place is left alone: `AlreadyExists`.
+    /// Assembles file `index` from the parts file, unless that ends before the first byte of it. Fails with
+    /// `AlreadyExists`, and leaves it alone, if something is at the file's path.
     fn fetch(&self, root: &Root, index: usize) -> io::Result<()> {
         let temporary = self.temporary(index);
         let fetched = self.fetch_to(&temporary, root, index);
         if fetched.is_err() {
-            // It is overwritten by the next attempt if it cannot be removed now.
+            // If it cannot be removed now, the next attempt overwrites it.
             let _ = root.remove_file(&temporary);
         }
         fetched
@@ -126,7 +126,7 @@ impl Selection<'_> {
             let from = files.parts.offset(&files.info, at);
             let there = end_of_parts.saturating_sub(from).min(len) as usize;
             transfer::read_exact(&parts.file, &mut buf[..there], from)?;
-            // Zeros may be what was downloaded as well as a hole: they are in the file either way.
+            // Zeros may have been downloaded or may be a hole: a new file reads as zeros in both cases.
             if there > 0 && made.is_none() {
                 made = Some(self.make_temporary(root, index, temporary)?);
             }
@@ -134,7 +134,7 @@ impl Selection<'_> {
                 transfer::write_all(file, &buf[..there], at - entry.offset)?;
             }
             at += len;
-            // The second part of the layout is seldom there at all.
+            // The second part of the layout seldom exists at all.
             if there == 0 && at - entry.offset < entry.len {
                 let tail = files.info.pieces_of(index).end.saturating_sub(1);
                 at = at.max(u64::from(tail) * piece_len);
@@ -145,7 +145,7 @@ impl Selection<'_> {
         };
         platform::sync_file(&file)?;
         root.rename_new(temporary, &files.paths[index])?;
-        // Claimed or not: it was made here.
+        // It belongs to the torrent whether or not it was claimed: it was created here.
         files.own(index as u32, Some(Owned(files.stat_of(&file)?.id)));
         files.soil(index as u32);
         Ok(())
@@ -161,7 +161,7 @@ impl Selection<'_> {
         Ok(file)
     }
 
-    /// The name under which file `index` is put together.
+    /// The name under which file `index` is assembled.
     fn temporary(&self, index: usize) -> PathBuf {
         let files = self.files;
         let name = format!(".{}.{index}.tmp", files.info.info_hash());

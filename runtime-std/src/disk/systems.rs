@@ -1,15 +1,15 @@
-//! Flushing many files by one call for each file system, in place of one for each file.
+//! Flushes many files with one call for each file system instead of one call for each file.
 //!
-//! A flush of one file waits for the device, so tens of thousands of small files take minutes. A
-//! flush of the whole file system waits once, but also for what other programs wrote to it; so it
-//! is used for many files only.
+//! A flush of one file waits for the device, so tens of thousands of small files take minutes. A flush of
+//! the whole file system waits once, but also for what other programs wrote; so it is used for many files
+//! only.
 //!
-//! A write may fail long after it was made. The system tells so once to each descriptor that was
-//! open by then, at its next flush. So a file system is opened before the first write to one of
-//! its files, and stays open until all that was written to them is durable.
+//! A write may fail long after it was made. The system reports that once to each descriptor that was open
+//! at the time, at its next flush. So a file system is opened before the first write to one of its files,
+//! and stays open until everything written to them is durable.
 //!
-//! Where such a flush is worth less than one of each file, files are flushed one by one: see
-//! [`Root::file_system`](crate::platform::Root::file_system).
+//! Where flushing the file system guarantees less than flushing each file, files are flushed one by one:
+//! see [`Root::file_system`](crate::platform::Root::file_system).
 
 use std::{
     fs::File,
@@ -22,25 +22,26 @@ use std::{
 
 use crate::platform::{self, FileSystem};
 
-/// Fewer files than this are flushed one by one.
+/// With fewer files than this, each is flushed by itself.
 pub(super) const MANY: usize = 64;
-/// File systems that one torrent's files are on; files on others are flushed one by one.
+/// The most file systems tracked for one torrent; files on others are flushed one by one.
 const MAX_SYSTEMS: usize = 4;
 
-/// Nobody has looked yet.
+/// The file system of this file has not been looked up.
 const UNKNOWN: u8 = 0;
-/// None that is flushed as a whole.
+/// The file system of this file is not flushed as a whole.
 const NONE: u8 = u8::MAX;
 
 /// The file systems that one torrent writes to.
 #[derive(Debug)]
 pub(super) struct Systems {
-    /// For each file the place of its file system in `open`, from 1; nothing for few files.
+    /// For each file the index of its file system in `open`, counted from 1; empty for torrents with few
+    /// files.
     of: Vec<AtomicU8>,
     open: Mutex<Vec<Arc<FileSystem>>>,
 }
 
-/// Files that are flushed at once.
+/// The files that are flushed with one file system.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) system: Arc<FileSystem>,
@@ -48,7 +49,7 @@ pub(super) struct Group {
 }
 
 impl Systems {
-    /// Of a torrent of so many files.
+    /// For a torrent of this many files.
     pub(super) fn new(files: usize, many: usize) -> Self {
         let files = if files < many { 0 } else { files };
         Self {
@@ -61,8 +62,8 @@ impl Systems {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Before a write to `file`, open as `at`: its file system, which `system` opens by its folder.
-    /// What is returned is to be kept until the file is marked as written to.
+    /// Called before a write to `file`, open as `at`: its file system, which `system` opens by its folder.
+    /// The result is kept until the file is marked as written to.
     pub(super) fn hold(
         &self,
         file: u32,
@@ -81,7 +82,7 @@ impl Systems {
         number.map(|n| Arc::clone(&open[n]))
     }
 
-    /// The file systems that hold `many` of `files` or more; and the rest.
+    /// Splits `files` into the file systems that hold at least `many` of them, and the rest.
     pub(super) fn group(&self, files: &[u32], many: usize) -> (Vec<Group>, Vec<u32>) {
         let open = self.lock();
         let group = |system: &Arc<FileSystem>| Group {
@@ -103,10 +104,11 @@ impl Systems {
         (groups, rest)
     }
 
-    /// After a flush: closes them unless somebody writes, or something is left to be flushed.
+    /// Called after a flush: closes the file systems unless somebody writes or something is left to be
+    /// flushed.
     pub(super) fn close(&self, is_clean: impl FnOnce() -> bool) {
         let mut open = self.lock();
-        // Whoever writes has one until the file is marked, and then it is not clean.
+        // A writer holds a reference until it has marked the file, and from then on the file is not clean.
         let unused = open.iter().all(|system| Arc::strong_count(system) == 1);
         if !open.is_empty() && unused && is_clean() {
             self.of
@@ -122,7 +124,7 @@ impl Systems {
     }
 }
 
-/// The place of the file system of `at` in `open`, opened with `system` if need be.
+/// The index of the file system of `at` in `open`; `system` opens it if necessary.
 fn find(
     open: &mut Vec<Arc<FileSystem>>,
     at: &File,
@@ -133,7 +135,7 @@ fn find(
     if known.is_some() || open.len() >= MAX_SYSTEMS {
         return known;
     }
-    // A file may be mounted alone.
+    // The file itself may be a mount point.
     let system = system().ok()?.filter(|found| found.device() == device)?;
     open.push(Arc::new(system));
     Some(open.len() - 1)
@@ -162,7 +164,7 @@ mod tests {
         assert_eq!(systems.len(), 1);
         systems.close(|| true);
         assert_eq!(systems.len(), 0);
-        // A file is none of an earlier one's that was closed.
+        // A file does not keep the index of a file system that was closed.
         assert_eq!(systems.group(&[0], 1).1, [0]);
     }
 

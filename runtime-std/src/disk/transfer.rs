@@ -9,11 +9,11 @@ use dunlin_core::{BLOCK_LEN, Block, Hasher};
 
 use crate::platform::{read_vectored_at, read_vectored_cached, write_vectored_at};
 
-/// Most buffers in one call. Our choice: 1 MiB of blocks, by far enough to hide the price of a
-/// system call, small enough for the stack, and below any `IOV_MAX` (1024 on Linux).
+/// The most buffers in one call. 1 MiB of blocks makes the cost of a system call negligible, fits on the
+/// stack, and is below every `IOV_MAX` (1024 on Linux).
 const MAX_RUN: usize = 64;
 
-/// Writes the bytes `from .. from + len` of `blocks`, seen as one string, at `offset`.
+/// Writes the bytes `from .. from + len` of the concatenated `blocks` at `offset`.
 pub(super) fn write(
     file: &File,
     blocks: &[Block],
@@ -41,8 +41,10 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Fills the bytes `from .. from + len` of `blocks` from `offset`. `UnexpectedEof` if the file
-/// ends early.
+/// Fills the bytes `from .. from + len` of the concatenated `blocks` from `offset`.
+///
+/// # Errors
+/// `UnexpectedEof` if the file ends early.
 pub(super) fn read(
     file: &File,
     blocks: &mut [Block],
@@ -53,8 +55,10 @@ pub(super) fn read(
     read_with(read_vectored_at, file, blocks, from, len, offset)
 }
 
-/// Like [`read`], from memory only: `WouldBlock` if the device is needed, `Unsupported` if this
-/// can never be told.
+/// Like [`read`], from the page cache only.
+///
+/// # Errors
+/// `WouldBlock` if the device is needed; `Unsupported` if the platform cannot tell.
 pub(super) fn read_cached(
     file: &File,
     blocks: &mut [Block],
@@ -115,7 +119,10 @@ pub(super) fn feed(hasher: &mut Hasher, blocks: &[Block], mut len: usize) {
     }
 }
 
-/// Fills `buf` from `offset`. `UnexpectedEof` if the file ends early.
+/// Fills `buf` from `offset`.
+///
+/// # Errors
+/// `UnexpectedEof` if the file ends early.
 pub(crate) fn read_exact(file: &File, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !buf.is_empty() {
         match read_vectored_at(file, &mut [IoSliceMut::new(buf)], offset) {

@@ -1,4 +1,4 @@
-//! What the threads are given.
+//! What is queued for the threads.
 
 use std::sync::Arc;
 
@@ -6,14 +6,14 @@ use dunlin_core::{Block, Op, OpErrorKind, OpId, Outcome, TorrentId};
 
 use super::{Placement, files::Files};
 
-/// Something to run off the engine's thread.
+/// A task that runs on one of the threads.
 pub(super) type Task = Box<dyn FnOnce() -> Outcome + Send>;
 
-/// What the threads are given.
+/// What is queued for the threads.
 pub(super) enum Work {
     /// An op on a torrent's files.
     Op(Op),
-    /// Anything else; `None` once it started.
+    /// A task that is not an op; `None` once it has started.
     Task(OpId, Option<Task>),
 }
 
@@ -42,12 +42,12 @@ impl Work {
         }
     }
 
-    /// Runs only after everything of its torrent that came before.
+    /// Whether it runs only after everything that its torrent submitted before.
     pub(super) fn waits_for_all(&self) -> bool {
         matches!(self, Self::Op(Op::Flush { .. })) || self.is_alone()
     }
 
-    /// Nothing of its torrent runs beside it.
+    /// Whether nothing else of its torrent runs at the same time.
     pub(super) fn is_alone(&self) -> bool {
         matches!(
             self,
@@ -61,12 +61,12 @@ impl Work {
         )
     }
 
-    /// Of no use to anybody once the disk stops.
-    pub(super) fn is_idle_curiosity(&self) -> bool {
+    /// Whether nobody needs the result once the disk stops.
+    pub(super) fn is_dropped_at_stop(&self) -> bool {
         matches!(self, Self::Op(Op::Read { .. } | Op::Hash { .. }))
     }
 
-    /// What was lent to it, given back.
+    /// Takes back the blocks that were lent to it.
     pub(super) fn blocks(&mut self) -> Vec<Block> {
         match self {
             Self::Op(Op::Read { blocks, .. } | Op::Write { blocks, .. }) => std::mem::take(blocks),
@@ -83,7 +83,7 @@ impl Work {
     }
 }
 
-/// Work whose turn has come.
+/// A piece of work that may run now.
 pub(super) struct Job {
     pub(super) files: Option<Arc<Files>>,
     pub(super) placement: Option<Arc<Placement>>,

@@ -25,13 +25,13 @@ use super::{
 };
 use crate::net::{proxy::Watch, socket, socks::Handshake};
 
-/// System calls spent on one direction of one connection in one visit.
+/// The most system calls for one direction of a connection in one visit.
 const CALLS_PER_VISIT: usize = 4;
-/// Bytes moved in one direction of one connection in one visit, after which it goes to the end
-/// of the queue: two reads as long as the engine lends buffers for.
+/// The most bytes moved in one direction of a connection in one visit; then it goes to the end of the
+/// queue. Two reads if the engine lends that many buffers.
 const BYTES_PER_VISIT: usize = 2 << 20;
 
-/// How far a stream has come.
+/// The state of a stream.
 #[derive(Debug)]
 pub(super) enum State<S> {
     /// The proxy's name is being looked up.
@@ -43,11 +43,11 @@ pub(super) enum State<S> {
     /// Connecting to the proxy.
     Reaching {
         stream: S,
-        /// What to say to the proxy.
+        /// The handshake with the proxy.
         greeting: Box<Handshake>,
-        /// More addresses of the proxy, the next one last.
+        /// The other addresses of the proxy, the next one last.
         others: Vec<SocketAddr>,
-        /// When this address is given up.
+        /// The time at which this address is given up.
         until: Instant,
     },
     /// Talking to the proxy.
@@ -67,15 +67,15 @@ pub(super) struct Conn<S> {
     pub(super) queued: bool,
 }
 
-/// What became of a visit.
+/// The result of a visit.
 pub(super) enum Visit {
-    /// The kernel's readiness or the engine's interest will tell when there is more to do.
+    /// Nothing to do until the kernel's readiness or the engine's interest changes.
     Waits,
-    /// There is more to do at once.
+    /// More can be done at once.
     More,
     /// The stream could not be opened.
     Failed(io::Error),
-    /// The stream is over.
+    /// The stream has ended.
     Over(CloseReason),
 }
 
@@ -106,7 +106,7 @@ impl<S: Source> Conn<S> {
         }
     }
 
-    /// Whether a visit would move it on.
+    /// Whether a visit would make progress.
     pub(super) fn can_go_on(&mut self) -> bool {
         let interest = self.interest;
         match &mut self.state {
@@ -118,7 +118,7 @@ impl<S: Source> Conn<S> {
                 [] => Direction::Read,
                 _ => Direction::Write,
             }),
-            // Both are asked for, so that both are waited for.
+            // Both are evaluated, so that the driver waits for both.
             State::Open(stream) => {
                 let read = interest.read && stream.is_ready(Direction::Read);
                 let write = interest.write && stream.is_ready(Direction::Write);
@@ -127,7 +127,7 @@ impl<S: Source> Conn<S> {
         }
     }
 
-    /// What else there is to try where the proxy could not be reached.
+    /// Takes the addresses of the proxy that have not been tried.
     pub(super) fn other_proxies(&mut self) -> Vec<SocketAddr> {
         match &mut self.state {
             State::Reaching { others, .. } => std::mem::take(others),
@@ -135,7 +135,7 @@ impl<S: Source> Conn<S> {
         }
     }
 
-    /// Whether the proxy did its part: what failed is behind it.
+    /// Whether the proxy answered, so that a failure is not the proxy's.
     pub(super) const fn has_reached_proxy(&self) -> bool {
         match &self.state {
             State::Greeting { greeting, .. } => greeting.is_about_target(),
@@ -157,8 +157,7 @@ impl<S: Source> Conn<S> {
     ) -> Visit {
         match &self.state {
             State::Open(_) => {
-                // Writes first: they make room, and what they ask for comes back while others
-                // are read.
+                // Writes first: they free buffers, and peers answer requests while others are read.
                 for direction in [Self::write, Self::read] {
                     if let Err(why) = direction(self, engine, now, stats) {
                         return Visit::Over(why);
@@ -169,7 +168,7 @@ impl<S: Source> Conn<S> {
                 Ok(false) => {}
                 Ok(true) => {
                     stats.progress = true;
-                    // The engine has something to say first, and tells by its interest.
+                    // The engine has to write first, and will set its interest.
                     engine.handle_connected(now, self.id);
                 }
                 Err(error) => return Visit::Failed(error),
@@ -181,7 +180,7 @@ impl<S: Source> Conn<S> {
         }
     }
 
-    /// Brings a stream on its way to being open; whether it is open now.
+    /// Advances a stream that is being opened. Returns whether it is open now.
     fn advance(&mut self, watch: Option<&Watch>) -> io::Result<bool> {
         if let State::Connecting { stream } | State::Reaching { stream, .. } = &mut self.state
             && !is_connected(stream)?
@@ -212,7 +211,7 @@ impl<S: Source> Conn<S> {
         Ok(matches!(self.state, State::Open(_)))
     }
 
-    /// Reads until the stream is drained, the engine wants no more, or the budget is spent.
+    /// Reads until the stream is empty, the engine wants no more, or the budget is spent.
     fn read(
         &mut self,
         engine: &mut Engine,
@@ -224,7 +223,7 @@ impl<S: Source> Conn<S> {
         };
         let mut total = 0;
         for _ in 0..CALLS_PER_VISIT {
-            // Readiness first: the engine lends blocks only to a stream that has bytes.
+            // Readiness is asked for first: the engine lends blocks only to a stream that has bytes.
             if !self.interest.read || total >= BYTES_PER_VISIT || !stream.is_ready(Direction::Read)
             {
                 break;
@@ -234,7 +233,7 @@ impl<S: Source> Conn<S> {
                 engine.read_bufs(now, self.id, &mut bufs);
                 let room: usize = bufs.iter().map(|buf| buf.len()).sum();
                 if room == 0 {
-                    // Taken back, until the engine says otherwise.
+                    // The engine lent nothing: no interest until it says otherwise.
                     self.interest.read = false;
                     break;
                 }
@@ -253,7 +252,7 @@ impl<S: Source> Conn<S> {
                     stats.progress = true;
                     engine.handle_read(now, self.id, len);
                 }
-                // The engine takes back what it lent for nothing.
+                // The engine takes back the buffers that were not needed.
                 Err(error) if is_passing(&error) => engine.handle_read(now, self.id, 0),
                 Err(error) => return Err(socket::close_reason(&error)),
             }
@@ -261,7 +260,7 @@ impl<S: Source> Conn<S> {
         Ok(())
     }
 
-    /// Writes until nothing is left, the stream takes no more, or the budget is spent.
+    /// Writes until nothing is left, the stream accepts no more, or the budget is spent.
     fn write(
         &mut self,
         engine: &mut Engine,
@@ -309,7 +308,7 @@ impl<S: Source> Conn<S> {
     }
 }
 
-/// Whether a call is to be made again, when the stream is ready.
+/// Whether the call can be repeated when the stream is ready.
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
@@ -317,7 +316,7 @@ fn is_passing(error: &io::Error) -> bool {
 /// Whether a stream has connected.
 ///
 /// # Errors
-/// It could not.
+/// The attempt to connect failed.
 fn is_connected(stream: &mut impl Source) -> io::Result<bool> {
     let mut result = Ok(false);
     stream.call(Direction::Write, &mut |socket| {
@@ -339,7 +338,7 @@ fn is_connected(stream: &mut impl Source) -> io::Result<bool> {
     result
 }
 
-/// Talks to the proxy as far as it goes; whether it has connected.
+/// Continues the handshake with the proxy. Returns whether it has connected to the peer.
 fn greet(stream: &mut impl Source, greeting: &mut Handshake) -> io::Result<bool> {
     let mut buf = [0; 64];
     loop {

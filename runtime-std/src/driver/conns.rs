@@ -1,7 +1,7 @@
-//! The streams, by the engine's slot numbers, and whose turn it is.
+//! The streams, by the engine's slot numbers, and the queue of those that can make progress.
 //!
-//! A stream is in the queue while the kernel's readiness and the engine's interest meet, and at no
-//! other time. What its turn consists of is said in [`conn`](super::conn).
+//! A stream is in the queue exactly while the kernel's readiness and the engine's interest coincide.
+//! [`conn`](super::conn) says what a visit does.
 
 use std::{
     collections::VecDeque,
@@ -28,33 +28,33 @@ use crate::net::{
     socks::{Handshake, Target},
 };
 
-/// Connections looked at in one round; the rest keep their place in the queue.
+/// The most connections visited in one round; the rest stay in the queue.
 const VISITS_PER_ROUND: usize = 64;
-/// How long an address of the proxy may take to accept a connection: less than the engine waits for
-/// a peer, so that a silent proxy is told from a silent peer.
+/// How long an address of the proxy may take to accept a connection: shorter than the engine waits for a
+/// peer, so that a silent proxy is not taken for a silent peer.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The streams of a driver.
 #[derive(Debug)]
 pub(super) struct Conns<R: Reactor> {
     slots: Vec<Option<Conn<R::Stream>>>,
-    /// Slots to look at. May name one that is empty by now.
+    /// Slots to visit, some of which may be empty by now.
     queue: VecDeque<u32>,
-    /// When attempts to reach the proxy are given up, in order. May name some that ended before.
+    /// The times at which attempts to reach the proxy are given up, in order. Some may have ended before.
     proxy_timeouts: VecDeque<(Instant, ConnId)>,
     route: Route,
-    /// Of the proxy, if there is one.
+    /// Watches the proxy, if there is one.
     watch: Option<Arc<Watch>>,
 }
 
-/// What is left to do for [`Conns::connect`].
+/// What the caller of [`Conns::connect`] has to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Dial {
-    /// The stream is being opened; nothing is left to do.
+    /// Nothing: the stream is being opened.
     Begun,
-    /// [`Conns::proxy_found`] is to be called with the proxy's addresses.
+    /// Call [`Conns::proxy_found`] with the proxy's addresses.
     FindProxy,
-    /// The attempt failed at once.
+    /// Report the failure: the attempt failed at once.
     Failed(CloseReason),
 }
 
@@ -84,10 +84,10 @@ impl<R: Reactor> Conns<R> {
         }
     }
 
-    /// The proxy's addresses are known; for a stream that is gone they are of no use.
+    /// Continues with the proxy's addresses, unless the stream has ended meanwhile.
     ///
     /// # Errors
-    /// None of them can be tried.
+    /// None of the addresses could be tried.
     pub(super) fn proxy_found(
         &mut self,
         reactor: &R,
@@ -107,7 +107,7 @@ impl<R: Reactor> Conns<R> {
         })
     }
 
-    /// Tries the last of `addresses`, and the others if that fails at once.
+    /// Connects to the last of `addresses`, or to the next one if that fails at once.
     fn try_proxy(
         &mut self,
         reactor: &R,
@@ -143,7 +143,7 @@ impl<R: Reactor> Conns<R> {
         Err(last)
     }
 
-    /// A stream could not be opened: another address of the proxy is tried, if there is one.
+    /// Handles a stream that could not be opened: tries another address of the proxy, if there is one.
     fn failed(&mut self, reactor: &R, id: ConnId, error: io::Error) -> Visit {
         let why = Visit::Over(socket::close_reason(&error));
         let Some(conn) = self.get(id.index) else {
@@ -171,7 +171,7 @@ impl<R: Reactor> Conns<R> {
     /// Takes over an accepted stream.
     ///
     /// # Errors
-    /// The system refuses to wait for it.
+    /// The reactor cannot watch it.
     pub(super) fn accepted(
         &mut self,
         reactor: &R,
@@ -189,8 +189,8 @@ impl<R: Reactor> Conns<R> {
         if self.slots.len() <= index {
             self.slots.resize_with(index + 1, || None);
         }
-        // An older stream in this slot is one that the engine has given up: its TcpClose, still
-        // to come, will find another generation. Dropping the stream closes it.
+        // A stream that is still in this slot was given up by the engine: its TcpClose, still to come,
+        // names another generation. Dropping the stream closes it.
         self.slots[index] = Some(Conn::new(id, remote, state));
         self.enqueue(id.index);
     }
@@ -201,7 +201,7 @@ impl<R: Reactor> Conns<R> {
         }
     }
 
-    /// Carries out the engine's wish to end a stream; a stale id means that it ended already.
+    /// Ends a stream as the engine asked; a stale id means that it has ended already.
     pub(super) fn close(&mut self, id: ConnId, how: Close) {
         let Some(slot) = self.slots.get_mut(id.index as usize) else {
             return;
@@ -218,7 +218,7 @@ impl<R: Reactor> Conns<R> {
         self.proxy_timeouts.clear();
     }
 
-    /// Takes note of a change of interest; costs no system call.
+    /// Records a change of interest; makes no system call.
     pub(super) fn interest(&mut self, id: ConnId, interest: Interest) {
         if let Some(conn) = self.get(id.index).filter(|conn| conn.id == id) {
             conn.interest = interest;
@@ -226,7 +226,7 @@ impl<R: Reactor> Conns<R> {
         }
     }
 
-    /// The stream in a slot may be ready again.
+    /// Records that the stream in a slot may be ready again.
     pub(super) fn wake(&mut self, index: u32, note: impl FnOnce(&mut R::Stream)) {
         if let Some(conn) = self.get(index) {
             if let Some(stream) = conn.stream_mut() {
@@ -240,7 +240,7 @@ impl<R: Reactor> Conns<R> {
         self.slots.get_mut(index as usize)?.as_mut()
     }
 
-    /// Puts a stream into the queue if it can go on.
+    /// Puts a stream into the queue if a visit would make progress.
     fn enqueue(&mut self, index: u32) {
         if let Some(Some(conn)) = self.slots.get_mut(index as usize)
             && !conn.queued
@@ -251,17 +251,17 @@ impl<R: Reactor> Conns<R> {
         }
     }
 
-    /// Whether some stream waits to be looked at.
+    /// Whether a stream is in the queue.
     pub(super) fn is_busy(&self) -> bool {
         !self.queue.is_empty()
     }
 
-    /// When an attempt to reach the proxy is given up.
+    /// The next time at which an attempt to reach the proxy is given up.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.proxy_timeouts.front().map(|(until, _)| *until)
     }
 
-    /// Looks at the streams that wait, once each, within the budget.
+    /// Visits the streams in the queue, once each, within the budget.
     pub(super) fn round(
         &mut self,
         reactor: &R,
@@ -285,7 +285,7 @@ impl<R: Reactor> Conns<R> {
         }
     }
 
-    /// What follows from a visit.
+    /// Acts on the result of a visit.
     fn settle(
         &mut self,
         reactor: &R,

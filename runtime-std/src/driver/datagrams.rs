@@ -1,4 +1,4 @@
-//! One datagram socket: trains of datagrams out, batches in.
+//! One datagram socket: sends trains of datagrams, receives batches.
 
 use std::io::{self, ErrorKind, IoSliceMut};
 
@@ -10,16 +10,15 @@ use super::{
     reactor::{Direction, Source, transfer},
 };
 
-/// Datagrams (or trains of them) that one call receives at most, where the platform can.
+/// The most datagrams or trains that one call receives, where the platform can receive several.
 const BATCH: usize = if quinn_udp::BATCH_SIZE < 8 {
     quinn_udp::BATCH_SIZE
 } else {
     8
 };
-/// Calls that receive from one socket in one round.
+/// The most receiving calls for one socket in one round.
 const RECEIVES_PER_ROUND: usize = 8;
-/// The largest datagram there is, and the largest train. The memory is only touched as far as
-/// datagrams reach.
+/// The largest datagram and the largest train, in bytes. Memory is touched only as far as datagrams reach.
 const MAX_DATAGRAM: usize = 64 << 10;
 
 /// Memory for one batch of datagrams.
@@ -27,12 +26,12 @@ const MAX_DATAGRAM: usize = 64 << 10;
 pub(super) struct Buffer(Vec<u8>);
 
 impl Buffer {
-    /// Room for one datagram or train to be sent.
+    /// Space for one datagram or train to send.
     pub(super) fn one(&mut self) -> &mut [u8] {
         &mut self.batch()[..MAX_DATAGRAM]
     }
 
-    /// Made when it is first needed.
+    /// Space for a batch, allocated when it is first needed.
     fn batch(&mut self) -> &mut [u8] {
         if self.0.is_empty() {
             self.0 = vec![0; BATCH * MAX_DATAGRAM];
@@ -41,14 +40,14 @@ impl Buffer {
     }
 }
 
-/// One datagram, or train of them, that the socket would not take yet.
+/// A datagram or train that the socket did not accept yet.
 #[derive(Debug)]
 struct Unsent {
     transmit: Transmit,
     data: Vec<u8>,
 }
 
-/// A datagram was lost before it left: the platform refused it, as the network may lose it.
+/// A datagram that the platform refused to send. It is lost, as it might be on the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lost(pub(super) Transmit);
 
@@ -57,19 +56,21 @@ pub(super) struct Lost(pub(super) Transmit);
 pub(super) struct Udp<S> {
     pub(super) id: SocketId,
     io: S,
-    /// What the platform can do with datagrams, and how.
+    /// What the platform supports for datagrams.
     state: UdpSocketState,
-    /// Something may have arrived.
+    /// A datagram may have arrived.
     readable: bool,
-    /// The socket took the last datagram, or may have room again.
+    /// The socket accepted the last datagram, or may have space again.
     writable: bool,
     paused: Option<Instant>,
     unsent: Option<Unsent>,
 }
 
 impl<S: Source> Udp<S> {
+    /// Prepares a bound socket.
+    ///
     /// # Errors
-    /// The platform lacks an option that is needed.
+    /// The platform lacks a necessary option.
     pub(super) fn new(id: SocketId, io: S) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&*io.socket()))?;
         Ok(Self {
@@ -83,33 +84,33 @@ impl<S: Source> Udp<S> {
         })
     }
 
-    /// The socket may be ready again.
+    /// Records that the socket may be ready again.
     pub(super) fn wake(&mut self, note: impl FnOnce(&mut S)) {
         note(&mut self.io);
         (self.readable, self.writable) = (true, true);
     }
 
-    /// Whether there is something to do at once.
+    /// Whether something can be done at once.
     pub(super) const fn is_busy(&self) -> bool {
         self.readable && self.paused.is_none() || self.writable && self.unsent.is_some()
     }
 
-    /// When a pause ends.
+    /// The end of a pause.
     pub(super) const fn poll_timeout(&self) -> Option<Instant> {
         self.paused
     }
 
-    /// Whether it holds a datagram back; nothing is built behind it.
+    /// Whether a datagram waits for the socket; meanwhile no other one is built.
     pub(super) const fn has_unsent(&self) -> bool {
         self.unsent.is_some()
     }
 
-    /// Segments of one train at most.
+    /// The most segments of one train.
     pub(super) fn max_segments(&self) -> usize {
         self.state.max_gso_segments()
     }
 
-    /// Sends what was held back, if the socket takes it now.
+    /// Sends the datagram that waits, if the socket accepts it now.
     ///
     /// # Errors
     /// It is lost.
@@ -123,7 +124,7 @@ impl<S: Source> Udp<S> {
         }
     }
 
-    /// Sends a datagram or train, or holds it back; says how many datagrams it was.
+    /// Sends a datagram or train, or keeps it until the socket accepts it. Returns the number of datagrams.
     ///
     /// # Errors
     /// It is lost.
@@ -152,8 +153,10 @@ impl<S: Source> Udp<S> {
         Ok(())
     }
 
+    /// Sends a datagram or train.
+    ///
     /// # Errors
-    /// `WouldBlock` if the socket takes none at present; the driver wakes it when it does.
+    /// `WouldBlock` if the socket accepts none at present; the driver wakes it when it does.
     fn try_send(&mut self, transmit: &Transmit, data: &[u8]) -> io::Result<()> {
         let out = quinn_udp::Transmit {
             destination: transmit.dst,
@@ -180,7 +183,7 @@ impl<S: Source> Udp<S> {
         Err(ErrorKind::WouldBlock.into())
     }
 
-    /// Hands what has arrived to the engine; a socket that fails is left alone for `pause`.
+    /// Passes received datagrams to the engine; a socket that fails is not used for `pause`.
     pub(super) fn receive(
         &mut self,
         buf: &mut Buffer,
@@ -213,7 +216,7 @@ impl<S: Source> Udp<S> {
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock
                     | ErrorKind::Interrupted
-                    // Some platforms report an earlier send's failure here; the socket is fine.
+                    // Some platforms report the failure of an earlier send here; the socket still works.
                     | ErrorKind::ConnectionReset
                     | ErrorKind::ConnectionRefused => continue,
                     _ => {

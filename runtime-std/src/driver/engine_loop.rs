@@ -1,4 +1,4 @@
-//! An engine, and all that a driver does for it.
+//! An engine, and everything that a driver does for it.
 
 use std::{
     collections::VecDeque,
@@ -27,22 +27,22 @@ use crate::{
     session::{add::Ready, store::Store},
 };
 
-/// What [`EngineLoop::new`] is made of.
+/// The arguments of [`EngineLoop::new`].
 #[derive(Debug)]
 pub struct Parts<Q> {
     /// Configuration and session folder.
     pub prepared: Prepared,
-    /// How traffic leaves.
+    /// Proxy, source addresses and interface.
     pub route: Route,
-    /// The disk's threads.
+    /// The threads of the disk.
     pub disk: Disk,
-    /// The resolver's threads.
+    /// The threads that resolve names.
     pub names: Resolver,
     /// The HTTP client.
     pub requests: Q,
-    /// Of the proxy, if there is one.
+    /// Watches the proxy, if there is one.
     pub watch: Option<Arc<Watch>>,
-    /// What `watch` says.
+    /// The events of `watch`.
     pub proxy_events: Receiver<Event>,
 }
 
@@ -51,7 +51,7 @@ pub struct EngineLoop<R: Reactor, Q> {
     /// The engine. Torrents are added and removed by [`EngineLoop::add`] and
     /// [`EngineLoop::command`], which also see to their files and to the session folder.
     pub engine: Engine,
-    /// What was done so far.
+    /// Counters since the start.
     pub stats: Stats,
     /// The HTTP client.
     pub requests: Q,
@@ -64,20 +64,20 @@ pub struct EngineLoop<R: Reactor, Q> {
     pub(super) proxy: Option<Proxy>,
     pub(super) watch: Option<Arc<Watch>>,
     proxy_events: Receiver<Event>,
-    /// Over the interface that traffic is bound to, if it is.
+    /// Watches the interface that traffic is bound to, if it is bound to one.
     interface: Option<InterfaceWatch>,
     pub(super) outcomes: Vec<(OpId, Outcome)>,
-    /// Events that are not the engine's.
+    /// Events of the driver itself.
     pub(super) told: VecDeque<Event>,
     end: End,
 }
 
-/// How far stopping has come.
+/// The progress of stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Running,
     Stopping,
-    /// The engine has ended, and the application is to hear of it last.
+    /// The engine has stopped; [`Event::Stopped`] is the last event.
     Stopped,
     Told,
 }
@@ -92,8 +92,8 @@ impl<R: Reactor, Q> fmt::Debug for EngineLoop<R, Q> {
 }
 
 impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
-    /// Makes the engine. Its sockets are bound in the first round; one that cannot be is told of
-    /// by [`What::Bind`].
+    /// Creates the engine. Its sockets are bound in the first round; a failure to bind is reported by
+    /// [`What::Bind`].
     pub fn new(now: Instant, parts: Parts<Q>) -> Self {
         let Parts {
             mut prepared,
@@ -133,24 +133,24 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
         self.torrents.store()
     }
 
-    // ---- what became ready ----
+    // ---- readiness ----
 
-    /// The datagram socket `id` may be ready again; `note` is called with it.
+    /// Records that the datagram socket `id` may be ready again; `note` is called with it.
     pub fn wake_udp(&mut self, id: SocketId, note: impl FnOnce(&mut R::Udp)) {
         self.sockets.wake_udp(id, note);
     }
 
-    /// The listener `id` may be ready again; `note` is called with it.
+    /// Records that the listener `id` may be ready again; `note` is called with it.
     pub fn wake_listener(&mut self, id: SocketId, note: impl FnOnce(&mut R::Listener)) {
         self.sockets.wake_listener(id, note);
     }
 
-    /// Stream number `slot` may be ready again; `note` is called with it.
+    /// Records that the stream in `slot` may be ready again; `note` is called with it.
     pub fn wake_stream(&mut self, slot: u32, note: impl FnOnce(&mut R::Stream)) {
         self.conns.wake(slot, note);
     }
 
-    /// The disk has outcomes.
+    /// Takes the outcomes of the disk.
     pub fn drain_disk(&mut self) {
         self.disk.drain(&mut self.outcomes);
         for message in self.disk.take_notes() {
@@ -158,19 +158,19 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
         }
     }
 
-    /// The resolver has outcomes.
+    /// Takes the outcomes of the resolver.
     pub fn drain_names(&mut self) {
         self.names.drain(&mut self.outcomes);
     }
 
-    /// The HTTP client has outcomes.
+    /// Takes the outcomes of the HTTP client.
     pub fn drain_requests(&mut self) {
         self.requests.drain(&mut self.outcomes);
     }
 
     // ---- commands ----
 
-    /// Adds a torrent, and has the names of its peers looked up.
+    /// Adds a torrent, and resolves the names of its peers.
     ///
     /// # Errors
     /// See [`AddError`].
@@ -180,7 +180,7 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
         let mut tell = |event| told.push_back(event);
         let (engine, disk) = (&mut self.engine, &self.disk);
         let id = self.torrents.add(engine, disk, now, ready, &mut tell)?;
-        // Names are not looked up around a proxy.
+        // With a proxy, names are not resolved locally.
         if self.proxy.is_none() {
             for (host, port) in hosts {
                 let op = self.own_ops.begin(FollowUp::Peer(id, port));
@@ -190,9 +190,8 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
         Ok(id)
     }
 
-    /// Carries out a command, and what belongs to it outside of the engine: what the session folder
-    /// knows of a torrent goes with it, and trackers that could only be asked around a proxy are
-    /// left out.
+    /// Carries out a command and its effects outside the engine: the session folder forgets a torrent that
+    /// is removed, and trackers that could not be asked through the proxy are left out.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -215,7 +214,7 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
         Ok(reply)
     }
 
-    /// Begins to stop.
+    /// Starts to stop.
     pub fn stop(&mut self, now: Instant) {
         if self.end == End::Running {
             self.end = End::Stopping;
@@ -226,7 +225,7 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
 
     // ---- rounds ----
 
-    /// When the next round has something to do by itself.
+    /// When the next round is due without anything from outside.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let interface = self.interface.as_ref().map(InterfaceWatch::poll_timeout);
@@ -236,9 +235,9 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
         all.into_iter().flatten().min()
     }
 
-    /// One round, in the order of the contract: timers, outcomes, ops, interest, writes and reads,
-    /// datagrams and newcomers; whether anything is left to do at once. What is left then are
-    /// events.
+    /// Runs one round in the order of the contract: timers, outcomes, ops, interest, writes and reads,
+    /// datagrams, new connections. Returns whether something can be done at once. Events are left for
+    /// [`EngineLoop::next_event`].
     pub fn round(&mut self, reactor: &R) -> bool {
         self.stats.begin_round();
         let mut now = reactor.now();
@@ -261,14 +260,14 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
         more_ops || more_datagrams || self.conns.is_busy() || self.sockets.is_busy()
     }
 
-    /// Whether another round would make progress. Output that nobody takes (all jobs in flight, a
-    /// full socket) is not a reason to go on: it shows as a round without progress.
+    /// Whether another round would make progress. Output that nobody can take (all jobs in flight, a full
+    /// socket) does not count: it shows as a round without progress.
     #[must_use]
     pub fn can_go_on(&self) -> bool {
         self.stats.progress && self.engine.has_output()
     }
 
-    /// Whether there are events that are not the engine's.
+    /// Whether there are events of the driver itself.
     #[must_use]
     pub fn has_told(&self) -> bool {
         !self.told.is_empty()
@@ -301,7 +300,7 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
             let Some(job) = self.torrents.event(&mut self.engine, now, &event) else {
                 return Some(event);
             };
-            // A torrent that is gone is gone from the session folder as well.
+            // The session folder forgets a torrent before its removal is reported.
             let late = matches!(event, Event::Removed(_));
             let op = self.own_ops.begin(match late {
                 true => FollowUp::Tell(event.clone()),
@@ -317,7 +316,7 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
         }
     }
 
-    /// Whether [`Event::Stopped`] was told.
+    /// Whether [`Event::Stopped`] was returned.
     #[must_use]
     pub fn has_stopped(&self) -> bool {
         self.end == End::Told
@@ -332,7 +331,7 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
     fn run_timer(&mut self, now: Instant) {
         if self.engine.poll_timeout().is_some_and(|at| at <= now) {
             self.engine.handle_timeout(now);
-            // Law 3: either it is later now, or there is output, which counts as progress.
+            // Law 3: either time has passed, or there is output, which counts as progress.
             self.stats.progress |= self.engine.poll_timeout().is_none_or(|at| at > now);
         }
     }
@@ -349,7 +348,7 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
             self.engine.network_lost(now, watch.name());
         }
         if matches!(turn, Turn::Back | Turn::Replaced) {
-            // Those that were bound for a datagram have no successors yet.
+            // The sockets that were bound for outgoing datagrams have no successors yet.
             self.sockets.clear();
             self.engine.network_back(now, watch.name());
         }

@@ -1,4 +1,4 @@
-//! The driver kit: what every driver does in the same way. A driver adds how it waits.
+//! The driver kit: everything that drivers do in the same way. A driver only adds how it waits.
 //!
 //! ```text
 //!   commands ──▶ ┌───────────────────────────────────┐ ──ops──▶ disk threads, names, HTTP
@@ -8,9 +8,9 @@
 //!                            Reactor: the driver's way of waiting for sockets
 //! ```
 //!
-//! A driver waits until something happens, notes what became ready (`wake_stream` and its like),
-//! and then runs rounds ([`EngineLoop::round`], [`EngineLoop::next_event`]) as long as there is
-//! something to do, within a budget.
+//! A driver waits until something happens, records what became ready (`wake_stream` and the like), and then
+//! runs rounds ([`EngineLoop::round`], [`EngineLoop::next_event`]) within a budget, as long as there is
+//! something to do.
 
 mod conn;
 mod conns;

@@ -1,4 +1,4 @@
-//! The engine's ops, and what came of them.
+//! Starts the engine's ops, and returns their outcomes.
 
 use std::net::SocketAddr;
 
@@ -14,11 +14,11 @@ use super::{
 };
 use crate::net::socket;
 
-/// Ops taken from the engine in one round.
+/// The most ops taken from the engine in one round.
 const OPS_PER_ROUND: usize = 256;
 
 impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
-    /// Hands outcomes to the engine, or does what an op of the driver's own was for.
+    /// Passes outcomes to the engine; an outcome of the driver's own op is acted on here.
     pub(super) fn take_outcomes(&mut self, reactor: &R, now: Instant) {
         let mut outcomes = std::mem::take(&mut self.outcomes);
         self.stats.progress |= !outcomes.is_empty();
@@ -30,7 +30,7 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
                 self.engine.handle_op(now, op, outcome);
             }
         }
-        // Its memory serves the next round.
+        // Reuses the memory in the next round.
         self.outcomes = outcomes;
     }
 
@@ -75,14 +75,14 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
         }
     }
 
-    /// Starts what the engine wants done; whether the budget was too small for all of it.
+    /// Starts the engine's ops. Returns whether the budget was too small for all of them.
     pub(super) fn start_ops(&mut self, reactor: &R, now: Instant) -> bool {
         for _ in 0..OPS_PER_ROUND {
             let Some(op) = self.engine.poll_op() else {
                 return false;
             };
             self.stats.progress = true;
-            // What the system has in memory costs less to copy than to hand to a thread.
+            // Copying from the page cache costs less than waking a thread.
             match self.disk.read_cached(op) {
                 Ok((id, outcome)) => {
                     self.stats.disk_ops += 1;
@@ -101,7 +101,7 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
         true
     }
 
-    /// Starts an op that is not for the disk; what can be answered at once is.
+    /// Starts an op that is not for the disk, or returns its outcome if it can be answered at once.
     fn start_op(&mut self, reactor: &R, now: Instant, op: Op) -> Option<(OpId, Outcome)> {
         let unsupported = |why: String| Outcome::failed(OpErrorKind::Unsupported, why);
         match op {
@@ -162,7 +162,7 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
                 self.names.cancel(op);
                 None
             }
-            // Law 1 holds for ops that are newer than this driver, too.
+            // Law 1 also holds for ops that this version of the driver does not know.
             other => {
                 let outcome = || unsupported("this driver does not know the op".into());
                 other.id().map(|op| (op, outcome()))
@@ -176,7 +176,7 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
             Dial::Failed(why) => self.engine.handle_closed(now, conn, why),
             Dial::FindProxy => {
                 if let Some(proxy) = &self.proxy {
-                    // The user named it, so it may be looked up here.
+                    // The user named the proxy, so its name may be resolved locally.
                     let op = self.own_ops.begin(FollowUp::Proxy(conn));
                     self.names.submit(op, proxy.host.clone());
                 }

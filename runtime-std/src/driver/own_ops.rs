@@ -1,27 +1,26 @@
-//! Ops of the driver's own. They go the way of the engine's ops, under ids that the engine never
-//! gives.
+//! The driver's own ops. They are carried out like the engine's, under ids that the engine never uses.
 
 use std::collections::BTreeMap;
 
 use dunlin_core::{ConnId, OpId, TorrentId, engine::Event};
 
-/// The engine counts its ops up from zero.
+/// The first id; the engine counts its ids up from zero.
 const FIRST: u64 = 1 << 63;
 
-/// What an outcome is for.
+/// What is done with the outcome of the driver's own op.
 #[derive(Debug)]
 pub(super) enum FollowUp {
-    /// Nothing, unless it failed: then the application hears of it.
+    /// The application is told of a failure.
     Report,
-    /// The same, and then the application hears of this event.
+    /// The application is told of a failure, and then of this event.
     Tell(Event),
-    /// The addresses of the proxy, for this stream.
+    /// The outcome has the addresses of the proxy for this stream.
     Proxy(ConnId),
-    /// The addresses of a peer of a magnet, which has this port.
+    /// The outcome has the addresses of a magnet's peer with this port.
     Peer(TorrentId, u16),
 }
 
-/// The ops of the driver that are under way.
+/// The driver's own ops that are not answered yet.
 #[derive(Debug, Default)]
 pub(super) struct OwnOps {
     open: BTreeMap<OpId, FollowUp>,
@@ -30,7 +29,7 @@ pub(super) struct OwnOps {
 }
 
 impl OwnOps {
-    /// Gives the id of a new op.
+    /// Returns the id of a new op.
     pub(super) fn begin(&mut self, follow_up: FollowUp) -> OpId {
         let op = OpId(FIRST | self.next);
         self.next += 1;
@@ -39,19 +38,19 @@ impl OwnOps {
         op
     }
 
-    /// Whether `op` is one of these, and not the engine's.
+    /// Whether `op` is the driver's own.
     pub(super) const fn includes(op: OpId) -> bool {
         op.0 & FIRST != 0
     }
 
-    /// What the outcome of `op` is for.
+    /// Returns what to do with the outcome of `op`.
     pub(super) fn end(&mut self, op: OpId) -> FollowUp {
         let follow_up = self.open.remove(&op).unwrap_or(FollowUp::Report);
         self.telling -= usize::from(matches!(follow_up, FollowUp::Tell(_)));
         follow_up
     }
 
-    /// Whether the application is still to hear of something.
+    /// Whether an event for the application still waits for an outcome.
     pub(super) const fn is_telling(&self) -> bool {
         self.telling > 0
     }

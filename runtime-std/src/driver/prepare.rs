@@ -1,4 +1,4 @@
-//! What has to be at hand before an engine can be made.
+//! The configuration and the session folder that an engine is created with.
 
 use std::sync::Arc;
 
@@ -10,25 +10,25 @@ use crate::{
     session::{setup::SessionConfig, store::Store},
 };
 
-/// An engine's configuration, with what an earlier session left.
+/// The configuration of an engine, including what an earlier session saved.
 #[derive(Debug)]
 pub struct Prepared {
     /// The engine's configuration.
     pub config: Config,
     /// The session folder.
     pub store: Option<Arc<Store>>,
-    /// What a person should know.
+    /// A message for people.
     pub note: Option<String>,
     caps: Caps,
     seed: [u8; 32],
 }
 
 impl Prepared {
-    /// Opens the session folder and reads what it keeps of the DHT. Blocks.
+    /// Opens the session folder and loads the DHT's table from it. Blocks.
     ///
     /// # Errors
-    /// [`Error::Folder`] if the session's folder cannot be used or belongs to another process,
-    /// [`Error::Start`] if the system has no random numbers.
+    /// [`Error::Folder`] if the session folder cannot be used or belongs to another process;
+    /// [`Error::Start`] if the system provides no random numbers.
     pub fn new(session: &SessionConfig) -> Result<Self> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| Error::Start(error.to_string()))?;
@@ -46,7 +46,7 @@ impl Prepared {
         })
     }
 
-    /// Makes the engine.
+    /// Creates the engine.
     pub(super) fn engine(self, now: Instant) -> Engine {
         let rng = Box::new(ChaCha8Rng::from_seed(self.seed));
         Engine::new(now, self.config, self.caps, rng)

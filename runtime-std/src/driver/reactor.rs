@@ -1,4 +1,4 @@
-//! How a driver waits for sockets, as the rest of the kit sees it.
+//! The interface between the kit and a driver's way of waiting for sockets.
 
 use std::{
     io::{self, ErrorKind},
@@ -11,94 +11,94 @@ use socket2::{SockRef, Socket};
 /// A direction of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// Bytes come in.
+    /// Receiving.
     Read,
-    /// Bytes go out.
+    /// Sending.
     Write,
 }
 
-/// What a system call says about the readiness of its socket.
+/// What the result of a system call says about the readiness of its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Called {
-    /// The next call may succeed, too.
+    /// The next call may succeed as well.
     Ready,
-    /// It moved less than it was asked to, so the kernel's buffer is empty (or full, for a write).
-    /// To take that for the end of the readiness saves the call that would only say so.
+    /// It moved less than requested, so the kernel's buffer is empty (or full, for a write). Treating that
+    /// as the end of readiness saves a call that would only return `WouldBlock`.
     Short,
-    /// It would have had to wait.
+    /// It would have blocked.
     Blocked,
 }
 
 /// A socket that a driver waits for.
 ///
-/// The end of a readiness is noticed here, and its return is told to the kit by
+/// The end of readiness is noticed here; its return is reported to the kit by
 /// [`EngineLoop::wake_stream`](super::EngineLoop::wake_stream) or
 /// [`EngineLoop::wake_udp`](super::EngineLoop::wake_udp).
 pub trait Source {
-    /// The socket itself.
+    /// The socket.
     fn socket(&self) -> SockRef<'_>;
 
-    /// Whether a call may succeed. After `false` the driver tells when that changes.
+    /// Whether a call may succeed. After `false`, the driver reports when that changes.
     fn is_ready(&mut self, direction: Direction) -> bool;
 
-    /// Runs a system call, unless it would only find that the socket is not ready, and takes note
-    /// of what it says about the readiness.
+    /// Makes a system call unless the socket is known not to be ready, and records what the result says
+    /// about readiness.
     fn call(&mut self, direction: Direction, call: &mut dyn FnMut(&Socket) -> Called);
 }
 
-/// A way of waiting for sockets. What is handed to it does not block.
+/// A way of waiting for sockets. Sockets passed to it are non-blocking.
 pub trait Reactor {
     /// A datagram socket.
     type Udp: Source;
     /// A listener.
     type Listener;
-    /// A stream that was accepted and is not waited for yet.
+    /// A stream that was accepted and is not watched yet.
     type Accepted;
     /// A stream.
     type Stream: Source;
 
-    /// The present, as the engine counts it.
+    /// The current time in the engine's terms.
     fn now(&self) -> Instant;
 
-    /// Waits for a datagram socket.
+    /// Starts to watch a datagram socket.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The platform's error.
     fn udp(&self, id: SocketId, socket: Socket) -> io::Result<Self::Udp>;
 
-    /// Waits for a listener.
+    /// Starts to watch a listener.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The platform's error.
     fn listener(&self, id: SocketId, socket: Socket) -> io::Result<Self::Listener>;
 
     /// Accepts a stream.
     ///
     /// # Errors
-    /// `WouldBlock` if there is none; the driver tells by
+    /// `WouldBlock` if there is none; the driver reports by
     /// [`EngineLoop::wake_listener`](super::EngineLoop::wake_listener) when that changes.
     fn accept(&self, listener: &mut Self::Listener) -> io::Result<(Self::Accepted, SocketAddr)>;
 
     /// The socket of an accepted stream.
     fn accepted_socket(accepted: &Self::Accepted) -> SockRef<'_>;
 
-    /// Waits for an accepted stream, as number `slot`.
+    /// Starts to watch an accepted stream as number `slot`.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The platform's error.
     fn accepted(&self, slot: u32, accepted: Self::Accepted) -> io::Result<Self::Stream>;
 
-    /// Waits for a stream that connects, as number `slot`.
+    /// Starts to watch a connecting stream as number `slot`.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The platform's error.
     fn stream(&self, slot: u32, socket: Socket) -> io::Result<Self::Stream>;
 }
 
-/// Runs a system call that moves up to `want` bytes or datagrams.
+/// Makes a system call that moves up to `want` bytes or datagrams.
 ///
 /// # Errors
-/// Those of the call; `WouldBlock` if it has to wait.
+/// Those of the call; `WouldBlock` if the socket is not ready.
 pub(super) fn transfer(
     source: &mut impl Source,
     direction: Direction,

@@ -1,15 +1,15 @@
-//! How a driver makes HTTP requests, as the rest of the kit sees it.
+//! The interface between the kit and a driver's HTTP client.
 
 use dunlin_core::{OpId, Outcome, http::HttpRequest};
 
-/// An HTTP client that a driver runs in its own way.
+/// An HTTP client, run in the driver's own way.
 pub trait Requests {
-    /// Begins a request. Its outcome comes out of [`Requests::drain`], also after a cancel.
+    /// Starts a request. Its outcome is fetched with [`Requests::drain`], also after a cancel.
     fn start(&mut self, op: OpId, request: HttpRequest);
 
-    /// Ends the request of `op`, if there is one.
+    /// Cancels the request of `op`, if there is one.
     fn cancel(&mut self, op: OpId);
 
-    /// Moves the outcomes that wait into `out`.
+    /// Moves the finished outcomes to the end of `out`.
     fn drain(&mut self, out: &mut Vec<(OpId, Outcome)>);
 }

@@ -1,4 +1,4 @@
-//! Datagram sockets and listeners: at most one of each per family.
+//! Datagram sockets and listeners: at most one of each for each family.
 
 use std::{
     io::{self, ErrorKind},
@@ -16,12 +16,12 @@ use super::{
 };
 use crate::net::socket::{self, Route};
 
-/// Datagrams (or trains) sent in one round.
+/// The most datagrams or trains sent in one round.
 const TRANSMITS_PER_ROUND: usize = 64;
-/// Streams accepted in one round.
+/// The most streams accepted in one round.
 const ACCEPTS_PER_ROUND: usize = 32;
-/// How long a socket is left alone after an error that trying again at once would only repeat,
-/// such as having no descriptors left. Our choice: no newcomer notices, and the error costs four
+/// How long a socket is not used after an error that would repeat at once, such as having no descriptors
+/// left. Short enough that no connecting peer notices, and long enough that the error costs only four
 /// system calls a second.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -30,12 +30,12 @@ struct Listener<L> {
     id: SocketId,
     io: L,
     bound: SocketAddr,
-    /// Somebody may be waiting.
+    /// A connection may be waiting.
     ready: bool,
     paused: Option<Instant>,
 }
 
-/// All sockets that are not streams.
+/// All sockets except streams.
 #[derive(Debug)]
 pub(super) struct Sockets<R: Reactor> {
     udp: Vec<Udp<R::Udp>>,
@@ -54,10 +54,10 @@ impl<R: Reactor> Sockets<R> {
         }
     }
 
-    /// Binds a socket and tells its address.
+    /// Binds a socket and returns its address.
     ///
     /// # Errors
-    /// What the platform says.
+    /// The platform's error.
     pub(super) fn bind(
         &mut self,
         reactor: &R,
@@ -72,7 +72,8 @@ impl<R: Reactor> Sockets<R> {
     }
 
     fn bind_udp(&mut self, reactor: &R, id: SocketId, local: SocketAddr) -> io::Result<SocketAddr> {
-        // One port for datagrams and streams where the system chooses: peers are told one.
+        // If the system chooses the port, datagrams and streams use the same one, as peers are told only
+        // one.
         let twin = self.listeners.iter().find(|listener| listener.id == id);
         let like = twin.filter(|_| local.port() == 0).map(|twin| {
             let local = SocketAddr::new(local.ip(), twin.bound.port());
@@ -107,7 +108,7 @@ impl<R: Reactor> Sockets<R> {
         Ok(bound)
     }
 
-    /// Closes a datagram socket, if there is one of this name.
+    /// Closes the datagram socket of this name, if there is one.
     pub(super) fn unbind(&mut self, id: SocketId) {
         self.udp.retain(|udp| udp.id != id);
     }
@@ -118,14 +119,14 @@ impl<R: Reactor> Sockets<R> {
         self.listeners.clear();
     }
 
-    /// A datagram socket may be ready again.
+    /// Records that a datagram socket may be ready again.
     pub(super) fn wake_udp(&mut self, id: SocketId, note: impl FnOnce(&mut R::Udp)) {
         if let Some(udp) = self.udp.iter_mut().find(|udp| udp.id == id) {
             udp.wake(note);
         }
     }
 
-    /// A listener may be ready again.
+    /// Records that a listener may be ready again.
     pub(super) fn wake_listener(&mut self, id: SocketId, note: impl FnOnce(&mut R::Listener)) {
         if let Some(listener) = self.listeners.iter_mut().find(|l| l.id == id) {
             note(&mut listener.io);
@@ -133,21 +134,21 @@ impl<R: Reactor> Sockets<R> {
         }
     }
 
-    /// Whether there is something to do at once.
+    /// Whether something can be done at once.
     pub(super) fn is_busy(&self) -> bool {
         let waiting = |listener: &Listener<_>| listener.ready && listener.paused.is_none();
         self.udp.iter().any(Udp::is_busy) || self.listeners.iter().any(waiting)
     }
 
-    /// When a paused socket wants to be tried again.
+    /// When a paused socket is tried again.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let listeners = self.listeners.iter().filter_map(|l| l.paused);
         let udp = self.udp.iter().filter_map(Udp::poll_timeout);
         udp.chain(listeners).min()
     }
 
-    /// Sends what the engine has, as far as the sockets take it; whether the budget was too
-    /// small for all of it.
+    /// Sends the engine's datagrams as far as the sockets accept them. Returns whether the budget was too
+    /// small for all of them.
     pub(super) fn send(
         &mut self,
         reactor: &R,
@@ -170,7 +171,7 @@ impl<R: Reactor> Sockets<R> {
             };
             stats.progress = true;
             self.bind_for(reactor, transmit.socket, transmit.dst);
-            // Without a socket the datagram is lost, as on any network that does not carry it.
+            // Without a socket the datagram is lost, as on a network that does not carry it.
             let udp = self.udp.iter_mut().find(|udp| udp.id == transmit.socket);
             match udp.map(|udp| udp.send(transmit, self.buf.one())) {
                 Some(Ok(count)) => stats.datagrams_out += count,
@@ -180,8 +181,8 @@ impl<R: Reactor> Sockets<R> {
         true
     }
 
-    /// A session that does not listen still asks UDP trackers: from any port. Never beside a
-    /// proxy.
+    /// Binds a socket to any port for a session that does not listen, so that it can ask UDP trackers.
+    /// Never done with a proxy.
     fn bind_for(&mut self, reactor: &R, id: SocketId, dst: SocketAddr) {
         if self.route.proxy.is_some() || self.udp.iter().any(|udp| udp.id == id) {
             return;
@@ -191,18 +192,18 @@ impl<R: Reactor> Sockets<R> {
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
         let local = self.route.egress.listen(SocketAddr::new(any, 0));
-        // Where the family is missing there is nothing to be done.
+        // Without this family on the platform, the datagram is lost.
         let _ = self.bind_udp(reactor, id, local);
     }
 
-    /// Hands the datagrams that have arrived to the engine.
+    /// Passes received datagrams to the engine.
     pub(super) fn receive(&mut self, engine: &mut Engine, now: Instant, stats: &mut Stats) {
         for udp in &mut self.udp {
             udp.receive(&mut self.buf, engine, now, stats, PAUSE);
         }
     }
 
-    /// Accepts the streams that wait at the listeners.
+    /// Accepts the connections that wait at the listeners.
     pub(super) fn accept(
         &mut self,
         reactor: &R,
@@ -254,7 +255,7 @@ impl<L> Listener<L> {
                     self.paused = Some(now + PAUSE);
                     return;
                 }
-                // Whoever came is gone again; the next may be there.
+                // This connection was closed before it was accepted; the next one may be waiting.
                 Err(_) => {}
             }
         }

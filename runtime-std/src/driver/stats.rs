@@ -1,25 +1,25 @@
-//! What a driver did, in numbers.
+//! Counters of what a driver did.
 
-/// What a driver did. Counters since its start.
+/// Counters since the start of the driver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Turns: waits for something to happen, and what followed.
+    /// Turns: a wait for something to happen, and the work that followed.
     pub turns: u64,
-    /// Rounds of the engine within these turns.
+    /// Rounds of the engine in these turns.
     pub rounds: u64,
     /// Turns that found nothing to do.
     pub idle_turns: u64,
-    /// Most of these in a row that nothing from outside had caused. A large number means a spin
-    /// (law 3).
+    /// The longest run of idle turns that nothing from outside caused. A large number means that the driver
+    /// spins (law 3).
     pub spin: u32,
     /// `readv` calls on streams.
     pub reads: u64,
-    /// Bytes they returned.
+    /// Bytes read.
     pub read_bytes: u64,
     /// `writev` calls on streams.
     pub writes: u64,
-    /// Bytes they took.
+    /// Bytes written.
     pub written_bytes: u64,
     /// Calls that received datagrams, many at once where the platform can.
     pub receives: u64,
@@ -29,7 +29,7 @@ pub struct Stats {
     pub datagrams_out: u64,
     /// Disk ops, whether answered from the page cache or handed to the disk's threads.
     pub disk_ops: u64,
-    /// Times that accepting paused for want of descriptors or memory.
+    /// How often accepting was paused for lack of descriptors or memory.
     pub accept_pauses: u64,
     /// Whether this round did anything.
     pub(super) progress: bool,
@@ -39,23 +39,23 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// A round begins.
+    /// Called at the start of a round.
     pub(super) const fn begin_round(&mut self) {
         self.rounds += 1;
         self.turn_progress |= self.progress;
         self.progress = false;
     }
 
-    /// A driver did something that a turn was worth: it ran a command.
+    /// Called when a driver did something useful outside a round, such as running a command.
     pub const fn note_progress(&mut self) {
         self.progress = true;
     }
 
-    /// A turn is over. `outside` says whether anything from outside caused it; `max_spin` is how
-    /// many idle turns in a row are in order: a wait that was interrupted, a timer that was put off.
+    /// Called at the end of a turn. `outside` says whether anything from outside caused it. `max_spin` idle
+    /// turns in a row are normal: a wait may be interrupted, a timer may be postponed.
     ///
     /// # Panics
-    /// In debug builds, if there were more: this crate or the engine has a bug then.
+    /// In debug builds, if there were more idle turns in a row: then this crate or the engine has a bug.
     pub fn end_turn(&mut self, outside: bool, max_spin: u32) {
         self.turns += 1;
         let progress = self.turn_progress | self.progress;
@@ -65,7 +65,7 @@ impl Stats {
             return;
         }
         self.idle_turns += 1;
-        // A peer may make the socket ready as often as it likes without being read.
+        // A peer may make its socket ready as often as it likes without being read.
         if outside {
             return;
         }

@@ -1,5 +1,5 @@
-//! What a driver remembers of each torrent beyond what the engine knows: its place in the session
-//! folder, and what to do when a magnet's files are known.
+//! What a driver keeps about each torrent: its claim in the session folder, and what to do when a magnet's
+//! files are known.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -39,8 +39,8 @@ impl std::fmt::Debug for Torrents {
 }
 
 impl Torrents {
-    /// None yet. `store` keeps records; with `proxied`, trackers that could only be asked around
-    /// the proxy are left out.
+    /// No torrents. `store` keeps records; if `proxied`, trackers that could not be asked through the proxy
+    /// are left out.
     #[must_use]
     pub(super) const fn new(store: Option<Arc<Store>>, proxied: bool) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl Torrents {
         self.store.as_ref()
     }
 
-    /// Adds a torrent; `tell` hears what the application should know.
+    /// Adds a torrent; `tell` is called with events for the application.
     ///
     /// # Errors
     /// See [`AddError`].
@@ -82,7 +82,7 @@ impl Torrents {
         if let Some(claim) = ready.claim {
             claim.keep();
         }
-        // Before the engine's ops are looked at, the first of which opens the files.
+        // Done before the engine's first op of this torrent, which opens its files.
         disk.place(id, ready.placement);
         let on_info = ready.on_info;
         let known = Known {
@@ -94,7 +94,7 @@ impl Torrents {
         Ok(id)
     }
 
-    /// Takes those trackers out of `urls` that could only be asked around the proxy, and says so.
+    /// Removes the trackers that could not be asked through the proxy from `urls`, and reports them.
     pub(super) fn keep_reachable(&self, urls: &mut Vec<String>, tell: &mut dyn FnMut(Event)) {
         let udp = |url: &str| {
             url.get(..4)
@@ -111,7 +111,8 @@ impl Torrents {
         });
     }
 
-    /// Does an `Op::Save` on the disk's threads; the outcome at once where nothing is kept.
+    /// Carries out an `Op::Save` on the disk's threads; returns the outcome at once if there is no session
+    /// folder.
     pub(super) fn save(
         &self,
         disk: &Disk,
@@ -127,7 +128,8 @@ impl Torrents {
         None
     }
 
-    /// Does an `Op::SaveDht` on the disk's threads; the outcome at once where nothing is kept.
+    /// Carries out an `Op::SaveDht` on the disk's threads; returns the outcome at once if there is no
+    /// session folder.
     pub(super) fn save_dht(&self, disk: &Disk, op: OpId, saved: Saved) -> Option<Outcome> {
         let Some(store) = self.store.clone() else {
             return Some(Outcome::Done);
@@ -136,16 +138,16 @@ impl Torrents {
         None
     }
 
-    /// What the session folder knows of a torrent is forgotten when it has been removed.
+    /// When this torrent is removed, the session folder forgets it as well.
     pub(super) fn forget(&mut self, torrent: TorrentId) {
         if let Some(known) = self.known.get_mut(&torrent) {
             known.forget = true;
         }
     }
 
-    /// Learns from an event before the application does: a selection is applied as soon as the
-    /// files are known, before anything is asked for. What comes back is to be done off this
-    /// thread, and before the application hears of a torrent that was removed.
+    /// Sees an event before the application does: a selection is applied as soon as the files are known,
+    /// before anything is requested. The job that is returned has to run off this thread; after a removal,
+    /// before the application is told of it.
     #[must_use = "the job keeps or forgets what the session folder holds"]
     pub(super) fn event(
         &mut self,

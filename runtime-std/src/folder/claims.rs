@@ -1,9 +1,9 @@
 //! Which process runs which torrent, with one lock for all torrents of a process.
 //!
-//! A process that opens a session folder makes a file of its own there and keeps it locked. To
-//! run a torrent it writes the name of that file into `<info-hash>.lock`: a claim. A claim holds
-//! while the file that it names is locked, so it ends with the process, however that ends. Who
-//! looks at claims, or changes them, does so under a lock that nobody holds for longer.
+//! A process that opens a session folder creates a file of its own there and keeps it locked. To run a
+//! torrent it writes the name of that file into `<info-hash>.lock`: a claim. A claim is valid while the
+//! file that it names is locked, so it ends with the process in any case. Claims are read and changed under
+//! another lock, which is held only for that.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -18,14 +18,14 @@ use crate::{
     platform::{self, same_file},
 };
 
-/// Locked while claims are looked at or changed.
+/// The file that is locked while claims are read or changed.
 const GATE: &str = "claims";
-/// Ends the name of the file that a process keeps locked.
+/// The suffix of the file that a process keeps locked.
 const OWNER: &str = ".owner";
-/// Names tried for the file of a process. Each carries the time, so one is enough but for a race
-/// with a process that takes the new file for one left behind.
+/// Names tried for the file of a process. Each contains the time, so the first one works unless another
+/// process takes the new file for an abandoned one and removes it.
 const OWNER_TRIES: u32 = 8;
-/// Longest content of a claim that is looked at.
+/// The longest claim that is read, in bytes.
 const MAX_CLAIM: u64 = 128;
 
 /// Whether a file of this name belongs to the claims.
@@ -33,7 +33,7 @@ pub(crate) fn is_ours(name: &str) -> bool {
     name == GATE || name.ends_with(OWNER)
 }
 
-/// The claims of this process in a folder; they end when it is dropped.
+/// The claims of this process in a folder; dropping this releases all of them.
 #[derive(Debug)]
 pub(crate) struct Claims(Arc<Owner>);
 
@@ -41,23 +41,23 @@ pub(crate) struct Claims(Arc<Owner>);
 struct Owner {
     dir: PathBuf,
     name: String,
-    /// Locked; `None` once it is given up.
+    /// Locked; `None` once the claim is released.
     file: Option<File>,
 }
 
-/// The right to run one torrent; given up when dropped.
+/// A claim on one torrent; released when dropped.
 #[derive(Debug)]
 pub(crate) struct Claim {
     path: PathBuf,
     owner: Arc<Owner>,
 }
 
-/// Why a claim was not to be had.
+/// The reason why a torrent could not be claimed.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    /// Another process, or this one, has it.
+    /// Another process, or this one, runs it.
     Busy,
-    /// The platform refused.
+    /// The platform's error.
     Io(io::Error),
 }
 
@@ -68,12 +68,12 @@ impl From<io::Error> for Refused {
 }
 
 impl Claims {
-    /// Makes this process known in `dir`, and removes what processes that are gone left there.
+    /// Registers this process in `dir`, and removes the files of processes that have ended.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let _gate = gate(dir)?;
         for entry in fs::read_dir(dir)?.flatten() {
             if entry.file_name().to_string_lossy().ends_with(OWNER) && !is_locked(&entry.path())? {
-                // What cannot be removed is as stale as before, and in nobody's way.
+                // A file that cannot be removed is not locked, so it has no effect.
                 let _ = platform::remove_file(&entry.path());
             }
         }
@@ -98,7 +98,7 @@ impl Claims {
         Err(ErrorKind::AlreadyExists.into())
     }
 
-    /// Claims the torrent whose claim is kept at `path`.
+    /// Claims the torrent whose claim is the file `path`.
     pub(crate) fn claim(&self, path: PathBuf) -> Result<Claim, Refused> {
         let owner = &self.0;
         let _gate = gate(&owner.dir)?;
@@ -118,7 +118,7 @@ impl Claims {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // Without the lock it would be a guess whose claim it is: left behind, it ends with this
+        // Without the lock it is uncertain whose claim the file holds. If it stays, it ends with this
         // process.
         if let Ok(_gate) = gate(&self.owner.dir)
             && read(&self.path).is_ok_and(|name| name.as_deref() == Some(&self.owner.name))
@@ -130,20 +130,20 @@ impl Drop for Claim {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        // Some systems do not remove an open file.
+        // Some systems do not remove open files.
         self.file = None;
         let _ = platform::remove_file(&self.dir.join(&self.name));
     }
 }
 
-/// Waits for the turn of this process; it lasts until the file is dropped.
+/// Waits for the lock on claims; it is held until the file is dropped.
 fn gate(dir: &Path) -> io::Result<File> {
     let file = platform::open_or_create(&dir.join(GATE))?;
     file.lock()?;
     Ok(file)
 }
 
-/// The file that a claim names, if it names one.
+/// The name of the file in a claim, if there is one.
 fn read(path: &Path) -> io::Result<Option<String>> {
     match fs::metadata(path) {
         Ok(meta) if meta.len() > MAX_CLAIM => return Ok(None),
@@ -158,7 +158,7 @@ fn read(path: &Path) -> io::Result<Option<String>> {
     Ok(Some(name).filter(|_| plain))
 }
 
-/// Whether a process keeps a file locked.
+/// Whether a process has locked the file.
 fn is_locked(path: &Path) -> io::Result<bool> {
     let file = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn what_a_killed_process_claimed_is_free_and_its_file_is_removed() {
         let (dir, path) = folder();
-        // As it is left by a process that had no time to clean up: nobody locks the file.
+        // The file of a process that was killed: it is not locked.
         let dead = dir.path().join("1-2-0.owner");
         fs::write(&dead, "").unwrap();
         fs::write(&path, "1-2-0.owner").unwrap();

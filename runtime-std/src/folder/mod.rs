@@ -37,30 +37,30 @@ use crate::{
 
 /// The name of the DHT's table in the folder, which is rTorrent's; see [`dht_cache`](crate::dht_cache).
 pub const DHT_CACHE: &str = "rtorrent.dht_cache";
-/// Starts every sealed record; the digit is the version of the seal.
+/// The start of every sealed record; the digit is the version of the format.
 const MAGIC: &[u8; 8] = b"dunlin1\n";
-/// Largest file taken for ours. Our choice: a torrent of 2^22 pieces is 80 MiB of hashes.
+/// The largest file that is read. A torrent of 2^22 pieces has 80 MiB of hashes.
 const MAX_FILE: u64 = 128 << 20;
-/// Damaged files of one name kept apart before the newest replaces the one before.
+/// The most damaged files of one name that are kept; after that the newest replaces the last one.
 const MAX_DAMAGED: u32 = 100;
-/// How often a lock file may be deleted under our hands before we take it as busy.
+/// How often a lock file that is deleted while we open it is opened again before it counts as busy.
 const LOCK_TRIES: u32 = 8;
 
-/// How a process shares the folder.
+/// How a process shares the session folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// With others that run other torrents.
+    /// With processes that run other torrents.
     Shared,
-    /// Held by one process alone.
+    /// With no other process.
     Alone,
 }
 
-/// What did not work, and where.
+/// What failed, and the path.
 #[derive(Debug)]
 pub enum SessionError {
-    /// Another process holds this lock.
+    /// Another process holds the lock at this path.
     Busy(PathBuf),
-    /// The platform refused.
+    /// The platform's error at this path.
     Io(PathBuf, io::Error),
 }
 
@@ -77,7 +77,7 @@ impl std::error::Error for SessionError {}
 
 type Result<T> = std::result::Result<T, SessionError>;
 
-/// An open session folder; the lock goes with it.
+/// An open session folder, locked until this is dropped.
 #[derive(Debug)]
 pub struct SessionFolder {
     dir: PathBuf,
@@ -85,34 +85,35 @@ pub struct SessionFolder {
     _lock: File,
 }
 
-/// The right to run one torrent; given up when dropped.
+/// The claim on a torrent; released when dropped.
 #[derive(Debug)]
 pub struct TorrentLock(#[expect(dead_code, reason = "it is dropped")] Claim);
 
-/// What the folder holds.
+/// The content of the session folder.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// Torrents with a torrent file, a record, or both, in order.
+    /// The torrents that have a torrent file, a record or both, sorted.
     pub torrents: Vec<InfoHash>,
-    /// What a person should know: names that are not ours.
+    /// Messages for people: files with names that Dunlin does not use.
     pub notes: Vec<String>,
 }
 
-/// What is kept of one torrent.
+/// What the session folder holds of one torrent.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Stored {
-    /// The torrent file; a magnet has none until its metadata came.
+    /// The torrent file; a torrent added by magnet link has none until its metadata has arrived.
     pub torrent: Option<Vec<u8>>,
     /// The engine's record.
     pub resume: Option<Vec<u8>>,
-    /// The folder that it is saved in.
+    /// The folder in which its files are saved.
     pub place: Option<PathBuf>,
-    /// What a person should know: what was damaged and where it was put.
+    /// Messages for people: what was damaged, and its new name.
     pub notes: Vec<String>,
 }
 
 impl SessionFolder {
-    /// Opens `dir`, made if missing and then only for its owner: it tells what was fetched.
+    /// Opens `dir`. Creates it if it does not exist, readable by its owner only, as it tells what was
+    /// downloaded.
     pub fn open(dir: &Path, sharing: Sharing) -> Result<Self> {
         private_folder(dir).map_err(|e| SessionError::Io(dir.into(), e))?;
         let lock = lock(&dir.join("lock"), sharing)?;
@@ -123,13 +124,13 @@ impl SessionFolder {
         })
     }
 
-    /// Where it is.
+    /// The path of the folder.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Takes a torrent for this process.
+    /// Claims a torrent for this process.
     pub fn claim(&self, torrent: InfoHash) -> Result<TorrentLock> {
         let path = self.path(torrent, "lock");
         match self.claims.claim(path.clone()) {
@@ -139,24 +140,24 @@ impl SessionFolder {
         }
     }
 
-    /// Keeps a torrent file.
+    /// Saves a torrent file.
     pub fn save_torrent(&self, torrent: InfoHash, bytes: &[u8]) -> Result<()> {
         self.replace(&self.path(torrent, "torrent"), &[bytes], false)
     }
 
-    /// Keeps the engine's record; the one before stays as `.bak`.
+    /// Saves the engine's record; the previous one is kept as `.bak`.
     pub fn save_resume(&self, torrent: InfoHash, record: &[u8]) -> Result<()> {
         let seal = sha1(record);
         let path = self.path(torrent, "resume");
         self.replace(&path, &[MAGIC, &seal, record], true)
     }
 
-    /// Keeps the folder that a torrent is saved in.
+    /// Saves the folder in which a torrent's files are saved.
     pub fn save_place(&self, torrent: InfoHash, dir: &Path) -> Result<()> {
         let path = self.path(torrent, "place");
         let dir = dir.as_os_str().as_encoded_bytes();
         if platform::path(dir.to_vec()).is_none() {
-            // It could not be read again, and the one before is out of date.
+            // The path could not be read again, and the previous one is out of date.
             return match platform::remove_file(&path) {
                 Err(e) if e.kind() != ErrorKind::NotFound => Err(SessionError::Io(path, e)),
                 _ => Ok(()),
@@ -165,7 +166,7 @@ impl SessionFolder {
         self.replace(&path, &[MAGIC, &sha1(dir), dir], false)
     }
 
-    /// [`SessionFolder::save_resume`] as the answer to `Op::Save`.
+    /// [`SessionFolder::save_resume`] as the outcome of `Op::Save`.
     #[must_use]
     pub fn save(&self, torrent: InfoHash, record: &[u8]) -> Outcome {
         match self.save_resume(torrent, record) {
@@ -177,7 +178,7 @@ impl SessionFolder {
         }
     }
 
-    /// What is kept of a torrent. A damaged record is put aside and the one before it taken.
+    /// Loads what is saved of a torrent. A damaged record is set aside, and the previous one is used.
     pub fn load(&self, torrent: InfoHash) -> Result<Stored> {
         let mut stored = Stored::default();
         let path = self.path(torrent, "torrent");
@@ -210,19 +211,18 @@ impl SessionFolder {
         Ok(stored)
     }
 
-    /// For the caller, who found that a torrent file makes no sense: puts it aside, and
-    /// returns what to tell the user.
+    /// Sets aside a torrent file that the caller could not parse. Returns a message for the user.
     #[must_use]
     pub fn set_aside_torrent(&self, torrent: InfoHash, why: &str) -> String {
         set_aside(&self.path(torrent, "torrent"), why)
     }
 
-    /// The torrents kept here.
+    /// Lists the torrents in the folder.
     pub fn list(&self) -> Result<Listing> {
         let failed = |e| SessionError::Io(self.dir.clone(), e);
         let (mut torrents, mut foreign) = (BTreeSet::new(), BTreeSet::new());
         for entry in fs::read_dir(&self.dir).map_err(failed)? {
-            // One entry that cannot be read must not hide the others.
+            // An entry that cannot be read must not hide the others.
             let Ok(entry) = entry else { continue };
             let name = entry.file_name();
             let Some(name) = name.to_str() else {
@@ -249,7 +249,7 @@ impl SessionFolder {
         })
     }
 
-    /// Forgets a torrent; `lock` says that this process runs it.
+    /// Removes everything saved of a torrent; `lock` proves that this process has claimed it.
     pub fn remove(&self, torrent: InfoHash, lock: TorrentLock) -> Result<()> {
         for name in ["resume", "resume.bak", "place", "torrent"] {
             let path = self.path(torrent, name);
@@ -272,21 +272,21 @@ impl SessionFolder {
         sync(&self.dir)
     }
 
-    /// Puts `parts` in place of `path`, durably.
+    /// Replaces `path` durably by a file of these `parts`.
     fn replace(&self, path: &Path, parts: &[&[u8]], keep_old: bool) -> Result<()> {
         replace(path, ".tmp", parts, keep_old)?;
         self.sync()
     }
 }
 
-/// Makes what was renamed in `dir` durable.
+/// Makes renames in `dir` durable.
 pub(crate) fn sync(dir: &Path) -> Result<()> {
     Root::open(dir)
         .and_then(|root| root.sync_folder("".as_ref()))
         .map_err(|e| SessionError::Io(dir.into(), e))
 }
 
-/// Writes `parts` to `path` with `suffix`, and renames it into place; [`sync`] makes that durable.
+/// Writes `parts` to `path` with `suffix` appended, and renames it to `path`; durable after [`sync`].
 pub(crate) fn replace(path: &Path, suffix: &str, parts: &[&[u8]], keep_old: bool) -> Result<()> {
     let temporary = with_suffix(path, suffix);
     let write = || {
@@ -306,13 +306,13 @@ pub(crate) fn replace(path: &Path, suffix: &str, parts: &[&[u8]], keep_old: bool
         platform::rename(&temporary, path)
     };
     write().map_err(|e| {
-        // Half a file is of no use; if it cannot go now, the next attempt overwrites it.
+        // The file is incomplete. If it cannot be removed now, the next attempt overwrites it.
         let _ = platform::remove_file(&temporary);
         SessionError::Io(path.into(), e)
     })
 }
 
-/// Puts a file that makes no sense aside, and returns what to tell the user.
+/// Renames a damaged file, and returns a message for the user.
 pub(crate) fn set_aside(path: &Path, why: &str) -> String {
     let free = |n: &u32| !damaged(path, *n).exists();
     let to = damaged(path, (0..MAX_DAMAGED).find(free).unwrap_or(MAX_DAMAGED));
@@ -346,7 +346,7 @@ pub(crate) fn lock(path: &Path, sharing: Sharing) -> Result<File> {
         match locked {
             Err(TryLockError::WouldBlock) => return Err(SessionError::Busy(path.into())),
             Err(TryLockError::Error(e)) => return Err(failed(e)),
-            // The file may have been removed, with its torrent, between the two calls.
+            // Another process may have removed the file between the two calls.
             Ok(()) if same_file(&file, path) => return Ok(file),
             Ok(()) => {}
         }
@@ -379,7 +379,7 @@ fn unseal(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// An info-hash in hex, as [`InfoHash`] prints it.
+/// Parses an info-hash in hex, as [`InfoHash`] is displayed.
 fn parse(hex: &str) -> Option<InfoHash> {
     let (digits, rest) = hex.as_bytes().as_chunks::<2>();
     let lower = hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));

@@ -1,28 +1,27 @@
-//! The kernel's table of connections, and how the DHT stays out of it.
+//! The kernel's table of connections, and how to keep the DHT out of it.
 //!
-//! A firewall that follows connections keeps an entry for every remote endpoint for half a minute
-//! and more. A busy DHT node meets thousands, and once the table is full other connections are
-//! dropped.
+//! A firewall that tracks connections keeps an entry for every remote endpoint for half a minute or longer.
+//! A busy DHT node talks to thousands, and once the table is full other connections are dropped.
 
 use std::{fmt, fs, path::Path};
 
-/// Where Linux tells; in a network namespace that follows connections, or not at all.
+/// Where Linux publishes the table's size; missing in a network namespace without connection tracking.
 const PROC: &str = "/proc/sys/net/netfilter";
-/// Fuller than this, in per cent, is worth a warning. Our choice: entries live for minutes, so that
-/// there is time to act before the table is full.
+/// A warning is due when the table is fuller than this, in per cent. Entries live for minutes, so there is
+/// time to act before the table is full.
 pub const WARN_ABOVE: u64 = 70;
 
-/// How full the table is.
+/// The usage of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// The number of entries in the table.
     pub count: u64,
-    /// The most there may be.
+    /// The most entries it can have.
     pub max: u64,
 }
 
 impl Usage {
-    /// What the kernel says; `None` where it does not follow connections, or is not Linux.
+    /// Reads the usage; `None` on other systems than Linux and without connection tracking.
     #[must_use]
     pub fn read() -> Option<Self> {
         Self::read_from(Path::new(PROC))
@@ -37,18 +36,18 @@ impl Usage {
             count: number("nf_conntrack_count")?,
             max: number("nf_conntrack_max")?,
         };
-        // 0 stands for no limit.
+        // 0 means unlimited.
         (usage.max > 0).then_some(usage)
     }
 
-    /// In per cent, rounded down.
+    /// The usage in per cent, rounded down.
     #[must_use]
     pub fn percent(&self) -> u64 {
         let percent = u128::from(self.count) * 100 / u128::from(self.max.max(1));
         u64::try_from(percent).unwrap_or(u64::MAX)
     }
 
-    /// Whether other connections are in danger.
+    /// Whether other connections may soon be dropped.
     #[must_use]
     pub fn is_high(&self) -> bool {
         u128::from(self.count) * 100 > u128::from(self.max) * u128::from(WARN_ABOVE)
@@ -95,7 +94,7 @@ pub fn notrack(firewall: Firewall, port: u16) -> Vec<String> {
     match firewall {
         Firewall::Iptables => classic("iptables"),
         Firewall::Ip6tables => classic("ip6tables"),
-        // Quoted, or a shell would take the braces and semicolons.
+        // Quoted, so that a shell does not interpret braces and semicolons.
         Firewall::Nftables => vec![
             "nft 'add table inet dunlin_dht'".into(),
             "nft 'add chain inet dunlin_dht prerouting { type filter hook prerouting priority raw; policy accept; }'".into(),

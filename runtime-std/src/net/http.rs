@@ -1,7 +1,7 @@
-//! What the std drivers add to core's HTTP client: TLS, host names beyond ASCII, and words for what
-//! the system says.
+//! What the std drivers add to core's HTTP client: TLS, host names beyond ASCII, and messages for errors of
+//! the system.
 //!
-//! A driver opens the streams and moves the bytes, each in its own way of waiting.
+//! A driver opens the streams and moves the bytes in its own way.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -11,30 +11,31 @@ use dunlin_core::{
 };
 use rustls::pki_types::ServerName;
 
-/// What this client can do.
+/// The capabilities of this client.
 pub const PLATFORM: Platform = Platform {
     tls: true,
     compression: true,
     to_ascii: Some(to_ascii),
 };
 
-/// Addresses of a server that are tried.
+/// The most addresses of a server that are tried.
 pub const MAX_ADDRESSES: usize = 16;
-/// How long one of several addresses may take to answer before the next is tried. Our choice: longer
-/// than any round trip, and short enough that a dead first address is not felt as a hang.
+/// How long one of several addresses may take to answer before the next one is tried: longer than any round
+/// trip, and short enough that a dead first address does not seem like a hang.
 pub const PATIENCE: Duration = Duration::from_secs(4);
 
-/// A host name in ASCII (IDNA, RFC 5891, as browsers do it); `None` for what is not a name.
+/// A host name in ASCII (IDNA, RFC 5891, as browsers do it); `None` if it is not a valid name.
 #[must_use]
 pub fn to_ascii(host: &str) -> Option<String> {
     let ascii = idna::domain_to_ascii(host).ok()?;
     (!ascii.is_empty()).then_some(ascii)
 }
 
-/// TLS with Mozilla's roots, compiled in: the same trust on every system, also on a bare router.
+/// TLS with Mozilla's root certificates, compiled in: the same trust on every system, also on a router
+/// without any.
 ///
 /// # Panics
-/// Never: ring speaks TLS 1.2 and 1.3.
+/// Never: ring supports TLS 1.2 and 1.3.
 #[must_use]
 pub fn tls() -> Arc<rustls::ClientConfig> {
     let roots = rustls::RootCertStore {
@@ -49,10 +50,10 @@ pub fn tls() -> Arc<rustls::ClientConfig> {
     Arc::new(config)
 }
 
-/// The name that a server's certificate has to bear.
+/// The name that a server's certificate has to have.
 ///
 /// # Errors
-/// No certificate can bear it.
+/// No certificate can have this name.
 pub fn server_name(host: Host<'_>) -> io::Result<ServerName<'static>> {
     match host {
         Host::Ip(ip) => Ok(ServerName::IpAddress(ip.into())),
@@ -61,12 +62,12 @@ pub fn server_name(host: Host<'_>) -> io::Result<ServerName<'static>> {
     }
 }
 
-/// Ends a request with what the system says.
+/// Ends a request with an error of the system.
 pub fn fail(get: &mut Get, error: &io::Error) {
     let _ = get.fail(kind(error), &error.to_string());
 }
 
-/// An I/O error may hide what it wraps.
+/// The kind of an I/O error, which may be that of an error it wraps.
 fn kind(error: &io::Error) -> OpErrorKind {
     if let Some(inner) = error.get_ref() {
         if inner.is::<rustls::Error>() {
@@ -91,11 +92,11 @@ fn kind(error: &io::Error) -> OpErrorKind {
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// Decoded from transfer and content coding.
+    /// The body, decoded from transfer and content coding.
     pub body: Vec<u8>,
 }
 
-/// Why a request has no answer.
+/// The reason why a request has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What a program can act on.
@@ -104,7 +105,7 @@ pub struct Failure {
     pub reason: String,
 }
 
-/// What came of `request`, for a caller that names the URL itself.
+/// The result of `request`, for a caller that names the URL in its own message.
 ///
 /// # Errors
 /// See [`Failure`].
@@ -126,7 +127,7 @@ pub fn result(request: &HttpRequest, outcome: Outcome) -> Result<Answer, Failure
     }
 }
 
-/// The URL without its query, which is long, binary and may hold a secret key.
+/// The URL without its query, which is long, binary, and may contain a passkey.
 #[must_use]
 pub fn shown(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or(url)

@@ -1,4 +1,4 @@
-//! What the machine knows of its own network: addresses of interfaces, and the gateway.
+//! The machine's own network: addresses of interfaces, and the gateway.
 
 use std::{
     io,
@@ -17,11 +17,11 @@ pub struct Address {
     pub interface: String,
     /// An address of the interface.
     pub ip: IpAddr,
-    /// Bits of the network part.
+    /// The length of the network prefix in bits.
     pub prefix: u8,
-    /// Number of the interface, the scope of link-local IPv6 addresses.
+    /// The number of the interface, which is the scope of link-local IPv6 addresses.
     pub index: Option<u32>,
-    /// The interface is up.
+    /// Whether the interface is up.
     pub up: bool,
 }
 
@@ -68,32 +68,32 @@ pub fn bind_addresses(wanted: &[Interface], have: &[Address]) -> (Vec<IpAddr>, V
     (found, missing)
 }
 
-/// Time between two looks at an interface. Our choice: somebody who starts a VPN again waits no longer.
+/// The time between two looks at an interface; somebody who restarts a VPN does not notice the delay.
 const LOOK_PERIOD: Duration = Duration::from_secs(2);
 
-/// What became of an interface since the last look.
+/// How an interface changed since the last look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// It is gone, or down, or has no address.
+    /// It is missing, down, or has no address.
     Gone,
     /// It is back.
     Back,
-    /// It is another one of the same name: it was gone in between.
+    /// Another interface has its name: it was missing in between.
     Replaced,
 }
 
-/// Looks after the interface that traffic is bound to. Sockets stay bound to one that is gone, also
-/// when another of the same name appears: they have to be bound anew.
+/// Watches the interface that traffic is bound to. Sockets stay bound to an interface that is gone even
+/// when another one of the same name appears, so they have to be bound anew.
 #[derive(Debug)]
 pub struct InterfaceWatch {
     name: String,
-    /// The interface's number when it was seen last, where it has one; `Err` while it is gone.
+    /// The interface's number when it was last seen, if it has one; `Err` while it is missing.
     seen: Result<Option<u32>, ()>,
     next: Instant,
 }
 
 impl InterfaceWatch {
-    /// A watch over the interface of `egress`, if one is named there.
+    /// Watches the interface of `egress`; `None` if it names none.
     #[must_use]
     pub fn new(egress: &Egress, now: Instant) -> Option<Self> {
         let name = egress.interface.clone()?;
@@ -118,7 +118,7 @@ impl InterfaceWatch {
         self.next
     }
 
-    /// Looks, if it is time to.
+    /// Looks at the interface if it is time to. Returns what changed.
     pub fn look(&mut self, now: Instant) -> Option<Turn> {
         if now < self.next {
             return None;
@@ -135,10 +135,12 @@ impl InterfaceWatch {
         turn
     }
 
+    /// The interface's number.
+    ///
     /// # Errors
-    /// It is not there.
+    /// The interface is missing.
     fn find(&self) -> Result<Option<u32>, ()> {
-        // Without an answer nothing has changed.
+        // If the system does not answer, nothing is assumed to have changed.
         let Ok(have) = addresses() else {
             return self.seen;
         };
@@ -158,14 +160,13 @@ fn link_local(ip: IpAddr) -> bool {
 /// The next hop of the default route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {
-    /// Its address; a link-local one needs the interface beside it.
+    /// Its address; a link-local address is valid on the interface below only.
     pub ip: IpAddr,
-    /// The interface it is reached through.
+    /// The interface through which it is reached.
     pub interface: String,
 }
 
-/// The default gateways, IPv4 and IPv6, the preferred ones. Read from Linux's `/proc/net`;
-/// other systems have none to tell yet.
+/// The preferred default gateways of IPv4 and IPv6. Read from Linux's `/proc/net`; empty on other systems.
 #[must_use]
 pub fn gateways() -> Vec<Gateway> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What is said of the proxy itself.
+//! Messages about the proxy itself.
 
 use std::{
     fmt::{self, Display},
@@ -13,10 +13,10 @@ use dunlin_core::engine::{Event, What};
 
 use crate::{config::Proxy, net::socket::Route};
 
-/// Says that the proxy itself fails: every peer and tracker behind it fails then, and none of them
-/// is to blame. It is said once, and again only after the proxy worked in between.
+/// Reports that the proxy itself fails: then every peer and tracker fails, and none of them is at fault.
+/// This is reported once, and again only after the proxy has worked in between.
 pub struct Watch {
-    /// Host and port; never the login.
+    /// Host and port, without the login.
     name: String,
     failing: AtomicBool,
     tell: Box<dyn Fn(Event) + Send + Sync>,
@@ -32,7 +32,7 @@ impl fmt::Debug for Watch {
 }
 
 impl Watch {
-    /// Watches `proxy`; `tell` is called with what is to be said.
+    /// Watches `proxy`; `tell` is called with the events.
     #[must_use]
     pub fn new(proxy: &Proxy, tell: impl Fn(Event) + Send + Sync + 'static) -> Self {
         let name = match proxy.host.contains(':') {
@@ -46,12 +46,12 @@ impl Watch {
         }
     }
 
-    /// It did its part, whatever became of the connection behind it.
+    /// Called when the proxy worked, whatever became of the connection behind it.
     pub fn works(&self) {
         self.failing.store(false, Ordering::Relaxed);
     }
 
-    /// It did not; returns that in words.
+    /// Called when the proxy failed. Returns a message about it.
     pub fn fails(&self, why: &dyn Display) -> String {
         let message = format!("{}: {why}", self.name);
         if !self.failing.swap(true, Ordering::Relaxed) {
@@ -62,8 +62,8 @@ impl Watch {
     }
 }
 
-/// The watch over the proxy of a route, if it has one, and what that says. `notify` is called, from
-/// any thread, when it has said something.
+/// A watch for the proxy of `route`, if it has one, and its events. `notify` is called, from any thread,
+/// after an event.
 #[must_use]
 pub fn watch(
     route: &Route,
@@ -72,7 +72,7 @@ pub fn watch(
     let (sender, events) = channel();
     let watch = route.proxy.as_ref().map(|proxy| {
         let tell = move |event| {
-            // Nobody listens any more: fine.
+            // Nobody reads the events any more.
             let _ = sender.send(event);
             notify();
         };

@@ -1,6 +1,6 @@
-//! Name resolution by the system's own resolver, which blocks, on a few threads of its own.
+//! Name resolution by the system's resolver, which blocks, on threads of its own.
 //!
-//! The system call cannot be interrupted: see [`Pool`] for what that means.
+//! The system call cannot be interrupted; [`Pool`] says what follows from that.
 
 use std::{
     fmt, io,
@@ -14,19 +14,19 @@ use dunlin_core::{OpErrorKind, OpId, Outcome};
 use crate::net::http::to_ascii;
 use crate::pool::{Pool, PoolConfig};
 
-/// How much to look up at once.
+/// The limits of a resolver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResolverConfig {
-    /// Threads at most; they exist only while there is work.
+    /// The most threads; they exist only while there is work.
     pub threads: usize,
-    /// Names under way or waiting at most; more are refused.
+    /// The most names being resolved or waiting; more are refused.
     pub in_flight: usize,
-    /// When a name is given up.
+    /// The time after which a name is given up.
     pub timeout: Duration,
 }
 
 impl Default for ResolverConfig {
-    /// The time is what glibc takes for two servers and two tries.
+    /// The timeout is what glibc takes for two servers and two tries.
     fn default() -> Self {
         Self {
             threads: 16,
@@ -38,7 +38,8 @@ impl Default for ResolverConfig {
 
 type Lookup = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
-/// Answers `Op::Resolve`. Dropping it answers nothing more; its threads end by themselves.
+/// Carries out `Op::Resolve`. After it is dropped nothing is answered any more; its threads end by
+/// themselves.
 pub struct Resolver {
     pool: Pool,
     timeout: Duration,
@@ -46,12 +47,12 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// A resolver that calls `notify`, from any thread, when outcomes wait where none waited
+    /// Creates a resolver. It calls `notify`, from any thread, when an outcome is ready and none was
     /// before; it must not block.
     #[must_use]
     pub fn new(config: ResolverConfig, notify: Arc<dyn Fn() + Send + Sync>) -> Self {
         let system = |host: &str| {
-            // The system's resolver takes names in ASCII alone.
+            // The system's resolver accepts ASCII names only.
             let ascii = match host.is_ascii() {
                 true => None,
                 false => Some(to_ascii(host).ok_or_else(|| {
@@ -81,7 +82,7 @@ impl Resolver {
         }
     }
 
-    /// Looks `host` up for `op`. Never blocks.
+    /// Resolves `host` for `op`. Never blocks.
     pub fn submit(&self, op: OpId, host: String) {
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
         if let Ok(ip) = bare.unwrap_or(&host).parse() {
@@ -92,12 +93,12 @@ impl Resolver {
         self.pool.submit(op, host, self.timeout, job);
     }
 
-    /// Answers `op` as cancelled, if it is one of ours and not answered yet.
+    /// Answers `op` as cancelled, if it belongs to this resolver and is not answered yet.
     pub fn cancel(&self, op: OpId) {
         self.pool.cancel(op);
     }
 
-    /// Moves the outcomes that wait into `out`.
+    /// Moves the finished outcomes to the end of `out`.
     pub fn drain(&self, out: &mut Vec<(OpId, Outcome)>) {
         self.pool.drain(out);
     }
@@ -119,17 +120,16 @@ fn look_up(lookup: &Lookup, host: &str) -> Outcome {
             }
             Outcome::Resolved(found)
         }
-        // The system's resolver has no kinds worth telling apart: all of them mean that
-        // there is no such name as far as we know.
+        // The kinds of this error are not useful: all of them mean that no such name is known.
         Err(e) => Outcome::failed(OpErrorKind::NotFound, reason(&e)),
     }
 }
 
-/// Why a name cannot be resolved, in the system's words. Whoever shows it names the host.
+/// The system's reason why a name cannot be resolved. The caller adds the name.
 #[must_use]
 pub fn reason(error: &io::Error) -> String {
     let words = error.to_string();
-    // What Rust's standard library puts before the system's words.
+    // The prefix that Rust's standard library adds to the system's message.
     let own = words.strip_prefix("failed to lookup address information: ");
     own.unwrap_or(&words).to_owned()
 }
@@ -246,7 +246,7 @@ mod tests {
         let kinds: Vec<_> = out.iter().map(|(_, o)| kind(o).unwrap()).collect();
         let late = OpErrorKind::TimedOut;
         assert_eq!(kinds, [late, late, late, OpErrorKind::Io]);
-        // The threads come back, and their late answers are not a second outcome.
+        // The threads return, and their late answers do not become second outcomes.
         drop(hold);
         b.resolver.submit(OpId(9), "slow".into());
         let out = b.wait(1);

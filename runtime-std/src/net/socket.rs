@@ -1,7 +1,7 @@
-//! Sockets as every driver wants them, before they are handed to its own kind of I/O.
+//! Sockets with the options that every driver needs.
 //!
-//! All are non-blocking. One socket per family: an IPv4 peer must not appear twice, once as a
-//! mapped address.
+//! All are non-blocking. There is one socket for each family: an IPv4 peer must not appear a second time
+//! with a mapped address.
 
 use std::{
     io,
@@ -15,37 +15,36 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::config::Proxy;
 
-/// Asked for as the buffer of datagram sockets; the kernel grants what its limits allow. A burst
-/// at line rate overruns the default of some 200 KiB within a millisecond.
+/// The requested buffer of datagram sockets in bytes; the kernel grants what its limits allow. A burst at
+/// line rate fills the default of some 200 KiB within a millisecond.
 const UDP_BUFFER: usize = 4 << 20;
-/// Streams that may wait to be accepted; the kernel caps it.
+/// The most streams waiting to be accepted; the kernel limits it as well.
 const BACKLOG: i32 = 512;
 
 /// How traffic leaves this process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
-    /// Addresses and interface to leave from.
+    /// Source addresses and interface.
     pub egress: Egress,
-    /// The proxy that all of it goes through.
+    /// The proxy for all traffic.
     pub proxy: Option<Proxy>,
 }
 
-/// Where outgoing traffic leaves from. What is named is all that is used: with an address of one
-/// family, nothing leaves over the other. Name look-ups are the system resolver's, which cannot be
-/// bound: they leave as the system sends them.
+/// The source of outgoing traffic. Only what is named is used: with an address of one family, nothing
+/// leaves over the other. Name resolution is not bound by it, as the system's resolver cannot be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Egress {
     /// Source address of IPv4 traffic.
     pub v4: Option<Ipv4Addr>,
     /// Source address of IPv6 traffic.
     pub v6: Option<Ipv6Addr>,
-    /// Network interface that all traffic is bound to, where the platform can (Linux; it may
-    /// need privileges). Elsewhere naming one is an error, never ignored.
+    /// The network interface that all traffic is bound to, where the platform supports it (Linux, possibly
+    /// with privileges). On other platforms naming one is an error.
     pub interface: Option<String>,
 }
 
 impl Egress {
-    /// The source address for traffic to `remote`.
+    /// The source address for traffic to `remote`, if one was named.
     pub fn source(&self, remote: IpAddr) -> Option<IpAddr> {
         match remote {
             IpAddr::V4(_) => self.v4.map(IpAddr::V4),
@@ -53,15 +52,13 @@ impl Egress {
         }
     }
 
-    /// Whether traffic to `remote` may leave at all: not if only an address of the other family was
-    /// named.
+    /// Whether traffic to `remote` may leave: not if only an address of the other family was named.
     #[must_use]
     pub fn allows(&self, remote: IpAddr) -> bool {
         self.source(remote).is_some() || (self.v4.is_none() && self.v6.is_none())
     }
 
-    /// # Errors
-    /// Traffic to or from `ip` may not leave.
+    /// Fails if traffic to or from `ip` may not leave.
     fn check(&self, ip: IpAddr) -> io::Result<()> {
         if self.allows(ip) {
             return Ok(());
@@ -76,7 +73,8 @@ impl Egress {
         ))
     }
 
-    /// Where to listen when `local` is asked for: with a source address given, there only.
+    /// The address to listen on when `local` is asked for: the source address of its family, if one was
+    /// named.
     pub fn listen(&self, local: SocketAddr) -> SocketAddr {
         match self.source(local.ip()) {
             Some(source) if local.ip().is_unspecified() => SocketAddr::new(source, local.port()),
@@ -105,14 +103,14 @@ fn socket(local: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socke
     let socket = Socket::new(Domain::for_address(local), kind, Some(protocol))?;
     socket.set_nonblocking(true)?;
     if local.is_ipv6() {
-        // One socket per family: an IPv4 peer must not appear twice, once as a mapped address.
+        // An IPv4 peer must not appear a second time with a mapped address.
         socket.set_only_v6(true)?;
     }
     Ok(socket)
 }
 
-/// A socket at an address of ours. One that was named is in order, any of a family is not if only
-/// the other one was named.
+/// A socket at a local address. An address that was named is used; an unspecified one is refused if only
+/// the other family was named.
 fn own(local: SocketAddr, egress: &Egress, kind: Type, protocol: Protocol) -> io::Result<Socket> {
     if local.ip().is_unspecified() {
         egress.check(local.ip())?;
@@ -120,7 +118,7 @@ fn own(local: SocketAddr, egress: &Egress, kind: Type, protocol: Protocol) -> io
     socket(local, kind, protocol)
 }
 
-/// Whether this machine speaks IPv6 at all.
+/// Whether this machine supports IPv6.
 #[must_use]
 pub fn has_ipv6() -> bool {
     Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))
@@ -128,9 +126,9 @@ pub fn has_ipv6() -> bool {
         .is_ok()
 }
 
-/// The first of `ports` that is free at all of `addresses`, for streams and datagrams; `None` if
-/// all are in use. Another process may still be quicker. A port that cannot be bound for another
-/// reason counts as free: who binds it is told that reason.
+/// The first of `ports` that is free at all `addresses`, for streams and datagrams; `None` if all are in
+/// use. Another process may still take it first. A port that cannot be bound for another reason counts as
+/// free: binding it then returns that reason.
 #[must_use]
 pub fn free_port(ports: RangeInclusive<u16>, addresses: &[IpAddr]) -> Option<u16> {
     let free = |&port: &u16| {
@@ -152,14 +150,14 @@ pub fn free_port(ports: RangeInclusive<u16>, addresses: &[IpAddr]) -> Option<u16
     ports.into_iter().find(free)
 }
 
-/// A datagram socket with the largest receive buffer that is granted.
+/// A datagram socket with the largest receive buffer that the system grants.
 ///
 /// # Errors
-/// What the platform says.
+/// The platform's error.
 pub fn udp(local: SocketAddr, egress: &Egress) -> io::Result<Socket> {
     let socket = own(local, egress, Type::DGRAM, Protocol::UDP)?;
     egress.bind_interface(&socket)?;
-    // Worth trying, not worth failing for.
+    // A small buffer is not a reason to fail.
     let _ = socket.set_recv_buffer_size(UDP_BUFFER);
     let _ = socket.set_send_buffer_size(UDP_BUFFER / 4);
     socket.bind(&local.into())?;
@@ -169,11 +167,11 @@ pub fn udp(local: SocketAddr, egress: &Egress) -> io::Result<Socket> {
 /// A socket that listens for streams.
 ///
 /// # Errors
-/// What the platform says.
+/// The platform's error.
 pub fn listener(local: SocketAddr, egress: &Egress) -> io::Result<Socket> {
     let socket = own(local, egress, Type::STREAM, Protocol::TCP)?;
     egress.bind_interface(&socket)?;
-    // On Windows the option would let another process steal the port.
+    // On Windows this option would let another process take over the port.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.bind(&local.into())?;
@@ -184,16 +182,16 @@ pub fn listener(local: SocketAddr, egress: &Egress) -> io::Result<Socket> {
 /// The address that a socket is bound to.
 ///
 /// # Errors
-/// What the platform says.
+/// The platform's error.
 pub fn local_addr(socket: &Socket) -> io::Result<SocketAddr> {
     let local = socket.local_addr()?;
     local.as_socket().ok_or(io::ErrorKind::Unsupported.into())
 }
 
-/// A socket to connect to `remote` with; see [`connect`].
+/// A socket to connect to `remote`; see [`connect`].
 ///
 /// # Errors
-/// What the platform says.
+/// The platform's error.
 pub fn outgoing(remote: SocketAddr, egress: &Egress) -> io::Result<Socket> {
     egress.check(remote.ip())?;
     let source = egress.source(remote.ip());
@@ -210,10 +208,10 @@ pub fn outgoing(remote: SocketAddr, egress: &Egress) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Begins to connect; whether it came about shows when the socket becomes writable.
+/// Starts to connect; the result is known when the socket becomes writable.
 ///
 /// # Errors
-/// It failed at once.
+/// The attempt failed at once.
 pub fn connect(socket: &Socket, remote: SocketAddr) -> io::Result<()> {
     match socket.connect(&remote.into()) {
         Err(error) if !in_progress(&error) => Err(error),
@@ -231,19 +229,20 @@ fn in_progress(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
-/// What every stream gets: requests are small and must not wait for an acknowledgement.
+/// Sets the options of streams: requests are small and must not wait for an acknowledgement
+/// (`TCP_NODELAY`).
 pub fn tune<'s>(stream: impl Into<SockRef<'s>>) {
-    // A stream that is gone already says so when it is read.
+    // If the stream has ended, reading it will say so.
     let _ = stream.into().set_tcp_nodelay(true);
 }
 
-/// Makes the drop of `stream` a reset that discards what was not sent.
+/// Makes dropping `stream` a reset that discards unsent data.
 pub fn abort_on_drop<'s>(stream: impl Into<SockRef<'s>>) {
     let _ = stream.into().set_linger(Some(Duration::ZERO));
 }
 
-/// Whether `error` means that this process or machine has no descriptor or memory left for one
-/// more socket: trying again at once is of no use.
+/// Whether `error` means that this process or machine has no descriptor or memory left for another socket,
+/// so that trying again at once is useless.
 #[must_use]
 pub fn out_of_resources(error: &io::Error) -> bool {
     if error.kind() == io::ErrorKind::OutOfMemory {
@@ -264,7 +263,7 @@ pub fn out_of_resources(error: &io::Error) -> bool {
         .is_some_and(|code| CODES.contains(&code))
 }
 
-/// What the engine is told about a stream that ended with `error`.
+/// The reason for the engine why a stream ended with `error`.
 #[must_use]
 pub fn close_reason(error: &io::Error) -> CloseReason {
     use io::ErrorKind as Kind;
@@ -280,7 +279,7 @@ pub fn close_reason(error: &io::Error) -> CloseReason {
     }
 }
 
-/// The outcome of a bind of `what` that failed.
+/// The outcome of binding `what` that failed.
 #[must_use]
 pub fn bind_failure(what: SocketAddr, error: &io::Error) -> Outcome {
     use io::ErrorKind as Kind;
@@ -346,12 +345,12 @@ mod tests {
         let sent = udp((V4, 0).into(), &egress).unwrap();
         let port = sent.local_addr().unwrap().as_socket().unwrap().port();
         assert_eq!(free_port(port..=port, &[V4]), None, "datagrams count, too");
-        // Nobody's address: not a matter of the port.
+        // An address that the machine does not have: not a problem of the port.
         let foreign: IpAddr = "192.0.2.1".parse().unwrap();
         assert_eq!(free_port(port..=port, &[foreign]), Some(port));
     }
 
-    /// A mapped address would leave over IPv4, whatever IPv6 is bound to.
+    /// A mapped address would be reached over IPv4, even if a source address is set for IPv6.
     #[test]
     fn a_mapped_address_is_not_reached_over_ipv4() {
         if !has_ipv6() {

@@ -1,5 +1,5 @@
-//! SOCKS5 (RFC 1928) with user name and password (RFC 1929), as far as a client needs it: bytes
-//! out, bytes in, no I/O of its own.
+//! The client's side of SOCKS5 (RFC 1928) with user name and password (RFC 1929), without I/O of its own:
+//! bytes out, bytes in.
 //!
 //! ```text
 //!  Methods ──▶ (Login ──▶) Head ──▶ Address ──▶ done
@@ -14,12 +14,12 @@ use std::{
 
 use crate::config::Proxy;
 
-/// Where the proxy is to connect to.
+/// What the proxy has to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// An address and a port.
     Address(SocketAddr),
-    /// A name, which the proxy looks up, and a port.
+    /// A name, which the proxy resolves, and a port.
     Name(String, u16),
 }
 
@@ -28,7 +28,7 @@ enum Step {
     Methods,
     Login,
     Head,
-    /// The length of a bound name.
+    /// The length byte of a bound name.
     NameLen,
     Address,
     Done,
@@ -40,15 +40,15 @@ pub struct Handshake {
     step: Step,
     output: Vec<u8>,
     input: Vec<u8>,
-    /// Bytes the present step reads.
+    /// The bytes that the current step reads.
     wanted: usize,
     login: Option<(String, String)>,
     target: Target,
-    /// The proxy did its part, and could not reach the target.
+    /// The proxy answered that it could not reach the target.
     unreached: bool,
 }
 
-/// RFC 1929: lengths are one byte.
+/// The longest field: lengths are one byte (RFC 1929).
 const MAX_FIELD: usize = 255;
 
 impl Handshake {

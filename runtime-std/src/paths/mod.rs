@@ -1,15 +1,14 @@
-//! From the names in a torrent, which anybody may have written, to paths that are safe to use.
+//! Maps the names in a torrent, which anybody may have written, to paths that are safe to use.
 //!
-//! Every result is relative, made of plain names only, at most [`MAX_NAME`] bytes a name, and
-//! no two files of a torrent get the same one. The mapping is a function of the torrent and
-//! the [`Names`] alone, and maps its own results to themselves.
+//! Every result is relative, consists of plain names of at most [`MAX_NAME`] bytes, and is different for
+//! each file of a torrent. The mapping depends on the torrent and the [`Names`] only, and maps its own
+//! results to themselves.
 //!
-//! What is replaced everywhere: separators, NUL, control characters and the marks that turn
-//! the direction of writing (they hide what a name ends in) become `_`; `..` becomes `__`;
-//! empty names and `.` are left out. What Windows cannot have (`<>:"|?*\`, `CON`, a dot at the
-//! end …) is replaced under [`Names::Windows`] only: on Unix such names are fine, and other
-//! clients that have the same files there use them as they are. Use [`Names::Windows`] also
-//! when the folder lies on a file system that another system shares.
+//! Replaced on every system: separators, NUL, control characters and the marks that change the direction of
+//! text (they hide how a name ends) become `_`; `..` becomes `__`; empty names and `.` are left out. What
+//! Windows does not allow (`<>:"|?*\`, `CON`, a dot at the end …) is replaced under [`Names::Windows`]
+//! only: such names are valid on Unix, and other clients use them unchanged for the same files.
+//! [`Names::Windows`] is also right for a folder on a file system that is shared with Windows.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,24 +22,25 @@ use dunlin_core::{
     metainfo::{File, FileKind, Info},
 };
 
-/// Longest name in bytes: the limit of ext4, APFS, NTFS (there in UTF-16 units, so never more).
+/// The longest name in bytes: the limit of ext4, APFS and NTFS (NTFS counts UTF-16 units, of which a name
+/// has no more than bytes).
 pub const MAX_NAME: usize = 255;
-/// Longest path below the torrent's folder in bytes, and deepest; more is flattened. Ours:
-/// `PATH_MAX` is 4096 on Linux and 1024 on macOS, and the user's own folder needs some of it.
+/// The longest path below the torrent's folder in bytes; longer paths are flattened. `PATH_MAX` is 4096 on
+/// Linux and 1024 on macOS, and the user's own folder needs a part of it.
 const MAX_PATH: usize = 768;
 const MAX_DEPTH: usize = 32;
-/// Extensions up to this many bytes, dot included, survive the cutting of a name.
+/// Extensions of up to this many bytes, including the dot, are kept when a name is shortened.
 const MAX_EXTENSION: usize = 16;
 
-/// Whose rules names have to keep.
+/// The rules that names follow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Names {
-    /// Those of the system this runs on.
+    /// The rules of the system that this process runs on.
     #[default]
     Native,
-    /// Unix: bytes, case matters.
+    /// Unix: names are bytes, and case is significant.
     Unix,
-    /// Windows: reserved names and characters, and case does not matter.
+    /// Windows: some names and characters are reserved, and case is not significant.
     Windows,
 }
 
@@ -61,7 +61,7 @@ impl Names {
         }
     }
 
-    /// Whether one path is the other, or lies in it.
+    /// Whether one path is equal to the other, or inside it.
     pub(crate) fn clash(self, a: &Path, b: &Path) -> bool {
         let same = |(a, b): (&OsStr, &OsStr)| {
             a == b || self.key(&a.to_string_lossy()) == self.key(&b.to_string_lossy())
@@ -69,7 +69,7 @@ impl Names {
         a.iter().zip(b.iter()).all(same)
     }
 
-    /// What two names have in common that this system takes for the same.
+    /// The form of a name that is equal for all names that the system takes for the same.
     fn key(self, name: &str) -> String {
         if self.folds_case() {
             name.to_lowercase()
@@ -79,8 +79,8 @@ impl Names {
     }
 }
 
-/// Paths of a torrent's files, in their order, below the folder that it is saved in. `root`
-/// replaces the torrent's own suggestion for the name of its folder or only file.
+/// The paths of a torrent's files, in their order, relative to the folder in which the torrent is saved.
+/// `root` replaces the name that the torrent suggests for its folder or only file.
 #[must_use]
 pub fn layout(info: &Info, root: Option<&str>, names: Names) -> Vec<PathBuf> {
     let root = safe_name(root.unwrap_or(info.name()), names).unwrap_or_else(|| "_".into());
@@ -100,7 +100,7 @@ pub fn layout(info: &Info, root: Option<&str>, names: Names) -> Vec<PathBuf> {
     };
     let mut tree = Tree::new(names);
     let mut paths = vec![PathBuf::new(); files.len()];
-    // What is never made takes no name from what is.
+    // Entries that are created get their names first, those that never are afterwards.
     for made in [true, false] {
         for (path, file) in paths.iter_mut().zip(files) {
             if is_made(file) == made {
@@ -120,7 +120,7 @@ pub fn safe_paths<'a, S: AsRef<str> + 'a>(
     files.into_iter().map(|path| tree.place(path)).collect()
 }
 
-/// One safe name from one that may be anything; `None` if nothing is left of it.
+/// A safe name made of any name; `None` if nothing of it is left.
 #[must_use]
 pub fn safe_name(name: &str, names: Names) -> Option<String> {
     if name == ".." {
@@ -146,9 +146,9 @@ pub fn safe_name(name: &str, names: Names) -> Option<String> {
     Some(cut(safe, MAX_NAME, name))
 }
 
-/// Why a file of a torrent is not saved under `path`, which is what it has in the torrent: of all
-/// that may be the case, what a person would have to change first. `None` if nothing is wrong with
-/// the path itself: another file of the torrent has the same name then, as far as `names` can tell.
+/// Why a file of a torrent is not saved under its `path` in the torrent: of several reasons, the one that a
+/// person has to change first. `None` if the path itself is allowed: then another file of the torrent has
+/// the same name as far as `names` can tell.
 #[must_use]
 pub fn unfit(path: &[String], names: Names) -> Option<Unfit> {
     let windows = names.windows();
@@ -177,9 +177,9 @@ pub fn unfit(path: &[String], names: Names) -> Option<Unfit> {
 /// What is wrong with a path; see [`unfit`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// This character is not kept.
+    /// A name contains this character, which is replaced.
     Character(char),
-    /// Windows has other uses for this name, or none for its end.
+    /// Windows reserves this name, or does not allow its end.
     Reserved(String),
     /// A name or the path is longer than this many bytes.
     Long(usize),
@@ -216,7 +216,7 @@ fn bad(c: char, windows: bool) -> bool {
         || windows && matches!(c, '<' | '>' | ':' | '"' | '|' | '?' | '*' | '\\')
 }
 
-/// Device names, with whatever extension.
+/// Whether a name is a device name, with any extension.
 fn reserved(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or(name).trim_end();
     let upper = stem.to_uppercase();
@@ -232,7 +232,7 @@ fn reserved(name: &str) -> bool {
     }
 }
 
-/// Splits before the last dot, if what follows is short enough to be an extension.
+/// Splits a name before its last dot, if what follows is short enough for an extension.
 fn split(name: &str) -> (&str, &str) {
     match name.rfind('.') {
         Some(dot) if dot > 0 && name.len() - dot <= MAX_EXTENSION => name.split_at(dot),
@@ -240,7 +240,7 @@ fn split(name: &str) -> (&str, &str) {
     }
 }
 
-/// `name` in at most `max` bytes: the middle gives way to a hash of `whole`.
+/// Shortens `name` to at most `max` bytes: its middle is replaced by a hash of `whole`.
 fn cut(name: String, max: usize, whole: &str) -> String {
     if name.len() <= max {
         return name;
@@ -251,18 +251,18 @@ fn cut(name: String, max: usize, whole: &str) -> String {
     format!("{}{mark}{extension}", &stem[..keep])
 }
 
-/// `-` and eight hex digits that stand for `whole`.
+/// `-` and the first eight hex digits of a hash of `whole`.
 fn mark(whole: &str) -> String {
     let [a, b, c, d, ..] = sha1(whole.as_bytes());
     format!("-{a:02x}{b:02x}{c:02x}{d:02x}")
 }
 
-/// The names given out so far. Folders are numbers; 0 is the top.
+/// The names assigned so far. Folders have numbers; 0 is the top.
 struct Tree {
     names: Names,
-    /// (folder, key) of every name, with the number that a clash tries next.
+    /// (folder, key) of every name, and the next number to try when it is wanted again.
     taken: HashMap<(usize, String), u32>,
-    /// (folder, key of the wanted name) of every folder, with its real name and number.
+    /// (folder, key of the wanted name) of every folder, and its actual name and number.
     folders: HashMap<(usize, String), (String, usize)>,
 }
 
@@ -282,7 +282,8 @@ impl Tree {
             .collect();
         if parts.len() <= MAX_DEPTH {
             let out = self.walk(&parts);
-            // Measured as it came out, so that measuring it again says the same.
+            // The result is measured, not the input, so that applying the mapping to its result changes
+            // nothing.
             if out.as_os_str().len() <= MAX_PATH {
                 return out;
             }

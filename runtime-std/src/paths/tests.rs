@@ -58,7 +58,7 @@ fn clashes_are_numbered_and_case_counts_where_it_counts() {
         map(&["D/a", "d/A", "d"], Names::Windows),
         ["D/a", "D/A (2)", "d (2)"]
     );
-    // A file where another file needs a folder.
+    // A file where another file needs a folder of this name.
     assert_eq!(
         map(&["x", "x/y", "x/z"], Names::Unix),
         ["x", "x (2)/y", "x (2)/z"]
@@ -129,7 +129,7 @@ fn names_reach_the_disk_as_they_are_shown() {
     }
 }
 
-/// Names with a taste for trouble.
+/// Names that are likely to cause trouble.
 #[derive(Clone, Debug)]
 struct Nasty(String);
 
@@ -213,7 +213,7 @@ fn what_is_wrong_with_a_path_is_named() {
             "at most 768 bytes",
         ),
     ] {
-        // It says what `safe_paths` does.
+        // It agrees with `safe_paths`.
         let saved = safe_paths([path.as_slice()], names);
         let changed = saved[0] != path.iter().collect::<PathBuf>();
         assert_eq!(changed, wrong.is_some(), "{path:?}");

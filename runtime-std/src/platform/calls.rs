@@ -1,9 +1,9 @@
-//! Every call that changes a file or folder, in one place, so that tests can record them all and
-//! try what a crash after each of them may leave behind (see `crate::crash`).
+//! Every call that changes a file or folder, in one place, so that tests can record all of them and try
+//! what a crash after each may leave behind (see `crate::crash`).
 //!
-//! In a normal build each function here is the call it names and nothing else: the recording is
-//! compiled into the crate's own tests only. A trait object would have cost a dispatch per block and
-//! a type parameter in every user, for a second implementation that only tests have.
+//! In a normal build each function here only makes the call that it names: the recording is compiled into
+//! this crate's own tests only. A trait object would cost a dispatch for each block, and a type parameter
+//! would spread to every user, for a second implementation that only tests have.
 
 #[cfg(test)]
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use dunlin_core::op::FileStat;
 use super::trace::{self, Change};
 use super::{Access, sys, whole};
 
-/// Makes a call on an open file; tests record what it changed if it succeeded.
+/// Makes a call on an open file. In tests, records what it changed if it succeeded.
 macro_rules! on_file {
     ($file:expr, $call:expr, $change:expr) => {{
         #[cfg(test)]
@@ -30,7 +30,7 @@ macro_rules! on_file {
     }};
 }
 
-/// Makes a call on a path; tests record what it changed if it succeeded.
+/// Makes a call on a path. In tests, records what it changed if it succeeded.
 macro_rules! on_path {
     ($path:expr, $call:expr, $change:expr) => {{
         #[cfg(test)]
@@ -59,27 +59,30 @@ pub(crate) fn write_vectored_at(
     )
 }
 
-/// Reserves space up to `len`; `Unsupported` where the file system cannot.
+/// Reserves space up to `len`.
+///
+/// # Errors
+/// `Unsupported` if the file system cannot.
 pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
     on_file!(file, sys::allocate(file, len), |()| Change::AtLeast(len))
 }
 
-/// Cuts or extends a file to `len` bytes.
+/// Truncates or extends a file to `len` bytes.
 pub(crate) fn set_len(file: &File, len: u64) -> io::Result<()> {
     on_file!(file, file.set_len(len), |()| Change::Length(len))
 }
 
-/// What was written to `file` is on the medium when this returns.
+/// Makes everything written to `file` durable.
 pub(crate) fn sync_file(file: &File) -> io::Result<()> {
     on_file!(file, file.sync_all(), |()| Change::Sync)
 }
 
-/// Opens `path` for writing, made if missing, emptied if not.
+/// Opens `path` for writing, empty; creates it if it does not exist.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     on_path!(path, File::create(path), |_| Change::Create { empty: true })
 }
 
-/// Opens `path` for reading and writing, made if missing.
+/// Opens `path` for reading and writing; creates it if it does not exist.
 pub(crate) fn open_or_create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -88,7 +91,7 @@ pub(crate) fn open_or_create(path: &Path) -> io::Result<File> {
     })
 }
 
-/// Renames a file, replacing what is at `to`.
+/// Renames a file, and replaces what is at `to`.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     on_path!(from, fs::rename(from, to), |()| Change::Rename(to.into()))
 }
@@ -98,22 +101,21 @@ pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     on_path!(path, fs::remove_file(path), |()| Change::Remove)
 }
 
-/// Makes the folder `dir` and those above it. Their names are durable when this returns.
+/// Creates the folder `dir` and its parents, durably.
 pub(crate) fn make_folders(dir: &Path) -> io::Result<()> {
     make_durably(dir, &|dir| {
         on_path!(dir, fs::create_dir(dir), |()| Change::MakeFolder)
     })
 }
 
-/// Makes the folder `dir`, and those above it, for its owner only. Their names are durable when
-/// this returns.
+/// Creates the folder `dir` and its parents, durably, accessible by their owner only.
 pub(crate) fn private_folder(dir: &Path) -> io::Result<()> {
     make_durably(dir, &|dir| {
         on_path!(dir, sys::make_private(dir), |()| Change::MakeFolder)
     })
 }
 
-/// Makes `dir` with `make`, and before it the folders above; a folder that exists stays as it is.
+/// Creates `dir` with `make`, and its parents before it; folders that exist are not changed.
 fn make_durably(dir: &Path, make: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<()> {
     if dir.as_os_str().is_empty() || dir.is_dir() {
         return Ok(());
@@ -128,8 +130,8 @@ fn make_durably(dir: &Path, make: &dyn Fn(&Path) -> io::Result<()>) -> io::Resul
         done => done?,
     }
     match Root::open(parent).and_then(|root| root.sync_folder(Path::new(""))) {
-        // A folder that may be written but not read, or one whose file system has no such call:
-        // no reason to do without the folder.
+        // The folder may be writable but not readable, or its file system has no such call. That does not
+        // make the folder unusable.
         Err(e)
             if matches!(
                 e.kind(),
@@ -142,7 +144,7 @@ fn make_durably(dir: &Path, make: &dyn Fn(&Path) -> io::Result<()>) -> io::Resul
     }
 }
 
-/// A folder that paths are resolved below.
+/// A folder below which paths are resolved.
 #[derive(Debug)]
 pub(crate) struct Root {
     root: sys::Root,
@@ -151,7 +153,7 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    /// Opens `dir`, through links if need be: it is the user's own choice.
+    /// Opens `dir`, following links: the user chose this path.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         Ok(Self {
             root: sys::Root::open(dir)?,
@@ -172,12 +174,12 @@ impl Root {
         }
     }
 
-    /// Length and time of the regular file `path`.
+    /// Length, modification time and number of the regular file `path`.
     pub(crate) fn stat(&self, path: &Path) -> io::Result<FileStat> {
         self.root.stat(path)
     }
 
-    /// Makes the folders that `path` lies in, telling `made` of each new one.
+    /// Creates the parents of `path`, and calls `made` for each new folder.
     pub(crate) fn make_parents(&self, path: &Path, made: impl FnMut(&Path)) -> io::Result<()> {
         on_path!(
             &self.dir.join(path),
@@ -200,14 +202,17 @@ impl Root {
         })
     }
 
-    /// Renames within the root, to a name that is free: `AlreadyExists` if it is not.
+    /// Renames within this folder.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if something is at `to`.
     pub(crate) fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         on_path!(&self.dir.join(from), self.root.rename_new(from, to), |()| {
             Change::Rename(self.dir.join(to))
         })
     }
 
-    /// Makes the link `path`, pointing at `target`. The caller has made sure of `target`.
+    /// Creates the link `path` to `target`, which the caller has checked.
     pub(crate) fn symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
         on_path!(
             &self.dir.join(path),
@@ -216,13 +221,13 @@ impl Root {
         )
     }
 
-    /// What the link `path` points at.
+    /// The target of the link `path`.
     pub(crate) fn link_target(&self, path: &Path) -> io::Result<std::path::PathBuf> {
         self.root.link_target(path)
     }
 
-    /// The file system that the folder `path` is on; `None` if a flush of all of it is worth less
-    /// than one of each file.
+    /// The file system of the folder `path`; `None` if flushing all of it guarantees less than flushing
+    /// each file.
     pub(crate) fn file_system(&self, path: &Path) -> io::Result<Option<FileSystem>> {
         let system = self.root.file_system(path)?;
         Ok(system.map(|system| FileSystem {
@@ -232,12 +237,12 @@ impl Root {
         }))
     }
 
-    /// Number of the file system that the folder `path` is on, where there are such numbers.
+    /// The number of the file system of the folder `path`, where there are such numbers.
     pub(crate) fn device(&self, path: &Path) -> io::Result<Option<u64>> {
         self.root.device(path)
     }
 
-    /// Makes the names in the folder `path` durable (empty: the root itself).
+    /// Makes the names in the folder `path` durable (empty for the folder itself).
     pub(crate) fn sync_folder(&self, path: &Path) -> io::Result<()> {
         on_path!(&self.dir.join(path), self.root.sync_folder(path), |()| {
             Change::Sync
@@ -245,7 +250,7 @@ impl Root {
     }
 }
 
-/// A file system, open since before what it is to flush was written.
+/// A file system, opened before the writes that it is to flush.
 #[derive(Debug)]
 pub(crate) struct FileSystem {
     system: whole::FileSystem,
@@ -254,13 +259,13 @@ pub(crate) struct FileSystem {
 }
 
 impl FileSystem {
-    /// The number that it has.
+    /// The number of the file system.
     pub(crate) fn device(&self) -> u64 {
         self.system.device()
     }
 
-    /// What was written to any of its files and folders is on the medium when this returns, apart
-    /// from what the device itself keeps back: the flush of a single file afterwards sees to that.
+    /// Makes everything written to its files and folders durable, except for what the device keeps in its
+    /// own cache: flushing a single file afterwards takes care of that.
     pub(crate) fn sync(&self) -> io::Result<()> {
         on_path!(&self.dir, self.system.sync(), |()| Change::SyncAll(
             self.device()

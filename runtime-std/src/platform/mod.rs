@@ -1,6 +1,6 @@
-//! Every call that differs from one operating system to the next. Porting the crate to
-//! another platform means writing a sibling of `unix.rs` with the same items. What changes files
-//! goes through `calls`, where tests record it.
+//! Every call that differs between operating systems. Porting the crate to another platform means writing a
+//! sibling of `unix.rs` with the same items. Calls that change files go through `calls`, where tests record
+//! them.
 
 mod calls;
 #[cfg(test)]
@@ -30,23 +30,23 @@ use dunlin_core::op::FileStat;
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// To read what exists.
+    /// To read a file that exists.
     Read,
-    /// To write what exists.
+    /// To write a file that exists.
     Write,
-    /// To write; made if missing, its folder must exist.
+    /// To write a file, created if it does not exist. Its folder must exist.
     Create {
-        /// Executable for those who may read it.
+        /// Executable by everybody who may read it.
         executable: bool,
     },
-    /// To write what does not exist: fails if anything is there, however it is written.
+    /// To write a file that does not exist: fails if anything is at its path.
     New {
-        /// Executable for those who may read it.
+        /// Executable by everybody who may read it.
         executable: bool,
     },
 }
 
-/// What resume data remembers about a file.
+/// The state of a file that resume data keeps.
 pub(crate) fn file_stat(meta: &fs::Metadata) -> FileStat {
     let mtime_ns = match meta.modified().map(|t| t.duration_since(UNIX_EPOCH)) {
         Ok(Ok(after)) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
@@ -62,7 +62,7 @@ pub(crate) fn file_stat(meta: &fs::Metadata) -> FileStat {
     }
 }
 
-/// The answer to a path that a link leads out of its folder.
+/// The error for a path that a link leads out of its folder.
 pub(crate) fn escape() -> io::Error {
     io::Error::new(
         io::ErrorKind::PermissionDenied,
@@ -70,12 +70,12 @@ pub(crate) fn escape() -> io::Error {
     )
 }
 
-/// A pipe, socket or folder stands where a file should be.
+/// Something other than a regular file is at the path of a file.
 #[derive(Debug, thiserror::Error)]
 #[error("not a regular file")]
 struct NotAFile;
 
-/// The answer to a pipe, socket or folder where a file should be.
+/// The error for something other than a regular file at the path of a file.
 pub(crate) fn not_a_file() -> io::Error {
     io::Error::other(NotAFile)
 }

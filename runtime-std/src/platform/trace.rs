@@ -1,8 +1,8 @@
-//! Records every change below a folder in the order in which it was made, for tests.
+//! Records every change below a folder in order, for tests.
 //!
-//! A call and its record are one step under the recorder's lock, so the order is true also
-//! between threads. Files that are opened go by their inode, so a write to a file that was renamed
-//! or removed meanwhile is recorded as what it is.
+//! A call and its record are one step under the recorder's lock, so the order is right between threads as
+//! well. Open files are identified by inode, so a write to a file that was renamed or removed meanwhile is
+//! recorded as such.
 
 use std::{
     collections::HashMap,
@@ -14,10 +14,10 @@ use std::{
     time::SystemTime,
 };
 
-/// Names a file or folder for good, whatever it is called and whether it still has a name.
+/// Identifies a file or folder whatever its name is, also once it has none.
 pub(crate) type NodeId = usize;
 
-/// What a call changed, as the call knows it.
+/// What a call changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Write {
@@ -27,7 +27,7 @@ pub(crate) enum Change {
     Length(u64),
     AtLeast(u64),
     Sync,
-    /// Of the file system with this number.
+    /// All of the file system with this number.
     SyncAll(u64),
     Create {
         empty: bool,
@@ -42,10 +42,10 @@ pub(crate) enum Change {
 /// A name in a folder.
 pub(crate) type Entry = (NodeId, String);
 
-/// What happened, as a file system sees it.
+/// What happened, in terms of a file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// A new file, folder or link got a name.
+    /// A new file, folder or link with its name.
     Make {
         at: Entry,
         node: NodeId,
@@ -71,12 +71,12 @@ pub(crate) enum Step {
         len: u64,
         mtime: SystemTime,
     },
-    /// Of a file or folder.
+    /// A flush of a file or folder.
     Sync {
         node: NodeId,
         path: PathBuf,
     },
-    /// Of all files and folders of a file system.
+    /// A flush of all files and folders of a file system.
     SyncAll {
         nodes: Vec<NodeId>,
     },
@@ -89,7 +89,7 @@ pub(crate) enum Kind {
     Link(PathBuf),
 }
 
-/// A file or folder that was there when the recording began; what it holds is durable.
+/// A file or folder that existed when the recording began; its content counts as durable.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) path: PathBuf,
@@ -110,13 +110,13 @@ pub(crate) struct Recording {
 #[derive(Debug, Default)]
 struct Log {
     recording: Recording,
-    /// As the file system has it now, below the base.
+    /// The paths below the base as they are now.
     names: HashMap<PathBuf, NodeId>,
     inodes: HashMap<(u64, u64), NodeId>,
     next: NodeId,
 }
 
-/// Records while it lives.
+/// Records until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Recorder(Arc<Watch>);
 
@@ -129,7 +129,7 @@ struct Watch {
 static WATCHES: RwLock<Vec<Arc<Watch>>> = RwLock::new(Vec::new());
 
 impl Recorder {
-    /// Records what happens below the folder `base`; what is there now counts as durable.
+    /// Starts to record what happens below the folder `base`; what exists now counts as durable.
     pub(crate) fn new(base: &Path) -> Self {
         let base = fs::canonicalize(base).unwrap();
         let mut log = Log::default();
@@ -143,7 +143,7 @@ impl Recorder {
         Self(watch)
     }
 
-    /// How many steps there are.
+    /// The number of steps so far.
     pub(crate) fn len(&self) -> usize {
         let log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.recording.steps.len()
@@ -177,7 +177,7 @@ pub(crate) fn on_file<T>(
         return call();
     }
     let fd = std::os::fd::AsRawFd::as_raw_fd(file);
-    // A file that was removed is still told by the folder it was in.
+    // The path of a removed file still shows the folder it was in.
     let path = fs::read_link(format!("/proc/self/fd/{fd}"))?;
     let Some(watch) = watch(&path) else {
         return call();
@@ -288,7 +288,7 @@ impl Log {
     }
 
     fn on_path(&mut self, path: &Path, change: Change) {
-        // `dir.join("")` has a separator at its end.
+        // `dir.join("")` ends with a separator.
         let path: &Path = &path.components().collect::<PathBuf>();
         match change {
             Change::Create { empty } => match self.names.get(path).copied() {
@@ -368,7 +368,7 @@ fn a_save_is_recorded_call_by_call() {
     );
     assert!(recording.found[1].mtime <= SystemTime::now());
     let short = |step: &Step| match step {
-        // Named after the process and the time.
+        // Named by process and time.
         Step::Make { at, .. } if at.1.ends_with(".owner") => "make owner".to_owned(),
         Step::Make { at, .. } => format!("make {}", at.1),
         Step::Rename { from, to, .. } => format!("rename {} {}", from.1, to.1),

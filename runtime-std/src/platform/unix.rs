@@ -1,5 +1,5 @@
-//! Unix: paths are resolved below an open folder, so that a symbolic link planted in it cannot
-//! lead outside, not even by a race.
+//! Unix. Paths are resolved below an open folder, so a symbolic link planted in it cannot lead outside,
+//! even in a race.
 
 use std::{
     fs::File,
@@ -28,7 +28,7 @@ pub(crate) fn write_vectored_at(
     Ok(rustix::io::pwritev(file, bufs, offset)?)
 }
 
-/// Reads into `bufs` from `offset`; 0 at the end of the file.
+/// Reads into `bufs` from `offset`; returns 0 at the end of the file.
 pub(crate) fn read_vectored_at(
     file: &File,
     bufs: &mut [IoSliceMut<'_>],
@@ -37,8 +37,10 @@ pub(crate) fn read_vectored_at(
     Ok(rustix::io::preadv(file, bufs, offset)?)
 }
 
-/// Like [`read_vectored_at`], from memory only: `WouldBlock` if the device is needed,
-/// `Unsupported` if the system cannot tell.
+/// Like [`read_vectored_at`], from the page cache only.
+///
+/// # Errors
+/// `WouldBlock` if the device is needed; `Unsupported` if the system cannot tell.
 pub(crate) fn read_vectored_cached(
     file: &File,
     bufs: &mut [IoSliceMut<'_>],
@@ -56,7 +58,10 @@ pub(crate) fn read_vectored_cached(
     Err(ErrorKind::Unsupported.into())
 }
 
-/// Reserves space up to `len`; `Unsupported` where the file system cannot.
+/// Reserves space up to `len`.
+///
+/// # Errors
+/// `Unsupported` if the file system cannot.
 pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     {
@@ -70,16 +75,16 @@ pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
     Err(ErrorKind::Unsupported.into())
 }
 
-/// Limits of open files to try. The first is more than any configuration of ours uses; macOS
-/// refuses it even where it names no limit, and takes the second.
+/// Limits of open files to try. The first is more than Dunlin ever uses; macOS refuses it even where it
+/// reports no limit, and accepts the second.
 const OPEN_FILES: [u64; 2] = [65_536, 10_240];
 
-/// How many files this process may have open; `None` without limit.
+/// How many files this process may have open; `None` means unlimited.
 pub(crate) fn open_file_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// Raises the limit as far as an ordinary process may.
+/// Raises the limit of open files as far as an unprivileged process may.
 pub(crate) fn raise_open_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     for most in OPEN_FILES {
@@ -95,30 +100,30 @@ pub(crate) fn raise_open_file_limit() {
     }
 }
 
-/// Makes a folder for its owner only.
+/// Creates a folder that only its owner may access.
 pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().mode(0o700).create(dir)
 }
 
-/// The number of a file in its file system.
+/// The number of a file in its file system (inode number).
 pub(crate) fn file_id(meta: &std::fs::Metadata) -> Option<u64> {
     Some(std::os::unix::fs::MetadataExt::ino(meta))
 }
 
-/// Which file system a folder is on.
+/// The file system of a folder.
 pub(crate) fn place_of(dir: &Path) -> Option<u64> {
     let meta = std::fs::metadata(dir).ok()?;
     Some(std::os::unix::fs::MetadataExt::dev(&meta))
 }
 
-/// Number of the file system that a file or folder is on.
+/// The number of the file system of a file or folder.
 pub(crate) fn device(meta: &std::fs::Metadata) -> Option<u64> {
     Some(std::os::unix::fs::MetadataExt::dev(meta))
 }
 
-/// Whether files keep their numbers where `dir` is. FAT, and most of what other machines or
-/// programs serve, make them up while a file is in use.
+/// Whether files keep their numbers on the file system of `dir`. FAT, and most file systems that are served
+/// by other machines or programs, invent numbers while a file is in use.
 pub(crate) fn stable_ids(dir: &Path) -> bool {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
@@ -145,22 +150,22 @@ pub(crate) fn stable_ids(dir: &Path) -> bool {
     }
 }
 
-/// Name of the attribute that names the torrent which is writing a file.
+/// The extended attribute that names the torrent that writes a file.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 const MARK: &str = "user.dunlin.torrent";
 
-/// Marks a file as being written by the torrent `name`, where the file system keeps such marks.
+/// Marks a file as written by the torrent `name`, where the file system supports attributes.
 pub(crate) fn mark(file: &File, name: &str) {
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     {
         let flags = rustix::fs::XattrFlags::empty();
-        // Without it the file is known by what it holds.
+        // Without the mark, the file is recognised by its content.
         let _ = rustix::fs::fsetxattr(file, MARK, name.as_bytes(), flags);
     }
     let _ = (file, name);
 }
 
-/// The torrent that was writing a file when it was last marked.
+/// The torrent named by the mark of a file.
 pub(crate) fn marked(file: &File) -> Option<String> {
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     {
@@ -175,18 +180,18 @@ pub(crate) fn marked(file: &File) -> Option<String> {
     }
 }
 
-/// Takes the mark off a file.
+/// Removes the mark of a file.
 pub(crate) fn unmark(file: &File) {
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     {
-        // There may be none.
+        // There may be no mark.
         let _ = rustix::fs::fremovexattr(file, MARK);
     }
     let _ = file;
 }
 
-/// Where the next bytes that were written begin, from `at` on; `None` if only a hole follows.
-/// Systems that cannot tell say `at`.
+/// The offset of the next written bytes at or after `at`; `None` if only a hole follows. Returns `at` where
+/// the system cannot tell.
 pub(crate) fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
@@ -211,13 +216,13 @@ pub(crate) fn executable(meta: &std::fs::Metadata) -> bool {
     meta.permissions().mode() & 0o100 != 0
 }
 
-/// The path that has these encoded bytes.
+/// The path of these encoded bytes.
 pub(crate) fn path(bytes: Vec<u8>) -> Option<std::path::PathBuf> {
     use std::os::unix::ffi::OsStringExt;
     Some(std::ffi::OsString::from_vec(bytes).into())
 }
 
-/// Whether `path` still leads to this very file.
+/// Whether `path` still leads to this file.
 pub(crate) fn same_file(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let id = |m: std::fs::Metadata| (m.dev(), m.ino());
@@ -227,7 +232,7 @@ pub(crate) fn same_file(file: &File, path: &Path) -> bool {
     }
 }
 
-/// A folder that paths are resolved below.
+/// A folder below which paths are resolved.
 #[derive(Debug)]
 pub(crate) struct Root(OwnedFd);
 
@@ -236,7 +241,7 @@ const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 
 impl Root {
-    /// Opens `dir`, through links if need be: it is the user's own choice.
+    /// Opens `dir`, following links: the user chose this path.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         Ok(Self(openat(CWD, dir, FOLDER, Mode::empty())?))
     }
@@ -255,7 +260,7 @@ impl Root {
                 Mode::from_raw_mode(if executable { 0o777 } else { 0o666 }),
             ),
         };
-        // NONBLOCK: a pipe that somebody put here must not stop us.
+        // NONBLOCK, so that opening a pipe that somebody put here does not block.
         let fd = self.resolve(
             path,
             flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY,
@@ -269,7 +274,7 @@ impl Root {
         }
     }
 
-    /// Length and time of the regular file `path`.
+    /// Length, modification time and number of the regular file `path`.
     pub(crate) fn stat(&self, path: &Path) -> io::Result<FileStat> {
         let fd = self.resolve(path, stat_flags(), Mode::empty())?;
         let meta = File::from(fd).metadata()?;
@@ -280,7 +285,7 @@ impl Root {
         }
     }
 
-    /// Makes the folders that `path` lies in, telling `made` of each new one.
+    /// Creates the parents of `path`, and calls `made` for each new folder.
     pub(crate) fn make_parents(&self, path: &Path, mut made: impl FnMut(&Path)) -> io::Result<()> {
         let Some(parent) = parent_of(path) else {
             return Ok(());
@@ -310,7 +315,10 @@ impl Root {
         self.in_parent(path, |dir, name| unlinkat(dir, name, AtFlags::REMOVEDIR))
     }
 
-    /// Renames within the root, to a name that is free: `AlreadyExists` if it is not.
+    /// Renames within this folder.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if something is at `to`.
     pub(crate) fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.in_parent(from, |old_dir, old| {
             self.in_parent(to, |new_dir, new| rename_new(old_dir, old, new_dir, new))
@@ -318,12 +326,12 @@ impl Root {
         })
     }
 
-    /// Makes the link `path`, pointing at `target`. The caller has made sure of `target`.
+    /// Creates the link `path` to `target`, which the caller has checked.
     pub(crate) fn symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
         self.in_parent(path, |dir, name| symlinkat(target, dir, name))
     }
 
-    /// What the link `path` points at.
+    /// The target of the link `path`.
     pub(crate) fn link_target(&self, path: &Path) -> io::Result<std::path::PathBuf> {
         use std::os::unix::ffi::OsStringExt;
         let mut target = Ok(Vec::new());
@@ -335,9 +343,8 @@ impl Root {
         Ok(std::ffi::OsString::from_vec(target?).into())
     }
 
-    /// Makes the names in the folder `path` durable (empty: the root itself). Where the file system
-    /// has no such call (vboxsf, some network file systems), or cannot be written to, there is
-    /// nothing to be done.
+    /// Makes the names in the folder `path` durable (empty for the folder itself). Does nothing where the
+    /// file system has no such call (vboxsf, some network file systems) or is read-only.
     pub(crate) fn sync_folder(&self, path: &Path) -> io::Result<()> {
         use rustix::io::Errno;
         let dir = self.folder(path)?;
@@ -347,12 +354,12 @@ impl Root {
         }
     }
 
-    /// Number of the file system that the folder `path` is on.
+    /// The number of the file system of the folder `path`.
     pub(crate) fn device(&self, path: &Path) -> io::Result<Option<u64>> {
         Ok(device(&File::from(self.folder(path)?).metadata()?))
     }
 
-    /// The file system that the folder `path` is on, if it can be flushed as a whole.
+    /// The file system of the folder `path`, if it can be flushed as a whole.
     pub(crate) fn file_system(&self, path: &Path) -> io::Result<Option<FileSystem>> {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         return FileSystem::of(File::from(self.folder(path)?));
@@ -388,7 +395,7 @@ impl Root {
             fs::{ResolveFlags, openat2},
             io::Errno,
         };
-        /// A rename beside us makes the kernel unsure; it asks to be asked again.
+        /// The kernel asks for another try (`EAGAIN`) when a rename runs at the same time.
         const TRIES: u32 = 32;
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..TRIES {
@@ -396,7 +403,7 @@ impl Root {
                 Ok(fd) => Ok(fd),
                 Err(Errno::AGAIN) => continue,
                 Err(Errno::XDEV) => Err(escape()),
-                // Kernels before 5.6, and sandboxes that do not know the call.
+                // Kernels before 5.6, and sandboxes that block the call.
                 Err(Errno::NOSYS | Errno::PERM) => self.walk(path, flags, mode),
                 Err(e) => Err(e.into()),
             };
@@ -409,7 +416,7 @@ impl Root {
         self.walk(path, flags, mode)
     }
 
-    /// Component by component, following no link at all: stricter than `openat2`.
+    /// Resolves component by component and follows no link at all, which is stricter than `openat2`.
     fn walk(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let mut dir: Option<OwnedFd> = None;
         let mut parts = path.components().peekable();
@@ -447,7 +454,7 @@ fn rename_new(
     {
         use rustix::fs::{RenameFlags, renameat_with};
         match renameat_with(old_dir, old, new_dir, new, RenameFlags::NOREPLACE) {
-            // Old kernels, and file systems without the flag.
+            // Old kernels, and file systems that do not support the flag.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
             done => return done,
         }
@@ -455,7 +462,7 @@ fn rename_new(
     link_new(old_dir, old, new_dir, new)
 }
 
-/// The same by a second name, which never replaces anything.
+/// Renames by a hard link, which never replaces anything.
 fn link_new(
     old_dir: BorrowedFd<'_>,
     old: &Path,
@@ -465,7 +472,7 @@ fn link_new(
     match linkat(old_dir, old, new_dir, new, AtFlags::empty()) {
         Ok(()) => return unlinkat(old_dir, old, AtFlags::empty()),
         Err(Errno::EXIST) => return Err(Errno::EXIST),
-        // FAT and some network file systems know no second names.
+        // FAT and some network file systems have no hard links.
         Err(_) => {}
     }
     match statat(new_dir, new, AtFlags::SYMLINK_NOFOLLOW) {
@@ -521,7 +528,7 @@ mod tests {
         assert!(root.file("up/new".as_ref(), create).is_err());
         assert!(root.make_parents("up/d/f".as_ref(), |_| {}).is_err());
         assert!(!outer.path().join("new").exists() && !outer.path().join("d").exists());
-        // The way of older kernels is stricter, never laxer.
+        // The method for older kernels is stricter, never laxer.
         let read = OFlags::RDONLY;
         assert!(root.walk("real/file".as_ref(), read, Mode::empty()).is_ok());
         for bad in ["up/secret", "leak", "../secret", "alias/file"] {

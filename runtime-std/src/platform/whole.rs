@@ -17,8 +17,8 @@ mod linux {
     }
 
     impl FileSystem {
-        /// The one that `folder` is on, if a flush of all of it covers what flushes of its files
-        /// do, and fails as they do.
+        /// The file system of `folder`, if flushing all of it covers what flushing each file does, and
+        /// reports the same failures.
         pub(crate) fn of(folder: File) -> io::Result<Option<Self>> {
             let kind = rustix::fs::fstatfs(&folder)?.f_type as u32;
             let device = folder.metadata()?.dev();
@@ -26,24 +26,23 @@ mod linux {
             Ok(fit.then_some(Self { folder, device }))
         }
 
-        /// The number that it has.
+        /// The number of the file system.
         pub(crate) const fn device(&self) -> u64 {
             self.device
         }
 
-        /// Flushes all of it.
+        /// Flushes the whole file system.
         pub(crate) fn sync(&self) -> io::Result<()> {
             Ok(rustix::fs::syncfs(&self.folder)?)
         }
     }
 
-    /// ext2 to ext4, XFS, btrfs, F2FS, tmpfs: `statfs(2)` and linux/magic.h. What lies above
-    /// another file system, or is served by a program or another machine, does not pass all of a
-    /// flush on, or not its errors.
+    /// ext2 to ext4, XFS, btrfs, F2FS, tmpfs: `statfs(2)` and linux/magic.h. File systems on top of others,
+    /// or served by a program or another machine, do not pass a flush on completely, or not its errors.
     const FLUSHED_WHOLE: [u32; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994];
 
-    /// Whether `syncfs` says what went wrong: writes that failed since Linux 5.8, the file
-    /// system's own failures since 5.17.
+    /// Whether `syncfs` reports errors: of failed writes since Linux 5.8, of the file system itself since
+    /// 5.17.
     fn syncfs_reports_errors() -> bool {
         static REPORTS: OnceLock<bool> = OnceLock::new();
         *REPORTS.get_or_init(|| {
@@ -52,7 +51,7 @@ mod linux {
         })
     }
 
-    /// The first two numbers of a kernel's release, such as `6.1.0-13-amd64`.
+    /// The first two numbers of a kernel release such as `6.1.0-13-amd64`.
     fn release(text: &str) -> (u32, u32) {
         let mut numbers = text
             .split(|c: char| !c.is_ascii_digit())
@@ -85,17 +84,17 @@ mod linux {
 mod none {
     use std::io;
 
-    /// There is none.
+    /// File systems are not flushed as a whole on this platform.
     #[derive(Debug)]
     pub(crate) enum FileSystem {}
 
     impl FileSystem {
-        /// The number that it has.
+        /// The number of the file system.
         pub(crate) const fn device(&self) -> u64 {
             match *self {}
         }
 
-        /// Flushes all of it.
+        /// Flushes the whole file system.
         pub(crate) const fn sync(&self) -> io::Result<()> {
             match *self {}
         }

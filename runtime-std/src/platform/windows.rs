@@ -1,6 +1,6 @@
-//! Windows: std's positional calls, and a look at every component of a path before it is used.
-//! Making a link needs a privilege there, so a link planted between the look and the use is a
-//! lesser worry than on Unix.
+//! Windows. Uses the positional calls of std, and checks every component of a path before it is used.
+//! Creating a link needs a privilege on Windows, so a link that is planted between check and use is less of
+//! a risk than on Unix.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -29,7 +29,7 @@ pub(crate) fn write_vectored_at(
     Ok(done)
 }
 
-/// Windows cannot tell what is in memory: always `Unsupported`.
+/// Windows cannot tell what is in the page cache: always `Unsupported`.
 pub(crate) fn read_vectored_cached(
     _: &File,
     _: &mut [IoSliceMut<'_>],
@@ -38,7 +38,7 @@ pub(crate) fn read_vectored_cached(
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Reads into `bufs` from `offset`; 0 at the end of the file.
+/// Reads into `bufs` from `offset`; returns 0 at the end of the file.
 pub(crate) fn read_vectored_at(
     file: &File,
     bufs: &mut [IoSliceMut<'_>],
@@ -63,76 +63,76 @@ pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// How many files this process may have open; `None` without limit.
+/// How many files this process may have open; `None` means unlimited.
 pub(crate) fn open_file_limit() -> Option<u64> {
     None
 }
 
-/// This platform has no such limit.
+/// Does nothing: this platform has no such limit.
 pub(crate) const fn raise_open_file_limit() {}
 
-/// Makes a folder; its owner's profile keeps others out.
+/// Creates a folder; the permissions of the owner's profile keep others out.
 pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
     fs::create_dir(dir)
 }
 
-/// The number of a file: std does not tell on Windows.
+/// The number of a file: std does not provide it on Windows.
 pub(crate) fn file_id(_meta: &fs::Metadata) -> Option<u64> {
     None
 }
 
-/// Which file system a folder is on: std does not tell on Windows.
+/// The file system of a folder: std does not provide it on Windows.
 pub(crate) fn place_of(_dir: &Path) -> Option<u64> {
     None
 }
 
-/// Number of a file system: std does not tell on Windows.
+/// The number of a file system: std does not provide it on Windows.
 pub(crate) const fn device(_: &fs::Metadata) -> Option<u64> {
     None
 }
 
-/// Whether files keep their numbers: there are none here.
+/// Whether files keep their numbers: always `false`, as there are none.
 pub(crate) fn stable_ids(_dir: &Path) -> bool {
     false
 }
 
-/// Files are not marked here: they are known by what they hold.
+/// Does nothing: files are recognised by their content on this platform.
 pub(crate) fn mark(_file: &File, _name: &str) {}
 
-/// Files are not marked here.
+/// Always `None`: files are not marked on this platform.
 pub(crate) fn marked(_file: &File) -> Option<String> {
     None
 }
 
-/// Files are not marked here.
+/// Does nothing: files are not marked on this platform.
 pub(crate) fn unmark(_file: &File) {}
 
-/// Where the next bytes that were written begin: not told here.
+/// The offset of the next written bytes: always `at`, as holes are not looked for on this platform.
 pub(crate) fn next_data(_file: &File, at: u64) -> io::Result<Option<u64>> {
     Ok(Some(at))
 }
 
-/// Whether the owner of a file may execute it: not a property of files here.
+/// Whether the owner of a file may execute it: files have no such property on this platform.
 pub(crate) fn executable(_meta: &fs::Metadata) -> bool {
     false
 }
 
-/// The path that has these encoded bytes; none for names that are not Unicode.
+/// The path of these encoded bytes; `None` if they are not Unicode.
 pub(crate) fn path(bytes: Vec<u8>) -> Option<PathBuf> {
     String::from_utf8(bytes).ok().map(PathBuf::from)
 }
 
-/// Whether `path` still leads to this very file: an open file cannot be removed here.
+/// Whether `path` still leads to this file: an open file cannot be removed on this platform.
 pub(crate) fn same_file(_file: &File, path: &Path) -> bool {
     path.exists()
 }
 
-/// A folder that paths are resolved below.
+/// A folder below which paths are resolved.
 #[derive(Debug)]
 pub(crate) struct Root(PathBuf);
 
 impl Root {
-    /// Opens `dir`, through links if need be: it is the user's own choice.
+    /// Opens `dir`, following links: the user chose this path.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         Ok(Self(fs::canonicalize(dir)?))
     }
@@ -157,17 +157,17 @@ impl Root {
         }
     }
 
-    /// Files are flushed one by one here.
+    /// Always `None`: files are flushed one by one on this platform.
     pub(crate) fn file_system(&self, _: &Path) -> io::Result<Option<FileSystem>> {
         Ok(None)
     }
 
-    /// File systems have no numbers here.
+    /// Always `None`: file systems have no numbers on this platform.
     pub(crate) fn device(&self, _: &Path) -> io::Result<Option<u64>> {
         Ok(None)
     }
 
-    /// Length and time of the regular file `path`.
+    /// Length and modification time of the regular file `path`.
     pub(crate) fn stat(&self, path: &Path) -> io::Result<FileStat> {
         let meta = fs::metadata(self.resolve(path)?)?;
         if meta.is_file() {
@@ -177,7 +177,7 @@ impl Root {
         }
     }
 
-    /// Makes the folders that `path` lies in, telling `made` of each new one.
+    /// Creates the parents of `path`, and calls `made` for each new folder.
     pub(crate) fn make_parents(&self, path: &Path, mut made: impl FnMut(&Path)) -> io::Result<()> {
         let Some(parent) = path.parent() else {
             return Ok(());
@@ -204,13 +204,16 @@ impl Root {
         fs::remove_dir(self.resolve(path)?)
     }
 
-    /// Renames within the root, to a name that is free: `AlreadyExists` if it is not.
+    /// Renames within this folder.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if something is at `to`.
     pub(crate) fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (self.resolve(from)?, self.resolve(to)?);
         match fs::hard_link(&from, &to) {
             Ok(()) => return fs::remove_file(from),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(e),
-            // FAT knows no second names.
+            // FAT has no hard links.
             Err(_) => {}
         }
         match fs::symlink_metadata(&to) {
@@ -220,19 +223,19 @@ impl Root {
         }
     }
 
-    /// Makes the link `path`, pointing at `target`. The caller has made sure of `target`.
+    /// Creates the link `path` to `target`, which the caller has checked.
     pub(crate) fn symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
         std::os::windows::fs::symlink_file(target, self.resolve(path)?)
     }
 
-    /// What the link `path` points at.
+    /// The target of the link `path`.
     pub(crate) fn link_target(&self, path: &Path) -> io::Result<PathBuf> {
         let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
         let parent = path.parent().unwrap_or(Path::new(""));
         fs::read_link(self.resolve(parent)?.join(name))
     }
 
-    /// Makes the names in the folder `path` durable: NTFS keeps a journal of them.
+    /// Does nothing: NTFS keeps a journal of the names in a folder.
     pub(crate) fn sync_folder(&self, path: &Path) -> io::Result<()> {
         self.resolve(path).map(drop)
     }

@@ -1,4 +1,4 @@
-//! What a session is made of, whichever driver runs it: its settings, the torrents that are added to it, and what is
+//! What a session consists of, for every driver: its settings, the torrents added to it, and what is
 //! remembered of them.
 
 pub mod add;

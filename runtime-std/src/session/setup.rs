@@ -1,4 +1,4 @@
-//! What a session is made with, whichever driver runs it.
+//! The settings of a session, for every driver.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -16,47 +16,47 @@ use crate::{
     session::store::Store,
 };
 
-/// Descriptors that are neither files of torrents nor connections with peers: the program's
-/// own, sockets that listen, the session folder, HTTP and name look-ups.
+/// Descriptors used for other things than files of torrents and connections with peers: the program's own,
+/// listeners, the session folder, HTTP and name resolution.
 const OTHER_DESCRIPTORS: u64 = 128;
 
-/// What a session is made with. Start from the default and change fields.
+/// The settings of a session. Start from the default and change fields.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
-    /// Limits and habits of the engine.
+    /// The configuration of the engine.
     pub engine: Config,
-    /// Where the session listens; port 0 lets the system choose. Where there is no IPv6, its
-    /// address is left out. Empty, or with a proxy: nobody can connect to us.
+    /// The addresses to listen on; port 0 lets the system choose. IPv6 addresses are ignored where there is
+    /// no IPv6. If this is empty, or with a proxy, peers cannot connect to this session.
     pub listen: Vec<SocketAddr>,
-    /// How traffic leaves: source addresses, interface, proxy.
+    /// Source addresses, interface and proxy.
     pub route: Route,
-    /// Where resume records and torrent files are kept between sessions; `None` keeps nothing.
+    /// The session folder, which keeps resume records and torrent files between sessions; `None` keeps
+    /// nothing.
     pub folder: Option<PathBuf>,
-    /// Where torrents go that are added without a directory of their own, and that [`Self::folder`]
-    /// does not know from before.
+    /// The folder for torrents that are added without one and that are not known from an earlier session.
     pub dir: PathBuf,
     /// Threads and open files.
     pub disk: DiskConfig,
-    /// When files take up their space.
+    /// When disk space is reserved.
     pub allocation: Allocation,
-    /// Whose rules file names keep.
+    /// The rules that file names follow.
     pub names: Names,
-    /// Whether there is a DHT node also without a [`Self::folder`], where it cannot keep the nodes it knows. Its mode is
-    /// [`Config::dht`].
+    /// Whether to run a DHT node without a [`Self::folder`] as well, in which case it cannot save its
+    /// table. Its mode is [`Config::dht`].
     pub dht_without_folder: bool,
 }
 
 impl Default for SessionConfig {
-    /// Listens on a port that the system chooses, keeps nothing, saves to the current folder. The DHT runs while there
-    /// are torrents that are not private, and begins with the public [`ROUTERS`](crate::routers::ROUTERS); see
-    /// [`SessionConfig::without_dht`].
+    /// Listens on a port that the system chooses, keeps nothing, and saves to the current folder. The DHT
+    /// runs while there are torrents that are not private, and starts from the public
+    /// [`ROUTERS`](crate::routers::ROUTERS); see [`SessionConfig::without_dht`].
     fn default() -> Self {
         let mut engine = Config {
             dht: DhtMode::Auto,
             dht_routers: routers(),
             ..Config::default()
         };
-        // Where there is a socket of the family.
+        // Used if a socket of this family can be bound.
         engine.dht_config.ipv6 = true;
         Self {
             engine,
@@ -76,7 +76,7 @@ impl Default for SessionConfig {
 }
 
 impl SessionConfig {
-    /// The same without a DHT: nobody is asked for peers but trackers and the peers themselves.
+    /// The same settings without a DHT: peers come from trackers and other peers only.
     #[must_use]
     pub fn without_dht(mut self) -> Self {
         self.engine.dht = DhtMode::Disable;
@@ -99,12 +99,12 @@ impl SessionConfig {
                     .listen
                     .iter()
                     .any(|l| l.is_ipv4() == address.is_ipv4());
-                // An address that was named is in order; any of a family is not if only the other
-                // family was named.
+                // An address that was named is used; an unspecified one is not, if only the other family
+                // was named.
                 let named = !address.ip().is_unspecified();
                 let ours = named || self.route.egress.allows(address.ip());
                 if !taken && ours && (address.is_ipv4() || socket::has_ipv6()) {
-                    // Two families, two places: there is always room.
+                    // There are two families and two places, so this cannot fail.
                     let _ = config.listen.push(self.route.egress.listen(address));
                 }
             }
@@ -112,8 +112,8 @@ impl SessionConfig {
         config
     }
 
-    /// The engine's configuration with what `store` kept of the DHT, and what a person should
-    /// know of that. Blocks.
+    /// The engine's configuration with the DHT's table from `store`, and a message for people about it.
+    /// Blocks.
     #[must_use]
     pub fn for_engine_with(&self, store: Option<&Store>) -> (Config, Option<String>) {
         let mut config = self.for_engine();
@@ -129,9 +129,9 @@ impl SessionConfig {
         (config, loaded.note)
     }
 
-    /// How many connections a process has descriptors for that may open `limit` files.
+    /// How many connections fit into a limit of `limit` open files.
     fn connections_of(&self, limit: u64) -> u32 {
-        // The disk keeps to a quarter at most.
+        // The disk uses a quarter of the limit at most.
         let files = (self.disk.open_files as u64).min(limit / 4);
         let others = OTHER_DESCRIPTORS.min(limit / 4);
         u32::try_from(limit - files - others)
@@ -139,13 +139,13 @@ impl SessionConfig {
             .max(1)
     }
 
-    /// What this platform and this route offer.
+    /// What this platform and this route support.
     #[must_use]
     pub fn caps(&self) -> Caps {
         let mut caps = Caps::all();
         caps.ipv6 = socket::has_ipv6();
         let egress = &self.route.egress;
-        // The proxy resolves names, and connects over whatever families it has.
+        // The proxy resolves names, and connects over the families that it has.
         let proxied = self.route.proxy.is_some();
         caps.resolve = !proxied;
         caps.proxied = proxied;
@@ -156,15 +156,15 @@ impl SessionConfig {
     }
 }
 
-/// Raises the number of files that this process may have open as far as the system lets it. Many
-/// systems start programs with 256 or 1024, for the sake of old ones; a session makes do with
-/// whatever there is. For programs to call before they start a session: the limit is the
-/// process's, so a library should not.
+/// Raises the number of files that this process may have open as far as the system allows. Many systems
+/// start programs with a limit of 256 or 1024 for compatibility; a session works with any limit. Programs
+/// call this before they start a session: the limit belongs to the process, so a library must not change it
+/// by itself.
 pub fn raise_open_file_limit() {
     platform::raise_open_file_limit();
 }
 
-/// Names the present boot of this machine, where the system tells.
+/// An id of the current boot of this machine, where the system provides one.
 #[must_use]
 pub fn boot() -> Option<[u8; 16]> {
     if !cfg!(target_os = "linux") {
@@ -199,7 +199,7 @@ mod tests {
         let listen = config.for_engine().listen;
         assert!(listen.iter().all(SocketAddr::is_ipv6));
 
-        // The proxy is reached from there; what it reaches is its own affair.
+        // The proxy is reached from this family; what it reaches is not limited by that.
         config.route.proxy = "socks5://127.0.0.1:1080".parse().ok();
         let caps = config.caps();
         assert!(caps.ipv4 && caps.proxied && !caps.resolve);

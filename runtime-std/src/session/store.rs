@@ -1,4 +1,4 @@
-//! The session folder, and the right to run each torrent.
+//! The session folder, and the claims on its torrents.
 
 use std::{
     collections::BTreeMap,
@@ -13,25 +13,25 @@ use crate::{
 };
 use dunlin_core::{InfoHash, dht::Saved, metainfo, op::Outcome};
 
-/// An open session folder. Dropping it gives up its locks.
+/// An open session folder. Dropping it releases its locks.
 #[derive(Debug)]
 pub struct Store {
     folder: SessionFolder,
     locks: Mutex<BTreeMap<InfoHash, TorrentLock>>,
-    /// Held by the one process whose DHT node has the id that is kept.
+    /// Held by the one process whose DHT node has the id in the saved table.
     dht: Mutex<Option<CacheLock>>,
 }
 
-/// What an earlier session left of a torrent.
+/// What an earlier session saved of a torrent.
 #[derive(Debug, Default)]
 pub struct Kept {
-    /// Its torrent file, if it is sound.
+    /// Its torrent file, if it can be parsed.
     pub torrent: Option<metainfo::Torrent>,
     /// Its resume record.
     pub resume: Option<Vec<u8>>,
-    /// The folder that it is saved in.
+    /// The folder in which it is saved.
     pub place: Option<PathBuf>,
-    /// What a person should know.
+    /// Messages for people.
     pub notes: Vec<String>,
 }
 
@@ -49,14 +49,14 @@ impl Store {
     }
 
     fn locks(&self) -> MutexGuard<'_, BTreeMap<InfoHash, TorrentLock>> {
-        // Nothing panics while it is held.
+        // No code panics while this lock is held.
         self.locks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a torrent for this process and says what is kept of it. Blocks.
+    /// Claims a torrent for this process, and returns what is saved of it. Blocks.
     ///
     /// # Errors
-    /// [`Error::Folder`]: another process, or this one, runs it, or the platform refuses.
+    /// [`Error::Folder`]: another process, or this one, runs it, or the platform's error.
     pub fn claim(&self, info_hash: InfoHash) -> Result<Kept> {
         let lock = self.folder.claim(info_hash).map_err(Error::Folder)?;
         let stored = self.folder.load(info_hash).map_err(Error::Folder)?;
@@ -83,12 +83,12 @@ impl Store {
         Ok(kept)
     }
 
-    /// Gives a torrent up that was claimed and not added after all.
+    /// Releases a torrent that was claimed and then not added.
     pub fn release(&self, info_hash: InfoHash) {
         self.locks().remove(&info_hash);
     }
 
-    /// Keeps a torrent file. Blocks.
+    /// Saves a torrent file. Blocks.
     ///
     /// # Errors
     /// [`Error::Folder`].
@@ -99,7 +99,7 @@ impl Store {
             .map_err(Error::Folder)
     }
 
-    /// Keeps the folder that a torrent is saved in. Blocks.
+    /// Saves the folder of a torrent. Blocks.
     ///
     /// # Errors
     /// [`Error::Folder`].
@@ -109,15 +109,14 @@ impl Store {
             .map_err(Error::Folder)
     }
 
-    /// Keeps a resume record, as the answer to `Op::Save`. Blocks.
+    /// Saves a resume record; returns the outcome of `Op::Save`. Blocks.
     #[must_use]
     pub fn save(&self, info_hash: InfoHash, record: &[u8]) -> Outcome {
         self.folder.save(info_hash, record)
     }
 
-    /// The DHT's table of the last session, and what a person should know of it. A process
-    /// beside the one that has it gets the nodes, not the id: two nodes of one id would be one
-    /// too many. Blocks.
+    /// Loads the DHT's table of the last session, and a message for people about it. If another process has
+    /// the table, this one gets the nodes but not the id: two nodes must not have the same id. Blocks.
     #[must_use]
     pub fn load_dht(&self) -> dht_cache::Loaded {
         let dir = self.folder.dir();
@@ -132,8 +131,8 @@ impl Store {
         loaded
     }
 
-    /// Keeps the DHT's table, as the answer to `Op::SaveDht`; a process beside the one that has
-    /// it leaves that to the other. Blocks.
+    /// Saves the DHT's table; returns the outcome of `Op::SaveDht`. Does nothing if another process has the
+    /// table. Blocks.
     #[must_use]
     pub fn save_dht(&self, saved: &Saved) -> Outcome {
         let lock = self.dht.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,7 +148,7 @@ impl Store {
         }
     }
 
-    /// Forgets a torrent. Blocks.
+    /// Removes everything that is saved of a torrent. Blocks.
     ///
     /// # Errors
     /// [`Error::Folder`].

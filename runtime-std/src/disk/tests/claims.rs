@@ -1,4 +1,4 @@
-//! Whose files they are.
+//! Which files a torrent may take, write and delete.
 
 use super::*;
 
@@ -31,7 +31,7 @@ impl Bench {
         }
     }
 
-    /// Opens the torrent as a process does that knows nothing of it, and claims its files.
+    /// Opens the torrent like a process that knows nothing of it, and claims its files.
     fn claim_anew(&mut self, claim: Claim) -> Result<Vec<Option<FileStat>>, OpError> {
         self.release(false);
         self.open_only(Allocation::Sparse);
@@ -94,7 +94,7 @@ fn what_the_user_put_there_is_refused_by_name_and_left_alone() -> Result<(), Tes
         fs::write(b.path(name), content).unwrap();
     }
     refused(b.claim_anew(Claim::Write), &["t/a", "t/d/b", "t/c"])?;
-    // Not even by who does not ask.
+    // A torrent without a claim may not write either.
     assert_eq!(b.write(0, &[1; 16_384]), Err(OpErrorKind::Exists));
     assert_eq!(fs::read(b.path("a")).unwrap(), b"mine");
     b.release(true);
@@ -103,7 +103,8 @@ fn what_the_user_put_there_is_refused_by_name_and_left_alone() -> Result<(), Tes
     Ok(())
 }
 
-/// Overwriting is the user's to decide, and helps only with files; what does not pass by it is said first.
+/// Only the user decides to overwrite, which helps only with files; an obstacle that overwriting does not
+/// remove is named first.
 #[test]
 fn the_kind_of_a_refusal_says_what_would_help() -> Result<(), TestFailed> {
     let mut b = Bench::new(info(16_384, &[("a", 16_384), ("b", 16_384), ("c", 16_384)]));
@@ -160,7 +161,7 @@ fn a_file_of_ours_that_is_too_long_is_cut_and_said() {
     fs::write(b.path("a"), vec![7; 20_000]).unwrap();
     b.release(false);
     b.open_only(Allocation::Sparse);
-    // To read it, nothing is cut.
+    // A claim for reading does not truncate anything.
     assert!(b.claim_of(T, &[Whose::Recorded], &[], Claim::Read).is_ok());
     assert_eq!(fs::metadata(b.path("a")).unwrap().len(), 20_000);
     let stats = b
@@ -197,7 +198,7 @@ fn of_what_is_partly_the_torrents_nothing_is_lost() -> Result<(), TestFailed> {
         refused(claim(&mut b), &["t/a", "part of it"])?;
         assert!(fs::read(b.path("a")).unwrap() == content, "{at}");
     }
-    // What was only read and is not all the torrent's is not deleted with it.
+    // A file that was only read, and is not entirely the torrent's, is not deleted with it.
     b.release(false);
     b.open_only(Allocation::Sparse);
     fs::write(b.path("b"), vec![7; 50_000]).unwrap();
@@ -222,7 +223,7 @@ fn what_cannot_be_checked_goes_with_what_passed() -> Result<(), TestFailed> {
     // A download that was broken off within the second piece.
     fs::write(b.path("a"), vec![7; 20_000]).unwrap();
     assert!(claim(&mut b).is_ok());
-    // Zeros pass for many torrents.
+    // Zeros pass the check of many torrents.
     let mut content = vec![0; 20_000];
     content[19_999] = 1;
     fs::write(b.path("a"), &content).unwrap();
@@ -268,7 +269,7 @@ fn two_torrents_do_not_write_to_one_path_and_may_read_it() -> Result<(), TestFai
         b.claim_of(O, &[], &[], Claim::Write),
         &["t/b", "\"t\""],
     )?;
-    // By another name of the folder it is the same path.
+    // The same path by another name of the folder.
     fs::create_dir_all(&save).unwrap();
     let alias = b.dir.path().join("alias");
     std::os::unix::fs::symlink(&save, &alias).unwrap();
@@ -364,7 +365,7 @@ fn a_killed_process_finds_its_files_again_until_they_are_complete() -> Result<()
         return Ok(()); // no attributes on this file system
     }
     assert!(b.claim_anew(Claim::Write).is_ok());
-    // Another torrent sees whose it is, whatever it believes.
+    // Another torrent recognises the owner, whatever it believes.
     b.release(false);
     let other = info(16_384, &[("a", 32_768)]);
     let dir = b.dir.path().join("save");
@@ -439,7 +440,7 @@ fn an_empty_file_is_made_when_it_is_wanted_alone_and_when_it_is_wanted_later() {
     b.select(&[false, true, true]);
     b.confirm(true);
     assert_eq!(there(&b), [false, true, true]);
-    // A restart finds nothing amiss, and makes nothing that is not wanted.
+    // A restart finds nothing wrong, and creates nothing that is not wanted.
     let stats = b.reopen();
     assert!(stats[0].is_none() && stats[1].is_some() && stats[2].is_some());
 }
@@ -453,7 +454,7 @@ fn a_file_that_is_cut_while_it_is_written_is_not_lengthened_again() {
     file.set_len(1_000).unwrap();
     assert_eq!(b.write(32_768, &[1; 16_384]), Err(OpErrorKind::Truncated));
     assert_eq!(fs::metadata(b.path("a")).unwrap().len(), 1_000);
-    // Once it was looked at, it is filled again.
+    // Once it has been looked at, it is filled again.
     b.reopen();
     assert_eq!(b.write(32_768, &[1; 16_384]), Ok(()));
 }

@@ -1,4 +1,4 @@
-//! Disks that fail, and work again.
+//! Disks that fail, and recover.
 
 use super::*;
 
@@ -142,14 +142,14 @@ fn a_file_that_cannot_be_looked_at_is_not_taken_for_a_missing_one() {
     fs::create_dir(&path).unwrap();
     assert_eq!(refused(&mut b), OpErrorKind::NotAFile);
     fs::remove_dir(&path).unwrap();
-    // These are missing.
+    // These count as missing.
     let stats = b.reopen();
     assert!(stats[0].is_none() && stats[1].is_some());
     fs::remove_dir(b.path("d")).unwrap();
     fs::write(b.path("d"), b"a file").unwrap();
     b.release(false);
     assert_eq!(b.open_only(Allocation::Sparse), stats);
-    // So it is with the parts file, which may hold all that is there of a file.
+    // The same holds for the parts file, which may hold all that exists of a file.
     std::os::unix::fs::symlink("/", b.parts()).unwrap();
     assert_eq!(refused(&mut b), OpErrorKind::Denied);
 }

@@ -1,4 +1,4 @@
-//! What a flush covers, and what it is worth after one that failed.
+//! What a flush covers, and what a flush guarantees after one that failed.
 
 use super::{failures::Unmount, *};
 use crate::platform::{
@@ -6,7 +6,7 @@ use crate::platform::{
     trace::{Recorder, Step},
 };
 
-/// What was done to the files since `from`, in short.
+/// What was done to the files since `from`, in short form.
 fn steps(recorder: &Recorder, from: usize) -> Vec<String> {
     let recording = recorder.recording();
     let base = recording.base.clone();
@@ -30,7 +30,7 @@ fn the_first_flush_after_an_opening_covers_what_an_earlier_process_wrote() {
     ));
     b.select(&[true, true, false]);
     let data = b.fill();
-    // As after a kill: nobody flushed, and nobody knows what was written.
+    // As after a kill: nothing was flushed, and nobody knows what was written.
     b.reopen();
     let recorder = Recorder::new(b.dir.path());
     b.select(&[true, true, false]);
@@ -66,7 +66,7 @@ fn what_a_failed_flush_may_have_lost_is_written_again_when_the_files_are_opened_
     }
     *b.disk.shared.common.faults.sync_error.lock().unwrap() = Some(io::ErrorKind::StorageFull);
     assert_eq!(b.flush(), Err(OpErrorKind::NoSpace));
-    // Nor is it forgotten by a second one.
+    // A second failure does not forget them either.
     assert_eq!(b.flush(), Err(OpErrorKind::NoSpace));
     *b.disk.shared.common.faults.sync_error.lock().unwrap() = None;
     let recorder = Recorder::new(b.dir.path());
@@ -81,7 +81,7 @@ fn what_a_failed_flush_may_have_lost_is_written_again_when_the_files_are_opened_
     }
     assert_eq!(b.read(0, 16_384).unwrap(), data[..16_384]);
     assert_eq!(b.hash(32_768, 16_384).unwrap(), sha1(&data[32_768..49_152]));
-    // All is well again: nothing is written a third time.
+    // The disk works again: nothing is written a third time.
     let from = recorder.len();
     b.open(Allocation::Sparse);
     assert!(steps(&recorder, from).is_empty());
@@ -137,8 +137,8 @@ fn new_folders_that_could_not_be_synced_are_synced_by_the_next_flush() {
     }
 }
 
-/// A torrent of this many files in each of `folders`, and whether its folder can be flushed as a
-/// whole: not on every file system, nor on every kernel.
+/// A torrent of this many files in each of `folders`, and whether its folder can be flushed as a whole: not
+/// every file system or kernel can.
 fn many(folders: &[(&str, usize)]) -> (Bench, bool) {
     let names: Vec<String> = (folders.iter())
         .flat_map(|(folder, files)| (0..*files).map(move |i| format!("{folder}/f{i:02}")))
@@ -161,7 +161,7 @@ fn many_files_are_flushed_with_their_file_system() {
     let (mut b, whole) = many(&[("d", 70)]);
     let recorder = Recorder::new(b.dir.path());
     b.fill();
-    // Open since before the first write, or it would not tell that one failed.
+    // Open since before the first write; otherwise it would not report that one failed.
     assert_eq!(systems(&b), usize::from(whole));
     let from = recorder.len();
     let stats = b.flush().unwrap();
@@ -194,7 +194,7 @@ fn a_flush_of_many_files_that_failed_covers_none_of_them() {
     let recorder = Recorder::new(b.dir.path());
     b.flush().unwrap();
     let again = steps(&recorder, 0);
-    // Of the pieces that it may have lost everything is written once more.
+    // Everything in the pieces that it may have lost is written again.
     *b.disk.shared.common.faults.sync_error.lock().unwrap() = Some(io::ErrorKind::StorageFull);
     b.write(0, &data[..16_384]).unwrap();
     assert_eq!(b.flush(), Err(OpErrorKind::NoSpace));

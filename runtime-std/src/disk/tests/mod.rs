@@ -1,4 +1,4 @@
-//! The disk on real files in a temporary folder.
+//! Tests of the disk on real files in a temporary folder.
 
 mod claims;
 mod failures;
@@ -26,16 +26,16 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// What goes wrong on request, between a job and its file.
+/// Faults that tests inject between a job and its file.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     error: Mutex<Option<io::ErrorKind>>,
-    /// Of flushes alone.
+    /// For flushes only.
     sync_error: Mutex<Option<io::ErrorKind>>,
-    /// Of flushes of folders alone.
+    /// For flushes of folders only.
     folder_error: Mutex<Option<io::ErrorKind>>,
     panics: AtomicU32,
-    /// Files have no numbers, as on FAT.
+    /// Files have no file numbers, as on FAT.
     pub(super) no_ids: AtomicBool,
 }
 
@@ -70,8 +70,8 @@ fn armed(error: &Mutex<Option<io::ErrorKind>>) -> io::Result<()> {
 
 const T: TorrentId = TorrentId(3);
 
-/// A torrent of `(path, length)` entries: `*` is padding, `path>target` a link. Its hashes are
-/// of no concern to the disk.
+/// A torrent of `(path, length)` entries: `*` is padding, `path>target` a link. The disk does not look at
+/// the hashes.
 fn info(piece_len: u32, files: &[(&str, u64)]) -> Arc<Info> {
     let text = |s: &str| format!("{}:{s}", s.len());
     let list = |path: &str| format!("l{}e", path.split('/').map(text).collect::<String>());
@@ -254,7 +254,7 @@ impl Bench {
         }
     }
 
-    /// What a read on the spot yields; `None` if it gives the op back.
+    /// The result of a read that does not wait; `None` if the op is returned.
     fn read_cached(&mut self, at: u64, len: usize) -> Option<Vec<u8>> {
         let blocks = self.blocks(len);
         let op = Op::Read {
@@ -336,7 +336,7 @@ impl Bench {
         assert_eq!(self.try_select(wanted), Ok(()));
     }
 
-    /// Fails with what a person is told.
+    /// The error is the message for people.
     fn try_select(&mut self, wanted: &[bool]) -> Result<(), String> {
         let wanted = wanted.to_vec();
         match self.run(|op| Op::Select {

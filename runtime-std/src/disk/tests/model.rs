@@ -1,10 +1,10 @@
-//! The disk against a model in memory.
+//! Compares the disk with a model in memory.
 
 use quickcheck::{Arbitrary, Gen, quickcheck};
 
 use super::*;
 
-/// A layout and what is done to it.
+/// A layout and the operations on it.
 #[derive(Clone, Debug)]
 struct Story {
     piece_len: u32,
@@ -81,11 +81,11 @@ impl Story {
 }
 
 quickcheck! {
-    /// Whatever was written reads back, through selections, flushes and restarts.
+    /// Whatever was written is read back, after selections, flushes and restarts.
     fn what_was_written_reads_back(story: Story) -> bool {
         let Some(info) = story.info() else { return true };
         let mut b = Bench::new(Arc::clone(&info));
-        // `None`: never written, and nothing is promised about it.
+        // `None`: never written, so any value is right.
         let mut model: Vec<Option<u8>> = vec![None; info.total_len() as usize];
         for file in info.files().iter().filter(|f| f.kind == FileKind::Padding) {
             model[file.offset as usize..(file.offset + file.len) as usize].fill(Some(0));

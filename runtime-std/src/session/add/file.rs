@@ -12,7 +12,7 @@ use crate::{
     net::http::{Answer, Failure, shown},
 };
 
-/// How long fetching a torrent file by URL may take.
+/// How long downloading a torrent file by URL may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The request for the torrent file at `url`, which the user named.
@@ -28,7 +28,7 @@ pub fn torrent_request(url: &str, user_agent: &str) -> HttpRequest {
     }
 }
 
-/// The torrent file that was fetched from `url`.
+/// Returns the torrent file that was downloaded from `url`.
 ///
 /// # Errors
 /// [`Error::Fetch`].
@@ -42,7 +42,7 @@ pub fn torrent_file(url: &str, fetched: Result<Answer, Failure>) -> Result<Vec<u
     Err(Error::Fetch { url, reason })
 }
 
-/// Reads what is in a torrent file that is called `name`.
+/// Parses the content of a torrent file; `name` is for messages.
 pub(super) fn parse(name: &str, data: &[u8]) -> Result<metainfo::Torrent> {
     metainfo::Torrent::parse(data).map_err(|source| Error::Metainfo {
         name: name.into(),
@@ -50,7 +50,7 @@ pub(super) fn parse(name: &str, data: &[u8]) -> Result<metainfo::Torrent> {
     })
 }
 
-/// Reads a torrent file, and no more of it than a torrent file may have. Blocks.
+/// Reads and parses a torrent file; reads no more than a torrent file may have. Blocks.
 ///
 /// # Errors
 /// [`Error::File`], [`Error::Metainfo`], [`Error::TooLong`].

@@ -1,4 +1,4 @@
-//! A torrent at hand, and where it is saved.
+//! A torrent whose source has been read, and the folder in which it is saved.
 
 use std::{
     fs,
@@ -27,13 +27,13 @@ use crate::{
     },
 };
 
-/// An [`Add`] whose torrent is at hand.
+/// An [`Add`] whose source has been read.
 #[derive(Debug)]
 pub struct Loaded {
     found: Found,
     /// Everything but its source.
     add: Add,
-    /// Peers of a magnet that are named by host.
+    /// Peers of a magnet that are given by host name.
     hosts: Vec<(String, u16)>,
 }
 
@@ -42,26 +42,26 @@ impl Loaded {
         Self { found, add, hosts }
     }
 
-    /// What the network calls it.
+    /// The torrent's info-hash.
     #[must_use]
     pub fn info_hash(&self) -> InfoHash {
         self.found.info_hash()
     }
 
-    /// What people call it.
+    /// The torrent's name; for a magnet without a name, the info-hash.
     #[must_use]
     pub fn name(&self) -> String {
         self.found.name()
     }
 
-    /// Claims the torrent, adds what the session folder knows, and makes the folder that it is saved
-    /// in; without a session folder only the latter. A magnet whose metadata came in an earlier
-    /// session is a torrent file by now. Where nobody named a folder, the torrent is where an earlier
-    /// session saved it, or in the folder of `defaults` if it is there, or is new. Blocks.
+    /// Claims the torrent, adds what the session folder holds of it, and creates the folder in which it is
+    /// saved; without a session folder, only the last. A magnet whose metadata arrived in an earlier
+    /// session has a torrent file by now. If no folder was named, the torrent is saved where an earlier
+    /// session saved it, or in the folder of `defaults` if its files are there or it is new. Blocks.
     ///
     /// # Errors
-    /// [`Error::Folder`], for instance if another process runs it; [`Error::Gone`] and
-    /// [`Error::Dir`], see [`Add::dir`].
+    /// [`Error::Folder`], for instance if another process runs it; [`Error::Gone`] and [`Error::Dir`], see
+    /// [`Add::dir`].
     pub fn claim(mut self, store: Option<Arc<Store>>, defaults: &SessionConfig) -> Result<Ready> {
         let mut kept = Kept::default();
         let mut claim = None;
@@ -77,8 +77,8 @@ impl Loaded {
         Ok(self.ready(claim, kept, defaults))
     }
 
-    /// Puts what the session folder has of the torrent in place of what was given, or has it keep
-    /// the torrent file.
+    /// Replaces what was given by what the session folder holds of the torrent, or saves the torrent file
+    /// there.
     fn recall(&mut self, store: &Store, kept: &mut Kept) -> Result<()> {
         match (&mut self.found, kept.torrent.take()) {
             (Found::Magnet(_, magnet), Some(mut torrent)) => {
@@ -90,8 +90,8 @@ impl Loaded {
                 self.add.select = self.add.select.take().or_else(|| magnet_selector(ranges));
                 self.found = Found::Torrent(Box::new(torrent));
             }
-            // The same bytes can be read with another encoding of names than declared here. The
-            // files have the names that the session gave them.
+            // The same bytes may be parsed with another encoding of names than declared here. The files
+            // have the names that the earlier session gave them.
             (Found::Torrent(torrent), Some(kept)) if torrent.info != kept.info => {
                 torrent.info = kept.info;
                 torrent.encoding = kept.encoding;
@@ -102,7 +102,7 @@ impl Loaded {
         Ok(())
     }
 
-    /// Decides on the folder, and has the next session find it.
+    /// Decides on the folder, and saves it for the next session.
     fn settle_place(
         &mut self,
         store: &Store,
@@ -112,7 +112,7 @@ impl Loaded {
         let place = kept.place.take();
         let usual = self.add.dir.as_ref().unwrap_or(&defaults.dir);
         let Ok(usual) = std::path::absolute(usual) else {
-            // Without a current folder nothing can be said for the next session.
+            // Without a current folder, a relative path cannot be saved for the next session.
             return Ok(());
         };
         let here = self.is_in(&usual, defaults);
@@ -120,7 +120,7 @@ impl Loaded {
         if let (Some(dir), None) = (place, &self.add.dir) {
             match is_folder(&dir) {
                 Ok(()) if known => return Ok(()),
-                // It may have been moved here by hand.
+                // The files may have been moved here by hand.
                 Ok(()) if !here || self.is_in(&dir, defaults) => {
                     let (name, dir_shown) = (self.name(), dir.display());
                     let note = format!("{name}: it is in {dir_shown}, where it was saved before");
@@ -128,8 +128,8 @@ impl Loaded {
                     self.add.dir = Some(dir);
                     return Ok(());
                 }
-                // To fetch everything again, into a folder that nobody named, could fill another
-                // disk than the one that was chosen.
+                // Downloading everything again, into a folder that nobody named, could fill another disk
+                // than the one that was chosen.
                 Err(source) if !here => {
                     let name = self.name();
                     return Err(Error::Gone { name, dir, source });
@@ -138,15 +138,15 @@ impl Loaded {
             }
         }
         self.make_dir(&usual)?;
-        // A folder in which it was only looked for is not where it is.
+        // A folder in which the files were only looked for is not saved.
         if !known && (here || self.add.existing != Existing::ReadOnly) {
             store.place(self.info_hash(), &usual)?;
         }
         Ok(())
     }
 
-    /// Makes the folder `dir` if the torrent may be written. A full disk is not an error here: the
-    /// engine tries again until there is space.
+    /// Creates the folder `dir` if the torrent may be written. A full disk is not an error here: the engine
+    /// tries again until there is space.
     fn make_dir(&self, dir: &Path) -> Result<()> {
         use ErrorKind::{QuotaExceeded, StaleNetworkFileHandle, StorageFull, TimedOut};
 
@@ -162,7 +162,7 @@ impl Loaded {
         {
             return Ok(());
         }
-        // The system's words name neither what is in the way nor where.
+        // The system's message names neither the obstacle nor its path.
         let there = dir.ancestors().find(|path| path.symlink_metadata().is_ok());
         let source = match there {
             Some(file) if file == dir && !dir.is_dir() => not_a_folder("it is not a folder"),
@@ -178,7 +178,7 @@ impl Loaded {
         })
     }
 
-    /// Whether its file or folder is in `dir`; `false` while its name is not known.
+    /// Whether the torrent's file or folder is in `dir`; `false` while its name is not known.
     fn is_in(&self, dir: &Path, defaults: &SessionConfig) -> bool {
         let Found::Torrent(torrent) = &self.found else {
             return false;
@@ -193,12 +193,12 @@ impl Loaded {
         root.is_some_and(|root| dir.join(root).exists())
     }
 
-    /// Where it is saved: a folder that was named or remembered, or else that of `defaults`.
+    /// The folder in which it is saved: the one that was named or remembered, else that of `defaults`.
     fn dir(&self, defaults: &SessionConfig) -> PathBuf {
         self.add.dir.as_ref().unwrap_or(&defaults.dir).clone()
     }
 
-    /// Fills in what was not said.
+    /// Fills in defaults for what was not given.
     fn ready(self, claim: Option<Claim>, kept: Kept, defaults: &SessionConfig) -> Ready {
         let add = self.add;
         let store = claim.as_ref().map(|claim| Arc::clone(claim.store()));
@@ -254,7 +254,7 @@ impl Loaded {
     }
 }
 
-/// A torrent as the user gave it.
+/// A source that has been read.
 #[derive(Debug)]
 pub(super) enum Found {
     Magnet(InfoHash, Box<Magnet>),
@@ -280,7 +280,7 @@ impl Found {
     }
 }
 
-/// Whether `dir` is a folder, or why not.
+/// Fails if `dir` is not a folder.
 fn is_folder(dir: &Path) -> io::Result<()> {
     match fs::metadata(dir)?.is_dir() {
         true => Ok(()),
@@ -292,7 +292,7 @@ fn not_a_folder(words: &str) -> io::Error {
     io::Error::new(ErrorKind::NotADirectory, words)
 }
 
-/// A tier for every URL.
+/// One tier for each URL.
 fn tiers(urls: &[String]) -> Vec<Vec<String>> {
     urls.iter().map(|url| vec![url.clone()]).collect()
 }

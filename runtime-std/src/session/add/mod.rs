@@ -1,8 +1,8 @@
-//! What to add to a session, and how, whichever driver runs it.
+//! Torrents to add to a session, for every driver.
 //!
 //! ```text
 //!  Add ──load──▶ Loaded ──claim──▶ Ready ──▶ engine, disk
-//!      (file or fetched)  (session folder, place on disk)
+//!      (file or download)  (session folder, place on disk)
 //! ```
 
 mod file;
@@ -31,22 +31,22 @@ pub use self::{
     ready::{Job, OnInfo, Ready},
 };
 
-/// How much of a magnet link is repeated in messages.
+/// The most bytes of a magnet link that messages repeat.
 const SHOWN_LINK: usize = 100;
 
-/// How much each file is wanted, once the files are known.
+/// Returns the priority of each file, once the files are known.
 type Selector = Box<dyn FnOnce(&Info) -> Vec<FilePriority> + Send>;
 
-/// Rates in bytes per second; `None` is unlimited, `Some(0)` stops.
+/// Rates in bytes per second; `None` is unlimited, `Some(0)` stops the traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Limit of what is received.
+    /// The limit for downloading.
     pub down: Option<u64>,
-    /// Limit of what is sent.
+    /// The limit for uploading.
     pub up: Option<u64>,
 }
 
-/// A torrent to add: from where, to where, and how.
+/// A torrent to add: its source, where it is saved, and its options.
 pub struct Add {
     source: From,
     dir: Option<PathBuf>,
@@ -60,14 +60,14 @@ pub struct Add {
     check: Check,
     existing: Existing,
     limits: Limits,
-    /// What a person should know about how it was read.
+    /// Messages for people about the source.
     notes: Vec<String>,
 }
 
 enum From {
-    /// With its info-hash.
+    /// A magnet with an info-hash.
     Magnet(InfoHash, Box<Magnet>),
-    /// The DHT knows which torrent it is (BEP 46).
+    /// A magnet with a key; the DHT knows the info-hash (BEP 46).
     Key(MutableKey, Box<Magnet>),
     Torrent(Box<metainfo::Torrent>),
     File(PathBuf),
@@ -109,8 +109,8 @@ impl Add {
         }
     }
 
-    /// The torrent of a magnet link. One that names a key (BEP 46) is looked up in the DHT when it
-    /// is added.
+    /// The torrent of a magnet link. If the link names a key (BEP 46), the DHT is asked for the info-hash
+    /// when the torrent is added.
     ///
     /// # Errors
     /// [`Error::Magnet`].
@@ -133,7 +133,7 @@ impl Add {
         Ok(add)
     }
 
-    /// The torrent of a torrent file's content.
+    /// The torrent in the content of a torrent file.
     ///
     /// # Errors
     /// [`Error::Metainfo`].
@@ -141,67 +141,67 @@ impl Add {
         Ok(Self::torrent(parse("torrent", data)?))
     }
 
-    /// A torrent that has been read already.
+    /// A torrent that is parsed already.
     #[must_use]
     pub fn torrent(torrent: metainfo::Torrent) -> Self {
         Self::new(From::Torrent(Box::new(torrent)))
     }
 
-    /// A torrent file, read when it is added.
+    /// A torrent file, read when the torrent is added.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self::new(From::File(path.into()))
     }
 
-    /// A torrent file behind an `http://` or `https://` URL, fetched when it is added.
+    /// A torrent file at an `http://` or `https://` URL, downloaded when the torrent is added.
     #[must_use]
     pub fn url(url: impl Into<String>) -> Self {
         Self::new(From::Url(url.into()))
     }
 
-    /// Saves to `dir`. Without it a torrent that the session folder knows is where it was saved
-    /// before, and any other goes into [`SessionConfig::dir`](crate::session::setup::SessionConfig::dir). If the folder where it was saved before
-    /// is gone, for instance because its disk is not mounted, adding it fails with [`Error::Gone`].
+    /// Saves the torrent in `dir`. Without this, a torrent that the session folder knows stays where it was
+    /// saved before, and any other is saved in
+    /// [`SessionConfig::dir`](crate::session::setup::SessionConfig::dir). If the earlier folder does not
+    /// exist, for instance because its disk is not mounted, adding the torrent fails with [`Error::Gone`].
     ///
-    /// The folder is made when the torrent is added, unless its files are only to be read
-    /// ([`Existing::ReadOnly`]): then it has to exist. A folder that cannot be used is
-    /// [`Error::Dir`].
+    /// The folder is created when the torrent is added, unless its files may only be read
+    /// ([`Existing::ReadOnly`]): then it has to exist. A folder that cannot be used is [`Error::Dir`].
     #[must_use]
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = Some(dir.into());
         self
     }
 
-    /// Calls the torrent's folder, or its only file, `name`.
+    /// Renames the torrent's folder, or its only file, to `name`.
     #[must_use]
     pub fn rename(mut self, name: impl Into<String>) -> Self {
         self.root = Some(name.into());
         self
     }
 
-    /// When files take up their space, in place of the session's setting.
+    /// When disk space is reserved, in place of the session's setting.
     #[must_use]
     pub const fn allocation(mut self, allocation: Allocation) -> Self {
         self.allocation = Some(allocation);
         self
     }
 
-    /// Trackers in addition to its own, a tier each.
+    /// Trackers in addition to the torrent's own, one tier each.
     #[must_use]
     pub fn trackers(mut self, urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.trackers.extend(urls.into_iter().map(Into::into));
         self
     }
 
-    /// Peers to try at once.
+    /// Peers to connect to at once.
     #[must_use]
     pub fn peers(mut self, peers: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.peers.extend(peers);
         self
     }
 
-    /// How much each file is wanted: asked as soon as the files are known. A magnet's own
-    /// selection (BEP 53) is not looked at then.
+    /// Sets the function that returns the priority of each file; it is called as soon as the files are
+    /// known. It replaces the selection of a magnet (BEP 53).
     #[must_use]
     pub fn select(
         mut self,
@@ -211,42 +211,42 @@ impl Add {
         self
     }
 
-    /// Adds it at rest.
+    /// Adds the torrent paused.
     #[must_use]
     pub const fn paused(mut self, paused: bool) -> Self {
         self.paused = paused;
         self
     }
 
-    /// Fetches pieces in order.
+    /// Downloads the pieces in order.
     #[must_use]
     pub const fn sequential(mut self, sequential: bool) -> Self {
         self.sequential = sequential;
         self
     }
 
-    /// Which pieces on disk to trust.
+    /// Which pieces on disk are trusted without a check.
     #[must_use]
     pub const fn check(mut self, check: Check) -> Self {
         self.check = check;
         self
     }
 
-    /// What may become of files that exist where the torrent's files belong.
+    /// What may be done with existing files at the paths of the torrent's files.
     #[must_use]
     pub const fn existing(mut self, existing: Existing) -> Self {
         self.existing = existing;
         self
     }
 
-    /// Limits its traffic.
+    /// Limits the torrent's traffic.
     #[must_use]
     pub const fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// The URL that has to be fetched first, and handed to [`Add::fetched`].
+    /// The URL that has to be downloaded first, for [`Add::fetched`].
     #[must_use]
     pub fn source_url(&self) -> Option<&str> {
         match &self.source {
@@ -255,7 +255,7 @@ impl Add {
         }
     }
 
-    /// Puts the torrent file `data` in place of the URL that it came from.
+    /// Replaces the URL by `data`, the torrent file that was downloaded from it.
     ///
     /// # Errors
     /// [`Error::Metainfo`].
@@ -265,7 +265,7 @@ impl Add {
         Ok(self)
     }
 
-    /// The key that the DHT has to be asked about before it can be added (BEP 46).
+    /// The key that the DHT has to be asked about before the torrent can be added (BEP 46).
     #[must_use]
     pub const fn key(&self) -> Option<&MutableKey> {
         match &self.source {
@@ -274,7 +274,7 @@ impl Add {
         }
     }
 
-    /// Puts the torrent that the key points to in its place.
+    /// Replaces the key by the torrent that it points to.
     #[must_use]
     pub fn pointed(mut self, info_hash: InfoHash) -> Self {
         self.source = match self.source {
@@ -290,10 +290,10 @@ impl Add {
         matches!(self.source, From::File(_))
     }
 
-    /// Reads the torrent file, if that is what it was made of. Blocks then.
+    /// Reads the torrent file, if the source is one; this blocks.
     ///
     /// # Errors
-    /// What is wrong with the file; [`Error::Fetch`] for a URL that was not fetched.
+    /// The file cannot be read or parsed; [`Error::Fetch`] for a URL that was not downloaded.
     pub fn load(mut self) -> Result<Loaded> {
         let found = match self.source {
             From::Magnet(info_hash, magnet) => Found::Magnet(info_hash, magnet),
@@ -324,7 +324,7 @@ impl Add {
     }
 }
 
-/// The beginning of a link, enough to recognise it.
+/// The start of a link, long enough to recognise it.
 fn shorten(link: &str) -> String {
     match link.char_indices().nth(SHOWN_LINK) {
         Some((end, _)) => format!("{}…", &link[..end]),

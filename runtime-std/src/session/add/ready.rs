@@ -1,4 +1,4 @@
-//! What an engine and a disk are given.
+//! What an engine and a disk need in order to run a torrent.
 
 use std::{fmt, ops::RangeInclusive, sync::Arc};
 
@@ -11,29 +11,29 @@ use dunlin_core::{
 use super::Selector;
 use crate::{Result, disk::Placement, session::store::Store};
 
-/// Something to do off the engine's thread; the application hears of its error.
+/// A task to run off the engine's thread; the application is told of its error.
 pub type Job = Box<dyn FnOnce() -> Result<()> + Send>;
-/// What to do once the files of a magnet are known: says how much each is wanted, and how the
-/// session folder comes to know them.
+/// Called once the files of a magnet are known. Returns the priority of each file, and a job that saves the
+/// torrent file in the session folder.
 pub type OnInfo = Box<dyn FnOnce(Arc<Info>) -> (Vec<FilePriority>, Option<Job>) + Send>;
 
-/// What an engine and a disk are given.
+/// What an engine and a disk need in order to run a torrent.
 pub struct Ready {
     /// For the engine.
     pub torrent: AddTorrent,
     /// For the disk.
     pub placement: Placement,
-    /// For a magnet's metadata, when it has come.
+    /// Called when the metadata of a magnet has arrived.
     pub on_info: Option<OnInfo>,
-    /// What a person should know.
+    /// Messages for people.
     pub notes: Vec<String>,
-    /// Peers that are named by host.
+    /// Peers that are given by host name.
     pub hosts: Vec<(String, u16)>,
-    /// The right to run it, until an engine does.
+    /// The claim on the torrent until an engine runs it.
     pub(crate) claim: Option<Claim>,
 }
 
-/// The right to run a torrent. It is given up if it is dropped before an engine runs the torrent.
+/// The claim on a torrent, released if it is dropped before an engine runs the torrent.
 #[derive(Debug)]
 pub(crate) struct Claim {
     store: Arc<Store>,
@@ -54,7 +54,8 @@ impl Claim {
         &self.store
     }
 
-    /// The torrent runs: the claim ends with its removal, or with the session.
+    /// Keeps the claim: an engine runs the torrent. The claim ends with the torrent's removal, or with the
+    /// session.
     pub(crate) fn keep(mut self) {
         self.kept = true;
     }
@@ -77,7 +78,7 @@ impl fmt::Debug for Ready {
     }
 }
 
-/// What to do when the metadata of `magnet` has come.
+/// What is done when the metadata of `magnet` has arrived.
 pub(super) fn when_known(
     magnet: Magnet,
     select: Option<Selector>,
@@ -86,7 +87,7 @@ pub(super) fn when_known(
     Box::new(move |info| {
         let priorities = select.map_or_else(Vec::new, |select| select(&info));
         let keep = store.map(|store| -> Job {
-            // Only spares the next session some work, so nobody waits for it.
+            // This only saves work for the next session, so nobody waits for it.
             Box::new(move || {
                 let _ = store.keep(&magnet.torrent(info));
                 Ok(())

@@ -1,4 +1,4 @@
-//! Adding torrents: what is read, claimed and refused.
+//! Adding torrents: reading, claiming, refusing.
 
 use std::{
     fs,
@@ -30,7 +30,7 @@ fn a_magnet_tells_its_addresses_from_its_hosts() {
     assert_eq!(ready.torrent.peers, ["127.0.0.1:7".parse().unwrap()]);
 }
 
-/// A torrent of one file, `one`.
+/// A torrent of one file named `one`.
 fn one() -> metainfo::Torrent {
     let draft = metainfo::Builder::file("one", 1).draft().unwrap();
     draft.finish(&[dunlin_core::hash::sha1(b"x")]).unwrap()
@@ -43,8 +43,8 @@ fn saving_to(dir: &Path) -> SessionConfig {
     }
 }
 
-/// Adds the torrent to a session that saves to `usual`, and gives it up again. Returns the
-/// folder that it would be saved in.
+/// Adds the torrent to a session that saves to `usual`, and releases it again. Returns the folder in which
+/// it would be saved.
 fn recalled(add: Add, store: Option<&Arc<Store>>, usual: &Path) -> Result<PathBuf> {
     let loaded = add.load().unwrap();
     let ready = loaded.claim(store.cloned(), &saving_to(usual))?;
@@ -61,7 +61,7 @@ fn a_folder_that_is_gone_is_not_replaced_by_another() {
     let place = recalled(add(), Some(&store), &mounted).unwrap();
     assert!(place == mounted && mounted.is_dir());
     fs::rename(&disk, &aside).unwrap();
-    // Where the usual folder is another one, and where it is the same.
+    // With another usual folder, and with the same one.
     for (add, usual) in [
         (add(), &home),
         (add(), &mounted),
@@ -76,10 +76,10 @@ fn a_folder_that_is_gone_is_not_replaced_by_another() {
         assert!(error.to_string().contains("saved before"), "{error}");
     }
     assert!(!disk.exists() && !home.exists(), "a folder was made");
-    // It is mounted again; nothing was forgotten meanwhile.
+    // The disk is mounted again; nothing was forgotten meanwhile.
     fs::rename(&aside, &disk).unwrap();
     assert_eq!(recalled(add(), Some(&store), &home).unwrap(), mounted);
-    // A folder that is named goes before, and so does one to which it was moved by hand.
+    // A folder that is named has precedence, and so has one to which the files were moved by hand.
     fs::rename(&disk, &aside).unwrap();
     let named = dir.path().join("named");
     let place = recalled(add().dir(&named), Some(&store), &home).unwrap();
@@ -117,7 +117,7 @@ fn a_folder_is_made_or_refused_when_a_torrent_is_added() {
         }
     }
     assert_eq!(fs::read(&file).unwrap(), b"the user's");
-    // What was refused is not remembered as its place.
+    // A folder that was refused is not remembered.
     recalled(Add::torrent(one()), Some(&store), &new).unwrap();
     assert!(new.is_dir());
 }

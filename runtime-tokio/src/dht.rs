@@ -1,4 +1,4 @@
-//! A DHT node of its own, without torrents, for async code.
+//! A DHT node without torrents, for async code.
 
 use std::{
     io,
@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{Error, Result};
 
-/// Events kept for a listener that is slow; more are lost.
+/// The most events kept for a slow reader; more are lost.
 const EVENT_QUEUE: usize = 256;
 
 /// A DHT node, on a thread of its own: the runtime is woken for answers, never for datagrams.
@@ -45,8 +45,8 @@ pub struct DhtNode {
 }
 
 impl DhtNode {
-    /// Binds the sockets and starts the node. What it tells of itself comes from the receiver,
-    /// as long as there is room: 256 events wait.
+    /// Binds the sockets and starts the node. The receiver yields its events; at most 256 wait, and more
+    /// are lost.
     ///
     /// # Errors
     /// A socket could not be bound, or the system has no threads or random numbers left.
@@ -57,16 +57,16 @@ impl DhtNode {
         Ok((Self { node }, events))
     }
 
-    /// Where it is bound.
+    /// The addresses of its sockets.
     #[must_use]
     pub fn local(&self) -> &[SocketAddr] {
         self.node.local()
     }
 
-    /// Begins a search, as soon as there are nodes to ask. Dropping it ends it.
+    /// Starts a search as soon as there are nodes to query. Dropping the search ends it.
     #[must_use]
     pub fn search(&self, goal: Goal) -> DhtSearch {
-        // Bounded by the nodes that one search asks: each answers once.
+        // Bounded by the nodes that one search queries: each answers once.
         let (sender, answers) = mpsc::unbounded_channel();
         let sink = move |answer| drop(sender.send(answer));
         let id = self.node.search(goal, Box::new(sink));
@@ -87,7 +87,7 @@ impl DhtNode {
         })
     }
 
-    /// Searches for peers of a torrent, and tells the nodes nearest to it that we are one.
+    /// Searches for peers of a torrent, and announces to the closest nodes that one is here.
     #[must_use]
     pub fn announce(&self, hash: InfoHash, announce: Announce) -> DhtSearch {
         self.search(Goal::Peers {
@@ -97,8 +97,8 @@ impl DhtNode {
         })
     }
 
-    /// Asks a node for a sign of life: [`Answer::Pong`], [`Answer::Silent`],
-    /// [`Answer::Unresolved`] or [`Answer::Full`].
+    /// Pings a node. The answer is [`Answer::Pong`], [`Answer::Silent`], [`Answer::Unresolved`] or
+    /// [`Answer::Full`].
     ///
     /// # Errors
     /// [`Error::Stopped`] if the node has stopped.
@@ -108,8 +108,8 @@ impl DhtNode {
         answer.await.map_err(|_| Error::Stopped)
     }
 
-    /// Asks a node which info-hashes near `target` it knows (BEP 51): [`Answer::Samples`], or
-    /// as [`DhtNode::ping`].
+    /// Asks a node which info-hashes near `target` it knows (BEP 51). The answer is [`Answer::Samples`], or
+    /// as of [`DhtNode::ping`].
     ///
     /// # Errors
     /// [`Error::Stopped`] if the node has stopped.
@@ -119,12 +119,12 @@ impl DhtNode {
         answer.await.map_err(|_| Error::Stopped)
     }
 
-    /// Begins with this node as well, while there is need for that.
+    /// Adds a node to start from, which is tried while the table needs any.
     pub fn add(&self, host: HostPort) {
         self.node.add(host);
     }
 
-    /// The state.
+    /// The state of the node.
     ///
     /// # Errors
     /// [`Error::Stopped`] if the node has stopped.
@@ -147,28 +147,29 @@ impl DhtNode {
             .map_err(Error::DhtCache)
     }
 
-    /// Stops the node, for all its handles, and waits for the end: the cache is written.
+    /// Stops the node, for all its handles, and waits until the cache is written.
     pub async fn shutdown(self) {
         let stop = tokio::task::spawn_blocking(move || self.node.stop());
-        // It can only fail with the runtime.
+        // It fails only if the runtime has ended.
         let _ = stop.await;
     }
 }
 
-/// A sink that passes on one answer.
+/// A sink that receives one answer.
 fn once() -> (Sink, oneshot::Receiver<Answer>) {
     let (sender, receiver) = oneshot::channel();
     let mut sender = Some(sender);
     let sink = move |answer| {
         if let Some(sender) = sender.take() {
-            // Nobody may want to know any more.
+            // The receiver may have been dropped.
             let _ = sender.send(answer);
         }
     };
     (Box::new(sink), receiver)
 }
 
-/// A search under way: a stream of what it finds, [`Answer::Done`] last. Dropping it ends it.
+/// A running search: a stream of what it finds, with [`Answer::Done`] at the end. Dropping it ends the
+/// search.
 #[derive(Debug)]
 pub struct DhtSearch {
     id: RequestId,
@@ -177,7 +178,7 @@ pub struct DhtSearch {
 }
 
 impl DhtSearch {
-    /// The next find; `None` after the last, and when the node has stopped.
+    /// The next answer; `None` after the last one, and when the node has stopped.
     pub async fn next(&mut self) -> Option<Answer> {
         self.answers.recv().await
     }

@@ -13,14 +13,14 @@
 //! # }
 //! ```
 //!
-//! A [`Session`] is one engine with its sockets and its disk; [`Torrent`] handles are cheap to
-//! clone and may outlive it (they answer [`Error::Stopped`] then). All state lives in one task
-//! of the runtime that [`Session::new`] was called in; any flavour of runtime will do.
+//! A [`Session`] is one engine with its sockets and its disk. [`Torrent`] handles are cheap to clone and
+//! may outlive the session; then they return [`Error::Stopped`]. All state is owned by one task of the
+//! runtime that [`Session::new`] was called in, which may be of any flavour.
 //!
-//! A [`DhtNode`] is a DHT node alone, without torrents.
+//! A [`DhtNode`] is a DHT node without torrents.
 //!
-//! With a [`SessionConfig::folder`] a session remembers: adding the same torrent again goes on
-//! where the last session stopped, and a magnet's metadata is fetched once.
+//! With a [`SessionConfig::folder`] a session remembers its torrents: adding the same torrent again
+//! continues where the last session stopped, and the metadata of a magnet is downloaded once.
 
 pub mod dht;
 mod driver;

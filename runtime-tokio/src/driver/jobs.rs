@@ -1,4 +1,4 @@
-//! HTTP requests, a task each. Every one is answered once (law 1), also when it is cancelled or
+//! HTTP requests, each in a task. Each is answered exactly once (law 1), also when it is cancelled or
 //! panics.
 
 use std::{
@@ -18,7 +18,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::ready::{Bell, List, Source};
 use crate::net::Http;
 
-/// The tasks under way.
+/// The running requests.
 #[derive(Debug)]
 pub(super) struct Jobs {
     http: Arc<Http>,
@@ -64,7 +64,7 @@ impl Jobs {
         }
     }
 
-    /// Ends all tasks and names the ops that are still to be answered.
+    /// Ends all tasks. Returns the ops that are not answered yet.
     pub(super) fn stop(&mut self) -> Vec<OpId> {
         self.tasks.abort_all();
         self.tasks.detach_all();
@@ -78,7 +78,7 @@ impl Jobs {
 impl driver::Requests for Jobs {
     fn start(&mut self, op: OpId, request: HttpRequest) {
         let handle = self.tasks.spawn(Arc::clone(&self.http).answer(request));
-        // An empty set has nobody to wake; now it has.
+        // An empty set does not keep a waker, so the new task is polled once.
         self.bell.own.ring();
         self.ops.insert(handle.id(), op);
         self.handles.insert(op, handle);

@@ -7,13 +7,13 @@
 //!                             └────────────────────────────┘ ◀──outcomes──
 //! ```
 //!
-//! The task is a hand-written future. There is no lock around the engine and no task per
-//! connection: everything that can become ready has a waker of its own that puts it into a list
-//! (see [`ready`]), and a poll of the future looks at what is in the list.
+//! The task is a hand-written future. There is no lock around the engine and no task for each connection:
+//! everything that can become ready has its own waker, which puts it into a list (see [`ready`]), and
+//! polling the future looks at the list.
 //!
-//! A turn goes in the order of the contract: timers; outcomes and commands; ops; interest,
-//! writes and reads; datagrams and newcomers; events. It repeats while it makes progress, within
-//! a budget, after which the task yields and asks to be woken again.
+//! A turn has the order of the contract: timers; outcomes and commands; ops; interest, writes and reads;
+//! datagrams and new connections; events. It is repeated while it makes progress, within a budget, after
+//! which the task yields and asks to be woken again.
 
 mod jobs;
 mod reactor;
@@ -55,26 +55,26 @@ use self::{
 };
 use crate::{net::Http, platform::Clock};
 
-/// Rounds in one turn of the task before others get their chance.
+/// The most rounds in one turn, after which other tasks can run.
 const ROUNDS_PER_TURN: usize = 16;
-/// Commands carried out in one round.
+/// The most commands carried out in one round.
 const COMMANDS_PER_ROUND: usize = 32;
-/// Events passed on in one round.
+/// The most events passed on in one round.
 const EVENTS_PER_ROUND: usize = 256;
-/// Turns in a row that may do nothing. A few are in order (a timer that was put off, a socket
-/// that turned out to be drained); a row this long means that something spins (law 3).
+/// The most turns in a row without any work. A few are normal (a timer that was postponed, a socket that
+/// was already empty); more mean that the driver spins (law 3).
 const MAX_SPIN: u32 = 1_000;
 
-/// What an application wants done with the engine, in the engine's task.
+/// Code that an application runs in the engine's task.
 pub(crate) type Call = Box<dyn FnOnce(&mut Driver) + Send>;
 
-/// What a session came to. See [`Session::shutdown`](crate::Session::shutdown).
+/// The result of a session. See [`Session::shutdown`](crate::Session::shutdown).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ended {
-    /// The engine at its end: no torrents, no connections, nothing in flight.
+    /// The state of the engine at its end: no torrents, no connections, nothing in flight.
     pub engine: EngineStatus,
-    /// What the driver did in all.
+    /// The counters of the driver.
     pub stats: Stats,
 }
 
@@ -96,12 +96,12 @@ pub(crate) struct Driver {
     proxy_bell: Bell,
     timer: Pin<Box<Sleep>>,
     timer_bell: Bell,
-    /// What the timer is set to; `None` if it need not fire.
+    /// The time that the timer is set to; `None` if it need not fire.
     armed: Option<Instant>,
 }
 
 impl Driver {
-    /// Makes a driver; to be spawned. The HTTP client that it uses is for others as well.
+    /// Creates a driver, to be spawned. Its HTTP client is shared with the session.
     ///
     /// # Errors
     /// The disk's threads could not be started.
@@ -148,7 +148,7 @@ impl Driver {
         Ok((driver, http))
     }
 
-    /// The current time, as the engine counts it.
+    /// The current time in the engine's terms.
     pub(crate) fn now(&self) -> Instant {
         self.clock.now()
     }
@@ -158,12 +158,12 @@ impl Driver {
         &mut self.engine_loop.engine
     }
 
-    /// What was done so far.
+    /// The counters since the start.
     pub(crate) const fn stats(&self) -> Stats {
         self.engine_loop.stats
     }
 
-    /// Begins to watch a torrent; `None` if there is no such torrent.
+    /// Watches a torrent; `None` if it does not exist.
     pub(crate) fn watch(&mut self, torrent: TorrentId) -> Option<watch::Receiver> {
         let now = self.clock.now();
         self.watches.add(&self.engine_loop.engine, now, torrent)
@@ -185,12 +185,12 @@ impl Driver {
         self.engine_loop.command(self.clock.now(), command)
     }
 
-    /// Begins to stop.
+    /// Starts to stop.
     pub(crate) fn stop(&mut self) {
         self.engine_loop.stop(self.clock.now());
     }
 
-    /// One round; returns whether anything is left to do at once.
+    /// Runs one round; returns whether something can be done at once.
     fn round(&mut self, cx: &Context<'_>) -> bool {
         self.list.take(cx, &mut self.batch);
         self.sort_batch();
@@ -202,7 +202,7 @@ impl Driver {
         more || more_events || refreshed || self.calls_ready || self.engine_loop.can_go_on()
     }
 
-    /// Hands what rang to those concerned.
+    /// Notes the sources that became ready.
     fn sort_batch(&mut self) {
         let mut batch = std::mem::take(&mut self.batch);
         let engine_loop = &mut self.engine_loop;
@@ -224,7 +224,7 @@ impl Driver {
                     engine_loop.drain_names();
                 }
                 Source::Jobs => engine_loop.drain_requests(),
-                // What was said of the proxy is among the events.
+                // Messages about the proxy are among the events.
                 Source::Proxy => self.proxy_bell.own.clear(),
                 Source::Timer => {
                     self.timer_bell.own.clear();
@@ -233,7 +233,7 @@ impl Driver {
                 Source::Watch => self.watches.rang(),
             }
         }
-        // Its memory serves the next round.
+        // Reuses the memory in the next round.
         self.batch = batch;
     }
 
@@ -249,7 +249,7 @@ impl Driver {
                     self.engine_loop.stats.note_progress();
                     call(self);
                 }
-                // Every handle is gone: nobody can want anything any more.
+                // All handles were dropped: the session ends.
                 Poll::Ready(None) => {
                     self.calls_ready = false;
                     return self.stop();
@@ -262,7 +262,7 @@ impl Driver {
         }
     }
 
-    /// Passes events on; whether there may be more.
+    /// Passes events to the application; returns whether there may be more.
     fn pass_events(&mut self) -> bool {
         for _ in 0..EVENTS_PER_ROUND {
             let now = self.clock.now();
@@ -270,14 +270,14 @@ impl Driver {
                 return false;
             };
             self.watches.event(&event, &self.engine_loop.engine, now);
-            // Nobody listens: fine.
+            // An error means that nobody listens.
             let _ = self.events.send(event);
         }
         true
     }
 
-    /// Sets the timer to the earliest deadline. It is moved only if it would fire too late: one
-    /// that fires too early costs less than moving it on every turn.
+    /// Sets the timer to the earliest deadline. It is moved only if it would fire too late: one that fires
+    /// too early costs less than moving it in every turn.
     fn arm(&mut self) {
         let Some(at) = self.engine_loop.poll_timeout() else {
             return;
@@ -294,7 +294,7 @@ impl Driver {
         }
     }
 
-    /// Law 1 at the end: what will not be done any more is answered, so that blocks come home.
+    /// Law 1: ops that will not be carried out any more are answered, so that blocks come home.
     fn finish(&mut self) -> Ended {
         let now = self.clock.now();
         self.engine_loop.close();

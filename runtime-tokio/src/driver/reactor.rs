@@ -1,4 +1,4 @@
-//! Sockets as tokio watches them: each has a waker of its own, which puts it into the list.
+//! Sockets watched by tokio. Each has its own waker, which puts it into the list.
 
 use std::{
     io::{self, ErrorKind},
@@ -17,7 +17,7 @@ use tokio::{
 use super::ready::{Bell, List, Source};
 use crate::platform::Clock;
 
-/// Makes sockets that ring when they become ready.
+/// Creates sockets whose wakers put them into the list.
 #[derive(Debug)]
 pub(super) struct Reactor {
     list: List,
@@ -32,7 +32,7 @@ pub(super) struct Watched<T> {
 }
 
 impl<T> Watched<T> {
-    /// It rang, and is to be looked at.
+    /// Called before the socket is looked at.
     pub(super) fn clear(&self) {
         self.bell.own.clear();
     }
@@ -56,12 +56,12 @@ const fn interest(direction: Direction) -> Interest {
     }
 }
 
-/// What tokio is told of a call. Readiness that is used up is cleared at once.
+/// Tells tokio about the result of a call: readiness that is used up is cleared at once.
 ///
-/// No wake-up is lost by that. tokio clears exactly the readiness that it saw before the call,
-/// recognised by its tick; bytes that arrive after the call raise a new edge with a new tick,
-/// which stands. The end of a stream is kept apart from readiness and is never cleared, so a
-/// `FIN` behind the last bytes still shows.
+/// This loses no wake-up. tokio clears exactly the readiness that it saw before the call, identified by a
+/// tick; bytes that arrive after the call raise a new edge with a new tick, which is kept. The end of a
+/// stream is stored apart from readiness and is never cleared, so a `FIN` behind the last bytes is still
+/// noticed.
 fn told(called: Called) -> io::Result<()> {
     match called {
         Called::Ready => Ok(()),
@@ -82,13 +82,13 @@ macro_rules! source {
                     Direction::Read => self.io.$read(&mut cx),
                     Direction::Write => self.io.$write(&mut cx),
                 };
-                // An error shows in the call that follows.
+                // An error is returned by the call that follows.
                 ready.is_ready()
             }
 
             fn call(&mut self, direction: Direction, call: &mut dyn FnMut(&Socket) -> Called) {
                 let socket = self.socket();
-                // What came of it is in the caller's hands.
+                // The result of the call is kept by the caller.
                 let _ = self.io.try_io(interest(direction), || told(call(&socket)));
             }
         }

@@ -1,4 +1,4 @@
-//! Who asked to be looked at: the list that wakers write and the engine's task reads.
+//! The sources that became ready: a list that wakers write and the engine's task reads.
 //!
 //! ```text
 //!  tokio ──wake──▶ SourceWaker ──first time──▶ List ──first entry──▶ the task's own waker
@@ -6,8 +6,8 @@
 //!                                               └───── take, per turn ─────┘
 //! ```
 //!
-//! Every socket, connection and queue has a waker of its own that names it. So one task serves
-//! them all without scanning any, and one that is idle costs nothing.
+//! Every socket, connection and queue has a waker that names it. So one task serves all of them without
+//! scanning, and an idle one costs nothing.
 
 use std::{
     sync::{
@@ -24,17 +24,17 @@ use dunlin_core::SocketId;
 pub(super) enum Source {
     /// The queue of the application's calls.
     Calls,
-    /// Outcomes of disk ops.
+    /// The outcomes of disk ops.
     Disk,
-    /// Names that were looked up.
+    /// The outcomes of name resolution.
     Names,
-    /// Outcomes of HTTP requests.
+    /// The outcomes of HTTP requests.
     Jobs,
-    /// What is said of the proxy.
+    /// Messages about the proxy.
     Proxy,
-    /// The one timer.
+    /// The timer of the engine.
     Timer,
-    /// The timer of those who watch torrents.
+    /// The timer of watched torrents.
     Watch,
     /// A datagram socket.
     Udp(SocketId),
@@ -57,18 +57,18 @@ pub(super) struct List(Arc<Mutex<Inner>>);
 impl List {
     fn push(&self, source: Source) {
         let task = {
-            // Nothing in here panics half-way, so a poisoned lock still guards whole data.
+            // No code panics half-way through a change, so a poisoned lock still guards valid data.
             let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             inner.ready.push(source);
             inner.task.take()
         };
-        // Only the first entry after a turn finds the task's waker here; the rest is free.
+        // Only the first entry after a turn finds the task's waker here; the others need not wake it.
         if let Some(task) = task {
             task.wake();
         }
     }
 
-    /// Moves what is ready to the end of `out`; whatever comes later wakes the task of `cx`.
+    /// Moves the list to the end of `out`; later entries wake the task of `cx`.
     pub(super) fn take(&self, cx: &Context<'_>, out: &mut Vec<Source>) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if out.is_empty() {
@@ -86,7 +86,7 @@ impl List {
 #[derive(Debug)]
 pub(super) struct SourceWaker {
     source: Source,
-    /// In the list, or about to be; set by the wakers, cleared by the task.
+    /// In the list, or about to be. Set by wakers, cleared by the task.
     queued: AtomicBool,
     list: List,
 }
@@ -101,18 +101,18 @@ impl SourceWaker {
         })
     }
 
-    /// Puts the source into the list, once.
+    /// Puts the source into the list, unless it is there.
     pub(super) fn ring(&self) {
         if !self.queued.swap(true, Ordering::AcqRel) {
             self.list.push(self.source);
         }
     }
 
-    /// From here on a wake puts the source into the list again. Called before the source is
-    /// polled: a wake that comes during the poll then is not lost.
+    /// From now on a wake puts the source into the list again. Called before the source is polled, so a
+    /// wake during the poll is not lost.
     pub(super) fn clear(&self) {
-        // A read-modify-write, not a store: it is ordered after the swap of any waker that found
-        // the flag set, so the poll that follows sees what that waker announced.
+        // A read-modify-write, not a store: it is ordered after the swap of any waker that found the flag
+        // set, so the poll that follows sees what that waker announced.
         let _ = self.queued.swap(false, Ordering::AcqRel);
     }
 }
@@ -127,12 +127,12 @@ impl Wake for SourceWaker {
     }
 }
 
-/// A source's waker in both its shapes.
+/// The waker of a source, in the two forms in which it is used.
 #[derive(Clone, Debug)]
 pub(super) struct Bell {
-    /// To clear and to ring.
+    /// For clearing and ringing.
     pub(super) own: Arc<SourceWaker>,
-    /// To hand to tokio.
+    /// For tokio.
     pub(super) waker: Waker,
 }
 
@@ -146,7 +146,7 @@ impl Bell {
         }
     }
 
-    /// A callback that rings.
+    /// A callback that rings the bell.
     pub(super) fn ringer(&self) -> Arc<dyn Fn() + Send + Sync> {
         let own = Arc::clone(&self.own);
         Arc::new(move || own.ring())

@@ -1,5 +1,5 @@
-//! Snapshots for those who watch a torrent: pushed at once when its state changes, and twice a
-//! second while somebody looks.
+//! Snapshots of watched torrents: sent at once when the state of a torrent changes, and twice a second
+//! otherwise.
 
 use std::{collections::BTreeMap, future::Future, pin::Pin, task::Context, time::Duration};
 
@@ -14,10 +14,10 @@ use tokio::{
 
 use super::ready::{Bell, List, Source};
 
-/// How often rates and progress are shown anew.
+/// The interval in which rates and progress are refreshed.
 const PERIOD: Duration = Duration::from_millis(500);
 
-/// Sees the snapshots of one torrent, and the channel closed when that is gone.
+/// Receives the snapshots of one torrent; the channel is closed when the torrent is gone.
 pub(crate) type Receiver = watch::Receiver<TorrentStatus>;
 
 /// The watched torrents.
@@ -39,8 +39,7 @@ impl Watches {
         }
     }
 
-    /// Begins to watch; `None` if there is no such torrent. The receiver sees the channel
-    /// closed when the torrent is gone.
+    /// Watches a torrent; `None` if it does not exist. The channel is closed when the torrent is gone.
     pub(super) fn add(&mut self, engine: &Engine, now: Instant, id: TorrentId) -> Option<Receiver> {
         let status = engine.torrent(id)?.status(now);
         let sender = self
@@ -83,7 +82,7 @@ impl Watches {
         }
     }
 
-    /// Refreshes everybody if the period is over; returns whether it was.
+    /// Refreshes all snapshots if the period is over; returns whether it was.
     pub(super) fn poll(&mut self, engine: &Engine, now: Instant) -> bool {
         if !std::mem::take(&mut self.rang) {
             return false;
@@ -96,7 +95,7 @@ impl Watches {
             return false;
         }
         self.senders.retain(|&id, sender| {
-            // A torrent that is gone is told of by its last event.
+            // A torrent that is gone is handled with its last event.
             if let Some(status) = engine.torrent(id).map(|t| t.status(now)) {
                 sender.send_if_modified(|old| replace(old, status));
             }
@@ -109,7 +108,7 @@ impl Watches {
         true
     }
 
-    /// Tells everybody that it is over.
+    /// Closes all channels.
     pub(super) fn clear(&mut self) {
         self.senders.clear();
         self.tick = None;

@@ -1,7 +1,7 @@
-//! HTTP and HTTPS GET: trackers, and torrent files by URL.
+//! HTTP and HTTPS GET, for trackers and for torrent files by URL.
 //!
-//! Core's client speaks, over streams that are opened here. Names are looked up here, and each hop
-//! is held against core's policy before anything connects.
+//! The protocol is core's client; this module opens the streams. Names are resolved here, and the addresses
+//! of each hop are checked by core's policy before any connection.
 
 use std::{
     io,
@@ -28,18 +28,18 @@ use tokio_rustls::TlsConnector;
 
 use super::proxy;
 
-/// Bytes read at once.
+/// Bytes read at a time.
 const BUFFER: usize = 8 << 10;
-/// The runtime's timers limit a request, so its own clock stands still.
+/// The runtime's timers limit a request, so the client's own clock stands still.
 const NOW: Instant = Instant::ORIGIN;
 
 /// The client.
 #[derive(Debug)]
 pub(crate) struct Http {
     route: Route,
-    /// Of the proxy, if there is one.
+    /// Watches the proxy, if there is one.
     watch: Option<Arc<Watch>>,
-    /// Made when it is first needed: the roots of trust are many.
+    /// Created when it is first needed: loading the root certificates takes time.
     tls: OnceLock<Arc<rustls::ClientConfig>>,
 }
 
@@ -52,12 +52,12 @@ impl Http {
         })
     }
 
-    /// Answers an HTTP op.
+    /// Carries out an HTTP op.
     pub(crate) async fn answer(self: Arc<Self>, request: HttpRequest) -> Outcome {
         self.outcome(&request).await
     }
 
-    /// Makes a request for a caller that names the URL itself.
+    /// Makes a request for a caller that names the URL in its own message.
     ///
     /// # Errors
     /// See [`Failure`].
@@ -81,10 +81,10 @@ impl Http {
         get.into_outcome()
     }
 
-    /// Asks one server after another, as redirects lead.
+    /// Makes the request and follows redirects.
     ///
     /// # Errors
-    /// What the system says; a request that is refused is done, and no error here.
+    /// Errors of the system. A request that was refused has ended, which is not an error here.
     async fn follow(&self, get: &mut Get) -> io::Result<()> {
         loop {
             let Some(mut stream) = self.open(get).await? else {
@@ -104,20 +104,20 @@ impl Http {
         }
     }
 
-    /// A stream to the server, or to the proxy's idea of it; `None` if it may not be asked.
+    /// A stream to the server, directly or through the proxy; `None` if the server may not be asked.
     async fn open(&self, get: &mut Get) -> io::Result<Option<TcpStream>> {
         if let Some(proxy) = &self.route.proxy {
-            // They come together; nothing goes around the proxy in any case.
+            // `watch` and `proxy` are set together; nothing bypasses the proxy in any case.
             let Some(watch) = &self.watch else {
                 return Err(io::Error::other("the proxy is not watched"));
             };
-            // The proxy looks the name up, always: looking it up here would go around it.
+            // The proxy always resolves the name: resolving it here would bypass the proxy.
             if get.handle_proxied(NOW) == Progress::Done {
                 return Ok(None);
             }
-            // Not what the system says of it: that would be said of the server behind the proxy.
+            // Not the system's own error, which would be taken for that of the server.
             let unreachable = |error: io::Error| io::Error::other(watch.fails(&error));
-            // It is named by the user, so its own name may be looked up here.
+            // The user named the proxy, so its name may be resolved here.
             let own = look_up(&proxy.host).await.map_err(unreachable)?;
             let stream = self.first(&own, proxy.port).await.map_err(unreachable)?;
             return proxy::connect(proxy, watch, stream, get.host(), get.port())
@@ -135,7 +135,7 @@ impl Http {
         self.first(&found, get.port()).await.map(Some)
     }
 
-    /// The first of `addresses` that answers.
+    /// Connects to the first of `addresses` that answers.
     async fn first(&self, addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
         let addresses = &addresses[..addresses.len().min(MAX_ADDRESSES)];
@@ -187,7 +187,7 @@ async fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
     }
 }
 
-/// Says what is to be said on a stream, and reads what comes.
+/// Sends the request, and reads the answer.
 async fn exchange<S>(get: &mut Get, stream: &mut S) -> io::Result<Progress>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -205,7 +205,7 @@ where
         let step = match stream.read(&mut buf).await {
             Ok(0) => return Ok(get.handle_eof(NOW)),
             Ok(len) => get.handle_read(NOW, &buf[..len]),
-            // Many servers end a secure stream without saying so.
+            // Many servers end a TLS stream without a close notification.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Ok(get.handle_eof(NOW));
             }

@@ -1,4 +1,4 @@
-//! The way through a SOCKS5 proxy.
+//! Connecting through a SOCKS5 proxy.
 
 use std::{io, net::SocketAddr};
 
@@ -15,11 +15,10 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Asks the proxy at the other end of `stream` to connect it to a host, whose name the proxy looks
-/// up.
+/// Asks the proxy at the other end of `stream` to connect to a host, whose name the proxy resolves.
 ///
 /// # Errors
-/// What the proxy or the system says.
+/// The error of the proxy or of the system.
 pub(super) async fn connect(
     proxy: &Proxy,
     watch: &Watch,

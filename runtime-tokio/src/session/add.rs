@@ -8,7 +8,7 @@ use dunlin_std::session::add::{self, Add, Loaded};
 use super::{Shared, Torrent, blocking, key};
 use crate::{Error, Result};
 
-/// Why a torrent was not added.
+/// The reason why a torrent was not added.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AddError {
@@ -16,10 +16,10 @@ pub enum AddError {
     Duplicate {
         /// Its name.
         name: String,
-        /// The torrent that is there; it is as it was.
+        /// The torrent that the session has; it was not changed.
         torrent: Torrent,
     },
-    /// Anything else.
+    /// Any other error.
     Other(Error),
 }
 
@@ -79,8 +79,8 @@ pub(super) async fn add(mut add: Add, shared: &Arc<Shared>) -> Result<Torrent, A
     shared.to_the_end(insert(loaded, own)).await?
 }
 
-/// Gives a torrent to the engine. From the moment that it is the engine's this must not be dropped before the torrent's
-/// folder is known.
+/// Passes a torrent to the engine. Once the engine has it, this future must not be dropped before the
+/// torrent's folder is recorded.
 async fn insert(loaded: Loaded, shared: Arc<Shared>) -> Result<Torrent, AddError> {
     let (info_hash, name) = (loaded.info_hash(), loaded.name());
     let duplicate = |id: TorrentId| AddError::Duplicate {

@@ -16,16 +16,16 @@ use tokio::{
 use super::Shared;
 use crate::{Error, Result};
 
-/// How long the DHT may take in all. A node that has just been started has to find others first.
+/// The time limit for the DHT. A node that has just been started has to find others first.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Time between tries.
+/// The time between attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The torrent that `key` stands for.
+/// The info-hash of the torrent that `key` stands for.
 pub(super) async fn look_up(shared: &Shared, key: MutableKey) -> Result<InfoHash> {
     let mut name = String::new();
     for byte in key.key {
-        // Into a string it cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(name, "{byte:02x}");
     }
     let failed = |reason: String| Error::Key {
@@ -88,7 +88,7 @@ enum Told {
     Done(LookupReport),
 }
 
-/// The last item that was found, when the search is over.
+/// The last item that was found when the search ended.
 async fn result(
     events: &mut Receiver<Event>,
     told: impl Fn(&Event) -> Option<Told>,
@@ -97,7 +97,7 @@ async fn result(
     loop {
         let event = match events.recv().await {
             Ok(event) => event,
-            // What was missed may have been the end: the time limit decides.
+            // The end of the search may be among the missed events: then the time limit decides.
             Err(RecvError::Lagged(_)) => continue,
             Err(RecvError::Closed) => return None,
         };

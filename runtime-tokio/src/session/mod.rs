@@ -1,10 +1,10 @@
 //! The API for applications.
 //!
-//! Every call is a closure that travels to the engine's task over a bounded queue and is
-//! answered by a oneshot: the engine has one owner and no lock.
+//! Every call is a closure that is sent to the engine's task over a bounded queue and answered by a oneshot
+//! channel: the engine has one owner and needs no lock.
 //!
-//! Every future here may be dropped at any time. What takes several commands, and must not be left half done, runs to its
-//! end in a task of its own (`Shared::to_the_end`).
+//! Every future may be dropped at any time. Calls that take several commands, and must not be left half
+//! done, run to their end in a task of their own (`Shared::to_the_end`).
 
 mod add;
 mod key;
@@ -42,48 +42,49 @@ use crate::{
     net::Http,
 };
 
-/// Calls that may wait for the engine's task; more make the callers wait.
+/// The most calls that wait for the engine's task; further callers wait.
 const CALL_QUEUE: usize = 64;
-/// Events kept for a listener that is slow; the oldest make way.
+/// The most events kept for a slow reader; the oldest are dropped.
 const EVENT_QUEUE: usize = 1024;
 
 /// A session: one engine, its sockets and its disk.
 ///
-/// [`Session::shutdown`] ends it in good order. Dropping it begins the same, but nobody waits
-/// for the end: what the runtime does not live to see stays undone.
+/// [`Session::shutdown`] ends it in good order. Dropping it starts the same, but nobody waits for the end:
+/// if the runtime ends first, the rest is not done.
 #[derive(Debug)]
 pub struct Session {
     shared: Arc<Shared>,
-    /// For who asks first: what happened before that, a socket that could not be bound, is heard.
+    /// For the first caller of [`Session::events`], who also gets the events since the start, such as a
+    /// failure to bind a socket.
     first: Mutex<Option<broadcast::Receiver<Event>>>,
 }
 
-/// What handles need.
+/// The state that handles share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     calls: mpsc::Sender<Call>,
     events: broadcast::WeakSender<Event>,
     http: Arc<Http>,
     config: SessionConfig,
-    /// The driver owns it, so that its locks are given up when the session ends.
+    /// The driver owns the store, so its locks are released when the session ends.
     store: Option<Weak<Store>>,
-    /// One torrent is added at a time, so that a duplicate is recognised as one.
+    /// Torrents are added one at a time, so that a duplicate is recognised.
     adding: tokio::sync::Mutex<()>,
-    /// Where each torrent is saved.
+    /// The folder in which each torrent is saved.
     dirs: Mutex<BTreeMap<TorrentId, PathBuf>>,
-    /// The runtime that it was started in.
+    /// The runtime in which the session was started.
     runtime: tokio::runtime::Handle,
-    /// Set and closed when the engine's task has ended.
+    /// Set when the engine's task has ended, and then closed.
     ended: watch::Receiver<Option<Ended>>,
 }
 
-/// What a torrent of a session is found by.
+/// Identifies a torrent of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TorrentKey {
-    /// What events call it.
+    /// Its id in this session.
     Id(TorrentId),
-    /// What the network calls it.
+    /// Its info-hash.
     Hash(InfoHash),
 }
 
@@ -103,8 +104,8 @@ impl Session {
     /// Starts a session in the current runtime.
     ///
     /// # Errors
-    /// [`Error::Folder`] if the session's folder cannot be used or belongs to a running
-    /// session, [`Error::Start`] if the system lacks threads or random numbers.
+    /// [`Error::Folder`] if the session folder cannot be used or belongs to another running session;
+    /// [`Error::Start`] if the system has no threads or random numbers left.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O and time enabled.
@@ -133,22 +134,23 @@ impl Session {
             runtime: tokio::runtime::Handle::current(),
             ended,
         });
-        // The driver has a budget of its own; tokio's would only make streams look busy.
+        // The driver has its own budget; tokio's would only make streams look busy.
         let task = tokio::task::unconstrained(driver);
         tokio::spawn(async move {
-            // Handles may all be gone: nobody wants to know then.
+            // All handles may have been dropped.
             let _ = end.send(Some(task.await));
         });
         Ok(Self { shared, first })
     }
 
-    /// Adds a torrent. If the future is dropped, the torrent has been added, or will be at once, or will not be;
-    /// nothing else stays behind.
+    /// Adds a torrent. If the future is dropped, the torrent has been added, is about to be, or is not
+    /// added; nothing else remains.
     ///
     /// # Errors
-    /// [`AddError::Duplicate`], with the torrent, if it is here already; [`Error::Gone`] if the folder where an earlier
-    /// session saved it is gone (its disk is not mounted), [`Error::Dir`] if its folder cannot be made; what is wrong
-    /// with the torrent file, or why it could not be had. [`AddError`] becomes an [`Error`] by `?`.
+    /// [`AddError::Duplicate`], with the torrent, if the session has it already; [`Error::Gone`] if the
+    /// folder where an earlier session saved it does not exist (its disk is not mounted); [`Error::Dir`] if
+    /// its folder cannot be created; errors of the torrent file, and of downloading it. `?` turns an
+    /// [`AddError`] into an [`Error`].
     pub async fn add(&self, add: Add) -> Result<Torrent, AddError> {
         add::add(add, &self.shared).await
     }
@@ -189,9 +191,9 @@ impl Session {
         Ok(ids.into_iter().map(handle).collect())
     }
 
-    /// What happens from now on; to the first who asks, all that happened since the session's
-    /// start. Events that come faster than they are taken make room for
-    /// newer ones; those about torrents only say that something changed, so nothing is lost.
+    /// The events from now on; the first caller also gets those since the start of the session. If events
+    /// are not read fast enough, the oldest are dropped; events about torrents only say that something has
+    /// changed, so no information is lost.
     #[must_use]
     pub fn events(&self) -> Events {
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
@@ -199,7 +201,7 @@ impl Session {
         Events::new(first.take().or_else(now))
     }
 
-    /// The session, now.
+    /// The state of the session.
     ///
     /// # Errors
     /// [`Error::Stopped`].
@@ -209,7 +211,7 @@ impl Session {
             .await
     }
 
-    /// What the driver did so far.
+    /// The counters of the driver.
     ///
     /// # Errors
     /// [`Error::Stopped`].
@@ -217,7 +219,7 @@ impl Session {
         self.shared.call(|driver| driver.stats()).await
     }
 
-    /// Limits all traffic.
+    /// Limits the traffic of the whole session.
     ///
     /// # Errors
     /// [`Error::Stopped`].
@@ -229,8 +231,8 @@ impl Session {
             .map(drop)
     }
 
-    /// The DHT's mode and statistics; `None` if there is no DHT: it is disabled, or the session
-    /// keeps nothing.
+    /// The DHT's mode and statistics; `None` if there is no DHT because it is disabled or the session has
+    /// no folder.
     ///
     /// # Errors
     /// [`Error::Stopped`].
@@ -248,10 +250,10 @@ impl Session {
         self.command(Command::SetDht(mode)).await.map(drop)
     }
 
-    /// Tells the DHT of a node, `host` or `host:port`; see [`Command::AddDhtNode`].
+    /// Adds a node to the DHT, `host` or `host:port`; see [`Command::AddDhtNode`].
     ///
     /// # Errors
-    /// [`Error::DhtNode`] if there is no DHT, or the text names no node; [`Error::Stopped`].
+    /// [`Error::DhtNode`] if there is no DHT, or the text is not the name of a node; [`Error::Stopped`].
     pub async fn add_dht_node(&self, node: String) -> Result<()> {
         let added = self.command(Command::AddDhtNode(node.clone())).await;
         added.map(drop).map_err(|error| match error {
@@ -260,19 +262,19 @@ impl Session {
         })
     }
 
-    /// Carries out a command. Torrents are added and removed by [`Session::add`] and
-    /// [`Torrent::remove`], which also see to their files and to the session folder.
+    /// Carries out a command. Torrents are added and removed with [`Session::add`] and [`Torrent::remove`],
+    /// which also take care of their files and the session folder.
     ///
     /// # Errors
-    /// [`Error::Removed`] if there is no torrent of that id, [`Error::Command`] for any other reason
-    /// of the engine; [`Error::Stopped`].
+    /// [`Error::Removed`] if there is no torrent with that id; [`Error::Command`] for any other error of
+    /// the engine; [`Error::Stopped`].
     pub async fn command(&self, command: Command) -> Result<Reply> {
         self.shared.command(command).await
     }
 
-    /// Runs `f` on the engine, in the engine's task, for everything that has no method here.
-    /// Torrents are added and removed by [`Session::add`] and [`Torrent::remove`], which also see
-    /// to their files and to the session folder.
+    /// Runs `f` on the engine, in the engine's task, for everything that has no method here. Torrents are
+    /// added and removed with [`Session::add`] and [`Torrent::remove`], which also take care of their files
+    /// and the session folder.
     ///
     /// # Errors
     /// [`Error::Stopped`].
@@ -283,12 +285,12 @@ impl Session {
         self.shared.with_engine(f).await
     }
 
-    /// Ends the session: trackers hear `stopped`, what was written is made durable and the
-    /// records are saved. Returns when that is done, at the latest some seconds after
-    /// [`Config::stop_timeout`](dunlin_core::Config::stop_timeout), and says what the session
-    /// came to; `None` if its runtime went away first. Asked again, it says the same.
+    /// Ends the session: trackers are told, written data is made durable, and records are saved. Returns
+    /// when that is done, at most some seconds after
+    /// [`Config::stop_timeout`](dunlin_core::Config::stop_timeout), with the result; `None` if its runtime
+    /// ended first. Further calls return the same.
     pub async fn shutdown(&self) -> Option<Ended> {
-        // A queue that is closed means that the session has ended already.
+        // A closed queue means that the session has ended already.
         let _ = self.shared.call(Driver::stop).await;
         self.shared.wait_end().await
     }
@@ -300,7 +302,7 @@ impl Drop for Session {
         let Err(mpsc::error::TrySendError::Full(stop)) = self.shared.calls.try_send(stop) else {
             return;
         };
-        // Busy: somebody else has to wait for a place in the queue.
+        // The queue is full: a task waits for a place in it.
         let calls = self.shared.calls.clone();
         self.shared
             .runtime
@@ -316,7 +318,7 @@ impl Shared {
     ) -> Result<R> {
         let (reply, answer) = oneshot::channel();
         let call: Call = Box::new(move |driver| {
-            // A caller that gave up does not want the answer.
+            // The caller may have been dropped.
             let _ = reply.send(f(driver));
         });
         self.calls.send(call).await.map_err(|_| Error::Stopped)?;
@@ -340,7 +342,7 @@ impl Shared {
         Ok(self.call(move |driver| driver.command(command)).await??)
     }
 
-    /// Runs `work` in a task of its own, so that it comes to its end even if nobody waits for that.
+    /// Runs `work` in a task of its own, so that it ends even if nobody waits for it.
     ///
     /// # Errors
     /// [`Error::Stopped`] if the runtime has ended.
@@ -356,14 +358,14 @@ impl Shared {
     }
 
     fn dirs(&self) -> MutexGuard<'_, BTreeMap<TorrentId, PathBuf>> {
-        // Nothing panics while it is held.
+        // No code panics while this lock is held.
         self.dirs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The session folder, if there is one.
     ///
     /// # Errors
-    /// [`Error::Stopped`] if there was one, and the session has ended.
+    /// [`Error::Stopped`] if there was one and the session has ended.
     fn store(&self) -> Result<Option<Arc<Store>>> {
         match &self.store {
             None => Ok(None),
@@ -373,12 +375,12 @@ impl Shared {
 
     async fn wait_end(&self) -> Option<Ended> {
         let mut ended = self.ended.clone();
-        // An error means that the sender was dropped, and nothing was sent.
+        // An error means that the sender was dropped without sending.
         ended.wait_for(Option::is_some).await.ok()?.clone()
     }
 }
 
-/// Runs what may block off the runtime's threads.
+/// Runs code that may block off the runtime's threads.
 async fn blocking<R: Send + 'static>(f: impl FnOnce() -> Result<R> + Send + 'static) -> Result<R> {
     match tokio::task::spawn_blocking(f).await {
         Ok(result) => result,

@@ -43,8 +43,8 @@ impl Stream for Events {
     }
 }
 
-/// Snapshots of a torrent: one at once, one whenever its state changes, and about two a second
-/// while anything moves. A slow reader misses intermediate ones, never the last.
+/// Snapshots of a torrent: one at once, one for each change of its state, and about two a second while
+/// there is traffic. A slow reader misses some, but never the last one.
 #[derive(Debug)]
 pub struct Watch(WatchStream<TorrentStatus>);
 

@@ -13,7 +13,7 @@ use dunlin_std::session::add::Limits;
 use super::{Shared, Watch};
 use crate::{Error, Result};
 
-/// A torrent of a session. Clones are the same torrent.
+/// A torrent of a session. Clones refer to the same torrent.
 #[derive(Clone, Debug)]
 pub struct Torrent {
     shared: Arc<Shared>,
@@ -25,15 +25,15 @@ pub struct Torrent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrackerUse {
-    /// It is.
+    /// It is used.
     Enabled,
     /// It was switched off.
     Disabled,
-    /// It is switched on and cannot be asked, such as the DHT while it does not run.
+    /// It is switched on but cannot be asked, such as the DHT while it does not run.
     Unavailable,
 }
 
-/// A tracker of a torrent, as it is now.
+/// The state of a tracker of a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tracker {
@@ -41,34 +41,34 @@ pub struct Tracker {
     pub url: String,
     /// Its tier, 0 first (BEP 12).
     pub tier: u32,
-    /// What it is doing.
+    /// Its state.
     pub state: TrackerState,
-    /// Time until it is asked again; `None` while it is asked, or if it is not used.
+    /// The time until it is asked again; `None` while it is being asked, or if it is not used.
     pub next: Option<Duration>,
-    /// What went wrong last time, or what it had to say.
+    /// The last error, or the last message of the tracker.
     pub message: Option<String>,
-    /// Seeds it knows.
+    /// The number of seeds it knows.
     pub seeds: Option<u32>,
-    /// Leeches it knows.
+    /// The number of leeches it knows.
     pub leeches: Option<u32>,
-    /// Peers it sent last time.
+    /// The number of peers it sent last time.
     pub peers: u32,
     /// Whether it is used.
     pub used: TrackerUse,
-    /// How the search goes, for the DHT's pseudo-tracker.
+    /// The progress of the search, for the DHT's pseudo-tracker.
     pub dht: Option<DhtProgress>,
 }
 
-/// What becomes of downloaded content when its torrent is removed.
+/// What is done with downloaded content when its torrent is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// It stays.
+    /// It is kept.
     Keep,
     /// It is deleted.
     Delete,
 }
 
-/// Whether all that is wanted of a torrent is here.
+/// Whether a torrent has everything that is wanted.
 fn complete(status: &TorrentStatus) -> bool {
     match status.state {
         State::Seeding => true,
@@ -90,19 +90,19 @@ impl Torrent {
         }
     }
 
-    /// What events call it.
+    /// Its id in this session.
     #[must_use]
     pub const fn id(&self) -> TorrentId {
         self.id
     }
 
-    /// What the network calls it.
+    /// Its info-hash.
     #[must_use]
     pub const fn info_hash(&self) -> InfoHash {
         self.info_hash
     }
 
-    /// The folder that it is saved in: its file, or the folder of its files, is there.
+    /// The folder that contains the torrent's file, or the folder of its files.
     ///
     /// # Errors
     /// [`Error::Removed`].
@@ -138,7 +138,7 @@ impl Torrent {
             .await
     }
 
-    /// Snapshots as they come.
+    /// A stream of snapshots.
     ///
     /// # Errors
     /// See [`Torrent`].
@@ -152,7 +152,7 @@ impl Torrent {
         receiver.await?.ok_or(Error::Removed)
     }
 
-    /// Waits until `done` says so.
+    /// Waits until `done` returns true.
     async fn wait(&self, done: impl Fn(&TorrentStatus) -> bool) -> Result<TorrentStatus> {
         let mut watcher = self.watcher().await?;
         loop {
@@ -176,16 +176,16 @@ impl Torrent {
         }
     }
 
-    /// Waits until all that is wanted is here and verified.
+    /// Waits until everything that is wanted is downloaded and verified.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the torrent cannot go on, for instance because the disk is full;
-    /// else see [`Torrent`].
+    /// [`Error::Failed`] if the torrent cannot continue, for instance because the disk is full; otherwise
+    /// see [`Torrent`].
     pub async fn wait_complete(&self) -> Result<TorrentStatus> {
         self.wait(complete).await
     }
 
-    /// Waits until the metadata of a magnet is here.
+    /// Waits until the metadata of a magnet is known.
     ///
     /// # Errors
     /// As [`Torrent::wait_complete`].
@@ -194,7 +194,7 @@ impl Torrent {
         self.info().await?.ok_or(Error::Removed)
     }
 
-    /// The info dictionary, once it is known.
+    /// The info dictionary; `None` until it is known.
     ///
     /// # Errors
     /// See [`Torrent`].
@@ -205,7 +205,7 @@ impl Torrent {
             .await
     }
 
-    /// The files, once they are known.
+    /// The files; empty until they are known.
     ///
     /// # Errors
     /// See [`Torrent`].
@@ -214,7 +214,7 @@ impl Torrent {
             .await
     }
 
-    /// The connections.
+    /// The connected peers.
     ///
     /// # Errors
     /// See [`Torrent`].
@@ -223,7 +223,7 @@ impl Torrent {
             .await
     }
 
-    /// The trackers, in the order they are tried in.
+    /// The trackers, in the order in which they are tried.
     ///
     /// # Errors
     /// See [`Torrent`].
@@ -254,7 +254,7 @@ impl Torrent {
         self.ask(trackers).await
     }
 
-    /// Asks the trackers how large the swarm is (BEP 48), as far as they allow.
+    /// Asks the trackers for the size of the swarm (BEP 48), as far as they allow it.
     ///
     /// # Errors
     /// See [`Torrent`].
@@ -262,7 +262,7 @@ impl Torrent {
         self.tell(Command::Scrape(self.id)).await
     }
 
-    /// Puts it to rest.
+    /// Pauses the torrent: its peers are disconnected, and its trackers are told.
     ///
     /// # Errors
     /// See [`Torrent`].
@@ -270,7 +270,7 @@ impl Torrent {
         self.tell(Command::Pause(self.id)).await
     }
 
-    /// Wakes it, also after a failure.
+    /// Resumes the torrent, also after a failure.
     ///
     /// # Errors
     /// See [`Torrent`].
@@ -278,7 +278,7 @@ impl Torrent {
         self.tell(Command::Resume(self.id)).await
     }
 
-    /// Hashes what is on disk anew.
+    /// Checks all content on disk again.
     ///
     /// # Errors
     /// See [`Torrent`].
@@ -286,8 +286,8 @@ impl Torrent {
         self.tell(Command::Recheck(self.id)).await
     }
 
-    /// Takes it out of the session, and returns when its files are closed. What the session
-    /// folder knows of it is forgotten. If the future is dropped, all of that happens all the same.
+    /// Removes the torrent from the session and from its folder. Returns when its files are closed. All of
+    /// that is done even if the future is dropped.
     ///
     /// # Errors
     /// See [`Torrent`].
@@ -296,18 +296,18 @@ impl Torrent {
         self.shared.to_the_end(removal).await?
     }
 
-    /// Must not be dropped before the torrent's folder is forgotten.
+    /// Must not be dropped before the torrent's folder is removed from `dirs`.
     async fn remove_now(self, content: Content) -> Result<()> {
         let mut watcher = self.watcher().await?;
         let (torrent, delete) = (self.id, content == Content::Delete);
         self.tell(Command::Remove { torrent, delete }).await?;
-        // It ends with the last event of the torrent, when its record is gone, too.
+        // The watch ends with the last event of the torrent, when its record is removed as well.
         while watcher.changed().await.is_ok() {}
         self.shared.dirs().remove(&self.id);
         Ok(())
     }
 
-    /// Says how much each file is wanted; those beyond the list are normal.
+    /// Sets the priority of each file; files beyond the end of the list have normal priority.
     ///
     /// # Errors
     /// See [`Torrent`].
@@ -320,7 +320,7 @@ impl Torrent {
         .await
     }
 
-    /// Pieces in order, or rarest first.
+    /// Downloads the pieces in order, or the rarest first.
     ///
     /// # Errors
     /// See [`Torrent`].
@@ -329,7 +329,7 @@ impl Torrent {
         self.tell(Command::SetSequential { torrent, on }).await
     }
 
-    /// Limits its traffic.
+    /// Limits the torrent's traffic.
     ///
     /// # Errors
     /// See [`Torrent`].
@@ -339,7 +339,7 @@ impl Torrent {
         self.tell(Command::SetLimits { scope, down, up }).await
     }
 
-    /// Tells it of peers.
+    /// Adds peers.
     ///
     /// # Errors
     /// See [`Torrent`].
@@ -348,7 +348,7 @@ impl Torrent {
         self.tell(Command::AddPeers { torrent, peers }).await
     }
 
-    /// Adds trackers, a tier each.
+    /// Adds trackers, one tier each.
     ///
     /// # Errors
     /// See [`Torrent`].
@@ -371,7 +371,7 @@ impl Torrent {
         .await
     }
 
-    /// Asks its trackers for peers now, as far as they allow.
+    /// Asks the trackers for peers now, as far as they allow it.
     ///
     /// # Errors
     /// See [`Torrent`].

@@ -43,7 +43,7 @@ pub(crate) fn create(args: &args::Create) -> Exit {
             show(&torrent, &file, args.json);
             Exit::Complete
         }
-        // Standard output has the torrent.
+        // Standard output is the torrent file.
         Ok((_, None)) => Exit::Complete,
         Err(message) => {
             fail(&args.path.display().to_string(), &message);
@@ -52,7 +52,7 @@ pub(crate) fn create(args: &args::Create) -> Exit {
     }
 }
 
-/// Why the torrent file cannot go to standard output, if it cannot.
+/// The reason why the torrent file cannot be written to standard output, if there is one.
 fn unfit_stdout(args: &args::Create) -> Option<String> {
     if args.json {
         return Some(
@@ -90,9 +90,9 @@ fn show(torrent: &Torrent, file: &Path, as_json: bool) {
     say(&torrent.magnet().to_string());
 }
 
-/// The torrent, and its file unless that is standard output.
+/// Creates the torrent. Returns it and the path of its file, unless it went to standard output.
 fn run(args: &args::Create, names: Names) -> Result<(Torrent, Option<PathBuf>), String> {
-    // `/` is not walked in vain.
+    // Checked before the walk, which would take long for `/`.
     if args.name.is_none() && args.path.exists() && own_name(&args.path).is_none() {
         return Err(format!(
             "{}: it has no name that a torrent can hold; give one with --name",
@@ -107,7 +107,7 @@ fn run(args: &args::Create, names: Names) -> Result<(Torrent, Option<PathBuf>), 
         Some(file) => Some(file.clone()),
         None => Some(PathBuf::from(format!("{name}.torrent"))),
     };
-    // Found out now, not after an hour of hashing.
+    // Checked before the hashing, which may take an hour.
     if let Some(file) = &file {
         can_write(file, args.force)?;
         leave_out(&mut scan, file)?;
@@ -155,7 +155,7 @@ fn run(args: &args::Create, names: Names) -> Result<(Torrent, Option<PathBuf>), 
     Ok((torrent, file))
 }
 
-/// Whether the torrent file can be written, as far as that is known before.
+/// Whether the torrent file can be written, as far as that can be told before.
 fn can_write(file: &Path, force: bool) -> Result<(), String> {
     if !force && file.exists() {
         let file = file.display();
@@ -169,11 +169,11 @@ fn can_write(file: &Path, force: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// Files that are named when there are more.
+/// The most files named in a message.
 const MAX_NAMED: usize = 8;
 
-/// Whether `dunlin seed` would look for the files under the names that they have here: some names
-/// are saved under others, so that a torrent cannot harm who fetches it.
+/// Whether `dunlin seed` would look for the files under their present names: some names are replaced when a
+/// torrent is saved, so that a torrent cannot do harm.
 fn can_seed(scan: &Scan, names: Names) -> Result<(), String> {
     let saved_name = safe_name(&scan.name, names).unwrap_or_default();
     if saved_name != scan.name {
@@ -208,7 +208,7 @@ fn can_seed(scan: &Scan, names: Names) -> Result<(), String> {
         0 => String::new(),
         more => format!("; and {more} more"),
     };
-    // A new name does not help who is too deep, and the other way round.
+    // Renaming a file does not help if it is in too many folders, and the other way round.
     let is_deep = |why: &Option<Unfit>| matches!(why, Some(Unfit::Deep(_)));
     let advice = match (
         changed.iter().any(|(_, why)| is_deep(why)),
@@ -224,7 +224,7 @@ fn can_seed(scan: &Scan, names: Names) -> Result<(), String> {
     ))
 }
 
-/// A torrent does not hold its own torrent file, which is replaced in a moment.
+/// Leaves out the torrent file itself, which is about to be replaced.
 fn leave_out(scan: &mut Scan, output: &Path) -> Result<(), String> {
     let Ok(output) = fs::canonicalize(output) else {
         return Ok(());
@@ -245,7 +245,7 @@ fn leave_out(scan: &mut Scan, output: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Writes a file that must not be there yet, unless `replace`.
+/// Writes a file; fails if it exists, unless `replace`.
 fn write(path: &Path, bytes: &[u8], replace: bool) -> io::Result<()> {
     let mut options = fs::OpenOptions::new();
     options.write(true);

@@ -1,4 +1,4 @@
-//! `demo`: everything once, on this machine alone.
+//! `demo`: creates, shares and downloads a torrent on this machine alone.
 
 mod tracker;
 
@@ -26,12 +26,12 @@ use crate::{
 };
 use tracker::Tracker;
 
-/// A transfer over loopback that takes longer than this has gone wrong.
+/// A transfer over loopback that takes longer than this has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs `dunlin demo`.
 pub(crate) async fn demo(args: args::Demo) -> Exit {
-    // Of a name that nobody else has, and for its owner only.
+    // With an unused name, and accessible by its owner only.
     let folder = match private_folder() {
         Ok(folder) => folder,
         Err(error) => {
@@ -134,7 +134,7 @@ async fn run(args: &args::Demo, folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// A session on loopback that remembers nothing.
+/// A session on loopback that keeps nothing.
 async fn session(verbose: u8, name: &'static str) -> Result<Session, String> {
     let config = SessionConfig {
         listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
@@ -142,7 +142,7 @@ async fn session(verbose: u8, name: &'static str) -> Result<Session, String> {
     };
     let session = Session::new(config).await.map_err(|e| e.to_string())?;
     let mut events = session.events();
-    // Ends with the session.
+    // This task ends with the session.
     tokio::spawn(async move {
         while let Some(event) = events.next().await {
             if let Event::Notice(notice) = event
@@ -156,7 +156,7 @@ async fn session(verbose: u8, name: &'static str) -> Result<Session, String> {
     Ok(session)
 }
 
-/// Files of odd sizes, so that they share pieces, and noise in them: path and content.
+/// Creates files of odd sizes, so that they share pieces, filled with noise. Returns paths and contents.
 fn make_files(folder: &Path, size: u64) -> Result<Vec<(PathBuf, Vec<u8>)>, String> {
     let size = usize::try_from(size).map_err(|_| "--size: too large for this machine")?;
     let parts = [
@@ -170,7 +170,7 @@ fn make_files(folder: &Path, size: u64) -> Result<Vec<(PathBuf, Vec<u8>)>, Strin
     for (name, len) in parts {
         let mut data = Vec::with_capacity(len + 8);
         while data.len() < len {
-            // xorshift: fast, and nothing compresses or repeats.
+            // xorshift: fast, and the result neither compresses nor repeats.
             noise ^= noise << 13;
             noise ^= noise >> 7;
             noise ^= noise << 17;

@@ -5,21 +5,22 @@ use std::process::ExitCode;
 /// How a command ended, for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// 0: everything that was asked for is done.
+    /// 0: everything that was asked for was done.
     Complete,
     /// 1: nothing was done, for the reason on standard error.
     Failed,
-    /// 2: the command line or the configuration makes no sense.
+    /// 2: the command line or the configuration is invalid.
     Usage,
     /// 3: not everything was done: some torrents failed or are incomplete.
     Incomplete,
-    /// 130: interrupted (Ctrl-C). The same command goes on from here.
+    /// 130: interrupted (Ctrl-C). The same command continues from here.
     Interrupted,
-    /// 143: terminated (SIGTERM, or SIGHUP when the terminal is gone). The same command goes on from here.
+    /// 143: terminated (SIGTERM, or SIGHUP when the terminal is closed). The same command continues from
+    /// here.
     Terminated,
 }
 
-/// What `--help` says about them.
+/// The explanation for `--help`.
 pub(crate) const HELP: &str = "\
 Exit codes:
   0    done
@@ -36,7 +37,7 @@ impl From<Exit> for ExitCode {
 }
 
 impl Exit {
-    /// The number.
+    /// The number of the exit code.
     pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Complete => 0,
@@ -48,7 +49,7 @@ impl Exit {
         }
     }
 
-    /// What it comes to when `done` of `all` things are done.
+    /// The exit code if `done` of `all` things are done.
     pub(crate) const fn of(done: usize, all: usize) -> Self {
         match done {
             _ if done == all => Self::Complete,

@@ -1,4 +1,4 @@
-//! What the user may name a torrent by.
+//! The ways in which a user may name a torrent.
 
 use std::{
     io::{self, Read},
@@ -10,14 +10,14 @@ use dunlin_tokio::{
     dunlin_core::metainfo::{MAX_TORRENT_LEN, Magnet, Torrent, bare},
 };
 
-/// Hexadecimal digits of an info-hash; base32 needs 32.
+/// The numbers of digits of an info-hash: hexadecimal and base32.
 const HASH_DIGITS: [usize; 2] = [40, 32];
 
-/// Names standard input.
+/// The name of standard input.
 pub(crate) const STDIN: &str = "-";
 
-/// The torrent that `text` stands for, and how many web seeds it names, as far as that is known
-/// before it is added. URLs are fetched only later.
+/// The torrent that `text` names, and the number of web seeds it has as far as that is known before it is
+/// added. URLs are downloaded later.
 pub(crate) async fn add(text: &str) -> Result<(Add, usize), Error> {
     match kind(text) {
         Kind::Magnet => {
@@ -33,7 +33,7 @@ pub(crate) async fn add(text: &str) -> Result<(Add, usize), Error> {
             reason: OTHER_URL.into(),
         }),
         Kind::File | Kind::Stdin => {
-            // A pipe may never end, and a disk may be slow: neither holds up the others.
+            // A pipe may never end, and a disk may be slow: neither must delay the others.
             let path = text.to_owned();
             let read = tokio::task::spawn_blocking(move || read(&path)).await;
             let torrent = read.map_err(|_| Error::Stopped)??;
@@ -43,7 +43,7 @@ pub(crate) async fn add(text: &str) -> Result<(Add, usize), Error> {
     }
 }
 
-/// The torrent file `path`, or the one on standard input. Blocks.
+/// Reads the torrent file `path`, or the one on standard input. Blocks.
 pub(crate) fn read(path: &str) -> Result<Torrent, Error> {
     if bare(path).is_empty() {
         return Err(Error::File {
@@ -81,25 +81,25 @@ pub(crate) fn read(path: &str) -> Result<Torrent, Error> {
     }
 }
 
-/// Why some URLs are of no use.
+/// The message for URLs that cannot be used.
 pub(crate) const OTHER_URL: &str =
     "only http:// and https:// URLs can be fetched; give the path of a file as it is";
 
-/// What a text looks like.
+/// The form of a torrent's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Magnet,
     /// A bare info-hash.
     Hash,
     Url,
-    /// Of a kind that cannot be fetched.
+    /// A URL with a scheme that is not supported.
     OtherUrl,
     File,
     /// A torrent file on standard input.
     Stdin,
 }
 
-/// Whether `text` names a torrent so clearly that a command line may begin with it.
+/// Whether `text` is clearly a torrent, so that a command line may begin with it.
 pub(crate) fn is_torrent(text: &str) -> bool {
     match kind(text) {
         Kind::Magnet | Kind::Hash | Kind::Url | Kind::Stdin => true,
@@ -114,7 +114,7 @@ pub(crate) fn is_torrent(text: &str) -> bool {
     }
 }
 
-/// Tells what `text` is. Blanks and quotes may stand around whatever is not a path.
+/// The form of `text`. Blanks and quotes are ignored around anything but a path.
 pub(crate) fn kind(text: &str) -> Kind {
     let path = Path::new(text);
     let text = bare(text);
@@ -140,14 +140,14 @@ pub(crate) fn kind(text: &str) -> Kind {
     }
 }
 
-/// Whether `text` begins like `ftp://`.
+/// Whether `text` begins with a scheme such as `ftp://`.
 fn has_scheme(text: &str) -> bool {
     text.split_once("://").is_some_and(|(scheme, _)| {
         !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric())
     })
 }
 
-/// What is said of a text that is nothing of all that.
+/// The message for a text that names no torrent.
 pub(crate) fn nothing(text: &str) -> String {
     format!(
         "{text}: there is no such file, and it is no info-hash (40 hexadecimal digits or 32 of \

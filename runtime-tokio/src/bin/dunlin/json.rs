@@ -1,4 +1,4 @@
-//! The lines of `--json`.
+//! The objects of `--json`.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::schema::VERSION;
 
-/// What `--help` says about them.
+/// The explanation for `--help`.
 pub(crate) const HELP: &str = "\
 Print one JSON object a line on standard output (docs/JSON.md has every key). Every object
 has `type`:
@@ -104,7 +104,7 @@ pub(crate) fn error(what: &str, message: &str) -> Value {
     json!({ "type": "error", "what": what, "message": message })
 }
 
-/// A warning of the command itself.
+/// A warning of the command itself as an object.
 pub(crate) fn warning(message: &str) -> Value {
     json!({
         "type": "notice",
@@ -115,7 +115,7 @@ pub(crate) fn warning(message: &str) -> Value {
     })
 }
 
-/// The end of any command that printed so many `errors`.
+/// The last object of a command that printed this number of `errors`.
 pub(crate) fn summary(exit: u8, after: Duration, errors: usize) -> Value {
     json!({
         "type": "summary",
@@ -126,7 +126,7 @@ pub(crate) fn summary(exit: u8, after: Duration, errors: usize) -> Value {
     })
 }
 
-/// The end of one that ran `torrents`.
+/// The last object of a command that ran `torrents`.
 pub(crate) fn summary_of(
     exit: u8,
     after: Duration,
@@ -142,7 +142,7 @@ pub(crate) fn summary_of(
     summary
 }
 
-/// Seconds, to the millisecond.
+/// Seconds, rounded to milliseconds.
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }

@@ -1,7 +1,7 @@
 //! The `dunlin` command.
 //!
-//! Data goes to standard output, everything meant for a person's eye alone (bars, errors,
-//! warnings) to standard error. What the exit codes mean stands in [`exit::Exit`].
+//! Data goes to standard output; what is meant for people only (bars, errors, warnings) goes to standard
+//! error. [`exit::Exit`] explains the exit codes.
 
 mod args;
 mod create;
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     }
     let prints = args.command.only_prints();
     let mut exit = run_command(args.command);
-    // What such a command found out is lost then.
+    // The result of such a command is lost if it cannot be printed.
     if prints && exit == Exit::Complete && !output::is_printed() {
         exit = Exit::Failed;
     }
@@ -59,9 +59,9 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// Says what is wrong with the command line, or prints the help that was asked for.
+/// Reports an invalid command line, or prints the help that was asked for.
 fn refused(error: &clap::Error, given: &[OsString], started: Instant) -> ExitCode {
-    // Standard error may be gone.
+    // Standard error may be closed.
     let _ = error.print();
     if !error.use_stderr() {
         return Exit::Complete.into();
@@ -95,7 +95,7 @@ fn run_command(command: Command) -> Exit {
     }
 }
 
-/// The command line, in which a torrent in place of a command means `get`.
+/// Inserts `get` if the command line has a torrent in place of a command.
 fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     let command = Args::command();
     let is_command = |arg: &OsString| {
@@ -117,8 +117,8 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
-/// Runs a command that needs a network. One thread is enough: the disk has its own, and waking
-/// others would cost more than they could do.
+/// Runs a command that needs the network. One thread is enough: the disk has threads of its own, and waking
+/// more would cost more than it gains.
 fn run(command: impl Future<Output = Exit>) -> Exit {
     dunlin_std::session::setup::raise_open_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -127,8 +127,8 @@ fn run(command: impl Future<Output = Exit>) -> Exit {
     match runtime {
         Ok(runtime) => {
             let exit = runtime.block_on(command);
-            // A name that is still looked up, or a file on a dead server that is still read,
-            // must not hold up the end; what had to be written has been written.
+            // A name that is still being resolved, or a file on a server that does not answer, must not
+            // delay the end; everything that had to be written has been written.
             runtime.shutdown_background();
             exit
         }
@@ -139,7 +139,7 @@ fn run(command: impl Future<Output = Exit>) -> Exit {
     }
 }
 
-/// Writes data. A reader that went away early has what it wanted.
+/// Writes data. It is not an error if the reader closes its end early.
 fn print(text: &[u8]) -> Exit {
     let mut out = io::stdout().lock();
     match out.write_all(text).and_then(|()| out.flush()) {

@@ -1,4 +1,4 @@
-//! Manual pages: one for each command, from the same definitions as the help.
+//! Manual pages, one for each command, generated from the definitions of the help.
 
 use std::{fs, io, path::Path};
 
@@ -15,13 +15,13 @@ use crate::{
     output, print,
 };
 
-/// What a page says beside its synopsis and options.
+/// What a page has besides synopsis and options.
 struct More {
     /// The command, as on the command line.
     command: &'static str,
-    /// What one does with it, and the command line that does it.
+    /// Examples: what they do, and the command line.
     examples: &'static [(&'static str, &'static str)],
-    /// It reads the configuration file and keeps a session folder.
+    /// Whether the command reads the configuration file and uses a session folder.
     session: bool,
 }
 
@@ -243,13 +243,13 @@ const MORE: &[More] = &[
     },
 ];
 
-/// A page: the name of its file, and its text.
+/// A page: its file name and its text.
 struct Page {
     file: String,
     text: Vec<u8>,
 }
 
-/// Prints all pages, or writes each to a file of its own in `dir`.
+/// Prints all pages, or writes each to its own file in `dir`.
 pub(crate) fn man(dir: Option<&Path>) -> Exit {
     let mut pages = Vec::new();
     let made = render(&Args::command(), "dunlin", &mut pages);
@@ -287,11 +287,11 @@ pub(crate) fn man(dir: Option<&Path>) -> Exit {
     Exit::Complete
 }
 
-/// The pages of a command, called `words` on the command line, and of the commands under it.
+/// Adds the pages of a command, called `words` on the command line, and of its subcommands.
 fn render(command: &clap::Command, words: &str, pages: &mut Vec<Page>) -> io::Result<()> {
     let name = words.replace(' ', "-");
     let more = MORE.iter().find(|more| more.command == words);
-    // The exit codes have a section of their own.
+    // The exit codes have their own section.
     let page = command
         .clone()
         .name(name.clone())
@@ -356,7 +356,7 @@ fn examples(examples: &[(&str, &str)], text: &mut Vec<u8>) -> io::Result<()> {
     roff.to_writer(text)
 }
 
-/// Where things are on this machine.
+/// The files used on this machine.
 fn files(text: &mut Vec<u8>) -> io::Result<()> {
     let mut roff = Roff::new();
     roff.control("SH", ["FILES"]);
@@ -405,7 +405,7 @@ mod tests {
         }
     }
 
-    /// An example that the parser refuses helps nobody.
+    /// Every example is accepted by the parser.
     #[test]
     fn the_examples_are_understood() {
         use clap::Parser;
@@ -421,7 +421,7 @@ mod tests {
         }
     }
 
-    /// The words of a command line in which single quotes keep blanks together.
+    /// Splits a command line; single quotes keep blanks together.
     fn shell_words(line: &str) -> Vec<String> {
         let mut words = Vec::new();
         for (n, part) in line.split('\'').enumerate() {

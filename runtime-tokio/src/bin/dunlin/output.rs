@@ -1,4 +1,5 @@
-//! What every command writes: data on standard output, messages on standard error, and objects for programs.
+//! The output of every command: data on standard output, messages on standard error, and objects for
+//! programs.
 
 use std::{
     borrow::Cow,
@@ -11,13 +12,13 @@ use serde_json::Value;
 
 use crate::{json, schema};
 
-/// Prints an error.
+/// Prints a message to standard error.
 pub(crate) fn complain(message: &str) {
-    // Without standard error there is nobody to tell.
+    // If standard error is closed, there is nobody to tell.
     let _ = writeln!(io::stderr(), "dunlin: {}", printable(message));
 }
 
-/// Prints a line for people as it is.
+/// Prints a line to standard error without a prefix.
 pub(crate) fn verbatim(line: &str) {
     let _ = writeln!(io::stderr(), "{}", printable(line));
 }
@@ -27,11 +28,11 @@ pub(crate) fn say(line: &str) {
     print_line(&printable(line));
 }
 
-/// Standard output took something no longer, and a reader that had enough is not the reason.
+/// Writing to standard output failed, other than because the reader closed it.
 static UNWRITTEN: AtomicBool = AtomicBool::new(false);
 
-/// Writes a line to standard output. Whoever reads may stop reading; the work goes on. Any other
-/// error is said once.
+/// Writes a line to standard output. It is not an error if the reader closes its end early; any other error
+/// is reported once.
 fn print_line(line: &str) {
     let mut out = io::stdout().lock();
     if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush())
@@ -42,36 +43,36 @@ fn print_line(line: &str) {
     }
 }
 
-/// Whether all that was to be printed could be printed.
+/// Whether everything could be written to standard output.
 pub(crate) fn is_printed() -> bool {
     !UNWRITTEN.load(Ordering::Relaxed)
 }
 
-/// Whether a program reads standard output.
+/// Whether objects are printed for programs.
 static JSON: AtomicBool = AtomicBool::new(false);
-/// `error` objects so far.
+/// The number of `error` objects printed so far.
 static ERRORS: AtomicUsize = AtomicUsize::new(0);
-/// The `summary` is printed.
+/// The `summary` object was printed.
 static ENDED: AtomicBool = AtomicBool::new(false);
 
-/// From here on objects are printed for what goes wrong.
+/// Prints objects for programs from now on.
 pub(crate) fn speak_json() {
     JSON.store(true, Ordering::Relaxed);
 }
 
-/// How many `error` objects were printed.
+/// The number of `error` objects printed so far.
 pub(crate) fn errors() -> usize {
     ERRORS.load(Ordering::Relaxed)
 }
 
-/// The last object, unless the command printed one of its own.
+/// Prints the last object, unless the command has printed its own.
 pub(crate) fn end(exit: u8, after: Duration) {
     if JSON.load(Ordering::Relaxed) && !ENDED.load(Ordering::Relaxed) {
         say_json(&json::summary(exit, after, errors()));
     }
 }
 
-/// Something was not done: said to people, and to programs.
+/// Reports that something was not done, to people and to programs.
 pub(crate) fn fail(what: &str, message: &str) {
     complain(message);
     if JSON.load(Ordering::Relaxed) {
@@ -79,7 +80,7 @@ pub(crate) fn fail(what: &str, message: &str) {
     }
 }
 
-/// Something is odd, and done all the same.
+/// Reports a problem that did not prevent anything, to people and to programs.
 pub(crate) fn remark(message: &str) {
     complain(message);
     if JSON.load(Ordering::Relaxed) {
@@ -87,7 +88,7 @@ pub(crate) fn remark(message: &str) {
     }
 }
 
-/// Prints a JSON value, in which nothing may be lost: what could steer a terminal is escaped.
+/// Prints an object. Characters that could control a terminal are escaped, so nothing is lost.
 pub(crate) fn say_json(value: &Value) {
     debug_assert_eq!(schema::fault(value), None, "{value}");
     match value["type"].as_str() {
@@ -108,7 +109,7 @@ pub(crate) fn say_json(value: &Value) {
     print_line(&line);
 }
 
-/// Names and messages come from strangers: what would steer the terminal is shown, not done.
+/// Replaces characters that could control a terminal: names and messages come from strangers.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     match text.contains(is_hostile) {
         false => text.into(),
@@ -116,8 +117,8 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a character does something to a terminal other than to appear in its place: control
-/// characters, and those that reverse the writing, so that `exe.txt` looks like `txt.exe`.
+/// Whether a character affects a terminal other than by appearing in its place: control characters, and
+/// marks that reverse the direction of text, so that `exe.txt` looks like `txt.exe`.
 fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{2028}' | '\u{2029}'

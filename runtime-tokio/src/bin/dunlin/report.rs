@@ -1,4 +1,4 @@
-//! How a running command shows itself: bars on a terminal, lines elsewhere, or JSON.
+//! The reports of a running command: bars on a terminal, lines elsewhere, or JSON objects.
 
 use std::{
     cell::RefCell,
@@ -20,23 +20,23 @@ use crate::{
     units,
 };
 
-/// How often a line about a torrent may come where there are no bars, unless its state changes:
-/// often enough to see that it works, and later rarely enough for a log.
+/// The shortest time between two lines about a torrent whose state does not change, where there are no
+/// bars: often enough at first to see that it works, and then rarely enough for a log.
 const LINE_PERIOD: Duration = Duration::from_secs(5);
 const LATER_LINE_PERIOD: Duration = Duration::from_secs(60);
-/// When `later` begins.
+/// The time after which [`LATER_LINE_PERIOD`] applies.
 const LATER: Duration = Duration::from_secs(60);
-/// The same warning is not repeated within this time.
+/// The time within which the same warning is not repeated.
 const REPEAT_PERIOD: Duration = Duration::from_secs(600);
-/// Warnings remembered for that; beyond them the oldest are forgotten.
+/// The most warnings remembered for that; the oldest are forgotten.
 const MAX_REMEMBERED: usize = 64;
 
-/// The face of a running command.
+/// The reports of one command.
 pub(crate) struct Report {
     style: Style,
     view: View,
     started: Instant,
-    /// Warnings that were printed, and when.
+    /// Warnings that were printed, and the times.
     said: VecDeque<(Instant, String)>,
 }
 
@@ -48,7 +48,7 @@ enum Style {
 }
 
 impl Report {
-    /// A report that fits `view` and the terminal, if there is one.
+    /// Chooses the style by `view` and by whether standard error is a terminal.
     pub(crate) fn new(view: View) -> Self {
         let style = if view.json {
             Style::Json(BTreeMap::new())
@@ -67,12 +67,12 @@ impl Report {
         }
     }
 
-    /// Whether a person reads it, not a program.
+    /// Whether people read it, not a program.
     pub(crate) const fn is_for_people(&self) -> bool {
         !matches!(self.style, Style::Json(_))
     }
 
-    /// Since the start.
+    /// The time since the start.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
@@ -81,7 +81,7 @@ impl Report {
         say_json(value);
     }
 
-    /// Prints without tearing the lines of the screen.
+    /// Prints a message without breaking the lines of the screen.
     fn tell(&self, line: &str) {
         self.beside_screen(|| complain(line));
     }
@@ -93,24 +93,24 @@ impl Report {
         }
     }
 
-    /// Shows what has changed, where that is not done line by line.
+    /// Redraws the screen, if there is one.
     pub(crate) fn draw(&self) {
         if let Style::Screen(screen) = &self.style {
             screen.borrow_mut().draw(false);
         }
     }
 
-    /// Something was not done.
+    /// Reports that something was not done.
     pub(crate) fn error(&self, what: &str, message: &str) {
         self.beside_screen(|| fail(what, message));
     }
 
-    /// Something is odd, and done all the same.
+    /// Reports a problem that did not prevent anything.
     pub(crate) fn warn(&self, message: &str) {
         self.beside_screen(|| remark(message));
     }
 
-    /// The disk failed a torrent and is waited for, or works again.
+    /// Reports that the disk failed and the torrent waits for it, or that the disk works again.
     pub(crate) fn disk(&self, s: &TorrentStatus, waiting: bool, message: &str) {
         if waiting || !self.view.quiet {
             self.tell(message);
@@ -120,14 +120,14 @@ impl Report {
         }
     }
 
-    /// Something worth knowing.
+    /// Reports something worth knowing.
     pub(crate) fn info(&self, message: &str) {
         if !self.view.quiet && self.is_for_people() {
             self.tell(message);
         }
     }
 
-    /// What the driver did.
+    /// Prints the counters of the driver.
     pub(crate) fn stats(&self, s: &Stats) {
         self.tell(&format!(
             "driver: {} wakeups, {} of them idle; {} reads of {}, {} writes of {}; {} datagrams \
@@ -144,7 +144,7 @@ impl Report {
         ));
     }
 
-    /// Whether this warning is news.
+    /// Whether this warning was not printed recently.
     fn is_news(&mut self, line: &str) -> bool {
         self.said.retain(|(at, _)| at.elapsed() < REPEAT_PERIOD);
         if self.said.iter().any(|(_, said)| said == line) {
@@ -157,7 +157,7 @@ impl Report {
         true
     }
 
-    /// The engine said something.
+    /// Reports a notice of the engine.
     pub(crate) fn notice(&mut self, notice: &Notice, torrent: Option<&TorrentStatus>) {
         let least = match self.view.verbose {
             0 => Level::Warning,
@@ -180,14 +180,14 @@ impl Report {
             line.push_str(&format!("{peer}: "));
         }
         line.push_str(&notice.what.to_string());
-        // What ends a torrent is said, once, with the torrent.
+        // The error that ends a torrent is reported once, with the torrent.
         let ends = notice.level == Level::Error && torrent.is_some();
         if notice.level < Level::Warning || !ends && self.is_news(&line) {
             self.tell(&line);
         }
     }
 
-    /// A torrent, now; `settled` says that nothing is left to do.
+    /// Reports the state of a torrent; `settled` means that nothing is left to do.
     pub(crate) fn progress(&mut self, s: &TorrentStatus, settled: bool) {
         match &mut self.style {
             Style::Quiet => {}
@@ -197,7 +197,7 @@ impl Report {
                     last.insert(s.id, s.clone());
                 }
             }
-            // That it is complete is said already.
+            // Its completion was reported already.
             Style::Lines(_) if settled => {}
             Style::Lines(last) => {
                 let period = match self.started.elapsed() < LATER {
@@ -217,7 +217,7 @@ impl Report {
         }
     }
 
-    /// A torrent has all that is wanted.
+    /// Reports that a torrent has everything that is wanted.
     pub(crate) fn complete(&self, s: &TorrentStatus, path: &str, after: Duration) {
         if matches!(self.style, Style::Json(_)) {
             Self::json(&json::complete(s, path, after));
@@ -231,7 +231,7 @@ impl Report {
         }
     }
 
-    /// The end.
+    /// Reports the end of the command.
     pub(crate) fn summary(&self, exit: u8, torrents: &[&TorrentStatus]) {
         match &self.style {
             Style::Json(_) => {
@@ -254,7 +254,7 @@ impl Report {
     }
 }
 
-/// Whether a line would say anything that the one before did not.
+/// Whether a new line would differ from the last one.
 fn is_news(old: &TorrentStatus, new: &TorrentStatus) -> bool {
     match new.state {
         State::Seeding => old.uploaded != new.uploaded || old.peers != new.peers,
@@ -263,7 +263,7 @@ fn is_news(old: &TorrentStatus, new: &TorrentStatus) -> bool {
     }
 }
 
-/// How far hashing has come: a bar on a terminal, nothing elsewhere.
+/// The progress of hashing: a bar on a terminal, nothing elsewhere.
 pub(crate) struct Meter(Option<ProgressBar>);
 
 impl Meter {
@@ -282,7 +282,7 @@ impl Meter {
         Self(Some(bar))
     }
 
-    /// So much more is done.
+    /// Adds bytes that are done.
     pub(crate) fn add(&self, bytes: u64) {
         if let Some(bar) = &self.0 {
             bar.inc(bytes);

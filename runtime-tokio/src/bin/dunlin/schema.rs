@@ -1,5 +1,5 @@
-//! The objects of `--json`, as `docs/JSON.md` describes them. The page is the source: whatever is
-//! printed is held against it wherever the tests run, and the tests read it in full.
+//! The objects of `--json`, as `docs/JSON.md` describes them. In debug builds every object that is printed
+//! is compared with that page, and tests check the whole page.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,9 +8,9 @@ use std::{
 
 use serde_json::{Map, Value};
 
-/// The version of the page.
+/// The version of `docs/JSON.md`.
 pub(crate) const VERSION: u32 = 1;
-/// The page.
+/// The text of `docs/JSON.md`.
 const PAGE: &str = include_str!("../../../../docs/JSON.md");
 
 /// The keys of one type.
@@ -20,14 +20,14 @@ struct Keys {
     sometimes: BTreeSet<String>,
 }
 
-/// What is wrong with an object that is printed, if anything is.
+/// How an object differs from its description, if it does.
 pub(crate) fn fault(object: &Value) -> Option<String> {
     static TYPES: OnceLock<BTreeMap<String, Keys>> = OnceLock::new();
     let kind = object["type"].as_str()?;
     check(TYPES.get_or_init(types), kind, object.as_object()?)
 }
 
-/// Every type that the page describes, and every kind of object within others.
+/// All types of the page, including the objects inside of others.
 fn types() -> BTreeMap<String, Keys> {
     let mut types: BTreeMap<String, Keys> = BTreeMap::new();
     let mut current: Option<String> = None;

@@ -1,5 +1,5 @@
-//! The lines of a running command on a terminal: one for each torrent as far as there is room, and a
-//! sum. Every line fits the terminal, whatever is in the names: a line that wraps could not be
+//! The lines of a running command on a terminal: one for each torrent as far as there is room, and a sum.
+//! Every line fits the width of the terminal, whatever the names are: a line that wraps could not be
 //! replaced by the next one.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -9,25 +9,25 @@ use dunlin_tokio::{State, TorrentId, TorrentStatus};
 
 use crate::{output::printable, status::line, units};
 
-/// Least time between two pictures: events may come faster than anybody reads.
+/// The shortest time between two drawings: events may come faster than people read.
 const PERIOD: Duration = Duration::from_millis(100);
-/// Rows that are left to what scrolls by above.
+/// Rows left free for output that scrolls above.
 const ROWS_FREE: usize = 3;
-/// Torrents shown at most, however tall the terminal is.
+/// The most torrents shown, whatever the height of the terminal is.
 const MAX_ROWS: usize = 20;
-/// Columns of a bar, and the least that a name gets beside one.
+/// Columns of a bar, and the fewest columns that a name keeps beside one.
 const BAR: usize = 10;
 const MIN_NAME: usize = 16;
-/// Without a terminal that tells its size.
+/// The size assumed if the terminal does not report one.
 const SIZE: (u16, u16) = (24, 80);
 
 /// The lines on the terminal.
 pub(crate) struct Screen {
     term: Term,
     torrents: BTreeMap<TorrentId, Shown>,
-    /// Those that reached their goal, and are shown no more.
+    /// The number of torrents that reached their goal, and are not shown any more.
     done: usize,
-    /// Widths of the lines that are on the terminal now.
+    /// The widths of the lines that are on the terminal.
     drawn: Vec<usize>,
     last: Option<std::time::Instant>,
 }
@@ -49,7 +49,7 @@ impl Screen {
         }
     }
 
-    /// Takes note of a torrent; `settled` says that nothing is left to do.
+    /// Records the state of a torrent; `settled` means that nothing is left to do.
     pub(crate) fn set(&mut self, status: &TorrentStatus, settled: bool) {
         let shown = Shown {
             status: status.clone(),
@@ -59,7 +59,7 @@ impl Screen {
         self.done = self.torrents.values().filter(|t| t.settled).count();
     }
 
-    /// Draws, unless it did just now; `at_once` if something ended.
+    /// Draws the lines, unless that was done just before; `at_once` draws in any case.
     pub(crate) fn draw(&mut self, at_once: bool) {
         if !at_once && self.last.is_some_and(|last| last.elapsed() < PERIOD) {
             return;
@@ -75,7 +75,7 @@ impl Screen {
         self.drawn = lines.iter().map(|line| measure_text_width(line)).collect();
     }
 
-    /// Does `say` with the lines out of the way.
+    /// Calls `say` with the lines removed.
     pub(crate) fn suspend(&mut self, say: impl FnOnce()) {
         self.erase();
         let _ = self.term.flush();
@@ -83,7 +83,7 @@ impl Screen {
         self.draw(true);
     }
 
-    /// Takes everything off the terminal.
+    /// Removes all lines from the terminal.
     pub(crate) fn clear(&mut self) {
         self.erase();
         let _ = self.term.flush();
@@ -92,14 +92,14 @@ impl Screen {
     fn erase(&mut self) {
         let (_, columns) = self.term.size_checked().unwrap_or(SIZE);
         let columns = usize::from(columns).max(1);
-        // The terminal may have become narrower: what fitted then takes more rows now.
+        // The terminal may have become narrower: then lines that fitted before take more rows.
         let rows = |width: &usize| width.div_ceil(columns).max(1);
         let rows = self.drawn.iter().map(rows).sum();
         let _ = self.term.clear_last_lines(rows);
         self.drawn.clear();
     }
 
-    /// What is shown on so many rows and columns.
+    /// The lines for this number of rows and columns.
     fn lines(&self, rows: usize, columns: usize) -> Vec<String> {
         // The last column is left free: some terminals wrap when it is written.
         let columns = columns.saturating_sub(1).max(1);
@@ -112,7 +112,7 @@ impl Screen {
         let room = rows.saturating_sub(ROWS_FREE).clamp(1, MAX_ROWS);
         let hidden = open.len().saturating_sub(room);
         if hidden > 0 {
-            // A stable sort: those that are alike keep their places.
+            // A stable sort: equal torrents keep their places.
             open.sort_by_key(|s| std::cmp::Reverse(activity(s)));
             open.truncate(room);
             open.sort_by_key(|s| s.id);
@@ -125,7 +125,7 @@ impl Screen {
         lines
     }
 
-    /// All torrents in one line.
+    /// The sum of all torrents in one line.
     fn sum(&self, hidden: usize) -> String {
         let all = || self.torrents.values().map(|torrent| &torrent.status);
         let add = |f: fn(&TorrentStatus) -> u64| all().map(f).sum::<u64>();
@@ -149,7 +149,7 @@ impl Screen {
     }
 }
 
-/// What is worth being seen: what moves, then what could, then what waits.
+/// The order in which torrents are shown: those with traffic, those that could have some, those that wait.
 fn activity(s: &TorrentStatus) -> (u8, u64) {
     let rate = s.rate_down.saturating_add(s.rate_up);
     let state = match s.state {
@@ -163,7 +163,7 @@ fn activity(s: &TorrentStatus) -> (u8, u64) {
     (state, rate)
 }
 
-/// One torrent in a line of at most `columns`: the name gives way to the figures.
+/// One torrent in a line of at most `columns`; the name is shortened first.
 fn torrent(s: &TorrentStatus, columns: usize) -> String {
     let (share, figures) = match &s.state {
         State::Downloading => (Some((s.wanted_done, s.wanted)), figures(s, columns)),

@@ -12,12 +12,12 @@ use globset::{GlobBuilder, GlobMatcher};
 #[derive(Clone, Debug)]
 pub(crate) struct Selection(Vec<Item>);
 
-/// What came of a selection.
+/// The result of a selection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Picked {
-    /// Not a single file is wanted.
+    /// No file is wanted.
     pub(crate) nothing: bool,
-    /// Parts of the selection that no file fits, as they were written.
+    /// Parts of the selection that match no file, as they were written.
     pub(crate) unmatched: Vec<String>,
 }
 
@@ -29,14 +29,14 @@ struct Item {
 
 #[derive(Clone, Debug)]
 enum Rule {
-    /// Files by their number, from 1.
+    /// Files by number, counted from 1.
     Numbers(RangeInclusive<usize>),
     /// Files by path or name.
     Pattern(GlobMatcher),
 }
 
 impl Selection {
-    /// Reads `1,3-5,*.iso`.
+    /// Parses `1,3-5,*.iso`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         text.split(',')
             .map(|item| Item::parse(item.trim()))
@@ -90,7 +90,7 @@ impl Rule {
     }
 }
 
-/// How much each file is wanted.
+/// The priority of each file, and the result of the selection.
 pub(crate) fn priorities(selections: &[Selection], info: &Info) -> (Vec<FilePriority>, Picked) {
     let items: Vec<&Item> = selections.iter().flat_map(|s| &s.0).collect();
     let mut used = vec![false; items.len()];
@@ -98,7 +98,7 @@ pub(crate) fn priorities(selections: &[Selection], info: &Info) -> (Vec<FilePrio
     for (number, file) in (1..).zip(info.files()) {
         let path = file.path.join("/");
         let mut priority = FilePriority::Skip;
-        // Padding is not a file that anybody could mean.
+        // Nobody selects padding.
         if file.kind != FileKind::Padding {
             for (item, used) in items.iter().zip(&mut used) {
                 if item.wants(number, &path) {

@@ -1,4 +1,4 @@
-//! From the configuration file and the command line to a session.
+//! The session that the configuration file and the command line ask for.
 
 use std::{
     fs,
@@ -29,13 +29,13 @@ use crate::{
     output,
 };
 
-/// The configuration file: the one that is named, or the usual one.
+/// Reads the configuration file: the one that is named, or the usual one.
 ///
 /// # Errors
-/// A sentence that names the file.
+/// A message that names the file.
 pub(crate) fn read(named: Option<&Path>) -> Result<Settings, String> {
     match named {
-        // A file that was named has to be there; the usual place may be empty.
+        // A file that is named has to exist; the usual one need not.
         Some(path) if !path.exists() => return Err(format!("{}: no such file", path.display())),
         Some(path) => Settings::load(path),
         None => Settings::load(&config::default_path()),
@@ -43,7 +43,7 @@ pub(crate) fn read(named: Option<&Path>) -> Result<Settings, String> {
     .map_err(|error| error.to_string())
 }
 
-/// Prints every key with its default, and checks the file that is there.
+/// Prints every key with its default, and checks the existing file.
 pub(crate) fn print(args: &ShowConfig) -> Exit {
     let path = args.config.clone().unwrap_or_else(config::default_path);
     if args.path {
@@ -81,7 +81,7 @@ pub(crate) fn print(args: &ShowConfig) -> Exit {
     crate::print((head + &config::default_file()).as_bytes())
 }
 
-/// Writes the default file where no file is.
+/// Writes the default file if none exists.
 fn init(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -89,25 +89,25 @@ fn init(path: &Path) -> io::Result<()> {
     fs::File::create_new(path)?.write_all(config::default_file().as_bytes())
 }
 
-/// What the command line and the configuration file come to.
+/// The result of the command line and the configuration file.
 pub(crate) struct Loaded {
     pub(crate) session: SessionConfig,
-    /// Of each torrent.
+    /// The limits of each torrent.
     pub(crate) limits: Limits,
-    /// Uploaded per size, at which sharing ends.
+    /// The ratio of uploaded bytes to size at which sharing ends.
     pub(crate) seed_ratio: Option<f64>,
-    /// How long at most.
+    /// The longest time of sharing.
     pub(crate) seed_time: Option<Duration>,
-    /// What was asked for and has no effect, and why.
+    /// Options without effect, with the reasons.
     pub(crate) remarks: Vec<String>,
-    /// What is worth knowing of where it listens.
+    /// A note about the port that is listened on.
     pub(crate) note: Option<String>,
 }
 
-/// The session that `swarm` and the configuration file ask for; torrents are saved to `dir`, if it is given.
+/// The session for `swarm` and the configuration file; torrents are saved to `dir`, if it is given.
 ///
 /// # Errors
-/// A sentence that names the file or option.
+/// A message that names the file or option.
 pub(crate) fn load(swarm: &Swarm, dir: Option<PathBuf>) -> Result<Loaded, String> {
     let settings = read(swarm.config.as_deref())?;
 
@@ -156,7 +156,7 @@ pub(crate) fn load(swarm: &Swarm, dir: Option<PathBuf>) -> Result<Loaded, String
     engine.stop_timeout = settings.shutdown_timeout;
     dht(engine, swarm, &settings, session.folder.is_some());
     let mut remarks: Vec<String> = no_dht(swarm).into_iter().collect();
-    // Who named no port is in order with any.
+    // Without `--port`, any port is right.
     let moved = moved.filter(|_| !proxied);
     let (moved, note) = match swarm.port {
         Some(_) => (moved, None),
@@ -184,7 +184,7 @@ pub(crate) fn load(swarm: &Swarm, dir: Option<PathBuf>) -> Result<Loaded, String
     })
 }
 
-/// Why options about the DHT have no effect, if they have none.
+/// The reason why options about the DHT have no effect, if they have none.
 fn no_dht(swarm: &Swarm) -> Option<String> {
     let running = |mode: &DhtMode| matches!(mode, DhtMode::Auto | DhtMode::On);
     let option = match swarm {
@@ -208,7 +208,7 @@ fn no_dht(swarm: &Swarm) -> Option<String> {
     })
 }
 
-/// Why nodes named by `option` are not asked, if they are in a private network and the DHT is not.
+/// The reason why the nodes of `option` are not queried: they are in a private network, and the DHT is not.
 pub(crate) fn not_asked(
     option: &str,
     nodes: &[HostPort],
@@ -226,20 +226,20 @@ pub(crate) fn not_asked(
     ))
 }
 
-/// The DHT's part of the engine's configuration.
+/// Sets the DHT's part of the engine's configuration.
 fn dht(engine: &mut Config, swarm: &Swarm, settings: &Settings, remembers: bool) {
     let given = &settings.dht;
     engine.dht = match (swarm.dht, remembers) {
         (Some(mode), _) => mode,
         (None, true) => given.mode,
-        // Nobody asked for it, and it could not keep its nodes.
+        // Nobody asked for a DHT, and it could not keep its nodes.
         (None, false) => DhtMode::Disable,
     };
     engine.dht_port = swarm.dht_port.or(given.port);
     engine.dht_limit_up = given.limit_up;
     engine.dht_config.new_remote_budget = given.new_remote_budget;
     engine.dht_config.local = swarm.dht_local;
-    // Where there is a socket of the family.
+    // Used if a socket of this family can be bound.
     engine.dht_config.ipv6 = true;
     if given.read_only {
         engine.dht_config.read_only = ReadOnly::Always;
@@ -257,7 +257,7 @@ fn egress(swarm: &Swarm, settings: &Settings) -> Result<Egress, String> {
         true => ("network.interfaces", settings.interfaces.clone()),
         false => ("--bind", swarm.bind.clone()),
     };
-    // Found out now, not when every connection fails.
+    // Checked now, so that it is not found by every connection that fails.
     named
         .iter()
         .try_for_each(can_bind)
@@ -278,7 +278,7 @@ fn egress(swarm: &Swarm, settings: &Settings) -> Result<Egress, String> {
     Ok(egress)
 }
 
-/// Whether this machine has `interface` at all.
+/// Whether this machine has `interface`.
 fn can_bind(interface: &Interface) -> Result<(), String> {
     match interface {
         Interface::Address(ip) => match UdpSocket::bind((*ip, 0)) {
@@ -294,11 +294,11 @@ fn can_bind(interface: &Interface) -> Result<(), String> {
     }
 }
 
-/// Ports behind the one that was asked for that are tried if that is in use.
+/// The number of ports tried after the requested one, if that is in use.
 const NEXT_PORTS: u16 = 100;
 
-/// Where to listen, and what is to be said of the port: another program may have the one that is
-/// wanted. A family for which only the other one's address was given is left out.
+/// The addresses to listen on, and a message if another program uses the requested port. A family is left
+/// out if only an address of the other one was named.
 fn listen(swarm: &Swarm, ports: Ports, egress: &Egress) -> (Vec<SocketAddr>, Option<String>) {
     if swarm.no_listen {
         return (Vec::new(), None);
@@ -317,7 +317,7 @@ fn listen(swarm: &Swarm, ports: Ports, egress: &Egress) -> (Vec<SocketAddr>, Opt
         Some(port) => (port, port.saturating_add(NEXT_PORTS)),
         None => (ports.first, ports.last),
     };
-    // Several commands side by side are in order: any port will do then.
+    // If several commands run at the same time, any port will do.
     let port = match first {
         0 => 0,
         first => free_port(first..=last, &addresses).unwrap_or(0),

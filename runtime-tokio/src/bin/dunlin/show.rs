@@ -201,7 +201,7 @@ fn magnet_lines(magnet: &Magnet) -> Vec<String> {
         field(&mut lines, "web seed", url);
     }
     for range in &magnet.select {
-        // A magnet counts from 0, everything here from 1.
+        // Magnets count files from 0, the command from 1.
         let (first, last) = (u64::from(*range.start()) + 1, u64::from(*range.end()) + 1);
         field(&mut lines, "selected", format!("{first}-{last}"));
     }
@@ -209,7 +209,7 @@ fn magnet_lines(magnet: &Magnet) -> Vec<String> {
 }
 
 fn magnet_json(magnet: &Magnet) -> Value {
-    // A magnet counts from 0, everything here from 1.
+    // Magnets count files from 0, the command from 1.
     let number = |file: &u32| u64::from(*file) + 1;
     let selected = (magnet.select.iter())
         .map(|range| json!({"first": number(range.start()), "last": number(range.end())}));

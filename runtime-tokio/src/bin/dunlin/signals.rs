@@ -1,11 +1,11 @@
-//! Being asked to stop.
+//! Signals that ask the command to stop.
 
 use std::io;
 
 use crate::exit::Exit;
 
-/// Ctrl-C and, on Unix, SIGTERM and SIGHUP, which comes when the terminal is closed. From here on
-/// none of them kills the process by itself.
+/// Ctrl-C and, on Unix, SIGTERM and SIGHUP, which is sent when the terminal is closed. While this exists,
+/// none of them kills the process.
 pub(crate) struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
@@ -17,7 +17,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Starts to listen.
+    /// Starts to listen for the signals.
     #[cfg(unix)]
     pub(crate) fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
@@ -31,13 +31,13 @@ impl Signals {
         })
     }
 
-    /// Starts to listen.
+    /// Starts to listen for the signals.
     #[cfg(not(unix))]
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {})
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     #[cfg(unix)]
     pub(crate) async fn next(&mut self) -> Exit {
         tokio::select! {
@@ -47,11 +47,11 @@ impl Signals {
         }
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     #[cfg(not(unix))]
     pub(crate) async fn next(&mut self) -> Exit {
         if tokio::signal::ctrl_c().await.is_err() {
-            // Nothing to wait for: only the other ways to end remain.
+            // Signals cannot be received: the command ends in other ways only.
             std::future::pending::<()>().await;
         }
         Exit::Interrupted
@@ -66,8 +66,8 @@ async fn hung_up(hangup: &mut Option<tokio::signal::unix::Signal>) {
     }
 }
 
-/// Whether whoever started this process wants it to outlive the terminal. The standard library does
-/// not tell which signals are ignored; Linux does by a file, and elsewhere SIGHUP always counts.
+/// Whether SIGHUP was ignored when this process started, so that it outlives the terminal (`nohup`). The
+/// standard library does not tell; Linux does in a file, and elsewhere SIGHUP always counts.
 #[cfg(unix)]
 fn ignores_hangup() -> bool {
     const SIGHUP: u32 = 1;

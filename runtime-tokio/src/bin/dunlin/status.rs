@@ -1,4 +1,4 @@
-//! The state of a torrent in words.
+//! The state of a torrent as text.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
-//! Sizes, rates and times, for people.
+//! Sizes, rates and times as text.
 
 use std::time::Duration;
 
-/// A number of bytes: `500`, `500k`, `1.5MiB`, `2GB`. Decimal prefixes are taken for binary
-/// ones, as everybody in this field means them.
+/// Parses a number of bytes: `500`, `500k`, `1.5MiB`, `2GB`. Decimal prefixes count as binary ones, as is
+/// usual for BitTorrent clients.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is not a size; write it like 500k, 1.5MiB or 2GiB");
     let digits = text
@@ -32,11 +32,10 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Lowest limit, in bytes per second: that of the configuration file.
+/// The lowest limit in bytes per second, the same as in the configuration file.
 const MIN_LIMIT: u64 = 1024;
 
-/// A rate to limit something to. Nothing would ever arrive at 0, which people take for "no limit"
-/// as often as for "stop".
+/// Parses a rate limit. 0 is refused: people use it for "unlimited" as often as for "stop".
 pub(crate) fn parse_limit(text: &str) -> Result<u64, String> {
     match parse_size(text)? {
         0 => Err("at 0 nothing would be transferred; leave the option out for no limit".into()),
@@ -48,7 +47,7 @@ pub(crate) fn parse_limit(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A ratio: a number that is not negative, or `inf`.
+/// Parses a ratio: a number that is not negative, or `inf`.
 pub(crate) fn parse_ratio(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(ratio) if ratio >= 0.0 => Ok(ratio),
@@ -58,7 +57,7 @@ pub(crate) fn parse_ratio(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A number of seconds, fractions allowed.
+/// Parses a number of seconds, possibly with a fraction.
 pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     text.parse::<f64>()
         .ok()
@@ -110,7 +109,7 @@ pub(crate) fn time(duration: Duration) -> String {
     }
 }
 
-/// Tenths of a per cent, rounded down: 100 % means all of it.
+/// Per cent with one decimal, rounded down: 100 % means all.
 pub(crate) fn percent(done: u64, of: u64) -> String {
     if of == 0 {
         return "100.0 %".into();

@@ -1,4 +1,4 @@
-//! `check`: are the files what their torrent says?
+//! `check`: compares files with their torrent.
 
 use std::{
     ops::ControlFlow,
@@ -27,10 +27,10 @@ use crate::{
     settings, units,
 };
 
-/// Errors of the disk that are shown; more would say the same.
+/// The most errors of the disk that are shown; more would repeat them.
 const MAX_SHOWN: usize = 5;
 
-/// One file's result.
+/// The result of one file.
 struct Checked {
     path: String,
     len: u64,
@@ -44,7 +44,7 @@ impl Checked {
         self.found == Some(self.len) && self.good == self.len
     }
 
-    /// What is wrong with its length.
+    /// What is wrong with the length of the file.
     fn length(&self) -> Option<String> {
         let found = self.found?;
         match (found.checked_sub(self.len), self.len.checked_sub(found)) {
@@ -106,7 +106,7 @@ pub(crate) fn check(args: &args::Check) -> Exit {
     }
 }
 
-/// The pieces that are as they should be.
+/// The pieces that pass their check.
 fn hash(info: &Info, paths: &[std::path::PathBuf]) -> Bitfield {
     let meter = Meter::new("checking", info.total_len());
     let state = Mutex::new((Bitfield::new(info.piece_count()), Vec::new()));
@@ -117,7 +117,7 @@ fn hash(info: &Info, paths: &[std::path::PathBuf]) -> Bitfield {
                 state.0.set(piece);
             }
             Ok(_) => {}
-            // What is missing or short shows in the list of files.
+            // Missing and short files show in the list of files.
             Err(e) if matches!(e.kind, OpErrorKind::NotFound | OpErrorKind::Truncated) => {}
             Err(e) if state.1.len() < MAX_SHOWN && !state.1.contains(&e.detail) => {
                 state.1.push(e.detail);
@@ -133,7 +133,7 @@ fn hash(info: &Info, paths: &[std::path::PathBuf]) -> Bitfield {
     good
 }
 
-/// How many bytes of a file lie in good pieces.
+/// The number of bytes of a file that lie in good pieces.
 fn good_bytes(info: &Info, index: usize, good: &Bitfield) -> u64 {
     let Some(file) = info.files().get(index) else {
         return 0;

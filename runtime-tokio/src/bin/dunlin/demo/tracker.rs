@@ -1,4 +1,4 @@
-//! A tracker for the demonstration: HTTP, compact answers (BEP 23), no expiry, loopback only.
+//! A tracker for the demonstration: HTTP, compact answers (BEP 23), no expiry, on loopback only.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-/// Longest request head that is read.
+/// The longest request head that is read, in bytes.
 const MAX_HEAD: usize = 8 << 10;
 
 type Peers = BTreeMap<Vec<u8>, BTreeSet<SocketAddrV4>>;
@@ -22,13 +22,13 @@ type Peers = BTreeMap<Vec<u8>, BTreeSet<SocketAddrV4>>;
 /// A running tracker; it ends when dropped.
 pub(super) struct Tracker {
     address: SocketAddr,
-    /// Announces taken so far.
+    /// The number of announces so far.
     announces: watch::Receiver<u32>,
     task: AbortHandle,
 }
 
 impl Tracker {
-    /// Starts one on a port that the system chooses.
+    /// Starts a tracker on a port that the system chooses.
     pub(super) async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -36,7 +36,8 @@ impl Tracker {
         let peers = Arc::new(Mutex::new(Peers::new()));
         let task = tokio::spawn(async move {
             while let Ok((stream, from)) = listener.accept().await {
-                // One after the other will do here. A client that fails is its own problem.
+                // Requests are answered one after the other, which is enough here. A client that fails is
+                // ignored.
                 if let Ok(true) = serve(stream, from, &peers).await {
                     count.send_modify(|n| *n += 1);
                 }
@@ -49,14 +50,14 @@ impl Tracker {
         })
     }
 
-    /// Where to announce.
+    /// The announce URL.
     pub(super) fn url(&self) -> String {
         format!("http://{}/announce", self.address)
     }
 
-    /// Waits until somebody has announced.
+    /// Waits for the first announce.
     pub(super) async fn wait_for_peer(&self) {
-        // The sender lives as long as the task, which lives as long as this.
+        // The sender lives as long as the task, which lives as long as `self`.
         let _ = self.announces.clone().wait_for(|&n| n > 0).await;
     }
 }
@@ -67,7 +68,7 @@ impl Drop for Tracker {
     }
 }
 
-/// Answers one request; whether it was an announce.
+/// Answers one request. Returns whether it was an announce.
 async fn serve(mut stream: TcpStream, from: SocketAddr, peers: &Mutex<Peers>) -> io::Result<bool> {
     let mut head = Vec::new();
     while !head.windows(4).any(|w| w == b"\r\n\r\n") {
@@ -90,7 +91,7 @@ async fn serve(mut stream: TcpStream, from: SocketAddr, peers: &Mutex<Peers>) ->
     Ok(announce.is_some())
 }
 
-/// Takes an announce and lists the others.
+/// Records an announce and lists the other peers of the torrent.
 fn announce(target: &[u8], from: SocketAddr, peers: &Mutex<Peers>) -> Option<Vec<u8>> {
     let query = target.strip_prefix(b"/announce?")?;
     let mut hash = None;
@@ -111,7 +112,7 @@ fn announce(target: &[u8], from: SocketAddr, peers: &Mutex<Peers>) -> Option<Vec
     };
     let own = SocketAddrV4::new(*from.ip(), port?);
     let mut peers = peers.lock().unwrap_or_else(PoisonError::into_inner);
-    // Every client writes the escapes of a hash in its own way, but always in the same.
+    // Clients escape a hash in different ways, but each always in the same way.
     let swarm = peers.entry(hash?).or_default();
     let others: Vec<u8> = swarm
         .iter()

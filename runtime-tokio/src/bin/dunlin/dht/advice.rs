@@ -36,7 +36,7 @@ pub(super) fn advice(args: &args::Advice) -> Exit {
     Exit::Complete
 }
 
-/// What is printed for people.
+/// The lines for people.
 fn text(port: u16, usage: Option<Usage>) -> Vec<String> {
     let mut text = vec![
         "A firewall or router that follows connections makes an entry for every node that the"

@@ -1,4 +1,4 @@
-//! `ping` and `sample`: one node is asked.
+//! `ping` and `sample`: queries to one node.
 
 use std::net::SocketAddr;
 
@@ -94,9 +94,9 @@ pub(super) async fn sample(args: args::Sample) -> Exit {
     .await
 }
 
-/// Says why there is no answer.
+/// Reports why there is no answer.
 fn unanswered(voice: &Voice, host: &str, answer: Option<Answer>) -> Exit {
-    // An address that was named is not repeated.
+    // An address that the user gave is not repeated.
     let other = |addr: SocketAddr| match addr.to_string() {
         addr if addr == host => None,
         addr => Some(addr),
@@ -120,7 +120,7 @@ fn unanswered(voice: &Voice, host: &str, answer: Option<Answer>) -> Exit {
     Exit::Failed
 }
 
-/// The client that a version stands for: two letters and two numbers (BEP 5, BEP 20).
+/// The client that a version names: two letters and two numbers (BEP 5, BEP 20).
 fn client(version: [u8; 4]) -> String {
     let name = &version[..2];
     match name.iter().all(u8::is_ascii_alphanumeric) {

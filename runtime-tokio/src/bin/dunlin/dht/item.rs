@@ -23,7 +23,7 @@ use crate::{
     output::{complain, fail, say, say_json},
 };
 
-/// Longest value, as bencode (BEP 44).
+/// The longest value in bytes, as bencode (BEP 44).
 const MAX_VALUE: usize = 1000;
 
 /// Runs `dunlin dht get`.
@@ -130,7 +130,7 @@ pub(super) async fn put(args: args::Put) -> Exit {
     .await
 }
 
-/// Stores and says how it went.
+/// Stores an item, and reports the result.
 async fn store(node: &DhtNode, voice: &Voice, goal: Goal, target: NodeId, more: &Value) -> Exit {
     let Some((_, report)) = search(node, voice, goal).await else {
         return Exit::Failed;
@@ -164,7 +164,7 @@ async fn store(node: &DhtNode, voice: &Voice, goal: Goal, target: NodeId, more: 
     }
 }
 
-/// The newest item of a search, and how it went; `None` if the node stopped.
+/// Searches for an item. Returns the newest one found and the report; `None` if the node stopped.
 pub(super) async fn search(
     node: &DhtNode,
     voice: &Voice,
@@ -226,12 +226,12 @@ fn show(voice: &Voice, target: NodeId, key: Option<[u8; 32]>, salt: &[u8], found
                 "text": text,
             })
         },
-        // What is not text is shown as it stands, as far as it can be.
+        // Bytes that are not UTF-8 are replaced.
         || text.map_or_else(|| String::from_utf8_lossy(&found.value).into(), Into::into),
     );
 }
 
-/// Prints the bytes of a string, or else the bencode, as they are.
+/// Prints the content of a bencoded string, or else the bencode, unchanged.
 fn raw(value: &[u8]) -> Exit {
     let bytes = string_of(value).unwrap_or(value);
     match io::stdout().write_all(bytes) {
@@ -271,7 +271,7 @@ pub(super) fn keygen(args: &args::Keygen) -> Exit {
     Exit::Complete
 }
 
-/// Writes a secret key that only its owner can read.
+/// Writes a secret key to a new file that only its owner can read.
 fn write_key(path: &Path, secret: &[u8; 32]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);

@@ -1,4 +1,4 @@
-//! The lines of `--json`.
+//! The objects of `--json`.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use dunlin_tokio::{
 };
 use serde_json::{Map, Value, json};
 
-/// Why, for a machine.
+/// A cause as an object.
 pub(super) fn cause(cause: Cause) -> Value {
     let kind = match cause {
         Cause::NoContacts => "no_contacts",
@@ -25,7 +25,7 @@ pub(super) fn cause(cause: Cause) -> Value {
     json!({ "kind": kind })
 }
 
-/// What a node said.
+/// An event of a node as an object.
 pub(super) fn event(event: &NodeEvent) -> Value {
     let (kind, why) = match event {
         NodeEvent::Log(log) => match log {
@@ -51,7 +51,7 @@ pub(super) fn event(event: &NodeEvent) -> Value {
     })
 }
 
-/// The end of a search.
+/// The end of a search as an object.
 pub(super) fn done(report: &LookupReport) -> Value {
     let closest = |c: &Contact| json!({ "id": c.id.to_string(), "node": c.addr.to_string() });
     let (seeds, leeches) = report.swarm.unzip();
@@ -72,7 +72,7 @@ pub(super) fn done(report: &LookupReport) -> Value {
     })
 }
 
-/// A failure, for `error` objects.
+/// A failure as an `error` object.
 pub(super) fn failed(what: &str, message: &str, why: Option<(Failure, Cause)>) -> Value {
     json!({
         "type": "error",
@@ -92,7 +92,7 @@ pub(super) fn statistics(mode: &str, throttle: &str, s: &DhtStats) -> Map<String
     map
 }
 
-/// The state of a node.
+/// The state of a node as an object.
 pub(super) fn status(s: &Status) -> Value {
     let mode = if s.stats.active { "on" } else { "off" };
     let mut map = statistics(mode, "", &s.stats);
@@ -125,7 +125,7 @@ pub(super) fn status(s: &Status) -> Value {
     Value::Object(map)
 }
 
-/// Seconds, to the millisecond.
+/// Seconds, rounded to milliseconds.
 pub(super) fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }

@@ -1,4 +1,4 @@
-//! `dunlin dht`: the DHT by itself, without torrents.
+//! `dunlin dht`: the DHT without torrents.
 
 mod advice;
 mod ask;
@@ -47,18 +47,18 @@ pub(crate) fn dht(dht: args::Dht) -> Exit {
     }
 }
 
-/// What a node of the command is for.
+/// The role of the node that a command starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    /// It takes part, and owns the cache.
+    /// It takes part in the DHT, and owns the cache.
     Resident,
-    /// It asks, and is soon gone: it answers nobody, so that nobody relies on it.
+    /// It sends queries for a short time. It does not answer any, so that nobody relies on it.
     Visitor,
-    /// It asks one node that is named, and nobody else.
+    /// It queries one node that the user named, and no other.
     Caller,
 }
 
-/// The node that `common` and the configuration file ask for.
+/// The configuration of the node, from `common` and the configuration file.
 fn config(common: &Common, role: Role) -> Result<NodeConfig, String> {
     let settings = settings::read(common.config.as_deref())?;
     if let Some(why) =
@@ -99,7 +99,7 @@ fn config(common: &Common, role: Role) -> Result<NodeConfig, String> {
     Ok(config)
 }
 
-/// Where the nodes are kept. A private network's are nobody else's: only where it is said.
+/// The folder that keeps the nodes. Nodes of a private network are not kept unless a folder is named.
 fn folder(common: &Common, settings: &Settings) -> Option<std::path::PathBuf> {
     match (&common.session, common.no_session || common.local) {
         (Some(folder), _) => Some(folder.clone()),
@@ -133,7 +133,7 @@ struct Running {
 }
 
 impl Running {
-    /// Starts it, or says why not.
+    /// Starts the node, or reports why it cannot be started.
     fn start(common: &Common, role: Role) -> Result<Self, Exit> {
         let voice = Voice::new(common.view);
         let config = config(common, role).map_err(|message| {
@@ -163,7 +163,7 @@ impl Running {
         }
     }
 
-    /// Does `work` until it is done, the time is up, or somebody interrupts; then stops the node.
+    /// Runs `work` until it is done, the time is up, or a signal arrives; then stops the node.
     async fn until<T>(
         mut self,
         timeout: Duration,
@@ -199,7 +199,7 @@ impl Running {
     }
 }
 
-/// Stops a node and passes on its last words.
+/// Stops a node and reports its last events.
 async fn finish(node: DhtNode, events: &mut mpsc::Receiver<NodeEvent>, voice: &Voice) {
     node.shutdown().await;
     while let Some(event) = events.recv().await {
@@ -207,7 +207,7 @@ async fn finish(node: DhtNode, events: &mut mpsc::Receiver<NodeEvent>, voice: &V
     }
 }
 
-/// Starts a node for `work`; what that returns is the exit code.
+/// Starts a node for `work`, which returns the exit code.
 async fn one_shot(
     common: &Common,
     timeout: Duration,
@@ -216,7 +216,7 @@ async fn one_shot(
     briefly(common, Role::Visitor, timeout, work).await
 }
 
-/// The same for `work` that is with one node only.
+/// The same for `work` that queries one node only.
 async fn one_call(
     common: &Common,
     timeout: Duration,

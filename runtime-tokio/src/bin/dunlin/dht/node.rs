@@ -1,4 +1,4 @@
-//! `node`: a node that takes part until it is interrupted.
+//! `node`: a DHT node that runs until it is interrupted.
 
 use std::{
     io::{self, IsTerminal},
@@ -20,11 +20,11 @@ use super::{
 };
 use crate::{args::dht as args, exit::Exit, output, signals::Signals, units};
 
-/// How often the kernel's table of connections is looked at.
+/// The time between two looks at the kernel's table of connections.
 const CONNTRACK_PERIOD: Duration = Duration::from_secs(60);
-/// Shortest time between two looks at the state.
+/// The shortest time between two looks at the state.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
-/// Longer than anybody waits: a year.
+/// A year: longer than anybody waits.
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// Runs `dunlin dht node`.
@@ -65,7 +65,7 @@ pub(super) async fn node(args: args::Node) -> Exit {
         }),
         false => Face::Lines,
     };
-    // Its log is what a node is watched by.
+    // Events are always shown: they are how a node is monitored.
     let mut view = args.common.view;
     view.verbose = true;
     let mut voice = Voice::new(view);
@@ -112,14 +112,14 @@ pub(super) async fn node(args: args::Node) -> Exit {
     exit
 }
 
-/// What is remembered between two looks.
+/// What is kept from one look at the state to the next.
 #[derive(Default)]
 struct Watch {
-    /// The last warning, until its reason is gone.
+    /// The last warning, until it no longer holds.
     warning: Option<Warning>,
     /// Whether the table of connections was nearly full.
     high: bool,
-    /// Bytes in and out, and when.
+    /// Bytes in and out, and the time, at the last look.
     last: Option<(u64, u64, Duration)>,
     /// Bytes per second in and out.
     rates: (u64, u64),
@@ -158,7 +158,7 @@ impl Watch {
         self.last = Some((read, written, s.uptime));
     }
 
-    /// The table, when it has become nearly full; not again before it was emptier.
+    /// Returns the usage when the table has become nearly full; not again before it was emptier.
     fn conntrack(&mut self, usage: Option<Usage>) -> Option<Usage> {
         let high = usage.filter(Usage::is_high);
         let news = high.filter(|_| !self.high);
@@ -167,12 +167,12 @@ impl Watch {
     }
 }
 
-/// A warning, and when it no longer holds.
+/// A warning and the condition that ends it.
 struct Warning {
     text: String,
-    /// The counter whose growth shows that it does not.
+    /// The warning ends when this counter grows.
     counter: fn(&DhtStats) -> u64,
-    /// What it was when the warning came.
+    /// The value of the counter when the warning came.
     before: Option<u64>,
 }
 
@@ -181,7 +181,7 @@ enum Face {
     Lines,
 }
 
-/// Lines that are refreshed in place.
+/// Lines on the terminal that are refreshed in place.
 struct Screen {
     all: MultiProgress,
     bars: Vec<ProgressBar>,
@@ -221,7 +221,7 @@ impl Screen {
     }
 }
 
-/// The state in some lines; with rates and the budget of new remotes if the node runs on.
+/// The state in some lines; with rates and the budget of new remotes if the node keeps running.
 pub(super) fn screen(s: &Status, more: Option<((u64, u64), Option<u32>)>) -> Vec<String> {
     let stats = &s.stats;
     let local: Vec<_> = s.local.iter().map(ToString::to_string).collect();
@@ -301,7 +301,7 @@ pub(super) fn screen(s: &Status, more: Option<((u64, u64), Option<u32>)>) -> Vec
     text
 }
 
-/// Whether others reach us, as far as is known.
+/// Whether the node is reachable, as far as is known.
 const fn reach(stats: &DhtStats) -> &'static str {
     match (stats.reachable, stats.queries_received) {
         (false, _) => "queries of others do not arrive",

@@ -1,4 +1,4 @@
-//! How the commands of `dunlin dht` speak: lines for people, objects for programs.
+//! The output of the commands of `dunlin dht`: lines for people, objects for programs.
 
 use dunlin_tokio::{
     dht::NodeEvent,
@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::json as lines;
 use crate::{args::dht::View, output, units};
 
-/// The voice of a command.
+/// The output of one command.
 #[derive(Clone)]
 pub(super) struct Voice {
     view: View,
-    /// What must not be torn by lines between.
+    /// Lines that are refreshed in place, which other output must not break.
     screen: Option<MultiProgress>,
 }
 
@@ -24,7 +24,7 @@ impl Voice {
         Self { view, screen: None }
     }
 
-    /// The same beside a screen.
+    /// The same output next to a screen.
     pub(super) fn beside(self, screen: MultiProgress) -> Self {
         Self {
             screen: Some(screen),
@@ -39,7 +39,7 @@ impl Voice {
         }
     }
 
-    /// A result: an object for programs, lines for people.
+    /// Prints a result: an object for programs, lines for people.
     pub(super) fn result(&self, value: impl FnOnce() -> Value, line: impl FnOnce() -> String) {
         self.calmly(|| match self.view.json {
             true => output::say_json(&value()),
@@ -47,7 +47,7 @@ impl Voice {
         });
     }
 
-    /// Something was not done.
+    /// Reports that something was not done.
     pub(super) fn error(&self, what: &str, message: &str) {
         self.failure(what, message, None);
     }
@@ -61,7 +61,7 @@ impl Voice {
         });
     }
 
-    /// A search came to nothing: the page's words, what is known of the reason, what to do.
+    /// Reports a search that failed: rTorrent's message, what is known about the reason, and what to do.
     pub(super) fn unsuccessful(&self, what: &str, report: &LookupReport) {
         if let Some((failure, why)) = report.failure {
             let message = format!("{failure} {}", explain(why));
@@ -69,7 +69,7 @@ impl Voice {
         }
     }
 
-    /// The end of a search: how it went, and why it failed if it did.
+    /// Reports the end of a search, and the reason if it failed.
     pub(super) fn finished(&self, what: &str, report: &LookupReport) {
         if self.view.json {
             let mut done = lines::done(report);
@@ -81,7 +81,7 @@ impl Voice {
         self.unsuccessful(what, report);
     }
 
-    /// What the node says: the page's lines verbatim.
+    /// Reports an event of the node; lines are those of rTorrent's documentation.
     pub(super) fn event(&self, event: &NodeEvent) {
         let (news, why) = match event {
             NodeEvent::Log(DhtLog::Unreachable(why) | DhtLog::Firewalled(why)) => {
@@ -105,7 +105,7 @@ impl Voice {
         });
     }
 
-    /// The kernel's table of connections is nearly full.
+    /// Warns that the kernel's table of connections is nearly full.
     pub(super) fn conntrack(&self, usage: &conntrack::Usage, port: u16) {
         let message = conntrack::warning(usage, port);
         self.calmly(|| {
@@ -122,7 +122,7 @@ impl Voice {
     }
 }
 
-/// What a cause means and what to do about it.
+/// What a cause means, and what to do about it.
 pub(super) fn explain(why: Cause) -> String {
     match why {
         Cause::NoContacts => "No node is known to begin with: name one with --bootstrap \

@@ -27,7 +27,7 @@ pub(super) async fn get_peers(args: args::GetPeers) -> Exit {
     with_torrent(&args.common, named, timeout, async |node, voice, hash| {
         let mut goals = vec![peers(hash, None, false)];
         if args.scrape {
-            // A node answers either with peers or with an estimate (BEP 33), so both are asked for.
+            // A node answers with peers or with an estimate (BEP 33), so both are searched for.
             goals.push(peers(hash, None, true));
         }
         let Some(report) = search(node, voice, goals, hash).await else {
@@ -64,7 +64,7 @@ pub(super) async fn announce(args: args::Announce) -> Exit {
     .await
 }
 
-/// Begins a node, and does `work` with the torrent that `named` is about.
+/// Starts a node, and runs `work` with the torrent that `named` stands for.
 async fn with_torrent(
     common: &args::Common,
     named: &str,
@@ -87,14 +87,14 @@ async fn with_torrent(
     .await
 }
 
-/// How a torrent is named.
+/// The way in which a torrent is named.
 enum Named {
     Torrent(InfoHash),
-    /// By an item that says which it is (BEP 46).
+    /// By the key of an item that holds its info-hash (BEP 46).
     Key(MutableKey),
 }
 
-/// Which torrent it is; the DHT is asked if need be.
+/// The info-hash of a torrent; asks the DHT if it is named by a key.
 async fn look_up(node: &DhtNode, voice: &Voice, named: Named) -> Result<InfoHash, Exit> {
     let MutableKey { key, salt } = match named {
         Named::Torrent(hash) => return Ok(hash),
@@ -119,7 +119,7 @@ async fn look_up(node: &DhtNode, voice: &Voice, named: Named) -> Result<InfoHash
     })
 }
 
-/// The torrent that `text` names.
+/// Parses the name of a torrent.
 fn torrent(text: &str) -> Result<Named, String> {
     let magnet = match input::kind(text) {
         Kind::Magnet => text.to_owned(),
@@ -157,8 +157,8 @@ const fn peers(hash: InfoHash, announce: Option<dht::Announce>, scrape: bool) ->
     }
 }
 
-/// Searches for all of `goals` at once, and prints every peer once; a report of all of it, unless
-/// the node stopped.
+/// Searches for all `goals` at once, and prints every peer once. Returns a report of all searches, or
+/// `None` if the node stopped.
 async fn search(
     node: &DhtNode,
     voice: &Voice,
@@ -181,7 +181,7 @@ async fn search(
     Some(whole)
 }
 
-/// Adds what a second search for the same torrent brought.
+/// Adds the report of a second search for the same torrent.
 fn join(whole: &mut LookupReport, other: LookupReport) {
     whole.contacted = whole.contacted.max(other.contacted);
     whole.replied = whole.replied.max(other.replied);
@@ -193,7 +193,7 @@ fn join(whole: &mut LookupReport, other: LookupReport) {
     }
 }
 
-/// Prints the peers of one search that are not among those `found`; its report.
+/// Prints the peers of one search that are not among those `found`. Returns its report.
 async fn follow(
     mut search: DhtSearch,
     voice: &Voice,

@@ -1,4 +1,4 @@
-//! `stats`: what the cache holds, or how the DHT is doing.
+//! `stats`: the content of the cache, or the state of the DHT.
 
 use std::{path::Path, time::Duration};
 
@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use super::{Role, Running, folder, json as lines, node::screen, say::Voice};
 use crate::{args::dht as args, exit::Exit, output::verbatim, settings, units};
 
-/// How often is looked whether the DHT can be seen.
+/// The time between two looks at the state.
 const TICK: Duration = Duration::from_millis(200);
-/// Nodes from which on a table is usable (S15).
+/// From this number of nodes on, the table is usable.
 const USABLE: u32 = 32;
 
 /// Runs `dunlin dht stats`.
@@ -58,7 +58,7 @@ pub(super) fn stats(args: args::Stats) -> Exit {
     Exit::Complete
 }
 
-/// The cache, without touching it.
+/// Reads the cache without changing it.
 fn cached(folder: &Path, voice: &Voice) -> Option<Saved> {
     match dht_cache::look(folder) {
         Ok(saved) => saved,
@@ -69,8 +69,8 @@ fn cached(folder: &Path, voice: &Voice) -> Option<Saved> {
     }
 }
 
-/// Buckets of the table of `own` with these nodes: only its own bucket splits, when it has more
-/// than 8.
+/// The number of buckets in the table of `own` with these nodes: only its own bucket splits, when it has
+/// more than 8.
 fn buckets(own: Option<NodeId>, nodes: &[NodeId]) -> u32 {
     let Some(own) = own else { return 0 };
     let within = |depth| {
@@ -107,7 +107,7 @@ fn cache_json(path: &Path, saved: &Saved) -> Value {
 const QUARTER: u32 = 15 * 60;
 const DAY: u32 = 86_400;
 
-/// Nodes heard of within these seconds.
+/// The number of nodes heard of within these seconds.
 fn fresh(saved: &Saved, seconds: u32) -> usize {
     saved.nodes.iter().filter(|(_, age)| *age < seconds).count()
 }
@@ -155,14 +155,14 @@ fn cache_lines(path: &Path, saved: &Saved) -> Vec<String> {
     text
 }
 
-/// Takes part until the DHT can be seen.
+/// Runs a node until the state of the DHT is known.
 async fn live(args: args::Stats) -> Exit {
     let running = match Running::start(&args.common, Role::Visitor) {
         Ok(running) => running,
         Err(exit) => return exit,
     };
     let patience = args.patience.timeout;
-    // A little more than the work itself takes: it ends by itself.
+    // A little longer than the work itself, which ends in time by itself.
     let whole = patience + Duration::from_secs(5);
     verbatim(&format!(
         "dunlin: taking part in the DHT until {USABLE} nodes answer, for {} at most (--timeout)",

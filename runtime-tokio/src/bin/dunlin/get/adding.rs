@@ -1,4 +1,4 @@
-//! How torrents are added, and the peers that were named for them.
+//! Adding torrents, and the peers named for them.
 
 use std::{
     net::SocketAddr,
@@ -19,19 +19,20 @@ use crate::{
     select::{self, Picked, Selection},
 };
 
-/// How torrents are added.
+/// The options with which torrents are added.
 pub(super) struct How {
     pub(super) selections: Vec<Selection>,
     pub(super) sequential: bool,
     pub(super) check: Check,
     pub(super) existing: Existing,
     pub(super) limits: Limits,
-    /// The folder that was named, which goes before one that is remembered.
+    /// The folder that was named; it has precedence over one that is remembered.
     pub(super) dir: Option<PathBuf>,
 }
 
 impl How {
-    /// What to add for `text`, how its selection is learnt of, and how many web seeds it names.
+    /// Prepares the torrent `text`. Returns it, the place where its selection will be found, and the number
+    /// of web seeds it names.
     pub(super) async fn add(
         &self,
         text: &str,
@@ -62,10 +63,10 @@ impl How {
     }
 }
 
-/// What came of the selection; nothing before the files are known, or without one.
+/// The result of a selection; empty until the files are known, and without a selection.
 pub(super) type Choice = Arc<OnceLock<Picked>>;
 
-/// The addresses of the peers that were named. A name that has none is mentioned.
+/// The addresses of the named peers. Names without an address are reported.
 pub(super) async fn peers(
     report: &Report,
     named: &[HostPort],

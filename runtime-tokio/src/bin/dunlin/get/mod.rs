@@ -34,16 +34,16 @@ use crate::{
     units,
 };
 
-/// How often progress is shown while there is any.
+/// The interval of progress reports while there is progress.
 const TICK: Duration = Duration::from_millis(500);
-/// How often at least is looked whether there is any: somebody may begin to fetch from us.
+/// The longest time between two looks at the torrents: a peer may start to download from us.
 const MAX_TICK: Duration = Duration::from_secs(16);
-/// Torrent files that are read or fetched at the same time: a slow server keeps nobody else
-/// waiting, and thousands of files do not fill the memory.
+/// The most torrent files that are read or downloaded at the same time: one slow server does not delay the
+/// others, and thousands of files do not fill the memory.
 const MAX_ADDING: usize = 16;
-/// How often the kernel's table of connections is looked at.
+/// The time between two looks at the kernel's table of connections.
 const CONNTRACK_PERIOD: Duration = Duration::from_secs(60);
-/// After this long a person is told what the end waits for.
+/// After this time the user is told what the end waits for.
 const PATIENCE: Duration = Duration::from_millis(700);
 
 /// Runs `dunlin get`.
@@ -93,16 +93,16 @@ pub(crate) async fn seed(args: args::Seed) -> Exit {
     run(&args.torrents, &args.swarm, args.view, goal, how).await
 }
 
-/// A command under way.
+/// A running command.
 struct Run {
     report: Report,
     task: Task,
     torrents: BTreeMap<TorrentId, Running>,
-    /// Torrents that were named a second time.
+    /// The number of torrents that were named twice.
     repeated: usize,
-    /// Time ran out.
+    /// The time limit was reached.
     late: bool,
-    /// A person knows that the kernel's table of connections is nearly full.
+    /// The user was told that the kernel's table of connections is nearly full.
     told_of_connections: bool,
 }
 
@@ -174,13 +174,13 @@ async fn run(inputs: &[String], swarm: &Swarm, view: View, mut goal: Goal, mut h
     let exit = at_once.unwrap_or(exit);
     run.report.summary(exit.code(), &last);
     if at_once.is_some() {
-        // Threads may hang in a system call for as long as they like.
+        // Threads may be stuck in system calls.
         std::process::exit(exit.code().into());
     }
     exit
 }
 
-/// Ends the session; `Some` if a person did not want to wait for that.
+/// Ends the session; returns `Some` if the user did not want to wait.
 async fn stop(session: Session, signals: &mut Signals, report: &Report) -> Option<Exit> {
     let mut end = pin!(session.shutdown());
     let patience = Instant::now() + PATIENCE;
@@ -206,7 +206,7 @@ fn placement(config: &SessionConfig) -> Placement {
 }
 
 impl Run {
-    /// Adds everything and waits until it is settled.
+    /// Adds all torrents, and waits until all of them are settled.
     async fn work(
         &mut self,
         session: &Session,
@@ -259,7 +259,7 @@ impl Run {
                     None => return,
                 },
                 () = sleep_until(tick) => {
-                    // While nothing moves, nobody needs to look.
+                    // Without progress, looks become rarer.
                     pause = match self.refresh_all().await {
                         true => TICK,
                         false => (pause * 2).min(MAX_TICK),
@@ -286,7 +286,7 @@ impl Run {
         }
     }
 
-    /// Warns, once, if the kernel's table of connections is nearly full while the DHT runs.
+    /// Warns once if the kernel's table of connections is nearly full while the DHT runs.
     async fn look_at_connections(&mut self, session: &Session) {
         let Some(usage) = conntrack::Usage::read().filter(conntrack::Usage::is_high) else {
             return;
@@ -311,7 +311,7 @@ impl Run {
             }
             Err(error) => {
                 let mut message = explain(&error);
-                // Every message says what it is about, in the words of the person who asked.
+                // Every message names its subject as the user did.
                 if !message.contains(text) && !matches!(error, Error::Magnet { .. }) {
                     message = format!("{text}: {message}");
                 }
@@ -354,7 +354,7 @@ impl Run {
         }
     }
 
-    /// Looks at every torrent; returns whether anything is different from the last time.
+    /// Looks at every torrent; returns whether anything has changed since the last look.
     async fn refresh_all(&mut self) -> bool {
         let mut moved = false;
         for running in self.torrents.values_mut() {

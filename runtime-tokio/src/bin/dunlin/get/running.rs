@@ -1,4 +1,4 @@
-//! A torrent under way, and what is said of it.
+//! A torrent of a running command, and what is reported about it.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,22 +22,22 @@ use super::{
 };
 use crate::{report::Report, units};
 
-/// What a command wants of its torrents.
+/// What a command does with its torrents.
 pub(super) struct Task {
     pub(super) goal: Goal,
     pub(super) existing: Existing,
     pub(super) placement: Placement,
 }
 
-/// When to stop.
+/// When a torrent is done.
 #[derive(Clone, Copy)]
 pub(super) struct Goal {
-    /// Uploaded per size; `None` as the configuration says, or without end.
+    /// The ratio of uploaded bytes to size; `None` as configured, or without end.
     pub(super) ratio: Option<f64>,
-    /// How long a torrent is shared at most; `None` as the configuration says, or without end.
+    /// How long a torrent is shared at most; `None` as configured, or without end.
     pub(super) time: Option<Duration>,
     pub(super) deadline: Option<Instant>,
-    /// Not all is expected to be here.
+    /// Whether files may be missing.
     pub(super) fetch: bool,
 }
 
@@ -52,28 +52,28 @@ fn complete(s: &TorrentStatus) -> bool {
     s.state == State::Seeding
 }
 
-/// What keeps a torrent from going on.
+/// A reason why a torrent does not continue.
 enum Trouble {
     None,
-    /// An error that may pass, of which a person was told.
+    /// An error that may pass; it was reported.
     Waiting(OpError),
-    /// An error that does not, of which a person was told.
+    /// An error that does not pass by itself; it was reported.
     Failed,
-    /// Nothing can come of it, whatever its state says: a person was told why.
+    /// It cannot succeed, whatever its state is; the reason was reported.
     Refused,
 }
 
-/// A torrent under way.
+/// A torrent of a running command.
 pub(super) struct Running {
     torrent: Torrent,
     pub(super) last: TorrentStatus,
     choice: Choice,
-    /// The selection has been looked at.
+    /// The result of the selection was looked at.
     chosen: bool,
-    /// A person knows that `seed` has to fetch something.
+    /// The user was told that `seed` has to download something.
     warned: bool,
     completed: bool,
-    /// When it has been shared for long enough.
+    /// The time at which sharing ends, once it has begun.
     shared: Option<Instant>,
     trouble: Trouble,
 }
@@ -98,7 +98,7 @@ impl Running {
         self.has_failed() || goal.reached(&self.last) || ended()
     }
 
-    /// Whether it was completed, and nothing went wrong after that.
+    /// Whether it was completed, and no error followed.
     pub(super) const fn succeeded(&self) -> bool {
         self.completed && !self.has_failed()
     }
@@ -107,13 +107,13 @@ impl Running {
         matches!(self.trouble, Trouble::Failed | Trouble::Refused)
     }
 
-    /// When sharing ends by the clock.
+    /// The time at which sharing ends.
     pub(super) fn end(&self) -> Option<Instant> {
         let waiting = matches!(self.trouble, Trouble::Waiting(_));
         self.shared.filter(|_| complete(&self.last) || waiting)
     }
 
-    /// Why it is not settled although there is no time left.
+    /// The reason why it is not settled when the time is up.
     pub(super) fn overdue(&self) -> String {
         let name = &self.last.name;
         let what = match self.completed {
@@ -126,7 +126,7 @@ impl Running {
         }
     }
 
-    /// Looks at it and says what is new; returns whether anything is.
+    /// Looks at the torrent and reports changes; returns whether there were any.
     pub(super) async fn refresh(&mut self, report: &mut Report, task: &Task) -> bool {
         let Ok(status) = self.torrent.status().await else {
             return false;
@@ -149,7 +149,7 @@ impl Running {
         moved
     }
 
-    /// Says what is odd about the selection, as soon as it has been applied.
+    /// Reports problems of the selection as soon as it was applied.
     fn look_at_choice(&mut self, report: &Report) {
         let Some(picked) = self.choice.get().filter(|_| !self.chosen) else {
             return;
@@ -195,7 +195,7 @@ impl Running {
 
     fn look_at_recovery(&mut self, report: &Report) {
         match self.trouble {
-            // While its files are looked at again nobody knows yet.
+            // While its files are checked again, the result is not known.
             Trouble::Waiting(_)
                 if matches!(self.last.state, State::Opening | State::Checking { .. }) => {}
             Trouble::Waiting(_) => {
@@ -207,7 +207,7 @@ impl Running {
         }
     }
 
-    /// Says, once, what there is of a torrent that has all that is wanted.
+    /// Reports once what exists of a torrent that has everything that is wanted.
     async fn look_at_content(&mut self, report: &Report, task: &Task) {
         let s = &self.last;
         let partial = !task.goal.fetch && s.pieces_done < s.pieces;
@@ -244,14 +244,13 @@ impl Running {
         }
     }
 
-    /// The folder that it is saved in: an earlier session may have put it elsewhere.
+    /// The folder in which it is saved, which an earlier session may have chosen.
     fn folder(&self, usual: &Placement) -> PathBuf {
         self.torrent.dir().unwrap_or_else(|_| usual.dir.clone())
     }
 }
 
-/// Where the file or folder of a torrent saved in `dir` is, under the name that it got on this
-/// disk.
+/// The path of the file or folder of a torrent saved in `dir`, by its name on this disk.
 fn path(placement: &Placement, dir: &Path, info: &Info) -> PathBuf {
     let paths = placement.paths(info);
     let root = paths.first().and_then(|path| path.iter().next());

@@ -1,4 +1,4 @@
-//! What a person is told of an error, and whether to wait for its end.
+//! Explanations of errors, and which of them may pass.
 
 use dunlin_tokio::{
     Error,
@@ -6,7 +6,7 @@ use dunlin_tokio::{
     system::folder::SessionError,
 };
 
-/// An error, and what a person can do about it.
+/// The error, and what the user can do about it.
 pub(super) fn explain(error: &Error) -> String {
     match error {
         Error::Folder(SessionError::Busy(lock)) => format!(
@@ -27,15 +27,15 @@ pub(super) fn explain(error: &Error) -> String {
     }
 }
 
-/// Whether the engine's next attempts may succeed without a change of the command: a disk is
-/// emptied, mounted or repaired, but nobody is given a right meanwhile, and files that are in the
-/// way wait for a decision.
+/// Whether the engine's next attempts may succeed without a change of the command. A full or missing disk
+/// may be emptied, mounted or repaired meanwhile; permissions rarely change, and files in the way need a
+/// decision.
 pub(super) const fn passes(error: &OpError) -> bool {
     use OpErrorKind::{Io, NoSpace, NotFound, TimedOut, Truncated};
     matches!(error.kind, Io | NoSpace | NotFound | TimedOut | Truncated)
 }
 
-/// Why a torrent rests, and what a person can do about it.
+/// The reason why a torrent stopped, and what the user can do about it.
 pub(super) fn failure(name: &str, error: &OpError, existing: Existing) -> String {
     if !error.kind.is_obstruction() {
         return format!("{name}: {error}");

@@ -1,5 +1,5 @@
-//! Wake-ups of the loop by other threads: one word with a bit for each source, and at most one
-//! system call however often they ring while the loop sleeps.
+//! Wake-ups of the loop by other threads: one word with a bit for each source, and at most one system call
+//! while the loop sleeps, however often they ring.
 
 use std::{
     io,
@@ -19,9 +19,9 @@ pub(crate) enum Source {
     Commands = 1,
     /// The disk has outcomes.
     Disk = 2,
-    /// The resolver has.
+    /// The resolver has outcomes.
     Names = 4,
-    /// The HTTP client has.
+    /// The HTTP client has outcomes.
     Http = 8,
 }
 
@@ -57,11 +57,11 @@ impl Bell {
         }
     }
 
-    /// From any thread; wakes the loop if it sleeps and nobody else has.
+    /// Rings from any thread; wakes the loop if it sleeps and was not woken yet.
     pub(crate) fn ring(&self, source: Source) {
         if self.word.fetch_or(source as u32, Ordering::AcqRel) == SLEEPING {
             let woken: io::Result<()> = self.waker.wake();
-            // It fails only where the loop is gone.
+            // It fails only if the loop has ended.
             drop(woken);
         }
     }
@@ -72,12 +72,12 @@ impl Bell {
         Arc::new(move || bell.ring(source))
     }
 
-    /// The loop is awake and looks: who has rung.
+    /// Returns the sources that have rung; the loop is awake.
     pub(crate) fn take(&self) -> Rung {
         Rung(self.word.swap(0, Ordering::AcqRel) & !SLEEPING)
     }
 
-    /// The loop is about to wait; `false` if somebody has rung, and it must not.
+    /// Called before the loop waits. Returns `false` if a source has rung, so that the loop must not wait.
     pub(crate) fn sleep(&self) -> bool {
         self.word.fetch_or(SLEEPING, Ordering::AcqRel) & !SLEEPING == 0
     }
@@ -101,7 +101,7 @@ mod tests {
             poll.poll(&mut events, Some(limit)).unwrap();
             events.iter().count()
         };
-        // Awake: the bit is found by looking, without a system call.
+        // While the loop is awake, the bit is enough, without a system call.
         bell.ring(Source::Disk);
         assert_eq!(wakes(Duration::ZERO), 0);
         assert!(!bell.sleep(), "somebody has rung");

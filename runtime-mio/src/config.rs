@@ -1,28 +1,26 @@
-//! What a driver is made with.
+//! The settings of a driver.
 
 use dunlin_std::session::setup::SessionConfig;
 
-/// What a driver is made with. Start from the default and change fields.
+/// The settings of a driver. Start from the default and change fields.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DriverConfig {
-    /// Everything that is not this driver's own affair: where to listen, where files go, the
-    /// engine's limits.
+    /// The settings that all drivers share: addresses, folders, limits of the engine.
     pub session: SessionConfig,
-    /// HTTP requests at once at most, each on a thread that exists only while there is work; at
-    /// least 1. [`Config::max_requests`](dunlin_core::Config::max_requests) is lowered to it.
+    /// The most HTTP requests at the same time, at least 1. Each has a thread that exists only while it
+    /// runs. [`Config::max_requests`](dunlin_core::Config::max_requests) is lowered to this.
     pub http_threads: usize,
-    /// Names looked up at once at most, each on a thread that exists only while there is work; at
-    /// least 1. [`Config::max_lookups`](dunlin_core::Config::max_lookups) is lowered to it.
+    /// The most names resolved at the same time, at least 1. Each has a thread that exists only while it
+    /// runs. [`Config::max_lookups`](dunlin_core::Config::max_lookups) is lowered to this.
     pub name_threads: usize,
-    /// Commands of handles that may wait for the loop; more make the callers wait.
+    /// The most commands of handles that wait for the loop; further callers wait.
     pub commands: usize,
 }
 
 impl Default for DriverConfig {
-    /// For a small machine: as [`SessionConfig::default`], but without a DHT, with one disk thread and fewer
-    /// HTTP requests at once. A machine
-    /// with cores to spare hashes faster with more: set
+    /// For a small machine: as [`SessionConfig::default`], but without a DHT, with one disk thread and
+    /// fewer HTTP requests at the same time. A machine with more cores hashes faster with more threads: see
     /// [`DiskConfig::threads`](dunlin_std::disk::DiskConfig::threads).
     fn default() -> Self {
         let mut session = SessionConfig::default().without_dht();
@@ -35,7 +33,7 @@ impl Default for DriverConfig {
 }
 
 impl From<SessionConfig> for DriverConfig {
-    /// Takes the session's settings as they are, the disk threads too.
+    /// Uses the session's settings unchanged, including the number of disk threads.
     fn from(session: SessionConfig) -> Self {
         Self {
             session,

@@ -16,15 +16,14 @@
 //! # }
 //! ```
 //!
-//! [`Driver::run`] returns when the driver was stopped: trackers have heard of it, what was
-//! downloaded is on disk and the records are saved. The callback runs on the loop's own thread
-//! and has the whole engine at hand by its [`Control`]; it must not block, since every peer waits
-//! meanwhile. Other threads give commands by a [`Handle`]. An application that has a loop of its
-//! own calls [`Driver::turn`] from it.
+//! [`Driver::run`] returns when the driver has stopped: trackers were told, what was downloaded is on disk,
+//! and records are saved. The callback runs on the loop's own thread and can use the whole engine through
+//! its [`Control`]; it must not block, because all peers wait meanwhile. Other threads give commands
+//! through a [`Handle`]. An application with a loop of its own calls [`Driver::turn`] from it.
 //!
-//! What blocks is done elsewhere: the disk has threads of its own (one by default), names and
-//! HTTP requests get one each while they last. With a folder in its settings a driver remembers
-//! torrents as the other drivers do, and reads what they left.
+//! Calls that block run elsewhere: the disk has its own threads (one by default), and each name or HTTP
+//! request has one while it runs. With a session folder a driver remembers torrents as the other drivers
+//! do, and can read what they saved.
 
 #![forbid(unsafe_code)]
 

@@ -1,30 +1,30 @@
-//! Waiting for the first of: a socket, a wake-up, a deadline.
+//! Waits for a socket, a wake-up or a deadline.
 
 use std::{io, sync::Arc, time};
 
 use dunlin_core::Instant;
 use mio::{Events, Interest, Poll, Token, Waker, event::Source};
 
-/// Sockets told of by one wait; more are told of by the next.
+/// The most sockets reported by one wait; the next wait reports more.
 const BATCH: usize = 256;
-/// The waker's token; sockets use smaller ones.
+/// The token of the waker; sockets use smaller ones.
 const WAKE: Token = Token(usize::MAX);
 
-/// A socket that can go on.
+/// A socket that became ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ready {
-    /// The number it was added with.
+    /// The number with which it was added.
     pub key: usize,
-    /// Something can be read, or the other side is gone.
+    /// It can be read, or the other side has closed it.
     pub read: bool,
-    /// The other side has ended its stream: what is left to read ends with it, and no further
-    /// event tells of that.
+    /// The other side has ended its stream: there is nothing to read after what has arrived, and no further
+    /// event reports it.
     pub ended: bool,
-    /// Something can be written, or the other side is gone.
+    /// It can be written, or the other side has closed it.
     pub write: bool,
 }
 
-/// `epoll` or its like, the clock, and a waker for other threads.
+/// `epoll` or its equivalent, the clock, and a waker for other threads.
 #[derive(Debug)]
 pub struct Poller {
     poll: Poll,
@@ -34,10 +34,10 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// A poller that waits for nothing yet.
+    /// Creates a poller that watches nothing yet.
     ///
     /// # Errors
-    /// The system has no file descriptor to spare.
+    /// The system has no file descriptor left.
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
@@ -49,28 +49,28 @@ impl Poller {
         })
     }
 
-    /// The present, for the engine: microseconds since the poller was made.
+    /// The current time for the engine: microseconds since the poller was created.
     #[must_use]
     pub fn now(&self) -> Instant {
         Instant::from_micros(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
-    /// Ends a wait from another thread.
+    /// The waker, with which another thread ends a wait.
     #[must_use]
     pub fn waker(&self) -> Arc<Waker> {
         self.waker.clone()
     }
 
-    /// Watches a socket, edge-triggered, for both directions. `key` is below `usize::MAX`.
+    /// Starts to watch a socket, edge-triggered, for both directions. `key` is below `usize::MAX`.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The platform's error.
     pub fn add(&self, socket: &mut impl Source, key: usize) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(socket, Token(key), both)
     }
 
-    /// Watches a socket no more.
+    /// Stops watching a socket.
     ///
     /// # Errors
     /// It was not watched.
@@ -78,11 +78,11 @@ impl Poller {
         self.poll.registry().deregister(socket)
     }
 
-    /// Waits until a socket can go on, the waker is used or `deadline` has come (`None`: no
-    /// deadline), and tells of the sockets.
+    /// Waits until a socket is ready, the waker is used or `deadline` has passed (`None`: no deadline), and
+    /// returns the sockets.
     ///
     /// # Errors
-    /// Of the system; an interrupted wait is none.
+    /// The platform's error; an interrupted wait is not an error.
     pub fn wait(
         &mut self,
         deadline: Option<Instant>,
@@ -102,7 +102,7 @@ impl Poller {
     }
 }
 
-/// For applications whose own loop waits for the driver among other things.
+/// For applications whose own loop waits for several things.
 #[cfg(unix)]
 impl std::os::fd::AsFd for Poller {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {

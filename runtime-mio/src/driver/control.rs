@@ -14,8 +14,8 @@ use dunlin_std::{
 
 use super::Core;
 
-/// The driver, at the disposal of the thread that runs it. None of the calls waits for anything
-/// but a short file.
+/// The driver, for code that runs on the loop's own thread. No call waits for anything but reading a short
+/// file.
 pub struct Control<'a> {
     pub(super) core: &'a mut Core,
 }
@@ -33,13 +33,13 @@ impl<'a> Control<'a> {
         Self { core }
     }
 
-    /// Adds a torrent. Its file and what the session folder holds of it are read here, on the
-    /// loop's thread: peers wait as long. Where that matters, let another thread do it by
-    /// [`Handle::add`](crate::Handle::add), which also fetches URLs.
+    /// Adds a torrent. Its file, and what the session folder holds of it, are read on the loop's thread,
+    /// while peers wait. To avoid that, another thread can use [`Handle::add`](crate::Handle::add), which
+    /// also downloads URLs.
     ///
     /// # Errors
-    /// [`Error::Duplicate`] if it is here already; what is wrong with the torrent file;
-    /// [`Error::Deadlock`] for a URL.
+    /// [`Error::Duplicate`] if the driver has it already; errors of the torrent file; [`Error::Deadlock`]
+    /// for a URL.
     pub fn add(&mut self, add: Add) -> Result<TorrentId> {
         if add.source_url().is_some() {
             return Err(Error::Deadlock {
@@ -63,8 +63,8 @@ impl<'a> Control<'a> {
         self.core.engine_loop.add(now, ready)
     }
 
-    /// Carries out a command. Torrents are added by [`Control::add`], which also sees to their
-    /// files and to the session folder.
+    /// Carries out a command. Torrents are added with [`Control::add`], which also takes care of their
+    /// files and the session folder.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -73,7 +73,7 @@ impl<'a> Control<'a> {
         self.core.engine_loop.command(now, command)
     }
 
-    /// Puts a torrent to rest.
+    /// Pauses a torrent.
     ///
     /// # Errors
     /// [`CommandError::NoTorrent`].
@@ -81,7 +81,7 @@ impl<'a> Control<'a> {
         self.command(Command::Pause(id)).map(drop)
     }
 
-    /// Wakes a torrent that rests, or tries one again that has failed.
+    /// Resumes a torrent that is paused or has failed.
     ///
     /// # Errors
     /// [`CommandError::NoTorrent`].
@@ -89,8 +89,8 @@ impl<'a> Control<'a> {
         self.command(Command::Resume(id)).map(drop)
     }
 
-    /// Takes a torrent out, with what was downloaded if `delete`, and with what the session
-    /// folder knows of it. [`Event::Removed`](crate::Event::Removed) follows when that is done.
+    /// Removes a torrent from the session and its folder, and with `delete` also what was downloaded.
+    /// [`Event::Removed`](crate::Event::Removed) follows when that is done.
     ///
     /// # Errors
     /// [`CommandError::NoTorrent`].
@@ -99,7 +99,7 @@ impl<'a> Control<'a> {
         self.command(Command::Remove { torrent, delete }).map(drop)
     }
 
-    /// Tells a torrent of peers.
+    /// Adds peers to a torrent.
     ///
     /// # Errors
     /// [`CommandError::NoTorrent`].
@@ -108,7 +108,7 @@ impl<'a> Control<'a> {
         self.command(Command::AddPeers { torrent, peers }).map(drop)
     }
 
-    /// Adds trackers to a torrent, a tier each.
+    /// Adds trackers to a torrent, one tier each.
     ///
     /// # Errors
     /// [`CommandError::NoTorrent`].
@@ -118,7 +118,7 @@ impl<'a> Control<'a> {
             .map(drop)
     }
 
-    /// Limits a torrent's traffic, or with `None` all traffic.
+    /// Limits the traffic of a torrent, or with `None` all traffic.
     ///
     /// # Errors
     /// [`CommandError::NoTorrent`].
@@ -133,7 +133,7 @@ impl<'a> Control<'a> {
             .map(drop)
     }
 
-    /// A torrent, now.
+    /// The state of a torrent; `None` if it does not exist.
     #[must_use]
     pub fn status(&self, id: TorrentId) -> Option<TorrentStatus> {
         self.core
@@ -149,32 +149,32 @@ impl<'a> Control<'a> {
         self.core.engine_loop.engine.torrents().collect()
     }
 
-    /// The engine, now.
+    /// The state of the engine.
     #[must_use]
     pub fn engine_status(&self) -> EngineStatus {
         self.core.engine_loop.engine.status(self.now())
     }
 
-    /// What the driver did so far.
+    /// The counters of the driver.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.core.engine_loop.stats
     }
 
-    /// Begins to end the driver: trackers hear `stopped`, what was written is made durable, the
-    /// records are saved. [`Event::Stopped`](crate::Event::Stopped) is the last event.
+    /// Starts to stop the driver: trackers are told, written data is made durable, and records are saved.
+    /// [`Event::Stopped`](crate::Event::Stopped) is the last event.
     pub fn stop(&mut self) {
         let now = self.now();
         self.core.engine_loop.stop(now);
     }
 
-    /// The engine itself, for everything else. Torrents are added and removed by the methods
-    /// above, which also see to their files and to the session folder.
+    /// The engine, for everything that has no method here. Torrents are added and removed with the methods
+    /// above, which also take care of their files and the session folder.
     pub fn engine(&mut self) -> &mut Engine {
         &mut self.core.engine_loop.engine
     }
 
-    /// The present, as the engine counts it.
+    /// The current time in the engine's terms.
     #[must_use]
     pub fn now(&self) -> Instant {
         self.core.sockets.0.now()

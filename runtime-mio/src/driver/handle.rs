@@ -28,18 +28,18 @@ use crate::{
     http::Http,
 };
 
-/// What another thread wants done, on the loop's thread.
+/// Code of another thread that runs on the loop's thread.
 pub(super) type Command = Box<dyn FnOnce(&mut Core) + Send>;
 
-/// What handles share with the loop.
+/// The state that handles share with the loop.
 pub(super) struct Shared {
     pub(super) config: SessionConfig,
     pub(super) http: Http,
-    /// The thread that runs the loop, as far as it has run.
+    /// The thread that runs the loop; `None` before it runs and after it has ended.
     pub(super) thread: Mutex<Option<ThreadId>>,
-    /// The driver owns it, so that its locks are given up when the driver goes.
+    /// The driver owns the store, so its locks are released when the driver is dropped.
     pub(super) store: Option<Weak<Store>>,
-    /// One torrent is added at a time by handles, so that a duplicate is recognised as one.
+    /// Handles add torrents one at a time, so that a duplicate is recognised.
     adding: Mutex<()>,
 }
 
@@ -55,13 +55,12 @@ impl Shared {
     }
 }
 
-/// Gives commands to a [`Driver`](crate::Driver) from any thread. Clones lead to the same driver,
-/// and may outlive it: they answer [`Error::Stopped`] then.
+/// Gives commands to a [`Driver`](crate::Driver) from any thread. Clones refer to the same driver, and may
+/// outlive it; then they return [`Error::Stopped`].
 ///
 /// A call waits until the loop has carried it out, so the loop has to run: in
-/// [`Driver::run`](crate::Driver::run), or by calls of [`Driver::turn`](crate::Driver::turn). On
-/// the loop's own thread every call fails with [`Error::Deadlock`]; the callback has its
-/// [`Control`] for that.
+/// [`Driver::run`](crate::Driver::run), or by calls of [`Driver::turn`](crate::Driver::turn). On the loop's
+/// own thread every call fails with [`Error::Deadlock`]; code on that thread has a [`Control`].
 #[derive(Clone)]
 pub struct Handle {
     commands: SyncSender<Command>,
@@ -109,7 +108,7 @@ impl Handle {
         }
         let (reply, answer) = sync_channel(1);
         let command: Command = Box::new(move |core| {
-            // A caller that gave up does not want the answer.
+            // The caller may have given up.
             let _ = reply.send(f(&mut Control::new(core)));
         });
         self.commands.send(command).map_err(|_| Error::Stopped)?;
@@ -117,13 +116,13 @@ impl Handle {
         answer.recv().map_err(|_| Error::Stopped)
     }
 
-    /// Adds a torrent. What takes time, such as reading or fetching the torrent file, is done on
-    /// the caller's thread.
+    /// Adds a torrent. Slow work, such as reading or downloading the torrent file, is done on the caller's
+    /// thread.
     ///
     /// # Errors
-    /// [`Error::Duplicate`] if it is here already; [`Error::Gone`] if the folder where it was saved
-    /// before is gone, [`Error::Dir`] if its folder cannot be used; what is wrong with the torrent
-    /// file, or why it could not be had; else as [`Handle::call`].
+    /// [`Error::Duplicate`] if the driver has it already; [`Error::Gone`] if the folder where it was saved
+    /// before does not exist; [`Error::Dir`] if its folder cannot be used; errors of the torrent file, and
+    /// of downloading it; otherwise as [`Handle::call`].
     pub fn add(&self, mut add: Add) -> Result<TorrentId> {
         if let Some(url) = add.source_url() {
             let user_agent = &self.shared.config.engine.user_agent;
@@ -153,8 +152,8 @@ impl Handle {
     /// Carries out a command, as [`Control::command`].
     ///
     /// # Errors
-    /// [`Error::Removed`] if there is no torrent of that id, [`Error::Command`] for any other reason
-    /// of the engine; else as [`Handle::call`].
+    /// [`Error::Removed`] if there is no torrent with that id; [`Error::Command`] for any other error of
+    /// the engine; otherwise as [`Handle::call`].
     pub fn command(&self, command: engine::Command) -> Result<Reply> {
         Ok(self.call(move |ctl| ctl.command(command))??)
     }
@@ -173,15 +172,15 @@ impl Handle {
         })
     }
 
-    /// A torrent, now.
+    /// The state of a torrent.
     ///
     /// # Errors
-    /// [`Error::Removed`] if there is none of that name; else as [`Handle::call`].
+    /// [`Error::Removed`] if there is no torrent with that id; otherwise as [`Handle::call`].
     pub fn status(&self, id: TorrentId) -> Result<TorrentStatus> {
         self.call(move |ctl| ctl.status(id))?.ok_or(Error::Removed)
     }
 
-    /// The engine, now.
+    /// The state of the engine.
     ///
     /// # Errors
     /// As [`Handle::call`].
@@ -189,7 +188,7 @@ impl Handle {
         self.with_engine(|engine, now| engine.status(now))
     }
 
-    /// Puts a torrent to rest.
+    /// Pauses a torrent.
     ///
     /// # Errors
     /// As [`Handle::command`].
@@ -197,7 +196,7 @@ impl Handle {
         self.command(engine::Command::Pause(id)).map(drop)
     }
 
-    /// Wakes a torrent that rests, or tries one again that has failed.
+    /// Resumes a torrent that is paused or has failed.
     ///
     /// # Errors
     /// As [`Handle::command`].
@@ -205,7 +204,7 @@ impl Handle {
         self.command(engine::Command::Resume(id)).map(drop)
     }
 
-    /// Takes a torrent out; see [`Control::remove`].
+    /// Removes a torrent; see [`Control::remove`].
     ///
     /// # Errors
     /// As [`Handle::command`].
@@ -215,7 +214,7 @@ impl Handle {
         self.command(remove).map(drop)
     }
 
-    /// Begins to end the driver; [`Driver::run`](crate::Driver::run) returns when that is done.
+    /// Starts to stop the driver; [`Driver::run`](crate::Driver::run) returns when it has stopped.
     ///
     /// # Errors
     /// As [`Handle::call`].

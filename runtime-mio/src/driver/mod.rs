@@ -7,10 +7,10 @@
 //!      └──Handle──commands─┘   epoll ─┘      └─ Bell ◀───┘ outcomes
 //! ```
 //!
-//! A turn is one wait and the rounds that follow. A round goes in the order of the contract:
-//! timers; outcomes and commands; ops; interest, writes and reads; datagrams and newcomers;
-//! events. Rounds repeat while they make progress, within a budget, after which the kernel is
-//! asked again, without waiting, who else has come.
+//! A turn is one wait and the rounds that follow. A round has the order of the contract: timers; outcomes
+//! and commands; ops; interest, writes and reads; datagrams and new connections; events. Rounds are
+//! repeated while they make progress, within a budget, after which the kernel is asked again, without
+//! waiting, what else became ready.
 
 mod control;
 mod handle;
@@ -52,39 +52,38 @@ use crate::{
     poller::Poller,
 };
 
-/// Rounds in one turn before the kernel is asked again.
+/// The most rounds in one turn, after which the kernel is asked again.
 const ROUNDS_PER_TURN: usize = 16;
-/// Turns in a row that nothing from outside caused and that may do nothing. A few are in order (a
-/// wait that was interrupted, a timer that was put off); a row this long means that something
-/// spins (law 3).
+/// The most turns in a row without any work that nothing from outside caused. A few are normal (an
+/// interrupted wait, a timer that was postponed); more mean that the driver spins (law 3).
 const MAX_SPIN: u32 = 100;
-/// Commands carried out in one round.
+/// The most commands carried out in one round.
 const COMMANDS_PER_ROUND: usize = 32;
-/// Events passed on in one round.
+/// The most events passed on in one round.
 const EVENTS_PER_ROUND: usize = 256;
 
 /// The driver: an engine, its sockets and its disk, run by the thread that calls it.
 ///
-/// Dropping it before it was stopped closes everything at once: what the disk was given is
-/// still written, but trackers hear nothing and the last records are not saved.
+/// Dropping it before it has stopped closes everything at once: the disk finishes its work, but trackers
+/// are not told and the last records are not saved.
 pub struct Driver {
     core: Core,
     commands: SyncSender<Command>,
 }
 
-/// All of it but the callback.
+/// Everything except the callback.
 pub(crate) struct Core {
     engine_loop: EngineLoop<Sockets, Requests>,
     sockets: Sockets,
     bell: Bell,
-    /// `None` once the driver has ended: whoever calls then, or waits, hears of it.
+    /// `None` once the driver has ended, so that callers get an error.
     commands: Option<Receiver<Command>>,
     commands_ready: bool,
     shared: Arc<Shared>,
     thread: Option<thread::ThreadId>,
-    /// There is more to do at once.
+    /// More can be done at once.
     busy: bool,
-    /// The engine has output that nobody takes at present.
+    /// The engine has output that cannot be taken at present.
     blocked: bool,
 }
 
@@ -97,12 +96,12 @@ impl fmt::Debug for Driver {
 }
 
 impl Driver {
-    /// Makes a driver. Its sockets are bound in the first turn; one that cannot be is told of by
-    /// [`What::Bind`](dunlin_core::engine::What::Bind).
+    /// Creates a driver. Its sockets are bound in the first turn;
+    /// [`What::Bind`](dunlin_core::engine::What::Bind) reports a failure.
     ///
     /// # Errors
-    /// [`Error::Folder`] if the session's folder cannot be used or belongs to a daemon,
-    /// [`Error::Start`] if the system lacks threads, descriptors or random numbers.
+    /// [`Error::Folder`] if the session folder cannot be used or belongs to a daemon; [`Error::Start`] if
+    /// the system has no threads, descriptors or random numbers left.
     pub fn new(config: impl Into<DriverConfig>) -> Result<Self> {
         let config: DriverConfig = config.into();
         let start = |error: std::io::Error| Error::Start(error.to_string());
@@ -110,7 +109,7 @@ impl Driver {
         let mut prepared = Prepared::new(&session)?;
         let poller = Poller::new().map_err(start)?;
         let bell = Bell::new(poller.waker());
-        // What waits does so in the engine, which is fair between torrents and servers.
+        // Requests wait in the engine, which is fair between torrents and servers.
         let most = |limit: u32, threads: usize| limit.min(u32::try_from(threads).unwrap_or(limit));
         let engine = &mut prepared.config;
         engine.max_requests = most(engine.max_requests, config.http_threads);
@@ -123,7 +122,7 @@ impl Driver {
         let pool = PoolConfig {
             name: "http",
             threads: config.http_threads,
-            // The engine keeps to its own limit.
+            // The engine limits it.
             in_flight: usize::MAX,
         };
         let (sender, commands) = sync_channel(config.commands.max(1));
@@ -147,7 +146,7 @@ impl Driver {
             commands_ready: false,
             shared: Arc::new(Shared::new(session, http, store)),
             thread: None,
-            // The engine asks for its sockets.
+            // The engine asks for its sockets in the first turn.
             busy: true,
             blocked: false,
         };
@@ -157,7 +156,7 @@ impl Driver {
         })
     }
 
-    /// For commands from other threads.
+    /// A handle, for commands from other threads.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle::new(
@@ -167,12 +166,12 @@ impl Driver {
         )
     }
 
-    /// For commands from this thread, between turns and before the first.
+    /// For commands from this thread, before the first turn and between turns.
     pub fn control(&mut self) -> Control<'_> {
         Control::new(&mut self.core)
     }
 
-    /// Runs until the driver has stopped; `on_event` hears what happens.
+    /// Runs until the driver has stopped; `on_event` is called with the events.
     ///
     /// # Errors
     /// [`Error::Poll`].
@@ -181,9 +180,9 @@ impl Driver {
         Ok(())
     }
 
-    /// One turn, for an application with a loop of its own: waits until something happens,
-    /// `limit` at most (`None`: without limit; zero: not at all), and does what is to be done.
-    /// Returns whether to go on: `false` when the driver has stopped.
+    /// Runs one turn, for an application with a loop of its own: waits until something happens, for at most
+    /// `limit` (`None`: forever; zero: not at all), and does what there is to do. Returns `false` when the
+    /// driver has stopped.
     ///
     /// # Errors
     /// [`Error::Poll`].
@@ -214,13 +213,13 @@ impl Driver {
         }
         core.engine_loop.stats.end_turn(outside, MAX_SPIN);
         core.blocked = core.engine_loop.engine.has_output();
-        // From here on whoever rings wakes the next wait.
+        // From here on a bell that rings wakes the next wait.
         core.busy |= !core.bell.sleep();
         Ok(true)
     }
 
-    /// How long until [`Driver::turn`] has something to do by itself; `None` if only an event
-    /// from outside can tell.
+    /// The time until [`Driver::turn`] has something to do without anything from outside; `None` if there
+    /// is no such time.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
         let now = self.core.sockets.0.now();
@@ -228,8 +227,8 @@ impl Driver {
     }
 }
 
-/// Readable when [`Driver::turn`] has something to do, for applications whose own loop waits for
-/// the driver among other things: until then, or until [`Driver::timeout`] has passed.
+/// Readable when [`Driver::turn`] has something to do, for applications whose own loop waits for several
+/// things. A turn is also due when [`Driver::timeout`] has passed.
 #[cfg(unix)]
 impl std::os::fd::AsFd for Driver {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
@@ -244,7 +243,7 @@ impl Drop for Driver {
 }
 
 impl Core {
-    /// Handles refuse to wait on the thread that they would wait for.
+    /// Records the thread that runs the loop: on it, handles refuse to wait.
     fn claim_thread(&mut self) {
         let own = thread::current().id();
         if self.thread != Some(own) {
@@ -258,7 +257,7 @@ impl Core {
         }
     }
 
-    /// No thread runs the loop any more.
+    /// The thread does not run the loop any more.
     fn leave_thread(&mut self) {
         self.thread = None;
         let mut shared = self
@@ -269,9 +268,9 @@ impl Core {
         *shared = None;
     }
 
-    /// When the next turn has something to do, whatever happens outside.
+    /// The time of the next turn if nothing happens outside.
     fn deadline(&self) -> Option<Instant> {
-        // A command between two turns may have left something to do.
+        // A command between two turns may have left work to do.
         let output = self.engine_loop.engine.has_output() && !self.blocked;
         if self.busy || self.engine_loop.has_told() || output {
             return Some(Instant::ORIGIN);
@@ -279,8 +278,8 @@ impl Core {
         self.engine_loop.poll_timeout()
     }
 
-    /// Waits, and takes note of what became ready; whether anything did, or the caller would not
-    /// wait longer.
+    /// Waits, and records what became ready. Returns whether anything did, or the caller's limit was
+    /// reached.
     fn wait(&mut self, limit: Option<Duration>) -> Result<bool> {
         let limit = limit.map(|limit| self.sockets.0.now() + limit);
         let until = self.deadline().into_iter().chain(limit).min();
@@ -298,7 +297,7 @@ impl Core {
         Ok(any)
     }
 
-    /// Takes what other threads have for us; whether there was anything.
+    /// Takes commands and outcomes of other threads; returns whether there were any.
     fn listen(&mut self) -> bool {
         let rung = self.bell.take();
         if rung.is_empty() {
@@ -332,7 +331,7 @@ impl Core {
         }
     }
 
-    /// Passes events on; whether there may be more.
+    /// Passes events on; returns whether there may be more.
     fn pass_events(&mut self, on_event: &mut impl FnMut(Event, &mut Control<'_>)) -> bool {
         for _ in 0..EVENTS_PER_ROUND {
             let now = self.sockets.0.now();
@@ -344,10 +343,10 @@ impl Core {
         true
     }
 
-    /// The engine has no op in flight any more (law 1); what is left are sockets.
+    /// The engine has no op in flight any more (law 1); only sockets are left.
     fn finish(&mut self) {
         self.engine_loop.close();
-        // Whoever waits for an answer, or for room in the queue, hears that the driver has stopped.
+        // Callers that wait for an answer, or for a place in the queue, get an error.
         self.commands = None;
         self.commands_ready = false;
         self.leave_thread();

@@ -1,5 +1,5 @@
-//! Sockets as the poller watches them: each is registered once, edge-triggered, for both
-//! directions. What the kernel said is remembered until a call finds it used up.
+//! Sockets watched by the poller. Each is registered once, edge-triggered, for both directions. What the
+//! kernel reported is remembered until a call finds it used up.
 
 use std::{
     io::{self, ErrorKind},
@@ -13,10 +13,10 @@ use socket2::{SockRef, Socket};
 
 use crate::poller::{Poller, Ready};
 
-/// [`SocketId`]s of one kind.
+/// The number of [`SocketId`]s of one kind.
 const IDS: usize = 1 << u8::BITS;
 
-/// Whose readiness an event of the poller tells of.
+/// The socket that an event of the poller is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     Udp(SocketId),
@@ -25,7 +25,7 @@ pub(super) enum Key {
 }
 
 impl Key {
-    /// Its number for the poller.
+    /// The number of this key for the poller.
     const fn number(self) -> usize {
         match self {
             Self::Udp(id) => id.0 as usize,
@@ -34,7 +34,7 @@ impl Key {
         }
     }
 
-    /// Whose number this is.
+    /// The key of a number.
     pub(super) fn of(number: usize) -> Option<Self> {
         let id = u8::try_from(number % IDS).ok().map(SocketId);
         match number / IDS {
@@ -45,13 +45,13 @@ impl Key {
     }
 }
 
-/// A socket, and what the kernel said of it last, as far as it is not used up.
+/// A socket and its readiness as last reported, as far as it is not used up.
 #[derive(Debug)]
 pub(super) struct Watched<T> {
     io: T,
     readable: bool,
     writable: bool,
-    /// No more edges will tell of what can be read.
+    /// The stream has ended: no further edge will report readable data.
     ended: bool,
 }
 
@@ -66,7 +66,7 @@ impl<T: mio::event::Source> Watched<T> {
         })
     }
 
-    /// Takes note of an edge.
+    /// Records an edge.
     pub(super) const fn note(&mut self, ready: Ready) {
         self.readable |= ready.read;
         self.writable |= ready.write;
@@ -83,9 +83,9 @@ impl<T: mio::event::Source> Watched<T> {
     const fn called(&mut self, direction: Direction, called: Called) {
         let ready = match (called, direction) {
             (Called::Ready, _) => true,
-            // The end of the stream has no edge of its own.
+            // The end of a stream has no edge of its own.
             (Called::Short, Direction::Read) if self.ended => true,
-            // Where mio imitates edges, only a call that would block arms the next one.
+            // Where mio emulates edges, only a call that would block arms the next one.
             (Called::Short, _) => cfg!(not(unix)),
             (Called::Blocked, _) => false,
         };
@@ -109,7 +109,7 @@ macro_rules! source {
 
             fn call(&mut self, direction: Direction, call: &mut dyn FnMut(&Socket) -> Called) {
                 let mut called = Called::Ready;
-                // Through mio, which has to know of calls that would block where it imitates edges.
+                // Through mio, which has to see calls that would block where it emulates edges.
                 let _ = self.io.try_io(|| {
                     called = call(&SockRef::from(&self.io));
                     match called {
@@ -126,7 +126,7 @@ macro_rules! source {
 source!(UdpSocket);
 source!(TcpStream);
 
-/// The poller, as the driver kit knows it.
+/// The poller as the driver kit uses it.
 #[derive(Debug)]
 pub(super) struct Sockets(pub(super) Poller);
 
@@ -143,7 +143,7 @@ impl Reactor for Sockets {
     fn udp(&self, id: SocketId, socket: Socket) -> io::Result<Self::Udp> {
         let io = UdpSocket::from_std(socket.into());
         let mut udp = Watched::new(&self.0, Key::Udp(id), io)?;
-        // A new socket has room to send.
+        // A new socket can send; waiting for the report would cost a turn.
         udp.writable = true;
         Ok(udp)
     }
@@ -164,7 +164,7 @@ impl Reactor for Sockets {
 
     fn accepted(&self, slot: u32, accepted: Self::Accepted) -> io::Result<Self::Stream> {
         let mut stream = Watched::new(&self.0, Key::Stream(slot), accepted)?;
-        // A new stream has room to write; to be told so would cost a turn.
+        // A new stream can be written; waiting for the report would cost a turn.
         stream.writable = true;
         Ok(stream)
     }

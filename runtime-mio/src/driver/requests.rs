@@ -1,4 +1,4 @@
-//! HTTP requests, a thread each for as long as one lasts.
+//! HTTP requests, each on a thread of its own.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use dunlin_std::{
 
 use crate::http::{GRACE, Http};
 
-/// The requests under way.
+/// The running requests.
 #[derive(Debug)]
 pub(crate) struct Requests {
     http: Http,

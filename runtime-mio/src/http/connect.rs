@@ -1,5 +1,4 @@
-//! How the HTTP client reaches a server: by admitted addresses, from the configured source, or
-//! through the proxy alone.
+//! Connecting to a server: to admitted addresses, from the configured source, or through the proxy only.
 
 use std::{
     io::{self, Read, Write},
@@ -18,18 +17,18 @@ use dunlin_std::{
 
 use super::NOW;
 
-/// A stream whose every call ends by a deadline.
+/// A stream all of whose calls return by a deadline.
 #[derive(Debug)]
 pub(super) struct Stream {
     stream: TcpStream,
     deadline: Clock,
 }
 
-/// A stream to the server that is to be asked; `None` if it may not be. Names are looked up on this
-/// thread; the pool gives up one that the system does not let go of.
+/// A stream to the server of the request; `None` if it may not be asked. Names are resolved on this thread;
+/// the pool gives up one that takes too long.
 ///
 /// # Errors
-/// What the system or the proxy says.
+/// The error of the system or of the proxy.
 pub(super) fn open(
     route: &Route,
     watch: Option<&Watch>,
@@ -37,16 +36,16 @@ pub(super) fn open(
     deadline: Clock,
 ) -> io::Result<Option<Stream>> {
     if let Some(proxy) = &route.proxy {
-        // The proxy looks the name up, always: looking it up here would go around it.
+        // The proxy always resolves the name: resolving it here would bypass the proxy.
         if get.handle_proxied(NOW) == Progress::Done {
             return Ok(None);
         }
         let fails = |error: io::Error| match watch {
-            // Not what the system says of it: that would be said of the server behind the proxy.
+            // Not the system's own error, which would be taken for that of the server.
             Some(watch) => io::Error::other(watch.fails(&in_words(&error))),
             None => error,
         };
-        // It is named by the user, so its own name may be looked up here.
+        // The user named the proxy, so its name may be resolved here.
         let own = look_up(&proxy.host).map_err(fails)?;
         let mut stream = first(route, &own, proxy.port, deadline).map_err(fails)?;
         let target = match get.host() {
@@ -91,7 +90,7 @@ fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
     Ok(ips)
 }
 
-/// The first of `addresses` that answers.
+/// Connects to the first of `addresses` that answers.
 fn first(route: &Route, addresses: &[IpAddr], port: u16, deadline: Clock) -> io::Result<Stream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
     let addresses = &addresses[..addresses.len().min(MAX_ADDRESSES)];
@@ -116,10 +115,10 @@ fn one(route: &Route, address: SocketAddr, limit: Duration) -> io::Result<TcpStr
     Ok(socket.into())
 }
 
-/// Time until `deadline`.
+/// The time until `deadline`.
 ///
 /// # Errors
-/// `TimedOut` when it has passed: the system takes no limit of zero.
+/// `TimedOut` when it has passed: the system does not accept a limit of zero.
 fn left(deadline: Clock) -> io::Result<Duration> {
     match deadline.saturating_duration_since(Clock::now()) {
         Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
@@ -127,16 +126,16 @@ fn left(deadline: Clock) -> io::Result<Duration> {
     }
 }
 
-/// What the system says of a server that did not answer, or of anything else that failed.
+/// The error in words.
 fn in_words(error: &io::Error) -> String {
     match error.kind() {
-        // A blocking call that runs into its limit says `WouldBlock` on Unix.
+        // A blocking call that reaches its limit returns `WouldBlock` on Unix.
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "no answer in time".into(),
         _ => error.to_string(),
     }
 }
 
-/// Asks the proxy at the other end.
+/// Performs the handshake with the proxy at the other end.
 fn greet(stream: &mut Stream, handshake: &mut Handshake) -> io::Result<()> {
     let mut buf = [0; 512];
     loop {

@@ -1,8 +1,8 @@
-//! HTTP and HTTPS GET, blocking: trackers, and torrent files by URL.
+//! HTTP and HTTPS GET, blocking, for trackers and for torrent files by URL.
 //!
-//! Core's client speaks, over streams that are opened here. A request takes a thread of a small
-//! pool for as long as it lasts. No connection is kept: a tracker is asked again after half an
-//! hour, and an idle one costs memory and a descriptor.
+//! The protocol is core's client; this module opens the streams. A request occupies a thread of a small
+//! pool while it runs. Connections are not kept: a tracker is asked again after half an hour, and an idle
+//! connection costs memory and a descriptor.
 
 mod connect;
 
@@ -23,21 +23,21 @@ use dunlin_std::{
     net::socket::Route,
 };
 
-/// Beyond a request's own limit, for a name that the system's resolver does not let go of.
+/// Added to a request's own limit, for a name that the system's resolver takes too long to resolve.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
-/// Bytes read at once.
+/// Bytes read at a time.
 const BUFFER: usize = 8 << 10;
-/// The streams' own time limits end a request, so its clock stands still.
+/// The time limits of the streams end a request, so the client's own clock stands still.
 const NOW: Instant = Instant::ORIGIN;
 
 /// The client.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     route: Route,
-    /// Of the proxy, if there is one.
+    /// Watches the proxy, if there is one.
     watch: Option<Arc<Watch>>,
-    /// Made when it is first needed: the roots of trust are many.
+    /// Created when it is first needed: loading the root certificates takes time.
     tls: Arc<OnceLock<Arc<rustls::ClientConfig>>>,
 }
 
@@ -50,7 +50,7 @@ impl Http {
         }
     }
 
-    /// Makes a request for a caller that names the URL itself. Blocks.
+    /// Makes a request for a caller that names the URL in its own message. Blocks.
     ///
     /// # Errors
     /// See [`Failure`].
@@ -58,7 +58,7 @@ impl Http {
         http::result(request, self.answer(request))
     }
 
-    /// Answers an HTTP op. Blocks.
+    /// Carries out an HTTP op. Blocks.
     pub(crate) fn answer(&self, request: &HttpRequest) -> Outcome {
         let mut get = match Get::on(NOW, request, PLATFORM) {
             Ok(get) => get,
@@ -67,7 +67,7 @@ impl Http {
         let deadline = Clock::now() + request.timeout;
         match self.follow(&mut get, deadline) {
             Ok(()) => {}
-            // A blocking call that runs into its limit says `WouldBlock` on Unix.
+            // A blocking call that reaches its limit returns `WouldBlock` on Unix.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -81,10 +81,10 @@ impl Http {
         get.into_outcome()
     }
 
-    /// Asks one server after another, as redirects lead.
+    /// Makes the request and follows redirects.
     ///
     /// # Errors
-    /// What the system says; a request that is refused is done, and no error here.
+    /// Errors of the system. A request that was refused has ended, which is not an error here.
     fn follow(&self, get: &mut Get, deadline: Clock) -> io::Result<()> {
         loop {
             let Some(mut stream) =
@@ -108,7 +108,7 @@ impl Http {
     }
 }
 
-/// Says what is to be said on a stream, and reads what comes.
+/// Sends the request, and reads the answer.
 fn exchange(get: &mut Get, stream: &mut (impl Read + Write)) -> io::Result<Progress> {
     while !get.write_buf().is_empty() {
         let written = stream.write(get.write_buf())?;
@@ -124,7 +124,7 @@ fn exchange(get: &mut Get, stream: &mut (impl Read + Write)) -> io::Result<Progr
             Ok(0) => return Ok(get.handle_eof(NOW)),
             Ok(len) => get.handle_read(NOW, &buf[..len]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            // Many servers end a secure stream without saying so.
+            // Many servers end a TLS stream without a close notification.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Ok(get.handle_eof(NOW));
             }

@@ -1,7 +1,7 @@
 //! Rate limits: token buckets in a tree, global → group → torrent → peer.
 //!
 //! A byte is charged to every bucket from its leaf to the root, so the children of a node never
-//! pass more than the node itself may. Who finds the buckets dry waits its turn:
+//! pass more than the node itself may. A user that finds a bucket on its path empty waits for a turn:
 //!
 //! ```text
 //!  available() = 0 ──▶ wait() ──tokens, and all who waited longer are served──▶ poll_ready()
@@ -10,51 +10,28 @@
 //! ```
 //!
 //! The oldest waiter goes first at every bucket, so nobody starves; newcomers get nothing from a
-//! bucket that others wait for. Who has much to pass can ask for a longer turn, and then stays the
-//! oldest until that is over; between its grants those pass who asked for none. Over any window a node passes at most `rate × window + burst`,
-//! see [`burst`]. Where no limit is on the path, a call is one load and a branch.
+//! bucket that others wait for. A user with much to pass can ask for a longer turn, and then stays the
+//! oldest until that is over; between its grants, waiters without a longer turn have theirs. Over any window a node
+//! passes at most `rate × window + burst`, where the burst is an eighth of a second's worth, at least 4 KiB. Where no
+//! limit is on the path, a call is one load and a branch.
 
+mod bucket;
 #[cfg(test)]
 mod tests;
 
 use alloc::{collections::BTreeSet, vec, vec::Vec};
 use core::time::Duration;
 
+pub(crate) use self::bucket::QUANTUM;
+#[doc(hidden)]
+pub use self::bucket::burst;
+use self::bucket::{Bucket, LONG, MAX_RATE, UNIT};
 use crate::{ConnId, Instant};
 
-/// What one turn grants at most: one block, so that turns change often even at low rates.
-pub(crate) const QUANTUM: u32 = 16 * 1024;
-/// Smallest burst: two full Ethernet frames and then some, below which streams turn to dribbles.
-pub(crate) const MIN_BURST: u64 = 4096;
-/// Highest limit, in bytes per second; above it the arithmetic would not fit 64 bits.
-pub(crate) const MAX_RATE: u64 = 1 << 40;
 /// How long a grant is held for a waiter that does not use it.
 const HOLD: Duration = Duration::from_secs(1);
-/// All who wait for longer turns at a bucket have one within about so many seconds: a peer that is sent
-/// nothing for a minute thinks that it is refused.
-const CYCLE: u64 = 20;
-/// Tickets of longer turns begin here: they come after all others.
-const LONG: u64 = 1 << 63;
-/// Tokens are counted in millionths of a byte: one microsecond at one byte per second.
-const UNIT: i64 = 1_000_000;
 
-/// The most a node with this limit (bytes per second) passes at once: an eighth of a second's
-/// worth, at least [`MIN_BURST`]; nothing if the limit is 0.
-#[must_use]
-#[doc(hidden)]
-pub const fn burst(rate: u64) -> u64 {
-    let rate = if rate < MAX_RATE { rate } else { MAX_RATE };
-    let eighth = rate / 8;
-    if rate == 0 {
-        0
-    } else if eighth < MIN_BURST {
-        MIN_BURST
-    } else {
-        eighth
-    }
-}
-
-/// Names a bucket of the tree.
+/// Identifies a bucket of the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BucketId(u32);
 
@@ -63,116 +40,13 @@ impl BucketId {
     pub const ROOT: Self = Self(0);
 }
 
-/// Which way bytes flow.
+/// The direction in which bytes flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Direction {
     /// From the network to us.
     Down,
     /// From us to the network.
     Up,
-}
-
-#[derive(Debug, Default)]
-struct Bucket {
-    /// Bytes per second; `None` is unlimited.
-    rate: Option<u64>,
-    /// Tokens at `at`, in [`UNIT`]s; below zero after more was consumed than was available.
-    level: i64,
-    at: Option<Instant>,
-    /// Bytes granted to waiters below and not used yet.
-    held: u64,
-    /// Who waits for this bucket, oldest first: (ticket, node).
-    queue: BTreeSet<(u64, u32)>,
-    /// When it is due, as in [`Throttle::due`].
-    due: Option<Instant>,
-    /// The last grant was not for a longer turn, so the next one is, if anyone waits for it.
-    long_next: bool,
-    // As a user of the tree, in this direction:
-    /// The node or one above it has a limit.
-    limited: bool,
-    /// The bytes held for this node.
-    credit: u32,
-    /// When the credit lapses.
-    lapses: Option<Instant>,
-    /// What it waits for: (ticket, bucket).
-    waits: Option<(u64, u32)>,
-    /// The ticket of its longer turn, and the bytes that are left of it.
-    turn: Option<(u64, u64)>,
-    waiter: Option<Waiter>,
-}
-
-impl Bucket {
-    fn cap(&self) -> i64 {
-        self.rate.map_or(0, |rate| burst(rate) as i64 * UNIT)
-    }
-
-    /// Tokens at `now`.
-    fn level_at(&self, now: Instant) -> i64 {
-        let Some(rate) = self.rate else {
-            return i64::MAX;
-        };
-        let micros = self
-            .at
-            .map_or(0, |at| now.saturating_since(at).as_micros() as u64);
-        let gain = i64::try_from(rate.saturating_mul(micros)).unwrap_or(i64::MAX);
-        self.level.saturating_add(gain).min(self.cap())
-    }
-
-    /// Longest turn of one more waiter that lets all of them have theirs within [`CYCLE`].
-    fn share(&self) -> u64 {
-        let waiters = self.queue.len() as u64 + 1;
-        let all = self.rate.map_or(u64::MAX, |r| r.saturating_mul(CYCLE));
-        (all / waiters).max(u64::from(QUANTUM))
-    }
-
-    /// Who goes next.
-    fn first(&self) -> Option<u32> {
-        let long = || self.queue.range((LONG, 0)..).next();
-        let first = self.long_next.then(long).flatten();
-        first.or_else(|| self.queue.first()).map(|&(_, node)| node)
-    }
-
-    fn refill(&mut self, now: Instant) {
-        if self.at.is_none_or(|at| at < now) {
-            self.level = self.level_at(now);
-            self.at = Some(now);
-        }
-    }
-
-    /// Bytes that can pass now and are held for nobody.
-    fn spare(&self, now: Instant) -> u64 {
-        match self.rate {
-            None => u64::MAX,
-            Some(_) => ((self.level_at(now) / UNIT).max(0) as u64).saturating_sub(self.held),
-        }
-    }
-
-    /// What a waiter waits for: at most half of what the bucket holds, so that no tokens spill
-    /// while it waits for another bucket.
-    fn quantum(&self) -> u64 {
-        self.rate.map_or(u64::from(QUANTUM), |r| {
-            (burst(r) / 2).min(u64::from(QUANTUM))
-        })
-    }
-
-    fn is_ready(&self, now: Instant) -> bool {
-        self.rate != Some(0) && self.spare(now) >= self.quantum()
-    }
-
-    /// When it will be ready if nothing passes; `None` if not by waiting alone.
-    fn ready_at(&self, now: Instant) -> Option<Instant> {
-        let Some(rate) = self.rate else {
-            return Some(now);
-        };
-        let goal = i64::try_from(self.held + self.quantum())
-            .ok()?
-            .checked_mul(UNIT)?;
-        if rate == 0 || goal > self.cap() {
-            return None;
-        }
-        let lack = goal.saturating_sub(self.level_at(now)).max(0) as u64;
-        Some(now + Duration::from_micros(lack.div_ceil(rate)))
-    }
 }
 
 #[derive(Debug)]
@@ -184,7 +58,7 @@ struct Node {
     ways: [Bucket; 2],
 }
 
-/// Who waits for a turn.
+/// A user that waits for a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiter {
     /// A stream.
@@ -193,7 +67,7 @@ pub enum Waiter {
     Dht,
 }
 
-/// The tree of limits.
+/// A tree of rate limits.
 #[derive(Debug)]
 pub struct Throttle {
     nodes: Vec<Node>,
@@ -228,7 +102,8 @@ impl Throttle {
         }
     }
 
-    /// Adds an unlimited node below `parent`. Calls cost as much as the path to the root is long.
+    /// Adds an unlimited node below `parent`. The cost of a call is proportional to the length of the path
+    /// to the root.
     pub fn add(&mut self, parent: BucketId) -> BucketId {
         let mut node = Node {
             parent: parent.0,
@@ -252,8 +127,8 @@ impl Throttle {
         }
     }
 
-    /// Removes a node; its id must not be used again. What was below it is then below its parent:
-    /// O(nodes), if there was anything. The root stays.
+    /// Removes a node; its id must not be used again. Nodes below it move to its parent, which costs
+    /// O(nodes) if there are any. The root cannot be removed.
     pub(crate) fn remove(&mut self, now: Instant, node: BucketId) {
         if node == BucketId::ROOT {
             return;
@@ -271,7 +146,7 @@ impl Throttle {
     }
 
     fn orphan(&mut self, now: Instant, node: u32, parent: u32) {
-        // Without limits nobody waits here; held bytes are those of buckets further up, too.
+        // A node without limits has no waiters. Held bytes belong to the buckets above as well.
         self.set_rate(now, BucketId(node), Direction::Down, None);
         self.set_rate(now, BucketId(node), Direction::Up, None);
         for dir in [Direction::Down, Direction::Up] {
@@ -288,8 +163,8 @@ impl Throttle {
         }
     }
 
-    /// Limits a node to `rate` bytes per second: `None` lifts the limit, 0 stops all flow. A limit
-    /// above [`MAX_RATE`] counts as that. O(nodes) when a limit comes or goes.
+    /// Limits a node to `rate` bytes per second; `None` removes the limit, 0 stops all traffic. Higher
+    /// limits than 2^40 bytes per second count as that. Costs O(nodes) when a limit is added or removed.
     pub fn set_rate(&mut self, now: Instant, node: BucketId, dir: Direction, rate: Option<u64>) {
         let rate = rate.map(|r| r.min(MAX_RATE));
         let way = self.way_mut(node.0, dir);
@@ -336,8 +211,8 @@ impl Throttle {
 
     // ---- passing bytes ----
 
-    /// How many of `want` bytes may pass through `node` now: all, none, or a part not worth less
-    /// than a turn. 0 means: [`Throttle::wait`].
+    /// How many of `want` bytes may pass through `node` now: all of them, none, or a part that is not less
+    /// than a turn. After 0, use [`Throttle::wait`].
     #[must_use]
     pub fn available(&self, now: Instant, node: BucketId, dir: Direction, want: u32) -> u32 {
         let way = self.way(node.0, dir);
@@ -365,8 +240,8 @@ impl Throttle {
         may.min(u64::from(want)) as u32
     }
 
-    /// Charges `bytes` that passed through `node`. More than was available is a debt that later
-    /// bytes wait for.
+    /// Charges `bytes` that passed through `node`. Bytes beyond what was available are a debt that delays
+    /// later ones.
     pub fn consume(&mut self, now: Instant, node: BucketId, dir: Direction, bytes: u32) {
         let way = self.way_mut(node.0, dir);
         if !way.limited {
@@ -384,7 +259,7 @@ impl Throttle {
         let mut n = node.0;
         loop {
             let bucket = self.way_mut(n, dir);
-            // What passes a stop all the same is not paid for once it is lifted.
+            // Bytes that pass although traffic is stopped are not charged after the stop.
             if bucket.rate.is_some_and(|rate| rate > 0) {
                 bucket.refill(now);
                 bucket.level = bucket.level.saturating_sub(i64::from(bytes) * UNIT);
@@ -402,15 +277,15 @@ impl Throttle {
 
     // ---- waiting ----
 
-    /// Queues `node` for a turn in one direction; [`Throttle::poll_ready`] names `waiter` when
-    /// it has come. A node that waits already keeps its place.
+    /// Queues `node` for a turn in one direction; [`Throttle::poll_ready`] returns `waiter` when it has
+    /// come. A node that waits already keeps its place.
     pub fn wait(&mut self, now: Instant, node: BucketId, dir: Direction, waiter: Waiter) {
         self.wait_long(now, node, dir, waiter, 0);
     }
 
-    /// The same for a node that keeps its place, whenever it waits again, until `turn` bytes have
-    /// passed: others that ask for long turns wait meanwhile. It is shorter, though [`QUANTUM`] at
-    /// least, where many wait.
+    /// The same for a node that keeps its place, whenever it waits again, until `turn` bytes have passed;
+    /// others that ask for long turns wait meanwhile. The turn is shorter, but at least one block, if many
+    /// wait.
     pub(crate) fn wait_long(
         &mut self,
         now: Instant,
@@ -440,7 +315,7 @@ impl Throttle {
         }
     }
 
-    /// Takes `node` out of the queue.
+    /// Removes `node` from the queue.
     pub(crate) fn cancel_wait(&mut self, now: Instant, node: BucketId, dir: Direction) {
         if let Some((ticket, bucket)) = self.way_mut(node.0, dir).waits.take() {
             self.way_mut(bucket, dir).queue.remove(&(ticket, node.0));
@@ -448,19 +323,19 @@ impl Throttle {
         }
     }
 
-    /// Gives back what is left of a grant: `node` has nothing more to pass for now. Without this
-    /// a few bytes would keep a whole turn from the others until it lapses.
+    /// Returns the rest of a grant: `node` has nothing more to send for now. Without this, a few bytes
+    /// would keep a whole turn from others until it lapses.
     pub(crate) fn release(&mut self, now: Instant, node: BucketId, dir: Direction) {
         self.revoke(now, node.0, dir);
     }
 
-    /// When [`Throttle::poll_ready`] may have something next.
+    /// The next time at which [`Throttle::poll_ready`] may return something.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.due.first().map(|&(at, ..)| at)
     }
 
-    /// The next whose turn it is. A grant is held for it: [`Throttle::available`] tells how much.
+    /// The next waiter whose turn it is. A grant is held for it; [`Throttle::available`] returns its size.
     pub fn poll_ready(&mut self, now: Instant) -> Option<(Waiter, Direction)> {
         loop {
             let &(at, bucket, dir) = self.due.first()?;
@@ -472,8 +347,8 @@ impl Throttle {
                 self.schedule(now, bucket, dir);
                 continue;
             };
-            // Each pass either grants, moves a waiter to a bucket that is not ready, or finds
-            // this one not ready, which is then due later.
+            // Each pass grants, moves a waiter to a bucket that is not ready, or finds that this one is not
+            // ready; then it is due later.
             let slowest = self.slowest(now, node, dir);
             if self.way(slowest, dir).is_ready(now) {
                 return Some((self.grant(now, node, dir)?, dir));
@@ -482,7 +357,7 @@ impl Throttle {
         }
     }
 
-    /// The limited bucket on the path that will be ready last; of equals the one nearest the root,
+    /// The limited bucket on the path that will be ready last; of equal ones the one nearest to the root,
     /// where most others wait.
     fn slowest(&self, now: Instant, node: u32, dir: Direction) -> u32 {
         let mut slowest = (Some(now), node);
@@ -505,7 +380,7 @@ impl Throttle {
         slowest.1
     }
 
-    /// Puts a waiter into a bucket's queue, from whichever it is in, by its ticket.
+    /// Moves a waiter into a bucket's queue, in the order of tickets.
     fn enqueue(&mut self, now: Instant, node: u32, dir: Direction, bucket: u32) {
         let Some((ticket, old)) = self.way(node, dir).waits else {
             return;
@@ -518,14 +393,14 @@ impl Throttle {
         self.schedule(now, bucket, dir);
     }
 
-    /// Works out anew when a bucket's first waiter may go.
+    /// Computes when the first waiter of a bucket may go.
     fn schedule(&mut self, now: Instant, bucket: u32, dir: Direction) {
         let lapse = self.grants.first().map(|&(at, ..)| at.max(now));
         let way = self.way_mut(bucket, dir);
         let due = if way.queue.is_empty() || way.rate == Some(0) {
             None
         } else {
-            // What is held may fill the bucket: then a grant must be used or lapse first.
+            // Held bytes may fill the bucket: then a grant must be used or lapse first.
             way.ready_at(now).or(lapse)
         };
         if due == way.due {
@@ -540,7 +415,7 @@ impl Throttle {
         }
     }
 
-    /// Ends a wait with a grant; returns who waited.
+    /// Ends a wait with a grant; returns the waiter.
     fn grant(&mut self, now: Instant, node: u32, dir: Direction) -> Option<Waiter> {
         if let Some((ticket, bucket)) = self.way(node, dir).waits {
             self.way_mut(bucket, dir).long_next = ticket < LONG;
@@ -615,7 +490,7 @@ impl Throttle {
         &mut self.nodes[node as usize].ways[dir as usize]
     }
 
-    /// From a node up to the root.
+    /// The nodes from this one to the root.
     fn path(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
         core::iter::successors(Some(node), |&n| {
             (n != 0).then(|| self.nodes[n as usize].parent)

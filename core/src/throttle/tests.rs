@@ -97,7 +97,7 @@ fn hungry_children_share_equally_and_use_it_all() {
     assert!(all > 9_900_000 && all <= 10_000_000 + burst(1_000_000));
 }
 
-/// Serves whoever is granted a turn with up to 16 KiB until `end`; each asks again at once, for a
+/// Serves every waiter that is granted a turn with up to 16 KiB until `end`; each asks again at once, for a
 /// turn of this length.
 fn run_long(throttle: &mut Throttle, hungry: &[(BucketId, u64)], end: u64) -> Vec<(usize, u32)> {
     run_long_from(throttle, hungry, 0, end)
@@ -221,7 +221,7 @@ fn rate_zero_passes_nothing_and_sets_no_timer() {
     throttle.wait(at(9), peer, Up, waiter(3));
     assert_eq!(throttle.poll_timeout(), None);
     assert_eq!(throttle.poll_ready(at(1 << 40)), None);
-    // Lifting the stop wakes who waits.
+    // Removing the stop wakes the waiters.
     throttle.set_rate(at(1 << 40), group, Up, None);
     assert_eq!(throttle.poll_timeout(), Some(at(1 << 40)));
     assert_eq!(throttle.poll_ready(at(1 << 40)), Some((waiter(3), Up)));

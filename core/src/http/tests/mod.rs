@@ -1,5 +1,8 @@
 //! What a GET does, answer by answer.
 
+mod redirects;
+mod requests;
+
 use alloc::{
     format,
     string::{String, ToString},
@@ -19,10 +22,10 @@ use crate::{
     time::Instant,
 };
 
-pub(super) const NOW: Instant = Instant::from_micros(1_000_000);
-pub(super) const MAX_BODY: usize = 1000;
+pub(in crate::http) const NOW: Instant = Instant::from_micros(1_000_000);
+pub(in crate::http) const MAX_BODY: usize = 1000;
 
-pub(super) fn ask(url: &str) -> HttpRequest {
+pub(in crate::http) fn ask(url: &str) -> HttpRequest {
     HttpRequest {
         url: url.into(),
         user_agent: "dunlin/1".into(),
@@ -33,14 +36,14 @@ pub(super) fn ask(url: &str) -> HttpRequest {
     }
 }
 
-pub(super) fn get() -> Get {
+pub(in crate::http) fn get() -> Get {
     Get::new(NOW, &ask("http://tracker.example/announce?key=secret")).unwrap()
 }
 
 /// A status and body, or a kind of failure and its words.
-pub(super) type Result = core::result::Result<(u16, Vec<u8>), (OpErrorKind, String)>;
+pub(in crate::http) type Result = core::result::Result<(u16, Vec<u8>), (OpErrorKind, String)>;
 
-pub(super) fn result(get: Get) -> Result {
+pub(in crate::http) fn result(get: Get) -> Result {
     match get.into_outcome() {
         Outcome::Http { status, body } => Ok((status, body)),
         Outcome::Failed { error, .. } => Err((error.kind, error.detail)),
@@ -72,6 +75,10 @@ fn kind(result: Result) -> OpErrorKind {
     result.unwrap_err().0
 }
 
+fn redirect(status: u16, to: &str) -> String {
+    format!("HTTP/1.1 {status} x\r\nLocation: {to}\r\nContent-Length: 99\r\n\r\nbody")
+}
+
 #[test]
 fn the_request_says_what_is_wanted_and_is_sent_once() {
     let mut get = get();
@@ -100,7 +107,7 @@ fn a_body_of_known_length_ends_there() {
     let answer = b"HTTP/1.1 200 OK\r\ncontent-LENGTH:  5 \r\n\r\nhellotail";
     assert_eq!(complete(answer), ok(b"hello"));
     assert_eq!(complete(b"HTTP/1.0 200 OK\nContent-Length: 0\n\n"), ok(b""));
-    // Whether something is missing is for who reads it to say: lengths are often wrong.
+    // Lengths are often wrong; whether content is missing is up to its reader.
     let short = answered(b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\nhello");
     assert_eq!(short, ok(b"hello"));
     let error = answered(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").unwrap_err();
@@ -387,133 +394,6 @@ fn what_a_proxy_looks_up_is_judged_by_its_name() {
     assert_eq!(proxied("http://127.0.0.1/announce"), Progress::NeedMore);
 }
 
-fn redirect(status: u16, to: &str) -> String {
-    format!("HTTP/1.1 {status} x\r\nLocation: {to}\r\nContent-Length: 99\r\n\r\nbody")
-}
-
-#[test]
-fn a_redirect_goes_to_a_new_stream() {
-    for status in [301, 302, 303, 307, 308] {
-        let mut get = get();
-        get.handle_written(3);
-        let answer = redirect(status, "http://[2001:db8::1]:81/x?y");
-        assert_eq!(get.handle_read(NOW, answer.as_bytes()), Progress::Redirect);
-        let ip: core::net::Ipv6Addr = "2001:db8::1".parse().unwrap();
-        assert_eq!((get.host(), get.port()), (Host::Ip(ip.into()), 81));
-        assert!(
-            get.write_buf()
-                .starts_with(b"GET /x?y HTTP/1.1\r\nHost: [2001:db8::1]:81\r\n")
-        );
-        let answer = redirect(status, "../z");
-        assert_eq!(get.handle_read(NOW, answer.as_bytes()), Progress::Redirect);
-        assert!(
-            get.write_buf()
-                .starts_with(b"GET /z HTTP/1.1\r\nHost: [2001:db8::1]:81\r\n")
-        );
-        let answer = respond(200, "text/plain", b"there");
-        assert_eq!(get.handle_read(NOW, &answer), Progress::Done);
-        assert_eq!(result(get), ok(b"there"));
-    }
-}
-
-#[test]
-fn redirects_end() {
-    let mut get = get();
-    for _ in 0..5 {
-        assert_eq!(
-            get.handle_read(NOW, redirect(302, "/again").as_bytes()),
-            Progress::Redirect
-        );
-    }
-    assert_eq!(
-        get.handle_read(NOW, redirect(302, "/again").as_bytes()),
-        Progress::Done
-    );
-    let (kind, detail) = result(get).unwrap_err();
-    assert_eq!(kind, OpErrorKind::Io);
-    assert_eq!(
-        detail,
-        "http://tracker.example/announce: redirected to http://tracker.example/again: more than 5 redirects"
-    );
-}
-
-#[test]
-fn a_redirect_to_where_we_cannot_go_says_so() {
-    for (to, expected) in [
-        ("https://b.example/x?key=1", OpErrorKind::Unsupported),
-        ("http://u:p@b.example:0/x", OpErrorKind::Io),
-        ("http://", OpErrorKind::Io),
-    ] {
-        let (kind, detail) = complete(redirect(301, to)).unwrap_err();
-        assert_eq!(kind, expected, "{to}");
-        let clean = !detail.contains("key") && !detail.contains("u:p");
-        assert!(clean && detail.contains("redirected to http"), "{detail}");
-    }
-    // Nowhere to go: an answer like any other.
-    let answer = "HTTP/1.1 302 Found\r\nContent-Length: 1\r\n\r\nx";
-    assert_eq!(complete(answer), Ok((302, b"x".to_vec())));
-    let mut get = Get::new(
-        NOW,
-        &HttpRequest {
-            family: Some(Family::V4),
-            ..ask("http://a/")
-        },
-    )
-    .unwrap();
-    let _ = get.handle_read(NOW, redirect(301, "http://[::1]/").as_bytes());
-    assert_eq!(kind(result(get)), OpErrorKind::NotFound);
-}
-
-#[test]
-fn a_redirect_never_leads_to_a_local_address() {
-    let local: [IpAddr; 2] = ["127.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
-    for ip in local {
-        let to = match ip {
-            IpAddr::V4(ip) => format!("http://{ip}/announce"),
-            IpAddr::V6(ip) => format!("http://[{ip}]/announce"),
-        };
-        // Written as an address.
-        let denied = OpErrorKind::Denied;
-        assert_eq!(complete(redirect(302, &to)).unwrap_err().0, denied);
-        // By a name, which has another address as well.
-        let public: IpAddr = "203.0.113.5".parse().unwrap();
-        let mut get = get();
-        assert_eq!(
-            get.handle_resolved(NOW, &mut vec![public]),
-            Progress::NeedMore
-        );
-        let answer = redirect(302, "http://b.example/announce");
-        assert_eq!(get.handle_read(NOW, answer.as_bytes()), Progress::Redirect);
-        let mut addresses = vec![ip, public];
-        assert_eq!(get.handle_resolved(NOW, &mut addresses), Progress::NeedMore);
-        assert_eq!(addresses, [public]);
-        assert_eq!(get.handle_resolved(NOW, &mut vec![ip]), Progress::Done);
-        let (kind, detail) = result(get).unwrap_err();
-        assert_eq!(kind, denied, "{detail}");
-        assert!(detail.contains("b.example/announce: "), "{detail}");
-    }
-}
-
-#[test]
-fn a_local_tracker_is_asked_to_announce_and_nothing_else() {
-    let denied = |url: &str| {
-        let error = Get::new(NOW, &ask(url)).unwrap_err();
-        assert_eq!(error.kind, OpErrorKind::Denied, "{url}");
-    };
-    denied("http://127.0.0.1:8080/api/shutdown?x=/announce");
-    denied("http://[::ffff:10.0.0.1]/announce/../api");
-    assert!(Get::new(NOW, &ask("http://127.0.0.1/announce?x=1")).is_ok());
-    let mut named = Get::new(NOW, &ask("http://a.example/api/shutdown")).unwrap();
-    let local = &mut vec!["192.168.1.1".parse().unwrap()];
-    assert_eq!(named.handle_resolved(NOW, local), Progress::Done);
-    assert_eq!(kind(result(named)), OpErrorKind::Denied);
-    let user = HttpRequest {
-        origin: Origin::User,
-        ..ask("http://127.0.0.1/a.torrent")
-    };
-    assert!(Get::new(NOW, &user).is_ok());
-}
-
 #[test]
 fn time_runs_out_for_the_whole_request() {
     let deadline = NOW + Duration::from_secs(30);
@@ -591,55 +471,4 @@ fn a_request_that_cannot_be_made_is_refused() {
         ..ask("http://192.0.2.1/")
     };
     assert_eq!(refused(&other).kind, OpErrorKind::NotFound);
-}
-
-#[test]
-fn a_server_reads_requests_as_they_come() {
-    let whole = b"POST /ctl HTTP/1.1\r\nHost: 192.0.2.1:5000\r\nSOAPAction: \"a:b#C\"\r\n\
-        Content-Length: 4\r\n\r\nbody";
-    for n in 0..whole.len() - 4 {
-        assert_eq!(request::parse(&whole[..n]), Ok(None));
-    }
-    let read = request::parse(whole).unwrap().unwrap();
-    assert_eq!(
-        (read.method, read.target, read.host),
-        ("POST", "/ctl", "192.0.2.1:5000")
-    );
-    assert_eq!((&whole[read.head_len..], read.body_len), (&b"body"[..], 4));
-    assert_eq!(read.header("soapaction"), Some(&b"\"a:b#C\""[..]));
-    assert_eq!(read.header("body"), None);
-    let old = request::parse(b"GET / HTTP/1.0\n\n").unwrap().unwrap();
-    assert_eq!(old.host, "");
-}
-
-#[test]
-fn a_server_tells_what_is_no_request() {
-    let bad = |text: &str| request::parse(text.as_bytes()).unwrap_err();
-    for text in [
-        "GET / HTTP/1.1\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-        "\x13BitTorrent protocol",
-        "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: \u{e9}\u{0}\r\n\r\n",
-    ] {
-        assert_eq!(bad(text), BadRequest::Malformed, "{text:?}");
-    }
-    assert_eq!(bad("GET / HTTP/2.0\r\n\r\n").status(), 505);
-    let coded = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
-    assert_eq!(bad(coded).status(), 501);
-    assert_eq!(
-        bad(&format!("GET /{}", "x".repeat(request::MAX_HEAD))).status(),
-        431
-    );
-    let many = format!(
-        "GET / HTTP/1.0\r\n{}\r\n",
-        "A: b\r\n".repeat(MAX_HEADERS + 1)
-    );
-    assert_eq!(bad(&many).status(), 431);
-    // A head within the limit may be followed by a body of any length.
-    let long = format!(
-        "GET / HTTP/1.0\r\n\r\n{}",
-        "x".repeat(2 * request::MAX_HEAD)
-    );
-    assert!(request::parse(long.as_bytes()).unwrap().is_some());
 }

@@ -2,8 +2,8 @@
 
 use alloc::{borrow::Cow, vec, vec::Vec};
 
-/// A list of changed bytes is kept while it has fewer entries than one in this many indices: a
-/// set of which more changed is better gone through as a whole.
+/// The list of changed bytes is kept while it has fewer entries than one for this many indices: beyond
+/// that, scanning the whole set is cheaper.
 const CHANGES: u32 = 512;
 
 /// A fixed-size set of piece indices that knows how many it holds.
@@ -13,13 +13,12 @@ const CHANGES: u32 = 512;
 /// that was never changed has no storage.
 #[derive(Clone, Debug)]
 pub struct Bitfield {
-    /// The indices that differ from the base, high bit first; no bytes if none ever did. Spare
-    /// bits are zero.
+    /// The indices that differ from the base, high bit first; empty if none ever did. Spare bits are zero.
     bytes: Vec<u8>,
     len: u32,
     /// The base is the full set.
     inverted: bool,
-    /// Indices that differ from the base.
+    /// The number of indices that differ from the base.
     differing: u32,
     /// Every byte that is not zero, some more than once; `None` if there were too many.
     changed: Option<Vec<u32>>,
@@ -60,8 +59,7 @@ impl Bitfield {
         }
     }
 
-    /// Reads the form of a `bitfield` message; `None` if the size is wrong or a
-    /// spare bit is set.
+    /// Parses the content of a `bitfield` message; `None` if its length is wrong or a spare bit is set.
     #[must_use]
     pub fn from_wire(bytes: &[u8], len: u32) -> Option<Self> {
         if bytes.len() != len.div_ceil(8) as usize {
@@ -78,8 +76,8 @@ impl Bitfield {
         Some(Self::from_sound(bytes.to_vec(), len))
     }
 
-    /// Reads what a peer sent, also with spare bits set, which are cleared; says whether any was.
-    /// `None` if the size is wrong.
+    /// Parses the content of a peer's `bitfield` message and clears spare bits; returns whether any was
+    /// set. `None` if its length is wrong.
     #[must_use]
     pub(crate) fn from_peer(bytes: &[u8], len: u32) -> Option<(Self, bool)> {
         if bytes.len() != len.div_ceil(8) as usize {
@@ -96,7 +94,7 @@ impl Bitfield {
         Some((Self::from_sound(bytes, len), set))
     }
 
-    /// From bytes that are as many as they should be, with no spare bit set.
+    /// Takes bytes of the right number without spare bits.
     fn from_sound(bytes: Vec<u8>, len: u32) -> Self {
         let ones: u32 = bytes.iter().map(|b| b.count_ones()).sum();
         if ones == len {
@@ -111,7 +109,7 @@ impl Bitfield {
         }
     }
 
-    /// The wire form.
+    /// The content of a `bitfield` message.
     #[must_use]
     pub(crate) fn as_wire(&self) -> Cow<'_, [u8]> {
         let size = self.len.div_ceil(8) as usize;
@@ -122,13 +120,13 @@ impl Bitfield {
         Cow::Owned(words.take(size).collect())
     }
 
-    /// How many words [`Bitfield::word`] has.
+    /// The number of words of [`Bitfield::word`].
     #[must_use]
     pub(crate) const fn words(&self) -> usize {
         self.len.div_ceil(64) as usize
     }
 
-    /// How many indices are in one of two sets and not in the other.
+    /// The number of indices that are in exactly one of two sets.
     #[must_use]
     pub(crate) fn distance(&self, other: &Self) -> u32 {
         let words = 0..self.words().max(other.words());
@@ -137,7 +135,7 @@ impl Bitfield {
             .sum()
     }
 
-    /// Indices `64 * i ..`, high bit first; zeros beyond the range.
+    /// The word of the indices from `64 * i` on, high bit first; zeros beyond the range.
     #[must_use]
     pub(crate) fn word(&self, i: usize) -> u64 {
         let rest = self.bytes.get(i * 8..).unwrap_or_default();
@@ -167,7 +165,7 @@ impl Bitfield {
         byte.is_some_and(|byte| byte & (0x80 >> (index % 8)) != 0)
     }
 
-    /// Adds `index`; returns whether that changed the set. Beyond the range: `false`.
+    /// Adds `index`; returns whether that changed the set. Returns `false` beyond the range.
     pub fn set(&mut self, index: u32) -> bool {
         self.put(index, true)
     }
@@ -177,7 +175,7 @@ impl Bitfield {
         self.put(index, false)
     }
 
-    /// Moves an index into the set or out of it; returns whether that changed the set.
+    /// Adds or removes an index; returns whether that changed the set.
     fn put(&mut self, index: u32, member: bool) -> bool {
         let (at, bit) = (index / 8, 0x80 >> (index % 8));
         let Some(byte) = self.bytes.get_mut(at as usize) else {
@@ -224,12 +222,12 @@ impl Bitfield {
         }
     }
 
-    /// Adds every index. Returns how many bytes that touched.
+    /// Adds every index. Returns the number of bytes touched.
     pub(crate) fn fill(&mut self) -> usize {
         self.rebase(true)
     }
 
-    /// Removes every index. Returns how many bytes that touched.
+    /// Removes every index. Returns the number of bytes touched.
     pub(crate) fn empty(&mut self) -> usize {
         self.rebase(false)
     }
@@ -259,15 +257,15 @@ impl Bitfield {
         self.inverted
     }
 
-    /// How many indices [`Bitfield::for_each_difference`] names.
+    /// The number of indices that [`Bitfield::for_each_difference`] yields.
     #[must_use]
     pub(crate) const fn differing(&self) -> u32 {
         self.differing
     }
 
-    /// Names, in ascending order, the indices that are in the set and not in the empty set or, if
-    /// it [is inverted](Bitfield::is_inverted), that are missing from the full one. They cost what
-    /// was changed since the set was last full or empty.
+    /// Calls `each` with the indices, in ascending order, that the set has and the empty set has not, or,
+    /// if it [is inverted](Bitfield::is_inverted), that the full set has and this one has not. The cost is
+    /// proportional to what was changed since the set was last full or empty.
     pub(crate) fn for_each_difference(&self, mut each: impl FnMut(u32)) {
         if let Some(changed) = &self.changed {
             let mut listed = changed.clone();
@@ -285,8 +283,8 @@ impl Bitfield {
         for_each_bit(words.len() as u32 * 64, padded(rest), &mut each);
     }
 
-    /// How many indices of the set are in another, which has `count` of them, in the words of
-    /// [`Bitfield::word`]. Costs nothing for a full or an empty set.
+    /// The number of indices that are also in another set, which has `count` of them and is given in the
+    /// words of [`Bitfield::word`]. Costs nothing for a full or an empty set.
     #[must_use]
     pub(crate) fn count_common(&self, other: &[u64], count: u32) -> u32 {
         let mut common = 0;
@@ -307,13 +305,13 @@ impl Bitfield {
         }
     }
 
-    /// The stored bytes of [`Bitfield::for_each_difference`]; may be none if there is no difference.
+    /// The stored bytes of [`Bitfield::for_each_difference`]; may be empty if there is no difference.
     #[must_use]
     pub(crate) fn difference_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The range is `0..len()`.
+    /// The size of the range `0..len()`.
     #[must_use]
     pub const fn len(&self) -> u32 {
         self.len
@@ -325,7 +323,7 @@ impl Bitfield {
         self.len == 0
     }
 
-    /// How many are in the set.
+    /// The number of indices in the set.
     #[must_use]
     pub const fn count(&self) -> u32 {
         if self.inverted {
@@ -356,14 +354,14 @@ impl Bitfield {
     }
 }
 
-/// The word that fewer than eight bytes begin.
+/// The word that starts with fewer than eight bytes.
 fn padded(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
     word[..bytes.len()].copy_from_slice(bytes);
     u64::from_be_bytes(word)
 }
 
-/// Names the bits that are set in `word`, whose first one has the index `from`.
+/// Calls `each` with the set bits of `word`, whose first bit has the index `from`.
 fn for_each_bit(from: u32, mut word: u64, each: &mut impl FnMut(u32)) {
     while word != 0 {
         let bit = word.leading_zeros();

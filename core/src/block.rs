@@ -1,24 +1,24 @@
-//! Blocks: the 16 KiB buffers that payload lives in from the socket to the disk, and their pool.
+//! Blocks: buffers of 16 KiB that hold payload from the socket to the disk, and their pool.
 
 use alloc::{boxed::Box, vec, vec::Vec};
 use core::ops::{Deref, DerefMut};
 
-/// Size of a block on the wire and in the pool (BEP 3: peers request 2^14 bytes).
+/// The length of a block on the wire and in the pool (BEP 3: peers request 2^14 bytes).
 pub const BLOCK_LEN: usize = 16 * 1024;
 
-/// A range of one piece: what requests, cancels and rejects name (BEP 3, 6).
+/// A range of a piece, as requests, cancels and rejects name it (BEP 3, 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BlockRef {
-    /// Piece index.
+    /// The index of the piece.
     pub piece: u32,
-    /// Offset in the piece, in bytes.
+    /// The offset in the piece, in bytes.
     pub begin: u32,
-    /// Bytes.
+    /// The length in bytes.
     pub len: u32,
 }
 
-/// One leased buffer of [`BLOCK_LEN`] bytes. It is moved, never copied, and goes home to the
-/// [`BlockPool`] it came from.
+/// A buffer of [`BLOCK_LEN`] bytes on loan. It is moved, never copied, and goes back to the [`BlockPool`]
+/// it came from.
 pub struct Block(Box<[u8]>);
 
 impl Deref for Block {
@@ -41,19 +41,19 @@ impl core::fmt::Debug for Block {
     }
 }
 
-/// A bounded, recycling pool. Last in, first out: the block that is lent next is the one most
-/// likely still in the processor's cache.
+/// A bounded pool of blocks. Last in, first out: the block that is lent next is the most likely one to be
+/// in the processor's cache.
 #[derive(Debug)]
 pub struct BlockPool {
     free: Vec<Block>,
     lent: usize,
     cap: usize,
-    /// Blocks that were taken back so far.
+    /// The number of blocks taken back so far.
     given: u64,
 }
 
 impl BlockPool {
-    /// A pool that lends at most `cap` blocks; memory is taken when first needed.
+    /// A pool that lends at most `cap` blocks; memory is allocated when it is first needed.
     #[must_use]
     pub const fn new(cap: usize) -> Self {
         Self {
@@ -64,7 +64,7 @@ impl BlockPool {
         }
     }
 
-    /// Lends a block with unspecified content; `None` while `cap` blocks are out.
+    /// Lends a block with unspecified content; `None` while `cap` blocks are on loan.
     pub fn take(&mut self) -> Option<Block> {
         if self.lent >= self.cap {
             return None;
@@ -77,7 +77,7 @@ impl BlockPool {
         )
     }
 
-    /// Takes a block back.
+    /// Takes back a block.
     pub fn give(&mut self, block: Block) {
         self.lent = self.lent.saturating_sub(1);
         self.given = self.given.wrapping_add(1);
@@ -86,31 +86,31 @@ impl BlockPool {
         }
     }
 
-    /// Takes blocks back.
+    /// Takes back blocks.
     pub fn give_all(&mut self, blocks: impl IntoIterator<Item = Block>) {
         for block in blocks {
             self.give(block);
         }
     }
 
-    /// Counts the blocks that were taken back: more can be lent only if it has moved on.
+    /// The number of blocks taken back so far: after a failure, more can be lent only if this has changed.
     pub(crate) const fn given(&self) -> u64 {
         self.given
     }
 
-    /// Blocks that can be lent now.
+    /// The number of blocks that can be lent now.
     #[must_use]
     pub const fn available(&self) -> usize {
         self.cap - self.lent
     }
 
-    /// Blocks on loan.
+    /// The number of blocks on loan.
     #[must_use]
     pub const fn lent(&self) -> usize {
         self.lent
     }
 
-    /// Most blocks that may be on loan at once.
+    /// The most blocks on loan at one time.
     #[must_use]
     pub(crate) const fn cap(&self) -> usize {
         self.cap

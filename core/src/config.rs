@@ -1,4 +1,4 @@
-//! What an engine may use and how it should behave. Law 8: memory is bounded by this.
+//! The configuration of an engine. It bounds the engine's memory (law 8).
 
 use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
@@ -9,8 +9,8 @@ use crate::dht::{DhtConfig, DhtMode, Saved};
 use crate::metainfo::HostPort;
 use crate::wire::peer::MAX_EXTENDED_LEN;
 
-/// What the platform offers; an op that it lacks is never emitted, or answers
-/// `Unsupported`.
+/// What the platform supports. The engine does not emit ops that it does not support, or the driver answers
+/// them with `Unsupported`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Caps {
@@ -26,10 +26,10 @@ pub struct Caps {
     pub ipv4: bool,
     /// IPv6 works.
     pub ipv6: bool,
-    /// Streams and requests go through a proxy, which decides over which family they go on: a
-    /// tracker is asked once, not over each family.
+    /// Streams and requests go through a proxy, which chooses their family: a tracker is asked once, not
+    /// over each family.
     pub proxied: bool,
-    /// What is to be saved is kept until the next start. Without it there is no DHT.
+    /// What the engine saves is available at the next start. Without this there is no DHT.
     pub session: bool,
 }
 
@@ -56,7 +56,7 @@ impl Default for Caps {
     }
 }
 
-/// Whether peer connections are encrypted (MSE).
+/// Whether connections to peers are encrypted (MSE).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EncryptionPolicy {
     /// Plaintext only.
@@ -71,106 +71,106 @@ pub enum EncryptionPolicy {
     Required,
 }
 
-/// Limits and habits of an engine. Construct with [`Config::default`] or [`Config::tiny`] and
-/// change fields; numbers out of range are clamped where they are used, never a panic.
+/// The limits and options of an engine. Start from [`Config::default`] or [`Config::tiny`] and change
+/// fields. Numbers out of range are clamped where they are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Addresses to bind, datagrams and streams alike; port 0 lets the platform choose. At
-    /// most one per family.
+    /// The addresses to bind, for datagrams and streams; port 0 lets the platform choose. At most one for
+    /// each family.
     pub listen: heapless::Vec<SocketAddr, 2>,
-    /// What we call ourselves; `None` draws one per engine (BEP 20 style, `-DN0100-`).
+    /// Our peer id; `None` draws one for each engine (BEP 20, `-DN0100-` and random bytes).
     pub peer_id: Option<PeerId>,
-    /// Name and version that peers (BEP 10 `v`) and HTTP trackers are told.
+    /// The client name and version for peers (BEP 10 `v`) and HTTP trackers.
     pub user_agent: String,
-    /// Encryption of peer connections.
+    /// Whether connections to peers are encrypted.
     pub encryption: EncryptionPolicy,
-    /// Exchange peers with peers (BEP 11), never for private torrents.
+    /// Whether to exchange peers with other peers (BEP 11); never done for private torrents.
     pub pex: bool,
 
     /// Whether and when the DHT node runs. Private torrents never use it.
     pub dht: DhtMode,
-    /// UDP port of the DHT node. `None`: that of the main sockets. Another one than theirs gets
-    /// sockets of its own while the node runs; with 0 it is never started.
+    /// The UDP port of the DHT node. `None`: the port of the main sockets. With another port, the node has
+    /// sockets of its own while it runs; with 0 it is never started.
     pub dht_port: Option<u16>,
-    /// Limits and habits of the DHT node.
+    /// The limits and options of the DHT node.
     pub dht_config: DhtConfig,
-    /// Nodes to begin with while few others are known.
+    /// Nodes to start from while few others are known.
     pub dht_routers: Vec<HostPort>,
-    /// What [`Op::SaveDht`](crate::Op::SaveDht) kept. It stands for a session folder, too: with
+    /// The table saved by [`Op::SaveDht`](crate::Op::SaveDht). It also stands for a session folder: with
     /// `None`, and without [`Caps::session`], there is no DHT.
     pub dht_saved: Option<Saved>,
-    /// Bytes per second that the DHT node sends at most; `None`: no limit but the global one.
+    /// The limit for what the DHT node sends, in bytes per second; `None`: only the global limit.
     pub dht_limit_up: Option<u64>,
-    /// What that limit is called, for people.
+    /// The name of that limit in statistics.
     pub dht_throttle: String,
-    /// A torrent with fewer peers than this asks the DHT as well, if no peer tells it of others.
+    /// A torrent with fewer peers than this asks the DHT as well, unless peers tell it of others.
     pub min_peers: u32,
 
-    /// Most torrents.
+    /// The most torrents.
     pub max_torrents: u32,
-    /// Most connections in all, half-open ones included.
+    /// The most connections of all torrents, including half-open ones.
     pub max_connections: u32,
-    /// Most connections of one torrent.
+    /// The most connections of one torrent.
     pub max_connections_per_torrent: u32,
-    /// Most outgoing connections that are not established yet.
+    /// The most outgoing connections that are not established yet.
     pub max_half_open: u32,
-    /// Most addresses remembered for one torrent.
+    /// The most addresses remembered for one torrent.
     pub max_known_peers: u32,
-    /// Most connections of one torrent with one IPv4 address or IPv6 /64, and most of its
-    /// incoming connections whose handshake has not come yet. Several peers may share a NAT, but
-    /// one address must not take every place. The ports of one address that are remembered
-    /// depend on it, too: four times as many from trackers, half as many from peer exchange.
-    /// Peers that the application names are always connected to.
+    /// The most connections of one torrent with one IPv4 address or IPv6 /64, and the most of its incoming
+    /// connections whose handshake has not arrived. Several peers may share a NAT, but one address must not
+    /// take every place. The number of ports remembered for one address depends on it as well: four times
+    /// as many from trackers, half as many from peer exchange. Peers that the application adds are always
+    /// connected to.
     pub max_connections_per_ip: u32,
-    /// Most connections of all torrents with one IPv4 address or IPv6 /64; at least
+    /// The most connections of all torrents with one IPv4 address or IPv6 /64; at least
     /// [`Config::max_connections_per_ip`].
     pub max_connections_per_ip_in_all: u32,
-    /// Most incoming connections whose handshake has not come yet; one more ends the oldest.
+    /// The most incoming connections whose handshake has not arrived; a further one ends the oldest.
     pub max_handshaking: u32,
 
-    /// Blocks of 16 KiB that may be on loan at once: between socket, disk and socket.
+    /// The most blocks of 16 KiB on loan at one time, between sockets and disk.
     pub max_blocks: u32,
-    /// Ops that may be in flight at once, HTTP requests and name look-ups apart.
+    /// The most ops in flight at one time, except HTTP requests and name resolutions.
     pub max_jobs: u32,
-    /// HTTP requests that may be in flight at once. One server gets a quarter of them.
+    /// The most HTTP requests in flight at one time. One server gets at most a quarter of them.
     pub max_requests: u32,
-    /// Name look-ups that may be in flight at once.
+    /// The most name resolutions in flight at one time.
     pub max_lookups: u32,
-    /// Notices kept for an application that does not fetch them.
+    /// The most notices kept for an application that does not fetch them.
     pub max_notices: u32,
-    /// Blocks of one piece that are written with one op.
+    /// The most blocks of one piece written by one op.
     pub write_run: u32,
-    /// Requests a peer may have outstanding with us (BEP 10 `reqq`).
+    /// The most requests of one peer that wait for our answer (BEP 10 `reqq`).
     pub reqq: u32,
-    /// Most requests outstanding with one peer.
+    /// The most requests outstanding with one peer.
     pub max_pipeline: u32,
-    /// Longest metadata to fetch for a magnet, in bytes (BEP 9).
+    /// The longest metadata that is fetched for a magnet, in bytes (BEP 9).
     pub max_metadata: u32,
-    /// Bytes kept of what the peers of magnets say of their pieces before the metadata comes;
-    /// each of [`Config::max_connections`] has an equal part. A peer that says more is connected
-    /// to again after that.
+    /// Bytes kept of the bitfields that peers of magnets send before the metadata is known; each of
+    /// [`Config::max_connections`] has an equal share. A peer that sends more is connected to again once
+    /// the metadata is known.
     pub max_early_bitfields: u32,
 
-    /// Upload slots of one torrent, the optimistic one included; `None` fits them to the rate.
+    /// The upload slots of one torrent, including the optimistic one; `None` adapts them to the rate.
     pub upload_slots: Option<u32>,
-    /// Bytes per second in; `None` unlimited, `Some(0)` stop.
+    /// The limit for downloading in bytes per second; `None` is unlimited, `Some(0)` stops it.
     pub limit_down: Option<u64>,
-    /// Bytes per second out; `None` unlimited, `Some(0)` stop.
+    /// The limit for uploading in bytes per second; `None` is unlimited, `Some(0)` stops it.
     pub limit_up: Option<u64>,
 
-    /// Peers to ask a tracker for.
+    /// The number of peers requested from a tracker.
     pub numwant: u32,
-    /// Announce to every tracker of every tier, not just the first that answers (BEP 12 asks
-    /// for the latter).
+    /// Whether to announce to every tracker of every tier, instead of only to the first that answers (BEP
+    /// 12).
     pub announce_to_all: bool,
-    /// Names the present boot of the machine, if the platform can: what a killed process had
-    /// written is believed after a restart within the same boot, and hashed anew after another.
+    /// An id of the current boot of the machine, if the platform has one: what a killed process wrote is
+    /// trusted after a restart within the same boot, and hashed again after another boot.
     pub boot: Option<[u8; 16]>,
-    /// How often the resume record of an active torrent is saved.
+    /// The interval at which the resume record of an active torrent is saved.
     pub save_interval: Duration,
-    /// How long an attempt to connect may take.
+    /// The time limit for connecting to a peer.
     pub connect_timeout: Duration,
-    /// How long shutting down waits for trackers.
+    /// How long a shutdown waits for trackers.
     pub stop_timeout: Duration,
 }
 
@@ -189,19 +189,19 @@ impl Default for Config {
             dht_saved: None,
             dht_limit_up: None,
             dht_throttle: String::new(),
-            // What rTorrent's sample configuration has.
+            // As in rTorrent's sample configuration.
             min_peers: 40,
             max_torrents: 10_000,
             max_connections: 500,
             max_connections_per_torrent: 100,
             max_half_open: 50,
             max_known_peers: 2_000,
-            // A household has one to three clients, and of the subscribers behind a carrier's
-            // NAT few are in one swarm.
+            // A household runs one to three clients, and few of the subscribers behind one carrier-grade
+            // NAT are in one swarm.
             max_connections_per_ip: 8,
             // A sixteenth of all connections.
             max_connections_per_ip_in_all: 32,
-            // A fifth of all connections; an honest handshake takes a round trip.
+            // A fifth of all connections; a correct handshake takes one round trip.
             max_handshaking: 100,
             max_blocks: 512,
             max_jobs: 64,
@@ -212,7 +212,7 @@ impl Default for Config {
             reqq: 500,
             max_pipeline: 2_000,
             max_metadata: 16 << 20,
-            // 32 KiB for each of 500 connections: a quarter of a million pieces.
+            // 32 KiB for each of 500 connections: bitfields of a quarter of a million pieces.
             max_early_bitfields: 16 << 20,
             upload_slots: None,
             limit_down: None,
@@ -228,7 +228,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// For a machine with tens of KiB to spare: one torrent, two peers, three blocks.
+    /// For a machine with tens of KiB of memory: one torrent, two peers, three blocks.
     #[must_use]
     pub fn tiny() -> Self {
         Self {
@@ -257,8 +257,8 @@ impl Config {
         }
     }
 
-    /// Longest extended message to read, in bytes. Our answer to a request for metadata is the
-    /// longest that there is, 16 KiB and a header, if that much may be fetched at all.
+    /// The longest extended message that is read, in bytes. The longest one that we may get is a piece of
+    /// metadata, 16 KiB and a header, if metadata of that length may be fetched at all.
     pub(crate) fn max_extended(&self) -> u32 {
         self.max_metadata
             .saturating_add(1 << 10)

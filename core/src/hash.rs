@@ -1,26 +1,26 @@
-//! Piece hashing as a value that travels: an op carries it to wherever the bytes are warm.
+//! Piece hashing as a value: ops carry it to where the bytes are in the cache.
 
 use alloc::boxed::Box;
 
 use sha1::{Digest, Sha1};
 
-/// SHA-1 over a piece, in progress. v2's SHA-256 leaves will be a second kind.
+/// A SHA-1 in progress over a piece. The SHA-256 of v2 torrents would be a second kind.
 #[derive(Clone)]
 pub struct Hasher(Box<Sha1>);
 
 impl Hasher {
-    /// A hasher that has seen nothing.
+    /// A hasher of no bytes.
     #[must_use]
     pub fn sha1() -> Self {
         Self(Box::new(Sha1::new()))
     }
 
-    /// Feeds bytes.
+    /// Adds bytes.
     pub fn update(&mut self, data: &[u8]) {
         self.0.update(data);
     }
 
-    /// The digest of all bytes fed.
+    /// The digest of all bytes added.
     #[must_use]
     pub fn finish(self) -> [u8; 20] {
         self.0.finalize().into()

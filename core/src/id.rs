@@ -1,4 +1,5 @@
-//! Names: the 20-byte ones of the protocol, and those by which the engine and its driver mean the same op, stream or torrent.
+//! Ids: the 20-byte ones of the protocol, and those of ops, streams and torrents between the engine and its
+//! driver.
 
 use core::fmt;
 
@@ -24,37 +25,37 @@ macro_rules! id20 {
 }
 
 id20! {
-    /// SHA-1 of a torrent's info dictionary (BEP 3): what the network calls the torrent.
+    /// The SHA-1 of a torrent's info dictionary (BEP 3), which identifies the torrent.
     InfoHash
 }
 id20! {
-    /// A place in the DHT's key space: a node, or what is looked for (BEP 5).
+    /// A point in the DHT's key space: the id of a node, or the target of a search (BEP 5).
     NodeId
 }
 id20! {
-    /// What a client calls itself in the handshake and to trackers (BEP 20).
+    /// The id of a client in handshakes and announces (BEP 20).
     PeerId
 }
 
-/// Names one op until its outcome.
+/// Identifies an op until its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId(pub u64);
 
-/// Names one stream; a stale id is recognised, never mistaken for its successor.
+/// Identifies a stream; a stale id is recognised, and never taken for its successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId {
-    /// Slot.
+    /// The index of the slot.
     pub index: u32,
-    /// How often the slot was reused.
+    /// The number of times the slot was reused.
     pub generation: u32,
 }
 
-/// Names one torrent of an engine; never reused.
+/// Identifies a torrent of an engine; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TorrentId(pub u32);
 
 impl NodeId {
-    /// How many leading bits two ids share: 0 to 160. The more, the closer they are (BEP 5).
+    /// The number of leading bits that two ids share, 0 to 160: the more, the closer they are (BEP 5).
     #[must_use]
     pub fn common_prefix(&self, other: &Self) -> u32 {
         let differ = self.0.iter().zip(&other.0).position(|(a, b)| a != b);
@@ -63,7 +64,7 @@ impl NodeId {
         })
     }
 
-    /// The XOR metric: the smaller, the closer (BEP 5).
+    /// The XOR of two ids: the smaller, the closer they are (BEP 5).
     #[must_use]
     pub fn distance(&self, other: &Self) -> [u8; 20] {
         core::array::from_fn(|i| self.0[i] ^ other.0[i])

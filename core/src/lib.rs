@@ -1,4 +1,15 @@
-//! Dunlin's engine: BitTorrent as one pure state machine, without I/O.
+//! Dunlin's engine: BitTorrent as one state machine without I/O.
+//!
+//! A driver owns the [`Engine`](engine::Engine), hands it events with the time at which they happen, and
+//! carries out what it asks for; [`engine`] documents that contract, with an example.
+//!
+//! Layers, each importing only those above it in this list:
+//!
+//! - values: [`Instant`], [`Block`], [`Bitfield`], ids, outcomes.
+//! - wire formats: bytes to values and back, borrowed.
+//! - machines, each usable alone: [`dht`], [`http`], [`metainfo`], [`throttle`], [`tracker`], and the ops
+//!   that the engine hands out ([`op`]).
+//! - [`Config`], and [`engine`], which composes the machines.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! The shape of a small machine that speaks datagrams, and the context it is handed.
+//! The interface of a small machine that exchanges datagrams, and the context of its calls.
 
 use core::net::{IpAddr, SocketAddr};
 use core::num::NonZeroUsize;
@@ -7,16 +7,16 @@ use rand_core::Rng;
 
 use crate::time::Instant;
 
-/// Ambient context: passed into every call, never stored.
+/// The context of a call: passed into every call, never stored.
 pub struct Cx<'a> {
-    /// The current time, not the deadline that fired.
+    /// The current time, which may be later than the deadline that passed.
     pub now: Instant,
-    /// Source of all randomness; seeded by the driver.
+    /// The source of all random numbers, seeded by the driver.
     pub rng: &'a mut dyn Rng,
 }
 
 impl Cx<'_> {
-    /// A number below `bound` (0 if `bound` is 0), without modulo bias worth naming.
+    /// A number below `bound` (0 if `bound` is 0); the modulo bias is negligible.
     pub fn below(&mut self, bound: u32) -> u32 {
         ((u64::from(self.rng.next_u32()) * u64::from(bound)) >> 32) as u32
     }
@@ -30,12 +30,12 @@ impl core::fmt::Debug for Cx<'_> {
     }
 }
 
-/// Which of the driver's sockets a datagram belongs to.
+/// The driver's socket that a datagram belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId(pub u8);
 
 impl SocketId {
-    /// The main IPv4 socket (UDP and the TCP listener beside it).
+    /// The main IPv4 socket; the TCP listener with the same port has this id as well.
     pub const V4: Self = Self(0);
     /// The main IPv6 socket.
     pub const V6: Self = Self(1);
@@ -54,7 +54,7 @@ impl SocketId {
     }
 }
 
-/// Explicit congestion notification of a datagram (RFC 3168).
+/// The congestion mark of a datagram (RFC 3168).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ecn {
     /// Not capable.
@@ -75,27 +75,27 @@ pub struct RecvMeta {
     pub socket: SocketId,
     /// Its sender.
     pub from: SocketAddr,
-    /// The local address it was sent to, where the platform tells.
+    /// The local address it was sent to, where the platform reports it.
     pub local: Option<IpAddr>,
     /// Its congestion mark.
     pub ecn: Ecn,
 }
 
-/// A datagram (or a train of equal ones) that was written into the caller's buffer.
+/// A datagram, or a train of datagrams of equal size, that was written into the caller's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a transmit that is not sent is lost"]
 pub struct Transmit {
     /// The socket to send from.
     pub socket: SocketId,
-    /// The local address to send from; `None` leaves it to the platform.
+    /// The local address to send from; `None` lets the platform choose.
     pub src: Option<IpAddr>,
-    /// Where to.
+    /// The destination.
     pub dst: SocketAddr,
-    /// Congestion mark to set.
+    /// The congestion mark to set.
     pub ecn: Ecn,
-    /// Bytes of the buffer in use.
+    /// The number of bytes in the buffer.
     pub len: usize,
-    /// Size of each datagram of a train, the last may be shorter; `None` for one datagram.
+    /// The size of each datagram of a train, the last of which may be shorter; `None` for one datagram.
     pub segment: Option<NonZeroUsize>,
 }
 
@@ -113,28 +113,28 @@ impl Transmit {
     }
 }
 
-/// Whether a machine took a datagram.
+/// Whether a datagram was for a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handled {
-    /// It was for this machine, whatever came of it.
+    /// It was for this machine, even if it was invalid.
     Consumed,
-    /// Somebody else's.
+    /// It is not for this machine.
     NotMine,
 }
 
-/// A small machine that speaks datagrams, driven alone or composed.
+/// A small machine that exchanges datagrams. It is driven alone or as a part of another.
 pub trait Machine {
-    /// What the owner learns.
+    /// What the machine reports to its owner.
     type Event;
 
-    /// Offers a datagram.
+    /// Passes a datagram to the machine.
     fn handle_datagram(&mut self, cx: &mut Cx<'_>, meta: &RecvMeta, data: &[u8]) -> Handled;
-    /// Lets due timers act. A call too early does nothing.
+    /// Runs timers that are due. A call that comes too early does nothing.
     fn handle_timeout(&mut self, cx: &mut Cx<'_>);
-    /// When [`Machine::handle_timeout`] wants to be called next.
+    /// The next time at which [`Machine::handle_timeout`] has to be called.
     fn poll_timeout(&self) -> Option<Instant>;
-    /// Writes the next datagram into `buf`, if one is due.
+    /// Writes the next datagram into `buf`, if there is one to send.
     fn poll_transmit(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit>;
-    /// The next thing the owner should know.
+    /// The next event for the owner.
     fn poll_event(&mut self) -> Option<Self::Event>;
 }

@@ -25,9 +25,9 @@ impl Family {
 /// A port for each family; `None` where nothing is bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ports {
-    /// Over IPv4.
+    /// The port of the IPv4 socket.
     pub v4: Option<u16>,
-    /// Over IPv6.
+    /// The port of the IPv6 socket.
     pub v6: Option<u16>,
 }
 

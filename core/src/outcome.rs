@@ -1,4 +1,4 @@
-//! What comes back from the driver: the outcomes of ops, and why a stream ended.
+//! The outcomes of ops, and the reasons why streams end.
 
 use alloc::{string::String, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
@@ -15,7 +15,7 @@ pub enum Outcome {
     Resolved(Vec<IpAddr>),
     /// The server answered, with whatever status.
     Http {
-        /// Status code.
+        /// The status code of the response.
         status: u16,
         /// Body, decoded from transfer and content coding.
         body: Vec<u8>,
@@ -40,7 +40,7 @@ pub enum Outcome {
     Done,
     /// It did not work. Blocks come home here too.
     Failed {
-        /// Why.
+        /// The reason.
         error: OpError,
         /// Whatever was lent to the op.
         blocks: Vec<Block>,
@@ -63,7 +63,7 @@ impl Outcome {
 /// A file as the disk has it, for fast resume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileStat {
-    /// Bytes.
+    /// Its length in bytes.
     pub len: u64,
     /// Modification time in nanoseconds since 1970; only compared for equality.
     pub mtime_ns: i64,
@@ -114,7 +114,7 @@ pub enum OpErrorKind {
     Cancelled,
     /// No such file, host or route.
     NotFound,
-    /// Not allowed.
+    /// The permissions do not allow it.
     Denied,
     /// A file stands where one of this torrent's has to be, and is not known to be this torrent's.
     /// [`Claim::Overwrite`](crate::op::Claim::Overwrite) would take it. It lasts until somebody decides what becomes of it.
@@ -131,7 +131,7 @@ pub enum OpErrorKind {
     Truncated,
     /// The answer was larger than the request allows.
     TooLarge,
-    /// Too slow.
+    /// It took too long.
     TimedOut,
     /// The network or the other side refused.
     Refused,
@@ -161,7 +161,7 @@ pub enum CloseReason {
     Refused,
     /// No answer to the attempt to connect.
     TimedOut,
-    /// No route.
+    /// There is no route to the host.
     Unreachable,
     /// Any other I/O error.
     Io,

@@ -12,7 +12,7 @@ const GRAIN: u64 = 100_000;
 pub struct Rate {
     /// As of `folded`.
     per_second: u64,
-    /// Since `folded`.
+    /// The bytes since `folded`.
     bytes: u64,
     folded: Instant,
     /// The average covers this much time so far; it grows to [`MEMORY`], so that a young

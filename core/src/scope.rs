@@ -15,7 +15,7 @@ pub enum Scope {
     Link,
     /// The own network: private, unique-local and shared (carrier-grade NAT) addresses.
     Site,
-    /// Everywhere.
+    /// Reachable from everywhere.
     Global,
 }
 
@@ -41,7 +41,7 @@ impl Scope {
         let name = name.strip_suffix('.').unwrap_or(name);
         let label = name.rsplit('.').next().unwrap_or_default();
         let is = |other: &str| label.eq_ignore_ascii_case(other);
-        // `127.1`, `0x7f000001`, `017700000001`: addresses to whoever uses `inet_aton`.
+        // `127.1`, `0x7f000001`, `017700000001`: programs that use `inet_aton` take these for addresses.
         if label.is_empty() || label.starts_with(|c: char| c.is_ascii_digit()) {
             return Self::Host;
         }

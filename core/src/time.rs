@@ -1,4 +1,4 @@
-//! Time as the engine sees it: handed in with every call, never read from a clock.
+//! Time in the engine: an argument of every call, never read from a clock.
 
 use core::{
     num::NonZeroU64,
@@ -6,15 +6,15 @@ use core::{
     time::Duration,
 };
 
-/// A moment, in microseconds since an origin that the driver picks.
+/// A point in time, in microseconds since an origin that the driver chooses.
 ///
-/// Arithmetic saturates. Two instants are never subtracted by an operator, so an order error
-/// cannot turn into a huge duration: use [`Instant::saturating_since`].
+/// Arithmetic saturates. There is no operator that subtracts two instants, so a wrong order cannot become a
+/// huge duration: use [`Instant::saturating_since`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(NonZeroU64);
 
 impl Instant {
-    /// The earliest instant there is.
+    /// The earliest instant.
     pub const ORIGIN: Self = Self(NonZeroU64::MIN);
 
     /// The instant `micros` microseconds after the origin; 0 counts as 1.

@@ -371,7 +371,7 @@ fn a_tracker_that_cannot_be_used_is_named_once_with_the_reason() {
         alone.wait(3600 * SECOND);
         let line = format!("tracker {url}: it cannot be used: {why}");
         assert_eq!(said(&alone), [(Level::Warning, line.clone())]);
-        // Where another one works, it is for those alone who ask for details.
+        // If another one works, only people who ask for details need to know.
         let mut among = Host::new(&[V4], &[]);
         among.magnet(&["http://t.example/announce", url]);
         among.wait(60 * SECOND);

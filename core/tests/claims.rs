@@ -40,7 +40,7 @@ fn assert_refused(w: &World, n: usize, id: TorrentId) {
     assert!(refused, "{state:?}");
 }
 
-/// A file of somebody else's where the torrent's belongs.
+/// A file that is not the torrent's, at the path of the torrent's file.
 fn foreign(w: &mut World, n: usize, info: &dunlin_core::metainfo::Info, len: usize) {
     let store = Store {
         data: vec![0x55; len],

@@ -344,7 +344,7 @@ fn fuzzed_packets_are_survived() {
 fn spoofed_packets_change_no_table() {
     let mut world = World::new(DhtConfig::default(), 16, 10);
     world.settle(120);
-    // Of those who are near, those that are in the table: others would have a right to join.
+    // Of the close nodes, those that are in the table: others could rightly join.
     let known: Vec<_> = world.dht.nodes().collect();
     world.nodes.retain(|node| known.contains(node));
     let table = |world: &World| {
@@ -377,7 +377,7 @@ fn spoofed_packets_change_no_table() {
             krpc::query(&mut buf, b"aa", &id, false, &QueryOut::Ping)
         };
         world.arrive(from, &buf[..len.expect("room")]);
-        // Those who are asked did not send this, and nobody is there who did: the honest nodes
+        // The nodes that are queried did not send this, and its sender does not exist: the honest nodes
         // answer, the others do not.
         if n % 64 == 0 {
             world.step(Duration::from_micros(640));

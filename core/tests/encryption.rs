@@ -90,7 +90,7 @@ fn a_handshake_with_a_short_secret_is_tried_again_with_another() {
     assert_eq!(attempts(Required, &[true], 3), [Encrypted, Encrypted]);
 }
 
-/// Whoever can choose the secret cannot make the engine connect without end.
+/// A peer that can choose the secret cannot make the engine connect without end.
 #[test]
 fn a_short_secret_gives_one_more_attempt() {
     use EncryptionPolicy::{Preferred, Required};

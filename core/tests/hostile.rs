@@ -22,7 +22,7 @@ fn bench(source: Source, config: Config) -> Bench {
     b
 }
 
-/// Somebody who comes from 10.8.0.`host` and says hello.
+/// A peer that connects from 10.8.0.`host` and sends a handshake.
 fn peer(b: &mut Bench, host: u8, info: &Info) -> ConnId {
     let from = SocketAddr::from(([10, 8, 0, host], 40_000));
     let conn = b.accept(from).unwrap();

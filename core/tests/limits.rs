@@ -571,7 +571,7 @@ fn blocks_of_peers_that_do_not_read_are_taken_back() {
     let lent = |scene: &Scene| scene.engine.status(scene.now).blocks_lent;
     let pinned = lent(&scene);
     assert!(pinned >= 8, "{pinned}");
-    // What the first give up goes to those who waited for it, who do not read either.
+    // The blocks that the first ones lose go to those that waited for them, and do not read either.
     scene.run(&info, 30 * SECOND);
     assert_eq!(lent(&scene), 0);
     scene.join(&info, Role::Leech, 1);

@@ -426,7 +426,7 @@ fn connections_from_one_address_are_capped() {
 
 #[test]
 fn an_address_that_keeps_sending_bad_data_is_refused() {
-    // Pieces of one block: whoever sent it is to blame.
+    // Pieces of one block: their sender is to blame.
     let (info, _) = torrent(100_000, 16 << 10);
     let mut b = Bench::new(Source::Info(info.clone()), config());
     for port in 4000..4003 {

@@ -161,9 +161,9 @@ fn thin_uplinks_are_full_until_all_is_sent() {
     );
 }
 
-/// A piece that takes a thin uplink seconds is sent as a whole before the next one, so the first
-/// leeches can pass it on while the others still wait. When all who had a slot shared the uplink
-/// block by block, all first pieces were there together, in the eleventh second.
+/// A piece that takes a slow uplink seconds is sent as a whole before the next one, so the first leeches
+/// can pass it on while the others still wait. When the leeches with a slot shared the uplink block by
+/// block, all first pieces were complete at the same time, in the eleventh second.
 #[test]
 fn pieces_leave_a_thin_uplink_one_after_the_other() {
     const LEECHES: u64 = 8;

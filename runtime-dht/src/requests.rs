@@ -58,7 +58,7 @@ pub(super) struct Requests<'a> {
     /// What the thread did, for the status.
     pub(super) calls: Calls,
 
-    /// Who is answered.
+    /// The receivers of answers.
     sinks: BTreeMap<RequestId, Sink>,
     /// What the searches that have not begun search for.
     goals: BTreeMap<RequestId, Goal>,

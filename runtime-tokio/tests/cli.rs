@@ -505,7 +505,7 @@ fn a_tail_is_named_by_check_and_get_and_cut_on_request() {
         "{}",
         stdout(&output)
     );
-    // Whoever made it longer may want what is there: it is cut only on request.
+    // The rest may be somebody's content: the file is truncated only on request.
     let output = get(&file, &seed, out.path(), &[]);
     let said = stderr(&output);
     assert_eq!(code(&output), 1, "{said}");

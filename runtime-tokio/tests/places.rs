@@ -259,7 +259,7 @@ fn get_and_seed_wait_for_a_disk_error_to_go_away() {
     let file = dir.path().join("content.torrent");
     fs::write(&file, content.torrent.to_bytes()).unwrap();
     let (_seed, peer) = seed(&content, &file);
-    // The system says that a link leads in circles, which is none of the errors that are told apart.
+    // The system reports a cycle of links, which is not among the errors that have a kind.
     let in_circles = |place: &Path| place.join("content");
     let begin = |command: &[&str], dir: &str, place: &Path| {
         fs::create_dir(place).unwrap();

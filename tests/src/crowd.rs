@@ -1,5 +1,5 @@
-//! Many who ask a DHT node once, each from an address of its own, and announce themselves: what a node
-//! remembers of them is what it grows by.
+//! Many clients that query a DHT node once, each from an address of its own, and announce: the node grows
+//! by what it remembers of them.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -18,9 +18,9 @@ const LATE: Duration = Duration::from_millis(500);
 /// What came of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Crowd {
-    /// Who asked for peers and was told.
+    /// The clients that asked for peers and got an answer.
     pub answered: u32,
-    /// Who announced itself and was confirmed.
+    /// The clients whose announce was confirmed.
     pub announced: u32,
 }
 

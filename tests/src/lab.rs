@@ -113,7 +113,8 @@ impl Lab {
         }
     }
 
-    /// A TAP device with these addresses at the kernel's end; the other end is whoever opens it.
+    /// A TAP device with these addresses at the kernel's end; the other end belongs to the program that
+    /// opens it.
     pub fn tap(&self, name: &str, addresses: &[&str]) {
         self.ip(&["tuntap", "add", "dev", name, "mode", "tap"]);
         for address in addresses {

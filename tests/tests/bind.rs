@@ -94,7 +94,7 @@ fn parse(packet: &[u8]) -> Option<Seen> {
 /// over HTTP or UDP, a peer, a DHT node.
 struct Service {
     port: u16,
-    /// Who was heard.
+    /// The source addresses that were seen.
     heard: Receiver<IpAddr>,
 }
 

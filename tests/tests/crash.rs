@@ -51,7 +51,7 @@ fn killed_fifty_times_it_ends_bit_exact_and_fetches_little_twice() {
     let mut description = libtorrent::description(&seeding);
     description["seed_mode"] = true.into();
     description["up_limit"] = RATE.into();
-    // Whoever comes is served at once, not at the next round.
+    // Every peer is served at once, not only in the next round of the choker.
     description["settings"] = serde_json::json!({ "unchoke_slots_limit": -1 });
     let uploader = libtorrent::spawn(&lab, libtorrent::DEBIAN_PYTHON, &description);
     until("the seed", Duration::from_secs(20), || {

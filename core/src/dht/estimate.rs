@@ -15,8 +15,8 @@ const MIN_NODES: usize = 4;
 const MEMORY: u64 = 64;
 /// Searches after which one that differs a lot counts for less.
 const SETTLED: u64 = 8;
-/// How far one search may differ then, as a factor: somebody who fakes a crowd of nodes at one target should not
-/// move the estimate much.
+/// The factor by which one search may differ then: somebody who simulates many nodes at one target must not
+/// change the estimate much.
 const MAX_FACTOR: u64 = 8;
 
 /// The rule of thumb of the "Using DHT" page: 4·2ⁿ nodes for `n` buckets (S34).

@@ -56,7 +56,7 @@ pub enum Goal {
     Nodes(NodeId),
     /// Peers of a torrent; then to announce ourselves, if wanted.
     Peers {
-        /// Which torrent.
+        /// The torrent.
         hash: InfoHash,
         /// Announce ourselves to the 8 closest.
         announce: Option<Announce>,
@@ -173,7 +173,7 @@ pub struct LookupReport {
     pub swarm: Option<(u32, u32)>,
     /// The closest nodes that answered, closest first; at most 8 of each family.
     pub closest: Vec<Contact>,
-    /// The answers do not fit the size of the network: somebody may be lying about who is near.
+    /// The answers do not fit the size of the network: some nodes may lie about which nodes are close.
     pub suspicious: bool,
 }
 
@@ -210,19 +210,19 @@ pub enum DhtEvent {
     Item {
         /// The search that found it.
         lookup: LookupId,
-        /// The item.
+        /// The item that was found.
         item: FoundItem,
     },
     /// A search is over.
     Done {
-        /// The search.
+        /// The search that is over.
         lookup: LookupId,
         /// Its result.
         report: LookupReport,
     },
     /// A ping of [`Dht::ping`](super::Dht::ping) was answered, or not.
     Ping {
-        /// The ping.
+        /// The ping that was answered, or was not.
         ping: PingId,
         /// The node's address.
         addr: SocketAddr,
@@ -268,9 +268,9 @@ pub enum DhtLog {
     Stopping,
     /// The table has enough nodes to be used.
     Bootstrapped {
-        /// Nodes known.
+        /// The number of nodes in the table.
         nodes: u32,
-        /// Buckets.
+        /// The number of buckets.
         buckets: u32,
     },
     /// After 15 minutes, then every 2 hours, and at the end. Counts are since the last one.
@@ -287,7 +287,7 @@ pub enum DhtLog {
         bytes_out: u64,
         /// Nodes known now.
         nodes: u32,
-        /// Buckets now.
+        /// The number of buckets.
         buckets: u32,
         /// Peers kept now.
         peers: u32,

@@ -30,7 +30,7 @@ struct Ballot {
 /// The votes of one family.
 #[derive(Clone, Debug, Default)]
 struct Urn {
-    /// Oldest first.
+    /// The last votes, oldest first.
     ballots: heapless::Deque<Ballot, BALLOTS>,
     agreed: Option<(IpAddr, Instant)>,
 }

@@ -34,8 +34,7 @@ pub struct HttpRequest {
     pub max_body: usize,
     /// Give up after this long in all.
     pub timeout: Duration,
-    /// Who named the URL: decides, with [`Policy`], which addresses the
-    /// driver may ask.
+    /// The source of the URL. With [`Policy`] it decides which addresses the driver may ask.
     pub origin: Origin,
 }
 
@@ -193,7 +192,7 @@ impl Get {
     pub fn write_buf(&self) -> &[u8] {
         match self.stage {
             Stage::Head(_) => &self.request[self.written..],
-            // Whoever answers has read enough.
+            // A server that answers has read enough.
             Stage::Body { .. } | Stage::Done(_) => &[],
         }
     }

@@ -17,7 +17,7 @@ use core::net::IpAddr;
 
 use crate::scope::{Scope, is_unicast};
 
-/// Who named the URL of a request.
+/// The source of the URL of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The user: any address may be asked.

@@ -37,7 +37,7 @@ const IN_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').ad
 pub enum Host<'a> {
     /// A name to be resolved, in lower case.
     Name(&'a str),
-    /// An address.
+    /// A literal address.
     Ip(IpAddr),
 }
 

@@ -1,5 +1,5 @@
-//! Making torrents: names and sizes in, layout out; piece hashes in, torrent out. Reading and
-//! hashing the files is the driver's job.
+//! Creating torrents: names and sizes in, a layout out; piece hashes in, a torrent out. Drivers read and
+//! hash the files.
 
 use alloc::{format, string::String, vec::Vec};
 
@@ -13,10 +13,10 @@ use super::{
 };
 use crate::sync::Arc;
 
-/// Smallest and largest piece length that is chosen by itself. Below, hashes and `have` messages
-/// grow; above, clients wait long for the first piece they can share.
+/// The smallest and the largest piece length that is chosen automatically. With shorter pieces, hashes and
+/// `have` messages grow; with longer ones, clients wait long for the first piece that they can share.
 const AUTO_PIECE_LEN: (u32, u32) = (16 << 10, 16 << 20);
-/// Pieces aimed at: the hashes of so many take 40 KiB.
+/// The number of pieces aimed at; their hashes take 40 KiB.
 const AUTO_PIECES: u64 = 2048;
 
 /// The piece length for `total` bytes: the smallest power of two from 16 KiB to 16 MiB that
@@ -34,20 +34,22 @@ pub(crate) const fn auto_piece_len(total: u64) -> u32 {
     }
 }
 
-/// What a new torrent's hash shall cover.
+/// The content of a new torrent, as far as it is part of the hash.
 #[derive(Clone, Debug)]
 pub struct Builder {
     name: String,
     multi: bool,
     files: Vec<File>,
-    /// Bytes per piece, any number up to [`MAX_PIECE_LEN`]; `None` takes [`auto_piece_len`].
+    /// Bytes in a piece, any number up to [`MAX_PIECE_LEN`]. `None` takes the smallest power of two from 16
+    /// KiB to 16 MiB that makes at most 2048 pieces, or a longer one if there would be too many pieces to
+    /// load.
     pub piece_len: Option<u32>,
-    /// Peers may come from its trackers only (BEP 27).
+    /// Whether peers may come from its trackers only (BEP 27).
     pub private: bool,
-    /// Where the torrent is made for; gives equal content another info-hash.
+    /// The site that the torrent is made for; it gives equal content another info-hash.
     pub source: Option<String>,
-    /// Start every file at a piece, with padding between (BEP 47): files can then be shared
-    /// and checked apart.
+    /// Whether every file starts at a piece, with padding in between (BEP 47), so that files can be shared
+    /// and checked separately.
     pub align: bool,
 }
 
@@ -61,7 +63,7 @@ impl Builder {
         builder
     }
 
-    /// A torrent of a folder, empty as yet.
+    /// A torrent of a folder without files.
     #[must_use]
     pub fn folder(name: &str) -> Self {
         Self {
@@ -75,8 +77,8 @@ impl Builder {
         }
     }
 
-    /// Adds a file of `len` bytes at `path` below the folder. What it is can be set on the
-    /// result: [`File::executable`], [`File::hidden`], or [`File::kind`] (a link has length 0).
+    /// Adds a file of `len` bytes at `path` below the folder. Attributes can be set on the result:
+    /// [`File::executable`], [`File::hidden`], or [`File::kind`] (a link has length 0).
     pub fn add(&mut self, path: Vec<String>, len: u64) -> &mut File {
         let file = File {
             path,
@@ -92,6 +94,9 @@ impl Builder {
     }
 
     /// Sorts the files by path, so that equal content makes equal torrents, and lays them out.
+    ///
+    /// # Errors
+    /// A name, path or length that a torrent cannot have.
     pub fn draft(mut self) -> Result<Draft, Error> {
         self.files.sort_by(|a, b| a.path.cmp(&b.path));
         self.check().map_err(|(place, p)| p.made(place))?;
@@ -181,7 +186,7 @@ fn padded(files: Vec<File>, piece_len: u32) -> Vec<File> {
     out
 }
 
-/// A torrent that lacks only its hashes.
+/// A new torrent without its hashes.
 #[derive(Clone, Debug)]
 pub struct Draft {
     name: String,
@@ -192,14 +197,17 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// What to hash: the files in their final order, and the pieces.
+    /// The files in their final order, and the pieces to hash.
     #[must_use]
     pub const fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// The torrent, given the SHA-1 of every piece in order. Trackers, comment and the like
-    /// are then set on it.
+    /// The torrent, given the SHA-1 of every piece in order. Trackers, comment and the like are then set on
+    /// it.
+    ///
+    /// # Errors
+    /// The number of hashes is wrong, or the torrent would be too long to load.
     pub fn finish(self, hashes: &[[u8; 20]]) -> Result<Torrent, Error> {
         let info = Info::from_raw(self.emit(hashes.as_flattened()))?;
         Ok(Torrent::new(Arc::new(info)))

@@ -1,4 +1,4 @@
-//! Why a torrent file or an info dictionary is not one, in words for its reader.
+//! The reasons why a torrent file or an info dictionary is invalid.
 
 use core::fmt;
 
@@ -10,10 +10,10 @@ use crate::{InfoHash, wire::bencode};
 /// What is wrong with a torrent, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// Which value.
+    /// The value.
     pub place: Place,
-    /// Offset of that value, or of the dictionary that lacks it, in the bytes read; `None` for a
-    /// torrent that is being made.
+    /// The offset in bytes of that value, or of the dictionary that lacks it; `None` for a torrent that is
+    /// being created.
     pub at: Option<usize>,
     /// What is wrong with it.
     pub problem: Problem,
@@ -22,7 +22,7 @@ pub struct Error {
 /// The key path of a value in a torrent file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// The whole.
+    /// The whole file.
     Whole,
     /// A key beside `info`, or `info` itself.
     Top(&'static str),
@@ -36,60 +36,60 @@ pub enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// Not bencode, or not sound.
+    /// It is not valid bencode.
     Bencode(bencode::Fault),
-    /// Begins like a web page.
+    /// It starts like a web page.
     WebPage,
-    /// Begins like a gzip stream.
+    /// It starts like a gzip stream.
     Compressed,
-    /// Begins like a magnet link.
+    /// It starts like a magnet link.
     MagnetLink,
     /// Longer than [`MAX_TORRENT_LEN`].
     TooLong(usize),
-    /// A key that must be there is not.
+    /// A necessary key is missing.
     Missing,
-    /// Something of another type is there.
+    /// The value has another type.
     WrongType(&'static str),
-    /// An info dictionary with more bytes after its end, which its hash would cover.
+    /// The info dictionary is followed by more bytes, which its hash would cover.
     TrailingBytes,
-    /// BEP 52 without the v1 keys.
+    /// The torrent is a v2 torrent without the keys of v1 (BEP 52).
     V2Only,
-    /// The info dictionary is another torrent's.
+    /// The info dictionary belongs to another torrent.
     WrongHash(InfoHash),
-    /// A name of no characters, in a torrent that is being made.
+    /// A name of a torrent that is being created is empty.
     EmptyName,
-    /// A path of no elements.
+    /// A path has no elements.
     EmptyPath,
-    /// More than [`MAX_PATH_DEPTH`] elements.
+    /// A path has more elements than are allowed: this many.
     PathTooDeep(usize),
-    /// More than [`MAX_PATH_ELEMENTS`].
+    /// All paths together have too many elements.
     TooManyPathElements,
-    /// More than [`MAX_FILES`].
+    /// There are too many files.
     TooManyFiles,
-    /// An empty list of files.
+    /// The list of files is empty.
     NoFiles,
-    /// A length below zero.
+    /// A length is negative.
     NegativeLen,
     /// Not between 1 and [`MAX_PIECE_LEN`].
     PieceLen(u64),
-    /// More bytes in all than 2^63 - 1.
+    /// The total length is more than 2^63 - 1 bytes.
     TotalTooLarge,
-    /// Files of no bytes only.
+    /// All files are empty.
     NoData,
-    /// More than [`MAX_PIECES`].
+    /// There are too many pieces: this many.
     TooManyPieces(u64),
-    /// Hashes that are not a multiple of 20 bytes.
+    /// The length of the hashes is not a multiple of 20 bytes.
     RaggedHashes(usize),
-    /// Another number of hashes than of pieces.
+    /// The numbers of hashes and of pieces differ.
     HashCount {
-        /// How many there are.
+        /// The number of hashes.
         found: usize,
-        /// How many pieces there are.
+        /// The number of pieces.
         pieces: u32,
     },
-    /// Two files of one path, or a file where another has a folder.
+    /// Two files have the same path, or a file is where another one has a folder.
     DuplicatePath,
-    /// A symbolic link of some length.
+    /// A symbolic link has a length.
     LinkWithData,
 }
 
@@ -112,7 +112,7 @@ impl Problem {
         }
     }
 
-    /// What its reader can do about it.
+    /// What its user can do about it.
     #[must_use]
     pub const fn advice(&self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! The info dictionary (BEP 3, 27, 47): read once, then relied on.
+//! The info dictionary (BEP 3, 27, 47), checked when it is parsed.
 
 use alloc::{format, string::String, vec::Vec};
 use core::ops::Range;
@@ -19,13 +19,13 @@ use crate::{
 /// Name of the padding files that BitComet wrote before BEP 47 gave them an attribute.
 const OLD_PADDING_NAME: &str = "_____padding_file";
 
-/// The info dictionary of a torrent, checked: everything that its hash covers.
+/// The info dictionary of a torrent: everything that its hash covers. It was checked when it was parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
     info_hash: InfoHash,
     name: String,
     layout: Layout,
-    /// Where the piece hashes lie in `raw`.
+    /// The range of `raw` with the piece hashes.
     pieces: Range<usize>,
     private: bool,
     multi: bool,
@@ -34,15 +34,17 @@ pub struct Info {
 }
 
 impl Info {
-    /// Reads an info dictionary. Its keys may be unsorted: the hash is of the bytes as they are,
-    /// and there may be none after it.
+    /// Parses an info dictionary. Its keys may be unsorted: the hash covers the bytes as they are. No bytes
+    /// may follow it.
+    ///
+    /// # Errors
+    /// See [`Error`].
     pub fn from_raw(raw: Vec<u8>) -> Result<Self, Error> {
         let hash = InfoHash(sha1(&raw));
         Self::hashed(raw, hash)
     }
 
-    /// Reads the info dictionary that was fetched from peers as `expected` (BEP 9), which it must
-    /// hash to.
+    /// Parses an info dictionary that was fetched from peers (BEP 9), if its hash is `expected`.
     pub(crate) fn from_metadata(raw: Vec<u8>, expected: InfoHash) -> Result<Self, Error> {
         let found = InfoHash(sha1(&raw));
         if found != expected {
@@ -66,14 +68,14 @@ impl Info {
         Ok(fields.with(dict.raw().to_vec(), hash))
     }
 
-    /// What the network calls the torrent.
+    /// The info-hash of the torrent.
     #[must_use]
     pub const fn info_hash(&self) -> InfoHash {
         self.info_hash
     }
 
-    /// Suggested name of the file or folder, as the torrent has it but for characters that no
-    /// name should have (see [`File::path`]). A torrent without a name is named by its hash.
+    /// The suggested name of the file or folder; characters that no name should have are replaced (see
+    /// [`File::path`]). The name of a torrent without one is its hash.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -85,25 +87,25 @@ impl Info {
         self.private
     }
 
-    /// Whether the files live in a folder called [`Info::name`].
+    /// Whether the files are in a folder named [`Info::name`].
     #[must_use]
     pub const fn multi_file(&self) -> bool {
         self.multi
     }
 
-    /// Whether the torrent is a v2 torrent as well (BEP 52).
+    /// Whether the torrent is also a v2 torrent (BEP 52).
     #[must_use]
     pub const fn hybrid(&self) -> bool {
         self.hybrid
     }
 
-    /// Where the torrent was made for (`source`): sets info-hashes of equal content apart.
+    /// The site that the torrent was made for (`source`); it gives equal content another info-hash.
     #[must_use]
     pub fn source(&self) -> Option<&str> {
         self.dict().str(b"source")
     }
 
-    /// The bencoded info dictionary, as the hash covers it (what BEP 9 exchanges).
+    /// The bencoded info dictionary, which the hash covers and peers exchange (BEP 9).
     #[must_use]
     pub fn raw(&self) -> &[u8] {
         &self.raw
@@ -115,8 +117,8 @@ impl Info {
         Dict::trusted(&self.raw)
     }
 
-    /// Whether [`Info::raw`] is canonical bencode, as every info dictionary should be. One that is
-    /// not works with peers that keep its bytes, as Dunlin does.
+    /// Whether [`Info::raw`] is canonical bencode, as it should be. Others work with peers that keep its
+    /// bytes, as Dunlin does.
     #[must_use]
     pub fn canonical(&self) -> bool {
         Decoder::new(&self.raw)
@@ -125,14 +127,14 @@ impl Info {
             .all(|token| token.is_ok())
     }
 
-    /// SHA-1 that piece `index` must have; `None` beyond the last.
+    /// The SHA-1 of piece `index`; `None` beyond the last piece.
     #[must_use]
     pub fn piece_hash(&self, index: u32) -> Option<[u8; 20]> {
         let hashes = self.raw.get(self.pieces.clone())?;
         hashes.as_chunks().0.get(index as usize).copied()
     }
 
-    /// Where pieces, blocks and files lie.
+    /// The layout of pieces, blocks and files.
     #[must_use]
     pub const fn layout(&self) -> &Layout {
         &self.layout

@@ -1,4 +1,4 @@
-//! Where pieces, blocks and files lie in a torrent's byte space.
+//! The layout of pieces, blocks and files in the bytes of a torrent.
 
 use alloc::{string::String, vec::Vec};
 use core::ops::Range;
@@ -6,19 +6,19 @@ use core::ops::Range;
 use super::{MAX_PIECE_LEN, MAX_PIECES, Problem};
 use crate::{BLOCK_LEN, BlockRef};
 
-/// One file of a torrent, as the torrent names it (not yet safe to use as a path).
+/// A file of a torrent. Its names are those of the torrent and not yet safe to use as a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Path below the torrent's own folder, of at least one element; a single-file torrent has
-    /// one, its name. No element is empty, `.` or `..`, or has a separator, a control character or
-    /// a mark that turns the direction of writing: what a torrent has of that kind is replaced
-    /// when it is read, so that a path looks the same wherever it is shown.
+    /// The path below the torrent's own folder, of at least one element; in a single-file torrent the name
+    /// of the file. No element is empty, `.` or `..`, or contains a separator, a control character or a
+    /// mark that changes the direction of text: these are replaced when a torrent is parsed, so that a path
+    /// looks the same everywhere.
     pub path: Vec<String>,
-    /// Bytes.
+    /// The length in bytes.
     pub len: u64,
-    /// Where it starts in the torrent's byte space.
+    /// The offset in the bytes of the torrent.
     pub offset: u64,
-    /// What it is.
+    /// The kind of the entry.
     pub kind: FileKind,
     /// Marked executable (BEP 47 `x`).
     pub executable: bool,
@@ -26,30 +26,30 @@ pub struct File {
     pub hidden: bool,
 }
 
-/// What a file entry stands for (BEP 47).
+/// The kind of a file entry (BEP 47).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileKind {
-    /// Data.
+    /// A file with content.
     Regular,
-    /// Zeros that align the next file to a piece, or an entry of no bytes that only stands for a
-    /// folder; never written to disk.
+    /// Zeros that align the next file to a piece, or an entry without bytes that only names a folder; never
+    /// written to disk.
     Padding,
     /// A symbolic link to this path inside the torrent.
     Symlink(Vec<String>),
 }
 
-/// A stretch of one file.
+/// A range of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// Index into [`Layout::files`].
     pub file: usize,
     /// Offset in the file.
     pub offset: u64,
-    /// Bytes, at least 1.
+    /// The length in bytes, at least 1.
     pub len: u64,
 }
 
-/// Files laid end to end and cut into pieces (BEP 3).
+/// Files that are concatenated and cut into pieces (BEP 3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     piece_len: u32,
@@ -58,7 +58,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Lays `files` end to end in the order given, setting their offsets.
+    /// Concatenates `files` in this order, and sets their offsets.
     pub(super) fn new(piece_len: u64, mut files: Vec<File>) -> Result<Self, Problem> {
         let piece_len = u32::try_from(piece_len)
             .ok()
@@ -87,19 +87,19 @@ impl Layout {
         })
     }
 
-    /// Bytes in all, padding included.
+    /// The length in bytes, including padding.
     #[must_use]
     pub const fn total_len(&self) -> u64 {
         self.len
     }
 
-    /// Bytes of every piece but the last.
+    /// The length in bytes of every piece except the last.
     #[must_use]
     pub const fn piece_len(&self) -> u32 {
         self.piece_len
     }
 
-    /// How many pieces.
+    /// The number of pieces.
     #[must_use]
     pub const fn piece_count(&self) -> u32 {
         self.len.div_ceil(self.piece_len as u64) as u32
@@ -111,7 +111,7 @@ impl Layout {
         &self.files
     }
 
-    /// Bytes of piece `index`; 0 beyond the last.
+    /// The length in bytes of piece `index`; 0 beyond the last piece.
     #[must_use]
     pub fn piece_size(&self, index: u32) -> u32 {
         let start = self.piece_offset(index);
@@ -120,13 +120,13 @@ impl Layout {
             .min(u64::from(self.piece_len)) as u32
     }
 
-    /// Where piece `index` starts in the torrent's byte space.
+    /// The offset of piece `index` in the bytes of the torrent.
     #[must_use]
     pub const fn piece_offset(&self, index: u32) -> u64 {
         index as u64 * self.piece_len as u64
     }
 
-    /// How many blocks piece `index` has.
+    /// The number of blocks of piece `index`.
     #[must_use]
     pub(crate) fn blocks_in(&self, index: u32) -> u32 {
         self.piece_size(index).div_ceil(BLOCK_LEN as u32)
@@ -147,7 +147,7 @@ impl Layout {
         })
     }
 
-    /// The pieces that hold bytes of file `file`; empty for an empty file or a wrong index.
+    /// The pieces that contain bytes of file number `file`; empty for an empty file or a wrong number.
     #[must_use]
     pub fn pieces_of(&self, file: usize) -> Range<u32> {
         match self.files.get(file) {
@@ -159,8 +159,8 @@ impl Layout {
         }
     }
 
-    /// The stretches of files that the bytes `at .. at + len` fall on, in order. Finds the
-    /// first by binary search.
+    /// The ranges of files that hold the bytes `at .. at + len`, in order. The first one is found by binary
+    /// search.
     pub fn extents(&self, at: u64, len: u64) -> impl Iterator<Item = Extent> + '_ {
         let end = at.saturating_add(len).min(self.len);
         let first = self.files.partition_point(|f| f.offset + f.len <= at);

@@ -9,72 +9,72 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use super::{HostPort, Info, MAX_ADDRESSES, Torrent};
 use crate::{InfoHash, sync::Arc, wire::krpc::MAX_SALT};
 
-/// Longest link that is read, in bytes; those with a hundred trackers have some 8 KiB.
+/// The longest link that is parsed, in bytes; links with a hundred trackers have some 8 KiB.
 const MAX_LEN: usize = 64 << 10;
-/// Most ranges of files (`so`).
+/// The most ranges of files (`so`).
 const MAX_RANGES: usize = 4096;
 
-/// What is written as it is (RFC 3986 §2.3, unreserved).
+/// Characters that are not escaped (RFC 3986 §2.3, unreserved).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-/// For `x.pe` also what an address has: some clients do not decode it.
+/// In `x.pe` the characters of addresses are not escaped either: some clients do not decode them.
 const ESCAPED_IN_ADDRESS: &AsciiSet = &ESCAPED.remove(b':').remove(b'[').remove(b']');
 
-/// The key of a mutable item in the DHT that says which torrent is meant (BEP 46).
+/// The key of a mutable item in the DHT that holds the info-hash (BEP 46).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MutableKey {
-    /// Ed25519 public key.
+    /// The Ed25519 public key.
     pub key: [u8; 32],
-    /// At most 64 bytes; often none.
+    /// At most 64 bytes; often empty.
     pub salt: Vec<u8>,
 }
 
-/// A magnet link: the name of a torrent and where to ask for it. One that was parsed has an
+/// A magnet link: the identity of a torrent and where to ask for it. A link that was parsed has an
 /// info-hash, a key, or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Magnet {
-    /// `xt`: which torrent. `None` if [`Magnet::key`] has to be looked up first.
+    /// `xt`: the info-hash. `None` if [`Magnet::key`] has to be looked up first.
     pub info_hash: Option<InfoHash>,
-    /// `xs=urn:btpk:` and `s`: where the DHT knows which torrent it is at present (BEP 46).
+    /// `xs=urn:btpk:` and `s`: the key under which the DHT holds the current info-hash (BEP 46).
     pub key: Option<MutableKey>,
-    /// `dn`: what to call it until its info is here.
+    /// `dn`: a name to show until the metadata is known.
     pub name: Option<String>,
-    /// `tr`: trackers, each a tier of its own.
+    /// `tr`: trackers, one tier each.
     pub trackers: Vec<String>,
     /// `x.pe`: peers to try.
     pub peers: Vec<HostPort>,
     /// `ws`: web seeds (BEP 19).
     pub web_seeds: Vec<String>,
-    /// `xs`, other than [`Magnet::key`]: where to get the torrent file. Kept, not acted upon.
+    /// `xs` other than [`Magnet::key`]: sources of the torrent file. They are kept, but not used.
     pub sources: Vec<String>,
-    /// `so`: indices of the files wanted (BEP 53); empty means all.
+    /// `so`: indices of the wanted files (BEP 53); empty means all.
     pub select: Vec<RangeInclusive<u32>>,
 }
 
-/// Why a text is not a magnet link that can be used.
+/// The reason why a text is not a usable magnet link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MagnetError {
-    /// Does not begin with `magnet:?`, or with `magnet:`, slashes and `?`.
+    /// It does not start with `magnet:?`, or with `magnet:`, slashes and `?`.
     NotMagnet,
-    /// Longer than 64 KiB.
+    /// It is longer than 64 KiB.
     TooLong,
-    /// No `xt=urn:btih:`, and no `xs=urn:btpk:`.
+    /// It has neither `xt=urn:btih:` nor `xs=urn:btpk:`.
     NoHash,
-    /// `xs=urn:btpk:` only, where an info-hash is needed: look it up in the DHT first (BEP 46).
+    /// It has only `xs=urn:btpk:` where an info-hash is needed: the DHT has to be asked first (BEP 46).
     KeyOnly,
     /// The key is not 64 hex digits, or the salt not an even number of them up to 128.
     BadKey,
-    /// `xt=urn:btmh:` only (BEP 52).
+    /// It has only `xt=urn:btmh:` (BEP 52).
     V2Only,
     /// The hash is neither 40 hex digits nor 32 of base32.
     BadHash,
 }
 
-/// What is wrong with a magnet link that can be used all the same.
+/// A part of a magnet link that was ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MagnetWarning {
@@ -119,7 +119,7 @@ impl fmt::Display for MagnetError {
 impl core::error::Error for MagnetError {}
 
 impl Magnet {
-    /// A link that has nothing but the hash.
+    /// A link with this info-hash only.
     #[must_use]
     pub fn new(info_hash: InfoHash) -> Self {
         Self {
@@ -128,7 +128,7 @@ impl Magnet {
         }
     }
 
-    /// A link that has nothing but the key of an item in the DHT (BEP 46).
+    /// A link with this key of an item in the DHT only (BEP 46).
     #[must_use]
     pub fn of_key(key: MutableKey) -> Self {
         Self {
@@ -156,7 +156,7 @@ impl Magnet {
         self.select.is_empty() || self.select.iter().any(|range| range.contains(&index))
     }
 
-    /// The torrent file that results once the info is here.
+    /// The torrent, once its info dictionary is known.
     #[must_use]
     pub fn torrent(&self, info: Arc<Info>) -> Torrent {
         let mut torrent = Torrent::new(info);
@@ -169,13 +169,13 @@ impl Magnet {
         torrent
     }
 
-    /// Reads a link, and says what of it was ignored though it meant something.
+    /// Parses a link. Also returns which parts with a meaning were ignored.
     ///
-    /// Parameters not known, and trackers and peers that make no sense, are passed over. `+` is a
-    /// space in `dn` only: in a URL it means itself. See [`bare`] for what may stand around it.
+    /// Unknown parameters, and invalid trackers and peers, are skipped. `+` is a space in `dn` only: in a
+    /// URL it stands for itself. See [`bare`] for what may surround a link.
     ///
     /// # Errors
-    /// It is not a magnet link, or names no torrent.
+    /// It is not a magnet link, or does not identify a torrent.
     pub fn read(link: &str) -> Result<(Self, Vec<MagnetWarning>), MagnetError> {
         let mut warnings = Vec::new();
         let magnet = Self::parse(link, &mut warnings)?;
@@ -188,7 +188,7 @@ impl Magnet {
             return Err(MagnetError::TooLong);
         }
         let query = strip_prefix(link, "magnet:")
-            // Programs that take it for the URL of a host write slashes.
+            // Programs that take the link for a URL with a host add slashes.
             .and_then(|rest| rest.trim_start_matches('/').strip_prefix('?'))
             .ok_or(MagnetError::NotMagnet)?;
         let mut magnet = Self::empty();
@@ -218,7 +218,7 @@ impl Magnet {
                         Some(key) => magnet.key = Some(public_key(key)?),
                     }
                 }
-                // Elsewhere `s` may mean anything: it is a salt only beside a key.
+                // Elsewhere `s` may have another meaning: it is a salt only with a key.
                 "s" if salt.is_none() => salt = Some(decode(value)),
                 "x.pe" => {
                     if let Ok(peer) = decode(value).parse()
@@ -253,13 +253,13 @@ impl Magnet {
 impl FromStr for Magnet {
     type Err = MagnetError;
 
-    /// [`Magnet::read`] for those who show no warnings.
+    /// [`Magnet::read`] without the warnings.
     fn from_str(link: &str) -> Result<Self, MagnetError> {
         Self::read(link).map(|(magnet, _)| magnet)
     }
 }
 
-/// What is meant by text that was copied with blanks, quotes or brackets around it.
+/// Text that was copied, without the blanks, quotes or brackets around it.
 #[must_use]
 pub fn bare(text: &str) -> &str {
     const PAIRS: [(char, char); 8] = [
@@ -274,7 +274,7 @@ pub fn bare(text: &str) -> &str {
     ];
     let blank = |c: char| c.is_whitespace() || matches!(c, '\u{200b}' | '\u{feff}');
     let mut text = text.trim_matches(blank);
-    // Quotes within quotes come from scripts; more than that from nobody.
+    // Scripts may add one more pair of quotes.
     for _ in 0..2 {
         let inside = |&(open, close): &(char, char)| text.strip_prefix(open)?.strip_suffix(close);
         match PAIRS.iter().find_map(inside) {
@@ -360,7 +360,7 @@ fn public_key(hex: &str) -> Result<MutableKey, MagnetError> {
     })
 }
 
-/// `tr.2` is `tr`: some programs number what occurs more than once.
+/// The key of `tr.2` is `tr`: some programs number repeated keys.
 fn key_of(key: &str) -> &str {
     match key.split_once('.') {
         Some((name, n)) if n.bytes().all(|b| b.is_ascii_digit()) => name,

@@ -9,7 +9,7 @@ use super::crypto::MseError;
 pub enum Blame {
     /// The peer broke the protocol: it deserves to be avoided.
     Peer,
-    /// Nobody's: the two cannot talk, or the connection was too slow.
+    /// Neither side's: the two are not compatible, or the connection was too slow.
     Nobody,
 }
 
@@ -35,16 +35,16 @@ pub enum PeerFault {
     TooSlow,
     /// A message is longer than any allowed.
     TooLong {
-        /// Its id.
+        /// The id of the message.
         id: u8,
-        /// Its length.
+        /// The length of the message in bytes.
         len: u32,
     },
     /// A message has a wrong length for its kind.
     BadMessage {
-        /// Its id.
+        /// The id of the message.
         id: u8,
-        /// Its length.
+        /// The length of the message in bytes.
         len: u32,
     },
     /// A bitfield does not fit the torrent.

@@ -100,9 +100,9 @@ impl Default for PeerConfig {
 /// What our handshakes say.
 #[derive(Clone, Copy, Debug)]
 pub struct Local<'a> {
-    /// The torrent.
+    /// The info-hash of the torrent.
     pub info_hash: InfoHash,
-    /// Who we are.
+    /// Our peer id.
     pub peer_id: PeerId,
     /// We run a DHT node.
     pub dht: bool,
@@ -151,14 +151,14 @@ pub enum PeerEvent {
     Handshake {
         /// The torrent meant.
         info_hash: InfoHash,
-        /// Who calls.
+        /// The peer id of the caller.
         peer_id: PeerId,
     },
     /// Both handshakes are through: [`Peer::bitfield`] is due now.
     Established,
     /// It will not answer requests.
     Choked,
-    /// It will.
+    /// The peer sends blocks to us.
     Unchoked,
     /// It wants what we have.
     Interested,
@@ -186,7 +186,7 @@ pub enum PeerEvent {
     TakesNothing,
     /// A block arrived. It was asked for, but may have been cancelled or given up since.
     Block {
-        /// Which.
+        /// The block.
         at: BlockRef,
         /// Its first `at.len` bytes.
         block: Block,
@@ -199,7 +199,7 @@ pub enum PeerEvent {
     MetadataRequested(u32),
     /// A piece of the metadata that we asked for.
     MetadataPiece {
-        /// Which.
+        /// The index of the piece.
         index: u32,
         /// Bytes of the whole, as it claims.
         total: Option<u32>,
@@ -210,16 +210,16 @@ pub enum PeerEvent {
     MetadataRejected(u32),
     /// Peers it knows (BEP 11): at most 50 of each family and list.
     Pex {
-        /// New ones.
+        /// Peers that joined the swarm.
         added: Vec<(SocketAddr, PexFlags)>,
-        /// Lost ones.
+        /// Peers that left the swarm.
         dropped: Vec<SocketAddr>,
     },
     /// Port of its DHT node.
     DhtPort(u16),
     /// Payload that nobody asked for is being dropped.
     Unwanted {
-        /// Bytes.
+        /// The length in bytes.
         len: u32,
     },
     /// It made a mistake that does no harm, and was passed over.
@@ -274,7 +274,7 @@ impl Side {
     };
 }
 
-/// One connection.
+/// One connection with a peer: the protocol, without I/O.
 #[derive(Debug)]
 pub struct Peer {
     cfg: PeerConfig,
@@ -316,7 +316,7 @@ pub struct Peer {
     paused: bool,
     /// The owner does not let us write.
     held: bool,
-    /// It took none of what we have for it during the last [`PeerConfig::keepalive`].
+    /// The peer read nothing of what we have for it during the last [`PeerConfig::keepalive`].
     stuck: bool,
     /// Since when blocks wait of which nothing was taken.
     blocks_wait: Option<Instant>,

@@ -1,8 +1,8 @@
-//! Mistakes that are passed over: in messages that the exchange of blocks does without.
+//! Mistakes that are tolerated: in messages that the exchange of blocks does not need.
 //!
-//! Implementations err in extensions: junk in an extension handshake, peer exchange that is not
-//! bencoded, spare bits set in a bitfield. Nobody is served by ending such a connection, so the
-//! message is dropped and counted. Whoever says nothing but junk goes.
+//! Implementations make mistakes in extensions: invalid extension handshakes, peer exchange that is not
+//! bencoded, spare bits set in a bitfield. Ending such a connection helps nobody, so the message is dropped
+//! and counted. A peer that sends nothing but such messages is disconnected.
 
 use super::{Peer, PeerEvent, PeerFault};
 

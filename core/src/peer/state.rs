@@ -42,7 +42,7 @@ impl Peer {
         }
     }
 
-    /// Who it is.
+    /// The peer's id.
     #[must_use]
     pub fn peer_id(&self) -> Option<PeerId> {
         self.theirs.map(|h| h.peer_id)

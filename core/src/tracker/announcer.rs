@@ -50,7 +50,7 @@ pub struct Announcer {
     pub(super) answered: bool,
     pub(super) next_tracker: u32,
     next_query: u64,
-    /// Queries out.
+    /// The number of queries that are not answered yet.
     asking: u16,
     /// When `poll_query` has something next; never stale.
     wake: Option<Instant>,

@@ -117,7 +117,7 @@ impl Endpoint {
         !self.owes_stop && self.asking.is_none()
     }
 
-    /// The torrent (re)starts: whoever has not got us on its list is asked at once.
+    /// The torrent starts: trackers that do not list us yet are asked at once.
     pub(super) fn start(&mut self, now: Instant) {
         self.owes_stop = false;
         if !self.started {

@@ -18,7 +18,7 @@ use super::{
 /// What is wrong with the DHT pseudo-tracker while the node does not run.
 const DOWN: &TrackerError = &TrackerError::Dht(super::SERVER_DOWN);
 
-/// A tracker.
+/// A tracker of a torrent.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) id: TrackerId,

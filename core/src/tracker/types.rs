@@ -53,7 +53,7 @@ pub enum Reach {
     First,
     /// The first that works in each tier.
     EachTier,
-    /// All.
+    /// All of them.
     All,
 }
 
@@ -93,7 +93,7 @@ pub struct Stats {
     /// Ports that peers should connect to. A tracker that is asked over a family without one is
     /// told [`NO_PORT`].
     pub ports: Ports,
-    /// Who we are.
+    /// Our peer id.
     pub peer_id: PeerId,
     /// Secret that proves we are the same client after an address change.
     pub key: u32,
@@ -112,11 +112,11 @@ pub struct Stats {
 pub struct Query {
     /// For the answer.
     pub key: QueryKey,
-    /// Whom.
+    /// The tracker to query.
     pub tracker: TrackerId,
     /// Over which family; `None` leaves it to the platform.
     pub family: Option<Family>,
-    /// What.
+    /// The kind of query.
     pub kind: QueryKind,
     /// `http`, `https`: the complete URL to GET. `udp`: the tracker's URL.
     pub url: String,
@@ -137,30 +137,30 @@ pub enum QueryKind {
 pub enum TrackerEvent {
     /// Peers to try.
     Peers {
-        /// From whom.
+        /// The tracker that sent them.
         tracker: TrackerId,
         /// Never empty; not free of duplicates or of ourselves.
         peers: Vec<SocketAddr>,
     },
     /// The tracker answered, and has something to say to people.
     Warning {
-        /// Which.
+        /// The tracker that sent it.
         tracker: TrackerId,
-        /// Its words.
+        /// The text of the message.
         text: String,
     },
     /// The tracker cannot be used at all; told once, when it is added.
     Unusable {
-        /// Which.
+        /// The tracker that failed.
         tracker: TrackerId,
-        /// Why not.
+        /// The reason.
         error: TrackerError,
     },
     /// The tracker did not answer over any family.
     Failed {
-        /// Which.
+        /// The tracker that failed.
         tracker: TrackerId,
-        /// Why.
+        /// The reason.
         error: TrackerError,
         /// When it is asked again; `None` if never by itself.
         next: Option<Instant>,
@@ -169,16 +169,16 @@ pub enum TrackerEvent {
     ExternalIp {
         /// Which tracker says so.
         tracker: TrackerId,
-        /// Our address.
+        /// Our address as the tracker sees it.
         ip: IpAddr,
     },
     /// The size of the swarm, from an announce or a scrape.
     Scraped {
-        /// Who says so.
+        /// The tracker that reported it.
         tracker: TrackerId,
-        /// Seeds.
+        /// The number of seeds.
         complete: Option<u32>,
-        /// Leeches.
+        /// The number of leeches.
         incomplete: Option<u32>,
         /// Times the download was completed.
         downloaded: Option<u32>,
@@ -252,7 +252,7 @@ pub struct DhtFound {
 /// A tracker, for people to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackerStatus<'a> {
-    /// Which.
+    /// Identifies the tracker within its torrent.
     pub id: TrackerId,
     /// Its URL.
     pub url: &'a str,

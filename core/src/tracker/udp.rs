@@ -54,7 +54,7 @@ pub struct Full;
 /// What came of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Which.
+    /// Identifies the query.
     pub id: QueryId,
     /// The answer, or why there is none.
     pub result: Result<Answer, TrackerError>,

@@ -315,7 +315,7 @@ fn answers_under_another_transaction_id_are_ignored() {
     assert_eq!(b.answer(announce, 1, &PEERS), Handled::Consumed);
 }
 
-/// Somebody who cannot see our datagrams has to guess 32 bits.
+/// A sender that cannot see our datagrams has to guess 32 bits.
 #[test]
 fn transaction_ids_are_drawn_at_random() {
     let mut seen = BTreeSet::new();

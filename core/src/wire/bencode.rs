@@ -16,7 +16,7 @@
 
 use core::fmt;
 
-/// How much structure is worth reading. Bytes are bounded by whoever received them.
+/// Limits on the structure that is parsed. The caller limits the number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Levels of nesting, the outermost list or dictionary being the first; at most

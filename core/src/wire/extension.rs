@@ -15,11 +15,11 @@ use super::bencode::{Dict, Error, Limits};
 pub mod ours {
     /// The extension handshake; everybody's.
     pub const HANDSHAKE: u8 = 0;
-    /// BEP 11.
+    /// The id of peer exchange (BEP 11).
     pub const UT_PEX: u8 = 1;
-    /// BEP 9.
+    /// The id of metadata exchange (BEP 9).
     pub const UT_METADATA: u8 = 2;
-    /// BEP 54.
+    /// The id of `lt_donthave` (BEP 54).
     pub const LT_DONTHAVE: u8 = 3;
 }
 

@@ -83,7 +83,7 @@ pub struct Handshake {
     pub reserved: Reserved,
     /// The torrent meant.
     pub info_hash: InfoHash,
-    /// Who speaks.
+    /// The sender's peer id.
     pub peer_id: PeerId,
 }
 

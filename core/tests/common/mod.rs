@@ -60,7 +60,7 @@ pub struct Store {
     pub id: u64,
     /// Files have no numbers, as on FAT.
     pub no_ids: bool,
-    /// It is somebody else's.
+    /// It is not the torrent's.
     pub foreign: bool,
     /// It is not at its path any more.
     pub gone: bool,

@@ -84,7 +84,7 @@ fn a_reply_cannot_be_forged_off_the_path() {
             count += 1;
             secrets.insert(tid[tid.len() - 4..].to_vec());
             if n == 0 {
-                // Everything but the secret is known to the attacker, who has a lot of luck left.
+                // The attacker knows everything but the secret, and is very lucky.
                 for guess in 0..100_000_u32 {
                     let mut forged = tid.to_vec();
                     let guess = guess.wrapping_mul(0x9e37_79b9).to_be_bytes();

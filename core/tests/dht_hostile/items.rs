@@ -115,7 +115,7 @@ fn only_sound_and_newer_items_are_kept() {
         }),
         0
     );
-    // Who has it already is told so in few bytes.
+    // A querier that has the item already gets a short answer.
     let answer = b.get(addr(HERE), &target, Some(3));
     let got = reply_of(&answer).item;
     assert_eq!((got.v, got.sig, got.seq), (None, None, Some(3)));

@@ -142,7 +142,7 @@ fn law_3_who_waits_for_blocks_does_not_keep_the_driver_polling() {
     assert!(waited, "blocks were never short");
 }
 
-/// Counted, not timed: an idle engine with many torrents touches none of them.
+/// Counted, not timed: an idle engine with many torrents does not touch them.
 #[test]
 fn law_4_an_idle_engine_wakes_seldom_and_for_one_thing() {
     let mut e = engine(4, Config::default());

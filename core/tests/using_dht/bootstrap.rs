@@ -88,7 +88,7 @@ fn s14_who_answers_nobody_does_not_tell_its_port() {
     let (s, _) = w.seed(quiet, &info, &data);
     let (l, id) = w.leech(config(DhtMode::On), &info, &[s]);
     assert!(w.run_until(MINUTE, |w| w.has(l, id, &data)));
-    // It asks the other, who is to be reached.
+    // It asks the other node, which is reachable.
     assert!(w.run_until(MINUTE, |w| knows(w, s, l)));
     w.run(MINUTE);
     assert!(!knows(&w, l, s) && w.nodes[l].engine.dht().and_then(|dht| dht.node()).is_some());

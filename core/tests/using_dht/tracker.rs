@@ -237,7 +237,7 @@ fn s10_it_is_asked_every_twenty_minutes_and_stopped_says_nothing() {
     let n = w.node(config(DhtMode::On));
     let m = w.node(Config {
         dht_routers: vec![host(&w, n)],
-        // Who is short of peers is not so patient.
+        // A torrent with few peers does not wait so long.
         min_peers: 0,
         ..config(DhtMode::On)
     });

@@ -60,7 +60,7 @@ fn serve_http(mut stream: TcpStream, swarm: &mut Swarm, tell: &Sender<String>) {
     ]
     .concat();
     let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-    // Before the answer, so that whoever got it finds what it asked.
+    // Sent before the answer, so that a test that got the answer finds the query.
     let _ = tell.send(query);
     // A client that has enough hangs up.
     let _ = stream.write_all(&[answer.as_bytes(), &body].concat());

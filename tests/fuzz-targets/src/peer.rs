@@ -133,7 +133,7 @@ impl Rig {
 
     fn greets_encrypted(&self, how: u8) -> bool {
         let off = how >> 1 & 3 == 0;
-        // Who calls us may choose; whom we call gets what the policy says.
+        // A peer that calls us may choose; a peer that we call gets what the policy says.
         !off && (how & 1 == 1 || how & 0x20 == 0)
     }
 

@@ -14,7 +14,7 @@ const HASH: InfoHash = InfoHash([7; 20]);
 /// Times that an interval of the tracker's may name, with room for rounding.
 const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
 
-/// The first byte says who reads the rest.
+/// The first byte chooses the parser of the rest.
 pub fn run(data: &[u8]) {
     let Some((&how, data)) = data.split_first() else {
         return;

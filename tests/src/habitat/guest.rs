@@ -31,7 +31,7 @@ pub trait Guest {
     fn ip(&self, v6: bool) -> IpAddr;
     /// Listens on a port of the platform's choice.
     fn listen(&mut self, v6: bool) -> (Door, SocketAddr);
-    /// Who has come.
+    /// Accepts a connection, if one waits.
     fn accept(&mut self, door: Door) -> Option<Line>;
     /// An address of its own where nobody listens.
     fn closed_addr(&mut self, v6: bool) -> SocketAddr;

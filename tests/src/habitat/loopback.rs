@@ -21,7 +21,7 @@ pub(super) struct StdGuest {
     doors: Vec<TcpListener>,
     lines: Vec<Connection>,
     posts: Vec<UdpSocket>,
-    /// A listener whose backlog is full, and those who wait there.
+    /// A listener whose backlog is full, and the connections in it.
     silent: Option<(TcpListener, Vec<TcpStream>)>,
     taken: Vec<(TcpListener, UdpSocket)>,
 }

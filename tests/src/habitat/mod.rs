@@ -83,7 +83,7 @@ impl Default for Setup {
 pub struct Spec {
     /// By its hash alone.
     pub magnet: bool,
-    /// Who to ask.
+    /// The peers to connect to.
     pub peers: Vec<SocketAddr>,
     /// Trackers, a tier each.
     pub trackers: Vec<String>,

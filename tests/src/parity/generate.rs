@@ -158,7 +158,7 @@ impl Writer {
         }
     }
 
-    /// A remote endpoint that takes part in no connection: what it sends is in nobody's sequence.
+    /// A remote endpoint without a connection: its segments fit no sequence.
     fn stranger(&mut self) -> Remote {
         Remote {
             port: STRANGER_PORT,

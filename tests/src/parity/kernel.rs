@@ -222,8 +222,8 @@ fn send(device: &mut TunTapInterface, bytes: &[u8]) {
     token.consume(bytes.len(), |buffer| buffer.copy_from_slice(bytes));
 }
 
-/// `None` if nothing waits; the packet, unless it is none of the simulator's kind (the kernel's
-/// own IPv6 chatter).
+/// `None` if nothing waits; `Some(None)` for a packet that the simulator does not model (IPv6 of the kernel
+/// itself).
 fn receive(device: &mut TunTapInterface) -> Option<Option<Packet>> {
     let (token, _) = device.receive(smoltcp::time::Instant::ZERO)?;
     let packet = token.consume(|bytes| Packet::parse(bytes.to_vec()).ok());

@@ -49,7 +49,7 @@ pub enum Fate {
         /// Code.
         code: u8,
     },
-    /// Something came out that none of these describes; never right.
+    /// A packet that none of these describes, which is always wrong.
     Strange(String),
 }
 

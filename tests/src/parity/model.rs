@@ -74,8 +74,8 @@ enum Recipe {
     Hash(&'static str),
     Sequence,
     Blocks,
-    /// Maps that make a mapping independent of who uses it; anybody may come in, or only
-    /// addresses that were sent to.
+    /// Maps that make a mapping independent of the remote endpoint. Either all addresses may send, or only
+    /// those that were sent to.
     Cone {
         anybody: bool,
     },

@@ -78,7 +78,7 @@ pub enum Send {
 pub struct Event {
     /// Milliseconds since the script began.
     pub at: u32,
-    /// Who sends to whom.
+    /// The sender and the receiver.
     pub send: Send,
     /// What.
     pub body: Body,

@@ -82,7 +82,7 @@ pub struct Job {
     pub source: Source,
     /// Its download folder; for a seed, the one that holds the payload.
     pub dir: PathBuf,
-    /// A file that daemons make when the download is complete, for those who time them.
+    /// A file that daemons create when the download is complete, for measurements.
     pub marker: Option<PathBuf>,
     /// Nodes to begin with, if it takes part in the DHT; its node has the port it listens on.
     pub dht: Option<Vec<SocketAddr>>,
@@ -120,7 +120,7 @@ pub trait Peer: Debug {
     fn complete(&mut self, lab: &Lab) -> bool;
     /// Its process.
     fn process(&mut self) -> &mut Proc;
-    /// Its process, for one who needs nothing else of it.
+    /// Its process, for callers that need nothing else of it.
     fn into_process(self: Box<Self>) -> Proc;
 }
 

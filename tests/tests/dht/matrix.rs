@@ -1,4 +1,4 @@
-//! Who finds whom.
+//! Which clients find which.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -35,7 +35,7 @@ fn every_kind_finds_a_peer_that_rtorrent_announced() {
     who_finds_whom(&[Client::Rtorrent]);
 }
 
-/// Clients that announce a torrent each, as Transmission does too, and who finds them.
+/// Clients that announce a torrent each, as Transmission does too, and which of them find the others.
 fn who_finds_whom(clients: &[Client]) {
     let began = Instant::now();
     let net = Net::new(Family::V4);
@@ -81,8 +81,8 @@ fn who_finds_whom(clients: &[Client]) {
         });
     }
 
-    // The order proves who found whom: everybody announced before Transmission had the torrent, and
-    // announces again after 15 minutes at the earliest.
+    // The order proves which client found which: all announced before Transmission had the torrent, and
+    // announce again after 15 minutes at the earliest.
     let folder = net.lab.folder("download");
     let others = || {
         announced

@@ -247,7 +247,7 @@ pub(crate) fn blocks_that_were_lent_for_nothing_come_home<H: Habitat>() {
     h.end(fetcher);
 }
 
-/// Silent strangers hold no more than there is room for, and make way for whoever shakes hands.
+/// Silent peers hold no more than there is room for, and are disconnected for peers that send a handshake.
 pub(crate) fn silent_strangers_make_way_when_all_is_full<H: Habitat>() {
     let mut h = H::new(26);
     let content = Content::new(26, 300_000);

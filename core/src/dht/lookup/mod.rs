@@ -117,7 +117,7 @@ pub struct Ask {
     pub slot: u8,
     /// Where to send it.
     pub addr: SocketAddr,
-    /// Who should answer, if known.
+    /// The id of the node, if known.
     pub id: Option<NodeId>,
 }
 
@@ -387,7 +387,7 @@ impl Lookup {
         })
     }
 
-    /// Takes the answer of a candidate; its branches, or `None` if it is not who it should be.
+    /// Takes the answer of a candidate. Returns its branches, or `None` if its id is not the expected one.
     fn answered(&mut self, index: usize, id: NodeId, token: Option<&[u8]>) -> Option<u8> {
         let candidate = self.candidates.get(index)?;
         let dist = id.distance(&self.target);
@@ -492,8 +492,8 @@ impl Lookup {
         self.candidates.insert(index, new).is_ok()
     }
 
-    /// Makes room for a candidate at `dist`: of those given up, who has been silent for longest
-    /// goes; else the farthest, if it is farther.
+    /// Makes room for a candidate at `dist`: of those given up, the one that was silent for longest is
+    /// removed; otherwise the farthest, if it is farther.
     fn make_room(&mut self, dist: &[u8; 20]) -> bool {
         let given_up = |(_, c): &(usize, &Candidate)| c.state == State::GivenUp;
         let farther = |c: &Candidate| !c.is_open() && c.dist > *dist;

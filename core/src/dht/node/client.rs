@@ -56,7 +56,7 @@ impl Dht {
         }
         while let Some(id) = self.ready.front().copied() {
             if self.queries.is_full() {
-                // Who was silent for so long will hardly answer any more.
+                // A node that was silent for so long will hardly answer.
                 let silent = self.queries.pop_silent(cx.now, self.rtt.stall() * 2)?;
                 self.missed(cx, silent.task);
                 continue;
@@ -349,7 +349,7 @@ impl Dht {
         }
     }
 
-    /// An error came in: whoever sent it is alive, but does not do what we asked.
+    /// Handles an error: its sender is alive, but does not do what we asked.
     pub(super) fn refused(&mut self, cx: &mut Cx<'_>, from: SocketAddr, tid: &[u8]) {
         let Some(query) = self
             .queries

@@ -53,7 +53,7 @@ pub(super) enum Task {
 pub(super) struct Query {
     pub(super) task: Task,
     pub(super) addr: SocketAddr,
-    /// Who should answer, if known.
+    /// The id of the node, if known.
     pub(super) id: Option<NodeId>,
     /// When it left; `None` while it waits to be sent.
     pub(super) sent: Option<Instant>,

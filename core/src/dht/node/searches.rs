@@ -28,7 +28,7 @@ pub(super) const CONTACTS: usize = 8;
 /// too few where two of three nodes are dead, and 96 use up the budget of the next rounds.
 const ROUND_QUERIES: u8 = 24;
 
-/// Who asked for a search.
+/// The part of the node that requested a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Requester {
     /// The owner of the node.

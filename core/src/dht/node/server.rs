@@ -349,7 +349,7 @@ impl Dht {
             (n4, n6, used)
         };
         let (bare, laden) = (answer.room(BARE), answer.room(LADEN));
-        // Filled only where they are needed: most replies need none of them.
+        // Filled where they are needed: most replies have none of them.
         let (token, mut values, mut seeds, mut leeches);
         let mut out = ReplyOut::default();
         let (n4, n6) = match answer.content {

@@ -49,7 +49,7 @@ pub enum ServiceEvent<T> {
     Resolve {
         /// Host and port.
         name: HostPort,
-        /// What for.
+        /// What the addresses are for.
         wanted: Wanted,
     },
     /// Keep the table for the next session.
@@ -66,7 +66,7 @@ pub enum ServiceEvent<T> {
     Heard,
     /// Something for the owner of a search, of a ping or of samples.
     Answer {
-        /// Whose.
+        /// The owner of the search.
         owner: T,
         /// What: peers, an item, the end of a search, the answer to a ping, or samples.
         event: DhtEvent,

@@ -147,7 +147,7 @@ impl<T: Copy + PartialEq> Service<T> {
     }
 
     fn start(&mut self) {
-        // Whoever starts it wants it to stay.
+        // A reason to start it is a reason to keep it.
         self.linger_at = None;
         if self.state == State::Off && self.startable {
             self.state = State::Starting;
@@ -516,7 +516,7 @@ impl<T: Copy + PartialEq> Service<T> {
             *cause = self.contacts.explain(*cause);
             let unheard = self.node.as_ref().is_some_and(|node| !node.is_heard());
             let nobody = matches!(failure, Failure::NoNodes | Failure::NoReplies);
-            // Whoever is found later is worth another search.
+            // A node that is found later is worth another search.
             self.starved |= unheard && nobody;
         }
         event

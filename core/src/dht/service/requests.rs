@@ -1,4 +1,4 @@
-//! Who asked for a search, a ping or samples, and who waits for a search to begin.
+//! The owners of searches, pings and samples, and the searches that have not begun.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;

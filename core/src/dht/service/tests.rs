@@ -116,7 +116,7 @@ fn ports_asked(events: &[ServiceEvent<u32>]) -> Vec<u16> {
     asked.collect()
 }
 
-/// Nodes of a cache, none of which answers, eight in each of a table's first buckets.
+/// Nodes of a cache, eight in each of a table's first buckets, which do not answer.
 fn cache(count: u8) -> Saved {
     const OWN: NodeId = NodeId([0xaa; 20]);
     let contact = |n: u8| {
@@ -555,7 +555,7 @@ quickcheck! {
                 Operation::Unused => world.service.unused(world.now),
                 Operation::Bound => world.run(|s, cx| s.bound(cx, PORTS)),
                 Operation::NotBound => {
-                    // Who could not bind anything has nothing to give back.
+                    // Without a bound socket there is nothing to release.
                     held &= world.service.ports().is_some();
                     world.service.not_bound();
                 }

@@ -102,18 +102,18 @@ impl<const S: usize> Candidates<S> {
         (i < self.list.len()).then(|| self.list.swap_remove(i))
     }
 
-    /// Forgets whoever has this id or this endpoint.
+    /// Removes the candidate with this id or this endpoint.
     pub(super) fn forget(&mut self, node: &[u8; S]) {
         self.list
             .retain(|c| id(&c.node) != id(node) && endpoint(&c.node) != endpoint(node));
     }
 
-    /// Forgets whoever has this id: it is ours now.
+    /// Removes the candidate with this id, which is ours now.
     pub(super) fn forget_id(&mut self, own: &NodeId) {
         self.list.retain(|c| id(&c.node) != *own);
     }
 
-    /// Forgets whoever has this endpoint: it did not answer.
+    /// Removes the candidate with this endpoint, which did not answer.
     pub(super) fn forget_endpoint(&mut self, at: &[u8]) {
         self.list.retain(|c| endpoint(&c.node) != at);
     }

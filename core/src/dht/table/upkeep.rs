@@ -251,7 +251,7 @@ impl<const S: usize> Table<S> {
         for (b, bucket) in self.buckets.iter().enumerate() {
             for (i, e) in bucket.entries().enumerate() {
                 let key = if probe {
-                    // Whoever is most likely to answer.
+                    // The node that is most likely to answer.
                     if !e.state.is_ready() || e.state.has(State::SUSPECT) {
                         continue;
                     }

@@ -145,7 +145,7 @@ fn a_key_stands_for_a_torrent() {
     let both = both.unwrap();
     assert_eq!((both.info_hash, &both.key), (Some(HASH), &salted.key));
     assert_eq!(parse(&both.to_string()), Ok(both));
-    // Without a key, `s` is nobody's business.
+    // Without a key, `s` has another meaning.
     assert_eq!(parse(&format!("{HEX}&s=zz")), Ok(Magnet::new(HASH)));
     for bad in [
         &link[..link.len() - 1],

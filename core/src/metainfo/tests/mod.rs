@@ -1,4 +1,4 @@
-//! Tests of torrent files as they come from the wild and from those who mean ill.
+//! Tests with torrent files as they are found, and as an attacker would make them.
 
 use alloc::{
     format,

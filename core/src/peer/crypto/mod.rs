@@ -56,8 +56,8 @@ pub use offer::{CryptoOffer, Encryption, MseError, StreamEncryption};
 /// where plaintext follows it. Our choice: a BitTorrent handshake (68 bytes) with an extension
 /// handshake and a bitfield behind it fits. What the owner has beyond it follows the handshake.
 pub const MAX_INITIAL_PAYLOAD: usize = 2048;
-/// Keys that who accepts a connection tries in place of one that gives a secret which begins with a zero. Each is enough
-/// in 255 of 256 cases.
+/// The number of keys that the accepting side tries to avoid a secret that begins with a zero byte. Each
+/// try succeeds in 255 of 256 cases.
 const MAX_KEYS: u32 = 4;
 
 /// Whether the handshake is over.
@@ -89,7 +89,7 @@ pub struct Established {
     pub leftover: Vec<u8>,
     /// Output that was not [`MseHandshake::sent`] yet, encrypted. It goes before all else.
     pub unsent: Vec<u8>,
-    /// The torrent.
+    /// The info-hash of the torrent, which is the shared key of the handshake.
     pub skey: InfoHash,
 }
 

@@ -63,8 +63,9 @@ impl CryptoOffer {
         }
     }
 
-    /// The method to use: plaintext if it is there, since RC4 costs as much as all the rest of a transfer and hides
-    /// the payload from nobody who saw the handshake. Whoever wants RC4 does not offer plaintext.
+    /// The method to use: plaintext if it is offered, since RC4 costs as much as the rest of a transfer,
+    /// and does not hide the payload from anybody who saw the handshake. A side that wants RC4 does not
+    /// offer plaintext.
     pub(super) const fn best(self) -> Option<Method> {
         match self {
             Self {

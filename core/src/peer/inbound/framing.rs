@@ -215,8 +215,8 @@ impl Peer {
         }
     }
 
-    /// Gives the block that arrives up if it is due, or the connection if it was given up long
-    /// since: who drips would hold the piece for ever.
+    /// Gives up the block that is arriving if its time is over, or the connection if the block was given up
+    /// long ago: otherwise a peer that sends a few bytes at a time could hold the piece forever.
     pub(in crate::peer) fn check_arrival(&mut self, now: Instant) {
         if self.inb.due(self.cfg.snub).is_none_or(|due| due > now) {
             return;

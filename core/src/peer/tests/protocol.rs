@@ -487,7 +487,7 @@ fn a_peer_that_asks_on_and_on_and_reads_nothing_is_ended() {
             }
             assert!(end.peer.queued_bytes() < 600 * 1024);
         }
-        // Requests for metadata wait, and whoever reads nothing is found by the clock.
+        // Requests for metadata wait, and a peer that reads nothing is found by the timer.
         let expected = (!asks_for_metadata).then_some(PeerFault::ReadsNothing);
         assert_eq!(end.fault(), expected);
     }

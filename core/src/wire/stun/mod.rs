@@ -45,7 +45,7 @@ mod kind {
     pub(super) const OTHER_ADDRESS: u16 = 0x802c;
 }
 
-/// From here on an attribute may be ignored by who does not know it (RFC 8489 §14).
+/// Attributes from this number on may be ignored by agents that do not know them (RFC 8489 §14).
 const OPTIONAL: u16 = 0x8000;
 /// Whole MESSAGE-INTEGRITY and FINGERPRINT attributes, in bytes (RFC 8489 §14.5, §14.7).
 const INTEGRITY_LEN: usize = 24;

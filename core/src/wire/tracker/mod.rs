@@ -77,7 +77,7 @@ pub enum Crypto {
 pub struct AnnounceRequest {
     /// Which torrent.
     pub info_hash: InfoHash,
-    /// Who we are.
+    /// Our peer id.
     pub peer_id: PeerId,
     /// Payload bytes received since `started`.
     pub downloaded: u64,
@@ -201,7 +201,7 @@ pub enum TrackerError {
     },
     /// The URL itself is wrong.
     BadUrl(&'static str),
-    /// Whoever asked no longer wants to know.
+    /// The request was cancelled.
     Cancelled,
     /// Too many queries are under way already: it was not asked.
     Busy,
@@ -263,8 +263,8 @@ impl fmt::Display for TrackerError {
 impl core::error::Error for TrackerError {}
 
 impl From<OpError> for TrackerError {
-    /// What a failed resolve or HTTP op means for the tracker. Whoever shows it names the tracker's
-    /// URL, with which the detail of a failed HTTP op begins.
+    /// The meaning of a failed resolve or HTTP op for the tracker. Messages show it together with the
+    /// tracker's URL, with which the detail of a failed HTTP op begins.
     fn from(mut error: OpError) -> Self {
         let is_url = |start: &str| start.starts_with("http://") || start.starts_with("https://");
         if let Some((start, reason)) = error.detail.split_once(": ")

@@ -97,7 +97,7 @@ pub(super) fn krpc_reply(sent: &[u8], body: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// A query with `body` behind the id of who asks.
+/// A query with `body`, and the id of its sender.
 pub(super) fn krpc_query(body: &[u8]) -> Vec<u8> {
     [b"d1:t2:aa1:y1:q1:ad2:id20:abcdefghij0123456789", body, b"e"].concat()
 }

@@ -256,7 +256,7 @@ pub(crate) fn download(options: &Options) {
     let stage = Stage::build(options);
     let seed = stage.seed(Contestant::Libtorrent);
     let mut table = Table::default();
-    // Not counted: whoever goes first pays for memory that the machine has not touched yet.
+    // Not counted: the first contestant pays for memory that the machine has not touched yet.
     stage.time(Contestant::Floor, &seed);
     for _ in 0..options.runs {
         for contestant in stage.contestants() {

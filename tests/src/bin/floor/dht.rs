@@ -16,7 +16,7 @@ const BATCH: usize = 64;
 const ROOM: usize = 2048;
 /// `find_node` answered with 8 nodes, as BEP 5 has it.
 const ANSWER: usize = 277;
-/// How it ends, for those who count answers.
+/// The end of a reply, for programs that count answers.
 const TAIL: &[u8] = b"1:y1:re";
 
 pub(crate) fn run(listen: &str) -> io::Result<()> {

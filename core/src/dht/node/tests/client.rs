@@ -85,7 +85,7 @@ fn new_endpoints_are_asked_no_faster_than_the_budget_allows() {
     };
     let mut net = Net::formed(140, &DhtConfig::default());
     net.add(&config);
-    // An answer to who asked costs nothing: it is not heard whether somebody asks.
+    // An answer to a node that sends queries costs nothing: it does not matter whether it hears ours.
     net.deaf = Some(140);
     net.with(140, |dht, cx| dht.add_contact(cx, addr(0)));
     let mut asked = BTreeSet::new();

@@ -51,7 +51,7 @@ fn addr(n: usize) -> SocketAddr {
     SocketAddr::from(([11 + b % 80, b, a, 1], 6881))
 }
 
-/// The id of whoever speaks from `addr` without being a node.
+/// The id with which a sender at `addr` that is not a node speaks.
 fn stranger(addr: SocketAddr) -> NodeId {
     let mut id = [0x77; 20];
     if let core::net::IpAddr::V4(ip) = addr.ip() {

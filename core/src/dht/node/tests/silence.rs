@@ -166,7 +166,7 @@ fn the_cause_is_the_platform_only_while_it_refuses() {
     let (took, report) = search(&mut net, 0, 1);
     assert!(took <= SECOND, "{took:?}");
     assert_eq!(report.failure, Some((Failure::NoReplies, Cause::Send)));
-    // A datagram of somebody else who shares the socket is none of the node's.
+    // A datagram of another user of the socket does not concern the node.
     net.refused = None;
     net.with(2, Dht::stop);
     net.run(5 * MINUTE);

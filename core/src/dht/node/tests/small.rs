@@ -1,4 +1,4 @@
-//! Answers to those who cannot prove themselves, rounds that make way, and small networks.
+//! Answers to addresses that are not proved, rounds that are put off for others, and small networks.
 
 use super::*;
 use crate::wire::krpc::{COMPACT_V4, Item, MAX_DATAGRAM, ReplyOut};

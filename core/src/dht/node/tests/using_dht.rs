@@ -186,7 +186,7 @@ fn s16_a_table_that_suffices_from_the_cache_needs_no_bootstrap() {
 #[test]
 fn s17_replies_without_queries_are_said_to_mean_unreachable() {
     let mut net = Net::formed(140, &DhtConfig::default());
-    // Whoever is behind a NAT that forwards nothing hears replies only.
+    // A node behind a NAT that forwards nothing receives replies only.
     net.deaf = Some(8);
     net.log(8);
     assert!(net.nodes[8].1.is_reachable());
@@ -291,7 +291,7 @@ fn s22_an_outage_is_nobodys_fault() {
         took <= Duration::from_secs(1),
         "the first search after it took {took:?}"
     );
-    // Who took the id of its address (BEP 42) since is another node.
+    // A node that changed to the id of its address (BEP 42) is another node.
     let is_same = |c: &&Contact| net.nodes[net.by_addr[&c.addr]].1.id(false) == c.id;
     let after: Vec<_> = net.nodes[3].1.nodes().collect();
     assert!(before.iter().filter(is_same).count() > 16);

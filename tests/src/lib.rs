@@ -14,7 +14,7 @@
 pub mod blast;
 pub mod crowd;
 pub mod dht;
-pub mod habitat;
+pub mod driver;
 pub mod http;
 pub mod krpc;
 pub mod lab;

@@ -20,7 +20,7 @@ use dunlin_core::engine::{Check, Command, Scope, State};
 use dunlin_core::hash::sha1;
 use dunlin_core::metainfo::Builder;
 use dunlin_core::{BLOCK_LEN, Config, TorrentId};
-use dunlin_tests::habitat::{Content, Habitat, HabitatExt, Mio, Node, Setup, Spec, Tokio};
+use dunlin_tests::driver::{Content, Mio, Node, Setup, Spec, TestDriver, TestDriverExt, Tokio};
 
 const BULK: usize = 10;
 const QUIET: usize = 200;
@@ -220,7 +220,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn take<H: Habitat>(h: &mut H, node: Node) -> Self {
+    fn take<H: TestDriver>(h: &mut H, node: Node) -> Self {
         let before = Instant::now();
         let effort = h.effort(node);
         Self {
@@ -232,7 +232,7 @@ impl Reading {
 }
 
 /// Watches both directions until each has reached the limit of `rate` in some period.
-fn reach<H: Habitat>(h: &mut H, node: Node, rate: u64, crowds: &[Crowd; 2]) {
+fn reach<H: TestDriver>(h: &mut H, node: Node, rate: u64, crowds: &[Crowd; 2]) {
     h.with_engine(node, move |engine, now| {
         let command = Command::SetLimits {
             scope: Scope::Global,
@@ -274,7 +274,7 @@ fn reach<H: Habitat>(h: &mut H, node: Node, rate: u64, crowds: &[Crowd; 2]) {
     );
 }
 
-fn limits_are_reached<H: Habitat>() {
+fn limits_are_reached<H: TestDriver>() {
     let mut h = H::new(33);
     let config = Config {
         max_connections: 2 * (BULK + QUIET) as u32 + 10,

@@ -2,12 +2,12 @@
 
 use dunlin_core::OpErrorKind;
 use dunlin_core::engine::{Check, Command, Event, Existing, State};
-use dunlin_tests::habitat::{Content, Fault, Habitat, HabitatExt, Setup, Spec};
+use dunlin_tests::driver::{Content, Fault, Setup, Spec, TestDriver, TestDriverExt};
 
 /// Bytes per second at which a transfer has a middle.
 const SLOW: u64 = 1 << 20;
 
-pub(crate) fn a_disk_that_takes_nothing_is_said_and_can_be_mended<H: Habitat>() {
+pub(crate) fn a_disk_that_takes_nothing_is_said_and_can_be_mended<H: TestDriver>() {
     let mut h = H::new(31);
     let content = Content::new(31, 700_000);
     let (seeder, addr, _) = h.seed(Setup::default(), &content);
@@ -33,7 +33,7 @@ pub(crate) fn a_disk_that_takes_nothing_is_said_and_can_be_mended<H: Habitat>() 
     h.end(seeder);
 }
 
-pub(crate) fn files_that_vanish_under_a_seed_are_said<H: Habitat>() {
+pub(crate) fn files_that_vanish_under_a_seed_are_said<H: TestDriver>() {
     let mut h = H::new(32);
     let content = Content::new(32, 700_000);
     let (seeder, addr, is) = h.seed(Setup::default(), &content);
@@ -57,7 +57,7 @@ pub(crate) fn files_that_vanish_under_a_seed_are_said<H: Habitat>() {
     h.end(seeder);
 }
 
-pub(crate) fn a_pause_holds_until_it_is_ended<H: Habitat>() {
+pub(crate) fn a_pause_holds_until_it_is_ended<H: TestDriver>() {
     let mut h = H::new(33);
     let content = Content::new(33, 1_200_000);
     let (seeder, addr, _) = h.seed(Setup::default(), &content);
@@ -109,7 +109,7 @@ pub(crate) fn a_pause_holds_until_it_is_ended<H: Habitat>() {
     h.end(seeder);
 }
 
-pub(crate) fn what_is_removed_is_gone<H: Habitat>() {
+pub(crate) fn what_is_removed_is_gone<H: TestDriver>() {
     let content = Content::new(34, 700_000);
     for delete in [false, true] {
         let mut h = H::new(34);
@@ -135,7 +135,7 @@ pub(crate) fn what_is_removed_is_gone<H: Habitat>() {
 }
 
 /// Ends in good order or at once, in the middle, and goes on.
-fn lives_on<H: Habitat>(kill: bool) {
+fn lives_on<H: TestDriver>(kill: bool) {
     let mut h = H::new(35);
     let content = Content::new(35, 2_000_000);
     let (seeder, addr, _) = h.seed(Setup::default(), &content);
@@ -172,15 +172,15 @@ fn lives_on<H: Habitat>(kill: bool) {
     h.end(seeder);
 }
 
-pub(crate) fn who_ended_well_goes_on<H: Habitat>() {
+pub(crate) fn who_ended_well_goes_on<H: TestDriver>() {
     lives_on::<H>(false);
 }
 
-pub(crate) fn who_was_killed_goes_on<H: Habitat>() {
+pub(crate) fn who_was_killed_goes_on<H: TestDriver>() {
     lives_on::<H>(true);
 }
 
-pub(crate) fn a_false_content_is_found_out<H: Habitat>() {
+pub(crate) fn a_false_content_is_found_out<H: TestDriver>() {
     let mut h = H::new(36);
     let content = Content::new(36, 700_000);
     let (node, _) = h.listen(Setup::default());
@@ -201,7 +201,7 @@ pub(crate) fn a_false_content_is_found_out<H: Habitat>() {
     h.end(node);
 }
 
-pub(crate) fn who_insists_overwrites_a_false_content<H: Habitat>() {
+pub(crate) fn who_insists_overwrites_a_false_content<H: TestDriver>() {
     let mut h = H::new(37);
     let content = Content::new(37, 700_000);
     let (seeder, addr, _) = h.seed(Setup::default(), &content);
@@ -217,7 +217,7 @@ pub(crate) fn who_insists_overwrites_a_false_content<H: Habitat>() {
     h.end(seeder);
 }
 
-pub(crate) fn two_torrents_that_want_one_path_do_not_share_it<H: Habitat>() {
+pub(crate) fn two_torrents_that_want_one_path_do_not_share_it<H: TestDriver>() {
     let mut h = H::new(38);
     let content = Content::new(38, 700_000);
     let rival = content.rival();
@@ -256,7 +256,7 @@ pub(crate) fn two_torrents_that_want_one_path_do_not_share_it<H: Habitat>() {
     }
 }
 
-pub(crate) fn where_nothing_may_be_written_nothing_is_fetched<H: Habitat>() {
+pub(crate) fn where_nothing_may_be_written_nothing_is_fetched<H: TestDriver>() {
     let mut h = H::new(39);
     let content = Content::new(39, 700_000);
     let (seeder, addr, _) = h.seed(Setup::default(), &content);
@@ -275,7 +275,7 @@ pub(crate) fn where_nothing_may_be_written_nothing_is_fetched<H: Habitat>() {
     h.end(seeder);
 }
 
-pub(crate) fn files_that_are_lost_are_fetched_again<H: Habitat>() {
+pub(crate) fn files_that_are_lost_are_fetched_again<H: TestDriver>() {
     let mut h = H::new(40);
     let content = Content::new(40, 700_000);
     let (seeder, addr, _) = h.seed(Setup::default(), &content);

@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use dunlin_core::engine::{Command, Scope, Source, State};
 use dunlin_core::{Config, InfoHash, Instant};
-use dunlin_tests::habitat::{Content, Habitat, HabitatExt, Life, Setup, Spec};
+use dunlin_tests::driver::{Content, Life, Setup, Spec, TestDriver, TestDriverExt};
 
 /// Bytes per second at which a transfer has a middle.
 const SLOW: u64 = 1 << 20;
 
 /// A seed, and one that fetches from it, slowly.
-fn half_way<H: Habitat>(
+fn half_way<H: TestDriver>(
     h: &mut H,
     content: &Content,
     setup: Setup,
 ) -> (
-    dunlin_tests::habitat::Node,
-    dunlin_tests::habitat::Node,
+    dunlin_tests::driver::Node,
+    dunlin_tests::driver::Node,
     dunlin_core::TorrentId,
 ) {
     let (seeder, addr, _) = h.seed(Setup::default(), content);
@@ -32,7 +32,7 @@ fn half_way<H: Habitat>(
     (seeder, fetcher, id)
 }
 
-pub(crate) fn law_1_every_op_is_answered_once<H: Habitat>() {
+pub(crate) fn law_1_every_op_is_answered_once<H: TestDriver>() {
     let content = Content::new(1, 1_500_000);
     for way in ["pause", "remove", "delete", "stop", "recheck"] {
         let mut h = H::new(1);
@@ -67,7 +67,7 @@ pub(crate) fn law_1_every_op_is_answered_once<H: Habitat>() {
 
 /// The driver's thread is held up in the middle, and commands come in a row, without the driver
 /// having a turn in between.
-pub(crate) fn law_2_late_and_in_any_order<H: Habitat>() {
+pub(crate) fn law_2_late_and_in_any_order<H: TestDriver>() {
     let content = Content::new(2, 1_500_000);
     let mut h = H::new(2);
     let (seeder, fetcher, id) = half_way(&mut h, &content, Setup::default());
@@ -126,13 +126,13 @@ const IDLE_WAKES: u64 = 24;
 const IDLE: Duration = Duration::from_secs(3);
 
 /// Wakes of a node while nobody wants anything.
-fn wakes<H: Habitat>(h: &mut H, node: dunlin_tests::habitat::Node) -> u64 {
+fn wakes<H: TestDriver>(h: &mut H, node: dunlin_tests::driver::Node) -> u64 {
     let before = h.effort(node).wakes;
     h.pass(IDLE, |_| ());
     h.effort(node).wakes - before
 }
 
-pub(crate) fn law_3_an_idle_pair_does_not_spin<H: Habitat>() {
+pub(crate) fn law_3_an_idle_pair_does_not_spin<H: TestDriver>() {
     let content = Content::new(3, 600_000);
     let mut h = H::new(3);
     // Connected, and neither has anything for the other.
@@ -159,7 +159,7 @@ pub(crate) fn law_3_an_idle_pair_does_not_spin<H: Habitat>() {
     h.end(b);
 }
 
-pub(crate) fn law_4_idle_costs_do_not_grow<H: Habitat>() {
+pub(crate) fn law_4_idle_costs_do_not_grow<H: TestDriver>() {
     let mut h = H::new(4);
     let (node, _) = h.listen(Setup::default());
     let mut woken = Vec::new();
@@ -190,7 +190,7 @@ pub(crate) fn law_4_idle_costs_do_not_grow<H: Habitat>() {
     h.end(node);
 }
 
-pub(crate) fn law_5_a_jump_of_time_is_survived<H: Habitat>() {
+pub(crate) fn law_5_a_jump_of_time_is_survived<H: TestDriver>() {
     let content = Content::new(5, 1_500_000);
     let mut h = H::new(5);
     let (seeder, fetcher, id) = half_way(&mut h, &content, Setup::default());
@@ -210,7 +210,7 @@ pub(crate) fn law_5_a_jump_of_time_is_survived<H: Habitat>() {
     h.end(seeder);
 }
 
-pub(crate) fn law_6_hostile_bytes_end_the_peer_at_most<H: Habitat>() {
+pub(crate) fn law_6_hostile_bytes_end_the_peer_at_most<H: TestDriver>() {
     let content = Content::new(6, 1_500_000);
     let mut h = H::new(6);
     let (seeder, fetcher, id) = half_way(&mut h, &content, Setup::default());
@@ -258,7 +258,7 @@ pub(crate) fn law_6_hostile_bytes_end_the_peer_at_most<H: Habitat>() {
 
 /// Under virtual time: the same seed gives the same packets at the same times. On a machine with
 /// a clock of its own only the result is the same.
-pub(crate) fn law_7_what_is_promised_of_two_runs<H: Habitat>() {
+pub(crate) fn law_7_what_is_promised_of_two_runs<H: TestDriver>() {
     let content = Content::new(7, 700_000);
     let run = |seed| {
         let mut h = H::new(seed);
@@ -282,7 +282,7 @@ pub(crate) fn law_7_what_is_promised_of_two_runs<H: Habitat>() {
     }
 }
 
-pub(crate) fn law_8_nothing_exceeds_its_limit<H: Habitat>() {
+pub(crate) fn law_8_nothing_exceeds_its_limit<H: TestDriver>() {
     let content = Content::new(8, 1_500_000);
     let mut h = H::new(8);
     let config = Config {

@@ -1,5 +1,5 @@
 //! One suite over all drivers: the laws of the contract, what it says of each kind of trouble,
-//! and a scripted swarm. Every test is written once, over [`Habitat`], and appears here by the
+//! and a scripted swarm. Every test is written once, over [`TestDriver`], and appears here by the
 //! name of each driver.
 
 #![allow(
@@ -13,25 +13,25 @@ mod streams;
 mod swarm;
 mod trackers;
 
-use dunlin_tests::habitat::{Mio, Sim, Smoltcp, Tokio};
+use dunlin_tests::driver::{Mio, Sim, Smoltcp, Tokio};
 
 macro_rules! cases {
-    ($habitat:ty; $($room:ident: $($name:ident,)*;)*) => {
+    ($driver:ty; $($room:ident: $($name:ident,)*;)*) => {
         $($(
             #[test]
             fn $name() {
-                crate::$room::$name::<$habitat>();
+                crate::$room::$name::<$driver>();
             }
         )*)*
     };
 }
 
 macro_rules! suite {
-    ($name:ident, $habitat:ty) => {
+    ($name:ident, $driver:ty) => {
         mod $name {
             use super::*;
 
-            cases! { $habitat;
+            cases! { $driver;
                 laws:
                     law_1_every_op_is_answered_once,
                     law_2_late_and_in_any_order,

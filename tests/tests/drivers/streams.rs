@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use dunlin_core::engine::{Event, State, What};
 use dunlin_core::{Config, TorrentId};
-use dunlin_tests::habitat::{Content, Habitat, HabitatExt, Life, Line, Node, Setup, Spec};
+use dunlin_tests::driver::{Content, Life, Line, Node, Setup, Spec, TestDriver, TestDriverExt};
 
 /// Waits until a node says why it ended a connection.
-fn reason<H: Habitat>(h: &mut H, node: Node) -> String {
+fn reason<H: TestDriver>(h: &mut H, node: Node) -> String {
     h.wait("a connection to end", |h| {
         h.events(node).into_iter().find_map(|event| match event {
             Event::Notice(notice) => match notice.what {
@@ -19,7 +19,7 @@ fn reason<H: Habitat>(h: &mut H, node: Node) -> String {
     })
 }
 
-pub(crate) fn a_refused_connection_is_said<H: Habitat>() {
+pub(crate) fn a_refused_connection_is_said<H: TestDriver>() {
     for v6 in [false, true] {
         let mut h = H::new(21);
         let content = Content::new(21, 300_000);
@@ -35,7 +35,7 @@ pub(crate) fn a_refused_connection_is_said<H: Habitat>() {
     }
 }
 
-pub(crate) fn an_unanswered_connection_is_given_up<H: Habitat>() {
+pub(crate) fn an_unanswered_connection_is_given_up<H: TestDriver>() {
     let mut h = H::new(22);
     let content = Content::new(22, 300_000);
     let config = Config {
@@ -58,7 +58,7 @@ pub(crate) fn an_unanswered_connection_is_given_up<H: Habitat>() {
 }
 
 /// A peer made by hand that has asked a seed for `blocks` blocks.
-fn asker<H: Habitat>(
+fn asker<H: TestDriver>(
     h: &mut H,
     content: &Content,
     addr: std::net::SocketAddr,
@@ -112,7 +112,7 @@ fn messages(stream: &[u8]) -> Vec<u8> {
 }
 
 /// Nothing is left of a connection.
-fn at_rest<H: Habitat>(h: &mut H, node: Node) {
+fn at_rest<H: TestDriver>(h: &mut H, node: Node) {
     h.until("everything to come home", |h| {
         let status = h.status(node);
         status.connections == 0 && status.jobs == 0 && status.blocks_lent == 0
@@ -129,7 +129,7 @@ fn quick_choker() -> Setup {
     Setup::default()
 }
 
-pub(crate) fn a_reset_in_mid_transfer_leaves_nothing_behind<H: Habitat>() {
+pub(crate) fn a_reset_in_mid_transfer_leaves_nothing_behind<H: TestDriver>() {
     let mut h = H::new(23);
     let content = big();
     let (seeder, addr, _) = h.seed(quick_choker(), &content);
@@ -144,7 +144,7 @@ pub(crate) fn a_reset_in_mid_transfer_leaves_nothing_behind<H: Habitat>() {
     h.end(seeder);
 }
 
-pub(crate) fn a_half_closed_stream_is_closed<H: Habitat>() {
+pub(crate) fn a_half_closed_stream_is_closed<H: TestDriver>() {
     let mut h = H::new(24);
     let content = big();
     let (seeder, addr, _) = h.seed(quick_choker(), &content);
@@ -162,7 +162,7 @@ pub(crate) fn a_half_closed_stream_is_closed<H: Habitat>() {
     h.end(seeder);
 }
 
-pub(crate) fn who_does_not_read_starves_nobody<H: Habitat>() {
+pub(crate) fn who_does_not_read_starves_nobody<H: TestDriver>() {
     let mut h = H::new(25);
     let content = big();
     let (seeder, addr, _) = h.seed(quick_choker(), &content);
@@ -194,7 +194,7 @@ fn first_request(stream: &[u8]) -> Option<[u8; 12]> {
 }
 
 /// A block that fills the list it is read into has the driver read once more, in vain.
-pub(crate) fn blocks_that_were_lent_for_nothing_come_home<H: Habitat>() {
+pub(crate) fn blocks_that_were_lent_for_nothing_come_home<H: TestDriver>() {
     let mut h = H::new(30);
     let content = big();
     let config = Config {
@@ -248,7 +248,7 @@ pub(crate) fn blocks_that_were_lent_for_nothing_come_home<H: Habitat>() {
 }
 
 /// Silent peers hold no more than there is room for, and are disconnected for peers that send a handshake.
-pub(crate) fn silent_strangers_make_way_when_all_is_full<H: Habitat>() {
+pub(crate) fn silent_strangers_make_way_when_all_is_full<H: TestDriver>() {
     let mut h = H::new(26);
     let content = Content::new(26, 300_000);
     let config = Config {
@@ -283,7 +283,7 @@ pub(crate) fn silent_strangers_make_way_when_all_is_full<H: Habitat>() {
     h.end(seeder);
 }
 
-pub(crate) fn an_address_that_cannot_be_had_is_said<H: Habitat>() {
+pub(crate) fn an_address_that_cannot_be_had_is_said<H: TestDriver>() {
     let mut h = H::new(27);
     let content = Content::new(27, 300_000);
     let (seeder, addr, _) = h.seed(Setup::default(), &content);
@@ -306,7 +306,7 @@ pub(crate) fn an_address_that_cannot_be_had_is_said<H: Habitat>() {
     h.end(seeder);
 }
 
-pub(crate) fn streams_and_datagrams_have_one_port<H: Habitat>() {
+pub(crate) fn streams_and_datagrams_have_one_port<H: TestDriver>() {
     let mut h = H::new(28);
     for v6 in [false, true] {
         let (node, addr) = h.listen(Setup {
@@ -322,7 +322,7 @@ pub(crate) fn streams_and_datagrams_have_one_port<H: Habitat>() {
     }
 }
 
-fn transfer<H: Habitat>(v6: bool, magnet: bool) {
+fn transfer<H: TestDriver>(v6: bool, magnet: bool) {
     let mut h = H::new(29);
     let content = Content::new(29, 1_000_003);
     let setup = || Setup {
@@ -349,14 +349,14 @@ fn transfer<H: Habitat>(v6: bool, magnet: bool) {
     h.end(seeder);
 }
 
-pub(crate) fn a_torrent_travels_over_ipv4<H: Habitat>() {
+pub(crate) fn a_torrent_travels_over_ipv4<H: TestDriver>() {
     transfer::<H>(false, false);
 }
 
-pub(crate) fn a_torrent_travels_over_ipv6<H: Habitat>() {
+pub(crate) fn a_torrent_travels_over_ipv6<H: TestDriver>() {
     transfer::<H>(true, false);
 }
 
-pub(crate) fn a_magnet_travels<H: Habitat>() {
+pub(crate) fn a_magnet_travels<H: TestDriver>() {
     transfer::<H>(false, true);
 }

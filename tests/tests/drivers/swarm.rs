@@ -1,10 +1,10 @@
-//! The same script in every habitat; the same story each time.
+//! The same script on every driver; the same story each time.
 
 use std::collections::BTreeMap;
 
 use dunlin_core::engine::{Check, Command};
-use dunlin_tests::habitat::{
-    Content, Habitat, HabitatExt, Mio, Setup, Sim, Smoltcp, Spec, Tokio, Transcript,
+use dunlin_tests::driver::{
+    Content, Mio, Setup, Sim, Smoltcp, Spec, TestDriver, TestDriverExt, Tokio, Transcript,
 };
 
 /// Bytes per second, so that there is a middle to do something in.
@@ -12,7 +12,7 @@ const PACE: u64 = 700 << 10;
 
 /// One seed; Anna, who is paused and resumed; Bert, who falls in with a liar, and leaves when he
 /// has all; Carl, who comes late.
-fn play<H: Habitat>() -> Transcript {
+fn play<H: TestDriver>() -> Transcript {
     let content = Content::new(10, 1_200_000);
     let mut h = H::new(10);
     let mut t = Transcript::default();
@@ -160,7 +160,7 @@ fn expected() -> BTreeMap<String, Vec<String>> {
     stories.into_iter().map(story).collect()
 }
 
-pub(crate) fn a_scripted_swarm<H: Habitat>() {
+pub(crate) fn a_scripted_swarm<H: TestDriver>() {
     assert_eq!(*play::<H>().stories(), expected());
 }
 

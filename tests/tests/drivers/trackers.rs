@@ -7,8 +7,8 @@ use std::time::Duration;
 use dunlin_core::Config;
 use dunlin_core::engine::State;
 use dunlin_core::tracker::{NO_PORT, TrackerState, TrackerStatus};
-use dunlin_tests::habitat::{
-    Answer, Content, Habitat, HabitatExt, HttpServer, Setup, Spec, UdpTracker, announced,
+use dunlin_tests::driver::{
+    Answer, Content, HttpServer, Setup, Spec, TestDriver, TestDriverExt, UdpTracker, announced,
     peers_answer,
 };
 
@@ -27,7 +27,7 @@ fn asks_all() -> Setup {
     }
 }
 
-pub(crate) fn an_http_tracker_introduces_and_hears_all<H: Habitat>() {
+pub(crate) fn an_http_tracker_introduces_and_hears_all<H: TestDriver>() {
     let mut h = H::new(41);
     let content = Content::new(41, 700_000);
     let (seeder, addr, _) = h.seed(Setup::default(), &content);
@@ -59,7 +59,7 @@ pub(crate) fn an_http_tracker_introduces_and_hears_all<H: Habitat>() {
     h.end(seeder);
 }
 
-pub(crate) fn http_answers_of_all_kinds<H: Habitat>() {
+pub(crate) fn http_answers_of_all_kinds<H: TestDriver>() {
     let mut h = H::new(42);
     let content = Content::new(42, 300_000);
     let mut server = h.guest(|g| HttpServer::new(g, false));
@@ -136,7 +136,7 @@ pub(crate) fn http_answers_of_all_kinds<H: Habitat>() {
     h.end_with(node, |h| h.guest(|g| server.poll(g)));
 }
 
-pub(crate) fn a_udp_tracker_introduces_and_hears_all<H: Habitat>() {
+pub(crate) fn a_udp_tracker_introduces_and_hears_all<H: TestDriver>() {
     let mut h = H::new(43);
     let content = Content::new(43, 700_000);
     for v6 in [false, true] {
@@ -171,7 +171,7 @@ pub(crate) fn a_udp_tracker_introduces_and_hears_all<H: Habitat>() {
     }
 }
 
-pub(crate) fn names_are_looked_up<H: Habitat>() {
+pub(crate) fn names_are_looked_up<H: TestDriver>() {
     let mut h = H::new(44);
     let content = Content::new(44, 300_000);
     let mut server = h.guest(|g| HttpServer::new(g, false));
@@ -223,7 +223,7 @@ pub(crate) fn names_are_looked_up<H: Habitat>() {
 
 /// Addresses in this suite are local. A torrent may name any service there as its tracker, and a
 /// tracker may redirect to one: it is not asked, whatever the driver's client of HTTP.
-pub(crate) fn other_services_are_not_asked<H: Habitat>() {
+pub(crate) fn other_services_are_not_asked<H: TestDriver>() {
     let mut h = H::new(45);
     let content = Content::new(45, 100_000);
     let mut server = h.guest(|g| HttpServer::new(g, false));
@@ -269,7 +269,7 @@ pub(crate) fn other_services_are_not_asked<H: Habitat>() {
 
 /// More torrents with a tracker that accepts and never answers than there are places for requests
 /// or ops: a torrent beside them is checked, announced and fetched at once.
-pub(crate) fn silent_trackers_hold_up_nobody<H: Habitat>() {
+pub(crate) fn silent_trackers_hold_up_nobody<H: TestDriver>() {
     let mut h = H::new(46);
     let content = Content::new(46, 700_000);
     let (seeder, addr, _) = h.seed(Setup::default(), &content);
@@ -334,7 +334,7 @@ fn gzip(body: &[u8]) -> Vec<u8> {
 }
 
 /// Answers that general clients refuse and trackers send: libtorrent reads them all.
-pub(crate) fn sloppy_answers_are_read<H: Habitat>() {
+pub(crate) fn sloppy_answers_are_read<H: TestDriver>() {
     let mut h = H::new(47);
     let content = Content::new(47, 100_000);
     let mut server = h.guest(|g| HttpServer::new(g, false));
@@ -455,7 +455,7 @@ pub(crate) fn sloppy_answers_are_read<H: Habitat>() {
 }
 
 /// Another program has the port: the tracker is asked for peers, and not told of it.
-pub(crate) fn a_port_that_is_not_bound_is_not_announced<H: Habitat>() {
+pub(crate) fn a_port_that_is_not_bound_is_not_announced<H: TestDriver>() {
     let mut h = H::new(48);
     let content = Content::new(48, 100_000);
     let mut server = h.guest(|g| HttpServer::new(g, false));
@@ -481,7 +481,7 @@ pub(crate) fn a_port_that_is_not_bound_is_not_announced<H: Habitat>() {
     h.end_with(node, |h| h.guest(|g| server.poll(g)));
 }
 
-pub(crate) fn a_url_with_spaces_and_unicode_is_asked<H: Habitat>() {
+pub(crate) fn a_url_with_spaces_and_unicode_is_asked<H: TestDriver>() {
     let mut h = H::new(49);
     let content = Content::new(49, 100_000);
     let mut server = h.guest(|g| HttpServer::new(g, false));

@@ -60,7 +60,7 @@ impl Runner for TokioRunner {
     }
 
     fn kill(mut self) {
-        // The runtime goes away under the session, which says no goodbye.
+        // The runtime ends before the session, which tells nobody.
         std::mem::forget(self.session.take());
         drop(self.runtime.take());
     }

@@ -1,4 +1,4 @@
-//! The firmware's driver, over packets handed from one to the other under virtual time.
+//! The firmware's driver, with packets passed in memory under virtual time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -14,19 +14,19 @@ use rand_core::{Rng, SeedableRng};
 use super::guest::{Guest, Post};
 use super::link::{self, Link};
 use super::stack::{Card, StackGuest};
-use super::{Content, Effort, End, Fault, Habitat, Node, Setup, Spec};
+use super::{Content, Effort, End, Fault, Node, Setup, Spec, TestDriver};
 
-/// Where engines listen.
+/// The port on which engines listen.
 const PORT: u16 = 6_881;
-/// Where names are asked for.
+/// The port of the name server.
 const DNS_PORT: u16 = 53;
-/// Bytes on a node's disk.
+/// The size of a node's disk in bytes.
 const DISK: u64 = 1 << 28;
-/// How long a disk op takes.
+/// The time that a disk op takes.
 const DISK_DELAY: Duration = Duration::from_micros(300);
-/// Time that passes at most in one step.
+/// The longest time of one step.
 const STEP: Duration = Duration::from_millis(20);
-/// Polls at one instant; more mean that a driver does not come to rest.
+/// The most polls at one time; more mean that a driver spins.
 const POLLS: usize = 1_000;
 
 /// The address of a machine; the guest is number 200.
@@ -60,7 +60,7 @@ impl std::fmt::Debug for Smoltcp {
 
 struct Machine {
     driver: Option<Driver<Disk>>,
-    /// While it is off.
+    /// The disk, while the node is off.
     disk: Option<Disk>,
     card: Card,
     events: VecDeque<Event>,
@@ -68,7 +68,7 @@ struct Machine {
     stalled: Option<Instant>,
 }
 
-/// A memory disk that takes its time, and may fail.
+/// A disk in memory with delays and faults.
 #[derive(Debug)]
 struct Disk {
     inner: RamDisk,
@@ -116,7 +116,7 @@ impl Storage for Disk {
 }
 
 impl Machine {
-    /// Runs the driver until it rests.
+    /// Runs the driver until it is idle.
     fn run(&mut self, now: Instant) {
         if self.stalled.is_some_and(|until| until > now) {
             return;
@@ -154,7 +154,7 @@ impl Smoltcp {
         machine.driver.as_mut().expect("the engine runs")
     }
 
-    /// All that happens now.
+    /// Does everything that is due now.
     fn settle(&mut self) {
         let now = self.now;
         while let Some((to, packet)) = self.link.arrived(now) {
@@ -187,7 +187,7 @@ impl Smoltcp {
     }
 }
 
-impl Habitat for Smoltcp {
+impl TestDriver for Smoltcp {
     const NAME: &'static str = "smoltcp";
     const VIRTUAL: bool = true;
 
@@ -381,12 +381,12 @@ impl Habitat for Smoltcp {
     }
 
     fn silent_addr(&mut self) -> SocketAddr {
-        // Nobody has it: packets are lost.
+        // The address does not exist: packets to it are lost.
         SocketAddr::new(ip(GUEST + 1, false), PORT)
     }
 
     fn taken_addr(&mut self) -> SocketAddr {
-        // Somebody else's.
+        // Another machine's address.
         SocketAddr::new(ip(GUEST, false), PORT)
     }
 

@@ -1,4 +1,4 @@
-//! The guest of a network under virtual time: a TCP/IP stack and its sockets.
+//! The guest on a network under virtual time: a TCP/IP stack and its sockets.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -13,16 +13,16 @@ use smoltcp::wire::{HardwareAddress, IpCidr, IpEndpoint, IpListenEndpoint};
 
 use super::guest::{Door, Guest, Life, Line, Post};
 
-/// Bytes of a socket's buffer, each way.
+/// The buffer of a socket in bytes, in each direction.
 const RING: usize = 64 << 10;
-/// Sockets that listen on a port at once: the stack has no backlog.
+/// The sockets that listen on a port: the stack has no backlog.
 const BACKLOG: usize = 8;
-/// Datagrams a socket keeps.
+/// The most datagrams that a socket keeps.
 const DATAGRAMS: usize = 64;
-/// First port of its own choice.
+/// The first port that is chosen automatically.
 const FIRST_PORT: u16 = 20_000;
 
-/// A network card: packets are taken out and put in by hand.
+/// A network card whose packets are taken and inserted by hand.
 #[derive(Debug, Default)]
 pub(super) struct Card {
     /// Packets for the stack.
@@ -83,9 +83,9 @@ pub(super) struct StackGuest {
     posts: Vec<SocketHandle>,
     next_port: u16,
     now: Instant,
-    /// When the stack wants to work next.
+    /// When the stack has to be polled.
     due: Option<Instant>,
-    /// Something was asked of it since its last poll.
+    /// The guest was used since its last poll.
     pub(super) touched: bool,
 }
 
@@ -108,7 +108,7 @@ fn listener(addr: SocketAddr) -> tcp::Socket<'static> {
 }
 
 impl StackGuest {
-    /// A machine with these two addresses, IPv4 and IPv6; others are on its own link.
+    /// A machine with these two addresses, IPv4 and IPv6; all others are on its link.
     pub(super) fn new(now: Instant, ips: [IpAddr; 2]) -> Self {
         let mut card = Card::default();
         let config = Config::new(HardwareAddress::Ip);
@@ -134,7 +134,7 @@ impl StackGuest {
         }
     }
 
-    /// Lets the stack work.
+    /// Runs the stack.
     pub(super) fn poll(&mut self, now: Instant) {
         self.now = now;
         self.touched = false;
@@ -144,7 +144,7 @@ impl StackGuest {
         self.due = due.map(|due| to_engine(due).max(now));
     }
 
-    /// When it wants to work next.
+    /// When the stack has to be polled.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.touched || !self.card.rx.is_empty() {
             true => Some(self.now),
@@ -219,7 +219,7 @@ impl Guest for StackGuest {
         connection.was_open |= socket.may_send();
         match socket.state() {
             tcp::State::SynSent | tcp::State::SynReceived => Life::Connecting,
-            // The end of the other side's words looks the same whether we had finished or not.
+            // Closed by the other side, whether we had closed or not.
             tcp::State::CloseWait
             | tcp::State::LastAck
             | tcp::State::Closing

@@ -1,4 +1,4 @@
-//! What drivers and the guest send each other over, under virtual time, and their name server.
+//! The packets between drivers and the guest under virtual time, and their name server.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use dunlin_core::Instant;
 
-/// How long a packet takes.
+/// The time that a packet takes.
 const DELAY: Duration = Duration::from_micros(500);
 /// The one name that exists.
 pub(super) const NAME: &str = "guest.example";
 /// RFC 1035 §3.2.2, RFC 3596 §2.1.
 const AAAA: u16 = 28;
 
-/// Packets on their way, in the order in which they arrive.
+/// Packets under way, in the order in which they arrive.
 #[derive(Debug, Default)]
 pub(super) struct Link {
     air: BTreeMap<(Instant, u64), Vec<u8>>,
     sent: u64,
-    /// All packets and their times, folded.
+    /// A hash of all packets and their times.
     pub(super) trace: u64,
 }
 
@@ -34,7 +34,7 @@ impl Link {
         self.air.insert((now + DELAY, self.sent), packet);
     }
 
-    /// The next packet that has arrived, and whither.
+    /// The next packet that has arrived, and its destination.
     pub(super) fn arrived(&mut self, now: Instant) -> Option<(IpAddr, Vec<u8>)> {
         let first = self.air.first_entry()?;
         if first.key().0 > now {
@@ -44,13 +44,13 @@ impl Link {
         Some((destination(&packet), packet))
     }
 
-    /// When the next one arrives.
+    /// When the next packet arrives.
     pub(super) fn next(&self) -> Option<Instant> {
         self.air.first_key_value().map(|((at, _), _)| *at)
     }
 }
 
-/// Where an IP packet goes.
+/// The destination of an IP packet.
 fn destination(packet: &[u8]) -> IpAddr {
     match packet[0] >> 4 {
         4 => IpAddr::from(<[u8; 4]>::try_from(&packet[16..20]).unwrap()),
@@ -58,7 +58,7 @@ fn destination(packet: &[u8]) -> IpAddr {
     }
 }
 
-/// Answers a question of a resolver (RFC 1035 §4): [`NAME`] is `ips`, no other name exists.
+/// Answers the query of a resolver (RFC 1035 §4): [`NAME`] is `ips`, and no other name exists.
 pub(super) fn resolve(question: &[u8], ips: [IpAddr; 2]) -> Option<Vec<u8>> {
     let mut labels = Vec::new();
     let mut at = 12;

@@ -1,8 +1,8 @@
-//! A machine beside the engines that does as it is told.
+//! A machine next to the engines that is controlled by a test.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// A port that is listened on.
+/// A listening TCP port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Door(pub usize);
 /// A TCP connection.
@@ -12,20 +12,20 @@ pub struct Line(pub usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Post(pub usize);
 
-/// How it stands with a connection.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// Not yet answered.
+    /// The other side has not answered yet.
     Connecting,
-    /// Both ways are open.
+    /// Both directions are open.
     Open,
     /// The other side has finished, and everything was read.
     Finished,
-    /// Refused, reset, or given up.
+    /// It was refused, reset, or given up.
     Broken,
 }
 
-/// TCP and UDP by hand. Nothing here waits: between the calls time has to pass.
+/// TCP and UDP by hand. No call waits: time has to pass between calls.
 pub trait Guest {
     /// Its address.
     fn ip(&self, v6: bool) -> IpAddr;
@@ -33,26 +33,26 @@ pub trait Guest {
     fn listen(&mut self, v6: bool) -> (Door, SocketAddr);
     /// Accepts a connection, if one waits.
     fn accept(&mut self, door: Door) -> Option<Line>;
-    /// An address of its own where nobody listens.
+    /// One of its addresses on which nothing listens.
     fn closed_addr(&mut self, v6: bool) -> SocketAddr;
-    /// Begins to connect.
+    /// Starts to connect.
     fn connect(&mut self, to: SocketAddr) -> Line;
-    /// How it stands with a connection.
+    /// The state of a connection.
     fn life(&mut self, line: Line) -> Life;
-    /// What has come in, at most `most` bytes.
+    /// Received bytes, at most `most`.
     fn read(&mut self, line: Line, most: usize) -> Vec<u8>;
-    /// Sends; returns how many bytes were taken.
+    /// Sends; returns how many bytes were accepted.
     fn write(&mut self, line: Line, bytes: &[u8]) -> usize;
-    /// Has nothing more to say, and still listens.
+    /// Closes the sending direction; it still receives.
     fn finish(&mut self, line: Line);
-    /// Breaks the connection off.
+    /// Resets the connection.
     fn reset(&mut self, line: Line);
     /// A UDP socket on a port of the platform's choice.
     fn bind(&mut self, v6: bool) -> (Post, SocketAddr);
-    /// A UDP socket at this address of its own.
+    /// A UDP socket at this address.
     fn bind_at(&mut self, addr: SocketAddr) -> Post;
     /// Sends a datagram.
     fn send(&mut self, post: Post, to: SocketAddr, bytes: &[u8]);
-    /// What came, and from whom.
+    /// A received datagram and its sender.
     fn receive(&mut self, post: Post) -> Option<(SocketAddr, Vec<u8>)>;
 }

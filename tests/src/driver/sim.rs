@@ -1,4 +1,4 @@
-//! The simulator: machines that run the engine in a world, as its scenarios have them.
+//! The simulator: machines that run the engine in a simulated network, as in scenarios.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use dunlin_sim::{BoxConfig, DeviceId, Host, HostCx, LinkConfig, Packet, Scripted
 use super::guest::{Guest, Post};
 use super::link;
 use super::stack::StackGuest;
-use super::{Content, Effort, End, Fault, Habitat, Node, Setup, Spec};
+use super::{Content, Effort, End, Fault, Node, Setup, Spec, TestDriver};
 
-/// Where engines listen.
+/// The port on which engines listen.
 const PORT: u16 = 6_881;
-/// Where names are asked for.
+/// The port of the name server.
 const DNS_PORT: u16 = 53;
-/// Time that passes at most in one step.
+/// The longest time of one step.
 const STEP: Duration = Duration::from_millis(20);
-/// The guest's number, and that of a machine that says nothing.
+/// The numbers of the guest and of a machine that never answers.
 const GUEST: usize = 200;
 const MUTE: usize = 201;
 
@@ -37,7 +37,7 @@ fn ips(n: usize) -> [IpAddr; 2] {
     [ip(n, false), ip(n, true)]
 }
 
-/// A world with one network in it.
+/// A simulated world with one network.
 pub struct Sim {
     seed: u64,
     world: World,
@@ -60,7 +60,7 @@ struct Machine {
     stopped: bool,
 }
 
-/// A machine that may be held up.
+/// A machine that can be stopped for a while.
 struct Sleeper {
     inner: EngineHost,
     until: Option<Instant>,
@@ -123,7 +123,7 @@ impl Visitor {
             }
         }
         for bytes in self.stack.card.tx.drain(..) {
-            // The stack has things to say to routers that the simulator does not carry.
+            // The stack sends packets to routers that the simulator does not carry.
             if let Ok(packet) = Packet::parse(bytes) {
                 cx.send(packet);
             }
@@ -182,7 +182,7 @@ impl Sim {
     }
 }
 
-impl Habitat for Sim {
+impl TestDriver for Sim {
     const NAME: &'static str = "sim";
     const VIRTUAL: bool = true;
 
@@ -404,12 +404,12 @@ impl Habitat for Sim {
     }
 
     fn taken_addr(&mut self) -> SocketAddr {
-        // Somebody else's.
+        // Another machine's address.
         SocketAddr::new(ip(MUTE, false), PORT)
     }
 
     fn jump(&mut self, time: Duration) -> bool {
-        // All sleep, and wake at once.
+        // All machines sleep, and wake at the same time.
         for node in 0..self.machines.len() {
             self.stall(Node(node), time);
         }
@@ -422,7 +422,7 @@ impl Habitat for Sim {
     }
 
     fn step(&mut self) {
-        // First what is to happen now: whoever looked at an engine has it look around.
+        // What is due now comes first: after code has used an engine, its driver runs.
         let now = self.world.now();
         while self.world.next_at().is_some_and(|at| at <= now) {
             assert!(self.world.step(), "the world is stuck");

@@ -1,4 +1,4 @@
-//! What is moved: three files that share pieces, made from a seed.
+//! The content of test torrents: three files that share pieces, generated from a seed.
 
 use dunlin_core::hash::sha1;
 use dunlin_core::metainfo::{Builder, Info, Torrent};
@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 /// Bytes in a piece.
 pub const PIECE: usize = 64 << 10;
-/// Where a flipped byte is, within each piece.
+/// The offset within each piece of the byte that [`Content::corrupt`] changes.
 const SPOT: usize = 4_321;
 
-/// A torrent and its bytes.
+/// A torrent and its content.
 #[derive(Clone, Debug)]
 pub struct Content {
     /// The torrent.
     pub torrent: Torrent,
-    /// All files, one after the other.
+    /// The concatenated files.
     pub data: Vec<u8>,
 }
 

@@ -37,7 +37,7 @@ impl Runner for MioRunner {
         let kill = Arc::clone(&killed);
         let thread = thread::spawn(move || {
             let mut tell = |event, _: &mut Control<'_>| {
-                // A test that has seen enough no longer listens.
+                // The test may have ended.
                 let _ = tell.send(event);
             };
             while driver.turn(None, &mut tell).unwrap() && !kill.load(Ordering::Relaxed) {}

@@ -1,26 +1,26 @@
-//! Trackers, in the hands of a [`Guest`].
+//! Trackers that run on a [`Guest`].
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::guest::{Door, Guest, Life, Line, Post};
 
-/// Longest request that is read.
+/// The longest request that is read.
 const REQUEST: usize = 8 << 10;
 /// BEP 15: connect, announce.
 const CONNECT: u32 = 0;
 const ANNOUNCE: u32 = 1;
 
-/// What a request for a path is answered with.
+/// The answer to requests for a path.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The request's target begins so.
+    /// The start of the request's target.
     pub path: &'static str,
     /// All of the answer, as sent.
     pub bytes: Vec<u8>,
 }
 
 impl Answer {
-    /// An answer in full form.
+    /// An answer with status, headers and body.
     #[must_use]
     pub fn new(path: &'static str, status: &str, headers: &str, body: &[u8]) -> Self {
         let len = body.len();
@@ -30,7 +30,7 @@ impl Answer {
     }
 }
 
-/// What a tracker says when asked for peers (BEP 23).
+/// A tracker's answer with these peers (BEP 23).
 #[must_use]
 pub fn peers_answer(peers: &[SocketAddr]) -> Vec<u8> {
     let mut compact = Vec::new();
@@ -46,7 +46,7 @@ pub fn peers_answer(peers: &[SocketAddr]) -> Vec<u8> {
     body
 }
 
-/// The `event` of an announcement; an ordinary one has an empty one.
+/// The `event` of an announce; empty in a regular one.
 #[must_use]
 pub fn announced(target: &str) -> String {
     let query = target.split_once('?').map_or("", |(_, query)| query);
@@ -57,11 +57,11 @@ pub fn announced(target: &str) -> String {
 /// A web server with a few fixed pages.
 #[derive(Debug)]
 pub struct HttpServer {
-    /// Where it is.
+    /// Its address.
     pub addr: SocketAddr,
-    /// What it answers; other paths do not exist.
+    /// Its pages; other paths do not exist.
     pub pages: Vec<Answer>,
-    /// What it was asked for, in order.
+    /// The targets of requests, in order.
     pub targets: Vec<String>,
     door: Door,
     lines: Vec<(Line, Vec<u8>, Option<Vec<u8>>)>,
@@ -80,7 +80,7 @@ impl HttpServer {
         }
     }
 
-    /// Does what is to be done.
+    /// Handles what has arrived.
     pub fn poll(&mut self, guest: &mut dyn Guest) {
         while let Some(line) = guest.accept(self.door) {
             self.lines.push((line, Vec::new(), None));
@@ -121,22 +121,22 @@ fn head(request: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(&request[..end]).into_owned())
 }
 
-/// A tracker that speaks BEP 15.
+/// A UDP tracker (BEP 15).
 #[derive(Debug)]
 pub struct UdpTracker {
-    /// Where it is.
+    /// Its address.
     pub addr: SocketAddr,
-    /// Whom it tells of.
+    /// The peers that it returns.
     pub peers: Vec<SocketAddr>,
-    /// The events it was told, in order: 0 none, 1 completed, 2 started, 3 stopped.
+    /// The events of announces, in order: 0 none, 1 completed, 2 started, 3 stopped.
     pub events: Vec<u32>,
-    /// Datagrams it does not answer before it begins to.
+    /// How many datagrams it ignores before it answers.
     pub deaf: u32,
     posts: Vec<Post>,
 }
 
 impl UdpTracker {
-    /// A tracker that knows nobody.
+    /// A tracker without peers.
     pub fn new(guest: &mut dyn Guest, v6: bool) -> Self {
         let (post, addr) = guest.bind(v6);
         Self {
@@ -154,7 +154,7 @@ impl UdpTracker {
         self.posts.push(guest.bind_at(addr));
     }
 
-    /// Does what is to be done.
+    /// Handles what has arrived.
     pub fn poll(&mut self, guest: &mut dyn Guest) {
         for post in self.posts.clone() {
             while let Some((from, packet)) = guest.receive(post) {

@@ -1,17 +1,16 @@
-//! Where an engine can live, seen the same way whichever driver it lives in.
+//! The drivers under test, with one interface.
 //!
-//! The suite in `tests/tests/drivers.rs` is written once, over [`Habitat`], and runs in each of
-//! them:
+//! The suite in `tests/tests/drivers/` is written once, over [`TestDriver`], and runs with each of them:
 //!
-//! | habitat | network | disk | time |
+//! | driver | network | disk | time |
 //! |---|---|---|---|
 //! | [`Tokio`] | loopback | a folder | the machine's |
 //! | [`Mio`] | loopback | a folder | the machine's |
-//! | [`Smoltcp`] | packets handed over in memory | memory | its own |
-//! | [`Sim`] | a simulated network | a simulated disk | its own |
+//! | [`Smoltcp`] | packets passed in memory | memory | virtual |
+//! | [`Sim`] | a simulated network | a simulated disk | virtual |
 //!
-//! Beside the engines stands a [`Guest`]: a machine that speaks TCP and UDP and does what a test
-//! tells it, be it a tracker or an attacker.
+//! Next to the engines there is a [`Guest`]: a machine with TCP and UDP that is controlled by the test, as
+//! a tracker or an attacker.
 
 #![allow(
     clippy::unwrap_used,
@@ -54,11 +53,11 @@ pub struct Node(pub usize);
 /// How an engine is started.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Its limits and habits; where it listens is decided by the next fields.
+    /// Its limits and options; the next fields say where it listens.
     pub config: Config,
-    /// It listens on IPv6, else on IPv4.
+    /// Whether it listens on IPv6 instead of IPv4.
     pub v6: bool,
-    /// It listens there; `None` is a place of its own.
+    /// The address to listen on; `None` chooses one.
     pub listen: Option<SocketAddr>,
 }
 
@@ -66,9 +65,9 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             config: Config {
-                // All habitats are rebooted within one boot, or none.
+                // All drivers restart engines within one boot.
                 boot: Some([7; 16]),
-                // A loopback has one address.
+                // All peers on loopback have one address.
                 max_connections_per_ip: 500,
                 ..Config::default()
             },
@@ -81,26 +80,26 @@ impl Default for Setup {
 /// How a torrent is added.
 #[derive(Clone, Debug, Default)]
 pub struct Spec {
-    /// By its hash alone.
+    /// Only its info-hash is known.
     pub magnet: bool,
     /// The peers to connect to.
     pub peers: Vec<SocketAddr>,
-    /// Trackers, a tier each.
+    /// Trackers, one tier each.
     pub trackers: Vec<String>,
-    /// At rest.
+    /// Whether it is added paused.
     pub paused: bool,
-    /// What to believe of what is on the disk.
+    /// What is trusted of the content on the disk.
     pub check: Check,
-    /// What may become of it.
+    /// What may be done with existing files.
     pub existing: Existing,
-    /// Bytes per second in.
+    /// The limit for downloading in bytes per second.
     pub down: Option<u64>,
-    /// Bytes per second out.
+    /// The limit for uploading in bytes per second.
     pub up: Option<u64>,
 }
 
 impl Spec {
-    /// Fetch from these.
+    /// A download from these peers.
     #[must_use]
     pub fn from(peers: &[SocketAddr]) -> Self {
         Self {
@@ -110,28 +109,28 @@ impl Spec {
     }
 }
 
-/// What is wrong with a node's disk from now on.
+/// A fault of a node's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing can be written: it is full, or a file stands where a folder has to be.
     Unwritable,
-    /// The files of the torrent are gone.
+    /// The files of the torrent are missing.
     Missing,
 }
 
 /// How an engine ended.
 #[derive(Clone, Debug)]
 pub struct End {
-    /// Its last state.
+    /// Its last status.
     pub engine: EngineStatus,
-    /// Ops that were taken from it, and outcomes that were handed to it, where the driver counts.
+    /// The numbers of ops taken from it and of outcomes passed to it, if the driver counts them.
     pub ops: Option<(u64, u64)>,
 }
 
-/// What a driver did so far.
+/// The counters of a driver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Effort {
-    /// Times that the driver was woken or polled.
+    /// How often the driver was woken or polled.
     pub wakes: u64,
     /// Bytes read from streams.
     pub read: u64,
@@ -143,26 +142,26 @@ pub struct Effort {
     pub datagrams_out: u64,
 }
 
-/// A place where engines live, with a network between them.
-pub trait Habitat: Sized {
-    /// What it is called.
+/// A driver with a network on which it runs several engines.
+pub trait TestDriver: Sized {
+    /// The name of the driver.
     const NAME: &'static str;
-    /// Time is its own: it passes by [`Habitat::step`] alone, and the same seed gives the same
+    /// Whether time is virtual: it passes only in [`TestDriver::step`], and the same seed gives the same
     /// run.
     const VIRTUAL: bool;
 
-    /// An empty one.
+    /// A network without engines.
     fn new(seed: u64) -> Self;
 
     /// Starts an engine with an empty disk.
     fn boot(&mut self, setup: Setup) -> Node;
-    /// Starts an engine anew on the disk of one that has ended or was killed.
+    /// Starts an engine on the disk of one that has ended or was killed.
     fn reboot(&mut self, node: Node, setup: Setup);
-    /// Ends the process at once, as a signal would.
+    /// Ends an engine at once, as a signal would.
     fn kill(&mut self, node: Node);
-    /// Begins to end an engine in good order.
+    /// Starts to stop an engine.
     fn stop(&mut self, node: Node);
-    /// How it ended, once it has.
+    /// The result of an engine that has stopped.
     fn ended(&mut self, node: Node) -> Option<End>;
 
     /// Runs `f` on the engine.
@@ -171,61 +170,60 @@ pub trait Habitat: Sized {
         node: Node,
         f: impl FnOnce(&mut Engine, Instant) -> R + Send + 'static,
     ) -> R;
-    /// Where the engine listens, if it does yet.
+    /// The address on which the engine listens, once it does.
     fn listening(&mut self, node: Node) -> Option<SocketAddr>;
-    /// Writes a content to the node's disk.
+    /// Writes content to the node's disk.
     fn put(&mut self, node: Node, content: &Content);
     /// Adds a torrent.
     fn add(&mut self, node: Node, content: &Content, spec: Spec) -> TorrentId;
-    /// Takes a torrent out, with its files if `delete`.
+    /// Removes a torrent, with its files if `delete`.
     fn remove(&mut self, node: Node, torrent: TorrentId, delete: bool);
-    /// Events since they were last asked for.
+    /// The events since the last call.
     fn events(&mut self, node: Node) -> Vec<Event>;
-    /// What the node's disk has of a content; `None` if its files are not all there.
+    /// What the node's disk holds of a content; `None` if a file is missing.
     fn bytes(&mut self, node: Node, content: &Content) -> Option<Vec<u8>>;
     /// Whether any file of a content is on the node's disk.
     fn exists(&mut self, node: Node, content: &Content) -> bool;
-    /// Breaks the disk, as far as `content` is concerned.
+    /// Makes the disk fail for `content`.
     fn break_disk(&mut self, node: Node, content: &Content, fault: Fault);
-    /// Mends it.
+    /// Ends that fault.
     fn mend_disk(&mut self, node: Node, content: &Content);
-    /// What the driver did.
+    /// The counters of the driver.
     fn effort(&mut self, node: Node) -> Effort;
-    /// Keeps the machine from running its driver for a while.
+    /// Stops running the driver for a while.
     fn stall(&mut self, node: Node, time: Duration);
 
     /// Lets the guest act.
     fn guest<R>(&mut self, f: impl FnOnce(&mut dyn Guest) -> R) -> R;
-    /// A host name that exists, and is the guest's.
+    /// A host name that exists; it is the guest's.
     fn known_name(&self) -> String;
     /// A host name that does not exist.
     fn unknown_name(&self) -> String;
-    /// An address where nobody answers, not even with a refusal.
+    /// An address that never answers.
     fn silent_addr(&mut self) -> SocketAddr;
 
-    /// An address that no engine can have: it is in use, or another machine's.
+    /// An address that no engine can bind: it is in use, or another machine's.
     fn taken_addr(&mut self) -> SocketAddr;
-    /// Lets time jump, as after a suspend; `false` where the clock is not ours to move.
+    /// Moves the clock forward, as after a suspend; `false` if the clock is the machine's.
     fn jump(&mut self, time: Duration) -> bool;
-    /// Everything that was sent so far and when, folded; `None` where that is not the same from
-    /// one run to the next.
+    /// A hash of everything that was sent and when; `None` if that differs from run to run.
     fn trace(&self) -> Option<u64>;
 
-    /// Lets things go on for a moment.
+    /// Lets a moment pass.
     fn step(&mut self);
-    /// Time since the beginning.
+    /// The time since the start.
     fn elapsed(&self) -> Duration;
 }
 
-/// Longest wait for anything; what takes this long will not come.
+/// The longest wait for anything.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What all habitats can do by the above.
-pub trait HabitatExt: Habitat {
-    /// Lets things go on until `condition` yields something.
+/// Functions on top of [`TestDriver`].
+pub trait TestDriverExt: TestDriver {
+    /// Lets time pass until `condition` returns something.
     ///
     /// # Panics
-    /// After [`PATIENCE`], naming `what` was waited for.
+    /// After [`PATIENCE`]; the message names `what` was waited for.
     fn wait<T>(&mut self, what: &str, mut condition: impl FnMut(&mut Self) -> Option<T>) -> T {
         let start = self.elapsed();
         loop {
@@ -238,12 +236,12 @@ pub trait HabitatExt: Habitat {
         }
     }
 
-    /// Lets things go on until `condition` holds.
+    /// Lets time pass until `condition` holds.
     fn until(&mut self, what: &str, mut condition: impl FnMut(&mut Self) -> bool) {
         self.wait(what, |h| condition(h).then_some(()));
     }
 
-    /// Lets `time` pass, while `watch` looks on.
+    /// Lets `time` pass, calling `watch` meanwhile.
     fn pass(&mut self, time: Duration, mut watch: impl FnMut(&mut Self)) {
         let start = self.elapsed();
         while self.elapsed() - start < time {
@@ -258,12 +256,12 @@ pub trait HabitatExt: Habitat {
         (node, self.addr(node))
     }
 
-    /// Where an engine listens.
+    /// The address on which an engine listens.
     fn addr(&mut self, node: Node) -> SocketAddr {
         self.wait("the engine to listen", |h| h.listening(node))
     }
 
-    /// A node that has all of `content`, and says so.
+    /// A node that seeds all of `content`.
     fn seed(&mut self, setup: Setup, content: &Content) -> (Node, SocketAddr, TorrentId) {
         let (node, addr) = self.listen(setup);
         self.put(node, content);
@@ -272,14 +270,14 @@ pub trait HabitatExt: Habitat {
         (node, addr, id)
     }
 
-    /// The torrent, now.
+    /// The status of the torrent.
     fn torrent(&mut self, node: Node, id: TorrentId) -> Option<TorrentStatus> {
         self.with_engine(node, move |engine, now| {
             engine.torrent(id).map(|t| t.status(now))
         })
     }
 
-    /// The engine, now.
+    /// The status of the engine.
     fn status(&mut self, node: Node) -> EngineStatus {
         self.with_engine(node, |engine, now| engine.status(now))
     }
@@ -313,14 +311,14 @@ pub trait HabitatExt: Habitat {
         self.complete(node, id);
         let name = Self::NAME;
         let wanted = Some(&content.data[..]);
-        // Written is what the engine was told; what a reader sees is the same.
+        // The engine was told that it is written; compare what a reader sees.
         let got = self.bytes(node, content);
         assert!(got.as_deref() == wanted, "{name}: the content differs");
         let status = self.torrent(node, id).unwrap();
         assert_eq!(status.pieces_done, status.pieces, "{name}");
     }
 
-    /// Ends an engine in good order. Law 1: nothing is left unanswered or on loan.
+    /// Stops an engine. Law 1: nothing is left unanswered or on loan.
     ///
     /// # Panics
     /// If anything is.
@@ -328,7 +326,7 @@ pub trait HabitatExt: Habitat {
         self.end_with(node, |_| ())
     }
 
-    /// The same, with `tick` for what has to go on meanwhile.
+    /// The same, calling `tick` meanwhile.
     ///
     /// # Panics
     /// If anything is left.
@@ -357,4 +355,4 @@ pub trait HabitatExt: Habitat {
     }
 }
 
-impl<H: Habitat> HabitatExt for H {}
+impl<H: TestDriver> TestDriverExt for H {}

@@ -1,16 +1,15 @@
-//! What happened in a swarm, told so that it can be compared from one habitat to the next:
-//! without addresses, times and figures that depend on who was quicker.
+//! What happened in a swarm, in a form that can be compared between drivers: without addresses, times, and
+//! counts that depend on timing.
 
 use std::collections::BTreeMap;
 
 use dunlin_core::TorrentId;
 use dunlin_core::engine::{Event, State, What};
 
-use super::{Habitat, HabitatExt, Node};
+use super::{Node, TestDriver, TestDriverExt};
 
-/// Each participant's stories, by name: `anna` is what state Anna was in and what became of her,
-/// `anna says` what she told the application. Which of the two is seen first depends on who looks
-/// when; the order within each does not.
+/// The stories of each participant, by name: `anna` has the states of Anna's torrent, `anna says` its
+/// events. Which of the two comes first depends on timing; the order within each does not.
 #[derive(Debug, Default)]
 pub struct Transcript {
     stories: BTreeMap<String, Vec<String>>,
@@ -26,7 +25,7 @@ struct Actor {
 }
 
 impl Transcript {
-    /// Follows a node's torrent from now on.
+    /// Follows a node's torrent.
     pub fn follow(&mut self, name: &str, node: Node, torrent: TorrentId) {
         let name = name.to_owned();
         self.stories.entry(name.clone()).or_default();
@@ -39,8 +38,8 @@ impl Transcript {
         });
     }
 
-    /// Notes what is new with everybody.
-    pub fn look<H: Habitat>(&mut self, h: &mut H) {
+    /// Notes what is new with all participants.
+    pub fn look<H: TestDriver>(&mut self, h: &mut H) {
         for actor in self.cast.clone().into_iter().filter(|a| !a.left) {
             for event in h.events(actor.node) {
                 if let Some(line) = tell(&event) {
@@ -62,26 +61,26 @@ impl Transcript {
         story.push(line.to_owned());
     }
 
-    /// Whether somebody is, last of all, in this state.
+    /// Whether this is the last state of a participant.
     #[must_use]
     pub fn is(&self, name: &str, state: &str) -> bool {
         self.stories[name].last().is_some_and(|last| last == state)
     }
 
-    /// Whether somebody has said that.
+    /// Whether a participant had this event.
     #[must_use]
     pub fn has_said(&self, name: &str, line: &str) -> bool {
         self.stories[&says(name)].iter().any(|said| said == line)
     }
 
-    /// Follows a node no longer: it goes.
+    /// Stops following a node.
     pub fn leave(&mut self, name: &str) {
         for actor in self.cast.iter_mut().filter(|a| a.name == name) {
             actor.left = true;
         }
     }
 
-    /// What each has lived through, to be compared.
+    /// The stories, for a comparison.
     #[must_use]
     pub const fn stories(&self) -> &BTreeMap<String, Vec<String>> {
         &self.stories
@@ -92,8 +91,7 @@ fn says(name: &str) -> String {
     format!("{name} says")
 }
 
-/// States that last until somebody does something. Those on the way to them may be too short to
-/// be seen.
+/// States that last until something is done. Those in between may be too short to be seen.
 const fn settled(state: &State) -> Option<&'static str> {
     match state {
         State::Downloading => Some("downloading"),
@@ -104,7 +102,7 @@ const fn settled(state: &State) -> Option<&'static str> {
     }
 }
 
-/// Events whose number and place are the same wherever the engine lives.
+/// Events whose number and order are the same with every driver.
 const fn tell(event: &Event) -> Option<&'static str> {
     match event {
         Event::Notice(notice) => match &notice.what {

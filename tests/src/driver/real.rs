@@ -1,4 +1,4 @@
-//! What the habitats on a real machine have in common: folders, loopback, and its clock.
+//! What drivers on a real machine share: folders, loopback, and the clock.
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,23 +14,23 @@ use tempfile::TempDir;
 
 use super::guest::Guest;
 use super::loopback::StdGuest;
-use super::{Content, Effort, End, Fault, Habitat, Node, Setup, Spec};
+use super::{Content, Effort, End, Fault, Node, Setup, Spec, TestDriver};
 
-/// How long others get between two looks at a condition.
+/// The time between two looks at a condition.
 const GLANCE: Duration = Duration::from_millis(1);
 
 /// A driver on a real machine.
 pub trait Runner: Sized {
-    /// What it is called.
+    /// The name of the driver.
     const NAME: &'static str;
 
     /// Starts it.
     fn start(config: SessionConfig) -> Self;
-    /// Ends the process, as far as that can be done from within.
+    /// Ends it at once, as far as that can be done within the process.
     fn kill(self);
-    /// Begins to stop.
+    /// Starts to stop it.
     fn stop(&mut self);
-    /// How it ended, once it has.
+    /// The result, once it has stopped.
     fn ended(&mut self) -> Option<End>;
     /// Runs `f` on the engine.
     fn with_engine<R: Send + 'static>(
@@ -41,13 +41,13 @@ pub trait Runner: Sized {
     fn add(&mut self, add: Add) -> TorrentId;
     /// Takes a torrent out.
     fn remove(&mut self, torrent: TorrentId, delete: bool);
-    /// Events since they were last asked for.
+    /// The events since the last call.
     fn events(&mut self) -> Vec<Event>;
-    /// What it did.
+    /// The counters of the driver.
     fn effort(&mut self) -> Effort;
 }
 
-/// The habitat of such drivers.
+/// The test driver made of such drivers.
 #[derive(Debug)]
 pub struct Loopback<R> {
     start: Clock,
@@ -59,7 +59,7 @@ pub struct Loopback<R> {
 struct Machine<R> {
     runner: Option<R>,
     dir: TempDir,
-    /// Where it last listened: a machine keeps its address when it is started again.
+    /// The address of the last run, which a restarted machine keeps.
     addr: Option<SocketAddr>,
 }
 
@@ -93,7 +93,7 @@ impl<R: Runner> Loopback<R> {
     }
 }
 
-impl<R: Runner> Habitat for Loopback<R> {
+impl<R: Runner> TestDriver for Loopback<R> {
     const NAME: &'static str = R::NAME;
     const VIRTUAL: bool = false;
 
@@ -226,7 +226,7 @@ impl<R: Runner> Habitat for Loopback<R> {
     }
 
     fn stall(&mut self, node: Node, time: Duration) {
-        // The driver's own thread is kept busy: its loop is late.
+        // Code on the driver's own thread delays its loop.
         self.runner(node)
             .with_engine(move |_, _| thread::sleep(time));
     }

@@ -12,7 +12,7 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::guest::{Door, Guest, Life, Line, Post};
 
-/// Longest datagram it takes.
+/// The longest datagram that is received.
 const DATAGRAM: usize = 2_048;
 
 /// Sockets of the machine.
@@ -39,7 +39,7 @@ fn ip(v6: bool) -> IpAddr {
     }
 }
 
-/// Starts to connect and does not wait.
+/// Starts to connect without waiting.
 fn dial(to: SocketAddr) -> (TcpStream, Life) {
     let family = match to {
         SocketAddr::V4(_) => AddressFamily::INET,
@@ -56,12 +56,12 @@ fn dial(to: SocketAddr) -> (TcpStream, Life) {
 }
 
 impl StdGuest {
-    /// See [`super::Habitat::taken_addr`].
+    /// See [`super::TestDriver::taken_addr`].
     pub(super) fn taken_addr(&mut self) -> SocketAddr {
         loop {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             let addr = listener.local_addr().unwrap();
-            // Another process may have the port for datagrams.
+            // Another process may use the port for datagrams.
             if let Ok(socket) = UdpSocket::bind(addr) {
                 self.taken.push((listener, socket));
                 return addr;
@@ -69,11 +69,11 @@ impl StdGuest {
         }
     }
 
-    /// See [`super::Habitat::silent_addr`].
+    /// See [`super::TestDriver::silent_addr`].
     pub(super) fn silent_addr(&mut self) -> SocketAddr {
         let (listener, waiting) = self.silent.get_or_insert_with(|| {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            // Shortens the backlog to one place; the kernel drops what is beyond.
+            // Shortens the backlog to one place; the kernel drops further connections.
             net::listen(&listener, 0).unwrap();
             (listener, Vec::new())
         });
@@ -163,7 +163,7 @@ impl Guest for StdGuest {
 
     fn finish(&mut self, line: Line) {
         if let Some(stream) = &self.lines[line.0].stream {
-            // It may have been broken by now.
+            // It may have been reset.
             let _ = stream.shutdown(Shutdown::Write);
         }
     }

@@ -38,7 +38,7 @@ pub enum Outcome {
     Flushed(Vec<Option<FileStat>>),
     /// Done, nothing to say.
     Done,
-    /// It did not work. Blocks come home here too.
+    /// It failed. Blocks are returned here as well.
     Failed {
         /// The reason.
         error: OpError,
@@ -116,8 +116,9 @@ pub enum OpErrorKind {
     NotFound,
     /// The permissions do not allow it.
     Denied,
-    /// A file stands where one of this torrent's has to be, and is not known to be this torrent's.
-    /// [`Claim::Overwrite`](crate::op::Claim::Overwrite) would take it. It lasts until somebody decides what becomes of it.
+    /// A file that is not known to be this torrent's is at the path of one of its files.
+    /// [`Claim::Overwrite`](crate::op::Claim::Overwrite) would take it. The error lasts until somebody
+    /// decides about the file.
     Exists,
     /// Another torrent or program uses a file that this torrent has to write. It lasts until that
     /// one has ended.
@@ -142,7 +143,8 @@ pub enum OpErrorKind {
 }
 
 impl OpErrorKind {
-    /// Whether something is in the way of a file: it is not tried again before somebody says so.
+    /// Whether something is in the way of a file: the op is not tried again until the application asks for
+    /// it.
     #[must_use]
     pub const fn is_obstruction(self) -> bool {
         matches!(self, Self::Exists | Self::InUse | Self::NotAFile)

@@ -347,7 +347,7 @@ fn a_resumed_torrent_counts_from_started() {
     assert_eq!(told, wanted);
 }
 
-/// What is said of trackers, and how loudly.
+/// The messages about trackers, with their levels.
 fn said(host: &Host) -> Vec<(Level, String)> {
     let of_trackers = host
         .notices

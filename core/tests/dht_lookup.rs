@@ -44,8 +44,8 @@ fn mean(scores: &[Score], pick: fn(&Score) -> u32) -> u64 {
     mean_milli(scores.iter().map(pick))
 }
 
-/// Half of the nodes are dead, but named all the same. The node's own table has 290 live
-/// ones, as that of the nodes this is compared with.
+/// Half of the nodes are dead, but still returned by others. The node's own table has 290 live nodes, like
+/// that of the nodes it is compared with.
 #[test]
 fn g1_half_of_the_nodes_dead() {
     let searcher = Searcher {

@@ -1,4 +1,4 @@
-//! Torrents that rest, fail, are checked anew or change their mind in the middle of a transfer.
+//! Torrents that are paused, fail, are checked again or change their selection in the middle of a transfer.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
 

@@ -488,7 +488,7 @@ fn a_download_limit_of_zero_holds_payload_and_hears_requests() {
         .unwrap()
         .status(scene.now);
     assert_eq!(status.done, info.total_len());
-    // A seed whose download is stopped serves all the same.
+    // A seed whose download limit is 0 still uploads.
     let config = Config {
         limit_up: Some(5_000_000),
         ..config
@@ -521,7 +521,7 @@ fn an_upload_limit_of_zero_holds_payload_and_lets_requests_out() {
     global(&mut scene, Some(5_000_000));
     scene.run(&info, SECOND);
     assert!(scene.moved().1 > sent + 4_000_000);
-    // A download goes on beside stopped uploads, and peers hear of the pieces.
+    // A download goes on while uploads are stopped, and peers are told of the pieces.
     let config = Config {
         limit_up: Some(0),
         ..Config::default()

@@ -259,7 +259,7 @@ fn a_port_in_use_is_told_of_and_all_goes_on() {
     assert!(said.starts_with(&address.to_string()), "{said}");
 }
 
-/// Law 3, from outside: a driver at rest waits, and is not woken.
+/// Law 3, from outside: an idle driver waits, and is not woken.
 #[test]
 fn an_idle_driver_sleeps() {
     let content = Content::small();

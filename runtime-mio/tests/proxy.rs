@@ -15,7 +15,7 @@ use dunlin_std::testing::socks::{Asked, proxy};
 /// Where the session is bound to.
 const BOUND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
-/// What is said of the proxy and of the tracker, until both were heard.
+/// The messages about the proxy and the tracker, once both have arrived.
 fn said(proxy: &str) -> (String, String) {
     let content = Content::small();
     let node = Node::with(|c| c.session.route.proxy = Some(proxy.parse().unwrap()));
@@ -87,7 +87,7 @@ fn peers_and_trackers_are_reached_through_the_proxy_alone() {
             "udp://127.0.0.1:9/announce",
         ]);
         let torrent = fetcher.handle.add(add).unwrap();
-        // The UDP tracker is not asked around the proxy, and that is said.
+        // The UDP tracker is not asked directly, and that is reported.
         fetcher.event("a word about the UDP tracker", |e| {
             matches!(e, Event::Notice(n) if matches!(&n.what,
                 What::Tracker { url, .. } if url.starts_with("udp:")))
@@ -111,7 +111,7 @@ fn peers_and_trackers_are_reached_through_the_proxy_alone() {
         let (dir, stats) = fetcher.stop();
         content.assert_copied(dir.path());
         assert_eq!((stats.datagrams_in, stats.datagrams_out), (0, 0));
-        // Which family the proxy asks over is its own affair: nothing is said twice.
+        // The proxy chooses the family: the tracker is not asked twice.
         let told: Vec<String> = tracker.asked.try_iter().collect();
         let events: Vec<&str> = told
             .iter()

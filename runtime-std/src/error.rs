@@ -56,7 +56,7 @@ pub enum Error {
         /// The reason, for people.
         reason: String,
     },
-    /// The DHT was asked in vain which torrent a key stands for (BEP 46).
+    /// The DHT could not tell which torrent a key stands for (BEP 46).
     #[error("{key}: {reason}")]
     Key {
         /// The key, in hex.
@@ -121,7 +121,7 @@ pub enum Error {
         name: String,
         /// The path of the folder.
         dir: PathBuf,
-        /// What stands in its place, or the error of the system.
+        /// The obstacle, or the error of the system.
         source: std::io::Error,
     },
     /// The session's folder cannot be used, or another process runs the torrent.

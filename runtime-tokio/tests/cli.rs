@@ -388,7 +388,7 @@ fn hostile_names_stay_harmless() {
     let place = Path::new(checked["files"][0]["path"].as_str().unwrap());
     assert_eq!(place, out.path().join(safe));
     fs::copy(dir.path().join("data"), place).unwrap();
-    // What is said to be complete is there, under the name it got.
+    // What is reported as complete exists, under its name on this disk.
     let got = run(&[
         "get",
         file,

@@ -445,7 +445,7 @@ fn the_cache_is_shown_and_a_live_look_has_the_keys_of_the_page() {
     let live = of(&said, "status");
     assert_eq!((&live["active"], &live["nodes"]), (&1.into(), &1.into()));
     assert!(live["replies_received"].as_u64() >= Some(1));
-    // How long it may take is said before it is over.
+    // The time limit is reported before it has passed.
     let mut silent = dunlin(&[
         "stats",
         "--live",

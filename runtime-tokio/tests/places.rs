@@ -199,7 +199,7 @@ fn a_session_remembers_where_a_torrent_is() {
         assert_eq!(complete["path"], expected.to_str().unwrap());
         assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
     }
-    // A folder that is named goes before.
+    // A folder that is named has precedence.
     let mut named = dunlin(&[
         "seed",
         torrent,

@@ -87,7 +87,7 @@ async fn peers_and_trackers_are_reached_through_the_proxy_alone() {
         assert_eq!((stats.datagrams_in, stats.datagrams_out), (0, 0));
         assert!(session.status().await.unwrap().listening.is_empty());
         session.shutdown().await;
-        // Which family the proxy asks over is its own affair: nothing is said twice.
+        // The proxy chooses the family: nothing is reported twice.
         let events: Vec<String> = std::iter::from_fn(|| told.try_recv().ok()).collect();
         assert_eq!(events, ["started", "completed", "stopped"]);
     }

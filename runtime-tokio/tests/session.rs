@@ -358,7 +358,7 @@ async fn what_is_no_torrent_is_refused_with_name_and_reason() {
     assert!(node.session.torrents().await.unwrap().is_empty());
 }
 
-/// Law 3, from outside: a session at rest is not woken.
+/// Law 3, from outside: an idle session is not woken.
 #[tokio::test]
 async fn an_idle_session_sleeps() {
     let content = Content::small();

@@ -221,7 +221,7 @@ impl Lab {
         }
     }
 
-    /// Runs `f` on a thread that stands inside the namespace, so that its sockets are there.
+    /// Runs `f` on a thread inside the namespace, so that its sockets are there.
     pub fn inside<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             scope
@@ -234,7 +234,7 @@ impl Lab {
         })
     }
 
-    /// Moves the calling thread, for good, into the namespace.
+    /// Moves the calling thread into the namespace; it cannot leave again.
     pub fn enter(&self) {
         let ns = File::open(Path::new(NETNS).join(&self.name)).expect("the namespace's name");
         move_into_link_name_space(ns.as_fd(), Some(LinkNameSpaceType::Network)).expect("setns");

@@ -1,4 +1,4 @@
-//! A session at rest: 200 torrents, 500 peers that say nothing. It sleeps.
+//! An idle session: 200 torrents, 500 silent peers. It sleeps.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -18,7 +18,7 @@ const CONNECTIONS: usize = 500;
 /// connections that `Config::max_connections_per_ip_in_all` allows.
 const ADDRESSES: usize = 25;
 const WINDOW: Duration = Duration::from_secs(30);
-/// CPU at rest, of one core.
+/// An idle session may use one part in this many of one core.
 const MAX_SHARE: u32 = 100;
 /// Wakeups a second: 200 torrents may each have a timer of ten seconds (BEP 3's choking), and no more.
 const MAX_WAKEUPS: u64 = TORRENTS as u64 / 10 + 5;

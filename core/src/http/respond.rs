@@ -2,10 +2,10 @@
 
 use alloc::{format, vec::Vec};
 
-/// The answer `body` with its head, to be sent whole and followed by the end of the stream.
+/// A whole response with the body `body`. It is sent completely, and then the stream is closed.
 ///
-/// `status` is three digits; `content_type` a media type such as `text/plain`, of which only what
-/// may stand in a header is sent; an empty one is left out.
+/// `status` has three digits. `content_type` is a media type such as `text/plain`, of which characters that
+/// may not stand in a header are dropped; an empty one is left out.
 #[must_use]
 pub fn respond(status: u16, content_type: &str, body: &[u8]) -> Vec<u8> {
     let mut answer = format!("HTTP/1.1 {status:03} {}\r\n", reason(status)).into_bytes();

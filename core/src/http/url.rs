@@ -446,7 +446,7 @@ mod tests {
         assert_eq!(u.to_string(), format!("https://{name}/a%20b/%C3%BC"));
         assert_eq!(parse("https://a:8443/").unwrap().authority(), "a:8443");
         assert_eq!(parse("https://a:80/").unwrap().authority(), "a:80");
-        // What only looks like a name is an address all the same.
+        // This looks like a name, but is an address.
         let ip = Host::Ip([1, 2, 3, 4].into());
         assert_eq!(parse("http://１.2.3.4/").unwrap().host(), ip);
         assert_eq!(parse("http://ü/").unwrap_err().kind, OpErrorKind::Io);

@@ -122,7 +122,7 @@ impl Peer {
         }
     }
 
-    /// Takes a request back. The block may come all the same.
+    /// Cancels a request. The block may arrive nevertheless.
     pub fn cancel(&mut self, cx: &mut Cx<'_>, at: BlockRef) {
         if self.reqs.cancel(cx.now, at) {
             self.say(Message::Cancel(at));

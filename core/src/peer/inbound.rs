@@ -40,7 +40,7 @@ pub(super) struct Payload {
     filled: usize,
     /// When its header came, or reading went on after a pause of ours.
     begun: Instant,
-    /// When it had taken too long: it was reported as rejected, and is welcome if it comes all the same.
+    /// When it had taken too long: it was reported as rejected, but is accepted if it arrives.
     pub(super) given_up: Option<Instant>,
 }
 

@@ -30,7 +30,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// A request this old, while later ones were answered since this long, was forgotten: libtorrent
 /// drops what its queue cannot hold without a word.
 const FORGOTTEN: Duration = Duration::from_secs(15);
-/// Requests that were taken back or given up, and may be answered all the same.
+/// The most requests kept that were cancelled or given up, and may be answered nevertheless.
 const MAX_LATE: usize = 1024;
 /// How long such an answer is still expected.
 const LATE: Duration = Duration::from_secs(120);
@@ -287,8 +287,8 @@ impl Requests {
         self.late.push_back((at, now));
     }
 
-    /// Gives up the oldest request if later ones were answered long since. Should the answer
-    /// come all the same, it is late, not unwanted.
+    /// Gives up the oldest request if later ones were answered long ago. If its answer arrives, it counts
+    /// as late, not as unwanted.
     pub(super) fn give_up_forgotten(&mut self, now: Instant) -> Option<BlockRef> {
         let front = self.queue.front()?;
         if self.overtaken? + FORGOTTEN > now || front.sent + FORGOTTEN > now {

@@ -6,8 +6,8 @@
 
 use super::{Peer, PeerEvent, PeerFault};
 
-/// Junk messages on end that are put up with. The clients with such faults make them once, or once
-/// a minute (BEP 11), between messages that make sense.
+/// The most invalid messages in a row that are tolerated. Clients with such faults send one, or one a
+/// minute (BEP 11), between valid messages.
 const MAX_ON_END: u32 = 64;
 
 /// What was passed over on one connection.
@@ -18,7 +18,7 @@ pub(super) struct Slips {
 }
 
 impl Slips {
-    /// The peer said something that makes sense.
+    /// The peer sent a valid message.
     pub(super) const fn end(&mut self) {
         self.on_end = 0;
     }
@@ -34,7 +34,7 @@ impl Peer {
         self.forgive();
     }
 
-    /// Counts a mistake in a message that is understood all the same.
+    /// Counts a mistake in a message that is understood nevertheless.
     pub(super) fn forgive(&mut self) {
         self.events.push_back(PeerEvent::Forgiven);
     }

@@ -15,7 +15,7 @@ pub const DHT_URL: &str = "dht://";
 /// Why it cannot be asked while the node does not run; rTorrent's words.
 pub const SERVER_DOWN: &str = "DHT server not active.";
 
-/// Most trackers of one torrent; magnets with over a hundred are seen, more are of no use.
+/// The most trackers of one torrent; some magnets have over a hundred.
 pub const MAX_TRACKERS: usize = 256;
 
 /// What a tracker is told where nothing listens over the family it is asked over. Many trackers

@@ -245,7 +245,7 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// What is said of an added peer (BEP 11 `added.f`).
+/// Properties of an added peer (BEP 11 `added.f`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PexFlags(pub u8);
 

@@ -50,7 +50,7 @@ pub enum ResultCode {
     UnsupportedOpcode,
     /// 5: it does not know an option it would have to.
     UnsupportedOption,
-    /// 6: an option does not make sense.
+    /// 6: an option is malformed.
     MalformedOption,
     /// 7: the gateway itself is not connected.
     NetworkFailure,

@@ -91,7 +91,7 @@ enum Later {
 }
 
 impl Later {
-    /// Whose engine hears of it.
+    /// The node whose engine is told.
     fn node(&self) -> Option<usize> {
         Some(match self {
             Self::Bytes(n, ..)
@@ -165,7 +165,7 @@ pub struct Node {
     pub requested: Vec<(Instant, String)>,
     /// Requests and look-ups that name this time out, half a minute later.
     pub silent: Option<&'static str>,
-    /// Datagrams it sent: from which socket, whither, how many bytes.
+    /// Datagrams it sent: the time, the socket, the destination, the number of bytes.
     pub sent: Vec<(Instant, SocketId, SocketAddr, usize)>,
 }
 

@@ -1,4 +1,4 @@
-//! The platform of a node: what becomes of its ops.
+//! The platform of a node: carries out its ops.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -280,8 +280,7 @@ impl World {
     }
 }
 
-/// What is said of a torrent's files, all of which are where the first one is. Empty ones are
-/// never there.
+/// The state of a torrent's files, all of which are where the first one is. Empty files never exist.
 fn report(
     apart: Option<Option<FileStat>>,
     stat: Option<FileStat>,

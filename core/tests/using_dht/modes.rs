@@ -1,4 +1,4 @@
-//! When the node runs, and what is said of it.
+//! When the node runs, and what it reports.
 
 use super::*;
 

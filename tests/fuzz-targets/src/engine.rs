@@ -1,8 +1,8 @@
-//! A whole engine, driven by an arbitrary stream of operations as a hostile network, a faulty disk
-//! and a restless application would.
+//! A whole engine, driven by an arbitrary sequence of operations like those of a hostile network, a faulty
+//! disk and an application.
 //!
-//! Asserted are the laws that can be: 1 (every op is answered once, and every block comes home), 3
-//! (no spin), 6 (nothing panics) and 8 (bounds), and that the engine's books are right.
+//! Checked are the laws that can be: 1 (every op is answered once, and every block comes home), 3 (no
+//! spin), 6 (no panic) and 8 (bounds), and that the engine's counters are right.
 
 mod ops;
 mod words;

@@ -391,7 +391,7 @@ impl Rig {
         assert!(self.peer.has().len() <= PIECES);
     }
 
-    /// However it ends, the blocks come home.
+    /// However it ends, all blocks come home.
     fn finish(&mut self) {
         self.peer.close(&mut self.pool);
         assert_eq!(self.pool.lent(), 0, "a block is lost");

@@ -34,7 +34,8 @@ impl Mainline {
             .bind_address(ip)
             .port(at.port())
             .bootstrap(nodes);
-        // A thread stands in the namespace of the one that starts it, and it is the node's that opens the socket.
+        // A thread starts in the namespace of the thread that starts it, and the node's thread opens the
+        // socket.
         let dht = lab.inside(|| builder.build()).expect("a free port");
         let runtime = Builder::new_current_thread().enable_time().build();
         Self {

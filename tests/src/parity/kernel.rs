@@ -59,7 +59,7 @@ struct Router {
 }
 
 impl Router {
-    /// In the namespace that the thread stands in.
+    /// In the namespace of the calling thread.
     fn new(model: &Model, places: u16) -> Self {
         let tun = |name| {
             TunTapInterface::new(name, Medium::Ip)

@@ -73,7 +73,7 @@ impl Net {
         }
     }
 
-    /// Starts a client that shares a torrent; others hear of its node.
+    /// Starts a client that shares a torrent, and tells other nodes of its node.
     fn share(
         &self,
         client: Client,

@@ -51,7 +51,7 @@ pub(crate) fn law_1_every_op_is_answered_once<H: TestDriver>() {
         if way == "stop" {
             h.end(fetcher);
         } else {
-            // Blocks that a peer holds a half of come home when it goes, so at the end all are.
+            // Half-received blocks come home when their peer disconnects, so at the end all have.
             h.end(seeder);
             h.until("every block and outcome to come home", |h| {
                 let status = h.status(fetcher);
@@ -120,8 +120,8 @@ pub(crate) fn law_2_late_and_in_any_order<H: TestDriver>() {
     h.end(seeder);
 }
 
-/// How often the drivers may be woken in [`IDLE`] while nothing is to be done: rounds of the
-/// choker, keep-alives, timers of the runtime, the test's own questions.
+/// How often drivers may be woken in [`IDLE`] without work: rounds of the choker, keep-alives, timers of
+/// the runtime, the test's own calls.
 const IDLE_WAKES: u64 = 24;
 const IDLE: Duration = Duration::from_secs(3);
 

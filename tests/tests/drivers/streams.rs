@@ -193,7 +193,7 @@ fn first_request(stream: &[u8]) -> Option<[u8; 12]> {
     }
 }
 
-/// A block that fills the list it is read into has the driver read once more, in vain.
+/// A block that fills the list it is read into makes the driver read once more, for nothing.
 pub(crate) fn blocks_that_were_lent_for_nothing_come_home<H: TestDriver>() {
     let mut h = H::new(30);
     let content = big();

@@ -204,8 +204,8 @@ impl Lookup {
         ask
     }
 
-    /// A query that [`Lookup::poll_query`] gave could not be sent after all, for want of budget:
-    /// the node counts as not asked, and is given again.
+    /// A query returned by [`Lookup::poll_query`] could not be sent for lack of budget: its node counts as
+    /// not asked, and is returned again.
     pub fn unsent(&mut self, slot: u8) {
         let Some(candidate) = self.open(slot).and_then(|i| self.candidates.get_mut(i)) else {
             return;

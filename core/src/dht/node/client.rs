@@ -1,4 +1,4 @@
-//! Asking: queries leave within their budgets, replies come home.
+//! The client: sends queries within their budgets, and takes their replies.
 
 use core::net::SocketAddr;
 

@@ -322,8 +322,8 @@ impl Dht {
         }
     }
 
-    /// Whether nodes to begin with are of use: too few nodes are known, or nobody answers in a
-    /// family in which somebody could.
+    /// Whether nodes to start from are needed: too few nodes are known, or no node answers in a family in
+    /// which one could.
     #[must_use]
     pub(crate) fn wants_contacts(&self, now: Instant) -> bool {
         let unheard = |v6: &bool| {

@@ -308,10 +308,11 @@ impl<T: Copy + PartialEq> Service<T> {
         }
     }
 
-    /// Pings a node, which joins the table if that has space. Without an owner nobody hears of the answer.
+    /// Pings a node, which joins the table if that has space. Without an owner the answer is not reported.
     ///
     /// # Errors
-    /// [`Full`] if too many queries are under way, the node does not run, or it [does not admit](Dht::admits) `addr`.
+    /// [`Full`] if too many queries are under way, the node does not run, or it [does not
+    /// admit](Dht::admits) `addr`.
     pub fn ping(
         &mut self,
         cx: &mut Cx<'_>,

@@ -244,7 +244,7 @@ fn framing_is_what_rfc_9112_6_3_says() {
         let refused = answer(&format!("Transfer-Encoding: {coding}\r\n"));
         assert_eq!(kind(refused), expected, "{coding}");
     }
-    // §6.1 has a client give up here; servers that say HTTP/1.0 send chunks all the same.
+    // §6.1 has a client give up here; servers of HTTP/1.0 send chunks nevertheless.
     let old = "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
     assert_eq!(complete(old), ok(b"ab"));
 }

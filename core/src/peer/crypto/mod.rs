@@ -87,7 +87,7 @@ pub struct Established {
     /// Bytes of the peer's stream that came already, decrypted, its initial payload first. Under
     /// RC4 the rest of that payload may still be under way: it is simply the stream.
     pub leftover: Vec<u8>,
-    /// Output that was not [`MseHandshake::sent`] yet, encrypted. It goes before all else.
+    /// Output that was not [`MseHandshake::sent`] yet, encrypted. It is sent before anything else.
     pub unsent: Vec<u8>,
     /// The info-hash of the torrent, which is the shared key of the handshake.
     pub skey: InfoHash,

@@ -125,7 +125,7 @@ impl Method {
     }
 }
 
-/// What the peer did wrong, or cannot do. The connection is of no use after it.
+/// The peer's mistake, or what it cannot do. The connection cannot be used afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MseError {

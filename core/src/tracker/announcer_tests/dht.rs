@@ -132,7 +132,7 @@ fn while_the_server_is_down_it_is_there_but_is_not_asked() {
     b.with(|t, cx| t.handle_dht(cx, query.key, Err(down.clone())));
     assert_eq!(b.failures(), core::slice::from_ref(&down));
     assert!(b.query().is_none());
-    // Somebody asks all the same, and hears why not; once.
+    // A request of the application fails with the reason, once.
     b.with(|t, cx| t.reannounce(cx, false));
     let (query, _) = b.asks();
     b.with(|t, cx| t.handle_dht(cx, query.key, Err(down.clone())));

@@ -17,7 +17,7 @@ pub(super) enum Body {
 #[derive(Debug)]
 pub(super) struct Query {
     pub(super) dst: SocketAddr,
-    /// Where to ask if `dst` is of no use, the last one first.
+    /// Other addresses to query if `dst` does not answer, the next one last.
     pub(super) others: heapless::Vec<SocketAddr, MAX_ALTERNATIVES>,
     pub(super) body: Body,
     /// Retransmissions so far.

@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Whether it makes sense to connect to `addr`: a port and a unicast address.
+/// Whether `addr` can be connected to: it has a port and a unicast address.
 #[must_use]
 pub fn dialable(addr: &SocketAddr) -> bool {
     addr.port() != 0

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use dunlin_tests::usage::busy;
 use dunlin_tests::wait::until;
 
-/// Waits for a quiet half second, but not for long: what noise there was stands in the table.
+/// Waits for a quiet half second, but not for long: the table shows how much noise there was.
 pub(crate) fn settle() {
     const WINDOW: Duration = Duration::from_millis(500);
     const PATIENCE: Duration = Duration::from_secs(20);

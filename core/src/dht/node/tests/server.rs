@@ -58,7 +58,7 @@ fn a_read_only_node_answers_nobody() {
     assert!(net.ask(0, stranger_at(1), &QueryOut::Ping).is_some());
 }
 
-/// BEP 43: it answers no query, so that it is of no use to whom it is named.
+/// BEP 43: it answers no query, so nodes must not pass it on.
 #[test]
 fn a_read_only_node_is_not_taken_for_a_contact() {
     let mut net = Net::formed(10, &DhtConfig::default());

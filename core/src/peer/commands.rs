@@ -1,4 +1,4 @@
-//! What the owner may say to the peer.
+//! The commands of the owner to the peer.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -15,9 +15,8 @@ impl Peer {
         }
     }
 
-    /// Answers no more requests. Those not answered yet are void, also where the block is queued
-    /// and has not begun: with the fast extension they are rejected one by one, but for
-    /// allowed-fast pieces.
+    /// Stops answering requests. Those that are not answered yet are void, also if their block is queued
+    /// and not begun: with the fast extension they are rejected one by one, except for allowed-fast pieces.
     pub fn choke(&mut self, pool: &mut BlockPool) {
         if self.me.choking || !self.phase.is_open() {
             return;
@@ -39,8 +38,8 @@ impl Peer {
         self.granted_fast = granted;
     }
 
-    /// Takes queued blocks that have not begun out again, but for those that `keep` wants, and
-    /// rejects them if there is a message for it.
+    /// Removes queued blocks that have not begun, except those that `keep` wants, and rejects their
+    /// requests if there is a message for it.
     pub(super) fn drop_queued(&mut self, pool: &mut BlockPool, keep: impl FnMut(BlockRef) -> bool) {
         let mut dropped = Vec::new();
         self.out.drop_blocks(keep, |at| dropped.push(at));
@@ -52,8 +51,8 @@ impl Peer {
         }
     }
 
-    /// Takes back the queued blocks that have not begun; the peer still waits for them. Returns
-    /// which they are.
+    /// Takes back the queued blocks that have not begun; the peer still waits for them. Returns their
+    /// requests.
     pub fn take_back(&mut self, pool: &mut BlockPool) -> Vec<BlockRef> {
         let mut back = Vec::new();
         self.out.drop_blocks(|_| false, |at| back.push(at));
@@ -64,7 +63,7 @@ impl Peer {
         back
     }
 
-    /// Starts the clock of blocks that were queued just now, if it does not run.
+    /// Starts the timer of blocks that were queued just now, if it is not running.
     pub fn blocks_wait(&mut self, now: Instant) {
         if !self.takes_nothing && self.out.block_bytes() > 0 {
             self.blocks_wait.get_or_insert(now);
@@ -79,7 +78,7 @@ impl Peer {
         }
     }
 
-    /// Tells whether we want what it has, if that is news.
+    /// Tells the peer whether we want what it has, if that changed.
     pub fn set_interested(&mut self, interested: bool) {
         if self.me.interested != interested && self.phase.is_open() {
             self.me.interested = interested;
@@ -91,18 +90,19 @@ impl Peer {
         }
     }
 
-    /// We have a piece now.
+    /// Tells the peer that we have a piece.
     pub fn have(&mut self, piece: u32) {
         self.say(Message::Have(piece));
     }
 
-    /// We no longer have a piece (BEP 54); nothing if the peer would not understand.
+    /// Tells the peer that we no longer have a piece (BEP 54); does nothing if the peer would not
+    /// understand.
     pub fn dont_have(&mut self, piece: u32) {
         let id = self.ext.as_ref().map_or(0, |e| e.ids.lt_donthave);
         self.say_extended(id, &piece.to_be_bytes());
     }
 
-    /// The pieces we have; due right after [`super::PeerEvent::Established`], and only then.
+    /// Sends the pieces that we have; due right after [`super::PeerEvent::Established`], and only then.
     pub fn bitfield(&mut self, have: &Bitfield) {
         match have.count() {
             0 if self.fast => self.say(Message::HaveNone),
@@ -112,7 +112,7 @@ impl Peer {
         }
     }
 
-    /// Asks for a block of at most 16 KiB.
+    /// Requests a block of at most 16 KiB.
     pub fn request(&mut self, cx: &mut Cx<'_>, at: BlockRef) {
         let legal = at.len > 0 && at.len as usize <= BLOCK_LEN;
         debug_assert!(legal, "a request is for 1 byte to one block");
@@ -129,7 +129,7 @@ impl Peer {
         }
     }
 
-    /// Answers a request. Hands the block back if the peer no longer waits for it.
+    /// Answers a request. Returns the block if the peer no longer waits for it.
     #[must_use = "a block that is not sent has to go home"]
     pub fn send_block(&mut self, at: BlockRef, block: Block) -> Option<Block> {
         if !self.phase.is_open() || !self.take_asked(at) {
@@ -139,20 +139,20 @@ impl Peer {
         None
     }
 
-    /// Refuses a request. Without the fast extension there are no words for it.
+    /// Rejects a request. Without the fast extension there is no message for that.
     pub fn reject(&mut self, at: BlockRef) {
         if self.take_asked(at) && self.fast {
             self.say(Message::Reject(at));
         }
     }
 
-    /// Forgets that the peer asked for a block; `false` if it did not.
+    /// Removes a request of the peer; `false` if there was none.
     pub(super) fn take_asked(&mut self, at: BlockRef) -> bool {
         let found = self.asked.iter().position(|a| *a == at);
         found.and_then(|i| self.asked.remove(i)).is_some()
     }
 
-    /// Names a piece that is cheap for us (BEP 6).
+    /// Suggests a piece that is cheap for us to send (BEP 6).
     pub fn suggest(&mut self, piece: u32) {
         if self.fast {
             self.say(Message::Suggest(piece));
@@ -168,7 +168,7 @@ impl Peer {
         }
     }
 
-    /// Says another extension handshake: something in it changed.
+    /// Sends another extension handshake, because something in it changed.
     pub fn send_extended(&mut self, local: &Local<'_>) {
         self.pex = local.pex;
         if self.ext.is_some() {
@@ -191,7 +191,7 @@ impl Peer {
         self.say_extended(id, &message.emit());
     }
 
-    /// Asks for a piece of the metadata; `false` if the peer does not exchange metadata.
+    /// Requests a piece of the metadata; `false` if the peer does not exchange metadata.
     pub fn metadata_request(&mut self, piece: u32) -> bool {
         let id = self.ext.as_ref().map_or(0, |e| e.ids.ut_metadata);
         if id == 0 || !self.phase.is_open() {
@@ -222,8 +222,8 @@ impl Peer {
         self.serve_metadata();
     }
 
-    /// Tells of peers, at most 50 of each list (BEP 11: at most once a minute). `false` if this
-    /// peer does not want to know.
+    /// Sends at most 50 peers of each list (BEP 11: at most once a minute). Returns `false` if the peer
+    /// does not support it.
     pub fn pex(&mut self, added: &[(SocketAddr, PexFlags)], dropped: &[SocketAddr]) -> bool {
         let id = self.ext.as_ref().map_or(0, |e| e.ids.ut_pex);
         if id == 0 || !self.pex || !self.phase.is_open() {
@@ -233,7 +233,7 @@ impl Peer {
         true
     }
 
-    /// Tells the port of our DHT node, if the peer has one as well (BEP 5).
+    /// Sends the port of our DHT node, if the peer has one as well (BEP 5).
     pub fn port(&mut self, port: u16) {
         if self.reserved().dht() {
             self.say(Message::Port(port));

@@ -1,19 +1,19 @@
-//! Why a connection ended, and by whose fault.
+//! The reasons why connections end, and who is to blame.
 
 use core::fmt;
 
 use super::crypto::MseError;
 
-/// Whose fault it was.
+/// Who is to blame for the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// The peer broke the protocol: it deserves to be avoided.
+    /// The peer violated the protocol and should be avoided.
     Peer,
     /// Neither side's: the two are not compatible, or the connection was too slow.
     Nobody,
 }
 
-/// Why the machine ended the connection.
+/// The reason why the machine ended the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PeerFault {
@@ -21,9 +21,9 @@ pub enum PeerFault {
     NotBitTorrent,
     /// The answer to our handshake names another torrent.
     WrongTorrent,
-    /// The other side is ourselves.
+    /// We connected to ourselves.
     Ourselves,
-    /// Plaintext where encryption is required, or the other way round.
+    /// Plaintext arrived where encryption is required, or the other way round.
     Encryption,
     /// The encrypted handshake failed.
     Mse(MseError),
@@ -31,40 +31,40 @@ pub enum PeerFault {
     HandshakeTimeout,
     /// Nothing arrived for too long, not even a keep-alive.
     Idle,
-    /// A block that began to arrive did not end for too long.
+    /// A block that began to arrive did not end in time.
     TooSlow,
-    /// A message is longer than any allowed.
+    /// A message is longer than allowed.
     TooLong {
         /// The id of the message.
         id: u8,
         /// The length of the message in bytes.
         len: u32,
     },
-    /// A message has a wrong length for its kind.
+    /// A message has the wrong length for its kind.
     BadMessage {
         /// The id of the message.
         id: u8,
         /// The length of the message in bytes.
         len: u32,
     },
-    /// A bitfield does not fit the torrent.
+    /// The bitfield does not fit the torrent.
     BadBitfield,
-    /// A piece index beyond the torrent's last.
+    /// A piece index is beyond the last piece.
     BadPiece(u32),
-    /// Nothing came but messages that cannot be read, the last of them with this id.
+    /// The peer sent nothing but messages that cannot be parsed, the last of them with this id.
     OnlyJunk(u8),
-    /// A message of the fast extension, which was not agreed on (BEP 6).
+    /// The peer sent a message of the fast extension, which was not agreed on (BEP 6).
     FastNotAgreed(u8),
-    /// Much payload that was never asked for.
+    /// The peer sent much payload that was never requested.
     Unsolicited,
-    /// It asks for more and more and reads nothing.
+    /// The peer sends more and more requests and reads nothing.
     ReadsNothing,
-    /// It said which pieces it has before there was room to keep that: it has to say so again.
+    /// The peer sent its pieces before there was room to keep them: it has to send them again.
     SaidTooEarly,
 }
 
 impl PeerFault {
-    /// Whose fault it was.
+    /// Who is to blame.
     #[must_use]
     pub const fn blame(&self) -> Blame {
         match self {

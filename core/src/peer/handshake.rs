@@ -1,4 +1,4 @@
-//! From the first byte to [`PeerEvent::Established`].
+//! The connection from the first byte to [`PeerEvent::Established`].
 
 use alloc::{boxed::Box, vec::Vec};
 
@@ -21,11 +21,11 @@ impl Peer {
         self.pex = local.pex;
         self.ours = Some((hello, local.extended(self.cfg.reqq)));
         self.open();
-        // What came with the handshake. No block is expected yet, so none has to be leased.
+        // What arrived with the handshake. No block is expected yet, so none has to be leased.
         self.handle_read(cx, &mut BlockPool::new(0), 0, &|_| None);
     }
 
-    /// What the peer's handshake, all 68 bytes of it, means.
+    /// Handles the peer's handshake of 68 bytes.
     fn on_handshake(&mut self, bytes: &[u8; HANDSHAKE_LEN]) {
         let Some(theirs) = Handshake::parse(bytes) else {
             return self.fail(PeerFault::NotBitTorrent);
@@ -48,7 +48,7 @@ impl Peer {
         });
     }
 
-    /// Both handshakes are known.
+    /// Both handshakes are known: opens the connection.
     fn open(&mut self) {
         let (Some(theirs), Some((hello, extended))) = (self.theirs, self.ours.take()) else {
             return;
@@ -68,7 +68,7 @@ impl Peer {
         self.events.push_back(PeerEvent::Established);
     }
 
-    /// Takes bytes in whatever phase the connection is.
+    /// Takes bytes in any phase of the connection.
     pub(super) fn feed(
         &mut self,
         cx: &mut Cx<'_>,
@@ -85,7 +85,7 @@ impl Peer {
                 }
                 Phase::Mse(_) => {
                     let rest = self.feed_mse(cx, data, skeys);
-                    // The phase is another now, so this goes one level deep.
+                    // The phase has changed, so this recurses once.
                     return self.feed(cx, pool, &rest, skeys);
                 }
                 Phase::Hello => {
@@ -102,7 +102,7 @@ impl Peer {
         }
     }
 
-    /// Tells plaintext from encryption by the first bytes.
+    /// Distinguishes plaintext from encryption by the first bytes.
     fn sniff(&mut self, cx: &mut Cx<'_>, policy: crypto::Encryption, skeys: SkeyLookup<'_>) {
         let plain = crypto::looks_like_plain(self.inb.collected());
         match (plain, policy.offer()) {
@@ -112,14 +112,14 @@ impl Peer {
                 let mse = crypto::MseHandshake::incoming(cx, offer);
                 self.phase = Phase::Mse(Box::new(mse));
                 let first = self.inb.take_collected();
-                // 20 bytes are far from the end of that handshake: nothing is left over.
+                // 20 bytes are far less than that handshake: nothing is left over.
                 let _ = self.feed_mse(cx, &first, skeys);
             }
             _ => self.fail(PeerFault::Encryption),
         }
     }
 
-    /// Hands back what follows the encrypted handshake, decrypted.
+    /// Continues the encrypted handshake. Returns what follows it, decrypted.
     fn feed_mse(&mut self, cx: &mut Cx<'_>, data: &[u8], skeys: SkeyLookup<'_>) -> Vec<u8> {
         let Phase::Mse(mse) = &mut self.phase else {
             return Vec::new();
@@ -147,7 +147,7 @@ impl Peer {
         done.leftover
     }
 
-    /// Looks at the handshake collected so far.
+    /// Checks the handshake collected so far.
     fn hello(&mut self) {
         let head = self.inb.collected();
         let start = PROTOCOL.len().min(head.len());

@@ -1,12 +1,12 @@
-//! The way in: what the kernel should read where, and what the bytes then mean.
+//! Receiving: where the kernel reads to, and what the bytes mean.
 //!
 //! ```text
 //! scatter list   [rest of block | rest of message] ([header 13][block])* [tail]
 //! ```
 //!
-//! Headers and blocks are guesses from the requests in flight. Only the length matters, as any
-//! leased block will do; which one it is comes from the header. From the first wrong guess on,
-//! the bytes are copied to where they belong.
+//! Headers and blocks are guessed from the requests in flight. Only lengths matter, since any leased block
+//! will do; the header says which one it is. After a wrong guess, the bytes are copied to where they
+//! belong.
 
 use alloc::{boxed::Box, vec, vec::Vec};
 
@@ -17,19 +17,19 @@ use crate::{Block, BlockPool, BlockRef, Cx, Instant};
 
 mod framing;
 
-/// Buffer for control messages: 120 requests, or a few haves and a PEX message.
+/// The buffer for control messages in bytes: 120 requests, or a few haves and a PEX message.
 const TAIL: usize = 2048;
-/// Memory that the buffer for one unfinished message keeps between messages.
+/// The memory that the buffer for an unfinished message keeps, in bytes.
 const HEAD: usize = 128;
 
-/// What the next byte of the stream is.
+/// The kind of the next byte of the stream.
 #[derive(Debug)]
 pub(super) enum Stage {
     /// Part of a message that is collected in `head`.
     Head,
-    /// Payload of a block we asked for.
+    /// Payload of a block that was requested.
     Payload(Payload),
-    /// Part of a message nobody wants.
+    /// The rest of a message that is dropped.
     Skip(u32),
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Payload {
     pub(super) at: BlockRef,
     block: Block,
     filled: usize,
-    /// When its header came, or reading went on after a pause of ours.
+    /// When its header arrived, or reading continued after a pause of ours.
     begun: Instant,
     /// When it had taken too long: it was reported as rejected, but is accepted if it arrives.
     pub(super) given_up: Option<Instant>,
@@ -54,24 +54,24 @@ struct Ahead {
 #[derive(Debug)]
 pub(super) struct Inbound {
     pub(super) stage: Stage,
-    /// The unfinished message: its first `have` bytes, length prefix included.
+    /// The first `have` bytes of the unfinished message, including the length prefix.
     head: Vec<u8>,
     have: usize,
     ahead: Vec<Ahead>,
-    /// Bytes of the first header slot that `head` holds already.
+    /// The bytes of the first header slot that are in `head` already.
     skew: usize,
-    /// Bytes lent for the rest of the message in `head`.
+    /// The bytes lent for the rest of the message in `head`.
     head_rest: usize,
-    /// Bytes lent in all.
+    /// The bytes lent in total.
     lent: usize,
     tail: Vec<u8>,
-    /// Blocks to lend ahead.
+    /// The number of blocks lent ahead.
     depth: usize,
-    /// Bytes read but not understood yet: the pool was dry, or the torrent is not known.
+    /// Bytes that were read but not parsed yet: the pool was empty, or the torrent is not known.
     backlog: Vec<u8>,
-    /// A kilobyte that most connections do without.
+    /// Boxed: a kilobyte that most connections do not need.
     cipher: Option<Box<Rc4Stream>>,
-    /// Payload bytes in the current call, and the blocks they completed.
+    /// The payload bytes of the current call, and the blocks they completed.
     payload: usize,
     blocks: usize,
 }
@@ -103,7 +103,7 @@ impl Inbound {
         !self.backlog.is_empty()
     }
 
-    /// Gives blocks that were lent ahead back.
+    /// Gives back blocks that were lent ahead.
     pub(super) fn release(&mut self, pool: &mut BlockPool) {
         pool.give_all(self.ahead.drain(..).map(|a| a.block));
         self.lent = 0;
@@ -128,7 +128,7 @@ impl Inbound {
         self.head.get(..self.have)?.get(4).copied()
     }
 
-    /// How many bytes `head` must have before more can be said of the message.
+    /// How many bytes `head` must have before more of the message is known.
     fn need(&self) -> usize {
         match (self.message_len(), self.message_id()) {
             (None, _) | (Some(0), _) => 4,
@@ -150,7 +150,7 @@ impl Inbound {
         self.head.shrink_to(HEAD);
     }
 
-    /// Collects bytes until there are `total`; hands back the rest.
+    /// Collects bytes until there are `total`; returns the rest.
     pub(super) fn collect<'a>(&mut self, data: &'a [u8], total: usize) -> &'a [u8] {
         let (new, rest) = data.split_at(data.len().min(total.saturating_sub(self.have)));
         self.push_head(new);
@@ -177,7 +177,7 @@ impl Inbound {
         self.cipher = Some(Box::new(cipher));
     }
 
-    /// Whether what is in `head` may become the header of a piece of `len` bytes.
+    /// Whether `head` can become the header of a piece of `len` bytes.
     fn may_be_piece(&self, len: usize) -> bool {
         self.have < PIECE_HEADER_LEN
             && self.message_id().is_none_or(|id| id == id::PIECE)
@@ -192,13 +192,12 @@ fn decrypt(cipher: &mut Option<Box<Rc4Stream>>, data: &mut [u8]) {
 }
 
 impl Peer {
-    /// The scatter list for one read from the stream, at most `limit` bytes; empty while the
-    /// stream should not be read: the pool is dry, [`Peer::stalled`], [`Peer::welcome`] is
-    /// awaited, or the machine is dead. Follow every non-empty list by [`Peer::handle_read`],
-    /// with 0 if nothing came.
+    /// The scatter list for one read from the stream, at most `limit` bytes. Empty while the stream must
+    /// not be read: the pool is empty, [`Peer::stalled`], [`Peer::welcome`] is awaited, or the machine is
+    /// dead. After every non-empty list, [`Peer::handle_read`] has to be called, with 0 if nothing was
+    /// read.
     ///
-    /// A limit of 0 says that reading pauses, which the peer's timers are then told not to hold
-    /// against the peer.
+    /// A limit of 0 pauses reading; the peer is not blamed for the silence.
     pub fn read_bufs<'a>(
         &'a mut self,
         pool: &mut BlockPool,
@@ -248,8 +247,8 @@ impl Peer {
         self.paused = *lent == 0;
     }
 
-    /// The same without payload, for a stream that has to wait with it: control messages, up to
-    /// the length and type of the next block. Empty where payload comes next.
+    /// The same without payload, for a stream that must not read any now: control messages, up to the
+    /// length and type of the next block. Empty if payload comes next.
     pub fn read_control<'a>(
         &'a mut self,
         pool: &mut BlockPool,
@@ -287,7 +286,7 @@ impl Peer {
         }
     }
 
-    /// Whether `len` bytes are all that was lent last: then there may be more to read.
+    /// Whether `len` bytes are everything that was lent last: then there may be more to read.
     #[must_use]
     pub const fn fills_read(&self, len: usize) -> bool {
         len >= self.inb.lent
@@ -338,15 +337,15 @@ impl Peer {
         if let (Some(first), Some(have)) = (inb.ahead.first_mut(), inb.head.get(..inb.skew)) {
             first.header[..have.len()].copy_from_slice(have);
         }
-        // More payload than the list has room for would only land in the tail to be copied.
+        // More payload than the list has room for would be read into the tail and have to be copied.
         inb.ahead.len() == expected
     }
 
-    /// `len` bytes were read into the list of [`Peer::read_bufs`]. `skeys` maps the hash of a
-    /// torrent's name in an encrypted handshake ([`super::crypto::req2`]) to the torrent.
+    /// `len` bytes were read into the list of [`Peer::read_bufs`]. `skeys` maps the hash of a torrent's
+    /// name in an encrypted handshake ([`super::crypto::req2`]) to the torrent.
     ///
-    /// With `len` 0 it takes up what had to wait for a block ([`Peer::stalled`]), and gives
-    /// unused leases back.
+    /// With a `len` of 0 it continues with what had to wait for a block ([`Peer::stalled`]), and gives back
+    /// unused leases.
     pub fn handle_read(
         &mut self,
         cx: &mut Cx<'_>,
@@ -393,7 +392,7 @@ impl Peer {
         }
     }
 
-    /// What landed in the first slot: the rest of a block, or of a message.
+    /// Handles what was read into the first slot: the rest of a block or of a message.
     fn take_first(&mut self, now: Instant, left: usize) -> usize {
         let inb = &mut self.inb;
         if let Stage::Payload(p) = &mut inb.stage {
@@ -415,7 +414,7 @@ impl Peer {
         left - n
     }
 
-    /// What landed in the header and block slots.
+    /// Handles what was read into the header and block slots.
     fn take_ahead(
         &mut self,
         now: Instant,
@@ -459,7 +458,7 @@ impl Peer {
                 continue;
             }
             if right {
-                // `header` holds the bytes of `head` as well.
+                // `header` includes the bytes of `head`.
                 self.inb.clear_head();
                 right = false;
             }
@@ -474,7 +473,7 @@ impl Peer {
         left
     }
 
-    /// Lends more ahead while reads fill everything, less when they fall short.
+    /// Lends more ahead while reads fill everything, and less when they do not.
     fn adapt(&mut self, lent: usize, used: usize, full: bool) {
         let depth = &mut self.inb.depth;
         if full {

@@ -1,4 +1,4 @@
-//! What the peer says, and what it means.
+//! The messages of the peer, and what they mean.
 
 use alloc::vec::Vec;
 
@@ -7,26 +7,26 @@ use crate::wire::extension::{Metadata, Pex, ours};
 use crate::wire::peer::{MAX_PIECES, Message, id};
 use crate::{BLOCK_LEN, Bitfield, BlockRef, Instant};
 
-/// Allowed-fast pieces kept, either way. BEP 6 suggests ten.
+/// The most allowed-fast pieces kept in each direction. BEP 6 suggests ten.
 pub(super) const MAX_FAST: usize = 64;
-/// Haves kept while the number of pieces is not known. Later ones are lost, which costs us no
-/// more than not asking this peer for those pieces.
+/// The most haves kept while the number of pieces is not known. Later ones are dropped; then those pieces
+/// are not requested from this peer.
 const MAX_EARLY: usize = 4096;
-/// Metadata requests that may wait: all pieces of the largest metadata that clients fetch.
+/// The most metadata requests that wait: all pieces of the largest metadata that clients fetch.
 const MAX_METADATA_WANTED: usize = 1024;
-/// Metadata that is put into the buffer ahead of the stream: the rest waits as numbers.
+/// The bytes of metadata that are buffered ahead of the stream; further requests wait as numbers.
 const METADATA_AHEAD: usize = 4 * BLOCK_LEN;
-/// Unwanted payload that is put up with: so many bytes, and a quarter of what was wanted. A
-/// choke or a slow cancel makes an honest peer send some.
+/// The unwanted payload that is tolerated, in bytes, in addition to a quarter of what was requested. A
+/// choke or a slow cancel makes a correct peer send some.
 const UNWANTED_GRACE: u64 = 16 * 1024 * 1024;
 
-/// What the peer has, before the number of pieces is known.
+/// The pieces of the peer before the number of pieces is known.
 #[derive(Debug, Default)]
 pub(super) struct Early {
     all: bool,
     bits: Option<Vec<u8>>,
     haves: Vec<u32>,
-    /// Something was too much to keep.
+    /// Something could not be kept.
     lost: bool,
 }
 
@@ -44,13 +44,13 @@ impl Early {
         };
     }
 
-    /// The peer said what cannot be kept: forgets what it said before.
+    /// The peer sent what cannot be kept: drops what it sent before.
     pub(super) fn lose(&mut self) {
         self.replace(false, None);
         self.lost = true;
     }
 
-    /// `None` if it does not fit.
+    /// `None` if it does not fit the torrent.
     fn interpret(self, count: u32) -> Option<Bitfield> {
         let mut has = match self.bits {
             Some(bits) => Bitfield::from_peer(&bits, count)?.0,
@@ -68,8 +68,8 @@ impl Early {
 }
 
 impl Peer {
-    /// Tells how many pieces the torrent has, as soon as that is known. What the peer said of
-    /// its pieces before is understood now.
+    /// Sets the number of pieces of the torrent. What the peer sent about its pieces before is interpreted
+    /// now.
     pub fn set_pieces(&mut self, count: u32) {
         if !self.has.is_empty() {
             return;
@@ -91,12 +91,12 @@ impl Peer {
         }
     }
 
-    /// Takes one message other than `piece`, without its length prefix and not empty.
+    /// Takes a message other than `piece`, without its length prefix and not empty.
     pub(super) fn on_message(&mut self, now: Instant, message: &[u8]) {
         let id = message.first().copied().unwrap_or_default();
         let parsed = match Message::parse(message) {
             Ok(parsed) => parsed,
-            // The exchange of blocks does without them.
+            // The exchange of blocks does not need them.
             Err(bad) if matches!(bad.id, id::PORT | id::EXTENDED) => {
                 return self.pass_over(bad.id);
             }
@@ -151,7 +151,7 @@ impl Peer {
             Message::Reject(at) => {
                 if self.reqs.reject(at) {
                     if self.it.choking {
-                        // Asked again it would say so again.
+                        // If it were requested again, it would be rejected again.
                         self.allowed_fast.retain(|piece| *piece != at.piece);
                     } else {
                         self.reqs.refused(now);
@@ -177,10 +177,10 @@ impl Peer {
         }
         self.events.push_back(PeerEvent::Choked);
         if self.reqs.len() > 0 && !self.reqs.progressed() {
-            // It unchoked us for nothing, and may do so every round trip.
+            // The peer unchoked us for nothing, and may do so every round trip.
             self.reqs.refused(now);
         }
-        // With the fast extension every request still gets its own answer (BEP 6).
+        // With the fast extension every request is still answered by itself (BEP 6).
         while !self.fast
             && let Some(at) = self.reqs.give_up(now)
         {
@@ -188,7 +188,7 @@ impl Peer {
         }
     }
 
-    /// Whether the index is possible; ends the connection if it is not.
+    /// Whether the index is possible; if not, ends the connection.
     fn known_piece(&mut self, piece: u32) -> bool {
         let known = if self.has.is_empty() {
             piece < MAX_PIECES
@@ -267,7 +267,7 @@ impl Peer {
         }
     }
 
-    /// Rejects, if there are words for it, unless the peer does not listen at all.
+    /// Rejects a request, if there is a message for it and the peer reads at all.
     fn refuse(&mut self, at: BlockRef) {
         if self.fast && self.may_reply() {
             self.emit(Message::Reject(at));
@@ -292,7 +292,7 @@ impl Peer {
         }
     }
 
-    /// A `piece` message that nobody asked for begins.
+    /// A `piece` message that was not requested begins.
     pub(super) fn on_unwanted(&mut self, len: u32) {
         self.totals.unwanted += u64::from(len);
         if self.totals.unwanted > UNWANTED_GRACE + self.totals.payload_down / 4 {
@@ -333,7 +333,7 @@ impl Peer {
                     }
                 })
                 .is_ok(),
-            // Says nothing about the peer.
+            // This does not say anything about the peer.
             _ => return,
         };
         match understood {
@@ -345,8 +345,7 @@ impl Peer {
     fn on_metadata(&mut self, message: Metadata<'_>) {
         match message {
             Metadata::Request(piece) => {
-                // A request too many is passed over, as one lost: clients ask for everything at
-                // once and deserve no blame for it.
+                // A request beyond the limit is dropped without blame: clients request everything at once.
                 if self.metadata_wanted.len() < MAX_METADATA_WANTED
                     && !self.metadata_wanted.contains(&piece)
                 {
@@ -371,7 +370,7 @@ impl Peer {
         }
     }
 
-    /// Has the owner answer metadata requests, as far as the buffer has drained.
+    /// Passes metadata requests to the owner as far as the buffer has drained.
     pub(super) fn serve_metadata(&mut self) {
         while !self.metadata_wanted.is_empty()
             && self.out.control_bytes() + self.metadata_owed as usize * BLOCK_LEN < METADATA_AHEAD

@@ -44,38 +44,38 @@ use outbound::Outbound;
 use requests::Requests;
 use slips::Slips;
 
-/// Most slices of a scatter or gather list: the rest of a block, 16 headers and blocks, a tail.
+/// The most slices of a scatter or gather list: the rest of a block, 16 headers and blocks, a tail.
 pub const MAX_IOV: usize = 2 * MAX_READ_AHEAD + 2;
-/// Most blocks lent ahead of the one being read: 256 KiB, about what a socket buffer hands over
-/// at once.
+/// The most blocks lent ahead of the one being read: 256 KiB, about what a socket buffer returns at once.
 const MAX_READ_AHEAD: usize = 16;
-/// Blocks of which a peer takes nothing for this long are taken back: others may need them.
+/// If a peer reads nothing of its blocks for this long, they are taken back: others may need them.
 const UPLOAD_PATIENCE: Duration = Duration::from_secs(10);
-/// Control bytes that may wait before a peer that causes more of them is ended.
+/// The most control bytes that wait; a peer that causes more is disconnected.
 const MAX_REPLIES: usize = 256 * 1024;
 
-/// Maps [`crypto::req2`] of a torrent to the torrent, for incoming encrypted handshakes.
+/// Maps [`crypto::req2`] of a torrent to its info-hash, for incoming encrypted handshakes.
 pub type SkeyLookup<'a> = &'a dyn Fn(&[u8; 20]) -> Option<InfoHash>;
 
-/// What is the same for every connection.
+/// The configuration shared by all connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerConfig {
-    /// Requests of a peer that are queued; told to it (`reqq`), more are rejected.
+    /// The most requests of a peer that are queued; the peer is told this number (`reqq`), and more are
+    /// rejected.
     pub reqq: u32,
-    /// Most requests of ours in flight with one peer, whatever it would queue.
+    /// The most requests in flight with one peer, whatever number it would queue.
     pub max_pipeline: u32,
-    /// Largest info dictionary worth fetching, in bytes; a larger claim is taken for none.
+    /// The largest info dictionary that is fetched, in bytes; a larger size counts as unknown.
     pub max_metadata: u32,
-    /// Bytes kept of what a peer says of its pieces before [`Peer::set_pieces`]. One that says more
-    /// is let go as soon as the number of pieces is known, and has to be connected to again.
+    /// The most bytes kept of what a peer sends about its pieces before [`Peer::set_pieces`]. A peer that
+    /// sends more is disconnected once the number of pieces is known, and has to be connected to again.
     pub max_early: usize,
-    /// Longest extended message (BEP 10) that is read; longer ones are passed over.
+    /// The longest extended message (BEP 10) that is parsed; longer ones are skipped.
     pub max_extended: u32,
-    /// Time for all handshakes.
+    /// The time limit for all handshakes.
     pub handshake_timeout: Duration,
-    /// Silence of ours after which a keep-alive is sent. BEP 3 closes after "2 minutes".
+    /// After this long without sending, a keep-alive is sent. BEP 3 closes after "2 minutes".
     pub keepalive: Duration,
-    /// Silence of the peer's after which it is gone.
+    /// After this long without receiving, the connection is closed.
     pub idle: Duration,
     /// A peer that owes payload and sent none for this long is snubbing us.
     pub snub: Duration,
@@ -97,26 +97,26 @@ impl Default for PeerConfig {
     }
 }
 
-/// What our handshakes say.
+/// The content of our handshakes.
 #[derive(Clone, Copy, Debug)]
 pub struct Local<'a> {
     /// The info-hash of the torrent.
     pub info_hash: InfoHash,
     /// Our peer id.
     pub peer_id: PeerId,
-    /// We run a DHT node.
+    /// Whether we run a DHT node.
     pub dht: bool,
-    /// Peer exchange is wanted; `false` for private torrents.
+    /// Whether peer exchange is supported; `false` for private torrents.
     pub pex: bool,
-    /// TCP port we listen on.
+    /// The TCP port that we listen on.
     pub listen_port: Option<u16>,
-    /// Name and version.
+    /// The client name and version.
     pub version: &'a str,
-    /// The peer's address, which it may like to know (`yourip`).
+    /// The peer's address, which is sent to it (`yourip`).
     pub remote_ip: IpAddr,
-    /// Bytes of the info dictionary, once known.
+    /// The size of the info dictionary in bytes, once known.
     pub metadata_size: Option<u32>,
-    /// We download nothing more.
+    /// Whether we download nothing more.
     pub upload_only: bool,
 }
 
@@ -143,103 +143,103 @@ impl Local<'_> {
     }
 }
 
-/// What the owner learns.
+/// What the machine reports to its owner.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PeerEvent {
     /// An incoming handshake; answer it with [`Peer::welcome`], or close.
     Handshake {
-        /// The torrent meant.
+        /// The torrent that it names.
         info_hash: InfoHash,
         /// The peer id of the caller.
         peer_id: PeerId,
     },
-    /// Both handshakes are through: [`Peer::bitfield`] is due now.
+    /// Both handshakes are complete: [`Peer::bitfield`] is due now.
     Established,
-    /// It will not answer requests.
+    /// The peer does not answer requests from now on.
     Choked,
     /// The peer sends blocks to us.
     Unchoked,
-    /// It wants what we have.
+    /// The peer is interested in our pieces.
     Interested,
-    /// It does not.
+    /// The peer is not interested any more.
     NotInterested,
-    /// It has this piece now.
+    /// The peer has this piece.
     Have(u32),
-    /// [`Peer::has`] is another set now.
+    /// [`Peer::has`] was replaced.
     HasChanged,
-    /// It has every piece now.
+    /// The peer has every piece.
     HasAll,
-    /// It has no piece now.
+    /// The peer has no piece.
     HasNone,
-    /// It lost this piece (BEP 54).
+    /// The peer lost this piece (BEP 54).
     DontHave(u32),
-    /// This piece would be cheap for it (BEP 6).
+    /// The peer suggests this piece (BEP 6).
     Suggested(u32),
     /// This piece may be requested while choked (BEP 6).
     AllowedFast(u32),
-    /// It wants a block: [`Peer::send_block`] or [`Peer::reject`].
+    /// The peer requests a block: [`Peer::send_block`] or [`Peer::reject`].
     Requested(BlockRef),
-    /// It no longer wants a block.
+    /// The peer cancelled a request.
     Cancelled(BlockRef),
-    /// It has taken nothing of the blocks that wait for it for ten seconds: [`Peer::take_back`].
+    /// For ten seconds the peer has read nothing of the blocks that wait for it: [`Peer::take_back`].
     TakesNothing,
-    /// A block arrived. It was asked for, but may have been cancelled or given up since.
+    /// A block arrived. It was requested, but may have been cancelled or given up since.
     Block {
         /// The block.
         at: BlockRef,
         /// Its first `at.len` bytes.
         block: Block,
     },
-    /// A request will not be answered: refused, implied by a choke, or given up.
+    /// A request will not be answered: it was rejected, implicitly by a choke, or given up.
     Rejected(BlockRef),
     /// An extension handshake arrived: see [`Peer::extended`].
     Extended,
-    /// It wants a piece of the metadata.
+    /// The peer requests a piece of the metadata.
     MetadataRequested(u32),
-    /// A piece of the metadata that we asked for.
+    /// A piece of the metadata that was requested.
     MetadataPiece {
         /// The index of the piece.
         index: u32,
-        /// Bytes of the whole, as it claims.
+        /// The size of all metadata in bytes, as the peer claims.
         total: Option<u32>,
         /// At most 16 KiB.
         data: Vec<u8>,
     },
-    /// A piece of the metadata will not come.
+    /// A piece of the metadata will not be sent.
     MetadataRejected(u32),
-    /// Peers it knows (BEP 11): at most 50 of each family and list.
+    /// Peers that this peer knows (BEP 11): at most 50 of each family and list.
     Pex {
         /// Peers that joined the swarm.
         added: Vec<(SocketAddr, PexFlags)>,
         /// Peers that left the swarm.
         dropped: Vec<SocketAddr>,
     },
-    /// Port of its DHT node.
+    /// The port of its DHT node.
     DhtPort(u16),
-    /// Payload that nobody asked for is being dropped.
+    /// Payload that was not requested is being dropped.
     Unwanted {
         /// The length in bytes.
         len: u32,
     },
-    /// It made a mistake that does no harm, and was passed over.
+    /// The peer made a harmless mistake, which was tolerated.
     Forgiven,
     /// The machine is dead.
     Closed(PeerFault),
 }
 
-/// Bytes moved so far.
+/// The bytes transferred so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Payload of blocks received.
     pub payload_down: u64,
-    /// All else received, unwanted payload included.
+    /// Everything else received, including unwanted payload.
     pub protocol_down: u64,
     /// Payload of blocks sent.
     pub payload_up: u64,
-    /// All else sent.
+    /// Everything else sent.
     pub protocol_up: u64,
-    /// Payload received that nobody asked for.
+    /// Payload received that was not requested.
     pub unwanted: u64,
 }
 
@@ -259,7 +259,7 @@ impl Phase {
     }
 }
 
-/// Choking and interest of one side.
+/// Choking and interest in one direction.
 #[derive(Clone, Copy, Debug)]
 struct Side {
     choking: bool,
@@ -282,12 +282,12 @@ pub struct Peer {
     inb: Inbound,
     out: Outbound,
     reqs: Requests,
-    /// What the peer asked for and did not get yet.
+    /// Requests of the peer that are not answered yet.
     asked: VecDeque<BlockRef>,
     events: VecDeque<PeerEvent>,
     me: Side,
     it: Side,
-    /// Our handshake and extension handshake, until the peer's handshake is there.
+    /// Our handshake and extension handshake, until the peer's handshake has arrived.
     ours: Option<(Handshake, Vec<u8>)>,
     theirs: Option<Handshake>,
     /// The torrent of an encrypted handshake.
@@ -298,12 +298,12 @@ pub struct Peer {
     slips: Slips,
     has: Bitfield,
     early: Early,
-    /// Pieces we may request while choked, and those it may.
+    /// Pieces that we may request while choked, and those that the peer may.
     allowed_fast: Vec<u32>,
     granted_fast: Vec<u32>,
-    /// Metadata pieces we asked for.
+    /// Metadata pieces that we requested.
     metadata_asked: Vec<u32>,
-    /// Metadata pieces it asked for, and how many more the owner was told of.
+    /// Metadata pieces that the peer requested, and how many more were passed to the owner.
     metadata_wanted: VecDeque<u32>,
     metadata_owed: u32,
     down: Rate,
@@ -312,20 +312,20 @@ pub struct Peer {
     deadline: Instant,
     last_read: Instant,
     last_written: Instant,
-    /// The owner does not let us read.
+    /// The owner has paused reading.
     paused: bool,
-    /// The owner does not let us write.
+    /// The owner has paused writing.
     held: bool,
     /// The peer read nothing of what we have for it during the last [`PeerConfig::keepalive`].
     stuck: bool,
-    /// Since when blocks wait of which nothing was taken.
+    /// The time since which blocks wait without any progress.
     blocks_wait: Option<Instant>,
     /// The same for [`UPLOAD_PATIENCE`].
     takes_nothing: bool,
 }
 
 impl Peer {
-    /// A connection we opened. With an offer it begins encrypted.
+    /// A connection that we opened. With an offer it begins encrypted.
     #[must_use]
     pub fn outgoing(
         cx: &mut Cx<'_>,
@@ -357,7 +357,7 @@ impl Peer {
         }
     }
 
-    /// A connection somebody else opened.
+    /// A connection that the peer opened.
     #[must_use]
     pub fn incoming(cx: &mut Cx<'_>, cfg: &PeerConfig, policy: Encryption) -> Self {
         Self::new(cx, cfg, Phase::Sniffing(policy))
@@ -402,7 +402,7 @@ impl Peer {
         }
     }
 
-    /// Queues a message; returns where it ends in the stream of control bytes.
+    /// Queues a message; returns its end in the stream of control bytes.
     fn emit(&mut self, message: Message<'_>) -> u64 {
         self.out.control(|out| message.emit(out))
     }
@@ -415,8 +415,8 @@ impl Peer {
         }
     }
 
-    /// Gives every leased block back: call it when done with the connection, for whatever
-    /// reason. Events not polled are gone.
+    /// Gives back every leased block. Called at the end of the connection, whatever the reason. Events that
+    /// were not polled are lost.
     pub fn close(&mut self, pool: &mut BlockPool) {
         self.phase = Phase::Dead;
         self.inb.close(pool);
@@ -430,11 +430,11 @@ impl Peer {
 
     // ---- writing ----
 
-    /// The gather list for one write, at most `limit` bytes. Control messages go before every
-    /// block that has not begun.
+    /// The gather list for one write, at most `limit` bytes. Control messages come before every block that
+    /// has not begun.
     pub fn write_bufs<'a>(&'a mut self, limit: usize, out: &mut heapless::Vec<&'a [u8], MAX_IOV>) {
         out.clear();
-        // What it is offered from here on it has to take.
+        // From now on the peer has to accept what it is sent.
         self.held = false;
         match &self.phase {
             Phase::Dead => {}
@@ -448,8 +448,8 @@ impl Peer {
         }
     }
 
-    /// The same without payload, for a peer that has to wait with it: control messages, unless a
-    /// block has begun. With `finish` what is left of that block goes out for their sake.
+    /// The same without payload, for a peer that must not get any now: control messages, unless a block has
+    /// begun. With `finish`, the rest of that block is sent so that they can follow.
     pub fn write_control<'a>(
         &'a mut self,
         limit: usize,
@@ -466,7 +466,7 @@ impl Peer {
         }
     }
 
-    /// Whether [`Peer::write_control`] has something.
+    /// Whether [`Peer::write_control`] has something to send.
     #[must_use]
     pub fn control_waits(&self, finish: bool) -> bool {
         match &self.phase {
@@ -500,13 +500,12 @@ impl Peer {
         }
     }
 
-    /// Writing pauses until the next [`Peer::write_bufs`]: the peer is not to blame for what
-    /// waits.
+    /// Pauses writing until the next [`Peer::write_bufs`]: the peer is not to blame for what waits.
     pub const fn hold_writing(&mut self) {
         self.held = true;
     }
 
-    /// Whether [`Peer::write_bufs`] has something.
+    /// Whether [`Peer::write_bufs`] has something to send.
     #[must_use]
     pub fn wants_write(&self) -> bool {
         match &self.phase {
@@ -516,13 +515,13 @@ impl Peer {
         }
     }
 
-    /// Bytes of blocks that wait to be written, with the headers of their messages.
+    /// The bytes of blocks that wait to be sent, including the headers of their messages.
     #[must_use]
     pub const fn queued_payload(&self) -> usize {
         self.out.block_bytes()
     }
 
-    /// Bytes that wait to be written.
+    /// The number of bytes that wait to be sent.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         match &self.phase {
@@ -534,7 +533,7 @@ impl Peer {
 
     // ---- events and time ----
 
-    /// The next thing the owner should know.
+    /// The next event for the owner.
     pub fn poll_event(&mut self) -> Option<PeerEvent> {
         let event = self.events.pop_front();
         if event.is_none() {
@@ -543,7 +542,7 @@ impl Peer {
         event
     }
 
-    /// When [`Peer::handle_timeout`] wants to be called.
+    /// The next time at which [`Peer::handle_timeout`] has to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.phase {
@@ -564,7 +563,7 @@ impl Peer {
         }
     }
 
-    /// Lets due timers act.
+    /// Runs timers that are due.
     pub fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
         if self.poll_timeout().is_none_or(|at| at > cx.now) {
             return;
@@ -573,7 +572,7 @@ impl Peer {
             return self.fail(PeerFault::HandshakeTimeout);
         }
         if self.paused {
-            // Silence of our own making.
+            // We caused the silence.
             self.last_read = cx.now;
             self.reqs.excuse(cx.now);
             self.inb.excuse(cx.now);
@@ -586,7 +585,7 @@ impl Peer {
             if self.out.is_empty() {
                 self.emit(Message::KeepAlive);
             } else if !self.held && core::mem::replace(&mut self.stuck, true) {
-                // The blocks it asked for would be lent for ever.
+                // The blocks that it requested would be lent forever.
                 return self.fail(PeerFault::ReadsNothing);
             }
         }
@@ -594,7 +593,7 @@ impl Peer {
             .blocks_wait
             .is_some_and(|since| since + UPLOAD_PATIENCE <= cx.now)
         {
-            // Under a rate limit it could not take any.
+            // Under a rate limit it could not accept any.
             self.blocks_wait = self.held.then_some(cx.now);
             if !self.held {
                 self.takes_nothing = true;
@@ -607,7 +606,7 @@ impl Peer {
             return;
         }
         while let Some(at) = self.reqs.give_up_overdue(cx.now, self.cfg.snub) {
-            // It would only arrive when somebody else has sent it.
+            // It would only arrive after another peer has sent it.
             self.emit(Message::Cancel(at));
             self.events.push_back(PeerEvent::Rejected(at));
         }

@@ -1,11 +1,11 @@
-//! The bytes of the peer that no step of the handshake has used up yet.
+//! Received bytes that no step of the handshake has used yet.
 
 use alloc::vec::Vec;
 
 use super::MseError;
 use crate::wire::mse::{MAX_PAD, Rc4Stream};
 
-/// A buffer that is filled at its end and used up from its start.
+/// A buffer that is filled at its end and consumed from its start.
 #[derive(Default)]
 pub(super) struct Input {
     bytes: Vec<u8>,
@@ -18,7 +18,7 @@ impl Input {
         self.bytes.extend_from_slice(data);
     }
 
-    /// Bytes held.
+    /// The number of bytes held.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
@@ -28,7 +28,7 @@ impl Input {
         self.bytes.get(self.at..).unwrap_or_default()
     }
 
-    /// The next `len` bytes, once all of them are there.
+    /// The next `len` bytes, once all of them have arrived.
     pub(super) fn take(&mut self, len: usize) -> Option<&mut [u8]> {
         let (start, end) = (self.at, self.at.checked_add(len)?);
         let taken = self.bytes.get_mut(start..end)?;
@@ -42,8 +42,9 @@ impl Input {
         Some(taken)
     }
 
-    /// Uses up a padding of unknown length and the `mark` behind it; `false` if it is not there
-    /// yet. `skipped` is the padding used up so far, 0 at first: no byte is searched twice.
+    /// Consumes a padding of unknown length and the `mark` after it; `false` if it has not arrived.
+    /// `skipped` is the length of the padding consumed so far, 0 at first, so that no byte is searched
+    /// twice.
     pub(super) fn skip_past(&mut self, mark: &[u8], skipped: &mut usize) -> Result<bool, MseError> {
         let rest = self.rest();
         let reach = (MAX_PAD + mark.len()).saturating_sub(*skipped);
@@ -62,7 +63,7 @@ impl Input {
         Ok(false)
     }
 
-    /// Decrypts the next `len` bytes in place, once all of them are there, and leaves them.
+    /// Decrypts the next `len` bytes in place, once all of them have arrived, without consuming them.
     pub(super) fn decrypt_next(&mut self, len: usize, rx: &mut Rc4Stream) -> bool {
         let Some(next) = self.bytes.get_mut(self.at..).and_then(|b| b.get_mut(..len)) else {
             return false;
@@ -71,13 +72,13 @@ impl Input {
         true
     }
 
-    /// Gives everything unused away.
+    /// Takes everything that is left.
     pub(super) fn take_rest(&mut self) -> Vec<u8> {
         self.compact();
         core::mem::take(&mut self.bytes)
     }
 
-    /// Forgets what is used up.
+    /// Frees what is consumed.
     pub(super) fn compact(&mut self) {
         self.bytes.drain(..self.at);
         self.at = 0;

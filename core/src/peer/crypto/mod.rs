@@ -52,9 +52,9 @@ use input::Input;
 use offer::Method;
 pub use offer::{CryptoOffer, Encryption, MseError, StreamEncryption};
 
-/// Longest initial payload that is sent inside the handshake, and the longest that is waited for
-/// where plaintext follows it. Our choice: a BitTorrent handshake (68 bytes) with an extension
-/// handshake and a bitfield behind it fits. What the owner has beyond it follows the handshake.
+/// The longest initial payload that is sent inside the handshake, and the longest that is waited for if
+/// plaintext follows. A BitTorrent handshake (68 bytes), an extension handshake and a bitfield fit. The
+/// rest of the owner's stream follows the handshake.
 pub const MAX_INITIAL_PAYLOAD: usize = 2048;
 /// The number of keys that the accepting side tries to avoid a secret that begins with a zero byte. Each
 /// try succeeds in 255 of 256 cases.
@@ -79,13 +79,13 @@ pub struct CipherPair {
     pub tx: Rc4Stream,
 }
 
-/// What a finished handshake leaves behind.
+/// The result of a finished handshake.
 #[derive(Debug)]
 pub struct Established {
-    /// The ciphers of the stream, at their places; `None` if it goes on in plaintext.
+    /// The ciphers of the stream at their current positions; `None` if plaintext follows.
     pub cipher: Option<CipherPair>,
-    /// Bytes of the peer's stream that came already, decrypted, its initial payload first. Under
-    /// RC4 the rest of that payload may still be under way: it is simply the stream.
+    /// Bytes of the peer's stream that have arrived already, decrypted, its initial payload first. Under
+    /// RC4 the rest of that payload may still be under way: it is a part of the stream.
     pub leftover: Vec<u8>,
     /// Output that was not [`MseHandshake::sent`] yet, encrypted. It is sent before anything else.
     pub unsent: Vec<u8>,
@@ -93,14 +93,14 @@ pub struct Established {
     pub skey: InfoHash,
 }
 
-/// The torrent and the ciphers that follow from it.
+/// The torrent, and the ciphers derived from it.
 #[derive(Debug)]
 struct Session {
     skey: InfoHash,
     pair: CipherPair,
 }
 
-/// What is waited for. Sessions are boxed so that a state is cheap to move.
+/// The state of the handshake. Sessions are boxed so that a state is cheap to move.
 #[derive(Debug)]
 enum State {
     TheirKey,
@@ -146,28 +146,28 @@ enum State {
     Failed(MseError),
 }
 
-/// Whether a step of the machine got what it waited for.
+/// The result of a step.
 enum Step {
     Next(State),
     Wait(State),
 }
 
-/// One handshake, ours or a peer's.
+/// One handshake, started by us or by a peer.
 ///
-/// Holds at most the output (1.2 KiB of its own, and the payload given to it), one unfinished
-/// field of the peer's (at most [`MAX_INITIAL_PAYLOAD`] bytes) and the bytes of one call.
+/// Holds at most the output (1.2 KiB, and the payload given to it), one unfinished field of the peer's (at
+/// most [`MAX_INITIAL_PAYLOAD`] bytes) and the bytes of one call.
 #[derive(Debug)]
 pub struct MseHandshake {
-    /// The torrent we ask for; `None` if the peer opened the connection.
+    /// The requested torrent; `None` if the peer opened the connection.
     wanted: Option<InfoHash>,
-    /// What of our stream is not in the output yet.
+    /// The part of our stream that is not in the output yet.
     payload: Vec<u8>,
     offer: CryptoOffer,
     key: PrivateKey,
     state: State,
     input: Input,
     output: Vec<u8>,
-    /// Bytes of `output` that are gone.
+    /// The number of bytes of `output` that are sent.
     sent: usize,
     /// See [`MseHandshake::refuse_short_secret`].
     refuses_short_secret: bool,
@@ -191,7 +191,7 @@ impl MseHandshake {
         this
     }
 
-    /// Awaits a peer's handshake. Costs nothing before the peer's key is there, two
+    /// Waits for a peer's handshake. Costs nothing before the peer's key has arrived, and two
     /// exponentiations then.
     #[must_use]
     pub fn incoming(cx: &mut Cx<'_>, accept: CryptoOffer) -> Self {
@@ -212,11 +212,11 @@ impl MseHandshake {
         }
     }
 
-    /// Takes over all of `data`; `skeys` maps [`req2`] of a torrent to its info hash, and is
-    /// asked at most once, by an incoming handshake.
+    /// Takes all of `data`; `skeys` maps [`req2`] of a torrent to its info-hash, and is called at most
+    /// once, by an incoming handshake.
     ///
     /// # Errors
-    /// What the peer did wrong; the same again on every later call.
+    /// The peer's mistake; the same on every later call.
     pub fn receive(
         &mut self,
         cx: &mut Cx<'_>,
@@ -248,7 +248,7 @@ impl MseHandshake {
         self.output.get(self.sent..).unwrap_or_default()
     }
 
-    /// The first `n` bytes of [`MseHandshake::output`] are sent.
+    /// The first `n` bytes of [`MseHandshake::output`] were sent.
     pub fn sent(&mut self, n: usize) {
         self.sent = self.sent.saturating_add(n).min(self.output.len());
         if self.sent == self.output.len() {
@@ -292,7 +292,7 @@ impl MseHandshake {
         cx: &mut Cx<'_>,
         skeys: &dyn Fn(&[u8; 20]) -> Option<InfoHash>,
     ) -> Result<Progress, MseError> {
-        // Every step moves on in the diagram above, so this ends after at most seven.
+        // Every step advances in the diagram above, so this ends after at most seven.
         loop {
             let state = core::mem::replace(&mut self.state, State::TheirKey);
             match self.step(cx, state, skeys) {
@@ -407,7 +407,7 @@ impl MseHandshake {
         }
     }
 
-    /// The end: what follows in the input is the peer's stream.
+    /// The end: the rest of the input is the peer's stream.
     fn done(&mut self, mut session: Box<Session>, method: Method) -> Step {
         let mut leftover = self.input.take_rest();
         if method == Method::Rc4 {
@@ -448,7 +448,7 @@ impl MseHandshake {
         }
     }
 
-    /// The length of an encrypted padding and the padding, which shall be zeros (MSE, "PadC").
+    /// Writes the length of an encrypted padding and the padding, which consists of zeros (MSE, "PadC").
     fn put_pad(&mut self, cx: &mut Cx<'_>) {
         let len = pad_len(cx);
         self.output.extend_from_slice(&(len as u16).to_be_bytes()); // at most MAX_PAD
@@ -531,7 +531,7 @@ impl MseHandshake {
         }))
     }
 
-    /// Ends step 3, but for the initial payload, and sends step 4.
+    /// Ends step 3, except for the initial payload, and sends step 4.
     fn pad_c(
         &mut self,
         cx: &mut Cx<'_>,
@@ -551,7 +551,7 @@ impl MseHandshake {
             [.., l0, l1] => usize::from(u16::from_be_bytes([*l0, *l1])),
             _ => 0,
         };
-        // A longer one is not kept until all of it is there. Under RC4 it need not be.
+        // A longer payload is not collected. Under RC4 it need not be.
         common.plaintext &= payload <= MAX_INITIAL_PAYLOAD;
         let method = common.best().ok_or(MseError::TooLong)?;
         let start = self.output.len();
@@ -560,7 +560,7 @@ impl MseHandshake {
         self.put_pad(cx);
         self.encrypt_from(start, &mut session.pair.tx);
         Ok(match method {
-            // The payload is under the cipher of the stream, so it is the start of the stream.
+            // The payload is encrypted by the cipher of the stream, so it is the start of the stream.
             Method::Rc4 => self.done(session, method),
             Method::Plaintext => Step::Next(State::Payload {
                 session,
@@ -569,7 +569,7 @@ impl MseHandshake {
         })
     }
 
-    /// An initial payload is encrypted even if plaintext follows it.
+    /// Takes an initial payload, which is encrypted even if plaintext follows.
     fn payload(&mut self, mut session: Box<Session>, len: usize) -> Step {
         if !self.input.decrypt_next(len, &mut session.pair.rx) {
             return Step::Wait(State::Payload { session, len });
@@ -578,7 +578,7 @@ impl MseHandshake {
     }
 }
 
-/// Length of the next padding of ours.
+/// The length of our next padding.
 fn pad_len(cx: &mut Cx<'_>) -> usize {
     cx.below(MAX_PAD as u32 + 1) as usize
 }

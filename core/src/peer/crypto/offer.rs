@@ -1,14 +1,14 @@
-//! What is wanted and what is agreed on: policy, methods, and why a handshake fails.
+//! Policies, methods, and the reasons why a handshake fails.
 
 use crate::wire::mse::{METHOD_PLAINTEXT, METHOD_RC4};
 
-/// What a user wants of encryption.
+/// The policy for encryption.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encryption {
     /// Plaintext connections only.
     Off,
-    /// Encrypted handshakes and plaintext ones. After an encrypted handshake the stream goes on in plaintext where
-    /// both sides allow it, else under RC4.
+    /// Encrypted and plaintext handshakes. After an encrypted handshake the stream is plaintext if both
+    /// sides allow it, and RC4 otherwise.
     #[default]
     Preferred,
     /// RC4 connections only.
@@ -16,7 +16,7 @@ pub enum Encryption {
 }
 
 impl Encryption {
-    /// What an encrypted handshake offers or accepts; `None` if there shall be none.
+    /// What an encrypted handshake offers or accepts; `None` if there must not be one.
     #[must_use]
     pub const fn offer(self) -> Option<CryptoOffer> {
         match self {
@@ -32,19 +32,19 @@ impl Encryption {
         }
     }
 
-    /// Whether a connection may begin with a plaintext BitTorrent handshake.
+    /// Whether a connection may start with a plaintext BitTorrent handshake.
     #[must_use]
     pub const fn allows_plain(self) -> bool {
         !matches!(self, Self::Required)
     }
 }
 
-/// The methods one side offers, or accepts, for the stream after the handshake.
+/// The methods that one side offers or accepts for the stream after the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CryptoOffer {
-    /// No encryption: the handshake hides the protocol's start only.
+    /// No encryption: only the start of the protocol is hidden.
     pub plaintext: bool,
-    /// RC4.
+    /// Encryption by RC4.
     pub rc4: bool,
 }
 
@@ -54,7 +54,7 @@ impl CryptoOffer {
             | (if self.rc4 { METHOD_RC4 } else { 0 })
     }
 
-    /// What both this side and a peer that provides `bits` can do; bits of other methods are ignored.
+    /// The methods of this side that a peer provides as well; unknown bits are ignored.
     pub(super) const fn common(self, bits: u32) -> Self {
         let both = self.bits() & bits;
         Self {
@@ -86,14 +86,14 @@ impl CryptoOffer {
     }
 }
 
-/// How much of a peer's stream is encrypted.
+/// Which part of a peer's stream is encrypted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamEncryption {
-    /// Nothing.
+    /// The stream is plaintext.
     #[default]
     None,
-    /// The handshake alone (MSE with plaintext selected).
+    /// Only the handshake (MSE with plaintext selected).
     Handshake,
     /// Everything, by RC4.
     Full,
@@ -129,18 +129,18 @@ impl Method {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MseError {
-    /// A public key outside `2..=P-2`.
+    /// The public key is outside `2..=P-2`.
     WeakKey,
     /// The shared secret begins with a zero byte, which some peers fail on: no fault of the peer's. See
     /// [`MseHandshake::refuse_short_secret`](super::MseHandshake::refuse_short_secret).
     ShortSecret,
-    /// The expected mark did not come within the longest padding (MSE, "synchronisation point").
+    /// The expected mark did not arrive within the longest padding (MSE, "synchronisation point").
     NoSync,
     /// The handshake names a torrent we do not have.
     UnknownTorrent,
     /// The verification constant did not decrypt to zeros.
     BadVerification,
-    /// A padding or initial payload above its limit.
+    /// A padding or initial payload is longer than allowed.
     TooLong,
     /// The peer provides no method that we accept.
     NoCommonMethod,

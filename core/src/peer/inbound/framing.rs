@@ -1,5 +1,5 @@
-//! From bytes that are not where they belong to messages and blocks, and by when a block that
-//! began has to be whole.
+//! Turns bytes that were not read to where they belong into messages and blocks; and the deadline of a
+//! block that is arriving.
 
 use core::time::Duration;
 
@@ -8,20 +8,20 @@ use crate::peer::{Peer, PeerEvent, PeerFault, requests::Asked};
 use crate::wire::peer::{MAX_MESSAGE_LEN, Message, id, parse_piece_header};
 use crate::{BlockPool, Instant};
 
-/// A block that was given up and is still not whole after so many times the patience with a
-/// silent peer ends the connection: it would keep a block of the pool for ever.
+/// A block that was given up and is not complete after this many times the patience with a silent peer ends
+/// the connection: it would keep a block of the pool forever.
 const DRIPS: u32 = 4;
 
-/// What became of an attempt to read a message from some bytes.
+/// The result of an attempt to parse a message.
 enum Taken {
     /// This many bytes were used.
     Bytes(usize),
-    /// This many were used; the rest has to wait for a block.
+    /// This many bytes were used; the rest has to wait for a block.
     Dry(usize),
 }
 
 impl Inbound {
-    /// When the block that arrives is due; first it is given up, then the connection.
+    /// The deadline of the block that is arriving: then it is given up, and later the connection.
     pub(in crate::peer) fn due(&self, patience: Duration) -> Option<Instant> {
         match &self.stage {
             Stage::Payload(p) => Some(match p.given_up {
@@ -33,7 +33,7 @@ impl Inbound {
         }
     }
 
-    /// Reading was paused by ourselves.
+    /// We paused reading.
     pub(in crate::peer) const fn excuse(&mut self, now: Instant) {
         if let Stage::Payload(p) = &mut self.stage {
             p.begun = now;
@@ -42,7 +42,7 @@ impl Inbound {
 }
 
 impl Peer {
-    /// Takes bytes that are not where they belong.
+    /// Takes bytes that were not read to where they belong.
     pub(in crate::peer) fn feed_open(
         &mut self,
         now: Instant,
@@ -113,7 +113,7 @@ impl Peer {
         }
     }
 
-    /// Judges a message by its length and id, before more of it is collected.
+    /// Checks the length and the id of a message before more of it is collected.
     fn check_head(&mut self) {
         let (Some(len), Some(id)) = (self.inb.message_len(), self.inb.message_id()) else {
             return;
@@ -128,7 +128,7 @@ impl Peer {
                 self.inb.clear_head();
                 self.inb.stage = Stage::Skip(len - 1);
             }
-            // Longer than anything we ask for: an extension that does without an answer.
+            // Longer than anything that we request: an extension that works without an answer.
             id::EXTENDED if len > self.cfg.max_extended => self.skip_junk(id, len),
             id::BITFIELD if len != self.has.len().div_ceil(8) + 1 => {
                 self.fail(PeerFault::BadBitfield);
@@ -136,7 +136,7 @@ impl Peer {
             id::PIECE if len < 9 => self.fail(PeerFault::BadMessage { id, len }),
             id::BITFIELD | id::EXTENDED | id::PIECE => {}
             id::PORT if len > 3 => self.skip_junk(id, len),
-            // No other message we know is longer than 13 bytes.
+            // No other known message is longer than 13 bytes.
             id::CHOKE..=id::PORT | id::SUGGEST..=id::ALLOWED_FAST if len > 13 => {
                 self.fail(PeerFault::BadMessage { id, len });
             }
@@ -148,14 +148,14 @@ impl Peer {
         }
     }
 
-    /// Reads past the rest of a message of which only the length and the id were read.
+    /// Skips the rest of a message of which only the length and the id were read.
     fn skip_junk(&mut self, id: u8, len: u32) {
         self.inb.clear_head();
         self.inb.stage = Stage::Skip(len - 1);
         self.pass_over(id);
     }
 
-    /// The message in `head` is whole.
+    /// The message in `head` is complete.
     pub(super) fn finish_head(&mut self, now: Instant) {
         let head = core::mem::take(&mut self.inb.head);
         let message = head.get(4..self.inb.have).unwrap_or_default();
@@ -166,7 +166,7 @@ impl Peer {
         self.inb.clear_head();
     }
 
-    /// The header in `head` is whole; returns `false` if the pool has no block for its payload.
+    /// The header in `head` is complete; returns `false` if the pool has no block for its payload.
     fn begin_piece(&mut self, now: Instant, pool: &mut BlockPool) -> bool {
         let header = self.inb.head.first_chunk();
         let Some(at) = header.and_then(parse_piece_header) else {
@@ -195,7 +195,7 @@ impl Peer {
         true
     }
 
-    /// Reports the block if it is whole.
+    /// Reports the block if it is complete.
     pub(super) fn finish_block(&mut self) {
         let whole = |p: &Payload| p.filled == p.at.len as usize;
         if !matches!(&self.inb.stage, Stage::Payload(p) if whole(p)) {
@@ -205,7 +205,7 @@ impl Peer {
             self.inb.blocks += 1;
             self.slips.end();
             if p.given_up.is_some() && self.reqs.reject(p.at) {
-                // It was asked for once more meanwhile.
+                // It was requested again meanwhile.
                 self.emit(Message::Cancel(p.at));
             }
             self.events.push_back(PeerEvent::Block {

@@ -1,4 +1,4 @@
-//! Address families, and the port that is bound for each.
+//! Address families, and the ports bound for each.
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -22,7 +22,7 @@ impl Family {
     }
 }
 
-/// A port for each family; `None` where nothing is bound.
+/// A port for each family; `None` for a family without a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ports {
     /// The port of the IPv4 socket.
@@ -32,7 +32,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// The same port over both families.
+    /// The same port for both families.
     #[must_use]
     pub const fn both(port: u16) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl Ports {
         ports
     }
 
-    /// Takes note of a bound socket, unless there is one of its family already.
+    /// Records the port of a bound socket, unless its family has one already.
     pub fn set(&mut self, bound: SocketAddr) {
         let port = match bound {
             SocketAddr::V4(_) => &mut self.v4,
@@ -59,7 +59,7 @@ impl Ports {
         port.get_or_insert(bound.port());
     }
 
-    /// The port over a family.
+    /// The port of a family.
     #[must_use]
     pub const fn of(&self, family: Family) -> Option<u16> {
         match family {
@@ -68,7 +68,7 @@ impl Ports {
         }
     }
 
-    /// The port for somebody at `ip`: over its family.
+    /// The port of the family of `ip`.
     #[must_use]
     pub const fn towards(&self, ip: IpAddr) -> Option<u16> {
         match ip {
@@ -77,7 +77,7 @@ impl Ports {
         }
     }
 
-    /// Either port, that over IPv4 if there are two.
+    /// One of the ports, that of IPv4 if there are two.
     #[must_use]
     pub const fn any(&self) -> Option<u16> {
         match self.v4 {

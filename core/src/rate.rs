@@ -1,27 +1,27 @@
-//! How fast bytes flow, smoothed, in integers.
+//! Smoothed rates, in integers.
 
 use crate::Instant;
 
-/// Weight of the past, in microseconds: what lies this far back counts 1/e.
+/// The time constant of the average in microseconds: traffic that is this old has the weight 1/e.
 const MEMORY: u64 = 2_000_000;
-/// Bytes are folded in at most this often, in microseconds.
+/// Bytes are added to the average at most this often, in microseconds.
 const GRAIN: u64 = 100_000;
 
 /// A decaying average of bytes per second.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    /// As of `folded`.
+    /// The average at the time `folded`.
     per_second: u64,
     /// The bytes since `folded`.
     bytes: u64,
     folded: Instant,
-    /// The average covers this much time so far; it grows to [`MEMORY`], so that a young
-    /// connection is not measured too slow.
+    /// The time that the average covers so far; it grows to [`MEMORY`], so that the rate of a young
+    /// connection is not underestimated.
     age: u64,
 }
 
 impl Rate {
-    /// Nothing has flowed yet.
+    /// A rate without traffic so far.
     #[must_use]
     pub const fn new(now: Instant) -> Self {
         Self {
@@ -32,9 +32,9 @@ impl Rate {
         }
     }
 
-    /// Counts bytes that passed at `now`.
+    /// Adds bytes that passed at `now`.
     pub fn add(&mut self, now: Instant, bytes: u64) {
-        // Time without traffic before the first byte says nothing about the speed.
+        // The time before the first byte does not count.
         if self.age == 0 && self.bytes == 0 {
             self.folded = now;
         }
@@ -55,7 +55,7 @@ impl Rate {
         self.mean(self.per_second, elapsed) >> halvings(elapsed)
     }
 
-    /// What flowed since `folded`, averaged with the past, each by its time.
+    /// The mean of the traffic since `folded` and of the past, weighted by time.
     fn mean(&self, past: u64, elapsed: u64) -> u64 {
         let elapsed = elapsed.max(GRAIN);
         let past = u128::from(past) * u128::from(self.age);
@@ -68,7 +68,7 @@ impl Rate {
     }
 }
 
-/// The mean alone would take minutes to forget a flow that stopped.
+/// The mean alone would take minutes to follow a flow that stopped.
 fn halvings(elapsed: u64) -> u32 {
     (elapsed / MEMORY).min(63) as u32
 }

@@ -1,17 +1,17 @@
-//! How far an address reaches, so that strangers on the network cannot direct us at the services
-//! of this machine or its own network.
+//! How far an address reaches, so that strangers on the network cannot direct us at services of this
+//! machine or its own network.
 //!
-//! The ranges are those that the IANA special-purpose registries (RFC 6890) do not list as
-//! globally reachable, but for the ones reserved for documentation: nobody has those.
+//! The ranges are those that the IANA special-purpose registries (RFC 6890) do not list as globally
+//! reachable, except those reserved for documentation, which nobody uses.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How far an address reaches, from the narrowest to the widest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
-    /// This machine, or no machine at all: loopback, unspecified, multicast, reserved.
+    /// This machine, or no machine: loopback, unspecified, multicast, reserved.
     Host,
-    /// The link: link-local addresses, which hold the metadata services of many clouds.
+    /// The link: link-local addresses, which include the metadata services of many clouds.
     Link,
     /// The own network: private, unique-local and shared (carrier-grade NAT) addresses.
     Site,
@@ -20,8 +20,8 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// The scope of an address. One that carries an IPv4 address for a translator or a tunnel
-    /// reaches no farther than that.
+    /// The scope of an address. An address that contains an IPv4 address for a translator or a tunnel has
+    /// the scope of that address at most.
     #[must_use]
     pub fn of(ip: IpAddr) -> Self {
         match ip {
@@ -30,8 +30,8 @@ impl Scope {
         }
     }
 
-    /// What the name alone says, where somebody else looks it up, such as a proxy: `Global` unless
-    /// it is a name that only a machine or a network gives itself.
+    /// The scope of a name that a proxy resolves, as far as the name shows it: `Global`, unless only a
+    /// machine or a network gives itself such a name.
     #[must_use]
     pub(crate) fn of_name(name: &str) -> Self {
         let bare = name.trim_start_matches('[').trim_end_matches(']');
@@ -68,7 +68,7 @@ impl Scope {
     }
 }
 
-/// Whether `ip` is that of one machine: neither unspecified, multicast nor broadcast.
+/// Whether `ip` can be the address of one machine: it is neither unspecified, multicast nor broadcast.
 #[must_use]
 pub fn is_unicast(ip: IpAddr) -> bool {
     let many = match ip {

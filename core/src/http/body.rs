@@ -1,48 +1,48 @@
-//! Bodies: where they end, and the chunked transfer coding (RFC 9112 §6, §7.1).
+//! Bodies: finding their end, and the chunked transfer coding (RFC 9112 §6, §7.1).
 
 use alloc::{format, vec::Vec};
 
 use super::{Fault, MAX_CHUNK_LINE, MAX_HEAD};
 use crate::outcome::OpErrorKind;
 
-/// A body on its way in.
+/// A body that is being received.
 #[derive(Debug)]
 pub(super) enum Body {
-    /// So many bytes are still to come.
+    /// The number of bytes still to come.
     Length(u64),
-    /// The end of the stream is the end of the body.
+    /// The body ends with the stream.
     Close,
     Chunked(Chunked),
 }
 
-/// Between the bytes of the chunked coding.
+/// The state between two bytes of the chunked coding.
 #[derive(Debug)]
 pub(super) enum Chunked {
-    /// In a chunk-size line of which `line` bytes were read.
+    /// In a chunk-size line, after `line` bytes.
     Size {
         line: usize,
         size: Option<u64>,
     },
-    /// In blanks behind the size.
+    /// In blanks after the size.
     Blank {
         line: usize,
         size: u64,
     },
-    /// In what stands behind the semicolon.
+    /// In extensions after a semicolon.
     Extension {
         line: usize,
         size: u64,
     },
-    /// Behind the CR of a chunk-size line.
+    /// After the CR of a chunk-size line.
     SizeLf {
         size: u64,
     },
-    /// So many bytes of the chunk are still to come.
+    /// The number of bytes of the chunk still to come.
     Data(u64),
-    /// Behind a chunk's data.
+    /// After the data of a chunk.
     DataCr,
     DataLf,
-    /// In the trailer section, of which `len` bytes were read; `fresh`: nothing of this line.
+    /// In the trailer section, after `len` bytes; `fresh` at the start of a line.
     Trailer {
         len: usize,
         fresh: bool,
@@ -57,8 +57,8 @@ impl Chunked {
 }
 
 impl Body {
-    /// Appends to `out` what `data` holds of the body; `true` at its end. What stands behind the
-    /// end is not looked at.
+    /// Appends the part of `data` that belongs to the body to `out`; returns `true` at its end. Bytes after
+    /// the end are ignored.
     pub(super) fn read(
         &mut self,
         data: &[u8],
@@ -77,14 +77,13 @@ impl Body {
         }
     }
 
-    /// The stream ended, with `got` bytes of the body: was that its end? Trackers count their
-    /// bytes wrong, and bencode shows whether anything is missing: only an answer of which nothing
-    /// came is refused for that.
+    /// Whether the body may end with the stream after `got` bytes. Trackers send wrong lengths, and bencode
+    /// shows whether anything is missing, so only an empty body is refused.
     pub(super) fn eof(&self, got: usize) -> Result<(), Fault> {
         match self {
             Self::Close => Ok(()),
             _ if got > 0 => Ok(()),
-            // The zero-sized chunk was there, so nothing of the body is missing (RFC 9112 §8).
+            // The zero-sized chunk has arrived, so nothing of the body is missing (RFC 9112 §8).
             Self::Chunked(Chunked::Trailer { .. }) => Ok(()),
             Self::Length(left) => {
                 let reason = format!("the server closed the connection {left} bytes too early");
@@ -184,7 +183,7 @@ impl Chunked {
                     Self::Data(size)
                 }
                 (Self::DataCr, b'\r') => Self::DataLf,
-                // The CR is left out by some servers.
+                // Some servers leave the CR out.
                 (Self::DataCr | Self::DataLf, b'\n') => Self::START,
                 (Self::Trailer { fresh: true, .. }, b'\n') => return Ok(true),
                 (&Self::Trailer { len: MAX_HEAD, .. }, _) => {

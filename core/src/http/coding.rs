@@ -8,7 +8,7 @@ use miniz_oxide::inflate::{
 
 use super::{Fault, body::too_large};
 
-/// A content coding that is undone here.
+/// A content coding that is decoded here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
     /// RFC 1952.
@@ -18,7 +18,7 @@ pub(super) enum Coding {
 }
 
 impl Coding {
-    /// By the name of the `Content-Encoding` field (RFC 9110 §8.4.1).
+    /// The coding of this name in the `Content-Encoding` field (RFC 9110 §8.4.1).
     pub(super) fn named(name: &[u8]) -> Option<Self> {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         if is("gzip") || is("x-gzip") {
@@ -27,8 +27,8 @@ impl Coding {
         is("deflate").then_some(Self::Deflate)
     }
 
-    /// Undoes it; at most `max` bytes come out. What stands behind the compressed data, checksums
-    /// included, is not looked at: bencode shows whether anything is wrong.
+    /// Decodes a body to at most `max` bytes. What follows the compressed data, including checksums, is
+    /// ignored: bencode shows whether anything is wrong.
     pub(super) fn decode(self, packed: &[u8], max: usize) -> Result<Vec<u8>, Fault> {
         let unpacked = match self {
             Self::Gzip => {
@@ -53,7 +53,7 @@ impl Coding {
     }
 }
 
-/// What stands behind the header of a gzip member (RFC 1952 §2.3).
+/// What follows the header of a gzip member (RFC 1952 §2.3).
 fn gzip_data(packed: &[u8]) -> Option<&[u8]> {
     const CRC: u8 = 2;
     const EXTRA: u8 = 4;

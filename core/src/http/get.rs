@@ -1,4 +1,4 @@
-//! One GET, from the URL to the outcome.
+//! A GET from the URL to the outcome.
 
 use alloc::{format, string::String, vec, vec::Vec};
 use core::{net::IpAddr, time::Duration};
@@ -18,46 +18,46 @@ use crate::{
     time::Instant,
 };
 
-/// Most room made for a body before it is there, whatever length the server claims.
+/// The most bytes reserved for a body before it arrives, whatever length the server claims.
 const MAX_RESERVE: u64 = 16 * 1024;
 
-/// An HTTP GET. Proxy, TLS, redirects and name resolution are the driver's policy.
+/// An HTTP GET. Proxy, TLS, redirects and name resolution are up to the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpRequest {
-    /// Absolute `http://` or `https://` URL.
+    /// The absolute `http://` or `https://` URL.
     pub url: String,
-    /// `User-Agent` to send.
+    /// The `User-Agent` to send.
     pub user_agent: String,
-    /// Connect from this family only, so that a tracker learns both our addresses (BEP 7).
+    /// Connect over this family only, so that a tracker learns both our addresses (BEP 7).
     pub family: Option<Family>,
-    /// Longest body to accept, in bytes; more is [`OpErrorKind::TooLarge`].
+    /// The longest body that is accepted, in bytes; more is [`OpErrorKind::TooLarge`].
     pub max_body: usize,
-    /// Give up after this long in all.
+    /// The time limit for the whole request.
     pub timeout: Duration,
     /// The source of the URL. With [`Policy`] it decides which addresses the driver may ask.
     pub origin: Origin,
 }
 
-/// What a driver does next.
+/// What a driver has to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Progress {
-    /// Go on: send what [`Get::write_buf`] holds, read, wait.
+    /// Continue: send what [`Get::write_buf`] returns, read, wait.
     NeedMore,
-    /// Close the stream, open another to what [`Get::host`] and [`Get::port`] are now, and go on
-    /// with that.
+    /// Close the stream, open another one to the current [`Get::host`] and [`Get::port`], and continue with
+    /// that.
     Redirect,
-    /// Close the stream and take [`Get::into_outcome`]. Said again at every later call.
+    /// Close the stream and take [`Get::into_outcome`]. Every later call returns this as well.
     Done,
 }
 
-/// A GET, on one stream after another if it is redirected.
+/// A GET, over one stream after another if it is redirected.
 ///
-/// Holds [`MAX_HEAD`](super::MAX_HEAD) and `max_body` bytes at most. Every call is legal at any
-/// time and does work in proportion to the bytes handed in.
+/// Holds at most [`MAX_HEAD`](super::MAX_HEAD) and `max_body` bytes. Every call is legal at any time, and
+/// its work is proportional to the bytes passed in.
 #[derive(Debug)]
 pub struct Get {
-    /// As the application gave it, for messages.
+    /// The URL as the application gave it, for messages.
     asked: String,
     platform: Platform,
     url: Url,
@@ -86,20 +86,19 @@ enum Stage {
 }
 
 impl Get {
-    /// A request that has to be answered within its `timeout` from `now`, redirects included.
+    /// Starts a request that has to be answered within its `timeout` from `now`, including redirects.
     ///
     /// # Errors
-    /// The URL is not a `http://` URL, or names an address of another family than the request insists
-    /// on, or the user agent is not a header value. An `https://` URL is
-    /// [`OpErrorKind::Unsupported`].
+    /// The URL is not an `http://` URL, or its address is of another family than the request demands, or
+    /// the user agent is not a valid header value. An `https://` URL is [`OpErrorKind::Unsupported`].
     pub fn new(now: Instant, request: &HttpRequest) -> Result<Self, OpError> {
         Self::on(now, request, Platform::default())
     }
 
-    /// The same on a platform that can do more.
+    /// The same on a platform with more capabilities.
     ///
     /// # Errors
-    /// As [`Get::new`], except for what the platform adds.
+    /// As [`Get::new`], except for what the platform supports.
     pub fn on(now: Instant, request: &HttpRequest, platform: Platform) -> Result<Self, OpError> {
         let asked = shown(&request.url);
         let mut policy = Policy::new(request.origin);
@@ -129,27 +128,27 @@ impl Get {
         Ok(get)
     }
 
-    /// Whom to connect to; another after [`Progress::Redirect`].
+    /// The host to connect to; it may change with [`Progress::Redirect`].
     #[must_use]
     pub fn host(&self) -> Host<'_> {
         self.url.host()
     }
 
-    /// On which port; another after [`Progress::Redirect`].
+    /// The port to connect to; it may change with [`Progress::Redirect`].
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.url.port
     }
 
-    /// Whether the stream is to be over TLS, with [`host`](Self::host) as the server's name; may
-    /// change with [`Progress::Redirect`].
+    /// Whether the stream has to use TLS, with [`host`](Self::host) as the server's name; it may change
+    /// with [`Progress::Redirect`].
     #[must_use]
     pub const fn is_secure(&self) -> bool {
         self.url.tls
     }
 
-    /// [`host`](Self::host) is left to a proxy to look up. [`Progress::Done`] if it may not be
-    /// asked, as far as the name says.
+    /// A proxy resolves [`host`](Self::host). Returns [`Progress::Done`] if the name alone shows that it
+    /// may not be asked.
     pub fn handle_proxied(&mut self, now: Instant) -> Progress {
         if let Some(progress) = self.over(now) {
             return progress;
@@ -164,9 +163,9 @@ impl Get {
         }
     }
 
-    /// The name of [`host`](Self::host) has these `addresses`. Leaves those that may be connected
-    /// to, and no others may: of the family the request insists on, and within the [`Policy`].
-    /// [`Progress::Done`] if there is none. Addresses in URLs are checked already.
+    /// The name of [`host`](Self::host) has these `addresses`. Keeps those that may be connected to: of the
+    /// family that the request demands, and allowed by the [`Policy`]. Returns [`Progress::Done`] if there
+    /// are none. Addresses in URLs were checked before.
     pub fn handle_resolved(&mut self, now: Instant, addresses: &mut Vec<IpAddr>) -> Progress {
         addresses.retain(|ip| match self.family {
             Some(Family::V4) => ip.is_ipv4(),
@@ -187,7 +186,7 @@ impl Get {
         }
     }
 
-    /// What is to be sent on the present stream; empty once it is all written.
+    /// The bytes to send on the current stream; empty once all are written.
     #[must_use]
     pub fn write_buf(&self) -> &[u8] {
         match self.stage {
@@ -197,12 +196,12 @@ impl Get {
         }
     }
 
-    /// The stream took the first `n` bytes of [`write_buf`](Self::write_buf).
+    /// The stream accepted the first `n` bytes of [`write_buf`](Self::write_buf).
     pub fn handle_written(&mut self, n: usize) {
         self.written = self.written.saturating_add(n).min(self.request.len());
     }
 
-    /// The stream brought `data`, which is taken whole.
+    /// The stream received `data`, all of which is taken.
     pub fn handle_read(&mut self, now: Instant, data: &[u8]) -> Progress {
         if let Some(progress) = self.over(now) {
             return progress;
@@ -238,8 +237,8 @@ impl Get {
         }
     }
 
-    /// The stream could not be opened, or broke. With several addresses of a name to try, only
-    /// the last one's failure belongs here.
+    /// The stream could not be opened, or broke. If a name has several addresses, only the failure of the
+    /// last one is reported here.
     pub fn handle_closed(&mut self, now: Instant, why: CloseReason) -> Progress {
         let (kind, reason) = match why {
             CloseReason::Eof => return self.handle_eof(now),
@@ -252,8 +251,8 @@ impl Get {
         self.fail(kind, reason)
     }
 
-    /// Ends the request for a reason of the driver's: the name does not resolve, it was
-    /// cancelled. Without effect once it is done.
+    /// Ends the request for a reason of the driver, such as a name that does not resolve. Does nothing once
+    /// it is done.
     pub fn fail(&mut self, kind: OpErrorKind, reason: &str) -> Progress {
         if matches!(self.stage, Stage::Done(_)) {
             return Progress::Done;
@@ -261,12 +260,13 @@ impl Get {
         self.end(Fault::new(kind, reason))
     }
 
-    /// The time [`poll_timeout`](Self::poll_timeout) named has come; earlier calls do nothing.
+    /// The time of [`poll_timeout`](Self::poll_timeout) has passed; a call that comes too early does
+    /// nothing.
     pub fn handle_timeout(&mut self, now: Instant) -> Progress {
         self.over(now).unwrap_or(Progress::NeedMore)
     }
 
-    /// When the request is given up; `None` once it is done.
+    /// The time at which the request is given up; `None` once it is done.
     #[must_use]
     pub const fn poll_timeout(&self) -> Option<Instant> {
         match self.stage {
@@ -275,22 +275,22 @@ impl Get {
         }
     }
 
-    /// What came of it: [`Outcome::Http`] or [`Outcome::Failed`], whose detail begins with the
-    /// URL. Taken before it is done, the request counts as cancelled.
+    /// The outcome: [`Outcome::Http`], or [`Outcome::Failed`] with a detail that starts with the URL. A
+    /// request that is not done counts as cancelled.
     #[must_use]
     pub fn into_outcome(mut self) -> Outcome {
         let _ = self.fail(OpErrorKind::Cancelled, "cancelled");
         match self.stage {
             Stage::Done(Ok((status, body))) => Outcome::Http { status, body },
             Stage::Done(Err(error)) => Outcome::failed(error.kind, error.detail),
-            // `fail` has just ended it.
+            // `fail` has just ended the request.
             Stage::Head(_) | Stage::Body { .. } => {
                 Outcome::failed(OpErrorKind::Cancelled, self.asked)
             }
         }
     }
 
-    /// Writes the request for the present URL, to be sent on a new stream.
+    /// Writes the request for the current URL, to be sent on a new stream.
     fn begin(&mut self) {
         let mut request = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\n",
@@ -352,7 +352,7 @@ impl Get {
         self.finish()
     }
 
-    /// All of the body is there.
+    /// The body is complete.
     fn finish(&mut self) -> Result<Progress, Fault> {
         if let Stage::Body {
             status,
@@ -391,7 +391,7 @@ impl Get {
         Ok(Progress::Redirect)
     }
 
-    /// Whether there is nothing left to wait for, perhaps because time is up just now.
+    /// Returns [`Progress::Done`] if there is nothing to wait for, including that the time is up now.
     fn over(&mut self, now: Instant) -> Option<Progress> {
         let at = match &self.stage {
             Stage::Done(_) => return Some(Progress::Done),
@@ -426,7 +426,7 @@ fn check(url: Url, request: &HttpRequest) -> Result<Url, Fault> {
     of_family(url, request.family)
 }
 
-/// An address in a URL is judged at once, one of a name when it is known.
+/// An address in a URL is checked at once, that of a name when it is known.
 fn admitted(url: Url, policy: &mut Policy) -> Result<Url, Fault> {
     if let Host::Ip(ip) = url.host() {
         policy.admit(&mut vec![ip], url.path())?;
@@ -440,7 +440,7 @@ impl From<Refused> for Fault {
     }
 }
 
-/// An address of the other family could never be reached from the one insisted on.
+/// An address of the other family can never be reached.
 fn of_family(url: Url, family: Option<Family>) -> Result<Url, Fault> {
     let reason = match (url.host(), family) {
         (Host::Ip(ip), Some(Family::V4)) if ip.is_ipv6() => "an IPv6 address, asked over IPv4",

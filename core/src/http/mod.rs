@@ -74,18 +74,18 @@ pub use url::Host;
 
 use crate::outcome::OpErrorKind;
 
-/// Longest head of an answer, interim answers included, and longest trailer section, in bytes.
+/// The longest head of a response, including interim responses, and the longest trailer section, in bytes.
 pub const MAX_HEAD: usize = 16 * 1024;
-/// Header fields the head of a request may have.
+/// The most header fields of a request.
 pub(crate) const MAX_HEADERS: usize = 64;
-/// Redirects that are followed.
+/// The most redirects that are followed.
 pub const MAX_REDIRECTS: u8 = 5;
-/// Longest URL, as it was given or in a `Location`, in bytes.
+/// The longest URL, of a request or of a `Location`, in bytes.
 pub(crate) const MAX_URL: usize = 8 * 1024;
-/// Longest chunk-size line with its extensions, in bytes (RFC 9112 §7.1.1).
+/// The longest chunk-size line with its extensions, in bytes (RFC 9112 §7.1.1).
 pub(crate) const MAX_CHUNK_LINE: usize = 256;
 
-/// Why a request fails; the URL is put in front of it for the [`OpError`](crate::OpError).
+/// The reason why a request fails; the URL is added for the [`OpError`](crate::OpError).
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Fault {
     kind: OpErrorKind,
@@ -100,7 +100,7 @@ impl Fault {
         }
     }
 
-    /// The server does not keep to the protocol.
+    /// The server violates the protocol.
     fn protocol(reason: impl Into<String>) -> Self {
         Self::new(OpErrorKind::Io, reason)
     }

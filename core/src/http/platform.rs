@@ -1,14 +1,14 @@
-//! What the platform can do with URLs and answers.
+//! Capabilities of the platform for URLs and responses.
 
 use alloc::string::String;
 
-/// What a platform adds to what this client can do by itself.
+/// What a platform adds to the capabilities of this client.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Platform {
-    /// It opens streams over TLS: `https://` URLs are asked.
+    /// Whether it opens streams over TLS, so that `https://` URLs can be requested.
     pub tls: bool,
-    /// Compressed answers are asked for. They are read in any case.
+    /// Whether compressed responses are requested. They are decoded in any case.
     pub compression: bool,
-    /// Writes a host name beyond ASCII in ASCII (IDNA, RFC 5891); `None` for what is not a name.
+    /// Converts a host name to ASCII (IDNA, RFC 5891); returns `None` if it is not a valid name.
     pub to_ascii: Option<fn(&str) -> Option<String>>,
 }

@@ -1,5 +1,5 @@
-//! Which addresses a request may reach: a tracker that somebody put into a torrent, or a redirect,
-//! must not direct us at the services of this machine or its own network.
+//! Decides which addresses a request may reach: a tracker that somebody put into a torrent, or a redirect,
+//! must not direct us at services of this machine or its own network.
 //!
 //! Every client asks before it connects, once for the URL and once for each redirect:
 //!
@@ -9,8 +9,8 @@
 //!              └──────────── redirect ────────────────┘
 //! ```
 //!
-//! Whoever connects to what [`Policy::admit`] left, without a second look-up, is safe from names
-//! whose addresses change between two look-ups.
+//! A client that connects to addresses that [`Policy::admit`] left, without resolving the name again, is
+//! safe from names whose addresses change in between.
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -20,51 +20,51 @@ use crate::scope::{Scope, is_unicast};
 /// The source of the URL of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The user: any address may be asked.
+    /// The user: any address may be requested.
     User,
-    /// A torrent or magnet, as its tracker: on a local address only a path that looks like one of
-    /// a tracker is asked for.
+    /// A torrent or magnet, for its tracker: from a local address only a path that looks like a tracker's
+    /// may be requested.
     Torrent,
 }
 
-/// The rules for one request with its redirects.
+/// The rules for one request and its redirects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     origin: Origin,
-    /// The widest scope of the addresses that were admitted last.
+    /// The widest scope of the addresses admitted last.
     from: Option<Scope>,
 }
 
-/// Why an address is not asked.
+/// The reason why an address may not be requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refused {
-    /// A redirect from farther away leads to a local address.
+    /// A redirect from a wider scope leads to a local address.
     Redirect,
-    /// The path on a local address is not one of a tracker.
+    /// The path on a local address is not that of a tracker.
     Path,
     /// It is not the address of one machine.
     Address,
 }
 
 impl Policy {
-    /// For a URL named by `origin`.
+    /// The rules for a URL with this source.
     #[must_use]
     pub const fn new(origin: Origin) -> Self {
         Self { origin, from: None }
     }
 
-    /// Leaves those of the host's `addresses` that may be asked for `path` (without query). A call
-    /// after the first is for a redirect.
+    /// Keeps those of the host's `addresses` that may be requested with `path` (without query). Every call
+    /// after the first one is for a redirect.
     ///
     /// # Errors
-    /// None may; why the first one may not.
+    /// None of them may be requested: the reason for the first one.
     pub fn admit(&mut self, addresses: &mut Vec<IpAddr>, path: &str) -> Result<(), Refused> {
         let mut refused = None;
         addresses.retain(|ip| {
             let verdict = match is_unicast(*ip) {
                 true => self.check(Scope::of(*ip), path),
-                // Connecting to 0.0.0.0 reaches this machine; a user may mean that.
+                // Connecting to 0.0.0.0 reaches this machine, which a user may intend.
                 false if ip.is_unspecified() => self.check(Scope::Host, path),
                 false => Err(Refused::Address),
             };
@@ -82,11 +82,10 @@ impl Policy {
         }
     }
 
-    /// As [`Policy::admit`] for a `host` that somebody else looks up, such as a proxy: only what
-    /// the name itself says can be checked.
+    /// As [`Policy::admit`] for a `host` that a proxy resolves: only the name itself can be checked.
     ///
     /// # Errors
-    /// It may not be asked.
+    /// It may not be requested.
     pub fn admit_name(&mut self, host: &str, path: &str) -> Result<(), Refused> {
         let scope = Scope::of_name(host);
         self.check(scope, path)?;
@@ -94,7 +93,7 @@ impl Policy {
         Ok(())
     }
 
-    /// What follows is a redirect, even if nothing was admitted yet: then it comes from far away.
+    /// A redirect follows, even if nothing was admitted yet: then it comes from the widest scope.
     pub fn redirected(&mut self) {
         self.from.get_or_insert(Scope::Global);
     }
@@ -110,10 +109,9 @@ impl Policy {
     }
 }
 
-/// Whether `path` (without query) looks like one that a tracker answers: its last segment begins
-/// with `announce` or, by BEP 48, `scrape`; or its first one begins with `announce` and a key of
-/// the user follows (`/announce.php/KEY`). What is looked at is plain, so no server can take it
-/// for a step up or a query.
+/// Whether `path` (without query) looks like that of a tracker: its last segment begins with `announce` or,
+/// by BEP 48, `scrape`; or its first one begins with `announce` and a key of the user follows
+/// (`/announce.php/KEY`). Only plain segments count, so no server can take a part for a step up or a query.
 #[must_use]
 pub fn is_announce_like(path: &str) -> bool {
     let last = path.rsplit('/').next().unwrap_or_default();
@@ -131,8 +129,8 @@ fn begins_with(segment: &str, word: &str) -> bool {
     start.is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
 }
 
-/// Whether every server takes a segment of a path for a name: it is not empty, not a step (`.`
-/// or `..`), and has nothing that is escaped or that separates.
+/// Whether every server takes a segment of a path for a name: it is not empty, not `.` or `..`, and has no
+/// escaped characters or separators.
 fn is_plain(segment: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
     segment.bytes().all(plain) && segment.bytes().any(|b| b != b'.')
@@ -211,7 +209,7 @@ mod tests {
         }
     }
 
-    /// A name with a public and a local address: only the public one is used.
+    /// Of a name with a public and a local address, only the public one is used.
     #[test]
     fn addresses_are_judged_one_by_one() {
         let mut policy = Policy::new(Origin::User);
@@ -222,7 +220,7 @@ mod tests {
         let mut policy = Policy::new(Origin::Torrent);
         let left = admit(&mut policy, &["127.0.0.1", PUBLIC], "/shutdown").unwrap();
         assert_eq!(left, [PUBLIC.parse::<IpAddr>().unwrap()]);
-        // The first answer decides nothing about the next: a name may be rebound.
+        // The first answer does not decide about the next: the addresses of a name may change.
         let again = admit(&mut policy, &["127.0.0.1"], "/announce");
         assert_eq!(again, Err(Refused::Redirect));
     }

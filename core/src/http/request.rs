@@ -7,22 +7,22 @@ use super::{
     response::{Length, all, content_length},
 };
 
-/// Longest head of a request, in bytes. What tells it from [`super::MAX_HEAD`] is that a server
-/// has many clients.
+/// The longest head of a request, in bytes; shorter than [`super::MAX_HEAD`] because a server has many
+/// clients.
 pub const MAX_HEAD: usize = 8 * 1024;
 
-/// A request, borrowed from where it was read. Its body stands behind the head.
+/// A request, borrowed from where it was read. Its body follows the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
     /// `GET`, `POST`, `M-POST`, …; case matters.
     pub method: &'a str,
-    /// Path and query, or whatever else the client asked for.
+    /// Path and query, or whatever else the client requested.
     pub target: &'a str,
     /// The `Host` field, or the empty string (only HTTP/1.0 may omit it).
     pub host: &'a str,
-    /// Bytes of the head: the body begins here.
+    /// The length of the head in bytes: the body follows.
     pub head_len: usize,
-    /// Bytes of the body (`Content-Length`).
+    /// The length of the body in bytes (`Content-Length`).
     pub body_len: u64,
     head: &'a [u8],
 }
@@ -31,7 +31,7 @@ impl<'a> Request<'a> {
     /// The value of the first field of this name, such as `SOAPAction`.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        // The head is known to be well-formed: a line for each field, no folding.
+        // The head is well-formed: one line for each field, without folding.
         self.head.split(|&b| b == b'\n').skip(1).find_map(|line| {
             let colon = line.iter().position(|&b| b == b':')?;
             let (field, value) = (&line[..colon], &line[colon + 1..]);
@@ -42,22 +42,22 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Why a request is not one; [`BadRequest::status`] is what to answer.
+/// The reason why a request is invalid; [`BadRequest::status`] is the status of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BadRequest {
-    /// Not HTTP/1.0 or HTTP/1.1, or against its rules.
+    /// It is not HTTP/1.0 or HTTP/1.1, or violates its rules.
     Malformed,
-    /// A head of more than [`MAX_HEAD`] bytes or [`MAX_HEADERS`] fields.
+    /// The head has more than [`MAX_HEAD`] bytes or too many fields.
     TooLong,
-    /// A transfer coding: these servers read bodies of a known length only.
+    /// It has a transfer coding: these servers only read bodies of a known length.
     Coded,
-    /// Another version of HTTP.
+    /// It is another version of HTTP.
     Version,
 }
 
 impl BadRequest {
-    /// The status that says so.
+    /// The status of the response.
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
@@ -82,11 +82,11 @@ impl core::fmt::Display for BadRequest {
 
 impl core::error::Error for BadRequest {}
 
-/// Reads the head at the start of `data`, all that a stream has brought so far; `None`: it is not
-/// whole yet.
+/// Parses the head at the start of `data`, which is everything received so far; `None` if it is not
+/// complete yet.
 ///
 /// # Errors
-/// It will never be a request that can be served; more bytes do not mend it.
+/// It cannot become a valid request, whatever follows.
 pub fn parse(data: &[u8]) -> Result<Option<Request<'_>>, BadRequest> {
     let window = &data[..data.len().min(MAX_HEAD)];
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];

@@ -1,33 +1,33 @@
-//! Tolerant, borrowed bencode reader for what the network sends (BEP 3 "bencoding").
+//! A tolerant bencode reader for bytes from the network, which it borrows (BEP 3 "bencoding").
 //!
 //! ```text
 //! bytes ──parse: one validating pass, no recursion, no allocation──▶ Dict ──get──▶ Value ──▶ bytes, int, list…
 //! ```
 //!
-//! What peers in the wild get wrong is read: unsorted keys, duplicate keys (the first one counts),
+//! Deviations that occur in practice are accepted: unsorted keys, duplicate keys (the first one counts),
 //! leading zeros, and bytes after the value (they are handed back: BEP 9 puts its payload there).
-//! An integer that is beyond 64 bits, or not written as one, is an integer without a value: it
-//! does no harm where nobody asks for it.
-//! What cannot be read one way only is refused. What Dunlin emits goes through `bendy`, which
-//! knows canonical bencode only.
+//! An integer that is beyond 64 bits or malformed is an integer without a value: it is an error
+//! only where its value is needed.
+//! Input that could be read in more than one way is refused. What Dunlin emits is written with
+//! `bendy`, which writes canonical bencode only.
 //!
-//! [`Dict::parse`] checks the whole value; accessors then only skip over bytes known to be sound.
-//! A lookup scans the dictionary from its start, strings being jumped over, not read.
+//! [`Dict::parse`] checks the whole value; accessors then rely on that and do not check again.
+//! A lookup scans the dictionary from its start and skips strings without reading them.
 
 use core::fmt;
 
 /// Limits on the structure that is parsed. The caller limits the number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Levels of nesting, the outermost list or dictionary being the first; at most
+    /// The most levels of nesting, the outermost list or dictionary being the first; at most
     /// [`Limits::MAX_DEPTH`].
     pub depth: u32,
-    /// Integers, strings, lists and dictionaries in all, keys included.
+    /// The most integers, strings, lists and dictionaries in all, keys included.
     pub items: u32,
 }
 
 impl Limits {
-    /// Deepest nesting that can be asked for: the reader's stack is the bits of one word.
+    /// The largest `depth`: the reader's stack is the bits of one word.
     pub const MAX_DEPTH: u32 = 64;
 
     /// For messages of peers, trackers and DHT nodes: none nests deeper than 4, and a full
@@ -45,7 +45,7 @@ impl Limits {
     };
 }
 
-/// What is wrong, and where.
+/// An error in bencode, with its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Error {
     /// Offset of the offending byte in the input.
@@ -54,7 +54,7 @@ pub struct Error {
     pub fault: Fault,
 }
 
-/// What is wrong with some bencode.
+/// The kinds of errors in bencode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -69,13 +69,13 @@ pub enum Fault {
     /// The length of a string is not a decimal number, or an integer has other characters than
     /// those of numbers.
     BadNumber,
-    /// The length of a string is beyond any memory.
+    /// The length of a string does not fit a `usize`.
     NumberTooLarge,
     /// Nested deeper than [`Limits::depth`].
     TooDeep,
     /// More than [`Limits::items`].
     TooManyItems,
-    /// A sound value, but not a dictionary.
+    /// A valid value, but not a dictionary.
     NotDict,
 }
 
@@ -118,7 +118,7 @@ pub struct Dict<'a>(Value<'a>);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct List<'a>(Value<'a>);
 
-/// What a [`Value`] is.
+/// The type of a [`Value`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the four types of bencode")]
 pub enum Kind {
@@ -129,7 +129,7 @@ pub enum Kind {
 }
 
 impl<'a> Value<'a> {
-    /// Reads the value that `data` begins with; also hands back what follows it.
+    /// Reads the value that `data` begins with; also returns the bytes after it.
     pub fn parse(data: &'a [u8], limits: Limits) -> Result<(Self, &'a [u8]), Error> {
         let end = validate(data, limits)?;
         let (raw, rest) = data.split_at(end);
@@ -148,7 +148,7 @@ impl<'a> Value<'a> {
         self.at
     }
 
-    /// What it is.
+    /// Its type.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self.raw.first() {
@@ -220,7 +220,7 @@ impl<'a> Value<'a> {
 }
 
 impl<'a> Dict<'a> {
-    /// Reads the dictionary that `data` begins with; also hands back what follows it.
+    /// Reads the dictionary that `data` begins with; also returns the bytes after it.
     pub fn parse(data: &'a [u8], limits: Limits) -> Result<(Self, &'a [u8]), Error> {
         if data.first().is_some_and(|&b| b != b'd') {
             return Err(Error {
@@ -420,8 +420,8 @@ fn span(data: &[u8]) -> usize {
     0
 }
 
-/// Checks the value that `data` begins with and finds its end. The stack of open containers is a
-/// word of bits, so hostile nesting costs nothing.
+/// Checks the value that `data` begins with and finds its end. The stack of open containers is the
+/// bits of one word, so deep nesting cannot exhaust anything.
 fn validate(data: &[u8], limits: Limits) -> Result<usize, Error> {
     let max_depth = limits.depth.min(Limits::MAX_DEPTH);
     let (mut pos, mut items) = (0, limits.items);
@@ -496,7 +496,7 @@ fn integer(raw: &[u8]) -> Option<(bool, u64)> {
     (!negative || n <= i64::MIN.unsigned_abs()).then_some((negative, n))
 }
 
-/// The end of the integer whose `i` is at `pos`, whatever number it is.
+/// The end of the integer whose `i` is at `pos`, whether or not its value fits.
 fn integer_end(data: &[u8], pos: usize) -> Result<usize, Error> {
     let mut at = pos + 1;
     loop {
@@ -513,7 +513,7 @@ fn integer_end(data: &[u8], pos: usize) -> Result<usize, Error> {
     }
 }
 
-/// The decimal number at `start`, and where it goes on after `stop`.
+/// The decimal number at `start`, which ends with `stop`, and the position after it.
 fn digits(data: &[u8], start: usize, stop: u8) -> Result<(u64, usize), Error> {
     let mut n = 0u64;
     let mut at = start;

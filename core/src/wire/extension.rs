@@ -1,8 +1,8 @@
 //! Messages of the extension protocol: its handshake (BEP 10, 21), metadata (BEP 9), peer
 //! exchange (BEP 11) and lt_donthave (BEP 54).
 //!
-//! Each side numbers the messages it wants to receive. What we receive carries the numbers of
-//! [`ours`]; what we send carries those of the peer's [`TheirIds`].
+//! Each side numbers the messages it wants to receive. Messages that we receive have the numbers of
+//! [`ours`]; messages that we send have those of the peer's [`TheirIds`].
 
 use alloc::{string::String, vec::Vec};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,9 +11,9 @@ use bendy::encoding::{AsString, Encoder, Error as EncodeError, SortedDictEncoder
 
 use super::bencode::{Dict, Error, Limits};
 
-/// The numbers that peers use towards us (BEP 10 `m`).
+/// The numbers of the messages that we receive (BEP 10 `m`).
 pub mod ours {
-    /// The extension handshake; everybody's.
+    /// The extension handshake; its number is the same for everyone.
     pub const HANDSHAKE: u8 = 0;
     /// The id of peer exchange (BEP 11).
     pub const UT_PEX: u8 = 1;
@@ -27,12 +27,12 @@ pub mod ours {
 pub const METADATA_PIECE_LEN: usize = 16 * 1024;
 /// Most added, and most dropped, peers of one message (BEP 11 "no more than 50").
 pub const MAX_PEX: usize = 50;
-/// Most peers that are read per list: BEP 11's 50 IPv4 and 50 IPv6. What is beyond is ignored.
+/// The most peers taken from each list: BEP 11's 50 IPv4 and 50 IPv6. More are ignored.
 const MAX_PEX_READ: usize = 50;
 /// Longest client name kept, in characters.
 const MAX_CLIENT_LEN: usize = 64;
 
-/// The numbers a peer wants to be sent; 0 where it does not want the message.
+/// The numbers of the messages that a peer receives; 0 if it does not want the message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TheirIds {
     /// BEP 11.
@@ -43,16 +43,16 @@ pub struct TheirIds {
     pub lt_donthave: u8,
 }
 
-/// What our extension handshake says.
+/// The content of our extension handshake.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer<'a> {
-    /// Whether peer exchange is wanted (not for private torrents, BEP 27).
+    /// Whether we want peer exchange (not for private torrents, BEP 27).
     pub pex: bool,
-    /// Bytes of the info dictionary, if we have it (BEP 9).
+    /// Length of the info dictionary in bytes, if we have it (BEP 9).
     pub metadata_size: Option<u32>,
     /// TCP port we listen on.
     pub port: Option<u16>,
-    /// Requests we queue for the peer before refusing more.
+    /// The number of requests that we queue for the peer.
     pub reqq: u32,
     /// Whether we download nothing more (BEP 21).
     pub upload_only: bool,
@@ -66,7 +66,7 @@ pub struct Offer<'a> {
 fn dict(content: impl FnOnce(&mut SortedDictEncoder<'_>) -> Result<(), EncodeError>) -> Vec<u8> {
     let mut encoder = Encoder::new();
     let done = encoder.emit_dict(|mut d| content(&mut d));
-    // It fails only for keys out of order, which the golden tests would show.
+    // It fails only if keys are out of order, which the golden tests would show.
     debug_assert!(done.is_ok());
     encoder.get_output().unwrap_or_default()
 }
@@ -105,18 +105,18 @@ impl Offer<'_> {
     }
 }
 
-/// What a peer's extension handshakes said so far.
+/// The content of a peer's extension handshakes so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExtHandshake {
-    /// How to send it extension messages.
+    /// The numbers of the messages it receives.
     pub ids: TheirIds,
     /// Name and version (`v`), without control characters.
     pub client: String,
     /// TCP port it listens on (`p`).
     pub port: Option<u16>,
-    /// Requests it queues before it refuses or drops more.
+    /// The number of requests it queues before it refuses or drops more.
     pub reqq: Option<u32>,
-    /// Bytes of the info dictionary, as it claims.
+    /// Length of the info dictionary in bytes, as it claims.
     pub metadata_size: Option<u32>,
     /// It downloads nothing more (BEP 21).
     pub upload_only: bool,
@@ -129,8 +129,8 @@ pub struct ExtHandshake {
 }
 
 impl ExtHandshake {
-    /// Takes in a handshake; a later one changes only what it names (BEP 10). Values of a wrong
-    /// type or range are passed over.
+    /// Adds a handshake; a later one changes only the values it contains (BEP 10). Values of a wrong
+    /// type or range are ignored.
     ///
     /// # Errors
     /// The payload is not a dictionary.
@@ -202,7 +202,7 @@ pub enum Metadata<'a> {
 }
 
 impl<'a> Metadata<'a> {
-    /// Reads a payload; `None` for a type nobody told us of, and for a piece that is too long.
+    /// Parses a payload; `None` for an unknown type, and for a piece that is too long.
     ///
     /// # Errors
     /// It does not begin with a dictionary.
@@ -254,11 +254,11 @@ impl PexFlags {
     pub const ENCRYPTION: Self = Self(0x01);
     /// Seed, or uploads only.
     pub const SEED: Self = Self(0x02);
-    /// Speaks uTP.
+    /// Supports uTP.
     pub const UTP: Self = Self(0x04);
-    /// Speaks hole punching (BEP 55).
+    /// Supports hole punching (BEP 55).
     pub const HOLEPUNCH: Self = Self(0x08);
-    /// Was reached by the sender: takes incoming connections.
+    /// Accepts incoming connections: the sender has reached it.
     pub const REACHABLE: Self = Self(0x10);
 
     /// Whether all flags of `other` are set.
@@ -267,7 +267,7 @@ impl PexFlags {
         self.0 & other.0 == other.0
     }
 
-    /// Both.
+    /// The flags of both.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -277,14 +277,14 @@ impl PexFlags {
 /// A message of the peer exchange (BEP 11).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pex {
-    /// Peers the sender is connected to since its last message.
+    /// Peers that the sender has connected to since its last message.
     pub added: Vec<(SocketAddr, PexFlags)>,
-    /// Those it lost.
+    /// Peers that it has lost since then.
     pub dropped: Vec<SocketAddr>,
 }
 
 impl Pex {
-    /// Reads a payload: at most 50 addresses of each family and list, and none with port 0.
+    /// Parses a payload: at most 50 addresses of each family and list, and none with port 0.
     ///
     /// # Errors
     /// It is not a dictionary.
@@ -309,7 +309,7 @@ impl Pex {
         Ok(this)
     }
 
-    /// The payload that tells of the first [`MAX_PEX`] peers of each list.
+    /// The payload with the first [`MAX_PEX`] peers of each list.
     #[must_use]
     pub fn emit(added: &[(SocketAddr, PexFlags)], dropped: &[SocketAddr]) -> Vec<u8> {
         let [mut added4, mut flags4, mut added6, mut flags6] = [const { Vec::new() }; 4];
@@ -432,7 +432,7 @@ mod tests {
     fn a_second_handshake_changes_only_what_it_names() {
         let mut read = ExtHandshake::default();
         read.update(&OFFER.emit()).unwrap();
-        // Zero switches an extension off (BEP 10); nonsense is passed over.
+        // Zero switches an extension off (BEP 10); invalid values are ignored.
         read.update(b"d1:md6:ut_pexi0e11:ut_metadatai999ee1:pi70000e4:reqqi9e1:v3:a\x07be")
             .unwrap();
         assert_eq!((read.ids.ut_pex, read.ids.ut_metadata), (0, 2));

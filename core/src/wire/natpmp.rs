@@ -1,4 +1,4 @@
-//! NAT-PMP (RFC 6886): what a gateway is asked and what it answers.
+//! NAT-PMP (RFC 6886): requests to a gateway and its responses.
 //!
 //! ```text
 //! request   0 op                                                       op 0: address
@@ -6,7 +6,7 @@
 //! response  0 128+op result(2) epoch(4) [ address(4) | internal(2) external(2) lifetime(4) ]
 //! ```
 //!
-//! Both sides, both directions: the client's machine and the gateways of the simulator share it.
+//! Both sides are here, as the client and the simulator's gateways share this codec.
 //! Longer datagrams than these are accepted, as some gateways pad.
 
 use core::net::Ipv4Addr;
@@ -22,11 +22,11 @@ pub const MAX_LEN: usize = 16;
 
 /// First byte of every message.
 pub const VERSION: u8 = 0;
-/// Tells a response's opcode from its request's.
+/// The bit of the opcode that marks a response.
 const RESPONSE: u8 = 0x80;
 const ADDRESS: u8 = 0;
 
-/// Transport whose port is mapped; the value is the opcode (RFC 6886 §3.3).
+/// The transport whose port is mapped; the value is the opcode (RFC 6886 §3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
     /// UDP: uTP and the DHT.
@@ -45,7 +45,7 @@ impl Protocol {
     }
 }
 
-/// What came of a request (RFC 6886 §3.5).
+/// The result of a request (RFC 6886 §3.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ResultCode {
@@ -53,15 +53,15 @@ pub enum ResultCode {
     Success,
     /// 1: the gateway speaks another version.
     UnsupportedVersion,
-    /// 2: it could, but is not allowed to.
+    /// 2: the gateway supports mappings, but they are not allowed.
     NotAuthorized,
     /// 3: the gateway itself has no address.
     NetworkFailure,
-    /// 4: no mapping left.
+    /// 4: the gateway has no mapping left.
     OutOfResources,
-    /// 5: it does not know the opcode.
+    /// 5: the gateway does not know the opcode.
     UnsupportedOpcode,
-    /// Any other; never one of the above.
+    /// Any other code; never one of the above.
     Other(u16),
 }
 
@@ -93,16 +93,16 @@ impl From<ResultCode> for u16 {
     }
 }
 
-/// A mapping as it is asked for, or as it was made (RFC 6886 §3.3).
+/// A mapping, as requested or as granted (RFC 6886 §3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Map {
-    /// Of which transport.
+    /// The transport.
     pub protocol: Protocol,
     /// The client's port; 0 with lifetime 0 deletes all of its mappings (RFC 6886 §3.4).
     pub internal: u16,
-    /// The gateway's port: asked for (0: any) or given (0: none).
+    /// The gateway's port: in a request 0 means any, in a response 0 means none.
     pub external: u16,
-    /// In seconds; 0 deletes.
+    /// The lifetime in seconds; 0 deletes the mapping.
     pub lifetime: u32,
 }
 
@@ -124,30 +124,30 @@ impl Map {
     }
 }
 
-/// What a client sends.
+/// A request of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Which is your external address (RFC 6886 §3.2)?
+    /// Asks for the external address (RFC 6886 §3.2).
     Address,
-    /// Make, renew or delete a mapping.
+    /// Makes, renews or deletes a mapping.
     Map(Map),
 }
 
-/// Why a datagram is not a request a gateway can serve.
+/// The reasons a gateway rejects a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unservable {
-    /// Too short, or itself a response: nothing is answered.
+    /// Too short, or itself a response: it gets no answer.
     Ignore,
-    /// Answered by [`refuse`].
+    /// To be answered with [`refuse`].
     Refuse(ResultCode),
 }
 
 impl Request {
-    /// Reads what a gateway received on [`PORT`]. PCP is told by [`ResultCode::UnsupportedVersion`]:
-    /// a gateway that speaks it asks [`super::pcp`] first.
+    /// Parses a datagram that a gateway received on [`PORT`]. A PCP request gives
+    /// [`ResultCode::UnsupportedVersion`], so a gateway that speaks PCP tries [`super::pcp`] first.
     ///
     /// # Errors
-    /// What to do instead of serving it.
+    /// Why it is rejected, which says whether to answer.
     pub fn parse(data: &[u8]) -> Result<Self, Unservable> {
         let &[version, opcode] = data.first_chunk().ok_or(Unservable::Ignore)?;
         if opcode & RESPONSE != 0 {
@@ -166,7 +166,7 @@ impl Request {
         map.map(Self::Map).ok_or(Unservable::Ignore)
     }
 
-    /// Writes it and answers its length; `None` if `buf` is shorter.
+    /// Writes it and returns its length; `None` if `buf` is too short.
     #[must_use]
     pub fn emit(&self, buf: &mut [u8]) -> Option<usize> {
         match self {
@@ -176,32 +176,31 @@ impl Request {
     }
 }
 
-/// What a response is about. What it says only holds if the result is a success.
+/// The body of a response. Its values are valid only if the result is a success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
     /// The external address; also announced unasked.
     Address(Ipv4Addr),
     /// The mapping. A refusal names the internal port it is about.
     Map(Map),
-    /// A refusal that has no more to say, and the opcode that was refused, without the bit of a
-    /// response.
+    /// A refusal without a body: the opcode that was refused, without the bit of a response.
     Bare(u8),
 }
 
-/// What a gateway answers.
+/// A response of a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// What came of it.
+    /// The result.
     pub result: ResultCode,
     /// Seconds since the gateway's mappings were last lost (RFC 6886 §3.6).
     pub epoch: u32,
-    /// What it is about.
+    /// The body.
     pub body: Body,
 }
 
 impl Response {
-    /// Reads what a gateway sent. `None` if it is not a response, of another version, or too short
-    /// for what it says; a refusal may be as short as 8 bytes.
+    /// Parses a datagram that a gateway sent. `None` if it is not a response, of another version, or too short
+    /// for its kind; a refusal may be as short as 8 bytes.
     #[must_use]
     pub fn parse(data: &[u8]) -> Option<Self> {
         let (&[version, opcode, r0, r1, e0, e1, e2, e3], rest) = data.split_first_chunk()?;
@@ -228,7 +227,7 @@ impl Response {
         })
     }
 
-    /// Writes it and answers its length; `None` if `buf` is shorter. A success always has a body
+    /// Writes it and returns its length; `None` if `buf` is too short. A success always has a body
     /// other than [`Body::Bare`]: no client would read it.
     #[must_use]
     pub fn emit(&self, buf: &mut [u8]) -> Option<usize> {
@@ -243,10 +242,10 @@ impl Response {
     }
 }
 
-/// Writes the refusal of `request`, as received, and answers its length; `None` if `buf` is
+/// Writes the refusal of `request`, as received, and returns its length; `None` if `buf` is
 /// shorter than [`MAX_LEN`] and too short for it, or if `request` is not even an opcode.
 ///
-/// It says no more than that: no address, and of a mapping only which (RFC 6886 §3.2, §3.3).
+/// It has no address, and of a mapping only the internal port (RFC 6886 §3.2, §3.3).
 #[must_use]
 pub fn refuse(request: &[u8], result: ResultCode, epoch: u32, buf: &mut [u8]) -> Option<usize> {
     let opcode = request.get(1)? & !RESPONSE;
@@ -406,7 +405,7 @@ mod tests {
             Response::parse(&data) == Some(response) && u16::from(response.result) == code
         }
 
-        /// Law 6: nothing panics, and what was read is what it says.
+        /// Law 6: nothing panics, and what was parsed encodes to the same bytes.
         fn any_bytes_are_survived(data: Vec<u8>, version: u8, short: u8) -> bool {
             let mut data = data;
             if let Some(first) = data.first_mut() {

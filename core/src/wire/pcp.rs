@@ -23,7 +23,7 @@ pub const HEADER_LEN: usize = 24;
 /// Where a gateway announces its restart over IPv6 (RFC 6887 §14.1.3).
 pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
-/// Tells a response's opcode from its request's.
+/// The bit of the opcode that marks a response.
 const RESPONSE: u8 = 0x80;
 const ANNOUNCE: u8 = 0;
 const MAP: u8 = 1;
@@ -34,39 +34,39 @@ const PREFER_FAILURE: u8 = 2;
 /// From here on an option may be ignored (RFC 6887 §7.3).
 const OPTIONAL: u8 = 128;
 
-/// What came of a request (RFC 6887 §7.4).
+/// The result of a request (RFC 6887 §7.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ResultCode {
     /// 0: done.
     Success,
-    /// 1: the gateway speaks another version, which its answer is in.
+    /// 1: the gateway speaks another version, that of its response.
     UnsupportedVersion,
     /// 2: not allowed.
     NotAuthorized,
-    /// 3: not to be made sense of.
+    /// 3: the request is malformed.
     MalformedRequest,
-    /// 4: it does not know the opcode.
+    /// 4: the gateway does not know the opcode.
     UnsupportedOpcode,
-    /// 5: it does not know an option it would have to.
+    /// 5: the gateway does not know a mandatory option.
     UnsupportedOption,
     /// 6: an option is malformed.
     MalformedOption,
     /// 7: the gateway itself is not connected.
     NetworkFailure,
-    /// 8: no mapping left, or too busy.
+    /// 8: the gateway has no mapping left, or is too busy.
     NoResources,
-    /// 9: no such transport.
+    /// 9: the gateway does not support the transport.
     UnsupportedProtocol,
-    /// 10: this client has enough.
+    /// 10: this client has as many mappings as it may have.
     UserExceededQuota,
-    /// 11: the external port or address is not to be had.
+    /// 11: the external port or address is not available.
     CannotProvideExternal,
     /// 12: the client's address is not the packet's: there is a NAT before the gateway.
     AddressMismatch,
     /// 13: too many filters.
     ExcessiveRemotePeers,
-    /// Any other; never one of the above.
+    /// Any other code; never one of the above.
     Other(u8),
 }
 
@@ -114,30 +114,30 @@ impl From<ResultCode> for u8 {
     }
 }
 
-/// Drawn by the client for a mapping and kept for its renewals, so that nobody else's answer is
-/// taken and nobody else's request changes it (RFC 6887 §11.2).
+/// Drawn by the client for a mapping and kept for its renewals, so that nobody else can answer for
+/// the gateway or change the mapping (RFC 6887 §11.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nonce(pub [u8; 12]);
 
-/// A mapping as it is asked for, or as it was made (RFC 6887 §11.1).
+/// A mapping, as requested or as granted (RFC 6887 §11.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Map {
-    /// Whose.
+    /// The nonce of the client that owns it.
     pub nonce: Nonce,
-    /// IANA's number of the transport, 6 or 17; 0: all, and then the internal port is 0 too.
+    /// IANA's number of the transport, 6 or 17; 0 means all, and then the internal port is 0 too.
     pub protocol: u8,
-    /// The client's port; 0: all.
+    /// The client's port; 0 means all.
     pub internal: u16,
-    /// The gateway's port: asked for (0: any) or given.
+    /// The gateway's port; in a request 0 means any.
     pub external: u16,
-    /// The gateway's address: asked for (unspecified: any of that family) or given.
+    /// The gateway's address; in a request the unspecified address means any of that family.
     pub external_ip: IpAddr,
-    /// Rather none than another port or address (PREFER_FAILURE, RFC 6887 §13.2).
+    /// Whether to fail rather than give another port or address (PREFER_FAILURE, RFC 6887 §13.2).
     pub prefer_failure: bool,
 }
 
 impl Map {
-    /// Its fields, and what follows them; options are not looked at.
+    /// The mapping of a MAP body, and the bytes after it; options are ignored.
     fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (nonce, bytes) = bytes.split_first_chunk()?;
         let (&[protocol, _, _, _, i0, i1, e0, e1], bytes) = bytes.split_first_chunk()?;
@@ -153,7 +153,7 @@ impl Map {
         Some((map, rest))
     }
 
-    /// Writes it behind the header and answers the length of the whole message.
+    /// Writes it after the header and returns the length of the whole message.
     fn put(&self, buf: &mut [u8]) -> Option<usize> {
         let out = buf.get_mut(HEADER_LEN..)?;
         let (fields, option) = out.split_first_chunk_mut::<MAP_LEN>()?;
@@ -170,41 +170,41 @@ impl Map {
     }
 }
 
-/// What a client asks for.
+/// What a client requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// Are you there, and since when (RFC 6887 §14.1)?
+    /// Whether the gateway is there, and since when (RFC 6887 §14.1).
     Announce,
-    /// Make, renew or (lifetime 0) delete a mapping.
+    /// Makes, renews or, with lifetime 0, deletes a mapping.
     Map(Map),
 }
 
-/// What a client sends.
+/// A request of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// In seconds; of an ANNOUNCE 0.
+    /// The lifetime in seconds; 0 for an ANNOUNCE.
     pub lifetime: u32,
-    /// From where the client thinks it sends; compared with the packet by the gateway.
+    /// The client's own address as it knows it; the gateway compares it with the packet's source.
     pub client: IpAddr,
-    /// What it asks for.
+    /// The operation.
     pub ask: Ask,
 }
 
-/// Why a datagram is not a request a gateway can serve.
+/// The reasons a gateway rejects a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unservable {
-    /// Too short, or itself a response: nothing is answered.
+    /// Too short, or itself a response: it gets no answer.
     Ignore,
-    /// Answered by [`refuse`].
+    /// To be answered with [`refuse`].
     Refuse(ResultCode),
 }
 
 impl Request {
-    /// Reads what a gateway received on [`PORT`]; NAT-PMP is told by
-    /// [`ResultCode::UnsupportedVersion`], so a gateway that speaks it looks at the first byte.
+    /// Parses a datagram that a gateway received on [`PORT`]. A NAT-PMP request gives
+    /// [`ResultCode::UnsupportedVersion`], so a gateway that speaks NAT-PMP checks the first byte.
     ///
     /// # Errors
-    /// What to do instead of serving it, in the order of RFC 6887 §8.2.
+    /// Why it is rejected; the checks are in the order of RFC 6887 §8.2.
     pub fn parse(data: &[u8]) -> Result<Self, Unservable> {
         let refused = |code| Err(Unservable::Refuse(code));
         let &[version, opcode] = data.first_chunk().ok_or(Unservable::Ignore)?;
@@ -254,7 +254,7 @@ impl Request {
         })
     }
 
-    /// Writes it and answers its length; `None` if `buf` is shorter.
+    /// Writes it and returns its length; `None` if `buf` is too short.
     #[must_use]
     pub fn emit(&self, buf: &mut [u8]) -> Option<usize> {
         let opcode = match self.ask {
@@ -272,10 +272,10 @@ impl Request {
     }
 }
 
-/// What a response is about; of a refusal, what was asked.
+/// The body of a response; of a refusal, that of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// Nothing but the epoch; also sent unasked after a restart.
+    /// Only the epoch, which is in the header; also sent unasked after a restart.
     Announce,
     /// The mapping.
     Map(Map),
@@ -284,23 +284,24 @@ pub enum Body {
     Bare(u8),
 }
 
-/// What a gateway answers.
+/// A response of a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// What came of it.
+    /// The result.
     pub result: ResultCode,
-    /// In seconds: of the mapping, or for how long the refusal will stand.
+    /// In seconds: the lifetime of the mapping, or how long the refusal remains valid.
     pub lifetime: u32,
     /// Seconds since the gateway's mappings were last lost (RFC 6887 §8.5).
     pub epoch: u32,
-    /// What it is about.
+    /// The body.
     pub body: Body,
 }
 
 impl Response {
-    /// Reads what a gateway sent. `None` if it is not a response, of another version (unless it is
-    /// a refusal of ours), too short for what it says, longer than [`MAX_LEN`] or no multiple of four bytes (RFC 6887 §8.3). What
-    /// begins with 0 is for [`super::natpmp`]: the gateway speaks nothing newer.
+    /// Parses a datagram that a gateway sent. `None` if it is not a response, is of another version
+    /// (unless it refuses version 2), too short for its kind, longer than [`MAX_LEN`], or its length is
+    /// not a multiple of four (RFC 6887 §8.3). A response that begins with 0 is for
+    /// [`super::natpmp`]: the gateway speaks nothing newer.
     #[must_use]
     pub fn parse(data: &[u8]) -> Option<Self> {
         if data.len() > MAX_LEN || !data.len().is_multiple_of(4) {
@@ -308,7 +309,7 @@ impl Response {
         }
         let (header, rest) = data.split_first_chunk::<HEADER_LEN>()?;
         let &[version, opcode, _, code, l0, l1, l2, l3, e0, e1, e2, e3] = header.first_chunk()?;
-        // A gateway of another version says so in its own.
+        // A gateway that does not speak this version says so in its own.
         let told = version > 0 && code == u8::from(ResultCode::UnsupportedVersion);
         if (version != VERSION && !told) || opcode & RESPONSE == 0 {
             return None;
@@ -317,7 +318,7 @@ impl Response {
         let body = match opcode {
             ANNOUNCE => Body::Announce,
             MAP if let Some((mut map, rest)) = Map::read(rest) => {
-                // Whether it was granted in spite of odd options is not the client's concern.
+                // Malformed options do not invalidate a response.
                 map.prefer_failure = options(rest).unwrap_or(false);
                 Body::Map(map)
             }
@@ -332,7 +333,7 @@ impl Response {
         })
     }
 
-    /// Writes it and answers its length; `None` if `buf` is shorter. A success always has a body
+    /// Writes it and returns its length; `None` if `buf` is too short. A success always has a body
     /// other than [`Body::Bare`]: no client would read it.
     #[must_use]
     pub fn emit(&self, buf: &mut [u8]) -> Option<usize> {
@@ -357,10 +358,10 @@ impl Response {
     }
 }
 
-/// Writes the refusal of `request`, as received, and answers its length; `None` if `buf` is too
+/// Writes the refusal of `request`, as received, and returns its length; `None` if `buf` is too
 /// short ([`MAX_LEN`] never is), or if `request` is not even an opcode.
 ///
-/// What stands behind the header comes back as it was sent, so that the client knows its request;
+/// The bytes after the header are sent back unchanged, so that the client recognises its request,
 /// cut at [`MAX_LEN`] and padded to four bytes (RFC 6887 §8.2). `lifetime` says for how many
 /// seconds the client should not ask again.
 #[must_use]
@@ -398,7 +399,7 @@ fn options(mut rest: &[u8]) -> Result<bool, ResultCode> {
         let len = usize::from(u16::from_be_bytes([l0, l1]));
         rest = value.get(len.next_multiple_of(4)..).ok_or(malformed)?;
         match code {
-            // Once at most, and it says nothing (RFC 6887 §13.2).
+            // It occurs at most once and has no data (RFC 6887 §13.2).
             PREFER_FAILURE if len != 0 || prefer_failure => return Err(malformed),
             PREFER_FAILURE => prefer_failure = true,
             OPTIONAL.. => {}

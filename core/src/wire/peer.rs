@@ -16,12 +16,12 @@ pub const HANDSHAKE_LEN: usize = 68;
 pub const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
 /// Bytes of a `piece` message before its payload: length, id, index, begin (BEP 3).
 pub const PIECE_HEADER_LEN: usize = 13;
-/// Most pieces a torrent may have. Ours, as libtorrent's: 2^21 pieces are a bitfield of 256 KiB.
+/// Most pieces a torrent may have. Our choice, the same as libtorrent's: 2^21 pieces are a bitfield of 256 KiB.
 pub const MAX_PIECES: u32 = 1 << 21;
-/// Longest message, without its length prefix, that is read at all: the largest bitfield. Only
-/// bitfields and extended messages are ever held whole; the rest of what is long is skipped.
+/// The longest message, without its length prefix, that is accepted: the largest bitfield. Only
+/// bitfields and extended messages are buffered whole; other long messages are skipped.
 pub const MAX_MESSAGE_LEN: u32 = MAX_PIECES / 8 + 1;
-/// Longest extended message that is held: a metadata piece is 16 KiB and a little (BEP 9), PEX
+/// The longest extended message that is buffered: a metadata piece is 16 KiB and a little (BEP 9), PEX
 /// with 100 addresses below 2 KiB (BEP 11); the handshake has room for long names.
 pub const MAX_EXTENDED_LEN: u32 = 32 * 1024;
 
@@ -46,12 +46,12 @@ pub mod id {
     pub const EXTENDED: u8 = 20;
 }
 
-/// The eight reserved bytes of a handshake: what its sender speaks.
+/// The eight reserved bytes of a handshake: the extensions that its sender supports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reserved(pub [u8; 8]);
 
 impl Reserved {
-    /// What Dunlin speaks: extension protocol and fast extension, and the DHT if `dht`.
+    /// The extensions of Dunlin: extension protocol and fast extension, and the DHT if `dht`.
     #[must_use]
     pub const fn ours(dht: bool) -> Self {
         Self([0, 0, 0, 0, 0, 0x10, 0, 0x04 | dht as u8])
@@ -69,7 +69,7 @@ impl Reserved {
         self.0[7] & 0x04 != 0
     }
 
-    /// DHT, so a PORT message is welcome (BEP 5).
+    /// DHT: the peer wants a `port` message (BEP 5).
     #[must_use]
     pub const fn dht(self) -> bool {
         self.0[7] & 0x01 != 0
@@ -79,16 +79,16 @@ impl Reserved {
 /// The first 68 bytes of either side (BEP 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handshake {
-    /// Extensions spoken.
+    /// The extensions that the sender supports.
     pub reserved: Reserved,
-    /// The torrent meant.
+    /// The info-hash of the torrent.
     pub info_hash: InfoHash,
     /// The sender's peer id.
     pub peer_id: PeerId,
 }
 
 impl Handshake {
-    /// Reads a handshake; `None` if it is another protocol's.
+    /// Parses a handshake; `None` if it is not one of this protocol.
     #[must_use]
     pub fn parse(bytes: &[u8; HANDSHAKE_LEN]) -> Option<Self> {
         let rest = bytes.strip_prefix(PROTOCOL)?;
@@ -113,18 +113,18 @@ impl Handshake {
     }
 }
 
-/// One message, borrowed from where it was read.
+/// One message, borrowed from the buffer it was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// Nothing, to keep the connection open (BEP 3).
+    /// Keep-alive: an empty message (BEP 3).
     KeepAlive,
     /// Requests will not be answered (BEP 3).
     Choke,
     /// Requests will be answered (BEP 3).
     Unchoke,
-    /// Would request if unchoked (BEP 3).
+    /// The sender would request if it were unchoked (BEP 3).
     Interested,
-    /// Would not (BEP 3).
+    /// The sender would not request (BEP 3).
     NotInterested,
     /// The sender now has this piece (BEP 3).
     Have(u32),
@@ -141,7 +141,7 @@ pub enum Message<'a> {
         /// Payload.
         data: &'a [u8],
     },
-    /// Takes a request back (BEP 3).
+    /// Withdraws a request (BEP 3).
     Cancel(BlockRef),
     /// UDP port of the sender's DHT node (BEP 5).
     Port(u16),
@@ -157,12 +157,12 @@ pub enum Message<'a> {
     AllowedFast(u32),
     /// A message of the extension protocol (BEP 10).
     Extended {
-        /// 0 for the handshake, else as its receiver numbered it.
+        /// 0 for the handshake, else the number that the receiver gave in its own handshake.
         id: u8,
-        /// The rest.
+        /// The bytes after the number.
         payload: &'a [u8],
     },
-    /// A message nobody told us of; to be ignored.
+    /// A message of an unknown kind; to be ignored.
     Unknown {
         /// Its id.
         id: u8,
@@ -302,11 +302,11 @@ fn triple(at: BlockRef) -> [u8; 12] {
     out
 }
 
-/// The 13 bytes in front of a block's payload.
+/// The 13 bytes before a block's payload.
 #[must_use]
 pub fn piece_header(at: BlockRef) -> [u8; PIECE_HEADER_LEN] {
     let mut out = [0; PIECE_HEADER_LEN];
-    // A block is at most 16 KiB; only a caller's own mistake could saturate here.
+    // A block is at most 16 KiB; only a mistake of the caller could saturate here.
     out[..4].copy_from_slice(&at.len.saturating_add(9).to_be_bytes());
     out[4] = id::PIECE;
     out[5..9].copy_from_slice(&at.piece.to_be_bytes());
@@ -314,7 +314,7 @@ pub fn piece_header(at: BlockRef) -> [u8; PIECE_HEADER_LEN] {
     out
 }
 
-/// Reads the 13 bytes in front of a block's payload; `None` if they begin another message.
+/// Parses the 13 bytes before a block's payload; `None` if they begin another message.
 #[must_use]
 pub fn parse_piece_header(header: &[u8; PIECE_HEADER_LEN]) -> Option<BlockRef> {
     let &[l0, l1, l2, l3, id::PIECE, p0, p1, p2, p3, b0, b1, b2, b3] = header else {
@@ -329,10 +329,10 @@ pub fn parse_piece_header(header: &[u8; PIECE_HEADER_LEN]) -> Option<BlockRef> {
 
 /// Most pieces [`allowed_fast_set`] yields. BEP 6 suggests ten.
 pub const MAX_ALLOWED_FAST: usize = 10;
-/// SHA-1 rounds after which the set is taken as it is; tiny torrents may never fill it.
+/// The most SHA-1 rounds: with few pieces the set may never be full.
 const MAX_ROUNDS: u32 = 64;
 
-/// The pieces that a peer at `ip` may have while choked, in order (BEP 6 "Allowed Fast Set
+/// The pieces that a peer at `ip` may request while choked, in order (BEP 6 "Allowed Fast Set
 /// Generation"): `k` of them, or fewer if the torrent has fewer.
 #[must_use]
 pub fn allowed_fast_set(

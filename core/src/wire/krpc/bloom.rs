@@ -1,7 +1,7 @@
-//! Bloom filters of addresses (BEP 33): how large a swarm is, without telling who is in it.
+//! Bloom filters of addresses (BEP 33): they give the size of a swarm, but not its members.
 //!
-//! 2048 bits, two for each address. Two filters are united by OR, so what several nodes know of a
-//! swarm can be added without counting anybody twice.
+//! 2048 bits, two for each address. Filters are combined by OR, so that the answers of several nodes
+//! can be added up without counting a peer twice.
 
 use core::net::IpAddr;
 

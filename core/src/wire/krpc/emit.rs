@@ -1,8 +1,8 @@
-//! Values to bytes: keys sorted, so that what we send is canonical bencode.
+//! Writes KRPC messages with sorted keys: what we send is canonical bencode.
 
 use super::*;
 
-/// What we call ourselves in `v`: two letters, two bytes of version.
+/// Our client and version in `v`: two letters, two bytes of version.
 pub const VERSION: [u8; 4] = [b'D', b'N', 0, 1];
 
 /// A query to send.
@@ -45,10 +45,10 @@ pub enum QueryOut<'a> {
     SampleInfohashes { target: NodeId, want: Option<Want> },
 }
 
-/// A reply to send; what is empty or `None` is left out.
+/// A reply to send; fields that are empty or `None` are omitted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReplyOut<'a> {
-    /// `nodes`; `Some` of nothing is sent as an empty string.
+    /// `nodes`; an empty `Some` is sent as an empty string.
     pub nodes: Option<&'a [u8]>,
     /// `nodes6`
     pub nodes6: Option<&'a [u8]>,
@@ -72,7 +72,7 @@ pub struct ReplyOut<'a> {
     pub interval: Option<u64>,
 }
 
-/// The caller's buffer, and how much of it is written.
+/// The caller's buffer and the number of bytes written so far.
 struct Out<'a> {
     buf: &'a mut [u8],
     len: usize,
@@ -166,7 +166,7 @@ impl<'a> Out<'a> {
         self.int(value)
     }
 
-    /// A pair of `key` and what is bencode already, if there is something.
+    /// A pair of `key` and a value that is already bencode, if there is one.
     #[inline]
     fn value<const K: usize>(&mut self, key: &[u8; K], value: Option<&[u8]>) -> Option<()> {
         let Some(value) = value else { return Some(()) };
@@ -293,7 +293,7 @@ pub fn query(
     Some(out.len)
 }
 
-/// Writes a reply; `to` is told in `ip` (BEP 42). `None` if `buf` is too short. Returns the length.
+/// Writes a reply; `to` is its recipient's address, sent in `ip` (BEP 42). `None` if `buf` is too short. Returns the length.
 pub fn reply(
     buf: &mut [u8],
     tid: &[u8],
@@ -362,8 +362,7 @@ fn values(out: &mut Out<'_>, reply: &ReplyOut<'_>) -> Option<()> {
 /// Writes an error of at most `max` bytes, the text being cut as needed; `None` if one without any
 /// text is too long for `max` or `buf`. Returns the length.
 ///
-/// `max` is the length of the query: then the answer to a forged source is never longer than the
-/// question.
+/// With the length of the query as `max`, a forged source is never sent more bytes than the query had.
 pub fn error(buf: &mut [u8], tid: &[u8], code: u32, text: &str, max: usize) -> Option<usize> {
     let max = buf.len().min(max);
     let mut out = Out::new(buf.get_mut(..max)?);

@@ -1,7 +1,7 @@
 //! KRPC, the DHT's messages (BEP 5, with the keys of BEP 32, 33, 42, 43, 44, 51).
 //!
-//! One dictionary in one datagram. Parsed in one pass, borrowed, without allocation; emitted into a
-//! caller's buffer, keys sorted, so that what we send is canonical bencode.
+//! A message is one dictionary in one datagram. It is parsed in one pass, borrowed, without
+//! allocation, and written into the caller's buffer with sorted keys, as canonical bencode.
 
 pub mod bloom;
 mod emit;
@@ -20,7 +20,7 @@ use crate::NodeId;
 pub const MAX_TID: usize = 20;
 /// Longest token that is worth keeping for an announce.
 pub const MAX_TOKEN: usize = 64;
-/// Longest datagram that is looked at.
+/// The longest datagram that is parsed.
 pub const MAX_DATAGRAM: usize = 1500;
 /// Bytes of a node of `nodes`: id, IPv4 address, port (BEP 5).
 pub const COMPACT_V4: usize = 26;
@@ -31,7 +31,7 @@ pub const MAX_SALT: usize = 64;
 /// Bytes of a bloom filter (BEP 33).
 pub const BLOOM_LEN: usize = 256;
 
-/// What a query asks for.
+/// The methods of queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// `ping`
@@ -48,7 +48,7 @@ pub enum Method {
     Put,
     /// `sample_infohashes` (BEP 51)
     SampleInfohashes,
-    /// One that we do not know.
+    /// An unknown method.
     Unknown,
 }
 
@@ -61,7 +61,7 @@ pub struct Want {
     pub v6: bool,
 }
 
-/// A message, checked as bencode; what it means is not.
+/// A message: valid bencode, with fields that are not interpreted yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     /// `t`: at most [`MAX_TID`] bytes.
@@ -72,11 +72,11 @@ pub struct Message<'a> {
     pub read_only: bool,
     /// `ip`: our address as the sender sees it (BEP 42).
     pub ip: Option<SocketAddr>,
-    /// What it is.
+    /// Its kind.
     pub body: Body<'a>,
 }
 
-/// What a message is.
+/// The kinds of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body<'a> {
     /// `y` = `q`
@@ -100,7 +100,7 @@ pub struct Args<'a> {
     pub want: Option<Want>,
     /// `token`
     pub token: Option<&'a [u8]>,
-    /// `port`, if it is one: 1 to 65535.
+    /// `port`, if it is within 1 to 65535.
     pub port: Option<u16>,
     /// `implied_port` is not 0.
     pub implied_port: bool,
@@ -129,7 +129,7 @@ pub struct Item<'a> {
     pub cas: Option<i64>,
     /// `salt`
     pub salt: Option<&'a [u8]>,
-    /// A field above was there with the wrong type or length.
+    /// Whether one of the fields above was present with a wrong type or length.
     pub malformed: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Bytes to values: one pass, no allocation, no recursion.
+//! Parses KRPC messages in one pass, without allocation or recursion.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -22,7 +22,7 @@ impl core::fmt::Display for Malformed {
 
 impl core::error::Error for Malformed {}
 
-/// Which keys of a dictionary were met: of duplicates the first counts.
+/// The keys of a dictionary that were seen, as the first of duplicates counts.
 #[derive(Default)]
 struct Seen(u32);
 
@@ -97,7 +97,7 @@ fn method_of(name: &[u8]) -> Method {
     }
 }
 
-/// The arguments of a query as references into it: what is moved about while they are read is small.
+/// The arguments of a query as references into it, so that little is moved while they are parsed.
 #[derive(Default)]
 struct RawArgs<'a> {
     id: Option<&'a [u8; 20]>,
@@ -151,7 +151,7 @@ impl<'a> RawArgs<'a> {
         Ok(())
     }
 
-    /// What fewer queries have.
+    /// The rarer arguments.
     fn read_more(
         &mut self,
         key: &[u8],
@@ -250,7 +250,7 @@ fn node_id(scan: &mut Scan<'_>) -> Result<Option<NodeId>, Malformed> {
     Ok(scan.array(2)?.copied().map(NodeId))
 }
 
-/// Compact nodes. BEP 5's own examples have a string of 9 bytes: nothing, but no fault either.
+/// Compact nodes. BEP 5's own examples have a string of 9 bytes: it counts as empty, not as an error.
 fn nodes<'a>(scan: &mut Scan<'a>, len: usize) -> Result<&'a [u8], Malformed> {
     let nodes = scan.bytes(2)?.unwrap_or_default();
     Ok(if nodes.len().is_multiple_of(len) {
@@ -306,7 +306,7 @@ fn error<'a>(scan: &mut Scan<'a>) -> Result<(i64, &'a [u8]), Malformed> {
     Ok((code, text))
 }
 
-/// An address of 6 or 18 bytes, port last (BEP 5, 32). IPv4 in IPv6 clothes is IPv4.
+/// An address of 6 or 18 bytes, port last (BEP 5, 32). An IPv4-mapped IPv6 address becomes IPv4.
 #[inline]
 fn compact_addr(bytes: &[u8]) -> Option<SocketAddr> {
     let (ip, port) = bytes.split_last_chunk::<2>()?;

@@ -1,7 +1,7 @@
-//! One pass over bencode that the network sent (BEP 3): each call reads one token or one value.
+//! A scanner for bencode from the network (BEP 3): each call reads one token or one value.
 //!
-//! Tolerant where `wire::bencode` is: leading zeros, unsorted and duplicate keys. The limits are
-//! those of a datagram: what is deeper or more than any message needs is refused.
+//! It accepts the same deviations as `wire::bencode`: leading zeros, unsorted and duplicate keys. Its
+//! limits are those of a datagram: deeper nesting or more items than a message needs are refused.
 
 use super::Malformed;
 
@@ -41,7 +41,7 @@ impl Int {
     }
 }
 
-/// Where the pass is, and how many items it may still meet.
+/// The position in the input, and the number of items that may still follow.
 #[derive(Clone, Copy)]
 pub(super) struct Scan<'a> {
     rest: &'a [u8],
@@ -56,7 +56,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Forgets the rest.
+    /// Skips the rest of the input.
     pub(super) const fn finish(&mut self) {
         self.rest = &[];
     }
@@ -95,7 +95,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// A string, and nothing else.
+    /// The next token, which must be a string.
     #[inline]
     pub(super) fn string(&mut self) -> Result<&'a [u8], Malformed> {
         self.item()?;
@@ -111,7 +111,7 @@ impl<'a> Scan<'a> {
         Ok(string)
     }
 
-    /// The string that comes; `None` if it is something else, which is skipped. `depth` is how
+    /// The next string; `None` if it is something else, which is skipped. `depth` is how
     /// many containers are open.
     #[inline]
     pub(super) fn bytes(&mut self, depth: u32) -> Result<Option<&'a [u8]>, Malformed> {
@@ -122,7 +122,7 @@ impl<'a> Scan<'a> {
         Ok(None)
     }
 
-    /// The string of `N` bytes that comes; `None` if it is something else, which is skipped.
+    /// The next string of `N` bytes; `None` if it is something else, which is skipped.
     #[inline]
     pub(super) fn array<const N: usize>(
         &mut self,
@@ -131,7 +131,7 @@ impl<'a> Scan<'a> {
         Ok(self.bytes(depth)?.and_then(|s| s.try_into().ok()))
     }
 
-    /// The integer that comes; `None` if it is something else, which is skipped.
+    /// The next integer; `None` if it is something else, which is skipped.
     #[inline]
     pub(super) fn int(&mut self, depth: u32) -> Result<Option<Int>, Malformed> {
         if matches!(self.rest, [b'i', ..]) {
@@ -141,7 +141,7 @@ impl<'a> Scan<'a> {
         Ok(None)
     }
 
-    /// The value that comes, unread but sound.
+    /// The next value, checked but not parsed.
     pub(super) fn raw(&mut self, depth: u32) -> Result<&'a [u8], Malformed> {
         let before = self.rest;
         self.skip(depth)?;
@@ -168,7 +168,7 @@ impl<'a> Scan<'a> {
         })
     }
 
-    /// Passes over a value, whatever it is. The stack of open containers is the bits of a word.
+    /// Skips a value of any type. The stack of open containers is the bits of a word.
     pub(super) fn skip(&mut self, depth: u32) -> Result<(), Malformed> {
         // Bit 0 of `dicts` says whether the innermost container is a dictionary.
         let (mut dicts, mut open) = (0u32, 0);
@@ -233,9 +233,8 @@ fn decimal(data: &[u8], stop: u8) -> Result<(u64, &[u8]), Malformed> {
     }
 }
 
-/// Whether `value` is one bencoded value and nothing else, written the only way there is: keys
-/// sorted and single, numbers without leading zeros. A `put` of anything else is refused: two
-/// nodes might read it two ways (BEP 44).
+/// Whether `value` is exactly one value in canonical bencode: keys sorted and unique, numbers without
+/// leading zeros. A `put` of anything else is refused, as two nodes might read it differently (BEP 44).
 #[must_use]
 pub fn is_canonical(value: &[u8]) -> bool {
     canonical(value).is_ok_and(<[u8]>::is_empty)

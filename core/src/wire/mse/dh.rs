@@ -10,7 +10,7 @@ pub const KEY_LEN: usize = 96;
 /// Bits of a private exponent: more than 160 gain nothing against this prime (MSE, "Xa and Xb").
 const EXPONENT_BITS: u32 = 160;
 
-// The macro's params type is public; the module is not.
+// The macro declares its params type public; this module keeps it private.
 crypto_bigint::const_monty_params!(
     Prime,
     U768,
@@ -77,7 +77,7 @@ impl core::fmt::Debug for PrivateKey {
     }
 }
 
-/// What both sides agreed on.
+/// The secret that both sides share.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret([u8; KEY_LEN]);
 

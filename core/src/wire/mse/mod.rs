@@ -1,6 +1,6 @@
 //! Message stream encryption (MSE/PE): its constants, hashes, key exchange and cipher.
 //!
-//! The facts are those of the Vuze wiki's "Message Stream Encryption", called MSE here:
+//! The specification is the Vuze wiki's "Message Stream Encryption", called MSE here:
 //!
 //! ```text
 //! 1  A→B  Ya, PadA
@@ -12,8 +12,8 @@
 //! ```
 //!
 //! `S` is the Diffie-Hellman secret, `SKEY` the info hash, `H` SHA-1. A sends under
-//! `H("keyA" S SKEY)`, B under `H("keyB" S SKEY)`. This hides the protocol from a glance; it
-//! authenticates nobody. The handshake itself is [`crate::peer::crypto`].
+//! `H("keyA" S SKEY)`, B under `H("keyB" S SKEY)`. This hides the protocol from simple
+//! traffic filters; it authenticates nobody. The handshake itself is [`crate::peer::crypto`].
 
 use sha1::{Digest, Sha1};
 
@@ -25,9 +25,9 @@ mod rc4;
 pub use dh::{KEY_LEN, PrivateKey, PublicKey, Secret};
 pub use rc4::Rc4Stream;
 
-/// Longest of each of the four paddings (MSE, "PadA … PadD").
+/// The most bytes of each of the four paddings (MSE, "PadA … PadD").
 pub const MAX_PAD: usize = 512;
-/// Verification constant: both sides know that decryption works when they see it (MSE, "VC").
+/// The verification constant: a side that decrypts to it has the right key (MSE, "VC").
 pub const VC: [u8; 8] = [0; 8];
 /// Bit of `crypto_provide` and `crypto_select`: nothing is encrypted after the handshake.
 pub const METHOD_PLAINTEXT: u32 = 1;
@@ -51,7 +51,7 @@ pub fn req1(secret: &Secret) -> [u8; 20] {
     digest(b"req1", &[secret.as_bytes()])
 }
 
-/// `H("req2" SKEY)`: what an incoming handshake names the torrent by.
+/// `H("req2" SKEY)`: how an incoming handshake names the torrent.
 #[must_use]
 pub fn req2(info_hash: &InfoHash) -> [u8; 20] {
     digest(b"req2", &[&info_hash.0])

@@ -1,10 +1,10 @@
 //! RC4 as MSE uses it.
 //!
-//! Written out here because it is the one thing that encryption costs per byte: the `rc4` crate,
-//! which the tests compare it with, keeps its state in bytes and waits for each store before the
-//! next load, and is about three times slower.
+//! Implemented here because it is all that encryption costs per byte: the `rc4` crate, which the
+//! tests compare it with, keeps its state in bytes, waits for each store before the next load, and
+//! is about three times slower.
 
-/// Key stream that is thrown away, as its start betrays the key (MSE, "the first 1024 bytes").
+/// Bytes of the key stream that are discarded, as its start reveals the key (MSE, "the first 1024 bytes").
 const DISCARD: usize = 1024;
 
 /// One direction of an encrypted connection: a key stream and the place reached in it.
@@ -18,7 +18,7 @@ pub struct Rc4Stream {
 }
 
 impl Rc4Stream {
-    /// The stream of `key`, past the discarded start.
+    /// The key stream of `key`, after the discarded start.
     #[must_use]
     pub fn new(key: &[u8; 20]) -> Self {
         let mut this = Self::scheduled(key);
@@ -86,7 +86,7 @@ impl Walk<'_> {
 }
 
 impl core::fmt::Debug for Rc4Stream {
-    /// Without the state, which is the key.
+    /// Does not print the state, as it is as secret as the key.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Rc4Stream")
     }

@@ -1,10 +1,10 @@
-//! Attributes: values in, values out (RFC 8489 §14, RFC 5780 §7).
+//! STUN attributes, read and written (RFC 8489 §14, RFC 5780 §7).
 
 use core::net::{IpAddr, SocketAddr};
 
 use super::{MAGIC_COOKIE, TransactionId, kind};
 
-/// Longest SOFTWARE and reason of an error that is written, in bytes (RFC 8489 §14.8, §14.14).
+/// The longest SOFTWARE and the longest reason of an error that are written, in bytes (RFC 8489 §14.8, §14.14).
 pub const MAX_TEXT: usize = 763;
 /// Address families (RFC 8489 §14.1).
 const IPV4: u8 = 1;
@@ -13,12 +13,12 @@ const IPV6: u8 = 2;
 const CHANGE_IP: u8 = 4;
 const CHANGE_PORT: u8 = 2;
 
-/// An attribute. MESSAGE-INTEGRITY and FINGERPRINT are not among them: they are made and checked
-/// by the message.
+/// An attribute. MESSAGE-INTEGRITY and FINGERPRINT are not among them: [`Message`](super::Message)
+/// checks them and [`Builder`](super::Builder) writes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Attribute<'a> {
-    /// MAPPED-ADDRESS: where the request came from, in the clear.
+    /// MAPPED-ADDRESS: the source address of the request, in the clear.
     MappedAddress(SocketAddr),
     /// XOR-MAPPED-ADDRESS: the same, hidden from NATs that rewrite addresses in payloads.
     XorMappedAddress(SocketAddr),
@@ -26,11 +26,11 @@ pub enum Attribute<'a> {
     ResponseOrigin(SocketAddr),
     /// OTHER-ADDRESS: what CHANGE-REQUEST would change it to (RFC 5780).
     OtherAddress(SocketAddr),
-    /// CHANGE-REQUEST: answer from elsewhere (RFC 5780).
+    /// CHANGE-REQUEST: asks for the response to come from another address or port (RFC 5780).
     ChangeRequest(ChangeRequest),
-    /// RESPONSE-PORT: answer to this port (RFC 5780).
+    /// RESPONSE-PORT: asks for the response to go to this port (RFC 5780).
     ResponsePort(u16),
-    /// PADDING: its bytes mean nothing, their number makes fragments (RFC 5780).
+    /// PADDING: makes the message long enough to be fragmented (RFC 5780).
     Padding(&'a [u8]),
     /// USERNAME.
     Username(&'a [u8]),
@@ -40,12 +40,12 @@ pub enum Attribute<'a> {
     ErrorCode {
         /// 300 to 699.
         code: u16,
-        /// For people, as far as it is UTF-8; at most [`MAX_TEXT`] bytes are written.
+        /// The reason as text, up to the first byte that is not UTF-8; at most [`MAX_TEXT`] bytes are written.
         reason: &'a str,
     },
-    /// UNKNOWN-ATTRIBUTES: what made the server answer with error 420.
+    /// UNKNOWN-ATTRIBUTES: the types that made the server answer with error 420.
     UnknownAttributes(UnknownAttributes<'a>),
-    /// Any other.
+    /// Any other attribute.
     Other {
         /// Its type.
         kind: u16,
@@ -54,7 +54,7 @@ pub enum Attribute<'a> {
     },
 }
 
-/// From where a response shall come (RFC 5780 §7.2).
+/// Where a response should come from (RFC 5780 §7.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChangeRequest {
     /// From the server's other address.
@@ -144,7 +144,7 @@ impl<'a> Attribute<'a> {
         })
     }
 
-    /// Writes the value and answers its length. `None` if `out` is too short, a text too long, a
+    /// Writes the value and returns its length. `None` if `out` is too short, a text too long, a
     /// code out of range, or the type of an [`Attribute::Other`] one of those read otherwise.
     pub(super) fn emit(&self, out: &mut [u8], transaction: &TransactionId) -> Option<usize> {
         match *self {
@@ -187,7 +187,7 @@ const fn is_seal(kind: u16) -> bool {
     )
 }
 
-/// As much of a text as can be shown.
+/// The text up to the first byte that is not UTF-8.
 fn text(bytes: &[u8]) -> &str {
     match core::str::from_utf8(bytes) {
         Ok(text) => text,

@@ -1,12 +1,12 @@
-//! STUN Binding messages (RFC 8489), with what discovers a NAT's behaviour (RFC 5780).
+//! STUN Binding messages (RFC 8489), with the attributes that discover a NAT's behaviour (RFC 5780).
 //!
 //! ```text
 //! header     type(2) length(2) 2112a442 transaction(12)     length: of all attributes
 //! attribute  type(2) length(2) value, padded to four bytes
 //! ```
 //!
-//! Messages are read where they lie and written into the caller's buffer. A client or server is
-//! another room's matter; this one only knows the bytes.
+//! Messages are parsed without copying and written into the caller's buffer. This module is the
+//! codec only; it keeps no state of a client or server.
 
 mod attribute;
 #[cfg(test)]
@@ -24,7 +24,7 @@ pub use attribute::{Attribute, ChangeRequest, MAX_TEXT, UnknownAttributes};
 pub const PORT: u16 = 3478;
 /// Bytes of the header (RFC 8489 §5).
 pub const HEADER_LEN: usize = 20;
-/// What every message carries at offset 4 (RFC 8489 §5).
+/// The magic cookie, at offset 4 of every message (RFC 8489 §5).
 pub const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
 /// Attribute types this codec knows (RFC 8489 §18.3, RFC 5780 §9.1).
@@ -50,12 +50,12 @@ const OPTIONAL: u16 = 0x8000;
 /// Whole MESSAGE-INTEGRITY and FINGERPRINT attributes, in bytes (RFC 8489 §14.5, §14.7).
 const INTEGRITY_LEN: usize = 24;
 const FINGERPRINT_LEN: usize = 8;
-/// Keeps the checksum apart from that of another protocol (RFC 8489 §14.7).
+/// XORed into the checksum, so that it differs from the CRC-32 of another protocol (RFC 8489 §14.7).
 const FINGERPRINT_XOR: u32 = 0x5354_554e;
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
-/// Whether a datagram on a shared socket is STUN: the cookie stands where it should and the
-/// length is a multiple of four. Ask before uTP, whose first byte may look the same.
+/// Whether a datagram on a shared socket is STUN: it has the magic cookie, and its length is a
+/// multiple of four. To be called before uTP is tried, whose first byte may be the same.
 #[must_use]
 pub fn is_stun(datagram: &[u8]) -> bool {
     datagram.len() >= HEADER_LEN
@@ -64,29 +64,29 @@ pub fn is_stun(datagram: &[u8]) -> bool {
         && datagram[4..8] == MAGIC_COOKIE
 }
 
-/// Ties a response to its request: 96 random bits (RFC 8489 §5).
+/// Matches a response with its request: 96 random bits (RFC 8489 §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransactionId(pub [u8; 12]);
 
 /// The four kinds of Binding message; the value is the message type (RFC 8489 §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Wants a response.
+    /// A request, which wants a response.
     Request = 0x0001,
-    /// Wants none: keeps a mapping alive.
+    /// An indication, which wants none: it keeps a mapping alive.
     Indication = 0x0011,
-    /// Carries the address.
+    /// A success response, which carries the address.
     Success = 0x0101,
-    /// Carries an error code.
+    /// An error response, which carries an error code.
     Error = 0x0111,
 }
 
 /// A well-formed message, borrowed from its datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// Which of the four.
+    /// The kind of message.
     pub class: Class,
-    /// Whose response it is.
+    /// The transaction it belongs to.
     pub transaction: TransactionId,
     data: &'a [u8],
     /// Where MESSAGE-INTEGRITY begins.
@@ -138,7 +138,7 @@ impl<'a> Message<'a> {
                     }
                     message.fingerprint = true;
                 }
-                // What follows the integrity is not protected by it, so it is not looked at.
+                // Attributes after MESSAGE-INTEGRITY are not protected by it, so they are ignored.
                 _ if message.integrity.is_some() => {}
                 kind::MESSAGE_INTEGRITY => {
                     let _: &[u8; INTEGRITY_LEN - 4] = value.try_into().ok()?;
@@ -153,8 +153,7 @@ impl<'a> Message<'a> {
         Some(message)
     }
 
-    /// Its attributes in order, without MESSAGE-INTEGRITY, FINGERPRINT and what is not protected
-    /// although there is an integrity.
+    /// Its attributes in order, without MESSAGE-INTEGRITY and what follows it, and without FINGERPRINT.
     pub fn attributes(&self) -> impl Iterator<Item = Attribute<'a>> {
         let transaction = self.transaction;
         let end = self.integrity.unwrap_or(self.data.len());
@@ -194,7 +193,7 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// Whether there is a FINGERPRINT; a wrong one is not read at all.
+    /// Whether there is a FINGERPRINT; a message with a wrong one is not parsed at all.
     #[must_use]
     pub const fn has_fingerprint(&self) -> bool {
         self.fingerprint
@@ -210,7 +209,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Writes a message, attribute by attribute. Each step answers `None` if the buffer is too short.
+/// Writes a message, attribute by attribute. Each step returns `None` if the buffer is too short.
 #[derive(Debug)]
 pub struct Builder<'b> {
     buf: &'b mut [u8],
@@ -248,7 +247,7 @@ impl<'b> Builder<'b> {
         self.grow(4 + padded)
     }
 
-    /// Adds a MESSAGE-INTEGRITY over all that stands before it; only a fingerprint should follow.
+    /// Adds a MESSAGE-INTEGRITY over everything before it; only a FINGERPRINT should follow.
     #[must_use]
     pub fn integrity(self, key: &[u8]) -> Option<Self> {
         let mac = integrity(key, &self.buf[..self.len])?;
@@ -260,7 +259,7 @@ impl<'b> Builder<'b> {
         self.grow(INTEGRITY_LEN)
     }
 
-    /// Adds a FINGERPRINT and ends the message: its length in bytes.
+    /// Adds a FINGERPRINT and ends the message. Returns its length in bytes.
     #[must_use]
     pub fn finish_with_fingerprint(self) -> Option<usize> {
         let at = self.len;
@@ -273,7 +272,7 @@ impl<'b> Builder<'b> {
         Some(this.len)
     }
 
-    /// Ends the message: its length in bytes.
+    /// Ends the message. Returns its length in bytes.
     #[must_use]
     pub const fn finish(self) -> usize {
         self.len
@@ -291,7 +290,7 @@ impl<'b> Builder<'b> {
     }
 }
 
-/// The attributes of a message, unread: offset, type, value without padding.
+/// The attributes of a message, unparsed: offset, type, value without padding.
 struct Tlvs<'a> {
     data: &'a [u8],
     at: usize,
@@ -308,7 +307,7 @@ impl<'a> Tlvs<'a> {
     }
 }
 
-/// Of the message up to the FINGERPRINT, whose length field counts it in already.
+/// The checksum of the message up to the FINGERPRINT; the length field includes the FINGERPRINT.
 fn fingerprint(before: &[u8]) -> u32 {
     CRC.checksum(before) ^ FINGERPRINT_XOR
 }

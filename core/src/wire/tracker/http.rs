@@ -1,4 +1,4 @@
-//! HTTP tracker protocol: URLs out (BEP 3, 7, 23, 48), bencode in (also BEP 24, 31).
+//! The HTTP tracker protocol: writes URLs (BEP 3, 7, 23, 48) and parses bencoded answers (also BEP 24, 31).
 
 use alloc::{string::String, vec::Vec};
 use core::{
@@ -18,7 +18,7 @@ use crate::{
     wire::bencode::{Dict, Limits, Value},
 };
 
-/// Longest body to accept: [`MAX_PEERS`] dictionaries of some 100 bytes.
+/// The longest body that is accepted: [`MAX_PEERS`] dictionaries of some 100 bytes.
 pub const MAX_BODY: usize = 256 * 1024;
 /// Longest `tracker id` kept, as it goes into the next URL.
 pub const MAX_TRACKER_ID: usize = 256;
@@ -65,7 +65,7 @@ pub fn announce_url(base: &str, r: &AnnounceRequest, tracker_id: Option<&[u8]>) 
     }
     if let Some(ip) = r.ipv6 {
         let mut text = heapless::String::<39>::new();
-        // 39 characters hold any IPv6 address without embedded IPv4; the rare other is not told.
+        // 39 characters hold any IPv6 address without embedded IPv4; a longer one is not sent.
         if write!(text, "{ip}").is_ok() {
             url.bytes("ipv6", text.as_bytes());
         }
@@ -93,14 +93,14 @@ pub fn scrape_url(base: &str, hashes: &[InfoHash]) -> Option<String> {
     Some(url.0)
 }
 
-/// A URL whose query grows.
+/// A URL to whose query parameters are appended.
 struct Query(String);
 
 impl Query {
     fn new(base: &str) -> Self {
         let base = base.split_once('#').map_or(base, |(before, _)| before);
         let mut url = String::with_capacity(base.len() + 400);
-        // The host may be beyond ASCII: to write it in ASCII is the platform's affair.
+        // The host may have characters beyond ASCII; the platform encodes them (IDNA).
         let host = base.find("://").map_or(0, |at| at + 3);
         let path = base[host..]
             .find(['/', '?'])
@@ -125,7 +125,7 @@ impl Query {
         self.0.extend(percent_encode(value, RESERVED));
     }
 
-    /// For values that need no encoding.
+    /// Appends a value that needs no encoding.
     fn display(&mut self, name: &str, value: impl core::fmt::Display) {
         self.name(name);
         // Writing to a `String` cannot fail.
@@ -196,8 +196,8 @@ pub fn parse_scrape(
     })
 }
 
-/// The dictionary that is the answer, if it is not a refusal. Trackers send refusals with any
-/// status, so the body has the first word.
+/// The dictionary of the answer, if it is not a refusal. Trackers send refusals with any status, so
+/// the body is checked before the status.
 fn dictionary(status: u16, body: &[u8]) -> Result<Dict<'_>, TrackerError> {
     let parsed = Dict::parse(body, LIMITS);
     if let Ok((answer, _)) = &parsed
@@ -238,8 +238,8 @@ fn retry_in(answer: &Dict<'_>) -> Option<Retry> {
     Some(Retry::After(Duration::from_secs(60 * u64::from(minutes))))
 }
 
-/// Peers in compact form or as dictionaries. Anything else stands for no peers: the rest of the
-/// answer is worth as much as before.
+/// Peers in compact form or as dictionaries. Anything else counts as no peers, so that the rest of the
+/// answer is not lost.
 fn read_peers(list: Value<'_>, peers: &mut Vec<SocketAddr>) {
     if let Some(compact) = list.bytes() {
         peers.extend(compact_v4(compact).take(MAX_PEERS));

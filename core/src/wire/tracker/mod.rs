@@ -1,7 +1,6 @@
 //! Tracker requests and answers, over HTTP (BEP 3, 7, 23, 24, 31, 48) and UDP (BEP 15, 41).
 //!
-//! The values here are the same for both transports; [`http`] and [`udp`] turn them into bytes
-//! and back.
+//! The types here serve both transports; [`http`] and [`udp`] encode and decode them.
 
 pub mod http;
 mod peers;
@@ -60,22 +59,22 @@ impl AnnounceEvent {
     }
 }
 
-/// What the tracker is told about our wish for encrypted connections.
+/// The encryption that an announce asks the tracker to consider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Crypto {
-    /// Nothing.
+    /// Not mentioned.
     #[default]
     Plain,
-    /// `supportcrypto=1`: we can.
+    /// `supportcrypto=1`: we support encryption.
     Supported,
-    /// `requirecrypto=1`: we accept nothing else.
+    /// `requirecrypto=1`: we accept encrypted connections only.
     Required,
 }
 
 /// One announce, independent of the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnnounceRequest {
-    /// Which torrent.
+    /// The info-hash of the torrent.
     pub info_hash: InfoHash,
     /// Our peer id.
     pub peer_id: PeerId,
@@ -85,15 +84,15 @@ pub struct AnnounceRequest {
     pub uploaded: u64,
     /// Bytes still missing of the whole torrent; 0 makes us a seed.
     pub left: u64,
-    /// Why now.
+    /// The reason for the announce.
     pub event: AnnounceEvent,
     /// Secret that proves we are the same client after an address change.
     pub key: u32,
-    /// How many peers we would like; `None` leaves it to the tracker.
+    /// The number of peers wanted; `None` leaves it to the tracker.
     pub numwant: Option<u32>,
-    /// Where we listen.
+    /// The port on which we accept connections.
     pub port: u16,
-    /// Our wish for encryption (HTTP only).
+    /// The encryption we support or require (HTTP only).
     pub crypto: Crypto,
     /// Our IPv4 address, where it has to be told (BEP 7; the `IP address` field of BEP 15).
     pub ipv4: Option<Ipv4Addr>,
@@ -101,7 +100,7 @@ pub struct AnnounceRequest {
     pub ipv6: Option<Ipv6Addr>,
 }
 
-/// What a tracker answered.
+/// An answer of a tracker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// To an announce.
@@ -113,13 +112,13 @@ pub enum Answer {
 /// The answer to an announce. Absent fields were not sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnnounceAnswer {
-    /// Wanted time between regular announces.
+    /// The time between regular announces.
     pub interval: Option<Duration>,
-    /// Least time between announces.
+    /// The minimum time between announces.
     pub min_interval: Option<Duration>,
     /// To be sent back with the next announce, byte for byte.
     pub tracker_id: Option<Vec<u8>>,
-    /// For people; the answer is good nevertheless.
+    /// A warning to show to the user; the answer is valid nevertheless.
     pub warning: Option<String>,
     /// Seeds.
     pub complete: Option<u32>,
@@ -136,7 +135,7 @@ pub struct AnnounceAnswer {
 /// The answer to a scrape (BEP 48).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScrapeAnswer {
-    /// One entry for each hash asked, in that order; `None` where the tracker knows nothing.
+    /// One entry for each hash of the request, in that order; `None` if the tracker does not know it.
     pub files: Vec<Option<ScrapeFile>>,
     /// `flags.min_request_interval`.
     pub min_interval: Option<Duration>,
@@ -174,18 +173,18 @@ pub enum TrackerError {
     NoAddress,
     /// Nobody listens there.
     Refused,
-    /// The certificate or the TLS handshake was bad; the platform's words.
+    /// The certificate or the TLS handshake failed; the text is the platform's.
     Tls(String),
     /// The server answered with this status and nothing useful.
     Http(u16),
-    /// The tracker said no, in these words.
+    /// The tracker refused, with this text.
     Failure {
         /// `failure reason`, or the message of a UDP error.
         reason: String,
         /// `retry in`, or the intervals sent with the refusal.
         retry: Option<Retry>,
     },
-    /// The answer makes no sense.
+    /// The answer is malformed.
     Malformed {
         /// What is wrong with it.
         what: &'static str,
@@ -194,7 +193,7 @@ pub enum TrackerError {
     },
     /// The answer is larger than we accept.
     TooLarge,
-    /// We do not speak this scheme (`wss`, `dht`, …).
+    /// The scheme is not supported (`wss`, `dht`, …).
     Unsupported {
         /// The scheme.
         scheme: String,
@@ -203,13 +202,13 @@ pub enum TrackerError {
     BadUrl(&'static str),
     /// The request was cancelled.
     Cancelled,
-    /// Too many queries are under way already: it was not asked.
+    /// Too many queries are in progress already: no request was sent.
     Busy,
     /// The machine could not send the datagram.
     Unsent,
-    /// The DHT found nobody, or does not run; in rTorrent's words.
+    /// The DHT found no peers, or does not run; the text is that of rTorrent.
     Dht(&'static str),
-    /// Any other failure, in the platform's words.
+    /// Any other failure; the text is the platform's.
     Io(String),
 }
 
@@ -284,7 +283,7 @@ impl From<OpError> for TrackerError {
     }
 }
 
-/// A tracker's text, fit to be shown: lossy UTF-8, no control characters, [`MAX_TEXT`] at most.
+/// A tracker's text, made safe to show: lossy UTF-8, no control characters, [`MAX_TEXT`] at most.
 #[must_use]
 pub fn printable(text: &[u8]) -> String {
     // Four bytes a character at most: what is cut off here could not be shown anyway.

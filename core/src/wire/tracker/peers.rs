@@ -12,7 +12,7 @@ pub fn dialable(addr: &SocketAddr) -> bool {
         }
 }
 
-/// Peers of 6 bytes each (BEP 23); a torn last one is ignored, as are useless addresses.
+/// Peers of 6 bytes each (BEP 23); an incomplete last one is ignored, as are addresses that cannot be connected to.
 pub fn compact_v4(list: &[u8]) -> impl Iterator<Item = SocketAddr> {
     list.as_chunks::<6>()
         .0
@@ -24,7 +24,7 @@ pub fn compact_v4(list: &[u8]) -> impl Iterator<Item = SocketAddr> {
         .filter(dialable)
 }
 
-/// Peers of 18 bytes each (BEP 7); a torn last one is ignored, as are useless addresses.
+/// Peers of 18 bytes each (BEP 7); an incomplete last one is ignored, as are addresses that cannot be connected to.
 pub fn compact_v6(list: &[u8]) -> impl Iterator<Item = SocketAddr> {
     list.as_chunks::<18>()
         .0
@@ -33,7 +33,7 @@ pub fn compact_v6(list: &[u8]) -> impl Iterator<Item = SocketAddr> {
             let (mut ip, mut port) = ([0; 16], [0; 2]);
             ip.copy_from_slice(&peer[..16]);
             port.copy_from_slice(&peer[16..]);
-            // An IPv4 peer in IPv6 clothes is dialled as what it is.
+            // An IPv4-mapped address is connected to over IPv4.
             let ip = IpAddr::V6(Ipv6Addr::from(ip)).to_canonical();
             SocketAddr::new(ip, u16::from_be_bytes(port))
         })

@@ -20,31 +20,31 @@ const ANNOUNCE: u32 = 1;
 const SCRAPE: u32 = 2;
 const ERROR: u32 = 3;
 
-/// What a client sends.
+/// A request of a client.
 #[derive(Clone, Copy, Debug)]
 pub enum Request<'a> {
     /// Asks for a connection id.
     Connect,
     /// Announces one torrent.
     Announce {
-        /// From the tracker's answer to the connect.
+        /// The connection id, from the tracker's answer to the connect.
         connection: u64,
-        /// What to tell.
+        /// The parameters.
         request: &'a AnnounceRequest,
         /// Path and query of the tracker's URL; sent as an option if not empty (BEP 41).
         path: &'a str,
     },
-    /// Asks for figures.
+    /// Scrapes torrents.
     Scrape {
-        /// From the tracker's answer to the connect.
+        /// The connection id, from the tracker's answer to the connect.
         connection: u64,
-        /// Which; at most [`MAX_SCRAPE`].
+        /// The info-hashes; at most [`MAX_SCRAPE`].
         hashes: &'a [InfoHash],
     },
 }
 
 impl Request<'_> {
-    /// Writes the datagram and tells its length; `None` if `buf` is too short.
+    /// Writes the datagram and returns its length; `None` if `buf` is too short.
     pub fn emit(&self, transaction: u32, family: Family, buf: &mut [u8]) -> Option<usize> {
         let mut out = Writer { buf, len: 0 };
         let (connection, action) = match *self {
@@ -117,20 +117,20 @@ pub fn transaction(data: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes([a, b, c, d]))
 }
 
-/// What a tracker sends, borrowed from the datagram. Its transaction id is read beforehand, with
+/// A response of a tracker, borrowed from the datagram. Its transaction id is read beforehand, with
 /// [`transaction`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Response<'a> {
-    /// To a connect.
+    /// The answer to a connect.
     Connect {
-        /// Good for a minute.
+        /// The connection id, valid for a minute.
         connection: u64,
     },
-    /// To an announce.
+    /// The answer to an announce.
     Announce(AnnounceResponse<'a>),
-    /// To a scrape: 12 bytes for each hash asked.
+    /// The answer to a scrape: 12 bytes for each hash asked.
     Scrape(&'a [u8]),
-    /// To anything: why not.
+    /// An error, the answer to any request: the tracker's message.
     Error(&'a [u8]),
 }
 

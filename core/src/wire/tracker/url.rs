@@ -1,4 +1,4 @@
-//! Tracker URLs, taken apart without copying.
+//! Tracker URLs, parsed without copying.
 
 use alloc::borrow::Cow;
 
@@ -11,11 +11,11 @@ use crate::net::Family;
 /// already. Whatever is beyond ASCII is encoded as UTF-8.
 const AS_WRITTEN: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 
-/// Longest tracker URL taken. Passkeys and queries stay far below it, and a UDP announce with
+/// The longest tracker URL that is accepted. Passkeys and queries stay far below it, and a UDP announce with
 /// its path as BEP 41 options still fits the smallest IPv6 packet.
 pub const MAX_URL: usize = 1000;
 
-/// How a tracker is reached.
+/// The schemes of trackers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// `http://`
@@ -26,15 +26,15 @@ pub enum Scheme {
     Udp,
 }
 
-/// A tracker URL, taken apart.
+/// A parsed tracker URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrackerUrl<'a> {
-    /// How.
+    /// The scheme.
     pub scheme: Scheme,
-    /// Name or address; an IPv6 address without its brackets. A name may be beyond ASCII: the
-    /// platform's resolver writes it in ASCII (IDNA), if it can.
+    /// Name or address; an IPv6 address without its brackets. A name may have characters beyond
+    /// ASCII: the platform's resolver encodes them (IDNA), if it can.
     pub host: &'a str,
-    /// As written, or the scheme's own.
+    /// The port as written, or the default of the scheme.
     pub port: u16,
     /// Path and query as written, without the fragment; may be empty. See [`encoded`].
     pub path: &'a str,
@@ -51,15 +51,15 @@ impl TrackerUrl<'_> {
     }
 }
 
-/// Takes a tracker URL apart.
+/// Parses a tracker URL.
 ///
 /// # Errors
-/// [`TrackerError::Unsupported`] for another scheme, [`TrackerError::BadUrl`] for what is not a URL.
+/// [`TrackerError::Unsupported`] for another scheme, [`TrackerError::BadUrl`] if it is not a URL.
 pub fn parse_url(url: &str) -> Result<TrackerUrl<'_>, TrackerError> {
     if url.len() > MAX_URL {
         return Err(TrackerError::BadUrl("too long"));
     }
-    // Such a URL is not a typing mistake.
+    // A URL with control characters is rejected, not cleaned: nobody types them.
     if url.chars().any(char::is_control) {
         return Err(TrackerError::BadUrl("control characters"));
     }
@@ -98,8 +98,8 @@ pub fn parse_url(url: &str) -> Result<TrackerUrl<'_>, TrackerError> {
     }
 }
 
-/// A path and query, or a URL with ASCII before those, fit to be sent: spaces and what is beyond
-/// ASCII encoded (RFC 3986 §2.1, RFC 3987 §3.1).
+/// A path and query, or a URL with ASCII before those, as it is sent: spaces and characters beyond
+/// ASCII are encoded (RFC 3986 §2.1, RFC 3987 §3.1).
 #[must_use]
 pub fn encoded(path: &str) -> Cow<'_, str> {
     utf8_percent_encode(path, AS_WRITTEN).into()

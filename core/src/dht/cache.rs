@@ -4,8 +4,8 @@
 //! { contacts: [[host, port], …], nodes: { id: { i: IPv4, p: port, t: last heard }, … }, self_id: id }
 //! ```
 //!
-//! `i` is the IPv4 address as a number, `t` in seconds since 1970. IPv6 is kept under keys of our
-//! own, which rTorrent passes over: `nodes6`, where `i` is a string of 16 bytes, and `self_id6`.
+//! `i` is the IPv4 address as a number, `t` in seconds since 1970. IPv6 nodes are kept under keys
+//! that rTorrent ignores: `nodes6`, where `i` is a string of 16 bytes, and `self_id6`.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -45,7 +45,7 @@ pub enum CacheError {
     Bencode(bencode::Error),
     /// Something follows the dictionary, at this offset.
     Trailing(usize),
-    /// The value of this key is not what it should be.
+    /// The value of this key is invalid.
     Field(&'static str),
 }
 
@@ -141,7 +141,7 @@ fn emit_contacts(e: SingleItemEncoder<'_>, contacts: &[HostPort]) -> Result<(), 
 /// those beyond the limits.
 ///
 /// # Errors
-/// [`CacheError`] if it is damaged as a whole: start without it.
+/// [`CacheError`] if the file as a whole is damaged; the node then starts without it.
 pub fn decode(data: &[u8], unix_now: u64) -> Result<Saved, CacheError> {
     if data.len() > MAX_LEN {
         return Err(CacheError::TooLong);

@@ -1,4 +1,4 @@
-//! The limits of a node, and how it behaves.
+//! The limits and behaviour of a node.
 
 use core::time::Duration;
 
@@ -7,14 +7,14 @@ use crate::NodeId;
 /// Whether the node answers queries (BEP 43).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadOnly {
-    /// It answers.
+    /// Answer queries.
     #[default]
     Never,
-    /// It does not answer, and says so in its queries: for devices on battery and behind shared NATs.
+    /// Do not answer, and say so in our own queries (`ro`): for devices on battery and behind shared NATs.
     Always,
 }
 
-/// The limits of a node, and how it behaves.
+/// The limits and behaviour of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DhtConfig {
     /// Take part in the IPv4 DHT.
@@ -101,7 +101,7 @@ impl Default for DhtConfig {
 }
 
 impl DhtConfig {
-    /// A whole node in 32 KiB.
+    /// Limits for a node in 32 KiB of memory.
     #[must_use]
     pub fn tiny() -> Self {
         Self {

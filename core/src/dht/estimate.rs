@@ -1,4 +1,4 @@
-//! How large the network is.
+//! An estimate of the number of nodes in the network.
 //!
 //! Ids are spread evenly over the key space, so the distance to the i-th closest node of any
 //! target is i gaps on average, and one gap is the key space divided by the number of nodes. Each
@@ -41,7 +41,7 @@ pub(crate) fn top64(distance: &[u8; 20]) -> u64 {
         .map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
-/// The size of the network, from the density of nodes near what was searched for.
+/// The size of the network, estimated from the density of nodes near the targets of searches.
 #[derive(Clone, Debug, Default)]
 pub struct SizeEstimate {
     /// Mean gap between nodes, in 2⁻⁶⁴ of the key space.

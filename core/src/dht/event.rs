@@ -1,4 +1,4 @@
-//! What a node is asked for, and what it tells its owner.
+//! The requests to a node, and its events.
 
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
@@ -20,9 +20,9 @@ pub struct PingId(pub u32);
 /// How to announce ourselves once the nodes closest to an info-hash are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Announce {
-    /// The ports peers should connect to. Nodes of a family without one are not told of us.
+    /// The ports peers should connect to. In a family without one we are not announced.
     pub ports: Ports,
-    /// Peers should connect to the port our datagrams come from instead.
+    /// Peers should connect to the source port of our datagrams instead.
     pub implied: bool,
     /// We have everything (BEP 33).
     pub seed: bool,
@@ -40,8 +40,8 @@ impl Goal {
 }
 
 impl Announce {
-    /// The port that nodes of a family are told; `None` if they are not told of us. One that is
-    /// implied is of no importance, but has to be there (BEP 5).
+    /// The port to announce in a family; `None` if we are not announced there. An implied port is
+    /// ignored by the receiver, but has to be present (BEP 5).
     pub(crate) fn port(&self, v6: bool) -> Option<u16> {
         let family = if v6 { Family::V6 } else { Family::V4 };
         let port = self.ports.of(family);
@@ -49,7 +49,7 @@ impl Announce {
     }
 }
 
-/// What to search for.
+/// The goals of searches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Goal {
     /// The nodes closest to an id.
@@ -58,7 +58,7 @@ pub enum Goal {
     Peers {
         /// The torrent.
         hash: InfoHash,
-        /// Announce ourselves to the 8 closest.
+        /// How to announce ourselves to the 8 closest nodes; `None` does not.
         announce: Option<Announce>,
         /// Ask for the size of the swarm too (BEP 33).
         scrape: bool,
@@ -84,14 +84,14 @@ pub enum Goal {
         salt: Vec<u8>,
         /// Version, not negative.
         seq: i64,
-        /// The version it replaces, if that matters.
+        /// The version it must replace, if any (`cas`).
         cas: Option<i64>,
         /// Signature.
         sig: [u8; 64],
     },
 }
 
-/// An item that a search found, checked.
+/// An item that a search found; its hash or signature was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundItem {
     /// The value, as bencode.
@@ -100,7 +100,7 @@ pub struct FoundItem {
     pub version: Option<(i64, [u8; 64])>,
 }
 
-/// Why a search came to nothing; the words are those of the "Using DHT" page.
+/// Why a search failed; the texts are those of rTorrent's "Using DHT" page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// There was no node to ask.
@@ -112,7 +112,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The words of the page.
+    /// The text of the page.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -139,9 +139,9 @@ pub enum Cause {
     Dns,
     /// The platform refused to send most of the DHT's queries since the last reply.
     Send,
-    /// Datagrams left, none came back: a firewall, or no network.
+    /// Datagrams were sent, but none came back: a firewall, or no network.
     NoReplies,
-    /// Replies come, queries do not: the port is not forwarded to us.
+    /// Replies arrive, but no queries: the port is not forwarded to us.
     NotForwarded,
     /// Others see us under another port than the one we bound.
     PortMangled {
@@ -152,7 +152,7 @@ pub enum Cause {
     NodesGone,
 }
 
-/// What came of a search.
+/// The result of a search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LookupReport {
     /// Nodes that were asked.
@@ -165,9 +165,9 @@ pub struct LookupReport {
     pub stores: u32,
     /// Those of them that confirmed it.
     pub stored: u32,
-    /// Time from the start to the last reply that mattered.
+    /// Time from the start to the last reply to one of its queries.
     pub took: Duration,
-    /// Why it came to nothing, and what is known of the reason.
+    /// Why it failed, with the probable cause if one is known; `None` if it succeeded.
     pub failure: Option<(Failure, Cause)>,
     /// Seeds and leeches estimated from bloom filters, if asked for (BEP 33).
     pub swarm: Option<(u32, u32)>,
@@ -195,11 +195,11 @@ impl LookupReport {
     }
 }
 
-/// What a node tells its owner.
+/// The events of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DhtEvent {
-    /// Peers of a torrent, as they come in: new ones only, never empty.
+    /// New peers of a torrent, as replies arrive; never empty.
     Peers {
         /// The search that found them.
         lookup: LookupId,
@@ -229,7 +229,7 @@ pub enum DhtEvent {
         /// Its id, round trip and version (`v`), if it answered.
         answer: Option<(NodeId, Duration, [u8; 4])>,
     },
-    /// A node told some of the info-hashes it knows (BEP 51).
+    /// A node was asked for some of the info-hashes it knows (BEP 51).
     Samples {
         /// The node's address.
         addr: SocketAddr,
@@ -237,12 +237,12 @@ pub enum DhtEvent {
         hashes: Vec<InfoHash>,
         /// How many info-hashes the node knows.
         num: u64,
-        /// After what time it tells others.
+        /// The time after which the node will return others.
         interval: Duration,
     },
     /// Enough nodes agree on our address (BEP 42).
     External(IpAddr),
-    /// Something for the log, in the words of the "Using DHT" page.
+    /// A line for the log, with the text of the "Using DHT" page.
     Log(DhtLog),
     /// The table changed enough to be worth saving.
     TableChanged,
@@ -296,9 +296,9 @@ pub enum DhtLog {
         /// Torrents with such peers now.
         torrents: u32,
     },
-    /// Replies come, queries do not.
+    /// Replies arrive, queries do not.
     Unreachable(Cause),
-    /// Not even replies come.
+    /// Neither queries nor replies arrive.
     Firewalled(Cause),
 }
 
@@ -348,19 +348,19 @@ pub struct DhtStats {
     pub active: bool,
     /// 0 inactive, 1 bootstrapping, 2 after that, then one more every 15 minutes.
     pub cycle: u32,
-    /// Queries that came in.
+    /// Queries received.
     pub queries_received: u64,
-    /// Queries that went out.
+    /// Queries sent.
     pub queries_sent: u64,
-    /// Replies to them.
+    /// Replies received to them.
     pub replies_received: u64,
     /// Errors that others sent us.
     pub errors_received: u64,
     /// Datagrams that were malformed or unexpected.
     pub errors_caught: u64,
-    /// Bytes in.
+    /// Bytes received.
     pub bytes_read: u64,
-    /// Bytes out.
+    /// Bytes sent.
     pub bytes_written: u64,
     /// Nodes in the tables.
     pub nodes: u32,
@@ -368,9 +368,9 @@ pub struct DhtStats {
     pub buckets: u32,
     /// Peers kept for others.
     pub peers: u32,
-    /// The most there were.
+    /// The most peers kept at one time.
     pub peers_max: u32,
-    /// Info-hashes that they belong to.
+    /// Info-hashes for which peers are kept.
     pub torrents: u32,
     /// Items kept for others (BEP 44).
     pub items: u32,
@@ -380,7 +380,7 @@ pub struct DhtStats {
     pub pending: u32,
     /// Searches under way.
     pub lookups: u32,
-    /// Queries that were not answered because their source asks too much.
+    /// Queries that were not answered because their source exceeds its limit.
     pub limited: u64,
     /// Queries or replies that waited, or were given up, to spare the NAT.
     pub held_back: u64,
@@ -390,7 +390,7 @@ pub struct DhtStats {
     pub size_by_buckets: u64,
     /// The estimate from the density of nodes near what was searched for; 0 without any.
     pub size_by_lookups: u64,
-    /// Our port as others see it, if they tell; 0 if not.
+    /// Our port as others report it; 0 if they do not.
     pub observed_port: u16,
 }
 

@@ -34,7 +34,7 @@ const PROBE: Duration = Duration::from_secs(24 * 3600);
 /// Lower ports belong to services; a DHT node seldom uses them.
 const FIRST_USER_PORT: u16 = 1024;
 
-/// What is remembered of an address. It changes the key of the hash, so that one table holds all kinds.
+/// The kinds of entries for an address. The kind changes the key of the hash, so that one table holds all kinds.
 #[derive(Clone, Copy, Debug)]
 enum Note {
     Proven = 1,
@@ -57,12 +57,12 @@ pub struct GuardLimits {
     pub burst: u32,
 }
 
-/// Whether a query is looked at.
+/// Whether a query is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admit {
-    /// The query is looked at.
+    /// The query is handled.
     Yes,
-    /// Its source asks too much: the query is dropped without an answer.
+    /// Its source exceeds its limit: the query is dropped without an answer.
     Limited,
 }
 
@@ -240,7 +240,7 @@ pub(in crate::dht) fn hash_endpoint(key: (u64, u64), addr: &SocketAddr) -> u64 {
     }
 }
 
-/// The network of an address, which one owner may be taken to own: its /24, or its /64.
+/// The network of an address that is assumed to have one owner: its /24, or its /64.
 #[must_use]
 pub const fn network(ip: IpAddr) -> u64 {
     match ip {

@@ -19,14 +19,14 @@ pub use crate::wire::krpc::MAX_SALT;
 /// Longest signed text: `4:salt64:` salt `3:seqi-9223372036854775808e1:v` value.
 const MAX_SIGNED: usize = 9 + MAX_SALT + 30 + MAX_VALUE;
 
-/// Why an item is not kept.
+/// Why an item is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// A field is missing or malformed, or the value is not canonical bencode.
     Malformed,
     /// The value is longer than [`MAX_VALUE`].
     TooBig,
-    /// The signature is not its owner's.
+    /// The signature does not verify.
     BadSignature,
     /// The salt is longer than [`MAX_SALT`].
     SaltTooBig,
@@ -72,13 +72,13 @@ impl core::fmt::Display for Refusal {
 
 impl core::error::Error for Refusal {}
 
-/// Where an immutable item is kept; `value` is bencode.
+/// The target of an immutable item; `value` is bencode.
 #[must_use]
 pub fn immutable_target(value: &[u8]) -> NodeId {
     NodeId(sha1(value))
 }
 
-/// Where the mutable items of `key` under `salt` are kept.
+/// The target of the mutable items of `key` under `salt`.
 #[must_use]
 pub fn mutable_target(key: &[u8; 32], salt: &[u8]) -> NodeId {
     NodeId(
@@ -94,7 +94,7 @@ pub fn mutable_target(key: &[u8; 32], salt: &[u8]) -> NodeId {
 /// target that it belongs to.
 ///
 /// # Errors
-/// What is wrong with it. The signature is verified last, because that is the most expensive check.
+/// Why it is refused. The signature is verified last, because that is the most expensive check.
 pub(crate) fn check(item: &Item<'_>) -> Result<NodeId, Refusal> {
     let value = item
         .v

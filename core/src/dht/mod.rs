@@ -11,7 +11,8 @@
 //! [`Dht`] is a [`Machine`](crate::Machine): feed it datagrams, call it at its timeout, send what
 //! it writes. IPv4 and IPv6 are two tables under two ids, one node (BEP 32).
 //!
-//! [`Service`] is a node with its policy: when it runs, whom it begins with, who owns a search, when its table is saved.
+//! [`Service`] is a node with its policy: when it runs, which nodes it begins with, who owns a search, and when its table
+//! is saved.
 
 #[doc(hidden)]
 pub mod budget;

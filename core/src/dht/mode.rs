@@ -2,17 +2,17 @@
 
 use core::str::FromStr;
 
-/// Whether and when the DHT node runs. The words are those of rTorrent's `dht` option.
+/// Whether and when the DHT node runs. The names are the values of rTorrent's `dht` option.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DhtMode {
-    /// Never, whatever is commanded later.
+    /// Never; later commands cannot start it.
     Disable,
     /// Not until it is switched on.
     #[default]
     Off,
     /// From the start of the first torrent that is not private until a while after the last one.
     Auto,
-    /// At once.
+    /// Always, from the beginning.
     On,
 }
 

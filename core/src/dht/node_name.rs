@@ -1,4 +1,4 @@
-//! Reads the address of a node as people write it.
+//! Parses the address of a node that a user entered.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr};
@@ -32,7 +32,7 @@ impl core::error::Error for NodeNameError {}
 /// [`DEFAULT_PORT`]. White space around it does not count.
 ///
 /// # Errors
-/// What is wrong: the port only if it is a number.
+/// Which part is wrong; it is the port only if the port is a number.
 pub fn parse_node(text: &str) -> Result<HostPort, NodeNameError> {
     let (host, port) = split(text.trim()).ok_or(NodeNameError::Host)?;
     let port = match port.map(str::parse::<i64>) {

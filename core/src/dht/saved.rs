@@ -1,4 +1,4 @@
-//! What of a node is worth keeping between sessions.
+//! The state of a node that is kept between sessions.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -11,7 +11,7 @@ use crate::metainfo::HostPort;
 /// [`cache::MAX_NODES`](super::cache::MAX_NODES), which is what is read.
 const MAX_MERGED: usize = 1024;
 
-/// What of a node is worth keeping between sessions.
+/// The state of a node that is kept between sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Saved {
     /// Our id in the IPv4 DHT.
@@ -20,7 +20,7 @@ pub struct Saved {
     pub id6: Option<NodeId>,
     /// Nodes, each with the seconds since it was last heard of.
     pub nodes: Vec<(Contact, u32)>,
-    /// Nodes to begin with that were not reached yet: known by name or address.
+    /// Nodes to begin with that were not reached yet, by name or address.
     pub contacts: Vec<HostPort>,
 }
 

@@ -25,7 +25,7 @@ type Key = (u64, u64);
 pub struct Tokens {
     current: Key,
     previous: Key,
-    /// When `current` has served its time.
+    /// When `current` is replaced.
     until: Instant,
 }
 

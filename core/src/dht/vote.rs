@@ -35,7 +35,7 @@ struct Urn {
     agreed: Option<(IpAddr, Instant)>,
 }
 
-/// What others say about our address, IPv4 and IPv6 apart.
+/// The votes on our address, separate for IPv4 and IPv6.
 #[derive(Clone, Debug, Default)]
 pub struct Vote {
     v4: Urn,

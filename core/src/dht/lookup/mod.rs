@@ -86,13 +86,13 @@ pub struct Params {
     pub max_queries: u8,
     /// A private network: any address is good, and several nodes may share one.
     pub local: bool,
-    /// How far the `k`-th closest node is to be expected, as
-    /// [`SizeEstimate::expected_kth_distance`] tells.
+    /// The expected distance of the `k`-th closest node, from
+    /// [`SizeEstimate::expected_kth_distance`].
     pub expected: Option<u64>,
 }
 
 impl Params {
-    /// The parameters for a search without special needs.
+    /// The default parameters.
     #[must_use]
     pub const fn new(own: NodeId, local: bool) -> Self {
         Self {
@@ -168,7 +168,7 @@ impl Lookup {
         }
     }
 
-    /// What is searched for.
+    /// The target.
     #[must_use]
     pub const fn target(&self) -> &NodeId {
         &self.target

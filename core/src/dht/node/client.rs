@@ -122,7 +122,7 @@ impl Dht {
         false
     }
 
-    /// Writes a query that may leave; `None` if it is given up instead.
+    /// Writes a query that may be sent; `None` if it is given up instead.
     fn send(&mut self, cx: &mut Cx<'_>, slot: u16, buf: &mut [u8]) -> Option<Transmit> {
         let query = *self.queries.get(slot)?;
         let len = self
@@ -374,7 +374,7 @@ impl Dht {
         }
     }
 
-    /// A query came to nothing.
+    /// A query has failed.
     pub(super) fn failed(&mut self, cx: &mut Cx<'_>, query: &Query) {
         self.verifying.retain(|a| *a != query.addr);
         match query.task {
@@ -398,7 +398,7 @@ impl Dht {
         }
     }
 
-    /// Somebody tells us our address (BEP 42).
+    /// A node reports the address at which it sees us (BEP 42).
     fn vote(&mut self, cx: &mut Cx<'_>, from: SocketAddr, seen: SocketAddr) {
         let v6 = from.is_ipv6();
         if seen.is_ipv6() != v6 {
@@ -415,7 +415,7 @@ impl Dht {
         if !fixed && !self.config.local && !secure_id::is_secure(side.routes.own(), agreed) {
             let id = secure_id::secure(cx, agreed);
             side.routes.set_own(cx.now, id);
-            // A new neighbourhood: to go on looking for the old one would cost the budget.
+            // Our id changes, so a search for the neighbours of the old one would waste the budget.
             (side.rounds, side.round) = (0, Some(cx.now + AT_ONCE));
             self.abandon_round(v6);
             self.own_changed();

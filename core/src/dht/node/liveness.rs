@@ -77,7 +77,7 @@ impl Liveness {
         (self.asked, self.refused)
     }
 
-    /// Takes note of the time; `true` if just now nobody seems to be there any more.
+    /// Advances the time; returns `true` if this makes the family unheard.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> bool {
         let age = now.saturating_since(self.since);
         if !self.heard {
@@ -90,7 +90,7 @@ impl Liveness {
         !self.heard
     }
 
-    /// Whether there was enough to answer, and nobody did.
+    /// Whether enough queries were sent for long enough without any reply.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
         let awaited = now.saturating_since(self.since) >= AWAITED;
         !self.heard
@@ -113,7 +113,7 @@ mod tests {
     fn who_answered_is_lost_after_many_queries_and_a_minute() {
         let mut liveness = Liveness::new();
         liveness.replied();
-        // A night without a query says nothing; nor does one search.
+        // Neither a long time without queries nor one search is enough.
         let morning = T0 + Duration::from_secs(36_000);
         asked(&mut liveness, morning, MANY);
         assert!(!liveness.handle_timeout(morning + Duration::from_secs(59)));

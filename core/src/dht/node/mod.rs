@@ -1,4 +1,4 @@
-//! The node: all parts together.
+//! The DHT node, composed of its parts.
 //!
 //! ```text
 //!  mod.rs      what the owner sees, and the timers
@@ -89,7 +89,7 @@ pub struct Dht {
     /// Stores to be sent; then pings and refreshes.
     urgent: VecDeque<u16>,
     outbox: VecDeque<u16>,
-    /// No query leaves before.
+    /// No query is sent before this time.
     held_until: Option<Instant>,
     answers: VecDeque<Answer>,
     /// Large answers, to be sent once the querier has proved its address.
@@ -104,7 +104,7 @@ pub struct Dht {
     next_id: u32,
 
     upkeep_at: Option<Instant>,
-    /// When anything came in last.
+    /// When the last datagram arrived.
     heard: Instant,
     limited: u64,
     held_back: u64,
@@ -189,7 +189,7 @@ impl Dht {
         }
     }
 
-    /// Begins to take part; `port` is what the socket is bound to. Counters begin anew.
+    /// Starts the node; `port` is the port of the bound sockets. Counters start at 0.
     pub fn start(&mut self, cx: &mut Cx<'_>, port: u16) {
         if self.active {
             return;
@@ -248,7 +248,7 @@ impl Dht {
         &self.config
     }
 
-    /// Takes up what was saved: before the start, or at any time.
+    /// Restores saved nodes and ids, before the start or at any time.
     pub fn restore(&mut self, cx: &mut Cx<'_>, saved: &Saved) {
         for (side, id) in self.sides.iter_mut().zip([saved.id, saved.id6]) {
             if let (Some(side), Some(id)) = (side, id.filter(|_| self.config.id.is_none())) {
@@ -273,7 +273,7 @@ impl Dht {
         }
     }
 
-    /// What is worth keeping.
+    /// The state to save for the next session.
     #[must_use]
     pub fn save(&self, now: Instant) -> Saved {
         let [v4, v6] = &self.sides;
@@ -403,7 +403,7 @@ impl Dht {
         self.abandon(lookup);
     }
 
-    /// How a search goes: nodes that replied, nodes asked, and whether it is announcing.
+    /// The progress of a search: nodes that replied, nodes asked, and whether it is announcing.
     #[must_use]
     pub fn progress(&self, lookup: LookupId) -> Option<(u32, u32, bool)> {
         let search = self.searches.get(&lookup)?;
@@ -505,7 +505,7 @@ impl Dht {
         !self.events.is_empty()
     }
 
-    /// Queues an event for the owner; the oldest make way.
+    /// Queues an event for the owner; the oldest is dropped if the queue is full.
     fn tell(&mut self, event: DhtEvent) {
         if self.events.len() >= usize::from(self.config.max_events.max(1)) {
             self.events.pop_front();

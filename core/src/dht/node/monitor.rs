@@ -7,7 +7,7 @@ use crate::dht::{Cause, DhtLog};
 
 /// Nodes that make a table usable (S15).
 pub(super) const ENOUGH_NODES: u32 = 32;
-/// How often the table is looked after, and statistics are considered (S23).
+/// Time between housekeeping of the table, and between checks whether statistics are due (S23).
 pub(super) const HOUSEKEEPING: Duration = Duration::from_secs(15 * 60);
 /// The same while bootstrapping (S15).
 const BOOTSTRAP_TICK: Duration = Duration::from_secs(60);
@@ -15,7 +15,7 @@ const BOOTSTRAP_TICK: Duration = Duration::from_secs(60);
 const FIRST_LINE: u32 = 3;
 /// Cycles between statistics: 2 hours (S19).
 const LINE_EVERY: u32 = 8;
-/// Queries out after which one should have come in (S17).
+/// Queries that we send after which one of another node should have arrived (S17).
 const UNREACHABLE_AFTER: u64 = 100;
 
 /// Counters that only grow, until the next start (S6).
@@ -30,7 +30,7 @@ pub(super) struct Counters {
     pub(super) bytes_out: u64,
 }
 
-/// What changes both ways, as of now.
+/// The present values that can grow and shrink.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gauges {
     pub(super) nodes: u32,
@@ -83,7 +83,7 @@ impl Monitor {
         self.schedule(now);
     }
 
-    /// The node stops: the last statistics, if there is something new to say (S5).
+    /// The node stops: returns the last statistics, if they have changed (S5).
     pub(super) fn stop(&mut self, gauges: &Gauges) -> Option<DhtLog> {
         let told = (self.cycle > 1 && self.cycle != self.line).then(|| self.statistics(gauges));
         (self.cycle, self.tick) = (0, None);
@@ -122,7 +122,7 @@ impl Monitor {
         );
     }
 
-    /// The table has become usable (S16). Our choice: said at once, not at the next tick.
+    /// The table has become usable (S16). Our choice: logged at once, not at the next tick.
     pub(super) fn bootstrapped(&mut self, now: Instant, gauges: &Gauges) -> DhtLog {
         self.cycle = 2;
         self.schedule(now);

@@ -1,4 +1,4 @@
-//! Queries of ours that await their reply.
+//! Our queries that await their reply.
 //!
 //! A transaction id has 4 bytes: nodes of the `mainline` crate answer no others. They are 16 random
 //! bits, then the slot, masked with a keyed hash of those bits and of the endpoint that is asked. A
@@ -8,8 +8,8 @@
 //! 32 bits: the mask is as good as random without the key, and what we send to other endpoints tells
 //! nothing of it. With n queries awaiting a reply of one endpoint a forged datagram hits with a
 //! probability of n·2⁻³²; `Guard::may_send` keeps n below 20. So 100 000 datagrams a second for the
-//! 5 s of [`TIMEOUT`] hit one query with a probability of 1.2·10⁻⁴, and only if whom we asked and
-//! our port are known. Success gains what any node gains that is asked: one reply.
+//! 5 s of [`TIMEOUT`] hit one query with a probability of 1.2·10⁻⁴, and only if the attacker
+//! knows our port and the endpoint we asked. A hit gains no more than any node gains that is asked: one reply.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::dht::guard::hash_endpoint;
 use crate::dht::{LookupId, PingId};
 use crate::{Cx, Instant, NodeId};
 
-/// After this a query has failed. Searches go on earlier, by their own stall timer; 98 % of the
+/// The time after which a query has failed. Searches go on earlier, by their own stall timer; 98 % of the
 /// nodes that answer at all do so within 2 s.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 /// Slots that are there from the start. Our choice: as many as a node with little memory may have, so that
@@ -55,7 +55,7 @@ pub(super) struct Query {
     pub(super) addr: SocketAddr,
     /// The id of the node, if known.
     pub(super) id: Option<NodeId>,
-    /// When it left; `None` while it waits to be sent.
+    /// When it was sent; `None` while it waits to be sent.
     pub(super) sent: Option<Instant>,
     /// The random part of its transaction id.
     nonce: u16,
@@ -67,7 +67,7 @@ pub(super) struct Query {
 /// All of them, at most as many as there are slots.
 #[derive(Debug)]
 pub(super) struct Queries {
-    /// Of the hash that masks slots.
+    /// The key of the hash that masks slots.
     key: (u64, u64),
     slots: Vec<Option<Query>>,
     max: u16,
@@ -155,7 +155,7 @@ impl Queries {
         hash_endpoint((self.key.0 ^ u64::from(nonce), self.key.1), addr) as u16
     }
 
-    /// The query leaves now.
+    /// The query is sent now.
     pub(super) fn sent(&mut self, now: Instant, slot: u16) {
         let tail = self.tail;
         let Some(query) = self.get_mut(slot).filter(|q| q.sent.is_none()) else {
@@ -214,7 +214,7 @@ impl Queries {
         Some(self.get(self.head)?.sent? + TIMEOUT)
     }
 
-    /// The oldest, if its time is over.
+    /// The oldest, if it has timed out.
     pub(super) fn pop_timeout(&mut self, now: Instant) -> Option<Query> {
         if self.next_timeout()? > now {
             return None;

@@ -1,4 +1,4 @@
-//! Searches: a goal, one lookup for each family, then what is to be stored.
+//! Searches: a goal, one lookup for each family, then the stores.
 
 use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
 use core::net::SocketAddr;
@@ -20,7 +20,7 @@ use crate::{Cx, Instant, NodeId};
 const MAX_PEERS: usize = 1_000;
 /// Nodes of our own table that a search begins with.
 const SEEDS: usize = 16;
-/// Nodes that it begins with besides, which answered lately and are not in the table.
+/// Further nodes that a search begins with, which answered lately and are not in the table.
 const SPARES: usize = 8;
 /// Contacts that a search begins with if the table does not suffice (S15).
 pub(super) const CONTACTS: usize = 8;
@@ -45,7 +45,7 @@ pub(super) struct Search {
     pub(super) own: [Option<NodeId>; 2],
     pub(super) requester: Requester,
     started: Instant,
-    /// The last reply that mattered.
+    /// When the last reply to one of its queries arrived.
     last: Instant,
     pub(super) lookups: [Option<Box<Lookup>>; 2],
     storing: bool,
@@ -61,7 +61,7 @@ pub(super) struct Search {
 }
 
 impl Search {
-    /// Nodes asked, and those that answered.
+    /// The numbers of nodes that were asked and that answered.
     pub(super) fn counts(&self) -> (u32, u32) {
         let each = self.lookups.iter().flatten();
         each.fold((0, 0), |(a, b), l| {
@@ -86,7 +86,7 @@ fn target_of(goal: &Goal) -> NodeId {
 }
 
 impl Dht {
-    /// Whether a search for the owner can begin: the table's own make way for it.
+    /// Whether a search for the owner can begin: searches of the table are cancelled to make room for it.
     pub(super) fn has_room(&self) -> bool {
         let table = |s: &Search| s.requester != Requester::Owner;
         self.searches.len() < usize::from(self.config.max_lookups.max(1))
@@ -102,7 +102,7 @@ impl Dht {
     ) -> Option<LookupId> {
         let full = self.searches.len() >= usize::from(self.config.max_lookups.max(1));
         if full {
-            // The table's own searches make way, and begin again.
+            // A search of the table is cancelled; it begins again later.
             let upkeep = self.searches.iter().find_map(|(id, s)| match s.requester {
                 Requester::Table { v6, .. } => Some((*id, v6)),
                 Requester::Owner => None,
@@ -210,7 +210,7 @@ impl Dht {
         }
     }
 
-    /// Lets a search ask more nodes, store, or end; called after every change.
+    /// Advances a search: it asks more nodes, stores, or ends. Called after every change.
     pub(super) fn advance(&mut self, cx: &mut Cx<'_>, id: LookupId) {
         let Some(search) = self.searches.get_mut(&id) else {
             return;
@@ -351,7 +351,7 @@ impl Dht {
         let lookups = [false, true].into_iter().zip(&search.lookups);
         let lookups = lookups.filter(|(v6, _)| wanted[usize::from(*v6)]);
         let (queries, urgent) = (&mut self.queries, &mut self.urgent);
-        // Nodes that did not answer must not keep those that did from being stored at.
+        // Steps that await a reply are given up if the stores need their room.
         let wanted = lookups
             .clone()
             .filter_map(|(_, l)| Some(l.as_ref()?.stores().count()));

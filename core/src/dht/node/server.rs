@@ -13,7 +13,7 @@ use crate::{Cx, Instant, NodeId, Transmit};
 
 /// A reply that waited longer is dropped, because the querier has given up (S30).
 const STALE: Duration = Duration::from_secs(15);
-/// The most bytes of a reply: 8 nodes and about 30 peers.
+/// The most bytes of a reply, which hold 8 nodes and about 30 peers.
 const MAX_REPLY: usize = 560;
 /// How many tenths of the query's length a reply may have: without peers, and with peers, items or samples. It bounds
 /// amplification. Eight IPv6 nodes alone take more than the former, which therefore applies to IPv4 only.
@@ -36,7 +36,7 @@ const NODES6: usize = 12;
 const VALUES: usize = 10;
 /// `8:intervali900e3:numi4294967295e7:samples400:`
 const SAMPLES_KEYS: usize = 45;
-/// Most nodes told of each family.
+/// The most nodes of each family in a reply.
 const K: usize = 8;
 /// Most samples in a reply (BEP 51 allows as many as fit).
 const SAMPLES: usize = 20;
@@ -52,7 +52,7 @@ pub(super) struct Answer {
     content: Content,
 }
 
-/// What an answer says; what it lists is looked up when it is written.
+/// The content of an answer; the values it lists are looked up when it is written.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Content {
     Pong,
@@ -118,7 +118,7 @@ fn len_of(item: &Item<'_>) -> usize {
 }
 
 impl Dht {
-    /// A query came in.
+    /// Handles a query.
     pub(super) fn asked(
         &mut self,
         cx: &mut Cx<'_>,

@@ -1,4 +1,4 @@
-//! What belongs to one family: its table, its nodes to begin with, and how it is searched for more.
+//! The state of one address family: its table, the nodes it begins with, and its bootstrap.
 
 use alloc::collections::VecDeque;
 use core::net::{IpAddr, SocketAddr};
@@ -20,12 +20,12 @@ pub(super) const FIRST_ROUND: Duration = Duration::from_millis(500);
 /// The pause before a round that follows from what just happened: not the same instant, so that time goes on.
 pub(super) const AT_ONCE: Duration = Duration::from_millis(1);
 
-/// What a node keeps for one family.
+/// The state of one address family.
 #[derive(Debug)]
 pub(super) struct Side {
     pub(super) routes: Routes,
     pub(super) estimate: SizeEstimate,
-    /// Whether anybody answers.
+    /// Whether nodes of this family answer.
     pub(super) liveness: Liveness,
     /// Nodes to begin with, the newest last.
     pub(super) contacts: VecDeque<SocketAddr>,

@@ -1,4 +1,4 @@
-//! Looks after the tables: bootstrap, refresh, housekeeping, and lines of the log.
+//! Maintenance of the tables: bootstrap, refresh, housekeeping, and lines of the log.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -25,7 +25,7 @@ const ACTIONS: usize = 16;
 const SILENCE: Duration = Duration::from_secs(60);
 
 impl Dht {
-    /// Everything that is due.
+    /// Does everything that is due.
     pub(super) fn upkeep(&mut self, cx: &mut Cx<'_>) {
         self.tokens.rotate(cx);
         if self.peers.next_expiry().is_some_and(|at| at <= cx.now) {
@@ -272,7 +272,7 @@ impl Dht {
         })
     }
 
-    /// The node as the log sees it.
+    /// The values that the log prints.
     pub(super) fn gauges(&self) -> Gauges {
         let each = || self.sides.iter().flatten();
         let mangled = self.votes.observed_port();

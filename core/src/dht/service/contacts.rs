@@ -1,4 +1,4 @@
-//! Nodes to begin with that are known by name: routers, the `nodes` of torrents, what people add.
+//! Nodes to begin with that are known by name: routers, the `nodes` of torrents, and those that users add.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -7,9 +7,9 @@ use core::net::SocketAddr;
 use crate::dht::Cause;
 use crate::metainfo::HostPort;
 
-/// Most names kept; the oldest make way (rTorrent's).
+/// The most names kept; the oldest are dropped (rTorrent's value).
 pub(super) const MAX_CONTACTS: usize = 64;
-/// Most names looked up in one round, the newest (rTorrent's).
+/// The most names looked up in one round, the newest first (rTorrent's value).
 const NAMES_PER_ROUND: usize = 8;
 
 /// Names that were not looked up yet, or whose addresses have not helped so far.

@@ -1,4 +1,4 @@
-//! What a service is made with, and what it asks its owner for and tells it.
+//! The configuration of a service, and its events.
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -8,27 +8,27 @@ use super::Service;
 use crate::dht::{DhtConfig, DhtEvent, DhtLog, DhtMode, Saved};
 use crate::metainfo::HostPort;
 
-/// What a service is made with.
+/// The configuration of a service.
 #[derive(Clone, Debug, Default)]
 pub struct ServiceConfig {
-    /// Limits and habits of the node. A family without a bound socket is left out.
+    /// The limits and behaviour of the node. A family without a bound socket is left out.
     pub node: DhtConfig,
     /// Whether and when the node runs.
     pub mode: DhtMode,
     /// Nodes to begin with at each start.
     pub bootstrap: Vec<HostPort>,
-    /// Nodes to begin with when the others are of no help.
+    /// Nodes to begin with when none of the others answers.
     pub routers: Vec<HostPort>,
     /// What the last session saved, for the first start.
     pub saved: Option<Saved>,
-    /// Names can be looked up.
+    /// Whether the owner can look names up.
     pub resolve: bool,
     /// A search waits until some nodes are known, for 10 seconds at most. Without it a search that finds nobody to ask
     /// fails at once, and [`ServiceEvent::Heard`] tells when it is worth repeating.
     pub gather: bool,
 }
 
-/// What a name is looked up for.
+/// The purpose of a name look-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// A node to begin with.
@@ -37,13 +37,13 @@ pub enum Wanted {
     Ping,
 }
 
-/// What the owner of a service is told, and asked to do.
+/// The events of a service, some of which ask its owner to do something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServiceEvent<T> {
     /// Bind the node's sockets; answered by [`Service::bound`] or [`Service::not_bound`].
     Bind,
-    /// The sockets of [`ServiceEvent::Bind`] are not needed any more, or their binding is not.
+    /// Close the sockets of [`ServiceEvent::Bind`], or stop binding them.
     Unbind,
     /// Look a name up; answered by [`Service::resolved`].
     Resolve {
@@ -52,7 +52,7 @@ pub enum ServiceEvent<T> {
         /// What the addresses are for.
         wanted: Wanted,
     },
-    /// Keep the table for the next session.
+    /// Save the table for the next session.
     Save(Saved),
     /// In mode `auto`: does anything need the node? If nothing does, [`Service::unused`] stops it after a while.
     IsUsed,
@@ -60,19 +60,19 @@ pub enum ServiceEvent<T> {
     Started,
     /// The node stopped. Searches that wait are forgotten; the end of those under way follows.
     Stopped,
-    /// The turn of a search has come that [`Service::request`] queued: [`Service::search`] begins it.
+    /// A search that [`Service::request`] queued can begin now, with [`Service::search`].
     Ready(T),
-    /// Somebody answers, after a search failed because nobody did.
+    /// A node answers, after a search failed because none did.
     Heard,
-    /// Something for the owner of a search, of a ping or of samples.
+    /// An event for the owner of a search, of a ping or of samples.
     Answer {
         /// The owner of the search.
         owner: T,
-        /// What: peers, an item, the end of a search, the answer to a ping, or samples.
+        /// The event: peers, an item, the end of a search, the answer to a ping, or samples.
         event: DhtEvent,
     },
     /// Enough nodes agree on our address.
     External(IpAddr),
-    /// Something for the log.
+    /// A line for the log.
     Log(DhtLog),
 }

@@ -1,4 +1,4 @@
-//! A DHT node with its policy: when it runs, whom it begins with, who owns a search, when its table is saved.
+//! A DHT node with its policy: when it runs, which nodes it begins with, who owns a search, and when its table is saved.
 //!
 //! ```text
 //!         ┌──────────────── not_bound (the mode is Off then) ─┐
@@ -9,9 +9,9 @@
 //!                 Unbind
 //! ```
 //!
-//! [`Service`] is a [`Machine`]. What needs I/O is a [`ServiceEvent`]: sockets to bind, names to look up, a table to save.
+//! [`Service`] is a [`Machine`]. It requests I/O with a [`ServiceEvent`]: sockets to bind, names to look up, a table to save.
 //! The engine owns a service for its torrents and its application; a node that runs alone owns one for its handles. `T`
-//! names the owners of searches, as whoever owns the service tells them apart.
+//! is the type by which the owner of the service tells the owners of searches apart.
 
 mod contacts;
 mod event;
@@ -35,18 +35,18 @@ use crate::metainfo::HostPort;
 use crate::net::Ports;
 use crate::{Cx, Handled, Instant, Machine, NodeId, RecvMeta, Transmit};
 
-/// Time between looks at the node while it knows few others (rTorrent's).
+/// Time between checks of the node while it knows few others (rTorrent's value).
 const UPDATE_EARLY: Duration = Duration::from_secs(60);
-/// And afterwards (rTorrent's).
+/// The same afterwards (rTorrent's value).
 const UPDATE: Duration = Duration::from_secs(15 * 60);
-/// How long the node goes on when nothing needs it, in mode `auto` (rTorrent's).
+/// How long the node goes on when nothing needs it, in mode `auto` (rTorrent's value).
 const LINGER: Duration = Duration::from_secs(15 * 60);
 /// Time between saves (rTorrent's interval for its session).
 const SAVE: Duration = Duration::from_secs(1200);
-/// Time until a changed table is saved. Our choice: what a crash loses is a minute's worth.
+/// Time until a changed table is saved. Our choice: a crash loses the changes of one minute at most.
 const SAVE_SOON: Duration = Duration::from_secs(60);
 
-/// Where the service stands.
+/// The state of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Off,
@@ -201,7 +201,7 @@ impl<T: Copy + PartialEq> Service<T> {
                 if let Some(node) = &mut self.node {
                     node.stop(cx);
                 }
-                // What it says of its end, and all that was left.
+                // The events of the stop, and those that were left before it.
                 while let Some(event) = self.node.as_mut().and_then(|node| node.poll_event()) {
                     self.on_event(cx, event);
                 }
@@ -286,7 +286,7 @@ impl<T: Copy + PartialEq> Service<T> {
         Ok(lookup)
     }
 
-    /// Whose search this is, while it is under way.
+    /// The owner of a search, while it is under way.
     #[must_use]
     pub fn owner(&self, lookup: LookupId) -> Option<T> {
         self.requests.owner(lookup)
@@ -430,7 +430,7 @@ impl<T: Copy + PartialEq> Service<T> {
         self.saved(now)
     }
 
-    /// What is worth keeping; names of the configuration come from there again.
+    /// The state to save, without the names that come from the configuration again.
     fn saved(&self, now: Instant) -> Option<Saved> {
         let mut saved = self.node.as_ref()?.save(now);
         let ServiceConfig {
@@ -452,9 +452,9 @@ impl<T: Copy + PartialEq> Service<T> {
         }
     }
 
-    // ---- what follows ----
+    // ---- after each call ----
 
-    /// Whatever was done to the node: takes what it has to say, as far as there is room. The node keeps the rest, within
+    /// Called after every call of the node: takes its events, as far as there is room. The node keeps the rest, within
     /// its own bounds, until the next call: see [`Service::poll_timeout`].
     fn settle(&mut self, cx: &mut Cx<'_>) {
         let most = usize::from(self.config.node.max_events.max(1));
@@ -509,7 +509,7 @@ impl<T: Copy + PartialEq> Service<T> {
         }
     }
 
-    /// Adds what is known here of the reason why a search failed.
+    /// Adds the cause of a failed search, if it is known here.
     fn explain(&mut self, mut event: DhtEvent) -> DhtEvent {
         if let DhtEvent::Done { report, .. } = &mut event
             && let Some((failure, cause)) = &mut report.failure
@@ -523,7 +523,7 @@ impl<T: Copy + PartialEq> Service<T> {
         event
     }
 
-    /// A look at the node: whether anything still needs it, and whether it needs others.
+    /// Checks whether anything still needs the node, and whether the node needs others.
     fn update(&mut self, cx: &mut Cx<'_>) {
         let early = self
             .node
@@ -576,7 +576,7 @@ impl<T: Copy + PartialEq> Machine for Service<T> {
     fn poll_timeout(&self) -> Option<Instant> {
         let node = self.node.as_ref().filter(|_| self.ports().is_some());
         let node = node.and_then(|node| match node.has_events() {
-            // They found no room here.
+            // There was no room for these events.
             true => Some(Instant::ORIGIN),
             false => node.poll_timeout(),
         });
@@ -599,7 +599,7 @@ impl<T: Copy + PartialEq> Machine for Service<T> {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
-        // The next that ends makes room, if there is none.
+        // If there is no room, the next search that ends makes some.
         let node = self.node.as_ref().filter(|_| self.ports().is_some())?;
         let room = node.can_search();
         room.then(|| self.requests.next())

@@ -35,7 +35,7 @@ pub(super) struct Requests<T> {
 struct Waiting<T> {
     owner: T,
     since: Instant,
-    /// It waits only for its turn.
+    /// It has enough nodes and waits only for its turn.
     gathered: bool,
 }
 
@@ -69,7 +69,7 @@ impl<T: Copy + PartialEq> Requests<T> {
         self.waiting.len()
     }
 
-    /// Looks which searches need to wait for nodes no longer, of which there are `nodes` now.
+    /// Finds the searches that need not wait for nodes any longer, now that there are `nodes`.
     pub(super) fn gather(&mut self, now: Instant, nodes: impl FnOnce() -> u32) {
         if self.waiting.iter().all(|w| w.gathered) {
             return;

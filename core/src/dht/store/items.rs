@@ -17,7 +17,7 @@ const EXPIRE_BATCH: usize = 64;
 /// Pause between batches.
 const EXPIRE_PAUSE: Duration = Duration::from_millis(10);
 
-/// Why an item was not taken.
+/// Why an item was not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutError {
     /// The item is not valid.
@@ -107,7 +107,7 @@ impl ItemStore {
     /// there is (BEP 44). Returns its target.
     ///
     /// # Errors
-    /// What to answer, if it is not taken; nothing is changed then.
+    /// The error to answer with if it is not stored; nothing is changed then.
     pub fn put(&mut self, now: Instant, put: &Item<'_>) -> Result<NodeId, PutError> {
         if let Some(renewed) = self.renews(now, put)? {
             return Ok(renewed);

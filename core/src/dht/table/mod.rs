@@ -39,7 +39,7 @@ pub const K: usize = 8;
 /// The most buckets, whatever [`Limits`] say. Our choice: more would only be needed beyond 2⁶⁴ nodes.
 pub const MAX_BUCKETS: u8 = 64;
 
-/// What a table may hold.
+/// The limits of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Most buckets, 1 to [`MAX_BUCKETS`].
@@ -51,7 +51,7 @@ pub struct Limits {
     pub local: bool,
 }
 
-/// What became of a node that replied.
+/// The result of a reply of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
     /// The node was in the table, and is refreshed.
@@ -68,7 +68,7 @@ pub enum Added {
     IdChanged,
 }
 
-/// What the table asks its owner to do.
+/// The actions that the table requests from its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Ping this node; then call [`Routes::replied`] or [`Routes::failed`].

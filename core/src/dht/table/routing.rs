@@ -524,7 +524,7 @@ impl<const S: usize> Table<S> {
         Some(!mates.any(|(n, s)| !s.is_worse() && eighth(n) == eighth(node)))
     }
 
-    /// Panics if the table is not what it should be.
+    /// Panics if an invariant of the table is broken.
     #[cfg(test)]
     pub(super) fn audit(&self) {
         assert!(self.buckets.len() <= usize::from(self.limits.max_buckets));

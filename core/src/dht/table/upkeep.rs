@@ -60,7 +60,7 @@ const EAGER: u8 = 4;
 /// The count of refreshes that a bucket goes back to when it loses a node.
 const TRIES_AFTER_LOSS: u8 = 2;
 
-/// How fast to go.
+/// The pace of pings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
     Hurry,
@@ -177,7 +177,7 @@ impl<const S: usize> Table<S> {
         }
     }
 
-    /// There may be something to do.
+    /// An action may be due earlier than planned.
     pub(super) fn wake(&mut self, now: Instant) {
         self.upkeep.ping_at = self.upkeep.ping_at.min(now);
         self.upkeep.refresh_at = self.upkeep.refresh_at.min(now);

@@ -22,9 +22,9 @@
 //! ```
 //!
 //! It is a driver of [`dht::Service`](dunlin_core::dht::Service), as others are drivers of the engine, and needs no engine
-//! and no runtime. The thread sleeps until datagrams come or a timer is due. It takes them in batches, answers
-//! each into a batch and sends that: where the platform can, one system call for 64 datagrams
-//! each way, and nothing is allocated for any of them.
+//! and no runtime. The thread sleeps until datagrams come or a timer is due. It receives them in batches and sends
+//! the answers in batches: one system call for up to 64 datagrams in each direction if the platform has such a call. No
+//! memory is allocated for a datagram.
 
 mod batch;
 mod net;
@@ -49,14 +49,14 @@ pub use requests::RequestId;
 
 use dunlin_std::{net::socket::Egress, routers::routers};
 
-/// What a node is started with.
+/// The configuration of a node.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     /// Where to bind, at most one address of a family; the families of the DHT follow from it.
     pub listen: Vec<SocketAddr>,
     /// Source addresses and interface.
     pub egress: Egress,
-    /// The limits of the node, and how it behaves; `ipv4` and `ipv6` follow from [`NodeConfig::listen`].
+    /// The limits and behaviour of the node; `ipv4` and `ipv6` follow from [`NodeConfig::listen`].
     pub dht: DhtConfig,
     /// The session folder with the table's cache; `None` keeps nothing.
     pub folder: Option<PathBuf>,
@@ -67,7 +67,7 @@ pub struct NodeConfig {
     pub bootstrap: Vec<HostPort>,
     /// Nodes to begin with, asked if no node of the cache answers.
     pub routers: Vec<HostPort>,
-    /// Bytes per second out; `None` unlimited.
+    /// The upload limit in bytes per second; `None` means unlimited.
     pub limit_up: Option<u64>,
 }
 
@@ -87,22 +87,22 @@ impl Default for NodeConfig {
     }
 }
 
-/// What a node tells of itself. `Display` gives the words for a log.
+/// The events of a node. `Display` gives a line for a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NodeEvent {
-    /// For the log, in the words of the "Using DHT" page.
+    /// A line for the log, with the text of the "Using DHT" page.
     Log(DhtLog),
-    /// Our address, as enough others see it.
+    /// Our address, on which enough other nodes agree.
     External(IpAddr),
     /// A node to begin with has no address.
     Unresolved {
         /// Its name and port.
         host: HostPort,
-        /// The reason, for people.
+        /// The reason, to be shown to the user.
         reason: String,
     },
-    /// The cache could not be used or written; the reason, for people.
+    /// The cache could not be used or written; the reason, to be shown to the user.
     Cache(String),
     /// The node has stopped because of an error.
     Failed(String),
@@ -151,17 +151,17 @@ pub enum Answer {
         hashes: Vec<InfoHash>,
         /// How many info-hashes it knows.
         num: u64,
-        /// After what time it returns others.
+        /// The time after which it will return others.
         interval: Duration,
     },
     /// The node did not answer, or its reply does not answer the question. The last answer.
     Silent(SocketAddr),
-    /// The name has no address, and why. The last answer.
+    /// The name has no address; the reason. The last answer.
     Unresolved(String),
     /// The node's address is not public, and this node does not run in a private network. The
     /// last answer.
     NotPublic(SocketAddr),
-    /// Too much is under way. The last answer.
+    /// Too many requests are under way. The last answer.
     Full,
 }
 
@@ -178,13 +178,13 @@ pub struct Status {
     pub id: Option<NodeId>,
     /// The id in the IPv6 DHT, if it takes part.
     pub id6: Option<NodeId>,
-    /// Where it is bound.
+    /// The addresses to which it is bound.
     pub local: Vec<SocketAddr>,
-    /// Its address, as enough others see it.
+    /// Its address, on which enough other nodes agree.
     pub external: Option<IpAddr>,
     /// Time since the start.
     pub uptime: Duration,
-    /// What the thread did.
+    /// The thread's counters.
     pub calls: Calls,
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use dunlin_std::net::socket::{self, Egress};
 
-/// Batches taken from one socket before timers and commands have their turn.
+/// The most batches received from one socket before timers and commands are handled.
 const BATCHES_PER_TURN: usize = 8;
 /// The poll's token of the waker; below it are the sockets.
 const WAKE: Token = Token(usize::MAX);
@@ -44,7 +44,7 @@ pub(super) struct Net {
 pub(super) struct Bound {
     poll: Poll,
     sockets: Vec<mio::net::UdpSocket>,
-    /// Where they are bound.
+    /// The addresses to which they are bound.
     pub(super) local: Vec<SocketAddr>,
 }
 
@@ -83,7 +83,7 @@ impl Bound {
         })
     }
 
-    /// What wakes the poll.
+    /// A waker for the poll.
     ///
     /// # Errors
     /// The platform's error.
@@ -160,7 +160,7 @@ impl Net {
         Ok(called)
     }
 
-    /// When the upload limit lets more pass.
+    /// When the upload limit lets more datagrams pass.
     pub(super) fn poll_timeout(&self) -> Option<dunlin_core::Instant> {
         self.throttle.as_ref().and_then(Throttle::poll_timeout)
     }

@@ -46,7 +46,7 @@ impl Node {
     /// Binds the sockets and starts the thread; `tell` is called on it and must not block.
     ///
     /// # Errors
-    /// A socket could not be bound, or the system has no threads or random numbers left.
+    /// A socket could not be bound, or the system could not provide a thread or random numbers.
     pub fn start(config: NodeConfig, tell: Box<dyn FnMut(NodeEvent) + Send>) -> io::Result<Self> {
         let bound = Bound::new(&config.listen, &config.egress)?;
         if bound.local.is_empty() {
@@ -86,7 +86,7 @@ impl Node {
         &self.shared.local
     }
 
-    /// Begins a search, as soon as there are nodes to ask; what it finds goes to `sink`.
+    /// Begins a search as soon as there are nodes to ask; its results go to `sink`.
     pub fn search(&self, goal: Goal, sink: Sink) -> RequestId {
         let id = self.next_id();
         self.send(Command::Search(id, goal, sink));
@@ -163,7 +163,7 @@ impl fmt::Debug for Node {
     }
 }
 
-/// What the thread needs to start.
+/// The values that the thread starts with.
 struct Start {
     bound: Bound,
     config: NodeConfig,
@@ -230,7 +230,7 @@ impl Start {
             requests.events(&mut service, &mut cx);
             let due = [service.poll_timeout(), net.poll_timeout()];
             let due = due.into_iter().flatten().min();
-            // The clock is read again: what was done took its time.
+            // The clock is read again, as the work above took time.
             let timeout = due.map(|at| at.saturating_since(clock.now()));
             let called = net.wait(timeout.map(whole_millis))?;
             cx.now = clock.now();

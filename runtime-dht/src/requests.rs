@@ -1,4 +1,4 @@
-//! What handles asked a node for; the names that are looked up for it; its cache.
+//! The requests of the handles of a node, the names that are looked up for it, and its cache.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ const MAX_WAITING: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub(super) u64);
 
-/// What a handle asks for.
+/// A request of a handle.
 pub(super) enum Command {
     Search(RequestId, Goal, Sink),
     Cancel(RequestId),
@@ -39,7 +39,7 @@ pub(super) enum Command {
     Stop,
 }
 
-/// What a name is looked up for.
+/// The purpose of a name look-up.
 enum Lookup {
     /// For the service.
     Node(HostPort, Wanted),
@@ -55,12 +55,12 @@ pub(super) struct Requests<'a> {
     local: Vec<SocketAddr>,
     external: Option<IpAddr>,
     started: Instant,
-    /// What the thread did, for the status.
+    /// The thread's counters, for the status.
     pub(super) calls: Calls,
 
     /// The receivers of answers.
     sinks: BTreeMap<RequestId, Sink>,
-    /// What the searches that have not begun search for.
+    /// The goals of the searches that have not begun.
     goals: BTreeMap<RequestId, Goal>,
 
     resolver: Resolver,
@@ -70,9 +70,9 @@ pub(super) struct Requests<'a> {
 
     folder: Option<PathBuf>,
     guest: bool,
-    /// The cache is ours.
+    /// This process owns the cache.
     lock: Option<CacheLock>,
-    /// What the cache held, for a guest to add to.
+    /// The content of the cache, to which a process that does not own it adds nodes.
     cached: Option<Saved>,
 }
 
@@ -104,7 +104,7 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// What the cache holds, for the node to begin with.
+    /// Reads the state in the cache, for the node to begin with.
     pub(super) fn load(&mut self, now: Instant) -> Option<Saved> {
         self.started = now;
         let folder = self.folder.as_ref()?;
@@ -129,7 +129,7 @@ impl<'a> Requests<'a> {
         })
     }
 
-    /// Does what handles asked for and takes what names turned out to be; `false` to stop.
+    /// Handles the requests of handles and the results of name look-ups; returns `false` to stop.
     pub(super) fn commands(
         &mut self,
         inbox: &mpsc::Receiver<Command>,
@@ -261,7 +261,7 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// A node was asked something, or why it was not is answered.
+    /// Records a request to a node that was sent, or answers why it was not.
     fn asked(
         &mut self,
         id: RequestId,
@@ -283,7 +283,7 @@ impl<'a> Requests<'a> {
 
     // ---- answers ----
 
-    /// Passes on what the service tells, and does what it asks for.
+    /// Passes on the events of the service, and carries out those that request something.
     pub(super) fn events(&mut self, service: &mut Service<RequestId>, cx: &mut Cx<'_>) {
         while let Some(event) = service.poll_event() {
             match event {
@@ -298,7 +298,7 @@ impl<'a> Requests<'a> {
                 ServiceEvent::Resolve { name, wanted } => {
                     self.resolve(name.clone(), Lookup::Node(name, wanted));
                 }
-                // Nothing is written over a cache that may have helped another time.
+                // An empty table must not replace a cache that may be of use another time.
                 ServiceEvent::Save(saved) if self.folder.is_none() || saved.nodes.is_empty() => {}
                 ServiceEvent::Save(saved) => {
                     if let Err(why) = self.save(saved) {
@@ -355,7 +355,7 @@ impl<'a> Requests<'a> {
         self.answer(id, answer);
     }
 
-    /// Answers a request, which is over with its last answer.
+    /// Answers a request; its last answer ends it.
     fn answer(&mut self, id: RequestId, answer: Answer) {
         let last = answer.is_last();
         if let Some(sink) = self.sinks.get_mut(&id) {

@@ -7,7 +7,7 @@
 //! - No piece with wrong bytes is believed.
 //! - What a saved record calls durable exists.
 //! - A torrent file that was saved exists; the record is the last one saved or a later one, and so is the
-//! DHT's table; what was removed stays removed.
+//!   DHT's table; what was removed stays removed.
 //! - Files of the user are unchanged.
 //! - A restart completes the download, bit for bit (for a sample of the states).
 //!
@@ -16,31 +16,21 @@
 //! find a missing one.
 
 mod machine;
+mod replay;
 mod states;
 
-use dunlin_core::engine::Command;
-use std::{
-    collections::{BTreeMap, HashSet},
-    fs,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use dunlin_core::{
-    Bitfield, Hasher, Instant, Op, Outcome, TorrentId,
-    engine::{FilePriority, State},
-};
-use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use dunlin_core::engine::{Command, FilePriority, State};
+use dunlin_core::{Bitfield, Instant, TorrentId};
 use tempfile::TempDir;
 
-use self::{
-    machine::{Content, Fact, Machine, Start, Watch, World, durable},
-    states::{Medium, SyncOf, brief},
-};
-use crate::{
-    disk::Placement,
-    platform::{self, trace::Recording},
-    session::store::Store,
-};
+use self::machine::{Content, Fact, Machine, Start, Watch, World};
+use self::replay::{Plan, Replay, Tally};
+use self::states::{Medium, SyncOf};
+use crate::platform::trace::Recording;
 
 /// A deliberate fault, besides syncs that are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -331,223 +321,6 @@ fn stop(world: &mut World, _: TorrentId) {
     world.until("stopped", gone);
 }
 
-/// How many of the states are tried.
-#[derive(Clone, Copy, Debug)]
-struct Plan {
-    /// Random states at each point, besides the systematic ones.
-    samples: usize,
-    /// The distance of the points that are tried.
-    stride: usize,
-    /// Of this many states, one is run to the end of its download.
-    finish: usize,
-    seed: u64,
-}
-
-/// The number of calls before the crash that a message lists.
-const SHOWN: usize = 12;
-
-/// Counts of what was tried.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    points: usize,
-    states: usize,
-    restarts: usize,
-    finished: usize,
-}
-
-impl Stage {
-    /// Tries the crash states of `run`. The error describes the first one that breaks a promise.
-    fn replay(&self, run: &Run, dropped: Option<SyncOf>, plan: Plan) -> Result<Tally, String> {
-        let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
-        let mut medium = Medium::new(&run.recording);
-        let (mut tally, mut seen) = (Tally::default(), HashSet::new());
-        for point in 0..=run.recording.steps.len() {
-            if point > 0 {
-                medium.step(&run.recording.steps[point - 1], dropped);
-            }
-            if point % plan.stride != 0 && point != run.recording.steps.len() {
-                continue;
-            }
-            tally.points += 1;
-            let known = run.facts.iter().filter(|(at, _)| *at <= point).count();
-            for choice in medium.choices(plan.samples, &mut rng) {
-                tally.states += 1;
-                let tree = medium.tree(&choice);
-                if !seen.insert((tree.digest(), known)) {
-                    continue;
-                }
-                tally.restarts += 1;
-                let finish = tally.restarts % plan.finish == 0;
-                tally.finished += usize::from(finish);
-                let dir = folder();
-                tree.write(dir.path());
-                self.mark(dir.path(), run);
-                self.verdict(dir.path(), run, known, finish)
-                    .map_err(|what| {
-                        let steps = run.recording.steps.len();
-                        let last = point.saturating_sub(SHOWN);
-                        let last = &run.recording.steps[last..point];
-                        let last: Vec<_> = last.iter().map(brief).collect();
-                        format!(
-                            "{}, after {point} of {steps} calls: {what} (last: {})",
-                            run.name,
-                            last.join("; ")
-                        )
-                    })?;
-            }
-        }
-        Ok(tally)
-    }
-
-    /// Marks the files that the torrent was writing: the mark is part of their inodes.
-    fn mark(&self, base: &Path, run: &Run) {
-        let info = self.content.info();
-        for path in Placement::default().paths(info) {
-            let path = Path::new("home/dl").join(path);
-            let users = run.users.iter().any(|(theirs, _)| *theirs == path);
-            if let (false, Ok(file)) = (users, fs::File::open(base.join(&path))) {
-                platform::mark(&file, &info.info_hash().to_string());
-            }
-        }
-    }
-
-    /// Starts Dunlin on what a crash left in `base` after the first `known` facts, and checks the promises.
-    fn verdict(&self, base: &Path, run: &Run, known: usize, finish: bool) -> Result<(), String> {
-        let facts = || run.facts[..known].iter().map(|(_, fact)| fact);
-        let any = |is: fn(&Fact) -> bool| facts().any(is);
-        let record = self.session(base, run, known)?;
-        let boot = match self.fault {
-            Some(Fault::SameBoot) => 1,
-            _ => 2,
-        };
-        let mut world = self.world(base, boot);
-        if !finish {
-            world.machines.truncate(1);
-        }
-        let id = self.add(&mut world, Vec::new());
-        world.until("checked", |w| w.machines[0].is_checked(id));
-        let have = world.machines[0].have(id);
-        for piece in have.iter() {
-            if !self.is_right(&mut world.machines[0], id, piece) {
-                return Err(format!("piece {piece} is believed and its bytes are wrong"));
-            }
-        }
-        if let (Some(record), false) = (&record, any(|f| matches!(f, Fact::DeleteBegun))) {
-            let claimed = durable(record, have.len());
-            if let Some(piece) = claimed.iter().find(|p| !have.get(*p)) {
-                return Err(format!("piece {piece} was saved as durable and is lost"));
-            }
-        }
-        if finish {
-            let now = world.now;
-            let all = vec![FilePriority::Normal; self.content.info().files().len()];
-            world.machines[0]
-                .engine
-                .command(
-                    now,
-                    Command::SetPriorities {
-                        torrent: id,
-                        priorities: all,
-                    },
-                )
-                .unwrap();
-            world.until("complete", |w| seeds(w, id));
-            let failures = &world.machines[0].failures;
-            if !failures.is_empty() {
-                return Err(format!("the disk failed: {failures:?}"));
-            }
-            let info = self.content.info();
-            for (file, path) in info.files().iter().zip(crate::paths::layout(
-                info,
-                None,
-                crate::paths::Names::default(),
-            )) {
-                let at = file.offset as usize;
-                let right = &self.content.data[at..at + file.len as usize];
-                let path = base.join("home/dl").join(path);
-                if fs::read(&path).ok().as_deref() != Some(right) {
-                    return Err(format!("{}: complete and wrong", path.display()));
-                }
-            }
-        }
-        drop(world);
-        for (path, content) in &run.users {
-            if fs::read(base.join(path)).ok().as_ref() != Some(content) {
-                return Err(format!("{}: a file of the user was harmed", path.display()));
-            }
-        }
-        Ok(())
-    }
-
-    fn is_right(&self, machine: &mut Machine, torrent: TorrentId, piece: u32) -> bool {
-        let info = self.content.info();
-        let (at, len) = (info.piece_offset(piece), info.piece_size(piece).into());
-        let hasher = Hasher::sha1();
-        let outcome = machine.on_disk(|op| Op::Hash {
-            op,
-            torrent,
-            at,
-            len,
-            hasher,
-        });
-        match outcome {
-            Outcome::Hashed(hasher) => Some(hasher.finish()) == info.piece_hash(piece),
-            _ => false,
-        }
-    }
-
-    /// Checks what the session folder promised. Returns the record that was saved last, if one was.
-    fn session(&self, base: &Path, run: &Run, known: usize) -> Result<Option<Vec<u8>>, String> {
-        let (mut kept, mut forgetting, mut forgotten) = (false, false, false);
-        let (mut records, mut saved) = (Vec::new(), None);
-        let mut tables = vec![None];
-        for (_, fact) in &run.facts[..known] {
-            match fact {
-                Fact::Kept => kept = true,
-                Fact::SaveBegun(record) => records.push(record),
-                Fact::Saved(record) => {
-                    records.retain(|r| *r == record);
-                    saved = Some(record.clone());
-                }
-                Fact::DhtBegun(n) => tables.push(Some(*n)),
-                Fact::DhtSaved(n) => {
-                    tables.retain(|table| *table == Some(*n));
-                }
-                Fact::ForgetBegun => forgetting = true,
-                Fact::Forgotten => forgotten = true,
-                Fact::DeleteBegun => {}
-            }
-        }
-        let store = Store::open(&base.join("session")).map_err(|e| e.to_string())?;
-        let hash = self.content.hash();
-        let found = store.claim(hash).map_err(|e| e.to_string())?;
-        if forgotten {
-            return match (found.torrent, found.resume) {
-                (None, None) => Ok(None),
-                _ => Err("the torrent was forgotten and came back".into()),
-            };
-        }
-        if !forgetting {
-            if kept && found.torrent.is_none() {
-                return Err(format!("the torrent is lost: {:?}", found.notes));
-            }
-            let fits = match &found.resume {
-                Some(record) => records.contains(&record),
-                None => saved.is_none(),
-            };
-            if !fits {
-                let what = found.resume.map_or("gone", |_| "an old one");
-                return Err(format!("the record is {what}: {:?}", found.notes));
-            }
-        }
-        let id = store.load_dht().saved.and_then(|s| s.id).map(|id| id.0[0]);
-        if !tables.contains(&id) {
-            return Err(format!("the DHT's table is {id:?}, none of {tables:?}"));
-        }
-        Ok(saved.filter(|_| !forgetting))
-    }
-}
-
 const QUICK: Plan = Plan {
     samples: 2,
     stride: 5,
@@ -566,7 +339,7 @@ fn nothing_is_found(plan: Plan) {
     let stage = Stage::new(None);
     let mut all = Tally::default();
     for run in stage.runs() {
-        let tally = stage.replay(&run, None, plan).unwrap();
+        let tally = Replay::new(&stage, &run).crashes(None, plan).unwrap();
         println!(
             "{}: {} calls, {tally:?}",
             run.name,
@@ -603,14 +376,14 @@ fn every_sync_is_necessary() {
         ..QUICK
     };
     for run in &runs {
-        stage.replay(run, None, plan).unwrap();
+        Replay::new(&stage, run).crashes(None, plan).unwrap();
     }
     let mut missed = Vec::new();
     let mut table = BTreeMap::new();
     for sync in SyncOf::ALL {
         let found = runs
             .iter()
-            .find_map(|run| stage.replay(run, Some(sync), plan).err());
+            .find_map(|run| Replay::new(&stage, run).crashes(Some(sync), plan).err());
         match found {
             Some(what) => drop(table.insert(sync, what)),
             None => missed.push(sync),
@@ -628,7 +401,7 @@ fn claims_that_come_too_early_are_noticed() {
     for fault in [Fault::EarlyClaim, Fault::SameBoot] {
         let stage = Stage::new(Some(fault));
         let run = stage.download();
-        let found = stage.replay(&run, None, QUICK).unwrap_err();
+        let found = Replay::new(&stage, &run).crashes(None, QUICK).unwrap_err();
         println!("{fault:?}: {found}");
     }
 }

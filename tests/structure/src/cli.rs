@@ -63,7 +63,10 @@ fn check(root: &Path) -> Result<(), String> {
     let mut faults = rules::check(&rules::load(root)?, &known);
     faults.extend(surface::compare(root)?);
     if faults.is_empty() {
-        println!("imports run one way, but for {} known uses", known.len());
+        match known.len() {
+            0 => println!("imports run one way"),
+            n => println!("imports run one way, but for {n} known uses"),
+        }
         return Ok(());
     }
     Err(faults.join("\n"))

@@ -56,7 +56,7 @@ enum State {
     On(Ports),
 }
 
-/// A DHT node with its policy; see the [module documentation](self).
+/// A DHT node with its policy: when it runs, which nodes it begins with, who owns a search, and when its table is saved.
 #[derive(Debug)]
 pub struct Service<T> {
     config: ServiceConfig,

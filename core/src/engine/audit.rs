@@ -69,7 +69,7 @@ impl Engine {
     #[must_use]
     pub fn work(&self) -> u64 {
         let of = |t: &Torrent| {
-            let picker = t.picker.as_ref().map_or(0, Picker::availability_work);
+            let picker = t.content.picker().map_or(0, Picker::availability_work);
             picker + t.choker.work()
         };
         self.torrents.values().map(of).sum()
@@ -90,7 +90,7 @@ impl Engine {
                 return Err(format!("{addr} is busy: {}, used: {used}", known.busy));
             }
         }
-        let Some(picker) = &t.picker else {
+        let Some(picker) = t.content.picker() else {
             return Ok(());
         };
         for piece in 0..picker.have().len() {

@@ -1,22 +1,20 @@
 //! Opening a torrent's files, and finding out what of it is on disk.
 
-use alloc::{
-    boxed::Box,
-    collections::{BTreeMap, BTreeSet},
-    vec::Vec,
-};
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 
-use super::Check;
 use super::assembly::Assembly;
 use super::conn::Conn;
+use super::content::{Checking, Content, Known, Opening, Store};
 use super::end::End;
 use super::event::{Changes, Level, What};
 use super::io::Io;
+use super::lifecycle::prioritise;
 use super::member_id::MemberId;
 use super::ops::{DiskJob, Purpose};
 use super::resume::Record;
 use super::status::{FilePriority, PeerSource};
-use super::torrent::{Checking, Held, Phase, Selection, Torrent, Wants};
+use super::torrent::{Selection, Torrent, Wants};
+use super::{Check, Existing};
 use crate::metainfo::{FileKind, Info};
 use crate::op::FileStat;
 use crate::sync::Arc;
@@ -37,13 +35,9 @@ const MAX_LATE_HAVES: u32 = 1000;
 impl Torrent {
     /// The metadata is known: the files come next.
     pub(super) fn open_files(&mut self, io: &mut Io<'_>, info: Arc<Info>) {
-        self.info = Some(info.clone());
-        self.padded = info.files().iter().any(|f| f.kind == FileKind::Padding);
-        (self.halted, self.selection) = (None, Selection::default());
-        self.claim = Held::No;
-        self.phase = Phase::Opening;
-        self.to_open = true;
+        self.selection = Selection::default();
         self.priorities.truncate(info.files().len());
+        self.content = Content::known(info);
         self.change(io, Changes::STATE);
         self.want(io, Wants::DHT_TRACKER);
         self.forget_strangers(io);
@@ -85,19 +79,19 @@ impl Torrent {
     /// Opens the files once the disk owes nothing: what an earlier phase asked for is not to be
     /// taken for the next one's, nor to land under its checks.
     pub(super) fn open_when_quiet(&mut self, io: &mut Io<'_>) {
-        if !self.to_open {
-            return;
-        }
-        if !matches!(self.phase, Phase::Opening) {
-            self.to_open = false;
-            self.want(io, Wants::PROCEED);
-            return;
-        }
-        let busy = io.out.ops.disk_jobs(self.id) > 0;
-        let Some(info) = self.info.clone().filter(|_| !busy) else {
+        let Content::Known(Known {
+            info,
+            store: Store::Opening(opening @ Opening::Due),
+            ..
+        }) = &mut self.content
+        else {
             return;
         };
-        self.to_open = false;
+        if io.out.ops.disk_jobs(self.id) > 0 {
+            return;
+        }
+        *opening = Opening::Asked;
+        let info = info.clone();
         io.out
             .ops
             .job(Purpose::Disk(self.id, DiskJob::Open), |op| Op::Open {
@@ -108,7 +102,15 @@ impl Torrent {
     }
 
     pub(super) fn opened(&mut self, io: &mut Io<'_>, outcome: Outcome) {
-        if !matches!(self.phase, Phase::Opening) {
+        let Content::Known(Known {
+            info,
+            store: Store::Opening(Opening::Asked),
+            ..
+        }) = &self.content
+        else {
+            return;
+        };
+        if !self.standing.is_up() {
             return;
         }
         let files = match outcome {
@@ -122,10 +124,8 @@ impl Torrent {
                 return;
             }
         };
-        let Some(info) = self.info.clone() else {
-            return;
-        };
-        if let Some(record) = self.resume.as_mut().filter(|_| self.durability.lost) {
+        let info = info.clone();
+        if let Some(record) = self.resume.as_mut().filter(|_| self.durability.is_lost()) {
             // They were written to since the last good flush: there is nothing to compare with.
             record.files.clone_from(&files);
         }
@@ -135,9 +135,9 @@ impl Torrent {
             steady,
             vouched,
         } = judge_files(self, &info, &files, io.setup.config.boot);
-        self.vouched = vouched;
-        self.doubted.clear();
-        self.files = files;
+        self.files.vouched = vouched;
+        self.files.stats = files;
+        self.before.doubted.clear();
         let mut durable = Bitfield::new(info.piece_count());
         if let Some(record) = &mut self.resume {
             record.partial.retain(|piece, _| steady.get(*piece));
@@ -158,24 +158,15 @@ impl Torrent {
             );
         }
         self.select(io);
-        self.begin_check(io, have, doubted);
-    }
-
-    pub(super) fn begin_check(&mut self, io: &mut Io<'_>, have: Bitfield, doubted: Vec<u32>) {
-        let checking = Checking {
-            total: doubted.len() as u32,
-            queue: doubted.into(),
-            out: BTreeSet::new(),
-            done: 0,
-            have,
-        };
-        self.check(io, checking);
+        self.check(io, Checking::new(have, doubted));
     }
 
     /// Hashes what is in the queue of a check, once its turn has come.
     pub(super) fn check(&mut self, io: &mut Io<'_>, checking: Checking) {
         let nothing_to_do = checking.queue.is_empty();
-        self.phase = Phase::Checking(checking);
+        if let Some(store) = self.content.store_mut() {
+            *store = Store::Checking(checking);
+        }
         self.change(io, Changes::STATE);
         if nothing_to_do {
             self.checks_done(io);
@@ -187,9 +178,17 @@ impl Torrent {
 
     /// Hashes on; `false` if there is nothing to hash.
     pub(super) fn check_on(&mut self, io: &mut Io<'_>) -> bool {
-        let (Phase::Checking(checking), Some(info)) = (&mut self.phase, &self.info) else {
+        let Content::Known(Known {
+            info,
+            store: Store::Checking(checking),
+            ..
+        }) = &mut self.content
+        else {
             return false;
         };
+        if !self.standing.is_up() {
+            return false;
+        }
         while checking.out.len() < CHECKS_IN_FLIGHT {
             let Some(piece) = checking.queue.pop_front() else {
                 break;
@@ -210,10 +209,15 @@ impl Torrent {
     }
 
     pub(super) fn checked(&mut self, io: &mut Io<'_>, piece: u32, outcome: Outcome) {
-        let (Phase::Checking(checking), Some(info)) = (&mut self.phase, &self.info) else {
+        let Content::Known(Known {
+            info,
+            store: Store::Checking(checking),
+            ..
+        }) = &mut self.content
+        else {
             return;
         };
-        if !checking.out.contains(&piece) {
+        if !self.standing.is_up() || !checking.out.contains(&piece) {
             // Asked for before the check was interrupted, and again since.
             return;
         }
@@ -246,35 +250,40 @@ impl Torrent {
 
     /// A check cannot go on for now: what it found is kept until the disk works again.
     fn halt_check(&mut self, io: &mut Io<'_>, error: OpError) {
-        if let Phase::Checking(mut checking) = core::mem::replace(&mut self.phase, Phase::Opening) {
-            for piece in core::mem::take(&mut checking.out).into_iter().rev() {
-                checking.queue.push_front(piece);
-            }
-            self.halted = Some(checking);
-        }
+        let store = self.content.store_mut();
+        let store = store.map(|store| core::mem::replace(store, Store::Closed));
         self.disk_failed(io, error);
+        if let (Some(Store::Checking(mut checking)), Some(store)) =
+            (store, self.content.store_mut())
+        {
+            checking.halt();
+            *store = Store::Halted(checking);
+        }
     }
 
     fn checks_done(&mut self, io: &mut Io<'_>) {
-        let Some(info) = self.info.clone() else {
+        let Content::Known(Known { info, store, .. }) = &mut self.content else {
             return;
         };
-        let Phase::Checking(checking) = core::mem::replace(&mut self.phase, Phase::Claiming(None))
-        else {
-            return;
+        let have = match core::mem::replace(store, Store::Closed) {
+            Store::Checking(checking) => checking.have,
+            other => {
+                *store = other;
+                return;
+            }
         };
-        let mut picker = Picker::new(&info, checking.have);
+        let mut picker = Picker::new(info, have);
         picker.set_sequential(self.sequential.then_some(WHOLE));
-        self.picker = Some(picker);
+        let read_only = self.existing == Existing::ReadOnly;
+        prioritise(&mut picker, info, &self.priorities, read_only);
+        *store = Store::Claiming(Box::new(picker));
         self.check = Check::Doubted;
-        self.apply_priorities();
         self.claim(io);
-        self.phase = Phase::Claiming(self.picker.take().map(Box::new));
     }
 
     /// Peers that connected while the metadata was missing are taken into the swarm proper.
     pub(super) fn meet_peers(&mut self, io: &mut Io<'_>) {
-        let Some(pieces) = self.info.as_ref().map(|i| i.piece_count()) else {
+        let Some(pieces) = self.content.info().map(|i| i.piece_count()) else {
             return;
         };
         for id in self.members.ids() {
@@ -287,7 +296,7 @@ impl Torrent {
             };
             let peer = &mut member.stream.peer;
             peer.set_pieces(pieces);
-            let have = self.picker.as_ref().map(Picker::have);
+            let have = self.content.picker().map(Picker::have);
             if have.is_some_and(|have| have.count() > MAX_LATE_HAVES) {
                 let end = End::Resting("it has to hear what we have anew");
                 self.close_member(io, id, end);
@@ -356,7 +365,7 @@ fn judge_files(
     let count = info.files().len();
     let apart = files.get(count).copied().flatten();
     let mut changed = Bitfield::new(pieces);
-    for piece in &t.doubted {
+    for piece in &t.before.doubted {
         changed.set(*piece);
     }
     let mut vouched = Vec::with_capacity(files.len());
@@ -365,7 +374,7 @@ fn judge_files(
         let found = files.get(i).copied().flatten();
         let then = t.resume.as_ref();
         let then = then.and_then(|r| Some((r.files.get(i).copied().flatten()?, !r.clean)));
-        let until_now = t.files.get(i).copied().flatten().filter(|_| t.wrote);
+        let until_now = t.files.get(i).filter(|_| t.before.writing);
         let until_now = until_now.map(|f| (f, true));
         let vouches = |(then, written_on): (FileStat, bool)| {
             found.is_some_and(|found| {

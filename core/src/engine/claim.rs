@@ -17,13 +17,15 @@
 //! (see [`Existing`](super::Existing) for those who insist), and rests until the application
 //! wakes it: unlike a full disk, this does not pass by itself.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{boxed::Box, format, string::String, vec::Vec};
 
 use super::checking::{WHOLE, restore_partial};
+use super::content::{Access, Content, Known, Look, Open, Store};
 use super::event::{Changes, Level, What};
 use super::io::Io;
+use super::lifecycle::prioritise;
 use super::ops::{DiskJob, Purpose};
-use super::torrent::{Held, Phase, Torrent};
+use super::torrent::Torrent;
 use super::{Existing, FilePriority};
 use crate::metainfo::{FileKind, Info};
 use crate::op::{Claim, FileStat, OpError, OpErrorKind, Whose};
@@ -35,8 +37,13 @@ const MAX_NAMED: usize = 8;
 impl Torrent {
     /// Takes the files into use, as far as this torrent needs them now.
     pub(super) fn claim(&mut self, io: &mut Io<'_>) {
-        let (Some(info), Some(picker)) = (&self.info, &self.picker) else {
+        let Content::Known(Known { info, store, .. }) = &self.content else {
             return;
+        };
+        let picker = match store {
+            Store::Claiming(picker) => picker,
+            Store::Open(open) => &open.picker,
+            _ => return,
         };
         let claim = match self.existing {
             Existing::ReadOnly => Claim::Read,
@@ -46,11 +53,11 @@ impl Torrent {
         };
         let have = picker.have().clone();
         let whose = self.whose(info, &have);
-        let ours = whose.iter();
-        self.ours = ours
-            .map(|whose| matches!(whose, Whose::Checked | Whose::Recorded))
-            .collect();
-        self.claim = Held::Asked;
+        let own = |whose: &Whose| matches!(whose, Whose::Checked | Whose::Recorded);
+        self.files.own = whose.iter().map(own).collect();
+        if let Some((_, open)) = self.content.open_mut() {
+            open.access = Access::Asked;
+        }
         io.out
             .ops
             .job(Purpose::Disk(self.id, DiskJob::Claim(claim)), |op| {
@@ -64,62 +71,77 @@ impl Torrent {
             });
     }
 
+    /// The files are in use from now on, or may not be used.
     pub(super) fn claimed(&mut self, io: &mut Io<'_>, claim: Claim, outcome: Outcome) {
-        if self.claim != Held::Asked {
-            io.take_home(outcome);
-            return;
+        let access = match claim {
+            Claim::Read => Access::Read,
+            Claim::Write | Claim::Overwrite => Access::Write,
+        };
+        let granted = matches!(outcome, Outcome::Flushed(_) | Outcome::Done);
+        // The permission to overwrite holds for one claim.
+        if granted && self.existing == Existing::Overwrite {
+            self.existing = Existing::Adopt;
         }
-        self.claim = Held::No;
-        match outcome {
-            Outcome::Flushed(_) | Outcome::Done => {
-                if let Outcome::Flushed(files) = outcome {
-                    self.files = files;
+        let store = match self.content.store_mut() {
+            Some(store @ Store::Claiming(_)) if self.standing.is_up() => store,
+            Some(Store::Open(open)) if open.access == Access::Asked => {
+                open.access = if granted { access } else { Access::Refused };
+                match outcome {
+                    Outcome::Flushed(files) => self.files.stats = files,
+                    Outcome::Done => {}
+                    Outcome::Failed { error, .. } => return self.disk_failed(io, error),
+                    other => return io.take_home(other),
                 }
-                self.claim = match claim {
-                    Claim::Read => Held::Read,
-                    Claim::Write | Claim::Overwrite => Held::Write,
-                };
-                // The permission to overwrite holds for one claim.
-                if self.existing == Existing::Overwrite {
-                    self.existing = Existing::Adopt;
+                if self.is_ready() {
+                    match self.is_done() {
+                        true => self.confirm(io, None),
+                        false => self.refill_all(io),
+                    }
                 }
-                match self.phase {
-                    Phase::Claiming(_) => self.ready(io),
-                    Phase::Ready if self.is_done() => self.confirm(io),
-                    Phase::Ready => self.refill_all(io),
-                    _ => {}
-                }
+                return;
             }
-            Outcome::Failed { error, .. } => self.disk_failed(io, error),
-            other => io.take_home(other),
+            _ => return io.take_home(outcome),
+        };
+        match outcome {
+            Outcome::Flushed(files) => self.files.stats = files,
+            Outcome::Done => {}
+            Outcome::Failed { error, .. } => return self.disk_failed(io, error),
+            other => return io.take_home(other),
+        }
+        if let Store::Claiming(picker) = core::mem::replace(store, Store::Closed) {
+            self.ready(io, Open::new(*picker, access));
         }
     }
 
     /// More is wanted than when the files were claimed, or looked at last.
     pub(super) fn claim_more(&mut self, io: &mut Io<'_>) {
-        if !matches!(self.phase, Phase::Ready) {
+        let Some((info, open)) = self.content.open().filter(|_| self.standing.is_up()) else {
             return;
-        }
-        let mend = self.existing != Existing::ReadOnly
-            && self
-                .info
-                .as_ref()
-                .is_some_and(|info| self.needs_mending(info));
-        match self.claim {
-            Held::Read if !self.is_done() || mend => self.claim(io),
+        };
+        let mend = self.existing != Existing::ReadOnly && self.needs_mending(info);
+        let done = open.picker.is_done();
+        match open.access {
+            Access::Read if !done || mend => self.claim(io),
             // Nothing is fetched for an empty file: it is made when the files are looked at.
-            Held::Write if self.is_done() && mend => self.confirm(io),
+            Access::Write if done && mend => self.confirm(io, None),
             _ => {}
         }
     }
 
     /// Looks at the files by their paths, once: all that is wanted is verified, or something
     /// went wrong with one of them.
-    pub(super) fn confirm(&mut self, io: &mut Io<'_>) {
-        if !matches!(self.phase, Phase::Ready) || core::mem::replace(&mut self.confirming, true) {
+    pub(super) fn confirm(&mut self, io: &mut Io<'_>, trouble: Option<OpError>) {
+        let Some((_, open)) = self.content.open_mut().filter(|_| self.standing.is_up()) else {
+            return;
+        };
+        if let Look::Out(earlier) = &mut open.look {
+            if trouble.is_some() {
+                *earlier = trouble;
+            }
             return;
         }
-        let done = self.is_done() && self.trouble.is_none();
+        let done = open.picker.is_done() && trouble.is_none();
+        open.look = Look::Out(trouble);
         io.out
             .ops
             .job(Purpose::Disk(self.id, DiskJob::Confirm), |op| Op::Confirm {
@@ -130,46 +152,41 @@ impl Torrent {
     }
 
     pub(super) fn confirmed(&mut self, io: &mut Io<'_>, outcome: Outcome) {
-        self.confirming = false;
-        if !matches!(self.phase, Phase::Ready) {
-            io.take_home(outcome);
-            return;
+        let up = self.standing.is_up();
+        let Some((_, open)) = self.content.open_mut() else {
+            return io.take_home(outcome);
+        };
+        let trouble = match core::mem::replace(&mut open.look, Look::No) {
+            Look::Out(trouble) => trouble,
+            Look::No => None,
+        };
+        if !up {
+            return io.take_home(outcome);
         }
         let (files, looked) = match outcome {
             Outcome::Flushed(files) => (files, true),
             // A platform that has nothing to look at.
-            Outcome::Done => (self.files.clone(), false),
-            Outcome::Failed { error, .. } => {
-                self.disk_failed(io, error);
-                return;
-            }
-            other => {
-                io.take_home(other);
-                return;
-            }
+            Outcome::Done => (self.files.stats.clone(), false),
+            Outcome::Failed { error, .. } => return self.disk_failed(io, error),
+            other => return io.take_home(other),
         };
-        let have = match &self.picker {
-            Some(picker) => picker.have().clone(),
-            None => return,
-        };
-        let trouble = self.trouble.take();
-        let whole = self.is_done() && trouble.is_none() && self.existing != Existing::ReadOnly;
+        let have = open.picker.have().clone();
+        let done = open.picker.is_done();
+        let readable = open.unreadable.is_empty();
+        let read_only = self.existing == Existing::ReadOnly;
         let lost = match looked {
-            true => self.lost(&files, &have, whole),
+            true => self.lost(&files, &have, done && trouble.is_none() && !read_only),
             false => Vec::new(),
         };
-        if let Some(error) = &trouble
-            && lost.is_empty()
-            && self.unreadable.is_empty()
-        {
+        let trouble = match trouble {
             // The files are as they should be: it is the disk.
-            self.disk_failed(io, error.clone());
-            return;
-        }
-        let changed = self.existing == Existing::ReadOnly && self.files != files;
-        if lost.is_empty() && self.unreadable.is_empty() && !changed {
-            self.files = files;
-            if self.is_done() && !self.paused && self.existing != Existing::ReadOnly {
+            Some(error) if lost.is_empty() && readable => return self.disk_failed(io, error),
+            trouble => trouble,
+        };
+        let changed = read_only && self.files.stats != files;
+        if lost.is_empty() && readable && !changed {
+            self.files.stats = files;
+            if done && !self.paused && !read_only {
                 self.finished(io);
             }
             return;
@@ -185,12 +202,12 @@ impl Torrent {
     /// Says which files are not as they were left, and finds out what is still there.
     pub(super) fn lose(&mut self, io: &mut Io<'_>, files: Vec<Option<FileStat>>, lost: &[usize]) {
         let messages = self.name_lost(&files, lost);
-        if self.claim == Held::Write {
+        if self.has_access(Access::Write) {
             // Writes since the last flush do not make the other files doubtful.
-            self.files = files;
+            self.files.stats = files;
         }
         for &file in lost {
-            if let Some(stat) = self.files.get_mut(file) {
+            if let Some(stat) = self.files.stats.get_mut(file) {
                 *stat = None;
             }
         }
@@ -201,12 +218,17 @@ impl Torrent {
         self.reopen(io, "its files are looked at again");
     }
 
+    /// Whether the files are open, and claimed for this.
+    pub(super) fn has_access(&self, access: Access) -> bool {
+        let open = self.content.open();
+        open.is_some_and(|(_, open)| open.access == access)
+    }
+
     /// A read or write met something that says that a file is not what it was.
     pub(super) fn disk_trouble(&mut self, io: &mut Io<'_>, error: OpError) {
         let vanished = matches!(error.kind, OpErrorKind::NotFound | OpErrorKind::Truncated);
-        if vanished && matches!(self.phase, Phase::Ready) && self.claim != Held::No {
-            self.trouble = Some(error);
-            self.confirm(io);
+        if vanished && self.is_ready() && !self.has_access(Access::Refused) {
+            self.confirm(io, Some(error));
         } else {
             self.disk_failed(io, error);
         }
@@ -214,51 +236,50 @@ impl Torrent {
 
     /// A piece that we have could not be read: it is not served until it has been checked.
     pub(super) fn unreadable(&mut self, io: &mut Io<'_>, piece: u32, error: OpError) {
-        if !matches!(self.phase, Phase::Ready) {
+        let Some((_, open)) = self.content.open_mut().filter(|_| self.standing.is_up()) else {
             return;
+        };
+        if !open.unreadable.contains(&piece) {
+            open.unreadable.push(piece);
         }
-        if !self.unreadable.contains(&piece) {
-            self.unreadable.push(piece);
-        }
-        self.trouble = Some(error);
-        self.confirm(io);
+        self.confirm(io, Some(error));
     }
 
     /// A torrent that may not write, and lacks something, sees whether it came.
     pub(super) fn watch_files(&mut self, io: &mut Io<'_>) {
         let waits = self.existing == Existing::ReadOnly && self.is_exchanging() && !self.is_seed();
         if waits {
-            self.confirm(io);
+            self.confirm(io, None);
         }
     }
 
     /// The files are claimed: peers and trackers come next.
-    pub(super) fn ready(&mut self, io: &mut Io<'_>) {
-        if let Phase::Claiming(picker) = core::mem::replace(&mut self.phase, Phase::Ready) {
-            self.picker = picker.map(|picker| *picker);
+    fn ready(&mut self, io: &mut Io<'_>, mut open: Open) {
+        let Content::Known(known) = &mut self.content else {
+            return;
+        };
+        let info = &known.info;
+        open.picker.set_sequential(self.sequential.then_some(WHOLE));
+        self.deadlines.apply(&mut open.picker);
+        if let Some(record) = self.resume.take() {
+            open.assemblies = restore_partial(io.now, &mut open.picker, info, record);
         }
-        if let Some(picker) = &mut self.picker {
-            picker.set_sequential(self.sequential.then_some(WHOLE));
-            self.deadlines.apply(picker);
-        }
-        if let (Some(picker), Some(info), Some(record)) =
-            (&mut self.picker, &self.info, self.resume.take())
-        {
-            self.assemblies = restore_partial(io.now, picker, info, record);
-        }
-        self.failing = None;
+        self.standing.recovered();
         // They may have been changed meanwhile.
-        self.apply_priorities();
+        let read_only = self.existing == Existing::ReadOnly;
+        open.wanted = prioritise(&mut open.picker, info, &self.priorities, read_only);
         // What was written or mended is looked at before it is called complete.
-        let done = self.is_done() && self.claim != Held::Write;
-        self.finished = done && (self.existing != Existing::ReadOnly || self.is_seed());
-        self.wrote = false;
-        self.unsaved = true;
+        let have = open.picker.have();
+        let done = open.picker.is_done() && open.access != Access::Write;
+        open.finished = done && (!read_only || have.is_full());
         // What is here without ever having been flushed, by whoever wrote it.
-        let have = self.picker.as_ref().map_or(0, |p| p.have().count());
-        self.durability.unflushed |= have > self.durability.durable.count();
+        self.durability.holds(have.count());
+        let finished = open.finished;
+        known.store = Store::Open(Box::new(open));
+        self.before.writing = false;
+        self.unsaved = true;
         self.change(io, Changes::STATE | Changes::PROGRESS);
-        if self.finished {
+        if finished {
             self.change(io, Changes::FINISHED);
         }
         self.start(io);
@@ -270,7 +291,7 @@ impl Torrent {
 impl Torrent {
     /// What is known of each file, when the pieces `have` passed their check.
     fn whose(&self, info: &Info, have: &Bitfield) -> Vec<Whose> {
-        let present = self.present(info, &self.files);
+        let present = self.present(info, &self.files.stats);
         // Where files have no numbers, an interrupted process is known by what it had flushed.
         let interrupted = self.resume.as_ref().filter(|record| !record.clean);
         let flushed =
@@ -285,10 +306,10 @@ impl Torrent {
             alike && listed.peek().is_some() && listed.all(|piece| have.get(piece))
         };
         let whose = |i: usize| {
-            let Some(found) = self.files.get(i).copied().flatten() else {
+            let Some(found) = self.files.get(i) else {
                 return Whose::Unknown;
             };
-            if self.vouched.get(i) == Some(&true) || went_on(i, found) {
+            if self.files.vouched.get(i) == Some(&true) || went_on(i, found) {
                 return Whose::Recorded;
             }
             let (mut passed, mut failed) = (false, false);
@@ -318,7 +339,7 @@ impl Torrent {
         files.any(|(i, file)| {
             let regular = file.kind == FileKind::Regular && self.wants(i);
             regular
-                && match self.files.get(i).copied().flatten() {
+                && match self.files.get(i) {
                     Some(found) => found.len > file.len,
                     None => file.len == 0,
                 }
@@ -333,7 +354,7 @@ impl Torrent {
         have: &Bitfield,
         whole: bool,
     ) -> Vec<usize> {
-        let Some(info) = &self.info else {
+        let Some(info) = self.content.info() else {
             return Vec::new();
         };
         let mut lost = Vec::new();
@@ -341,7 +362,7 @@ impl Torrent {
             if file.kind != FileKind::Regular || file.len == 0 {
                 continue;
             }
-            let before = self.files.get(i).copied().flatten();
+            let before = self.files.get(i);
             // A skipped file's bytes may be in the parts file.
             if !self.wants(i) && before.is_none() {
                 continue;
@@ -365,18 +386,17 @@ impl Torrent {
 
     /// The files that are this torrent's, for its record: it vouches for no other.
     pub(super) fn own_files(&self) -> Vec<Option<FileStat>> {
-        let count = self.info.as_ref().map_or(0, |info| info.files().len());
-        let files = self.files.iter().copied().enumerate();
-        let ours = |i: usize| {
-            // Whatever a torrent that may write finds is its own, or it would not have its claim.
-            self.claim == Held::Write || i >= count || self.ours.get(i) == Some(&true)
-        };
-        files.map(|(i, stat)| stat.filter(|_| ours(i))).collect()
+        let count = self.content.info().map_or(0, |info| info.files().len());
+        let files = self.files.stats.iter().copied().enumerate();
+        // Whatever a torrent that may write finds is its own, or it would not have its claim.
+        let all = self.has_access(Access::Write);
+        let own = |i: usize| all || i >= count || self.files.own.get(i) == Some(&true);
+        files.map(|(i, stat)| stat.filter(|_| own(i))).collect()
     }
 
     /// What became of lost files, for people.
     fn name_lost(&self, files: &[Option<FileStat>], lost: &[usize]) -> Vec<String> {
-        let Some(info) = &self.info else {
+        let Some(info) = self.content.info() else {
             return Vec::new();
         };
         let mut messages = Vec::new();

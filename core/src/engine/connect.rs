@@ -116,7 +116,7 @@ impl Torrent {
             listen_port: io.endpoints.ports().towards(remote.ip()),
             version: &io.setup.config.user_agent,
             remote_ip: remote.ip(),
-            metadata_size: self.info.as_ref().map(|i| i.raw().len() as u32),
+            metadata_size: self.content.info().map(|i| i.raw().len() as u32),
             upload_only: self.is_done(),
         }
     }

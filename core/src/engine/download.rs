@@ -4,14 +4,16 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::assembly::{Assembly, Step};
+use super::content::{Access, Content, Known, Look, Open, Store};
 use super::cx;
 use super::event::{Changes, Level, What};
 use super::io::Io;
 use super::member::Member;
 use super::member_id::MemberId;
 use super::ops::{DiskJob, Purpose};
+use super::standing::Standing;
 use super::timers::{Timer, TorrentTimer};
-use super::torrent::{Held, Phase, Torrent, Wants};
+use super::torrent::{Torrent, Wants};
 use crate::metainfo::{FileKind, Info};
 use crate::throttle::Direction;
 use crate::torrent::blame::Verdict;
@@ -33,7 +35,7 @@ impl Torrent {
     /// Asks a peer for as many blocks as its pipeline wants.
     pub(super) fn refill(&mut self, io: &mut Io<'_>, id: MemberId) {
         // Nothing is asked for that could not be written.
-        if !self.is_exchanging() || self.claim != Held::Write {
+        if !self.is_exchanging() || !self.has_access(Access::Write) {
             return;
         }
         let Some(member) = self.members.get_mut(id) else {
@@ -63,7 +65,13 @@ impl Torrent {
         if room == 0 {
             return;
         }
-        let Some(picker) = &mut self.picker else {
+        let Some((
+            _,
+            Open {
+                picker, assemblies, ..
+            },
+        )) = self.content.open_mut()
+        else {
             return;
         };
         let hint = PickHint {
@@ -84,7 +92,7 @@ impl Torrent {
             out,
         );
         while let Some(piece) = picker.poll_evicted() {
-            if let Some(assembly) = self.assemblies.remove(&piece) {
+            if let Some(assembly) = assemblies.remove(&piece) {
                 io.pool.give_all(assembly.abandon());
             }
         }
@@ -108,14 +116,6 @@ impl Torrent {
         }
     }
 
-    /// A peer will not send a block that it was asked for.
-    pub(super) fn on_rejected(&mut self, id: MemberId, at: BlockRef) {
-        if let Some(picker) = &mut self.picker {
-            picker.aborted(at, id.key());
-        }
-        self.freed = true;
-    }
-
     // ---- blocks ----
 
     pub(super) fn on_block(
@@ -130,14 +130,28 @@ impl Torrent {
         }
         self.downloaded += u64::from(at.len);
         self.down.add(io.now, u64::from(at.len));
-        let (Some(picker), Some(info), Phase::Ready) = (&mut self.picker, &self.info, &self.phase)
+        let Content::Known(Known {
+            info,
+            padded,
+            store: Store::Open(open),
+        }) = &mut self.content
         else {
             io.pool.give(block);
             return;
         };
+        if !self.standing.is_up() {
+            io.pool.give(block);
+            return;
+        }
+        let Open {
+            picker,
+            assemblies,
+            assembled,
+            ..
+        } = &mut **open;
         let received = picker.received(io.now, at, id.key());
         while let Some(piece) = picker.poll_evicted() {
-            if let Some(assembly) = self.assemblies.remove(&piece) {
+            if let Some(assembly) = assemblies.remove(&piece) {
                 io.pool.give_all(assembly.abandon());
             }
         }
@@ -146,12 +160,11 @@ impl Torrent {
             io.pool.give(block);
             return;
         };
-        if self.padded {
+        if *padded {
             blank_padding(info, at, &mut block);
         }
         let size = info.piece_size(at.piece);
-        let assembled = &mut self.assembled;
-        let assembly = self.assemblies.entry(at.piece).or_insert_with(|| {
+        let assembly = assemblies.entry(at.piece).or_insert_with(|| {
             *assembled += 1;
             Assembly::new(size).with_serial(*assembled)
         });
@@ -166,7 +179,7 @@ impl Torrent {
 
     /// Endgame: whoever else was asked for this block need not send it.
     fn cancel_elsewhere(&mut self, io: &mut Io<'_>, from: MemberId, at: BlockRef) {
-        let Some(picker) = &mut self.picker else {
+        let Some(picker) = self.content.picker() else {
             return;
         };
         let others: heapless::Vec<PeerKey, 8> = picker
@@ -181,7 +194,7 @@ impl Torrent {
             if let Some(member) = self.members.get_mut(other) {
                 member.stream.peer.cancel(&mut cx!(io), at);
             }
-            if let Some(picker) = &mut self.picker {
+            if let Some(picker) = self.content.picker_mut() {
                 picker.aborted(at, asked);
             }
             self.refill(io, other);
@@ -193,7 +206,10 @@ impl Torrent {
     pub(super) fn pump_piece(&mut self, io: &mut Io<'_>, piece: u32, force: bool) {
         // While blocks are scarce, waiting for longer runs would hold the swarm up.
         let scarce = io.pool.available() < io.pool.cap() / 4;
-        let (Some(info), Some(assembly)) = (&self.info, self.assemblies.get_mut(&piece)) else {
+        let Some((info, open)) = self.content.open_mut() else {
+            return;
+        };
+        let Some(assembly) = open.assemblies.get_mut(&piece) else {
             return;
         };
         let least = if force || scarce {
@@ -239,7 +255,10 @@ impl Torrent {
 
     /// Writes whatever waits, however short: before a save, at a stop, when blocks are scarce.
     pub(super) fn flush_pieces(&mut self, io: &mut Io<'_>) {
-        let waiting = self.assemblies.iter().filter(|(_, a)| a.has_waiting());
+        let Some((_, open)) = self.content.open() else {
+            return;
+        };
+        let waiting = open.assemblies.iter().filter(|(_, a)| a.has_waiting());
         let pieces: Vec<u32> = waiting.map(|(piece, _)| *piece).collect();
         for piece in pieces {
             self.pump_piece(io, piece, true);
@@ -261,12 +280,12 @@ impl Torrent {
             Outcome::Written { blocks, hasher } => {
                 io.pool.give_all(blocks);
                 self.durability.wrote();
-                if matches!(self.phase, Phase::Ready) {
-                    // The disk works again: the same error later is news.
-                    self.failing = None;
-                }
-                if let Some(a) = self.assemblies.get_mut(&piece) {
-                    a.wrote(begin, len, hasher);
+                if let Some((_, open)) = self.content.open_mut() {
+                    // The disk works again.
+                    self.standing.recovered();
+                    if let Some(assembly) = open.assemblies.get_mut(&piece) {
+                        assembly.wrote(begin, len, hasher);
+                    }
                 }
                 self.pump_piece(io, piece, stopping);
             }
@@ -276,7 +295,8 @@ impl Torrent {
 
     /// Whether an assembly is still the one that asked for an op.
     pub(super) fn is_assembling(&self, piece: u32, serial: u64) -> bool {
-        let assembly = self.assemblies.get(&piece);
+        let open = self.content.open();
+        let assembly = open.and_then(|(_, open)| open.assemblies.get(&piece));
         assembly.is_some_and(|a| a.serial == serial)
     }
 
@@ -315,11 +335,11 @@ impl Torrent {
         // A write that failed half-way changed the file too.
         self.durability.wrote();
         self.unsaved = true;
-        if let Some(assembly) = self.assemblies.remove(&piece) {
-            io.pool.give_all(assembly.abandon());
-        }
-        if let Some(picker) = &mut self.picker {
-            picker.failed(piece);
+        if let Some((_, open)) = self.content.open_mut() {
+            if let Some(assembly) = open.assemblies.remove(&piece) {
+                io.pool.give_all(assembly.abandon());
+            }
+            open.picker.failed(piece);
         }
         if let Some(error) = error {
             self.disk_trouble(io, error);
@@ -328,18 +348,21 @@ impl Torrent {
 
     /// A torrent cannot use its files: it rests, says why, and tries again in a while.
     pub(super) fn disk_failed(&mut self, io: &mut Io<'_>, error: OpError) {
-        if matches!(self.phase, Phase::Failed(_) | Phase::Stopping(_)) {
+        if !self.standing.is_up() {
             return;
         }
         let message = error.detail.clone();
         // Metadata that is of no use will not be of more use in a while, and what stands in the
         // way is somebody's to move.
-        let again = self.info.is_some() && !error.kind.is_obstruction();
-        let told = self.failing.as_ref() == Some(&error);
-        self.failing = Some(error.clone());
-        self.phase = Phase::Failed(error);
-        self.confirming = false;
-        (self.trouble, self.unreadable) = (None, Vec::new());
+        let again = self.content.info().is_some() && !error.kind.is_obstruction();
+        let told = self.standing.error() == Some(&error);
+        self.standing = Standing::Failed(error);
+        match self.content.store_mut() {
+            Some(Store::Open(open)) => (open.look, open.unreadable) = (Look::No, Vec::new()),
+            // What was found out so far is of no use when the files are opened anew.
+            Some(store) => *store = Store::Closed,
+            None => {}
+        }
         io.out.checks.retain(|c| *c != self.id);
         if !told {
             io.out
@@ -358,10 +381,16 @@ impl Torrent {
 
     /// All bytes of a piece are on disk and hashed.
     fn judge(&mut self, io: &mut Io<'_>, piece: u32, digest: [u8; 20]) {
-        let (Some(info), Some(picker)) = (&self.info, &mut self.picker) else {
+        let Some((
+            info,
+            Open {
+                picker, assemblies, ..
+            },
+        )) = self.content.open_mut()
+        else {
             return;
         };
-        self.assemblies.remove(&piece);
+        assemblies.remove(&piece);
         if info.piece_hash(piece) != Some(digest) {
             self.piece_failed(io, piece);
             return;
@@ -380,12 +409,12 @@ impl Torrent {
             io.refresh(member);
         }
         if done {
-            self.confirm(io);
+            self.confirm(io, None);
         }
     }
 
     fn piece_failed(&mut self, io: &mut Io<'_>, piece: u32) {
-        let (Some(info), Some(picker)) = (&self.info, &mut self.picker) else {
+        let Some((info, Open { picker, .. })) = self.content.open_mut() else {
             return;
         };
         self.wasted += u64::from(info.piece_size(piece));
@@ -430,7 +459,7 @@ impl Torrent {
 
     /// A failed piece is free to be requested anew.
     fn fetch_again(&mut self, io: &mut Io<'_>, piece: u32) {
-        if let Some(picker) = self.picker.as_mut() {
+        if let Some(picker) = self.content.picker_mut() {
             picker.failed(piece);
         }
         self.refill_all(io);
@@ -448,7 +477,7 @@ impl Torrent {
 
     /// Reads a piece back, so that its blocks can be compared (smart ban).
     fn read_for_blame(&mut self, io: &mut Io<'_>, piece: u32, passed: bool) {
-        let Some(info) = self.info.as_ref() else {
+        let Some(info) = self.content.info() else {
             return;
         };
         let (at, len, count) = (
@@ -481,7 +510,7 @@ impl Torrent {
         let mut guilty: Vec<PeerKey> = Vec::new();
         match outcome {
             Outcome::Read(blocks) => {
-                let (Some(info), Some(picker)) = (&self.info, &self.picker) else {
+                let Some((info, Open { picker, .. })) = self.content.open() else {
                     io.pool.give_all(blocks);
                     return;
                 };
@@ -518,10 +547,13 @@ impl Torrent {
     /// Everything wanted is here, and its files were looked at.
     pub(super) fn finished(&mut self, io: &mut Io<'_>) {
         // A wanted file may not be at its place yet.
-        if self.finished || !self.selection.is_settled() {
+        let Some((_, open)) = self.content.open_mut() else {
+            return;
+        };
+        if open.finished || !self.selection.is_settled() {
             return;
         }
-        self.finished = true;
+        open.finished = true;
         if !self.is_seed() {
             // Trackers learn soon that this is a partial seed (BEP 21).
             self.announcer.need_peers(&mut cx!(io));

@@ -1,27 +1,44 @@
 //! What of a torrent's files is on the medium.
 
+use alloc::vec::Vec;
+
 use crate::Bitfield;
 
 /// How far a torrent's files and record have reached the medium.
 #[derive(Debug)]
 pub(super) struct Durability {
     /// Pieces that a flush came after.
-    pub(super) durable: Bitfield,
-    /// Files were written to, or moved, since the last flush was asked for.
-    pub(super) unflushed: bool,
+    durable: Bitfield,
+    written: Written,
     /// A flush failed. A later one that succeeds proves nothing about what was written before:
     /// systems forget pages that they could not write. So until those pieces are hashed again,
     /// none of them becomes durable and none is recorded.
-    pub(super) lost: bool,
-    /// Everything written so far is on the medium, blocks of unfinished pieces too.
-    pub(super) synced: bool,
+    lost: bool,
+    saving: Saving,
+}
+
+/// How far what was written has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    /// Files changed since the last flush was asked for.
+    Unflushed,
+    /// They did not, and whether everything is on the medium is not known.
+    Flushing,
+    /// Everything is on the medium, blocks of unfinished pieces too.
+    Synced,
+}
+
+/// What is done for the next record.
+#[derive(Debug, PartialEq, Eq)]
+enum Saving {
+    Idle,
     /// A save failed: the next attempt waits for its timer.
-    pub(super) held: bool,
-    /// A flush or a save is out.
-    pub(super) busy: bool,
-    /// Pieces verified when the flush in flight was asked for; `None` for one that leaves the
-    /// bytes in memory.
-    pub(super) flushing: Option<Bitfield>,
+    Postponed,
+    /// A flush is out, and the pieces that were verified when it was asked for; `None` for one that leaves the bytes in
+    /// memory.
+    Flushing(Option<Bitfield>),
+    /// The record is being saved.
+    Record,
 }
 
 impl Durability {
@@ -29,56 +46,191 @@ impl Durability {
     pub(super) fn new() -> Self {
         Self {
             durable: Bitfield::new(0),
-            unflushed: false,
+            written: Written::Flushing,
             lost: false,
-            synced: false,
-            held: false,
-            busy: false,
-            flushing: None,
+            saving: Saving::Idle,
         }
     }
 
     /// The files were opened: these pieces are known to have been flushed, by whomsoever.
     pub(super) fn opened(&mut self, durable: Bitfield) {
-        let busy = self.busy;
-        *self = Self::new();
-        (self.durable, self.busy) = (durable, busy);
+        if self.saving == Saving::Postponed {
+            self.saving = Saving::Idle;
+        }
+        (self.durable, self.written, self.lost) = (durable, Written::Flushing, false);
     }
 
     /// Files changed.
     pub(super) const fn wrote(&mut self) {
-        self.unflushed = true;
-        self.synced = false;
+        self.written = Written::Unflushed;
+    }
+
+    /// The files hold `pieces` pieces: what was never flushed has to be, by whomever it was written.
+    pub(super) fn holds(&mut self, pieces: u32) {
+        if pieces > self.durable.count() {
+            self.written = Written::Unflushed;
+        }
+    }
+
+    /// Pieces that a flush came after.
+    pub(super) const fn durable(&self) -> &Bitfield {
+        &self.durable
+    }
+
+    /// Whether files changed since the last flush was asked for.
+    pub(super) fn is_unflushed(&self) -> bool {
+        self.written == Written::Unflushed
+    }
+
+    /// Whether everything is on the medium.
+    pub(super) fn is_synced(&self) -> bool {
+        self.written == Written::Synced
+    }
+
+    /// Whether a flush failed, and what was written is not hashed again yet.
+    pub(super) const fn is_lost(&self) -> bool {
+        self.lost
     }
 
     /// Whether a save may begin now.
-    pub(super) const fn is_free(&self) -> bool {
-        !(self.busy || self.held || self.lost)
+    pub(super) fn is_free(&self) -> bool {
+        self.saving == Saving::Idle && !self.lost
+    }
+
+    /// Pieces that are durable once the flush in flight succeeds.
+    pub(super) const fn flushing(&self) -> Option<&Bitfield> {
+        match &self.saving {
+            Saving::Flushing(have) => have.as_ref(),
+            _ => None,
+        }
     }
 
     pub(super) fn begin_flush(&mut self, have: Option<Bitfield>) {
-        self.busy = true;
-        self.unflushed = false;
-        self.flushing = have;
+        self.saving = Saving::Flushing(have);
+        self.written = Written::Flushing;
     }
 
     /// A flush succeeded; `have` are the pieces verified by now.
     pub(super) fn flushed(&mut self, have: Option<&Bitfield>) {
-        let Some(mut durable) = self.flushing.take().filter(|_| !self.lost) else {
+        let Some(mut durable) = self.end_flush().filter(|_| !self.lost) else {
             return;
         };
         // A piece may have been withdrawn meanwhile.
         let gone = |piece: &u32| have.is_none_or(|have| !have.get(*piece));
-        let withdrawn: alloc::vec::Vec<u32> = durable.iter().filter(gone).collect();
+        let withdrawn: Vec<u32> = durable.iter().filter(gone).collect();
         for piece in withdrawn {
             durable.clear(piece);
         }
         self.durable = durable;
-        self.synced = !self.unflushed;
+        if self.written == Written::Flushing {
+            self.written = Written::Synced;
+        }
     }
 
     pub(super) fn flush_failed(&mut self) {
-        self.lost |= self.flushing.take().is_some();
+        self.lost |= self.end_flush().is_some();
         self.wrote();
+    }
+
+    /// A flush succeeded, and the files are not what was flushed.
+    pub(super) fn flush_in_vain(&mut self) {
+        self.end_flush();
+        self.wrote();
+    }
+
+    fn end_flush(&mut self) -> Option<Bitfield> {
+        match core::mem::replace(&mut self.saving, Saving::Idle) {
+            Saving::Flushing(have) => have,
+            other => {
+                self.saving = other;
+                None
+            }
+        }
+    }
+
+    /// The record goes out.
+    pub(super) fn begin_save(&mut self) {
+        self.saving = Saving::Record;
+    }
+
+    /// The record is saved, or is not.
+    pub(super) fn saved(&mut self, failed: bool) {
+        self.saving = match failed {
+            true => Saving::Postponed,
+            false => Saving::Idle,
+        };
+    }
+
+    /// A failed save is due again.
+    pub(super) fn is_due(&mut self) {
+        if self.saving == Saving::Postponed {
+            self.saving = Saving::Idle;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some(pieces: &[u32]) -> Bitfield {
+        let mut some = Bitfield::new(8);
+        for piece in pieces {
+            some.set(*piece);
+        }
+        some
+    }
+
+    #[test]
+    fn what_is_written_during_a_flush_waits_for_the_next() {
+        let mut files = Durability::new();
+        files.wrote();
+        files.begin_flush(Some(some(&[1])));
+        assert!(!files.is_unflushed() && !files.is_free());
+        files.wrote();
+        files.flushed(Some(&some(&[1, 2])));
+        assert!(files.is_unflushed() && !files.is_synced());
+        assert_eq!(files.durable(), &some(&[1]));
+        files.begin_flush(Some(some(&[1, 2])));
+        // The first is not believed any more.
+        files.flushed(Some(&some(&[2])));
+        assert!(files.is_synced());
+        assert_eq!(files.durable(), &some(&[2]));
+    }
+
+    #[test]
+    fn after_a_failed_flush_nothing_becomes_durable_before_the_files_are_opened_anew() {
+        let mut files = Durability::new();
+        files.begin_flush(Some(some(&[1])));
+        files.flush_failed();
+        assert!(files.is_lost() && files.is_unflushed() && !files.is_free());
+        files.begin_flush(Some(some(&[1])));
+        files.flushed(Some(&some(&[1])));
+        assert_eq!(files.durable().count(), 0);
+        files.opened(some(&[3]));
+        assert!(!files.is_lost() && files.is_free() && !files.is_synced());
+        assert_eq!(files.durable(), &some(&[3]));
+    }
+
+    #[test]
+    fn a_flush_that_leaves_the_bytes_in_memory_proves_and_loses_nothing() {
+        let mut files = Durability::new();
+        files.wrote();
+        files.begin_flush(None);
+        files.flushed(Some(&some(&[1])));
+        assert!(!files.is_synced() && files.durable().count() == 0);
+        files.begin_flush(None);
+        files.flush_failed();
+        assert!(!files.is_lost() && files.is_unflushed());
+    }
+
+    #[test]
+    fn a_save_that_failed_waits_until_it_is_due() {
+        let mut files = Durability::new();
+        files.begin_save();
+        files.saved(true);
+        assert!(!files.is_free());
+        files.is_due();
+        assert!(files.is_free());
     }
 }

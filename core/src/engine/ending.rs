@@ -3,11 +3,13 @@
 use core::time::Duration;
 
 use super::assembly::Assembly;
+use super::content::{Opening, Store};
 use super::event::Changes;
 use super::io::Io;
 use super::ops::Purpose;
+use super::standing::{Standing, StopStage, Stopping};
 use super::timers::Timer;
-use super::torrent::{Phase, Stopping, Torrent, Wants};
+use super::torrent::{Torrent, Wants};
 use crate::tracker::Announcer;
 use crate::{Instant, Op};
 
@@ -28,19 +30,22 @@ impl Torrent {
     pub(super) fn begin_stop(&mut self, io: &mut Io<'_>, delete: bool) {
         let until = io.now + io.setup.config.stop_timeout;
         let silent_until = until.min(io.now + SILENT_STOP_TIMEOUT);
-        if let Phase::Stopping(stopping) = &mut self.phase {
+        if let Standing::Stopping(stopping) = &mut self.standing {
             stopping.delete |= delete;
             return;
         }
         // While its files are not known, the last record stands unless something else changed.
-        let saved = self.info.is_some() && self.picker.is_none() && !self.unsaved;
+        let saved = !self.can_save() && !self.unsaved;
         // First of all, or places that become free would be filled again.
-        self.phase = Phase::Stopping(Stopping {
+        self.standing = Standing::Stopping(Stopping {
             until,
             silent_until,
             delete,
-            saved,
-            releasing: false,
+            stage: if saved {
+                StopStage::Telling
+            } else {
+                StopStage::Writing
+            },
         });
         io.out.timers.at_latest(Timer::Stop, silent_until);
         io.out.checks.retain(|c| *c != self.id);
@@ -53,33 +58,38 @@ impl Torrent {
     /// Once nothing of a torrent is in flight: saves one that came to rest, and moves one that is
     /// stopping on. What waits is written first, then the record saved, then the files released.
     pub(super) fn proceed(&mut self, io: &mut Io<'_>) {
-        if self.to_open {
+        if let Some(Store::Opening(Opening::Due)) = self.content.store()
+            && self.standing.is_up()
+        {
             self.open_when_quiet(io);
             return;
         }
-        let at_rest = self.can_save() && (self.paused || matches!(self.phase, Phase::Failed(_)));
-        let stopping = matches!(self.phase, Phase::Stopping(_));
+        let failed = matches!(self.standing, Standing::Failed(_));
+        let at_rest = self.can_save() && (self.paused || failed);
+        let stopping = matches!(self.standing, Standing::Stopping(_));
         let due = at_rest && self.unsaved && self.durability.is_free();
         if !(stopping || due) || io.out.ops.disk_jobs(self.id) > 0 {
             return;
         }
-        let Phase::Stopping(stopping) = &mut self.phase else {
+        let Standing::Stopping(stopping) = &mut self.standing else {
             self.save_changes(io);
             return;
         };
-        if stopping.releasing {
+        if stopping.stage == StopStage::Releasing {
             return;
         }
-        if self.assemblies.values().any(Assembly::has_waiting) {
+        let waiting = self.content.open().map(|(_, open)| &open.assemblies);
+        if waiting.is_some_and(|all| all.values().any(Assembly::has_waiting)) {
             self.flush_pieces(io);
             if io.out.ops.disk_jobs(self.id) > 0 {
                 return;
             }
         }
-        let Phase::Stopping(stopping) = &mut self.phase else {
+        let Standing::Stopping(stopping) = &mut self.standing else {
             return;
         };
-        if !stopping.delete && !core::mem::replace(&mut stopping.saved, true) {
+        let writing = core::mem::replace(&mut stopping.stage, StopStage::Telling);
+        if !stopping.delete && writing == StopStage::Writing {
             // Waiting for a slow disk at every exit would be no service: within one boot the page
             // cache is as good, and the record says what was flushed.
             self.flush_and_save(io, io.setup.config.boot.is_none());
@@ -88,7 +98,7 @@ impl Torrent {
         if !self.announcer.all_stopped() && io.now < deadline(stopping, &self.announcer) {
             return;
         }
-        stopping.releasing = true;
+        stopping.stage = StopStage::Releasing;
         let delete = stopping.delete;
         io.out.ops.job(Purpose::Release(self.id), |op| Op::Release {
             op,
@@ -99,10 +109,10 @@ impl Torrent {
 
     /// Trackers may have had their time.
     pub(super) fn stop_overdue(&mut self, io: &mut Io<'_>) {
-        let Phase::Stopping(stopping) = &self.phase else {
+        let Standing::Stopping(stopping) = &self.standing else {
             return;
         };
-        if stopping.releasing {
+        if stopping.stage == StopStage::Releasing {
             return;
         }
         let until = deadline(stopping, &self.announcer);

@@ -3,9 +3,10 @@
 use alloc::{
     collections::{BTreeMap, VecDeque},
     string::String,
-    vec::Vec,
 };
 
+use super::assembly::Assembly;
+use super::content::{Access, Before, Content, Files, Opening, Store};
 use super::deadlines::Deadlines;
 use super::durability::Durability;
 use super::event::Changes;
@@ -15,17 +16,18 @@ use super::member::Members;
 use super::ops::{DiskJob, Purpose};
 use super::resume::Record;
 use super::search::PeerSearch;
+use super::standing::Standing;
 use super::status::FilePriority;
 use super::swarm::Swarm;
 use super::timers::{Timer, TorrentTimer};
-use super::torrent::{Held, Phase, Selection, Torrent, Wants};
+use super::torrent::{Selection, Torrent, Wants};
 use super::{AddTorrent, Check, Existing, Source, cx};
-use crate::metainfo::FileKind;
+use crate::metainfo::{FileKind, Info};
 use crate::rate::Rate;
 use crate::throttle::BucketId;
 use crate::torrent::blame::Blame;
 use crate::torrent::choker::{Choker, Slots};
-use crate::torrent::picker::Priority;
+use crate::torrent::picker::{Picker, Priority};
 use crate::tracker::{AnnounceConfig, Announcer, Families, Reach};
 use crate::{BlockPool, InfoHash, Op, OpErrorKind, Outcome, TorrentId};
 
@@ -70,21 +72,13 @@ impl Torrent {
             id,
             info_hash,
             dn: name,
-            info: None,
-            padded: false,
-            phase: Phase::Metadata,
-            to_open: false,
+            content: Content::Unknown(Fetch::default()),
+            standing: Standing::Well,
             paused: add.paused,
             check: add.check,
-            halted: None,
-            picker: None,
-            assemblies: BTreeMap::new(),
-            assembled: 0,
-            freed: false,
             blame: Blame::new(&mut cx!(io)),
             suspects: BTreeMap::new(),
             departed: VecDeque::new(),
-            fetch: Fetch::default(),
             priorities,
             selection: Selection::default(),
             sequential: add.sequential,
@@ -102,19 +96,10 @@ impl Torrent {
             ),
             bucket,
             existing: add.existing,
-            claim: Held::No,
-            ours: Vec::new(),
-            wrote: false,
-            vouched: Vec::new(),
-            confirming: false,
-            trouble: None,
-            unreadable: Vec::new(),
-            doubted: Vec::new(),
-            failing: None,
-            files: Vec::new(),
+            files: Files::default(),
+            before: Before::default(),
             unsaved: false,
             durability: Durability::new(),
-            wanted: 0,
             downloaded: 0,
             uploaded: 0,
             wasted: 0,
@@ -122,7 +107,6 @@ impl Torrent {
             uploaded_before: resume.as_ref().map_or(0, |r| r.uploaded),
             down: Rate::new(io.now),
             up: Rate::new(io.now),
-            finished: false,
             changes: Changes::default(),
             wants: Wants::default(),
             resume,
@@ -149,7 +133,7 @@ impl Torrent {
             );
         }
         if self.is_done() && !self.is_confirmed() {
-            self.confirm(io);
+            self.confirm(io, None);
         }
         self.answer_waiting(io);
         self.want(io, Wants::TRACKERS | Wants::PLACES);
@@ -171,7 +155,8 @@ impl Torrent {
         self.answer_waiting(io);
         self.flush_pieces(io);
         // A torrent at rest is checked all the same.
-        let checking = matches!(self.phase, Phase::Checking(_));
+        let checking = matches!(self.content.store(), Some(Store::Checking(_)));
+        let checking = checking && self.standing.is_up();
         let home = io.out.ops.drop_reads(self.id, !checking);
         io.pool.give_all(home);
         self.announcer.stop(&mut cx!(io));
@@ -192,53 +177,63 @@ impl Torrent {
     /// Wakes the torrent, also out of [`State::Failed`](super::State::Failed).
     pub(super) fn wake(&mut self, io: &mut Io<'_>) {
         self.paused = false;
-        // A later question is answered with it again.
-        self.failing = None;
         self.swarm.hurry(io.now);
         self.retry(io);
+        // A later question is answered with the error again.
+        self.standing.recovered();
         self.start(io);
         self.change(io, Changes::STATE);
     }
 
-    /// Tries again after a disk error.
+    /// Tries again after an error.
     pub(super) fn retry(&mut self, io: &mut Io<'_>) {
-        let Phase::Failed(error) = &self.phase else {
+        let Standing::Failed(error) = &self.standing else {
             return;
         };
         // A file that was not what it should be has to be looked at again.
         let vanished = error.kind.is_obstruction()
             || matches!(error.kind, OpErrorKind::NotFound | OpErrorKind::Truncated);
-        if let Some(halted) = self.halted.take() {
-            self.check(io, halted);
-            return;
-        }
-        let anew =
-            vanished || self.durability.lost || self.selection.failed || self.claim == Held::No;
-        match (&self.picker, self.info.clone()) {
-            (Some(_), Some(_)) if anew => {
-                self.reopen(io, "its files are opened anew");
-            }
-            (Some(_), _) => {
-                self.phase = Phase::Ready;
+        let anew = vanished || self.durability.is_lost() || self.selection.failed;
+        self.standing.retry();
+        let known = match &mut self.content {
+            Content::Known(known) => known,
+            Content::Unknown(_) => {
                 self.change(io, Changes::STATE);
                 self.start(io);
+                return;
             }
-            (None, Some(info)) => self.open_files(io, info),
-            (None, None) => {
-                self.phase = Phase::Metadata;
-                self.change(io, Changes::STATE);
-                self.start(io);
+        };
+        match core::mem::replace(&mut known.store, Store::Closed) {
+            Store::Halted(check) => self.check(io, check),
+            Store::Open(open) => {
+                let refused = open.access == Access::Refused;
+                known.store = Store::Open(open);
+                if anew || refused {
+                    self.reopen(io, "its files are opened anew");
+                } else {
+                    self.change(io, Changes::STATE);
+                    self.start(io);
+                }
+            }
+            _ => {
+                let info = known.info.clone();
+                self.open_files(io, info);
             }
         }
     }
 
     /// Hashes everything that is on disk anew.
     pub(super) fn recheck(&mut self, io: &mut Io<'_>) {
-        let (Phase::Ready | Phase::Failed(_), Some(info)) = (&self.phase, self.info.clone()) else {
+        let Content::Known(known) = &self.content else {
             return;
         };
+        let failed = matches!(self.standing, Standing::Failed(_));
+        if !failed && !self.is_ready() {
+            return;
+        }
+        let info = known.info.clone();
         self.check = Check::All;
-        self.failing = None;
+        self.standing = Standing::Well;
         // Or a stop in the middle would leave a record that is believed.
         (self.resume, self.unsaved) = (None, true);
         self.close_files(io, "the torrent is being checked");
@@ -247,72 +242,32 @@ impl Torrent {
 
     /// Takes a torrent back to where its files are not known, to be opened again.
     pub(super) fn close_files(&mut self, io: &mut Io<'_>, why: &'static str) {
-        // First of all, or places that become free would be filled again.
-        self.phase = Phase::Opening;
-        self.wrote = self.claim == Held::Write && !self.finished;
         // Peers that were of no use to a seed may be soon.
         self.swarm.hurry(io.now);
+        self.flush_pieces(io);
+        // Before its peers go, or places that become free would be filled again.
+        let store = self.content.store_mut();
+        let store = store.map(|store| core::mem::replace(store, Store::Opening(Opening::Due)));
+        self.before.writing = false;
+        if let Some(Store::Open(open)) = store {
+            self.before.writing = open.access == Access::Write && !open.finished;
+            self.deadlines.keep(&open.picker);
+            abandon(open.assemblies, io.pool);
+        }
         self.rest(io, why);
-        self.discard_assemblies(io.pool);
-        if let Some(picker) = self.picker.take() {
-            self.deadlines.keep(&picker);
-        }
-        self.finished = false;
     }
 
-    pub(super) fn discard_assemblies(&mut self, pool: &mut BlockPool) {
-        for assembly in core::mem::take(&mut self.assemblies).into_values() {
-            pool.give_all(assembly.abandon());
-        }
-    }
-
-    /// Hands file priorities to the picker and the disk.
+    /// Hands file priorities to the picker.
     pub(super) fn apply_priorities(&mut self) {
-        let (Some(info), Some(picker)) = (&self.info, &mut self.picker) else {
-            return;
-        };
-        self.wanted = info.total_len();
         let read_only = self.existing == Existing::ReadOnly;
-        if self.priorities.is_empty() {
-            if read_only {
-                (0..info.piece_count()).for_each(|p| picker.set_priority(p, Priority::Skip));
-            }
-            return;
-        }
-        self.wanted = 0;
-        // A piece is wanted as much as the most wanted file in it.
-        let mut of_piece: BTreeMap<u32, FilePriority> = BTreeMap::new();
-        for (file, f) in info.files().iter().enumerate() {
-            if f.kind != FileKind::Regular {
-                continue;
-            }
-            let priority = self.priorities.get(file).copied().unwrap_or_default();
-            for piece in info.pieces_of(file) {
-                let p = of_piece.entry(piece).or_insert(FilePriority::Skip);
-                *p = (*p).max(priority);
-            }
-        }
-        for piece in 0..info.piece_count() {
-            let priority = of_piece.get(&piece).copied().unwrap_or(FilePriority::Skip);
-            if priority != FilePriority::Skip {
-                self.wanted += u64::from(info.piece_size(piece));
-            }
-            picker.set_priority(
-                piece,
-                match priority {
-                    _ if read_only => Priority::Skip,
-                    FilePriority::Skip => Priority::Skip,
-                    FilePriority::Low => Priority::Low,
-                    FilePriority::Normal => Priority::Normal,
-                    FilePriority::High => Priority::High,
-                },
-            );
+        if let Some((info, open)) = self.content.open_mut() {
+            open.wanted = prioritise(&mut open.picker, info, &self.priorities, read_only);
         }
     }
 
     /// Tells the disk which files are wanted.
     pub(super) fn select(&mut self, io: &mut Io<'_>) {
-        let Some(info) = &self.info else {
+        let Some(info) = self.content.info() else {
             return;
         };
         let read_only = self.existing == Existing::ReadOnly;
@@ -345,9 +300,61 @@ impl Torrent {
         }
         self.selection.answered(false);
         if self.is_done() && self.is_exchanging() && !self.is_confirmed() {
-            self.confirm(io);
+            self.confirm(io, None);
         }
         self.claim_more(io);
         self.change(io, Changes::STATE);
     }
+}
+
+/// Gives the blocks of pieces up that are not to be completed.
+pub(super) fn abandon(assemblies: BTreeMap<u32, Assembly>, pool: &mut BlockPool) {
+    for assembly in assemblies.into_values() {
+        pool.give_all(assembly.abandon());
+    }
+}
+
+/// Tells a picker how much each file is wanted; returns the bytes of the wanted pieces.
+pub(super) fn prioritise(
+    picker: &mut Picker,
+    info: &Info,
+    priorities: &[FilePriority],
+    read_only: bool,
+) -> u64 {
+    if priorities.is_empty() {
+        if read_only {
+            (0..info.piece_count()).for_each(|p| picker.set_priority(p, Priority::Skip));
+        }
+        return info.total_len();
+    }
+    // A piece is wanted as much as the most wanted file in it.
+    let mut of_piece: BTreeMap<u32, FilePriority> = BTreeMap::new();
+    for (file, f) in info.files().iter().enumerate() {
+        if f.kind != FileKind::Regular {
+            continue;
+        }
+        let priority = priorities.get(file).copied().unwrap_or_default();
+        for piece in info.pieces_of(file) {
+            let p = of_piece.entry(piece).or_insert(FilePriority::Skip);
+            *p = (*p).max(priority);
+        }
+    }
+    let mut wanted = 0;
+    for piece in 0..info.piece_count() {
+        let priority = of_piece.get(&piece).copied().unwrap_or(FilePriority::Skip);
+        if priority != FilePriority::Skip {
+            wanted += u64::from(info.piece_size(piece));
+        }
+        picker.set_priority(
+            piece,
+            match priority {
+                _ if read_only => Priority::Skip,
+                FilePriority::Skip => Priority::Skip,
+                FilePriority::Low => Priority::Low,
+                FilePriority::Normal => Priority::Normal,
+                FilePriority::High => Priority::High,
+            },
+        );
+    }
+    wanted
 }

@@ -4,12 +4,13 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use super::content::Content;
 use super::event::{Changes, Level, What};
 use super::fetch::{Accepted, Claim};
 use super::io::Io;
 use super::member::{Member, MetadataAsked};
 use super::member_id::MemberId;
-use super::torrent::{Phase, Torrent};
+use super::torrent::Torrent;
 use crate::metainfo::{Error, Info, Problem};
 use crate::sync::Arc;
 use crate::{BLOCK_LEN, Instant};
@@ -25,12 +26,15 @@ impl Torrent {
     /// Asks every able peer for a piece of the metadata that nobody is asked for, and if there
     /// is none left, for one that few others are asked for. O(peers + pieces).
     pub(super) fn request_metadata(&mut self, io: &mut Io<'_>) {
-        if !matches!(self.phase, Phase::Metadata) || self.paused {
+        let Content::Unknown(fetch) = &mut self.content else {
+            return;
+        };
+        if self.paused || !self.standing.is_up() {
             return;
         }
         let members = self.members.iter();
         let claims: Vec<Claim> = members.filter_map(|m| claim(m, io.now)).collect();
-        for lost in self.fetch.schedule(io.now, &claims) {
+        for lost in fetch.schedule(io.now, &claims) {
             for claim in claims.iter().filter(|c| lost.serves(c.member, c.size)) {
                 if let Some(member) = self.members.get_mut(claim.member) {
                     member.metadata_turns += 1;
@@ -45,7 +49,7 @@ impl Torrent {
             let out = member.and_then(|m| m.metadata_asked);
             match out.filter(|out| out.at + PATIENCE > io.now) {
                 Some(out) => {
-                    if let Some((attempt, _)) = self.fetch.attempt(claim.member, out.size) {
+                    if let Some((attempt, _)) = fetch.attempt(claim.member, out.size) {
                         *asked.entry((attempt, out.piece)).or_default() += 1;
                     }
                 }
@@ -58,7 +62,7 @@ impl Torrent {
             member: id, size, ..
         } in idle
         {
-            let Some((place, attempt)) = self.fetch.attempt(id, size) else {
+            let Some((place, attempt)) = fetch.attempt(id, size) else {
                 continue;
             };
             let times = |n: &u32| asked.get(&(place, *n)).copied().unwrap_or(0);
@@ -98,11 +102,14 @@ impl Torrent {
         let Some(size) = asked.map(|a| a.size).or(claimed) else {
             return;
         };
-        if !matches!(self.phase, Phase::Metadata) {
+        let Content::Unknown(fetch) = &mut self.content else {
+            return;
+        };
+        if !self.standing.is_up() {
             return;
         }
         let most = io.setup.peer_config.max_metadata as usize;
-        match self.fetch.accept((id, size), (index, data), from, most) {
+        match fetch.accept((id, size), (index, data), from, most) {
             // Only the answer to what it was asked last contradicts what it claimed.
             Accepted::Wrong if asked.is_some() => member.metadata_pause = Some(io.now + PAUSE),
             Accepted::Wrong | Accepted::Taken => {}
@@ -125,7 +132,11 @@ impl Torrent {
                 ..
             }) => match sender {
                 Some(sender) => self.ban(io, sender),
-                None => self.fetch.part(),
+                None => {
+                    if let Content::Unknown(fetch) = &mut self.content {
+                        fetch.part();
+                    }
+                }
             },
             // The hash is right and the content is not usable: nobody has a better one.
             Err(error) => {
@@ -162,7 +173,7 @@ impl Torrent {
             return;
         };
         let peer = &mut member.stream.peer;
-        let piece = self.info.as_ref().and_then(|info| {
+        let piece = self.content.info().and_then(|info| {
             let raw = info.raw();
             let from = (index as usize)
                 .checked_mul(BLOCK_LEN)

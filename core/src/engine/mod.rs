@@ -102,6 +102,8 @@
 //! ```
 
 mod adding;
+#[cfg(test)]
+mod alone;
 mod assembly;
 mod audit;
 mod checking;
@@ -110,6 +112,7 @@ mod command;
 mod conn;
 mod connect;
 mod conns;
+mod content;
 mod counts;
 mod deadlines;
 mod dht;
@@ -138,6 +141,7 @@ mod saving;
 mod search;
 mod settings;
 mod setup;
+mod standing;
 mod status;
 mod stream;
 mod streams;

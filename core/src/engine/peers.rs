@@ -15,7 +15,6 @@ use super::member_id::MemberId;
 use super::status::PeerSource;
 use super::swarm::{Origin, Released, canonical};
 use super::timers::{Timer, TorrentTimer};
-use super::torrent::Phase;
 use super::torrent::{Torrent, Wants};
 use crate::op::Close;
 use crate::peer::crypto::MseError;
@@ -45,7 +44,11 @@ impl Torrent {
                 self.close_member(io, id, End::Fault(fault));
             }
             PeerEvent::Block { at, block } => self.on_block(io, id, at, block),
-            PeerEvent::Rejected(at) => self.on_rejected(id, at),
+            PeerEvent::Rejected(at) => {
+                if let Some(picker) = self.content.picker_mut() {
+                    picker.aborted(at, id.key());
+                }
+            }
             PeerEvent::Unwanted { len } => self.wasted += u64::from(len),
             PeerEvent::Forgiven => io.out.forgiven += 1,
             PeerEvent::HasChanged => self.on_has_changed(io, id),
@@ -168,12 +171,15 @@ impl Torrent {
 
     /// Deals with what a peer's machine has to say, then with what follows from it.
     pub(super) fn handle_peer(&mut self, io: &mut Io<'_>, id: MemberId) {
+        // Blocks that it will not send are free: idle peers may want them.
+        let mut freed = false;
         while let Some(member) = self.members.get_mut(id)
             && let Some(event) = member.stream.peer.poll_event()
         {
+            freed |= matches!(event, PeerEvent::Rejected(_));
             self.on_peer_event(io, id, event);
         }
-        if core::mem::take(&mut self.freed) {
+        if freed {
             self.refill_all(io);
         }
         self.refill(io, id);
@@ -203,16 +209,16 @@ impl Torrent {
             return;
         };
         let peer = &mut member.stream.peer;
-        if let Some(info) = &self.info {
+        if let Some(info) = self.content.info() {
             peer.set_pieces(info.piece_count());
         }
-        match &self.picker {
+        match self.content.picker() {
             Some(picker) => peer.bitfield(picker.have()),
             // BEP 6 wants one of the three messages, also before we know what there is to have.
             None => peer.bitfield(&Bitfield::new(0)),
         }
         let remote = member.stream.remote;
-        let private = self.info.as_ref().is_some_and(|info| info.private());
+        let private = self.content.info().is_some_and(|info| info.private());
         let dht_port = dht_ports.and_then(|ports| ports.towards(remote.ip()));
         if let Some(port) = dht_port.filter(|_| !private) {
             peer.port(port);
@@ -355,7 +361,7 @@ impl Torrent {
         if !peer.peer_interested() || !peer.am_choking() {
             return;
         }
-        let (Some(info), Some(picker)) = (&self.info, &self.picker) else {
+        let Some((info, open)) = self.content.open() else {
             return;
         };
         // Without slots no peer is served, and a free slot is assigned within 50 ms anyway.
@@ -370,7 +376,7 @@ impl Torrent {
             info.piece_count(),
             ALLOWED_FAST,
         ) {
-            if picker.have().get(piece) {
+            if open.picker.have().get(piece) {
                 peer.allow_fast(piece);
             }
         }
@@ -400,7 +406,7 @@ impl Torrent {
         };
         let peer = &member.stream.peer;
         let they_are_done = peer.is_seed() || peer.extended().is_some_and(|e| e.upload_only);
-        if self.is_done() && they_are_done && matches!(self.phase, Phase::Ready) {
+        if self.is_done() && they_are_done && self.is_ready() {
             self.close_member(io, id, End::Finished("both sides are complete"));
         }
     }
@@ -477,7 +483,7 @@ impl Torrent {
         let totals = peer.totals();
         let moved = totals.payload_down + totals.payload_up > 0;
         let worked = moved || member.established + WORKED <= io.now;
-        if let Some(picker) = &mut self.picker {
+        if let Some(picker) = self.content.picker_mut() {
             for at in peer.in_flight() {
                 picker.aborted(at, id.key());
             }

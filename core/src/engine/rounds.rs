@@ -4,14 +4,17 @@ use alloc::{collections::BTreeSet, vec::Vec};
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use super::assembly::Assembly;
+use super::content::{Content, Store};
 use super::cx;
 use super::end::End;
 use super::io::Io;
 use super::member::Member;
 use super::member_id::MemberId;
+use super::standing::Standing;
 use super::swarm::Origin;
 use super::timers::{Timer, TorrentTimer};
-use super::torrent::{Phase, Torrent, Wants};
+use super::torrent::{Torrent, Wants};
 use crate::peer::crypto::StreamEncryption;
 use crate::torrent::choker::Candidate;
 use crate::torrent::pace::Pace;
@@ -45,23 +48,24 @@ const KEPT: usize = 8;
 impl Torrent {
     /// The ten-second chores of a torrent.
     pub(super) fn round(&mut self, io: &mut Io<'_>) {
-        match self.phase {
-            Phase::Failed(_) => {
-                self.retry(io);
-                return;
-            }
-            Phase::Metadata => {
+        if let Standing::Failed(_) = self.standing {
+            self.retry(io);
+            return;
+        }
+        match self.content.store() {
+            _ if !self.standing.is_up() => {}
+            None => {
                 self.request_metadata(io);
                 self.make_places(io);
             }
-            Phase::Ready => {
+            Some(Store::Open(_)) => {
                 self.choke_round(io);
                 self.flush_idle_pieces(io);
                 self.refill_all(io);
                 self.make_places(io);
                 self.want(io, Wants::TO_SHARE);
             }
-            _ => {}
+            Some(_) => {}
         }
         if !self.members.is_empty() {
             io.out.timers.set(
@@ -83,8 +87,9 @@ impl Torrent {
 
     /// Blocks that have waited for a whole round are written, however short the run.
     fn flush_idle_pieces(&mut self, io: &mut Io<'_>) {
-        let mut all = self.assemblies.values();
-        if all.any(|a| a.has_waiting() && !a.is_busy()) {
+        let assemblies = self.content.open().map(|(_, open)| &open.assemblies);
+        let idle = |a: &Assembly| a.has_waiting() && !a.is_busy();
+        if assemblies.is_some_and(|all| all.values().any(idle)) {
             self.flush_pieces(io);
         }
     }
@@ -92,7 +97,8 @@ impl Torrent {
     // ---- choking ----
 
     fn choke_round(&mut self, io: &mut Io<'_>) {
-        let piece = self.info.as_ref().map_or(0, |i| u64::from(i.piece_len()));
+        let info = self.content.info();
+        let piece = info.map_or(0, |i| u64::from(i.piece_len()));
         let pace = self.pace(io.throttle);
         let mut candidates = Vec::with_capacity(self.members.established());
         for member in self.members.iter() {
@@ -192,9 +198,9 @@ impl Torrent {
         if !short || self.swarm.next_due().is_none_or(|due| due > io.now) {
             return;
         }
-        let (patience, end) = match self.phase {
+        let (patience, end) = match self.content {
             // It may have the metadata later.
-            Phase::Metadata => (USELESS_FOR_METADATA, End::Resting("it has no metadata yet")),
+            Content::Unknown(_) => (USELESS_FOR_METADATA, End::Resting("it has no metadata yet")),
             _ => (USELESS, End::Finished("neither side gained from it")),
         };
         let useless = self.members.iter().filter(|m| m.useful + patience < io.now);

@@ -12,13 +12,18 @@
 //! What changes while a flush or a save is out belongs to the next record: a record never says
 //! more than the flush before it covered.
 
+use alloc::vec::Vec;
+
 use super::Check;
+use super::assembly::Assembly;
+use super::content::Open;
 use super::event::{Level, What};
 use super::io::Io;
 use super::ops::{DiskJob, Purpose};
 use super::resume::{MAX_PEERS, Record};
+use super::standing::Standing;
 use super::timers::{Timer, TorrentTimer};
-use super::torrent::{Phase, Torrent};
+use super::torrent::Torrent;
 use crate::torrent::picker::Picker;
 use crate::{Op, Outcome};
 
@@ -31,14 +36,14 @@ impl Torrent {
                 Some(io.now + io.setup.config.save_interval),
             );
         }
-        self.durability.held = false;
+        self.durability.is_due();
         self.save_changes(io);
     }
 
     /// The same, but not before a failed save is due again.
     pub(super) fn save_changes(&mut self, io: &mut Io<'_>) {
         let due = self.unsaved && self.durability.is_free() && self.can_save();
-        if due && !matches!(self.phase, Phase::Stopping(_)) {
+        if due && !matches!(self.standing, Standing::Stopping(_)) {
             self.flush_and_save(io, true);
         }
     }
@@ -48,9 +53,8 @@ impl Torrent {
     pub(super) fn save_early(&mut self, io: &mut Io<'_>) {
         if self.unsaved
             && self.durability.is_free()
-            && self.info.is_some()
-            && self.picker.is_none()
-            && !matches!(self.phase, Phase::Stopping(_))
+            && !self.can_save()
+            && !matches!(self.standing, Standing::Stopping(_))
         {
             self.save_now(io);
         }
@@ -59,7 +63,8 @@ impl Torrent {
     /// Saves, after a flush if files changed. `durable` is left out where waiting for the medium
     /// would be no service; see [`Op::Flush`].
     pub(super) fn flush_and_save(&mut self, io: &mut Io<'_>, durable: bool) {
-        let Some(picker) = self.picker.as_ref().filter(|_| self.durability.unflushed) else {
+        let picker = self.content.picker();
+        let Some(picker) = picker.filter(|_| self.durability.is_unflushed()) else {
             self.save_now(io);
             return;
         };
@@ -78,19 +83,18 @@ impl Torrent {
         let error = match outcome {
             Outcome::Flushed(files) => {
                 // Pieces that came meanwhile may be beyond what the flush saw.
-                let lost = match (&self.durability.flushing, &self.phase) {
-                    (Some(then), Phase::Ready) => self.lost(&files, then, false),
-                    _ => alloc::vec::Vec::new(),
+                let lost = match self.durability.flushing() {
+                    Some(then) if self.is_ready() => self.lost(&files, then, false),
+                    _ => Vec::new(),
                 };
                 if !lost.is_empty() {
-                    (self.durability.flushing, self.durability.busy) = (None, false);
-                    self.durability.wrote();
+                    self.durability.flush_in_vain();
                     self.lose(io, files, &lost);
                     return;
                 }
-                self.files = files;
+                self.files.stats = files;
                 self.durability
-                    .flushed(self.picker.as_ref().map(Picker::have));
+                    .flushed(self.content.picker().map(Picker::have));
                 None
             }
             other => {
@@ -116,9 +120,9 @@ impl Torrent {
 
     /// Saves the record as things stand.
     pub(super) fn save_now(&mut self, io: &mut Io<'_>) {
-        self.durability.busy = true;
+        self.durability.begin_save();
         // What is not flushed has to be saved again after its flush.
-        self.unsaved = self.durability.unflushed && self.picker.is_some();
+        self.unsaved = self.durability.is_unflushed() && self.content.picker().is_some();
         let record = self.record(io.setup.config.boot).encode();
         io.out
             .ops
@@ -130,10 +134,10 @@ impl Torrent {
     }
 
     pub(super) fn saved(&mut self, io: &mut Io<'_>, outcome: &Outcome) {
-        self.durability.busy = false;
+        self.durability
+            .saved(matches!(outcome, Outcome::Failed { .. }));
         if let Outcome::Failed { error, .. } = outcome {
             self.unsaved = true;
-            self.durability.held = true;
             let again = io.now + io.setup.config.save_interval;
             io.out
                 .timers
@@ -145,7 +149,7 @@ impl Torrent {
         }
         // What is complete will not change any more: its last pieces are flushed now rather than
         // in a while.
-        if self.is_done() && self.durability.unflushed && self.is_running() {
+        if self.is_done() && self.durability.is_unflushed() && self.is_running() {
             self.save_changes(io);
         }
         self.save_early(io);
@@ -154,20 +158,19 @@ impl Torrent {
     /// Opens the files anew. What was known is believed where the files are as they were at the
     /// last flush, and hashed where they are not, or where a failed flush may have lost it.
     pub(super) fn reopen(&mut self, io: &mut Io<'_>, why: &'static str) {
-        let Some(info) = self.info.clone().filter(|_| self.picker.is_some()) else {
+        let mut record = self.record(io.setup.config.boot);
+        let Some((info, open)) = self.content.open_mut() else {
             return;
         };
-        let mut record = self.record(io.setup.config.boot);
+        let info = info.clone();
         record.partial.clear();
         record.clean = true;
-        if self.durability.lost {
+        if self.durability.is_lost() {
             // As after a loss of power: what is durable is believed, the rest is hashed.
             record.boot = None;
-            if let Some(picker) = &self.picker {
-                record.have = picker.have().as_wire().to_vec();
-            }
+            record.have = open.picker.have().as_wire().to_vec();
         }
-        for piece in core::mem::take(&mut self.unreadable) {
+        for piece in core::mem::take(&mut open.unreadable) {
             let without = |bytes: &mut [u8]| {
                 if let Some(byte) = bytes.get_mut(piece as usize / 8) {
                     *byte &= !(0x80 >> (piece % 8));
@@ -175,7 +178,7 @@ impl Torrent {
             };
             without(&mut record.have);
             without(&mut record.durable);
-            self.doubted.push(piece);
+            self.before.doubted.push(piece);
         }
         self.resume = Some(record);
         self.check = Check::Doubted;
@@ -191,11 +194,11 @@ impl Torrent {
             self.downloaded_before + self.downloaded,
             self.uploaded_before + self.uploaded,
         );
-        let earlier = match (&self.picker, &self.resume) {
+        let earlier = match (self.content.open(), &self.resume) {
             // The files were not looked at: of them, the last record knows more.
             (None, Some(earlier)) => earlier.clone(),
             (None, None) => Record::unchecked(self.info_hash),
-            (Some(_), _) => self.content_record(boot),
+            (Some((_, open)), _) => self.content_record(open, boot),
         };
         Record {
             priorities: self.priorities.clone(),
@@ -208,22 +211,21 @@ impl Torrent {
     }
 
     /// What the record says of the files once they are known.
-    fn content_record(&self, boot: Option<[u8; 16]>) -> Record {
-        let idle = |a: &super::assembly::Assembly| !a.has_waiting() && !a.is_busy();
+    fn content_record(&self, open: &Open, boot: Option<[u8; 16]>) -> Record {
+        let idle = |a: &Assembly| !a.has_waiting() && !a.is_busy();
         // Nothing will be written after this record, and nothing was since the files were last
         // looked at.
         let at_rest = !self.is_running() || self.is_seed();
-        let settled = !self.durability.unflushed && !self.durability.lost;
-        let durable = self.durability.durable.as_wire().to_vec();
-        let verified = self.picker.as_ref().map(|p| p.have().as_wire().to_vec());
-        let partial = self.assemblies.iter();
+        let flushed = !self.durability.is_unflushed() && !self.durability.is_lost();
+        let durable = self.durability.durable().as_wire().to_vec();
+        let partial = open.assemblies.iter();
         Record {
             boot,
-            clean: at_rest && settled && self.assemblies.values().all(idle),
-            synced: self.durability.synced,
-            have: match verified {
-                Some(verified) if !self.durability.lost => verified,
-                _ => durable.clone(),
+            clean: at_rest && flushed && open.assemblies.values().all(idle),
+            synced: self.durability.is_synced(),
+            have: match self.durability.is_lost() {
+                false => open.picker.have().as_wire().to_vec(),
+                true => durable.clone(),
             },
             durable,
             partial: partial

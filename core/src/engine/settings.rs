@@ -12,7 +12,8 @@ use alloc::string::String;
 impl Torrent {
     /// Says how much each file is wanted; a list that is too short leaves the rest normal.
     pub(super) fn set_priorities(&mut self, io: &mut Io<'_>, priorities: &[FilePriority]) {
-        let files = self.info.as_ref().map_or(usize::MAX, |i| i.files().len());
+        let info = self.content.info();
+        let files = info.map_or(usize::MAX, |i| i.files().len());
         self.priorities = priorities.iter().copied().take(files).collect();
         if self.priorities.is_empty() {
             // An empty list would leave the picker with the old ones.
@@ -24,13 +25,16 @@ impl Torrent {
         self.select(io);
         self.apply_priorities();
         let done = self.is_done();
-        if self.finished && !done {
+        if let Some((_, open)) = self.content.open_mut()
+            && open.finished
+            && !done
+        {
+            open.finished = false;
             // Peers that were of no use to a seed are now.
             self.swarm.hurry(io.now);
         }
-        self.finished &= done;
         if done && !self.is_confirmed() && self.is_exchanging() {
-            self.confirm(io);
+            self.confirm(io, None);
         }
         self.claim_more(io);
         self.reconsider(io);
@@ -42,7 +46,8 @@ impl Torrent {
     /// What is wanted changed: so may our interest in each peer.
     fn reconsider(&mut self, io: &mut Io<'_>) {
         for id in self.members.ids() {
-            if let (Some(member), Some(picker)) = (self.members.get_mut(id), &mut self.picker) {
+            let picker = self.content.picker();
+            if let (Some(member), Some(picker)) = (self.members.get_mut(id), picker) {
                 let peer = &mut member.stream.peer;
                 peer.set_interested(picker.is_interesting(peer.has()));
             }
@@ -55,14 +60,14 @@ impl Torrent {
     /// Pieces in order, or rarest first.
     pub(super) fn set_sequential(&mut self, on: bool) {
         self.sequential = on;
-        if let Some(picker) = &mut self.picker {
+        if let Some(picker) = self.content.picker_mut() {
             picker.set_sequential(on.then_some(WHOLE));
         }
     }
 
     /// Wants a piece by then; `None` takes that back. Holds also while the files are not known or not checked yet.
     pub(super) fn set_deadline(&mut self, io: &mut Io<'_>, piece: u32, by: Option<Instant>) {
-        match &mut self.picker {
+        match self.content.picker_mut() {
             Some(picker) => picker.set_deadline(piece, by),
             None => self.deadlines.set(piece, by),
         }

@@ -23,7 +23,7 @@ impl Torrent {
     /// not known or the files are not open yet.
     pub(super) fn tally(&mut self, id: MemberId) -> Option<Tally<'_>> {
         let member = self.members.get_mut(id)?;
-        let picker = self.picker.as_mut()?;
+        let picker = self.content.picker_mut()?;
         let peer = &mut member.stream.peer;
         if member.counted.is_empty() {
             member.counted = Bitfield::new(peer.has().len());

@@ -1,8 +1,7 @@
 //! One torrent, as the engine composes it.
 
 use alloc::{
-    boxed::Box,
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     format,
     string::String,
     vec::Vec,
@@ -10,75 +9,30 @@ use alloc::{
 
 use core::net::SocketAddr;
 
-use super::assembly::Assembly;
+use super::content::{Before, Content, Files, Store};
 use super::deadlines::Deadlines;
 use super::durability::Durability;
 use super::event::Changes;
-use super::fetch::Fetch;
 use super::io::Io;
 use super::member::Members;
 use super::member_id::MemberId;
 use super::ops::DiskJob;
 use super::resume::Record;
 use super::search::PeerSearch;
+use super::standing::Standing;
 use super::status::{FilePriority, State};
 use super::swarm::Swarm;
 use super::timers::TorrentTimer;
 use super::{Check, Config, Existing};
 use crate::metainfo::Info;
-use crate::op::FileStat;
 use crate::rate::Rate;
-use crate::sync::Arc;
 use crate::throttle::{BucketId, Direction, Throttle};
 use crate::torrent::blame::Blame;
 use crate::torrent::choker::Choker;
 use crate::torrent::pace::Pace;
 use crate::torrent::picker::{PeerKey, Picker};
 use crate::tracker::Announcer;
-use crate::{Bitfield, InfoHash, Instant, OpError, Outcome, TorrentId};
-
-/// Where a torrent stands.
-#[derive(Debug)]
-pub(super) enum Phase {
-    /// Without metadata: at rest or fetching it.
-    Metadata,
-    /// [`Op::Open`](crate::Op::Open) is out.
-    Opening,
-    /// Doubted pieces are being hashed, or wait for their turn.
-    Checking(Checking),
-    /// Checked; [`Op::Claim`](crate::Op::Claim) is out. The picker is not in use yet.
-    Claiming(Option<Box<Picker>>),
-    /// Open, checked and claimed: at rest, downloading or seeding.
-    Ready,
-    /// An op failed for good.
-    Failed(OpError),
-    /// On its way out.
-    Stopping(Stopping),
-}
-
-/// What a torrent has taken its files into use for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Held {
-    /// Nothing.
-    No,
-    /// [`Op::Claim`](crate::Op::Claim) is out.
-    Asked,
-    /// To read.
-    Read,
-    /// To write.
-    Write,
-}
-
-/// Pieces to be hashed.
-#[derive(Debug)]
-pub(super) struct Checking {
-    pub(super) queue: VecDeque<u32>,
-    /// Being hashed.
-    pub(super) out: BTreeSet<u32>,
-    pub(super) done: u32,
-    pub(super) total: u32,
-    pub(super) have: Bitfield,
-}
+use crate::{Bitfield, InfoHash, Outcome, TorrentId};
 
 /// Whether the disk has followed the selection of files.
 #[derive(Debug, Default)]
@@ -105,21 +59,6 @@ impl Selection {
     }
 }
 
-/// How far a torrent's end has come.
-#[derive(Debug)]
-pub(super) struct Stopping {
-    /// Trackers are not waited for beyond this.
-    pub(super) until: Instant,
-    /// Nor beyond this, if none of them answers anyway.
-    pub(super) silent_until: Instant,
-    /// Delete the content.
-    pub(super) delete: bool,
-    /// The record is saved, or there is nothing to save.
-    pub(super) saved: bool,
-    /// [`Op::Release`](crate::Op::Release) is out.
-    pub(super) releasing: bool,
-}
-
 /// One torrent.
 #[derive(Debug)]
 pub(super) struct Torrent {
@@ -127,31 +66,19 @@ pub(super) struct Torrent {
     pub(super) info_hash: InfoHash,
     /// `dn` of a magnet.
     pub(super) dn: Option<String>,
-    pub(super) info: Option<Arc<Info>>,
-    /// There is padding in it.
-    pub(super) padded: bool,
-    pub(super) phase: Phase,
-    /// [`Op::Open`](crate::Op::Open) is due once the disk has done what is asked of it.
-    pub(super) to_open: bool,
+    pub(super) content: Content,
+    pub(super) standing: Standing,
     /// The application wants it at rest.
     pub(super) paused: bool,
     pub(super) check: Check,
-    /// A check that a disk error interrupted.
-    pub(super) halted: Option<Checking>,
+    /// The last record, until the files are open.
     pub(super) resume: Option<Record>,
 
-    pub(super) picker: Option<Picker>,
-    pub(super) assemblies: BTreeMap<u32, Assembly>,
-    /// How many there have been: names each.
-    pub(super) assembled: u64,
-    /// Requests were taken back: blocks are free that idle peers may fetch.
-    pub(super) freed: bool,
     pub(super) blame: Blame,
     /// Where those live who sent blocks of failed pieces.
     pub(super) suspects: BTreeMap<PeerKey, SocketAddr>,
     /// Who sent blocks and is gone, the last ones.
     pub(super) departed: VecDeque<(PeerKey, SocketAddr)>,
-    pub(super) fetch: Fetch,
     pub(super) priorities: Vec<FilePriority>,
     pub(super) selection: Selection,
     pub(super) sequential: bool,
@@ -171,32 +98,12 @@ pub(super) struct Torrent {
 
     /// What may become of files that exist.
     pub(super) existing: Existing,
-    /// What its files are claimed for.
-    pub(super) claim: Held,
-    /// Files that were its own when they were claimed.
-    pub(super) ours: Vec<bool>,
-    /// It was writing its files when they were opened anew.
-    pub(super) wrote: bool,
-    /// Files that its record vouches for, as of the last opening.
-    pub(super) vouched: Vec<bool>,
-    /// [`Op::Confirm`](crate::Op::Confirm) is out.
-    pub(super) confirming: bool,
-    /// What went wrong with a file that is being looked at.
-    pub(super) trouble: Option<OpError>,
-    /// Pieces that could not be read since the files were opened, and what is to be hashed for
-    /// that.
-    pub(super) unreadable: Vec<u32>,
-    pub(super) doubted: Vec<u32>,
-    /// Why it rests, until its files are there again.
-    pub(super) failing: Option<OpError>,
-    /// The files at the last flush.
-    pub(super) files: Vec<Option<FileStat>>,
+    pub(super) files: Files,
+    pub(super) before: Before,
     /// Something changed since the last record.
     pub(super) unsaved: bool,
     pub(super) durability: Durability,
 
-    /// Bytes of the wanted pieces.
-    pub(super) wanted: u64,
     pub(super) downloaded: u64,
     pub(super) uploaded: u64,
     pub(super) wasted: u64,
@@ -205,7 +112,6 @@ pub(super) struct Torrent {
     pub(super) down: Rate,
     pub(super) up: Rate,
 
-    pub(super) finished: bool,
     /// Changes the application has not heard of.
     pub(super) changes: Changes,
     /// What is wanted of the engine before the call ends.
@@ -314,59 +220,66 @@ impl Torrent {
 
     /// Whether peers and trackers are dealt with.
     pub(super) fn is_running(&self) -> bool {
-        !self.paused && matches!(self.phase, Phase::Metadata | Phase::Ready)
+        let has_work = matches!(self.content.store(), None | Some(Store::Open(_)));
+        !self.paused && self.standing.is_up() && has_work
     }
 
     /// Whether it runs as soon as its files are open and looked at.
     pub(super) fn is_opening(&self) -> bool {
         let opening = matches!(
-            self.phase,
-            Phase::Opening | Phase::Checking(_) | Phase::Claiming(_)
+            self.content.store(),
+            Some(Store::Opening(_) | Store::Checking(_) | Store::Claiming(_))
         );
-        !self.paused && opening
+        !self.paused && self.standing.is_up() && opening
+    }
+
+    /// Whether its files are open, and nothing stands against using them.
+    pub(super) fn is_ready(&self) -> bool {
+        self.standing.is_up() && self.content.open().is_some()
     }
 
     /// Whether pieces are exchanged.
     pub(super) fn is_exchanging(&self) -> bool {
-        !self.paused && matches!(self.phase, Phase::Ready)
+        !self.paused && self.is_ready()
     }
 
     /// How its uploads share their limit; `None` if nothing limits them, or a stop does.
     pub(super) fn pace(&self, throttle: &Throttle) -> Option<Pace> {
         let rate = throttle.limit(self.bucket, Direction::Up)?;
-        let info = self.info.as_ref()?;
+        let info = self.content.info()?;
         (rate > 0).then(|| Pace::new(rate, info.piece_len()))
     }
 
     /// Whether everything wanted is here.
     pub(super) fn is_done(&self) -> bool {
-        self.picker.as_ref().is_some_and(Picker::is_done)
+        self.content.picker().is_some_and(Picker::is_done)
     }
 
     /// Whether the files of what is here have been looked at.
     pub(super) fn is_confirmed(&self) -> bool {
-        self.finished || self.existing == Existing::ReadOnly
+        let finished = self.content.open().is_some_and(|(_, open)| open.finished);
+        finished || self.existing == Existing::ReadOnly
     }
 
     /// Whether every piece is here.
     pub(super) fn is_seed(&self) -> bool {
-        self.picker.as_ref().is_some_and(|p| p.have().is_full())
+        self.content.picker().is_some_and(|p| p.have().is_full())
     }
 
     /// Whether its peers may come from its trackers only.
     pub(super) fn is_private(&self) -> bool {
-        self.info.as_ref().is_some_and(|i| i.private())
+        self.content.info().is_some_and(|i| i.private())
     }
 
     /// Whether there is something to put into a record: before the files were looked at, the
     /// last record knows more.
     pub(super) const fn can_save(&self) -> bool {
-        self.info.is_none() || self.picker.is_some()
+        matches!(self.content.store(), None | Some(Store::Open(_)))
     }
 
     /// A name for people.
     pub(super) fn name(&self) -> String {
-        match (&self.info, &self.dn) {
+        match (self.content.info(), &self.dn) {
             (Some(info), _) => info.name().into(),
             (None, Some(dn)) => dn.clone(),
             (None, None) => format!("{}", self.info_hash),
@@ -377,9 +290,9 @@ impl Torrent {
     /// (BEP 3, and BEP 21 for those who want a part). A magnet without metadata has something
     /// left, so that trackers do not take it for a seed.
     pub(super) fn left(&self) -> u64 {
-        match (&self.picker, &self.info) {
-            (Some(picker), Some(info)) => info.total_len() - bytes_in(info, picker.have()),
-            _ => 16 << 10,
+        match self.content.open() {
+            Some((info, open)) => info.total_len() - bytes_in(info, open.picker.have()),
+            None => 16 << 10,
         }
     }
 
@@ -390,40 +303,39 @@ impl Torrent {
     }
 
     /// Bytes that are missing of what is wanted.
-    pub(super) fn wanted_left(&self) -> u64 {
-        match &self.picker {
-            Some(picker) if self.existing == Existing::ReadOnly => {
-                let piece_len = self.info.as_ref().map_or(0, |info| info.piece_len());
-                let missing = picker.have().len() - picker.have().count();
-                u64::from(missing) * u64::from(piece_len)
-            }
-            Some(picker) => picker.bytes_left(),
-            None => self.wanted,
+    pub(super) fn wanted_left(&self, info: &Info, picker: &Picker) -> u64 {
+        if self.existing != Existing::ReadOnly {
+            return picker.bytes_left();
         }
+        let missing = picker.have().len() - picker.have().count();
+        u64::from(missing) * u64::from(info.piece_len())
     }
 
     /// What the application sees.
     pub(super) fn state(&self) -> State {
-        match &self.phase {
-            Phase::Stopping(_) => State::Stopping,
-            Phase::Failed(error) => State::Failed(error.clone()),
-            Phase::Opening | Phase::Claiming(_) => match &self.failing {
-                // Whether it is over is being looked at.
-                Some(error) => State::Failed(error.clone()),
-                None => State::Opening,
+        match &self.standing {
+            Standing::Stopping(_) => return State::Stopping,
+            Standing::Failed(error) => return State::Failed(error.clone()),
+            Standing::Well | Standing::Retrying(_) => {}
+        }
+        match self.content.store() {
+            Some(Store::Checking(check)) => State::Checking {
+                done: check.done,
+                total: check.total,
             },
-            Phase::Checking(c) => State::Checking {
-                done: c.done,
-                total: c.total,
-            },
-            _ if self.paused => State::Paused,
-            Phase::Metadata => State::Metadata,
-            Phase::Ready
+            None | Some(Store::Open(_)) if self.paused => State::Paused,
+            None => State::Metadata,
+            Some(Store::Open(_))
                 if self.is_done() && self.selection.is_settled() && self.is_confirmed() =>
             {
                 State::Seeding
             }
-            Phase::Ready => State::Downloading,
+            Some(Store::Open(_)) => State::Downloading,
+            // Whether the error is over is being looked at.
+            Some(_) => match self.standing.error() {
+                Some(error) => State::Failed(error.clone()),
+                None => State::Opening,
+            },
         }
     }
 

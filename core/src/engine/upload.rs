@@ -26,13 +26,13 @@ const ONE_ADDRESS: usize = 8;
 
 impl Torrent {
     pub(super) fn on_request(&mut self, id: MemberId, at: BlockRef) {
-        let within = self.info.as_ref().is_some_and(|i| {
+        let within = self.content.info().is_some_and(|i| {
             at.begin
                 .checked_add(at.len)
                 .is_some_and(|end| end <= i.piece_size(at.piece))
         });
-        let have =
-            self.is_exchanging() && self.picker.as_ref().is_some_and(|p| p.have().get(at.piece));
+        let picker = self.content.picker();
+        let have = self.is_exchanging() && picker.is_some_and(|p| p.have().get(at.piece));
         let Some(member) = self.members.get_mut(id) else {
             return;
         };
@@ -70,7 +70,7 @@ impl Torrent {
             if ready >= enough || room == 0 {
                 return;
             }
-            let Some(info) = self.info.as_ref() else {
+            let Some(info) = self.content.info() else {
                 return;
             };
             let run = 1 + member

@@ -93,13 +93,13 @@ impl<'a> TorrentRef<'a> {
     /// Its info dictionary, once known.
     #[must_use]
     pub const fn info(&self) -> Option<&'a Arc<Info>> {
-        self.torrent.info.as_ref()
+        self.torrent.content.info()
     }
 
     /// Its verified pieces, once its files were checked.
     #[must_use]
     pub fn have(&self) -> Option<&'a Bitfield> {
-        self.torrent.picker.as_ref().map(Picker::have)
+        self.torrent.content.picker().map(Picker::have)
     }
 
     /// What it is doing, and how far it has come.
@@ -108,15 +108,16 @@ impl<'a> TorrentRef<'a> {
         let now = self.engine.now.max(now);
         let t = self.torrent;
         let seeds = t.members.iter().filter(|m| m.stream.peer.is_seed()).count();
-        let total = t.info.as_ref().map_or(0, |i| i.total_len());
-        let (done, pieces_done) = match (&t.picker, &t.info) {
-            (Some(picker), Some(info)) => (bytes_in(info, picker.have()), picker.have().count()),
-            _ => (0, 0),
+        let info = t.content.info();
+        let total = info.map_or(0, |i| i.total_len());
+        let (done, pieces_done, wanted, left) = match t.content.open() {
+            Some((info, open)) => {
+                let have = open.picker.have();
+                let left = t.wanted_left(info, &open.picker);
+                (bytes_in(info, have), have.count(), open.wanted, left)
+            }
+            None => (0, 0, total, total),
         };
-        let (wanted, left) = t
-            .picker
-            .as_ref()
-            .map_or((total, total), |_| (t.wanted, t.wanted_left()));
         let swarm = |f: fn(&TrackerStatus<'_>) -> Option<u32>| {
             t.announcer.status().filter_map(|s| f(&s)).max()
         };
@@ -125,12 +126,12 @@ impl<'a> TorrentRef<'a> {
             info_hash: t.info_hash,
             name: t.name(),
             state: t.state(),
-            has_metadata: t.info.is_some(),
+            has_metadata: info.is_some(),
             total,
             wanted,
             done,
             wanted_done: wanted.saturating_sub(left),
-            pieces: t.info.as_ref().map_or(0, |i| i.piece_count()),
+            pieces: info.map_or(0, |i| i.piece_count()),
             pieces_done,
             downloaded: t.downloaded,
             uploaded: t.uploaded,
@@ -145,7 +146,7 @@ impl<'a> TorrentRef<'a> {
             known: t.swarm.len() as u32,
             swarm_seeds: swarm(|s| s.seeds),
             swarm_leeches: swarm(|s| s.leeches),
-            availability: t.picker.as_ref().map_or(0, |p| p.distributed_copies().0),
+            availability: t.content.picker().map_or(0, |p| p.distributed_copies().0),
         }
     }
 
@@ -205,10 +206,10 @@ impl<'a> TorrentRef<'a> {
     #[must_use]
     pub fn files(&self) -> Vec<FileStatus> {
         let t = self.torrent;
-        let Some(info) = &t.info else {
+        let Some(info) = t.content.info() else {
             return Vec::new();
         };
-        let have = t.picker.as_ref().map(Picker::have);
+        let have = t.content.picker().map(Picker::have);
         let status = info.files().iter().enumerate().map(|(i, file)| {
             let overlap = |piece: u32| {
                 let start = info.piece_offset(piece).max(file.offset);

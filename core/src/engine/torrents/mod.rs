@@ -12,6 +12,7 @@ use self::sweep::Sweep;
 use super::cx;
 use super::event::{Level, What};
 use super::io::Io;
+use super::lifecycle::abandon;
 use super::timers::Timer;
 use super::torrent::Torrent;
 use crate::peer::crypto::req2;
@@ -137,7 +138,9 @@ impl Torrents {
         io.forget_queries(id);
         self.hear_trackers(io);
         if let Some(mut t) = self.remove(id) {
-            t.discard_assemblies(io.pool);
+            if let Some((_, open)) = t.content.open_mut() {
+                abandon(core::mem::take(&mut open.assemblies), io.pool);
+            }
             io.throttle.remove(io.now, t.bucket);
             io.out.removed.push_back(id);
         }

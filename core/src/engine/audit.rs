@@ -5,9 +5,9 @@ use alloc::{format, string::String};
 use crate::{ConnId, TorrentId};
 
 use super::Engine;
-use super::conn::Conn;
-use super::member::Member;
-use super::torrent::Torrent;
+use crate::torrent::Torrent;
+use crate::torrent::connection::Conn;
+use crate::torrent::member::Member;
 use crate::torrent::picker::Picker;
 
 impl Engine {
@@ -84,7 +84,7 @@ impl Engine {
         if !t.members.is_counted_right(|id| self.conns.remote(id)) {
             return Err("the counters of its connections are wrong".into());
         }
-        for (addr, known) in t.swarm.iter() {
+        for (addr, known) in t.peer_list.iter() {
             let used = t.members.uses(addr);
             if known.busy != used {
                 return Err(format!("{addr} is busy: {}, used: {used}", known.busy));

@@ -8,13 +8,13 @@ use alloc::{boxed::Box, string::String, vec::Vec};
 use core::{fmt, net::SocketAddr};
 
 use super::dht::ThrottleInUse;
-use super::io::Io;
-use super::request::{AddError, AddTorrent, Scope};
-use super::status::{FilePriority, PeerSource};
-use super::torrent::Torrent;
 use super::{Engine, Stop};
 use crate::dht::{Full, Goal, LookupId, NodeNameError, PingId};
 use crate::throttle::{BucketId, Direction};
+use crate::torrent::Torrent;
+use crate::torrent::io::Io;
+use crate::torrent::request::{AddError, AddTorrent, Scope};
+use crate::torrent::status::{FilePriority, PeerSource};
 use crate::{DhtMode, Instant, NodeId, TorrentId};
 
 /// Something to be changed.
@@ -422,6 +422,6 @@ impl Engine {
         }
         torrents.begin_stop(&mut io);
         // Those that belong to a torrent were closed with it.
-        io.dismiss_silent();
+        io.dismiss_unclaimed();
     }
 }

@@ -101,58 +101,12 @@
 //! }
 //! ```
 
-mod adding;
-#[cfg(test)]
-mod alone;
-mod assembly;
 mod audit;
-mod checking;
-mod claim;
 mod command;
-mod conn;
-mod connect;
-mod conns;
-mod content;
-mod counts;
-mod deadlines;
 mod dht;
-mod download;
-mod durability;
-mod end;
-mod ending;
-mod endpoints;
-mod event;
-mod fetch;
-mod io;
-mod lifecycle;
-mod member;
-mod member_id;
-mod metadata;
 mod network;
-mod ops;
-mod outbox;
-mod peers;
-mod prefix;
-mod queries;
-mod request;
-mod resume;
-mod rounds;
-mod saving;
-mod search;
-mod settings;
-mod setup;
-mod standing;
-mod status;
-mod stream;
 mod streams;
-mod swarm;
-mod tally;
-mod timers;
-mod torrent;
 mod torrents;
-mod tracker_queries;
-mod trackers;
-mod upload;
 mod views;
 
 use alloc::{boxed::Box, vec::Vec};
@@ -162,37 +116,31 @@ use rand_core::Rng;
 
 pub use command::{Command, CommandError, Reply};
 pub use dht::{DhtRef, DhtStatus, StatValue, ThrottleInUse};
-pub use download::DISK_RETRY;
-pub use event::{Changes, Event, Level, Notice, What};
-pub use request::{AddError, AddTorrent, Check, Existing, Interest, Scope, Source};
-pub use status::{
-    EngineStatus, FilePriority, FileStatus, PeerSource, PeerStatus, State, TorrentStatus,
-};
 pub use views::TorrentRef;
 
-use self::conns::Conns;
-use self::endpoints::Endpoints;
-use self::io::{DhtState, Io};
-use self::ops::Purpose;
-use self::outbox::Outbox;
-use self::setup::Setup;
-use self::timers::Timer;
-use self::torrent::{Torrent, Wants};
+pub use crate::peer::MAX_IOV;
+pub use crate::peer::crypto::StreamEncryption;
+pub use crate::torrent::{
+    AddError, AddTorrent, Changes, Check, DISK_RETRY, EngineStatus, Event, Existing, FilePriority,
+    FileStatus, Interest, Level, Notice, PeerSource, PeerStatus, ReadBufs, Scope, Source, State,
+    TorrentStatus, What, WriteBufs,
+};
+
 use self::torrents::{Torrents, Why};
-use self::tracker_queries::Trackers;
 use crate::throttle::{BucketId, Direction, Throttle};
+use crate::torrent::conn_table::Conns;
+use crate::torrent::endpoints::Endpoints;
+use crate::torrent::io::{DhtState, Io};
+use crate::torrent::ops::Purpose;
+use crate::torrent::outbox::Outbox;
+use crate::torrent::setup::Setup;
+use crate::torrent::timers::Timer;
+use crate::torrent::tracker_queries::Trackers;
+use crate::torrent::{Torrent, Wants, cx};
 use crate::{
     BlockPool, BlockRef, Caps, Config, DhtMode, Handled, Instant, Machine, Op, OpId, Outcome,
     RecvMeta, TorrentId, Transmit,
 };
-
-pub use crate::peer::MAX_IOV;
-pub use crate::peer::crypto::StreamEncryption;
-
-/// A list of buffers to read into, in order.
-pub type ReadBufs<'a> = heapless::Vec<&'a mut [u8], MAX_IOV>;
-/// A list of buffers to write from, in order.
-pub type WriteBufs<'a> = heapless::Vec<&'a [u8], MAX_IOV>;
 
 /// The engine: one owner, plain `&mut self`, no locks, no callbacks.
 ///
@@ -233,17 +181,6 @@ impl core::fmt::Debug for Engine {
             .finish_non_exhaustive()
     }
 }
-
-/// The context of a call, from disjoint fields.
-macro_rules! cx {
-    ($engine:expr) => {
-        crate::Cx {
-            now: $engine.now,
-            rng: &mut *$engine.rng,
-        }
-    };
-}
-use cx;
 
 impl Engine {
     /// An engine without torrents; it asks for its sockets by ops at once. `rng` must be well

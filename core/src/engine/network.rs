@@ -2,10 +2,10 @@
 
 use alloc::string::String;
 
-use super::event::{Level, What};
 use super::torrents::Why;
 use super::{Engine, Stop};
 use crate::Instant;
+use crate::torrent::event::{Level, What};
 
 impl Engine {
     /// The interface that all traffic is bound to, by its `name`, is gone. Nothing is bound any
@@ -21,7 +21,7 @@ impl Engine {
         self.endpoints.lost = true;
         let (_, torrents, mut io) = self.parts();
         torrents.close_all(&mut io, "its interface is gone");
-        io.dismiss_silent();
+        io.dismiss_unclaimed();
         self.settle();
     }
 

@@ -2,16 +2,16 @@
 
 use core::net::SocketAddr;
 
-use super::conn::{Conn, Greeting, Opened};
-use super::end::End;
-use super::stream::{Flow, Stream};
-use super::swarm::canonical;
-use super::timers::Timer;
 use super::{Engine, Interest, ReadBufs, Stop, WriteBufs, cx};
 use crate::op::Close;
 use crate::peer::crypto::Encryption;
 use crate::peer::{Blame, Peer, PeerEvent};
 use crate::throttle::Waiter;
+use crate::torrent::conn_end::End;
+use crate::torrent::connection::{Conn, Greeting, Opened};
+use crate::torrent::peer_list::canonical;
+use crate::torrent::peer_stream::{Flow, Stream};
+use crate::torrent::timers::Timer;
 use crate::{CloseReason, ConnId, EncryptionPolicy, Instant};
 
 /// Free blocks that are worth waking a waiting connection for.

@@ -2,15 +2,15 @@
 
 use alloc::{string::String, vec::Vec};
 
-use super::conn::Conn;
 use super::dht::DhtRef;
-use super::status::{EngineStatus, FileStatus, PeerStatus, TorrentStatus};
-use super::torrent::{Torrent, bytes_in};
 use super::{Engine, FilePriority};
 use crate::metainfo::{FileKind, Info};
 use crate::peer::crypto::StreamEncryption;
 use crate::sync::Arc;
+use crate::torrent::connection::Conn;
 use crate::torrent::picker::Picker;
+use crate::torrent::status::{EngineStatus, FileStatus, PeerStatus, TorrentStatus};
+use crate::torrent::{Torrent, bytes_in};
 use crate::tracker::TrackerStatus;
 use crate::{Bitfield, InfoHash, Instant, TorrentId};
 
@@ -143,7 +143,7 @@ impl<'a> TorrentRef<'a> {
             peers: t.members.established() as u32,
             seeds: seeds as u32,
             connecting: t.members.unfinished_len() as u32,
-            known: t.swarm.len() as u32,
+            known: t.peer_list.len() as u32,
             swarm_seeds: swarm(|s| s.seeds),
             swarm_leeches: swarm(|s| s.leeches),
             availability: t.content.picker().map_or(0, |p| p.distributed_copies().0),

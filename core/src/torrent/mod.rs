@@ -1,6 +1,439 @@
-//! What one torrent knows: pieces, picking, choking, blame.
+//! One torrent: its files, its peers, its trackers, and what they mean for each other.
+//!
+//! A [`Torrent`] is a machine that a test drives alone (`tests.rs`): each function is handed an [`Io`](io::Io), which is
+//! the time, random numbers, the configuration, and what torrents share. It sees no other torrent, nor the engine: what
+//! concerns others is left in the [`Outbox`](outbox::Outbox), or is what it [`Wants`].
+//!
+//! - Content: [`content`] is what is known of it, `metadata` fetches it, `checking` and `claim` open its files,
+//!   `download` and `upload` move blocks, `saving` flushes and keeps the record.
+//! - Peers: [`peer_list`] has the addresses, `connect` dials them, [`connection`] and [`conn_table`] are all connections,
+//!   [`member`] those whose handshakes are through, `peers` what they say, `choking` who is served, `pex` peer exchange,
+//!   `rounds` what is done every so often.
+//! - Its life: `lifecycle`, `standing`, `stopping`, `settings`.
 
+mod assembly;
 pub mod blame;
+mod checking;
 pub mod choker;
+mod choking;
+mod claim;
+pub(crate) mod conn_end;
+pub(crate) mod conn_table;
+mod connect;
+pub(crate) mod connection;
+pub(crate) mod content;
+pub(crate) mod counts;
+mod deadlines;
+pub(crate) mod download;
+mod durability;
+pub(crate) mod endpoints;
+pub(crate) mod event;
+mod fetch;
+pub(crate) mod io;
+pub(crate) mod lifecycle;
+pub(crate) mod member;
+pub(crate) mod member_id;
+mod metadata;
+pub(crate) mod ops;
+pub(crate) mod outbox;
 pub mod pace;
+pub(crate) mod peer_list;
+pub(crate) mod peer_stream;
+mod peers;
+mod pex;
 pub mod picker;
+pub(crate) mod prefix;
+pub(crate) mod queries;
+pub(crate) mod request;
+pub(crate) mod resume;
+mod rounds;
+mod saving;
+pub(crate) mod search;
+mod settings;
+pub(crate) mod setup;
+mod standing;
+pub(crate) mod status;
+mod stopping;
+mod tally;
+#[cfg(test)]
+mod tests;
+pub(crate) mod timers;
+pub(crate) mod tracker_queries;
+mod trackers;
+mod upload;
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    format,
+    string::String,
+    vec::Vec,
+};
+
+use core::net::SocketAddr;
+
+pub use self::download::DISK_RETRY;
+pub use self::event::{Changes, Event, Level, Notice, What};
+pub use self::request::{AddError, AddTorrent, Check, Existing, Interest, Scope, Source};
+pub use self::status::{
+    EngineStatus, FilePriority, FileStatus, PeerSource, PeerStatus, State, TorrentStatus,
+};
+
+use self::blame::Blame;
+use self::choker::Choker;
+use self::content::{Before, Content, Files, Store};
+use self::deadlines::Deadlines;
+use self::durability::Durability;
+use self::io::Io;
+use self::member::Members;
+use self::member_id::MemberId;
+use self::ops::DiskJob;
+use self::pace::Pace;
+use self::peer_list::PeerList;
+use self::picker::{PeerKey, Picker};
+use self::resume::Record;
+use self::search::PeerSearch;
+use self::standing::Standing;
+use self::timers::TorrentTimer;
+use crate::metainfo::Info;
+use crate::peer::MAX_IOV;
+use crate::rate::Rate;
+use crate::throttle::{BucketId, Direction, Throttle};
+use crate::tracker::Announcer;
+use crate::{Bitfield, Config, InfoHash, Outcome, TorrentId};
+
+/// A list of buffers to read into, in order.
+pub type ReadBufs<'a> = heapless::Vec<&'a mut [u8], MAX_IOV>;
+/// A list of buffers to write from, in order.
+pub type WriteBufs<'a> = heapless::Vec<&'a [u8], MAX_IOV>;
+
+/// The context of a call, from disjoint fields.
+macro_rules! cx {
+    ($engine:expr) => {
+        crate::Cx {
+            now: $engine.now,
+            rng: &mut *$engine.rng,
+        }
+    };
+}
+pub(crate) use cx;
+
+/// Whether the disk has followed the selection of files.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    /// [`Op::Select`](crate::Op::Select)s that are not answered.
+    out: u32,
+    /// The last one failed: files that are wanted may be in the parts file still.
+    pub(crate) failed: bool,
+}
+
+impl Selection {
+    pub(crate) const fn asked(&mut self) {
+        self.out += 1;
+    }
+
+    pub(crate) const fn answered(&mut self, failed: bool) {
+        self.out = self.out.saturating_sub(1);
+        self.failed = failed;
+    }
+
+    /// Whether every wanted file that is complete is at its place.
+    pub(crate) const fn is_applied(&self) -> bool {
+        self.out == 0 && !self.failed
+    }
+}
+
+/// One torrent.
+#[derive(Debug)]
+pub(crate) struct Torrent {
+    pub(crate) id: TorrentId,
+    pub(crate) info_hash: InfoHash,
+    /// `dn` of a magnet.
+    pub(crate) dn: Option<String>,
+    pub(crate) content: Content,
+    pub(crate) standing: Standing,
+    /// The application wants it at rest.
+    pub(crate) paused: bool,
+    pub(crate) check: Check,
+    /// The last record, until the files are open.
+    pub(crate) resume: Option<Record>,
+
+    pub(crate) blame: Blame,
+    /// Where those live who sent blocks of failed pieces.
+    pub(crate) suspects: BTreeMap<PeerKey, SocketAddr>,
+    /// Who sent blocks and is gone, the last ones.
+    pub(crate) departed: VecDeque<(PeerKey, SocketAddr)>,
+    pub(crate) priorities: Vec<FilePriority>,
+    pub(crate) selection: Selection,
+    pub(crate) sequential: bool,
+    /// Pieces that are needed by some time, while there is no picker.
+    pub(crate) deadlines: Deadlines,
+
+    pub(crate) announcer: Announcer,
+    /// Its search of the DHT.
+    pub(crate) dht: PeerSearch,
+    pub(crate) peer_list: PeerList,
+    /// Its connections.
+    pub(crate) members: Members,
+    /// It stands in the queue of those that connect.
+    pub(crate) dialling: bool,
+    pub(crate) choker: Choker,
+    pub(crate) bucket: BucketId,
+
+    /// What may become of files that exist.
+    pub(crate) existing: Existing,
+    pub(crate) files: Files,
+    pub(crate) before: Before,
+    /// Something changed since the last record.
+    pub(crate) unsaved: bool,
+    pub(crate) durability: Durability,
+
+    pub(crate) downloaded: u64,
+    pub(crate) uploaded: u64,
+    pub(crate) wasted: u64,
+    pub(crate) downloaded_before: u64,
+    pub(crate) uploaded_before: u64,
+    pub(crate) down: Rate,
+    pub(crate) up: Rate,
+
+    /// Changes the application has not heard of.
+    pub(crate) changes: Changes,
+    /// What is wanted of the engine before the call ends.
+    pub(crate) wants: Wants,
+}
+
+/// What a torrent wants of the engine, because others are concerned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wants(u8);
+
+impl Wants {
+    /// A place in the queue of those that have addresses to connect to.
+    pub(crate) const PLACES: Self = Self(1);
+    /// Its queries to be sent to trackers, and their events to be dealt with.
+    pub(crate) const TRACKERS: Self = Self(2);
+    /// To be looked at once the disk owes it nothing.
+    pub(crate) const PROCEED: Self = Self(4);
+    /// The DHT, in mode `auto`.
+    pub(crate) const DHT: Self = Self(8);
+    /// Its search of the DHT to be given up.
+    pub(crate) const DHT_END: Self = Self(16);
+    /// The pseudo-tracker of the DHT, or none if it is private.
+    pub(crate) const DHT_TRACKER: Self = Self(32);
+    /// To give a connection up if another torrent needs its place.
+    pub(crate) const TO_SHARE: Self = Self(64);
+    /// Its search of the DHT to begin.
+    pub(crate) const DHT_SEARCH: Self = Self(128);
+
+    /// Whether this contains all of `other`.
+    pub(crate) const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl core::ops::BitOr for Wants {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl Torrent {
+    /// Wants something of the engine before the call ends.
+    pub(crate) fn want(&mut self, io: &mut Io<'_>, what: Wants) {
+        if self.wants == Wants::default() {
+            io.out.wanting.push_back(self.id);
+        }
+        self.wants = self.wants | what;
+    }
+
+    /// Something was done with a peer: see [`Io::refresh`].
+    pub(crate) fn refresh(&mut self, io: &mut Io<'_>, id: MemberId) {
+        if let Some(member) = self.members.get_mut(id) {
+            io.refresh(member);
+        }
+    }
+
+    /// Takes note of a change; the application hears of it once.
+    pub(crate) fn change(&mut self, io: &mut Io<'_>, what: Changes) {
+        if self.changes.is_empty() {
+            io.out.changed.push_back(self.id);
+        }
+        self.changes |= what;
+    }
+
+    /// Work on the files is done, or failed.
+    pub(crate) fn handle_disk(&mut self, io: &mut Io<'_>, job: DiskJob, outcome: Outcome) {
+        match job {
+            DiskJob::Open => self.opened(io, outcome),
+            DiskJob::Claim(claim) => self.claimed(io, claim, outcome),
+            DiskJob::Upload { member, wanted } => self.upload_read(io, member, wanted, outcome),
+            DiskJob::Write { piece, serial, .. } | DiskJob::Verify { piece, serial }
+                if !self.is_assembling(piece, serial) =>
+            {
+                self.too_late(io, outcome);
+            }
+            DiskJob::Write {
+                piece, begin, len, ..
+            } => self.written(io, piece, begin, len, outcome),
+            DiskJob::Verify { piece, .. } => self.hashed(io, piece, outcome),
+            DiskJob::Check { piece } => self.checked(io, piece, outcome),
+            DiskJob::Blame { piece, passed } => self.blamed(io, piece, passed, outcome),
+            DiskJob::Confirm => self.confirmed(io, outcome),
+            DiskJob::Flush => self.flushed(io, outcome),
+            DiskJob::Save => self.saved(io, &outcome),
+            DiskJob::Select => self.selected(io, &outcome),
+        }
+        self.want(io, Wants::PROCEED);
+    }
+
+    /// A deadline has come.
+    pub(crate) fn handle_timeout(&mut self, io: &mut Io<'_>, timer: TorrentTimer) {
+        match timer {
+            TorrentTimer::Trackers => self.want(io, Wants::TRACKERS),
+            TorrentTimer::Connect => self.want(io, Wants::PLACES),
+            TorrentTimer::Round => self.round(io),
+            TorrentTimer::Unchoke => self.fill_slots(io),
+            TorrentTimer::Pex => self.pex_round(io),
+            TorrentTimer::Save => {
+                self.watch_files(io);
+                self.save(io);
+            }
+            TorrentTimer::Enough => self.judge_peers(io),
+        }
+    }
+
+    /// Whether peers and trackers are dealt with.
+    pub(crate) fn is_running(&self) -> bool {
+        let has_work = matches!(self.content.store(), None | Some(Store::Open(_)));
+        !self.paused && self.standing.is_up() && has_work
+    }
+
+    /// Whether it runs as soon as its files are open and looked at.
+    pub(crate) fn is_opening(&self) -> bool {
+        let opening = matches!(
+            self.content.store(),
+            Some(Store::Opening(_) | Store::Checking(_) | Store::Claiming(_))
+        );
+        !self.paused && self.standing.is_up() && opening
+    }
+
+    /// Whether its files are open, and nothing stands against using them.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.standing.is_up() && self.content.open().is_some()
+    }
+
+    /// Whether pieces are exchanged.
+    pub(crate) fn is_exchanging(&self) -> bool {
+        !self.paused && self.is_ready()
+    }
+
+    /// How its uploads share their limit; `None` if nothing limits them, or a stop does.
+    pub(crate) fn pace(&self, throttle: &Throttle) -> Option<Pace> {
+        let rate = throttle.limit(self.bucket, Direction::Up)?;
+        let info = self.content.info()?;
+        (rate > 0).then(|| Pace::new(rate, info.piece_len()))
+    }
+
+    /// Whether everything wanted is here.
+    pub(crate) fn is_done(&self) -> bool {
+        self.content.picker().is_some_and(Picker::is_done)
+    }
+
+    /// Whether the files of what is here have been looked at.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        let finished = self.content.open().is_some_and(|(_, open)| open.finished);
+        finished || self.existing == Existing::ReadOnly
+    }
+
+    /// Whether every piece is here.
+    pub(crate) fn is_seed(&self) -> bool {
+        self.content.picker().is_some_and(|p| p.have().is_full())
+    }
+
+    /// Whether its peers may come from its trackers only.
+    pub(crate) fn is_private(&self) -> bool {
+        self.content.info().is_some_and(|i| i.private())
+    }
+
+    /// Whether there is something to put into a record: before the files were looked at, the
+    /// last record knows more.
+    pub(crate) const fn can_save(&self) -> bool {
+        matches!(self.content.store(), None | Some(Store::Open(_)))
+    }
+
+    /// A name for people.
+    pub(crate) fn name(&self) -> String {
+        match (self.content.info(), &self.dn) {
+            (Some(info), _) => info.name().into(),
+            (None, Some(dn)) => dn.clone(),
+            (None, None) => format!("{}", self.info_hash),
+        }
+    }
+
+    /// Bytes that are missing of the whole torrent, wanted or not: what a tracker is told is left
+    /// (BEP 3, and BEP 21 for those who want a part). A magnet without metadata has something
+    /// left, so that trackers do not take it for a seed.
+    pub(crate) fn left(&self) -> u64 {
+        match self.content.open() {
+            Some((info, open)) => info.total_len() - bytes_in(info, open.picker.have()),
+            None => 16 << 10,
+        }
+    }
+
+    /// Whether it is a partial seed (BEP 21): nothing that is wanted is missing, though not
+    /// everything is here.
+    pub(crate) fn is_partial_seed(&self) -> bool {
+        self.is_done() && !self.is_seed()
+    }
+
+    /// Bytes that are missing of what is wanted.
+    pub(crate) fn wanted_left(&self, info: &Info, picker: &Picker) -> u64 {
+        if self.existing != Existing::ReadOnly {
+            return picker.bytes_left();
+        }
+        let missing = picker.have().len() - picker.have().count();
+        u64::from(missing) * u64::from(info.piece_len())
+    }
+
+    /// What the application sees.
+    pub(crate) fn state(&self) -> State {
+        match &self.standing {
+            Standing::Stopping(_) => return State::Stopping,
+            Standing::Failed(error) => return State::Failed(error.clone()),
+            Standing::Well | Standing::Retrying(_) => {}
+        }
+        match self.content.store() {
+            Some(Store::Checking(check)) => State::Checking {
+                done: check.done,
+                total: check.total,
+            },
+            None | Some(Store::Open(_)) if self.paused => State::Paused,
+            None => State::Metadata,
+            Some(Store::Open(_))
+                if self.is_done() && self.selection.is_applied() && self.is_confirmed() =>
+            {
+                State::Seeding
+            }
+            Some(Store::Open(_)) => State::Downloading,
+            // Whether the error is over is being looked at.
+            Some(_) => match self.standing.error() {
+                Some(error) => State::Failed(error.clone()),
+                None => State::Opening,
+            },
+        }
+    }
+
+    /// Most connections it may have.
+    pub(crate) fn is_full(&self, config: &Config) -> bool {
+        self.members.len() >= config.max_connections_per_torrent as usize
+    }
+}
+
+/// Bytes in the pieces of a set.
+pub(crate) fn bytes_in(info: &Info, have: &Bitfield) -> u64 {
+    let Some(last) = info.piece_count().checked_sub(1) else {
+        return 0;
+    };
+    let full = u64::from(have.count()) * u64::from(info.piece_len());
+    let short = u64::from(info.piece_len() - info.piece_size(last));
+    full - if have.get(last) { short } else { 0 }
+}

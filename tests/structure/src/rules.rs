@@ -68,12 +68,13 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     (
         "machines",
         &[
-            "dht", "http", "lsd", "metainfo", "nat", "op", "peer", "throttle", "torrent",
-            "tracker", "utp",
+            "dht", "http", "lsd", "metainfo", "nat", "op", "peer", "throttle", "tracker", "utp",
         ],
     ),
     // Made of the configurations of the machines.
     ("configuration", &["config"]),
+    // A machine that is made of the others: one swarm.
+    ("torrent", &["torrent"]),
     ("engine", &["engine"]),
 ];
 

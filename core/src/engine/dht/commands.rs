@@ -3,12 +3,12 @@
 use alloc::string::String;
 use core::net::SocketAddr;
 
-use super::super::cx;
-use super::super::io::Io;
 use super::super::torrents::Torrents;
 use super::{Owner, Server, ThrottleInUse};
 use crate::dht::{Full, Goal, LookupId, NodeNameError, PingId, parse_node};
 use crate::throttle::Direction;
+use crate::torrent::cx;
+use crate::torrent::io::Io;
 use crate::{DhtMode, NodeId};
 
 impl Server {

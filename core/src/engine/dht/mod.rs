@@ -15,17 +15,17 @@ use core::net::SocketAddr;
 pub use status::{DhtRef, DhtStatus, StatValue, ThrottleInUse};
 
 use self::sockets::Sockets;
-use super::cx;
-use super::event::{Level, What};
-use super::io::{DhtState, Io};
-use super::ops::Purpose;
-use super::timers::Timer;
-use super::torrent::{Torrent, Wants};
 use super::torrents::{Torrents, Why};
 use crate::dht::Wanted;
 use crate::dht::{DhtEvent, DhtLog, Saved, Service, ServiceConfig, ServiceEvent};
 use crate::metainfo::HostPort;
 use crate::throttle::{BucketId, Direction, Throttle, Waiter};
+use crate::torrent::cx;
+use crate::torrent::event::{Level, What};
+use crate::torrent::io::{DhtState, Io};
+use crate::torrent::ops::Purpose;
+use crate::torrent::timers::Timer;
+use crate::torrent::{Torrent, Wants};
 use crate::{
     Caps, Config, Cx, DhtMode, Handled, Instant, Machine, Op, Outcome, RecvMeta, TorrentId,
     Transmit,

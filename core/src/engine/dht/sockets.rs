@@ -8,15 +8,15 @@
 use alloc::string::String;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::super::cx;
-use super::super::event::{Level, What};
-use super::super::io::Io;
-use super::super::ops::Purpose;
 use super::super::torrents::Torrents;
 use super::Server;
 use crate::dht::DhtLog;
 use crate::net::Ports;
 use crate::op::SocketKind;
+use crate::torrent::cx;
+use crate::torrent::event::{Level, What};
+use crate::torrent::io::Io;
+use crate::torrent::ops::Purpose;
 use crate::{Op, OpError, OpErrorKind, Outcome, SocketId};
 
 /// Which sockets the node has.

@@ -1,16 +1,14 @@
 //! The DHT as a torrent's tracker of last resort: searches begin, peers come in, results are told.
 
-use super::super::cx;
-use super::super::io::Io;
-use super::super::member::Member;
-use super::super::search::PeerSearch;
-use super::super::status::PeerSource;
-use super::super::torrent::{Torrent, Wants};
 use super::super::torrents::Torrents;
 use super::{Owner, Server};
 use crate::TorrentId;
-use crate::dht::{Announce, DhtEvent, Goal};
-use crate::tracker::{DhtFound, DhtProgress, DhtState, SERVER_DOWN};
+use crate::dht::{Announce, Goal};
+use crate::torrent::cx;
+use crate::torrent::io::Io;
+use crate::torrent::search::PeerSearch;
+use crate::torrent::{Torrent, Wants};
+use crate::tracker::{DhtProgress, DhtState, SERVER_DOWN};
 use crate::wire::tracker::TrackerError;
 
 impl Server {
@@ -102,65 +100,5 @@ impl Server {
             replied,
             contacted,
         })
-    }
-}
-
-impl Torrent {
-    /// There is no DHT for it.
-    pub(in super::super) fn lose_dht(&mut self, io: &mut Io<'_>) {
-        if self.announcer.dht_id().is_some() {
-            self.announcer.remove_dht(&mut cx!(io));
-            self.note_no_trackers(io);
-        }
-    }
-
-    /// Its search found peers, or is over.
-    pub(super) fn dht_answered(&mut self, io: &mut Io<'_>, event: DhtEvent) {
-        match event {
-            // While its files are looked at they wait: a torrent at rest searches for none.
-            DhtEvent::Peers { peers, .. } if !self.is_private() => {
-                self.learn(io, peers, PeerSource::Dht);
-            }
-            DhtEvent::Done { lookup, report } => {
-                let Some(key) = self.dht.done(lookup, &report) else {
-                    return;
-                };
-                let outcome = match report.failure {
-                    None => Ok(DhtFound {
-                        peers: report.peers,
-                        swarm: report.swarm,
-                    }),
-                    Some((failure, _)) => Err(TrackerError::Dht(failure.words())),
-                };
-                self.announcer.handle_dht(&mut cx!(io), key, outcome);
-                self.want(io, Wants::TRACKERS);
-            }
-            // It asks for nothing else.
-            _ => {}
-        }
-    }
-
-    /// Whether the trackers know enough peers. Where peers tell of peers, they do.
-    pub(in super::super) fn judge_peers(&mut self, io: &mut Io<'_>) {
-        if !self.is_running() {
-            return;
-        }
-        let told = |m: &Member| {
-            let extended = m.stream.peer.extended();
-            extended.is_some_and(|e| e.ids.ut_pex != 0)
-        };
-        let short = if io.setup.config.pex && !self.is_private() && self.members.iter().any(told) {
-            Some(false)
-        } else {
-            let here = self.members.established();
-            let few = here + self.swarm.available() / 2 < io.setup.config.min_peers as usize;
-            few.then_some(true)
-        };
-        if let Some(short) = short {
-            // Who has everything can wait for others to come.
-            let hurry = short && !self.is_done();
-            self.announcer.set_short(&mut cx!(io), short, hurry);
-            self.want(io, Wants::TRACKERS);
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! The torrents of an engine, by id and by hash, and what is done for all of them or for each in turn.
 
+mod adding;
 mod places;
 mod sweep;
 
@@ -9,13 +10,13 @@ use core::ops::Bound;
 pub(super) use self::sweep::Why;
 
 use self::sweep::Sweep;
-use super::cx;
-use super::event::{Level, What};
-use super::io::Io;
-use super::lifecycle::abandon;
-use super::timers::Timer;
-use super::torrent::Torrent;
 use crate::peer::crypto::req2;
+use crate::torrent::Torrent;
+use crate::torrent::cx;
+use crate::torrent::event::{Level, What};
+use crate::torrent::io::Io;
+use crate::torrent::lifecycle::abandon;
+use crate::torrent::timers::Timer;
 use crate::{InfoHash, Machine, Outcome, TorrentId};
 
 /// All torrents.

@@ -1,9 +1,9 @@
 //! Places for connections: which torrent may open the next one.
 
-use super::super::io::Io;
-use super::super::timers::{Timer, TorrentTimer};
 use super::Torrents;
 use crate::TorrentId;
+use crate::torrent::io::Io;
+use crate::torrent::timers::{Timer, TorrentTimer};
 
 /// Torrents looked at for one that waits for a place.
 const MAX_ASKED: usize = 16;
@@ -55,7 +55,7 @@ impl Torrents {
         let others = self.diallers.iter().filter(|other| **other != id);
         let mut waiting = others.take(MAX_ASKED).filter_map(|other| {
             let other = self.get(other)?;
-            let due = other.swarm.next_due()?;
+            let due = other.peer_list.next_due()?;
             (other.is_running() && due <= io.now).then_some(other.members.len())
         });
         let Some(theirs) = waiting.find(|theirs| theirs + 1 < here) else {

@@ -3,12 +3,12 @@
 
 use core::time::Duration;
 
-use super::super::cx;
-use super::super::io::Io;
-use super::super::timers::Timer;
-use super::super::torrent::Wants;
 use super::Torrents;
 use crate::TorrentId;
+use crate::torrent::Wants;
+use crate::torrent::cx;
+use crate::torrent::io::Io;
+use crate::torrent::timers::Timer;
 
 /// Torrents dealt with at once; fewer than this notice no difference.
 const BATCH: usize = 64;
@@ -67,7 +67,7 @@ impl Torrents {
             }
             if back {
                 t.announcer.network_back(&mut cx!(io));
-                t.swarm.hurry(io.now);
+                t.peer_list.hurry(io.now);
                 self.queue_dialler(io, id);
             }
             if let Some(t) = self.get_mut(&id) {

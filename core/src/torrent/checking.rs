@@ -1,0 +1,476 @@
+//! Opening a torrent's files, and finding out what of it is on disk.
+
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+
+use super::assembly::Assembly;
+use super::conn_end::End;
+use super::connection::Conn;
+use super::content::{Checking, Content, Known, Opening, Store};
+use super::event::{Changes, Level, What};
+use super::io::Io;
+use super::lifecycle::prioritise;
+use super::member_id::MemberId;
+use super::ops::{DiskJob, Purpose};
+use super::picker::{Picker, Sequential};
+use super::resume::Record;
+use super::status::{FilePriority, PeerSource};
+use super::{Check, Existing};
+use super::{Selection, Torrent, Wants};
+use crate::metainfo::{FileKind, Info};
+use crate::op::FileStat;
+use crate::sync::Arc;
+use crate::{Bitfield, ConnId, Hasher, Instant, Op, OpError, OpErrorKind, Outcome};
+
+/// Sequential from the first piece to the last.
+pub(crate) const WHOLE: Sequential = Sequential {
+    from: 0,
+    window: u32::MAX,
+};
+/// Pieces hashed at once while checking.
+const CHECKS_IN_FLIGHT: usize = 16;
+/// Most pieces told one by one to a peer that connected while the metadata was missing; with
+/// more, connecting anew is cheaper for both sides.
+const MAX_LATE_HAVES: u32 = 1000;
+
+impl Torrent {
+    /// The metadata is known: the files come next.
+    pub(crate) fn open_files(&mut self, io: &mut Io<'_>, info: Arc<Info>) {
+        self.selection = Selection::default();
+        self.priorities.truncate(info.files().len());
+        self.content = Content::known(info);
+        self.change(io, Changes::STATE);
+        self.want(io, Wants::DHT_TRACKER);
+        self.forget_strangers(io);
+        self.open_when_quiet(io);
+    }
+
+    /// A private torrent has peers from its trackers only (BEP 27): those that other peers and the
+    /// DHT told of while a magnet's metadata was unknown go, whatever state they are in.
+    fn forget_strangers(&mut self, io: &mut Io<'_>) {
+        const STRANGERS: [PeerSource; 2] = [PeerSource::Pex, PeerSource::Dht];
+        if !self.is_private() {
+            return;
+        }
+        // Before any place becomes free for them, and again for those that have just lost theirs.
+        STRANGERS
+            .iter()
+            .for_each(|source| self.peer_list.forget(*source));
+        let end = "the torrent is private";
+        let strangers = self
+            .members
+            .iter()
+            .filter(|m| STRANGERS.contains(&m.source));
+        let strangers: Vec<MemberId> = strangers.map(|m| m.id).collect();
+        for id in strangers {
+            self.close_member(io, id, End::Finished(end));
+        }
+        let unfinished: Vec<ConnId> = self.members.unfinished().collect();
+        for conn in unfinished {
+            let source = io.conns.get(conn).and_then(Conn::source);
+            if source.is_some_and(|source| STRANGERS.contains(&source)) {
+                self.close_conn(io, conn, End::Finished(end));
+            }
+        }
+        STRANGERS
+            .iter()
+            .for_each(|source| self.peer_list.forget(*source));
+    }
+
+    /// Opens the files once the disk owes nothing: what an earlier phase asked for is not to be
+    /// taken for the next one's, nor to land under its checks.
+    pub(crate) fn open_when_quiet(&mut self, io: &mut Io<'_>) {
+        let Content::Known(Known {
+            info,
+            store: Store::Opening(opening @ Opening::Due),
+            ..
+        }) = &mut self.content
+        else {
+            return;
+        };
+        if io.out.ops.disk_jobs(self.id) > 0 {
+            return;
+        }
+        *opening = Opening::Asked;
+        let info = info.clone();
+        io.out
+            .ops
+            .job(Purpose::Disk(self.id, DiskJob::Open), |op| Op::Open {
+                op,
+                torrent: self.id,
+                info,
+            });
+    }
+
+    pub(crate) fn opened(&mut self, io: &mut Io<'_>, outcome: Outcome) {
+        let Content::Known(Known {
+            info,
+            store: Store::Opening(Opening::Asked),
+            ..
+        }) = &self.content
+        else {
+            return;
+        };
+        if !self.standing.is_up() {
+            return;
+        }
+        let files = match outcome {
+            Outcome::Opened(files) => files,
+            Outcome::Failed { error, .. } => {
+                self.disk_failed(io, error);
+                return;
+            }
+            other => {
+                io.take_home(other);
+                return;
+            }
+        };
+        let info = info.clone();
+        if let Some(record) = self.resume.as_mut().filter(|_| self.durability.is_lost()) {
+            // They were written to since the last good flush: there is nothing to compare with.
+            record.files.clone_from(&files);
+        }
+        let Judged {
+            have,
+            doubted,
+            steady,
+            vouched,
+        } = judge_files(self, &info, &files, io.setup.config.boot);
+        self.files.vouched = vouched;
+        self.files.stats = files;
+        self.before.doubted.clear();
+        let mut durable = Bitfield::new(info.piece_count());
+        if let Some(record) = &mut self.resume {
+            record.partial.retain(|piece, _| steady.get(*piece));
+            let flushed = record.flushed(info.piece_count());
+            let kept = |piece: &u32| flushed.as_ref().is_some_and(|f| f.get(*piece));
+            have.iter().filter(kept).for_each(|piece| {
+                durable.set(piece);
+            });
+        }
+        self.durability.opened(durable);
+        if !doubted.is_empty() && self.resume.as_ref().is_some_and(|r| r.clean) {
+            let pieces = doubted.len() as u32;
+            io.out.notice(
+                Some(self.id),
+                None,
+                Level::Info,
+                What::Rechecking { pieces },
+            );
+        }
+        self.select(io);
+        self.check(io, Checking::new(have, doubted));
+    }
+
+    /// Hashes what is in the queue of a check, once its turn has come.
+    pub(crate) fn check(&mut self, io: &mut Io<'_>, checking: Checking) {
+        let nothing_to_do = checking.queue.is_empty();
+        if let Some(store) = self.content.store_mut() {
+            *store = Store::Checking(checking);
+        }
+        self.change(io, Changes::STATE);
+        if nothing_to_do {
+            self.checks_done(io);
+        } else {
+            io.out.checks.push_back(self.id);
+            io.out.next_check = true;
+        }
+    }
+
+    /// Hashes on; `false` if there is nothing to hash.
+    pub(crate) fn check_on(&mut self, io: &mut Io<'_>) -> bool {
+        let Content::Known(Known {
+            info,
+            store: Store::Checking(checking),
+            ..
+        }) = &mut self.content
+        else {
+            return false;
+        };
+        if !self.standing.is_up() {
+            return false;
+        }
+        while checking.out.len() < CHECKS_IN_FLIGHT {
+            let Some(piece) = checking.queue.pop_front() else {
+                break;
+            };
+            checking.out.insert(piece);
+            let (at, len) = (info.piece_offset(piece), u64::from(info.piece_size(piece)));
+            let torrent = self.id;
+            let purpose = Purpose::Disk(torrent, DiskJob::Check { piece });
+            io.out.ops.job(purpose, |op| Op::Hash {
+                op,
+                torrent,
+                at,
+                len,
+                hasher: Hasher::sha1(),
+            });
+        }
+        true
+    }
+
+    pub(crate) fn checked(&mut self, io: &mut Io<'_>, piece: u32, outcome: Outcome) {
+        let Content::Known(Known {
+            info,
+            store: Store::Checking(checking),
+            ..
+        }) = &mut self.content
+        else {
+            return;
+        };
+        if !self.standing.is_up() || !checking.out.contains(&piece) {
+            // Asked for before the check was interrupted, and again since.
+            return;
+        }
+        let there = match outcome {
+            Outcome::Hashed(hasher) => info.piece_hash(piece) == Some(hasher.finish()),
+            // Its file is not there, or ends early, and so the piece is not there. Any other error
+            // says nothing about it: to fetch it again because a process may open no more files
+            // would be wrong.
+            Outcome::Failed { error, .. }
+                if !matches!(error.kind, OpErrorKind::NotFound | OpErrorKind::Truncated) =>
+            {
+                self.halt_check(io, error);
+                return;
+            }
+            _ => false,
+        };
+        if there {
+            checking.have.set(piece);
+        }
+        checking.out.remove(&piece);
+        checking.done += 1;
+        let finished = checking.queue.is_empty() && checking.out.is_empty();
+        self.change(io, Changes::PROGRESS);
+        if finished {
+            io.out.checks.retain(|c| *c != self.id);
+            self.checks_done(io);
+        }
+        io.out.next_check = true;
+    }
+
+    /// A check cannot go on for now: what it found is kept until the disk works again.
+    fn halt_check(&mut self, io: &mut Io<'_>, error: OpError) {
+        let store = self.content.store_mut();
+        let store = store.map(|store| core::mem::replace(store, Store::Closed));
+        self.disk_failed(io, error);
+        if let (Some(Store::Checking(mut checking)), Some(store)) =
+            (store, self.content.store_mut())
+        {
+            checking.halt();
+            *store = Store::Halted(checking);
+        }
+    }
+
+    fn checks_done(&mut self, io: &mut Io<'_>) {
+        let Content::Known(Known { info, store, .. }) = &mut self.content else {
+            return;
+        };
+        let have = match core::mem::replace(store, Store::Closed) {
+            Store::Checking(checking) => checking.have,
+            other => {
+                *store = other;
+                return;
+            }
+        };
+        let mut picker = Picker::new(info, have);
+        picker.set_sequential(self.sequential.then_some(WHOLE));
+        let read_only = self.existing == Existing::ReadOnly;
+        prioritise(&mut picker, info, &self.priorities, read_only);
+        *store = Store::Claiming(Box::new(picker));
+        self.check = Check::Doubted;
+        self.claim(io);
+    }
+
+    /// Peers that connected while the metadata was missing are taken into the swarm proper.
+    pub(crate) fn meet_peers(&mut self, io: &mut Io<'_>) {
+        let Some(pieces) = self.content.info().map(|i| i.piece_count()) else {
+            return;
+        };
+        for id in self.members.ids() {
+            let Some(remote) = self.members.get(id).map(|member| member.stream.remote) else {
+                continue;
+            };
+            let local = self.local(io, remote);
+            let Some(member) = self.members.get_mut(id) else {
+                continue;
+            };
+            let peer = &mut member.stream.peer;
+            peer.set_pieces(pieces);
+            let have = self.content.picker().map(Picker::have);
+            if have.is_some_and(|have| have.count() > MAX_LATE_HAVES) {
+                let end = End::Resting("it has to hear what we have anew");
+                self.close_member(io, id, end);
+                continue;
+            }
+            // The bitfield's moment has passed; what an earlier session left is told piece by piece.
+            if let Some(have) = have {
+                have.iter().for_each(|piece| peer.have(piece));
+            }
+            // Now there is metadata to be had from us.
+            peer.send_extended(&local);
+            // It may have told while the files were being looked at.
+            self.on_has_changed(io, id);
+            self.handle_peer(io, id);
+        }
+    }
+}
+
+/// What is to be thought of a torrent's pieces before any is hashed.
+struct Judged {
+    /// Believed to be there.
+    have: Bitfield,
+    /// To be hashed.
+    doubted: Vec<u32>,
+    /// In files that are as they were when the record was saved, so that blocks of partial pieces
+    /// are where they were.
+    steady: Bitfield,
+    /// Files that are known to be this torrent's, whatever they hold.
+    vouched: Vec<bool>,
+}
+
+impl Torrent {
+    /// The pieces that can be checked: the files that they cover are long enough.
+    pub(crate) fn present(&self, info: &Info, files: &[Option<FileStat>]) -> Bitfield {
+        let mut present = Bitfield::full(info.piece_count());
+        // A skipped file's bytes may be kept apart, in what is reported behind the files.
+        let apart = files.get(info.files().len()).is_some_and(Option::is_some);
+        for (i, file) in info.files().iter().enumerate() {
+            let skipped = self.priorities.get(i) == Some(&FilePriority::Skip);
+            if file.kind != FileKind::Regular || skipped && apart {
+                continue;
+            }
+            let found = files.get(i).copied().flatten().map_or(0, |f| f.len);
+            if found < file.len {
+                let first = ((file.offset + found) / u64::from(info.piece_len())) as u32;
+                for piece in first..info.pieces_of(i).end {
+                    present.clear(piece);
+                }
+            }
+        }
+        present
+    }
+}
+
+/// What to believe of the files found, and which pieces to hash. A record is believed of files
+/// that are still the same, with their length and time.
+fn judge_files(
+    t: &Torrent,
+    info: &Info,
+    files: &[Option<FileStat>],
+    boot: Option<[u8; 16]>,
+) -> Judged {
+    let pieces = info.piece_count();
+    let present = t.present(info, files);
+    // A skipped file's bytes may be kept apart, in what is reported behind the files.
+    let count = info.files().len();
+    let apart = files.get(count).copied().flatten();
+    let mut changed = Bitfield::new(pieces);
+    for piece in &t.before.doubted {
+        changed.set(*piece);
+    }
+    let mut vouched = Vec::with_capacity(files.len());
+    let record = t.resume.as_ref().filter(|_| t.check == Check::Doubted);
+    for (i, file) in info.files().iter().enumerate() {
+        let found = files.get(i).copied().flatten();
+        let then = t.resume.as_ref();
+        let then = then.and_then(|r| Some((r.files.get(i).copied().flatten()?, !r.clean)));
+        let until_now = t.files.get(i).filter(|_| t.before.writing);
+        let until_now = until_now.map(|f| (f, true));
+        let vouches = |(then, written_on): (FileStat, bool)| {
+            found.is_some_and(|found| {
+                // An interrupted process had gone on writing after that record.
+                let same = then.id.is_some() && then.id == found.id;
+                then.agrees(&found) || written_on && same && then.len <= found.len
+            })
+        };
+        vouched.push(then.is_some_and(vouches) || until_now.is_some_and(vouches));
+        if file.kind != FileKind::Regular || file.len == 0 {
+            continue;
+        }
+        let missing = found.map_or(0, |f| f.len) < file.len;
+        let skipped = t.priorities.get(i) == Some(&FilePriority::Skip);
+        let then = |file: usize| record.and_then(|r| r.files.get(file).copied().flatten());
+        let agrees = |a: Option<FileStat>, b: Option<FileStat>| match (a, b) {
+            (Some(a), Some(b)) => a.agrees(&b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        let same = agrees(then(i), found) && !(missing && skipped && !agrees(then(count), apart));
+        if record.is_some() && !same {
+            info.pieces_of(i).for_each(|p| {
+                changed.set(p);
+            });
+        }
+    }
+    if t.check == Check::Nothing {
+        return Judged {
+            have: present,
+            doubted: Vec::new(),
+            steady: Bitfield::new(pieces),
+            vouched,
+        };
+    }
+    let believed = record.and_then(|r| r.believed(boot, pieces));
+    let clean = record.is_some_and(|r| r.clean);
+    // Nothing to go by: all that is present is hashed. A clean record is complete: what it does
+    // not list is not there. Otherwise pieces may have come after it was written.
+    let mut have = Bitfield::new(pieces);
+    let mut doubted = Vec::new();
+    for piece in 0..pieces {
+        let listed = believed.as_ref().is_some_and(|b| b.get(piece));
+        if !present.get(piece) {
+            continue;
+        }
+        if listed && !changed.get(piece) {
+            have.set(piece);
+        } else if believed.is_none() || !clean || changed.get(piece) || listed {
+            doubted.push(piece);
+        } else if record.is_some_and(|r| r.boot.is_none() || r.boot != boot) && clean {
+            // Verified before a reboot, but not flushed.
+            let was_there = record
+                .and_then(|r| Bitfield::from_wire(&r.have, pieces))
+                .is_some_and(|h| h.get(piece));
+            if was_there {
+                doubted.push(piece);
+            }
+        }
+    }
+    let mut steady = Bitfield::new(pieces);
+    if record.is_some_and(|r| r.keeps_partial(boot)) {
+        for piece in (0..pieces).filter(|p| present.get(*p) && !changed.get(*p)) {
+            steady.set(piece);
+        }
+    }
+    Judged {
+        have,
+        doubted,
+        steady,
+        vouched,
+    }
+}
+
+/// Puts the blocks of half-fetched pieces back to use.
+pub(crate) fn restore_partial(
+    now: Instant,
+    picker: &mut Picker,
+    info: &Info,
+    record: Record,
+) -> BTreeMap<u32, Assembly> {
+    let mut assemblies = BTreeMap::new();
+    if !record.clean {
+        return assemblies;
+    }
+    for (piece, blocks) in record.partial {
+        let count = info.blocks_in(piece);
+        let Some(blocks) = Bitfield::from_wire(&blocks, count) else {
+            continue;
+        };
+        if blocks.is_full() || blocks.count() == 0 || picker.have().get(piece) {
+            continue;
+        }
+        picker.restore_partial(now, piece, &blocks);
+        if picker.partial(piece).is_some() {
+            assemblies.insert(piece, Assembly::restored(info.piece_size(piece), blocks));
+        }
+    }
+    assemblies
+}

@@ -1,0 +1,95 @@
+//! One connection, from the dialled address to the member of a torrent.
+
+use alloc::boxed::Box;
+use core::net::SocketAddr;
+
+use super::member_id::MemberId;
+use super::peer_stream::Stream;
+use super::status::PeerSource;
+use crate::TorrentId;
+
+/// An address that a torrent connects to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dialing {
+    pub(crate) torrent: TorrentId,
+    pub(crate) addr: SocketAddr,
+    pub(crate) source: PeerSource,
+    /// Whether encryption is tried.
+    pub(crate) encrypt: bool,
+    /// Whether the last attempt ended with [`Released::TryAgain`](super::peer_list::Released::TryAgain).
+    pub(crate) again: bool,
+}
+
+/// Who opened a stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Opened {
+    /// We did.
+    ByUs(Dialing),
+    /// The peer did. The torrent that it asked for, once it was taken in.
+    ByPeer(Option<TorrentId>),
+}
+
+/// A stream whose handshakes are under way.
+#[derive(Debug)]
+pub(crate) struct Greeting {
+    pub(crate) stream: Stream,
+    pub(crate) opened: Opened,
+}
+
+impl Conn {
+    /// Where the address came from, while the handshakes are not through.
+    pub(crate) const fn source(&self) -> Option<PeerSource> {
+        match self {
+            Self::Dialing(dialing) => Some(dialing.source),
+            Self::Greeting(greeting) => match greeting.opened {
+                Opened::ByUs(dialing) => Some(dialing.source),
+                Opened::ByPeer(_) => Some(PeerSource::Incoming),
+            },
+            Self::Member(..) => None,
+        }
+    }
+
+    /// The torrent, once known.
+    pub(crate) const fn torrent(&self) -> Option<TorrentId> {
+        match self {
+            Self::Dialing(dialing) => Some(dialing.torrent),
+            Self::Greeting(greeting) => greeting.torrent(),
+            Self::Member(torrent, _) => Some(*torrent),
+        }
+    }
+}
+
+impl Greeting {
+    /// Whether the peer opened the stream.
+    pub(crate) const fn is_incoming(&self) -> bool {
+        matches!(self.opened, Opened::ByPeer(_))
+    }
+
+    /// The torrent, once known.
+    pub(crate) const fn torrent(&self) -> Option<TorrentId> {
+        match self.opened {
+            Opened::ByUs(dialing) => Some(dialing.torrent),
+            Opened::ByPeer(torrent) => torrent,
+        }
+    }
+}
+
+/// How far a connection has come.
+#[derive(Debug)]
+pub(crate) enum Conn {
+    /// The driver opens its stream.
+    Dialing(Dialing),
+    /// Handshakes are under way.
+    Greeting(Box<Greeting>),
+    /// It belongs to a torrent.
+    Member(TorrentId, MemberId),
+}
+
+/// What a connection holds of the blocks for uploads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holding {
+    /// Blocks that are ready for it or being read.
+    pub(crate) blocks: u32,
+    /// It asks for blocks, or holds some.
+    pub(crate) uploads: bool,
+}

@@ -1,0 +1,64 @@
+//! Deadlines of pieces while there is no picker: before a torrent's files have been checked, or
+//! while they are checked anew.
+
+use alloc::collections::BTreeMap;
+
+use super::picker::Picker;
+use crate::Instant;
+
+/// Deadlines that are kept while the number of pieces may be unknown: a quarter of an hour of
+/// streaming at a piece per second.
+const MAX_KEPT: usize = 1024;
+
+/// Deadlines for the picker to come.
+#[derive(Debug, Default)]
+pub(crate) struct Deadlines(BTreeMap<u32, Instant>);
+
+impl Deadlines {
+    /// Sets or clears the time by which `piece` is needed. Of too many the latest is forgotten.
+    pub(crate) fn set(&mut self, piece: u32, by: Option<Instant>) {
+        let Some(by) = by else {
+            self.0.remove(&piece);
+            return;
+        };
+        self.0.insert(piece, by);
+        if self.0.len() > MAX_KEPT
+            && let Some(latest) = self.0.iter().max_by_key(|(_, by)| **by).map(|(p, _)| *p)
+        {
+            self.0.remove(&latest);
+        }
+    }
+
+    /// Takes over those of a picker that goes.
+    pub(crate) fn keep(&mut self, picker: &Picker) {
+        for (piece, by) in picker.deadlines().take(MAX_KEPT) {
+            self.set(piece, Some(by));
+        }
+    }
+
+    /// Hands all to the picker.
+    pub(crate) fn apply(&mut self, picker: &mut Picker) {
+        for (piece, by) in core::mem::take(&mut self.0) {
+            picker.set_deadline(piece, Some(by));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::time::Duration;
+
+    #[test]
+    fn of_too_many_deadlines_the_latest_are_forgotten() {
+        let mut kept = Deadlines::default();
+        let at = |s: u32| Instant::ORIGIN + Duration::from_secs(s.into());
+        for piece in (0..2 * MAX_KEPT as u32).rev() {
+            kept.set(piece, Some(at(piece)));
+        }
+        assert_eq!(kept.0.len(), MAX_KEPT);
+        assert!(kept.0.keys().copied().eq(0..MAX_KEPT as u32));
+        kept.set(5, None);
+        assert_eq!(kept.0.get(&5), None);
+    }
+}

@@ -1,0 +1,591 @@
+//! Downloading: requests out, blocks in, pieces written, judged and announced.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::assembly::{Assembly, Step};
+use super::blame::Verdict;
+use super::content::{Access, Content, Known, Look, Open, Store};
+use super::cx;
+use super::event::{Changes, Level, What};
+use super::io::Io;
+use super::member::Member;
+use super::member_id::MemberId;
+use super::ops::{DiskJob, Purpose};
+use super::picker::{PeerKey, PickHint, Received};
+use super::standing::Standing;
+use super::timers::{Timer, TorrentTimer};
+use super::{Torrent, Wants};
+use crate::metainfo::{FileKind, Info};
+use crate::throttle::Direction;
+use crate::{Block, BlockRef, Op, OpError, Outcome};
+
+/// Most blocks written by one op.
+const MAX_RUN: usize = 64;
+/// Bytes per second from which on a peer counts as fast: it fills whole pieces alone.
+const FAST: u64 = 64 << 10;
+/// Most senders of bad pieces whose addresses are kept.
+const MAX_SUSPECTS: usize = 1024;
+/// How long a torrent that met a disk error rests before it tries again by itself.
+pub const DISK_RETRY: Duration = Duration::from_secs(30);
+
+impl Torrent {
+    // ---- requests ----
+
+    /// Asks a peer for as many blocks as its pipeline wants.
+    pub(crate) fn refill(&mut self, io: &mut Io<'_>, id: MemberId) {
+        // Nothing is asked for that could not be written.
+        if !self.is_exchanging() || !self.has_access(Access::Write) {
+            return;
+        }
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        let peer = &mut member.stream.peer;
+        if !peer.am_interested() {
+            return;
+        }
+        // What a stop would hold is not asked for: it would stand before what may pass.
+        if io.throttle.is_stopped(member.bucket, Direction::Down) {
+            return;
+        }
+        // A slow disk shows as blocks out on loan: nothing new is asked for until they return.
+        if io.pool.available() == 0 {
+            member.stream.starve(io.out, 1);
+            // Blocks that wait for longer runs are wanted more than the runs.
+            self.flush_pieces(io);
+            return;
+        }
+        let allowed_fast = peer.allowed_fast();
+        let choked = peer.peer_choking();
+        if choked && allowed_fast.is_empty() {
+            return;
+        }
+        let room = peer.request_room(io.now);
+        if room == 0 {
+            return;
+        }
+        let Some((
+            _,
+            Open {
+                picker, assemblies, ..
+            },
+        )) = self.content.open_mut()
+        else {
+            return;
+        };
+        let hint = PickHint {
+            choked_allowed: choked.then_some(allowed_fast),
+            suggested: &[],
+            fast: peer.rate_down(io.now) >= FAST,
+            max_new_pieces: None,
+        };
+        io.picked.clear();
+        let out = &mut *io.picked;
+        picker.pick(
+            &mut cx!(io),
+            id.key(),
+            &mut member.pick,
+            peer.has(),
+            hint,
+            room,
+            out,
+        );
+        while let Some(piece) = picker.poll_evicted() {
+            if let Some(assembly) = assemblies.remove(&piece) {
+                io.pool.give_all(assembly.abandon());
+            }
+        }
+        if io.picked.is_empty() {
+            if peer.in_flight_len() == 0 && !picker.is_interesting(peer.has()) {
+                peer.set_interested(false);
+            }
+            return;
+        }
+        member.useful = io.now;
+        for at in io.picked.iter() {
+            peer.request(&mut cx!(io), *at);
+        }
+    }
+
+    /// Blocks became free again: idle peers may want them.
+    pub(crate) fn refill_all(&mut self, io: &mut Io<'_>) {
+        for id in self.members.ids() {
+            self.refill(io, id);
+            self.refresh(io, id);
+        }
+    }
+
+    // ---- blocks ----
+
+    pub(crate) fn on_block(
+        &mut self,
+        io: &mut Io<'_>,
+        id: MemberId,
+        at: BlockRef,
+        mut block: Block,
+    ) {
+        if let Some(member) = self.members.get_mut(id) {
+            member.useful = io.now;
+        }
+        self.downloaded += u64::from(at.len);
+        self.down.add(io.now, u64::from(at.len));
+        let Content::Known(Known {
+            info,
+            padded,
+            store: Store::Open(open),
+        }) = &mut self.content
+        else {
+            io.pool.give(block);
+            return;
+        };
+        if !self.standing.is_up() {
+            io.pool.give(block);
+            return;
+        }
+        let Open {
+            picker,
+            assemblies,
+            assembled,
+            ..
+        } = &mut **open;
+        let received = picker.received(io.now, at, id.key());
+        while let Some(piece) = picker.poll_evicted() {
+            if let Some(assembly) = assemblies.remove(&piece) {
+                io.pool.give_all(assembly.abandon());
+            }
+        }
+        let Received::Fresh { piece_complete } = received else {
+            self.wasted += u64::from(at.len);
+            io.pool.give(block);
+            return;
+        };
+        if *padded {
+            blank_padding(info, at, &mut block);
+        }
+        let size = info.piece_size(at.piece);
+        let assembly = assemblies.entry(at.piece).or_insert_with(|| {
+            *assembled += 1;
+            Assembly::new(size).with_serial(*assembled)
+        });
+        assembly.add(at, block, piece_complete);
+        self.unsaved = true;
+        self.cancel_elsewhere(io, id, at);
+        self.pump_piece(io, at.piece, false);
+        if piece_complete {
+            self.change(io, Changes::PROGRESS);
+        }
+    }
+
+    /// Endgame: whoever else was asked for this block need not send it.
+    fn cancel_elsewhere(&mut self, io: &mut Io<'_>, from: MemberId, at: BlockRef) {
+        let Some(picker) = self.content.picker() else {
+            return;
+        };
+        let others: heapless::Vec<PeerKey, 8> = picker
+            .also_requested(at)
+            .filter(|k| *k != from.key())
+            .take(8)
+            .collect();
+        for asked in others {
+            let Some(other) = self.members.by_key(asked).map(|member| member.id) else {
+                continue;
+            };
+            if let Some(member) = self.members.get_mut(other) {
+                member.stream.peer.cancel(&mut cx!(io), at);
+            }
+            if let Some(picker) = self.content.picker_mut() {
+                picker.aborted(at, asked);
+            }
+            self.refill(io, other);
+            self.refresh(io, other);
+        }
+    }
+
+    /// Moves a piece on: writes a run, hashes the rest, or judges. `force` writes short runs too.
+    pub(crate) fn pump_piece(&mut self, io: &mut Io<'_>, piece: u32, force: bool) {
+        // While blocks are scarce, waiting for longer runs would hold the swarm up.
+        let scarce = io.pool.available() < io.pool.cap() / 4;
+        let Some((info, open)) = self.content.open_mut() else {
+            return;
+        };
+        let Some(assembly) = open.assemblies.get_mut(&piece) else {
+            return;
+        };
+        let least = if force || scarce {
+            1
+        } else {
+            io.setup.config.write_run.max(1) as usize
+        };
+        let at = info.piece_offset(piece);
+        match assembly.step(least, MAX_RUN) {
+            Step::Wait => {}
+            Step::Write(run) => {
+                let job = DiskJob::Write {
+                    piece,
+                    serial: assembly.serial,
+                    begin: run.begin,
+                    len: run.len,
+                };
+                let purpose = Purpose::Disk(self.id, job);
+                io.out.ops.job(purpose, |op| Op::Write {
+                    op,
+                    torrent: self.id,
+                    at: at + u64::from(run.begin),
+                    len: run.len,
+                    blocks: run.blocks,
+                    hasher: run.hasher,
+                });
+            }
+            Step::Hash(from, hasher) => {
+                let len = u64::from(info.piece_size(piece) - from);
+                let serial = assembly.serial;
+                let purpose = Purpose::Disk(self.id, DiskJob::Verify { piece, serial });
+                io.out.ops.job(purpose, |op| Op::Hash {
+                    op,
+                    torrent: self.id,
+                    at: at + u64::from(from),
+                    len,
+                    hasher,
+                });
+            }
+            Step::Judge(digest) => self.judge(io, piece, digest),
+        }
+    }
+
+    /// Writes whatever waits, however short: before a save, at a stop, when blocks are scarce.
+    pub(crate) fn flush_pieces(&mut self, io: &mut Io<'_>) {
+        let Some((_, open)) = self.content.open() else {
+            return;
+        };
+        let waiting = open.assemblies.iter().filter(|(_, a)| a.has_waiting());
+        let pieces: Vec<u32> = waiting.map(|(piece, _)| *piece).collect();
+        for piece in pieces {
+            self.pump_piece(io, piece, true);
+        }
+    }
+
+    // ---- outcomes ----
+
+    pub(crate) fn written(
+        &mut self,
+        io: &mut Io<'_>,
+        piece: u32,
+        begin: u32,
+        len: u32,
+        outcome: Outcome,
+    ) {
+        let stopping = !self.is_exchanging();
+        match outcome {
+            Outcome::Written { blocks, hasher } => {
+                io.pool.give_all(blocks);
+                self.durability.files_changed();
+                if let Some((_, open)) = self.content.open_mut() {
+                    // The disk works again.
+                    self.standing.recovered();
+                    if let Some(assembly) = open.assemblies.get_mut(&piece) {
+                        assembly.run_written(begin, len, hasher);
+                    }
+                }
+                self.pump_piece(io, piece, stopping);
+            }
+            other => self.piece_lost(io, piece, other),
+        }
+    }
+
+    /// Whether an assembly is still the one that asked for an op.
+    pub(crate) fn is_assembling(&self, piece: u32, serial: u64) -> bool {
+        let open = self.content.open();
+        let assembly = open.and_then(|(_, open)| open.assemblies.get(&piece));
+        assembly.is_some_and(|a| a.serial == serial)
+    }
+
+    /// An op of an assembly that was given up came back.
+    pub(crate) fn too_late(&mut self, io: &mut Io<'_>, outcome: Outcome) {
+        self.durability.files_changed();
+        match outcome {
+            Outcome::Failed { error, blocks } => {
+                io.pool.give_all(blocks);
+                self.disk_trouble(io, error);
+            }
+            other => io.take_home(other),
+        }
+    }
+
+    /// The rest of a piece was hashed from the disk.
+    pub(crate) fn hashed(&mut self, io: &mut Io<'_>, piece: u32, outcome: Outcome) {
+        match outcome {
+            Outcome::Hashed(hasher) => self.judge(io, piece, hasher.finish()),
+            other => self.piece_lost(io, piece, other),
+        }
+    }
+
+    /// A disk op of a piece failed: the piece starts again, and the torrent rests.
+    fn piece_lost(&mut self, io: &mut Io<'_>, piece: u32, outcome: Outcome) {
+        let error = match outcome {
+            Outcome::Failed { error, blocks } => {
+                io.pool.give_all(blocks);
+                Some(error)
+            }
+            other => {
+                io.take_home(other);
+                None
+            }
+        };
+        // A write that failed half-way changed the file too.
+        self.durability.files_changed();
+        self.unsaved = true;
+        if let Some((_, open)) = self.content.open_mut() {
+            if let Some(assembly) = open.assemblies.remove(&piece) {
+                io.pool.give_all(assembly.abandon());
+            }
+            open.picker.failed(piece);
+        }
+        if let Some(error) = error {
+            self.disk_trouble(io, error);
+        }
+    }
+
+    /// A torrent cannot use its files: it rests, says why, and tries again in a while.
+    pub(crate) fn disk_failed(&mut self, io: &mut Io<'_>, error: OpError) {
+        if !self.standing.is_up() {
+            return;
+        }
+        let message = error.detail.clone();
+        // Metadata that is of no use will not be of more use in a while, and what stands in the
+        // way is somebody's to move.
+        let again = self.content.info().is_some() && !error.kind.is_obstruction();
+        let told = self.standing.error() == Some(&error);
+        self.standing = Standing::Failed(error);
+        match self.content.store_mut() {
+            Some(Store::Open(open)) => (open.look, open.unreadable) = (Look::No, Vec::new()),
+            // What was found out so far is of no use when the files are opened anew.
+            Some(store) => *store = Store::Closed,
+            None => {}
+        }
+        io.out.checks.retain(|c| *c != self.id);
+        if !told {
+            io.out
+                .notice(Some(self.id), None, Level::Error, What::Disk { message });
+        }
+        self.change(io, Changes::STATE);
+        self.rest(io, "its torrent met a disk error");
+        if again {
+            io.out.timers.set(
+                Timer::Torrent(self.id, TorrentTimer::Round),
+                Some(io.now + DISK_RETRY),
+            );
+        }
+        io.out.next_check = true;
+    }
+
+    /// All bytes of a piece are on disk and hashed.
+    fn judge(&mut self, io: &mut Io<'_>, piece: u32, digest: [u8; 20]) {
+        let Some((
+            info,
+            Open {
+                picker, assemblies, ..
+            },
+        )) = self.content.open_mut()
+        else {
+            return;
+        };
+        assemblies.remove(&piece);
+        if info.piece_hash(piece) != Some(digest) {
+            self.piece_failed(io, piece);
+            return;
+        }
+        picker.verified(piece);
+        let done = picker.is_done();
+        let suspected = self.blame.is_suspect(piece);
+        self.unsaved = true;
+        self.durability.files_changed();
+        if suspected {
+            self.read_for_blame(io, piece, true);
+        }
+        self.change(io, Changes::PROGRESS);
+        for member in self.members.iter_mut() {
+            member.stream.peer.have(piece);
+            io.refresh(member);
+        }
+        if done {
+            self.confirm(io, None);
+        }
+    }
+
+    fn piece_failed(&mut self, io: &mut Io<'_>, piece: u32) {
+        let Some((info, Open { picker, .. })) = self.content.open_mut() else {
+            return;
+        };
+        self.wasted += u64::from(info.piece_size(piece));
+        let senders: Vec<Option<PeerKey>> = picker
+            .contributors(piece)
+            .map(|(_, sender)| sender)
+            .collect();
+        let verdict = self.blame.failed(piece, senders.iter().copied());
+        if !matches!(verdict, Verdict::Guilty(_)) {
+            // Or a liar could spoil it again and again in company.
+            picker.doubt(piece);
+        }
+        // Slots are reused before a piece is fetched again: what is kept is the address.
+        for sender in senders.into_iter().flatten() {
+            let here = self.members.by_key(sender);
+            let addr = here.map(Member::addr).or_else(|| {
+                let mut gone = self.departed.iter().rev();
+                gone.find(|(k, _)| *k == sender).map(|(_, addr)| *addr)
+            });
+            if let Some(addr) = addr {
+                if self.suspects.len() >= MAX_SUSPECTS {
+                    self.suspects.pop_first();
+                }
+                self.suspects.insert(sender, addr);
+            }
+        }
+        io.out.notice(
+            Some(self.id),
+            None,
+            Level::Warning,
+            What::PieceFailed(piece),
+        );
+        match verdict {
+            Verdict::Guilty(sender) => {
+                self.fetch_again(io, piece);
+                self.convict(io, &[sender]);
+            }
+            Verdict::Remember => self.read_for_blame(io, piece, false),
+            Verdict::Unknown => self.fetch_again(io, piece),
+        }
+    }
+
+    /// A failed piece is free to be requested anew.
+    fn fetch_again(&mut self, io: &mut Io<'_>, piece: u32) {
+        if let Some(picker) = self.content.picker_mut() {
+            picker.failed(piece);
+        }
+        self.refill_all(io);
+    }
+
+    /// Bans the senders of bad blocks.
+    fn convict(&mut self, io: &mut Io<'_>, guilty: &[PeerKey]) {
+        for sender in guilty {
+            let addr = self.suspects.remove(sender);
+            if let Some(addr) = addr {
+                self.ban(io, addr);
+            }
+        }
+    }
+
+    /// Reads a piece back, so that its blocks can be compared (smart ban).
+    fn read_for_blame(&mut self, io: &mut Io<'_>, piece: u32, passed: bool) {
+        let Some(info) = self.content.info() else {
+            return;
+        };
+        let (at, len, count) = (
+            info.piece_offset(piece),
+            info.piece_size(piece),
+            info.blocks_in(piece) as usize,
+        );
+        // Evidence is worth less than progress: a piece that would take half the pool is let go.
+        if count > io.pool.cap() / 2 || io.pool.available() < count {
+            self.blame.forget(piece);
+            if !passed {
+                self.fetch_again(io, piece);
+            }
+            return;
+        }
+        let blocks: Vec<Block> = (0..count).map_while(|_| io.pool.take()).collect();
+        io.out.ops.job(
+            Purpose::Disk(self.id, DiskJob::Blame { piece, passed }),
+            |op| Op::Read {
+                op,
+                torrent: self.id,
+                at,
+                len,
+                blocks,
+            },
+        );
+    }
+
+    pub(crate) fn blamed(&mut self, io: &mut Io<'_>, piece: u32, passed: bool, outcome: Outcome) {
+        let mut guilty: Vec<PeerKey> = Vec::new();
+        match outcome {
+            Outcome::Read(blocks) => {
+                let Some((info, Open { picker, .. })) = self.content.open() else {
+                    io.pool.give_all(blocks);
+                    return;
+                };
+                let data =
+                    |n: u32| Some(&blocks.get(n as usize)?[..info.block(piece, n)?.len as usize]);
+                if passed {
+                    for n in 0..info.blocks_in(piece) {
+                        guilty.extend(
+                            data(n)
+                                .into_iter()
+                                .flat_map(|good| self.blame.compare(piece, n, good)),
+                        );
+                    }
+                    self.blame.forget(piece);
+                } else {
+                    for (n, (_, sender)) in (0..).zip(picker.contributors(piece)) {
+                        if let (Some(bytes), Some(sender)) = (data(n), sender) {
+                            self.blame.note(piece, n, sender, bytes);
+                        }
+                    }
+                }
+                io.pool.give_all(blocks);
+            }
+            other => io.take_home(other),
+        }
+        if !passed {
+            self.fetch_again(io, piece);
+        }
+        guilty.sort_unstable();
+        guilty.dedup();
+        self.convict(io, &guilty);
+    }
+
+    /// Everything wanted is here, and its files were looked at.
+    pub(crate) fn finished(&mut self, io: &mut Io<'_>) {
+        // A wanted file may not be at its place yet.
+        let Some((_, open)) = self.content.open_mut() else {
+            return;
+        };
+        if open.finished || !self.selection.is_applied() {
+            return;
+        }
+        open.finished = true;
+        if !self.is_seed() {
+            // Trackers learn soon that this is a partial seed (BEP 21).
+            self.announcer.need_peers(&mut cx!(io));
+        } else if self.downloaded > 0 {
+            self.announcer.completed(&mut cx!(io));
+        }
+        io.out
+            .notice(Some(self.id), None, Level::Info, What::Finished);
+        self.change(io, Changes::FINISHED | Changes::STATE | Changes::PROGRESS);
+        for id in self.members.ids() {
+            if let Some(member) = self.members.get_mut(id) {
+                member.stream.peer.set_interested(false);
+                self.check_usefulness(io, id);
+                self.refresh(io, id);
+            }
+        }
+        self.want(io, Wants::TRACKERS);
+        self.save(io);
+    }
+}
+
+/// Sets to zero what of a block is padding (BEP 47). Padding is kept nowhere and reads as zeros, so
+/// it is hashed as zeros too, whatever a peer sent: else a piece would be verified once, and never
+/// again when it is checked.
+fn blank_padding(info: &Info, at: BlockRef, block: &mut Block) {
+    let start = info.piece_offset(at.piece) + u64::from(at.begin);
+    let mut from = 0;
+    for extent in info.extents(start, at.len.into()) {
+        let to = from + extent.len as usize;
+        if info.files()[extent.file].kind == FileKind::Padding {
+            block[from..to].fill(0);
+        }
+        from = to;
+    }
+}

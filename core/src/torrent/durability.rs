@@ -1,0 +1,236 @@
+//! What of a torrent's files is on the medium.
+
+use alloc::vec::Vec;
+
+use crate::Bitfield;
+
+/// How far a torrent's files and record have reached the medium.
+#[derive(Debug)]
+pub(crate) struct Durability {
+    /// Pieces that a flush came after.
+    durable: Bitfield,
+    written: Written,
+    /// A flush failed. A later one that succeeds proves nothing about what was written before:
+    /// systems forget pages that they could not write. So until those pieces are hashed again,
+    /// none of them becomes durable and none is recorded.
+    lost: bool,
+    saving: Saving,
+}
+
+/// How far what was written has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    /// Files changed since the last flush was asked for.
+    Unflushed,
+    /// They did not, and whether everything is on the medium is not known.
+    Flushing,
+    /// Everything is on the medium, blocks of unfinished pieces too.
+    Synced,
+}
+
+/// What is done for the next record.
+#[derive(Debug, PartialEq, Eq)]
+enum Saving {
+    Idle,
+    /// A save failed: the next attempt waits for its timer.
+    Postponed,
+    /// A flush is out, and the pieces that were verified when it was asked for; `None` for one that leaves the bytes in
+    /// memory.
+    Flushing(Option<Bitfield>),
+    /// The record is being saved.
+    Record,
+}
+
+impl Durability {
+    /// Nothing is known to be on the medium.
+    pub(crate) fn new() -> Self {
+        Self {
+            durable: Bitfield::new(0),
+            written: Written::Flushing,
+            lost: false,
+            saving: Saving::Idle,
+        }
+    }
+
+    /// The files were opened: these pieces are known to have been flushed, by whomsoever.
+    pub(crate) fn opened(&mut self, durable: Bitfield) {
+        if self.saving == Saving::Postponed {
+            self.saving = Saving::Idle;
+        }
+        (self.durable, self.written, self.lost) = (durable, Written::Flushing, false);
+    }
+
+    /// Files changed.
+    pub(crate) const fn files_changed(&mut self) {
+        self.written = Written::Unflushed;
+    }
+
+    /// The files hold `pieces` pieces: what was never flushed has to be, by whomever it was written.
+    pub(crate) fn holds(&mut self, pieces: u32) {
+        if pieces > self.durable.count() {
+            self.written = Written::Unflushed;
+        }
+    }
+
+    /// Pieces that a flush came after.
+    pub(crate) const fn durable(&self) -> &Bitfield {
+        &self.durable
+    }
+
+    /// Whether files changed since the last flush was asked for.
+    pub(crate) fn is_unflushed(&self) -> bool {
+        self.written == Written::Unflushed
+    }
+
+    /// Whether everything is on the medium.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.written == Written::Synced
+    }
+
+    /// Whether a flush failed, and what was written is not hashed again yet.
+    pub(crate) const fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Whether a save may begin now.
+    pub(crate) fn is_free(&self) -> bool {
+        self.saving == Saving::Idle && !self.lost
+    }
+
+    /// Pieces that are durable once the flush in flight succeeds.
+    pub(crate) const fn flushing(&self) -> Option<&Bitfield> {
+        match &self.saving {
+            Saving::Flushing(have) => have.as_ref(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn begin_flush(&mut self, have: Option<Bitfield>) {
+        self.saving = Saving::Flushing(have);
+        self.written = Written::Flushing;
+    }
+
+    /// A flush succeeded; `have` are the pieces verified by now.
+    pub(crate) fn flushed(&mut self, have: Option<&Bitfield>) {
+        let Some(mut durable) = self.end_flush().filter(|_| !self.lost) else {
+            return;
+        };
+        // A piece may have been withdrawn meanwhile.
+        let gone = |piece: &u32| have.is_none_or(|have| !have.get(*piece));
+        let withdrawn: Vec<u32> = durable.iter().filter(gone).collect();
+        for piece in withdrawn {
+            durable.clear(piece);
+        }
+        self.durable = durable;
+        if self.written == Written::Flushing {
+            self.written = Written::Synced;
+        }
+    }
+
+    pub(crate) fn flush_failed(&mut self) {
+        self.lost |= self.end_flush().is_some();
+        self.files_changed();
+    }
+
+    /// A flush succeeded, and the files are not what was flushed.
+    pub(crate) fn flush_in_vain(&mut self) {
+        self.end_flush();
+        self.files_changed();
+    }
+
+    fn end_flush(&mut self) -> Option<Bitfield> {
+        match core::mem::replace(&mut self.saving, Saving::Idle) {
+            Saving::Flushing(have) => have,
+            other => {
+                self.saving = other;
+                None
+            }
+        }
+    }
+
+    /// The record goes out.
+    pub(crate) fn begin_save(&mut self) {
+        self.saving = Saving::Record;
+    }
+
+    /// The record is saved, or is not.
+    pub(crate) fn saved(&mut self, failed: bool) {
+        self.saving = match failed {
+            true => Saving::Postponed,
+            false => Saving::Idle,
+        };
+    }
+
+    /// A failed save is due again.
+    pub(crate) fn is_due(&mut self) {
+        if self.saving == Saving::Postponed {
+            self.saving = Saving::Idle;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some(pieces: &[u32]) -> Bitfield {
+        let mut some = Bitfield::new(8);
+        for piece in pieces {
+            some.set(*piece);
+        }
+        some
+    }
+
+    #[test]
+    fn what_is_written_during_a_flush_waits_for_the_next() {
+        let mut files = Durability::new();
+        files.files_changed();
+        files.begin_flush(Some(some(&[1])));
+        assert!(!files.is_unflushed() && !files.is_free());
+        files.files_changed();
+        files.flushed(Some(&some(&[1, 2])));
+        assert!(files.is_unflushed() && !files.is_synced());
+        assert_eq!(files.durable(), &some(&[1]));
+        files.begin_flush(Some(some(&[1, 2])));
+        // The first is not believed any more.
+        files.flushed(Some(&some(&[2])));
+        assert!(files.is_synced());
+        assert_eq!(files.durable(), &some(&[2]));
+    }
+
+    #[test]
+    fn after_a_failed_flush_nothing_becomes_durable_before_the_files_are_opened_anew() {
+        let mut files = Durability::new();
+        files.begin_flush(Some(some(&[1])));
+        files.flush_failed();
+        assert!(files.is_lost() && files.is_unflushed() && !files.is_free());
+        files.begin_flush(Some(some(&[1])));
+        files.flushed(Some(&some(&[1])));
+        assert_eq!(files.durable().count(), 0);
+        files.opened(some(&[3]));
+        assert!(!files.is_lost() && files.is_free() && !files.is_synced());
+        assert_eq!(files.durable(), &some(&[3]));
+    }
+
+    #[test]
+    fn a_flush_that_leaves_the_bytes_in_memory_proves_and_loses_nothing() {
+        let mut files = Durability::new();
+        files.files_changed();
+        files.begin_flush(None);
+        files.flushed(Some(&some(&[1])));
+        assert!(!files.is_synced() && files.durable().count() == 0);
+        files.begin_flush(None);
+        files.flush_failed();
+        assert!(!files.is_lost() && files.is_unflushed());
+    }
+
+    #[test]
+    fn a_save_that_failed_waits_until_it_is_due() {
+        let mut files = Durability::new();
+        files.begin_save();
+        files.saved(true);
+        assert!(!files.is_free());
+        files.is_due();
+        assert!(files.is_free());
+    }
+}

@@ -1,0 +1,224 @@
+//! What a torrent works with while the engine is being called: the time, the limits, and what it
+//! shares with other torrents.
+
+use alloc::vec::Vec;
+
+use rand_core::Rng;
+
+use super::conn_table::{Conns, max_conns};
+use super::connection::Conn;
+use super::endpoints::Endpoints;
+use super::event::{Level, What};
+use super::member::Member;
+use super::ops::Purpose;
+use super::outbox::Outbox;
+use super::peer_list::Limits;
+use super::peer_stream::Flow;
+use super::prefix::Prefix;
+use super::setup::Setup;
+use super::timers::{Timer, TorrentTimer};
+use super::tracker_queries::Trackers;
+use crate::net::Ports;
+use crate::op::{Close, SocketKind};
+use crate::throttle::Throttle;
+use crate::{BlockPool, BlockRef, ConnId, Instant, Op, Outcome, SocketId, TorrentId};
+use core::net::IpAddr;
+
+/// What torrents have to know of the DHT.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DhtState {
+    /// There is one, though its node may not run.
+    pub(crate) exists: bool,
+    /// Its node runs, or starts when it is needed.
+    pub(crate) wanted: bool,
+    /// Its node runs.
+    pub(crate) active: bool,
+    /// The ports to tell peers, if others reach the node.
+    pub(crate) reachable: Option<Ports>,
+}
+
+/// Everything outside a torrent that it may look at or change. A torrent never sees another one:
+/// what concerns others is left in the [`Outbox`], and the engine deals with it before the call ends.
+pub(crate) struct Io<'a> {
+    pub(crate) now: Instant,
+    pub(crate) rng: &'a mut (dyn Rng + Send),
+    pub(crate) setup: &'a Setup,
+    pub(crate) endpoints: &'a mut Endpoints,
+    pub(crate) dht: DhtState,
+    pub(crate) pool: &'a mut BlockPool,
+    pub(crate) throttle: &'a mut Throttle,
+    pub(crate) conns: &'a mut Conns,
+    pub(crate) trackers: &'a mut Trackers,
+    pub(crate) out: &'a mut Outbox,
+    /// Reused by the picker, so that asking for blocks allocates nothing.
+    pub(crate) picked: &'a mut Vec<BlockRef>,
+}
+
+impl Io<'_> {
+    /// Somebody told how others see us.
+    pub(crate) fn learn_external(&mut self, torrent: Option<TorrentId>, ip: IpAddr) {
+        if self.endpoints.external != Some(ip) {
+            self.endpoints.external = Some(ip);
+            let what = What::ExternalAddress(ip);
+            self.out.notice(torrent, None, Level::Detail, what);
+        }
+    }
+
+    /// Most connections in all.
+    pub(crate) fn max_conns(&self) -> usize {
+        max_conns(&self.setup.config)
+    }
+
+    /// Whether one more connection may be opened. Those that came and say nothing make way.
+    pub(crate) fn has_place(&self) -> bool {
+        let free = self.conns.len() < self.max_conns();
+        let place = free || self.conns.unclaimed().len() > 0;
+        place && self.conns.half_open() < self.setup.config.max_half_open.max(1)
+    }
+
+    /// Makes room for one more incoming connection; `false` if there is none. Of those that have
+    /// not said yet what they want, the oldest makes way: one of the same address if that has
+    /// its share, else any.
+    pub(crate) fn make_room_for(&mut self, ip: IpAddr) -> bool {
+        let config = &self.setup.config;
+        let prefix = Prefix::of(ip);
+        let mut own = self.conns.unclaimed_from(prefix);
+        let oldest = own.next();
+        let silent = own.count() + usize::from(oldest.is_some());
+        let silent_is_enough = silent >= config.max_connections_per_ip.max(1) as usize;
+        let silent_room = config.max_handshaking.max(1) as usize;
+        let leaver =
+            if silent_is_enough || self.conns.count_from(prefix) >= config.max_per_ip_in_all() {
+                oldest
+            } else if self.conns.unclaimed().len() >= silent_room
+                || self.conns.len() >= self.max_conns()
+            {
+                self.conns.unclaimed().next()
+            } else {
+                return true;
+            };
+        let Some(leaver) = leaver else {
+            return false;
+        };
+        self.dismiss(leaver, Close::Abort);
+        true
+    }
+
+    /// Lets go of the connections that belong to no torrent.
+    pub(crate) fn dismiss_unclaimed(&mut self) {
+        let silent: Vec<ConnId> = self.conns.unclaimed().collect();
+        for conn in silent {
+            self.dismiss(conn, Close::Flush);
+        }
+    }
+
+    /// Asks for the sockets that are configured.
+    pub(crate) fn bind_all(&mut self) {
+        for &local in &self.setup.config.listen {
+            let socket = SocketId::for_addr(&local);
+            for kind in [SocketKind::TcpListener, SocketKind::Udp] {
+                self.endpoints.binding += 1;
+                self.out
+                    .ops
+                    .job(Purpose::Bind(socket, kind), |op| Op::Bind {
+                        op,
+                        socket,
+                        kind,
+                        local,
+                    });
+            }
+        }
+    }
+
+    /// A socket is bound, or could not be; returns whether it was the last that was waited for.
+    pub(crate) fn bound(&mut self, socket: SocketId, kind: SocketKind, outcome: Outcome) -> bool {
+        self.endpoints.binding = self.endpoints.binding.saturating_sub(1);
+        match (outcome, kind) {
+            (Outcome::Bound(addr), SocketKind::TcpListener) => {
+                self.endpoints.listening.insert(socket, addr);
+            }
+            (Outcome::Bound(addr), SocketKind::Udp) => {
+                self.endpoints.udp_bound.insert(socket, addr);
+            }
+            (Outcome::Failed { error, .. }, _) => {
+                let message = error.detail;
+                self.out
+                    .notice(None, None, Level::Warning, What::Bind { message });
+            }
+            _ => {}
+        }
+        self.endpoints.binding == 0
+    }
+
+    /// Forgets the queries to trackers of a torrent that is gone.
+    pub(crate) fn forget_queries(&mut self, id: TorrentId) {
+        self.out.ops.cancel_queries(id);
+        self.trackers.forget(id);
+        self.out
+            .timers
+            .set(Timer::Torrent(id, TorrentTimer::Trackers), None);
+    }
+
+    /// Bounds of each torrent's table of known peers.
+    pub(crate) const fn peer_limits(&self) -> Limits {
+        Limits {
+            known: self.setup.config.max_known_peers as usize,
+            per_ip: self.setup.config.max_connections_per_ip as usize,
+            families: (self.setup.caps.ipv4, self.setup.caps.ipv6),
+        }
+    }
+
+    /// Something was done with a peer: takes note of the blocks that it holds, and puts its stream
+    /// on the list for the driver if there is news.
+    pub(crate) fn refresh(&mut self, member: &mut Member) {
+        self.count_blocks(member);
+        member.stream.refresh(self.out);
+    }
+
+    /// Takes note of the blocks that a peer holds.
+    pub(crate) fn count_blocks(&mut self, member: &mut Member) {
+        let now = member.holding();
+        self.conns
+            .recount(member.stream.remote, &mut member.holds, now);
+    }
+
+    /// What bytes pass through.
+    pub(crate) fn flow(&mut self) -> Flow<'_> {
+        Flow {
+            now: self.now,
+            pool: self.pool,
+            throttle: self.throttle,
+            out: self.out,
+        }
+    }
+
+    /// Closes the stream of a connection that belongs to no torrent, and forgets it.
+    pub(crate) fn dismiss(&mut self, id: ConnId, how: Close) {
+        self.out.ops.stream(Op::TcpClose { conn: id, how });
+        self.forget(id);
+    }
+
+    /// Forgets a connection whose handshakes are not through.
+    pub(crate) fn forget(&mut self, id: ConnId) -> Option<Conn> {
+        self.out.timers.set(Timer::Conn(id), None);
+        let mut conn = self.conns.remove(id)?;
+        if let Conn::Greeting(greeting) = &mut conn {
+            greeting.stream.forget(self.out);
+            greeting.stream.peer.close(self.pool);
+        }
+        self.out.places = true;
+        Some(conn)
+    }
+
+    /// Takes the blocks of an outcome back that nobody has a use for.
+    pub(crate) fn take_home(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Read(blocks)
+            | Outcome::Written { blocks, .. }
+            | Outcome::Failed { blocks, .. } => {
+                self.pool.give_all(blocks);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The life of a torrent: added, opened, checked, at work, at rest, gone.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    string::String,
+};
+
+use super::assembly::Assembly;
+use super::blame::Blame;
+use super::choker::{Choker, Slots};
+use super::content::{Access, Before, Content, Files, Opening, Store};
+use super::deadlines::Deadlines;
+use super::durability::Durability;
+use super::event::Changes;
+use super::fetch::Fetch;
+use super::io::Io;
+use super::member::Members;
+use super::ops::{DiskJob, Purpose};
+use super::peer_list::PeerList;
+use super::picker::{Picker, Priority};
+use super::resume::Record;
+use super::search::PeerSearch;
+use super::standing::Standing;
+use super::status::{FilePriority, PeerSource};
+use super::timers::{Timer, TorrentTimer};
+use super::{AddTorrent, Check, Existing, Source, cx};
+use super::{Selection, Torrent, Wants};
+use crate::metainfo::{FileKind, Info};
+use crate::rate::Rate;
+use crate::throttle::BucketId;
+use crate::tracker::{AnnounceConfig, Announcer, Families, Reach};
+use crate::{BlockPool, InfoHash, Op, OpErrorKind, Outcome, TorrentId};
+
+impl Torrent {
+    /// A torrent about to be opened or looked for, whose last record is `resume`.
+    pub(crate) fn new(
+        io: &mut Io<'_>,
+        id: TorrentId,
+        (info_hash, name): (InfoHash, Option<String>),
+        resume: Option<Record>,
+        add: &mut AddTorrent,
+    ) -> Self {
+        let announce = AnnounceConfig {
+            families: match (io.setup.caps.ipv4, io.setup.caps.ipv6) {
+                _ if io.setup.caps.proxied => Families::Any,
+                (true, true) => Families::Both,
+                (false, true) => Families::V6,
+                _ => Families::V4,
+            },
+            reach: if io.setup.config.announce_to_all {
+                Reach::All
+            } else {
+                Reach::First
+            },
+            ..AnnounceConfig::default()
+        };
+        let mut announcer = Announcer::new(&mut cx!(io), info_hash, &add.trackers, announce);
+        let private = matches!(&add.source, Source::Info(info) if info.private());
+        let dht_up = io.dht.active;
+        if io.dht.exists && !private {
+            announcer.add_dht(&mut cx!(io), dht_up);
+        }
+        if let Some(record) = &resume {
+            announcer.restore(&mut cx!(io), &record.trackers);
+        }
+        let bucket = io.throttle.add(BucketId::ROOT);
+        let priorities = match &resume {
+            Some(record) if add.priorities.is_empty() => record.priorities.clone(),
+            _ => core::mem::take(&mut add.priorities),
+        };
+        Self {
+            id,
+            info_hash,
+            dn: name,
+            content: Content::Unknown(Fetch::default()),
+            standing: Standing::Well,
+            paused: add.paused,
+            check: add.check,
+            blame: Blame::new(&mut cx!(io)),
+            suspects: BTreeMap::new(),
+            departed: VecDeque::new(),
+            priorities,
+            selection: Selection::default(),
+            sequential: add.sequential,
+            deadlines: Deadlines::default(),
+            announcer,
+            dht: PeerSearch::default(),
+            peer_list: PeerList::new(io.peer_limits(), io.rng.next_u32()),
+            members: Members::default(),
+            dialling: false,
+            choker: Choker::new(
+                io.setup
+                    .config
+                    .upload_slots
+                    .map_or(Slots::Auto, Slots::Fixed),
+            ),
+            bucket,
+            existing: add.existing,
+            files: Files::default(),
+            before: Before::default(),
+            unsaved: false,
+            durability: Durability::new(),
+            downloaded: 0,
+            uploaded: 0,
+            wasted: 0,
+            downloaded_before: resume.as_ref().map_or(0, |r| r.downloaded),
+            uploaded_before: resume.as_ref().map_or(0, |r| r.uploaded),
+            down: Rate::new(io.now),
+            up: Rate::new(io.now),
+            changes: Changes::default(),
+            wants: Wants::default(),
+            resume,
+        }
+    }
+
+    /// It was added, as the application asked: opens its files, and looks for peers.
+    pub(crate) fn begin(&mut self, io: &mut Io<'_>, add: AddTorrent) {
+        let remembered = self.resume.as_ref().map(|record| record.peers.clone());
+        self.change(io, Changes::STATE);
+        if let Source::Info(info) = add.source {
+            self.open_files(io, info);
+        }
+        self.start(io);
+        self.learn(io, add.peers, PeerSource::Manual);
+        self.learn(io, remembered.unwrap_or_default(), PeerSource::Resume);
+    }
+
+    // ---- at work and at rest ----
+
+    /// Sets trackers and peers going, if the torrent is to run.
+    pub(crate) fn start(&mut self, io: &mut Io<'_>) {
+        if !self.is_running() {
+            return;
+        }
+        self.announcer.start(&mut cx!(io));
+        self.want(io, Wants::DHT);
+        if !io
+            .out
+            .timers
+            .is_armed(Timer::Torrent(self.id, TorrentTimer::Save))
+        {
+            io.out.timers.set(
+                Timer::Torrent(self.id, TorrentTimer::Save),
+                Some(io.now + io.setup.config.save_interval),
+            );
+        }
+        if self.is_done() && !self.is_confirmed() {
+            self.confirm(io, None);
+        }
+        self.answer_waiting(io);
+        self.want(io, Wants::TRACKERS | Wants::PLACES);
+    }
+
+    /// Lets peers and trackers go and writes what waits.
+    pub(crate) fn rest(&mut self, io: &mut Io<'_>, why: &'static str) {
+        for timer in [
+            Timer::Torrent(self.id, TorrentTimer::Connect),
+            Timer::Torrent(self.id, TorrentTimer::Unchoke),
+            Timer::Torrent(self.id, TorrentTimer::Pex),
+            Timer::Torrent(self.id, TorrentTimer::Save),
+            Timer::Torrent(self.id, TorrentTimer::Round),
+            Timer::Torrent(self.id, TorrentTimer::Enough),
+        ] {
+            io.out.timers.set(timer, None);
+        }
+        self.close_all(io, why);
+        self.answer_waiting(io);
+        self.flush_pieces(io);
+        // A torrent at rest is checked all the same.
+        let checking = matches!(self.content.store(), Some(Store::Checking(_)));
+        let checking = checking && self.standing.is_up();
+        let home = io.out.ops.drop_reads(self.id, !checking);
+        io.pool.give_all(home);
+        self.announcer.stop(&mut cx!(io));
+        self.want(io, Wants::DHT_END | Wants::TRACKERS);
+    }
+
+    /// Puts the torrent to rest: peers are let go, trackers hear `stopped`.
+    pub(crate) fn pause(&mut self, io: &mut Io<'_>) {
+        if !self.paused {
+            self.paused = true;
+            self.unsaved = true;
+            self.rest(io, "the torrent is paused");
+            self.want(io, Wants::PROCEED);
+            self.change(io, Changes::STATE);
+        }
+    }
+
+    /// Wakes the torrent, also out of [`State::Failed`](super::State::Failed).
+    pub(crate) fn wake(&mut self, io: &mut Io<'_>) {
+        self.paused = false;
+        self.peer_list.hurry(io.now);
+        self.retry(io);
+        // A later question is answered with the error again.
+        self.standing.recovered();
+        self.start(io);
+        self.change(io, Changes::STATE);
+    }
+
+    /// Tries again after an error.
+    pub(crate) fn retry(&mut self, io: &mut Io<'_>) {
+        let Standing::Failed(error) = &self.standing else {
+            return;
+        };
+        // A file that was not what it should be has to be looked at again.
+        let vanished = error.kind.is_obstruction()
+            || matches!(error.kind, OpErrorKind::NotFound | OpErrorKind::Truncated);
+        let anew = vanished || self.durability.is_lost() || self.selection.failed;
+        self.standing.retry();
+        let known = match &mut self.content {
+            Content::Known(known) => known,
+            Content::Unknown(_) => {
+                self.change(io, Changes::STATE);
+                self.start(io);
+                return;
+            }
+        };
+        match core::mem::replace(&mut known.store, Store::Closed) {
+            Store::Halted(check) => self.check(io, check),
+            Store::Open(open) => {
+                let refused = open.access == Access::Refused;
+                known.store = Store::Open(open);
+                if anew || refused {
+                    self.reopen(io, "its files are opened anew");
+                } else {
+                    self.change(io, Changes::STATE);
+                    self.start(io);
+                }
+            }
+            _ => {
+                let info = known.info.clone();
+                self.open_files(io, info);
+            }
+        }
+    }
+
+    /// Hashes everything that is on disk anew.
+    pub(crate) fn recheck(&mut self, io: &mut Io<'_>) {
+        let Content::Known(known) = &self.content else {
+            return;
+        };
+        let failed = matches!(self.standing, Standing::Failed(_));
+        if !failed && !self.is_ready() {
+            return;
+        }
+        let info = known.info.clone();
+        self.check = Check::All;
+        self.standing = Standing::Well;
+        // Or a stop in the middle would leave a record that is believed.
+        (self.resume, self.unsaved) = (None, true);
+        self.close_files(io, "the torrent is being checked");
+        self.open_files(io, info);
+    }
+
+    /// Takes a torrent back to where its files are not known, to be opened again.
+    pub(crate) fn close_files(&mut self, io: &mut Io<'_>, why: &'static str) {
+        // Peers that were of no use to a seed may be soon.
+        self.peer_list.hurry(io.now);
+        self.flush_pieces(io);
+        // Before its peers go, or places that become free would be filled again.
+        let store = self.content.store_mut();
+        let store = store.map(|store| core::mem::replace(store, Store::Opening(Opening::Due)));
+        self.before.writing = false;
+        if let Some(Store::Open(open)) = store {
+            self.before.writing = open.access == Access::Write && !open.finished;
+            self.deadlines.keep(&open.picker);
+            abandon(open.assemblies, io.pool);
+        }
+        self.rest(io, why);
+    }
+
+    /// Hands file priorities to the picker.
+    pub(crate) fn apply_priorities(&mut self) {
+        let read_only = self.existing == Existing::ReadOnly;
+        if let Some((info, open)) = self.content.open_mut() {
+            open.wanted = prioritise(&mut open.picker, info, &self.priorities, read_only);
+        }
+    }
+
+    /// Tells the disk which files are wanted.
+    pub(crate) fn select(&mut self, io: &mut Io<'_>) {
+        let Some(info) = self.content.info() else {
+            return;
+        };
+        let read_only = self.existing == Existing::ReadOnly;
+        if self.priorities.is_empty() && !read_only {
+            return;
+        }
+        // Where nothing may be written, nothing is put together from a parts file.
+        let wanted = (0..info.files().len())
+            .map(|f| {
+                !read_only
+                    && self.priorities.get(f).copied().unwrap_or_default() != FilePriority::Skip
+            })
+            .collect();
+        self.selection.asked();
+        io.out
+            .ops
+            .job(Purpose::Disk(self.id, DiskJob::Select), |op| Op::Select {
+                op,
+                torrent: self.id,
+                wanted,
+            });
+    }
+
+    pub(crate) fn selected(&mut self, io: &mut Io<'_>, outcome: &Outcome) {
+        if let Outcome::Failed { error, .. } = outcome {
+            // The files are opened anew before it is tried again.
+            self.selection.answered(true);
+            self.disk_failed(io, error.clone());
+            return;
+        }
+        self.selection.answered(false);
+        if self.is_done() && self.is_exchanging() && !self.is_confirmed() {
+            self.confirm(io, None);
+        }
+        self.claim_more(io);
+        self.change(io, Changes::STATE);
+    }
+}
+
+/// Gives the blocks of pieces up that are not to be completed.
+pub(crate) fn abandon(assemblies: BTreeMap<u32, Assembly>, pool: &mut BlockPool) {
+    for assembly in assemblies.into_values() {
+        pool.give_all(assembly.abandon());
+    }
+}
+
+/// Tells a picker how much each file is wanted; returns the bytes of the wanted pieces.
+pub(crate) fn prioritise(
+    picker: &mut Picker,
+    info: &Info,
+    priorities: &[FilePriority],
+    read_only: bool,
+) -> u64 {
+    if priorities.is_empty() {
+        if read_only {
+            (0..info.piece_count()).for_each(|p| picker.set_priority(p, Priority::Skip));
+        }
+        return info.total_len();
+    }
+    // A piece is wanted as much as the most wanted file in it.
+    let mut of_piece: BTreeMap<u32, FilePriority> = BTreeMap::new();
+    for (file, f) in info.files().iter().enumerate() {
+        if f.kind != FileKind::Regular {
+            continue;
+        }
+        let priority = priorities.get(file).copied().unwrap_or_default();
+        for piece in info.pieces_of(file) {
+            let p = of_piece.entry(piece).or_insert(FilePriority::Skip);
+            *p = (*p).max(priority);
+        }
+    }
+    let mut wanted = 0;
+    for piece in 0..info.piece_count() {
+        let priority = of_piece.get(&piece).copied().unwrap_or(FilePriority::Skip);
+        if priority != FilePriority::Skip {
+            wanted += u64::from(info.piece_size(piece));
+        }
+        picker.set_priority(
+            piece,
+            match priority {
+                _ if read_only => Priority::Skip,
+                FilePriority::Skip => Priority::Skip,
+                FilePriority::Low => Priority::Low,
+                FilePriority::Normal => Priority::Normal,
+                FilePriority::High => Priority::High,
+            },
+        );
+    }
+    wanted
+}

@@ -1,0 +1,204 @@
+//! The metadata of a magnet: fetched from peers in 16 KiB pieces, and served to them (BEP 9).
+
+use alloc::{collections::BTreeMap, vec::Vec};
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use super::Torrent;
+use super::content::Content;
+use super::event::{Changes, Level, What};
+use super::fetch::{Accepted, Offer};
+use super::io::Io;
+use super::member::{Member, MetadataAsked};
+use super::member_id::MemberId;
+use crate::metainfo::{Error, Info, Problem};
+use crate::sync::Arc;
+use crate::{BLOCK_LEN, Instant};
+
+/// How long a peer may take for a piece before it is asked for another.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a peer that refused, or sent what contradicts its own claim, is left alone.
+const PAUSE: Duration = Duration::from_secs(60);
+/// Most peers asked for the same piece.
+const MAX_ASKED: u32 = 3;
+
+impl Torrent {
+    /// Asks every able peer for a piece of the metadata that nobody is asked for, and if there
+    /// is none left, for one that few others are asked for. O(peers + pieces).
+    pub(crate) fn request_metadata(&mut self, io: &mut Io<'_>) {
+        let Content::Unknown(fetch) = &mut self.content else {
+            return;
+        };
+        if self.paused || !self.standing.is_up() {
+            return;
+        }
+        let members = self.members.iter();
+        let offers: Vec<Offer> = members.filter_map(|m| offer(m, io.now)).collect();
+        for lost in fetch.schedule(io.now, &offers) {
+            for offer in offers.iter().filter(|c| lost.serves(c.member, c.size)) {
+                if let Some(member) = self.members.get_mut(offer.member) {
+                    member.metadata_turns += 1;
+                }
+            }
+        }
+        // How many are asked for a piece of an attempt.
+        let mut asked: BTreeMap<(usize, u32), u32> = BTreeMap::new();
+        let mut idle = Vec::new();
+        for offer in &offers {
+            let member = self.members.get(offer.member);
+            let out = member.and_then(|m| m.metadata_asked);
+            match out.filter(|out| out.at + PATIENCE > io.now) {
+                Some(out) => {
+                    if let Some((attempt, _)) = fetch.attempt(offer.member, out.size) {
+                        *asked.entry((attempt, out.piece)).or_default() += 1;
+                    }
+                }
+                None => idle.push(*offer),
+            }
+        }
+        // No piece before this one is free: each attempt is gone through once.
+        let mut free_from: BTreeMap<usize, u32> = BTreeMap::new();
+        for Offer {
+            member: id, size, ..
+        } in idle
+        {
+            let Some((place, attempt)) = fetch.attempt(id, size) else {
+                continue;
+            };
+            let times = |n: &u32| asked.get(&(place, *n)).copied().unwrap_or(0);
+            let from = free_from.entry(place).or_default();
+            let free = attempt.missing_from(*from).find(|n| times(n) == 0);
+            *from = free.unwrap_or(u32::MAX);
+            let next = free.or_else(|| {
+                let all = attempt.missing_from(0);
+                all.min_by_key(times).filter(|n| times(n) < MAX_ASKED)
+            });
+            let (Some(piece), Some(member)) = (next, self.members.get_mut(id)) else {
+                continue;
+            };
+            *asked.entry((place, piece)).or_default() += 1;
+            member.metadata_asked = Some(MetadataAsked {
+                piece,
+                size,
+                at: io.now,
+            });
+            member.stream.peer.metadata_request(piece);
+            io.refresh(member);
+        }
+    }
+
+    /// A piece of the metadata came. It was asked for, but perhaps long ago.
+    pub(crate) fn on_metadata(&mut self, io: &mut Io<'_>, id: MemberId, index: u32, data: Vec<u8>) {
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        let asked = member.metadata_asked.filter(|asked| asked.piece == index);
+        if asked.is_some() {
+            member.metadata_asked = None;
+            member.useful = io.now;
+        }
+        let from = member.addr();
+        let claimed = member.stream.peer.metadata_size();
+        let Some(size) = asked.map(|a| a.size).or(claimed) else {
+            return;
+        };
+        let Content::Unknown(fetch) = &mut self.content else {
+            return;
+        };
+        if !self.standing.is_up() {
+            return;
+        }
+        let most = io.setup.peer_config.max_metadata as usize;
+        match fetch.accept((id, size), (index, data), from, most) {
+            // Only the answer to what it was asked last contradicts what it claimed.
+            Accepted::Wrong if asked.is_some() => member.metadata_pause = Some(io.now + PAUSE),
+            Accepted::Wrong | Accepted::Taken => {}
+            Accepted::Whole(raw, sender) => self.judge_metadata(io, raw, sender),
+        }
+        self.request_metadata(io);
+    }
+
+    /// A whole is there; `sender` names the only peer it came from.
+    fn judge_metadata(&mut self, io: &mut Io<'_>, raw: Vec<u8>, sender: Option<SocketAddr>) {
+        match Info::from_metadata(raw, self.info_hash) {
+            Ok(info) => {
+                io.out
+                    .notice(Some(self.id), None, Level::Info, What::Metadata);
+                self.change(io, Changes::METADATA);
+                self.open_files(io, Arc::new(info));
+            }
+            Err(Error {
+                problem: Problem::WrongHash(_),
+                ..
+            }) => match sender {
+                Some(sender) => self.ban(io, sender),
+                None => {
+                    if let Content::Unknown(fetch) = &mut self.content {
+                        fetch.part();
+                    }
+                }
+            },
+            // The hash is right and the content is not usable: nobody has a better one.
+            Err(error) => {
+                let detail = alloc::format!("the metadata of this magnet is not usable: {error}");
+                self.disk_failed(
+                    io,
+                    crate::OpError {
+                        kind: crate::OpErrorKind::Unsupported,
+                        detail,
+                    },
+                );
+            }
+        }
+    }
+
+    /// A peer does not have a piece of the metadata, or not now.
+    pub(crate) fn on_no_metadata(&mut self, io: &mut Io<'_>, id: MemberId, piece: u32) {
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        if member
+            .metadata_asked
+            .is_some_and(|asked| asked.piece == piece)
+        {
+            member.metadata_asked = None;
+        }
+        member.metadata_pause = Some(io.now + PAUSE);
+        self.request_metadata(io);
+    }
+
+    /// A peer asks for a piece of the metadata.
+    pub(crate) fn serve_metadata(&mut self, id: MemberId, index: u32) {
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        let peer = &mut member.stream.peer;
+        let piece = self.content.info().and_then(|info| {
+            let raw = info.raw();
+            let from = (index as usize)
+                .checked_mul(BLOCK_LEN)
+                .filter(|from| *from < raw.len())?;
+            Some((
+                raw.len() as u32,
+                &raw[from..(from + BLOCK_LEN).min(raw.len())],
+            ))
+        });
+        match piece {
+            Some((total, data)) => peer.metadata_data(index, total, data),
+            None => peer.metadata_reject(index),
+        }
+    }
+}
+
+/// What a connection would send, if it may be asked.
+fn offer(member: &Member, now: Instant) -> Option<Offer> {
+    if member.metadata_pause.is_some_and(|until| until > now) {
+        return None;
+    }
+    let size = member.stream.peer.metadata_size()?;
+    (size > 0).then_some(Offer {
+        member: member.id,
+        size,
+        turns: member.metadata_turns,
+    })
+}

@@ -1,0 +1,103 @@
+//! Who sent data that failed its check, and is therefore refused.
+
+use alloc::collections::BTreeMap;
+use core::net::{IpAddr, SocketAddr};
+
+use super::super::prefix::Prefix;
+
+/// Socket addresses with bad pieces after which their whole IP address is refused. Fewer refuse
+/// only themselves: subscribers of one provider, or programs on one machine, share an address.
+pub(crate) const MAX_STRIKES: usize = 3;
+
+/// The socket addresses with one prefix that bad pieces came from.
+type Strikes = heapless::Vec<SocketAddr, MAX_STRIKES>;
+
+/// The addresses that a torrent refuses; at most as many as it is made with, beyond which the
+/// one with the fewest is forgiven.
+#[derive(Debug)]
+pub(crate) struct Bans {
+    of: BTreeMap<Prefix, Strikes>,
+    cap: usize,
+}
+
+impl Bans {
+    pub(super) const fn new(cap: usize) -> Self {
+        let of = BTreeMap::new();
+        Self { of, cap }
+    }
+
+    /// Refuses a socket address, which a bad piece came from. Returns whether the socket address was not refused before.
+    pub(super) fn strike(&mut self, addr: SocketAddr) -> bool {
+        let news = !self.refuses(addr);
+        let prefix = Prefix::of(addr.ip());
+        if self.of.len() >= self.cap && !self.of.contains_key(&prefix) {
+            let least = self.of.iter().min_by_key(|(_, strikes)| strikes.len());
+            if let Some(least) = least.map(|(prefix, _)| *prefix) {
+                self.of.remove(&least);
+            }
+        }
+        let strikes = self.of.entry(prefix).or_default();
+        if news {
+            // A full list refuses the whole prefix, so there is room.
+            let _ = strikes.push(addr);
+        }
+        news
+    }
+
+    /// Whether everybody at this IP address is refused.
+    pub(super) fn refuses_all_of(&self, ip: IpAddr) -> bool {
+        let strikes = self.of.get(&Prefix::of(ip));
+        strikes.is_some_and(|s| s.len() >= MAX_STRIKES)
+    }
+
+    /// Whether this socket address is refused.
+    pub(super) fn refuses(&self, addr: SocketAddr) -> bool {
+        let strikes = self.of.get(&Prefix::of(addr.ip()));
+        strikes.is_some_and(|s| s.is_full() || s.contains(&addr))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use super::*;
+
+    fn addr(n: u8, port: u16) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, n], port))
+    }
+
+    #[test]
+    fn three_ports_with_bad_pieces_refuse_every_port_of_an_address() {
+        let mut bans = Bans::new(10);
+        assert!(bans.strike(addr(1, 5)));
+        assert!(bans.refuses(addr(1, 5)) && !bans.refuses(addr(1, 6)));
+        for _ in 0..9 {
+            assert!(!bans.strike(addr(1, 5)), "it is refused already");
+        }
+        assert!(!bans.refuses(addr(1, 6)), "a neighbour is not to blame");
+        assert!(bans.strike(addr(1, 6)) && bans.strike(addr(1, 8)));
+        assert!(bans.refuses(addr(1, 7)) && bans.refuses_all_of(addr(1, 0).ip()));
+        assert!(!bans.refuses(addr(2, 5)));
+    }
+
+    #[test]
+    fn ipv6_neighbours_within_a_64_share_their_strikes() {
+        let mut bans = Bans::new(10);
+        for n in 1..=3 {
+            bans.strike(format!("[2001:db8::{n}]:{n}").parse().unwrap());
+        }
+        assert!(bans.refuses("[2001:db8::ff]:9".parse().unwrap()));
+        assert!(!bans.refuses("[2001:db8:0:1::1]:9".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_full_table_forgives_the_one_with_the_fewest_and_keeps_learning() {
+        let mut bans = Bans::new(2);
+        for (n, port) in [(1, 1), (1, 2), (2, 1), (3, 1)] {
+            bans.strike(addr(n, port));
+        }
+        assert!(bans.refuses(addr(1, 1)) && bans.refuses(addr(3, 1)));
+        assert!(!bans.refuses(addr(2, 1)));
+    }
+}

@@ -1,0 +1,610 @@
+//! Peers: how connections begin, what their messages mean for a torrent, how they end.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use super::conn_end::End;
+use super::connection::{Conn, Holding, Opened};
+use super::cx;
+use super::event::{Changes, Level, What};
+use super::io::Io;
+use super::member::Member;
+use super::member_id::MemberId;
+use super::peer_list::{Origin, Released, canonical};
+use super::status::PeerSource;
+use super::timers::{Timer, TorrentTimer};
+use super::{Torrent, Wants};
+use crate::op::Close;
+use crate::peer::crypto::MseError;
+use crate::peer::{Blame, PeerEvent, PeerFault};
+use crate::throttle::Direction;
+use crate::wire::peer::allowed_fast_set;
+use crate::{Bitfield, ConnId, EncryptionPolicy, Op, PeerId};
+
+/// A connection that moved nothing has worked all the same if it held for so long.
+const WORKED: Duration = Duration::from_secs(60);
+/// Most senders remembered after they left.
+const MAX_DEPARTED: usize = 64;
+/// Pieces a choked peer may fetch (BEP 6 suggests 10).
+const ALLOWED_FAST: usize = 5;
+
+impl Torrent {
+    // ---- messages ----
+
+    pub(crate) fn on_peer_event(&mut self, io: &mut Io<'_>, id: MemberId, event: PeerEvent) {
+        match event {
+            // They were heard before the peer was taken in.
+            PeerEvent::Handshake { .. } | PeerEvent::Established => {}
+            PeerEvent::Closed(fault) => {
+                if fault.blame() == Blame::Peer {
+                    io.out.hostile_peers += 1;
+                }
+                self.close_member(io, id, End::Fault(fault));
+            }
+            PeerEvent::Block { at, block } => self.on_block(io, id, at, block),
+            PeerEvent::Rejected(at) => {
+                if let Some(picker) = self.content.picker_mut() {
+                    picker.aborted(at, id.key());
+                }
+            }
+            PeerEvent::Unwanted { len } => self.wasted += u64::from(len),
+            PeerEvent::Forgiven => io.out.forgiven += 1,
+            PeerEvent::HasChanged => self.on_has_changed(io, id),
+            PeerEvent::HasAll => self.on_has_reset(io, id, true),
+            PeerEvent::HasNone => self.on_has_reset(io, id, false),
+            PeerEvent::Have(piece) => self.on_have(io, id, piece),
+            PeerEvent::DontHave(piece) => {
+                if let Some(mut tally) = self.tally(id) {
+                    tally.lost(piece);
+                }
+            }
+            PeerEvent::Requested(at) => self.on_request(id, at),
+            PeerEvent::Cancelled(at) => {
+                if let Some(member) = self.members.get_mut(id) {
+                    member.uploads.retain(|r| *r != at);
+                }
+            }
+            PeerEvent::TakesNothing => self.take_back(io, id),
+            PeerEvent::Extended => self.on_extended(io, id),
+            PeerEvent::MetadataRequested(piece) => self.serve_metadata(id, piece),
+            PeerEvent::MetadataPiece { index, data, .. } => self.on_metadata(io, id, index, data),
+            PeerEvent::MetadataRejected(piece) => self.on_no_metadata(io, id, piece),
+            PeerEvent::Pex { added, .. } => {
+                self.on_pex(io, id, added.iter().map(|(addr, _)| *addr));
+            }
+            PeerEvent::Choked => {
+                if let Some(mut tally) = self.tally(id) {
+                    tally.choked();
+                }
+            }
+            PeerEvent::Interested => self.on_interested(io, id),
+            // A refill follows every batch of events, and the choker looks for itself.
+            PeerEvent::Unchoked
+            | PeerEvent::NotInterested
+            | PeerEvent::Suggested(_)
+            | PeerEvent::AllowedFast(_) => {}
+            PeerEvent::DhtPort(port) => self.on_dht_port(io, id, port),
+        }
+    }
+
+    /// An accepted peer named this torrent: answers it, or lets it go.
+    pub(crate) fn welcome(&mut self, io: &mut Io<'_>, id: ConnId, peer_id: PeerId) {
+        let Some(remote) = io.conns.remote(id) else {
+            return;
+        };
+        // It waits for an answer, among those that have said nothing yet and for as long.
+        if self.is_opening() {
+            return;
+        }
+        let refused = !self.is_running()
+            || self.is_full(&io.setup.config)
+            || peer_id == io.setup.peer_id
+            || self.peer_list.is_ip_banned(remote.ip())
+            || self.is_crowded(io, remote.ip());
+        if refused {
+            io.dismiss(id, Close::Flush);
+            return;
+        }
+        self.members.connecting(id, remote, None);
+        let local = self.local(io, remote);
+        if let Some(stream) = io.conns.welcomed(id, self.id) {
+            stream.peer.welcome(&mut cx!(io), &local);
+        }
+    }
+
+    /// Answers those who asked for the torrent while it was being opened, unless it still is.
+    pub(crate) fn answer_waiting(&mut self, io: &mut Io<'_>) {
+        if self.is_opening() {
+            return;
+        }
+        let waiting: Vec<ConnId> = io.conns.unclaimed().collect();
+        for id in waiting {
+            let Some(greeting) = io.conns.greeting(id) else {
+                continue;
+            };
+            let peer = &greeting.stream.peer;
+            if let Some(peer_id) = peer.peer_id()
+                && peer.info_hash() == Some(self.info_hash)
+                && peer.awaits_welcome()
+            {
+                self.welcome(io, id, peer_id);
+                // It is heard like any other whose state has changed.
+                io.out.welcomed.push_back(id);
+            }
+        }
+    }
+
+    /// Bytes came from a peer.
+    pub(crate) fn handle_read(&mut self, io: &mut Io<'_>, id: MemberId, len: usize) {
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        member.stream.charge_read(&mut io.flow(), len);
+        let peer = &mut member.stream.peer;
+        peer.handle_read(&mut cx!(io), io.pool, len, &|_| None);
+        self.handle_peer(io, id);
+    }
+
+    /// Bytes were sent to a peer.
+    pub(crate) fn handle_written(&mut self, io: &mut Io<'_>, id: MemberId, len: usize) {
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        let peer = &mut member.stream.peer;
+        let before = peer.totals().payload_up;
+        peer.handle_written(&mut cx!(io), io.pool, len);
+        let sent = peer.totals().payload_up - before;
+        member.stream.charge_written(&mut io.flow(), len);
+        if sent > 0 {
+            member.useful = io.now;
+            self.uploaded += sent;
+            self.unsaved = true;
+            self.up.add(io.now, sent);
+        }
+        self.handle_peer(io, id);
+        if sent > 0 {
+            self.end_turn(io, id, sent);
+        }
+    }
+
+    /// Deals with what a peer's machine has to say, then with what follows from it.
+    pub(crate) fn handle_peer(&mut self, io: &mut Io<'_>, id: MemberId) {
+        // Blocks that it will not send are free: idle peers may want them.
+        let mut freed = false;
+        while let Some(member) = self.members.get_mut(id)
+            && let Some(event) = member.stream.peer.poll_event()
+        {
+            freed |= matches!(event, PeerEvent::Rejected(_));
+            self.on_peer_event(io, id, event);
+        }
+        if freed {
+            self.refill_all(io);
+        }
+        self.refill(io, id);
+        self.pump_uploads(io, id);
+        if let Some(member) = self.members.get_mut(id) {
+            member.stream.rearm(io.out);
+            io.refresh(member);
+        }
+    }
+
+    /// Both handshakes of a connection are through.
+    pub(crate) fn take_in(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        if self.is_duplicate(io, conn) {
+            return;
+        }
+        // Only one that others reach is worth telling of.
+        let dht_ports = io.dht.reachable;
+        let bucket = io.throttle.add(self.bucket);
+        let (now, members) = (io.now, &mut self.members);
+        let mut id = None;
+        io.conns.established(conn, self.id, |greeting| {
+            let new = members.insert(conn, |id| Member::new(id, now, bucket, greeting));
+            *id.insert(new)
+        });
+        let Some(member) = id.and_then(|id| self.members.get_mut(id)) else {
+            io.throttle.remove(io.now, bucket);
+            return;
+        };
+        let peer = &mut member.stream.peer;
+        if let Some(info) = self.content.info() {
+            peer.set_pieces(info.piece_count());
+        }
+        match self.content.picker() {
+            Some(picker) => peer.bitfield(picker.have()),
+            // BEP 6 wants one of the three messages, also before we know what there is to have.
+            None => peer.bitfield(&Bitfield::new(0)),
+        }
+        let remote = member.stream.remote;
+        let private = self.content.info().is_some_and(|info| info.private());
+        let dht_port = dht_ports.and_then(|ports| ports.towards(remote.ip()));
+        if let Some(port) = dht_port.filter(|_| !private) {
+            peer.port(port);
+        }
+        let what = What::Connected {
+            client: peer.peer_id().map(client_of).unwrap_or_default(),
+            encryption: peer.encryption(),
+            incoming: member.incoming,
+        };
+        self.arm_once(io, TorrentTimer::Round, super::rounds::FIRST_ROUND);
+        if io.setup.config.pex {
+            self.arm_once(io, TorrentTimer::Pex, super::pex::PEX_INTERVAL);
+        }
+        io.out
+            .notice(Some(self.id), Some(remote), Level::Detail, what);
+        self.change(io, Changes::PEERS);
+        io.out.places = true;
+    }
+
+    /// Arms a timer unless it is armed.
+    fn arm_once(&self, io: &mut Io<'_>, timer: TorrentTimer, after: Duration) {
+        let timer = Timer::Torrent(self.id, timer);
+        if !io.out.timers.is_armed(timer) {
+            io.out.timers.set(timer, Some(io.now + after));
+        }
+    }
+
+    /// Ends one of two connections with the same peer, or one with ourselves. Both sides keep
+    /// the stream that the larger peer id opened, so they agree without a word.
+    ///
+    /// Anybody can repeat the id of another peer: two connections are taken for one peer's only
+    /// if they lead to the same IP address. Else both stay.
+    fn is_duplicate(&mut self, io: &mut Io<'_>, conn: ConnId) -> bool {
+        let Some(greeting) = io.conns.greeting(conn) else {
+            return true;
+        };
+        let stream = &greeting.stream;
+        let (incoming, ip) = (greeting.is_incoming(), stream.remote.ip());
+        let Some(peer_id) = stream.peer.peer_id() else {
+            return false;
+        };
+        if peer_id == io.setup.peer_id {
+            self.close_conn(io, conn, End::Finished("this is ourselves"));
+            return true;
+        }
+        let same =
+            |m: &&Member| m.stream.remote.ip() == ip && m.stream.peer.peer_id() == Some(peer_id);
+        let Some(other) = self.members.iter().find(same) else {
+            return false;
+        };
+        let keep_incoming = peer_id > io.setup.peer_id;
+        let keep_new = incoming != other.incoming && incoming == keep_incoming;
+        let end = End::Finished("connected twice");
+        if keep_new {
+            let other = other.id;
+            self.close_member(io, other, end);
+        } else {
+            self.close_conn(io, conn, end);
+        }
+        !keep_new
+    }
+
+    /// The extension handshake came (BEP 10).
+    fn on_extended(&mut self, io: &mut Io<'_>, id: MemberId) {
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        let peer = &member.stream.peer;
+        // One that had no metadata may have said that it has now.
+        member.metadata_pause = None;
+        let port = peer.extended().and_then(|e| e.port).filter(|p| *p != 0);
+        if let (true, Some(port), None) = (member.incoming, port, member.dialable) {
+            let addr = canonical(SocketAddr::new(member.stream.remote.ip(), port));
+            member.dialable = Some(addr);
+            self.peer_list
+                .learn(&mut cx!(io), addr, PeerSource::Incoming);
+            self.peer_list.occupy(addr);
+            if self.peer_list.is_banned(addr) {
+                self.close_member(io, id, End::Banned);
+                return;
+            }
+        }
+        self.request_metadata(io);
+        self.check_usefulness(io, id);
+    }
+
+    /// A new, whole set of pieces.
+    pub(crate) fn on_has_changed(&mut self, io: &mut Io<'_>, id: MemberId) {
+        if let Some(mut tally) = self.tally(id) {
+            tally.replaced();
+            self.note_seed(io, id);
+        }
+    }
+
+    fn on_has_reset(&mut self, io: &mut Io<'_>, id: MemberId, all: bool) {
+        if let Some(mut tally) = self.tally(id) {
+            tally.reset(all);
+            self.note_seed(io, id);
+        }
+    }
+
+    /// Remembers a peer that has everything as a seed, and lets it go if so do we.
+    fn note_seed(&mut self, io: &mut Io<'_>, id: MemberId) {
+        let Some(member) = self.members.get(id) else {
+            return;
+        };
+        if let Some(addr) = member.dialable
+            && member.stream.peer.is_seed()
+        {
+            self.peer_list.mark_seed(addr);
+        }
+        self.check_usefulness(io, id);
+    }
+
+    fn on_have(&mut self, io: &mut Io<'_>, id: MemberId, piece: u32) {
+        if self.tally(id).is_some_and(|mut tally| tally.gained(piece)) {
+            self.note_seed(io, id);
+        }
+    }
+
+    /// It became interested: a free upload slot need not wait for the next round.
+    fn on_interested(&mut self, io: &mut Io<'_>, id: MemberId) {
+        self.unchoke_early(io, id);
+        self.allow_fast(io, id);
+    }
+
+    /// A newcomer that has to wait for its turn gets something to trade with before (BEP 6). Not
+    /// under an upload limit: those who have a slot would wait for it, and the first pieces of a
+    /// seed with a thin uplink would all be late.
+    fn allow_fast(&mut self, io: &mut Io<'_>, id: MemberId) {
+        if !self.is_exchanging() {
+            return;
+        }
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        let SocketAddr::V4(remote) = member.stream.remote else {
+            return;
+        };
+        let peer = &mut member.stream.peer;
+        if !peer.peer_interested() || !peer.am_choking() {
+            return;
+        }
+        let Some((info, open)) = self.content.open() else {
+            return;
+        };
+        // Without slots no peer is served, and a free slot is assigned within 50 ms anyway.
+        let served = io.setup.config.upload_slots != Some(0) && !self.choker.has_vacancy();
+        let limited = io.throttle.is_limited(member.bucket, Direction::Up);
+        if peer.has_granted_fast() || limited || !served {
+            return;
+        }
+        for piece in allowed_fast_set(
+            *remote.ip(),
+            self.info_hash,
+            info.piece_count(),
+            ALLOWED_FAST,
+        ) {
+            if open.picker.have().get(piece) {
+                peer.allow_fast(piece);
+            }
+        }
+        io.refresh(member);
+    }
+
+    /// A peer told the port of its DHT node (BEP 5). Once a connection is enough, and a private
+    /// torrent's peers are nobody's business.
+    fn on_dht_port(&mut self, io: &mut Io<'_>, id: MemberId, port: u16) {
+        if self.is_private() || port == 0 {
+            return;
+        }
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        if core::mem::replace(&mut member.dht_port_told, true) {
+            return;
+        }
+        let node = SocketAddr::new(member.stream.remote.ip(), port);
+        io.out.dht_nodes.push_back(node);
+    }
+
+    /// Ends a connection that neither side can gain from: both are complete.
+    pub(crate) fn check_usefulness(&mut self, io: &mut Io<'_>, id: MemberId) {
+        let Some(member) = self.members.get(id) else {
+            return;
+        };
+        let peer = &member.stream.peer;
+        let they_are_done = peer.is_seed() || peer.extended().is_some_and(|e| e.upload_only);
+        if self.is_done() && they_are_done && self.is_ready() {
+            self.close_member(io, id, End::Finished("both sides are complete"));
+        }
+    }
+
+    // ---- the end ----
+
+    /// Closes the stream of a peer and forgets it.
+    pub(crate) fn close_member(&mut self, io: &mut Io<'_>, id: MemberId, why: End) {
+        if let Some(member) = self.members.get(id) {
+            let (conn, how) = (member.stream.id, why.how());
+            io.out.ops.stream(Op::TcpClose { conn, how });
+            self.drop_member(io, id, &why);
+        }
+    }
+
+    /// Closes a stream and forgets the connection.
+    pub(crate) fn close_conn(&mut self, io: &mut Io<'_>, conn: ConnId, why: End) {
+        let how = why.how();
+        io.out.ops.stream(Op::TcpClose { conn, how });
+        self.drop_conn(io, conn, why);
+    }
+
+    /// Forgets a connection of this torrent.
+    pub(crate) fn drop_conn(&mut self, io: &mut Io<'_>, conn: ConnId, why: End) {
+        if let Some(Conn::Member(_, id)) = io.conns.get(conn) {
+            let id = *id;
+            return self.drop_member(io, id, &why);
+        }
+        let Some(remote) = io.conns.remote(conn) else {
+            return;
+        };
+        let dialing = match io.forget(conn) {
+            Some(Conn::Dialing(dialing)) => Some((dialing, false)),
+            Some(Conn::Greeting(greeting)) => match greeting.opened {
+                Opened::ByUs(dialing) => Some((dialing, true)),
+                Opened::ByPeer(_) => None,
+            },
+            _ => None,
+        };
+        self.members.given_up(conn, remote);
+        if let Some((dialing, opened)) = dialing {
+            let how = match &why {
+                End::Banned => Released::Banned,
+                End::Finished(_) => Released::Useless,
+                End::Resting(_) => Released::Resting,
+                End::Fault(PeerFault::Mse(MseError::ShortSecret)) => Released::TryAgain,
+                End::Fault(fault) if fault.blame() == Blame::Peer => Released::Failed,
+                _ if opened => match io.setup.config.encryption {
+                    // Only once: the second kind fails for good.
+                    EncryptionPolicy::Preferred if dialing.encrypt => Released::TryOtherEncryption,
+                    EncryptionPolicy::Allowed if !dialing.encrypt => Released::TryOtherEncryption,
+                    _ => Released::Failed,
+                },
+                _ => Released::Failed,
+            };
+            self.release(io, dialing.addr, how);
+        }
+        self.part(io, remote, &why);
+    }
+
+    /// Forgets a peer: its blocks go home, its requests to others, its place to the next.
+    pub(crate) fn drop_member(&mut self, io: &mut Io<'_>, id: MemberId, why: &End) {
+        let Some(mut member) = self.members.remove(id) else {
+            return;
+        };
+        let conn = member.stream.id;
+        io.conns.remove(conn);
+        let then = &mut member.holds;
+        io.conns
+            .recount(member.stream.remote, then, Holding::default());
+        io.out.timers.set(Timer::Conn(conn), None);
+        io.throttle.remove(io.now, member.bucket);
+        let peer = &mut member.stream.peer;
+        let totals = peer.totals();
+        let moved = totals.payload_down + totals.payload_up > 0;
+        let worked = moved || member.established + WORKED <= io.now;
+        if let Some(picker) = self.content.picker_mut() {
+            for at in peer.in_flight() {
+                picker.aborted(at, id.key());
+            }
+            if !member.counted.is_empty() {
+                picker.peer_left(&member.counted);
+            }
+            picker.peer_gone(id.key(), &mut member.pick);
+        }
+        if !peer.am_choking() {
+            self.choker.peer_gone();
+        }
+        if let Some(addr) = member.dialable {
+            let how = match why {
+                End::Banned => Released::Banned,
+                End::Finished(_) => Released::Useless,
+                End::Resting(_) => Released::Resting,
+                End::Fault(fault) if fault.blame() == Blame::Peer => Released::Failed,
+                // One that lets us in only to hang up is not to be called every ten seconds.
+                _ if worked => Released::Worked,
+                _ => Released::Failed,
+            };
+            self.release(io, addr, how);
+        }
+        if moved {
+            if self.departed.len() >= MAX_DEPARTED {
+                self.departed.pop_front();
+            }
+            self.departed.push_back((id.key(), member.addr()));
+        }
+        self.part(io, member.stream.remote, why);
+        if self.is_exchanging() {
+            self.refill_all(io);
+        }
+        if member.metadata_asked.is_some() {
+            self.request_metadata(io);
+        }
+        member.stream.forget(io.out);
+        member.stream.peer.close(io.pool);
+    }
+
+    /// An address is free to be tried again, unless another connection leads there.
+    fn release(&mut self, io: &Io<'_>, addr: SocketAddr, how: Released) {
+        if how == Released::Banned || !self.members.uses(addr) {
+            self.peer_list.released(io.now, addr, how);
+        }
+    }
+
+    /// Tells of the end of a connection. Its place is free; this torrent stands behind those that
+    /// wait for it.
+    fn part(&mut self, io: &mut Io<'_>, remote: SocketAddr, why: &End) {
+        let reason = why.reason();
+        let what = What::Disconnected { reason };
+        io.out
+            .notice(Some(self.id), Some(remote), Level::Detail, what);
+        self.change(io, Changes::PEERS);
+        self.want(io, Wants::PLACES);
+    }
+
+    /// Learns addresses, as far as they are believed, and tries them.
+    pub(crate) fn learn(
+        &mut self,
+        io: &mut Io<'_>,
+        peers: impl IntoIterator<Item = SocketAddr>,
+        origin: impl Into<Origin>,
+    ) {
+        let origin = origin.into();
+        for addr in peers {
+            let addr = canonical(addr);
+            if !origin.may_name(addr.ip()) {
+                io.out.refused_addresses += 1;
+                continue;
+            }
+            // One that is connected may have been forgotten for want of room.
+            if self.peer_list.learn(&mut cx!(io), addr, origin) && self.members.uses(addr) {
+                self.peer_list.occupy(addr);
+            }
+        }
+        self.want(io, Wants::PLACES);
+    }
+
+    /// Lets all peers of a torrent go.
+    pub(crate) fn close_all(&mut self, io: &mut Io<'_>, why: &'static str) {
+        for id in self.members.ids() {
+            self.close_member(io, id, End::Resting(why));
+        }
+        let unfinished: Vec<ConnId> = self.members.unfinished().collect();
+        for conn in unfinished {
+            self.close_conn(io, conn, End::Resting(why));
+        }
+    }
+
+    /// Refuses a peer from now on: it sent bytes that failed the hash check.
+    pub(crate) fn ban(&mut self, io: &mut Io<'_>, addr: SocketAddr) {
+        let news = self.peer_list.ban(addr);
+        let banned = |addr: SocketAddr| self.peer_list.is_banned(addr);
+        let refused = |m: &&Member| m.dialable.is_some_and(banned) || banned(m.stream.remote);
+        let members = self.members.iter().filter(refused).map(|m| m.id);
+        let members: Vec<MemberId> = members.collect();
+        let refused = |conn: &ConnId| io.conns.remote(*conn).is_some_and(banned);
+        let conns: Vec<ConnId> = self.members.unfinished().filter(refused).collect();
+        // More of what it sent may fail once it is gone.
+        if news {
+            io.out
+                .notice(Some(self.id), Some(addr), Level::Warning, What::Banned);
+        }
+        for id in members {
+            self.close_member(io, id, End::Banned);
+        }
+        for conn in conns {
+            self.close_conn(io, conn, End::Banned);
+        }
+    }
+}
+
+/// What a peer id says of the client before its extension handshake does (BEP 20).
+fn client_of(id: PeerId) -> String {
+    let known = &id.0[..8];
+    if known.is_ascii() && known.iter().all(u8::is_ascii_graphic) {
+        String::from_utf8_lossy(known).into_owned()
+    } else {
+        "an unnamed client".into()
+    }
+}

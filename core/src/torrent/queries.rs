@@ -1,0 +1,374 @@
+//! HTTP requests or name look-ups: those with the driver, and those that wait for a place.
+//!
+//! A server that never answers holds a place until the time-out, so places are shared out twice:
+//! a server gets a part of them, and a torrent has a few queries admitted at a time.
+//!
+//! ```text
+//!  push ─▶ the torrent's own queue ─▶ the server's queue ─▶ poll ─▶ with the driver ─▶ done
+//!          (beyond PER_OWNER)         (servers take turns)
+//! ```
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+
+use crate::sync::Arc;
+use crate::{Op, OpId, TorrentId};
+
+/// Queries of one torrent that wait at servers or are with the driver. Our choice: two trackers
+/// over both families, so a torrent with a hundred trackers cannot take all places.
+const PER_OWNER: usize = 4;
+/// The part of all places that one server may hold, as a divisor.
+const SERVER_SHARE: usize = 4;
+/// Places that one server may hold at least: one for each family that it is asked over.
+const SERVER_LEAST: usize = 2;
+
+/// Who asks: a torrent, or `None` for the DHT.
+type Owner = Option<TorrentId>;
+/// A host name, or host and port.
+type Server = Arc<str>;
+
+/// One class of queries.
+#[derive(Debug)]
+pub(crate) struct Queries {
+    /// Most with the driver.
+    max: usize,
+    emitted: usize,
+    owners: BTreeMap<Owner, Asking>,
+    servers: BTreeMap<Server, Asked>,
+    /// Servers that have a query waiting and may hold one place more, each once.
+    turns: VecDeque<Server>,
+    /// Every query that is not answered yet.
+    open: BTreeMap<OpId, Query>,
+}
+
+/// What one owner has.
+#[derive(Debug, Default)]
+struct Asking {
+    /// In a server's queue or with the driver.
+    admitted: usize,
+    waiting: VecDeque<Op>,
+}
+
+/// What one server has.
+#[derive(Debug, Default)]
+struct Asked {
+    with_driver: usize,
+    waiting: VecDeque<Op>,
+    /// Stands in `turns`.
+    in_turn: bool,
+}
+
+#[derive(Debug)]
+struct Query {
+    owner: Owner,
+    server: Server,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// In its owner's queue.
+    Held,
+    /// In its server's queue.
+    Admitted,
+    WithDriver,
+}
+
+impl Queries {
+    /// At most `max` with the driver, at least one.
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            max: max.max(1),
+            emitted: 0,
+            owners: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            turns: VecDeque::new(),
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// Queues `op`, named `id`, for `server`.
+    pub(crate) fn push(&mut self, owner: Owner, server: &str, id: OpId, op: Op) {
+        let server = match self.servers.get_key_value(server) {
+            Some((known, _)) => Arc::clone(known),
+            None => Server::from(server),
+        };
+        let stage = Stage::Held;
+        let query = Query {
+            owner,
+            server,
+            stage,
+        };
+        self.open.insert(id, query);
+        self.owners.entry(owner).or_default().waiting.push_back(op);
+        self.admit(owner);
+    }
+
+    /// The next query for the driver.
+    pub(crate) fn poll(&mut self) -> Option<Op> {
+        if self.emitted >= self.max {
+            return None;
+        }
+        let server = self.turns.pop_front()?;
+        let most = self.per_server();
+        let asked = self.servers.get_mut(&server)?;
+        asked.in_turn = false;
+        let op = asked.waiting.pop_front()?;
+        asked.with_driver += 1;
+        self.emitted += 1;
+        if let Some(query) = op.id().and_then(|id| self.open.get_mut(&id)) {
+            query.stage = Stage::WithDriver;
+        }
+        self.take_turn(&server, most);
+        Some(op)
+    }
+
+    /// Whether [`Queries::poll`] would yield something.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.emitted < self.max && !self.turns.is_empty()
+    }
+
+    /// With the driver.
+    pub(crate) const fn emitted(&self) -> usize {
+        self.emitted
+    }
+
+    /// `id` was answered; nothing happens if it is not one of these.
+    pub(crate) fn answered(&mut self, id: OpId) {
+        let Some(query) = self.open.remove(&id) else {
+            return;
+        };
+        if query.stage == Stage::WithDriver {
+            self.emitted -= 1;
+            if let Some(asked) = self.servers.get_mut(&query.server) {
+                asked.with_driver -= 1;
+            }
+        }
+        self.left(&query);
+    }
+
+    /// Takes back what the driver has not seen of a torrent's queries, and names the others.
+    pub(crate) fn cancel(&mut self, torrent: TorrentId) -> Cancelled {
+        let of = |(id, query): (&OpId, &Query)| (query.owner == Some(torrent)).then_some(*id);
+        let ids: Vec<OpId> = self.open.iter().filter_map(of).collect();
+        let mut cancelled = Cancelled::default();
+        for id in ids {
+            let Some(query) = self.open.get(&id) else {
+                continue;
+            };
+            if query.stage == Stage::WithDriver {
+                cancelled.with_driver.push(id);
+                continue;
+            }
+            let queue = match query.stage {
+                Stage::Held => self.owners.get_mut(&query.owner).map(|o| &mut o.waiting),
+                _ => self.servers.get_mut(&query.server).map(|s| &mut s.waiting),
+            };
+            if let Some(queue) = queue {
+                queue.retain(|op| op.id() != Some(id));
+            }
+            if let Some(query) = self.open.remove(&id) {
+                self.left(&query);
+            }
+            cancelled.taken_back.push(id);
+        }
+        cancelled
+    }
+
+    fn per_server(&self) -> usize {
+        (self.max / SERVER_SHARE).max(SERVER_LEAST)
+    }
+
+    /// `query` is gone from wherever it was: its server and its owner have room for the next.
+    fn left(&mut self, query: &Query) {
+        self.take_turn(&query.server, self.per_server());
+        if query.stage != Stage::Held
+            && let Some(asking) = self.owners.get_mut(&query.owner)
+        {
+            asking.admitted -= 1;
+        }
+        self.admit(query.owner);
+    }
+
+    /// Moves what waits at its owner to its servers, as far as there is room.
+    fn admit(&mut self, owner: Owner) {
+        let most = self.per_server();
+        while let Some(asking) = self.owners.get_mut(&owner) {
+            if asking.admitted >= PER_OWNER {
+                return;
+            }
+            let Some(op) = asking.waiting.pop_front() else {
+                if asking.admitted == 0 {
+                    self.owners.remove(&owner);
+                }
+                return;
+            };
+            asking.admitted += 1;
+            let Some(query) = op.id().and_then(|id| self.open.get_mut(&id)) else {
+                continue;
+            };
+            query.stage = Stage::Admitted;
+            let server = Arc::clone(&query.server);
+            let asked = self.servers.entry(Arc::clone(&server)).or_default();
+            asked.waiting.push_back(op);
+            self.take_turn(&server, most);
+        }
+    }
+
+    /// Puts a server in turn, out of turn, or away, as its queue and places say.
+    fn take_turn(&mut self, server: &Server, most: usize) {
+        let Some(asked) = self.servers.get_mut(server) else {
+            return;
+        };
+        let may = !asked.waiting.is_empty() && asked.with_driver < most;
+        match (may, asked.in_turn) {
+            (true, false) => self.turns.push_back(Arc::clone(server)),
+            // Only a cancelled query empties the queue of a server that is in turn.
+            (false, true) => self.turns.retain(|other| other != server),
+            _ => {}
+        }
+        asked.in_turn = may;
+        if asked.waiting.is_empty() && asked.with_driver == 0 {
+            self.servers.remove(server);
+        }
+    }
+}
+
+/// What became of queries that are no longer wanted.
+#[derive(Debug, Default)]
+pub(crate) struct Cancelled {
+    /// The driver has never seen them.
+    pub(crate) taken_back: Vec<OpId>,
+    /// The driver still has to answer them.
+    pub(crate) with_driver: Vec<OpId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{format, string::String};
+
+    use super::*;
+
+    /// Queues the look-up of `host` for a torrent.
+    fn ask(queries: &mut Queries, torrent: u32, host: &str, id: u64) {
+        let (op, name) = (OpId(id), String::from(host));
+        let op = Op::Resolve { op, host: name };
+        queries.push(Some(TorrentId(torrent)), host, OpId(id), op);
+    }
+
+    fn drain(queries: &mut Queries) -> Vec<u64> {
+        core::iter::from_fn(|| queries.poll())
+            .filter_map(|op| op.id().map(|id| id.0))
+            .collect()
+    }
+
+    #[test]
+    fn a_silent_server_leaves_places_for_the_others() {
+        let mut queries = Queries::new(8);
+        for id in 0..200 {
+            ask(&mut queries, id as u32, "silent", id);
+        }
+        ask(&mut queries, 1000, "good", 1000);
+        assert_eq!(drain(&mut queries), [0, 1000, 1]);
+        assert!(!queries.is_pending());
+        // The next one goes out when one was answered.
+        queries.answered(OpId(0));
+        assert!(queries.is_pending());
+        assert_eq!(drain(&mut queries), [2]);
+    }
+
+    #[test]
+    fn a_torrent_with_many_trackers_leaves_places_for_the_others() {
+        let mut queries = Queries::new(64);
+        for id in 0..100 {
+            ask(&mut queries, 1, &format!("tracker {id}"), id);
+        }
+        ask(&mut queries, 2, "good", 1000);
+        assert_eq!(drain(&mut queries), [0, 1, 2, 3, 1000]);
+        queries.answered(OpId(2));
+        assert_eq!(drain(&mut queries), [4]);
+    }
+
+    #[test]
+    fn servers_take_turns() {
+        let mut queries = Queries::new(1);
+        for id in 0..3 {
+            ask(&mut queries, id as u32, "a", id);
+        }
+        ask(&mut queries, 9, "b", 9);
+        let mut order = Vec::new();
+        while let [id] = drain(&mut queries)[..] {
+            order.push(id);
+            queries.answered(OpId(id));
+        }
+        assert_eq!(order, [0, 9, 1, 2]);
+    }
+
+    #[test]
+    fn what_is_cancelled_is_taken_back_or_named() {
+        let mut queries = Queries::new(4);
+        for id in 0..6 {
+            ask(&mut queries, 1, "a", id);
+        }
+        ask(&mut queries, 2, "a", 6);
+        assert_eq!(drain(&mut queries), [0, 1]);
+        let cancelled = queries.cancel(TorrentId(1));
+        assert_eq!(cancelled.with_driver, [0, 1].map(OpId));
+        assert_eq!(cancelled.taken_back, [2, 3, 4, 5].map(OpId));
+        assert_eq!(drain(&mut queries), [] as [u64; 0]);
+        queries.answered(OpId(0));
+        assert_eq!(drain(&mut queries), [6]);
+        queries.answered(OpId(1));
+        queries.answered(OpId(6));
+        assert!(queries.owners.is_empty() && queries.servers.is_empty());
+        assert!(queries.open.is_empty() && queries.turns.is_empty());
+    }
+
+    /// Whatever happens in whatever order: nothing is lost, no limit is exceeded, and
+    /// `is_pending` says what `poll` does.
+    #[test]
+    fn nothing_is_lost_in_any_order() {
+        fn holds(max: u8, steps: Vec<(u8, u8, u8)>) -> bool {
+            let mut queries = Queries::new(usize::from(max % 9));
+            let (mut id, mut out, mut asked) = (0, Vec::new(), 0usize);
+            for (what, torrent, host) in steps {
+                match what % 4 {
+                    0 => {
+                        id += 1;
+                        asked += 1;
+                        ask(&mut queries, torrent.into(), &format!("{}", host % 5), id);
+                    }
+                    1 => {
+                        let pending = queries.is_pending();
+                        let op = queries.poll().and_then(|op| op.id());
+                        assert_eq!(op.is_some(), pending);
+                        out.extend(op);
+                    }
+                    2 if !out.is_empty() => {
+                        let id = out.swap_remove(usize::from(host) % out.len());
+                        queries.answered(id);
+                        asked -= 1;
+                    }
+                    _ => {
+                        let gone = queries.cancel(TorrentId(torrent.into()));
+                        asked -= gone.taken_back.len();
+                        assert!(gone.with_driver.iter().all(|id| out.contains(id)));
+                    }
+                }
+                assert_eq!(queries.emitted(), out.len());
+                assert!(out.len() <= queries.max && queries.open.len() == asked);
+            }
+            // All that is left comes out once the places are free.
+            while asked > 0 {
+                out.extend(core::iter::from_fn(|| queries.poll()).filter_map(|op| op.id()));
+                assert!(!out.is_empty());
+                asked -= out.len();
+                out.drain(..).for_each(|id| queries.answered(id));
+            }
+            queries.owners.is_empty() && queries.servers.is_empty() && queries.turns.is_empty()
+        }
+        quickcheck::quickcheck(holds as fn(u8, Vec<(u8, u8, u8)>) -> bool);
+    }
+}

@@ -1,0 +1,143 @@
+//! What an application may change of a torrent while it runs.
+
+use super::checking::WHOLE;
+use super::cx;
+use super::event::Changes;
+use super::io::Io;
+use super::status::FilePriority;
+use super::{Torrent, Wants};
+use crate::Instant;
+use alloc::string::String;
+
+impl Torrent {
+    /// Says how much each file is wanted; a list that is too short leaves the rest normal.
+    pub(crate) fn set_priorities(&mut self, io: &mut Io<'_>, priorities: &[FilePriority]) {
+        let info = self.content.info();
+        let files = info.map_or(usize::MAX, |i| i.files().len());
+        self.priorities = priorities.iter().copied().take(files).collect();
+        if self.priorities.is_empty() {
+            // An empty list would leave the picker with the old ones.
+            self.priorities.push(FilePriority::Normal);
+        }
+        self.unsaved = true;
+        // Files may be put together from others.
+        self.durability.files_changed();
+        self.select(io);
+        self.apply_priorities();
+        let done = self.is_done();
+        if let Some((_, open)) = self.content.open_mut()
+            && open.finished
+            && !done
+        {
+            open.finished = false;
+            // Peers that were of no use to a seed are now.
+            self.peer_list.hurry(io.now);
+        }
+        if done && !self.is_confirmed() && self.is_exchanging() {
+            self.confirm(io, None);
+        }
+        self.claim_more(io);
+        self.reconsider(io);
+        self.change(io, Changes::STATE | Changes::PROGRESS);
+        self.want(io, Wants::PROCEED);
+        self.save_early(io);
+    }
+
+    /// What is wanted changed: so may our interest in each peer.
+    fn reconsider(&mut self, io: &mut Io<'_>) {
+        for id in self.members.ids() {
+            let picker = self.content.picker();
+            if let (Some(member), Some(picker)) = (self.members.get_mut(id), picker) {
+                let peer = &mut member.stream.peer;
+                peer.set_interested(picker.is_interesting(peer.has()));
+            }
+            self.refill(io, id);
+            self.refresh(io, id);
+        }
+        self.want(io, Wants::PLACES);
+    }
+
+    /// Pieces in order, or rarest first.
+    pub(crate) fn set_sequential(&mut self, on: bool) {
+        self.sequential = on;
+        if let Some(picker) = self.content.picker_mut() {
+            picker.set_sequential(on.then_some(WHOLE));
+        }
+    }
+
+    /// Wants a piece by then; `None` takes that back. Holds also while the files are not known or not checked yet.
+    pub(crate) fn set_deadline(&mut self, io: &mut Io<'_>, piece: u32, by: Option<Instant>) {
+        match self.content.picker_mut() {
+            Some(picker) => picker.set_deadline(piece, by),
+            None => self.deadlines.set(piece, by),
+        }
+        self.refill_all(io);
+    }
+
+    /// Adds trackers, one tier each, as far as there is room.
+    pub(crate) fn add_trackers(&mut self, io: &mut Io<'_>, urls: &[String]) {
+        // The DHT stays behind all of them.
+        let trackers = self.announcer.status().filter(|s| s.dht.is_none());
+        let last = trackers.map(|s| s.tier + 1).max().unwrap_or(0);
+        for (tier, url) in (last..).zip(urls) {
+            // More than the announcer can hold are of no use to anybody.
+            if self.announcer.add(&mut cx!(io), tier, url).is_err() {
+                break;
+            }
+        }
+        self.trackers_changed(io);
+    }
+
+    /// Switches a tracker on or off, the DHT's pseudo-tracker like any other; one that is switched
+    /// off hears that we stop. Returns whether there is such a tracker.
+    pub(crate) fn set_tracker_enabled(
+        &mut self,
+        io: &mut Io<'_>,
+        url: &str,
+        enabled: bool,
+    ) -> bool {
+        let mut trackers = self.announcer.status();
+        let Some(tracker) = trackers.find(|t| t.url == url).map(|t| t.id) else {
+            return false;
+        };
+        drop(trackers);
+        self.announcer.set_enabled(&mut cx!(io), tracker, enabled);
+        if !self.announcer.is_dht_enabled() {
+            // A search under way is of no use any more.
+            self.want(io, Wants::DHT_END);
+        }
+        self.change(io, Changes::TRACKERS);
+        self.trackers_changed(io);
+        true
+    }
+
+    fn trackers_changed(&mut self, io: &mut Io<'_>) {
+        self.unsaved = true;
+        self.want(io, Wants::TRACKERS | Wants::PROCEED);
+        self.save_early(io);
+    }
+
+    /// Limits changed, and a stop may have been lifted: pieces and blocks are asked for again.
+    pub(crate) fn limits_changed(&mut self, io: &mut Io<'_>) {
+        for id in self.members.ids() {
+            if let Some(member) = self.members.get_mut(id) {
+                member.stream.limits_changed();
+            }
+            self.refill(io, id);
+            self.pump_uploads(io, id);
+            self.refresh(io, id);
+        }
+    }
+
+    /// Asks the trackers for peers now, as far as their minimum interval allows.
+    pub(crate) fn reannounce(&mut self, io: &mut Io<'_>) {
+        self.announcer.reannounce(&mut cx!(io), false);
+        self.want(io, Wants::TRACKERS);
+    }
+
+    /// Asks the trackers how large the swarm is (BEP 48), as far as they allow.
+    pub(crate) fn scrape(&mut self, io: &mut Io<'_>) {
+        self.announcer.scrape(&mut cx!(io));
+        self.want(io, Wants::TRACKERS);
+    }
+}

@@ -1,0 +1,473 @@
+//! One torrent without an engine: the test is the rest of the engine, the driver, the disk and the peers.
+
+use alloc::{boxed::Box, vec, vec::Vec};
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use super::conn_table::Conns;
+use super::connection::{Conn, Greeting, Opened};
+use super::endpoints::Endpoints;
+use super::io::{DhtState, Io};
+use super::member_id::MemberId;
+use super::ops::Purpose;
+use super::outbox::Outbox;
+use super::peer_stream::{Flow, Stream};
+use super::setup::Setup;
+use super::timers::{Timer, TorrentTimer};
+use super::tracker_queries::Trackers;
+use super::{AddTorrent, ReadBufs, Source, State, WriteBufs, cx};
+use super::{Torrent, Wants};
+use crate::hash::sha1;
+use crate::metainfo::{Builder, Info};
+use crate::op::FileStat;
+use crate::peer::crypto::Encryption;
+use crate::peer::{Peer, PeerEvent};
+use crate::sync::Arc;
+use crate::throttle::Throttle;
+use crate::wire::peer::{Handshake, Message, Reserved, id, piece_header};
+use crate::{
+    BLOCK_LEN, BlockPool, BlockRef, Caps, Config, ConnId, Instant, Op, OpError, OpErrorKind,
+    Outcome, PeerId, TorrentId,
+};
+
+const ID: TorrentId = TorrentId(1);
+/// Pieces of one block each.
+const PIECES: usize = 3;
+
+/// A torrent, and all that it works with.
+struct Bench {
+    now: Instant,
+    rng: ChaCha8Rng,
+    setup: Setup,
+    endpoints: Endpoints,
+    pool: BlockPool,
+    throttle: Throttle,
+    conns: Conns,
+    trackers: Trackers,
+    out: Outbox,
+    picked: Vec<BlockRef>,
+    torrent: Torrent,
+    info: Arc<Info>,
+    data: Vec<u8>,
+    /// What was closed.
+    closed: Vec<ConnId>,
+}
+
+/// What a torrent is handed, from disjoint fields.
+macro_rules! io {
+    ($bench:expr) => {
+        Io {
+            now: $bench.now,
+            rng: &mut $bench.rng,
+            setup: &$bench.setup,
+            endpoints: &mut $bench.endpoints,
+            dht: DhtState::default(),
+            pool: &mut $bench.pool,
+            throttle: &mut $bench.throttle,
+            conns: &mut $bench.conns,
+            trackers: &mut $bench.trackers,
+            out: &mut $bench.out,
+            picked: &mut $bench.picked,
+        }
+    };
+}
+
+impl Bench {
+    /// A torrent that was added, with a file of the right length on the disk.
+    fn new() -> Self {
+        let data: Vec<u8> = (0..PIECES * BLOCK_LEN).map(|i| (i / 7) as u8).collect();
+        let hashes: Vec<[u8; 20]> = data.chunks(BLOCK_LEN).map(sha1).collect();
+        let mut builder = Builder::file("alone.bin", data.len() as u64);
+        builder.piece_len = Some(BLOCK_LEN as u32);
+        let info = builder.draft().unwrap().finish(&hashes).unwrap().info;
+        let config = Config {
+            pex: false,
+            ..Config::default()
+        };
+        let now = Instant::from_micros(10);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let (mut out, mut trackers) = (Outbox::new(&config), Trackers::new(&config));
+        let setup = Setup::new(config, Caps::all(), &mut rng);
+        let (mut endpoints, mut conns) = (Endpoints::default(), Conns::default());
+        let (mut pool, mut throttle) = (BlockPool::new(64), Throttle::new());
+        let mut picked = Vec::new();
+        let mut add = AddTorrent::new(Source::Info(info.clone()));
+        let mut io = Io {
+            now,
+            rng: &mut rng,
+            setup: &setup,
+            endpoints: &mut endpoints,
+            dht: DhtState::default(),
+            pool: &mut pool,
+            throttle: &mut throttle,
+            conns: &mut conns,
+            trackers: &mut trackers,
+            out: &mut out,
+            picked: &mut picked,
+        };
+        let mut torrent = Torrent::new(&mut io, ID, (info.info_hash(), None), None, &mut add);
+        torrent.begin(&mut io, add);
+        Self {
+            now,
+            rng,
+            setup,
+            endpoints,
+            pool,
+            throttle,
+            conns,
+            trackers,
+            out,
+            picked,
+            torrent,
+            info,
+            data,
+            closed: Vec::new(),
+        }
+    }
+
+    fn with<T>(&mut self, what: impl FnOnce(&mut Torrent, &mut Io<'_>) -> T) -> T {
+        let done = what(&mut self.torrent, &mut io!(self));
+        self.settle();
+        done
+    }
+
+    /// What an engine does for a torrent before its call ends.
+    fn settle(&mut self) {
+        let io = &mut io!(self);
+        while io.out.wanting.pop_front().is_some() {
+            let wants = core::mem::take(&mut self.torrent.wants);
+            if wants.contains(Wants::TRACKERS) {
+                self.torrent.pump_trackers(io);
+            }
+            if wants.contains(Wants::PROCEED) {
+                self.torrent.proceed(io);
+            }
+        }
+        if core::mem::take(&mut io.out.next_check) && !io.out.checks.is_empty() {
+            self.torrent.check_on(io);
+        }
+    }
+
+    /// The next op on the files; streams that are closed are noted.
+    fn next_op(&mut self) -> Option<Op> {
+        loop {
+            match self.out.ops.poll()? {
+                Op::TcpClose { conn, .. } => self.closed.push(conn),
+                op => return Some(op),
+            }
+        }
+    }
+
+    fn answer(&mut self, op: &Op, outcome: Outcome) {
+        let id = op.id().unwrap();
+        match self.out.ops.answered(id) {
+            Some(Purpose::Disk(ID, job)) => self.with(|t, io| t.handle_disk(io, job, outcome)),
+            Some(Purpose::Release(ID)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The disk as it should be, which holds piece 0 and nothing else, until there is nothing to do.
+    fn disk_works(&mut self) {
+        while let Some(mut op) = self.next_op() {
+            let outcome = match &mut op {
+                Op::Open { .. } => Outcome::Opened(vec![Some(FileStat {
+                    len: self.data.len() as u64,
+                    mtime_ns: 1,
+                    id: Some(1),
+                })]),
+                Op::Hash {
+                    at, len, hasher, ..
+                } => {
+                    let bytes = match *at {
+                        0 => self.data[..*len as usize].to_vec(),
+                        _ => vec![0; *len as usize],
+                    };
+                    hasher.update(&bytes);
+                    Outcome::Hashed(hasher.clone())
+                }
+                Op::Read {
+                    at, len, blocks, ..
+                } => {
+                    let bytes = &self.data[*at as usize..][..*len as usize];
+                    blocks[0][..bytes.len()].copy_from_slice(bytes);
+                    Outcome::Read(core::mem::take(blocks))
+                }
+                Op::Write { .. } => written(&mut op),
+                Op::Claim { .. } | Op::Save { .. } | Op::Release { .. } => Outcome::Done,
+                Op::Flush { .. } => Outcome::Flushed(self.torrent.files.stats.clone()),
+                other => panic!("{other:?}"),
+            };
+            self.answer(&op, outcome);
+        }
+    }
+
+    /// A peer connects, and both handshakes pass. It speaks nothing but BEP 3.
+    fn join(&mut self, n: u8) -> ConnId {
+        let remote = SocketAddr::from(([10, 0, 0, n], 6881));
+        let policy = Encryption::Off;
+        let io = &mut io!(self);
+        let peer = Peer::incoming(&mut cx!(io), &io.setup.peer_config, policy);
+        let conn = io.conns.insert(remote, |id| {
+            let (stream, opened) = (Stream::new(id, remote, peer), Opened::ByPeer(None));
+            Conn::Greeting(Box::new(Greeting { stream, opened }))
+        });
+        let handshake = Handshake {
+            reserved: Reserved::default(),
+            info_hash: self.info.info_hash(),
+            peer_id: PeerId([n; 20]),
+        };
+        self.say(conn, &handshake.emit());
+        assert!(self.hear(conn).len() >= 68, "the answer");
+        conn
+    }
+
+    fn member(&self, conn: ConnId) -> Option<MemberId> {
+        match self.conns.get(conn) {
+            Some(Conn::Member(ID, member)) => Some(*member),
+            _ => None,
+        }
+    }
+
+    /// A peer sends bytes.
+    fn say(&mut self, conn: ConnId, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let member = self.member(conn);
+            let io = &mut io!(self);
+            let stream = match member {
+                Some(member) => &mut self.torrent.members.get_mut(member).unwrap().stream,
+                None => &mut io.conns.greeting(conn).unwrap().stream,
+            };
+            let mut flow = Flow {
+                now: io.now,
+                pool: io.pool,
+                throttle: io.throttle,
+                out: io.out,
+            };
+            let mut bufs = ReadBufs::new();
+            stream.read_bufs(&mut flow, &mut bufs);
+            let mut len = 0;
+            for buf in &mut bufs {
+                let part = buf.len().min(bytes.len());
+                buf[..part].copy_from_slice(&bytes[..part]);
+                bytes = &bytes[part..];
+                len += part;
+            }
+            drop(bufs);
+            assert!(len > 0, "it reads");
+            match member {
+                Some(member) => self.with(|t, io| t.handle_read(io, member, len)),
+                None => self.greet(conn, len),
+            }
+        }
+    }
+
+    /// A stream whose handshakes are not through has bytes.
+    fn greet(&mut self, conn: ConnId, len: usize) {
+        let io = &mut io!(self);
+        let peer = &mut io.conns.greeting(conn).unwrap().stream.peer;
+        let mut cx = crate::Cx {
+            now: io.now,
+            rng: io.rng,
+        };
+        peer.handle_read(&mut cx, io.pool, len, &|_| None);
+        self.greeted(conn);
+    }
+
+    /// What a stream whose handshakes are not through has to say, the torrent is told as an engine would.
+    fn greeted(&mut self, conn: ConnId) {
+        while let Some(greeting) = self.conns.greeting(conn)
+            && let Some(event) = greeting.stream.peer.poll_event()
+        {
+            match event {
+                PeerEvent::Handshake { peer_id, .. } => {
+                    self.with(|t, io| t.welcome(io, conn, peer_id));
+                }
+                PeerEvent::Established => {
+                    self.with(|t, io| t.take_in(io, conn));
+                    let member = self.member(conn).unwrap();
+                    self.with(|t, io| t.handle_peer(io, member));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// What the torrent sends a peer.
+    fn hear(&mut self, conn: ConnId) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            let member = self.member(conn);
+            let io = &mut io!(self);
+            let stream = match member {
+                Some(member) => &mut self.torrent.members.get_mut(member).unwrap().stream,
+                None => &mut io.conns.greeting(conn).unwrap().stream,
+            };
+            let mut flow = Flow {
+                now: io.now,
+                pool: io.pool,
+                throttle: io.throttle,
+                out: io.out,
+            };
+            let mut bufs = WriteBufs::new();
+            stream.write_bufs(&mut flow, None, &mut bufs);
+            let bytes: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).collect();
+            drop(bufs);
+            if bytes.is_empty() {
+                return all;
+            }
+            match member {
+                Some(member) => self.with(|t, io| t.handle_written(io, member, bytes.len())),
+                None => {
+                    let mut cx = crate::Cx {
+                        now: io.now,
+                        rng: io.rng,
+                    };
+                    stream.peer.handle_written(&mut cx, flow.pool, bytes.len());
+                    self.greeted(conn);
+                }
+            }
+            all.extend(bytes);
+        }
+    }
+
+    fn timeout(&mut self, timer: TorrentTimer, after: Duration) {
+        let timers = &self.out.timers;
+        assert!(timers.is_armed(Timer::Torrent(ID, timer)), "{timer:?}");
+        self.now += after;
+        self.with(|t, io| t.handle_timeout(io, timer));
+    }
+
+    fn have(&self) -> Vec<u32> {
+        let picker = self.torrent.content.picker();
+        picker.map_or_else(Vec::new, |p| p.have().iter().collect())
+    }
+}
+
+/// A write that the disk has done.
+fn written(op: &mut Op) -> Outcome {
+    let Op::Write {
+        len,
+        blocks,
+        hasher,
+        ..
+    } = op
+    else {
+        panic!("{op:?}");
+    };
+    let mut hasher = hasher.take();
+    if let Some(hasher) = &mut hasher {
+        hasher.update(&blocks[0][..*len as usize]);
+    }
+    let blocks = core::mem::take(blocks);
+    Outcome::Written { blocks, hasher }
+}
+
+fn block(piece: u32) -> BlockRef {
+    BlockRef {
+        piece,
+        begin: 0,
+        len: BLOCK_LEN as u32,
+    }
+}
+
+fn message(message: Message<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    message.emit(&mut bytes);
+    bytes
+}
+
+/// A `piece` message.
+fn piece(bench: &Bench, at: BlockRef) -> Vec<u8> {
+    let from = at.piece as usize * BLOCK_LEN;
+    let data = &bench.data[from..from + BLOCK_LEN];
+    [&piece_header(at)[..], data].concat()
+}
+
+/// The pieces that a stream of messages asks for.
+fn requested(mut bytes: &[u8]) -> Vec<u32> {
+    let mut pieces = Vec::new();
+    while let Some((len, rest)) = bytes.split_first_chunk::<4>() {
+        let (body, rest) = rest.split_at(u32::from_be_bytes(*len) as usize);
+        if let [id::REQUEST, a, b, c, d, ..] = body {
+            pieces.push(u32::from_be_bytes([*a, *b, *c, *d]));
+        }
+        bytes = rest;
+    }
+    pieces.sort_unstable();
+    pieces
+}
+
+#[test]
+fn a_torrent_lives_without_an_engine() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.torrent.state(), State::Opening);
+    bench.disk_works();
+    assert_eq!(bench.torrent.state(), State::Downloading, "it was checked");
+    assert_eq!(bench.have(), [0]);
+
+    // A seed, which is asked for what is missing.
+    let seed = bench.join(1);
+    bench.say(seed, &message(Message::Bitfield(&[0b1110_0000])));
+    bench.say(seed, &message(Message::Unchoke));
+    assert_eq!(requested(&bench.hear(seed)), [1, 2]);
+    let sent = piece(&bench, block(1));
+    bench.say(seed, &sent);
+    assert_eq!(bench.pool.lent(), 1, "the block is with the disk");
+    let leech = bench.join(2);
+    bench.disk_works();
+    assert_eq!(bench.have(), [0, 1]);
+    assert_eq!(bench.pool.lent(), 0, "it came home");
+    let news = bench.hear(leech);
+    assert!(news.ends_with(&message(Message::Have(1))), "{news:?}");
+
+    // A leech, which is served.
+    bench.say(leech, &message(Message::Interested));
+    bench.timeout(TorrentTimer::Unchoke, Duration::from_millis(50));
+    assert_eq!(bench.hear(leech), message(Message::Unchoke));
+    bench.say(leech, &message(Message::Request(block(1))));
+    bench.disk_works();
+    let expected = piece(&bench, block(1));
+    assert!(bench.hear(leech) == expected, "the block that it asked for");
+
+    // The disk fails: it rests, and every block comes home.
+    let sent = piece(&bench, block(2));
+    bench.say(seed, &sent);
+    let mut write = bench.next_op().unwrap();
+    let Op::Write { blocks, .. } = &mut write else {
+        panic!("{write:?}");
+    };
+    let blocks = core::mem::take(blocks);
+    let error = OpError {
+        kind: OpErrorKind::Io,
+        detail: "broken".into(),
+    };
+    let state = State::Failed(error.clone());
+    bench.answer(&write, Outcome::Failed { error, blocks });
+    assert_eq!(bench.torrent.state(), state);
+    bench.disk_works();
+    assert_eq!(bench.closed, [seed, leech]);
+    assert_eq!((bench.conns.len(), bench.pool.lent()), (0, 0));
+    assert_eq!(bench.have(), [0, 1], "what it has is not forgotten");
+
+    // It tries again by itself, and is stopped.
+    bench.timeout(TorrentTimer::Round, super::DISK_RETRY);
+    assert_eq!(bench.torrent.state(), State::Downloading);
+    bench.with(|t, io| t.begin_stop(io, false));
+    assert_eq!(bench.torrent.state(), State::Stopping);
+    let (mut saved, mut released) = (false, false);
+    while let Some(op) = bench.next_op() {
+        saved |= matches!(op, Op::Save { .. });
+        released |= matches!(op, Op::Release { .. });
+        assert!(saved || !released, "the record comes first");
+        let outcome = match op {
+            Op::Flush { .. } => Outcome::Flushed(bench.torrent.files.stats.clone()),
+            _ => Outcome::Done,
+        };
+        bench.answer(&op, outcome);
+    }
+    assert!(saved && released);
+}

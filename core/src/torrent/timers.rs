@@ -1,0 +1,157 @@
+//! Deadlines of everything in the engine, in one ordered set.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use crate::{ConnId, Instant, TorrentId};
+
+/// What a deadline belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// A connection's own timers.
+    Conn(ConnId),
+    /// One of a torrent's.
+    Torrent(TorrentId, TorrentTimer),
+    /// UDP tracker transactions.
+    Udp,
+    /// The DHT service.
+    Dht,
+    /// A rate bucket has refilled.
+    Throttle,
+    /// More torrents are to look at their trackers anew.
+    Sweep,
+    /// Shutting down has waited long enough.
+    Stop,
+}
+
+impl Timer {
+    /// For explaining wake-ups.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Conn(_) => "connection",
+            Self::Torrent(_, timer) => timer.name(),
+            Self::Udp => "UDP trackers",
+            Self::Dht => "DHT",
+            Self::Throttle => "rate limit",
+            Self::Sweep => "trackers of all torrents",
+            Self::Stop => "shutdown",
+        }
+    }
+}
+
+/// What a deadline of a torrent is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum TorrentTimer {
+    /// Its trackers.
+    Trackers,
+    /// The next known peer to try.
+    Connect,
+    /// The choking round and other ten-second chores.
+    Round,
+    /// Upload slots are free, and peers want them.
+    Unchoke,
+    /// Peers are told of peers.
+    Pex,
+    /// The resume record is due.
+    Save,
+    /// Whether the trackers knew enough peers.
+    Enough,
+}
+
+impl TorrentTimer {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Trackers => "trackers",
+            Self::Connect => "connect",
+            Self::Round => "choking round",
+            Self::Unchoke => "free upload slots",
+            Self::Pex => "peer exchange",
+            Self::Save => "resume record",
+            Self::Enough => "enough peers",
+        }
+    }
+}
+
+/// At most one deadline per [`Timer`]; every operation is O(log n), asking for the next O(1) in
+/// practice.
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    order: BTreeSet<(Instant, Timer)>,
+    armed: BTreeMap<Timer, Instant>,
+    /// The one that came last.
+    last: Option<Timer>,
+}
+
+impl Timers {
+    /// Moves a deadline; `None` disarms it.
+    pub(crate) fn set(&mut self, timer: Timer, at: Option<Instant>) {
+        let old = match at {
+            Some(at) => self.armed.insert(timer, at),
+            None => self.armed.remove(&timer),
+        };
+        if old == at {
+            return;
+        }
+        if let Some(old) = old {
+            self.order.remove(&(old, timer));
+        }
+        if let Some(at) = at {
+            self.order.insert((at, timer));
+        }
+    }
+
+    /// Moves a deadline forward only: a timer that fires early finds out and re-arms.
+    pub(crate) fn at_latest(&mut self, timer: Timer, at: Instant) {
+        if self.armed.get(&timer).is_none_or(|&armed| at < armed) {
+            self.set(timer, Some(at));
+        }
+    }
+
+    /// Whether a deadline is armed.
+    pub(crate) fn is_armed(&self, timer: Timer) -> bool {
+        self.armed.contains_key(&timer)
+    }
+
+    /// The earliest deadline.
+    pub(crate) fn next(&self) -> Option<(Instant, Timer)> {
+        self.order.first().copied()
+    }
+
+    /// The deadline that came last.
+    pub(crate) const fn last(&self) -> Option<Timer> {
+        self.last
+    }
+
+    /// Disarms and returns the earliest deadline that is due.
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<Timer> {
+        let (at, timer) = self.next()?;
+        (at <= now).then(|| {
+            self.set(timer, None);
+            self.last = Some(timer);
+            timer
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_come_out_in_order_and_once() {
+        let at = Instant::from_micros;
+        let conn = ConnId {
+            index: 1,
+            generation: 0,
+        };
+        let mut timers = Timers::default();
+        timers.set(Timer::Conn(conn), Some(at(30)));
+        timers.set(Timer::Udp, Some(at(20)));
+        timers.set(Timer::Conn(conn), Some(at(10)));
+        timers.at_latest(Timer::Udp, at(25));
+        assert_eq!(timers.next(), Some((at(10), Timer::Conn(conn))));
+        assert_eq!(timers.pop_due(at(9)), None);
+        assert_eq!(timers.pop_due(at(20)), Some(Timer::Conn(conn)));
+        assert_eq!(timers.pop_due(at(20)), Some(Timer::Udp));
+        assert_eq!(timers.pop_due(at(99)), None);
+    }
+}

@@ -1,0 +1,357 @@
+//! Trackers: queries become HTTP ops or UDP transactions, answers become peers.
+
+use alloc::{string::String, vec::Vec};
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use super::event::{Changes, Level, What};
+use super::io::Io;
+use super::member::Member;
+use super::ops::Purpose;
+use super::status::PeerSource;
+use super::timers::{Timer, TorrentTimer};
+use super::{Torrent, Wants, cx, peer_list};
+use crate::dht::DhtEvent;
+use crate::http::{HttpRequest, Origin};
+use crate::net::Family;
+use crate::scope::{Scope, is_unicast};
+use crate::tracker::{
+    DHT_URL, DhtFound, Query, QueryKey, QueryKind, SERVER_DOWN, Stats, TrackerEvent, TrackerId,
+};
+use crate::wire::tracker::{Crypto, Scheme, TrackerError, encoded, http, parse_url};
+use crate::{EncryptionPolicy, Machine, Op, Outcome};
+
+/// How long after a tracker's answer it is looked whether there are enough peers (rTorrent's).
+const ENOUGH_AFTER: Duration = Duration::from_secs(10);
+/// How long an HTTP tracker may take.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Torrent {
+    /// Sends what is due to a torrent's trackers and reports what they said.
+    pub(crate) fn pump_trackers(&mut self, io: &mut Io<'_>) {
+        // Without its port an announce would be of no use to anybody.
+        if io.endpoints.binding > 0 {
+            return;
+        }
+        let crypto = match io.setup.config.encryption {
+            EncryptionPolicy::Off => Crypto::Plain,
+            EncryptionPolicy::Allowed | EncryptionPolicy::Preferred => Crypto::Supported,
+            EncryptionPolicy::Required => Crypto::Required,
+        };
+        loop {
+            let ports = io.endpoints.ports();
+            let numwant = if self.is_full(&io.setup.config) {
+                0
+            } else {
+                io.setup.config.numwant
+            };
+            let stats = Stats {
+                uploaded: self.uploaded,
+                downloaded: self.downloaded,
+                left: self.left(),
+                partial: self.is_partial_seed(),
+                ports,
+                peer_id: io.setup.peer_id,
+                key: io.setup.tracker_key,
+                numwant: Some(numwant),
+                crypto,
+                ipv4: None,
+                ipv6: None,
+            };
+            let Some(query) = self.announcer.poll_query(&mut cx!(io), &stats) else {
+                break;
+            };
+            self.ask(io, query);
+        }
+        self.tracker_events(io);
+        let at = self.announcer.poll_timeout();
+        let timer = Timer::Torrent(self.id, TorrentTimer::Trackers);
+        io.out.timers.set(timer, at);
+        self.want(io, Wants::PROCEED);
+    }
+
+    fn ask(&mut self, io: &mut Io<'_>, query: Query) {
+        let key = query.key;
+        if query.url == DHT_URL {
+            return self.ask_dht(io, key);
+        }
+        let url = match parse_url(&query.url) {
+            Ok(url) => url,
+            Err(error) => return self.refuse(io, key, error),
+        };
+        match url.scheme {
+            Scheme::Http if io.setup.caps.http => self.ask_http(io, query),
+            Scheme::Https if io.setup.caps.https => self.ask_http(io, query),
+            Scheme::Udp => {
+                let host = String::from(url.host);
+                if let Ok(ip) = host.parse::<IpAddr>() {
+                    io.trackers.resolving.insert((self.id, key), query);
+                    self.ask_udp(io, key, &[ip]);
+                } else if io.setup.caps.resolve {
+                    io.trackers.resolving.insert((self.id, key), query);
+                    io.out
+                        .ops
+                        .job(Purpose::Resolve(self.id, key), |op| Op::Resolve {
+                            op,
+                            host,
+                        });
+                } else {
+                    self.refuse(
+                        io,
+                        key,
+                        TrackerError::Dns("no names can be looked up here".into()),
+                    );
+                }
+            }
+            other => self.refuse(
+                io,
+                key,
+                TrackerError::Unsupported {
+                    scheme: alloc::format!("{other:?}"),
+                },
+            ),
+        }
+    }
+
+    fn refuse(&mut self, io: &mut Io<'_>, key: QueryKey, error: TrackerError) {
+        self.announcer.handle_answer(&mut cx!(io), key, Err(error));
+    }
+
+    fn ask_http(&self, io: &mut Io<'_>, query: Query) {
+        let request = HttpRequest {
+            url: query.url,
+            user_agent: io.setup.config.user_agent.clone(),
+            family: query.family,
+            max_body: http::MAX_BODY,
+            timeout: HTTP_TIMEOUT,
+            origin: Origin::Torrent,
+        };
+        io.out
+            .ops
+            .job(Purpose::Http(self.id, query.key), |op| Op::Http {
+                op,
+                request,
+            });
+    }
+
+    /// An HTTP tracker answered.
+    pub(crate) fn fetched(&mut self, io: &mut Io<'_>, key: QueryKey, outcome: Outcome) {
+        match outcome {
+            Outcome::Http { status, body } => {
+                self.announcer.handle_http(&mut cx!(io), key, status, &body);
+            }
+            Outcome::Failed { error, .. } => self.refuse(io, key, TrackerError::from(error)),
+            _ => self.refuse(io, key, TrackerError::Cancelled),
+        }
+        self.want(io, Wants::TRACKERS);
+    }
+
+    /// The name of a UDP tracker was looked up.
+    pub(crate) fn resolved(&mut self, io: &mut Io<'_>, key: QueryKey, outcome: Outcome) {
+        match outcome {
+            Outcome::Resolved(addrs) => self.ask_udp(io, key, &addrs),
+            Outcome::Failed { error, .. } => {
+                io.trackers.resolving.remove(&(self.id, key));
+                self.refuse(io, key, TrackerError::from(error));
+            }
+            _ => {
+                io.trackers.resolving.remove(&(self.id, key));
+                self.refuse(io, key, TrackerError::Cancelled);
+            }
+        }
+        self.want(io, Wants::TRACKERS);
+    }
+
+    fn ask_udp(&mut self, io: &mut Io<'_>, key: QueryKey, addrs: &[IpAddr]) {
+        let Some(query) = io.trackers.resolving.remove(&(self.id, key)) else {
+            return;
+        };
+        let Ok(url) = parse_url(&query.url) else {
+            return;
+        };
+        let info_hash = self.info_hash;
+        let fits = |ip: &&IpAddr| match query.family {
+            Some(Family::V4) => ip.is_ipv4(),
+            Some(Family::V6) => ip.is_ipv6(),
+            None if ip.is_ipv4() => io.setup.caps.ipv4,
+            None => io.setup.caps.ipv6,
+        };
+        // What a torrent names may be anything. On a local address this is harmless: nothing that
+        // the torrent chose is sent before a tracker has answered the connect request (BEP 15).
+        let fits = |ip: &&IpAddr| fits(ip) && is_unicast(**ip) && url.port != 0;
+        let mut fitting: Vec<SocketAddr> = addrs
+            .iter()
+            .filter(fits)
+            .map(|ip| SocketAddr::new(*ip, url.port))
+            .collect();
+        // One that has answered before is asked first: the others may still be silent.
+        fitting.sort_by_key(|at| !io.trackers.udp.has_answered(at));
+        let Some((&dst, others)) = fitting.split_first() else {
+            return self.refuse(io, key, TrackerError::NoAddress);
+        };
+        let sent = match query.kind {
+            QueryKind::Announce(request) => {
+                io.trackers
+                    .udp
+                    .announce(&mut cx!(io), dst, &encoded(url.path), request)
+            }
+            QueryKind::Scrape => io.trackers.udp.scrape(&mut cx!(io), dst, &[info_hash]),
+        };
+        match sent {
+            Ok(sent) => {
+                io.trackers.udp.set_alternatives(sent, others);
+                io.trackers.asked.insert(sent, (self.id, key));
+                io.out
+                    .timers
+                    .set(Timer::Udp, io.trackers.udp.poll_timeout());
+            }
+            Err(_) => self.refuse(io, key, TrackerError::Busy),
+        }
+    }
+
+    fn tracker_events(&mut self, io: &mut Io<'_>) {
+        while let Some(event) = self.announcer.poll_event() {
+            self.change(io, Changes::TRACKERS);
+            match event {
+                TrackerEvent::Peers { tracker, peers } => {
+                    let message = match peers.len() {
+                        1 => "it knows of 1 peer".into(),
+                        n => alloc::format!("it knows of {n} peers"),
+                    };
+                    self.tracker_notice(io, tracker, Level::Detail, message);
+                    let url = self.announcer.url(tracker);
+                    if let Some(url) = url.filter(|_| self.is_running()) {
+                        let scope = parse_url(url).map(|url| Scope::of_name(url.host));
+                        let scope = scope.unwrap_or(Scope::Global);
+                        self.learn(io, peers, peer_list::Origin::tracker(scope));
+                    }
+                }
+                TrackerEvent::Warning { tracker, text } => {
+                    self.tracker_notice(io, tracker, Level::Info, text);
+                }
+                TrackerEvent::Failed { tracker, error, .. } => {
+                    if let Some(what) = self.dht.told_as(&error) {
+                        io.out.notice(Some(self.id), None, Level::Warning, what);
+                        continue;
+                    }
+                    let quiet = matches!(error, TrackerError::Cancelled | TrackerError::Busy);
+                    let level = if quiet { Level::Detail } else { Level::Warning };
+                    self.tracker_notice(io, tracker, level, alloc::format!("{error}"));
+                }
+                TrackerEvent::Unusable { tracker, error } => {
+                    // Where others know peers it is of no importance.
+                    let level = match self.has_sources(io) {
+                        true => Level::Detail,
+                        false => Level::Warning,
+                    };
+                    let message = alloc::format!("it cannot be used: {error}");
+                    self.tracker_notice(io, tracker, level, message);
+                }
+                TrackerEvent::ExternalIp { ip, .. } => io.learn_external(Some(self.id), ip),
+                TrackerEvent::Scraped { .. } => {}
+            }
+        }
+        if self.announcer.take_answered() && io.dht.exists {
+            let timer = Timer::Torrent(self.id, TorrentTimer::Enough);
+            io.out.timers.at_latest(timer, io.now + ENOUGH_AFTER);
+        }
+    }
+
+    /// Whether it has anybody to ask for peers, or knows some.
+    fn has_sources(&self, io: &Io<'_>) -> bool {
+        self.announcer.has_usable()
+            || (io.dht.wanted && self.announcer.is_dht_enabled())
+            || self.peer_list.len() > 0
+            || !self.members.is_empty()
+    }
+
+    /// The announcer wants a search of the DHT.
+    fn ask_dht(&mut self, io: &mut Io<'_>, key: QueryKey) {
+        if !io.dht.active || self.is_private() {
+            let error = TrackerError::Dht(SERVER_DOWN);
+            self.announcer.handle_dht(&mut cx!(io), key, Err(error));
+            return;
+        }
+        self.dht.ask(key);
+        self.want(io, Wants::DHT_SEARCH);
+    }
+
+    /// Says so if there is nobody to ask for peers.
+    pub(crate) fn note_no_trackers(&self, io: &mut Io<'_>) {
+        if self.announcer.is_empty() {
+            // With peers that somebody named it can do without.
+            let level = match self.peer_list.len() == 0 && self.members.is_empty() {
+                true => Level::Warning,
+                false => Level::Detail,
+            };
+            io.out.notice(Some(self.id), None, level, What::NoTrackers);
+        }
+    }
+
+    fn tracker_notice(&self, io: &mut Io<'_>, tracker: TrackerId, level: Level, message: String) {
+        let url = self.announcer.url(tracker).unwrap_or_default().into();
+        io.out
+            .notice(Some(self.id), None, level, What::Tracker { url, message });
+    }
+}
+
+/// The DHT as a tracker of last resort.
+impl Torrent {
+    /// There is no DHT for it.
+    pub(crate) fn lose_dht(&mut self, io: &mut Io<'_>) {
+        if self.announcer.dht_id().is_some() {
+            self.announcer.remove_dht(&mut cx!(io));
+            self.note_no_trackers(io);
+        }
+    }
+
+    /// Its search found peers, or is over.
+    pub(crate) fn dht_answered(&mut self, io: &mut Io<'_>, event: DhtEvent) {
+        match event {
+            // While its files are looked at they wait: a torrent at rest searches for none.
+            DhtEvent::Peers { peers, .. } if !self.is_private() => {
+                self.learn(io, peers, PeerSource::Dht);
+            }
+            DhtEvent::Done { lookup, report } => {
+                let Some(key) = self.dht.done(lookup, &report) else {
+                    return;
+                };
+                let outcome = match report.failure {
+                    None => Ok(DhtFound {
+                        peers: report.peers,
+                        swarm: report.swarm,
+                    }),
+                    Some((failure, _)) => Err(TrackerError::Dht(failure.words())),
+                };
+                self.announcer.handle_dht(&mut cx!(io), key, outcome);
+                self.want(io, Wants::TRACKERS);
+            }
+            // It asks for nothing else.
+            _ => {}
+        }
+    }
+
+    /// Whether the trackers know enough peers. Where peers tell of peers, they do.
+    pub(crate) fn judge_peers(&mut self, io: &mut Io<'_>) {
+        if !self.is_running() {
+            return;
+        }
+        let told = |m: &Member| {
+            let extended = m.stream.peer.extended();
+            extended.is_some_and(|e| e.ids.ut_pex != 0)
+        };
+        let short = if io.setup.config.pex && !self.is_private() && self.members.iter().any(told) {
+            Some(false)
+        } else {
+            let here = self.members.established();
+            let few = here + self.peer_list.available() / 2 < io.setup.config.min_peers as usize;
+            few.then_some(true)
+        };
+        if let Some(short) = short {
+            // Who has everything can wait for others to come.
+            let hurry = short && !self.is_done();
+            self.announcer.set_short(&mut cx!(io), short, hurry);
+            self.want(io, Wants::TRACKERS);
+        }
+    }
+}

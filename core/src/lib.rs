@@ -33,6 +33,8 @@ pub mod http;
 mod id;
 mod machine;
 pub mod metainfo;
+#[doc(hidden)]
+pub mod mux;
 pub mod net;
 pub mod op;
 mod outcome;

@@ -127,6 +127,7 @@ pub use crate::torrent::{
 };
 
 use self::torrents::{Torrents, Why};
+use crate::mux::{Pending, Proto, Sender, Turns, classify};
 use crate::throttle::{BucketId, Direction, Throttle};
 use crate::torrent::conn_table::Conns;
 use crate::torrent::endpoints::Endpoints;
@@ -232,14 +233,23 @@ impl Engine {
     pub fn handle_udp(&mut self, now: Instant, meta: &RecvMeta, data: &mut [u8]) {
         self.tick(now);
         let (dht, torrents, mut io) = self.parts();
-        let handled = dht.map(|dht| dht.handle_datagram(&mut io, torrents, meta, data));
-        if handled != Some(Handled::Consumed) {
-            let udp = &mut io.trackers.udp;
-            if udp.handle_datagram(&mut cx!(io), meta, data) == Handled::NotMine {
-                io.out.stray_datagrams += 1;
+        let pending = Pending {
+            trackers: &io.trackers.udp,
+        };
+        let handled = match classify(&pending, meta, data) {
+            Some(Proto::Tracker) => {
+                let udp = &mut io.trackers.udp;
+                let handled = udp.handle_datagram(&mut cx!(io), meta, data);
+                torrents.hear_trackers(&mut io);
+                handled
             }
-            torrents.hear_trackers(&mut io);
-        }
+            Some(Proto::Dht) => dht.map_or(Handled::NotMine, |dht| {
+                dht.handle_datagram(&mut io, torrents, meta, data)
+            }),
+            // There is no machine for them yet.
+            Some(Proto::Stun | Proto::Utp) | None => Handled::NotMine,
+        };
+        io.out.stray_datagrams += u64::from(handled == Handled::NotMine);
         self.settle();
     }
 
@@ -302,22 +312,33 @@ impl Engine {
         )
     }
 
-    /// Writes the next datagram into `buf`, which should hold 1500 bytes at least. Trains of
-    /// more than one segment are for uTP, which is to come.
+    /// Writes the next datagram into `buf`, which should hold 1500 bytes at least, or a train of up to `max_segments`
+    /// datagrams to one destination. Trains are announces of many torrents to one UDP tracker; what the DHT has to
+    /// send goes to one node each, or differs in length.
     pub fn poll_transmit(
         &mut self,
         now: Instant,
-        _max_segments: usize,
+        max_segments: usize,
         buf: &mut [u8],
     ) -> Option<Transmit> {
         self.tick(now);
-        let (dht, torrents, mut io) = self.parts();
-        let transmit = io.trackers.udp.poll_transmit(&mut cx!(io), buf);
-        io.out
-            .timers
-            .set(Timer::Udp, io.trackers.udp.poll_timeout());
-        let transmit =
-            transmit.or_else(|| dht.and_then(|dht| dht.poll_transmit(&mut io, torrents, buf)));
+        let (mut dht, torrents, mut io) = self.parts();
+        let transmit = (0..Turns::MACHINES).find_map(|earlier| {
+            let transmit = match io.out.turns.after(earlier) {
+                Sender::Trackers => {
+                    let udp = &mut io.trackers.udp;
+                    let transmit = udp.poll_train(&mut cx!(io), max_segments, buf);
+                    io.out.timers.set(Timer::Udp, udp.poll_timeout());
+                    transmit
+                }
+                Sender::Dht => {
+                    let dht = dht.as_mut();
+                    dht.and_then(|dht| dht.poll_transmit(&mut io, torrents, buf))
+                }
+            }?;
+            io.out.turns.sent(earlier);
+            Some(transmit)
+        });
         self.settle();
         transmit
     }

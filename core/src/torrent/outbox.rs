@@ -8,6 +8,7 @@ use super::event::{Level, Notice, What};
 use super::ops::Ops;
 use super::timers::Timers;
 use super::{Config, Event};
+use crate::mux::Turns;
 use crate::{ConnId, TorrentId};
 
 /// Where a torrent, a connection or the DHT puts what concerns others. Nothing in it calls back.
@@ -31,6 +32,8 @@ pub(crate) struct Outbox {
     pub(crate) starving: VecDeque<(ConnId, usize)>,
     /// [`BlockPool::given`](crate::BlockPool) when they were woken last.
     pub(crate) fed: u64,
+    /// Whose turn it is to send a datagram.
+    pub(crate) turns: Turns,
     /// Nodes of the DHT that peers told of.
     pub(crate) dht_nodes: VecDeque<SocketAddr>,
     /// Datagrams that nobody expected.
@@ -66,6 +69,7 @@ impl Outbox {
             streams: VecDeque::new(),
             starving: VecDeque::new(),
             fed: 0,
+            turns: Turns::new(),
             dht_nodes: VecDeque::new(),
             stray_datagrams: 0,
             stray_outcomes: 0,

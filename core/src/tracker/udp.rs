@@ -24,6 +24,7 @@ use alloc::{
     vec::Vec,
 };
 use core::net::SocketAddr;
+use core::num::NonZeroUsize;
 
 use crate::{
     id::InfoHash,
@@ -39,7 +40,7 @@ use crate::{
 pub use self::limits::{CONNECTION_LIFETIME, INITIAL_RTO, MAX_N, UdpConfig};
 
 use self::{
-    limits::{MAX_ALTERNATIVES, rto},
+    limits::{MAX_ALTERNATIVES, MAX_TRAIN, rto},
     state::{Body, Connection, Query, Transaction},
 };
 
@@ -163,6 +164,56 @@ impl UdpTrackers {
             self.end(*transaction);
             self.connect_failed(cx, dst, &TrackerError::Unsent);
         }
+    }
+
+    /// Whether a datagram answers an open transaction: it comes from where that was asked, and bears its id.
+    #[must_use]
+    pub fn awaits(&self, meta: &RecvMeta, data: &[u8]) -> bool {
+        self.answers(meta, data).is_some()
+    }
+
+    /// The transaction that a datagram answers.
+    fn answers(&self, meta: &RecvMeta, data: &[u8]) -> Option<u32> {
+        let transaction = wire::transaction(data)?;
+        let open = self.transactions.get(&transaction)?;
+        (open.dst == meta.from).then_some(transaction)
+    }
+
+    /// Writes the next datagram into `buf`, and behind it those that follow it to the same tracker and are as long, the last
+    /// perhaps shorter: announces of torrents that have waited for one connection id. At most `max_segments` in all.
+    pub fn poll_train(
+        &mut self,
+        cx: &mut Cx<'_>,
+        max_segments: usize,
+        buf: &mut [u8],
+    ) -> Option<Transmit> {
+        let first = self.poll_transmit(cx, buf)?;
+        let (segment, mut len) = (NonZeroUsize::new(first.len)?, first.len);
+        let room = buf.len().min(MAX_TRAIN);
+        for _ in 1..max_segments {
+            let Some(rest) = buf[..room].get_mut(len..len + segment.get()) else {
+                break;
+            };
+            let Some(next) = self.outbox.front().copied() else {
+                break;
+            };
+            let follows = self.transactions.get(&next).map(|t| t.dst) == Some(first.dst);
+            // What does not fit here begins the next train.
+            let Some(more) = self.emit(next, cx.now, rest).filter(|_| follows) else {
+                break;
+            };
+            self.outbox.pop_front();
+            self.sent(next, cx.now);
+            len += more;
+            if more < segment.get() {
+                break;
+            }
+        }
+        Some(Transmit {
+            len,
+            segment: (len > first.len).then_some(segment),
+            ..first
+        })
     }
 
     /// Whether [`Machine::poll_transmit`] has something to send.
@@ -471,6 +522,15 @@ impl UdpTrackers {
         }
     }
 
+    /// A transaction leaves the queue to be sent, and waits for its answer from now on; where to.
+    fn sent(&mut self, transaction: u32, now: Instant) -> Option<SocketAddr> {
+        let t = self.transactions.get_mut(&transaction)?;
+        t.queued = false;
+        let (dst, n) = (t.dst, t.n);
+        self.wait(transaction, now, n);
+        Some(dst)
+    }
+
     fn connection_id(&self, dst: &SocketAddr, now: Instant) -> Option<u64> {
         match self.connections.get(dst) {
             Some(&Connection::Ready { id, until }) if until > now => Some(id),
@@ -502,14 +562,8 @@ impl Machine for UdpTrackers {
     type Event = Event;
 
     fn handle_datagram(&mut self, cx: &mut Cx<'_>, meta: &RecvMeta, data: &[u8]) -> Handled {
-        let Some(transaction) = wire::transaction(data) else {
-            return Handled::NotMine;
-        };
-        match self.transactions.get(&transaction) {
-            Some(t) if t.dst == meta.from => {}
-            _ => return Handled::NotMine,
-        }
-        let Some(t) = self.end(transaction) else {
+        let answered = self.answers(meta, data);
+        let Some(t) = answered.and_then(|transaction| self.end(transaction)) else {
             return Handled::NotMine;
         };
         match (t.query, Response::parse(data)) {
@@ -540,12 +594,9 @@ impl Machine for UdpTrackers {
 
     fn poll_transmit(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
         while let Some(transaction) = self.outbox.pop_front() {
-            let Some(t) = self.transactions.get_mut(&transaction) else {
+            let Some(dst) = self.sent(transaction, cx.now) else {
                 continue;
             };
-            t.queued = false;
-            let (dst, n) = (t.dst, t.n);
-            self.wait(transaction, cx.now, n);
             // What does not fit, or lost its connection id while it waited, counts as lost.
             if let Some(len) = self.emit(transaction, cx.now, buf) {
                 return Some(Transmit::to(dst, len));

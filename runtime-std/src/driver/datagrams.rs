@@ -1,6 +1,9 @@
 //! One datagram socket: sends trains of datagrams, receives batches.
 
-use std::io::{self, ErrorKind, IoSliceMut};
+use std::{
+    io::{self, ErrorKind, IoSliceMut},
+    num::NonZeroUsize,
+};
 
 use dunlin_core::{Ecn, Instant, RecvMeta, SocketId, Transmit, engine::Engine};
 use quinn_udp::{EcnCodepoint, UdpSockRef, UdpSocketState};
@@ -130,7 +133,7 @@ impl<S: Source> Udp<S> {
     /// It is lost.
     pub(super) fn send(&mut self, transmit: Transmit, data: &[u8]) -> Result<u64, Lost> {
         let data = &data[..transmit.len.min(data.len())];
-        let segment = |len: std::num::NonZeroUsize| data.len().div_ceil(len.get());
+        let segment = |len: NonZeroUsize| data.len().div_ceil(len.get());
         let count = transmit.segment.map_or(1, segment);
         self.send_or_keep(transmit, data)?;
         Ok(count as u64)
@@ -142,13 +145,41 @@ impl<S: Source> Udp<S> {
         data: impl AsRef<[u8]> + Into<Vec<u8>>,
     ) -> Result<(), Lost> {
         match self.try_send(&transmit, data.as_ref()) {
-            Ok(()) => {}
+            Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.writable = false;
-                let data = data.into();
-                self.unsent = Some(Unsent { transmit, data });
+                self.keep(transmit, data.into());
+                Ok(())
             }
-            Err(_) => return Err(Lost(transmit)),
+            Err(_) if transmit.segment.is_some() => self.send_apart(transmit, data.as_ref()),
+            Err(_) => Err(Lost(transmit)),
+        }
+    }
+
+    fn keep(&mut self, transmit: Transmit, data: Vec<u8>) {
+        self.writable = false;
+        self.unsent = Some(Unsent { transmit, data });
+    }
+
+    /// Sends the datagrams of a train one by one: there are interfaces that do not take trains, which shows only now.
+    /// [`Udp::max_segments`] knows it from then on.
+    fn send_apart(&mut self, train: Transmit, data: &[u8]) -> Result<(), Lost> {
+        let each = train.segment.map_or(data.len(), NonZeroUsize::get);
+        for (n, datagram) in data.chunks(each).enumerate() {
+            let one = Transmit {
+                len: datagram.len(),
+                segment: None,
+                ..train
+            };
+            match self.try_send(&one, datagram) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let rest = data[n * each..].to_vec();
+                    let len = rest.len();
+                    self.keep(Transmit { len, ..train }, rest);
+                    break;
+                }
+                Err(_) => return Err(Lost(train)),
+            }
         }
         Ok(())
     }
@@ -167,7 +198,7 @@ impl<S: Source> Udp<S> {
                 Ecn::Ce => Some(EcnCodepoint::Ce),
             },
             contents: data,
-            segment_size: transmit.segment.map(std::num::NonZeroUsize::get),
+            segment_size: transmit.segment.map(NonZeroUsize::get),
             src_ip: transmit.src,
         };
         while self.io.is_ready(Direction::Write) {
@@ -246,5 +277,91 @@ impl<S: Source> Udp<S> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use socket2::{SockRef, Socket};
+
+    use super::*;
+    use crate::driver::reactor::Called;
+
+    /// A socket that takes so many calls to send, then none until it is woken.
+    struct Limited {
+        socket: Socket,
+        calls: usize,
+    }
+
+    impl Source for Limited {
+        fn socket(&self) -> SockRef<'_> {
+            SockRef::from(&self.socket)
+        }
+
+        fn is_ready(&mut self, _: Direction) -> bool {
+            self.calls > 0
+        }
+
+        fn call(&mut self, _: Direction, call: &mut dyn FnMut(&Socket) -> Called) {
+            self.calls -= 1;
+            call(&self.socket);
+        }
+    }
+
+    /// Datagrams of two bytes, each with its number.
+    fn train(count: u16, dst: std::net::SocketAddr) -> (Transmit, Vec<u8>) {
+        let data: Vec<u8> = (0..count).flat_map(u16::to_be_bytes).collect();
+        let transmit = Transmit {
+            segment: NonZeroUsize::new(2),
+            ..Transmit::to(dst, data.len())
+        };
+        (transmit, data)
+    }
+
+    fn received(socket: &UdpSocket) -> Vec<u16> {
+        let mut buf = [0; 16];
+        let next = || {
+            let len = socket.recv(&mut buf).ok()?;
+            Some(u16::from_be_bytes(
+                buf[..len].try_into().expect("two bytes"),
+            ))
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    /// Whatever the platform makes of trains, the datagrams arrive; and one of more segments than any kernel takes is
+    /// refused.
+    #[test]
+    fn a_train_that_is_refused_is_sent_one_by_one() {
+        let there = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        there.set_nonblocking(true).expect("a mode");
+        let dst = there.local_addr().expect("an address");
+        let here = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        here.set_nonblocking(true).expect("a mode");
+        let io = Limited {
+            socket: here.into(),
+            calls: 2,
+        };
+        let mut udp = Udp::new(SocketId::V4, io).expect("a socket");
+        let (few, data) = train(2, dst);
+        assert_eq!(udp.send(few, &data), Ok(2));
+        assert_eq!(received(&there), [0, 1]);
+
+        udp.io.calls = 100;
+        let (many, data) = train(250, dst);
+        assert_eq!(udp.send(many, &data), Ok(250));
+        let mut arrived = received(&there);
+        // What the socket did not take waits, and goes out when it does.
+        assert!(udp.has_unsent() && arrived.len() < 100);
+        for _ in 0..5 {
+            udp.io.calls = 100;
+            udp.wake(|_| {});
+            assert_eq!(udp.send_unsent(), Ok(()));
+            arrived.extend(received(&there));
+        }
+        assert!(!udp.has_unsent());
+        assert_eq!(arrived, (0..250).collect::<Vec<u16>>());
     }
 }

@@ -67,6 +67,10 @@ fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ]),
         ("magnet", text(&[MAGNET, KEY_MAGNET])),
         ("metainfo", vec![torrent(0), torrent(1), torrents()[2].raw().to_vec()]),
+        ("mux", vec![
+            b"\x01\x2e5:nodes26:abcdefghij0123456789abcdef5:token2:ab\x00\x00\x10\x00\x00\x00\x00tidsidididid".to_vec(),
+            [b"\x01\x3ad1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe".as_slice(), b"\x03\x14\x21\x00", &[7; 18], b"\x04\x14\x01\x01", &[0; 18]].concat(),
+        ]),
         ("peer", peer()),
         ("resume", {
             let record = record();

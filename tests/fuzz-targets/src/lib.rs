@@ -11,6 +11,7 @@ pub mod http;
 pub mod krpc;
 pub mod magnet;
 pub mod metainfo;
+pub mod mux;
 pub mod payload;
 pub mod peer;
 pub mod resume;
@@ -36,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     target("krpc", krpc::run),
     target("magnet", magnet::run),
     target("metainfo", metainfo::run),
+    target("mux", mux::run),
     target("peer", peer::run),
     target("resume", resume::run),
     target("scenario", scenario::run),

@@ -48,7 +48,7 @@ macro_rules! replays {
 }
 
 replays!(
-    bencode, config, dht_cache, engine, http, krpc, magnet, metainfo, peer, resume, scenario,
+    bencode, config, dht_cache, engine, http, krpc, magnet, metainfo, mux, peer, resume, scenario,
     tracker
 );
 

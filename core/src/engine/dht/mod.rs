@@ -33,8 +33,6 @@ use crate::{
 
 /// The bytes that a datagram is assumed to need of the rate limit: the largest that the node usually sends.
 const DATAGRAM: u32 = 600;
-/// First byte of every message of the DHT: it is a dictionary.
-const FIRST_BYTE: u8 = b'd';
 
 /// Who wants a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +175,7 @@ impl Server {
 
 /// What happens to it. Each call deals with all that follows, for torrents too, before it returns.
 impl Server {
-    /// A datagram came, which may be for the node.
+    /// A message of the DHT came, which is the node's if it came on one of its sockets.
     pub(super) fn handle_datagram(
         &mut self,
         io: &mut Io<'_>,
@@ -185,7 +183,7 @@ impl Server {
         meta: &RecvMeta,
         data: &[u8],
     ) -> Handled {
-        if data.first() != Some(&FIRST_BYTE) || !self.sockets.has(meta.socket) {
+        if !self.sockets.has(meta.socket) {
             return Handled::NotMine;
         }
         let handled = self.service.handle_datagram(&mut cx!(io), meta, data);

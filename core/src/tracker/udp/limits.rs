@@ -47,6 +47,9 @@ impl UdpConfig {
 /// Most further addresses of a tracker that a query is made at.
 pub(super) const MAX_ALTERNATIVES: usize = 3;
 
+/// Bytes of a train of datagrams at most: what one datagram holds over IPv4, for a platform is handed it as one.
+pub(super) const MAX_TRAIN: usize = 65_507;
+
 /// 15·2ⁿ seconds.
 pub(super) fn rto(n: u8) -> Duration {
     INITIAL_RTO * (1 << n.min(MAX_N))

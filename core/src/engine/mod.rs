@@ -122,7 +122,7 @@ pub use crate::peer::MAX_IOV;
 pub use crate::peer::crypto::StreamEncryption;
 pub use crate::torrent::{
     AddError, AddTorrent, Changes, Check, DISK_RETRY, EngineStatus, Event, Existing, FilePriority,
-    FileStatus, Interest, Level, Notice, PeerSource, PeerStatus, ReadBufs, Scope, Source, State,
+    FileStatus, Level, Notice, PeerSource, PeerStatus, ReadBufs, Readiness, Scope, Source, State,
     TorrentStatus, What, WriteBufs,
 };
 

@@ -2,13 +2,14 @@
 
 use core::net::SocketAddr;
 
-use super::{Engine, Interest, ReadBufs, Stop, WriteBufs, cx};
+use super::{Engine, ReadBufs, Readiness, Stop, WriteBufs, cx};
 use crate::op::Close;
 use crate::peer::crypto::Encryption;
 use crate::peer::{Blame, Peer, PeerEvent};
 use crate::throttle::Waiter;
 use crate::torrent::conn_end::End;
 use crate::torrent::connection::{Conn, Greeting, Opened};
+use crate::torrent::link::Link;
 use crate::torrent::peer_list::canonical;
 use crate::torrent::peer_stream::{Flow, Stream};
 use crate::torrent::timers::Timer;
@@ -37,7 +38,7 @@ impl Engine {
         };
         let peer = Peer::incoming(&mut cx!(self), &self.setup.peer_config, policy);
         let id = self.conns.insert(remote, |id| {
-            let stream = Stream::new(id, remote, peer);
+            let stream = Stream::new(id, remote, peer, Link::accepted());
             let opened = Opened::ByPeer(None);
             Conn::Greeting(Greeting { stream, opened }.into())
         });
@@ -49,11 +50,11 @@ impl Engine {
     /// The stream of an [`Op::TcpConnect`](crate::Op::TcpConnect) is open.
     pub fn handle_connected(&mut self, now: Instant, id: ConnId) {
         self.tick(now);
-        if let Some(Conn::Dialing(dialing)) = self.conns.get(id)
-            && let dialing = *dialing
+        if let Some(Conn::Dialing(dialing, link)) = self.conns.get(id)
+            && let (dialing, link) = (*dialing, *link)
             && let Some((t, mut io)) = self.at(dialing.torrent)
         {
-            t.greet(&mut io, id, dialing);
+            t.greet(&mut io, id, dialing, link);
         }
         self.deliver(id);
         self.settle();
@@ -69,7 +70,7 @@ impl Engine {
     /// A stream, and what its bytes pass through.
     fn stream(&mut self, id: ConnId) -> Option<(&mut Stream, Flow<'_>)> {
         let stream = match self.conns.get_mut(id)? {
-            Conn::Dialing(_) => return None,
+            Conn::Dialing(..) => return None,
             Conn::Greeting(greeting) => &mut greeting.stream,
             Conn::Member(torrent, member) => {
                 let t = self.torrents.get_mut(torrent)?;
@@ -87,7 +88,7 @@ impl Engine {
 
     /// The next stream whose interest changed. A driver keeps what it was told until told
     /// otherwise: it reads while `read` is set and the stream is readable, likewise for writing.
-    pub fn poll_interest(&mut self) -> Option<(ConnId, Interest)> {
+    pub fn poll_interest(&mut self) -> Option<(ConnId, Readiness)> {
         loop {
             let id = self.out.streams.pop_front()?;
             let stream = self.stream(id);
@@ -227,7 +228,7 @@ impl Engine {
         }
     }
 
-    /// Closes a stream and forgets it.
+    /// Closes a connection and forgets it.
     fn close_conn(&mut self, id: ConnId, why: End) {
         let (_, torrents, mut io) = self.parts();
         match io.conns.get(id).and_then(Conn::torrent) {
@@ -240,7 +241,7 @@ impl Engine {
         }
     }
 
-    /// Forgets a connection whose stream is closed.
+    /// Forgets a connection that is closed.
     fn drop_conn(&mut self, id: ConnId, why: End) {
         let (_, torrents, mut io) = self.parts();
         match io.conns.get(id).and_then(Conn::torrent) {
@@ -257,7 +258,7 @@ impl Engine {
 
     /// A connection's own timers.
     pub(super) fn conn_timeout(&mut self, id: ConnId) {
-        if let Some(Conn::Dialing(_)) = self.conns.get(id) {
+        if let Some(Conn::Dialing(..)) = self.conns.get(id) {
             self.close_conn(id, End::Stream(CloseReason::TimedOut));
             return;
         }

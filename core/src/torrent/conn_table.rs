@@ -69,7 +69,7 @@ impl Conns {
         };
         let conn = make(id);
         match &conn {
-            Conn::Dialing(_) => self.half_open += 1,
+            Conn::Dialing(..) => self.half_open += 1,
             Conn::Greeting(_) => self.unclaimed.push_back(id),
             Conn::Member(..) => {}
         }
@@ -81,7 +81,7 @@ impl Conns {
 
     /// The stream of a connection that was dialled is open.
     pub(crate) fn opened(&mut self, id: ConnId, greeting: Greeting) {
-        if let Some(conn @ Conn::Dialing(_)) = self.get_mut(id) {
+        if let Some(conn @ Conn::Dialing(..)) = self.get_mut(id) {
             *conn = Conn::Greeting(Box::new(greeting));
         }
     }
@@ -126,7 +126,7 @@ impl Conns {
         self.used -= 1;
         self.prefixes.remove(&Prefix::of(remote.ip()), 1);
         match &conn {
-            Conn::Dialing(_) => self.half_open -= 1,
+            Conn::Dialing(..) => self.half_open -= 1,
             Conn::Greeting(greeting) => match greeting.opened {
                 Opened::ByUs(_) => self.half_open -= 1,
                 Opened::ByPeer(_) => self.heard(id),
@@ -238,7 +238,7 @@ impl Conns {
         for (_, remote, conn) in self.iter() {
             right.prefixes.add(Prefix::of(remote.ip()), 1);
             right.half_open += match conn {
-                Conn::Dialing(_) => 1,
+                Conn::Dialing(..) => 1,
                 Conn::Greeting(greeting) => u32::from(matches!(greeting.opened, Opened::ByUs(_))),
                 Conn::Member(..) => 0,
             };

@@ -7,6 +7,7 @@ use super::connection::{Conn, Dialing, Greeting, Opened};
 use super::cx;
 use super::event::{Level, What};
 use super::io::Io;
+use super::link::Link;
 use super::peer_list::{Known, Released};
 use super::peer_stream::Stream;
 use super::prefix::Prefix;
@@ -15,7 +16,7 @@ use super::timers::{Timer, TorrentTimer};
 use crate::op::Close;
 use crate::peer::crypto::CryptoOffer;
 use crate::peer::{Local, Peer};
-use crate::{ConnId, EncryptionPolicy, Op};
+use crate::{ConnId, EncryptionPolicy};
 
 impl Torrent {
     /// Opens one connection; `false` if none is wanted now.
@@ -71,20 +72,19 @@ impl Torrent {
             encrypt,
             again: known.again,
         };
-        let id = io.conns.insert(addr, |_| Conn::Dialing(dialing));
+        let out = &mut *io.out;
+        let id = io
+            .conns
+            .insert(addr, |id| Conn::Dialing(dialing, Link::open(out, id, addr)));
         self.members.connecting(id, addr, Some(addr));
         let patience = io.now + io.setup.config.connect_timeout;
         io.out.timers.set(Timer::Conn(id), Some(patience));
-        io.out.ops.stream(Op::TcpConnect {
-            conn: id,
-            remote: addr,
-        });
         io.out
             .notice(Some(self.id), Some(addr), Level::Detail, What::Connecting);
     }
 
-    /// A stream that we opened is open: our handshake goes first.
-    pub(crate) fn greet(&self, io: &mut Io<'_>, id: ConnId, dialing: Dialing) {
+    /// A link that we opened is open: our handshake goes first.
+    pub(crate) fn greet(&self, io: &mut Io<'_>, id: ConnId, dialing: Dialing, link: Link) {
         let crypto = dialing.encrypt.then_some(CryptoOffer {
             plaintext: io.setup.config.encryption != EncryptionPolicy::Required,
             rc4: true,
@@ -96,7 +96,7 @@ impl Torrent {
             peer.refuse_short_secret();
         }
         io.out.timers.set(Timer::Conn(id), None);
-        let stream = Stream::new(id, dialing.addr, peer);
+        let stream = Stream::new(id, dialing.addr, peer, link);
         let opened = Opened::ByUs(dialing);
         io.conns.opened(id, Greeting { stream, opened });
     }

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use core::net::SocketAddr;
 
+use super::link::Link;
 use super::member_id::MemberId;
 use super::peer_stream::Stream;
 use super::status::PeerSource;
@@ -40,7 +41,7 @@ impl Conn {
     /// Where the address came from, while the handshakes are not through.
     pub(crate) const fn source(&self) -> Option<PeerSource> {
         match self {
-            Self::Dialing(dialing) => Some(dialing.source),
+            Self::Dialing(dialing, _) => Some(dialing.source),
             Self::Greeting(greeting) => match greeting.opened {
                 Opened::ByUs(dialing) => Some(dialing.source),
                 Opened::ByPeer(_) => Some(PeerSource::Incoming),
@@ -49,10 +50,19 @@ impl Conn {
         }
     }
 
+    /// What carries its bytes, while it belongs to no torrent.
+    pub(crate) const fn link(&self) -> Option<Link> {
+        match self {
+            Self::Dialing(_, link) => Some(*link),
+            Self::Greeting(greeting) => Some(greeting.stream.link),
+            Self::Member(..) => None,
+        }
+    }
+
     /// The torrent, once known.
     pub(crate) const fn torrent(&self) -> Option<TorrentId> {
         match self {
-            Self::Dialing(dialing) => Some(dialing.torrent),
+            Self::Dialing(dialing, _) => Some(dialing.torrent),
             Self::Greeting(greeting) => greeting.torrent(),
             Self::Member(torrent, _) => Some(*torrent),
         }
@@ -77,8 +87,8 @@ impl Greeting {
 /// How far a connection has come.
 #[derive(Debug)]
 pub(crate) enum Conn {
-    /// The driver opens its stream.
-    Dialing(Dialing),
+    /// Its link is being opened.
+    Dialing(Dialing, Link),
     /// Handshakes are under way.
     Greeting(Box<Greeting>),
     /// It belongs to a torrent.

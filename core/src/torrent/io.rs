@@ -192,9 +192,16 @@ impl Io<'_> {
         }
     }
 
-    /// Closes the stream of a connection that belongs to no torrent, and forgets it.
+    /// Closes the link of a connection whose handshakes are not through.
+    pub(crate) fn close_link(&mut self, id: ConnId, how: Close) {
+        if let Some(link) = self.conns.get(id).and_then(Conn::link) {
+            link.close(self.out, id, how);
+        }
+    }
+
+    /// Closes a connection that belongs to no torrent, and forgets it.
     pub(crate) fn dismiss(&mut self, id: ConnId, how: Close) {
-        self.out.ops.stream(Op::TcpClose { conn: id, how });
+        self.close_link(id, how);
         self.forget(id);
     }
 

@@ -31,6 +31,7 @@ pub(crate) mod event;
 mod fetch;
 pub(crate) mod io;
 pub(crate) mod lifecycle;
+pub(crate) mod link;
 pub(crate) mod member;
 pub(crate) mod member_id;
 mod metadata;
@@ -73,7 +74,7 @@ use core::net::SocketAddr;
 
 pub use self::download::DISK_RETRY;
 pub use self::event::{Changes, Event, Level, Notice, What};
-pub use self::request::{AddError, AddTorrent, Check, Existing, Interest, Scope, Source};
+pub use self::request::{AddError, AddTorrent, Check, Existing, Readiness, Scope, Source};
 pub use self::status::{
     EngineStatus, FilePriority, FileStatus, PeerSource, PeerStatus, State, TorrentStatus,
 };

@@ -3,10 +3,11 @@
 
 use core::net::SocketAddr;
 
+use super::link::Link;
 use super::outbox::Outbox;
 use super::pace::Pace;
 use super::timers::Timer;
-use super::{Interest, ReadBufs, WriteBufs};
+use super::{ReadBufs, Readiness, WriteBufs};
 use crate::peer::Peer;
 use crate::throttle::{BucketId, Direction, Throttle, Waiter};
 use crate::{BlockPool, ConnId, Instant};
@@ -75,32 +76,29 @@ pub(crate) struct Stream {
     /// Whom it leads to.
     pub(crate) remote: SocketAddr,
     pub(crate) peer: Peer,
+    /// What carries its bytes.
+    pub(crate) link: Link,
     /// Node of the throttle tree; `None` during the handshakes, which no limit holds.
     pub(crate) bucket: Option<BucketId>,
     down: Allowance,
     up: Allowance,
     /// Payload waits for the bucket; whether for good, because the limit is 0.
     waits_for_rate: Option<bool>,
-    /// What the driver was told last.
-    told: Interest,
-    /// In the list of streams the driver should hear of.
-    listed: bool,
     /// Waits for blocks of the pool.
     starved: bool,
 }
 
 impl Stream {
-    pub(crate) fn new(id: ConnId, remote: SocketAddr, peer: Peer) -> Self {
+    pub(crate) fn new(id: ConnId, remote: SocketAddr, peer: Peer, link: Link) -> Self {
         Self {
             id,
             remote,
             peer,
+            link,
             bucket: None,
             down: Allowance::default(),
             up: Allowance::default(),
             waits_for_rate: None,
-            told: Interest::default(),
-            listed: false,
             starved: false,
         }
     }
@@ -170,7 +168,7 @@ impl Stream {
         out: &mut WriteBufs<'a>,
     ) {
         if !self.peer.wants_write() {
-            self.told.write = false;
+            self.link.rests(Direction::Up);
             return;
         }
         let mut limit = TURN;
@@ -183,7 +181,7 @@ impl Stream {
                 if free == 0 || !self.peer.control_waits(stopped) {
                     self.peer.hold_writing();
                     self.waits_for_rate = Some(stopped);
-                    self.told.write = false;
+                    self.link.rests(way);
                     let pace = pace.filter(|_| self.peer.queued_payload() > 0);
                     let turn = pace.map_or(0, Pace::stint);
                     flow.throttle
@@ -214,24 +212,21 @@ impl Stream {
                 flow.rearm_throttle();
             }
         }
-        // The driver goes on by itself while there is more.
-        self.told.write = more;
+        self.link.wrote(more);
     }
 
-    /// Its turn at a rate limit has come. The driver gave up on it: it has to be told anew.
+    /// Its turn at a rate limit has come.
     pub(crate) const fn throttle_ready(&mut self, direction: Direction) {
-        match direction {
-            Direction::Down => self.told.read = false,
-            Direction::Up => {
-                self.told.write = false;
-                self.waits_for_rate = None;
-            }
+        self.link.rests(direction);
+        if matches!(direction, Direction::Up) {
+            self.waits_for_rate = None;
         }
     }
 
     /// Limits are others now: whatever it waited for, it asks again.
     pub(crate) fn limits_changed(&mut self) {
-        (self.told.read, self.told.write) = (false, false);
+        self.link.rests(Direction::Down);
+        self.link.rests(Direction::Up);
         (self.down, self.up) = (Allowance::default(), Allowance::default());
         self.waits_for_rate = None;
     }
@@ -250,9 +245,9 @@ impl Stream {
         }
     }
 
-    /// Blocks came home. The driver gave up on it: it has to be told anew.
+    /// Blocks came home.
     pub(crate) const fn fed(&mut self) {
-        self.told.read = false;
+        self.link.rests(Direction::Down);
         self.starved = false;
     }
 
@@ -264,29 +259,23 @@ impl Stream {
         }
     }
 
-    /// Something was done with it: puts it on the list for the driver if there is news.
+    /// Something was done with it: who moves its bytes hears of it if there is news.
     pub(crate) fn refresh(&mut self, out: &mut Outbox) {
-        if !self.listed && self.interest() != self.told {
-            self.listed = true;
-            out.streams.push_back(self.id);
-        }
+        let now = self.readiness();
+        self.link.refresh(out, self.id, now);
     }
 
     /// The news for the driver, once it asks; `None` if they are old by now.
-    pub(crate) fn poll_interest(&mut self) -> Option<Interest> {
-        self.listed = false;
-        let interest = self.interest();
-        (interest != self.told).then(|| {
-            self.told = interest;
-            interest
-        })
+    pub(crate) fn poll_interest(&mut self) -> Option<Readiness> {
+        let now = self.readiness();
+        self.link.poll(now)
     }
 
-    /// What the driver should be told.
-    fn interest(&self) -> Interest {
+    /// What it can do.
+    fn readiness(&self) -> Readiness {
         let control =
             |stopped: bool| self.peer.control_waits(stopped) && (stopped || self.up.left() > 0);
-        Interest {
+        Readiness {
             read: !self.peer.awaits_welcome(),
             write: self
                 .waits_for_rate

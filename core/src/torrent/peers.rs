@@ -21,7 +21,7 @@ use crate::peer::crypto::MseError;
 use crate::peer::{Blame, PeerEvent, PeerFault};
 use crate::throttle::Direction;
 use crate::wire::peer::allowed_fast_set;
-use crate::{Bitfield, ConnId, EncryptionPolicy, Op, PeerId};
+use crate::{Bitfield, ConnId, EncryptionPolicy, PeerId};
 
 /// A connection that moved nothing has worked all the same if it held for so long.
 const WORKED: Duration = Duration::from_secs(60);
@@ -417,16 +417,19 @@ impl Torrent {
     /// Closes the stream of a peer and forgets it.
     pub(crate) fn close_member(&mut self, io: &mut Io<'_>, id: MemberId, why: End) {
         if let Some(member) = self.members.get(id) {
-            let (conn, how) = (member.stream.id, why.how());
-            io.out.ops.stream(Op::TcpClose { conn, how });
+            let stream = &member.stream;
+            stream.link.close(io.out, stream.id, why.how());
             self.drop_member(io, id, &why);
         }
     }
 
-    /// Closes a stream and forgets the connection.
+    /// Closes a connection and forgets it.
     pub(crate) fn close_conn(&mut self, io: &mut Io<'_>, conn: ConnId, why: End) {
-        let how = why.how();
-        io.out.ops.stream(Op::TcpClose { conn, how });
+        if let Some(Conn::Member(_, id)) = io.conns.get(conn) {
+            let id = *id;
+            return self.close_member(io, id, why);
+        }
+        io.close_link(conn, why.how());
         self.drop_conn(io, conn, why);
     }
 
@@ -440,7 +443,7 @@ impl Torrent {
             return;
         };
         let dialing = match io.forget(conn) {
-            Some(Conn::Dialing(dialing)) => Some((dialing, false)),
+            Some(Conn::Dialing(dialing, _)) => Some((dialing, false)),
             Some(Conn::Greeting(greeting)) => match greeting.opened {
                 Opened::ByUs(dialing) => Some((dialing, true)),
                 Opened::ByPeer(_) => None,

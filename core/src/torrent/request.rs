@@ -10,7 +10,7 @@ use crate::{InfoHash, TorrentId};
 
 /// What a stream waits for. A driver reads when it can and `read` is set, and writes when it can and `write` is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Interest {
+pub struct Readiness {
     /// The engine would take bytes (not paused by the pool or a rate limit).
     pub read: bool,
     /// The engine has bytes to send.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dunlin_core::dht::Saved;
-use dunlin_core::engine::{AddTorrent, Engine, Event, Interest, ReadBufs, Source, WriteBufs};
+use dunlin_core::engine::{AddTorrent, Engine, Event, ReadBufs, Readiness, Source, WriteBufs};
 use dunlin_core::metainfo::{Builder, Info};
 use dunlin_core::op::{Claim, FileStat};
 use dunlin_core::{
@@ -70,7 +70,7 @@ pub struct Store {
 struct Stream {
     peer: (usize, ConnId),
     inbox: VecDeque<u8>,
-    interest: Interest,
+    interest: Readiness,
     eof: bool,
 }
 
@@ -594,7 +594,7 @@ impl Stream {
         Self {
             peer: (node, conn),
             inbox: VecDeque::new(),
-            interest: Interest::default(),
+            interest: Readiness::default(),
             eof: false,
         }
     }

@@ -20,7 +20,7 @@ use alloc::{
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-use dunlin_core::engine::Interest;
+use dunlin_core::engine::Readiness;
 use dunlin_core::op::Close;
 use dunlin_core::{CloseReason, ConnId, Instant};
 use smoltcp::iface::SocketHandle;
@@ -61,7 +61,7 @@ pub(crate) struct Slot {
     pub(crate) port: u16,
     /// The handshake is finished.
     pub(crate) open: bool,
-    pub(crate) interest: Interest,
+    pub(crate) interest: Readiness,
     /// The slot is in the queue of slots to visit.
     pub(crate) queued: bool,
     /// When it became half-open or began to end.
@@ -75,7 +75,7 @@ const VACANT: Slot = Slot {
     owner: Owner::Free,
     port: 0,
     open: false,
-    interest: Interest {
+    interest: Readiness {
         read: false,
         write: false,
     },

@@ -15,7 +15,7 @@ use std::{
 
 use dunlin_core::{
     CloseReason, ConnId, Instant,
-    engine::{Engine, Interest, MAX_IOV, ReadBufs, WriteBufs},
+    engine::{Engine, MAX_IOV, ReadBufs, Readiness, WriteBufs},
     op::Close,
 };
 
@@ -63,7 +63,7 @@ pub(super) struct Conn<S> {
     pub(super) id: ConnId,
     pub(super) remote: SocketAddr,
     pub(super) state: State<S>,
-    pub(super) interest: Interest,
+    pub(super) interest: Readiness,
     pub(super) queued: bool,
 }
 
@@ -85,7 +85,7 @@ impl<S: Source> Conn<S> {
             id,
             remote,
             state,
-            interest: Interest::default(),
+            interest: Readiness::default(),
             queued: false,
         }
     }

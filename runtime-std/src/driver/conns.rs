@@ -13,7 +13,7 @@ use std::{
 
 use dunlin_core::{
     CloseReason, ConnId, Instant,
-    engine::{Engine, Interest},
+    engine::{Engine, Readiness},
     op::Close,
 };
 
@@ -218,8 +218,8 @@ impl<R: Reactor> Conns<R> {
         self.proxy_timeouts.clear();
     }
 
-    /// Records a change of interest; makes no system call.
-    pub(super) fn interest(&mut self, id: ConnId, interest: Interest) {
+    /// Records a change of readiness; makes no system call.
+    pub(super) fn interest(&mut self, id: ConnId, interest: Readiness) {
         if let Some(conn) = self.get(id.index).filter(|conn| conn.id == id) {
             conn.interest = interest;
             self.enqueue(id.index);

@@ -7,12 +7,11 @@
 use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
 
+pub use crate::job::{HashJob, ReadJob, WriteJob};
 pub use crate::outcome::{CloseReason, FileStat, OpError, OpErrorKind, Outcome};
 use crate::{
     bitfield::Bitfield,
-    block::Block,
     dht::Saved,
-    hash::Hasher,
     http::HttpRequest,
     id::{ConnId, OpId, TorrentId},
     machine::SocketId,
@@ -128,47 +127,12 @@ pub enum Op {
         /// Names, lengths and pieces.
         info: Arc<Info>,
     },
-    /// Fill `blocks` from `at`; answered by [`Outcome::Read`]. Never crosses a piece.
-    Read {
-        /// Answer to.
-        op: OpId,
-        /// Whose files.
-        torrent: TorrentId,
-        /// Offset in the torrent's byte space.
-        at: u64,
-        /// Bytes in all; every block is full but the last.
-        len: u32,
-        /// Where to.
-        blocks: Vec<Block>,
-    },
-    /// Write `blocks` at `at`; answered by [`Outcome::Written`]. Never crosses a piece.
-    Write {
-        /// Answer to.
-        op: OpId,
-        /// Whose files.
-        torrent: TorrentId,
-        /// Offset in the torrent's byte space.
-        at: u64,
-        /// Bytes in all; every block is full but the last.
-        len: u32,
-        /// What.
-        blocks: Vec<Block>,
-        /// If given, fed with the same bytes while they are warm, and handed back.
-        hasher: Option<Hasher>,
-    },
-    /// Feed `hasher` from the disk; answered by [`Outcome::Hashed`]. Never crosses a piece.
-    Hash {
-        /// Answer to.
-        op: OpId,
-        /// Whose files.
-        torrent: TorrentId,
-        /// Offset in the torrent's byte space.
-        at: u64,
-        /// Bytes in all.
-        len: u64,
-        /// State to go on from.
-        hasher: Hasher,
-    },
+    /// Fill blocks from the disk; answered by [`ReadJob::done`].
+    Read(ReadJob),
+    /// Write blocks to the disk; answered by [`WriteJob::done`].
+    Write(WriteJob),
+    /// Feed a hasher from the disk; answered by [`HashJob::done`].
+    Hash(HashJob),
     /// Take the files of a torrent into use, before the first write and before anything of them
     /// is served; answered by [`Outcome::Flushed`], or by [`OpErrorKind::Exists`],
     /// [`OpErrorKind::InUse`] or [`OpErrorKind::NotAFile`] with the name of each file that stands
@@ -264,9 +228,9 @@ impl Op {
             | Self::Resolve { op, .. }
             | Self::Http { op, .. }
             | Self::Open { op, .. }
-            | Self::Read { op, .. }
-            | Self::Write { op, .. }
-            | Self::Hash { op, .. }
+            | Self::Read(ReadJob { op, .. })
+            | Self::Write(WriteJob { op, .. })
+            | Self::Hash(HashJob { op, .. })
             | Self::Claim { op, .. }
             | Self::Confirm { op, .. }
             | Self::Flush { op, .. }
@@ -275,6 +239,17 @@ impl Op {
             | Self::Save { op, .. }
             | Self::SaveDht { op, .. } => Some(*op),
             Self::TcpConnect { .. } | Self::TcpClose { .. } | Self::Cancel { .. } => None,
+        }
+    }
+
+    /// The outcome of an op that is not done, with whatever was lent to it. A driver answers so what it does not know.
+    #[must_use]
+    pub fn fail(self, error: OpError) -> Outcome {
+        match self {
+            Self::Read(job) => job.fail(error),
+            Self::Write(job) => job.fail(error),
+            Self::Hash(job) => job.fail(error),
+            _ => Outcome::failed(error.kind, error.detail),
         }
     }
 }

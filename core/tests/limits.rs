@@ -228,35 +228,18 @@ impl Scene {
                 mtime_ns: 1,
                 id: None,
             })]),
-            Op::Read { op, mut blocks, .. } => {
-                blocks.iter_mut().for_each(|block| block.fill(0));
-                return self.engine.handle_op(self.now, op, Outcome::Read(blocks));
+            Op::Read(mut job) => {
+                job.parts().for_each(|part| part.fill(0));
+                return self.engine.handle_op(self.now, job.op, job.done());
             }
-            Op::Write {
-                op,
-                blocks,
-                mut hasher,
-                len,
-                ..
-            } => {
-                if let Some(hasher) = &mut hasher {
-                    let mut left = len as usize;
-                    for block in &blocks {
-                        hasher.update(&block[..left.min(BLOCK_LEN)]);
-                        left = left.saturating_sub(BLOCK_LEN);
-                    }
-                }
-                let outcome = Outcome::Written { blocks, hasher };
-                return self.engine.handle_op(self.now, op, outcome);
+            Op::Write(mut job) => {
+                job.feed();
+                return self.engine.handle_op(self.now, job.op, job.done());
             }
-            Op::Hash {
-                op,
-                len,
-                mut hasher,
-                ..
-            } => {
-                hasher.update(&vec![0; len as usize]);
-                return self.engine.handle_op(self.now, op, Outcome::Hashed(hasher));
+            Op::Hash(mut job) => {
+                let zeros = vec![0; job.len as usize];
+                job.hasher().update(&zeros);
+                return self.engine.handle_op(self.now, job.op, job.done());
             }
             ref other => match other.id() {
                 Some(_) => Outcome::Done,

@@ -4,7 +4,7 @@ use alloc::{boxed::Box, format, string::ToString, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
 
 use dunlin_core::engine::{Engine, Event};
-use dunlin_core::op::SocketKind;
+use dunlin_core::op::{OpError, SocketKind};
 use dunlin_core::{Caps, Config, Instant, Op, OpErrorKind, OpId, Outcome, SocketId};
 use rand_core::Rng;
 use smoltcp::iface::Interface;
@@ -456,8 +456,11 @@ impl<S: Storage> Driver<S> {
             other => {
                 // Law 1 also holds for ops that this driver does not know.
                 if let Some(op) = other.id() {
-                    let reason = "this driver does not know the op";
-                    self.answer(op, Outcome::failed(OpErrorKind::Unsupported, reason));
+                    let error = OpError {
+                        kind: OpErrorKind::Unsupported,
+                        detail: "this driver does not know the op".into(),
+                    };
+                    self.answer(op, other.fail(error));
                 }
             }
         }

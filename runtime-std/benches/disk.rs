@@ -15,7 +15,9 @@ use std::{
 };
 
 use dunlin_core::{
-    BLOCK_LEN, Block, BlockPool, Hasher, Op, OpId, Outcome, TorrentId, metainfo::Info,
+    BLOCK_LEN, Block, BlockPool, Hasher, Op, OpId, Outcome, TorrentId,
+    metainfo::Info,
+    op::{HashJob, WriteJob},
 };
 use dunlin_std::{
     disk::{Disk, DiskConfig, Placement},
@@ -115,15 +117,9 @@ fn disk(dir: &Path, mib: usize, size: usize, threads: usize, width: usize) {
     let mut next_piece = 0;
     // The id of an op is its offset.
     let write = |at: u64, hasher: Hasher, pool: &mut BlockPool| {
-        let op = Op::Write {
-            op: OpId(at),
-            torrent,
-            at,
-            len: size as u32,
-            blocks: blocks(pool, at as u8, size),
-            hasher: Some(hasher),
-        };
-        assert!(disk.submit(op).is_none());
+        let blocks = blocks(pool, at as u8, size);
+        let job = WriteJob::new(OpId(at), torrent, at, size as u32, blocks, Some(hasher));
+        assert!(disk.submit(Op::Write(job)).is_none());
     };
     let mut running = 0;
     while running < width && next_piece < mib as u64 {
@@ -163,14 +159,9 @@ fn disk(dir: &Path, mib: usize, size: usize, threads: usize, width: usize) {
 
     let (start, before) = (Instant::now(), cpu());
     let hash = |piece: u64| {
-        let op = Op::Hash {
-            op: OpId(piece),
-            torrent,
-            at: piece * PIECE as u64,
-            len: PIECE as u64,
-            hasher: Hasher::sha1(),
-        };
-        assert!(disk.submit(op).is_none());
+        let (id, at) = (OpId(piece), piece * PIECE as u64);
+        let job = HashJob::new(id, torrent, at, PIECE as u64, Hasher::sha1());
+        assert!(disk.submit(Op::Hash(job)).is_none());
     };
     let (mut next, mut checked) = (0, 0);
     while next < 2 * threads as u64 {

@@ -17,7 +17,7 @@ use super::status::{FilePriority, PeerSource};
 use super::{Check, Existing};
 use super::{Selection, Torrent, Wants};
 use crate::metainfo::{FileKind, Info};
-use crate::op::FileStat;
+use crate::op::{FileStat, HashJob};
 use crate::sync::Arc;
 use crate::{Bitfield, ConnId, Hasher, Instant, Op, OpError, OpErrorKind, Outcome};
 
@@ -197,12 +197,8 @@ impl Torrent {
             let (at, len) = (info.piece_offset(piece), u64::from(info.piece_size(piece)));
             let torrent = self.id;
             let purpose = Purpose::Disk(torrent, DiskJob::Check { piece });
-            io.out.ops.job(purpose, |op| Op::Hash {
-                op,
-                torrent,
-                at,
-                len,
-                hasher: Hasher::sha1(),
+            io.out.ops.job(purpose, |op| {
+                Op::Hash(HashJob::new(op, torrent, at, len, Hasher::sha1()))
             });
         }
         true

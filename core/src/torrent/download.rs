@@ -17,6 +17,7 @@ use super::standing::Standing;
 use super::timers::{Timer, TorrentTimer};
 use super::{Torrent, Wants};
 use crate::metainfo::{FileKind, Info};
+use crate::op::{HashJob, ReadJob, WriteJob};
 use crate::throttle::Direction;
 use crate::{Block, BlockRef, Op, OpError, Outcome};
 
@@ -228,25 +229,19 @@ impl Torrent {
                     len: run.len,
                 };
                 let purpose = Purpose::Disk(self.id, job);
-                io.out.ops.job(purpose, |op| Op::Write {
-                    op,
-                    torrent: self.id,
-                    at: at + u64::from(run.begin),
-                    len: run.len,
-                    blocks: run.blocks,
-                    hasher: run.hasher,
+                let (id, at) = (self.id, at + u64::from(run.begin));
+                io.out.ops.job(purpose, |op| {
+                    Op::Write(WriteJob::new(op, id, at, run.len, run.blocks, run.hasher))
                 });
             }
             Step::Hash(from, hasher) => {
                 let len = u64::from(info.piece_size(piece) - from);
                 let serial = assembly.serial;
                 let purpose = Purpose::Disk(self.id, DiskJob::Verify { piece, serial });
-                io.out.ops.job(purpose, |op| Op::Hash {
-                    op,
-                    torrent: self.id,
-                    at: at + u64::from(from),
-                    len,
-                    hasher,
+                let (id, at) = (self.id, at + u64::from(from));
+                let ops = &mut io.out.ops;
+                ops.job(purpose, |op| {
+                    Op::Hash(HashJob::new(op, id, at, len, hasher))
                 });
             }
             Step::Judge(digest) => self.judge(io, piece, digest),
@@ -494,16 +489,11 @@ impl Torrent {
             return;
         }
         let blocks: Vec<Block> = (0..count).map_while(|_| io.pool.take()).collect();
-        io.out.ops.job(
-            Purpose::Disk(self.id, DiskJob::Blame { piece, passed }),
-            |op| Op::Read {
-                op,
-                torrent: self.id,
-                at,
-                len,
-                blocks,
-            },
-        );
+        let purpose = Purpose::Disk(self.id, DiskJob::Blame { piece, passed });
+        let (id, ops) = (self.id, &mut io.out.ops);
+        ops.job(purpose, |op| {
+            Op::Read(ReadJob::new(op, id, at, len, blocks))
+        });
     }
 
     pub(crate) fn blamed(&mut self, io: &mut Io<'_>, piece: u32, passed: bool, outcome: Outcome) {

@@ -219,8 +219,8 @@ impl Ops {
                 if let Some(id) = op.id() {
                     purposes.remove(&id);
                 }
-                if let Op::Read { blocks, .. } = op {
-                    home.append(blocks);
+                if let Op::Read(job) = op {
+                    home.append(&mut job.recall());
                 }
             }
             !idle

@@ -11,6 +11,7 @@ use super::conn_table::Conns;
 use super::connection::{Conn, Greeting, Opened};
 use super::endpoints::Endpoints;
 use super::io::{DhtState, Io};
+use super::link::Link;
 use super::member_id::MemberId;
 use super::ops::Purpose;
 use super::outbox::Outbox;
@@ -29,7 +30,7 @@ use crate::sync::Arc;
 use crate::throttle::Throttle;
 use crate::wire::peer::{Handshake, Message, Reserved, id, piece_header};
 use crate::{
-    BLOCK_LEN, BlockPool, BlockRef, Caps, Config, ConnId, Instant, Op, OpError, OpErrorKind,
+    BLOCK_LEN, BlockPool, BlockRef, Caps, Config, ConnId, Instant, Op, OpError, OpErrorKind, OpId,
     Outcome, PeerId, TorrentId,
 };
 
@@ -161,8 +162,7 @@ impl Bench {
         }
     }
 
-    fn answer(&mut self, op: &Op, outcome: Outcome) {
-        let id = op.id().unwrap();
+    fn answer(&mut self, id: OpId, outcome: Outcome) {
         match self.out.ops.answered(id) {
             Some(Purpose::Disk(ID, job)) => self.with(|t, io| t.handle_disk(io, job, outcome)),
             Some(Purpose::Release(ID)) => {}
@@ -172,36 +172,38 @@ impl Bench {
 
     /// The disk as it should be, which holds piece 0 and nothing else, until there is nothing to do.
     fn disk_works(&mut self) {
-        while let Some(mut op) = self.next_op() {
-            let outcome = match &mut op {
+        while let Some(op) = self.next_op() {
+            let id = op.id().unwrap();
+            let outcome = match op {
                 Op::Open { .. } => Outcome::Opened(vec![Some(FileStat {
                     len: self.data.len() as u64,
                     mtime_ns: 1,
                     id: Some(1),
                 })]),
-                Op::Hash {
-                    at, len, hasher, ..
-                } => {
-                    let bytes = match *at {
-                        0 => self.data[..*len as usize].to_vec(),
-                        _ => vec![0; *len as usize],
+                Op::Hash(mut job) => {
+                    let bytes = match job.at {
+                        0 => self.data[..job.len as usize].to_vec(),
+                        _ => vec![0; job.len as usize],
                     };
-                    hasher.update(&bytes);
-                    Outcome::Hashed(hasher.clone())
+                    job.hasher().update(&bytes);
+                    job.done()
                 }
-                Op::Read {
-                    at, len, blocks, ..
-                } => {
-                    let bytes = &self.data[*at as usize..][..*len as usize];
-                    blocks[0][..bytes.len()].copy_from_slice(bytes);
-                    Outcome::Read(core::mem::take(blocks))
+                Op::Read(mut job) => {
+                    let bytes = &self.data[job.at as usize..];
+                    for (part, chunk) in job.parts().zip(bytes.chunks(BLOCK_LEN)) {
+                        part.copy_from_slice(&chunk[..part.len()]);
+                    }
+                    job.done()
                 }
-                Op::Write { .. } => written(&mut op),
+                Op::Write(mut job) => {
+                    job.feed();
+                    job.done()
+                }
                 Op::Claim { .. } | Op::Save { .. } | Op::Release { .. } => Outcome::Done,
                 Op::Flush { .. } => Outcome::Flushed(self.torrent.files.stats.clone()),
                 other => panic!("{other:?}"),
             };
-            self.answer(&op, outcome);
+            self.answer(id, outcome);
         }
     }
 
@@ -212,7 +214,10 @@ impl Bench {
         let io = &mut io!(self);
         let peer = Peer::incoming(&mut cx!(io), &io.setup.peer_config, policy);
         let conn = io.conns.insert(remote, |id| {
-            let (stream, opened) = (Stream::new(id, remote, peer), Opened::ByPeer(None));
+            let (stream, opened) = (
+                Stream::new(id, remote, peer, Link::accepted()),
+                Opened::ByPeer(None),
+            );
             Conn::Greeting(Box::new(Greeting { stream, opened }))
         });
         let handshake = Handshake {
@@ -347,25 +352,6 @@ impl Bench {
     }
 }
 
-/// A write that the disk has done.
-fn written(op: &mut Op) -> Outcome {
-    let Op::Write {
-        len,
-        blocks,
-        hasher,
-        ..
-    } = op
-    else {
-        panic!("{op:?}");
-    };
-    let mut hasher = hasher.take();
-    if let Some(hasher) = &mut hasher {
-        hasher.update(&blocks[0][..*len as usize]);
-    }
-    let blocks = core::mem::take(blocks);
-    Outcome::Written { blocks, hasher }
-}
-
 fn block(piece: u32) -> BlockRef {
     BlockRef {
         piece,
@@ -436,17 +422,14 @@ fn a_torrent_lives_without_an_engine() {
     // The disk fails: it rests, and every block comes home.
     let sent = piece(&bench, block(2));
     bench.say(seed, &sent);
-    let mut write = bench.next_op().unwrap();
-    let Op::Write { blocks, .. } = &mut write else {
-        panic!("{write:?}");
-    };
-    let blocks = core::mem::take(blocks);
+    let write = bench.next_op().unwrap();
+    assert!(matches!(write, Op::Write(_)), "{write:?}");
     let error = OpError {
         kind: OpErrorKind::Io,
         detail: "broken".into(),
     };
     let state = State::Failed(error.clone());
-    bench.answer(&write, Outcome::Failed { error, blocks });
+    bench.answer(write.id().unwrap(), write.fail(error));
     assert_eq!(bench.torrent.state(), state);
     bench.disk_works();
     assert_eq!(bench.closed, [seed, leech]);
@@ -467,7 +450,7 @@ fn a_torrent_lives_without_an_engine() {
             Op::Flush { .. } => Outcome::Flushed(bench.torrent.files.stats.clone()),
             _ => Outcome::Done,
         };
-        bench.answer(&op, outcome);
+        bench.answer(op.id().unwrap(), outcome);
     }
     assert!(saved && released);
 }

@@ -6,6 +6,7 @@ use super::Torrent;
 use super::io::Io;
 use super::member_id::MemberId;
 use super::ops::{DiskJob, Purpose};
+use crate::op::ReadJob;
 use crate::throttle::Direction;
 use crate::{BLOCK_LEN, Block, BlockRef, Op, OpErrorKind, Outcome};
 
@@ -100,16 +101,11 @@ impl Torrent {
             let at = info.piece_offset(first.piece) + u64::from(first.begin);
             let len = wanted.iter().map(|r| r.len).sum();
             let torrent = self.id;
-            io.out.ops.job(
-                Purpose::Disk(torrent, DiskJob::Upload { member: id, wanted }),
-                |op| Op::Read {
-                    op,
-                    torrent,
-                    at,
-                    len,
-                    blocks,
-                },
-            );
+            let purpose = Purpose::Disk(torrent, DiskJob::Upload { member: id, wanted });
+            let ops = &mut io.out.ops;
+            ops.job(purpose, |op| {
+                Op::Read(ReadJob::new(op, torrent, at, len, blocks))
+            });
         }
     }
 

@@ -10,8 +10,8 @@ use dunlin_core::hash::sha1;
 use dunlin_core::metainfo::Info;
 use dunlin_core::wire::krpc;
 use dunlin_core::{
-    BLOCK_LEN, Caps, CloseReason, Config, ConnId, Ecn, InfoHash, Instant, Op, OpId, Outcome,
-    RecvMeta, TorrentId,
+    Caps, CloseReason, Config, ConnId, Ecn, InfoHash, Instant, Op, OpId, Outcome, RecvMeta,
+    TorrentId,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -108,22 +108,10 @@ impl Bench {
                 }
                 Op::Open { .. } => Outcome::Opened(vec![None]),
                 Op::Flush { .. } => Outcome::Flushed(vec![Some(LONG)]),
-                Op::Read { blocks, .. } => Outcome::Read(blocks),
-                Op::Write {
-                    blocks,
-                    len,
-                    mut hasher,
-                    ..
-                } => {
-                    let mut left = len as usize;
-                    for block in &blocks {
-                        let part = &block[..left.min(BLOCK_LEN)];
-                        left -= part.len();
-                        if let Some(hasher) = &mut hasher {
-                            hasher.update(part);
-                        }
-                    }
-                    Outcome::Written { blocks, hasher }
+                Op::Read(job) => job.done(),
+                Op::Write(mut job) => {
+                    job.feed();
+                    job.done()
                 }
                 _ => Outcome::Done,
             };

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use dunlin_core::metainfo::{File, FileKind, Info};
-use dunlin_core::op::{Claim, FileStat, SocketKind, Whose};
+use dunlin_core::op::{Claim, FileStat, OpError, SocketKind, Whose};
 use dunlin_core::{BLOCK_LEN, Bitfield, Op, OpErrorKind, Outcome};
 
 use super::{LATENCY, Later, Node, Store, World};
@@ -14,6 +14,12 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn timed_out() -> Outcome {
     Outcome::failed(OpErrorKind::TimedOut, "no answer in time")
+}
+
+/// What is wrong with the file.
+fn error(kind: OpErrorKind, what: &str) -> OpError {
+    let detail = format!("payload.bin: {what}");
+    OpError { kind, detail }
 }
 
 impl Node {
@@ -133,78 +139,43 @@ impl World {
                     Outcome::Flushed(report(node.apart, stat, &node.infos[&torrent])),
                 )
             }
-            Op::Read {
-                op,
-                torrent,
-                blocks,
-                ..
-            } if node.stores[&torrent].gone => {
-                let mut outcome = Outcome::failed(OpErrorKind::NotFound, "payload.bin: gone");
-                if let Outcome::Failed { blocks: home, .. } = &mut outcome {
-                    *home = blocks;
-                }
-                (op, outcome)
+            Op::Read(job) if node.stores[&job.torrent].gone => {
+                (job.op, job.fail(error(OpErrorKind::NotFound, "gone")))
             }
-            Op::Read {
-                op,
-                torrent,
-                at,
-                len,
-                mut blocks,
-            } => {
-                let data = &node.stores[&torrent].data[at as usize..][..len as usize];
-                for (block, chunk) in blocks.iter_mut().zip(data.chunks(BLOCK_LEN)) {
-                    block[..chunk.len()].copy_from_slice(chunk);
+            Op::Read(mut job) => {
+                let data = &node.stores[&job.torrent].data[job.at as usize..];
+                for (part, chunk) in job.parts().zip(data.chunks(BLOCK_LEN)) {
+                    part.copy_from_slice(&chunk[..part.len()]);
                 }
-                (op, Outcome::Read(blocks))
+                (job.op, job.done())
             }
-            Op::Write {
-                op,
-                torrent,
-                at,
-                len,
-                blocks,
-                mut hasher,
-            } => {
-                if let Some(kind) = node.disk_error.or(node.write_error) {
-                    let mut outcome = Outcome::failed(kind, "payload.bin: no room");
-                    if let Outcome::Failed { blocks: home, .. } = &mut outcome {
-                        *home = blocks;
-                    }
-                    (op, outcome)
-                } else {
-                    let store = node.stores.get_mut(&torrent).unwrap();
+            Op::Write(mut job) => match node.disk_error.or(node.write_error) {
+                Some(kind) => (job.op, job.fail(error(kind, "no room"))),
+                None => {
+                    let store = node.stores.get_mut(&job.torrent).unwrap();
                     store.exists = true;
                     store.mtime += 1;
-                    node.bytes_written += u64::from(len);
-                    let mut left = len as usize;
-                    for (i, block) in blocks.iter().enumerate() {
-                        let part = &block[..left.min(BLOCK_LEN)];
-                        store.data[at as usize + i * BLOCK_LEN..][..part.len()]
-                            .copy_from_slice(part);
-                        if let Some(h) = &mut hasher {
-                            h.update(part);
-                        }
-                        left -= part.len();
+                    node.bytes_written += u64::from(job.len);
+                    let mut at = job.at as usize;
+                    for part in job.parts() {
+                        store.data[at..][..part.len()].copy_from_slice(part);
+                        at += part.len();
                     }
-                    assert_eq!(left, 0);
-                    (op, Outcome::Written { blocks, hasher })
+                    assert_eq!(at as u64, job.at + u64::from(job.len));
+                    job.feed();
+                    (job.op, job.done())
                 }
-            }
-            Op::Hash {
-                op,
-                torrent,
-                at,
-                len,
-                mut hasher,
-            } => {
+            },
+            Op::Hash(mut job) => {
                 node.hashes += 1;
+                let op = job.op;
                 if let Some(kind) = node.hash_error {
-                    let detail = "payload.bin: cannot be read";
-                    return self.at(delay, Later::Outcome(n, op, Outcome::failed(kind, detail)));
+                    let failed = job.fail(error(kind, "cannot be read"));
+                    return self.at(delay, Later::Outcome(n, op, failed));
                 }
-                hasher.update(&node.stores[&torrent].data[at as usize..][..len as usize]);
-                (op, Outcome::Hashed(hasher))
+                let data = &node.stores[&job.torrent].data[job.at as usize..][..job.len as usize];
+                job.hasher().update(data);
+                (op, job.done())
             }
             Op::Flush { op, .. } if node.disk_error.or(node.flush_error).is_some() => {
                 node.flushes += 1;
@@ -318,9 +289,9 @@ fn name(op: &Op) -> &'static str {
         Op::Resolve { .. } => "resolve",
         Op::Http { .. } => "http",
         Op::Open { .. } => "open",
-        Op::Read { .. } => "read",
-        Op::Write { .. } => "write",
-        Op::Hash { .. } => "hash",
+        Op::Read(_) => "read",
+        Op::Write(_) => "write",
+        Op::Hash(_) => "hash",
         Op::Claim { .. } => "claim",
         Op::Confirm { .. } => "confirm",
         Op::Flush { .. } => "flush",

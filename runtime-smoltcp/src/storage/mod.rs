@@ -8,8 +8,8 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 
 use dunlin_core::dht::Saved;
 use dunlin_core::metainfo::Info;
-use dunlin_core::op::{Claim, OpError, Whose};
-use dunlin_core::{Bitfield, Block, Hasher, Instant, Op, OpErrorKind, OpId, Outcome, TorrentId};
+use dunlin_core::op::{Claim, HashJob, OpError, ReadJob, Whose, WriteJob};
+use dunlin_core::{Bitfield, Instant, Op, OpErrorKind, OpId, Outcome, TorrentId};
 
 pub use ram::{NoDisk, RamDisk};
 
@@ -31,20 +31,11 @@ pub enum DiskJob {
     /// See [`Op::Open`].
     Open { info: Arc<Info> },
     /// See [`Op::Read`].
-    Read {
-        at: u64,
-        len: u32,
-        blocks: Vec<Block>,
-    },
+    Read(ReadJob),
     /// See [`Op::Write`].
-    Write {
-        at: u64,
-        len: u32,
-        blocks: Vec<Block>,
-        hasher: Option<Hasher>,
-    },
+    Write(WriteJob),
     /// See [`Op::Hash`].
-    Hash { at: u64, len: u64, hasher: Hasher },
+    Hash(HashJob),
     /// See [`Op::Claim`].
     Claim {
         whose: Vec<Whose>,
@@ -71,36 +62,9 @@ impl DiskOp {
     pub fn take(op: Op) -> Result<Self, Op> {
         let (id, torrent, job) = match op {
             Op::Open { op, torrent, info } => (op, torrent, DiskJob::Open { info }),
-            Op::Read {
-                op,
-                torrent,
-                at,
-                len,
-                blocks,
-            } => (op, torrent, DiskJob::Read { at, len, blocks }),
-            Op::Write {
-                op,
-                torrent,
-                at,
-                len,
-                blocks,
-                hasher,
-            } => {
-                let job = DiskJob::Write {
-                    at,
-                    len,
-                    blocks,
-                    hasher,
-                };
-                (op, torrent, job)
-            }
-            Op::Hash {
-                op,
-                torrent,
-                at,
-                len,
-                hasher,
-            } => (op, torrent, DiskJob::Hash { at, len, hasher }),
+            Op::Read(job) => (job.op, job.torrent, DiskJob::Read(job)),
+            Op::Write(job) => (job.op, job.torrent, DiskJob::Write(job)),
+            Op::Hash(job) => (job.op, job.torrent, DiskJob::Hash(job)),
             Op::Claim {
                 op,
                 torrent,
@@ -137,18 +101,19 @@ impl DiskOp {
     /// The outcome of an op that failed, which returns its blocks.
     #[must_use]
     pub fn fail(self, kind: OpErrorKind, detail: impl Into<String>) -> Outcome {
-        let blocks = match self.job {
-            DiskJob::Read { blocks, .. } | DiskJob::Write { blocks, .. } => blocks,
-            _ => Vec::new(),
-        };
         let detail = detail.into();
         let error = OpError { kind, detail };
-        Outcome::Failed { error, blocks }
+        match self.job {
+            DiskJob::Read(job) => job.fail(error),
+            DiskJob::Write(job) => job.fail(error),
+            DiskJob::Hash(job) => job.fail(error),
+            _ => Outcome::failed(error.kind, error.detail),
+        }
     }
 }
 
-/// A disk, which must keep law 1: each op that was submitted gets exactly one outcome, which
-/// returns the blocks of the op.
+/// A disk, which must keep law 1: each op that was submitted gets exactly one outcome. What an
+/// op was lent comes home with it: `done` and `fail` of its job make the outcome.
 ///
 /// Overlapping ops of one torrent may be carried out in any order, except that [`DiskJob::Claim`],
 /// [`DiskJob::Confirm`], [`DiskJob::Flush`] and [`DiskJob::Release`] come after everything that was

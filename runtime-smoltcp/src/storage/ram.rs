@@ -7,10 +7,8 @@ use alloc::{
 };
 
 use dunlin_core::metainfo::{FileKind, Info};
-use dunlin_core::op::FileStat;
-use dunlin_core::{
-    BLOCK_LEN, Block, Hasher, InfoHash, Instant, OpErrorKind, OpId, Outcome, TorrentId,
-};
+use dunlin_core::op::{FileStat, HashJob, OpError, ReadJob, WriteJob};
+use dunlin_core::{BLOCK_LEN, InfoHash, Instant, OpErrorKind, OpId, Outcome, TorrentId};
 
 use super::{DiskJob, DiskOp, Storage};
 
@@ -141,7 +139,7 @@ impl RamDisk {
     }
 
     /// Carries out an op at once, for storages that add a latency of their own.
-    pub fn apply(&mut self, now: Instant, op: DiskOp) -> Outcome {
+    pub fn apply(&mut self, now: Instant, mut op: DiskOp) -> Outcome {
         let torrent = op.torrent;
         if let DiskJob::Open { info } = op.job {
             return self.open(torrent, info);
@@ -158,26 +156,21 @@ impl RamDisk {
             }
             return op.fail(OpErrorKind::NotFound, "the torrent is not open");
         };
-        if !in_range(&op.job, info.total_len()) {
+        if !in_range(&mut op.job, info.total_len()) {
             return op.fail(OpErrorKind::Io, "outside the torrent");
         }
-        if let DiskJob::Write { .. } = op.job
+        if let DiskJob::Write(_) = op.job
             && !self.reserve(hash, info.total_len())
         {
             return op.fail(OpErrorKind::NoSpace, "the memory disk is full");
         }
         match op.job {
-            DiskJob::Read { at, len, blocks } => self.read(hash, at, len, blocks),
-            DiskJob::Write {
-                at,
-                len,
-                blocks,
-                hasher,
-            } => {
+            DiskJob::Read(job) => self.read(hash, job),
+            DiskJob::Write(job) => {
                 self.mtime = self.mtime.saturating_add(1).max(nanoseconds(now));
-                self.write(hash, &info, at, len, blocks, hasher)
+                self.write(hash, &info, job)
             }
-            DiskJob::Hash { at, len, hasher } => self.hash(hash, at, len, hasher),
+            DiskJob::Hash(job) => self.hash(hash, job),
             // A store belongs to one torrent, so everything in it was written for that torrent.
             DiskJob::Claim { .. } | DiskJob::Confirm | DiskJob::Flush { .. } => {
                 Outcome::Flushed(self.stat(hash, &info))
@@ -284,37 +277,28 @@ impl RamDisk {
         data.and_then(|d| d.get(at..at + len)).unwrap_or(&[])
     }
 
-    fn read(&self, hash: InfoHash, at: u64, len: u32, mut blocks: Vec<Block>) -> Outcome {
-        let data = self.range(hash, at, u64::from(len));
-        if data.len() < len as usize {
-            return missing(blocks);
+    fn read(&self, hash: InfoHash, mut job: ReadJob) -> Outcome {
+        let data = self.range(hash, job.at, job.len.into());
+        if data.len() < job.len as usize {
+            return job.fail(missing());
         }
-        for (block, chunk) in blocks.iter_mut().zip(data.chunks(BLOCK_LEN)) {
-            block[..chunk.len()].copy_from_slice(chunk);
+        for (part, chunk) in job.parts().zip(data.chunks(BLOCK_LEN)) {
+            part.copy_from_slice(chunk);
         }
-        Outcome::Read(blocks)
+        job.done()
     }
 
-    fn write(
-        &mut self,
-        hash: InfoHash,
-        info: &Info,
-        at: u64,
-        len: u32,
-        blocks: Vec<Block>,
-        mut hasher: Option<Hasher>,
-    ) -> Outcome {
+    fn write(&mut self, hash: InfoHash, info: &Info, mut job: WriteJob) -> Outcome {
         let mtime = self.mtime;
+        let (at, len) = (job.at, job.len);
         if let Some(store) = self.stores.get_mut(&hash) {
             let start = usize::try_from(at).unwrap_or(usize::MAX);
             let range = start..start.saturating_add(len as usize);
             if let Some(to) = store.data.get_mut(range) {
-                for (to, block) in to.chunks_mut(BLOCK_LEN).zip(&blocks) {
-                    to.copy_from_slice(&block[..to.len()]);
-                    if let Some(hasher) = &mut hasher {
-                        hasher.update(to);
-                    }
+                for (to, part) in to.chunks_mut(BLOCK_LEN).zip(job.parts()) {
+                    to.copy_from_slice(part);
                 }
+                job.feed();
             }
             for extent in info.extents(at, u64::from(len)) {
                 // Padding belongs to no file.
@@ -333,42 +317,35 @@ impl RamDisk {
                 }
             }
         }
-        Outcome::Written { blocks, hasher }
+        job.done()
     }
 
-    fn hash(&self, hash: InfoHash, at: u64, len: u64, mut hasher: Hasher) -> Outcome {
-        let data = self.range(hash, at, len);
-        if (data.len() as u64) < len {
-            return missing(Vec::new());
+    fn hash(&self, hash: InfoHash, mut job: HashJob) -> Outcome {
+        let data = self.range(hash, job.at, job.len);
+        if (data.len() as u64) < job.len {
+            return job.fail(missing());
         }
-        hasher.update(data);
-        Outcome::Hashed(hasher)
+        job.hasher().update(data);
+        job.done()
     }
 }
 
-fn missing(blocks: Vec<Block>) -> Outcome {
-    let mut outcome = Outcome::failed(OpErrorKind::NotFound, "nothing was written");
-    if let Outcome::Failed { blocks: home, .. } = &mut outcome {
-        *home = blocks;
+fn missing() -> OpError {
+    OpError {
+        kind: OpErrorKind::NotFound,
+        detail: "nothing was written".into(),
     }
-    outcome
 }
 
-fn in_range(job: &DiskJob, total: u64) -> bool {
-    let (at, len) = match job {
-        DiskJob::Read { at, len, blocks }
-        | DiskJob::Write {
-            at, len, blocks, ..
-        } => {
-            if blocks.len() * BLOCK_LEN < *len as usize {
-                return false;
-            }
-            (*at, u64::from(*len))
-        }
-        DiskJob::Hash { at, len, .. } => (*at, *len),
+fn in_range(job: &mut DiskJob, total: u64) -> bool {
+    let (at, len, blocks) = match job {
+        DiskJob::Read(job) => (job.at, job.len.into(), job.blocks().len()),
+        DiskJob::Write(job) => (job.at, job.len.into(), job.blocks().len()),
+        DiskJob::Hash(job) => (job.at, job.len, usize::MAX),
         _ => return true,
     };
-    at.checked_add(len).is_some_and(|end| end <= total)
+    let held = (blocks as u64).saturating_mul(BLOCK_LEN as u64);
+    held >= len && at.checked_add(len).is_some_and(|end| end <= total)
 }
 
 fn nanoseconds(at: Instant) -> i64 {

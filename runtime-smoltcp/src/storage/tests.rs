@@ -1,6 +1,7 @@
 use alloc::{sync::Arc, vec, vec::Vec};
 
 use dunlin_core::metainfo::{Builder, Info};
+use dunlin_core::op::{HashJob, ReadJob, WriteJob};
 use dunlin_core::{
     BLOCK_LEN, Block, BlockPool, Hasher, Instant, Op, OpErrorKind, OpId, Outcome, TorrentId,
 };
@@ -9,6 +10,7 @@ use quickcheck::quickcheck;
 use super::{DiskJob, DiskOp, NoDisk, RamDisk, Storage};
 
 const T: TorrentId = TorrentId(3);
+const ID: OpId = OpId(77);
 
 /// Two files of these lengths in one torrent, with pieces of 32 KiB.
 fn info(first: u64, second: u64) -> Arc<Info> {
@@ -30,17 +32,16 @@ fn blocks(pool: &mut BlockPool, fill: u8, len: u32) -> Vec<Block> {
 
 /// Submits one job, and returns its outcome, which must be the only one.
 fn run(disk: &mut impl Storage, job: DiskJob) -> Outcome {
-    let id = OpId(77);
     let now = Instant::from_micros(5);
     let op = DiskOp {
-        id,
+        id: ID,
         torrent: T,
         job,
     };
     disk.submit(now, op);
     assert!(disk.poll_timeout().is_some_and(|at| at <= now));
     let (answered, outcome) = disk.poll(now).unwrap();
-    assert_eq!(answered, id);
+    assert_eq!(answered, ID);
     assert!(disk.poll(now).is_none() && disk.poll_timeout().is_none());
     outcome
 }
@@ -48,13 +49,10 @@ fn run(disk: &mut impl Storage, job: DiskJob) -> Outcome {
 fn write(disk: &mut RamDisk, pool: &mut BlockPool, at: u64, len: u32, fill: u8) -> Outcome {
     let blocks = blocks(pool, fill, len);
     let hasher = Some(Hasher::sha1());
-    let job = DiskJob::Write {
-        at,
-        len,
-        blocks,
-        hasher,
-    };
-    run(disk, job)
+    run(
+        disk,
+        DiskJob::Write(WriteJob::new(ID, T, at, len, blocks, hasher)),
+    )
 }
 
 fn kind(outcome: &Outcome) -> Option<OpErrorKind> {
@@ -88,21 +86,13 @@ fn what_was_written_is_read_and_hashed() {
     };
     let sum = dunlin_core::hash::sha1(&[9; 20_000]);
     assert_eq!(hasher.unwrap().finish(), sum);
-    let job = DiskJob::Read {
-        at: 19_999,
-        len: 20_000,
-        blocks,
-    };
-    let Outcome::Read(blocks) = run(&mut disk, job) else {
+    let job = ReadJob::new(ID, T, 19_999, 20_000, blocks);
+    let Outcome::Read(blocks) = run(&mut disk, DiskJob::Read(job)) else {
         panic!("not read");
     };
     assert_eq!((blocks[0][0], blocks[0][1], blocks[1][3615]), (0, 9, 9));
-    let job = DiskJob::Hash {
-        at: 20_000,
-        len: 20_000,
-        hasher: Hasher::sha1(),
-    };
-    let Outcome::Hashed(hasher) = run(&mut disk, job) else {
+    let job = HashJob::new(ID, T, 20_000, 20_000, Hasher::sha1());
+    let Outcome::Hashed(hasher) = run(&mut disk, DiskJob::Hash(job)) else {
         panic!("not hashed");
     };
     assert_eq!(hasher.finish(), sum);
@@ -185,19 +175,14 @@ fn every_failure_sends_the_blocks_home() {
     let mut home = |disk: &mut dyn FnMut(DiskJob) -> Outcome, at, len, why| {
         let blocks = blocks(&mut pool, 0, 20_000);
         let count = blocks.len();
-        let write = DiskJob::Write {
-            at,
-            len,
-            blocks,
-            hasher: None,
-        };
-        let outcome = disk(write);
+        let write = WriteJob::new(ID, T, at, len, blocks, None);
+        let outcome = disk(DiskJob::Write(write));
         assert_eq!(kind(&outcome), Some(why));
         let Outcome::Failed { blocks, .. } = outcome else {
             unreachable!();
         };
         assert_eq!(blocks.len(), count);
-        let outcome = disk(DiskJob::Read { at, len, blocks });
+        let outcome = disk(DiskJob::Read(ReadJob::new(ID, T, at, len, blocks)));
         assert!(matches!(outcome, Outcome::Failed { blocks, .. } if blocks.len() == count));
     };
     home(
@@ -241,9 +226,10 @@ quickcheck! {
         disk.put(&info, vec![0; 50_000]).unwrap();
         run(&mut disk, DiskJob::Open { info });
         let fits = |len: u64| at.checked_add(len).is_some_and(|end| end <= 50_000);
-        let read = run(&mut disk, DiskJob::Read { at, len, blocks: Vec::new() });
-        let hasher = Hasher::sha1();
-        let hashed = run(&mut disk, DiskJob::Hash { at, len: hash, hasher });
+        let read = ReadJob::new(ID, T, at, len, Vec::new());
+        let read = run(&mut disk, DiskJob::Read(read));
+        let hashed = HashJob::new(ID, T, at, hash, Hasher::sha1());
+        let hashed = run(&mut disk, DiskJob::Hash(hashed));
         kind(&read).is_none() == (len == 0 && fits(0)) && kind(&hashed).is_none() == fits(hash)
     }
 }

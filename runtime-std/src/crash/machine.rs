@@ -303,15 +303,15 @@ impl Machine {
                 (TICK, self.run(op))
             }
             // What does not exist cannot be hashed, and is downloaded.
-            Op::Hash { .. } => {
+            Op::Hash(_) => {
                 let (id, outcome) = self.run(op);
                 return self.later.push((now, id, outcome));
             }
             Op::Open { .. }
             | Op::Claim { .. }
             | Op::Confirm { .. }
-            | Op::Read { .. }
-            | Op::Write { .. }
+            | Op::Read(_)
+            | Op::Write(_)
             | Op::Select { .. } => (Duration::ZERO, self.run(op)),
             other => {
                 let outcome = Outcome::failed(OpErrorKind::Unsupported, "not here");

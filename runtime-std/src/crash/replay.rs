@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use dunlin_core::engine::{Command, FilePriority};
+use dunlin_core::op::HashJob;
 use dunlin_core::{Hasher, Op, Outcome, TorrentId};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
@@ -186,13 +187,7 @@ impl<'a> Replay<'a> {
         let info = self.stage.content.info();
         let (at, len) = (info.piece_offset(piece), info.piece_size(piece).into());
         let hasher = Hasher::sha1();
-        let outcome = machine.on_disk(|op| Op::Hash {
-            op,
-            torrent,
-            at,
-            len,
-            hasher,
-        });
+        let outcome = machine.on_disk(|op| Op::Hash(HashJob::new(op, torrent, at, len, hasher)));
         match outcome {
             Outcome::Hashed(hasher) => Some(hasher.finish()) == info.piece_hash(piece),
             _ => false,

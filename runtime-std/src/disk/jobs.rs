@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use dunlin_core::{BLOCK_LEN, Block, Hasher, Op, OpError, OpErrorKind, Outcome};
+use dunlin_core::{
+    BLOCK_LEN, Block, Op, OpError, OpErrorKind, Outcome,
+    op::{FileStat, HashJob, ReadJob, WriteJob},
+};
 
 use super::{
     access::Disk,
@@ -21,24 +24,23 @@ use super::{
 /// function.
 const HASH_RUN: usize = 256 * 1024;
 
-/// Runs a job. Blocks stay in `job` until it is over, so a panic cannot lose them.
+/// Runs a job and returns its outcome, or `None` if there is nothing to report but that it is done. Buffers lent to it stay
+/// in `job`, so that a panic cannot lose them.
 pub(super) fn run(
     shared: &Common,
     job: &mut Job,
     opened: &mut Option<Arc<Files>>,
     scratch: &mut Vec<u8>,
-) -> Outcome {
+) -> Result<Option<Outcome>, OpError> {
     #[cfg(test)]
     shared.faults.panic_if_armed();
     let op = match &mut job.work {
-        Work::Task(_, task) => {
-            return task.take().map_or(Outcome::Done, |task| task());
-        }
+        Work::Task(_, task) => return Ok(task.take().map(|task| task())),
         Work::Op(op) => op,
     };
     if let Op::Open { torrent, info, .. } = op {
         let Some(placement) = &job.placement else {
-            return Outcome::failed(OpErrorKind::NotFound, "nobody said where the torrent goes");
+            return Err(not_found("nobody said where the torrent goes"));
         };
         let before = job.files.as_deref();
         let restored = before.map_or(Ok(()), |files| files.write_again(&shared.handles));
@@ -46,77 +48,61 @@ pub(super) fn run(
         shared.handles.close_all(*torrent);
         shared.claims().give_up(*torrent);
         let many = shared.many.load(Ordering::Relaxed);
-        let open = || Files::open(*torrent, info, placement, before, many);
-        return match restored.and_then(|()| open()) {
-            #[cfg(test)]
-            Ok(mut files) if shared.faults.no_ids.load(Ordering::Relaxed) => {
-                files.forget_ids();
-                let stats = files.ledger().report();
-                *opened = Some(Arc::new(files));
-                Outcome::Opened(stats)
-            }
-            Ok(files) => {
-                let stats = files.ledger().report();
-                *opened = Some(Arc::new(files));
-                Outcome::Opened(stats)
-            }
-            Err(error) => failed(error),
-        };
+        restored?;
+        #[cfg_attr(
+            not(test),
+            expect(unused_mut, reason = "a test takes the numbers of files away")
+        )]
+        let mut files = Files::open(*torrent, info, placement, before, many)?;
+        #[cfg(test)]
+        if shared.faults.no_ids.load(Ordering::Relaxed) {
+            files.forget_ids();
+        }
+        let stats = files.ledger().report();
+        *opened = Some(Arc::new(files));
+        return Ok(Some(Outcome::Opened(stats)));
     }
     let Some(files) = &job.files else {
-        if let Op::Release { .. } = op {
-            return Outcome::Done;
-        }
-        return job
-            .work
-            .fail(OpErrorKind::NotFound, "the torrent is not open");
+        return match op {
+            Op::Release { .. } => Ok(None),
+            _ => Err(not_found("the torrent is not open")),
+        };
     };
     let disk = Disk { shared, files };
     let flush = Flush { shared, files };
-    let done = match op {
-        Op::Read {
-            at, len, blocks, ..
-        } => disk
-            .read(*at, *len, blocks)
-            .map(|()| Outcome::Read(std::mem::take(blocks))),
-        Op::Write {
-            at,
-            len,
-            blocks,
-            hasher,
-            ..
-        } => disk
-            .write(*at, *len, blocks, hasher.as_mut())
-            .map(|()| Outcome::Written {
-                blocks: std::mem::take(blocks),
-                hasher: hasher.take(),
-            }),
-        Op::Hash {
-            at, len, hasher, ..
-        } => disk
-            .hash(*at, *len, hasher, scratch)
-            .map(|()| Outcome::Hashed(std::mem::replace(hasher, Hasher::sha1()))),
+    match op {
+        Op::Read(job) => disk.read(job).map(|()| None),
+        Op::Write(job) => disk.write(job).map(|()| None),
+        Op::Hash(job) => disk.hash(job, scratch).map(|()| None),
         Op::Claim {
             whose, have, claim, ..
-        } => disk.claim(whose, have, *claim).map(Outcome::Flushed),
-        Op::Confirm { done, .. } => disk.confirm(*done).map(Outcome::Flushed),
-        Op::Flush { durable: true, .. } => flush.run().map(Outcome::Flushed),
-        Op::Flush { .. } => flush.look().map(Outcome::Flushed),
-        Op::Select { wanted, .. } => disk.selection().select(wanted).map(|()| Outcome::Done),
-        Op::Release { delete, .. } => disk.release(*delete).map(|()| Outcome::Done),
-        _ => return Outcome::failed(OpErrorKind::Unsupported, "not an op for the disk"),
-    };
-    done.unwrap_or_else(|error| job.work.fail(error.kind, error.detail))
+        } => disk.claim(whose, have, *claim).map(flushed),
+        Op::Confirm { done, .. } => disk.confirm(*done).map(flushed),
+        Op::Flush { durable: true, .. } => flush.run().map(flushed),
+        Op::Flush { .. } => flush.look().map(flushed),
+        Op::Select { wanted, .. } => disk.selection().select(wanted).map(|()| None),
+        Op::Release { delete, .. } => disk.release(*delete).map(|()| None),
+        _ => Err(OpError {
+            kind: OpErrorKind::Unsupported,
+            detail: "not an op for the disk".into(),
+        }),
+    }
 }
 
-/// Fills `blocks` from the page cache. Returns `false` if a file is not open or the device would be needed.
-pub(super) fn read_cached(
-    shared: &Common,
-    files: &Files,
-    at: u64,
-    len: u32,
-    blocks: &mut [Block],
-) -> bool {
+fn flushed(files: Vec<Option<FileStat>>) -> Option<Outcome> {
+    Some(Outcome::Flushed(files))
+}
+
+fn not_found(what: &str) -> OpError {
+    OpError {
+        kind: OpErrorKind::NotFound,
+        detail: what.into(),
+    }
+}
+
+/// Fills the blocks of `job` from the page cache. Returns `false` if a file is not open or the device would be needed.
+pub(super) fn read_cached(shared: &Common, files: &Files, job: &mut ReadJob) -> bool {
+    let (at, len, blocks) = (job.at, job.len, job.blocks());
     if shared.no_cached_reads.load(Ordering::Relaxed) || check_blocks(len, blocks).is_err() {
         return false;
     }
@@ -147,13 +133,6 @@ pub(super) fn read_cached(
     all && done.is_ok()
 }
 
-fn failed(error: OpError) -> Outcome {
-    Outcome::Failed {
-        error,
-        blocks: Vec::new(),
-    }
-}
-
 impl Disk<'_> {
     pub(super) const fn extras(&self) -> Extras<'_> {
         Extras {
@@ -162,17 +141,10 @@ impl Disk<'_> {
         }
     }
 
-    fn write(
-        &self,
-        at: u64,
-        len: u32,
-        blocks: &[Block],
-        hasher: Option<&mut Hasher>,
-    ) -> Result<(), OpError> {
-        check_blocks(len, blocks)?;
-        if let Some(hasher) = hasher {
-            transfer::feed(hasher, blocks, len as usize);
-        }
+    fn write(&self, job: &mut WriteJob) -> Result<(), OpError> {
+        check_blocks(job.len, job.blocks())?;
+        job.feed();
+        let (at, len, blocks) = (job.at, job.len, job.blocks());
         let (files, handles) = (self.files, &self.shared.handles);
         if !files.written.load(Ordering::Acquire) {
             // Created with the first bytes, not with the last: when a torrent is reported complete, all of
@@ -199,7 +171,8 @@ impl Disk<'_> {
         })
     }
 
-    fn read(&self, at: u64, len: u32, blocks: &mut [Block]) -> Result<(), OpError> {
+    fn read(&self, job: &mut ReadJob) -> Result<(), OpError> {
+        let (at, len, blocks) = (job.at, job.len, job.blocks());
         check_blocks(len, blocks)?;
         let (files, handles) = (self.files, &self.shared.handles);
         self.each(at, len.into(), |extent, from| {
@@ -214,13 +187,8 @@ impl Disk<'_> {
         })
     }
 
-    fn hash(
-        &self,
-        at: u64,
-        len: u64,
-        hasher: &mut Hasher,
-        scratch: &mut Vec<u8>,
-    ) -> Result<(), OpError> {
+    fn hash(&self, job: &mut HashJob, scratch: &mut Vec<u8>) -> Result<(), OpError> {
+        let (at, len, hasher) = (job.at, job.len, job.hasher());
         scratch.resize(HASH_RUN, 0);
         let (files, handles) = (self.files, &self.shared.handles);
         self.each(at, len, |extent, _| {

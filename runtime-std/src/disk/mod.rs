@@ -164,9 +164,9 @@ impl Disk {
     pub fn submit(&self, op: Op) -> Option<Op> {
         match op {
             Op::Open { .. }
-            | Op::Read { .. }
-            | Op::Write { .. }
-            | Op::Hash { .. }
+            | Op::Read(_)
+            | Op::Write(_)
+            | Op::Hash(_)
             | Op::Claim { .. }
             | Op::Confirm { .. }
             | Op::Flush { .. }
@@ -191,7 +191,7 @@ impl Disk {
     /// The op, unchanged except for the content of its blocks.
     pub fn read_cached(&self, op: Op) -> Result<(OpId, Outcome), Op> {
         match op {
-            Op::Read { .. } => self.shared.read_cached(op),
+            Op::Read(_) => self.shared.read_cached(op),
             other => Err(other),
         }
     }

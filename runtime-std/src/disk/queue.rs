@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use dunlin_core::{Op, OpErrorKind, OpId, Outcome, TorrentId};
+use dunlin_core::{Op, OpError, OpErrorKind, OpId, Outcome, TorrentId};
 
 use super::{
     Placement,
@@ -133,11 +133,11 @@ impl Shared {
         self.lock().lanes.entry(torrent).or_default().placement = Some(Arc::new(placement));
     }
 
-    pub(super) fn submit(&self, mut work: Work) {
+    pub(super) fn submit(&self, work: Work) {
         let mut queues = self.lock();
         if queues.stopping {
-            let outcome = work.fail(OpErrorKind::Cancelled, "the disk is stopping");
-            self.answer(queues, work.id(), outcome);
+            let answer = work.fail(OpErrorKind::Cancelled, "the disk is stopping");
+            self.answer(queues, answer);
             return;
         }
         match work.torrent() {
@@ -165,16 +165,10 @@ impl Shared {
 
     /// See [`super::Disk::read_cached`].
     pub(super) fn read_cached(&self, op: Op) -> Result<(OpId, Outcome), Op> {
-        let Op::Read {
-            op: id,
-            torrent,
-            at,
-            len,
-            mut blocks,
-        } = op
-        else {
+        let Op::Read(mut job) = op else {
             return Err(op);
         };
+        let torrent = job.torrent;
         // Counted as running, so that no op that excludes others starts beside it.
         let files = self.lock().lanes.get_mut(&torrent).and_then(|lane| {
             let free = lane.waiting.is_empty() && !lane.alone;
@@ -183,7 +177,7 @@ impl Shared {
             Some(files)
         });
         let done = files.is_some_and(|files| {
-            let done = jobs::read_cached(&self.common, &files, at, len, &mut blocks);
+            let done = jobs::read_cached(&self.common, &files, &mut job);
             let mut queues = self.lock();
             queues.advance(torrent, None, false);
             let call = queues.call();
@@ -193,16 +187,9 @@ impl Shared {
             }
             done
         });
-        if done {
-            Ok((id, Outcome::Read(blocks)))
-        } else {
-            Err(Op::Read {
-                op: id,
-                torrent,
-                at,
-                len,
-                blocks,
-            })
+        match done {
+            true => Ok((job.op, job.done())),
+            false => Err(Op::Read(job)),
         }
     }
 
@@ -213,15 +200,16 @@ impl Shared {
             .ready
             .iter()
             .position(|job| job.work.id() == Some(id) && job.work.is_dropped_at_stop());
-        let Some(mut job) = found.and_then(|i| queues.ready.remove(i)) else {
+        let Some(Job { work, .. }) = found.and_then(|i| queues.ready.remove(i)) else {
             return;
         };
-        let outcome = job.work.fail(OpErrorKind::Cancelled, "cancelled");
-        if let Some(torrent) = job.work.torrent() {
+        let torrent = work.torrent();
+        let answer = work.fail(OpErrorKind::Cancelled, "cancelled");
+        if let Some(torrent) = torrent {
             queues.advance(torrent, None, false);
         }
         let call = queues.call();
-        self.answer(queues, Some(id), outcome);
+        self.answer(queues, answer);
         if call {
             self.wake.notify_one();
         }
@@ -233,9 +221,9 @@ impl Shared {
     }
 
     /// Stores an outcome for `drain`.
-    fn answer(&self, mut queues: MutexGuard<'_, Queues>, id: Option<OpId>, outcome: Outcome) {
+    fn answer(&self, mut queues: MutexGuard<'_, Queues>, answer: Option<(OpId, Outcome)>) {
         let first = queues.done.is_empty();
-        queues.done.extend(id.map(|id| (id, outcome)));
+        queues.done.extend(answer);
         drop(queues);
         if first {
             (self.notify)();
@@ -278,26 +266,33 @@ impl Shared {
         stopping: bool,
         scratch: &mut Vec<u8>,
     ) -> MutexGuard<'_, Queues> {
-        let (id, torrent) = (job.work.id(), job.work.torrent());
+        let torrent = job.work.torrent();
         let released = matches!(job.work, Work::Op(Op::Release { .. }));
         let mut opened = None;
-        let outcome = if stopping && job.work.is_dropped_at_stop() {
-            job.work
-                .fail(OpErrorKind::Cancelled, "the disk is stopping")
+        let failed = |kind, detail: &str| {
+            let detail = detail.into();
+            Err(OpError { kind, detail })
+        };
+        let done = if stopping && job.work.is_dropped_at_stop() {
+            failed(OpErrorKind::Cancelled, "the disk is stopping")
         } else {
             let run = || jobs::run(&self.common, &mut job, &mut opened, scratch);
-            catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
-                job.work
-                    .fail(OpErrorKind::Io, "a bug in the disk: the job panicked")
-            })
+            catch_unwind(AssertUnwindSafe(run))
+                .unwrap_or_else(|_| failed(OpErrorKind::Io, "a bug in the disk: the job panicked"))
         };
-        drop(job);
+        let Job {
+            files,
+            placement,
+            work,
+        } = job;
+        let answer = work.answer(done);
+        drop((files, placement));
         let mut queues = self.lock();
         if let Some(torrent) = torrent {
             queues.advance(torrent, opened, released);
         }
         let first = queues.done.is_empty();
-        queues.done.extend(id.map(|id| (id, outcome)));
+        queues.done.extend(answer);
         if !first {
             return queues;
         }

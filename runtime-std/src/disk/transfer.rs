@@ -5,7 +5,7 @@ use std::{
     io::{self, ErrorKind, IoSlice, IoSliceMut},
 };
 
-use dunlin_core::{BLOCK_LEN, Block, Hasher};
+use dunlin_core::{BLOCK_LEN, Block};
 
 use crate::platform::{read_vectored_at, read_vectored_cached, write_vectored_at};
 
@@ -107,15 +107,6 @@ pub(super) fn zero(blocks: &mut [Block], from: usize, mut len: usize) {
         let part = len.min(BLOCK_LEN - skip);
         block[skip..skip + part].fill(0);
         (skip, len) = (0, len - part);
-    }
-}
-
-/// Feeds the first `len` bytes of `blocks` to `hasher`.
-pub(super) fn feed(hasher: &mut Hasher, blocks: &[Block], mut len: usize) {
-    for block in blocks {
-        let part = len.min(BLOCK_LEN);
-        hasher.update(&block[..part]);
-        len -= part;
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use dunlin_core::{Block, Op, OpErrorKind, OpId, Outcome, TorrentId};
+use dunlin_core::{
+    Op, OpError, OpErrorKind, OpId, Outcome, TorrentId,
+    op::{HashJob, ReadJob, WriteJob},
+};
 
 use super::{Placement, files::Files};
 
@@ -22,9 +25,9 @@ impl Work {
         match self {
             Self::Op(
                 Op::Open { torrent, .. }
-                | Op::Read { torrent, .. }
-                | Op::Write { torrent, .. }
-                | Op::Hash { torrent, .. }
+                | Op::Read(ReadJob { torrent, .. })
+                | Op::Write(WriteJob { torrent, .. })
+                | Op::Hash(HashJob { torrent, .. })
                 | Op::Claim { torrent, .. }
                 | Op::Confirm { torrent, .. }
                 | Op::Flush { torrent, .. }
@@ -63,23 +66,31 @@ impl Work {
 
     /// Whether nobody needs the result once the disk stops.
     pub(super) fn is_dropped_at_stop(&self) -> bool {
-        matches!(self, Self::Op(Op::Read { .. } | Op::Hash { .. }))
+        matches!(self, Self::Op(Op::Read(_) | Op::Hash(_)))
     }
 
-    /// Takes back the blocks that were lent to it.
-    pub(super) fn blocks(&mut self) -> Vec<Block> {
-        match self {
-            Self::Op(Op::Read { blocks, .. } | Op::Write { blocks, .. }) => std::mem::take(blocks),
-            _ => Vec::new(),
-        }
+    /// What comes of it: what it said itself, or else what was lent to it.
+    pub(super) fn answer(self, done: Result<Option<Outcome>, OpError>) -> Option<(OpId, Outcome)> {
+        let id = self.id()?;
+        let outcome = match (self, done) {
+            (Self::Op(op), Err(error)) => op.fail(error),
+            (Self::Op(Op::Read(job)), Ok(_)) => job.done(),
+            (Self::Op(Op::Write(job)), Ok(_)) => job.done(),
+            (Self::Op(Op::Hash(job)), Ok(_)) => job.done(),
+            (_, Ok(outcome)) => outcome.unwrap_or(Outcome::Done),
+            (Self::Task(..), Err(error)) => Outcome::failed(error.kind, error.detail),
+        };
+        Some((id, outcome))
     }
 
-    pub(super) fn fail(&mut self, kind: OpErrorKind, detail: impl Into<String>) -> Outcome {
-        let mut outcome = Outcome::failed(kind, detail);
-        if let Outcome::Failed { blocks, .. } = &mut outcome {
-            *blocks = self.blocks();
-        }
-        outcome
+    /// The answer to what is not done.
+    pub(super) fn fail(
+        self,
+        kind: OpErrorKind,
+        detail: impl Into<String>,
+    ) -> Option<(OpId, Outcome)> {
+        let detail = detail.into();
+        self.answer(Err(OpError { kind, detail }))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use dunlin_core::{
-    ConnId, Instant, Op, OpErrorKind, OpId, Outcome,
+    ConnId, Instant, Op, OpError, OpErrorKind, OpId, Outcome,
     engine::{Command, Event, What},
 };
 
@@ -163,10 +163,13 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
                 None
             }
             // Law 1 also holds for ops that this version of the driver does not know.
-            other => {
-                let outcome = || unsupported("this driver does not know the op".into());
-                other.id().map(|op| (op, outcome()))
-            }
+            other => other.id().map(|op| {
+                let error = OpError {
+                    kind: OpErrorKind::Unsupported,
+                    detail: "this driver does not know the op".into(),
+                };
+                (op, other.fail(error))
+            }),
         }
     }
 

@@ -76,14 +76,13 @@ fn drive(engine: &mut Engine, now: Instant, stats: &[Option<FileStat>], good: bo
         let outcome = match op {
             Op::Open { .. } => Outcome::Opened(stats.to_vec()),
             Op::Flush { .. } => Outcome::Flushed(stats.to_vec()),
-            Op::Hash {
-                len, mut hasher, ..
-            } => {
-                hasher.update(&vec![u8::from(!good); len as usize]);
-                Outcome::Hashed(hasher)
+            Op::Hash(mut job) => {
+                let content = vec![u8::from(!good); job.len as usize];
+                job.hasher().update(&content);
+                job.done()
             }
-            Op::Read { blocks, .. } => Outcome::Read(blocks),
-            Op::Write { blocks, hasher, .. } => Outcome::Written { blocks, hasher },
+            Op::Read(job) => job.done(),
+            Op::Write(job) => job.done(),
             _ => Outcome::Done,
         };
         engine.handle_op(now, id, outcome);

@@ -93,10 +93,10 @@ impl Storage for Disk {
         let id = op.id;
         assert!(self.seen.insert(id), "{id:?} is used twice");
         let outcome = match (self.fault, &op.job) {
-            (Some(Fault::Unwritable), DiskJob::Write { .. }) => {
+            (Some(Fault::Unwritable), DiskJob::Write(_)) => {
                 op.fail(OpErrorKind::NoSpace, "the disk is full")
             }
-            (Some(Fault::Missing), DiskJob::Read { .. } | DiskJob::Hash { .. }) => {
+            (Some(Fault::Missing), DiskJob::Read(_) | DiskJob::Hash(_)) => {
                 op.fail(OpErrorKind::NotFound, "the file is gone")
             }
             _ => self.inner.apply(now, op),

@@ -68,8 +68,8 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     (
         "machines",
         &[
-            "dht", "http", "lsd", "metainfo", "mux", "nat", "op", "peer", "throttle", "tracker",
-            "utp",
+            "dht", "http", "job", "lsd", "metainfo", "mux", "nat", "op", "peer", "throttle",
+            "tracker", "utp",
         ],
     ),
     // Made of the configurations of the machines.

@@ -208,14 +208,8 @@ impl Bench {
     pub(super) fn write(&mut self, at: u64, data: &[u8]) -> Result<(), OpErrorKind> {
         let blocks = self.filled(data);
         let lent = blocks.len();
-        let outcome = self.run(|op| Op::Write {
-            op,
-            torrent: T,
-            at,
-            len: data.len() as u32,
-            blocks,
-            hasher: Some(Hasher::sha1()),
-        });
+        let (len, hasher) = (data.len() as u32, Some(Hasher::sha1()));
+        let outcome = self.run(|op| Op::Write(WriteJob::new(op, T, at, len, blocks, hasher)));
         match outcome {
             Outcome::Written { blocks, hasher } => {
                 assert_eq!(blocks.len(), lent);
@@ -236,17 +230,14 @@ impl Bench {
     /// The result of a read that does not wait; `None` if the op is returned.
     pub(super) fn read_cached(&mut self, at: u64, len: usize) -> Option<Vec<u8>> {
         let blocks = self.blocks(len);
-        let op = Op::Read {
-            op: OpId(u64::MAX),
-            torrent: T,
-            at,
-            len: len as u32,
-            blocks,
-        };
-        let (blocks, done) = match self.disk.read_cached(op) {
-            Ok((OpId(u64::MAX), Outcome::Read(blocks))) => (blocks, true),
-            Err(Op::Read { blocks, .. }) => (blocks, false),
+        let job = ReadJob::new(OpId(u64::MAX), T, at, len as u32, blocks);
+        let (outcome, done) = match self.disk.read_cached(Op::Read(job)) {
+            Ok((OpId(u64::MAX), outcome)) => (outcome, true),
+            Err(Op::Read(job)) => (job.done(), false),
             other => panic!("{other:?}"),
+        };
+        let Outcome::Read(blocks) = outcome else {
+            panic!("{outcome:?}");
         };
         let all: Vec<u8> = blocks.iter().flat_map(|b| b.iter().copied()).collect();
         self.pool.give_all(blocks);
@@ -265,13 +256,7 @@ impl Bench {
     pub(super) fn read_by_thread(&mut self, at: u64, len: usize) -> Result<Vec<u8>, OpErrorKind> {
         let blocks = self.blocks(len);
         let lent = blocks.len();
-        let outcome = self.run(|op| Op::Read {
-            op,
-            torrent: T,
-            at,
-            len: len as u32,
-            blocks,
-        });
+        let outcome = self.run(|op| Op::Read(ReadJob::new(op, T, at, len as u32, blocks)));
         let (result, blocks) = match outcome {
             Outcome::Read(blocks) => {
                 let all: Vec<u8> = blocks.iter().flat_map(|b| b.iter().copied()).collect();
@@ -286,13 +271,7 @@ impl Bench {
     }
 
     pub(super) fn hash(&mut self, at: u64, len: u64) -> Result<[u8; 20], OpErrorKind> {
-        match self.run(|op| Op::Hash {
-            op,
-            torrent: T,
-            at,
-            len,
-            hasher: Hasher::sha1(),
-        }) {
+        match self.run(|op| Op::Hash(HashJob::new(op, T, at, len, Hasher::sha1()))) {
             Outcome::Hashed(hasher) => Ok(hasher.finish()),
             Outcome::Failed { error, .. } => Err(error.kind),
             other => panic!("{other:?}"),

@@ -21,7 +21,7 @@ use dunlin_core::{
     BLOCK_LEN, Bitfield, Block, BlockPool, Hasher, Op, OpErrorKind, OpId, Outcome, TorrentId,
     hash::sha1,
     metainfo::{FileKind, Info},
-    op::{Claim, FileStat, OpError, Whose},
+    op::{Claim, FileStat, HashJob, OpError, ReadJob, Whose, WriteJob},
 };
 use tempfile::TempDir;
 
@@ -160,14 +160,8 @@ fn law_1_every_op_is_answered_once_also_after_cancel_and_shutdown() {
         let at = i * 16_384;
         let blocks = b.filled(&data);
         lent += blocks.len();
-        ids.push(b.submit(|op| Op::Write {
-            op,
-            torrent: T,
-            at,
-            len: 16_384,
-            blocks,
-            hasher: None,
-        }));
+        let write = |op| Op::Write(WriteJob::new(op, T, at, 16_384, blocks, None));
+        ids.push(b.submit(write));
         if i % 10 == 0 {
             ids.push(b.submit(|op| Op::Flush {
                 op,
@@ -175,13 +169,8 @@ fn law_1_every_op_is_answered_once_also_after_cancel_and_shutdown() {
                 durable: true,
             }));
         }
-        let hash = b.submit(|op| Op::Hash {
-            op,
-            torrent: T,
-            at,
-            len: 16_384,
-            hasher: Hasher::sha1(),
-        });
+        let hash = |op| Op::Hash(HashJob::new(op, T, at, 16_384, Hasher::sha1()));
+        let hash = b.submit(hash);
         ids.push(hash);
         assert!(
             b.disk.submit(Op::Cancel { op: hash }).is_some(),
@@ -214,14 +203,8 @@ fn a_flush_waits_for_the_writes_before_it() {
     let mut b = Bench::new(info(16_384, &[("a", 16_384 * 64)]));
     for i in 0..64 {
         let blocks = b.filled(&[i as u8; 16_384]);
-        b.submit(|op| Op::Write {
-            op,
-            torrent: T,
-            at: i * 16_384,
-            len: 16_384,
-            blocks,
-            hasher: None,
-        });
+        let at = i * 16_384;
+        b.submit(|op| Op::Write(WriteJob::new(op, T, at, 16_384, blocks, None)));
     }
     let flush = b.submit(|op| Op::Flush {
         op,

@@ -15,8 +15,10 @@ use std::{
 };
 
 use dunlin_core::{
-    BLOCK_LEN, Block, Hasher, InfoHash, Instant, OpErrorKind, OpId, Outcome, TorrentId, dht::Saved,
-    metainfo::Info, op::FileStat,
+    InfoHash, Instant, OpErrorKind, OpId, Outcome, TorrentId,
+    dht::Saved,
+    metainfo::Info,
+    op::{FileStat, HashJob, OpError, ReadJob, WriteJob},
 };
 use dunlin_smoltcp::storage::{DiskJob, DiskOp, Storage};
 use rand_core::Rng;
@@ -306,8 +308,9 @@ impl SimDisk {
         let spread = u64::try_from(most.saturating_sub(least).as_micros()).unwrap_or(u64::MAX);
         let jitter = (u128::from(self.rng.next_u32()) * u128::from(spread)) >> 32;
         let bytes = match job {
-            DiskJob::Read { len, .. } | DiskJob::Write { len, .. } => u64::from(*len),
-            DiskJob::Hash { len, .. } => *len,
+            DiskJob::Read(job) => u64::from(job.len),
+            DiskJob::Write(job) => u64::from(job.len),
+            DiskJob::Hash(job) => job.len,
             _ => 0,
         };
         let transfer = match self.config.bandwidth {
@@ -333,26 +336,9 @@ impl SimDisk {
                 self.names.insert(torrent, info.info_hash());
                 Outcome::Opened(self.volume(&info).stats())
             }
-            DiskJob::Read { at, len, blocks } => self.read(torrent, at, len, blocks),
-            DiskJob::Write {
-                at: offset,
-                len,
-                blocks,
-                hasher,
-            } => self.write(torrent, at, offset, len, blocks, hasher),
-            DiskJob::Hash {
-                at,
-                len,
-                mut hasher,
-            } => {
-                self.stats.read += len;
-                let volume = opened(&self.open, &mut self.volumes, torrent);
-                if volume.is_some_and(|v| v.feed(at, len, |part| hasher.update(part))) {
-                    Outcome::Hashed(hasher)
-                } else {
-                    Outcome::failed(OpErrorKind::Truncated, "the file ends early")
-                }
-            }
+            DiskJob::Read(job) => self.read(job),
+            DiskJob::Write(job) => self.write(job, at),
+            DiskJob::Hash(job) => self.hash(job),
             // A volume belongs to one torrent, so everything in it was written for that torrent.
             DiskJob::Claim { .. } | DiskJob::Confirm => {
                 Outcome::Flushed(self.flush(torrent, false))
@@ -380,50 +366,50 @@ impl SimDisk {
         }
     }
 
-    fn read(&mut self, torrent: TorrentId, at: u64, len: u32, mut blocks: Vec<Block>) -> Outcome {
-        self.stats.read += u64::from(len);
-        let Some(volume) = opened(&self.open, &mut self.volumes, torrent) else {
-            return failed(OpErrorKind::NotFound, "the torrent is not open", blocks);
+    fn read(&mut self, mut job: ReadJob) -> Outcome {
+        self.stats.read += u64::from(job.len);
+        let Some(volume) = opened(&self.open, &mut self.volumes, job.torrent) else {
+            return job.fail(not_open());
         };
-        let mut offset = at;
-        for block in &mut blocks {
-            let take = (at + u64::from(len) - offset).min(BLOCK_LEN as u64);
-            if !volume.read(offset, &mut block[..take as usize]) {
-                return failed(OpErrorKind::Truncated, "the file ends early", blocks);
-            }
-            offset += take;
+        let mut at = job.at;
+        let all = job.parts().all(|part| {
+            let from = at;
+            at += part.len() as u64;
+            volume.read(from, part)
+        });
+        match all {
+            true => job.done(),
+            false => job.fail(ends_early()),
         }
-        Outcome::Read(blocks)
     }
 
-    fn write(
-        &mut self,
-        torrent: TorrentId,
-        now: Instant,
-        at: u64,
-        len: u32,
-        blocks: Vec<Block>,
-        mut hasher: Option<Hasher>,
-    ) -> Outcome {
+    fn write(&mut self, mut job: WriteJob, now: Instant) -> Outcome {
         let used: u64 = self.volumes.values().map(Volume::used).sum();
-        let Some(volume) = opened(&self.open, &mut self.volumes, torrent) else {
-            return failed(OpErrorKind::NotFound, "the torrent is not open", blocks);
+        let Some(volume) = opened(&self.open, &mut self.volumes, job.torrent) else {
+            return job.fail(not_open());
         };
-        if used.saturating_add(volume.growth(at, u64::from(len))) > self.config.capacity {
-            return failed(OpErrorKind::NoSpace, "the disk is full", blocks);
+        if used.saturating_add(volume.growth(job.at, job.len.into())) > self.config.capacity {
+            return job.fail(error(OpErrorKind::NoSpace, "the disk is full"));
         }
-        self.stats.written += u64::from(len);
+        self.stats.written += u64::from(job.len);
         let now_ns = i64::try_from(now.as_micros().saturating_mul(1_000)).unwrap_or(i64::MAX);
-        let mut left = len as usize;
-        for (n, block) in blocks.iter().enumerate() {
-            let part = &block[..left.min(BLOCK_LEN)];
-            left -= part.len();
-            volume.write(now_ns, at + (n * BLOCK_LEN) as u64, part);
-            if let Some(hasher) = &mut hasher {
-                hasher.update(part);
-            }
+        let mut at = job.at;
+        for part in job.parts() {
+            volume.write(now_ns, at, part);
+            at += part.len() as u64;
         }
-        Outcome::Written { blocks, hasher }
+        job.feed();
+        job.done()
+    }
+
+    fn hash(&mut self, mut job: HashJob) -> Outcome {
+        let (at, len) = (job.at, job.len);
+        self.stats.read += len;
+        let volume = opened(&self.open, &mut self.volumes, job.torrent);
+        match volume.is_some_and(|v| v.feed(at, len, |part| job.hasher().update(part))) {
+            true => job.done(),
+            false => job.fail(ends_early()),
+        }
     }
 
     fn flush(&mut self, torrent: TorrentId, durable: bool) -> Vec<Option<FileStat>> {
@@ -513,12 +499,17 @@ fn opened<'a>(
     volumes.get_mut(open.get(&torrent)?)
 }
 
-fn failed(kind: OpErrorKind, detail: &str, blocks: Vec<Block>) -> Outcome {
-    let mut outcome = Outcome::failed(kind, detail);
-    if let Outcome::Failed { blocks: home, .. } = &mut outcome {
-        *home = blocks;
-    }
-    outcome
+fn error(kind: OpErrorKind, detail: &str) -> OpError {
+    let detail = detail.into();
+    OpError { kind, detail }
+}
+
+fn not_open() -> OpError {
+    error(OpErrorKind::NotFound, "the torrent is not open")
+}
+
+fn ends_early() -> OpError {
+    error(OpErrorKind::Truncated, "the file ends early")
 }
 
 #[cfg(test)]

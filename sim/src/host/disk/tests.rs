@@ -1,4 +1,4 @@
-use dunlin_core::metainfo::Builder;
+use dunlin_core::{BLOCK_LEN, Hasher, metainfo::Builder};
 use dunlin_smoltcp::storage::DiskJob;
 
 use super::*;
@@ -72,12 +72,8 @@ impl Bench {
                 block
             })
             .collect();
-        self.run(DiskJob::Write {
-            at: at as u64,
-            len: len as u32,
-            blocks,
-            hasher: None,
-        })
+        let job = WriteJob::new(OpId(0), T, at as u64, len as u32, blocks, None);
+        self.run(DiskJob::Write(job))
     }
 
     fn flush(&mut self) {
@@ -90,13 +86,8 @@ impl Bench {
         (0..self.info.piece_count())
             .map(|piece| {
                 let (at, len) = (self.info.piece_offset(piece), self.info.piece_size(piece));
-                let hasher = Hasher::sha1();
-                let outcome = self.run(DiskJob::Hash {
-                    at,
-                    len: len.into(),
-                    hasher,
-                });
-                match outcome {
+                let job = HashJob::new(OpId(0), T, at, len.into(), Hasher::sha1());
+                match self.run(DiskJob::Hash(job)) {
                     Outcome::Hashed(h) => Some(h.finish()) == self.info.piece_hash(piece),
                     _ => false,
                 }

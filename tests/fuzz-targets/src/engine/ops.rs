@@ -2,7 +2,7 @@
 
 use arbitrary::Unstructured;
 use dunlin_core::metainfo::File;
-use dunlin_core::op::FileStat;
+use dunlin_core::op::{FileStat, OpError};
 use dunlin_core::{Op, OpErrorKind, OpId, Outcome};
 
 use super::{Rig, address};
@@ -91,31 +91,18 @@ fn good(op: Op, how: u8) -> Outcome {
             Outcome::Opened(info.files().iter().map(stat).collect())
         }
         Op::Flush { .. } => Outcome::Flushed(vec![None; 3]),
-        Op::Read { mut blocks, .. } => {
-            blocks.iter_mut().for_each(|block| block.fill(byte));
-            Outcome::Read(blocks)
+        Op::Read(mut job) => {
+            job.blocks().iter_mut().for_each(|block| block.fill(byte));
+            job.done()
         }
-        Op::Write {
-            blocks,
-            mut hasher,
-            len,
-            ..
-        } => {
-            if let Some(hasher) = &mut hasher {
-                let mut left = len as usize;
-                for block in &blocks {
-                    let n = left.min(block.len());
-                    hasher.update(&block[..n]);
-                    left -= n;
-                }
-            }
-            Outcome::Written { blocks, hasher }
+        Op::Write(mut job) => {
+            job.feed();
+            job.done()
         }
-        Op::Hash {
-            len, mut hasher, ..
-        } => {
-            hasher.update(&vec![byte; len as usize]);
-            Outcome::Hashed(hasher)
+        Op::Hash(mut job) => {
+            let content = vec![byte; job.len as usize];
+            job.hasher().update(&content);
+            job.done()
         }
         _ => Outcome::Done,
     }
@@ -129,11 +116,8 @@ fn failed(op: Op, how: u8) -> Outcome {
         OpErrorKind::TimedOut,
         OpErrorKind::Cancelled,
     ];
-    let outcome = Outcome::failed(kinds[usize::from(how >> 3) % 5], "it failed");
-    match (outcome, op) {
-        (Outcome::Failed { error, .. }, Op::Read { blocks, .. } | Op::Write { blocks, .. }) => {
-            Outcome::Failed { error, blocks }
-        }
-        (outcome, _) => outcome,
-    }
+    op.fail(OpError {
+        kind: kinds[usize::from(how >> 3) % 5],
+        detail: "it failed".into(),
+    })
 }

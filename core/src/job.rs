@@ -1,0 +1,298 @@
+//! Jobs that are lent buffers. Each owns what it was lent and knows how it is answered, so that nothing it was lent can
+//! stay out of its [`Outcome`] (law 1): a driver has the use of the buffers and never the buffers themselves.
+
+use alloc::vec::Vec;
+
+use crate::block::{BLOCK_LEN, Block};
+use crate::hash::Hasher;
+use crate::id::{OpId, TorrentId};
+use crate::outcome::{OpError, Outcome};
+
+/// Fill blocks from the files of a torrent. Never crosses a piece.
+#[derive(Debug)]
+#[must_use = "its blocks come home with its answer"]
+pub struct ReadJob {
+    /// Answer to.
+    pub op: OpId,
+    /// Whose files.
+    pub torrent: TorrentId,
+    /// Offset in the torrent's byte space.
+    pub at: u64,
+    /// Bytes in all; every block is full but the last.
+    pub len: u32,
+    blocks: Vec<Block>,
+}
+
+impl ReadJob {
+    /// A job that is lent `blocks`, enough for `len` bytes.
+    pub const fn new(op: OpId, torrent: TorrentId, at: u64, len: u32, blocks: Vec<Block>) -> Self {
+        Self {
+            op,
+            torrent,
+            at,
+            len,
+            blocks,
+        }
+    }
+
+    /// Where the bytes go.
+    pub fn blocks(&mut self) -> &mut [Block] {
+        &mut self.blocks
+    }
+
+    /// Where the bytes go, block by block, as far as they reach.
+    pub fn parts(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let lens = part_lens(self.len);
+        let blocks = self.blocks.iter_mut();
+        blocks.zip(lens).map(|(block, len)| &mut block[..len])
+    }
+
+    /// The blocks are filled.
+    #[must_use]
+    pub fn done(self) -> Outcome {
+        Outcome::Read(self.blocks)
+    }
+
+    /// It did not work.
+    #[must_use]
+    pub fn fail(self, error: OpError) -> Outcome {
+        failed(error, self.blocks)
+    }
+
+    /// The driver has not seen it, and need not do it any more.
+    pub(crate) fn recall(&mut self) -> Vec<Block> {
+        core::mem::take(&mut self.blocks)
+    }
+}
+
+/// Write blocks to the files of a torrent. Never crosses a piece.
+#[derive(Debug)]
+#[must_use = "its blocks come home with its answer"]
+pub struct WriteJob {
+    /// Answer to.
+    pub op: OpId,
+    /// Whose files.
+    pub torrent: TorrentId,
+    /// Offset in the torrent's byte space.
+    pub at: u64,
+    /// Bytes in all; every block is full but the last.
+    pub len: u32,
+    blocks: Vec<Block>,
+    hasher: Option<Hasher>,
+}
+
+impl WriteJob {
+    /// A job that writes `len` bytes of `blocks`; the `hasher`, if there is one, is fed with them.
+    pub const fn new(
+        op: OpId,
+        torrent: TorrentId,
+        at: u64,
+        len: u32,
+        blocks: Vec<Block>,
+        hasher: Option<Hasher>,
+    ) -> Self {
+        Self {
+            op,
+            torrent,
+            at,
+            len,
+            blocks,
+            hasher,
+        }
+    }
+
+    /// What is written, in whole blocks.
+    #[must_use]
+    pub fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// What is written, block by block: `len` bytes in all.
+    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let parts = self.blocks.iter().zip(part_lens(self.len));
+        parts.map(|(block, len)| &block[..len])
+    }
+
+    /// Feeds the hasher, if there is one, with what is written. To be called once, while the bytes are warm.
+    pub fn feed(&mut self) {
+        if let Some(hasher) = &mut self.hasher {
+            for (block, len) in self.blocks.iter().zip(part_lens(self.len)) {
+                hasher.update(&block[..len]);
+            }
+        }
+    }
+
+    /// All is written.
+    #[must_use]
+    pub fn done(self) -> Outcome {
+        Outcome::Written {
+            blocks: self.blocks,
+            hasher: self.hasher,
+        }
+    }
+
+    /// It did not work, or not all of it.
+    #[must_use]
+    pub fn fail(self, error: OpError) -> Outcome {
+        failed(error, self.blocks)
+    }
+}
+
+/// Feed a hasher from the files of a torrent. Never crosses a piece.
+#[derive(Debug)]
+#[must_use = "its hasher comes home with its answer"]
+pub struct HashJob {
+    /// Answer to.
+    pub op: OpId,
+    /// Whose files.
+    pub torrent: TorrentId,
+    /// Offset in the torrent's byte space.
+    pub at: u64,
+    /// Bytes in all.
+    pub len: u64,
+    hasher: Hasher,
+}
+
+impl HashJob {
+    /// A job that goes on from the state of `hasher`.
+    pub const fn new(op: OpId, torrent: TorrentId, at: u64, len: u64, hasher: Hasher) -> Self {
+        Self {
+            op,
+            torrent,
+            at,
+            len,
+            hasher,
+        }
+    }
+
+    /// What is fed, in order.
+    pub const fn hasher(&mut self) -> &mut Hasher {
+        &mut self.hasher
+    }
+
+    /// All bytes were fed.
+    #[must_use]
+    pub fn done(self) -> Outcome {
+        Outcome::Hashed(self.hasher)
+    }
+
+    /// It did not work.
+    #[must_use]
+    pub fn fail(self, error: OpError) -> Outcome {
+        failed(error, Vec::new())
+    }
+}
+
+const fn failed(error: OpError, blocks: Vec<Block>) -> Outcome {
+    Outcome::Failed { error, blocks }
+}
+
+/// The bytes of each block when there are `len` in all.
+fn part_lens(len: u32) -> impl Iterator<Item = usize> {
+    let len = len as usize;
+    (0..len)
+        .step_by(BLOCK_LEN)
+        .map(move |at| (len - at).min(BLOCK_LEN))
+}
+
+#[cfg(test)]
+mod tests {
+    use quickcheck::quickcheck;
+
+    use super::*;
+    use crate::block::BlockPool;
+    use crate::op::Op;
+    use crate::outcome::OpErrorKind;
+
+    const OP: OpId = OpId(5);
+    const TORRENT: TorrentId = TorrentId(1);
+
+    fn error() -> OpError {
+        OpError {
+            kind: OpErrorKind::Io,
+            detail: "broken".into(),
+        }
+    }
+
+    /// Blocks of an outcome.
+    fn home(outcome: Outcome) -> Vec<Block> {
+        match outcome {
+            Outcome::Read(blocks)
+            | Outcome::Written { blocks, .. }
+            | Outcome::Failed { blocks, .. } => blocks,
+            other => panic!("no blocks: {other:?}"),
+        }
+    }
+
+    quickcheck! {
+        /// However a job is answered, its blocks come home.
+        fn what_was_lent_comes_home(len: u16, ways: Vec<u8>) -> bool {
+            let len = u32::from(len);
+            let count = len.div_ceil(BLOCK_LEN as u32) as usize;
+            let mut pool = BlockPool::new(count);
+            for way in ways {
+                let blocks: Vec<Block> = (0..count).map_while(|_| pool.take()).collect();
+                assert_eq!(blocks.len(), count);
+                let read = |blocks| ReadJob::new(OP, TORRENT, 0, len, blocks);
+                let write = |blocks| WriteJob::new(OP, TORRENT, 0, len, blocks, None);
+                pool.give_all(match way % 7 {
+                    0 => home(read(blocks).done()),
+                    1 => home(read(blocks).fail(error())),
+                    2 => home(write(blocks).done()),
+                    3 => home(write(blocks).fail(error())),
+                    4 => home(Op::Read(read(blocks)).fail(error())),
+                    5 => home(Op::Write(write(blocks)).fail(error())),
+                    _ => read(blocks).recall(),
+                });
+                assert_eq!(pool.lent(), 0);
+            }
+            true
+        }
+
+        fn parts_are_as_long_as_the_job(len: u16) -> bool {
+            let len = u32::from(len);
+            let mut pool = BlockPool::new(8);
+            let blocks = core::iter::from_fn(|| pool.take()).collect();
+            let job = WriteJob::new(OP, TORRENT, 0, len, blocks, None);
+            let parts: Vec<usize> = job.parts().map(<[u8]>::len).collect();
+            let (last, others) = parts.split_last().map_or((0, &[][..]), |(l, o)| (*l, o));
+            others.iter().all(|part| *part == BLOCK_LEN)
+                && others.len() * BLOCK_LEN + last == len as usize
+                && (last > 0 || len == 0)
+        }
+    }
+
+    #[test]
+    fn a_hasher_is_fed_with_what_is_written_and_no_more() {
+        let mut pool = BlockPool::new(2);
+        let mut blocks: Vec<Block> = core::iter::from_fn(|| pool.take()).collect();
+        blocks[0].fill(1);
+        blocks[1].fill(2);
+        let len = BLOCK_LEN as u32 + 9;
+        let hasher = Some(Hasher::sha1());
+        let mut job = WriteJob::new(OP, TORRENT, 0, len, blocks, hasher);
+        job.feed();
+        let Outcome::Written { hasher, .. } = job.done() else {
+            panic!("not written");
+        };
+        let written = [[1; BLOCK_LEN].as_slice(), &[2; 9]].concat();
+        assert_eq!(
+            hasher.map(Hasher::finish),
+            Some(crate::hash::sha1(&written))
+        );
+    }
+
+    #[test]
+    fn a_read_fills_its_parts() {
+        let mut pool = BlockPool::new(2);
+        let mut blocks: Vec<Block> = core::iter::from_fn(|| pool.take()).collect();
+        blocks.iter_mut().for_each(|block| block.fill(0));
+        let mut job = ReadJob::new(OP, TORRENT, 0, BLOCK_LEN as u32 + 3, blocks);
+        job.parts().for_each(|part| part.fill(7));
+        let Outcome::Read(blocks) = job.done() else {
+            panic!("not read");
+        };
+        assert!(blocks[0].iter().all(|byte| *byte == 7));
+        assert_eq!(&blocks[1][..4], [7, 7, 7, 0]);
+    }
+}

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use crate::block::{BLOCK_LEN, Block};
 use crate::hash::Hasher;
+use crate::http::HttpRequest;
 use crate::id::{OpId, TorrentId};
 use crate::outcome::{OpError, Outcome};
 
@@ -25,6 +26,7 @@ pub struct ReadJob {
 
 impl ReadJob {
     /// A job that is lent `blocks`, enough for `len` bytes.
+    #[doc(hidden)]
     pub const fn new(op: OpId, torrent: TorrentId, at: u64, len: u32, blocks: Vec<Block>) -> Self {
         Self {
             op,
@@ -42,9 +44,7 @@ impl ReadJob {
 
     /// Where the bytes go, block by block, as far as they reach.
     pub fn parts(&mut self) -> impl Iterator<Item = &mut [u8]> {
-        let lens = part_lens(self.len);
-        let blocks = self.blocks.iter_mut();
-        blocks.zip(lens).map(|(block, len)| &mut block[..len])
+        parts_mut(&mut self.blocks, self.len)
     }
 
     /// The blocks are filled.
@@ -83,6 +83,7 @@ pub struct WriteJob {
 
 impl WriteJob {
     /// A job that writes `len` bytes of `blocks`; the `hasher`, if there is one, is fed with them.
+    #[doc(hidden)]
     pub const fn new(
         op: OpId,
         torrent: TorrentId,
@@ -155,6 +156,7 @@ pub struct HashJob {
 
 impl HashJob {
     /// A job that goes on from the state of `hasher`.
+    #[doc(hidden)]
     pub const fn new(op: OpId, torrent: TorrentId, at: u64, len: u64, hasher: Hasher) -> Self {
         Self {
             op,
@@ -183,8 +185,69 @@ impl HashJob {
     }
 }
 
+/// Fill blocks with a range of what a server has, as web seeds are asked (BEP 19). An HTTP GET whose body is wanted whole is
+/// [`Op::Http`](crate::Op::Http).
+#[derive(Debug)]
+#[must_use = "its blocks come home with its answer"]
+pub struct FetchJob {
+    /// Answer to.
+    pub op: OpId,
+    /// What to ask. A body that is longer than the range is too large.
+    pub request: HttpRequest,
+    /// Where the range begins in the body.
+    pub at: u64,
+    /// Bytes in all; every block is full but the last.
+    pub len: u32,
+    blocks: Vec<Block>,
+}
+
+impl FetchJob {
+    /// A job that is lent `blocks`, enough for `len` bytes.
+    #[doc(hidden)]
+    pub fn new(op: OpId, request: HttpRequest, at: u64, len: u32, blocks: Vec<Block>) -> Self {
+        let request = HttpRequest {
+            max_body: len as usize,
+            ..request
+        };
+        Self {
+            op,
+            request,
+            at,
+            len,
+            blocks,
+        }
+    }
+
+    /// Where the bytes go, block by block, as far as they reach.
+    pub fn parts(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        parts_mut(&mut self.blocks, self.len)
+    }
+
+    /// The whole range has arrived.
+    #[must_use]
+    pub fn done(self) -> Outcome {
+        Outcome::Fetched(self.blocks)
+    }
+
+    /// It did not work, or not all of it.
+    #[must_use]
+    pub fn fail(self, error: OpError) -> Outcome {
+        failed(error, self.blocks)
+    }
+
+    /// The driver has not seen it, and need not do it any more.
+    pub(crate) fn recall(&mut self) -> Vec<Block> {
+        core::mem::take(&mut self.blocks)
+    }
+}
+
 const fn failed(error: OpError, blocks: Vec<Block>) -> Outcome {
     Outcome::Failed { error, blocks }
+}
+
+fn parts_mut(blocks: &mut [Block], len: u32) -> impl Iterator<Item = &mut [u8]> {
+    let parts = blocks.iter_mut().zip(part_lens(len));
+    parts.map(|(block, len)| &mut block[..len])
 }
 
 /// The bytes of each block when there are `len` in all.
@@ -197,6 +260,8 @@ fn part_lens(len: u32) -> impl Iterator<Item = usize> {
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+
     use quickcheck::quickcheck;
 
     use super::*;
@@ -214,10 +279,22 @@ mod tests {
         }
     }
 
+    fn request() -> HttpRequest {
+        HttpRequest {
+            url: "http://w.example/file".into(),
+            user_agent: "test".into(),
+            family: None,
+            max_body: usize::MAX,
+            timeout: Duration::from_secs(30),
+            origin: crate::http::Origin::Torrent,
+        }
+    }
+
     /// Blocks of an outcome.
     fn home(outcome: Outcome) -> Vec<Block> {
         match outcome {
             Outcome::Read(blocks)
+            | Outcome::Fetched(blocks)
             | Outcome::Written { blocks, .. }
             | Outcome::Failed { blocks, .. } => blocks,
             other => panic!("no blocks: {other:?}"),
@@ -235,14 +312,19 @@ mod tests {
                 assert_eq!(blocks.len(), count);
                 let read = |blocks| ReadJob::new(OP, TORRENT, 0, len, blocks);
                 let write = |blocks| WriteJob::new(OP, TORRENT, 0, len, blocks, None);
-                pool.give_all(match way % 7 {
+                let fetch = |blocks| FetchJob::new(OP, request(), 9, len, blocks);
+                pool.give_all(match way % 11 {
                     0 => home(read(blocks).done()),
                     1 => home(read(blocks).fail(error())),
                     2 => home(write(blocks).done()),
                     3 => home(write(blocks).fail(error())),
                     4 => home(Op::Read(read(blocks)).fail(error())),
                     5 => home(Op::Write(write(blocks)).fail(error())),
-                    _ => read(blocks).recall(),
+                    6 => read(blocks).recall(),
+                    7 => home(fetch(blocks).done()),
+                    8 => home(fetch(blocks).fail(error())),
+                    9 => home(Op::Fetch(fetch(blocks)).fail(error())),
+                    _ => Op::Fetch(fetch(blocks)).recall(),
                 });
                 assert_eq!(pool.lent(), 0);
             }

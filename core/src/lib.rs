@@ -31,7 +31,7 @@ pub mod engine;
 pub mod hash;
 pub mod http;
 mod id;
-pub mod job;
+mod job;
 mod machine;
 pub mod metainfo;
 #[doc(hidden)]

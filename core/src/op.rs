@@ -7,10 +7,11 @@
 use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
 
-pub use crate::job::{HashJob, ReadJob, WriteJob};
+pub use crate::job::{FetchJob, HashJob, ReadJob, WriteJob};
 pub use crate::outcome::{CloseReason, FileStat, OpError, OpErrorKind, Outcome};
 use crate::{
     bitfield::Bitfield,
+    block::Block,
     dht::Saved,
     http::HttpRequest,
     id::{ConnId, OpId, TorrentId},
@@ -117,6 +118,9 @@ pub enum Op {
         /// What to ask.
         request: HttpRequest,
     },
+    /// Fill blocks with a range of what a server has; answered by [`FetchJob::done`]. Proxy, TLS, redirects and name resolution
+    /// are the driver's policy, as with [`Op::Http`].
+    Fetch(FetchJob),
     /// Prepare the files of a torrent, without creating any; answered by [`Outcome::Opened`].
     /// Always the first disk op of a torrent.
     Open {
@@ -228,6 +232,7 @@ impl Op {
             | Self::Resolve { op, .. }
             | Self::Http { op, .. }
             | Self::Open { op, .. }
+            | Self::Fetch(FetchJob { op, .. })
             | Self::Read(ReadJob { op, .. })
             | Self::Write(WriteJob { op, .. })
             | Self::Hash(HashJob { op, .. })
@@ -246,10 +251,20 @@ impl Op {
     #[must_use]
     pub fn fail(self, error: OpError) -> Outcome {
         match self {
+            Self::Fetch(job) => job.fail(error),
             Self::Read(job) => job.fail(error),
             Self::Write(job) => job.fail(error),
             Self::Hash(job) => job.fail(error),
             _ => Outcome::failed(error.kind, error.detail),
+        }
+    }
+
+    /// The driver has not seen it: takes the blocks back that it would fill.
+    pub(crate) fn recall(&mut self) -> Vec<Block> {
+        match self {
+            Self::Fetch(job) => job.recall(),
+            Self::Read(job) => job.recall(),
+            _ => Vec::new(),
         }
     }
 }

@@ -25,6 +25,8 @@ pub enum Outcome {
     Opened(Vec<Option<FileStat>>),
     /// The blocks, filled.
     Read(Vec<Block>),
+    /// The blocks, filled with the range that was asked for.
+    Fetched(Vec<Block>),
     /// The blocks, free again.
     Written {
         /// For the pool.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use common::{World, add, torrent};
 use dunlin_core::engine::{AddTorrent, Source};
+use dunlin_core::http::{HttpRequest, Origin};
 use dunlin_core::{Config, InfoHash};
 
 /// Magnets whose trackers do not answer.
@@ -108,4 +109,32 @@ fn silent_name_servers_hold_up_neither_the_disk_nor_http() {
     assert!(took < Duration::from_secs(5), "{took:?}");
     let good = &w.nodes[n].requested[0];
     assert!(good.0 <= added + Duration::from_secs(1), "{good:?}");
+}
+
+#[test]
+fn a_range_that_is_fetched_brings_its_blocks_home() {
+    let mut w = World::new(6);
+    let n = w.node(Config {
+        max_requests: 2,
+        ..Config::default()
+    });
+    let request = || HttpRequest {
+        url: "http://w.example/content".into(),
+        user_agent: String::new(),
+        family: None,
+        max_body: 0,
+        timeout: Duration::from_secs(30),
+        origin: Origin::User,
+    };
+    // More than may be asked at once: the others wait, and are no disk jobs meanwhile.
+    for _ in 0..5 {
+        assert!(w.nodes[n].engine.fetch(w.now, request(), 7, 40_000));
+    }
+    assert_eq!(w.nodes[n].engine.status(w.now).blocks_lent, 15);
+    w.run(Duration::from_secs(10));
+    assert_eq!(w.nodes[n].most_jobs, 2);
+    let status = w.nodes[n].engine.status(w.now);
+    assert_eq!((status.jobs, status.blocks_lent), (0, 0));
+    let fetched = w.nodes[n].engine.poll_fetched();
+    assert_eq!(fetched, Some(Ok(3 * dunlin_core::BLOCK_LEN)));
 }

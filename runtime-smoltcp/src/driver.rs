@@ -445,6 +445,14 @@ impl<S: Storage> Driver<S> {
                 let (fetches, mut tools) = self.fetching();
                 fetches.submit(&mut tools, op, &request);
             }
+            // Until there are web seeds.
+            Op::Fetch(job) => {
+                let error = OpError {
+                    kind: OpErrorKind::Unsupported,
+                    detail: format!("{}: ranges are not fetched yet", job.request.url),
+                };
+                self.answer(job.op, job.fail(error));
+            }
             Op::Cancel { op } => {
                 if self.names.cancel(&mut self.net, Asker::Op(op)) {
                     let outcome = Outcome::failed(OpErrorKind::Cancelled, "cancelled");

@@ -105,6 +105,7 @@ mod audit;
 mod command;
 mod dht;
 mod network;
+mod ranges;
 mod streams;
 mod torrents;
 mod views;
@@ -416,6 +417,7 @@ impl Engine {
                     t.fetched(io, key, outcome);
                 }
             }
+            Purpose::Fetch => io.fetched(outcome),
             Purpose::Disk(id, job) => match torrents.get_mut(&id) {
                 Some(t) => t.handle_disk(io, job, outcome),
                 None => io.take_home(outcome),

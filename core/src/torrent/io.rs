@@ -152,7 +152,8 @@ impl Io<'_> {
 
     /// Forgets the queries to trackers of a torrent that is gone.
     pub(crate) fn forget_queries(&mut self, id: TorrentId) {
-        self.out.ops.cancel_queries(id);
+        let home = self.out.ops.cancel_queries(id);
+        self.pool.give_all(home);
         self.trackers.forget(id);
         self.out
             .timers
@@ -221,6 +222,7 @@ impl Io<'_> {
     pub(crate) fn take_home(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Read(blocks)
+            | Outcome::Fetched(blocks)
             | Outcome::Written { blocks, .. }
             | Outcome::Failed { blocks, .. } => {
                 self.pool.give_all(blocks);

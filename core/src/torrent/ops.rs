@@ -21,6 +21,8 @@ pub(crate) enum Purpose {
     Bind(SocketId, SocketKind),
     Resolve(TorrentId, QueryKey),
     Http(TorrentId, QueryKey),
+    /// A range is fetched to see whether the driver can.
+    Fetch,
     /// Work of a torrent's on its files.
     Disk(TorrentId, DiskJob),
     Release(TorrentId),
@@ -87,6 +89,7 @@ impl Purpose {
             Self::Bind(..)
             | Self::Resolve(..)
             | Self::Http(..)
+            | Self::Fetch
             | Self::Release(_)
             | Self::DhtBind(_)
             | Self::DhtName(..)
@@ -137,12 +140,13 @@ impl Ops {
         self.purposes.insert(id, purpose);
         match make(id) {
             Op::Http { op, request } => {
-                let url = parse_url(&request.url).ok();
-                let name =
-                    |url: TrackerUrl<'_>| format!("{}:{}", url.host.to_ascii_lowercase(), url.port);
-                let server = url.map_or_else(String::new, name);
+                let server = server(&request.url);
                 let op = Op::Http { op, request };
                 self.requests.push(owner, &server, id, op);
+            }
+            Op::Fetch(job) => {
+                let server = server(&job.request.url);
+                self.requests.push(owner, &server, id, Op::Fetch(job));
             }
             Op::Resolve { op, host } => {
                 let server = host.clone();
@@ -179,7 +183,7 @@ impl Ops {
     pub(crate) fn answered(&mut self, id: OpId) -> Option<Purpose> {
         let purpose = self.purposes.remove(&id)?;
         match purpose {
-            Purpose::Http(..) => self.requests.answered(id),
+            Purpose::Http(..) | Purpose::Fetch => self.requests.answered(id),
             Purpose::Resolve(..) | Purpose::DhtName(..) => self.lookups.answered(id),
             _ => self.emitted = self.emitted.saturating_sub(1),
         }
@@ -219,25 +223,35 @@ impl Ops {
                 if let Some(id) = op.id() {
                     purposes.remove(&id);
                 }
-                if let Op::Read(job) = op {
-                    home.append(&mut job.recall());
-                }
+                home.append(&mut op.recall());
             }
             !idle
         });
         home
     }
 
-    /// Asks the driver not to bother with the HTTP requests and name look-ups of a torrent.
-    pub(crate) fn cancel_queries(&mut self, torrent: TorrentId) {
+    /// Asks the driver not to bother with the HTTP requests and name look-ups of a torrent, and returns the blocks that those
+    /// held which the driver has not seen.
+    pub(crate) fn cancel_queries(&mut self, torrent: TorrentId) -> Vec<Block> {
+        let mut home = Vec::new();
         for queries in [&mut self.requests, &mut self.lookups] {
             let cancelled = queries.cancel(torrent);
-            for op in cancelled.taken_back {
-                self.purposes.remove(&op);
+            for mut op in cancelled.taken_back {
+                home.append(&mut op.recall());
+                if let Some(id) = op.id() {
+                    self.purposes.remove(&id);
+                }
             }
             let cancel = |op| Op::Cancel { op };
             self.streams
                 .extend(cancelled.with_driver.into_iter().map(cancel));
         }
+        home
     }
+}
+
+/// Host and port of a URL: who is asked.
+fn server(url: &str) -> String {
+    let name = |url: TrackerUrl<'_>| format!("{}:{}", url.host.to_ascii_lowercase(), url.port);
+    parse_url(url).map_or_else(|_| String::new(), name)
 }

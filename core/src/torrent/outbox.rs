@@ -9,7 +9,7 @@ use super::ops::Ops;
 use super::timers::Timers;
 use super::{Config, Event};
 use crate::mux::Turns;
-use crate::{ConnId, TorrentId};
+use crate::{ConnId, OpError, TorrentId};
 
 /// Where a torrent, a connection or the DHT puts what concerns others. Nothing in it calls back.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub(crate) struct Outbox {
     pub(crate) forgiven: u64,
     /// Addresses that were not believed.
     pub(crate) refused_addresses: u64,
+    /// What came of the last fetch of a range.
+    pub(crate) fetched: Option<Result<usize, OpError>>,
     /// Torrents with changes the application has not heard of.
     pub(crate) changed: VecDeque<TorrentId>,
     pub(crate) removed: VecDeque<TorrentId>,
@@ -76,6 +78,7 @@ impl Outbox {
             hostile_peers: 0,
             forgiven: 0,
             refused_addresses: 0,
+            fetched: None,
             changed: VecDeque::new(),
             removed: VecDeque::new(),
             notices: VecDeque::new(),

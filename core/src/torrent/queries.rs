@@ -166,13 +166,14 @@ impl Queries {
                 Stage::Held => self.owners.get_mut(&query.owner).map(|o| &mut o.waiting),
                 _ => self.servers.get_mut(&query.server).map(|s| &mut s.waiting),
             };
-            if let Some(queue) = queue {
-                queue.retain(|op| op.id() != Some(id));
-            }
+            let held = queue.and_then(|queue| {
+                let at = queue.iter().position(|op| op.id() == Some(id))?;
+                queue.remove(at)
+            });
+            cancelled.taken_back.extend(held);
             if let Some(query) = self.open.remove(&id) {
                 self.left(&query);
             }
-            cancelled.taken_back.push(id);
         }
         cancelled
     }
@@ -240,7 +241,7 @@ impl Queries {
 #[derive(Debug, Default)]
 pub(crate) struct Cancelled {
     /// The driver has never seen them.
-    pub(crate) taken_back: Vec<OpId>,
+    pub(crate) taken_back: Vec<Op>,
     /// The driver still has to answer them.
     pub(crate) with_driver: Vec<OpId>,
 }
@@ -316,7 +317,8 @@ mod tests {
         assert_eq!(drain(&mut queries), [0, 1]);
         let cancelled = queries.cancel(TorrentId(1));
         assert_eq!(cancelled.with_driver, [0, 1].map(OpId));
-        assert_eq!(cancelled.taken_back, [2, 3, 4, 5].map(OpId));
+        let back: Vec<_> = cancelled.taken_back.iter().filter_map(Op::id).collect();
+        assert_eq!(back, [2, 3, 4, 5].map(OpId));
         assert_eq!(drain(&mut queries), [] as [u64; 0]);
         queries.answered(OpId(0));
         assert_eq!(drain(&mut queries), [6]);

@@ -117,7 +117,8 @@ impl Torrent {
         }
         let until = deadline(stopping, &self.announcer);
         if until <= io.now {
-            io.out.ops.cancel_queries(self.id);
+            let home = io.out.ops.cancel_queries(self.id);
+            io.pool.give_all(home);
             self.want(io, Wants::PROCEED);
         } else {
             io.out.timers.at_latest(Timer::Stop, until);

@@ -177,6 +177,10 @@ impl World {
                 job.hasher().update(data);
                 (op, job.done())
             }
+            Op::Fetch(mut job) => {
+                job.parts().for_each(|part| part.fill(1));
+                (job.op, job.done())
+            }
             Op::Flush { op, .. } if node.disk_error.or(node.flush_error).is_some() => {
                 node.flushes += 1;
                 (op, Outcome::failed(OpErrorKind::Io, "the disk is gone"))
@@ -288,6 +292,7 @@ fn name(op: &Op) -> &'static str {
         Op::TcpClose { .. } => "close",
         Op::Resolve { .. } => "resolve",
         Op::Http { .. } => "http",
+        Op::Fetch(_) => "fetch",
         Op::Open { .. } => "open",
         Op::Read(_) => "read",
         Op::Write(_) => "write",

@@ -145,6 +145,14 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
                 self.requests.start(op, request);
                 None
             }
+            // Until there are web seeds.
+            Op::Fetch(job) => {
+                let error = OpError {
+                    kind: OpErrorKind::Unsupported,
+                    detail: format!("{}: ranges are not fetched yet", job.request.url),
+                };
+                Some((job.op, job.fail(error)))
+            }
             Op::Save {
                 op,
                 torrent,

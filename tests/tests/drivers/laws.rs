@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use dunlin_core::engine::{Command, Scope, Source, State};
-use dunlin_core::{Config, InfoHash, Instant};
+use dunlin_core::http::{HttpRequest, Origin};
+use dunlin_core::{Config, InfoHash, Instant, OpErrorKind};
 use dunlin_tests::driver::{Content, Life, Setup, Spec, TestDriver, TestDriverExt};
 
 /// Bytes per second at which a transfer has a middle.
@@ -63,6 +64,34 @@ pub(crate) fn law_1_every_op_is_answered_once<H: TestDriver>() {
             h.end(fetcher);
         }
     }
+}
+
+/// Web seeds are to come: until then every driver says that it cannot, and keeps nothing that it was lent.
+pub(crate) fn law_1_a_fetch_that_is_not_supported_returns_its_blocks<H: TestDriver>() {
+    let mut h = H::new(12);
+    let (node, _) = h.listen(Setup::default());
+    for len in [1, 16 << 10, 100_000] {
+        let asked = h.with_engine(node, move |e, now| {
+            let request = HttpRequest {
+                url: "http://192.0.2.1/content".into(),
+                user_agent: "test".into(),
+                family: None,
+                max_body: 0,
+                timeout: Duration::from_secs(30),
+                origin: Origin::User,
+            };
+            e.fetch(now, request, 1 << 33, len)
+        });
+        assert!(asked, "{}: no blocks for {len} bytes", H::NAME);
+        let what = h.wait("the fetch to be answered", |h| {
+            h.with_engine(node, |e, _| e.poll_fetched())
+        });
+        let why = what.map_err(|error| error.kind);
+        assert_eq!(why, Err(OpErrorKind::Unsupported), "{}", H::NAME);
+        let status = h.status(node);
+        assert_eq!((status.jobs, status.blocks_lent), (0, 0), "{}", H::NAME);
+    }
+    h.end(node);
 }
 
 /// The driver's thread is held up in the middle, and commands come in a row, without the driver

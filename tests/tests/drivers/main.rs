@@ -34,6 +34,7 @@ macro_rules! suite {
             cases! { $driver;
                 laws:
                     law_1_every_op_is_answered_once,
+                    law_1_a_fetch_that_is_not_supported_returns_its_blocks,
                     law_2_late_and_in_any_order,
                     law_3_an_idle_pair_does_not_spin,
                     law_4_idle_costs_do_not_grow,

@@ -54,6 +54,32 @@ pub struct ConnId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TorrentId(pub u32);
 
+/// Which swarm a torrent is in: that of its v1 info-hash (BEP 3), that of its v2 one (BEP 52), or both if it is a hybrid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SwarmId {
+    /// SHA-1 of the info dictionary.
+    pub v1: Option<InfoHash>,
+    /// SHA-256 of the info dictionary.
+    pub v2: Option<[u8; 32]>,
+}
+
+impl SwarmId {
+    /// The swarm of a v1 torrent.
+    #[must_use]
+    pub const fn v1(hash: InfoHash) -> Self {
+        Self {
+            v1: Some(hash),
+            v2: None,
+        }
+    }
+
+    /// What handshakes, trackers and the DHT call it. They have 20 bytes for a name, so that of v2 is cut short (BEP 52).
+    pub fn names(&self) -> impl Iterator<Item = InfoHash> {
+        let short = |hash: [u8; 32]| hash.first_chunk().copied().map(InfoHash);
+        self.v1.into_iter().chain(self.v2.and_then(short))
+    }
+}
+
 impl NodeId {
     /// The number of leading bits that two ids share, 0 to 160: the more, the closer they are (BEP 5).
     #[must_use]
@@ -80,6 +106,21 @@ impl From<InfoHash> for NodeId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_swarm_has_a_name_of_20_bytes_for_each_version() {
+        let v1 = InfoHash([1; 20]);
+        let v2 = core::array::from_fn(|at| at as u8);
+        let short = InfoHash(core::array::from_fn(|at| at as u8));
+        let names = |id: SwarmId| id.names().collect::<alloc::vec::Vec<_>>();
+        assert_eq!(names(SwarmId::v1(v1)), [v1]);
+        let hybrid = SwarmId {
+            v1: Some(v1),
+            v2: Some(v2),
+        };
+        assert_eq!(names(hybrid), [v1, short]);
+        assert_eq!(names(SwarmId { v1: None, ..hybrid }), [short]);
+    }
 
     #[test]
     fn prefix_and_distance_agree() {

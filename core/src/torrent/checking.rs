@@ -14,6 +14,7 @@ use super::ops::{DiskJob, Purpose};
 use super::picker::{Picker, Sequential};
 use super::resume::Record;
 use super::status::{FilePriority, PeerSource};
+use super::verifier::{Judgement, Verifier};
 use super::{Check, Existing};
 use super::{Selection, Torrent, Wants};
 use crate::metainfo::{FileKind, Info};
@@ -218,7 +219,9 @@ impl Torrent {
             return;
         }
         let there = match outcome {
-            Outcome::Hashed(hasher) => info.piece_hash(piece) == Some(hasher.finish()),
+            Outcome::Hashed(hasher) => {
+                Verifier::new(info).judge(piece, hasher.finish()) == Judgement::Passed
+            }
             // Its file is not there, or ends early, and so the piece is not there. Any other error
             // says nothing about it: to fetch it again because a process may open no more files
             // would be wrong.

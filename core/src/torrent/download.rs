@@ -15,6 +15,7 @@ use super::ops::{DiskJob, Purpose};
 use super::picker::{PeerKey, PickHint, Received};
 use super::standing::Standing;
 use super::timers::{Timer, TorrentTimer};
+use super::verifier::{Judgement, Verifier};
 use super::{Torrent, Wants};
 use crate::metainfo::{FileKind, Info};
 use crate::op::{HashJob, ReadJob, WriteJob};
@@ -386,9 +387,13 @@ impl Torrent {
             return;
         };
         assemblies.remove(&piece);
-        if info.piece_hash(piece) != Some(digest) {
-            self.piece_failed(io, piece);
-            return;
+        match Verifier::new(info).judge(piece, digest) {
+            Judgement::Passed => {}
+            // A v1 torrent has the hashes of all of its pieces, and they do not tell the bad blocks.
+            Judgement::Failed(_) | Judgement::NeedHashes => {
+                self.piece_failed(io, piece);
+                return;
+            }
         }
         picker.verified(piece);
         let done = picker.is_done();

@@ -62,6 +62,7 @@ pub(crate) mod timers;
 pub(crate) mod tracker_queries;
 mod trackers;
 mod upload;
+pub mod verifier;
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -95,6 +96,7 @@ use self::resume::Record;
 use self::search::PeerSearch;
 use self::standing::Standing;
 use self::timers::TorrentTimer;
+use crate::id::SwarmId;
 use crate::metainfo::Info;
 use crate::peer::MAX_IOV;
 use crate::rate::Rate;
@@ -359,6 +361,11 @@ impl Torrent {
     /// last record knows more.
     pub(crate) const fn can_save(&self) -> bool {
         matches!(self.content.store(), None | Some(Store::Open(_)))
+    }
+
+    /// Which swarm it is in.
+    pub(crate) const fn swarm_id(&self) -> SwarmId {
+        SwarmId::v1(self.info_hash)
     }
 
     /// A name for people.

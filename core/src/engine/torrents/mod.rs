@@ -41,17 +41,20 @@ impl Torrents {
     }
 
     pub(super) fn insert(&mut self, torrent: Torrent) {
-        self.by_hash.insert(torrent.info_hash, torrent.id);
-        let hash = torrent.info_hash;
-        self.by_req2.insert(req2(&hash), hash);
+        for hash in torrent.swarm_id().names() {
+            self.by_hash.insert(hash, torrent.id);
+            self.by_req2.insert(req2(&hash), hash);
+        }
         self.all.insert(torrent.id, torrent);
     }
 
     fn remove(&mut self, id: TorrentId) -> Option<Torrent> {
         let torrent = self.all.remove(&id)?;
         self.diallers.retain(|dialler| *dialler != id);
-        self.by_hash.remove(&torrent.info_hash);
-        self.by_req2.remove(&req2(&torrent.info_hash));
+        for hash in torrent.swarm_id().names() {
+            self.by_hash.remove(&hash);
+            self.by_req2.remove(&req2(&hash));
+        }
         Some(torrent)
     }
 

@@ -1,0 +1,63 @@
+//! Whether a piece is what it should be.
+//!
+//! A v1 torrent (BEP 3) has one hash for each piece: a piece is good or bad as a whole. A v2 torrent (BEP 52) has a tree of
+//! hashes over the blocks of each file, which may tell the bad blocks, and of which a magnet has the roots alone at first.
+//! Both give the answers of [`Judgement`].
+
+use alloc::vec::Vec;
+
+use crate::metainfo::Info;
+
+/// What is known of a piece once it was hashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It is what it should be.
+    Passed,
+    /// It is not. The numbers of the blocks that are known to be bad; none if any of them may be.
+    Failed(Vec<u32>),
+    /// What it should be is not known.
+    NeedHashes,
+}
+
+/// Judges the pieces of a torrent by the hashes in its info dictionary.
+#[derive(Clone, Copy, Debug)]
+pub struct Verifier<'a> {
+    info: &'a Info,
+}
+
+impl<'a> Verifier<'a> {
+    /// A judge of the pieces of this torrent.
+    #[must_use]
+    pub const fn new(info: &'a Info) -> Self {
+        Self { info }
+    }
+
+    /// Judges a piece by the digest of all of its bytes.
+    #[must_use]
+    pub fn judge(&self, piece: u32, digest: [u8; 20]) -> Judgement {
+        match self.info.piece_hash(piece) {
+            Some(hash) if hash == digest => Judgement::Passed,
+            Some(_) => Judgement::Failed(Vec::new()),
+            None => Judgement::NeedHashes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metainfo::Builder;
+
+    #[test]
+    fn a_piece_is_judged_by_its_own_hash() {
+        let mut builder = Builder::file("two pieces", 20_000);
+        builder.piece_len = Some(16 << 10);
+        let info = builder.draft().unwrap().finish(&[[1; 20], [2; 20]]);
+        let info = info.unwrap().info;
+        let verifier = Verifier::new(&info);
+        assert_eq!(verifier.judge(0, [1; 20]), Judgement::Passed);
+        assert_eq!(verifier.judge(1, [2; 20]), Judgement::Passed);
+        assert_eq!(verifier.judge(1, [1; 20]), Judgement::Failed(Vec::new()));
+        assert_eq!(verifier.judge(2, [2; 20]), Judgement::NeedHashes);
+    }
+}

@@ -56,17 +56,17 @@ pub struct TorrentId(pub u32);
 
 /// Which swarm a torrent is in: that of its v1 info-hash (BEP 3), that of its v2 one (BEP 52), or both if it is a hybrid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SwarmId {
+pub(crate) struct SwarmId {
     /// SHA-1 of the info dictionary.
-    pub v1: Option<InfoHash>,
+    v1: Option<InfoHash>,
     /// SHA-256 of the info dictionary.
-    pub v2: Option<[u8; 32]>,
+    v2: Option<[u8; 32]>,
 }
 
 impl SwarmId {
     /// The swarm of a v1 torrent.
     #[must_use]
-    pub const fn v1(hash: InfoHash) -> Self {
+    pub(crate) const fn v1(hash: InfoHash) -> Self {
         Self {
             v1: Some(hash),
             v2: None,
@@ -74,7 +74,7 @@ impl SwarmId {
     }
 
     /// What handshakes, trackers and the DHT call it. They have 20 bytes for a name, so that of v2 is cut short (BEP 52).
-    pub fn names(&self) -> impl Iterator<Item = InfoHash> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = InfoHash> {
         let short = |hash: [u8; 32]| hash.first_chunk().copied().map(InfoHash);
         self.v1.into_iter().chain(self.v2.and_then(short))
     }

@@ -1,7 +1,7 @@
 //! Jobs that are lent buffers. Each owns what it was lent and knows how it is answered, so that nothing it was lent can
 //! stay out of its [`Outcome`] (law 1): a driver has the use of the buffers and never the buffers themselves.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use crate::block::{BLOCK_LEN, Block};
 use crate::hash::Hasher;
@@ -193,7 +193,7 @@ pub struct FetchJob {
     /// Answer to.
     pub op: OpId,
     /// What to ask. A body that is longer than the range is too large.
-    pub request: HttpRequest,
+    pub request: Box<HttpRequest>,
     /// Where the range begins in the body.
     pub at: u64,
     /// Bytes in all; every block is full but the last.
@@ -205,10 +205,10 @@ impl FetchJob {
     /// A job that is lent `blocks`, enough for `len` bytes.
     #[doc(hidden)]
     pub fn new(op: OpId, request: HttpRequest, at: u64, len: u32, blocks: Vec<Block>) -> Self {
-        let request = HttpRequest {
+        let request = Box::new(HttpRequest {
             max_body: len as usize,
             ..request
-        };
+        });
         Self {
             op,
             request,

@@ -8,7 +8,8 @@ use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
 
 pub use crate::job::{FetchJob, HashJob, ReadJob, WriteJob};
-pub use crate::outcome::{CloseReason, FileStat, OpError, OpErrorKind, Outcome};
+pub use crate::outcome::FileStat;
+use crate::outcome::{OpError, Outcome};
 use crate::{
     bitfield::Bitfield,
     block::Block,

@@ -4,8 +4,8 @@ use alloc::{boxed::Box, format, string::ToString, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
 
 use dunlin_core::engine::{Engine, Event};
-use dunlin_core::op::{OpError, SocketKind};
-use dunlin_core::{Caps, Config, Instant, Op, OpErrorKind, OpId, Outcome, SocketId};
+use dunlin_core::op::SocketKind;
+use dunlin_core::{Caps, Config, Instant, Op, OpError, OpErrorKind, OpId, Outcome, SocketId};
 use rand_core::Rng;
 use smoltcp::iface::Interface;
 use smoltcp::phy::Device;

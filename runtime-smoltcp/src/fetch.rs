@@ -6,8 +6,8 @@ use core::time::Duration;
 
 use dunlin_core::http::HttpRequest;
 use dunlin_core::http::{Get, Host, Progress};
-use dunlin_core::op::{Close, OpError};
-use dunlin_core::{CloseReason, Instant, OpErrorKind, OpId, Outcome};
+use dunlin_core::op::Close;
+use dunlin_core::{CloseReason, Instant, OpError, OpErrorKind, OpId, Outcome};
 use smoltcp::socket::tcp::State;
 
 use crate::names::{Asker, Names};

@@ -101,12 +101,11 @@
 //! }
 //! ```
 
-mod audit;
 mod command;
 mod dht;
 mod network;
-mod ranges;
 mod streams;
+mod testing;
 mod torrents;
 mod views;
 

@@ -79,6 +79,7 @@ pub const MAX_HEAD: usize = 16 * 1024;
 /// The most header fields of a request.
 pub(crate) const MAX_HEADERS: usize = 64;
 /// The most redirects that are followed.
+#[doc(hidden)]
 pub const MAX_REDIRECTS: u8 = 5;
 /// The longest URL, of a request or of a `Location`, in bytes.
 pub(crate) const MAX_URL: usize = 8 * 1024;

@@ -130,7 +130,8 @@ impl Magnet {
 
     /// A link with this key of an item in the DHT only (BEP 46).
     #[must_use]
-    pub fn of_key(key: MutableKey) -> Self {
+    #[cfg(test)]
+    pub(super) fn of_key(key: MutableKey) -> Self {
         Self {
             key: Some(key),
             ..Self::empty()

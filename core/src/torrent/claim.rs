@@ -28,8 +28,8 @@ use super::lifecycle::prioritise;
 use super::ops::{DiskJob, Purpose};
 use super::{Existing, FilePriority};
 use crate::metainfo::{FileKind, Info};
-use crate::op::{Claim, FileStat, OpError, OpErrorKind, Whose};
-use crate::{Bitfield, Op, Outcome};
+use crate::op::{Claim, FileStat, Whose};
+use crate::{Bitfield, Op, OpError, OpErrorKind, Outcome};
 
 /// Files named one by one when they are lost; a torrent may have a million.
 const MAX_NAMED: usize = 8;

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use dunlin_core::metainfo::{File, FileKind, Info};
-use dunlin_core::op::{Claim, FileStat, OpError, SocketKind, Whose};
-use dunlin_core::{BLOCK_LEN, Bitfield, Op, OpErrorKind, Outcome};
+use dunlin_core::op::{Claim, FileStat, SocketKind, Whose};
+use dunlin_core::{BLOCK_LEN, Bitfield, Op, OpError, OpErrorKind, Outcome};
 
 use super::{LATENCY, Later, Node, Store, World};
 

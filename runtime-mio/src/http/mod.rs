@@ -13,9 +13,8 @@ use std::{
 };
 
 use dunlin_core::{
-    Instant,
+    Instant, OpErrorKind, Outcome,
     http::{Get, HttpRequest, Progress},
-    op::{OpErrorKind, Outcome},
 };
 use dunlin_std::{
     net::http::{self, Answer, Failure, PLATFORM},

@@ -8,8 +8,8 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 
 use dunlin_core::dht::Saved;
 use dunlin_core::metainfo::Info;
-use dunlin_core::op::{Claim, HashJob, OpError, ReadJob, Whose, WriteJob};
-use dunlin_core::{Bitfield, Instant, Op, OpErrorKind, OpId, Outcome, TorrentId};
+use dunlin_core::op::{Claim, HashJob, ReadJob, Whose, WriteJob};
+use dunlin_core::{Bitfield, Instant, Op, OpError, OpErrorKind, OpId, Outcome, TorrentId};
 
 pub use ram::{NoDisk, RamDisk};
 

@@ -7,8 +7,8 @@ use alloc::{
 };
 
 use dunlin_core::metainfo::{FileKind, Info};
-use dunlin_core::op::{FileStat, HashJob, OpError, ReadJob, WriteJob};
-use dunlin_core::{BLOCK_LEN, InfoHash, Instant, OpErrorKind, OpId, Outcome, TorrentId};
+use dunlin_core::op::{FileStat, HashJob, ReadJob, WriteJob};
+use dunlin_core::{BLOCK_LEN, InfoHash, Instant, OpError, OpErrorKind, OpId, Outcome, TorrentId};
 
 use super::{DiskJob, DiskOp, Storage};
 

@@ -11,7 +11,7 @@ use crate::{
     dht_cache::{self, CacheLock},
     folder::{SessionFolder, Sharing, TorrentLock},
 };
-use dunlin_core::{InfoHash, dht::Saved, metainfo, op::Outcome};
+use dunlin_core::{InfoHash, Outcome, dht::Saved, metainfo};
 
 /// An open session folder. Dropping it releases its locks.
 #[derive(Debug)]

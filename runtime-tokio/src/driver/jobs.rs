@@ -7,11 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use dunlin_core::{
-    OpId,
-    http::HttpRequest,
-    op::{OpErrorKind, Outcome},
-};
+use dunlin_core::{OpErrorKind, OpId, Outcome, http::HttpRequest};
 use dunlin_std::driver;
 use tokio::task::{AbortHandle, JoinSet};
 

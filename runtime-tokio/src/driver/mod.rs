@@ -29,9 +29,8 @@ use std::{
 };
 
 use dunlin_core::{
-    Instant, TorrentId,
+    Instant, OpErrorKind, Outcome, TorrentId,
     engine::{AddError, Command, CommandError, Engine, EngineStatus, Event, Reply},
-    op::{OpErrorKind, Outcome},
 };
 use dunlin_std::{
     disk::Disk,

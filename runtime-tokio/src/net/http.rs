@@ -10,9 +10,8 @@ use std::{
 };
 
 use dunlin_core::{
-    Instant,
+    Instant, OpErrorKind, Outcome,
     http::{Get, Host, HttpRequest, Progress},
-    op::{OpErrorKind, Outcome},
 };
 use dunlin_std::{
     net::http::{self, Answer, Failure, MAX_ADDRESSES, PATIENCE, PLATFORM},

@@ -481,6 +481,7 @@ impl Dht {
 
     /// The platform refused to send a datagram to `addr`: the query that left for it last has
     /// failed. Does nothing if no query is under way there: others may share the socket.
+    #[doc(hidden)]
     pub fn send_failed(&mut self, cx: &mut Cx<'_>, addr: SocketAddr) {
         let slot = self.queries.last_to(addr);
         let Some(query) = slot.and_then(|slot| self.queries.close(slot)) else {

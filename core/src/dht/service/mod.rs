@@ -185,6 +185,7 @@ impl<T: Copy + PartialEq> Service<T> {
     }
 
     /// The sockets could not be bound: the mode is `off` from now on.
+    #[doc(hidden)]
     pub fn not_bound(&mut self) {
         if self.state == State::Starting {
             (self.state, self.mode) = (State::Off, DhtMode::Off);

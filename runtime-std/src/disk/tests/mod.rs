@@ -18,10 +18,11 @@ use std::{
 };
 
 use dunlin_core::{
-    BLOCK_LEN, Bitfield, Block, BlockPool, Hasher, Op, OpErrorKind, OpId, Outcome, TorrentId,
+    BLOCK_LEN, Bitfield, Block, BlockPool, Hasher, Op, OpError, OpErrorKind, OpId, Outcome,
+    TorrentId,
     hash::sha1,
     metainfo::{FileKind, Info},
-    op::{Claim, FileStat, HashJob, OpError, ReadJob, Whose, WriteJob},
+    op::{Claim, FileStat, HashJob, ReadJob, Whose, WriteJob},
 };
 use tempfile::TempDir;
 

@@ -15,10 +15,10 @@ use std::{
 };
 
 use dunlin_core::{
-    InfoHash, Instant, OpErrorKind, OpId, Outcome, TorrentId,
+    InfoHash, Instant, OpError, OpErrorKind, OpId, Outcome, TorrentId,
     dht::Saved,
     metainfo::Info,
-    op::{FileStat, HashJob, OpError, ReadJob, WriteJob},
+    op::{FileStat, HashJob, ReadJob, WriteJob},
 };
 use dunlin_smoltcp::storage::{DiskJob, DiskOp, Storage};
 use rand_core::Rng;

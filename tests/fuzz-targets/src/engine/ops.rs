@@ -2,8 +2,8 @@
 
 use arbitrary::Unstructured;
 use dunlin_core::metainfo::File;
-use dunlin_core::op::{FileStat, OpError};
-use dunlin_core::{Op, OpErrorKind, OpId, Outcome};
+use dunlin_core::op::FileStat;
+use dunlin_core::{Op, OpError, OpErrorKind, OpId, Outcome};
 
 use super::{Rig, address};
 

@@ -1,13 +1,18 @@
-//! What must be so between calls, computed the slow way: for tests.
+//! For tests: what must be so between calls, computed the slow way, and fetches of ranges, which nothing else asks for until
+//! there are web seeds.
 
-use alloc::{format, string::String};
+use alloc::{format, string::String, vec::Vec};
 
-use crate::{ConnId, TorrentId};
+use crate::http::HttpRequest;
+use crate::op::FetchJob;
+use crate::{BLOCK_LEN, Block, ConnId, Instant, Op, OpError, Outcome, TorrentId};
 
 use super::Engine;
 use crate::torrent::Torrent;
 use crate::torrent::connection::Conn;
+use crate::torrent::io::Io;
 use crate::torrent::member::Member;
+use crate::torrent::ops::Purpose;
 use crate::torrent::picker::Picker;
 
 impl Engine {
@@ -75,6 +80,29 @@ impl Engine {
         self.torrents.values().map(of).sum()
     }
 
+    /// Has a range fetched, and throws away what arrives; `false` if there are not enough blocks. For tests of drivers.
+    #[doc(hidden)]
+    pub fn fetch(&mut self, now: Instant, request: HttpRequest, at: u64, len: u32) -> bool {
+        self.tick(now);
+        let count = (len as usize).div_ceil(BLOCK_LEN);
+        if self.pool.available() < count {
+            return false;
+        }
+        let blocks: Vec<Block> = (0..count).map_while(|_| self.pool.take()).collect();
+        let ops = &mut self.out.ops;
+        ops.job(Purpose::Fetch, |op| {
+            Op::Fetch(FetchJob::new(op, request, at, len, blocks))
+        });
+        self.settle();
+        true
+    }
+
+    /// What came of the last fetch: the bytes of whole blocks that it brought. For tests of drivers.
+    #[doc(hidden)]
+    pub const fn poll_fetched(&mut self) -> Option<Result<usize, OpError>> {
+        self.out.fetched.take()
+    }
+
     fn audit_torrent(&self, t: &Torrent) -> Result<(), String> {
         let conn = |id| self.conns.get(id).and_then(Conn::torrent) == Some(t.id);
         let mut all = t.members.iter().map(|m| m.stream.id);
@@ -102,5 +130,17 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+impl Io<'_> {
+    /// A fetch is over, one way or the other.
+    pub(super) fn fetched(&mut self, outcome: Outcome) {
+        self.out.fetched = match &outcome {
+            Outcome::Fetched(blocks) => Some(Ok(blocks.len() * BLOCK_LEN)),
+            Outcome::Failed { error, .. } => Some(Err(error.clone())),
+            _ => None,
+        };
+        self.take_home(outcome);
     }
 }

@@ -17,7 +17,7 @@ pub struct BlockRef {
     pub len: u32,
 }
 
-/// A buffer of [`BLOCK_LEN`] bytes on loan. It is moved, never copied, and goes back to the [`BlockPool`]
+/// A buffer of [`BLOCK_LEN`] bytes on loan. It is moved, never copied, and goes back to the pool of the engine
 /// it came from.
 pub struct Block(Box<[u8]>);
 

@@ -53,9 +53,9 @@ pub mod tracker;
 pub mod wire;
 
 pub use bitfield::Bitfield;
+pub use block::{BLOCK_LEN, Block};
 #[doc(hidden)]
-pub use block::BlockRef;
-pub use block::{BLOCK_LEN, Block, BlockPool};
+pub use block::{BlockPool, BlockRef};
 pub use config::{Caps, Config, EncryptionPolicy};
 pub use dht::DhtMode;
 pub use hash::Hasher;

@@ -129,13 +129,13 @@ pub use crate::torrent::{
 use self::torrents::{Torrents, Why};
 use crate::mux::{Pending, Proto, Sender, Turns, classify};
 use crate::throttle::{BucketId, Direction, Throttle};
-use crate::torrent::conn_table::Conns;
+use crate::torrent::conn::table::Conns;
 use crate::torrent::endpoints::Endpoints;
 use crate::torrent::io::{DhtState, Io};
-use crate::torrent::ops::Purpose;
 use crate::torrent::outbox::Outbox;
+use crate::torrent::outbox::ops::Purpose;
+use crate::torrent::outbox::timers::Timer;
 use crate::torrent::setup::Setup;
-use crate::torrent::timers::Timer;
 use crate::torrent::tracker_queries::Trackers;
 use crate::torrent::{Torrent, Wants, cx};
 use crate::{

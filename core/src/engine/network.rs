@@ -5,7 +5,7 @@ use alloc::string::String;
 use super::torrents::Why;
 use super::{Engine, Stop};
 use crate::Instant;
-use crate::torrent::event::{Level, What};
+use crate::torrent::outbox::event::{Level, What};
 
 impl Engine {
     /// The interface that all traffic is bound to, by its `name`, is gone. Nothing is bound any

@@ -7,12 +7,12 @@ use crate::op::Close;
 use crate::peer::crypto::Encryption;
 use crate::peer::{Blame, Peer, PeerEvent};
 use crate::throttle::Waiter;
-use crate::torrent::conn_end::End;
-use crate::torrent::connection::{Conn, Greeting, Opened};
-use crate::torrent::link::Link;
+use crate::torrent::conn::end::End;
+use crate::torrent::conn::link::Link;
+use crate::torrent::conn::stream::{Flow, Stream};
+use crate::torrent::conn::{Conn, Greeting, Opened};
+use crate::torrent::outbox::timers::Timer;
 use crate::torrent::peer_list::canonical;
-use crate::torrent::peer_stream::{Flow, Stream};
-use crate::torrent::timers::Timer;
 use crate::{CloseReason, ConnId, EncryptionPolicy, Instant};
 
 /// Free blocks that are worth waking a waiting connection for.

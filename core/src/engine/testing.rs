@@ -9,10 +9,10 @@ use crate::{BLOCK_LEN, Block, ConnId, Instant, Op, OpError, Outcome, TorrentId};
 
 use super::Engine;
 use crate::torrent::Torrent;
-use crate::torrent::connection::Conn;
+use crate::torrent::conn::Conn;
+use crate::torrent::conn::member::Member;
 use crate::torrent::io::Io;
-use crate::torrent::member::Member;
-use crate::torrent::ops::Purpose;
+use crate::torrent::outbox::ops::Purpose;
 use crate::torrent::picker::Picker;
 
 impl Engine {

@@ -7,7 +7,7 @@ use super::{Engine, FilePriority};
 use crate::metainfo::{FileKind, Info};
 use crate::peer::crypto::StreamEncryption;
 use crate::sync::Arc;
-use crate::torrent::connection::Conn;
+use crate::torrent::conn::Conn;
 use crate::torrent::picker::Picker;
 use crate::torrent::status::{EngineStatus, FileStatus, PeerStatus, TorrentStatus};
 use crate::torrent::{Torrent, bytes_in};

@@ -5,18 +5,18 @@ use alloc::vec::Vec;
 
 use rand_core::Rng;
 
-use super::conn_table::{Conns, max_conns};
-use super::connection::Conn;
+use super::conn::Conn;
+use super::conn::member::Member;
+use super::conn::stream::Flow;
+use super::conn::table::{Conns, max_conns};
 use super::endpoints::Endpoints;
-use super::event::{Level, What};
-use super::member::Member;
-use super::ops::Purpose;
 use super::outbox::Outbox;
+use super::outbox::event::{Level, What};
+use super::outbox::ops::Purpose;
+use super::outbox::timers::{Timer, TorrentTimer};
 use super::peer_list::Limits;
-use super::peer_stream::Flow;
 use super::prefix::Prefix;
 use super::setup::Setup;
-use super::timers::{Timer, TorrentTimer};
 use super::tracker_queries::Trackers;
 use crate::net::Ports;
 use crate::op::{Close, SocketKind};

@@ -5,27 +5,26 @@ use alloc::{
     string::String,
 };
 
-use super::assembly::Assembly;
 use super::blame::Blame;
 use super::choker::{Choker, Slots};
+use super::conn::member::Members;
+use super::content::assembly::Assembly;
+use super::content::deadlines::Deadlines;
+use super::content::durability::Durability;
+use super::content::fetch::Fetch;
+use super::content::resume::Record;
+use super::content::selection::{Selection, prioritise};
 use super::content::{Access, Before, Content, Files, Opening, Store};
-use super::deadlines::Deadlines;
-use super::durability::Durability;
-use super::event::Changes;
-use super::fetch::Fetch;
 use super::io::Io;
-use super::member::Members;
-use super::ops::{DiskJob, Purpose};
+use super::outbox::event::Changes;
+use super::outbox::ops::{DiskJob, Purpose};
+use super::outbox::timers::{Timer, TorrentTimer};
 use super::peer_list::PeerList;
-use super::picker::{Picker, Priority};
-use super::resume::Record;
 use super::search::PeerSearch;
 use super::standing::Standing;
 use super::status::{FilePriority, PeerSource};
-use super::timers::{Timer, TorrentTimer};
 use super::{AddTorrent, Check, Existing, Source, cx};
-use super::{Selection, Torrent, Wants};
-use crate::metainfo::{FileKind, Info};
+use super::{Torrent, Wants};
 use crate::rate::Rate;
 use crate::throttle::BucketId;
 use crate::tracker::{AnnounceConfig, Announcer, Families, Reach};
@@ -324,49 +323,4 @@ pub(crate) fn abandon(assemblies: BTreeMap<u32, Assembly>, pool: &mut BlockPool)
     for assembly in assemblies.into_values() {
         pool.give_all(assembly.abandon());
     }
-}
-
-/// Tells a picker how much each file is wanted; returns the bytes of the wanted pieces.
-pub(crate) fn prioritise(
-    picker: &mut Picker,
-    info: &Info,
-    priorities: &[FilePriority],
-    read_only: bool,
-) -> u64 {
-    if priorities.is_empty() {
-        if read_only {
-            (0..info.piece_count()).for_each(|p| picker.set_priority(p, Priority::Skip));
-        }
-        return info.total_len();
-    }
-    // A piece is wanted as much as the most wanted file in it.
-    let mut of_piece: BTreeMap<u32, FilePriority> = BTreeMap::new();
-    for (file, f) in info.files().iter().enumerate() {
-        if f.kind != FileKind::Regular {
-            continue;
-        }
-        let priority = priorities.get(file).copied().unwrap_or_default();
-        for piece in info.pieces_of(file) {
-            let p = of_piece.entry(piece).or_insert(FilePriority::Skip);
-            *p = (*p).max(priority);
-        }
-    }
-    let mut wanted = 0;
-    for piece in 0..info.piece_count() {
-        let priority = of_piece.get(&piece).copied().unwrap_or(FilePriority::Skip);
-        if priority != FilePriority::Skip {
-            wanted += u64::from(info.piece_size(piece));
-        }
-        picker.set_priority(
-            piece,
-            match priority {
-                _ if read_only => Priority::Skip,
-                FilePriority::Skip => Priority::Skip,
-                FilePriority::Low => Priority::Low,
-                FilePriority::Normal => Priority::Normal,
-                FilePriority::High => Priority::High,
-            },
-        );
-    }
-    wanted
 }

@@ -4,65 +4,38 @@
 //! the time, random numbers, the configuration, and what torrents share. It sees no other torrent, nor the engine: what
 //! concerns others is left in the [`Outbox`](outbox::Outbox), or is what it [`Wants`].
 //!
-//! - Content: [`content`] is what is known of it, `metadata` fetches it, `checking` and `claim` open its files,
-//!   `download` and `upload` move blocks, `saving` flushes and keeps the record.
-//! - Peers: [`peer_list`] has the addresses, `connect` dials them, [`connection`] and [`conn_table`] are all connections,
-//!   [`member`] those whose handshakes are through, `peers` what they say, `choking` who is served, `pex` peer exchange,
-//!   `rounds` what is done every so often.
+//! - [`content`] is what is known of it: its metadata, its files, its pieces, and the record of them.
+//! - [`conn`] is all connections, and what carries them. [`peer_list`] has the addresses of peers, connected or not.
+//! - [`peers`] is what is done with peers: connecting, messages, choking, peer exchange.
+//! - [`outbox`] is what it leaves for others: ops, timers, events.
 //! - Its life: `lifecycle`, `standing`, `stopping`, `settings`.
 
-mod assembly;
 pub mod blame;
-mod checking;
 pub mod choker;
-mod choking;
-mod claim;
-pub(crate) mod conn_end;
-pub(crate) mod conn_table;
-mod connect;
-pub(crate) mod connection;
+pub(crate) mod conn;
 pub(crate) mod content;
-pub(crate) mod counts;
-mod deadlines;
-pub(crate) mod download;
-mod durability;
+mod counts;
 pub(crate) mod endpoints;
-pub(crate) mod event;
-mod fetch;
 pub(crate) mod io;
 pub(crate) mod lifecycle;
-pub(crate) mod link;
-pub(crate) mod member;
 pub(crate) mod member_id;
-mod metadata;
-pub(crate) mod ops;
 pub(crate) mod outbox;
 pub mod pace;
 pub(crate) mod peer_list;
-pub(crate) mod peer_stream;
 mod peers;
-mod pex;
 pub mod picker;
 pub(crate) mod prefix;
-pub(crate) mod queries;
 pub(crate) mod request;
-pub(crate) mod resume;
-mod rounds;
-mod saving;
 pub(crate) mod search;
 mod settings;
 pub(crate) mod setup;
 mod standing;
 pub(crate) mod status;
 mod stopping;
-mod tally;
 #[cfg(test)]
 mod tests;
-pub(crate) mod timers;
 pub(crate) mod tracker_queries;
 mod trackers;
-mod upload;
-pub mod verifier;
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -73,8 +46,8 @@ use alloc::{
 
 use core::net::SocketAddr;
 
-pub use self::download::DISK_RETRY;
-pub use self::event::{Changes, Event, Level, Notice, What};
+pub use self::content::download::DISK_RETRY;
+pub use self::outbox::event::{Changes, Event, Level, Notice, What};
 pub use self::request::{AddError, AddTorrent, Check, Existing, Readiness, Scope, Source};
 pub use self::status::{
     EngineStatus, FilePriority, FileStatus, PeerSource, PeerStatus, State, TorrentStatus,
@@ -82,20 +55,21 @@ pub use self::status::{
 
 use self::blame::Blame;
 use self::choker::Choker;
+use self::conn::member::Members;
+use self::content::deadlines::Deadlines;
+use self::content::durability::Durability;
+use self::content::resume::Record;
+use self::content::selection::Selection;
 use self::content::{Before, Content, Files, Store};
-use self::deadlines::Deadlines;
-use self::durability::Durability;
 use self::io::Io;
-use self::member::Members;
 use self::member_id::MemberId;
-use self::ops::DiskJob;
+use self::outbox::ops::DiskJob;
+use self::outbox::timers::TorrentTimer;
 use self::pace::Pace;
 use self::peer_list::PeerList;
 use self::picker::{PeerKey, Picker};
-use self::resume::Record;
 use self::search::PeerSearch;
 use self::standing::Standing;
-use self::timers::TorrentTimer;
 use crate::id::SwarmId;
 use crate::metainfo::Info;
 use crate::peer::MAX_IOV;
@@ -119,31 +93,6 @@ macro_rules! cx {
     };
 }
 pub(crate) use cx;
-
-/// Whether the disk has followed the selection of files.
-#[derive(Debug, Default)]
-pub(crate) struct Selection {
-    /// [`Op::Select`](crate::Op::Select)s that are not answered.
-    out: u32,
-    /// The last one failed: files that are wanted may be in the parts file still.
-    pub(crate) failed: bool,
-}
-
-impl Selection {
-    pub(crate) const fn asked(&mut self) {
-        self.out += 1;
-    }
-
-    pub(crate) const fn answered(&mut self, failed: bool) {
-        self.out = self.out.saturating_sub(1);
-        self.failed = failed;
-    }
-
-    /// Whether every wanted file that is complete is at its place.
-    pub(crate) const fn is_applied(&self) -> bool {
-        self.out == 0 && !self.failed
-    }
-}
 
 /// One torrent.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! How a torrent's search of the DHT stands.
 
-use super::event::What;
+use super::outbox::event::What;
 use crate::dht::{Cause, Failure, LookupId, LookupReport};
 use crate::tracker::{DhtProgress, DhtState, QueryKey};
 use crate::wire::tracker::TrackerError;

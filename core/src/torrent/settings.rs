@@ -1,9 +1,9 @@
 //! What an application may change of a torrent while it runs.
 
-use super::checking::WHOLE;
+use super::content::checking::WHOLE;
 use super::cx;
-use super::event::Changes;
 use super::io::Io;
+use super::outbox::event::Changes;
 use super::status::FilePriority;
 use super::{Torrent, Wants};
 use crate::Instant;

@@ -2,13 +2,13 @@
 
 use core::time::Duration;
 
-use super::assembly::Assembly;
+use super::content::assembly::Assembly;
 use super::content::{Opening, Store};
-use super::event::Changes;
 use super::io::Io;
-use super::ops::Purpose;
+use super::outbox::event::Changes;
+use super::outbox::ops::Purpose;
+use super::outbox::timers::Timer;
 use super::standing::{Standing, StopStage, Stopping};
-use super::timers::Timer;
 use super::{Torrent, Wants};
 use crate::tracker::Announcer;
 use crate::{Instant, Op};

@@ -4,12 +4,12 @@ use alloc::{string::String, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-use super::event::{Changes, Level, What};
+use super::conn::member::Member;
 use super::io::Io;
-use super::member::Member;
-use super::ops::Purpose;
+use super::outbox::event::{Changes, Level, What};
+use super::outbox::ops::Purpose;
+use super::outbox::timers::{Timer, TorrentTimer};
 use super::status::PeerSource;
-use super::timers::{Timer, TorrentTimer};
 use super::{Torrent, Wants, cx, peer_list};
 use crate::dht::DhtEvent;
 use crate::http::{HttpRequest, Origin};

@@ -21,10 +21,10 @@ use crate::dht::{DhtEvent, DhtLog, Saved, Service, ServiceConfig, ServiceEvent};
 use crate::metainfo::HostPort;
 use crate::throttle::{BucketId, Direction, Throttle, Waiter};
 use crate::torrent::cx;
-use crate::torrent::event::{Level, What};
 use crate::torrent::io::{DhtState, Io};
-use crate::torrent::ops::Purpose;
-use crate::torrent::timers::Timer;
+use crate::torrent::outbox::event::{Level, What};
+use crate::torrent::outbox::ops::Purpose;
+use crate::torrent::outbox::timers::Timer;
 use crate::torrent::{Torrent, Wants};
 use crate::{
     Caps, Config, Cx, DhtMode, Handled, Instant, Machine, Op, Outcome, RecvMeta, TorrentId,

@@ -14,9 +14,9 @@ use crate::dht::DhtLog;
 use crate::net::Ports;
 use crate::op::SocketKind;
 use crate::torrent::cx;
-use crate::torrent::event::{Level, What};
 use crate::torrent::io::Io;
-use crate::torrent::ops::Purpose;
+use crate::torrent::outbox::event::{Level, What};
+use crate::torrent::outbox::ops::Purpose;
 use crate::{Op, OpError, OpErrorKind, Outcome, SocketId};
 
 /// Which sockets the node has.

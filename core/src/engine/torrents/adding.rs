@@ -3,9 +3,9 @@
 use alloc::format;
 
 use super::Torrents;
-use crate::torrent::event::{Level, What};
+use crate::torrent::content::resume::Record;
 use crate::torrent::io::Io;
-use crate::torrent::resume::Record;
+use crate::torrent::outbox::event::{Level, What};
 use crate::torrent::{AddError, AddTorrent, Source, Torrent};
 use crate::{InfoHash, TorrentId};
 

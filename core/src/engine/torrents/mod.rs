@@ -13,10 +13,10 @@ use self::sweep::Sweep;
 use crate::peer::crypto::req2;
 use crate::torrent::Torrent;
 use crate::torrent::cx;
-use crate::torrent::event::{Level, What};
 use crate::torrent::io::Io;
 use crate::torrent::lifecycle::abandon;
-use crate::torrent::timers::Timer;
+use crate::torrent::outbox::event::{Level, What};
+use crate::torrent::outbox::timers::Timer;
 use crate::{InfoHash, Machine, Outcome, TorrentId};
 
 /// All torrents.

@@ -3,7 +3,7 @@
 use super::Torrents;
 use crate::TorrentId;
 use crate::torrent::io::Io;
-use crate::torrent::timers::{Timer, TorrentTimer};
+use crate::torrent::outbox::timers::{Timer, TorrentTimer};
 
 /// Torrents looked at for one that waits for a place.
 const MAX_ASKED: usize = 16;

@@ -8,7 +8,7 @@ use crate::TorrentId;
 use crate::torrent::Wants;
 use crate::torrent::cx;
 use crate::torrent::io::Io;
-use crate::torrent::timers::Timer;
+use crate::torrent::outbox::timers::Timer;
 
 /// Torrents dealt with at once; fewer than this notice no difference.
 const BATCH: usize = 64;

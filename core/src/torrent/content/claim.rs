@@ -14,21 +14,21 @@
 //! torrent's if its record vouches for it, or if nothing that it holds can be lost: the pieces that
 //! cover it pass their check, and where they do not it holds zeros, as downloads of other programs
 //! do. With anything else in the way the torrent is refused, by name, before the first byte is written
-//! (see [`Existing`](super::Existing) for those who insist), and rests until the application
+//! (see [`Existing`](crate::torrent::Existing) for those who insist), and rests until the application
 //! wakes it: unlike a full disk, this does not pass by itself.
 
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 
-use super::Torrent;
 use super::checking::{WHOLE, restore_partial};
-use super::content::{Access, Content, Known, Look, Open, Store};
-use super::event::{Changes, Level, What};
-use super::io::Io;
-use super::lifecycle::prioritise;
-use super::ops::{DiskJob, Purpose};
-use super::{Existing, FilePriority};
+use super::selection::prioritise;
+use super::{Access, Content, Known, Look, Open, Store};
 use crate::metainfo::{FileKind, Info};
 use crate::op::{Claim, FileStat, Whose};
+use crate::torrent::Torrent;
+use crate::torrent::io::Io;
+use crate::torrent::outbox::event::{Changes, Level, What};
+use crate::torrent::outbox::ops::{DiskJob, Purpose};
+use crate::torrent::{Existing, FilePriority};
 use crate::{Bitfield, Op, OpError, OpErrorKind, Outcome};
 
 /// Files named one by one when they are lost; a torrent may have a million.

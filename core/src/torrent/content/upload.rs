@@ -2,12 +2,12 @@
 
 use alloc::vec::Vec;
 
-use super::Torrent;
-use super::io::Io;
-use super::member_id::MemberId;
-use super::ops::{DiskJob, Purpose};
 use crate::op::ReadJob;
 use crate::throttle::Direction;
+use crate::torrent::Torrent;
+use crate::torrent::io::Io;
+use crate::torrent::member_id::MemberId;
+use crate::torrent::outbox::ops::{DiskJob, Purpose};
 use crate::{BLOCK_LEN, Block, BlockRef, Op, OpErrorKind, Outcome};
 
 /// Most blocks read by one op.

@@ -7,14 +7,14 @@ use alloc::{
 };
 use core::net::SocketAddr;
 
-use super::connection::{Greeting, Holding, Opened};
-use super::counts::Counts;
-use super::member_id::MemberId;
-use super::peer_stream::Stream;
-use super::picker::{PeerKey, PickState};
-use super::prefix::Prefix;
-use super::status::PeerSource;
+use super::stream::Stream;
+use super::{Greeting, Holding, Opened};
 use crate::throttle::BucketId;
+use crate::torrent::counts::Counts;
+use crate::torrent::member_id::MemberId;
+use crate::torrent::picker::{PeerKey, PickState};
+use crate::torrent::prefix::Prefix;
+use crate::torrent::status::PeerSource;
 use crate::{BLOCK_LEN, Bitfield, BlockRef, ConnId, Instant};
 
 /// A metadata request that is out.
@@ -48,7 +48,7 @@ pub(crate) struct Member {
     pub(crate) uploads: VecDeque<BlockRef>,
     /// Blocks being read from disk for it.
     pub(crate) reading: u32,
-    /// What it holds as [`Conns`](super::conn_table::Conns) has counted it.
+    /// What it holds as [`Conns`](super::table::Conns) has counted it.
     pub(crate) holds: Holding,
     /// We wait for its answer to a metadata request (BEP 9).
     pub(crate) metadata_asked: Option<MetadataAsked>,

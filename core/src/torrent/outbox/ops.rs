@@ -7,10 +7,10 @@ use alloc::{
     vec::Vec,
 };
 
-use super::member_id::MemberId;
 use super::queries::Queries;
 use crate::dht::Wanted;
 use crate::op::{Claim, SocketKind};
+use crate::torrent::member_id::MemberId;
 use crate::tracker::QueryKey;
 use crate::wire::tracker::{TrackerUrl, parse_url};
 use crate::{Block, BlockRef, Config, Op, OpId, SocketId, TorrentId};

@@ -6,10 +6,10 @@
 
 use core::net::SocketAddr;
 
-use super::Readiness;
-use super::outbox::Outbox;
 use crate::op::Close;
 use crate::throttle::Direction;
+use crate::torrent::Readiness;
+use crate::torrent::outbox::Outbox;
 use crate::{ConnId, Op};
 
 /// What carries the bytes of a connection.

@@ -4,12 +4,12 @@
 use core::net::SocketAddr;
 
 use super::link::Link;
-use super::outbox::Outbox;
-use super::pace::Pace;
-use super::timers::Timer;
-use super::{ReadBufs, Readiness, WriteBufs};
 use crate::peer::Peer;
 use crate::throttle::{BucketId, Direction, Throttle, Waiter};
+use crate::torrent::outbox::Outbox;
+use crate::torrent::outbox::timers::Timer;
+use crate::torrent::pace::Pace;
+use crate::torrent::{ReadBufs, Readiness, WriteBufs};
 use crate::{BlockPool, ConnId, Instant};
 
 /// Longest read or write in one go, in bytes, where no rate limit says less.

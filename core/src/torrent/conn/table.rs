@@ -9,11 +9,11 @@
 use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 use core::net::SocketAddr;
 
-use super::connection::{Conn, Greeting, Holding, Opened};
-use super::counts::Counts;
-use super::member_id::MemberId;
-use super::peer_stream::Stream;
-use super::prefix::Prefix;
+use super::stream::Stream;
+use super::{Conn, Greeting, Holding, Opened};
+use crate::torrent::counts::Counts;
+use crate::torrent::member_id::MemberId;
+use crate::torrent::prefix::Prefix;
 use crate::{Config, ConnId, TorrentId};
 
 /// Most connections in all.

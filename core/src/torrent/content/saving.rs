@@ -14,17 +14,17 @@
 
 use alloc::vec::Vec;
 
-use super::Check;
-use super::Torrent;
+use super::Open;
 use super::assembly::Assembly;
-use super::content::Open;
-use super::event::{Level, What};
-use super::io::Io;
-use super::ops::{DiskJob, Purpose};
-use super::picker::Picker;
 use super::resume::{MAX_PEERS, Record};
-use super::standing::Standing;
-use super::timers::{Timer, TorrentTimer};
+use crate::torrent::Check;
+use crate::torrent::Torrent;
+use crate::torrent::io::Io;
+use crate::torrent::outbox::event::{Level, What};
+use crate::torrent::outbox::ops::{DiskJob, Purpose};
+use crate::torrent::outbox::timers::{Timer, TorrentTimer};
+use crate::torrent::picker::Picker;
+use crate::torrent::standing::Standing;
 use crate::{Op, Outcome};
 
 impl Torrent {

@@ -4,22 +4,22 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::assembly::{Assembly, Step};
-use super::blame::Verdict;
-use super::content::{Access, Content, Known, Look, Open, Store};
-use super::cx;
-use super::event::{Changes, Level, What};
-use super::io::Io;
-use super::member::Member;
-use super::member_id::MemberId;
-use super::ops::{DiskJob, Purpose};
-use super::picker::{PeerKey, PickHint, Received};
-use super::standing::Standing;
-use super::timers::{Timer, TorrentTimer};
 use super::verifier::{Judgement, Verifier};
-use super::{Torrent, Wants};
+use super::{Access, Content, Known, Look, Open, Store};
 use crate::metainfo::{FileKind, Info};
 use crate::op::{HashJob, ReadJob, WriteJob};
 use crate::throttle::Direction;
+use crate::torrent::blame::Verdict;
+use crate::torrent::conn::member::Member;
+use crate::torrent::cx;
+use crate::torrent::io::Io;
+use crate::torrent::member_id::MemberId;
+use crate::torrent::outbox::event::{Changes, Level, What};
+use crate::torrent::outbox::ops::{DiskJob, Purpose};
+use crate::torrent::outbox::timers::{Timer, TorrentTimer};
+use crate::torrent::picker::{PeerKey, PickHint, Received};
+use crate::torrent::standing::Standing;
+use crate::torrent::{Torrent, Wants};
 use crate::{Block, BlockRef, Op, OpError, Outcome};
 
 /// Most blocks written by one op.

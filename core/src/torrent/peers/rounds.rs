@@ -2,15 +2,15 @@
 
 use core::time::Duration;
 
-use super::assembly::Assembly;
-use super::conn_end::End;
-use super::content::{Content, Store};
-use super::cx;
-use super::io::Io;
-use super::member::Member;
-use super::standing::Standing;
-use super::timers::{Timer, TorrentTimer};
-use super::{Torrent, Wants};
+use crate::torrent::conn::end::End;
+use crate::torrent::conn::member::Member;
+use crate::torrent::content::assembly::Assembly;
+use crate::torrent::content::{Content, Store};
+use crate::torrent::cx;
+use crate::torrent::io::Io;
+use crate::torrent::outbox::timers::{Timer, TorrentTimer};
+use crate::torrent::standing::Standing;
+use crate::torrent::{Torrent, Wants};
 
 /// Time between choking rounds (BEP 3: every ten seconds).
 const ROUND: Duration = Duration::from_secs(10);

@@ -3,23 +3,23 @@
 use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 
 use super::assembly::Assembly;
-use super::conn_end::End;
-use super::connection::Conn;
-use super::content::{Checking, Content, Known, Opening, Store};
-use super::event::{Changes, Level, What};
-use super::io::Io;
-use super::lifecycle::prioritise;
-use super::member_id::MemberId;
-use super::ops::{DiskJob, Purpose};
-use super::picker::{Picker, Sequential};
 use super::resume::Record;
-use super::status::{FilePriority, PeerSource};
+use super::selection::{Selection, prioritise};
 use super::verifier::{Judgement, Verifier};
-use super::{Check, Existing};
-use super::{Selection, Torrent, Wants};
+use super::{Checking, Content, Known, Opening, Store};
 use crate::metainfo::{FileKind, Info};
 use crate::op::{FileStat, HashJob};
 use crate::sync::Arc;
+use crate::torrent::conn::Conn;
+use crate::torrent::conn::end::End;
+use crate::torrent::io::Io;
+use crate::torrent::member_id::MemberId;
+use crate::torrent::outbox::event::{Changes, Level, What};
+use crate::torrent::outbox::ops::{DiskJob, Purpose};
+use crate::torrent::picker::{Picker, Sequential};
+use crate::torrent::status::{FilePriority, PeerSource};
+use crate::torrent::{Check, Existing};
+use crate::torrent::{Torrent, Wants};
 use crate::{Bitfield, ConnId, Hasher, Instant, Op, OpError, OpErrorKind, Outcome};
 
 /// Sequential from the first piece to the last.

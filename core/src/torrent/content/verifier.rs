@@ -10,7 +10,7 @@ use crate::metainfo::Info;
 
 /// What is known of a piece once it was hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judgement {
+pub(crate) enum Judgement {
     /// It is what it should be.
     Passed,
     /// It is not. The numbers of the blocks that are known to be bad; none if any of them may be.
@@ -21,20 +21,20 @@ pub enum Judgement {
 
 /// Judges the pieces of a torrent by the hashes in its info dictionary.
 #[derive(Clone, Copy, Debug)]
-pub struct Verifier<'a> {
+pub(crate) struct Verifier<'a> {
     info: &'a Info,
 }
 
 impl<'a> Verifier<'a> {
     /// A judge of the pieces of this torrent.
     #[must_use]
-    pub const fn new(info: &'a Info) -> Self {
+    pub(crate) const fn new(info: &'a Info) -> Self {
         Self { info }
     }
 
     /// Judges a piece by the digest of all of its bytes.
     #[must_use]
-    pub fn judge(&self, piece: u32, digest: [u8; 20]) -> Judgement {
+    pub(crate) fn judge(&self, piece: u32, digest: [u8; 20]) -> Judgement {
         match self.info.piece_hash(piece) {
             Some(hash) if hash == digest => Judgement::Passed,
             Some(_) => Judgement::Failed(Vec::new()),

@@ -10,8 +10,8 @@ use core::net::{IpAddr, SocketAddr};
 
 use bendy::encoding::{Encoder, SingleItemEncoder};
 
-use super::status::FilePriority;
 use crate::op::FileStat;
+use crate::torrent::status::FilePriority;
 use crate::tracker::{MAX_TRACKERS, SavedTracker};
 use crate::wire::bencode::{Dict, Limits, List, Value};
 use crate::{Bitfield, InfoHash};

@@ -3,13 +3,13 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::Torrent;
-use super::choker::Candidate;
-use super::cx;
-use super::io::Io;
-use super::member_id::MemberId;
-use super::pace::Pace;
-use super::timers::{Timer, TorrentTimer};
+use crate::torrent::Torrent;
+use crate::torrent::choker::Candidate;
+use crate::torrent::cx;
+use crate::torrent::io::Io;
+use crate::torrent::member_id::MemberId;
+use crate::torrent::outbox::timers::{Timer, TorrentTimer};
+use crate::torrent::pace::Pace;
 
 /// Free upload slots are given away this long after the first peer wants one: those who become
 /// interested in the same piece at the same time have the same chance, where otherwise the nearest

@@ -3,8 +3,8 @@
 
 use alloc::collections::BTreeMap;
 
-use super::picker::Picker;
 use crate::Instant;
+use crate::torrent::picker::Picker;
 
 /// Deadlines that are kept while the number of pieces may be unknown: a quarter of an hour of
 /// streaming at a piece per second.

@@ -4,15 +4,15 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::Torrent;
-use super::content::Content;
-use super::event::{Changes, Level, What};
+use super::Content;
 use super::fetch::{Accepted, Offer};
-use super::io::Io;
-use super::member::{Member, MetadataAsked};
-use super::member_id::MemberId;
 use crate::metainfo::{Error, Info, Problem};
 use crate::sync::Arc;
+use crate::torrent::Torrent;
+use crate::torrent::conn::member::{Member, MetadataAsked};
+use crate::torrent::io::Io;
+use crate::torrent::member_id::MemberId;
+use crate::torrent::outbox::event::{Changes, Level, What};
 use crate::{BLOCK_LEN, Instant};
 
 /// How long a peer may take for a piece before it is asked for another.

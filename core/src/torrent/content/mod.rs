@@ -9,8 +9,22 @@
 //!                          └── the files are not as they were ◀───┘
 //! ```
 //!
-//! Whether a torrent works at all is its [`Standing`](super::standing::Standing), which says nothing of its files: one
+//! Whether a torrent works at all is its [`Standing`](crate::torrent::standing::Standing), which says nothing of its files: one
 //! that failed, or that stops, keeps what it knows of them.
+
+pub(crate) mod assembly;
+pub(crate) mod checking;
+mod claim;
+pub(crate) mod deadlines;
+pub(crate) mod download;
+pub(crate) mod durability;
+pub(crate) mod fetch;
+mod metadata;
+pub(crate) mod resume;
+mod saving;
+pub(crate) mod selection;
+mod upload;
+pub(crate) mod verifier;
 
 use alloc::{
     boxed::Box,
@@ -18,12 +32,12 @@ use alloc::{
     vec::Vec,
 };
 
-use super::assembly::Assembly;
-use super::fetch::Fetch;
-use super::picker::Picker;
+use self::assembly::Assembly;
+use self::fetch::Fetch;
 use crate::metainfo::{FileKind, Info};
 use crate::op::FileStat;
 use crate::sync::Arc;
+use crate::torrent::picker::Picker;
 use crate::{Bitfield, OpError};
 
 /// A torrent's content.

@@ -1,25 +1,31 @@
 //! Peers: how connections begin, what their messages mean for a torrent, how they end.
 
+mod choking;
+mod connect;
+mod pex;
+mod rounds;
+mod tally;
+
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::conn_end::End;
-use super::connection::{Conn, Holding, Opened};
-use super::cx;
-use super::event::{Changes, Level, What};
-use super::io::Io;
-use super::member::Member;
-use super::member_id::MemberId;
-use super::peer_list::{Origin, Released, canonical};
-use super::status::PeerSource;
-use super::timers::{Timer, TorrentTimer};
-use super::{Torrent, Wants};
 use crate::op::Close;
 use crate::peer::crypto::MseError;
 use crate::peer::{Blame, PeerEvent, PeerFault};
 use crate::throttle::Direction;
+use crate::torrent::conn::end::End;
+use crate::torrent::conn::member::Member;
+use crate::torrent::conn::{Conn, Holding, Opened};
+use crate::torrent::cx;
+use crate::torrent::io::Io;
+use crate::torrent::member_id::MemberId;
+use crate::torrent::outbox::event::{Changes, Level, What};
+use crate::torrent::outbox::timers::{Timer, TorrentTimer};
+use crate::torrent::peer_list::{Origin, Released, canonical};
+use crate::torrent::status::PeerSource;
+use crate::torrent::{Torrent, Wants};
 use crate::wire::peer::allowed_fast_set;
 use crate::{Bitfield, ConnId, EncryptionPolicy, PeerId};
 
@@ -228,9 +234,9 @@ impl Torrent {
             encryption: peer.encryption(),
             incoming: member.incoming,
         };
-        self.arm_once(io, TorrentTimer::Round, super::rounds::FIRST_ROUND);
+        self.arm_once(io, TorrentTimer::Round, self::rounds::FIRST_ROUND);
         if io.setup.config.pex {
-            self.arm_once(io, TorrentTimer::Pex, super::pex::PEX_INTERVAL);
+            self.arm_once(io, TorrentTimer::Pex, self::pex::PEX_INTERVAL);
         }
         io.out
             .notice(Some(self.id), Some(remote), Level::Detail, what);

@@ -11,7 +11,7 @@ use core::cmp::Reverse;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::member_id::MemberId;
+use crate::torrent::member_id::MemberId;
 use crate::{BLOCK_LEN, Instant};
 
 /// Most attempts at once: enough that a few liars do not keep an honest peer waiting.

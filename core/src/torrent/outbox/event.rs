@@ -25,7 +25,7 @@ pub enum Event {
     /// A torrent is gone: its files are closed and its id is dead.
     Removed(TorrentId),
     /// A sentence for the log. Bounded: the oldest make way, and are counted in
-    /// [`EngineStatus::notices_lost`](super::EngineStatus::notices_lost).
+    /// [`EngineStatus::notices_lost`](crate::torrent::EngineStatus::notices_lost).
     Notice(Notice),
     /// What the DHT answers to [`Command::Search`](crate::engine::Command::Search) and the like.
     Dht(DhtEvent),

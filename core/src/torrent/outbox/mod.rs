@@ -1,14 +1,19 @@
 //! What the parts of the engine have to say: ops for the driver, deadlines, events for the
 //! application.
 
+pub(crate) mod event;
+pub(crate) mod ops;
+pub(crate) mod queries;
+pub(crate) mod timers;
+
 use alloc::collections::VecDeque;
 use core::net::SocketAddr;
 
-use super::event::{Level, Notice, What};
-use super::ops::Ops;
-use super::timers::Timers;
-use super::{Config, Event};
+use self::event::{Level, Notice, What};
+use self::ops::Ops;
+use self::timers::Timers;
 use crate::mux::Turns;
+use crate::torrent::{Config, Event};
 use crate::{ConnId, OpError, TorrentId};
 
 /// Where a torrent, a connection or the DHT puts what concerns others. Nothing in it calls back.

@@ -2,20 +2,20 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use super::Torrent;
-use super::connection::{Conn, Dialing, Greeting, Opened};
-use super::cx;
-use super::event::{Level, What};
-use super::io::Io;
-use super::link::Link;
-use super::peer_list::{Known, Released};
-use super::peer_stream::Stream;
-use super::prefix::Prefix;
-use super::status::PeerSource;
-use super::timers::{Timer, TorrentTimer};
 use crate::op::Close;
 use crate::peer::crypto::CryptoOffer;
 use crate::peer::{Local, Peer};
+use crate::torrent::Torrent;
+use crate::torrent::conn::link::Link;
+use crate::torrent::conn::stream::Stream;
+use crate::torrent::conn::{Conn, Dialing, Greeting, Opened};
+use crate::torrent::cx;
+use crate::torrent::io::Io;
+use crate::torrent::outbox::event::{Level, What};
+use crate::torrent::outbox::timers::{Timer, TorrentTimer};
+use crate::torrent::peer_list::{Known, Released};
+use crate::torrent::prefix::Prefix;
+use crate::torrent::status::PeerSource;
 use crate::{ConnId, EncryptionPolicy};
 
 impl Torrent {

@@ -4,12 +4,12 @@ use alloc::{collections::BTreeSet, vec::Vec};
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::Torrent;
-use super::io::Io;
-use super::member_id::MemberId;
-use super::peer_list::Origin;
-use super::timers::{Timer, TorrentTimer};
 use crate::peer::crypto::StreamEncryption;
+use crate::torrent::Torrent;
+use crate::torrent::io::Io;
+use crate::torrent::member_id::MemberId;
+use crate::torrent::outbox::timers::{Timer, TorrentTimer};
+use crate::torrent::peer_list::Origin;
 use crate::wire::extension::PexFlags;
 
 /// Time between messages of peer exchange (BEP 11: at most one a minute).

@@ -1,10 +1,10 @@
 //! What a peer says of its pieces, counted by the picker of its torrent.
 
-use super::Torrent;
-use super::member_id::MemberId;
-use super::picker::{PeerKey, PickState, Picker};
 use crate::Bitfield;
 use crate::peer::Peer;
+use crate::torrent::Torrent;
+use crate::torrent::member_id::MemberId;
+use crate::torrent::picker::{PeerKey, PickState, Picker};
 
 /// A peer beside the picker of its torrent. What the picker was told is kept beside the peer's
 /// own set of pieces: that one runs ahead, by the events that still wait.

@@ -1,13 +1,19 @@
 //! One connection, from the dialled address to the member of a torrent.
 
+pub(crate) mod end;
+pub(crate) mod link;
+pub(crate) mod member;
+pub(crate) mod stream;
+pub(crate) mod table;
+
 use alloc::boxed::Box;
 use core::net::SocketAddr;
 
-use super::link::Link;
-use super::member_id::MemberId;
-use super::peer_stream::Stream;
-use super::status::PeerSource;
+use self::link::Link;
+use self::stream::Stream;
 use crate::TorrentId;
+use crate::torrent::member_id::MemberId;
+use crate::torrent::status::PeerSource;
 
 /// An address that a torrent connects to.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +23,7 @@ pub(crate) struct Dialing {
     pub(crate) source: PeerSource,
     /// Whether encryption is tried.
     pub(crate) encrypt: bool,
-    /// Whether the last attempt ended with [`Released::TryAgain`](super::peer_list::Released::TryAgain).
+    /// Whether the last attempt ended with [`Released::TryAgain`](crate::torrent::peer_list::Released::TryAgain).
     pub(crate) again: bool,
 }
 

@@ -1,0 +1,77 @@
+//! Which files are wanted, and what that means for pieces.
+
+use alloc::collections::BTreeMap;
+
+use crate::metainfo::{FileKind, Info};
+use crate::torrent::picker::{Picker, Priority};
+use crate::torrent::status::FilePriority;
+
+/// Whether the disk has followed the selection of files.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    /// [`Op::Select`](crate::Op::Select)s that are not answered.
+    out: u32,
+    /// The last one failed: files that are wanted may be in the parts file still.
+    pub(crate) failed: bool,
+}
+
+impl Selection {
+    pub(crate) const fn asked(&mut self) {
+        self.out += 1;
+    }
+
+    pub(crate) const fn answered(&mut self, failed: bool) {
+        self.out = self.out.saturating_sub(1);
+        self.failed = failed;
+    }
+
+    /// Whether every wanted file that is complete is at its place.
+    pub(crate) const fn is_applied(&self) -> bool {
+        self.out == 0 && !self.failed
+    }
+}
+
+/// Tells a picker how much each file is wanted; returns the bytes of the wanted pieces.
+pub(crate) fn prioritise(
+    picker: &mut Picker,
+    info: &Info,
+    priorities: &[FilePriority],
+    read_only: bool,
+) -> u64 {
+    if priorities.is_empty() {
+        if read_only {
+            (0..info.piece_count()).for_each(|p| picker.set_priority(p, Priority::Skip));
+        }
+        return info.total_len();
+    }
+    // A piece is wanted as much as the most wanted file in it.
+    let mut of_piece: BTreeMap<u32, FilePriority> = BTreeMap::new();
+    for (file, f) in info.files().iter().enumerate() {
+        if f.kind != FileKind::Regular {
+            continue;
+        }
+        let priority = priorities.get(file).copied().unwrap_or_default();
+        for piece in info.pieces_of(file) {
+            let p = of_piece.entry(piece).or_insert(FilePriority::Skip);
+            *p = (*p).max(priority);
+        }
+    }
+    let mut wanted = 0;
+    for piece in 0..info.piece_count() {
+        let priority = of_piece.get(&piece).copied().unwrap_or(FilePriority::Skip);
+        if priority != FilePriority::Skip {
+            wanted += u64::from(info.piece_size(piece));
+        }
+        picker.set_priority(
+            piece,
+            match priority {
+                _ if read_only => Priority::Skip,
+                FilePriority::Skip => Priority::Skip,
+                FilePriority::Low => Priority::Low,
+                FilePriority::Normal => Priority::Normal,
+                FilePriority::High => Priority::High,
+            },
+        );
+    }
+    wanted
+}

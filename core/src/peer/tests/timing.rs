@@ -194,7 +194,7 @@ fn a_driver_that_comes_late_gives_a_block_up_before_the_connection() {
     let whole = at(0, 0, BLOCK);
     end.hear(&mut world.cx(), &crate::wire::peer::piece_header(whole));
     end.said(&mut world.cx());
-    world.now = world.now + 500 * SECOND;
+    world.now += 500 * SECOND;
     end.hear(&mut world.cx(), &payload(whole)[..1]);
     end.peer.handle_timeout(&mut world.cx());
     let next = end.peer.poll_timeout().unwrap();
@@ -221,7 +221,7 @@ fn nothing_is_said_after_a_block_that_drips_has_ended_the_connection() {
     end.said(&mut world.cx());
     world.now = start + 500 * SECOND;
     end.hear(&mut world.cx(), &payload(whole)[..1]);
-    world.now = world.now + SECOND;
+    world.now += SECOND;
     end.peer.handle_timeout(&mut world.cx());
     end.collect();
     assert_eq!(end.fault(), Some(PeerFault::TooSlow));

@@ -272,6 +272,11 @@ impl Stream {
         }
     }
 
+    /// Whether the driver knows what can be done, or will hear of it.
+    pub(super) fn is_told_or_listed(&self) -> bool {
+        self.listed || self.interest() == self.told
+    }
+
     /// The news for the driver, once it asks; `None` if they are old by now.
     pub(super) fn poll_interest(&mut self) -> Option<Interest> {
         self.listed = false;

@@ -49,8 +49,12 @@ impl Engine {
                 return Err(format!("{id:?} is not in its torrent"));
             }
         }
-        let members = self.torrents.values().flat_map(|t| t.members.iter());
-        let members = members.map(|m| (m.stream.remote, m.holding()));
+        let members = || self.torrents.values().flat_map(|t| t.members.iter());
+        if let Some(member) = members().find(|m| !m.stream.is_told_or_listed()) {
+            let id = member.stream.id;
+            return Err(format!("{id:?} has news that the driver will not hear"));
+        }
+        let members = members().map(|m| (m.stream.remote, m.holding()));
         if !self.conns.is_counted_right(members) {
             return Err("the counters of connections are wrong".into());
         }

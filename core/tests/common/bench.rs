@@ -8,10 +8,11 @@ use std::time::Duration;
 use dunlin_core::engine::{AddTorrent, Engine, ReadBufs, Source, WriteBufs};
 use dunlin_core::hash::sha1;
 use dunlin_core::metainfo::Info;
+use dunlin_core::op::FileStat;
 use dunlin_core::wire::krpc;
 use dunlin_core::{
-    Caps, CloseReason, Config, ConnId, Ecn, InfoHash, Instant, Op, OpId, Outcome, RecvMeta,
-    TorrentId,
+    Caps, CloseReason, Config, ConnId, Ecn, InfoHash, Instant, Op, OpError, OpErrorKind, OpId,
+    Outcome, RecvMeta, TorrentId,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -19,7 +20,7 @@ use rand_chacha::rand_core::SeedableRng;
 use super::add;
 
 /// A file that is long enough for whatever was written to it.
-const LONG: dunlin_core::op::FileStat = dunlin_core::op::FileStat {
+pub const LONG: FileStat = FileStat {
     len: 1 << 40,
     mtime_ns: 1,
     id: None,
@@ -42,6 +43,10 @@ pub struct Bench {
     /// Whether the disk is slow to open files, and what it owes.
     pub opens_slowly: bool,
     opening: Vec<OpId>,
+    /// What the disk finds where the file of a torrent belongs.
+    pub found: Option<FileStat>,
+    /// Why reads fail; `None`: they do not.
+    pub read_error: Option<OpErrorKind>,
     /// Whether the engine's counters are checked whenever it has worked.
     pub audited: bool,
 }
@@ -60,6 +65,8 @@ impl Bench {
             dht_peers: Vec::new(),
             opens_slowly: false,
             opening: Vec::new(),
+            found: None,
+            read_error: None,
             audited: true,
         }
     }
@@ -106,9 +113,15 @@ impl Bench {
                     self.opening.push(op);
                     continue;
                 }
-                Op::Open { .. } => Outcome::Opened(vec![None]),
+                Op::Open { .. } => Outcome::Opened(vec![self.found]),
                 Op::Flush { .. } => Outcome::Flushed(vec![Some(LONG)]),
-                Op::Read(job) => job.done(),
+                Op::Read(job) => match self.read_error {
+                    None => job.done(),
+                    Some(kind) => job.fail(OpError {
+                        kind,
+                        detail: "the file: a fault of the test's".into(),
+                    }),
+                },
                 Op::Write(mut job) => {
                     job.feed();
                     job.done()
@@ -154,7 +167,8 @@ impl Bench {
     /// The slow disk has opened the files.
     pub fn open(&mut self) {
         for op in std::mem::take(&mut self.opening) {
-            self.e.handle_op(self.now, op, Outcome::Opened(vec![None]));
+            self.e
+                .handle_op(self.now, op, Outcome::Opened(vec![self.found]));
         }
         self.pump();
     }

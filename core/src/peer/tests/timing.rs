@@ -8,6 +8,16 @@ fn request(end: &mut End, world: &mut World, piece: u32) {
     end.peer.request(&mut world.cx(), at(piece, 0, BLOCK));
 }
 
+/// A peer of which only the header of a block has arrived, and that block.
+fn begun() -> (World, End, BlockRef) {
+    let mut world = World::new(1);
+    let mut end = open(&mut world, 8);
+    request(&mut end, &mut world, 0);
+    let whole = at(0, 0, BLOCK);
+    end.hear(&mut world.cx(), &crate::wire::peer::piece_header(whole));
+    (world, end, whole)
+}
+
 fn answer(end: &mut End, world: &mut World, piece: u32) {
     let at = at(piece, 0, BLOCK);
     let data = payload(at);
@@ -185,14 +195,10 @@ fn a_block_that_drips_is_given_up_and_ends_the_connection_at_last() {
     }
 }
 
-/// After a suspend, say.
+/// A machine that was suspended is such a driver.
 #[test]
 fn a_driver_that_comes_late_gives_a_block_up_before_the_connection() {
-    let mut world = World::new(1);
-    let mut end = open(&mut world, 8);
-    request(&mut end, &mut world, 0);
-    let whole = at(0, 0, BLOCK);
-    end.hear(&mut world.cx(), &crate::wire::peer::piece_header(whole));
+    let (mut world, mut end, whole) = begun();
     end.said(&mut world.cx());
     world.now += 500 * SECOND;
     end.hear(&mut world.cx(), &payload(whole)[..1]);
@@ -209,11 +215,8 @@ fn a_driver_that_comes_late_gives_a_block_up_before_the_connection() {
 
 #[test]
 fn nothing_is_said_after_a_block_that_drips_has_ended_the_connection() {
-    let mut world = World::new(1);
-    let mut end = open(&mut world, 8);
-    request(&mut end, &mut world, 0);
-    let (whole, start) = (at(0, 0, BLOCK), world.now);
-    end.hear(&mut world.cx(), &crate::wire::peer::piece_header(whole));
+    let (mut world, mut end, whole) = begun();
+    let start = world.now;
     run_until(&mut end, &mut world, start + 61 * SECOND);
     assert_eq!(rejected(&mut end), [0]);
     // The driver comes late: this one is overdue by then as well.
@@ -231,11 +234,8 @@ fn nothing_is_said_after_a_block_that_drips_has_ended_the_connection() {
 
 #[test]
 fn a_block_that_was_given_up_is_welcome_and_not_asked_for_twice() {
-    let mut world = World::new(1);
-    let mut end = open(&mut world, 8);
-    request(&mut end, &mut world, 0);
-    let (whole, start) = (at(0, 0, BLOCK), world.now);
-    end.hear(&mut world.cx(), &crate::wire::peer::piece_header(whole));
+    let (mut world, mut end, whole) = begun();
+    let start = world.now;
     run_until(&mut end, &mut world, start + 61 * SECOND);
     assert_eq!(rejected(&mut end), [0]);
     assert!(end.peer.is_snubbed());

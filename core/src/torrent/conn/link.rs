@@ -71,6 +71,12 @@ impl Link {
         }
     }
 
+    /// Whether who moves its bytes knows what it can do now, or will hear of it.
+    pub(crate) fn is_told_or_listed(self, now: Readiness) -> bool {
+        let Self::Tcp { told, listed } = self;
+        listed || told == now
+    }
+
     /// The driver asks for the news: what it can do now, unless that is none.
     pub(crate) fn poll(&mut self, now: Readiness) -> Option<Readiness> {
         let Self::Tcp { told, listed } = self;

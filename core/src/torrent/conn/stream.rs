@@ -265,6 +265,11 @@ impl Stream {
         self.link.refresh(out, self.id, now);
     }
 
+    /// Whether the driver knows what can be done, or will hear of it.
+    pub(crate) fn is_told_or_listed(&self) -> bool {
+        self.link.is_told_or_listed(self.readiness())
+    }
+
     /// The news for the driver, once it asks; `None` if they are old by now.
     pub(crate) fn poll_interest(&mut self) -> Option<Readiness> {
         let now = self.readiness();

@@ -8,7 +8,7 @@ use crate::torrent::Torrent;
 use crate::torrent::io::Io;
 use crate::torrent::member_id::MemberId;
 use crate::torrent::outbox::ops::{DiskJob, Purpose};
-use crate::{BLOCK_LEN, Block, BlockRef, Op, OpErrorKind, Outcome};
+use crate::{BLOCK_LEN, Block, BlockRef, Op, OpError, OpErrorKind, Outcome};
 
 /// Most blocks read by one op.
 const MAX_RUN: usize = 16;
@@ -139,7 +139,7 @@ impl Torrent {
         }
     }
 
-    /// Blocks for a peer came from the disk.
+    /// The disk has answered a read for a peer: the peer hears of it, and what waits is read next.
     pub(crate) fn upload_read(
         &mut self,
         io: &mut Io<'_>,
@@ -147,38 +147,34 @@ impl Torrent {
         wanted: Vec<BlockRef>,
         outcome: Outcome,
     ) {
-        let (blocks, error) = match outcome {
-            Outcome::Read(blocks) => (blocks, None),
-            Outcome::Failed { error, blocks } => (blocks, Some(error)),
-            other => {
-                io.take_home(other);
-                return;
+        if let Some(member) = self.members.get_mut(id) {
+            member.reading = member.reading.saturating_sub(wanted.len() as u32);
+        }
+        match outcome {
+            Outcome::Read(blocks) => self.send_blocks(io, id, wanted, blocks),
+            Outcome::Failed { error, blocks } => {
+                io.pool.give_all(blocks);
+                self.upload_failed(io, id, wanted, error);
             }
-        };
+            other => io.take_home(other),
+        }
+        self.pump_uploads(io, id);
+        self.refresh(io, id);
+    }
+
+    /// Blocks for a peer came from the disk.
+    fn send_blocks(
+        &mut self,
+        io: &mut Io<'_>,
+        id: MemberId,
+        wanted: Vec<BlockRef>,
+        blocks: Vec<Block>,
+    ) {
         let Some(member) = self.members.get_mut(id) else {
             io.pool.give_all(blocks);
             return;
         };
-        member.reading = member.reading.saturating_sub(wanted.len() as u32);
         let peer = &mut member.stream.peer;
-        if let Some(error) = error {
-            io.pool.give_all(blocks);
-            let piece = wanted.first().map_or(0, |at| at.piece);
-            for at in wanted {
-                peer.reject(at);
-            }
-            match error.kind {
-                OpErrorKind::Cancelled => {}
-                OpErrorKind::NotFound
-                | OpErrorKind::Truncated
-                | OpErrorKind::Exists
-                | OpErrorKind::InUse
-                | OpErrorKind::NotAFile
-                | OpErrorKind::Io => self.unreadable(io, piece, error),
-                _ => self.disk_failed(io, error),
-            }
-            return;
-        }
         if peer.takes_nothing() {
             io.pool.give_all(blocks);
             for at in wanted.into_iter().rev() {
@@ -193,7 +189,32 @@ impl Torrent {
         }
         peer.blocks_wait(io.now);
         member.stream.rearm(io.out);
-        self.pump_uploads(io, id);
-        self.refresh(io, id);
+    }
+
+    /// Blocks for a peer could not be read.
+    fn upload_failed(
+        &mut self,
+        io: &mut Io<'_>,
+        id: MemberId,
+        wanted: Vec<BlockRef>,
+        error: OpError,
+    ) {
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        let piece = wanted.first().map_or(0, |at| at.piece);
+        for at in wanted {
+            member.stream.peer.reject(at);
+        }
+        match error.kind {
+            OpErrorKind::Cancelled => {}
+            OpErrorKind::NotFound
+            | OpErrorKind::Truncated
+            | OpErrorKind::Exists
+            | OpErrorKind::InUse
+            | OpErrorKind::NotAFile
+            | OpErrorKind::Io => self.unreadable(io, piece, error),
+            _ => self.disk_failed(io, error),
+        }
     }
 }

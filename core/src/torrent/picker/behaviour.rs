@@ -118,6 +118,16 @@ fn a_peer_does_not_go_on_with_its_piece_when_another_fills_it_anew() {
 }
 
 #[test]
+fn a_peer_does_not_go_on_with_its_piece_once_that_is_skipped() {
+    for hint in [FAST, SLOW] {
+        let mut bench = Bench::new(2, 4);
+        let own = bench.pieces(0, hint, 2);
+        bench.picker.set_priority(own[0], Priority::Skip);
+        assert_eq!(bench.pieces(0, hint, 1), [1 - own[0]]);
+    }
+}
+
+#[test]
 fn a_piece_that_several_made_wrong_is_fetched_by_one_alone() {
     let mut bench = Bench::new(1, 4);
     let now = bench.now;

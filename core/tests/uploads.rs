@@ -1,5 +1,7 @@
 //! Blocks for peers, where the disk does not yield them.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
+
 mod common;
 
 use std::time::Duration;

@@ -322,6 +322,9 @@ impl Engine {
         buf: &mut [u8],
     ) -> Option<Transmit> {
         self.tick(now);
+        if !self.has_transmit() {
+            return None;
+        }
         let (mut dht, torrents, mut io) = self.parts();
         let transmit = (0..Turns::MACHINES).find_map(|earlier| {
             let transmit = match io.out.turns.after(earlier) {
@@ -377,9 +380,14 @@ impl Engine {
     #[must_use]
     pub fn has_output(&self) -> bool {
         self.out.is_pending()
-            || self.trackers.udp.has_transmit()
-            || self.dht.as_ref().is_some_and(|s| s.has_output())
+            || self.has_transmit()
+            || self.dht.as_ref().is_some_and(|s| s.has_events())
             || self.is_stopped()
+    }
+
+    /// Whether a machine has a datagram to send.
+    fn has_transmit(&self) -> bool {
+        self.trackers.udp.has_transmit() || self.dht.as_ref().is_some_and(|s| s.has_transmit())
     }
 
     /// Whether all is done after [`Command::Shutdown`], and the application was not told yet.

@@ -122,9 +122,9 @@ impl Server {
         !self.throttled && self.service.has_transmit()
     }
 
-    /// Whether datagrams or events wait.
-    pub(super) fn has_output(&self) -> bool {
-        self.has_transmit() || !self.events.is_empty()
+    /// Whether events wait.
+    pub(super) fn has_events(&self) -> bool {
+        !self.events.is_empty()
     }
 
     pub(super) fn poll_event(&mut self) -> Option<DhtEvent> {

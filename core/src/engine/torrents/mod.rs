@@ -3,13 +3,14 @@
 mod adding;
 mod places;
 mod sweep;
+mod table;
 
-use alloc::collections::{BTreeMap, VecDeque, btree_map};
-use core::ops::Bound;
+use alloc::collections::{BTreeMap, VecDeque};
 
 pub(super) use self::sweep::Why;
 
 use self::sweep::Sweep;
+use self::table::Table;
 use crate::peer::crypto::req2;
 use crate::torrent::Torrent;
 use crate::torrent::cx;
@@ -22,7 +23,7 @@ use crate::{InfoHash, Machine, Outcome, TorrentId};
 /// All torrents.
 #[derive(Debug, Default)]
 pub(super) struct Torrents {
-    all: BTreeMap<TorrentId, Torrent>,
+    all: Table<Torrent>,
     /// Torrents that there have been.
     count: u32,
     by_hash: BTreeMap<InfoHash, TorrentId>,
@@ -49,7 +50,7 @@ impl Torrents {
     }
 
     fn remove(&mut self, id: TorrentId) -> Option<Torrent> {
-        let torrent = self.all.remove(&id)?;
+        let torrent = self.all.remove(id)?;
         self.diallers.retain(|dialler| *dialler != id);
         for hash in torrent.swarm_id().names() {
             self.by_hash.remove(&hash);
@@ -59,11 +60,11 @@ impl Torrents {
     }
 
     pub(super) fn get(&self, id: &TorrentId) -> Option<&Torrent> {
-        self.all.get(id)
+        self.all.get(*id)
     }
 
     pub(super) fn get_mut(&mut self, id: &TorrentId) -> Option<&mut Torrent> {
-        self.all.get_mut(id)
+        self.all.get_mut(*id)
     }
 
     /// The torrent with a hash.
@@ -78,30 +79,28 @@ impl Torrents {
 
     /// Their ids, oldest first.
     pub(super) fn ids(&self) -> impl Iterator<Item = TorrentId> {
-        self.all.keys().copied()
+        self.all.ids_after(None)
     }
 
     /// Ids of those that were added after `id`.
     fn ids_after(&self, id: Option<TorrentId>) -> impl Iterator<Item = TorrentId> {
-        let from = id.map_or(Bound::Unbounded, Bound::Excluded);
-        let later = self.all.range((from, Bound::Unbounded));
-        later.map(|(id, _)| *id)
+        self.all.ids_after(id)
     }
 
-    pub(super) fn values(&self) -> btree_map::Values<'_, TorrentId, Torrent> {
+    pub(super) fn values(&self) -> impl Iterator<Item = &Torrent> {
         self.all.values()
     }
 
-    pub(super) fn values_mut(&mut self) -> btree_map::ValuesMut<'_, TorrentId, Torrent> {
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Torrent> {
         self.all.values_mut()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(super) const fn len(&self) -> usize {
         self.all.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty()
+    pub(super) const fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 

@@ -1,8 +1,8 @@
-//! Commands: what an application may change, as values that travel well.
+//! Commands: the changes that an application can make, as plain values.
 //!
-//! Every front end (a session of the async driver, a handle of the blocking one, an RPC) gives the
-//! same [`Command`]s and gets the same [`Reply`] or [`CommandError`]. What only looks, such as
-//! [`Engine::torrent`], is not a command: it changes nothing and cannot fail.
+//! Every front end (the `Session` of the asynchronous driver, the handle of the blocking one, an RPC) sends the same
+//! [`Command`]s and receives the same [`Reply`] or [`CommandError`]. Read access, such as [`Engine::torrent`], is not a
+//! command: it changes nothing and cannot fail.
 
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::{fmt, net::SocketAddr};
@@ -17,128 +17,125 @@ use crate::torrent::request::{AddError, AddTorrent, Scope};
 use crate::torrent::status::{FilePriority, PeerSource};
 use crate::{DhtMode, Instant, NodeId, TorrentId};
 
-/// Something to be changed.
+/// A change to make.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Command {
     /// Add a torrent; answered by [`Reply::Added`].
     Add(Box<AddTorrent>),
-    /// Put a torrent to rest: peers are let go, trackers hear `stopped`.
+    /// Pause a torrent: its peers are disconnected, and its trackers are told `stopped`.
     Pause(TorrentId),
-    /// Wake a torrent, also out of [`State::Failed`](super::State::Failed).
+    /// Resume a torrent, also out of [`State::Failed`](super::State::Failed).
     Resume(TorrentId),
-    /// Hash everything of a torrent that is on disk anew.
+    /// Hash everything of a torrent that is on disk again.
     Recheck(TorrentId),
-    /// Take a torrent out: trackers hear `stopped`, its files are closed;
-    /// [`Event::Removed`](super::Event::Removed) follows.
+    /// Remove a torrent: its trackers are told `stopped`, and its files are closed. [`Event::Removed`](super::Event::Removed)
+    /// follows.
     Remove {
         /// Which.
         torrent: TorrentId,
-        /// Delete what was downloaded as well.
+        /// Whether to delete the downloaded files.
         delete: bool,
     },
-    /// Say how much each file of a torrent is wanted.
+    /// Set the priorities of a torrent's files.
     SetPriorities {
         /// Which.
         torrent: TorrentId,
-        /// One a file; a list that is too short leaves the rest normal.
+        /// One for each file. Files beyond the end of the list have normal priority.
         priorities: Vec<FilePriority>,
     },
-    /// Fetch the pieces of a torrent in order, or the rarest first.
+    /// Set whether the pieces of a torrent are requested in order, or rarest first.
     SetSequential {
         /// Which.
         torrent: TorrentId,
-        /// In order.
+        /// Whether they are requested in order.
         on: bool,
     },
-    /// Want a piece by a time (streaming). Holds also for a torrent whose files are not known yet.
+    /// Set the time by which a piece is wanted, for streaming. It may be set before the torrent's files are known.
     SetDeadline {
-        /// Which torrent.
+        /// The torrent.
         torrent: TorrentId,
-        /// Which piece of it.
+        /// The index of the piece.
         piece: u32,
-        /// By when; `None` takes the deadline back.
+        /// The deadline. `None` removes it.
         by: Option<Instant>,
     },
-    /// Limit rates.
+    /// Set rate limits.
     SetLimits {
-        /// Of what.
+        /// What the limits apply to.
         scope: Scope,
-        /// Bytes per second in; `None` is unlimited, `Some(0)` stops.
+        /// The download limit in bytes per second. `None` means unlimited, `Some(0)` stops payload.
         down: Option<u64>,
-        /// The same out.
+        /// The upload limit, likewise.
         up: Option<u64>,
     },
-    /// Tell a torrent of peers.
+    /// Add peers to a torrent.
     AddPeers {
         /// Which.
         torrent: TorrentId,
-        /// Where they listen.
+        /// The addresses at which they accept connections.
         peers: Vec<SocketAddr>,
     },
-    /// Add trackers to a torrent, as far as it has room for them.
+    /// Add trackers to a torrent, up to the announcer's limit.
     AddTrackers {
         /// Which.
         torrent: TorrentId,
-        /// A tier each.
+        /// Their URLs. Each becomes a tier of its own.
         urls: Vec<String>,
     },
-    /// Switch a tracker on or off; one that is switched off hears that we stop.
+    /// Enable or disable a tracker. A tracker that is disabled is told `stopped`.
     SetTrackerEnabled {
-        /// Of which torrent.
+        /// The torrent.
         torrent: TorrentId,
-        /// The tracker's URL; `dht://` is the DHT.
+        /// The tracker's URL. `dht://` is the DHT.
         url: String,
-        /// On.
+        /// Whether it is enabled.
         enabled: bool,
     },
     /// Ask the trackers of a torrent for peers now, as far as their minimum interval allows.
     Reannounce(TorrentId),
     /// Ask the trackers of a torrent how large the swarm is (BEP 48), as far as they allow.
     Scrape(TorrentId),
-    /// Save the resume record of every torrent that changed, and the DHT's table.
+    /// Save the resume records of torrents that changed, and the DHT's nodes.
     SaveAll,
-    /// End: trackers hear `stopped`, what waits is written, records are saved;
-    /// [`Event::Stopped`](super::Event::Stopped) follows when the disk is done, at the latest
-    /// [`Config::stop_timeout`](crate::Config::stop_timeout) after that.
+    /// Shut down: trackers are told `stopped`, received blocks are written, and records are saved.
+    /// [`Event::Stopped`](super::Event::Stopped) follows when the disk is done and the trackers have answered, but trackers
+    /// are not waited for beyond [`Config::stop_timeout`](crate::Config::stop_timeout).
     Shutdown,
-    /// Change the DHT's mode. `Off` stops the node, `On` starts it, `Auto` changes nothing now: the next torrent that
-    /// starts, and is not private, starts it. After `Disable` there is no DHT any more, whatever is commanded later.
+    /// Change the DHT's mode. `Off` stops the node, `On` starts it, and `Auto` changes nothing at once: the next torrent
+    /// that starts and is not private starts the node. After `Disable` the DHT cannot be enabled again.
     SetDht(DhtMode),
     /// Change the DHT's UDP port for its next start; see
     /// [`Config::dht_port`](crate::Config::dht_port).
     SetDhtPort(Option<u16>),
-    /// Name and set the DHT's own limit, in bytes per second out.
+    /// Set the name and the rate of the DHT's own upload limit.
     SetDhtLimit {
-        /// The name, as statistics show it.
+        /// The name that statistics show.
         name: String,
-        /// `None` is unlimited.
+        /// The limit in bytes per second. `None` means unlimited.
         up: Option<u64>,
     },
     /// Start the DHT's node in mode `auto`, as a torrent would.
     UseDht,
-    /// Tell the DHT of a node, as `host` or `host:port`, the way a person writes it: the node is pinged, and joins the
-    /// table if that has space. While the DHT does not run it is remembered as one to begin with.
+    /// Add a DHT node, written as `host` or `host:port`. It is pinged, and added to the routing table if that has room.
+    /// While the DHT does not run, it is remembered for the start.
     AddDhtNode(String),
-    /// Search the DHT; answered by [`Reply::Lookup`], and by [`Event::Dht`](super::Event::Dht) as
-    /// something is found.
+    /// Search the DHT. The reply is [`Reply::Lookup`], and the results are [`Event::Dht`](super::Event::Dht)s.
     Search(Goal),
-    /// End a search without a word.
+    /// Cancel a search. No event follows.
     CancelSearch(LookupId),
-    /// Ask a DHT node for a sign of life; answered by [`Reply::Ping`], and later by
-    /// [`Event::Dht`](super::Event::Dht).
+    /// Ping a DHT node. The reply is [`Reply::Ping`], and an [`Event::Dht`](super::Event::Dht) follows.
     Ping(SocketAddr),
-    /// Ask a DHT node which info-hashes it knows (BEP 51); [`Event::Dht`](super::Event::Dht) tells
-    /// them.
+    /// Ask a DHT node for a sample of the info-hashes that it knows (BEP 51). [`Event::Dht`](super::Event::Dht) reports them.
     Sample {
         /// The node.
         addr: SocketAddr,
-        /// Near which id.
+        /// The id near which nodes are asked for.
         target: NodeId,
     },
 }
 
-/// What came of a command.
+/// The reply to a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reply {
@@ -146,31 +143,31 @@ pub enum Reply {
     Done,
     /// The torrent was added under this id.
     Added(TorrentId),
-    /// The search that began.
+    /// The search was started.
     Lookup(LookupId),
-    /// The query that was sent.
+    /// The ping is being sent.
     Ping(PingId),
 }
 
-/// Why a command was not carried out. Nothing has changed then.
+/// The reason for which a command was not carried out. It has changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CommandError {
     /// The torrent was not added.
     Add(AddError),
-    /// There is no torrent of this id.
+    /// There is no torrent with this id.
     NoTorrent(TorrentId),
     /// The torrent has no such tracker.
     NoTracker,
-    /// There is no DHT: it is disabled, or nothing is kept between sessions.
+    /// There is no DHT: it is disabled, or there is no session folder.
     NoDht,
     /// The DHT's node does not run.
     DhtNotRunning,
-    /// Too many of the DHT's queries or searches are under way.
+    /// Too many DHT queries or searches are running.
     DhtBusy,
     /// The text is not the address of a node.
     DhtNode(NodeNameError),
-    /// The DHT's limit is not changed while the node runs.
+    /// The DHT's limit cannot be changed while the node runs.
     DhtLimit(ThrottleInUse),
 }
 
@@ -227,7 +224,7 @@ impl Engine {
         reply
     }
 
-    /// Adds a torrent: what [`Command::Add`] does.
+    /// Adds a torrent, as [`Command::Add`] does.
     ///
     /// # Errors
     /// See [`AddError`].
@@ -340,7 +337,7 @@ impl Engine {
         Ok(Reply::Done)
     }
 
-    /// Carries out a command for which there has to be a DHT.
+    /// Carries out a command that needs the DHT.
     fn ask_dht(&mut self, command: Command) -> Result<Reply, CommandError> {
         let (dht, torrents, mut io) = self.parts();
         let (dht, io) = (dht.ok_or(CommandError::NoDht)?, &mut io);
@@ -382,7 +379,7 @@ impl Engine {
         Ok(what(t, &mut io))
     }
 
-    /// Limits rates, in bytes per second; `false` if there is no such torrent.
+    /// Sets rate limits in bytes per second. Returns `false` if there is no such torrent.
     fn set_limits(&mut self, scope: Scope, down: Option<u64>, up: Option<u64>) -> bool {
         let bucket = match scope {
             Scope::Global => BucketId::ROOT,
@@ -409,8 +406,7 @@ impl Engine {
         true
     }
 
-    /// Ends: trackers hear `stopped`, what waits is written, records are saved; at the latest
-    /// [`Config::stop_timeout`](crate::Config::stop_timeout) after that.
+    /// Begins the shutdown, see [`Command::Shutdown`].
     fn begin_stop(&mut self) {
         if self.stop != Stop::Running {
             return;
@@ -421,7 +417,7 @@ impl Engine {
             dht.shut_down(&mut io, torrents);
         }
         torrents.begin_stop(&mut io);
-        // Those that belong to a torrent were closed with it.
+        // Connections that belong to a torrent were closed with it.
         io.dismiss_unclaimed();
     }
 }

@@ -2,9 +2,8 @@
 //!
 //! # The contract
 //!
-//! A driver owns one [`Engine`] and everything that touches the world: sockets, the disk, the
-//! clock, a source of randomness. It hands in what happened, with the current time, and takes
-//! out what is to be done:
+//! A driver owns one [`Engine`] and does all I/O: sockets, the disk, the clock, a source of randomness. It passes in what
+//! happened, with the current time, and takes out what is to be done:
 //!
 //! | in | out |
 //! |---|---|
@@ -15,8 +14,8 @@
 //! | [`handle_timeout`](Engine::handle_timeout) | [`poll_timeout`](Engine::poll_timeout) |
 //! | [`command`](Engine::command) | [`poll_event`](Engine::poll_event) |
 //!
-//! Any order of calls is legal. After calling anything on the left, a driver empties the right
-//! column before it waits again; doing so later is merely less timely.
+//! Any order of calls is legal. After a call of the left column, a driver polls the functions of the right column until they
+//! return nothing, before it waits again. Doing so later is merely less timely.
 //!
 //! # The laws
 //!
@@ -31,7 +30,7 @@
 //!
 //! # The loop
 //!
-//! This is all of a driver, with a world in memory in place of sockets and a disk:
+//! This is a complete driver, with a world in memory in place of sockets and a disk:
 //!
 //! ```
 //! use core::time::Duration;
@@ -156,16 +155,16 @@ pub struct Engine {
     out: Outbox,
     trackers: Trackers,
     throttle: Throttle,
-    /// `None`: there is no DHT at all.
+    /// `None` if there is no DHT.
     dht: Option<Box<dht::Server>>,
 
     stop: Stop,
     endpoints: Endpoints,
-    /// Reused by the picker, so that asking for blocks allocates nothing.
+    /// A buffer that the picker reuses, so that picking blocks does not allocate.
     picked: Vec<BlockRef>,
 }
 
-/// How far shutting down has come.
+/// How far the shutdown has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
     Running,
@@ -184,8 +183,8 @@ impl core::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine without torrents; it asks for its sockets by ops at once. `rng` must be well
-    /// seeded: peers and trackers see what it yields.
+    /// Creates an engine without torrents. It requests its sockets by ops at once. `rng` has to be seeded well, as peers and
+    /// trackers see some of its output.
     #[must_use]
     pub fn new(now: Instant, mut config: Config, caps: Caps, mut rng: Box<dyn Rng + Send>) -> Self {
         let mut throttle = Throttle::new();
@@ -224,12 +223,12 @@ impl Engine {
         engine
     }
 
-    /// Law 5: time never runs backwards inside.
+    /// Law 5: time never runs backwards inside the engine.
     fn tick(&mut self, now: Instant) {
         self.now = self.now.max(now);
     }
 
-    /// Hands the engine a datagram. It may be changed in place.
+    /// A datagram was received. It may be changed in place.
     pub fn handle_udp(&mut self, now: Instant, meta: &RecvMeta, data: &mut [u8]) {
         self.tick(now);
         let (dht, torrents, mut io) = self.parts();
@@ -253,8 +252,7 @@ impl Engine {
         self.settle();
     }
 
-    /// The driver could not send a datagram to `addr`: the platform refused it. If it was a query
-    /// to a tracker or of the DHT, that has failed.
+    /// The platform refused to send a datagram to `addr`. If it was a query to a tracker or a DHT node, that query fails.
     pub fn handle_unsent(&mut self, now: Instant, addr: SocketAddr) {
         self.tick(now);
         let (dht, torrents, mut io) = self.parts();
@@ -266,10 +264,10 @@ impl Engine {
         self.settle();
     }
 
-    /// Lets due timers act. A call too early does nothing.
+    /// Handles the timers that are due. A call that is too early does nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.tick(now);
-        // Bounded: what is re-armed inside is later than now.
+        // Bounded, as timers that are armed inside are later than now.
         while let Some(timer) = self.out.timers.pop_due(self.now) {
             let (dht, torrents, mut io) = self.parts();
             let io = &mut io;
@@ -297,13 +295,13 @@ impl Engine {
         }
     }
 
-    /// When [`Engine::handle_timeout`] wants to be called next. O(1).
+    /// When [`Engine::handle_timeout`] has to be called next. O(1).
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.out.timers.next().map(|(at, _)| at)
     }
 
-    /// What the next timeout is for, and what the last one was for: to explain wake-ups.
+    /// The names of the next timer and of the last one that fired, to explain wake-ups.
     #[must_use]
     pub fn timeout_reason(&self) -> (Option<&'static str>, Option<&'static str>) {
         (
@@ -312,9 +310,9 @@ impl Engine {
         )
     }
 
-    /// Writes the next datagram into `buf`, which should hold 1500 bytes at least, or a train of up to `max_segments`
-    /// datagrams to one destination. Trains are announces of many torrents to one UDP tracker; what the DHT has to
-    /// send goes to one node each, or differs in length.
+    /// Writes the next datagram into `buf`, which should hold at least 1500 bytes, or a train of up to `max_segments`
+    /// datagrams to one destination. Trains are announces of many torrents to one UDP tracker. Datagrams of the DHT go to
+    /// different nodes, or differ in length.
     pub fn poll_transmit(
         &mut self,
         now: Instant,
@@ -346,13 +344,13 @@ impl Engine {
         transmit
     }
 
-    /// The next job. A job waits while [`Config::max_jobs`], [`Config::max_requests`] or
-    /// [`Config::max_lookups`] of its class are in flight.
+    /// Returns the next op. A job waits while [`Config::max_jobs`], [`Config::max_requests`] or [`Config::max_lookups`] of
+    /// its class are in flight.
     pub fn poll_op(&mut self) -> Option<Op> {
         self.out.ops.poll()
     }
 
-    /// The next thing the application may want to know.
+    /// Returns the next event for the application.
     pub fn poll_event(&mut self) -> Option<Event> {
         if let Some(notice) = self.out.poll_notice() {
             return Some(notice);
@@ -376,7 +374,7 @@ impl Engine {
         None
     }
 
-    /// Whether anything waits in one of the `poll_` functions but the timer.
+    /// Whether any `poll_` function except [`Engine::poll_timeout`] would return something.
     #[must_use]
     pub fn has_output(&self) -> bool {
         self.out.is_pending()
@@ -390,12 +388,12 @@ impl Engine {
         self.trackers.udp.has_transmit() || self.dht.as_ref().is_some_and(|s| s.has_transmit())
     }
 
-    /// Whether all is done after [`Command::Shutdown`], and the application was not told yet.
+    /// Whether the shutdown is complete, and the application was not told yet.
     fn is_stopped(&self) -> bool {
         self.stop == Stop::Stopping && self.torrents.is_empty() && self.out.ops.len() == 0
     }
 
-    /// What came of an op. An unknown id is ignored, but blocks are taken home all the same.
+    /// The outcome of an op. An unknown id is ignored, but its blocks return to the pool.
     pub fn handle_op(&mut self, now: Instant, op: OpId, outcome: Outcome) {
         self.tick(now);
         let (dht, torrents, mut io) = self.parts();
@@ -450,7 +448,7 @@ impl Engine {
         self.settle();
     }
 
-    /// What a call works with, in parts that are borrowed side by side.
+    /// The parts of the engine that a call needs, borrowed side by side.
     fn parts(&mut self) -> (Option<&mut dht::Server>, &mut Torrents, Io<'_>) {
         let dht = self.dht.as_deref_mut();
         let io = Io {
@@ -471,13 +469,13 @@ impl Engine {
         (dht, &mut self.torrents, io)
     }
 
-    /// A torrent, and what it works with.
+    /// Returns a torrent with its context.
     fn at(&mut self, id: TorrentId) -> Option<(&mut Torrent, Io<'_>)> {
         let (_, torrents, io) = self.parts();
         Some((torrents.get_mut(&id)?, io))
     }
 
-    /// Deals with what a call has left for others, until nothing is left.
+    /// Handles what a call has left in the outbox, until nothing is left.
     fn settle(&mut self) {
         loop {
             if let Some(id) = self.out.wanting.pop_front() {
@@ -495,7 +493,7 @@ impl Engine {
                 let (_, torrents, mut io) = self.parts();
                 torrents.deal_places(&mut io);
             } else if !self.out.starving.is_empty() && self.out.fed != self.pool.given() {
-                // A connection that still finds too few waits until more come home.
+                // A connection that still finds too few blocks waits until more return.
                 self.out.fed = self.pool.given();
                 self.feed_starving();
             } else {
@@ -504,7 +502,7 @@ impl Engine {
         }
     }
 
-    /// What a torrent wants because others are concerned.
+    /// Does what a torrent wants from the engine.
     fn serve(&mut self, id: TorrentId) {
         let (dht, torrents, mut io) = self.parts();
         let io = &mut io;

@@ -1,4 +1,4 @@
-//! The network below goes away and comes back, as the interface of a VPN does.
+//! The loss and return of the network interface that all traffic is bound to, such as that of a VPN.
 
 use alloc::string::String;
 
@@ -8,9 +8,8 @@ use crate::Instant;
 use crate::torrent::outbox::event::{Level, What};
 
 impl Engine {
-    /// The interface that all traffic is bound to, by its `name`, is gone. Nothing is bound any
-    /// more, so nothing is announced, and every stream is closed: none of them would carry a byte
-    /// again, as sockets stay bound to an interface that is gone.
+    /// The interface `name`, which all traffic is bound to, disappeared. Every connection is closed, as sockets stay bound
+    /// to the interface that does not exist any more, and no port is announced.
     pub fn network_lost(&mut self, now: Instant, name: &str) {
         self.tick(now);
         let name = String::from(name);
@@ -25,7 +24,7 @@ impl Engine {
         self.settle();
     }
 
-    /// The interface is back: all sockets are bound anew, and peers and trackers are asked again.
+    /// The interface exists again: all sockets are bound again, and peers and trackers are asked again.
     pub fn network_back(&mut self, now: Instant, name: &str) {
         self.tick(now);
         let name = String::from(name);

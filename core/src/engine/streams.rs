@@ -1,4 +1,4 @@
-//! Streams: what a driver does with them.
+//! Streams: the calls of a driver about TCP streams.
 
 use core::net::SocketAddr;
 
@@ -15,13 +15,13 @@ use crate::torrent::outbox::timers::Timer;
 use crate::torrent::peer_list::canonical;
 use crate::{CloseReason, ConnId, EncryptionPolicy, Instant};
 
-/// Free blocks that are worth waking a waiting connection for.
+/// How many blocks have to be free before a waiting connection is woken.
 const MIN_BLOCKS_FREE: usize = 4;
-/// The same as a share of a small pool.
+/// The same as a fraction (one quarter) of a small pool.
 const MIN_FREE_SHARE: usize = 4;
 
 impl Engine {
-    /// A stream was accepted. `None`: close it, there is no room.
+    /// A stream was accepted. Returns `None` if there is no room for it, and the driver has to close it.
     pub fn accept(&mut self, now: Instant, remote: SocketAddr) -> Option<ConnId> {
         self.tick(now);
         let remote = canonical(remote);
@@ -67,7 +67,7 @@ impl Engine {
         self.settle();
     }
 
-    /// A stream, and what its bytes pass through.
+    /// Returns a stream, and what it needs to move bytes.
     fn stream(&mut self, id: ConnId) -> Option<(&mut Stream, Flow<'_>)> {
         let stream = match self.conns.get_mut(id)? {
             Conn::Dialing(..) => return None,
@@ -86,8 +86,8 @@ impl Engine {
         Some((stream, flow))
     }
 
-    /// The next stream whose interest changed. A driver keeps what it was told until told
-    /// otherwise: it reads while `read` is set and the stream is readable, likewise for writing.
+    /// Returns the next stream whose readiness changed. It is valid until the next change: the driver reads while `read` is
+    /// set and the stream is readable, and writes while `write` is set and the stream is writable.
     pub fn poll_interest(&mut self) -> Option<(ConnId, Readiness)> {
         loop {
             let id = self.out.streams.pop_front()?;
@@ -98,9 +98,9 @@ impl Engine {
         }
     }
 
-    /// Where the next bytes of a stream go: a list for one `readv`, in order. Empty: do not
-    /// read until [`Engine::poll_interest`] names the stream again. The list stays valid until the
-    /// next call to the engine, and [`Engine::handle_read`] says how much of it was filled.
+    /// Returns buffers for the next bytes of a stream: a list for one `readv`, in order. If it is empty, the driver must not
+    /// read until [`Engine::poll_interest`] returns the stream again. The list is valid until the next call to the engine,
+    /// and [`Engine::handle_read`] tells how much of it was filled.
     pub fn read_bufs<'a>(&'a mut self, now: Instant, id: ConnId, out: &mut ReadBufs<'a>) {
         self.tick(now);
         if let Some((stream, mut flow)) = self.stream(id) {
@@ -108,7 +108,7 @@ impl Engine {
         }
     }
 
-    /// `len` bytes were read into the list that [`Engine::read_bufs`] lent last.
+    /// `len` bytes were read into the last list of [`Engine::read_bufs`].
     pub fn handle_read(&mut self, now: Instant, id: ConnId, len: usize) {
         self.tick(now);
         self.read(id, len);
@@ -134,8 +134,8 @@ impl Engine {
         }
     }
 
-    /// The next bytes to send: a list for one `writev`. Empty: do not write until
-    /// [`Engine::poll_interest`] names the stream again.
+    /// Returns the next bytes to send: a list for one `writev`. If it is empty, the driver must not write until
+    /// [`Engine::poll_interest`] returns the stream again.
     pub fn write_bufs<'a>(&'a mut self, now: Instant, id: ConnId, out: &mut WriteBufs<'a>) {
         self.tick(now);
         let flow = &mut Flow {
@@ -158,7 +158,7 @@ impl Engine {
         }
     }
 
-    /// `len` bytes of the list were sent.
+    /// `len` bytes of the last list of [`Engine::write_bufs`] were sent.
     pub fn handle_written(&mut self, now: Instant, id: ConnId, len: usize) {
         self.tick(now);
         match self.conns.get_mut(id) {
@@ -185,7 +185,7 @@ impl Engine {
         self.settle();
     }
 
-    /// Deals with what the machine of a peer has to say.
+    /// Handles the events of a peer.
     pub(super) fn deliver(&mut self, id: ConnId) {
         loop {
             let greeting = match self.conns.get_mut(id) {
@@ -256,7 +256,7 @@ impl Engine {
         }
     }
 
-    /// A connection's own timers.
+    /// Handles a connection's timer.
     pub(super) fn conn_timeout(&mut self, id: ConnId) {
         if let Some(Conn::Dialing(..)) = self.conns.get(id) {
             self.close_conn(id, End::Stream(CloseReason::TimedOut));
@@ -279,7 +279,7 @@ impl Engine {
         self.deliver(id);
     }
 
-    /// Rate buckets have refilled: those that waited may go on.
+    /// Rate buckets have refilled: connections that waited may continue.
     pub(super) fn throttle_ready(&mut self) {
         while let Some((waiter, direction)) = self.throttle.poll_ready(self.now) {
             match waiter {
@@ -300,10 +300,10 @@ impl Engine {
         self.out.timers.set(Timer::Throttle, at);
     }
 
-    /// Blocks came home: those that waited for them may go on, oldest first.
+    /// Blocks returned to the pool: connections that waited for them may continue, oldest first.
     pub(super) fn feed_starving(&mut self) {
         let least = (self.pool.cap() / MIN_FREE_SHARE).clamp(1, MIN_BLOCKS_FREE);
-        // One that still finds too few queues again behind the others: each gets one try.
+        // A connection that still finds too few waits behind the others, so that each gets one try.
         for _ in 0..self.out.starving.len() {
             if self.pool.available() < least {
                 break;

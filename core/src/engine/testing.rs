@@ -1,5 +1,4 @@
-//! For tests: what must be so between calls, computed the slow way, and fetches of ranges, which nothing else asks for until
-//! there are web seeds.
+//! For tests: invariants that hold between calls, and fetches of ranges, which nothing else requests until there are web seeds.
 
 use alloc::{format, string::String, vec::Vec};
 
@@ -16,10 +15,10 @@ use crate::torrent::outbox::ops::Purpose;
 use crate::torrent::picker::Picker;
 
 impl Engine {
-    /// Compares every counter and index with what it stands for. O(everything).
+    /// Compares every counter and index with what it counts. O(everything).
     ///
     /// # Errors
-    /// Says what is not as it should be.
+    /// Says what is wrong.
     #[doc(hidden)]
     pub fn audit(&self) -> Result<(), String> {
         if !self.out.is_settled() {
@@ -72,8 +71,8 @@ impl Engine {
         !self.out.starving.is_empty()
     }
 
-    /// How many pieces and peers the handling of messages has looked at so far, where it looks at
-    /// more than the one at hand.
+    /// How many pieces and peers the handling of messages has examined so far, where it examines more than those of the
+    /// message.
     #[doc(hidden)]
     #[must_use]
     pub fn work(&self) -> u64 {
@@ -84,7 +83,7 @@ impl Engine {
         self.torrents.values().map(of).sum()
     }
 
-    /// Has a range fetched, and throws away what arrives; `false` if there are not enough blocks. For tests of drivers.
+    /// Fetches a range and drops the result, for tests of drivers. Returns `false` if there are not enough blocks.
     #[doc(hidden)]
     pub fn fetch(&mut self, now: Instant, request: HttpRequest, at: u64, len: u32) -> bool {
         self.tick(now);
@@ -101,7 +100,7 @@ impl Engine {
         true
     }
 
-    /// What came of the last fetch: the bytes of whole blocks that it brought. For tests of drivers.
+    /// Returns the result of the last fetch, for tests of drivers: the number of bytes in the blocks that it filled.
     #[doc(hidden)]
     pub const fn poll_fetched(&mut self) -> Option<Result<usize, OpError>> {
         self.out.fetched.take()
@@ -138,7 +137,7 @@ impl Engine {
 }
 
 impl Io<'_> {
-    /// A fetch is over, one way or the other.
+    /// Handles the outcome of a fetch.
     pub(super) fn fetched(&mut self, outcome: Outcome) {
         self.out.fetched = match &outcome {
             Outcome::Fetched(blocks) => Some(Ok(blocks.len() * BLOCK_LEN)),

@@ -1,4 +1,4 @@
-//! What an application sees when it looks: none of this is on a hot path, and none changes anything.
+//! Read access for applications. It changes nothing, and is not on a hot path.
 
 use alloc::{string::String, vec::Vec};
 
@@ -14,7 +14,7 @@ use crate::torrent::{Torrent, bytes_in};
 use crate::tracker::TrackerStatus;
 use crate::{Bitfield, InfoHash, Instant, TorrentId};
 
-/// A torrent, to look at.
+/// Read access to a torrent.
 #[derive(Clone, Copy)]
 pub struct TorrentRef<'a> {
     torrent: &'a Torrent,
@@ -31,18 +31,18 @@ impl core::fmt::Debug for TorrentRef<'_> {
 }
 
 impl Engine {
-    /// The torrents, oldest first.
+    /// The ids of the torrents, oldest first.
     pub fn torrents(&self) -> impl Iterator<Item = TorrentId> + '_ {
         self.torrents.ids()
     }
 
-    /// Finds a torrent.
+    /// Finds a torrent by its info-hash.
     #[must_use]
     pub fn find(&self, info_hash: InfoHash) -> Option<TorrentId> {
         self.torrents.find(&info_hash)
     }
 
-    /// A torrent, to look at.
+    /// Returns read access to a torrent.
     #[must_use]
     pub fn torrent(&self, id: TorrentId) -> Option<TorrentRef<'_>> {
         let torrent = self.torrents.get(&id)?;
@@ -52,13 +52,13 @@ impl Engine {
         })
     }
 
-    /// The DHT, to look at; `None` while there is none at all.
+    /// Returns read access to the DHT. `None` if there is no DHT.
     #[must_use]
     pub fn dht(&self) -> Option<DhtRef<'_>> {
         self.dht.as_deref().map(DhtRef::new)
     }
 
-    /// The engine, now.
+    /// Returns a snapshot of the engine.
     #[must_use]
     pub fn status(&self, now: Instant) -> EngineStatus {
         let now = self.now.max(now);
@@ -102,7 +102,7 @@ impl<'a> TorrentRef<'a> {
         self.torrent.content.picker().map(Picker::have)
     }
 
-    /// What it is doing, and how far it has come.
+    /// Returns a snapshot of its state and progress.
     #[must_use]
     pub fn status(&self, now: Instant) -> TorrentStatus {
         let now = self.engine.now.max(now);
@@ -202,7 +202,7 @@ impl<'a> TorrentRef<'a> {
         established.chain(unfinished).collect()
     }
 
-    /// Its files; empty until the metadata is known.
+    /// Its files. Empty until the metadata is known.
     #[must_use]
     pub fn files(&self) -> Vec<FileStatus> {
         let t = self.torrent;

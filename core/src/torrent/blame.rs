@@ -1,4 +1,4 @@
-//! Blame: who sent the bytes that made a piece fail its hash.
+//! Blame: finding the peers that sent the bad bytes of a piece that failed its hash.
 //!
 //! ```text
 //!  failed, one sender ──▶ Verdict::Guilty
@@ -7,11 +7,10 @@
 //!  verified at last ──is_suspect()──▶ compare() each block ──▶ the senders who differed
 //! ```
 //!
-//! A sender who sent all of a bad piece is guilty at once: a hash does not fail by chance, and
-//! TCP, uTP and the hash of the message stream leave no room for noise. Where several took part,
-//! the engine reads the bad blocks back before they are overwritten and feeds them to
-//! [`Blame::note`], which keeps a keyed digest of each with its sender; when the piece passes, the
-//! good blocks are compared with these. Senders of blocks that were right are cleared.
+//! A peer that sent all of a bad piece is to blame: TCP and uTP have checksums, so transmission errors are unlikely. Where
+//! several peers took part, the engine reads the bad blocks back before they are overwritten and passes them to
+//! [`Blame::note`], which keeps a keyed digest of each with its sender. When the piece passes, the good blocks are compared
+//! with these, and only the senders of blocks that differ are to blame.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -20,21 +19,19 @@ use sha1::{Digest, Sha1};
 use super::picker::PeerKey;
 use crate::Cx;
 
-/// Most failed pieces remembered; the oldest gives way. A swarm with more bad pieces at once has
-/// bigger problems.
+/// The maximum number of failed pieces that are remembered. Beyond it, the oldest is forgotten.
 const MAX_SUSPECTS: usize = 32;
-/// Most digests kept in all: about 300 KiB.
+/// The maximum number of digests of all pieces: about 300 KiB.
 const MAX_NOTES: usize = 8192;
 
 /// What to do about a failed piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Only this peer sent any of it: ban it.
+    /// One peer sent all of it: ban it.
     Guilty(PeerKey),
-    /// Several did: read the blocks back and [`Blame::note`] each before the piece is requested
-    /// again.
+    /// Several peers sent it: read the blocks back and [`Blame::note`] each before the piece is requested again.
     Remember,
-    /// Nobody to blame: it came from an earlier session.
+    /// No peer is to blame: it came from an earlier session.
     Unknown,
 }
 
@@ -47,15 +44,15 @@ struct Note {
 
 #[derive(Debug, Default)]
 struct Suspect {
-    /// When it failed, for age.
+    /// When it failed.
     order: u64,
     notes: Vec<Note>,
 }
 
-/// The failed pieces of one torrent, and who sent what of them.
+/// The failed pieces of a torrent, and the senders of their blocks.
 #[derive(Debug)]
 pub struct Blame {
-    /// Keys the digests, so that nobody can prepare two blocks with the same one.
+    /// The key of the digests, so that no peer can prepare two blocks with the same digest.
     key: [u8; 16],
     suspects: BTreeMap<u32, Suspect>,
     notes: usize,
@@ -63,7 +60,7 @@ pub struct Blame {
 }
 
 impl Blame {
-    /// Nothing remembered.
+    /// Creates an empty record with a random key.
     pub fn new(cx: &mut Cx<'_>) -> Self {
         let mut key = [0; 16];
         cx.rng.fill_bytes(&mut key);
@@ -75,8 +72,7 @@ impl Blame {
         }
     }
 
-    /// `piece` failed its hash; `senders` are those of its blocks, `None` for blocks of an earlier
-    /// session.
+    /// `piece` failed its hash. `senders` are the senders of its blocks, `None` for blocks of an earlier session.
     pub fn failed(
         &mut self,
         piece: u32,
@@ -103,7 +99,7 @@ impl Blame {
         Verdict::Remember
     }
 
-    /// Remembers a block as `sender` sent it, of a piece for which [`Verdict::Remember`] was given.
+    /// Remembers a block that `sender` sent, of a piece for which [`Verdict::Remember`] was returned.
     pub fn note(&mut self, piece: u32, block: u32, sender: PeerKey, bytes: &[u8]) {
         let digest = self.digest(piece, block, bytes);
         let Some(suspect) = self.suspects.get_mut(&piece) else {
@@ -123,13 +119,13 @@ impl Blame {
         }
     }
 
-    /// Whether blocks of `piece` are remembered, to be compared now that it passed.
+    /// Whether blocks of `piece` are remembered, and have to be compared once it passes.
     #[must_use]
     pub fn is_suspect(&self, piece: u32) -> bool {
         self.suspects.contains_key(&piece)
     }
 
-    /// The senders whose bytes for a block differ from `good`: guilty.
+    /// Returns the senders whose bytes of a block differ from `good`: they are to blame.
     pub fn compare(
         &self,
         piece: u32,
@@ -162,7 +158,7 @@ impl Blame {
         }
     }
 
-    /// 64 bits of SHA-1 keyed at both ends: enough that a forger would have to guess.
+    /// The first 64 bits of a SHA-1 with the key at both ends, which a peer can only guess.
     fn digest(&self, piece: u32, block: u32, bytes: &[u8]) -> u64 {
         let sum: [u8; 20] = Sha1::new()
             .chain_update(self.key)

@@ -1,22 +1,18 @@
-//! The choker: whom we upload to.
+//! The choker: decides which peers we upload to.
 //!
-//! Every ten seconds the slots are dealt anew.
+//! The upload slots are assigned every ten seconds.
 //!
-//! - While downloading: those who give us most get most of the slots (tit-for-tat); the rest,
-//!   and whatever the givers leave, is *optimistic*: random peers, newcomers three times as
-//!   likely, for thirty seconds each, so that better partners are found and newcomers get
-//!   something to trade.
-//! - While seeding: turns of a minute, whoever was choked longest next; a turn ends early for who
-//!   takes nothing, and goes on if nobody waits. One slot in eight, at least one, is optimistic
-//!   here, too.
+//! - While downloading, the peers that send us most get most of the slots (tit-for-tat). The others, and those that are
+//!   left, are *optimistic*: they go to random peers for thirty seconds each, to new peers three times as often, so that
+//!   better partners are found and new peers get something to trade.
+//! - While seeding, each peer has a turn of a minute, and the peer that was choked longest is next. A turn ends early if the
+//!   peer takes nothing, and continues if no other peer waits. One slot in eight, at least one, is optimistic here, too.
 //!
-//! Under an upload limit slots that are not earned, the optimistic and those of a seed, go round after
-//! a piece, see [`Pace`], and peers that have nothing yet come first: each of them is one more that
-//! can pass pieces on.
+//! Under an upload limit, slots that are not earned (optimistic ones and those of a seed) change after each piece, see
+//! [`Pace`], and peers without any piece come first: each of them is one more peer that can pass pieces on.
 //!
-//! Between rounds free slots are filled and nobody else is choked, so peers do not flicker
-//! (*fibrillation*); within a round whoever has a slot keeps it against rivals less than an eighth
-//! better.
+//! Between rounds, free slots are assigned and no peer is choked, to avoid *fibrillation* (BEP 3: frequent choking and
+//! unchoking). Within a round, a peer keeps its slot unless another one is better by an eighth.
 
 #[cfg(test)]
 mod tests;
@@ -28,82 +24,81 @@ use super::pace::Pace;
 use super::picker::PeerKey;
 use crate::{Cx, Instant};
 
-/// Time between rounds: long enough for TCP to get up to speed, so that rates mean something.
+/// The time between rounds: long enough for TCP to reach its rate.
 pub const ROUND: Duration = Duration::from_secs(10);
-/// How long an optimistic unchoke lasts: time to get a few pieces and give some back.
+/// How long an optimistic unchoke lasts: time to receive a few pieces and send some back.
 pub const OPTIMISTIC: Duration = Duration::from_secs(30);
-/// A turn when seeding.
+/// The length of a turn while seeding.
 pub const TURN: Duration = Duration::from_secs(60);
-/// A seeding turn ends after this if the peer takes nothing.
+/// A turn of a seed ends after this time if the peer takes nothing.
 const IDLE_TURN: Duration = Duration::from_secs(20);
-/// A peer is new for so long.
+/// How long a peer is new.
 const NEW: Duration = Duration::from_secs(60);
-/// How much likelier a new peer's optimistic unchoke is.
+/// How much more often a new peer is unchoked optimistically.
 const NEW_WEIGHT: u32 = 3;
-/// How much likelier the optimistic unchoke of a peer without a piece is, under an upload limit:
-/// before all others in effect, in swarms of the usual size.
+/// How much more often a peer without any piece is unchoked optimistically under an upload limit: in swarms of the usual
+/// size, before all others.
 const EMPTY_WEIGHT: u32 = 64;
-/// Fewest and most automatic slots.
+/// The minimum and maximum number of automatic slots.
 const AUTO: core::ops::RangeInclusive<u64> = 4..=256;
 
 /// How many peers are unchoked at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slots {
-    /// So many; 0 uploads to nobody.
+    /// A fixed number. 0 uploads to no peer.
     Fixed(u32),
-    /// As many as the upload rate feeds well: √(0.6 × KiB/s), at least 4, and at most
-    /// [`Pace::slots`] under a limit.
+    /// √(0.6 × upload rate in KiB/s), at least 4, and at most [`Pace::slots`] under a limit.
     Auto,
 }
 
-/// A connected peer as the choker sees it. Rates in bytes per second.
+/// What the choker has to know of a connected peer. Rates are in bytes per second.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate {
-    /// Which.
+    /// Its key.
     pub key: PeerKey,
-    /// It wants something we have.
+    /// Whether it is interested in our pieces.
     pub interested: bool,
-    /// It owes us blocks and has sent none for long: it gets no slot for giving.
+    /// Whether it has not sent blocks for a long time although we requested some. It does not earn a slot then.
     pub snubbed: bool,
-    /// What it sends us.
+    /// The rate at which it sends to us.
     pub down_rate: u64,
-    /// What it has sent us in all, in bytes.
+    /// How many bytes of payload it has sent to us.
     pub given: u64,
-    /// What we send it.
+    /// The rate at which we send to it.
     pub up_rate: u64,
-    /// We upload to it.
+    /// Whether it is unchoked.
     pub unchoked: bool,
-    /// Since when it is unchoked, or choked.
+    /// When it was last choked or unchoked.
     pub since: Instant,
     /// When it connected.
     pub connected: Instant,
-    /// Payload it was sent since it was unchoked, in bytes.
+    /// How many bytes of payload it was sent since it was unchoked.
     pub sent: u64,
-    /// It has no piece yet, and has not had one's worth from us.
+    /// Whether it has no piece, and was sent less than one piece by us.
     pub empty: bool,
 }
 
-/// Deals the upload slots of one torrent.
+/// Assigns the upload slots of a torrent.
 #[derive(Debug)]
 pub struct Choker {
     slots: Slots,
     pace: Option<Pace>,
     next_round: Option<Instant>,
     next_optimistic: Instant,
-    /// Who holds an optimistic slot.
+    /// The peers with an optimistic slot.
     optimistic: Vec<PeerKey>,
-    /// The last round left a slot over, or one became free since.
+    /// Whether the last round left a slot free, or one became free since.
     vacant: bool,
-    /// Candidates looked at so far.
+    /// The number of candidates that were examined so far.
     work: u64,
-    /// Per candidate of this round: whether it gets a slot.
+    /// Whether each candidate of this round gets a slot.
     chosen: Vec<bool>,
-    /// (rank, tie break, candidate), best first.
+    /// Rank, tie break and index of the candidates, best first.
     ranking: Vec<(Reverse<u64>, u32, u32)>,
 }
 
 impl Choker {
-    /// A choker; the first round is due at once.
+    /// Creates a choker. The first round is due at once.
     #[must_use]
     pub const fn new(slots: Slots) -> Self {
         Self {
@@ -119,43 +114,43 @@ impl Choker {
         }
     }
 
-    /// Changes the number of slots, from the next round on.
+    /// Changes the number of slots from the next round on.
     pub const fn set_slots(&mut self, slots: Slots) {
         self.slots = slots;
         self.vacant = true;
     }
 
-    /// Says how uploads share their limit, if they have one.
+    /// Sets how uploads share their limit, if there is one.
     pub const fn set_pace(&mut self, pace: Option<Pace>) {
         self.pace = pace;
     }
 
-    /// Whether a round before [`Choker::poll_timeout`] could give somebody a slot. A peer that
-    /// becomes interested is worth a round only then: rounds look at every peer.
+    /// Whether a round before [`Choker::poll_timeout`] could assign a slot. Only then is a round worth its cost when a peer
+    /// becomes interested, as rounds examine every peer.
     #[must_use]
     pub const fn has_vacancy(&self) -> bool {
         self.vacant
     }
 
-    /// A peer that had a slot is gone.
+    /// A peer with a slot disconnected.
     pub const fn peer_gone(&mut self) {
         self.vacant = true;
     }
 
-    /// How many candidates all rounds together have looked at: for tests of what a message costs.
+    /// How many candidates all rounds together have examined. Tests use it to measure the cost of a message.
     #[doc(hidden)]
     #[must_use]
     pub const fn work(&self) -> u64 {
         self.work
     }
 
-    /// When the next round is due; `None` before the first: as soon as there is a peer.
+    /// When the next round is due. `None` before the first one, which is due as soon as there is a peer.
     #[must_use]
     pub const fn poll_timeout(&self) -> Option<Instant> {
         self.next_round
     }
 
-    /// How many slots there are when we upload to these peers.
+    /// The number of slots when we upload to these peers.
     #[must_use]
     pub fn slots(&self, candidates: &[Candidate]) -> u32 {
         match self.slots {
@@ -171,9 +166,9 @@ impl Choker {
         }
     }
 
-    /// Deals the slots. Appends only changes to `out`: (peer, unchoke). A call before
-    /// [`Choker::poll_timeout`] fills free slots, and those of turns that are over: worth it when a peer
-    /// becomes interested, and when one has been sent [`Pace::turn`].
+    /// Assigns the slots. Appends the changes to `out`, as the peer and whether it is unchoked. A call before
+    /// [`Choker::poll_timeout`] assigns free slots and those of turns that are over, which is useful when a peer becomes
+    /// interested, and when a peer has been sent [`Pace::turn`].
     pub fn round(
         &mut self,
         cx: &mut Cx<'_>,
@@ -195,7 +190,7 @@ impl Choker {
         self.chosen.resize(candidates.len(), false);
         let over = |c: &Candidate| self.pace.is_some_and(|pace| is_over(pace, c));
         if full || seeding && candidates.iter().any(over) {
-            // Between rounds it is the turns of a seed that go round.
+            // Between rounds, the slots of a seed change.
             let optimistic = if full && slots > 1 {
                 (slots / 8).max(1)
             } else {
@@ -219,7 +214,7 @@ impl Choker {
         }
     }
 
-    /// Those with a claim to a regular slot, best first.
+    /// The candidates for a regular slot, best first.
     fn rank(&mut self, cx: &mut Cx<'_>, seeding: bool, candidates: &[Candidate]) {
         self.ranking.clear();
         for (i, c) in candidates.iter().enumerate().filter(|(_, c)| c.interested) {
@@ -236,7 +231,7 @@ impl Choker {
         self.ranking.sort_unstable();
     }
 
-    /// Gives the slots that are left to those who hold an optimistic one, then to random others.
+    /// Assigns the remaining slots: to peers with an optimistic slot, then to random others.
     fn choose_optimistic(
         &mut self,
         cx: &mut Cx<'_>,
@@ -249,12 +244,12 @@ impl Choker {
         let held = core::mem::take(&mut self.optimistic);
         let mut weights = 0;
         for (i, c) in candidates.iter().enumerate() {
-            // Who got a slot just before this round keeps it: unchokes last a round at least.
+            // A peer that got a slot just before this round keeps it: an unchoke lasts for one round at least.
             let young = c.unchoked && c.since + ROUND > cx.now;
             let over = pace.is_some_and(|pace| is_over(pace, c));
             let keeps = !over && (held.contains(&c.key) || full && young);
             if self.chosen[i] {
-                // In a full round it has earned a regular slot.
+                // In a regular round, it has earned a regular slot.
                 if !full && held.contains(&c.key) {
                     self.optimistic.push(c.key);
                 }
@@ -300,7 +295,7 @@ const fn is_over(pace: Pace, c: &Candidate) -> bool {
     c.unchoked && c.sent >= pace.turn()
 }
 
-/// How likely its optimistic unchoke is, beside others.
+/// The relative probability that a peer is unchoked optimistically.
 fn weight(now: Instant, pace: Option<Pace>, c: &Candidate) -> u32 {
     if pace.is_some_and(|pace| is_over(pace, c)) {
         0
@@ -313,21 +308,21 @@ fn weight(now: Instant, pace: Option<Pace>, c: &Candidate) -> u32 {
     }
 }
 
-/// Downloading: by what they give at present, then, where that is nothing, by what they gave: a
-/// slot that no giver claims goes to one of old before it goes to somebody who never gave.
+/// The rank while downloading: the present rate from the peer and then, if that is 0, what it has sent so far. A slot that
+/// is not earned at present goes to a peer that earned one before.
 fn gift_rank(c: &Candidate) -> u64 {
     let bonus = if c.unchoked { c.down_rate / 8 } else { 0 };
     let rate = c.down_rate.saturating_add(bonus).min(MAX_RATE);
     rate << GIVEN_BITS | (c.given >> GIVEN_SHIFT).min((1 << GIVEN_BITS) - 1)
 }
 
-/// Bits of a rank for what was given in the past, in units of 16 KiB; the rest are for the rate.
+/// The bits of a rank for what the peer has sent so far, in units of 16 KiB. The others are for the rate.
 const GIVEN_BITS: u32 = 24;
 const GIVEN_SHIFT: u32 = 14;
 const MAX_RATE: u64 = (1 << (64 - GIVEN_BITS)) - 1;
 
-/// Seeding: running turns first, then the choked by how long they waited, then ended turns. Under a
-/// limit those who have nothing wait least.
+/// The rank while seeding: running turns first, then the choked peers by how long they waited, then ended turns. Under a
+/// limit, peers without any piece wait least.
 fn turn_rank(now: Instant, pace: Option<Pace>, c: &Candidate) -> u64 {
     match pace {
         Some(pace) if is_over(pace, c) => return 0,

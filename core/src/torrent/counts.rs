@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeMap;
 
-/// How many there are of each key. A key of which there is none takes no memory.
+/// The count of each key. A key with a count of 0 takes no memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Counts<K>(BTreeMap<K, u32>);
 
@@ -13,19 +13,19 @@ impl<K> Default for Counts<K> {
 }
 
 impl<K: Ord> Counts<K> {
-    /// How many there are of `key`.
+    /// The count of `key`.
     pub(crate) fn of(&self, key: &K) -> u32 {
         self.0.get(key).copied().unwrap_or(0)
     }
 
-    /// `count` more of `key`.
+    /// Adds `count` to the count of `key`.
     pub(crate) fn add(&mut self, key: K, count: u32) {
         if count > 0 {
             *self.0.entry(key).or_default() += count;
         }
     }
 
-    /// `count` less of `key`; no less than none.
+    /// Subtracts `count` from the count of `key`, down to 0.
     pub(crate) fn remove(&mut self, key: &K, count: u32) {
         if let Some(held) = self.0.get_mut(key) {
             *held = held.saturating_sub(count);
@@ -35,7 +35,7 @@ impl<K: Ord> Counts<K> {
         }
     }
 
-    /// All counts; none is zero.
+    /// All counts that are not 0.
     #[cfg(test)]
     pub(crate) fn values(&self) -> impl Iterator<Item = u32> {
         self.0.values().copied()

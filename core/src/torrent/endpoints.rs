@@ -1,4 +1,4 @@
-//! Where the engine is reached.
+//! The addresses at which the engine can be reached.
 
 use alloc::collections::BTreeMap;
 use core::net::{IpAddr, SocketAddr};
@@ -6,24 +6,23 @@ use core::net::{IpAddr, SocketAddr};
 use crate::SocketId;
 use crate::net::Ports;
 
-/// The main sockets, and how others see us.
+/// The main sockets, and our external address.
 #[derive(Debug, Default)]
 pub(crate) struct Endpoints {
-    /// Where streams are accepted.
+    /// The addresses that accept connections.
     pub(crate) listening: BTreeMap<SocketId, SocketAddr>,
-    /// Where datagrams are received.
+    /// The addresses that receive datagrams.
     pub(crate) udp_bound: BTreeMap<SocketId, SocketAddr>,
-    /// Sockets that are not bound yet.
+    /// The number of sockets that are not bound yet.
     pub(crate) binding: u32,
-    /// The interface that all traffic is bound to is gone: nothing is dialled.
+    /// The interface that all traffic is bound to does not exist: no connection is opened.
     pub(crate) lost: bool,
-    /// Our address as somebody told it.
+    /// Our external address, as it was reported to us.
     pub(crate) external: Option<IpAddr>,
 }
 
 impl Endpoints {
-    /// The ports that peers, trackers and the DHT are told: where streams are accepted, over each
-    /// family.
+    /// The port of each address family that accepts connections: what peers, trackers and the DHT are told.
     pub(crate) fn ports(&self) -> Ports {
         Ports::bound(self.listening.values())
     }

@@ -1,5 +1,4 @@
-//! What a torrent works with while the engine is being called: the time, the limits, and what it
-//! shares with other torrents.
+//! The context of a torrent during a call: the time, the configuration, and what it shares with other torrents.
 
 use alloc::vec::Vec;
 
@@ -24,21 +23,21 @@ use crate::throttle::Throttle;
 use crate::{BlockPool, BlockRef, ConnId, Instant, Op, Outcome, SocketId, TorrentId};
 use core::net::IpAddr;
 
-/// What torrents have to know of the DHT.
+/// The state of the DHT as far as torrents depend on it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct DhtState {
-    /// There is one, though its node may not run.
+    /// The engine has a DHT, although its node may not run.
     pub(crate) exists: bool,
     /// Its node runs, or starts when it is needed.
     pub(crate) wanted: bool,
     /// Its node runs.
     pub(crate) active: bool,
-    /// The ports to tell peers, if others reach the node.
+    /// The ports to tell peers, if other nodes can reach ours.
     pub(crate) reachable: Option<Ports>,
 }
 
-/// Everything outside a torrent that it may look at or change. A torrent never sees another one:
-/// what concerns others is left in the [`Outbox`], and the engine deals with it before the call ends.
+/// Everything outside a torrent that it may read or change. A torrent never sees another torrent: it leaves what concerns
+/// others in the [`Outbox`], and the engine handles that before the call returns.
 pub(crate) struct Io<'a> {
     pub(crate) now: Instant,
     pub(crate) rng: &'a mut (dyn Rng + Send),
@@ -50,12 +49,12 @@ pub(crate) struct Io<'a> {
     pub(crate) conns: &'a mut Conns,
     pub(crate) trackers: &'a mut Trackers,
     pub(crate) out: &'a mut Outbox,
-    /// Reused by the picker, so that asking for blocks allocates nothing.
+    /// A buffer that the picker reuses, so that picking blocks does not allocate.
     pub(crate) picked: &'a mut Vec<BlockRef>,
 }
 
 impl Io<'_> {
-    /// Somebody told how others see us.
+    /// A peer, a tracker or a node told our external address.
     pub(crate) fn learn_external(&mut self, torrent: Option<TorrentId>, ip: IpAddr) {
         if self.endpoints.external != Some(ip) {
             self.endpoints.external = Some(ip);
@@ -64,21 +63,20 @@ impl Io<'_> {
         }
     }
 
-    /// Most connections in all.
+    /// The maximum number of connections of all torrents.
     pub(crate) fn max_conns(&self) -> usize {
         max_conns(&self.setup.config)
     }
 
-    /// Whether one more connection may be opened. Those that came and say nothing make way.
+    /// Returns whether one more connection may be opened. Accepted connections that have not sent a handshake make way.
     pub(crate) fn has_place(&self) -> bool {
         let free = self.conns.len() < self.max_conns();
         let place = free || self.conns.unclaimed().len() > 0;
         place && self.conns.half_open() < self.setup.config.max_half_open.max(1)
     }
 
-    /// Makes room for one more incoming connection; `false` if there is none. Of those that have
-    /// not said yet what they want, the oldest makes way: one of the same address if that has
-    /// its share, else any.
+    /// Makes room for one more incoming connection, and returns whether there is room. The oldest connection that has not
+    /// named its torrent makes way: one from the same address if that address has its share, else any.
     pub(crate) fn make_room_for(&mut self, ip: IpAddr) -> bool {
         let config = &self.setup.config;
         let prefix = Prefix::of(ip);
@@ -104,7 +102,7 @@ impl Io<'_> {
         true
     }
 
-    /// Lets go of the connections that belong to no torrent.
+    /// Closes the connections that belong to no torrent.
     pub(crate) fn dismiss_unclaimed(&mut self) {
         let silent: Vec<ConnId> = self.conns.unclaimed().collect();
         for conn in silent {
@@ -112,7 +110,7 @@ impl Io<'_> {
         }
     }
 
-    /// Asks for the sockets that are configured.
+    /// Asks the driver to bind the configured sockets.
     pub(crate) fn bind_all(&mut self) {
         for &local in &self.setup.config.listen {
             let socket = SocketId::for_addr(&local);
@@ -130,7 +128,7 @@ impl Io<'_> {
         }
     }
 
-    /// A socket is bound, or could not be; returns whether it was the last that was waited for.
+    /// Handles the outcome of binding a socket. Returns whether it was the last one.
     pub(crate) fn bound(&mut self, socket: SocketId, kind: SocketKind, outcome: Outcome) -> bool {
         self.endpoints.binding = self.endpoints.binding.saturating_sub(1);
         match (outcome, kind) {
@@ -150,7 +148,7 @@ impl Io<'_> {
         self.endpoints.binding == 0
     }
 
-    /// Forgets the queries to trackers of a torrent that is gone.
+    /// Forgets the tracker queries of a torrent that was removed.
     pub(crate) fn forget_queries(&mut self, id: TorrentId) {
         let home = self.out.ops.cancel_queries(id);
         self.pool.give_all(home);
@@ -160,7 +158,7 @@ impl Io<'_> {
             .set(Timer::Torrent(id, TorrentTimer::Trackers), None);
     }
 
-    /// Bounds of each torrent's table of known peers.
+    /// The limits of each torrent's peer list.
     pub(crate) const fn peer_limits(&self) -> Limits {
         Limits {
             known: self.setup.config.max_known_peers as usize,
@@ -169,21 +167,21 @@ impl Io<'_> {
         }
     }
 
-    /// Something was done with a peer: takes note of the blocks that it holds, and puts its stream
-    /// on the list for the driver if there is news.
+    /// To be called after something was done with a peer: counts the blocks that it holds, and lists its stream for the
+    /// driver if its readiness changed.
     pub(crate) fn refresh(&mut self, member: &mut Member) {
         self.count_blocks(member);
         member.stream.refresh(self.out);
     }
 
-    /// Takes note of the blocks that a peer holds.
+    /// Counts the blocks that a peer holds.
     pub(crate) fn count_blocks(&mut self, member: &mut Member) {
         let now = member.holding();
         self.conns
             .recount(member.stream.remote, &mut member.holds, now);
     }
 
-    /// What bytes pass through.
+    /// What a stream needs to move bytes.
     pub(crate) fn flow(&mut self) -> Flow<'_> {
         Flow {
             now: self.now,
@@ -193,7 +191,7 @@ impl Io<'_> {
         }
     }
 
-    /// Closes the link of a connection whose handshakes are not through.
+    /// Closes the link of a connection that has not completed its handshakes.
     pub(crate) fn close_link(&mut self, id: ConnId, how: Close) {
         if let Some(link) = self.conns.get(id).and_then(Conn::link) {
             link.close(self.out, id, how);
@@ -206,7 +204,7 @@ impl Io<'_> {
         self.forget(id);
     }
 
-    /// Forgets a connection whose handshakes are not through.
+    /// Forgets a connection that has not completed its handshakes.
     pub(crate) fn forget(&mut self, id: ConnId) -> Option<Conn> {
         self.out.timers.set(Timer::Conn(id), None);
         let mut conn = self.conns.remove(id)?;
@@ -218,7 +216,7 @@ impl Io<'_> {
         Some(conn)
     }
 
-    /// Takes the blocks of an outcome back that nobody has a use for.
+    /// Returns the blocks of an outcome that nobody needs to the pool.
     pub(crate) fn take_home(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Read(blocks)

@@ -1,4 +1,4 @@
-//! The life of a torrent: added, opened, checked, at work, at rest, gone.
+//! How a torrent starts, pauses, fails and resumes.
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -31,7 +31,7 @@ use crate::tracker::{AnnounceConfig, Announcer, Families, Reach};
 use crate::{BlockPool, InfoHash, Op, OpErrorKind, Outcome, TorrentId};
 
 impl Torrent {
-    /// A torrent about to be opened or looked for, whose last record is `resume`.
+    /// Creates a torrent whose last resume record is `resume`. [`Torrent::begin`] starts it.
     pub(crate) fn new(
         io: &mut Io<'_>,
         id: TorrentId,
@@ -124,9 +124,9 @@ impl Torrent {
         self.learn(io, remembered.unwrap_or_default(), PeerSource::Resume);
     }
 
-    // ---- at work and at rest ----
+    // ---- starting and pausing ----
 
-    /// Sets trackers and peers going, if the torrent is to run.
+    /// Starts to ask trackers and to connect to peers, if the torrent is to run.
     pub(crate) fn start(&mut self, io: &mut Io<'_>) {
         if !self.is_running() {
             return;
@@ -150,7 +150,7 @@ impl Torrent {
         self.want(io, Wants::TRACKERS | Wants::PLACES);
     }
 
-    /// Lets peers and trackers go and writes what waits.
+    /// Closes the peers, stops the announcer and writes the blocks that wait.
     pub(crate) fn rest(&mut self, io: &mut Io<'_>, why: &'static str) {
         for timer in [
             Timer::Torrent(self.id, TorrentTimer::Connect),
@@ -165,7 +165,7 @@ impl Torrent {
         self.close_all(io, why);
         self.answer_waiting(io);
         self.flush_pieces(io);
-        // A torrent at rest is checked all the same.
+        // A paused torrent is checked all the same.
         let checking = matches!(self.content.store(), Some(Store::Checking(_)));
         let checking = checking && self.standing.is_up();
         let home = io.out.ops.drop_reads(self.id, !checking);
@@ -174,7 +174,7 @@ impl Torrent {
         self.want(io, Wants::DHT_END | Wants::TRACKERS);
     }
 
-    /// Puts the torrent to rest: peers are let go, trackers hear `stopped`.
+    /// Pauses the torrent: its peers are closed, and its trackers are told `stopped`.
     pub(crate) fn pause(&mut self, io: &mut Io<'_>) {
         if !self.paused {
             self.paused = true;
@@ -185,12 +185,12 @@ impl Torrent {
         }
     }
 
-    /// Wakes the torrent, also out of [`State::Failed`](super::State::Failed).
+    /// Resumes the torrent, also out of [`State::Failed`](super::State::Failed).
     pub(crate) fn wake(&mut self, io: &mut Io<'_>) {
         self.paused = false;
         self.peer_list.hurry(io.now);
         self.retry(io);
-        // A later question is answered with the error again.
+        // If the same error comes back, it is reported again.
         self.standing.recovered();
         self.start(io);
         self.change(io, Changes::STATE);
@@ -201,7 +201,7 @@ impl Torrent {
         let Standing::Failed(error) = &self.standing else {
             return;
         };
-        // A file that was not what it should be has to be looked at again.
+        // A file that was not as it should be has to be examined again.
         let vanished = error.kind.is_obstruction()
             || matches!(error.kind, OpErrorKind::NotFound | OpErrorKind::Truncated);
         let anew = vanished || self.durability.is_lost() || self.selection.failed;
@@ -233,7 +233,7 @@ impl Torrent {
         }
     }
 
-    /// Hashes everything that is on disk anew.
+    /// Hashes everything on disk again.
     pub(crate) fn recheck(&mut self, io: &mut Io<'_>) {
         let Content::Known(known) = &self.content else {
             return;
@@ -245,18 +245,18 @@ impl Torrent {
         let info = known.info.clone();
         self.check = Check::All;
         self.standing = Standing::Well;
-        // Or a stop in the middle would leave a record that is believed.
+        // Otherwise, a stop during the check would leave a record that is trusted.
         (self.resume, self.unsaved) = (None, true);
         self.close_files(io, "the torrent is being checked");
         self.open_files(io, info);
     }
 
-    /// Takes a torrent back to where its files are not known, to be opened again.
+    /// Closes the files of a torrent and opens them again.
     pub(crate) fn close_files(&mut self, io: &mut Io<'_>, why: &'static str) {
-        // Peers that were of no use to a seed may be soon.
+        // Peers that a seed could not use may become useful.
         self.peer_list.hurry(io.now);
         self.flush_pieces(io);
-        // Before its peers go, or places that become free would be filled again.
+        // Set before the peers are closed, or their places would be filled again.
         let store = self.content.store_mut();
         let store = store.map(|store| core::mem::replace(store, Store::Opening(Opening::Due)));
         self.before.writing = false;
@@ -268,7 +268,7 @@ impl Torrent {
         self.rest(io, why);
     }
 
-    /// Hands file priorities to the picker.
+    /// Passes the file priorities to the picker.
     pub(crate) fn apply_priorities(&mut self) {
         let read_only = self.existing == Existing::ReadOnly;
         if let Some((info, open)) = self.content.open_mut() {
@@ -285,7 +285,7 @@ impl Torrent {
         if self.priorities.is_empty() && !read_only {
             return;
         }
-        // Where nothing may be written, nothing is put together from a parts file.
+        // Where nothing may be written, no file is assembled from a parts file.
         let wanted = (0..info.files().len())
             .map(|f| {
                 !read_only
@@ -304,7 +304,7 @@ impl Torrent {
 
     pub(crate) fn selected(&mut self, io: &mut Io<'_>, outcome: &Outcome) {
         if let Outcome::Failed { error, .. } = outcome {
-            // The files are opened anew before it is tried again.
+            // The files are opened again before it is retried.
             self.selection.answered(true);
             self.disk_failed(io, error.clone());
             return;
@@ -318,7 +318,7 @@ impl Torrent {
     }
 }
 
-/// Gives the blocks of pieces up that are not to be completed.
+/// Returns the blocks of pieces that will not be completed to the pool.
 pub(crate) fn abandon(assemblies: BTreeMap<u32, Assembly>, pool: &mut BlockPool) {
     for assembly in assemblies.into_values() {
         pool.give_all(assembly.abandon());

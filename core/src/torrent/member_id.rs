@@ -1,12 +1,12 @@
-//! Names of the peers of a torrent.
+//! The ids of a torrent's members.
 
 use super::picker::PeerKey;
 
-/// Bits of a [`PeerKey`] that name the slot; the rest carry its generation, so that a piece in
-/// the making does not blame a successor.
+/// The bits of a [`PeerKey`] that name the slot. The others hold its generation, so that a failed piece does not blame a later
+/// user of the slot.
 const KEY_BITS: u32 = 20;
 
-/// Names one peer of a torrent; a stale name is recognised.
+/// The id of a member of a torrent. A stale id is recognised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct MemberId {
     index: u32,
@@ -14,7 +14,7 @@ pub(crate) struct MemberId {
 }
 
 impl MemberId {
-    /// The user of a slot.
+    /// The id of the user of a slot.
     pub(crate) const fn new(index: u32, generation: u32) -> Self {
         Self { index, generation }
     }
@@ -24,22 +24,22 @@ impl MemberId {
         self.index as usize
     }
 
-    /// How many had the slot before.
+    /// How often the slot was used before.
     pub(crate) const fn generation(self) -> u32 {
         self.generation
     }
 
-    /// The slot that the picker's name stands for.
+    /// The slot of a picker's key.
     pub(crate) const fn slot(key: PeerKey) -> usize {
         (key & ((1 << KEY_BITS) - 1)) as usize
     }
 
-    /// The picker's name for it.
+    /// Its key in the picker.
     pub(crate) const fn key(self) -> PeerKey {
         (self.generation & 0x1ff) << KEY_BITS | (self.index & ((1 << KEY_BITS) - 1))
     }
 
-    /// One that stands for the peer number `n` in a test.
+    /// The id of peer number `n` in a test.
     #[cfg(test)]
     pub(crate) const fn numbered(n: u32) -> Self {
         Self::new(n, 0)

@@ -1,14 +1,14 @@
-//! One torrent: its files, its peers, its trackers, and what they mean for each other.
+//! One torrent: its files, its peers and its trackers, and how they affect each other.
 //!
 //! A [`Torrent`] is a machine that a test drives alone (`tests.rs`): each function is handed an [`Io`](io::Io), which is
 //! the time, random numbers, the configuration, and what torrents share. It sees no other torrent, nor the engine: what
 //! concerns others is left in the [`Outbox`](outbox::Outbox), or is what it [`Wants`].
 //!
-//! - [`content`] is what is known of it: its metadata, its files, its pieces, and the record of them.
-//! - [`conn`] is all connections, and what carries them. [`peer_list`] has the addresses of peers, connected or not.
-//! - [`peers`] is what is done with peers: connecting, messages, choking, peer exchange.
-//! - [`outbox`] is what it leaves for others: ops, timers, events.
-//! - Its life: `lifecycle`, `standing`, `stopping`, `settings`.
+//! - [`content`]: the metadata, the files, the pieces, and the resume record.
+//! - [`conn`]: the connections and what carries them. [`peer_list`]: the addresses of peers, connected or not.
+//! - [`peers`]: connecting, messages, choking, peer exchange.
+//! - [`outbox`]: what it leaves for the engine and the driver: ops, timers, events.
+//! - `lifecycle`, `standing`, `stopping`, `settings`: how it starts, fails, stops and is changed.
 
 pub mod blame;
 pub mod choker;
@@ -83,7 +83,7 @@ pub type ReadBufs<'a> = heapless::Vec<&'a mut [u8], MAX_IOV>;
 /// A list of buffers to write from, in order.
 pub type WriteBufs<'a> = heapless::Vec<&'a [u8], MAX_IOV>;
 
-/// The context of a call, from disjoint fields.
+/// Makes the [`Cx`](crate::Cx) of a call from disjoint fields.
 macro_rules! cx {
     ($engine:expr) => {
         crate::Cx {
@@ -99,39 +99,39 @@ pub(crate) use cx;
 pub(crate) struct Torrent {
     pub(crate) id: TorrentId,
     pub(crate) info_hash: InfoHash,
-    /// `dn` of a magnet.
+    /// The `dn` parameter of a magnet.
     pub(crate) dn: Option<String>,
     pub(crate) content: Content,
     pub(crate) standing: Standing,
-    /// The application wants it at rest.
+    /// Whether the application paused it.
     pub(crate) paused: bool,
     pub(crate) check: Check,
-    /// The last record, until the files are open.
+    /// The last resume record, until the files are open.
     pub(crate) resume: Option<Record>,
 
     pub(crate) blame: Blame,
-    /// Where those live who sent blocks of failed pieces.
+    /// The addresses of peers that sent blocks of pieces that failed their check.
     pub(crate) suspects: BTreeMap<PeerKey, SocketAddr>,
-    /// Who sent blocks and is gone, the last ones.
+    /// The addresses of the last peers that sent blocks and then disconnected.
     pub(crate) departed: VecDeque<(PeerKey, SocketAddr)>,
     pub(crate) priorities: Vec<FilePriority>,
     pub(crate) selection: Selection,
     pub(crate) sequential: bool,
-    /// Pieces that are needed by some time, while there is no picker.
+    /// The deadlines of pieces, while there is no picker.
     pub(crate) deadlines: Deadlines,
 
     pub(crate) announcer: Announcer,
-    /// Its search of the DHT.
+    /// Its DHT search.
     pub(crate) dht: PeerSearch,
     pub(crate) peer_list: PeerList,
     /// Its connections.
     pub(crate) members: Members,
-    /// It stands in the queue of those that connect.
+    /// Whether it is in the queue of torrents that may connect.
     pub(crate) dialling: bool,
     pub(crate) choker: Choker,
     pub(crate) bucket: BucketId,
 
-    /// What may become of files that exist.
+    /// What may be done with files that exist.
     pub(crate) existing: Existing,
     pub(crate) files: Files,
     pub(crate) before: Before,
@@ -147,32 +147,32 @@ pub(crate) struct Torrent {
     pub(crate) down: Rate,
     pub(crate) up: Rate,
 
-    /// Changes the application has not heard of.
+    /// The changes that the application has not been told of.
     pub(crate) changes: Changes,
-    /// What is wanted of the engine before the call ends.
+    /// What the engine has to do for it before the current call ends.
     pub(crate) wants: Wants,
 }
 
-/// What a torrent wants of the engine, because others are concerned.
+/// What a torrent wants from the engine because it concerns other torrents, the DHT or the trackers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wants(u8);
 
 impl Wants {
-    /// A place in the queue of those that have addresses to connect to.
+    /// To be put into the queue of torrents that have addresses to connect to.
     pub(crate) const PLACES: Self = Self(1);
-    /// Its queries to be sent to trackers, and their events to be dealt with.
+    /// Its tracker queries to be sent, and their results to be handled.
     pub(crate) const TRACKERS: Self = Self(2);
-    /// To be looked at once the disk owes it nothing.
+    /// [`Torrent::proceed`] to be called once none of its disk jobs is in flight.
     pub(crate) const PROCEED: Self = Self(4);
-    /// The DHT, in mode `auto`.
+    /// The DHT to run if its mode is `auto`.
     pub(crate) const DHT: Self = Self(8);
-    /// Its search of the DHT to be given up.
+    /// Its DHT search to be cancelled.
     pub(crate) const DHT_END: Self = Self(16);
-    /// The pseudo-tracker of the DHT, or none if it is private.
+    /// The DHT's pseudo-tracker to be added, or to be removed if the torrent is private.
     pub(crate) const DHT_TRACKER: Self = Self(32);
-    /// To give a connection up if another torrent needs its place.
+    /// To close a connection if another torrent needs its place.
     pub(crate) const TO_SHARE: Self = Self(64);
-    /// Its search of the DHT to begin.
+    /// Its DHT search to start.
     pub(crate) const DHT_SEARCH: Self = Self(128);
 
     /// Whether this contains all of `other`.
@@ -189,7 +189,7 @@ impl core::ops::BitOr for Wants {
 }
 
 impl Torrent {
-    /// Wants something of the engine before the call ends.
+    /// Asks the engine for something before the current call ends.
     pub(crate) fn want(&mut self, io: &mut Io<'_>, what: Wants) {
         if self.wants == Wants::default() {
             io.out.wanting.push_back(self.id);
@@ -197,14 +197,14 @@ impl Torrent {
         self.wants = self.wants | what;
     }
 
-    /// Something was done with a peer: see [`Io::refresh`].
+    /// Calls [`Io::refresh`] for a peer, if it still exists.
     pub(crate) fn refresh(&mut self, io: &mut Io<'_>, id: MemberId) {
         if let Some(member) = self.members.get_mut(id) {
             io.refresh(member);
         }
     }
 
-    /// Takes note of a change; the application hears of it once.
+    /// Records a change. The application is told once, however often it is recorded.
     pub(crate) fn change(&mut self, io: &mut Io<'_>, what: Changes) {
         if self.changes.is_empty() {
             io.out.changed.push_back(self.id);
@@ -212,7 +212,7 @@ impl Torrent {
         self.changes |= what;
     }
 
-    /// Work on the files is done, or failed.
+    /// Handles the outcome of a disk job.
     pub(crate) fn handle_disk(&mut self, io: &mut Io<'_>, job: DiskJob, outcome: Outcome) {
         match job {
             DiskJob::Open => self.opened(io, outcome),
@@ -237,7 +237,7 @@ impl Torrent {
         self.want(io, Wants::PROCEED);
     }
 
-    /// A deadline has come.
+    /// Handles a timer that is due.
     pub(crate) fn handle_timeout(&mut self, io: &mut Io<'_>, timer: TorrentTimer) {
         match timer {
             TorrentTimer::Trackers => self.want(io, Wants::TRACKERS),
@@ -253,13 +253,13 @@ impl Torrent {
         }
     }
 
-    /// Whether peers and trackers are dealt with.
+    /// Whether it connects to peers and asks trackers.
     pub(crate) fn is_running(&self) -> bool {
         let has_work = matches!(self.content.store(), None | Some(Store::Open(_)));
         !self.paused && self.standing.is_up() && has_work
     }
 
-    /// Whether it runs as soon as its files are open and looked at.
+    /// Whether it runs as soon as its files are open and checked.
     pub(crate) fn is_opening(&self) -> bool {
         let opening = matches!(
             self.content.store(),
@@ -268,56 +268,55 @@ impl Torrent {
         !self.paused && self.standing.is_up() && opening
     }
 
-    /// Whether its files are open, and nothing stands against using them.
+    /// Whether its files are open and claimed.
     pub(crate) fn is_ready(&self) -> bool {
         self.standing.is_up() && self.content.open().is_some()
     }
 
-    /// Whether pieces are exchanged.
+    /// Whether it exchanges pieces with peers.
     pub(crate) fn is_exchanging(&self) -> bool {
         !self.paused && self.is_ready()
     }
 
-    /// How its uploads share their limit; `None` if nothing limits them, or a stop does.
+    /// How its uploads share their rate limit. `None` if they are unlimited, or stopped by a limit of 0.
     pub(crate) fn pace(&self, throttle: &Throttle) -> Option<Pace> {
         let rate = throttle.limit(self.bucket, Direction::Up)?;
         let info = self.content.info()?;
         (rate > 0).then(|| Pace::new(rate, info.piece_len()))
     }
 
-    /// Whether everything wanted is here.
+    /// Whether every wanted piece is verified.
     pub(crate) fn is_done(&self) -> bool {
         self.content.picker().is_some_and(Picker::is_done)
     }
 
-    /// Whether the files of what is here have been looked at.
+    /// Whether the files of the verified pieces were confirmed to exist.
     pub(crate) fn is_confirmed(&self) -> bool {
         let finished = self.content.open().is_some_and(|(_, open)| open.finished);
         finished || self.existing == Existing::ReadOnly
     }
 
-    /// Whether every piece is here.
+    /// Whether every piece is verified.
     pub(crate) fn is_seed(&self) -> bool {
         self.content.picker().is_some_and(|p| p.have().is_full())
     }
 
-    /// Whether its peers may come from its trackers only.
+    /// Whether it is private (BEP 27): its peers may come from its trackers only.
     pub(crate) fn is_private(&self) -> bool {
         self.content.info().is_some_and(|i| i.private())
     }
 
-    /// Whether there is something to put into a record: before the files were looked at, the
-    /// last record knows more.
+    /// Whether there is anything to save. Until the files were checked, the last record knows more.
     pub(crate) const fn can_save(&self) -> bool {
         matches!(self.content.store(), None | Some(Store::Open(_)))
     }
 
-    /// Which swarm it is in.
+    /// The swarm that it belongs to.
     pub(crate) const fn swarm_id(&self) -> SwarmId {
         SwarmId::v1(self.info_hash)
     }
 
-    /// A name for people.
+    /// The name to show to the user.
     pub(crate) fn name(&self) -> String {
         match (self.content.info(), &self.dn) {
             (Some(info), _) => info.name().into(),
@@ -326,9 +325,8 @@ impl Torrent {
         }
     }
 
-    /// Bytes that are missing of the whole torrent, wanted or not: what a tracker is told is left
-    /// (BEP 3, and BEP 21 for those who want a part). A magnet without metadata has something
-    /// left, so that trackers do not take it for a seed.
+    /// The missing bytes of the whole torrent, wanted or not: the `left` of an announce (BEP 3; BEP 21 for partial seeds). A
+    /// magnet without metadata reports something, so that trackers do not count it as a seed.
     pub(crate) fn left(&self) -> u64 {
         match self.content.open() {
             Some((info, open)) => info.total_len() - bytes_in(info, open.picker.have()),
@@ -336,13 +334,12 @@ impl Torrent {
         }
     }
 
-    /// Whether it is a partial seed (BEP 21): nothing that is wanted is missing, though not
-    /// everything is here.
+    /// Whether it is a partial seed (BEP 21): it has every wanted piece, but not every piece.
     pub(crate) fn is_partial_seed(&self) -> bool {
         self.is_done() && !self.is_seed()
     }
 
-    /// Bytes that are missing of what is wanted.
+    /// The missing bytes of the wanted pieces.
     pub(crate) fn wanted_left(&self, info: &Info, picker: &Picker) -> u64 {
         if self.existing != Existing::ReadOnly {
             return picker.bytes_left();
@@ -351,7 +348,7 @@ impl Torrent {
         u64::from(missing) * u64::from(info.piece_len())
     }
 
-    /// What the application sees.
+    /// The state that the application sees.
     pub(crate) fn state(&self) -> State {
         match &self.standing {
             Standing::Stopping(_) => return State::Stopping,
@@ -371,7 +368,7 @@ impl Torrent {
                 State::Seeding
             }
             Some(Store::Open(_)) => State::Downloading,
-            // Whether the error is over is being looked at.
+            // It is retrying: the error may be over.
             Some(_) => match self.standing.error() {
                 Some(error) => State::Failed(error.clone()),
                 None => State::Opening,
@@ -379,13 +376,13 @@ impl Torrent {
         }
     }
 
-    /// Most connections it may have.
+    /// The maximum number of its connections.
     pub(crate) fn is_full(&self, config: &Config) -> bool {
         self.members.len() >= config.max_connections_per_torrent as usize
     }
 }
 
-/// Bytes in the pieces of a set.
+/// The number of bytes in a set of pieces.
 pub(crate) fn bytes_in(info: &Info, have: &Bitfield) -> u64 {
     let Some(last) = info.piece_count().checked_sub(1) else {
         return 0;

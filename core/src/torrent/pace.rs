@@ -1,29 +1,27 @@
-//! How a limited uplink is spent: piece by piece.
+//! How a limited uplink is shared: piece by piece.
 //!
-//! A peer can pass on a piece only when it has all of it. An uplink that all who are served share
-//! block by block brings all their pieces to an end together, and late; sent one after the other,
-//! the first ends after its own time alone, and the last no later than before. So a peer keeps its
-//! turn at the limit until it has been sent a piece, and a slot that nobody has earned goes round
-//! after a piece where others wait for it.
+//! A peer can pass on a piece only once it has all of it. If all unchoked peers share the uplink block by block, all of
+//! their pieces are completed at the same time, and late. If the pieces are sent one after the other, the first one is
+//! completed early, and the last one no later than before. So a peer keeps its turn at the rate limit until it has been sent
+//! a piece, and a slot that is not earned goes to another peer after each piece.
 
 use crate::throttle::QUANTUM;
 
-/// Longest time that the whole uplink is one peer's, in seconds: others wait meanwhile, some of them
-/// for as many turns as there are slots, and a silence of a minute counts as refusal.
+/// The longest time in seconds for which one peer has the whole uplink. Others wait meanwhile, some for as many turns as
+/// there are slots, and a peer that is silent for a minute counts as snubbing.
 const LONGEST: u64 = 3;
-/// A turn takes a quarter of a second at least: small pieces are sent several at a time, as every
-/// change of a slot costs a round trip.
+/// A turn takes at least a quarter of a second: several small pieces are sent in one turn, as every change of a slot costs a
+/// round trip.
 const SHORTEST: u64 = 4;
-/// A slot's least part of the uplink, in bytes per second. With thinner ones a peer waits for its
-/// turns for longer than a choking round takes.
+/// The minimum share of the uplink of a slot in bytes per second. With smaller ones, a peer would wait for its turns for
+/// longer than a choking round takes.
 const SLOT: u64 = 64 << 10;
-/// Fewest slots, so that there is always someone who takes what is sent.
+/// The minimum number of slots, so that there is always a peer to send to.
 const LEAST_SLOTS: u64 = 4;
-/// One part in so many of a turn is for headers and other messages: thirteen bytes for each block,
-/// and a few `have`s.
+/// One part in this many of a turn is for headers and other messages: thirteen bytes for each block, and a few `have`s.
 const OVERHEAD: u64 = 256;
 
-/// An upload limit as a torrent's peers share it.
+/// How a torrent's peers share an upload limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     rate: u64,
@@ -31,7 +29,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// For a limit in bytes per second, and the length of the pieces.
+    /// Creates it for a limit in bytes per second and the length of the pieces.
     #[must_use]
     pub fn new(rate: u64, piece_len: u32) -> Self {
         let piece = u64::from(piece_len).max(1);
@@ -42,13 +40,13 @@ impl Pace {
         }
     }
 
-    /// Bytes of payload, in whole pieces, after which others may have a slot that is not earned.
+    /// The bytes of payload, in whole pieces, after which a slot that is not earned may go to another peer.
     #[must_use]
     pub const fn turn(self) -> u64 {
         self.turn
     }
 
-    /// Bytes, headers and all, for which a peer keeps its turn at the rate limit.
+    /// The bytes, including headers, for which a peer keeps its turn at the rate limit.
     #[must_use]
     pub fn stint(self) -> u64 {
         let longest = self.rate.saturating_mul(LONGEST);
@@ -56,7 +54,7 @@ impl Pace {
         turn.min(longest).max(u64::from(QUANTUM))
     }
 
-    /// Most slots that the uplink feeds well.
+    /// The maximum number of slots for this limit.
     #[must_use]
     pub fn slots(self) -> u64 {
         (self.rate / SLOT).max(LEAST_SLOTS)

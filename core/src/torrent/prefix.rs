@@ -1,4 +1,4 @@
-//! What a limit per address counts.
+//! The part of an address that limits per address count.
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use core::ops::RangeInclusive;
@@ -28,13 +28,13 @@ impl Prefix {
         }
     }
 
-    /// A number that depends on the prefix and on `salt`, and tells nothing of either.
+    /// A hash of the prefix and `salt` that reveals neither.
     pub(crate) fn scramble(self, salt: u32) -> u32 {
         let bits = match self.0 {
             IpAddr::V4(v4) => u64::from(v4.to_bits()),
             IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
         };
-        // The finalizer of SplitMix64.
+        // This is the finalizer of SplitMix64.
         let mut x = bits ^ u64::from(salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);

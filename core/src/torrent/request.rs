@@ -1,4 +1,4 @@
-//! What an application hands an engine, and what a driver is told of a stream.
+//! What an application passes to the engine to add a torrent, and what a driver is told about a stream.
 
 use alloc::{string::String, vec::Vec};
 use core::net::SocketAddr;
@@ -8,46 +8,48 @@ use crate::metainfo::{HostPort, Info};
 use crate::sync::Arc;
 use crate::{InfoHash, TorrentId};
 
-/// What a stream waits for. A driver reads when it can and `read` is set, and writes when it can and `write` is set.
+/// What the engine is ready to do with a stream. A driver reads when the stream is readable and `read` is set, and writes when
+/// it is writable and `write` is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Readiness {
-    /// The engine would take bytes (not paused by the pool or a rate limit).
+    /// The engine takes bytes: neither the block pool nor a rate limit stops it.
     pub read: bool,
     /// The engine has bytes to send.
     pub write: bool,
 }
 
-/// What [`Engine::add`](crate::engine::Engine::add) is given.
+/// A torrent to add with [`Engine::add`](crate::engine::Engine::add).
 #[derive(Clone, Debug)]
 pub struct AddTorrent {
-    /// What to fetch or seed.
+    /// What to download or seed.
     pub source: Source,
-    /// Trackers in tiers (BEP 12), in addition to nothing: the caller passes those of the torrent file or magnet.
+    /// The trackers in tiers (BEP 12). The caller passes those of the torrent file or magnet.
     pub trackers: Vec<Vec<String>>,
-    /// Peers to try at once (a magnet's `x.pe`, an application's own knowledge).
+    /// Peers to connect to at once, such as those of a magnet's `x.pe`.
     pub peers: Vec<SocketAddr>,
-    /// DHT nodes to begin with (a torrent file's `nodes`); not used for private torrents.
+    /// DHT nodes to contact, such as those of a torrent file's `nodes`. They are ignored if the torrent is private.
     pub nodes: Vec<HostPort>,
-    /// The record of an earlier session, from [`Op::Save`](crate::Op::Save); damaged or foreign ones are refused by a notice and the files are checked.
+    /// The record of an earlier session, from [`Op::Save`](crate::Op::Save). If it is damaged or belongs to another torrent, a
+    /// notice says so and the files are checked.
     pub resume: Option<Vec<u8>>,
-    /// Add at rest.
+    /// Whether to add it paused.
     pub paused: bool,
-    /// Fetch pieces in order.
+    /// Whether to request pieces in order.
     pub sequential: bool,
-    /// How much each file is wanted; shorter lists leave the rest normal.
+    /// The priority of each file. Files beyond the end of the list have normal priority.
     pub priorities: Vec<FilePriority>,
-    /// Which pieces already on disk to trust.
+    /// Which pieces on disk to trust without a check.
     pub check: Check,
-    /// What may become of files that exist where the torrent's files belong.
+    /// What may be done with files that exist where the torrent's files belong.
     pub existing: Existing,
-    /// Bytes per second in, for this torrent.
+    /// The download limit of this torrent in bytes per second. `None` means unlimited.
     pub limit_down: Option<u64>,
-    /// Bytes per second out, for this torrent.
+    /// The upload limit of this torrent in bytes per second. `None` means unlimited.
     pub limit_up: Option<u64>,
 }
 
 impl AddTorrent {
-    /// A torrent with nothing but its source; set the other fields as needed.
+    /// A torrent with its source and defaults for the other fields.
     #[must_use]
     pub const fn new(source: Source) -> Self {
         Self {
@@ -67,16 +69,16 @@ impl AddTorrent {
     }
 }
 
-/// Where a torrent's content is described.
+/// What is known of a torrent that is added.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// The info dictionary is known.
     Info(Arc<Info>),
-    /// Only its hash is; peers are asked for the rest (BEP 9).
+    /// Only its info-hash is known; the metadata is requested from peers (BEP 9).
     Hash {
-        /// The hash.
+        /// The info-hash.
         info_hash: InfoHash,
-        /// A name to show meanwhile (`dn`).
+        /// A name to show until the metadata is known (`dn`).
         name: Option<String>,
     },
 }
@@ -84,33 +86,32 @@ pub enum Source {
 /// Which pieces on disk to trust when a torrent is added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Check {
-    /// Those of the resume record whose files still have their size and time; hash the others.
+    /// The pieces of the resume record whose files still have their length and modification time. The others are hashed.
     #[default]
     Doubted,
-    /// None: hash everything that exists.
+    /// No piece: everything that exists is hashed.
     All,
-    /// All: the caller knows that the content is complete.
+    /// Every piece: the caller knows that the content is complete.
     Nothing,
 }
 
-/// What may become of files that exist where a torrent's files belong.
+/// What may be done with files that exist where a torrent's files belong.
 ///
-/// A file is known to be the torrent's if its record vouches for it, or if nothing that it holds can be lost: the pieces that
-/// cover it pass their check, where they do not it holds zeros, and it is not too long. What cannot be checked, because
-/// the file ends too early or a neighbour is missing, goes with what passed.
+/// A file belongs to the torrent if its record says so, or if it holds nothing that could be lost: every piece that covers it
+/// passes its check or is all zeros, and the file is not too long. A piece that cannot be checked, because the file ends too
+/// early or the file next to it is missing, is judged by the pieces that passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Existing {
-    /// Those that are this torrent's, or hold nothing, are taken over. If there is any other,
-    /// nothing is written and the torrent fails with
+    /// Files that belong to this torrent, or hold nothing, are used. If there is any other file, nothing is written and the
+    /// torrent fails with
     /// [`OpErrorKind::Exists`](crate::OpErrorKind::Exists) or another
     /// [obstruction](crate::OpErrorKind::is_obstruction), naming each;
-    /// [`Command::Resume`](crate::engine::Command::Resume) looks again.
+    /// [`Command::Resume`](crate::engine::Command::Resume) checks again.
     #[default]
     Adopt,
-    /// They are overwritten, and cut to their lengths, whatever they hold. This holds until the
-    /// files are claimed, once.
+    /// Files are overwritten and cut to their lengths, whatever they hold. This applies once, until the files are claimed.
     Overwrite,
-    /// Nothing is written at all: what is here is shared, what is missing is not fetched.
+    /// Nothing is written: pieces that exist are seeded, missing ones are not downloaded.
     ReadOnly,
 }
 
@@ -118,9 +119,9 @@ pub enum Existing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AddError {
-    /// It is here already.
+    /// The torrent was added before.
     Duplicate(TorrentId),
-    /// [`Config::max_torrents`](crate::Config::max_torrents) are here already.
+    /// There are [`Config::max_torrents`](crate::Config::max_torrents) torrents.
     Full,
     /// The engine is shutting down.
     Stopping,

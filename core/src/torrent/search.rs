@@ -1,11 +1,11 @@
-//! How a torrent's search of the DHT stands.
+//! The state of a torrent's DHT search.
 
 use super::outbox::event::What;
 use crate::dht::{Cause, Failure, LookupId, LookupReport};
 use crate::tracker::{DhtProgress, DhtState, QueryKey};
 use crate::wire::tracker::TrackerError;
 
-/// A torrent's search, and what came of the last one.
+/// A torrent's DHT search, and the result of the last one.
 #[derive(Debug, Default)]
 pub(crate) struct PeerSearch {
     stage: Stage,
@@ -14,12 +14,12 @@ pub(crate) struct PeerSearch {
     failure: Option<(Failure, Cause)>,
 }
 
-/// How far a search has come. The announcer waits for the answer to its query.
+/// How far a search has come. The announcer's query is answered when it ends.
 #[derive(Clone, Copy, Debug, Default)]
 enum Stage {
     #[default]
     Idle,
-    /// For its turn.
+    /// It waits for its turn.
     Waiting(QueryKey),
     UnderWay(QueryKey, LookupId),
 }
@@ -35,14 +35,14 @@ impl PeerSearch {
         matches!(self.stage, Stage::Waiting(_))
     }
 
-    /// The search that was waited for has begun.
+    /// The search that waited has begun.
     pub(crate) const fn begin(&mut self, lookup: LookupId) {
         if let Stage::Waiting(key) = self.stage {
             self.stage = Stage::UnderWay(key, lookup);
         }
     }
 
-    /// Gives the search up; returns what the announcer waits for.
+    /// Cancels the search. Returns the query that the announcer waits for.
     pub(crate) const fn end(&mut self) -> Option<QueryKey> {
         match core::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Idle => None,
@@ -50,7 +50,7 @@ impl PeerSearch {
         }
     }
 
-    /// A search is over; returns what the announcer waits for, if it is this one.
+    /// A search is over. Returns the query that the announcer waits for, if it belongs to this search.
     pub(crate) fn done(&mut self, lookup: LookupId, report: &LookupReport) -> Option<QueryKey> {
         self.lookup().filter(|current| *current == lookup)?;
         self.replied = report.replied;
@@ -59,7 +59,7 @@ impl PeerSearch {
         self.end()
     }
 
-    /// The search that is under way.
+    /// The running search.
     pub(crate) const fn lookup(&self) -> Option<LookupId> {
         match self.stage {
             Stage::UnderWay(_, lookup) => Some(lookup),
@@ -67,7 +67,7 @@ impl PeerSearch {
         }
     }
 
-    /// What is told of it while none is under way.
+    /// What is reported while no search runs.
     pub(crate) fn last(&self) -> DhtProgress {
         DhtProgress {
             state: DhtState::Idle,
@@ -76,7 +76,7 @@ impl PeerSearch {
         }
     }
 
-    /// What an announce that failed for `error` is told as.
+    /// What is reported of an announce that failed for `error`.
     pub(crate) fn told_as(&self, error: &TrackerError) -> Option<What> {
         let TrackerError::Dht(words) = error else {
             return None;

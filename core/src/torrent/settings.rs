@@ -1,4 +1,4 @@
-//! What an application may change of a torrent while it runs.
+//! Changes that an application makes to a running torrent.
 
 use super::content::checking::WHOLE;
 use super::cx;
@@ -10,17 +10,17 @@ use crate::Instant;
 use alloc::string::String;
 
 impl Torrent {
-    /// Says how much each file is wanted; a list that is too short leaves the rest normal.
+    /// Sets the priority of each file. Files beyond the end of the list have normal priority.
     pub(crate) fn set_priorities(&mut self, io: &mut Io<'_>, priorities: &[FilePriority]) {
         let info = self.content.info();
         let files = info.map_or(usize::MAX, |i| i.files().len());
         self.priorities = priorities.iter().copied().take(files).collect();
         if self.priorities.is_empty() {
-            // An empty list would leave the picker with the old ones.
+            // An empty list would leave the old priorities in the picker.
             self.priorities.push(FilePriority::Normal);
         }
         self.unsaved = true;
-        // Files may be put together from others.
+        // Files that become wanted may have bytes in the parts file.
         self.durability.files_changed();
         self.select(io);
         self.apply_priorities();
@@ -30,7 +30,7 @@ impl Torrent {
             && !done
         {
             open.finished = false;
-            // Peers that were of no use to a seed are now.
+            // Peers that a seed could not use are useful now.
             self.peer_list.hurry(io.now);
         }
         if done && !self.is_confirmed() && self.is_exchanging() {
@@ -43,7 +43,7 @@ impl Torrent {
         self.save_early(io);
     }
 
-    /// What is wanted changed: so may our interest in each peer.
+    /// Updates our interest in each peer after the wanted pieces changed.
     fn reconsider(&mut self, io: &mut Io<'_>) {
         for id in self.members.ids() {
             let picker = self.content.picker();
@@ -57,7 +57,7 @@ impl Torrent {
         self.want(io, Wants::PLACES);
     }
 
-    /// Pieces in order, or rarest first.
+    /// Sets whether pieces are requested in order, or rarest first.
     pub(crate) fn set_sequential(&mut self, on: bool) {
         self.sequential = on;
         if let Some(picker) = self.content.picker_mut() {
@@ -65,7 +65,7 @@ impl Torrent {
         }
     }
 
-    /// Wants a piece by then; `None` takes that back. Holds also while the files are not known or not checked yet.
+    /// Sets or, with `None`, removes the time by which a piece is wanted. It may be set before the files are known or checked.
     pub(crate) fn set_deadline(&mut self, io: &mut Io<'_>, piece: u32, by: Option<Instant>) {
         match self.content.picker_mut() {
             Some(picker) => picker.set_deadline(piece, by),
@@ -74,13 +74,13 @@ impl Torrent {
         self.refill_all(io);
     }
 
-    /// Adds trackers, one tier each, as far as there is room.
+    /// Adds trackers, one tier each, up to the announcer's limit.
     pub(crate) fn add_trackers(&mut self, io: &mut Io<'_>, urls: &[String]) {
-        // The DHT stays behind all of them.
+        // The DHT's pseudo-tracker stays last.
         let trackers = self.announcer.status().filter(|s| s.dht.is_none());
         let last = trackers.map(|s| s.tier + 1).max().unwrap_or(0);
         for (tier, url) in (last..).zip(urls) {
-            // More than the announcer can hold are of no use to anybody.
+            // The announcer would refuse more than this.
             if self.announcer.add(&mut cx!(io), tier, url).is_err() {
                 break;
             }
@@ -88,8 +88,8 @@ impl Torrent {
         self.trackers_changed(io);
     }
 
-    /// Switches a tracker on or off, the DHT's pseudo-tracker like any other; one that is switched
-    /// off hears that we stop. Returns whether there is such a tracker.
+    /// Enables or disables a tracker or the DHT's pseudo-tracker. A tracker that is disabled is told `stopped`. Returns
+    /// whether there is such a tracker.
     pub(crate) fn set_tracker_enabled(
         &mut self,
         io: &mut Io<'_>,
@@ -103,7 +103,7 @@ impl Torrent {
         drop(trackers);
         self.announcer.set_enabled(&mut cx!(io), tracker, enabled);
         if !self.announcer.is_dht_enabled() {
-            // A search under way is of no use any more.
+            // The result of a running search is not wanted any more.
             self.want(io, Wants::DHT_END);
         }
         self.change(io, Changes::TRACKERS);
@@ -117,7 +117,7 @@ impl Torrent {
         self.save_early(io);
     }
 
-    /// Limits changed, and a stop may have been lifted: pieces and blocks are asked for again.
+    /// Continues transfers after rate limits changed: a limit of 0 may have been lifted.
     pub(crate) fn limits_changed(&mut self, io: &mut Io<'_>) {
         for id in self.members.ids() {
             if let Some(member) = self.members.get_mut(id) {

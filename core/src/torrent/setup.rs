@@ -1,17 +1,17 @@
-//! What is the same for all torrents and connections of an engine.
+//! The configuration that all torrents and connections of an engine share.
 
 use rand_core::Rng;
 
 use crate::peer::PeerConfig;
 use crate::{Caps, Config, PeerId};
 
-/// The configuration, the platform, and who we are.
+/// The configuration, the capabilities of the platform, and our identity.
 pub(crate) struct Setup {
     pub(crate) config: Config,
     pub(crate) caps: Caps,
     pub(crate) peer_config: PeerConfig,
     pub(crate) peer_id: PeerId,
-    /// Tells trackers that we are the same when our address changes (BEP 7 calls it `key`).
+    /// The `key` of announces (BEP 7): it identifies us to trackers when our address changes.
     pub(crate) tracker_key: u32,
 }
 

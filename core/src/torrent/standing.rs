@@ -1,27 +1,27 @@
-//! Whether a torrent works, whatever it knows of its files.
+//! Whether a torrent may run, has failed, or is stopping.
 
 use crate::{Instant, OpError};
 
-/// How a torrent stands.
+/// Whether a torrent may run, has failed, or is stopping.
 #[derive(Debug)]
 pub(crate) enum Standing {
-    /// Nothing is wrong with it.
+    /// It may run.
     Well,
-    /// It rests because of an error, and tries again by itself or when it is woken.
+    /// It failed. It retries by itself, or when it is resumed.
     Failed(OpError),
-    /// It has tried again, and whether the error is over has not shown yet.
+    /// It retries; whether the error is over is not known yet.
     Retrying(OpError),
-    /// It is on its way out.
+    /// It is stopping.
     Stopping(Stopping),
 }
 
 impl Standing {
-    /// Whether it works, if the application lets it.
+    /// Whether it runs unless the application has paused it.
     pub(crate) const fn is_up(&self) -> bool {
         matches!(self, Self::Well | Self::Retrying(_))
     }
 
-    /// The error that it met last, unless that is over.
+    /// The last error, unless that is over.
     pub(crate) const fn error(&self) -> Option<&OpError> {
         match self {
             Self::Failed(error) | Self::Retrying(error) => Some(error),
@@ -29,7 +29,7 @@ impl Standing {
         }
     }
 
-    /// It tries again.
+    /// Begins a retry.
     pub(crate) fn retry(&mut self) {
         *self = match core::mem::replace(self, Self::Well) {
             Self::Failed(error) => Self::Retrying(error),
@@ -37,7 +37,7 @@ impl Standing {
         };
     }
 
-    /// The error is over: the same one later is news.
+    /// The error is over. If it happens again, it is reported again.
     pub(crate) fn recovered(&mut self) {
         if let Self::Retrying(_) = self {
             *self = Self::Well;
@@ -45,25 +45,25 @@ impl Standing {
     }
 }
 
-/// How far a torrent's end has come.
+/// How far a torrent's shutdown has come.
 #[derive(Debug)]
 pub(crate) struct Stopping {
-    /// Trackers are not waited for beyond this.
+    /// When to stop waiting for trackers.
     pub(crate) until: Instant,
-    /// Nor beyond this, if none of them answers anyway.
+    /// When to stop waiting if none of the trackers has ever answered.
     pub(crate) silent_until: Instant,
-    /// Delete the content.
+    /// Whether to delete the content.
     pub(crate) delete: bool,
     pub(crate) stage: StopStage,
 }
 
-/// What the end of a torrent waits for.
+/// What the shutdown of a torrent waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StopStage {
-    /// What was received is written; then its record is saved.
+    /// The received blocks to be written, then its record to be saved.
     Writing,
-    /// Trackers hear `stopped`.
+    /// The trackers to be told `stopped`.
     Telling,
-    /// Its files are released.
+    /// Its files to be released.
     Releasing,
 }

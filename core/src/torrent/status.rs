@@ -1,4 +1,4 @@
-//! Snapshots: what an application sees when it asks.
+//! Snapshots of the state for the application.
 
 use alloc::{string::String, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
@@ -6,61 +6,61 @@ use core::net::{IpAddr, SocketAddr};
 use crate::peer::crypto::StreamEncryption;
 use crate::{InfoHash, OpError, TorrentId};
 
-/// What a torrent is doing.
+/// The state of a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
     /// A magnet: the metadata is being fetched from peers.
     Metadata,
-    /// The files are being looked at.
+    /// The files are being opened.
     Opening,
     /// Pieces on disk are being hashed.
     Checking {
-        /// Pieces done.
+        /// The number of pieces hashed so far.
         done: u32,
-        /// Pieces to do.
+        /// The number of pieces to hash.
         total: u32,
     },
-    /// Fetching what is wanted.
+    /// Downloading the wanted files.
     Downloading,
-    /// All that is wanted is here; uploading.
+    /// Every wanted piece is verified; uploading.
     Seeding,
-    /// At rest, at the application's wish.
+    /// Paused by the application.
     Paused,
-    /// At rest, because of this. [`Command::Resume`](crate::engine::Command::Resume) tries again.
+    /// Stopped by this error. It retries by itself; [`Command::Resume`](crate::engine::Command::Resume) retries at once.
     Failed(OpError),
-    /// Closing.
+    /// Shutting down.
     Stopping,
 }
 
-/// One torrent, now.
+/// A snapshot of a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TorrentStatus {
     /// Its id.
     pub id: TorrentId,
-    /// Its name on the network.
+    /// Its info-hash.
     pub info_hash: InfoHash,
-    /// Its name for people; for a magnet without `dn`, the info-hash in hex.
+    /// Its name for the user. For a magnet without `dn` it is the info-hash in hex.
     pub name: String,
-    /// What it is doing.
+    /// Its state.
     pub state: State,
-    /// Whether [`TorrentStatus::total`] and what follows from it are known.
+    /// Whether the metadata is known, and with it [`TorrentStatus::total`] and the numbers of pieces.
     pub has_metadata: bool,
-    /// Bytes in all.
+    /// The total number of bytes.
     pub total: u64,
-    /// Bytes of the pieces that hold the wanted files: what has to be fetched, so it may be a
-    /// little more than the files themselves.
+    /// The bytes of all pieces that contain wanted files: what has to be downloaded. It may be a little more than the files
+    /// themselves.
     pub wanted: u64,
-    /// Bytes verified, wanted or not.
+    /// The verified bytes, wanted or not.
     pub done: u64,
-    /// Bytes verified of the wanted ones.
+    /// The verified bytes of the wanted pieces.
     pub wanted_done: u64,
-    /// Pieces in all.
+    /// The number of pieces.
     pub pieces: u32,
-    /// Pieces verified.
+    /// The number of verified pieces.
     pub pieces_done: u32,
-    /// Payload bytes received in this session, whatever became of them.
+    /// Payload bytes received in this session, including those in [`TorrentStatus::wasted`].
     pub downloaded: u64,
     /// Payload bytes sent in this session.
     pub uploaded: u64,
@@ -68,30 +68,30 @@ pub struct TorrentStatus {
     pub downloaded_ever: u64,
     /// Payload bytes sent over all sessions.
     pub uploaded_ever: u64,
-    /// Bytes that failed a hash check or came twice.
+    /// Payload bytes that failed a hash check, or were received twice.
     pub wasted: u64,
     /// Payload bytes per second in.
     pub rate_down: u64,
     /// Payload bytes per second out.
     pub rate_up: u64,
-    /// Connections whose handshakes are through.
+    /// The number of connections that have completed their handshakes.
     pub peers: u32,
-    /// Those of them that have everything.
+    /// The number of those peers that have every piece.
     pub seeds: u32,
-    /// Attempts under way.
+    /// The number of connections that are being opened.
     pub connecting: u32,
-    /// Addresses known.
+    /// The number of known peer addresses.
     pub known: u32,
-    /// Seeds a tracker told of; the largest number.
+    /// The largest number of seeds that a tracker reported.
     pub swarm_seeds: Option<u32>,
-    /// Leeches a tracker told of; the largest number.
+    /// The largest number of leeches that a tracker reported.
     pub swarm_leeches: Option<u32>,
-    /// Copies of the rarest wanted piece among the connected peers.
+    /// The number of connected peers that have the rarest wanted piece.
     pub availability: u32,
 }
 
 impl TorrentStatus {
-    /// A torrent of which nothing is known yet, to fill in where one is needed without an engine, as in tests.
+    /// A snapshot in which only these values are set. Tests without an engine fill in the rest.
     #[must_use]
     pub const fn new(id: TorrentId, info_hash: InfoHash, name: String) -> Self {
         Self {
@@ -124,47 +124,47 @@ impl TorrentStatus {
     }
 }
 
-/// One connection, now.
+/// A snapshot of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerStatus {
     /// Its address.
     pub addr: SocketAddr,
-    /// What it calls itself.
+    /// The name of its client, from its extension handshake or peer id.
     pub client: String,
     /// Where its address came from.
     pub source: PeerSource,
-    /// They came to us.
+    /// Whether it connected to us.
     pub incoming: bool,
-    /// How much of the stream is encrypted.
+    /// Which part of the stream is encrypted.
     pub encryption: StreamEncryption,
-    /// Handshakes are through.
+    /// Whether the handshakes are complete.
     pub established: bool,
-    /// We do not serve it.
+    /// Whether we choke it.
     pub am_choking: bool,
-    /// We want something it has.
+    /// Whether we are interested in its pieces.
     pub am_interested: bool,
-    /// It does not serve us.
+    /// Whether it chokes us.
     pub peer_choking: bool,
-    /// It wants something we have.
+    /// Whether it is interested in our pieces.
     pub peer_interested: bool,
-    /// It owes us blocks and has sent nothing for a minute.
+    /// Whether it has sent nothing for a minute although we requested blocks.
     pub snubbed: bool,
-    /// Pieces it has.
+    /// The number of its pieces.
     pub pieces: u32,
     /// Payload bytes per second in.
     pub rate_down: u64,
     /// Payload bytes per second out.
     pub rate_up: u64,
-    /// Payload bytes in.
+    /// Payload bytes received.
     pub downloaded: u64,
-    /// Payload bytes out.
+    /// Payload bytes sent.
     pub uploaded: u64,
-    /// Requests it owes us.
+    /// The number of our requests that it has not answered.
     pub requests: u32,
 }
 
-/// Where an address came from.
+/// The source of a peer's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum PeerSource {
@@ -172,9 +172,9 @@ pub enum PeerSource {
     Tracker,
     /// Another peer (BEP 11).
     Pex,
-    /// They came to us.
+    /// It connected to us.
     Incoming,
-    /// The application or the magnet named it.
+    /// The application or the magnet.
     Manual,
     /// The resume record.
     Resume,
@@ -182,65 +182,65 @@ pub enum PeerSource {
     Dht,
 }
 
-/// One file, now.
+/// A snapshot of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileStatus {
-    /// Bytes.
+    /// Its length in bytes.
     pub len: u64,
-    /// Bytes in verified pieces.
+    /// Its bytes in verified pieces.
     pub done: u64,
-    /// How much it is wanted.
+    /// Its priority.
     pub priority: FilePriority,
 }
 
-/// How much a file is wanted.
+/// The priority of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FilePriority {
-    /// Not at all.
+    /// Not wanted.
     Skip,
-    /// After the others.
+    /// Downloaded after the others.
     Low,
-    /// Like the others.
+    /// The default.
     #[default]
     Normal,
-    /// Before the others.
+    /// Downloaded before the others.
     High,
 }
 
-/// The engine, now.
+/// A snapshot of the engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EngineStatus {
-    /// Torrents.
+    /// The number of torrents.
     pub torrents: u32,
-    /// Connections, half-open ones included.
+    /// The number of connections, including half-open ones.
     pub connections: u32,
-    /// Attempts under way.
+    /// The number of outgoing connections that have not completed their handshakes.
     pub half_open: u32,
-    /// Blocks on loan.
+    /// The number of blocks that are in use.
     pub blocks_lent: u32,
-    /// Ops in flight.
+    /// The number of ops in flight.
     pub jobs: u32,
     /// Payload bytes per second in.
     pub rate_down: u64,
     /// Payload bytes per second out.
     pub rate_up: u64,
-    /// Addresses that are listened on.
+    /// The addresses that accept connections.
     pub listening: Vec<SocketAddr>,
-    /// How others see us.
+    /// Our external address, as peers, trackers or nodes reported it.
     pub external: Option<IpAddr>,
-    /// Datagrams that no machine wanted.
+    /// The number of datagrams that belonged to no protocol or query.
     pub stray_datagrams: u64,
-    /// Outcomes for ops that were not in flight: a driver that keeps law 1 has none.
+    /// The number of outcomes for ops that were not in flight. It stays 0 with a driver that keeps law 1.
     pub stray_outcomes: u64,
-    /// Peers that were closed for breaking the protocol.
+    /// The number of peers that were disconnected because they broke the protocol.
     pub hostile_peers: u64,
-    /// Mistakes of peers that were passed over: junk in extensions, spare bits set.
+    /// The number of peers' mistakes that were tolerated, such as malformed extension messages and spare bits that are set.
     pub forgiven: u64,
-    /// Addresses of peers that were not believed: they lie within this machine or its network,
-    /// and somebody farther away named them.
+    /// The number of peer addresses that were refused: they belong to this machine or its network, and came from a source
+    /// outside of it.
     pub refused_addresses: u64,
-    /// Notices that made way because nobody fetched them.
+    /// The number of notices that were dropped because nobody polled them.
     pub notices_lost: u64,
 }

@@ -1,4 +1,4 @@
-//! How a torrent ends: what waits is written, the record saved, trackers told, files released.
+//! How a torrent stops: received blocks are written, the record is saved, trackers are told, files are released.
 
 use core::time::Duration;
 
@@ -13,11 +13,11 @@ use super::{Torrent, Wants};
 use crate::tracker::Announcer;
 use crate::{Instant, Op};
 
-/// How long trackers are waited for that have not answered so far: one may just be about to, and
-/// has to hear `stopped` then; a dead one shall not hold anybody up. Ours.
+/// How long to wait for trackers that have never answered. One that is about to answer the `started` announce has to be told
+/// `stopped`; a dead one must not delay the shutdown. The value is our choice.
 const SILENT_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// When trackers are not waited for any more.
+/// When to stop waiting for trackers.
 fn deadline(stopping: &Stopping, announcer: &Announcer) -> Instant {
     match announcer.awaits_stopped() {
         true => stopping.until,
@@ -34,9 +34,9 @@ impl Torrent {
             stopping.delete |= delete;
             return;
         }
-        // While its files are not known, the last record stands unless something else changed.
+        // While its files are not known, the last record stays valid unless something else changed.
         let saved = !self.can_save() && !self.unsaved;
-        // First of all, or places that become free would be filled again.
+        // Set before the peers are closed, or their places would be filled again.
         self.standing = Standing::Stopping(Stopping {
             until,
             silent_until,
@@ -55,8 +55,8 @@ impl Torrent {
         io.out.next_check = true;
     }
 
-    /// Once nothing of a torrent is in flight: saves one that came to rest, and moves one that is
-    /// stopping on. What waits is written first, then the record saved, then the files released.
+    /// Continues once no job of the torrent is in flight: saves a torrent that was paused, and takes the next step of one
+    /// that is stopping. Waiting blocks are written first, then the record is saved, then the files are released.
     pub(crate) fn proceed(&mut self, io: &mut Io<'_>) {
         if let Some(Store::Opening(Opening::Due)) = self.content.store()
             && self.standing.is_up()
@@ -90,8 +90,8 @@ impl Torrent {
         };
         let writing = core::mem::replace(&mut stopping.stage, StopStage::Telling);
         if !stopping.delete && writing == StopStage::Writing {
-            // Waiting for a slow disk at every exit would be no service: within one boot the page
-            // cache is as good, and the record says what was flushed.
+            // Nothing is flushed here, as that would delay every exit on a slow disk. Within one boot the page cache is as
+            // good, and the record says what was flushed.
             self.flush_and_save(io, io.setup.config.boot.is_none());
             return;
         }
@@ -107,7 +107,7 @@ impl Torrent {
         });
     }
 
-    /// Trackers may have had their time.
+    /// Stops waiting for trackers if their time is over.
     pub(crate) fn stop_overdue(&mut self, io: &mut Io<'_>) {
         let Standing::Stopping(stopping) = &self.standing else {
             return;

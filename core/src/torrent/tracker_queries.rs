@@ -1,11 +1,11 @@
-//! Queries to UDP trackers that are under way.
+//! The queries to UDP trackers that are not answered yet.
 
 use alloc::collections::BTreeMap;
 
 use crate::tracker::{AnnounceConfig, Query, QueryId, QueryKey, UdpConfig, UdpTrackers};
 use crate::{Config, TorrentId};
 
-/// Queries to trackers that are under way.
+/// The queries to trackers that are not answered yet.
 #[derive(Debug)]
 pub(crate) struct Trackers {
     pub(crate) udp: UdpTrackers,
@@ -24,7 +24,7 @@ impl Trackers {
         }
     }
 
-    /// Gives up what was asked for a torrent.
+    /// Cancels the queries of a torrent.
     pub(crate) fn forget(&mut self, id: TorrentId) {
         self.resolving.retain(|(torrent, _), _| *torrent != id);
         let udp = &mut self.udp;
@@ -38,7 +38,7 @@ impl Trackers {
     }
 }
 
-/// Limits of the UDP trackers: no more than the torrents could ask for.
+/// The limits of UDP tracker transactions: as many as all torrents could need.
 fn udp_config(config: &Config) -> UdpConfig {
     let default = UdpConfig::default();
     let each = usize::from(AnnounceConfig::default().max_queries);

@@ -1,4 +1,4 @@
-//! Trackers: queries become HTTP ops or UDP transactions, answers become peers.
+//! Trackers: queries become HTTP ops or UDP transactions, and answers become peers.
 
 use alloc::{string::String, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
@@ -21,15 +21,15 @@ use crate::tracker::{
 use crate::wire::tracker::{Crypto, Scheme, TrackerError, encoded, http, parse_url};
 use crate::{EncryptionPolicy, Machine, Op, Outcome};
 
-/// How long after a tracker's answer it is looked whether there are enough peers (rTorrent's).
+/// How long after a tracker's answer to check whether there are enough peers. The value is rTorrent's.
 const ENOUGH_AFTER: Duration = Duration::from_secs(10);
 /// How long an HTTP tracker may take.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Torrent {
-    /// Sends what is due to a torrent's trackers and reports what they said.
+    /// Sends the due queries to the torrent's trackers, and handles the announcer's events.
     pub(crate) fn pump_trackers(&mut self, io: &mut Io<'_>) {
-        // Without its port an announce would be of no use to anybody.
+        // An announce without the port that accepts connections would be useless.
         if io.endpoints.binding > 0 {
             return;
         }
@@ -176,15 +176,15 @@ impl Torrent {
             None if ip.is_ipv4() => io.setup.caps.ipv4,
             None => io.setup.caps.ipv6,
         };
-        // What a torrent names may be anything. On a local address this is harmless: nothing that
-        // the torrent chose is sent before a tracker has answered the connect request (BEP 15).
+        // A torrent may name any address. A local one is harmless: until a tracker has answered the connect request (BEP 15),
+        // nothing is sent that the torrent chose.
         let fits = |ip: &&IpAddr| fits(ip) && is_unicast(**ip) && url.port != 0;
         let mut fitting: Vec<SocketAddr> = addrs
             .iter()
             .filter(fits)
             .map(|ip| SocketAddr::new(*ip, url.port))
             .collect();
-        // One that has answered before is asked first: the others may still be silent.
+        // An address that has answered before is asked first: the others may be silent.
         fitting.sort_by_key(|at| !io.trackers.udp.has_answered(at));
         let Some((&dst, others)) = fitting.split_first() else {
             return self.refuse(io, key, TrackerError::NoAddress);
@@ -239,7 +239,7 @@ impl Torrent {
                     self.tracker_notice(io, tracker, level, alloc::format!("{error}"));
                 }
                 TrackerEvent::Unusable { tracker, error } => {
-                    // Where others know peers it is of no importance.
+                    // It does not matter while other trackers know peers.
                     let level = match self.has_sources(io) {
                         true => Level::Detail,
                         false => Level::Warning,
@@ -257,7 +257,7 @@ impl Torrent {
         }
     }
 
-    /// Whether it has anybody to ask for peers, or knows some.
+    /// Whether it has a source of peers, or knows peers.
     fn has_sources(&self, io: &Io<'_>) -> bool {
         self.announcer.has_usable()
             || (io.dht.wanted && self.announcer.is_dht_enabled())
@@ -265,7 +265,7 @@ impl Torrent {
             || !self.members.is_empty()
     }
 
-    /// The announcer wants a search of the DHT.
+    /// The announcer wants a DHT search.
     fn ask_dht(&mut self, io: &mut Io<'_>, key: QueryKey) {
         if !io.dht.active || self.is_private() {
             let error = TrackerError::Dht(SERVER_DOWN);
@@ -276,10 +276,10 @@ impl Torrent {
         self.want(io, Wants::DHT_SEARCH);
     }
 
-    /// Says so if there is nobody to ask for peers.
+    /// Emits a notice if there is no source of peers.
     pub(crate) fn note_no_trackers(&self, io: &mut Io<'_>) {
         if self.announcer.is_empty() {
-            // With peers that somebody named it can do without.
+            // Peers that were named to it may suffice.
             let level = match self.peer_list.len() == 0 && self.members.is_empty() {
                 true => Level::Warning,
                 false => Level::Detail,
@@ -297,7 +297,7 @@ impl Torrent {
 
 /// The DHT as a tracker of last resort.
 impl Torrent {
-    /// There is no DHT for it.
+    /// It may not use the DHT.
     pub(crate) fn lose_dht(&mut self, io: &mut Io<'_>) {
         if self.announcer.dht_id().is_some() {
             self.announcer.remove_dht(&mut cx!(io));
@@ -305,10 +305,10 @@ impl Torrent {
         }
     }
 
-    /// Its search found peers, or is over.
+    /// Handles an event of its search.
     pub(crate) fn dht_answered(&mut self, io: &mut Io<'_>, event: DhtEvent) {
         match event {
-            // While its files are looked at they wait: a torrent at rest searches for none.
+            // Peers wait while its files are checked. A paused torrent does not search.
             DhtEvent::Peers { peers, .. } if !self.is_private() => {
                 self.learn(io, peers, PeerSource::Dht);
             }
@@ -326,12 +326,12 @@ impl Torrent {
                 self.announcer.handle_dht(&mut cx!(io), key, outcome);
                 self.want(io, Wants::TRACKERS);
             }
-            // It asks for nothing else.
+            // Its search has no other goal.
             _ => {}
         }
     }
 
-    /// Whether the trackers know enough peers. Where peers tell of peers, they do.
+    /// Whether the trackers know enough peers. With peer exchange, any peer is enough.
     pub(crate) fn judge_peers(&mut self, io: &mut Io<'_>) {
         if !self.is_running() {
             return;
@@ -348,7 +348,7 @@ impl Torrent {
             few.then_some(true)
         };
         if let Some(short) = short {
-            // Who has everything can wait for others to come.
+            // A seed can wait for peers to connect.
             let hurry = short && !self.is_done();
             self.announcer.set_short(&mut cx!(io), short, hurry);
             self.want(io, Wants::TRACKERS);

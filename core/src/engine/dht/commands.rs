@@ -1,4 +1,4 @@
-//! What an application may ask of the DHT.
+//! Commands of an application to the DHT.
 
 use alloc::string::String;
 use core::net::SocketAddr;
@@ -12,8 +12,8 @@ use crate::torrent::io::Io;
 use crate::{DhtMode, NodeId};
 
 impl Server {
-    /// Changes the mode. `Off` stops the node, `On` starts it, `Auto` changes nothing now: the next torrent that starts,
-    /// and is not private, starts it.
+    /// Changes the mode. `Off` stops the node, `On` starts it, and `Auto` changes nothing at once: the next torrent that
+    /// starts and is not private starts the node.
     pub(in super::super) fn set_mode(
         &mut self,
         io: &mut Io<'_>,
@@ -24,15 +24,15 @@ impl Server {
         self.settle(io, torrents);
     }
 
-    /// The application is about to use the DHT: in mode `auto` that starts the node, as a torrent would. Returns whether
-    /// it runs, or is about to: what cannot be bound has failed by now.
+    /// The application is about to use the DHT: in mode `auto`, this starts the node, as a torrent would. Returns whether
+    /// the node runs, or is being started.
     pub(in super::super) fn want(&mut self, io: &mut Io<'_>, torrents: &mut Torrents) -> bool {
         self.service.want();
         self.settle(io, torrents);
         self.service.is_on()
     }
 
-    /// Searches for the application.
+    /// Starts a search for the application.
     pub(in super::super) fn search(
         &mut self,
         io: &mut Io<'_>,
@@ -46,7 +46,7 @@ impl Server {
         Ok(lookup)
     }
 
-    /// Ends a search of the application; nothing more is told of it.
+    /// Cancels a search of the application. No event follows.
     pub(in super::super) fn cancel(
         &mut self,
         io: &mut Io<'_>,
@@ -73,7 +73,7 @@ impl Server {
         Ok(ping)
     }
 
-    /// Asks a node which info-hashes it knows (BEP 51).
+    /// Asks a node for a sample of its info-hashes (BEP 51).
     pub(in super::super) fn sample(
         &mut self,
         io: &mut Io<'_>,
@@ -86,8 +86,8 @@ impl Server {
         Ok(())
     }
 
-    /// `host` or `host:port`, the way a person writes it: the node is pinged, and joins the table if that has space. While
-    /// the DHT does not run it is remembered as one to begin with.
+    /// Adds a node, written as `host` or `host:port`. It is pinged, and added to the routing table if that has room. While
+    /// the DHT does not run, it is remembered for the start.
     pub(in super::super) fn add_node(
         &mut self,
         io: &mut Io<'_>,
@@ -100,7 +100,7 @@ impl Server {
         Ok(())
     }
 
-    /// Names and sets the rate limit, in bytes per second out, while the node does not run.
+    /// Sets the name and the rate of the upload limit, in bytes per second, while the node does not run.
     pub(in super::super) fn set_limit(
         &mut self,
         io: &mut Io<'_>,

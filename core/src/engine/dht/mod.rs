@@ -1,8 +1,7 @@
-//! The DHT service in the engine: its sockets, its rate limit, and what becomes of what it finds.
+//! The DHT in the engine: its sockets, its rate limit, and what is done with its results.
 //!
-//! When the node runs, whom it begins with and whose searches it has is decided by
-//! [`Service`](crate::dht::Service); what that asks for becomes ops here. [`Server`] exists unless the mode was `disable`,
-//! or nothing is kept between sessions: then there is no DHT at all.
+//! [`Service`](crate::dht::Service) decides when the node runs, which nodes it starts from and who owns its searches. What
+//! it requests becomes ops here. There is no [`Server`] if the mode was `disable`, or if there is no session folder.
 
 mod commands;
 mod sockets;
@@ -31,10 +30,11 @@ use crate::{
     Transmit,
 };
 
-/// The bytes that a datagram is assumed to need of the rate limit: the largest that the node usually sends.
+/// The length in bytes that a datagram is assumed to have when the rate limit is checked: the largest that the node usually
+/// sends.
 const DATAGRAM: u32 = 600;
 
-/// Who wants a search.
+/// The owner of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     Torrent(TorrentId),
@@ -45,20 +45,20 @@ pub(super) enum Owner {
 #[derive(Debug)]
 pub(super) struct Server {
     service: Service<Owner>,
-    /// The UDP port for the next start; see [`Config::dht_port`].
+    /// The UDP port for the next start, see [`Config::dht_port`].
     port: Option<u16>,
     sockets: Sockets,
-    /// What the rate limit is called.
+    /// The name of the rate limit.
     throttle: String,
     bucket: BucketId,
     /// Whether it waits for its turn at the rate limit.
     throttled: bool,
-    /// For the application.
+    /// Events for the application.
     events: VecDeque<DhtEvent>,
 }
 
 impl Server {
-    /// The server of an engine with this configuration, if it has one.
+    /// Creates the server of an engine with this configuration. `None` if it has no DHT.
     pub(super) fn new(
         config: &mut Config,
         caps: &Caps,
@@ -78,7 +78,7 @@ impl Server {
             service: Service::new(ServiceConfig {
                 node,
                 mode: config.dht,
-                // Asked at each start, whatever the table holds: so does rTorrent.
+                // As in rTorrent, the routers are asked at each start, whatever the table holds.
                 bootstrap: config.dht_routers.clone(),
                 routers: config.dht_routers.clone(),
                 saved,
@@ -107,7 +107,7 @@ impl Server {
         self.service.ports()?.any()
     }
 
-    /// What torrents have to know.
+    /// The state as far as torrents depend on it.
     pub(super) fn state_for_torrents(&self) -> DhtState {
         DhtState {
             exists: true,
@@ -117,7 +117,7 @@ impl Server {
         }
     }
 
-    /// Whether datagrams wait that may leave.
+    /// Whether a datagram can be sent now.
     pub(super) fn has_transmit(&self) -> bool {
         !self.throttled && self.service.has_transmit()
     }
@@ -136,14 +136,14 @@ impl Server {
         self.throttled = false;
     }
 
-    /// It waits at the rate limit no longer, and needs nothing of it.
+    /// It does not wait for the rate limit any more.
     fn leave_throttle(&mut self, now: Instant, throttle: &mut Throttle) {
         self.throttled = false;
         throttle.cancel_wait(now, self.bucket, Direction::Up);
         throttle.release(now, self.bucket, Direction::Up);
     }
 
-    /// The next datagram, as far as the rate limit allows.
+    /// Returns the next datagram, if the rate limit allows it.
     fn next_transmit(
         &mut self,
         cx: &mut Cx<'_>,
@@ -173,9 +173,9 @@ impl Server {
     }
 }
 
-/// What happens to it. Each call deals with all that follows, for torrents too, before it returns.
+/// Events from outside. Each call also does what follows from them, for torrents too, before it returns.
 impl Server {
-    /// A message of the DHT came, which is the node's if it came on one of its sockets.
+    /// A DHT message was received. It is for the node if it came on one of its sockets.
     pub(super) fn handle_datagram(
         &mut self,
         io: &mut Io<'_>,
@@ -193,7 +193,7 @@ impl Server {
         handled
     }
 
-    /// The next datagram.
+    /// Returns the next datagram.
     pub(super) fn poll_transmit(
         &mut self,
         io: &mut Io<'_>,
@@ -210,7 +210,7 @@ impl Server {
         transmit
     }
 
-    /// A datagram to `addr` could not be sent. If it was a query, that has failed.
+    /// A datagram to `addr` could not be sent. If it was a query, the query fails.
     pub(super) fn handle_unsent(
         &mut self,
         io: &mut Io<'_>,
@@ -221,7 +221,7 @@ impl Server {
         self.settle(io, torrents);
     }
 
-    /// A timer of the service.
+    /// Handles the timer of the service.
     pub(super) fn handle_timeout(&mut self, io: &mut Io<'_>, torrents: &mut Torrents) {
         self.service.handle_timeout(&mut cx!(io));
         self.settle(io, torrents);
@@ -233,14 +233,14 @@ impl Server {
         self.settle(io, torrents);
     }
 
-    /// The engine shuts down: the node stops, and does not start again.
+    /// The engine shuts down: stops the node for good.
     pub(super) fn shut_down(&mut self, io: &mut Io<'_>, torrents: &mut Torrents) {
         self.service.set_startable(false);
         self.service.stop(&mut cx!(io));
         self.settle(io, torrents);
     }
 
-    /// A torrent wants something of the DHT.
+    /// Does what a torrent wants from the DHT.
     pub(super) fn serve(
         &mut self,
         io: &mut Io<'_>,
@@ -254,7 +254,7 @@ impl Server {
         if wants.contains(Wants::DHT_END) {
             self.drop_search(io, torrents, id);
         }
-        // A torrent starts: in mode `auto` that may start the node, and keeps it going.
+        // A torrent starts. In mode `auto`, that may start the node, and keeps it running.
         if wants.contains(Wants::DHT) && torrents.get(&id).is_some_and(|t| !t.is_private()) {
             self.service.want();
             self.settle(io, torrents);
@@ -265,7 +265,7 @@ impl Server {
         }
     }
 
-    /// Nodes to begin with, from a torrent.
+    /// Adds nodes from a torrent.
     pub(super) fn add_contacts(
         &mut self,
         io: &mut Io<'_>,
@@ -276,14 +276,14 @@ impl Server {
         self.settle(io, torrents);
     }
 
-    /// Pings a node that a peer named, whose answer is of interest to its table alone.
+    /// Pings a node that a peer told of. Only the routing table needs the answer.
     pub(super) fn ping_quietly(
         &mut self,
         io: &mut Io<'_>,
         torrents: &mut Torrents,
         addr: SocketAddr,
     ) {
-        // More than the node can watch are not worth waiting for.
+        // If the node has too many queries already, this one is skipped.
         let _ = self.service.ping(&mut cx!(io), None, addr);
         self.settle(io, torrents);
     }
@@ -304,21 +304,21 @@ impl Server {
         self.settle(io, torrents);
     }
 
-    /// Saves the table now, whatever the time.
+    /// Saves the nodes now, whenever they are due.
     pub(super) fn save(&mut self, io: &mut Io<'_>) {
         if let Some(saved) = self.service.save_now(io.now) {
             save(io, saved);
         }
     }
 
-    /// Deals with what the service has to say, and with its timer.
+    /// Handles the events of the service, and sets its timer.
     fn settle(&mut self, io: &mut Io<'_>, torrents: &mut Torrents) {
         while let Some(event) = self.service.poll_event() {
             io.dht = self.state_for_torrents();
             self.on_event(io, torrents, event);
         }
         match self.service.poll_timeout() {
-            // Later deadlines are left to the early one, which finds out.
+            // A deadline that moved to later keeps the earlier timer, which sets the new one when it fires.
             Some(at) => io.out.timers.at_latest(Timer::Dht, at),
             None => io.out.timers.set(Timer::Dht, None),
         }
@@ -367,7 +367,7 @@ impl Server {
             ServiceEvent::External(ip) => io.learn_external(None, ip),
             ServiceEvent::Log(log) => {
                 let level = match log {
-                    // Said before the sockets are bound, as in rTorrent.
+                    // As in rTorrent, this is logged before the sockets are bound.
                     DhtLog::Starting { .. } => return,
                     DhtLog::Unreachable(_) | DhtLog::Firewalled(_) => Level::Warning,
                     _ => Level::Info,
@@ -380,7 +380,7 @@ impl Server {
         }
     }
 
-    /// Keeps an event for the application, within bounds: the oldest make way.
+    /// Adds an event for the application. If there are too many, the oldest is dropped.
     fn tell(&mut self, io: &mut Io<'_>, event: DhtEvent) {
         let most = io.setup.config.dht_config.max_events.max(1);
         while self.events.len() >= usize::from(most) {
@@ -397,7 +397,7 @@ fn save(io: &mut Io<'_>, saved: Saved) {
         .job(Purpose::DhtQuiet, |op| Op::SaveDht { op, saved });
 }
 
-/// Something that nobody waits for was done, or not.
+/// Handles the outcome of an op that nobody waits for.
 pub(super) fn quietly_done(io: &mut Io<'_>, outcome: &Outcome) {
     if let Outcome::Failed { error, .. } = outcome {
         let message = alloc::format!("the DHT's table was not saved: {error}");

@@ -1,4 +1,4 @@
-//! The sockets of the node: the main ones, or two of its own.
+//! The sockets of the node: the main sockets, or two of its own.
 //!
 //! ```text
 //!   None ──▶ Awaited (main sockets) ──▶ Shared ──▶ None
@@ -19,11 +19,11 @@ use crate::torrent::outbox::event::{Level, What};
 use crate::torrent::outbox::ops::Purpose;
 use crate::{Op, OpError, OpErrorKind, Outcome, SocketId};
 
-/// Which sockets the node has.
+/// The sockets of the node.
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     state: State,
-    /// Counts the bindings, so that sockets of an earlier one are told apart.
+    /// The number of starts, which distinguishes sockets of an earlier start.
     epoch: u32,
 }
 
@@ -31,22 +31,22 @@ pub(super) struct Sockets {
 enum State {
     #[default]
     None,
-    /// The main ones, which are not bound yet.
+    /// The main sockets, which are not bound yet.
     Awaited,
-    /// The main ones.
+    /// The main sockets.
     Shared,
-    /// Its own, which are not bound yet.
+    /// Its own sockets, which are not bound yet.
     Binding {
         left: u8,
         bound: Ports,
         error: Option<OpError>,
     },
-    /// Its own.
+    /// Its own sockets.
     Own,
 }
 
 impl Sockets {
-    /// Whether the datagrams of a socket are the node's.
+    /// Whether a socket is one of the node's.
     pub(super) fn has(&self, socket: SocketId) -> bool {
         let own_socket = socket == SocketId::DHT_V4 || socket == SocketId::DHT_V6;
         match self.state {
@@ -56,7 +56,7 @@ impl Sockets {
         }
     }
 
-    /// The socket that datagrams to `addr` leave from.
+    /// The socket for datagrams to `addr`.
     pub(super) const fn towards(&self, addr: &SocketAddr) -> SocketId {
         match self.state {
             State::Own => own_socket(addr.ip()),
@@ -65,7 +65,7 @@ impl Sockets {
     }
 }
 
-/// The DHT's own socket of a family.
+/// The id of the DHT's own socket of an address family.
 const fn own_socket(ip: IpAddr) -> SocketId {
     match ip {
         IpAddr::V4(_) => SocketId::DHT_V4,
@@ -73,7 +73,7 @@ const fn own_socket(ip: IpAddr) -> SocketId {
     }
 }
 
-/// Where the DHT's own sockets are bound: the addresses that are listened on, if any are.
+/// The addresses for the DHT's own sockets: the configured listening addresses, if there are any.
 fn families(io: &Io<'_>) -> heapless::Vec<IpAddr, 2> {
     let (config, caps) = (&io.setup.config, &io.setup.caps);
     let wanted = [
@@ -101,7 +101,7 @@ fn say_starting(io: &mut Io<'_>, port: u16) {
     io.out.notice(None, None, Level::Info, log);
 }
 
-/// Asks for one of the DHT's own sockets.
+/// Requests one of the DHT's own sockets.
 fn ask_to_bind(io: &mut Io<'_>, epoch: u32, local: SocketAddr) {
     let socket = own_socket(local.ip());
     io.out.ops.job(Purpose::DhtBind(epoch), |op| Op::Bind {
@@ -113,7 +113,7 @@ fn ask_to_bind(io: &mut Io<'_>, epoch: u32, local: SocketAddr) {
 }
 
 impl Server {
-    /// The service wants sockets: the main ones, if those have the port that it is to use.
+    /// The service wants sockets. The main sockets are used if they have the port of the DHT.
     pub(super) fn bind(&mut self, io: &mut Io<'_>) {
         let main = |port: u16| {
             let bound = io.endpoints.udp_bound.values().any(|a| a.port() == port);
@@ -152,13 +152,13 @@ impl Server {
         }
     }
 
-    /// The main sockets are bound, or could not be.
+    /// The main sockets were bound, or could not be bound.
     pub(in super::super) fn main_bound(&mut self, io: &mut Io<'_>, torrents: &mut Torrents) {
         self.share(io);
         self.settle(io, torrents);
     }
 
-    /// Runs the node on the main sockets, if it waits for them.
+    /// Starts the node on the main sockets, if it waits for them.
     fn share(&mut self, io: &mut Io<'_>) {
         if !matches!(self.sockets.state, State::Awaited) {
             return;
@@ -185,8 +185,8 @@ impl Server {
         }
     }
 
-    /// One of its own sockets is bound, or could not be. If it was stopped meanwhile, the socket may serve a later start
-    /// already: if it does not, its closing was asked for when that stop came.
+    /// One of its own sockets was bound, or could not be bound. If the node was stopped in the meantime, a later start may
+    /// use the socket already; otherwise, its closing was requested by the stop.
     pub(in super::super) fn own_bound(
         &mut self,
         io: &mut Io<'_>,
@@ -239,7 +239,7 @@ impl Server {
         self.settle(io, torrents);
     }
 
-    /// The network is back: the DHT's own sockets, if it has any, get successors on the same ports.
+    /// The network is available again: the DHT's own sockets, if it has any, are bound again on the same ports.
     pub(in super::super) fn rebind(&self, io: &mut Io<'_>) {
         if !matches!(self.sockets.state, State::Own) {
             return;
@@ -249,7 +249,7 @@ impl Server {
         };
         for ip in families(io) {
             if let Some(port) = ports.towards(ip) {
-                // No start waits for it, so its outcome changes nothing.
+                // No start waits for it, so its outcome does not matter.
                 ask_to_bind(io, u32::MAX, SocketAddr::new(ip, port));
             }
         }
@@ -263,13 +263,13 @@ impl Server {
         io.out.notice(None, None, Level::Error, what);
     }
 
-    /// Runs the node on bound sockets.
+    /// Starts the node on bound sockets.
     fn run(&mut self, io: &mut Io<'_>, ports: Ports, sockets: State) {
         self.sockets.state = sockets;
         self.service.bound(&mut cx!(io), ports);
     }
 
-    /// The node has stopped, or is not to start any more: its own sockets are closed.
+    /// The node was stopped, or is not started any more: closes its own sockets.
     pub(super) fn unbind(&mut self, io: &mut Io<'_>) {
         let state = core::mem::take(&mut self.sockets.state);
         if !matches!(state, State::Binding { .. } | State::Own) {

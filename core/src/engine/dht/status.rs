@@ -1,4 +1,4 @@
-//! What an application sees of the DHT, and why it may not do something.
+//! Read access to the DHT for applications.
 
 use alloc::string::String;
 
@@ -6,7 +6,7 @@ use super::Server;
 use crate::DhtMode;
 use crate::dht::{Dht, DhtStats};
 
-/// The DHT, to look at.
+/// Read access to the DHT.
 #[derive(Clone, Copy, Debug)]
 pub struct DhtRef<'a>(&'a Server);
 
@@ -29,31 +29,31 @@ impl<'a> DhtRef<'a> {
         }
     }
 
-    /// The node, once it was started.
+    /// The node, if it was started.
     #[must_use]
     pub fn node(&self) -> Option<&'a Dht> {
         self.0.service.node()
     }
 }
 
-/// The DHT, now: rTorrent's `dht_statistics`, and more.
+/// A snapshot of the DHT: rTorrent's `dht_statistics`, and more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DhtStatus {
-    /// Whether and when it runs.
+    /// Its mode.
     pub mode: DhtMode,
-    /// The name of its rate limit; empty if it has none of its own.
+    /// The name of its rate limit. Empty if it has none of its own.
     pub throttle: String,
-    /// UDP port, while it runs.
+    /// Its UDP port, while it runs.
     pub port: Option<u16>,
-    /// Counters since the start, and the present state.
+    /// Its counters since the start, and its present state.
     pub stats: DhtStats,
 }
 
-/// A value of rTorrent's map.
+/// A value of rTorrent's statistics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StatValue {
-    /// Text.
+    /// A text.
     Text(String),
     /// A flag, shown as 1 or 0.
     Flag(bool),
@@ -72,8 +72,7 @@ impl core::fmt::Display for StatValue {
 }
 
 impl DhtStatus {
-    /// rTorrent's map: its keys, in its order. Those from `cycle` on are there only while the
-    /// node runs.
+    /// The statistics with rTorrent's keys, in rTorrent's order. Keys from `cycle` on exist only while the node runs.
     pub fn entries(&self) -> impl Iterator<Item = (&'static str, StatValue)> {
         let s = &self.stats;
         let text = |text: &str| StatValue::Text(text.into());
@@ -87,7 +86,7 @@ impl DhtStatus {
     }
 }
 
-/// The rate limit of the DHT is changed only while the node does not run.
+/// The error of changing the DHT's rate limit while the node runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThrottleInUse;
 

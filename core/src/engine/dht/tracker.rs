@@ -1,4 +1,4 @@
-//! The DHT as a torrent's tracker of last resort: searches begin, peers come in, results are told.
+//! The DHT as a torrent's pseudo-tracker: starting its searches, and passing their peers and results to it.
 
 use super::super::torrents::Torrents;
 use super::{Owner, Server};
@@ -12,7 +12,7 @@ use crate::tracker::{DhtProgress, DhtState, SERVER_DOWN};
 use crate::wire::tracker::TrackerError;
 
 impl Server {
-    /// Gives a torrent its pseudo-tracker, or takes it away: private torrents have none.
+    /// Adds the pseudo-tracker to a torrent, or removes it if the torrent is private.
     pub(super) fn update_tracker(
         &mut self,
         io: &mut Io<'_>,
@@ -33,7 +33,7 @@ impl Server {
         }
     }
 
-    /// The turn of a torrent's search has come.
+    /// Starts the search of a torrent whose turn has come.
     pub(super) fn search_for(&mut self, io: &mut Io<'_>, torrents: &mut Torrents, id: TorrentId) {
         let ports = io.endpoints.ports();
         let t = torrents.get_mut(&id);
@@ -55,7 +55,7 @@ impl Server {
         }
     }
 
-    /// Ends a torrent's search; its announcer is told that it was cancelled.
+    /// Cancels a torrent's search. Its announcer is told.
     pub(in super::super) fn drop_search(
         &mut self,
         io: &mut Io<'_>,
@@ -65,12 +65,12 @@ impl Server {
         if let Some(t) = torrents.get_mut(&id)
             && self.end_search(io, t, TrackerError::Cancelled)
         {
-            // There is room for the next that waits.
+            // The next search that waits may start.
             self.settle(io, torrents);
         }
     }
 
-    /// The node has stopped, and with it the searches of all torrents: their announcers would wait for ever.
+    /// The node was stopped: cancels the searches of all torrents, so that their announcers do not wait for them.
     pub(super) fn end_searches(&mut self, io: &mut Io<'_>, torrents: &mut Torrents) {
         for t in torrents.values_mut() {
             t.announcer.set_dht_up(&mut cx!(io), false);
@@ -79,7 +79,7 @@ impl Server {
         }
     }
 
-    /// Ends a torrent's search, and returns whether there was one.
+    /// Removes a torrent's search. Returns whether there was one.
     fn end_search(&mut self, io: &mut Io<'_>, t: &mut Torrent, why: TrackerError) -> bool {
         let Some(key) = t.dht.end() else {
             return false;
@@ -89,7 +89,7 @@ impl Server {
         true
     }
 
-    /// How a torrent's search goes, while it is under way.
+    /// The progress of a torrent's search, while it runs.
     pub(in super::super) fn progress(&self, search: &PeerSearch) -> Option<DhtProgress> {
         let (replied, contacted, announcing) = self.service.node()?.progress(search.lookup()?)?;
         Some(DhtProgress {

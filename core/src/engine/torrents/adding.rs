@@ -10,7 +10,7 @@ use crate::torrent::{AddError, AddTorrent, Source, Torrent};
 use crate::{InfoHash, TorrentId};
 
 impl Torrents {
-    /// Takes a torrent into the table; [`Torrent::begin`] is what comes next.
+    /// Adds a torrent to the table. [`Torrent::begin`] has to be called next.
     pub(in super::super) fn add(
         &mut self,
         io: &mut Io<'_>,

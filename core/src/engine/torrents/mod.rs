@@ -1,4 +1,4 @@
-//! The torrents of an engine, by id and by hash, and what is done for all of them or for each in turn.
+//! The torrents of an engine, by id and by info-hash, and what is done for all of them or for each in turn.
 
 mod adding;
 mod places;
@@ -24,12 +24,12 @@ use crate::{InfoHash, Machine, Outcome, TorrentId};
 #[derive(Debug, Default)]
 pub(super) struct Torrents {
     all: Table<Torrent>,
-    /// Torrents that there have been.
+    /// The number of torrents that were added so far.
     count: u32,
     by_hash: BTreeMap<InfoHash, TorrentId>,
-    /// What an encrypted handshake names a torrent by.
+    /// The torrents by the hash that names them in an encrypted handshake (MSE).
     by_req2: BTreeMap<[u8; 20], InfoHash>,
-    /// Those with addresses to connect to; they take turns.
+    /// The torrents with addresses to connect to. They take turns.
     diallers: VecDeque<TorrentId>,
     sweep: Sweep,
 }
@@ -67,7 +67,7 @@ impl Torrents {
         self.all.get_mut(*id)
     }
 
-    /// The torrent with a hash.
+    /// The torrent with an info-hash.
     pub(super) fn find(&self, info_hash: &InfoHash) -> Option<TorrentId> {
         self.by_hash.get(info_hash).copied()
     }
@@ -77,12 +77,12 @@ impl Torrents {
         self.by_req2.get(req2).copied()
     }
 
-    /// Their ids, oldest first.
+    /// The ids of all torrents, oldest first.
     pub(super) fn ids(&self) -> impl Iterator<Item = TorrentId> {
         self.all.ids_after(None)
     }
 
-    /// Ids of those that were added after `id`.
+    /// The ids of the torrents that were added after `id`.
     fn ids_after(&self, id: Option<TorrentId>) -> impl Iterator<Item = TorrentId> {
         self.all.ids_after(id)
     }
@@ -105,7 +105,7 @@ impl Torrents {
 }
 
 impl Torrents {
-    /// Transactions with UDP trackers may have ended, or want their timer moved.
+    /// Handles the results of UDP tracker transactions, and sets their timer.
     pub(super) fn hear_trackers(&mut self, io: &mut Io<'_>) {
         while let Some(event) = io.trackers.udp.poll_event() {
             let Some((id, key)) = io.trackers.asked.remove(&event.id) else {
@@ -121,7 +121,7 @@ impl Torrents {
             .set(Timer::Udp, io.trackers.udp.poll_timeout());
     }
 
-    /// Hashes on, one torrent at a time: a disk with a moving head would suffer otherwise.
+    /// Continues checks, one torrent at a time, as hard disks are slow at reading several files at once.
     pub(super) fn next_check(&mut self, io: &mut Io<'_>) {
         while let Some(id) = io.out.checks.front().copied() {
             if self.get_mut(&id).is_some_and(|t| t.check_on(io)) {
@@ -131,7 +131,7 @@ impl Torrents {
         }
     }
 
-    /// The files of a torrent that stops are released: it is gone.
+    /// The files of a torrent that stops were released: removes it.
     pub(super) fn released(&mut self, io: &mut Io<'_>, id: TorrentId, outcome: &Outcome) {
         if let Outcome::Failed { error, .. } = outcome {
             let message = error.detail.clone();
@@ -149,21 +149,21 @@ impl Torrents {
         }
     }
 
-    /// The network is gone: every connection of every torrent is closed.
+    /// Closes every connection of every torrent.
     pub(super) fn close_all(&mut self, io: &mut Io<'_>, why: &'static str) {
         for t in self.values_mut() {
             t.close_all(io, why);
         }
     }
 
-    /// All of them begin to stop.
+    /// Begins to stop all torrents.
     pub(super) fn begin_stop(&mut self, io: &mut Io<'_>) {
         for t in self.values_mut() {
             t.begin_stop(io, false);
         }
     }
 
-    /// Trackers had their time: what stops is waited for no longer.
+    /// Stops waiting for trackers whose time is over.
     pub(super) fn stop_overdue(&mut self, io: &mut Io<'_>) {
         for t in self.values_mut() {
             t.stop_overdue(io);

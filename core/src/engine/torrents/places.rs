@@ -1,20 +1,20 @@
-//! Places for connections: which torrent may open the next one.
+//! Which torrent may open the next connection.
 
 use super::Torrents;
 use crate::TorrentId;
 use crate::torrent::io::Io;
 use crate::torrent::outbox::timers::{Timer, TorrentTimer};
 
-/// Torrents looked at for one that waits for a place.
+/// How many torrents are examined to find one that waits for a connection.
 const MAX_ASKED: usize = 16;
 
 impl Torrents {
-    /// Gives free places to the torrents that want them: one each, in turn.
+    /// Lets the torrents in the queue open connections, one each in turn, as long as more are allowed.
     pub(in super::super) fn deal_places(&mut self, io: &mut Io<'_>) {
         if !io.setup.caps.tcp_connect || io.endpoints.lost {
             return;
         }
-        // Each turn fills a place or shortens the queue.
+        // Each turn opens a connection or shortens the queue.
         while io.has_place()
             && let Some(id) = self.diallers.pop_front()
         {
@@ -29,7 +29,7 @@ impl Torrents {
         }
     }
 
-    /// Puts a torrent behind the others that have addresses to connect to.
+    /// Adds a torrent to the end of the queue of those that have addresses to connect to.
     pub(in super::super) fn queue_dialler(&mut self, io: &mut Io<'_>, id: TorrentId) {
         io.out
             .timers
@@ -43,8 +43,7 @@ impl Torrents {
         io.out.places = true;
     }
 
-    /// Lets a torrent give a connection up if all places are taken and another one, which has
-    /// fewer, waits for a place.
+    /// Lets a torrent close a connection if no more are allowed, and another torrent with fewer connections waits.
     pub(in super::super) fn share_places(&mut self, io: &mut Io<'_>, id: TorrentId) {
         if io.conns.len() < io.max_conns() {
             return;
@@ -71,7 +70,7 @@ impl Torrents {
         }
     }
 
-    /// The torrents that stand in the queue.
+    /// The torrents in the queue.
     pub(in super::super) fn diallers(&self) -> impl Iterator<Item = TorrentId> {
         self.diallers.iter().copied()
     }

@@ -1,5 +1,5 @@
-//! What has to be done for every torrent because something changed that concerns them all: a few
-//! at a time, so that no call works through thousands (law 4).
+//! A sweep over all torrents after a change that affects each of them: a few at a time, so that no call has to handle
+//! thousands (law 4).
 
 use core::time::Duration;
 
@@ -10,34 +10,34 @@ use crate::torrent::cx;
 use crate::torrent::io::Io;
 use crate::torrent::outbox::timers::Timer;
 
-/// Torrents dealt with at once; fewer than this notice no difference.
+/// The number of torrents in a batch.
 const BATCH: usize = 64;
-/// Time between batches: what else is due comes in between.
+/// The time between batches, in which other work is done.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Where the tour of all torrents stands.
+/// The progress of a sweep.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
-    /// The torrent that was dealt with last; `None` before the first.
+    /// The last torrent of the previous batch. `None` before the first batch.
     after: Option<TorrentId>,
     running: Option<Why>,
-    /// Something changed again meanwhile: another tour follows.
+    /// Whether another sweep follows, as something changed again.
     next: Option<Why>,
 }
 
-/// What changed.
+/// The reason of a sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in super::super) enum Why {
-    /// The sockets are bound, or the DHT node is up.
+    /// The sockets were bound, or the DHT node was started.
     Ready,
-    /// The DHT node knows others now: a search that failed is worth repeating.
+    /// The DHT node knows other nodes now, so failed searches are worth repeating.
     DhtKnowsOthers,
-    /// The network is back: peers and trackers that could not be reached may be now.
+    /// The network is available again, so peers and trackers may be reachable again.
     NetworkBack,
 }
 
 impl Torrents {
-    /// Lets every torrent look at its trackers anew.
+    /// Starts a sweep.
     pub(in super::super) fn sweep(&mut self, io: &mut Io<'_>, why: Why) {
         if self.sweep.running.is_some() {
             self.sweep.next = self.sweep.next.max(Some(why));
@@ -47,7 +47,7 @@ impl Torrents {
         self.sweep_step(io);
     }
 
-    /// The next few torrents.
+    /// Handles the next batch.
     pub(in super::super) fn sweep_step(&mut self, io: &mut Io<'_>) {
         let next = self.ids_after(self.sweep.after);
         let ids: heapless::Vec<TorrentId, BATCH> = next.take(BATCH).collect();

@@ -4,14 +4,14 @@ use alloc::{boxed::Box, vec::Vec};
 
 use crate::TorrentId;
 
-/// What belongs to torrents, in the order of their ids.
+/// Values by torrent, in the order of the torrents' ids.
 ///
-/// Ids are given out in order, so a sorted list needs no tree: what is new goes to its end. The torrent that was looked up
-/// last is found at once, as one block asks for the same torrent several times.
+/// Ids are assigned in ascending order, so a sorted list suffices: a new entry goes to its end. The last entry that was
+/// looked up is found without a search, as handling one block looks up the same torrent several times.
 #[derive(Debug)]
 pub(super) struct Table<T> {
     sorted: Vec<(TorrentId, Box<T>)>,
-    /// Where the torrent stands that was looked up last.
+    /// The index of the last entry that was looked up.
     last: usize,
 }
 
@@ -46,7 +46,7 @@ impl<T> Table<T> {
         Some(&mut self.sorted[self.last].1)
     }
 
-    /// Where a torrent stands.
+    /// The index of an entry.
     fn at(&self, id: TorrentId) -> Option<usize> {
         match self.sorted.get(self.last) {
             Some((last, _)) if *last == id => Some(self.last),
@@ -54,7 +54,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// Ids of those that were added after `id`, or of all.
+    /// The ids after `id`, or all ids.
     pub(super) fn ids_after(&self, id: Option<TorrentId>) -> impl Iterator<Item = TorrentId> {
         let from = id.map_or(0, |id| self.sorted.partition_point(|(at, _)| *at <= id));
         self.sorted[from..].iter().map(|(id, _)| *id)

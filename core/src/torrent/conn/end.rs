@@ -1,4 +1,4 @@
-//! Why connections end.
+//! The reasons for which connections end.
 
 use alloc::string::{String, ToString};
 
@@ -9,15 +9,15 @@ use crate::peer::PeerFault;
 /// Why a connection ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// The stream did.
+    /// Its stream was closed.
     Stream(CloseReason),
-    /// The peer broke the protocol, or took too long.
+    /// The peer broke the protocol, or timed out.
     Fault(PeerFault),
-    /// We have no use for it, and say why.
+    /// We closed it because it is not useful; the text says why.
     Finished(&'static str),
-    /// Its torrent is at rest.
+    /// Its torrent is paused, failed or stopped; the text says why.
     Resting(&'static str),
-    /// It sent bad data.
+    /// The peer sent bad data.
     Banned,
 }
 

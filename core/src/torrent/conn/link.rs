@@ -1,8 +1,8 @@
-//! What carries the bytes of a connection.
+//! The transport of a connection.
 //!
-//! A peer does not know it. Only three things depend on it: how a link is opened, how it is closed, and who is told that it
-//! can go on. All of them stand here, so a second kind of link is a variant of [`Link`] and what these functions do with it:
-//! `Utp(StreamId)`, a stream of the engine's own, to which the engine plays the driver.
+//! A peer does not depend on its transport. Only three things do: how a link is opened, how it is closed, and who is told
+//! when it is ready. All of them are in this module, so a second kind of link is a variant of [`Link`] and a match arm in
+//! each function: `Utp(StreamId)` is to be a stream of the engine's own, for which the engine acts as the driver.
 
 use core::net::SocketAddr;
 
@@ -12,21 +12,21 @@ use crate::torrent::Readiness;
 use crate::torrent::outbox::Outbox;
 use crate::{ConnId, Op};
 
-/// What carries the bytes of a connection.
+/// The transport of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Link {
-    /// A stream of the driver's.
+    /// A TCP stream of the driver.
     Tcp {
-        /// What the driver was told last.
+        /// The readiness that the driver was told last.
         told: Readiness,
-        /// It stands in the list of streams that the driver should hear of.
+        /// Whether it is in the list of streams whose readiness changed.
         listed: bool,
     },
 }
 
 impl Link {
     /// Opens a link to `remote`: [`Engine::handle_connected`](crate::engine::Engine::handle_connected) or
-    /// [`Engine::handle_closed`](crate::engine::Engine::handle_closed) says what came of it.
+    /// [`Engine::handle_closed`](crate::engine::Engine::handle_closed) reports the result.
     pub(crate) fn open(out: &mut Outbox, conn: ConnId, remote: SocketAddr) -> Self {
         out.ops.stream(Op::TcpConnect { conn, remote });
         Self::accepted()
@@ -47,7 +47,8 @@ impl Link {
         }
     }
 
-    /// It moves nothing one way, for it was given an empty list or is stale: it is told anew as soon as it can go on.
+    /// The driver stopped moving bytes in one direction, because it was given an empty list of buffers, or its list is
+    /// outdated. It is told again as soon as it can continue.
     pub(crate) const fn rests(&mut self, way: Direction) {
         let Self::Tcp { told, .. } = self;
         match way {
@@ -56,13 +57,13 @@ impl Link {
         }
     }
 
-    /// It has written, and goes on by itself while there is more.
+    /// The driver has written. It continues by itself while there is more.
     pub(crate) const fn wrote(&mut self, more: bool) {
         let Self::Tcp { told, .. } = self;
         told.write = more;
     }
 
-    /// What it can do now: who moves its bytes is told if that is news.
+    /// Lists the connection for the driver if its readiness `now` is not what the driver was told.
     pub(crate) fn refresh(&mut self, out: &mut Outbox, conn: ConnId, now: Readiness) {
         let Self::Tcp { told, listed } = self;
         if !*listed && now != *told {
@@ -71,13 +72,13 @@ impl Link {
         }
     }
 
-    /// Whether who moves its bytes knows what it can do now, or will hear of it.
+    /// Whether the driver was told the readiness `now`, or is about to be told.
     pub(crate) fn is_told_or_listed(self, now: Readiness) -> bool {
         let Self::Tcp { told, listed } = self;
         listed || told == now
     }
 
-    /// The driver asks for the news: what it can do now, unless that is none.
+    /// The driver polls: returns the readiness if the driver was told another one.
     pub(crate) fn poll(&mut self, now: Readiness) -> Option<Readiness> {
         let Self::Tcp { told, listed } = self;
         *listed = false;
@@ -141,7 +142,7 @@ mod tests {
         assert_eq!(link.poll(BOTH), Some(BOTH));
         link.refresh(&mut out, CONN, BOTH);
         assert!(out.streams.is_empty());
-        // What was news is none any more when the driver asks.
+        // The change was undone before the driver polled.
         link.refresh(&mut out, CONN, READ);
         assert_eq!(link.poll(BOTH), None);
     }

@@ -1,4 +1,4 @@
-//! The peers of a torrent: connections whose handshakes are through.
+//! The members of a torrent: connections that have completed their handshakes.
 
 use alloc::{
     boxed::Box,
@@ -17,61 +17,61 @@ use crate::torrent::prefix::Prefix;
 use crate::torrent::status::PeerSource;
 use crate::{BLOCK_LEN, Bitfield, BlockRef, ConnId, Instant};
 
-/// A metadata request that is out.
+/// A metadata request that is not answered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MetadataAsked {
     pub(crate) piece: u32,
-    /// Bytes of the whole, as the peer claimed then: its answer is judged by that.
+    /// The size of the metadata that the peer claimed at that time. Its answer is judged by it.
     pub(crate) size: u32,
     pub(crate) at: Instant,
 }
 
-/// A peer of a torrent, and what the torrent knows of it beyond the wire.
+/// A peer of a torrent, and what the torrent knows of it beyond the peer protocol.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) id: MemberId,
     pub(crate) stream: Stream,
-    /// The address it is known by to others: that of the stream, or for incoming ones the same
-    /// host with the port it says it listens on.
+    /// The address at which it accepts connections: that of the stream or, if it connected to us, its IP address with the port
+    /// that it says it listens on.
     pub(crate) dialable: Option<SocketAddr>,
     pub(crate) source: PeerSource,
     pub(crate) incoming: bool,
-    /// Handshakes through since.
+    /// When the handshakes were completed.
     pub(crate) established: Instant,
-    /// Node of the throttle tree.
+    /// Its node of the throttle tree.
     pub(crate) bucket: BucketId,
-    /// Its pieces as the picker was told of them.
+    /// Its pieces, as the picker was told.
     pub(crate) counted: Bitfield,
-    /// What the picker remembers of it.
+    /// What the picker remembers about it.
     pub(crate) pick: PickState,
-    /// Requests of the peer that were not read from disk yet.
+    /// The peer's requests that were not read from the disk yet.
     pub(crate) uploads: VecDeque<BlockRef>,
-    /// Blocks being read from disk for it.
+    /// The number of blocks that are being read from the disk for it.
     pub(crate) reading: u32,
-    /// What it holds as [`Conns`](super::table::Conns) has counted it.
+    /// The blocks that it holds, as [`Conns`](super::table::Conns) has counted them.
     pub(crate) holds: Holding,
-    /// We wait for its answer to a metadata request (BEP 9).
+    /// The metadata request that it has not answered (BEP 9).
     pub(crate) metadata_asked: Option<MetadataAsked>,
-    /// It is not asked for metadata until then: it said no, or what it said was wrong.
+    /// When it may be asked for metadata again, after it refused or sent wrong data.
     pub(crate) metadata_pause: Option<Instant>,
-    /// Attempts to fetch the metadata that it took part in and that were too slow.
+    /// The number of its attempts to send the metadata that were too slow.
     pub(crate) metadata_turns: u32,
     /// The peers it was told of (BEP 11).
     pub(crate) pex_told: BTreeSet<SocketAddr>,
-    /// When it told us last; faster ones are ignored.
+    /// When its last peer exchange message arrived. Messages that follow too soon are ignored.
     pub(crate) pex_heard: Option<Instant>,
-    /// It told the port of its DHT node (BEP 5).
+    /// Whether it told the port of its DHT node (BEP 5).
     pub(crate) dht_port_told: bool,
-    /// When we choked or unchoked it last.
+    /// When we last choked or unchoked it.
     pub(crate) choke_changed: Instant,
-    /// Payload it had been sent when it was unchoked last.
+    /// How many bytes of payload it had been sent when it was last unchoked.
     pub(crate) sent_before: u64,
-    /// The last moment either side had something to gain.
+    /// The last time at which either side was interested.
     pub(crate) useful: Instant,
 }
 
 impl Member {
-    /// The peer at the end of a connection whose handshakes are through.
+    /// Creates the member of a connection that has completed its handshakes.
     pub(crate) fn new(id: MemberId, now: Instant, bucket: BucketId, greeting: Greeting) -> Self {
         let Greeting { mut stream, opened } = greeting;
         stream.bucket = Some(bucket);
@@ -104,12 +104,12 @@ impl Member {
         }
     }
 
-    /// The address to call it by: where it listens, if that is known.
+    /// The address to show: the one at which it accepts connections, if that is known.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.dialable.unwrap_or(self.stream.remote)
     }
 
-    /// What it holds of the blocks for uploads.
+    /// The upload blocks that it holds.
     pub(crate) fn holding(&self) -> Holding {
         let queued = self.stream.peer.queued_payload();
         let blocks = self.reading + queued.div_ceil(BLOCK_LEN) as u32;
@@ -124,18 +124,17 @@ impl Member {
 #[derive(Debug, Default)]
 pub(crate) struct Members {
     slots: Vec<(u32, Option<Box<Member>>)>,
-    /// The one that has been free for longest is used first, so that names repeat late.
+    /// The free slots. The one that was freed first is used first, so that ids repeat late.
     free: VecDeque<u32>,
     used: usize,
-    /// Those whose handshakes are not through, and the addresses that were dialled.
+    /// The connections that have not completed their handshakes, and the addresses that we connected to.
     connecting: BTreeMap<ConnId, Option<SocketAddr>>,
-    /// How many there are with each prefix, those included.
+    /// The number of connections with each prefix, including unfinished ones.
     prefixes: Counts<Prefix>,
 }
 
 impl Members {
-    /// A connection belongs to the torrent, and its handshakes are not through; `dialled`: the
-    /// address, if we opened it.
+    /// Adds a connection that has not completed its handshakes. `dialled` is the address, if we opened it.
     pub(crate) fn connecting(
         &mut self,
         id: ConnId,
@@ -146,24 +145,24 @@ impl Members {
         self.prefixes.add(Prefix::of(remote.ip()), 1);
     }
 
-    /// A connection whose handshakes were not through is gone.
+    /// Removes a connection that had not completed its handshakes.
     pub(crate) fn given_up(&mut self, id: ConnId, remote: SocketAddr) {
         if self.connecting.remove(&id).is_some() {
             self.prefixes.remove(&Prefix::of(remote.ip()), 1);
         }
     }
 
-    /// Those whose handshakes are not through.
+    /// The connections that have not completed their handshakes.
     pub(crate) fn unfinished(&self) -> impl Iterator<Item = ConnId> {
         self.connecting.keys().copied()
     }
 
-    /// How many of them there are.
+    /// The number of connections that have not completed their handshakes.
     pub(crate) fn unfinished_len(&self) -> usize {
         self.connecting.len()
     }
 
-    /// The handshakes of a connection are through.
+    /// A connection has completed its handshakes: makes it a member.
     pub(crate) fn insert(
         &mut self,
         conn: ConnId,
@@ -181,7 +180,7 @@ impl Members {
         id
     }
 
-    /// Frees a slot; its name is stale from here on.
+    /// Removes a member. Its id becomes stale.
     pub(crate) fn remove(&mut self, id: MemberId) -> Option<Box<Member>> {
         self.get(id)?;
         let (generation, slot) = self.slots.get_mut(id.index())?;
@@ -206,7 +205,7 @@ impl Members {
             .filter(|_| *generation == id.generation())
     }
 
-    /// The peer that the picker knows by `key`.
+    /// The member with a picker's key.
     pub(crate) fn by_key(&self, key: PeerKey) -> Option<&Member> {
         let (_, member) = self.slots.get(MemberId::slot(key))?;
         member.as_deref().filter(|member| member.id.key() == key)
@@ -225,38 +224,38 @@ impl Members {
         slots.filter_map(|(_, member)| member.as_deref_mut())
     }
 
-    /// The names of all peers, for those who may lose some on the way.
+    /// The ids of all members, for loops that may remove some.
     pub(crate) fn ids(&self) -> Vec<MemberId> {
         self.iter().map(|member| member.id).collect()
     }
 
-    /// How many peers there are.
+    /// The number of members.
     pub(crate) const fn established(&self) -> usize {
         self.used
     }
 
-    /// How many connections there are.
+    /// The number of connections.
     pub(crate) fn len(&self) -> usize {
         self.used + self.connecting.len()
     }
 
-    /// Whether there is no connection.
+    /// Whether there are no connections.
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many connections there are with a prefix.
+    /// The number of connections with a prefix.
     pub(crate) fn count_with(&self, prefix: Prefix) -> u32 {
         self.prefixes.of(&prefix)
     }
 
-    /// Whether a connection leads, or is to lead, to an address that others know.
+    /// Whether there is a connection, or one is being opened, to an address of the peer list.
     pub(crate) fn uses(&self, addr: SocketAddr) -> bool {
         self.iter().any(|member| member.dialable == Some(addr))
             || self.connecting.values().any(|to| *to == Some(addr))
     }
 
-    /// Whether the counters say what is so. `remote`: whom a connection leads to.
+    /// Whether the counters are correct. `remote` returns the address of a connection.
     pub(crate) fn is_counted_right(&self, remote: impl Fn(ConnId) -> Option<SocketAddr>) -> bool {
         let mut right = Counts::default();
         let established = self.iter().map(|member| Some(member.stream.remote));

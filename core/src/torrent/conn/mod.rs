@@ -1,4 +1,4 @@
-//! One connection, from the dialled address to the member of a torrent.
+//! Connections, from the address that is connected to, to the member of a torrent.
 
 pub(crate) mod end;
 pub(crate) mod link;
@@ -21,7 +21,7 @@ pub(crate) struct Dialing {
     pub(crate) torrent: TorrentId,
     pub(crate) addr: SocketAddr,
     pub(crate) source: PeerSource,
-    /// Whether encryption is tried.
+    /// Whether the handshake is encrypted (MSE).
     pub(crate) encrypt: bool,
     /// Whether the last attempt ended with [`Released::TryAgain`](crate::torrent::peer_list::Released::TryAgain).
     pub(crate) again: bool,
@@ -30,13 +30,13 @@ pub(crate) struct Dialing {
 /// Who opened a stream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Opened {
-    /// We did.
+    /// We opened it.
     ByUs(Dialing),
-    /// The peer did. The torrent that it asked for, once it was taken in.
+    /// The peer opened it. The torrent that it named, once that has accepted it.
     ByPeer(Option<TorrentId>),
 }
 
-/// A stream whose handshakes are under way.
+/// A stream on which handshakes are exchanged.
 #[derive(Debug)]
 pub(crate) struct Greeting {
     pub(crate) stream: Stream,
@@ -44,7 +44,7 @@ pub(crate) struct Greeting {
 }
 
 impl Conn {
-    /// Where the address came from, while the handshakes are not through.
+    /// The source of the address, until the handshakes are complete.
     pub(crate) const fn source(&self) -> Option<PeerSource> {
         match self {
             Self::Dialing(dialing, _) => Some(dialing.source),
@@ -56,7 +56,7 @@ impl Conn {
         }
     }
 
-    /// What carries its bytes, while it belongs to no torrent.
+    /// Its link, until it is a member of a torrent.
     pub(crate) const fn link(&self) -> Option<Link> {
         match self {
             Self::Dialing(_, link) => Some(*link),
@@ -90,22 +90,22 @@ impl Greeting {
     }
 }
 
-/// How far a connection has come.
+/// The state of a connection.
 #[derive(Debug)]
 pub(crate) enum Conn {
     /// Its link is being opened.
     Dialing(Dialing, Link),
-    /// Handshakes are under way.
+    /// Handshakes are being exchanged.
     Greeting(Box<Greeting>),
-    /// It belongs to a torrent.
+    /// It is a member of a torrent.
     Member(TorrentId, MemberId),
 }
 
-/// What a connection holds of the blocks for uploads.
+/// The upload blocks that a connection holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Holding {
-    /// Blocks that are ready for it or being read.
+    /// The number of blocks that are ready for it or being read.
     pub(crate) blocks: u32,
-    /// It asks for blocks, or holds some.
+    /// Whether it requests blocks, or holds some.
     pub(crate) uploads: bool,
 }

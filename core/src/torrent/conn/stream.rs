@@ -1,5 +1,4 @@
-//! An open stream and the peer at its end: what a driver does with it, and when it may read and
-//! write.
+//! An open stream and its peer: the calls of a driver, and when it may read and write.
 
 use core::net::SocketAddr;
 
@@ -12,14 +11,14 @@ use crate::torrent::pace::Pace;
 use crate::torrent::{ReadBufs, Readiness, WriteBufs};
 use crate::{BlockPool, ConnId, Instant};
 
-/// Longest read or write in one go, in bytes, where no rate limit says less.
+/// The maximum length of one read or write in bytes, unless a rate limit allows less.
 const TURN: u32 = 1 << 20;
-/// Most bytes of control messages that pass one way while the bucket is dry, from one turn to the
-/// next: 120 requests. They are charged all the same. Without it a `have` of 9 bytes would wait as
-/// long as the 16 KiB of others before it; without a bound a flood would take it all.
+/// How many bytes of control messages may pass in one direction while the bucket is empty, from one turn to the next: 120
+/// requests. They are charged to the bucket. Without this, a `have` of 9 bytes would wait for the 16 KiB blocks of other peers
+/// before it; without a maximum, a flood of messages would take the whole rate.
 const ALLOWANCE: u32 = 2048;
 
-/// What bytes pass through: blocks, rate limits and the outbox.
+/// What a stream needs to move bytes: blocks, rate limits and the outbox.
 pub(crate) struct Flow<'a> {
     pub(crate) now: Instant,
     pub(crate) pool: &'a mut BlockPool,
@@ -34,16 +33,16 @@ impl Flow<'_> {
     }
 }
 
-/// What may pass a dry bucket one way.
+/// What may pass an empty bucket in one direction.
 #[derive(Clone, Copy, Debug, Default)]
 struct Allowance {
     used: u32,
-    /// The list that the driver has is for control messages only.
+    /// Whether the list that the driver was given is for control messages only.
     active: bool,
 }
 
 impl Allowance {
-    /// It is its turn: the bucket was not dry.
+    /// Its turn has come: the bucket was not empty.
     const fn turn(&mut self) {
         *self = Self {
             used: 0,
@@ -51,7 +50,7 @@ impl Allowance {
         };
     }
 
-    /// The bucket is dry: how many bytes of control messages may pass.
+    /// The bucket is empty: returns how many bytes of control messages may pass.
     const fn dry(&mut self) -> u32 {
         self.active = true;
         self.left()
@@ -61,7 +60,7 @@ impl Allowance {
         ALLOWANCE.saturating_sub(self.used)
     }
 
-    /// Takes note of bytes that passed.
+    /// Counts bytes that passed.
     const fn passed(&mut self, bytes: u32) {
         if self.active {
             self.used = self.used.saturating_add(bytes);
@@ -69,22 +68,22 @@ impl Allowance {
     }
 }
 
-/// An open stream, and the peer at its end.
+/// An open stream, and its peer.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) id: ConnId,
-    /// Whom it leads to.
+    /// The address of the peer.
     pub(crate) remote: SocketAddr,
     pub(crate) peer: Peer,
-    /// What carries its bytes.
+    /// Its transport.
     pub(crate) link: Link,
-    /// Node of the throttle tree; `None` during the handshakes, which no limit holds.
+    /// Its node of the throttle tree. `None` during the handshakes, which are not limited.
     pub(crate) bucket: Option<BucketId>,
     down: Allowance,
     up: Allowance,
-    /// Payload waits for the bucket; whether for good, because the limit is 0.
+    /// `Some` if payload waits for the bucket; `Some(true)` if the limit is 0, so that it waits until the limit changes.
     waits_for_rate: Option<bool>,
-    /// Waits for blocks of the pool.
+    /// Whether it waits for blocks of the pool.
     starved: bool,
 }
 
@@ -110,8 +109,7 @@ impl Stream {
             let way = Direction::Down;
             limit = flow.throttle.available(flow.now, bucket, way, TURN);
             if limit == 0 {
-                // A stop holds payload only: without the requests of others nothing could be
-                // sent either.
+                // A limit of 0 holds payload only: without the peers' requests, nothing could be sent either.
                 let free = match flow.throttle.is_stopped(bucket, way) {
                     true => TURN,
                     false => self.down.dry(),
@@ -131,7 +129,7 @@ impl Stream {
             if !core::mem::replace(&mut self.starved, true) {
                 flow.out.starving.push_back((self.id, 1));
             }
-            // Others may use its turn meanwhile.
+            // Other connections may use its turn meanwhile.
             if let Some(bucket) = self.bucket {
                 flow.throttle.release(flow.now, bucket, Direction::Down);
                 if flow.throttle.is_limited(bucket, Direction::Down) {
@@ -141,7 +139,7 @@ impl Stream {
         }
     }
 
-    /// `len` bytes are about to be handed to the peer.
+    /// `len` bytes were read, and are about to be passed to the peer.
     pub(crate) fn charge_read(&mut self, flow: &mut Flow<'_>, len: usize) {
         let Some(bucket) = self.bucket else {
             return;
@@ -149,8 +147,7 @@ impl Stream {
         let way = Direction::Down;
         self.down.passed(len as u32);
         flow.throttle.consume(flow.now, bucket, way, len as u32);
-        // A read that falls short has drained the stream: what is left of the turn is for
-        // others.
+        // A short read has drained the stream, so the rest of its turn goes to other connections.
         if !self.peer.fills_read(len) {
             flow.throttle.release(flow.now, bucket, way);
         }
@@ -159,8 +156,7 @@ impl Stream {
         }
     }
 
-    /// See [`Engine::write_bufs`](crate::engine::Engine::write_bufs). `pace`: how the torrent's uploads
-    /// share their limit.
+    /// See [`Engine::write_bufs`](crate::engine::Engine::write_bufs). `pace` says how the torrent's uploads share their limit.
     pub(crate) fn write_bufs<'a>(
         &'a mut self,
         flow: &mut Flow<'_>,
@@ -223,7 +219,7 @@ impl Stream {
         }
     }
 
-    /// Limits are others now: whatever it waited for, it asks again.
+    /// The rate limits changed: it does not wait for the old ones any more.
     pub(crate) fn limits_changed(&mut self) {
         self.link.rests(Direction::Down);
         self.link.rests(Direction::Up);
@@ -231,27 +227,27 @@ impl Stream {
         self.waits_for_rate = None;
     }
 
-    /// It is gone, and waits for no blocks any more.
+    /// It is closed, and does not wait for blocks any more.
     pub(crate) fn forget(&self, out: &mut Outbox) {
         if self.starved {
             out.starving.retain(|(id, _)| *id != self.id);
         }
     }
 
-    /// It waits until `need` blocks of the pool are free.
+    /// Lets it wait until `need` blocks of the pool are free.
     pub(crate) fn starve(&mut self, out: &mut Outbox, need: usize) {
         if !core::mem::replace(&mut self.starved, true) {
             out.starving.push_back((self.id, need));
         }
     }
 
-    /// Blocks came home.
+    /// Blocks returned to the pool.
     pub(crate) const fn fed(&mut self) {
         self.link.rests(Direction::Down);
         self.starved = false;
     }
 
-    /// Brings its timer up to date. Later deadlines are left to the early one, which finds out: the
+    /// Updates its timer. A deadline that moved to later keeps the earlier timer, which sets the new one when it fires: the
     /// hot path moves no timers.
     pub(crate) fn rearm(&self, out: &mut Outbox) {
         if let Some(at) = self.peer.poll_timeout() {
@@ -259,24 +255,24 @@ impl Stream {
         }
     }
 
-    /// Something was done with it: who moves its bytes hears of it if there is news.
+    /// To be called after something was done with it: lists it for the driver if its readiness changed.
     pub(crate) fn refresh(&mut self, out: &mut Outbox) {
         let now = self.readiness();
         self.link.refresh(out, self.id, now);
     }
 
-    /// Whether the driver knows what can be done, or will hear of it.
+    /// Whether the driver was told its readiness, or is about to be told.
     pub(crate) fn is_told_or_listed(&self) -> bool {
         self.link.is_told_or_listed(self.readiness())
     }
 
-    /// The news for the driver, once it asks; `None` if they are old by now.
+    /// Returns its readiness if the driver was told another one.
     pub(crate) fn poll_interest(&mut self) -> Option<Readiness> {
         let now = self.readiness();
         self.link.poll(now)
     }
 
-    /// What it can do.
+    /// What the engine is ready to do with it.
     fn readiness(&self) -> Readiness {
         let control =
             |stopped: bool| self.peer.control_waits(stopped) && (stopped || self.up.left() > 0);

@@ -1,4 +1,4 @@
-//! The table of connections: slots with generations, so that a stale id is recognised.
+//! The table of connections. Slots have generations, so that a stale id is recognised.
 //!
 //! ```text
 //!  dialled ──▶ Dialing ──open──▶ Greeting ──both handshakes──▶ Member of a torrent
@@ -16,12 +16,12 @@ use crate::torrent::member_id::MemberId;
 use crate::torrent::prefix::Prefix;
 use crate::{Config, ConnId, TorrentId};
 
-/// Most connections in all.
+/// The maximum number of connections of all torrents.
 pub(crate) fn max_conns(config: &Config) -> usize {
     (config.max_connections as usize).min(MAX_CONNS)
 }
 
-/// Most connections.
+/// The highest possible maximum.
 const MAX_CONNS: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -36,20 +36,20 @@ pub(crate) struct Conns {
     slots: Vec<Slot>,
     free: Vec<u32>,
     used: usize,
-    /// How many there are with each prefix.
+    /// The number of connections with each prefix.
     prefixes: Counts<Prefix>,
-    /// Blocks for uploads that those with each prefix hold.
+    /// The number of upload blocks that the connections with each prefix hold.
     blocks: Counts<Prefix>,
-    /// Connections that ask for blocks or hold some.
+    /// The number of connections that request blocks or hold some.
     uploading: u32,
-    /// Accepted ones that have not named their torrent, or wait for it, oldest first.
+    /// Accepted connections that have not named their torrent, or wait for its answer, oldest first.
     unclaimed: VecDeque<ConnId>,
-    /// Outgoing ones whose handshakes are not through.
+    /// The number of outgoing connections that have not completed their handshakes.
     half_open: u32,
 }
 
 impl Conns {
-    /// Takes a slot for a connection with `remote`.
+    /// Adds a connection with `remote`.
     pub(crate) fn insert(
         &mut self,
         remote: SocketAddr,
@@ -79,14 +79,14 @@ impl Conns {
         id
     }
 
-    /// The stream of a connection that was dialled is open.
+    /// The stream of an outgoing connection is open.
     pub(crate) fn opened(&mut self, id: ConnId, greeting: Greeting) {
         if let Some(conn @ Conn::Dialing(..)) = self.get_mut(id) {
             *conn = Conn::Greeting(Box::new(greeting));
         }
     }
 
-    /// An accepted connection belongs to a torrent.
+    /// A torrent has accepted an incoming connection.
     pub(crate) fn welcomed(&mut self, id: ConnId, torrent: TorrentId) -> Option<&mut Stream> {
         self.heard(id);
         let Conn::Greeting(greeting) = self.get_mut(id)? else {
@@ -96,7 +96,7 @@ impl Conns {
         Some(&mut greeting.stream)
     }
 
-    /// Both handshakes are through: what was known until then.
+    /// Both handshakes are complete: `make` turns the greeting into a member.
     pub(crate) fn established(
         &mut self,
         id: ConnId,
@@ -114,7 +114,7 @@ impl Conns {
         }
     }
 
-    /// Frees a slot; its id is stale from here on.
+    /// Removes a connection. Its id becomes stale.
     pub(crate) fn remove(&mut self, id: ConnId) -> Option<Conn> {
         let slot = self.slots.get_mut(id.index as usize)?;
         let (remote, conn) = match slot.generation == id.generation {
@@ -136,35 +136,35 @@ impl Conns {
         Some(conn)
     }
 
-    /// A connection has said what it wants, or is gone.
+    /// A connection was accepted by its torrent, or is closed.
     fn heard(&mut self, id: ConnId) {
         if let Some(at) = self.unclaimed.iter().position(|unclaimed| *unclaimed == id) {
             self.unclaimed.remove(at);
         }
     }
 
-    /// Accepted connections that have not named their torrent, or wait for it, oldest first.
+    /// The accepted connections that have not named their torrent, or wait for its answer, oldest first.
     pub(crate) fn unclaimed(&self) -> impl ExactSizeIterator<Item = ConnId> {
         self.unclaimed.iter().copied()
     }
 
-    /// Those of them with a prefix.
+    /// Those of them that have a prefix.
     pub(crate) fn unclaimed_from(&self, prefix: Prefix) -> impl Iterator<Item = ConnId> {
         let from = move |id: &ConnId| self.remote(*id).map(|r| Prefix::of(r.ip())) == Some(prefix);
         self.unclaimed().filter(from)
     }
 
-    /// How many there are with a prefix.
+    /// The number of connections with a prefix.
     pub(crate) fn count_from(&self, prefix: Prefix) -> u32 {
         self.prefixes.of(&prefix)
     }
 
-    /// How many were dialled whose handshakes are not through.
+    /// How many outgoing connections have not completed their handshakes.
     pub(crate) const fn half_open(&self) -> u32 {
         self.half_open
     }
 
-    /// Takes note of the blocks that a member with `remote` holds, where they may have changed.
+    /// Updates the count of blocks that a member with `remote` holds.
     pub(crate) fn recount(&mut self, remote: SocketAddr, then: &mut Holding, now: Holding) {
         let then = core::mem::replace(then, now);
         if now != then {
@@ -182,8 +182,8 @@ impl Conns {
         self.uploading += u32::from(now.uploads);
     }
 
-    /// How many connections ask for blocks or hold some, and how many blocks are held by those with
-    /// the prefix of `remote`.
+    /// The number of connections that request blocks or hold some, and the number of blocks that connections with the prefix of
+    /// `remote` hold.
     pub(crate) fn uploading_beside(&self, remote: SocketAddr) -> (u32, u32) {
         (self.uploading, self.blocks.of(&Prefix::of(remote.ip())))
     }
@@ -200,14 +200,14 @@ impl Conns {
         (slot.generation == id.generation).then_some(conn)
     }
 
-    /// Whom a connection leads to.
+    /// The address of a connection's peer.
     pub(crate) fn remote(&self, id: ConnId) -> Option<SocketAddr> {
         let slot = self.slots.get(id.index as usize)?;
         let (remote, _) = slot.used.as_ref()?;
         (slot.generation == id.generation).then_some(*remote)
     }
 
-    /// A stream whose handshakes are under way.
+    /// The stream of a connection that exchanges handshakes.
     pub(crate) fn greeting(&mut self, id: ConnId) -> Option<&mut Greeting> {
         match self.get_mut(id)? {
             Conn::Greeting(greeting) => Some(greeting),
@@ -215,7 +215,7 @@ impl Conns {
         }
     }
 
-    /// All of them.
+    /// All connections.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ConnId, SocketAddr, &Conn)> {
         (0..).zip(&self.slots).filter_map(|(index, slot)| {
             let (remote, conn) = slot.used.as_ref()?;
@@ -224,12 +224,12 @@ impl Conns {
         })
     }
 
-    /// How many there are.
+    /// The number of connections.
     pub(crate) const fn len(&self) -> usize {
         self.used
     }
 
-    /// Whether all counters say what is so, given what each member holds. O(connections).
+    /// Whether all counters are correct, given the blocks that each member holds. O(connections).
     pub(crate) fn is_counted_right(
         &self,
         members: impl Iterator<Item = (SocketAddr, Holding)>,

@@ -1,8 +1,8 @@
-//! One piece on its way to the disk: blocks that wait, and how far the hash has come.
+//! One piece that is being written: the blocks that wait, and the state of the hash.
 //!
-//! Blocks are written in runs, at most one op at a time for a piece: while one run is being
-//! written, the next one gathers. A run that continues where the hash stands is hashed by the
-//! same op, while its bytes are warm; what arrived out of order is hashed from the disk at the end.
+//! Blocks are written in runs, by one op at a time for each piece: while one run is being written, blocks for the next one
+//! arrive. A run that starts where the hash ends is hashed by the same op, while its bytes are in the cache. Blocks that
+//! arrived out of order are hashed from the disk at the end.
 
 use alloc::vec::Vec;
 
@@ -28,20 +28,20 @@ pub(crate) struct Run {
 /// What a piece needs next.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// Nothing, until something else happens.
+    /// Nothing for now.
     Wait,
-    /// This written.
+    /// To write a run.
     Write(Run),
-    /// The rest, from here on, hashed from the disk.
+    /// To hash the rest from the disk, from this offset.
     Hash(u32, Hasher),
-    /// To be judged.
+    /// To compare the digest with the piece's hash.
     Judge([u8; 20]),
 }
 
 /// One piece being assembled.
 #[derive(Debug)]
 pub(crate) struct Assembly {
-    /// Tells it from an earlier one of the same piece whose ops are still out.
+    /// Distinguishes it from an earlier assembly of the same piece that has ops in flight.
     pub(crate) serial: u64,
     size: u32,
     /// Sorted by offset.
@@ -54,7 +54,7 @@ pub(crate) struct Assembly {
 }
 
 impl Assembly {
-    /// A piece of `size` bytes of which nothing has come yet.
+    /// Creates an assembly of a piece of `size` bytes without any block.
     pub(crate) fn new(size: u32) -> Self {
         Self {
             serial: 0,
@@ -68,12 +68,12 @@ impl Assembly {
         }
     }
 
-    /// Named so.
+    /// Sets its serial number.
     pub(crate) fn with_serial(self, serial: u64) -> Self {
         Self { serial, ..self }
     }
 
-    /// A piece some of whose blocks are on disk already.
+    /// Creates an assembly of a piece of which some blocks are on disk.
     pub(crate) fn restored(size: u32, written: Bitfield) -> Self {
         Self {
             written,
@@ -81,7 +81,7 @@ impl Assembly {
         }
     }
 
-    /// A block came. `complete` says that it was the last one missing.
+    /// Adds a received block. `complete` says that it was the last missing one.
     pub(crate) fn add(&mut self, at: BlockRef, block: Block, complete: bool) {
         let waiting = Waiting {
             begin: at.begin,
@@ -98,22 +98,22 @@ impl Assembly {
         self.complete |= complete;
     }
 
-    /// Whether blocks wait.
+    /// Whether blocks wait to be written.
     pub(crate) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Whether an op of this piece is out.
+    /// Whether an op of this piece is in flight.
     pub(crate) const fn is_busy(&self) -> bool {
         self.busy
     }
 
-    /// The blocks that are on disk.
+    /// The blocks on disk.
     pub(crate) const fn written(&self) -> &Bitfield {
         &self.written
     }
 
-    /// Bytes from `from` in `waiting` that can go out in one op of at most `most` blocks.
+    /// The length of the run that starts at index `from` of `waiting`: at most `most` blocks.
     fn run_at(&self, from: usize, most: usize) -> usize {
         let mut end = from + 1;
         while end < self.waiting.len() && end - from < most {
@@ -126,8 +126,8 @@ impl Assembly {
         end
     }
 
-    /// What to do next. A run shorter than `least` blocks waits for more, unless the piece is
-    /// complete; `most` bounds one op.
+    /// Returns the next step. A run shorter than `least` blocks waits for more blocks, unless the piece is complete. One op
+    /// writes at most `most` blocks.
     pub(crate) fn step(&mut self, least: usize, most: usize) -> Step {
         if self.busy {
             return Step::Wait;
@@ -178,7 +178,7 @@ impl Assembly {
         Step::Judge(hasher.finish())
     }
 
-    /// A run is on disk; `hasher` comes back if it went along.
+    /// A run was written. `hasher` is the hasher that was passed with it, if any.
     pub(crate) fn run_written(&mut self, begin: u32, len: u32, hasher: Option<Hasher>) {
         self.busy = false;
         if hasher.is_some() {
@@ -191,7 +191,7 @@ impl Assembly {
         }
     }
 
-    /// Gives up: the blocks that wait go home.
+    /// Drops the assembly. Returns the blocks that wait.
     pub(crate) fn abandon(self) -> impl Iterator<Item = Block> {
         self.waiting.into_iter().map(|w| w.block)
     }

@@ -1,4 +1,4 @@
-//! Opening a torrent's files, and finding out what of it is on disk.
+//! Opening a torrent's files, and finding out which pieces are on disk.
 
 use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 
@@ -22,19 +22,19 @@ use crate::torrent::{Check, Existing};
 use crate::torrent::{Torrent, Wants};
 use crate::{Bitfield, ConnId, Hasher, Instant, Op, OpError, OpErrorKind, Outcome};
 
-/// Sequential from the first piece to the last.
+/// Sequential order from the first piece to the last.
 pub(crate) const WHOLE: Sequential = Sequential {
     from: 0,
     window: u32::MAX,
 };
-/// Pieces hashed at once while checking.
+/// How many pieces a check hashes at once.
 const CHECKS_IN_FLIGHT: usize = 16;
-/// Most pieces told one by one to a peer that connected while the metadata was missing; with
-/// more, connecting anew is cheaper for both sides.
+/// The maximum number of `have` messages to a peer that connected before the metadata was known. With more pieces, connecting
+/// again is cheaper for both sides.
 const MAX_LATE_HAVES: u32 = 1000;
 
 impl Torrent {
-    /// The metadata is known: the files come next.
+    /// The metadata is known: opens the files next.
     pub(crate) fn open_files(&mut self, io: &mut Io<'_>, info: Arc<Info>) {
         self.selection = Selection::default();
         self.priorities.truncate(info.files().len());
@@ -45,14 +45,14 @@ impl Torrent {
         self.open_when_quiet(io);
     }
 
-    /// A private torrent has peers from its trackers only (BEP 27): those that other peers and the
-    /// DHT told of while a magnet's metadata was unknown go, whatever state they are in.
+    /// A private torrent takes peers from its trackers only (BEP 27). Drops those that the DHT and other peers told of before a
+    /// magnet's metadata was known, whatever their state.
     fn forget_strangers(&mut self, io: &mut Io<'_>) {
         const STRANGERS: [PeerSource; 2] = [PeerSource::Pex, PeerSource::Dht];
         if !self.is_private() {
             return;
         }
-        // Before any place becomes free for them, and again for those that have just lost theirs.
+        // Done before their places become free, and again for those that were just disconnected.
         STRANGERS
             .iter()
             .for_each(|source| self.peer_list.forget(*source));
@@ -77,8 +77,8 @@ impl Torrent {
             .for_each(|source| self.peer_list.forget(*source));
     }
 
-    /// Opens the files once the disk owes nothing: what an earlier phase asked for is not to be
-    /// taken for the next one's, nor to land under its checks.
+    /// Opens the files once no disk job is in flight, so that the outcome of an earlier job is not taken for one of the check,
+    /// and no write happens during it.
     pub(crate) fn open_when_quiet(&mut self, io: &mut Io<'_>) {
         let Content::Known(Known {
             info,
@@ -127,7 +127,7 @@ impl Torrent {
         };
         let info = info.clone();
         if let Some(record) = self.resume.as_mut().filter(|_| self.durability.is_lost()) {
-            // They were written to since the last good flush: there is nothing to compare with.
+            // They were written to since the last successful flush, so there is nothing to compare with.
             record.files.clone_from(&files);
         }
         let Judged {
@@ -162,7 +162,7 @@ impl Torrent {
         self.check(io, Checking::new(have, doubted));
     }
 
-    /// Hashes what is in the queue of a check, once its turn has come.
+    /// Queues a check, which starts when it is its turn.
     pub(crate) fn check(&mut self, io: &mut Io<'_>, checking: Checking) {
         let nothing_to_do = checking.queue.is_empty();
         if let Some(store) = self.content.store_mut() {
@@ -177,7 +177,7 @@ impl Torrent {
         }
     }
 
-    /// Hashes on; `false` if there is nothing to hash.
+    /// Continues a check. Returns `false` if there is nothing to hash.
     pub(crate) fn check_on(&mut self, io: &mut Io<'_>) -> bool {
         let Content::Known(Known {
             info,
@@ -215,16 +215,15 @@ impl Torrent {
             return;
         };
         if !self.standing.is_up() || !checking.out.contains(&piece) {
-            // Asked for before the check was interrupted, and again since.
+            // The check was interrupted, and has requested this hash again.
             return;
         }
         let there = match outcome {
             Outcome::Hashed(hasher) => {
                 Verifier::new(info).judge(piece, hasher.finish()) == Judgement::Passed
             }
-            // Its file is not there, or ends early, and so the piece is not there. Any other error
-            // says nothing about it: to fetch it again because a process may open no more files
-            // would be wrong.
+            // The file is missing or ends early, so the piece is missing. Any other error says nothing about the piece: it must
+            // not be downloaded again because, say, the process may not open more files.
             Outcome::Failed { error, .. }
                 if !matches!(error.kind, OpErrorKind::NotFound | OpErrorKind::Truncated) =>
             {
@@ -247,7 +246,7 @@ impl Torrent {
         io.out.next_check = true;
     }
 
-    /// A check cannot go on for now: what it found is kept until the disk works again.
+    /// Interrupts a check because of an error. Its results are kept until the disk works again.
     fn halt_check(&mut self, io: &mut Io<'_>, error: OpError) {
         let store = self.content.store_mut();
         let store = store.map(|store| core::mem::replace(store, Store::Closed));
@@ -280,7 +279,7 @@ impl Torrent {
         self.claim(io);
     }
 
-    /// Peers that connected while the metadata was missing are taken into the swarm proper.
+    /// Starts to exchange pieces with the peers that connected before the metadata was known.
     pub(crate) fn meet_peers(&mut self, io: &mut Io<'_>) {
         let Some(pieces) = self.content.info().map(|i| i.piece_count()) else {
             return;
@@ -301,37 +300,36 @@ impl Torrent {
                 self.close_member(io, id, end);
                 continue;
             }
-            // The bitfield's moment has passed; what an earlier session left is told piece by piece.
+            // A bitfield may only be sent first, so pieces of an earlier session are announced one by one.
             if let Some(have) = have {
                 have.iter().for_each(|piece| peer.have(piece));
             }
-            // Now there is metadata to be had from us.
+            // We can serve the metadata now.
             peer.send_extended(&local);
-            // It may have told while the files were being looked at.
+            // It may have told its pieces while the files were being opened.
             self.on_has_changed(io, id);
             self.handle_peer(io, id);
         }
     }
 }
 
-/// What is to be thought of a torrent's pieces before any is hashed.
+/// What is known of a torrent's pieces before any of them is hashed.
 struct Judged {
-    /// Believed to be there.
+    /// The pieces that are trusted.
     have: Bitfield,
-    /// To be hashed.
+    /// The pieces to hash.
     doubted: Vec<u32>,
-    /// In files that are as they were when the record was saved, so that blocks of partial pieces
-    /// are where they were.
+    /// The pieces in files that are unchanged since the record was saved, so that blocks of partial pieces are still there.
     steady: Bitfield,
-    /// Files that are known to be this torrent's, whatever they hold.
+    /// The files that are known to belong to this torrent, whatever they hold.
     vouched: Vec<bool>,
 }
 
 impl Torrent {
-    /// The pieces that can be checked: the files that they cover are long enough.
+    /// The pieces that can be checked because their files are long enough.
     pub(crate) fn present(&self, info: &Info, files: &[Option<FileStat>]) -> Bitfield {
         let mut present = Bitfield::full(info.piece_count());
-        // A skipped file's bytes may be kept apart, in what is reported behind the files.
+        // The bytes of a skipped file may be in the parts file, which is reported after the files.
         let apart = files.get(info.files().len()).is_some_and(Option::is_some);
         for (i, file) in info.files().iter().enumerate() {
             let skipped = self.priorities.get(i) == Some(&FilePriority::Skip);
@@ -350,8 +348,8 @@ impl Torrent {
     }
 }
 
-/// What to believe of the files found, and which pieces to hash. A record is believed of files
-/// that are still the same, with their length and time.
+/// Decides which pieces to trust and which to hash. The record is trusted for files that have the same identity, length and
+/// modification time.
 fn judge_files(
     t: &Torrent,
     info: &Info,
@@ -360,7 +358,7 @@ fn judge_files(
 ) -> Judged {
     let pieces = info.piece_count();
     let present = t.present(info, files);
-    // A skipped file's bytes may be kept apart, in what is reported behind the files.
+    // The bytes of a skipped file may be in the parts file, which is reported after the files.
     let count = info.files().len();
     let apart = files.get(count).copied().flatten();
     let mut changed = Bitfield::new(pieces);
@@ -377,7 +375,7 @@ fn judge_files(
         let until_now = until_now.map(|f| (f, true));
         let vouches = |(then, written_on): (FileStat, bool)| {
             found.is_some_and(|found| {
-                // An interrupted process had gone on writing after that record.
+                // The process was interrupted, and had written after that record.
                 let same = then.id.is_some() && then.id == found.id;
                 then.agrees(&found) || written_on && same && then.len <= found.len
             })
@@ -410,8 +408,8 @@ fn judge_files(
     }
     let believed = record.and_then(|r| r.believed(boot, pieces));
     let clean = record.is_some_and(|r| r.clean);
-    // Nothing to go by: all that is present is hashed. A clean record is complete: what it does
-    // not list is not there. Otherwise pieces may have come after it was written.
+    // Without a record, everything present is hashed. A clean record is complete: a piece that it does not list is missing.
+    // Otherwise, pieces may have been written after it.
     let mut have = Bitfield::new(pieces);
     let mut doubted = Vec::new();
     for piece in 0..pieces {
@@ -424,7 +422,7 @@ fn judge_files(
         } else if believed.is_none() || !clean || changed.get(piece) || listed {
             doubted.push(piece);
         } else if record.is_some_and(|r| r.boot.is_none() || r.boot != boot) && clean {
-            // Verified before a reboot, but not flushed.
+            // It was verified before a reboot, but not flushed.
             let was_there = record
                 .and_then(|r| Bitfield::from_wire(&r.have, pieces))
                 .is_some_and(|h| h.get(piece));
@@ -447,7 +445,7 @@ fn judge_files(
     }
 }
 
-/// Puts the blocks of half-fetched pieces back to use.
+/// Restores the blocks of partial pieces.
 pub(crate) fn restore_partial(
     now: Instant,
     picker: &mut Picker,

@@ -1,5 +1,5 @@
-//! Whose files they are: claimed before the first write, looked at again before a torrent is
-//! called complete, and looked at anew when one of them is gone.
+//! The ownership of files: they are claimed before the first write, confirmed before a torrent is reported complete, and opened
+//! again when one of them is missing.
 //!
 //! ```text
 //!  Opening ──▶ Checking ──▶ Claiming ──▶ Ready ──all wanted is verified──▶ Confirm ──▶ finished
@@ -10,12 +10,11 @@
 //!     └────────── reopen, with what is known as its record ◀──────────────────┘
 //! ```
 //!
-//! The rule: what the engine did not write is the user's. A file that exists is taken for this
-//! torrent's if its record vouches for it, or if nothing that it holds can be lost: the pieces that
-//! cover it pass their check, and where they do not it holds zeros, as downloads of other programs
-//! do. With anything else in the way the torrent is refused, by name, before the first byte is written
-//! (see [`Existing`](crate::torrent::Existing) for those who insist), and rests until the application
-//! wakes it: unlike a full disk, this does not pass by itself.
+//! The rule: what the engine did not write belongs to the user. A file that exists is used if its record says that it
+//! belongs to this torrent, or if it holds nothing that could be lost: every piece that covers it passes its check or is all
+//! zeros, as in incomplete downloads of other programs. Any other file makes the torrent fail, with the file's name, before
+//! the first byte is written (an application may choose otherwise, see [`Existing`](crate::torrent::Existing)). The torrent
+//! stays failed until the application resumes it: unlike a full disk, this does not pass by itself.
 
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 
@@ -31,11 +30,11 @@ use crate::torrent::outbox::ops::{DiskJob, Purpose};
 use crate::torrent::{Existing, FilePriority};
 use crate::{Bitfield, Op, OpError, OpErrorKind, Outcome};
 
-/// Files named one by one when they are lost; a torrent may have a million.
+/// How many lost files are named one by one. A torrent may have a million.
 const MAX_NAMED: usize = 8;
 
 impl Torrent {
-    /// Takes the files into use, as far as this torrent needs them now.
+    /// Claims the files, to read or to write as the torrent needs.
     pub(crate) fn claim(&mut self, io: &mut Io<'_>) {
         let Content::Known(Known { info, store, .. }) = &self.content else {
             return;
@@ -71,14 +70,14 @@ impl Torrent {
             });
     }
 
-    /// The files are in use from now on, or may not be used.
+    /// Handles the outcome of a claim.
     pub(crate) fn claimed(&mut self, io: &mut Io<'_>, claim: Claim, outcome: Outcome) {
         let access = match claim {
             Claim::Read => Access::Read,
             Claim::Write | Claim::Overwrite => Access::Write,
         };
         let granted = matches!(outcome, Outcome::Flushed(_) | Outcome::Done);
-        // The permission to overwrite holds for one claim.
+        // The permission to overwrite applies to one claim.
         if granted && self.existing == Existing::Overwrite {
             self.existing = Existing::Adopt;
         }
@@ -113,7 +112,7 @@ impl Torrent {
         }
     }
 
-    /// More is wanted than when the files were claimed, or looked at last.
+    /// More is wanted than when the files were last claimed or confirmed.
     pub(crate) fn claim_more(&mut self, io: &mut Io<'_>) {
         let Some((info, open)) = self.content.open().filter(|_| self.standing.is_up()) else {
             return;
@@ -122,14 +121,13 @@ impl Torrent {
         let done = open.picker.is_done();
         match open.access {
             Access::Read if !done || mend => self.claim(io),
-            // Nothing is fetched for an empty file: it is made when the files are looked at.
+            // An empty file has no pieces: it is created when the files are confirmed.
             Access::Write if done && mend => self.confirm(io, None),
             _ => {}
         }
     }
 
-    /// Looks at the files by their paths, once: all that is wanted is verified, or something
-    /// went wrong with one of them.
+    /// Confirms the files by their paths, once at a time: every wanted piece is verified, or an error occurred with a file.
     pub(crate) fn confirm(&mut self, io: &mut Io<'_>, trouble: Option<OpError>) {
         let Some((_, open)) = self.content.open_mut().filter(|_| self.standing.is_up()) else {
             return;
@@ -165,7 +163,7 @@ impl Torrent {
         }
         let (files, looked) = match outcome {
             Outcome::Flushed(files) => (files, true),
-            // A platform that has nothing to look at.
+            // The platform has no files to confirm.
             Outcome::Done => (self.files.stats.clone(), false),
             Outcome::Failed { error, .. } => return self.disk_failed(io, error),
             other => return io.take_home(other),
@@ -179,7 +177,7 @@ impl Torrent {
             false => Vec::new(),
         };
         let trouble = match trouble {
-            // The files are as they should be: it is the disk.
+            // The files are as they should be, so it is an error of the disk.
             Some(error) if lost.is_empty() && readable => return self.disk_failed(io, error),
             trouble => trouble,
         };
@@ -199,11 +197,11 @@ impl Torrent {
         self.lose(io, files, &lost);
     }
 
-    /// Says which files are not as they were left, and finds out what is still there.
+    /// Reports the files that were changed by others, and opens all files again.
     pub(crate) fn lose(&mut self, io: &mut Io<'_>, files: Vec<Option<FileStat>>, lost: &[usize]) {
         let messages = self.name_lost(&files, lost);
         if self.has_access(Access::Write) {
-            // Writes since the last flush do not make the other files doubtful.
+            // Our own writes since the last flush do not make the other files doubtful.
             self.files.stats = files;
         }
         for &file in lost {
@@ -218,13 +216,13 @@ impl Torrent {
         self.reopen(io, "its files are looked at again");
     }
 
-    /// Whether the files are open, and claimed for this.
+    /// Whether the files are open and claimed for this.
     pub(crate) fn has_access(&self, access: Access) -> bool {
         let open = self.content.open();
         open.is_some_and(|(_, open)| open.access == access)
     }
 
-    /// A read or write met something that says that a file is not what it was.
+    /// A read or write failed. If the error says that a file was changed, the files are confirmed; otherwise the torrent fails.
     pub(crate) fn disk_trouble(&mut self, io: &mut Io<'_>, error: OpError) {
         let vanished = matches!(error.kind, OpErrorKind::NotFound | OpErrorKind::Truncated);
         if vanished && self.is_ready() && !self.has_access(Access::Refused) {
@@ -234,7 +232,7 @@ impl Torrent {
         }
     }
 
-    /// A piece that we have could not be read: it is not served until it has been checked.
+    /// A verified piece could not be read. It is not served until it has been checked.
     pub(crate) fn unreadable(&mut self, io: &mut Io<'_>, piece: u32, error: OpError) {
         let Some((_, open)) = self.content.open_mut().filter(|_| self.standing.is_up()) else {
             return;
@@ -245,7 +243,7 @@ impl Torrent {
         self.confirm(io, Some(error));
     }
 
-    /// A torrent that may not write, and lacks something, sees whether it came.
+    /// A torrent that may not write and is incomplete checks whether its files were completed by others.
     pub(crate) fn watch_files(&mut self, io: &mut Io<'_>) {
         let waits = self.existing == Existing::ReadOnly && self.is_exchanging() && !self.is_seed();
         if waits {
@@ -253,7 +251,7 @@ impl Torrent {
         }
     }
 
-    /// The files are claimed: peers and trackers come next.
+    /// The files are claimed: starts to exchange pieces.
     fn ready(&mut self, io: &mut Io<'_>, mut open: Open) {
         let Content::Known(known) = &mut self.content else {
             return;
@@ -265,14 +263,14 @@ impl Torrent {
             open.assemblies = restore_partial(io.now, &mut open.picker, info, record);
         }
         self.standing.recovered();
-        // They may have been changed meanwhile.
+        // The priorities may have been changed meanwhile.
         let read_only = self.existing == Existing::ReadOnly;
         open.wanted = prioritise(&mut open.picker, info, &self.priorities, read_only);
-        // What was written or mended is looked at before it is called complete.
+        // Files that were written to are confirmed before the torrent is reported complete.
         let have = open.picker.have();
         let done = open.picker.is_done() && open.access != Access::Write;
         open.finished = done && (!read_only || have.is_full());
-        // What is here without ever having been flushed, by whoever wrote it.
+        // Some pieces may never have been flushed, whoever wrote them.
         self.durability.holds(have.count());
         let finished = open.finished;
         known.store = Store::Open(Box::new(open));
@@ -289,10 +287,10 @@ impl Torrent {
 }
 
 impl Torrent {
-    /// What is known of each file, when the pieces `have` passed their check.
+    /// Who owns each file, given that the pieces `have` passed their check.
     fn whose(&self, info: &Info, have: &Bitfield) -> Vec<Whose> {
         let present = self.present(info, &self.files.stats);
-        // Where files have no numbers, an interrupted process is known by what it had flushed.
+        // Where files have no file numbers, the files of an interrupted process are recognised by what it had flushed.
         let interrupted = self.resume.as_ref().filter(|record| !record.clean);
         let flushed =
             interrupted.and_then(|record| Bitfield::from_wire(&record.durable, info.piece_count()));
@@ -327,13 +325,12 @@ impl Torrent {
         (0..info.files().len()).map(whose).collect()
     }
 
-    /// Whether a file is wanted at all.
+    /// Whether a file is wanted.
     fn wants(&self, file: usize) -> bool {
         self.priorities.get(file) != Some(&FilePriority::Skip)
     }
 
-    /// Whether all pieces may be here and a file is not as it should be: too long, or empty and
-    /// missing.
+    /// Whether every piece may be verified although a file is not as it should be: too long, or empty and missing.
     fn needs_mending(&self, info: &Info) -> bool {
         let mut files = info.files().iter().enumerate();
         files.any(|(i, file)| {
@@ -346,8 +343,8 @@ impl Torrent {
         })
     }
 
-    /// The files that are not as this torrent left them. `whole`: all that is wanted has to be
-    /// there, with its length; else what the pieces `have` cover.
+    /// The files that are not as this torrent left them. With `whole`, every wanted file has to exist with its full length;
+    /// otherwise, the parts that the pieces `have` cover have to exist.
     pub(crate) fn lost(
         &self,
         files: &[Option<FileStat>],
@@ -363,7 +360,7 @@ impl Torrent {
                 continue;
             }
             let before = self.files.get(i);
-            // A skipped file's bytes may be in the parts file.
+            // The bytes of a skipped file may be in the parts file.
             if !self.wants(i) && before.is_none() {
                 continue;
             }
@@ -384,17 +381,17 @@ impl Torrent {
         lost
     }
 
-    /// The files that are this torrent's, for its record: it vouches for no other.
+    /// The files that belong to this torrent, for its record.
     pub(crate) fn own_files(&self) -> Vec<Option<FileStat>> {
         let count = self.content.info().map_or(0, |info| info.files().len());
         let files = self.files.stats.iter().copied().enumerate();
-        // Whatever a torrent that may write finds is its own, or it would not have its claim.
+        // A torrent that has claimed its files to write owns all of them.
         let all = self.has_access(Access::Write);
         let own = |i: usize| all || i >= count || self.files.own.get(i) == Some(&true);
         files.map(|(i, stat)| stat.filter(|_| own(i))).collect()
     }
 
-    /// What became of lost files, for people.
+    /// Messages for the user about files that were changed or removed.
     fn name_lost(&self, files: &[Option<FileStat>], lost: &[usize]) -> Vec<String> {
         let Some(info) = self.content.info() else {
             return Vec::new();

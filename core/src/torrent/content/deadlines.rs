@@ -1,21 +1,20 @@
-//! Deadlines of pieces while there is no picker: before a torrent's files have been checked, or
-//! while they are checked anew.
+//! The deadlines of pieces while there is no picker: until a torrent's files have been checked.
 
 use alloc::collections::BTreeMap;
 
 use crate::Instant;
 use crate::torrent::picker::Picker;
 
-/// Deadlines that are kept while the number of pieces may be unknown: a quarter of an hour of
-/// streaming at a piece per second.
+/// How many deadlines are kept while the number of pieces may be unknown: enough for a quarter of an hour of streaming at one
+/// piece per second.
 const MAX_KEPT: usize = 1024;
 
-/// Deadlines for the picker to come.
+/// Deadlines that are kept for the next picker.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines(BTreeMap<u32, Instant>);
 
 impl Deadlines {
-    /// Sets or clears the time by which `piece` is needed. Of too many the latest is forgotten.
+    /// Sets or clears the deadline of `piece`. If there are too many, the latest is dropped.
     pub(crate) fn set(&mut self, piece: u32, by: Option<Instant>) {
         let Some(by) = by else {
             self.0.remove(&piece);
@@ -29,14 +28,14 @@ impl Deadlines {
         }
     }
 
-    /// Takes over those of a picker that goes.
+    /// Takes over the deadlines of a picker that is dropped.
     pub(crate) fn keep(&mut self, picker: &Picker) {
         for (piece, by) in picker.deadlines().take(MAX_KEPT) {
             self.set(piece, Some(by));
         }
     }
 
-    /// Hands all to the picker.
+    /// Passes all deadlines to the picker.
     pub(crate) fn apply(&mut self, picker: &mut Picker) {
         for (piece, by) in core::mem::take(&mut self.0) {
             picker.set_deadline(piece, Some(by));

@@ -1,4 +1,4 @@
-//! Downloading: requests out, blocks in, pieces written, judged and announced.
+//! Downloading: blocks are requested and received, pieces are written, verified and announced.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -22,21 +22,21 @@ use crate::torrent::standing::Standing;
 use crate::torrent::{Torrent, Wants};
 use crate::{Block, BlockRef, Op, OpError, Outcome};
 
-/// Most blocks written by one op.
+/// The maximum number of blocks that one op writes.
 const MAX_RUN: usize = 64;
-/// Bytes per second from which on a peer counts as fast: it fills whole pieces alone.
+/// The rate in bytes per second from which a peer counts as fast. A fast peer downloads whole pieces alone.
 const FAST: u64 = 64 << 10;
-/// Most senders of bad pieces whose addresses are kept.
+/// The maximum number of suspects whose addresses are kept.
 const MAX_SUSPECTS: usize = 1024;
-/// How long a torrent that met a disk error rests before it tries again by itself.
+/// How long after a disk error a torrent retries by itself.
 pub const DISK_RETRY: Duration = Duration::from_secs(30);
 
 impl Torrent {
     // ---- requests ----
 
-    /// Asks a peer for as many blocks as its pipeline wants.
+    /// Requests as many blocks from a peer as its pipeline has room for.
     pub(crate) fn refill(&mut self, io: &mut Io<'_>, id: MemberId) {
-        // Nothing is asked for that could not be written.
+        // A block that could not be written is not requested.
         if !self.is_exchanging() || !self.has_access(Access::Write) {
             return;
         }
@@ -47,14 +47,14 @@ impl Torrent {
         if !peer.am_interested() {
             return;
         }
-        // What a stop would hold is not asked for: it would stand before what may pass.
+        // A limit of 0 would hold the blocks back, and with them the messages behind them.
         if io.throttle.is_stopped(member.bucket, Direction::Down) {
             return;
         }
-        // A slow disk shows as blocks out on loan: nothing new is asked for until they return.
+        // A slow disk keeps blocks in use: nothing new is requested until they return to the pool.
         if io.pool.available() == 0 {
             member.stream.starve(io.out, 1);
-            // Blocks that wait for longer runs are wanted more than the runs.
+            // Blocks are needed more than longer runs of writes.
             self.flush_pieces(io);
             return;
         }
@@ -110,7 +110,7 @@ impl Torrent {
         }
     }
 
-    /// Blocks became free again: idle peers may want them.
+    /// Requests blocks from all peers after requests were freed or blocks returned to the pool.
     pub(crate) fn refill_all(&mut self, io: &mut Io<'_>) {
         for id in self.members.ids() {
             self.refill(io, id);
@@ -179,7 +179,7 @@ impl Torrent {
         }
     }
 
-    /// Endgame: whoever else was asked for this block need not send it.
+    /// Endgame: cancels the requests for this block at other peers.
     fn cancel_elsewhere(&mut self, io: &mut Io<'_>, from: MemberId, at: BlockRef) {
         let Some(picker) = self.content.picker() else {
             return;
@@ -204,9 +204,9 @@ impl Torrent {
         }
     }
 
-    /// Moves a piece on: writes a run, hashes the rest, or judges. `force` writes short runs too.
+    /// Takes the next step of a piece: writes a run, hashes the rest, or verifies it. `force` writes short runs too.
     pub(crate) fn pump_piece(&mut self, io: &mut Io<'_>, piece: u32, force: bool) {
-        // While blocks are scarce, waiting for longer runs would hold the swarm up.
+        // While blocks are scarce, waiting for longer runs would stall the peers.
         let scarce = io.pool.available() < io.pool.cap() / 4;
         let Some((info, open)) = self.content.open_mut() else {
             return;
@@ -249,7 +249,7 @@ impl Torrent {
         }
     }
 
-    /// Writes whatever waits, however short: before a save, at a stop, when blocks are scarce.
+    /// Writes all blocks that wait, also in short runs: before a save, at a stop, or when blocks are scarce.
     pub(crate) fn flush_pieces(&mut self, io: &mut Io<'_>) {
         let Some((_, open)) = self.content.open() else {
             return;
@@ -289,14 +289,14 @@ impl Torrent {
         }
     }
 
-    /// Whether an assembly is still the one that asked for an op.
+    /// Whether the assembly that requested an op still exists.
     pub(crate) fn is_assembling(&self, piece: u32, serial: u64) -> bool {
         let open = self.content.open();
         let assembly = open.and_then(|(_, open)| open.assemblies.get(&piece));
         assembly.is_some_and(|a| a.serial == serial)
     }
 
-    /// An op of an assembly that was given up came back.
+    /// Handles the outcome of an op whose assembly was dropped.
     pub(crate) fn too_late(&mut self, io: &mut Io<'_>, outcome: Outcome) {
         self.durability.files_changed();
         match outcome {
@@ -308,7 +308,7 @@ impl Torrent {
         }
     }
 
-    /// The rest of a piece was hashed from the disk.
+    /// Handles the hash of a piece whose rest was read from the disk.
     pub(crate) fn hashed(&mut self, io: &mut Io<'_>, piece: u32, outcome: Outcome) {
         match outcome {
             Outcome::Hashed(hasher) => self.judge(io, piece, hasher.finish()),
@@ -316,7 +316,7 @@ impl Torrent {
         }
     }
 
-    /// A disk op of a piece failed: the piece starts again, and the torrent rests.
+    /// A disk op of a piece failed: the piece is downloaded again, and the torrent fails.
     fn piece_lost(&mut self, io: &mut Io<'_>, piece: u32, outcome: Outcome) {
         let error = match outcome {
             Outcome::Failed { error, blocks } => {
@@ -328,7 +328,7 @@ impl Torrent {
                 None
             }
         };
-        // A write that failed half-way changed the file too.
+        // A write that failed may have changed the file.
         self.durability.files_changed();
         self.unsaved = true;
         if let Some((_, open)) = self.content.open_mut() {
@@ -342,20 +342,19 @@ impl Torrent {
         }
     }
 
-    /// A torrent cannot use its files: it rests, says why, and tries again in a while.
+    /// The torrent cannot use its files: it fails with the error, and retries later.
     pub(crate) fn disk_failed(&mut self, io: &mut Io<'_>, error: OpError) {
         if !self.standing.is_up() {
             return;
         }
         let message = error.detail.clone();
-        // Metadata that is of no use will not be of more use in a while, and what stands in the
-        // way is somebody's to move.
+        // Unusable metadata stays unusable, and a file in the way has to be moved by the user.
         let again = self.content.info().is_some() && !error.kind.is_obstruction();
         let told = self.standing.error() == Some(&error);
         self.standing = Standing::Failed(error);
         match self.content.store_mut() {
             Some(Store::Open(open)) => (open.look, open.unreadable) = (Look::No, Vec::new()),
-            // What was found out so far is of no use when the files are opened anew.
+            // What is known of the files becomes useless when they are opened again.
             Some(store) => *store = Store::Closed,
             None => {}
         }
@@ -375,7 +374,7 @@ impl Torrent {
         io.out.next_check = true;
     }
 
-    /// All bytes of a piece are on disk and hashed.
+    /// Verifies a piece whose bytes are all on disk and hashed.
     fn judge(&mut self, io: &mut Io<'_>, piece: u32, digest: [u8; 20]) {
         let Some((
             info,
@@ -389,7 +388,7 @@ impl Torrent {
         assemblies.remove(&piece);
         match Verifier::new(info).judge(piece, digest) {
             Judgement::Passed => {}
-            // A v1 torrent has the hashes of all of its pieces, and they do not tell the bad blocks.
+            // A v1 torrent has the hashes of all of its pieces, and they do not identify bad blocks.
             Judgement::Failed(_) | Judgement::NeedHashes => {
                 self.piece_failed(io, piece);
                 return;
@@ -424,10 +423,10 @@ impl Torrent {
             .collect();
         let verdict = self.blame.failed(piece, senders.iter().copied());
         if !matches!(verdict, Verdict::Guilty(_)) {
-            // Or a liar could spoil it again and again in company.
+            // Otherwise, a peer that sends bad data could spoil it again together with others.
             picker.doubt(piece);
         }
-        // Slots are reused before a piece is fetched again: what is kept is the address.
+        // A slot may be reused before the piece is downloaded again, so the address is kept.
         for sender in senders.into_iter().flatten() {
             let here = self.members.by_key(sender);
             let addr = here.map(Member::addr).or_else(|| {
@@ -457,7 +456,7 @@ impl Torrent {
         }
     }
 
-    /// A failed piece is free to be requested anew.
+    /// Lets a failed piece be requested again.
     fn fetch_again(&mut self, io: &mut Io<'_>, piece: u32) {
         if let Some(picker) = self.content.picker_mut() {
             picker.failed(piece);
@@ -485,7 +484,7 @@ impl Torrent {
             info.piece_size(piece),
             info.blocks_in(piece) as usize,
         );
-        // Evidence is worth less than progress: a piece that would take half the pool is let go.
+        // Progress matters more than evidence: a piece that would take half of the pool is not read back.
         if count > io.pool.cap() / 2 || io.pool.available() < count {
             self.blame.forget(piece);
             if !passed {
@@ -539,9 +538,9 @@ impl Torrent {
         self.convict(io, &guilty);
     }
 
-    /// Everything wanted is here, and its files were looked at.
+    /// Every wanted piece is verified, and its files were confirmed.
     pub(crate) fn finished(&mut self, io: &mut Io<'_>) {
-        // A wanted file may not be at its place yet.
+        // A wanted file may still be in the parts file.
         let Some((_, open)) = self.content.open_mut() else {
             return;
         };
@@ -550,7 +549,7 @@ impl Torrent {
         }
         open.finished = true;
         if !self.is_seed() {
-            // Trackers learn soon that this is a partial seed (BEP 21).
+            // Tells the trackers soon that this is a partial seed (BEP 21).
             self.announcer.need_peers(&mut cx!(io));
         } else if self.downloaded > 0 {
             self.announcer.completed(&mut cx!(io));
@@ -570,9 +569,8 @@ impl Torrent {
     }
 }
 
-/// Sets to zero what of a block is padding (BEP 47). Padding is kept nowhere and reads as zeros, so
-/// it is hashed as zeros too, whatever a peer sent: else a piece would be verified once, and never
-/// again when it is checked.
+/// Sets the bytes of a block that belong to padding files to zero (BEP 47). Padding is not stored and reads as zeros, so it is
+/// hashed as zeros, whatever a peer sent. Otherwise, a piece could pass once and fail every later check.
 fn blank_padding(info: &Info, at: BlockRef, block: &mut Block) {
     let start = info.piece_offset(at.piece) + u64::from(at.begin);
     let mut from = 0;

@@ -1,48 +1,47 @@
-//! What of a torrent's files is on the medium.
+//! Which parts of a torrent's files are on the medium.
 
 use alloc::vec::Vec;
 
 use crate::Bitfield;
 
-/// How far a torrent's files and record have reached the medium.
+/// How much of a torrent's files and record has reached the medium.
 #[derive(Debug)]
 pub(crate) struct Durability {
-    /// Pieces that a flush came after.
+    /// The pieces that were flushed after they were verified.
     durable: Bitfield,
     written: Written,
-    /// A flush failed. A later one that succeeds proves nothing about what was written before:
-    /// systems forget pages that they could not write. So until those pieces are hashed again,
-    /// none of them becomes durable and none is recorded.
+    /// A flush failed. A later one that succeeds proves nothing about earlier writes, as systems drop pages that they could not
+    /// write. Until the affected pieces are hashed again, none of them becomes durable and none is recorded.
     lost: bool,
     saving: Saving,
 }
 
-/// How far what was written has come.
+/// Whether the written bytes are on the medium.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Written {
-    /// Files changed since the last flush was asked for.
+    /// Files were written to since the last flush was requested.
     Unflushed,
-    /// They did not, and whether everything is on the medium is not known.
+    /// Files were not written to, and it is not known whether everything is on the medium.
     Flushing,
-    /// Everything is on the medium, blocks of unfinished pieces too.
+    /// Everything is on the medium, including blocks of partial pieces.
     Synced,
 }
 
-/// What is done for the next record.
+/// The steps of saving the next record.
 #[derive(Debug, PartialEq, Eq)]
 enum Saving {
     Idle,
     /// A save failed: the next attempt waits for its timer.
     Postponed,
-    /// A flush is out, and the pieces that were verified when it was asked for; `None` for one that leaves the bytes in
-    /// memory.
+    /// A flush is in flight; the pieces that were verified when it was requested. `None` if the flush leaves the bytes in the
+    /// page cache.
     Flushing(Option<Bitfield>),
     /// The record is being saved.
     Record,
 }
 
 impl Durability {
-    /// Nothing is known to be on the medium.
+    /// The state in which nothing is known to be on the medium.
     pub(crate) fn new() -> Self {
         Self {
             durable: Bitfield::new(0),
@@ -52,7 +51,7 @@ impl Durability {
         }
     }
 
-    /// The files were opened: these pieces are known to have been flushed, by whomsoever.
+    /// The files were opened, and these pieces are known to have been flushed.
     pub(crate) fn opened(&mut self, durable: Bitfield) {
         if self.saving == Saving::Postponed {
             self.saving = Saving::Idle;
@@ -60,24 +59,24 @@ impl Durability {
         (self.durable, self.written, self.lost) = (durable, Written::Flushing, false);
     }
 
-    /// Files changed.
+    /// Files were written to.
     pub(crate) const fn files_changed(&mut self) {
         self.written = Written::Unflushed;
     }
 
-    /// The files hold `pieces` pieces: what was never flushed has to be, by whomever it was written.
+    /// The files hold `pieces` verified pieces. If some of them were never flushed, a flush is due, whoever wrote them.
     pub(crate) fn holds(&mut self, pieces: u32) {
         if pieces > self.durable.count() {
             self.written = Written::Unflushed;
         }
     }
 
-    /// Pieces that a flush came after.
+    /// The pieces that were flushed after they were verified.
     pub(crate) const fn durable(&self) -> &Bitfield {
         &self.durable
     }
 
-    /// Whether files changed since the last flush was asked for.
+    /// Whether files were written to since the last flush was requested.
     pub(crate) fn is_unflushed(&self) -> bool {
         self.written == Written::Unflushed
     }
@@ -87,7 +86,7 @@ impl Durability {
         self.written == Written::Synced
     }
 
-    /// Whether a flush failed, and what was written is not hashed again yet.
+    /// Whether a flush failed and the written bytes have not been hashed again.
     pub(crate) const fn is_lost(&self) -> bool {
         self.lost
     }
@@ -97,7 +96,7 @@ impl Durability {
         self.saving == Saving::Idle && !self.lost
     }
 
-    /// Pieces that are durable once the flush in flight succeeds.
+    /// The pieces that become durable if the flush in flight succeeds.
     pub(crate) const fn flushing(&self) -> Option<&Bitfield> {
         match &self.saving {
             Saving::Flushing(have) => have.as_ref(),
@@ -110,12 +109,12 @@ impl Durability {
         self.written = Written::Flushing;
     }
 
-    /// A flush succeeded; `have` are the pieces verified by now.
+    /// A flush succeeded. `have` are the pieces that are verified now.
     pub(crate) fn flushed(&mut self, have: Option<&Bitfield>) {
         let Some(mut durable) = self.end_flush().filter(|_| !self.lost) else {
             return;
         };
-        // A piece may have been withdrawn meanwhile.
+        // A piece may have been withdrawn since then.
         let gone = |piece: &u32| have.is_none_or(|have| !have.get(*piece));
         let withdrawn: Vec<u32> = durable.iter().filter(gone).collect();
         for piece in withdrawn {
@@ -132,7 +131,7 @@ impl Durability {
         self.files_changed();
     }
 
-    /// A flush succeeded, and the files are not what was flushed.
+    /// A flush succeeded, but the files are not the ones that were flushed.
     pub(crate) fn flush_in_vain(&mut self) {
         self.end_flush();
         self.files_changed();
@@ -148,12 +147,12 @@ impl Durability {
         }
     }
 
-    /// The record goes out.
+    /// The record is passed to the driver.
     pub(crate) fn begin_save(&mut self) {
         self.saving = Saving::Record;
     }
 
-    /// The record is saved, or is not.
+    /// Handles the outcome of saving the record.
     pub(crate) fn saved(&mut self, failed: bool) {
         self.saving = match failed {
             true => Saving::Postponed,
@@ -161,7 +160,7 @@ impl Durability {
         };
     }
 
-    /// A failed save is due again.
+    /// A failed save may be retried.
     pub(crate) fn is_due(&mut self) {
         if self.saving == Saving::Postponed {
             self.saving = Saving::Idle;
@@ -192,7 +191,7 @@ mod tests {
         assert!(files.is_unflushed() && !files.is_synced());
         assert_eq!(files.durable(), &some(&[1]));
         files.begin_flush(Some(some(&[1, 2])));
-        // The first is not believed any more.
+        // The first piece is not trusted any more.
         files.flushed(Some(&some(&[2])));
         assert!(files.is_synced());
         assert_eq!(files.durable(), &some(&[2]));

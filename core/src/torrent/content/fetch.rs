@@ -1,10 +1,9 @@
-//! Attempts to put the metadata of a magnet together (BEP 9).
+//! Attempts to assemble the metadata of a magnet (BEP 9).
 //!
-//! Nobody knows the size of the metadata but the peers, and some of them lie. So each claimed
-//! size is an attempt of its own, and a few attempts run side by side: whoever claims a size
-//! fills that attempt and no other. Once several peers made a wrong whole together, each attempt
-//! belongs to one peer alone, which shows who lies. An attempt that is too slow gives its place
-//! to the next one that waits.
+//! The size of the metadata is only known from peers, and a peer may claim a wrong size. Each claimed size is therefore an
+//! attempt of its own, and a few attempts run side by side: a peer contributes to the attempt of the size that it claims.
+//! After several peers together assembled metadata with a wrong hash, each attempt belongs to a single peer, which shows who
+//! sends bad pieces. An attempt that is too slow makes way for the next one.
 
 use alloc::{collections::BTreeMap, vec, vec::Vec};
 use core::cmp::Reverse;
@@ -14,31 +13,31 @@ use core::time::Duration;
 use crate::torrent::member_id::MemberId;
 use crate::{BLOCK_LEN, Instant};
 
-/// Most attempts at once: enough that a few liars do not keep an honest peer waiting.
+/// The maximum number of attempts at once: enough that a few peers with wrong claims do not delay an honest one.
 const MAX_ATTEMPTS: usize = 4;
-/// An attempt keeps its place for so long whatever it achieves: two answers of a slow peer.
+/// How long an attempt keeps its place whatever it achieves: time for two answers of a slow peer.
 const TURN: Duration = Duration::from_secs(30);
-/// And so much longer for each piece it got.
+/// How much longer an attempt keeps its place for each piece that it received.
 const TURN_PER_PIECE: Duration = Duration::from_secs(2);
 
-/// What a peer says of the metadata it would send.
+/// What a peer claims about the metadata.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Offer {
     pub(crate) member: MemberId,
-    /// Bytes of the whole.
+    /// The size of the metadata in bytes.
     pub(crate) size: u32,
-    /// Attempts it took part in that lost their place: others go before it.
+    /// How many of its attempts lost their place. Peers with fewer go first.
     pub(crate) turns: u32,
 }
 
-/// A whole in the making.
+/// An attempt to assemble the metadata.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     size: u32,
-    /// The only peer that may fill it.
+    /// The only peer that may contribute, if it is restricted.
     only: Option<MemberId>,
     pieces: Vec<Option<Vec<u8>>>,
-    /// Who sent each piece: one sender of all is guilty if the hash is wrong.
+    /// The sender of each piece. If one peer sent all of them and the hash is wrong, that peer is to blame.
     senders: Vec<Option<SocketAddr>>,
     received: u32,
     begun: Instant,
@@ -57,19 +56,19 @@ impl Attempt {
         }
     }
 
-    /// Whether a peer that makes this claim takes part.
+    /// Whether a peer with this claim contributes to it.
     pub(crate) fn serves(&self, member: MemberId, size: u32) -> bool {
         self.size == size && self.only.is_none_or(|only| only == member)
     }
 
-    /// Pieces from `from` on that it lacks.
+    /// The missing pieces from `from` on.
     pub(crate) fn missing_from(&self, from: u32) -> impl Iterator<Item = u32> + '_ {
-        // In this order: the numbers are not asked for one more than there are pieces.
+        // In this order, the iterator does not look at one number more than there are pieces.
         let pieces = self.pieces.iter().skip(from as usize).zip(from..);
         pieces.filter(|(piece, _)| piece.is_none()).map(|(_, n)| n)
     }
 
-    /// Bytes that piece `index` has to have.
+    /// The length of piece `index` in bytes.
     fn piece_len(&self, index: u32) -> usize {
         (self.size as usize)
             .saturating_sub(index as usize * BLOCK_LEN)
@@ -84,7 +83,7 @@ impl Attempt {
         self.received as usize == self.pieces.len()
     }
 
-    /// The whole, and its sender if there was only one.
+    /// The metadata, and its sender if there was only one.
     fn into_whole(self) -> (Vec<u8>, Option<SocketAddr>) {
         let whole = self.pieces.into_iter().flatten().flatten().collect();
         let first = self.senders.first().copied().flatten();
@@ -93,14 +92,14 @@ impl Attempt {
     }
 }
 
-/// What became of a piece.
+/// The result of receiving a piece.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Accepted {
-    /// It has not the length that its sender's claim gives it.
+    /// Its length does not match the size that its sender claims.
     Wrong,
-    /// Kept, or of no use.
+    /// It is kept, or was not needed.
     Taken,
-    /// The last one: the whole, and its sender if there was only one.
+    /// It was the last one: the metadata, and its sender if there was only one.
     Whole(Vec<u8>, Option<SocketAddr>),
 }
 
@@ -108,19 +107,19 @@ pub(crate) enum Accepted {
 #[derive(Debug, Default)]
 pub(crate) struct Fetch {
     attempts: Vec<Attempt>,
-    /// Several senders made a wrong whole: from here on, each attempt is one peer's.
+    /// Several senders assembled wrong metadata: from then on, each attempt belongs to one peer.
     alone: bool,
 }
 
 impl Fetch {
-    /// The attempt that a peer takes part in, and its place.
+    /// The attempt that a peer contributes to, and its index.
     pub(crate) fn attempt(&self, member: MemberId, size: u32) -> Option<(usize, &Attempt)> {
         let mut all = self.attempts.iter().enumerate();
         all.find(|(_, attempt)| attempt.serves(member, size))
     }
 
-    /// Begins attempts for those who wait, the untried first and then the size that most peers
-    /// claim, as far as there are places. Returns the attempts that lost theirs.
+    /// Starts attempts for claims that wait, as far as there are places: peers that were not tried first, then the size that
+    /// most peers claim. Returns the attempts that lost their places.
     pub(crate) fn schedule(&mut self, now: Instant, offers: &[Offer]) -> Vec<Attempt> {
         let mut lost = Vec::new();
         let mut claimers: BTreeMap<u32, u32> = BTreeMap::new();
@@ -151,8 +150,7 @@ impl Fetch {
         lost
     }
 
-    /// Takes a piece from a peer that claims `size`. All attempts together keep at most `most`
-    /// bytes.
+    /// Adds a piece from a peer that claims `size`. All attempts together keep at most `most` bytes.
     pub(crate) fn accept(
         &mut self,
         (member, size): (MemberId, u32),
@@ -182,7 +180,7 @@ impl Fetch {
         Accepted::Taken
     }
 
-    /// Gives the largest other attempts up while all together keep more than `most` bytes.
+    /// Drops the largest other attempts until all together keep at most `most` bytes.
     fn shrink(&mut self, mut place: usize, most: usize) {
         let held = |all: &[Attempt]| {
             let pieces: usize = all.iter().map(|a| a.received as usize).sum();
@@ -200,7 +198,7 @@ impl Fetch {
         }
     }
 
-    /// Several peers made a wrong whole together: all start again, each alone.
+    /// Several peers together assembled wrong metadata: restarts with one peer for each attempt.
     pub(crate) fn part(&mut self) {
         self.alone = true;
         self.attempts.clear();
@@ -255,7 +253,7 @@ mod tests {
         assert!(fetch.schedule(Instant::ORIGIN, &offers).is_empty());
         assert_eq!(fetch.attempts.len(), MAX_ATTEMPTS);
         assert_eq!(fetch.attempts[0].size, SIZE);
-        // What one sends does not end up in the attempt of another size.
+        // A piece does not go to the attempt of another size.
         assert_eq!(send(&mut fetch, 10, SIZE, 1, 5), Accepted::Taken);
         assert!(matches!(
             send(&mut fetch, 0, 1000, 0, 1000),
@@ -284,7 +282,7 @@ mod tests {
         let lost = fetch.schedule(now, &offers);
         assert_eq!(lost.len(), 1);
         assert!(fetch.attempt(MemberId::numbered(9), SIZE).is_some());
-        // Whoever lost a turn comes after whoever did not.
+        // A peer whose attempt lost its place comes after the others.
         for offer in &mut offers {
             let passed = |a: &Attempt| a.serves(offer.member, offer.size);
             offer.turns += u32::from(lost.iter().any(passed));

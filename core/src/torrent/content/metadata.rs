@@ -1,4 +1,4 @@
-//! The metadata of a magnet: fetched from peers in 16 KiB pieces, and served to them (BEP 9).
+//! The metadata of a magnet (BEP 9): downloaded from peers in pieces of 16 KiB, and served to them.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::net::SocketAddr;
@@ -15,16 +15,16 @@ use crate::torrent::member_id::MemberId;
 use crate::torrent::outbox::event::{Changes, Level, What};
 use crate::{BLOCK_LEN, Instant};
 
-/// How long a peer may take for a piece before it is asked for another.
+/// How long a peer may take for a piece before another one is requested from it.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long a peer that refused, or sent what contradicts its own claim, is left alone.
+/// How long to wait before asking a peer again that refused, or sent what contradicts its own claim.
 const PAUSE: Duration = Duration::from_secs(60);
-/// Most peers asked for the same piece.
+/// The maximum number of peers that are asked for the same piece.
 const MAX_ASKED: u32 = 3;
 
 impl Torrent {
-    /// Asks every able peer for a piece of the metadata that nobody is asked for, and if there
-    /// is none left, for one that few others are asked for. O(peers + pieces).
+    /// Requests a piece of the metadata from every peer that can be asked: one that no peer was asked for or, if there is none,
+    /// one that few peers were asked for. O(peers + pieces).
     pub(crate) fn request_metadata(&mut self, io: &mut Io<'_>) {
         let Content::Unknown(fetch) = &mut self.content else {
             return;
@@ -41,7 +41,7 @@ impl Torrent {
                 }
             }
         }
-        // How many are asked for a piece of an attempt.
+        // How many peers were asked for each piece of each attempt.
         let mut asked: BTreeMap<(usize, u32), u32> = BTreeMap::new();
         let mut idle = Vec::new();
         for offer in &offers {
@@ -56,7 +56,7 @@ impl Torrent {
                 None => idle.push(*offer),
             }
         }
-        // No piece before this one is free: each attempt is gone through once.
+        // No piece before this index is free, so that each attempt is scanned once.
         let mut free_from: BTreeMap<usize, u32> = BTreeMap::new();
         for Offer {
             member: id, size, ..
@@ -87,7 +87,7 @@ impl Torrent {
         }
     }
 
-    /// A piece of the metadata came. It was asked for, but perhaps long ago.
+    /// Handles a piece of the metadata. It was requested, but perhaps long ago.
     pub(crate) fn on_metadata(&mut self, io: &mut Io<'_>, id: MemberId, index: u32, data: Vec<u8>) {
         let Some(member) = self.members.get_mut(id) else {
             return;
@@ -110,7 +110,7 @@ impl Torrent {
         }
         let most = io.setup.peer_config.max_metadata as usize;
         match fetch.accept((id, size), (index, data), from, most) {
-            // Only the answer to what it was asked last contradicts what it claimed.
+            // Only an answer to the last request can contradict the present claim.
             Accepted::Wrong if asked.is_some() => member.metadata_pause = Some(io.now + PAUSE),
             Accepted::Wrong | Accepted::Taken => {}
             Accepted::Whole(raw, sender) => self.judge_metadata(io, raw, sender),
@@ -118,7 +118,7 @@ impl Torrent {
         self.request_metadata(io);
     }
 
-    /// A whole is there; `sender` names the only peer it came from.
+    /// Checks assembled metadata. `sender` is the only peer that it came from, if there was only one.
     fn judge_metadata(&mut self, io: &mut Io<'_>, raw: Vec<u8>, sender: Option<SocketAddr>) {
         match Info::from_metadata(raw, self.info_hash) {
             Ok(info) => {
@@ -138,7 +138,7 @@ impl Torrent {
                     }
                 }
             },
-            // The hash is right and the content is not usable: nobody has a better one.
+            // The hash matches and the content is unusable, so no peer has better metadata.
             Err(error) => {
                 let detail = alloc::format!("the metadata of this magnet is not usable: {error}");
                 self.disk_failed(
@@ -152,7 +152,7 @@ impl Torrent {
         }
     }
 
-    /// A peer does not have a piece of the metadata, or not now.
+    /// A peer rejected a request for metadata.
     pub(crate) fn on_no_metadata(&mut self, io: &mut Io<'_>, id: MemberId, piece: u32) {
         let Some(member) = self.members.get_mut(id) else {
             return;
@@ -167,7 +167,7 @@ impl Torrent {
         self.request_metadata(io);
     }
 
-    /// A peer asks for a piece of the metadata.
+    /// A peer requests a piece of the metadata.
     pub(crate) fn serve_metadata(&mut self, id: MemberId, index: u32) {
         let Some(member) = self.members.get_mut(id) else {
             return;
@@ -190,7 +190,7 @@ impl Torrent {
     }
 }
 
-/// What a connection would send, if it may be asked.
+/// The claim of a peer, if it may be asked now.
 fn offer(member: &Member, now: Instant) -> Option<Offer> {
     if member.metadata_pause.is_some_and(|until| until > now) {
         return None;

@@ -1,4 +1,4 @@
-//! What a torrent knows of its content, and how far its files have come.
+//! What a torrent knows of its content, and the state of its files.
 //!
 //! ```text
 //!   Unknown ──metadata──▶ Opening ──▶ Checking ──▶ Claiming ──▶ Open
@@ -9,7 +9,7 @@
 //!                          └── the files are not as they were ◀───┘
 //! ```
 //!
-//! Whether a torrent works at all is its [`Standing`](crate::torrent::standing::Standing), which says nothing of its files: one
+//! Whether a torrent runs is its [`Standing`](crate::torrent::standing::Standing), which is independent of its files: a torrent
 //! that failed, or that stops, keeps what it knows of them.
 
 pub(crate) mod assembly;
@@ -43,7 +43,7 @@ use crate::{Bitfield, OpError};
 /// A torrent's content.
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// The metadata is not known. Attempts to fetch it.
+    /// The metadata is not known; the attempts to fetch it.
     Unknown(Fetch),
     /// The metadata is known.
     Known(Known),
@@ -53,42 +53,42 @@ pub(crate) enum Content {
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) info: Arc<Info>,
-    /// There is padding in it.
+    /// Whether it contains padding files (BEP 47).
     pub(crate) padded: bool,
     pub(crate) store: Store,
 }
 
-/// How far the files have come.
+/// The state of the files.
 #[derive(Debug)]
 pub(crate) enum Store {
-    /// An error came before they were open: they are opened when the torrent tries again.
+    /// An error occurred before they were open. They are opened when the torrent retries.
     Closed,
-    /// The same while they were checked: the check goes on then.
+    /// An error occurred during the check. The check continues when the torrent retries.
     Halted(Checking),
     /// They are being opened.
     Opening(Opening),
-    /// Doubted pieces are being hashed, or wait for their turn.
+    /// Doubtful pieces are being hashed, or wait for their turn.
     Checking(Checking),
-    /// Checked; [`Op::Claim`](crate::Op::Claim) is out. Nothing is picked yet.
+    /// They are checked, and [`Op::Claim`](crate::Op::Claim) is in flight. No piece is requested yet.
     Claiming(Box<Picker>),
-    /// Checked and claimed.
+    /// They are checked and claimed.
     Open(Box<Open>),
 }
 
-/// How far opening the files has come.
+/// The steps of opening the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
-    /// [`Op::Open`](crate::Op::Open) is due once the disk has done what is asked of it.
+    /// [`Op::Open`](crate::Op::Open) follows once the earlier disk jobs are done.
     Due,
-    /// It is out.
+    /// It is in flight.
     Asked,
 }
 
-/// Pieces to be hashed.
+/// A check of the pieces on disk.
 #[derive(Debug)]
 pub(crate) struct Checking {
     pub(crate) queue: VecDeque<u32>,
-    /// Being hashed.
+    /// The pieces that are being hashed.
     pub(crate) out: BTreeSet<u32>,
     pub(crate) done: u32,
     pub(crate) total: u32,
@@ -96,7 +96,7 @@ pub(crate) struct Checking {
 }
 
 impl Checking {
-    /// Doubted pieces, beside those that are known to be there.
+    /// A check of doubtful pieces; those that are known to be good are passed beside them.
     pub(crate) fn new(have: Bitfield, doubted: Vec<u32>) -> Self {
         Self {
             total: doubted.len() as u32,
@@ -107,7 +107,7 @@ impl Checking {
         }
     }
 
-    /// What is being hashed is to be hashed again, first of all.
+    /// Puts the pieces that are being hashed back to the front of the queue.
     pub(crate) fn halt(&mut self) {
         for piece in core::mem::take(&mut self.out).into_iter().rev() {
             self.queue.push_front(piece);
@@ -115,20 +115,20 @@ impl Checking {
     }
 }
 
-/// Files that are checked and claimed, and the pieces on their way to them.
+/// Files that are checked and claimed, and the pieces that are being downloaded into them.
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) picker: Picker,
     pub(crate) access: Access,
     pub(crate) assemblies: BTreeMap<u32, Assembly>,
-    /// How many assemblies there have been: names each.
+    /// The number of assemblies so far; it numbers each.
     pub(crate) assembled: u64,
     pub(crate) look: Look,
-    /// Pieces that could not be read.
+    /// The pieces that could not be read.
     pub(crate) unreadable: Vec<u32>,
-    /// All that is wanted is here, and its files were looked at.
+    /// Every wanted piece is verified, and its files were confirmed to exist.
     pub(crate) finished: bool,
-    /// Bytes of the wanted pieces.
+    /// The number of bytes in the wanted pieces.
     pub(crate) wanted: u64,
 }
 
@@ -152,51 +152,51 @@ impl Open {
 pub(crate) enum Access {
     /// To read.
     Read,
-    /// To read, and [`Op::Claim`](crate::Op::Claim) is out, to write.
+    /// To read; an [`Op::Claim`](crate::Op::Claim) to write is in flight.
     Asked,
     /// To write.
     Write,
-    /// The claim to write was refused: they are claimed anew before they are used.
+    /// The claim to write was refused. They are claimed again before they are used.
     Refused,
 }
 
-/// Whether the files are being looked at by their paths.
+/// Whether the files are being confirmed by their paths.
 #[derive(Debug)]
 pub(crate) enum Look {
     /// They are not.
     No,
-    /// [`Op::Confirm`](crate::Op::Confirm) is out, perhaps because of an error with one of them.
+    /// [`Op::Confirm`](crate::Op::Confirm) is in flight, perhaps because of an error with one of them.
     Out(Option<OpError>),
 }
 
-/// The files as they were when they were looked at last, in the order of the metadata.
+/// The attributes of the files when they were last examined, in the order of the metadata.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     pub(crate) stats: Vec<Option<FileStat>>,
-    /// Those that the record vouched for when they were opened.
+    /// The files that agreed with the record when they were opened.
     pub(crate) vouched: Vec<bool>,
-    /// Those that were the torrent's own when they were claimed.
+    /// The files that belonged to the torrent when they were claimed.
     pub(crate) own: Vec<bool>,
 }
 
 impl Files {
-    /// A file that was there.
+    /// A file that existed.
     pub(crate) fn get(&self, file: usize) -> Option<FileStat> {
         self.stats.get(file).copied().flatten()
     }
 }
 
-/// What is remembered of files that are opened anew.
+/// What is remembered of files that are opened again.
 #[derive(Debug, Default)]
 pub(crate) struct Before {
-    /// They were being written to: what they are now is this torrent's work.
+    /// They were being written to, so this torrent made them what they are.
     pub(crate) writing: bool,
-    /// Pieces to be hashed, as they could not be read.
+    /// The pieces to hash because they could not be read.
     pub(crate) doubted: Vec<u32>,
 }
 
 impl Content {
-    /// The metadata is known: the files are to be opened.
+    /// The metadata is known; the files have to be opened.
     pub(crate) fn known(info: Arc<Info>) -> Self {
         Self::Known(Known {
             padded: info.files().iter().any(|f| f.kind == FileKind::Padding),
@@ -212,7 +212,7 @@ impl Content {
         }
     }
 
-    /// How far the files have come.
+    /// The state of the files.
     pub(crate) const fn store(&self) -> Option<&Store> {
         match self {
             Self::Unknown(_) => None,
@@ -227,7 +227,7 @@ impl Content {
         }
     }
 
-    /// The files, if they are open, and what they are to hold.
+    /// The metadata and the files, if they are open.
     pub(crate) fn open(&self) -> Option<(&Arc<Info>, &Open)> {
         match self {
             Self::Known(Known {
@@ -239,7 +239,7 @@ impl Content {
         }
     }
 
-    /// The same, to work with.
+    /// The same, mutable.
     pub(crate) fn open_mut(&mut self) -> Option<(&Arc<Info>, &mut Open)> {
         match self {
             Self::Known(Known {
@@ -251,7 +251,7 @@ impl Content {
         }
     }
 
-    /// Which pieces are here and which are wanted, once the files are open.
+    /// The picker, which knows the verified and the wanted pieces, once the files are checked.
     pub(crate) fn picker(&self) -> Option<&Picker> {
         self.open().map(|(_, open)| &open.picker)
     }

@@ -1,9 +1,8 @@
-//! The resume record: what a torrent needs to go on after a restart.
+//! The resume record: what a torrent needs to continue after a restart.
 //!
-//! A bencoded dictionary with a version. A process that is killed loses nothing that reached
-//! the page cache, a machine that loses power does: pieces count as `have` once verified, and
-//! as `durable` once a flush came after that. Which of the two a restart believes is decided by
-//! the driver's boot token.
+//! It is a bencoded dictionary with a version. A killed process loses nothing that reached the page cache, but a power cut does
+//! lose it. A piece is in `have` once it is verified, and in `durable` once it was flushed after that. The driver's boot token
+//! decides which of them a restart trusts.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
@@ -16,26 +15,26 @@ use crate::tracker::{MAX_TRACKERS, SavedTracker};
 use crate::wire::bencode::{Dict, Limits, List, Value};
 use crate::{Bitfield, InfoHash};
 
-/// Version of the format; another one is not read.
+/// The version of the format. Records of another version are not read.
 const VERSION: i64 = 1;
-/// Peers kept.
+/// The maximum number of peers in a record.
 pub(crate) const MAX_PEERS: usize = 100;
 
-/// What is remembered of one torrent.
+/// The resume record of a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) info_hash: InfoHash,
-    /// The boot in which it was written; see `Config::boot`.
+    /// The boot in which it was written, see [`Config::boot`](crate::Config::boot).
     pub(crate) boot: Option<[u8; 16]>,
-    /// Written at a stop, so that sizes and times of the files must still be the same.
+    /// Whether it was written at a stop, so that lengths and times of the files have to be unchanged.
     pub(crate) clean: bool,
-    /// A flush covered everything that was written, blocks of partial pieces too.
+    /// Whether a flush covered everything that was written, including blocks of partial pieces.
     pub(crate) synced: bool,
-    /// Pieces verified; empty while the metadata was unknown.
+    /// The verified pieces. It is empty while the metadata is unknown.
     pub(crate) have: Vec<u8>,
-    /// Those of them that were flushed since.
+    /// Those of them that were flushed after they were verified.
     pub(crate) durable: Vec<u8>,
-    /// Blocks on disk of pieces that are not complete.
+    /// The blocks on disk of incomplete pieces.
     pub(crate) partial: BTreeMap<u32, Vec<u8>>,
     pub(crate) files: Vec<Option<FileStat>>,
     pub(crate) priorities: Vec<FilePriority>,
@@ -46,7 +45,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// A record of a torrent whose files nobody has looked at.
+    /// The record of a torrent whose files were never opened.
     pub(crate) const fn unchecked(info_hash: InfoHash) -> Self {
         Self {
             info_hash,
@@ -65,7 +64,7 @@ impl Record {
         }
     }
 
-    /// The bencoded form.
+    /// Encodes the record.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new().with_max_depth(6);
         let written = out.emit_dict(|mut d| {
@@ -100,7 +99,7 @@ impl Record {
         written.and_then(|()| out.get_output()).unwrap_or_default()
     }
 
-    /// Reads a record; `Err` says what is wrong with it.
+    /// Decodes a record. The error says what is wrong with it.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
         let (d, rest) = Dict::parse(bytes, Limits::TORRENT).map_err(|_| "it is not bencoded")?;
         if !rest.is_empty() {
@@ -140,7 +139,7 @@ impl Record {
                 files.push(u64::try_from(len).ok().map(stat));
             }
         }
-        // Earlier versions had none.
+        // Earlier versions did not write it.
         for (file, id) in files.iter_mut().zip(read_ids(bytes(b"ids"))) {
             if let Some(file) = file {
                 file.id = id;
@@ -163,18 +162,18 @@ impl Record {
         })
     }
 
-    /// Whether blocks of partial pieces are still on the medium, if the files are as they were.
+    /// Whether blocks of partial pieces are still on the medium if the files are unchanged.
     pub(crate) fn keeps_partial(&self, boot: Option<[u8; 16]>) -> bool {
-        // Without a token for the boot, every stop flushes.
+        // Without a boot token, every stop flushes.
         self.clean && (self.synced || self.boot == boot)
     }
 
-    /// The pieces that had been flushed.
+    /// The pieces that were flushed.
     pub(crate) fn flushed(&self, pieces: u32) -> Option<Bitfield> {
         Bitfield::from_wire(&self.durable, pieces)
     }
 
-    /// The pieces to believe before looking at the files.
+    /// The pieces to trust before the files are examined.
     pub(crate) fn believed(&self, boot: Option<[u8; 16]>, pieces: u32) -> Option<Bitfield> {
         let same_boot = self.boot.is_some() && self.boot == boot;
         let bytes = if same_boot { &self.have } else { &self.durable };
@@ -191,7 +190,7 @@ const fn priority(byte: u8) -> FilePriority {
     }
 }
 
-/// Pairs of length and time; a length of -1 stands for no file.
+/// Writes pairs of length and modification time. A length of -1 stands for a missing file.
 fn emit_files(
     e: SingleItemEncoder<'_>,
     files: &[Option<FileStat>],
@@ -208,7 +207,7 @@ fn emit_files(
     })
 }
 
-/// For each file a byte that says whether its number follows, in eight bytes.
+/// Writes, for each file, a byte that says whether its file number follows in eight bytes.
 fn emit_ids(
     e: SingleItemEncoder<'_>,
     files: &[Option<FileStat>],
@@ -271,7 +270,7 @@ fn read_trackers(list: List<'_>) -> Vec<SavedTracker> {
     list.iter().take(MAX_TRACKERS).filter_map(read).collect()
 }
 
-/// A length byte (6 or 18), then a compact address (BEP 23, 7), each.
+/// Writes a length byte (6 or 18) and a compact address (BEP 23, BEP 7) for each peer.
 fn pack_peers(peers: &[SocketAddr]) -> Vec<u8> {
     let mut out = Vec::new();
     for peer in peers.iter().take(MAX_PEERS) {

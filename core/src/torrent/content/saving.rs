@@ -1,16 +1,16 @@
-//! When files are flushed, and when the resume record is saved.
+//! Flushing files and saving the resume record.
 //!
 //! ```text
 //!             unsaved                           flushed                  saved
 //!   settled ───────────▶ flush, if files changed ───────▶ save the record ─────▶ settled
 //!                                │ failed
 //!                                ▼
-//!               the torrent fails; its files are opened anew, and what was written
-//!               since the last good flush is hashed again before it is believed
+//!               the torrent fails; its files are opened again, and what was written
+//!               since the last successful flush is hashed before it is trusted
 //! ```
 //!
-//! What changes while a flush or a save is out belongs to the next record: a record never says
-//! more than the flush before it covered.
+//! What changes while a flush or a save is in flight belongs to the next record: a record never claims more than the flush
+//! before it covered.
 
 use alloc::vec::Vec;
 
@@ -28,7 +28,7 @@ use crate::torrent::standing::Standing;
 use crate::{Op, Outcome};
 
 impl Torrent {
-    /// Flushes what was written, then saves. Without changes it does neither.
+    /// Flushes the files and saves the record, if anything changed.
     pub(crate) fn save(&mut self, io: &mut Io<'_>) {
         if self.is_running() {
             io.out.timers.set(
@@ -40,7 +40,7 @@ impl Torrent {
         self.save_changes(io);
     }
 
-    /// The same, but not before a failed save is due again.
+    /// Does the same, unless a failed save waits for its retry.
     pub(crate) fn save_changes(&mut self, io: &mut Io<'_>) {
         let due = self.unsaved && self.durability.is_free() && self.can_save();
         if due && !matches!(self.standing, Standing::Stopping(_)) {
@@ -48,8 +48,7 @@ impl Torrent {
         }
     }
 
-    /// Saves what changed while the files are not known yet: nothing else would before the end of
-    /// a check, which may take hours.
+    /// Saves what changed before the files are known. Otherwise it would wait for the end of a check, which may take hours.
     pub(crate) fn save_early(&mut self, io: &mut Io<'_>) {
         if self.unsaved
             && self.durability.is_free()
@@ -60,8 +59,8 @@ impl Torrent {
         }
     }
 
-    /// Saves, after a flush if files changed. `durable` is left out where waiting for the medium
-    /// would be no service; see [`Op::Flush`].
+    /// Saves the record, after a flush if files were written to. Without `durable` the flush does not wait for the medium, see
+    /// [`Op::Flush`].
     pub(crate) fn flush_and_save(&mut self, io: &mut Io<'_>, durable: bool) {
         let picker = self.content.picker();
         let Some(picker) = picker.filter(|_| self.durability.is_unflushed()) else {
@@ -82,7 +81,7 @@ impl Torrent {
     pub(crate) fn flushed(&mut self, io: &mut Io<'_>, outcome: Outcome) {
         let error = match outcome {
             Outcome::Flushed(files) => {
-                // Pieces that came meanwhile may be beyond what the flush saw.
+                // The flush may not cover pieces that were verified meanwhile.
                 let lost = match self.durability.flushing() {
                     Some(then) if self.is_ready() => self.lost(&files, then, false),
                     _ => Vec::new(),
@@ -111,17 +110,17 @@ impl Torrent {
                 }
             }
         };
-        // After a failure too: an older record may list pieces that are doubted now.
+        // Needed after a failure too: an older record may list pieces that are doubtful now.
         self.save_now(io);
         if let Some(error) = error {
             self.disk_failed(io, error);
         }
     }
 
-    /// Saves the record as things stand.
+    /// Saves the record of the present state.
     pub(crate) fn save_now(&mut self, io: &mut Io<'_>) {
         self.durability.begin_save();
-        // What is not flushed has to be saved again after its flush.
+        // Unflushed pieces have to be saved again after their flush.
         self.unsaved = self.durability.is_unflushed() && self.content.picker().is_some();
         let record = self.record(io.setup.config.boot).encode();
         io.out
@@ -147,16 +146,15 @@ impl Torrent {
                 .notice(Some(self.id), None, Level::Warning, What::Disk { message });
             return;
         }
-        // What is complete will not change any more: its last pieces are flushed now rather than
-        // in a while.
+        // A complete torrent is not written to any more, so its last pieces are flushed now.
         if self.is_done() && self.durability.is_unflushed() && self.is_running() {
             self.save_changes(io);
         }
         self.save_early(io);
     }
 
-    /// Opens the files anew. What was known is believed where the files are as they were at the
-    /// last flush, and hashed where they are not, or where a failed flush may have lost it.
+    /// Opens the files again. Pieces are trusted where the files are unchanged since the last flush, and hashed where they
+    /// are not, or where a failed flush may have lost them.
     pub(crate) fn reopen(&mut self, io: &mut Io<'_>, why: &'static str) {
         let mut record = self.record(io.setup.config.boot);
         let Some((info, open)) = self.content.open_mut() else {
@@ -166,7 +164,7 @@ impl Torrent {
         record.partial.clear();
         record.clean = true;
         if self.durability.is_lost() {
-            // As after a loss of power: what is durable is believed, the rest is hashed.
+            // As after a power cut, durable pieces are trusted and the rest is hashed.
             record.boot = None;
             record.have = open.picker.have().as_wire().to_vec();
         }
@@ -188,14 +186,14 @@ impl Torrent {
 }
 
 impl Torrent {
-    /// The record as things stand.
+    /// The record of the present state.
     pub(crate) fn record(&self, boot: Option<[u8; 16]>) -> Record {
         let (downloaded, uploaded) = (
             self.downloaded_before + self.downloaded,
             self.uploaded_before + self.uploaded,
         );
         let earlier = match (self.content.open(), &self.resume) {
-            // The files were not looked at: of them, the last record knows more.
+            // The files were not opened, so the last record knows more about them.
             (None, Some(earlier)) => earlier.clone(),
             (None, None) => Record::unchecked(self.info_hash),
             (Some((_, open)), _) => self.content_record(open, boot),
@@ -210,11 +208,10 @@ impl Torrent {
         }
     }
 
-    /// What the record says of the files once they are known.
+    /// The part of the record about files that are open.
     fn content_record(&self, open: &Open, boot: Option<[u8; 16]>) -> Record {
         let idle = |a: &Assembly| !a.has_waiting() && !a.is_busy();
-        // Nothing will be written after this record, and nothing was since the files were last
-        // looked at.
+        // Nothing will be written after this record, and nothing was written since the files were last examined.
         let at_rest = !self.is_running() || self.is_seed();
         let flushed = !self.durability.is_unflushed() && !self.durability.is_lost();
         let durable = self.durability.durable().as_wire().to_vec();

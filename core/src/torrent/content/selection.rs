@@ -1,4 +1,4 @@
-//! Which files are wanted, and what that means for pieces.
+//! The wanted files, and the priorities of pieces that follow from them.
 
 use alloc::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use crate::torrent::status::FilePriority;
 /// Whether the disk has followed the selection of files.
 #[derive(Debug, Default)]
 pub(crate) struct Selection {
-    /// [`Op::Select`](crate::Op::Select)s that are not answered.
+    /// The number of [`Op::Select`](crate::Op::Select)s in flight.
     out: u32,
-    /// The last one failed: files that are wanted may be in the parts file still.
+    /// Whether the last one failed: wanted files may still be in the parts file.
     pub(crate) failed: bool,
 }
 
@@ -31,7 +31,7 @@ impl Selection {
     }
 }
 
-/// Tells a picker how much each file is wanted; returns the bytes of the wanted pieces.
+/// Sets the priorities of pieces in a picker. Returns the number of bytes in the wanted pieces.
 pub(crate) fn prioritise(
     picker: &mut Picker,
     info: &Info,
@@ -44,7 +44,7 @@ pub(crate) fn prioritise(
         }
         return info.total_len();
     }
-    // A piece is wanted as much as the most wanted file in it.
+    // A piece has the highest priority of the files in it.
     let mut of_piece: BTreeMap<u32, FilePriority> = BTreeMap::new();
     for (file, f) in info.files().iter().enumerate() {
         if f.kind != FileKind::Regular {

@@ -1,4 +1,4 @@
-//! Uploading: requests of peers, read from disk in runs, sent as they come back.
+//! Uploading: blocks that peers requested are read from the disk in runs, and sent.
 
 use alloc::vec::Vec;
 
@@ -10,19 +10,18 @@ use crate::torrent::member_id::MemberId;
 use crate::torrent::outbox::ops::{DiskJob, Purpose};
 use crate::{BLOCK_LEN, Block, BlockRef, Op, OpError, OpErrorKind, Outcome};
 
-/// Most blocks read by one op.
+/// The maximum number of blocks that one op reads.
 const MAX_RUN: usize = 16;
-/// Blocks ready to be sent to a peer that are enough for now: what it takes in half a second, so
-/// that a slow peer pins few, within these bounds. Two, so that one is there when the other has
-/// left; at most 16, as what is in the cache when it is read should still be there when it is
-/// sent.
+/// The bounds of the number of blocks that are kept ready for a peer: what it takes in half a second, so that a slow peer
+/// holds few blocks. At least two, so that one is ready when the other was sent. At most 16, so that a block is still in the
+/// CPU's cache when it is sent.
 const READY: core::ops::RangeInclusive<u64> = 2..=16;
-/// Blocks ready and being read for a peer, in shares of those that are enough: keeps a fast stream
-/// busy while the disk works.
+/// How many blocks may be ready or being read for a peer, as a multiple of that number. It keeps a fast stream busy while
+/// the disk works.
 const AHEAD: usize = 3;
-/// What all uploads share, once it is half used: this part of the pool, in equal parts.
+/// The fraction (one half) of the pool that uploads share equally once half of the pool is in use.
 const SHARED: usize = 2;
-/// What the peers of one address have of it at most: this part of the pool.
+/// The fraction (one eighth) of the pool that the peers of one address may have of it.
 const ONE_ADDRESS: usize = 8;
 
 impl Torrent {
@@ -45,7 +44,7 @@ impl Torrent {
         member.uploads.push_back(at);
     }
 
-    /// Reads ahead for a peer: runs of neighbouring blocks become one op.
+    /// Reads ahead for a peer. Adjacent blocks are read by one op.
     pub(crate) fn pump_uploads(&mut self, io: &mut Io<'_>, id: MemberId) {
         loop {
             let share = self.upload_share(io, id);
@@ -59,7 +58,7 @@ impl Torrent {
             if peer.takes_nothing() {
                 return;
             }
-            // A stop would only pin the blocks.
+            // A limit of 0 would only keep the blocks in use.
             if io.throttle.is_stopped(member.bucket, Direction::Up) {
                 return;
             }
@@ -83,7 +82,7 @@ impl Torrent {
                     a.len as usize == BLOCK_LEN && a.piece == b.piece && a.begin + a.len == b.begin
                 })
                 .count();
-            // Never the last blocks: downloads must be able to go on.
+            // The last blocks of the pool are left to downloads.
             let kept = io.pool.cap() / 8;
             let spare = io.pool.available().saturating_sub(kept);
             let run = run.min(spare).min(room);
@@ -109,8 +108,8 @@ impl Torrent {
         }
     }
 
-    /// How many blocks a peer may have ready and being read: where they are scarce no more than
-    /// its part, so that peers that ask for much and read little leave some to others.
+    /// How many blocks a peer may have ready and being read. Where blocks are scarce it is an equal share, so that peers that
+    /// request much and read little leave some to others.
     fn upload_share(&mut self, io: &mut Io<'_>, id: MemberId) -> usize {
         let cap = io.pool.cap();
         if io.pool.available() * SHARED >= cap {
@@ -127,8 +126,7 @@ impl Torrent {
             .max(1)
     }
 
-    /// A peer takes nothing of the blocks that wait for it: they go home, and are read again when
-    /// it goes on.
+    /// A peer does not read the blocks that wait for it: they return to the pool, and are read again when it continues.
     pub(crate) fn take_back(&mut self, io: &mut Io<'_>, id: MemberId) {
         let Some(member) = self.members.get_mut(id) else {
             return;
@@ -139,7 +137,7 @@ impl Torrent {
         }
     }
 
-    /// The disk has answered a read for a peer: the peer hears of it, and what waits is read next.
+    /// Handles the outcome of a read for a peer: sends the blocks or rejects the requests, and reads the next ones.
     pub(crate) fn upload_read(
         &mut self,
         io: &mut Io<'_>,
@@ -162,7 +160,7 @@ impl Torrent {
         self.refresh(io, id);
     }
 
-    /// Blocks for a peer came from the disk.
+    /// Sends blocks that were read from the disk.
     fn send_blocks(
         &mut self,
         io: &mut Io<'_>,
@@ -191,7 +189,7 @@ impl Torrent {
         member.stream.rearm(io.out);
     }
 
-    /// Blocks for a peer could not be read.
+    /// Rejects the requests for blocks that could not be read.
     fn upload_failed(
         &mut self,
         io: &mut Io<'_>,

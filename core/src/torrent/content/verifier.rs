@@ -1,38 +1,38 @@
-//! Whether a piece is what it should be.
+//! Verification of pieces.
 //!
 //! A v1 torrent (BEP 3) has one hash for each piece: a piece is good or bad as a whole. A v2 torrent (BEP 52) has a tree of
-//! hashes over the blocks of each file, which may tell the bad blocks, and of which a magnet has the roots alone at first.
-//! Both give the answers of [`Judgement`].
+//! hashes over the blocks of each file, which can identify bad blocks, and of which a magnet has only the roots at first. A
+//! [`Judgement`] covers both.
 
 use alloc::vec::Vec;
 
 use crate::metainfo::Info;
 
-/// What is known of a piece once it was hashed.
+/// The result of verifying a piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Judgement {
-    /// It is what it should be.
+    /// The piece is good.
     Passed,
-    /// It is not. The numbers of the blocks that are known to be bad; none if any of them may be.
+    /// The piece is bad. The indices of the blocks that are known to be bad; empty if any of them may be.
     Failed(Vec<u32>),
-    /// What it should be is not known.
+    /// The hashes to compare with are not known.
     NeedHashes,
 }
 
-/// Judges the pieces of a torrent by the hashes in its info dictionary.
+/// Verifies the pieces of a torrent by the hashes in its info dictionary.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Verifier<'a> {
     info: &'a Info,
 }
 
 impl<'a> Verifier<'a> {
-    /// A judge of the pieces of this torrent.
+    /// A verifier of the pieces of a torrent.
     #[must_use]
     pub(crate) const fn new(info: &'a Info) -> Self {
         Self { info }
     }
 
-    /// Judges a piece by the digest of all of its bytes.
+    /// Judges a piece by the digest of its bytes.
     #[must_use]
     pub(crate) fn judge(&self, piece: u32, digest: [u8; 20]) -> Judgement {
         match self.info.piece_hash(piece) {

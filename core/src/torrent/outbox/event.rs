@@ -1,4 +1,4 @@
-//! What an application learns from an engine without asking.
+//! Events and notices for the application.
 
 use alloc::string::String;
 use core::net::{IpAddr, SocketAddr};
@@ -9,32 +9,31 @@ use crate::peer::crypto::StreamEncryption;
 use crate::tracker::DHT_URL;
 use crate::{OpErrorKind, TorrentId};
 
-/// Something the application may want to react to.
+/// An event for the application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Something about a torrent changed since this was last said; ask
-    /// [`Engine::torrent`](crate::engine::Engine::torrent) for the present state. One pending event per
-    /// torrent at most, however much happens.
+    /// A torrent changed since the last such event. [`Engine::torrent`](crate::engine::Engine::torrent) returns its present
+    /// state. At most one event per torrent is pending, however much happens.
     Changed {
-        /// Which.
+        /// The torrent.
         torrent: TorrentId,
-        /// What.
+        /// What changed.
         what: Changes,
     },
-    /// A torrent is gone: its files are closed and its id is dead.
+    /// A torrent was removed: its files are closed and its id is invalid.
     Removed(TorrentId),
-    /// A sentence for the log. Bounded: the oldest make way, and are counted in
+    /// A notice for the log. If too many are pending, the oldest are dropped and counted in
     /// [`EngineStatus::notices_lost`](crate::torrent::EngineStatus::notices_lost).
     Notice(Notice),
-    /// What the DHT answers to [`Command::Search`](crate::engine::Command::Search) and the like.
+    /// A result of [`Command::Search`](crate::engine::Command::Search) or another command to the DHT.
     Dht(DhtEvent),
-    /// Shutting down has ended; nothing more will come.
+    /// The shutdown is complete. No event follows.
     Stopped,
 }
 
 impl Event {
-    /// A warning that concerns no torrent in particular: something did not work, and all goes on.
+    /// A warning that is not about a torrent.
     #[must_use]
     pub const fn warning(what: What) -> Self {
         Self::Notice(Notice {
@@ -46,20 +45,20 @@ impl Event {
     }
 }
 
-/// A set of things that changed.
+/// A set of changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes(u8);
 
 impl Changes {
     /// The state: downloading, seeding, paused, an error, …
     pub const STATE: Self = Self(1);
-    /// Pieces were verified or lost.
+    /// Pieces were verified or withdrawn.
     pub const PROGRESS: Self = Self(2);
-    /// The metadata of a magnet arrived.
+    /// The metadata of a magnet is known.
     pub const METADATA: Self = Self(4);
     /// All wanted files are complete.
     pub const FINISHED: Self = Self(8);
-    /// Peers came or went.
+    /// Peers connected or disconnected.
     pub const PEERS: Self = Self(16);
     /// A tracker answered or failed.
     pub const TRACKERS: Self = Self(32);
@@ -91,29 +90,29 @@ impl BitOrAssign for Changes {
     }
 }
 
-/// One thing that happened, for people and logs.
+/// Something that happened, for a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// The torrent it is about, if one.
+    /// The torrent that it is about, if any.
     pub torrent: Option<TorrentId>,
-    /// The peer it is about, if one.
+    /// The peer that it is about, if any.
     pub peer: Option<SocketAddr>,
-    /// How important.
+    /// Its importance.
     pub level: Level,
-    /// What.
+    /// What happened.
     pub what: What,
 }
 
-/// How important a notice is.
+/// The importance of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Only of interest to somebody who asks what happens per peer.
+    /// Details about single peers.
     Detail,
-    /// The ordinary course of things.
+    /// Normal operation.
     Info,
-    /// Something did not work; Dunlin carries on.
+    /// Something failed, and Dunlin continues without it.
     Warning,
-    /// A torrent cannot go on.
+    /// A torrent cannot continue.
     Error,
 }
 
@@ -121,88 +120,88 @@ pub enum Level {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum What {
-    /// An outgoing attempt began.
+    /// A connection is being opened.
     Connecting,
-    /// The handshakes are through.
+    /// The handshakes are complete.
     Connected {
-        /// What the peer calls itself.
+        /// The name of the peer's client.
         client: String,
-        /// How much of the stream is encrypted.
+        /// Which part of the stream is encrypted.
         encryption: StreamEncryption,
-        /// Whether they came to us.
+        /// Whether the peer connected to us.
         incoming: bool,
     },
     /// The connection ended.
     Disconnected {
-        /// Why, in words.
+        /// The reason.
         reason: String,
     },
-    /// A peer sent bytes that failed the hash check, and is refused from now on.
+    /// A peer was banned because it sent data that failed the hash check.
     Banned,
     /// A piece failed its hash check.
     PieceFailed(u32),
-    /// A tracker said something or failed.
+    /// A tracker sent a warning or failed.
     Tracker {
         /// Its URL.
         url: String,
-        /// In words.
+        /// The warning or the error.
         message: String,
     },
-    /// Others see us under this address.
+    /// Our external address, as others see it.
     ExternalAddress(IpAddr),
     /// A disk op failed.
     Disk {
-        /// File and reason.
+        /// The file and the reason.
         message: String,
     },
     /// The platform could not bind an address.
     Bind {
-        /// Address and reason.
+        /// The address and the reason.
         message: String,
     },
-    /// The proxy cannot be reached, or refuses to work for us.
+    /// The proxy cannot be reached, or refused a connection.
     Proxy {
-        /// Its address, and why.
+        /// Its address and the reason.
         message: String,
     },
-    /// The interface that traffic is bound to is gone.
+    /// The network interface that all traffic is bound to disappeared.
     InterfaceGone {
         /// Its name.
         name: String,
     },
-    /// It is back.
+    /// The network interface exists again.
     InterfaceBack {
         /// Its name.
         name: String,
     },
-    /// Files are not as the resume record says, and are checked again.
+    /// Files differ from the resume record, and are checked again.
     Rechecking {
-        /// Pieces that are doubted.
+        /// The number of pieces to hash.
         pieces: u32,
     },
-    /// The metadata of a magnet is here.
+    /// The metadata of a magnet was received.
     Metadata,
     /// All wanted files are complete.
     Finished,
-    /// The DHT's log, in the words of rTorrent's page "Using DHT".
+    /// A line of the DHT's log, in the terms of rTorrent's page "Using DHT".
     Dht(DhtLog),
-    /// The DHT could not be started, and is off now.
+    /// The DHT could not be started, and was switched off.
     DhtError {
-        /// In words.
+        /// The error for the user.
         message: String,
-        /// What a program can act on.
+        /// The kind of the error.
         cause: OpErrorKind,
     },
-    /// A torrent's search of the DHT came to nothing.
+    /// A torrent's DHT search failed.
     DhtFailed {
-        /// How.
+        /// How it failed.
         failure: Failure,
-        /// Why, as far as is known.
+        /// The likely cause.
         cause: Cause,
     },
-    /// There is no DHT, as nothing is kept between sessions.
+    /// The DHT is off because there is no session folder to keep its nodes.
     DhtNeedsSession,
-    /// A torrent has neither trackers nor the DHT.
+    /// A torrent has neither trackers nor the DHT to find peers.
     NoTrackers,
 }
 

@@ -1,5 +1,4 @@
-//! What the parts of the engine have to say: ops for the driver, deadlines, events for the
-//! application.
+//! What torrents and connections leave for others: ops for the driver, timers, events for the application.
 
 pub(crate) mod event;
 pub(crate) mod ops;
@@ -16,50 +15,50 @@ use crate::mux::Turns;
 use crate::torrent::{Config, Event};
 use crate::{ConnId, OpError, TorrentId};
 
-/// Where a torrent, a connection or the DHT puts what concerns others. Nothing in it calls back.
+/// Where a torrent, a connection or the DHT leaves what concerns others. Nothing in it calls back.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     pub(crate) ops: Ops,
     pub(crate) timers: Timers,
-    /// Torrents that want something of the engine.
+    /// Torrents that want something from the engine.
     pub(crate) wanting: VecDeque<TorrentId>,
-    /// Places for connections are free, or more torrents want some.
+    /// Whether connections were closed, or more torrents want to connect.
     pub(crate) places: bool,
-    /// Torrents whose pieces are to be hashed; it is the turn of the first one.
+    /// Torrents that wait for a check. The first one is being checked.
     pub(crate) checks: VecDeque<TorrentId>,
-    /// The first of [`Outbox::checks`] may go on, or it is another one's turn.
+    /// Whether the first of [`Outbox::checks`] may continue, or the next one may start.
     pub(crate) next_check: bool,
-    /// Connections that were welcomed, whose events wait.
+    /// Connections that a torrent has accepted, whose events have to be handled.
     pub(crate) welcomed: VecDeque<ConnId>,
-    /// Streams the driver should hear of.
+    /// Streams whose readiness changed.
     pub(crate) streams: VecDeque<ConnId>,
-    /// Connections that wait for blocks of the pool, oldest first, and how many have to be free.
+    /// Connections that wait for blocks of the pool, oldest first, with the number of blocks that have to be free.
     pub(crate) starving: VecDeque<(ConnId, usize)>,
-    /// [`BlockPool::given`](crate::BlockPool) when they were woken last.
+    /// The pool's count of returned blocks when these connections were last woken.
     pub(crate) fed: u64,
     /// Whose turn it is to send a datagram.
     pub(crate) turns: Turns,
-    /// Nodes of the DHT that peers told of.
+    /// DHT nodes that peers told of (BEP 5 `port`).
     pub(crate) dht_nodes: VecDeque<SocketAddr>,
-    /// Datagrams that nobody expected.
+    /// The number of datagrams that belonged to no protocol or query.
     pub(crate) stray_datagrams: u64,
-    /// Outcomes of ops that were not in flight.
+    /// The number of outcomes for ops that were not in flight.
     pub(crate) stray_outcomes: u64,
-    /// Peers that broke the protocol.
+    /// The number of peers that broke the protocol.
     pub(crate) hostile_peers: u64,
-    /// Faults of peers that were passed over.
+    /// The number of peers' mistakes that were tolerated.
     pub(crate) forgiven: u64,
-    /// Addresses that were not believed.
+    /// The number of peer addresses that were refused.
     pub(crate) refused_addresses: u64,
-    /// What came of the last fetch of a range.
+    /// The result of the last fetch of a range.
     pub(crate) fetched: Option<Result<usize, OpError>>,
-    /// Torrents with changes the application has not heard of.
+    /// Torrents with changes that the application has not been told of.
     pub(crate) changed: VecDeque<TorrentId>,
     pub(crate) removed: VecDeque<TorrentId>,
     notices: VecDeque<Notice>,
-    /// Most notices that wait.
+    /// The maximum number of pending notices.
     max_notices: usize,
-    /// Notices and events that made way for later ones.
+    /// The number of notices that were dropped.
     pub(crate) lost: u64,
 }
 
@@ -92,7 +91,7 @@ impl Outbox {
         }
     }
 
-    /// Tells the application, within bounds: the oldest notices make way.
+    /// Adds a notice. If too many are pending, the oldest is dropped.
     pub(crate) fn notice(
         &mut self,
         torrent: Option<TorrentId>,
@@ -112,12 +111,12 @@ impl Outbox {
         });
     }
 
-    /// The oldest notice.
+    /// Removes and returns the oldest notice.
     pub(crate) fn poll_notice(&mut self) -> Option<Event> {
         self.notices.pop_front().map(Event::Notice)
     }
 
-    /// Whether nothing waits for the engine itself.
+    /// Whether nothing is left for the engine itself.
     pub(crate) fn is_settled(&self) -> bool {
         self.wanting.is_empty()
             && self.welcomed.is_empty()
@@ -126,7 +125,7 @@ impl Outbox {
             && !self.places
     }
 
-    /// Whether the driver or the application has something to fetch here.
+    /// Whether there is anything for the driver or the application.
     pub(crate) fn is_pending(&self) -> bool {
         self.ops.is_pending()
             || !self.streams.is_empty()

@@ -1,4 +1,4 @@
-//! Ops on their way out and in flight, and why each was asked for.
+//! Ops that are queued or in flight, and the purpose of each.
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -15,66 +15,66 @@ use crate::tracker::QueryKey;
 use crate::wire::tracker::{TrackerUrl, parse_url};
 use crate::{Block, BlockRef, Config, Op, OpId, SocketId, TorrentId};
 
-/// Why an op was asked for: what its outcome means.
+/// The purpose of an op: what its outcome means.
 #[derive(Debug)]
 pub(crate) enum Purpose {
     Bind(SocketId, SocketKind),
     Resolve(TorrentId, QueryKey),
     Http(TorrentId, QueryKey),
-    /// A range is fetched to see whether the driver can.
+    /// A test fetches a range.
     Fetch,
-    /// Work of a torrent's on its files.
+    /// A torrent's work on its files.
     Disk(TorrentId, DiskJob),
     Release(TorrentId),
-    /// A socket of the DHT's own, by the count of its starts.
+    /// A socket of the DHT; numbered by its starts.
     DhtBind(u32),
-    /// The name of a DHT node, its port, and what it is wanted for.
+    /// The name of a DHT node: its port, and what to do with the node.
     DhtName(u16, Wanted),
-    /// Something of the DHT's that nobody waits for.
+    /// An op of the DHT whose outcome nobody waits for.
     DhtQuiet,
 }
 
-/// Work on a torrent's files: what its outcome means for the torrent.
+/// A job on a torrent's files: what its outcome means for the torrent.
 #[derive(Debug)]
 pub(crate) enum DiskJob {
-    /// The files are opened.
+    /// Open the files.
     Open,
-    /// The files are taken into use.
+    /// Claim the files.
     Claim(Claim),
-    /// Blocks that a peer asked for are read.
+    /// Read blocks that a peer requested.
     Upload {
-        /// Who asked.
+        /// The peer.
         member: MemberId,
         wanted: Vec<BlockRef>,
     },
-    /// A run of a piece that is being assembled is written.
+    /// Write a run of blocks of a piece that is being downloaded.
     Write {
         piece: u32,
-        /// Of the assembly: a later one of the same piece has another.
+        /// The serial number of the assembly: a later assembly of the same piece has another one.
         serial: u64,
-        /// Offset in the piece, in bytes.
+        /// The offset in the piece, in bytes.
         begin: u32,
-        /// Bytes.
+        /// The length in bytes.
         len: u32,
     },
-    /// The rest of a piece is hashed from the disk, after its last write.
+    /// Hash the rest of a piece from the disk, after its last write.
     Verify { piece: u32, serial: u64 },
-    /// A piece is hashed because its content is doubted.
+    /// Hash a doubtful piece.
     Check { piece: u32 },
-    /// A piece that passed or failed its check is read back to find who sent false blocks.
+    /// Read a piece back that passed or failed its check, to find the senders of bad blocks.
     Blame { piece: u32, passed: bool },
-    /// The files are looked at by their paths.
+    /// Confirm the files by their paths.
     Confirm,
-    /// What was written is flushed.
+    /// Flush the files.
     Flush,
-    /// The resume record is saved.
+    /// Save the resume record.
     Save,
-    /// The disk is told which files are wanted.
+    /// Tell the disk which files are wanted.
     Select,
 }
 
 impl Purpose {
-    /// The torrent that asks, if this is a query to a tracker.
+    /// The torrent, if this is a tracker query.
     const fn asks(&self) -> Option<TorrentId> {
         match self {
             Self::Resolve(t, _) | Self::Http(t, _) => Some(*t),
@@ -82,7 +82,7 @@ impl Purpose {
         }
     }
 
-    /// The torrent whose disk ops this one has to be waited for with.
+    /// The torrent whose disk jobs include this one.
     pub(crate) const fn disk(&self) -> Option<TorrentId> {
         match self {
             Self::Disk(t, _) => Some(*t),
@@ -98,9 +98,9 @@ impl Purpose {
     }
 }
 
-/// The queues. Stream ops go out at once. Jobs wait for a place of their class: those of the disk
-/// and sockets while `max_jobs` are in flight, HTTP requests and name look-ups each behind a limit
-/// of their own, so a server that does not answer never stops the disk.
+/// The queues of ops. Stream ops are passed to the driver at once. Jobs wait while too many of their class are in flight:
+/// jobs of the disk and of sockets while `max_jobs` are, HTTP requests and name look-ups each behind a limit of their own,
+/// so that a server that does not answer never stops the disk.
 #[derive(Debug)]
 pub(crate) struct Ops {
     next: u64,
@@ -127,12 +127,12 @@ impl Ops {
         }
     }
 
-    /// Queues an op that needs no answer.
+    /// Queues an op without an outcome.
     pub(crate) fn stream(&mut self, op: Op) {
         self.streams.push_back(op);
     }
 
-    /// Queues a job; `make` is given its id.
+    /// Queues a job. `make` creates it with its id.
     pub(crate) fn job(&mut self, purpose: Purpose, make: impl FnOnce(OpId) -> Op) {
         self.next += 1;
         let id = OpId(self.next);
@@ -157,7 +157,7 @@ impl Ops {
         }
     }
 
-    /// The next op for the driver.
+    /// Returns the next op for the driver.
     pub(crate) fn poll(&mut self) -> Option<Op> {
         if let Some(op) = self.streams.pop_front() {
             return Some(op);
@@ -171,7 +171,7 @@ impl Ops {
         self.requests.poll().or_else(|| self.lookups.poll())
     }
 
-    /// Whether [`Ops::poll`] would yield something.
+    /// Whether [`Ops::poll`] would return an op.
     pub(crate) fn is_pending(&self) -> bool {
         !self.streams.is_empty()
             || (self.emitted < self.max_jobs && !self.jobs.is_empty())
@@ -179,7 +179,7 @@ impl Ops {
             || self.lookups.is_pending()
     }
 
-    /// Takes the reason of an op that was answered; `None` for an id that is not in flight.
+    /// An op was answered: removes and returns its purpose. `None` if it is not in flight.
     pub(crate) fn answered(&mut self, id: OpId) -> Option<Purpose> {
         let purpose = self.purposes.remove(&id)?;
         match purpose {
@@ -190,17 +190,17 @@ impl Ops {
         Some(purpose)
     }
 
-    /// Jobs in flight or waiting.
+    /// The number of jobs that are in flight or queued.
     pub(crate) fn len(&self) -> usize {
         self.purposes.len()
     }
 
-    /// Jobs with the driver.
+    /// The number of jobs in flight.
     pub(crate) const fn emitted(&self) -> usize {
         self.emitted + self.requests.emitted() + self.lookups.emitted()
     }
 
-    /// Disk jobs of a torrent that are not answered yet. Not for the hot path.
+    /// The number of disk jobs of a torrent that are not answered. It scans all jobs, so it is not for the hot path.
     pub(crate) fn disk_jobs(&self, torrent: TorrentId) -> usize {
         self.purposes
             .values()
@@ -208,8 +208,8 @@ impl Ops {
             .count()
     }
 
-    /// Drops jobs of a torrent that the driver has not seen and that are not worth doing any
-    /// more (uploads and, if so wished, checks), and returns the blocks they held.
+    /// Drops queued jobs of a torrent that are not needed any more: reads for uploads and, with `checks`, hashes of a check.
+    /// Returns their blocks.
     pub(crate) fn drop_reads(&mut self, torrent: TorrentId, checks: bool) -> Vec<Block> {
         let mut home = Vec::new();
         let purposes = &mut self.purposes;
@@ -230,8 +230,7 @@ impl Ops {
         home
     }
 
-    /// Asks the driver not to bother with the HTTP requests and name look-ups of a torrent, and returns the blocks that those
-    /// held which the driver has not seen.
+    /// Cancels the HTTP requests and name look-ups of a torrent, and returns the blocks of those that were queued.
     pub(crate) fn cancel_queries(&mut self, torrent: TorrentId) -> Vec<Block> {
         let mut home = Vec::new();
         for queries in [&mut self.requests, &mut self.lookups] {
@@ -250,7 +249,7 @@ impl Ops {
     }
 }
 
-/// Host and port of a URL: who is asked.
+/// The host and port of a URL.
 fn server(url: &str) -> String {
     let name = |url: TrackerUrl<'_>| format!("{}:{}", url.host.to_ascii_lowercase(), url.port);
     parse_url(url).map_or_else(|_| String::new(), name)

@@ -1,10 +1,10 @@
-//! HTTP requests or name look-ups: those with the driver, and those that wait for a place.
+//! HTTP requests or name look-ups: those in flight, and those that wait.
 //!
-//! A server that never answers holds a place until the time-out, so places are shared out twice:
-//! a server gets a part of them, and a torrent has a few queries admitted at a time.
+//! A query to a server that never answers stays in flight until its time-out, so there are two limits: a server has a part
+//! of all queries in flight, and a torrent has a few queries beyond its own queue.
 //!
 //! ```text
-//!  push ─▶ the torrent's own queue ─▶ the server's queue ─▶ poll ─▶ with the driver ─▶ done
+//!  push ─▶ the torrent's own queue ─▶ the server's queue ─▶ poll ─▶ in flight ─▶ answered
 //!          (beyond PER_OWNER)         (servers take turns)
 //! ```
 
@@ -16,47 +16,47 @@ use alloc::{
 use crate::sync::Arc;
 use crate::{Op, OpId, TorrentId};
 
-/// Queries of one torrent that wait at servers or are with the driver. Our choice: two trackers
-/// over both families, so a torrent with a hundred trackers cannot take all places.
+/// How many queries of one torrent may be in servers' queues or in flight. The value is our choice: two trackers over both
+/// address families, so that a torrent with a hundred trackers cannot block the others.
 const PER_OWNER: usize = 4;
-/// The part of all places that one server may hold, as a divisor.
+/// One server may have the total limit divided by this in flight.
 const SERVER_SHARE: usize = 4;
-/// Places that one server may hold at least: one for each family that it is asked over.
+/// One server may have at least this many in flight: one for each address family.
 const SERVER_LEAST: usize = 2;
 
-/// Who asks: a torrent, or `None` for the DHT.
+/// The owner of a query: a torrent, or `None` for the DHT.
 type Owner = Option<TorrentId>;
-/// A host name, or host and port.
+/// A host name, or a host with its port.
 type Server = Arc<str>;
 
 /// One class of queries.
 #[derive(Debug)]
 pub(crate) struct Queries {
-    /// Most with the driver.
+    /// The maximum number in flight.
     max: usize,
     emitted: usize,
     owners: BTreeMap<Owner, Asking>,
     servers: BTreeMap<Server, Asked>,
-    /// Servers that have a query waiting and may hold one place more, each once.
+    /// The servers that have a query waiting and may have one more in flight, each once.
     turns: VecDeque<Server>,
-    /// Every query that is not answered yet.
+    /// All queries that are not answered.
     open: BTreeMap<OpId, Query>,
 }
 
-/// What one owner has.
+/// The queries of one owner.
 #[derive(Debug, Default)]
 struct Asking {
-    /// In a server's queue or with the driver.
+    /// The number in servers' queues or in flight.
     admitted: usize,
     waiting: VecDeque<Op>,
 }
 
-/// What one server has.
+/// The queries to one server.
 #[derive(Debug, Default)]
 struct Asked {
     with_driver: usize,
     waiting: VecDeque<Op>,
-    /// Stands in `turns`.
+    /// Whether it is in `turns`.
     in_turn: bool,
 }
 
@@ -69,15 +69,15 @@ struct Query {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// In its owner's queue.
+    /// It is in its owner's queue.
     Held,
-    /// In its server's queue.
+    /// It is in its server's queue.
     Admitted,
     WithDriver,
 }
 
 impl Queries {
-    /// At most `max` with the driver, at least one.
+    /// Creates a class with at most `max` queries in flight, but at least one.
     pub(crate) fn new(max: usize) -> Self {
         Self {
             max: max.max(1),
@@ -89,7 +89,7 @@ impl Queries {
         }
     }
 
-    /// Queues `op`, named `id`, for `server`.
+    /// Queues `op`, whose id is `id`, for `server`.
     pub(crate) fn push(&mut self, owner: Owner, server: &str, id: OpId, op: Op) {
         let server = match self.servers.get_key_value(server) {
             Some((known, _)) => Arc::clone(known),
@@ -106,7 +106,7 @@ impl Queries {
         self.admit(owner);
     }
 
-    /// The next query for the driver.
+    /// Returns the next query for the driver.
     pub(crate) fn poll(&mut self) -> Option<Op> {
         if self.emitted >= self.max {
             return None;
@@ -125,17 +125,17 @@ impl Queries {
         Some(op)
     }
 
-    /// Whether [`Queries::poll`] would yield something.
+    /// Whether [`Queries::poll`] would return a query.
     pub(crate) fn is_pending(&self) -> bool {
         self.emitted < self.max && !self.turns.is_empty()
     }
 
-    /// With the driver.
+    /// The number in flight.
     pub(crate) const fn emitted(&self) -> usize {
         self.emitted
     }
 
-    /// `id` was answered; nothing happens if it is not one of these.
+    /// A query was answered. Does nothing if it is not one of this class.
     pub(crate) fn answered(&mut self, id: OpId) {
         let Some(query) = self.open.remove(&id) else {
             return;
@@ -149,7 +149,7 @@ impl Queries {
         self.left(&query);
     }
 
-    /// Takes back what the driver has not seen of a torrent's queries, and names the others.
+    /// Cancels the queries of a torrent. Returns the queued ones, and the ids of those in flight.
     pub(crate) fn cancel(&mut self, torrent: TorrentId) -> Cancelled {
         let of = |(id, query): (&OpId, &Query)| (query.owner == Some(torrent)).then_some(*id);
         let ids: Vec<OpId> = self.open.iter().filter_map(of).collect();
@@ -182,7 +182,7 @@ impl Queries {
         (self.max / SERVER_SHARE).max(SERVER_LEAST)
     }
 
-    /// `query` is gone from wherever it was: its server and its owner have room for the next.
+    /// A query has ended: its server and its owner have room for the next one.
     fn left(&mut self, query: &Query) {
         self.take_turn(&query.server, self.per_server());
         if query.stage != Stage::Held
@@ -193,7 +193,7 @@ impl Queries {
         self.admit(query.owner);
     }
 
-    /// Moves what waits at its owner to its servers, as far as there is room.
+    /// Moves queries from an owner's queue to their servers' queues, as far as there is room.
     fn admit(&mut self, owner: Owner) {
         let most = self.per_server();
         while let Some(asking) = self.owners.get_mut(&owner) {
@@ -218,7 +218,7 @@ impl Queries {
         }
     }
 
-    /// Puts a server in turn, out of turn, or away, as its queue and places say.
+    /// Adds a server to `turns` if it may send a query, or removes it if it has none.
     fn take_turn(&mut self, server: &Server, most: usize) {
         let Some(asked) = self.servers.get_mut(server) else {
             return;
@@ -226,7 +226,7 @@ impl Queries {
         let may = !asked.waiting.is_empty() && asked.with_driver < most;
         match (may, asked.in_turn) {
             (true, false) => self.turns.push_back(Arc::clone(server)),
-            // Only a cancelled query empties the queue of a server that is in turn.
+            // The queue of a server in `turns` is only empty after a query was cancelled.
             (false, true) => self.turns.retain(|other| other != server),
             _ => {}
         }
@@ -237,12 +237,12 @@ impl Queries {
     }
 }
 
-/// What became of queries that are no longer wanted.
+/// The queries of a torrent that were cancelled.
 #[derive(Debug, Default)]
 pub(crate) struct Cancelled {
-    /// The driver has never seen them.
+    /// Those that were queued.
     pub(crate) taken_back: Vec<Op>,
-    /// The driver still has to answer them.
+    /// The ids of those in flight, which the driver still answers.
     pub(crate) with_driver: Vec<OpId>,
 }
 
@@ -274,7 +274,7 @@ mod tests {
         ask(&mut queries, 1000, "good", 1000);
         assert_eq!(drain(&mut queries), [0, 1000, 1]);
         assert!(!queries.is_pending());
-        // The next one goes out when one was answered.
+        // The next one is sent when one was answered.
         queries.answered(OpId(0));
         assert!(queries.is_pending());
         assert_eq!(drain(&mut queries), [2]);
@@ -362,7 +362,7 @@ mod tests {
                 assert_eq!(queries.emitted(), out.len());
                 assert!(out.len() <= queries.max && queries.open.len() == asked);
             }
-            // All that is left comes out once the places are free.
+            // The rest is returned once there is room.
             while asked > 0 {
                 out.extend(core::iter::from_fn(|| queries.poll()).filter_map(|op| op.id()));
                 assert!(!out.is_empty());

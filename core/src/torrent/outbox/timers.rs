@@ -1,15 +1,15 @@
-//! Deadlines of everything in the engine, in one ordered set.
+//! The timers of the engine, in one ordered set.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use crate::{ConnId, Instant, TorrentId};
 
-/// What a deadline belongs to.
+/// The owner of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// A connection's own timers.
+    /// A connection.
     Conn(ConnId),
-    /// One of a torrent's.
+    /// A torrent.
     Torrent(TorrentId, TorrentTimer),
     /// UDP tracker transactions.
     Udp,
@@ -17,14 +17,14 @@ pub(crate) enum Timer {
     Dht,
     /// A rate bucket has refilled.
     Throttle,
-    /// More torrents are to look at their trackers anew.
+    /// More torrents are to be visited by a sweep.
     Sweep,
-    /// Shutting down has waited long enough.
+    /// The shutdown stops waiting for trackers.
     Stop,
 }
 
 impl Timer {
-    /// For explaining wake-ups.
+    /// Its name, to explain wake-ups.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Conn(_) => "connection",
@@ -38,22 +38,22 @@ impl Timer {
     }
 }
 
-/// What a deadline of a torrent is for.
+/// The purpose of a torrent's timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum TorrentTimer {
-    /// Its trackers.
+    /// Its announcer.
     Trackers,
-    /// The next known peer to try.
+    /// The next peer to connect to.
     Connect,
-    /// The choking round and other ten-second chores.
+    /// The choking round, and other work that is done every ten seconds.
     Round,
-    /// Upload slots are free, and peers want them.
+    /// Free upload slots are assigned to interested peers.
     Unchoke,
-    /// Peers are told of peers.
+    /// Peer exchange.
     Pex,
-    /// The resume record is due.
+    /// The resume record is saved.
     Save,
-    /// Whether the trackers knew enough peers.
+    /// Checks whether the trackers knew enough peers.
     Enough,
 }
 
@@ -71,18 +71,18 @@ impl TorrentTimer {
     }
 }
 
-/// At most one deadline per [`Timer`]; every operation is O(log n), asking for the next O(1) in
+/// The armed timers, at most one deadline per [`Timer`]. Every operation is O(log n); asking for the next one is O(1) in
 /// practice.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     order: BTreeSet<(Instant, Timer)>,
     armed: BTreeMap<Timer, Instant>,
-    /// The one that came last.
+    /// The timer that fired last.
     last: Option<Timer>,
 }
 
 impl Timers {
-    /// Moves a deadline; `None` disarms it.
+    /// Sets the deadline of a timer. `None` disarms it.
     pub(crate) fn set(&mut self, timer: Timer, at: Option<Instant>) {
         let old = match at {
             Some(at) => self.armed.insert(timer, at),
@@ -99,14 +99,14 @@ impl Timers {
         }
     }
 
-    /// Moves a deadline forward only: a timer that fires early finds out and re-arms.
+    /// Sets the deadline of a timer unless it has an earlier one. A timer that fires too early is armed again.
     pub(crate) fn at_latest(&mut self, timer: Timer, at: Instant) {
         if self.armed.get(&timer).is_none_or(|&armed| at < armed) {
             self.set(timer, Some(at));
         }
     }
 
-    /// Whether a deadline is armed.
+    /// Whether a timer is armed.
     pub(crate) fn is_armed(&self, timer: Timer) -> bool {
         self.armed.contains_key(&timer)
     }
@@ -116,7 +116,7 @@ impl Timers {
         self.order.first().copied()
     }
 
-    /// The deadline that came last.
+    /// The timer that fired last.
     pub(crate) const fn last(&self) -> Option<Timer> {
         self.last
     }

@@ -1,19 +1,18 @@
-//! Who sent data that failed its check, and is therefore refused.
+//! Bans of addresses that sent data that failed its check.
 
 use alloc::collections::BTreeMap;
 use core::net::{IpAddr, SocketAddr};
 
 use super::super::prefix::Prefix;
 
-/// Socket addresses with bad pieces after which their whole IP address is refused. Fewer refuse
-/// only themselves: subscribers of one provider, or programs on one machine, share an address.
+/// After bad pieces from this many ports, the whole IP address is banned. Before that, only the ports are banned, as several
+/// subscribers, or several programs, may share an IP address.
 pub(crate) const MAX_STRIKES: usize = 3;
 
-/// The socket addresses with one prefix that bad pieces came from.
+/// The banned socket addresses with one prefix.
 type Strikes = heapless::Vec<SocketAddr, MAX_STRIKES>;
 
-/// The addresses that a torrent refuses; at most as many as it is made with, beyond which the
-/// one with the fewest is forgiven.
+/// The addresses that a torrent has banned. If there are too many, the prefix with the fewest bans is removed.
 #[derive(Debug)]
 pub(crate) struct Bans {
     of: BTreeMap<Prefix, Strikes>,
@@ -26,7 +25,7 @@ impl Bans {
         Self { of, cap }
     }
 
-    /// Refuses a socket address, which a bad piece came from. Returns whether the socket address was not refused before.
+    /// Bans a socket address. Returns whether it was not banned before.
     pub(super) fn strike(&mut self, addr: SocketAddr) -> bool {
         let news = !self.refuses(addr);
         let prefix = Prefix::of(addr.ip());
@@ -38,19 +37,19 @@ impl Bans {
         }
         let strikes = self.of.entry(prefix).or_default();
         if news {
-            // A full list refuses the whole prefix, so there is room.
+            // A full list bans the whole prefix, so there is room.
             let _ = strikes.push(addr);
         }
         news
     }
 
-    /// Whether everybody at this IP address is refused.
+    /// Whether the whole IP address is banned.
     pub(super) fn refuses_all_of(&self, ip: IpAddr) -> bool {
         let strikes = self.of.get(&Prefix::of(ip));
         strikes.is_some_and(|s| s.len() >= MAX_STRIKES)
     }
 
-    /// Whether this socket address is refused.
+    /// Whether a socket address is banned.
     pub(super) fn refuses(&self, addr: SocketAddr) -> bool {
         let strikes = self.of.get(&Prefix::of(addr.ip()));
         strikes.is_some_and(|s| s.is_full() || s.contains(&addr))

@@ -1,18 +1,18 @@
-//! The addresses of one class that are not in use, by when to try them and by how bad they are.
+//! The idle addresses of one class, ordered by when to try them and by how dispensable they are.
 
 use alloc::collections::BTreeSet;
 use core::net::SocketAddr;
 
 use crate::Instant;
 
-/// How dispensable an address is; the greatest goes first.
+/// How dispensable an address is. The greatest is removed first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
-    /// Failed attempts in a row.
+    /// The number of failed attempts in a row.
     pub(super) failures: u8,
-    /// No connection to it was ever of use.
+    /// Whether no connection to it was ever useful.
     pub(super) untried: bool,
-    /// Decides where the others say nothing.
+    /// A random number that decides between equals.
     pub(super) draw: u32,
 }
 
@@ -34,22 +34,22 @@ impl Idle {
         self.ranks.remove(&(rank, addr));
     }
 
-    /// The one that is due first.
+    /// The address that is due first.
     pub(super) fn first(&self) -> Option<(Instant, SocketAddr)> {
         self.order.first().copied()
     }
 
-    /// The most dispensable one.
+    /// The most dispensable address.
     pub(super) fn worst_rank(&self) -> Option<(Rank, SocketAddr)> {
         self.ranks.last().copied()
     }
 
-    /// All of them, the most dispensable first.
+    /// All addresses, the most dispensable first.
     pub(super) fn worst(&self) -> impl Iterator<Item = SocketAddr> {
         self.ranks.iter().rev().map(|(_, addr)| *addr)
     }
 
-    /// Takes the order out; all of it is to come back by [`Idle::put_order`].
+    /// Takes the order out. It has to be returned by [`Idle::put_order`].
     pub(super) fn take_order(&mut self) -> BTreeSet<(Instant, SocketAddr)> {
         core::mem::take(&mut self.order)
     }

@@ -1,10 +1,10 @@
-//! How many addresses each source may have in the table of known peers.
+//! Quotas of the peer list: how many addresses each source may have in it.
 
 use core::net::SocketAddr;
 
 use super::super::status::PeerSource;
 
-/// Sources that share a quota, the most trusted first: whom to dial first, too.
+/// Classes of sources that share a quota, the most trusted first. They are also tried in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Class {
     /// The application named it.
@@ -13,11 +13,11 @@ pub(super) enum Class {
     Tracker,
     /// The DHT named it.
     Dht,
-    /// Strangers named it or themselves.
+    /// A peer named it, or connected to us.
     Gossip,
 }
 
-/// How many classes there are.
+/// The number of classes.
 pub(super) const CLASSES: usize = 4;
 
 impl Class {
@@ -35,37 +35,37 @@ impl Class {
     }
 }
 
-/// Bounds of a table of known peers.
+/// The limits of a peer list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Addresses in all.
+    /// The maximum number of addresses.
     pub(crate) known: usize,
-    /// Connections of the torrent with one IPv4 address or IPv6 /64.
+    /// The maximum number of the torrent's connections with one IPv4 address or IPv6 /64.
     pub(crate) per_ip: usize,
-    /// Whether there is IPv4 and IPv6; what cannot be reached is not learned.
+    /// Whether IPv4 and IPv6 are available. Addresses of other families are not learned.
     pub(crate) families: (bool, bool),
 }
 
 impl Limits {
-    /// Most addresses that peers may have named: half of the table, so that nobody fills it.
+    /// The quota of addresses named by peers: half of the list, so that peers cannot fill it.
     pub(super) const fn most_gossip(&self) -> usize {
         self.known.div_ceil(2)
     }
 
-    /// Most addresses from all other sources: a quarter is left to what peers name.
+    /// The quota of all other sources: a quarter of the list is left to addresses named by peers.
     pub(super) const fn most_others(&self) -> usize {
         self.known - self.known / 4
     }
 
-    /// Most addresses that peers behind one address may have named: a twentieth of the table,
-    /// which is two messages of peer exchange by default (BEP 11: 50 peers each).
+    /// The quota of addresses named by the peers of one IP address: a twentieth of the list, which by default is two peer
+    /// exchange messages (BEP 11: 50 peers each).
     pub(super) const fn per_teller(&self) -> usize {
         self.known.div_ceil(20)
     }
 
-    /// Most ports of one IPv4 address or IPv6 /64 that a source may add. A tracker sees its
-    /// peers' addresses, and many subscribers may share one. Anybody can name any port by peer
-    /// exchange, to have it dialled by a whole swarm: a few will do.
+    /// The maximum number of ports of one IPv4 address or IPv6 /64 that a source may add. A tracker sees its peers'
+    /// addresses, and many subscribers may share one. By peer exchange any port can be named, which could make a whole swarm
+    /// connect to it, so few are allowed.
     pub(super) const fn ports(&self, source: PeerSource) -> usize {
         match source {
             PeerSource::Manual => usize::MAX,

@@ -1,10 +1,9 @@
-//! The addresses a torrent knows, and which to try next.
+//! The peer addresses that a torrent knows, and which of them to try next.
 //!
-//! The table is bounded. Each source has its part of it, so that no source can crowd out a more
-//! trusted one, and each IP address and each peer that tells of others has a bound of its own.
-//! A full table gives up its worst entry for a new one: the one that failed most, or, among
-//! those never tried, one that a salted hash picks. What stays is then a sample of all that was
-//! ever told, which nobody can steer by telling more.
+//! The list is bounded. Each source has a quota, so that no source can crowd out a more trusted one, and each IP address and
+//! each peer that tells of others has a quota, too. A full list drops its worst entry for a new one: the one that failed
+//! most or, among those never tried, one chosen by a salted hash. The list is then a sample of all addresses that were ever
+//! told, which a source cannot influence by telling more.
 
 mod bans;
 mod idle;
@@ -27,41 +26,41 @@ pub(crate) use limits::Limits;
 use limits::{CLASSES, Class};
 pub(crate) use origin::Origin;
 
-/// Wait after the first failed attempt; doubled on each further one.
+/// The wait after the first failed attempt. It doubles with each further one.
 const RETRY: Duration = Duration::from_secs(30);
-/// The same for an address that a person named: most likely its program is just starting.
+/// The same for an address that the application named: its program may just be starting.
 const RETRY_MANUAL: Duration = Duration::from_secs(3);
-/// Longest wait between attempts.
+/// The longest wait between attempts.
 const MAX_RETRY: Duration = Duration::from_secs(1800);
-/// Failures in a row after which an address is forgotten.
+/// An address is forgotten after this many failures in a row.
 const MAX_FAILURES: u8 = 8;
-/// Failures in a row after which another port of the same IP address may take the place. One
-/// may be a busy peer; two are a minute and a half without an answer.
+/// After this many failures in a row, another port of the same IP address may replace an address. One failure may be a busy
+/// peer; two are a minute and a half without an answer.
 const REPLACEABLE: u8 = 2;
-/// Wait before an address that worked is tried again.
+/// The wait before an address that worked is tried again.
 const RECONNECT: Duration = Duration::from_secs(10);
-/// Most IP addresses with bans that are remembered.
+/// The maximum number of prefixes with bans.
 const MAX_BANNED: usize = 1024;
-/// Most entries looked at for one that a certain peer told of.
+/// How many entries are examined at most to find one that a certain peer told of.
 const MAX_LOOKED_AT: usize = 64;
 
-/// One address.
+/// An address of the peer list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
     pub(crate) source: PeerSource,
     teller: Option<Prefix>,
-    /// Connected, or being tried.
+    /// Whether it is connected, or being connected to.
     pub(crate) busy: bool,
-    /// Encryption failed last time, so plaintext comes first now, or the reverse.
+    /// Whether the other kind of encryption is tried first, as the preferred one failed last time.
     pub(crate) other_encryption: bool,
-    /// The last attempt ended with [`Released::TryAgain`].
+    /// Whether the last attempt ended with [`Released::TryAgain`].
     pub(crate) again: bool,
-    /// Has everything; useless once we do too.
+    /// Whether it is a seed, which is useless once we are one.
     pub(crate) seed: bool,
-    /// A connection to it was of use.
+    /// Whether a connection to it was useful.
     worked: bool,
     failures: u8,
-    /// When it may be tried; only idle addresses are in the order.
+    /// When it may be tried. Only idle addresses are ordered by it.
     due: Instant,
 }
 
@@ -71,22 +70,22 @@ impl Known {
     }
 }
 
-/// All addresses of one torrent.
+/// The peer addresses of a torrent.
 #[derive(Debug)]
 pub(crate) struct PeerList {
     known: BTreeMap<SocketAddr, Known>,
-    /// Those that are not busy, by class.
+    /// The addresses that are not busy, by class.
     idle: [Idle; CLASSES],
-    /// Entries per class.
+    /// The number of entries of each class.
     counts: [usize; CLASSES],
-    /// Entries per prefix.
+    /// The number of entries with each prefix.
     prefixes: Counts<Prefix>,
-    /// Entries per prefix of the peer that told of them.
+    /// The number of entries by the prefix of the peer that told of them.
     tellers: Counts<Prefix>,
     bans: Bans,
     limits: Limits,
-    /// Scatters attempts, so that two who turn each other away do not do so in step for ever;
-    /// and decides which of two untried addresses is kept.
+    /// Randomises the times of attempts, so that two peers that reject each other do not stay in step, and decides which of
+    /// two untried addresses is kept.
     salt: u32,
 }
 
@@ -106,7 +105,7 @@ impl PeerList {
 
     // ---- learning ----
 
-    /// Learns an address. Returns whether it was news.
+    /// Learns an address. Returns whether it is new.
     pub(crate) fn learn(
         &mut self,
         cx: &mut Cx<'_>,
@@ -122,7 +121,7 @@ impl PeerList {
             self.trust(addr, source);
             return false;
         }
-        // A little scatter, so that a swarm does not knock on one door in the same order.
+        // Randomised a little, so that the peers of a swarm do not connect in the same order.
         let due = match source {
             PeerSource::Manual | PeerSource::Incoming => cx.now,
             _ => cx.now + Duration::from_micros(u64::from(cx.below(1000))),
@@ -142,7 +141,7 @@ impl PeerList {
             return false;
         };
         if let Some(old) = replaced.filter(|old| old.class() == known.class()) {
-            // It is the IP address that waits: to name its ports one by one gains nothing.
+            // The wait applies to the IP address, so that naming its ports one by one gains nothing.
             (known.failures, known.due) = (old.failures, old.due.max(due));
         }
         if !teller.is_none_or(|t| self.has_room_for(t))
@@ -160,7 +159,7 @@ impl PeerList {
         true
     }
 
-    /// A known address is named by `source`, too: the more trusted source counts.
+    /// A known address was named by `source`, too: the more trusted source is kept.
     fn trust(&mut self, addr: SocketAddr, source: PeerSource) {
         let Some(known) = self.known.get(&addr) else {
             return;
@@ -183,8 +182,8 @@ impl PeerList {
         }
     }
 
-    /// Makes room for one more port of an IP address, if need be in place of one that does not
-    /// answer, which is returned.
+    /// Makes room for one more port of an IP address. Returns the port that it replaces, one that does not answer, if
+    /// necessary.
     fn room_at(&mut self, ip: IpAddr, source: PeerSource) -> Option<Option<Known>> {
         let prefix = Prefix::of(ip);
         let count = self.prefixes.of(&prefix) as usize;
@@ -207,8 +206,7 @@ impl PeerList {
         Some(Some(known))
     }
 
-    /// Whether one more address may be learned from peers at `teller`, if need be in place of
-    /// one of theirs that failed.
+    /// Whether one more address may be learned from peers at `teller`, if necessary in place of one of theirs that failed.
     fn has_room_for(&mut self, teller: Prefix) -> bool {
         let count = self.tellers.of(&teller) as usize;
         if count < self.limits.per_teller() {
@@ -223,7 +221,7 @@ impl PeerList {
         worst.is_some_and(|addr| self.remove(addr))
     }
 
-    /// Whether one more address of a class may be learned, if need be in place of a worse one.
+    /// Whether one more address of a class may be learned, if necessary in place of a worse one.
     fn has_room_in(&mut self, class: Class, rank: Rank) -> bool {
         let (all, others) = (self.known.len(), self.others());
         let gossip = self.counts[Class::Gossip.index()];
@@ -234,7 +232,7 @@ impl PeerList {
         if others < self.limits.most_others() {
             return all < self.limits.known || self.replaces(Class::Gossip, None);
         }
-        // The source with the most gives one up.
+        // The source with the most entries loses one.
         let count = |c: Class| (self.counts[c.index()] + usize::from(c == class), c == class);
         let richest = [Class::Manual, Class::Tracker, Class::Dht]
             .into_iter()
@@ -250,7 +248,7 @@ impl PeerList {
         worst.is_some_and(|(_, addr)| self.remove(addr))
     }
 
-    /// Addresses that peers did not name.
+    /// The number of addresses that peers did not name.
     fn others(&self) -> usize {
         self.known.len() - self.counts[Class::Gossip.index()]
     }
@@ -259,7 +257,7 @@ impl PeerList {
         Rank {
             failures: known.failures,
             untried: !known.worked,
-            // What a person named first is kept; among strangers a draw decides.
+            // The first address that an application named is kept; otherwise, a random number decides.
             draw: match known.source {
                 PeerSource::Manual => 0,
                 _ => Prefix::of(addr.ip()).scramble(self.salt),
@@ -269,7 +267,7 @@ impl PeerList {
 
     // ---- the order ----
 
-    /// Puts an address among the idle ones.
+    /// Adds an address to the idle ones.
     fn rest(&mut self, addr: SocketAddr) {
         if let Some(known) = self.known.get(&addr) {
             let rank = self.rank(addr, known);
@@ -277,7 +275,7 @@ impl PeerList {
         }
     }
 
-    /// Takes an address out of the idle ones.
+    /// Removes an address from the idle ones.
     fn wake(&mut self, addr: SocketAddr) {
         if let Some(known) = self.known.get(&addr) {
             let rank = self.rank(addr, known);
@@ -285,7 +283,7 @@ impl PeerList {
         }
     }
 
-    /// Forgets an address; returns whether it was known.
+    /// Forgets an address. Returns whether it was known.
     fn remove(&mut self, addr: SocketAddr) -> bool {
         self.wake(addr);
         let Some(known) = self.known.remove(&addr) else {
@@ -303,7 +301,7 @@ impl PeerList {
         }
     }
 
-    /// Forgets the idle addresses that came from there.
+    /// Forgets the idle addresses of a source.
     pub(crate) fn forget(&mut self, source: PeerSource) {
         let from = |(addr, known): (&SocketAddr, &Known)| {
             (!known.busy && known.source == source).then_some(*addr)
@@ -320,8 +318,7 @@ impl PeerList {
         first.map(|(due, _)| due).min()
     }
 
-    /// Takes the next address that may be tried now, of the most trusted source that has one; it
-    /// counts as busy from here on.
+    /// Returns the next address that may be tried now, of the most trusted source that has one, and marks it as busy.
     pub(crate) fn take_due(&mut self, now: Instant) -> Option<(SocketAddr, Known)> {
         let due = self.idle.iter().filter_map(Idle::first);
         let addr = due.filter(|(due, _)| *due <= now).map(|(_, addr)| addr);
@@ -330,7 +327,7 @@ impl PeerList {
         Some((addr, *self.known.get(&addr)?))
     }
 
-    /// Marks an address as connected without having been taken (they came to us).
+    /// Marks an address as connected because the peer connected to us.
     pub(crate) fn occupy(&mut self, addr: SocketAddr) {
         self.wake(addr);
         if let Some(known) = self.known.get_mut(&addr) {
@@ -338,7 +335,7 @@ impl PeerList {
         }
     }
 
-    /// The connection to `addr` ended, or was never made.
+    /// The connection to `addr` ended, or was not established.
     pub(crate) fn released(&mut self, now: Instant, addr: SocketAddr, how: Released) {
         let Some(known) = self.known.get_mut(&addr).filter(|k| k.busy) else {
             return;
@@ -382,7 +379,7 @@ impl PeerList {
         }
     }
 
-    /// Makes every idle address due at once (the application asked, or the torrent woke up).
+    /// Makes every idle address due at once: the application asked for it, or the torrent was resumed.
     pub(crate) fn hurry(&mut self, now: Instant) {
         for class in 0..CLASSES {
             for (due, addr) in self.idle[class].take_order() {
@@ -395,27 +392,27 @@ impl PeerList {
         }
     }
 
-    // ---- what is known of an address ----
+    // ---- the state of an address ----
 
-    /// Remembers that a peer has everything.
+    /// Remembers that a peer is a seed.
     pub(crate) fn mark_seed(&mut self, addr: SocketAddr) {
         if let Some(known) = self.known.get_mut(&addr) {
             known.seed = true;
         }
     }
 
-    /// Whether an address is refused.
+    /// Whether an address is banned.
     pub(crate) fn is_banned(&self, addr: SocketAddr) -> bool {
         self.bans.refuses(addr)
     }
 
-    /// Whether all of an IP address is refused.
+    /// Whether a whole IP address is banned.
     pub(crate) fn is_ip_banned(&self, ip: IpAddr) -> bool {
         self.bans.refuses_all_of(ip)
     }
 
-    /// Counts a bad piece from `addr`, which is refused from now on, with its whole IP address
-    /// after some. Returns whether it was not refused before. The caller closes connections.
+    /// Bans `addr`, which sent a bad piece, and its whole IP address after bad pieces from several ports. Returns whether it
+    /// was not banned before. The caller closes connections.
     pub(crate) fn ban(&mut self, addr: SocketAddr) -> bool {
         let news = self.bans.strike(addr);
         let refused = self.known.range(Prefix::of(addr.ip()).addresses());
@@ -434,17 +431,17 @@ impl PeerList {
         self.known.iter().map(|(addr, known)| (*addr, known))
     }
 
-    /// How many idle addresses are known.
+    /// The number of idle addresses.
     pub(crate) fn available(&self) -> usize {
         self.idle.iter().map(Idle::len).sum()
     }
 
-    /// How many addresses are known.
+    /// The number of addresses.
     pub(crate) fn len(&self) -> usize {
         self.known.len()
     }
 
-    /// Addresses worth keeping in a resume record: those that worked first.
+    /// The addresses for a resume record, those that worked first.
     pub(crate) fn best(&self, most: usize) -> Vec<SocketAddr> {
         let mut good: Vec<_> = self.known.iter().collect();
         good.sort_by_key(|(_, k)| (!k.busy, k.failures));
@@ -455,30 +452,30 @@ impl PeerList {
 /// How a connection to a known address ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Released {
-    /// Handshakes had been through.
+    /// It had completed its handshakes.
     Worked,
-    /// We gave an encrypted handshake up whose secret some peers fail on. Another handshake has another secret.
+    /// We gave up an encrypted handshake with a secret on which some peers fail. Another handshake has another secret.
     TryAgain,
-    /// It broke during the handshake: the other kind of encryption may work.
+    /// It was closed during the handshake: the other kind of encryption may work.
     TryOtherEncryption,
-    /// No connection.
+    /// It was not established.
     Failed,
-    /// It was not tried: there are enough connections with its IP address.
+    /// It was not opened, as there are enough connections with its IP address.
     Crowded,
-    /// We had to let it go, for reasons of our own.
+    /// We closed it for reasons of our own.
     Resting,
-    /// Nothing to gain from each other.
+    /// It was useless for both sides.
     Useless,
     /// It broke the protocol or sent bad data.
     Banned,
 }
 
-/// IPv4 addresses in IPv6 clothing are the IPv4 ones.
+/// Maps IPv4-mapped IPv6 addresses to IPv4.
 pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
-/// Whether an address can be a peer at all.
+/// Whether an address can belong to a peer.
 fn is_plausible(addr: SocketAddr) -> bool {
     let ip = addr.ip();
     let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());

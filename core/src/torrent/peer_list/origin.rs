@@ -1,8 +1,8 @@
-//! Who named an address, and which addresses are believed from there.
+//! Who named an address, and which addresses are accepted from that source.
 //!
-//! A stranger that names addresses of this machine or its own network would have us connect to
-//! services that it cannot reach itself. So what somebody names lies no closer to us than they do:
-//! a peer in our own network may name others there, a peer on the Internet may not.
+//! A peer that names addresses of this machine or its network could make us connect to services that it cannot reach itself.
+//! An address is therefore accepted only if it is no closer to us than its source: a peer in our own network may name others
+//! there, a peer on the Internet may not.
 
 use core::net::IpAddr;
 
@@ -10,18 +10,18 @@ use super::super::prefix::Prefix;
 use super::super::status::PeerSource;
 use crate::scope::Scope;
 
-/// Where an address came from.
+/// The origin of an address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin {
     pub(super) source: PeerSource,
     /// The peer that told of it.
     pub(super) teller: Option<Prefix>,
-    /// The narrowest scope of addresses that are believed.
+    /// The narrowest scope of addresses that are accepted.
     narrowest: Scope,
 }
 
 impl Origin {
-    /// By peer exchange, from a peer at `teller`.
+    /// Peer exchange with a peer at `teller`.
     pub(crate) fn pex(teller: IpAddr) -> Self {
         Self {
             source: PeerSource::Pex,
@@ -30,9 +30,9 @@ impl Origin {
         }
     }
 
-    /// By a tracker whose address or name has this scope. A tracker is told the addresses of its
-    /// peers by themselves, and some are in one network behind a NAT: it may name those, wherever
-    /// it is. Loopback and link-local addresses it may name only if it has such an address itself.
+    /// A tracker whose address or name has this scope. A tracker learns the addresses of its peers from them, and some share
+    /// a network behind a NAT, so it may name site-local addresses wherever it is. It may name loopback and link-local
+    /// addresses only if it has such an address itself.
     pub(crate) fn tracker(scope: Scope) -> Self {
         Self {
             narrowest: scope.min(Scope::Site),
@@ -40,14 +40,13 @@ impl Origin {
         }
     }
 
-    /// Whether an address is believed.
+    /// Whether an address is accepted.
     pub(crate) fn may_name(&self, ip: IpAddr) -> bool {
         Scope::of(ip) >= self.narrowest
     }
 }
 
-/// Every address is believed: a person named it, a connection came from there, or the DHT has
-/// looked at it.
+/// Accepts every address: the application named it, a connection came from it, or the DHT has checked it.
 impl From<PeerSource> for Origin {
     fn from(source: PeerSource) -> Self {
         Self {

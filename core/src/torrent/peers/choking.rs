@@ -1,4 +1,4 @@
-//! Who is served: the choker's rounds, and slots that are given away in between.
+//! Choking: the choker's rounds, and the upload slots that are assigned between rounds.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -11,9 +11,8 @@ use crate::torrent::member_id::MemberId;
 use crate::torrent::outbox::timers::{Timer, TorrentTimer};
 use crate::torrent::pace::Pace;
 
-/// Free upload slots are given away this long after the first peer wants one: those who become
-/// interested in the same piece at the same time have the same chance, where otherwise the nearest
-/// would always be the first and be served by everyone.
+/// How long after the first peer wants one the free upload slots are assigned. Peers that become interested in the same
+/// piece at the same time have the same chance; otherwise, the nearest would always be the first.
 const GATHER: Duration = Duration::from_millis(50);
 
 impl Torrent {
@@ -51,7 +50,7 @@ impl Torrent {
         }
     }
 
-    /// A peer became interested: it need not wait for the round if a slot is free.
+    /// A peer became interested: it does not wait for the next round if a slot is free.
     pub(crate) fn unchoke_early(&self, io: &mut Io<'_>, id: MemberId) {
         let peer = self.members.get(id).map(|member| &member.stream.peer);
         let wants = peer.is_some_and(|p| p.peer_interested() && p.am_choking());
@@ -67,14 +66,14 @@ impl Torrent {
         self.is_exchanging() && self.choker.has_vacancy()
     }
 
-    /// Those who wanted a free slot at about the same time are all known now.
+    /// Assigns the free slots to the peers that became interested in the meantime.
     pub(crate) fn fill_slots(&mut self, io: &mut Io<'_>) {
         if self.has_free_slots() {
             self.choke_round(io);
         }
     }
 
-    /// A peer was sent `sent` more bytes. If a turn ended with them, another may have its slot.
+    /// A peer was sent `sent` more bytes. If its turn ends with them, its slot may go to another peer.
     pub(crate) fn end_turn(&mut self, io: &mut Io<'_>, id: MemberId, sent: u64) {
         let Some(member) = self.members.get(id) else {
             return;

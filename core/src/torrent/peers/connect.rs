@@ -1,4 +1,4 @@
-//! Connecting: which known address is next, who has a place, and what our handshake says.
+//! Connecting: choosing the next address, and the contents of our handshake.
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -19,7 +19,7 @@ use crate::torrent::status::PeerSource;
 use crate::{ConnId, EncryptionPolicy};
 
 impl Torrent {
-    /// Opens one connection; `false` if none is wanted now.
+    /// Opens one connection. Returns `false` if none is to be opened now.
     pub(crate) fn connect_one(&mut self, io: &mut Io<'_>) -> bool {
         loop {
             if !self.is_running() || self.is_full(&io.setup.config) {
@@ -47,7 +47,7 @@ impl Torrent {
                 EncryptionPolicy::Preferred => !known.other_encryption,
                 EncryptionPolicy::Required => true,
             };
-            // An application that names several peers at one address wants them all.
+            // If the application names several peers at one address, it wants all of them.
             let from_there = io.conns.count_from(Prefix::of(addr.ip()));
             let crowded =
                 from_there >= io.setup.config.max_per_ip_in_all() || self.is_crowded(io, addr.ip());
@@ -83,7 +83,7 @@ impl Torrent {
             .notice(Some(self.id), Some(addr), Level::Detail, What::Connecting);
     }
 
-    /// A link that we opened is open: our handshake goes first.
+    /// A link that we opened is established: sends our handshake.
     pub(crate) fn greet(&self, io: &mut Io<'_>, id: ConnId, dialing: Dialing, link: Link) {
         let crypto = dialing.encrypt.then_some(CryptoOffer {
             plaintext: io.setup.config.encryption != EncryptionPolicy::Required,
@@ -91,7 +91,7 @@ impl Torrent {
         });
         let local = self.local(io, dialing.addr);
         let mut peer = Peer::outgoing(&mut cx!(io), &io.setup.peer_config, &local, crypto);
-        // Only once: a peer that can choose the secret would have us connect without end.
+        // Only once, as a peer that can choose the secret could make us connect again and again.
         if !dialing.again {
             peer.refuse_short_secret();
         }
@@ -101,12 +101,12 @@ impl Torrent {
         io.conns.opened(id, Greeting { stream, opened });
     }
 
-    /// Whether there are enough connections with an IP address.
+    /// Whether there are as many connections with an IP address as are allowed.
     pub(crate) fn is_crowded(&self, io: &Io<'_>, ip: IpAddr) -> bool {
         self.members.count_with(Prefix::of(ip)) >= io.setup.config.max_connections_per_ip
     }
 
-    /// What our handshakes say to `remote`.
+    /// The contents of our handshakes with `remote`.
     pub(crate) fn local<'a>(&self, io: &Io<'a>, remote: SocketAddr) -> Local<'a> {
         Local {
             info_hash: self.info_hash,

@@ -1,4 +1,4 @@
-//! Peers: how connections begin, what their messages mean for a torrent, how they end.
+//! Peers: handshakes, the effects of their messages on a torrent, and the end of their connections.
 
 mod choking;
 mod connect;
@@ -29,11 +29,11 @@ use crate::torrent::{Torrent, Wants};
 use crate::wire::peer::allowed_fast_set;
 use crate::{Bitfield, ConnId, EncryptionPolicy, PeerId};
 
-/// A connection that moved nothing has worked all the same if it held for so long.
+/// A connection that moved no payload counts as successful if it lasted this long.
 const WORKED: Duration = Duration::from_secs(60);
-/// Most senders remembered after they left.
+/// The maximum number of senders of blocks that are remembered after they disconnected.
 const MAX_DEPARTED: usize = 64;
-/// Pieces a choked peer may fetch (BEP 6 suggests 10).
+/// The size of the allowed fast set: pieces that a choked peer may request (BEP 6 suggests 10).
 const ALLOWED_FAST: usize = 5;
 
 impl Torrent {
@@ -41,7 +41,7 @@ impl Torrent {
 
     pub(crate) fn on_peer_event(&mut self, io: &mut Io<'_>, id: MemberId, event: PeerEvent) {
         match event {
-            // They were heard before the peer was taken in.
+            // They were handled before the peer became a member.
             PeerEvent::Handshake { .. } | PeerEvent::Established => {}
             PeerEvent::Closed(fault) => {
                 if fault.blame() == Blame::Peer {
@@ -86,7 +86,7 @@ impl Torrent {
                 }
             }
             PeerEvent::Interested => self.on_interested(io, id),
-            // A refill follows every batch of events, and the choker looks for itself.
+            // Requests follow every batch of events, and the choker reads the peer's state.
             PeerEvent::Unchoked
             | PeerEvent::NotInterested
             | PeerEvent::Suggested(_)
@@ -95,12 +95,12 @@ impl Torrent {
         }
     }
 
-    /// An accepted peer named this torrent: answers it, or lets it go.
+    /// An accepted peer named this torrent: answers its handshake, or closes the connection.
     pub(crate) fn welcome(&mut self, io: &mut Io<'_>, id: ConnId, peer_id: PeerId) {
         let Some(remote) = io.conns.remote(id) else {
             return;
         };
-        // It waits for an answer, among those that have said nothing yet and for as long.
+        // It waits for the answer, and counts among the connections that have not named a torrent.
         if self.is_opening() {
             return;
         }
@@ -120,7 +120,7 @@ impl Torrent {
         }
     }
 
-    /// Answers those who asked for the torrent while it was being opened, unless it still is.
+    /// Answers the peers that named the torrent while it was being opened, unless it still is.
     pub(crate) fn answer_waiting(&mut self, io: &mut Io<'_>) {
         if self.is_opening() {
             return;
@@ -136,13 +136,13 @@ impl Torrent {
                 && peer.awaits_welcome()
             {
                 self.welcome(io, id, peer_id);
-                // It is heard like any other whose state has changed.
+                // Its events are handled like those of any other connection.
                 io.out.welcomed.push_back(id);
             }
         }
     }
 
-    /// Bytes came from a peer.
+    /// `len` bytes were received from a peer.
     pub(crate) fn handle_read(&mut self, io: &mut Io<'_>, id: MemberId, len: usize) {
         let Some(member) = self.members.get_mut(id) else {
             return;
@@ -153,7 +153,7 @@ impl Torrent {
         self.handle_peer(io, id);
     }
 
-    /// Bytes were sent to a peer.
+    /// `len` bytes were sent to a peer.
     pub(crate) fn handle_written(&mut self, io: &mut Io<'_>, id: MemberId, len: usize) {
         let Some(member) = self.members.get_mut(id) else {
             return;
@@ -175,9 +175,9 @@ impl Torrent {
         }
     }
 
-    /// Deals with what a peer's machine has to say, then with what follows from it.
+    /// Handles the events of a peer, then requests blocks, reads blocks for it and updates its timer and readiness.
     pub(crate) fn handle_peer(&mut self, io: &mut Io<'_>, id: MemberId) {
-        // Blocks that it will not send are free: idle peers may want them.
+        // Blocks that it will not send can be requested from idle peers.
         let mut freed = false;
         while let Some(member) = self.members.get_mut(id)
             && let Some(event) = member.stream.peer.poll_event()
@@ -196,12 +196,12 @@ impl Torrent {
         }
     }
 
-    /// Both handshakes of a connection are through.
+    /// Both handshakes of a connection are complete: makes the peer a member, or closes the connection.
     pub(crate) fn take_in(&mut self, io: &mut Io<'_>, conn: ConnId) {
         if self.is_duplicate(io, conn) {
             return;
         }
-        // Only one that others reach is worth telling of.
+        // Only an address that accepts connections is worth telling others.
         let dht_ports = io.dht.reachable;
         let bucket = io.throttle.add(self.bucket);
         let (now, members) = (io.now, &mut self.members);
@@ -220,7 +220,7 @@ impl Torrent {
         }
         match self.content.picker() {
             Some(picker) => peer.bitfield(picker.have()),
-            // BEP 6 wants one of the three messages, also before we know what there is to have.
+            // BEP 6 requires one of the three messages, also before the pieces are known.
             None => peer.bitfield(&Bitfield::new(0)),
         }
         let remote = member.stream.remote;
@@ -252,11 +252,11 @@ impl Torrent {
         }
     }
 
-    /// Ends one of two connections with the same peer, or one with ourselves. Both sides keep
-    /// the stream that the larger peer id opened, so they agree without a word.
+    /// Closes one of two connections with the same peer, or a connection with ourselves. Both sides keep the stream that the
+    /// side with the larger peer id opened, so they agree without a message.
     ///
-    /// Anybody can repeat the id of another peer: two connections are taken for one peer's only
-    /// if they lead to the same IP address. Else both stay.
+    /// Any peer can repeat the id of another one. Two connections count as connections of one peer only if they have the
+    /// same IP address; otherwise, both are kept.
     fn is_duplicate(&mut self, io: &mut Io<'_>, conn: ConnId) -> bool {
         let Some(greeting) = io.conns.greeting(conn) else {
             return true;
@@ -287,13 +287,13 @@ impl Torrent {
         !keep_new
     }
 
-    /// The extension handshake came (BEP 10).
+    /// The extension handshake was received (BEP 10).
     fn on_extended(&mut self, io: &mut Io<'_>, id: MemberId) {
         let Some(member) = self.members.get_mut(id) else {
             return;
         };
         let peer = &member.stream.peer;
-        // One that had no metadata may have said that it has now.
+        // A peer that had no metadata may announce that it has it now.
         member.metadata_pause = None;
         let port = peer.extended().and_then(|e| e.port).filter(|p| *p != 0);
         if let (true, Some(port), None) = (member.incoming, port, member.dialable) {
@@ -311,7 +311,7 @@ impl Torrent {
         self.check_usefulness(io, id);
     }
 
-    /// A new, whole set of pieces.
+    /// The peer replaced its set of pieces with all or no pieces.
     pub(crate) fn on_has_changed(&mut self, io: &mut Io<'_>, id: MemberId) {
         if let Some(mut tally) = self.tally(id) {
             tally.replaced();
@@ -326,7 +326,7 @@ impl Torrent {
         }
     }
 
-    /// Remembers a peer that has everything as a seed, and lets it go if so do we.
+    /// Remembers a peer that has every piece as a seed, and disconnects it if we are a seed.
     fn note_seed(&mut self, io: &mut Io<'_>, id: MemberId) {
         let Some(member) = self.members.get(id) else {
             return;
@@ -345,15 +345,15 @@ impl Torrent {
         }
     }
 
-    /// It became interested: a free upload slot need not wait for the next round.
+    /// The peer became interested: it does not wait for the next round if an upload slot is free.
     fn on_interested(&mut self, io: &mut Io<'_>, id: MemberId) {
         self.unchoke_early(io, id);
         self.allow_fast(io, id);
     }
 
-    /// A newcomer that has to wait for its turn gets something to trade with before (BEP 6). Not
-    /// under an upload limit: those who have a slot would wait for it, and the first pieces of a
-    /// seed with a thin uplink would all be late.
+    /// Sends the allowed fast set to a new peer that waits for a slot, so that it gets pieces to trade (BEP 6). This is not
+    /// done under an upload limit: peers with slots would have to wait, and the first pieces of a seed with a slow uplink
+    /// would all be late.
     fn allow_fast(&mut self, io: &mut Io<'_>, id: MemberId) {
         if !self.is_exchanging() {
             return;
@@ -390,8 +390,7 @@ impl Torrent {
         io.refresh(member);
     }
 
-    /// A peer told the port of its DHT node (BEP 5). Once a connection is enough, and a private
-    /// torrent's peers are nobody's business.
+    /// A peer told the port of its DHT node (BEP 5). It counts once per connection, and is ignored for private torrents.
     fn on_dht_port(&mut self, io: &mut Io<'_>, id: MemberId, port: u16) {
         if self.is_private() || port == 0 {
             return;
@@ -406,7 +405,7 @@ impl Torrent {
         io.out.dht_nodes.push_back(node);
     }
 
-    /// Ends a connection that neither side can gain from: both are complete.
+    /// Closes a connection that is useless for both sides, because both are seeds.
     pub(crate) fn check_usefulness(&mut self, io: &mut Io<'_>, id: MemberId) {
         let Some(member) = self.members.get(id) else {
             return;
@@ -418,7 +417,7 @@ impl Torrent {
         }
     }
 
-    // ---- the end ----
+    // ---- disconnecting ----
 
     /// Closes the stream of a peer and forgets it.
     pub(crate) fn close_member(&mut self, io: &mut Io<'_>, id: MemberId, why: End) {
@@ -465,7 +464,7 @@ impl Torrent {
                 End::Fault(PeerFault::Mse(MseError::ShortSecret)) => Released::TryAgain,
                 End::Fault(fault) if fault.blame() == Blame::Peer => Released::Failed,
                 _ if opened => match io.setup.config.encryption {
-                    // Only once: the second kind fails for good.
+                    // Only once: if the second attempt fails, the address has failed.
                     EncryptionPolicy::Preferred if dialing.encrypt => Released::TryOtherEncryption,
                     EncryptionPolicy::Allowed if !dialing.encrypt => Released::TryOtherEncryption,
                     _ => Released::Failed,
@@ -477,7 +476,7 @@ impl Torrent {
         self.part(io, remote, &why);
     }
 
-    /// Forgets a peer: its blocks go home, its requests to others, its place to the next.
+    /// Removes a member: its blocks return to the pool, its requests can be sent to others, and its address is released.
     pub(crate) fn drop_member(&mut self, io: &mut Io<'_>, id: MemberId, why: &End) {
         let Some(mut member) = self.members.remove(id) else {
             return;
@@ -511,7 +510,7 @@ impl Torrent {
                 End::Finished(_) => Released::Useless,
                 End::Resting(_) => Released::Resting,
                 End::Fault(fault) if fault.blame() == Blame::Peer => Released::Failed,
-                // One that lets us in only to hang up is not to be called every ten seconds.
+                // A peer that accepts connections only to close them is not to be tried every ten seconds.
                 _ if worked => Released::Worked,
                 _ => Released::Failed,
             };
@@ -534,15 +533,14 @@ impl Torrent {
         member.stream.peer.close(io.pool);
     }
 
-    /// An address is free to be tried again, unless another connection leads there.
+    /// Releases an address, so that it may be tried again, unless there is another connection to it.
     fn release(&mut self, io: &Io<'_>, addr: SocketAddr, how: Released) {
         if how == Released::Banned || !self.members.uses(addr) {
             self.peer_list.released(io.now, addr, how);
         }
     }
 
-    /// Tells of the end of a connection. Its place is free; this torrent stands behind those that
-    /// wait for it.
+    /// Reports the end of a connection. Its place is free for other torrents first.
     fn part(&mut self, io: &mut Io<'_>, remote: SocketAddr, why: &End) {
         let reason = why.reason();
         let what = What::Disconnected { reason };
@@ -552,7 +550,7 @@ impl Torrent {
         self.want(io, Wants::PLACES);
     }
 
-    /// Learns addresses, as far as they are believed, and tries them.
+    /// Learns addresses, as far as their source is trusted, and connects to them.
     pub(crate) fn learn(
         &mut self,
         io: &mut Io<'_>,
@@ -566,7 +564,7 @@ impl Torrent {
                 io.out.refused_addresses += 1;
                 continue;
             }
-            // One that is connected may have been forgotten for want of room.
+            // A connected address may have been dropped from a full list.
             if self.peer_list.learn(&mut cx!(io), addr, origin) && self.members.uses(addr) {
                 self.peer_list.occupy(addr);
             }
@@ -574,7 +572,7 @@ impl Torrent {
         self.want(io, Wants::PLACES);
     }
 
-    /// Lets all peers of a torrent go.
+    /// Closes all connections of the torrent.
     pub(crate) fn close_all(&mut self, io: &mut Io<'_>, why: &'static str) {
         for id in self.members.ids() {
             self.close_member(io, id, End::Resting(why));
@@ -585,7 +583,7 @@ impl Torrent {
         }
     }
 
-    /// Refuses a peer from now on: it sent bytes that failed the hash check.
+    /// Bans a peer that sent data that failed the hash check.
     pub(crate) fn ban(&mut self, io: &mut Io<'_>, addr: SocketAddr) {
         let news = self.peer_list.ban(addr);
         let banned = |addr: SocketAddr| self.peer_list.is_banned(addr);
@@ -594,7 +592,7 @@ impl Torrent {
         let members: Vec<MemberId> = members.collect();
         let refused = |conn: &ConnId| io.conns.remote(*conn).is_some_and(banned);
         let conns: Vec<ConnId> = self.members.unfinished().filter(refused).collect();
-        // More of what it sent may fail once it is gone.
+        // Other pieces with blocks from it may fail later.
         if news {
             io.out
                 .notice(Some(self.id), Some(addr), Level::Warning, What::Banned);
@@ -608,7 +606,7 @@ impl Torrent {
     }
 }
 
-/// What a peer id says of the client before its extension handshake does (BEP 20).
+/// The client's name in a peer id (BEP 20), until the extension handshake tells it.
 fn client_of(id: PeerId) -> String {
     let known = &id.0[..8];
     if known.is_ascii() && known.iter().all(u8::is_ascii_graphic) {

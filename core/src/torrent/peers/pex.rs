@@ -12,11 +12,11 @@ use crate::torrent::outbox::timers::{Timer, TorrentTimer};
 use crate::torrent::peer_list::Origin;
 use crate::wire::extension::PexFlags;
 
-/// Time between messages of peer exchange (BEP 11: at most one a minute).
+/// The time between peer exchange messages (BEP 11: at most one per minute).
 pub(crate) const PEX_INTERVAL: Duration = Duration::from_secs(60);
-/// Peers that tell more often than this are not listened to.
+/// Messages that arrive sooner than this after the last one are ignored.
 const PEX_HEARD: Duration = Duration::from_secs(45);
-/// Most peers in one message (BEP 11).
+/// The maximum number of peers in one message (BEP 11).
 const PEX_MOST: usize = 50;
 
 impl Torrent {
@@ -24,8 +24,8 @@ impl Torrent {
         if self.is_private() || self.members.is_empty() {
             return;
         }
-        // Also where nobody is told yet: the peers of a magnet stay while its files are checked,
-        // and nothing else sets the timer until the next one connects.
+        // Armed even if no message may be sent yet: the peers of a magnet stay connected while its files are checked, and
+        // nothing else sets the timer until the next peer connects.
         io.out.timers.set(
             Timer::Torrent(self.id, TorrentTimer::Pex),
             Some(io.now + PEX_INTERVAL),

@@ -12,23 +12,23 @@ use crate::torrent::outbox::timers::{Timer, TorrentTimer};
 use crate::torrent::standing::Standing;
 use crate::torrent::{Torrent, Wants};
 
-/// Time between choking rounds (BEP 3: every ten seconds).
+/// The time between choking rounds (BEP 3: ten seconds).
 const ROUND: Duration = Duration::from_secs(10);
-/// The first round comes early, so that the first peers are served soon.
+/// When the first round happens: early, so that the first peers are served soon.
 pub(crate) const FIRST_ROUND: Duration = Duration::from_millis(500);
-/// A peer neither side gains from makes way after this, if places are short.
+/// A peer that is useless for both sides makes way after this time if there are too many connections.
 const USELESS: Duration = Duration::from_secs(300);
-/// The same while the metadata is missing: a peer that has it answers within seconds, and peers
-/// that all lack it must not keep each other from those that have it.
+/// The same while the metadata is not known. A peer that has it answers within seconds, and peers without it must not keep
+/// us from connecting to others.
 const USELESS_FOR_METADATA: Duration = Duration::from_secs(60);
-/// A connection that is given up for another torrent's sake was there for so long, and, if that
-/// torrent has others, of no use for so long: six choking rounds.
+/// A connection is closed in favour of another torrent only after this time and, if that torrent has other connections, only
+/// if it was useless for this time: six choking rounds.
 const SETTLED: Duration = Duration::from_secs(60);
-/// Connections in use that a torrent keeps in any case: enough for all upload slots of a slow
-/// line and for a choice of pieces.
+/// How many useful connections a torrent keeps in any case: enough for all upload slots of a slow line and for a choice of
+/// pieces.
 const KEPT: usize = 8;
 impl Torrent {
-    /// The ten-second chores of a torrent.
+    /// Does what is done every ten seconds.
     pub(crate) fn round(&mut self, io: &mut Io<'_>) {
         if let Standing::Failed(_) = self.standing {
             self.retry(io);
@@ -62,13 +62,13 @@ impl Torrent {
         }
     }
 
-    /// Tells the trackers of a torrent that more peers would be welcome.
+    /// Tells the announcer whether the torrent needs more peers.
     pub(crate) fn ask_for_peers(&mut self, io: &mut Io<'_>) {
         self.announcer.need_peers(&mut cx!(io));
         self.want(io, Wants::TRACKERS);
     }
 
-    /// Blocks that have waited for a whole round are written, however short the run.
+    /// Writes blocks that have waited for a whole round, also in short runs.
     fn flush_idle_pieces(&mut self, io: &mut Io<'_>) {
         let assemblies = self.content.open().map(|(_, open)| &open.assemblies);
         let idle = |a: &Assembly| a.has_waiting() && !a.is_busy();
@@ -77,14 +77,14 @@ impl Torrent {
         }
     }
 
-    /// Where places are short, peers that neither side gains from make way.
+    /// If there are too many connections, closes those that are useless for both sides.
     fn make_places(&mut self, io: &mut Io<'_>) {
         let short = self.is_full(&io.setup.config) || io.conns.len() >= io.max_conns();
         if !short || self.peer_list.next_due().is_none_or(|due| due > io.now) {
             return;
         }
         let (patience, end) = match self.content {
-            // It may have the metadata later.
+            // The peer may have the metadata later.
             Content::Unknown(_) => (USELESS_FOR_METADATA, End::Resting("it has no metadata yet")),
             _ => (USELESS, End::Finished("neither side gained from it")),
         };
@@ -95,9 +95,8 @@ impl Torrent {
         }
     }
 
-    /// Gives a connection up for a torrent that has `theirs` and waits for a place: the one that was
-    /// of use least recently, and one that is of use only to a torrent that has none at all. Returns
-    /// whether there was one.
+    /// Closes a connection in favour of a torrent that has `theirs` connections: the one that was useful least recently. A
+    /// useful connection is only closed in favour of a torrent without any. Returns whether one was closed.
     pub(crate) fn give_place(&mut self, io: &mut Io<'_>, theirs: usize) -> bool {
         let urgent = theirs == 0 && self.members.len() > KEPT;
         let settled = |m: &&Member| m.established + SETTLED < io.now;

@@ -1,4 +1,4 @@
-//! What a peer says of its pieces, counted by the picker of its torrent.
+//! Passing changes of a peer's pieces to the picker.
 
 use crate::Bitfield;
 use crate::peer::Peer;
@@ -6,21 +6,21 @@ use crate::torrent::Torrent;
 use crate::torrent::member_id::MemberId;
 use crate::torrent::picker::{PeerKey, PickState, Picker};
 
-/// A peer beside the picker of its torrent. What the picker was told is kept beside the peer's
-/// own set of pieces: that one runs ahead, by the events that still wait.
+/// A peer and the picker of its torrent. The pieces that the picker was told are stored separately, as the peer's own set
+/// may be ahead by events that are not handled yet.
 pub(crate) struct Tally<'a> {
     key: PeerKey,
     peer: &'a mut Peer,
     /// The peer's pieces as the picker was told of them.
     counted: &'a mut Bitfield,
-    /// What the picker remembers of the peer.
+    /// What the picker remembers about the peer.
     pick: &'a mut PickState,
     picker: &'a mut Picker,
 }
 
 impl Torrent {
-    /// A peer beside the picker; `None` while its pieces are not counted, because the metadata is
-    /// not known or the files are not open yet.
+    /// Returns a peer with the picker. `None` while there is no picker, because the metadata is not known or the files are
+    /// not open.
     pub(crate) fn tally(&mut self, id: MemberId) -> Option<Tally<'_>> {
         let member = self.members.get_mut(id)?;
         let picker = self.content.picker_mut()?;
@@ -39,7 +39,7 @@ impl Torrent {
 }
 
 impl Tally<'_> {
-    /// The peer's pieces are others now.
+    /// The peer's set of pieces was replaced.
     pub(crate) fn replaced(&mut self) {
         self.picker.peer_replaced(self.counted, self.peer.has());
         self.pick.pieces_changed();
@@ -48,8 +48,7 @@ impl Tally<'_> {
         }
     }
 
-    /// The peer has all pieces now, or none. A few bytes say so, so it may not cost a look at
-    /// every piece.
+    /// The peer has all pieces now, or none. The message is a few bytes long, so it must not cost a scan of all pieces.
     pub(crate) fn reset(&mut self, all: bool) {
         self.picker.peer_reset(self.counted, all);
         self.pick.pieces_changed();
@@ -58,7 +57,7 @@ impl Tally<'_> {
         }
     }
 
-    /// The peer has one piece more. Returns whether it has them all now.
+    /// The peer has one more piece. Returns whether it has all of them now.
     pub(crate) fn gained(&mut self, piece: u32) -> bool {
         if self.counted.set(piece) {
             self.picker.peer_has(piece, self.counted);
@@ -69,7 +68,7 @@ impl Tally<'_> {
         self.peer.is_seed()
     }
 
-    /// The peer has one piece less (BEP 54).
+    /// The peer lost a piece (BEP 54).
     pub(crate) fn lost(&mut self, piece: u32) {
         if self.counted.clear(piece) {
             self.picker.peer_lost(piece, self.counted);
@@ -77,7 +76,7 @@ impl Tally<'_> {
         }
     }
 
-    /// The peer sends nothing for now: others may help with the piece that it had for itself.
+    /// The peer choked us: others may help with the piece that it was downloading alone.
     pub(crate) fn choked(&mut self) {
         self.picker.peer_gone(self.key, self.pick);
     }

@@ -200,11 +200,11 @@ impl Scene {
                 busy = true;
                 self.op(info, op);
             }
-            while let Some((conn, interest)) = self.engine.poll_interest() {
+            while let Some((conn, readiness)) = self.engine.poll_interest() {
                 busy = true;
                 if let Some(n) = self.by_conn.get(&conn) {
                     let remote = &mut self.remotes[*n];
-                    (remote.read, remote.write) = (interest.read, interest.write);
+                    (remote.read, remote.write) = (readiness.read, readiness.write);
                 }
             }
             for remote in &mut self.remotes {

@@ -466,7 +466,7 @@ fn who_asks_for_a_torrent_that_is_being_opened_is_answered_when_it_is_open() {
     let reads = |b: &mut Bench, conn: ConnId| {
         let told = std::iter::from_fn(|| b.e.poll_interest());
         let its = told.filter(|(c, _)| *c == conn).last();
-        its.map(|(_, interest)| interest.read)
+        its.map(|(_, readiness)| readiness.read)
     };
     let early = b.accept(v4(1, 40_000)).unwrap();
     assert_eq!(reads(&mut b, early), Some(true));

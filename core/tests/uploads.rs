@@ -50,9 +50,9 @@ fn request(block: u32) -> Vec<u8> {
 /// Whether the driver is told that the engine has something to send to `conn`.
 fn is_told_to_write(b: &mut Bench, conn: ConnId) -> bool {
     let mut told = false;
-    while let Some((of, interest)) = b.e.poll_interest() {
+    while let Some((of, readiness)) = b.e.poll_interest() {
         if of == conn {
-            told = interest.write;
+            told = readiness.write;
         }
     }
     told

@@ -271,11 +271,11 @@ impl<S: Storage> Driver<S> {
         progress |= self.run_timers();
         progress |= self.take_outcomes();
         progress |= self.start_ops();
-        while let Some((id, interest)) = self.engine.poll_interest() {
+        while let Some((id, readiness)) = self.engine.poll_interest() {
             progress = true;
             if let Some(index) = self.pool.of(id) {
-                self.pool.slot_mut(index).interest = interest;
-                if interest.read || interest.write {
+                self.pool.slot_mut(index).readiness = readiness;
+                if readiness.read || readiness.write {
                     self.pool.enqueue(index);
                 }
             }

@@ -68,7 +68,7 @@
 //!     }
 //!     // Streams that have something to say, or may read again.
 //!     while let Some((conn, interest)) = engine.poll_interest() {
-//!         if interest.write {
+//!         if readiness.write {
 //!             let written = {
 //!                 let mut bufs = WriteBufs::new();
 //!                 engine.write_bufs(world.now, conn, &mut bufs);

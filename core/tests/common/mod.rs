@@ -70,7 +70,7 @@ pub struct Store {
 struct Stream {
     peer: (usize, ConnId),
     inbox: VecDeque<u8>,
-    interest: Readiness,
+    readiness: Readiness,
     eof: bool,
 }
 
@@ -472,10 +472,10 @@ impl World {
             busy = true;
             self.op(n, op);
         }
-        while let Some((conn, interest)) = self.nodes[n].engine.poll_interest() {
+        while let Some((conn, readiness)) = self.nodes[n].engine.poll_interest() {
             busy = true;
             if let Some(s) = self.nodes[n].streams.get_mut(&conn) {
-                s.interest = interest;
+                s.readiness = readiness;
             }
         }
         let conns: Vec<ConnId> = self.nodes[n].streams.keys().copied().collect();
@@ -503,7 +503,7 @@ impl World {
     fn write(&mut self, n: usize, conn: ConnId) -> bool {
         let now = self.now;
         let node = &mut self.nodes[n];
-        let Some(stream) = node.streams.get_mut(&conn).filter(|s| s.interest.write) else {
+        let Some(stream) = node.streams.get_mut(&conn).filter(|s| s.readiness.write) else {
             return false;
         };
         let mut bufs = WriteBufs::new();
@@ -511,7 +511,7 @@ impl World {
         let bytes: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).collect();
         drop(bufs);
         if bytes.is_empty() {
-            stream.interest.write = false;
+            stream.readiness.write = false;
             return false;
         }
         let (peer, there) = stream.peer;
@@ -540,7 +540,7 @@ impl World {
             }
             return false;
         }
-        if !stream.interest.read {
+        if !stream.readiness.read {
             return false;
         }
         let mut bufs = ReadBufs::new();
@@ -560,7 +560,7 @@ impl World {
         }
         drop(bufs);
         if len == 0 {
-            stream.interest.read = false;
+            stream.readiness.read = false;
             return false;
         }
         node.engine.handle_read(now, conn, len);
@@ -594,7 +594,7 @@ impl Stream {
         Self {
             peer: (node, conn),
             inbox: VecDeque::new(),
-            interest: Readiness::default(),
+            readiness: Readiness::default(),
             eof: false,
         }
     }

@@ -61,7 +61,7 @@ pub(crate) struct Slot {
     pub(crate) port: u16,
     /// The handshake is finished.
     pub(crate) open: bool,
-    pub(crate) interest: Readiness,
+    pub(crate) readiness: Readiness,
     /// The slot is in the queue of slots to visit.
     pub(crate) queued: bool,
     /// When it became half-open or began to end.
@@ -75,7 +75,7 @@ const VACANT: Slot = Slot {
     owner: Owner::Free,
     port: 0,
     open: false,
-    interest: Readiness {
+    readiness: Readiness {
         read: false,
         write: false,
     },

@@ -122,9 +122,9 @@ fn write(
 ) -> Visit {
     let Net { sockets, dirty, .. } = net;
     let socket = sockets.get_mut::<tcp::Socket<'_>>(pool.handle(index));
-    let interest = &mut pool.slot_mut(index).interest.write;
+    let readiness = &mut pool.slot_mut(index).readiness.write;
     for _ in 0..LISTS_PER_VISIT {
-        if !*interest || !socket.can_send() {
+        if !*readiness || !socket.can_send() {
             return Visit::Waits;
         }
         let mut done = 0;
@@ -133,7 +133,7 @@ fn write(
             engine.write_bufs(now, id, &mut bufs);
             if bufs.iter().all(|buf| buf.is_empty()) {
                 // The engine has nothing to write until it says otherwise.
-                *interest = false;
+                *readiness = false;
                 return Visit::Waits;
             }
             for buf in &bufs {
@@ -165,12 +165,12 @@ fn read(
     let socket = sockets.get_mut::<tcp::Socket<'_>>(pool.handle(index));
     let slot = pool.slot_mut(index);
     let cause = slot.cause;
-    let interest = &mut slot.interest.read;
+    let readiness = &mut slot.readiness.read;
     for _ in 0..LISTS_PER_VISIT {
-        if socket.state() == State::Closed && (!socket.can_recv() || !*interest) {
+        if socket.state() == State::Closed && (!socket.can_recv() || !*readiness) {
             return Visit::Over(cause.unwrap_or(CloseReason::Reset));
         }
-        if !*interest {
+        if !*readiness {
             return Visit::Waits;
         }
         if !socket.can_recv() {
@@ -185,7 +185,7 @@ fn read(
             let mut bufs = ReadBufs::new();
             engine.read_bufs(now, id, &mut bufs);
             if bufs.iter().all(|buf| buf.is_empty()) {
-                *interest = false;
+                *readiness = false;
                 continue;
             }
             for buf in &mut bufs {

@@ -63,13 +63,13 @@ pub(super) struct Conn<S> {
     pub(super) id: ConnId,
     pub(super) remote: SocketAddr,
     pub(super) state: State<S>,
-    pub(super) interest: Readiness,
+    pub(super) readiness: Readiness,
     pub(super) queued: bool,
 }
 
 /// The result of a visit.
 pub(super) enum Visit {
-    /// Nothing to do until the kernel's readiness or the engine's interest changes.
+    /// Nothing to do until the kernel's readiness or the engine's readiness changes.
     Waits,
     /// More can be done at once.
     More,
@@ -85,7 +85,7 @@ impl<S: Source> Conn<S> {
             id,
             remote,
             state,
-            interest: Readiness::default(),
+            readiness: Readiness::default(),
             queued: false,
         }
     }
@@ -108,7 +108,7 @@ impl<S: Source> Conn<S> {
 
     /// Whether a visit would make progress.
     pub(super) fn can_go_on(&mut self) -> bool {
-        let interest = self.interest;
+        let readiness = self.readiness;
         match &mut self.state {
             State::Resolving => false,
             State::Connecting { stream } | State::Reaching { stream, .. } => {
@@ -120,8 +120,8 @@ impl<S: Source> Conn<S> {
             }),
             // Both are evaluated, so that the driver waits for both.
             State::Open(stream) => {
-                let read = interest.read && stream.is_ready(Direction::Read);
-                let write = interest.write && stream.is_ready(Direction::Write);
+                let read = readiness.read && stream.is_ready(Direction::Read);
+                let write = readiness.write && stream.is_ready(Direction::Write);
                 read || write
             }
         }
@@ -168,7 +168,7 @@ impl<S: Source> Conn<S> {
                 Ok(false) => {}
                 Ok(true) => {
                     stats.progress = true;
-                    // The engine has to write first, and will set its interest.
+                    // The engine has to write first, and will set its readiness.
                     engine.handle_connected(now, self.id);
                 }
                 Err(error) => return Visit::Failed(error),
@@ -224,7 +224,7 @@ impl<S: Source> Conn<S> {
         let mut total = 0;
         for _ in 0..CALLS_PER_VISIT {
             // Readiness is asked for first: the engine lends blocks only to a stream that has bytes.
-            if !self.interest.read || total >= BYTES_PER_VISIT || !stream.is_ready(Direction::Read)
+            if !self.readiness.read || total >= BYTES_PER_VISIT || !stream.is_ready(Direction::Read)
             {
                 break;
             }
@@ -233,8 +233,8 @@ impl<S: Source> Conn<S> {
                 engine.read_bufs(now, self.id, &mut bufs);
                 let room: usize = bufs.iter().map(|buf| buf.len()).sum();
                 if room == 0 {
-                    // The engine lent nothing: no interest until it says otherwise.
-                    self.interest.read = false;
+                    // The engine lent nothing: no readiness until it says otherwise.
+                    self.readiness.read = false;
                     break;
                 }
                 let mut iov: heapless::Vec<IoSliceMut<'_>, MAX_IOV> =
@@ -272,7 +272,7 @@ impl<S: Source> Conn<S> {
         };
         let mut total = 0;
         for _ in 0..CALLS_PER_VISIT {
-            if !self.interest.write
+            if !self.readiness.write
                 || total >= BYTES_PER_VISIT
                 || !stream.is_ready(Direction::Write)
             {
@@ -285,7 +285,7 @@ impl<S: Source> Conn<S> {
                     bufs.iter().map(|buf| IoSlice::new(buf)).collect();
                 let len: usize = iov.iter().map(|buf| buf.len()).sum();
                 if len == 0 {
-                    self.interest.write = false;
+                    self.readiness.write = false;
                     break;
                 }
                 transfer(stream, Direction::Write, len, |mut socket| {

@@ -1,6 +1,6 @@
 //! The streams, by the engine's slot numbers, and the queue of those that can make progress.
 //!
-//! A stream is in the queue exactly while the kernel's readiness and the engine's interest coincide.
+//! A stream is in the queue exactly while both the kernel and the engine are ready.
 //! [`conn`](super::conn) says what a visit does.
 
 use std::{
@@ -219,9 +219,9 @@ impl<R: Reactor> Conns<R> {
     }
 
     /// Records a change of readiness; makes no system call.
-    pub(super) fn interest(&mut self, id: ConnId, interest: Readiness) {
+    pub(super) fn set_readiness(&mut self, id: ConnId, readiness: Readiness) {
         if let Some(conn) = self.get(id.index).filter(|conn| conn.id == id) {
-            conn.interest = interest;
+            conn.readiness = readiness;
             self.enqueue(id.index);
         }
     }

@@ -235,7 +235,7 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
         all.into_iter().flatten().min()
     }
 
-    /// Runs one round in the order of the contract: timers, outcomes, ops, interest, writes and reads,
+    /// Runs one round in the order of the contract: timers, outcomes, ops, readiness, writes and reads,
     /// datagrams, new connections. Returns whether something can be done at once. Events are left for
     /// [`EngineLoop::next_event`].
     pub fn round(&mut self, reactor: &R) -> bool {
@@ -247,9 +247,9 @@ impl<R: Reactor, Q: Requests> EngineLoop<R, Q> {
         let more_ops = self.start_ops(reactor, now);
 
         now = reactor.now();
-        while let Some((id, interest)) = self.engine.poll_interest() {
+        while let Some((id, readiness)) = self.engine.poll_interest() {
             self.stats.progress = true;
-            self.conns.interest(id, interest);
+            self.conns.set_readiness(id, readiness);
         }
         let (engine, stats) = (&mut self.engine, &mut self.stats);
         self.conns.round(reactor, engine, now, stats);

@@ -1,5 +1,5 @@
-//! Jobs that are lent buffers. Each owns what it was lent and knows how it is answered, so that nothing it was lent can
-//! stay out of its [`Outcome`] (law 1): a driver has the use of the buffers and never the buffers themselves.
+//! Jobs with buffers. Each job owns its buffers and makes its own [`Outcome`], so that a buffer cannot be left out of it
+//! (law 1): a driver can use the buffers, but cannot take them out.
 
 use alloc::{boxed::Box, vec::Vec};
 
@@ -9,23 +9,23 @@ use crate::http::HttpRequest;
 use crate::id::{OpId, TorrentId};
 use crate::outcome::{OpError, Outcome};
 
-/// Fill blocks from the files of a torrent. Never crosses a piece.
+/// Read bytes of one piece from a torrent's files into blocks.
 #[derive(Debug)]
 #[must_use = "its blocks come home with its answer"]
 pub struct ReadJob {
-    /// Answer to.
+    /// Its id.
     pub op: OpId,
-    /// Whose files.
+    /// The torrent.
     pub torrent: TorrentId,
-    /// Offset in the torrent's byte space.
+    /// The offset in the torrent's content, in bytes.
     pub at: u64,
-    /// Bytes in all; every block is full but the last.
+    /// The number of bytes. Every block but the last is full.
     pub len: u32,
     blocks: Vec<Block>,
 }
 
 impl ReadJob {
-    /// A job that is lent `blocks`, enough for `len` bytes.
+    /// Creates a job with `blocks` for `len` bytes.
     #[doc(hidden)]
     pub const fn new(op: OpId, torrent: TorrentId, at: u64, len: u32, blocks: Vec<Block>) -> Self {
         Self {
@@ -37,52 +37,52 @@ impl ReadJob {
         }
     }
 
-    /// Where the bytes go.
+    /// The blocks to fill.
     pub fn blocks(&mut self) -> &mut [Block] {
         &mut self.blocks
     }
 
-    /// Where the bytes go, block by block, as far as they reach.
+    /// The buffers for the bytes, block by block.
     pub fn parts(&mut self) -> impl Iterator<Item = &mut [u8]> {
         parts_mut(&mut self.blocks, self.len)
     }
 
-    /// The blocks are filled.
+    /// The outcome after all bytes were read.
     #[must_use]
     pub fn done(self) -> Outcome {
         Outcome::Read(self.blocks)
     }
 
-    /// It did not work.
+    /// The outcome after an error.
     #[must_use]
     pub fn fail(self, error: OpError) -> Outcome {
         failed(error, self.blocks)
     }
 
-    /// The driver has not seen it, and need not do it any more.
+    /// Takes back the blocks of a job that was not passed to the driver.
     pub(crate) fn recall(&mut self) -> Vec<Block> {
         core::mem::take(&mut self.blocks)
     }
 }
 
-/// Write blocks to the files of a torrent. Never crosses a piece.
+/// Write blocks of one piece to a torrent's files.
 #[derive(Debug)]
 #[must_use = "its blocks come home with its answer"]
 pub struct WriteJob {
-    /// Answer to.
+    /// Its id.
     pub op: OpId,
-    /// Whose files.
+    /// The torrent.
     pub torrent: TorrentId,
-    /// Offset in the torrent's byte space.
+    /// The offset in the torrent's content, in bytes.
     pub at: u64,
-    /// Bytes in all; every block is full but the last.
+    /// The number of bytes. Every block but the last is full.
     pub len: u32,
     blocks: Vec<Block>,
     hasher: Option<Hasher>,
 }
 
 impl WriteJob {
-    /// A job that writes `len` bytes of `blocks`; the `hasher`, if there is one, is fed with them.
+    /// Creates a job that writes `len` bytes of `blocks`, and hashes them if there is a `hasher`.
     #[doc(hidden)]
     pub const fn new(
         op: OpId,
@@ -102,19 +102,19 @@ impl WriteJob {
         }
     }
 
-    /// What is written, in whole blocks.
+    /// The blocks to write. Only [`WriteJob::len`] bytes of them are written.
     #[must_use]
     pub fn blocks(&self) -> &[Block] {
         &self.blocks
     }
 
-    /// What is written, block by block: `len` bytes in all.
+    /// The bytes to write, block by block.
     pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
         let parts = self.blocks.iter().zip(part_lens(self.len));
         parts.map(|(block, len)| &block[..len])
     }
 
-    /// Feeds the hasher, if there is one, with what is written. To be called once, while the bytes are warm.
+    /// Hashes the bytes, if there is a hasher. It has to be called once, best while the bytes are in the CPU's cache.
     pub fn feed(&mut self) {
         if let Some(hasher) = &mut self.hasher {
             for (block, len) in self.blocks.iter().zip(part_lens(self.len)) {
@@ -123,7 +123,7 @@ impl WriteJob {
         }
     }
 
-    /// All is written.
+    /// The outcome after all bytes were written.
     #[must_use]
     pub fn done(self) -> Outcome {
         Outcome::Written {
@@ -132,30 +132,30 @@ impl WriteJob {
         }
     }
 
-    /// It did not work, or not all of it.
+    /// The outcome after an error.
     #[must_use]
     pub fn fail(self, error: OpError) -> Outcome {
         failed(error, self.blocks)
     }
 }
 
-/// Feed a hasher from the files of a torrent. Never crosses a piece.
+/// Hash bytes of one piece from a torrent's files.
 #[derive(Debug)]
 #[must_use = "its hasher comes home with its answer"]
 pub struct HashJob {
-    /// Answer to.
+    /// Its id.
     pub op: OpId,
-    /// Whose files.
+    /// The torrent.
     pub torrent: TorrentId,
-    /// Offset in the torrent's byte space.
+    /// The offset in the torrent's content, in bytes.
     pub at: u64,
-    /// Bytes in all.
+    /// The number of bytes.
     pub len: u64,
     hasher: Hasher,
 }
 
 impl HashJob {
-    /// A job that goes on from the state of `hasher`.
+    /// Creates a job that continues from the state of `hasher`.
     #[doc(hidden)]
     pub const fn new(op: OpId, torrent: TorrentId, at: u64, len: u64, hasher: Hasher) -> Self {
         Self {
@@ -167,42 +167,42 @@ impl HashJob {
         }
     }
 
-    /// What is fed, in order.
+    /// The hasher, to be given the bytes in order.
     pub const fn hasher(&mut self) -> &mut Hasher {
         &mut self.hasher
     }
 
-    /// All bytes were fed.
+    /// The outcome after all bytes were hashed.
     #[must_use]
     pub fn done(self) -> Outcome {
         Outcome::Hashed(self.hasher)
     }
 
-    /// It did not work.
+    /// The outcome after an error.
     #[must_use]
     pub fn fail(self, error: OpError) -> Outcome {
         failed(error, Vec::new())
     }
 }
 
-/// Fill blocks with a range of what a server has, as web seeds are asked (BEP 19). An HTTP GET whose body is wanted whole is
+/// Download a range of a resource into blocks, as from web seeds (BEP 19). An HTTP GET of a whole resource is
 /// [`Op::Http`](crate::Op::Http).
 #[derive(Debug)]
 #[must_use = "its blocks come home with its answer"]
 pub struct FetchJob {
-    /// Answer to.
+    /// Its id.
     pub op: OpId,
-    /// What to ask. A body that is longer than the range is too large.
+    /// The request. A body that is longer than the range is an error.
     pub request: Box<HttpRequest>,
-    /// Where the range begins in the body.
+    /// The offset of the range in the resource.
     pub at: u64,
-    /// Bytes in all; every block is full but the last.
+    /// The number of bytes. Every block but the last is full.
     pub len: u32,
     blocks: Vec<Block>,
 }
 
 impl FetchJob {
-    /// A job that is lent `blocks`, enough for `len` bytes.
+    /// Creates a job with `blocks` for `len` bytes.
     #[doc(hidden)]
     pub fn new(op: OpId, request: HttpRequest, at: u64, len: u32, blocks: Vec<Block>) -> Self {
         let request = Box::new(HttpRequest {
@@ -218,24 +218,24 @@ impl FetchJob {
         }
     }
 
-    /// Where the bytes go, block by block, as far as they reach.
+    /// The buffers for the bytes, block by block.
     pub fn parts(&mut self) -> impl Iterator<Item = &mut [u8]> {
         parts_mut(&mut self.blocks, self.len)
     }
 
-    /// The whole range has arrived.
+    /// The outcome after the whole range was received.
     #[must_use]
     pub fn done(self) -> Outcome {
         Outcome::Fetched(self.blocks)
     }
 
-    /// It did not work, or not all of it.
+    /// The outcome after an error.
     #[must_use]
     pub fn fail(self, error: OpError) -> Outcome {
         failed(error, self.blocks)
     }
 
-    /// The driver has not seen it, and need not do it any more.
+    /// Takes back the blocks of a job that was not passed to the driver.
     pub(crate) fn recall(&mut self) -> Vec<Block> {
         core::mem::take(&mut self.blocks)
     }
@@ -250,7 +250,7 @@ fn parts_mut(blocks: &mut [Block], len: u32) -> impl Iterator<Item = &mut [u8]> 
     parts.map(|(block, len)| &mut block[..len])
 }
 
-/// The bytes of each block when there are `len` in all.
+/// The number of bytes in each block when there are `len` bytes in total.
 fn part_lens(len: u32) -> impl Iterator<Item = usize> {
     let len = len as usize;
     (0..len)

@@ -3,7 +3,7 @@
 //! UDP trackers and the DHT share the main sockets; uTP and STUN are to share them too. [`classify`] says which protocol a
 //! datagram belongs to, so that it is offered to one machine and to no other. To add a machine: a variant of [`Proto`], what
 //! it waits for in [`Pending`] if its answers cannot be told by their first bytes (those of a gateway cannot), and a
-//! variant of [`Sender`].
+//! variant of `Sender`.
 
 use crate::machine::RecvMeta;
 use crate::tracker::UdpTrackers;

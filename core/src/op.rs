@@ -33,13 +33,13 @@ pub enum SocketKind {
 /// How to end a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Close {
-    /// Send what the kernel holds, then close.
+    /// Send what is in the socket's buffer, then close.
     Flush,
-    /// Drop it now.
+    /// Close at once.
     Abort,
 }
 
-/// What is known of a file that exists when its torrent takes its files into use.
+/// What is known of a file that exists when its torrent claims its files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Whose {
     /// No piece that covers it passed its check.
@@ -50,21 +50,20 @@ pub enum Whose {
     /// At least one of the pieces that cover it passed its check, and none failed. Those that could not be checked reach
     /// beyond its end, or into a file that is missing or too short.
     Checked,
-    /// The record of the torrent vouches for it, whatever it holds.
+    /// The torrent's record says that it belongs to the torrent, whatever it holds.
     Recorded,
 }
 
-/// What a torrent takes its files into use for.
+/// What a torrent claims its files for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// To read them: nothing is written, so others may read the same files.
     Read,
-    /// To write them. A file that exists is taken if it is [`Whose::Recorded`]. Else it must not be longer than it should
-    /// be, and where no piece passed its check it must hold nothing but zeros; what could not be checked of a file that is
-    /// [`Whose::Checked`] may hold anything.
+    /// To write them. A file that exists is accepted if it is [`Whose::Recorded`]. Otherwise, it must not be longer than it
+    /// should be, and must be all zeros where no piece passed its check. The parts of a [`Whose::Checked`] file that could
+    /// not be checked may hold anything.
     Write,
-    /// To write them, whatever they hold: the user insists. Files of another torrent that runs
-    /// are refused all the same.
+    /// To write them, whatever they hold, as the user chose. Files of another running torrent are refused all the same.
     Overwrite,
 }
 
@@ -72,159 +71,158 @@ pub enum Claim {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Op {
-    /// Bind `socket`; answered by [`Outcome::Bound`].
+    /// Bind `socket`. The outcome is [`Outcome::Bound`].
     Bind {
-        /// Answer to.
+        /// Its id.
         op: OpId,
-        /// The name datagrams carry from now on.
+        /// The id of the socket, which its datagrams carry.
         socket: SocketId,
-        /// Datagrams or listener.
+        /// Whether it is for datagrams, or accepts streams.
         kind: SocketKind,
-        /// Address and port; port 0 lets the platform choose.
+        /// The address and port. With port 0 the platform chooses one.
         local: SocketAddr,
     },
-    /// Close the datagram socket of this name; answered by [`Outcome::Done`], also if there is
-    /// none.
+    /// Close a datagram socket. The outcome is [`Outcome::Done`], also if there is no such socket.
     Unbind {
-        /// Answer to.
+        /// Its id.
         op: OpId,
-        /// The name it was bound by.
+        /// The id by which it was bound.
         socket: SocketId,
     },
-    /// Open a stream; answered by `handle_connected` or `handle_closed`, not by an outcome.
+    /// Open a stream. There is no outcome: the driver calls `handle_connected` or `handle_closed`.
     TcpConnect {
-        /// Its name.
+        /// The id of the connection.
         conn: ConnId,
-        /// Where to.
+        /// The address to connect to.
         remote: SocketAddr,
     },
-    /// End a stream; not answered. The id is dead from here on.
+    /// Close a stream. There is no outcome, and the id is invalid from then on.
     TcpClose {
-        /// Which.
+        /// The connection.
         conn: ConnId,
-        /// How.
+        /// How to close it.
         how: Close,
     },
-    /// Look a host name up; answered by [`Outcome::Resolved`].
+    /// Look up a host name. The outcome is [`Outcome::Resolved`].
     Resolve {
-        /// Answer to.
+        /// Its id.
         op: OpId,
-        /// The name, without port.
+        /// The host name, without a port.
         host: String,
     },
-    /// Make an HTTP or HTTPS GET; answered by [`Outcome::Http`].
+    /// Send an HTTP or HTTPS GET. The outcome is [`Outcome::Http`].
     Http {
-        /// Answer to.
+        /// Its id.
         op: OpId,
-        /// What to ask.
+        /// The request.
         request: HttpRequest,
     },
-    /// Fill blocks with a range of what a server has; answered by [`FetchJob::done`]. Proxy, TLS, redirects and name resolution
-    /// are the driver's policy, as with [`Op::Http`].
+    /// Download a range of a resource into blocks. The outcome is that of [`FetchJob::done`]. Proxy, TLS, redirects and name
+    /// resolution are up to the driver, as with [`Op::Http`].
     Fetch(FetchJob),
-    /// Prepare the files of a torrent, without creating any; answered by [`Outcome::Opened`].
-    /// Always the first disk op of a torrent.
+    /// Open the files of a torrent, without creating any. The outcome is [`Outcome::Opened`]. It is the first disk op of a
+    /// torrent.
     Open {
-        /// Answer to.
+        /// Its id.
         op: OpId,
-        /// The torrent whose files these are.
+        /// The torrent.
         torrent: TorrentId,
-        /// Names, lengths and pieces.
+        /// The metadata.
         info: Arc<Info>,
     },
-    /// Fill blocks from the disk; answered by [`ReadJob::done`].
+    /// Read from the disk into blocks. The outcome is that of [`ReadJob::done`].
     Read(ReadJob),
-    /// Write blocks to the disk; answered by [`WriteJob::done`].
+    /// Write blocks to the disk. The outcome is that of [`WriteJob::done`].
     Write(WriteJob),
-    /// Feed a hasher from the disk; answered by [`HashJob::done`].
+    /// Hash bytes from the disk. The outcome is that of [`HashJob::done`].
     Hash(HashJob),
-    /// Take the files of a torrent into use, before the first write and before anything of them
-    /// is served; answered by [`Outcome::Flushed`], or by [`OpErrorKind::Exists`],
-    /// [`OpErrorKind::InUse`] or [`OpErrorKind::NotAFile`] with the name of each file that stands
-    /// in the way: the last two if overwriting would not help with one of them. Two torrents never have a claim for writing on one
-    /// path; several may share what none of them writes to.
+    /// Claim the files of a torrent, before the first write and before any upload. The outcome is [`Outcome::Flushed`], or
+    /// an error that names each file that is in the way: [`Exists`], or [`InUse`] or [`NotAFile`] if overwriting would not
+    /// help with one of them. Two torrents never have a claim to write on one path; several torrents may share files that
+    /// none of them writes to.
+    ///
+    /// [`Exists`]: crate::OpErrorKind::Exists
+    /// [`InUse`]: crate::OpErrorKind::InUse
+    /// [`NotAFile`]: crate::OpErrorKind::NotAFile
     Claim {
-        /// Answer to.
+        /// Its id.
         op: OpId,
-        /// Whose files.
+        /// The torrent.
         torrent: TorrentId,
-        /// One for each file: what is known of what exists there. A file that is
-        /// [`Whose::Recorded`] and too long is cut to its length by a claim for writing.
+        /// What is known of each file, if it exists. A claim to write cuts a [`Whose::Recorded`] file that is too long to
+        /// its length.
         whose: Vec<Whose>,
-        /// The pieces that passed their check, or that the record lists.
+        /// The pieces that passed their check, or that are in the record.
         have: Bitfield,
-        /// What for.
+        /// What they are claimed for.
         claim: Claim,
     },
-    /// Look at every file by its path, after all earlier writes of the torrent. Answered by [`Outcome::Flushed`]; a file that this torrent
-    /// wrote and that is not at its path any more is `None` there, also if another one is.
+    /// Examine every file by its path, after all earlier writes of the torrent. The outcome is [`Outcome::Flushed`]. A file
+    /// that this torrent wrote and that is not at its path any more is `None` there, also if there is another file.
     Confirm {
-        /// Answer to.
+        /// Its id.
         op: OpId,
-        /// Whose files.
+        /// The torrent.
         torrent: TorrentId,
-        /// All that is wanted has been written; else something went wrong with a file.
+        /// Whether every wanted file has been written. Otherwise, an error occurred with a file.
         done: bool,
     },
-    /// Make what was written durable, after all earlier writes of the torrent; answered by
-    /// [`Outcome::Flushed`]. A file that this torrent wrote since and that is not at its path
-    /// any more is `None` there.
+    /// Flush the files, after all earlier writes of the torrent. The outcome is [`Outcome::Flushed`]. A file that this
+    /// torrent wrote since the last flush and that is not at its path any more is `None` there.
     Flush {
-        /// Answer to.
+        /// Its id.
         op: OpId,
-        /// Whose files.
+        /// The torrent.
         torrent: TorrentId,
-        /// `false`: only wait for the writes and look at the files; they may still be lost with
-        /// the machine's power.
+        /// Whether the bytes have to reach the medium. With `false`, only wait for the writes and examine the files: a power
+        /// cut may still lose them.
         durable: bool,
     },
-    /// Tell the disk which files are wanted, so that pieces shared with unwanted ones do not
-    /// create them; answered by [`Outcome::Done`].
+    /// Set which files are wanted, so that pieces that extend into unwanted files do not create those. The outcome is
+    /// [`Outcome::Done`].
     Select {
-        /// Answer to.
+        /// Its id.
         op: OpId,
-        /// Whose files.
+        /// The torrent.
         torrent: TorrentId,
-        /// One flag a file.
+        /// Whether each file is wanted.
         wanted: Vec<bool>,
     },
-    /// Forget a torrent's files (close handles) and its claim, after all its other disk ops are
-    /// answered; answered by [`Outcome::Done`].
+    /// Close a torrent's files and drop its claim, after all of its other disk ops. The outcome is [`Outcome::Done`].
     Release {
-        /// Answer to.
+        /// Its id.
         op: OpId,
-        /// Whose files.
+        /// The torrent.
         torrent: TorrentId,
-        /// Delete what was downloaded as well: the files that this torrent wrote or had verified,
-        /// and folders that are empty then.
+        /// Whether to delete the files that this torrent wrote or verified, and folders that are empty then.
         delete: bool,
     },
-    /// Keep `record` for the next start, atomically; answered by [`Outcome::Done`].
+    /// Save a resume record for the next start, atomically. The outcome is [`Outcome::Done`].
     Save {
-        /// Answer to.
+        /// Its id.
         op: OpId,
-        /// What it is about.
+        /// The torrent.
         torrent: TorrentId,
-        /// Opaque bytes.
+        /// The record, as opaque bytes.
         record: Vec<u8>,
     },
-    /// Keep the DHT's table for the next start, atomically, to be handed back as
-    /// [`Config::dht_saved`](crate::Config::dht_saved); answered by [`Outcome::Done`].
+    /// Save the DHT's nodes for the next start, atomically; they are passed back in
+    /// [`Config::dht_saved`](crate::Config::dht_saved). The outcome is [`Outcome::Done`].
     SaveDht {
-        /// Answer to.
+        /// Its id.
         op: OpId,
-        /// The table.
+        /// The nodes.
         saved: Saved,
     },
-    /// The engine no longer needs `op`; it is still answered, with whatever came of it.
+    /// The engine does not need `op` any more. It still has an outcome, whatever that is.
     Cancel {
-        /// Which.
+        /// The op to cancel.
         op: OpId,
     },
 }
 
 impl Op {
-    /// The id an outcome has to carry; `None` for the ops that are not answered by one.
+    /// The id of the op, by which its outcome is reported. `None` if the op has no outcome.
     #[must_use]
     pub const fn id(&self) -> Option<OpId> {
         match self {
@@ -248,7 +246,7 @@ impl Op {
         }
     }
 
-    /// The outcome of an op that is not done, with whatever was lent to it. A driver answers so what it does not know.
+    /// The outcome of an op that failed, with the buffers that were lent to it. A driver uses it for ops that it does not know.
     #[must_use]
     pub fn fail(self, error: OpError) -> Outcome {
         match self {
@@ -260,7 +258,7 @@ impl Op {
         }
     }
 
-    /// The driver has not seen it: takes the blocks back that it would fill.
+    /// Takes back the blocks of an op that was not passed to the driver.
     pub(crate) fn recall(&mut self) -> Vec<Block> {
         match self {
             Self::Fetch(job) => job.recall(),

@@ -1,13 +1,13 @@
 //! One torrent: its files, its peers and its trackers, and how they affect each other.
 //!
-//! A [`Torrent`] is a machine that a test drives alone (`tests.rs`): each function is handed an [`Io`](io::Io), which is
+//! A `Torrent` is a machine that a test drives alone (`tests.rs`): each function is handed an `Io`, which is
 //! the time, random numbers, the configuration, and what torrents share. It sees no other torrent, nor the engine: what
-//! concerns others is left in the [`Outbox`](outbox::Outbox), or is what it [`Wants`].
+//! concerns others is left in the `Outbox`, or is what it `Wants`.
 //!
-//! - [`content`]: the metadata, the files, the pieces, and the resume record.
-//! - [`conn`]: the connections and what carries them. [`peer_list`]: the addresses of peers, connected or not.
-//! - [`peers`]: connecting, messages, choking, peer exchange.
-//! - [`outbox`]: what it leaves for the engine and the driver: ops, timers, events.
+//! - `content`: the metadata, the files, the pieces, and the resume record.
+//! - `conn`: the connections and what carries them. `peer_list`: the addresses of peers, connected or not.
+//! - `peers`: connecting, messages, choking, peer exchange.
+//! - `outbox`: what it leaves for the engine and the driver: ops, timers, events.
 //! - `lifecycle`, `standing`, `stopping`, `settings`: how it starts, fails, stops and is changed.
 
 pub mod blame;

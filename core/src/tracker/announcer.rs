@@ -7,9 +7,8 @@
 //!  each of them, over each family:  started ─▶ (none | completed)* ─▶ stopped
 //! ```
 //!
-//! A tracker is skipped while it backs off. It keeps those behind it from being asked while it
-//! works, and for the first 15 seconds in which its answer is awaited; [`Reach`] says how far
-//! behind. A tracker fails only if it fails over all families.
+//! A tracker is skipped while it backs off. While it works, and for the first 15 seconds of waiting for its answer, the
+//! trackers after it are not asked; [`Reach`] says which ones. A tracker fails only if it fails over all address families.
 
 use crate::{
     id::InfoHash,
@@ -34,8 +33,7 @@ use super::{
     udp::Full,
 };
 
-/// Most events kept for the owner; beyond them the oldest go, as peers and errors of long ago
-/// are of little use.
+/// The maximum number of pending events. Beyond it the oldest are dropped, as old peers and errors are of little use.
 const MAX_EVENTS: usize = 64;
 
 /// The trackers of one torrent.
@@ -43,24 +41,24 @@ const MAX_EVENTS: usize = 64;
 pub struct Announcer {
     info_hash: InfoHash,
     config: AnnounceConfig,
-    /// In the order they are tried in: by tier, and promoted inside it; the DHT last.
+    /// In the order in which they are tried: by tier, by their last success within a tier, and the DHT last.
     pub(super) trackers: Vec<Entry>,
     pub(super) running: bool,
-    /// A tracker has answered an announce since this was last asked.
+    /// Whether a tracker has answered an announce since the last call of [`Announcer::take_answered`].
     pub(super) answered: bool,
     pub(super) next_tracker: u32,
     next_query: u64,
     /// The number of queries that are not answered yet.
     asking: u16,
-    /// When `poll_query` has something next; never stale.
+    /// When `poll_query` has the next query. It is always up to date.
     wake: Option<Instant>,
     events: VecDeque<TrackerEvent>,
 }
 
 impl Announcer {
-    /// The trackers of `tiers`, each tier shuffled (BEP 12), asking nobody until
-    /// [`Announcer::start`]. A URL that cannot be used becomes a tracker with an error to read;
-    /// repeated ones and those beyond [`MAX_TRACKERS`] are left out.
+    /// Creates an announcer with the trackers of `tiers`, each tier shuffled (BEP 12). No tracker is asked before
+    /// [`Announcer::start`]. A URL that cannot be used becomes a tracker with an error. Duplicates, and trackers beyond
+    /// [`MAX_TRACKERS`], are left out.
     pub fn new(
         cx: &mut Cx<'_>,
         info_hash: InfoHash,
@@ -94,7 +92,7 @@ impl Announcer {
 
     // ---- commands ----
 
-    /// Begins, or goes on after [`Announcer::stop`].
+    /// Starts to announce, or starts again after [`Announcer::stop`].
     pub fn start(&mut self, cx: &mut Cx<'_>) {
         self.running = true;
         for tracker in self.trackers.iter_mut().filter(|t| t.is_usable()) {
@@ -105,8 +103,8 @@ impl Announcer {
         self.refresh(cx.now);
     }
 
-    /// Tells every tracker that has us on its list that we stop, once, and asks nothing more.
-    /// The owner goes on as usual until [`Announcer::all_stopped`], or until it has no more time.
+    /// Sends `stopped` once to every tracker that knows us, and nothing else. The owner continues as usual until
+    /// [`Announcer::all_stopped`], or until it has no more time.
     pub fn stop(&mut self, cx: &mut Cx<'_>) {
         self.running = false;
         for tracker in &mut self.trackers {
@@ -118,21 +116,21 @@ impl Announcer {
         self.refresh(cx.now);
     }
 
-    /// Whether every tracker that had to hear that we stop has heard it, or did not answer.
+    /// Whether every tracker that had to be told `stopped` was told, or did not answer.
     #[must_use]
     pub fn all_stopped(&self) -> bool {
         !self.running && self.trackers.iter().all(Entry::is_quiet)
     }
 
-    /// Whether a tracker that answers has still to hear that we stop. What else
-    /// [`Announcer::all_stopped`] waits for are trackers that never answered, or do no longer.
+    /// Whether a tracker that answers still has to be told `stopped`. The others that [`Announcer::all_stopped`] waits for
+    /// have never answered, or do not answer any more.
     #[must_use]
     pub fn awaits_stopped(&self) -> bool {
         let mut endpoints = self.trackers.iter().flat_map(|t| &t.endpoints);
         !self.running && endpoints.any(Endpoint::awaits_stopped)
     }
 
-    /// The download has just finished: the trackers that saw it are told, once. Not to be
+    /// The download has just finished: sends `completed` once to the trackers that were told of the download. It must not be
     /// called for a torrent that was complete from the start.
     pub fn completed(&mut self, cx: &mut Cx<'_>) {
         for endpoint in self.trackers.iter_mut().flat_map(|t| &mut t.endpoints) {
@@ -141,14 +139,14 @@ impl Announcer {
         self.refresh(cx.now);
     }
 
-    /// The user wants an announce: at the end of the tracker's min interval, or with `force` now.
+    /// The user wants an announce: at the end of the tracker's minimum interval or, with `force`, now.
     pub fn reannounce(&mut self, cx: &mut Cx<'_>, force: bool) {
         for tracker in &mut self.trackers {
             if force && matches!(tracker.fault, Some(TrackerError::Failure { .. })) {
                 tracker.fault = None;
             }
             for endpoint in &mut tracker.endpoints {
-                // The DHT minds no pauses.
+                // The DHT has no minimum interval.
                 endpoint.hurry(cx.now, true, force || tracker.dht.is_some());
             }
         }
@@ -156,8 +154,7 @@ impl Announcer {
         self.refresh(cx.now);
     }
 
-    /// The torrent is short of peers: working trackers are asked at the end of their min
-    /// interval instead of their interval.
+    /// The torrent needs peers: working trackers are asked at the end of their minimum interval instead of their interval.
     pub fn need_peers(&mut self, cx: &mut Cx<'_>) {
         for endpoint in self.trackers.iter_mut().flat_map(|t| &mut t.endpoints) {
             endpoint.hurry(cx.now, false, false);
@@ -165,8 +162,8 @@ impl Announcer {
         self.refresh(cx.now);
     }
 
-    /// The network is back after it was gone, and our address may be another one: every tracker is
-    /// asked soon, also one that failed, though none twice within the shortest interval there is.
+    /// The network is available again, and our address may have changed: every tracker is asked soon, also one that failed,
+    /// but not twice within the shortest interval.
     pub fn network_back(&mut self, cx: &mut Cx<'_>) {
         for tracker in &mut self.trackers {
             let at = cx.now.max(tracker.asked + INTERVAL_FLOOR);
@@ -177,7 +174,7 @@ impl Announcer {
         self.refresh(cx.now);
     }
 
-    /// Asks every tracker that can be scraped for the size of the swarm, also while stopped.
+    /// Scrapes every tracker that supports it, also while stopped.
     pub fn scrape(&mut self, cx: &mut Cx<'_>) {
         for tracker in self.trackers.iter_mut().filter(|t| t.is_usable()) {
             tracker.scrape.wanted = tracker.scrape.asking.is_none()
@@ -187,7 +184,7 @@ impl Announcer {
         self.refresh(cx.now);
     }
 
-    /// Adds a tracker at the end of `tier`; one with this URL already there stays where it is.
+    /// Adds a tracker at the end of `tier`. If there is one with this URL, that stays where it is.
     ///
     /// # Errors
     /// [`Full`] if there are [`MAX_TRACKERS`].
@@ -197,7 +194,7 @@ impl Announcer {
         Ok(id)
     }
 
-    /// Removes a tracker, after it has heard that we stop.
+    /// Removes a tracker after it was told `stopped`.
     pub fn remove(&mut self, cx: &mut Cx<'_>, id: TrackerId) {
         if let Some(tracker) = self.tracker_mut(id) {
             tracker.leaving = true;
@@ -206,7 +203,7 @@ impl Announcer {
         self.refresh(cx.now);
     }
 
-    /// Switches a tracker on or off; switched off it hears that we stop.
+    /// Enables or disables a tracker. A tracker that is disabled is told `stopped`.
     pub fn set_enabled(&mut self, cx: &mut Cx<'_>, id: TrackerId, enabled: bool) {
         if let Some(tracker) = self.tracker_mut(id) {
             tracker.enabled = enabled;
@@ -221,7 +218,7 @@ impl Announcer {
         self.refresh(cx.now);
     }
 
-    /// Changes how many trackers are kept informed.
+    /// Changes which trackers are announced to.
     pub fn set_reach(&mut self, cx: &mut Cx<'_>, reach: Reach) {
         self.config.reach = reach;
         self.refresh(cx.now);
@@ -229,8 +226,8 @@ impl Announcer {
 
     // ---- out ----
 
-    /// The next thing to ask. Each query wants one [`Announcer::handle_answer`] (or
-    /// [`Announcer::handle_http`]), whatever comes of it.
+    /// Returns the next query. Each has to be answered once by [`Announcer::handle_answer`] or [`Announcer::handle_http`],
+    /// whatever its result.
     pub fn poll_query(&mut self, cx: &mut Cx<'_>, stats: &Stats) -> Option<Query> {
         if self.wake? > cx.now {
             return None;
@@ -243,24 +240,24 @@ impl Announcer {
         query
     }
 
-    /// When [`Announcer::poll_query`] has something next. There are no other timers.
+    /// When [`Announcer::poll_query`] has the next query. There are no other timers.
     #[must_use]
     pub const fn poll_timeout(&self) -> Option<Instant> {
         self.wake
     }
 
-    /// The next thing the owner should know.
+    /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<TrackerEvent> {
         self.events.pop_front()
     }
 
-    /// The trackers, in the order they are tried in.
+    /// The trackers, in the order in which they are tried.
     pub fn status(&self) -> impl Iterator<Item = TrackerStatus<'_>> {
         let shown = self.trackers.iter().filter(|t| !t.leaving);
         shown.map(|t| t.status(self.running))
     }
 
-    /// Whether any tracker can be asked, the DHT left aside.
+    /// Whether any tracker other than the DHT can be asked.
     #[must_use]
     pub fn has_usable(&self) -> bool {
         let mut others = self.trackers.iter().filter(|t| t.dht.is_none());
@@ -274,7 +271,7 @@ impl Announcer {
         Some(&found.url)
     }
 
-    /// What is worth keeping, in the order trackers are tried in.
+    /// The state to save, in the order in which trackers are tried.
     pub fn save(&self) -> Vec<SavedTracker> {
         let kept = self.trackers.iter().filter(|t| !t.leaving);
         kept.map(|t| SavedTracker {
@@ -286,8 +283,8 @@ impl Announcer {
         .collect()
     }
 
-    /// Takes up what [`Announcer::save`] kept, before the start: order, switches, tracker ids.
-    /// Trackers that were not there yet are added, those not mentioned come last in their tier.
+    /// Restores what [`Announcer::save`] returned, before the start: order, enabled trackers, tracker ids. Unknown trackers
+    /// are added, and those that are not mentioned come last in their tier.
     pub fn restore(&mut self, cx: &mut Cx<'_>, saved: &[SavedTracker]) {
         let mut position = 0;
         for kept in saved {
@@ -297,7 +294,7 @@ impl Announcer {
             let found = self.trackers[position..]
                 .iter()
                 .position(|t| t.url == kept.url.trim());
-            // One that is mentioned twice stands before `position` already.
+            // A tracker that is mentioned twice is before `position` already.
             let Some(found) = found else {
                 continue;
             };
@@ -309,7 +306,7 @@ impl Announcer {
             tracker.tracker_id = id.filter(|id| id.len() <= http::MAX_TRACKER_ID).cloned();
             position += 1;
         }
-        // Stable, so the order just made stays.
+        // The sort is stable, so the order within a tier is kept.
         self.trackers.sort_by_key(|t| t.tier);
         self.settle_dht();
         self.refresh(cx.now);
@@ -317,7 +314,7 @@ impl Announcer {
 
     // ---- in ----
 
-    /// The outcome of an HTTP query: `status` and `body` as they came.
+    /// The outcome of an HTTP query, with the status and the body of the response.
     pub fn handle_http(&mut self, cx: &mut Cx<'_>, key: QueryKey, status: u16, body: &[u8]) {
         let scrape = self.trackers.iter().any(|t| t.scrape.asking == Some(key));
         let answer = if scrape {
@@ -328,7 +325,7 @@ impl Announcer {
         self.handle_answer(cx, key, answer);
     }
 
-    /// What came of a query; a key that is not awaited is ignored.
+    /// The result of a query. A key that is not awaited is ignored.
     pub fn handle_answer(
         &mut self,
         cx: &mut Cx<'_>,
@@ -369,7 +366,7 @@ impl Announcer {
         let running = self.running;
         let tracker = &mut self.trackers[at];
         let id = tracker.id;
-        // It may have said "never" over the other family; now it has thought better of it.
+        // It may have said "never" over the other family; this answer replaces it.
         tracker.fault = None;
         let staying = running && tracker.is_usable();
         let end = &mut tracker.endpoints[endpoint];
@@ -412,7 +409,7 @@ impl Announcer {
             TrackerError::Busy => end.postponed(cx),
             _ => end.failed(cx, error.clone()),
         }
-        // Why the DHT cannot be asked is heard, if somebody wanted to know.
+        // The user who wanted an announce is told why the DHT cannot be asked.
         let told = tracker.dht.is_some() && tracker.enabled;
         if !(self.running && (tracker.is_usable() || told)) {
             tracker.endpoints[endpoint].stop();
@@ -425,7 +422,7 @@ impl Announcer {
         if error.is_permanent() {
             tracker.fault = Some(error.clone());
         }
-        // "No such address" is the least that can be said; the other family may know more.
+        // The error of the other family says more than "no address".
         let mut told = tracker.endpoints.iter().filter_map(|e| e.error.as_ref());
         let told = told.rfind(|e| **e != TrackerError::NoAddress);
         let failed = TrackerEvent::Failed {
@@ -456,7 +453,7 @@ impl Announcer {
     fn insert(&mut self, now: Instant, tier: u32, url: &str) -> Result<TrackerId, Full> {
         let url = url.trim();
         if url == super::DHT_URL {
-            // It is added by the owner alone, where it may be.
+            // Only the owner adds it, if the torrent may use it.
             return self.dht_id().ok_or(Full);
         }
         if let Some(known) = self.trackers.iter_mut().find(|t| t.url == url) {
@@ -486,15 +483,15 @@ impl Announcer {
         self.trackers.iter_mut().find(|t| t.id == id)
     }
 
-    /// After every change: lets trackers go that have nothing left to say, and finds out when
-    /// something is due.
+    /// To be called after every change: drops removed trackers that have nothing left to send, and computes when the next
+    /// query is due.
     pub(super) fn refresh(&mut self, now: Instant) {
         self.trackers
             .retain(|t| !t.leaving || !t.is_quiet() || t.scrape.asking.is_some());
         self.wake = self.plan(now).1;
     }
 
-    /// What is due now, if anything, and when something is due next (now or earlier if it is).
+    /// What is due now, if anything, and when the next query is due, which is now or earlier if one is due.
     fn plan(&self, now: Instant) -> (Option<Job>, Option<Instant>) {
         if self.asking >= self.config.max_queries {
             return (None, None);
@@ -566,7 +563,7 @@ impl Announcer {
         let tracker = self.trackers.get_mut(at)?;
         tracker.scrape.wanted = false;
         tracker.scrape.asking = Some(key);
-        // Both families reach the same tracker; the one that works is asked.
+        // Both families lead to the same tracker; the one that works is asked.
         let working = tracker.endpoints.iter().find(|e| e.working);
         let asked = working.or(tracker.endpoints.first());
         let url = if tracker.http {
@@ -584,7 +581,7 @@ impl Announcer {
     }
 }
 
-/// Fisher-Yates.
+/// Shuffles by the Fisher-Yates algorithm.
 fn shuffle<T>(cx: &mut Cx<'_>, items: &mut [T]) {
     for i in (1..items.len()).rev() {
         let bound = u32::try_from(i + 1).unwrap_or(u32::MAX);

@@ -1,8 +1,8 @@
-//! The DHT as a pseudo-tracker: the last resort of a torrent that is not private.
+//! The DHT as the pseudo-tracker of a torrent that is not private.
 //!
-//! It has a group of its own, behind all others, and is asked when none of them works, or when
-//! they do not know enough peers ([`Announcer::set_short`]). It is switched on and off and kept in
-//! resume records like any tracker; while the node does not run it is there, but cannot be asked.
+//! It has a tier of its own after all others, and is asked when none of them works, or when they do not know enough peers
+//! ([`Announcer::set_short`]). It is enabled, disabled and saved in resume records like any tracker. While the node does not
+//! run, it exists but cannot be asked.
 
 use core::time::Duration;
 
@@ -16,13 +16,13 @@ use super::endpoint::Endpoint;
 use super::entry::{Dht, Entry};
 use super::types::{DHT_URL, DhtFound, Families, QueryKey, SavedTracker, TrackerId};
 
-/// Time between searches (rTorrent's).
+/// The time between searches. The value is rTorrent's.
 const INTERVAL: Duration = Duration::from_secs(20 * 60);
-/// The least, for a torrent that is short of peers (rTorrent's).
+/// The minimum time for a torrent that needs peers. The value is rTorrent's.
 const MIN_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 impl Announcer {
-    /// Adds the pseudo-tracker behind all others; `up`: the node runs. Once is enough.
+    /// Adds the pseudo-tracker after all others, unless it exists. `up` says whether the node runs.
     pub fn add_dht(&mut self, cx: &mut Cx<'_>, up: bool) -> TrackerId {
         if let Some(id) = self.dht_id() {
             return id;
@@ -44,13 +44,13 @@ impl Announcer {
         id
     }
 
-    /// Takes the pseudo-tracker away: the torrent is private, or there is no node any more.
+    /// Removes the pseudo-tracker: the torrent is private, or the DHT was disabled.
     pub fn remove_dht(&mut self, cx: &mut Cx<'_>) {
         self.trackers.retain(|t| t.dht.is_none());
         self.refresh(cx.now);
     }
 
-    /// The pseudo-tracker, if there is one.
+    /// The pseudo-tracker, if it exists.
     #[must_use]
     pub fn dht_id(&self) -> Option<TrackerId> {
         self.trackers
@@ -59,13 +59,13 @@ impl Announcer {
             .map(|t| t.id)
     }
 
-    /// Whether there is any tracker at all, the pseudo-tracker included.
+    /// Whether there is any tracker, including the pseudo-tracker.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.trackers.iter().all(|t| t.leaving)
     }
 
-    /// Whether the pseudo-tracker is switched on.
+    /// Whether the pseudo-tracker is enabled.
     #[must_use]
     pub fn is_dht_enabled(&self) -> bool {
         self.trackers
@@ -73,7 +73,7 @@ impl Announcer {
             .is_some_and(|t| t.dht.is_some() && t.enabled)
     }
 
-    /// The node was started, or has stopped.
+    /// The node was started or stopped.
     pub fn set_dht_up(&mut self, cx: &mut Cx<'_>, up: bool) {
         let running = self.running;
         let Some((entry, dht)) = self.dht_mut().filter(|(_, dht)| dht.up != up) else {
@@ -90,8 +90,8 @@ impl Announcer {
         self.refresh(cx.now);
     }
 
-    /// Whether the trackers know too few peers, so that the DHT is to be asked as well; `hurry`:
-    /// also before its interval is over.
+    /// Sets whether the trackers know too few peers, so that the DHT is asked as well; with `hurry`, also before its
+    /// interval is over.
     pub fn set_short(&mut self, cx: &mut Cx<'_>, short: bool, hurry: bool) {
         let Some((entry, dht)) = self.dht_mut() else {
             return;
@@ -103,7 +103,7 @@ impl Announcer {
         self.refresh(cx.now);
     }
 
-    /// The node knows others now: a search that failed is repeated at once.
+    /// The node knows other nodes now: repeats a search that failed.
     pub fn retry_dht(&mut self, cx: &mut Cx<'_>) {
         let Some((entry, _)) = self.dht_mut() else {
             return;
@@ -114,7 +114,7 @@ impl Announcer {
         self.refresh(cx.now);
     }
 
-    /// What came of a search.
+    /// The result of a search.
     pub fn handle_dht(
         &mut self,
         cx: &mut Cx<'_>,
@@ -143,12 +143,12 @@ impl Announcer {
         }
     }
 
-    /// Whether a tracker has answered since this was last asked.
+    /// Whether a tracker has answered since the last call.
     pub fn take_answered(&mut self) -> bool {
         core::mem::take(&mut self.answered)
     }
 
-    /// A person wants an announce: where nothing else can be asked, the DHT at least says why not.
+    /// The user wants an announce: if nothing else can be asked, the DHT reports why it cannot be.
     pub(super) fn force_dht(&mut self) {
         let others = self
             .trackers
@@ -160,7 +160,7 @@ impl Announcer {
         }
     }
 
-    /// Takes up what a resume record says of the pseudo-tracker.
+    /// Restores the pseudo-tracker's state from a resume record.
     pub(super) fn restore_dht(&mut self, kept: &SavedTracker) -> bool {
         if kept.url != DHT_URL {
             return false;
@@ -171,7 +171,7 @@ impl Announcer {
         true
     }
 
-    /// Keeps the pseudo-tracker behind all others, in a tier of its own.
+    /// Moves the pseudo-tracker to a tier of its own after all others.
     pub(super) fn settle_dht(&mut self) {
         let Some(at) = self.trackers.iter().position(|t| t.dht.is_some()) else {
             return;

@@ -1,4 +1,4 @@
-//! One tracker over one address family: when to ask it, and which event it has to hear.
+//! One tracker over one address family: when to announce, and which event to send.
 
 use core::time::Duration;
 
@@ -11,48 +11,47 @@ use crate::{
 
 use super::types::QueryKey;
 
-/// Time between announces if the tracker does not say. Our choice: what most trackers ask for.
+/// The time between announces if the tracker does not tell it. The value is our choice: what most trackers ask for.
 pub(super) const DEFAULT_INTERVAL: Duration = Duration::from_secs(30 * 60);
-/// Least time between announces if the tracker does not say.
+/// The minimum time between announces if the tracker does not tell it.
 pub(super) const DEFAULT_MIN_INTERVAL: Duration = Duration::from_secs(5 * 60);
-/// Bounds of what a tracker may ask for: it shall neither make us hammer it nor forget it.
+/// The bounds of the intervals that a tracker may ask for: they must neither flood it nor let it forget us.
 pub(super) const INTERVAL_FLOOR: Duration = Duration::from_secs(30);
 pub(super) const INTERVAL_CEILING: Duration = Duration::from_secs(24 * 60 * 60);
-/// Pause after the first failure, doubled with each further one.
+/// The pause after the first failure. It doubles with each further one.
 pub(super) const BACKOFF_FIRST: Duration = Duration::from_secs(30);
-/// Longest pause after a failure.
+/// The longest pause after a failure.
 pub(super) const BACKOFF_CEILING: Duration = Duration::from_secs(60 * 60);
 
-/// The same for the DHT, whose node finds others meanwhile. As long as rTorrent waits.
+/// The same for the DHT, whose node finds other nodes in the meantime. The value is rTorrent's.
 const DHT_BACKOFF_CEILING: Duration = Duration::from_secs(320);
 
-/// Pause until a query is made again that there was no room for. Our choice: a few of these fit into
-/// the time that a session takes to stop, and queries leave the queue by answers or after 15 s.
+/// The pause before a query is repeated for which there was no room. The value is our choice: a few of these pauses fit into
+/// the time that a session takes to stop, and queries end by an answer or after 15 s.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A tracker over one family.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
     pub(super) family: Option<Family>,
-    /// Nobody there remembers us by name, so nobody has to hear that we stop: the DHT.
+    /// Whether it never has to be told `stopped`: the DHT.
     pub(super) nameless: bool,
     /// The announce whose answer is awaited.
     pub(super) asking: Option<(QueryKey, AnnounceEvent)>,
-    /// When it is asked next.
+    /// When the next announce is due.
     pub(super) next: Instant,
-    /// When it may be asked at the earliest, as it said itself.
+    /// When the next announce is allowed by the tracker.
     earliest: Instant,
     pub(super) fails: u32,
-    /// Answered last time.
+    /// Whether it answered the last announce.
     pub(super) working: bool,
-    /// Has us on its list, as far as we know.
+    /// Whether it knows us, as far as we know.
     pub(super) started: bool,
     owes_completed: bool,
     owes_stop: bool,
-    /// Not before then: there was no room for `stopped` when it was due.
+    /// When `stopped` may be repeated, after there was no room for it.
     stop_at: Instant,
-    /// Payload bytes sent and received before the announce of `started`, which the tracker is
-    /// not told of; `None` until that is due.
+    /// The payload bytes sent and received before `started`, of which the tracker is not told. `None` until that is sent.
     base: Option<(u64, u64)>,
     pub(super) error: Option<TrackerError>,
     pub(super) complete: Option<u32>,
@@ -84,7 +83,7 @@ impl Endpoint {
         }
     }
 
-    /// What the next announce has to say.
+    /// The event of the next announce.
     pub(super) const fn event(&self, partial: bool) -> AnnounceEvent {
         match (self.owes_stop, self.started, self.owes_completed) {
             (true, _, _) => AnnounceEvent::Stopped,
@@ -95,29 +94,29 @@ impl Endpoint {
         }
     }
 
-    /// Payload bytes sent and received since `started`, if those are all there ever were. A
-    /// `started` that is repeated does not begin anew, so that nothing is lost with it.
+    /// The payload bytes sent and received since `started`, given the totals. If `started` is repeated, they continue, so
+    /// that nothing is lost.
     pub(super) fn counted(&mut self, uploaded: u64, downloaded: u64) -> (u64, u64) {
         let (up, down) = *self.base.get_or_insert((uploaded, downloaded));
         (uploaded.saturating_sub(up), downloaded.saturating_sub(down))
     }
 
-    /// When it is to be told that we stop, if it has to hear that and can.
+    /// When `stopped` is due, if it has to be and can be sent.
     pub(super) fn stop_due(&self) -> Option<Instant> {
         (self.owes_stop && self.asking.is_none()).then_some(self.stop_at)
     }
 
-    /// Has to hear that we stop, and answered last time: worth waiting for.
+    /// Whether it has to be told `stopped` and answered last time, so that it is worth waiting for.
     pub(super) const fn awaits_stopped(&self) -> bool {
         self.owes_stop && self.working
     }
 
-    /// Nothing is left to say or to wait for.
+    /// Whether nothing is left to send or to wait for.
     pub(super) const fn is_quiet(&self) -> bool {
         !self.owes_stop && self.asking.is_none()
     }
 
-    /// The torrent starts: trackers that do not list us yet are asked at once.
+    /// The torrent starts: announces at once if the tracker does not know us yet.
     pub(super) fn start(&mut self, now: Instant) {
         self.owes_stop = false;
         if !self.started {
@@ -128,7 +127,7 @@ impl Endpoint {
         }
     }
 
-    /// What a tracker that refused asked for is heeded across a stop and a start.
+    /// A pause that a refusing tracker asked for is kept across a stop and a start.
     fn earliest_after_refusal(&self) -> Instant {
         match self.error {
             Some(TrackerError::Failure {
@@ -139,8 +138,8 @@ impl Endpoint {
         }
     }
 
-    /// The torrent stops, or leaves this tracker. While an answer is awaited it is not known
-    /// whether there is anything to stop: [`Endpoint::succeeded`] comes back to it.
+    /// The torrent stops, or leaves this tracker. While an answer is awaited, it is not known whether `stopped` has to be sent:
+    /// [`Endpoint::succeeded`] decides.
     pub(super) fn stop(&mut self) {
         self.owes_completed = false;
         if self.nameless {
@@ -150,7 +149,7 @@ impl Endpoint {
         self.owes_stop = self.started;
     }
 
-    /// The download has finished. A tracker that never saw us download gets no `completed`.
+    /// The download has finished. A tracker that was never told of the download is not sent `completed`.
     pub(super) fn complete(&mut self, now: Instant) {
         if !self.started && self.asking.is_none() {
             return;
@@ -161,8 +160,8 @@ impl Endpoint {
         }
     }
 
-    /// Asks as soon as the tracker allows it; `force` does not wait for its permission, `manual`
-    /// only for that and not for the end of a pause after failures.
+    /// Announces as soon as the tracker allows it. With `manual` it does not wait for the end of a pause after failures,
+    /// with `force` it does not wait at all.
     pub(super) fn hurry(&mut self, now: Instant, manual: bool, force: bool) {
         let at = match self.fails {
             _ if force => now,
@@ -173,12 +172,12 @@ impl Endpoint {
         self.next = self.next.min(at);
     }
 
-    /// Asks at `at`, unless it is asked earlier anyway or has refused us until later.
+    /// Announces at `at`, unless an earlier announce is due, or the tracker has asked for a longer pause.
     pub(super) fn move_up(&mut self, at: Instant) {
         self.next = self.next.min(at.max(self.earliest_after_refusal()));
     }
 
-    /// The tracker answered. Whether it has to hear that we stop is the caller's to say.
+    /// The tracker answered. The caller decides whether it has to be told `stopped`.
     pub(super) fn succeeded(&mut self, now: Instant, answer: &AnnounceAnswer) {
         match self.asking.take().map(|(_, event)| event) {
             Some(AnnounceEvent::Stopped) => self.forgotten(),
@@ -186,7 +185,7 @@ impl Endpoint {
             _ => self.started = true,
         }
         self.fails = 0;
-        // One that let us go says nothing about the next start.
+        // The answer to `stopped` says nothing about the next start.
         self.working = self.started;
         self.error = None;
         let clamp = |d: Duration| d.clamp(INTERVAL_FLOOR, INTERVAL_CEILING);
@@ -210,7 +209,7 @@ impl Endpoint {
     /// The tracker did not answer.
     pub(super) fn failed(&mut self, cx: &mut Cx<'_>, error: TrackerError) {
         if let Some((_, AnnounceEvent::Stopped)) = self.asking.take() {
-            // Told once, with the retransmissions of its transport: it will forget us by itself.
+            // `stopped` is sent once, with the retransmissions of its transport. The tracker will forget us by itself.
             self.forgotten();
         }
         self.working = false;
@@ -224,7 +223,7 @@ impl Endpoint {
                 self.earliest = cx.now + pause;
                 pause
             }
-            // It will not have one in a minute either.
+            // It will not have an address in a minute either.
             TrackerError::NoAddress => jittered(cx, BACKOFF_CEILING),
             TrackerError::Dht(_) => backoff(cx, self.fails).min(DHT_BACKOFF_CEILING),
             _ => backoff(cx, self.fails),
@@ -233,7 +232,7 @@ impl Endpoint {
         self.error = Some(error);
     }
 
-    /// The query was given up by us, so nothing is learned about the tracker.
+    /// The query was cancelled by us, which says nothing about the tracker.
     pub(super) fn cancelled(&mut self, cx: &mut Cx<'_>) {
         if let Some((_, AnnounceEvent::Stopped)) = self.asking.take() {
             self.forgotten();
@@ -241,7 +240,7 @@ impl Endpoint {
         self.next = cx.now + jittered(cx, BACKOFF_FIRST);
     }
 
-    /// There was no room for the query: it is made again, also if it says that we stop.
+    /// There was no room for the query: repeats it, also if it is `stopped`.
     pub(super) fn postponed(&mut self, cx: &mut Cx<'_>) {
         self.asking = None;
         let pause = jittered(cx, BUSY_PAUSE);
@@ -249,7 +248,7 @@ impl Endpoint {
         self.stop_at = cx.now + pause;
     }
 
-    /// It has us on its list no longer.
+    /// The tracker does not know us any more.
     fn forgotten(&mut self) {
         self.started = false;
         self.owes_stop = false;
@@ -257,7 +256,7 @@ impl Endpoint {
     }
 }
 
-/// 30 s · 2^(fails − 1), at most an hour, ± 25 %.
+/// The pause after `fails` failures: 30 s · 2^(fails − 1), at most an hour, ± 25 %.
 fn backoff(cx: &mut Cx<'_>, fails: u32) -> Duration {
     let doubled = BACKOFF_FIRST * (1 << fails.saturating_sub(1).min(10));
     jittered(cx, doubled.min(BACKOFF_CEILING))

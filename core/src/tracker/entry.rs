@@ -1,4 +1,4 @@
-//! One tracker of a torrent, over all families.
+//! One tracker of a torrent, over all address families.
 
 use alloc::{string::String, vec::Vec};
 
@@ -15,7 +15,7 @@ use super::{
     },
 };
 
-/// What is wrong with the DHT pseudo-tracker while the node does not run.
+/// The error of the DHT's pseudo-tracker while the node does not run.
 const DOWN: &TrackerError = &TrackerError::Dht(super::SERVER_DOWN);
 
 /// A tracker of a torrent.
@@ -25,14 +25,14 @@ pub(super) struct Entry {
     pub(super) url: String,
     pub(super) tier: u32,
     pub(super) http: bool,
-    /// Set if it is the DHT pseudo-tracker.
+    /// `Some` if it is the DHT's pseudo-tracker.
     pub(super) dht: Option<Dht>,
     pub(super) enabled: bool,
-    /// Was removed; stays until it has heard that we stop.
+    /// Whether it was removed, and only waits for `stopped` to be sent.
     pub(super) leaving: bool,
-    /// Why it cannot be asked at all.
+    /// Why it cannot be used.
     pub(super) fault: Option<TrackerError>,
-    /// Since when answers are awaited, if any are.
+    /// Since when an answer is awaited, if any is.
     pub(super) asked: Instant,
     pub(super) tracker_id: Option<Vec<u8>>,
     pub(super) warning: Option<String>,
@@ -40,23 +40,23 @@ pub(super) struct Entry {
     pub(super) scrape: Scrape,
 }
 
-/// What is different about the DHT pseudo-tracker.
+/// The additional state of the DHT's pseudo-tracker.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Dht {
-    /// The node runs.
+    /// Whether the node runs.
     pub(super) up: bool,
-    /// It is to be asked beside trackers that work: they do not know enough peers.
+    /// Whether it is asked although trackers work, as they do not know enough peers.
     pub(super) short: bool,
-    /// A person wants it asked, so that at least the reason why it cannot be is heard.
+    /// Whether the user wants an announce, and has to be told why the DHT cannot be asked.
     pub(super) forced: bool,
 }
 
-/// Scrapes of one tracker.
+/// The scrapes of a tracker.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scrape {
     pub(super) wanted: bool,
     pub(super) asking: Option<QueryKey>,
-    /// Not before then, as the tracker said.
+    /// When the tracker allows the next scrape.
     pub(super) earliest: Instant,
 }
 
@@ -108,12 +108,12 @@ impl Entry {
         }
     }
 
-    /// May be asked.
+    /// Whether it may be asked.
     pub(super) const fn is_usable(&self) -> bool {
         self.enabled && !self.leaving && self.fault.is_none() && !self.is_down()
     }
 
-    /// It is the DHT pseudo-tracker, and the node does not run.
+    /// Whether it is the DHT's pseudo-tracker while the node does not run.
     const fn is_down(&self) -> bool {
         matches!(self.dht, Some(Dht { up: false, .. }))
     }
@@ -130,13 +130,13 @@ impl Entry {
         self.endpoints.iter().all(Endpoint::is_quiet)
     }
 
-    /// When it is asked next, if it is not being asked.
+    /// When it is asked next, if no answer is awaited.
     pub(super) fn next(&self) -> Option<Instant> {
         let idle = self.endpoints.iter().filter(|e| e.asking.is_none());
         idle.map(|e| e.next).min().filter(|_| self.is_usable())
     }
 
-    /// What came of a scrape.
+    /// The result of a scrape.
     pub(super) fn scraped(
         &mut self,
         now: Instant,
@@ -145,7 +145,7 @@ impl Entry {
         self.scrape.asking = None;
         self.scrape.earliest = now + DEFAULT_MIN_INTERVAL;
         let Ok(Answer::Scrape(answer)) = answer else {
-            // Many trackers do not scrape; that says nothing about announces.
+            // Many trackers do not support scrapes; that says nothing about announces.
             return None;
         };
         if let Some(pause) = answer.min_interval {
@@ -205,7 +205,7 @@ impl Entry {
                 .endpoints
                 .iter()
                 .fold(0, |sum, e| sum.saturating_add(e.peers)),
-            // The owner knows more.
+            // The owner adds the progress.
             dht: self.dht.map(|_| DhtProgress::default()),
         }
     }

@@ -1,5 +1,5 @@
-//! Trackers as machines: [`Announcer`] knows when to ask whom for one torrent,
-//! [`UdpTrackers`] speaks BEP 15 for all torrents.
+//! Trackers as machines: [`Announcer`] decides which tracker to ask when, for one torrent; [`UdpTrackers`] implements BEP 15
+//! for all torrents.
 //!
 //! ```text
 //!   Announcer ──Query──▶ owner ──http(s): Op::Http──────────────────▶ platform
@@ -7,12 +7,11 @@
 //!       └──handle_http / handle_answer──┘
 //! ```
 //!
-//! Names are resolved and HTTP is spoken by the owner. For an `udp` query it resolves the host
-//! of [`parse_url`], takes the addresses of the query's family (none: [`TrackerError::NoAddress`])
-//! and hands them to [`UdpTrackers`]; if that is [`Full`] it answers [`TrackerError::Busy`], upon
-//! which the announcer asks again a second later.
+//! The owner resolves names and sends HTTP requests. For a `udp` query, it resolves the host of [`parse_url`], takes the
+//! addresses of the query's family (if there are none, the answer is [`TrackerError::NoAddress`]) and passes them to
+//! [`UdpTrackers`]. If that is [`Full`], the answer is [`TrackerError::Busy`], and the announcer asks again a second later.
 //!
-//! [`Announcer::add_dht`] adds a pseudo-tracker, [`DHT_URL`]: the owner searches the DHT for it.
+//! [`Announcer::add_dht`] adds a pseudo-tracker, [`DHT_URL`], for which the owner searches the DHT.
 //!
 //! [`parse_url`]: crate::wire::tracker::parse_url
 //! [`TrackerError::Busy`]: crate::wire::tracker::TrackerError::Busy

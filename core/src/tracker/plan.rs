@@ -1,4 +1,4 @@
-//! Which tracker of a torrent comes next (BEP 12).
+//! The choice of the next tracker of a torrent (BEP 12).
 
 use core::time::Duration;
 
@@ -6,21 +6,20 @@ use crate::time::Instant;
 
 use super::{entry::Entry, types::Reach};
 
-/// How long an asked tracker keeps the next from being asked. Our choice: as long as BEP 15 waits
-/// before it repeats itself; a list of dead trackers would else take hours to get through.
+/// How long to wait for a tracker's answer before the next tracker is asked. The value is our choice: the first
+/// retransmission interval of BEP 15. Otherwise, a list of dead trackers would take hours.
 const IMPATIENCE: Duration = Duration::from_secs(15);
 
-/// The same for the DHT, which is asked when all trackers before it do not answer: as long as
-/// rTorrent gives them after `started`.
+/// The same before the DHT is asked, when no tracker answers. The value is rTorrent's.
 const DHT_IMPATIENCE: Duration = Duration::from_secs(3);
 
-/// What stands ahead of a tracker.
+/// The trackers before a tracker.
 #[derive(Clone, Copy, Debug)]
 struct Ahead {
     tier: u32,
-    /// One that works.
+    /// One of them works.
     works: bool,
-    /// One whose answer is awaited, with patience until then.
+    /// The answer of one of them is awaited until then.
     until: Instant,
 }
 
@@ -34,14 +33,14 @@ impl Default for Ahead {
     }
 }
 
-/// What is due at a tracker (by position).
+/// The query that is due at a tracker, by its position.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Job {
     Announce { tracker: usize, endpoint: usize },
     Scrape { tracker: usize },
 }
 
-/// What is due now, if anything, and when something is due next (now or earlier if it is).
+/// What is due now, if anything, and when the next query is due, which is now or earlier if one is due.
 pub(super) fn plan(
     trackers: &[Entry],
     reach: Reach,
@@ -56,7 +55,7 @@ pub(super) fn plan(
         wake = Some(wake.map_or(at, |w| w.min(at)));
     };
     let mut ahead = Ahead::default();
-    // Of all tiers: what the DHT comes after.
+    // The trackers of all tiers, which come before the DHT.
     let mut others = Ahead::default();
     for (tracker, entry) in trackers.iter().enumerate() {
         let scrape = &entry.scrape;

@@ -1,4 +1,4 @@
-//! What an [`Announcer`](super::Announcer) is told, asks for and reports.
+//! The inputs and outputs of an [`Announcer`](super::Announcer).
 
 use alloc::{string::String, vec::Vec};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,61 +10,60 @@ use crate::{
     wire::tracker::{AnnounceRequest, Crypto, TrackerError},
 };
 
-/// What the pseudo-tracker of the DHT has in place of a URL.
+/// The URL of the DHT's pseudo-tracker.
 pub const DHT_URL: &str = "dht://";
-/// Why it cannot be asked while the node does not run; rTorrent's words.
+/// Why it cannot be asked while the node does not run, in rTorrent's words.
 pub const SERVER_DOWN: &str = "DHT server not active.";
 
-/// The most trackers of one torrent; some magnets have over a hundred.
+/// The maximum number of trackers of one torrent. Some magnets have over a hundred.
 pub const MAX_TRACKERS: usize = 256;
 
-/// What a tracker is told where nothing listens over the family it is asked over. Many trackers
-/// refuse an announce of port 0 altogether, and would tell us of no peers then; nothing listens on
-/// port 1 either, so nobody is sent to another program.
+/// The port that is announced over an address family that accepts no connections. Many trackers refuse port 0, and would not
+/// return peers. Usually no program listens on port 1, so peers are not sent to another program.
 pub const NO_PORT: u16 = 1;
 
-/// Names a tracker of an announcer; never reused, whatever is added, removed or moved.
+/// The id of a tracker of an announcer. It is never reused, whatever is added, removed or moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TrackerId(pub u32);
 
-/// Names a query of an announcer; never reused.
+/// The id of a query of an announcer. It is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QueryKey(pub u64);
 
-/// Which address families a tracker is asked over.
+/// The address families over which a tracker is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Families {
-    /// One announce over each, so that the tracker learns both our addresses (BEP 7).
+    /// One announce over each, so that the tracker learns both of our addresses (BEP 7).
     #[default]
     Both,
     /// IPv4 only.
     V4,
     /// IPv6 only.
     V6,
-    /// One announce over whatever the platform picks, as through a proxy.
+    /// One announce over a family that the platform chooses, as through a proxy.
     Any,
 }
 
-/// How many trackers are kept informed.
+/// Which trackers are announced to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reach {
-    /// The first that works (BEP 12).
+    /// The first one that works (BEP 12).
     #[default]
     First,
-    /// The first that works in each tier.
+    /// The first one that works in each tier.
     EachTier,
     /// All of them.
     All,
 }
 
-/// How an announcer behaves.
+/// The configuration of an announcer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnnounceConfig {
-    /// Families to ask over.
+    /// The address families.
     pub families: Families,
-    /// Trackers to ask.
+    /// The trackers to announce to.
     pub reach: Reach,
-    /// Most queries out at once.
+    /// The maximum number of queries that are not answered.
     pub max_queries: u16,
 }
 
@@ -78,96 +77,95 @@ impl Default for AnnounceConfig {
     }
 }
 
-/// What the torrent is like at this moment; goes into an announce.
+/// The present state of the torrent, for an announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {
-    /// Payload bytes sent, ever: each tracker is told those since its `started`.
+    /// The payload bytes sent so far. Each tracker is told those since its `started`.
     pub uploaded: u64,
-    /// Payload bytes received, ever.
+    /// The payload bytes received so far.
     pub downloaded: u64,
-    /// Bytes still missing of the whole torrent, wanted or not; 0 makes us a seed, so a magnet
-    /// without metadata needs another guess.
+    /// The missing bytes of the whole torrent, wanted or not. 0 makes us a seed, so a magnet without metadata needs another
+    /// value.
     pub left: u64,
-    /// A partial seed (BEP 21): nothing that is wanted is missing, though not everything is here.
+    /// Whether the torrent is a partial seed (BEP 21): it has every wanted piece, but not every piece.
     pub partial: bool,
-    /// Ports that peers should connect to. A tracker that is asked over a family without one is
-    /// told [`NO_PORT`].
+    /// The ports that accept connections. Over a family without one, [`NO_PORT`] is announced.
     pub ports: Ports,
     /// Our peer id.
     pub peer_id: PeerId,
-    /// Secret that proves we are the same client after an address change.
+    /// A secret by which the tracker recognises us after our address changed (`key`).
     pub key: u32,
-    /// How many peers we would like; `None` leaves it to the tracker.
+    /// How many peers we want. `None` leaves it to the tracker.
     pub numwant: Option<u32>,
-    /// Our wish for encryption.
+    /// Our encryption policy.
     pub crypto: Crypto,
-    /// Our IPv4 address, where it has to be told.
+    /// Our IPv4 address, if it has to be told.
     pub ipv4: Option<Ipv4Addr>,
-    /// Our IPv6 address, where it has to be told.
+    /// Our IPv6 address, if it has to be told.
     pub ipv6: Option<Ipv6Addr>,
 }
 
-/// Something to ask a tracker; wants exactly one answer.
+/// A query to a tracker. It has to be answered exactly once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
-    /// For the answer.
+    /// The id for the answer.
     pub key: QueryKey,
     /// The tracker to query.
     pub tracker: TrackerId,
-    /// Over which family; `None` leaves it to the platform.
+    /// The address family. `None` leaves it to the platform.
     pub family: Option<Family>,
     /// The kind of query.
     pub kind: QueryKind,
-    /// `http`, `https`: the complete URL to GET. `udp`: the tracker's URL.
+    /// For `http` and `https`, the complete URL to GET. For `udp`, the tracker's URL.
     pub url: String,
 }
 
-/// What to ask.
+/// The kind of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueryKind {
-    /// An announce; over HTTP the URL says it all.
+    /// An announce. Over HTTP, the URL contains all of it.
     Announce(AnnounceRequest),
     /// A scrape of the torrent.
     Scrape,
 }
 
-/// What the owner learns.
+/// An event for the owner of an announcer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrackerEvent {
-    /// Peers to try.
+    /// A tracker returned peers.
     Peers {
         /// The tracker that sent them.
         tracker: TrackerId,
-        /// Never empty; not free of duplicates or of ourselves.
+        /// The addresses. Never empty; they may contain duplicates and our own address.
         peers: Vec<SocketAddr>,
     },
-    /// The tracker answered, and has something to say to people.
+    /// A tracker sent a warning message.
     Warning {
         /// The tracker that sent it.
         tracker: TrackerId,
         /// The text of the message.
         text: String,
     },
-    /// The tracker cannot be used at all; told once, when it is added.
+    /// A tracker cannot be used. Reported once, when it is added.
     Unusable {
         /// The tracker that failed.
         tracker: TrackerId,
         /// The reason.
         error: TrackerError,
     },
-    /// The tracker did not answer over any family.
+    /// A tracker failed over all address families.
     Failed {
         /// The tracker that failed.
         tracker: TrackerId,
         /// The reason.
         error: TrackerError,
-        /// When it is asked again; `None` if never by itself.
+        /// When it is asked again. `None` if it is not, unless the user wants it.
         next: Option<Instant>,
     },
     /// Our address as a tracker sees it.
     ExternalIp {
-        /// Which tracker says so.
+        /// The tracker that told it.
         tracker: TrackerId,
         /// Our address as the tracker sees it.
         ip: IpAddr,
@@ -180,38 +178,38 @@ pub enum TrackerEvent {
         complete: Option<u32>,
         /// The number of leeches.
         incomplete: Option<u32>,
-        /// Times the download was completed.
+        /// How often the download was completed.
         downloaded: Option<u32>,
     },
 }
 
-/// What a tracker is doing.
+/// The state of a tracker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrackerState {
-    /// Switched off by the user.
+    /// It is disabled by the user.
     Disabled,
-    /// Cannot be asked: see the error.
+    /// It cannot be used; the error says why.
     Unusable,
     /// An answer is awaited.
     Asking,
-    /// Answered last time, over one family at least.
+    /// It answered the last time, over at least one address family.
     Working,
-    /// Did not answer last time.
+    /// It failed the last time.
     Failed,
-    /// Not needed yet.
+    /// It was not needed yet.
     Idle,
 }
 
-/// How the search of the DHT pseudo-tracker goes. `Display` gives rTorrent's words.
+/// The progress of the search of the DHT's pseudo-tracker. `Display` formats it as rTorrent does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DhtProgress {
-    /// What it does.
+    /// The state of the search.
     pub state: DhtState,
-    /// Nodes that answered.
+    /// The number of nodes that replied.
     pub replied: u32,
-    /// Nodes that were asked.
+    /// The number of nodes that were queried.
     pub contacted: u32,
 }
 
@@ -227,62 +225,62 @@ impl core::fmt::Display for DhtProgress {
     }
 }
 
-/// What the search of the DHT pseudo-tracker does.
+/// The state of the search of the DHT's pseudo-tracker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DhtState {
-    /// Nothing; the numbers are those of the last search.
+    /// No search runs; the numbers are those of the last one.
     #[default]
     Idle,
-    /// It looks for peers and for the nodes closest to the info-hash.
+    /// It searches for peers and for the nodes closest to the info-hash.
     Searching,
-    /// It tells those nodes of us.
+    /// It announces to those nodes.
     Announcing,
 }
 
-/// What came of a search of the DHT pseudo-tracker.
+/// The result of a search of the DHT's pseudo-tracker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DhtFound {
-    /// Peers that were found.
+    /// The number of peers that were found.
     pub peers: u32,
-    /// Seeds and leeches, if that was asked for.
+    /// The numbers of seeds and leeches, if the search was a scrape (BEP 33).
     pub swarm: Option<(u32, u32)>,
 }
 
-/// A tracker, for people to look at.
+/// A snapshot of a tracker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackerStatus<'a> {
-    /// Identifies the tracker within its torrent.
+    /// Its id within its torrent.
     pub id: TrackerId,
     /// Its URL.
     pub url: &'a str,
-    /// Its tier, 0 first.
+    /// Its tier. Tier 0 is the first.
     pub tier: u32,
-    /// What it is doing.
+    /// Its state.
     pub state: TrackerState,
-    /// When it may be asked next; `None` while it is asked, or if it is not used.
+    /// When it is asked next. `None` while an answer is awaited, or if it is not used.
     pub next: Option<Instant>,
-    /// Why it did not answer last time; also set if it works over the other family only.
+    /// Its last error. It may be set although the tracker works over the other address family.
     pub error: Option<&'a TrackerError>,
-    /// What it had to say last time.
+    /// Its last warning message.
     pub warning: Option<&'a str>,
-    /// Failures in a row.
+    /// The number of failures in a row.
     pub fails: u32,
-    /// Seeds it knows.
+    /// The number of seeds that it reported.
     pub seeds: Option<u32>,
-    /// Leeches it knows.
+    /// The number of leeches that it reported.
     pub leeches: Option<u32>,
     /// Times the download was completed.
     pub downloaded: Option<u32>,
-    /// Peers it sent last time, over both families.
+    /// The number of peers in its last answers over all address families.
     pub peers: u32,
-    /// Whether it is the DHT pseudo-tracker, and how its search goes.
+    /// The progress of its search, if it is the DHT's pseudo-tracker.
     pub dht: Option<DhtProgress>,
 }
 
 impl TrackerStatus<'_> {
-    /// rTorrent's column "Enabled": "yes", " no", or "off" for one that is switched on but cannot
-    /// be asked, such as the DHT while its node does not run.
+    /// rTorrent's column "Enabled": "yes", " no", or "off" for a tracker that is enabled but cannot be asked, such as the
+    /// DHT while its node does not run.
     #[must_use]
     pub const fn enabled(&self) -> &'static str {
         match self.state {
@@ -293,15 +291,15 @@ impl TrackerStatus<'_> {
     }
 }
 
-/// What is worth keeping of a tracker between sessions.
+/// The state of a tracker that is saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SavedTracker {
     /// Its URL.
     pub url: String,
     /// Its tier, 0 first.
     pub tier: u32,
-    /// Whether it is switched on.
+    /// Whether it is enabled.
     pub enabled: bool,
-    /// To be sent back to it.
+    /// The `trackerid` to send back to it.
     pub tracker_id: Option<Vec<u8>>,
 }

@@ -1,4 +1,4 @@
-//! UDP trackers (BEP 15): every torrent's announces and scrapes over one socket.
+//! UDP trackers (BEP 15): the announces and scrapes of all torrents over one socket.
 //!
 //! ```text
 //!            ┌─no connection id─▶ Waiting ──connected──▶ Asking ──answer──▶ event
@@ -8,13 +8,12 @@
 //!                                  └─ one connect per tracker address, shared by all that wait
 //! ```
 //!
-//! A datagram that is not answered goes out again after 15·2ⁿ seconds, n counting a query's
-//! retransmissions across both phases. A retransmission keeps its transaction id: announces may
-//! be repeated, and so an answer that was merely late still counts. Each new connect and each
-//! first announce draws a fresh one. Answers are only taken from the address that was asked.
+//! A datagram that is not answered is sent again after 15·2ⁿ seconds, where n is the number of a query's retransmissions in
+//! both phases. A retransmission keeps its transaction id, as announces may be repeated, so a late answer still counts. Each
+//! new connect and each first announce gets a new id. Answers are only accepted from the address that was asked.
 //!
-//! A tracker with several addresses is asked at the next one if the first is silent for 15
-//! seconds, or cannot be sent to; only the last one is asked as often as there is patience for.
+//! If an address of a tracker does not answer for 15 seconds, or cannot be sent to, its next address is asked. Only the last
+//! one is asked repeatedly, see [`UdpConfig::patience`].
 
 mod limits;
 mod state;
@@ -44,20 +43,20 @@ use self::{
     state::{Body, Connection, Query, Transaction},
 };
 
-/// Names a query of a [`UdpTrackers`]; never reused.
+/// The id of a query of a [`UdpTrackers`]. It is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QueryId(pub u64);
 
-/// No room for another query: ask again after some events.
+/// There is no room for another query. Try again after some events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-/// What came of a query.
+/// The result of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Identifies the query.
+    /// The id of the query.
     pub id: QueryId,
-    /// The answer, or why there is none.
+    /// The answer, or the reason for which there is none.
     pub result: Result<Answer, TrackerError>,
 }
 
@@ -68,16 +67,16 @@ pub struct UdpTrackers {
     next_id: u64,
     queries: BTreeMap<QueryId, Query>,
     connections: BTreeMap<SocketAddr, Connection>,
-    /// By transaction id, which is random: nobody else chooses these keys.
+    /// By transaction id, which is random, so that no other party chooses these keys.
     transactions: BTreeMap<u32, Transaction>,
     timers: BTreeSet<(Instant, u32)>,
-    /// Transactions to send, at most one entry each; entries may have ended meanwhile.
+    /// The transactions to send, at most one entry each. They may have ended in the meantime.
     outbox: VecDeque<u32>,
     events: VecDeque<Event>,
 }
 
 impl UdpTrackers {
-    /// No queries yet.
+    /// Creates it without queries.
     #[must_use]
     pub fn new(config: UdpConfig) -> Self {
         let config = UdpConfig {
@@ -116,7 +115,7 @@ impl UdpTrackers {
         self.query(cx, dst, Body::Announce(request, path_and_query.into()))
     }
 
-    /// Asks the tracker at `dst` for figures of `hashes`; more than [`MAX_SCRAPE`] are cut off.
+    /// Scrapes `hashes` at the tracker at `dst`. Those beyond [`MAX_SCRAPE`] are left out.
     ///
     /// # Errors
     /// [`Full`] when a limit of [`UdpConfig`] is reached.
@@ -130,8 +129,8 @@ impl UdpTrackers {
         self.query(cx, dst, Body::Scrape(hashes.into()))
     }
 
-    /// Gives a query further addresses of its tracker, to be asked in this order if the first does
-    /// not answer. Those beyond a few are left out.
+    /// Adds further addresses of its tracker to a query. They are asked in this order if the first one does not answer.
+    /// Those beyond a few are left out.
     pub fn set_alternatives(&mut self, id: QueryId, others: &[SocketAddr]) {
         if let Some(query) = self.queries.get_mut(&id) {
             let dst = query.dst;
@@ -141,14 +140,14 @@ impl UdpTrackers {
         }
     }
 
-    /// Whether a tracker has answered at this address, as far as that is remembered.
+    /// Whether it is remembered that a tracker has answered at this address.
     #[must_use]
     pub fn has_answered(&self, at: &SocketAddr) -> bool {
         matches!(self.connections.get(at), Some(Connection::Ready { .. }))
     }
 
-    /// A datagram to `dst` could not be sent, for a reason that lasts: what waits for an answer
-    /// from there is asked elsewhere, or fails at once.
+    /// A datagram to `dst` could not be sent for a permanent reason: queries that wait for an answer from there are sent to
+    /// another address, or fail at once.
     pub fn handle_unsent(&mut self, cx: &mut Cx<'_>, dst: SocketAddr) {
         let concerned = self.queries.iter().filter(|(_, query)| query.dst == dst);
         let concerned: Vec<QueryId> = concerned.map(|(id, _)| *id).collect();
@@ -166,7 +165,7 @@ impl UdpTrackers {
         }
     }
 
-    /// Whether a datagram answers an open transaction: it comes from where that was asked, and bears its id.
+    /// Whether a datagram answers an open transaction: it has its id, and comes from the address that was asked.
     #[must_use]
     pub fn awaits(&self, meta: &RecvMeta, data: &[u8]) -> bool {
         self.answers(meta, data).is_some()
@@ -179,8 +178,9 @@ impl UdpTrackers {
         (open.dst == meta.from).then_some(transaction)
     }
 
-    /// Writes the next datagram into `buf`, and behind it those that follow it to the same tracker and are as long, the last
-    /// perhaps shorter: announces of torrents that have waited for one connection id. At most `max_segments` in all.
+    /// Writes the next datagram into `buf`, followed by those to the same tracker that come next and have the same length,
+    /// the last one perhaps shorter: announces of torrents that have waited for one connection id. At most `max_segments`
+    /// datagrams in total.
     pub fn poll_train(
         &mut self,
         cx: &mut Cx<'_>,
@@ -198,7 +198,7 @@ impl UdpTrackers {
                 break;
             };
             let follows = self.transactions.get(&next).map(|t| t.dst) == Some(first.dst);
-            // What does not fit here begins the next train.
+            // A datagram that does not fit here starts the next train.
             let Some(more) = self.emit(next, cx.now, rest).filter(|_| follows) else {
                 break;
             };
@@ -216,13 +216,13 @@ impl UdpTrackers {
         })
     }
 
-    /// Whether [`Machine::poll_transmit`] has something to send.
+    /// Whether [`Machine::poll_transmit`] has a datagram.
     #[must_use]
     pub fn has_transmit(&self) -> bool {
         !self.outbox.is_empty()
     }
 
-    /// Forgets a query; no event follows.
+    /// Cancels a query. No event follows.
     pub fn cancel(&mut self, id: QueryId) {
         if let Some(query) = self.queries.remove(&id) {
             self.detach(id, &query);
@@ -260,8 +260,8 @@ impl UdpTrackers {
         self.make_room(now, dst)
     }
 
-    /// Makes sure that `dst` has or can get an entry in `connections`: at the limit, one whose
-    /// time is over goes, or else the one that ends first.
+    /// Makes sure that `dst` has or can get an entry in `connections`. At the limit, an expired entry is removed, or else
+    /// the one that expires first.
     fn make_room(&mut self, now: Instant, dst: SocketAddr) -> Result<(), Full> {
         if self.connections.len() < self.config.max_connections
             || self.connections.contains_key(&dst)
@@ -286,7 +286,7 @@ impl UdpTrackers {
         Ok(())
     }
 
-    /// Sends the query, or lets it wait for a connection id.
+    /// Queues the query, or lets it wait for a connection id.
     fn ask(&mut self, cx: &mut Cx<'_>, id: QueryId) {
         let Some(query) = self.queries.get(&id) else {
             return;
@@ -318,7 +318,7 @@ impl UdpTrackers {
                 break id;
             }
         };
-        // Should the socket never take it, the wait still ends.
+        // The wait also ends if the socket never accepts it.
         let due = cx.now + rto(n);
         self.transactions.insert(
             transaction,
@@ -345,7 +345,7 @@ impl UdpTrackers {
         Some(ended)
     }
 
-    /// Takes a query that is no longer in `queries` out of everything else.
+    /// Removes a query that is not in `queries` any more from all other tables.
     fn detach(&mut self, id: QueryId, query: &Query) {
         if let Some(transaction) = query.transaction {
             self.end(transaction);
@@ -372,8 +372,7 @@ impl UdpTrackers {
         }
     }
 
-    /// A query, of which no transaction is open any more, is not answered where it was asked: it
-    /// is asked at the tracker's next address, or fails.
+    /// A query without an open transaction was not answered: it is sent to the tracker's next address, or fails.
     fn give_up(&mut self, cx: &mut Cx<'_>, id: QueryId, error: TrackerError) {
         loop {
             let Some(query) = self.queries.get_mut(&id) else {
@@ -395,7 +394,7 @@ impl UdpTrackers {
         }
     }
 
-    /// The connect of `dst` came to nothing: neither did what waited for it.
+    /// The connect to `dst` failed: the queries that waited for it fail, too.
     fn connect_failed(&mut self, cx: &mut Cx<'_>, dst: SocketAddr, error: &TrackerError) {
         if let Some(Connection::Connecting { waiting, .. }) = self.connections.remove(&dst) {
             for id in waiting {
@@ -404,8 +403,8 @@ impl UdpTrackers {
         }
     }
 
-    /// The connect of `dst` was silent for a while: those that wait for it and may be asked
-    /// elsewhere are. Returns whether any are left.
+    /// The connect to `dst` was not answered for a while: queries with further addresses are sent there. Returns whether any
+    /// are left.
     fn leave_silent(&mut self, cx: &mut Cx<'_>, dst: SocketAddr) -> bool {
         let Some(Connection::Connecting { waiting, .. }) = self.connections.get_mut(&dst) else {
             return false;
@@ -432,7 +431,7 @@ impl UdpTrackers {
         };
         if let Some(Connection::Connecting { waiting, .. }) = self.connections.insert(dst, ready) {
             for id in waiting {
-                // n goes on, or a tracker that answers connects only would be asked for ever.
+                // n continues, or a tracker that only answers connects would be asked forever.
                 if let Some(query) = self.queries.get_mut(&id) {
                     query.n = query.n.max(n);
                 }
@@ -441,7 +440,7 @@ impl UdpTrackers {
         }
     }
 
-    /// The answer to the query `id`, whose transaction has ended.
+    /// Ends the query `id` with a result. Its transaction has ended.
     fn answered(&mut self, cx: &mut Cx<'_>, id: QueryId, data: &[u8]) {
         let Some(query) = self.queries.get_mut(&id) else {
             return;
@@ -468,7 +467,7 @@ impl UdpTrackers {
         self.finish(id, result);
     }
 
-    /// The wait for an answer is over.
+    /// The wait for an answer has ended.
     fn timed_out(&mut self, cx: &mut Cx<'_>, transaction: u32) {
         let Some(t) = self.transactions.get(&transaction) else {
             return;
@@ -513,7 +512,7 @@ impl UdpTrackers {
         }
     }
 
-    /// (Re)starts the wait for an answer.
+    /// Starts or restarts the wait for an answer.
     fn wait(&mut self, transaction: u32, now: Instant, n: u8) {
         if let Some(t) = self.transactions.get_mut(&transaction) {
             self.timers.remove(&(t.due, transaction));
@@ -522,7 +521,7 @@ impl UdpTrackers {
         }
     }
 
-    /// A transaction leaves the queue to be sent, and waits for its answer from now on; where to.
+    /// A transaction was taken from the queue: starts its wait, and returns its destination.
     fn sent(&mut self, transaction: u32, now: Instant) -> Option<SocketAddr> {
         let t = self.transactions.get_mut(&transaction)?;
         t.queued = false;
@@ -538,7 +537,7 @@ impl UdpTrackers {
         }
     }
 
-    /// Serialises the datagram of an open transaction.
+    /// Writes the datagram of an open transaction.
     fn emit(&self, transaction: u32, now: Instant, buf: &mut [u8]) -> Option<usize> {
         let t = self.transactions.get(&transaction)?;
         let family = family(&t.dst);
@@ -580,7 +579,7 @@ impl Machine for UdpTrackers {
     }
 
     fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
-        // Every transaction that is due leaves the front: it ends, or waits 15 seconds or more.
+        // Every transaction that is due is removed from the front: it ends, or waits for at least 15 seconds.
         while let Some(&(due, transaction)) = self.timers.first()
             && due <= cx.now
         {
@@ -597,7 +596,7 @@ impl Machine for UdpTrackers {
             let Some(dst) = self.sent(transaction, cx.now) else {
                 continue;
             };
-            // What does not fit, or lost its connection id while it waited, counts as lost.
+            // A datagram that does not fit, or whose connection id expired while it waited, counts as lost.
             if let Some(len) = self.emit(transaction, cx.now, buf) {
                 return Some(Transmit::to(dst, len));
             }
@@ -617,8 +616,8 @@ const fn family(addr: &SocketAddr) -> Family {
     }
 }
 
-/// Whether an error means that a connection id is no longer known, as after a restart of the
-/// tracker. There is no code for it; implementations speak of a "connection id".
+/// Whether an error means that the tracker does not know a connection id any more, as after its restart. There is no code
+/// for it, but implementations mention a "connection id".
 fn forgot_us(text: &[u8]) -> bool {
     text.windows(13).any(|w| {
         w.eq_ignore_ascii_case(b"connection id") || w.eq_ignore_ascii_case(b"connection_id")

@@ -1,27 +1,26 @@
-//! How long a UDP tracker is waited for, and how much is asked at once.
+//! The time-outs and limits of UDP trackers.
 
 use core::time::Duration;
 
-/// First retransmission interval, doubled each time (BEP 15 "Time outs").
+/// The first retransmission interval. It doubles each time (BEP 15 "Time outs").
 pub const INITIAL_RTO: Duration = Duration::from_secs(15);
-/// Highest n of 15·2ⁿ (BEP 15 "Time outs").
+/// The highest n of 15·2ⁿ (BEP 15 "Time outs").
 pub const MAX_N: u8 = 8;
 /// How long a connection id may be used (BEP 15 "Connect").
 pub const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
 
-/// Limits of a [`UdpTrackers`](super::UdpTrackers).
+/// The limits of a [`UdpTrackers`](super::UdpTrackers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UdpConfig {
-    /// A query is given up when the wait of 15·2ⁿ seconds with this n is over; at most
-    /// [`MAX_N`]. BEP 15 waits over two hours (n = 8), in which a torrent with several trackers
-    /// could long have asked the next: 2 gives up after 15 + 30 + 60 seconds.
+    /// A query fails when the wait of 15·2ⁿ seconds with this n is over; at most [`MAX_N`]. BEP 15 waits for over two hours
+    /// (n = 8), although the torrent may have other trackers. 2 means that a query fails after 15 + 30 + 60 seconds.
     pub last_n: u8,
-    /// Most queries in progress, those included whose event was not fetched yet.
+    /// The maximum number of queries in progress, including those whose event was not polled yet.
     pub max_queries: usize,
-    /// Most queries to one address: a tracker that never answers holds each for as long as
-    /// [`UdpConfig::patience`], and must leave room for the others.
+    /// The maximum number of queries to one address. A tracker that never answers holds each of them until
+    /// [`UdpConfig::patience`] is over, and must leave room for other trackers.
     pub max_per_tracker: usize,
-    /// Most tracker addresses whose connection id is remembered.
+    /// The maximum number of tracker addresses whose connection ids are remembered.
     pub max_connections: usize,
 }
 
@@ -44,13 +43,13 @@ impl UdpConfig {
     }
 }
 
-/// Most further addresses of a tracker that a query is made at.
+/// The maximum number of further addresses of a query's tracker.
 pub(super) const MAX_ALTERNATIVES: usize = 3;
 
-/// Bytes of a train of datagrams at most: what one datagram holds over IPv4, for a platform is handed it as one.
+/// The maximum length of a train in bytes: that of one datagram over IPv4, as a platform is given it as one.
 pub(super) const MAX_TRAIN: usize = 65_507;
 
-/// 15·2ⁿ seconds.
+/// The retransmission interval of 15·2ⁿ seconds.
 pub(super) fn rto(n: u8) -> Duration {
     INITIAL_RTO * (1 << n.min(MAX_N))
 }

@@ -1,4 +1,4 @@
-//! What is known of queries under way.
+//! The state of queries in progress.
 
 use core::net::SocketAddr;
 
@@ -17,30 +17,30 @@ pub(super) enum Body {
 #[derive(Debug)]
 pub(super) struct Query {
     pub(super) dst: SocketAddr,
-    /// Other addresses to query if `dst` does not answer, the next one last.
+    /// The other addresses to ask if `dst` does not answer, the next one last.
     pub(super) others: heapless::Vec<SocketAddr, MAX_ALTERNATIVES>,
     pub(super) body: Body,
     /// Retransmissions so far.
     pub(super) n: u8,
-    /// Its transaction while it is asked; `None` while it waits for a connection.
+    /// Its transaction. `None` while it waits for a connection id.
     pub(super) transaction: Option<u32>,
-    /// Was asked again because the tracker did not know a cached connection id.
+    /// Whether it was sent again because the tracker did not know a cached connection id.
     pub(super) reconnected: bool,
 }
 
-/// What is known of one tracker address.
+/// The state of a tracker's address.
 #[derive(Debug)]
 pub(super) enum Connection {
-    /// A connect is on its way.
+    /// A connect is not answered yet.
     Connecting {
         transaction: u32,
         waiting: Vec<QueryId>,
     },
-    /// May be used until then.
+    /// When the connection id expires.
     Ready { id: u64, until: Instant },
 }
 
-/// One datagram that wants an answer.
+/// A datagram that has to be answered.
 #[derive(Debug)]
 pub(super) struct Transaction {
     pub(super) dst: SocketAddr,
@@ -48,8 +48,8 @@ pub(super) struct Transaction {
     pub(super) query: Option<QueryId>,
     /// Retransmissions so far.
     pub(super) n: u8,
-    /// When the wait is over; also its entry in `timers`.
+    /// When the wait is over: its key in `timers`.
     pub(super) due: Instant,
-    /// Waits in `outbox`.
+    /// Whether it is in `outbox`.
     pub(super) queued: bool,
 }

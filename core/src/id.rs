@@ -54,7 +54,7 @@ pub struct ConnId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TorrentId(pub u32);
 
-/// Which swarm a torrent is in: that of its v1 info-hash (BEP 3), that of its v2 one (BEP 52), or both if it is a hybrid.
+/// The swarm of a torrent: that of its v1 info-hash (BEP 3), that of its v2 info-hash (BEP 52), or both for a hybrid torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SwarmId {
     /// SHA-1 of the info dictionary.
@@ -73,7 +73,7 @@ impl SwarmId {
         }
     }
 
-    /// What handshakes, trackers and the DHT call it. They have 20 bytes for a name, so that of v2 is cut short (BEP 52).
+    /// The info-hashes in handshakes, announces and the DHT. They have 20 bytes, so the v2 info-hash is truncated (BEP 52).
     pub(crate) fn names(&self) -> impl Iterator<Item = InfoHash> {
         let short = |hash: [u8; 32]| hash.first_chunk().copied().map(InfoHash);
         self.v1.into_iter().chain(self.v2.and_then(short))

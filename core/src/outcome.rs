@@ -5,7 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use crate::{block::Block, hash::Hasher};
 
-/// What came of an op.
+/// The outcome of an op.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -13,44 +13,44 @@ pub enum Outcome {
     Bound(SocketAddr),
     /// The addresses of a name, at least one.
     Resolved(Vec<IpAddr>),
-    /// The server answered, with whatever status.
+    /// The server answered, whatever the status.
     Http {
         /// The status code of the response.
         status: u16,
-        /// Body, decoded from transfer and content coding.
+        /// The body, decoded from transfer and content coding.
         body: Vec<u8>,
     },
-    /// One entry a file, padding files included; `None` where no file exists. Bytes of unwanted
-    /// files that are kept apart, if there are any, have an entry behind these.
+    /// The files are open. One entry for each file, including padding files; `None` if the file does not exist. The parts
+    /// file, if there is one, has an entry after these.
     Opened(Vec<Option<FileStat>>),
-    /// The blocks, filled.
+    /// The blocks, filled from the disk.
     Read(Vec<Block>),
-    /// The blocks, filled with the range that was asked for.
+    /// The blocks, filled with the requested range.
     Fetched(Vec<Block>),
-    /// The blocks, free again.
+    /// The blocks were written.
     Written {
-        /// For the pool.
+        /// The blocks, for the pool.
         blocks: Vec<Block>,
-        /// As it went in, fed.
+        /// The hasher, if there was one, with the bytes added.
         hasher: Option<Hasher>,
     },
-    /// The hasher, fed.
+    /// The hasher, with the bytes added.
     Hashed(Hasher),
-    /// Done; the files as they are now, in the same form as [`Outcome::Opened`].
+    /// Done. The present state of the files, in the same form as [`Outcome::Opened`].
     Flushed(Vec<Option<FileStat>>),
-    /// Done, nothing to say.
+    /// Done, without a result.
     Done,
-    /// It failed. Blocks are returned here as well.
+    /// It failed.
     Failed {
         /// The reason.
         error: OpError,
-        /// Whatever was lent to the op.
+        /// The blocks that were lent to the op.
         blocks: Vec<Block>,
     },
 }
 
 impl Outcome {
-    /// A failure that carries no blocks.
+    /// A failure of an op without blocks.
     pub fn failed(kind: OpErrorKind, detail: impl Into<String>) -> Self {
         Self::Failed {
             error: OpError {
@@ -62,39 +62,38 @@ impl Outcome {
     }
 }
 
-/// A file as the disk has it, for fast resume.
+/// The attributes of a file, for fast resume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileStat {
     /// Its length in bytes.
     pub len: u64,
-    /// Modification time in nanoseconds since 1970; only compared for equality.
+    /// Its modification time in nanoseconds since 1970. It is only compared for equality.
     pub mtime_ns: i64,
-    /// Which file it is, as the file system counts files (an inode number): another file at the
-    /// same path has another one. `None` where there is no such number, or none that stays the
-    /// same from one mount to the next.
+    /// Its file number (inode number): another file at the same path has another one. `None` if the file system has no such
+    /// numbers, or if they change from one mount to the next.
     pub id: Option<u64>,
 }
 
 impl FileStat {
-    /// Whether both may be the same file, whatever was written to it meanwhile.
+    /// Whether both may be the same file, whatever was written to it in the meantime.
     #[must_use]
     pub(crate) fn is_same_file(&self, other: &Self) -> bool {
         self.id == other.id || self.id.is_none() || other.id.is_none()
     }
 
-    /// Whether both are the same file, with the same content as far as length and time tell.
+    /// Whether both are the same file with the same content, judged by length and modification time.
     #[must_use]
     pub fn agrees(&self, other: &Self) -> bool {
         self.len == other.len && self.mtime_ns == other.mtime_ns && self.is_same_file(other)
     }
 }
 
-/// Why an op failed.
+/// The reason for which an op failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpError {
-    /// What a program can act on.
+    /// The kind of the error.
     pub kind: OpErrorKind,
-    /// What a person should read: the file or URL, and the platform's words.
+    /// A message for the user: the file or URL, and the error of the platform.
     pub detail: String,
 }
 
@@ -118,19 +117,18 @@ pub enum OpErrorKind {
     NotFound,
     /// The permissions do not allow it.
     Denied,
-    /// A file that is not known to be this torrent's is at the path of one of its files.
-    /// [`Claim::Overwrite`](crate::op::Claim::Overwrite) would take it. The error lasts until somebody
-    /// decides about the file.
+    /// A file that is not known to belong to this torrent is at the path of one of its files.
+    /// [`Claim::Overwrite`](crate::op::Claim::Overwrite) would overwrite it. The error lasts until the user decides about
+    /// the file.
     Exists,
-    /// Another torrent or program uses a file that this torrent has to write. It lasts until that
-    /// one has ended.
+    /// Another torrent or program uses a file that this torrent has to write. The error lasts until that has ended.
     InUse,
-    /// Something other than a regular file stands where a file has to be, or a file where a folder
-    /// has to be. No claim takes it: it lasts until somebody moves it away.
+    /// There is something other than a regular file where a file has to be, or a file where a folder has to be. The error
+    /// lasts until the user moves it.
     NotAFile,
     /// The disk or the quota is full.
     NoSpace,
-    /// Shorter than expected: a file ended early.
+    /// A file ended early.
     Truncated,
     /// The answer was larger than the request allows.
     TooLarge,
@@ -145,25 +143,24 @@ pub enum OpErrorKind {
 }
 
 impl OpErrorKind {
-    /// Whether something is in the way of a file: the op is not tried again until the application asks for
-    /// it.
+    /// Whether something is in the way of a file. The op is then not retried until the application asks for it.
     #[must_use]
     pub const fn is_obstruction(self) -> bool {
         matches!(self, Self::Exists | Self::InUse | Self::NotAFile)
     }
 }
 
-/// Why a stream ended, as the driver saw it.
+/// The reason for which a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The other side finished.
+    /// The other side closed it.
     Eof,
     /// The other side reset it.
     Reset,
-    /// Nobody listens there.
+    /// The connection was refused.
     Refused,
-    /// No answer to the attempt to connect.
+    /// The connection attempt timed out.
     TimedOut,
     /// There is no route to the host.
     Unreachable,

@@ -6,15 +6,14 @@
 //!    └──nothing left of it───────────┴────────failed──────────┘
 //! ```
 //!
-//! Order of preference for a peer: the piece it is on; deadlines, nearest first; what it
-//! suggested; then per priority pieces that others began and that are as rare as the rarest new
-//! one, the next of the sequential window or a rarest new piece, other pieces that were begun;
-//! then pieces that a fast peer began for itself; and when no wanted block is free, blocks that
-//! others were asked for (endgame). A fast peer gets a piece of its own, slow
-//! ones fill shared pieces together, so no slow peer holds up a piece alone.
+//! The order of preference for a peer: its current piece; pieces with deadlines, nearest first; pieces that it suggested;
+//! then, for each priority, partial pieces that are as rare as the rarest new one, the next piece of the sequential window
+//! or a rarest new piece, other partial pieces; then pieces that a fast peer downloads alone; and if no wanted block is
+//! free, blocks that were requested from others (endgame). A fast peer gets a piece of its own, and slow peers download
+//! shared pieces together, so that no slow peer delays a piece alone.
 //!
-//! Costs: a block of the current piece is O(1); opening a piece is O(1) in the usual case and
-//! bounded by one pass over the bitfield, 64 pieces at a step, in the worst. A `have` is O(1).
+//! Costs: a block of the current piece is O(1). Opening a piece is usually O(1), and at most one scan of the bitfield, 64
+//! pieces at a time. A `have` is O(1).
 
 #[cfg(test)]
 mod behaviour;
@@ -36,83 +35,81 @@ use self::{
 };
 use crate::{BLOCK_LEN, Bitfield, BlockRef, Instant, metainfo::Info};
 
-/// The engine's name for a connection, below 2³⁰ − 1. Nothing is indexed by it, so it may carry a
-/// generation: a key should not name another peer while [`Picker::contributors`] still may.
+/// The engine's id of a peer, below 2³⁰ − 1. Nothing is indexed by it, so it may contain a generation: a key must not name
+/// another peer while [`Picker::contributors`] may return it.
 pub type PeerKey = u32;
 
-/// How much a piece is wanted.
+/// The priority of a piece.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// Not at all.
+    /// Not wanted.
     Skip,
-    /// After all others.
+    /// Requested after all others.
     Low,
-    /// The usual.
+    /// The default.
     #[default]
     Normal,
-    /// Before all others.
+    /// Requested before all others.
     High,
 }
 
-/// In-order picking for someone who reads along.
+/// In-order picking, for streaming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sequential {
-    /// The first piece; earlier ones come last.
+    /// The first piece. Earlier ones come last.
     pub from: u32,
-    /// How many pieces from the first missing one on are picked in order; what is beyond them
-    /// is picked rarest first. `u32::MAX`: all are.
+    /// How many pieces from the first missing one on are picked in order. Pieces beyond them are picked rarest first. With
+    /// `u32::MAX` all pieces are picked in order.
     pub window: u32,
 }
 
-/// What the engine knows of a peer when it picks for it.
+/// What the engine tells the picker about a peer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PickHint<'a> {
-    /// We are choked: only these pieces may be requested (BEP 6 *allowed fast*).
+    /// `Some` if the peer chokes us: only these pieces may be requested (BEP 6 *allowed fast*).
     pub choked_allowed: Option<&'a [u32]>,
-    /// Pieces the peer holds in memory (BEP 6 *suggest piece*).
+    /// Pieces that the peer suggested (BEP 6 *suggest piece*).
     pub suggested: &'a [u32],
-    /// Fast enough to fill whole pieces alone and to help slower peers in the endgame.
+    /// Whether it is fast enough to download whole pieces alone, and to help slower peers in the endgame.
     pub fast: bool,
-    /// Most pieces this call may open; `None` for as many as `count` needs.
+    /// How many pieces this call may open. `None` means as many as `count` blocks need.
     pub max_new_pieces: Option<u32>,
 }
 
-/// What the picker remembers of one peer. The engine keeps it beside the connection.
+/// What the picker remembers about a peer. The engine stores it with the connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PickState {
-    /// The piece it is on.
+    /// Its current piece.
     current: Option<u32>,
-    /// When nothing could be opened for it: the picker's epoch and its number of pieces.
+    /// The picker's epoch and the peer's number of pieces when no piece could be opened for it.
     dry: Option<(u32, u32)>,
-    /// When there was no block to ask it for a second time, and until when that is believed:
-    /// see [`pick`].
+    /// When there was no block to request a second time from it, and until when that is assumed, see [`pick`].
     spent: Option<((u32, u32, bool), Instant)>,
 }
 
 impl PickState {
-    /// The peer's pieces changed other than by gaining some: what was searched for in vain may
-    /// be found now.
+    /// The peer's set of pieces was replaced: a search that failed may succeed now.
     pub const fn pieces_changed(&mut self) {
         self.dry = None;
         self.spent = None;
     }
 }
 
-/// What a received block was.
+/// The result of receiving a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// New: write it. `piece_complete`: it was the last of its piece, which wants hashing.
+    /// It is new and has to be written.
     Fresh {
-        /// The piece has all its blocks.
+        /// Whether it was the last block of its piece, which has to be hashed now.
         piece_complete: bool,
     },
-    /// We have it.
+    /// It was received before.
     Duplicate,
-    /// No such block, a piece that is not wanted, or no room for it.
+    /// There is no such block, its piece is not wanted, or there is no room for it.
     Unwanted,
 }
 
-/// A piece in the making.
+/// A partial piece.
 #[derive(Clone, Copy, Debug)]
 pub struct PartialPiece<'a>(&'a partial::Partial);
 
@@ -123,19 +120,19 @@ impl PartialPiece<'_> {
         self.0.piece
     }
 
-    /// How many blocks it has in all.
+    /// The number of its blocks.
     #[must_use]
     pub const fn blocks(&self) -> u32 {
         self.0.len()
     }
 
-    /// How many were received.
+    /// The number of received blocks.
     #[must_use]
     pub const fn received(&self) -> u32 {
         self.0.received
     }
 
-    /// How many are requested.
+    /// The number of requested blocks.
     #[must_use]
     pub const fn requested(&self) -> u32 {
         self.0.asked()
@@ -160,7 +157,7 @@ impl PartialPiece<'_> {
     }
 }
 
-/// Sizes of pieces and blocks.
+/// The sizes of pieces and blocks.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
     total: u64,
@@ -180,7 +177,7 @@ impl Layout {
         self.piece_size(piece).div_ceil(BLOCK_LEN as u32)
     }
 
-    /// Block `block` of a piece of `size` bytes; `block` is in range.
+    /// Block number `block`, which has to exist, of a piece of `size` bytes.
     fn block(piece: u32, size: u32, block: u32) -> BlockRef {
         let begin = block * BLOCK_LEN as u32;
         BlockRef {
@@ -190,7 +187,7 @@ impl Layout {
         }
     }
 
-    /// The number of the block that `at` names exactly.
+    /// The number of the block that is exactly `at`.
     fn number(self, at: BlockRef) -> Option<u32> {
         let size = self.piece_size(at.piece);
         let block = at.begin / BLOCK_LEN as u32;
@@ -209,24 +206,24 @@ pub struct Picker {
     /// No wanted piece from `sequential.from` on is before this one.
     floor: u32,
     deadlines: BTreeSet<(Instant, u32)>,
-    /// Wanted pieces that are not on disk, and the bytes they lack.
+    /// The number of wanted pieces that are not on disk, and of their missing bytes.
     missing: u32,
     left: u64,
     /// The same as a set, high bit first.
     wanted: Vec<u64>,
-    /// Pieces that several peers made wrong together, and who fetches each alone now.
+    /// Pieces that failed with blocks of several peers, and the peer that downloads each alone now.
     doubted: BTreeMap<u32, PeerKey>,
 }
 
 impl Picker {
-    /// A picker for a torrent of which the pieces `have` are on disk; everything is wanted at
-    /// normal priority. A `have` of another size counts as empty.
+    /// Creates a picker for a torrent of which the pieces `have` are on disk. All pieces have normal priority. A `have` of
+    /// another size counts as empty.
     #[must_use]
     pub fn new(info: &Info, have: Bitfield) -> Self {
         Self::with_sizes(info.total_len(), info.piece_len(), have)
     }
 
-    /// The same from bare sizes, in bytes. No more than `u32::MAX` pieces.
+    /// The same from sizes in bytes, for at most `u32::MAX` pieces.
     #[must_use]
     pub fn with_sizes(total: u64, piece_len: u32, have: Bitfield) -> Self {
         let piece_len = piece_len.max(1);
@@ -263,19 +260,20 @@ impl Picker {
 
     // ---- availability ----
 
-    /// A peer told us its pieces; before the first pick for it. Exactly one [`Picker::peer_left`] must follow.
+    /// A peer told its pieces. To be called before the first pick for it, and to be followed by exactly one
+    /// [`Picker::peer_left`].
     pub fn peer_joined(&mut self, has: &Bitfield) {
         self.order.count_peer(has, true);
     }
 
-    /// A peer is gone, with the pieces it has told us of. Its requests are taken back with
-    /// [`Picker::aborted`] and [`Picker::peer_gone`].
+    /// A peer with the pieces `has` disconnected. Its requests are taken back with [`Picker::aborted`] and
+    /// [`Picker::peer_gone`].
     pub fn peer_left(&mut self, has: &Bitfield) {
         self.order.count_peer(has, false);
     }
 
-    /// A peer that joined with the pieces `has` has all pieces now, or none; `has` is changed
-    /// accordingly. Costs what it changed since it last had all or none.
+    /// A peer with the pieces `has` has all pieces now, or none. `has` is changed accordingly. The cost is proportional to
+    /// what changed since the peer last had all or none.
     pub fn peer_reset(&mut self, has: &mut Bitfield, all: bool) {
         self.order.count_peer(has, false);
         let touched = if all { has.fill() } else { has.empty() };
@@ -283,8 +281,8 @@ impl Picker {
         self.order.count_peer(has, true);
     }
 
-    /// A peer that joined with the pieces `has` has others now; `has` is changed accordingly.
-    /// Costs what changed, beyond a look at both sets.
+    /// A peer with the pieces `has` has the pieces `has_now`. `has` is changed accordingly. The cost is a scan of both sets,
+    /// and what changed.
     pub fn peer_replaced(&mut self, has: &mut Bitfield, has_now: &Bitfield) {
         if has.distance(has_now) > self.order.few() {
             self.order.count_peer(has, false);
@@ -307,32 +305,31 @@ impl Picker {
         }
     }
 
-    /// A peer got `piece`, which it did not have; `has_now` is its set with the piece.
+    /// A peer has `piece` now, which it did not have before. `has_now` is its set with the piece.
     pub fn peer_has(&mut self, piece: u32, has_now: &Bitfield) {
         self.order.count_one(piece, has_now, true);
     }
 
-    /// A peer no longer has `piece` (BEP 54); `has_now` is its set without the piece.
+    /// A peer does not have `piece` any more (BEP 54). `has_now` is its set without the piece.
     pub fn peer_lost(&mut self, piece: u32, has_now: &Bitfield) {
         self.order.count_one(piece, has_now, false);
     }
 
-    /// How many entries the bookkeeping of availability has touched so far: for tests of what a
-    /// message costs.
+    /// How many entries the counting of availability has touched so far. Tests use it to measure the cost of a message.
     #[doc(hidden)]
     #[must_use]
     pub const fn availability_work(&self) -> u64 {
         self.order.work()
     }
 
-    /// Peers that have `piece`.
+    /// The number of peers that have `piece`.
     #[must_use]
     pub fn availability(&self, piece: u32) -> u32 {
         self.order.availability(piece)
     }
 
-    /// Distributed copies, for statistics: whole copies among the peers, and thousandths of the
-    /// pieces of which there is one copy more. O(pieces).
+    /// The distributed copies, for statistics: the number of whole copies among the peers, and the thousandths of the pieces
+    /// of which there is one more copy. O(pieces).
     #[must_use]
     pub fn distributed_copies(&self) -> (u32, u32) {
         let (least, more, all) = self.order.copies();
@@ -344,8 +341,7 @@ impl Picker {
 
     // ---- what is wanted ----
 
-    /// Changes how much `piece` is wanted. A piece in the making that is skipped keeps its
-    /// blocks.
+    /// Sets the priority of `piece`. A partial piece that is skipped keeps its blocks.
     pub fn set_priority(&mut self, piece: u32, priority: Priority) {
         let old = self.order.set_priority(piece, priority);
         if let Some(slot) = self.partials.slot(piece) {
@@ -357,21 +353,20 @@ impl Picker {
         }
     }
 
-    /// How much `piece` is wanted; [`Priority::Skip`] beyond the last.
+    /// The priority of `piece`. [`Priority::Skip`] beyond the last piece.
     #[must_use]
     pub fn priority(&self, piece: u32) -> Priority {
         self.order.priority(piece)
     }
 
-    /// Switches in-order picking on or off.
+    /// Enables or disables in-order picking.
     pub fn set_sequential(&mut self, sequential: Option<Sequential>) {
         self.sequential = sequential;
         self.floor = sequential.map_or(0, |s| s.from);
     }
 
-    /// Sets or clears the time by which `piece` is needed. Pieces with a deadline come first,
-    /// nearest first, whatever their priority, unless that is [`Priority::Skip`]. Clearing is
-    /// O(deadlines).
+    /// Sets or clears the deadline of `piece`. Pieces with a deadline come first, nearest first, whatever their priority,
+    /// unless that is [`Priority::Skip`]. Clearing is O(deadlines).
     pub fn set_deadline(&mut self, piece: u32, deadline: Option<Instant>) {
         if !self.deadlines.is_empty() {
             self.deadlines.retain(|&(_, p)| p != piece);
@@ -384,7 +379,7 @@ impl Picker {
         }
     }
 
-    /// Pieces with a deadline, nearest first.
+    /// The pieces with a deadline, nearest first.
     pub fn deadlines(&self) -> impl Iterator<Item = (u32, Instant)> + '_ {
         self.deadlines.iter().map(|&(by, piece)| (piece, by))
     }
@@ -404,7 +399,7 @@ impl Picker {
         self.wanted[piece as usize / 64] ^= 1 << 63 >> (piece % 64);
     }
 
-    /// Bytes of `piece` not received.
+    /// The bytes of `piece` that were not received.
     fn bytes_missing_of(&self, piece: u32) -> u32 {
         let size = self.layout.piece_size(piece);
         let Some(slot) = self.partials.slot(piece) else {
@@ -417,9 +412,9 @@ impl Picker {
         size - received.sum::<u32>()
     }
 
-    // ---- pieces in the making ----
+    // ---- partial pieces ----
 
-    /// Opens a piece; `None` if there is no room for it.
+    /// Opens a piece. `None` if there is no room for it.
     fn open(&mut self, piece: u32, owner: PeerKey, now: Instant) -> Option<u16> {
         let blocks = self.layout.blocks_in(piece);
         if !self.partials.has_room(blocks) {
@@ -439,7 +434,7 @@ impl Picker {
         Some(self.partials.open(piece, blocks, class, owner, now))
     }
 
-    /// Forgets what there is of a piece: it is open again.
+    /// Forgets the blocks of a partial piece: it may be opened again.
     fn abandon(&mut self, slot: u16) {
         let piece = self.partials.get(slot).piece;
         if self.order.priority(piece) != Priority::Skip {
@@ -453,15 +448,15 @@ impl Picker {
         self.order.set_stand(piece, Stand::Open);
     }
 
-    // ---- where we stand ----
+    // ---- progress ----
 
-    /// Whether a peer with these pieces has one that we want. O(pieces / 64).
+    /// Whether a peer with these pieces has a wanted piece that is not on disk. O(pieces / 64).
     #[must_use]
     pub fn is_interesting(&self, has: &Bitfield) -> bool {
         if self.missing == 0 || has.count() == 0 {
             return false;
         }
-        // With so many it has one of them for certain.
+        // A peer with that many pieces certainly has one of them.
         if has.count() > self.layout.pieces - self.missing {
             return true;
         }
@@ -469,9 +464,8 @@ impl Picker {
         words.any(|(i, &word)| word != 0 && word & has.word(i) != 0)
     }
 
-    /// How many pieces that we want are in `has`. O(pieces / 64), and O(1) for a seed. With
-    /// [`Picker::wants`] on each `have`, and one less for each piece verified, a peer's count can
-    /// be kept up to date.
+    /// The number of wanted pieces in `has` that are not on disk. O(pieces / 64), and O(1) for a seed. A caller can keep the
+    /// number up to date with [`Picker::wants`] for each `have`, and by subtracting one for each verified piece.
     #[must_use]
     pub fn interesting(&self, has: &Bitfield) -> u32 {
         has.count_common(&self.wanted, self.missing)
@@ -497,7 +491,7 @@ impl Picker {
         self.missing
     }
 
-    /// Bytes of wanted pieces not received.
+    /// The bytes of wanted pieces that were not received.
     #[must_use]
     pub const fn bytes_left(&self) -> u64 {
         self.left
@@ -509,13 +503,13 @@ impl Picker {
         self.missing == 0
     }
 
-    /// Pieces in the making, those that wait for their hash included.
+    /// The number of partial pieces, including those that are being hashed.
     #[must_use]
     pub const fn partial_count(&self) -> u32 {
         self.partials.live()
     }
 
-    /// Whether every wanted block is received or requested, so that only duplicates are left.
+    /// Whether every wanted block is received or requested, so that only duplicates can be requested.
     #[must_use]
     pub fn in_endgame(&self) -> bool {
         self.missing > 0 && self.order.open_total() == 0 && !self.partials.has_free()

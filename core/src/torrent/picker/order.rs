@@ -5,16 +5,14 @@
 //!  bucket:   start ──open── mid ──closed── next bucket's start
 //! ```
 //!
-//! One array holds every piece. It is cut into buckets by (priority, availability), and each
-//! bucket into pieces that may be opened and pieces that may not (being fetched). A change of
-//! availability by one swaps the piece over one border: O(1), no allocation. Pieces that are
-//! skipped or on disk are parked behind the buckets. What would move many pieces at once (a
-//! bitfield, a priority) only marks the array dirty; a counting sort puts it right before the
-//! next pick.
+//! One array contains all pieces. It is divided into buckets by priority and availability, and each bucket into pieces that
+//! may be opened and pieces that may not (being downloaded). A change of the availability by one swaps the piece across one
+//! border: O(1), without allocation. Pieces that are skipped or on disk are after the buckets. A change that would move many
+//! pieces (a bitfield, a priority) only marks the array as dirty, and a counting sort restores it before the next pick.
 //!
-//! A peer whose set is stored as its difference from the full one counts as a seed, and each
-//! piece it lacks is counted down: it costs what it lacks. So the availability of a piece, seeds
-//! not counted, may be negative; the first bucket is that of [`Order::lowest`].
+//! A peer whose set is stored as its difference from the full set counts as a seed, and each piece that it lacks is
+//! subtracted: the cost is proportional to what it lacks. So the availability of a piece, without seeds, may be negative.
+//! The first bucket is that of [`Order::lowest`].
 
 use alloc::{vec, vec::Vec};
 
@@ -24,29 +22,29 @@ use crate::Bitfield;
 mod search;
 pub(super) use search::Search;
 
-/// Priority classes that are fetched: High, Normal, Low.
+/// The number of priority classes that are downloaded: High, Normal, Low.
 pub(super) const CLASSES: usize = 3;
-/// A bitfield with more than one in this many pieces is counted in bulk.
+/// A bitfield with more than one in this many pieces is counted by a sort.
 const BULK: u32 = 8;
-/// Empty buckets at the low end of a class that are not worth sorting anew for.
+/// How many empty buckets at the low end of a class are tolerated before a sort.
 const SPARE: i32 = 64;
 
-/// Where a piece stands.
+/// The state of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stand {
     /// Nothing of it is requested or received.
     Open,
-    /// Being fetched or hashed.
+    /// It is being downloaded or hashed.
     Busy,
-    /// On disk, verified.
+    /// It is on disk and verified.
     Done,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Rank {
-    /// Index in `order`.
+    /// Its index in `order`.
     pos: u32,
-    /// Peers that have it, less the seeds that lack it. Seeds are not counted.
+    /// The number of peers that have it, without seeds, minus the number of seeds that lack it.
     avail: i16,
     priority: Priority,
     stand: Stand,
@@ -76,27 +74,26 @@ pub(super) struct Order {
     order: Vec<u32>,
     /// `CLASSES * stride` buckets, then one of the parked pieces.
     buckets: Vec<Bucket>,
-    /// Where in `order` the parked pieces begin.
+    /// The index in `order` of the first parked piece.
     parked: u32,
-    /// Buckets of one class.
+    /// The number of buckets of a class.
     stride: u32,
-    /// The availability of the first bucket of a class; not above zero.
+    /// The availability of the first bucket of a class; at most 0.
     lowest: i16,
-    /// Per class: no open piece is in a bucket before this one.
+    /// For each class, a bucket before which no bucket has an open piece.
     floor: [u32; CLASSES],
-    /// Open pieces per class.
+    /// The number of open pieces of each class.
     open: [u32; CLASSES],
     /// The open pieces of all classes, high bit first.
     open_bits: Vec<u64>,
-    /// Peers whose set is stored as what it lacks.
+    /// The number of peers whose set is stored as what it lacks.
     seeds: u32,
-    /// Pieces that those lack, counted once for each of them.
+    /// The number of pieces that those lack, counted for each of them.
     lacking: u64,
     dirty: bool,
-    /// Entries touched by counting and sorting so far.
+    /// The number of entries that counting and sorting have touched so far.
     work: u64,
-    /// Changes whenever a peer that had nothing to open may have something now, other than by
-    /// its set growing.
+    /// It changes whenever a peer without a piece to open may have one now for another reason than a new piece.
     epoch: u32,
 }
 
@@ -150,13 +147,13 @@ impl Order {
         self.work
     }
 
-    /// Adds to [`Order::work`] what a set of pieces cost.
+    /// Adds the cost of a set of pieces to [`Order::work`].
     pub(super) const fn note_work(&mut self, touched: usize) {
         self.work += touched as u64;
     }
 
-    /// Counts a peer's pieces: it came, or it left. Costs what its set differs from the empty or
-    /// the full one.
+    /// Counts the pieces of a peer that connected or disconnected. The cost is proportional to the difference of its set
+    /// from the empty or full set.
     pub(super) fn count_peer(&mut self, has: &Bitfield, came: bool) {
         let differing = u64::from(has.differing());
         let mut up = came;
@@ -189,12 +186,12 @@ impl Order {
         }
     }
 
-    /// Most pieces that are counted one by one.
+    /// The maximum number of pieces that are counted one by one.
     pub(super) const fn few(&self) -> u32 {
         self.ranks.len() as u32 / BULK
     }
 
-    /// Counts one piece that a peer has now, or lost. `has` is its set with, or without it.
+    /// Counts one piece that a peer gained or lost. `has` is its set afterwards.
     pub(super) fn count_one(&mut self, piece: u32, has: &Bitfield, up: bool) {
         if has.is_inverted() {
             self.lacking = if up {
@@ -207,7 +204,7 @@ impl Order {
         self.count(piece, up);
     }
 
-    /// Counts one piece, up or down. Out of range: nothing.
+    /// Changes the availability of a piece by one. Does nothing if there is no such piece.
     fn count(&mut self, piece: u32, up: bool) {
         let Some(rank) = self.ranks.get_mut(piece as usize) else {
             return;
@@ -236,8 +233,7 @@ impl Order {
         }
     }
 
-    /// How far an availability is above that of the first bucket; beyond all buckets if it is
-    /// below.
+    /// The bucket of an availability within its class. Beyond all buckets if the availability is below the first one.
     const fn rise(&self, avail: i16) -> u32 {
         (avail as i32 - self.lowest as i32).cast_unsigned()
     }
@@ -273,7 +269,7 @@ impl Order {
         }
     }
 
-    /// Exchanges two places; returns the second, where the first one's piece now is.
+    /// Swaps two entries. Returns the second index, where the first piece is now.
     fn swap(&mut self, a: u32, b: u32) -> u32 {
         if a != b {
             self.order.swap(a as usize, b as usize);
@@ -292,7 +288,7 @@ impl Order {
         self.floor[class] = self.floor[class].min(bucket as u32);
     }
 
-    // ---- standing and priority ----
+    // ---- state and priority ----
 
     pub(super) fn priority(&self, piece: u32) -> Priority {
         self.ranks
@@ -322,7 +318,7 @@ impl Order {
         self.epoch = self.epoch.wrapping_add(1);
     }
 
-    /// Changes where a piece stands.
+    /// Changes the state of a piece.
     pub(super) fn set_stand(&mut self, piece: u32, stand: Stand) {
         let Some(rank) = self.ranks.get_mut(piece as usize) else {
             return;
@@ -352,7 +348,7 @@ impl Order {
         }
     }
 
-    /// Changes a priority; returns the old one.
+    /// Changes a priority. Returns the old one.
     pub(super) fn set_priority(&mut self, piece: u32, priority: Priority) -> Priority {
         let Some(rank) = self.ranks.get_mut(piece as usize) else {
             return Priority::Skip;
@@ -390,7 +386,7 @@ impl Order {
 
     // ---- sorting ----
 
-    /// Puts the array right if something marked it dirty: O(pieces), otherwise free.
+    /// Restores the array if it is marked as dirty: O(pieces), otherwise O(1).
     pub(super) fn refresh(&mut self) {
         if self.dirty {
             self.dirty = false;
@@ -402,14 +398,13 @@ impl Order {
         self.work += self.ranks.len() as u64;
         let avails = || self.ranks.iter().map(|rank| rank.avail);
         let most = avails().fold(0, i16::max);
-        // Only what seeds lack is counted down.
+        // Only pieces that seeds lack have negative counts.
         let least = if self.lacking > 0 {
             avails().fold(0, i16::min)
         } else {
             0
         };
-        // Room for as many again, so that a growing swarm seldom comes back here, and neither
-        // does a peer that toggles a piece.
+        // There is room for as many again, so that a growing swarm, or a peer that toggles a piece, seldom causes another sort.
         if least < self.lowest || i32::from(self.lowest) < 4 * i32::from(least) - SPARE {
             self.lowest = least.saturating_mul(2);
         }
@@ -421,7 +416,7 @@ impl Order {
         self.buckets
             .resize(CLASSES * self.stride as usize + 1, Bucket::default());
         let last = self.buckets.len() - 1;
-        // Count: all in `start`, the open ones also in `mid`.
+        // Count all pieces in `start`, and the open ones also in `mid`.
         for rank in &self.ranks {
             let home = home(*rank, self.stride, self.lowest, last);
             let bucket = &mut self.buckets[home];
@@ -437,7 +432,7 @@ impl Order {
             };
             next += all;
         }
-        // Place: open ones from the start, the others from the middle, counting up.
+        // Place the open pieces from the start, and the others from the middle.
         let starts: Vec<Bucket> = self.buckets.clone();
         self.parked = starts[last].start;
         for (piece, rank) in self.ranks.iter_mut().enumerate() {
@@ -458,7 +453,7 @@ impl Order {
         }
     }
 
-    /// Availability of the rarest piece, how many pieces have more copies, and how many there are.
+    /// The availability of the rarest piece, the number of pieces with more copies, and the number of pieces.
     pub(super) fn copies(&self) -> (u32, u32, u32) {
         let least = self.ranks.iter().map(|r| r.avail).min().unwrap_or(0);
         let more = self.ranks.iter().filter(|r| r.avail > least).count();
@@ -503,7 +498,7 @@ impl Order {
     }
 }
 
-/// The bucket where a piece belongs; `parked` is the last one.
+/// The bucket of a piece. `parked` is the last one.
 fn home(rank: Rank, stride: u32, lowest: i16, parked: usize) -> usize {
     if rank.stand == Stand::Done || rank.priority == Priority::Skip {
         parked

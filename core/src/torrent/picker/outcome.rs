@@ -1,5 +1,5 @@
-//! What became of requests: blocks that came or will not, pieces that passed or failed, and what
-//! an earlier session left.
+//! The results of requests: blocks that were received or will not be, pieces that passed or failed, and blocks of an earlier
+//! session.
 
 use super::{
     Layout, PartialPiece, PeerKey, PickState, Picker, Priority, Received,
@@ -9,10 +9,10 @@ use super::{
 use crate::{BLOCK_LEN, Bitfield, BlockRef, Instant};
 
 impl Picker {
-    // ---- what became of requests ----
+    // ---- results of requests ----
 
-    /// A block arrived from `peer`, asked for or late. The caller has checked that it asked this
-    /// peer for it at some time.
+    /// A block was received from `peer`, perhaps late. The caller has checked that it was requested from this peer at some
+    /// time.
     pub fn received(&mut self, now: Instant, at: BlockRef, peer: PeerKey) -> Received {
         let Some(block) = self.layout.number(at) else {
             return Received::Unwanted;
@@ -40,15 +40,15 @@ impl Picker {
         }
     }
 
-    /// The other peers that were asked for a block: after it was received, send them a cancel
-    /// and, once that is settled, [`Picker::aborted`].
+    /// The other peers from which a block was requested: after it was received, they are sent a cancel, followed by
+    /// [`Picker::aborted`] once that is settled.
     pub fn also_requested(&self, at: BlockRef) -> impl Iterator<Item = PeerKey> + '_ {
         self.partials
             .also_asked(at.piece, at.begin / BLOCK_LEN as u32)
     }
 
-    /// `peer` will not send a block, or not soon (rejected, choked, closed, timed out): it is free
-    /// again, unless received or asked of others, too. It is still welcome if it comes after all.
+    /// `peer` will not send a block, or not soon (rejected, choked, closed, timed out): the block is free again, unless it
+    /// was received, or requested from others. It is still accepted if it arrives.
     pub fn aborted(&mut self, at: BlockRef, peer: PeerKey) {
         if let Some(alone) = self.doubted.get_mut(&at.piece).filter(|p| **p == peer) {
             *alone = NOBODY;
@@ -61,8 +61,8 @@ impl Picker {
         }
     }
 
-    /// `peer` stops downloading (closed, or choked): the piece it filled alone is shared. Its
-    /// requests in flight are taken back one by one with [`Picker::aborted`].
+    /// `peer` disconnected or choked us: the piece that it downloaded alone is shared. Its requests in flight are taken back
+    /// one by one with [`Picker::aborted`].
     pub fn peer_gone(&mut self, peer: PeerKey, state: &mut PickState) {
         if let Some(slot) = state
             .current
@@ -75,10 +75,10 @@ impl Picker {
         state.dry = None;
     }
 
-    // ---- outcome of hashing ----
+    // ---- results of hashing ----
 
-    /// Who sent each block of a piece in the making; `None` for blocks from an earlier session
-    /// and for those not received.
+    /// The sender of each block of a partial piece. `None` for blocks of an earlier session, and for those that were not
+    /// received.
     pub fn contributors(
         &self,
         piece: u32,
@@ -97,7 +97,7 @@ impl Picker {
         })
     }
 
-    /// `piece` is on disk and its hash is right, whether we fetched it now or found it there.
+    /// `piece` is on disk and its hash matches, whether it was downloaded now or found there.
     pub fn verified(&mut self, piece: u32) {
         if piece >= self.layout.pieces || self.have.get(piece) {
             return;
@@ -116,16 +116,15 @@ impl Picker {
         }
     }
 
-    /// Several peers made `piece` wrong together: from now on one peer at a time fetches it, so
-    /// that it passes or shows who lies.
+    /// `piece` failed with blocks of several peers: from now on one peer at a time downloads it, so that it passes or shows
+    /// who sends bad data.
     pub fn doubt(&mut self, piece: u32) {
         if piece < self.layout.pieces && !self.have.get(piece) {
             self.doubted.insert(piece, NOBODY);
         }
     }
 
-    /// The hash of `piece` is wrong: all its blocks are free again. Also for a piece on disk that
-    /// a recheck found bad.
+    /// The hash of `piece` does not match: all of its blocks are free again. Also for a piece on disk that failed a recheck.
     pub fn failed(&mut self, piece: u32) {
         if let Some(slot) = self.partials.slot(piece) {
             self.abandon(slot);
@@ -139,9 +138,8 @@ impl Picker {
 
     // ---- resume ----
 
-    /// Marks blocks that an earlier session wrote. Returns whether the piece now has all its
-    /// blocks and wants hashing. A piece that is begun, on disk, or without room, and a set of
-    /// another size, change nothing.
+    /// Marks blocks that an earlier session wrote. Returns whether the piece has all of its blocks and has to be hashed.
+    /// Does nothing if the piece is partial or on disk, if there is no room, or if the set has another size.
     pub fn restore_partial(&mut self, now: Instant, piece: u32, blocks: &Bitfield) -> bool {
         let fits = piece < self.layout.pieces
             && blocks.len() == self.layout.blocks_in(piece)
@@ -166,12 +164,12 @@ impl Picker {
         self.partials.get(slot).is_complete()
     }
 
-    /// The pieces in the making, for the resume record and statistics.
+    /// The partial pieces, for the resume record and statistics.
     pub fn partials(&self) -> impl Iterator<Item = PartialPiece<'_>> {
         self.partials.iter().map(PartialPiece)
     }
 
-    /// The piece in the making at `piece`, if there is one.
+    /// The partial piece `piece`, if it is one.
     #[must_use]
     pub fn partial(&self, piece: u32) -> Option<PartialPiece<'_>> {
         self.partials
@@ -179,8 +177,8 @@ impl Picker {
             .map(|slot| PartialPiece(self.partials.get(slot)))
     }
 
-    /// A piece whose blocks were given up because the table of pieces in the making was full:
-    /// drop what else is kept about it.
+    /// Returns a piece whose blocks were dropped because there were too many partial pieces. The caller drops its own state
+    /// of it.
     pub fn poll_evicted(&mut self) -> Option<u32> {
         self.partials.evicted.pop_front()
     }

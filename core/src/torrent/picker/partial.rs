@@ -1,4 +1,4 @@
-//! Pieces in the making: who was asked for each block, and who sent it.
+//! Partial pieces: from whom each block was requested, and who sent it.
 
 use alloc::{
     collections::{BTreeSet, VecDeque},
@@ -9,21 +9,21 @@ use alloc::{
 use super::{PeerKey, order::CLASSES};
 use crate::Instant;
 
-/// Most pieces in the making at once; the count must fit a slot number.
+/// The maximum number of partial pieces. It has to fit a slot number.
 pub(super) const MAX_PARTIALS: usize = 4096;
-/// Most blocks (4 bytes of state each) in all pieces in the making; 4 GiB of payload. One
-/// piece is always allowed, however large.
+/// The maximum number of blocks (4 bytes of state each) in all partial pieces: 4 GiB of payload. One piece is always
+/// allowed, however large.
 pub(super) const MAX_PARTIAL_BLOCKS: usize = 1 << 18;
-/// Most peers asked for the same block.
+/// The maximum number of peers from which the same block is requested.
 pub(super) const MAX_ASKED: usize = 3;
-/// Slots looked at when a full table must give up a piece.
+/// How many slots are examined when a full table has to drop a piece.
 const EVICT_PROBES: usize = 256;
 /// Stands for "no slot".
 const NO_SLOT: u16 = u16::MAX;
-/// Stands for "nobody": the sender of a block that came from disk, the owner of a shared piece.
+/// Stands for no peer: the sender of a block of an earlier session, the owner of a shared piece.
 pub(super) const NOBODY: PeerKey = (1 << 30) - 1;
 
-/// A block's state in 4 bytes: two bits of kind, thirty of peer.
+/// The state of a block in 4 bytes: two bits for the kind, thirty for the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cell(u32);
 
@@ -58,47 +58,47 @@ impl Cell {
     }
 }
 
-/// The list of [`Partials::lists`] for pieces that a fast peer fills alone.
+/// The list of [`Partials::lists`] for pieces that a fast peer downloads alone.
 pub(super) const OWNED: usize = CLASSES;
 
-/// From whom blocks are taken over.
+/// From which peers blocks are taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Again {
     FromTheSlow,
     FromAnyone,
 }
 
-/// Who asks for blocks that others were asked for.
+/// The peer that requests blocks which were requested from others.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asker {
     pub(super) peer: PeerKey,
     pub(super) fast: bool,
     pub(super) again: Again,
-    /// The piece has made no progress for long.
+    /// The piece has made no progress for a long time.
     pub(super) stalled: bool,
-    /// It has made none for a moment.
+    /// The piece has made no progress for a short time.
     pub(super) waits: bool,
 }
 
-/// One piece in the making. An idle slot has no cells.
+/// A partial piece. An unused slot has no cells.
 #[derive(Clone, Debug)]
 pub(super) struct Partial {
     pub(super) piece: u32,
     pub(super) cells: Vec<Cell>,
     pub(super) received: u32,
-    /// Blocks that nobody was asked for.
+    /// The number of free blocks, which were not requested.
     pub(super) free: u32,
-    /// No free block before this one.
+    /// A block before which no block is free.
     next: u32,
-    /// Where the last search for a block to ask for again ended, for either [`Again`].
+    /// Where the last search for a block to request again ended, for each [`Again`].
     again: [u32; 2],
-    /// The fast peer that fills it alone, or [`NOBODY`].
+    /// The fast peer that downloads it alone, or [`NOBODY`].
     pub(super) owner: PeerKey,
-    /// Last request or receipt.
+    /// When a block was last requested or received.
     pub(super) touched: Instant,
-    /// Priority class; [`CLASSES`] while skipped.
+    /// Its priority class. [`CLASSES`] while it is skipped.
     pub(super) class: usize,
-    /// Which list it stands in and where, if it has free blocks.
+    /// Its list and its index there, if it has free blocks.
     listed: Option<(usize, u32)>,
 }
 
@@ -128,25 +128,25 @@ impl Partial {
 
 #[derive(Clone, Debug)]
 pub(super) struct Partials {
-    /// Per piece, its slot in `table`.
+    /// The slot in `table` of each piece.
     slots: Vec<u16>,
     table: Vec<Partial>,
     idle: Vec<u16>,
     live: u32,
-    /// Live blocks in `table`.
+    /// The number of blocks in `table`.
     blocks: usize,
-    /// Slots with free blocks: shared ones by class, then the owned ones.
+    /// The slots with free blocks: the shared ones by class, then those with an owner.
     lists: [Vec<u16>; CLASSES + 1],
-    /// Further peers asked for a block, beyond the one its cell names: (piece, block, peer).
+    /// Further peers from which a block was requested, beyond the one in its cell: piece, block and peer.
     extra: BTreeSet<(u32, u32, PeerKey)>,
-    /// Pieces given up for room, for the owner to hear of.
+    /// The pieces that were dropped to make room, to be reported to the owner.
     pub(super) evicted: VecDeque<u32>,
-    /// Where the last walk over the table ended.
+    /// Where the last scan of the table ended.
     pub(super) cursor: usize,
-    /// The same for walks that look for blocks to ask for again, for either [`Again`].
+    /// The same for scans for blocks to request again, for each [`Again`].
     pub(super) again: [usize; 2],
-    /// Counts what may let a block be asked for again that could not be before: requests made
-    /// and taken back, and changes of class. Receiving a block and asking again only take away.
+    /// Counts changes after which a block may be requested again that could not be before: requests that were made or taken
+    /// back, and changes of class.
     pub(super) moves: u32,
 }
 
@@ -182,7 +182,7 @@ impl Partials {
         self.live
     }
 
-    /// Slots in use or once used.
+    /// The number of slots that are or were in use.
     pub(super) const fn table_len(&self) -> usize {
         self.table.len()
     }
@@ -206,7 +206,7 @@ impl Partials {
                 && self.blocks + blocks as usize <= MAX_PARTIAL_BLOCKS
     }
 
-    /// Opens a piece: all its blocks are free.
+    /// Opens a piece. All of its blocks are free.
     pub(super) fn open(
         &mut self,
         piece: u32,
@@ -247,7 +247,7 @@ impl Partials {
         slot
     }
 
-    /// Forgets a piece and every request for it. Its buffer is kept for the next piece.
+    /// Removes a piece and all requests for it. Its buffer is kept for the next piece.
     pub(super) fn close(&mut self, slot: u16) {
         let part = &mut self.table[usize::from(slot)];
         let piece = part.piece;
@@ -264,7 +264,7 @@ impl Partials {
         }
     }
 
-    /// A live piece with no request out and the fewest blocks received, to make room.
+    /// The piece to drop to make room: one without requests, and with the fewest received blocks.
     pub(super) fn victim(&mut self) -> Option<u16> {
         let len = self.table.len();
         let from = self.cursor;
@@ -284,13 +284,13 @@ impl Partials {
         self.relist(slot);
     }
 
-    /// Takes the piece from its owner: others may fill it too.
+    /// Removes the owner of a piece: others may download it, too.
     pub(super) fn share(&mut self, slot: u16) {
         self.table[usize::from(slot)].owner = NOBODY;
         self.relist(slot);
     }
 
-    /// Puts a slot into the list where it belongs, or into none.
+    /// Moves a slot to its list, or removes it from all lists.
     fn relist(&mut self, slot: u16) {
         let part = &self.table[usize::from(slot)];
         let wanted = match part.class {
@@ -314,8 +314,7 @@ impl Partials {
         });
     }
 
-    /// Marks up to `count` free blocks as asked from `peer`, in order; calls `each` with the
-    /// number of each.
+    /// Marks up to `count` free blocks as requested from `peer`, in order. Calls `each` with the number of each.
     pub(super) fn take(
         &mut self,
         slot: u16,
@@ -351,9 +350,8 @@ impl Partials {
         count
     }
 
-    /// Asks one more peer for blocks that are out, `count` at most; calls `each` with the number
-    /// of each. Looks at no more than `probes` blocks, from where the last search ended, and
-    /// takes those from `probes`.
+    /// Marks up to `count` requested blocks as requested from one more peer. Calls `each` with the number of each. Examines
+    /// at most `probes` blocks, from where the last search ended, and subtracts their number from `probes`.
     pub(super) fn take_again(
         &mut self,
         slot: u16,
@@ -385,7 +383,7 @@ impl Partials {
         count - left
     }
 
-    /// Asks one more peer for a block that is out. `false` if that would be pointless or too many.
+    /// Marks a requested block as requested from one more peer. Returns `false` if that would be useless or too many.
     fn ask_again(&mut self, slot: u16, block: u32, asker: Asker) -> bool {
         let Asker {
             peer,
@@ -403,8 +401,8 @@ impl Partials {
         else {
             return false;
         };
-        // A slow peer takes over only from slow peers, and from others whose piece has stopped: what
-        // a fast one is about to send would come twice, and what waits there for a turn may be late.
+        // A slow peer only takes over from slow peers, and from others whose piece has stalled: a block that a fast peer is
+        // about to send would be received twice.
         let yields = stalled || !holder_is_fast || again == Again::FromAnyone && (fast || waits);
         if first == peer || !yields {
             return false;
@@ -423,7 +421,7 @@ impl Partials {
         true
     }
 
-    /// The peers asked for a block beyond the one in its cell.
+    /// The peers from which a block was requested, beyond the one in its cell.
     pub(super) fn also_asked(&self, piece: u32, block: u32) -> impl Iterator<Item = PeerKey> + '_ {
         let range = (!self.extra.is_empty()).then(|| {
             self.extra
@@ -432,8 +430,8 @@ impl Partials {
         range.into_iter().flatten().map(|&(_, _, peer)| peer)
     }
 
-    /// Marks a block as received; `false` if it already was. Others asked stay marked until they
-    /// answer or are aborted.
+    /// Marks a block as received. Returns `false` if it was received before. Requests to other peers stay marked until they
+    /// are answered or aborted.
     pub(super) fn receive(&mut self, slot: u16, block: u32, peer: PeerKey, now: Instant) -> bool {
         let part = &mut self.table[usize::from(slot)];
         let piece = part.piece;
@@ -464,7 +462,7 @@ impl Partials {
         true
     }
 
-    /// Takes back a request. Returns whether nothing of the piece is left, requested or received.
+    /// Takes back a request. Returns whether no block of the piece is requested or received.
     pub(super) fn abort(&mut self, slot: u16, block: u32, peer: PeerKey) -> bool {
         let part = &mut self.table[usize::from(slot)];
         let piece = part.piece;

@@ -1,4 +1,4 @@
-//! The search for blocks to request: the order of preference of the picker's page, step by step.
+//! The search for blocks to request, in the order of preference of the [picker](super).
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -10,35 +10,34 @@ use super::{
 };
 use crate::{Bitfield, BlockRef, Cx, Instant};
 
-/// A torrent with fewer pieces than this, begun or on disk, picks at random: it needs something
-/// to trade soon, and the rarest piece is the slowest to get.
+/// A torrent with fewer partial and verified pieces than this picks at random: it needs a piece to trade soon, and the
+/// rarest piece is the slowest to download.
 pub(super) const RANDOM_FIRST: u32 = 4;
-/// Partial pieces looked at for one that the peer has.
+/// How many partial pieces are examined to find one that the peer has.
 const SHARED_PROBES: usize = 128;
-/// With more shared pieces that lack requests than this, they are finished before others are
-/// begun, however common they are: their blocks may wait in memory for their neighbours. A swarm
-/// of 30 has about 20 when nothing holds them back.
+/// With more shared pieces with free blocks than this, these are completed before others are opened, however common they
+/// are, as their blocks may wait in memory for adjacent ones. A swarm of 30 has about 20 without this limit.
 const MAX_SHARED: usize = 64;
-/// Blocks looked at for one to request twice. The next search goes on where one ended, so larger
-/// pieces take more searches.
+/// How many blocks are examined to find one to request twice. The next search continues where one ended, so larger pieces
+/// take more searches.
 const ENDGAME_PROBES: usize = 2048;
-/// A piece without progress for this long may be finished by anyone. Our choice: well above the round
-/// trip of a deep request queue.
+/// A piece without progress for this long may be completed by any peer. The value is our choice: well above the round-trip
+/// time of a deep request queue.
 pub(super) const STALLED: Duration = Duration::from_secs(20);
-/// A piece without progress for this long waits: in the endgame slow peers may be asked for what fast ones
-/// were. Blocks of a fast peer come several times a second; under an upload limit it is fast while it
-/// has its turn, and the next one may be ten seconds away.
+/// In the endgame, blocks of a piece without progress for this long may be requested from slow peers although they were
+/// requested from fast ones. A fast peer sends several blocks per second. Under an upload limit it is only fast during its
+/// turn, and its next turn may be ten seconds later.
 const WAITS: Duration = Duration::from_secs(2);
-/// A peer for which there was no block to request twice is searched for again after this, as
-/// pieces may have stalled meanwhile.
+/// How long after a search for a block to request twice failed the next search is made, as pieces may have stalled in the
+/// meantime.
 const SPENT: Duration = Duration::from_secs(5);
-/// Pieces checked for [`STALLED`] whenever a peer finds no piece to open, or a fast one opens one.
+/// How many pieces are examined for [`STALLED`] ones whenever a peer finds no piece to open, or a fast one opens one.
 const STALL_PROBES: usize = 4;
-/// A deadline this near lets fast peers request blocks a second time.
+/// If a deadline is this near, fast peers request blocks a second time.
 const LATE: Duration = Duration::from_secs(3);
-/// Deadlines looked at per pick.
+/// How many deadlines are examined by one pick.
 const DEADLINE_PROBES: usize = 32;
-/// Entries of a peer's lists (allowed fast, suggested) looked at per pick.
+/// How many entries of a peer's lists (allowed fast, suggested) are examined by one pick.
 const MAX_HINTED: usize = 64;
 
 /// One call of [`Picker::pick`].
@@ -47,16 +46,16 @@ struct Job<'a> {
     has: &'a Bitfield,
     fast: bool,
     now: Instant,
-    /// Blocks still asked for.
+    /// The number of blocks that are still to be picked.
     left: u32,
-    /// Pieces that may still be opened.
+    /// The number of pieces that may still be opened.
     new_left: u32,
     out: &'a mut Vec<BlockRef>,
 }
 
 impl Picker {
-    /// Appends up to `count` blocks to request from `peer` to `out`, and marks them as requested
-    /// from it. `state` is what earlier calls remember of this peer; `has` its pieces.
+    /// Appends up to `count` blocks to request from `peer` to `out`, and marks them as requested from it. `state` is the
+    /// state of earlier calls for this peer, `has` its set of pieces.
     #[expect(
         clippy::too_many_arguments,
         reason = "all of it changes with every call"
@@ -97,9 +96,8 @@ impl Picker {
         }
     }
 
-    /// What a peer lets us have while it chokes us: what is begun, then from a random place on.
-    /// The set follows from our address, and neighbours that all begin with its first piece have
-    /// nothing to give to each other.
+    /// Picks from the allowed fast set while the peer chokes us: partial pieces, then pieces from a random index on. The set
+    /// is derived from our IP address, and peers of one network that all start with its first piece have nothing to trade.
     fn pick_allowed(&mut self, cx: &mut Cx<'_>, job: &mut Job<'_>, allowed: &[u32]) {
         let allowed = &allowed[..allowed.len().min(MAX_HINTED)];
         if allowed.is_empty() {
@@ -116,7 +114,7 @@ impl Picker {
         }
     }
 
-    /// Everything beyond the piece the peer is on.
+    /// Picks from everything except the peer's current piece.
     fn pick_other(
         &mut self,
         cx: &mut Cx<'_>,
@@ -184,7 +182,7 @@ impl Picker {
         }
     }
 
-    /// A suggestion is followed if it costs no priority.
+    /// Picks a suggested piece, unless there are pieces of a higher priority.
     fn pick_suggested(&mut self, job: &mut Job<'_>, piece: u32) {
         let class = class_of(self.order.priority(piece));
         if class < CLASSES && (0..class).all(|better| self.order.open_in(better) == 0) {
@@ -192,7 +190,7 @@ impl Picker {
         }
     }
 
-    /// Takes blocks of one piece, opening it if need be, unless another peer fills it alone.
+    /// Picks blocks of one piece, and opens it if necessary, unless another peer downloads it alone.
     fn pick_piece(&mut self, job: &mut Job<'_>, piece: u32, owner: PeerKey) {
         if job.left == 0 || !job.has.get(piece) {
             return;
@@ -210,7 +208,7 @@ impl Picker {
         }
     }
 
-    /// Takes blocks of pieces that others began and that at most `copies` peers have.
+    /// Picks blocks of shared partial pieces that at most `copies` peers have.
     fn pick_shared(&mut self, job: &mut Job<'_>, class: usize, copies: u32) {
         if job.left > 0 {
             self.pick_listed(job, class, copies);
@@ -220,7 +218,7 @@ impl Picker {
     fn pick_listed(&mut self, job: &mut Job<'_>, list: usize, copies: u32) {
         let mut probes = SHARED_PROBES;
         let mut at = self.partials.list(list).len();
-        // From the end: a slot that leaves the list is replaced by one already seen.
+        // From the end, as a slot that is removed from the list is replaced by one that was examined before.
         while at > 0 && job.left > 0 && probes > 0 {
             at -= 1;
             probes -= 1;
@@ -234,9 +232,9 @@ impl Picker {
         }
     }
 
-    /// Opens pieces of one class, after the shared ones that are as rare: what a seed sends of a
-    /// piece that many have already is lost to the swarm, which waits for what only the seed has.
-    /// Where order counts, or too much is begun, shared pieces come first. Returns whether the peer certainly has no more of them.
+    /// Opens pieces of one class, after shared partial pieces that are as rare. What a seed sends of a common piece is lost
+    /// for a swarm that waits for the pieces that only the seed has. If the order matters, or there are too many partial
+    /// pieces, shared ones come first. Returns whether the peer certainly has no more pieces to open.
     fn pick_new(
         &mut self,
         cx: &mut Cx<'_>,
@@ -295,9 +293,8 @@ impl Picker {
         self.order.rarest(cx, class, has)
     }
 
-    /// Endgame: asks for blocks that others were asked for, those of slow peers first. A peer for
-    /// which there was none is not searched for again before something changed: near the end of
-    /// a large swarm every block that arrives has every peer ask.
+    /// Endgame: picks blocks that were requested from others, those of slow peers first. If there is none for a peer, the
+    /// search is not repeated before something changed: near the end, each received block causes a pick for every peer.
     fn pick_again(&mut self, job: &mut Job<'_>, state: &mut PickState) {
         let key = (self.partials.moves, job.has.count(), job.fast);
         if let Some((spent, until)) = state.spent
@@ -323,16 +320,16 @@ impl Picker {
                     self.take_again(job, at as u16, again, &mut probes);
                 }
             }
-            // Probes also run out within a piece.
+            // The probes may run out within a piece.
             all &= probes > 0;
         }
-        // Whom a doubted piece is left to depends on the time as well.
+        // Whether a piece that failed before is left to one peer also depends on the time.
         if job.left > 0 && all && self.doubted.is_empty() {
             state.spent = Some((key, job.now + SPENT));
         }
     }
 
-    /// Helps with a piece that has made no progress for long, if one turns up.
+    /// Picks blocks of a piece that has made no progress for a long time, if one is found.
     fn pick_stalled(&mut self, job: &mut Job<'_>) {
         let len = self.partials.table_len();
         for _ in 0..STALL_PROBES.min(len) {
@@ -351,7 +348,7 @@ impl Picker {
         }
     }
 
-    /// Whether a piece is fetched by another peer alone, which is not stuck.
+    /// Whether another peer downloads a piece alone, and has not stalled.
     fn is_anothers(&self, job: &Job<'_>, slot: u16) -> bool {
         let part = self.partials.get(slot);
         self.doubted

@@ -1,29 +1,29 @@
-//! The search for a piece to open, in what [`Order::refresh`] has put right: by rarity through
-//! the buckets, and where these promise little, by the peer's bitfield.
+//! The search for a piece to open, after [`Order::refresh`]: by rarity through the buckets, and then through the peer's
+//! bitfield.
 
 use super::{Bucket, Order};
 use crate::{Bitfield, Cx};
 
-/// Pieces and empty buckets looked at before the search turns from the buckets to the peer's
-/// bitfield: enough that a peer with a tenth of the pieces nearly always finds a rarest one.
+/// How many pieces and empty buckets are examined before the search continues in the peer's bitfield: enough that a peer
+/// with a tenth of the pieces nearly always finds a rarest one.
 const PROBES: u32 = 48;
-/// Pieces weighed when searching by bitfield: the rarest of these is rare enough.
+/// How many pieces are compared when searching the bitfield: the rarest of these is rare enough.
 const SAMPLE: u32 = 48;
-/// Set bits of the wrong class looked at before a search by bitfield ends without a verdict.
+/// How many pieces of another class are examined before a search of the bitfield ends without a result.
 const INSPECT: u32 = 4096;
 
-/// Outcome of a search.
+/// The result of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::torrent::picker) enum Search {
     Found(u32),
     /// The peer has no open piece of this class.
     Nothing,
-    /// None found within the bound on work.
+    /// None was found within the limit of work.
     Unknown,
 }
 
 impl Order {
-    /// A rarest open piece of `class` that is in `has`, ties broken at random.
+    /// Finds a rarest open piece of `class` in `has`. Ties are broken at random.
     pub(in crate::torrent::picker) fn rarest(
         &mut self,
         cx: &mut Cx<'_>,
@@ -41,7 +41,7 @@ impl Order {
         let mut probes = PROBES;
         let mut bucket = self.floor[class];
         if bucket == base + self.rise(0) && self.lacking == 0 && !has.is_full() {
-            // Pieces that only seeds have.
+            // Only seeds have these pieces.
             bucket += 1;
         }
         while bucket < end {
@@ -74,8 +74,8 @@ impl Order {
         start == mid
     }
 
-    /// The rarest of the first [`SAMPLE`] open pieces of `class` in `has`, from piece `from` on
-    /// and around. 64 pieces are compared at a time.
+    /// Finds the rarest of the first [`SAMPLE`] open pieces of `class` in `has`, from piece `from` on, with wrap-around. 64
+    /// pieces are compared at a time.
     fn sample(&self, class: usize, has: &Bitfield, from: u32) -> Search {
         let mut best: Option<(i16, u32)> = None;
         let (mut weighed, mut inspected) = (0, 0);
@@ -99,7 +99,7 @@ impl Order {
         best.map_or(Search::Nothing, |(_, piece)| Search::Found(piece))
     }
 
-    /// The first open piece of `class` in `has` within `from..to`.
+    /// Finds the first open piece of `class` in `has` within `from..to`.
     pub(in crate::torrent::picker) fn first(
         &self,
         class: usize,
@@ -123,7 +123,7 @@ impl Order {
         Search::Nothing
     }
 
-    /// Open pieces in `has` within `from..to`, ascending.
+    /// The open pieces in `has` within `from..to`, ascending.
     fn open_and<'a>(
         &'a self,
         has: &'a Bitfield,

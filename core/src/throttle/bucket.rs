@@ -15,7 +15,7 @@ pub(super) const MAX_RATE: u64 = 1 << 40;
 /// The time in seconds within which all waiters of a bucket have their longer turn: a peer that is sent nothing for a
 /// minute takes that for a refusal.
 const CYCLE: u64 = 20;
-/// The first ticket of longer turns, which come after all others.
+/// Longer turns have tickets from here on. Grants alternate between them and the others.
 pub(super) const LONG: u64 = 1 << 63;
 /// Tokens are counted in millionths of a byte: one microsecond at one byte per second.
 pub(super) const UNIT: i64 = 1_000_000;

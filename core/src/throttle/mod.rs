@@ -1,4 +1,4 @@
-//! Rate limits: token buckets in a tree, global → group → torrent → peer.
+//! Rate limits: token buckets in a tree, global → torrent → peer at present. The tree may be deeper.
 //!
 //! A byte is charged to every bucket from its leaf to the root, so the children of a node never
 //! pass more than the node itself may. A user that finds a bucket on its path empty waits for a turn:
@@ -211,8 +211,8 @@ impl Throttle {
 
     // ---- passing bytes ----
 
-    /// How many of `want` bytes may pass through `node` now: all of them, none, or a part that is not less
-    /// than a turn. After 0, use [`Throttle::wait`].
+    /// How many of `want` bytes may pass through `node` now: all of them, none, what is left of a grant, or a part that is
+    /// not less than a turn. After 0, use [`Throttle::wait`].
     #[must_use]
     pub fn available(&self, now: Instant, node: BucketId, dir: Direction, want: u32) -> u32 {
         let way = self.way(node.0, dir);

@@ -9,10 +9,10 @@ use crate::throttle::QUANTUM;
 
 /// The longest time in seconds for which one peer has the whole uplink. Others wait meanwhile, some for as many turns as
 /// there are slots, and a peer that is silent for a minute counts as snubbing.
-const LONGEST: u64 = 3;
-/// A turn takes at least a quarter of a second: several small pieces are sent in one turn, as every change of a slot costs a
-/// round trip.
-const SHORTEST: u64 = 4;
+const LONGEST_SECS: u64 = 3;
+/// The maximum number of turns per second: several small pieces are sent in one turn, as every change of a slot costs a round
+/// trip.
+const MAX_TURNS_PER_SEC: u64 = 4;
 /// The minimum share of the uplink of a slot in bytes per second. With smaller ones, a peer would wait for its turns for
 /// longer than a choking round takes.
 const SLOT: u64 = 64 << 10;
@@ -33,7 +33,7 @@ impl Pace {
     #[must_use]
     pub fn new(rate: u64, piece_len: u32) -> Self {
         let piece = u64::from(piece_len).max(1);
-        let pieces = (rate / SHORTEST).div_ceil(piece).max(1);
+        let pieces = (rate / MAX_TURNS_PER_SEC).div_ceil(piece).max(1);
         Self {
             rate,
             turn: pieces.saturating_mul(piece),
@@ -49,7 +49,7 @@ impl Pace {
     /// The bytes, including headers, for which a peer keeps its turn at the rate limit.
     #[must_use]
     pub fn stint(self) -> u64 {
-        let longest = self.rate.saturating_mul(LONGEST);
+        let longest = self.rate.saturating_mul(LONGEST_SECS);
         let turn = self.turn.saturating_add(self.turn / OVERHEAD);
         turn.min(longest).max(u64::from(QUANTUM))
     }

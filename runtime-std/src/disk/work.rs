@@ -69,7 +69,7 @@ impl Work {
         matches!(self, Self::Op(Op::Read(_) | Op::Hash(_)))
     }
 
-    /// What comes of it: what it said itself, or else what was lent to it.
+    /// Its outcome: the one that it returned or, if it returned none, the one of its job with its buffers.
     pub(super) fn answer(self, done: Result<Option<Outcome>, OpError>) -> Option<(OpId, Outcome)> {
         let id = self.id()?;
         let outcome = match (self, done) {
@@ -83,7 +83,7 @@ impl Work {
         Some((id, outcome))
     }
 
-    /// The answer to what is not done.
+    /// The outcome of work that was not carried out.
     pub(super) fn fail(
         self,
         kind: OpErrorKind,

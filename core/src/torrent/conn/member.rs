@@ -104,7 +104,7 @@ impl Member {
         }
     }
 
-    /// The address to show: the one at which it accepts connections, if that is known.
+    /// The address by which it is shown, blamed and banned: the one at which it accepts connections, if that is known.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.dialable.unwrap_or(self.stream.remote)
     }

@@ -12,7 +12,7 @@ use crate::torrent::{ReadBufs, Readiness, WriteBufs};
 use crate::{BlockPool, ConnId, Instant};
 
 /// The maximum length of one read or write in bytes, unless a rate limit allows less.
-const TURN: u32 = 1 << 20;
+const MAX_TRANSFER: u32 = 1 << 20;
 /// How many bytes of control messages may pass in one direction while the bucket is empty, from one turn to the next: 120
 /// requests. They are charged to the bucket. Without this, a `have` of 9 bytes would wait for the 16 KiB blocks of other peers
 /// before it; without a maximum, a flood of messages would take the whole rate.
@@ -104,14 +104,14 @@ impl Stream {
 
     /// See [`Engine::read_bufs`](crate::engine::Engine::read_bufs).
     pub(crate) fn read_bufs<'a>(&'a mut self, flow: &mut Flow<'_>, out: &mut ReadBufs<'a>) {
-        let mut limit = TURN;
+        let mut limit = MAX_TRANSFER;
         if let Some(bucket) = self.bucket {
             let way = Direction::Down;
-            limit = flow.throttle.available(flow.now, bucket, way, TURN);
+            limit = flow.throttle.available(flow.now, bucket, way, MAX_TRANSFER);
             if limit == 0 {
                 // A limit of 0 holds payload only: without the peers' requests, nothing could be sent either.
                 let free = match flow.throttle.is_stopped(bucket, way) {
-                    true => TURN,
+                    true => MAX_TRANSFER,
                     false => self.down.dry(),
                 };
                 self.peer.read_control(flow.pool, free as usize, out);
@@ -167,13 +167,13 @@ impl Stream {
             self.link.rests(Direction::Up);
             return;
         }
-        let mut limit = TURN;
+        let mut limit = MAX_TRANSFER;
         if let Some(bucket) = self.bucket {
             let way = Direction::Up;
-            limit = flow.throttle.available(flow.now, bucket, way, TURN);
+            limit = flow.throttle.available(flow.now, bucket, way, MAX_TRANSFER);
             if limit == 0 {
                 let stopped = flow.throttle.is_stopped(bucket, way);
-                let free = if stopped { TURN } else { self.up.dry() };
+                let free = if stopped { MAX_TRANSFER } else { self.up.dry() };
                 if free == 0 || !self.peer.control_waits(stopped) {
                     self.peer.hold_writing();
                     self.waits_for_rate = Some(stopped);

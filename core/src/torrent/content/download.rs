@@ -27,7 +27,7 @@ const MAX_RUN: usize = 64;
 /// The rate in bytes per second from which a peer counts as fast. A fast peer downloads whole pieces alone.
 const FAST: u64 = 64 << 10;
 /// The maximum number of suspects whose addresses are kept.
-const MAX_SUSPECTS: usize = 1024;
+const MAX_SUSPECT_ADDRESSES: usize = 1024;
 /// How long after a disk error a torrent retries by itself.
 pub const DISK_RETRY: Duration = Duration::from_secs(30);
 
@@ -434,7 +434,7 @@ impl Torrent {
                 gone.find(|(k, _)| *k == sender).map(|(_, addr)| *addr)
             });
             if let Some(addr) = addr {
-                if self.suspects.len() >= MAX_SUSPECTS {
+                if self.suspects.len() >= MAX_SUSPECT_ADDRESSES {
                     self.suspects.pop_first();
                 }
                 self.suspects.insert(sender, addr);

@@ -45,7 +45,7 @@ pub(crate) enum TorrentTimer {
     Trackers,
     /// The next peer to connect to.
     Connect,
-    /// The choking round, and other work that is done every ten seconds.
+    /// The choking round, and other work that is done every ten seconds; after a disk error, the retry.
     Round,
     /// Free upload slots are assigned to interested peers.
     Unchoke,

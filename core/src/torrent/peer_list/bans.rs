@@ -5,14 +5,15 @@ use core::net::{IpAddr, SocketAddr};
 
 use super::super::prefix::Prefix;
 
-/// After bad pieces from this many ports, the whole IP address is banned. Before that, only the ports are banned, as several
-/// subscribers, or several programs, may share an IP address.
+/// After bad pieces from this many socket addresses with one prefix (an IPv4 address or an IPv6 /64), the whole prefix is
+/// banned. Before that, only the socket addresses are, as several subscribers, or several programs, may share a prefix.
 pub(crate) const MAX_STRIKES: usize = 3;
 
 /// The banned socket addresses with one prefix.
 type Strikes = heapless::Vec<SocketAddr, MAX_STRIKES>;
 
-/// The addresses that a torrent has banned. If there are too many, the prefix with the fewest bans is removed.
+/// The addresses that a torrent has banned. Bans do not expire: they last as long as the torrent. If there are too many, the
+/// prefix with the fewest bans is removed.
 #[derive(Debug)]
 pub(crate) struct Bans {
     of: BTreeMap<Prefix, Strikes>,
@@ -43,7 +44,7 @@ impl Bans {
         news
     }
 
-    /// Whether the whole IP address is banned.
+    /// Whether the whole prefix of an IP address is banned.
     pub(super) fn refuses_all_of(&self, ip: IpAddr) -> bool {
         let strikes = self.of.get(&Prefix::of(ip));
         strikes.is_some_and(|s| s.len() >= MAX_STRIKES)

@@ -466,7 +466,7 @@ pub(crate) enum Released {
     Resting,
     /// It was useless for both sides.
     Useless,
-    /// It broke the protocol or sent bad data.
+    /// It is banned, as it sent bad data.
     Banned,
 }
 

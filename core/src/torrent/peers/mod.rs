@@ -311,7 +311,7 @@ impl Torrent {
         self.check_usefulness(io, id);
     }
 
-    /// The peer replaced its set of pieces with all or no pieces.
+    /// The peer's set of pieces was replaced.
     pub(crate) fn on_has_changed(&mut self, io: &mut Io<'_>, id: MemberId) {
         if let Some(mut tally) = self.tally(id) {
             tally.replaced();
@@ -319,6 +319,7 @@ impl Torrent {
         }
     }
 
+    /// The peer has all pieces now, or none.
     fn on_has_reset(&mut self, io: &mut Io<'_>, id: MemberId, all: bool) {
         if let Some(mut tally) = self.tally(id) {
             tally.reset(all);
@@ -583,7 +584,7 @@ impl Torrent {
         }
     }
 
-    /// Bans a peer that sent data that failed the hash check.
+    /// Bans a peer that sent data that failed the hash check. A ban has no expiry: it lasts as long as the torrent.
     pub(crate) fn ban(&mut self, io: &mut Io<'_>, addr: SocketAddr) {
         let news = self.peer_list.ban(addr);
         let banned = |addr: SocketAddr| self.peer_list.is_banned(addr);

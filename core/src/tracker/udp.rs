@@ -639,5 +639,4 @@ const fn malformed() -> TrackerError {
 }
 
 #[cfg(test)]
-#[path = "udp_tests.rs"]
 mod tests;

@@ -67,7 +67,7 @@
 //!         engine.handle_op(world.now, id, outcome);
 //!     }
 //!     // Streams that have something to say, or may read again.
-//!     while let Some((conn, interest)) = engine.poll_interest() {
+//!     while let Some((conn, readiness)) = engine.poll_interest() {
 //!         if readiness.write {
 //!             let written = {
 //!                 let mut bufs = WriteBufs::new();

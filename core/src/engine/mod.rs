@@ -357,7 +357,7 @@ impl Engine {
         }
         while let Some(torrent) = self.out.changed.pop_front() {
             if let Some(t) = self.torrents.get_mut(&torrent) {
-                let what = core::mem::take(&mut t.changes);
+                let what = t.intents.take_changes();
                 return Some(Event::Changed { torrent, what });
             }
         }
@@ -509,7 +509,7 @@ impl Engine {
         let Some(t) = torrents.get_mut(&id) else {
             return;
         };
-        let wants = core::mem::take(&mut t.wants);
+        let wants = t.intents.take_wants();
         if let Some(dht) = dht {
             dht.serve(io, torrents, id, wants);
         }

@@ -69,8 +69,8 @@ impl Engine {
             half_open: self.conns.half_open(),
             blocks_lent: self.pool.lent() as u32,
             jobs: self.out.ops.emitted() as u32,
-            rate_down: sum(&|t| t.down.get(now)),
-            rate_up: sum(&|t| t.up.get(now)),
+            rate_down: sum(&|t| t.traffic.down.get(now)),
+            rate_up: sum(&|t| t.traffic.up.get(now)),
             listening: self.endpoints.listening.values().copied().collect(),
             external: self.endpoints.external,
             stray_datagrams: self.out.stray_datagrams,
@@ -119,7 +119,7 @@ impl<'a> TorrentRef<'a> {
             None => (0, 0, total, total),
         };
         let swarm = |f: fn(&TrackerStatus<'_>) -> Option<u32>| {
-            t.announcer.status().filter_map(|s| f(&s)).max()
+            t.sources.announcer.status().filter_map(|s| f(&s)).max()
         };
         TorrentStatus {
             id: t.id,
@@ -133,13 +133,13 @@ impl<'a> TorrentRef<'a> {
             wanted_done: wanted.saturating_sub(left),
             pieces: info.map_or(0, |i| i.piece_count()),
             pieces_done,
-            downloaded: t.downloaded,
-            uploaded: t.uploaded,
-            downloaded_ever: t.downloaded_before + t.downloaded,
-            uploaded_ever: t.uploaded_before + t.uploaded,
-            wasted: t.wasted,
-            rate_down: t.down.get(now),
-            rate_up: t.up.get(now),
+            downloaded: t.traffic.downloaded,
+            uploaded: t.traffic.uploaded,
+            downloaded_ever: t.traffic.downloaded_before + t.traffic.downloaded,
+            uploaded_ever: t.traffic.uploaded_before + t.traffic.uploaded,
+            wasted: t.traffic.wasted,
+            rate_down: t.traffic.down.get(now),
+            rate_up: t.traffic.up.get(now),
             peers: t.members.established() as u32,
             seeds: seeds as u32,
             connecting: t.members.unfinished_len() as u32,
@@ -221,7 +221,7 @@ impl<'a> TorrentRef<'a> {
                 len: file.len,
                 done: info.pieces_of(i).filter(verified).map(overlap).sum(),
                 priority: match file.kind {
-                    FileKind::Regular => t.priorities.get(i).copied().unwrap_or_default(),
+                    FileKind::Regular => t.wanted.priorities.get(i).copied().unwrap_or_default(),
                     _ => FilePriority::Skip,
                 },
             }
@@ -233,11 +233,11 @@ impl<'a> TorrentRef<'a> {
     #[must_use]
     pub fn trackers(&self) -> Vec<TrackerStatus<'a>> {
         let t = self.torrent;
-        let told = t.announcer.status().map(|mut status| {
+        let told = t.sources.announcer.status().map(|mut status| {
             if let Some(progress) = &mut status.dht {
                 let server = self.engine.dht.as_deref();
-                let running = server.and_then(|server| server.progress(&t.dht));
-                *progress = running.unwrap_or_else(|| t.dht.last());
+                let running = server.and_then(|server| server.progress(&t.sources.search));
+                *progress = running.unwrap_or_else(|| t.sources.search.last());
             }
             status
         });

@@ -1,31 +1,31 @@
 //! How a torrent starts, pauses, fails and resumes.
 
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    string::String,
-};
+use alloc::{collections::BTreeMap, string::String};
 
 use super::blame::Blame;
 use super::choker::{Choker, Slots};
 use super::conn::member::Members;
 use super::content::assembly::Assembly;
-use super::content::deadlines::Deadlines;
 use super::content::durability::Durability;
 use super::content::fetch::Fetch;
 use super::content::resume::Record;
-use super::content::selection::{Selection, prioritise};
-use super::content::{Access, Before, Content, Files, Opening, Store};
+use super::content::selection::prioritise;
+use super::content::wanted::Wanted;
+use super::content::{Access, Content, Files, Opening, Store};
+use super::intents::Intents;
 use super::io::Io;
 use super::outbox::event::Changes;
 use super::outbox::ops::{DiskJob, Purpose};
 use super::outbox::timers::{Timer, TorrentTimer};
 use super::peer_list::PeerList;
 use super::search::PeerSearch;
+use super::smart_ban::SmartBan;
+use super::sources::Sources;
 use super::standing::Standing;
 use super::status::{FilePriority, PeerSource};
+use super::traffic::Traffic;
 use super::{AddTorrent, Check, Existing, Source, cx};
 use super::{Torrent, Wants};
-use crate::rate::Rate;
 use crate::throttle::BucketId;
 use crate::tracker::{AnnounceConfig, Announcer, Families, Reach};
 use crate::{BlockPool, InfoHash, Op, OpErrorKind, Outcome, TorrentId};
@@ -72,42 +72,27 @@ impl Torrent {
             info_hash,
             dn: name,
             content: Content::Unknown(Fetch::default()),
+            wanted: Wanted::new(priorities, add.sequential),
+            files: Files::new(add.existing, add.check),
+            durability: Durability::new(),
             standing: Standing::Well,
             paused: add.paused,
-            check: add.check,
-            blame: Blame::new(&mut cx!(io)),
-            suspects: BTreeMap::new(),
-            departed: VecDeque::new(),
-            priorities,
-            selection: Selection::default(),
-            sequential: add.sequential,
-            deadlines: Deadlines::default(),
-            announcer,
-            dht: PeerSearch::default(),
+            sources: Sources {
+                announcer,
+                search: PeerSearch::default(),
+            },
             peer_list: PeerList::new(io.peer_limits(), io.rng.next_u32()),
             members: Members::default(),
-            dialling: false,
             choker: Choker::new(
                 io.setup
                     .config
                     .upload_slots
                     .map_or(Slots::Auto, Slots::Fixed),
             ),
+            smart_ban: SmartBan::new(Blame::new(&mut cx!(io))),
             bucket,
-            existing: add.existing,
-            files: Files::default(),
-            before: Before::default(),
-            unsaved: false,
-            durability: Durability::new(),
-            downloaded: 0,
-            uploaded: 0,
-            wasted: 0,
-            downloaded_before: resume.as_ref().map_or(0, |r| r.downloaded),
-            uploaded_before: resume.as_ref().map_or(0, |r| r.uploaded),
-            down: Rate::new(io.now),
-            up: Rate::new(io.now),
-            changes: Changes::default(),
-            wants: Wants::default(),
+            traffic: Traffic::new(io.now, resume.as_ref()),
+            intents: Intents::new(id),
             resume,
         }
     }
@@ -131,7 +116,7 @@ impl Torrent {
         if !self.is_running() {
             return;
         }
-        self.announcer.start(&mut cx!(io));
+        self.sources.announcer.start(&mut cx!(io));
         self.want(io, Wants::DHT);
         if !io
             .out
@@ -170,7 +155,7 @@ impl Torrent {
         let checking = checking && self.standing.is_up();
         let home = io.out.ops.drop_reads(self.id, !checking);
         io.pool.give_all(home);
-        self.announcer.stop(&mut cx!(io));
+        self.sources.announcer.stop(&mut cx!(io));
         self.want(io, Wants::DHT_END | Wants::TRACKERS);
     }
 
@@ -178,7 +163,7 @@ impl Torrent {
     pub(crate) fn pause(&mut self, io: &mut Io<'_>) {
         if !self.paused {
             self.paused = true;
-            self.unsaved = true;
+            self.durability.unsaved = true;
             self.rest(io, "the torrent is paused");
             self.want(io, Wants::PROCEED);
             self.change(io, Changes::STATE);
@@ -204,7 +189,7 @@ impl Torrent {
         // A file that was not as it should be has to be examined again.
         let vanished = error.kind.is_obstruction()
             || matches!(error.kind, OpErrorKind::NotFound | OpErrorKind::Truncated);
-        let anew = vanished || self.durability.is_lost() || self.selection.failed;
+        let anew = vanished || self.durability.is_lost() || self.wanted.selection.failed;
         self.standing.retry();
         let known = match &mut self.content {
             Content::Known(known) => known,
@@ -243,10 +228,10 @@ impl Torrent {
             return;
         }
         let info = known.info.clone();
-        self.check = Check::All;
+        self.files.check = Check::All;
         self.standing = Standing::Well;
         // Otherwise, a stop during the check would leave a record that is trusted.
-        (self.resume, self.unsaved) = (None, true);
+        (self.resume, self.durability.unsaved) = (None, true);
         self.close_files(io, "the torrent is being checked");
         self.open_files(io, info);
     }
@@ -259,10 +244,10 @@ impl Torrent {
         // Set before the peers are closed, or their places would be filled again.
         let store = self.content.store_mut();
         let store = store.map(|store| core::mem::replace(store, Store::Opening(Opening::Due)));
-        self.before.writing = false;
+        self.files.before.writing = false;
         if let Some(Store::Open(open)) = store {
-            self.before.writing = open.access == Access::Write && !open.finished;
-            self.deadlines.keep(&open.picker);
+            self.files.before.writing = open.access == Access::Write && !open.finished;
+            self.wanted.deadlines.keep(&open.picker);
             abandon(open.assemblies, io.pool);
         }
         self.rest(io, why);
@@ -270,9 +255,9 @@ impl Torrent {
 
     /// Passes the file priorities to the picker.
     pub(crate) fn apply_priorities(&mut self) {
-        let read_only = self.existing == Existing::ReadOnly;
+        let read_only = self.files.existing == Existing::ReadOnly;
         if let Some((info, open)) = self.content.open_mut() {
-            open.wanted = prioritise(&mut open.picker, info, &self.priorities, read_only);
+            open.wanted = prioritise(&mut open.picker, info, &self.wanted.priorities, read_only);
         }
     }
 
@@ -281,18 +266,19 @@ impl Torrent {
         let Some(info) = self.content.info() else {
             return;
         };
-        let read_only = self.existing == Existing::ReadOnly;
-        if self.priorities.is_empty() && !read_only {
+        let read_only = self.files.existing == Existing::ReadOnly;
+        if self.wanted.priorities.is_empty() && !read_only {
             return;
         }
         // Where nothing may be written, no file is assembled from a parts file.
         let wanted = (0..info.files().len())
             .map(|f| {
                 !read_only
-                    && self.priorities.get(f).copied().unwrap_or_default() != FilePriority::Skip
+                    && self.wanted.priorities.get(f).copied().unwrap_or_default()
+                        != FilePriority::Skip
             })
             .collect();
-        self.selection.asked();
+        self.wanted.selection.asked();
         io.out
             .ops
             .job(Purpose::Disk(self.id, DiskJob::Select), |op| Op::Select {
@@ -305,11 +291,11 @@ impl Torrent {
     pub(crate) fn selected(&mut self, io: &mut Io<'_>, outcome: &Outcome) {
         if let Outcome::Failed { error, .. } = outcome {
             // The files are opened again before it is retried.
-            self.selection.answered(true);
+            self.wanted.selection.answered(true);
             self.disk_failed(io, error.clone());
             return;
         }
-        self.selection.answered(false);
+        self.wanted.selection.answered(false);
         if self.is_done() && self.is_exchanging() && !self.is_confirmed() {
             self.confirm(io, None);
         }

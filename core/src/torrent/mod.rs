@@ -16,6 +16,7 @@ pub(crate) mod conn;
 pub(crate) mod content;
 mod counts;
 pub(crate) mod endpoints;
+mod intents;
 pub(crate) mod io;
 pub(crate) mod lifecycle;
 pub(crate) mod member_id;
@@ -29,6 +30,8 @@ pub(crate) mod request;
 pub(crate) mod search;
 mod settings;
 pub(crate) mod setup;
+pub(crate) mod smart_ban;
+mod sources;
 mod standing;
 pub(crate) mod status;
 mod stopping;
@@ -36,15 +39,9 @@ mod stopping;
 mod tests;
 pub(crate) mod tracker_queries;
 mod trackers;
+mod traffic;
 
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    format,
-    string::String,
-    vec::Vec,
-};
-
-use core::net::SocketAddr;
+use alloc::{format, string::String};
 
 pub use self::content::download::DISK_RETRY;
 pub use self::outbox::event::{Changes, Event, Level, Notice, What};
@@ -53,29 +50,29 @@ pub use self::status::{
     EngineStatus, FilePriority, FileStatus, PeerSource, PeerStatus, State, TorrentStatus,
 };
 
-use self::blame::Blame;
 use self::choker::Choker;
 use self::conn::member::Members;
-use self::content::deadlines::Deadlines;
 use self::content::durability::Durability;
 use self::content::resume::Record;
-use self::content::selection::Selection;
-use self::content::{Before, Content, Files, Store};
+use self::content::wanted::Wanted;
+use self::content::{Content, Files, Store};
+use self::intents::Intents;
+pub(crate) use self::intents::Wants;
 use self::io::Io;
 use self::member_id::MemberId;
 use self::outbox::ops::DiskJob;
 use self::outbox::timers::TorrentTimer;
 use self::pace::Pace;
 use self::peer_list::PeerList;
-use self::picker::{PeerKey, Picker};
-use self::search::PeerSearch;
+use self::picker::Picker;
+use self::smart_ban::SmartBan;
+use self::sources::Sources;
 use self::standing::Standing;
+use self::traffic::Traffic;
 use crate::id::SwarmId;
 use crate::metainfo::Info;
 use crate::peer::MAX_IOV;
-use crate::rate::Rate;
 use crate::throttle::{BucketId, Direction, Throttle};
-use crate::tracker::Announcer;
 use crate::{Bitfield, Config, InfoHash, Outcome, TorrentId};
 
 /// A list of buffers to read into, in order.
@@ -102,101 +99,30 @@ pub(crate) struct Torrent {
     /// The `dn` parameter of a magnet.
     pub(crate) dn: Option<String>,
     pub(crate) content: Content,
+    /// What the application wants of the content.
+    pub(crate) wanted: Wanted,
+    pub(crate) files: Files,
+    /// The last resume record, until the files are open.
+    pub(crate) resume: Option<Record>,
+    pub(crate) durability: Durability,
     pub(crate) standing: Standing,
     /// Whether the application paused it.
     pub(crate) paused: bool,
-    pub(crate) check: Check,
-    /// The last resume record, until the files are open.
-    pub(crate) resume: Option<Record>,
 
-    pub(crate) blame: Blame,
-    /// The addresses of peers that sent blocks of pieces that failed their check.
-    pub(crate) suspects: BTreeMap<PeerKey, SocketAddr>,
-    /// The addresses of the last peers that sent blocks and then disconnected.
-    pub(crate) departed: VecDeque<(PeerKey, SocketAddr)>,
-    pub(crate) priorities: Vec<FilePriority>,
-    pub(crate) selection: Selection,
-    pub(crate) sequential: bool,
-    /// The deadlines of pieces, while there is no picker.
-    pub(crate) deadlines: Deadlines,
-
-    pub(crate) announcer: Announcer,
-    /// Its DHT search.
-    pub(crate) dht: PeerSearch,
+    /// Where it asks for peers.
+    pub(crate) sources: Sources,
     pub(crate) peer_list: PeerList,
     /// Its connections.
     pub(crate) members: Members,
-    /// Whether it is in the queue of torrents that may connect.
-    pub(crate) dialling: bool,
     pub(crate) choker: Choker,
+    pub(crate) smart_ban: SmartBan,
     pub(crate) bucket: BucketId,
-
-    /// What may be done with files that exist.
-    pub(crate) existing: Existing,
-    pub(crate) files: Files,
-    pub(crate) before: Before,
-    /// Something changed since the last record.
-    pub(crate) unsaved: bool,
-    pub(crate) durability: Durability,
-
-    pub(crate) downloaded: u64,
-    pub(crate) uploaded: u64,
-    pub(crate) wasted: u64,
-    pub(crate) downloaded_before: u64,
-    pub(crate) uploaded_before: u64,
-    pub(crate) down: Rate,
-    pub(crate) up: Rate,
-
-    /// The changes that the application has not been told of.
-    pub(crate) changes: Changes,
-    /// What the engine has to do for it before the current call ends.
-    pub(crate) wants: Wants,
-}
-
-/// What a torrent wants from the engine because it concerns other torrents, the DHT or the trackers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wants(u8);
-
-impl Wants {
-    /// To be put into the queue of torrents that have addresses to connect to.
-    pub(crate) const PLACES: Self = Self(1);
-    /// Its tracker queries to be sent, and their results to be handled.
-    pub(crate) const TRACKERS: Self = Self(2);
-    /// [`Torrent::proceed`] to be called once none of its disk jobs is in flight.
-    pub(crate) const PROCEED: Self = Self(4);
-    /// The DHT to run if its mode is `auto`.
-    pub(crate) const DHT: Self = Self(8);
-    /// Its DHT search to be cancelled.
-    pub(crate) const DHT_END: Self = Self(16);
-    /// The DHT's pseudo-tracker to be added, or to be removed if the torrent is private.
-    pub(crate) const DHT_TRACKER: Self = Self(32);
-    /// To close a connection if another torrent needs its place.
-    pub(crate) const TO_SHARE: Self = Self(64);
-    /// Its DHT search to start.
-    pub(crate) const DHT_SEARCH: Self = Self(128);
-
-    /// Whether this contains all of `other`.
-    pub(crate) const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-}
-
-impl core::ops::BitOr for Wants {
-    type Output = Self;
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
+    pub(crate) traffic: Traffic,
+    /// What the engine and the application are to be told of it.
+    pub(crate) intents: Intents,
 }
 
 impl Torrent {
-    /// Asks the engine for something before the current call ends.
-    pub(crate) fn want(&mut self, io: &mut Io<'_>, what: Wants) {
-        if self.wants == Wants::default() {
-            io.out.wanting.push_back(self.id);
-        }
-        self.wants = self.wants | what;
-    }
-
     /// Calls [`Io::refresh`] for a peer, if it still exists.
     pub(crate) fn refresh(&mut self, io: &mut Io<'_>, id: MemberId) {
         if let Some(member) = self.members.get_mut(id) {
@@ -204,12 +130,14 @@ impl Torrent {
         }
     }
 
-    /// Records a change. The application is told once, however often it is recorded.
+    /// [`Intents::want`].
+    pub(crate) fn want(&mut self, io: &mut Io<'_>, what: Wants) {
+        self.intents.want(io.out, what);
+    }
+
+    /// [`Intents::change`].
     pub(crate) fn change(&mut self, io: &mut Io<'_>, what: Changes) {
-        if self.changes.is_empty() {
-            io.out.changed.push_back(self.id);
-        }
-        self.changes |= what;
+        self.intents.change(io.out, what);
     }
 
     /// Handles the outcome of a disk job.
@@ -293,7 +221,7 @@ impl Torrent {
     /// Whether the files of the verified pieces were confirmed to exist.
     pub(crate) fn is_confirmed(&self) -> bool {
         let finished = self.content.open().is_some_and(|(_, open)| open.finished);
-        finished || self.existing == Existing::ReadOnly
+        finished || self.files.existing == Existing::ReadOnly
     }
 
     /// Whether every piece is verified.
@@ -341,7 +269,7 @@ impl Torrent {
 
     /// The missing bytes of the wanted pieces.
     pub(crate) fn wanted_left(&self, info: &Info, picker: &Picker) -> u64 {
-        if self.existing != Existing::ReadOnly {
+        if self.files.existing != Existing::ReadOnly {
             return picker.bytes_left();
         }
         let missing = picker.have().len() - picker.have().count();
@@ -363,7 +291,7 @@ impl Torrent {
             None | Some(Store::Open(_)) if self.paused => State::Paused,
             None => State::Metadata,
             Some(Store::Open(_))
-                if self.is_done() && self.selection.is_applied() && self.is_confirmed() =>
+                if self.is_done() && self.wanted.selection.is_applied() && self.is_confirmed() =>
             {
                 State::Seeding
             }

@@ -14,12 +14,12 @@ impl Torrent {
     pub(crate) fn set_priorities(&mut self, io: &mut Io<'_>, priorities: &[FilePriority]) {
         let info = self.content.info();
         let files = info.map_or(usize::MAX, |i| i.files().len());
-        self.priorities = priorities.iter().copied().take(files).collect();
-        if self.priorities.is_empty() {
+        self.wanted.priorities = priorities.iter().copied().take(files).collect();
+        if self.wanted.priorities.is_empty() {
             // An empty list would leave the old priorities in the picker.
-            self.priorities.push(FilePriority::Normal);
+            self.wanted.priorities.push(FilePriority::Normal);
         }
-        self.unsaved = true;
+        self.durability.unsaved = true;
         // Files that become wanted may have bytes in the parts file.
         self.durability.files_changed();
         self.select(io);
@@ -59,7 +59,7 @@ impl Torrent {
 
     /// Sets whether pieces are requested in order, or rarest first.
     pub(crate) fn set_sequential(&mut self, on: bool) {
-        self.sequential = on;
+        self.wanted.sequential = on;
         if let Some(picker) = self.content.picker_mut() {
             picker.set_sequential(on.then_some(WHOLE));
         }
@@ -69,7 +69,7 @@ impl Torrent {
     pub(crate) fn set_deadline(&mut self, io: &mut Io<'_>, piece: u32, by: Option<Instant>) {
         match self.content.picker_mut() {
             Some(picker) => picker.set_deadline(piece, by),
-            None => self.deadlines.set(piece, by),
+            None => self.wanted.deadlines.set(piece, by),
         }
         self.refill_all(io);
     }
@@ -77,11 +77,11 @@ impl Torrent {
     /// Adds trackers, one tier each, up to the announcer's limit.
     pub(crate) fn add_trackers(&mut self, io: &mut Io<'_>, urls: &[String]) {
         // The DHT's pseudo-tracker stays last.
-        let trackers = self.announcer.status().filter(|s| s.dht.is_none());
+        let trackers = self.sources.announcer.status().filter(|s| s.dht.is_none());
         let last = trackers.map(|s| s.tier + 1).max().unwrap_or(0);
         for (tier, url) in (last..).zip(urls) {
             // The announcer would refuse more than this.
-            if self.announcer.add(&mut cx!(io), tier, url).is_err() {
+            if self.sources.announcer.add(&mut cx!(io), tier, url).is_err() {
                 break;
             }
         }
@@ -96,13 +96,15 @@ impl Torrent {
         url: &str,
         enabled: bool,
     ) -> bool {
-        let mut trackers = self.announcer.status();
+        let mut trackers = self.sources.announcer.status();
         let Some(tracker) = trackers.find(|t| t.url == url).map(|t| t.id) else {
             return false;
         };
         drop(trackers);
-        self.announcer.set_enabled(&mut cx!(io), tracker, enabled);
-        if !self.announcer.is_dht_enabled() {
+        self.sources
+            .announcer
+            .set_enabled(&mut cx!(io), tracker, enabled);
+        if !self.sources.announcer.is_dht_enabled() {
             // The result of a running search is not wanted any more.
             self.want(io, Wants::DHT_END);
         }
@@ -112,7 +114,7 @@ impl Torrent {
     }
 
     fn trackers_changed(&mut self, io: &mut Io<'_>) {
-        self.unsaved = true;
+        self.durability.unsaved = true;
         self.want(io, Wants::TRACKERS | Wants::PROCEED);
         self.save_early(io);
     }
@@ -131,13 +133,13 @@ impl Torrent {
 
     /// Asks the trackers for peers now, as far as their minimum interval allows.
     pub(crate) fn reannounce(&mut self, io: &mut Io<'_>) {
-        self.announcer.reannounce(&mut cx!(io), false);
+        self.sources.announcer.reannounce(&mut cx!(io), false);
         self.want(io, Wants::TRACKERS);
     }
 
     /// Asks the trackers how large the swarm is (BEP 48), as far as they allow.
     pub(crate) fn scrape(&mut self, io: &mut Io<'_>) {
-        self.announcer.scrape(&mut cx!(io));
+        self.sources.announcer.scrape(&mut cx!(io));
         self.want(io, Wants::TRACKERS);
     }
 }

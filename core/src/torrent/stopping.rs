@@ -35,7 +35,7 @@ impl Torrent {
             return;
         }
         // While its files are not known, the last record stays valid unless something else changed.
-        let saved = !self.can_save() && !self.unsaved;
+        let saved = !self.can_save() && !self.durability.unsaved;
         // Set before the peers are closed, or their places would be filled again.
         self.standing = Standing::Stopping(Stopping {
             until,
@@ -67,7 +67,7 @@ impl Torrent {
         let failed = matches!(self.standing, Standing::Failed(_));
         let at_rest = self.can_save() && (self.paused || failed);
         let stopping = matches!(self.standing, Standing::Stopping(_));
-        let due = at_rest && self.unsaved && self.durability.is_free();
+        let due = at_rest && self.durability.unsaved && self.durability.is_free();
         if !(stopping || due) || io.out.ops.disk_jobs(self.id) > 0 {
             return;
         }
@@ -95,7 +95,9 @@ impl Torrent {
             self.flush_and_save(io, io.setup.config.boot.is_none());
             return;
         }
-        if !self.announcer.all_stopped() && io.now < deadline(stopping, &self.announcer) {
+        if !self.sources.announcer.all_stopped()
+            && io.now < deadline(stopping, &self.sources.announcer)
+        {
             return;
         }
         stopping.stage = StopStage::Releasing;
@@ -115,7 +117,7 @@ impl Torrent {
         if stopping.stage == StopStage::Releasing {
             return;
         }
-        let until = deadline(stopping, &self.announcer);
+        let until = deadline(stopping, &self.sources.announcer);
         if until <= io.now {
             let home = io.out.ops.cancel_queries(self.id);
             io.pool.give_all(home);

@@ -139,7 +139,7 @@ impl Bench {
     fn settle(&mut self) {
         let io = &mut io!(self);
         while io.out.wanting.pop_front().is_some() {
-            let wants = core::mem::take(&mut self.torrent.wants);
+            let wants = self.torrent.intents.take_wants();
             if wants.contains(Wants::TRACKERS) {
                 self.torrent.pump_trackers(io);
             }

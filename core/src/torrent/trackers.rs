@@ -46,8 +46,8 @@ impl Torrent {
                 io.setup.config.numwant
             };
             let stats = Stats {
-                uploaded: self.uploaded,
-                downloaded: self.downloaded,
+                uploaded: self.traffic.uploaded,
+                downloaded: self.traffic.downloaded,
                 left: self.left(),
                 partial: self.is_partial_seed(),
                 ports,
@@ -58,13 +58,13 @@ impl Torrent {
                 ipv4: None,
                 ipv6: None,
             };
-            let Some(query) = self.announcer.poll_query(&mut cx!(io), &stats) else {
+            let Some(query) = self.sources.announcer.poll_query(&mut cx!(io), &stats) else {
                 break;
             };
             self.ask(io, query);
         }
         self.tracker_events(io);
-        let at = self.announcer.poll_timeout();
+        let at = self.sources.announcer.poll_timeout();
         let timer = Timer::Torrent(self.id, TorrentTimer::Trackers);
         io.out.timers.set(timer, at);
         self.want(io, Wants::PROCEED);
@@ -114,7 +114,9 @@ impl Torrent {
     }
 
     fn refuse(&mut self, io: &mut Io<'_>, key: QueryKey, error: TrackerError) {
-        self.announcer.handle_answer(&mut cx!(io), key, Err(error));
+        self.sources
+            .announcer
+            .handle_answer(&mut cx!(io), key, Err(error));
     }
 
     fn ask_http(&self, io: &mut Io<'_>, query: Query) {
@@ -138,7 +140,9 @@ impl Torrent {
     pub(crate) fn fetched(&mut self, io: &mut Io<'_>, key: QueryKey, outcome: Outcome) {
         match outcome {
             Outcome::Http { status, body } => {
-                self.announcer.handle_http(&mut cx!(io), key, status, &body);
+                self.sources
+                    .announcer
+                    .handle_http(&mut cx!(io), key, status, &body);
             }
             Outcome::Failed { error, .. } => self.refuse(io, key, TrackerError::from(error)),
             _ => self.refuse(io, key, TrackerError::Cancelled),
@@ -210,7 +214,7 @@ impl Torrent {
     }
 
     fn tracker_events(&mut self, io: &mut Io<'_>) {
-        while let Some(event) = self.announcer.poll_event() {
+        while let Some(event) = self.sources.announcer.poll_event() {
             self.change(io, Changes::TRACKERS);
             match event {
                 TrackerEvent::Peers { tracker, peers } => {
@@ -219,7 +223,7 @@ impl Torrent {
                         n => alloc::format!("it knows of {n} peers"),
                     };
                     self.tracker_notice(io, tracker, Level::Detail, message);
-                    let url = self.announcer.url(tracker);
+                    let url = self.sources.announcer.url(tracker);
                     if let Some(url) = url.filter(|_| self.is_running()) {
                         let scope = parse_url(url).map(|url| Scope::of_name(url.host));
                         let scope = scope.unwrap_or(Scope::Global);
@@ -230,7 +234,7 @@ impl Torrent {
                     self.tracker_notice(io, tracker, Level::Info, text);
                 }
                 TrackerEvent::Failed { tracker, error, .. } => {
-                    if let Some(what) = self.dht.told_as(&error) {
+                    if let Some(what) = self.sources.search.told_as(&error) {
                         io.out.notice(Some(self.id), None, Level::Warning, what);
                         continue;
                     }
@@ -251,7 +255,7 @@ impl Torrent {
                 TrackerEvent::Scraped { .. } => {}
             }
         }
-        if self.announcer.take_answered() && io.dht.exists {
+        if self.sources.announcer.take_answered() && io.dht.exists {
             let timer = Timer::Torrent(self.id, TorrentTimer::Enough);
             io.out.timers.at_latest(timer, io.now + ENOUGH_AFTER);
         }
@@ -259,8 +263,8 @@ impl Torrent {
 
     /// Whether it has a source of peers, or knows peers.
     fn has_sources(&self, io: &Io<'_>) -> bool {
-        self.announcer.has_usable()
-            || (io.dht.wanted && self.announcer.is_dht_enabled())
+        self.sources.announcer.has_usable()
+            || (io.dht.wanted && self.sources.announcer.is_dht_enabled())
             || self.peer_list.len() > 0
             || !self.members.is_empty()
     }
@@ -269,16 +273,18 @@ impl Torrent {
     fn ask_dht(&mut self, io: &mut Io<'_>, key: QueryKey) {
         if !io.dht.active || self.is_private() {
             let error = TrackerError::Dht(SERVER_DOWN);
-            self.announcer.handle_dht(&mut cx!(io), key, Err(error));
+            self.sources
+                .announcer
+                .handle_dht(&mut cx!(io), key, Err(error));
             return;
         }
-        self.dht.ask(key);
+        self.sources.search.ask(key);
         self.want(io, Wants::DHT_SEARCH);
     }
 
     /// Emits a notice if there is no source of peers.
     pub(crate) fn note_no_trackers(&self, io: &mut Io<'_>) {
-        if self.announcer.is_empty() {
+        if self.sources.announcer.is_empty() {
             // Peers that were named to it may suffice.
             let level = match self.peer_list.len() == 0 && self.members.is_empty() {
                 true => Level::Warning,
@@ -289,7 +295,12 @@ impl Torrent {
     }
 
     fn tracker_notice(&self, io: &mut Io<'_>, tracker: TrackerId, level: Level, message: String) {
-        let url = self.announcer.url(tracker).unwrap_or_default().into();
+        let url = self
+            .sources
+            .announcer
+            .url(tracker)
+            .unwrap_or_default()
+            .into();
         io.out
             .notice(Some(self.id), None, level, What::Tracker { url, message });
     }
@@ -299,8 +310,8 @@ impl Torrent {
 impl Torrent {
     /// It may not use the DHT.
     pub(crate) fn lose_dht(&mut self, io: &mut Io<'_>) {
-        if self.announcer.dht_id().is_some() {
-            self.announcer.remove_dht(&mut cx!(io));
+        if self.sources.announcer.dht_id().is_some() {
+            self.sources.announcer.remove_dht(&mut cx!(io));
             self.note_no_trackers(io);
         }
     }
@@ -313,7 +324,7 @@ impl Torrent {
                 self.learn(io, peers, PeerSource::Dht);
             }
             DhtEvent::Done { lookup, report } => {
-                let Some(key) = self.dht.done(lookup, &report) else {
+                let Some(key) = self.sources.search.done(lookup, &report) else {
                     return;
                 };
                 let outcome = match report.failure {
@@ -323,7 +334,9 @@ impl Torrent {
                     }),
                     Some((failure, _)) => Err(TrackerError::Dht(failure.words())),
                 };
-                self.announcer.handle_dht(&mut cx!(io), key, outcome);
+                self.sources
+                    .announcer
+                    .handle_dht(&mut cx!(io), key, outcome);
                 self.want(io, Wants::TRACKERS);
             }
             // Its search has no other goal.
@@ -350,7 +363,7 @@ impl Torrent {
         if let Some(short) = short {
             // A seed can wait for peers to connect.
             let hurry = short && !self.is_done();
-            self.announcer.set_short(&mut cx!(io), short, hurry);
+            self.sources.announcer.set_short(&mut cx!(io), short, hurry);
             self.want(io, Wants::TRACKERS);
         }
     }

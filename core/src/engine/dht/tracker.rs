@@ -24,8 +24,8 @@ impl Server {
         };
         if !t.is_private() {
             let up = self.active().is_some();
-            t.announcer.add_dht(&mut cx!(io), up);
-        } else if t.announcer.dht_id().is_some() {
+            t.sources.announcer.add_dht(&mut cx!(io), up);
+        } else if t.sources.announcer.dht_id().is_some() {
             self.drop_search(io, torrents, id);
             if let Some(t) = torrents.get_mut(&id) {
                 t.lose_dht(io);
@@ -37,7 +37,7 @@ impl Server {
     pub(super) fn search_for(&mut self, io: &mut Io<'_>, torrents: &mut Torrents, id: TorrentId) {
         let ports = io.endpoints.ports();
         let t = torrents.get_mut(&id);
-        let Some(t) = t.filter(|t| t.dht.is_waiting()) else {
+        let Some(t) = t.filter(|t| t.sources.search.is_waiting()) else {
             return;
         };
         let goal = Goal::Peers {
@@ -51,7 +51,7 @@ impl Server {
         };
         let owner = Owner::Torrent(id);
         if let Ok(lookup) = self.service.search(&mut cx!(io), owner, goal) {
-            t.dht.begin(lookup);
+            t.sources.search.begin(lookup);
         }
     }
 
@@ -73,7 +73,7 @@ impl Server {
     /// The node was stopped: cancels the searches of all torrents, so that their announcers do not wait for them.
     pub(super) fn end_searches(&mut self, io: &mut Io<'_>, torrents: &mut Torrents) {
         for t in torrents.values_mut() {
-            t.announcer.set_dht_up(&mut cx!(io), false);
+            t.sources.announcer.set_dht_up(&mut cx!(io), false);
             self.end_search(io, t, TrackerError::Dht(SERVER_DOWN));
             t.want(io, Wants::TRACKERS);
         }
@@ -81,11 +81,11 @@ impl Server {
 
     /// Removes a torrent's search. Returns whether there was one.
     fn end_search(&mut self, io: &mut Io<'_>, t: &mut Torrent, why: TrackerError) -> bool {
-        let Some(key) = t.dht.end() else {
+        let Some(key) = t.sources.search.end() else {
             return false;
         };
         self.service.withdraw(Owner::Torrent(t.id));
-        t.announcer.handle_dht(&mut cx!(io), key, Err(why));
+        t.sources.announcer.handle_dht(&mut cx!(io), key, Err(why));
         true
     }
 

@@ -112,7 +112,9 @@ impl Torrents {
                 continue;
             };
             if let Some(t) = self.get_mut(&id) {
-                t.announcer.handle_answer(&mut cx!(io), key, event.result);
+                t.sources
+                    .announcer
+                    .handle_answer(&mut cx!(io), key, event.result);
                 t.pump_trackers(io);
             }
         }

@@ -24,7 +24,7 @@ impl Torrents {
             if t.connect_one(io) {
                 self.diallers.push_back(id);
             } else {
-                t.dialling = false;
+                t.peer_list.dialling = false;
             }
         }
     }
@@ -36,7 +36,7 @@ impl Torrents {
             .set(Timer::Torrent(id, TorrentTimer::Connect), None);
         if let Some(t) = self.get_mut(&id)
             && t.is_running()
-            && !core::mem::replace(&mut t.dialling, true)
+            && !core::mem::replace(&mut t.peer_list.dialling, true)
         {
             self.diallers.push_back(id);
         }

@@ -60,13 +60,13 @@ impl Torrents {
                 continue;
             };
             if up {
-                t.announcer.set_dht_up(&mut cx!(io), true);
+                t.sources.announcer.set_dht_up(&mut cx!(io), true);
             }
             if up && retry {
-                t.announcer.retry_dht(&mut cx!(io));
+                t.sources.announcer.retry_dht(&mut cx!(io));
             }
             if back {
-                t.announcer.network_back(&mut cx!(io));
+                t.sources.announcer.network_back(&mut cx!(io));
                 t.peer_list.hurry(io.now);
                 self.queue_dialler(io, id);
             }

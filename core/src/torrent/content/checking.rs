@@ -36,8 +36,8 @@ const MAX_LATE_HAVES: u32 = 1000;
 impl Torrent {
     /// The metadata is known: opens the files next.
     pub(crate) fn open_files(&mut self, io: &mut Io<'_>, info: Arc<Info>) {
-        self.selection = Selection::default();
-        self.priorities.truncate(info.files().len());
+        self.wanted.selection = Selection::default();
+        self.wanted.priorities.truncate(info.files().len());
         self.content = Content::known(info);
         self.change(io, Changes::STATE);
         self.want(io, Wants::DHT_TRACKER);
@@ -138,7 +138,7 @@ impl Torrent {
         } = judge_files(self, &info, &files, io.setup.config.boot);
         self.files.vouched = vouched;
         self.files.stats = files;
-        self.before.doubted.clear();
+        self.files.before.doubted.clear();
         let mut durable = Bitfield::new(info.piece_count());
         if let Some(record) = &mut self.resume {
             record.partial.retain(|piece, _| steady.get(*piece));
@@ -271,11 +271,11 @@ impl Torrent {
             }
         };
         let mut picker = Picker::new(info, have);
-        picker.set_sequential(self.sequential.then_some(WHOLE));
-        let read_only = self.existing == Existing::ReadOnly;
-        prioritise(&mut picker, info, &self.priorities, read_only);
+        picker.set_sequential(self.wanted.sequential.then_some(WHOLE));
+        let read_only = self.files.existing == Existing::ReadOnly;
+        prioritise(&mut picker, info, &self.wanted.priorities, read_only);
         *store = Store::Claiming(Box::new(picker));
-        self.check = Check::Doubted;
+        self.files.check = Check::Doubted;
         self.claim(io);
     }
 
@@ -332,7 +332,7 @@ impl Torrent {
         // The bytes of a skipped file may be in the parts file, which is reported after the files.
         let apart = files.get(info.files().len()).is_some_and(Option::is_some);
         for (i, file) in info.files().iter().enumerate() {
-            let skipped = self.priorities.get(i) == Some(&FilePriority::Skip);
+            let skipped = self.wanted.priorities.get(i) == Some(&FilePriority::Skip);
             if file.kind != FileKind::Regular || skipped && apart {
                 continue;
             }
@@ -362,16 +362,19 @@ fn judge_files(
     let count = info.files().len();
     let apart = files.get(count).copied().flatten();
     let mut changed = Bitfield::new(pieces);
-    for piece in &t.before.doubted {
+    for piece in &t.files.before.doubted {
         changed.set(*piece);
     }
     let mut vouched = Vec::with_capacity(files.len());
-    let record = t.resume.as_ref().filter(|_| t.check == Check::Doubted);
+    let record = t
+        .resume
+        .as_ref()
+        .filter(|_| t.files.check == Check::Doubted);
     for (i, file) in info.files().iter().enumerate() {
         let found = files.get(i).copied().flatten();
         let then = t.resume.as_ref();
         let then = then.and_then(|r| Some((r.files.get(i).copied().flatten()?, !r.clean)));
-        let until_now = t.files.get(i).filter(|_| t.before.writing);
+        let until_now = t.files.get(i).filter(|_| t.files.before.writing);
         let until_now = until_now.map(|f| (f, true));
         let vouches = |(then, written_on): (FileStat, bool)| {
             found.is_some_and(|found| {
@@ -385,7 +388,7 @@ fn judge_files(
             continue;
         }
         let missing = found.map_or(0, |f| f.len) < file.len;
-        let skipped = t.priorities.get(i) == Some(&FilePriority::Skip);
+        let skipped = t.wanted.priorities.get(i) == Some(&FilePriority::Skip);
         let then = |file: usize| record.and_then(|r| r.files.get(file).copied().flatten());
         let agrees = |a: Option<FileStat>, b: Option<FileStat>| match (a, b) {
             (Some(a), Some(b)) => a.agrees(&b),
@@ -398,7 +401,7 @@ fn judge_files(
             });
         }
     }
-    if t.check == Check::Nothing {
+    if t.files.check == Check::Nothing {
         return Judged {
             have: present,
             doubted: Vec::new(),

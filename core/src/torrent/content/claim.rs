@@ -44,7 +44,7 @@ impl Torrent {
             Store::Open(open) => &open.picker,
             _ => return,
         };
-        let claim = match self.existing {
+        let claim = match self.files.existing {
             Existing::ReadOnly => Claim::Read,
             _ if picker.is_done() && !self.needs_mending(info) => Claim::Read,
             Existing::Adopt => Claim::Write,
@@ -78,8 +78,8 @@ impl Torrent {
         };
         let granted = matches!(outcome, Outcome::Flushed(_) | Outcome::Done);
         // The permission to overwrite applies to one claim.
-        if granted && self.existing == Existing::Overwrite {
-            self.existing = Existing::Adopt;
+        if granted && self.files.existing == Existing::Overwrite {
+            self.files.existing = Existing::Adopt;
         }
         let store = match self.content.store_mut() {
             Some(store @ Store::Claiming(_)) if self.standing.is_up() => store,
@@ -117,7 +117,7 @@ impl Torrent {
         let Some((info, open)) = self.content.open().filter(|_| self.standing.is_up()) else {
             return;
         };
-        let mend = self.existing != Existing::ReadOnly && self.needs_mending(info);
+        let mend = self.files.existing != Existing::ReadOnly && self.needs_mending(info);
         let done = open.picker.is_done();
         match open.access {
             Access::Read if !done || mend => self.claim(io),
@@ -171,7 +171,7 @@ impl Torrent {
         let have = open.picker.have().clone();
         let done = open.picker.is_done();
         let readable = open.unreadable.is_empty();
-        let read_only = self.existing == Existing::ReadOnly;
+        let read_only = self.files.existing == Existing::ReadOnly;
         let lost = match looked {
             true => self.lost(&files, &have, done && trouble.is_none() && !read_only),
             false => Vec::new(),
@@ -245,7 +245,8 @@ impl Torrent {
 
     /// A torrent that may not write and is incomplete checks whether its files were completed by others.
     pub(crate) fn watch_files(&mut self, io: &mut Io<'_>) {
-        let waits = self.existing == Existing::ReadOnly && self.is_exchanging() && !self.is_seed();
+        let waits =
+            self.files.existing == Existing::ReadOnly && self.is_exchanging() && !self.is_seed();
         if waits {
             self.confirm(io, None);
         }
@@ -257,15 +258,16 @@ impl Torrent {
             return;
         };
         let info = &known.info;
-        open.picker.set_sequential(self.sequential.then_some(WHOLE));
-        self.deadlines.apply(&mut open.picker);
+        open.picker
+            .set_sequential(self.wanted.sequential.then_some(WHOLE));
+        self.wanted.deadlines.apply(&mut open.picker);
         if let Some(record) = self.resume.take() {
             open.assemblies = restore_partial(io.now, &mut open.picker, info, record);
         }
         self.standing.recovered();
         // The priorities may have been changed meanwhile.
-        let read_only = self.existing == Existing::ReadOnly;
-        open.wanted = prioritise(&mut open.picker, info, &self.priorities, read_only);
+        let read_only = self.files.existing == Existing::ReadOnly;
+        open.wanted = prioritise(&mut open.picker, info, &self.wanted.priorities, read_only);
         // Files that were written to are confirmed before the torrent is reported complete.
         let have = open.picker.have();
         let done = open.picker.is_done() && open.access != Access::Write;
@@ -274,8 +276,8 @@ impl Torrent {
         self.durability.holds(have.count());
         let finished = open.finished;
         known.store = Store::Open(Box::new(open));
-        self.before.writing = false;
-        self.unsaved = true;
+        self.files.before.writing = false;
+        self.durability.unsaved = true;
         self.change(io, Changes::STATE | Changes::PROGRESS);
         if finished {
             self.change(io, Changes::FINISHED);
@@ -327,7 +329,7 @@ impl Torrent {
 
     /// Whether a file is wanted.
     fn wants(&self, file: usize) -> bool {
-        self.priorities.get(file) != Some(&FilePriority::Skip)
+        self.wanted.priorities.get(file) != Some(&FilePriority::Skip)
     }
 
     /// Whether every piece may be verified although a file is not as it should be: too long, or empty and missing.

@@ -130,8 +130,8 @@ impl Torrent {
         if let Some(member) = self.members.get_mut(id) {
             member.useful = io.now;
         }
-        self.downloaded += u64::from(at.len);
-        self.down.add(io.now, u64::from(at.len));
+        self.traffic.downloaded += u64::from(at.len);
+        self.traffic.down.add(io.now, u64::from(at.len));
         let Content::Known(Known {
             info,
             padded,
@@ -158,7 +158,7 @@ impl Torrent {
             }
         }
         let Received::Fresh { piece_complete } = received else {
-            self.wasted += u64::from(at.len);
+            self.traffic.wasted += u64::from(at.len);
             io.pool.give(block);
             return;
         };
@@ -171,7 +171,7 @@ impl Torrent {
             Assembly::new(size).with_serial(*assembled)
         });
         assembly.add(at, block, piece_complete);
-        self.unsaved = true;
+        self.durability.unsaved = true;
         self.cancel_elsewhere(io, id, at);
         self.pump_piece(io, at.piece, false);
         if piece_complete {
@@ -330,7 +330,7 @@ impl Torrent {
         };
         // A write that failed may have changed the file.
         self.durability.files_changed();
-        self.unsaved = true;
+        self.durability.unsaved = true;
         if let Some((_, open)) = self.content.open_mut() {
             if let Some(assembly) = open.assemblies.remove(&piece) {
                 io.pool.give_all(assembly.abandon());
@@ -396,8 +396,8 @@ impl Torrent {
         }
         picker.verified(piece);
         let done = picker.is_done();
-        let suspected = self.blame.is_suspect(piece);
-        self.unsaved = true;
+        let suspected = self.smart_ban.blame.is_suspect(piece);
+        self.durability.unsaved = true;
         self.durability.files_changed();
         if suspected {
             self.read_for_blame(io, piece, true);
@@ -416,12 +416,12 @@ impl Torrent {
         let Some((info, Open { picker, .. })) = self.content.open_mut() else {
             return;
         };
-        self.wasted += u64::from(info.piece_size(piece));
+        self.traffic.wasted += u64::from(info.piece_size(piece));
         let senders: Vec<Option<PeerKey>> = picker
             .contributors(piece)
             .map(|(_, sender)| sender)
             .collect();
-        let verdict = self.blame.failed(piece, senders.iter().copied());
+        let verdict = self.smart_ban.blame.failed(piece, senders.iter().copied());
         if !matches!(verdict, Verdict::Guilty(_)) {
             // Otherwise, a peer that sends bad data could spoil it again together with others.
             picker.doubt(piece);
@@ -430,14 +430,14 @@ impl Torrent {
         for sender in senders.into_iter().flatten() {
             let here = self.members.by_key(sender);
             let addr = here.map(Member::addr).or_else(|| {
-                let mut gone = self.departed.iter().rev();
+                let mut gone = self.smart_ban.departed.iter().rev();
                 gone.find(|(k, _)| *k == sender).map(|(_, addr)| *addr)
             });
             if let Some(addr) = addr {
-                if self.suspects.len() >= MAX_SUSPECT_ADDRESSES {
-                    self.suspects.pop_first();
+                if self.smart_ban.suspects.len() >= MAX_SUSPECT_ADDRESSES {
+                    self.smart_ban.suspects.pop_first();
                 }
-                self.suspects.insert(sender, addr);
+                self.smart_ban.suspects.insert(sender, addr);
             }
         }
         io.out.notice(
@@ -467,7 +467,7 @@ impl Torrent {
     /// Bans the senders of bad blocks.
     fn convict(&mut self, io: &mut Io<'_>, guilty: &[PeerKey]) {
         for sender in guilty {
-            let addr = self.suspects.remove(sender);
+            let addr = self.smart_ban.suspects.remove(sender);
             if let Some(addr) = addr {
                 self.ban(io, addr);
             }
@@ -486,7 +486,7 @@ impl Torrent {
         );
         // Progress matters more than evidence: a piece that would take half of the pool is not read back.
         if count > io.pool.cap() / 2 || io.pool.available() < count {
-            self.blame.forget(piece);
+            self.smart_ban.blame.forget(piece);
             if !passed {
                 self.fetch_again(io, piece);
             }
@@ -515,14 +515,14 @@ impl Torrent {
                         guilty.extend(
                             data(n)
                                 .into_iter()
-                                .flat_map(|good| self.blame.compare(piece, n, good)),
+                                .flat_map(|good| self.smart_ban.blame.compare(piece, n, good)),
                         );
                     }
-                    self.blame.forget(piece);
+                    self.smart_ban.blame.forget(piece);
                 } else {
                     for (n, (_, sender)) in (0..).zip(picker.contributors(piece)) {
                         if let (Some(bytes), Some(sender)) = (data(n), sender) {
-                            self.blame.note(piece, n, sender, bytes);
+                            self.smart_ban.blame.note(piece, n, sender, bytes);
                         }
                     }
                 }
@@ -544,15 +544,15 @@ impl Torrent {
         let Some((_, open)) = self.content.open_mut() else {
             return;
         };
-        if open.finished || !self.selection.is_applied() {
+        if open.finished || !self.wanted.selection.is_applied() {
             return;
         }
         open.finished = true;
         if !self.is_seed() {
             // Tells the trackers soon that this is a partial seed (BEP 21).
-            self.announcer.need_peers(&mut cx!(io));
-        } else if self.downloaded > 0 {
-            self.announcer.completed(&mut cx!(io));
+            self.sources.announcer.need_peers(&mut cx!(io));
+        } else if self.traffic.downloaded > 0 {
+            self.sources.announcer.completed(&mut cx!(io));
         }
         io.out
             .notice(Some(self.id), None, Level::Info, What::Finished);

@@ -14,6 +14,8 @@ pub(crate) struct Durability {
     /// write. Until the affected pieces are hashed again, none of them becomes durable and none is recorded.
     lost: bool,
     saving: Saving,
+    /// Whether something changed since the last record.
+    pub(crate) unsaved: bool,
 }
 
 /// Whether the written bytes are on the medium.
@@ -48,6 +50,7 @@ impl Durability {
             written: Written::Flushing,
             lost: false,
             saving: Saving::Idle,
+            unsaved: false,
         }
     }
 

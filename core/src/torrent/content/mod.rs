@@ -25,6 +25,7 @@ mod saving;
 pub(crate) mod selection;
 mod upload;
 pub(crate) mod verifier;
+pub(crate) mod wanted;
 
 use alloc::{
     boxed::Box,
@@ -38,6 +39,7 @@ use crate::metainfo::{FileKind, Info};
 use crate::op::FileStat;
 use crate::sync::Arc;
 use crate::torrent::picker::Picker;
+use crate::torrent::request::{Check, Existing};
 use crate::{Bitfield, OpError};
 
 /// A torrent's content.
@@ -169,9 +171,16 @@ pub(crate) enum Look {
     Out(Option<OpError>),
 }
 
-/// The attributes of the files when they were last examined, in the order of the metadata.
-#[derive(Debug, Default)]
+/// The files, in the order of the metadata: what is known of them, and what may be done with them.
+#[derive(Debug)]
 pub(crate) struct Files {
+    /// What may be done with files that exist.
+    pub(crate) existing: Existing,
+    /// Which pieces are hashed when they are opened.
+    pub(crate) check: Check,
+    /// What is remembered of them when they are opened again.
+    pub(crate) before: Before,
+    /// Their attributes when they were last examined.
     pub(crate) stats: Vec<Option<FileStat>>,
     /// The files that agreed with the record when they were opened.
     pub(crate) vouched: Vec<bool>,
@@ -180,6 +189,17 @@ pub(crate) struct Files {
 }
 
 impl Files {
+    pub(crate) fn new(existing: Existing, check: Check) -> Self {
+        Self {
+            existing,
+            check,
+            before: Before::default(),
+            stats: Vec::new(),
+            vouched: Vec::new(),
+            own: Vec::new(),
+        }
+    }
+
     /// A file that existed.
     pub(crate) fn get(&self, file: usize) -> Option<FileStat> {
         self.stats.get(file).copied().flatten()

@@ -42,7 +42,7 @@ impl Torrent {
 
     /// Does the same, unless a failed save waits for its retry.
     pub(crate) fn save_changes(&mut self, io: &mut Io<'_>) {
-        let due = self.unsaved && self.durability.is_free() && self.can_save();
+        let due = self.durability.unsaved && self.durability.is_free() && self.can_save();
         if due && !matches!(self.standing, Standing::Stopping(_)) {
             self.flush_and_save(io, true);
         }
@@ -50,7 +50,7 @@ impl Torrent {
 
     /// Saves what changed before the files are known. Otherwise it would wait for the end of a check, which may take hours.
     pub(crate) fn save_early(&mut self, io: &mut Io<'_>) {
-        if self.unsaved
+        if self.durability.unsaved
             && self.durability.is_free()
             && !self.can_save()
             && !matches!(self.standing, Standing::Stopping(_))
@@ -121,7 +121,7 @@ impl Torrent {
     pub(crate) fn save_now(&mut self, io: &mut Io<'_>) {
         self.durability.begin_save();
         // Unflushed pieces have to be saved again after their flush.
-        self.unsaved = self.durability.is_unflushed() && self.content.picker().is_some();
+        self.durability.unsaved = self.durability.is_unflushed() && self.content.picker().is_some();
         let record = self.record(io.setup.config.boot).encode();
         io.out
             .ops
@@ -136,7 +136,7 @@ impl Torrent {
         self.durability
             .saved(matches!(outcome, Outcome::Failed { .. }));
         if let Outcome::Failed { error, .. } = outcome {
-            self.unsaved = true;
+            self.durability.unsaved = true;
             let again = io.now + io.setup.config.save_interval;
             io.out
                 .timers
@@ -176,10 +176,10 @@ impl Torrent {
             };
             without(&mut record.have);
             without(&mut record.durable);
-            self.before.doubted.push(piece);
+            self.files.before.doubted.push(piece);
         }
         self.resume = Some(record);
-        self.check = Check::Doubted;
+        self.files.check = Check::Doubted;
         self.close_files(io, why);
         self.open_files(io, info);
     }
@@ -189,8 +189,8 @@ impl Torrent {
     /// The record of the present state.
     pub(crate) fn record(&self, boot: Option<[u8; 16]>) -> Record {
         let (downloaded, uploaded) = (
-            self.downloaded_before + self.downloaded,
-            self.uploaded_before + self.uploaded,
+            self.traffic.downloaded_before + self.traffic.downloaded,
+            self.traffic.uploaded_before + self.traffic.uploaded,
         );
         let earlier = match (self.content.open(), &self.resume) {
             // The files were not opened, so the last record knows more about them.
@@ -199,11 +199,11 @@ impl Torrent {
             (Some((_, open)), _) => self.content_record(open, boot),
         };
         Record {
-            priorities: self.priorities.clone(),
+            priorities: self.wanted.priorities.clone(),
             downloaded,
             uploaded,
             peers: self.peer_list.best(MAX_PEERS),
-            trackers: self.announcer.save(),
+            trackers: self.sources.announcer.save(),
             ..earlier
         }
     }

@@ -87,6 +87,8 @@ pub(crate) struct PeerList {
     /// Randomises the times of attempts, so that two peers that reject each other do not stay in step, and decides which of
     /// two untried addresses is kept.
     salt: u32,
+    /// Whether the torrent is in the queue of those that may connect.
+    pub(crate) dialling: bool,
 }
 
 impl PeerList {
@@ -100,6 +102,7 @@ impl PeerList {
             bans: Bans::new(limits.known.min(MAX_BANNED)),
             limits,
             salt,
+            dialling: false,
         }
     }
 

@@ -55,7 +55,7 @@ impl Torrent {
                     picker.aborted(at, id.key());
                 }
             }
-            PeerEvent::Unwanted { len } => self.wasted += u64::from(len),
+            PeerEvent::Unwanted { len } => self.traffic.wasted += u64::from(len),
             PeerEvent::Forgiven => io.out.forgiven += 1,
             PeerEvent::HasChanged => self.on_has_changed(io, id),
             PeerEvent::HasAll => self.on_has_reset(io, id, true),
@@ -165,9 +165,9 @@ impl Torrent {
         member.stream.charge_written(&mut io.flow(), len);
         if sent > 0 {
             member.useful = io.now;
-            self.uploaded += sent;
-            self.unsaved = true;
-            self.up.add(io.now, sent);
+            self.traffic.uploaded += sent;
+            self.durability.unsaved = true;
+            self.traffic.up.add(io.now, sent);
         }
         self.handle_peer(io, id);
         if sent > 0 {
@@ -518,10 +518,10 @@ impl Torrent {
             self.release(io, addr, how);
         }
         if moved {
-            if self.departed.len() >= MAX_DEPARTED {
-                self.departed.pop_front();
+            if self.smart_ban.departed.len() >= MAX_DEPARTED {
+                self.smart_ban.departed.pop_front();
             }
-            self.departed.push_back((id.key(), member.addr()));
+            self.smart_ban.departed.push_back((id.key(), member.addr()));
         }
         self.part(io, member.stream.remote, why);
         if self.is_exchanging() {

@@ -64,7 +64,7 @@ impl Torrent {
 
     /// Tells the announcer whether the torrent needs more peers.
     pub(crate) fn ask_for_peers(&mut self, io: &mut Io<'_>) {
-        self.announcer.need_peers(&mut cx!(io));
+        self.sources.announcer.need_peers(&mut cx!(io));
         self.want(io, Wants::TRACKERS);
     }
 

@@ -36,6 +36,8 @@ mod standing;
 pub(crate) mod status;
 mod stopping;
 #[cfg(test)]
+pub(crate) mod surroundings;
+#[cfg(test)]
 mod tests;
 pub(crate) mod tracker_queries;
 mod trackers;

@@ -4,21 +4,14 @@ use alloc::{boxed::Box, vec, vec::Vec};
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
-
 use super::conn::link::Link;
 use super::conn::stream::{Flow, Stream};
-use super::conn::table::Conns;
 use super::conn::{Conn, Greeting, Opened};
-use super::endpoints::Endpoints;
-use super::io::{DhtState, Io};
+use super::io::Io;
 use super::member_id::MemberId;
-use super::outbox::Outbox;
 use super::outbox::ops::Purpose;
 use super::outbox::timers::{Timer, TorrentTimer};
-use super::setup::Setup;
-use super::tracker_queries::Trackers;
+use super::surroundings::Surroundings;
 use super::{AddTorrent, ReadBufs, Source, State, WriteBufs, cx};
 use super::{Torrent, Wants};
 use crate::hash::sha1;
@@ -27,11 +20,9 @@ use crate::op::FileStat;
 use crate::peer::crypto::Encryption;
 use crate::peer::{Peer, PeerEvent};
 use crate::sync::Arc;
-use crate::throttle::Throttle;
 use crate::wire::peer::{Handshake, Message, Reserved, id, piece_header};
 use crate::{
-    BLOCK_LEN, BlockPool, BlockRef, Caps, Config, ConnId, Instant, Op, OpError, OpErrorKind, OpId,
-    Outcome, PeerId, TorrentId,
+    BLOCK_LEN, BlockRef, Config, ConnId, Op, OpError, OpErrorKind, OpId, Outcome, PeerId, TorrentId,
 };
 
 const ID: TorrentId = TorrentId(1);
@@ -40,40 +31,12 @@ const PIECES: usize = 3;
 
 /// A torrent, and all that it works with.
 struct Bench {
-    now: Instant,
-    rng: ChaCha8Rng,
-    setup: Setup,
-    endpoints: Endpoints,
-    pool: BlockPool,
-    throttle: Throttle,
-    conns: Conns,
-    trackers: Trackers,
-    out: Outbox,
-    picked: Vec<BlockRef>,
+    around: Surroundings,
     torrent: Torrent,
     info: Arc<Info>,
     data: Vec<u8>,
     /// What was closed.
     closed: Vec<ConnId>,
-}
-
-/// What a torrent is handed, from disjoint fields.
-macro_rules! io {
-    ($bench:expr) => {
-        Io {
-            now: $bench.now,
-            rng: &mut $bench.rng,
-            setup: &$bench.setup,
-            endpoints: &mut $bench.endpoints,
-            dht: DhtState::default(),
-            pool: &mut $bench.pool,
-            throttle: &mut $bench.throttle,
-            conns: &mut $bench.conns,
-            trackers: &mut $bench.trackers,
-            out: &mut $bench.out,
-            picked: &mut $bench.picked,
-        }
-    };
 }
 
 impl Bench {
@@ -84,44 +47,16 @@ impl Bench {
         let mut builder = Builder::file("alone.bin", data.len() as u64);
         builder.piece_len = Some(BLOCK_LEN as u32);
         let info = builder.draft().unwrap().finish(&hashes).unwrap().info;
-        let config = Config {
+        let mut around = Surroundings::new(Config {
             pex: false,
             ..Config::default()
-        };
-        let now = Instant::from_micros(10);
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let (mut out, mut trackers) = (Outbox::new(&config), Trackers::new(&config));
-        let setup = Setup::new(config, Caps::all(), &mut rng);
-        let (mut endpoints, mut conns) = (Endpoints::default(), Conns::default());
-        let (mut pool, mut throttle) = (BlockPool::new(64), Throttle::new());
-        let mut picked = Vec::new();
+        });
         let mut add = AddTorrent::new(Source::Info(info.clone()));
-        let mut io = Io {
-            now,
-            rng: &mut rng,
-            setup: &setup,
-            endpoints: &mut endpoints,
-            dht: DhtState::default(),
-            pool: &mut pool,
-            throttle: &mut throttle,
-            conns: &mut conns,
-            trackers: &mut trackers,
-            out: &mut out,
-            picked: &mut picked,
-        };
-        let mut torrent = Torrent::new(&mut io, ID, (info.info_hash(), None), None, &mut add);
-        torrent.begin(&mut io, add);
+        let io = &mut around.io();
+        let mut torrent = Torrent::new(io, ID, (info.info_hash(), None), None, &mut add);
+        torrent.begin(io, add);
         Self {
-            now,
-            rng,
-            setup,
-            endpoints,
-            pool,
-            throttle,
-            conns,
-            trackers,
-            out,
-            picked,
+            around,
             torrent,
             info,
             data,
@@ -130,14 +65,14 @@ impl Bench {
     }
 
     fn with<T>(&mut self, what: impl FnOnce(&mut Torrent, &mut Io<'_>) -> T) -> T {
-        let done = what(&mut self.torrent, &mut io!(self));
+        let done = what(&mut self.torrent, &mut self.around.io());
         self.settle();
         done
     }
 
     /// What an engine does for a torrent before its call ends.
     fn settle(&mut self) {
-        let io = &mut io!(self);
+        let io = &mut self.around.io();
         while io.out.wanting.pop_front().is_some() {
             let wants = self.torrent.intents.take_wants();
             if wants.contains(Wants::TRACKERS) {
@@ -155,7 +90,7 @@ impl Bench {
     /// The next op on the files; streams that are closed are noted.
     fn next_op(&mut self) -> Option<Op> {
         loop {
-            match self.out.ops.poll()? {
+            match self.around.out.ops.poll()? {
                 Op::TcpClose { conn, .. } => self.closed.push(conn),
                 op => return Some(op),
             }
@@ -163,7 +98,7 @@ impl Bench {
     }
 
     fn answer(&mut self, id: OpId, outcome: Outcome) {
-        match self.out.ops.answered(id) {
+        match self.around.out.ops.answered(id) {
             Some(Purpose::Disk(ID, job)) => self.with(|t, io| t.handle_disk(io, job, outcome)),
             Some(Purpose::Release(ID)) => {}
             other => panic!("{other:?}"),
@@ -211,7 +146,7 @@ impl Bench {
     fn join(&mut self, n: u8) -> ConnId {
         let remote = SocketAddr::from(([10, 0, 0, n], 6881));
         let policy = Encryption::Off;
-        let io = &mut io!(self);
+        let io = &mut self.around.io();
         let peer = Peer::incoming(&mut cx!(io), &io.setup.peer_config, policy);
         let conn = io.conns.insert(remote, |id| {
             let (stream, opened) = (
@@ -231,7 +166,7 @@ impl Bench {
     }
 
     fn member(&self, conn: ConnId) -> Option<MemberId> {
-        match self.conns.get(conn) {
+        match self.around.conns.get(conn) {
             Some(Conn::Member(ID, member)) => Some(*member),
             _ => None,
         }
@@ -241,7 +176,7 @@ impl Bench {
     fn say(&mut self, conn: ConnId, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let member = self.member(conn);
-            let io = &mut io!(self);
+            let io = &mut self.around.io();
             let stream = match member {
                 Some(member) => &mut self.torrent.members.get_mut(member).unwrap().stream,
                 None => &mut io.conns.greeting(conn).unwrap().stream,
@@ -272,7 +207,7 @@ impl Bench {
 
     /// A stream whose handshakes are not through has bytes.
     fn greet(&mut self, conn: ConnId, len: usize) {
-        let io = &mut io!(self);
+        let io = &mut self.around.io();
         let peer = &mut io.conns.greeting(conn).unwrap().stream.peer;
         let mut cx = crate::Cx {
             now: io.now,
@@ -284,7 +219,7 @@ impl Bench {
 
     /// What a stream whose handshakes are not through has to say, the torrent is told as an engine would.
     fn greeted(&mut self, conn: ConnId) {
-        while let Some(greeting) = self.conns.greeting(conn)
+        while let Some(greeting) = self.around.conns.greeting(conn)
             && let Some(event) = greeting.stream.peer.poll_event()
         {
             match event {
@@ -306,7 +241,7 @@ impl Bench {
         let mut all = Vec::new();
         loop {
             let member = self.member(conn);
-            let io = &mut io!(self);
+            let io = &mut self.around.io();
             let stream = match member {
                 Some(member) => &mut self.torrent.members.get_mut(member).unwrap().stream,
                 None => &mut io.conns.greeting(conn).unwrap().stream,
@@ -340,9 +275,9 @@ impl Bench {
     }
 
     fn timeout(&mut self, timer: TorrentTimer, after: Duration) {
-        let timers = &self.out.timers;
+        let timers = &self.around.out.timers;
         assert!(timers.is_armed(Timer::Torrent(ID, timer)), "{timer:?}");
-        self.now += after;
+        self.around.now += after;
         self.with(|t, io| t.handle_timeout(io, timer));
     }
 
@@ -402,11 +337,11 @@ fn a_torrent_lives_without_an_engine() {
     assert_eq!(requested(&bench.hear(seed)), [1, 2]);
     let sent = piece(&bench, block(1));
     bench.say(seed, &sent);
-    assert_eq!(bench.pool.lent(), 1, "the block is with the disk");
+    assert_eq!(bench.around.pool.lent(), 1, "the block is with the disk");
     let leech = bench.join(2);
     bench.disk_works();
     assert_eq!(bench.have(), [0, 1]);
-    assert_eq!(bench.pool.lent(), 0, "it came home");
+    assert_eq!(bench.around.pool.lent(), 0, "it came home");
     let news = bench.hear(leech);
     assert!(news.ends_with(&message(Message::Have(1))), "{news:?}");
 
@@ -433,7 +368,7 @@ fn a_torrent_lives_without_an_engine() {
     assert_eq!(bench.torrent.state(), state);
     bench.disk_works();
     assert_eq!(bench.closed, [seed, leech]);
-    assert_eq!((bench.conns.len(), bench.pool.lent()), (0, 0));
+    assert_eq!((bench.around.conns.len(), bench.around.pool.lent()), (0, 0));
     assert_eq!(bench.have(), [0, 1], "what it has is not forgotten");
 
     // It tries again by itself, and is stopped.

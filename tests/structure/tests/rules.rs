@@ -137,11 +137,7 @@ fn a_cycle_planted_in_core_is_found() {
     copy(&root.join("core/src"), dir.path());
     let file = dir.path().join("wire/mod.rs");
     let text = fs::read_to_string(&file).unwrap();
-    fs::write(
-        &file,
-        text + "\nfn planted(_: &crate::engine::EngineStatus) {}\n",
-    )
-    .unwrap();
+    fs::write(&file, text + "\nfn planted(_: &crate::engine::Engine) {}\n").unwrap();
     let krate = Crate::load("dunlin_core", dir.path(), "lib.rs").unwrap();
     let known = rules::read_known(&cli::known(&root)).unwrap();
     let faults = rules::check(&[(krate, &[])], &known);

@@ -49,8 +49,13 @@ impl Engine {
             }
         }
         let members = || self.torrents.values().flat_map(|t| t.members.iter());
-        if let Some(member) = members().find(|m| !m.stream.is_told_or_listed()) {
-            let id = member.stream.id;
+        let greetings = self.conns.iter().filter_map(|(_, _, conn)| match conn {
+            Conn::Greeting(greeting) => Some(&greeting.stream),
+            _ => None,
+        });
+        let mut streams = members().map(|m| &m.stream).chain(greetings);
+        if let Some(stream) = streams.find(|stream| !stream.is_told_or_listed()) {
+            let id = stream.id;
             return Err(format!("{id:?} has news that the driver will not hear"));
         }
         let members = members().map(|m| (m.stream.remote, m.holding()));

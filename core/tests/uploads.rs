@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::bench::{Bench, LONG, message};
+use common::bench::{Bench, LONG, Reads, message};
 use common::torrent;
 use dunlin_core::engine::{AddTorrent, Check, Source};
 use dunlin_core::op::FileStat;
@@ -73,7 +73,7 @@ fn count(heard: &[u8], id: u8) -> u32 {
 fn a_peer_is_told_at_once_that_its_blocks_cannot_be_read() {
     let (mut b, leech) = seed_and_leech();
     is_told_to_write(&mut b, leech);
-    b.read_error = Some(OpErrorKind::Cancelled);
+    b.reads = Reads::Fail(OpErrorKind::Cancelled);
     let all: Vec<u8> = (0..BLOCKS).flat_map(request).collect();
     b.say(leech, &all);
     // Every one of them, although no more than a few are read at a time and the peer says nothing more.
@@ -85,10 +85,25 @@ fn a_peer_is_told_at_once_that_its_blocks_cannot_be_read() {
 #[test]
 fn what_is_asked_for_after_a_read_that_failed_is_served() {
     let (mut b, leech) = seed_and_leech();
-    b.read_error = Some(OpErrorKind::Cancelled);
+    b.reads = Reads::Fail(OpErrorKind::Cancelled);
     b.say(leech, &request(0));
-    b.read_error = None;
+    b.reads = Reads::Done;
     b.say(leech, &request(1));
     let heard = b.hear(leech);
     assert_eq!((count(&heard, REJECT), count(&heard, PIECE)), (1, 1));
+}
+
+#[test]
+fn a_read_that_the_driver_answers_wrongly_leaves_no_request_unanswered() {
+    let (mut b, leech) = seed_and_leech();
+    b.reads = Reads::AsWritten;
+    b.say(leech, &request(0));
+    assert_eq!(count(&b.hear(leech), REJECT), 1);
+    assert_eq!(b.e.status(b.now).blocks_lent, 0);
+    b.reads = Reads::Short;
+    b.say(leech, &request(1));
+    assert_eq!(count(&b.hear(leech), REJECT), 1);
+    b.reads = Reads::Done;
+    b.say(leech, &request(2));
+    assert_eq!(count(&b.hear(leech), PIECE), 1);
 }

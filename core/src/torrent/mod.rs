@@ -42,10 +42,11 @@ mod tests;
 pub(crate) mod tracker_queries;
 mod trackers;
 mod traffic;
+mod transfers;
 
 use alloc::{format, string::String};
 
-pub use self::content::download::DISK_RETRY;
+pub use self::content::outcomes::DISK_RETRY;
 pub use self::outbox::event::{Changes, Event, Level, Notice, What};
 pub use self::request::{AddError, AddTorrent, Check, Existing, Readiness, Scope, Source};
 pub use self::status::{
@@ -62,7 +63,6 @@ use self::intents::Intents;
 pub(crate) use self::intents::Wants;
 use self::io::Io;
 use self::member_id::MemberId;
-use self::outbox::ops::DiskJob;
 use self::outbox::timers::TorrentTimer;
 use self::pace::Pace;
 use self::peer_list::PeerList;
@@ -75,7 +75,7 @@ use crate::id::SwarmId;
 use crate::metainfo::Info;
 use crate::peer::MAX_IOV;
 use crate::throttle::{BucketId, Direction, Throttle};
-use crate::{Bitfield, Config, InfoHash, Outcome, TorrentId};
+use crate::{Bitfield, Config, InfoHash, TorrentId};
 
 /// A list of buffers to read into, in order.
 pub type ReadBufs<'a> = heapless::Vec<&'a mut [u8], MAX_IOV>;
@@ -140,31 +140,6 @@ impl Torrent {
     /// [`Intents::change`].
     pub(crate) fn change(&mut self, io: &mut Io<'_>, what: Changes) {
         self.intents.change(io.out, what);
-    }
-
-    /// Handles the outcome of a disk job.
-    pub(crate) fn handle_disk(&mut self, io: &mut Io<'_>, job: DiskJob, outcome: Outcome) {
-        match job {
-            DiskJob::Open => self.opened(io, outcome),
-            DiskJob::Claim(claim) => self.claimed(io, claim, outcome),
-            DiskJob::Upload { member, wanted } => self.upload_read(io, member, wanted, outcome),
-            DiskJob::Write { piece, serial, .. } | DiskJob::Verify { piece, serial }
-                if !self.is_assembling(piece, serial) =>
-            {
-                self.too_late(io, outcome);
-            }
-            DiskJob::Write {
-                piece, begin, len, ..
-            } => self.written(io, piece, begin, len, outcome),
-            DiskJob::Verify { piece, .. } => self.hashed(io, piece, outcome),
-            DiskJob::Check { piece } => self.checked(io, piece, outcome),
-            DiskJob::Blame { piece, passed } => self.blamed(io, piece, passed, outcome),
-            DiskJob::Confirm => self.confirmed(io, outcome),
-            DiskJob::Flush => self.flushed(io, outcome),
-            DiskJob::Save => self.saved(io, &outcome),
-            DiskJob::Select => self.selected(io, &outcome),
-        }
-        self.want(io, Wants::PROCEED);
     }
 
     /// Handles a timer that is due.

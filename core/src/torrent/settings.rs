@@ -126,8 +126,10 @@ impl Torrent {
                 member.stream.limits_changed();
             }
             self.refill(io, id);
-            self.pump_uploads(io, id);
-            self.refresh(io, id);
+            if let Some(mut uploads) = self.uploads(id) {
+                uploads.pump(io);
+                uploads.refresh(io);
+            }
         }
     }
 

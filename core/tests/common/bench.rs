@@ -8,7 +8,7 @@ use std::time::Duration;
 use dunlin_core::engine::{AddTorrent, Engine, ReadBufs, Source, WriteBufs};
 use dunlin_core::hash::sha1;
 use dunlin_core::metainfo::Info;
-use dunlin_core::op::FileStat;
+use dunlin_core::op::{FileStat, ReadJob};
 use dunlin_core::wire::krpc;
 use dunlin_core::{
     Caps, CloseReason, Config, ConnId, Ecn, InfoHash, Instant, Op, OpError, OpErrorKind, OpId,
@@ -46,9 +46,43 @@ pub struct Bench {
     /// What the disk finds where the file of a torrent belongs.
     pub found: Option<FileStat>,
     /// Why reads fail; `None`: they do not.
-    pub read_error: Option<OpErrorKind>,
+    pub reads: Reads,
     /// Whether the engine's counters are checked whenever it has worked.
     pub audited: bool,
+}
+
+/// How reads end.
+#[derive(Clone, Copy, Debug)]
+pub enum Reads {
+    Done,
+    Fail(OpErrorKind),
+    /// With the outcome of a write: a fault of the driver.
+    AsWritten,
+    /// With one block fewer than was asked for: a fault of the driver, which drops the block.
+    Short,
+}
+
+impl Reads {
+    fn outcome(self, job: ReadJob) -> Outcome {
+        if let Self::Fail(kind) = self {
+            let detail = "the file: a fault of the test's".into();
+            return job.fail(OpError { kind, detail });
+        }
+        let Outcome::Read(mut blocks) = job.done() else {
+            panic!("a read is done as a read");
+        };
+        match self {
+            Self::AsWritten => Outcome::Written {
+                blocks,
+                hasher: None,
+            },
+            Self::Short => {
+                blocks.pop();
+                Outcome::Read(blocks)
+            }
+            Self::Done | Self::Fail(_) => Outcome::Read(blocks),
+        }
+    }
 }
 
 impl Bench {
@@ -66,7 +100,7 @@ impl Bench {
             opens_slowly: false,
             opening: Vec::new(),
             found: None,
-            read_error: None,
+            reads: Reads::Done,
             audited: true,
         }
     }
@@ -115,13 +149,7 @@ impl Bench {
                 }
                 Op::Open { .. } => Outcome::Opened(vec![self.found]),
                 Op::Flush { .. } => Outcome::Flushed(vec![Some(LONG)]),
-                Op::Read(job) => match self.read_error {
-                    None => job.done(),
-                    Some(kind) => job.fail(OpError {
-                        kind,
-                        detail: "the file: a fault of the test's".into(),
-                    }),
-                },
+                Op::Read(job) => self.reads.outcome(job),
                 Op::Write(mut job) => {
                     job.feed();
                     job.done()

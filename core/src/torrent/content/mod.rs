@@ -19,11 +19,12 @@ pub(crate) mod deadlines;
 pub(crate) mod download;
 pub(crate) mod durability;
 pub(crate) mod fetch;
-mod metadata;
+pub(crate) mod metadata;
+pub(crate) mod outcomes;
 pub(crate) mod resume;
 mod saving;
 pub(crate) mod selection;
-mod upload;
+pub(crate) mod upload;
 pub(crate) mod verifier;
 pub(crate) mod wanted;
 

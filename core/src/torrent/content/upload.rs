@@ -2,13 +2,13 @@
 
 use alloc::vec::Vec;
 
+use crate::metainfo::Info;
 use crate::op::ReadJob;
 use crate::throttle::Direction;
-use crate::torrent::Torrent;
+use crate::torrent::conn::member::Member;
 use crate::torrent::io::Io;
-use crate::torrent::member_id::MemberId;
 use crate::torrent::outbox::ops::{DiskJob, Purpose};
-use crate::{BLOCK_LEN, Block, BlockRef, Op, OpError, OpErrorKind, Outcome};
+use crate::{BLOCK_LEN, Bitfield, Block, BlockRef, Op, OpError, Outcome, TorrentId};
 
 /// The maximum number of blocks that one op reads.
 const MAX_RUN: usize = 16;
@@ -24,33 +24,58 @@ const SHARED: usize = 2;
 /// The fraction (one eighth) of the pool that the peers of one address may have of it.
 const ONE_ADDRESS: usize = 8;
 
-impl Torrent {
-    pub(crate) fn on_request(&mut self, id: MemberId, at: BlockRef) {
-        let within = self.content.info().is_some_and(|i| {
+/// The uploads to one peer.
+pub(crate) struct Uploads<'a> {
+    torrent: TorrentId,
+    info: Option<&'a Info>,
+    /// The pieces that may be requested: those that we have, if the torrent exchanges pieces.
+    have: Option<&'a Bitfield>,
+    member: &'a mut Member,
+}
+
+impl<'a> Uploads<'a> {
+    pub(crate) const fn new(
+        torrent: TorrentId,
+        info: Option<&'a Info>,
+        have: Option<&'a Bitfield>,
+        member: &'a mut Member,
+    ) -> Self {
+        Self {
+            torrent,
+            info,
+            have,
+            member,
+        }
+    }
+
+    /// The peer requests a block.
+    pub(crate) fn requested(&mut self, at: BlockRef) {
+        let within = self.info.is_some_and(|i| {
             at.begin
                 .checked_add(at.len)
                 .is_some_and(|end| end <= i.piece_size(at.piece))
         });
-        let picker = self.content.picker();
-        let have = self.is_exchanging() && picker.is_some_and(|p| p.have().get(at.piece));
-        let Some(member) = self.members.get_mut(id) else {
-            return;
-        };
-        let peer = &mut member.stream.peer;
+        let have = self.have.is_some_and(|have| have.get(at.piece));
         if !within || !have || at.len == 0 || at.len as usize > BLOCK_LEN {
-            peer.reject(at);
-            return;
+            self.member.stream.peer.reject(at);
+        } else {
+            self.member.uploads.push_back(at);
         }
-        member.uploads.push_back(at);
     }
 
-    /// Reads ahead for a peer. Adjacent blocks are read by one op.
-    pub(crate) fn pump_uploads(&mut self, io: &mut Io<'_>, id: MemberId) {
-        loop {
-            let share = self.upload_share(io, id);
-            let Some(member) = self.members.get_mut(id) else {
-                return;
-            };
+    /// The peer cancels a request.
+    pub(crate) fn cancelled(&mut self, at: BlockRef) {
+        self.member.uploads.retain(|r| *r != at);
+    }
+
+    /// Reads ahead for the peer. Adjacent blocks are read by one op.
+    pub(crate) fn pump(&mut self, io: &mut Io<'_>) {
+        let Some(info) = self.info else {
+            return;
+        };
+        while !self.member.uploads.is_empty() {
+            let share = self.share(io);
+            let member = &mut *self.member;
             let Some(&first) = member.uploads.front() else {
                 return;
             };
@@ -70,9 +95,6 @@ impl Torrent {
             if ready >= enough || room == 0 {
                 return;
             }
-            let Some(info) = self.content.info() else {
-                return;
-            };
             let run = 1 + member
                 .uploads
                 .iter()
@@ -99,8 +121,14 @@ impl Torrent {
             member.reading += wanted.len() as u32;
             let at = info.piece_offset(first.piece) + u64::from(first.begin);
             let len = wanted.iter().map(|r| r.len).sum();
-            let torrent = self.id;
-            let purpose = Purpose::Disk(torrent, DiskJob::Upload { member: id, wanted });
+            let torrent = self.torrent;
+            let purpose = Purpose::Disk(
+                torrent,
+                DiskJob::Upload {
+                    member: member.id,
+                    wanted,
+                },
+            );
             let ops = &mut io.out.ops;
             ops.job(purpose, |op| {
                 Op::Read(ReadJob::new(op, torrent, at, len, blocks))
@@ -108,16 +136,14 @@ impl Torrent {
         }
     }
 
-    /// How many blocks a peer may have ready and being read. Where blocks are scarce it is an equal share, so that peers that
+    /// How many blocks the peer may have ready and being read. Where blocks are scarce it is an equal share, so that peers that
     /// request much and read little leave some to others.
-    fn upload_share(&mut self, io: &mut Io<'_>, id: MemberId) -> usize {
+    fn share(&mut self, io: &mut Io<'_>) -> usize {
         let cap = io.pool.cap();
         if io.pool.available() * SHARED >= cap {
             return usize::MAX;
         }
-        let Some(member) = self.members.get_mut(id) else {
-            return usize::MAX;
-        };
+        let member = &mut *self.member;
         io.count_blocks(member);
         let (peers, all) = io.conns.uploading_beside(member.stream.remote);
         let neighbours = all - member.holds.blocks;
@@ -126,93 +152,67 @@ impl Torrent {
             .max(1)
     }
 
-    /// A peer does not read the blocks that wait for it: they return to the pool, and are read again when it continues.
-    pub(crate) fn take_back(&mut self, io: &mut Io<'_>, id: MemberId) {
-        let Some(member) = self.members.get_mut(id) else {
-            return;
-        };
-        let waiting = member.stream.peer.take_back(io.pool);
-        for at in waiting.into_iter().rev() {
-            member.uploads.push_front(at);
-        }
+    /// The peer does not read the blocks that wait for it: they return to the pool, and are read again when it continues.
+    pub(crate) fn take_back(&mut self, io: &mut Io<'_>) {
+        let waiting = self.member.stream.peer.take_back(io.pool);
+        self.wait_again(waiting);
     }
 
-    /// Handles the outcome of a read for a peer: sends the blocks or rejects the requests, and reads the next ones.
-    pub(crate) fn upload_read(
+    /// Handles the outcome of a read for the peer: sends the blocks, or rejects the requests.
+    ///
+    /// # Errors
+    /// The disk's error.
+    pub(crate) fn handle_read(
         &mut self,
         io: &mut Io<'_>,
-        id: MemberId,
         wanted: Vec<BlockRef>,
         outcome: Outcome,
-    ) {
-        if let Some(member) = self.members.get_mut(id) {
-            member.reading = member.reading.saturating_sub(wanted.len() as u32);
-        }
-        match outcome {
-            Outcome::Read(blocks) => self.send_blocks(io, id, wanted, blocks),
-            Outcome::Failed { error, blocks } => {
-                io.pool.give_all(blocks);
-                self.upload_failed(io, id, wanted, error);
+    ) -> Result<(), OpError> {
+        self.member.reading = self.member.reading.saturating_sub(wanted.len() as u32);
+        let (failed, home) = match outcome {
+            Outcome::Read(blocks) => {
+                self.send(io, wanted, blocks);
+                return Ok(());
             }
-            other => io.take_home(other),
+            Outcome::Failed { error, blocks } => (Err(error), Outcome::Read(blocks)),
+            other => (Ok(()), other),
+        };
+        io.take_home(home);
+        for at in wanted {
+            self.member.stream.peer.reject(at);
         }
-        self.pump_uploads(io, id);
-        self.refresh(io, id);
+        failed
     }
 
     /// Sends blocks that were read from the disk.
-    fn send_blocks(
-        &mut self,
-        io: &mut Io<'_>,
-        id: MemberId,
-        wanted: Vec<BlockRef>,
-        blocks: Vec<Block>,
-    ) {
-        let Some(member) = self.members.get_mut(id) else {
-            io.pool.give_all(blocks);
-            return;
-        };
-        let peer = &mut member.stream.peer;
+    fn send(&mut self, io: &mut Io<'_>, wanted: Vec<BlockRef>, blocks: Vec<Block>) {
+        let peer = &mut self.member.stream.peer;
         if peer.takes_nothing() {
             io.pool.give_all(blocks);
-            for at in wanted.into_iter().rev() {
-                member.uploads.push_front(at);
-            }
+            self.wait_again(wanted);
             return;
         }
-        for (at, block) in wanted.into_iter().zip(blocks) {
-            if let Some(block) = peer.send_block(at, block) {
-                io.pool.give(block);
+        let mut blocks = blocks.into_iter();
+        for at in wanted {
+            match blocks.next() {
+                Some(block) => io.pool.give_all(peer.send_block(at, block)),
+                None => peer.reject(at),
             }
         }
+        io.pool.give_all(blocks);
         peer.blocks_wait(io.now);
-        member.stream.rearm(io.out);
+        self.member.stream.rearm(io.out);
     }
 
-    /// Rejects the requests for blocks that could not be read.
-    fn upload_failed(
-        &mut self,
-        io: &mut Io<'_>,
-        id: MemberId,
-        wanted: Vec<BlockRef>,
-        error: OpError,
-    ) {
-        let Some(member) = self.members.get_mut(id) else {
-            return;
-        };
-        let piece = wanted.first().map_or(0, |at| at.piece);
-        for at in wanted {
-            member.stream.peer.reject(at);
+    /// Puts requests back to the front of the queue.
+    fn wait_again(&mut self, requests: Vec<BlockRef>) {
+        for at in requests.into_iter().rev() {
+            self.member.uploads.push_front(at);
         }
-        match error.kind {
-            OpErrorKind::Cancelled => {}
-            OpErrorKind::NotFound
-            | OpErrorKind::Truncated
-            | OpErrorKind::Exists
-            | OpErrorKind::InUse
-            | OpErrorKind::NotAFile
-            | OpErrorKind::Io => self.unreadable(io, piece, error),
-            _ => self.disk_failed(io, error),
-        }
+    }
+
+    /// To be called when this is done: updates the peer's readiness.
+    pub(crate) fn refresh(self, io: &mut Io<'_>) {
+        io.refresh(self.member);
     }
 }

@@ -18,6 +18,7 @@ use crate::throttle::Direction;
 use crate::torrent::conn::end::End;
 use crate::torrent::conn::member::Member;
 use crate::torrent::conn::{Conn, Holding, Opened};
+use crate::torrent::content::metadata;
 use crate::torrent::cx;
 use crate::torrent::io::Io;
 use crate::torrent::member_id::MemberId;
@@ -31,8 +32,6 @@ use crate::{Bitfield, ConnId, EncryptionPolicy, PeerId};
 
 /// A connection that moved no payload counts as successful if it lasted this long.
 const WORKED: Duration = Duration::from_secs(60);
-/// The maximum number of senders of blocks that are remembered after they disconnected.
-const MAX_DEPARTED: usize = 64;
 /// The size of the allowed fast set: pieces that a choked peer may request (BEP 6 suggests 10).
 const ALLOWED_FAST: usize = 5;
 
@@ -66,17 +65,35 @@ impl Torrent {
                     tally.lost(piece);
                 }
             }
-            PeerEvent::Requested(at) => self.on_request(id, at),
-            PeerEvent::Cancelled(at) => {
-                if let Some(member) = self.members.get_mut(id) {
-                    member.uploads.retain(|r| *r != at);
+            PeerEvent::Requested(at) => {
+                if let Some(mut uploads) = self.uploads(id) {
+                    uploads.requested(at);
                 }
             }
-            PeerEvent::TakesNothing => self.take_back(io, id),
+            PeerEvent::Cancelled(at) => {
+                if let Some(mut uploads) = self.uploads(id) {
+                    uploads.cancelled(at);
+                }
+            }
+            PeerEvent::TakesNothing => {
+                if let Some(mut uploads) = self.uploads(id) {
+                    uploads.take_back(io);
+                }
+            }
             PeerEvent::Extended => self.on_extended(io, id),
-            PeerEvent::MetadataRequested(piece) => self.serve_metadata(id, piece),
+            PeerEvent::MetadataRequested(piece) => {
+                if let Some(member) = self.members.get_mut(id) {
+                    let info = self.content.info().map(|info| &**info);
+                    metadata::serve(&mut member.stream.peer, info, piece);
+                }
+            }
             PeerEvent::MetadataPiece { index, data, .. } => self.on_metadata(io, id, index, data),
-            PeerEvent::MetadataRejected(piece) => self.on_no_metadata(io, id, piece),
+            PeerEvent::MetadataRejected(piece) => {
+                if let Some(member) = self.members.get_mut(id) {
+                    metadata::refused(member, io.now, piece);
+                    self.request_metadata(io);
+                }
+            }
             PeerEvent::Pex { added, .. } => {
                 self.on_pex(io, id, added.iter().map(|(addr, _)| *addr));
             }
@@ -189,7 +206,9 @@ impl Torrent {
             self.refill_all(io);
         }
         self.refill(io, id);
-        self.pump_uploads(io, id);
+        if let Some(mut uploads) = self.uploads(id) {
+            uploads.pump(io);
+        }
         if let Some(member) = self.members.get_mut(id) {
             member.stream.rearm(io.out);
             io.refresh(member);
@@ -518,10 +537,7 @@ impl Torrent {
             self.release(io, addr, how);
         }
         if moved {
-            if self.smart_ban.departed.len() >= MAX_DEPARTED {
-                self.smart_ban.departed.pop_front();
-            }
-            self.smart_ban.departed.push_back((id.key(), member.addr()));
+            self.smart_ban.departed(id.key(), member.addr());
         }
         self.part(io, member.stream.remote, why);
         if self.is_exchanging() {

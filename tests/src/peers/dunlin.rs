@@ -54,6 +54,11 @@ impl Peer for Dunlin {
 
 /// Starts the command on a job, with more options at the end.
 pub fn spawn(lab: &Lab, job: &Job, session: &Path, options: &[&str]) -> Proc {
+    spawn_build(lab, &command(), job, session, options)
+}
+
+/// Starts a build of the command on a job, with more options at the end.
+pub fn spawn_build(lab: &Lab, program: &Path, job: &Job, session: &Path, options: &[&str]) -> Proc {
     let (dir, session) = (job.dir.to_string_lossy(), session.to_string_lossy());
     let (source, ip, port) = (
         job.source.argument(),
@@ -88,7 +93,7 @@ pub fn spawn(lab: &Lab, job: &Job, session: &Path, options: &[&str]) -> Proc {
         None => args.extend(["--dht", "disable"]),
     }
     args.extend(options);
-    lab.spawn(command(), &args)
+    lab.spawn(program, &args)
 }
 
 /// Starts a DHT node without torrents, that begins with what lies in its session folder and the

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use dunlin_tests::lab::{Family, Lab, Proc, Used};
 use dunlin_tests::payload::Payload;
-use dunlin_tests::peers::{Crypto, Job, Role, Source, dunlin, libtorrent};
+use dunlin_tests::peers::{Crypto, Job, Role, Source, libtorrent};
 use dunlin_tests::wait::until;
 
 use crate::contest::python;
@@ -50,11 +50,13 @@ pub(crate) fn run(options: &Options) {
         );
     }
     let (torrent, dir) = (job.source.argument(), root.path().to_string_lossy());
-    row(options, "dunlin", || {
-        let process = lab.spawn(dunlin::command(), &["check", &torrent, "--dir", &dir]);
-        until("the check to end", LIMIT, || process.exited().then_some(()));
-        process
-    });
+    for (name, program) in options.builds() {
+        row(options, name, || {
+            let process = lab.spawn(&program, &["check", &torrent, "--dir", &dir]);
+            until("the check to end", LIMIT, || process.exited().then_some(()));
+            process
+        });
+    }
     println!();
 }
 

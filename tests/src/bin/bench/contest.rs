@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use dunlin_tests::lab::{Family, Lab, Proc};
 use dunlin_tests::payload::{Payload, Torrent};
-use dunlin_tests::peers::{Client, Crypto, Job, Role, Source, libtorrent};
+use dunlin_tests::peers::{Client, Crypto, Job, Role, Source, dunlin, libtorrent};
 use dunlin_tests::tracker::{self, Opentracker, Tracker};
 use dunlin_tests::usage;
 use dunlin_tests::wait::until;
 
 use crate::table::{Sample, Table};
-use crate::{Options, machine};
+use crate::{BEFORE, Options, machine};
 
 /// Beyond this a run is given up: Transmission takes a minute or two per GiB.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -40,13 +40,16 @@ enum Contestant {
     Floor,
     /// libtorrent by the interpreter of [`python`].
     Libtorrent,
+    /// The build that `--beside` names.
+    Before,
     Other(&'static str, Client),
 }
 
 impl Contestant {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Floor,
         Self::Other("dunlin", Client::Dunlin),
+        Self::Before,
         Self::Other("dunlin-mio", Client::DunlinMio),
         Self::Libtorrent,
         Self::Other("rtorrent", Client::Rtorrent),
@@ -58,6 +61,7 @@ impl Contestant {
         match self {
             Self::Floor => "floor",
             Self::Libtorrent => "libtorrent",
+            Self::Before => BEFORE,
             Self::Other(name, _) => name,
         }
     }
@@ -109,9 +113,17 @@ impl<'a> Stage<'a> {
     }
 
     fn contestants(&self) -> impl Iterator<Item = Contestant> + '_ {
-        Contestant::ALL
-            .into_iter()
-            .filter(|c| self.options.includes(c.name()))
+        Contestant::ALL.into_iter().filter(|c| match c {
+            Contestant::Before => self.options.beside.is_some(),
+            _ => self.options.includes(c.name()),
+        })
+    }
+
+    /// Starts the build that `--beside` names.
+    fn before(&self, job: &Job) -> Proc {
+        let program = self.options.beside.as_deref().expect("a program");
+        let session = self.lab.folder("session");
+        dunlin::spawn_build(&self.lab, program, job, &session, &[])
     }
 
     /// Starts a seed that is ready: checked, and known to the tracker.
@@ -138,6 +150,7 @@ impl<'a> Stage<'a> {
                 description["seed_mode"] = true.into();
                 libtorrent::spawn(&self.lab, &python(), &description)
             }
+            Contestant::Before => self.before(&job),
             Contestant::Other(_, client) => client.start(&self.lab, &job).into_process(),
         };
         self.tracker
@@ -166,6 +179,7 @@ impl<'a> Stage<'a> {
                 description["exit_when_done"] = true.into();
                 (libtorrent::spawn(&self.lab, &python(), &description), None)
             }
+            Contestant::Before => (self.before(&self.job(Role::Download, dir, None)), None),
             Contestant::Other(_, client) => {
                 // Those that end once they are complete need no marker.
                 let daemon = !matches!(client, Client::Aria2 | Client::Dunlin | Client::DunlinMio);

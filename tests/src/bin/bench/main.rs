@@ -10,6 +10,8 @@ mod table;
 
 use std::path::PathBuf;
 
+use dunlin_tests::peers::dunlin;
+
 const USAGE: &str = "\
 usage: tests/bench [OPTION…] [NAME…]
 
@@ -20,15 +22,20 @@ Then asks DHT nodes as much as they can answer: floor dunlin rtorrent libtorrent
   --size MIB      payload (1024)
   --piece LOG2    piece length, 20 = 1 MiB, 18 = 256 KiB (20)
   --runs N        of each; medians are printed (3). Of dht-idle: minutes
+  --beside FILE   another build of the command dunlin, which takes part in download, seed and check as dunlin-before
   --only PART     download, seed, encryption, check, dht, dht-memory or dht-idle
   --dest DIR      where downloads go, best a tmpfs (/dev/shm)
 ";
+
+/// The name of the build given by `--beside`.
+const BEFORE: &str = "dunlin-before";
 
 /// What to measure.
 struct Options {
     size: u64,
     piece_log: u32,
     runs: usize,
+    beside: Option<PathBuf>,
     only: Option<String>,
     dest: PathBuf,
     names: Vec<String>,
@@ -40,6 +47,7 @@ impl Options {
             size: 1024 << 20,
             piece_log: 20,
             runs: 3,
+            beside: None,
             only: None,
             dest: "/dev/shm".into(),
             names: Vec::new(),
@@ -49,6 +57,7 @@ impl Options {
                 "--size" => options.size = args.next()?.parse::<u64>().ok()? << 20,
                 "--piece" => options.piece_log = args.next()?.parse().ok()?,
                 "--runs" => options.runs = args.next()?.parse().ok().filter(|runs| *runs > 0)?,
+                "--beside" => options.beside = Some(args.next()?.into()),
                 "--only" => options.only = Some(args.next()?),
                 "--dest" => options.dest = args.next()?.into(),
                 name if !name.starts_with('-') => options.names.push(name.to_owned()),
@@ -64,6 +73,13 @@ impl Options {
 
     fn includes(&self, name: &str) -> bool {
         self.names.is_empty() || self.names.iter().any(|n| n == name)
+    }
+
+    /// The builds of the command that take part in a hash check, by name.
+    fn builds(&self) -> Vec<(&str, PathBuf)> {
+        let before = self.beside.iter().map(|path| (BEFORE, path.clone()));
+        let now = ("dunlin", dunlin::command());
+        std::iter::once(now).chain(before).collect()
     }
 }
 

@@ -248,7 +248,7 @@ impl Engine {
             dht.add_contacts(&mut io, torrents, nodes);
         }
         if let Some(t) = torrents.get(&id) {
-            t.note_no_trackers(&mut io);
+            t.sources.note_if_none(&mut io, t.knows_peers());
         }
         self.settle();
         Ok(id)
@@ -294,8 +294,12 @@ impl Engine {
                 let found = self.with(torrent, |t, io| t.set_tracker_enabled(io, &url, enabled))?;
                 return found.then_some(Reply::Done).ok_or(CommandError::NoTracker);
             }
-            Command::Reannounce(id) => self.with(id, Torrent::reannounce)?,
-            Command::Scrape(id) => self.with(id, Torrent::scrape)?,
+            Command::Reannounce(id) => {
+                self.with(id, |t, io| t.sources.reannounce(io, &mut t.intents))?;
+            }
+            Command::Scrape(id) => {
+                self.with(id, |t, io| t.sources.scrape(io, &mut t.intents))?;
+            }
             Command::SaveAll => {
                 let (dht, torrents, mut io) = self.parts();
                 if let Some(dht) = dht {
@@ -314,7 +318,7 @@ impl Engine {
                 self.dht = None;
                 let (_, torrents, mut io) = self.parts();
                 for t in torrents.values_mut() {
-                    t.lose_dht(&mut io);
+                    t.sources.lose_dht(&mut io, t.knows_peers());
                 }
             }
             Command::SetDhtPort(port) => {

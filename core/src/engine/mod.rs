@@ -414,12 +414,12 @@ impl Engine {
             }
             Purpose::Resolve(id, key) => {
                 if let Some(t) = torrents.get_mut(&id) {
-                    t.resolved(io, key, outcome);
+                    t.sources.resolved(io, &mut t.intents, key, outcome);
                 }
             }
             Purpose::Http(id, key) => {
                 if let Some(t) = torrents.get_mut(&id) {
-                    t.fetched(io, key, outcome);
+                    t.sources.fetched(io, &mut t.intents, key, outcome);
                 }
             }
             Purpose::Fetch => io.fetched(outcome),

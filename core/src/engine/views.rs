@@ -236,7 +236,7 @@ impl<'a> TorrentRef<'a> {
         let told = t.sources.announcer.status().map(|mut status| {
             if let Some(progress) = &mut status.dht {
                 let server = self.engine.dht.as_deref();
-                let running = server.and_then(|server| server.progress(&t.sources.search));
+                let running = server.and_then(|server| server.progress(&t.sources));
                 *progress = running.unwrap_or_else(|| t.sources.search.last());
             }
             status

@@ -1,4 +1,5 @@
-//! How a torrent starts, pauses, fails and resumes.
+//! How a torrent starts, pauses, fails, resumes and stops. A torrent that stops writes the blocks that it has received, saves its
+//! record, tells its trackers, and releases its files.
 
 use alloc::{collections::BTreeMap, string::String};
 
@@ -18,16 +19,14 @@ use super::outbox::event::Changes;
 use super::outbox::ops::{DiskJob, Purpose};
 use super::outbox::timers::{Timer, TorrentTimer};
 use super::peer_list::PeerList;
-use super::search::PeerSearch;
 use super::smart_ban::SmartBan;
 use super::sources::Sources;
-use super::standing::Standing;
+use super::standing::{Standing, Step, Stopping};
 use super::status::{FilePriority, PeerSource};
 use super::traffic::Traffic;
 use super::{AddTorrent, Check, Existing, Source, cx};
 use super::{Torrent, Wants};
 use crate::throttle::BucketId;
-use crate::tracker::{AnnounceConfig, Announcer, Families, Reach};
 use crate::{BlockPool, InfoHash, Op, OpErrorKind, Outcome, TorrentId};
 
 impl Torrent {
@@ -39,29 +38,7 @@ impl Torrent {
         resume: Option<Record>,
         add: &mut AddTorrent,
     ) -> Self {
-        let announce = AnnounceConfig {
-            families: match (io.setup.caps.ipv4, io.setup.caps.ipv6) {
-                _ if io.setup.caps.proxied => Families::Any,
-                (true, true) => Families::Both,
-                (false, true) => Families::V6,
-                _ => Families::V4,
-            },
-            reach: if io.setup.config.announce_to_all {
-                Reach::All
-            } else {
-                Reach::First
-            },
-            ..AnnounceConfig::default()
-        };
-        let mut announcer = Announcer::new(&mut cx!(io), info_hash, &add.trackers, announce);
-        let private = matches!(&add.source, Source::Info(info) if info.private());
-        let dht_up = io.dht.active;
-        if io.dht.exists && !private {
-            announcer.add_dht(&mut cx!(io), dht_up);
-        }
-        if let Some(record) = &resume {
-            announcer.restore(&mut cx!(io), &record.trackers);
-        }
+        let sources = Sources::new(io, id, info_hash, add, resume.as_ref());
         let bucket = io.throttle.add(BucketId::ROOT);
         let priorities = match &resume {
             Some(record) if add.priorities.is_empty() => record.priorities.clone(),
@@ -77,10 +54,7 @@ impl Torrent {
             durability: Durability::new(),
             standing: Standing::Well,
             paused: add.paused,
-            sources: Sources {
-                announcer,
-                search: PeerSearch::default(),
-            },
+            sources,
             peer_list: PeerList::new(io.peer_limits(), io.rng.next_u32()),
             members: Members::default(),
             choker: Choker::new(
@@ -252,6 +226,104 @@ impl Torrent {
         }
         self.rest(io, why);
     }
+
+    // ---- stopping ----
+
+    /// Begins to stop: trackers hear `stopped`, what waits is written, files are released.
+    pub(crate) fn begin_stop(&mut self, io: &mut Io<'_>, delete: bool) {
+        if let Standing::Stopping(stopping) = &mut self.standing {
+            stopping.delete |= delete;
+            return;
+        }
+        // While its files are not known, the last record stays valid unless something else changed.
+        let is_saved = !self.can_save() && !self.durability.unsaved;
+        let timeout = io.setup.config.stop_timeout;
+        let stopping = Stopping::new(io.now, timeout, delete, is_saved);
+        io.out.timers.at_latest(Timer::Stop, stopping.silent_until);
+        // Set before the peers are closed, or their places would be filled again.
+        self.standing = Standing::Stopping(stopping);
+        io.out.checks.retain(|c| *c != self.id);
+        self.rest(io, "the torrent is stopping");
+        self.change(io, Changes::STATE);
+        self.want(io, Wants::PROCEED);
+        io.out.next_check = true;
+    }
+
+    /// Continues once no job of the torrent is in flight: saves a torrent that was paused, and takes the next step of one
+    /// that is stopping.
+    pub(crate) fn proceed(&mut self, io: &mut Io<'_>) {
+        if let Some(Store::Opening(Opening::Due)) = self.content.store()
+            && self.standing.is_up()
+        {
+            self.open_when_quiet(io);
+            return;
+        }
+        let failed = matches!(self.standing, Standing::Failed(_));
+        let at_rest = self.can_save() && (self.paused || failed);
+        let stopping = matches!(self.standing, Standing::Stopping(_));
+        let due = at_rest && self.durability.unsaved && self.durability.is_free();
+        if !(stopping || due) || io.out.ops.disk_jobs(self.id) > 0 {
+            return;
+        }
+        match stopping {
+            true => self.stop_on(io),
+            false => self.save_changes(io),
+        }
+    }
+
+    /// Takes the next step of stopping. Waiting blocks are written first, then the record is saved, then the files are
+    /// released.
+    fn stop_on(&mut self, io: &mut Io<'_>) {
+        let Standing::Stopping(stopping) = &self.standing else {
+            return;
+        };
+        let waiting = self.content.open().map(|(_, open)| &open.assemblies);
+        if !stopping.is_releasing()
+            && waiting.is_some_and(|all| all.values().any(Assembly::has_waiting))
+        {
+            self.flush_pieces(io);
+            if io.out.ops.disk_jobs(self.id) > 0 {
+                return;
+            }
+        }
+        let Standing::Stopping(stopping) = &mut self.standing else {
+            return;
+        };
+        match stopping.step(io.now, &self.sources.announcer) {
+            Step::Wait => {}
+            // Nothing is flushed here, as that would delay every exit on a slow disk. Within one boot the page cache is as
+            // good, and the record says what was flushed.
+            Step::Save => self.flush_and_save(io, io.setup.config.boot.is_none()),
+            Step::Release => {
+                let (torrent, delete) = (self.id, stopping.delete);
+                io.out.ops.job(Purpose::Release(torrent), |op| Op::Release {
+                    op,
+                    torrent,
+                    delete,
+                });
+            }
+        }
+    }
+
+    /// Stops waiting for trackers if their time is over.
+    pub(crate) fn stop_overdue(&mut self, io: &mut Io<'_>) {
+        let Standing::Stopping(stopping) = &self.standing else {
+            return;
+        };
+        if stopping.is_releasing() {
+            return;
+        }
+        let until = stopping.deadline(&self.sources.announcer);
+        if until <= io.now {
+            let home = io.out.ops.cancel_queries(self.id);
+            io.pool.give_all(home);
+            self.want(io, Wants::PROCEED);
+        } else {
+            io.out.timers.at_latest(Timer::Stop, until);
+        }
+    }
+
+    // ---- the choice of files ----
 
     /// Passes the file priorities to the picker.
     pub(crate) fn apply_priorities(&mut self) {

@@ -8,7 +8,8 @@
 //! - `conn`: the connections and what carries them. `peer_list`: the addresses of peers, connected or not.
 //! - `peers`: connecting, messages, choking, peer exchange.
 //! - `outbox`: what it leaves for the engine and the driver: ops, timers, events.
-//! - `lifecycle`, `standing`, `stopping`, `settings`: how it starts, fails, stops and is changed.
+//! - `sources`: where it asks for peers, which is its trackers and the DHT.
+//! - `lifecycle`, `standing`, `settings`: how it starts, fails, stops and is changed.
 
 pub mod blame;
 pub mod choker;
@@ -27,20 +28,18 @@ mod peers;
 pub mod picker;
 pub(crate) mod prefix;
 pub(crate) mod request;
-pub(crate) mod search;
+mod search;
 mod settings;
 pub(crate) mod setup;
 pub(crate) mod smart_ban;
-mod sources;
+pub(crate) mod sources;
 mod standing;
 pub(crate) mod status;
-mod stopping;
 #[cfg(test)]
 pub(crate) mod surroundings;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tracker_queries;
-mod trackers;
 mod traffic;
 mod transfers;
 
@@ -54,7 +53,7 @@ pub use self::status::{
 };
 
 use self::choker::Choker;
-use self::conn::member::Members;
+use self::conn::member::{Member, Members};
 use self::content::durability::Durability;
 use self::content::resume::Record;
 use self::content::wanted::Wanted;
@@ -68,7 +67,7 @@ use self::pace::Pace;
 use self::peer_list::PeerList;
 use self::picker::Picker;
 use self::smart_ban::SmartBan;
-use self::sources::Sources;
+use self::sources::{Facts, Found, Sources};
 use self::standing::Standing;
 use self::traffic::Traffic;
 use crate::id::SwarmId;
@@ -156,6 +155,61 @@ impl Torrent {
             }
             TorrentTimer::Enough => self.judge_peers(io),
         }
+    }
+
+    /// Sends the due queries to its trackers, and handles what they have answered.
+    pub(crate) fn pump_trackers(&mut self, io: &mut Io<'_>) {
+        // An announce without the port that accepts connections would be useless.
+        if io.endpoints.binding > 0 {
+            return;
+        }
+        let facts = Facts {
+            uploaded: self.traffic.uploaded,
+            downloaded: self.traffic.downloaded,
+            left: self.left(),
+            partial: self.is_partial_seed(),
+            private: self.is_private(),
+            full: self.is_full(&io.setup.config),
+        };
+        self.sources.ask(io, &mut self.intents, &facts);
+        loop {
+            let knows_peers = self.knows_peers();
+            let found = self.sources.poll_found(io, &mut self.intents, knows_peers);
+            let Some(Found { peers, origin }) = found else {
+                break;
+            };
+            if self.is_running() {
+                self.learn(io, peers, origin);
+            }
+        }
+        self.sources.set_timers(io);
+        self.want(io, Wants::PROCEED);
+    }
+
+    /// Tells the announcer whether the trackers know enough peers. With peer exchange, any peer is enough.
+    pub(crate) fn judge_peers(&mut self, io: &mut Io<'_>) {
+        if !self.is_running() {
+            return;
+        }
+        let pex = io.setup.config.pex && !self.is_private();
+        let short = if pex && self.members.iter().any(Member::exchanges_peers) {
+            false
+        } else {
+            let here = self.members.established();
+            if here + self.peer_list.available() / 2 >= io.setup.config.min_peers as usize {
+                return;
+            }
+            true
+        };
+        // A seed can wait for peers to connect.
+        let hurry = short && !self.is_done();
+        self.sources.announcer.set_short(&mut cx!(io), short, hurry);
+        self.want(io, Wants::TRACKERS);
+    }
+
+    /// Whether it has connections, or knows addresses of peers.
+    pub(crate) fn knows_peers(&self) -> bool {
+        self.peer_list.len() > 0 || !self.members.is_empty()
     }
 
     /// Whether it connects to peers and asks trackers.

@@ -1,7 +1,6 @@
 //! Changes that an application makes to a running torrent.
 
 use super::content::checking::WHOLE;
-use super::cx;
 use super::io::Io;
 use super::outbox::event::Changes;
 use super::status::FilePriority;
@@ -74,41 +73,24 @@ impl Torrent {
         self.refill_all(io);
     }
 
-    /// Adds trackers, one tier each, up to the announcer's limit.
+    /// Adds trackers, see [`Sources::add`](super::sources::Sources::add).
     pub(crate) fn add_trackers(&mut self, io: &mut Io<'_>, urls: &[String]) {
-        // The DHT's pseudo-tracker stays last.
-        let trackers = self.sources.announcer.status().filter(|s| s.dht.is_none());
-        let last = trackers.map(|s| s.tier + 1).max().unwrap_or(0);
-        for (tier, url) in (last..).zip(urls) {
-            // The announcer would refuse more than this.
-            if self.sources.announcer.add(&mut cx!(io), tier, url).is_err() {
-                break;
-            }
-        }
+        self.sources.add(io, urls);
         self.trackers_changed(io);
     }
 
-    /// Enables or disables a tracker or the DHT's pseudo-tracker. A tracker that is disabled is told `stopped`. Returns
-    /// whether there is such a tracker.
+    /// Enables or disables a tracker or the DHT's pseudo-tracker. Returns whether there is such a tracker.
     pub(crate) fn set_tracker_enabled(
         &mut self,
         io: &mut Io<'_>,
         url: &str,
         enabled: bool,
     ) -> bool {
-        let mut trackers = self.sources.announcer.status();
-        let Some(tracker) = trackers.find(|t| t.url == url).map(|t| t.id) else {
+        let Some(tracker) = self.sources.find(url) else {
             return false;
         };
-        drop(trackers);
         self.sources
-            .announcer
-            .set_enabled(&mut cx!(io), tracker, enabled);
-        if !self.sources.announcer.is_dht_enabled() {
-            // The result of a running search is not wanted any more.
-            self.want(io, Wants::DHT_END);
-        }
-        self.change(io, Changes::TRACKERS);
+            .set_enabled(io, &mut self.intents, tracker, enabled);
         self.trackers_changed(io);
         true
     }
@@ -131,17 +113,5 @@ impl Torrent {
                 uploads.refresh(io);
             }
         }
-    }
-
-    /// Asks the trackers for peers now, as far as their minimum interval allows.
-    pub(crate) fn reannounce(&mut self, io: &mut Io<'_>) {
-        self.sources.announcer.reannounce(&mut cx!(io), false);
-        self.want(io, Wants::TRACKERS);
-    }
-
-    /// Asks the trackers how large the swarm is (BEP 48), as far as they allow.
-    pub(crate) fn scrape(&mut self, io: &mut Io<'_>) {
-        self.sources.announcer.scrape(&mut cx!(io));
-        self.want(io, Wants::TRACKERS);
     }
 }

@@ -90,6 +90,11 @@ impl Announcer {
         announcer
     }
 
+    /// The torrent's info-hash.
+    pub(crate) const fn info_hash(&self) -> InfoHash {
+        self.info_hash
+    }
+
     // ---- commands ----
 
     /// Starts to announce, or starts again after [`Announcer::stop`].

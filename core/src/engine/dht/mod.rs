@@ -360,7 +360,7 @@ impl Server {
                 Owner::Application => self.tell(io, event),
                 Owner::Torrent(id) => {
                     if let Some(t) = torrents.get_mut(&id) {
-                        t.dht_answered(io, event);
+                        Self::tell_torrent(io, t, event);
                     }
                 }
             },

@@ -3,11 +3,11 @@
 use super::super::torrents::Torrents;
 use super::{Owner, Server};
 use crate::TorrentId;
-use crate::dht::{Announce, Goal};
+use crate::dht::DhtEvent;
 use crate::torrent::cx;
 use crate::torrent::io::Io;
-use crate::torrent::search::PeerSearch;
-use crate::torrent::{Torrent, Wants};
+use crate::torrent::sources::Sources;
+use crate::torrent::{PeerSource, Torrent, Wants};
 use crate::tracker::{DhtProgress, DhtState, SERVER_DOWN};
 use crate::wire::tracker::TrackerError;
 
@@ -28,29 +28,20 @@ impl Server {
         } else if t.sources.announcer.dht_id().is_some() {
             self.drop_search(io, torrents, id);
             if let Some(t) = torrents.get_mut(&id) {
-                t.lose_dht(io);
+                t.sources.lose_dht(io, t.knows_peers());
             }
         }
     }
 
     /// Starts the search of a torrent whose turn has come.
     pub(super) fn search_for(&mut self, io: &mut Io<'_>, torrents: &mut Torrents, id: TorrentId) {
-        let ports = io.endpoints.ports();
-        let t = torrents.get_mut(&id);
-        let Some(t) = t.filter(|t| t.sources.search.is_waiting()) else {
+        let Some(t) = torrents.get_mut(&id) else {
             return;
         };
-        let goal = Goal::Peers {
-            hash: t.info_hash,
-            announce: ports.any().map(|_| Announce {
-                ports,
-                implied: false,
-                seed: t.is_seed(),
-            }),
-            scrape: false,
-        };
         let owner = Owner::Torrent(id);
-        if let Ok(lookup) = self.service.search(&mut cx!(io), owner, goal) {
+        if let Some(goal) = t.sources.search_goal(io, t.is_seed())
+            && let Ok(lookup) = self.service.search(&mut cx!(io), owner, goal)
+        {
             t.sources.search.begin(lookup);
         }
     }
@@ -81,17 +72,33 @@ impl Server {
 
     /// Removes a torrent's search. Returns whether there was one.
     fn end_search(&mut self, io: &mut Io<'_>, t: &mut Torrent, why: TrackerError) -> bool {
-        let Some(key) = t.sources.search.end() else {
-            return false;
-        };
-        self.service.withdraw(Owner::Torrent(t.id));
-        t.sources.announcer.handle_dht(&mut cx!(io), key, Err(why));
-        true
+        let ended = t.sources.end_search(io, why);
+        if ended {
+            self.service.withdraw(Owner::Torrent(t.id));
+        }
+        ended
+    }
+
+    /// Passes an event of a torrent's search to it.
+    pub(super) fn tell_torrent(io: &mut Io<'_>, t: &mut Torrent, event: DhtEvent) {
+        match event {
+            // Peers wait while its files are checked. A paused torrent does not search.
+            DhtEvent::Peers { peers, .. } if !t.is_private() => {
+                t.learn(io, peers, PeerSource::Dht);
+            }
+            DhtEvent::Done { lookup, report } => {
+                let sources = &mut t.sources;
+                sources.search_done(io, &mut t.intents, lookup, &report);
+            }
+            // Its search has no other goal.
+            _ => {}
+        }
     }
 
     /// The progress of a torrent's search, while it runs.
-    pub(in super::super) fn progress(&self, search: &PeerSearch) -> Option<DhtProgress> {
-        let (replied, contacted, announcing) = self.service.node()?.progress(search.lookup()?)?;
+    pub(in super::super) fn progress(&self, sources: &Sources) -> Option<DhtProgress> {
+        let lookup = sources.search.lookup()?;
+        let (replied, contacted, announcing) = self.service.node()?.progress(lookup)?;
         Some(DhtProgress {
             state: match announcing {
                 true => DhtState::Announcing,

@@ -107,14 +107,10 @@ impl Torrents {
 impl Torrents {
     /// Handles the results of UDP tracker transactions, and sets their timer.
     pub(super) fn hear_trackers(&mut self, io: &mut Io<'_>) {
-        while let Some(event) = io.trackers.udp.poll_event() {
-            let Some((id, key)) = io.trackers.asked.remove(&event.id) else {
-                continue;
-            };
+        while let Some((id, key, answer)) = io.trackers.poll_answer() {
             if let Some(t) = self.get_mut(&id) {
-                t.sources
-                    .announcer
-                    .handle_answer(&mut cx!(io), key, event.result);
+                let announcer = &mut t.sources.announcer;
+                announcer.handle_answer(&mut cx!(io), key, answer);
                 t.pump_trackers(io);
             }
         }

@@ -109,6 +109,12 @@ impl Member {
         self.dialable.unwrap_or(self.stream.remote)
     }
 
+    /// Whether it supports peer exchange (BEP 11).
+    pub(crate) fn exchanges_peers(&self) -> bool {
+        let extended = self.stream.peer.extended();
+        extended.is_some_and(|e| e.ids.ut_pex != 0)
+    }
+
     /// The upload blocks that it holds.
     pub(crate) fn holding(&self) -> Holding {
         let queued = self.stream.peer.queued_payload();

@@ -241,7 +241,7 @@ impl Requests {
         self.snubbed = true;
     }
 
-    /// We were unchoked: the peer's clock starts anew.
+    /// We were unchoked: the peer's clock starts again.
     pub(super) const fn unchoked(&mut self, now: Instant) {
         self.progress = now;
         self.progressed = false;

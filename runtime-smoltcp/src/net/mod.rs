@@ -113,7 +113,7 @@ impl Net {
         true
     }
 
-    /// Computes the deadline of the stack anew.
+    /// Computes the deadline of the stack again.
     pub(crate) fn settle(&mut self, now: Instant) {
         if core::mem::take(&mut self.stale) {
             let at = self.iface.poll_at(to_stack(now), &self.sockets);

@@ -234,7 +234,7 @@ impl Flush<'_> {
     fn flush_file(&self, file: u32) -> Result<(), OpError> {
         let files = self.files;
         files.clean(file);
-        // Never created anew: if the file was deleted, there is nothing left to flush.
+        // Never created again: if the file was deleted, there is nothing left to flush.
         let handles = &self.shared.handles;
         let handle = handles.get((files.torrent, file), true, || {
             Root::open(&files.dir)?.file(files.path(file), Access::Write)

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A file that is open for writing is locked, so it must not be opened a second time meanwhile. A file that
-//! is leaving is taken back; a file that is closing is opened anew after its last use.
+//! is leaving is taken back; a file that is closing is opened again after its last use.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -199,7 +199,7 @@ impl Handles {
         Ok(handle)
     }
 
-    /// Closes one file, so that its next use opens it anew.
+    /// Closes one file, so that its next use opens it again.
     pub(super) fn close(&self, key: Key) {
         let mut table = self.shared.lock();
         table.leaving.remove(&key);

@@ -83,7 +83,7 @@ pub enum Turn {
 }
 
 /// Watches the interface that traffic is bound to. Sockets stay bound to an interface that is gone even
-/// when another one of the same name appears, so they have to be bound anew.
+/// when another one of the same name appears, so they have to be bound again.
 #[derive(Debug)]
 pub struct InterfaceWatch {
     name: String,

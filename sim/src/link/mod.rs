@@ -302,7 +302,7 @@ impl Line {
         Some(pace)
     }
 
-    /// Keeps the order after packets on the line were planned anew: the last of them arrives at
+    /// Keeps the order after packets on the line were planned again: the last of them arrives at
     /// `last`.
     pub(crate) const fn keep_order_from(&mut self, last: Instant) {
         self.last_arrival = last;

@@ -437,7 +437,7 @@ impl Packet {
         true
     }
 
-    /// Computes every checksum anew. A fragment has only the one of its IP header.
+    /// Computes every checksum again. A fragment has only the one of its IP header.
     pub fn fill_checksums(&mut self) {
         let transport = usize::from(self.transport);
         if self.flow.src.is_ipv4() {

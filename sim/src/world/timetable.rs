@@ -90,7 +90,7 @@ impl World {
         if up { &mut device.up } else { &mut device.down }
     }
 
-    /// Plans the arrival of the packets on a line anew, except those that were sent already. They
+    /// Plans the arrival of the packets on a line again, except those that were sent already. They
     /// keep their order.
     fn repace(&mut self, device: DeviceId, up: bool, pace: Pace) {
         let is_there = |stage: Stage| match stage {

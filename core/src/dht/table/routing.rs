@@ -210,7 +210,7 @@ impl<const S: usize> Table<S> {
         }
     }
 
-    /// Builds the filter anew.
+    /// Builds the filter again.
     pub(super) fn sift(&mut self) {
         let mut ips = [0; IPS];
         for node in self.buckets.iter().flat_map(Bucket::nodes) {

@@ -33,7 +33,7 @@
 //! | First: A→B passes an outer box that admits strangers, and an inner one refuses it | the outer box has made a flow, by which B answers from the observed endpoint |
 //! | … and it is the firewall of the NAT's own box that refuses it | the NAT keeps no flow (Linux: an entry is confirmed when its packet has passed all hooks) |
 //! | TCP, First: A→B is met with a reset, by a box that is told to or by the box's own stack | A's hole is closed; B→A is admitted only by who admits strangers; then A tries again and meets B's hole (measured: RST kills an attempt; `ECONNREFUSED` is retryable) |
-//! | … and B→A is met with one, too | B's hole is closed as well; both begin anew, for ever (measured: both are refused if WAN input is accepted) |
+//! | … and B→A is met with one, too | B's hole is closed as well; both begin again, for ever (measured: both are refused if WAN input is accepted) |
 //! | B's endpoint for A is not the observed one, and B has sent to the endpoint that A→B comes from | A→B is dropped: for a box with state the two endpoints speak through another external one already, whatever its filtering (a choice of the model: Linux lets it in from another port) |
 //! | TCP, Together | SYNs cross: no box sees one that it did not expect from where it comes (measured: connects in 0.1 s, or with one retry in 0.88 s) |
 

@@ -174,7 +174,7 @@ impl Track {
     }
 
     /// Handles a segment that changes no state by itself. A connection that was reset may be opened
-    /// anew by the side that reset it, and by the other side when its SYN is accepted.
+    /// again by the side that reset it, and by the other side when its SYN is accepted.
     fn ignored(&mut self, step: Step, began: bool, segment: &Segment) -> Step {
         let what = kind(segment.flags);
         let aborted = self.last == Some((Kind::Rst, began));

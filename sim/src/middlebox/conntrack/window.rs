@@ -228,7 +228,7 @@ impl Windows {
         segment.ack == self.last_end
     }
 
-    /// Begins anew with the SYN that was passed unverified and that this side, `began`, has
+    /// Begins again with the SYN that was passed unverified and that this side, `began`, has
     /// accepted.
     pub(super) fn resync(&mut self, began: bool) {
         let (last_end, unverified) = (self.last_end, self.unverified);

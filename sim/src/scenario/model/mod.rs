@@ -245,7 +245,7 @@ pub enum Action {
     Link(String, Link),
     /// A host is switched off.
     Off(String),
-    /// A host is switched on, and starts anew.
+    /// A host is switched on, and starts again.
     On(String),
     /// A host sends a datagram.
     Send {

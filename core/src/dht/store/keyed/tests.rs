@@ -109,7 +109,7 @@ fn obeys(steps: &[Step]) -> bool {
             }
             Step::SetOwn(n) => {
                 keyed.set_own(id(n));
-                // The order of use is lost: here as there, all are used anew, by slot.
+                // The order of use is lost: here as there, all are used again, by slot.
                 if model.own != id(n) {
                     for slot in 0..keyed.len() as u32 {
                         model.uses += 1;

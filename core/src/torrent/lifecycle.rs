@@ -1,33 +1,41 @@
 //! How a torrent starts, pauses, fails, resumes and stops. A torrent that stops writes the blocks that it has received, saves its
 //! record, tells its trackers, and releases its files.
 
-use alloc::{collections::BTreeMap, string::String};
+use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
 use super::blame::Blame;
 use super::choker::{Choker, Slots};
+use super::conn::Conn;
+use super::conn::end::End;
 use super::conn::member::Members;
 use super::content::assembly::Assembly;
 use super::content::durability::Durability;
 use super::content::fetch::Fetch;
-use super::content::resume::Record;
-use super::content::selection::prioritise;
+use super::content::files::Files;
+use super::content::open::Access;
+use super::content::resume::{MAX_PEERS, Record};
+use super::content::selection::Selection;
 use super::content::wanted::Wanted;
-use super::content::{Access, Content, Files, Opening, Store};
+use super::content::{Content, Opening, Store};
 use super::intents::Intents;
 use super::io::Io;
-use super::outbox::event::Changes;
-use super::outbox::ops::{DiskJob, Purpose};
+use super::member_id::MemberId;
+use super::outbox::event::{Changes, Level, What};
+use super::outbox::ops::Purpose;
 use super::outbox::timers::{Timer, TorrentTimer};
 use super::peer_list::PeerList;
+use super::picker::Picker;
 use super::smart_ban::SmartBan;
 use super::sources::Sources;
 use super::standing::{Standing, Step, Stopping};
-use super::status::{FilePriority, PeerSource};
+use super::status::PeerSource;
 use super::traffic::Traffic;
-use super::{AddTorrent, Check, Existing, Source, cx};
+use super::{AddTorrent, Check, Source, cx};
 use super::{Torrent, Wants};
+use crate::metainfo::Info;
+use crate::sync::Arc;
 use crate::throttle::BucketId;
-use crate::{BlockPool, InfoHash, Op, OpErrorKind, Outcome, TorrentId};
+use crate::{BlockPool, ConnId, InfoHash, Op, OpErrorKind, Outcome, TorrentId};
 
 impl Torrent {
     /// Creates a torrent whose last resume record is `resume`. [`Torrent::begin`] starts it.
@@ -227,6 +235,212 @@ impl Torrent {
         self.rest(io, why);
     }
 
+    /// The metadata is known: opens the files next.
+    pub(crate) fn open_files(&mut self, io: &mut Io<'_>, info: Arc<Info>) {
+        self.wanted.selection = Selection::default();
+        self.wanted.priorities.truncate(info.files().len());
+        self.content = Content::known(info);
+        self.change(io, Changes::STATE);
+        self.want(io, Wants::DHT_TRACKER);
+        self.forget_strangers(io);
+        self.content.open_when_quiet(&mut io.out.ops, self.id);
+    }
+
+    /// A private torrent takes peers from its trackers only (BEP 27). Drops those that the DHT and other peers told of before a
+    /// magnet's metadata was known, whatever their state.
+    fn forget_strangers(&mut self, io: &mut Io<'_>) {
+        const STRANGERS: [PeerSource; 2] = [PeerSource::Pex, PeerSource::Dht];
+        if !self.is_private() {
+            return;
+        }
+        // Done before their places become free, and again for those that were just disconnected.
+        STRANGERS
+            .iter()
+            .for_each(|source| self.peer_list.forget(*source));
+        let end = "the torrent is private";
+        let strangers = self
+            .members
+            .iter()
+            .filter(|m| STRANGERS.contains(&m.source));
+        let strangers: Vec<MemberId> = strangers.map(|m| m.id).collect();
+        for id in strangers {
+            self.close_member(io, id, End::Finished(end));
+        }
+        let unfinished: Vec<ConnId> = self.members.unfinished().collect();
+        for conn in unfinished {
+            let source = io.conns.get(conn).and_then(Conn::source);
+            if source.is_some_and(|source| STRANGERS.contains(&source)) {
+                self.close_conn(io, conn, End::Finished(end));
+            }
+        }
+        STRANGERS
+            .iter()
+            .for_each(|source| self.peer_list.forget(*source));
+    }
+
+    /// Opens the files again. Pieces are trusted where the files are unchanged since the last flush, and hashed where they
+    /// are not, or where a failed flush may have lost them.
+    pub(crate) fn reopen(&mut self, io: &mut Io<'_>, why: &'static str) {
+        let mut record = self.record(io.setup.config.boot);
+        let Some((info, open)) = self.content.open_mut() else {
+            return;
+        };
+        let info = info.clone();
+        record.partial.clear();
+        record.clean = true;
+        if self.durability.is_lost() {
+            // As after a power cut, durable pieces are trusted and the rest is hashed.
+            record.boot = None;
+            record.have = open.picker.have().as_wire().to_vec();
+        }
+        for piece in core::mem::take(&mut open.unreadable) {
+            record.withdraw(piece);
+            self.files.before.doubted.push(piece);
+        }
+        self.resume = Some(record);
+        self.files.check = Check::Doubted;
+        self.close_files(io, why);
+        self.open_files(io, info);
+    }
+
+    // ---- saving ----
+
+    /// Flushes the files and saves the record, if anything changed.
+    pub(crate) fn save(&mut self, io: &mut Io<'_>) {
+        if self.is_running() {
+            io.out.timers.set(
+                Timer::Torrent(self.id, TorrentTimer::Save),
+                Some(io.now + io.setup.config.save_interval),
+            );
+        }
+        self.durability.retry();
+        self.save_changes(io);
+    }
+
+    /// Does the same, unless a failed save waits for its retry.
+    pub(crate) fn save_changes(&mut self, io: &mut Io<'_>) {
+        let due = self.durability.is_due() && self.can_save();
+        if due && !matches!(self.standing, Standing::Stopping(_)) {
+            self.flush_and_save(io, true);
+        }
+    }
+
+    /// Saves what changed before the files are known. Otherwise it would wait for the end of a check, which may take hours.
+    pub(crate) fn save_early(&mut self, io: &mut Io<'_>) {
+        let due = self.durability.is_due() && !self.can_save();
+        if due && !matches!(self.standing, Standing::Stopping(_)) {
+            self.save_now(io);
+        }
+    }
+
+    /// Saves the record, after a flush if files were written to. Without `durable` the flush does not wait for the medium, see
+    /// [`Op::Flush`](crate::Op::Flush).
+    pub(crate) fn flush_and_save(&mut self, io: &mut Io<'_>, durable: bool) {
+        match self.content.picker() {
+            Some(picker) if self.durability.is_unflushed() => {
+                let have = durable.then(|| picker.have().clone());
+                self.durability.flush(&mut io.out.ops, self.id, have);
+            }
+            _ => self.save_now(io),
+        }
+    }
+
+    /// Saves the record of the present state.
+    pub(crate) fn save_now(&mut self, io: &mut Io<'_>) {
+        let record = self.record(io.setup.config.boot);
+        let open = self.content.open().is_some();
+        self.durability
+            .save(&mut io.out.ops, self.id, &record, open);
+    }
+
+    /// The record of the present state.
+    fn record(&self, boot: Option<[u8; 16]>) -> Record {
+        let mut record = match (self.content.open(), &self.resume) {
+            // The files were not opened, so the last record knows more about them.
+            (None, Some(earlier)) => earlier.clone(),
+            (None, None) => Record::unchecked(self.info_hash),
+            (Some((info, open)), _) => {
+                let mut record = Record::unchecked(self.info_hash);
+                record.boot = boot;
+                record.files = self.files.own(info, open.access == Access::Write);
+                // Nothing will be written after this record.
+                let at_rest = !self.is_running() || self.is_seed();
+                self.durability.describe(open, at_rest, &mut record);
+                record
+            }
+        };
+        record.priorities.clone_from(&self.wanted.priorities);
+        record.downloaded = self.traffic.downloaded_before + self.traffic.downloaded;
+        record.uploaded = self.traffic.uploaded_before + self.traffic.uploaded;
+        record.peers = self.peer_list.best(MAX_PEERS);
+        record.trackers = self.sources.announcer.save();
+        record
+    }
+
+    /// Handles the outcome of a flush: the record is saved, or the files are opened again.
+    pub(crate) fn flushed(&mut self, io: &mut Io<'_>, outcome: Outcome) {
+        let error = match outcome {
+            Outcome::Flushed(files) => {
+                // The flush may not cover pieces that were verified meanwhile.
+                let lost = match (self.durability.flushing(), self.content.info()) {
+                    (Some(then), Some(info)) if self.is_ready() => {
+                        self.files.lost(info, &self.wanted, &files, then, false)
+                    }
+                    _ => Vec::new(),
+                };
+                if !lost.is_empty() {
+                    self.durability.flush_in_vain();
+                    self.lose(io, files, &lost);
+                    return;
+                }
+                self.files.stats = files;
+                self.durability
+                    .flushed(self.content.picker().map(Picker::have));
+                None
+            }
+            other => {
+                self.durability.flush_failed();
+                match other {
+                    Outcome::Failed { error, blocks } => {
+                        io.pool.give_all(blocks);
+                        Some(error)
+                    }
+                    other => {
+                        io.take_home(other);
+                        None
+                    }
+                }
+            }
+        };
+        // Needed after a failure too: an older record may list pieces that are doubtful now.
+        self.save_now(io);
+        if let Some(error) = error {
+            self.disk_failed(io, error);
+        }
+    }
+
+    /// Handles the outcome of saving the record.
+    pub(crate) fn saved(&mut self, io: &mut Io<'_>, outcome: &Outcome) {
+        self.durability
+            .saved(matches!(outcome, Outcome::Failed { .. }));
+        if let Outcome::Failed { error, .. } = outcome {
+            self.durability.unsaved = true;
+            let again = io.now + io.setup.config.save_interval;
+            io.out
+                .timers
+                .at_latest(Timer::Torrent(self.id, TorrentTimer::Save), again);
+            let message = format!("the resume record was not saved: {error}");
+            io.out
+                .notice(Some(self.id), None, Level::Warning, What::Disk { message });
+            return;
+        }
+        // A complete torrent is not written to any more, so its last pieces are flushed now.
+        if self.is_done() && self.durability.is_unflushed() && self.is_running() {
+            self.save_changes(io);
+        }
+        self.save_early(io);
+    }
+
     // ---- stopping ----
 
     /// Begins to stop: trackers hear `stopped`, what waits is written, files are released.
@@ -255,13 +469,13 @@ impl Torrent {
         if let Some(Store::Opening(Opening::Due)) = self.content.store()
             && self.standing.is_up()
         {
-            self.open_when_quiet(io);
+            self.content.open_when_quiet(&mut io.out.ops, self.id);
             return;
         }
         let failed = matches!(self.standing, Standing::Failed(_));
         let at_rest = self.can_save() && (self.paused || failed);
         let stopping = matches!(self.standing, Standing::Stopping(_));
-        let due = at_rest && self.durability.unsaved && self.durability.is_free();
+        let due = at_rest && self.durability.is_due();
         if !(stopping || due) || io.out.ops.disk_jobs(self.id) > 0 {
             return;
         }
@@ -321,58 +535,6 @@ impl Torrent {
         } else {
             io.out.timers.at_latest(Timer::Stop, until);
         }
-    }
-
-    // ---- the choice of files ----
-
-    /// Passes the file priorities to the picker.
-    pub(crate) fn apply_priorities(&mut self) {
-        let read_only = self.files.existing == Existing::ReadOnly;
-        if let Some((info, open)) = self.content.open_mut() {
-            open.wanted = prioritise(&mut open.picker, info, &self.wanted.priorities, read_only);
-        }
-    }
-
-    /// Tells the disk which files are wanted.
-    pub(crate) fn select(&mut self, io: &mut Io<'_>) {
-        let Some(info) = self.content.info() else {
-            return;
-        };
-        let read_only = self.files.existing == Existing::ReadOnly;
-        if self.wanted.priorities.is_empty() && !read_only {
-            return;
-        }
-        // Where nothing may be written, no file is assembled from a parts file.
-        let wanted = (0..info.files().len())
-            .map(|f| {
-                !read_only
-                    && self.wanted.priorities.get(f).copied().unwrap_or_default()
-                        != FilePriority::Skip
-            })
-            .collect();
-        self.wanted.selection.asked();
-        io.out
-            .ops
-            .job(Purpose::Disk(self.id, DiskJob::Select), |op| Op::Select {
-                op,
-                torrent: self.id,
-                wanted,
-            });
-    }
-
-    pub(crate) fn selected(&mut self, io: &mut Io<'_>, outcome: &Outcome) {
-        if let Outcome::Failed { error, .. } = outcome {
-            // The files are opened again before it is retried.
-            self.wanted.selection.answered(true);
-            self.disk_failed(io, error.clone());
-            return;
-        }
-        self.wanted.selection.answered(false);
-        if self.is_done() && self.is_exchanging() && !self.is_confirmed() {
-            self.confirm(io, None);
-        }
-        self.claim_more(io);
-        self.change(io, Changes::STATE);
     }
 }
 

@@ -55,9 +55,10 @@ pub use self::status::{
 use self::choker::Choker;
 use self::conn::member::{Member, Members};
 use self::content::durability::Durability;
+use self::content::files::Files;
 use self::content::resume::Record;
 use self::content::wanted::Wanted;
-use self::content::{Content, Files, Store};
+use self::content::{Content, Store};
 use self::intents::Intents;
 pub(crate) use self::intents::Wants;
 use self::io::Io;
@@ -252,7 +253,7 @@ impl Torrent {
     /// Whether the files of the verified pieces were confirmed to exist.
     pub(crate) fn is_confirmed(&self) -> bool {
         let finished = self.content.open().is_some_and(|(_, open)| open.finished);
-        finished || self.files.existing == Existing::ReadOnly
+        finished || self.files.is_read_only()
     }
 
     /// Whether every piece is verified.
@@ -300,7 +301,7 @@ impl Torrent {
 
     /// The missing bytes of the wanted pieces.
     pub(crate) fn wanted_left(&self, info: &Info, picker: &Picker) -> u64 {
-        if self.files.existing != Existing::ReadOnly {
+        if !self.files.is_read_only() {
             return picker.bytes_left();
         }
         let missing = picker.have().len() - picker.have().count();
@@ -315,10 +316,10 @@ impl Torrent {
             Standing::Well | Standing::Retrying(_) => {}
         }
         match self.content.store() {
-            Some(Store::Checking(check)) => State::Checking {
-                done: check.done,
-                total: check.total,
-            },
+            Some(Store::Checking(check)) => {
+                let (done, total) = check.progress();
+                State::Checking { done, total }
+            }
             None | Some(Store::Open(_)) if self.paused => State::Paused,
             None => State::Metadata,
             Some(Store::Open(_))

@@ -1,6 +1,5 @@
 //! Changes that an application makes to a running torrent.
 
-use super::content::checking::WHOLE;
 use super::io::Io;
 use super::outbox::event::Changes;
 use super::status::FilePriority;
@@ -21,8 +20,14 @@ impl Torrent {
         self.durability.unsaved = true;
         // Files that become wanted may have bytes in the parts file.
         self.durability.files_changed();
-        self.select(io);
-        self.apply_priorities();
+        let read_only = self.files.is_read_only();
+        if let Some(info) = self.content.info() {
+            self.wanted
+                .select(&mut io.out.ops, self.id, info, read_only);
+        }
+        if let Some((info, open)) = self.content.open_mut() {
+            open.wanted = self.wanted.prioritise(&mut open.picker, info, read_only);
+        }
         let done = self.is_done();
         if let Some((_, open)) = self.content.open_mut()
             && open.finished
@@ -60,7 +65,7 @@ impl Torrent {
     pub(crate) fn set_sequential(&mut self, on: bool) {
         self.wanted.sequential = on;
         if let Some(picker) = self.content.picker_mut() {
-            picker.set_sequential(on.then_some(WHOLE));
+            picker.set_sequential(self.wanted.order());
         }
     }
 

@@ -4,6 +4,7 @@ use alloc::{format, vec::Vec};
 use core::net::SocketAddr;
 
 use super::blame::Verdict;
+use super::conn::end::End;
 use super::content::download::Refill;
 use super::content::fetch::Accepted;
 use super::content::upload::Uploads;
@@ -12,11 +13,15 @@ use super::cx;
 use super::io::Io;
 use super::member_id::MemberId;
 use super::outbox::event::{Changes, Level, What};
-use super::picker::{PeerKey, Received};
+use super::picker::{PeerKey, Picker, Received};
 use super::{Torrent, Wants};
 use crate::metainfo::{Error, Info, Problem};
 use crate::sync::Arc;
 use crate::{Block, BlockRef, OpError, OpErrorKind, Outcome};
+
+/// The maximum number of `have` messages to a peer that connected before the metadata was known. With more pieces, connecting
+/// again is cheaper for both sides.
+const MAX_LATE_HAVES: u32 = 1000;
 
 impl Torrent {
     /// Requests as many blocks from a peer as its pipeline has room for.
@@ -312,6 +317,39 @@ impl Torrent {
                 let detail = format!("the metadata of this magnet is not usable: {error}");
                 self.disk_failed(io, OpError { kind, detail });
             }
+        }
+    }
+
+    /// Starts to exchange pieces with the peers that connected before the metadata was known.
+    pub(crate) fn meet_peers(&mut self, io: &mut Io<'_>) {
+        let Some(pieces) = self.content.info().map(|i| i.piece_count()) else {
+            return;
+        };
+        for id in self.members.ids() {
+            let Some(remote) = self.members.get(id).map(|member| member.stream.remote) else {
+                continue;
+            };
+            let local = self.local(io, remote);
+            let Some(member) = self.members.get_mut(id) else {
+                continue;
+            };
+            let peer = &mut member.stream.peer;
+            peer.set_pieces(pieces);
+            let have = self.content.picker().map(Picker::have);
+            if have.is_some_and(|have| have.count() > MAX_LATE_HAVES) {
+                let end = End::Resting("it has to hear what we have anew");
+                self.close_member(io, id, end);
+                continue;
+            }
+            // A bitfield may only be sent first, so pieces of an earlier session are announced one by one.
+            if let Some(have) = have {
+                have.iter().for_each(|piece| peer.have(piece));
+            }
+            // We can serve the metadata now.
+            peer.send_extended(&local);
+            // It may have told its pieces while the files were being opened.
+            self.on_has_changed(io, id);
+            self.handle_peer(io, id);
         }
     }
 }

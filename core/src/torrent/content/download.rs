@@ -4,8 +4,9 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::assembly::{Assembly, Run, Step};
+use super::open::{Access, Open};
 use super::verifier::{Judgement, Verifier};
-use super::{Access, Content, Known, Open, Store};
+use super::{Content, Known, Store};
 use crate::metainfo::{FileKind, Info};
 use crate::op::{HashJob, ReadJob, WriteJob};
 use crate::throttle::Direction;

@@ -1,8 +1,24 @@
-//! Which parts of a torrent's files are on the medium.
+//! Which parts of a torrent's files are on the medium: flushing files and saving the resume record.
+//!
+//! ```text
+//!             unsaved                           flushed                  saved
+//!   settled ───────────▶ flush, if files changed ───────▶ save the record ─────▶ settled
+//!                                │ failed
+//!                                ▼
+//!               the torrent fails; its files are opened again, and what was written
+//!               since the last successful flush is hashed before it is trusted
+//! ```
+//!
+//! What changes while a flush or a save is in flight belongs to the next record: a record never claims more than the flush
+//! before it covered.
 
 use alloc::vec::Vec;
 
-use crate::Bitfield;
+use super::assembly::Assembly;
+use super::open::Open;
+use super::resume::Record;
+use crate::torrent::outbox::ops::{DiskJob, Ops, Purpose};
+use crate::{Bitfield, Op, TorrentId};
 
 /// How much of a torrent's files and record has reached the medium.
 #[derive(Debug)]
@@ -74,18 +90,13 @@ impl Durability {
         }
     }
 
-    /// The pieces that were flushed after they were verified.
-    pub(crate) const fn durable(&self) -> &Bitfield {
-        &self.durable
-    }
-
     /// Whether files were written to since the last flush was requested.
     pub(crate) fn is_unflushed(&self) -> bool {
         self.written == Written::Unflushed
     }
 
     /// Whether everything is on the medium.
-    pub(crate) fn is_synced(&self) -> bool {
+    fn is_synced(&self) -> bool {
         self.written == Written::Synced
     }
 
@@ -95,8 +106,13 @@ impl Durability {
     }
 
     /// Whether a save may begin now.
-    pub(crate) fn is_free(&self) -> bool {
+    fn is_free(&self) -> bool {
         self.saving == Saving::Idle && !self.lost
+    }
+
+    /// Whether something is to be saved, and the save may begin now.
+    pub(crate) fn is_due(&self) -> bool {
+        self.unsaved && self.is_free()
     }
 
     /// The pieces that become durable if the flush in flight succeeds.
@@ -107,9 +123,17 @@ impl Durability {
         }
     }
 
-    pub(crate) fn begin_flush(&mut self, have: Option<Bitfield>) {
+    /// Flushes the files. `have` are the verified pieces, which are durable once it succeeds. Without them, the flush does not
+    /// wait for the medium, see [`Op::Flush`].
+    pub(crate) fn flush(&mut self, ops: &mut Ops, torrent: TorrentId, have: Option<Bitfield>) {
+        let durable = have.is_some();
         self.saving = Saving::Flushing(have);
         self.written = Written::Flushing;
+        ops.job(Purpose::Disk(torrent, DiskJob::Flush), |op| Op::Flush {
+            op,
+            torrent,
+            durable,
+        });
     }
 
     /// A flush succeeded. `have` are the pieces that are verified now.
@@ -150,9 +174,37 @@ impl Durability {
         }
     }
 
-    /// The record is passed to the driver.
-    pub(crate) fn begin_save(&mut self) {
+    /// Saves a record. `open` says whether it describes files that are open.
+    pub(crate) fn save(&mut self, ops: &mut Ops, torrent: TorrentId, record: &Record, open: bool) {
         self.saving = Saving::Record;
+        // Unflushed pieces have to be saved again after their flush.
+        self.unsaved = self.is_unflushed() && open;
+        let record = record.encode();
+        ops.job(Purpose::Disk(torrent, DiskJob::Save), |op| Op::Save {
+            op,
+            torrent,
+            record,
+        });
+    }
+
+    /// Enters into a record which pieces of the open files are verified, and which of them are on the medium. `at_rest` says
+    /// that nothing will be written after it.
+    pub(crate) fn describe(&self, open: &Open, at_rest: bool, record: &mut Record) {
+        let idle = |a: &Assembly| !a.has_waiting() && !a.is_busy();
+        // Nothing was written since the files were last examined.
+        let flushed = !self.is_unflushed() && !self.lost;
+        record.clean = at_rest && flushed && open.assemblies.values().all(idle);
+        record.synced = self.is_synced();
+        record.durable = self.durable.as_wire().to_vec();
+        record.have = match self.lost {
+            false => open.picker.have().as_wire().to_vec(),
+            true => record.durable.clone(),
+        };
+        let partial = open.assemblies.iter();
+        record.partial = partial
+            .filter(|(_, a)| a.written().count() > 0)
+            .map(|(piece, a)| (*piece, a.written().as_wire().to_vec()))
+            .collect();
     }
 
     /// Handles the outcome of saving the record.
@@ -164,7 +216,7 @@ impl Durability {
     }
 
     /// A failed save may be retried.
-    pub(crate) fn is_due(&mut self) {
+    pub(crate) fn retry(&mut self) {
         if self.saving == Saving::Postponed {
             self.saving = Saving::Idle;
         }
@@ -174,6 +226,12 @@ impl Durability {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metainfo::Builder;
+    use crate::torrent::content::open::Access;
+    use crate::torrent::picker::Picker;
+    use crate::{Config, InfoHash};
+
+    const ID: TorrentId = TorrentId(1);
 
     fn some(pieces: &[u32]) -> Bitfield {
         let mut some = Bitfield::new(8);
@@ -185,54 +243,86 @@ mod tests {
 
     #[test]
     fn what_is_written_during_a_flush_waits_for_the_next() {
-        let mut files = Durability::new();
+        let (mut files, mut ops) = (Durability::new(), Ops::new(&Config::default()));
         files.files_changed();
-        files.begin_flush(Some(some(&[1])));
+        files.flush(&mut ops, ID, Some(some(&[1])));
         assert!(!files.is_unflushed() && !files.is_free());
         files.files_changed();
         files.flushed(Some(&some(&[1, 2])));
         assert!(files.is_unflushed() && !files.is_synced());
-        assert_eq!(files.durable(), &some(&[1]));
-        files.begin_flush(Some(some(&[1, 2])));
+        assert_eq!(&files.durable, &some(&[1]));
+        files.flush(&mut ops, ID, Some(some(&[1, 2])));
         // The first piece is not trusted any more.
         files.flushed(Some(&some(&[2])));
         assert!(files.is_synced());
-        assert_eq!(files.durable(), &some(&[2]));
+        assert_eq!(&files.durable, &some(&[2]));
     }
 
     #[test]
     fn after_a_failed_flush_nothing_becomes_durable_before_the_files_are_opened_anew() {
-        let mut files = Durability::new();
-        files.begin_flush(Some(some(&[1])));
+        let (mut files, mut ops) = (Durability::new(), Ops::new(&Config::default()));
+        files.flush(&mut ops, ID, Some(some(&[1])));
         files.flush_failed();
         assert!(files.is_lost() && files.is_unflushed() && !files.is_free());
-        files.begin_flush(Some(some(&[1])));
+        files.flush(&mut ops, ID, Some(some(&[1])));
         files.flushed(Some(&some(&[1])));
-        assert_eq!(files.durable().count(), 0);
+        assert_eq!(files.durable.count(), 0);
         files.opened(some(&[3]));
         assert!(!files.is_lost() && files.is_free() && !files.is_synced());
-        assert_eq!(files.durable(), &some(&[3]));
+        assert_eq!(&files.durable, &some(&[3]));
     }
 
     #[test]
     fn a_flush_that_leaves_the_bytes_in_memory_proves_and_loses_nothing() {
-        let mut files = Durability::new();
+        let (mut files, mut ops) = (Durability::new(), Ops::new(&Config::default()));
         files.files_changed();
-        files.begin_flush(None);
+        files.flush(&mut ops, ID, None);
         files.flushed(Some(&some(&[1])));
-        assert!(!files.is_synced() && files.durable().count() == 0);
-        files.begin_flush(None);
+        assert!(!files.is_synced() && files.durable.count() == 0);
+        files.flush(&mut ops, ID, None);
         files.flush_failed();
         assert!(!files.is_lost() && files.is_unflushed());
     }
 
     #[test]
     fn a_save_that_failed_waits_until_it_is_due() {
-        let mut files = Durability::new();
-        files.begin_save();
+        let (mut files, mut ops) = (Durability::new(), Ops::new(&Config::default()));
+        files.save(&mut ops, ID, &Record::unchecked(InfoHash([1; 20])), true);
         files.saved(true);
         assert!(!files.is_free());
-        files.is_due();
+        files.retry();
         assert!(files.is_free());
+    }
+    #[test]
+    fn a_record_never_claims_more_than_the_medium_holds_after_a_failed_flush() {
+        let mut builder = Builder::file("eight", 8 << 14);
+        builder.piece_len = Some(1 << 14);
+        let info = builder.draft().unwrap().finish(&[[1; 20]; 8]).unwrap().info;
+        let open = Open::new(Picker::new(&info, some(&[1, 2])), Access::Write);
+        let (mut files, mut ops) = (Durability::new(), Ops::new(&Config::default()));
+        let describe = |files: &Durability, at_rest| {
+            let mut record = Record::unchecked(InfoHash([1; 20]));
+            files.describe(&open, at_rest, &mut record);
+            let listed = |bytes: &[u8]| Bitfield::from_wire(bytes, 8).unwrap();
+            let (have, durable) = (listed(&record.have), listed(&record.durable));
+            (have, durable, record.clean, record.synced)
+        };
+        files.opened(some(&[1]));
+        let both = some(&[1, 2]);
+        let one = some(&[1]);
+        let described = describe(&files, true);
+        assert_eq!(described, (both.clone(), one.clone(), true, false));
+        assert!(!describe(&files, false).2, "more will be written");
+        files.files_changed();
+        assert!(!describe(&files, true).2, "the files were written to");
+        files.flush(&mut ops, ID, Some(both.clone()));
+        let mut lost = Durability::new();
+        lost.opened(some(&[1]));
+        lost.flush(&mut ops, ID, Some(both.clone()));
+        lost.flush_failed();
+        assert_eq!(describe(&lost, true), (one.clone(), one, false, false));
+        files.flushed(Some(&both));
+        let described = describe(&files, true);
+        assert_eq!(described, (both.clone(), both, true, true));
     }
 }

@@ -14,34 +14,30 @@
 
 pub(crate) mod assembly;
 pub(crate) mod checking;
-mod claim;
 pub(crate) mod deadlines;
 pub(crate) mod download;
 pub(crate) mod durability;
 pub(crate) mod fetch;
+pub(crate) mod files;
 pub(crate) mod metadata;
+pub(crate) mod open;
 pub(crate) mod outcomes;
 pub(crate) mod resume;
-mod saving;
 pub(crate) mod selection;
 pub(crate) mod upload;
 pub(crate) mod verifier;
 pub(crate) mod wanted;
 
-use alloc::{
-    boxed::Box,
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    vec::Vec,
-};
+use alloc::boxed::Box;
 
-use self::assembly::Assembly;
+use self::checking::Checking;
 use self::fetch::Fetch;
+use self::open::{Access, Open};
 use crate::metainfo::{FileKind, Info};
-use crate::op::FileStat;
 use crate::sync::Arc;
+use crate::torrent::outbox::ops::{DiskJob, Ops, Purpose};
 use crate::torrent::picker::Picker;
-use crate::torrent::request::{Check, Existing};
-use crate::{Bitfield, OpError};
+use crate::{Op, TorrentId};
 
 /// A torrent's content.
 #[derive(Debug)]
@@ -85,135 +81,6 @@ pub(crate) enum Opening {
     Due,
     /// It is in flight.
     Asked,
-}
-
-/// A check of the pieces on disk.
-#[derive(Debug)]
-pub(crate) struct Checking {
-    pub(crate) queue: VecDeque<u32>,
-    /// The pieces that are being hashed.
-    pub(crate) out: BTreeSet<u32>,
-    pub(crate) done: u32,
-    pub(crate) total: u32,
-    pub(crate) have: Bitfield,
-}
-
-impl Checking {
-    /// A check of doubtful pieces; those that are known to be good are passed beside them.
-    pub(crate) fn new(have: Bitfield, doubted: Vec<u32>) -> Self {
-        Self {
-            total: doubted.len() as u32,
-            queue: doubted.into(),
-            out: BTreeSet::new(),
-            done: 0,
-            have,
-        }
-    }
-
-    /// Puts the pieces that are being hashed back to the front of the queue.
-    pub(crate) fn halt(&mut self) {
-        for piece in core::mem::take(&mut self.out).into_iter().rev() {
-            self.queue.push_front(piece);
-        }
-    }
-}
-
-/// Files that are checked and claimed, and the pieces that are being downloaded into them.
-#[derive(Debug)]
-pub(crate) struct Open {
-    pub(crate) picker: Picker,
-    pub(crate) access: Access,
-    pub(crate) assemblies: BTreeMap<u32, Assembly>,
-    /// The number of assemblies so far; it numbers each.
-    pub(crate) assembled: u64,
-    pub(crate) look: Look,
-    /// The pieces that could not be read.
-    pub(crate) unreadable: Vec<u32>,
-    /// Every wanted piece is verified, and its files were confirmed to exist.
-    pub(crate) finished: bool,
-    /// The number of bytes in the wanted pieces.
-    pub(crate) wanted: u64,
-}
-
-impl Open {
-    pub(crate) const fn new(picker: Picker, access: Access) -> Self {
-        Self {
-            picker,
-            access,
-            assemblies: BTreeMap::new(),
-            assembled: 0,
-            look: Look::No,
-            unreadable: Vec::new(),
-            finished: false,
-            wanted: 0,
-        }
-    }
-}
-
-/// What the files are claimed for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// To read.
-    Read,
-    /// To read; an [`Op::Claim`](crate::Op::Claim) to write is in flight.
-    Asked,
-    /// To write.
-    Write,
-    /// The claim to write was refused. They are claimed again before they are used.
-    Refused,
-}
-
-/// Whether the files are being confirmed by their paths.
-#[derive(Debug)]
-pub(crate) enum Look {
-    /// They are not.
-    No,
-    /// [`Op::Confirm`](crate::Op::Confirm) is in flight, perhaps because of an error with one of them.
-    Out(Option<OpError>),
-}
-
-/// The files, in the order of the metadata: what is known of them, and what may be done with them.
-#[derive(Debug)]
-pub(crate) struct Files {
-    /// What may be done with files that exist.
-    pub(crate) existing: Existing,
-    /// Which pieces are hashed when they are opened.
-    pub(crate) check: Check,
-    /// What is remembered of them when they are opened again.
-    pub(crate) before: Before,
-    /// Their attributes when they were last examined.
-    pub(crate) stats: Vec<Option<FileStat>>,
-    /// The files that agreed with the record when they were opened.
-    pub(crate) vouched: Vec<bool>,
-    /// The files that belonged to the torrent when they were claimed.
-    pub(crate) own: Vec<bool>,
-}
-
-impl Files {
-    pub(crate) fn new(existing: Existing, check: Check) -> Self {
-        Self {
-            existing,
-            check,
-            before: Before::default(),
-            stats: Vec::new(),
-            vouched: Vec::new(),
-            own: Vec::new(),
-        }
-    }
-
-    /// A file that existed.
-    pub(crate) fn get(&self, file: usize) -> Option<FileStat> {
-        self.stats.get(file).copied().flatten()
-    }
-}
-
-/// What is remembered of files that are opened again.
-#[derive(Debug, Default)]
-pub(crate) struct Before {
-    /// They were being written to, so this torrent made them what they are.
-    pub(crate) writing: bool,
-    /// The pieces to hash because they could not be read.
-    pub(crate) doubted: Vec<u32>,
 }
 
 impl Content {
@@ -279,5 +146,32 @@ impl Content {
 
     pub(crate) fn picker_mut(&mut self) -> Option<&mut Picker> {
         self.open_mut().map(|(_, open)| &mut open.picker)
+    }
+    /// Whether the files are open and claimed for this.
+    pub(crate) fn has_access(&self, access: Access) -> bool {
+        self.open().is_some_and(|(_, open)| open.access == access)
+    }
+
+    /// Opens the files if that is due and no disk job is in flight, so that the outcome of an earlier job is not taken for one
+    /// of the check, and no write happens during it.
+    pub(crate) fn open_when_quiet(&mut self, ops: &mut Ops, torrent: TorrentId) {
+        let Self::Known(Known {
+            info,
+            store: Store::Opening(opening @ Opening::Due),
+            ..
+        }) = self
+        else {
+            return;
+        };
+        if ops.disk_jobs(torrent) > 0 {
+            return;
+        }
+        *opening = Opening::Asked;
+        let info = info.clone();
+        ops.job(Purpose::Disk(torrent, DiskJob::Open), |op| Op::Open {
+            op,
+            torrent,
+            info,
+        });
     }
 }

@@ -1,17 +1,22 @@
 //! What follows for a torrent from the outcomes of its disk jobs.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, format, vec::Vec};
 use core::time::Duration;
 
-use super::{Look, Store};
+use super::checking::{Checked, Checking};
+use super::files::{Expected, Judged};
+use super::open::{Access, Look, Open};
+use super::{Content, Known, Opening, Store};
+use crate::op::{Claim, FileStat};
 use crate::torrent::io::Io;
 use crate::torrent::member_id::MemberId;
 use crate::torrent::outbox::event::{Changes, Level, What};
 use crate::torrent::outbox::ops::DiskJob;
 use crate::torrent::outbox::timers::{Timer, TorrentTimer};
+use crate::torrent::picker::Picker;
 use crate::torrent::standing::Standing;
-use crate::torrent::{Torrent, Wants};
-use crate::{BlockRef, Hasher, OpError, OpErrorKind, Outcome};
+use crate::torrent::{Check, Torrent, Wants};
+use crate::{Bitfield, BlockRef, Hasher, OpError, OpErrorKind, Outcome};
 
 /// How long after a disk error a torrent retries by itself.
 pub const DISK_RETRY: Duration = Duration::from_secs(30);
@@ -55,6 +60,369 @@ impl Torrent {
     fn is_assembling(&mut self, piece: u32, serial: u64) -> bool {
         let downloads = self.content.downloads(self.id);
         downloads.is_some_and(|downloads| downloads.is_assembling(piece, serial))
+    }
+
+    // ---- opening and checking ----
+
+    /// The files were opened: checks those pieces that the record does not vouch for.
+    pub(crate) fn opened(&mut self, io: &mut Io<'_>, outcome: Outcome) {
+        let Content::Known(Known {
+            info,
+            store: Store::Opening(Opening::Asked),
+            ..
+        }) = &self.content
+        else {
+            return;
+        };
+        if !self.standing.is_up() {
+            return;
+        }
+        let files = match outcome {
+            Outcome::Opened(files) => files,
+            Outcome::Failed { error, .. } => return self.disk_failed(io, error),
+            other => return io.take_home(other),
+        };
+        if let Some(record) = self.resume.as_mut().filter(|_| self.durability.is_lost()) {
+            // They were written to since the last successful flush, so there is nothing to compare with.
+            record.files.clone_from(&files);
+        }
+        let expected = Expected {
+            info,
+            wanted: &self.wanted,
+            record: self.resume.as_ref(),
+        };
+        let Judged {
+            have,
+            doubted,
+            steady,
+        } = self.files.opened(expected, files, io.setup.config.boot);
+        let mut durable = Bitfield::new(info.piece_count());
+        if let Some(record) = &mut self.resume {
+            record.partial.retain(|piece, _| steady.get(*piece));
+            let flushed = record.flushed(info.piece_count());
+            let kept = |piece: &u32| flushed.as_ref().is_some_and(|f| f.get(*piece));
+            have.iter().filter(kept).for_each(|piece| {
+                durable.set(piece);
+            });
+        }
+        self.durability.opened(durable);
+        if !doubted.is_empty() && self.resume.as_ref().is_some_and(|r| r.clean) {
+            let pieces = doubted.len() as u32;
+            io.out.notice(
+                Some(self.id),
+                None,
+                Level::Info,
+                What::Rechecking { pieces },
+            );
+        }
+        let read_only = self.files.is_read_only();
+        self.wanted
+            .select(&mut io.out.ops, self.id, info, read_only);
+        self.check(io, Checking::new(have, doubted));
+    }
+
+    /// Queues a check, which starts when it is its turn.
+    pub(crate) fn check(&mut self, io: &mut Io<'_>, checking: Checking) {
+        let nothing_to_do = checking.is_finished();
+        if let Some(store) = self.content.store_mut() {
+            *store = Store::Checking(checking);
+        }
+        self.change(io, Changes::STATE);
+        if nothing_to_do {
+            self.checks_done(io);
+        } else {
+            io.out.checks.push_back(self.id);
+            io.out.next_check = true;
+        }
+    }
+
+    /// Continues a check. Returns `false` if there is nothing to hash.
+    pub(crate) fn check_on(&mut self, io: &mut Io<'_>) -> bool {
+        let Content::Known(Known {
+            info,
+            store: Store::Checking(checking),
+            ..
+        }) = &mut self.content
+        else {
+            return false;
+        };
+        let up = self.standing.is_up();
+        if up {
+            checking.advance(&mut io.out.ops, self.id, info);
+        }
+        up
+    }
+
+    /// Handles the hash of a doubtful piece.
+    pub(crate) fn checked(&mut self, io: &mut Io<'_>, piece: u32, outcome: Outcome) {
+        let Content::Known(Known {
+            info,
+            store: Store::Checking(checking),
+            ..
+        }) = &mut self.content
+        else {
+            return;
+        };
+        if !self.standing.is_up() {
+            return;
+        }
+        match checking.hashed(info, piece, outcome) {
+            Checked::Stale => return,
+            Checked::Failed(error) => return self.halt_check(io, error),
+            Checked::Continues => self.change(io, Changes::PROGRESS),
+            Checked::Finished => {
+                self.change(io, Changes::PROGRESS);
+                io.out.checks.retain(|c| *c != self.id);
+                self.checks_done(io);
+            }
+        }
+        io.out.next_check = true;
+    }
+
+    /// Interrupts a check because of an error. Its results are kept until the disk works again.
+    fn halt_check(&mut self, io: &mut Io<'_>, error: OpError) {
+        let store = self.content.store_mut();
+        let store = store.map(|store| core::mem::replace(store, Store::Closed));
+        self.disk_failed(io, error);
+        if let (Some(Store::Checking(mut checking)), Some(store)) =
+            (store, self.content.store_mut())
+        {
+            checking.halt();
+            *store = Store::Halted(checking);
+        }
+    }
+
+    /// It is known which pieces are on disk: claims the files.
+    fn checks_done(&mut self, io: &mut Io<'_>) {
+        let Content::Known(Known { info, store, .. }) = &mut self.content else {
+            return;
+        };
+        let have = match core::mem::replace(store, Store::Closed) {
+            Store::Checking(checking) => checking.into_have(),
+            other => {
+                *store = other;
+                return;
+            }
+        };
+        let mut picker = Picker::new(info, have);
+        picker.set_sequential(self.wanted.order());
+        self.wanted
+            .prioritise(&mut picker, info, self.files.is_read_only());
+        self.files.check = Check::Doubted;
+        let expected = Expected {
+            info,
+            wanted: &self.wanted,
+            record: self.resume.as_ref(),
+        };
+        self.files
+            .claim(&mut io.out.ops, self.id, expected, &picker);
+        *store = Store::Claiming(Box::new(picker));
+    }
+
+    /// The disk has followed the selection of files, or failed to.
+    pub(crate) fn selected(&mut self, io: &mut Io<'_>, outcome: &Outcome) {
+        if let Outcome::Failed { error, .. } = outcome {
+            // The files are opened again before it is retried.
+            self.wanted.selection.answered(true);
+            self.disk_failed(io, error.clone());
+            return;
+        }
+        self.wanted.selection.answered(false);
+        if self.is_done() && self.is_exchanging() && !self.is_confirmed() {
+            self.confirm(io, None);
+        }
+        self.claim_more(io);
+        self.change(io, Changes::STATE);
+    }
+
+    // ---- claims ----
+
+    /// Handles the outcome of a claim.
+    pub(crate) fn claimed(&mut self, io: &mut Io<'_>, claim: Claim, outcome: Outcome) {
+        let granted = matches!(outcome, Outcome::Flushed(_) | Outcome::Done);
+        if granted {
+            self.files.granted();
+        }
+        let access = match claim {
+            _ if !granted => Access::Refused,
+            Claim::Read => Access::Read,
+            Claim::Write | Claim::Overwrite => Access::Write,
+        };
+        match self.content.store_mut() {
+            Some(Store::Claiming(_)) if self.standing.is_up() => {}
+            Some(Store::Open(open)) if open.access == Access::Asked => open.access = access,
+            _ => return io.take_home(outcome),
+        }
+        match outcome {
+            Outcome::Flushed(files) => self.files.stats = files,
+            Outcome::Done => {}
+            Outcome::Failed { error, .. } => return self.disk_failed(io, error),
+            other => return io.take_home(other),
+        }
+        if let Some(store @ Store::Claiming(_)) = self.content.store_mut() {
+            if let Store::Claiming(picker) = core::mem::replace(store, Store::Closed) {
+                self.ready(io, Open::new(*picker, access));
+            }
+        } else if self.is_ready() {
+            match self.is_done() {
+                true => self.confirm(io, None),
+                false => self.refill_all(io),
+            }
+        }
+    }
+
+    /// More is wanted than when the files were last claimed or confirmed.
+    pub(crate) fn claim_more(&mut self, io: &mut Io<'_>) {
+        let up = self.standing.is_up();
+        let Some((info, open)) = self.content.open_mut().filter(|_| up) else {
+            return;
+        };
+        let mend = self.files.need_mending(info, &self.wanted);
+        let done = open.picker.is_done();
+        match open.access {
+            Access::Read if !done || mend => {
+                open.access = Access::Asked;
+                let expected = Expected {
+                    info,
+                    wanted: &self.wanted,
+                    record: self.resume.as_ref(),
+                };
+                self.files
+                    .claim(&mut io.out.ops, self.id, expected, &open.picker);
+            }
+            // An empty file has no pieces: it is created when the files are confirmed.
+            Access::Write if done && mend => open.confirm(&mut io.out.ops, self.id, None),
+            _ => {}
+        }
+    }
+
+    /// The files are claimed: starts to exchange pieces.
+    fn ready(&mut self, io: &mut Io<'_>, mut open: Open) {
+        let Content::Known(known) = &mut self.content else {
+            return;
+        };
+        let info = &known.info;
+        open.picker.set_sequential(self.wanted.order());
+        self.wanted.deadlines.apply(&mut open.picker);
+        if let Some(record) = self.resume.take() {
+            open.restore_partial(io.now, info, record);
+        }
+        self.standing.recovered();
+        // The priorities may have been changed meanwhile.
+        let read_only = self.files.is_read_only();
+        open.wanted = self.wanted.prioritise(&mut open.picker, info, read_only);
+        // Files that were written to are confirmed before the torrent is reported complete.
+        let have = open.picker.have();
+        let done = open.picker.is_done() && open.access != Access::Write;
+        open.finished = done && (!read_only || have.is_full());
+        // Some pieces may never have been flushed, whoever wrote them.
+        self.durability.holds(have.count());
+        let finished = open.finished;
+        known.store = Store::Open(Box::new(open));
+        self.files.before.writing = false;
+        self.durability.unsaved = true;
+        self.change(io, Changes::STATE | Changes::PROGRESS);
+        if finished {
+            self.change(io, Changes::FINISHED);
+        }
+        self.start(io);
+        self.meet_peers(io);
+        self.claim_more(io);
+    }
+
+    // ---- confirmations ----
+
+    /// Confirms the files by their paths, once at a time: every wanted piece is verified, or an error occurred with a file.
+    pub(crate) fn confirm(&mut self, io: &mut Io<'_>, trouble: Option<OpError>) {
+        let up = self.standing.is_up();
+        if let Some((_, open)) = self.content.open_mut().filter(|_| up) {
+            open.confirm(&mut io.out.ops, self.id, trouble);
+        }
+    }
+
+    /// Handles the outcome of a confirmation: the torrent is complete, or its files are opened again.
+    pub(crate) fn confirmed(&mut self, io: &mut Io<'_>, outcome: Outcome) {
+        let Some((info, open)) = self.content.open_mut() else {
+            return io.take_home(outcome);
+        };
+        let trouble = open.confirmed();
+        if !self.standing.is_up() {
+            return io.take_home(outcome);
+        }
+        let done = open.picker.is_done();
+        let readable = open.unreadable.is_empty();
+        let read_only = self.files.is_read_only();
+        let (files, lost) = match outcome {
+            Outcome::Flushed(files) => {
+                let whole = done && trouble.is_none() && !read_only;
+                let have = open.picker.have();
+                let lost = self.files.lost(info, &self.wanted, &files, have, whole);
+                (files, lost)
+            }
+            // The platform has no files to confirm.
+            Outcome::Done => (self.files.stats.clone(), Vec::new()),
+            Outcome::Failed { error, .. } => return self.disk_failed(io, error),
+            other => return io.take_home(other),
+        };
+        let trouble = match trouble {
+            // The files are as they should be, so it is an error of the disk.
+            Some(error) if lost.is_empty() && readable => return self.disk_failed(io, error),
+            trouble => trouble,
+        };
+        let changed = read_only && self.files.stats != files;
+        if lost.is_empty() && readable && !changed {
+            self.files.stats = files;
+            if done && !self.paused && !read_only {
+                self.finished(io);
+            }
+            return;
+        }
+        if let Some(error) = trouble.filter(|_| lost.is_empty()) {
+            let message = format!("{}; it is checked again", error.detail);
+            io.out
+                .notice(Some(self.id), None, Level::Warning, What::Disk { message });
+        }
+        self.lose(io, files, &lost);
+    }
+
+    /// Reports the files that were changed by others, and opens all files again.
+    pub(crate) fn lose(&mut self, io: &mut Io<'_>, files: Vec<Option<FileStat>>, lost: &[usize]) {
+        let Some((info, open)) = self.content.open() else {
+            return;
+        };
+        let writing = open.access == Access::Write;
+        for message in self.files.lose(info, files, lost, writing) {
+            io.out
+                .notice(Some(self.id), None, Level::Warning, What::Disk { message });
+        }
+        self.reopen(io, "its files are looked at again");
+    }
+
+    /// A read or write failed. If the error says that a file was changed, the files are confirmed; otherwise the torrent fails.
+    pub(crate) fn disk_trouble(&mut self, io: &mut Io<'_>, error: OpError) {
+        let vanished = matches!(error.kind, OpErrorKind::NotFound | OpErrorKind::Truncated);
+        if vanished && self.is_ready() && !self.content.has_access(Access::Refused) {
+            self.confirm(io, Some(error));
+        } else {
+            self.disk_failed(io, error);
+        }
+    }
+
+    /// A verified piece could not be read. It is not served until it has been checked.
+    pub(crate) fn unreadable(&mut self, io: &mut Io<'_>, piece: u32, error: OpError) {
+        let up = self.standing.is_up();
+        if let Some((_, open)) = self.content.open_mut().filter(|_| up) {
+            open.unreadable(piece);
+            open.confirm(&mut io.out.ops, self.id, Some(error));
+        }
+    }
+
+    /// A torrent that may not write and is incomplete checks whether its files were completed by others.
+    pub(crate) fn watch_files(&mut self, io: &mut Io<'_>) {
+        let waits = self.files.is_read_only() && self.is_exchanging() && !self.is_seed();
+        if waits {
+            self.confirm(io, None);
+        }
     }
 
     // ---- reads for peers ----

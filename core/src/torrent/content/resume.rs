@@ -173,6 +173,15 @@ impl Record {
         Bitfield::from_wire(&self.durable, pieces)
     }
 
+    /// A piece is not known to be on disk any more.
+    pub(crate) fn withdraw(&mut self, piece: u32) {
+        for pieces in [&mut self.have, &mut self.durable] {
+            if let Some(byte) = pieces.get_mut(piece as usize / 8) {
+                *byte &= !(0x80 >> (piece % 8));
+            }
+        }
+    }
+
     /// The pieces to trust before the files are examined.
     pub(crate) fn believed(&self, boot: Option<[u8; 16]>, pieces: u32) -> Option<Bitfield> {
         let same_boot = self.boot.is_some() && self.boot == boot;

@@ -17,9 +17,10 @@
 
 mod limits;
 mod state;
+mod transactions;
 
 use alloc::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     vec::Vec,
 };
 use core::net::SocketAddr;
@@ -39,8 +40,9 @@ use crate::{
 pub use self::limits::{CONNECTION_LIFETIME, INITIAL_RTO, MAX_N, UdpConfig};
 
 use self::{
-    limits::{MAX_ALTERNATIVES, MAX_TRAIN, rto},
-    state::{Body, Connection, Query, Transaction},
+    limits::{MAX_ALTERNATIVES, MAX_TRAIN},
+    state::{Body, Connection, Query},
+    transactions::Transactions,
 };
 
 /// The id of a query of a [`UdpTrackers`]. It is never reused.
@@ -67,11 +69,7 @@ pub struct UdpTrackers {
     next_id: u64,
     queries: BTreeMap<QueryId, Query>,
     connections: BTreeMap<SocketAddr, Connection>,
-    /// By transaction id, which is random, so that no other party chooses these keys.
-    transactions: BTreeMap<u32, Transaction>,
-    timers: BTreeSet<(Instant, u32)>,
-    /// The transactions to send, at most one entry each. They may have ended in the meantime.
-    outbox: VecDeque<u32>,
+    transactions: Transactions,
     events: VecDeque<Event>,
 }
 
@@ -88,9 +86,7 @@ impl UdpTrackers {
             next_id: 0,
             queries: BTreeMap::new(),
             connections: BTreeMap::new(),
-            transactions: BTreeMap::new(),
-            timers: BTreeSet::new(),
-            outbox: VecDeque::new(),
+            transactions: Transactions::new(),
             events: VecDeque::new(),
         }
     }
@@ -155,12 +151,12 @@ impl UdpTrackers {
             if let Some(query) = self.queries.get(&id)
                 && let Some(transaction) = query.transaction
             {
-                self.end(transaction);
+                self.transactions.end(transaction);
                 self.give_up(cx, id, TrackerError::Unsent);
             }
         }
         if let Some(Connection::Connecting { transaction, .. }) = self.connections.get(&dst) {
-            self.end(*transaction);
+            self.transactions.end(*transaction);
             self.connect_failed(cx, dst, &TrackerError::Unsent);
         }
     }
@@ -168,14 +164,7 @@ impl UdpTrackers {
     /// Whether a datagram answers an open transaction: it has its id, and comes from the address that was asked.
     #[must_use]
     pub fn awaits(&self, meta: &RecvMeta, data: &[u8]) -> bool {
-        self.answers(meta, data).is_some()
-    }
-
-    /// The transaction that a datagram answers.
-    fn answers(&self, meta: &RecvMeta, data: &[u8]) -> Option<u32> {
-        let transaction = wire::transaction(data)?;
-        let open = self.transactions.get(&transaction)?;
-        (open.dst == meta.from).then_some(transaction)
+        self.transactions.answered_by(meta.from, data).is_some()
     }
 
     /// Writes the next datagram into `buf`, followed by those to the same tracker that come next and have the same length,
@@ -194,16 +183,15 @@ impl UdpTrackers {
             let Some(rest) = buf[..room].get_mut(len..len + segment.get()) else {
                 break;
             };
-            let Some(next) = self.outbox.front().copied() else {
+            let Some(next) = self.transactions.next() else {
                 break;
             };
-            let follows = self.transactions.get(&next).map(|t| t.dst) == Some(first.dst);
+            let follows = self.transactions.get(next).map(|t| t.dst) == Some(first.dst);
             // A datagram that does not fit here starts the next train.
             let Some(more) = self.emit(next, cx.now, rest).filter(|_| follows) else {
                 break;
             };
-            self.outbox.pop_front();
-            self.sent(next, cx.now);
+            self.transactions.take_next(cx.now);
             len += more;
             if more < segment.get() {
                 break;
@@ -219,7 +207,7 @@ impl UdpTrackers {
     /// Whether [`Machine::poll_transmit`] has a datagram.
     #[must_use]
     pub fn has_transmit(&self) -> bool {
-        !self.outbox.is_empty()
+        self.transactions.next().is_some()
     }
 
     /// Cancels a query. No event follows.
@@ -294,7 +282,7 @@ impl UdpTrackers {
         let (dst, n) = (query.dst, query.n);
         match self.connections.get_mut(&dst) {
             Some(Connection::Ready { until, .. }) if *until > cx.now => {
-                let transaction = self.begin(cx, dst, Some(id), n);
+                let transaction = self.transactions.begin(cx, dst, Some(id), n);
                 if let Some(query) = self.queries.get_mut(&id) {
                     query.transaction = Some(transaction);
                 }
@@ -302,7 +290,7 @@ impl UdpTrackers {
             Some(Connection::Connecting { waiting, .. }) => waiting.push(id),
             Some(Connection::Ready { .. }) | None => {
                 let connecting = Connection::Connecting {
-                    transaction: self.begin(cx, dst, None, n),
+                    transaction: self.transactions.begin(cx, dst, None, n),
                     waiting: alloc::vec![id],
                 };
                 self.connections.insert(dst, connecting);
@@ -310,45 +298,10 @@ impl UdpTrackers {
         }
     }
 
-    /// Opens a transaction and queues its first datagram.
-    fn begin(&mut self, cx: &mut Cx<'_>, dst: SocketAddr, query: Option<QueryId>, n: u8) -> u32 {
-        let transaction = loop {
-            let id = cx.rng.next_u32();
-            if !self.transactions.contains_key(&id) {
-                break id;
-            }
-        };
-        // The wait also ends if the socket never accepts it.
-        let due = cx.now + rto(n);
-        self.transactions.insert(
-            transaction,
-            Transaction {
-                dst,
-                query,
-                n,
-                due,
-                queued: true,
-            },
-        );
-        self.timers.insert((due, transaction));
-        self.outbox.push_back(transaction);
-        transaction
-    }
-
-    /// Closes a transaction.
-    fn end(&mut self, transaction: u32) -> Option<Transaction> {
-        let ended = self.transactions.remove(&transaction)?;
-        self.timers.remove(&(ended.due, transaction));
-        if ended.queued {
-            self.outbox.retain(|&t| t != transaction);
-        }
-        Some(ended)
-    }
-
     /// Removes a query that is not in `queries` any more from all other tables.
     fn detach(&mut self, id: QueryId, query: &Query) {
         if let Some(transaction) = query.transaction {
-            self.end(transaction);
+            self.transactions.end(transaction);
             return;
         }
         let Some(Connection::Connecting {
@@ -362,7 +315,7 @@ impl UdpTrackers {
         if waiting.is_empty() {
             let transaction = *transaction;
             self.connections.remove(&query.dst);
-            self.end(transaction);
+            self.transactions.end(transaction);
         }
     }
 
@@ -469,13 +422,13 @@ impl UdpTrackers {
 
     /// The wait for an answer has ended.
     fn timed_out(&mut self, cx: &mut Cx<'_>, transaction: u32) {
-        let Some(t) = self.transactions.get(&transaction) else {
+        let Some(t) = self.transactions.get(transaction) else {
             return;
         };
         let (dst, query, n) = (t.dst, t.query, t.n);
         let elsewhere = |id| self.queries.get(&id).is_some_and(|q| !q.others.is_empty());
         if n >= self.config.last_n || query.is_some_and(elsewhere) {
-            self.end(transaction);
+            self.transactions.end(transaction);
             match query {
                 Some(id) => self.give_up(cx, id, TrackerError::Timeout),
                 None => self.connect_failed(cx, dst, &TrackerError::Timeout),
@@ -483,51 +436,22 @@ impl UdpTrackers {
             return;
         }
         if query.is_none() && !self.leave_silent(cx, dst) {
-            self.end(transaction);
+            self.transactions.end(transaction);
             return;
         }
-        let Some(t) = self.transactions.get_mut(&transaction) else {
-            return;
-        };
-        t.n += 1;
-        let n = t.n;
         if let Some(id) = query {
             if let Some(query) = self.queries.get_mut(&id) {
-                query.n = n;
+                query.n = n + 1;
             }
             if self.connection_id(&dst, cx.now).is_none() {
-                self.end(transaction);
+                self.transactions.end(transaction);
                 if let Some(query) = self.queries.get_mut(&id) {
                     query.transaction = None;
                 }
                 return self.ask(cx, id);
             }
         }
-        self.wait(transaction, cx.now, n);
-        if let Some(t) = self.transactions.get_mut(&transaction)
-            && !t.queued
-        {
-            t.queued = true;
-            self.outbox.push_back(transaction);
-        }
-    }
-
-    /// Starts or restarts the wait for an answer.
-    fn wait(&mut self, transaction: u32, now: Instant, n: u8) {
-        if let Some(t) = self.transactions.get_mut(&transaction) {
-            self.timers.remove(&(t.due, transaction));
-            t.due = now + rto(n);
-            self.timers.insert((t.due, transaction));
-        }
-    }
-
-    /// A transaction was taken from the queue: starts its wait, and returns its destination.
-    fn sent(&mut self, transaction: u32, now: Instant) -> Option<SocketAddr> {
-        let t = self.transactions.get_mut(&transaction)?;
-        t.queued = false;
-        let (dst, n) = (t.dst, t.n);
-        self.wait(transaction, now, n);
-        Some(dst)
+        self.transactions.repeat(transaction, cx.now);
     }
 
     fn connection_id(&self, dst: &SocketAddr, now: Instant) -> Option<u64> {
@@ -539,7 +463,7 @@ impl UdpTrackers {
 
     /// Writes the datagram of an open transaction.
     fn emit(&self, transaction: u32, now: Instant, buf: &mut [u8]) -> Option<usize> {
-        let t = self.transactions.get(&transaction)?;
+        let t = self.transactions.get(transaction)?;
         let family = family(&t.dst);
         let Some(id) = t.query else {
             return Request::Connect.emit(transaction, family, buf);
@@ -561,8 +485,8 @@ impl Machine for UdpTrackers {
     type Event = Event;
 
     fn handle_datagram(&mut self, cx: &mut Cx<'_>, meta: &RecvMeta, data: &[u8]) -> Handled {
-        let answered = self.answers(meta, data);
-        let Some(t) = answered.and_then(|transaction| self.end(transaction)) else {
+        let answered = self.transactions.answered_by(meta.from, data);
+        let Some(t) = answered.and_then(|transaction| self.transactions.end(transaction)) else {
             return Handled::NotMine;
         };
         match (t.query, Response::parse(data)) {
@@ -580,7 +504,7 @@ impl Machine for UdpTrackers {
 
     fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
         // Every transaction that is due is removed from the front: it ends, or waits for at least 15 seconds.
-        while let Some(&(due, transaction)) = self.timers.first()
+        while let Some((due, transaction)) = self.transactions.first_due()
             && due <= cx.now
         {
             self.timed_out(cx, transaction);
@@ -588,14 +512,11 @@ impl Machine for UdpTrackers {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.first().map(|&(due, _)| due)
+        self.transactions.first_due().map(|(due, _)| due)
     }
 
     fn poll_transmit(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
-        while let Some(transaction) = self.outbox.pop_front() {
-            let Some(dst) = self.sent(transaction, cx.now) else {
-                continue;
-            };
+        while let Some((transaction, dst)) = self.transactions.take_next(cx.now) {
             // A datagram that does not fit, or whose connection id expired while it waited, counts as lost.
             if let Some(len) = self.emit(transaction, cx.now, buf) {
                 return Some(Transmit::to(dst, len));

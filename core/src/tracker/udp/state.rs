@@ -39,17 +39,3 @@ pub(super) enum Connection {
     /// When the connection id expires.
     Ready { id: u64, until: Instant },
 }
-
-/// A datagram that has to be answered.
-#[derive(Debug)]
-pub(super) struct Transaction {
-    pub(super) dst: SocketAddr,
-    /// The query, or `None` for a connect to `dst`.
-    pub(super) query: Option<QueryId>,
-    /// Retransmissions so far.
-    pub(super) n: u8,
-    /// When the wait is over: its key in `timers`.
-    pub(super) due: Instant,
-    /// Whether it is in `outbox`.
-    pub(super) queued: bool,
-}

@@ -1,6 +1,6 @@
 mod trains;
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeSet, vec::Vec};
 use core::time::Duration;
 
 use quickcheck::quickcheck;

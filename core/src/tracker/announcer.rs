@@ -14,7 +14,7 @@ use crate::{
     id::InfoHash,
     machine::Cx,
     time::Instant,
-    wire::tracker::{AnnounceAnswer, AnnounceEvent, AnnounceRequest, Answer, TrackerError, http},
+    wire::tracker::{AnnounceAnswer, Answer, TrackerError, http},
 };
 use alloc::{
     collections::VecDeque,
@@ -27,8 +27,8 @@ use super::{
     entry::Entry,
     plan::{Job, plan},
     types::{
-        AnnounceConfig, MAX_TRACKERS, NO_PORT, Query, QueryKey, QueryKind, Reach, SavedTracker,
-        Stats, TrackerEvent, TrackerId, TrackerStatus,
+        AnnounceConfig, MAX_TRACKERS, Query, QueryKey, Reach, SavedTracker, Stats, TrackerEvent,
+        TrackerId, TrackerStatus,
     },
     udp::Full,
 };
@@ -237,9 +237,17 @@ impl Announcer {
         if self.wake? > cx.now {
             return None;
         }
-        let query = match self.plan(cx.now).0? {
-            Job::Announce { tracker, endpoint } => self.announce(cx.now, tracker, endpoint, stats),
-            Job::Scrape { tracker } => self.ask_scrape(tracker),
+        let job = self.plan(cx.now).0?;
+        let (key, info_hash) = (self.key(), self.info_hash);
+        let query = match job {
+            Job::Announce { tracker, endpoint } => {
+                let tracker = self.trackers.get_mut(tracker);
+                tracker.and_then(|t| t.announce(cx.now, endpoint, key, info_hash, stats))
+            }
+            Job::Scrape { tracker } => {
+                let tracker = self.trackers.get_mut(tracker);
+                tracker.map(|t| t.ask_scrape(key, info_hash))
+            }
         };
         self.refresh(cx.now);
         query
@@ -508,81 +516,6 @@ impl Announcer {
         self.asking += 1;
         self.next_query += 1;
         QueryKey(self.next_query)
-    }
-
-    fn announce(
-        &mut self,
-        now: Instant,
-        at: usize,
-        endpoint: usize,
-        stats: &Stats,
-    ) -> Option<Query> {
-        let (key, info_hash) = (self.key(), self.info_hash);
-        let tracker = self.trackers.get_mut(at)?;
-        if !tracker.is_asking() {
-            tracker.asked = now;
-        }
-        if let Some(dht) = &mut tracker.dht {
-            dht.forced = false;
-        }
-        let end = tracker.endpoints.get_mut(endpoint)?;
-        let event = end.event(stats.partial);
-        end.asking = Some((key, event));
-        let (uploaded, downloaded) = end.counted(stats.uploaded, stats.downloaded);
-        let request = AnnounceRequest {
-            info_hash,
-            peer_id: stats.peer_id,
-            downloaded,
-            uploaded,
-            left: stats.left,
-            event,
-            key: stats.key,
-            numwant: match event {
-                AnnounceEvent::Stopped => Some(0),
-                _ => stats.numwant,
-            },
-            port: match end.family {
-                Some(family) => stats.ports.of(family),
-                None => stats.ports.any(),
-            }
-            .unwrap_or(NO_PORT),
-            crypto: stats.crypto,
-            ipv4: stats.ipv4,
-            ipv6: stats.ipv6,
-        };
-        Some(Query {
-            key,
-            tracker: tracker.id,
-            family: end.family,
-            url: if tracker.http {
-                http::announce_url(&tracker.url, &request, tracker.tracker_id.as_deref())
-            } else {
-                tracker.url.clone()
-            },
-            kind: QueryKind::Announce(request),
-        })
-    }
-
-    fn ask_scrape(&mut self, at: usize) -> Option<Query> {
-        let (key, info_hash) = (self.key(), self.info_hash);
-        let tracker = self.trackers.get_mut(at)?;
-        tracker.scrape.wanted = false;
-        tracker.scrape.asking = Some(key);
-        // Both families lead to the same tracker; the one that works is asked.
-        let working = tracker.endpoints.iter().find(|e| e.working);
-        let asked = working.or(tracker.endpoints.first());
-        let url = if tracker.http {
-            http::scrape_url(&tracker.url, &[info_hash])
-        } else {
-            None
-        };
-        Some(Query {
-            key,
-            tracker: tracker.id,
-            family: asked.and_then(|e| e.family),
-            kind: QueryKind::Scrape,
-            url: url.unwrap_or_else(|| tracker.url.clone()),
-        })
     }
 }
 

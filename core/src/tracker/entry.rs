@@ -3,15 +3,19 @@
 use alloc::{string::String, vec::Vec};
 
 use crate::{
+    id::InfoHash,
     net::Family,
     time::Instant,
-    wire::tracker::{Answer, Scheme, TrackerError, parse_url},
+    wire::tracker::{
+        AnnounceEvent, AnnounceRequest, Answer, Scheme, TrackerError, http, parse_url,
+    },
 };
 
 use super::{
     endpoint::{DEFAULT_MIN_INTERVAL, Endpoint, INTERVAL_CEILING},
     types::{
-        DhtProgress, Families, QueryKey, TrackerEvent, TrackerId, TrackerState, TrackerStatus,
+        DhtProgress, Families, NO_PORT, Query, QueryKey, QueryKind, Stats, TrackerEvent, TrackerId,
+        TrackerState, TrackerStatus,
     },
 };
 
@@ -134,6 +138,79 @@ impl Entry {
     pub(super) fn next(&self) -> Option<Instant> {
         let idle = self.endpoints.iter().filter(|e| e.asking.is_none());
         idle.map(|e| e.next).min().filter(|_| self.is_usable())
+    }
+
+    /// An announce over one of its address families.
+    pub(super) fn announce(
+        &mut self,
+        now: Instant,
+        endpoint: usize,
+        key: QueryKey,
+        info_hash: InfoHash,
+        stats: &Stats,
+    ) -> Option<Query> {
+        if !self.is_asking() {
+            self.asked = now;
+        }
+        if let Some(dht) = &mut self.dht {
+            dht.forced = false;
+        }
+        let end = self.endpoints.get_mut(endpoint)?;
+        let event = end.event(stats.partial);
+        end.asking = Some((key, event));
+        let (uploaded, downloaded) = end.counted(stats.uploaded, stats.downloaded);
+        let request = AnnounceRequest {
+            info_hash,
+            peer_id: stats.peer_id,
+            downloaded,
+            uploaded,
+            left: stats.left,
+            event,
+            key: stats.key,
+            numwant: match event {
+                AnnounceEvent::Stopped => Some(0),
+                _ => stats.numwant,
+            },
+            port: match end.family {
+                Some(family) => stats.ports.of(family),
+                None => stats.ports.any(),
+            }
+            .unwrap_or(NO_PORT),
+            crypto: stats.crypto,
+            ipv4: stats.ipv4,
+            ipv6: stats.ipv6,
+        };
+        Some(Query {
+            key,
+            tracker: self.id,
+            family: end.family,
+            url: if self.http {
+                http::announce_url(&self.url, &request, self.tracker_id.as_deref())
+            } else {
+                self.url.clone()
+            },
+            kind: QueryKind::Announce(request),
+        })
+    }
+
+    /// A scrape. Both families lead to the same tracker; the one that works is asked.
+    pub(super) fn ask_scrape(&mut self, key: QueryKey, info_hash: InfoHash) -> Query {
+        self.scrape.wanted = false;
+        self.scrape.asking = Some(key);
+        let working = self.endpoints.iter().find(|e| e.working);
+        let asked = working.or(self.endpoints.first());
+        let url = if self.http {
+            http::scrape_url(&self.url, &[info_hash])
+        } else {
+            None
+        };
+        Query {
+            key,
+            tracker: self.id,
+            family: asked.and_then(|e| e.family),
+            kind: QueryKind::Scrape,
+            url: url.unwrap_or_else(|| self.url.clone()),
+        }
     }
 
     /// The result of a scrape.

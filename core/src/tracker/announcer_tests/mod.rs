@@ -8,8 +8,8 @@ use super::*;
 use crate::{
     id::PeerId,
     net::{Family, Ports},
-    tracker::{Families, TrackerState},
-    wire::tracker::{Crypto, Retry, ScrapeAnswer, ScrapeFile},
+    tracker::{Families, NO_PORT, QueryKind, TrackerState},
+    wire::tracker::{AnnounceEvent, AnnounceRequest, Crypto, Retry, ScrapeAnswer, ScrapeFile},
 };
 
 const STATS: Stats = Stats {

@@ -1,7 +1,9 @@
 //! What messages mean, and what is not put up with.
 
+use core::net::SocketAddr;
+
 use super::*;
-use crate::wire::extension::{Metadata, Pex, ours};
+use crate::wire::extension::{Metadata, Pex, PexFlags, ours};
 use crate::wire::peer::{id, piece_header};
 
 const A: BlockRef = BlockRef {

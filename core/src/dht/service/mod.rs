@@ -16,17 +16,18 @@
 mod contacts;
 mod event;
 mod requests;
+mod schedule;
 #[cfg(test)]
 mod tests;
 
 use alloc::{boxed::Box, collections::VecDeque};
 use core::net::{IpAddr, SocketAddr};
-use core::time::Duration;
 
 pub use self::event::{ServiceConfig, ServiceEvent, Wanted};
 
 use self::contacts::Contacts;
 use self::requests::Requests;
+use self::schedule::Schedule;
 use super::{
     Cause, Dht, DhtEvent, DhtLog, DhtMode, Failure, Full, Goal, LookupId, LookupReport, PingId,
     Saved,
@@ -34,17 +35,6 @@ use super::{
 use crate::metainfo::HostPort;
 use crate::net::Ports;
 use crate::{Cx, Handled, Instant, Machine, NodeId, RecvMeta, Transmit};
-
-/// Time between checks of the node while it knows few others (rTorrent's value).
-const UPDATE_EARLY: Duration = Duration::from_secs(60);
-/// The same afterwards (rTorrent's value).
-const UPDATE: Duration = Duration::from_secs(15 * 60);
-/// How long the node goes on when nothing needs it, in mode `auto` (rTorrent's value).
-const LINGER: Duration = Duration::from_secs(15 * 60);
-/// Time between saves (rTorrent's interval for its session).
-const SAVE: Duration = Duration::from_secs(1200);
-/// Time until a changed table is saved. Our choice: a crash loses the changes of one minute at most.
-const SAVE_SOON: Duration = Duration::from_secs(60);
 
 /// The state of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +60,7 @@ pub struct Service<T> {
     requests: Requests<T>,
     /// A search failed because nobody was known, or nobody had answered yet.
     starved: bool,
-    update_at: Option<Instant>,
-    linger_at: Option<Instant>,
-    save_at: Option<Instant>,
+    schedule: Schedule,
     events: VecDeque<ServiceEvent<T>>,
 }
 
@@ -88,9 +76,7 @@ impl<T: Copy + PartialEq> Service<T> {
             contacts: Contacts::new(),
             requests: Requests::new(config.gather),
             starved: false,
-            update_at: None,
-            linger_at: None,
-            save_at: None,
+            schedule: Schedule::EMPTY,
             events: VecDeque::new(),
             config,
         }
@@ -136,8 +122,8 @@ impl<T: Copy + PartialEq> Service<T> {
 
     /// Nothing needs the node, which is the answer to [`ServiceEvent::IsUsed`].
     pub fn unused(&mut self, now: Instant) {
-        if matches!(self.state, State::On(_)) && self.linger_at.is_none() {
-            self.linger_at = Some(now + LINGER);
+        if matches!(self.state, State::On(_)) {
+            self.schedule.unused(now);
         }
     }
 
@@ -148,7 +134,7 @@ impl<T: Copy + PartialEq> Service<T> {
 
     fn start(&mut self) {
         // A reason to start it is a reason to keep it.
-        self.linger_at = None;
+        self.schedule.used();
         if self.state == State::Off && self.startable {
             self.state = State::Starting;
             self.events.push_back(ServiceEvent::Bind);
@@ -178,8 +164,7 @@ impl<T: Copy + PartialEq> Service<T> {
         self.state = State::On(ports);
         self.contacts.start();
         self.starved = false;
-        self.update_at = Some(cx.now + UPDATE_EARLY);
-        self.save_at = Some(cx.now + SAVE);
+        self.schedule = Schedule::started(cx.now);
         self.add_contacts(cx, contacts);
         self.events.push_back(ServiceEvent::Started);
     }
@@ -194,7 +179,7 @@ impl<T: Copy + PartialEq> Service<T> {
 
     /// Stops the node, whatever the mode: its table is saved, and searches end.
     pub fn stop(&mut self, cx: &mut Cx<'_>) {
-        (self.update_at, self.linger_at, self.save_at) = (None, None, None);
+        self.schedule = Schedule::EMPTY;
         match core::mem::replace(&mut self.state, State::Off) {
             State::Off => return,
             State::Starting => {}
@@ -427,7 +412,7 @@ impl<T: Copy + PartialEq> Service<T> {
     /// The table to save now, whatever the time; `None` while the node does not run.
     pub fn save_now(&mut self, now: Instant) -> Option<Saved> {
         self.ports()?;
-        self.save_at = Some(now + SAVE);
+        self.schedule.saved(now);
         self.saved(now)
     }
 
@@ -448,8 +433,7 @@ impl<T: Copy + PartialEq> Service<T> {
 
     fn save_soon(&mut self, now: Instant) {
         if self.ports().is_some() {
-            let soon = now + SAVE_SOON;
-            self.save_at = Some(self.save_at.map_or(soon, |at| at.min(soon)));
+            self.schedule.save_soon(now);
         }
     }
 
@@ -530,10 +514,10 @@ impl<T: Copy + PartialEq> Service<T> {
             .node
             .as_ref()
             .is_some_and(|node| node.is_bootstrapping());
-        if self.mode == DhtMode::Auto && self.linger_at.is_none() {
+        if self.mode == DhtMode::Auto && !self.schedule.is_lingering() {
             self.events.push_back(ServiceEvent::IsUsed);
         }
-        self.update_at = Some(cx.now + if early { UPDATE_EARLY } else { UPDATE });
+        self.schedule.checked(cx.now, early);
         self.try_contacts(cx);
     }
 }
@@ -551,24 +535,22 @@ impl<T: Copy + PartialEq> Machine for Service<T> {
     }
 
     fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
-        let now = cx.now;
         if self.ports().is_none() {
             return;
         }
-        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let (update, linger, save) = (due(self.update_at), due(self.linger_at), due(self.save_at));
+        let due = self.schedule.due(cx.now);
         if let Some(node) = &mut self.node {
             node.handle_timeout(cx);
         }
         self.settle(cx);
-        if update {
+        if due.check {
             self.update(cx);
             self.settle(cx);
         }
-        if linger {
+        if due.stop {
             return self.stop(cx);
         }
-        if save {
+        if due.save {
             let saved = self.save_now(cx.now);
             self.events.extend(saved.map(ServiceEvent::Save));
         }
@@ -581,12 +563,7 @@ impl<T: Copy + PartialEq> Machine for Service<T> {
             true => Some(Instant::ORIGIN),
             false => node.poll_timeout(),
         });
-        let own = [
-            self.update_at,
-            self.linger_at,
-            self.save_at,
-            self.requests.poll_timeout(),
-        ];
+        let own = [self.schedule.poll_timeout(), self.requests.poll_timeout()];
         own.into_iter().chain([node]).flatten().min()
     }
 

@@ -3,11 +3,13 @@
 use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use quickcheck::{Arbitrary, Gen, quickcheck};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use super::schedule::LINGER;
 use super::*;
 use crate::dht::{Contact, DhtConfig};
 use crate::{Ecn, InfoHash, SocketId};

@@ -83,7 +83,7 @@ impl Engine {
     pub fn work(&self) -> u64 {
         let of = |t: &Torrent| {
             let picker = t.content.picker().map_or(0, Picker::availability_work);
-            picker + t.choker.work()
+            picker + t.upload_slots.choker.work()
         };
         self.torrents.values().map(of).sum()
     }

@@ -4,10 +4,11 @@ use alloc::vec::Vec;
 
 use rand_core::Rng;
 
-use super::conn::Conn;
+use super::conn::link::Link;
 use super::conn::member::Member;
 use super::conn::stream::Flow;
 use super::conn::table::{Conns, max_conns};
+use super::conn::{Conn, Dialing, Holding};
 use super::endpoints::Endpoints;
 use super::outbox::Outbox;
 use super::outbox::event::{Level, What};
@@ -181,6 +182,24 @@ impl Io<'_> {
             .recount(member.stream.remote, &mut member.holds, now);
     }
 
+    /// Starts to connect to an address. The oldest accepted connection that has not named its torrent makes way if necessary.
+    pub(crate) fn dial(&mut self, dialing: Dialing) -> ConnId {
+        if self.conns.len() >= self.max_conns() {
+            let silent = self.conns.unclaimed().next();
+            silent.inspect(|id| self.dismiss(*id, Close::Abort));
+        }
+        let (torrent, addr) = (dialing.torrent, dialing.addr);
+        let out = &mut *self.out;
+        let id = self
+            .conns
+            .insert(addr, |id| Conn::Dialing(dialing, Link::open(out, id, addr)));
+        let patience = self.now + self.setup.config.connect_timeout;
+        self.out.timers.set(Timer::Conn(id), Some(patience));
+        self.out
+            .notice(Some(torrent), Some(addr), Level::Detail, What::Connecting);
+        id
+    }
+
     /// What a stream needs to move bytes.
     pub(crate) fn flow(&mut self) -> Flow<'_> {
         Flow {
@@ -214,6 +233,16 @@ impl Io<'_> {
         }
         self.out.places = true;
         Some(conn)
+    }
+
+    /// Forgets the connection of a former member. The blocks that it holds return to the pool when its peer is closed.
+    pub(crate) fn forget_member(&mut self, member: &mut Member) {
+        let stream = &member.stream;
+        self.conns.remove(stream.id);
+        self.conns
+            .recount(stream.remote, &mut member.holds, Holding::default());
+        self.out.timers.set(Timer::Conn(stream.id), None);
+        self.throttle.remove(self.now, member.bucket);
     }
 
     /// Returns the blocks of an outcome that nobody needs to the pool.

@@ -4,10 +4,9 @@
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
 use super::blame::Blame;
-use super::choker::{Choker, Slots};
 use super::conn::Conn;
 use super::conn::end::End;
-use super::conn::member::Members;
+use super::conn::members::Members;
 use super::content::assembly::Assembly;
 use super::content::durability::Durability;
 use super::content::fetch::Fetch;
@@ -24,6 +23,7 @@ use super::outbox::event::{Changes, Level, What};
 use super::outbox::ops::Purpose;
 use super::outbox::timers::{Timer, TorrentTimer};
 use super::peer_list::PeerList;
+use super::peers::upload_slots::UploadSlots;
 use super::picker::Picker;
 use super::smart_ban::SmartBan;
 use super::sources::Sources;
@@ -65,12 +65,7 @@ impl Torrent {
             sources,
             peer_list: PeerList::new(io.peer_limits(), io.rng.next_u32()),
             members: Members::default(),
-            choker: Choker::new(
-                io.setup
-                    .config
-                    .upload_slots
-                    .map_or(Slots::Auto, Slots::Fixed),
-            ),
+            upload_slots: UploadSlots::new(id, &io.setup.config),
             smart_ban: SmartBan::new(Blame::new(&mut cx!(io))),
             bucket,
             traffic: Traffic::new(io.now, resume.as_ref()),
@@ -100,16 +95,10 @@ impl Torrent {
         }
         self.sources.announcer.start(&mut cx!(io));
         self.want(io, Wants::DHT);
-        if !io
-            .out
-            .timers
-            .is_armed(Timer::Torrent(self.id, TorrentTimer::Save))
-        {
-            io.out.timers.set(
-                Timer::Torrent(self.id, TorrentTimer::Save),
-                Some(io.now + io.setup.config.save_interval),
-            );
-        }
+        io.out.timers.arm(
+            Timer::Torrent(self.id, TorrentTimer::Save),
+            io.now + io.setup.config.save_interval,
+        );
         if self.is_done() && !self.is_confirmed() {
             self.confirm(io, None);
         }

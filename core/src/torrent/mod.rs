@@ -5,8 +5,8 @@
 //! concerns others is left in the `Outbox`, or is what it `Wants`.
 //!
 //! - `content`: the metadata, the files, the pieces, and the resume record.
-//! - `conn`: the connections and what carries them. `peer_list`: the addresses of peers, connected or not.
-//! - `peers`: connecting, messages, choking, peer exchange.
+//! - `conn`: the connections, what carries them, and peer exchange. `peer_list`: the addresses of peers, connected or not.
+//! - `peers`: what follows from the events of peers, and from the end of connections; the upload slots.
 //! - `outbox`: what it leaves for the engine and the driver: ops, timers, events.
 //! - `sources`: where it asks for peers, which is its trackers and the DHT.
 //! - `lifecycle`, `standing`, `settings`: how it starts, fails, stops and is changed.
@@ -44,6 +44,7 @@ mod traffic;
 mod transfers;
 
 use alloc::{format, string::String};
+use core::net::SocketAddr;
 
 pub use self::content::outcomes::DISK_RETRY;
 pub use self::outbox::event::{Changes, Event, Level, Notice, What};
@@ -52,8 +53,8 @@ pub use self::status::{
     EngineStatus, FilePriority, FileStatus, PeerSource, PeerStatus, State, TorrentStatus,
 };
 
-use self::choker::Choker;
-use self::conn::member::{Member, Members};
+use self::conn::member::Member;
+use self::conn::members::Members;
 use self::content::durability::Durability;
 use self::content::files::Files;
 use self::content::resume::Record;
@@ -66,6 +67,7 @@ use self::member_id::MemberId;
 use self::outbox::timers::TorrentTimer;
 use self::pace::Pace;
 use self::peer_list::PeerList;
+use self::peers::upload_slots::{Terms, UploadSlots};
 use self::picker::Picker;
 use self::smart_ban::SmartBan;
 use self::sources::{Facts, Found, Sources};
@@ -73,9 +75,9 @@ use self::standing::Standing;
 use self::traffic::Traffic;
 use crate::id::SwarmId;
 use crate::metainfo::Info;
-use crate::peer::MAX_IOV;
+use crate::peer::{Local, MAX_IOV};
 use crate::throttle::{BucketId, Direction, Throttle};
-use crate::{Bitfield, Config, InfoHash, TorrentId};
+use crate::{Bitfield, InfoHash, TorrentId};
 
 /// A list of buffers to read into, in order.
 pub type ReadBufs<'a> = heapless::Vec<&'a mut [u8], MAX_IOV>;
@@ -116,7 +118,7 @@ pub(crate) struct Torrent {
     pub(crate) peer_list: PeerList,
     /// Its connections.
     pub(crate) members: Members,
-    pub(crate) choker: Choker,
+    pub(crate) upload_slots: UploadSlots,
     pub(crate) smart_ban: SmartBan,
     pub(crate) bucket: BucketId,
     pub(crate) traffic: Traffic,
@@ -170,7 +172,7 @@ impl Torrent {
             left: self.left(),
             partial: self.is_partial_seed(),
             private: self.is_private(),
-            full: self.is_full(&io.setup.config),
+            full: self.members.is_full(&io.setup.config),
         };
         self.sources.ask(io, &mut self.intents, &facts);
         loop {
@@ -243,6 +245,31 @@ impl Torrent {
         let rate = throttle.limit(self.bucket, Direction::Up)?;
         let info = self.content.info()?;
         (rate > 0).then(|| Pace::new(rate, info.piece_len()))
+    }
+
+    /// What its upload slots depend on. `None` unless its files are open.
+    pub(crate) fn terms(&self, throttle: &Throttle) -> Option<Terms> {
+        let (info, open) = self.content.open()?;
+        Some(Terms {
+            seeding: open.picker.is_done(),
+            pace: self.pace(throttle),
+            piece_len: info.piece_len(),
+        })
+    }
+
+    /// The contents of our handshakes with `remote`.
+    pub(crate) fn local<'a>(&self, io: &Io<'a>, remote: SocketAddr) -> Local<'a> {
+        Local {
+            info_hash: self.info_hash,
+            peer_id: io.setup.peer_id,
+            dht: io.dht.active && !self.is_private(),
+            pex: io.setup.config.pex && !self.is_private(),
+            listen_port: io.endpoints.ports().towards(remote.ip()),
+            version: &io.setup.config.user_agent,
+            remote_ip: remote.ip(),
+            metadata_size: self.content.info().map(|i| i.raw().len() as u32),
+            upload_only: self.is_done(),
+        }
     }
 
     /// Whether every wanted piece is verified.
@@ -334,11 +361,6 @@ impl Torrent {
                 None => State::Opening,
             },
         }
-    }
-
-    /// The maximum number of its connections.
-    pub(crate) fn is_full(&self, config: &Config) -> bool {
-        self.members.len() >= config.max_connections_per_torrent as usize
     }
 }
 

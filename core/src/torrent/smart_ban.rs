@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::blame::{Blame, Verdict};
-use super::conn::member::{Member, Members};
+use super::conn::member::Member;
+use super::conn::members::Members;
 use super::picker::PeerKey;
 use crate::Block;
 use crate::metainfo::Info;

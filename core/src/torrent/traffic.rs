@@ -31,4 +31,10 @@ impl Traffic {
             up: Rate::new(now),
         }
     }
+
+    /// Payload was sent.
+    pub(crate) fn sent(&mut self, now: Instant, bytes: u64) {
+        self.uploaded += bytes;
+        self.up.add(now, bytes);
+    }
 }

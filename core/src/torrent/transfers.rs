@@ -16,6 +16,7 @@ use super::outbox::event::{Changes, Level, What};
 use super::picker::{PeerKey, Picker, Received};
 use super::{Torrent, Wants};
 use crate::metainfo::{Error, Info, Problem};
+use crate::peer::PeerEvent;
 use crate::sync::Arc;
 use crate::{Block, BlockRef, OpError, OpErrorKind, Outcome};
 
@@ -348,7 +349,7 @@ impl Torrent {
             // We can serve the metadata now.
             peer.send_extended(&local);
             // It may have told its pieces while the files were being opened.
-            self.on_has_changed(io, id);
+            self.on_pieces(io, id, &PeerEvent::HasChanged);
             self.handle_peer(io, id);
         }
     }

@@ -1,21 +1,25 @@
-//! The members of a torrent: connections that have completed their handshakes.
+//! A member of a torrent: a connection that has completed its handshakes.
 
-use alloc::{
-    boxed::Box,
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    vec::Vec,
-};
+use alloc::collections::VecDeque;
+use alloc::string::String;
 use core::net::SocketAddr;
+use core::time::Duration;
 
+use super::pex::{Pex, Roster};
 use super::stream::Stream;
 use super::{Greeting, Holding, Opened};
+use crate::peer::crypto::StreamEncryption;
 use crate::throttle::BucketId;
-use crate::torrent::counts::Counts;
+use crate::torrent::choker::Candidate;
 use crate::torrent::member_id::MemberId;
-use crate::torrent::picker::{PeerKey, PickState};
-use crate::torrent::prefix::Prefix;
+use crate::torrent::peer_list::canonical;
+use crate::torrent::picker::{PickState, Picker};
 use crate::torrent::status::PeerSource;
-use crate::{BLOCK_LEN, Bitfield, BlockRef, ConnId, Instant};
+use crate::wire::extension::PexFlags;
+use crate::{BLOCK_LEN, Bitfield, BlockPool, BlockRef, Instant};
+
+/// A connection that moved no payload counts as successful if it lasted this long.
+const WORKED: Duration = Duration::from_secs(60);
 
 /// A metadata request that is not answered.
 #[derive(Clone, Copy, Debug)]
@@ -56,16 +60,14 @@ pub(crate) struct Member {
     pub(crate) metadata_pause: Option<Instant>,
     /// The number of its attempts to send the metadata that were too slow.
     pub(crate) metadata_turns: u32,
-    /// The peers it was told of (BEP 11).
-    pub(crate) pex_told: BTreeSet<SocketAddr>,
-    /// When its last peer exchange message arrived. Messages that follow too soon are ignored.
-    pub(crate) pex_heard: Option<Instant>,
+    /// What it was told of other peers (BEP 11).
+    pub(crate) pex: Pex,
     /// Whether it told the port of its DHT node (BEP 5).
-    pub(crate) dht_port_told: bool,
+    dht_port_told: bool,
     /// When we last choked or unchoked it.
-    pub(crate) choke_changed: Instant,
+    choke_changed: Instant,
     /// How many bytes of payload it had been sent when it was last unchoked.
-    pub(crate) sent_before: u64,
+    sent_before: u64,
     /// The last time at which either side was interested.
     pub(crate) useful: Instant,
 }
@@ -95,8 +97,7 @@ impl Member {
             metadata_asked: None,
             metadata_pause: None,
             metadata_turns: 0,
-            pex_told: BTreeSet::new(),
-            pex_heard: None,
+            pex: Pex::default(),
             dht_port_told: false,
             choke_changed: now,
             sent_before: 0,
@@ -124,154 +125,170 @@ impl Member {
             uploads: blocks > 0 || !self.uploads.is_empty(),
         }
     }
-}
 
-/// All connections of a torrent.
-#[derive(Debug, Default)]
-pub(crate) struct Members {
-    slots: Vec<(u32, Option<Box<Member>>)>,
-    /// The free slots. The one that was freed first is used first, so that ids repeat late.
-    free: VecDeque<u32>,
-    used: usize,
-    /// The connections that have not completed their handshakes, and the addresses that we connected to.
-    connecting: BTreeMap<ConnId, Option<SocketAddr>>,
-    /// The number of connections with each prefix, including unfinished ones.
-    prefixes: Counts<Prefix>,
-}
+    /// Whether it needs no pieces: it has all of them, or all that it wants (BEP 21).
+    pub(crate) fn is_done(&self) -> bool {
+        let peer = &self.stream.peer;
+        peer.is_seed() || peer.extended().is_some_and(|e| e.upload_only)
+    }
 
-impl Members {
-    /// Adds a connection that has not completed its handshakes. `dialled` is the address, if we opened it.
-    pub(crate) fn connecting(
+    /// Whether payload was moved.
+    pub(crate) fn has_moved(&self) -> bool {
+        let totals = self.stream.peer.totals();
+        totals.payload_down + totals.payload_up > 0
+    }
+
+    /// Whether the connection was worth its handshakes.
+    pub(crate) fn has_worked(&self, now: Instant) -> bool {
+        self.has_moved() || self.established + WORKED <= now
+    }
+
+    /// The client's name in its peer id (BEP 20), until the extension handshake tells it.
+    pub(crate) fn client(&self) -> String {
+        let Some(id) = self.stream.peer.peer_id() else {
+            return String::new();
+        };
+        let known = &id.0[..8];
+        if known.is_ascii() && known.iter().all(u8::is_ascii_graphic) {
+            String::from_utf8_lossy(known).into_owned()
+        } else {
+            "an unnamed client".into()
+        }
+    }
+
+    // ---- what it is told, and tells ----
+
+    /// Sends the first messages: our pieces, and the port of our DHT node. `pieces` is their number and those that we have, as
+    /// far as they are known.
+    pub(crate) fn introduce(
         &mut self,
-        id: ConnId,
-        remote: SocketAddr,
-        dialled: Option<SocketAddr>,
+        pieces: (Option<u32>, Option<&Bitfield>),
+        dht_port: Option<u16>,
     ) {
-        self.connecting.insert(id, dialled);
-        self.prefixes.add(Prefix::of(remote.ip()), 1);
-    }
-
-    /// Removes a connection that had not completed its handshakes.
-    pub(crate) fn given_up(&mut self, id: ConnId, remote: SocketAddr) {
-        if self.connecting.remove(&id).is_some() {
-            self.prefixes.remove(&Prefix::of(remote.ip()), 1);
+        let peer = &mut self.stream.peer;
+        let (count, have) = pieces;
+        if let Some(count) = count {
+            peer.set_pieces(count);
+        }
+        match have {
+            Some(have) => peer.bitfield(have),
+            // BEP 6 requires one of the three messages, also before the pieces are known.
+            None => peer.bitfield(&Bitfield::new(0)),
+        }
+        if let Some(port) = dht_port {
+            peer.port(port);
         }
     }
 
-    /// The connections that have not completed their handshakes.
-    pub(crate) fn unfinished(&self) -> impl Iterator<Item = ConnId> {
-        self.connecting.keys().copied()
-    }
-
-    /// The number of connections that have not completed their handshakes.
-    pub(crate) fn unfinished_len(&self) -> usize {
-        self.connecting.len()
-    }
-
-    /// A connection has completed its handshakes: makes it a member.
-    pub(crate) fn insert(
-        &mut self,
-        conn: ConnId,
-        make: impl FnOnce(MemberId) -> Member,
-    ) -> MemberId {
-        self.connecting.remove(&conn);
-        let index = self.free.pop_front().unwrap_or_else(|| {
-            self.slots.push((0, None));
-            self.slots.len() as u32 - 1
-        });
-        let (generation, slot) = &mut self.slots[index as usize];
-        let id = MemberId::new(index, *generation);
-        *slot = Some(Box::new(make(id)));
-        self.used += 1;
-        id
-    }
-
-    /// Removes a member. Its id becomes stale.
-    pub(crate) fn remove(&mut self, id: MemberId) -> Option<Box<Member>> {
-        self.get(id)?;
-        let (generation, slot) = self.slots.get_mut(id.index())?;
-        *generation = generation.wrapping_add(1);
-        let member = slot.take()?;
-        self.free.push_back(id.index() as u32);
-        self.used -= 1;
-        self.prefixes
-            .remove(&Prefix::of(member.stream.remote.ip()), 1);
-        Some(member)
-    }
-
-    pub(crate) fn get(&self, id: MemberId) -> Option<&Member> {
-        let (generation, member) = self.slots.get(id.index())?;
-        member.as_deref().filter(|_| *generation == id.generation())
-    }
-
-    pub(crate) fn get_mut(&mut self, id: MemberId) -> Option<&mut Member> {
-        let (generation, member) = self.slots.get_mut(id.index())?;
-        member
-            .as_deref_mut()
-            .filter(|_| *generation == id.generation())
-    }
-
-    /// The member with a picker's key.
-    pub(crate) fn by_key(&self, key: PeerKey) -> Option<&Member> {
-        let (_, member) = self.slots.get(MemberId::slot(key))?;
-        member.as_deref().filter(|member| member.id.key() == key)
-    }
-
-    /// The peers.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Member> {
-        self.slots
-            .iter()
-            .filter_map(|(_, member)| member.as_deref())
-    }
-
-    /// The peers.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Member> {
-        let slots = self.slots.iter_mut();
-        slots.filter_map(|(_, member)| member.as_deref_mut())
-    }
-
-    /// The ids of all members, for loops that may remove some.
-    pub(crate) fn ids(&self) -> Vec<MemberId> {
-        self.iter().map(|member| member.id).collect()
-    }
-
-    /// The number of members.
-    pub(crate) const fn established(&self) -> usize {
-        self.used
-    }
-
-    /// The number of connections.
-    pub(crate) fn len(&self) -> usize {
-        self.used + self.connecting.len()
-    }
-
-    /// Whether there are no connections.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The number of connections with a prefix.
-    pub(crate) fn count_with(&self, prefix: Prefix) -> u32 {
-        self.prefixes.of(&prefix)
-    }
-
-    /// Whether there is a connection, or one is being opened, to an address of the peer list.
-    pub(crate) fn uses(&self, addr: SocketAddr) -> bool {
-        self.iter().any(|member| member.dialable == Some(addr))
-            || self.connecting.values().any(|to| *to == Some(addr))
-    }
-
-    /// Whether the counters are correct. `remote` returns the address of a connection.
-    pub(crate) fn is_counted_right(&self, remote: impl Fn(ConnId) -> Option<SocketAddr>) -> bool {
-        let mut right = Counts::default();
-        let established = self.iter().map(|member| Some(member.stream.remote));
-        let unfinished = self.unfinished().map(remote);
-        for remote in established.chain(unfinished) {
-            let Some(remote) = remote else {
-                return false;
-            };
-            right.add(Prefix::of(remote.ip()), 1);
+    /// Its extension handshake arrived. If it connected to us and names the port on which it listens, its address becomes known,
+    /// and is returned the first time.
+    pub(crate) fn learn_port(&mut self) -> Option<SocketAddr> {
+        let named = self.stream.peer.extended().and_then(|e| e.port);
+        let port = named.filter(|port| *port != 0)?;
+        if !self.incoming || self.dialable.is_some() {
+            return None;
         }
-        self.prefixes == right && self.iter().count() == self.used
+        let addr = canonical(SocketAddr::new(self.stream.remote.ip(), port));
+        self.dialable = Some(addr);
+        Some(addr)
+    }
+
+    /// It told the port of its DHT node (BEP 5). Returns the address of the node, once per connection.
+    pub(crate) fn dht_node(&mut self, port: u16) -> Option<SocketAddr> {
+        let news = port != 0 && !core::mem::replace(&mut self.dht_port_told, true);
+        news.then(|| SocketAddr::new(self.stream.remote.ip(), port))
+    }
+
+    /// How others are told of it (BEP 11), if they can connect to it.
+    pub(crate) fn listing(&self) -> Option<(SocketAddr, PexFlags)> {
+        let encrypted = self.stream.peer.encryption() != StreamEncryption::None;
+        let flags = [
+            (encrypted, PexFlags::ENCRYPTION),
+            (self.is_done(), PexFlags::SEED),
+            (!self.incoming, PexFlags::REACHABLE),
+        ];
+        let set = flags.iter().filter(|(on, _)| *on);
+        let flags = set.fold(PexFlags::default(), |all, (_, flag)| all.with(*flag));
+        Some((self.dialable?, flags))
+    }
+
+    /// Tells it which peers joined and left. Returns whether a message was sent.
+    pub(crate) fn tell_peers(&mut self, roster: &Roster) -> bool {
+        if !self.stream.peer.is_open() {
+            return false;
+        }
+        let Some(update) = self.pex.update(roster, self.dialable) else {
+            return false;
+        };
+        let sent = self.stream.peer.pex(&update.added, &update.dropped);
+        if sent {
+            self.pex.told(&update);
+        }
+        sent
+    }
+
+    // ---- its upload slot ----
+
+    /// What the choker has to know of it.
+    pub(crate) fn candidate(&self, now: Instant, piece_len: u64) -> Candidate {
+        let peer = &self.stream.peer;
+        let totals = peer.totals();
+        Candidate {
+            key: self.id.key(),
+            interested: peer.peer_interested(),
+            snubbed: peer.is_snubbed(),
+            down_rate: peer.rate_down(now),
+            given: totals.payload_down,
+            up_rate: peer.rate_up(now),
+            unchoked: !peer.am_choking(),
+            since: self.choke_changed,
+            connected: self.established,
+            sent: self.sent(),
+            empty: peer.has().count() == 0 && totals.payload_up < piece_len,
+        }
+    }
+
+    /// How many bytes of payload it was sent since it was last unchoked.
+    pub(crate) fn sent(&self) -> u64 {
+        let all = self.stream.peer.totals().payload_up;
+        all.saturating_sub(self.sent_before)
+    }
+
+    /// Takes its slot. Requests that were not answered are rejected.
+    pub(crate) fn choke(&mut self, now: Instant, pool: &mut BlockPool) {
+        let peer = &mut self.stream.peer;
+        if peer.am_choking() {
+            return;
+        }
+        peer.choke(pool);
+        for at in core::mem::take(&mut self.uploads) {
+            peer.reject(at);
+        }
+        self.choke_changed = now;
+    }
+
+    /// Gives it a slot.
+    pub(crate) fn unchoke(&mut self, now: Instant) {
+        let peer = &mut self.stream.peer;
+        if !peer.am_choking() {
+            return;
+        }
+        peer.unchoke();
+        self.sent_before = peer.totals().payload_up;
+        self.choke_changed = now;
+    }
+
+    // ---- its end ----
+
+    /// Lets the picker forget it: its requests may be sent to others.
+    pub(crate) fn leave(&mut self, picker: &mut Picker) {
+        let key = self.id.key();
+        for at in self.stream.peer.in_flight() {
+            picker.aborted(at, key);
+        }
+        if !self.counted.is_empty() {
+            picker.peer_left(&self.counted);
+        }
+        picker.peer_gone(key, &mut self.pick);
     }
 }

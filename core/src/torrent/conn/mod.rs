@@ -3,6 +3,8 @@
 pub(crate) mod end;
 pub(crate) mod link;
 pub(crate) mod member;
+pub(crate) mod members;
+pub(crate) mod pex;
 pub(crate) mod stream;
 pub(crate) mod table;
 
@@ -11,9 +13,12 @@ use core::net::SocketAddr;
 
 use self::link::Link;
 use self::stream::Stream;
-use crate::TorrentId;
+use crate::peer::crypto::CryptoOffer;
+use crate::peer::{Local, Peer};
 use crate::torrent::member_id::MemberId;
+use crate::torrent::setup::Setup;
 use crate::torrent::status::PeerSource;
+use crate::{ConnId, Cx, EncryptionPolicy, TorrentId};
 
 /// An address that a torrent connects to.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +30,31 @@ pub(crate) struct Dialing {
     pub(crate) encrypt: bool,
     /// Whether the last attempt ended with [`Released::TryAgain`](crate::torrent::peer_list::Released::TryAgain).
     pub(crate) again: bool,
+}
+
+impl Dialing {
+    /// Its link is open: sends our handshake.
+    pub(crate) fn greet(
+        self,
+        cx: &mut Cx<'_>,
+        setup: &Setup,
+        local: &Local<'_>,
+        (id, link): (ConnId, Link),
+    ) -> Greeting {
+        let crypto = self.encrypt.then_some(CryptoOffer {
+            plaintext: setup.config.encryption != EncryptionPolicy::Required,
+            rc4: true,
+        });
+        let mut peer = Peer::outgoing(cx, &setup.peer_config, local, crypto);
+        // Only once, as a peer that can choose the secret could make us connect again and again.
+        if !self.again {
+            peer.refuse_short_secret();
+        }
+        Greeting {
+            stream: Stream::new(id, self.addr, peer, link),
+            opened: Opened::ByUs(self),
+        }
+    }
 }
 
 /// Who opened a stream.
@@ -44,6 +74,18 @@ pub(crate) struct Greeting {
 }
 
 impl Conn {
+    /// The address that we connect to, and whether the link is open, until the handshakes are complete.
+    pub(crate) const fn attempt(&self) -> Option<(&Dialing, bool)> {
+        match self {
+            Self::Dialing(dialing, _) => Some((dialing, false)),
+            Self::Greeting(greeting) => match &greeting.opened {
+                Opened::ByUs(dialing) => Some((dialing, true)),
+                Opened::ByPeer(_) => None,
+            },
+            Self::Member(..) => None,
+        }
+    }
+
     /// The source of the address, until the handshakes are complete.
     pub(crate) const fn source(&self) -> Option<PeerSource> {
         match self {

@@ -6,7 +6,8 @@ use core::time::Duration;
 use super::fetch::{Accepted, Fetch, Offer};
 use crate::metainfo::Info;
 use crate::peer::Peer;
-use crate::torrent::conn::member::{Member, Members, MetadataAsked};
+use crate::torrent::conn::member::{Member, MetadataAsked};
+use crate::torrent::conn::members::Members;
 use crate::torrent::io::Io;
 use crate::{BLOCK_LEN, Instant};
 

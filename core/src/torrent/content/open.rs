@@ -62,6 +62,12 @@ impl Open {
         }
     }
 
+    /// Whether blocks wait for longer runs of writes while nothing is done with their piece.
+    pub(crate) fn has_idle(&self) -> bool {
+        let idle = |assembly: &Assembly| assembly.has_waiting() && !assembly.is_busy();
+        self.assemblies.values().any(idle)
+    }
+
     /// Restores the blocks of partial pieces, if the record vouches for them.
     pub(crate) fn restore_partial(&mut self, now: Instant, info: &Info, record: Record) {
         if !record.clean {

@@ -12,8 +12,8 @@ use self::event::{Level, Notice, What};
 use self::ops::Ops;
 use self::timers::Timers;
 use crate::mux::Turns;
-use crate::torrent::{Config, Event};
-use crate::{ConnId, OpError, TorrentId};
+use crate::torrent::Event;
+use crate::{Config, ConnId, OpError, TorrentId};
 
 /// Where a torrent, a connection or the DHT leaves what concerns others. Nothing in it calls back.
 #[derive(Debug)]

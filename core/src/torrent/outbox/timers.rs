@@ -106,6 +106,13 @@ impl Timers {
         }
     }
 
+    /// Sets the deadline of a timer unless it is armed.
+    pub(crate) fn arm(&mut self, timer: Timer, at: Instant) {
+        if !self.is_armed(timer) {
+            self.set(timer, Some(at));
+        }
+    }
+
     /// Whether a timer is armed.
     pub(crate) fn is_armed(&self, timer: Timer) -> bool {
         self.armed.contains_key(&timer)

@@ -19,7 +19,7 @@ use core::time::Duration;
 use super::counts::Counts;
 use super::prefix::Prefix;
 use super::status::PeerSource;
-use crate::{Cx, Instant};
+use crate::{Cx, EncryptionPolicy, Instant};
 use bans::Bans;
 use idle::{Idle, Rank};
 pub(crate) use limits::Limits;
@@ -52,11 +52,11 @@ pub(crate) struct Known {
     /// Whether it is connected, or being connected to.
     pub(crate) busy: bool,
     /// Whether the other kind of encryption is tried first, as the preferred one failed last time.
-    pub(crate) other_encryption: bool,
+    other_encryption: bool,
     /// Whether the last attempt ended with [`Released::TryAgain`].
     pub(crate) again: bool,
     /// Whether it is a seed, which is useless once we are one.
-    pub(crate) seed: bool,
+    seed: bool,
     /// Whether a connection to it was useful.
     worked: bool,
     failures: u8,
@@ -67,6 +67,16 @@ pub(crate) struct Known {
 impl Known {
     const fn class(&self) -> Class {
         Class::of(self.source)
+    }
+
+    /// Whether the next attempt uses encryption.
+    pub(crate) const fn encrypts(&self, policy: EncryptionPolicy) -> bool {
+        match policy {
+            EncryptionPolicy::Off => false,
+            EncryptionPolicy::Allowed => self.other_encryption,
+            EncryptionPolicy::Preferred => !self.other_encryption,
+            EncryptionPolicy::Required => true,
+        }
     }
 }
 
@@ -160,6 +170,27 @@ impl PeerList {
         self.known.insert(addr, known);
         self.rest(addr);
         true
+    }
+
+    /// Learns addresses, as far as their source is trusted. `is_used` tells whether there is a connection to an address: it may
+    /// have been dropped from a full list. Returns how many addresses were refused.
+    pub(crate) fn learn_all(
+        &mut self,
+        cx: &mut Cx<'_>,
+        addrs: impl IntoIterator<Item = SocketAddr>,
+        origin: Origin,
+        is_used: impl Fn(SocketAddr) -> bool,
+    ) -> u64 {
+        let mut refused = 0;
+        for addr in addrs {
+            let addr = canonical(addr);
+            if !origin.may_name(addr.ip()) {
+                refused += 1;
+            } else if self.learn(cx, addr, origin) && is_used(addr) {
+                self.occupy(addr);
+            }
+        }
+        refused
     }
 
     /// A known address was named by `source`, too: the more trusted source is kept.
@@ -321,8 +352,34 @@ impl PeerList {
         first.map(|(due, _)| due).min()
     }
 
+    /// Takes the next address to connect to. `seeding` tells whether seeds are useless, and `is_crowded` whether there are
+    /// enough connections with an IP address. If the application names several peers at one address, it wants all of them.
+    pub(crate) fn next(
+        &mut self,
+        now: Instant,
+        seeding: bool,
+        is_crowded: impl Fn(IpAddr) -> bool,
+    ) -> Next {
+        while let Some(due) = self.next_due() {
+            if due > now {
+                return Next::Wait(due);
+            }
+            let Some((addr, known)) = self.take_due(now) else {
+                break;
+            };
+            if known.seed && seeding {
+                self.released(now, addr, Released::Useless);
+            } else if known.source != PeerSource::Manual && is_crowded(addr.ip()) {
+                self.released(now, addr, Released::Crowded);
+            } else {
+                return Next::Connect(addr, known);
+            }
+        }
+        Next::Nothing
+    }
+
     /// Returns the next address that may be tried now, of the most trusted source that has one, and marks it as busy.
-    pub(crate) fn take_due(&mut self, now: Instant) -> Option<(SocketAddr, Known)> {
+    fn take_due(&mut self, now: Instant) -> Option<(SocketAddr, Known)> {
         let due = self.idle.iter().filter_map(Idle::first);
         let addr = due.filter(|(due, _)| *due <= now).map(|(_, addr)| addr);
         let addr = addr.into_iter().next()?;
@@ -450,6 +507,17 @@ impl PeerList {
         good.sort_by_key(|(_, k)| (!k.busy, k.failures));
         good.into_iter().take(most).map(|(a, _)| *a).collect()
     }
+}
+
+/// Which address is to be connected to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Next {
+    /// This one. It is marked as busy.
+    Connect(SocketAddr, Known),
+    /// None before this time.
+    Wait(Instant),
+    /// There is none.
+    Nothing,
 }
 
 /// How a connection to a known address ended.

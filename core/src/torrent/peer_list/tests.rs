@@ -118,6 +118,34 @@ fn each_address_is_tried_once_until_released() {
 }
 
 #[test]
+fn what_is_useless_or_crowded_is_passed_over() {
+    let mut b = Bench::new(100);
+    b.learn_all((0..3).map(addr), PeerSource::Tracker);
+    b.learn(port(1), PeerSource::Tracker);
+    b.learn(port(2), PeerSource::Manual);
+    b.peer_list.mark_seed(addr(1));
+    let is_crowded = |ip| ip == port(0).ip();
+    let mut next = |now, seeding| b.peer_list.next(now, seeding, is_crowded);
+    let mut tried = BTreeSet::new();
+    let due = loop {
+        match next(LATER, true) {
+            Next::Connect(addr, _) => assert!(tried.insert(addr)),
+            Next::Wait(due) => break due,
+            Next::Nothing => panic!("those that were passed over are tried later"),
+        }
+    };
+    assert_eq!(tried, BTreeSet::from([addr(0), addr(2), port(2)]));
+    assert_eq!(due, LATER + RETRY, "a connection may have ended");
+    // The seed is useful again if there is more to download.
+    let later = LATER + MAX_RETRY;
+    assert!(matches!(next(later, false), Next::Connect(a, _) if a == addr(1)));
+    assert!(matches!(next(later, false), Next::Wait(due) if due == later + RETRY));
+    b.audit();
+    let mut none = Bench::new(100).peer_list;
+    assert!(matches!(none.next(LATER, false, |_| false), Next::Nothing));
+}
+
+#[test]
 fn an_address_that_a_person_named_is_tried_again_sooner() {
     let mut b = Bench::new(100);
     b.learn(addr(0), PeerSource::Tracker);

@@ -1,41 +1,91 @@
-//! Peers: handshakes, the effects of their messages on a torrent, and the end of their connections.
+//! Peers: connecting, the effects of their messages on a torrent, and the end of their connections.
 
-mod choking;
-mod connect;
-mod pex;
-mod rounds;
 mod tally;
+pub(crate) mod upload_slots;
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use self::tally::Tally;
 use crate::op::Close;
-use crate::peer::crypto::MseError;
-use crate::peer::{Blame, PeerEvent, PeerFault};
-use crate::throttle::Direction;
+use crate::peer::{Blame, PeerEvent};
 use crate::torrent::conn::end::End;
+use crate::torrent::conn::link::Link;
 use crate::torrent::conn::member::Member;
-use crate::torrent::conn::{Conn, Holding, Opened};
-use crate::torrent::content::metadata;
+use crate::torrent::conn::members::{Admission, TWICE};
+use crate::torrent::conn::pex::Roster;
+use crate::torrent::conn::{Conn, Dialing};
+use crate::torrent::content::{Content, Store, metadata};
 use crate::torrent::cx;
 use crate::torrent::io::Io;
 use crate::torrent::member_id::MemberId;
 use crate::torrent::outbox::event::{Changes, Level, What};
 use crate::torrent::outbox::timers::{Timer, TorrentTimer};
-use crate::torrent::peer_list::{Origin, Released, canonical};
+use crate::torrent::peer_list::{Next, Origin, Released};
+use crate::torrent::picker::Picker;
+use crate::torrent::prefix::Prefix;
+use crate::torrent::standing::Standing;
 use crate::torrent::status::PeerSource;
 use crate::torrent::{Torrent, Wants};
-use crate::wire::peer::allowed_fast_set;
-use crate::{Bitfield, ConnId, EncryptionPolicy, PeerId};
+use crate::wire::extension::PexFlags;
+use crate::{ConnId, PeerId};
 
-/// A connection that moved no payload counts as successful if it lasted this long.
-const WORKED: Duration = Duration::from_secs(60);
-/// The size of the allowed fast set: pieces that a choked peer may request (BEP 6 suggests 10).
-const ALLOWED_FAST: usize = 5;
+/// The time between rounds (BEP 3: ten seconds).
+const ROUND: Duration = Duration::from_secs(10);
+/// When the first round happens: early, so that the first peers are served soon.
+const FIRST_ROUND: Duration = Duration::from_millis(500);
+/// The time between peer exchange messages (BEP 11: at most one per minute).
+const PEX_INTERVAL: Duration = Duration::from_secs(60);
+/// A peer that is useless for both sides makes way after this time if there are too many connections.
+const USELESS: Duration = Duration::from_secs(300);
+/// The same while the metadata is not known. A peer that has it answers within seconds, and peers without it must not keep
+/// us from connecting to others.
+const USELESS_FOR_METADATA: Duration = Duration::from_secs(60);
 
 impl Torrent {
+    // ---- connecting ----
+
+    /// Opens one connection. Returns `false` if none is to be opened now.
+    pub(crate) fn connect_one(&mut self, io: &mut Io<'_>) -> bool {
+        let config = &io.setup.config;
+        if !self.is_running() || self.members.is_full(config) {
+            return false;
+        }
+        let is_crowded = |ip| {
+            io.conns.count_from(Prefix::of(ip)) >= config.max_per_ip_in_all()
+                || self.members.is_crowded(config, ip)
+        };
+        let seeding = self.is_done();
+        match self.peer_list.next(io.now, seeding, is_crowded) {
+            Next::Connect(addr, known) => {
+                let id = io.dial(Dialing {
+                    torrent: self.id,
+                    addr,
+                    source: known.source,
+                    encrypt: known.encrypts(config.encryption),
+                    again: known.again,
+                });
+                self.members.connecting(id, addr, Some(addr));
+                true
+            }
+            Next::Wait(due) => {
+                let timer = Timer::Torrent(self.id, TorrentTimer::Connect);
+                io.out.timers.set(timer, Some(due));
+                false
+            }
+            Next::Nothing => false,
+        }
+    }
+
+    /// A link that we opened is established: sends our handshake.
+    pub(crate) fn greet(&self, io: &mut Io<'_>, id: ConnId, dialing: Dialing, link: Link) {
+        let local = self.local(io, dialing.addr);
+        let greeting = dialing.greet(&mut cx!(io), io.setup, &local, (id, link));
+        io.out.timers.set(Timer::Conn(id), None);
+        io.conns.opened(id, greeting);
+    }
+
     // ---- messages ----
 
     pub(crate) fn on_peer_event(&mut self, io: &mut Io<'_>, id: MemberId, event: PeerEvent) {
@@ -56,15 +106,12 @@ impl Torrent {
             }
             PeerEvent::Unwanted { len } => self.traffic.wasted += u64::from(len),
             PeerEvent::Forgiven => io.out.forgiven += 1,
-            PeerEvent::HasChanged => self.on_has_changed(io, id),
-            PeerEvent::HasAll => self.on_has_reset(io, id, true),
-            PeerEvent::HasNone => self.on_has_reset(io, id, false),
-            PeerEvent::Have(piece) => self.on_have(io, id, piece),
-            PeerEvent::DontHave(piece) => {
-                if let Some(mut tally) = self.tally(id) {
-                    tally.lost(piece);
-                }
-            }
+            PeerEvent::HasChanged
+            | PeerEvent::HasAll
+            | PeerEvent::HasNone
+            | PeerEvent::Have(_)
+            | PeerEvent::DontHave(_)
+            | PeerEvent::Choked => self.on_pieces(io, id, &event),
             PeerEvent::Requested(at) => {
                 if let Some(mut uploads) = self.uploads(id) {
                     uploads.requested(at);
@@ -94,21 +141,20 @@ impl Torrent {
                     self.request_metadata(io);
                 }
             }
-            PeerEvent::Pex { added, .. } => {
-                self.on_pex(io, id, added.iter().map(|(addr, _)| *addr));
-            }
-            PeerEvent::Choked => {
-                if let Some(mut tally) = self.tally(id) {
-                    tally.choked();
-                }
-            }
             PeerEvent::Interested => self.on_interested(io, id),
+            // The peers of a private torrent come from its trackers, and it does not use the DHT (BEP 27).
+            PeerEvent::Pex { .. } | PeerEvent::DhtPort(_) if self.is_private() => {}
+            PeerEvent::Pex { added, .. } => self.on_pex(io, id, &added),
+            PeerEvent::DhtPort(port) => {
+                let member = self.members.get_mut(id);
+                let node = member.and_then(|member| member.dht_node(port));
+                io.out.dht_nodes.extend(node);
+            }
             // Requests follow every batch of events, and the choker reads the peer's state.
             PeerEvent::Unchoked
             | PeerEvent::NotInterested
             | PeerEvent::Suggested(_)
             | PeerEvent::AllowedFast(_) => {}
-            PeerEvent::DhtPort(port) => self.on_dht_port(io, id, port),
         }
     }
 
@@ -122,10 +168,10 @@ impl Torrent {
             return;
         }
         let refused = !self.is_running()
-            || self.is_full(&io.setup.config)
+            || self.members.is_full(&io.setup.config)
             || peer_id == io.setup.peer_id
             || self.peer_list.is_ip_banned(remote.ip())
-            || self.is_crowded(io, remote.ip());
+            || self.members.is_crowded(&io.setup.config, remote.ip());
         if refused {
             io.dismiss(id, Close::Flush);
             return;
@@ -182,13 +228,16 @@ impl Torrent {
         member.stream.charge_written(&mut io.flow(), len);
         if sent > 0 {
             member.useful = io.now;
-            self.traffic.uploaded += sent;
+            self.traffic.sent(io.now, sent);
             self.durability.unsaved = true;
-            self.traffic.up.add(io.now, sent);
         }
         self.handle_peer(io, id);
-        if sent > 0 {
-            self.end_turn(io, id, sent);
+        if sent > 0
+            && self.is_exchanging()
+            && let Some(terms) = self.terms(io.throttle)
+        {
+            let members = &mut self.members;
+            self.upload_slots.end_turn(io, members, (id, sent), terms);
         }
     }
 
@@ -217,45 +266,43 @@ impl Torrent {
 
     /// Both handshakes of a connection are complete: makes the peer a member, or closes the connection.
     pub(crate) fn take_in(&mut self, io: &mut Io<'_>, conn: ConnId) {
-        if self.is_duplicate(io, conn) {
+        let Some(greeting) = io.conns.greeting(conn) else {
             return;
+        };
+        match self.members.admission(greeting, io.setup.peer_id) {
+            Admission::Admitted => {}
+            Admission::InPlaceOf(other) => self.close_member(io, other, End::Finished(TWICE)),
+            Admission::Refused(why) => {
+                self.close_conn(io, conn, End::Finished(why));
+                return;
+            }
         }
         // Only an address that accepts connections is worth telling others.
         let dht_ports = io.dht.reachable;
         let bucket = io.throttle.add(self.bucket);
-        let (now, members) = (io.now, &mut self.members);
-        let mut id = None;
-        io.conns.established(conn, self.id, |greeting| {
-            let new = members.insert(conn, |id| Member::new(id, now, bucket, greeting));
-            *id.insert(new)
-        });
-        let Some(member) = id.and_then(|id| self.members.get_mut(id)) else {
+        let new = |id, greeting| Member::new(id, io.now, bucket, greeting);
+        let Some(member) = self.members.join(io.conns, (self.id, conn), new) else {
             io.throttle.remove(io.now, bucket);
             return;
         };
-        let peer = &mut member.stream.peer;
-        if let Some(info) = self.content.info() {
-            peer.set_pieces(info.piece_count());
-        }
-        match self.content.picker() {
-            Some(picker) => peer.bitfield(picker.have()),
-            // BEP 6 requires one of the three messages, also before the pieces are known.
-            None => peer.bitfield(&Bitfield::new(0)),
-        }
+        let info = self.content.info();
+        let pieces = info.map(|info| info.piece_count());
+        let private = info.is_some_and(|info| info.private());
         let remote = member.stream.remote;
-        let private = self.content.info().is_some_and(|info| info.private());
         let dht_port = dht_ports.and_then(|ports| ports.towards(remote.ip()));
-        if let Some(port) = dht_port.filter(|_| !private) {
-            peer.port(port);
-        }
+        let have = self.content.picker().map(Picker::have);
+        member.introduce((pieces, have), dht_port.filter(|_| !private));
         let what = What::Connected {
-            client: peer.peer_id().map(client_of).unwrap_or_default(),
-            encryption: peer.encryption(),
+            client: member.client(),
+            encryption: member.stream.peer.encryption(),
             incoming: member.incoming,
         };
-        self.arm_once(io, TorrentTimer::Round, self::rounds::FIRST_ROUND);
+        let timers = &mut io.out.timers;
+        let round = Timer::Torrent(self.id, TorrentTimer::Round);
+        timers.arm(round, io.now + FIRST_ROUND);
         if io.setup.config.pex {
-            self.arm_once(io, TorrentTimer::Pex, self::pex::PEX_INTERVAL);
+            let pex = Timer::Torrent(self.id, TorrentTimer::Pex);
+            timers.arm(pex, io.now + PEX_INTERVAL);
         }
         io.out
             .notice(Some(self.id), Some(remote), Level::Detail, what);
@@ -263,61 +310,14 @@ impl Torrent {
         io.out.places = true;
     }
 
-    /// Arms a timer unless it is armed.
-    fn arm_once(&self, io: &mut Io<'_>, timer: TorrentTimer, after: Duration) {
-        let timer = Timer::Torrent(self.id, timer);
-        if !io.out.timers.is_armed(timer) {
-            io.out.timers.set(timer, Some(io.now + after));
-        }
-    }
-
-    /// Closes one of two connections with the same peer, or a connection with ourselves. Both sides keep the stream that the
-    /// side with the larger peer id opened, so they agree without a message.
-    ///
-    /// Any peer can repeat the id of another one. Two connections count as connections of one peer only if they have the
-    /// same IP address; otherwise, both are kept.
-    fn is_duplicate(&mut self, io: &mut Io<'_>, conn: ConnId) -> bool {
-        let Some(greeting) = io.conns.greeting(conn) else {
-            return true;
-        };
-        let stream = &greeting.stream;
-        let (incoming, ip) = (greeting.is_incoming(), stream.remote.ip());
-        let Some(peer_id) = stream.peer.peer_id() else {
-            return false;
-        };
-        if peer_id == io.setup.peer_id {
-            self.close_conn(io, conn, End::Finished("this is ourselves"));
-            return true;
-        }
-        let same =
-            |m: &&Member| m.stream.remote.ip() == ip && m.stream.peer.peer_id() == Some(peer_id);
-        let Some(other) = self.members.iter().find(same) else {
-            return false;
-        };
-        let keep_incoming = peer_id > io.setup.peer_id;
-        let keep_new = incoming != other.incoming && incoming == keep_incoming;
-        let end = End::Finished("connected twice");
-        if keep_new {
-            let other = other.id;
-            self.close_member(io, other, end);
-        } else {
-            self.close_conn(io, conn, end);
-        }
-        !keep_new
-    }
-
     /// The extension handshake was received (BEP 10).
     fn on_extended(&mut self, io: &mut Io<'_>, id: MemberId) {
         let Some(member) = self.members.get_mut(id) else {
             return;
         };
-        let peer = &member.stream.peer;
         // A peer that had no metadata may announce that it has it now.
         member.metadata_pause = None;
-        let port = peer.extended().and_then(|e| e.port).filter(|p| *p != 0);
-        if let (true, Some(port), None) = (member.incoming, port, member.dialable) {
-            let addr = canonical(SocketAddr::new(member.stream.remote.ip(), port));
-            member.dialable = Some(addr);
+        if let Some(addr) = member.learn_port() {
             self.peer_list
                 .learn(&mut cx!(io), addr, PeerSource::Incoming);
             self.peer_list.occupy(addr);
@@ -330,27 +330,16 @@ impl Torrent {
         self.check_usefulness(io, id);
     }
 
-    /// The peer's set of pieces was replaced.
-    pub(crate) fn on_has_changed(&mut self, io: &mut Io<'_>, id: MemberId) {
-        if let Some(mut tally) = self.tally(id) {
-            tally.replaced();
-            self.note_seed(io, id);
-        }
-    }
-
-    /// The peer has all pieces now, or none.
-    fn on_has_reset(&mut self, io: &mut Io<'_>, id: MemberId, all: bool) {
-        if let Some(mut tally) = self.tally(id) {
-            tally.reset(all);
-            self.note_seed(io, id);
-        }
-    }
-
-    /// Remembers a peer that has every piece as a seed, and disconnects it if we are a seed.
-    fn note_seed(&mut self, io: &mut Io<'_>, id: MemberId) {
-        let Some(member) = self.members.get(id) else {
+    /// The pieces of a peer changed, as `event` tells. A peer that has every piece is remembered as a seed, and disconnected if we
+    /// are a seed.
+    pub(crate) fn on_pieces(&mut self, io: &mut Io<'_>, id: MemberId, event: &PeerEvent) {
+        let picker = self.content.picker_mut();
+        let (Some(member), Some(picker)) = (self.members.get_mut(id), picker) else {
             return;
         };
+        if !Tally::new(member, picker).handle(event) {
+            return;
+        }
         if let Some(addr) = member.dialable
             && member.stream.peer.is_seed()
         {
@@ -359,82 +348,133 @@ impl Torrent {
         self.check_usefulness(io, id);
     }
 
-    fn on_have(&mut self, io: &mut Io<'_>, id: MemberId, piece: u32) {
-        if self.tally(id).is_some_and(|mut tally| tally.gained(piece)) {
-            self.note_seed(io, id);
-        }
-    }
-
-    /// The peer became interested: it does not wait for the next round if an upload slot is free.
+    /// The peer became interested: it may be served before the next round.
     fn on_interested(&mut self, io: &mut Io<'_>, id: MemberId) {
-        self.unchoke_early(io, id);
-        self.allow_fast(io, id);
+        if self.is_exchanging()
+            && let Some(member) = self.members.get_mut(id)
+            && let Some((info, open)) = self.content.open()
+        {
+            let have = open.picker.have();
+            self.upload_slots.requested(io, member, info, have);
+        }
     }
 
-    /// Sends the allowed fast set to a new peer that waits for a slot, so that it gets pieces to trade (BEP 6). This is not
-    /// done under an upload limit: peers with slots would have to wait, and the first pieces of a seed with a slow uplink
-    /// would all be late.
-    fn allow_fast(&mut self, io: &mut Io<'_>, id: MemberId) {
-        if !self.is_exchanging() {
-            return;
+    /// A peer told of others (BEP 11).
+    fn on_pex(&mut self, io: &mut Io<'_>, id: MemberId, added: &[(SocketAddr, PexFlags)]) {
+        if io.setup.config.pex
+            && let Some(member) = self.members.get_mut(id)
+            && member.pex.heeds(io.now)
+        {
+            let origin = Origin::pex(member.stream.remote.ip());
+            self.learn(io, added.iter().map(|(addr, _)| *addr), origin);
         }
-        let Some(member) = self.members.get_mut(id) else {
-            return;
-        };
-        let SocketAddr::V4(remote) = member.stream.remote else {
-            return;
-        };
-        let peer = &mut member.stream.peer;
-        if !peer.peer_interested() || !peer.am_choking() {
-            return;
-        }
-        let Some((info, open)) = self.content.open() else {
-            return;
-        };
-        // Without slots no peer is served, and a free slot is assigned within 50 ms anyway.
-        let served = io.setup.config.upload_slots != Some(0) && !self.choker.has_vacancy();
-        let limited = io.throttle.is_limited(member.bucket, Direction::Up);
-        if peer.has_granted_fast() || limited || !served {
-            return;
-        }
-        for piece in allowed_fast_set(
-            *remote.ip(),
-            self.info_hash,
-            info.piece_count(),
-            ALLOWED_FAST,
-        ) {
-            if open.picker.have().get(piece) {
-                peer.allow_fast(piece);
-            }
-        }
-        io.refresh(member);
-    }
-
-    /// A peer told the port of its DHT node (BEP 5). It counts once per connection, and is ignored for private torrents.
-    fn on_dht_port(&mut self, io: &mut Io<'_>, id: MemberId, port: u16) {
-        if self.is_private() || port == 0 {
-            return;
-        }
-        let Some(member) = self.members.get_mut(id) else {
-            return;
-        };
-        if core::mem::replace(&mut member.dht_port_told, true) {
-            return;
-        }
-        let node = SocketAddr::new(member.stream.remote.ip(), port);
-        io.out.dht_nodes.push_back(node);
     }
 
     /// Closes a connection that is useless for both sides, because both are seeds.
     pub(crate) fn check_usefulness(&mut self, io: &mut Io<'_>, id: MemberId) {
-        let Some(member) = self.members.get(id) else {
-            return;
-        };
-        let peer = &member.stream.peer;
-        let they_are_done = peer.is_seed() || peer.extended().is_some_and(|e| e.upload_only);
-        if self.is_done() && they_are_done && self.is_ready() {
+        let they_are_done = self.members.get(id).is_some_and(Member::is_done);
+        if they_are_done && self.is_done() && self.is_ready() {
             self.close_member(io, id, End::Finished("both sides are complete"));
         }
+    }
+
+    // ---- timers ----
+
+    /// Does what is done every ten seconds.
+    pub(crate) fn round(&mut self, io: &mut Io<'_>) {
+        if let Standing::Failed(_) = self.standing {
+            self.retry(io);
+            return;
+        }
+        match self.content.store() {
+            _ if !self.standing.is_up() => {}
+            None => {
+                self.request_metadata(io);
+                self.make_place(io);
+            }
+            Some(Store::Open(_)) => {
+                if let Some(terms) = self.terms(io.throttle) {
+                    self.upload_slots.assign(io, &mut self.members, terms);
+                }
+                // Blocks that have waited for a whole round are written, also in short runs.
+                if self.content.open().is_some_and(|(_, open)| open.has_idle()) {
+                    self.flush_pieces(io);
+                }
+                self.refill_all(io);
+                self.make_place(io);
+                self.want(io, Wants::TO_SHARE);
+            }
+            Some(_) => {}
+        }
+        if !self.members.is_empty() {
+            io.out.timers.set(
+                Timer::Torrent(self.id, TorrentTimer::Round),
+                Some(io.now + ROUND),
+            );
+        }
+        let poor =
+            !self.is_done() && self.members.is_empty() && self.peer_list.next_due().is_none();
+        if poor {
+            self.sources.announcer.need_peers(&mut cx!(io));
+            self.want(io, Wants::TRACKERS);
+        }
+    }
+
+    /// Assigns the free slots to the peers that became interested in the meantime.
+    pub(crate) fn fill_slots(&mut self, io: &mut Io<'_>) {
+        if self.is_exchanging()
+            && let Some(terms) = self.terms(io.throttle)
+        {
+            self.upload_slots.fill(io, &mut self.members, terms);
+        }
+    }
+
+    /// Tells every peer which others joined and left (BEP 11).
+    pub(crate) fn pex_round(&mut self, io: &mut Io<'_>) {
+        if self.is_private() || self.members.is_empty() {
+            return;
+        }
+        // Armed even if no message may be sent yet: the peers of a magnet stay connected while its files are checked, and
+        // nothing else sets the timer until the next peer connects.
+        io.out.timers.set(
+            Timer::Torrent(self.id, TorrentTimer::Pex),
+            Some(io.now + PEX_INTERVAL),
+        );
+        if !self.is_running() {
+            return;
+        }
+        let roster: Roster = self.members.iter().filter_map(Member::listing).collect();
+        for member in self.members.iter_mut() {
+            if member.tell_peers(&roster) {
+                io.refresh(member);
+            }
+        }
+    }
+
+    /// If there are too many connections, closes one that is useless for both sides.
+    fn make_place(&mut self, io: &mut Io<'_>) {
+        let short = self.members.is_full(&io.setup.config) || io.conns.len() >= io.max_conns();
+        if !short || self.peer_list.next_due().is_none_or(|due| due > io.now) {
+            return;
+        }
+        let (patience, end) = match self.content {
+            // The peer may have the metadata later.
+            Content::Unknown(_) => (USELESS_FOR_METADATA, End::Resting("it has no metadata yet")),
+            Content::Known(_) => (USELESS, End::Finished("neither side gained from it")),
+        };
+        if let Some(member) = self.members.useless(io.now, patience) {
+            self.close_member(io, member, end);
+        }
+    }
+
+    /// Closes a connection in favour of a torrent that has `theirs` connections. Returns whether one was closed.
+    pub(crate) fn give_place(&mut self, io: &mut Io<'_>, theirs: usize) -> bool {
+        let Some(member) = self.members.expendable(io.now, theirs) else {
+            return false;
+        };
+        let end = End::Resting("another torrent needs the place");
+        self.close_member(io, member, end);
+        true
     }
 
     // ---- disconnecting ----
@@ -467,33 +507,14 @@ impl Torrent {
         let Some(remote) = io.conns.remote(conn) else {
             return;
         };
-        let dialing = match io.forget(conn) {
-            Some(Conn::Dialing(dialing, _)) => Some((dialing, false)),
-            Some(Conn::Greeting(greeting)) => match greeting.opened {
-                Opened::ByUs(dialing) => Some((dialing, true)),
-                Opened::ByPeer(_) => None,
-            },
-            _ => None,
-        };
+        let ended = io.forget(conn);
         self.members.given_up(conn, remote);
-        if let Some((dialing, opened)) = dialing {
-            let how = match &why {
-                End::Banned => Released::Banned,
-                End::Finished(_) => Released::Useless,
-                End::Resting(_) => Released::Resting,
-                End::Fault(PeerFault::Mse(MseError::ShortSecret)) => Released::TryAgain,
-                End::Fault(fault) if fault.blame() == Blame::Peer => Released::Failed,
-                _ if opened => match io.setup.config.encryption {
-                    // Only once: if the second attempt fails, the address has failed.
-                    EncryptionPolicy::Preferred if dialing.encrypt => Released::TryOtherEncryption,
-                    EncryptionPolicy::Allowed if !dialing.encrypt => Released::TryOtherEncryption,
-                    _ => Released::Failed,
-                },
-                _ => Released::Failed,
-            };
-            self.release(io, dialing.addr, how);
-        }
-        self.part(io, remote, &why);
+        let attempt = ended.as_ref().and_then(Conn::attempt);
+        let released = attempt.map(|(dialing, opened)| {
+            let how = why.of_attempt(dialing, opened, io.setup.config.encryption);
+            (dialing.addr, how)
+        });
+        self.part(io, remote, &why, released);
     }
 
     /// Removes a member: its blocks return to the pool, its requests can be sent to others, and its address is released.
@@ -501,45 +522,18 @@ impl Torrent {
         let Some(mut member) = self.members.remove(id) else {
             return;
         };
-        let conn = member.stream.id;
-        io.conns.remove(conn);
-        let then = &mut member.holds;
-        io.conns
-            .recount(member.stream.remote, then, Holding::default());
-        io.out.timers.set(Timer::Conn(conn), None);
-        io.throttle.remove(io.now, member.bucket);
-        let peer = &mut member.stream.peer;
-        let totals = peer.totals();
-        let moved = totals.payload_down + totals.payload_up > 0;
-        let worked = moved || member.established + WORKED <= io.now;
+        io.forget_member(&mut member);
+        let moved = member.has_moved();
         if let Some(picker) = self.content.picker_mut() {
-            for at in peer.in_flight() {
-                picker.aborted(at, id.key());
-            }
-            if !member.counted.is_empty() {
-                picker.peer_left(&member.counted);
-            }
-            picker.peer_gone(id.key(), &mut member.pick);
+            member.leave(picker);
         }
-        if !peer.am_choking() {
-            self.choker.peer_gone();
-        }
-        if let Some(addr) = member.dialable {
-            let how = match why {
-                End::Banned => Released::Banned,
-                End::Finished(_) => Released::Useless,
-                End::Resting(_) => Released::Resting,
-                End::Fault(fault) if fault.blame() == Blame::Peer => Released::Failed,
-                // A peer that accepts connections only to close them is not to be tried every ten seconds.
-                _ if worked => Released::Worked,
-                _ => Released::Failed,
-            };
-            self.release(io, addr, how);
-        }
+        self.upload_slots.peer_gone(&member);
+        let how = why.of_member(member.has_worked(io.now));
+        let released = member.dialable.map(|addr| (addr, how));
         if moved {
             self.smart_ban.departed(id.key(), member.addr());
         }
-        self.part(io, member.stream.remote, why);
+        self.part(io, member.stream.remote, why, released);
         if self.is_exchanging() {
             self.refill_all(io);
         }
@@ -550,15 +544,20 @@ impl Torrent {
         member.stream.peer.close(io.pool);
     }
 
-    /// Releases an address, so that it may be tried again, unless there is another connection to it.
-    fn release(&mut self, io: &Io<'_>, addr: SocketAddr, how: Released) {
-        if how == Released::Banned || !self.members.uses(addr) {
+    /// Reports the end of a connection, whose place is free for other torrents first. Its address may be tried again, as
+    /// `released` says, unless there is another connection to it.
+    fn part(
+        &mut self,
+        io: &mut Io<'_>,
+        remote: SocketAddr,
+        why: &End,
+        released: Option<(SocketAddr, Released)>,
+    ) {
+        if let Some((addr, how)) = released
+            && (how == Released::Banned || !self.members.uses(addr))
+        {
             self.peer_list.released(io.now, addr, how);
         }
-    }
-
-    /// Reports the end of a connection. Its place is free for other torrents first.
-    fn part(&mut self, io: &mut Io<'_>, remote: SocketAddr, why: &End) {
         let reason = why.reason();
         let what = What::Disconnected { reason };
         io.out
@@ -574,18 +573,11 @@ impl Torrent {
         peers: impl IntoIterator<Item = SocketAddr>,
         origin: impl Into<Origin>,
     ) {
-        let origin = origin.into();
-        for addr in peers {
-            let addr = canonical(addr);
-            if !origin.may_name(addr.ip()) {
-                io.out.refused_addresses += 1;
-                continue;
-            }
-            // A connected address may have been dropped from a full list.
-            if self.peer_list.learn(&mut cx!(io), addr, origin) && self.members.uses(addr) {
-                self.peer_list.occupy(addr);
-            }
-        }
+        let is_used = |addr| self.members.uses(addr);
+        let refused = self
+            .peer_list
+            .learn_all(&mut cx!(io), peers, origin.into(), is_used);
+        io.out.refused_addresses += refused;
         self.want(io, Wants::PLACES);
     }
 
@@ -620,15 +612,5 @@ impl Torrent {
         for conn in conns {
             self.close_conn(io, conn, End::Banned);
         }
-    }
-}
-
-/// The client's name in a peer id (BEP 20), until the extension handshake tells it.
-fn client_of(id: PeerId) -> String {
-    let known = &id.0[..8];
-    if known.is_ascii() && known.iter().all(u8::is_ascii_graphic) {
-        String::from_utf8_lossy(known).into_owned()
-    } else {
-        "an unnamed client".into()
     }
 }

@@ -1,9 +1,8 @@
 //! Passing changes of a peer's pieces to the picker.
 
 use crate::Bitfield;
-use crate::peer::Peer;
-use crate::torrent::Torrent;
-use crate::torrent::member_id::MemberId;
+use crate::peer::{Peer, PeerEvent};
+use crate::torrent::conn::member::Member;
 use crate::torrent::picker::{PeerKey, PickState, Picker};
 
 /// A peer and the picker of its torrent. The pieces that the picker was told are stored separately, as the peer's own set
@@ -18,29 +17,44 @@ pub(crate) struct Tally<'a> {
     picker: &'a mut Picker,
 }
 
-impl Torrent {
-    /// Returns a peer with the picker. `None` while there is no picker, because the metadata is not known or the files are
-    /// not open.
-    pub(crate) fn tally(&mut self, id: MemberId) -> Option<Tally<'_>> {
-        let member = self.members.get_mut(id)?;
-        let picker = self.content.picker_mut()?;
+impl<'a> Tally<'a> {
+    pub(crate) fn new(member: &'a mut Member, picker: &'a mut Picker) -> Self {
         let peer = &mut member.stream.peer;
         if member.counted.is_empty() {
             member.counted = Bitfield::new(peer.has().len());
         }
-        Some(Tally {
-            key: id.key(),
+        Self {
+            key: member.id.key(),
             peer,
             counted: &mut member.counted,
             pick: &mut member.pick,
             picker,
-        })
+        }
     }
-}
 
-impl Tally<'_> {
+    /// Handles an event that concerns the peer's pieces. Returns whether the peer may have all of them now.
+    pub(crate) fn handle(&mut self, event: &PeerEvent) -> bool {
+        match *event {
+            PeerEvent::HasChanged => self.replaced(),
+            PeerEvent::HasAll => self.reset(true),
+            PeerEvent::HasNone => self.reset(false),
+            PeerEvent::Have(piece) => return self.gained(piece),
+            PeerEvent::DontHave(piece) => {
+                self.lost(piece);
+                return false;
+            }
+            // Others may help with the piece that it was downloading alone.
+            PeerEvent::Choked => {
+                self.picker.peer_gone(self.key, self.pick);
+                return false;
+            }
+            _ => return false,
+        }
+        true
+    }
+
     /// The peer's set of pieces was replaced.
-    pub(crate) fn replaced(&mut self) {
+    fn replaced(&mut self) {
         self.picker.peer_replaced(self.counted, self.peer.has());
         self.pick.pieces_changed();
         if self.picker.is_interesting(self.peer.has()) {
@@ -49,7 +63,7 @@ impl Tally<'_> {
     }
 
     /// The peer has all pieces now, or none. The message is a few bytes long, so it must not cost a scan of all pieces.
-    pub(crate) fn reset(&mut self, all: bool) {
+    fn reset(&mut self, all: bool) {
         self.picker.peer_reset(self.counted, all);
         self.pick.pieces_changed();
         if all && !self.picker.is_done() {
@@ -58,7 +72,7 @@ impl Tally<'_> {
     }
 
     /// The peer has one more piece. Returns whether it has all of them now.
-    pub(crate) fn gained(&mut self, piece: u32) -> bool {
+    fn gained(&mut self, piece: u32) -> bool {
         if self.counted.set(piece) {
             self.picker.peer_has(piece, self.counted);
         }
@@ -69,15 +83,10 @@ impl Tally<'_> {
     }
 
     /// The peer lost a piece (BEP 54).
-    pub(crate) fn lost(&mut self, piece: u32) {
+    fn lost(&mut self, piece: u32) {
         if self.counted.clear(piece) {
             self.picker.peer_lost(piece, self.counted);
             self.pick.pieces_changed();
         }
-    }
-
-    /// The peer choked us: others may help with the piece that it was downloading alone.
-    pub(crate) fn choked(&mut self) {
-        self.picker.peer_gone(self.key, self.pick);
     }
 }

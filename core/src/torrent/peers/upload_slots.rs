@@ -1,0 +1,150 @@
+//! The upload slots of a torrent: the choker's decisions, and when it makes them.
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use crate::metainfo::Info;
+use crate::throttle::Direction;
+use crate::torrent::choker::{Choker, Slots};
+use crate::torrent::conn::member::Member;
+use crate::torrent::conn::members::Members;
+use crate::torrent::cx;
+use crate::torrent::io::Io;
+use crate::torrent::member_id::MemberId;
+use crate::torrent::outbox::timers::{Timer, TorrentTimer};
+use crate::torrent::pace::Pace;
+use crate::wire::peer::allowed_fast_set;
+use crate::{Bitfield, Config, TorrentId};
+
+/// How long after the first peer wants one the free slots are assigned. Peers that become interested in the same piece at the
+/// same time have the same chance; otherwise, the nearest would always be the first.
+const GATHER: Duration = Duration::from_millis(50);
+/// The size of the allowed fast set: pieces that a choked peer may request (BEP 6 suggests 10).
+const ALLOWED_FAST: usize = 5;
+
+/// What the slots of a torrent depend on beside its peers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// Whether nothing is downloaded.
+    pub(crate) seeding: bool,
+    /// How uploads share their rate limit.
+    pub(crate) pace: Option<Pace>,
+    pub(crate) piece_len: u32,
+}
+
+/// The upload slots of a torrent.
+#[derive(Debug)]
+pub(crate) struct UploadSlots {
+    torrent: TorrentId,
+    pub(crate) choker: Choker,
+}
+
+impl UploadSlots {
+    pub(crate) fn new(torrent: TorrentId, config: &Config) -> Self {
+        let slots = config.upload_slots.map_or(Slots::Auto, Slots::Fixed);
+        Self {
+            torrent,
+            choker: Choker::new(slots),
+        }
+    }
+
+    /// Assigns the slots, and chokes and unchokes the peers accordingly.
+    pub(crate) fn assign(&mut self, io: &mut Io<'_>, members: &mut Members, terms: Terms) {
+        let mut candidates = Vec::with_capacity(members.established());
+        candidates.extend(
+            members
+                .iter()
+                .map(|member| member.candidate(io.now, terms.piece_len.into())),
+        );
+        let mut changes = Vec::new();
+        self.choker.set_pace(terms.pace);
+        self.choker
+            .round(&mut cx!(io), terms.seeding, &candidates, &mut changes);
+        for (key, unchoke) in changes {
+            let Some(member) = members.by_key_mut(key) else {
+                continue;
+            };
+            if unchoke {
+                member.unchoke(io.now);
+            } else {
+                member.choke(io.now, io.pool);
+            }
+            io.refresh(member);
+        }
+    }
+
+    /// Assigns the slots if some are free: peers may have become interested in the meantime.
+    pub(crate) fn fill(&mut self, io: &mut Io<'_>, members: &mut Members, terms: Terms) {
+        if self.choker.has_vacancy() {
+            self.assign(io, members, terms);
+        }
+    }
+
+    /// A peer was sent `sent` more bytes. If its turn ends with them, its slot may go to another peer.
+    pub(crate) fn end_turn(
+        &mut self,
+        io: &mut Io<'_>,
+        members: &mut Members,
+        (id, sent): (MemberId, u64),
+        terms: Terms,
+    ) {
+        let (Some(member), Some(turn)) = (members.get(id), terms.pace.map(Pace::turn)) else {
+            return;
+        };
+        let all = member.sent();
+        if !member.stream.peer.am_choking() && all / turn > all.saturating_sub(sent) / turn {
+            self.assign(io, members, terms);
+        }
+    }
+
+    /// A peer became interested in the pieces `have`. It does not wait for the next round if a slot is free; otherwise, it is
+    /// told the pieces that it may request without a slot.
+    pub(crate) fn requested(
+        &self,
+        io: &mut Io<'_>,
+        member: &mut Member,
+        info: &Info,
+        have: &Bitfield,
+    ) {
+        let peer = &member.stream.peer;
+        if !peer.peer_interested() || !peer.am_choking() {
+            return;
+        }
+        if self.choker.has_vacancy() {
+            let timer = Timer::Torrent(self.torrent, TorrentTimer::Unchoke);
+            io.out.timers.at_latest(timer, io.now + GATHER);
+        } else {
+            allow_fast(io, member, info, have);
+        }
+    }
+
+    /// A connection ended: if the peer had a slot, it is free.
+    pub(crate) const fn peer_gone(&mut self, member: &Member) {
+        if !member.stream.peer.am_choking() {
+            self.choker.peer_gone();
+        }
+    }
+}
+
+/// Sends the allowed fast set to a new peer that waits for a slot, so that it gets pieces to trade (BEP 6). This is not
+/// done under an upload limit: peers with slots would have to wait, and the first pieces of a seed with a slow uplink
+/// would all be late. Without slots no peer is served.
+fn allow_fast(io: &mut Io<'_>, member: &mut Member, info: &Info, have: &Bitfield) {
+    let SocketAddr::V4(remote) = member.stream.remote else {
+        return;
+    };
+    let peer = &mut member.stream.peer;
+    let served = io.setup.config.upload_slots != Some(0);
+    let limited = io.throttle.is_limited(member.bucket, Direction::Up);
+    if peer.has_granted_fast() || limited || !served {
+        return;
+    }
+    let pieces = info.piece_count();
+    for piece in allowed_fast_set(*remote.ip(), info.info_hash(), pieces, ALLOWED_FAST) {
+        if have.get(piece) {
+            peer.allow_fast(piece);
+        }
+    }
+    io.refresh(member);
+}

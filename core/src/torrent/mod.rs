@@ -153,7 +153,10 @@ impl Torrent {
             TorrentTimer::Unchoke => self.fill_slots(io),
             TorrentTimer::Pex => self.pex_round(io),
             TorrentTimer::Save => {
-                self.watch_files(io);
+                // Others may have completed the files of a torrent that may not write.
+                if self.files.is_read_only() && self.is_exchanging() && !self.is_seed() {
+                    self.confirm(io, None);
+                }
                 self.save(io);
             }
             TorrentTimer::Enough => self.judge_peers(io),

@@ -65,7 +65,7 @@ impl Torrent {
     // ---- opening and checking ----
 
     /// The files were opened: checks those pieces that the record does not vouch for.
-    pub(crate) fn opened(&mut self, io: &mut Io<'_>, outcome: Outcome) {
+    fn opened(&mut self, io: &mut Io<'_>, outcome: Outcome) {
         let Content::Known(Known {
             info,
             store: Store::Opening(Opening::Asked),
@@ -154,13 +154,11 @@ impl Torrent {
     }
 
     /// Handles the hash of a doubtful piece.
-    pub(crate) fn checked(&mut self, io: &mut Io<'_>, piece: u32, outcome: Outcome) {
-        let Content::Known(Known {
-            info,
-            store: Store::Checking(checking),
-            ..
-        }) = &mut self.content
-        else {
+    fn checked(&mut self, io: &mut Io<'_>, piece: u32, outcome: Outcome) {
+        let Content::Known(Known { info, store, .. }) = &mut self.content else {
+            return;
+        };
+        let Store::Checking(checking) = store else {
             return;
         };
         if !self.standing.is_up() {
@@ -168,28 +166,24 @@ impl Torrent {
         }
         match checking.hashed(info, piece, outcome) {
             Checked::Stale => return,
-            Checked::Failed(error) => return self.halt_check(io, error),
             Checked::Continues => self.change(io, Changes::PROGRESS),
             Checked::Finished => {
                 self.change(io, Changes::PROGRESS);
                 io.out.checks.retain(|c| *c != self.id);
                 self.checks_done(io);
             }
+            Checked::Failed(error) => {
+                // What the check has found is kept until the disk works again.
+                checking.halt();
+                let halted = core::mem::replace(store, Store::Closed);
+                self.disk_failed(io, error);
+                if let (Store::Checking(halted), Some(store)) = (halted, self.content.store_mut()) {
+                    *store = Store::Halted(halted);
+                }
+                return;
+            }
         }
         io.out.next_check = true;
-    }
-
-    /// Interrupts a check because of an error. Its results are kept until the disk works again.
-    fn halt_check(&mut self, io: &mut Io<'_>, error: OpError) {
-        let store = self.content.store_mut();
-        let store = store.map(|store| core::mem::replace(store, Store::Closed));
-        self.disk_failed(io, error);
-        if let (Some(Store::Checking(mut checking)), Some(store)) =
-            (store, self.content.store_mut())
-        {
-            checking.halt();
-            *store = Store::Halted(checking);
-        }
     }
 
     /// It is known which pieces are on disk: claims the files.
@@ -220,7 +214,7 @@ impl Torrent {
     }
 
     /// The disk has followed the selection of files, or failed to.
-    pub(crate) fn selected(&mut self, io: &mut Io<'_>, outcome: &Outcome) {
+    fn selected(&mut self, io: &mut Io<'_>, outcome: &Outcome) {
         if let Outcome::Failed { error, .. } = outcome {
             // The files are opened again before it is retried.
             self.wanted.selection.answered(true);
@@ -238,7 +232,7 @@ impl Torrent {
     // ---- claims ----
 
     /// Handles the outcome of a claim.
-    pub(crate) fn claimed(&mut self, io: &mut Io<'_>, claim: Claim, outcome: Outcome) {
+    fn claimed(&mut self, io: &mut Io<'_>, claim: Claim, outcome: Outcome) {
         let granted = matches!(outcome, Outcome::Flushed(_) | Outcome::Done);
         if granted {
             self.files.granted();
@@ -341,7 +335,7 @@ impl Torrent {
     }
 
     /// Handles the outcome of a confirmation: the torrent is complete, or its files are opened again.
-    pub(crate) fn confirmed(&mut self, io: &mut Io<'_>, outcome: Outcome) {
+    fn confirmed(&mut self, io: &mut Io<'_>, outcome: Outcome) {
         let Some((info, open)) = self.content.open_mut() else {
             return io.take_home(outcome);
         };
@@ -414,14 +408,6 @@ impl Torrent {
         if let Some((_, open)) = self.content.open_mut().filter(|_| up) {
             open.unreadable(piece);
             open.confirm(&mut io.out.ops, self.id, Some(error));
-        }
-    }
-
-    /// A torrent that may not write and is incomplete checks whether its files were completed by others.
-    pub(crate) fn watch_files(&mut self, io: &mut Io<'_>) {
-        let waits = self.files.is_read_only() && self.is_exchanging() && !self.is_seed();
-        if waits {
-            self.confirm(io, None);
         }
     }
 

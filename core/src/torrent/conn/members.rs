@@ -253,22 +253,9 @@ impl Members {
 
 #[cfg(test)]
 mod tests {
-    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-
     use super::*;
-    use crate::peer::crypto::Encryption;
-    use crate::peer::{Local, Peer, PeerConfig};
     use crate::throttle::{BucketId, Throttle};
-    use crate::torrent::ReadBufs;
-    use crate::torrent::conn::link::Link;
-    use crate::torrent::conn::stream::Stream;
-    use crate::torrent::conn::{Dialing, Opened};
-    use crate::torrent::status::PeerSource;
-    use crate::wire::peer::{Handshake, Reserved};
-    use crate::{BlockPool, Cx, InfoHash};
-
-    const TORRENT: TorrentId = TorrentId(1);
-    const INFO_HASH: InfoHash = InfoHash([7; 20]);
+    use crate::torrent::conn::sample::{conn, greeting};
 
     const fn at(secs: u64) -> Instant {
         Instant::from_micros(1 + secs * 1_000_000)
@@ -276,69 +263,6 @@ mod tests {
 
     const fn id(n: u8) -> PeerId {
         PeerId([n; 20])
-    }
-
-    fn conn(n: u8) -> ConnId {
-        ConnId {
-            index: n.into(),
-            generation: 0,
-        }
-    }
-
-    /// Connection `n`, on which the peer `theirs` at 10.0.0.`host` has sent its handshake to `own`.
-    fn greeting(n: u8, host: u8, (own, theirs): (PeerId, PeerId), incoming: bool) -> Greeting {
-        let remote = SocketAddr::from(([10, 0, 0, host], 6881));
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let mut cx = Cx {
-            now: at(0),
-            rng: &mut rng,
-        };
-        let config = PeerConfig::default();
-        let mut peer = if incoming {
-            Peer::incoming(&mut cx, &config, Encryption::Off)
-        } else {
-            let local = Local {
-                info_hash: INFO_HASH,
-                peer_id: own,
-                dht: false,
-                pex: false,
-                listen_port: None,
-                version: "",
-                remote_ip: remote.ip(),
-                metadata_size: None,
-                upload_only: false,
-            };
-            Peer::outgoing(&mut cx, &config, &local, None)
-        };
-        let handshake = Handshake {
-            reserved: Reserved::default(),
-            info_hash: INFO_HASH,
-            peer_id: theirs,
-        };
-        let (mut bytes, mut pool) = (&handshake.emit()[..], BlockPool::new(1));
-        while !bytes.is_empty() {
-            let mut bufs = ReadBufs::new();
-            peer.read_bufs(&mut pool, 68, &mut bufs);
-            let buf = bufs.first_mut().expect("it reads");
-            let len = buf.len().min(bytes.len());
-            buf[..len].copy_from_slice(&bytes[..len]);
-            bytes = &bytes[len..];
-            drop(bufs);
-            peer.handle_read(&mut cx, &mut pool, len, &|_| None);
-        }
-        Greeting {
-            stream: Stream::new(conn(n), remote, peer, Link::accepted()),
-            opened: match incoming {
-                true => Opened::ByPeer(Some(TORRENT)),
-                false => Opened::ByUs(Dialing {
-                    torrent: TORRENT,
-                    addr: remote,
-                    source: PeerSource::Tracker,
-                    encrypt: false,
-                    again: false,
-                }),
-            },
-        }
     }
 
     fn add(members: &mut Members, n: u8, greeting: Greeting) -> MemberId {

@@ -5,6 +5,8 @@ pub(crate) mod link;
 pub(crate) mod member;
 pub(crate) mod members;
 pub(crate) mod pex;
+#[cfg(test)]
+pub(crate) mod sample;
 pub(crate) mod stream;
 pub(crate) mod table;
 

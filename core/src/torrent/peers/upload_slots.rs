@@ -148,3 +148,92 @@ fn allow_fast(io: &mut Io<'_>, member: &mut Member, info: &Info, have: &Bitfield
     }
     io.refresh(member);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PeerId;
+    use crate::metainfo::Builder;
+    use crate::throttle::BucketId;
+    use crate::torrent::conn::{Conn, Opened, sample};
+    use crate::torrent::surroundings::Surroundings;
+    use crate::wire::peer::Message;
+
+    const TORRENT: TorrentId = TorrentId(1);
+    const UNCHOKE: Timer = Timer::Torrent(TORRENT, TorrentTimer::Unchoke);
+    const TERMS: Terms = Terms {
+        seeding: true,
+        pace: None,
+        piece_len: 1 << 14,
+    };
+
+    /// A peer that is interested joins.
+    fn join(io: &mut Io<'_>, members: &mut Members, n: u8) -> MemberId {
+        let ids = (PeerId([99; 20]), PeerId([n; 20]));
+        let mut greeting = sample::greeting(n, n, ids, false);
+        let mut interested = Vec::new();
+        Message::Interested.emit(&mut interested);
+        sample::receive(&mut cx!(io), &mut greeting.stream.peer, &interested);
+        assert!(greeting.stream.peer.peer_interested());
+        let bucket = io.throttle.add(BucketId::ROOT);
+        let Opened::ByUs(dialing) = greeting.opened else {
+            panic!("it was dialled")
+        };
+        let link = greeting.stream.link;
+        let conn = io
+            .conns
+            .insert(dialing.addr, |_| Conn::Dialing(dialing, link));
+        io.conns.opened(conn, greeting);
+        let new = |id, greeting| Member::new(id, io.now, bucket, greeting);
+        members.join(io.conns, (TORRENT, conn), new).unwrap().id
+    }
+
+    #[test]
+    fn a_slot_that_becomes_free_is_assigned_between_rounds() {
+        let mut around = Surroundings::new(Config {
+            upload_slots: Some(1),
+            ..Config::default()
+        });
+        let mut builder = Builder::file("a.bin", 64 << 14);
+        builder.piece_len = Some(1 << 14);
+        let info = builder
+            .draft()
+            .unwrap()
+            .finish(&[[0; 20]; 64])
+            .unwrap()
+            .info;
+        let mut have = Bitfield::new(64);
+        (0..64).for_each(|piece| _ = have.set(piece));
+        let mut slots = UploadSlots::new(TORRENT, &around.setup.config);
+        let mut members = Members::default();
+        let io = &mut around.io();
+        let here = [1, 2].map(|n| join(io, &mut members, n));
+        let unchoked = |members: &Members| {
+            let served = |id: &MemberId| !members.get(*id).unwrap().stream.peer.am_choking();
+            here.iter().copied().filter(served).collect::<Vec<_>>()
+        };
+
+        // A slot is free: it is assigned soon, and not to whoever asked first.
+        let first = members.get_mut(here[0]).unwrap();
+        slots.requested(io, first, &info, &have);
+        assert_eq!(io.out.timers.next(), Some((io.now + GATHER, UNCHOKE)));
+        assert!(!first.stream.peer.has_granted_fast());
+        slots.fill(io, &mut members, TERMS);
+        let [served] = unchoked(&members)[..] else {
+            panic!("one slot")
+        };
+
+        // None is free: the other one is told what it may request all the same, and waits.
+        let other = here[usize::from(served == here[0])];
+        let waiting = members.get_mut(other).unwrap();
+        slots.requested(io, waiting, &info, &have);
+        assert!(waiting.stream.peer.has_granted_fast());
+        slots.fill(io, &mut members, TERMS);
+        assert_eq!(unchoked(&members), [served]);
+
+        // The first one leaves.
+        slots.peer_gone(&members.remove(served).unwrap());
+        slots.fill(io, &mut members, TERMS);
+        assert!(!members.get(other).unwrap().stream.peer.am_choking());
+    }
+}

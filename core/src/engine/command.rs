@@ -258,7 +258,7 @@ impl Engine {
         match command {
             Command::Add(torrent) => return Ok(Reply::Added(self.add(self.now, *torrent)?)),
             Command::Pause(id) => self.with(id, Torrent::pause)?,
-            Command::Resume(id) => self.with(id, Torrent::wake)?,
+            Command::Resume(id) => self.with(id, Torrent::unpause)?,
             Command::Recheck(id) => self.with(id, Torrent::recheck)?,
             Command::Remove { torrent, delete } => {
                 self.with(torrent, |t, io| t.begin_stop(io, delete))?;

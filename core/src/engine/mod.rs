@@ -492,9 +492,9 @@ impl Engine {
             } else if core::mem::take(&mut self.out.places) {
                 let (_, torrents, mut io) = self.parts();
                 torrents.deal_places(&mut io);
-            } else if !self.out.starving.is_empty() && self.out.fed != self.pool.given() {
+            } else if !self.out.starving.is_empty() && self.out.returned_seen != self.pool.given() {
                 // A connection that still finds too few blocks waits until more return.
-                self.out.fed = self.pool.given();
+                self.out.returned_seen = self.pool.given();
                 self.feed_starving();
             } else {
                 return;

@@ -114,7 +114,7 @@ impl<'a> TorrentRef<'a> {
             Some((info, open)) => {
                 let have = open.picker.have();
                 let left = t.wanted_left(info, &open.picker);
-                (bytes_in(info, have), have.count(), open.wanted, left)
+                (bytes_in(info, have), have.count(), open.wanted_bytes, left)
             }
             None => (0, 0, total, total),
         };
@@ -159,7 +159,7 @@ impl<'a> TorrentRef<'a> {
             let p = &m.stream.peer;
             PeerStatus {
                 addr: m.addr(),
-                client: p.extended().map(|e| e.client.clone()).unwrap_or_default(),
+                client: m.client(),
                 source: m.source,
                 incoming: m.incoming,
                 encryption: p.encryption(),

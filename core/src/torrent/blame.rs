@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A peer that sent all of a bad piece is to blame: TCP and uTP have checksums, so transmission errors are unlikely. Where
-//! several peers took part, the engine reads the bad blocks back before they are overwritten and passes them to
+//! several peers took part, the torrent reads the bad blocks back before they are overwritten and passes them to
 //! [`Blame::note`], which keeps a keyed digest of each with its sender. When the piece passes, the good blocks are compared
 //! with these, and only the senders of blocks that differ are to blame.
 

@@ -52,6 +52,7 @@ impl Torrent {
             Some(record) if add.priorities.is_empty() => record.priorities.clone(),
             _ => core::mem::take(&mut add.priorities),
         };
+        let smart_ban = SmartBan::new(Blame::new(&mut cx!(io)));
         Self {
             id,
             info_hash,
@@ -66,17 +67,17 @@ impl Torrent {
             peer_list: PeerList::new(io.peer_limits(), io.rng.next_u32()),
             members: Members::default(),
             upload_slots: UploadSlots::new(id, &io.setup.config),
-            smart_ban: SmartBan::new(Blame::new(&mut cx!(io))),
+            smart_ban,
             bucket,
             traffic: Traffic::new(io.now, resume.as_ref()),
             intents: Intents::new(id),
-            resume,
+            last_record: resume,
         }
     }
 
     /// It was added, as the application asked: opens its files, and looks for peers.
     pub(crate) fn begin(&mut self, io: &mut Io<'_>, add: AddTorrent) {
-        let remembered = self.resume.as_ref().map(|record| record.peers.clone());
+        let remembered = self.last_record.as_ref().map(|record| record.peers.clone());
         self.change(io, Changes::STATE);
         if let Source::Info(info) = add.source {
             self.open_files(io, info);
@@ -106,8 +107,9 @@ impl Torrent {
         self.want(io, Wants::TRACKERS | Wants::PLACES);
     }
 
-    /// Closes the peers, stops the announcer and writes the blocks that wait.
-    pub(crate) fn rest(&mut self, io: &mut Io<'_>, why: &'static str) {
+    /// Closes the peers, stops the announcer and writes the blocks that wait. The announcer still tells `stopped`, so the timer
+    /// of the trackers stays armed.
+    pub(crate) fn suspend(&mut self, io: &mut Io<'_>, why: &'static str) {
         for timer in [
             Timer::Torrent(self.id, TorrentTimer::Connect),
             Timer::Torrent(self.id, TorrentTimer::Unchoke),
@@ -115,6 +117,7 @@ impl Torrent {
             Timer::Torrent(self.id, TorrentTimer::Save),
             Timer::Torrent(self.id, TorrentTimer::Round),
             Timer::Torrent(self.id, TorrentTimer::Enough),
+            Timer::Torrent(self.id, TorrentTimer::Retry),
         ] {
             io.out.timers.set(timer, None);
         }
@@ -135,14 +138,14 @@ impl Torrent {
         if !self.paused {
             self.paused = true;
             self.durability.unsaved = true;
-            self.rest(io, "the torrent is paused");
+            self.suspend(io, "the torrent is paused");
             self.want(io, Wants::PROCEED);
             self.change(io, Changes::STATE);
         }
     }
 
     /// Resumes the torrent, also out of [`State::Failed`](super::State::Failed).
-    pub(crate) fn wake(&mut self, io: &mut Io<'_>) {
+    pub(crate) fn unpause(&mut self, io: &mut Io<'_>) {
         self.paused = false;
         self.peer_list.hurry(io.now);
         self.retry(io);
@@ -160,7 +163,7 @@ impl Torrent {
         // A file that was not as it should be has to be examined again.
         let vanished = error.kind.is_obstruction()
             || matches!(error.kind, OpErrorKind::NotFound | OpErrorKind::Truncated);
-        let anew = vanished || self.durability.is_lost() || self.wanted.selection.failed;
+        let again = vanished || self.durability.is_lost() || self.wanted.selection.failed;
         self.standing.retry();
         let known = match &mut self.content {
             Content::Known(known) => known,
@@ -175,8 +178,8 @@ impl Torrent {
             Store::Open(open) => {
                 let refused = open.access == Access::Refused;
                 known.store = Store::Open(open);
-                if anew || refused {
-                    self.reopen(io, "its files are opened anew");
+                if again || refused {
+                    self.reopen(io, "its files are opened again");
                 } else {
                     self.change(io, Changes::STATE);
                     self.start(io);
@@ -202,7 +205,7 @@ impl Torrent {
         self.files.check = Check::All;
         self.standing = Standing::Well;
         // Otherwise, a stop during the check would leave a record that is trusted.
-        (self.resume, self.durability.unsaved) = (None, true);
+        (self.last_record, self.durability.unsaved) = (None, true);
         self.close_files(io, "the torrent is being checked");
         self.open_files(io, info);
     }
@@ -221,7 +224,7 @@ impl Torrent {
             self.wanted.deadlines.keep(&open.picker);
             abandon(open.assemblies, io.pool);
         }
-        self.rest(io, why);
+        self.suspend(io, why);
     }
 
     /// The metadata is known: opens the files next.
@@ -286,7 +289,7 @@ impl Torrent {
             record.withdraw(piece);
             self.files.before.doubted.push(piece);
         }
-        self.resume = Some(record);
+        self.last_record = Some(record);
         self.files.check = Check::Doubted;
         self.close_files(io, why);
         self.open_files(io, info);
@@ -344,7 +347,7 @@ impl Torrent {
 
     /// The record of the present state.
     fn record(&self, boot: Option<[u8; 16]>) -> Record {
-        let mut record = match (self.content.open(), &self.resume) {
+        let mut record = match (self.content.open(), &self.last_record) {
             // The files were not opened, so the last record knows more about them.
             (None, Some(earlier)) => earlier.clone(),
             (None, None) => Record::unchecked(self.info_hash),
@@ -446,7 +449,7 @@ impl Torrent {
         // Set before the peers are closed, or their places would be filled again.
         self.standing = Standing::Stopping(stopping);
         io.out.checks.retain(|c| *c != self.id);
-        self.rest(io, "the torrent is stopping");
+        self.suspend(io, "the torrent is stopping");
         self.change(io, Changes::STATE);
         self.want(io, Wants::PROCEED);
         io.out.next_check = true;

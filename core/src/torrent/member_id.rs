@@ -2,9 +2,11 @@
 
 use super::picker::PeerKey;
 
-/// The bits of a [`PeerKey`] that name the slot. The others hold its generation, so that a failed piece does not blame a later
-/// user of the slot.
-const KEY_BITS: u32 = 20;
+/// The number of bits of a [`PeerKey`] that name the slot.
+const SLOT_BITS: u32 = 20;
+/// The generation in a [`PeerKey`], so that a failed piece does not blame a later user of the slot. Nine bits are left: the picker's
+/// keys have 30 bits, the highest of which is reserved.
+const GENERATION: u32 = 0x1ff;
 
 /// The id of a member of a torrent. A stale id is recognised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,12 +33,12 @@ impl MemberId {
 
     /// The slot of a picker's key.
     pub(crate) const fn slot(key: PeerKey) -> usize {
-        (key & ((1 << KEY_BITS) - 1)) as usize
+        (key & ((1 << SLOT_BITS) - 1)) as usize
     }
 
     /// Its key in the picker.
     pub(crate) const fn key(self) -> PeerKey {
-        (self.generation & 0x1ff) << KEY_BITS | (self.index & ((1 << KEY_BITS) - 1))
+        (self.generation & GENERATION) << SLOT_BITS | (self.index & ((1 << SLOT_BITS) - 1))
     }
 
     /// The id of peer number `n` in a test.

@@ -4,12 +4,14 @@
 //! the time, random numbers, the configuration, and what torrents share. It sees no other torrent, nor the engine: what
 //! concerns others is left in the `Outbox`, or is what it `Wants`.
 //!
-//! - `content`: the metadata, the files, the pieces, and the resume record.
+//! - `content`: the metadata, the files, the pieces, and the resume record; `outcomes` is what follows from disk jobs.
 //! - `conn`: the connections, what carries them, and peer exchange. `peer_list`: the addresses of peers, connected or not.
 //! - `peers`: what follows from the events of peers, and from the end of connections; the upload slots.
-//! - `outbox`: what it leaves for the engine and the driver: ops, timers, events.
+//! - `transfers`: what blocks, pieces and metadata lead to, bans among it. `picker`: which blocks are requested from whom.
+//! - `smart_ban` and `blame`: who sent the bad blocks of a piece. `choker` and `pace`: who may download from us.
 //! - `sources`: where it asks for peers, which is its trackers and the DHT.
-//! - `lifecycle`, `standing`, `settings`: how it starts, fails, stops and is changed.
+//! - `lifecycle`, `standing`, `settings`: how it starts, saves, fails, stops and is changed.
+//! - `io` and `outbox`: what it shares with other torrents, and what it leaves for the engine, the driver and the application.
 
 pub mod blame;
 pub mod choker;
@@ -84,12 +86,15 @@ pub type ReadBufs<'a> = heapless::Vec<&'a mut [u8], MAX_IOV>;
 /// A list of buffers to write from, in order.
 pub type WriteBufs<'a> = heapless::Vec<&'a [u8], MAX_IOV>;
 
-/// Makes the [`Cx`](crate::Cx) of a call from disjoint fields.
+/// What trackers are told as missing while that is not known, in bytes, so that they do not count the torrent as a seed.
+const UNKNOWN_LEFT: u64 = 16 << 10;
+
+/// Makes the [`Cx`](crate::Cx) of a machine's call from an [`Io`], or from whatever has a time and random numbers.
 macro_rules! cx {
-    ($engine:expr) => {
+    ($io:expr) => {
         crate::Cx {
-            now: $engine.now,
-            rng: &mut *$engine.rng,
+            now: $io.now,
+            rng: &mut *$io.rng,
         }
     };
 }
@@ -107,7 +112,7 @@ pub(crate) struct Torrent {
     pub(crate) wanted: Wanted,
     pub(crate) files: Files,
     /// The last resume record, until the files are open.
-    pub(crate) resume: Option<Record>,
+    pub(crate) last_record: Option<Record>,
     pub(crate) durability: Durability,
     pub(crate) standing: Standing,
     /// Whether the application paused it.
@@ -134,12 +139,12 @@ impl Torrent {
         }
     }
 
-    /// [`Intents::want`].
+    /// Asks the engine for something before the current call ends.
     pub(crate) fn want(&mut self, io: &mut Io<'_>, what: Wants) {
         self.intents.want(io.out, what);
     }
 
-    /// [`Intents::change`].
+    /// Records a change for the application.
     pub(crate) fn change(&mut self, io: &mut Io<'_>, what: Changes) {
         self.intents.change(io.out, what);
     }
@@ -150,6 +155,7 @@ impl Torrent {
             TorrentTimer::Trackers => self.want(io, Wants::TRACKERS),
             TorrentTimer::Connect => self.want(io, Wants::PLACES),
             TorrentTimer::Round => self.round(io),
+            TorrentTimer::Retry => self.retry(io),
             TorrentTimer::Unchoke => self.fill_slots(io),
             TorrentTimer::Pex => self.pex_round(io),
             TorrentTimer::Save => {
@@ -192,7 +198,8 @@ impl Torrent {
         self.want(io, Wants::PROCEED);
     }
 
-    /// Tells the announcer whether the trackers know enough peers. With peer exchange, any peer is enough.
+    /// Tells the announcer whether the trackers know enough peers. With peer exchange, any peer is enough. Without it, enough
+    /// peers change nothing: what the announcer was told last remains.
     pub(crate) fn judge_peers(&mut self, io: &mut Io<'_>) {
         if !self.is_running() {
             return;
@@ -280,7 +287,7 @@ impl Torrent {
         self.content.picker().is_some_and(Picker::is_done)
     }
 
-    /// Whether the files of the verified pieces were confirmed to exist.
+    /// Whether the files of the verified pieces were confirmed to exist. Those of a read-only torrent need not be.
     pub(crate) fn is_confirmed(&self) -> bool {
         let finished = self.content.open().is_some_and(|(_, open)| open.finished);
         finished || self.files.is_read_only()
@@ -296,7 +303,7 @@ impl Torrent {
         self.content.info().is_some_and(|i| i.private())
     }
 
-    /// Whether there is anything to save. Until the files were checked, the last record knows more.
+    /// Whether a record of the present state is worth saving. Until the files were checked, the last record knows more.
     pub(crate) const fn can_save(&self) -> bool {
         matches!(self.content.store(), None | Some(Store::Open(_)))
     }
@@ -316,11 +323,11 @@ impl Torrent {
     }
 
     /// The missing bytes of the whole torrent, wanted or not: the `left` of an announce (BEP 3; BEP 21 for partial seeds). A
-    /// magnet without metadata reports something, so that trackers do not count it as a seed.
+    /// torrent whose files are not open reports [`UNKNOWN_LEFT`].
     pub(crate) fn left(&self) -> u64 {
         match self.content.open() {
             Some((info, open)) => info.total_len() - bytes_in(info, open.picker.have()),
-            None => 16 << 10,
+            None => UNKNOWN_LEFT,
         }
     }
 
@@ -329,13 +336,12 @@ impl Torrent {
         self.is_done() && !self.is_seed()
     }
 
-    /// The missing bytes of the wanted pieces.
+    /// The missing bytes of the wanted pieces; of all pieces if it is read-only, as it waits for others to complete its files.
     pub(crate) fn wanted_left(&self, info: &Info, picker: &Picker) -> u64 {
-        if !self.files.is_read_only() {
-            return picker.bytes_left();
+        match self.files.is_read_only() {
+            true => info.total_len() - bytes_in(info, picker.have()),
+            false => picker.bytes_left(),
         }
-        let missing = picker.have().len() - picker.have().count();
-        u64::from(missing) * u64::from(info.piece_len())
     }
 
     /// The state that the application sees.

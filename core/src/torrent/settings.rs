@@ -26,7 +26,7 @@ impl Torrent {
                 .select(&mut io.out.ops, self.id, info, read_only);
         }
         if let Some((info, open)) = self.content.open_mut() {
-            open.wanted = self.wanted.prioritise(&mut open.picker, info, read_only);
+            open.wanted_bytes = self.wanted.prioritise(&mut open.picker, info, read_only);
         }
         let done = self.is_done();
         if let Some((_, open)) = self.content.open_mut()

@@ -1,4 +1,7 @@
 //! The smart ban: who sent the bad blocks of a piece that failed its check.
+//!
+//! [`Blame`] finds the senders, and this type knows their addresses. `transfers` decides on a ban, `Torrent::ban` closes the
+//! connections, and `peer_list::bans` says how far and how long a ban reaches.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -21,7 +24,7 @@ const MAX_DEPARTED: usize = 64;
 pub(crate) struct SmartBan {
     blame: Blame,
     /// The addresses of peers that sent blocks of pieces that failed their check.
-    suspects: BTreeMap<PeerKey, SocketAddr>,
+    addrs: BTreeMap<PeerKey, SocketAddr>,
     /// The addresses of the last peers that sent blocks and then disconnected.
     departed: VecDeque<(PeerKey, SocketAddr)>,
 }
@@ -30,7 +33,7 @@ impl SmartBan {
     pub(crate) const fn new(blame: Blame) -> Self {
         Self {
             blame,
-            suspects: BTreeMap::new(),
+            addrs: BTreeMap::new(),
             departed: VecDeque::new(),
         }
     }
@@ -59,10 +62,10 @@ impl SmartBan {
                 gone.find(|(k, _)| *k == sender).map(|(_, addr)| *addr)
             });
             if let Some(addr) = addr {
-                if self.suspects.len() >= MAX_SUSPECT_ADDRESSES {
-                    self.suspects.pop_first();
+                if self.addrs.len() >= MAX_SUSPECT_ADDRESSES {
+                    self.addrs.pop_first();
                 }
-                self.suspects.insert(sender, addr);
+                self.addrs.insert(sender, addr);
             }
         }
         self.blame.failed(piece, senders)
@@ -109,7 +112,7 @@ impl SmartBan {
 
     /// The address of a suspect that is to be banned. It is no longer a suspect.
     pub(crate) fn convict(&mut self, sender: PeerKey) -> Option<SocketAddr> {
-        self.suspects.remove(&sender)
+        self.addrs.remove(&sender)
     }
 }
 

@@ -14,7 +14,7 @@ const SILENT_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) enum Standing {
     /// It may run.
     Well,
-    /// It failed. It retries by itself, or when it is resumed.
+    /// It failed. It retries when it is resumed and, unless the user has to do something first, by itself.
     Failed(OpError),
     /// It retries; whether the error is over is not known yet.
     Retrying(OpError),
@@ -61,6 +61,8 @@ pub(crate) struct Stopping {
     pub(crate) silent_until: Instant,
     /// Whether to delete the content.
     pub(crate) delete: bool,
+    /// The last disk error that was reported.
+    error: Option<OpError>,
     stage: Stage,
 }
 
@@ -94,11 +96,19 @@ impl Stopping {
             until,
             silent_until: until.min(now + SILENT_STOP_TIMEOUT),
             delete,
+            error: None,
             stage: match is_saved {
                 true => Stage::Telling,
                 false => Stage::Writing,
             },
         }
+    }
+
+    /// A disk job failed. Returns whether that is news.
+    pub(crate) fn fails(&mut self, error: &OpError) -> bool {
+        let news = self.error.as_ref() != Some(error);
+        self.error = Some(error.clone());
+        news
     }
 
     /// Whether its files are being released, which is the last step.

@@ -27,7 +27,9 @@ pub enum State {
     Seeding,
     /// Paused by the application.
     Paused,
-    /// Stopped by this error. It retries by itself; [`Command::Resume`](crate::engine::Command::Resume) retries at once.
+    /// Stopped by this error. It retries after [`DISK_RETRY`](crate::engine::DISK_RETRY), unless something is in the way of a file
+    /// ([`OpErrorKind::is_obstruction`](crate::OpErrorKind::is_obstruction)), its metadata is unusable, or it is paused.
+    /// [`Command::Resume`](crate::engine::Command::Resume) retries at once.
     Failed(OpError),
     /// Shutting down.
     Stopping,
@@ -60,7 +62,7 @@ pub struct TorrentStatus {
     pub pieces: u32,
     /// The number of verified pieces.
     pub pieces_done: u32,
-    /// Payload bytes received in this session, including those in [`TorrentStatus::wasted`].
+    /// The bytes of requested blocks that were received in this session, verified or not.
     pub downloaded: u64,
     /// Payload bytes sent in this session.
     pub uploaded: u64,
@@ -68,7 +70,8 @@ pub struct TorrentStatus {
     pub downloaded_ever: u64,
     /// Payload bytes sent over all sessions.
     pub uploaded_ever: u64,
-    /// Payload bytes that failed a hash check, or were received twice.
+    /// Payload bytes that were discarded: not requested, received twice, or of a piece that failed its check, including blocks
+    /// of it from an earlier session. It may exceed [`TorrentStatus::downloaded`].
     pub wasted: u64,
     /// Payload bytes per second in.
     pub rate_down: u64,

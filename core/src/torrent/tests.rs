@@ -9,6 +9,7 @@ use super::conn::stream::{Flow, Stream};
 use super::conn::{Conn, Greeting, Opened};
 use super::io::Io;
 use super::member_id::MemberId;
+use super::outbox::event::{Event, What};
 use super::outbox::ops::Purpose;
 use super::outbox::timers::{Timer, TorrentTimer};
 use super::surroundings::Surroundings;
@@ -372,7 +373,7 @@ fn a_torrent_lives_without_an_engine() {
     assert_eq!(bench.have(), [0, 1], "what it has is not forgotten");
 
     // It tries again by itself, and is stopped.
-    bench.timeout(TorrentTimer::Round, super::DISK_RETRY);
+    bench.timeout(TorrentTimer::Retry, super::DISK_RETRY);
     assert_eq!(bench.torrent.state(), State::Downloading);
     bench.with(|t, io| t.begin_stop(io, false));
     assert_eq!(bench.torrent.state(), State::Stopping);
@@ -388,4 +389,39 @@ fn a_torrent_lives_without_an_engine() {
         bench.answer(op.id().unwrap(), outcome);
     }
     assert!(saved && released);
+}
+
+#[test]
+fn a_block_that_cannot_be_written_during_a_stop_is_reported_once() {
+    let mut bench = Bench::new();
+    bench.disk_works();
+    let seed = bench.join(1);
+    bench.say(seed, &message(Message::Bitfield(&[0b1110_0000])));
+    bench.say(seed, &message(Message::Unchoke));
+    for n in [1, 2] {
+        let sent = piece(&bench, block(n));
+        bench.say(seed, &sent);
+    }
+    bench.with(|t, io| t.begin_stop(io, false));
+    let mut warnings = 0;
+    while let Some(op) = bench.next_op() {
+        let id = op.id().unwrap();
+        let outcome = match op {
+            Op::Write(_) => op.fail(OpError {
+                kind: OpErrorKind::Io,
+                detail: "broken".into(),
+            }),
+            Op::Flush { .. } => Outcome::Flushed(bench.torrent.files.stats.clone()),
+            _ => Outcome::Done,
+        };
+        bench.answer(id, outcome);
+        while let Some(event) = bench.around.out.poll_notice() {
+            let Event::Notice(notice) = event else {
+                continue;
+            };
+            warnings += u32::from(matches!(notice.what, What::Disk { .. }));
+        }
+    }
+    assert_eq!(warnings, 1, "two writes failed for one reason");
+    assert_eq!(bench.around.pool.lent(), 0);
 }

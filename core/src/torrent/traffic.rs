@@ -10,7 +10,7 @@ pub(crate) struct Traffic {
     /// Since it was added to this engine.
     pub(crate) downloaded: u64,
     pub(crate) uploaded: u64,
-    /// Received and discarded: blocks that came twice, and pieces that failed their check.
+    /// Discarded: blocks that were not requested or came twice, and pieces that failed their check.
     pub(crate) wasted: u64,
     /// As its resume record says, before it was added to this engine.
     pub(crate) downloaded_before: u64,
@@ -30,6 +30,12 @@ impl Traffic {
             down: Rate::new(now),
             up: Rate::new(now),
         }
+    }
+
+    /// A requested block was received.
+    pub(crate) fn received(&mut self, now: Instant, bytes: u64) {
+        self.downloaded += bytes;
+        self.down.add(now, bytes);
     }
 
     /// Payload was sent.

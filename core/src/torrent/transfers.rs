@@ -1,4 +1,5 @@
-//! How peers and content affect each other: requests, blocks that are received, and pieces that pass or fail their check.
+//! How peers and content affect each other: requests, blocks that are received, pieces that pass or fail their check, and the
+//! bans that follow.
 
 use alloc::{format, vec::Vec};
 use core::net::SocketAddr;
@@ -23,6 +24,9 @@ use crate::{Block, BlockRef, OpError, OpErrorKind, Outcome};
 /// The maximum number of `have` messages to a peer that connected before the metadata was known. With more pieces, connecting
 /// again is cheaper for both sides.
 const MAX_LATE_HAVES: u32 = 1000;
+
+/// The maximum number of peers at which the requests for one block are cancelled.
+const MAX_CANCELS: usize = 8;
 
 impl Torrent {
     /// Requests as many blocks from a peer as its pipeline has room for.
@@ -62,8 +66,7 @@ impl Torrent {
         if let Some(member) = self.members.get_mut(id) {
             member.useful = io.now;
         }
-        self.traffic.downloaded += u64::from(at.len);
-        self.traffic.down.add(io.now, u64::from(at.len));
+        self.traffic.received(io.now, u64::from(at.len));
         let downloads = self.content.downloads(self.id);
         let Some(mut downloads) = downloads.filter(|_| self.standing.is_up()) else {
             io.pool.give(block);
@@ -81,16 +84,13 @@ impl Torrent {
         }
     }
 
-    /// Endgame: cancels the requests for this block at other peers.
+    /// Endgame: cancels the requests for this block at other peers, as far as there are [`MAX_CANCELS`].
     fn cancel_elsewhere(&mut self, io: &mut Io<'_>, from: MemberId, at: BlockRef) {
         let Some(picker) = self.content.picker() else {
             return;
         };
-        let others: heapless::Vec<PeerKey, 8> = picker
-            .also_requested(at)
-            .filter(|k| *k != from.key())
-            .take(8)
-            .collect();
+        let others = picker.also_requested(at).filter(|k| *k != from.key());
+        let others: heapless::Vec<PeerKey, MAX_CANCELS> = others.take(MAX_CANCELS).collect();
         for asked in others {
             let Some(other) = self.members.by_key(asked).map(|member| member.id) else {
                 continue;
@@ -316,7 +316,15 @@ impl Torrent {
             Err(error) => {
                 let kind = OpErrorKind::Unsupported;
                 let detail = format!("the metadata of this magnet is not usable: {error}");
-                self.disk_failed(io, OpError { kind, detail });
+                let what = What::UnusableMetadata {
+                    message: format!("{error}"),
+                };
+                self.fail(
+                    io,
+                    OpError { kind, detail },
+                    what,
+                    "its metadata is unusable",
+                );
             }
         }
     }

@@ -143,8 +143,12 @@ impl Member {
         self.has_moved() || self.established + WORKED <= now
     }
 
-    /// The client's name in its peer id (BEP 20), until the extension handshake tells it.
+    /// The client's name: that of its extension handshake (BEP 10) or, until it is received, the start of its peer id (BEP 20).
     pub(crate) fn client(&self) -> String {
+        let told = self.stream.peer.extended().map(|e| &e.client);
+        if let Some(told) = told.filter(|told| !told.is_empty()) {
+            return told.clone();
+        }
         let Some(id) = self.stream.peer.peer_id() else {
             return String::new();
         };
@@ -290,5 +294,24 @@ impl Member {
             picker.peer_left(&self.counted);
         }
         picker.peer_gone(key, &mut self.pick);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PeerId;
+    use crate::torrent::conn::sample;
+
+    #[test]
+    fn a_client_is_named_by_its_peer_id_until_it_tells_more() {
+        let named = |id: &[u8; 20]| {
+            let greeting = sample::greeting(1, 1, (PeerId([1; 20]), PeerId(*id)), true);
+            let bucket = crate::throttle::BucketId::ROOT;
+            let at = Instant::from_micros(1);
+            Member::new(MemberId::numbered(0), at, bucket, greeting).client()
+        };
+        assert_eq!(named(b"-TR3000-123456789012"), "-TR3000-");
+        assert_eq!(named(&[0xff; 20]), "an unnamed client");
     }
 }

@@ -5,13 +5,11 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use crate::Instant;
-use crate::wire::extension::PexFlags;
+use crate::wire::extension::{MAX_PEX, PexFlags};
 
 /// Messages that arrive sooner than this after the last one are ignored. BEP 11 allows one per minute; the rest is for delays
 /// of the network.
 const LEAST_INTERVAL: Duration = Duration::from_secs(45);
-/// The maximum number of peers in one message (BEP 11).
-const MAX_PEERS: usize = 50;
 
 /// The peers of a torrent that others can connect to.
 #[derive(Debug)]
@@ -51,8 +49,8 @@ impl Pex {
         let added = roster.peers.iter().filter(|(addr, _)| news(*addr));
         let dropped = self.told.difference(&roster.addrs);
         let update = Update {
-            added: added.take(MAX_PEERS).copied().collect(),
-            dropped: dropped.take(MAX_PEERS).copied().collect(),
+            added: added.take(MAX_PEX).copied().collect(),
+            dropped: dropped.take(MAX_PEX).copied().collect(),
         };
         (!update.added.is_empty() || !update.dropped.is_empty()).then_some(update)
     }
@@ -93,7 +91,7 @@ mod tests {
         let mut tell = |roster: &Roster| {
             let (mut added, mut dropped) = (Vec::new(), Vec::new());
             while let Some(update) = pex.update(roster, Some(addr(7))) {
-                assert!(update.added.len() <= MAX_PEERS && update.dropped.len() <= MAX_PEERS);
+                assert!(update.added.len() <= MAX_PEX && update.dropped.len() <= MAX_PEX);
                 pex.told(&update);
                 added.extend(update.added.iter().map(|(addr, _)| *addr));
                 dropped.extend(update.dropped);

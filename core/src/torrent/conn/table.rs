@@ -88,7 +88,7 @@ impl Conns {
 
     /// A torrent has accepted an incoming connection.
     pub(crate) fn welcomed(&mut self, id: ConnId, torrent: TorrentId) -> Option<&mut Stream> {
-        self.heard(id);
+        self.claimed(id);
         let Conn::Greeting(greeting) = self.get_mut(id)? else {
             return None;
         };
@@ -129,7 +129,7 @@ impl Conns {
             Conn::Dialing(..) => self.half_open -= 1,
             Conn::Greeting(greeting) => match greeting.opened {
                 Opened::ByUs(_) => self.half_open -= 1,
-                Opened::ByPeer(_) => self.heard(id),
+                Opened::ByPeer(_) => self.claimed(id),
             },
             Conn::Member(..) => {}
         }
@@ -137,7 +137,7 @@ impl Conns {
     }
 
     /// A connection was accepted by its torrent, or is closed.
-    fn heard(&mut self, id: ConnId) {
+    fn claimed(&mut self, id: ConnId) {
         if let Some(at) = self.unclaimed.iter().position(|unclaimed| *unclaimed == id) {
             self.unclaimed.remove(at);
         }

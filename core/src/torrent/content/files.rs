@@ -1,15 +1,6 @@
 //! The files of a torrent: what is known of them, whose they are, and what may be done with them. They are claimed before the
 //! first write, confirmed before the torrent is reported complete, and opened again when one of them is missing.
 //!
-//! ```text
-//!  Opening ──▶ Checking ──▶ Claiming ──▶ Ready ──all wanted is verified──▶ Confirm ──▶ finished
-//!     ▲                        │           │                                  │
-//!     │                      refused   a file is gone, another one,           │
-//!     │                        ▼       shorter, or cannot be read             │
-//!     │                     Failed         │                                  │
-//!     └────────── reopen, with what is known as its record ◀──────────────────┘
-//! ```
-//!
 //! The rule: what the engine did not write belongs to the user. A file that exists is used if its record says that it
 //! belongs to this torrent, or if it holds nothing that could be lost: every piece that covers it passes its check or is all
 //! zeros, as in incomplete downloads of other programs. Any other file makes the torrent fail, with the file's name, before

@@ -2,10 +2,13 @@
 //!
 //! ```text
 //!   Unknown ──metadata──▶ Opening ──▶ Checking ──▶ Claiming ──▶ Open
-//!                          ▲   ▲          │            │          │
-//!                          │   │   an error before the files      │
-//!                          │   │   are open: Closed, or Halted    │
-//!                          │   └──────────┴────────────┘          │
+//!                          ▲   │        ▲  │           │          │
+//!                          │   │    retry  a hash      │          │
+//!                          │   │        │  failed      │          │
+//!                          │   │        Halted         │          │
+//!                        retry └─another error─────────┘          │
+//!                          │          ▼                           │
+//!                          ├────── Closed                         │
 //!                          └── the files are not as they were ◀───┘
 //! ```
 //!

@@ -23,7 +23,7 @@ pub(crate) struct Open {
     /// Every wanted piece is verified, and its files were confirmed to exist.
     pub(crate) finished: bool,
     /// The number of bytes in the wanted pieces.
-    pub(crate) wanted: u64,
+    pub(crate) wanted_bytes: u64,
 }
 
 /// What the files are claimed for.
@@ -58,7 +58,7 @@ impl Open {
             look: Look::No,
             unreadable: Vec::new(),
             finished: false,
-            wanted: 0,
+            wanted_bytes: 0,
         }
     }
 

@@ -1,4 +1,5 @@
-//! What follows for a torrent from the outcomes of its disk jobs.
+//! What follows for a torrent from the outcomes of its disk jobs. Those of flushes and saves are in `lifecycle`, and that of a
+//! piece that was read back for the smart ban is in `transfers`.
 
 use alloc::{boxed::Box, format, vec::Vec};
 use core::time::Duration;
@@ -18,7 +19,7 @@ use crate::torrent::standing::Standing;
 use crate::torrent::{Check, Torrent, Wants};
 use crate::{Bitfield, BlockRef, Hasher, OpError, OpErrorKind, Outcome};
 
-/// How long after a disk error a torrent retries by itself.
+/// How long after a disk error a torrent retries by itself, unless something is in the way of a file.
 pub const DISK_RETRY: Duration = Duration::from_secs(30);
 
 impl Torrent {
@@ -82,14 +83,18 @@ impl Torrent {
             Outcome::Failed { error, .. } => return self.disk_failed(io, error),
             other => return io.take_home(other),
         };
-        if let Some(record) = self.resume.as_mut().filter(|_| self.durability.is_lost()) {
+        if let Some(record) = self
+            .last_record
+            .as_mut()
+            .filter(|_| self.durability.is_lost())
+        {
             // They were written to since the last successful flush, so there is nothing to compare with.
             record.files.clone_from(&files);
         }
         let expected = Expected {
             info,
             wanted: &self.wanted,
-            record: self.resume.as_ref(),
+            record: self.last_record.as_ref(),
         };
         let Judged {
             have,
@@ -97,7 +102,7 @@ impl Torrent {
             steady,
         } = self.files.opened(expected, files, io.setup.config.boot);
         let mut durable = Bitfield::new(info.piece_count());
-        if let Some(record) = &mut self.resume {
+        if let Some(record) = &mut self.last_record {
             record.partial.retain(|piece, _| steady.get(*piece));
             let flushed = record.flushed(info.piece_count());
             let kept = |piece: &u32| flushed.as_ref().is_some_and(|f| f.get(*piece));
@@ -106,7 +111,7 @@ impl Torrent {
             });
         }
         self.durability.opened(durable);
-        if !doubted.is_empty() && self.resume.as_ref().is_some_and(|r| r.clean) {
+        if !doubted.is_empty() && self.last_record.as_ref().is_some_and(|r| r.clean) {
             let pieces = doubted.len() as u32;
             io.out.notice(
                 Some(self.id),
@@ -206,7 +211,7 @@ impl Torrent {
         let expected = Expected {
             info,
             wanted: &self.wanted,
-            record: self.resume.as_ref(),
+            record: self.last_record.as_ref(),
         };
         self.files
             .claim(&mut io.out.ops, self.id, expected, &picker);
@@ -279,7 +284,7 @@ impl Torrent {
                 let expected = Expected {
                     info,
                     wanted: &self.wanted,
-                    record: self.resume.as_ref(),
+                    record: self.last_record.as_ref(),
                 };
                 self.files
                     .claim(&mut io.out.ops, self.id, expected, &open.picker);
@@ -298,13 +303,13 @@ impl Torrent {
         let info = &known.info;
         open.picker.set_sequential(self.wanted.order());
         self.wanted.deadlines.apply(&mut open.picker);
-        if let Some(record) = self.resume.take() {
+        if let Some(record) = self.last_record.take() {
             open.restore_partial(io.now, info, record);
         }
         self.standing.recovered();
         // The priorities may have been changed meanwhile.
         let read_only = self.files.is_read_only();
-        open.wanted = self.wanted.prioritise(&mut open.picker, info, read_only);
+        open.wanted_bytes = self.wanted.prioritise(&mut open.picker, info, read_only);
         // Files that were written to are confirmed before the torrent is reported complete.
         let have = open.picker.have();
         let done = open.picker.is_done() && open.access != Access::Write;
@@ -476,7 +481,7 @@ impl Torrent {
         }
     }
 
-    /// A disk op of a piece failed: the piece is downloaded again, and the torrent fails.
+    /// A disk op of a piece failed: the piece is downloaded again, and the files are confirmed or the torrent fails.
     fn piece_lost(&mut self, io: &mut Io<'_>, piece: u32, outcome: Outcome) {
         let error = match outcome {
             Outcome::Failed { error, blocks } => {
@@ -501,14 +506,35 @@ impl Torrent {
 
     // ---- errors ----
 
-    /// The torrent cannot use its files: it fails with the error, and retries later.
+    /// The torrent cannot use its files: it fails, and retries unless a file is in the way, which has to be moved by the user.
     pub(crate) fn disk_failed(&mut self, io: &mut Io<'_>, error: OpError) {
+        let message = error.detail.clone();
+        if let Standing::Stopping(stopping) = &mut self.standing {
+            if error.kind != OpErrorKind::Cancelled && stopping.fails(&error) {
+                io.out
+                    .notice(Some(self.id), None, Level::Warning, What::Disk { message });
+            }
+            return;
+        }
+        // Another op failed first.
         if !self.standing.is_up() {
             return;
         }
-        let message = error.detail.clone();
-        // Unusable metadata stays unusable, and a file in the way has to be moved by the user.
-        let again = self.content.info().is_some() && !error.kind.is_obstruction();
+        let again = !error.kind.is_obstruction();
+        self.fail(
+            io,
+            error,
+            What::Disk { message },
+            "its torrent met a disk error",
+        );
+        if again {
+            let timer = Timer::Torrent(self.id, TorrentTimer::Retry);
+            io.out.timers.set(timer, Some(io.now + DISK_RETRY));
+        }
+    }
+
+    /// The torrent, which ran or was being opened, fails: its peers are closed because of `why`.
+    pub(crate) fn fail(&mut self, io: &mut Io<'_>, error: OpError, what: What, why: &'static str) {
         let told = self.standing.error() == Some(&error);
         self.standing = Standing::Failed(error);
         match self.content.store_mut() {
@@ -519,17 +545,10 @@ impl Torrent {
         }
         io.out.checks.retain(|c| *c != self.id);
         if !told {
-            io.out
-                .notice(Some(self.id), None, Level::Error, What::Disk { message });
+            io.out.notice(Some(self.id), None, Level::Error, what);
         }
         self.change(io, Changes::STATE);
-        self.rest(io, "its torrent met a disk error");
-        if again {
-            io.out.timers.set(
-                Timer::Torrent(self.id, TorrentTimer::Round),
-                Some(io.now + DISK_RETRY),
-            );
-        }
+        self.suspend(io, why);
         io.out.next_check = true;
     }
 }

@@ -112,7 +112,7 @@ pub enum Level {
     Info,
     /// Something failed, and Dunlin continues without it.
     Warning,
-    /// A torrent cannot continue.
+    /// A torrent, or the DHT, cannot continue.
     Error,
 }
 
@@ -149,9 +149,14 @@ pub enum What {
     },
     /// Our external address, as others see it.
     ExternalAddress(IpAddr),
-    /// A disk op failed.
+    /// A disk op failed, or a file is not as it should be.
     Disk {
         /// The file and the reason.
+        message: String,
+    },
+    /// The metadata of a magnet has the right hash and cannot be used.
+    UnusableMetadata {
+        /// The reason.
         message: String,
     },
     /// The platform could not bind an address.
@@ -225,6 +230,9 @@ impl core::fmt::Display for What {
             Self::Tracker { url, message } => write!(f, "tracker {url}: {message}"),
             Self::ExternalAddress(ip) => write!(f, "others see us as {ip}"),
             Self::Disk { message } => write!(f, "disk: {message}"),
+            Self::UnusableMetadata { message } => {
+                write!(f, "the metadata of this magnet is not usable: {message}")
+            }
             Self::Bind { message } => write!(f, "cannot listen: {message}"),
             Self::Proxy { message } => write!(
                 f,

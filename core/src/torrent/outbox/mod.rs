@@ -35,7 +35,7 @@ pub(crate) struct Outbox {
     /// Connections that wait for blocks of the pool, oldest first, with the number of blocks that have to be free.
     pub(crate) starving: VecDeque<(ConnId, usize)>,
     /// The pool's count of returned blocks when these connections were last woken.
-    pub(crate) fed: u64,
+    pub(crate) returned_seen: u64,
     /// Whose turn it is to send a datagram.
     pub(crate) turns: Turns,
     /// DHT nodes that peers told of (BEP 5 `port`).
@@ -74,7 +74,7 @@ impl Outbox {
             welcomed: VecDeque::new(),
             streams: VecDeque::new(),
             starving: VecDeque::new(),
-            fed: 0,
+            returned_seen: 0,
             turns: Turns::new(),
             dht_nodes: VecDeque::new(),
             stray_datagrams: 0,

@@ -45,7 +45,7 @@ pub(crate) enum TorrentTimer {
     Trackers,
     /// The next peer to connect to.
     Connect,
-    /// The choking round, and other work that is done every ten seconds; after a disk error, the retry.
+    /// The choking round, and other work that is done every ten seconds.
     Round,
     /// Free upload slots are assigned to interested peers.
     Unchoke,
@@ -55,6 +55,8 @@ pub(crate) enum TorrentTimer {
     Save,
     /// Checks whether the trackers knew enough peers.
     Enough,
+    /// The retry after a disk error.
+    Retry,
 }
 
 impl TorrentTimer {
@@ -67,6 +69,7 @@ impl TorrentTimer {
             Self::Pex => "peer exchange",
             Self::Save => "resume record",
             Self::Enough => "enough peers",
+            Self::Retry => "retry after a disk error",
         }
     }
 }

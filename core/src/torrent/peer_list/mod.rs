@@ -168,7 +168,7 @@ impl PeerList {
             self.tellers.add(teller, 1);
         }
         self.known.insert(addr, known);
-        self.rest(addr);
+        self.add_idle(addr);
         true
     }
 
@@ -204,7 +204,7 @@ impl PeerList {
             return;
         }
         let (busy, teller) = (known.busy, known.teller);
-        self.wake(addr);
+        self.remove_idle(addr);
         self.forget_teller(teller);
         self.counts[old.index()] -= 1;
         self.counts[new.index()] += 1;
@@ -212,7 +212,7 @@ impl PeerList {
             (known.source, known.teller) = (source, None);
         }
         if !busy {
-            self.rest(addr);
+            self.add_idle(addr);
         }
     }
 
@@ -302,7 +302,7 @@ impl PeerList {
     // ---- the order ----
 
     /// Adds an address to the idle ones.
-    fn rest(&mut self, addr: SocketAddr) {
+    fn add_idle(&mut self, addr: SocketAddr) {
         if let Some(known) = self.known.get(&addr) {
             let rank = self.rank(addr, known);
             self.idle[known.class().index()].insert(addr, known.due, rank);
@@ -310,7 +310,7 @@ impl PeerList {
     }
 
     /// Removes an address from the idle ones.
-    fn wake(&mut self, addr: SocketAddr) {
+    fn remove_idle(&mut self, addr: SocketAddr) {
         if let Some(known) = self.known.get(&addr) {
             let rank = self.rank(addr, known);
             self.idle[known.class().index()].remove(addr, known.due, rank);
@@ -319,7 +319,7 @@ impl PeerList {
 
     /// Forgets an address. Returns whether it was known.
     fn remove(&mut self, addr: SocketAddr) -> bool {
-        self.wake(addr);
+        self.remove_idle(addr);
         let Some(known) = self.known.remove(&addr) else {
             return false;
         };
@@ -389,7 +389,7 @@ impl PeerList {
 
     /// Marks an address as connected because the peer connected to us.
     pub(crate) fn occupy(&mut self, addr: SocketAddr) {
-        self.wake(addr);
+        self.remove_idle(addr);
         if let Some(known) = self.known.get_mut(&addr) {
             known.busy = true;
         }
@@ -435,7 +435,7 @@ impl PeerList {
         if known.failures >= MAX_FAILURES && known.source != PeerSource::Manual {
             self.remove(addr);
         } else {
-            self.rest(addr);
+            self.add_idle(addr);
         }
     }
 

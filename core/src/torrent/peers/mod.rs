@@ -10,6 +10,7 @@ use core::time::Duration;
 use self::tally::Tally;
 use crate::op::Close;
 use crate::peer::{Blame, PeerEvent};
+use crate::torrent::choker::ROUND;
 use crate::torrent::conn::end::End;
 use crate::torrent::conn::link::Link;
 use crate::torrent::conn::member::Member;
@@ -25,14 +26,11 @@ use crate::torrent::outbox::timers::{Timer, TorrentTimer};
 use crate::torrent::peer_list::{Next, Origin, Released};
 use crate::torrent::picker::Picker;
 use crate::torrent::prefix::Prefix;
-use crate::torrent::standing::Standing;
 use crate::torrent::status::PeerSource;
 use crate::torrent::{Torrent, Wants};
 use crate::wire::extension::PexFlags;
 use crate::{ConnId, PeerId};
 
-/// The time between rounds (BEP 3: ten seconds).
-const ROUND: Duration = Duration::from_secs(10);
 /// When the first round happens: early, so that the first peers are served soon.
 const FIRST_ROUND: Duration = Duration::from_millis(500);
 /// The time between peer exchange messages (BEP 11: at most one per minute).
@@ -150,7 +148,7 @@ impl Torrent {
                 let node = member.and_then(|member| member.dht_node(port));
                 io.out.dht_nodes.extend(node);
             }
-            // Requests follow every batch of events, and the choker reads the peer's state.
+            // Requests follow every batch of events, and the choker reads the peer's state. Suggestions are not used.
             PeerEvent::Unchoked
             | PeerEvent::NotInterested
             | PeerEvent::Suggested(_)
@@ -277,7 +275,7 @@ impl Torrent {
                 return;
             }
         }
-        // Only an address that accepts connections is worth telling others.
+        // The port of our node is told only if others can reach it.
         let dht_ports = io.dht.reachable;
         let bucket = io.throttle.add(self.bucket);
         let new = |id, greeting| Member::new(id, io.now, bucket, greeting);
@@ -355,7 +353,7 @@ impl Torrent {
             && let Some((info, open)) = self.content.open()
         {
             let have = open.picker.have();
-            self.upload_slots.requested(io, member, info, have);
+            self.upload_slots.interested(io, member, info, have);
         }
     }
 
@@ -382,10 +380,6 @@ impl Torrent {
 
     /// Does what is done every ten seconds.
     pub(crate) fn round(&mut self, io: &mut Io<'_>) {
-        if let Standing::Failed(_) = self.standing {
-            self.retry(io);
-            return;
-        }
         match self.content.store() {
             _ if !self.standing.is_up() => {}
             None => {

@@ -100,7 +100,7 @@ impl UploadSlots {
 
     /// A peer became interested in the pieces `have`. It does not wait for the next round if a slot is free; otherwise, it is
     /// told the pieces that it may request without a slot.
-    pub(crate) fn requested(
+    pub(crate) fn interested(
         &self,
         io: &mut Io<'_>,
         member: &mut Member,
@@ -215,7 +215,7 @@ mod tests {
 
         // A slot is free: it is assigned soon, and not to whoever asked first.
         let first = members.get_mut(here[0]).unwrap();
-        slots.requested(io, first, &info, &have);
+        slots.interested(io, first, &info, &have);
         assert_eq!(io.out.timers.next(), Some((io.now + GATHER, UNCHOKE)));
         assert!(!first.stream.peer.has_granted_fast());
         slots.fill(io, &mut members, TERMS);
@@ -226,7 +226,7 @@ mod tests {
         // None is free: the other one is told what it may request all the same, and waits.
         let other = here[usize::from(served == here[0])];
         let waiting = members.get_mut(other).unwrap();
-        slots.requested(io, waiting, &info, &have);
+        slots.interested(io, waiting, &info, &have);
         assert!(waiting.stream.peer.has_granted_fast());
         slots.fill(io, &mut members, TERMS);
         assert_eq!(unchoked(&members), [served]);

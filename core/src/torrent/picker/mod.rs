@@ -6,7 +6,8 @@
 //!    └──nothing left of it───────────┴────────failed──────────┘
 //! ```
 //!
-//! The order of preference for a peer: its current piece; pieces with deadlines, nearest first; pieces that it suggested;
+//! The order of preference for a peer: its current piece; pieces with deadlines, nearest first; pieces that it suggested
+//! (a torrent does not pass these at present);
 //! then, for each priority, partial pieces that are as rare as the rarest new one, the next piece of the sequential window
 //! or a rarest new piece, other partial pieces; then pieces that a fast peer downloads alone; and if no wanted block is
 //! free, blocks that were requested from others (endgame). A fast peer gets a piece of its own, and slow peers download
@@ -144,7 +145,7 @@ impl PartialPiece<'_> {
         self.0.has(block)
     }
 
-    /// The received blocks as a set over `0..blocks()`, for the resume record.
+    /// The received blocks as a set over `0..blocks()`.
     #[must_use]
     pub fn to_bitfield(&self) -> Bitfield {
         let mut set = Bitfield::new(self.blocks());

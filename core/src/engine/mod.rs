@@ -506,14 +506,14 @@ impl Engine {
     fn serve(&mut self, id: TorrentId) {
         let (dht, torrents, mut io) = self.parts();
         let io = &mut io;
-        let Some(t) = torrents.get_mut(&id) else {
-            return;
-        };
-        let wants = t.intents.take_wants();
-        if let Some(dht) = dht {
+        let mut torrent = torrents.get_mut(&id);
+        let wants = torrent.as_mut().map(|t| t.intents.take_wants());
+        let wants = wants.unwrap_or_default();
+        if let Some(dht) = dht.filter(|_| wants.intersects(Wants::OF_DHT)) {
             dht.serve(io, torrents, id, wants);
+            torrent = torrents.get_mut(&id);
         }
-        if let Some(t) = torrents.get_mut(&id) {
+        if let Some(t) = torrent {
             if wants.contains(Wants::TRACKERS) {
                 t.pump_trackers(io);
             }

@@ -71,6 +71,15 @@ impl Wants {
     /// Its DHT search to start.
     pub(crate) const DHT_SEARCH: Self = Self(128);
 
+    /// All that the DHT does.
+    pub(crate) const OF_DHT: Self =
+        Self(Self::DHT.0 | Self::DHT_END.0 | Self::DHT_TRACKER.0 | Self::DHT_SEARCH.0);
+
+    /// Whether this contains any of `other`.
+    pub(crate) const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// Whether this contains all of `other`.
     pub(crate) const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0

@@ -55,17 +55,12 @@ impl Torrent {
     /// The uploads to a peer, if it still exists.
     pub(crate) fn uploads(&mut self, id: MemberId) -> Option<Uploads<'_>> {
         let exchanging = self.is_exchanging();
-        let open = self.content.open().filter(|_| exchanging);
-        let info = self.content.info().map(|info| &**info);
-        let have = open.map(|(_, open)| open.picker.have());
-        Some(Uploads::new(self.id, info, have, self.members.get_mut(id)?))
+        let member = self.members.get_mut(id)?;
+        Some(self.content.uploads(self.id, exchanging, member))
     }
 
     /// A block was received from a peer.
     pub(crate) fn on_block(&mut self, io: &mut Io<'_>, id: MemberId, at: BlockRef, block: Block) {
-        if let Some(member) = self.members.get_mut(id) {
-            member.useful = io.now;
-        }
         self.traffic.received(io.now, u64::from(at.len));
         let downloads = self.content.downloads(self.id);
         let Some(mut downloads) = downloads.filter(|_| self.standing.is_up()) else {

@@ -2,13 +2,15 @@
 
 use alloc::vec::Vec;
 
+use super::Content;
 use crate::metainfo::Info;
 use crate::op::ReadJob;
+use crate::peer::PeerEvent;
 use crate::throttle::Direction;
 use crate::torrent::conn::member::Member;
 use crate::torrent::io::Io;
 use crate::torrent::outbox::ops::{DiskJob, Purpose};
-use crate::{BLOCK_LEN, Bitfield, Block, BlockRef, Op, OpError, Outcome, TorrentId};
+use crate::{BLOCK_LEN, Bitfield, Block, BlockRef, Instant, Op, OpError, Outcome, TorrentId};
 
 /// The maximum number of blocks that one op reads.
 const MAX_RUN: usize = 16;
@@ -33,23 +35,44 @@ pub(crate) struct Uploads<'a> {
     member: &'a mut Member,
 }
 
-impl<'a> Uploads<'a> {
-    pub(crate) const fn new(
+impl Content {
+    /// The uploads to a peer of the torrent whose content this is. `exchanging` says whether the torrent exchanges pieces.
+    pub(crate) fn uploads<'a>(
+        &'a self,
         torrent: TorrentId,
-        info: Option<&'a Info>,
-        have: Option<&'a Bitfield>,
+        exchanging: bool,
         member: &'a mut Member,
-    ) -> Self {
-        Self {
+    ) -> Uploads<'a> {
+        let open = self.open().filter(|_| exchanging);
+        Uploads {
             torrent,
-            info,
-            have,
+            info: self.info().map(|info| &**info),
+            have: open.map(|(_, open)| open.picker.have()),
             member,
+        }
+    }
+}
+
+impl Uploads<'_> {
+    /// The next event of the peer that concerns more than its uploads. Its requests and cancels are handled here, so that a batch
+    /// of them costs one look-up of the member.
+    pub(crate) fn poll_event(&mut self, now: Instant) -> Option<PeerEvent> {
+        loop {
+            match self.member.stream.peer.poll_event()? {
+                PeerEvent::Requested(at) => self.requested(at),
+                PeerEvent::Cancelled(at) => self.member.uploads.retain(|r| *r != at),
+                event => {
+                    if let PeerEvent::Block { .. } = event {
+                        self.member.useful = now;
+                    }
+                    return Some(event);
+                }
+            }
         }
     }
 
     /// The peer requests a block.
-    pub(crate) fn requested(&mut self, at: BlockRef) {
+    fn requested(&mut self, at: BlockRef) {
         let within = self.info.is_some_and(|i| {
             at.begin
                 .checked_add(at.len)
@@ -61,11 +84,6 @@ impl<'a> Uploads<'a> {
         } else {
             self.member.uploads.push_back(at);
         }
-    }
-
-    /// The peer cancels a request.
-    pub(crate) fn cancelled(&mut self, at: BlockRef) {
-        self.member.uploads.retain(|r| *r != at);
     }
 
     /// Reads ahead for the peer. Adjacent blocks are read by one op.
@@ -209,6 +227,13 @@ impl<'a> Uploads<'a> {
         for at in requests.into_iter().rev() {
             self.member.uploads.push_front(at);
         }
+    }
+
+    /// To be called when all that the peer said was handled: reads ahead, and updates its timer and its readiness.
+    pub(crate) fn finish(mut self, io: &mut Io<'_>) {
+        self.pump(io);
+        self.member.stream.rearm(io.out);
+        self.refresh(io);
     }
 
     /// To be called when this is done: updates the peer's readiness.

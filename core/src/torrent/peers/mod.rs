@@ -17,6 +17,7 @@ use crate::torrent::conn::member::Member;
 use crate::torrent::conn::members::{Admission, TWICE};
 use crate::torrent::conn::pex::Roster;
 use crate::torrent::conn::{Conn, Dialing};
+use crate::torrent::content::download::Refill;
 use crate::torrent::content::{Content, Store, metadata};
 use crate::torrent::cx;
 use crate::torrent::io::Io;
@@ -110,16 +111,6 @@ impl Torrent {
             | PeerEvent::Have(_)
             | PeerEvent::DontHave(_)
             | PeerEvent::Choked => self.on_pieces(io, id, &event),
-            PeerEvent::Requested(at) => {
-                if let Some(mut uploads) = self.uploads(id) {
-                    uploads.requested(at);
-                }
-            }
-            PeerEvent::Cancelled(at) => {
-                if let Some(mut uploads) = self.uploads(id) {
-                    uploads.cancelled(at);
-                }
-            }
             PeerEvent::TakesNothing => {
                 if let Some(mut uploads) = self.uploads(id) {
                     uploads.take_back(io);
@@ -148,6 +139,8 @@ impl Torrent {
                 let node = member.and_then(|member| member.dht_node(port));
                 io.out.dht_nodes.extend(node);
             }
+            // `Uploads::poll_event` has handled them.
+            PeerEvent::Requested(_) | PeerEvent::Cancelled(_) => {}
             // Requests follow every batch of events, and the choker reads the peer's state. Suggestions are not used.
             PeerEvent::Unchoked
             | PeerEvent::NotInterested
@@ -243,8 +236,8 @@ impl Torrent {
     pub(crate) fn handle_peer(&mut self, io: &mut Io<'_>, id: MemberId) {
         // Blocks that it will not send can be requested from idle peers.
         let mut freed = false;
-        while let Some(member) = self.members.get_mut(id)
-            && let Some(event) = member.stream.peer.poll_event()
+        while let Some(mut uploads) = self.uploads(id)
+            && let Some(event) = uploads.poll_event(io.now)
         {
             freed |= matches!(event, PeerEvent::Rejected(_));
             self.on_peer_event(io, id, event);
@@ -252,13 +245,19 @@ impl Torrent {
         if freed {
             self.refill_all(io);
         }
-        self.refill(io, id);
-        if let Some(mut uploads) = self.uploads(id) {
-            uploads.pump(io);
+        let exchanging = self.is_exchanging();
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        let downloads = self.content.downloads(self.id).filter(|_| exchanging);
+        if downloads.is_none_or(|mut d| d.refill(io, member) == Refill::Done) {
+            self.content.uploads(self.id, exchanging, member).finish(io);
+            return;
         }
-        if let Some(member) = self.members.get_mut(id) {
-            member.stream.rearm(io.out);
-            io.refresh(member);
+        // Blocks are needed more than longer runs of writes.
+        self.flush_pieces(io);
+        if let Some(uploads) = self.uploads(id) {
+            uploads.finish(io);
         }
     }
 

@@ -21,7 +21,7 @@ use super::tracker_queries::Trackers;
 use crate::net::Ports;
 use crate::op::{Close, SocketKind};
 use crate::throttle::Throttle;
-use crate::{BlockPool, BlockRef, ConnId, Instant, Op, Outcome, SocketId, TorrentId};
+use crate::{BlockPool, BlockRef, ConnId, Instant, Op, OpError, Outcome, SocketId, TorrentId};
 use core::net::IpAddr;
 
 /// The state of the DHT as far as torrents depend on it.
@@ -243,6 +243,16 @@ impl Io<'_> {
             .recount(stream.remote, &mut member.holds, Holding::default());
         self.out.timers.set(Timer::Conn(stream.id), None);
         self.throttle.remove(self.now, member.bucket);
+    }
+
+    /// Returns the blocks of an outcome that is not the expected one to the pool. Returns the error, if the op failed.
+    pub(crate) fn failure(&mut self, outcome: Outcome) -> Option<OpError> {
+        if let Outcome::Failed { error, blocks } = outcome {
+            self.pool.give_all(blocks);
+            return Some(error);
+        }
+        self.take_home(outcome);
+        None
     }
 
     /// Returns the blocks of an outcome that nobody needs to the pool.

@@ -392,16 +392,7 @@ impl Torrent {
             }
             other => {
                 self.durability.flush_failed();
-                match other {
-                    Outcome::Failed { error, blocks } => {
-                        io.pool.give_all(blocks);
-                        Some(error)
-                    }
-                    other => {
-                        io.take_home(other);
-                        None
-                    }
-                }
+                io.failure(other)
             }
         };
         // Needed after a failure too: an older record may list pieces that are doubtful now.

@@ -83,7 +83,7 @@ impl Durability {
         self.written = Written::Unflushed;
     }
 
-    /// The files hold `pieces` verified pieces. If some of them were never flushed, a flush is due, whoever wrote them.
+    /// The files hold `pieces` verified pieces. If some of them were never flushed, a flush is due, even if an earlier process wrote them.
     pub(crate) fn holds(&mut self, pieces: u32) {
         if pieces > self.durable.count() {
             self.written = Written::Unflushed;

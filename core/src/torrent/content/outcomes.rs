@@ -314,7 +314,7 @@ impl Torrent {
         let have = open.picker.have();
         let done = open.picker.is_done() && open.access != Access::Write;
         open.finished = done && (!read_only || have.is_full());
-        // Some pieces may never have been flushed, whoever wrote them.
+        // Some pieces may never have been flushed, by this process or by an earlier one.
         self.durability.holds(have.count());
         let finished = open.finished;
         known.store = Store::Open(Box::new(open));
@@ -472,27 +472,14 @@ impl Torrent {
     /// Handles the outcome of an op whose assembly was dropped.
     fn too_late(&mut self, io: &mut Io<'_>, outcome: Outcome) {
         self.durability.files_changed();
-        match outcome {
-            Outcome::Failed { error, blocks } => {
-                io.pool.give_all(blocks);
-                self.disk_trouble(io, error);
-            }
-            other => io.take_home(other),
+        if let Some(error) = io.failure(outcome) {
+            self.disk_trouble(io, error);
         }
     }
 
     /// A disk op of a piece failed: the piece is downloaded again, and the files are confirmed or the torrent fails.
     fn piece_lost(&mut self, io: &mut Io<'_>, piece: u32, outcome: Outcome) {
-        let error = match outcome {
-            Outcome::Failed { error, blocks } => {
-                io.pool.give_all(blocks);
-                Some(error)
-            }
-            other => {
-                io.take_home(other);
-                None
-            }
-        };
+        let error = io.failure(outcome);
         // A write that failed may have changed the file.
         self.durability.files_changed();
         self.durability.unsaved = true;

@@ -187,19 +187,15 @@ impl Uploads<'_> {
         outcome: Outcome,
     ) -> Result<(), OpError> {
         self.member.reading = self.member.reading.saturating_sub(wanted.len() as u32);
-        let (failed, home) = match outcome {
-            Outcome::Read(blocks) => {
-                self.send(io, wanted, blocks);
-                return Ok(());
-            }
-            Outcome::Failed { error, blocks } => (Err(error), Outcome::Read(blocks)),
-            other => (Ok(()), other),
-        };
-        io.take_home(home);
+        if let Outcome::Read(blocks) = outcome {
+            self.send(io, wanted, blocks);
+            return Ok(());
+        }
+        let failure = io.failure(outcome);
         for at in wanted {
             self.member.stream.peer.reject(at);
         }
-        failed
+        failure.map_or(Ok(()), Err)
     }
 
     /// Sends blocks that were read from the disk.

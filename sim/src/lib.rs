@@ -39,10 +39,12 @@
 //! - [`middlebox`]: NATs, firewalls and connection tracking; [`link`](mod@link): delay, loss and
 //!   queues.
 //! - [`packet`]: packets as bytes, and the rules that name what happened to them.
-//! - [`id`], [`agenda`], [`rng`]: device numbers, the event queue, random numbers.
+//! - [`id`], [`addresses`], [`agenda`], [`rng`]: device numbers, public addresses, the event queue,
+//!   random numbers.
 
 #![forbid(unsafe_code)]
 
+pub mod addresses;
 pub mod agenda;
 pub mod dht;
 pub mod experiment;

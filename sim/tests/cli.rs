@@ -243,7 +243,8 @@ fn explain_names_the_rule() {
         "explain",
         &file,
         "--flow",
-        "198.51.100.2:0",
+        // The stranger is the second host in the core.
+        &format!("{}:0", dunlin_sim::addresses::public_v4(3)),
         "--rule",
         "nat.filtered",
     ]);

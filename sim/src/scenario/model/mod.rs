@@ -118,6 +118,8 @@ pub struct Host {
     pub kind: Kind,
     /// Its addresses; chosen automatically when empty.
     pub addresses: Vec<IpAddr>,
+    /// The IP versions of the addresses to choose.
+    pub ip: IpVersions,
     /// Its region, if it is directly below the core.
     pub region: Option<String>,
     /// The link to the device above it.
@@ -132,6 +134,18 @@ impl Host {
     pub fn port(&self) -> u16 {
         self.options.port.unwrap_or(self.kind.info().port)
     }
+}
+
+/// The IP versions of a host whose addresses are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IpVersions {
+    /// IPv4 only.
+    #[default]
+    V4,
+    /// IPv6 only.
+    V6,
+    /// One address of each.
+    Both,
 }
 
 /// What a host does.

@@ -5,8 +5,11 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{Action, Kind, Scenario};
-use crate::world::CORE_ADDRESSES;
+use super::{Action, IpVersions, Kind, Scenario};
+use crate::{
+    addresses::{public_v4, public_v6},
+    world::CORE_ADDRESSES,
+};
 
 /// The most ends that one rendezvous server introduces.
 const MAX_ENDS: usize = 64;
@@ -33,6 +36,7 @@ struct Wanted<'a> {
     behind: Option<&'a str>,
     given: &'a [IpAddr],
     count: u16,
+    ip: IpVersions,
     is_router: bool,
     key: &'static str,
 }
@@ -68,6 +72,7 @@ impl Plan {
             behind: r.behind.as_deref(),
             given: &r.wan,
             count: r.wan_count,
+            ip: IpVersions::V4,
             is_router: true,
             key: "wan",
         });
@@ -76,6 +81,7 @@ impl Plan {
             behind: h.behind.as_deref(),
             given: &h.addresses,
             count: 1,
+            ip: h.ip,
             is_router: false,
             key: "address",
         });
@@ -94,10 +100,17 @@ impl Plan {
         }
         let mut plan = Self::default();
         let mut next: BTreeMap<(Scope, bool), u32> = BTreeMap::new();
+        let mut sites = Sites::default();
         for w in &all {
             let mut addrs = w.given.to_vec();
+            let choose = w.given.is_empty();
             let scope = scope_of(w.behind, None);
-            while addrs.is_empty() || w.given.is_empty() && addrs.len() < usize::from(w.count) {
+            let wanted = if choose && w.ip != IpVersions::V6 {
+                usize::from(w.count)
+            } else {
+                0
+            };
+            while addrs.len() < wanted {
                 let below = scope
                     .as_deref()
                     .and_then(|name| nats.get(name))
@@ -108,6 +121,11 @@ impl Plan {
                 if used.insert((scope.clone(), addr)) {
                     addrs.push(addr);
                 }
+            }
+            if choose && w.ip != IpVersions::V4 {
+                let place = w.behind.and_then(|name| nats.get(name)).map(|n| n.0);
+                let mut more = std::iter::repeat_with(|| sites.next(place));
+                addrs.extend(more.find(|addr| used.insert((None, *addr))));
             }
             plan.0.insert(w.name.into(), addrs);
         }
@@ -215,20 +233,129 @@ impl Wanted<'_> {
     }
 }
 
-/// The `n`th address, counted from 1, to be chosen below the NAT with this number.
+/// Chooses IPv6 addresses. Hosts directly below the same router are in one /64; a host in the core has
+/// a /64 of its own.
+#[derive(Default)]
+struct Sites {
+    /// The number of hosts at a site.
+    hosts: BTreeMap<u32, u16>,
+    /// The number of hosts in the core.
+    in_core: u32,
+}
+
+impl Sites {
+    /// The next address below the router with this number, or in the core.
+    fn next(&mut self, router: Option<usize>) -> IpAddr {
+        let site = match router {
+            Some(router) => 2 * router as u32,
+            None => {
+                self.in_core += 1;
+                2 * self.in_core - 1
+            }
+        };
+        let host = self.hosts.entry(site).or_default();
+        *host += 1;
+        public_v6(site, *host).into()
+    }
+}
+
+/// The `n`th IPv4 address, counted from 1, to be chosen below the NAT with this number. Routers and
+/// hosts are counted apart, so that adding a host changes no other address.
 fn chosen(below: Option<usize>, is_router: bool, n: u32) -> IpAddr {
     let [_, b, c, d] = n.to_be_bytes();
     let (c1, d1) = (((n / 250) % 256) as u8, (n % 250 + 1) as u8);
     let v4 = match (below, is_router) {
-        // The ranges for documentation (RFC 5737), and a wide one after them.
-        (None, true) if n < 250 => Ipv4Addr::new(203, 0, 113, d),
-        (None, false) if n < 250 => Ipv4Addr::new(198, 51, 100, d),
-        (None, true) => Ipv4Addr::new(20, b, c, d),
-        (None, false) => Ipv4Addr::new(30, b, c, d),
+        (None, true) => public_v4(2 * n),
+        (None, false) => public_v4(2 * n - 1),
         // The inside of a carrier (RFC 6598), and of a home (RFC 1918).
         (Some(_), true) => Ipv4Addr::new(100, 64 + ((n / 64_000) % 64) as u8, c1, d1),
         (Some(k), false) if n < 64_000 => Ipv4Addr::new(10, (k % 250) as u8, c1, d1),
         (Some(_), false) => Ipv4Addr::new(11, b, c, d),
     };
     v4.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NETWORK: &str = r#"
+[[router]]
+name = "home"
+nat = "linux"
+[[router]]
+name = "office"
+nat = "linux"
+wan-count = 2
+[[host]]
+name = "inside"
+kind = "manual"
+behind = "home"
+ip = "both"
+[[host]]
+name = "beside"
+kind = "manual"
+behind = "home"
+ip = "v6"
+[[host]]
+name = "open"
+kind = "manual"
+ip = "both"
+[[host]]
+name = "other"
+kind = "manual"
+"#;
+
+    fn plan(text: &str) -> Plan {
+        let s = Scenario::parse(text, "plan.toml").unwrap_or_else(|e| panic!("{e}"));
+        Plan::new(&s).expect("no conflict")
+    }
+
+    #[test]
+    fn chosen_addresses_are_far_apart_and_a_home_has_one_prefix() {
+        let plan = plan(NETWORK);
+        let v4 = |name: &str| -> Vec<Ipv4Addr> {
+            let of = plan.of(name).iter();
+            of.filter_map(|ip| match ip {
+                IpAddr::V4(ip) => Some(*ip),
+                IpAddr::V6(_) => None,
+            })
+            .collect()
+        };
+        let v6 = |name: &str| -> Vec<u128> {
+            let of = plan.of(name).iter();
+            of.filter_map(|ip| match ip {
+                IpAddr::V4(_) => None,
+                IpAddr::V6(ip) => Some(ip.to_bits()),
+            })
+            .collect()
+        };
+        let core: Vec<u8> = ["home", "office", "open", "other"]
+            .iter()
+            .flat_map(|name| v4(name))
+            .map(|ip| ip.octets()[0])
+            .collect();
+        assert_eq!(core.len(), 5);
+        let apart: BTreeSet<&u8> = core.iter().collect();
+        assert_eq!(apart.len(), 5, "one /8 each: {core:?}");
+        assert!(v4("inside")[0].is_private() && v4("beside").is_empty());
+        let (inside, beside, open) = (v6("inside")[0], v6("beside")[0], v6("open")[0]);
+        assert_eq!(inside >> 64, beside >> 64);
+        assert_ne!(inside, beside);
+        assert_ne!(inside >> 96, open >> 96);
+        assert!(v6("other").is_empty());
+    }
+
+    #[test]
+    fn another_host_at_the_end_changes_no_address() {
+        let one = plan(NETWORK);
+        let more = ["ip = \"both\"", "behind = \"home\"\nip = \"both\""];
+        let more = more
+            .map(|key| format!("{NETWORK}[[host]]\nname = \"last\"\nkind = \"manual\"\n{key}\n"));
+        for text in more {
+            let mut two = plan(&text);
+            assert!(two.0.remove("last").is_some_and(|a| a.len() == 2));
+            assert_eq!(one, two);
+        }
+    }
 }

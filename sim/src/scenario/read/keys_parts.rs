@@ -6,7 +6,7 @@ use super::keys::{Key, keys};
 use crate::{
     packet::verdict::Rule,
     scenario::{
-        model::{Bound, Kind, Random, kinds::KINDS},
+        model::{Bound, IpVersions, Kind, Random, kinds::KINDS},
         syntax::value,
     },
 };
@@ -24,6 +24,7 @@ pub(crate) struct Node {
     pub(crate) wan_count: Option<u16>,
     pub(crate) kind: Option<Kind>,
     pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) ip: IpVersions,
 }
 
 /// The keys of `[[router]]`, besides [`super::keys::LINK`] and [`super::keys_nat::NAT`].
@@ -63,6 +64,8 @@ pub(crate) const HOST: &[Key<Node>] = keys! {
         => |s, v| s.link = Some(value::name(v)?);
     "address", "addresses", "chosen for it", "[\"198.51.100.7\"]", "The host's addresses."
         => |s, v| s.addresses = value::addresses(v)?;
+    "ip", "v4, v6 or both", "\"v4\"", "\"both\"", "Which addresses are chosen if `address` gives none."
+        => |s, v| s.ip = value::choice(v, &[("v4", IpVersions::V4), ("v6", IpVersions::V6), ("both", IpVersions::Both)])?;
 };
 
 /// The keys of an `[[event]]`, before references are resolved.

@@ -301,6 +301,7 @@ fn host(doc: &Document, entry: &Entry, names: &Names) -> Res<Host> {
         behind: node.behind,
         kind,
         addresses: node.addresses,
+        ip: node.ip,
         region: node.region,
         link,
         options,

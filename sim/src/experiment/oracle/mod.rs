@@ -187,7 +187,7 @@ reasons! {
     Blocked,
     /// A firewall lets this transport out, but not to the other's port.
     PortBlocked,
-    /// A NAT gives no second external port to a host that has one.
+    /// A NAT has no other external port for a host whose port is taken.
     NoPort,
     /// The one that is dialled admits nobody whom it has not sent to.
     Unsolicited,

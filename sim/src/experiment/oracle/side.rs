@@ -120,7 +120,7 @@ impl<'a> Side<'a> {
         let mut same = true;
         let stops = self.layers.iter().position(|layer| {
             let stopped = layer.out.is_some_and(|ports| !lets_out(ports))
-                // The port is taken by the end's own packet to the rendezvous.
+                // The port is taken by what a packet of the peer left behind.
                 || same && layer.rigid && !layer.stable;
             same &= layer.stable;
             stopped
@@ -275,5 +275,6 @@ const fn preserves(t: &Translation) -> bool {
 /// (measured: Linux masquerade keeps 40000 for four of four destinations). A box that does not
 /// share ports finds it taken by the host's own first flow.
 fn is_stable(t: &Translation) -> bool {
-    t.mapping == Mapping::EndpointIndependent || (preserves(t) && t.clash == Clash::Overload)
+    t.mapping == Mapping::EndpointIndependent
+        || (preserves(t) && matches!(t.clash, Clash::Overload | Clash::Drop))
 }

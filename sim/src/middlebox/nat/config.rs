@@ -54,7 +54,8 @@ pub enum Clash {
     /// The port is shared as long as the remote endpoints differ, and otherwise the mapping gets a
     /// random free port, as on Linux.
     Overload,
-    /// The packet is dropped.
+    /// The port is shared as long as the remote endpoints differ, and otherwise the packet is dropped,
+    /// as in pf with `static-port`.
     Drop,
 }
 

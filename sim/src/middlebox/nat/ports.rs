@@ -138,7 +138,7 @@ impl Nat {
 
     /// Returns `true` when a new flow to `remote` may use `external`.
     fn is_free(&self, proto: Proto, external: End, remote: End) -> bool {
-        let shared = self.translation(proto).clash == Clash::Overload;
+        let shared = matches!(self.translation(proto).clash, Clash::Overload | Clash::Drop);
         self.table.find_in(proto, external, remote).is_none()
             && (shared
                 || (self.forwards.inside_of(proto, external).is_none()

@@ -1,7 +1,7 @@
 //! NATs of common devices, and every combination of mapping and filtering.
 //!
-//! Where a preset's description names no other source, its values are those of Linux, measured on
-//! 6.18.
+//! Each preset names its [`Source`]. What a source leaves open has the values of Linux, measured on
+//! 6.18. `tests/presets.rs` has a scenario for each, with the outcome that its source states.
 
 use std::time::Duration;
 
@@ -26,8 +26,35 @@ pub struct Preset {
     pub name: &'static str,
     /// A description in one line.
     pub about: &'static str,
+    /// Where its values come from.
+    pub source: Source,
     /// Makes the configuration.
     pub make: fn() -> NatConfig,
+}
+
+/// Where the values of a preset come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A document of the maker, or the code of the device: which one, and where in it.
+    Document(&'static str),
+    /// A measurement: what was measured.
+    Measured(&'static str),
+    /// The preset models no device. It isolates the behaviour that this document defines.
+    Definition(&'static str),
+    /// Nothing dependable is known; what the values rest on nevertheless.
+    Guess(&'static str),
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (kind, text) = match self {
+            Self::Document(text) => ("documented", text),
+            Self::Measured(text) => ("measured", text),
+            Self::Definition(text) => ("models no device", text),
+            Self::Guess(text) => ("a guess", text),
+        };
+        write!(f, "{kind}: {text}")
+    }
 }
 
 /// The error when no preset has a name.
@@ -66,7 +93,6 @@ pub fn grid() -> &'static [Preset] {
 ///
 /// # Errors
 /// [`Unknown`], with up to three similar names.
-/// With up to three names that are like it.
 pub fn find(name: &str) -> Result<&'static Preset, Unknown> {
     if let Some(preset) = ALL.iter().find(|p| p.name == name) {
         return Ok(preset);
@@ -168,12 +194,18 @@ const fn rfc() -> NatConfig {
     }
 }
 
+/// pf, with `nat on $ext from $int to any -> ($ext)`. Ports are free for every remote endpoint to which
+/// they have no state, so hosts share them.
+///
+/// Not modelled: `udp.single` (30 s), to which a mapping that was used twice and not answered falls,
+/// and `tcp.closing` (900 s), for connections of which one half is closed.
 const fn pf() -> NatConfig {
     NatConfig {
         timeouts: Timeouts {
             udp_first: secs(60),
             udp_stream: secs(60),
             udp_stream_after: secs(0),
+            tcp_syn: secs(120),
             tcp_established: secs(86_400),
             tcp_fin: secs(90),
             tcp_reset: secs(90),
@@ -181,7 +213,53 @@ const fn pf() -> NatConfig {
             ..LINUX_TIMES
         },
         port_range: (50_001, 65_535),
-        ..with(Apdm, Apdf, Random, Clash::Random)
+        max_entries: 100_000,
+        tcp_loose: false,
+        ..with(Apdm, Apdf, Random, Overload)
+    }
+}
+
+/// pf with `static-port`. Two hosts inside conflict only when they use the same port to the same remote
+/// endpoint.
+const fn pf_static() -> NatConfig {
+    let one = with(Apdm, Apdf, Preserve, Clash::Drop).udp;
+    NatConfig {
+        udp: one,
+        tcp: one,
+        ..pf()
+    }
+}
+
+/// OpenWrt as it is installed, on a device with 256 MiB.
+const fn openwrt() -> NatConfig {
+    NatConfig {
+        timeouts: Timeouts {
+            udp_first: secs(60),
+            udp_stream: secs(180),
+            tcp_established: secs(7_440),
+            ..LINUX_TIMES
+        },
+        wan_input: WanInput::Reject,
+        unsolicited_syn: UnsolicitedSyn::Reset,
+        max_entries: 16_384,
+        ..linux()
+    }
+}
+
+/// The NAT gateway of Amazon VPC.
+const fn cloud() -> NatConfig {
+    NatConfig {
+        timeouts: Timeouts {
+            udp_first: secs(350),
+            udp_stream: secs(350),
+            udp_stream_after: secs(0),
+            tcp_syn: secs(350),
+            tcp_established: secs(350),
+            icmp: secs(350),
+            ..LINUX_TIMES
+        },
+        tcp_loose: false,
+        ..with(Apdm, Apdf, Random, Overload)
     }
 }
 
@@ -204,80 +282,89 @@ const fn cgnat() -> NatConfig {
 }
 
 macro_rules! presets {
-    ($($name:literal, $about:literal, $make:expr;)+) => {
-        &[$(Preset { name: $name, about: $about, make: || $make }),+]
+    ($($name:literal, $about:literal, $source:expr, $make:expr;)+) => {
+        &[$(Preset { name: $name, about: $about, source: $source, make: || $make }),+]
     };
 }
 
 /// The number of grid presets in [`ALL`].
 const GRID: usize = 18;
 
+/// The kernel of the project's NAT laboratory: network namespaces, with nftables 1.0.6.
+const KERNEL: Source = Source::Measured("Linux 6.18, nftables 1.0.6");
+/// The terms of RFC 4787.
+const TERMS: Source = Source::Definition("RFC 4787 sections 4.1 (mapping) and 5 (filtering)");
+/// The terms of RFC 3489. It does not say which ports are chosen.
+const CONES: Source = Source::Definition("RFC 3489 section 5; ports kept is our choice");
+/// What RFC 4787 says about ports.
+const PORTS: Source = Source::Definition("RFC 4787 section 4.2 (port assignment)");
+
 #[rustfmt::skip]
 const ALL: &[Preset] = presets! {
-    "linux", "Linux masquerade, INPUT dropped: EIM/APDF, port kept, shared by destination on a clash", linux();
-    "linux-accept", "Linux masquerade, INPUT accepted, as on Docker and NAS hosts: whoever sends first takes the port", NatConfig { wan_input: WanInput::Accept, ..linux() };
-    "linux-reject", "Linux masquerade, INPUT rejected: an ICMP error and no flow", NatConfig { wan_input: WanInput::Reject, unsolicited_syn: UnsolicitedSyn::Icmp, ..linux() };
-    "linux-random", "Linux `masquerade random`: another port for each destination", with(Apdm, Apdf, Random, Overload);
-    "linux-hash", "nftables `snat to : jhash ip saddr . udp sport`: EIM, port not kept", with(Eim, Apdf, Hash, Overload);
-    "linux-hash-adm", "nftables `jhash` with `ip daddr`: ADM, the same port again each time", with(Adm, Apdf, Hash, Overload);
-    "linux-hash-apdm", "nftables `jhash` with `ip daddr` and `udp dport`: APDM, the same port again each time", with(Apdm, Apdf, Hash, Overload);
-    "linux-sequential", "nftables `snat to : numgen inc`: each flow gets the next port", with(Apdm, Apdf, Sequential(1), Overload);
-    "linux-block", "nftables `snat to X:5000-5063`: 64 ports at random, EIM", NatConfig { port_range: (5_000, 5_063), ..with(Eim, Apdf, Random, Overload) };
-    "linux-eif", "nftables with a map of ports, full cone", with(Eim, Eif, Preserve, Overload);
-    "linux-adf", "nftables with a set of peers, restricted cone", with(Eim, Adf, Preserve, Overload);
-    "linux-hairpin", "Linux with `dnat` for its own address from inside: the sender stays internal", NatConfig { hairpin: Hairpin::InternalSource, ..with(Eim, Eif, Preserve, Overload) };
-    "openwrt", "OpenWrt: INPUT rejected, TCP refused with a reset (its firewall's defaults, from memory)", NatConfig { wan_input: WanInput::Reject, unsolicited_syn: UnsolicitedSyn::Reset, max_entries: 16_384, ..linux() };
-    "pf", "pf and pfSense: APDM, random of 50001 to 65535, UDP 60 s (from memory)", pf();
-    "pf-eim", "pf with `endpoint-independent`, FreeBSD since 2024 (D11137), pfSense 25.11", NatConfig { udp: Translation { mapping: Eim, ..pf().udp }, ..pf() };
-    "pf-static", "pf with `static-port`: APDM by state, but the port is kept", with(Apdm, Apdf, Preserve, Clash::Drop);
-    "cgnat-good", "a carrier's NAT after RFC 6888: EIM/EIF, 512 ports for each subscriber, hairpin", cgnat();
-    "cgnat-bad", "a carrier's NAT that saves ports: APDM/APDF random, arbitrary addresses, UDP 30 s (Richter 2016)", NatConfig { timeouts: Timeouts { udp_stream: secs(30), ..LINUX_TIMES }, pooling: Pooling::Arbitrary, max_per_host: Some(1_000), icmp_errors: false, fragments: false, ..with(Apdm, Apdf, Random, Clash::Random) };
-    "cgnat-hash", "a carrier's NAT with ports computed from the subscriber's flow (RFC 7422): EIM/APDF", NatConfig { max_per_host: Some(2_048), ..with(Eim, Apdf, Hash, Clash::Next) };
-    "cloud", "a cloud provider's NAT gateway: APDM/APDF, 350 s (patchbay)", NatConfig { timeouts: Timeouts { udp_first: secs(350), udp_stream: secs(350), udp_stream_after: secs(0), tcp_established: secs(350), ..LINUX_TIMES }, unsolicited_syn: UnsolicitedSyn::Reset, ..with(Apdm, Apdf, Random, Clash::Random) };
-    "voip-helper", "a router made for telephony: EIM/ADF (\"most Zyxel-type\", Tailscale), port parity kept", with(Eim, Adf, PreserveParity, Clash::Next);
-    "fritzbox", "like a FRITZ!Box: EIM/APDF, 7000 flows (kubo#3320), UDP 300 s", NatConfig { timeouts: Timeouts { udp_first: secs(300), udp_stream: secs(300), udp_stream_after: secs(0), tcp_established: secs(900), ..LINUX_TIMES }, max_entries: 7_000, full: Full::EvictOldest, unsolicited_syn: UnsolicitedSyn::Reset, ..with(Eim, Apdf, Preserve, Clash::Random) };
-    "tiny", "an old router: at most 1024 flows, new ones are dropped (kubo#3320)", tiny();
-    "tiny-evict", "an old router: at most 1024 flows, the one idle longest is removed", NatConfig { full: Full::EvictOldest, ..tiny() };
-    "tiny-crash", "an old router: at most 1024 flows, it restarts when the table is full", NatConfig { full: Full::Crash, ..tiny() };
-    "slow", "8192 flows, and slower with each above a third of them, like a BGW320 (qBittorrent#18713)", NatConfig { max_entries: 8_192, full: Full::Slowdown(333), ..linux() };
-    "full-cone", "EIM/EIF, port kept, nothing shared (RFC 3489's name)", with(Eim, Eif, Preserve, Clash::Next);
-    "restricted-cone", "EIM/ADF, port kept, nothing shared (RFC 3489's name)", with(Eim, Adf, Preserve, Clash::Next);
-    "port-restricted", "EIM/APDF, port kept, nothing shared (RFC 3489's name)", with(Eim, Apdf, Preserve, Clash::Next);
-    "symmetric", "APDM/APDF, random (RFC 3489's name)", with(Apdm, Apdf, Random, Clash::Next);
-    "symmetric-sequential", "APDM/APDF, each flow gets the next port, which is predictable", with(Apdm, Apdf, Sequential(1), Clash::Next);
-    "symmetric-down", "APDM/APDF, each flow gets the port two below the last", with(Apdm, Apdf, Sequential(-2), Clash::Next);
-    "adm", "ADM/ADF, random", with(Adm, Adf, Random, Clash::Next);
-    "parity", "EIM/APDF, the parity of the port is kept (RFC 4787 section 4.2.2)", with(Eim, Apdf, PreserveParity, Clash::Random);
-    "sequential", "EIM/APDF, each mapping gets the next port", with(Eim, Apdf, Sequential(1), Clash::Next);
-    "non-preserving", "EIM/APDF, computed port, the internal one only by chance", with(Eim, Apdf, Hash, Clash::Next);
-    "block", "EIM/APDF, 64 ports for each internal address", with(Eim, Apdf, PortPolicy::Block(64), Clash::Random);
-    "rfc4787", "everything that RFC 4787, 5382 and 5508 require: EIM/ADF, external hairpin, UDP 300 s", rfc();
-    "rfc7857", "like rfc4787 with random ports and EIF, as RFC 7857 and 6888 prefer", NatConfig { ..{ let mut c = rfc(); c.udp = with(Eim, Eif, Random, Clash::Random).udp; c.tcp = c.udp; c } };
-    "hairpin-internal", "full cone that hairpins with the internal sender", NatConfig { hairpin: Hairpin::InternalSource, ..with(Eim, Eif, Preserve, Clash::Next) };
-    "hairpin-external", "port-restricted that hairpins with the external sender", NatConfig { hairpin: Hairpin::ExternalSource, ..with(Eim, Apdf, Preserve, Clash::Next) };
-    "outbound-refresh", "port-restricted, UDP mappings kept alive by outgoing packets only, 30 s", NatConfig { timeouts: Timeouts { udp_stream: secs(30), inbound_refresh: false, ..LINUX_TIMES }, ..with(Eim, Apdf, Preserve, Clash::Next) };
-    "udp-cone-tcp-symmetric", "UDP EIM/EIF, TCP APDM/APDF random", NatConfig { tcp: with(Apdm, Apdf, Random, Clash::Random).tcp, ..with(Eim, Eif, Preserve, Clash::Next) };
-    "tcp-reset", "port-restricted, answers unsolicited SYNs with a reset", NatConfig { unsolicited_syn: UnsolicitedSyn::Reset, ..with(Eim, Apdf, Preserve, Clash::Next) };
-    "tcp-delayed", "port-restricted, refuses unsolicited SYNs after 6 s (RFC 5382 REQ-4)", NatConfig { unsolicited_syn: UnsolicitedSyn::DelayedIcmp, ..with(Eim, Apdf, Preserve, Clash::Next) };
-    "alg", "port-restricted, with an application-level gateway that rewrites payloads", NatConfig { alg: true, ..with(Eim, Apdf, Preserve, Clash::Next) };
-    "eim-eif-preserve", "grid", with(Eim, Eif, Preserve, Clash::Random);
-    "eim-eif-random", "grid", with(Eim, Eif, Random, Clash::Random);
-    "eim-adf-preserve", "grid", with(Eim, Adf, Preserve, Clash::Random);
-    "eim-adf-random", "grid", with(Eim, Adf, Random, Clash::Random);
-    "eim-apdf-preserve", "grid", with(Eim, Apdf, Preserve, Clash::Random);
-    "eim-apdf-random", "grid", with(Eim, Apdf, Random, Clash::Random);
-    "adm-eif-preserve", "grid", with(Adm, Eif, Preserve, Clash::Random);
-    "adm-eif-random", "grid", with(Adm, Eif, Random, Clash::Random);
-    "adm-adf-preserve", "grid", with(Adm, Adf, Preserve, Clash::Random);
-    "adm-adf-random", "grid", with(Adm, Adf, Random, Clash::Random);
-    "adm-apdf-preserve", "grid", with(Adm, Apdf, Preserve, Clash::Random);
-    "adm-apdf-random", "grid", with(Adm, Apdf, Random, Clash::Random);
-    "apdm-eif-preserve", "grid", with(Apdm, Eif, Preserve, Clash::Random);
-    "apdm-eif-random", "grid", with(Apdm, Eif, Random, Clash::Random);
-    "apdm-adf-preserve", "grid", with(Apdm, Adf, Preserve, Clash::Random);
-    "apdm-adf-random", "grid", with(Apdm, Adf, Random, Clash::Random);
-    "apdm-apdf-preserve", "grid", with(Apdm, Apdf, Preserve, Clash::Random);
-    "apdm-apdf-random", "grid", with(Apdm, Apdf, Random, Clash::Random);
+    "linux", "Linux masquerade, INPUT dropped: EIM/APDF, port kept, shared by destination on a clash", KERNEL, linux();
+    "linux-accept", "Linux masquerade, INPUT accepted, as on Docker and NAS hosts: whoever sends first takes the port", KERNEL, NatConfig { wan_input: WanInput::Accept, ..linux() };
+    "linux-reject", "Linux masquerade, INPUT rejected: an ICMP error and no flow", KERNEL, NatConfig { wan_input: WanInput::Reject, unsolicited_syn: UnsolicitedSyn::Icmp, ..linux() };
+    "linux-random", "Linux `masquerade random`: another port for each destination", KERNEL, with(Apdm, Apdf, Random, Overload);
+    "linux-hash", "nftables `snat to : jhash ip saddr . udp sport`: EIM, port not kept", KERNEL, with(Eim, Apdf, Hash, Overload);
+    "linux-hash-adm", "nftables `jhash` with `ip daddr`: ADM, the same port again each time", KERNEL, with(Adm, Apdf, Hash, Overload);
+    "linux-hash-apdm", "nftables `jhash` with `ip daddr` and `udp dport`: APDM, the same port again each time", KERNEL, with(Apdm, Apdf, Hash, Overload);
+    "linux-sequential", "nftables `snat to : numgen inc`: each flow gets the next port", KERNEL, with(Apdm, Apdf, Sequential(1), Overload);
+    "linux-block", "nftables `snat to X:5000-5063`: 64 ports at random, EIM", KERNEL, NatConfig { port_range: (5_000, 5_063), ..with(Eim, Apdf, Random, Overload) };
+    "linux-eif", "nftables with a map of ports, full cone", KERNEL, with(Eim, Eif, Preserve, Overload);
+    "linux-adf", "nftables with a set of peers, restricted cone", KERNEL, with(Eim, Adf, Preserve, Overload);
+    "linux-hairpin", "Linux with `dnat` for its own address from inside: the sender stays internal", KERNEL, NatConfig { hairpin: Hairpin::InternalSource, ..with(Eim, Eif, Preserve, Overload) };
+    "openwrt", "OpenWrt: INPUT rejected, TCP refused with a reset, UDP 60 and 180 s, TCP 2 h 4 min", Source::Document("openwrt.git, package/kernel/linux/files/sysctl-nf-conntrack.conf; firewall4.git, root/etc/config/firewall (zone wan) and ruleset.uc (handle_reject); table: kernel, nf_conntrack-sysctl.rst, nf_conntrack_buckets at 256 MiB"), openwrt();
+    "pf", "pf on OpenBSD and FreeBSD: APDM, random of 50001 to 65535, UDP 60 s", Source::Document("FreeBSD src, sys/netpfil/pf/pf.h (PFTM_*_VAL), pf_lb.c (pf_get_sport), sbin/pfctl/pfctl_parser.h (PF_NAT_PROXY_PORT_*); pf.conf(5), timeout and limit states"), pf();
+    "pf-eim", "pf with `endpoint-independent`, FreeBSD since 2024, pfSense 25.11", Source::Document("FreeBSD review D11137; pf.conf(5), endpoint-independent: for UDP, ports as in pf"), NatConfig { udp: Translation { mapping: Eim, clash: Clash::Random, ..pf().udp }, ..pf() };
+    "pf-static", "pf with `static-port`: the port is kept; a clash at the same remote endpoint is dropped", Source::Document("pf.conf(5), static-port; FreeBSD src, sys/netpfil/pf/pf_lb.c, pf_get_sport with low and high 0"), pf_static();
+    "cgnat-good", "a carrier's NAT after RFC 6888: EIM/EIF, 512 ports for each subscriber, hairpin", Source::Document("RFC 6888 section 3, REQ-1, 2, 4 and 7, with RFC 4787 and 5382; the sizes of blocks and shares are guesses"), cgnat();
+    "cgnat-bad", "a carrier's NAT that saves ports: APDM/APDF random, arbitrary addresses, UDP 30 s", Source::Guess("symmetric mapping and arbitrary addresses occur (Richter et al., IMC 2016, section 6); the numbers are invented"), NatConfig { timeouts: Timeouts { udp_stream: secs(30), ..LINUX_TIMES }, pooling: Pooling::Arbitrary, max_per_host: Some(1_000), icmp_errors: false, fragments: false, ..with(Apdm, Apdf, Random, Clash::Random) };
+    "cgnat-hash", "a carrier's NAT with ports computed from the subscriber's endpoint: EIM/APDF", Source::Guess("the idea of RFC 7422, applied to each endpoint in place of blocks; no device is known to do so"), NatConfig { max_per_host: Some(2_048), ..with(Eim, Apdf, Hash, Clash::Next) };
+    "cloud", "the NAT gateway of Amazon VPC: ports shared by destination, everything idle for 350 s ends", Source::Document("Amazon VPC User Guide, NAT gateways (55 000 connections to each destination; nothing comes in) and its troubleshooting (350 s); APDM random is a guess"), cloud();
+    "voip-helper", "a router made for telephony: EIM/ADF, port parity kept", Source::Guess("Tailscale's natlab calls EIM/ADF that of most Zyxel routers; parity is RFC 4787 section 4.2.2"), with(Eim, Adf, PreserveParity, Clash::Next);
+    "fritzbox", "like a FRITZ!Box: EIM/APDF, 7000 flows, UDP 300 s", Source::Guess("7000 flows is a user's observation (ipfs/kubo issue 3320); the rest is from memory"), NatConfig { timeouts: Timeouts { udp_first: secs(300), udp_stream: secs(300), udp_stream_after: secs(0), tcp_established: secs(900), ..LINUX_TIMES }, max_entries: 7_000, full: Full::EvictOldest, unsolicited_syn: UnsolicitedSyn::Reset, ..with(Eim, Apdf, Preserve, Clash::Random) };
+    "tiny", "an old router: at most 1024 flows, new ones are dropped", Source::Guess("1024 is a user's observation (ipfs/kubo issue 3320); that new flows are dropped is Linux's way"), tiny();
+    "tiny-evict", "an old router: at most 1024 flows, the one idle longest is removed", Source::Guess("as tiny, with the other usual policy"), NatConfig { full: Full::EvictOldest, ..tiny() };
+    "tiny-crash", "an old router: at most 1024 flows, it restarts when the table is full", Source::Guess("as tiny; users report routers that restart (ipfs/kubo issue 3320)"), NatConfig { full: Full::Crash, ..tiny() };
+    "slow", "8192 flows, and slower with each above a third of them, like a BGW320", Source::Guess("a user's observation (qBittorrent issue 18713); how much slower is invented"), NatConfig { max_entries: 8_192, full: Full::Slowdown(333), ..linux() };
+    "full-cone", "EIM/EIF, port kept, nothing shared (RFC 3489's name)", CONES, with(Eim, Eif, Preserve, Clash::Next);
+    "restricted-cone", "EIM/ADF, port kept, nothing shared (RFC 3489's name)", CONES, with(Eim, Adf, Preserve, Clash::Next);
+    "port-restricted", "EIM/APDF, port kept, nothing shared (RFC 3489's name)", CONES, with(Eim, Apdf, Preserve, Clash::Next);
+    "symmetric", "APDM/APDF, random (RFC 3489's name)", Source::Definition("RFC 3489 section 5; random ports are our choice"), with(Apdm, Apdf, Random, Clash::Next);
+    "symmetric-sequential", "APDM/APDF, each flow gets the next port, which is predictable", PORTS, with(Apdm, Apdf, Sequential(1), Clash::Next);
+    "symmetric-down", "APDM/APDF, each flow gets the port two below the last", PORTS, with(Apdm, Apdf, Sequential(-2), Clash::Next);
+    "adm", "ADM/ADF, random", TERMS, with(Adm, Adf, Random, Clash::Next);
+    "parity", "EIM/APDF, the parity of the port is kept (RFC 4787 section 4.2.2)", PORTS, with(Eim, Apdf, PreserveParity, Clash::Random);
+    "sequential", "EIM/APDF, each mapping gets the next port", PORTS, with(Eim, Apdf, Sequential(1), Clash::Next);
+    "non-preserving", "EIM/APDF, computed port, the internal one only by chance", PORTS, with(Eim, Apdf, Hash, Clash::Next);
+    "block", "EIM/APDF, 64 ports for each internal address", Source::Definition("RFC 7422 section 2"), with(Eim, Apdf, PortPolicy::Block(64), Clash::Random);
+    "rfc4787", "everything that RFC 4787, 5382 and 5508 require: EIM/ADF, external hairpin, UDP 300 s", Source::Definition("RFC 4787 section 12, RFC 5382 section 8, RFC 5508; UDP as recommended by REQ-5 c"), rfc();
+    "rfc7857", "like rfc4787 with random ports and EIF, as RFC 7857 and 6888 prefer", Source::Definition("RFC 7857; RFC 6888 section 3, REQ-7"), NatConfig { ..{ let mut c = rfc(); c.udp = with(Eim, Eif, Random, Clash::Random).udp; c.tcp = c.udp; c } };
+    "hairpin-internal", "full cone that hairpins with the internal sender", Source::Definition("RFC 4787 section 6, internal source address and port"), NatConfig { hairpin: Hairpin::InternalSource, ..with(Eim, Eif, Preserve, Clash::Next) };
+    "hairpin-external", "port-restricted that hairpins with the external sender", Source::Definition("RFC 4787 section 6, REQ-9 a"), NatConfig { hairpin: Hairpin::ExternalSource, ..with(Eim, Apdf, Preserve, Clash::Next) };
+    "outbound-refresh", "port-restricted, UDP mappings kept alive by outgoing packets only, 30 s", Source::Definition("RFC 4787 section 4.3, REQ-6 without its b; 30 s is the least of 34 home gateways (Hätönen et al., IMC 2010)"), NatConfig { timeouts: Timeouts { udp_stream: secs(30), inbound_refresh: false, ..LINUX_TIMES }, ..with(Eim, Apdf, Preserve, Clash::Next) };
+    "udp-cone-tcp-symmetric", "UDP EIM/EIF, TCP APDM/APDF random", TERMS, NatConfig { tcp: with(Apdm, Apdf, Random, Clash::Random).tcp, ..with(Eim, Eif, Preserve, Clash::Next) };
+    "tcp-reset", "port-restricted, answers unsolicited SYNs with a reset", Source::Definition("RFC 5382 section 4.3, what REQ-4 forbids"), NatConfig { unsolicited_syn: UnsolicitedSyn::Reset, ..with(Eim, Apdf, Preserve, Clash::Next) };
+    "tcp-delayed", "port-restricted, refuses unsolicited SYNs after 6 s (RFC 5382 REQ-4)", Source::Definition("RFC 5382 section 4.3, REQ-4"), NatConfig { unsolicited_syn: UnsolicitedSyn::DelayedIcmp, ..with(Eim, Apdf, Preserve, Clash::Next) };
+    "alg", "port-restricted, with an application-level gateway that rewrites payloads", Source::Definition("RFC 4787 section 7; which payloads are rewritten is our choice"), NatConfig { alg: true, ..with(Eim, Apdf, Preserve, Clash::Next) };
+    "eim-eif-preserve", "grid", TERMS, with(Eim, Eif, Preserve, Clash::Random);
+    "eim-eif-random", "grid", TERMS, with(Eim, Eif, Random, Clash::Random);
+    "eim-adf-preserve", "grid", TERMS, with(Eim, Adf, Preserve, Clash::Random);
+    "eim-adf-random", "grid", TERMS, with(Eim, Adf, Random, Clash::Random);
+    "eim-apdf-preserve", "grid", TERMS, with(Eim, Apdf, Preserve, Clash::Random);
+    "eim-apdf-random", "grid", TERMS, with(Eim, Apdf, Random, Clash::Random);
+    "adm-eif-preserve", "grid", TERMS, with(Adm, Eif, Preserve, Clash::Random);
+    "adm-eif-random", "grid", TERMS, with(Adm, Eif, Random, Clash::Random);
+    "adm-adf-preserve", "grid", TERMS, with(Adm, Adf, Preserve, Clash::Random);
+    "adm-adf-random", "grid", TERMS, with(Adm, Adf, Random, Clash::Random);
+    "adm-apdf-preserve", "grid", TERMS, with(Adm, Apdf, Preserve, Clash::Random);
+    "adm-apdf-random", "grid", TERMS, with(Adm, Apdf, Random, Clash::Random);
+    "apdm-eif-preserve", "grid", TERMS, with(Apdm, Eif, Preserve, Clash::Random);
+    "apdm-eif-random", "grid", TERMS, with(Apdm, Eif, Random, Clash::Random);
+    "apdm-adf-preserve", "grid", TERMS, with(Apdm, Adf, Preserve, Clash::Random);
+    "apdm-adf-random", "grid", TERMS, with(Apdm, Adf, Random, Clash::Random);
+    "apdm-apdf-preserve", "grid", TERMS, with(Apdm, Apdf, Preserve, Clash::Random);
+    "apdm-apdf-random", "grid", TERMS, with(Apdm, Apdf, Random, Clash::Random);
 };
 
 #[cfg(test)]

@@ -18,6 +18,12 @@ pub(crate) fn nats() -> impl Iterator<Item = (&'static str, &'static str)> + Clo
     nat::presets::all().iter().map(|p| (p.name, p.about))
 }
 
+/// Where the values of the NAT or firewall of this name come from.
+pub(crate) fn source(name: &str) -> Option<nat::presets::Source> {
+    let nat = nat::presets::find(name).ok().map(|p| p.source);
+    nat.or_else(|| firewall::presets::find(name).map(|p| p.source))
+}
+
 /// The firewall of this name.
 pub(crate) fn firewall(name: &str) -> Option<FirewallConfig> {
     firewall::presets::find(name).map(|p| (p.make)())

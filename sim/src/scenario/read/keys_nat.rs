@@ -32,7 +32,7 @@ pub(crate) const NAT: &[Key<NatConfig>] = keys! {
         => |s, v| s.udp.ports = ports(v)?;
     "tcp-ports", "the same", "the preset's", "\"hash\"", "The same for TCP only."
         => |s, v| s.tcp.ports = ports(v)?;
-    "clash", "next, random, overload or drop", "the preset's", "\"overload\"", "What happens when that port is taken: the next free one is used, a random one, the same one as long as the remote endpoints differ, or none. For UDP and TCP."
+    "clash", "next, random, overload or drop", "the preset's", "\"overload\"", "What happens when that port is taken: the next free one is used, a random one, the same one as long as the remote endpoints differ and else a random one, or the same one as long as they differ and else none. For UDP and TCP."
         => |s, v| { s.udp.clash = clash(v)?; s.tcp.clash = s.udp.clash };
     "udp-clash", "the same", "the preset's", "\"next\"", "The same for UDP only."
         => |s, v| s.udp.clash = clash(v)?;

@@ -46,23 +46,29 @@ pub fn preset_in_full(name: &str) -> Option<String> {
     let mut out = String::new();
     if let Some(config) = presets::nat(name) {
         // Writing to a string cannot fail, here and below.
-        let _ = writeln!(out, "# {}\nnat = \"{name}\"", about(presets::nats(), name));
+        let _ = writeln!(out, "# {}", about(presets::nats(), name));
+        let _ = writeln!(out, "# {}\nnat = \"{name}\"", source(name));
         for (key, value) in nat(&config) {
             let _ = writeln!(out, "{key} = {value}");
         }
         return Some(out);
     }
     if presets::firewall(name).is_some() {
-        let _ = writeln!(
-            out,
-            "# {}\nfirewall = \"{name}\"",
-            about(presets::firewalls(), name)
-        );
+        let _ = writeln!(out, "# {}", about(presets::firewalls(), name));
+        let _ = writeln!(out, "# {}\nfirewall = \"{name}\"", source(name));
         return Some(out);
     }
     let link = crate::link::LinkConfig::preset(name)?;
-    let _ = writeln!(out, "# {}\nlink = \"{name}\"", links::about(&link));
+    let _ = writeln!(out, "# {}", links::about(&link));
+    let _ = writeln!(
+        out,
+        "# a guess: of the order of public measurements\nlink = \"{name}\""
+    );
     Some(out)
+}
+
+fn source(name: &str) -> String {
+    presets::source(name).map_or_else(String::new, |source| source.to_string())
 }
 
 fn about(mut list: impl Iterator<Item = (&'static str, &'static str)>, name: &str) -> &'static str {

@@ -109,6 +109,10 @@ fn a_clash_may_mean_no_port() {
     let mut lab = Lab::new(ports_of(PortPolicy::Preserve, Clash::Drop));
     lab.ext(A, S);
     assert_eq!(lab.udp_out("10.1.0.3:40000", S), (None, Rule::NatNoPort));
+    // To other servers the port is free for both.
+    for (host, server) in [("10.1.0.3:40000", "192.0.2.200:1"), (A, "192.0.2.201:1")] {
+        assert_eq!(lab.ext(host, server).port(), 40_000);
+    }
 }
 
 #[test]

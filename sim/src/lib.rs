@@ -61,7 +61,9 @@ pub mod world;
 pub use agenda::Agenda;
 pub use host::{
     Host, HostCx,
+    bulk::BulkHost,
     light::{Light, Scripted},
+    stack::tcp::{Algorithm, TcpConfig},
 };
 pub use id::{DeviceId, PacketId};
 pub use link::{

@@ -19,7 +19,7 @@ use crate::{
         disk::{DiskConfig, SimDisk},
         engine::{EngineHost, EngineSetup},
         service::{Tracker, TrackerConfig},
-        stack::MTU,
+        stack::{MTU, tcp::TcpConfig},
     },
     id::DeviceId,
     link::LinkConfig,
@@ -92,6 +92,8 @@ pub struct SwarmConfig {
     pub udp_tracker: bool,
     /// The configuration of every engine, except for what a role changes.
     pub engine: Config,
+    /// How the TCP of every home behaves; `None` for that of the firmware alone.
+    pub tcp: Option<TcpConfig>,
     /// The size of a TCP socket's buffer in each direction, in bytes.
     pub tcp_buffer: usize,
     /// The interval at which progress is sampled.
@@ -112,6 +114,7 @@ impl SwarmConfig {
                 encryption: EncryptionPolicy::Allowed,
                 ..EngineSetup::new(&[]).engine
             },
+            tcp: None,
             tcp_buffer: 64 << 10,
             sample: Duration::from_secs(1),
         }
@@ -281,6 +284,7 @@ fn build_home(
     let mut setup = EngineSetup::new(&[inside]);
     setup.engine = config.engine.clone();
     setup.port = PORT;
+    setup.tcp = config.tcp;
     setup.tcp_buffer = config.tcp_buffer;
     setup.mtu = MTU.min(home.link.up.mtu.min(home.link.down.mtu) as usize);
     if home.role == Role::FreeRider {

@@ -3,10 +3,12 @@
 //! - [`light`]: hosts without an IP stack, for machines of the core that speak UDP.
 //! - [`engine`]: a host that runs the whole engine on the firmware's driver, with a simulated
 //!   [`disk`].
-//! - [`stack`]: a network card and a small TCP server, for hosts that speak TCP.
+//! - [`stack`]: a network card, its TCP, and a small TCP server, for hosts that speak TCP.
 //! - [`service`]: trackers, name servers and STUN servers.
 //! - [`punch`]: hosts that punch holes through NATs.
+//! - [`bulk`]: hosts that transfer data as fast as TCP allows.
 
+pub mod bulk;
 pub mod disk;
 pub mod engine;
 pub mod light;

@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub use fragment::Fragment;
 pub use icmp::IcmpError;
-pub(crate) use segment::Segment;
+pub(crate) use segment::{Outgoing, Segment};
 
 /// The length of the longest packet in bytes: the most that an IPv4 header can express.
 pub const MAX_PACKET: usize = 65_535;
@@ -437,14 +437,19 @@ impl Packet {
         true
     }
 
+    /// Computes the checksum of the IPv4 header again.
+    fn fill_header_checksum(&mut self) {
+        if self.flow.src.is_ipv4() {
+            self.bytes[10..12].copy_from_slice(&[0, 0]);
+            let sum = !fold(sum(&self.bytes[..usize::from(self.transport)], 0));
+            self.bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+    }
+
     /// Computes every checksum again. A fragment has only the one of its IP header.
     pub fn fill_checksums(&mut self) {
         let transport = usize::from(self.transport);
-        if self.flow.src.is_ipv4() {
-            self.bytes[10..12].copy_from_slice(&[0, 0]);
-            let sum = !fold(sum(&self.bytes[..transport], 0));
-            self.bytes[10..12].copy_from_slice(&sum.to_be_bytes());
-        }
+        self.fill_header_checksum();
         if self.fragment().is_some() {
             return;
         }

@@ -1,6 +1,8 @@
 //! The fields of a TCP header that connection tracking reads (RFC 9293 §3.1).
 
-use super::{Packet, Proto, TCP_HEADER, TcpFlags};
+use std::net::SocketAddr;
+
+use super::{Flow, IPV4_HEADER, IPV6_HEADER, Packet, Proto, TCP_HEADER, TcpFlags, ip_header};
 
 /// The largest shift of a window (RFC 7323 §2.3).
 const MAX_SCALE: u8 = 14;
@@ -28,7 +30,64 @@ pub(crate) struct Segment {
     pub(crate) torn: bool,
 }
 
+/// The header of a segment that a host sends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing<'a> {
+    pub(crate) flags: TcpFlags,
+    pub(crate) seq: u32,
+    pub(crate) ack: u32,
+    pub(crate) window: u16,
+    /// A multiple of four bytes, at most 40.
+    pub(crate) options: &'a [u8],
+    /// The checksum is computed; it is zero otherwise.
+    pub(crate) checksum: bool,
+}
+
 impl Packet {
+    /// Creates a segment in a buffer that was used before. Its data is in two parts.
+    pub(crate) fn tcp_in(
+        buffer: Vec<u8>,
+        src: SocketAddr,
+        dst: SocketAddr,
+        head: &Outgoing<'_>,
+        data: [&[u8]; 2],
+    ) -> Self {
+        let long = TCP_HEADER + head.options.len();
+        let body = long + data[0].len() + data[1].len();
+        let mut bytes = ip_header(buffer, 6, src.ip(), dst.ip(), body);
+        bytes.extend_from_slice(&src.port().to_be_bytes());
+        bytes.extend_from_slice(&dst.port().to_be_bytes());
+        bytes.extend_from_slice(&head.seq.to_be_bytes());
+        bytes.extend_from_slice(&head.ack.to_be_bytes());
+        bytes.extend_from_slice(&[((long / 4) << 4) as u8, head.flags.0]);
+        bytes.extend_from_slice(&head.window.to_be_bytes());
+        // No checksum yet, and no urgent data.
+        bytes.extend_from_slice(&[0; 4]);
+        for part in [head.options, data[0], data[1]] {
+            bytes.extend_from_slice(part);
+        }
+        let transport = match src {
+            SocketAddr::V4(_) => IPV4_HEADER,
+            SocketAddr::V6(_) => IPV6_HEADER,
+        } as u16;
+        let flow = Flow {
+            proto: Proto::Tcp,
+            src,
+            dst,
+            flags: head.flags,
+        };
+        let mut packet = Self {
+            bytes,
+            flow,
+            transport,
+        };
+        match head.checksum {
+            true => packet.fill_checksums(),
+            false => packet.fill_header_checksum(),
+        }
+        packet
+    }
+
     /// The packet's TCP header.
     pub(crate) fn segment(&self) -> Segment {
         if self.flow.proto != Proto::Tcp || self.is_later_fragment() {
@@ -91,8 +150,6 @@ impl Segment {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use quickcheck::quickcheck;
 
     use super::*;

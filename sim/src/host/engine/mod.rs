@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use dunlin_core::{
@@ -17,7 +18,7 @@ use crate::{
     host::{
         Host, HostCx,
         disk::SimDisk,
-        stack::{Cable, MTU},
+        stack::{Cable, MTU, tcp::TcpConfig},
     },
     packet::Packet,
     rng::SimRng,
@@ -44,7 +45,10 @@ pub struct EngineSetup {
     pub dns: Vec<IpAddr>,
     /// The longest packet in bytes.
     pub mtu: usize,
-    /// The size of a TCP socket's buffer in each direction, in bytes.
+    /// How the machine's TCP behaves; `None` for that of the firmware alone, smoltcp.
+    pub tcp: Option<TcpConfig>,
+    /// The size of a TCP socket's buffer in each direction, in bytes. Without [`tcp`](Self::tcp)
+    /// it is also the window.
     pub tcp_buffer: usize,
 }
 
@@ -65,6 +69,7 @@ impl EngineSetup {
             addrs: addrs.to_vec(),
             dns: Vec::new(),
             mtu: MTU,
+            tcp: None,
             tcp_buffer: 64 << 10,
         }
     }
@@ -98,7 +103,18 @@ impl EngineSetup {
         net.dns.clone_from(&self.dns);
         net.tcp_rx = self.tcp_buffer;
         net.tcp_tx = self.tcp_buffer;
+        if self.tcp.is_some() {
+            // The card delays acknowledgements, and the stack need not.
+            net.ack_delay = Duration::ZERO;
+        }
         net
+    }
+
+    fn cable(&self) -> Cable {
+        match self.tcp {
+            Some(tcp) => Cable::new(self.mtu, tcp),
+            None => Cable::bare(self.mtu),
+        }
     }
 }
 
@@ -130,7 +146,7 @@ impl EngineHost {
     #[must_use]
     pub fn new(setup: EngineSetup, disk: SimDisk) -> Self {
         Self {
-            cable: Cable::new(setup.mtu),
+            cable: setup.cable(),
             setup,
             disk: Some(disk),
             driver: None,
@@ -247,7 +263,7 @@ impl EngineHost {
         if let Some(own) = &mut self.disk {
             disk(own);
         }
-        self.cable = Cable::new(self.setup.mtu);
+        self.cable = self.setup.cable();
         self.busy = false;
     }
 
@@ -257,9 +273,10 @@ impl EngineHost {
             return;
         };
         self.busy = true;
+        self.cable.pass(cx);
         for _ in 0..MAX_POLLS {
             let polled = driver.poll(cx.now, &mut self.cable);
-            self.cable.pass(cx);
+            let arrived = self.cable.pass(cx);
             if driver.storage().has_lost_power() {
                 // The machine is switched on again at once.
                 return self.start(cx);
@@ -270,7 +287,7 @@ impl EngineHost {
                 }
                 self.events.push_back((cx.now, event));
             }
-            if polled == Polled::Idle {
+            if polled == Polled::Idle && !arrived {
                 self.busy = false;
                 return;
             }
@@ -324,6 +341,7 @@ impl Host for EngineHost {
         if self.busy {
             return Some(Instant::ORIGIN);
         }
-        self.driver.as_ref()?.poll_timeout()
+        let own = self.driver.as_ref()?.poll_timeout();
+        own.into_iter().chain(self.cable.deadline()).min()
     }
 }

@@ -3,11 +3,15 @@
 use std::collections::VecDeque;
 
 use smoltcp::{
-    phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken},
+    phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken},
     time::Instant,
 };
 
-use crate::{host::HostCx, packet::Packet};
+use super::{offload::Offload, tcp::TcpConfig};
+use crate::{
+    host::HostCx,
+    packet::{Packet, Proto},
+};
 
 /// The default MTU: that of Ethernet.
 pub const MTU: usize = 1_500;
@@ -16,38 +20,77 @@ const MAX_QUEUE: usize = 1_024;
 /// The most buffers that are kept for reuse.
 const MAX_SPARE: usize = 64;
 
-/// A card without a link layer. [`Cable::pass`] takes what the stack has sent.
+/// A card without a link layer. It runs the TCP of its machine, unless it is
+/// [bare](Cable::bare).
 #[derive(Debug)]
 pub struct Cable {
     mtu: usize,
+    offload: Option<Box<Offload>>,
+    /// Segments from the network.
+    segments: VecDeque<Packet>,
     received: VecDeque<Vec<u8>>,
     sent: VecDeque<Vec<u8>>,
     spare: Vec<Vec<u8>>,
 }
 
 impl Cable {
-    /// Creates a card for packets of at most `mtu` bytes.
+    /// Creates a card for packets of at most `mtu` bytes, which runs TCP.
     #[must_use]
-    pub const fn new(mtu: usize) -> Self {
+    pub fn new(mtu: usize, tcp: TcpConfig) -> Self {
+        Self {
+            offload: Some(Box::new(Offload::new(tcp, mtu))),
+            ..Self::bare(mtu)
+        }
+    }
+
+    /// Creates a card that leaves TCP to the machine's stack.
+    #[must_use]
+    pub const fn bare(mtu: usize) -> Self {
         Self {
             mtu,
+            offload: None,
+            segments: VecDeque::new(),
             received: VecDeque::new(),
             sent: VecDeque::new(),
             spare: Vec::new(),
         }
     }
 
-    /// A packet arrives. It waits for the next poll of the stack.
+    /// A packet arrives. It waits for [`Cable::pass`].
     pub fn arrive(&mut self, packet: Packet) {
-        self.received.push_back(packet.into_bytes());
+        if self.offload.is_some() && packet.flow().proto == Proto::Tcp {
+            self.segments.push_back(packet);
+        } else {
+            self.received.push_back(packet.into_bytes());
+        }
     }
 
-    /// Hands what the stack sent to the world.
-    pub fn pass(&mut self, cx: &mut HostCx<'_>) {
+    /// When [`Cable::pass`] has something to do without a packet.
+    #[must_use]
+    pub fn deadline(&self) -> Option<dunlin_core::Instant> {
+        self.offload.as_ref()?.deadline()
+    }
+
+    /// Hands what the stack has sent to the world, and what has arrived to the stack. Returns
+    /// whether the stack has something to do.
+    pub fn pass(&mut self, cx: &mut HostCx<'_>) -> bool {
+        let inside = &mut self.received;
+        if let Some(offload) = &mut self.offload {
+            while let Some(packet) = self.segments.pop_front() {
+                offload.network_sent(cx, packet, inside);
+            }
+            offload.run_timers(cx, inside);
+        }
         while let Some(bytes) = self.sent.pop_front() {
             // The simulator carries everything that the stack emits, except IGMP and the like.
-            if let Ok(packet) = Packet::parse(bytes) {
-                cx.send(packet);
+            let Ok(packet) = Packet::parse(bytes) else {
+                continue;
+            };
+            match &mut self.offload {
+                Some(offload) if packet.flow().proto == Proto::Tcp => {
+                    offload.machine_sent(cx, packet, inside);
+                }
+                _ => cx.send(packet),
             }
         }
         while self.spare.len() < MAX_SPARE
@@ -55,6 +98,7 @@ impl Cable {
         {
             self.spare.push(buffer);
         }
+        !self.received.is_empty()
     }
 }
 
@@ -84,6 +128,10 @@ impl Device for Cable {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
         capabilities.max_transmission_unit = self.mtu;
+        if self.offload.is_some() {
+            // The card does what concerns TCP.
+            capabilities.checksum.tcp = Checksum::None;
+        }
         capabilities
     }
 }

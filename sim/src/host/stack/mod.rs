@@ -1,7 +1,15 @@
-//! The parts of simulated machines that speak TCP: a network card and a small server.
+//! The parts of simulated machines that speak TCP: a network card, the TCP that it runs, and a
+//! small server.
 
 mod cable;
+mod emit;
+mod near;
+mod offload;
 mod server;
+pub mod tcp;
+#[cfg(test)]
+mod tests;
 
 pub use cable::{Arrived, Cable, Leaving, MTU};
+pub(crate) use emit::build;
 pub use server::{Reply, TcpServer};

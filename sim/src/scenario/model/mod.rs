@@ -9,6 +9,7 @@ pub(crate) mod random;
 use std::{net::IpAddr, time::Duration};
 
 use crate::{
+    host::stack::tcp::Algorithm,
     middlebox::{firewall::FirewallConfig, nat::NatConfig},
     packet::verdict::Rule,
 };
@@ -209,6 +210,8 @@ pub struct Options {
     pub upload_slots: Option<u32>,
     /// The download limit in bytes per second.
     pub download: Option<u64>,
+    /// The congestion control of an engine's TCP; `None` for the firmware's TCP.
+    pub tcp: Option<Algorithm>,
     /// The time that each operation of its disk takes.
     pub disk_delay: Option<Duration>,
 }
@@ -232,6 +235,7 @@ impl Default for Options {
             upload: None,
             upload_slots: None,
             download: None,
+            tcp: None,
             disk_delay: None,
         }
     }

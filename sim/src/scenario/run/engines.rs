@@ -13,6 +13,7 @@ use crate::{
         disk::{DiskConfig, SimDisk},
         engine::{EngineHost, EngineSetup},
         service::{Tracker, TrackerConfig},
+        stack::tcp::TcpConfig,
     },
     id::DeviceId,
     link::LinkConfig,
@@ -61,6 +62,10 @@ pub(crate) fn add(
     if o.upload_slots.is_some() {
         setup.engine.upload_slots = o.upload_slots;
     }
+    setup.tcp = o.tcp.map(|algorithm| TcpConfig {
+        algorithm,
+        ..TcpConfig::default()
+    });
     let mut disk = DiskConfig::ssd();
     if let Some(delay) = o.disk_delay {
         disk.latency = (delay, delay);

@@ -32,7 +32,6 @@ const LIMIT: Duration = Duration::from_secs(600);
 fn swarm(seed: u64) -> Swarm {
     let mut config = SwarmConfig::new(LEN);
     config.piece_len = PIECE;
-    config.sample = LOOK;
     config.engine.save_interval = Duration::from_millis(100);
     let mut link = LinkConfig::cable();
     link.down.rate = Some(Rate::buffered(2_000_000, Duration::from_millis(100)));

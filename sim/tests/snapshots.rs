@@ -77,7 +77,6 @@ fn swarm(seed: u64, homes: Vec<Home>) -> Vec<Duration> {
     let mut config = SwarmConfig::new(LEN);
     config.piece_len = 64 << 10;
     config.homes = homes;
-    config.sample = Duration::from_millis(20);
     let joins: Vec<Duration> = config.homes.iter().map(|home| home.joins).collect();
     let result = Swarm::new(seed, config).run(Duration::from_secs(1_800));
     assert!(result.all_exact(), "{:?}", result.completed);

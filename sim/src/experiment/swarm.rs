@@ -2,14 +2,15 @@
 //! tracker.
 
 use std::{
+    cell::Cell,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
 use dunlin_core::{
-    Config, EncryptionPolicy, Instant,
-    engine::{AddTorrent, Check, Source, State},
+    Config, EncryptionPolicy, InfoHash, Instant,
+    engine::{AddTorrent, Check, Source},
     metainfo::{Builder, Info},
 };
 use rand_core::Rng;
@@ -17,7 +18,7 @@ use rand_core::Rng;
 use crate::{
     host::{
         disk::{DiskConfig, SimDisk},
-        engine::{EngineHost, EngineSetup},
+        engine::{EngineHost, EngineSetup, Progress},
         service::{Tracker, TrackerConfig},
         stack::{MTU, tcp::TcpConfig},
     },
@@ -96,8 +97,6 @@ pub struct SwarmConfig {
     pub tcp: Option<TcpConfig>,
     /// The size of a TCP socket's buffer in each direction, in bytes.
     pub tcp_buffer: usize,
-    /// The interval at which progress is sampled.
-    pub sample: Duration,
 }
 
 impl SwarmConfig {
@@ -116,20 +115,19 @@ impl SwarmConfig {
             },
             tcp: None,
             tcp_buffer: 64 << 10,
-            sample: Duration::from_secs(1),
         }
     }
 }
 
-/// The progress of a home: pairs of seconds since the start and bytes.
-pub type Curve = Vec<(u64, u64)>;
+/// The progress of a home: the times at which it had verified more bytes, and how many.
+pub type Curve = Vec<(Duration, u64)>;
 
 /// The outcome of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwarmResult {
     /// The progress of each home.
     pub curves: Vec<Curve>,
-    /// When each home was complete, according to its engine.
+    /// When each home was complete, according to its engine: the instant itself.
     pub completed: Vec<Option<Duration>>,
     /// The bytes that each home uploaded.
     pub uploaded: Vec<u64>,
@@ -152,7 +150,7 @@ impl SwarmResult {
 /// A swarm in its world.
 #[derive(Debug)]
 pub struct Swarm {
-    /// The world. Only [`Swarm::run`] samples the progress.
+    /// The world.
     pub world: World,
     /// The torrent that the homes exchange.
     pub info: Arc<Info>,
@@ -160,8 +158,6 @@ pub struct Swarm {
     pub homes: Vec<(DeviceId, Option<DeviceId>)>,
     /// The device of the tracker.
     pub tracker: DeviceId,
-    config: SwarmConfig,
-    result: SwarmResult,
 }
 
 const PORT: u16 = 6_881;
@@ -203,61 +199,68 @@ impl Swarm {
         let homes: Vec<_> = (0..config.homes.len())
             .map(|n| build_home(&mut world, n, &config, &info, &content, &url))
             .collect();
-        let count = homes.len();
         Self {
             world,
             info,
             homes,
             tracker,
-            result: SwarmResult {
-                curves: vec![Vec::new(); count],
-                completed: vec![None; count],
-                uploaded: vec![0; count],
-                exact: vec![false; count],
-                ended: Duration::ZERO,
-                trace: 0,
-            },
-            config,
         }
     }
 
-    /// Runs until every home is complete, or until `until`.
+    /// Runs until the last home is complete, or until `until`.
     pub fn run(&mut self, until: Duration) -> SwarmResult {
         self.world.start();
-        loop {
-            self.sample();
-            let all = self.result.completed.iter().all(Option::is_some);
-            let now = self.world.now().saturating_since(Instant::ORIGIN);
-            if all || now >= until {
-                break;
+        let (homes, hash) = (&self.homes, self.info.info_hash());
+        // Homes complete once and for all, so those before the first that is not need no look.
+        let first = Cell::new(0);
+        let goes_on = |world: &World| {
+            while let Some((machine, _)) = homes.get(first.get()) {
+                let progress = progress(world, *machine, hash);
+                if progress.and_then(Progress::completed).is_none() {
+                    return true;
+                }
+                first.set(first.get() + 1);
             }
-            self.world.run_for(self.config.sample.min(until - now));
+            false
+        };
+        let until = Instant::ORIGIN + until;
+        if !self.world.run_while(goes_on, until) {
+            // Nothing else happens until then.
+            self.world.run_until(until);
         }
-        self.result.trace = self.world.trace().hash();
-        self.result.clone()
+        self.result()
     }
 
-    fn sample(&mut self) {
-        let now = self.world.now();
-        let since = now.saturating_since(Instant::ORIGIN);
-        self.result.ended = since;
-        for (n, (machine, _)) in self.homes.iter().enumerate() {
-            let Some(host) = self.world.host::<EngineHost>(*machine) else {
-                continue;
-            };
-            let Some(status) = host.torrent(now, self.info.info_hash()) else {
-                continue;
-            };
-            self.result.curves[n].push((since.as_secs(), status.done));
-            self.result.uploaded[n] = status.uploaded;
-            // The last piece is verified before the files are confirmed.
-            let complete = status.state == State::Seeding && status.done == status.total;
-            if self.result.completed[n].is_none() && complete {
-                self.result.completed[n] = Some(since);
-            }
-            self.result.exact[n] = host.has(&self.info);
+    fn result(&self) -> SwarmResult {
+        let since = |at: Instant| at.saturating_since(Instant::ORIGIN);
+        let hash = self.info.info_hash();
+        let mut result = SwarmResult {
+            curves: Vec::new(),
+            completed: Vec::new(),
+            uploaded: Vec::new(),
+            exact: Vec::new(),
+            ended: since(self.world.now()),
+            trace: self.world.trace().hash(),
+        };
+        for (machine, _) in &self.homes {
+            let host = self.world.host::<EngineHost>(*machine);
+            let status = host.and_then(|h| h.torrent(self.world.now(), hash));
+            let progress = host.and_then(|h| h.progress(hash));
+            let points = progress.map_or(&[][..], Progress::points);
+            let curve = points.iter().map(|(at, done)| (since(*at), *done));
+            result.curves.push(curve.collect());
+            let completed = progress.and_then(Progress::completed);
+            result.completed.push(completed.map(since));
+            result.uploaded.push(status.map_or(0, |s| s.uploaded));
+            let exact = host.is_some_and(|h| h.has(&self.info));
+            result.exact.push(exact);
         }
+        result
     }
+}
+
+fn progress(world: &World, machine: DeviceId, hash: InfoHash) -> Option<&Progress> {
+    world.host::<EngineHost>(machine)?.progress(hash)
 }
 
 /// The public address of home number `n`.

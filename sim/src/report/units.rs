@@ -33,6 +33,32 @@ pub fn time(d: Duration) -> String {
     }
 }
 
+/// Formats a time to the millisecond, or to the microsecond below one: `112 ms`, `6.602 s`,
+/// `2 min 5.071 s`.
+#[must_use]
+pub fn exact(d: Duration) -> String {
+    let ms = d.as_millis();
+    if ms < 1_000 {
+        return time(d);
+    }
+    let (s, rest) = (ms / 1_000, ms % 1_000);
+    let (h, min, s) = (s / 3_600, s / 60 % 60, s % 60);
+    let mut parts = Vec::new();
+    if h > 0 {
+        parts.push(format!("{h} h"));
+    }
+    if min > 0 {
+        parts.push(format!("{min} min"));
+    }
+    if rest > 0 {
+        let fraction = format!("{rest:03}");
+        parts.push(format!("{s}.{} s", fraction.trim_end_matches('0')));
+    } else if s > 0 {
+        parts.push(format!("{s} s"));
+    }
+    parts.join(" ")
+}
+
 /// Formats a number of bytes: `1.5 MiB`.
 #[must_use]
 pub fn size(n: u64) -> String {
@@ -96,6 +122,13 @@ mod tests {
         assert_eq!(t(12_340_000), "12.3 s");
         assert_eq!(t(60_000_000), "1 min");
         assert_eq!(t(3_725_000_000), "1 h 2 min 5 s");
+        let e = |us| exact(Duration::from_micros(us));
+        assert_eq!((e(40), e(112_900)), ("40 µs".into(), "112 ms".into()));
+        assert_eq!(
+            (e(12_340_900), e(60_000_000)),
+            ("12.34 s".into(), "1 min".into())
+        );
+        assert_eq!(e(3_720_071_000), "1 h 2 min 0.071 s");
         assert_eq!(
             (size(1023), size(1536)),
             ("1023 B".into(), "1.5 KiB".into())

@@ -1,18 +1,22 @@
 //! A simulated machine that runs Dunlin: the real engine on the firmware's driver, with a real TCP,
 //! and a disk under virtual time.
 
+mod progress;
+
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
 use dunlin_core::{
-    Config, InfoHash, Instant,
-    engine::{AddTorrent, Engine, Event, Source, State, TorrentStatus},
+    Config, InfoHash, Instant, TorrentId,
+    engine::{AddTorrent, Changes, Engine, Event, Source, State, TorrentStatus},
     metainfo::Info,
 };
 use dunlin_smoltcp::{Driver, Hardware, NetConfig, Polled};
+
+pub use self::progress::Progress;
 
 use crate::{
     host::{
@@ -128,6 +132,8 @@ pub struct EngineHost {
     cable: Cable,
     wanted: Vec<AddTorrent>,
     events: VecDeque<(Instant, Event)>,
+    /// The progress of every torrent that was added, also when the machine is off.
+    progress: BTreeMap<InfoHash, Progress>,
     busy: bool,
     boots: u8,
 }
@@ -152,6 +158,7 @@ impl EngineHost {
             driver: None,
             wanted: Vec::new(),
             events: VecDeque::new(),
+            progress: BTreeMap::new(),
             busy: false,
             boots: 0,
         }
@@ -170,6 +177,7 @@ impl EngineHost {
             return;
         };
         let hash = hash_of(&add.source);
+        self.progress.entry(hash).or_default();
         if let Some(record) = driver.storage().record(hash) {
             add.resume = Some(record.to_vec());
         }
@@ -232,6 +240,12 @@ impl EngineHost {
             .map(|t| t.status(now))
     }
 
+    /// The progress of a torrent so far; `None` when it was never added.
+    #[must_use]
+    pub fn progress(&self, info_hash: InfoHash) -> Option<&Progress> {
+        self.progress.get(&info_hash)
+    }
+
     /// Returns `true` when the disk holds a torrent completely and correctly.
     #[must_use]
     pub fn has(&self, info: &Info) -> bool {
@@ -282,6 +296,9 @@ impl EngineHost {
                 return self.start(cx);
             }
             while let Some(event) = driver.poll_event() {
+                if let Event::Changed { torrent, what } = &event {
+                    note(driver, &mut self.progress, cx.now, *torrent, *what);
+                }
                 if self.events.len() == MAX_EVENTS {
                     self.events.pop_front();
                 }
@@ -292,6 +309,34 @@ impl EngineHost {
                 return;
             }
         }
+    }
+}
+
+/// Notes the progress of a torrent that has changed.
+fn note(
+    driver: &Driver<SimDisk>,
+    progress: &mut BTreeMap<InfoHash, Progress>,
+    now: Instant,
+    torrent: TorrentId,
+    what: Changes,
+) {
+    let concerns = |change| what.contains(change);
+    if ![Changes::STATE, Changes::PROGRESS, Changes::FINISHED]
+        .into_iter()
+        .any(concerns)
+    {
+        return;
+    }
+    let Some(torrent) = driver.engine().torrent(torrent) else {
+        return;
+    };
+    let status = torrent.status(now);
+    let own = progress.entry(torrent.info_hash()).or_default();
+    own.note(now, status.done);
+    // The last piece is verified before the files are confirmed.
+    if status.state == State::Seeding && status.done == status.total {
+        let holds = |info| driver.storage().holds(info);
+        own.complete(now, || torrent.info().is_some_and(|info| holds(info)));
     }
 }
 

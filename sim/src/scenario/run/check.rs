@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{
     built::{Built, at},
+    engines::{completed, describe},
     hosts::{Manual, Steady},
-    timeline::Timeline,
 };
 use crate::{
     host::punch::{Connected, TcpEnd, UdpEnd},
@@ -18,14 +18,8 @@ use crate::{
 /// The most hops that are recorded for charts, explanations and expectations.
 pub const MAX_HOPS: usize = 2_000_000;
 /// Checks an expectation. Returns `None` when it does not apply to a run with this seed.
-pub(crate) fn check(
-    s: &Scenario,
-    built: &Built,
-    timeline: &Timeline,
-    seed: u64,
-    expect: &Expect,
-) -> Option<Outcome> {
-    let judge = Judge { built, timeline };
+pub(crate) fn check(s: &Scenario, built: &Built, seed: u64, expect: &Expect) -> Option<Outcome> {
+    let judge = Judge { built };
     let (what, held, why) = match &expect.check {
         Check::Connected { a, b, within } => {
             let what = format!("{a} and {b} connect{}", by(*within));
@@ -44,10 +38,10 @@ pub(crate) fn check(
         }
         Check::Completed { hosts, within } => {
             let late: Vec<String> = (hosts.iter())
-                .filter(|h| timeline.completed(h).is_none_or(|t| !in_time(t, *within)))
-                .map(|h| judge.progress(h))
+                .filter(|h| completed(built, h).is_none_or(|t| !in_time(t, *within)))
+                .map(|h| describe(built, h))
                 .collect();
-            let last = hosts.iter().filter_map(|h| timeline.completed(h)).max();
+            let last = hosts.iter().filter_map(|h| completed(built, h)).max();
             let why = match last {
                 Some(last) if late.is_empty() => format!("the last {}", after(last)),
                 _ => late.join("; "),
@@ -56,9 +50,9 @@ pub(crate) fn check(
             (what, late.is_empty(), why)
         }
         Check::NotCompleted { hosts } => {
-            let done = hosts.iter().filter(|h| timeline.completed(h).is_some());
+            let done = hosts.iter().filter(|h| completed(built, h).is_some());
             let held = done.count() == 0;
-            let why: Vec<String> = hosts.iter().map(|h| judge.progress(h)).collect();
+            let why: Vec<String> = hosts.iter().map(|h| describe(built, h)).collect();
             (
                 format!("{} do not complete", hosts.join(", ")),
                 held,
@@ -66,9 +60,9 @@ pub(crate) fn check(
             )
         }
         Check::Sooner { first, second } => {
-            let (a, b) = (timeline.completed(first), timeline.completed(second));
+            let (a, b) = (completed(built, first), completed(built, second));
             let held = a.is_some_and(|a| b.is_none_or(|b| a < b));
-            let why = format!("{}; {}", judge.progress(first), judge.progress(second));
+            let why = format!("{}; {}", describe(built, first), describe(built, second));
             (format!("{first} completes before {second}"), held, why)
         }
         Check::Rule { rule, node, bound } => {
@@ -106,7 +100,11 @@ pub(crate) fn check(
                 "never waits"
             };
             let what = format!("{host} {word} longer than {}", units::time(*gap));
-            let why = format!("{} up to {}", units::time(longest), units::time(end));
+            let why = format!(
+                "the longest wait was {}, until {}",
+                units::exact(longest),
+                units::exact(end)
+            );
             (what, broken == wants_broken, why)
         }
         Check::Trace(hash) => {
@@ -131,7 +129,7 @@ fn by(within: Option<Duration>) -> String {
 }
 
 fn after(time: Duration) -> String {
-    format!("after {}", units::time(time))
+    format!("after {}", units::exact(time))
 }
 
 fn in_time(time: Duration, within: Option<Duration>) -> bool {
@@ -145,7 +143,6 @@ fn packets(bound: Bound) -> String {
 
 struct Judge<'a> {
     built: &'a Built,
-    timeline: &'a Timeline,
 }
 
 impl Judge<'_> {
@@ -164,16 +161,6 @@ impl Judge<'_> {
             (None, None) => Err("neither hears the other".into()),
             (Some(_), None) => Err(format!("{b} has no certainty")),
             (None, Some(_)) => Err(format!("{a} has no certainty")),
-        }
-    }
-
-    fn progress(&self, host: &str) -> String {
-        match self.timeline.completed(host) {
-            Some(when) => format!("{host} {}", after(when)),
-            None => {
-                let share = self.timeline.share(host);
-                format!("{host} has {}.{} %", share / 10, share % 10)
-            }
         }
     }
 

@@ -1,22 +1,23 @@
 //! Hosts that run the real engine, and their trackers.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use dunlin_core::{
     EncryptionPolicy, Instant,
     engine::{AddTorrent, Check, Source},
 };
 
-use super::built::{Built, Shared};
+use super::built::{Built, Shared, at};
 use crate::{
     host::{
         disk::{DiskConfig, SimDisk},
-        engine::{EngineHost, EngineSetup},
+        engine::{EngineHost, EngineSetup, Progress},
         service::{Tracker, TrackerConfig},
         stack::tcp::TcpConfig,
     },
     id::DeviceId,
     link::LinkConfig,
+    report::units,
     rng::SimRng,
     scenario::model::{Host, Kind, Link, Scenario, links},
     world::trace,
@@ -118,19 +119,33 @@ fn path_mtu(s: &Scenario, h: &Host) -> usize {
     usize::try_from(least).unwrap_or(usize::MAX)
 }
 
-/// The bytes of the torrent that an engine has. Counts as complete only when the disk holds it
-/// correctly.
-pub(crate) fn progress(built: &Built, name: &str) -> u64 {
-    let host = built.world.host::<EngineHost>(built.node(name));
-    let (Some(host), Some(shared)) = (host, &built.shared) else {
-        return 0;
-    };
-    let status = host.torrent(built.world.now(), shared.info.info_hash());
-    status.map_or(0, |t| {
-        if t.done < t.total || host.has(&shared.info) {
-            t.done
-        } else {
-            t.total.saturating_sub(1)
-        }
-    })
+/// The progress of an engine; `None` for other hosts.
+fn progress<'a>(built: &'a Built, name: &str) -> Option<&'a Progress> {
+    let host = built.world.host::<EngineHost>(built.node(name))?;
+    host.progress(built.shared.as_ref()?.info.info_hash())
+}
+
+/// The bytes of the torrent that an engine has verified.
+pub(crate) fn done(built: &Built, name: &str) -> u64 {
+    progress(built, name).map_or(0, Progress::done)
+}
+
+/// When an engine completed the torrent. Counts only when the disk held it correctly then.
+pub(crate) fn completed(built: &Built, name: &str) -> Option<Duration> {
+    let progress = progress(built, name).filter(|p| p.is_exact())?;
+    Some(progress.completed()?.saturating_since(at(Duration::ZERO)))
+}
+
+/// What an engine has got so far, in words.
+pub(crate) fn describe(built: &Built, name: &str) -> String {
+    let wrong = progress(built, name).is_some_and(|p| p.completed().is_some() && !p.is_exact());
+    if let Some(when) = completed(built, name) {
+        return format!("{name} after {}", units::exact(when));
+    }
+    if wrong {
+        return format!("{name} completes with wrong content");
+    }
+    let size = built.shared.as_ref().map_or(0, |s| s.info.total_len());
+    let share = done(built, name) * 1_000 / size.max(1);
+    format!("{name} has {}.{} %", share / 10, share % 10)
 }

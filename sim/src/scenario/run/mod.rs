@@ -8,12 +8,12 @@ mod hosts;
 mod sequence;
 mod timeline;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 pub use self::check::MAX_HOPS;
 use self::{
     built::{Built, at},
-    timeline::Timeline,
+    timeline::{SAMPLES, Timeline},
 };
 use super::model::{Check, Scenario};
 use crate::{
@@ -21,9 +21,6 @@ use crate::{
     report::{Chart, Counter, Outcome, Report, Sequence, units},
     world::trace::Filter,
 };
-
-/// The number of samples of a timeline.
-const SAMPLES: u32 = 240;
 
 /// What a run records besides its outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +50,8 @@ pub struct RunResult {
     pub ended: Duration,
     /// The outcome of every expectation.
     pub outcomes: Vec<Outcome>,
+    /// When each engine completed the torrent, if it did: the instant itself.
+    pub completed: BTreeMap<String, Duration>,
     /// How often each rule decided at each device.
     pub counters: Vec<Counter>,
     /// The curves, if they were requested.
@@ -172,7 +171,7 @@ fn to_the_end(scenario: &Scenario, seed: u64, options: &RunOptions) -> (RunResul
     }
     built.world.start();
     let mut timeline = Timeline::new(scenario);
-    if timeline.is_needed() || options.curves {
+    if options.curves {
         for n in 1..=SAMPLES {
             built.world.run_until(at(scenario.duration * n / SAMPLES));
             timeline.sample(&built);
@@ -187,7 +186,7 @@ fn to_the_end(scenario: &Scenario, seed: u64, options: &RunOptions) -> (RunResul
     let outcomes = scenario
         .expects
         .iter()
-        .filter_map(|e| check::check(scenario, &built, &timeline, seed, e))
+        .filter_map(|e| check::check(scenario, &built, seed, e))
         .collect();
     let node_name = |id| world.name(id);
     let counters = world
@@ -207,6 +206,9 @@ fn to_the_end(scenario: &Scenario, seed: u64, options: &RunOptions) -> (RunResul
         packets: world.trace().packets(),
         ended: world.now().saturating_since(at(Duration::ZERO)),
         outcomes,
+        completed: (scenario.hosts.iter())
+            .filter_map(|h| Some((h.name.clone(), engines::completed(&built, &h.name)?)))
+            .collect(),
         counters: counters.collect(),
         charts: if options.curves {
             timeline.charts(&built)

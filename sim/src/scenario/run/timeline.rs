@@ -1,6 +1,6 @@
 //! What changes during a run: the progress of engines, answers to steady hosts, packets.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use super::{
     built::{Built, at},
@@ -12,7 +12,11 @@ use crate::{
     scenario::model::{Kind, Scenario},
 };
 
-/// The samples of a run.
+/// The samples in each curve of a chart. Charts alone are sampled: everything that is judged or
+/// told in numbers is the time of an event.
+pub(crate) const SAMPLES: u32 = 240;
+
+/// What is drawn of a run.
 pub(crate) struct Timeline {
     duration: Duration,
     /// The engines, with times and the bytes that each has.
@@ -21,7 +25,6 @@ pub(crate) struct Timeline {
     size: u64,
     packets: Vec<(Duration, u64)>,
     callers: Vec<String>,
-    done: BTreeMap<String, Duration>,
 }
 
 impl Timeline {
@@ -38,37 +41,15 @@ impl Timeline {
             size: s.torrent.size,
             packets: vec![(Duration::ZERO, 0)],
             callers: of_kind(|k| k == Kind::Steady).collect(),
-            done: BTreeMap::new(),
         }
-    }
-
-    /// Returns `true` when the progress of a host has to be sampled.
-    pub(crate) fn is_needed(&self) -> bool {
-        !self.engines.is_empty()
     }
 
     pub(crate) fn sample(&mut self, built: &Built) {
         let now = built.world.now().saturating_since(at(Duration::ZERO));
         self.packets.push((now, built.world.trace().packets()));
         for (name, points) in &mut self.engines {
-            let have = engines::progress(built, name);
-            points.push((now, have));
-            if have >= self.size && !self.done.contains_key(name) {
-                self.done.insert(name.clone(), now);
-            }
+            points.push((now, engines::done(built, name)));
         }
-    }
-
-    /// When an engine completed the torrent.
-    pub(crate) fn completed(&self, name: &str) -> Option<Duration> {
-        self.done.get(name).copied()
-    }
-
-    /// The share of the torrent that an engine has, in thousandths.
-    pub(crate) fn share(&self, name: &str) -> u64 {
-        let engine = self.engines.iter().find(|(n, _)| n == name);
-        let last = engine.and_then(|(_, points)| points.last());
-        last.map_or(0, |(_, have)| have * 1_000 / self.size.max(1))
     }
 
     /// The samples as charts.

@@ -9,7 +9,7 @@ use crate::{
     },
     scenario::{
         model::{links, presets},
-        syntax::error::nearest,
+        syntax::{error::nearest, value},
     },
 };
 
@@ -115,7 +115,7 @@ fn clash(c: Clash) -> &'static str {
 /// The parameters of a NAT as keys and values. The policies for ports and clashes are those for
 /// UDP.
 pub(crate) fn nat(c: &NatConfig) -> Vec<(&'static str, String)> {
-    let time = |d: std::time::Duration| format!("\"{}us\"", d.as_micros());
+    let time = |d: std::time::Duration| format!("\"{}\"", value::written(d));
     let t = &c.timeouts;
     let mut all = vec![
         ("udp-mapping", mapping(c.udp.mapping).into()),
@@ -233,6 +233,8 @@ mod tests {
                 assert!(preset_in_full(name).is_some(), "{name}");
             }
         }
+        let linux = preset_in_full("linux").expect("a preset");
+        assert!(linux.contains("tcp-established = \"5d\"\n"), "{linux}");
         assert_eq!(preset_in_full("lunix"), None);
         assert_eq!(nearest_preset("lunix").as_deref(), Some("linux"));
     }

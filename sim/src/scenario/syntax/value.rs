@@ -67,6 +67,24 @@ pub(crate) fn duration(value: &Value) -> Result<Duration, Wrong> {
         .ok_or_else(|| "a time such as \"250ms\", \"30s\", \"5min\" or \"2h\"".into())
 }
 
+/// A time as [`duration`] reads it, in the largest unit of which it is a whole number.
+pub(crate) fn written(time: Duration) -> String {
+    const UNITS: &[(&str, u128)] = &[
+        ("d", 86_400_000_000),
+        ("h", 3_600_000_000),
+        ("min", 60_000_000),
+        ("s", 1_000_000),
+        ("ms", 1_000),
+        ("us", 1),
+    ];
+    let micros = time.as_micros();
+    let fits = |(_, unit): &&(&str, u128)| micros >= *unit && micros.is_multiple_of(*unit);
+    match UNITS.iter().find(fits) {
+        Some((name, unit)) => format!("{}{name}", micros / unit),
+        None => "0s".into(),
+    }
+}
+
 pub(crate) fn size(value: &Value) -> Result<u64, Wrong> {
     const UNITS: &[(&str, u64)] = &[
         ("", 1),
@@ -269,6 +287,24 @@ mod tests {
         );
         assert_eq!(call(&of("random")), Some(("random".into(), None)));
         assert_eq!(call(&of("block(x)")), None);
+    }
+
+    #[test]
+    fn times_are_written_in_the_largest_unit_that_fits() {
+        for (text, micros) in [
+            ("0s", 0),
+            ("1us", 1),
+            ("1500us", 1_500),
+            ("250ms", 250_000),
+            ("90s", 90_000_000),
+            ("5min", 300_000_000),
+            ("2h", 7_200_000_000),
+            ("5d", 432_000_000_000),
+        ] {
+            let time = Duration::from_micros(micros);
+            assert_eq!(written(time), text);
+            assert_eq!(duration(&of(text)), Ok(time));
+        }
     }
 
     #[test]

@@ -9,21 +9,23 @@ impl Report {
     /// The whole file.
     #[must_use]
     pub fn html(&self) -> String {
+        let sheet = matrix::Sheet::of(&self.matrices);
         let mut out = format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-             <title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n",
-            escape(&self.title)
+             <title>{}</title>\n<style>\n{STYLE}{}</style>\n</head>\n<body>\n",
+            escape(&self.title),
+            sheet.css()
         );
         self.head(&mut out);
         self.outcomes(&mut out);
         for m in &self.matrices {
             out.push_str(&format!(
-                "<section class=\"wide\">\n<h2>{}</h2>\n<p class=\"soft\">Point at a cell or a name for more.</p>\n{}<div class=\"scroll\">\n{}</div>\n</section>\n",
+                "<section class=\"wide\">\n<h2>{}</h2>\n<p class=\"soft\">Point at a cell or a name for more.</p>\n{}<div class=\"scroll map\">\n{}</div>\n</section>\n",
                 escape(&m.title),
                 matrix::legend(m),
-                matrix::draw(m)
+                sheet.draw(m)
             ));
         }
         if !self.charts.is_empty() {
@@ -112,7 +114,7 @@ impl Report {
             return;
         }
         out.push_str(
-            "<section>\n<h2>Expectations</h2>\n<table>\n<tr><th></th><th>expected</th><th>seen</th><th>where</th></tr>\n",
+            "<section>\n<h2>Expectations</h2>\n<div class=\"scroll\">\n<table>\n<tr><th></th><th>expected</th><th>seen</th><th>where</th></tr>\n",
         );
         for o in &self.outcomes {
             let (class, state) = if o.held {
@@ -121,13 +123,13 @@ impl Report {
                 ("no", "✗ fails")
             };
             out.push_str(&format!(
-                "<tr class=\"{class}\"><td class=\"state\">{state}</td><td>{}</td><td>{}</td><td class=\"soft\">{}</td></tr>\n",
+                "<tr class=\"{class}\"><td class=\"state\">{state}</td><td>{}</td><td>{}</td><td class=\"soft place\">{}</td></tr>\n",
                 escape(&o.what),
                 escape(&o.why),
                 escape(&o.place)
             ));
         }
-        out.push_str("</table>\n</section>\n");
+        out.push_str("</table>\n</div>\n</section>\n");
     }
 
     fn counters(&self, out: &mut String) {
@@ -135,7 +137,7 @@ impl Report {
             return;
         }
         out.push_str(
-            "<section>\n<h2>Counters</h2>\n<table>\n<tr><th>where</th><th>rule</th><th>what it means</th><th class=\"num\">packets</th></tr>\n",
+            "<section>\n<h2>Counters</h2>\n<div class=\"scroll\">\n<table>\n<tr><th>where</th><th>rule</th><th>what it means</th><th class=\"num\">packets</th></tr>\n",
         );
         let mut last = None;
         for c in &self.counters {
@@ -146,11 +148,12 @@ impl Report {
             out.push_str(&format!(
                 "<tr{class}><td>{}</td><td><code>{}</code></td><td class=\"soft\">{}</td><td class=\"num\">{}</td></tr>\n",
                 escape(node),
-                escape(&c.rule),
+                // A line may end after the dot.
+                escape(&c.rule).replace('.', ".<wbr>"),
                 escape(&c.explain),
                 units::count(c.packets)
             ));
         }
-        out.push_str("</table>\n</section>\n");
+        out.push_str("</table>\n</div>\n</section>\n");
     }
 }

@@ -10,6 +10,8 @@ const ROW: f64 = 46.0;
 const TALL_ROW: f64 = 60.0;
 /// With more lifelines than this, they are.
 const CROWDED: usize = 5;
+/// The smallest scale at which the letters can be read.
+const LEAST: f64 = 0.8;
 /// The characters that fit above an arrow.
 const MAX_LABEL: usize = 44;
 /// The characters of one endpoint that fit above an arrow.
@@ -43,6 +45,11 @@ pub(super) fn draw(sequence: &Sequence) -> String {
     let row = if of > CROWDED { TALL_ROW } else { ROW };
     let height = HEAD + 16.0 + steps.len() as f64 * row + 8.0;
     let mut svg = Svg::new("sequence", width, height, "Sequence chart");
+    // It shrinks a little where that makes it fit; in a narrower window it is scrolled.
+    svg.raw(&format!(
+        "<style>svg.sequence{{min-width:{:.0}px}}</style>",
+        width * LEAST
+    ));
     svg.raw(
         "<defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" \
          markerHeight=\"8\" orient=\"auto-start-reverse\"><path class=\"tip\" d=\"M0 0L8 4L0 8z\"/>\

@@ -1,7 +1,8 @@
 //! Scenario files: a network, what happens in it and what is expected of it, in TOML.
 //!
 //! `SCENARIOS.md` beside the crate's manifest lists every key; it is generated from the tables that
-//! the parser uses. An invalid file is rejected with the line, the column and what would be valid:
+//! the parser uses. An invalid file is rejected; each error has its line, its
+//! column and what would be valid:
 //!
 //! ```
 //! let error = dunlin_sim::scenario::Scenario::parse("sede = 5", "home.toml").unwrap_err();
@@ -36,5 +37,5 @@ pub use run::{MAX_HOPS, Question, RunOptions, RunResult, explain, run};
 pub use shrink::{Small, shrink};
 pub use syntax::{
     document::{Document, Entry, Item, MAX_FILE, Value, ValueKind, quote},
-    error::ScenarioError,
+    error::{ScenarioError, ScenarioErrors},
 };

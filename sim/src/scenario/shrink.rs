@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     model::{Scenario, random::written_out},
     run::{RunOptions, run},
-    syntax::{document::Document, error::ScenarioError},
+    syntax::{document::Document, error::ScenarioErrors},
 };
 use crate::experiment::shrink;
 
@@ -52,7 +52,7 @@ fn failures(doc: &Document, seed: u64) -> Option<BTreeSet<String>> {
 ///
 /// # Errors
 /// When the document is not a valid scenario.
-pub fn shrink(doc: &Document, seed: u64) -> Result<Option<Small>, ScenarioError> {
+pub fn shrink(doc: &Document, seed: u64) -> Result<Option<Small>, ScenarioErrors> {
     let doc = written_out(doc, seed)?;
     Scenario::from_document(&doc)?;
     let before = failures(&doc, seed).unwrap_or_default();

@@ -239,6 +239,117 @@ fn what_is_wrong_is_told_with_its_place_and_what_would_be_right() {
     }
 }
 
+/// Every error is told, in the order of the file, and nothing that merely follows from another.
+#[test]
+fn all_that_is_wrong_is_told() {
+    let text = "duraton = '5s'\n\
+        [[rooter]]\nname = 'x'\n\
+        [[router]]\nname = 'home'\nnat = 'lunix'\nmapping = 'EIN'\nloss = '200%'\n\
+        [[router]]\nname = 'home'\n\
+        [[host]]\nname = 'a'\nkind = 'ecko'\nport = 0\nreply-after = '1s'\nbehind = 'hone'\n\
+        [[host]]\nname = 'b'\nkind = 'steady'\n\
+        [[host]]\nnmae = 'c'\nkind = 'echo'\n\
+        [[event]]\nat = '1s'\nrebot = 'home'\n\
+        [[event]]\nat = '2h'\ncut = 'hom'\n\
+        [[event]]\nat = '1s'\nsend = 'b'\nto = 'nobody'\nloss = '1%'\n\
+        [[expect]]\nconnected = ['a', 'nobody']\nwithin = 'x'\n\
+        [[expect]]\ncompleted = ['b', 'a']\n";
+    let errors = Scenario::parse(text, "f").expect_err("much is wrong");
+    let told: Vec<(usize, &str)> = errors
+        .iter()
+        .map(|e| (e.line, e.message.as_str()))
+        .collect();
+    let wanted = [
+        (1, "`duraton` is not a key before the first table"),
+        (2, "`[[rooter]]` is not a table here"),
+        (6, "there is no NAT preset `lunix`"),
+        (7, "`mapping` is wrong"),
+        (8, "`loss` is wrong"),
+        (10, "there is a `home` already"),
+        (13, "`kind` is wrong"),
+        (16, "there is no router `hone`"),
+        (17, "`to` is missing from this [[host]]"),
+        (21, "`nmae` is not a key of [[host]]"),
+        (25, "`rebot` is not a key of [[event]]"),
+        (28, "there is no router or host `hom`"),
+        (31, "`b` is of kind `steady`"),
+        (32, "there is no router or host `nobody`"),
+        (33, "`loss` does not go with `send`"),
+        (36, "`within` is wrong"),
+        (38, "`b` is of kind `steady`"),
+    ];
+    assert_eq!(told, wanted);
+    let shown = errors.to_string();
+    assert_eq!(shown.matches("\n  ").count(), 2 * wanted.len(), "{shown}");
+
+    // What is TOML nowhere is told wherever it is.
+    let errors = Scenario::parse("a = \nb = 1\n[[host]\nc = 'x\n", "f").expect_err("no TOML");
+    let lines: Vec<usize> = errors.iter().map(|e| e.line).collect();
+    assert!(lines.starts_with(&[1]) && lines.contains(&3), "{errors}");
+
+    // A long list has an end.
+    let long: String = (0..5_000).map(|n| format!("k{n} = 1\n")).collect();
+    let errors = Scenario::parse(&long, "f").expect_err("no keys");
+    assert_eq!(errors.iter().count(), 100);
+    assert!(
+        errors
+            .to_string()
+            .ends_with("the first 100 errors are told")
+    );
+}
+
+/// Two homes, a caller in one of them, and an echo host in the other.
+const APART: &str = "[[router]]\nname='left'\nnat='linux'\n[[router]]\nname='right'\nnat='linux'\n\
+    [[host]]\nname='e'\nkind='echo'\nbehind='right'\n";
+
+#[test]
+fn a_host_that_nobody_can_send_to_is_refused() {
+    let cases = [
+        ("[[host]]\nname='s'\nkind='steady'\nto='e'\n", "f:14:4: "),
+        (
+            "[[host]]\nname='s'\nkind='flood'\nbehind='left'\nto='e'\n",
+            "f:15:4: ",
+        ),
+        (
+            "[[host]]\nname='s'\nkind='manual'\n[[event]]\nat=1\nsend='s'\nto='e'\n",
+            "f:17:4: ",
+        ),
+        (
+            "[[host]]\nname='s'\nkind='manual'\n[random]\nevents=1\nsenders='s'\nreceivers='e'\n",
+            "f:17:11: ",
+        ),
+    ];
+    for (text, place) in cases {
+        let error = Scenario::parse(&format!("{APART}{text}"), "f").expect_err(text);
+        let error = error.to_string();
+        let told = "s cannot send to e, which is behind the NAT of right\n";
+        assert!(error.starts_with(&format!("{place}{told}")), "{error}");
+        assert!(
+            error.contains("put s behind right too, or e outside"),
+            "{error}"
+        );
+    }
+    let engines = "[[host]]\nname='t'\nkind='tracker'\nbehind='right'\n\
+        [[host]]\nname='p'\nkind='engine-seed'\nbehind='right'\n\
+        [[host]]\nname='l'\nkind='engine-leech'\ntrackers='t'\npeers='p'\n";
+    let errors = Scenario::parse(&format!("{APART}{engines}"), "f").expect_err("hidden");
+    assert_eq!(errors.iter().count(), 2, "{errors}");
+    // Inside one NAT, from further inside, and over IPv6, which is not translated, there is a way.
+    for text in [
+        "[[host]]\nname='s'\nkind='steady'\nbehind='right'\nto='e'\n",
+        "[[router]]\nname='inner'\nbehind='right'\nnat='linux'\n\
+         [[host]]\nname='s'\nkind='steady'\nbehind='inner'\nto='e'\n",
+        "[[host]]\nname='six'\nkind='echo'\nbehind='right'\naddress=['10.9.9.9','2001:db8::9']\n\
+         [[host]]\nname='s'\nkind='steady'\naddress=['198.51.100.77','2001:db8::7']\nto='six'\n",
+    ] {
+        let text = format!("{APART}{text}");
+        let s = Scenario::parse(&text, "f").unwrap_or_else(|e| panic!("{e}"));
+        let result = run(&s, 1, &RunOptions::default());
+        let met = |rule: &str| result.counters.iter().any(|c| c.rule == rule);
+        assert!(met("host.delivered") && !met("route.none"), "{text}");
+    }
+}
+
 /// A file that uses one key, in a context in which it is valid.
 fn with_key(section: &str, key: &str, example: &str) -> String {
     let routers = "[[router]]\nname='isp'\n[[router]]\nname='home'\n";
@@ -514,7 +625,10 @@ quickcheck! {
                 let doc = Document::parse(&text, "f").expect("valid");
                 Scenario::parse(&doc.to_toml(), "f").is_ok()
             }
-            Err(e) => e.line >= 1 && e.column >= 1 && !e.to_string().is_empty(),
+            Err(e) => {
+                let placed = |e: &ScenarioError| e.line >= 1 && e.column >= 1;
+                e.iter().count() >= 1 && e.iter().all(placed) && !e.to_string().is_empty()
+            }
         }
     }
 

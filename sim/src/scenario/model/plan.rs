@@ -16,15 +16,34 @@ const MAX_ENDS: usize = 64;
 
 /// The addresses of routers and hosts, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Plan(BTreeMap<String, Vec<IpAddr>>);
+pub(crate) struct Plan(BTreeMap<String, Spot>);
 
-/// A contradiction, at a key of a router or host.
+/// The addresses of a router or host, and where they can be reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Spot {
+    addrs: Vec<IpAddr>,
+    behind: Option<String>,
+    /// The NATs above it, from the nearest outwards.
+    nats: Vec<String>,
+}
+
+/// A contradiction in a scenario.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Conflict {
-    pub(crate) node: String,
-    pub(crate) key: &'static str,
+    pub(crate) place: Place,
     pub(crate) message: String,
     pub(crate) help: String,
+}
+
+/// The place of a contradiction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A key of the router or host of this name.
+    Node(String, &'static str),
+    /// The receiver of the event in which the first host sends to the second.
+    Send(String, String),
+    /// The receivers of `[random]`.
+    Random,
 }
 
 /// The scope in which addresses must be unique: everything below the nearest NAT, or the core when
@@ -42,7 +61,7 @@ struct Wanted<'a> {
 }
 
 impl Plan {
-    pub(crate) fn new(s: &Scenario) -> Result<Self, Conflict> {
+    pub(crate) fn new(s: &Scenario) -> Result<Self, Vec<Conflict>> {
         let nats: BTreeMap<&str, (usize, bool, Option<&str>)> = s
             .routers
             .iter()
@@ -87,11 +106,12 @@ impl Plan {
         });
         let all: Vec<Wanted<'_>> = routers.chain(hosts).collect();
         let mut used: BTreeSet<(Scope, IpAddr)> = CORE_ADDRESSES.map(|a| (None, a)).into();
+        let mut conflicts = Vec::new();
         for w in &all {
             for addr in w.given {
-                w.check(s, addr)?;
+                conflicts.extend(w.check(s, addr).err());
                 if !used.insert((scope_of(w.behind, Some(addr)), *addr)) {
-                    return Err(w.conflict(
+                    conflicts.push(w.conflict(
                         format!("{addr} is taken"),
                         "an address is one node's alone below a NAT, or in the core",
                     ));
@@ -127,29 +147,40 @@ impl Plan {
                 let mut more = std::iter::repeat_with(|| sites.next(place));
                 addrs.extend(more.find(|addr| used.insert((None, *addr))));
             }
-            plan.0.insert(w.name.into(), addrs);
+            let above = std::iter::successors(w.behind, |name| nats.get(name)?.2);
+            let translating = above.filter(|name| nats.get(name).is_some_and(|n| n.1));
+            let spot = Spot {
+                addrs,
+                behind: w.behind.map(Into::into),
+                nats: translating.map(Into::into).collect(),
+            };
+            plan.0.insert(w.name.into(), spot);
         }
-        plan.check_pairs(s)?;
-        Ok(plan)
+        plan.check_pairs(s, &mut conflicts);
+        if conflicts.is_empty() {
+            Ok(plan)
+        } else {
+            Err(conflicts)
+        }
     }
 
-    /// Checks that every host has an address of the same family as the host that it sends to.
-    fn check_pairs(&self, s: &Scenario) -> Result<(), Conflict> {
-        let speak = |a: &str, b: &str, key| match self.between(a, b) {
-            Some(_) => Ok(()),
-            None => Err(Conflict {
-                node: a.into(),
-                key,
-                message: format!("{a} and {b} have no IP version in common"),
-                help: format!("{a} has {}, {b} has {}", self.list(a), self.list(b)),
-            }),
-        };
+    /// Checks that every host can send to the hosts that it is to send to.
+    fn check_pairs(&self, s: &Scenario, conflicts: &mut Vec<Conflict>) {
         for h in &s.hosts {
-            if let Some(to) = &h.options.to {
-                speak(&h.name, to, "to")?;
+            let o = &h.options;
+            let own = |key| Place::Node(h.name.clone(), key);
+            match &o.to {
+                // A rendezvous tells these where to send.
+                Some(to) if h.kind.is_puncher() => {
+                    conflicts.extend(self.check_family(&h.name, to, own("to")).err());
+                }
+                Some(to) => conflicts.extend(self.check_pair(&h.name, to, own("to")).err()),
+                None => {}
             }
-            if let Some(via) = &h.options.via {
-                speak(&h.name, via, "via")?;
+            let others = o.via.iter().map(|name| (name, "via"));
+            let others = others.chain(o.trackers.iter().map(|name| (name, "trackers")));
+            for (name, key) in others.chain(o.peers.iter().map(|name| (name, "peers"))) {
+                conflicts.extend(self.check_pair(&h.name, name, own(key)).err());
             }
             if h.kind == Kind::Rendezvous {
                 let ends = s
@@ -157,28 +188,69 @@ impl Plan {
                     .iter()
                     .filter(|o| o.options.via.as_ref() == Some(&h.name));
                 if ends.count() > MAX_ENDS {
-                    return Err(Conflict {
-                        node: h.name.clone(),
-                        key: "kind",
+                    conflicts.push(Conflict {
+                        place: own("kind"),
                         message: format!("more than {MAX_ENDS} hosts meet by this one"),
                         help: "add another".into(),
                     });
                 }
             }
         }
+        let mut seen = BTreeSet::new();
         for event in &s.events {
-            if let Action::Send { from, to, .. } = &event.action {
-                speak(from, to, "address")?;
+            if let Action::Send { from, to, .. } = &event.action
+                && seen.insert((from, to))
+            {
+                let place = Place::Send(from.clone(), to.clone());
+                conflicts.extend(self.check_pair(from, to, place).err());
             }
         }
         if let Some(random) = &s.random {
             for from in &random.senders {
-                for to in &random.receivers {
-                    speak(from, to, "address")?;
-                }
+                let checked = random.receivers.iter().map(|to| {
+                    // One receiver is enough to tell.
+                    self.check_pair(from, to, Place::Random)
+                });
+                conflicts.extend(checked.filter_map(Result::err).next());
             }
         }
-        Ok(())
+    }
+
+    fn check_family(&self, a: &str, b: &str, place: Place) -> Result<(), Conflict> {
+        let of_family = |a: &IpAddr| self.of(b).iter().any(|b| b.is_ipv4() == a.is_ipv4());
+        if self.of(a).iter().any(of_family) {
+            return Ok(());
+        }
+        Err(Conflict {
+            place,
+            message: format!("{a} and {b} have no IP version in common"),
+            help: format!("{a} has {}, {b} has {}", self.list(a), self.list(b)),
+        })
+    }
+
+    /// Checks that `a` can send to an address of `b`.
+    fn check_pair(&self, a: &str, b: &str, place: Place) -> Result<(), Conflict> {
+        self.check_family(a, b, place.clone())?;
+        if self.between(a, b).is_some() {
+            return Ok(());
+        }
+        let list = self.list(b);
+        let nat = self.0.get(b).and_then(|spot| spot.nats.first());
+        let (message, help) = match nat {
+            Some(nat) => (
+                format!("{a} cannot send to {b}, which is behind the NAT of {nat}"),
+                format!("{list} means nothing outside: put {a} behind {nat} too, or {b} outside"),
+            ),
+            None => (
+                format!("{a} and {b} are not on one link"),
+                format!("{list} means nothing elsewhere"),
+            ),
+        };
+        Err(Conflict {
+            place,
+            message,
+            help,
+        })
     }
 
     fn list(&self, name: &str) -> String {
@@ -188,24 +260,37 @@ impl Plan {
 
     /// The addresses of a router or host of the scenario, of which there is at least one.
     pub(crate) fn of(&self, name: &str) -> &[IpAddr] {
-        self.0.get(name).map_or(&[], Vec::as_slice)
+        self.0.get(name).map_or(&[], |spot| spot.addrs.as_slice())
     }
 
-    /// The addresses, of one family, between which `a` sends to `b`.
+    /// The addresses, of one family, between which `a` sends to `b`: those by which it reaches it.
     pub(crate) fn between(&self, a: &str, b: &str) -> Option<(IpAddr, IpAddr)> {
+        let (from, to) = (self.0.get(a)?, self.0.get(b)?);
         let of_family = |a: &IpAddr| {
-            let there = self.of(b).iter().find(|b| b.is_ipv4() == a.is_ipv4());
-            there.map(|b| (*a, *b))
+            let fits = |b: &&IpAddr| b.is_ipv4() == a.is_ipv4() && from.reaches(to, b);
+            Some((*a, *to.addrs.iter().find(fits)?))
         };
-        self.of(a).iter().find_map(of_family)
+        from.addrs.iter().find_map(of_family)
+    }
+}
+
+impl Spot {
+    /// Returns `true` when packets from here to this address of `there` have a way.
+    fn reaches(&self, there: &Self, addr: &IpAddr) -> bool {
+        match addr {
+            IpAddr::V4(a) if a.is_link_local() => self.behind == there.behind,
+            IpAddr::V6(a) if a.is_unicast_link_local() => self.behind == there.behind,
+            // Nobody outside the nearest NAT knows it.
+            IpAddr::V4(_) => there.nats.first().is_none_or(|nat| self.nats.contains(nat)),
+            IpAddr::V6(_) => true,
+        }
     }
 }
 
 impl Wanted<'_> {
     fn conflict(&self, message: String, help: &str) -> Conflict {
         Conflict {
-            node: self.name.into(),
-            key: self.key,
+            place: Place::Node(self.name.into(), self.key),
             message,
             help: help.into(),
         }
@@ -354,7 +439,7 @@ kind = "manual"
             .map(|key| format!("{NETWORK}[[host]]\nname = \"last\"\nkind = \"manual\"\n{key}\n"));
         for text in more {
             let mut two = plan(&text);
-            assert!(two.0.remove("last").is_some_and(|a| a.len() == 2));
+            assert!(two.0.remove("last").is_some_and(|a| a.addrs.len() == 2));
             assert_eq!(one, two);
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     rng::SimRng,
     scenario::syntax::{
         document::{Document, quote},
-        error::ScenarioError,
+        error::ScenarioErrors,
     },
 };
 
@@ -72,7 +72,7 @@ impl Scenario {
 ///
 /// # Errors
 /// When the document is not a valid scenario.
-pub fn written_out(doc: &Document, seed: u64) -> Result<Document, ScenarioError> {
+pub fn written_out(doc: &Document, seed: u64) -> Result<Document, ScenarioErrors> {
     let scenario = Scenario::from_document(doc)?;
     let mut text = format!("seed = {seed}\n");
     // The seed comes before the first table, in place of the file's own.

@@ -5,7 +5,7 @@ use crate::scenario::{
     model::presets,
     syntax::{
         document::{Document, Entry, Item},
-        error::{ScenarioError, suggest},
+        error::{Errors, ScenarioError, suggest},
     },
 };
 
@@ -39,14 +39,23 @@ pub(super) fn unknown(doc: &Document, entry: &Entry, item: &Item, known: &[&str]
     )
 }
 
-pub(super) fn fill<S>(doc: &Document, entry: &Entry, keys: &[Key<S>], target: &mut S) -> Res<()> {
+/// Sets the fields of all items. Returns `true` when no item was wrong.
+pub(super) fn fill<S>(
+    doc: &Document,
+    entry: &Entry,
+    keys: &[Key<S>],
+    target: &mut S,
+    errors: &mut Errors,
+) -> bool {
+    let before = errors.len();
     for item in &entry.items {
-        take(doc, item, keys, target).unwrap_or_else(|| {
+        let taken = take(doc, item, keys, target).unwrap_or_else(|| {
             let known: Vec<&str> = keys.iter().map(|k| k.name).collect();
             Err(unknown(doc, entry, item, &known))
-        })?;
+        });
+        errors.keep(taken);
     }
-    Ok(())
+    errors.len() == before
 }
 
 pub(super) fn names_of<S>(keys: &[Key<S>]) -> impl Iterator<Item = &'static str> {
@@ -96,4 +105,27 @@ pub(super) fn one_of<'a>(doc: &Document, entry: &'a Entry, known: &[&str]) -> Re
         return Err(doc.error(second.at.clone(), message, all()));
     }
     Ok(first)
+}
+
+/// Checks that the other keys of an entry go with the one that says what it is about. The keys in
+/// `always` go with any.
+pub(super) fn goes_together(
+    doc: &Document,
+    entry: &Entry,
+    what: &Item,
+    always: &[&str],
+    with: &[&str],
+    errors: &mut Errors,
+) {
+    for item in &entry.items {
+        let key = item.key.as_str();
+        if key != what.key && !always.contains(&key) && !with.contains(&key) {
+            let message = format!("`{key}` does not go with `{}`", what.key);
+            let help = match with {
+                [] => "take it out".into(),
+                keys => format!("what does: {}", keys.join(", ")),
+            };
+            errors.keep::<()>(Err(doc.error(item.at.clone(), message, help)));
+        }
+    }
 }

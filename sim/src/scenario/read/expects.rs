@@ -3,37 +3,39 @@
 use std::time::Duration;
 
 use super::{
-    entry::{Res, fill, one_of},
+    entry::{fill, goes_together, one_of},
     keys_parts::{CHECKS, EXPECT, ExpectDraft},
     names::Names,
 };
 use crate::scenario::{
     model::{Bound, Check, Expect},
-    syntax::document::{Document, Entry},
+    syntax::{
+        document::{Document, Entry},
+        error::Errors,
+    },
 };
 
 /// The longest time without an answer for a flow to count as unbroken, unless the scenario says
 /// otherwise.
 const DEFAULT_GAP: Duration = Duration::from_secs(3);
 
-pub(super) fn expect(doc: &Document, entry: &Entry, names: &Names) -> Res<Expect> {
+pub(super) fn expect(
+    doc: &Document,
+    entry: &Entry,
+    names: &Names,
+    errors: &mut Errors,
+) -> Option<Expect> {
     let mut draft = ExpectDraft::default();
-    fill(doc, entry, EXPECT, &mut draft)?;
+    let before = errors.len();
+    if !fill(doc, entry, EXPECT, &mut draft, errors) {
+        // What seems to be missing may be the key that is wrong.
+        return None;
+    }
     let known: Vec<&str> = CHECKS.iter().map(|(name, _)| *name).collect();
-    let what = one_of(doc, entry, &known)?;
+    let what = errors.keep(one_of(doc, entry, &known))?;
     let with = CHECKS.iter().find(|(name, _)| *name == what.key);
     let with = with.map_or(&[][..], |(_, with)| *with);
-    for item in &entry.items {
-        let key = item.key.as_str();
-        if key != what.key && !with.contains(&key) {
-            let message = format!("`{key}` does not go with `{}`", what.key);
-            let help = match with {
-                [] => "take it out".into(),
-                with => format!("what does: {}", with.join(", ")),
-            };
-            return Err(doc.error(item.at.clone(), message, help));
-        }
-    }
+    goes_together(doc, entry, what, &[], with, errors);
     let at = what.value.at.clone();
     let bound = if draft.bound == Bound::default() {
         Bound {
@@ -47,54 +49,55 @@ pub(super) fn expect(doc: &Document, entry: &Entry, names: &Names) -> Res<Expect
         && low > high
     {
         let message = "`at-least` is greater than `at-most`";
-        return Err(doc.error(entry.place("at-most"), message, format!("at least {low}")));
+        let help = format!("at least {low}");
+        errors.keep::<()>(Err(doc.error(entry.place("at-most"), message, help)));
     }
     let gap = draft.gap.unwrap_or(DEFAULT_GAP);
     let within = draft.within;
     let check = if let Some((a, b)) = draft.connected {
-        names.puncher(doc, at.clone(), &a)?;
-        names.puncher(doc, at, &b)?;
+        errors.keep(names.puncher(doc, at.clone(), &a));
+        errors.keep(names.puncher(doc, at.clone(), &b));
         Check::Connected { a, b, within }
     } else if let Some((a, b)) = draft.not_connected {
-        names.puncher(doc, at.clone(), &a)?;
-        names.puncher(doc, at, &b)?;
+        errors.keep(names.puncher(doc, at.clone(), &a));
+        errors.keep(names.puncher(doc, at.clone(), &b));
         Check::NotConnected { a, b }
     } else if let Some(hosts) = draft.completed {
-        hosts
-            .iter()
-            .try_for_each(|h| names.engine(doc, at.clone(), h))?;
+        for host in &hosts {
+            errors.keep(names.engine(doc, at.clone(), host));
+        }
         Check::Completed { hosts, within }
     } else if let Some(hosts) = draft.not_completed {
-        hosts
-            .iter()
-            .try_for_each(|h| names.engine(doc, at.clone(), h))?;
+        for host in &hosts {
+            errors.keep(names.engine(doc, at.clone(), host));
+        }
         Check::NotCompleted { hosts }
     } else if let Some((first, second)) = draft.sooner {
-        names.engine(doc, at.clone(), &first)?;
-        names.engine(doc, at, &second)?;
+        errors.keep(names.engine(doc, at.clone(), &first));
+        errors.keep(names.engine(doc, at.clone(), &second));
         Check::Sooner { first, second }
     } else if let Some(rule) = draft.rule {
         if let Some(node) = &draft.at {
-            names.node(doc, entry.place("at"), node)?;
+            errors.keep(names.node(doc, entry.place("at"), node));
         }
         let node = draft.at;
         Check::Rule { rule, node, bound }
     } else if let Some((from, to)) = draft.delivered {
-        names.host(doc, at.clone(), &from)?;
-        names.host(doc, at, &to)?;
+        errors.keep(names.host(doc, at.clone(), &from));
+        errors.keep(names.host(doc, at, &to));
         Check::Delivered { from, to, bound }
     } else if let Some(host) = draft.answered {
-        names.asker(doc, at, &host)?;
+        errors.keep(names.asker(doc, at.clone(), &host));
         Check::Answered { host }
     } else if let Some(host) = draft.unbroken {
-        names.steady(doc, at, &host)?;
+        errors.keep(names.steady(doc, at.clone(), &host));
         Check::Unbroken { host, gap }
     } else if let Some(host) = draft.broken {
-        names.steady(doc, at, &host)?;
+        errors.keep(names.steady(doc, at.clone(), &host));
         Check::Broken { host, gap }
     } else {
         Check::Trace(draft.trace.unwrap_or_default())
     };
     let line = doc.error(what.at.clone(), "", "").line;
-    Ok(Expect { check, line })
+    (errors.len() == before).then_some(Expect { check, line })
 }

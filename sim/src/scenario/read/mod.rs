@@ -9,7 +9,7 @@ pub(crate) mod keys_nat;
 pub(crate) mod keys_parts;
 pub(crate) mod names;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, ops::Range, time::Duration};
 
 use self::{
     entry::{Res, fill, link_preset, names_of, need, take, unknown},
@@ -21,10 +21,16 @@ use self::{
     names::Names,
 };
 use super::{
-    model::{Host, Link, Options, Router, Scenario, Torrent, kinds::KINDS, plan::Plan, presets},
+    model::{
+        Host, Kind, Link, Options, Router, Scenario, Torrent,
+        kinds::{KINDS, KindInfo},
+        plan::{Place, Plan},
+        presets,
+    },
     syntax::{
         document::{Document, Entry, ValueKind},
-        error::suggest,
+        error::{Errors, ScenarioErrors, suggest},
+        value,
     },
 };
 
@@ -48,8 +54,8 @@ impl Scenario {
     /// Reads a scenario. `file` is its name in messages.
     ///
     /// # Errors
-    /// Says what is invalid, where, and what would be valid.
-    pub fn parse(text: &str, file: &str) -> Res<Self> {
+    /// Tells everything that is invalid: where, and what would be valid.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ScenarioErrors> {
         Self::from_document(&Document::parse(text, file)?)
     }
 
@@ -57,7 +63,7 @@ impl Scenario {
     ///
     /// # Errors
     /// Like [`Scenario::parse`].
-    pub fn from_document(doc: &Document) -> Res<Self> {
+    pub fn from_document(doc: &Document) -> Result<Self, ScenarioErrors> {
         let file_name = std::path::Path::new(&doc.file).file_stem();
         let mut s = Self {
             name: file_name.map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
@@ -74,49 +80,86 @@ impl Scenario {
             random: None,
             expects: Vec::new(),
         };
-        check_sections(doc)?;
-        let names = Names::read(doc)?;
+        let mut errors = Errors::default();
+        check_sections(doc, &mut errors);
+        let names = Names::read(doc, &mut errors);
+        let mut lasts = true;
         for entry in &doc.entries {
+            if errors.is_full() {
+                break;
+            }
             match entry.section.as_str() {
-                "" => fill(doc, entry, TOP, &mut s)?,
-                "torrent" => fill(doc, entry, TORRENT, &mut s.torrent)?,
-                "router" => s.routers.push(router(doc, entry, &names)?),
-                "host" => s.hosts.push(host(doc, entry, &names)?),
-                "event" => s.events.push(event(doc, entry, &names)?),
-                "random" => s.random = Some(random(doc, entry, &names)?),
-                _ => s.expects.push(expect(doc, entry, &names)?),
+                "" => lasts = fill(doc, &plain(entry), TOP, &mut s, &mut errors),
+                "torrent" => {
+                    fill(doc, entry, TORRENT, &mut s.torrent, &mut errors);
+                }
+                "router" => s.routers.extend(router(doc, entry, &names, &mut errors)),
+                "host" => s.hosts.extend(host(doc, entry, &names, &mut errors)),
+                "event" => s.events.extend(event(doc, entry, &names, &mut errors)),
+                "random" => s.random = random(doc, entry, &names, &mut errors),
+                "expect" => s.expects.extend(expect(doc, entry, &names, &mut errors)),
+                // The table was rejected.
+                _ => {}
             }
         }
-        for entry in doc.entries.iter().filter(|e| e.section == "event") {
-            let at = entry
-                .item("at")
-                .map(|i| super::syntax::value::duration(&i.value));
-            if let Some(Ok(at)) = at
-                && at > s.duration
-            {
-                let help = format!(
-                    "the scenario ends at {}",
-                    crate::report::units::time(s.duration)
-                );
-                return Err(doc.error(entry.place("at"), "this never happens", help));
-            }
+        if lasts {
+            events_happen(doc, s.duration, &mut errors);
         }
         s.events.sort_by_key(|e| e.at);
-        s.routers = parents_first(doc, s.routers)?;
-        if let Err(conflict) = Plan::new(&s) {
-            let entry = doc.entries.iter().find(|e| is_named(e, &conflict.node));
-            let at = entry.map_or(0..0, |e| e.place(conflict.key));
-            return Err(doc.error(at, conflict.message, conflict.help));
+        let of_routers = |e: &&Entry| e.section == "router";
+        if s.routers.len() == doc.entries.iter().filter(of_routers).count() {
+            let sorted = parents_first(doc, std::mem::take(&mut s.routers));
+            s.routers = errors.keep(sorted).unwrap_or_default();
         }
-        Ok(s)
+        // Addresses make sense when all else does.
+        if errors.is_empty()
+            && let Err(conflicts) = Plan::new(&s)
+        {
+            for conflict in conflicts {
+                let at = place_of(doc, &conflict.place);
+                errors.keep::<()>(Err(doc.error(at, conflict.message, conflict.help)));
+            }
+        }
+        errors.or(s)
     }
 }
 
-fn check_sections(doc: &Document) -> Res<()> {
-    let mut seen = BTreeSet::new();
+/// The keys before the first table, without those that are tables and were rejected as such.
+fn plain(top: &Entry) -> Entry {
+    let mut top = top.clone();
+    let is_table = |key: &str| SECTIONS.iter().any(|(section, _)| *section == key);
+    top.items.retain(|i| !is_table(&i.key));
+    top
+}
+
+/// Checks that events are not after the end.
+fn events_happen(doc: &Document, end: Duration, errors: &mut Errors) {
+    for entry in doc.entries.iter().filter(|e| e.section == "event") {
+        let at = entry.item("at").map(|i| value::duration(&i.value));
+        if let Some(Ok(at)) = at
+            && at > end
+            && !errors.is_full()
+        {
+            let help = format!("the scenario ends at {}", crate::report::units::time(end));
+            errors.keep::<()>(Err(doc.error(
+                entry.place("at"),
+                "this never happens",
+                help,
+            )));
+        }
+    }
+}
+
+fn check_sections(doc: &Document, errors: &mut Errors) {
     let (mut nodes, mut events) = (0, 0);
     for entry in doc.entries.iter().skip(1) {
+        if errors.is_full() {
+            return;
+        }
         let name = entry.section.as_str();
+        let mut wrong = |message: String, help: String| {
+            errors.keep::<()>(Err(doc.error(entry.at.clone(), message, help)));
+        };
         let Some((_, several)) = SECTIONS.iter().find(|(s, _)| *s == name) else {
             let known = SECTIONS.iter().map(|(s, _)| *s);
             let help = suggest(name, known, "tables");
@@ -125,11 +168,8 @@ fn check_sections(doc: &Document) -> Res<()> {
             } else {
                 format!("[{name}]")
             };
-            return Err(doc.error(
-                entry.at.clone(),
-                format!("`{shape}` is not a table here"),
-                help,
-            ));
+            wrong(format!("`{shape}` is not a table here"), help);
+            continue;
         };
         if *several != entry.listed {
             let (is, should) = if *several {
@@ -142,14 +182,14 @@ fn check_sections(doc: &Document) -> Res<()> {
             } else {
                 format!("`{is}` is there once")
             };
-            return Err(doc.error(entry.at.clone(), message, format!("write `{should}`")));
+            wrong(message, format!("write `{should}`"));
         }
-        seen.insert(name);
         nodes += usize::from(name == "router" || name == "host");
         events += usize::from(name == "event");
         if nodes > MAX_NODES || events > MAX_EVENTS {
             let help = format!("at most {MAX_NODES} routers and hosts and {MAX_EVENTS} events");
-            return Err(doc.error(entry.at.clone(), "this is too much", help));
+            wrong("this is too much".into(), help);
+            return;
         }
     }
     // A table that was written as a key before the first table, such as `router = 5`.
@@ -160,10 +200,10 @@ fn check_sections(doc: &Document) -> Res<()> {
             } else {
                 format!("write `[{name}]` and its keys below")
             };
-            return Err(doc.error(item.at.clone(), format!("`{name}` is a table"), should));
+            let message = format!("`{name}` is a table");
+            errors.keep::<()>(Err(doc.error(item.at.clone(), message, should)));
         }
     }
-    Ok(())
 }
 
 fn region(doc: &Document, entry: &Entry, node: &Node) -> Res<()> {
@@ -186,31 +226,28 @@ fn region(doc: &Document, entry: &Entry, node: &Node) -> Res<()> {
     Ok(())
 }
 
-fn router(doc: &Document, entry: &Entry, names: &Names) -> Res<Router> {
-    need(doc, entry, "name")?;
+fn router(doc: &Document, entry: &Entry, names: &Names, errors: &mut Errors) -> Option<Router> {
+    let before = errors.len();
     let mut node = Node::default();
     let mut link = Link::default();
     // The preset is read first, wherever it is, because the other keys change it.
-    let mut nat = match entry.item("nat") {
-        None => None,
-        Some(item) => {
-            take(doc, item, ROUTER, &mut node).unwrap_or(Ok(()))?;
-            let name = node.nat.clone().unwrap_or_default();
-            Some(presets::nat(&name).ok_or_else(|| {
-                let help = suggest(&name, presets::nats().map(|(n, _)| n), "presets");
-                doc.error(
-                    item.value.at.clone(),
-                    format!("there is no NAT preset `{name}`"),
-                    help,
-                )
-            })?)
-        }
-    };
+    let mut nat = entry.item("nat").and_then(|item| {
+        // The value is read again below, where errors are told.
+        let _ = take(doc, item, ROUTER, &mut node);
+        let name = node.nat.clone()?;
+        let found = presets::nat(&name).ok_or_else(|| {
+            let help = suggest(&name, presets::nats().map(|(n, _)| n), "presets");
+            let message = format!("there is no NAT preset `{name}`");
+            doc.error(item.value.at.clone(), message, help)
+        });
+        // The other keys are checked with another one.
+        errors.keep(found).or_else(|| presets::nat("linux"))
+    });
     for item in &entry.items {
         let taken = take(doc, item, ROUTER, &mut node)
             .or_else(|| take(doc, item, LINK, &mut link))
             .or_else(|| take(doc, item, NAT, nat.as_mut()?));
-        taken.unwrap_or_else(|| {
+        let taken = taken.unwrap_or_else(|| {
             if NAT.iter().any(|k| k.name == item.key) {
                 let message = format!("`{}` changes a NAT, and this router has none", item.key);
                 return Err(doc.error(item.at.clone(), message, "add `nat = \"linux\"`"));
@@ -220,22 +257,26 @@ fn router(doc: &Document, entry: &Entry, names: &Names) -> Res<Router> {
                 .chain(names_of(NAT))
                 .collect();
             Err(unknown(doc, entry, item, &known))
-        })?;
+        });
+        errors.keep(taken);
+    }
+    if errors.len() == before {
+        errors.keep(need(doc, entry, "name"));
     }
     if let Some(behind) = &node.behind {
-        names.router(doc, entry.place("behind"), behind)?;
+        errors.keep(names.router(doc, entry.place("behind"), behind));
     }
-    region(doc, entry, &node)?;
-    let firewall = match &node.firewall {
-        None => None,
-        Some(name) => Some(presets::firewall(name).ok_or_else(|| {
+    errors.keep(region(doc, entry, &node));
+    let firewall = node.firewall.as_ref().and_then(|name| {
+        let found = presets::firewall(name).ok_or_else(|| {
             let help = suggest(name, presets::firewalls().map(|(n, _)| n), "presets");
             let message = format!("there is no firewall preset `{name}`");
             doc.error(entry.place("firewall"), message, help)
-        })?),
-    };
-    link.preset = link_preset(doc, entry, "link", node.link)?;
-    Ok(Router {
+        });
+        errors.keep(found)
+    });
+    link.preset = errors.keep(link_preset(doc, entry, "link", node.link))?;
+    (errors.len() == before).then_some(Router {
         name: node.name,
         behind: node.behind,
         nat,
@@ -249,28 +290,32 @@ fn router(doc: &Document, entry: &Entry, names: &Names) -> Res<Router> {
     })
 }
 
-fn host(doc: &Document, entry: &Entry, names: &Names) -> Res<Host> {
-    need(doc, entry, "name")?;
-    need(doc, entry, "kind")?;
+fn host(doc: &Document, entry: &Entry, names: &Names, errors: &mut Errors) -> Option<Host> {
+    let before = errors.len();
     let mut node = Node::default();
     let mut link = Link::default();
     let mut options = Options::default();
     if let Some(item) = entry.item("kind") {
-        take(doc, item, HOST, &mut node).unwrap_or(Ok(()))?;
+        // The value is read again below, where errors are told.
+        let _ = take(doc, item, HOST, &mut node);
     }
-    let Some(kind) = node.kind else {
-        return Err(doc.error(entry.at.clone(), "`kind` is missing", ""));
+    let info = node.kind.map(Kind::info);
+    let options_of = || {
+        let of_kind = |info: &'static KindInfo| info.needs.iter().chain(info.takes).copied();
+        info.into_iter().flat_map(of_kind)
     };
-    let info = kind.info();
-    let options_of = || info.needs.iter().chain(info.takes).copied();
     for item in &entry.items {
         let taken = take(doc, item, HOST, &mut node).or_else(|| take(doc, item, LINK, &mut link));
         let taken = taken.or_else(|| {
             options_of().find(|o| *o == item.key)?;
             take(doc, item, OPTIONS, &mut options)
         });
-        taken.unwrap_or_else(|| {
+        let taken = taken.unwrap_or_else(|| {
             if OPTIONS.iter().any(|k| k.name == item.key) {
+                let Some(info) = info else {
+                    // It may be right for the kind that is meant.
+                    return Ok(());
+                };
                 let who: Vec<&str> = KINDS
                     .iter()
                     .filter(|k| k.needs.iter().chain(k.takes).any(|o| *o == item.key))
@@ -285,21 +330,28 @@ fn host(doc: &Document, entry: &Entry, names: &Names) -> Res<Host> {
                 .chain(options_of())
                 .collect();
             Err(unknown(doc, entry, item, &known))
-        })?;
+        });
+        errors.keep(taken);
     }
-    for key in info.needs {
-        need(doc, entry, key)?;
+    if errors.len() == before {
+        // What seems to be missing may be a key that is wrong.
+        let needs = info.map_or(&[][..], |info| info.needs);
+        for key in ["name", "kind"].iter().chain(needs) {
+            errors.keep(need(doc, entry, key));
+        }
     }
     if let Some(behind) = &node.behind {
-        names.router(doc, entry.place("behind"), behind)?;
+        errors.keep(names.router(doc, entry.place("behind"), behind));
     }
-    region(doc, entry, &node)?;
-    names.options(doc, entry, kind, &node.name, &options)?;
-    link.preset = link_preset(doc, entry, "link", node.link)?;
-    Ok(Host {
+    errors.keep(region(doc, entry, &node));
+    if let Some(kind) = node.kind {
+        names.options(doc, entry, kind, &node.name, &options, errors);
+    }
+    link.preset = errors.keep(link_preset(doc, entry, "link", node.link))?;
+    (errors.len() == before).then_some(Host {
         name: node.name,
         behind: node.behind,
-        kind,
+        kind: node.kind?,
         addresses: node.addresses,
         ip: node.ip,
         region: node.region,
@@ -309,9 +361,25 @@ fn host(doc: &Document, entry: &Entry, names: &Names) -> Res<Host> {
 }
 
 fn is_named(entry: &Entry, name: &str) -> bool {
-    let named = entry.item("name").map(|i| &i.value.kind);
-    matches!(entry.section.as_str(), "router" | "host")
-        && matches!(named, Some(ValueKind::Text(t)) if t == name)
+    matches!(entry.section.as_str(), "router" | "host") && has(entry, "name", name)
+}
+
+fn has(entry: &Entry, key: &str, text: &str) -> bool {
+    let value = entry.item(key).map(|i| &i.value.kind);
+    matches!(value, Some(ValueKind::Text(t)) if t == text)
+}
+
+/// The bytes of the file that a contradiction is about.
+fn place_of(doc: &Document, place: &Place) -> Range<usize> {
+    let find = |fits: &dyn Fn(&Entry) -> bool, key| {
+        let entry = doc.entries.iter().find(|e| fits(e));
+        entry.map_or(0..0, |e| e.place(key))
+    };
+    match place {
+        Place::Node(name, key) => find(&|e| is_named(e, name), key),
+        Place::Send(from, to) => find(&|e| has(e, "send", from) && has(e, "to", to), "to"),
+        Place::Random => find(&|e| e.section == "random", "receivers"),
+    }
 }
 
 /// Sorts routers so that each comes after the one that it is behind.

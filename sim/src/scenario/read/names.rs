@@ -9,7 +9,7 @@ use crate::scenario::{
     },
     syntax::{
         document::{Document, Entry, ValueKind},
-        error::{ScenarioError, suggest},
+        error::{Errors, ScenarioError, suggest},
         value,
     },
 };
@@ -18,16 +18,17 @@ use crate::scenario::{
 #[derive(Clone, Copy)]
 pub(crate) enum Referent {
     Router,
-    /// A host. The port is its own, or that of its kind.
+    /// A host. The port is its own, or that of its kind. An unknown kind is rejected when the host
+    /// is read, and is right for every reference.
     Host {
-        kind: Kind,
+        kind: Option<Kind>,
         port: u16,
     },
 }
 
 /// A host that is referred to.
 pub(crate) struct HostRef {
-    pub(crate) kind: Kind,
+    pub(crate) kind: Option<Kind>,
     pub(crate) port: u16,
 }
 
@@ -39,7 +40,7 @@ type Res<T> = Result<T, ScenarioError>;
 impl Names {
     /// Collects the names first, so that the order in the file does not matter. Other errors of an
     /// entry are reported when that entry is read.
-    pub(crate) fn read(doc: &Document) -> Res<Self> {
+    pub(crate) fn read(doc: &Document, errors: &mut Errors) -> Self {
         let mut names = BTreeMap::new();
         for entry in &doc.entries {
             let is_host = entry.section == "host";
@@ -57,10 +58,13 @@ impl Names {
             if names.insert(name.clone(), named).is_some() {
                 let message = format!("there is a `{name}` already");
                 let help = "every router and host has a name of its own";
-                return Err(doc.error(entry.place("name"), message, help));
+                errors.keep::<()>(Err(doc.error(entry.place("name"), message, help)));
+            }
+            if errors.is_full() {
+                break;
             }
         }
-        Ok(Self(names))
+        Self(names)
     }
 
     fn missing(&self, doc: &Document, at: Range<usize>, name: &str, what: &str) -> ScenarioError {
@@ -131,11 +135,12 @@ impl Names {
         fits: impl Fn(&KindInfo) -> bool,
     ) -> Res<HostRef> {
         let there = self.host(doc, at.clone(), name)?;
-        if fits(there.kind.info()) {
-            return Ok(there);
-        }
+        let kind = match there.kind {
+            Some(kind) if !fits(kind.info()) => kind,
+            _ => return Ok(there),
+        };
         let kinds: Vec<&str> = KINDS.iter().filter(|k| fits(k)).map(|k| k.name).collect();
-        let message = format!("`{name}` is of kind `{}`", there.kind.info().name);
+        let message = format!("`{name}` is of kind `{}`", kind.info().name);
         Err(doc.error(at, message, format!("this takes {}", kinds.join(" or "))))
     }
 
@@ -173,32 +178,47 @@ impl Names {
         kind: Kind,
         own: &str,
         options: &Options,
-    ) -> Res<()> {
+        errors: &mut Errors,
+    ) {
         if let Some(to) = &options.to {
-            let at = entry.place("to");
-            if to == own {
-                return Err(doc.error(at, "that is the host itself", "name another"));
-            }
-            let there = self.host(doc, at.clone(), to)?;
-            if kind.is_puncher() && there.kind != kind {
-                let message = format!("`{to}` is of kind `{}`", there.kind.info().name);
-                let help = format!("both ends are `{}`", kind.info().name);
-                return Err(doc.error(at, message, help));
-            }
-            if kind == Kind::Steady && there.kind != Kind::Echo {
-                let message = format!("`{to}` is of kind `{}`", there.kind.info().name);
-                return Err(doc.error(at, message, "nothing but an `echo` host answers"));
-            }
+            errors.keep(self.receiver(doc, entry.place("to"), kind, own, to));
         }
         if let Some(via) = &options.via {
-            self.host_that(doc, entry.place("via"), via, |k| k.kind == Kind::Rendezvous)?;
+            let at = entry.place("via");
+            errors.keep(self.host_that(doc, at, via, |k| k.kind == Kind::Rendezvous));
         }
         for tracker in &options.trackers {
             let at = entry.place("trackers");
-            self.host_that(doc, at, tracker, |k| k.kind == Kind::Tracker)?;
+            errors.keep(self.host_that(doc, at, tracker, |k| k.kind == Kind::Tracker));
         }
         for peer in &options.peers {
-            self.host_that(doc, entry.place("peers"), peer, |k| k.kind.is_engine())?;
+            let at = entry.place("peers");
+            errors.keep(self.host_that(doc, at, peer, |k| k.kind.is_engine()));
+        }
+    }
+
+    /// Checks the host that a host of this kind sends or connects to.
+    fn receiver(
+        &self,
+        doc: &Document,
+        at: Range<usize>,
+        kind: Kind,
+        own: &str,
+        to: &str,
+    ) -> Res<()> {
+        if to == own {
+            return Err(doc.error(at, "that is the host itself", "name another"));
+        }
+        let Some(there) = self.host(doc, at.clone(), to)?.kind else {
+            return Ok(());
+        };
+        let of_kind = format!("`{to}` is of kind `{}`", there.info().name);
+        if kind.is_puncher() && there != kind {
+            let help = format!("both ends are `{}`", kind.info().name);
+            return Err(doc.error(at, of_kind, help));
+        }
+        if kind == Kind::Steady && there != Kind::Echo {
+            return Err(doc.error(at, of_kind, "nothing but an `echo` host answers"));
         }
         Ok(())
     }
@@ -209,13 +229,11 @@ fn host(entry: &Entry) -> Referent {
         ValueKind::Text(t) => KINDS.iter().find(|k| k.name == t),
         _ => None,
     });
-    // An unknown kind is rejected when the host is read.
-    let info = kind.unwrap_or(&KINDS[0]);
     let port = entry
         .item("port")
         .and_then(|i| value::short(&i.value, 1, u16::MAX).ok());
     Referent::Host {
-        kind: info.kind,
-        port: port.unwrap_or(info.port),
+        kind: kind.map(|k| k.kind),
+        port: port.or(kind.map(|k| k.port)).unwrap_or_default(),
     }
 }

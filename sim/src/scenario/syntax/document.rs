@@ -8,7 +8,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::error::ScenarioError;
+use super::error::{Errors, ScenarioError, ScenarioErrors};
 
 /// The longest scenario file in bytes.
 pub const MAX_FILE: usize = 4 << 20;
@@ -94,21 +94,24 @@ impl Document {
     ///
     /// # Errors
     /// When the text is not TOML, or longer than [`MAX_FILE`].
-    pub fn parse(text: &str, file: &str) -> Result<Self, ScenarioError> {
+    pub fn parse(text: &str, file: &str) -> Result<Self, ScenarioErrors> {
         if text.len() > MAX_FILE {
             let help = format!("at most {} MiB", MAX_FILE >> 20);
-            return Err(ScenarioError::new(
-                file,
-                text,
-                0..0,
-                "this is too long",
-                help,
-            ));
+            return Err(ScenarioError::new(file, text, 0..0, "this is too long", help).into());
         }
-        let table = DeTable::parse(text).map_err(|e| {
+        let (table, wrong) = DeTable::parse_recoverable(text);
+        let mut errors = Errors::default();
+        for e in wrong {
             let at = e.span().unwrap_or(0..0);
-            ScenarioError::new(file, text, at, format!("not TOML: {}", e.message()), "")
-        })?;
+            let message = format!("not TOML: {}", e.message());
+            errors.keep::<()>(Err(ScenarioError::new(file, text, at, message, "")));
+            if errors.is_full() {
+                break;
+            }
+        }
+        if !errors.is_empty() {
+            return errors.or(Self::empty(text, file));
+        }
         let mut top = Entry {
             section: String::new(),
             listed: false,
@@ -140,10 +143,17 @@ impl Document {
         entries.sort_by_key(|e| e.at.start);
         entries.insert(0, top);
         Ok(Self {
+            entries,
+            ..Self::empty(text, file)
+        })
+    }
+
+    fn empty(text: &str, file: &str) -> Self {
+        Self {
             file: file.into(),
             text: text.into(),
-            entries,
-        })
+            entries: Vec::new(),
+        }
     }
 
     /// The text that was read.
@@ -375,7 +385,8 @@ mod tests {
     #[test]
     fn what_is_no_toml_is_told_with_its_place() {
         let e = Document::parse("a = 1\nb = \n", "f.toml").expect_err("no value");
-        assert_eq!((e.line, e.file.as_str()), (2, "f.toml"));
+        let first = e.iter().next().expect("an error");
+        assert_eq!((first.line, first.file.as_str()), (2, "f.toml"));
         assert!(e.to_string().contains("2 | b ="), "{e}");
     }
 

@@ -1,11 +1,107 @@
 //! Errors in scenario files: what is invalid, where, and what would be valid.
 
-use std::{fmt, ops::Range};
+use std::{
+    fmt::{self, Write},
+    ops::Range,
+};
 
 /// The characters shown of the line with the error. Longer lines are cut around it.
 const MAX_SHOWN: usize = 100;
 
-/// An invalid scenario.
+/// The most errors of a file that are told.
+const MAX_ERRORS: usize = 100;
+
+/// Everything that is wrong with a scenario, in the order of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScenarioErrors {
+    /// At least one error.
+    errors: Vec<ScenarioError>,
+    /// Reading ended before the end of the file.
+    more: bool,
+}
+
+impl ScenarioErrors {
+    /// The errors, of which there is at least one.
+    pub fn iter(&self) -> impl Iterator<Item = &ScenarioError> {
+        self.errors.iter()
+    }
+}
+
+impl From<ScenarioError> for ScenarioErrors {
+    fn from(error: ScenarioError) -> Self {
+        Self {
+            errors: vec![error],
+            more: false,
+        }
+    }
+}
+
+impl fmt::Display for ScenarioErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, error) in self.errors.iter().enumerate() {
+            if n > 0 {
+                f.write_char('\n')?;
+            }
+            error.fmt(f)?;
+        }
+        if self.more {
+            write!(f, "\nthe first {MAX_ERRORS} errors are told")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ScenarioErrors {}
+
+/// The errors found so far.
+#[derive(Debug, Default)]
+pub(crate) struct Errors(Vec<ScenarioError>);
+
+impl Errors {
+    /// The value; notes the error instead if there is one.
+    pub(crate) fn keep<T>(&mut self, result: Result<T, ScenarioError>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                // One more than is told, so that it is known that there are more.
+                if self.0.len() <= MAX_ERRORS {
+                    self.0.push(error);
+                }
+                None
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns `true` when no more errors are told.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() > MAX_ERRORS
+    }
+
+    /// The value if no error was found.
+    pub(crate) fn or<T>(mut self, value: T) -> Result<T, ScenarioErrors> {
+        if self.0.is_empty() {
+            return Ok(value);
+        }
+        let more = self.is_full();
+        self.0.truncate(MAX_ERRORS);
+        self.0.sort_by_key(|e| (e.line, e.column));
+        self.0.dedup();
+        Err(ScenarioErrors {
+            errors: self.0,
+            more,
+        })
+    }
+}
+
+/// An error in a scenario.
 ///
 /// ```text
 /// home.toml:7:1: `maping` is not a key of [[router]]

@@ -194,7 +194,7 @@ pub(crate) const EXPECT: &[Key<ExpectDraft>] = keys! {
         });
     "delivered", "two hosts", "", "[\"alice\", \"bob\"]", "Packets that the first sent reached the second."
         => |s, v| s.delivered = Some(value::pair(v)?);
-    "answered", "host", "", "\"alice\"", "Every datagram that this `manual` or `steady` host sent came back."
+    "answered", "host", "", "\"alice\"", "Every datagram that this `manual` or `steady` host sent came back, except those that may still be under way at the end."
         => |s, v| s.answered = Some(value::name(v)?);
     "unbroken", "host", "", "\"caller\"", "This `steady` host never waited longer than `gap` for an answer."
         => |s, v| s.unbroken = Some(value::name(v)?);

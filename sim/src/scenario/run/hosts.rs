@@ -37,6 +37,8 @@ pub(crate) struct Calls {
     /// The number of datagrams answered.
     pub(crate) answered: u64,
     open: BTreeMap<u64, Instant>,
+    /// The longest time that an answer took.
+    longest: Duration,
 }
 
 impl Calls {
@@ -49,11 +51,20 @@ impl Calls {
         self.sent
     }
 
-    fn answer(&mut self, packet: &Packet) -> bool {
-        let answered = packet.flow().proto == Proto::Udp
-            && number(packet.payload()).is_some_and(|n| self.open.remove(&n).is_some());
-        self.answered += u64::from(answered);
-        answered
+    fn answer(&mut self, now: Instant, packet: &Packet) -> bool {
+        let number = number(packet.payload()).filter(|_| packet.flow().proto == Proto::Udp);
+        let Some(sent) = number.and_then(|n| self.open.remove(&n)) else {
+            return false;
+        };
+        self.answered += 1;
+        self.longest = self.longest.max(now.saturating_since(sent));
+        true
+    }
+
+    /// The datagrams that may still be answered after `end`, because others took as long.
+    pub(crate) fn under_way(&self, end: Instant) -> u64 {
+        let may_come = |sent: &&Instant| **sent + self.longest > end;
+        self.open.values().filter(may_come).count() as u64
     }
 }
 
@@ -92,7 +103,7 @@ impl Host for Manual {
     }
 
     fn packet(&mut self, cx: &mut HostCx<'_>, packet: Packet) {
-        self.calls.answer(&packet);
+        self.calls.answer(cx.now, &packet);
         cx.recycle(packet);
     }
 
@@ -217,7 +228,7 @@ impl Steady {
 
 impl Host for Steady {
     fn packet(&mut self, cx: &mut HostCx<'_>, packet: Packet) {
-        if self.calls.answer(&packet) {
+        if self.calls.answer(cx.now, &packet) {
             let silence = self.silence(cx.now);
             if silence > self.gap.0 {
                 self.gap = (silence, cx.now);

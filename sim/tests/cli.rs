@@ -82,6 +82,65 @@ fn run_says_what_came_true() {
 }
 
 #[test]
+fn the_json_of_a_run_has_curves_and_bytes() {
+    let folder = Folder::new("json");
+    let text = "duration = '20s'\n[torrent]\nsize = '256 KiB'\npiece = '32 KiB'\n\
+        [[host]]\nname = 'server'\nkind = 'rendezvous'\nlead = '250ms'\n\
+        [[host]]\nname = 'seed'\nkind = 'engine-seed'\n\
+        [[host]]\nname = 'leech'\nkind = 'engine-leech'\npeers = 'seed'\nlink = 'dsl'\n";
+    let file = folder.file("f.toml", text);
+    let json = &lines(&out(&sim(&["run", &file, "--json"])))[0];
+    let host = |n: usize| json["hosts"][n].clone();
+    assert_eq!(
+        (&host(0)["kind"], &host(0)["torrent"]),
+        (&"rendezvous".into(), &Value::Null)
+    );
+    let leech = host(2);
+    let curve = leech["torrent"]["curve"].as_array().expect("a curve");
+    let points: Vec<(u64, u64)> = curve
+        .iter()
+        .map(|p| {
+            (
+                p[0].as_u64().expect("a time"),
+                p[1].as_u64().expect("bytes"),
+            )
+        })
+        .collect();
+    // A point for each of the 8 pieces, in order, after the one at the start.
+    assert_eq!(points.len(), 9, "{points:?}");
+    assert!(
+        points
+            .windows(2)
+            .all(|w| w[0].0 <= w[1].0 && w[0].1 < w[1].1)
+    );
+    let (end, all) = points[8];
+    assert_eq!(all, 256 << 10);
+    let completed = leech["torrent"]["completed_us"]
+        .as_u64()
+        .expect("it completes");
+    assert!(
+        completed >= end && completed < end + 100_000,
+        "{completed} {end}"
+    );
+    assert_eq!(leech["torrent"]["downloaded"], 256 << 10);
+    assert_eq!(host(1)["torrent"]["uploaded"], 256 << 10);
+    // The content and some headers crossed the two links, one way each.
+    let bytes = |h: &Value, way: &str| h[format!("{way}_bytes")].as_u64().expect("bytes");
+    for n in [bytes(&leech, "received"), bytes(&host(1), "sent")] {
+        assert!((256 << 10..300 << 10).contains(&n), "{n}");
+    }
+    assert!(bytes(&leech, "sent") < 40 << 10);
+    assert!(leech["received_packets"].as_u64() > Some(180));
+    // What the model adds is said.
+    let notes = json["notes"].to_string();
+    assert!(notes.contains("The core adds no delay"), "{notes}");
+    assert!(
+        notes.contains("server introduces its hosts 250 ms after"),
+        "{notes}"
+    );
+}
+
+#[test]
 fn run_writes_a_page_and_captures() {
     let folder = Folder::new("report");
     let (page, captures) = (folder.path("page.html"), folder.path("captures"));
@@ -99,6 +158,8 @@ fn run_writes_a_page_and_captures() {
     assert_eq!(done.status.code(), Some(0), "{}", err(&done));
     let page = fs::read_to_string(page).expect("a page");
     assert!(page.contains("carol") && page.contains("--seed 1"));
+    assert!(page.contains("The core adds no delay"));
+    assert!(page.contains("server introduces its hosts 100 ms after"));
     let mut names: Vec<_> = fs::read_dir(captures)
         .expect("a folder")
         .map(|e| e.expect("an entry").path())

@@ -97,6 +97,10 @@ impl Report {
             ));
         }
         out.push_str("</dl>\n");
+        if !self.notes.is_empty() {
+            let notes = escape(&self.notes.join(" "));
+            out.push_str(&format!("<p class=\"soft notes\">{notes}</p>\n"));
+        }
         if let Some(stuck) = &self.stuck {
             out.push_str(&format!(
                 "<p class=\"stuck\">The run ended early: {}</p>\n",

@@ -33,6 +33,8 @@ pub struct Report {
     pub command: String,
     /// The main results: names and values.
     pub facts: Vec<(String, String)>,
+    /// What a reader has to know about the model, in sentences.
+    pub notes: Vec<String>,
     /// The expectations and their outcomes.
     pub outcomes: Vec<Outcome>,
     /// The matrices of connections.

@@ -33,6 +33,7 @@ fn sample(names: usize) -> Report {
             ("seed".into(), "1".into()),
             (hostile.into(), hostile.into()),
         ],
+        notes: vec![hostile.into(), "The core adds no delay.".into()],
         outcomes: vec![
             Outcome {
                 place: "line 12".into(),
@@ -189,6 +190,7 @@ fn the_page_is_well_formed_and_nothing_in_it_runs() {
     assert!(html.contains("1 of 2 expectations failed"));
     assert!(html.contains("{background:var(--wrong);--m:\"!\""));
     assert!(html.contains("7 more packets are left out"));
+    assert!(html.contains("The core adds no delay.</p>"));
 }
 
 #[test]

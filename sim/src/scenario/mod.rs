@@ -33,7 +33,7 @@ pub use reference::{
     describe::{PresetList, all_presets, nearest_preset, preset_in_full},
     reference,
 };
-pub use run::{MAX_HOPS, Question, RunOptions, RunResult, explain, run};
+pub use run::{HostResult, MAX_HOPS, Question, RunOptions, RunResult, TorrentResult, explain, run};
 pub use shrink::{Small, shrink};
 pub use syntax::{
     document::{Document, Entry, Item, MAX_FILE, Value, ValueKind, quote},

@@ -350,6 +350,88 @@ fn a_host_that_nobody_can_send_to_is_refused() {
     }
 }
 
+/// Two hosts on perfect lines connect a round trip after they were introduced, so what is left is
+/// the lead.
+#[test]
+fn the_lead_of_a_rendezvous_is_a_key_and_is_said() {
+    let after = |lead: &str| {
+        let end = |n, to| {
+            format!("[[host]]\nname='{n}'\nkind='udp-punch'\nto='{to}'\nvia='r'\nlink='perfect'\n")
+        };
+        let text = format!(
+            "duration='5s'\n[[host]]\nname='r'\nkind='rendezvous'\nlink='perfect'\n{lead}\n{}{}\
+             [[expect]]\nconnected=['a','b']\n",
+            end("a", "b"),
+            end("b", "a")
+        );
+        let s = Scenario::parse(&text, "f").unwrap_or_else(|e| panic!("{e}"));
+        let result = run(&s, 1, &RunOptions::default());
+        assert!(result.held(), "{:?}", result.outcomes);
+        (result.outcomes[0].why.clone(), result.notes[1].clone())
+    };
+    let (why, note) = after("");
+    assert_eq!(why, "after 100 ms");
+    assert_eq!(
+        note,
+        "r introduces its hosts 100 ms after the last of them has registered."
+    );
+    let (why, note) = after("lead='1.25s'");
+    assert_eq!(why, "after 1.25 s");
+    assert!(note.contains("1.25 s"));
+    assert_eq!(after("lead=0").0, "after 0 µs");
+}
+
+/// A caller that hears nothing from 10.5 s to 14.5 s.
+#[test]
+fn the_longest_wait_is_told_with_its_beginning_and_end() {
+    let text = "duration='20s'\n[[host]]\nname='e'\nkind='echo'\nlink='perfect'\n\
+        [[host]]\nname='s'\nkind='steady'\nto='e'\nlink='perfect'\n\
+        [[event]]\nat='10.5s'\ncut='e'\n[[event]]\nat='14.5s'\nmend='e'\n\
+        [[expect]]\nbroken='s'\n[[expect]]\nunbroken='s'\ngap='5s'\n";
+    let s = Scenario::parse(text, "f").unwrap_or_else(|e| panic!("{e}"));
+    let result = run(&s, 1, &RunOptions::default());
+    assert!(result.held(), "{:?}", result.outcomes);
+    for outcome in &result.outcomes {
+        assert_eq!(outcome.why, "the longest wait was 5 s, from 10 s to 15 s");
+    }
+}
+
+/// A datagram is sent at the very end, or is under way then; one is lost while the link is cut.
+#[test]
+fn what_is_under_way_at_the_end_is_not_held_against_a_host() {
+    let run_for = |duration: &str, cut: &str| {
+        let text = format!(
+            "duration='{duration}'\n[[host]]\nname='e'\nkind='echo'\ndelay='100ms'\n\
+             [[host]]\nname='s'\nkind='steady'\nto='e'\n{cut}[[expect]]\nanswered='s'\n"
+        );
+        let s = Scenario::parse(&text, "f").unwrap_or_else(|e| panic!("{e}"));
+        let outcome = run(&s, 1, &RunOptions::default()).outcomes.remove(0);
+        (outcome.held, outcome.why)
+    };
+    for duration in ["10s", "10.05s", "10.15s"] {
+        let (held, why) = run_for(duration, "");
+        assert!(
+            held && why == "10 of 10, and 1 under way at the end",
+            "{why}"
+        );
+    }
+    assert_eq!(run_for("10.5s", ""), (true, "11 of 11".into()));
+    let cut = "[[event]]\nat='4.5s'\ncut='e'\n[[event]]\nat='5.5s'\nmend='e'\n";
+    assert_eq!(run_for("10.5s", cut), (false, "10 of 11".into()));
+}
+
+#[test]
+fn what_the_core_adds_is_said() {
+    let note = |text: &str| {
+        let s = Scenario::parse(text, "f").expect("valid");
+        run(&s, 1, &RunOptions::default()).notes[0].clone()
+    };
+    let host = "[[host]]\nname='a'\nkind='echo'\n";
+    assert!(note(host).starts_with("The core adds no delay"));
+    let region = format!("{host}region='india'\n");
+    assert!(note(&region).starts_with("The core adds the delay between the regions"));
+}
+
 /// A file that uses one key, in a context in which it is valid.
 fn with_key(section: &str, key: &str, example: &str) -> String {
     let routers = "[[router]]\nname='isp'\n[[router]]\nname='home'\n";
@@ -594,9 +676,9 @@ fn odd_networks_run() {
         // A router without a NAT below one with a NAT, and the other way round.
         "[[router]]\nname='a'\n[[router]]\nname='b'\nbehind='a'\nnat='symmetric'\n[[router]]\nname='c'\nbehind='b'\n\
          [[host]]\nname='h'\nbehind='c'\nkind='steady'\nto='e'\n[[host]]\nname='e'\nkind='echo'",
-        // A host that sends to one behind its own router, and one that nobody can reach.
+        // Hosts that send to one behind their own router.
         "[[router]]\nname='a'\nnat='full-cone'\n[[host]]\nname='h'\nbehind='a'\nkind='flood'\nto='e'\nflows=10000\n\
-         [[host]]\nname='e'\nbehind='a'\nkind='echo'\n[[host]]\nname='o'\nkind='steady'\nto='e'\nevery='1ms'",
+         [[host]]\nname='e'\nbehind='a'\nkind='echo'\n[[host]]\nname='o'\nbehind='a'\nkind='steady'\nto='e'\nevery='1ms'",
         // Several events at one time.
         "[[host]]\nname='h'\nkind='manual'\n[[event]]\nat=1\noff='h'\n[[event]]\nat=1\noff='h'\n[[event]]\nat=1\non='h'\n\
          [[event]]\nat=1\nsend='h'\nto='h'\n[[event]]\nat=1\ncut='h'\n[[event]]\nat=2\nlink='h'\nloss=1\nup='1 bit/s'",

@@ -147,6 +147,7 @@ impl World {
     ) -> Flight {
         let device = &mut self.devices[origin.index()];
         device.sent = device.sent.wrapping_add(1);
+        device.sent_bytes += packet.bytes().len() as u64;
         let id = PacketId {
             origin,
             number: device.sent,

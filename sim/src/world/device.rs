@@ -28,6 +28,10 @@ pub(super) struct Device {
     pub(super) name: Option<Box<str>>,
     /// The number of packets that it made.
     pub(super) sent: u32,
+    /// The bytes of these packets.
+    pub(super) sent_bytes: u64,
+    /// The packets that were delivered to it, and their bytes.
+    pub(super) received: (u32, u64),
     /// The number of its children without an address.
     pub(super) nameless: u32,
     /// The index of its capture in `World::captures`.
@@ -55,6 +59,8 @@ impl Device {
             key,
             name: None,
             sent: 0,
+            sent_bytes: 0,
+            received: (0, 0),
             nameless: 0,
             capture: None,
             region: Region::default(),

@@ -253,6 +253,9 @@ impl World {
         } else {
             let body = trace::headers(&flight.packet, flight.digest);
             self.pass(at, id.0, Rule::Delivered, &flight, body);
+            let (packets, bytes) = &mut self.devices[id.index()].received;
+            *packets = packets.wrapping_add(1);
+            *bytes += flight.packet.bytes().len() as u64;
             return self.hand_over(id, flight.packet);
         };
         self.end(at, id.0, rule, &flight);

@@ -171,6 +171,20 @@ impl std::fmt::Debug for Action {
     }
 }
 
+/// The packets of a host on its own link, and their bytes from the IP header on. Packets that were
+/// lost on the way to it do not count as received. The numbers of packets wrap at 2³².
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// The packets that it sent.
+    pub sent_packets: u64,
+    /// The bytes of these packets.
+    pub sent_bytes: u64,
+    /// The packets that it received.
+    pub received_packets: u64,
+    /// The bytes of these packets.
+    pub received_bytes: u64,
+}
+
 /// Buffers that hosts fill during their calls.
 #[derive(Default)]
 struct CallBuffers {
@@ -419,6 +433,18 @@ impl World {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.flights.len() - self.free.len() - self.vacated + self.ready.len()
+    }
+
+    /// What a host has sent and received so far.
+    #[must_use]
+    pub fn traffic(&self, device: DeviceId) -> Traffic {
+        let device = &self.devices[device.index()];
+        Traffic {
+            sent_packets: device.sent.into(),
+            sent_bytes: device.sent_bytes,
+            received_packets: device.received.0.into(),
+            received_bytes: device.received.1,
+        }
     }
 
     /// The trace of the run so far.

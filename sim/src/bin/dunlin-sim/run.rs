@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs};
 
 use dunlin_sim::{
     report::units,
-    scenario::{self, RunOptions, RunResult},
+    scenario::{self, HostResult, RunOptions, RunResult},
 };
 use serde_json::{Value, json};
 
@@ -88,6 +88,7 @@ fn text(r: &RunResult) -> String {
     if let Some(stuck) = &r.stuck {
         lines.push(format!("  FAILS  the run ended early: {stuck}"));
     }
+    lines.extend(r.notes.iter().map(|note| format!("  note   {note}")));
     if r.outcomes.is_empty() {
         lines.push("  nothing was expected: the scenario has no [[expect]]".into());
     }
@@ -101,16 +102,44 @@ pub(crate) fn json(r: &RunResult) -> Value {
         "seed": r.seed,
         "trace": format!("{:016x}", r.trace),
         "packets": r.packets,
-        "simulated_us": u64::try_from(r.ended.as_micros()).unwrap_or(u64::MAX),
+        "simulated_us": micros(r.ended),
         "held": r.held(),
         "expectations": outcomes
             .map(|o| json!({ "where": o.place, "what": o.what, "held": o.held, "why": o.why }))
             .collect::<Vec<_>>(),
+        "notes": r.notes,
+        "hosts": r.hosts.iter().map(host).collect::<Vec<_>>(),
         "counters": r.counters
             .iter()
             .map(|c| json!({ "node": c.node, "rule": c.rule, "packets": c.packets }))
             .collect::<Vec<_>>(),
         "stuck": r.stuck,
+    })
+}
+
+fn micros(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A host, and the curve of its torrent as pairs of microseconds and bytes.
+fn host(h: &HostResult) -> Value {
+    let torrent = h.torrent.as_ref().map(|t| {
+        let curve = t.curve.iter().map(|(at, done)| (micros(*at), *done));
+        json!({
+            "completed_us": t.completed.map(micros),
+            "downloaded": t.downloaded,
+            "uploaded": t.uploaded,
+            "curve": curve.collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "name": h.name,
+        "kind": h.kind,
+        "sent_packets": h.traffic.sent_packets,
+        "sent_bytes": h.traffic.sent_bytes,
+        "received_packets": h.traffic.received_packets,
+        "received_bytes": h.traffic.received_bytes,
+        "torrent": torrent,
     })
 }
 

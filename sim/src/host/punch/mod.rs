@@ -23,7 +23,7 @@ use std::{net::SocketAddr, time::Duration};
 use dunlin_core::Instant;
 
 pub use self::{
-    rendezvous::{Introduction, Rendezvous},
+    rendezvous::{Introduction, LEAD, Rendezvous},
     tcp_end::TcpEnd,
     udp_end::UdpEnd,
 };

@@ -13,8 +13,9 @@ use crate::{
     packet::{Packet, Proto},
 };
 
-/// The time between the last registration and the introductions, in which packets under way arrive.
-const LEAD: Duration = Duration::from_millis(100);
+/// The time between the last registration and the introductions, in which packets under way arrive,
+/// unless [`Rendezvous::lead`] sets another.
+pub const LEAD: Duration = Duration::from_millis(100);
 /// The most ends that can register.
 const MAX_ENDS: usize = 64;
 
@@ -46,6 +47,7 @@ pub struct Rendezvous {
     local: SocketAddr,
     known: Vec<Known>,
     introductions: Vec<Introduction>,
+    lead: Duration,
     /// The time of the first introductions.
     tick: Option<Instant>,
     /// The number of introductions made.
@@ -62,10 +64,18 @@ impl Rendezvous {
             local,
             known: Vec::new(),
             introductions,
+            lead: LEAD,
             tick: None,
             made: 0,
             stack: Stack::new(local),
         }
+    }
+
+    /// Sets the time between the last registration and the introductions.
+    #[must_use]
+    pub const fn lead(mut self, lead: Duration) -> Self {
+        self.lead = lead;
+        self
     }
 
     /// The tick at which introductions were made or will be made.
@@ -92,7 +102,7 @@ impl Rendezvous {
         }
         let ready = |i: &Introduction| [i.to, i.about].iter().all(|n| self.find(*n).is_some());
         if self.tick.is_none() && self.introductions.iter().all(ready) {
-            self.tick = Some(now + LEAD);
+            self.tick = Some(now + self.lead);
         }
     }
 

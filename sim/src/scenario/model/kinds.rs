@@ -81,10 +81,11 @@ pub const KINDS: &[KindInfo] = &[
     KindInfo {
         kind: Kind::Rendezvous,
         name: "rendezvous",
-        doc: "Tells hosts that punch holes each other's observed endpoints, over UDP and TCP.",
+        doc: "Tells hosts that punch holes each other's observed endpoints, over UDP and TCP, once \
+              all of them have registered and `lead` has passed.",
         port: 3_478,
         needs: &[],
-        takes: &["port"],
+        takes: &["port", "lead"],
     },
     KindInfo {
         kind: Kind::UdpPunch,

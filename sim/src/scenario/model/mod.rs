@@ -9,7 +9,7 @@ pub(crate) mod random;
 use std::{net::IpAddr, time::Duration};
 
 use crate::{
-    host::stack::tcp::Algorithm,
+    host::{punch::LEAD, stack::tcp::Algorithm},
     middlebox::{firewall::FirewallConfig, nat::NatConfig},
     packet::verdict::Rule,
 };
@@ -37,6 +37,14 @@ pub struct Scenario {
     pub random: Option<Random>,
     /// The expectations.
     pub expects: Vec<Expect>,
+}
+
+impl Scenario {
+    /// Returns `true` when delays through the core depend on regions.
+    pub(crate) fn has_regions(&self) -> bool {
+        self.routers.iter().any(|r| r.region.is_some())
+            || self.hosts.iter().any(|h| h.region.is_some())
+    }
 }
 
 /// The torrent of the engine hosts. Its content is derived from the seed.
@@ -185,6 +193,8 @@ pub struct Options {
     pub to_port: Option<u16>,
     /// The rendezvous server.
     pub via: Option<String>,
+    /// How long a rendezvous waits, after all its hosts have registered, before it introduces them.
+    pub lead: Duration,
     /// How much later than the others it is introduced.
     pub told_after: Duration,
     /// When it begins.
@@ -223,6 +233,7 @@ impl Default for Options {
             to: None,
             to_port: None,
             via: None,
+            lead: LEAD,
             told_after: Duration::ZERO,
             start: Duration::ZERO,
             stop: None,

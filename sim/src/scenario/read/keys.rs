@@ -120,6 +120,8 @@ pub(crate) const OPTIONS: &[Key<Options>] = keys! {
         => |s, v| s.to_port = Some(value::short(v, 1, u16::MAX)?);
     "via", "host", "required", "\"server\"", "The rendezvous server."
         => |s, v| s.via = Some(value::name(v)?);
+    "lead", "time", "100ms", "\"250ms\"", "How long the rendezvous server waits, after all hosts that it introduces have registered, before it does so. Times of `connected` include it."
+        => |s, v| s.lead = value::duration(v)?;
     "told-after", "time", "0s", "\"2s\"", "The rendezvous server introduces all hosts in one tick. This host is told later by this much."
         => |s, v| s.told_after = value::duration(v)?;
     "start", "time", "0s", "\"2s\"", "When the host begins."

@@ -29,9 +29,7 @@ pub(crate) fn build(s: &Scenario, seed: u64) -> Built {
         plan,
         shared: Shared::new(s, seed),
     };
-    let in_regions =
-        s.routers.iter().any(|r| r.region.is_some()) || s.hosts.iter().any(|h| h.region.is_some());
-    if in_regions {
+    if s.has_regions() {
         built.world.set_latency(RegionMatrix::earth());
     }
     for r in &s.routers {
@@ -119,7 +117,7 @@ impl Built {
                 self.world.add_host(above, link, &addrs, flood)
             }
             Kind::Rendezvous => {
-                let server = Rendezvous::new(own, introductions(s, &h.name));
+                let server = Rendezvous::new(own, introductions(s, &h.name)).lead(o.lead);
                 self.world.add_host(above, link, &addrs, server)
             }
             Kind::UdpPunch | Kind::TcpPunch => {

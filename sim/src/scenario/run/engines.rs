@@ -7,7 +7,10 @@ use dunlin_core::{
     engine::{AddTorrent, Check, Source},
 };
 
-use super::built::{Built, Shared, at};
+use super::{
+    TorrentResult,
+    built::{Built, Shared, at},
+};
 use crate::{
     host::{
         disk::{DiskConfig, SimDisk},
@@ -148,4 +151,21 @@ pub(crate) fn describe(built: &Built, name: &str) -> String {
     let size = built.shared.as_ref().map_or(0, |s| s.info.total_len());
     let share = done(built, name) * 1_000 / size.max(1);
     format!("{name} has {}.{} %", share / 10, share % 10)
+}
+
+/// What an engine did.
+pub(crate) fn result(built: &Built, name: &str) -> TorrentResult {
+    let host = built.world.host::<EngineHost>(built.node(name));
+    let status = host.zip(built.shared.as_ref()).and_then(|(host, shared)| {
+        let hash = shared.info.info_hash();
+        host.torrent(built.world.now(), hash)
+    });
+    let points = progress(built, name).map_or(&[][..], Progress::points);
+    let since = |then: &Instant| then.saturating_since(at(Duration::ZERO));
+    TorrentResult {
+        completed: completed(built, name),
+        curve: points.iter().map(|(at, done)| (since(at), *done)).collect(),
+        downloaded: status.as_ref().map_or(0, |s| s.downloaded),
+        uploaded: status.as_ref().map_or(0, |s| s.uploaded),
+    }
 }

@@ -8,18 +8,18 @@ mod hosts;
 mod sequence;
 mod timeline;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 pub use self::check::MAX_HOPS;
 use self::{
     built::{Built, at},
     timeline::{SAMPLES, Timeline},
 };
-use super::model::{Check, Scenario};
+use super::model::{Check, Host, Kind, Scenario};
 use crate::{
     packet::verdict::Rule,
     report::{Chart, Counter, Outcome, Report, Sequence, units},
-    world::trace::Filter,
+    world::{Traffic, trace::Filter},
 };
 
 /// What a run records besides its outcome.
@@ -50,8 +50,10 @@ pub struct RunResult {
     pub ended: Duration,
     /// The outcome of every expectation.
     pub outcomes: Vec<Outcome>,
-    /// When each engine completed the torrent, if it did: the instant itself.
-    pub completed: BTreeMap<String, Duration>,
+    /// What each host did, in the order of the file.
+    pub hosts: Vec<HostResult>,
+    /// What the model adds by itself to the times that it reports, in sentences.
+    pub notes: Vec<String>,
     /// How often each rule decided at each device.
     pub counters: Vec<Counter>,
     /// The curves, if they were requested.
@@ -64,7 +66,40 @@ pub struct RunResult {
     pub stuck: Option<String>,
 }
 
+/// What a host did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostResult {
+    /// The name.
+    pub name: String,
+    /// The name of its kind.
+    pub kind: &'static str,
+    /// Packets and bytes on its link, with IP headers.
+    pub traffic: Traffic,
+    /// What its engine did, if it has one.
+    pub torrent: Option<TorrentResult>,
+}
+
+/// The torrent on a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TorrentResult {
+    /// When it was complete and correct, if it was: the instant itself.
+    pub completed: Option<Duration>,
+    /// The times at which more bytes were verified, and how many there were in all then.
+    pub curve: Vec<(Duration, u64)>,
+    /// The bytes of the torrent's content that were received from peers since the machine was last
+    /// switched on; 0 while it is off.
+    pub downloaded: u64,
+    /// The bytes that were sent to peers, like `downloaded`.
+    pub uploaded: u64,
+}
+
 impl RunResult {
+    /// The result of the host of this name.
+    #[must_use]
+    pub fn host(&self, name: &str) -> Option<&HostResult> {
+        self.hosts.iter().find(|h| h.name == name)
+    }
+
     /// Returns `true` when every expectation held.
     #[must_use]
     pub fn held(&self) -> bool {
@@ -90,6 +125,7 @@ impl RunResult {
             about: scenario.about.clone(),
             command: command.into(),
             facts,
+            notes: self.notes.clone(),
             outcomes: self.outcomes.clone(),
             matrices: Vec::new(),
             sequence: self.sequence.clone(),
@@ -98,6 +134,33 @@ impl RunResult {
             stuck: self.stuck.clone(),
         }
     }
+}
+
+fn host(built: &Built, h: &Host) -> HostResult {
+    HostResult {
+        name: h.name.clone(),
+        kind: h.kind.info().name,
+        traffic: built.world.traffic(built.node(&h.name)),
+        torrent: h.kind.is_engine().then(|| engines::result(built, &h.name)),
+    }
+}
+
+/// What a reader of the times has to know about the model.
+fn notes(s: &Scenario) -> Vec<String> {
+    let core = if s.has_regions() {
+        "The core adds the delay between the regions of two hosts, and queues nothing."
+    } else {
+        "The core adds no delay: what is told of time is due to the links of hosts and routers."
+    };
+    let servers = s.hosts.iter().filter(|h| h.kind == Kind::Rendezvous);
+    let leads = servers.map(|h| {
+        format!(
+            "{} introduces its hosts {} after the last of them has registered.",
+            h.name,
+            units::exact(h.options.lead)
+        )
+    });
+    std::iter::once(core.into()).chain(leads).collect()
 }
 
 /// Runs a scenario with a seed. The same scenario and seed give the same result, whatever the
@@ -206,9 +269,8 @@ fn to_the_end(scenario: &Scenario, seed: u64, options: &RunOptions) -> (RunResul
         packets: world.trace().packets(),
         ended: world.now().saturating_since(at(Duration::ZERO)),
         outcomes,
-        completed: (scenario.hosts.iter())
-            .filter_map(|h| Some((h.name.clone(), engines::completed(&built, &h.name)?)))
-            .collect(),
+        hosts: scenario.hosts.iter().map(|h| host(&built, h)).collect(),
+        notes: notes(scenario),
         counters: counters.collect(),
         charts: if options.curves {
             timeline.charts(&built)

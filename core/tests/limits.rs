@@ -540,6 +540,25 @@ fn nobody_is_served_without_upload_slots() {
     assert_eq!(scene.sum(Role::Leech, |r| r.allowed), 0);
 }
 
+/// However many peers wait for a slot, they are promised no more than a fraction of what the others got: an uplink may be
+/// slow without a limit, and in one network all are promised the same pieces.
+#[test]
+fn choked_peers_are_promised_a_fraction_of_the_upload() {
+    let info = zeros(40 << 20);
+    let config = Config {
+        upload_slots: Some(4),
+        ..Config::default()
+    };
+    let mut scene = Scene::new(&info, true, config);
+    scene.join(&info, Role::Deaf, 4);
+    scene.run(&info, SECOND);
+    scene.join(&info, Role::Deaf, 100);
+    scene.run(&info, SECOND);
+    let promised = u64::from(scene.sum(Role::Deaf, |r| r.allowed)) * u64::from(PIECE);
+    let uploaded = scene.moved().1;
+    assert!(promised <= uploaded / 8, "{promised} of {uploaded}");
+}
+
 #[test]
 fn blocks_of_peers_that_do_not_read_are_taken_back() {
     let info = zeros(40 << 20);

@@ -69,5 +69,5 @@ fn a_swarm_of_strangers_completes() {
 
 #[test]
 fn a_swarm_in_one_network_completes() {
-    completes(&swarm(true, [240, 400]));
+    completes(&swarm(true, [140, 220]));
 }

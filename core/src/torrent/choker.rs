@@ -11,15 +11,19 @@
 //! Under an upload limit, slots that are not earned (optimistic ones and those of a seed) change after each piece, see
 //! [`Pace`], and peers without any piece come first: each of them is one more peer that can pass pieces on.
 //!
+//! Peers without a slot may be promised a few pieces, see `Choker::promise`.
+//!
 //! Between rounds, free slots are assigned and no peer is choked, to avoid *fibrillation* (BEP 3: frequent choking and
 //! unchoking). Within a round, a peer keeps its slot unless another one is better by an eighth.
 
+mod allowance;
 #[cfg(test)]
 mod tests;
 
 use alloc::vec::Vec;
 use core::{cmp::Reverse, time::Duration};
 
+use self::allowance::Allowance;
 use super::pace::Pace;
 use super::picker::PeerKey;
 use crate::{Cx, Instant};
@@ -87,6 +91,8 @@ pub struct Choker {
     next_optimistic: Instant,
     /// The peers with an optimistic slot.
     optimistic: Vec<PeerKey>,
+    /// What may be promised to choked peers.
+    allowance: Allowance,
     /// Whether the last round left a slot free, or one became free since.
     vacant: bool,
     /// The number of candidates that were examined so far.
@@ -107,6 +113,7 @@ impl Choker {
             next_round: None,
             next_optimistic: Instant::ORIGIN,
             optimistic: Vec::new(),
+            allowance: Allowance::new(),
             vacant: true,
             work: 0,
             chosen: Vec::new(),
@@ -135,6 +142,12 @@ impl Choker {
     /// A peer with a slot disconnected.
     pub const fn peer_gone(&mut self) {
         self.vacant = true;
+    }
+
+    /// Whether a choked peer may have `bytes` of payload. All that is promised is at most an eighth of what was `uploaded`, and
+    /// at most `most` at once.
+    pub(crate) const fn promise(&mut self, uploaded: u64, bytes: u64, most: u64) -> bool {
+        self.allowance.take(uploaded, bytes, most)
     }
 
     /// How many candidates all rounds together have examined. Tests use it to measure the cost of a message.

@@ -351,8 +351,11 @@ impl Torrent {
             && let Some(member) = self.members.get_mut(id)
             && let Some((info, open)) = self.content.open()
         {
-            let have = open.picker.have();
-            self.upload_slots.interested(io, member, info, have);
+            let supply = upload_slots::Supply {
+                have: open.picker.have(),
+                uploaded: self.traffic.uploaded,
+            };
+            self.upload_slots.interested(io, member, info, supply);
         }
     }
 

@@ -22,6 +22,8 @@ use crate::{Bitfield, Config, TorrentId};
 const GATHER: Duration = Duration::from_millis(50);
 /// The size of the allowed fast set: pieces that a choked peer may request (BEP 6 suggests 10).
 const ALLOWED_FAST: usize = 5;
+/// How many allowed fast sets may be granted at once after a long upload.
+const SETS_AT_ONCE: u64 = 4;
 
 /// What the slots of a torrent depend on beside its peers.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +33,14 @@ pub(crate) struct Terms {
     /// How uploads share their rate limit.
     pub(crate) pace: Option<Pace>,
     pub(crate) piece_len: u32,
+}
+
+/// What we have of a torrent, and what we gave of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Supply<'a> {
+    pub(crate) have: &'a Bitfield,
+    /// The payload bytes that were uploaded.
+    pub(crate) uploaded: u64,
 }
 
 /// The upload slots of a torrent.
@@ -101,11 +111,11 @@ impl UploadSlots {
     /// A peer became interested in the pieces `have`. It does not wait for the next round if a slot is free; otherwise, it is
     /// told the pieces that it may request without a slot.
     pub(crate) fn interested(
-        &self,
+        &mut self,
         io: &mut Io<'_>,
         member: &mut Member,
         info: &Info,
-        have: &Bitfield,
+        supply: Supply<'_>,
     ) {
         let peer = &member.stream.peer;
         if !peer.peer_interested() || !peer.am_choking() {
@@ -115,7 +125,7 @@ impl UploadSlots {
             let timer = Timer::Torrent(self.torrent, TorrentTimer::Unchoke);
             io.out.timers.at_latest(timer, io.now + GATHER);
         } else {
-            allow_fast(io, member, info, have);
+            allow_fast(io, member, info, supply, &mut self.choker);
         }
     }
 
@@ -129,22 +139,39 @@ impl UploadSlots {
 
 /// Sends the allowed fast set to a new peer that waits for a slot, so that it gets pieces to trade (BEP 6). This is not
 /// done under an upload limit: peers with slots would have to wait, and the first pieces of a seed with a slow uplink
-/// would all be late. Without slots no peer is served.
-fn allow_fast(io: &mut Io<'_>, member: &mut Member, info: &Info, have: &Bitfield) {
+/// would all be late. As an uplink may be slow without a limit, it is only done as far as [`Choker::promise`] allows, and
+/// only for peers with fewer pieces than the set has (as in BEP 6). Without slots no peer is served.
+fn allow_fast(
+    io: &mut Io<'_>,
+    member: &mut Member,
+    info: &Info,
+    supply: Supply<'_>,
+    choker: &mut Choker,
+) {
     let SocketAddr::V4(remote) = member.stream.remote else {
         return;
     };
     let peer = &mut member.stream.peer;
     let served = io.setup.config.upload_slots != Some(0);
     let limited = io.throttle.is_limited(member.bucket, Direction::Up);
-    if peer.has_granted_fast() || limited || !served {
+    let starts = (peer.has().count() as usize) < ALLOWED_FAST;
+    if peer.has_granted_fast() || limited || !served || !starts {
         return;
     }
-    let pieces = info.piece_count();
-    for piece in allowed_fast_set(*remote.ip(), info.info_hash(), pieces, ALLOWED_FAST) {
-        if have.get(piece) {
-            peer.allow_fast(piece);
-        }
+    let mut set = allowed_fast_set(
+        *remote.ip(),
+        info.info_hash(),
+        info.piece_count(),
+        ALLOWED_FAST,
+    );
+    set.retain(|piece| supply.have.get(*piece));
+    let piece_len = u64::from(info.piece_len());
+    let most = SETS_AT_ONCE * ALLOWED_FAST as u64 * piece_len;
+    if !choker.promise(supply.uploaded, set.len() as u64 * piece_len, most) {
+        return;
+    }
+    for piece in set {
+        peer.allow_fast(piece);
     }
     io.refresh(member);
 }
@@ -215,7 +242,11 @@ mod tests {
 
         // A slot is free: it is assigned soon, and not to whoever asked first.
         let first = members.get_mut(here[0]).unwrap();
-        slots.interested(io, first, &info, &have);
+        let fresh = Supply {
+            have: &have,
+            uploaded: 0,
+        };
+        slots.interested(io, first, &info, fresh);
         assert_eq!(io.out.timers.next(), Some((io.now + GATHER, UNCHOKE)));
         assert!(!first.stream.peer.has_granted_fast());
         slots.fill(io, &mut members, TERMS);
@@ -223,10 +254,16 @@ mod tests {
             panic!("one slot")
         };
 
-        // None is free: the other one is told what it may request all the same, and waits.
+        // None is free: the other one waits. Once enough was uploaded, it is told what it may request all the same.
         let other = here[usize::from(served == here[0])];
         let waiting = members.get_mut(other).unwrap();
-        slots.interested(io, waiting, &info, &have);
+        slots.interested(io, waiting, &info, fresh);
+        assert!(!waiting.stream.peer.has_granted_fast());
+        let busy = Supply {
+            uploaded: 8 * ALLOWED_FAST as u64 * u64::from(TERMS.piece_len),
+            ..fresh
+        };
+        slots.interested(io, waiting, &info, busy);
         assert!(waiting.stream.peer.has_granted_fast());
         slots.fill(io, &mut members, TERMS);
         assert_eq!(unchoked(&members), [served]);

@@ -8,7 +8,7 @@ use std::{env, fmt::Write as _, fs, path::Path, time::Duration};
 
 use dunlin_core::dht::DhtConfig;
 use dunlin_sim::{
-    BoxConfig, LinkConfig,
+    BoxConfig, LinkConfig, TcpConfig,
     dht::{Summary, SyntheticConfig, Trial},
     experiment::swarm::{Home, Role, Swarm, SwarmConfig},
     link::{Direction, Loss, Rate},
@@ -73,8 +73,9 @@ fn line(one_way: Duration, loss_ppm: u32) -> LinkConfig {
 
 const LEN: usize = 1 << 20;
 
-fn swarm(seed: u64, homes: Vec<Home>) -> Vec<Duration> {
+fn swarm(seed: u64, tcp: Option<TcpConfig>, homes: Vec<Home>) -> Vec<Duration> {
     let mut config = SwarmConfig::new(LEN);
+    config.tcp = tcp;
     config.piece_len = 64 << 10;
     config.homes = homes;
     let joins: Vec<Duration> = config.homes.iter().map(|home| home.joins).collect();
@@ -94,22 +95,29 @@ fn leech(link: LinkConfig, n: usize) -> Home {
 
 /// From a seed to one leecher over a single TCP connection. Each packet crosses two lines, so that
 /// the round trip has four delays, and the loss of a packet is about twice that of a line.
+fn download(tcp: Option<TcpConfig>, title: &str) -> String {
+    let rows = [5, 20, 80, 300].map(|ms| (format!("{ms} ms"), Duration::from_millis(ms) / 4));
+    by_loss(title, rows, |delay, loss, seed| {
+        let link = line(*delay, loss);
+        let homes = vec![Home::new(Role::Seed, link.clone()), leech(link, 0)];
+        let took = swarm(seed, tcp, homes);
+        LEN as u64 * 1_000 / 1_024 / took[1].as_millis() as u64
+    })
+}
+
 #[test]
 fn a_download_by_round_trip_and_loss() {
-    let rows = [5, 20, 80, 300].map(|ms| (format!("{ms} ms"), Duration::from_millis(ms) / 4));
-    let table = by_loss(
-        "One connection, 20 Mbit/s, 1 MiB: KiB/s by round trip and loss on each of the two lines.",
-        rows,
-        |delay, loss, seed| {
-            let link = line(*delay, loss);
-            let took = swarm(
-                seed,
-                vec![Home::new(Role::Seed, link.clone()), leech(link, 0)],
-            );
-            LEN as u64 * 1_000 / 1_024 / took[1].as_millis() as u64
-        },
-    );
-    check("download.txt", &table);
+    let title =
+        "One connection, 20 Mbit/s, 1 MiB: KiB/s by round trip and loss on each of the two lines.";
+    check("download.txt", &download(Some(TcpConfig::default()), title));
+}
+
+/// The same between two machines with the TCP of the firmware.
+#[test]
+fn a_download_with_the_tcp_of_the_firmware() {
+    let title =
+        "As in `download.txt`, with smoltcp's TCP and buffers of 64 KiB at both ends: KiB/s.";
+    check("download-firmware.txt", &download(None, title));
 }
 
 /// A swarm in homes, of which only the seed's can be reached.
@@ -128,7 +136,8 @@ fn a_swarm_behind_nats_by_size_and_loss() {
             let mut seeder = Home::new(Role::Seed, link.clone()).behind(nat.clone());
             seeder.forwarded = true;
             let others = (0..*leechers).map(|n| leech(link.clone(), n).behind(nat.clone()));
-            let took = swarm(seed, std::iter::once(seeder).chain(others).collect());
+            let homes = std::iter::once(seeder).chain(others).collect();
+            let took = swarm(seed, Some(TcpConfig::default()), homes);
             took[1..].iter().max().expect("leechers").as_millis() as u64
         },
     );

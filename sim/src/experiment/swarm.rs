@@ -113,7 +113,7 @@ impl SwarmConfig {
                 encryption: EncryptionPolicy::Allowed,
                 ..EngineSetup::new(&[]).engine
             },
-            tcp: None,
+            tcp: Some(TcpConfig::default()),
             tcp_buffer: 64 << 10,
         }
     }

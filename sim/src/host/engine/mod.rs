@@ -73,7 +73,7 @@ impl EngineSetup {
             addrs: addrs.to_vec(),
             dns: Vec::new(),
             mtu: MTU,
-            tcp: None,
+            tcp: Some(TcpConfig::default()),
             tcp_buffer: 64 << 10,
         }
     }

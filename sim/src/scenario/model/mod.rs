@@ -246,7 +246,7 @@ impl Default for Options {
             upload: None,
             upload_slots: None,
             download: None,
-            tcp: None,
+            tcp: Some(Algorithm::Cubic),
             disk_delay: None,
         }
     }

@@ -152,7 +152,7 @@ pub(crate) const OPTIONS: &[Key<Options>] = keys! {
         => |s, v| s.upload_slots = Some(value::word(v, 0, 1_000)?);
     "download", "rate", "off", "\"1 MiB/s\"", "The download limit."
         => |s, v| s.download = value::rate(v)?.map(|bits| bits.div_ceil(8));
-    "tcp", "name", "firmware", "\"cubic\"", "The TCP of its connections: `cubic` or `reno` for one that does what desktop systems do, with that congestion control, or `firmware` for smoltcp with a window of 64 KiB."
+    "tcp", "name", "cubic", "\"firmware\"", "The TCP of its connections: `cubic` or `reno` for one that does what desktop systems do, with that congestion control, or `firmware` for smoltcp with a window of 64 KiB."
         => |s, v| s.tcp = value::choice(v, &[("firmware", None), ("cubic", Some(Algorithm::Cubic)), ("reno", Some(Algorithm::Reno))])?;
     "disk-delay", "time", "none", "\"200ms\"", "The time that each operation of its disk takes."
         => |s, v| s.disk_delay = Some(value::duration(v)?);

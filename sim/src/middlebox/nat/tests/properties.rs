@@ -283,7 +283,7 @@ fn invariants(nat: &Nat, config: &NatConfig) {
             .entry((entry.proto, entry.external))
             .or_insert(internal);
         assert!(
-            owner == internal || shares == Clash::Overload,
+            owner == internal || matches!(shares, Clash::Overload | Clash::Drop),
             "{owner} and {internal} share {}",
             entry.external
         );

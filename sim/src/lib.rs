@@ -70,7 +70,7 @@ pub use link::{
     LinkConfig,
     region::{Region, RegionMatrix},
 };
-pub use middlebox::{BoxConfig, GatewayConfig, Igd, Middlebox};
+pub use middlebox::{BoxConfig, GatewayConfig, Middlebox};
 pub use packet::{
     BadPacket, Flow, Fragment, IcmpError, MAX_PACKET, Packet, Proto, TcpFlags,
     verdict::{Rule, Verdict},

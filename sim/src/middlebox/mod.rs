@@ -1,5 +1,4 @@
-//! The boxes between two links: a NAT, a firewall, both or neither, and the port-mapping services
-//! that the box offers to its inner side.
+//! The boxes between two links: a NAT, a firewall, both or neither.
 //!
 //! [`nat`] and [`firewall`] both follow flows with [`conntrack`]. None of them knows a network: a
 //! box is handed one packet at a time and returns a [`Verdict`].
@@ -26,27 +25,26 @@ use crate::{
     },
 };
 
-/// A version of UPnP's internet gateway device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Igd {
-    /// WANIPConnection:1: leases may be refused, and a port that is taken is an error.
-    V1,
-    /// WANIPConnection:2: leases are mandatory, and `AddAnyPortMapping` finds a free port.
-    V2,
-}
-
-/// What the box offers to the machines on its inner side, such as the port-mapping protocols.
-/// Everything is off by default.
+/// The inner side of a box.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GatewayConfig {
     /// The box's own address on its inner side. Packets for it get [`Verdict::Local`].
     pub lan: Option<IpAddr>,
-    /// Offers UPnP IGD.
-    pub upnp: Option<Igd>,
-    /// Offers NAT-PMP (RFC 6886).
-    pub nat_pmp: bool,
-    /// Offers PCP (RFC 6887).
-    pub pcp: bool,
+    /// Further addresses of its own there, such as one of IPv6.
+    pub also: Vec<IpAddr>,
+}
+
+impl GatewayConfig {
+    /// All addresses of the box on its inner side.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.lan.iter().chain(&self.also).copied()
+    }
+
+    /// Returns `true` when `addr` is one of these addresses.
+    #[must_use]
+    pub fn owns(&self, addr: IpAddr) -> bool {
+        self.addresses().any(|own| own == addr)
+    }
 }
 
 /// The configuration of a box. By default it only routes.
@@ -56,7 +54,7 @@ pub struct BoxConfig {
     pub nat: Option<NatConfig>,
     /// Filters, if set.
     pub firewall: Option<FirewallConfig>,
-    /// The services for the inner side.
+    /// Its inner side.
     pub gateway: GatewayConfig,
 }
 
@@ -84,7 +82,7 @@ impl Middlebox {
 
     /// Handles a packet from the inner side. It meets the firewall first, then the NAT.
     pub fn outbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
-        if self.gateway.lan == Some(packet.flow().dst.ip()) {
+        if self.gateway.owns(packet.flow().dst.ip()) {
             return Verdict::Local(Rule::BoxLocal);
         }
         let filtered = match &mut self.firewall {

@@ -113,7 +113,8 @@ pub(super) struct Router {
     pub(super) routes: HashMap<u128, u32, FxBuildHasher>,
     pub(super) children: Vec<u32>,
     pub(super) wan: Vec<IpAddr>,
-    pub(super) lan: Option<IpAddr>,
+    /// Its own addresses on the inner side.
+    pub(super) lan: Vec<IpAddr>,
     pub(super) gateway: Option<Machine>,
     pub(super) middlebox: Option<Middlebox>,
     /// When the box's timer that is in force fires.
@@ -128,7 +129,7 @@ impl Router {
             routes: HashMap::default(),
             children: Vec::new(),
             wan: wan.to_vec(),
-            lan: None,
+            lan: Vec::new(),
             gateway: None,
             middlebox: None,
             planned: None,
@@ -138,7 +139,7 @@ impl Router {
 
     pub(super) fn with_box(config: BoxConfig, wan: &[IpAddr], seed: u64) -> Self {
         let mut router = Self::new(wan);
-        router.lan = config.gateway.lan;
+        router.lan = config.gateway.addresses().collect();
         if config.nat.is_some() || config.firewall.is_some() {
             let v4 = wan.iter().filter_map(|addr| match addr {
                 IpAddr::V4(addr) => Some(*addr),
@@ -171,7 +172,7 @@ impl Router {
 
     /// Returns `true` when `addr` is the router's own.
     pub(super) fn owns(&self, addr: IpAddr) -> bool {
-        self.lan == Some(addr) || self.wan.contains(&addr)
+        self.lan.contains(&addr) || self.wan.contains(&addr)
     }
 }
 

@@ -319,7 +319,7 @@ impl World {
             flight.stage = Stage::Enter(child, false);
             return Some(at);
         }
-        if outward && router.lan == Some(dst) {
+        if outward && router.lan.contains(&dst) {
             return self.local(at, n, Rule::BoxLocal, flight);
         }
         let own = router.owns(dst);

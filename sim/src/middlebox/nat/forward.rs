@@ -1,6 +1,9 @@
 //! Port mappings that were asked for: by hand, or with UPnP, NAT-PMP or PCP.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use dunlin_core::Instant;
 
@@ -54,6 +57,8 @@ pub(super) struct Forwards {
     by_inside: BTreeMap<Place, End>,
     /// The earliest end of a mapping, or earlier.
     next: Option<Instant>,
+    /// The host that gets what arrives at a port without a mapping.
+    pub(super) exposed: Option<Ipv4Addr>,
 }
 
 impl Forwards {
@@ -119,6 +124,17 @@ impl Forwards {
             return;
         }
         self.retain(|at| at.is_none_or(|at| at > now));
+    }
+
+    /// The mapping of an external endpoint.
+    pub(super) fn at(&self, proto: Proto, external: End) -> Option<Forward> {
+        let lease = self.by_external.get(&place(proto, external))?;
+        Some(Forward {
+            proto,
+            external: lease.external.addr(),
+            internal: lease.inside.addr(),
+            expires: lease.expires,
+        })
     }
 
     /// Removes the leases, which do not survive a restart.

@@ -67,10 +67,18 @@ impl Nat {
         let (inside, rule, until) = match self.forwards.inside_of(proto, external) {
             Some(inside) => (inside, Rule::NatForwarded, None),
             None => {
-                let by = self.let_in(proto, external, remote);
-                let by = by.ok_or_else(|| self.why_closed(proto, external, remote))?;
-                let flow = self.table.flow(by);
-                (flow.inside, Rule::NatReusedMapping, Some(flow.expires))
+                if let Some(by) = self.let_in(proto, external, remote) {
+                    let flow = self.table.flow(by);
+                    (flow.inside, Rule::NatReusedMapping, Some(flow.expires))
+                } else if let Some(host) = self.forwards.exposed
+                    && proto != Proto::Icmp
+                    && self.is_own(external)
+                {
+                    let inside = End::new(host, external.port());
+                    (inside, Rule::NatForwarded, None)
+                } else {
+                    return Err(self.why_closed(proto, external, remote));
+                }
             }
         };
         if self.table.find_out(proto, inside, remote).is_some() {

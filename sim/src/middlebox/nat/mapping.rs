@@ -1,6 +1,9 @@
 //! Making and ending port mappings.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use dunlin_core::Instant;
 
@@ -53,6 +56,35 @@ impl Nat {
     pub fn unforward(&mut self, now: Instant, proto: Proto, external: SocketAddr) -> bool {
         self.expire(now);
         End::of(external).is_some_and(|e| self.forwards.remove(proto, e).is_some())
+    }
+
+    /// The port mapping of an external endpoint.
+    pub fn forward_at(
+        &mut self,
+        now: Instant,
+        proto: Proto,
+        external: SocketAddr,
+    ) -> Option<Forward> {
+        self.expire(now);
+        self.forwards.at(proto, End::of(external)?)
+    }
+
+    /// Exposes a host, or none: it gets everything that arrives at a port without a mapping, as the
+    /// "DMZ host" of a home router does. This survives a restart.
+    pub fn expose(&mut self, host: Option<Ipv4Addr>) {
+        self.forwards.exposed = host;
+    }
+
+    /// The host that is exposed.
+    #[must_use]
+    pub const fn exposed(&self) -> Option<Ipv4Addr> {
+        self.forwards.exposed
+    }
+
+    /// Returns `true` while the box restarts: nothing passes, and its services do not answer.
+    #[must_use]
+    pub fn is_down(&self, now: Instant) -> bool {
+        self.down.is_some_and(|until| until > now)
     }
 
     /// The port mappings, by protocol and external endpoint, including those that have ended since

@@ -405,3 +405,25 @@ fn v6_is_left_alone() {
     assert_eq!(lab.enter(&mut packet).1, Rule::NatUntouched);
     assert_eq!(packet, before);
 }
+
+#[test]
+fn an_exposed_host_gets_what_has_no_mapping() {
+    let mut lab = Lab::new(presets::linux());
+    let exposed = "10.0.0.9".parse().ok();
+    lab.nat.expose(exposed);
+    assert_eq!(lab.nat.exposed(), exposed);
+    let external = addr("203.0.113.11:7000");
+    let exposed = addr("10.0.0.9:7000");
+    assert_eq!(lab.udp_in(S, external), (Some(exposed), Rule::NatForwarded));
+    // A mapping comes first.
+    let inside = addr("10.0.0.3:7001");
+    let mapped = lab.nat.forward(lab.now, Proto::Udp, 7_001, inside, None);
+    let mapped = mapped.expect("a free port");
+    assert_eq!(lab.udp_in(S, mapped), (Some(inside), Rule::NatForwarded));
+    let found = lab.nat.forward_at(lab.now, Proto::Udp, mapped);
+    assert_eq!(found.map(|f| f.internal), Some(inside));
+    assert_eq!(lab.nat.forward_at(lab.now, Proto::Tcp, mapped), None);
+    lab.nat.expose(None);
+    let closed = addr("203.0.113.11:7002");
+    assert_eq!(lab.udp_in(S, closed), (None, Rule::NatNoMapping));
+}

@@ -204,6 +204,9 @@ impl Torrent {
         if !self.is_running() {
             return;
         }
+        if self.is_alone() {
+            self.sources.announcer.found_nobody(&mut cx!(io));
+        }
         let pex = io.setup.config.pex && !self.is_private();
         let short = if pex && self.members.iter().any(Member::exchanges_peers) {
             false
@@ -218,6 +221,11 @@ impl Torrent {
         let hurry = short && !self.is_done();
         self.sources.announcer.set_short(&mut cx!(io), short, hurry);
         self.want(io, Wants::TRACKERS);
+    }
+
+    /// Whether it lacks pieces, and has no peer and none to connect to.
+    pub(crate) fn is_alone(&self) -> bool {
+        !self.is_done() && self.members.is_empty() && self.peer_list.next_due().is_none()
     }
 
     /// Whether it has connections, or knows addresses of peers.

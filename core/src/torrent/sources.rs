@@ -293,7 +293,7 @@ impl Sources {
 
     /// Sets the timers: when the next query is due, and when to check whether there are enough peers.
     pub(crate) fn set_timers(&mut self, io: &mut Io<'_>) {
-        if self.announcer.take_answered() && io.dht.exists {
+        if self.announcer.take_answered() {
             let timer = Timer::Torrent(self.torrent, TorrentTimer::Enough);
             io.out.timers.at_latest(timer, io.now + ENOUGH_AFTER);
         }

@@ -167,6 +167,15 @@ impl Announcer {
         self.refresh(cx.now);
     }
 
+    /// Some time after an answer, the torrent has no peers and knows none: working trackers are asked before the end of their
+    /// interval, which may be an hour. The pauses start with the minimum interval and double, up to the interval.
+    pub fn found_nobody(&mut self, cx: &mut Cx<'_>) {
+        for endpoint in self.trackers.iter_mut().flat_map(|t| &mut t.endpoints) {
+            endpoint.found_nobody();
+        }
+        self.refresh(cx.now);
+    }
+
     /// The network is available again, and our address may have changed: every tracker is asked soon, also one that failed,
     /// but not twice within the shortest interval.
     pub fn network_back(&mut self, cx: &mut Cx<'_>) {

@@ -53,6 +53,10 @@ pub(super) struct Endpoint {
     stop_at: Instant,
     /// The payload bytes sent and received before `started`, of which the tracker is not told. `None` until that is sent.
     base: Option<(u64, u64)>,
+    /// The shortest time between two announces.
+    min_interval: Duration,
+    /// The number of answers in a row that named no peer.
+    in_vain: u32,
     pub(super) error: Option<TrackerError>,
     pub(super) complete: Option<u32>,
     pub(super) incomplete: Option<u32>,
@@ -75,6 +79,8 @@ impl Endpoint {
             owes_stop: false,
             stop_at: now,
             base: None,
+            min_interval: Duration::ZERO,
+            in_vain: 0,
             error: None,
             complete: None,
             incomplete: None,
@@ -172,6 +178,16 @@ impl Endpoint {
         self.next = self.next.min(at);
     }
 
+    /// The last answer led to nobody: announces before the end of the interval, the first time after the minimum interval,
+    /// after twice as long once it named no peer again, and so on.
+    pub(super) fn found_nobody(&mut self) {
+        if self.working && self.asking.is_none() {
+            let times = (1_u32 << self.in_vain.saturating_sub(1).min(16)) - 1;
+            let at = self.earliest + self.min_interval.saturating_mul(times);
+            self.next = self.next.min(at);
+        }
+    }
+
     /// Announces at `at`, unless an earlier announce is due, or the tracker has asked for a longer pause.
     pub(super) fn move_up(&mut self, at: Instant) {
         self.next = self.next.min(at.max(self.earliest_after_refusal()));
@@ -195,6 +211,11 @@ impl Endpoint {
             .unwrap_or(DEFAULT_MIN_INTERVAL.min(interval));
         let min = clamp(min);
         self.earliest = now + min;
+        self.min_interval = min;
+        self.in_vain = match answer.peers.is_empty() {
+            true => self.in_vain.saturating_add(1),
+            false => 0,
+        };
         self.next = if self.owes_completed || !self.started {
             now
         } else {
@@ -253,6 +274,7 @@ impl Endpoint {
         self.started = false;
         self.owes_stop = false;
         self.base = None;
+        self.in_vain = 0;
     }
 }
 

@@ -16,6 +16,7 @@ use dunlin_core::{
 use rand_core::Rng;
 
 use crate::{
+    addresses::public_v4,
     host::{
         disk::{DiskConfig, SimDisk},
         engine::{EngineHost, EngineSetup, Progress},
@@ -161,7 +162,6 @@ pub struct Swarm {
 }
 
 const PORT: u16 = 6_881;
-const TRACKER: Ipv4Addr = Ipv4Addr::new(5, 0, 0, 1);
 const INSIDE: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
 
 /// Makes a torrent of one file whose content does not repeat.
@@ -190,10 +190,11 @@ impl Swarm {
         let mut world = World::new(seed);
         let core = world.core();
         let (info, content) = torrent(seed, config.len, config.piece_len);
-        let tracker = [IpAddr::V4(TRACKER)];
+        let address = public_v4(0);
+        let tracker = [IpAddr::V4(address)];
         let serves = TrackerConfig::default();
         let scheme = if config.udp_tracker { "udp" } else { "http" };
-        let url = format!("{scheme}://{TRACKER}:{}/announce", serves.port);
+        let url = format!("{scheme}://{address}:{}/announce", serves.port);
         let host = Tracker::new(&tracker, serves);
         let tracker = world.add_host(core, LinkConfig::perfect(), &tracker, host);
         let homes: Vec<_> = (0..config.homes.len())
@@ -263,11 +264,6 @@ fn progress(world: &World, machine: DeviceId, hash: InfoHash) -> Option<&Progres
     world.host::<EngineHost>(machine)?.progress(hash)
 }
 
-/// The public address of home number `n`.
-fn public(n: usize) -> Ipv4Addr {
-    Ipv4Addr::from(0x0600_0001 + n as u32)
-}
-
 fn build_home(
     world: &mut World,
     n: usize,
@@ -278,7 +274,8 @@ fn build_home(
 ) -> (DeviceId, Option<DeviceId>) {
     let home = &config.homes[n];
     let core = world.core();
-    let public = IpAddr::V4(public(n));
+    // Number 0 is the tracker's.
+    let public = IpAddr::V4(public_v4(n as u32 + 1));
     let inside = if home.router.is_some() {
         IpAddr::V4(INSIDE)
     } else {

@@ -1,6 +1,6 @@
 //! The sequence chart: one row for each packet, from lifeline to lifeline.
 
-use super::{Lifeline, MAX_STEPS, Sequence, svg::Svg, svg::escape, svg::short};
+use super::{Hop, Lifeline, MAX_STEPS, Sequence, svg::Svg, svg::escape, svg::short};
 use crate::report::units;
 
 const LEFT: f64 = 72.0;
@@ -8,12 +8,12 @@ const HEAD: f64 = 58.0;
 const ROW: f64 = 46.0;
 /// The height of a row in which the two endpoints are on separate lines.
 const TALL_ROW: f64 = 60.0;
-/// With more lifelines than this, they are.
+/// With more lifelines than this, lifelines are closer together.
 const CROWDED: usize = 5;
 /// The smallest scale at which the letters can be read.
 const LEAST: f64 = 0.8;
 /// The characters that fit above an arrow.
-const MAX_LABEL: usize = 44;
+const MAX_LABEL: usize = 38;
 /// The characters of one endpoint that fit above an arrow.
 const MAX_HALF: usize = 31;
 
@@ -42,7 +42,10 @@ pub(super) fn draw(sequence: &Sequence) -> String {
     let steps = &sequence.steps[..sequence.steps.len().min(MAX_STEPS)];
     let of = sequence.lifelines.len();
     let width = x(of.saturating_sub(1), of) + 84.0;
-    let row = if of > CROWDED { TALL_ROW } else { ROW };
+    // Two endpoints that do not fit above an arrow are on separate lines, in every row.
+    let is_long = |hop: &Hop| hop.label.chars().count() > MAX_LABEL;
+    let split = of > CROWDED || steps.iter().flat_map(|s| &s.hops).any(is_long);
+    let row = if split { TALL_ROW } else { ROW };
     let height = HEAD + 16.0 + steps.len() as f64 * row + 8.0;
     let mut svg = Svg::new("sequence", width, height, "Sequence chart");
     // It shrinks a little where that makes it fit; in a narrower window it is scrolled.
@@ -100,7 +103,7 @@ pub(super) fn draw(sequence: &Sequence) -> String {
                 ));
             }
             let middle = (from + to) / 2.0;
-            match hop.label.split_once(" → ").filter(|_| of > CROWDED) {
+            match hop.label.split_once(" → ").filter(|_| split) {
                 Some((src, dst)) => {
                     let dst = format!("→ {dst}");
                     svg.text("label", (middle, y - 18.0), &short(src, MAX_HALF));

@@ -408,9 +408,7 @@ impl Torrent {
                 Some(io.now + ROUND),
             );
         }
-        let poor =
-            !self.is_done() && self.members.is_empty() && self.peer_list.next_due().is_none();
-        if poor {
+        if self.is_alone() {
             self.sources.announcer.need_peers(&mut cx!(io));
             self.want(io, Wants::TRACKERS);
         }

@@ -176,6 +176,35 @@ fn min_interval_holds_back_all_but_force() {
     assert!(b.query().is_some());
 }
 
+/// A torrent to which no peer was named asks again long before the interval ends, and less and less often.
+#[test]
+fn a_torrent_without_peers_asks_sooner_but_not_forever() {
+    let mut b = Bench::v4("a");
+    let ask = |b: &mut Bench, peers: &[SocketAddr]| {
+        let (query, _) = b.asks();
+        let mut sent = answer(3600, Some(600));
+        sent.peers = peers.to_vec();
+        b.answer(&query, sent);
+        b.pass(10);
+        b.with(|t, _| t.take_answered());
+        b.with(Announcer::found_nobody);
+        // To be asked twice changes nothing.
+        b.with(Announcer::found_nobody);
+        b.step()
+    };
+    let pauses: Vec<u64> = (0..5).map(|_| ask(&mut b, &[]) + 10).collect();
+    assert_eq!(pauses, [600, 1200, 2400, 3600, 3600]);
+    // Peers were named, though none remained.
+    let peer = ([20, 0, 0, 1], 6881).into();
+    assert_eq!(ask(&mut b, &[peer]) + 10, 600);
+    assert_eq!(ask(&mut b, &[]) + 10, 600);
+    assert_eq!(ask(&mut b, &[]) + 10, 1200);
+    // Who has peers waits for the interval.
+    let (query, _) = b.asks();
+    b.answer(&query, answer(3600, Some(600)));
+    assert_eq!(b.step(), 3600);
+}
+
 #[test]
 fn need_peers_does_not_shorten_a_back_off_but_the_user_does() {
     let mut b = Bench::v4("a");

@@ -312,6 +312,20 @@ fn tables_and_charts_are_whole() {
         html.contains("svg.sequence{min-width:898px}"),
         "five lifelines"
     );
+    // Two endpoints stand above an arrow where they fit, and on two lines where they do not.
+    let mut report = sample(2);
+    let one_line = "10.0.0.2:40000 → 203.0.113.7:40000</text>";
+    assert!(html.contains(one_line));
+    if let Some(sequence) = &mut report.sequence {
+        sequence.steps[0].hops[0].label = "116.120.221.231:40000 → 84.158.55.122:3478".into();
+    }
+    let html = report.html();
+    let halves = [
+        ">116.120.221.231:40000</text>",
+        ">→ 84.158.55.122:3478</text>",
+    ];
+    assert!(halves.iter().all(|half| html.contains(half)));
+    assert!(!html.contains(one_line));
 }
 
 quickcheck! {

@@ -13,7 +13,9 @@
 //! );
 //! ```
 
+mod limits;
 mod model;
+mod population;
 mod read;
 mod reference;
 mod run;
@@ -22,13 +24,14 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 
+pub use limits::{MAX_DEPTH, MAX_EVENTS, MAX_NODES};
 pub use model::{
-    Action, Bound, Check, Event, Expect, Host, Kind, Link, Options, Random, Router, Scenario,
-    Torrent,
+    Action, Bound, Check, Event, Expect, Host, Kind, Link, Options, Quota, Random, Router,
+    Scenario, Torrent,
     kinds::{KINDS, KindInfo},
     random::written_out,
 };
-pub use read::{MAX_DEPTH, MAX_EVENTS, MAX_NODES};
+
 pub use reference::{
     describe::{PresetList, all_presets, nearest_preset, preset_in_full},
     reference,

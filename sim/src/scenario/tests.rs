@@ -456,6 +456,9 @@ fn with_key(section: &str, key: &str, example: &str) -> String {
         "host" => match key {
             "name" => format!("[[host]]\n{set}kind='echo'"),
             "kind" => format!("[[host]]\nname='x'\n{set}"),
+            "arrive" => {
+                format!("{all}[[host]]\nname='x'\ncount=3\nkind='steady'\nto='server'\n{set}")
+            }
             _ => format!("{all}[[host]]\nname='x'\nkind='manual'\n{set}"),
         },
         "event" => {
@@ -480,6 +483,9 @@ fn with_key(section: &str, key: &str, example: &str) -> String {
                 .iter()
                 .find(|(name, with)| *name != key && with.contains(&key));
             let rest = match rest.map(|(name, _)| *name) {
+                Some(_) if matches!(key, "at-least" | "at-most" | "exactly") => {
+                    "rule='nat.mapped'\n"
+                }
                 Some("connected") => "connected=['p','q']\n",
                 Some("unbroken" | "broken") => "unbroken='caller'\n",
                 Some("rule") => "rule='nat.mapped'\n",

@@ -108,7 +108,8 @@ pub(crate) fn json(r: &RunResult) -> Value {
             .map(|o| json!({ "where": o.place, "what": o.what, "held": o.held, "why": o.why }))
             .collect::<Vec<_>>(),
         "notes": r.notes,
-        "hosts": r.hosts.iter().map(host).collect::<Vec<_>>(),
+        "hosts": r.hosts.iter().filter(|h| h.population.is_none()).map(host).collect::<Vec<_>>(),
+        "populations": populations(&r.hosts),
         "counters": r.counters
             .iter()
             .map(|c| json!({ "node": c.node, "rule": c.rule, "packets": c.packets }))
@@ -141,6 +142,46 @@ fn host(h: &HostResult) -> Value {
         "received_bytes": h.traffic.received_bytes,
         "torrent": torrent,
     })
+}
+
+/// The hosts of each population together.
+fn populations(hosts: &[HostResult]) -> Vec<Value> {
+    let mut names: Vec<&str> = Vec::new();
+    for name in hosts.iter().filter_map(|h| h.population.as_deref()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let population = |name: &str| {
+        let members = || {
+            hosts
+                .iter()
+                .filter(|h| h.population.as_deref() == Some(name))
+        };
+        let sum = |of: fn(&HostResult) -> u64| members().map(of).sum::<u64>();
+        let torrents = || members().filter_map(|h| h.torrent.as_ref());
+        let mut completed: Vec<u64> = torrents().filter_map(|t| t.completed.map(micros)).collect();
+        completed.sort_unstable();
+        let torrent = torrents().next().is_some().then(|| {
+            json!({
+                "completed": completed.len(),
+                "completed_us": completed,
+                "downloaded": torrents().map(|t| t.downloaded).sum::<u64>(),
+                "uploaded": torrents().map(|t| t.uploaded).sum::<u64>(),
+            })
+        });
+        json!({
+            "name": name,
+            "kind": members().next().map(|h| h.kind),
+            "members": members().count(),
+            "sent_packets": sum(|h| h.traffic.sent_packets),
+            "sent_bytes": sum(|h| h.traffic.sent_bytes),
+            "received_packets": sum(|h| h.traffic.received_packets),
+            "received_bytes": sum(|h| h.traffic.received_bytes),
+            "torrent": torrent,
+        })
+    };
+    names.into_iter().map(population).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@ pub(crate) mod plan;
 pub(crate) mod presets;
 pub(crate) mod random;
 
-use std::{net::IpAddr, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use super::syntax::{document::Document, error::ScenarioErrors};
 
 use crate::{
     host::{punch::LEAD, stack::tcp::Algorithm},
@@ -37,9 +39,32 @@ pub struct Scenario {
     pub random: Option<Random>,
     /// The expectations.
     pub expects: Vec<Expect>,
+    /// The members of each group of routers and hosts, in the order of the file.
+    pub groups: BTreeMap<String, Vec<String>>,
+    /// What it was read from, if its populations depend on the seed.
+    pub(crate) drawn_from: Option<Arc<Document>>,
 }
 
 impl Scenario {
+    /// The scenario with what its populations draw with this seed.
+    ///
+    /// # Errors
+    /// When what is drawn contradicts itself, such as a host without NAT and the address of another.
+    pub fn drawn(&self, seed: u64) -> Result<Cow<'_, Self>, ScenarioErrors> {
+        match &self.drawn_from {
+            Some(doc) if seed != self.seed => Self::drawn_from(doc, seed).map(Cow::Owned),
+            _ => Ok(Cow::Borrowed(self)),
+        }
+    }
+
+    /// The members of a group, or the one router or host of this name.
+    pub(crate) fn members<'a>(&'a self, name: &'a str) -> Vec<&'a str> {
+        match self.groups.get(name) {
+            Some(members) => members.iter().map(String::as_str).collect(),
+            None => vec![name],
+        }
+    }
+
     /// Returns `true` when delays through the core depend on regions.
     pub(crate) fn has_regions(&self) -> bool {
         self.routers.iter().any(|r| r.region.is_some())
@@ -79,6 +104,8 @@ pub struct Router {
     pub region: Option<String>,
     /// The link to the device above it.
     pub link: Link,
+    /// The groups that it belongs to.
+    pub groups: Vec<String>,
 }
 
 /// A link: a preset and changes to it.
@@ -135,9 +162,36 @@ pub struct Host {
     pub link: Link,
     /// The options of its kind.
     pub options: Options,
+    /// The groups that it belongs to.
+    pub groups: Vec<String>,
+}
+
+/// The population of which a router or host is a member: the one of its groups from which its name is
+/// made.
+pub(crate) fn population<'a>(name: &str, groups: &'a [String]) -> Option<&'a str> {
+    let numbers = |rest: &str| rest.chars().all(|c| c.is_ascii_digit() || c == '-');
+    let names = |group: &&String| {
+        let rest = name.strip_prefix(group.as_str());
+        rest.is_some_and(|rest| rest.starts_with('-') && numbers(rest))
+    };
+    groups.iter().find(names).map(String::as_str)
+}
+
+impl Router {
+    /// The population of which it is a member.
+    #[must_use]
+    pub fn population(&self) -> Option<&str> {
+        population(&self.name, &self.groups)
+    }
 }
 
 impl Host {
+    /// The population of which it is a member.
+    #[must_use]
+    pub fn population(&self) -> Option<&str> {
+        population(&self.name, &self.groups)
+    }
+
     /// The host's port.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -348,6 +402,30 @@ impl Bound {
     }
 }
 
+/// How many of the members of a group are to meet a condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// The members, and what they are to do, in words: `leech complete within 1 min`.
+    pub what: String,
+    /// The condition of each.
+    pub checks: Vec<Check>,
+    /// How many of them are to hold; all of them without a bound and a share.
+    pub bound: Bound,
+    /// The smallest share of them that is to hold, in millionths.
+    pub share: Option<u32>,
+}
+
+impl Quota {
+    /// Returns `true` when `n` of the conditions are enough.
+    #[must_use]
+    pub fn holds(&self, n: usize) -> bool {
+        let all = self.checks.len();
+        let share = u128::from(self.share.unwrap_or(0)) * all as u128;
+        let every = self.bound == Bound::default() && self.share.is_none();
+        self.bound.holds(n as u64) && n as u128 * 1_000_000 >= share && (!every || n == all)
+    }
+}
+
 /// A condition that is checked at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
@@ -423,6 +501,8 @@ pub enum Check {
         /// The time without an answer.
         gap: Duration,
     },
+    /// Enough members of a group meet a condition.
+    Of(Quota),
     /// The hash of the trace, with the scenario's own seed.
     Trace(u64),
 }

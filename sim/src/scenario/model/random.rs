@@ -7,9 +7,12 @@ use rand_core::Rng;
 use super::{Action, Event, Random, Scenario};
 use crate::{
     rng::SimRng,
-    scenario::syntax::{
-        document::{Document, quote},
-        error::ScenarioErrors,
+    scenario::{
+        population,
+        syntax::{
+            document::{Document, quote},
+            error::{Errors, ScenarioErrors},
+        },
     },
 };
 
@@ -67,13 +70,16 @@ impl Scenario {
     }
 }
 
-/// The same scenario with its seed, and with the events that `[random]` derives from it written
+/// The same scenario with its seed, with its populations member by member, and with the events that `[random]` derives from it written
 /// out.
 ///
 /// # Errors
 /// When the document is not a valid scenario.
 pub fn written_out(doc: &Document, seed: u64) -> Result<Document, ScenarioErrors> {
-    let scenario = Scenario::from_document(doc)?;
+    let scenario = Scenario::drawn_from(doc, seed)?;
+    let mut errors = Errors::default();
+    // The scenario was read, so there are none.
+    let doc = &*population::written_out(doc, seed, &mut errors);
     let mut text = format!("seed = {seed}\n");
     // The seed comes before the first table, in place of the file's own.
     let rest = doc

@@ -7,7 +7,11 @@ use crate::{
     packet::verdict::Rule,
     scenario::{
         model::{Bound, IpVersions, Kind, Random, kinds::KINDS},
-        syntax::value,
+        population::arrive::Arrivals,
+        syntax::{
+            document::Value,
+            value::{self, Wrong},
+        },
     },
 };
 
@@ -25,12 +29,23 @@ pub(crate) struct Node {
     pub(crate) kind: Option<Kind>,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) ip: IpVersions,
+    pub(crate) groups: Vec<String>,
+}
+
+/// Reads `count`. Nothing is left to set when a table is read, because populations are written out
+/// before.
+fn count(v: &Value) -> Result<(), Wrong> {
+    value::word(v, 1, u32::MAX).map(drop)
 }
 
 /// The keys of `[[router]]`, besides [`super::keys::LINK`] and [`super::keys_nat::NAT`].
 pub(crate) const ROUTER: &[Key<Node>] = keys! {
     "name", "name", "required", "\"home\"", "The name, which must be unique among routers and hosts."
         => |s, v| s.name = value::name(v)?;
+    "count", "whole number", "one alone", "50", "How many there are: `home-1`, `home-2` and so on, each with what is behind it. The values of other keys may be shares or ranges; see \"Populations\"."
+        => |_s, v| count(v)?;
+    "group", "names", "none", "\"homes\"", "Groups that it belongs to. The name of a population is a group of its members."
+        => |s, v| s.groups = value::names(v)?;
     "behind", "router", "the core", "\"isp\"", "The router above it, such as a carrier's above a home router."
         => |s, v| s.behind = Some(value::name(v)?);
     "region", "region", "none", "\"eu-west\"", "Its region, if it is directly below the core. Delays through the core depend on the regions."
@@ -51,6 +66,12 @@ pub(crate) const ROUTER: &[Key<Node>] = keys! {
 pub(crate) const HOST: &[Key<Node>] = keys! {
     "name", "name", "required", "\"alice\"", "The name, which must be unique among routers and hosts."
         => |s, v| s.name = value::name(v)?;
+    "count", "whole number", "one alone", "50", "How many there are, behind each router of that name: `alice-1`, `alice-2` and so on. The values of other keys may be shares or ranges; see \"Populations\"."
+        => |_s, v| count(v)?;
+    "arrive", "arrivals", "all at `start`", "\"poisson 2/min\"", "With `count`: when they begin, counted from `start`: `\"evenly over 10min\"`, `\"poisson 2/min\"`, or a list with a time for each."
+        => |_s, v| Arrivals::read(v).map(drop)?;
+    "group", "names", "none", "\"peers\"", "Groups that it belongs to. Expectations, `peers` and `trackers` may name a group. The name of a population is a group of its members."
+        => |s, v| s.groups = value::names(v)?;
     "behind", "router", "the core", "\"home\"", "The router above it. Without one the host is on the open internet."
         => |s, v| s.behind = Some(value::name(v)?);
     "kind", "kind of host", "required", "\"echo\"", "What the host does; see the kinds of hosts below."
@@ -155,30 +176,43 @@ pub(crate) struct ExpectDraft {
     pub(crate) gap: Option<Duration>,
     pub(crate) at: Option<String>,
     pub(crate) bound: Bound,
+    pub(crate) share: Option<u32>,
 }
 
 /// The keys that select the condition of an expectation, and the keys that go with each.
 pub(crate) const CHECKS: &[(&str, &[&str])] = &[
-    ("connected", &["within"]),
+    (
+        "connected",
+        &["within", "share", "at-least", "at-most", "exactly"],
+    ),
     ("not-connected", &[]),
-    ("completed", &["within"]),
+    (
+        "completed",
+        &["within", "share", "at-least", "at-most", "exactly"],
+    ),
     ("not-completed", &[]),
     ("sooner", &[]),
     ("rule", &["at", "at-least", "at-most", "exactly"]),
     ("delivered", &["at-least", "at-most", "exactly"]),
-    ("answered", &[]),
-    ("unbroken", &["gap"]),
-    ("broken", &["gap"]),
+    ("answered", &["share", "at-least", "at-most", "exactly"]),
+    (
+        "unbroken",
+        &["gap", "share", "at-least", "at-most", "exactly"],
+    ),
+    (
+        "broken",
+        &["gap", "share", "at-least", "at-most", "exactly"],
+    ),
     ("trace", &[]),
 ];
 
 /// The keys of `[[expect]]`.
 pub(crate) const EXPECT: &[Key<ExpectDraft>] = keys! {
-    "connected", "two hosts", "", "[\"alice\", \"bob\"]", "The two hosts get a direct connection."
+    "connected", "two hosts or groups", "", "[\"alice\", \"bob\"]", "The two hosts get a direct connection. Two populations stand for their pairs, number by number."
         => |s, v| s.connected = Some(value::pair(v)?);
     "not-connected", "two hosts", "", "[\"alice\", \"bob\"]", "The two hosts have no direct connection at the end."
         => |s, v| s.not_connected = Some(value::pair(v)?);
-    "completed", "hosts", "", "[\"alice\", \"bob\"]", "Each of the hosts completes the torrent."
+    "completed", "hosts or groups", "", "[\"alice\", \"bob\"]", "Each of the hosts completes the torrent, or as many as `share` or `at-least` says."
         => |s, v| s.completed = Some(value::names(v)?);
     "not-completed", "hosts", "", "\"alice\"", "None of the hosts has the complete torrent at the end."
         => |s, v| s.not_completed = Some(value::names(v)?);
@@ -194,11 +228,11 @@ pub(crate) const EXPECT: &[Key<ExpectDraft>] = keys! {
         });
     "delivered", "two hosts", "", "[\"alice\", \"bob\"]", "Packets that the first sent reached the second."
         => |s, v| s.delivered = Some(value::pair(v)?);
-    "answered", "host", "", "\"alice\"", "Every datagram that this `manual` or `steady` host sent came back, except those that may still be under way at the end."
+    "answered", "host or group", "", "\"alice\"", "Every datagram that this `manual` or `steady` host sent came back, except those that may still be under way at the end."
         => |s, v| s.answered = Some(value::name(v)?);
-    "unbroken", "host", "", "\"caller\"", "This `steady` host never waited longer than `gap` for an answer."
+    "unbroken", "host or group", "", "\"caller\"", "This `steady` host never waited longer than `gap` for an answer."
         => |s, v| s.unbroken = Some(value::name(v)?);
-    "broken", "host", "", "\"caller\"", "This `steady` host waited longer than `gap` for an answer at least once."
+    "broken", "host or group", "", "\"caller\"", "This `steady` host waited longer than `gap` for an answer at least once."
         => |s, v| s.broken = Some(value::name(v)?);
     "trace", "hash", "", "\"0123456789abcdef\"", "The hash of the trace with the scenario's own seed: 16 hexadecimal digits, as `run` prints them."
         => |s, v| s.trace = Some({
@@ -212,13 +246,15 @@ pub(crate) const EXPECT: &[Key<ExpectDraft>] = keys! {
         => |s, v| s.within = Some(value::duration(v)?);
     "gap", "time", "3s", "\"3s\"", "With `unbroken` and `broken`: the longest time without an answer."
         => |s, v| s.gap = Some(value::duration(v)?);
-    "at", "router or host", "anywhere", "\"home\"", "With `rule`: the router or host that decided."
+    "at", "router or host", "anywhere", "\"home\"", "With `rule`: the router or host that decided; all members of a group together."
         => |s, v| s.at = Some(value::name(v)?);
-    "at-least", "whole number", "1 if nothing is said", "3", "With `rule` and `delivered`: at least this many packets."
+    "share", "share", "all of them", "\"70%\"", "With hosts or groups that are to do something: at least this share of them, or of the pairs."
+        => |s, v| s.share = Some(value::share(v)?);
+    "at-least", "whole number", "1 packet, or all hosts", "3", "With `rule` and `delivered`: at least this many packets. With hosts or groups: at least this many of them, or of the pairs."
         => |s, v| s.bound.at_least = Some(value::whole(v, 0, u64::MAX)?);
-    "at-most", "whole number", "no limit", "10", "With `rule` and `delivered`: at most this many packets."
+    "at-most", "whole number", "no limit", "10", "Like `at-least`: at most this many."
         => |s, v| s.bound.at_most = Some(value::whole(v, 0, u64::MAX)?);
-    "exactly", "whole number", "", "0", "With `rule` and `delivered`: exactly this many packets."
+    "exactly", "whole number", "", "0", "Like `at-least`: exactly this many."
         => |s, v| {
             let n = value::whole(v, 0, u64::MAX)?;
             s.bound = Bound { at_least: Some(n), at_most: Some(n) };

@@ -3,13 +3,18 @@
 
 mod entry;
 mod events;
-mod expects;
+pub(crate) mod expects;
 pub(crate) mod keys;
 pub(crate) mod keys_nat;
 pub(crate) mod keys_parts;
 pub(crate) mod names;
 
-use std::{collections::BTreeSet, ops::Range, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
 
 use self::{
     entry::{Res, fill, link_preset, names_of, need, take, unknown},
@@ -21,12 +26,14 @@ use self::{
     names::Names,
 };
 use super::{
+    limits::{MAX_DEPTH, MAX_EVENTS, MAX_NODES},
     model::{
         Host, Kind, Link, Options, Router, Scenario, Torrent,
         kinds::{KINDS, KindInfo},
         plan::{Place, Plan},
         presets,
     },
+    population,
     syntax::{
         document::{Document, Entry, ValueKind},
         error::{Errors, ScenarioErrors, suggest},
@@ -34,12 +41,6 @@ use super::{
     },
 };
 
-/// The most routers and hosts.
-pub const MAX_NODES: usize = 20_000;
-/// The most routers one behind another. A packet can make 64 hops.
-pub const MAX_DEPTH: usize = 16;
-/// The most events that a file lists.
-pub const MAX_EVENTS: usize = 200_000;
 /// The tables of a scenario, and whether each may occur several times.
 const SECTIONS: &[(&str, bool)] = &[
     ("torrent", false),
@@ -64,6 +65,17 @@ impl Scenario {
     /// # Errors
     /// Like [`Scenario::parse`].
     pub fn from_document(doc: &Document) -> Result<Self, ScenarioErrors> {
+        Self::drawn_from(doc, seed_of(doc))
+    }
+
+    /// Reads a scenario with what its populations draw with a seed.
+    pub(crate) fn drawn_from(source: &Document, seed: u64) -> Result<Self, ScenarioErrors> {
+        let mut errors = Errors::default();
+        check_sections(source, &mut errors);
+        if population::is_used(source) {
+            errors.once_for_each_place();
+        }
+        let doc = &*population::written_out(source, seed, &mut errors);
         let file_name = std::path::Path::new(&doc.file).file_stem();
         let mut s = Self {
             name: file_name.map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
@@ -79,9 +91,9 @@ impl Scenario {
             events: Vec::new(),
             random: None,
             expects: Vec::new(),
+            groups: BTreeMap::new(),
+            drawn_from: population::is_used(source).then(|| Arc::new(source.clone())),
         };
-        let mut errors = Errors::default();
-        check_sections(doc, &mut errors);
         let names = Names::read(doc, &mut errors);
         let mut lasts = true;
         for entry in &doc.entries {
@@ -120,8 +132,16 @@ impl Scenario {
                 errors.keep::<()>(Err(doc.error(at, conflict.message, conflict.help)));
             }
         }
+        s.groups = names.into_groups();
         errors.or(s)
     }
+}
+
+/// The seed that a document gives, or the default.
+fn seed_of(doc: &Document) -> u64 {
+    let seed = doc.entries.first().and_then(|top| top.item("seed"));
+    seed.and_then(|i| value::whole(&i.value, 0, u64::MAX).ok())
+        .unwrap_or(1)
 }
 
 /// The keys before the first table, without those that are tables and were rejected as such.
@@ -287,6 +307,7 @@ fn router(doc: &Document, entry: &Entry, names: &Names, errors: &mut Errors) -> 
         wan_count: node.wan_count.unwrap_or(1),
         region: node.region,
         link,
+        groups: node.groups,
     })
 }
 
@@ -345,6 +366,7 @@ fn host(doc: &Document, entry: &Entry, names: &Names, errors: &mut Errors) -> Op
     }
     errors.keep(region(doc, entry, &node));
     if let Some(kind) = node.kind {
+        names.resolve(doc, entry, &node.name, &mut options, errors);
         names.options(doc, entry, kind, &node.name, &options, errors);
     }
     link.preset = errors.keep(link_preset(doc, entry, "link", node.link))?;
@@ -357,6 +379,7 @@ fn host(doc: &Document, entry: &Entry, names: &Names, errors: &mut Errors) -> Op
         region: node.region,
         link,
         options,
+        groups: node.groups,
     })
 }
 

@@ -1,11 +1,16 @@
 //! The names in a scenario, and the checks of references to them.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use crate::scenario::{
     model::{
         Kind, Options,
         kinds::{KINDS, KindInfo},
+        population,
     },
     syntax::{
         document::{Document, Entry, ValueKind},
@@ -32,8 +37,18 @@ pub(crate) struct HostRef {
     pub(crate) port: u16,
 }
 
-/// Every router and host.
-pub(crate) struct Names(BTreeMap<String, Referent>);
+/// Every router and host, and the groups of them.
+pub(crate) struct Names {
+    nodes: BTreeMap<String, Referent>,
+    groups: BTreeMap<String, Vec<String>>,
+    /// The members of populations.
+    populations: BTreeSet<String>,
+    /// The names that groups stood for so far.
+    resolved: Cell<usize>,
+}
+
+/// The most names that groups stand for in the options of all hosts.
+const MAX_RESOLVED: usize = 1_000_000;
 
 type Res<T> = Result<T, ScenarioError>;
 
@@ -42,6 +57,8 @@ impl Names {
     /// entry are reported when that entry is read.
     pub(crate) fn read(doc: &Document, errors: &mut Errors) -> Self {
         let mut names = BTreeMap::new();
+        let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut populations = BTreeSet::new();
         for entry in &doc.entries {
             let is_host = entry.section == "host";
             if !is_host && entry.section != "router" {
@@ -60,33 +77,131 @@ impl Names {
                 let help = "every router and host has a name of its own";
                 errors.keep::<()>(Err(doc.error(entry.place("name"), message, help)));
             }
+            let of = entry
+                .item("group")
+                .and_then(|i| value::names(&i.value).ok());
+            let of = of.unwrap_or_default();
+            if population(&name, &of).is_some() {
+                populations.insert(name.clone());
+            }
+            for group in of {
+                groups.entry(group).or_default().push(name.clone());
+            }
             if errors.is_full() {
                 break;
             }
         }
-        Self(names)
+        let nodes = names;
+        for entry in &doc.entries {
+            let of = entry
+                .item("group")
+                .and_then(|i| value::names(&i.value).ok());
+            let is_taken = |g: &String| nodes.contains_key(g);
+            if let Some(group) = of.and_then(|of| of.into_iter().find(is_taken)) {
+                let message =
+                    format!("there is a router or host `{group}`, and a group of that name");
+                let help = "every group has a name of its own";
+                errors.keep::<()>(Err(doc.error(entry.place("group"), message, help)));
+                break;
+            }
+        }
+        Self {
+            nodes,
+            groups,
+            populations,
+            resolved: Cell::new(0),
+        }
+    }
+
+    /// The members of each group.
+    pub(crate) fn into_groups(self) -> BTreeMap<String, Vec<String>> {
+        self.groups
+    }
+
+    pub(crate) fn is_group(&self, name: &str) -> bool {
+        self.groups.contains_key(name)
+    }
+
+    /// The hosts of a group; `None` when there is no group of this name.
+    pub(crate) fn group(&self, name: &str) -> Option<Vec<String>> {
+        let is_host = |n: &&String| matches!(self.nodes.get(*n), Some(Referent::Host { .. }));
+        let members = self.groups.get(name)?.iter();
+        Some(members.filter(is_host).cloned().collect())
+    }
+
+    /// The names with the hosts of groups in place of the groups.
+    pub(crate) fn each(&self, names: &[String]) -> Vec<String> {
+        let all = names
+            .iter()
+            .map(|n| self.group(n).unwrap_or_else(|| vec![n.clone()]));
+        all.flatten().collect()
+    }
+
+    /// Puts the members of groups in place of the groups that a host's options name.
+    pub(crate) fn resolve(
+        &self,
+        doc: &Document,
+        entry: &Entry,
+        own: &str,
+        options: &mut Options,
+        errors: &mut Errors,
+    ) {
+        for (key, names) in [
+            ("trackers", &mut options.trackers),
+            ("peers", &mut options.peers),
+        ] {
+            if !names.iter().any(|n| self.groups.contains_key(n)) {
+                continue;
+            }
+            let of = names.iter().filter_map(|n| self.groups.get(n));
+            let more = self.resolved.get() + of.map(Vec::len).sum::<usize>();
+            self.resolved.set(more);
+            if more > MAX_RESOLVED {
+                let help = format!(
+                    "groups stand for at most {MAX_RESOLVED} names in all; give a tracker instead"
+                );
+                errors.keep::<()>(Err(doc.error(entry.place(key), "this is too much", help)));
+                names.clear();
+                continue;
+            }
+            *names = self.each(names);
+            names.retain(|n| n != own);
+        }
     }
 
     fn missing(&self, doc: &Document, at: Range<usize>, name: &str, what: &str) -> ScenarioError {
+        if let Some(group) = self.groups.get(name) {
+            let message = format!("`{name}` stands for {} of them", group.len());
+            let one = group.first().map_or("", String::as_str);
+            return doc.error(at, message, format!("name one, such as `{one}`"));
+        }
         let is_router = |n: &Referent| matches!(n, Referent::Router);
         let fits = |n: &Referent| match what {
             "router" => is_router(n),
             "host" => !is_router(n),
             _ => true,
         };
+        // A population is told of once.
+        let is_member = |name: &str| self.populations.contains(name);
         let known = self
-            .0
+            .nodes
             .iter()
-            .filter(|(_, n)| fits(n))
+            .filter(|(k, n)| fits(n) && !is_member(k))
             .map(|(k, _)| k.as_str());
-        let known: Vec<&str> = known.take(20).collect();
+        let of_them = |members: &Vec<String>| {
+            let first = members.first().and_then(|m| self.nodes.get(m));
+            first.is_some_and(&fits)
+        };
+        let groups = self.groups.iter().filter(|(_, members)| of_them(members));
+        let groups = groups.map(|(name, _)| name.as_str());
+        let known: Vec<&str> = known.chain(groups).take(20).collect();
         let plural = if what == "router" { "routers" } else { "names" };
         let help = suggest(name, known, plural);
         doc.error(at, format!("there is no {what} `{name}`"), help)
     }
 
     pub(crate) fn router(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<()> {
-        match self.0.get(name) {
+        match self.nodes.get(name) {
             Some(Referent::Router) => Ok(()),
             Some(Referent::Host { .. }) => {
                 let message = format!("`{name}` is a host");
@@ -97,7 +212,7 @@ impl Names {
     }
 
     pub(crate) fn host(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<HostRef> {
-        match self.0.get(name) {
+        match self.nodes.get(name) {
             Some(Referent::Host { kind, port }) => Ok(HostRef {
                 kind: *kind,
                 port: *port,
@@ -111,7 +226,7 @@ impl Names {
     }
 
     pub(crate) fn node(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<()> {
-        match self.0.contains_key(name) {
+        match self.nodes.contains_key(name) {
             true => Ok(()),
             false => Err(self.missing(doc, at, name, "router or host")),
         }
@@ -119,7 +234,7 @@ impl Names {
 
     /// The port of a host; `None` for a router.
     pub(crate) fn port(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<Option<u16>> {
-        match self.0.get(name) {
+        match self.nodes.get(name) {
             Some(Referent::Host { port, .. }) => Ok(Some(*port)),
             Some(Referent::Router) => Ok(None),
             None => Err(self.missing(doc, at, name, "router or host")),

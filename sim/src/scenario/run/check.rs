@@ -11,16 +11,35 @@ use crate::{
     host::punch::{Connected, TcpEnd, UdpEnd},
     packet::verdict::Rule,
     report::{Outcome, units},
-    scenario::model::{Bound, Check, Expect, Scenario},
+    scenario::{
+        model::{Bound, Check, Expect, Quota, Scenario},
+        read::expects::by,
+    },
     world::trace::Filter,
 };
 
 /// The most hops that are recorded for charts, explanations and expectations.
 pub const MAX_HOPS: usize = 2_000_000;
+/// The most members of a group that are named because they do not meet a condition.
+const MAX_NAMED: usize = 3;
+
+/// What is expected, whether it holds, and why.
+type Verdict = (String, bool, String);
+
 /// Checks an expectation. Returns `None` when it does not apply to a run with this seed.
 pub(crate) fn check(s: &Scenario, built: &Built, seed: u64, expect: &Expect) -> Option<Outcome> {
-    let judge = Judge { built };
-    let (what, held, why) = match &expect.check {
+    let (what, held, why) = judge(s, built, seed, &expect.check)?;
+    Some(Outcome {
+        place: format!("line {}", expect.line),
+        what,
+        held,
+        why,
+    })
+}
+
+fn judge(s: &Scenario, built: &Built, seed: u64, check: &Check) -> Option<Verdict> {
+    let judge = Judge { s, built };
+    let verdict = match check {
         Check::Connected { a, b, within } => {
             let what = format!("{a} and {b} connect{}", by(*within));
             let (held, why) = match judge.connected(a, b) {
@@ -97,7 +116,7 @@ pub(crate) fn check(s: &Scenario, built: &Built, seed: u64, expect: &Expect) -> 
             let (longest, end) = caller.longest_gap(built.world.now());
             let end = end.saturating_since(at(Duration::ZERO));
             let broken = longest > *gap;
-            let wants_broken = matches!(expect.check, Check::Broken { .. });
+            let wants_broken = matches!(check, Check::Broken { .. });
             let word = if wants_broken {
                 "has to wait"
             } else {
@@ -120,17 +139,9 @@ pub(crate) fn check(s: &Scenario, built: &Built, seed: u64, expect: &Expect) -> 
             let what = format!("the trace has the hash {hash:016x}");
             (what, found == *hash, format!("{found:016x}"))
         }
+        Check::Of(quota) => judge.enough(seed, quota)?,
     };
-    Some(Outcome {
-        place: format!("line {}", expect.line),
-        what,
-        held,
-        why,
-    })
-}
-
-fn by(within: Option<Duration>) -> String {
-    within.map_or_else(String::new, |w| format!(" within {}", units::time(w)))
+    Some(verdict)
 }
 
 fn after(time: Duration) -> String {
@@ -147,10 +158,51 @@ fn packets(bound: Bound) -> String {
 }
 
 struct Judge<'a> {
+    s: &'a Scenario,
     built: &'a Built,
 }
 
 impl Judge<'_> {
+    /// Whether enough members of a group meet a condition.
+    fn enough(&self, seed: u64, quota: &Quota) -> Option<Verdict> {
+        let all: Option<Vec<Verdict>> = quota
+            .checks
+            .iter()
+            .map(|check| judge(self.s, self.built, seed, check))
+            .collect();
+        let all = all?;
+        let n = all.iter().filter(|(_, held, _)| *held).count();
+        let thousandths = n * 1_000 / all.len().max(1);
+        let mut why = format!(
+            "{n} of {}, {}.{} %",
+            all.len(),
+            thousandths / 10,
+            thousandths % 10
+        );
+        let others = || all.iter().filter(|(_, held, _)| !held);
+        for (what, _, seen) in others().take(MAX_NAMED) {
+            why.push_str(&format!("; not that {what}: {seen}"));
+        }
+        let more = others().count().saturating_sub(MAX_NAMED);
+        if more > 0 {
+            why.push_str(&format!("; and {more} more"));
+        }
+        let share = quota.share.map(|ppm| {
+            let text = format!("{}.{:04}", ppm / 10_000, ppm % 10_000);
+            format!(
+                "at least {} %",
+                text.trim_end_matches('0').trim_end_matches('.')
+            )
+        });
+        let bound = (quota.bound != Bound::default()).then(|| quota.bound.words());
+        let words: Vec<String> = share.into_iter().chain(bound).collect();
+        let words = match words.is_empty() {
+            true => "all".into(),
+            false => words.join(" and "),
+        };
+        Some((format!("{words} of {}", quota.what), quota.holds(n), why))
+    }
+
     /// The connection of an end, as that end sees it.
     fn end(&self, name: &str) -> Option<Connected> {
         let id = self.built.node(name);
@@ -172,7 +224,12 @@ impl Judge<'_> {
     fn count(&self, rule: Rule, node: Option<&str>) -> u64 {
         let trace = self.built.world.trace();
         match node {
-            Some(name) => trace.count_at(self.built.node(name), rule),
+            Some(name) => {
+                let members = self.s.members(name).into_iter();
+                members
+                    .map(|n| trace.count_at(self.built.node(n), rule))
+                    .sum()
+            }
             None => trace.count(rule),
         }
     }

@@ -8,7 +8,7 @@ mod hosts;
 mod sequence;
 mod timeline;
 
-use std::time::Duration;
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 pub use self::check::MAX_HOPS;
 use self::{
@@ -71,6 +71,8 @@ pub struct RunResult {
 pub struct HostResult {
     /// The name.
     pub name: String,
+    /// The population of which it is a member.
+    pub population: Option<String>,
     /// The name of its kind.
     pub kind: &'static str,
     /// Packets and bytes on its link, with IP headers.
@@ -139,10 +141,42 @@ impl RunResult {
 fn host(built: &Built, h: &Host) -> HostResult {
     HostResult {
         name: h.name.clone(),
+        population: h.population().map(Into::into),
         kind: h.kind.info().name,
         traffic: built.world.traffic(built.node(&h.name)),
         torrent: h.kind.is_engine().then(|| engines::result(built, &h.name)),
     }
+}
+
+/// How often each rule decided at each device, or at all members of a population together.
+fn counters(s: &Scenario, built: &Built) -> Vec<Counter> {
+    let routers = s.routers.iter().map(|r| (&r.name, r.population()));
+    let hosts = s.hosts.iter().map(|h| (&h.name, h.population()));
+    let members: BTreeMap<&str, &str> = routers
+        .chain(hosts)
+        .filter_map(|(name, population)| Some((name.as_str(), population?)))
+        .collect();
+    let mut places: BTreeMap<(String, Rule), usize> = BTreeMap::new();
+    let mut all: Vec<Counter> = Vec::new();
+    for (node, rule, packets) in built.world.trace().counters_by_device() {
+        let name = built.world.name(node);
+        let name = members
+            .get(name.as_str())
+            .map_or(name.clone(), |p| (*p).to_owned());
+        let place = *places.entry((name.clone(), rule)).or_insert(all.len());
+        if place < all.len() {
+            all[place].packets += packets;
+            continue;
+        }
+        all.push(Counter {
+            node: name,
+            rule: rule.name().into(),
+            explain: rule.explain().into(),
+            packets,
+            drops: sequence::ends(rule),
+        });
+    }
+    all
 }
 
 /// What a reader of the times has to know about the model.
@@ -156,11 +190,14 @@ fn notes(s: &Scenario) -> Vec<String> {
     let leads = servers.map(|h| {
         format!(
             "{} introduces its hosts {} after the last of them has registered.",
-            h.name,
+            h.population().unwrap_or(&h.name),
             units::exact(h.options.lead)
         )
     });
-    std::iter::once(core.into()).chain(leads).collect()
+    let mut all: Vec<String> = std::iter::once(core.into()).chain(leads).collect();
+    // The members of a population say the same.
+    all.dedup();
+    all
 }
 
 /// Runs a scenario with a seed. The same scenario and seed give the same result, whatever the
@@ -223,6 +260,20 @@ pub fn explain(
 }
 
 fn to_the_end(scenario: &Scenario, seed: u64, options: &RunOptions) -> (RunResult, Built) {
+    let (drawn, wrong) = match scenario.drawn(seed) {
+        Ok(drawn) => (drawn, None),
+        Err(wrong) => (Cow::Borrowed(scenario), Some(wrong)),
+    };
+    let scenario = &*drawn;
+    if let Some(wrong) = wrong {
+        let result = RunResult {
+            name: scenario.name.clone(),
+            seed,
+            stuck: Some(format!("what this seed draws is wrong: {wrong}")),
+            ..RunResult::default()
+        };
+        return (result, build::build(scenario, seed));
+    }
     let mut built = build::build(scenario, seed);
     let counts_packets = |c: &Check| matches!(c, Check::Delivered { .. });
     if options.journeys || scenario.expects.iter().any(|e| counts_packets(&e.check)) {
@@ -251,17 +302,7 @@ fn to_the_end(scenario: &Scenario, seed: u64, options: &RunOptions) -> (RunResul
         .iter()
         .filter_map(|e| check::check(scenario, &built, seed, e))
         .collect();
-    let node_name = |id| world.name(id);
-    let counters = world
-        .trace()
-        .counters_by_device()
-        .map(|(node, rule, packets)| Counter {
-            node: node_name(node),
-            rule: rule.name().into(),
-            explain: rule.explain().into(),
-            packets,
-            drops: sequence::ends(rule),
-        });
+    let counters = counters(scenario, &built);
     let result = RunResult {
         name: scenario.name.clone(),
         seed,
@@ -271,7 +312,7 @@ fn to_the_end(scenario: &Scenario, seed: u64, options: &RunOptions) -> (RunResul
         outcomes,
         hosts: scenario.hosts.iter().map(|h| host(&built, h)).collect(),
         notes: notes(scenario),
-        counters: counters.collect(),
+        counters,
         charts: if options.curves {
             timeline.charts(&built)
         } else {

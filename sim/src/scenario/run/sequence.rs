@@ -45,17 +45,21 @@ pub(crate) const fn ends(rule: Rule) -> bool {
 /// The two hosts to draw: those of the first expectation that names two, or the first two that send
 /// to each other.
 fn pair(s: &Scenario) -> Option<(String, String)> {
-    let expected = s.expects.iter().find_map(|e| match &e.check {
-        Check::Connected { a, b, .. } | Check::NotConnected { a, b } => {
-            Some((a.clone(), b.clone()))
+    fn of(s: &Scenario, check: &Check) -> Option<(String, String)> {
+        match check {
+            Check::Of(quota) => quota.checks.iter().find_map(|c| of(s, c)),
+            Check::Connected { a, b, .. } | Check::NotConnected { a, b } => {
+                Some((a.clone(), b.clone()))
+            }
+            Check::Delivered { from, to, .. } => Some((from.clone(), to.clone())),
+            Check::Unbroken { host, .. } | Check::Broken { host, .. } => {
+                let host = s.hosts.iter().find(|h| h.name == *host)?;
+                Some((host.name.clone(), host.options.to.clone()?))
+            }
+            _ => None,
         }
-        Check::Delivered { from, to, .. } => Some((from.clone(), to.clone())),
-        Check::Unbroken { host, .. } | Check::Broken { host, .. } => {
-            let host = s.hosts.iter().find(|h| h.name == *host)?;
-            Some((host.name.clone(), host.options.to.clone()?))
-        }
-        _ => None,
-    });
+    }
+    let expected = s.expects.iter().find_map(|e| of(s, &e.check));
     let sent = || {
         s.events.iter().find_map(|e| match &e.action {
             Action::Send { from, to, .. } => Some((from.clone(), to.clone())),

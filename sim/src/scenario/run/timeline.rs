@@ -1,6 +1,6 @@
 //! What changes during a run: the progress of engines, answers to steady hosts, packets.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     built::{Built, at},
@@ -16,11 +16,37 @@ use crate::{
 /// told in numbers is the time of an event.
 pub(crate) const SAMPLES: u32 = 240;
 
+/// A line of a chart: the name of a host, and its points.
+type Line = (String, Vec<(Duration, u64)>);
+
+/// The mean of lines that have points at the same times.
+fn mean(lines: &[Line]) -> Vec<(Duration, u64)> {
+    let points = lines.first().map_or(&[][..], |(_, points)| points);
+    let of = |n: usize| {
+        lines
+            .iter()
+            .filter_map(move |(_, p)| Some(p.get(n)?.1))
+            .sum::<u64>()
+    };
+    let count = lines.len().max(1) as u64;
+    let each = points.iter().enumerate();
+    each.map(|(n, (at, _))| (*at, of(n) / count)).collect()
+}
+
+fn mean_name(name: String, members: usize) -> String {
+    match members {
+        1 => name,
+        _ => format!("{name}: mean of {members}"),
+    }
+}
+
 /// What is drawn of a run.
 pub(crate) struct Timeline {
     duration: Duration,
     /// The engines, with times and the bytes that each has.
-    engines: Vec<(String, Vec<(Duration, u64)>)>,
+    engines: Vec<Line>,
+    /// The population of each member of one, by name.
+    members: BTreeMap<String, String>,
     /// The length of the torrent.
     size: u64,
     packets: Vec<(Duration, u64)>,
@@ -37,6 +63,11 @@ impl Timeline {
             duration: s.duration,
             engines: of_kind(|k| k == Kind::EngineLeech)
                 .map(|n| (n, Vec::new()))
+                .collect(),
+            members: s
+                .hosts
+                .iter()
+                .filter_map(|h| Some((h.name.clone(), h.population()?.to_owned())))
                 .collect(),
             size: s.torrent.size,
             packets: vec![(Duration::ZERO, 0)],
@@ -75,6 +106,19 @@ impl Timeline {
         charts
     }
 
+    /// The lines of hosts alone, and those of each population together, in the order of the file.
+    fn grouped(&self, lines: &[Line]) -> Vec<(String, Vec<Line>)> {
+        let mut all: Vec<(String, Vec<Line>)> = Vec::new();
+        for line in lines {
+            let name = self.members.get(&line.0).unwrap_or(&line.0);
+            match all.iter_mut().find(|(n, _)| n == name) {
+                Some((_, of)) => of.push(line.clone()),
+                None => all.push((name.clone(), vec![line.clone()])),
+            }
+        }
+        all
+    }
+
     fn completion(&self) -> Chart {
         let share = |have: u64| have * 1_000 / self.size.max(1);
         let mut series: Vec<Series> = Vec::new();
@@ -91,11 +135,33 @@ impl Timeline {
                 points: (0..samples).map(middle).collect(),
             });
         }
-        series.extend(self.engines.iter().map(|(name, points)| Series {
-            name: name.clone(),
-            strong: false,
-            points: points.iter().map(|(t, have)| (*t, share(*have))).collect(),
-        }));
+        let of_all = |all: &[Line], n: usize| {
+            let mut have: Vec<u64> = all.iter().map(|(_, p)| p[n].1).collect();
+            have.sort_unstable();
+            have
+        };
+        for (name, all) in self.grouped(&self.engines) {
+            let points = all.first().map_or(0, |(_, p)| p.len());
+            let line = |name: String, tenths: usize| Series {
+                name,
+                strong: false,
+                points: (0..points)
+                    .map(|n| {
+                        let have = of_all(&all, n);
+                        let place = (have.len() - 1) * tenths / 10;
+                        (all[0].1[n].0, share(have[place]))
+                    })
+                    .collect(),
+            };
+            match all.len() {
+                1 => series.push(line(name, 5)),
+                _ => series.extend([
+                    line(format!("{name}: slowest tenth"), 1),
+                    line(format!("{name}: median"), 5),
+                    line(format!("{name}: fastest tenth"), 9),
+                ]),
+            }
+        }
         Chart {
             title: "Completion".into(),
             unit: Unit::PerMille,
@@ -105,11 +171,14 @@ impl Timeline {
     }
 
     fn throughput(&self) -> Chart {
-        let series = self.engines.iter().map(|(name, points)| Series {
-            name: name.clone(),
-            strong: false,
-            points: rates(points),
-        });
+        let series = self
+            .grouped(&self.engines)
+            .into_iter()
+            .map(|(name, all)| Series {
+                name: mean_name(name, all.len()),
+                strong: false,
+                points: rates(&mean(&all)),
+            });
         Chart {
             title: "Download rate".into(),
             unit: Unit::BytesPerSecond,
@@ -119,23 +188,24 @@ impl Timeline {
     }
 
     fn answers(&self, built: &Built) -> Chart {
-        let series = self.callers.iter().map(|name| {
+        let lines = self.callers.iter().map(|name| {
             let caller = built.world.host::<Steady>(built.node(name));
             let seconds = 0..self.duration.as_secs();
             let of_second = |t: u64| caller.and_then(|c| c.per_second.get(&t)).copied();
             // The total so far: a host that waits has a level line, and the lines of several hosts
             // do not overlap.
             let mut so_far = 0u64;
-            Series {
-                name: name.clone(),
-                strong: false,
-                points: seconds
-                    .map(|t| {
-                        so_far += of_second(t).unwrap_or(0);
-                        (Duration::from_secs(t + 1), so_far)
-                    })
-                    .collect(),
-            }
+            let points = seconds.map(|t| {
+                so_far += of_second(t).unwrap_or(0);
+                (Duration::from_secs(t + 1), so_far)
+            });
+            (name.clone(), points.collect())
+        });
+        let lines: Vec<Line> = lines.collect();
+        let series = self.grouped(&lines).into_iter().map(|(name, all)| Series {
+            name: mean_name(name, all.len()),
+            strong: false,
+            points: mean(&all),
         });
         Chart {
             title: "Answers so far".into(),

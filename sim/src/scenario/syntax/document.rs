@@ -37,6 +37,22 @@ pub enum ValueKind {
     Other,
 }
 
+impl ValueKind {
+    /// The value as TOML. Dates and tables, which no key accepts, become an empty list.
+    fn to_toml(&self) -> String {
+        match self {
+            Self::Text(text) => quote(text),
+            Self::Number(number) => number.clone(),
+            Self::Bool(b) => b.to_string(),
+            Self::List(list) => {
+                let items: Vec<String> = list.iter().map(|v| v.kind.to_toml()).collect();
+                format!("[{}]", items.join(", "))
+            }
+            Self::Other => "[]".into(),
+        }
+    }
+}
+
 /// A key with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
@@ -49,6 +65,34 @@ pub struct Item {
     /// The text of the value alone: numbers, strings and dates as they were written, and tables
     /// inline.
     raw: String,
+}
+
+impl Item {
+    /// An item that was derived from what is at `at`.
+    pub(crate) fn derived(key: &str, at: Range<usize>, kind: ValueKind) -> Self {
+        Self {
+            key: key.into(),
+            raw: kind.to_toml(),
+            value: Value {
+                kind,
+                at: at.clone(),
+            },
+            at,
+        }
+    }
+
+    /// The same key with another value. Errors about it are at the place of the old one.
+    pub(crate) fn with(&self, kind: ValueKind) -> Self {
+        Self {
+            at: self.at.clone(),
+            ..Self::derived(&self.key, self.value.at.clone(), kind)
+        }
+    }
+
+    /// The bytes that this takes up in memory, about.
+    pub(crate) fn weight(&self) -> usize {
+        self.key.len() + self.raw.len()
+    }
 }
 
 /// A table.
@@ -184,6 +228,15 @@ impl Document {
                 .filter(|(n, e)| *n == 0 || keep(*n, e))
                 .map(|(_, e)| e.clone())
                 .collect(),
+        }
+    }
+
+    /// The same document with other tables, of which the first is that of the keys before all others.
+    pub(crate) fn with_entries(&self, entries: Vec<Entry>) -> Self {
+        Self {
+            file: self.file.clone(),
+            text: self.text.clone(),
+            entries,
         }
     }
 

@@ -55,7 +55,11 @@ impl std::error::Error for ScenarioErrors {}
 
 /// The errors found so far.
 #[derive(Debug, Default)]
-pub(crate) struct Errors(Vec<ScenarioError>);
+pub(crate) struct Errors {
+    all: Vec<ScenarioError>,
+    /// One error is enough for each place of the file, because one table stands for many.
+    once: bool,
+}
 
 impl Errors {
     /// The value; notes the error instead if there is one.
@@ -63,39 +67,46 @@ impl Errors {
         match result {
             Ok(value) => Some(value),
             Err(error) => {
+                let place = |e: &ScenarioError| (e.line, e.column);
+                let again = self.once && self.all.iter().any(|e| place(e) == place(&error));
                 // One more than is told, so that it is known that there are more.
-                if self.0.len() <= MAX_ERRORS {
-                    self.0.push(error);
+                if !again && self.all.len() <= MAX_ERRORS {
+                    self.all.push(error);
                 }
                 None
             }
         }
     }
 
+    /// Tells one error for each place from now on.
+    pub(crate) const fn once_for_each_place(&mut self) {
+        self.once = true;
+    }
+
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     /// Returns `true` when no more errors are told.
     pub(crate) fn is_full(&self) -> bool {
-        self.0.len() > MAX_ERRORS
+        self.all.len() > MAX_ERRORS
     }
 
     /// The value if no error was found.
     pub(crate) fn or<T>(mut self, value: T) -> Result<T, ScenarioErrors> {
-        if self.0.is_empty() {
+        if self.all.is_empty() {
             return Ok(value);
         }
         let more = self.is_full();
-        self.0.truncate(MAX_ERRORS);
-        self.0.sort_by_key(|e| (e.line, e.column));
-        self.0.dedup();
+        self.all.truncate(MAX_ERRORS);
+        self.all.sort_by_key(|e| (e.line, e.column));
+        self.all.dedup();
         Err(ScenarioErrors {
-            errors: self.0,
+            errors: self.all,
             more,
         })
     }

@@ -7,7 +7,7 @@ use smoltcp::{
     time::Instant,
 };
 
-use super::{offload::Offload, tcp::TcpConfig};
+use super::{near::NEAR_MTU, offload::Offload, tcp::TcpConfig};
 use crate::{
     host::HostCx,
     packet::{Packet, Proto},
@@ -129,8 +129,10 @@ impl Device for Cable {
         capabilities.medium = Medium::Ip;
         capabilities.max_transmission_unit = self.mtu;
         if self.offload.is_some() {
-            // The card does what concerns TCP.
+            // The card does what concerns TCP, and cuts long segments. A datagram that is too long is
+            // up to the link.
             capabilities.checksum.tcp = Checksum::None;
+            capabilities.max_transmission_unit = NEAR_MTU.max(self.mtu);
         }
         capabilities
     }

@@ -6,8 +6,10 @@ use dunlin_core::Instant;
 use super::tcp::{Conn, End, Header};
 use crate::packet::TcpFlags;
 
-/// The longest piece of data in one segment.
-const PIECE: usize = 16 << 10;
+/// The longest piece of data in one segment, in both directions.
+const PIECE: u16 = 16 << 10;
+/// The longest packet of a segment, with the headers of IPv6 and TCP.
+pub(super) const NEAR_MTU: usize = PIECE as usize + 60;
 /// The machine is told of more room when it is this much.
 const STEP: u32 = 4 << 10;
 
@@ -29,7 +31,6 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Near {
     state: State,
-    mss: u16,
     /// The next sequence number of the machine.
     theirs: u32,
     /// The next sequence number of the card.
@@ -44,10 +45,9 @@ pub(super) struct Near {
 }
 
 impl Near {
-    fn new(state: State, mss: u16) -> Self {
+    fn new(state: State) -> Self {
         Self {
             state,
-            mss,
             theirs: 0,
             ours: 0,
             edge: 0,
@@ -59,20 +59,20 @@ impl Near {
     }
 
     /// The machine has sent this SYN.
-    pub(super) fn opening(syn: &Header, mss: u16) -> Self {
+    pub(super) fn opening(syn: &Header) -> Self {
         Self {
             theirs: syn.seq.wrapping_add(1),
             // Relative to the card's sequence numbers, which are not known yet.
             edge: u32::from(syn.window),
-            ..Self::new(State::Opening, mss)
+            ..Self::new(State::Opening)
         }
     }
 
     /// The peer has sent a SYN with this sequence number.
-    pub(super) fn offering(seq: u32, mss: u16) -> Self {
+    pub(super) fn offering(seq: u32) -> Self {
         Self {
             ours: seq,
-            ..Self::new(State::Offering, mss)
+            ..Self::new(State::Offering)
         }
     }
 
@@ -139,7 +139,7 @@ impl Near {
             State::Offering => {
                 self.state = State::Offered;
                 let mut syn = Header::new(TcpFlags::SYN, self.ours, 0, u16::MAX);
-                syn.mss = Some(self.mss);
+                syn.mss = Some(PIECE);
                 self.ours = self.ours.wrapping_add(1);
                 Some((syn, 0))
             }
@@ -151,7 +151,7 @@ impl Near {
                 let window = self.offer(conn);
                 let flags = TcpFlags::SYN.with(TcpFlags::ACK);
                 let mut answer = Header::new(flags, conn.irs(), self.theirs, window);
-                answer.mss = Some(self.mss);
+                answer.mss = Some(PIECE);
                 self.ours = conn.irs().wrapping_add(1);
                 self.edge = self.ours.wrapping_add(self.edge);
                 Some((answer, 0))
@@ -173,7 +173,7 @@ impl Near {
             true => self.edge.wrapping_sub(self.ours) as usize,
             false => 0,
         };
-        let len = conn.readable().min(open).min(PIECE);
+        let len = conn.readable().min(open).min(PIECE.into());
         if len > 0 {
             let mut header = self.header(conn);
             header.flags = header.flags.with(TcpFlags::PSH);

@@ -118,7 +118,7 @@ impl Offload {
                     local,
                     remote,
                     conn: Conn::accept(&self.config, cx.now, mss, &header),
-                    near: Near::offering(header.seq, mss),
+                    near: Near::offering(header.seq),
                 };
                 let at = self.add(flow);
                 self.work(cx, at, inside);
@@ -169,7 +169,7 @@ impl Offload {
                     local,
                     remote,
                     conn: Conn::connect(&self.config, cx.now, header.seq, mss),
-                    near: Near::opening(&header, mss),
+                    near: Near::opening(&header),
                 };
                 let at = self.add(flow);
                 self.work(cx, at, inside);

@@ -3,15 +3,30 @@
 //! A link has two directions that share no state. All arithmetic is in integers: what a direction
 //! does to a packet follows from its configuration, its state and its own random numbers, and is
 //! the same on every machine. A queue needs no events, because its length follows from the time at
-//! which the line falls idle.
+//! which the line falls idle. The exceptions are the [disciplines](Discipline) that choose a packet
+//! when it is sent.
+//!
+//! ```
+//! use std::time::Duration;
+//! use dunlin_sim::link::{CodelConfig, Discipline, Direction, LinkConfig, Loss, Rate};
+//!
+//! let mut link = LinkConfig::delayed(Duration::from_millis(10));
+//! // Up: 10 Mbit/s, with a queue of a second that CoDel keeps short.
+//! link.up.rate = Some(Rate::buffered(10_000_000, Duration::from_secs(1)));
+//! link.up.discipline = Discipline::Codel(CodelConfig::default());
+//! // Down: a hundredth of the packets is lost, ten in a row on average.
+//! link.down.loss = Loss::bursts(10_000, 10).expect("possible");
+//! ```
 //!
 //! [`region`] adds the distances of the core, between the regions of the world.
 
 mod delay;
+mod loss;
 mod presets;
+pub(crate) mod queue;
 pub mod region;
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use dunlin_core::Instant;
 use rand_core::{Rng, SeedableRng};
@@ -20,7 +35,11 @@ use rand_xoshiro::SplitMix64;
 use crate::packet::verdict::Rule;
 
 pub use delay::{Delay, Tail};
+pub use loss::Loss;
 pub use presets::Preset;
+pub use queue::{CodelConfig, Discipline, FqCodelConfig, RedConfig};
+
+use queue::{Limit, red::Average};
 
 /// The link between a device and its parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,11 +57,18 @@ pub struct Direction {
     pub delay: Delay,
     /// The bandwidth. Without one, packets take no time to be sent and never queue.
     pub rate: Option<Rate>,
+    /// The packets that may wait, besides the limit of bytes in `rate`; the one that is being sent
+    /// does not count. `None` for any number.
+    pub packets: Option<u32>,
+    /// Which packets the queue drops and sends.
+    pub discipline: Discipline,
     /// Loss by chance.
     pub loss: Loss,
+    /// Packets may overtake one another when their delays differ. Otherwise a packet arrives no
+    /// earlier than those before it, whatever the distribution of the delay.
+    pub overtaking: bool,
     /// The number of packets in a million that are delayed by up to `reorder_by` more, so that
-    /// others may overtake them. All other packets stay in order, whatever the distribution of the
-    /// delay.
+    /// others may overtake them.
     pub reorder_ppm: u32,
     /// The longest additional delay of a reordered packet.
     pub reorder_by: Duration,
@@ -99,28 +125,6 @@ impl Rate {
     }
 }
 
-/// How packets are lost by chance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Loss {
-    /// No loss.
-    #[default]
-    None,
-    /// Each packet is lost independently, with this chance in a million.
-    Random(u32),
-    /// Losses in bursts, after Gilbert (1960) and Elliott (1963): a good and a bad state, each left
-    /// with its own chance before each packet. All chances are in a million.
-    Burst {
-        /// The chance of going from the good state to the bad one.
-        worsen: u32,
-        /// The chance of going from the bad state to the good one.
-        mend: u32,
-        /// The chance of loss in the good state.
-        good: u32,
-        /// The chance of loss in the bad state.
-        bad: u32,
-    },
-}
-
 impl Direction {
     /// A direction that only delays packets: no limit and no faults.
     #[must_use]
@@ -128,7 +132,10 @@ impl Direction {
         Self {
             delay: Delay::Fixed(delay),
             rate: None,
+            packets: None,
+            discipline: Discipline::DropTail,
             loss: Loss::None,
+            overtaking: false,
             reorder_ppm: 0,
             reorder_by: Duration::ZERO,
             duplicate_ppm: 0,
@@ -146,6 +153,26 @@ impl Direction {
                 Some(delay)
             }
             _ => None,
+        }
+    }
+
+    /// The same direction with another discipline of its queue.
+    #[must_use]
+    pub const fn with_discipline(mut self, discipline: Discipline) -> Self {
+        self.discipline = discipline;
+        self
+    }
+
+    /// Returns `true` when packets are kept in a queue and chosen when they are sent.
+    pub(crate) const fn keeps_packets(&self) -> bool {
+        self.rate.is_some() && self.discipline.keeps_packets()
+    }
+
+    /// What may wait in a queue that keeps packets.
+    pub(crate) fn limit(&self) -> Limit {
+        Limit {
+            bytes: self.rate.map_or(u32::MAX, |rate| rate.queue),
+            packets: self.packets.unwrap_or(u32::MAX),
         }
     }
 }
@@ -190,7 +217,20 @@ pub(crate) struct Line {
     dice: SplitMix64,
     /// The line is in the bad state of [`Loss::Burst`].
     bad: bool,
+    /// What is needed for a limit of packets or for RED.
+    ledger: Option<Box<Ledger>>,
 }
+
+/// What only some queues need to know.
+#[derive(Clone, Debug)]
+struct Ledger {
+    average: Average,
+    /// When each packet that waits will begin to be sent, in nanoseconds.
+    begins: VecDeque<u64>,
+}
+
+/// The mean length of the packets for which RED counts how long the line was idle.
+const RED_MEAN: u64 = 1_000;
 
 /// What happens to a packet that is put on a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,28 +257,7 @@ impl Line {
             last_arrival: Instant::ORIGIN,
             dice: SplitMix64::seed_from_u64(seed),
             bad: false,
-        }
-    }
-
-    /// Returns `true` with a chance of `ppm` in a million.
-    fn chance(&mut self, ppm: u32) -> bool {
-        ppm > 0 && (u64::from(self.dice.next_u32()) * 1_000_000) >> 32 < u64::from(ppm)
-    }
-
-    fn lost(&mut self, loss: Loss) -> bool {
-        match loss {
-            Loss::None => false,
-            Loss::Random(ppm) => self.chance(ppm),
-            Loss::Burst {
-                worsen,
-                mend,
-                good,
-                bad,
-            } => {
-                let flip = if self.bad { mend } else { worsen };
-                self.bad ^= self.chance(flip);
-                self.chance(if self.bad { bad } else { good })
-            }
+            ledger: None,
         }
     }
 
@@ -247,41 +266,97 @@ impl Line {
         if len as u64 > u64::from(config.mtu) {
             return Fate::Dropped(Rule::LinkTooBig);
         }
-        let (mut sent, mut sent_nanos) = (now, 0);
-        if let Some(rate) = &config.rate {
-            let now = now.as_micros().saturating_mul(1_000);
-            let waiting = rate.bytes_in(self.idle_at.saturating_sub(now));
-            if waiting > 0 && waiting + len as u64 > u64::from(rate.queue) {
-                return Fate::Dropped(Rule::LinkQueueFull);
-            }
-            let begin = self.idle_at.max(now);
-            self.idle_at = begin.saturating_add(rate.time_of(len as u64));
-            sent = Instant::from_micros(self.idle_at.div_ceil(1_000));
-            sent_nanos = self.idle_at;
+        let Some(rate) = &config.rate else {
+            return self.travel(config, now, 0);
+        };
+        let now = nanos(now);
+        let waiting = rate.bytes_in(self.idle_at.saturating_sub(now));
+        if let Discipline::Red(red) = &config.discipline
+            && self.drops_early(red, rate, now, waiting)
+        {
+            return Fate::Dropped(Rule::LinkManaged);
         }
+        if waiting > 0 && waiting + len as u64 > u64::from(rate.queue) {
+            return Fate::Dropped(Rule::LinkQueueFull);
+        }
+        if let Some(most) = config.packets
+            && !self.takes_packet(now, most)
+        {
+            return Fate::Dropped(Rule::LinkQueueFull);
+        }
+        self.send(config, now, len)
+    }
+
+    /// Sends a packet of `len` bytes as soon as the line is idle, and no earlier than at `now`, in
+    /// nanoseconds.
+    pub(crate) fn send(&mut self, config: &Direction, now: u64, len: usize) -> Fate {
+        let takes = config.rate.map_or(0, |rate| rate.time_of(len as u64));
+        self.idle_at = self.idle_at.max(now).saturating_add(takes);
+        let sent = Instant::from_micros(self.idle_at.div_ceil(1_000));
+        self.travel(config, sent, self.idle_at)
+    }
+
+    /// Decides what happens to a packet after it was sent.
+    fn travel(&mut self, config: &Direction, sent: Instant, nanos: u64) -> Fate {
         // A packet that is lost has used the line all the same.
-        if self.lost(config.loss) {
+        if config.loss.takes(&mut self.bad, &mut self.dice) {
             return Fate::Dropped(Rule::LinkLost);
         }
         let mut at = sent + config.delay.sample(&mut self.dice);
-        if self.chance(config.reorder_ppm) {
+        if chance(&mut self.dice, config.reorder_ppm) {
             at += below(&mut self.dice, config.reorder_by);
-        } else {
+        } else if !config.overtaking {
             at = at.max(self.last_arrival);
             self.last_arrival = at;
         }
-        let again = self
-            .chance(config.duplicate_ppm)
+        let again = chance(&mut self.dice, config.duplicate_ppm)
             .then(|| at + below(&mut self.dice, Duration::from_millis(10)));
-        let flip = self
-            .chance(config.corrupt_ppm)
-            .then(|| self.dice.next_u32());
+        let flip = chance(&mut self.dice, config.corrupt_ppm).then(|| self.dice.next_u32());
         Fate::Arrives {
             at,
-            sent: sent_nanos,
+            sent: nanos,
             again,
             flip,
         }
+    }
+
+    fn ledger(&mut self) -> &mut Ledger {
+        self.ledger.get_or_insert_with(|| {
+            Box::new(Ledger {
+                average: Average::new(),
+                begins: VecDeque::new(),
+            })
+        })
+    }
+
+    fn drops_early(&mut self, red: &RedConfig, rate: &Rate, now: u64, waiting: u64) -> bool {
+        let idle = now.saturating_sub(self.idle_at) / rate.time_of(RED_MEAN).max(1);
+        let mut dice = self.dice.clone();
+        let drops = (self.ledger().average).drops(red, waiting, idle, &mut dice);
+        self.dice = dice;
+        drops
+    }
+
+    /// Counts a packet, unless `most` packets wait already. One that is sent at once does not wait.
+    fn takes_packet(&mut self, now: u64, most: u32) -> bool {
+        let begin = self.idle_at;
+        let begins = &mut self.ledger().begins;
+        while begins.front().is_some_and(|at| *at <= now) {
+            begins.pop_front();
+        }
+        if begin <= now {
+            return true;
+        }
+        let room = begins.len() < most as usize;
+        if room {
+            begins.push_back(begin);
+        }
+        room
+    }
+
+    /// When the line will be idle, in nanoseconds.
+    pub(crate) const fn idle_at(&self) -> u64 {
+        self.idle_at
     }
 
     /// Changes the rate of the line. Returns how that affects the packets on it, if any wait.
@@ -293,12 +368,15 @@ impl Line {
     ) -> Option<Pace> {
         let bits = |rate: Rate| rate.bits_per_second.max(1);
         let (old, new) = (old.map(bits)?, new.map(bits));
-        let now = now.as_micros().saturating_mul(1_000);
+        let now = nanos(now);
         if Some(old) == new || self.idle_at <= now {
             return None;
         }
         let pace = Pace { now, old, new };
         self.idle_at = pace.sent(self.idle_at);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.begins.iter_mut().for_each(|at| *at = pace.sent(*at));
+        }
         Some(pace)
     }
 
@@ -311,12 +389,19 @@ impl Line {
     /// The bytes that wait.
     pub(crate) fn backlog(&self, config: &Direction, now: Instant) -> u64 {
         config.rate.map_or(0, |rate| {
-            rate.bytes_in(
-                self.idle_at
-                    .saturating_sub(now.as_micros().saturating_mul(1_000)),
-            )
+            rate.bytes_in(self.idle_at.saturating_sub(nanos(now)))
         })
     }
+}
+
+/// A time in nanoseconds.
+pub(crate) const fn nanos(time: Instant) -> u64 {
+    time.as_micros().saturating_mul(1_000)
+}
+
+/// Returns `true` with a chance of `ppm` in a million.
+fn chance(dice: &mut SplitMix64, ppm: u32) -> bool {
+    ppm > 0 && (u64::from(dice.next_u32()) * 1_000_000) >> 32 < u64::from(ppm)
 }
 
 /// A random time up to `most`, in whole microseconds.

@@ -206,6 +206,18 @@ impl Middlebox {
         }
     }
 
+    /// Forgets the translated flows, as when the outer link goes down. Flows of IPv6 and port
+    /// mappings stay.
+    pub fn flush(&mut self) {
+        if let Some(nat) = &mut self.nat {
+            nat.flush();
+            // Both follow flows with one table in a real box.
+            if let Some(wall) = &mut self.firewall {
+                wall.forget_v4();
+            }
+        }
+    }
+
     /// How much longer each packet takes at present; see
     /// [`Full::Slowdown`](crate::middlebox::nat::Full::Slowdown).
     #[must_use]

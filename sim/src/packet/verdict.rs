@@ -97,6 +97,8 @@ rules! {
     NatUnsolicitedSyn = "nat.unsolicited-syn",
     /// The NAT has forgotten the mapping in a restart.
     NatRebooted = "nat.rebooted",
+    /// The NAT has forgotten the mapping because its link went down or its address changed.
+    NatFlushed = "nat.flushed",
     /// An ICMP error about a known flow was translated.
     NatIcmp = "nat.icmp",
     /// The ICMP message belongs to no flow.
@@ -135,6 +137,8 @@ rules! {
     HopLimit = "route.hop-limit",
     /// The link's queue was full.
     LinkQueueFull = "link.queue-full",
+    /// The link's queue management (RED, CoDel) dropped the packet to keep the queue short.
+    LinkManaged = "link.managed",
     /// The packet was lost on the link by chance.
     LinkLost = "link.lost",
     /// The packet is longer than the link's MTU.

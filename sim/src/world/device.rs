@@ -8,7 +8,7 @@ use std::{
 use dunlin_core::Instant;
 use rustc_hash::FxBuildHasher;
 
-use super::machine::Machine;
+use super::{machine::Machine, queues::Queues};
 use crate::{
     id::DeviceId,
     link::{Line, region::Region},
@@ -24,6 +24,8 @@ pub(super) struct Device {
     pub(super) link: u32,
     pub(super) up: Line,
     pub(super) down: Line,
+    /// The queues of its link, if they keep packets.
+    pub(super) queues: Option<Box<Queues>>,
     pub(super) key: u64,
     pub(super) name: Option<Box<str>>,
     /// The number of packets that it made.
@@ -39,6 +41,8 @@ pub(super) struct Device {
     pub(super) region: Region,
     /// Its link to the parent is cut.
     pub(super) cut: bool,
+    /// It knows that its link is cut.
+    pub(super) unplugged: bool,
     pub(super) off: bool,
     pub(super) kind: Kind,
 }
@@ -56,6 +60,7 @@ impl Device {
             link,
             up: Line::new(key ^ 2),
             down: Line::new(key ^ 3),
+            queues: None,
             key,
             name: None,
             sent: 0,
@@ -65,6 +70,7 @@ impl Device {
             capture: None,
             region: Region::default(),
             cut: false,
+            unplugged: false,
             off: false,
             kind,
         }

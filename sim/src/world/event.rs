@@ -18,6 +18,8 @@ pub(super) enum Event {
     Box(u32),
     /// An action of the timetable is due.
     Act(u32),
+    /// The line of a device upwards (`true`) or downwards may be idle, and packets may wait for it.
+    Line(u32, bool),
 }
 
 /// A packet under way.

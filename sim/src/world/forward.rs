@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The time of a packet's next step; `None` when it has none.
-type Next = Option<Instant>;
+pub(super) type Next = Option<Instant>;
 
 impl World {
     /// Carries a packet as far as it gets at this instant, and further through devices and links
@@ -32,6 +32,9 @@ impl World {
                 return self.plan_flight(at, flight);
             }
             let next = match flight.stage {
+                Stage::Enter(link, up) if self.queues && self.has_to_wait(link, up, &flight) => {
+                    return self.wait_for_line(at, link, up, flight);
+                }
                 Stage::Enter(link, up) => self.enter(at, link, up, &mut flight),
                 Stage::Arrive(n, via) => {
                     if let Some(rule) = self.blocked_by(n, via) {
@@ -83,7 +86,7 @@ impl World {
     }
 
     /// Starts a packet on its way, now or later.
-    fn launch(&mut self, at: Instant, flight: Flight) {
+    pub(super) fn launch(&mut self, at: Instant, flight: Flight) {
         if at > self.now() {
             self.plan_flight(at, flight);
         } else {
@@ -159,6 +162,20 @@ impl World {
             },
             _ => line.offer(config, at, len),
         };
+        self.go(at, n, up, fate, mtu, flight)
+    }
+
+    /// Lets a packet's fate on a device's link take its course.
+    pub(super) fn go(
+        &mut self,
+        at: Instant,
+        n: u32,
+        up: bool,
+        fate: Fate,
+        mtu: u32,
+        flight: &mut Flight,
+    ) -> Next {
+        let device = &self.devices[n as usize];
         let (sender, stage) = if up {
             (device.parent, Stage::Arrive(device.parent, Via::Child(n)))
         } else {
@@ -191,6 +208,8 @@ impl World {
                         flight,
                         Some(via),
                     );
+                } else if rule == Rule::LinkDown && up && self.devices[n as usize].unplugged {
+                    self.report(at, n, IcmpError::NoRoute, flight, None);
                 }
                 return None;
             }
@@ -326,6 +345,10 @@ impl World {
         let translates = router.translates(dst.is_ipv4());
         if own && !translates {
             return self.local(at, n, Rule::BoxLocal, flight);
+        }
+        if outward && !own && self.devices[n as usize].unplugged {
+            self.report(at, n, IcmpError::NoRoute, flight, None);
+            return self.end(at, n, Rule::LinkDown, flight);
         }
         // Whether a NAT takes a hop depends on its configuration.
         if !translates && !flight.packet.hop() {

@@ -37,11 +37,13 @@ mod event;
 mod forward;
 mod icmp;
 mod machine;
+mod queues;
 mod run;
 #[cfg(test)]
 mod tests;
 mod timetable;
 pub mod trace;
+mod wan;
 mod watch;
 
 use std::{
@@ -94,6 +96,10 @@ pub struct World {
     free: Vec<u32>,
     /// Packets that go on at this instant.
     ready: VecDeque<Flight>,
+    /// Packets in queues that choose what is sent next.
+    queued: usize,
+    /// There is, or was, a link with such a queue.
+    queues: bool,
     buffers: CallBuffers,
     /// The link configurations in use. Many links share one.
     links: Vec<Link>,
@@ -125,8 +131,25 @@ pub enum Action {
     /// arrive while the link is cut. A packet that is on the link both before the cut and after it
     /// was mended arrives, as if the line was cut at its far end.
     Cut(DeviceId),
+    /// The device's link is cut, and the device notices. A box then answers packets for the outside
+    /// with an ICMP error, and forgets the flows that it translated unless `keep` is set.
+    Unplug {
+        /// The router or host.
+        device: DeviceId,
+        /// The box keeps its flows.
+        keep: bool,
+    },
     /// The device's link carries packets again.
     Mend(DeviceId),
+    /// A router gets other addresses on its parent's side; see [`World::renumber`].
+    Renumber {
+        /// The router.
+        router: DeviceId,
+        /// All its addresses from now on.
+        wan: Vec<IpAddr>,
+        /// The box keeps its flows.
+        keep: bool,
+    },
     /// The device's link changes. Packets that wait to be sent go on at the new rate; their delay,
     /// loss and queue length are those of the time at which they were put on the link.
     SetLink(DeviceId, LinkConfig),
@@ -158,7 +181,11 @@ impl std::fmt::Debug for Action {
         match self {
             Self::Reboot(device) => write!(f, "Reboot({device:?})"),
             Self::Cut(device) => write!(f, "Cut({device:?})"),
+            Self::Unplug { device, keep } => write!(f, "Unplug({device:?}, {keep})"),
             Self::Mend(device) => write!(f, "Mend({device:?})"),
+            Self::Renumber { router, wan, keep } => {
+                write!(f, "Renumber({router:?}, {wan:?}, {keep})")
+            }
             Self::SetLink(device, link) => write!(f, "SetLink({device:?}, {link:?})"),
             Self::SwitchOff(device) => write!(f, "SwitchOff({device:?})"),
             Self::SwitchOn(device) => write!(f, "SwitchOn({device:?})"),
@@ -219,6 +246,8 @@ impl World {
             vacated: 0,
             free: Vec::new(),
             ready: VecDeque::new(),
+            queued: 0,
+            queues: false,
             buffers: CallBuffers::default(),
             links: vec![Link::new(LinkConfig::perfect())],
             regions: RegionMatrix::none(),
@@ -373,6 +402,7 @@ impl World {
         if self.links[last].config == config {
             return last as u32;
         }
+        self.queues |= config.up.keeps_packets() || config.down.keeps_packets();
         self.links.push(Link::new(config));
         self.links.len() as u32 - 1
     }
@@ -432,7 +462,7 @@ impl World {
     /// The number of packets that are under way.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.flights.len() - self.free.len() - self.vacated + self.ready.len()
+        self.flights.len() - self.free.len() - self.vacated + self.ready.len() + self.queued
     }
 
     /// What a host has sent and received so far.

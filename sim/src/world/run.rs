@@ -57,6 +57,7 @@ impl World {
             Event::Wake(device) => self.wake(DeviceId(device)),
             Event::Box(device) => self.box_timer(DeviceId(device)),
             Event::Act(n) => self.act(n),
+            Event::Line(n, up) => self.line_idle(n, up),
         }
         self.settle();
         true

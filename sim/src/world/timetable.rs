@@ -61,7 +61,12 @@ impl World {
                 self.switch_on(id);
             }
             Action::Cut(id) => self.devices[id.index()].cut = true,
-            Action::Mend(id) => self.devices[id.index()].cut = false,
+            Action::Unplug { device, keep } => self.unplug(device, keep),
+            Action::Mend(id) => {
+                let device = &mut self.devices[id.index()];
+                (device.cut, device.unplugged) = (false, false);
+            }
+            Action::Renumber { router, wan, keep } => self.renumber(router, &wan, keep),
             Action::SetLink(id, link) => self.set_link(id, link),
             Action::SwitchOff(id) => self.switch_off(id),
             Action::SwitchOn(id) => self.switch_on(id),
@@ -82,10 +87,11 @@ impl World {
             if let Some(pace) = self.line(device, is_up).change(old, new, now) {
                 self.repace(device, is_up, pace);
             }
+            self.change_queue(device.0, is_up);
         }
     }
 
-    fn line(&mut self, device: DeviceId, up: bool) -> &mut Line {
+    pub(super) fn line(&mut self, device: DeviceId, up: bool) -> &mut Line {
         let device = &mut self.devices[device.index()];
         if up { &mut device.up } else { &mut device.down }
     }
@@ -135,9 +141,10 @@ impl World {
     #[must_use]
     pub fn backlog(&self, device: DeviceId) -> (u64, u64) {
         let (link, device) = (self.link(device), &self.devices[device.index()]);
+        let kept = |up| device.queues.as_ref().map_or(0, |queues| queues.bytes(up));
         (
-            device.up.backlog(&link.up, self.now()),
-            device.down.backlog(&link.down, self.now()),
+            device.up.backlog(&link.up, self.now()) + kept(true),
+            device.down.backlog(&link.down, self.now()) + kept(false),
         )
     }
 }

@@ -472,6 +472,17 @@ impl Firewall {
         })
     }
 
+    /// Forgets the flows of IPv4.
+    pub(crate) fn forget_v4(&mut self) {
+        let mut gone: Vec<Key> = (self.flows.keys())
+            .filter(|key| key.inside.is_ipv4())
+            .copied()
+            .collect();
+        // The table has no order of its own.
+        gone.sort_unstable();
+        gone.into_iter().for_each(|key| self.forget(key));
+    }
+
     /// Restarts the firewall, which forgets its flows and pinholes.
     pub fn reboot(&mut self) {
         self.flows.clear();

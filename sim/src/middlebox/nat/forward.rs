@@ -142,6 +142,16 @@ impl Forwards {
         self.retain(|at| at.is_none());
     }
 
+    /// Moves every mapping to the external address that `address` tells for its internal endpoint.
+    pub(super) fn move_to(&mut self, address: impl Fn(End) -> Ipv4Addr) {
+        self.by_inside.clear();
+        self.next = None;
+        for ((proto, _), lease) in std::mem::take(&mut self.by_external) {
+            let external = End::new(address(lease.inside), lease.external.port());
+            self.insert(proto, external, lease.inside, lease.expires);
+        }
+    }
+
     fn retain(&mut self, keep: impl Fn(Option<Instant>) -> bool) {
         let gone: Vec<(Proto, End)> = (self.by_external.iter())
             .filter(|(_, lease)| !keep(lease.expires))

@@ -20,6 +20,7 @@ mod ports;
 pub mod presets;
 mod refusals;
 mod refuse;
+mod renumber;
 mod table;
 #[cfg(test)]
 mod tests;

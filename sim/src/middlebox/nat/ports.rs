@@ -27,7 +27,9 @@ impl Nat {
     /// The external endpoint that a new flow to `remote` would share with older flows.
     pub(super) fn shared(&self, proto: Proto, inside: End, remote: End) -> Option<End> {
         let newest = self.table.newest(self.source_key(proto, inside, remote))?;
-        Some(self.table.flow(newest).external)
+        let external = self.table.flow(newest).external;
+        // The address of an older flow may not be the box's any more.
+        self.is_own(external).then_some(external)
     }
 
     /// Chooses the external endpoint of a new flow. Returns it with the rule that describes the

@@ -33,6 +33,7 @@ pub(crate) const fn ends(rule: Rule) -> bool {
             | Rule::NoRoute
             | Rule::HopLimit
             | Rule::LinkQueueFull
+            | Rule::LinkManaged
             | Rule::LinkLost
             | Rule::LinkTooBig
             | Rule::LinkDown
@@ -210,7 +211,11 @@ fn step(built: &Built, line: &[DeviceId], journey: &Journey) -> Option<Step> {
     for (n, hop) in journey.hops.iter().enumerate() {
         let lost_on_link = matches!(
             hop.rule,
-            Rule::LinkLost | Rule::LinkQueueFull | Rule::LinkTooBig | Rule::LinkDown
+            Rule::LinkLost
+                | Rule::LinkQueueFull
+                | Rule::LinkManaged
+                | Rule::LinkTooBig
+                | Rule::LinkDown
         );
         if hop.rule != Rule::LinkCarried && !lost_on_link {
             continue;

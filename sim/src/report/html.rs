@@ -32,7 +32,7 @@ impl Report {
             out.push_str("<section>\n<h2>Over time</h2>\n<div class=\"charts\">\n");
             for c in &self.charts {
                 out.push_str(&format!(
-                    "<div>\n<h3>{}</h3>\n{}{}</div>\n",
+                    "<div>\n<h3>{}</h3>\n<div class=\"scroll\">\n{}</div>\n{}</div>\n",
                     escape(&c.title),
                     chart::draw(c),
                     chart::legend(c)
@@ -128,8 +128,8 @@ impl Report {
             };
             out.push_str(&format!(
                 "<tr class=\"{class}\"><td class=\"state\">{state}</td><td>{}</td><td>{}</td><td class=\"soft place\">{}</td></tr>\n",
-                escape(&o.what),
-                escape(&o.why),
+                escape(&units::unbroken(&o.what)),
+                escape(&units::unbroken(&o.why)),
                 escape(&o.place)
             ));
         }
@@ -150,7 +150,7 @@ impl Report {
             last = Some(&c.node);
             let class = if c.drops { " class=\"drop\"" } else { "" };
             out.push_str(&format!(
-                "<tr{class}><td>{}</td><td><code>{}</code></td><td class=\"soft\">{}</td><td class=\"num\">{}</td></tr>\n",
+                "<tr{class}><td class=\"place\">{}</td><td><code>{}</code></td><td class=\"soft\">{}</td><td class=\"num\">{}</td></tr>\n",
                 escape(node),
                 // A line may end after the dot.
                 escape(&c.rule).replace('.', ".<wbr>"),

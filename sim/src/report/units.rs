@@ -109,6 +109,28 @@ pub fn count(n: u64) -> String {
     out
 }
 
+/// Binds each number to the unit after it, so that no line ends between them.
+#[must_use]
+pub fn unbroken(text: &str) -> String {
+    const UNITS: [&str; 14] = [
+        "µs", "ms", "s", "min", "h", "d", "%", "B", "KiB", "MiB", "GiB", "kbit/s", "Mbit/s",
+        "KiB/s",
+    ];
+    let mut out = String::with_capacity(text.len() + 8);
+    for (n, word) in text.split(' ').enumerate() {
+        if n > 0 {
+            let unit = word.trim_end_matches([',', ';', '.', ':', ')']);
+            let number = out.ends_with(|c: char| c.is_ascii_digit());
+            out.push(match number && UNITS.contains(&unit) {
+                true => '\u{a0}',
+                false => ' ',
+            });
+        }
+        out.push_str(word);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +156,10 @@ mod tests {
             ("1023 B".into(), "1.5 KiB".into())
         );
         assert_eq!(size(64 << 20), "64 MiB");
+        assert_eq!(
+            unbroken("alice waits 1.5 s, 2 hosts do not (177 ms)"),
+            "alice waits 1.5\u{a0}s, 2 hosts do not (177\u{a0}ms)"
+        );
         assert_eq!(count(1_234_567), "1\u{202f}234\u{202f}567");
     }
 }

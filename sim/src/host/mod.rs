@@ -3,6 +3,7 @@
 //! - [`light`]: hosts without an IP stack, for machines of the core that speak UDP.
 //! - [`engine`]: a host that runs the whole engine on the firmware's driver, with a simulated
 //!   [`disk`].
+//! - [`gateway`]: the port-mapping services of a router.
 //! - [`stack`]: a network card, its TCP, and a small TCP server, for hosts that speak TCP.
 //! - [`service`]: trackers, name servers and STUN servers.
 //! - [`punch`]: hosts that punch holes through NATs.
@@ -11,6 +12,7 @@
 pub mod bulk;
 pub mod disk;
 pub mod engine;
+pub mod gateway;
 pub mod light;
 pub mod punch;
 pub mod service;

@@ -1,7 +1,8 @@
 //! The parts of simulated machines that speak TCP: a network card, the TCP that it runs, and a
-//! small server.
+//! small server and client.
 
 mod cable;
+mod client;
 mod emit;
 mod near;
 mod offload;
@@ -11,5 +12,6 @@ pub mod tcp;
 mod tests;
 
 pub use cable::{Arrived, Cable, Leaving, MTU};
+pub use client::TcpClient;
 pub(crate) use emit::build;
 pub use server::{Reply, TcpServer};

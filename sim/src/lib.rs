@@ -27,6 +27,8 @@
 //! assert_eq!(world.host::<Scripted>(host).map(|h| h.received().len()), Some(1));
 //! ```
 //!
+//! [`guide`] shows, around a program that punches holes, how to test a protocol of your own.
+//!
 //! # Layers
 //!
 //! From top to bottom, each module using only those below it:
@@ -44,6 +46,17 @@
 
 #![forbid(unsafe_code)]
 
+/// How to test a protocol of your own.
+///
+#[doc = include_str!("../GUIDE.md")]
+///
+/// # The program
+///
+/// ```
+#[doc = include_str!("../examples/hole_punching.rs")]
+/// ```
+pub mod guide {}
+
 pub mod addresses;
 pub mod agenda;
 pub mod dht;
@@ -59,6 +72,7 @@ pub mod scenario;
 pub mod world;
 
 pub use agenda::Agenda;
+pub use dunlin_core::Instant;
 pub use host::{
     Host, HostCx,
     bulk::BulkHost,
@@ -70,10 +84,14 @@ pub use link::{
     LinkConfig,
     region::{Region, RegionMatrix},
 };
-pub use middlebox::{BoxConfig, GatewayConfig, Middlebox};
+pub use middlebox::{
+    BoxConfig, GatewayConfig, Middlebox,
+    firewall::{self, FirewallConfig},
+    nat::{self, NatConfig},
+};
 pub use packet::{
     BadPacket, Flow, Fragment, IcmpError, MAX_PACKET, Packet, Proto, TcpFlags,
     verdict::{Rule, Verdict},
 };
 pub use rng::SimRng;
-pub use world::{Action, World};
+pub use world::{Action, Traffic, World, trace};

@@ -38,10 +38,14 @@ pub trait Host: Any {
     /// use for.
     fn packet(&mut self, cx: &mut HostCx<'_>, packet: Packet);
     /// The time that [`Host::next_wake`] returned has come.
-    fn wake(&mut self, cx: &mut HostCx<'_>);
-    /// When the host wants to be woken. This is asked after each of the calls above and must be
-    /// cheap.
-    fn next_wake(&self) -> Option<Instant>;
+    fn wake(&mut self, cx: &mut HostCx<'_>) {
+        let _ = cx;
+    }
+    /// When the host wants to be woken; `None` when only packets concern it. This is asked after
+    /// each of the calls above and must be cheap.
+    fn next_wake(&self) -> Option<Instant> {
+        None
+    }
 }
 
 /// What a host can use during a call.

@@ -58,6 +58,16 @@ pub struct BoxConfig {
     pub gateway: GatewayConfig,
 }
 
+impl From<NatConfig> for BoxConfig {
+    /// A box that only translates.
+    fn from(nat: NatConfig) -> Self {
+        Self {
+            nat: Some(nat),
+            ..Self::default()
+        }
+    }
+}
+
 /// A box with its state.
 #[derive(Clone, Debug)]
 pub struct Middlebox {

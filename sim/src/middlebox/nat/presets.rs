@@ -89,6 +89,14 @@ pub fn grid() -> &'static [Preset] {
     &ALL[ALL.len() - GRID..]
 }
 
+impl NatConfig {
+    /// The configuration of the preset of this name.
+    #[must_use]
+    pub fn preset(name: &str) -> Option<Self> {
+        find(name).ok().map(|p| (p.make)())
+    }
+}
+
 /// The preset of this name.
 ///
 /// # Errors

@@ -94,7 +94,7 @@ pub const KINDS: &[KindInfo] = &[
               each has heard the other.",
         port: 40_000,
         needs: &["to", "via"],
-        takes: &["port", "start", "told-after"],
+        takes: &["port", "start", "told-after", "advertise"],
     },
     KindInfo {
         kind: Kind::TcpPunch,
@@ -103,7 +103,7 @@ pub const KINDS: &[KindInfo] = &[
               (simultaneous open).",
         port: 40_000,
         needs: &["to", "via"],
-        takes: &["port", "start", "told-after"],
+        takes: &["port", "start", "told-after", "advertise"],
     },
     KindInfo {
         kind: Kind::Tracker,

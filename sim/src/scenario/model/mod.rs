@@ -211,6 +211,19 @@ pub enum IpVersions {
     Both,
 }
 
+/// When an end that punches holes also tells its own address, beside the one that the rendezvous sees
+/// (a host candidate).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Advertise {
+    /// If it is behind a NAT, and the other end can send to it there.
+    #[default]
+    Useful,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
 /// What a host does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -251,6 +264,8 @@ pub struct Options {
     pub lead: Duration,
     /// How much later than the others it is introduced.
     pub told_after: Duration,
+    /// When an end also tells its own address.
+    pub advertise: Advertise,
     /// When it begins.
     pub start: Duration,
     /// When it ends; `None` for never.
@@ -289,6 +304,7 @@ impl Default for Options {
             via: None,
             lead: LEAD,
             told_after: Duration::ZERO,
+            advertise: Advertise::Useful,
             start: Duration::ZERO,
             stop: None,
             every: Duration::from_secs(1),

@@ -263,6 +263,11 @@ impl Plan {
         self.0.get(name).map_or(&[], |spot| spot.addrs.as_slice())
     }
 
+    /// Returns `true` when a NAT hides this address of a host.
+    pub(crate) fn is_hidden(&self, name: &str, addr: &IpAddr) -> bool {
+        addr.is_ipv4() && self.0.get(name).is_some_and(|spot| !spot.nats.is_empty())
+    }
+
     /// The addresses, of one family, between which `a` sends to `b`: those by which it reaches it.
     pub(crate) fn between(&self, a: &str, b: &str) -> Option<(IpAddr, IpAddr)> {
         let (from, to) = (self.0.get(a)?, self.0.get(b)?);

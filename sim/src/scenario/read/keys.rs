@@ -4,7 +4,7 @@
 use crate::{
     host::stack::tcp::Algorithm,
     scenario::{
-        model::{Link, Options, Scenario, Torrent},
+        model::{Advertise, Link, Options, Scenario, Torrent},
         syntax::{
             document::Value,
             value::{self, Wrong},
@@ -124,6 +124,8 @@ pub(crate) const OPTIONS: &[Key<Options>] = keys! {
         => |s, v| s.lead = value::duration(v)?;
     "told-after", "time", "0s", "\"2s\"", "The rendezvous server introduces all hosts in one tick. This host is told later by this much."
         => |s, v| s.told_after = value::duration(v)?;
+    "advertise", "useful, always or never", "useful", "\"always\"", "Whether it also tells its own address: if it is behind a NAT and the other host is behind the same one, always, or never."
+        => |s, v| s.advertise = value::choice(v, &[("useful", Advertise::Useful), ("always", Advertise::Always), ("never", Advertise::Never)])?;
     "start", "time", "0s", "\"2s\"", "When the host begins."
         => |s, v| s.start = value::duration(v)?;
     "stop", "time", "never", "\"40s\"", "When the host stops."

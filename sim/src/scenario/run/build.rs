@@ -12,7 +12,7 @@ use crate::{
     id::DeviceId,
     link::region::RegionMatrix,
     middlebox::{BoxConfig, GatewayConfig},
-    scenario::model::{Action, Event, Host, Kind, Scenario, links, plan::Plan},
+    scenario::model::{Action, Advertise, Event, Host, Kind, Scenario, links, plan::Plan},
     world::{self, World},
 };
 
@@ -127,7 +127,7 @@ impl Built {
                     name: end_name(s, via, &h.name),
                     local,
                     rendezvous,
-                    advertised: None,
+                    advertised: self.advertised(h, local),
                 };
                 if h.kind == Kind::UdpPunch {
                     self.world
@@ -147,6 +147,20 @@ impl Built {
     }
 
     /// The datagrams that events make a host send.
+    /// The address that an end tells beside the one that the rendezvous sees.
+    fn advertised(&self, h: &Host, local: SocketAddr) -> Option<SocketAddr> {
+        let tells = match h.options.advertise {
+            Advertise::Always => true,
+            Advertise::Never => false,
+            Advertise::Useful => {
+                let to = h.options.to.as_deref().unwrap_or_default();
+                self.plan.is_hidden(&h.name, &local.ip())
+                    && self.plan.between(to, &h.name).is_some()
+            }
+        };
+        tells.then_some(local)
+    }
+
     fn sends(&self, h: &Host, events: &[Event]) -> Vec<Planned> {
         let of_host = events.iter().filter_map(|e| match &e.action {
             Action::Send {

@@ -110,7 +110,7 @@ impl Rate {
     }
 
     /// The nanoseconds that sending `bytes` takes.
-    const fn time_of(&self, bytes: u64) -> u64 {
+    pub(crate) const fn time_of(&self, bytes: u64) -> u64 {
         let rate = if self.bits_per_second == 0 {
             1
         } else {

@@ -486,14 +486,22 @@ fn with_key(section: &str, key: &str, example: &str) -> String {
                 Some(_) if matches!(key, "at-least" | "at-most" | "exactly") => {
                     "rule='nat.mapped'\n"
                 }
+                _ if key == "queue-delay" => "below='1s'\n",
+                _ if key == "new-flows" => "at-most=3\n",
+                _ if key == "until" => "stays-connected=['p','q']\n",
+                Some("queue-delay") => match key {
+                    "below" => "queue-delay='alice'\n",
+                    _ => "queue-delay='alice'\nbelow='1s'\n",
+                },
                 Some("connected") => "connected=['p','q']\n",
                 Some("unbroken" | "broken") => "unbroken='caller'\n",
                 Some("rule") => "rule='nat.mapped'\n",
                 _ => "",
             };
             let punch = "[[host]]\nname='r'\nkind='rendezvous'\n\
-                         [[host]]\nname='p'\nkind='udp-punch'\nto='q'\nvia='r'\n\
-                         [[host]]\nname='q'\nkind='udp-punch'\nto='p'\nvia='r'\n\
+                         [[host]]\nname='p'\nkind='udp-punch'\nto='q'\nvia='r'\nkeepalive=5\n\
+                         [[host]]\nname='q'\nkind='udp-punch'\nto='p'\nvia='r'\nkeepalive=5\n\
+                         [[host]]\nname='bystander'\nkind='manual'\n\
                          [[host]]\nname='bob'\nkind='manual'\n";
             format!("{all}{punch}[[expect]]\n{rest}{set}")
         }
@@ -515,7 +523,9 @@ fn accepted<S>(section: &str, keys: &[Key<S>]) {
     for key in keys {
         let mut text = with_key(section, key.name, key.example);
         let options = match (section, key.name) {
-            ("expect", "connected" | "not-connected") => "kind='udp-punch'\nto='*'\nvia='r'",
+            ("expect", "connected" | "not-connected" | "stays-connected") => {
+                "kind='udp-punch'\nto='*'\nvia='r'\nkeepalive='5s'"
+            }
             ("expect", "completed" | "not-completed" | "sooner") => "kind='engine-leech'",
             _ => "",
         };

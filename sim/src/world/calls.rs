@@ -152,6 +152,9 @@ impl World {
             origin,
             number: device.sent,
         };
+        if let Some(monitor) = &mut self.monitor {
+            monitor.sent(at, origin, packet.flow());
+        }
         let digest = trace::digest(packet.payload());
         self.trace.created(at, id, &packet, digest);
         Flight {

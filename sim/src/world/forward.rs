@@ -162,6 +162,15 @@ impl World {
             },
             _ => line.offer(config, at, len),
         };
+        if let Some(monitor) = &mut self.monitor
+            && let Fate::Arrives { sent, .. } = fate
+            && let Some(rate) = config.rate
+            && sent > 0
+        {
+            let begun = sent.saturating_sub(rate.time_of(len as u64));
+            let waited = begun.saturating_sub(at.as_micros().saturating_mul(1_000));
+            monitor.waited(at, DeviceId(n), up, waited);
+        }
         self.go(at, n, up, fate, mtu, flight)
     }
 
@@ -386,6 +395,10 @@ impl World {
         let rule = verdict.rule();
         let body = trace::headers(&flight.packet, flight.digest);
         self.record_hop(at, n, rule, flight, before, body);
+        if let Some(monitor) = &mut self.monitor {
+            let after = flight.packet.flow();
+            monitor.decided(at, DeviceId(n), outward, rule, before, after);
+        }
         let outward = match verdict {
             Verdict::Pass(_) => outward,
             Verdict::Hairpin(_) => !outward,

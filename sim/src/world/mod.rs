@@ -37,6 +37,7 @@ mod event;
 mod forward;
 mod icmp;
 mod machine;
+pub mod monitor;
 mod queues;
 mod run;
 #[cfg(test)]
@@ -116,6 +117,8 @@ pub struct World {
     started: bool,
     panics: bool,
     stuck: Option<Stuck>,
+    /// What is watched, if anything is.
+    monitor: Option<Box<monitor::Monitor>>,
     /// The packets that were handled since the clock last moved.
     at_once: u64,
 }
@@ -260,6 +263,7 @@ impl World {
             started: false,
             panics: true,
             stuck: None,
+            monitor: None,
             at_once: 0,
         }
     }

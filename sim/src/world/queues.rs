@@ -135,6 +135,10 @@ impl World {
             let next = queue.pop(begin, &mut gone);
             let next = next.map(|packet| {
                 let begin = begin.max(packet.since);
+                if let Some(monitor) = &mut self.monitor {
+                    let came = Instant::from_micros(packet.since / 1_000);
+                    monitor.waited(came, crate::id::DeviceId(n), up, begin - packet.since);
+                }
                 let fate = line.send(config, begin, packet.len as usize);
                 (packet.item, fate)
             });

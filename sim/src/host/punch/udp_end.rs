@@ -22,6 +22,13 @@ struct Candidate {
     heard: bool,
 }
 
+impl Keepalive {
+    /// The silence that has lasted until now, if it is one.
+    fn silence(&self, now: Instant) -> Option<(Instant, Instant)> {
+        (now.saturating_since(self.heard) > self.every + LATE).then_some((self.heard, now))
+    }
+}
+
 /// An end that punches over UDP. Until it is introduced it only answers.
 #[derive(Debug)]
 pub struct UdpEnd {
@@ -31,6 +38,22 @@ pub struct UdpEnd {
     tries: usize,
     register: Instant,
     seen: Observed,
+    keepalive: Option<Keepalive>,
+}
+
+/// The most silences that are kept.
+const MAX_SILENCES: usize = 1_024;
+/// A silence is longer than the interval of keepalives by at least this.
+const LATE: Duration = Duration::from_millis(100);
+
+/// What an end does and notes to tell whether its connection lives.
+#[derive(Debug)]
+struct Keepalive {
+    every: Duration,
+    next: Instant,
+    /// When the peer was heard last.
+    heard: Instant,
+    silences: Vec<(Instant, Instant)>,
 }
 
 impl UdpEnd {
@@ -42,6 +65,7 @@ impl UdpEnd {
             peers: Vec::new(),
             tries: 0,
             register: Instant::ORIGIN,
+            keepalive: None,
             seen: Observed {
                 told: None,
                 connected: None,
@@ -52,6 +76,30 @@ impl UdpEnd {
                 },
             },
         }
+    }
+
+    /// Sends to the peer at this interval while they are connected.
+    #[must_use]
+    pub fn keepalive(mut self, every: Duration) -> Self {
+        self.keepalive = Some(Keepalive {
+            every,
+            next: Instant::ORIGIN,
+            heard: Instant::ORIGIN,
+            silences: Vec::new(),
+        });
+        self
+    }
+
+    /// The times since the connection in which the peer was not heard for longer than the interval of
+    /// keepalives, in order, at most 1024. The last one may go on. Empty without keepalives.
+    #[must_use]
+    pub fn silences(&self, now: Instant) -> Vec<(Instant, Instant)> {
+        let (Some(kept), true) = (&self.keepalive, self.seen.connected.is_some()) else {
+            return Vec::new();
+        };
+        let mut all = kept.silences.clone();
+        all.extend(kept.silence(now));
+        all
     }
 
     /// What can be observed at this end.
@@ -67,6 +115,12 @@ impl UdpEnd {
     fn probe(&mut self, cx: &mut HostCx<'_>, to: SocketAddr, heard: bool) {
         self.seen.stats.sent += 1;
         self.send(cx, to, &Message::Probe { heard });
+    }
+
+    /// The endpoint to which keepalives go, if there are any.
+    fn peer_to_keep(&self) -> Option<SocketAddr> {
+        self.keepalive.as_ref()?;
+        Some(self.seen.connected?.peer)
     }
 
     fn next_try(&self) -> Option<Instant> {
@@ -105,12 +159,21 @@ impl UdpEnd {
             }
             Message::Probe { heard } if from != self.config.rendezvous => {
                 self.keep(from, true);
+                if let Some(kept) = &mut self.keepalive {
+                    if self.seen.connected.is_some() && kept.silences.len() < MAX_SILENCES {
+                        kept.silences.extend(kept.silence(cx.now));
+                    }
+                    kept.heard = cx.now;
+                }
                 let first = *heard && self.seen.connected.is_none();
                 if first {
                     self.seen.connected = Some(Connected {
                         peer: from,
                         at: cx.now,
                     });
+                    if let Some(kept) = &mut self.keepalive {
+                        kept.next = cx.now + kept.every;
+                    }
                 }
                 // A second answer tells the peer that it was heard.
                 if first || !heard {
@@ -152,12 +215,19 @@ impl Host for UdpEnd {
             self.send(cx, self.config.rendezvous, &register);
         }
         self.try_all(cx);
+        if let Some(peer) = self.peer_to_keep()
+            && let Some(kept) = &mut self.keepalive
+            && kept.next <= cx.now
+        {
+            kept.next = cx.now + kept.every;
+            self.probe(cx, peer, true);
+        }
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        Some(
-            self.next_try()
-                .map_or(self.register, |at| at.min(self.register)),
-        )
+        let kept = self.peer_to_keep().and(self.keepalive.as_ref());
+        let kept = kept.map(|kept| kept.next);
+        let all = [self.next_try(), kept].into_iter().flatten();
+        Some(all.fold(self.register, Instant::min))
     }
 }

@@ -94,7 +94,7 @@ pub const KINDS: &[KindInfo] = &[
               each has heard the other.",
         port: 40_000,
         needs: &["to", "via"],
-        takes: &["port", "start", "told-after", "advertise"],
+        takes: &["port", "start", "told-after", "advertise", "keepalive"],
     },
     KindInfo {
         kind: Kind::TcpPunch,

@@ -266,6 +266,8 @@ pub struct Options {
     pub told_after: Duration,
     /// When an end also tells its own address.
     pub advertise: Advertise,
+    /// The interval at which an end that punches over UDP sends to its peer afterwards.
+    pub keepalive: Option<Duration>,
     /// When it begins.
     pub start: Duration,
     /// When it ends; `None` for never.
@@ -305,6 +307,7 @@ impl Default for Options {
             lead: LEAD,
             told_after: Duration::ZERO,
             advertise: Advertise::Useful,
+            keepalive: None,
             start: Duration::ZERO,
             stop: None,
             every: Duration::from_secs(1),
@@ -516,6 +519,45 @@ pub enum Check {
         host: String,
         /// The time without an answer.
         gap: Duration,
+    },
+    /// Two hosts hear each other from their first connection on.
+    StaysConnected {
+        /// The first host.
+        a: String,
+        /// The second host.
+        b: String,
+        /// The last time at which they are to; `None` for the end.
+        until: Option<Duration>,
+        /// How much longer than the interval of keepalives a silence may be.
+        gap: Duration,
+    },
+    /// A box loses no mapping that is in use.
+    MappingsKept {
+        /// The name of the router.
+        router: String,
+    },
+    /// No box loses a flow of a host.
+    FlowsKept {
+        /// The name of the host.
+        host: String,
+    },
+    /// How many new flows are opened in any second.
+    NewFlows {
+        /// The name of the host, or of the router through which they go.
+        node: String,
+        /// Their number.
+        bound: Bound,
+    },
+    /// How long packets wait for the link of a router or host.
+    QueueDelay {
+        /// The name of the router or host.
+        node: String,
+        /// Towards the core, and not towards the host.
+        up: bool,
+        /// The share of packets, in millionths, that is to wait less than `below`.
+        quantile: u32,
+        /// The time.
+        below: Duration,
     },
     /// Enough members of a group meet a condition.
     Of(Quota),

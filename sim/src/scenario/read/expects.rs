@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    entry::{Res, fill, goes_together, one_of},
+    entry::{Res, fill, goes_together, need, one_of},
     keys_parts::{CHECKS, EXPECT, ExpectDraft},
     names::Names,
 };
@@ -93,7 +93,7 @@ impl Reader<'_> {
         };
         let quota = (bound, share);
         if let Some((a, b)) = draft.connected {
-            let pairs = self.pairs(&a, &b)?;
+            let pairs = self.pairs(&a, &b, Names::puncher)?;
             let check = |(a, b)| Check::Connected { a, b, within };
             let checks: Vec<Check> = pairs.into_iter().map(check).collect();
             let what = format!("the pairs of {a} and {b} connect{}", by(within));
@@ -152,6 +152,49 @@ impl Reader<'_> {
             let what = format!("{name} have to wait longer than {}", units::time(gap));
             let check = |host| Check::Broken { host, gap };
             self.of_group(name, Names::steady, quota, what, check)
+        } else if let Some((a, b)) = draft.stays_connected {
+            let until = draft.until;
+            let pairs = self.pairs(&a, &b, Names::lasting)?;
+            let check = |(a, b)| Check::StaysConnected { a, b, until, gap };
+            let checks = pairs.into_iter().map(check).collect();
+            let until = until.map_or_else(String::new, |t| format!(" until {}", units::time(t)));
+            let what = format!("the pairs of {a} and {b} stay connected{until}");
+            self.each(&[a, b], quota, what, checks)
+        } else if let Some(name) = draft.mappings_kept {
+            let what = format!("{name} keep their mappings");
+            self.nodes(name, true, share, what, |router| Check::MappingsKept {
+                router,
+            })
+        } else if let Some(name) = draft.flows_kept {
+            let what = format!("{name} keep their flows");
+            let fits =
+                |names: &Names, doc: &Document, at, name: &str| names.host(doc, at, name).map(drop);
+            let check = |host| Check::FlowsKept { host };
+            self.of_group(name, fits, (Bound::default(), share), what, check)
+        } else if let Some(node) = draft.new_flows {
+            if bound == Bound::default() {
+                let message = "this does not say how many";
+                let help = "add `at-most = …`";
+                let at = self.what.at.clone();
+                self.errors
+                    .keep::<()>(Err(self.doc.error(at, message, help)));
+            }
+            let what = format!("{node} open {} new flows a second", bound.words());
+            self.nodes(node, false, share, what, |node| Check::NewFlows {
+                node,
+                bound,
+            })
+        } else if let Some(node) = draft.queue_delay {
+            self.errors.keep(need(self.doc, self.entry, "below"));
+            let below = draft.below.unwrap_or_default();
+            let (up, quantile) = (!draft.down, draft.quantile.unwrap_or(950_000));
+            let what = format!("{node} let packets wait less than {}", units::time(below));
+            self.nodes(node, false, share, what, |node| Check::QueueDelay {
+                node,
+                up,
+                quantile,
+                below,
+            })
         } else {
             Some(Check::Trace(draft.trace.unwrap_or_default()))
         }
@@ -184,8 +227,34 @@ impl Reader<'_> {
         self.each(&[name], quota, what, checks)
     }
 
+    /// The condition of a router or host, or of the members of a group.
+    fn nodes(
+        &mut self,
+        name: String,
+        routers: bool,
+        share: Option<u32>,
+        what: String,
+        check: impl Fn(String) -> Check,
+    ) -> Option<Check> {
+        let members = self.names.members(&name);
+        for member in &members {
+            let at = self.what.value.at.clone();
+            self.errors.keep(match routers {
+                true => self.names.router(self.doc, at, member),
+                false => self.names.node(self.doc, at, member),
+            });
+        }
+        let checks = members.into_iter().map(check).collect();
+        self.each(&[name], (Bound::default(), share), what, checks)
+    }
+
     /// The pairs of two hosts or groups, number by number.
-    fn pairs(&mut self, a: &str, b: &str) -> Option<Vec<(String, String)>> {
+    fn pairs(
+        &mut self,
+        a: &str,
+        b: &str,
+        fits: impl Fn(&Names, &Document, std::ops::Range<usize>, &str) -> Res<()> + Copy,
+    ) -> Option<Vec<(String, String)>> {
         let of = |name: &str| self.names.group(name);
         let (left, right) = (of(a), of(b));
         let pairs: Vec<(String, String)> = match (left, right) {
@@ -209,7 +278,7 @@ impl Reader<'_> {
             }
         };
         for (a, b) in &pairs {
-            self.hosts(&[a.clone(), b.clone()], Names::puncher);
+            self.hosts(&[a.clone(), b.clone()], fits);
         }
         Some(pairs)
     }

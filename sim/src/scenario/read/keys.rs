@@ -126,6 +126,14 @@ pub(crate) const OPTIONS: &[Key<Options>] = keys! {
         => |s, v| s.told_after = value::duration(v)?;
     "advertise", "useful, always or never", "useful", "\"always\"", "Whether it also tells its own address: if it is behind a NAT and the other host is behind the same one, always, or never."
         => |s, v| s.advertise = value::choice(v, &[("useful", Advertise::Useful), ("always", Advertise::Always), ("never", Advertise::Never)])?;
+    "keepalive", "time", "none", "\"25s\"", "How often it sends to the other host once they are connected, at least 100ms."
+        => |s, v| s.keepalive = Some({
+            let d = value::duration(v)?;
+            if d.as_millis() < 100 {
+                return Err("a time from 100ms".into());
+            }
+            d
+        });
     "start", "time", "0s", "\"2s\"", "When the host begins."
         => |s, v| s.start = value::duration(v)?;
     "stop", "time", "never", "\"40s\"", "When the host stops."

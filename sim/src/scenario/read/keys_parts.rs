@@ -177,6 +177,15 @@ pub(crate) struct ExpectDraft {
     pub(crate) at: Option<String>,
     pub(crate) bound: Bound,
     pub(crate) share: Option<u32>,
+    pub(crate) stays_connected: Option<(String, String)>,
+    pub(crate) mappings_kept: Option<String>,
+    pub(crate) flows_kept: Option<String>,
+    pub(crate) new_flows: Option<String>,
+    pub(crate) queue_delay: Option<String>,
+    pub(crate) until: Option<Duration>,
+    pub(crate) below: Option<Duration>,
+    pub(crate) quantile: Option<u32>,
+    pub(crate) down: bool,
 }
 
 /// The keys that select the condition of an expectation, and the keys that go with each.
@@ -203,6 +212,14 @@ pub(crate) const CHECKS: &[(&str, &[&str])] = &[
         "broken",
         &["gap", "share", "at-least", "at-most", "exactly"],
     ),
+    (
+        "stays-connected",
+        &["until", "gap", "share", "at-least", "at-most", "exactly"],
+    ),
+    ("mappings-kept", &["share"]),
+    ("flows-kept", &["share"]),
+    ("new-flows", &["at-least", "at-most", "exactly", "share"]),
+    ("queue-delay", &["way", "quantile", "below", "share"]),
     ("trace", &[]),
 ];
 
@@ -234,6 +251,24 @@ pub(crate) const EXPECT: &[Key<ExpectDraft>] = keys! {
         => |s, v| s.unbroken = Some(value::name(v)?);
     "broken", "host or group", "", "\"caller\"", "This `steady` host waited longer than `gap` for an answer at least once."
         => |s, v| s.broken = Some(value::name(v)?);
+    "stays-connected", "two hosts or groups", "", "[\"alice\", \"bob\"]", "The two `udp-punch` hosts, which have a `keepalive`, hear each other from their first connection on, without a silence that is longer than that by more than `gap`."
+        => |s, v| s.stays_connected = Some(value::pair(v)?);
+    "mappings-kept", "router or group", "", "\"home\"", "No packet meets a NAT mapping missing that was there before: expired, evicted or forgotten in a restart."
+        => |s, v| s.mappings_kept = Some(value::name(v)?);
+    "flows-kept", "host or group", "", "\"bystander\"", "No flow that this host has opened through the boxes above it is refused or mapped anew, and none of its answers, unless its hosts have ended it."
+        => |s, v| s.flows_kept = Some(value::name(v)?);
+    "new-flows", "host, router or group", "", "\"home\"", "The flows that the host opens, or the hosts behind the router, in any second; with `at-most`."
+        => |s, v| s.new_flows = Some(value::name(v)?);
+    "queue-delay", "router, host or group", "", "\"home\"", "How long packets wait for the link above it: `quantile` of those that it carries wait less than `below`."
+        => |s, v| s.queue_delay = Some(value::name(v)?);
+    "until", "time", "the end", "\"5min\"", "With `stays-connected`: the time until which they do."
+        => |s, v| s.until = Some(value::duration(v)?);
+    "below", "time", "required", "\"150ms\"", "With `queue-delay`: the time that packets wait less than."
+        => |s, v| s.below = Some(value::duration(v)?);
+    "quantile", "share", "95%", "\"99%\"", "With `queue-delay`: the share of packets."
+        => |s, v| s.quantile = Some(value::share(v)?);
+    "way", "up or down", "up", "\"down\"", "With `queue-delay`: towards the core, or towards the host."
+        => |s, v| s.down = value::choice(v, &[("up", false), ("down", true)])?;
     "trace", "hash", "", "\"0123456789abcdef\"", "The hash of the trace with the scenario's own seed: 16 hexadecimal digits, as `run` prints them."
         => |s, v| s.trace = Some({
             let text = value::line(v).unwrap_or_default();
@@ -244,7 +279,7 @@ pub(crate) const EXPECT: &[Key<ExpectDraft>] = keys! {
         });
     "within", "time", "the end", "\"5s\"", "With `connected` and `completed`: the latest time, from the start of the scenario."
         => |s, v| s.within = Some(value::duration(v)?);
-    "gap", "time", "3s", "\"3s\"", "With `unbroken` and `broken`: the longest time without an answer."
+    "gap", "time", "3s", "\"3s\"", "With `unbroken` and `broken`: the longest time without an answer. With `stays-connected`: how much later than due the other host may be heard."
         => |s, v| s.gap = Some(value::duration(v)?);
     "at", "router or host", "anywhere", "\"home\"", "With `rule`: the router or host that decided; all members of a group together."
         => |s, v| s.at = Some(value::name(v)?);

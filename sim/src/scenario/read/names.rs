@@ -43,6 +43,8 @@ pub(crate) struct Names {
     groups: BTreeMap<String, Vec<String>>,
     /// The members of populations.
     populations: BTreeSet<String>,
+    /// The hosts with a `keepalive`.
+    kept_alive: BTreeSet<String>,
     /// The names that groups stood for so far.
     resolved: Cell<usize>,
 }
@@ -59,6 +61,7 @@ impl Names {
         let mut names = BTreeMap::new();
         let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut populations = BTreeSet::new();
+        let mut kept_alive = BTreeSet::new();
         for entry in &doc.entries {
             let is_host = entry.section == "host";
             if !is_host && entry.section != "router" {
@@ -81,6 +84,9 @@ impl Names {
                 .item("group")
                 .and_then(|i| value::names(&i.value).ok());
             let of = of.unwrap_or_default();
+            if entry.item("keepalive").is_some() {
+                kept_alive.insert(name.clone());
+            }
             if population(&name, &of).is_some() {
                 populations.insert(name.clone());
             }
@@ -109,6 +115,7 @@ impl Names {
             nodes,
             groups,
             populations,
+            kept_alive,
             resolved: Cell::new(0),
         }
     }
@@ -283,6 +290,24 @@ impl Names {
     pub(crate) fn puncher(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<()> {
         self.host_that(doc, at, name, |k| k.kind.is_puncher())
             .map(|_| ())
+    }
+
+    /// Checks that a name is that of a host that can tell whether its connection lives.
+    pub(crate) fn lasting(&self, doc: &Document, at: Range<usize>, name: &str) -> Res<()> {
+        self.host_that(doc, at.clone(), name, |k| k.kind == Kind::UdpPunch)?;
+        match self.kept_alive.contains(name) {
+            true => Ok(()),
+            false => {
+                let message = format!("`{name}` sends nothing once it is connected");
+                Err(doc.error(at, message, "give it `keepalive = \"25s\"`"))
+            }
+        }
+    }
+
+    /// The members of a group, or the one router or host of this name.
+    pub(crate) fn members(&self, name: &str) -> Vec<String> {
+        let group = self.groups.get(name).cloned();
+        group.unwrap_or_else(|| vec![name.into()])
     }
 
     /// Checks the hosts that the options of a host refer to.

@@ -130,8 +130,11 @@ impl Built {
                     advertised: self.advertised(h, local),
                 };
                 if h.kind == Kind::UdpPunch {
-                    self.world
-                        .add_host(above, link, &addrs, UdpEnd::new(config))
+                    let end = match o.keepalive {
+                        Some(every) => UdpEnd::new(config).keepalive(every),
+                        None => UdpEnd::new(config),
+                    };
+                    self.world.add_host(above, link, &addrs, end)
                 } else {
                     self.world
                         .add_host(above, link, &addrs, TcpEnd::new(config))

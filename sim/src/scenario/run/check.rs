@@ -6,6 +6,7 @@ use super::{
     built::{Built, at},
     engines::{completed, describe},
     hosts::{Manual, Steady},
+    watched,
 };
 use crate::{
     host::punch::{Connected, TcpEnd, UdpEnd},
@@ -138,6 +139,52 @@ fn judge(s: &Scenario, built: &Built, seed: u64, check: &Check) -> Option<Verdic
             let found = built.world.trace().hash();
             let what = format!("the trace has the hash {hash:016x}");
             (what, found == *hash, format!("{found:016x}"))
+        }
+        Check::StaysConnected { a, b, until, gap } => {
+            let until_text =
+                until.map_or_else(String::new, |t| format!(" until {}", units::time(t)));
+            let what = format!("{a} and {b} stay connected{until_text}");
+            let limit = |name: &str| {
+                let host = s.hosts.iter().find(|h| h.name == name);
+                host.and_then(|h| h.options.keepalive).unwrap_or_default() + *gap
+            };
+            let (held, why) = match judge.connected(a, b) {
+                // Each hears the other at the other's interval.
+                Ok(when) => {
+                    let limits = (limit(b), limit(a));
+                    watched::stays_connected(built, (a, b), when, *until, limits)
+                }
+                Err(why) => (false, why),
+            };
+            (what, held, why)
+        }
+        Check::MappingsKept { router } => {
+            let (held, why) = watched::mappings_kept(built, router);
+            (format!("{router} keeps its mappings"), held, why)
+        }
+        Check::FlowsKept { host } => {
+            let (held, why) = watched::flows_kept(built, host);
+            (format!("{host} keeps its flows"), held, why)
+        }
+        Check::NewFlows { node, bound } => {
+            let (held, why) = watched::new_flows(built, node, *bound);
+            let what = format!("{node} opens {} new flows a second", bound.words());
+            (what, held, why)
+        }
+        Check::QueueDelay {
+            node,
+            up,
+            quantile,
+            below,
+        } => {
+            let (held, why) = watched::queue_delay(built, node, *up, *quantile, *below);
+            let share = quantile / 10_000;
+            let way = if *up { "up" } else { "down" };
+            let what = format!(
+                "{share} % of the packets {way} from {node} wait less than {}",
+                units::time(*below)
+            );
+            (what, held, why)
         }
         Check::Of(quota) => judge.enough(seed, quota)?,
     };

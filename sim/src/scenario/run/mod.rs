@@ -7,6 +7,7 @@ mod engines;
 mod hosts;
 mod sequence;
 mod timeline;
+mod watched;
 
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
@@ -283,6 +284,8 @@ fn to_the_end(scenario: &Scenario, seed: u64, options: &RunOptions) -> (RunResul
         let all: Vec<_> = built.nodes.values().copied().collect();
         all.into_iter().for_each(|node| built.world.capture(node));
     }
+    let monitor = watched::monitor(scenario, &built);
+    built.world.set_monitor(monitor);
     built.world.start();
     let mut timeline = Timeline::new(scenario);
     if options.curves {

@@ -75,6 +75,8 @@ scenarios! {
     a_free_rider_does_not_stop_the_others = "11-free-rider.toml";
     a_slow_disk_stalls_nobody_else = "12-slow-disk.toml";
     the_planted_fault_is_not_seen_by_every_seed = "13-planted-fault.toml";
+    the_peers_of_halkes_and_pouwelse = "14-halkes-pouwelse.toml";
+    the_peers_of_dcutr = "15-dcutr.toml";
 }
 
 /// Another seed gives another hash, so the hash depends on what happens.
@@ -107,4 +109,18 @@ fn a_sweep_finds_the_planted_fault_and_it_shrinks() {
 fn what_does_not_fail_is_not_shrunk() {
     let (doc, s) = read("02-two-homes.toml");
     assert_eq!(shrink(&doc, s.seed), Ok(None));
+}
+
+/// The files in the page are valid, and what they expect holds.
+#[test]
+fn the_page_shows_valid_scenarios() {
+    let page = include_str!("../SCENARIOS.md");
+    let blocks: Vec<&str> = page.split("```toml\n").skip(1).collect();
+    assert!(blocks.len() >= 3);
+    for block in blocks {
+        let text = block.split("```").next().expect("an end");
+        let s = Scenario::parse(text, "page").unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let failed = run(&s, s.seed, &RunOptions::default()).outcomes;
+        assert!(failed.iter().all(|o| o.held), "{failed:#?}\n{text}");
+    }
 }

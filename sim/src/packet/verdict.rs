@@ -123,6 +123,8 @@ rules! {
     FirewallUdpBlocked = "firewall.udp-blocked",
     /// The firewall does not let out packets to this port.
     FirewallPortBlocked = "firewall.port-blocked",
+    /// A rule of the firewall forbids the packet.
+    FirewallRule = "firewall.rule",
     /// The firewall's table is full.
     FirewallTableFull = "firewall.table-full",
     /// The router sent the packet on.

@@ -2,12 +2,15 @@ use quickcheck::{Arbitrary, Gen, TestResult, quickcheck};
 
 use super::{
     read::{
-        keys::{Key, LINK, OPTIONS, TOP, TORRENT},
+        keys::{Key, OPTIONS, TOP, TORRENT},
+        keys_firewall::FIREWALL,
+        keys_link::LINK,
         keys_nat::NAT,
         keys_parts::{CHECKS, EVENT, EXPECT, HOST, RANDOM, ROUTER},
     },
     *,
 };
+use crate::link::Loss;
 
 /// A scenario that uses every table.
 const WHOLE: &str = r#"
@@ -96,7 +99,7 @@ fn a_scenario_is_understood() {
         nat.tcp.filtering,
         crate::middlebox::nat::Filtering::EndpointIndependent
     );
-    assert_eq!(s.hosts[2].link.loss, Some(10_000));
+    assert_eq!(s.hosts[2].link.both.loss, Some(Loss::Random(10_000)));
     let line = WHOLE.lines().position(|l| l == "[[expect]]");
     // The line of the key that states the expectation.
     assert_eq!(Some(s.expects[0].line - 2), line);
@@ -443,6 +446,9 @@ fn with_key(section: &str, key: &str, example: &str) -> String {
         "top" => format!("{set}{all}"),
         "torrent" => format!("[torrent]\n{set}{all}"),
         "router" if key == "name" => format!("[[router]]\n{set}"),
+        "router" if key == "forward" => format!(
+            "[[router]]\nname='home'\nnat='linux'\n{set}[[host]]\nname='alice'\nkind='manual'\nbehind='home'\n"
+        ),
         "router" => format!("{all}[[router]]\nname='x'\n{set}"),
         "nat" => {
             let first = if key == "forget-after" {
@@ -452,7 +458,19 @@ fn with_key(section: &str, key: &str, example: &str) -> String {
             };
             format!("[[router]]\nname='x'\nnat='linux'\n{first}{set}")
         }
-        "link" => format!("{all}[[router]]\nname='x'\n{set}[[event]]\nat=1\nlink='x'\n{set}"),
+        "firewall" => format!("[[router]]\nname='x'\nfirewall='no-inbound'\n{set}"),
+        "link" => {
+            // A burst is one of losses.
+            let lossy = if key.ends_with("loss-burst") {
+                "loss='1%'\n"
+            } else {
+                ""
+            };
+            format!(
+                "{all}[[router]]\nname='x'\n{lossy}{set}[[event]]\nat=1\nlink='x'\n{lossy}{set}\
+                 [[event]]\nat=2\nchange='x'\n{set}"
+            )
+        }
         "host" => match key {
             "name" => format!("[[host]]\n{set}kind='echo'"),
             "kind" => format!("[[host]]\nname='x'\n{set}"),
@@ -464,13 +482,18 @@ fn with_key(section: &str, key: &str, example: &str) -> String {
         "event" => {
             let rest = match key {
                 "at" => "off='alice'\n",
+                "change" => "at=1\ndelay='1ms'\n",
+                "wan" | "flows" => "at=1\nrenumber='home'\n",
                 "preset" => "at=1\nlink='alice'\n",
                 "send" => "at=1\nto='server'\n",
                 "to" => "at=1\nsend='alice'\n",
                 "to-port" | "port" | "size" => "at=1\nsend='alice'\nto='server'\n",
                 _ => "at=1\n",
             };
-            format!("{all}[[event]]\n{rest}{set}")
+            // Somebody has to be in the regions that part.
+            let far = "[[host]]\nname='far'\nkind='echo'\nregion='na-east'\n\
+                       [[host]]\nname='near'\nkind='echo'\nregion='eu-west'\n";
+            format!("{all}{far}[[event]]\n{rest}{set}")
         }
         "random" => {
             let rest = ["events = 5\n", "senders='alice'\n", "receivers='server'\n"];
@@ -544,6 +567,7 @@ fn every_documented_key_is_accepted() {
     accepted("torrent", TORRENT);
     accepted("router", ROUTER);
     accepted("nat", NAT);
+    accepted("firewall", FIREWALL);
     accepted("host", HOST);
     accepted("link", LINK);
     accepted("event", EVENT);

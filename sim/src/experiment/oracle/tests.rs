@@ -71,6 +71,7 @@ fn linux() -> NatConfig {
 
 fn firewall(filtering: Filtering) -> FirewallConfig {
     FirewallConfig {
+        rules: Vec::new(),
         families: Families::Both,
         open: false,
         filtering,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::rules::FirewallRule;
 use crate::middlebox::{
     conntrack::Timeouts,
     nat::{Filtering, UnsolicitedSyn},
@@ -49,6 +50,8 @@ pub struct FirewallConfig {
     pub udp_out: Ports,
     /// TCP ports that may be reached from inside.
     pub tcp_out: Ports,
+    /// Rules that come before all of this, in their order.
+    pub rules: Vec<FirewallRule>,
     /// How an unsolicited SYN is answered (RFC 6092 REC-34).
     pub unsolicited_syn: UnsolicitedSyn,
     /// Echo requests from outside are let in.

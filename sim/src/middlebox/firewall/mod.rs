@@ -3,6 +3,7 @@
 
 mod config;
 pub mod presets;
+mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use dunlin_core::Instant;
 use hashbrown::HashMap;
 
 pub use config::{Families, FirewallConfig, Ports};
+pub use rules::{FirewallRule, RuleAction, Way};
 
 use crate::{
     middlebox::{
@@ -163,9 +165,22 @@ impl Firewall {
         if let Some(verdict) = self.without_flow(now, packet, true) {
             return verdict;
         }
+        if let Some(verdict) = self.by_rule(packet, true, true) {
+            return verdict;
+        }
         let key = key(flow.proto, flow.src, flow.dst);
         match self.touch(now, key, true, &packet.segment()) {
             Some(verdict) => return verdict,
+            None if !self.config.rules.is_empty()
+                && let Some(verdict) = self.by_rule(packet, true, false) =>
+            {
+                return match verdict {
+                    Verdict::Pass(_) => {
+                        self.admit(now, key, true, &packet.segment(), Rule::FirewallNew)
+                    }
+                    stopped => stopped,
+                };
+            }
             None if !self
                 .ports(flow.proto)
                 .is_none_or(|p| p.allow(flow.dst.port())) =>
@@ -189,9 +204,19 @@ impl Firewall {
         if let Some(verdict) = self.without_flow(now, packet, false) {
             return verdict;
         }
+        if let Some(verdict) = self.by_rule(packet, false, true) {
+            return verdict;
+        }
         let key = key(flow.proto, flow.dst, flow.src);
         if let Some(verdict) = self.touch(now, key, false, &packet.segment()) {
             return verdict;
+        }
+        match self.by_rule(packet, false, false) {
+            None => {}
+            Some(Verdict::Pass(rule)) => {
+                return self.admit(now, key, false, &packet.segment(), rule);
+            }
+            Some(stopped) => return stopped,
         }
         let (inside, outside) = (key.inside, key.outside.ip());
         let permitted = match self.config.filtering {
@@ -250,6 +275,31 @@ impl Firewall {
         Some(match known || self.config.open {
             true => Verdict::Pass(Rule::FirewallEstablished),
             false => Verdict::Drop(Rule::FirewallUnsolicited),
+        })
+    }
+
+    /// Decides by the first stateless, or stateful, rule that fits.
+    fn by_rule(&self, packet: &Packet, out: bool, stateless: bool) -> Option<Verdict> {
+        let of_kind = self
+            .config
+            .rules
+            .iter()
+            .filter(|r| r.stateless == stateless);
+        let rule = of_kind.into_iter().find(|r| r.fits(packet.flow(), out))?;
+        Some(match rule.action {
+            RuleAction::Allow => Verdict::Pass(Rule::FirewallAllowed),
+            RuleAction::Drop => Verdict::Drop(Rule::FirewallRule),
+            RuleAction::Reject => {
+                let from = packet.flow().dst.ip();
+                let answer = match packet.flow().proto {
+                    Proto::Tcp => packet.reset(),
+                    _ => Some(Packet::icmp_error(from, IcmpError::Prohibited, packet)),
+                };
+                match answer {
+                    Some(answer) => Verdict::Answer(Rule::FirewallRule, Box::new(answer)),
+                    None => Verdict::Drop(Rule::FirewallRule),
+                }
+            }
         })
     }
 

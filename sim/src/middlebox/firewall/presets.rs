@@ -59,11 +59,11 @@ const ALL: &[Preset] = &[
     },
     Preset {
         name: "web-only",
-        about: "TCP to ports 80 and 443 only, UDP to DNS only, only answers in",
+        about: "TCP to ports 80, 443 and DNS only, UDP to DNS only, only answers in",
         source: Source::Guess("as udp-blocked"),
         make: || FirewallConfig {
             udp_out: Ports::Only(vec![53]),
-            tcp_out: Ports::Only(vec![80, 443]),
+            tcp_out: Ports::Only(vec![53, 80, 443]),
             ..no_inbound()
         },
     },
@@ -110,6 +110,7 @@ pub fn no_inbound() -> FirewallConfig {
         filtering: Filtering::AddressAndPortDependent,
         udp_out: Ports::All,
         tcp_out: Ports::All,
+        rules: Vec::new(),
         unsolicited_syn: UnsolicitedSyn::Drop,
         echo_in: false,
         icmp_errors: true,

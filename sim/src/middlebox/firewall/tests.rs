@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use dunlin_core::Instant;
 
-use super::{Firewall, FirewallConfig, PinholesFull, presets};
+use super::{Firewall, FirewallConfig, FirewallRule, PinholesFull, RuleAction, Way, presets};
 use crate::{
     middlebox::nat::{Filtering, UnsolicitedSyn},
     packet::{
@@ -191,4 +191,92 @@ fn a_full_table_takes_no_more() {
         assert_eq!(passes(&wall.outbound(at(0), &udp(IN, to))), lets, "{to}");
     }
     assert!(passes(&wall.outbound(at(30_000), &udp(IN, Q))));
+}
+
+/// A firewall with these rules: action, way, protocol, receiver's ports, sender's ports, stateless.
+type Line = (
+    RuleAction,
+    Way,
+    Option<Proto>,
+    &'static [(u16, u16)],
+    &'static [(u16, u16)],
+    bool,
+);
+
+fn ruled(rules: &[Line]) -> Firewall {
+    let rule = |(action, way, proto, to, from, stateless): &Line| FirewallRule {
+        action: *action,
+        way: *way,
+        proto: *proto,
+        to: to.to_vec(),
+        from: from.to_vec(),
+        stateless: *stateless,
+    };
+    let config = FirewallConfig {
+        rules: rules.iter().map(rule).collect(),
+        ..presets::no_inbound()
+    };
+    Firewall::new(config, 1)
+}
+
+#[test]
+fn the_first_rule_that_fits_decides() {
+    use RuleAction::{Allow, Drop, Reject};
+    let (tcp_only, web) = (Some(Proto::Tcp), &[(80, 80), (443, 443)][..]);
+    let mut wall = ruled(&[
+        (Allow, Way::Out, tcp_only, web, &[], false),
+        (
+            Allow,
+            Way::In,
+            Some(Proto::Udp),
+            &[(6881, 6889)],
+            &[],
+            false,
+        ),
+        (Reject, Way::Out, None, &[], &[], false),
+        (Drop, Way::Out, None, &[], &[], false),
+    ]);
+    let syn = |to: &str| tcp("10.0.0.2:999", to, TcpFlags::SYN);
+    assert!(passes(&wall.outbound(at(0), &syn("1.2.3.4:443"))));
+    let Verdict::Answer(Rule::FirewallRule, answer) = wall.outbound(at(0), &syn("1.2.3.4:81"))
+    else {
+        panic!("not refused");
+    };
+    assert!(answer.flow().flags.has(TcpFlags::RST));
+    let Verdict::Answer(Rule::FirewallRule, answer) =
+        wall.outbound(at(0), &udp("10.0.0.2:9", "1.1.1.1:53"))
+    else {
+        panic!("not refused");
+    };
+    assert_eq!(answer.flow().proto, Proto::Icmp);
+    // From outside, a rule lets in what the rest of the configuration does not.
+    let into = |port| udp("1.1.1.1:9", &format!("10.0.0.2:{port}"));
+    assert!(!passes(&wall.inbound(at(0), &into(6880))));
+    assert!(passes(&wall.inbound(at(0), &into(6885))));
+    // It began a flow, which may be answered in spite of the other rules.
+    assert!(passes(
+        &wall.outbound(at(1), &udp("10.0.0.2:6885", "1.1.1.1:9"))
+    ));
+}
+
+#[test]
+fn stateless_rules_look_at_each_packet_and_make_no_flow() {
+    use RuleAction::{Allow, Drop};
+    let udp_only = Some(Proto::Udp);
+    let mut wall = ruled(&[
+        (Drop, Way::In, udp_only, &[], &[(666, 666)], true),
+        (Allow, Way::In, udp_only, &[], &[(53, 53)], true),
+    ]);
+    // DNS answers come in without a question, and leave nothing behind.
+    assert!(passes(
+        &wall.inbound(at(0), &udp("1.1.1.1:53", "10.0.0.2:9"))
+    ));
+    assert!(wall.is_empty());
+    // A stateless rule overrides the table of flows.
+    assert!(passes(
+        &wall.outbound(at(0), &udp("10.0.0.2:9", "1.1.1.1:666"))
+    ));
+    let answer = wall.inbound(at(1), &udp("1.1.1.1:666", "10.0.0.2:9"));
+    assert_eq!(answer, Verdict::Drop(Rule::FirewallRule));
+    assert_eq!(wall.len(), 1);
 }

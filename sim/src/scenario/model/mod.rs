@@ -10,10 +10,12 @@ use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, sync::Arc, time::Dura
 
 use super::syntax::{document::Document, error::ScenarioErrors};
 
+pub use links::{Limit, Link, QueueKind, Side};
+
 use crate::{
     host::{punch::LEAD, stack::tcp::Algorithm},
     middlebox::{firewall::FirewallConfig, nat::NatConfig},
-    packet::verdict::Rule,
+    packet::{Proto, verdict::Rule},
 };
 
 /// A network, what happens in it, and what is expected of it.
@@ -100,6 +102,8 @@ pub struct Router {
     pub wan: Vec<IpAddr>,
     /// The number of addresses to choose.
     pub wan_count: u16,
+    /// The port mappings that were made by hand.
+    pub forwards: Vec<PortForward>,
     /// Its region, if it is directly below the core.
     pub region: Option<String>,
     /// The link to the device above it.
@@ -108,38 +112,28 @@ pub struct Router {
     pub groups: Vec<String>,
 }
 
-/// A link: a preset and changes to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Link {
-    /// The name of the preset; `None` for the default.
-    pub preset: Option<String>,
-    /// The one-way delay.
-    pub delay: Option<Duration>,
-    /// The largest additional delay, evenly distributed.
-    pub jitter: Option<Duration>,
-    /// Bits per second towards the leaf; the inner `None` means unlimited.
-    pub down: Option<Option<u64>>,
-    /// Bits per second towards the core.
-    pub up: Option<Option<u64>>,
-    /// The most bytes that wait before the link, in each direction.
-    pub queue: Option<u64>,
-    /// The packets in a million that are lost.
-    pub loss: Option<u32>,
-    /// The packets in a million that are reordered.
-    pub reorder: Option<u32>,
-    /// The packets in a million that are duplicated.
-    pub duplicate: Option<u32>,
-    /// The packets in a million that have a bit changed.
-    pub corrupt: Option<u32>,
-    /// The longest packet in bytes.
-    pub mtu: Option<u16>,
+/// A port mapping that was made by hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortForward {
+    /// UDP or TCP; `None` for both.
+    pub proto: Option<Proto>,
+    /// The outer port.
+    pub port: u16,
+    /// The host.
+    pub host: String,
+    /// The port of the host.
+    pub to: u16,
 }
 
-impl Link {
-    /// Returns `true` when nothing is specified.
+impl PortForward {
+    /// The protocols.
     #[must_use]
-    pub fn is_default(&self) -> bool {
-        *self == Self::default()
+    pub const fn protos(&self) -> &'static [Proto] {
+        match self.proto {
+            None => &[Proto::Udp, Proto::Tcp],
+            Some(Proto::Tcp) => &[Proto::Tcp],
+            Some(_) => &[Proto::Udp],
+        }
     }
 }
 
@@ -341,10 +335,32 @@ pub enum Action {
     Reboot(String),
     /// The link above a router or host is cut.
     Cut(String),
+    /// The link above a router or host is cut, and it notices.
+    Unplug {
+        /// The router or host.
+        node: String,
+        /// A NAT keeps its flows.
+        keep: bool,
+    },
     /// The link above a router or host is mended.
     Mend(String),
-    /// The link above a router or host changes.
+    /// A router gets other addresses on its upper side.
+    Renumber {
+        /// The router.
+        router: String,
+        /// The addresses; as many as it has are chosen when empty.
+        wan: Vec<IpAddr>,
+        /// A NAT keeps its flows.
+        keep: bool,
+    },
+    /// Two regions, or one region and all others, no longer reach each other.
+    Part(String, Option<String>),
+    /// They reach each other again.
+    Join(String, Option<String>),
+    /// The link above a router or host is replaced.
     Link(String, Link),
+    /// Some properties of the link above a router or host change.
+    Change(String, Link),
     /// A host is switched off.
     Off(String),
     /// A host is switched on, and starts again.

@@ -5,18 +5,20 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{Action, IpVersions, Kind, Scenario};
+use super::{Action, IpVersions, Kind, Router, Scenario};
 use crate::{
     addresses::{public_v4, public_v6},
+    middlebox::nat::MAX_FORWARDS,
     world::CORE_ADDRESSES,
 };
 
 /// The most ends that one rendezvous server introduces.
 const MAX_ENDS: usize = 64;
 
-/// The addresses of routers and hosts, by name.
+/// The addresses of routers and hosts, by name, and the new ones of routers in the order of the
+/// events that give them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Plan(BTreeMap<String, Spot>);
+pub(crate) struct Plan(BTreeMap<String, Spot>, Vec<Vec<IpAddr>>);
 
 /// The addresses of a router or host, and where they can be reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub(crate) enum Place {
     Send(String, String),
     /// The receivers of `[random]`.
     Random,
+    /// The new addresses of this router.
+    Renumber(String),
 }
 
 /// The scope in which addresses must be unique: everything below the nearest NAT, or the core when
@@ -156,6 +160,48 @@ impl Plan {
             };
             plan.0.insert(w.name.into(), spot);
         }
+        for event in &s.events {
+            let Action::Renumber { router, wan, .. } = &event.action else {
+                continue;
+            };
+            let Some(w) = all.iter().find(|w| w.name == router) else {
+                continue;
+            };
+            let place = || Place::Renumber(router.clone());
+            for addr in wan {
+                let conflict = w.check_all(s, wan, addr).err();
+                conflicts.extend(conflict.map(|c| Conflict {
+                    place: place(),
+                    ..c
+                }));
+                let own = plan.of(router).contains(addr);
+                if !own && !used.insert((scope_of(w.behind, Some(addr)), *addr)) {
+                    conflicts.push(Conflict {
+                        place: place(),
+                        message: format!("{addr} is taken"),
+                        help: "an address that nobody else ever has".into(),
+                    });
+                }
+            }
+            let scope = scope_of(w.behind, None);
+            let below = scope.as_deref().and_then(|name| nats.get(name));
+            let next = next.entry((scope.clone(), true)).or_default();
+            let mut choose = |old: &IpAddr| match old {
+                IpAddr::V6(_) => *old,
+                IpAddr::V4(_) => loop {
+                    *next += 1;
+                    let addr = chosen(below.map(|n| n.0), true, *next);
+                    if used.insert((scope.clone(), addr)) {
+                        break addr;
+                    }
+                },
+            };
+            let addrs = match wan.is_empty() {
+                true => plan.of(router).iter().map(&mut choose).collect(),
+                false => wan.clone(),
+            };
+            plan.1.push(addrs);
+        }
         plan.check_pairs(s, &mut conflicts);
         if conflicts.is_empty() {
             Ok(plan)
@@ -196,6 +242,9 @@ impl Plan {
                 }
             }
         }
+        for r in &s.routers {
+            self.check_forwards(r, conflicts);
+        }
         let mut seen = BTreeSet::new();
         for event in &s.events {
             if let Action::Send { from, to, .. } = &event.action
@@ -213,6 +262,47 @@ impl Plan {
                 });
                 conflicts.extend(checked.filter_map(Result::err).next());
             }
+        }
+    }
+
+    /// Checks that port mappings lead to hosts behind their router, and each from a port of its own.
+    fn check_forwards(&self, r: &Router, conflicts: &mut Vec<Conflict>) {
+        let mut taken = BTreeSet::new();
+        let mut wrong = |message: String, help: String| {
+            conflicts.push(Conflict {
+                place: Place::Node(r.name.clone(), "forward"),
+                message,
+                help,
+            });
+        };
+        for f in &r.forwards {
+            let host = &f.host;
+            let spot = self.0.get(host);
+            if spot.is_none_or(|spot| spot.nats.first() != Some(&r.name)) {
+                wrong(
+                    format!("{host} is not behind the NAT of {}", r.name),
+                    format!("forward to a host whose nearest NAT is {}", r.name),
+                );
+            } else if !self.of(host).iter().any(IpAddr::is_ipv4) {
+                wrong(
+                    format!("{host} has no IPv4 address"),
+                    "a NAT forwards IPv4 only".into(),
+                );
+            }
+            if !f
+                .protos()
+                .iter()
+                .all(|proto| taken.insert((*proto, f.port)))
+            {
+                wrong(
+                    format!("port {} is forwarded twice", f.port),
+                    "leave one of them out, or give it another outer port".into(),
+                );
+            }
+        }
+        if taken.len() > MAX_FORWARDS {
+            let help = format!("at most {MAX_FORWARDS} ports, where UDP and TCP count apart");
+            wrong("there are too many port forwards".into(), help);
         }
     }
 
@@ -268,6 +358,11 @@ impl Plan {
         addr.is_ipv4() && self.0.get(name).is_some_and(|spot| !spot.nats.is_empty())
     }
 
+    /// The new addresses of a router, by the number of the event that gives them.
+    pub(crate) fn renumbered(&self, n: usize) -> &[IpAddr] {
+        self.1.get(n).map_or(&[], Vec::as_slice)
+    }
+
     /// The addresses, of one family, between which `a` sends to `b`: those by which it reaches it.
     pub(crate) fn between(&self, a: &str, b: &str) -> Option<(IpAddr, IpAddr)> {
         let (from, to) = (self.0.get(a)?, self.0.get(b)?);
@@ -302,6 +397,11 @@ impl Wanted<'_> {
     }
 
     fn check(&self, s: &Scenario, addr: &IpAddr) -> Result<(), Conflict> {
+        self.check_all(s, self.given, addr)
+    }
+
+    /// Checks an address, which is one of `given`.
+    fn check_all(&self, s: &Scenario, given: &[IpAddr], addr: &IpAddr) -> Result<(), Conflict> {
         let odd = addr.is_unspecified()
             || addr.is_loopback()
             || addr.is_multicast()
@@ -313,7 +413,7 @@ impl Wanted<'_> {
             .routers
             .iter()
             .any(|r| r.name == self.name && r.nat.is_some());
-        if self.is_router && nat && !self.given.iter().any(IpAddr::is_ipv4) {
+        if self.is_router && nat && !given.iter().any(IpAddr::is_ipv4) {
             return Err(self.conflict(
                 "a NAT has an IPv4 address on its upper side".into(),
                 "add one, or leave `wan` out",

@@ -1,10 +1,11 @@
 //! The steps that are common to all tables: setting fields, and errors about keys.
 
 use super::keys::Key;
+use crate::link::LinkConfig;
 use crate::scenario::{
-    model::presets,
+    model::{links, presets},
     syntax::{
-        document::{Document, Entry, Item},
+        document::{Document, Entry, Item, ValueKind},
         error::{Errors, ScenarioError, suggest},
     },
 };
@@ -89,6 +90,20 @@ pub(super) fn link_preset(
     Ok(name)
 }
 
+/// Checks that the keys of a link do not contradict one another.
+pub(super) fn link_works(
+    doc: &Document,
+    entry: &Entry,
+    config: Result<LinkConfig, links::Wrong>,
+) -> Res<LinkConfig> {
+    config.map_err(|(key, message, help)| {
+        let about = |i: &&Item| i.key == key || i.key.split_once('-').is_some_and(|k| k.1 == key);
+        let item = entry.items.iter().find(about);
+        let at = item.map_or_else(|| entry.at.clone(), |i| i.at.clone());
+        doc.error(at, message, help)
+    })
+}
+
 /// The one key of `known` that the entry has.
 pub(super) fn one_of<'a>(doc: &Document, entry: &'a Entry, known: &[&str]) -> Res<&'a Item> {
     let mut found = entry
@@ -128,4 +143,10 @@ pub(super) fn goes_together(
             errors.keep::<()>(Err(doc.error(item.at.clone(), message, help)));
         }
     }
+}
+
+/// Returns `true` when the value of a key is this text.
+pub(super) fn has(entry: &Entry, key: &str, text: &str) -> bool {
+    let value = entry.item(key).map(|i| &i.value.kind);
+    matches!(value, Some(ValueKind::Text(t)) if t == text)
 }

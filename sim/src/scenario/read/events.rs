@@ -1,18 +1,23 @@
 //! Reads events, written out or random.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use super::{
-    entry::{Res, fill, goes_together, link_preset, names_of, need, one_of, take, unknown},
-    keys::LINK,
+    entry::{
+        Res, fill, goes_together, has, link_preset, link_works, names_of, need, one_of, take,
+        unknown,
+    },
+    keys_link::LINK,
     keys_parts::{ACTIONS, EVENT, EventDraft, RANDOM},
     names::Names,
 };
+use crate::link::region::Region;
 use crate::scenario::{
-    model::{Action, Event, Link, Random},
+    model::{Action, Event, Link, Random, Scenario, links, presets},
     syntax::{
         document::{Document, Entry, Item},
-        error::Errors,
+        error::{Errors, suggest},
+        value,
     },
 };
 
@@ -43,6 +48,9 @@ pub(super) fn event(
     let what = errors.keep(one_of(doc, entry, ACTIONS))?;
     let goes_with: Vec<&str> = match what.key.as_str() {
         "link" => names_of(LINK).chain(["preset"]).collect(),
+        "change" => names_of(LINK).collect(),
+        "unplug" => vec!["flows"],
+        "renumber" => vec!["wan", "flows"],
         "send" => vec!["to", "to-port", "port", "size"],
         _ => Vec::new(),
     };
@@ -70,7 +78,32 @@ fn action(
         checked(names.node(doc, at(), &name), Action::Mend(name))
     } else if let Some(name) = draft.link {
         link.preset = errors.keep(link_preset(doc, entry, "preset", draft.preset))?;
+        errors.keep(link_works(doc, entry, links::checked(&link)));
         checked(names.node(doc, at(), &name), Action::Link(name, link))
+    } else if let Some(node) = draft.unplug {
+        let keep = draft.keep.unwrap_or_default();
+        let found = names.node(doc, at(), &node);
+        checked(found, Action::Unplug { node, keep })
+    } else if let Some(name) = draft.change {
+        if link.is_default() {
+            let help = "add what is to be otherwise, such as `loss = \"1%\"`";
+            errors.keep::<()>(Err(doc.error(at(), "this changes nothing", help)));
+        }
+        checked(names.node(doc, at(), &name), Action::Change(name, link))
+    } else if let Some(router) = draft.renumber {
+        let (wan, keep) = (draft.wan, draft.keep.unwrap_or_default());
+        let found = names.router(doc, at(), &router);
+        checked(found, Action::Renumber { router, wan, keep })
+    } else if let Some(regions) = draft.part.as_ref().or(draft.join.as_ref()) {
+        let mut regions = regions.iter();
+        for name in regions.clone() {
+            errors.keep(region(doc, at(), name));
+        }
+        let (a, b) = (regions.next().cloned()?, regions.next().cloned());
+        Ok(match draft.part {
+            Some(_) => Action::Part(a, b),
+            None => Action::Join(a, b),
+        })
     } else if let Some(name) = draft.off {
         checked(names.host(doc, at(), &name).map(|_| ()), Action::Off(name))
     } else if let Some(name) = draft.on {
@@ -94,6 +127,65 @@ fn action(
         })
     };
     errors.keep(result)
+}
+
+/// Checks that there is a region of this name.
+pub(super) fn region(doc: &Document, at: Range<usize>, name: &str) -> Res<()> {
+    if presets::regions().any(|r| r == name) {
+        return Ok(());
+    }
+    let help = suggest(name, presets::regions(), "regions");
+    Err(doc.error(at, format!("there is no region `{name}`"), help))
+}
+
+/// Checks that links remain possible when events change them.
+pub(super) fn links_change(doc: &Document, s: &Scenario, errors: &mut Errors) {
+    let routers = s.routers.iter().map(|r| (r.name.as_str(), &r.link));
+    let hosts = s.hosts.iter().map(|h| (h.name.as_str(), &h.link));
+    let changed = |name: &&str| {
+        let changes = |e: &Event| matches!(&e.action, Action::Change(n, _) if n == name);
+        s.events.iter().any(changes)
+    };
+    for (name, link) in routers.chain(hosts).filter(|(name, _)| changed(name)) {
+        let mut config = links::config(link);
+        for event in &s.events {
+            match &event.action {
+                Action::Link(n, link) if n == name => config = links::config(link),
+                Action::Change(n, link) if n == name => {
+                    let result = links::change(&mut config, link);
+                    let is_it = |e: &&Entry| {
+                        let at = e.item("at").map(|i| value::duration(&i.value));
+                        e.section == "event" && at == Some(Ok(event.at)) && has(e, "change", name)
+                    };
+                    if let Some(entry) = doc.entries.iter().find(is_it) {
+                        errors.keep(link_works(doc, entry, result.map(|()| config.clone())));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Checks that events part regions that somebody is in.
+pub(super) fn regions_exist(doc: &Document, s: &Scenario, errors: &mut Errors) {
+    let routers = s.routers.iter().map(|r| (&r.region, &r.behind));
+    let hosts = s.hosts.iter().map(|h| (&h.region, &h.behind));
+    let used: Vec<&str> = (routers.chain(hosts))
+        .filter(|(_, behind)| behind.is_none())
+        .map(|(region, _)| region.as_deref().unwrap_or(Region::default().name()))
+        .collect();
+    for entry in doc.entries.iter().filter(|e| e.section == "event") {
+        for item in entry.items.iter().filter(|i| i.key == "part") {
+            for name in value::names(&item.value).unwrap_or_default() {
+                if !used.contains(&name.as_str()) && !errors.is_full() {
+                    let message = format!("nobody is in the region `{name}`");
+                    let help = "`region` of a router or host that is not behind a router";
+                    errors.keep::<()>(Err(doc.error(item.value.at.clone(), message, help)));
+                }
+            }
+        }
+    }
 }
 
 pub(super) fn random(

@@ -4,7 +4,7 @@
 use crate::{
     host::stack::tcp::Algorithm,
     scenario::{
-        model::{Advertise, Link, Options, Scenario, Torrent},
+        model::{Advertise, Options, Scenario, Torrent},
         syntax::{
             document::Value,
             value::{self, Wrong},
@@ -84,30 +84,6 @@ pub(crate) const TORRENT: &[Key<Torrent>] = keys! {
             }
             n
         };
-};
-
-/// The keys of a link, in a router, a host or an event.
-pub(crate) const LINK: &[Key<Link>] = keys! {
-    "delay", "time", "the preset's", "\"20ms\"", "The one-way delay."
-        => |s, v| s.delay = Some(value::duration(v)?);
-    "jitter", "time", "the preset's", "\"5ms\"", "The largest additional delay, evenly distributed."
-        => |s, v| s.jitter = Some(value::duration(v)?);
-    "down", "rate", "the preset's", "\"50 Mbit/s\"", "Bandwidth towards the host."
-        => |s, v| s.down = Some(value::rate(v)?);
-    "up", "rate", "the preset's", "\"10 Mbit/s\"", "Bandwidth towards the core."
-        => |s, v| s.up = Some(value::rate(v)?);
-    "queue", "size", "the preset's", "\"64 KiB\"", "The most bytes that wait for the link, in each direction. Further packets are dropped."
-        => |s, v| s.queue = Some(value::size(v)?);
-    "loss", "share", "the preset's", "\"1%\"", "The share of packets that are lost."
-        => |s, v| s.loss = Some(value::share(v)?);
-    "reorder", "share", "the preset's", "\"0.5%\"", "The share of packets that others overtake."
-        => |s, v| s.reorder = Some(value::share(v)?);
-    "duplicate", "share", "the preset's", "\"0.1%\"", "The share of packets that arrive twice."
-        => |s, v| s.duplicate = Some(value::share(v)?);
-    "corrupt", "share", "the preset's", "\"0.01%\"", "The share of packets that have a bit changed."
-        => |s, v| s.corrupt = Some(value::share(v)?);
-    "mtu", "whole number", "the preset's", "1400", "The longest packet in bytes, at least 576."
-        => |s, v| s.mtu = Some(value::short(v, 576, u16::MAX)?);
 };
 
 /// The options of hosts, of which each kind takes some.

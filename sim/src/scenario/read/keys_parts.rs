@@ -4,12 +4,12 @@ use std::{net::IpAddr, time::Duration};
 
 use super::keys::{Key, keys};
 use crate::{
-    packet::verdict::Rule,
+    packet::{Proto, verdict::Rule},
     scenario::{
-        model::{Bound, IpVersions, Kind, Random, kinds::KINDS},
+        model::{Bound, IpVersions, Kind, PortForward, Random, kinds::KINDS},
         population::arrive::Arrivals,
         syntax::{
-            document::Value,
+            document::{Value, ValueKind},
             value::{self, Wrong},
         },
     },
@@ -26,6 +26,7 @@ pub(crate) struct Node {
     pub(crate) firewall: Option<String>,
     pub(crate) wan: Vec<IpAddr>,
     pub(crate) wan_count: Option<u16>,
+    pub(crate) forwards: Vec<PortForward>,
     pub(crate) kind: Option<Kind>,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) ip: IpVersions,
@@ -38,7 +39,7 @@ fn count(v: &Value) -> Result<(), Wrong> {
     value::word(v, 1, u32::MAX).map(drop)
 }
 
-/// The keys of `[[router]]`, besides [`super::keys::LINK`] and [`super::keys_nat::NAT`].
+/// The keys of `[[router]]`, besides [`super::keys_link::LINK`] and [`super::keys_nat::NAT`].
 pub(crate) const ROUTER: &[Key<Node>] = keys! {
     "name", "name", "required", "\"home\"", "The name, which must be unique among routers and hosts."
         => |s, v| s.name = value::name(v)?;
@@ -60,9 +61,46 @@ pub(crate) const ROUTER: &[Key<Node>] = keys! {
         => |s, v| s.wan = value::addresses(v)?;
     "wan-count", "whole number", "1", "2", "The number of addresses to choose, from 1 to 64."
         => |s, v| s.wan_count = Some(value::short(v, 1, 64)?);
+    "forward", "port forwards", "none", "[\"tcp 8080 alice:80\", \"6881 alice\"]", "Port mappings that were made by hand: the protocol, or none for both, the outer port, and a host behind this NAT, with its port if that is another one. They outlast a restart."
+        => |s, v| s.forwards = forwards(v)?;
 };
 
-/// The keys of `[[host]]`, besides [`super::keys::LINK`] and [`super::keys::OPTIONS`].
+/// Reads `tcp 8080 alice:80`, or a list.
+fn forwards(v: &Value) -> Result<Vec<PortForward>, Wrong> {
+    let one = std::slice::from_ref(v);
+    let list = match &v.kind {
+        ValueKind::List(list) => list,
+        _ => one,
+    };
+    let forward = |v: &Value| {
+        let text = value::text(v)?;
+        let (proto, rest) = match text.split_once(char::is_whitespace) {
+            Some(("tcp", rest)) => (Some(Proto::Tcp), rest.trim()),
+            Some(("udp", rest)) => (Some(Proto::Udp), rest.trim()),
+            _ => (None, text.as_str()),
+        };
+        let (port, host) = rest.split_once(char::is_whitespace)?;
+        let port = port.parse().ok().filter(|p| *p > 0)?;
+        let (host, to) = match host.rsplit_once(':') {
+            Some((host, to)) => (host, to.parse().ok().filter(|p| *p > 0)?),
+            None => (host, port),
+        };
+        let host = host.trim().to_owned();
+        (!host.is_empty()).then_some(PortForward {
+            proto,
+            port,
+            host,
+            to,
+        })
+    };
+    let wrong =
+        || "port forwards such as \"tcp 8080 alice:80\", \"udp 6881 alice\" or \"6881 alice\"";
+    list.iter()
+        .map(|v| forward(v).ok_or_else(|| wrong().into()))
+        .collect()
+}
+
+/// The keys of `[[host]]`, besides [`super::keys_link::LINK`] and [`super::keys::OPTIONS`].
 pub(crate) const HOST: &[Key<Node>] = keys! {
     "name", "name", "required", "\"alice\"", "The name, which must be unique among routers and hosts."
         => |s, v| s.name = value::name(v)?;
@@ -95,7 +133,14 @@ pub(crate) struct EventDraft {
     pub(crate) at: Option<Duration>,
     pub(crate) reboot: Option<String>,
     pub(crate) cut: Option<String>,
+    pub(crate) unplug: Option<String>,
     pub(crate) mend: Option<String>,
+    pub(crate) change: Option<String>,
+    pub(crate) renumber: Option<String>,
+    pub(crate) part: Option<Vec<String>>,
+    pub(crate) join: Option<Vec<String>>,
+    pub(crate) wan: Vec<IpAddr>,
+    pub(crate) keep: Option<bool>,
     pub(crate) link: Option<String>,
     pub(crate) off: Option<String>,
     pub(crate) on: Option<String>,
@@ -108,9 +153,12 @@ pub(crate) struct EventDraft {
 }
 
 /// The keys that select the action of an event. Exactly one is required.
-pub(crate) const ACTIONS: &[&str] = &["reboot", "cut", "mend", "link", "off", "on", "send"];
+pub(crate) const ACTIONS: &[&str] = &[
+    "reboot", "cut", "unplug", "mend", "link", "change", "renumber", "part", "join", "off", "on",
+    "send",
+];
 
-/// The keys of `[[event]]`, besides [`super::keys::LINK`] for `link`.
+/// The keys of `[[event]]`, besides [`super::keys_link::LINK`] for `link` and `change`.
 pub(crate) const EVENT: &[Key<EventDraft>] = keys! {
     "at", "time", "required", "\"12s\"", "The time of the event, from the start of the scenario."
         => |s, v| s.at = Some(value::duration(v)?);
@@ -118,10 +166,20 @@ pub(crate) const EVENT: &[Key<EventDraft>] = keys! {
         => |s, v| s.reboot = Some(value::name(v)?);
     "cut", "router or host", "", "\"home\"", "The link above it is cut, and nothing passes."
         => |s, v| s.cut = Some(value::name(v)?);
-    "mend", "router or host", "", "\"home\"", "The link above it works again."
+    "unplug", "router or host", "", "\"home\"", "The link above it is cut, and it notices: a router answers that there is no way out, and a NAT forgets the flows that it translated, as Linux does when the interface goes down."
+        => |s, v| s.unplug = Some(value::name(v)?);
+    "mend", "router or host", "", "\"home\"", "The link above it works again, whichever way it was cut."
         => |s, v| s.mend = Some(value::name(v)?);
     "link", "router or host", "", "\"home\"", "The link above it changes to `preset` with the keys of a link."
         => |s, v| s.link = Some(value::name(v)?);
+    "change", "router or host", "", "\"home\"", "The link above it changes in the keys of a link that the event has, and in nothing else. What waits goes on at the new rate."
+        => |s, v| s.change = Some(value::name(v)?);
+    "renumber", "router", "", "\"home\"", "The router gets other outer addresses, like a provider's customer who dials anew. The old ones are nobody's. A NAT forgets the flows that it translated; its port forwards move."
+        => |s, v| s.renumber = Some(value::name(v)?);
+    "part", "one or two regions", "", "[\"eu-west\", \"na-east\"]", "The two regions no longer reach each other, or one region no other."
+        => |s, v| s.part = Some(regions(v)?);
+    "join", "one or two regions", "", "[\"eu-west\", \"na-east\"]", "They reach each other again."
+        => |s, v| s.join = Some(regions(v)?);
     "off", "host", "", "\"alice\"", "The host is switched off, and packets for it are dropped."
         => |s, v| s.off = Some(value::name(v)?);
     "on", "host", "", "\"alice\"", "The host is switched on and starts anew."
@@ -130,6 +188,10 @@ pub(crate) const EVENT: &[Key<EventDraft>] = keys! {
         => |s, v| s.send = Some(value::name(v)?);
     "preset", "link preset", "\"lan\"", "\"dsl\"", "With `link`: the preset of the new link."
         => |s, v| s.preset = Some(value::name(v)?);
+    "wan", "addresses", "chosen for it", "[\"203.0.113.9\"]", "With `renumber`: the new addresses."
+        => |s, v| s.wan = value::addresses(v)?;
+    "flows", "forgotten or kept", "forgotten", "\"kept\"", "With `unplug` and `renumber`: whether a NAT keeps the flows that it translated. Kept ones go on from the old address, and are not answered there."
+        => |s, v| s.keep = Some(value::choice(v, &[("forgotten", false), ("kept", true)])?);
     "to", "host or router", "required", "\"server\"", "With `send`: the receiver. A router stands for its outer address, and what is mapped there."
         => |s, v| s.to = Some(value::name(v)?);
     "to-port", "port", "that host's port", "7000", "With `send`: the port of the receiver, which is required for a router."
@@ -139,6 +201,14 @@ pub(crate) const EVENT: &[Key<EventDraft>] = keys! {
     "size", "whole number", "64", "100", "With `send`: the bytes of data, from 16 to 1400."
         => |s, v| s.size = Some(value::short(v, 16, 1_400)?);
 };
+
+/// One region, or two.
+fn regions(v: &Value) -> Result<Vec<String>, Wrong> {
+    value::names(v)
+        .ok()
+        .filter(|names| names.len() <= 2 && names.first() != names.get(1))
+        .ok_or_else(|| "a region, or two of them: [\"eu-west\", \"na-east\"]".into())
+}
 
 /// The keys of `[random]`.
 pub(crate) const RANDOM: &[Key<Random>] = keys! {

@@ -5,6 +5,8 @@ mod entry;
 mod events;
 pub(crate) mod expects;
 pub(crate) mod keys;
+pub(crate) mod keys_firewall;
+pub(crate) mod keys_link;
 pub(crate) mod keys_nat;
 pub(crate) mod keys_parts;
 pub(crate) mod names;
@@ -17,10 +19,12 @@ use std::{
 };
 
 use self::{
-    entry::{Res, fill, link_preset, names_of, need, take, unknown},
-    events::{event, random},
+    entry::{Res, fill, has, link_preset, link_works, names_of, need, take, unknown},
+    events::{event, links_change, random, regions_exist},
     expects::expect,
-    keys::{LINK, OPTIONS, TOP, TORRENT},
+    keys::{OPTIONS, TOP, TORRENT},
+    keys_firewall::FIREWALL,
+    keys_link::LINK,
     keys_nat::NAT,
     keys_parts::{HOST, Node, ROUTER},
     names::Names,
@@ -30,12 +34,13 @@ use super::{
     model::{
         Host, Kind, Link, Options, Router, Scenario, Torrent,
         kinds::{KINDS, KindInfo},
+        links,
         plan::{Place, Plan},
         presets,
     },
     population,
     syntax::{
-        document::{Document, Entry, ValueKind},
+        document::{Document, Entry},
         error::{Errors, ScenarioErrors, suggest},
         value,
     },
@@ -122,6 +127,10 @@ impl Scenario {
         if s.routers.len() == doc.entries.iter().filter(of_routers).count() {
             let sorted = parents_first(doc, std::mem::take(&mut s.routers));
             s.routers = errors.keep(sorted).unwrap_or_default();
+        }
+        if errors.is_empty() {
+            links_change(doc, &s, &mut errors);
+            regions_exist(doc, &s, &mut errors);
         }
         // Addresses make sense when all else does.
         if errors.is_empty()
@@ -235,15 +244,7 @@ fn region(doc: &Document, entry: &Entry, node: &Node) -> Res<()> {
             "only what is right below the core has a region; give it to the outermost router";
         return Err(doc.error(entry.place("region"), "this is behind a router", help));
     }
-    if !presets::regions().any(|r| r == region) {
-        let help = suggest(region, presets::regions(), "regions");
-        return Err(doc.error(
-            entry.place("region"),
-            format!("there is no region `{region}`"),
-            help,
-        ));
-    }
-    Ok(())
+    events::region(doc, entry.place("region"), region)
 }
 
 fn router(doc: &Document, entry: &Entry, names: &Names, errors: &mut Errors) -> Option<Router> {
@@ -263,18 +264,40 @@ fn router(doc: &Document, entry: &Entry, names: &Names, errors: &mut Errors) -> 
         // The other keys are checked with another one.
         errors.keep(found).or_else(|| presets::nat("linux"))
     });
+    let mut firewall = entry.item("firewall").and_then(|item| {
+        let _ = take(doc, item, ROUTER, &mut node);
+        let name = node.firewall.clone()?;
+        let found = presets::firewall(&name).ok_or_else(|| {
+            let help = suggest(&name, presets::firewalls().map(|(n, _)| n), "presets");
+            let message = format!("there is no firewall preset `{name}`");
+            doc.error(item.value.at.clone(), message, help)
+        });
+        errors
+            .keep(found)
+            .or_else(|| presets::firewall("no-inbound"))
+    });
     for item in &entry.items {
         let taken = take(doc, item, ROUTER, &mut node)
             .or_else(|| take(doc, item, LINK, &mut link))
-            .or_else(|| take(doc, item, NAT, nat.as_mut()?));
+            .or_else(|| take(doc, item, NAT, nat.as_mut()?))
+            .or_else(|| take(doc, item, FIREWALL, firewall.as_mut()?));
         let taken = taken.unwrap_or_else(|| {
             if NAT.iter().any(|k| k.name == item.key) {
                 let message = format!("`{}` changes a NAT, and this router has none", item.key);
                 return Err(doc.error(item.at.clone(), message, "add `nat = \"linux\"`"));
             }
+            if FIREWALL.iter().any(|k| k.name == item.key) {
+                let message = format!(
+                    "`{}` changes a firewall, and this router has none",
+                    item.key
+                );
+                let help = "add `firewall = \"no-inbound\"`, or `firewall = \"open\"`";
+                return Err(doc.error(item.at.clone(), message, help));
+            }
             let known: Vec<&str> = names_of(ROUTER)
                 .chain(names_of(LINK))
                 .chain(names_of(NAT))
+                .chain(names_of(FIREWALL))
                 .collect();
             Err(unknown(doc, entry, item, &known))
         });
@@ -287,15 +310,16 @@ fn router(doc: &Document, entry: &Entry, names: &Names, errors: &mut Errors) -> 
         errors.keep(names.router(doc, entry.place("behind"), behind));
     }
     errors.keep(region(doc, entry, &node));
-    let firewall = node.firewall.as_ref().and_then(|name| {
-        let found = presets::firewall(name).ok_or_else(|| {
-            let help = suggest(name, presets::firewalls().map(|(n, _)| n), "presets");
-            let message = format!("there is no firewall preset `{name}`");
-            doc.error(entry.place("firewall"), message, help)
-        });
-        errors.keep(found)
-    });
+    for forward in &node.forwards {
+        errors.keep(names.host(doc, entry.place("forward"), &forward.host));
+    }
+    if nat.is_none() && !node.forwards.is_empty() {
+        let message = "`forward` is for a NAT, and this router has none";
+        let at = entry.place("forward");
+        errors.keep::<()>(Err(doc.error(at, message, "add `nat = \"linux\"`")));
+    }
     link.preset = errors.keep(link_preset(doc, entry, "link", node.link))?;
+    errors.keep(link_works(doc, entry, links::checked(&link)));
     (errors.len() == before).then_some(Router {
         name: node.name,
         behind: node.behind,
@@ -305,6 +329,7 @@ fn router(doc: &Document, entry: &Entry, names: &Names, errors: &mut Errors) -> 
         firewall_name: node.firewall.unwrap_or_default(),
         wan: node.wan,
         wan_count: node.wan_count.unwrap_or(1),
+        forwards: node.forwards,
         region: node.region,
         link,
         groups: node.groups,
@@ -370,6 +395,7 @@ fn host(doc: &Document, entry: &Entry, names: &Names, errors: &mut Errors) -> Op
         names.options(doc, entry, kind, &node.name, &options, errors);
     }
     link.preset = errors.keep(link_preset(doc, entry, "link", node.link))?;
+    errors.keep(link_works(doc, entry, links::checked(&link)));
     (errors.len() == before).then_some(Host {
         name: node.name,
         behind: node.behind,
@@ -387,11 +413,6 @@ fn is_named(entry: &Entry, name: &str) -> bool {
     matches!(entry.section.as_str(), "router" | "host") && has(entry, "name", name)
 }
 
-fn has(entry: &Entry, key: &str, text: &str) -> bool {
-    let value = entry.item(key).map(|i| &i.value.kind);
-    matches!(value, Some(ValueKind::Text(t)) if t == text)
-}
-
 /// The bytes of the file that a contradiction is about.
 fn place_of(doc: &Document, place: &Place) -> Range<usize> {
     let find = |fits: &dyn Fn(&Entry) -> bool, key| {
@@ -402,6 +423,7 @@ fn place_of(doc: &Document, place: &Place) -> Range<usize> {
         Place::Node(name, key) => find(&|e| is_named(e, name), key),
         Place::Send(from, to) => find(&|e| has(e, "send", from) && has(e, "to", to), "to"),
         Place::Random => find(&|e| e.section == "random", "receivers"),
+        Place::Renumber(router) => find(&|e| has(e, "renumber", router), "wan"),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     },
     scenario::{
         model::{links, presets},
+        read::keys_firewall,
         syntax::{error::nearest, value},
     },
 };
@@ -53,9 +54,12 @@ pub fn preset_in_full(name: &str) -> Option<String> {
         }
         return Some(out);
     }
-    if presets::firewall(name).is_some() {
+    if let Some(config) = presets::firewall(name) {
         let _ = writeln!(out, "# {}", about(presets::firewalls(), name));
         let _ = writeln!(out, "# {}\nfirewall = \"{name}\"", source(name));
+        for (key, value) in keys_firewall::written(&config) {
+            let _ = writeln!(out, "{key} = {value}");
+        }
         return Some(out);
     }
     let link = crate::link::LinkConfig::preset(name)?;
@@ -222,6 +226,28 @@ mod tests {
             let text = format!("[[router]]\nname = 'r'\nnat = 'linux'\n{}", keys.join("\n"));
             let s = Scenario::parse(&text, name).expect("valid");
             assert_eq!(s.routers[0].nat.as_ref(), Some(&config), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_firewall_in_full_is_that_firewall() {
+        for (name, _) in presets::firewalls() {
+            let mut config = presets::firewall(name).expect("a preset");
+            let rule = "allow out tcp 80,443 from 1024-65535 stateless";
+            let rules = format!("firewall-rules = [\"{rule}\"]");
+            let keys: Vec<String> = keys_firewall::written(&config)
+                .iter()
+                .map(|(k, v)| format!("{k} = {v}"))
+                .filter(|line| !line.starts_with("firewall-rules"))
+                .collect();
+            let keys = keys.join("\n");
+            let text = format!("[[router]]\nname = 'r'\nfirewall = 'web-only'\n{rules}\n{keys}");
+            let s = Scenario::parse(&text, name).unwrap_or_else(|e| panic!("{e}"));
+            let read = s.routers[0].firewall.clone().expect("a firewall");
+            let again = keys_firewall::written(&read);
+            assert_eq!(again[0].1, format!("[\"{rule}\"]"));
+            config.rules.clone_from(&read.rules);
+            assert_eq!(read, config, "{name}");
         }
     }
 

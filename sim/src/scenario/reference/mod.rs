@@ -7,7 +7,9 @@ use std::fmt::Write;
 use super::{
     model::{kinds::KINDS, presets},
     read::{
-        keys::{Key, LINK, OPTIONS, TOP, TORRENT},
+        keys::{Key, OPTIONS, TOP, TORRENT},
+        keys_firewall::FIREWALL,
+        keys_link::LINK,
         keys_nat::NAT,
         keys_parts::{EVENT, EXPECT, HOST, RANDOM, ROUTER},
     },
@@ -21,11 +23,12 @@ pub fn reference() -> String {
     section(&mut out, "Before the first table", TOP);
     section(&mut out, "`[[router]]`", ROUTER);
     section(&mut out, "`[[router]]`: changes to its NAT", NAT);
+    section(&mut out, "`[[router]]`: changes to its firewall", FIREWALL);
     section(&mut out, "`[[host]]`", HOST);
     section(&mut out, "`[[host]]`: by its kind", OPTIONS);
     section(
         &mut out,
-        "`[[router]]`, `[[host]]` and `link` events: the link above",
+        "`[[router]]`, `[[host]]`, `link` and `change` events: the link above",
         LINK,
     );
     section(&mut out, "`[torrent]`", TORRENT);

@@ -12,7 +12,7 @@ use crate::{
     id::DeviceId,
     link::region::RegionMatrix,
     middlebox::{BoxConfig, GatewayConfig},
-    scenario::model::{Action, Advertise, Event, Host, Kind, Scenario, links, plan::Plan},
+    scenario::model::{Action, Advertise, Event, Host, Kind, Router, Scenario, links, plan::Plan},
     world::{self, World},
 };
 
@@ -58,21 +58,32 @@ pub(crate) fn build(s: &Scenario, seed: u64) -> Built {
             built.world.at(at(h.options.start), on);
         }
     }
-    for event in &events {
-        let node = |name: &String| built.node(name);
-        let action = match &event.action {
-            Action::Reboot(r) => world::Action::Reboot(node(r)),
-            Action::Cut(n) => world::Action::Cut(node(n)),
-            Action::Mend(n) => world::Action::Mend(node(n)),
-            Action::Link(n, link) => world::Action::SetLink(node(n), links::config(link)),
-            Action::Off(h) => world::Action::SwitchOff(node(h)),
-            Action::On(h) => world::Action::SwitchOn(node(h)),
-            // The sending host has its own list.
-            Action::Send { .. } => continue,
-        };
-        built.world.at(at(event.at), action);
+    for r in &s.routers {
+        forward(&mut built, r);
     }
+    super::events::plan(&mut built, s, &events);
     built
+}
+
+/// Makes the port mappings of a router.
+fn forward(built: &mut Built, r: &Router) {
+    let now = built.world.now();
+    for f in &r.forwards {
+        let ip = built
+            .plan
+            .of(&f.host)
+            .iter()
+            .find(|ip| ip.is_ipv4())
+            .copied();
+        let nat = built.world.middlebox_mut(built.nodes[&r.name]);
+        // The plan has checked that there is a host, and that each port is free.
+        if let (Some(ip), Some(nat)) = (ip, nat.and_then(|b| b.nat_mut())) {
+            for proto in f.protos() {
+                let made = nat.forward(now, *proto, f.port, (ip, f.to).into(), None);
+                debug_assert!(made.is_ok(), "{made:?}");
+            }
+        }
+    }
 }
 
 impl Built {

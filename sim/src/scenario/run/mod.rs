@@ -4,6 +4,7 @@ mod build;
 mod built;
 mod check;
 mod engines;
+mod events;
 mod hosts;
 mod sequence;
 mod timeline;

@@ -34,6 +34,8 @@ pub(crate) const fn ends(rule: Rule) -> bool {
             | Rule::HopLimit
             | Rule::LinkQueueFull
             | Rule::LinkManaged
+            | Rule::FirewallRule
+            | Rule::NatFlushed
             | Rule::LinkLost
             | Rule::LinkTooBig
             | Rule::LinkDown

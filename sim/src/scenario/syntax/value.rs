@@ -14,7 +14,7 @@ pub(crate) type Wrong = String;
 const MAX_SECONDS: u64 = 100 * 366 * 86_400;
 
 /// A value as text, so that `5`, `"5"` and `"5s"` are read the same way.
-fn text(value: &Value) -> Option<String> {
+pub(crate) fn text(value: &Value) -> Option<String> {
     match &value.kind {
         ValueKind::Text(s) | ValueKind::Number(s) => Some(s.trim().to_owned()),
         ValueKind::Bool(b) => Some(b.to_string()),
@@ -251,6 +251,20 @@ pub(crate) fn call(value: &Value) -> Option<(String, Option<i64>)> {
             Some((name.trim().to_owned(), Some(argument)))
         }
     }
+}
+
+/// `name` or `name(value, value)`, as in `codel(5ms, 100ms)`. The values have the place of the whole.
+pub(crate) fn arguments(value: &Value) -> Option<(String, Vec<Value>)> {
+    let text = text(value)?;
+    let Some((name, rest)) = text.split_once('(') else {
+        return Some((text, Vec::new()));
+    };
+    let of = |text: &str| Value {
+        kind: ValueKind::Text(text.trim().into()),
+        at: value.at.clone(),
+    };
+    let rest = rest.strip_suffix(')')?;
+    Some((name.trim().to_owned(), rest.split(',').map(of).collect()))
 }
 
 #[cfg(test)]

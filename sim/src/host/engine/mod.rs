@@ -1,6 +1,7 @@
 //! A simulated machine that runs Dunlin: the real engine on the firmware's driver, with a real TCP,
 //! and a disk under virtual time.
 
+mod presence;
 mod progress;
 
 use std::{
@@ -11,12 +12,16 @@ use std::{
 
 use dunlin_core::{
     Config, InfoHash, Instant, TorrentId,
-    engine::{AddTorrent, Changes, Engine, Event, Source, State, TorrentStatus},
+    engine::{AddTorrent, Changes, Command, Engine, Event, Source, State, TorrentStatus},
     metainfo::Info,
 };
 use dunlin_smoltcp::{Driver, Hardware, NetConfig, Polled};
 
-pub use self::progress::Progress;
+pub use self::{
+    presence::{Leaves, Lifetime},
+    progress::Progress,
+};
+use presence::Presence;
 
 use crate::{
     host::{
@@ -136,6 +141,7 @@ pub struct EngineHost {
     progress: BTreeMap<InfoHash, Progress>,
     busy: bool,
     boots: u8,
+    presence: Presence,
 }
 
 impl std::fmt::Debug for EngineHost {
@@ -161,6 +167,40 @@ impl EngineHost {
             progress: BTreeMap::new(),
             busy: false,
             boots: 0,
+            presence: Presence::new(Lifetime::default()),
+        }
+    }
+
+    /// Sets how long the machine takes part.
+    #[must_use]
+    pub fn lifetime(mut self, lifetime: Lifetime) -> Self {
+        self.presence = Presence::new(lifetime);
+        self
+    }
+
+    /// When all torrents were complete; `None` while one is not.
+    fn complete(&self) -> Option<Instant> {
+        let all = self.progress.values().map(Progress::completed);
+        all.collect::<Option<Vec<_>>>()?.into_iter().max()
+    }
+
+    /// Leaves or comes back, if that is due.
+    fn come_and_go(&mut self, cx: &mut HostCx<'_>) {
+        let due = self.presence.due(self.complete());
+        if due.is_none_or(|due| due > cx.now) {
+            return;
+        }
+        if self.presence.comes_back(cx.now) {
+            return self.start(cx);
+        }
+        match self.presence.leave(cx.now) {
+            true => {
+                if let Some(engine) = self.engine_mut() {
+                    // Nothing is wrong with a shutdown, and it is asked for once.
+                    let _ = engine.command(cx.now, Command::Shutdown);
+                }
+            }
+            false => self.kill(),
         }
     }
 
@@ -287,6 +327,7 @@ impl EngineHost {
             return;
         };
         self.busy = true;
+        let mut stopped = false;
         self.cable.pass(cx);
         for _ in 0..MAX_POLLS {
             let polled = driver.poll(cx.now, &mut self.cable);
@@ -299,6 +340,7 @@ impl EngineHost {
                 if let Event::Changed { torrent, what } = &event {
                     note(driver, &mut self.progress, cx.now, *torrent, *what);
                 }
+                stopped |= event == Event::Stopped;
                 if self.events.len() == MAX_EVENTS {
                     self.events.pop_front();
                 }
@@ -306,6 +348,10 @@ impl EngineHost {
             }
             if polled == Polled::Idle && !arrived {
                 self.busy = false;
+                if stopped && self.presence.is_leaving() {
+                    self.presence.left(cx.now);
+                    self.kill();
+                }
                 return;
             }
         }
@@ -367,6 +413,7 @@ impl Host for EngineHost {
             Ok(driver) => self.driver = Some(driver),
             Err(e) => unreachable!("a simulated card suits its driver: {e}"),
         }
+        self.presence.began(cx.now);
         for add in self.wanted.clone() {
             self.add(cx.now, add);
         }
@@ -379,6 +426,7 @@ impl Host for EngineHost {
     }
 
     fn wake(&mut self, cx: &mut HostCx<'_>) {
+        self.come_and_go(cx);
         self.run(cx);
     }
 
@@ -386,7 +434,11 @@ impl Host for EngineHost {
         if self.busy {
             return Some(Instant::ORIGIN);
         }
-        let own = self.driver.as_ref()?.poll_timeout();
-        own.into_iter().chain(self.cable.deadline()).min()
+        let due = self.presence.due(self.complete());
+        let Some(driver) = &self.driver else {
+            return due;
+        };
+        let own = driver.poll_timeout().into_iter();
+        own.chain(self.cable.deadline()).chain(due).min()
     }
 }

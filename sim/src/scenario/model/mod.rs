@@ -13,7 +13,7 @@ use super::syntax::{document::Document, error::ScenarioErrors};
 pub use links::{Limit, Link, QueueKind, Side};
 
 use crate::{
-    host::{punch::LEAD, stack::tcp::Algorithm},
+    host::{engine::Lifetime, punch::LEAD, stack::tcp::Algorithm},
     middlebox::{firewall::FirewallConfig, nat::NatConfig},
     packet::{Proto, verdict::Rule},
 };
@@ -262,6 +262,8 @@ pub struct Options {
     pub advertise: Advertise,
     /// The interval at which an end that punches over UDP sends to its peer afterwards.
     pub keepalive: Option<Duration>,
+    /// How long an engine takes part.
+    pub lifetime: Lifetime,
     /// When it begins.
     pub start: Duration,
     /// When it ends; `None` for never.
@@ -302,6 +304,7 @@ impl Default for Options {
             told_after: Duration::ZERO,
             advertise: Advertise::Useful,
             keepalive: None,
+            lifetime: Lifetime::default(),
             start: Duration::ZERO,
             stop: None,
             every: Duration::from_secs(1),

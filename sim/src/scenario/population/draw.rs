@@ -1,8 +1,11 @@
 //! Values that are drawn for the members of a population: exact shares, in an order that the seed
 //! shuffles.
 
+use std::time::Duration;
+
 use rand_core::Rng;
 
+use super::arrive::exponential;
 use crate::{
     rng::SimRng,
     scenario::syntax::{
@@ -22,7 +25,7 @@ const WHOLE: u32 = 1_000_000;
 pub(super) fn is_drawn(value: &Value) -> bool {
     match &value.kind {
         ValueKind::List(list) => list.iter().any(|v| weighted(v).is_some()),
-        ValueKind::Text(text) => Span::parse(text).is_some(),
+        ValueKind::Text(text) => Span::parse(text).is_some() || mean(text).is_some(),
         _ => false,
     }
 }
@@ -111,6 +114,15 @@ fn spread(value: &Value, n: usize) -> Result<Vec<Option<ValueKind>>, Wrong> {
         ValueKind::Text(text) => text,
         kind => return Ok(vec![Some(kind.clone()); n]),
     };
+    if let Some(mean) = mean(text) {
+        let at = |i: usize| {
+            // The middle of each `n`th of the distribution.
+            let part = ((2 * i as u128 + 1) << 64) / (2 * n as u128);
+            let micros = exponential(mean, u64::try_from(part).unwrap_or(u64::MAX)).as_micros();
+            Some(ValueKind::Text(format!("{micros}us")))
+        };
+        return Ok((0..n).map(at).collect());
+    }
     let Some(span) = Span::parse(text) else {
         return Ok(vec![Some(value.kind.clone()); n]);
     };
@@ -123,6 +135,16 @@ fn spread(value: &Value, n: usize) -> Result<Vec<Option<ValueKind>>, Wrong> {
         ));
     }
     Ok((0..n).map(|i| Some(span.at(i, n))).collect())
+}
+
+/// The mean of `"exponential 10min"`.
+fn mean(text: &str) -> Option<Duration> {
+    let mean = text.strip_prefix("exponential ")?;
+    let value = Value {
+        kind: ValueKind::Text(mean.into()),
+        at: 0..0,
+    };
+    value::duration(&value).ok()
 }
 
 /// A range of values: `"1 Mbit/s to 20 Mbit/s"`.
@@ -225,7 +247,17 @@ mod tests {
         let mut delays = drawn(&mixed, 4, 1);
         delays.sort();
         assert_eq!(delays, ["1500us", "1s", "1s", "2500us"]);
-        for word in ["from a to b", "to", "1 to b", "1 KiB to 2s"] {
+        let mut times = drawn(&text("exponential 100s"), 3, 1);
+        times.sort();
+        // -100 s · ln of 5/6, 1/2 and 1/6.
+        assert_eq!(times, ["179175946us", "18232155us", "69314718us"]);
+        for word in [
+            "exponential a",
+            "from a to b",
+            "to",
+            "1 to b",
+            "1 KiB to 2s",
+        ] {
             assert!(!is_drawn(&text(word)), "{word}");
         }
     }

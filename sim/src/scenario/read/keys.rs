@@ -2,7 +2,7 @@
 //! sets. The parser, its messages and the reference in `SCENARIOS.md` all use these tables.
 
 use crate::{
-    host::stack::tcp::Algorithm,
+    host::{engine::Leaves, stack::tcp::Algorithm},
     scenario::{
         model::{Advertise, Options, Scenario, Torrent},
         syntax::{
@@ -140,6 +140,20 @@ pub(crate) const OPTIONS: &[Key<Options>] = keys! {
         => |s, v| s.download = value::rate(v)?.map(|bits| bits.div_ceil(8));
     "tcp", "name", "cubic", "\"firmware\"", "The TCP of its connections: `cubic` or `reno` for one that does what desktop systems do, with that congestion control, or `firmware` for smoltcp with a window of 64 KiB."
         => |s, v| s.tcp = value::choice(v, &[("firmware", None), ("cubic", Some(Algorithm::Cubic)), ("reno", Some(Algorithm::Reno))])?;
+    "stay", "time", "to the end", "\"10min\"", "How long it takes part from `start` on. For a population also `\"exponential 10min\"`, with that mean."
+        => |s, v| s.lifetime.stay = Some(value::duration(v)?);
+    "seed-for", "time", "to the end", "\"60s\"", "How long it goes on after its download was complete."
+        => |s, v| s.lifetime.seed_for = Some(value::duration(v)?);
+    "leaves", "stop or crash", "stop", "\"crash\"", "How it leaves: the engine is shut down and tells its trackers, or the process is killed."
+        => |s, v| s.lifetime.leaves = value::choice(v, &[("stop", Leaves::Stop), ("crash", Leaves::Crash)])?;
+    "rejoin", "time", "never", "\"5min\"", "After how long it comes back, with what it has on disk, to stay as long again; at least 1s."
+        => |s, v| s.lifetime.rejoin = Some({
+            let d = value::duration(v)?;
+            if d.as_secs() < 1 {
+                return Err("a time from 1s".into());
+            }
+            d
+        });
     "disk-delay", "time", "none", "\"200ms\"", "The time that each operation of its disk takes."
         => |s, v| s.disk_delay = Some(value::duration(v)?);
 };

@@ -101,7 +101,7 @@ pub(crate) fn add(
         disk.fill(&shared.info);
         add.check = Check::Nothing;
     }
-    let mut machine = EngineHost::new(setup, disk);
+    let mut machine = EngineHost::new(setup, disk).lifetime(o.lifetime);
     machine.want(Instant::ORIGIN, add);
     built.world.add_host(above, link, &addrs, machine)
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use dunlin_sim::scenario::{Document, RunOptions, RunResult, Scenario, run, shrink};
+use dunlin_sim::scenario::{Document, MAX_NODES, RunOptions, RunResult, Scenario, run, shrink};
 
 fn read(text: &str) -> Scenario {
     Scenario::parse(text, "f").unwrap_or_else(|e| panic!("{e}"))
@@ -257,4 +257,29 @@ fn a_large_population_makes_a_small_report() {
     assert!(html.len() < 300_000, "{}", html.len());
     let last = r.hosts.iter().filter_map(|h| h.torrent.as_ref()?.completed);
     assert!(last.max().is_some_and(|t| t < Duration::from_secs(60)));
+}
+
+/// A file that asks for as much as is possible is read or refused soon.
+#[test]
+fn the_largest_populations_are_read_or_refused() {
+    let most = "[[host]]\nname='m'\nkind='rendezvous'\ncount=10000\n\
+        [[host]]\nname='a'\ncount=10000\nkind='steady'\nto='e'\n[[host]]\nname='e'\nkind='echo'\n";
+    let e = Scenario::parse(most, "f")
+        .map(drop)
+        .expect_err("one too many");
+    assert!(e.to_string().contains("too much"), "{e}");
+    let fits = most.replace("'a'\ncount=10000", "'a'\ncount=9999");
+    let s = Scenario::parse(&fits, "f").unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(s.hosts.len(), MAX_NODES);
+    let names = vec!["'e'"; 20_000].join(", ");
+    let wide = format!("[[host]]\nname='a'\ncount=9999\nkind='steady'\nto='e'\ngroup=[{names}]\n");
+    let e = Scenario::parse(&wide, "f")
+        .map(drop)
+        .expect_err("much to write out");
+    assert!(e.to_string().contains("too much"), "{e}");
+    let all = "[[host]]\nname='p'\ncount=2000\nkind='engine-leech'\npeers='p'\n";
+    let e = Scenario::parse(all, "f")
+        .map(drop)
+        .expect_err("too many peers");
+    assert!(e.to_string().contains("give a tracker instead"), "{e}");
 }

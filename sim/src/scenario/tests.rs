@@ -78,6 +78,54 @@ rule = "nat.rebooted"
 at = "home"
 "#;
 
+/// A scenario with populations of every kind.
+const POPULATIONS: &str = r#"
+seed = 1
+[[router]]
+name = "isp"
+count = 2
+nat = ["50% cgnat-good", "50% none"]
+[[router]]
+name = "home"
+behind = "isp"
+count = 3
+nat = ["60% linux", "25% none", "15% symmetric"]
+up = ["50% 1 Mbit/s to 5 Mbit/s", "50% 5 Mbit/s to 20 Mbit/s"]
+[[host]]
+name = "meet"
+kind = "rendezvous"
+count = 4
+[[host]]
+name = "a"
+behind = "home"
+kind = "udp-punch"
+to = "b"
+via = "meet"
+arrive = "poisson 2/s"
+[[host]]
+name = "b"
+count = 6
+kind = "udp-punch"
+to = "a"
+via = "meet"
+start = "0s to 2s"
+[[host]]
+name = "peer"
+behind = "home"
+count = 2
+kind = "engine-leech"
+peers = "peer"
+group = ["all", "peers"]
+stay = "exponential 10s"
+arrive = "evenly over 20s"
+[[expect]]
+connected = ["a", "b"]
+share = "50%"
+[[expect]]
+completed = "all"
+at-most = 3
+"#;
+
 #[test]
 fn a_scenario_is_understood() {
     let s = Scenario::parse(WHOLE, "x/whole.toml").expect("valid");
@@ -751,6 +799,21 @@ quickcheck! {
                 let placed = |e: &ScenarioError| e.line >= 1 && e.column >= 1;
                 e.iter().count() >= 1 && e.iter().all(placed) && !e.to_string().is_empty()
             }
+        }
+    }
+
+    fn no_file_with_populations_panics(edits: Vec<Edit>) -> bool {
+        let text = edited(POPULATIONS, &edits);
+        match Scenario::parse(&text, "f") {
+            Ok(s) => {
+                // Another seed may draw what contradicts itself, but does not panic either.
+                let _ = s.drawn(9).map(drop);
+                let doc = written_out(&Document::parse(&text, "f").expect("valid"), 1);
+                // What is written out is understood, and stands for the same.
+                let again = Scenario::from_document(&doc.expect("valid"));
+                again.is_ok_and(|again| again.hosts.len() == s.hosts.len())
+            }
+            Err(e) => e.iter().count() >= 1 && !e.to_string().is_empty(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{Action, IpVersions, Kind, Router, Scenario};
+use super::{Action, IpVersions, Router, Scenario};
 use crate::{
     addresses::{public_v4, public_v6},
     middlebox::nat::MAX_FORWARDS,
@@ -212,6 +212,10 @@ impl Plan {
 
     /// Checks that every host can send to the hosts that it is to send to.
     fn check_pairs(&self, s: &Scenario, conflicts: &mut Vec<Conflict>) {
+        let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
+        for via in s.hosts.iter().filter_map(|h| h.options.via.as_deref()) {
+            *ends.entry(via).or_default() += 1;
+        }
         for h in &s.hosts {
             let o = &h.options;
             let own = |key| Place::Node(h.name.clone(), key);
@@ -228,18 +232,12 @@ impl Plan {
             for (name, key) in others.chain(o.peers.iter().map(|name| (name, "peers"))) {
                 conflicts.extend(self.check_pair(&h.name, name, own(key)).err());
             }
-            if h.kind == Kind::Rendezvous {
-                let ends = s
-                    .hosts
-                    .iter()
-                    .filter(|o| o.options.via.as_ref() == Some(&h.name));
-                if ends.count() > MAX_ENDS {
-                    conflicts.push(Conflict {
-                        place: own("kind"),
-                        message: format!("more than {MAX_ENDS} hosts meet by this one"),
-                        help: "add another".into(),
-                    });
-                }
+            if ends.get(h.name.as_str()).is_some_and(|n| *n > MAX_ENDS) {
+                conflicts.push(Conflict {
+                    place: own("kind"),
+                    message: format!("more than {MAX_ENDS} hosts meet by this one"),
+                    help: "add another".into(),
+                });
             }
         }
         for r in &s.routers {

@@ -48,7 +48,12 @@ pub(crate) fn written_out<'a>(
 ) -> Cow<'a, Document> {
     let tables = Tables::read(doc, errors);
     let mut out = Vec::with_capacity(doc.entries.len());
-    let mut room = MAX_NODES;
+    // The others count as well.
+    let alone = doc
+        .entries
+        .iter()
+        .filter(|e| is_node(e) && tables.dims(e).is_empty());
+    let mut room = MAX_NODES.saturating_sub(alone.count());
     let mut bytes = MAX_WRITTEN;
     for entry in &doc.entries {
         let dims = match is_node(entry) {

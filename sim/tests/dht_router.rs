@@ -143,6 +143,18 @@ impl Talk {
             *theirs = seq + len;
             self.answered += u64::from(len > 0);
         }
+        // A router gives a connection that waits for an acknowledgement five minutes.
+        if let (true, Some((mine, theirs))) = (!packet.payload().is_empty(), self.numbers) {
+            let flags = TcpFlags::ACK;
+            cx.send(Packet::tcp(
+                self.local,
+                self.remote,
+                flags,
+                mine,
+                theirs,
+                b"",
+            ));
+        }
     }
 }
 

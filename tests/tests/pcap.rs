@@ -34,11 +34,12 @@ fn server() -> Scripted {
                 })
             }
             Proto::Icmp => {
-                let (id, request) = (flow.src.port(), packet.is_echo_reply() == Some(false));
+                let (id, request) = (flow.src.port(), packet.is_icmp_reply() == Some(false));
                 request.then(|| {
                     Packet::echo(flow.dst.ip(), flow.src.ip(), true, id, 1, packet.payload())
                 })
             }
+            _ => None,
         }
     })
 }

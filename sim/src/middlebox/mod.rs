@@ -6,8 +6,10 @@
 pub mod conntrack;
 pub mod firewall;
 pub mod nat;
+mod reassembly;
 
 use std::{
+    collections::VecDeque,
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
@@ -17,7 +19,8 @@ use dunlin_core::Instant;
 use crate::{
     middlebox::{
         firewall::{Firewall, FirewallConfig},
-        nat::{Nat, NatConfig},
+        nat::{Fragments, Nat, NatConfig},
+        reassembly::{Added, Reassembly, Whole},
     },
     packet::{
         Packet,
@@ -74,6 +77,9 @@ pub struct Middlebox {
     nat: Option<Nat>,
     firewall: Option<Firewall>,
     gateway: GatewayConfig,
+    reassembly: Reassembly,
+    /// The fragments of the datagram that passed last, behind the first.
+    rest: VecDeque<Packet>,
 }
 
 impl Middlebox {
@@ -87,11 +93,88 @@ impl Middlebox {
             nat: config.nat.map(|nat| Nat::new(nat, public, seed)),
             firewall: config.firewall.map(|wall| Firewall::new(wall, seed)),
             gateway: config.gateway,
+            reassembly: Reassembly::default(),
+            rest: VecDeque::new(),
         }
     }
 
     /// Handles a packet from the inner side. It meets the firewall first, then the NAT.
+    ///
+    /// A box that reassembles fragments says [`Verdict::Hold`] until a datagram is complete. If
+    /// that passes, `packet` is its first fragment, and [`Middlebox::next_fragment`] has the others.
     pub fn outbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
+        match self.whole(now, true, packet) {
+            None => self.whole_outbound(now, packet),
+            Some(Ok(whole)) => self.in_parts(packet, whole, |one, it| one.whole_outbound(now, it)),
+            Some(Err(verdict)) => verdict,
+        }
+    }
+
+    /// Handles a packet from the outer side. It meets the NAT first, then the firewall, which lets
+    /// pass what a port mapping has let in. The NAT keeps no new flow for a packet that the
+    /// firewall drops. Fragments are handled as in [`Middlebox::outbound`].
+    pub fn inbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
+        match self.whole(now, false, packet) {
+            None => self.whole_inbound(now, packet),
+            Some(Ok(whole)) => self.in_parts(packet, whole, |one, it| one.whole_inbound(now, it)),
+            Some(Err(verdict)) => verdict,
+        }
+    }
+
+    /// Takes the next fragment of the datagram that passed last. It goes the way of the first one.
+    pub fn next_fragment(&mut self) -> Option<Packet> {
+        self.rest.pop_front()
+    }
+
+    /// Puts fragments together. Returns `None` for a packet that is not a fragment, or when the
+    /// box does not reassemble.
+    fn whole(
+        &mut self,
+        now: Instant,
+        out: bool,
+        packet: &Packet,
+    ) -> Option<Result<Whole, Verdict>> {
+        packet.fragment()?;
+        let reassembles = match &self.nat {
+            Some(nat) if packet.flow().src.is_ipv4() => {
+                nat.config().fragments == Fragments::Reassemble && !nat.is_down(now)
+            }
+            _ => self.firewall.is_some(),
+        };
+        if !reassembles || out && self.gateway.owns(packet.flow().dst.ip()) {
+            return None;
+        }
+        Some(match self.reassembly.add(now, out, packet) {
+            Added::Held => Err(Verdict::Hold(Rule::BoxFragmentHeld)),
+            Added::Bad => Err(Verdict::Drop(Rule::BoxFragmentBad)),
+            Added::Complete(whole) => Ok(*whole),
+        })
+    }
+
+    /// Decides about a datagram, and cuts it again if it passes.
+    fn in_parts(
+        &mut self,
+        packet: &mut Packet,
+        Whole {
+            packet: mut whole,
+            cuts,
+        }: Whole,
+        decide: impl FnOnce(&mut Self, &mut Packet) -> Verdict,
+    ) -> Verdict {
+        let verdict = decide(self, &mut whole);
+        *packet = whole;
+        if matches!(verdict, Verdict::Pass(_) | Verdict::Hairpin(_))
+            && let Some(parts) = cuts.cut(packet)
+        {
+            self.rest = parts.into();
+            if let Some(first) = self.rest.pop_front() {
+                *packet = first;
+            }
+        }
+        verdict
+    }
+
+    fn whole_outbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
         if self.gateway.owns(packet.flow().dst.ip()) {
             return Verdict::Local(Rule::BoxLocal);
         }
@@ -119,10 +202,7 @@ impl Middlebox {
         }
     }
 
-    /// Handles a packet from the outer side. It meets the NAT first, then the firewall, which lets
-    /// pass what a port mapping has let in. The NAT keeps no new flow for a packet that the
-    /// firewall drops.
-    pub fn inbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
+    fn whole_inbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
         let verdict = match &mut self.nat {
             Some(nat) => nat.inbound(now, packet),
             None => Verdict::Pass(Rule::NatUntouched),
@@ -208,6 +288,7 @@ impl Middlebox {
 
     /// Restarts the box.
     pub fn reboot(&mut self, now: Instant) {
+        self.reassembly.clear();
         if let Some(nat) = &mut self.nat {
             nat.reboot(now);
         }

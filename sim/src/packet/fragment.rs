@@ -1,6 +1,8 @@
 //! Fragments of IPv4 (RFC 791 §3.2). IPv6 packets are not split on their way.
 
-use super::{Packet, Proto, fold, sum};
+use std::ops::Range;
+
+use super::{Packet, fold, sum};
 
 /// The part of a datagram that a fragment carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,29 +50,51 @@ impl Packet {
     pub fn split(&self, mtu: u16, id: u16) -> Option<Vec<Self>> {
         let head = usize::from(self.transport);
         let room = usize::from(mtu).checked_sub(head)? & !7;
-        let need = match self.flow.proto {
-            Proto::Tcp => 24,
-            Proto::Udp | Proto::Icmp => 8,
-        };
+        let need = self.flow.proto.header().next_multiple_of(8);
         if !self.flow.src.is_ipv4() || self.fragment().is_some() || room < need {
             return None;
         }
-        let body = &self.bytes[head..];
-        let parts = body.chunks(room).enumerate().map(|(n, part)| {
-            let mut bytes = self.bytes[..head].to_vec();
-            bytes.extend_from_slice(part);
-            let total = bytes.len() as u16;
-            bytes[2..4].copy_from_slice(&total.to_be_bytes());
-            bytes[4..6].copy_from_slice(&id.to_be_bytes());
-            let more = u16::from((n + 1) * room < body.len()) << 13;
-            let at = (n * room / 8) as u16 | more;
-            bytes[6..8].copy_from_slice(&at.to_be_bytes());
-            bytes[10..12].copy_from_slice(&[0, 0]);
-            let check = !fold(sum(&bytes[..head], 0));
-            bytes[10..12].copy_from_slice(&check.to_be_bytes());
-            Self::parse(bytes).ok()
+        let len = self.bytes.len() - head;
+        let parts = (0..len).step_by(room).map(|from| {
+            let range = from..len.min(from + room);
+            self.part(id, range, len)
         });
         parts.collect()
+    }
+
+    /// The fragment of a whole datagram of `len` bytes that carries these bytes of its payload, of
+    /// which the first is a multiple of eight. A flag that forbids to split stays.
+    pub(crate) fn part(&self, id: u16, range: Range<usize>, len: usize) -> Option<Self> {
+        let head = usize::from(self.transport);
+        let more = u16::from(range.end < len) << 13;
+        let at = (range.start / 8) as u16 | more;
+        let mut bytes = self.bytes[..head].to_vec();
+        bytes.extend_from_slice(self.bytes.get(head + range.start..head + range.end)?);
+        let total = bytes.len() as u16;
+        bytes[2..4].copy_from_slice(&total.to_be_bytes());
+        bytes[4..6].copy_from_slice(&id.to_be_bytes());
+        let kept = u16::from(bytes[6] & 0x40) << 8;
+        bytes[6..8].copy_from_slice(&(at | kept).to_be_bytes());
+        bytes[10..12].copy_from_slice(&[0, 0]);
+        let check = !fold(sum(&bytes[..head], 0));
+        bytes[10..12].copy_from_slice(&check.to_be_bytes());
+        Self::parse(bytes).ok()
+    }
+
+    /// The whole datagram of which this is the first fragment, with this payload. The payload
+    /// includes the transport header.
+    pub(crate) fn whole(&self, payload: &[u8]) -> Option<Self> {
+        let head = usize::from(self.transport);
+        let mut bytes = self.bytes[..head].to_vec();
+        bytes.extend_from_slice(payload);
+        let total = u16::try_from(bytes.len()).ok()?;
+        bytes[2..4].copy_from_slice(&total.to_be_bytes());
+        bytes[6] &= 0x40;
+        bytes[7] = 0;
+        bytes[10..12].copy_from_slice(&[0, 0]);
+        let check = !fold(sum(&bytes[..head], 0));
+        bytes[10..12].copy_from_slice(&check.to_be_bytes());
+        Self::parse(bytes).ok()
     }
 }
 

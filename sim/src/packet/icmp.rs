@@ -1,6 +1,6 @@
 //! ICMP messages (RFC 792, RFC 4443), and what a NAT needs to translate them (RFC 5508).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{
     Flow, IPV4_HEADER, IPV6_HEADER, Packet, Proto, TcpFlags, UDP_HEADER, ip_header, never_none,
@@ -15,6 +15,8 @@ const MAX_ERROR: (usize, usize) = (576, 1_280);
 pub enum IcmpError {
     /// Nothing listens on the port.
     PortUnreachable,
+    /// The host does not speak the transport protocol.
+    ProtocolUnreachable,
     /// A firewall forbids the packet.
     Prohibited,
     /// There is no route to the address.
@@ -23,6 +25,17 @@ pub enum IcmpError {
     HopLimit,
     /// The packet is longer than this many bytes and may not be split.
     TooBig(u16),
+}
+
+/// Tells ICMP queries of one identifier apart: echoes from timestamps, and what is asked from
+/// inside from what is asked from outside.
+fn query(v4: bool, kind: u8, out: bool) -> u16 {
+    let (what, asks) = match (v4, kind) {
+        (true, 13 | 14) => (13, kind == 13),
+        (true, _) => (0, kind == 8),
+        (false, _) => (0, kind == 128),
+    };
+    what + u16::from(asks != out)
 }
 
 impl Packet {
@@ -44,6 +57,30 @@ impl Packet {
         Self::icmp(src, dst, [kind, 0, a, b, c, d], payload)
     }
 
+    /// Creates an ICMP message of IPv4 that asks for, or gives, a timestamp (RFC 792).
+    #[must_use]
+    pub fn timestamp(src: Ipv4Addr, dst: Ipv4Addr, reply: bool, id: u16, seq: u16) -> Self {
+        let [a, b] = id.to_be_bytes();
+        let [c, d] = seq.to_be_bytes();
+        let (src, dst) = ((src, id).into(), (dst, id).into());
+        let kind = if reply { 14 } else { 13 };
+        Self::icmp(src, dst, [kind, 0, a, b, c, d], &[0; 12])
+    }
+
+    /// Creates an ICMP message of any type that quotes a packet, from its type and code; the other
+    /// four bytes of its header are zero. It is addressed to the sender of that packet.
+    ///
+    /// # Panics
+    /// When `from` is of another family than the packet.
+    #[must_use]
+    pub fn icmp_about(from: IpAddr, kind: u8, code: u8, about: &Self) -> Self {
+        let room = MAX_ERROR.0 - IPV4_HEADER - UDP_HEADER;
+        let quote = &about.bytes[..about.bytes.len().min(room)];
+        let to = SocketAddr::new(about.flow.src.ip(), 0);
+        let from = SocketAddr::new(from, 0);
+        Self::icmp(from, to, [kind, code, 0, 0, 0, 0], quote)
+    }
+
     /// Creates an error about a packet, addressed to that packet's sender.
     ///
     /// # Panics
@@ -54,6 +91,8 @@ impl Packet {
         let (kind, code) = match (error, v4) {
             (IcmpError::PortUnreachable, true) => (3, 3),
             (IcmpError::PortUnreachable, false) => (1, 4),
+            (IcmpError::ProtocolUnreachable, true) => (3, 2),
+            (IcmpError::ProtocolUnreachable, false) => (4, 1),
             (IcmpError::Prohibited, true) => (3, 13),
             (IcmpError::Prohibited, false) => (1, 1),
             (IcmpError::NoRoute, true) => (3, 0),
@@ -111,28 +150,45 @@ impl Packet {
         })
     }
 
-    /// `Some(false)` for an echo request, `Some(true)` for a reply, `None` for any other packet.
+    /// `Some(false)` for an ICMP query, which is an echo request or asks for a timestamp,
+    /// `Some(true)` for the answer to one, `None` for any other packet.
     #[must_use]
-    pub fn is_echo_reply(&self) -> Option<bool> {
-        if self.flow.proto != Proto::Icmp {
+    pub fn is_icmp_reply(&self) -> Option<bool> {
+        if self.flow.proto != Proto::Icmp || self.is_later_fragment() {
             return None;
         }
         match (self.flow.src.is_ipv4(), self.transport().first()?) {
-            (true, 8) | (false, 128) => Some(false),
-            (true, 0) | (false, 129) => Some(true),
+            (true, 8 | 13) | (false, 128) => Some(false),
+            (true, 0 | 14) | (false, 129) => Some(true),
             _ => None,
         }
     }
 
+    /// What tells queries of one identifier apart; see [`query`]. `out` is `true` for a packet from
+    /// inside.
+    pub(crate) fn icmp_query(&self, out: bool) -> u16 {
+        let kind = self.transport().first();
+        kind.map_or(0, |kind| query(self.flow.src.is_ipv4(), *kind, out))
+    }
+
+    /// What tells a quoted query apart from others, as in [`Packet::icmp_query`]. `out` is `true`
+    /// for an error from inside, so that the quoted packet came from outside.
+    pub(crate) fn quoted_query(&self, out: bool) -> u16 {
+        match self.quoted_transport() {
+            Some((at, Proto::Icmp)) => query(self.flow.src.is_ipv4(), self.bytes[at], !out),
+            _ => 0,
+        }
+    }
+
     /// The flow of the packet that an ICMP error quotes; `None` when this packet is not an error,
-    /// or quotes too little. Both ports of a quoted echo are its identifier. The flags of a quoted
+    /// or quotes too little. Both ports of a quoted query are its identifier. The flags of a quoted
     /// segment are not given.
     #[must_use]
     pub fn quoted(&self) -> Option<Flow> {
         let v4 = self.flow.src.is_ipv4();
         let kind = *self.transport().first()?;
         let error = match v4 {
-            true => matches!(kind, 3 | 11 | 12),
+            true => matches!(kind, 3 | 4 | 11 | 12),
             false => kind < 128,
         };
         if self.flow.proto != Proto::Icmp || !error {
@@ -142,7 +198,8 @@ impl Packet {
         let word = |i: usize| u16::from_be_bytes([self.bytes[at + i], self.bytes[at + i + 1]]);
         let (from, to) = match proto {
             Proto::Icmp => (word(4), word(4)),
-            Proto::Udp | Proto::Tcp => (word(0), word(2)),
+            Proto::Udp | Proto::Tcp | Proto::Sctp | Proto::UdpLite => (word(0), word(2)),
+            Proto::Gre | Proto::Esp => (0, 0),
         };
         let inner = usize::from(self.transport) + UDP_HEADER;
         let address = |offset: usize| match v4 {
@@ -207,13 +264,17 @@ impl Packet {
         let old_ip: [u8; 4] = [0, 1, 2, 3].map(|i| self.bytes[inner + address_at + i]);
         self.bytes[inner + address_at..][..4].copy_from_slice(&ip.octets());
         patch(&mut self.bytes, inner + 10, &old_ip, &ip.octets());
-        let (port_at, check) = match proto {
-            Proto::Icmp => (at + 4, at + 2),
-            Proto::Udp => (at + port_at, at + 6),
-            Proto::Tcp => (at + port_at, at + 16),
+        let (port_at, check) = match (proto, proto.checksum_at()) {
+            (Proto::Icmp, _) => (at + 4, at + 2),
+            (_, Some(check)) => (at + port_at, at + check),
+            // The CRC of SCTP is not quoted, and the others have neither ports nor a checksum.
+            (_, None) => (at + port_at, end),
         };
         let old_port = [self.bytes[port_at], self.bytes[port_at + 1]];
-        let port = to.port().to_be_bytes();
+        let port = match proto {
+            Proto::Gre | Proto::Esp => old_port,
+            _ => to.port().to_be_bytes(),
+        };
         self.bytes[port_at..port_at + 2].copy_from_slice(&port);
         let there = check + 2 <= end;
         let none = proto == Proto::Udp && self.bytes[check..check + 2] == [0, 0];
@@ -247,7 +308,7 @@ impl Packet {
         let check = match self.flow.proto {
             Proto::Udp => transport + 6,
             Proto::Tcp => transport + 16,
-            Proto::Icmp => return 0,
+            _ => return 0,
         };
         let none = self.flow.proto == Proto::Udp && self.bytes[check..check + 2] == [0, 0];
         let (mut at, mut times) = (from, 0);

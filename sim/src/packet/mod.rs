@@ -1,14 +1,16 @@
 //! IP packets as bytes: what links carry, NAT boxes rewrite and captures record.
 //!
 //! A [`Packet`] is always well-formed: it comes from a constructor, or from a host's stack through
-//! [`Packet::parse`]. Extension headers and options are carried but not interpreted. Only UDP, TCP
-//! and ICMP are accepted.
+//! [`Packet::parse`]. Extension headers and options are carried but not interpreted. The transport
+//! protocols are those of [`Proto`].
 //!
 //! [`verdict`] names what can happen to a packet, and [`pcapng`] writes packets to a capture file.
 
 mod fragment;
 mod icmp;
+mod other;
 pub mod pcapng;
+mod proto;
 mod segment;
 pub mod verdict;
 
@@ -16,6 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub use fragment::Fragment;
 pub use icmp::IcmpError;
+pub use proto::Proto;
 pub(crate) use segment::{Outgoing, Segment};
 
 /// The length of the longest packet in bytes: the most that an IPv4 header can express.
@@ -26,28 +29,6 @@ const IPV6_HEADER: usize = 40;
 const UDP_HEADER: usize = 8;
 const TCP_HEADER: usize = 20;
 const HOP_LIMIT: u8 = 64;
-
-/// The transport protocols that the simulator carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Proto {
-    /// RFC 768.
-    Udp,
-    /// RFC 9293.
-    Tcp,
-    /// RFC 792 and RFC 4443: errors and echo.
-    Icmp,
-}
-
-impl Proto {
-    const fn from_number(number: u8) -> Option<Self> {
-        Some(match number {
-            6 => Self::Tcp,
-            17 => Self::Udp,
-            1 | 58 => Self::Icmp,
-            _ => return None,
-        })
-    }
-}
 
 /// The flags of a TCP segment (RFC 9293 §3.1), as bits of the header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -78,8 +59,8 @@ impl TcpFlags {
     }
 }
 
-/// The fields that a NAT or a firewall looks at. Both ports of an ICMP echo are its identifier, and
-/// 0 in an ICMP error.
+/// The fields that a NAT or a firewall looks at. Both ports of an ICMP query are its identifier, and
+/// 0 in an ICMP error. GRE and ESP have none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Flow {
     /// The transport protocol.
@@ -143,21 +124,17 @@ impl Packet {
         let proto = Proto::from_number(number).ok_or(BadPacket::Protocol)?;
         let body = &bytes[transport..];
         let later = src.is_ipv4() && (bytes[6] & 0x1f, bytes[7]) != (0, 0);
-        let need = match proto {
-            // A fragment other than the first may begin with any bytes.
-            _ if later => 0,
-            Proto::Udp | Proto::Icmp => UDP_HEADER,
-            Proto::Tcp => TCP_HEADER,
-        };
+        // A fragment other than the first may begin with any bytes.
+        let need = if later { 0 } else { proto.header() };
         if body.len() < need {
             return Err(BadPacket::Short);
         }
         let word = |i: usize| u16::from_be_bytes([body[i], body[i + 1]]);
         let (from, to) = match proto {
             _ if later => (0, 0),
-            Proto::Icmp if is_echo(src, body[0]) => (word(4), word(4)),
-            Proto::Icmp => (0, 0),
-            Proto::Udp | Proto::Tcp => (word(0), word(2)),
+            Proto::Icmp if is_query(src, body[0]) => (word(4), word(4)),
+            Proto::Icmp | Proto::Gre | Proto::Esp => (0, 0),
+            Proto::Udp | Proto::Tcp | Proto::Sctp | Proto::UdpLite => (word(0), word(2)),
         };
         let flags = match proto {
             Proto::Tcp if !later => TcpFlags(body[13]),
@@ -282,8 +259,8 @@ impl Packet {
         let body = &self.bytes[usize::from(self.transport)..];
         let head = match self.flow.proto {
             _ if self.is_later_fragment() => 0,
-            Proto::Udp | Proto::Icmp => UDP_HEADER,
             Proto::Tcp => usize::from(body[12] >> 4) * 4,
+            other => other.header(),
         };
         body.get(head..).unwrap_or_default()
     }
@@ -361,12 +338,11 @@ impl Packet {
         if self.is_later_fragment() {
             return;
         }
-        // The checksum of ICMP over IPv4 does not cover the addresses.
-        let check = match self.flow.proto {
-            Proto::Udp => transport + 6,
-            Proto::Tcp => transport + 16,
-            Proto::Icmp => transport + 2,
+        let Some(check) = self.flow.proto.checksum_at() else {
+            return self.rewrite_port(to, transport + port_at);
         };
+        let check = transport + check;
+        // The checksum of ICMP over IPv4 does not cover the addresses.
         // A UDP checksum of zero means that there is none (RFC 768).
         let none = self.flow.proto == Proto::Udp && self.bytes[check..check + 2] == [0, 0];
         if !none && (self.flow.proto != Proto::Icmp || !from.is_ipv4()) {
@@ -379,13 +355,13 @@ impl Packet {
             return;
         }
         let at = match self.flow.proto {
-            Proto::Udp | Proto::Tcp => transport + port_at,
             Proto::Icmp => {
-                // Both ports of an echo are its one identifier.
+                // Both ports of a query are its one identifier.
                 self.flow.src.set_port(to.port());
                 self.flow.dst.set_port(to.port());
                 transport + 4
             }
+            _ => transport + port_at,
         };
         self.bytes[at..at + 2].copy_from_slice(&to.port().to_be_bytes());
         if !none {
@@ -402,7 +378,7 @@ impl Packet {
     /// Keeps the checksum of a datagram, at `check`, from becoming zero, which would mean that
     /// there is none.
     fn keep_checksum(&mut self, check: usize) {
-        if self.flow.proto == Proto::Udp {
+        if matches!(self.flow.proto, Proto::Udp | Proto::UdpLite) {
             never_none(&mut self.bytes, check);
         }
     }
@@ -414,14 +390,15 @@ impl Packet {
         // The offset and the flags of a segment are spared too, because `flow` has a copy of the
         // flags.
         let spared = match self.flow.proto {
-            Proto::Udp => 4,
+            Proto::Udp | Proto::Sctp | Proto::UdpLite => 4,
             Proto::Tcp => 14,
             Proto::Icmp => 2,
+            Proto::Gre | Proto::Esp => 0,
         };
-        // The identifier of an echo is spared, because `flow` has a copy of it.
+        // The identifier of a query is spared, because `flow` has a copy of it.
         let keep = match self.flow.proto {
             Proto::Icmp => 4..6,
-            Proto::Udp | Proto::Tcp => 0..0,
+            _ => 0..0,
         };
         let from = usize::from(self.transport) + spared;
         let bits = (self.bytes.len().saturating_sub(from) as u64) * 8;
@@ -453,15 +430,13 @@ impl Packet {
         if self.fragment().is_some() {
             return;
         }
-        let at = transport
-            + match self.flow.proto {
-                Proto::Udp => 6,
-                Proto::Tcp => 16,
-                Proto::Icmp => 2,
-            };
+        let Some(at) = self.flow.proto.checksum_at() else {
+            return self.fill_crc();
+        };
+        let at = transport + at;
         self.bytes[at..at + 2].copy_from_slice(&[0, 0]);
         let mut check = !fold(self.transport_sum());
-        if check == 0 && self.flow.proto == Proto::Udp {
+        if check == 0 && matches!(self.flow.proto, Proto::Udp | Proto::UdpLite) {
             check = 0xffff;
         }
         self.bytes[at..at + 2].copy_from_slice(&check.to_be_bytes());
@@ -474,7 +449,12 @@ impl Packet {
         let none = self.fragment().is_some()
             || self.flow.proto == Proto::Udp && self.transport()[6..8] == [0, 0];
         let header = !self.flow.src.is_ipv4() || fold(sum(&self.bytes[..transport], 0)) == 0xffff;
-        header && (none || fold(self.transport_sum()) == 0xffff)
+        header
+            && (none
+                || match self.flow.proto.checksum_at() {
+                    Some(_) => fold(self.transport_sum()) == 0xffff,
+                    None => self.crc_holds(),
+                })
     }
 
     /// The sum over the transport header and payload, and over the pseudo-header where there is
@@ -484,24 +464,21 @@ impl Packet {
         let (v4, proto) = (self.flow.src.is_ipv4(), self.flow.proto);
         let mut total = 0;
         if !v4 || proto != Proto::Icmp {
-            let number = match proto {
-                Proto::Udp => 17,
-                Proto::Tcp => 6,
-                Proto::Icmp => 58,
-            };
+            let number = u32::from(proto.number(v4));
             let (src, len) = octets(self.flow.src.ip());
             let (dst, _) = octets(self.flow.dst.ip());
             total = sum(&src[..len], number + body.len() as u32);
             total = sum(&dst[..len], total);
         }
-        sum(body, total)
+        sum(self.covered(body), total)
     }
 }
 
-/// Returns `true` when an ICMP type is an echo request or reply.
-const fn is_echo(family: IpAddr, kind: u8) -> bool {
+/// Returns `true` when an ICMP type is a query, or the answer to one, that has an identifier: echo,
+/// and the timestamp of IPv4.
+const fn is_query(family: IpAddr, kind: u8) -> bool {
     match family {
-        IpAddr::V4(_) => matches!(kind, 0 | 8),
+        IpAddr::V4(_) => matches!(kind, 0 | 8 | 13 | 14),
         IpAddr::V6(_) => matches!(kind, 128 | 129),
     }
 }

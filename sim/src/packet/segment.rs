@@ -7,7 +7,7 @@ use super::{Flow, IPV4_HEADER, IPV6_HEADER, Packet, Proto, TCP_HEADER, TcpFlags,
 /// The largest shift of a window (RFC 7323 §2.3).
 const MAX_SCALE: u8 = 14;
 
-/// The header of a segment; all zero for packets that are not segments.
+/// The header of a segment; all zero for packets that are not segments, but for the chunk of SCTP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Segment {
     pub(crate) flags: TcpFlags,
@@ -28,6 +28,8 @@ pub(crate) struct Segment {
     pub(crate) sacks: bool,
     /// The first fragment of a segment: where the segment ends is not known.
     pub(crate) torn: bool,
+    /// The type of the first chunk of an SCTP packet.
+    pub(crate) chunk: Option<u8>,
 }
 
 /// The header of a segment that a host sends.
@@ -91,7 +93,10 @@ impl Packet {
     /// The packet's TCP header.
     pub(crate) fn segment(&self) -> Segment {
         if self.flow.proto != Proto::Tcp || self.is_later_fragment() {
-            return Segment::default();
+            return Segment {
+                chunk: self.sctp_chunk(),
+                ..Segment::default()
+            };
         }
         let (head, flags) = (self.transport(), self.flow.flags);
         let word = |i: usize| u32::from_be_bytes([head[i], head[i + 1], head[i + 2], head[i + 3]]);
@@ -108,6 +113,7 @@ impl Packet {
             scale: None,
             sacks: false,
             torn: self.fragment().is_some(),
+            chunk: None,
         };
         let long = usize::from(head[12] >> 4) * 4;
         if let Some(mut options) = head.get(TCP_HEADER..long) {

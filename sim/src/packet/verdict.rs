@@ -11,6 +11,9 @@ pub enum Verdict {
     Hairpin(Rule),
     /// The packet is for the box itself.
     Local(Rule),
+    /// The packet is a fragment that the box keeps until its datagram is complete. The verdict on
+    /// the last fragment to arrive is that on the datagram.
+    Hold(Rule),
     /// The packet is dropped.
     Drop(Rule),
     /// The packet is dropped, and this one goes back to its sender.
@@ -25,6 +28,7 @@ impl Verdict {
             Self::Pass(rule)
             | Self::Hairpin(rule)
             | Self::Local(rule)
+            | Self::Hold(rule)
             | Self::Drop(rule)
             | Self::Answer(rule, _) => *rule,
         }
@@ -107,8 +111,14 @@ rules! {
     NatIcmpBlocked = "nat.icmp-blocked",
     /// This NAT does not pass the fragment on.
     NatFragment = "nat.fragment",
+    /// This NAT does not pass the protocol on.
+    NatProtocol = "nat.protocol",
     /// This NAT does not translate the protocol or family, so the packet passed unchanged.
     NatUntouched = "nat.untouched",
+    /// The box keeps the fragment until the rest of its datagram has arrived.
+    BoxFragmentHeld = "box.fragment-held",
+    /// The fragment does not fit the others of its datagram, or too many wait.
+    BoxFragmentBad = "box.fragment-bad",
     /// The packet is for the box itself.
     BoxLocal = "box.local",
     /// The firewall lets this through without regard to state.

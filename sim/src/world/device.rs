@@ -176,6 +176,20 @@ impl Router {
         self.middlebox.is_some() || self.gateway.is_some()
     }
 
+    /// The address of a translating router in the network of a host inside, where none is
+    /// configured: the first one, or the last one if the first is a host's.
+    pub(super) fn inner_address(&self, inside: IpAddr) -> Option<IpAddr> {
+        let IpAddr::V4(host) = inside else {
+            return None;
+        };
+        let [a, b, c, _] = host.octets();
+        let free = |n| {
+            Some(IpAddr::from([a, b, c, n])).filter(|a| !self.routes.contains_key(&route_key(*a)))
+        };
+        self.translates(true)
+            .then(|| free(1).or_else(|| free(254)))?
+    }
+
     /// Returns `true` when `addr` is the router's own.
     pub(super) fn owns(&self, addr: IpAddr) -> bool {
         self.lan.contains(&addr) || self.wan.contains(&addr)

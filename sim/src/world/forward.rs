@@ -387,6 +387,10 @@ impl World {
             middlebox.inbound(at, &mut flight.packet)
         };
         let slowed = middlebox.penalty();
+        if flight.packet.fragment().is_some() {
+            // It may be another one than came in.
+            flight.digest = trace::digest(flight.packet.payload());
+        }
         // A segment that was dropped may be answered later.
         let put_off =
             matches!(verdict, Verdict::Drop(_)) && flight.packet.flow().proto == Proto::Tcp;
@@ -403,6 +407,7 @@ impl World {
             Verdict::Pass(_) => outward,
             Verdict::Hairpin(_) => !outward,
             Verdict::Local(_) => return self.local_seen(at, n, flight),
+            Verdict::Hold(_) => return None,
             Verdict::Drop(_) => {
                 self.captured_why(n, rule);
                 if rule == Rule::HopLimit {
@@ -426,7 +431,27 @@ impl World {
             return self.end(at, n, Rule::NoRoute, flight);
         };
         flight.stage = stage;
+        if flight.packet.fragment().is_some() {
+            self.send_fragments(at + slowed, n, flight);
+            return None;
+        }
         Some(at + slowed)
+    }
+
+    /// Sends the first fragment of a datagram that a box has put together, and the others behind
+    /// it. They go the same way.
+    fn send_fragments(&mut self, at: Instant, n: u32, first: &Flight) {
+        self.launch(at, first.clone());
+        while let Some(packet) = (self.devices[n as usize].router_mut())
+            .and_then(|router| router.middlebox.as_mut()?.next_fragment())
+        {
+            let part = Flight {
+                digest: trace::digest(packet.payload()),
+                packet,
+                ..first.clone()
+            };
+            self.launch(at, part);
+        }
     }
 
     /// Handles a packet for the box itself.

@@ -15,7 +15,7 @@ use crate::{
 /// of one host (RFC 1122 §3.2.2, RFC 4443 §2.4 (e)).
 pub(super) fn error(from: IpAddr, error: IcmpError, about: &Packet) -> Option<Packet> {
     let flow = about.flow();
-    let is_error = flow.proto == Proto::Icmp && about.is_echo_reply().is_none();
+    let is_error = flow.proto == Proto::Icmp && about.is_icmp_reply().is_none();
     let later = about.fragment().is_some_and(|f| f.offset > 0);
     let answerable = device::is_answerable(flow.src.ip()) && !device::is_for_many(flow.dst.ip());
     let fits = from.is_ipv4() == flow.src.is_ipv4();
@@ -38,7 +38,11 @@ impl World {
             // A host's own stack reports the error to itself.
             return error(about.flow().src.ip(), trouble, about);
         };
-        let lan = router.lan.iter().filter(|_| inward);
+        let guess = match router.lan.is_empty() && inward {
+            true => router.inner_address(about.flow().src.ip()),
+            false => None,
+        };
+        let lan = router.lan.iter().filter(|_| inward).chain(&guess);
         let mut own = lan.chain(&router.wan).chain(&router.lan);
         let from = *own.find(|a| a.is_ipv4() == v4)?;
         let packet = error(from, trouble, about)?;
@@ -48,5 +52,42 @@ impl World {
         }
         *left = left.checked_sub(1)?;
         Some(packet)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use dunlin_core::Instant;
+
+    use crate::{
+        BoxConfig, LinkConfig, Packet, World, host::light::Scripted, middlebox::nat::presets,
+    };
+
+    #[test]
+    fn a_nat_tells_hosts_inside_from_its_inner_address() {
+        let mut world = World::new(1);
+        let core = world.core();
+        let config = BoxConfig {
+            nat: Some(presets::linux()),
+            ..BoxConfig::default()
+        };
+        let router = world.add_router(core, LinkConfig::perfect(), config, &[[9, 0, 0, 5].into()]);
+        let (inside, outside) = (([10, 1, 0, 2], 5).into(), ([9, 0, 0, 1], 7).into());
+        let mut bytes = Packet::udp(inside, outside, b"x").into_bytes();
+        bytes[8] = 1;
+        let mut packet = Packet::parse(bytes).expect("a packet");
+        packet.fill_checksums();
+        let host = Scripted::new().send(Instant::ORIGIN, packet);
+        let host = world.add_host(router, LinkConfig::perfect(), &[inside.ip()], host);
+        world.start();
+        world.run_for(Duration::from_secs(1));
+        let got = world.host::<Scripted>(host).expect("there").received();
+        let [(_, error)] = got else {
+            panic!("one error: {got:?}");
+        };
+        assert_eq!(error.transport()[..2], [11, 0]);
+        assert_eq!(error.flow().src.ip(), std::net::IpAddr::from([10, 1, 0, 1]));
     }
 }

@@ -22,11 +22,7 @@ fn timeouts() -> Timeouts {
         udp_stream: secs(120),
         udp_stream_after: secs(2),
         inbound_refresh: true,
-        tcp_syn: secs(120),
-        tcp_established: secs(432_000),
-        tcp_fin: secs(120),
-        tcp_reset: secs(10),
-        icmp: secs(30),
+        ..crate::middlebox::nat::presets::linux().timeouts
     }
 }
 
@@ -49,14 +45,8 @@ fn nat(mapping: Mapping, filtering: Filtering) -> NatConfig {
         max_per_host: None,
         full: Full::DropNew,
         unsolicited_syn: UnsolicitedSyn::Drop,
-        icmp_errors: true,
-        fragments: true,
-        tcp_loose: true,
-        tcp_windows: true,
-        alg: false,
-        decrement_ttl: true,
         boot: Duration::ZERO,
-        fault: None,
+        ..crate::middlebox::nat::presets::linux()
     }
 }
 

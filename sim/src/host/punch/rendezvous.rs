@@ -125,7 +125,7 @@ impl Rendezvous {
             let (by, to) = (to.by, to.observed);
             match by {
                 Proto::Tcp => self.stack.send(cx, to, &tell),
-                Proto::Udp | Proto::Icmp => cx.send_udp(self.local, to, &tell),
+                _ => cx.send_udp(self.local, to, &tell),
             }
         }
     }
@@ -154,7 +154,7 @@ impl Host for Rendezvous {
                         self.heard(cx.now, from, Proto::Tcp, &bytes);
                     }
                 }
-                Proto::Icmp => {}
+                _ => {}
             }
         }
         cx.recycle(packet);

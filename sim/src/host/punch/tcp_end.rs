@@ -135,7 +135,7 @@ impl Host for TcpEnd {
             }
             // The error is only a hint: the SYN is sent again (RFC 1122 §4.2.3.9).
             Proto::Icmp => self.icmp_errors += 1,
-            Proto::Udp | Proto::Tcp => {}
+            _ => {}
         }
         cx.recycle(packet);
     }

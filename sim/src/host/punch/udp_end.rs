@@ -200,7 +200,7 @@ impl Host for UdpEnd {
                 }
             }
             Proto::Icmp => self.seen.stats.icmp_errors += 1,
-            Proto::Udp | Proto::Tcp => {}
+            _ => {}
         }
         cx.recycle(packet);
     }

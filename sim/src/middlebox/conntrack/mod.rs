@@ -7,6 +7,7 @@
 //! The *originator* of a flow is the side that sent its first packet; parameters called `began` are
 //! `true` for packets from that side.
 
+mod sctp;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -23,9 +24,8 @@ use self::{
 
 use crate::packet::{Proto, Segment};
 
-/// A connection that was picked up in the middle gets at most this long until the other side
-/// answers.
-const UNANSWERED: Duration = Duration::from_secs(300);
+/// So many copies of a segment in a row make a connection stall.
+const RETRANSMISSIONS: u8 = 3;
 
 /// How long flows live without traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,17 +38,81 @@ pub struct Timeouts {
     pub udp_stream_after: Duration,
     /// Packets from outside keep a UDP mapping alive (RFC 4787 REQ-6).
     pub inbound_refresh: bool,
-    /// A TCP connection that is being opened.
+    /// A TCP connection of which only SYNs were seen.
     pub tcp_syn: Duration,
+    /// A TCP connection whose SYN was accepted, and not more.
+    pub tcp_syn_received: Duration,
     /// An open TCP connection.
     pub tcp_established: Duration,
-    /// A TCP connection that is being closed.
+    /// A TCP connection that stalls gets at most this long: data wait for their acknowledgement,
+    /// a segment was sent four times, a window is closed, or the other side of a connection that
+    /// was picked up in the middle has not answered. Only boxes that follow the windows know.
+    pub tcp_stalled: Duration,
+    /// A TCP connection of which one side has sent its FIN.
     pub tcp_fin: Duration,
+    /// A TCP connection of which one side has closed its half, acknowledged by the other.
+    pub tcp_close_wait: Duration,
+    /// A TCP connection of which both sides have sent their FIN.
+    pub tcp_last_ack: Duration,
+    /// A TCP connection that is over.
+    pub tcp_time_wait: Duration,
     /// A TCP connection that was reset after it had been answered. One whose first answer is a
     /// reset is forgotten at once.
     pub tcp_reset: Duration,
-    /// An ICMP echo.
+    /// An ICMP query.
     pub icmp: Duration,
+    /// GRE that has not been answered yet.
+    pub gre_first: Duration,
+    /// GRE that has been answered.
+    pub gre_stream: Duration,
+    /// An SCTP association that is being opened.
+    pub sctp_opening: Duration,
+    /// An open SCTP association.
+    pub sctp_established: Duration,
+    /// An SCTP path of which only a HEARTBEAT was seen.
+    pub sctp_heartbeat: Duration,
+    /// An SCTP association that is being closed.
+    pub sctp_closing: Duration,
+    /// An SCTP association that was closed or aborted.
+    pub sctp_closed: Duration,
+    /// Any other protocol.
+    pub generic: Duration,
+}
+
+impl Timeouts {
+    /// Sets the lifetime of TCP connections that are being opened, in every state.
+    pub const fn set_tcp_opening(&mut self, life: Duration) {
+        self.tcp_syn = life;
+        self.tcp_syn_received = life;
+    }
+
+    /// Sets the lifetime of TCP connections that are being closed, in every state but a reset.
+    pub const fn set_tcp_closing(&mut self, life: Duration) {
+        self.tcp_fin = life;
+        self.tcp_close_wait = life;
+        self.tcp_last_ack = life;
+        self.tcp_time_wait = life;
+    }
+
+    /// Sets the lifetime of TCP connections of which only SYNs were seen. One whose SYN was
+    /// accepted does not live longer.
+    pub fn cap_tcp_opening(&mut self, life: Duration) {
+        self.tcp_syn = life;
+        self.tcp_syn_received = self.tcp_syn_received.min(life);
+    }
+
+    /// Sets the lifetime of TCP connections of which one side has sent its FIN. The states after
+    /// that do not live longer.
+    pub fn cap_tcp_closing(&mut self, life: Duration) {
+        self.tcp_fin = life;
+        for later in [
+            &mut self.tcp_close_wait,
+            &mut self.tcp_last_ack,
+            &mut self.tcp_time_wait,
+        ] {
+            *later = (*later).min(life);
+        }
+    }
 }
 
 /// The configuration of connection tracking.
@@ -109,12 +173,24 @@ impl Track {
         let (state, life) = match proto {
             Proto::Udp => (State::None, times.udp_first),
             Proto::Icmp => (State::None, times.icmp),
+            Proto::UdpLite => (State::None, times.udp_first),
+            Proto::Gre => (State::None, times.gre_first),
+            Proto::Esp => (State::None, times.generic),
+            Proto::Sctp => {
+                let state = sctp::first(segment.chunk?)?;
+                (state, sctp::life(times, state))
+            }
             Proto::Tcp => {
                 let state = first(segment.flags, rules.loose)?;
-                (state, life(times, state, false))
+                (state, life(times, state))
             }
         };
-        let windows = rules.windows && proto == Proto::Tcp;
+        let windows = (rules.windows && proto == Proto::Tcp).then(|| Windows::begin(segment));
+        let life = match windows {
+            // Nobody has answered yet.
+            Some(_) if state == State::Established => life.min(times.tcp_stalled),
+            _ => life,
+        };
         let track = Self {
             made: now,
             state,
@@ -124,7 +200,7 @@ impl Track {
             crossed: false,
             challenged: false,
             assured: false,
-            windows: windows.then(|| Windows::begin(segment)),
+            windows,
         };
         Some((track, life))
     }
@@ -169,6 +245,9 @@ impl Track {
             }
         }
         self.last = Some((what, began));
+        if let Some(windows) = &mut self.windows {
+            windows.passed(began);
+        }
         self.finished |= step == Step::To(State::FinWait);
         step
     }
@@ -195,7 +274,7 @@ impl Track {
             self.challenged = self.state == State::LastAck;
         }
         if let Some(windows) = &mut self.windows {
-            windows.ignored(segment, fresh);
+            windows.ignored(began, segment, fresh);
             if self.state == State::SynSent && what == Kind::Ack && !began {
                 windows.challenged(segment);
             }
@@ -250,6 +329,23 @@ impl Track {
         let (before, old) = (self.answered, self.state);
         let state = match proto {
             Proto::Icmp => return Outcome::Lives(times.icmp),
+            Proto::Esp => return Outcome::Lives(times.generic),
+            // As in UDP, the first answer itself does not extend the lifetime.
+            Proto::UdpLite | Proto::Gre => {
+                let (first, stream) = match proto {
+                    Proto::Gre => (times.gre_first, times.gre_stream),
+                    _ => (times.udp_first, times.udp_stream),
+                };
+                self.answered |= !began;
+                return Outcome::Lives(if before { stream } else { first });
+            }
+            Proto::Sctp => {
+                let chunk = segment.chunk.unwrap_or(sctp::DATA);
+                let state = sctp::next(old, began, chunk);
+                self.answered |= !began;
+                self.state = state;
+                return Outcome::Lives(sctp::life(times, state));
+            }
             Proto::Udp => {
                 // On Linux the first answer itself does not extend the lifetime.
                 let wait = times.udp_stream_after;
@@ -279,22 +375,40 @@ impl Track {
         match kind(segment.flags) {
             // The connection was refused, so it never existed.
             Kind::Rst if !before => Outcome::Lives(Duration::ZERO),
+            // The connection stays open, because the reset will be challenged.
+            Kind::Rst if state == open && self.repeats() => Outcome::Lives(times.tcp_stalled),
             Kind::Rst => Outcome::Lives(times.tcp_reset),
             // Repeated SYNs must not keep a flow that nobody answers.
             Kind::Syn if !before && old == State::SynSent => Outcome::Passes,
-            _ => Outcome::Lives(life(times, state, self.answered)),
+            _ => Outcome::Lives(match self.windows {
+                Some(windows) if !before && state == open || windows.waits() || self.repeats() => {
+                    life(times, state).min(times.tcp_stalled)
+                }
+                _ => life(times, state),
+            }),
         }
+    }
+
+    /// Returns `true` when one side has sent the same segment again and again.
+    fn repeats(&self) -> bool {
+        (self.windows).is_some_and(|windows| windows.copies() >= RETRANSMISSIONS)
+    }
+
+    /// The state of a TCP connection or SCTP association, by the name that Linux has for it in TCP.
+    pub(crate) const fn state(&self) -> Option<&'static str> {
+        self.state.name()
     }
 }
 
-fn life(times: &Timeouts, state: State, answered: bool) -> Duration {
+const fn life(times: &Timeouts, state: State) -> Duration {
     match state {
-        State::SynSent | State::SynCrossed | State::SynReceived => times.tcp_syn,
-        State::Established if answered => times.tcp_established,
-        State::Established => times.tcp_established.min(UNANSWERED),
-        State::None | State::FinWait | State::CloseWait | State::LastAck | State::TimeWait => {
-            times.tcp_fin
-        }
+        State::SynSent | State::SynCrossed => times.tcp_syn,
+        State::SynReceived => times.tcp_syn_received,
+        State::Established => times.tcp_established,
+        State::None | State::FinWait | State::Heartbeat => times.tcp_fin,
+        State::CloseWait => times.tcp_close_wait,
+        State::LastAck => times.tcp_last_ack,
+        State::TimeWait => times.tcp_time_wait,
         State::Closed => times.tcp_reset,
     }
 }

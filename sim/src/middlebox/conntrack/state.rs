@@ -26,6 +26,27 @@ pub(super) enum State {
     TimeWait,
     /// The connection was reset.
     Closed,
+    /// A HEARTBEAT was sent, over SCTP only.
+    Heartbeat,
+}
+
+impl State {
+    /// The name that Linux has for the state.
+    pub(super) const fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::None => return None,
+            Self::SynSent => "SYN_SENT",
+            Self::SynCrossed => "SYN_SENT2",
+            Self::SynReceived => "SYN_RECV",
+            Self::Established => "ESTABLISHED",
+            Self::FinWait => "FIN_WAIT",
+            Self::CloseWait => "CLOSE_WAIT",
+            Self::LastAck => "LAST_ACK",
+            Self::TimeWait => "TIME_WAIT",
+            Self::Closed => "CLOSE",
+            Self::Heartbeat => "HEARTBEAT_SENT",
+        })
+    }
 }
 
 /// What a segment does to a connection.

@@ -39,6 +39,8 @@ struct Side {
     sacks: bool,
     /// Everything that it sends counts as in the window.
     liberal: bool,
+    /// It has sent data that the other side has not acknowledged.
+    waits: bool,
 }
 
 impl Side {
@@ -60,10 +62,23 @@ impl Side {
     }
 }
 
+/// The last acknowledgement, or the last segment that was passed unverified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Last {
+    /// The originator sent the last segment of any kind.
+    began: bool,
+    seq: u32,
+    end: u32,
+    ack: u32,
+    /// The window field, not shifted.
+    window: u16,
+    /// How often it came again in a row.
+    copies: u8,
+}
+
 /// A SYN that was passed although it is not known to belong to the connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Unverified {
-    window: u16,
     scale: Option<u8>,
     sacks: bool,
 }
@@ -82,10 +97,7 @@ pub(super) enum Fit {
 pub(super) struct Windows {
     /// The originator, and the other side.
     sides: [Side; 2],
-    /// The end of the last segment that was passed unverified, or acknowledged.
-    last_end: u32,
-    /// The acknowledgement number of a challenge that answered a SYN.
-    last_ack: u32,
+    last: Last,
     unverified: Unverified,
 }
 
@@ -105,11 +117,11 @@ impl Windows {
         }
         let mut windows = Self {
             sides: [first, second],
-            last_end: 0,
-            last_ack: 0,
+            last: Last::default(),
             unverified: Unverified::default(),
         };
         windows.fit(true, State::None, segment);
+        windows.passed(true);
         windows
     }
 
@@ -190,6 +202,7 @@ impl Windows {
         from.max_win = from.max_win.max(win.wrapping_add(sack.wrapping_sub(ack)));
         if after(end, from.end) {
             from.end = end;
+            from.waits = true;
         }
         if flags.has(TcpFlags::ACK) && from.max_ack.is_none_or(|old| after(ack, old)) {
             from.max_ack = Some(ack);
@@ -201,17 +214,55 @@ impl Windows {
         if after(allowed, to.max_end.wrapping_sub(1)) {
             to.max_end = allowed.wrapping_add(u32::from(win == 0));
         }
+        if ack == to.end {
+            to.waits = false;
+        }
         if kind(flags) == Kind::Ack {
-            self.last_end = end;
+            let new = Last {
+                began,
+                seq,
+                end,
+                ack,
+                window: segment.window,
+                copies: 0,
+            };
+            let again = new
+                == Last {
+                    copies: 0,
+                    ..self.last
+                };
+            let copies = if again {
+                self.last.copies.saturating_add(1)
+            } else {
+                0
+            };
+            self.last = Last { copies, ..new };
         }
         Fit::In
     }
 
+    /// Notes who sent a segment that belongs to the connection.
+    pub(super) const fn passed(&mut self, began: bool) {
+        self.last.began = began;
+    }
+
+    /// Returns `true` when one side waits for an acknowledgement, or may not send.
+    pub(super) fn waits(&self) -> bool {
+        self.sides.iter().any(|side| side.waits) || self.last.window == 0
+    }
+
+    /// How often the last acknowledgement came again in a row.
+    pub(super) const fn copies(&self) -> u8 {
+        self.last.copies
+    }
+
     /// Notes a segment that was passed although the two ends may know more than the box; `fresh`
     /// marks a SYN from the originator.
-    pub(super) const fn ignored(&mut self, segment: &Segment, fresh: bool) {
-        self.last_end = segment.end;
-        self.unverified.window = segment.window;
+    pub(super) const fn ignored(&mut self, began: bool, segment: &Segment, fresh: bool) {
+        self.last.began = began;
+        self.last.seq = segment.seq;
+        self.last.end = segment.end;
+        self.last.window = segment.window;
         if fresh {
             self.unverified.scale = segment.scale;
             self.unverified.sacks = segment.sacks;
@@ -220,29 +271,30 @@ impl Windows {
 
     /// Notes an acknowledgement that challenges a SYN.
     pub(super) const fn challenged(&mut self, segment: &Segment) {
-        self.last_ack = segment.ack;
+        self.last.ack = segment.ack;
     }
 
     /// Returns `true` when a SYN with ACK accepts the SYN that was passed unverified.
     pub(super) const fn accepts(&self, segment: &Segment) -> bool {
-        segment.ack == self.last_end
+        segment.ack == self.last.end
     }
 
     /// Begins again with the SYN that was passed unverified and that this side, `began`, has
     /// accepted.
     pub(super) fn resync(&mut self, began: bool) {
-        let (last_end, unverified) = (self.last_end, self.unverified);
+        let (last, unverified) = (self.last, self.unverified);
         let (from, to) = self.ends(began);
         *from = Side::default();
         *to = Side {
-            end: last_end,
-            max_end: last_end,
-            max_win: u32::from(unverified.window).max(1),
+            end: last.end,
+            max_end: last.end,
+            max_win: u32::from(last.window).max(1),
             max_ack: None,
             scale: unverified.scale.unwrap_or(0),
             scales: unverified.scale.is_some(),
             sacks: unverified.sacks,
             liberal: false,
+            waits: false,
         };
     }
 
@@ -252,19 +304,19 @@ impl Windows {
             None => Reset::Unknown,
             Some(ack) if before(segment.seq, ack) => Reset::Old,
             Some(ack) if segment.seq == ack => Reset::Exact,
-            Some(_) if segment.seq == self.last_end => Reset::Next,
+            Some(_) if segment.seq == self.last.end => Reset::Next,
             Some(_) => Reset::Ahead,
         }
     }
 
     /// Returns `true` when a reset acknowledges the segment that was passed unverified.
     pub(super) const fn refuses(&self, segment: &Segment) -> bool {
-        segment.ack == self.last_end
+        segment.ack == self.last.end
     }
 
     /// Returns `true` when a reset answers a challenge.
     pub(super) const fn answers_challenge(&self, segment: &Segment) -> bool {
-        segment.seq == self.last_ack
+        segment.seq == self.last.ack
     }
 }
 

@@ -35,6 +35,7 @@ use crate::{
 /// How long a SYN from outside waits for one from inside before it is refused, as in a NAT.
 const SYN_PATIENCE: Duration = Duration::from_secs(6);
 const MAX_DELAYED: usize = 256;
+static NONE: Ports = Ports::Only(Vec::new());
 
 /// The endpoints that identify a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +52,23 @@ struct State {
     expires: Instant,
     /// The time of the timer that is in force; never later than `expires`.
     timer: Instant,
+}
+
+/// A flow, for inspection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The protocol.
+    pub proto: Proto,
+    /// The internal endpoint.
+    pub internal: SocketAddr,
+    /// The remote endpoint.
+    pub remote: SocketAddr,
+    /// The internal endpoint sent the first packet.
+    pub from_inside: bool,
+    /// The state of a TCP connection or SCTP association, by the name that Linux has for it in TCP.
+    pub state: Option<&'static str>,
+    /// When the flow expires if no packet comes.
+    pub expires: Instant,
 }
 
 /// Who may send to a flow's internal endpoint besides the flow's own remote endpoint.
@@ -112,10 +130,10 @@ pub struct Firewall {
     delayed: VecDeque<(Instant, Key, Packet)>,
 }
 
-/// The remote endpoint of an echo is an address without a port.
-fn key(proto: Proto, inside: SocketAddr, outside: SocketAddr) -> Key {
+/// The remote endpoint of an ICMP query has no port, but `query`, which tells what is asked for.
+fn key(proto: Proto, inside: SocketAddr, outside: SocketAddr, query: u16) -> Key {
     let port = if proto == Proto::Icmp {
-        0
+        query
     } else {
         outside.port()
     };
@@ -159,6 +177,23 @@ impl Firewall {
         self.flows.is_empty()
     }
 
+    /// The flows in the table, by protocol and endpoints.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        let mut all: Vec<Entry> = (self.flows.iter())
+            .map(|(key, state)| Entry {
+                proto: key.proto,
+                internal: key.inside,
+                remote: key.outside,
+                from_inside: state.from_inside,
+                state: state.track.state(),
+                expires: state.expires,
+            })
+            .collect();
+        all.sort_unstable_by_key(|e| (e.proto, e.internal, e.remote));
+        all
+    }
+
     /// Handles a packet from inside.
     pub fn outbound(&mut self, now: Instant, packet: &Packet) -> Verdict {
         let flow = packet.flow();
@@ -168,7 +203,7 @@ impl Firewall {
         if let Some(verdict) = self.by_rule(packet, true, true) {
             return verdict;
         }
-        let key = key(flow.proto, flow.src, flow.dst);
+        let key = key(flow.proto, flow.src, flow.dst, packet.icmp_query(true));
         match self.touch(now, key, true, &packet.segment()) {
             Some(verdict) => return verdict,
             None if !self.config.rules.is_empty()
@@ -187,12 +222,12 @@ impl Firewall {
             {
                 return Verdict::Drop(match flow.proto {
                     Proto::Udp => Rule::FirewallUdpBlocked,
-                    Proto::Tcp | Proto::Icmp => Rule::FirewallPortBlocked,
+                    _ => Rule::FirewallPortBlocked,
                 });
             }
             None => {}
         }
-        if packet.is_echo_reply() == Some(true) {
+        if packet.is_icmp_reply() == Some(true) {
             return Verdict::Drop(Rule::FirewallUnsolicited);
         }
         self.admit(now, key, true, &packet.segment(), Rule::FirewallNew)
@@ -207,7 +242,7 @@ impl Firewall {
         if let Some(verdict) = self.by_rule(packet, false, true) {
             return verdict;
         }
-        let key = key(flow.proto, flow.dst, flow.src);
+        let key = key(flow.proto, flow.dst, flow.src, packet.icmp_query(false));
         if let Some(verdict) = self.touch(now, key, false, &packet.segment()) {
             return verdict;
         }
@@ -224,7 +259,7 @@ impl Firewall {
             Filtering::AddressDependent => Some((flow.proto, inside, Some(outside))),
             Filtering::AddressAndPortDependent => None,
         };
-        let echo = packet.is_echo_reply();
+        let echo = packet.is_icmp_reply();
         let invited = self.config.open && echo != Some(true)
             || self.pinholes.contains_key(&(flow.proto, inside))
             || permitted.is_some_and(|p| self.permits.contains_key(&p)) && echo.is_none()
@@ -242,7 +277,7 @@ impl Firewall {
         if let Some(verdict) = self.without_flow(now, packet, false) {
             return verdict;
         }
-        let key = key(flow.proto, flow.dst, flow.src);
+        let key = key(flow.proto, flow.dst, flow.src, packet.icmp_query(false));
         match self.touch(now, key, false, &packet.segment()) {
             Some(verdict) => verdict,
             None => self.admit(now, key, false, &packet.segment(), Rule::FirewallAllowed),
@@ -261,13 +296,18 @@ impl Firewall {
         if packet.fragment().is_some_and(|f| f.offset > 0) {
             return Some(Verdict::Pass(Rule::FirewallAllowed));
         }
-        if flow.proto != Proto::Icmp || packet.is_echo_reply().is_some() {
+        // Linux takes the checksums of UDP-Lite for wrong; see `OtherProtocols::Ports` of a NAT.
+        if flow.proto == Proto::UdpLite && !self.config.open {
+            return Some(Verdict::Drop(Rule::FirewallPortBlocked));
+        }
+        if flow.proto != Proto::Icmp || packet.is_icmp_reply().is_some() {
             return None;
         }
         let known = packet.quoted().is_some_and(|q: Flow| {
+            let query = packet.quoted_query(out);
             let key = match out {
-                true => key(q.proto, q.dst, q.src),
-                false => key(q.proto, q.src, q.dst),
+                true => key(q.proto, q.dst, q.src, query),
+                false => key(q.proto, q.src, q.dst, query),
             };
             self.config.icmp_errors && self.flows.contains_key(&key)
         });
@@ -303,11 +343,17 @@ impl Firewall {
         })
     }
 
+    /// The ports that may be reached by a protocol; `None` when all may. What may not send UDP to
+    /// every port may not use rarer protocols either.
     const fn ports(&self, proto: Proto) -> Option<&Ports> {
         match proto {
             Proto::Udp => Some(&self.config.udp_out),
             Proto::Tcp => Some(&self.config.tcp_out),
             Proto::Icmp => None,
+            Proto::Sctp | Proto::UdpLite | Proto::Gre | Proto::Esp => match self.config.udp_out {
+                Ports::All => None,
+                Ports::Only(_) => Some(&NONE),
+            },
         }
     }
 

@@ -280,3 +280,42 @@ fn stateless_rules_look_at_each_packet_and_make_no_flow() {
     assert_eq!(answer, Verdict::Drop(Rule::FirewallRule));
     assert_eq!(wall.len(), 1);
 }
+
+#[test]
+fn a_stranger_does_not_ask_by_the_identifier_of_an_answer() {
+    let [inside, outside] = [IN, P].map(|s| addr(s).ip());
+    let mut wall = Firewall::new(presets::home6(), 1);
+    let asks = |from, to| Packet::echo(from, to, false, 7, 1, b"");
+    let answers = |from, to| Packet::echo(from, to, true, 7, 1, b"");
+    assert!(passes(&wall.outbound(at(0), &asks(inside, outside))));
+    assert!(passes(&wall.inbound(at(0), &answers(outside, inside))));
+    assert!(!passes(&wall.inbound(at(0), &asks(outside, inside))));
+    // One that is let in is answered, and does not let others in.
+    let mut open = Firewall::new(
+        FirewallConfig {
+            echo_in: true,
+            ..presets::home6()
+        },
+        1,
+    );
+    assert!(passes(&open.inbound(at(0), &asks(outside, inside))));
+    assert!(passes(&open.outbound(at(0), &answers(inside, outside))));
+    assert!(!passes(&open.inbound(at(0), &answers(outside, inside))));
+}
+
+#[test]
+fn rarer_protocols_pass_where_udp_may_go_anywhere() {
+    let packet = |proto, from, to| Packet::other(proto, addr(from), addr(to), &[1; 20]);
+    for proto in [Proto::Gre, Proto::Esp, Proto::UdpLite] {
+        let mut wall = Firewall::new(presets::no_inbound(), 1);
+        assert!(!passes(&wall.inbound(at(0), &packet(proto, P, IN))));
+        // Linux takes its checksums for wrong.
+        let goes = proto != Proto::UdpLite;
+        assert_eq!(passes(&wall.outbound(at(0), &packet(proto, IN, P))), goes);
+        assert_eq!(passes(&wall.inbound(at(0), &packet(proto, P, IN))), goes);
+        let strict = presets::find("udp-blocked").expect("a preset");
+        let mut wall = Firewall::new((strict.make)(), 1);
+        let verdict = wall.outbound(at(0), &packet(proto, IN, P));
+        assert_eq!(verdict, Verdict::Drop(Rule::FirewallPortBlocked));
+    }
+}

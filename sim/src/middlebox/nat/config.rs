@@ -84,6 +84,33 @@ pub enum WanInput {
     Accept,
 }
 
+/// What becomes of fragments (RFC 4787 §11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragments {
+    /// They are dropped.
+    Drop,
+    /// Those that follow the first fragment are translated like it, and those that overtake it are
+    /// dropped.
+    Ordered,
+    /// They are put together first, in whatever order they arrive (RFC 4787 REQ-14). The box cuts
+    /// the datagram again where its sender had cut it.
+    Reassemble,
+}
+
+/// What becomes of SCTP, UDP-Lite, GRE and ESP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherProtocols {
+    /// They are dropped.
+    Drop,
+    /// They are translated by their addresses alone, so that one host inside may talk to a remote
+    /// address by each of them.
+    Addresses,
+    /// As on Linux: SCTP is translated by its ports like UDP, GRE and ESP by their addresses, and
+    /// UDP-Lite is dropped. (Linux 6.18 means to translate it, but takes every right checksum of
+    /// it for a wrong one, because it computes that of UDP.)
+    Ports,
+}
+
 /// What happens to a packet that needs a flow when the table is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
@@ -133,12 +160,20 @@ pub struct Translation {
     pub clash: Clash,
 }
 
-/// The translation of echo identifiers, which is that of Linux in every box.
-pub(super) const ECHO: Translation = Translation {
+/// The translation of ICMP identifiers, which is that of Linux in every box.
+pub(super) const QUERIES: Translation = Translation {
     mapping: Mapping::EndpointIndependent,
     filtering: Filtering::AddressAndPortDependent,
     ports: PortPolicy::Preserve,
     clash: Clash::Overload,
+};
+
+/// The translation of protocols that have no ports, or whose ports are not looked at.
+pub(super) const ADDRESSES: Translation = Translation {
+    mapping: Mapping::EndpointIndependent,
+    filtering: Filtering::AddressAndPortDependent,
+    ports: PortPolicy::Preserve,
+    clash: Clash::Drop,
 };
 
 /// A NAT. Presets are in [`super::presets`].
@@ -150,8 +185,13 @@ pub struct NatConfig {
     pub tcp: Translation,
     /// The external ports that are given out, both ends included. Preserved ports may lie outside.
     pub port_range: (u16, u16),
-    /// What happens to packets for the box itself.
+    /// A port below 1024 that clashes is replaced by another one below: of 1 to 511 by one of these,
+    /// of 512 to 1023 by one of 600 to 1023, as on Linux (RFC 4787 REQ-3 a).
+    pub low_ports_stay: bool,
+    /// What happens to packets from outside for the box itself.
     pub wan_input: WanInput,
+    /// What happens to packets from inside for the box's external address that do not come back in.
+    pub lan_input: WanInput,
     /// The lifetimes of flows.
     pub timeouts: Timeouts,
     /// How external addresses are chosen.
@@ -168,8 +208,10 @@ pub struct NatConfig {
     pub unsolicited_syn: UnsolicitedSyn,
     /// ICMP errors about a known flow are translated and passed on (RFC 5508).
     pub icmp_errors: bool,
-    /// Fragments are passed on (RFC 4787 REQ-14).
-    pub fragments: bool,
+    /// What becomes of fragments.
+    pub fragments: Fragments,
+    /// What becomes of protocols other than UDP, TCP and ICMP.
+    pub other_protocols: OtherProtocols,
     /// A TCP segment from the inside that belongs to no known flow, and is not a SYN, begins a
     /// flow, as on Linux. Otherwise it is dropped.
     pub tcp_loose: bool,

@@ -1,5 +1,6 @@
-//! Fragments (RFC 4787 REQ-14). Those after the first have no ports and follow the first one, so a
-//! fragment that overtakes it is dropped.
+//! Fragments that are translated one by one (RFC 4787 §11). Those after the first have no ports and
+//! follow the first one, so a fragment that overtakes it is dropped. A box that reassembles
+//! fragments does so before its NAT sees them, see [`super::super::reassembly`].
 
 use std::{collections::VecDeque, net::SocketAddr};
 
@@ -20,7 +21,7 @@ struct Datagram {
 
 /// The endpoints through which first fragments went.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fragments(VecDeque<(Datagram, End)>);
+pub(super) struct Followed(VecDeque<(Datagram, End)>);
 
 fn datagram(dir: Dir, fragment: Fragment, flow: &Flow) -> Datagram {
     let bare = |addr: SocketAddr| SocketAddr::new(addr.ip(), 0);
@@ -33,7 +34,7 @@ fn datagram(dir: Dir, fragment: Fragment, flow: &Flow) -> Datagram {
     }
 }
 
-impl Fragments {
+impl Followed {
     /// Remembers the endpoint through which a first fragment went; `flow` is that of the fragment
     /// as it came.
     pub(super) fn first(&mut self, dir: Dir, fragment: Fragment, flow: &Flow, end: End) {

@@ -18,6 +18,10 @@ use crate::{
 impl Nat {
     /// Handles a packet from outside. If it passes, its receiver is an internal endpoint.
     pub fn inbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
+        self.spend_hop(packet, |nat, packet| nat.translate_in(now, packet))
+    }
+
+    fn translate_in(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
         let Entered {
             flow,
             src: remote,
@@ -32,7 +36,7 @@ impl Nat {
         }
         match self.way_in(now, flow.proto, external, remote, &packet.segment()) {
             Ok((inside, rule)) => {
-                packet.set_dst(inside.addr());
+                packet.set_dst(inside.of_packet(flow.dst));
                 if let Some(fragment) = fragment {
                     (self.fragments).first(Dir::In, fragment, &flow, inside);
                 }
@@ -96,6 +100,9 @@ impl Nat {
             life = until.saturating_since(now);
         }
         self.make_room(now, Some(inside))?;
+        if self.spent {
+            return Err(Rule::HopLimit);
+        }
         let hairpin = self.is_own(remote);
         self.admit(Flow {
             inside,

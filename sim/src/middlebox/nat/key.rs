@@ -37,6 +37,16 @@ impl End {
         Self(self.0 & !0xffff)
     }
 
+    /// The endpoint for a packet that has `old`: a port that the box does not look at stays.
+    pub(super) fn of_packet(self, old: SocketAddr) -> SocketAddr {
+        let port = if self.port() == 0 {
+            old.port()
+        } else {
+            self.port()
+        };
+        SocketAddr::new(self.ip().into(), port)
+    }
+
     pub(super) const fn bits(self) -> u64 {
         self.0
     }
@@ -76,13 +86,13 @@ pub(super) struct Key(u64, u64);
 
 impl Key {
     pub(super) const fn new(kind: Kind, proto: Proto, near: End, far: End) -> Self {
-        let tag = (kind as u64) << 2 | proto as u64;
+        let tag = (kind as u64) << 4 | proto as u64;
         Self(near.0 | tag << 48, far.0)
     }
 
     /// The list of a flow that this key belongs to.
     pub(super) const fn list(self) -> usize {
-        ((self.0 >> 50) as usize).saturating_sub(Kind::Source as usize)
+        ((self.0 >> 52) as usize).saturating_sub(Kind::Source as usize)
     }
 
     /// A hash for tables: fast, and the same on every machine.

@@ -31,12 +31,12 @@ use dunlin_core::Instant;
 
 use blocks::Blocks;
 pub use config::{
-    Clash, Fault, Filtering, Full, Hairpin, Mapping, NatConfig, Pooling, PortPolicy, Translation,
-    UnsolicitedSyn, WanInput,
+    Clash, Fault, Filtering, Fragments, Full, Hairpin, Mapping, NatConfig, OtherProtocols, Pooling,
+    PortPolicy, Translation, UnsolicitedSyn, WanInput,
 };
 use forward::Forwards;
 pub use forward::{Forward, ForwardError, MAX_FORWARDS};
-use fragment::Fragments;
+use fragment::Followed;
 use key::{Dir, End, Key, Kind};
 use refusals::Refusals;
 use table::{Flow, Joins, Origin, Table};
@@ -86,6 +86,10 @@ pub struct Entry {
     pub external: SocketAddr,
     /// The remote endpoint.
     pub remote: SocketAddr,
+    /// The internal endpoint sent the first packet.
+    pub from_inside: bool,
+    /// The state of a TCP connection or SCTP association, by the name that Linux has for it in TCP.
+    pub state: Option<&'static str>,
     /// When the flow expires if no packet comes.
     pub expires: Instant,
 }
@@ -100,8 +104,8 @@ pub struct Nat {
     table: Table,
     forwards: Forwards,
     blocks: Blocks,
-    last_port: [u16; 3],
-    fragments: Fragments,
+    last_port: [u16; Proto::COUNT],
+    fragments: Followed,
     delayed: Refusals,
     /// When the restart in progress ends.
     down: Option<Instant>,
@@ -112,6 +116,8 @@ pub struct Nat {
     stats: NatStats,
     /// The flows that the last packet created.
     created: Created,
+    /// The packet at hand has no hop left.
+    spent: bool,
 }
 
 /// The flows that one packet created: one, or two if it was hairpinned.
@@ -155,8 +161,8 @@ impl Nat {
             rng: SimRng::new(seed),
             forwards: Forwards::default(),
             blocks: Blocks::default(),
-            last_port: [0; 3],
-            fragments: Fragments::default(),
+            last_port: [0; Proto::COUNT],
+            fragments: Followed::default(),
             delayed: Refusals::default(),
             down: None,
             ended: VecDeque::new(),
@@ -164,6 +170,7 @@ impl Nat {
             forgotten: Vec::new(),
             stats: NatStats::default(),
             created: Created::default(),
+            spent: false,
             config,
         };
         nat.start_ports();
@@ -217,6 +224,8 @@ impl Nat {
             internal: (flow.origin != Origin::Stray).then(|| flow.inside.addr()),
             external: flow.external.addr(),
             remote: flow.remote.addr(),
+            from_inside: flow.origin == Origin::Inside,
+            state: flow.track.state(),
             expires: flow.expires,
         })
     }
@@ -251,7 +260,7 @@ impl Nat {
         self.table.clear();
         self.forwards.reboot();
         self.blocks = Blocks::default();
-        self.fragments = Fragments::default();
+        self.fragments = Followed::default();
         self.delayed.clear();
         self.start_ports();
         self.down = Some(now + self.config.boot);
@@ -272,7 +281,11 @@ impl Nat {
         match proto {
             Proto::Udp => &self.config.udp,
             Proto::Tcp => &self.config.tcp,
-            Proto::Icmp => &config::ECHO,
+            Proto::Icmp => &config::QUERIES,
+            Proto::Sctp if matches!(self.config.other_protocols, OtherProtocols::Ports) => {
+                &self.config.udp
+            }
+            Proto::Sctp | Proto::UdpLite | Proto::Gre | Proto::Esp => &config::ADDRESSES,
         }
     }
 
@@ -360,7 +373,8 @@ impl Nat {
 
     /// Handles a fragment other than the first.
     fn later_fragment(&self, dir: Dir, fragment: Fragment, packet: &mut Packet) -> Verdict {
-        if self.config.fragments && self.fragments.follow(dir, fragment, packet) {
+        if self.config.fragments != Fragments::Drop && self.fragments.follow(dir, fragment, packet)
+        {
             Verdict::Pass(Rule::NatMapped)
         } else {
             Verdict::Drop(Rule::NatFragment)
@@ -431,15 +445,20 @@ impl Nat {
         if self.down.is_some() {
             return Err(Verdict::Drop(Rule::NatRebooted));
         }
-        if !self.hop(packet) {
-            return Err(Verdict::Drop(Rule::HopLimit));
-        }
         let fragment = packet.fragment();
         if let Some(fragment) = fragment
-            && (fragment.offset > 0 || !self.config.fragments)
+            && (fragment.offset > 0 || self.config.fragments == Fragments::Drop)
         {
             return Err(self.later_fragment(dir, fragment, packet));
         }
+        let (src, dst) = match (flow.proto.is_other(), self.config.other_protocols) {
+            (false, _) => (src, dst),
+            (true, OtherProtocols::Ports) if flow.proto != Proto::UdpLite => (src, dst),
+            (true, OtherProtocols::Addresses) => (src.bare(), dst.bare()),
+            (true, OtherProtocols::Drop | OtherProtocols::Ports) => {
+                return Err(Verdict::Drop(Rule::NatProtocol));
+            }
+        };
         Ok(Entered {
             flow,
             src,
@@ -464,9 +483,27 @@ impl Nat {
         }
     }
 
-    /// Decrements the TTL if the configuration says so. Returns `false` when no hop was left.
-    fn hop(&self, packet: &mut Packet) -> bool {
-        !self.config.decrement_ttl || packet.hop()
+    /// Takes a hop away from a packet that passes, if the configuration says so. A packet that has
+    /// none left has been accounted for all the same, as on Linux, but begins no flow, and is
+    /// dropped as it came.
+    fn spend_hop(
+        &mut self,
+        packet: &mut Packet,
+        translate: impl FnOnce(&mut Self, &mut Packet) -> Verdict,
+    ) -> Verdict {
+        self.spent = self.config.decrement_ttl && packet.ttl() <= 1;
+        let came = self.spent.then(|| packet.clone());
+        let verdict = translate(self, packet);
+        let passes = matches!(verdict, Verdict::Pass(_) | Verdict::Hairpin(_));
+        if !passes || verdict.rule() == Rule::NatUntouched || !self.config.decrement_ttl {
+            return verdict;
+        }
+        if let Some(came) = came {
+            *packet = came;
+            return Verdict::Drop(Rule::HopLimit);
+        }
+        packet.hop();
+        verdict
     }
 }
 

@@ -26,6 +26,10 @@ impl Nat {
     /// Handles a packet from inside. If it passes, its sender is an external endpoint of this box;
     /// with [`Verdict::Hairpin`], its receiver is an internal endpoint.
     pub fn outbound(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
+        self.spend_hop(packet, |nat, packet| nat.translate_out(now, packet))
+    }
+
+    fn translate_out(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
         let Entered {
             flow,
             src: inside,
@@ -39,12 +43,12 @@ impl Nat {
             return self.icmp_out(now, packet);
         }
         if self.config.hairpin != Hairpin::ExternalSource && self.is_own(remote) {
-            return self.turn_back(inside, remote, packet);
+            return self.turn_back(now, inside, remote, packet);
         }
         match self.way_out(now, flow.proto, inside, remote, &packet.segment()) {
             Err(rule) => Verdict::Drop(rule),
             Ok(way) => {
-                packet.set_src(way.external.addr());
+                packet.set_src(way.external.of_packet(flow.src));
                 if self.config.alg {
                     rewrite_payload(packet, inside, way.external);
                 }
@@ -92,6 +96,9 @@ impl Nat {
         let (track, life) =
             Track::begin(&self.rules(), now, proto, segment).ok_or(Rule::NatTcpState)?;
         self.make_room(now, Some(inside))?;
+        if self.spent {
+            return Err(Rule::HopLimit);
+        }
         let (external, rule) = self.choose(proto, inside, remote)?;
         let hairpin = self.is_own(remote);
         self.admit(Flow {
@@ -127,11 +134,17 @@ impl Nat {
     }
 
     /// Handles a packet from inside to one of the box's own addresses when the box does not
-    /// translate the sender of such packets: it comes back with its sender unchanged, or is
-    /// dropped.
-    fn turn_back(&self, inside: End, remote: End, packet: &mut Packet) -> Verdict {
+    /// translate the sender of such packets: it comes back with its sender unchanged, or is for
+    /// the box itself.
+    fn turn_back(
+        &mut self,
+        now: Instant,
+        inside: End,
+        remote: End,
+        packet: &mut Packet,
+    ) -> Verdict {
         if self.config.hairpin == Hairpin::None {
-            return Verdict::Drop(Rule::NatNoHairpin);
+            return self.refuse_inside(now, remote, inside, Rule::NatNoHairpin, packet);
         }
         let proto = packet.flow().proto;
         let key = Key::new(Kind::External, proto, remote, End::NONE);
@@ -140,10 +153,13 @@ impl Nat {
             .or_else(|| Some(self.table.flow(self.table.oldest(key)?).inside));
         match target {
             Some(target) if target != inside => {
-                packet.set_dst(target.addr());
+                packet.set_dst(target.of_packet(packet.flow().dst));
                 Verdict::Hairpin(Rule::NatHairpin)
             }
-            _ => Verdict::Drop(self.why_closed(proto, remote, inside)),
+            _ => {
+                let rule = self.why_closed(proto, remote, inside);
+                self.refuse_inside(now, remote, inside, rule, packet)
+            }
         }
     }
 
@@ -156,7 +172,7 @@ impl Nat {
         };
         match self.way_in(now, flow.proto, to, from, &packet.segment()) {
             Ok((inside, _)) => {
-                packet.set_dst(inside.addr());
+                packet.set_dst(inside.of_packet(flow.dst));
                 Verdict::Hairpin(Rule::NatHairpin)
             }
             Err(rule) => Verdict::Drop(rule),

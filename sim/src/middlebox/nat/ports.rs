@@ -13,6 +13,10 @@ use crate::packet::{Proto, verdict::Rule};
 /// How many ports are tried that may be shared; about as many as on Linux.
 const SHARED_TRIES: u32 = 256;
 
+/// The ports that replace those up to 511, and those from 512 to 1023, where ports below 1024 stay so.
+const LOWEST: (u16, u16) = (1, 511);
+const LOW: (u16, u16) = (600, 1_023);
+
 impl Nat {
     /// The key that the flows of one mapping share.
     pub(super) fn source_key(&self, proto: Proto, inside: End, remote: End) -> Key {
@@ -68,13 +72,20 @@ impl Nat {
                 self.public[n as usize]
             }
         };
-        let range = match policy {
-            PortPolicy::Block(size) => self
-                .blocks
-                .of(inside.ip(), address, size, self.config.port_range)
-                .ok_or(Rule::NatNoPort)?,
-            _ => self.config.port_range,
-        };
+        let range =
+            match policy {
+                PortPolicy::Block(size) => self
+                    .blocks
+                    .of(inside.ip(), address, size, self.config.port_range)
+                    .ok_or(Rule::NatNoPort)?,
+                _ if proto == Proto::Icmp => (0, u16::MAX),
+                PortPolicy::Preserve | PortPolicy::PreserveParity | PortPolicy::Random
+                    if self.config.low_ports_stay && inside.port() < 1_024 =>
+                {
+                    if inside.port() < 512 { LOWEST } else { LOW }
+                }
+                _ => self.config.port_range,
+            };
         let wide = u32::from(range.1) - u32::from(range.0) + 1;
         let wanted = match policy {
             PortPolicy::Preserve | PortPolicy::PreserveParity => inside.port(),

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use super::{
-    Clash, Filtering, Full, Hairpin, Mapping, NatConfig, Pooling, PortPolicy, Translation,
-    UnsolicitedSyn, WanInput,
+    Clash, Filtering, Fragments, Full, Hairpin, Mapping, NatConfig, OtherProtocols, Pooling,
+    PortPolicy, Translation, UnsolicitedSyn, WanInput,
 };
 use crate::middlebox::conntrack::Timeouts;
 use Clash::Overload;
@@ -127,10 +127,23 @@ const LINUX_TIMES: Timeouts = Timeouts {
     udp_stream_after: secs(2),
     inbound_refresh: true,
     tcp_syn: secs(120),
+    tcp_syn_received: secs(60),
     tcp_established: secs(432_000),
+    tcp_stalled: secs(300),
     tcp_fin: secs(120),
+    tcp_close_wait: secs(60),
+    tcp_last_ack: secs(30),
+    tcp_time_wait: secs(120),
     tcp_reset: secs(10),
     icmp: secs(30),
+    gre_first: secs(30),
+    gre_stream: secs(180),
+    sctp_opening: secs(3),
+    sctp_established: secs(210),
+    sctp_heartbeat: secs(30),
+    sctp_closing: secs(3),
+    sctp_closed: secs(10),
+    generic: secs(600),
 };
 
 /// The shortest timeouts that RFC 4787 REQ-5 (as recommended), RFC 5382 REQ-5 and RFC 5508 REQ-1
@@ -141,10 +154,16 @@ const RFC_TIMES: Timeouts = Timeouts {
     udp_stream_after: secs(0),
     inbound_refresh: true,
     tcp_syn: secs(240),
+    tcp_syn_received: secs(240),
     tcp_established: secs(7_440),
+    tcp_stalled: secs(7_440),
     tcp_fin: secs(240),
+    tcp_close_wait: secs(240),
+    tcp_last_ack: secs(240),
+    tcp_time_wait: secs(240),
     tcp_reset: secs(240),
     icmp: secs(60),
+    ..LINUX_TIMES
 };
 
 /// The same translation for UDP and TCP, with everything else as in [`linux`].
@@ -165,7 +184,9 @@ pub const fn with(
         udp: one,
         tcp: one,
         port_range: (1_024, 65_535),
+        low_ports_stay: matches!(ports, Preserve | PreserveParity),
         wan_input: WanInput::Drop,
+        lan_input: WanInput::Drop,
         timeouts: LINUX_TIMES,
         pooling: Pooling::Paired,
         hairpin: Hairpin::None,
@@ -174,7 +195,8 @@ pub const fn with(
         full: Full::DropNew,
         unsolicited_syn: UnsolicitedSyn::Drop,
         icmp_errors: true,
-        fragments: true,
+        fragments: Fragments::Reassemble,
+        other_protocols: OtherProtocols::Ports,
         tcp_loose: true,
         tcp_windows: true,
         alg: false,
@@ -205,8 +227,7 @@ const fn rfc() -> NatConfig {
 /// pf, with `nat on $ext from $int to any -> ($ext)`. Ports are free for every remote endpoint to which
 /// they have no state, so hosts share them.
 ///
-/// Not modelled: `udp.single` (30 s), to which a mapping that was used twice and not answered falls,
-/// and `tcp.closing` (900 s), for connections of which one half is closed.
+/// Not modelled: `udp.single` (30 s), to which a mapping that was used twice and not answered falls.
 const fn pf() -> NatConfig {
     NatConfig {
         timeouts: Timeouts {
@@ -214,13 +235,20 @@ const fn pf() -> NatConfig {
             udp_stream: secs(60),
             udp_stream_after: secs(0),
             tcp_syn: secs(120),
+            tcp_syn_received: secs(30),
             tcp_established: secs(86_400),
-            tcp_fin: secs(90),
+            tcp_stalled: secs(86_400),
+            tcp_fin: secs(900),
+            tcp_close_wait: secs(900),
+            tcp_last_ack: secs(45),
+            tcp_time_wait: secs(90),
             tcp_reset: secs(90),
             icmp: secs(20),
             ..LINUX_TIMES
         },
         port_range: (50_001, 65_535),
+        low_ports_stay: false,
+        other_protocols: OtherProtocols::Addresses,
         max_entries: 100_000,
         tcp_loose: false,
         ..with(Apdm, Apdf, Random, Overload)
@@ -248,6 +276,7 @@ const fn openwrt() -> NatConfig {
             ..LINUX_TIMES
         },
         wan_input: WanInput::Reject,
+        lan_input: WanInput::Accept,
         unsolicited_syn: UnsolicitedSyn::Reset,
         max_entries: 16_384,
         ..linux()
@@ -262,10 +291,13 @@ const fn cloud() -> NatConfig {
             udp_stream: secs(350),
             udp_stream_after: secs(0),
             tcp_syn: secs(350),
+            tcp_syn_received: secs(350),
             tcp_established: secs(350),
+            tcp_stalled: secs(350),
             icmp: secs(350),
             ..LINUX_TIMES
         },
+        other_protocols: OtherProtocols::Drop,
         tcp_loose: false,
         ..with(Apdm, Apdf, Random, Overload)
     }
@@ -284,6 +316,7 @@ const fn cgnat() -> NatConfig {
         hairpin: Hairpin::ExternalSource,
         max_entries: 1_048_576,
         max_per_host: Some(2_048),
+        other_protocols: OtherProtocols::Drop,
         tcp_windows: false,
         ..with(Eim, Eif, PortPolicy::Block(512), Clash::Random)
     }
@@ -310,9 +343,9 @@ const PORTS: Source = Source::Definition("RFC 4787 section 4.2 (port assignment)
 #[rustfmt::skip]
 const ALL: &[Preset] = presets! {
     "linux", "Linux masquerade, INPUT dropped: EIM/APDF, port kept, shared by destination on a clash", KERNEL, linux();
-    "linux-accept", "Linux masquerade, INPUT accepted, as on Docker and NAS hosts: whoever sends first takes the port", KERNEL, NatConfig { wan_input: WanInput::Accept, ..linux() };
-    "linux-reject", "Linux masquerade, INPUT rejected: an ICMP error and no flow", KERNEL, NatConfig { wan_input: WanInput::Reject, unsolicited_syn: UnsolicitedSyn::Icmp, ..linux() };
-    "linux-random", "Linux `masquerade random`: another port for each destination", KERNEL, with(Apdm, Apdf, Random, Overload);
+    "linux-accept", "Linux masquerade, INPUT accepted, as on Docker and NAS hosts: whoever sends first takes the port", KERNEL, NatConfig { wan_input: WanInput::Accept, lan_input: WanInput::Accept, ..linux() };
+    "linux-reject", "Linux masquerade, INPUT rejected: an ICMP error and no flow", KERNEL, NatConfig { wan_input: WanInput::Reject, lan_input: WanInput::Reject, unsolicited_syn: UnsolicitedSyn::Icmp, ..linux() };
+    "linux-random", "Linux `masquerade random`: another port for each destination", KERNEL, NatConfig { low_ports_stay: true, ..with(Apdm, Apdf, Random, Overload) };
     "linux-hash", "nftables `snat to : jhash ip saddr . udp sport`: EIM, port not kept", KERNEL, with(Eim, Apdf, Hash, Overload);
     "linux-hash-adm", "nftables `jhash` with `ip daddr`: ADM, the same port again each time", KERNEL, with(Adm, Apdf, Hash, Overload);
     "linux-hash-apdm", "nftables `jhash` with `ip daddr` and `udp dport`: APDM, the same port again each time", KERNEL, with(Apdm, Apdf, Hash, Overload);
@@ -326,7 +359,7 @@ const ALL: &[Preset] = presets! {
     "pf-eim", "pf with `endpoint-independent`, FreeBSD since 2024, pfSense 25.11", Source::Document("FreeBSD review D11137; pf.conf(5), endpoint-independent: for UDP, ports as in pf"), NatConfig { udp: Translation { mapping: Eim, clash: Clash::Random, ..pf().udp }, ..pf() };
     "pf-static", "pf with `static-port`: the port is kept; a clash at the same remote endpoint is dropped", Source::Document("pf.conf(5), static-port; FreeBSD src, sys/netpfil/pf/pf_lb.c, pf_get_sport with low and high 0"), pf_static();
     "cgnat-good", "a carrier's NAT after RFC 6888: EIM/EIF, 512 ports for each subscriber, hairpin", Source::Document("RFC 6888 section 3, REQ-1, 2, 4 and 7, with RFC 4787 and 5382; the sizes of blocks and shares are guesses"), cgnat();
-    "cgnat-bad", "a carrier's NAT that saves ports: APDM/APDF random, arbitrary addresses, UDP 30 s", Source::Guess("symmetric mapping and arbitrary addresses occur (Richter et al., IMC 2016, section 6); the numbers are invented"), NatConfig { timeouts: Timeouts { udp_stream: secs(30), ..LINUX_TIMES }, pooling: Pooling::Arbitrary, max_per_host: Some(1_000), icmp_errors: false, fragments: false, ..with(Apdm, Apdf, Random, Clash::Random) };
+    "cgnat-bad", "a carrier's NAT that saves ports: APDM/APDF random, arbitrary addresses, UDP 30 s", Source::Guess("symmetric mapping and arbitrary addresses occur (Richter et al., IMC 2016, section 6); the numbers are invented"), NatConfig { timeouts: Timeouts { udp_stream: secs(30), ..LINUX_TIMES }, pooling: Pooling::Arbitrary, max_per_host: Some(1_000), icmp_errors: false, fragments: Fragments::Drop, other_protocols: OtherProtocols::Drop, ..with(Apdm, Apdf, Random, Clash::Random) };
     "cgnat-hash", "a carrier's NAT with ports computed from the subscriber's endpoint: EIM/APDF", Source::Guess("the idea of RFC 7422, applied to each endpoint in place of blocks; no device is known to do so"), NatConfig { max_per_host: Some(2_048), ..with(Eim, Apdf, Hash, Clash::Next) };
     "cloud", "the NAT gateway of Amazon VPC: ports shared by destination, everything idle for 350 s ends", Source::Document("Amazon VPC User Guide, NAT gateways (55 000 connections to each destination; nothing comes in) and its troubleshooting (350 s); APDM random is a guess"), cloud();
     "voip-helper", "a router made for telephony: EIM/ADF, port parity kept", Source::Guess("Tailscale's natlab calls EIM/ADF that of most Zyxel routers; parity is RFC 4787 section 4.2.2"), with(Eim, Adf, PreserveParity, Clash::Next);

@@ -3,7 +3,7 @@
 use dunlin_core::Instant;
 
 use super::{
-    Nat, UnsolicitedSyn, WanInput,
+    Dir, Nat, UnsolicitedSyn, WanInput,
     key::End,
     table::{Flow, Origin},
 };
@@ -16,6 +16,72 @@ use crate::{
 };
 
 impl Nat {
+    /// Handles a packet from inside for the box itself, whose address is `own`. `rule` is why it is
+    /// not for anybody else.
+    pub(super) fn refuse_inside(
+        &mut self,
+        now: Instant,
+        own: End,
+        inside: End,
+        rule: Rule,
+        packet: &Packet,
+    ) -> Verdict {
+        match (self.config.lan_input, packet.reset()) {
+            (WanInput::Drop, _) => Verdict::Drop(rule),
+            (WanInput::Reject, _) => {
+                let from = packet.flow().dst.ip();
+                let error = Packet::icmp_error(from, IcmpError::PortUnreachable, packet);
+                Verdict::Answer(rule, Box::new(error))
+            }
+            // The box's own stack has no socket there.
+            (WanInput::Accept, Some(reset)) => Verdict::Answer(rule, Box::new(reset)),
+            (WanInput::Accept, None) => {
+                self.touch_stray(now, packet.flow().proto, own, inside, &packet.segment());
+                self.take_in(now, own, inside, rule, packet)
+            }
+        }
+    }
+
+    /// Accounts for a packet of a flow of the box itself, if there is that flow.
+    pub(super) fn touch_stray(
+        &mut self,
+        now: Instant,
+        proto: Proto,
+        own: End,
+        remote: End,
+        segment: &Segment,
+    ) {
+        if let Some(slot) = self.table.find_in(proto, own, remote)
+            && self.table.flow(slot).origin == Origin::Stray
+        {
+            self.touch(now, slot, Dir::In, segment);
+        }
+    }
+
+    /// Accepts a packet that is for the box itself, which does not know what to do with it.
+    fn take_in(
+        &mut self,
+        now: Instant,
+        own: End,
+        remote: End,
+        rule: Rule,
+        packet: &Packet,
+    ) -> Verdict {
+        let proto = packet.flow().proto;
+        let error = match proto {
+            Proto::Udp | Proto::UdpLite => IcmpError::PortUnreachable,
+            Proto::Sctp | Proto::Gre | Proto::Esp => IcmpError::ProtocolUnreachable,
+            Proto::Tcp | Proto::Icmp => return Verdict::Drop(rule),
+        };
+        match self.remember(now, proto, own, remote, &packet.segment()) {
+            Ok(()) => {
+                let error = Packet::icmp_error(packet.flow().dst.ip(), error, packet);
+                Verdict::Answer(Rule::NatStray, Box::new(error))
+            }
+            Err(full) => Verdict::Drop(full),
+        }
+    }
+
     /// Handles a packet that is not let in, for the reason `rule`.
     pub(super) fn refuse(
         &mut self,
@@ -42,14 +108,11 @@ impl Nat {
             let error = Packet::icmp_error(flow.dst.ip(), IcmpError::PortUnreachable, packet);
             Box::new(error)
         };
-        if flow.proto == Proto::Udp {
+        if flow.proto != Proto::Tcp {
             return match self.config.wan_input {
                 WanInput::Drop => Verdict::Drop(rule),
                 WanInput::Reject => Verdict::Answer(rule, unreachable()),
-                WanInput::Accept => match self.remember(now, external, remote) {
-                    Ok(()) => Verdict::Answer(Rule::NatStray, unreachable()),
-                    Err(full) => Verdict::Drop(full),
-                },
+                WanInput::Accept => self.take_in(now, external, remote, rule, packet),
             };
         }
         let opens = flow.flags.has(TcpFlags::SYN) && !flow.flags.has(TcpFlags::ACK);
@@ -78,20 +141,27 @@ impl Nat {
     }
 
     /// Creates a flow of the box itself, so that no mapping can take its place.
-    fn remember(&mut self, now: Instant, external: End, remote: End) -> Result<(), Rule> {
-        if self.table.find_in(Proto::Udp, external, remote).is_some() {
+    pub(super) fn remember(
+        &mut self,
+        now: Instant,
+        proto: Proto,
+        external: End,
+        remote: End,
+        segment: &Segment,
+    ) -> Result<(), Rule> {
+        if self.table.find_in(proto, external, remote).is_some() {
             return Ok(());
         }
         self.make_room(now, None)?;
-        let (track, life) = Track::begin(&self.rules(), now, Proto::Udp, &Segment::default())
-            .ok_or(Rule::NatTcpState)?;
+        let (track, life) =
+            Track::begin(&self.rules(), now, proto, segment).ok_or(Rule::NatTcpState)?;
         self.admit(Flow {
             inside: End::NONE,
             external,
             remote,
             track,
             expires: now + life,
-            proto: Proto::Udp,
+            proto,
             origin: Origin::Stray,
             hairpin: false,
         });

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Blocks, Fragments, Nat};
+use super::{Blocks, Followed, Nat};
 use crate::packet::verdict::Rule;
 
 impl Nat {
@@ -15,7 +15,7 @@ impl Nat {
         }
         self.table.clear();
         self.blocks = Blocks::default();
-        self.fragments = Fragments::default();
+        self.fragments = Followed::default();
         self.delayed.clear();
     }
 

@@ -47,11 +47,11 @@ pub(crate) const FIREWALL: &[Key<FirewallConfig>] = keys! {
     "firewall-inbound-refresh", "true or false", "the preset's", "false", "Whether packets from outside keep a UDP flow alive."
         => |s, v| s.timeouts.inbound_refresh = value::switch(v)?;
     "firewall-tcp-syn", "time", "the preset's", "\"120s\"", "The lifetime of a TCP connection that is being opened."
-        => |s, v| s.timeouts.tcp_syn = value::duration(v)?;
+        => |s, v| s.timeouts.cap_tcp_opening(value::duration(v)?);
     "firewall-tcp-established", "time", "the preset's", "\"2h\"", "The lifetime of an open TCP connection."
         => |s, v| s.timeouts.tcp_established = value::duration(v)?;
     "firewall-tcp-fin", "time", "the preset's", "\"120s\"", "The lifetime of a TCP connection that is being closed."
-        => |s, v| s.timeouts.tcp_fin = value::duration(v)?;
+        => |s, v| s.timeouts.cap_tcp_closing(value::duration(v)?);
     "firewall-tcp-reset", "time", "the preset's", "\"10s\"", "The lifetime of a TCP connection that was reset."
         => |s, v| s.timeouts.tcp_reset = value::duration(v)?;
     "firewall-icmp-timeout", "time", "the preset's", "\"30s\"", "The lifetime of an ICMP echo."

@@ -3,8 +3,8 @@
 use super::keys::{Key, keys};
 use crate::{
     middlebox::nat::{
-        Clash, Fault, Filtering, Full, Hairpin, Mapping, NatConfig, Pooling, PortPolicy,
-        UnsolicitedSyn, WanInput,
+        Clash, Fault, Filtering, Fragments, Full, Hairpin, Mapping, NatConfig, OtherProtocols,
+        Pooling, PortPolicy, UnsolicitedSyn, WanInput,
     },
     scenario::syntax::{
         document::Value,
@@ -40,8 +40,12 @@ pub(crate) const NAT: &[Key<NatConfig>] = keys! {
         => |s, v| s.tcp.clash = clash(v)?;
     "port-range", "\"low-high\"", "the preset's", "\"1024-65535\"", "The external ports that are given out."
         => |s, v| s.port_range = value::port_range(v)?;
+    "low-ports-stay", "true or false", "the preset's", "false", "A port below 1024 that is taken is replaced by another one below."
+        => |s, v| s.low_ports_stay = value::switch(v)?;
     "wan-input", "drop, reject or accept", "the preset's", "\"accept\"", "What happens to packets from outside for which there is no mapping. A box that accepts them creates flows for them, and may then have to give another port to a mapping that wants the same one: the inbound-first collision."
-        => |s, v| s.wan_input = value::choice(v, &[("drop", WanInput::Drop), ("reject", WanInput::Reject), ("accept", WanInput::Accept)])?;
+        => |s, v| s.wan_input = input(v)?;
+    "lan-input", "the same", "the preset's", "\"accept\"", "What happens to packets from inside for the box's own external address that do not come back in: they are dropped, rejected, or answered by the box, which has nothing on its ports."
+        => |s, v| s.lan_input = input(v)?;
     "udp-first", "time", "the preset's", "\"30s\"", "The lifetime of a UDP flow that was not answered."
         => |s, v| s.timeouts.udp_first = value::duration(v)?;
     "udp-stream", "time", "the preset's", "\"120s\"", "The lifetime of a UDP flow that was answered."
@@ -51,11 +55,21 @@ pub(crate) const NAT: &[Key<NatConfig>] = keys! {
     "inbound-refresh", "true or false", "the preset's", "true", "Whether packets from outside keep a UDP mapping alive."
         => |s, v| s.timeouts.inbound_refresh = value::switch(v)?;
     "tcp-syn", "time", "the preset's", "\"120s\"", "The lifetime of a TCP connection that is being opened."
-        => |s, v| s.timeouts.tcp_syn = value::duration(v)?;
+        => |s, v| s.timeouts.set_tcp_opening(value::duration(v)?);
+    "tcp-syn-received", "time", "the preset's", "\"60s\"", "The same after the SYN was accepted, behind `tcp-syn`."
+        => |s, v| s.timeouts.tcp_syn_received = value::duration(v)?;
     "tcp-established", "time", "the preset's", "\"2h\"", "The lifetime of an open TCP connection."
         => |s, v| s.timeouts.tcp_established = value::duration(v)?;
     "tcp-fin", "time", "the preset's", "\"120s\"", "The lifetime of a TCP connection that is being closed."
-        => |s, v| s.timeouts.tcp_fin = value::duration(v)?;
+        => |s, v| s.timeouts.set_tcp_closing(value::duration(v)?);
+    "tcp-close-wait", "time", "the preset's", "\"60s\"", "The same after the first FIN was acknowledged, behind `tcp-fin`."
+        => |s, v| s.timeouts.tcp_close_wait = value::duration(v)?;
+    "tcp-last-ack", "time", "the preset's", "\"30s\"", "The same after both FINs, behind `tcp-fin`."
+        => |s, v| s.timeouts.tcp_last_ack = value::duration(v)?;
+    "tcp-time-wait", "time", "the preset's", "\"2min\"", "The same after both FINs were acknowledged, behind `tcp-fin`."
+        => |s, v| s.timeouts.tcp_time_wait = value::duration(v)?;
+    "tcp-stalled", "time", "the preset's", "\"5min\"", "With `tcp-windows`: the longest lifetime of a connection that waits for an acknowledgement, repeats itself, or has closed its window."
+        => |s, v| s.timeouts.tcp_stalled = value::duration(v)?;
     "tcp-reset", "time", "the preset's", "\"10s\"", "The lifetime of a TCP connection that was reset."
         => |s, v| s.timeouts.tcp_reset = value::duration(v)?;
     "icmp-timeout", "time", "the preset's", "\"30s\"", "The lifetime of an ICMP echo."
@@ -76,8 +90,10 @@ pub(crate) const NAT: &[Key<NatConfig>] = keys! {
         => |s, v| s.unsolicited_syn = value::choice(v, &[("drop", UnsolicitedSyn::Drop), ("reset", UnsolicitedSyn::Reset), ("icmp", UnsolicitedSyn::Icmp), ("delayed-icmp", UnsolicitedSyn::DelayedIcmp)])?;
     "icmp-errors", "true or false", "the preset's", "true", "ICMP errors about a known flow are passed on."
         => |s, v| s.icmp_errors = value::switch(v)?;
-    "fragments", "true or false", "the preset's", "true", "Fragments are passed on."
-        => |s, v| s.fragments = value::switch(v)?;
+    "fragments", "drop, ordered or reassemble", "the preset's", "\"ordered\"", "What becomes of fragments: they are dropped, translated unless they overtake the first, or put together first."
+        => |s, v| s.fragments = value::choice(v, &[("drop", Fragments::Drop), ("ordered", Fragments::Ordered), ("reassemble", Fragments::Reassemble)])?;
+    "other-protocols", "drop, addresses or ports", "the preset's", "\"drop\"", "What becomes of SCTP, UDP-Lite, GRE and ESP: they are dropped, translated by their addresses, or by their ports where they have some."
+        => |s, v| s.other_protocols = value::choice(v, &[("drop", OtherProtocols::Drop), ("addresses", OtherProtocols::Addresses), ("ports", OtherProtocols::Ports)])?;
     "tcp-loose", "true or false", "the preset's", "true", "A TCP segment from inside that belongs to no known connection begins a flow."
         => |s, v| s.tcp_loose = value::switch(v)?;
     "tcp-windows", "true or false", "the preset's", "true", "TCP segments outside the windows of their connection are dropped."
@@ -102,6 +118,17 @@ fn forget_after(nat: &NatConfig) -> std::time::Duration {
         Some(Fault::ForgetMapping { after, .. }) => after,
         None => std::time::Duration::from_secs(1),
     }
+}
+
+fn input(v: &Value) -> Result<WanInput, Wrong> {
+    value::choice(
+        v,
+        &[
+            ("drop", WanInput::Drop),
+            ("reject", WanInput::Reject),
+            ("accept", WanInput::Accept),
+        ],
+    )
 }
 
 fn is_off(v: &Value) -> bool {

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use crate::{
     middlebox::nat::{
-        Clash, Fault, Filtering, Full, Hairpin, Mapping, NatConfig, Pooling, PortPolicy,
-        UnsolicitedSyn, WanInput,
+        Clash, Fault, Filtering, Fragments, Full, Hairpin, Mapping, NatConfig, OtherProtocols,
+        Pooling, PortPolicy, UnsolicitedSyn, WanInput,
     },
     scenario::{
         model::{links, presets},
@@ -107,6 +107,14 @@ fn ports(p: PortPolicy) -> String {
     }
 }
 
+fn input(input: WanInput) -> &'static str {
+    match input {
+        WanInput::Drop => "\"drop\"",
+        WanInput::Reject => "\"reject\"",
+        WanInput::Accept => "\"accept\"",
+    }
+}
+
 fn clash(c: Clash) -> &'static str {
     match c {
         Clash::Next => "\"next\"",
@@ -134,22 +142,21 @@ pub(crate) fn nat(c: &NatConfig) -> Vec<(&'static str, String)> {
             "port-range",
             format!("\"{}-{}\"", c.port_range.0, c.port_range.1),
         ),
-        (
-            "wan-input",
-            match c.wan_input {
-                WanInput::Drop => "\"drop\"",
-                WanInput::Reject => "\"reject\"",
-                WanInput::Accept => "\"accept\"",
-            }
-            .into(),
-        ),
+        ("low-ports-stay", c.low_ports_stay.to_string()),
+        ("wan-input", input(c.wan_input).into()),
+        ("lan-input", input(c.lan_input).into()),
         ("udp-first", time(t.udp_first)),
         ("udp-stream", time(t.udp_stream)),
         ("udp-stream-after", time(t.udp_stream_after)),
         ("inbound-refresh", t.inbound_refresh.to_string()),
         ("tcp-syn", time(t.tcp_syn)),
+        ("tcp-syn-received", time(t.tcp_syn_received)),
         ("tcp-established", time(t.tcp_established)),
         ("tcp-fin", time(t.tcp_fin)),
+        ("tcp-close-wait", time(t.tcp_close_wait)),
+        ("tcp-last-ack", time(t.tcp_last_ack)),
+        ("tcp-time-wait", time(t.tcp_time_wait)),
+        ("tcp-stalled", time(t.tcp_stalled)),
         ("tcp-reset", time(t.tcp_reset)),
         ("icmp-timeout", time(t.icmp)),
         (
@@ -194,7 +201,24 @@ pub(crate) fn nat(c: &NatConfig) -> Vec<(&'static str, String)> {
             .into(),
         ),
         ("icmp-errors", c.icmp_errors.to_string()),
-        ("fragments", c.fragments.to_string()),
+        (
+            "fragments",
+            match c.fragments {
+                Fragments::Drop => "\"drop\"",
+                Fragments::Ordered => "\"ordered\"",
+                Fragments::Reassemble => "\"reassemble\"",
+            }
+            .into(),
+        ),
+        (
+            "other-protocols",
+            match c.other_protocols {
+                OtherProtocols::Drop => "\"drop\"",
+                OtherProtocols::Addresses => "\"addresses\"",
+                OtherProtocols::Ports => "\"ports\"",
+            }
+            .into(),
+        ),
         ("tcp-loose", c.tcp_loose.to_string()),
         ("tcp-windows", c.tcp_windows.to_string()),
         ("alg", c.alg.to_string()),

@@ -26,6 +26,8 @@ pub(crate) const fn ends(rule: Rule) -> bool {
             | Rule::NatRebooted
             | Rule::NatIcmpUnknown
             | Rule::NatFragment
+            | Rule::NatProtocol
+            | Rule::BoxFragmentBad
             | Rule::FirewallUnsolicited
             | Rule::FirewallUdpBlocked
             | Rule::FirewallPortBlocked

@@ -315,12 +315,15 @@ fn port_mappings_lead_in_renew_end_and_outlive_a_restart_if_made_by_hand() {
 
 #[test]
 fn port_mappings_have_a_limit_and_respect_mappings() {
-    let mut lab = Lab::new(presets::with(
-        Mapping::EndpointIndependent,
-        Filtering::EndpointIndependent,
-        PortPolicy::Preserve,
-        Clash::Next,
-    ));
+    let mut lab = Lab::new(NatConfig {
+        low_ports_stay: false,
+        ..presets::with(
+            Mapping::EndpointIndependent,
+            Filtering::EndpointIndependent,
+            PortPolicy::Preserve,
+            Clash::Next,
+        )
+    });
     lab.ext(A, S);
     let other = addr("10.1.0.3:1");
     let taken = lab.nat.forward(lab.now, Proto::Udp, 40_000, other, None);

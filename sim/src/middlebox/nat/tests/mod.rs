@@ -1,5 +1,6 @@
 //! The behaviour of a NAT, seen from both sides.
 
+mod kernel;
 mod limits;
 mod linux;
 mod properties;

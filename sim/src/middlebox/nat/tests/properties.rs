@@ -278,6 +278,7 @@ fn invariants(nat: &Nat, config: &NatConfig) {
             Proto::Udp => config.udp.clash,
             Proto::Tcp => config.tcp.clash,
             Proto::Icmp => Clash::Overload,
+            other => unreachable!("no script sends {other:?}"),
         };
         let owner = *owners
             .entry((entry.proto, entry.external))

@@ -8,8 +8,8 @@ use crate::{
     middlebox::{
         conntrack::Timeouts,
         nat::{
-            Clash, Filtering, Hairpin, Mapping, NatConfig, PortPolicy, UnsolicitedSyn, WanInput,
-            presets,
+            Clash, Filtering, Fragments, Hairpin, Mapping, NatConfig, PortPolicy, UnsolicitedSyn,
+            WanInput, presets,
         },
     },
     packet::{
@@ -265,7 +265,7 @@ fn rfc4787_req14_fragments_follow_the_first() {
         }
     }
     let mut strict = Lab::new(NatConfig {
-        fragments: false,
+        fragments: Fragments::Drop,
         ..presets::linux()
     });
     for part in &mut whole.split(60, 5).expect("splits") {
